@@ -1,0 +1,4 @@
+"""Ground floor: clocks, back-off, quantities, names, tasks and errors.
+
+Everything above may import it; it knows no Kubernetes kind and performs no I/O of its own.
+"""
