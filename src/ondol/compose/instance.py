@@ -1,0 +1,233 @@
+"""An instance: the identity, addresses and folders of one platform on this machine.
+
+Chosen at the first start, kept in `<data dir>/instance.json`, so that several platforms live side
+by side and a second start finds the first one's addresses.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import json
+import os
+import socket
+import struct
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+
+from ondol.base import errors
+from ondol.compose.settings import Settings
+
+_FILE: Final = "instance.json"
+_RUN_ROOT: Final = Path("/run/ondol")
+# Pods take an even second octet, services the odd one after it.
+_OCTETS: Final = range(100, 250, 2)
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """Loopback ports, except `activator`, which is on the bridge."""
+
+    api: int
+    ingress: int
+    xds: int
+    envoy_admin: int
+    observe: int
+    node: int
+    activator: int
+    gateway: int
+
+
+_PREFERRED: Final = Ports(
+    api=6443,
+    ingress=8080,
+    xds=15010,
+    envoy_admin=15000,
+    observe=16686,
+    node=10250,
+    activator=8012,
+    gateway=8013,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """Six hexadecimal digits of identity and what follows from them; all paths are absolute."""
+
+    id: str
+    data_dir: Path
+    ports: Ports
+    pod_cidr: str
+    service_cidr: str
+
+    @property
+    def run_dir(self) -> Path:
+        """Sockets, namespaces and pid files: gone after a reboot, short enough for socket paths."""
+        if os.geteuid() == 0:
+            return _RUN_ROOT / self.id
+        return Path(os.environ.get("XDG_RUNTIME_DIR") or "/tmp") / "ondol" / self.id  # noqa: S108 - per-user fallback
+
+    @property
+    def pki_dir(self) -> Path:
+        return self.data_dir / "pki"
+
+    @property
+    def kubeconfig(self) -> Path:
+        return self.data_dir / "kubeconfig"
+
+    @property
+    def log_dir(self) -> Path:
+        return self.data_dir / "logs"
+
+    @property
+    def store_file(self) -> Path:
+        return self.data_dir / "store.db"
+
+    @property
+    def status_file(self) -> Path:
+        return self.run_dir / "status.json"
+
+    @property
+    def lock_file(self) -> Path:
+        return self.data_dir / "supervisor.lock"
+
+    @property
+    def bridge(self) -> str:
+        return f"ondol{self.id}"
+
+    @property
+    def bridge_address(self) -> str:
+        """The host's address on the pod bridge: gateway, DNS server, activator."""
+        return str(ipaddress.ip_network(self.pod_cidr)[1])
+
+    @property
+    def dns_address(self) -> str:
+        return self.bridge_address
+
+    @property
+    def api_url(self) -> str:
+        return f"https://127.0.0.1:{self.ports.api}"
+
+    @property
+    def observe_url(self) -> str:
+        return f"http://127.0.0.1:{self.ports.observe}"
+
+    def component_kubeconfig(self, component: str) -> Path:
+        """Where a part's own credentials live."""
+        return self.data_dir / "components" / f"{component}.kubeconfig"
+
+
+def load(data_dir: Path) -> Instance | None:
+    """The instance that lives in `data_dir`, or None before its first start."""
+    try:
+        found = json.loads((data_dir / _FILE).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise errors.HostError(
+            f"{data_dir / _FILE} cannot be read: {error}", remedy=f"restore or remove {data_dir / _FILE}"
+        ) from error
+    return Instance(
+        id=found["id"],
+        data_dir=data_dir,
+        ports=Ports(**found["ports"]),
+        pod_cidr=found["pod_cidr"],
+        service_cidr=found["service_cidr"],
+    )
+
+
+def load_or_create(settings: Settings) -> Instance:
+    """The instance in the data directory, made with free ports and networks if there is none."""
+    if (existing := load(settings.data_dir)) is not None:
+        return existing
+    try:
+        settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise errors.HostError(
+            f"cannot create {settings.data_dir}: {error.strerror}",
+            remedy="run as root, or choose another folder with --data-dir",
+        ) from error
+    pods, services = _free_networks(_routed_networks())
+    instance = Instance(
+        id=hashlib.sha256(str(settings.data_dir.resolve()).encode()).hexdigest()[:6],
+        data_dir=settings.data_dir,
+        ports=_free_ports(settings),
+        pod_cidr=pods,
+        service_cidr=services,
+    )
+    _save(instance)
+    return instance
+
+
+def _save(instance: Instance) -> None:
+    document = {
+        "id": instance.id,
+        "ports": asdict(instance.ports),
+        "pod_cidr": instance.pod_cidr,
+        "service_cidr": instance.service_cidr,
+    }
+    target = instance.data_dir / _FILE
+    draft = target.with_suffix(".new")
+    draft.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    draft.replace(target)
+
+
+def _free_ports(settings: Settings) -> Ports:
+    wanted = asdict(_PREFERRED) | {"api": settings.api_port, "ingress": settings.ingress_port}
+    taken: set[int] = set()
+    chosen: dict[str, int] = {}
+    for name, port in wanted.items():
+        free = port if port not in taken and is_free(port) else _any_free_port(taken)
+        taken.add(free)
+        chosen[name] = free
+    return Ports(**chosen)
+
+
+def is_free(port: int, address: str = "") -> bool:
+    """Whether a TCP listener could be opened there now."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((address, port))
+        except OSError:
+            return False
+        return True
+
+
+def _any_free_port(taken: set[int]) -> int:
+    """A port outside the ephemeral range, so that no client socket takes it between two starts."""
+    return next(port for port in range(20000, 32000) if port not in taken and is_free(port))
+
+
+def _routed_networks() -> list[ipaddress.IPv4Network]:
+    """Every IPv4 network this machine routes, the default route left out (`/proc/net/route`)."""
+    networks = []
+    for line in Path("/proc/net/route").read_text(encoding="ascii").splitlines()[1:]:
+        fields = line.split()
+        destination = socket.inet_ntoa(struct.pack("<I", int(fields[1], 16)))
+        mask = socket.inet_ntoa(struct.pack("<I", int(fields[7], 16)))
+        if destination != "0.0.0.0":
+            networks.append(ipaddress.IPv4Network(f"{destination}/{mask}", strict=False))
+    return [*networks, *_other_instances()]
+
+
+def _other_instances() -> list[ipaddress.IPv4Network]:
+    """Networks promised to platforms that may be down now: their run folders name them."""
+    found = []
+    for file in _RUN_ROOT.glob("*/networks"):
+        found += [ipaddress.IPv4Network(text) for text in file.read_text(encoding="ascii").split()]
+    return found
+
+
+def _free_networks(taken: Iterable[ipaddress.IPv4Network]) -> tuple[str, str]:
+    used = list(taken)
+    for octet in _OCTETS:
+        pods, services = (ipaddress.IPv4Network(f"10.{o}.0.0/16") for o in (octet, octet + 1))
+        if not any(pods.overlaps(n) or services.overlaps(n) for n in used):
+            return str(pods), str(services)
+    raise errors.HostError(
+        "no free 10.x.0.0/16 network pair is left on this machine",
+        remedy="stop another platform (ondol down) or remove a route",
+    )

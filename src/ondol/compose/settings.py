@@ -1,0 +1,102 @@
+"""Settings: one frozen value, read once from file, environment and flags (later ones win).
+
+Every field can be given in `<data dir>/config.toml`, as `ONDOL_<FIELD>` in the environment, or as
+the flag of the same name where a command offers it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import tomllib
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ondol.base import errors
+
+ENVIRONMENT_PREFIX = "ONDOL_"
+CONFIG_FILE = "config.toml"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What an administrator may choose; the rest is decided once and kept in the data directory."""
+
+    data_dir: Path
+    """Everything the platform keeps: certificates, objects, images, pods, traces, logs."""
+    api_port: int = 6443
+    """Preferred port of the API server; a free one is taken when it is in use at the first start."""
+    ingress_port: int = 8080
+    """Preferred port of the ingress gateway on this machine."""
+    ingress_address: str = "127.0.0.1"
+    """Address the ingress gateway listens on; `0.0.0.0` opens it to the network."""
+    domain: str = "localhost"
+    """Domain of serverless services: `<name>.<namespace>.<domain>`."""
+    node_name: str = ""
+    """Name of this machine's Node object; empty means the host name."""
+    runtime: str = ""
+    """Container runtime (`crun` or `runc`); empty means the first that works."""
+    trace_sampling_percent: float = 100.0
+    """Share of requests that are traced."""
+    scale_to_zero_after_s: float = 60.0
+    """Stable window of the autoscaler: how long without traffic before a revision goes to zero."""
+    log_level: str = "info"
+    """Least severe log level written: debug, info, warning or error."""
+
+
+def default_data_dir() -> Path:
+    """`/var/lib/ondol` for root, the user's data folder otherwise."""
+    if os.geteuid() == 0:
+        return Path("/var/lib/ondol")
+    base = os.environ.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
+    return Path(base) / "ondol"
+
+
+def load(
+    data_dir: Path | None = None,
+    *,
+    environment: Mapping[str, str] = os.environ,
+    flags: Mapping[str, Any] | None = None,
+) -> Settings:
+    """Read the settings; `HostError` names the source and the field that is wrong."""
+    chosen = data_dir or Path(environment.get(f"{ENVIRONMENT_PREFIX}DATA_DIR") or default_data_dir())
+    chosen = chosen.expanduser().absolute()
+    values: dict[str, Any] = {}
+    config = chosen / CONFIG_FILE
+    if config.is_file():
+        try:
+            found = tomllib.loads(config.read_text(encoding="utf-8"))
+        except tomllib.TOMLDecodeError as error:
+            raise errors.HostError(f"{config} is not valid TOML: {error}", remedy=f"edit {config}") from error
+        values.update(_checked(found, source=str(config)))
+    given = {
+        key.removeprefix(ENVIRONMENT_PREFIX).lower(): text
+        for key, text in environment.items()
+        if key.startswith(ENVIRONMENT_PREFIX)
+    }
+    known = {field.name for field in dataclasses.fields(Settings)}
+    values.update(_checked({k: v for k, v in given.items() if k in known}, source="the environment"))
+    values.update({k: v for k, v in (flags or {}).items() if v is not None})
+    values["data_dir"] = chosen
+    return Settings(**values)
+
+
+def _checked(found: Mapping[str, Any], *, source: str) -> dict[str, Any]:
+    hints = typing.get_type_hints(Settings)
+    checked: dict[str, Any] = {}
+    for key, value in found.items():
+        if key not in hints:
+            raise errors.HostError(
+                f"{source}: unknown setting {key!r}", remedy=f"use one of: {', '.join(sorted(hints))}"
+            )
+        try:
+            checked[key] = hints[key](value)
+        except (TypeError, ValueError) as error:
+            wanted = hints[key].__name__
+            raise errors.HostError(
+                f"{source}: setting {key} must be {wanted}, not {value!r}", remedy=f"correct {key}"
+            ) from error
+    return checked

@@ -1,0 +1,352 @@
+"""The supervisor: starts the parts in order, restarts the dead, stops all; one thread and no event loop.
+
+It is also the zygote: it has imported what the parts share, so a part starts by `fork`, in
+milliseconds, and shares those pages of memory. That is why nothing here may start a thread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import enum
+import gc
+import os
+import selectors
+import signal
+import socket
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, NoReturn
+
+from ondol.base import errors, log
+from ondol.base.backoff import Backoff
+
+_RESTART: Final = Backoff(initial_s=0.1, maximum_s=10.0)
+_STEADY_AFTER_S: Final = 30.0
+_STOP_GRACE_S: Final = 10.0
+_POLL_S: Final = 0.02
+_LOG_BYTES_MAX: Final = 10 * 1024 * 1024
+_PR_SET_PDEATHSIG: Final = 1
+_PR_SET_NAME: Final = 15
+
+Notify = Callable[[], None]
+"""What a part calls once it serves."""
+
+
+class State(enum.StrEnum):
+    """Where a part is in its life."""
+
+    WAITING = "waiting"
+    STARTING = "starting"
+    READY = "ready"
+    BACKING_OFF = "backing-off"
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One process of the platform.
+
+    `run` is called in the forked child and does not return normally before the part ends (an
+    engine replaces the process by `exec`). A Python part calls the `Notify` it is given when it
+    serves; an engine cannot, so it has a `probe` instead, which must answer at once.
+    """
+
+    name: str
+    run: Callable[[Notify], None]
+    after: tuple[str, ...] = ()
+    probe: Callable[[], bool] | None = None
+    address: str = ""
+
+
+@dataclass(slots=True)
+class Running:
+    """What the supervisor knows of a part; times are monotonic seconds."""
+
+    part: Part
+    state: State = State.WAITING
+    pid: int = 0
+    started_at: float = 0.0
+    failures: int = 0
+    restarts: int = 0
+    retry_at: float = 0.0
+    kill_at: float = 0.0
+    error: str = ""
+    pipe: int = -1
+    unread: bytes = field(default=b"", repr=False)
+
+
+class Supervisor:
+    """Runs parts until told to stop; `on_change` sees every change of any part's state."""
+
+    def __init__(
+        self,
+        parts: Sequence[Part],
+        *,
+        log_dir: Path,
+        on_change: Callable[[Sequence[Running]], None] = lambda _: None,
+        startup_attempts: int = 3,
+    ) -> None:
+        self._parts = {part.name: Running(part) for part in parts}
+        self._log_dir = log_dir
+        self._on_change = on_change
+        self._startup_attempts = startup_attempts
+        self._selector = selectors.DefaultSelector()
+        self._stop_signal = 0
+        self._was_ready = False
+        self._log = log.get("supervisor")
+
+    @property
+    def parts(self) -> Sequence[Running]:
+        return tuple(self._parts.values())
+
+    @property
+    def ready(self) -> bool:
+        return all(r.state is State.READY for r in self._parts.values())
+
+    def run(self) -> int:
+        """Supervise until SIGTERM or SIGINT; the signal's number is returned.
+
+        A part that fails again and again before the platform was ever ready ends the attempt:
+        everything is stopped and `HostError` carries the part's own words.
+        """
+        gc.collect()
+        gc.freeze()  # keeps the shared pages shared: the collector of a child will not touch them
+        with self._signals():
+            while not self._done():
+                self._start_due()
+                self._wait()
+                self._reap()
+                self._probe()
+                self._kill_overdue()
+        if failed := next((r for r in self._parts.values() if r.state is State.FAILED), None):
+            raise errors.HostError(f"{failed.part.name}: {failed.error}", remedy=self._log_hint(failed))
+        return self._stop_signal
+
+    def stop(self, signum: int = signal.SIGTERM) -> None:
+        """Ask every part to end, the last started first in spirit: all get SIGTERM now."""
+        if not self._stop_signal:
+            self._stop_signal = signum
+            self._log.info("stopping")
+        for running in self._parts.values():
+            if running.pid and running.state is not State.STOPPING:
+                os.kill(running.pid, signal.SIGTERM)
+                running.kill_at = time.monotonic() + _STOP_GRACE_S
+                self._set(running, State.STOPPING)
+            elif not running.pid and running.state is not State.FAILED:
+                self._set(running, State.STOPPED)
+
+    def _done(self) -> bool:
+        return bool(self._stop_signal) and not any(r.pid for r in self._parts.values())
+
+    def _start_due(self) -> None:
+        if self._stop_signal:
+            return
+        now = time.monotonic()
+        for running in self._parts.values():
+            due = running.state is State.WAITING or (
+                running.state is State.BACKING_OFF and running.retry_at <= now
+            )
+            if due and all(self._parts[name].state is State.READY for name in running.part.after):
+                self._start(running)
+
+    def _start(self, running: Running) -> None:
+        read_end, write_end = os.pipe()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        pid = os.fork()
+        if pid == 0:
+            os.close(read_end)
+            self._child(running.part, write_end)
+        os.close(write_end)
+        os.set_blocking(read_end, False)
+        running.pid, running.pipe, running.unread = pid, read_end, b""
+        running.started_at = time.monotonic()
+        self._selector.register(read_end, selectors.EVENT_READ, running)
+        self._log.info("part_started", name=running.part.name, pid=pid)
+        self._set(running, State.STARTING)
+
+    def _child(self, part: Part, notify_fd: int) -> NoReturn:
+        """Become the part: own session, own log file, ended with the supervisor."""
+        code = 1
+        try:
+            os.setsid()
+            for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD):
+                signal.signal(signum, signal.SIG_DFL)
+            signal.set_wakeup_fd(-1)
+            _end_with_parent(part.name)
+            _redirect_output(self._log_dir / f"{part.name}.log")
+            self._selector.close()
+            part.run(lambda: _write(notify_fd, b"READY\n"))
+            code = 0
+        except errors.OndolError as error:
+            traceback.print_exc()
+            remedy = f" ({error.remedy})" if isinstance(error, errors.HostError) and error.remedy else ""
+            _write(notify_fd, f"FAILED {error}{remedy}\n".encode())
+        except BaseException as error:  # noqa: BLE001 - the child must end here, whatever happened
+            traceback.print_exc()
+            _write(notify_fd, f"FAILED {type(error).__name__}: {error}\n".encode())
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+
+    def _wait(self) -> None:
+        for key, _ in self._selector.select(self._timeout_s()):
+            if key.data is None:
+                with contextlib.suppress(BlockingIOError):
+                    os.read(key.fd, 4096)
+            else:
+                self._read_notice(key.data)
+
+    def _timeout_s(self) -> float | None:
+        if any(r.state is State.STARTING and r.part.probe for r in self._parts.values()):
+            return _POLL_S
+        deadlines = [r.retry_at for r in self._parts.values() if r.state is State.BACKING_OFF]
+        deadlines += [r.kill_at for r in self._parts.values() if r.state is State.STOPPING and r.pid]
+        return max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
+
+    def _read_notice(self, running: Running) -> None:
+        try:
+            data = os.read(running.pipe, 65536)
+        except BlockingIOError:
+            return
+        if not data:
+            self._close_pipe(running)
+            return
+        *lines, running.unread = (running.unread + data).split(b"\n")
+        for line in lines:
+            word, _, text = line.decode(errors="replace").partition(" ")
+            if word == "READY" and running.state is State.STARTING:
+                self._set_ready(running)
+            elif word == "FAILED":
+                running.error = text
+
+    def _set_ready(self, running: Running) -> None:
+        running.error = ""
+        self._log.info(
+            "part_ready",
+            name=running.part.name,
+            seconds=round(time.monotonic() - running.started_at, 3),
+        )
+        self._set(running, State.READY)
+        self._was_ready = self._was_ready or self.ready
+
+    def _probe(self) -> None:
+        for running in self._parts.values():
+            if running.state is State.STARTING and running.part.probe is not None and running.part.probe():
+                self._set_ready(running)
+
+    def _reap(self) -> None:
+        for running in self._parts.values():
+            if not running.pid:
+                continue
+            pid, status = os.waitpid(running.pid, os.WNOHANG)
+            if pid:
+                self._read_last_words(running)
+                self._on_exit(running, os.waitstatus_to_exitcode(status))
+
+    def _read_last_words(self, running: Running) -> None:
+        if running.pipe >= 0:
+            self._read_notice(running)
+        self._close_pipe(running)
+
+    def _close_pipe(self, running: Running) -> None:
+        if running.pipe >= 0:
+            self._selector.unregister(running.pipe)
+            os.close(running.pipe)
+            running.pipe = -1
+
+    def _on_exit(self, running: Running, code: int) -> None:
+        lived_s = time.monotonic() - running.started_at
+        running.pid = 0
+        if self._stop_signal:
+            self._set(running, State.STOPPED)
+            return
+        running.failures = 1 if lived_s > _STEADY_AFTER_S else running.failures + 1
+        running.restarts += 1
+        running.error = running.error or _cause_of(code)
+        self._log.warning("part_died", name=running.part.name, cause=running.error, lived_s=round(lived_s, 3))
+        if not self._was_ready and running.failures >= self._startup_attempts:
+            self._set(running, State.FAILED)
+            self.stop()
+            return
+        running.retry_at = time.monotonic() + (
+            0.0 if running.failures == 1 else _RESTART.delay_s(running.failures - 1)
+        )
+        self._set(running, State.BACKING_OFF)
+
+    def _kill_overdue(self) -> None:
+        for running in self._parts.values():
+            if running.state is State.STOPPING and running.pid and running.kill_at <= time.monotonic():
+                os.kill(running.pid, signal.SIGKILL)
+                running.kill_at = time.monotonic() + _STOP_GRACE_S
+
+    def _set(self, running: Running, state: State) -> None:
+        running.state = state
+        self._on_change(self.parts)
+
+    def _log_hint(self, running: Running) -> str:
+        return f"see {self._log_dir / (running.part.name + '.log')}"
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        """Turn SIGTERM, SIGINT and SIGCHLD into wake-ups of the loop."""
+        reader, writer = socket.socketpair()
+        reader.setblocking(False)
+        writer.setblocking(False)
+        self._selector.register(reader, selectors.EVENT_READ, None)
+        before_fd = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+        handlers = {
+            signal.SIGTERM: signal.signal(signal.SIGTERM, lambda n, _: self.stop(n)),
+            signal.SIGINT: signal.signal(signal.SIGINT, lambda n, _: self.stop(n)),
+            signal.SIGCHLD: signal.signal(signal.SIGCHLD, lambda *_: None),
+        }
+        try:
+            yield
+        finally:
+            for signum, handler in handlers.items():
+                signal.signal(signum, handler)
+            signal.set_wakeup_fd(before_fd)
+            self._selector.close()
+            reader.close()
+            writer.close()
+
+
+def _end_with_parent(name: str) -> None:
+    """Have the kernel end this process when the supervisor dies, and name it in process lists."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+    libc.prctl(_PR_SET_NAME, f"ondol-{name}".encode()[:15], 0, 0, 0)
+    if os.getppid() == 1:  # the parent was gone before the request was made
+        os._exit(1)
+
+
+def _redirect_output(file: Path) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        if file.stat().st_size > _LOG_BYTES_MAX:
+            file.replace(file.with_suffix(".log.1"))
+    fd = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o640)
+    os.dup2(fd, 1)
+    os.dup2(fd, 2)
+    os.close(fd)
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.close(null)
+
+
+def _write(fd: int, data: bytes) -> None:
+    with contextlib.suppress(BrokenPipeError):
+        os.write(fd, data)
+
+
+def _cause_of(code: int) -> str:
+    if code < 0:
+        return f"killed by {signal.Signals(-code).name}"
+    return f"ended with exit status {code}"

@@ -1,0 +1,90 @@
+"""The supervisor with real, tiny processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from ondol.base import errors
+from ondol.compose.supervisor import Notify, Part, Running, State, Supervisor
+
+
+def _sleeper(notify: Notify) -> None:
+    notify()
+    time.sleep(60)
+
+
+def test_starts_in_order_and_stops_all(tmp_path: Path) -> None:
+    """A part starts only once those it names are ready; SIGTERM ends them and is reported."""
+    order: list[str] = []
+
+    def on_change(parts: Sequence[Running]) -> None:
+        order.extend(r.part.name for r in parts if r.state is State.READY and r.part.name not in order)
+        if all(r.state is State.READY for r in parts):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    supervisor = Supervisor(
+        [Part("second", _sleeper, after=("first",)), Part("first", _sleeper)],
+        log_dir=tmp_path,
+        on_change=on_change,
+    )
+    assert supervisor.run() == signal.SIGTERM
+    assert order == ["first", "second"]
+    assert {r.state for r in supervisor.parts} == {State.STOPPED}
+
+
+def test_restarts_a_killed_part(tmp_path: Path) -> None:
+    """Kill -9 of a part brings a new process of it; the others keep their pid."""
+    seen: dict[str, list[int]] = {"a": [], "b": []}
+
+    def on_change(parts: Sequence[Running]) -> None:
+        for running in parts:
+            if running.state is State.READY and running.pid not in seen[running.part.name]:
+                seen[running.part.name].append(running.pid)
+        if all(r.state is State.READY for r in parts):
+            if len(seen["a"]) == 1:
+                os.kill(seen["a"][0], signal.SIGKILL)
+            else:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    supervisor = Supervisor([Part("a", _sleeper), Part("b", _sleeper)], log_dir=tmp_path, on_change=on_change)
+    supervisor.run()
+    assert len(seen["a"]) == 2
+    assert len(seen["b"]) == 1
+    assert next(r for r in supervisor.parts if r.part.name == "a").restarts == 1
+
+
+def test_hopeless_start_is_given_up_with_its_words(tmp_path: Path) -> None:
+    """A part that cannot start ends the attempt, and the error says what the part said."""
+
+    def broken(_: Notify) -> None:
+        raise errors.HostError("port 6443 is in use", remedy="stop the other server")
+
+    supervisor = Supervisor([Part("ok", _sleeper), Part("api", broken)], log_dir=tmp_path)
+    with pytest.raises(errors.HostError, match="api: port 6443 is in use"):
+        supervisor.run()
+    assert all(r.pid == 0 for r in supervisor.parts)
+    assert "HostError" in (tmp_path / "api.log").read_text()
+
+
+def test_engine_is_ready_when_its_probe_says_so(tmp_path: Path) -> None:
+    """An engine that cannot notify is asked through its probe."""
+    marker = tmp_path / "up"
+
+    def engine(_: Notify) -> None:
+        time.sleep(0.1)
+        marker.touch()
+        time.sleep(60)
+
+    supervisor = Supervisor([Part("engine", engine, probe=marker.exists)], log_dir=tmp_path)
+    timer = threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    assert supervisor.run() == signal.SIGINT
+    assert marker.exists()
+    timer.join()
