@@ -339,6 +339,9 @@ def _redirect_output(file: Path) -> None:
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     os.close(null)
+    # Whatever the parent had put in their place, the child writes to its own file, line by line.
+    sys.stdout = os.fdopen(1, "w", buffering=1, closefd=False)
+    sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
 
 
 def _write(fd: int, data: bytes) -> None:
