@@ -1,0 +1,61 @@
+# Everything a developer runs. `make demo` and `make test` need nothing but make and Python on the machine.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+VENV ?= .venv
+BIN := $(VENV)/bin
+ARGS ?=
+
+.PHONY: help setup setup-run demo test check fmt lint types imports docs e2e unit bench golden clean
+
+help: ## Show this list
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: ## Install what is missing: system packages (as root on Debian or Ubuntu) and the virtual environment
+	@scripts/setup dev
+
+setup-run:
+	@scripts/setup run
+
+demo: setup-run ## Start the platform, run the demo application on it, show what happened (ARGS=--once to end by itself)
+	@$(BIN)/ondol demo $(ARGS)
+
+test: setup ## Run every test, end-to-end included
+	@scripts/test
+
+check: setup fmt-check lint types imports test ## All that CI checks and more
+
+.PHONY: fmt-check
+fmt-check:
+	$(BIN)/ruff format --check src tests examples benchmarks scripts
+
+fmt: ## Format the code
+	$(BIN)/ruff format src tests examples benchmarks scripts
+	$(BIN)/ruff check --fix src tests examples benchmarks scripts
+
+lint: ## Lint and spelling
+	$(BIN)/ruff check src tests examples benchmarks scripts
+	$(BIN)/codespell src tests docs examples README.md CONTRIBUTING.md CHANGELOG.md
+
+types: ## Check types, strictly
+	$(BIN)/mypy
+
+imports: ## Check that each room imports only what the design allows
+	$(BIN)/lint-imports
+
+unit: ## Fast tests only
+	$(BIN)/pytest -m "not e2e and not root" -n 2
+
+e2e: ## End-to-end tests only
+	$(BIN)/pytest -m e2e
+
+bench: setup ## Measure; prints a table and writes benchmarks/results/*.json
+	$(BIN)/python benchmarks/run.py $(ARGS)
+
+golden: ## Write the golden files anew
+	ONDOL_GOLDEN=write $(BIN)/pytest -q -k golden
+
+docs: ## Write the generated pages anew
+	$(BIN)/python scripts/generate_docs.py
+
+clean: ## Remove what was built
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

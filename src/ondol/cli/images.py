@@ -1,0 +1,3 @@
+"""Commands about images: build, ls, rm."""
+
+from __future__ import annotations

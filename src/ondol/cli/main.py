@@ -1,0 +1,74 @@
+"""The application: which commands there are; a command's module is imported when it is called."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any, Final
+
+import typer
+from typer.core import TyperGroup
+
+from ondol import __version__
+
+_COMMANDS: Final = {
+    "up": "ondol.cli.platform:up",
+    "down": "ondol.cli.platform:down",
+    "status": "ondol.cli.platform:status",
+    "doctor": "ondol.cli.platform:doctor",
+    "kubeconfig": "ondol.cli.platform:kubeconfig",
+    "apply": "ondol.cli.resources:apply",
+    "get": "ondol.cli.resources:get",
+    "delete": "ondol.cli.resources:delete",
+    "logs": "ondol.cli.resources:logs",
+    "image": "ondol.cli.images:app",
+    "traces": "ondol.cli.traces:traces",
+    "demo": "ondol.cli.demo:demo",
+}
+
+
+class _Commands(TyperGroup):
+    """Looks a command up by name, so that one command does not pay for the imports of all."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        _ = ctx
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        _ = ctx
+        if cmd_name not in _COMMANDS:
+            return None
+        module, _, attribute = _COMMANDS[cmd_name].partition(":")
+        found = getattr(importlib.import_module(module), attribute)
+        if not isinstance(found, typer.Typer):
+            alone = typer.Typer(context_settings=_CONTEXT)
+            alone.command(cmd_name)(found)
+            found = alone
+        command = typer.main.get_command(found)
+        command.name = cmd_name
+        return command
+
+
+_CONTEXT: Final = {"help_option_names": ["-h", "--help"]}
+
+app = typer.Typer(
+    name="ondol",
+    cls=_Commands,
+    help="Operators, service mesh and serverless on one machine, behind the real Kubernetes API.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings=_CONTEXT,
+)
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    version: bool = typer.Option(False, "--version", help="Print the version and exit."),
+) -> None:
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+def main() -> None:
+    """Entry point of the `ondol` script."""
+    app()

@@ -1,0 +1,131 @@
+"""Commands about the platform itself: up, down, status, doctor, kubeconfig."""
+
+from __future__ import annotations
+
+import dataclasses
+import signal
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from ondol.cli import output
+from ondol.cli.output import DataDir, Format, Output
+from ondol.compose import doctor as doctors
+from ondol.compose import platform, settings
+from ondol.compose.platform import PlatformStatus
+from ondol.compose.supervisor import Running
+
+
+def up(
+    data_dir: DataDir = None,
+    detach: Annotated[bool, typer.Option("--detach", "-d", help="Return once it is ready.")] = False,
+    api_port: Annotated[int | None, typer.Option(help="Preferred port of the API server.")] = None,
+    ingress_port: Annotated[int | None, typer.Option(help="Preferred port of the ingress gateway.")] = None,
+    ingress_address: Annotated[str | None, typer.Option(help="Address of the ingress gateway.")] = None,
+    runtime: Annotated[str | None, typer.Option(help="Container runtime: crun or runc.")] = None,
+) -> None:
+    """Start the platform; Ctrl-C stops it and its pods, SIGTERM leaves the pods running."""
+    flags = {
+        "api_port": api_port,
+        "ingress_port": ingress_port,
+        "ingress_address": ingress_address,
+        "runtime": runtime,
+    }
+    with output.explained():
+        chosen = settings.load(data_dir, flags=flags)
+        if detach:
+            platform.run_detached(chosen)
+            _print_status(platform.status(chosen.data_dir), Format.TABLE)
+            return
+        signum = platform.run(chosen, progress=_Progress())
+        output.note("stopped; the pods are gone" if signum == signal.SIGINT else "stopped; the pods live on")
+
+
+class _Progress:
+    """One line as each part becomes ready or dies."""
+
+    def __init__(self) -> None:
+        self._last: dict[str, str] = {}
+        self._told = False
+
+    def __call__(self, parts: Sequence[Running]) -> None:
+        for running in parts:
+            name, state = running.part.name, str(running.state)
+            if self._last.get(name) != state and state in {"ready", "backing-off", "failed"}:
+                reason = f": {running.error}" if running.error else ""
+                output.note(f"  {name:<10} {state}{reason}")
+            self._last[name] = state
+        if not self._told and all(state == "ready" for state in self._last.values()):
+            self._told = True
+            output.note(
+                "ready. In another terminal: export KUBECONFIG=<(ondol kubeconfig); kubectl get nodes"
+            )
+
+
+def down(
+    data_dir: DataDir = None,
+    keep_pods: Annotated[bool, typer.Option("--keep-pods", help="Leave the pods running.")] = False,
+) -> None:
+    """Stop the platform and everything it runs; what it knows stays for the next start."""
+    with output.explained():
+        chosen = settings.load(data_dir)
+        stopped = platform.stop(chosen.data_dir, pods=not keep_pods)
+        output.note("stopped" if stopped else f"no platform was running on {chosen.data_dir}")
+
+
+def status(data_dir: DataDir = None, form: Output = Format.TABLE) -> None:
+    """Show each part: state, process, memory, address."""
+    with output.explained():
+        chosen = settings.load(data_dir)
+        found = platform.status(chosen.data_dir)
+        _print_status(found, form)
+        if not found.running:
+            raise typer.Exit(output.NOT_RUNNING)
+
+
+def _print_status(found: PlatformStatus, form: Format) -> None:
+
+    if form is not Format.TABLE:
+        output.document(found.document(), form)
+        return
+    if not found.running:
+        output.note(f"no platform is running on {found.data_dir}")
+        return
+    rows = [
+        (
+            p.name,
+            p.state,
+            p.pid or "-",
+            p.restarts,
+            output.megabytes(p.memory_bytes),
+            f"{p.cpu_s:.1f} s",
+            p.address,
+        )
+        for p in found.parts
+    ]
+    output.table(("PART", "STATE", "PID", "RESTARTS", "MEMORY", "CPU", "ADDRESS"), rows)
+    state = "ready" if found.ready else "not ready"
+    output.write(
+        f"\n{state}; {output.megabytes(found.memory_bytes)} in all; API {found.api}; ingress {found.ingress}"
+    )
+
+
+def doctor(data_dir: DataDir = None, form: Output = Format.TABLE) -> None:
+    """Look at what this machine offers and lacks, and say what mends it."""
+    with output.explained():
+        findings = doctors.examine(settings.load(data_dir))
+        if form is Format.TABLE:
+            rows = [(f.verdict, f.name, f.found, f.remedy) for f in findings]
+            output.table(("", "WHAT", "FOUND", "REMEDY"), rows)
+        else:
+            output.document([dataclasses.asdict(f) for f in findings], form)
+        if any(f.verdict is doctors.Verdict.FAIL for f in findings):
+            raise typer.Exit(output.FAILED)
+
+
+def kubeconfig(data_dir: DataDir = None) -> None:
+    """Print the administrator's kubeconfig."""
+    with output.explained():
+        instance = platform.require_running(settings.load(data_dir).data_dir)
+        output.write(instance.kubeconfig.read_text(encoding="utf-8").rstrip())

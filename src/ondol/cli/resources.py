@@ -1,0 +1,167 @@
+"""Commands about objects: apply, get, delete, logs. kubectl does more; these need nothing installed."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import anyio
+import typer
+
+from ondol import client as clients
+from ondol.api import objects
+from ondol.api.objects import Resource
+from ondol.base import errors
+from ondol.cli import output
+from ondol.cli.output import DataDir, Format, NamespaceOption, Output
+from ondol.compose import platform, settings
+
+_FIELD_MANAGER = "ondol-cli"
+FileOption = Annotated[str, typer.Option("--filename", "-f", help="File, folder, or - for standard input.")]
+
+
+def connect(data_dir: Any) -> clients.Client:
+    """A client of the running platform, as its administrator."""
+    instance = platform.require_running(settings.load(data_dir).data_dir)
+    return clients.from_kubeconfig(instance.kubeconfig)
+
+
+def apply(filename: FileOption, data_dir: DataDir = None, namespace: NamespaceOption = "default") -> None:
+    """Create or change the objects of a file, by server-side apply."""
+
+    async def run() -> None:
+        async with connect(data_dir) as client:
+            for document in output.load_documents(filename):
+                done = await apply_document(client, dict(document), namespace)
+                kind, name = str(document["kind"]).lower(), objects.name(done)
+                output.write(f"{kind}/{name} serverside-applied")
+
+    with output.explained():
+        anyio.run(run)
+
+
+async def apply_document(client: clients.Client, document: objects.Object, namespace: str) -> objects.Object:
+    """Apply one document; one without a namespace goes to `namespace`."""
+    resource = await client.resource_for(str(document["apiVersion"]), str(document["kind"]))
+    if resource.namespaced and not objects.namespace(document):
+        document = {**document, "metadata": {**objects.metadata(document), "namespace": namespace}}
+    return await client.apply(resource, document, field_manager=_FIELD_MANAGER)
+
+
+def get(
+    kind: Annotated[str, typer.Argument(help="Kind, plural or short name: pods, deploy, ksvc.")],
+    name: Annotated[str, typer.Argument(help="Name; all of the kind if left out.")] = "",
+    data_dir: DataDir = None,
+    namespace: NamespaceOption = "default",
+    all_namespaces: Annotated[
+        bool, typer.Option("--all-namespaces", "-A", help="In every namespace.")
+    ] = False,
+    selector: Annotated[str, typer.Option("--selector", "-l", help="Label selector.")] = "",
+    form: Output = Format.TABLE,
+) -> None:
+    """Show objects."""
+
+    async def run() -> None:
+        async with connect(data_dir) as client:
+            resource = await _find(client, kind)
+            scope = "" if all_namespaces or not resource.namespaced else namespace
+            path = resource.path(scope, name)
+            query = {"labelSelector": selector} if selector else {}
+            if form is Format.TABLE:
+                accept = "application/json;as=Table;v=v1;g=meta.k8s.io"
+                found = await client.raw("GET", path, query=query, headers={"accept": accept})
+                _print_table(found, with_namespace=all_namespaces)
+            else:
+                output.document(await client.raw("GET", path, query=query), form)
+
+    with output.explained():
+        anyio.run(run)
+
+
+def _print_table(found: objects.Object, *, with_namespace: bool) -> None:
+    columns = [i for i, column in enumerate(found["columnDefinitions"]) if not column.get("priority")]
+    header = [found["columnDefinitions"][i]["name"].upper() for i in columns]
+    rows = [[row["cells"][i] for i in columns] for row in found.get("rows") or ()]
+    if not rows:
+        output.note("No resources found")
+        return
+    if with_namespace:
+        header.insert(0, "NAMESPACE")
+        for line, row in zip(rows, found["rows"], strict=True):
+            line.insert(0, objects.namespace(row["object"]))
+    output.table(header, [["<none>" if cell is None else cell for cell in row] for row in rows])
+
+
+def delete(
+    kind: Annotated[str, typer.Argument(help="Kind, plural or short name; not needed with -f.")] = "",
+    name: Annotated[str, typer.Argument(help="Name of the object.")] = "",
+    filename: Annotated[str, typer.Option("--filename", "-f", help="Delete what a file describes.")] = "",
+    data_dir: DataDir = None,
+    namespace: NamespaceOption = "default",
+) -> None:
+    """Delete an object, or all objects of a file."""
+
+    async def run() -> None:
+        async with connect(data_dir) as client:
+            if filename:
+                for document in output.load_documents(filename):
+                    resource = await client.resource_for(str(document["apiVersion"]), str(document["kind"]))
+                    place = objects.namespace(document) or namespace
+                    await _delete(client, resource, objects.name(document), place)
+            elif kind and name:
+                await _delete(client, await _find(client, kind), name, namespace)
+            else:
+                raise errors.OndolError("say what to delete: KIND NAME, or -f FILE")
+
+    with output.explained():
+        anyio.run(run)
+
+
+async def _delete(client: clients.Client, resource: Resource, name: str, namespace: str) -> None:
+    await client.delete(resource, name, namespace if resource.namespaced else "")
+    output.write(f'{resource.group_resource} "{name}" deleted')
+
+
+def logs(
+    pod: Annotated[str, typer.Argument(help="Name of the pod.")],
+    container: Annotated[
+        str, typer.Option("--container", "-c", help="Container; the only one if left out.")
+    ] = "",
+    follow: Annotated[bool, typer.Option("--follow", "-F", help="Go on as lines come.")] = False,
+    previous: Annotated[
+        bool, typer.Option("--previous", "-p", help="Of the run before the last restart.")
+    ] = False,
+    tail: Annotated[int | None, typer.Option("--tail", help="Only the last lines.")] = None,
+    timestamps: Annotated[bool, typer.Option("--timestamps", help="With the time of each line.")] = False,
+    data_dir: DataDir = None,
+    namespace: NamespaceOption = "default",
+) -> None:
+    """Print what a container wrote."""
+
+    async def run() -> None:
+        async with (
+            connect(data_dir) as client,
+            client.log(
+                namespace,
+                pod,
+                container=container,
+                follow=follow,
+                previous=previous,
+                tail_lines=tail,
+                timestamps=timestamps,
+            ) as chunks,
+        ):
+            async for chunk in chunks:
+                output.write_bytes(chunk)
+
+    with output.explained():
+        anyio.run(run)
+
+
+async def _find(client: clients.Client, word: str) -> Resource:
+    """The resource a word names: plural, singular, kind, short name, or `plural.group`."""
+    wanted = word.lower()
+    for found in await client.discover():
+        group_resource = f"{found.plural}.{found.group}" if found.group else found.plural
+        if wanted in {found.plural, found.kind.lower(), group_resource, *found.short_names}:
+            return found.resource
+    raise errors.NotFound(f'the server doesn\'t have a resource type "{word}"')

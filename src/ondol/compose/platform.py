@@ -1,0 +1,280 @@
+"""Start, find and stop a platform: what `ondol up`, `status` and `down` do."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from ondol.base import errors, log
+from ondol.compose import doctor, lock, parts
+from ondol.compose import instance as instances
+from ondol.compose.instance import Instance
+from ondol.compose.settings import Settings
+from ondol.compose.supervisor import Running, State, Supervisor
+
+_PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
+_TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
+
+Progress = Callable[[Sequence[Running]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class PartStatus:
+    """One part as a user sees it; memory is the proportional set size (shared pages counted once)."""
+
+    name: str
+    state: str
+    pid: int
+    restarts: int
+    memory_bytes: int
+    cpu_s: float
+    address: str
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PlatformStatus:
+    """The whole platform: `running` says a supervisor lives, `ready` that every part serves."""
+
+    running: bool
+    ready: bool
+    data_dir: str
+    api: str
+    ingress: str
+    supervisor_pid: int
+    memory_bytes: int
+    parts: tuple[PartStatus, ...]
+
+    def document(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def run(settings: Settings, *, progress: Progress = lambda _: None) -> int:
+    """Run the platform in this process until a signal; the signal's number is returned.
+
+    SIGINT also takes the pods down; SIGTERM leaves them running for the next start.
+    """
+    doctor.require(settings)
+    instance = instances.load_or_create(settings)
+    with lock.hold(instance.lock_file):
+        _prepare_folders(instance)
+        log.configure(level=settings.log_level)
+        parts.preload()
+
+        def on_change(running: Sequence[Running]) -> None:
+            _write_status(instance, running)
+            progress(running)
+
+        supervisor = Supervisor(
+            parts.parts(instance, settings), log_dir=instance.log_dir, on_change=on_change
+        )
+        try:
+            signum = supervisor.run()
+        finally:
+            instance.status_file.unlink(missing_ok=True)
+        if signum == signal.SIGINT:
+            parts.remove_pods(instance)
+        return signum
+
+
+def run_detached(settings: Settings, *, timeout_s: float = 60.0) -> Instance:
+    """Start the platform in a process of its own and return once it is ready."""
+    doctor.require(settings)
+    instance = instances.load_or_create(settings)
+    if (pid := supervisor_pid(instance)) is not None:
+        raise errors.HostError(
+            f"a platform is already running on {instance.data_dir} (pid {pid})",
+            remedy="ondol status, ondol down, or another --data-dir",
+        )
+    reader, writer = os.pipe()
+    if os.fork() == 0:
+        os.close(reader)
+        _daemon(settings, instance, writer)
+    os.close(writer)
+    with os.fdopen(reader, encoding="utf-8") as answers:
+        _await_ready(answers.fileno(), timeout_s)
+    return instance
+
+
+def _daemon(settings: Settings, instance: Instance, writer: int) -> None:
+    """Become the detached supervisor; tells the waiting command how the start went."""
+    code = 1
+    try:
+        os.setsid()
+        instance.log_dir.mkdir(parents=True, exist_ok=True)
+        output = os.open(instance.log_dir / "supervisor.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o640)
+        null = os.open(os.devnull, os.O_RDONLY)
+        for source, target in ((null, 0), (output, 1), (output, 2)):
+            os.dup2(source, target)
+        sys.stdout = os.fdopen(1, "w", buffering=1, closefd=False)
+        sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
+
+        def progress(running: Sequence[Running]) -> None:
+            if all(r.state is State.READY for r in running):
+                with contextlib.suppress(OSError):
+                    os.write(writer, b"READY\n")
+
+        run(settings, progress=progress)
+        code = 0
+    except errors.HostError as error:
+        _say(writer, {"message": str(error), "remedy": error.remedy})
+    except BaseException as error:
+        _say(writer, {"message": f"{type(error).__name__}: {error}", "remedy": f"see {instance.log_dir}"})
+        raise
+    finally:
+        os._exit(code)
+
+
+def _say(writer: int, document: Mapping[str, str]) -> None:
+    with contextlib.suppress(OSError):
+        os.write(writer, f"FAILED {json.dumps(document)}\n".encode())
+
+
+def _await_ready(fd: int, timeout_s: float) -> None:
+    import select  # noqa: PLC0415 - only the waiting command needs it
+
+    deadline = time.monotonic() + timeout_s
+    received = b""
+    while b"\n" not in received:
+        left = deadline - time.monotonic()
+        ready, _, _ = select.select([fd], [], [], max(left, 0.0))
+        if not ready:
+            raise errors.HostError(
+                f"the platform was not ready after {timeout_s:.0f} s", remedy="ondol status; ondol down"
+            )
+        data = os.read(fd, 65536)
+        if not data:
+            raise errors.HostError("the supervisor ended while starting", remedy="see logs/supervisor.log")
+        received += data
+    word, _, text = received.decode().split("\n", 1)[0].partition(" ")
+    if word == "FAILED":
+        document = json.loads(text)
+        raise errors.HostError(document["message"], remedy=document["remedy"])
+
+
+def supervisor_pid(instance: Instance) -> int | None:
+    """The supervisor of this data directory, or None."""
+    return lock.holder(instance.lock_file)
+
+
+def stop(data_dir: Path, *, pods: bool = True, timeout_s: float = 30.0) -> bool:
+    """Stop the platform (and its pods); False if none was running. Pods left behind are removed too."""
+    instance = instances.load(data_dir)
+    if instance is None:
+        return False
+    pid = supervisor_pid(instance)
+    if pid:
+        os.kill(pid, signal.SIGTERM)
+        deadline = time.monotonic() + timeout_s
+        while supervisor_pid(instance) is not None:
+            if time.monotonic() > deadline:
+                raise errors.HostError(
+                    f"the supervisor (pid {pid}) did not end in {timeout_s:.0f} s",
+                    remedy=f"kill -9 {pid}, then ondol down again",
+                )
+            time.sleep(0.02)
+    if pods:
+        parts.remove_pods(instance)
+    return pid is not None
+
+
+def require_running(data_dir: Path) -> Instance:
+    """The running instance of the data directory; `HostError` says how to start it."""
+    instance = instances.load(data_dir)
+    if instance is None or supervisor_pid(instance) is None:
+        raise errors.HostError(f"no platform is running on {data_dir}", remedy="ondol up --detach")
+    return instance
+
+
+def status(data_dir: Path) -> PlatformStatus:
+    """What runs now, with memory and CPU read from the kernel at this moment."""
+    instance = instances.load(data_dir)
+    pid = supervisor_pid(instance) if instance is not None else None
+    if instance is None or pid is None:
+        return PlatformStatus(False, False, str(data_dir), "", "", 0, 0, ())
+    found = [_part_status(entry) for entry in _read_status(instance)]
+    own = PartStatus("supervisor", "ready", pid, 0, memory_bytes(pid), cpu_s(pid), str(instance.status_file))
+    everything = (own, *found)
+    return PlatformStatus(
+        running=True,
+        ready=bool(found) and all(part.state == State.READY for part in found),
+        data_dir=str(data_dir),
+        api=instance.api_url,
+        ingress=f"http://127.0.0.1:{instance.ports.ingress}",
+        supervisor_pid=pid,
+        memory_bytes=sum(part.memory_bytes for part in everything),
+        parts=everything,
+    )
+
+
+def _part_status(entry: Mapping[str, Any]) -> PartStatus:
+    pid = int(entry["pid"])
+    return PartStatus(
+        name=entry["name"],
+        state=entry["state"],
+        pid=pid,
+        restarts=int(entry["restarts"]),
+        memory_bytes=memory_bytes(pid) if pid else 0,
+        cpu_s=cpu_s(pid) if pid else 0.0,
+        address=entry["address"],
+        error=entry["error"],
+    )
+
+
+def memory_bytes(pid: int) -> int:
+    """Proportional set size of a process, or its resident size where that may not be read."""
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines():
+            if line.startswith("Pss:"):
+                return int(line.split()[1]) * 1024
+    with contextlib.suppress(OSError):
+        return int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1]) * _PAGE_BYTES
+    return 0
+
+
+def cpu_s(pid: int) -> float:
+    """Processor seconds a process has used, its own and the kernel's for it."""
+    with contextlib.suppress(OSError):
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
+        fields = stat.rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
+    return 0.0
+
+
+def _prepare_folders(instance: Instance) -> None:
+    for folder in (instance.run_dir, instance.log_dir, instance.pki_dir, instance.data_dir / "components"):
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    networks = f"{instance.pod_cidr} {instance.service_cidr}\n"
+    (instance.run_dir / "networks").write_text(networks, encoding="ascii")
+
+
+def _write_status(instance: Instance, running: Sequence[Running]) -> None:
+    document = [
+        {
+            "name": r.part.name,
+            "state": str(r.state),
+            "pid": r.pid,
+            "restarts": r.restarts,
+            "address": r.part.address,
+            "error": r.error,
+        }
+        for r in running
+    ]
+    draft = instance.status_file.with_suffix(".new")
+    draft.write_text(json.dumps(document), encoding="utf-8")
+    draft.replace(instance.status_file)
+
+
+def _read_status(instance: Instance) -> Iterator[Mapping[str, Any]]:
+    try:
+        yield from json.loads(instance.status_file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return
