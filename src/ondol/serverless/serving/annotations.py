@@ -1,0 +1,181 @@
+"""Labels and annotations of Knative, and the autoscaling ones read into a `Scaling`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from ondol.base import errors
+from ondol.serverless.autoscaler.decide import Scaling
+
+SERVING: Final = "serving.knative.dev/"
+AUTOSCALING: Final = "autoscaling.knative.dev/"
+
+SERVICE_LABEL: Final = SERVING + "service"
+SERVICE_UID_LABEL: Final = SERVING + "serviceUID"
+CONFIGURATION_LABEL: Final = SERVING + "configuration"
+CONFIGURATION_UID_LABEL: Final = SERVING + "configurationUID"
+CONFIGURATION_GENERATION_LABEL: Final = SERVING + "configurationGeneration"
+REVISION_LABEL: Final = SERVING + "revision"
+REVISION_UID_LABEL: Final = SERVING + "revisionUID"
+ROUTE_LABEL: Final = SERVING + "route"
+ROUTING_STATE_LABEL: Final = SERVING + "routingState"
+ROUTING_STATE_MODIFIED: Final = SERVING + "routingStateModified"
+ROUTES_ANNOTATION: Final = SERVING + "routes"
+NO_GC: Final = SERVING + "no-gc"
+PROGRESS_DEADLINE: Final = SERVING + "progress-deadline"
+ROLLOUT_DURATION: Final = SERVING + "rollout-duration"
+VISIBILITY: Final = "networking.knative.dev/visibility"
+CLUSTER_LOCAL: Final = "cluster-local"
+
+# Spellings from before annotations were written in kebab case (knative/serving autoscaling/register.go).
+_OLD_SPELLINGS: Final = {
+    "initialScale": "initial-scale",
+    "minScale": "min-scale",
+    "maxScale": "max-scale",
+    "scaleDownDelay": "scale-down-delay",
+    "targetUtilizationPercentage": "target-utilization-percentage",
+    "targetBurstCapacity": "target-burst-capacity",
+    "panicWindowPercentage": "panic-window-percentage",
+    "panicThresholdPercentage": "panic-threshold-percentage",
+    "scaleToZeroPodRetentionPeriod": "scale-to-zero-pod-retention-period",
+    "metricAggregationAlgorithm": "metric-aggregation-algorithm",
+}
+_KNOWN: Final = {
+    "class",
+    "metric",
+    "target",
+    "target-utilization-percentage",
+    "min-scale",
+    "max-scale",
+    "initial-scale",
+    "activation-scale",
+    "window",
+    "panic-window-percentage",
+    "panic-threshold-percentage",
+    "target-burst-capacity",
+    "scale-down-delay",
+    "scale-to-zero-pod-retention-period",
+    "metric-aggregation-algorithm",
+}
+_DURATION_UNITS_S: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_DURATION: Final = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|s|m|h))+")
+_RPS_TARGET: Final = 200.0
+
+
+def duration_s(text: str) -> float:
+    """Seconds of a Go duration such as `1m30s`; `ValueError` if it is not one."""
+    if text == "0":
+        return 0.0
+    if _DURATION.fullmatch(text) is None:
+        raise ValueError(f"{text!r} is not a duration such as 30s or 1m30s")
+    return sum(
+        float(number) * _DURATION_UNITS_S[unit]
+        for number, unit in re.findall(r"(\d+(?:\.\d+)?)(ms|s|m|h)", text)
+    )
+
+
+def scaling(
+    annotations: Mapping[str, str], *, container_concurrency: int, defaults: Scaling | None = None
+) -> tuple[Scaling, list[errors.Cause]]:
+    """What a revision's annotations ask for, and every annotation that cannot be honoured.
+
+    A wrong value is reported and the default used, so that one typo does not stop a service.
+    """
+    base = defaults or Scaling()
+    given = _normalised(annotations)
+    reader = _Reader(given)
+    metric = reader.choice("metric", ("concurrency", "rps"), base.metric)
+    reader.choice("class", ("kpa.autoscaling.knative.dev",), "kpa.autoscaling.knative.dev")
+    reader.choice("metric-aggregation-algorithm", ("linear",), "linear")
+    min_scale = reader.whole("min-scale", 0, base.min_scale)
+    max_scale = reader.whole("max-scale", 0, base.max_scale)
+    if max_scale and max_scale < min_scale:
+        reader.refuse("max-scale", f"{max_scale} is less than min-scale {min_scale}")
+        max_scale = 0
+    found = Scaling(
+        metric=metric,
+        target=reader.number("target", 0.01, None, _RPS_TARGET if metric == "rps" else base.target),
+        utilization=reader.number("target-utilization-percentage", 1, 100, base.utilization * 100) / 100,
+        container_concurrency=container_concurrency,
+        min_scale=min_scale,
+        max_scale=max_scale,
+        initial_scale=reader.whole("initial-scale", 1, base.initial_scale),
+        activation_scale=reader.whole("activation-scale", 2, base.activation_scale),
+        window_s=round(reader.duration("window", 6, 3600, base.window_s)),
+        panic_window_percent=reader.number("panic-window-percentage", 1, 100, base.panic_window_percent),
+        panic_threshold=reader.number("panic-threshold-percentage", 110, 1000, base.panic_threshold * 100)
+        / 100,
+        burst_capacity=reader.number("target-burst-capacity", -1, None, base.burst_capacity),
+        scale_down_delay_s=reader.duration("scale-down-delay", 0, 3600, base.scale_down_delay_s),
+        retention_s=reader.duration("scale-to-zero-pod-retention-period", 0, 3600, base.retention_s),
+        progress_deadline_s=_progress_deadline_s(annotations, reader, base.progress_deadline_s),
+    )
+    return found, reader.causes
+
+
+def _progress_deadline_s(annotations: Mapping[str, str], reader: _Reader, default: float) -> float:
+    text = annotations.get(PROGRESS_DEADLINE)
+    if text is None:
+        return default
+    try:
+        return duration_s(text)
+    except ValueError as error:
+        reader.causes.append(_cause(PROGRESS_DEADLINE, str(error)))
+        return default
+
+
+def _normalised(annotations: Mapping[str, str]) -> dict[str, str]:
+    given = {k.removeprefix(AUTOSCALING): v for k, v in annotations.items() if k.startswith(AUTOSCALING)}
+    return {_OLD_SPELLINGS.get(key, key): value for key, value in given.items()}
+
+
+def _cause(key: str, why: str) -> errors.Cause:
+    return errors.Cause("FieldValueInvalid", why, f"spec.template.metadata.annotations[{key}]")
+
+
+class _Reader:
+    """Reads typed values out of strings and keeps account of what was wrong."""
+
+    def __init__(self, given: Mapping[str, str]) -> None:
+        self._given = given
+        self.causes = [
+            _cause(AUTOSCALING + key, "this annotation is not known") for key in sorted(set(given) - _KNOWN)
+        ]
+
+    def refuse(self, key: str, why: str) -> None:
+        self.causes.append(_cause(AUTOSCALING + key, why))
+
+    def choice(self, key: str, allowed: tuple[str, ...], default: str) -> str:
+        text = self._given.get(key, default)
+        if text in allowed:
+            return text
+        self.refuse(key, f"{text!r} is not supported; use {' or '.join(allowed)}")
+        return default
+
+    def whole(self, key: str, least: int, default: int) -> int:
+        return self._read(key, int, least, None, default)
+
+    def number(self, key: str, least: float, most: float | None, default: float) -> float:
+        return self._read(key, float, least, most, default)
+
+    def duration(self, key: str, least: float, most: float, default: float) -> float:
+        return self._read(key, duration_s, least, most, default)
+
+    def _read(
+        self, key: str, parse: Callable[[str], Any], least: float, most: float | None, default: Any
+    ) -> Any:
+        text = self._given.get(key)
+        if text is None:
+            return default
+        try:
+            value = parse(text)
+        except ValueError:
+            self.refuse(key, f"{text!r} is not a valid value")
+            return default
+        if value < least or (most is not None and value > most):
+            limits = f"at least {least:g}" if most is None else f"between {least:g} and {most:g}"
+            self.refuse(key, f"{text!r} must be {limits}")
+            return default
+        return value
