@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from ondol.serverless.serving import annotations
+from ondol.serverless.serving import metadata
 
 
 def test_defaults_are_knatives() -> None:
     """Without annotations the documented defaults hold."""
-    scaling, causes = annotations.scaling({}, container_concurrency=0)
+    scaling, causes = metadata.scaling({}, container_concurrency=0)
     assert causes == []
     assert (scaling.target, scaling.utilization, scaling.window_s) == (100.0, 0.7, 60)
     assert (scaling.min_scale, scaling.max_scale, scaling.initial_scale) == (0, 0, 1)
@@ -17,7 +17,7 @@ def test_defaults_are_knatives() -> None:
 
 def test_values_are_read_old_spelling_too() -> None:
     """Kebab case and the older camel case mean the same."""
-    scaling, causes = annotations.scaling(
+    scaling, causes = metadata.scaling(
         {
             "autoscaling.knative.dev/minScale": "2",
             "autoscaling.knative.dev/target": "10",
@@ -47,12 +47,12 @@ def test_values_are_read_old_spelling_too() -> None:
 )
 def test_wrong_values_are_told_and_defaults_used(key: str, value: str) -> None:
     """A value that cannot be honoured is reported with its field; the service still scales."""
-    scaling, causes = annotations.scaling({f"autoscaling.knative.dev/{key}": value}, container_concurrency=0)
+    scaling, causes = metadata.scaling({f"autoscaling.knative.dev/{key}": value}, container_concurrency=0)
     assert [c.field for c in causes] == [f"spec.template.metadata.annotations[autoscaling.knative.dev/{key}]"]
-    assert scaling == annotations.Scaling()
+    assert scaling == metadata.Scaling()
 
 
 def test_rps_has_its_own_target() -> None:
     """Requests a second aim at two hundred unless told otherwise."""
-    scaling, _ = annotations.scaling({"autoscaling.knative.dev/metric": "rps"}, container_concurrency=0)
+    scaling, _ = metadata.scaling({"autoscaling.knative.dev/metric": "rps"}, container_concurrency=0)
     assert scaling.target_value == pytest.approx(140.0)

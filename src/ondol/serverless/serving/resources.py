@@ -1,0 +1,355 @@
+"""The children of Serving objects: pure makers, parent in, child out.
+
+A Service has a Configuration and a Route of its own name; a Configuration stamps out Revisions; a
+Revision has a Deployment, a Service and a PodAutoscaler; a Route has a placeholder Service, so that
+its name resolves, and a VirtualService, which any Istio-compatible mesh understands.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from ondol.api import objects
+from ondol.api.objects import Object
+from ondol.base import names
+from ondol.serverless.serving import metadata as words
+
+API_VERSION: Final = "serving.knative.dev/v1"
+USER_PORT: Final = "user-port"
+USER_CONTAINER: Final = "user-container"
+DEFAULT_PORT: Final = 8080
+DEFAULT_TIMEOUT_S: Final = 300
+HTTP_PORT: Final = 80
+INGRESS: Final = "ondol-system/ingress"
+# kubectl's own bookkeeping speaks of the parent and would be wrong on a child.
+_NOT_COPIED: Final = {"kubectl.kubernetes.io/last-applied-configuration"}
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One share of a Route's traffic, resolved to a revision; `percent` of tags alone is 0."""
+
+    revision: str
+    percent: int
+    tag: str = ""
+    latest: bool = False
+
+
+def _child(parent: Mapping[str, Any], kind: str, name: str, api_version: str = API_VERSION) -> Object:
+    return {
+        "apiVersion": api_version,
+        "kind": kind,
+        "metadata": {
+            "name": name,
+            "namespace": objects.namespace(parent),
+            "labels": {},
+            "annotations": {},
+            "ownerReferences": [objects.controller_reference(parent)],
+        },
+    }
+
+
+def _copied(found: Mapping[str, str]) -> dict[str, str]:
+    return {key: value for key, value in found.items() if key not in _NOT_COPIED}
+
+
+def configuration(service: Mapping[str, Any]) -> Object:
+    """The Configuration of a Service: its template, labels and annotations."""
+    child = _child(service, "Configuration", objects.name(service))
+    child["metadata"]["labels"] = {
+        **_copied(objects.labels(service)),
+        words.SERVICE_LABEL: objects.name(service),
+        words.SERVICE_UID_LABEL: objects.uid(service),
+    }
+    child["metadata"]["annotations"] = _copied(objects.annotations(service))
+    child["spec"] = {"template": copy.deepcopy(objects.spec(service).get("template") or {})}
+    return child
+
+
+def route(service: Mapping[str, Any]) -> Object:
+    """The Route of a Service; a target without a revision follows the Service's Configuration."""
+    child = _child(service, "Route", objects.name(service))
+    child["metadata"]["labels"] = {
+        **_copied(objects.labels(service)),
+        words.SERVICE_LABEL: objects.name(service),
+    }
+    child["metadata"]["annotations"] = _copied(objects.annotations(service))
+    traffic = objects.spec(service).get("traffic") or [{"latestRevision": True, "percent": 100}]
+    child["spec"] = {"traffic": [_route_target(t, objects.name(service)) for t in traffic]}
+    return child
+
+
+def _route_target(target: Mapping[str, Any], configuration_name: str) -> Object:
+    found = {k: v for k, v in target.items() if k in {"revisionName", "percent", "tag"}}
+    if not found.get("revisionName"):
+        found.pop("revisionName", None)
+        found["configurationName"] = configuration_name
+        found["latestRevision"] = True
+    else:
+        found["latestRevision"] = False
+    return found
+
+
+def revision_name(configuration_: Mapping[str, Any]) -> str:
+    """The name the template asks for, or the configuration's with its generation."""
+    template = objects.spec(configuration_).get("template") or {}
+    given = objects.name(template)
+    return given or names.child_name(
+        objects.name(configuration_), f"-{objects.generation(configuration_):05d}"
+    )
+
+
+def revision(configuration_: Mapping[str, Any]) -> Object:
+    """The Revision a Configuration stamps out of its present template."""
+    template = copy.deepcopy(dict(objects.spec(configuration_).get("template") or {}))
+    child = _child(configuration_, "Revision", revision_name(configuration_))
+    inherited = {
+        key: value
+        for key, value in objects.labels(configuration_).items()
+        if key in {words.SERVICE_LABEL, words.SERVICE_UID_LABEL}
+    }
+    child["metadata"]["labels"] = {
+        **objects.labels(template),
+        **inherited,
+        words.CONFIGURATION_LABEL: objects.name(configuration_),
+        words.CONFIGURATION_UID_LABEL: objects.uid(configuration_),
+        words.CONFIGURATION_GENERATION_LABEL: str(objects.generation(configuration_)),
+        words.ROUTING_STATE_LABEL: "pending",
+    }
+    child["metadata"]["annotations"] = _copied(objects.annotations(template))
+    child["spec"] = with_defaults(template.get("spec") or {})
+    return child
+
+
+def with_defaults(spec: Mapping[str, Any]) -> Object:
+    """A revision's spec with Serving's defaults: container names, limits, the default probe."""
+    found = copy.deepcopy(dict(spec))
+    found.setdefault("containerConcurrency", 0)
+    found.setdefault("timeoutSeconds", DEFAULT_TIMEOUT_S)
+    found.setdefault("enableServiceLinks", False)
+    containers = found.get("containers") or []
+    for number, container in enumerate(containers):
+        if not container.get("name"):
+            container["name"] = USER_CONTAINER if len(containers) == 1 else f"{USER_CONTAINER}-{number}"
+    if containers:
+        container = containers[serving_container(found)]
+        probe = container.setdefault("readinessProbe", {})
+        if not any(kind in probe for kind in ("httpGet", "tcpSocket", "exec", "grpc")):
+            probe["tcpSocket"] = {"port": 0}
+        probe.setdefault("successThreshold", 1)
+    return found
+
+
+def serving_container(spec: Mapping[str, Any]) -> int:
+    """Which container receives the requests: the one with a port, or the first."""
+    containers = spec.get("containers") or []
+    return next((i for i, c in enumerate(containers) if c.get("ports")), 0)
+
+
+def user_port(spec: Mapping[str, Any]) -> tuple[int, str]:
+    """The port requests go to and its protocol name (`http1` or `h2c`)."""
+    containers = spec.get("containers") or [{}]
+    ports = containers[serving_container(spec)].get("ports") or [{}]
+    name = ports[0].get("name") or "http1"
+    return int(ports[0].get("containerPort") or DEFAULT_PORT), "h2c" if name == "h2c" else "http1"
+
+
+def _revision_labels(revision_: Mapping[str, Any]) -> dict[str, str]:
+    own = objects.labels(revision_)
+    service = own.get(words.SERVICE_LABEL) or own.get(words.CONFIGURATION_LABEL) or objects.name(revision_)
+    kept = {key: value for key, value in own.items() if not key.startswith(words.SERVING + "routingState")}
+    return {
+        **kept,
+        "app": objects.name(revision_),
+        "service.istio.io/canonical-name": service,
+        "service.istio.io/canonical-revision": objects.name(revision_),
+        words.REVISION_LABEL: objects.name(revision_),
+        words.REVISION_UID_LABEL: objects.uid(revision_),
+    }
+
+
+def deployment_name(revision_name_: str) -> str:
+    return names.child_name(revision_name_, "-deployment")
+
+
+def deployment(revision_: Mapping[str, Any], *, progress_deadline_s: float) -> Object:
+    """The Deployment of a Revision. It names no replicas: the autoscaler owns their number."""
+    child = _child(revision_, "Deployment", deployment_name(objects.name(revision_)), "apps/v1")
+    labels = _revision_labels(revision_)
+    annotations = _copied(objects.annotations(revision_))
+    child["metadata"]["labels"] = labels
+    child["metadata"]["annotations"] = annotations
+    child["spec"] = {
+        "selector": {"matchLabels": {words.REVISION_UID_LABEL: objects.uid(revision_)}},
+        "progressDeadlineSeconds": max(1, round(progress_deadline_s)),
+        "revisionHistoryLimit": 1,
+        "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": "25%"}},
+        "template": {
+            "metadata": {"labels": labels, "annotations": annotations},
+            "spec": _pod_spec(revision_),
+        },
+    }
+    return child
+
+
+def _pod_spec(revision_: Mapping[str, Any]) -> Object:
+    spec = copy.deepcopy(dict(objects.spec(revision_)))
+    timeout_s = int(spec.get("timeoutSeconds") or DEFAULT_TIMEOUT_S)
+    for own in (
+        "containerConcurrency",
+        "timeoutSeconds",
+        "responseStartTimeoutSeconds",
+        "idleTimeoutSeconds",
+    ):
+        spec.pop(own, None)
+    port, protocol = user_port(spec)
+    spec.setdefault("terminationGracePeriodSeconds", timeout_s)
+    chosen = serving_container(spec)
+    for number, container in enumerate(spec.get("containers") or []):
+        own_env = [{"name": "PORT", "value": str(port)}] if number == chosen else []
+        container["env"] = [*(container.get("env") or []), *own_env, *_knative_env(revision_)]
+        if number == chosen:
+            container["ports"] = [{"name": USER_PORT, "containerPort": port, "protocol": "TCP"}]
+            container["readinessProbe"] = _probe(container.get("readinessProbe") or {}, port, protocol)
+    return spec
+
+
+def _probe(probe: Mapping[str, Any], port: int, protocol: str) -> Object:
+    """The probe with the user's port filled in where it was left open (0)."""
+    found = copy.deepcopy(dict(probe))
+    for kind in ("httpGet", "tcpSocket", "grpc"):
+        if kind in found and not found[kind].get("port"):
+            found[kind]["port"] = port
+    if "httpGet" in found and protocol == "h2c":  # an HTTP/1 probe of an HTTP/2-only server cannot succeed
+        found = {k: v for k, v in found.items() if k != "httpGet"} | {"tcpSocket": {"port": port}}
+    found.setdefault("periodSeconds", 10)
+    return found
+
+
+def _knative_env(revision_: Mapping[str, Any]) -> list[Object]:
+    own = objects.labels(revision_)
+    return [
+        {"name": "K_REVISION", "value": objects.name(revision_)},
+        {"name": "K_CONFIGURATION", "value": own.get(words.CONFIGURATION_LABEL, "")},
+        {"name": "K_SERVICE", "value": own.get(words.SERVICE_LABEL, "")},
+    ]
+
+
+def revision_service(revision_: Mapping[str, Any]) -> Object:
+    """The Service of a Revision: no selector, for its endpoints are chosen by the autoscaler."""
+    child = _child(revision_, "Service", objects.name(revision_), "v1")
+    _, protocol = user_port(objects.spec(revision_))
+    child["metadata"]["labels"] = {
+        words.REVISION_LABEL: objects.name(revision_),
+        words.REVISION_UID_LABEL: objects.uid(revision_),
+        **{k: v for k, v in objects.labels(revision_).items() if k == words.SERVICE_LABEL},
+    }
+    port_name, app_protocol = ("http2", "kubernetes.io/h2c") if protocol == "h2c" else ("http", "http")
+    child["spec"] = {
+        "type": "ClusterIP",
+        "ports": [{"name": port_name, "port": HTTP_PORT, "appProtocol": app_protocol, "protocol": "TCP"}],
+    }
+    return child
+
+
+def pod_autoscaler(revision_: Mapping[str, Any]) -> Object:
+    """The PodAutoscaler of a Revision; reachability follows whether a route points at it."""
+    child = _child(
+        revision_, "PodAutoscaler", objects.name(revision_), "autoscaling.internal.knative.dev/v1alpha1"
+    )
+    state = objects.labels(revision_).get(words.ROUTING_STATE_LABEL, "pending")
+    port, protocol = user_port(objects.spec(revision_))
+    child["metadata"]["labels"] = {words.REVISION_LABEL: objects.name(revision_)}
+    child["metadata"]["annotations"] = {
+        k: v
+        for k, v in objects.annotations(revision_).items()
+        if k.startswith(words.AUTOSCALING) or k == words.PROGRESS_DEADLINE
+    }
+    child["spec"] = {
+        "containerConcurrency": int(objects.spec(revision_).get("containerConcurrency") or 0),
+        "timeoutSeconds": int(objects.spec(revision_).get("timeoutSeconds") or DEFAULT_TIMEOUT_S),
+        "protocolType": protocol,
+        "containerPort": port,
+        "reachability": {"active": "Reachable", "reserve": "Unreachable"}.get(state, "Unknown"),
+        "scaleTargetRef": {
+            "apiVersion": "apps/v1",
+            "kind": "Deployment",
+            "name": deployment_name(objects.name(revision_)),
+        },
+    }
+    return child
+
+
+def placeholder_service(route_: Mapping[str, Any], name: str) -> Object:
+    """A Service so that the Route's name (or a tag's) resolves; the mesh routes by that name."""
+    child = _child(route_, "Service", name, "v1")
+    child["metadata"]["labels"] = {words.ROUTE_LABEL: objects.name(route_)}
+    child["spec"] = {
+        "type": "ClusterIP",
+        "ports": [{"name": "http", "port": HTTP_PORT, "appProtocol": "http", "protocol": "TCP"}],
+    }
+    return child
+
+
+def tag_name(tag: str, route_name: str) -> str:
+    return names.child_name(f"{tag}-", route_name)
+
+
+def public_host(name: str, namespace: str, domain: str) -> str:
+    return f"{name}.{namespace}.{domain}"
+
+
+def cluster_host(name: str, namespace: str) -> str:
+    return f"{name}.{namespace}.svc.cluster.local"
+
+
+def virtual_service(route_: Mapping[str, Any], targets: Sequence[Target], domain: str) -> Object:
+    """How the mesh splits the Route's requests between revisions, one rule for it and one a tag.
+
+    Each rule matches on the authority, so that all of a route's names live in one object and
+    change at once.
+    """
+    child = _child(route_, "VirtualService", objects.name(route_), "networking.istio.io/v1")
+    child["metadata"]["labels"] = {words.ROUTE_LABEL: objects.name(route_)}
+    name, namespace = objects.name(route_), objects.namespace(route_)
+    local_only = objects.labels(route_).get(words.VISIBILITY) == words.CLUSTER_LOCAL
+    rules, hosts = [], []
+    for tag in ["", *[t.tag for t in targets if t.tag]]:
+        own = name if not tag else tag_name(tag, name)
+        shares = [t for t in targets if (t.percent > 0 if not tag else t.tag == tag)]
+        if not shares:
+            continue
+        authorities = [
+            own + suffix
+            for suffix in (f".{namespace}.svc.cluster.local", f".{namespace}.svc", f".{namespace}")
+        ]
+        if not local_only:
+            authorities.append(public_host(own, namespace, domain))
+        hosts += authorities
+        rules.append(_rule(namespace, shares, [*authorities, own], alone=bool(tag)))
+    child["spec"] = {
+        "hosts": hosts,
+        "gateways": ["mesh"] if local_only else ["mesh", INGRESS],
+        "http": rules,
+    }
+    return child
+
+
+def _rule(namespace: str, shares: Sequence[Target], authorities: Sequence[str], *, alone: bool) -> Object:
+    destinations = [
+        {
+            "destination": {"host": cluster_host(t.revision, namespace), "port": {"number": HTTP_PORT}},
+            "weight": 100 if alone else t.percent,
+        }
+        for t in shares
+    ]
+    return {
+        "match": [{"authority": {"prefix": authority}} for authority in authorities],
+        "route": destinations,
+        # A held request must not be cut by the mesh: the activator answers for its deadline.
+        "timeout": "0s",
+        "retries": {"attempts": 3, "retryOn": "connect-failure,refused-stream,reset-before-request"},
+    }
