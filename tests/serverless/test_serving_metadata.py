@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from ondol.serverless.autoscaler.decide import Scaling
 from ondol.serverless.serving import metadata
 
 
@@ -49,7 +50,7 @@ def test_wrong_values_are_told_and_defaults_used(key: str, value: str) -> None:
     """A value that cannot be honoured is reported with its field; the service still scales."""
     scaling, causes = metadata.scaling({f"autoscaling.knative.dev/{key}": value}, container_concurrency=0)
     assert [c.field for c in causes] == [f"spec.template.metadata.annotations[autoscaling.knative.dev/{key}]"]
-    assert scaling == metadata.Scaling()
+    assert scaling == Scaling()
 
 
 def test_rps_has_its_own_target() -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Final, TypeVar
 
 from ondol.base import errors
 from ondol.serverless.autoscaler.decide import Scaling
+
+Number = TypeVar("Number", int, float)
 
 SERVING: Final = "serving.knative.dev/"
 AUTOSCALING: Final = "autoscaling.knative.dev/"
@@ -164,8 +166,8 @@ class _Reader:
         return self._read(key, duration_s, least, most, default)
 
     def _read(
-        self, key: str, parse: Callable[[str], Any], least: float, most: float | None, default: Any
-    ) -> Any:
+        self, key: str, parse: Callable[[str], Number], least: float, most: float | None, default: Number
+    ) -> Number:
         text = self._given.get(key)
         if text is None:
             return default

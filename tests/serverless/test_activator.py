@@ -1,0 +1,180 @@
+"""The activator: requests are held, handed over, limited and answered when nobody comes."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import anyio
+import anyio.abc
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ondol.api.objects import Key
+from ondol.base.clock import SystemClock
+from ondol.serverless.activator import head
+from ondol.serverless.activator.activator import Activator
+from ondol.serverless.activator.throttler import Endpoint, QueueFull, Throttler, Ticket
+
+REVISION = Key("default", "hello-00001")
+pytestmark = pytest.mark.anyio
+
+
+@asynccontextmanager
+async def _pod(name: str, *, seen: list[bytes] | None = None) -> AsyncIterator[Endpoint]:
+    """A tiny HTTP server that answers with its name and closes."""
+
+    async def handle(stream: anyio.abc.SocketStream) -> None:
+        async with stream:
+            received = b""
+            while b"\r\n\r\n" not in received:
+                received += await stream.receive()
+            if seen is not None:
+                seen.append(received)
+            await stream.send(head.answer(200, "OK", name))
+
+    listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
+    async with listener, anyio.create_task_group() as group:
+        group.start_soon(listener.serve, handle)
+        port = listener.extra(anyio.abc.SocketAttribute.local_port)  # noqa: S610 - anyio's typed attribute, no SQL
+        yield Endpoint("127.0.0.1", port)
+        group.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def _running(asked: list[Key]) -> AsyncIterator[Activator]:
+    activator = Activator("127.0.0.1", on_demand=asked.append, clock=SystemClock(), rng=random.Random(1))
+    async with anyio.create_task_group() as group:
+        await group.start(activator.run)
+        yield activator
+        group.cancel_scope.cancel()
+
+
+async def _get(port: int) -> bytes:
+    async with await anyio.connect_tcp("127.0.0.1", port) as stream:
+        await stream.send(b"GET / HTTP/1.1\r\nHost: hello\r\nConnection: keep-alive\r\n\r\n")
+        answer = b""
+        try:
+            while True:
+                answer += await stream.receive()
+        except anyio.EndOfStream:
+            return answer
+
+
+async def test_request_at_zero_is_held_until_a_pod_is_ready() -> None:
+    """It waits, asks for scale once, and is answered by the first ready pod."""
+    asked: list[Key] = []
+    seen: list[bytes] = []
+    answers: list[bytes] = []
+    async with _running(asked) as activator, _pod("pod-a", seen=seen) as pod:
+        port = await activator.listen(REVISION, concurrency=0, timeout_s=5)
+
+        async def request() -> None:
+            answers.append(await _get(port))
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(request)
+            await anyio.sleep(0.1)
+            assert (asked, activator.demand(REVISION), answers) == ([REVISION], 1, [])
+            activator.set_endpoints(REVISION, [pod])
+    assert answers[0].endswith(b"pod-a")
+    assert b"Connection: close" in seen[0]
+    assert activator.demand(REVISION) == 0
+
+
+async def test_nobody_comes_in_time() -> None:
+    """After the revision's time-out the request is answered 503, not left hanging."""
+    async with _running([]) as activator:
+        port = await activator.listen(REVISION, concurrency=0, timeout_s=0.05)
+        assert (await _get(port)).startswith(b"HTTP/1.1 503")
+        assert activator.demand(REVISION) == 0
+
+
+async def test_pod_that_went_away_is_not_the_requests_fault() -> None:
+    """A refused connection is tried again, with the pods that are ready by then."""
+    async with _running([]) as activator, _pod("alive") as pod:
+        port = await activator.listen(REVISION, concurrency=0, timeout_s=5)
+        activator.set_endpoints(REVISION, [Endpoint("127.0.0.1", 1)])
+        async with anyio.create_task_group() as group:
+            answers: list[bytes] = []
+
+            async def request() -> None:
+                answers.append(await _get(port))
+
+            group.start_soon(request)
+            await anyio.sleep(0.02)
+            activator.set_endpoints(REVISION, [pod])
+        assert answers[0].endswith(b"alive")
+
+
+async def test_port_is_kept_and_closed() -> None:
+    """Listening again is the same port; closing ends it."""
+    async with _running([]) as activator:
+        port = await activator.listen(REVISION, concurrency=0, timeout_s=1)
+        assert await activator.listen(REVISION, concurrency=2, timeout_s=1) == port
+        activator.close(REVISION)
+        await anyio.wait_all_tasks_blocked()
+        with pytest.raises(OSError, match=r".+"):
+            await _get(port)
+
+
+async def test_throttler_first_come_first_served_within_the_limit() -> None:
+    """Never more than the limit a pod, and those who wait are called in order."""
+    throttler, pod = Throttler(concurrency=1), Endpoint("a", 1)
+    throttler.set_endpoints([pod])
+    assert throttler.try_acquire() == pod
+    first, second = throttler.try_acquire(), throttler.try_acquire()
+    assert isinstance(first, Ticket)
+    assert isinstance(second, Ticket)
+    throttler.release(pod)
+    assert (first.endpoint, second.endpoint, throttler.waiting) == (pod, None, 1)
+    throttler.cancel(second)
+    throttler.release(pod)
+    assert throttler.demand == 0
+
+
+async def test_throttler_refuses_when_the_queue_is_full() -> None:
+    """Beyond the queue's length a request is refused at once."""
+    throttler = Throttler(concurrency=0, queue_max=1)
+    throttler.try_acquire()
+    with pytest.raises(QueueFull):
+        throttler.try_acquire()
+
+
+@given(st.lists(st.sampled_from(["acquire", "release", "grow", "shrink"]), max_size=60), st.integers(1, 3))
+def test_throttler_never_exceeds_the_limit(steps: list[str], limit: int) -> None:
+    """Whatever the order of events, a ready pod holds at most its limit and nothing is lost."""
+    throttler, pods = Throttler(concurrency=limit, rng=random.Random(0)), 1
+    held: list[Endpoint] = []
+    tickets: list[Ticket] = []
+    throttler.set_endpoints([Endpoint("pod", 0)])
+    for step in steps:
+        if step == "acquire":
+            got = throttler.try_acquire()
+            if isinstance(got, Ticket):
+                tickets.append(got)
+            else:
+                held.append(got)
+        elif step == "release" and held:
+            throttler.release(held.pop())
+        elif step in {"grow", "shrink"}:
+            pods = max(0, pods + (1 if step == "grow" else -1))
+            throttler.set_endpoints(Endpoint("pod", n) for n in range(pods))
+        held += [t.endpoint for t in tickets if t.endpoint is not None]
+        tickets = [t for t in tickets if t.endpoint is None]
+        assert all(held.count(pod) <= limit for pod in set(held))
+        assert throttler.demand == len(held) + len(tickets)
+
+
+def test_head_is_told_to_close_and_upgrade_is_left_alone() -> None:
+    """An ordinary request becomes the connection's last; an upgrade keeps its header."""
+    plain = b"GET / HTTP/1.1\r\nhost: a\r\nconnection: keep-alive\r\n\r\n"
+    assert head.closing(plain) == b"GET / HTTP/1.1\r\nhost: a\r\nConnection: close\r\n\r\n"
+    upgrade = b"GET / HTTP/1.1\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n\r\n"
+    assert head.closing(upgrade) == upgrade
+    assert head.split(plain + b"body") == (plain, b"body")
+    assert head.split(b"GET / HTTP/1.1\r\n") is None
+    assert head.is_http2(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+    assert not head.is_http2(plain)
