@@ -1,0 +1,121 @@
+"""One bucket in memory: its current records in order of name, and its recent history.
+
+A watch is a cursor into the history: nothing is queued per watcher, so a slow one costs nothing,
+holds nobody up, and expires when the history it still needed is forgotten.
+"""
+
+from __future__ import annotations
+
+import bisect
+
+import anyio
+
+from ondol.base import errors
+from ondol.store.records import Event, Page, Record
+
+TOO_OLD = "The resourceVersion for the provided watch is too old."
+
+
+class Bucket:
+    """Records by name, and the events since `compacted`."""
+
+    def __init__(self, name: str, events_max: int, size_bytes_max: int) -> None:
+        self.name = name
+        self.records: dict[str, Record] = {}
+        self.compacted = 0
+        """No event at or before this revision is remembered."""
+        self.dead: list[int] = []
+        """Rows of the log that neither the present nor the remembered past needs."""
+        self._names: list[str] = []
+        self._events: list[Event] = []
+        self._revisions: list[int] = []
+        self._size_bytes = 0
+        self._events_max = events_max
+        self._size_bytes_max = size_bytes_max
+        self._changed: anyio.Event | None = None
+
+    def apply(self, record: Record, *, deleted: bool) -> None:
+        """Take over one committed row."""
+        previous = self.records.get(record.name)
+        if deleted:
+            self._forget_name(record.name)
+        else:
+            if previous is None:
+                bisect.insort(self._names, record.name)
+            self.records[record.name] = record
+        self._remember(Event(record, previous, deleted))
+
+    def announce(self) -> None:
+        """Wake whoever waits for a change."""
+        if self._changed is not None:
+            self._changed.set()
+            self._changed = None
+
+    async def changed(self) -> None:
+        """Wait until something is committed to this bucket."""
+        if self._changed is None:
+            self._changed = anyio.Event()
+        await self._changed.wait()
+
+    def page(self, prefix: str, after: str, limit: int) -> list[Record]:
+        start = bisect.bisect_right(self._names, after) if after else bisect.bisect_left(self._names, prefix)
+        end = self._end(prefix)
+        records = self.records
+        stop = min(end, start + limit) if limit else end
+        return [records[name] for name in self._names[start:stop]]
+
+    def count(self, prefix: str, after: str = "") -> int:
+        """How many names begin with `prefix` and come after `after`."""
+        start = bisect.bisect_right(self._names, after) if after else bisect.bisect_left(self._names, prefix)
+        return max(0, self._end(prefix) - start)
+
+    def page_at(self, prefix: str, after: str, limit: int, revision: int) -> Page:
+        """The same as it was at an earlier revision, by undoing the events since."""
+        past: dict[str, Record | None] = {}
+        for event in reversed(self._events[bisect.bisect_right(self._revisions, revision) :]):
+            past[event.record.name] = event.previous
+        current = {name: record for name, record in self.records.items() if name not in past}
+        was = current | {name: record for name, record in past.items() if record is not None}
+        names = sorted(name for name in was if name.startswith(prefix) and name > after)
+        shown = names[:limit] if limit else names
+        return Page([was[name] for name in shown], revision, len(names) - len(shown))
+
+    def events_after(self, revision: int, prefix: str) -> list[Event]:
+        """What happened after `revision`, oldest first; `Expired` if part of it is forgotten."""
+        if revision < self.compacted:
+            raise errors.Expired(TOO_OLD)
+        found = self._events[bisect.bisect_right(self._revisions, revision) :]
+        return [event for event in found if event.record.name.startswith(prefix)] if prefix else found
+
+    def compact(self, revision: int) -> None:
+        """Forget the events up to a revision."""
+        self._trim(bisect.bisect_right(self._revisions, revision))
+
+    def _end(self, prefix: str) -> int:
+        # U+10FFFF sorts after every character a name may hold.
+        return bisect.bisect_left(self._names, prefix + "\U0010ffff") if prefix else len(self._names)
+
+    def _forget_name(self, name: str) -> None:
+        if self.records.pop(name, None) is not None:
+            del self._names[bisect.bisect_left(self._names, name)]
+
+    def _remember(self, event: Event) -> None:
+        self._events.append(event)
+        self._revisions.append(event.revision)
+        self._size_bytes += len(event.record.value)
+        if len(self._events) > self._events_max or self._size_bytes > self._size_bytes_max:
+            # A quarter at a time, so that the cost of trimming is spread over many appends.
+            self._trim(max(1, len(self._events) // 4))
+
+    def _trim(self, count: int) -> None:
+        if not count:
+            return
+        for event in self._events[:count]:
+            self._size_bytes -= len(event.record.value)
+            if event.previous is not None:
+                self.dead.append(event.previous.revision)
+            if event.deleted:
+                self.dead.append(event.revision)
+        self.compacted = self._revisions[count - 1]
+        del self._events[:count]
+        del self._revisions[:count]

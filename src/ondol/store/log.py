@@ -1,0 +1,267 @@
+"""The store itself: current records and recent history in memory, the log behind a writer.
+
+Reads are plain function calls on the state as of the last commit. A write is checked, gets its
+revision, is committed by the writer, becomes visible to reads and watches, and is acknowledged, in
+this order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import anyio
+import anyio.lowlevel
+
+from ondol.base import errors
+from ondol.base.clock import Clock
+from ondol.store import writer
+from ondol.store.bucket import Bucket
+from ondol.store.records import ABSENT, UNCHECKED, Event, Page, Record, Retention, Row
+from ondol.store.sqlite import Database
+
+_FIRST_REVISION: Final = 1  # 0 means "any" to the API
+_PURGE_ROWS: Final = 2_000
+
+
+class RevisionConflict(errors.OndolError):
+    """The record is not at the expected revision; `current` is what is there."""
+
+    def __init__(self, current: Record | None) -> None:
+        super().__init__("the record changed")
+        self.current = current
+
+
+class RevisionCompacted(errors.Expired):
+    """The revision asked for is no longer remembered."""
+
+
+class Store:
+    """Buckets of records over one log.
+
+    All methods belong to the event loop's thread.
+    """
+
+    def __init__(self, database: Database, committer: writer.Writer, retention: Retention) -> None:
+        self._database = database
+        self._writer = committer
+        self._retention = retention
+        self._buckets: dict[str, Bucket] = {}
+        self._pending: dict[tuple[str, str], anyio.Event] = {}
+        self._advanced: anyio.Event | None = None
+        self.compacted = 0
+        """Lists at an earlier revision than this are refused."""
+        self.revision = _FIRST_REVISION
+        """The last revision that reads can see."""
+        self._load()
+        self._assigned = self.revision
+
+    def _load(self) -> None:
+        reached, high_water = self._database.compacted()
+        for name, revision in reached.items():
+            self._bucket(name).compacted = revision
+        for row in self._database.rows():
+            bucket = self._bucket(row.bucket)
+            bucket.apply(Record(row.name, row.revision, row.value), deleted=row.deleted)
+            self.revision = row.revision
+        for name, revision in reached.items():
+            self._bucket(name).compact(revision)
+        self.revision = max(self.revision, high_water, _FIRST_REVISION)
+        self.compacted = max(reached.values(), default=0)
+
+    def get(self, bucket: str, name: str) -> Record | None:
+        found = self._buckets.get(bucket)
+        return found.records.get(name) if found is not None else None
+
+    def page(
+        self,
+        bucket: str,
+        prefix: str = "",
+        *,
+        after: str = "",
+        limit: int = 0,
+        revision: int | None = None,
+    ) -> Page:
+        """Records whose names begin with `prefix`, in order, from behind `after`.
+
+        With a revision, as they were then; `RevisionCompacted` if that is too long ago.
+        """
+        found = self._bucket(bucket)
+        if revision is not None and revision < self.revision:
+            if revision < max(found.compacted, self.compacted):
+                raise RevisionCompacted("The provided continue parameter is too old")
+            return found.page_at(prefix, after, limit, revision)
+        records = found.page(prefix, after, limit)
+        cut_off = limit and len(records) == limit
+        remaining = found.count(prefix, records[-1].name) if cut_off else 0
+        return Page(records, self.revision, remaining)
+
+    def buckets(self) -> list[str]:
+        """Every bucket that holds a record."""
+        return [name for name, bucket in self._buckets.items() if bucket.records]
+
+    def count(self, bucket: str, prefix: str = "") -> int:
+        return self._bucket(bucket).count(prefix)
+
+    async def append(
+        self,
+        bucket: str,
+        name: str,
+        value: Callable[[int], bytes],
+        *,
+        expected: int = UNCHECKED,
+        delete: bool = False,
+    ) -> Record:
+        """Write one record, or its end, and return it once it is on disk.
+
+        `value` makes the bytes for the revision it is given. `expected` is the revision the record
+        must have (`ABSENT`: none); otherwise `RevisionConflict`.
+        """
+        place = (bucket, name)
+        while (writing := self._pending.get(place)) is not None:
+            await writing.wait()
+        current = self.get(bucket, name)
+        if expected not in (UNCHECKED, current.revision if current is not None else ABSENT):
+            raise RevisionConflict(current)
+        if delete and current is None:
+            raise RevisionConflict(None)
+        self._assigned += 1
+        record = Record(name, self._assigned, value(self._assigned))
+        return await self._commit(bucket, record, delete=delete)
+
+    async def _commit(self, bucket: str, record: Record, *, delete: bool) -> Record:
+        place = (bucket, record.name)
+        finished = self._pending[place] = anyio.Event()
+        failure: errors.OndolError | None = None
+
+        def done(error: errors.OndolError | None) -> None:
+            nonlocal failure
+            failure = error
+            del self._pending[place]
+            if error is None:
+                self._apply(bucket, record, deleted=delete)
+            finished.set()
+
+        row = Row(record.revision, bucket, record.name, delete, record.value)
+        self._writer.submit(writer.Append(row, done))
+        await finished.wait()
+        if failure is not None:
+            raise failure
+        return record
+
+    def _apply(self, bucket: str, record: Record, *, deleted: bool) -> None:
+        found = self._bucket(bucket)
+        found.apply(record, deleted=deleted)
+        self.revision = record.revision
+        found.announce()
+        if self._advanced is not None:
+            self._advanced.set()
+            self._advanced = None
+
+    async def reached(self, revision: int) -> None:
+        """Wait until reads can see a revision."""
+        while self.revision < revision:
+            if self._advanced is None:
+                self._advanced = anyio.Event()
+            await self._advanced.wait()
+
+    def watch(self, bucket: str, prefix: str = "", *, after: int) -> Watch:
+        """Follow the changes behind a revision; `Expired` at once if they are forgotten."""
+        watch = Watch(self, self._bucket(bucket), prefix, after)
+        watch.check()
+        return watch
+
+    async def compact(self, revision: int) -> None:
+        """Forget what happened up to a revision, and purge the rows nobody needs from the log."""
+        for bucket in self._buckets.values():
+            bucket.compact(revision)
+        self.compacted = max(self.compacted, revision)
+        await self.purge()
+
+    async def purge(self) -> None:
+        """Remove from the log the rows that history has already forgotten."""
+        dead = [number for bucket in self._buckets.values() for number in bucket.dead]
+        if not dead:
+            return
+        reached = {b.name: b.compacted for b in self._buckets.values() if b.compacted}
+        finished = anyio.Event()
+        failure: errors.OndolError | None = None
+
+        def done(error: errors.OndolError | None) -> None:
+            nonlocal failure
+            failure = error
+            finished.set()
+
+        for bucket in self._buckets.values():
+            bucket.dead.clear()
+        high_water = self.revision
+        self._writer.submit(writer.Work(lambda: self._database.purge(dead, reached, high_water), done))
+        await finished.wait()
+        if failure is not None:
+            self._bucket(next(iter(reached))).dead.extend(dead)  # another try at the next compaction
+            raise failure
+
+    async def compact_forever(self, clock: Clock, interval_s: float) -> None:
+        """At each interval, forget what was already there at the one before."""
+        while True:
+            seen = self.revision
+            for _ in range(5):
+                await clock.sleep(interval_s / 5)
+                if sum(len(bucket.dead) for bucket in self._buckets.values()) > _PURGE_ROWS:
+                    await self.purge()
+            await self.compact(seen)
+
+    def close(self) -> None:
+        """Finish the writes under way and let go of the file."""
+        self._writer.close()
+
+    def _bucket(self, name: str) -> Bucket:
+        found = self._buckets.get(name)
+        if found is None:
+            events_max = self._retention.events_of(name)
+            found = self._buckets[name] = Bucket(name, events_max, self._retention.size_bytes)
+        return found
+
+
+class Watch:
+    """A cursor over the changes to one bucket."""
+
+    def __init__(self, store: Store, bucket: Bucket, prefix: str, after: int) -> None:
+        self._store = store
+        self._bucket = bucket
+        self._prefix = prefix
+        self.revision = after
+        """Everything up to here has been taken."""
+
+    def check(self) -> None:
+        if self.revision < self._bucket.compacted:
+            self._bucket.events_after(self.revision, self._prefix)
+
+    def take(self) -> list[Event]:
+        """The changes since the last call, oldest first; `Expired` if some are already forgotten."""
+        if self.revision >= self._store.revision:
+            return []
+        found = self._bucket.events_after(self.revision, self._prefix)
+        self.revision = self._store.revision
+        return found
+
+    async def changed(self) -> None:
+        """Wait until the bucket changes again."""
+        await self._bucket.changed()
+
+
+def open_file(path: Path, retention: Retention | None = None) -> Store:
+    """The store in a file; `HostError` if the file is damaged or another process has it."""
+    database = Database(path)
+    try:
+        return Store(database, writer.Threaded(database), retention or Retention())
+    except BaseException:
+        database.close()
+        raise
+
+
+def open_memory(retention: Retention | None = None) -> Store:
+    """A store that lives and dies with the process, without a thread."""
+    database = Database(None)
+    return Store(database, writer.Inline(database), retention or Retention())

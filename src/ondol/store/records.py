@@ -1,0 +1,71 @@
+"""The values the store hands out, and how much of the past it keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+UNCHECKED: Final = -1
+"""An expected revision that matches whatever is there."""
+ABSENT: Final = 0
+"""An expected revision that means the name must be free."""
+
+
+class Record(NamedTuple):
+    """One object as it is at one revision."""
+
+    name: str
+    revision: int
+    value: bytes
+
+
+class Event(NamedTuple):
+    """One change: what the object became, what it was, and whether that was its end.
+
+    The record of a deletion carries the last state under the revision of the deletion.
+    """
+
+    record: Record
+    previous: Record | None
+    deleted: bool
+
+    @property
+    def revision(self) -> int:
+        return self.record.revision
+
+
+class Page(NamedTuple):
+    """Part of a bucket at one revision, in the order of names."""
+
+    records: list[Record]
+    revision: int
+    remaining: int
+    """How many records follow the last one."""
+
+
+class Row(NamedTuple):
+    """One line of the log as it lies on disk."""
+
+    revision: int
+    bucket: str
+    name: str
+    deleted: bool
+    value: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """How much history a bucket keeps for watchers that come back.
+
+    What is older than both the last two compactions, or beyond these bounds, is forgotten; watchers
+    that still needed it are told to list again.
+    """
+
+    events: int = 10_000
+    size_bytes: int = 32 * 1024 * 1024
+    buckets: Mapping[str, int] = field(default_factory=dict)
+    """Event bounds of single buckets, for objects that are rewritten all the time."""
+
+    def events_of(self, bucket: str) -> int:
+        return self.buckets.get(bucket, self.events)

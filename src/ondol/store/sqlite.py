@@ -1,0 +1,182 @@
+"""The edge to SQLite: one append-only table in one file, opened by one process at a time.
+
+The only module that names `sqlite3`. Its errors leave here as errors of the project: a full disk is
+`Unavailable` (nothing of that commit is kept, and writing works again once there is space), a file
+that is damaged or in use by another process is a `HostError` with its remedy.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from ondol.base import errors
+from ondol.store.records import Row
+
+_SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS log (
+    revision INTEGER PRIMARY KEY,
+    bucket TEXT NOT NULL,
+    name TEXT NOT NULL,
+    deleted INTEGER NOT NULL,
+    value BLOB NOT NULL
+);
+CREATE TABLE IF NOT EXISTS compacted (bucket TEXT PRIMARY KEY, revision INTEGER NOT NULL) WITHOUT ROWID;
+"""
+_FORMAT: Final = 1
+_HIGH_WATER: Final = ""
+"""The row of `compacted` that keeps the highest revision, should its own row be purged."""
+_ROWS_PER_STATEMENT: Final = 500
+
+
+class Database:
+    """One open log file, or a private one in memory when `path` is None.
+
+    After construction it may be used from one other thread, never from two at once.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._lock = _exclusive(path) if path is not None else None
+        try:
+            self._connection = self._open()
+        except BaseException:
+            self._unlock()
+            raise
+
+    def _open(self) -> sqlite3.Connection:
+        with self._translated():
+            connection = sqlite3.connect(
+                self._path or ":memory:", isolation_level=None, check_same_thread=False
+            )
+            try:
+                self._prepare(connection)
+            except BaseException:
+                connection.close()
+                raise
+            return connection
+
+    def _prepare(self, connection: sqlite3.Connection) -> None:
+        connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=FULL")
+        (found,) = connection.execute("PRAGMA user_version").fetchone()
+        if found not in (0, _FORMAT):
+            raise errors.HostError(
+                f"{self._path} was written by a newer version (format {found})",
+                remedy="use the version of ondol that wrote it, or another data directory",
+            )
+        connection.executescript(_SCHEMA)
+        connection.execute(f"PRAGMA user_version={_FORMAT}")
+
+    def rows(self) -> Iterator[Row]:
+        """Every row of the log, oldest first."""
+        query = "SELECT revision, bucket, name, deleted, value FROM log ORDER BY revision"
+        with self._translated():
+            for revision, bucket, name, deleted, value in self._connection.execute(query):
+                yield Row(revision, bucket, name, bool(deleted), value)
+
+    def compacted(self) -> tuple[dict[str, int], int]:
+        """How far each bucket's history was purged, and the highest revision at that time."""
+        with self._translated():
+            found = dict(self._connection.execute("SELECT bucket, revision FROM compacted").fetchall())
+        high_water = found.pop(_HIGH_WATER, 0)
+        return found, high_water
+
+    def commit(self, rows: Sequence[Row]) -> None:
+        """Append all the rows or none; they are on disk when this returns."""
+        with self._translated():
+            if len(rows) <= _ROWS_PER_STATEMENT:
+                self._insert(rows)  # a statement is its own transaction
+                return
+            with self._transaction():
+                for start in range(0, len(rows), _ROWS_PER_STATEMENT):
+                    self._insert(rows[start : start + _ROWS_PER_STATEMENT])
+
+    def _insert(self, rows: Sequence[Row]) -> None:
+        # One statement for the batch: each step gives up the interpreter lock once.
+        places = ",".join(["(?,?,?,?,?)"] * len(rows))
+        values = [value for row in rows for value in row]
+        self._connection.execute(f"INSERT INTO log VALUES {places}", values)  # noqa: S608 - only marks
+
+    def purge(self, revisions: Sequence[int], compacted: Mapping[str, int], high_water: int) -> None:
+        """Remove rows nobody needs, remember how far history now reaches back, return the space."""
+        reached = [*compacted.items(), (_HIGH_WATER, high_water)]
+        with self._translated():
+            with self._transaction():
+                self._connection.executemany(
+                    "DELETE FROM log WHERE revision=?", ((revision,) for revision in revisions)
+                )
+                self._connection.executemany("INSERT OR REPLACE INTO compacted VALUES (?,?)", reached)
+            self._connection.execute("PRAGMA incremental_vacuum").fetchall()
+
+    def close(self) -> None:
+        self._connection.close()
+        self._unlock()
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._connection.execute("COMMIT")
+        except BaseException:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            raise
+
+    @contextlib.contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise self._error(error) from error
+
+    def _error(self, error: sqlite3.Error) -> errors.OndolError:
+        name = getattr(error, "sqlite_errorname", "") or ""
+        if name.startswith("SQLITE_FULL"):
+            return errors.Unavailable(
+                f"no space left for the API's data at {self._path}: the change was not made; free some space",
+                retry_after_s=5,
+            )
+        if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
+            return errors.HostError(
+                f"the API's data at {self._path} is damaged: {error}",
+                remedy="restore the file from a backup, or start with another data directory",
+            )
+        return errors.Unavailable(
+            f"the API's data at {self._path} cannot be written: {error}", retry_after_s=5
+        )
+
+    def _unlock(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+
+def _exclusive(path: Path) -> int:
+    """The descriptor that holds this process's claim to the file; the kernel drops it if we die."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # SQLite gives its journal files the mode of the database: secrets lie in all of them.
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+        lock = os.open(path.with_name(path.name + ".lock"), os.O_CREAT | os.O_RDWR, 0o600)
+    except OSError as error:
+        raise errors.HostError(
+            f"the API's data at {path} cannot be opened: {error.strerror}",
+            remedy=f"make sure that {path.parent} exists, has space and belongs to you",
+        ) from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(lock)
+        raise errors.HostError(
+            f"{path} is in use by another process",
+            remedy="stop the platform that runs on this data directory, or choose another one",
+        ) from error
+    return lock
