@@ -102,6 +102,7 @@ class Tag:
     number: int
     inline: bool
     go_type: str
+    pointer: bool
 
 
 @dataclass
@@ -150,7 +151,9 @@ def tag_of(match: re.Match[str]) -> Tag | None:
         return None
     json_name, _, options = json_tag[1].partition(",")
     inline = "inline" in options or (not name and not json_name)
-    return Tag(json_name, int(protobuf[1]) if protobuf else 0, inline, go_type.lstrip("*"))
+    return Tag(
+        json_name, int(protobuf[1]) if protobuf else 0, inline, go_type.lstrip("*"), go_type.startswith("*")
+    )
 
 
 class Source:
@@ -308,6 +311,8 @@ def type_facts(source: Source, name: str) -> dict[str, Any]:
         facts: dict[str, Any] = {"type": field_type(prop), "n": path[0] if len(path) == 1 else list(path)}
         if json_name in required:
             facts["required"] = True
+        if tag.pointer and path != (0,):
+            facts["pointer"] = True
         if prop.get("default", {}) != {}:
             facts["default"] = prop["default"]
         facts |= {short: prop[long] for long, short in OPTIONS.items() if long in prop}

@@ -48,11 +48,13 @@ class Field(msgspec.Struct, frozen=True):
 
     `type` is a scalar's word, `[]item`, `{}value` or the name of a type; `n` is the protobuf number,
     or the path of numbers where protobuf nests what JSON inlines, or 0 where protobuf has none.
+    `pointer` fields tell absent from zero; others have a zero value whenever they are absent.
     """
 
     type: str
     n: int | tuple[int, ...]
     required: bool = False
+    pointer: bool = False
     default: Any = None
     list_type: str = msgspec.field(default="", name="list")
     list_keys: tuple[str, ...] = msgspec.field(default=(), name="keys")

@@ -1,0 +1,156 @@
+"""Defaults of pods, alone and in the templates of Deployments and ReplicaSets."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from fractions import Fraction
+from typing import Any, Final
+
+from ondol.base import quantity
+
+_FILE_MODE: Final = 0o644
+_PROBES: Final = ("livenessProbe", "readinessProbe", "startupProbe")
+_PROBE_DEFAULTS: Final = {
+    "timeoutSeconds": 1,
+    "periodSeconds": 10,
+    "successThreshold": 1,
+    "failureThreshold": 3,
+}
+_TAG: Final = re.compile(r":(?P<tag>[\w][\w.-]*)$")
+_FINE: Final = re.compile(r".*[nu]$")
+
+
+def pod(document: Any) -> None:
+    """The defaults of a pod, and those that apply to pods but not to templates."""
+    spec = document["spec"]
+    for container in _containers(spec):
+        _requests_from_limits(container)
+        if spec.get("hostNetwork"):
+            for port in container.get("ports") or ():
+                port.setdefault("hostPort", port.get("containerPort", 0))
+    spec.setdefault("enableServiceLinks", True)
+    _pod_spec(spec)
+
+
+def deployment(document: Any) -> None:
+    spec = document["spec"]
+    spec.setdefault("replicas", 1)
+    spec.setdefault("revisionHistoryLimit", 10)
+    spec.setdefault("progressDeadlineSeconds", 600)
+    strategy = spec.setdefault("strategy", {})
+    if strategy.setdefault("type", "RollingUpdate") == "RollingUpdate":
+        rolling = strategy.setdefault("rollingUpdate", {})
+        rolling.setdefault("maxUnavailable", "25%")
+        rolling.setdefault("maxSurge", "25%")
+    _pod_spec(spec["template"]["spec"])
+
+
+def replica_set(document: Any) -> None:
+    spec = document["spec"]
+    spec.setdefault("replicas", 1)
+    _pod_spec(spec["template"]["spec"])
+
+
+def _containers(spec: Mapping[str, Any]) -> Iterator[Any]:
+    yield from spec.get("containers") or ()
+    yield from spec.get("initContainers") or ()
+
+
+def _requests_from_limits(container: Any) -> None:
+    resources = container["resources"]
+    limits = resources.get("limits")
+    if limits:
+        resources["requests"] = {**limits, **(resources.get("requests") or {})}
+
+
+def _pod_spec(spec: Any) -> None:
+    spec.setdefault("dnsPolicy", "ClusterFirst")
+    spec.setdefault("restartPolicy", "Always")
+    spec.setdefault("securityContext", {})
+    spec.setdefault("terminationGracePeriodSeconds", 30)
+    spec.setdefault("schedulerName", "default-scheduler")
+    for volume in spec.get("volumes") or ():
+        _volume(volume)
+    for container in _containers(spec):
+        _container(container)
+    for container in spec.get("ephemeralContainers") or ():
+        _container(container)
+
+
+def _container(container: Any) -> None:
+    container.setdefault("imagePullPolicy", pull_policy(container.get("image", "")))
+    container.setdefault("terminationMessagePath", "/dev/termination-log")
+    container.setdefault("terminationMessagePolicy", "File")
+    for variable in container.get("env") or ():
+        _field_ref(variable.get("valueFrom"))
+    for name in _PROBES:
+        if name in container:
+            _probe(container[name])
+    for hook in (container.get("lifecycle") or {}).values():
+        if isinstance(hook, dict):
+            _http_get(hook)
+    for amounts in container["resources"].values():
+        if isinstance(amounts, dict):
+            _round_up(amounts)
+
+
+def pull_policy(image: str) -> str:
+    """`Always` for the tag latest, written or implied; a digest without a tag never moves."""
+    name, at, _ = image.partition("@")
+    match = _TAG.search(name)
+    tag = match["tag"] if match else ("" if at else "latest")
+    return "Always" if tag == "latest" else "IfNotPresent"
+
+
+def _probe(probe: Any) -> None:
+    for name, value in _PROBE_DEFAULTS.items():
+        if not probe.get(name):
+            probe[name] = value
+    _http_get(probe)
+
+
+def _http_get(handler: Any) -> None:
+    action = handler.get("httpGet")
+    if action is not None:
+        action.setdefault("path", "/")
+        action.setdefault("scheme", "HTTP")
+
+
+def _field_ref(holder: Any) -> None:
+    ref = (holder or {}).get("fieldRef")
+    if ref is not None:
+        ref.setdefault("apiVersion", "v1")
+
+
+def _round_up(amounts: dict[str, str]) -> None:
+    """Amounts finer than a thousandth are rounded up to one."""
+    for name, amount in amounts.items():
+        if _FINE.fullmatch(amount):
+            thousandths = -int(-quantity.parse(amount) * 1000 // 1)
+            amounts[name] = quantity.canonical(f"{Fraction(thousandths)}m")
+
+
+def _volume(volume: Any) -> None:
+    if len(volume) == 1:
+        volume["emptyDir"] = {}
+    for source in ("secret", "configMap", "downwardAPI", "projected"):
+        if source in volume:
+            volume[source].setdefault("defaultMode", _FILE_MODE)
+    if "hostPath" in volume:
+        volume["hostPath"].setdefault("type", "")
+    if "image" in volume:
+        volume["image"].setdefault("pullPolicy", pull_policy(volume["image"].get("reference", "")))
+    claim = (volume.get("ephemeral") or {}).get("volumeClaimTemplate")
+    if claim is not None:
+        claim["spec"].setdefault("volumeMode", "Filesystem")
+    _downward(volume.get("downwardAPI"))
+    for source in (volume.get("projected") or {}).get("sources") or ():
+        _downward(source.get("downwardAPI"))
+        if "serviceAccountToken" in source:
+            source["serviceAccountToken"].setdefault("expirationSeconds", 3600)
+
+
+def _downward(source: Any) -> None:
+    for item in (source or {}).get("items") or ():
+        _field_ref(item)

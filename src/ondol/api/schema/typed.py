@@ -1,0 +1,416 @@
+"""Decoding of built-in kinds: what a document of a known type is, whatever JSON spelled it.
+
+`Typed` takes the place of Go's typed structs: unknown fields and nulls go, empty optional values go,
+quantities and times get their one spelling, and a value of the wrong JSON type is an error that names
+its field. Each type is compiled once into closures; a document is walked once and copied on the way.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import copy
+import functools
+import re
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any, Final, TypeAlias
+
+from ondol.api import facts
+from ondol.api.objects import Object
+from ondol.api.schema import model
+from ondol.base import errors, quantity
+
+Decode: TypeAlias = Callable[[Any], Any]
+Fill: TypeAlias = Callable[[Any], None]
+
+_TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
+_MICRO: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
+_RANGES: Final = {"int32": 1 << 31, "int64": 1 << 63}
+_KEPT: Final = (model.OBJECT, model.ANY, "int-or-string", "quantity", "time", "micro-time", "schema-or-bool")
+
+
+class Mismatch(Exception):
+    """A value is not of its field's type; `path` grows as the walkers return."""
+
+    def __init__(self, found: str, wanted: str) -> None:
+        super().__init__(found, wanted)
+        self.found, self.wanted = found, wanted
+        self.path: list[str] = []
+
+    @property
+    def message(self) -> str:
+        if not self.wanted.startswith("!"):
+            field = ".".join(self.path)
+            return f"json: cannot unmarshal {self.found} into Go struct field {field} of type {self.wanted}"
+        return f"{'.'.join(self.path)}: {self.wanted[1:]}"
+
+
+class Typed:
+    """The compiled walkers of one type of the table."""
+
+    def __init__(self, type_name: str) -> None:
+        self.type_name = type_name
+        self.node = model.of_type(type_name)
+        self._decode = _object_decoder(type_name)
+        self._fill = _object_filler(type_name)
+
+    def decode(self, document: Any) -> Object:
+        """A fresh, canonical copy with only known fields; `BadRequest` on a wrong JSON type."""
+        try:
+            decoded: Object = self._decode(document)
+        except Mismatch as wrong:
+            raise errors.BadRequest(self._sentence(document, wrong)) from None
+        return decoded
+
+    def _sentence(self, document: Any, wrong: Mismatch) -> str:
+        gvk = facts.type_named(self.type_name).gvk
+        kind = gvk[2] if gvk else self.type_name.rpartition(".")[2]
+        wrong.path.insert(0, kind)
+        found = document if isinstance(document, dict) else {}
+        version = found.get("apiVersion") or (gvk[1] if gvk else "")
+        return f'{kind} in version "{version}" cannot be handled as a {kind}: {wrong.message}'
+
+    def fill(self, document: Object) -> None:
+        """Add, in place, the defaults and empty structs the table names."""
+        self._fill(document)
+
+    def unknown_fields(self, document: Any) -> list[str]:
+        """The paths of fields that `decode` drops because no such field exists."""
+        found: list[str] = []
+        _unknown(self.node, document, "", found)
+        return found
+
+
+@functools.cache
+def of(type_name: str) -> Typed:
+    """The walkers of a type, compiled when first asked for."""
+    return Typed(type_name)
+
+
+def json_type(value: Any) -> str:
+    """The JSON word for a value, as Go's decoder says it."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "bool"
+    if isinstance(value, str):
+        return "string"
+    if isinstance(value, int | float):
+        return "number"
+    return "array" if isinstance(value, list) else "object"
+
+
+# --- scalars
+
+
+def _string(value: Any) -> Any:
+    if type(value) is str:
+        return value
+    raise Mismatch(json_type(value), "string")
+
+
+def _bool(value: Any) -> Any:
+    if type(value) is bool:
+        return value
+    raise Mismatch(json_type(value), "bool")
+
+
+def _integer(word: str) -> Decode:
+    bound = _RANGES[word]
+
+    def decode(value: Any) -> Any:
+        number = int(value) if type(value) is float and value.is_integer() else value
+        if type(number) is not int:
+            found = f"number {value}" if isinstance(value, float) else json_type(value)
+            raise Mismatch(found, word)
+        if not -bound <= number < bound:
+            raise Mismatch(f"number {number}", word)
+        return number
+
+    return decode
+
+
+def _double(value: Any) -> Any:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return value
+    raise Mismatch(json_type(value), "float64")
+
+
+def _bytes(value: Any) -> Any:
+    if type(value) is not str:
+        raise Mismatch(json_type(value), "[]uint8")
+    try:
+        base64.b64decode(value, validate=True)
+    except (binascii.Error, ValueError) as wrong:
+        raise Mismatch("string", f"!illegal base64 data: {wrong}") from None
+    return value
+
+
+@functools.lru_cache(maxsize=4096)
+def _canonical(value: str) -> str:
+    return quantity.canonical(value)
+
+
+def _quantity(value: Any) -> Any:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise Mismatch(json_type(value), "resource.Quantity")
+    try:
+        return _canonical(str(value))
+    except ValueError as wrong:
+        raise Mismatch("string", f"!{wrong}") from None
+
+
+def _int_or_string(value: Any) -> Any:
+    if type(value) in (str, int):
+        return value
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    raise Mismatch(json_type(value), "intstr.IntOrString")
+
+
+def _moment(pattern: re.Pattern[str], spelling: str) -> Decode:
+    def decode(value: Any) -> Any:
+        if type(value) is not str:
+            raise Mismatch(json_type(value), "v1.Time")
+        if pattern.fullmatch(value):
+            return value
+        try:
+            moment = datetime.fromisoformat(value)
+        except ValueError:
+            moment = None
+        if moment is None or moment.tzinfo is None:
+            raise Mismatch("string", f'!parsing time "{value}": want RFC 3339, as 2006-01-02T15:04:05Z')
+        return moment.astimezone(UTC).strftime(spelling)
+
+    return decode
+
+
+def _any(value: Any) -> Any:
+    return copy.deepcopy(value)
+
+
+def _schema_or(allowed: type, word: str) -> Decode:
+    def decode(value: Any) -> Any:
+        if isinstance(value, dict):
+            return _object_decoder(facts.JSON_SCHEMA_PROPS)(value)
+        if not isinstance(value, allowed):
+            raise Mismatch(json_type(value), word)
+        if not isinstance(value, list):
+            return value
+        inner = _string if word.endswith("Strings") else _object_decoder(facts.JSON_SCHEMA_PROPS)
+        return [inner(item) for item in value]
+
+    return decode
+
+
+_SCALARS: Final[dict[str, Decode]] = {
+    "string": _string,
+    "bytes": _bytes,
+    "int32": _integer("int32"),
+    "int64": _integer("int64"),
+    "double": _double,
+    "bool": _bool,
+    "time": _moment(_TIME, "%Y-%m-%dT%H:%M:%SZ"),
+    "micro-time": _moment(_MICRO, "%Y-%m-%dT%H:%M:%S.%fZ"),
+    "quantity": _quantity,
+    "int-or-string": _int_or_string,
+    "schema-or-array": _schema_or(list, "JSONSchemaPropsOrArray"),
+    "schema-or-bool": _schema_or(bool, "JSONSchemaPropsOrBool"),
+    "schema-or-strings": _schema_or(list, "JSONSchemaPropsOrStrings"),
+    model.ANY: _any,
+}
+
+
+# --- decoding
+
+
+def _decoder(node: model.Node) -> Decode:
+    if node.kind == model.OBJECT:
+        return _object_decoder(node.type_name)
+    if node.element is None:
+        return _SCALARS[node.kind]
+    inner = _decoder(node.element)
+    if node.kind == model.LIST:
+        return _list_decoder(inner)
+    return _map_decoder(inner, null_is_empty=node.element.kind == "string")
+
+
+@functools.cache
+def _object_decoder(type_name: str) -> Decode:
+    table: dict[str, tuple[Decode, bool]] = {}
+
+    def decode(value: Any) -> Any:
+        if type(value) is not dict:
+            raise Mismatch(json_type(value), type_name.rpartition(".")[2])
+        if not table:
+            table.update(_decoders(type_name))
+        out: Object = {}
+        key = ""
+        try:
+            for key, item in value.items():
+                entry = table.get(key)
+                if entry is None or item is None:
+                    continue
+                found = entry[0](item)
+                if found or entry[1]:
+                    out[key] = found
+        except Mismatch as wrong:
+            wrong.path.insert(0, key)
+            raise
+        return out
+
+    return decode
+
+
+def _decoders(type_name: str) -> dict[str, tuple[Decode, bool]]:
+    return {
+        name: (_decoder(node), _keeps_empty(node)) for name, node in model.of_type(type_name).fields.items()
+    }
+
+
+def _keeps_empty(node: model.Node) -> bool:
+    return node.required or node.pointer or node.kind in _KEPT
+
+
+def _list_decoder(inner: Decode) -> Decode:
+    def decode(value: Any) -> Any:
+        if type(value) is not list:
+            raise Mismatch(json_type(value), "[]")
+        out: list[Any] = []
+        try:
+            for item in value:
+                out.append(inner(item))  # noqa: PERF401  # the length tells where a mismatch is
+        except Mismatch as wrong:
+            wrong.path.insert(0, f"[{len(out)}]")
+            raise
+        return out
+
+    return decode
+
+
+def _map_decoder(inner: Decode, *, null_is_empty: bool) -> Decode:
+    def decode(value: Any) -> Any:
+        if type(value) is not dict:
+            raise Mismatch(json_type(value), "map[string]")
+        out: Object = {}
+        key = ""
+        try:
+            for key, item in value.items():
+                out[key] = "" if item is None and null_is_empty else inner(item)
+        except Mismatch as wrong:
+            wrong.path.insert(0, key)
+            raise
+        return out
+
+    return decode
+
+
+# --- filling
+
+
+@functools.cache
+def _object_filler(type_name: str) -> Fill:
+    plan: list[tuple[str, Any, Fill | None]] = []
+    ready = False
+
+    def fill(value: Any) -> None:
+        nonlocal ready
+        if not ready:
+            plan.extend(_plan(type_name))
+            ready = True
+        for name, absent, inner in plan:
+            if name not in value:
+                if absent is None:
+                    continue
+                value[name] = (
+                    absent if type(absent) is not dict and type(absent) is not list else absent.copy()
+                )
+            if inner is not None:
+                inner(value[name])
+
+    return fill
+
+
+def _plan(type_name: str) -> list[tuple[str, Any, Fill | None]]:
+    steps = []
+    for name, node in model.of_type(type_name).fields.items():
+        absent, inner = _absent(node), _filler(node)
+        if absent is not None or inner is not None:
+            steps.append((name, absent, inner))
+    return steps
+
+
+def _absent(node: model.Node) -> Any:
+    """What stands where nothing was given; None if nothing does."""
+    if node.kind == model.OBJECT:
+        return None if node.pointer else {}
+    if node.required and not node.pointer:
+        return node.default if node.default is not None else _zero(node)
+    if node.default is not None and (node.default or node.pointer):
+        return node.default
+    return None
+
+
+def _zero(node: model.Node) -> Any:
+    return {model.LIST: [], model.MAP: {}}.get(node.kind)
+
+
+def _filler(node: model.Node) -> Fill | None:
+    if not _fills(node, frozenset()):
+        return None
+    if node.kind == model.OBJECT:
+        return _object_filler(node.type_name)
+    assert node.element is not None  # noqa: S101  # only lists and maps are left that hold something to fill
+    inner = _filler(node.element)
+    assert inner is not None  # noqa: S101  # `_fills` said so
+
+    def fill(value: Any) -> None:
+        for item in value if type(value) is list else value.values():
+            inner(item)
+
+    return fill
+
+
+def _fills(node: model.Node, above: frozenset[str]) -> bool:
+    """Whether anything inside a value of this node may need filling."""
+    if node.element is not None:
+        return _fills(node.element, above)
+    if node.kind != model.OBJECT or node.type_name in above:
+        return False
+    return _type_fills(node, above)
+
+
+def _type_fills(node: model.Node, above: frozenset[str]) -> bool:
+    inside = above | {node.type_name}
+    return any(_absent(child) is not None or _fills(child, inside) for child in node.fields.values())
+
+
+# --- unknown fields
+
+
+def _unknown(node: model.Node, value: Any, path: str, found: list[str]) -> None:
+    if node.kind == model.OBJECT and isinstance(value, dict):
+        _unknown_in_object(node.fields, value, path, found)
+    elif node.kind.startswith("schema-or-") and isinstance(value, dict):
+        _unknown(model.of_type(facts.JSON_SCHEMA_PROPS), value, path, found)
+    elif node.element is None or (node.element.element is None and node.element.kind != model.OBJECT):
+        return
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            _unknown(node.element, item, f"{path}[{index}]", found)
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            _unknown(node.element, item, f"{path}.{key}" if path else key, found)
+
+
+def _unknown_in_object(
+    fields: Mapping[str, model.Node], value: Mapping[str, Any], path: str, found: list[str]
+) -> None:
+    for key, item in value.items():
+        child = fields.get(key)
+        where = f"{path}.{key}" if path else key
+        if child is None:
+            found.append(where)
+        elif type(item) in (dict, list):
+            _unknown(child, item, where, found)
