@@ -174,7 +174,18 @@ def _merge_ordered(merged: _Map, patch: _Map, name: str, field: PatchField) -> N
     if changes is None and current is None:
         return
     _check_order(changes or [], order, field.merge_key)
-    merged[name] = _ordered(_merged_for_order(current, changes, field), order, current or [], field.merge_key)
+    live = _live_order(current or [], changes or [], field)
+    merged[name] = _ordered(_merged_for_order(current, changes, field), order, live, field.merge_key)
+
+
+def _live_order(current: _List, changes: _List, field: PatchField) -> _List:
+    """The order others are woven in by; an element that comes for a deleted one takes its place."""
+    if field.strategy != "merge" or not field.merge_key:
+        return current
+    kept, plain = _directed_list(current, changes, field.merge_key)
+    known = _ranks(kept, field.merge_key)
+    added = [item for item in plain if _identity(item, field.merge_key) not in known]
+    return [*kept, *added][: len(current)]
 
 
 def _merged_for_order(current: _List | None, changes: _List | None, field: PatchField) -> _List:
