@@ -1,0 +1,259 @@
+"""The conditions of Serving objects: pure functions from what is observed to the status to write.
+
+Condition types, reasons and messages: knative/specs Serving API, error signalling.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from ondol.api import conditions, objects
+from ondol.api.objects import Object
+from ondol.serverless.serving import resources
+from ondol.serverless.serving.resources import Target
+
+READY: Final = "Ready"
+_IMAGE_REASONS: Final = {"ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName"}
+_EXIT_REASONS: Final = {"CrashLoopBackOff", "RunContainerError", "CreateContainerError"}
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """One condition's outcome; `status` is True, False or Unknown as the API spells them."""
+
+    status: conditions.Status
+    reason: str = ""
+    message: str = ""
+
+
+OK: Final = Verdict("True")
+
+
+def written(
+    obj: Mapping[str, Any], verdicts: Mapping[str, Verdict], *, of_ready: Sequence[str], now: float
+) -> list[Object]:
+    """The object's conditions with `verdicts` written and Ready derived from `of_ready`."""
+    found: Sequence[Mapping[str, Any]] = conditions.of(obj)
+    for type_, verdict in verdicts.items():
+        found = conditions.set(
+            found, type_, verdict.status, reason=verdict.reason, message=verdict.message, now=now
+        )
+    return sorted(conditions.ready_from(found, of_ready, now=now), key=lambda c: str(c["type"]))
+
+
+def revision(
+    revision_: Mapping[str, Any],
+    deployment: Mapping[str, Any] | None,
+    autoscaler: Mapping[str, Any] | None,
+    pods: Sequence[Mapping[str, Any]],
+    *,
+    now: float,
+) -> Object:
+    """The status of a Revision from its Deployment, its PodAutoscaler and its pods."""
+    initialized = autoscaler is not None and conditions.is_true(autoscaler, "ScaleTargetInitialized")
+    available = OK if initialized else _resources(deployment, pods)
+    healthy = _containers(pods, initialized=initialized)
+    verdicts = {"ResourcesAvailable": available, "ContainerHealthy": healthy, "Active": _active(autoscaler)}
+    scaled = objects.status(autoscaler or {})
+    return {
+        "observedGeneration": objects.generation(revision_),
+        "conditions": written(
+            revision_, verdicts, of_ready=("ResourcesAvailable", "ContainerHealthy"), now=now
+        ),
+        "containerStatuses": _container_statuses(revision_, pods),
+        "actualReplicas": int(scaled.get("actualScale") or 0),
+        "desiredReplicas": max(0, int(scaled.get("desiredScale") or 0)),
+    }
+
+
+def _resources(deployment: Mapping[str, Any] | None, pods: Sequence[Mapping[str, Any]]) -> Verdict:
+    for waiting in _waiting(pods):
+        if waiting.get("reason") in _IMAGE_REASONS:
+            return Verdict("False", "ContainerMissing", str(waiting.get("message") or waiting["reason"]))
+    if deployment is None:
+        return Verdict("Unknown", "Deploying")
+    progressing = conditions.get(deployment, "Progressing")
+    if progressing is not None and progressing.get("status") == "False":
+        return Verdict("False", "ProgressDeadlineExceeded", "Initial scale was never achieved")
+    refused = conditions.get(deployment, "ReplicaFailure")
+    if refused is not None and refused.get("status") == "True":
+        return Verdict(
+            "False", str(refused.get("reason") or "FailedCreate"), str(refused.get("message") or "")
+        )
+    return Verdict("Unknown", "Deploying")
+
+
+def _containers(pods: Sequence[Mapping[str, Any]], *, initialized: bool) -> Verdict:
+    ready = any(conditions.is_true(pod, READY) for pod in pods)
+    if not ready:
+        for status in _statuses(pods):
+            if (status.get("state") or {}).get("waiting", {}).get("reason") in _EXIT_REASONS:
+                return _exit_verdict(status)
+    return OK if initialized else Verdict("Unknown", "Deploying")
+
+
+def _exit_verdict(status: Mapping[str, Any]) -> Verdict:
+    ended = (status.get("lastState") or {}).get("terminated") or {}
+    waiting = status["state"]["waiting"]
+    if "exitCode" in ended:
+        words = ended.get("message") or ended.get("reason") or waiting.get("message") or ""
+        return Verdict("False", f"ExitCode{ended['exitCode']}", f"Container failed with: {words}")
+    return Verdict("False", str(waiting["reason"]), str(waiting.get("message") or ""))
+
+
+def _active(autoscaler: Mapping[str, Any] | None) -> Verdict:
+    found = conditions.get(autoscaler, "Active") if autoscaler is not None else None
+    if found is None:
+        return Verdict("Unknown", "Deploying")
+    return Verdict(found["status"], str(found.get("reason") or ""), str(found.get("message") or ""))
+
+
+def _statuses(pods: Sequence[Mapping[str, Any]]) -> Iterable[Mapping[str, Any]]:
+    for pod in pods:
+        yield from objects.status(pod).get("containerStatuses") or ()
+
+
+def _waiting(pods: Sequence[Mapping[str, Any]]) -> Iterable[Mapping[str, Any]]:
+    for status in _statuses(pods):
+        if waiting := (status.get("state") or {}).get("waiting"):
+            yield waiting
+
+
+def _container_statuses(revision_: Mapping[str, Any], pods: Sequence[Mapping[str, Any]]) -> list[Object]:
+    """Container names with the digests they run; known digests stay while no pod runs."""
+    known = {s["name"]: s for s in objects.status(revision_).get("containerStatuses") or ()}
+    for status in _statuses(pods):
+        if status.get("imageID"):
+            known[status["name"]] = {"name": status["name"], "imageDigest": status["imageID"]}
+    return [dict(known[name]) for name in sorted(known)]
+
+
+def configuration(
+    configuration_: Mapping[str, Any],
+    latest_created: Mapping[str, Any] | None,
+    *,
+    now: float,
+    problem: str = "",
+) -> Object:
+    """The status of a Configuration from the newest Revision it stamped out."""
+    status = objects.status(configuration_)
+    latest_ready = status.get("latestReadyRevisionName")
+    verdict = Verdict("Unknown")
+    if problem:
+        verdict = Verdict("False", "RevisionNameTaken", problem)
+    elif latest_created is not None:
+        name = objects.name(latest_created)
+        ready = conditions.get(latest_created, READY) or {}
+        if ready.get("status") == "True":
+            latest_ready, verdict = name, OK
+        elif ready.get("status") == "False":
+            message = f'Revision "{name}" failed with message: {ready.get("message", "")}.'
+            verdict = Verdict("False", "RevisionFailed", message)
+    found: Object = {
+        "observedGeneration": objects.generation(configuration_),
+        "conditions": written(configuration_, {"Revision": verdict}, of_ready=("Revision",), now=now),
+    }
+    found["conditions"] = [c for c in found["conditions"] if c["type"] == READY]
+    created = objects.name(latest_created) if latest_created else status.get("latestCreatedRevisionName")
+    if created:
+        found["latestCreatedRevisionName"] = created
+    if latest_ready:
+        found["latestReadyRevisionName"] = latest_ready
+    return found
+
+
+def route(
+    route_: Mapping[str, Any],
+    targets: Sequence[Target],
+    assigned: Verdict,
+    ingress: Verdict,
+    *,
+    domain: str,
+    public_port: int,
+    local_only: bool,
+    now: float,
+) -> Object:
+    """The status of a Route: where its traffic goes and under which addresses."""
+    name, namespace = objects.name(route_), objects.namespace(route_)
+
+    def url(own: str) -> str:
+        if local_only:
+            return f"http://{resources.cluster_host(own, namespace)}"
+        suffix = "" if public_port == resources.HTTP_PORT else f":{public_port}"
+        return f"http://{resources.public_host(own, namespace, domain)}{suffix}"
+
+    verdicts = {"AllTrafficAssigned": assigned, "IngressReady": ingress}
+    return {
+        "observedGeneration": objects.generation(route_),
+        "url": url(name),
+        "address": {"url": f"http://{resources.cluster_host(name, namespace)}"},
+        "traffic": [_traffic(target, name, url) for target in targets],
+        "conditions": written(route_, verdicts, of_ready=("AllTrafficAssigned", "IngressReady"), now=now),
+    }
+
+
+def _traffic(target: Target, name: str, url: Any) -> Object:
+    found: Object = {
+        "revisionName": target.revision,
+        "percent": target.percent,
+        "latestRevision": target.latest,
+    }
+    if target.tag:
+        found["tag"] = target.tag
+        found["url"] = url(resources.tag_name(target.tag, name))
+    return found
+
+
+def ingress(virtual_service: Mapping[str, Any] | None, *, reported: bool) -> Verdict:
+    """Whether the mesh serves the Route's rules; a mesh that reports nothing is trusted."""
+    if virtual_service is None:
+        return Verdict("Unknown", "IngressNotConfigured", "the VirtualService does not exist yet")
+    if not reported:
+        return OK
+    for type_ in ("Accepted", "Programmed"):
+        found = conditions.get(virtual_service, type_)
+        if found is not None and found.get("status") == "False":
+            return Verdict("False", "IngressNotConfigured", str(found.get("message") or ""))
+    programmed = conditions.get(virtual_service, "Programmed")
+    current = programmed is not None and programmed.get("observedGeneration") == objects.generation(
+        virtual_service
+    )
+    if programmed is None or programmed.get("status") != "True" or not current:
+        return Verdict("Unknown", "IngressNotConfigured", "the mesh has not taken up the rules yet")
+    return OK
+
+
+def service(
+    service_: Mapping[str, Any],
+    configuration_: Mapping[str, Any] | None,
+    route_: Mapping[str, Any] | None,
+    *,
+    now: float,
+) -> Object:
+    """The status of a Service: what its Configuration and its Route say."""
+    verdicts = {
+        "ConfigurationsReady": _of_child(configuration_),
+        "RoutesReady": _of_child(route_),
+    }
+    found: Object = {
+        "observedGeneration": objects.generation(service_),
+        "conditions": written(service_, verdicts, of_ready=("ConfigurationsReady", "RoutesReady"), now=now),
+    }
+    for child, fields in (
+        (configuration_, ("latestCreatedRevisionName", "latestReadyRevisionName")),
+        (route_, ("url", "address", "traffic")),
+    ):
+        status = objects.status(child or {})
+        found.update({field: status[field] for field in fields if field in status})
+    return found
+
+
+def _of_child(child: Mapping[str, Any] | None) -> Verdict:
+    if child is None or objects.status(child).get("observedGeneration") != objects.generation(child):
+        return Verdict("Unknown", "OutOfDate", "the child has not been reconciled yet")
+    ready = conditions.get(child, READY)
+    if ready is None:
+        return Verdict("Unknown")
+    return Verdict(ready["status"], str(ready.get("reason") or ""), str(ready.get("message") or ""))
