@@ -1,0 +1,418 @@
+"""The roles and bindings a new server starts with, and how they are kept complete.
+
+The `system:` names and the rules of `cluster-admin`, `admin`, `edit` and `view` are Kubernetes' own;
+the `system:ondol:` ones give each part of the platform what it needs and no more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+from ondol.api import objects
+from ondol.api.objects import Object
+from ondol.apiserver.auth import escalation, identity, rbac
+
+AUTOUPDATE: Final = "rbac.authorization.kubernetes.io/autoupdate"
+_AGGREGATE: Final = "rbac.authorization.k8s.io/aggregate-to-"
+_LABELS: Final = {"kubernetes.io/bootstrapping": "rbac-defaults"}
+_READ: Final = ("get", "list", "watch")
+_WRITE: Final = ("create", "update", "patch", "delete", "deletecollection")
+_READ_WRITE: Final = ("get", "list", "watch", "create", "update", "patch", "delete", "deletecollection")
+_ISTIO: Final = ("networking.istio.io", "security.istio.io", "telemetry.istio.io", "extensions.istio.io")
+_GATEWAY_API: Final = ("gateway.networking.k8s.io",)
+_KNATIVE: Final = (
+    "serving.knative.dev",
+    "autoscaling.internal.knative.dev",
+    "networking.internal.knative.dev",
+    "eventing.knative.dev",
+    "messaging.knative.dev",
+    "sources.knative.dev",
+)
+
+CONTROL: Final = "system:ondol:control"
+NODE: Final = "system:ondol:node"
+GATEWAY: Final = "system:ondol:gateway"
+OBSERVE: Final = "system:ondol:observe"
+MESH: Final = "system:ondol:mesh"
+
+_Rule = dict[str, Any]
+
+
+def _rule(verbs: Sequence[str], groups: Sequence[str], resources: Sequence[str]) -> _Rule:
+    return {"verbs": list(verbs), "apiGroups": list(groups), "resources": list(resources)}
+
+
+def _urls(*urls: str) -> _Rule:
+    return {"verbs": ["get"], "nonResourceURLs": list(urls)}
+
+
+def _role(name: str, rules: Sequence[_Rule], aggregate_to: str = "") -> Object:
+    return {**_head("ClusterRole", name, aggregate_to), "rules": list(rules)}
+
+
+def _aggregated(name: str, aggregate_to: str = "") -> Object:
+    selector = {"matchLabels": {f"{_AGGREGATE}{name}": "true"}}
+    return {
+        **_head("ClusterRole", name, aggregate_to),
+        "aggregationRule": {"clusterRoleSelectors": [selector]},
+        "rules": [],
+    }
+
+
+def _head(kind: str, name: str, aggregate_to: str = "") -> Object:
+    labels = {**_LABELS, **({f"{_AGGREGATE}{aggregate_to}": "true"} if aggregate_to else {})}
+    metadata = {"name": name, "labels": labels, "annotations": {AUTOUPDATE: "true"}}
+    return {"apiVersion": f"{rbac.GROUP}/v1", "kind": kind, "metadata": metadata}
+
+
+def _binding(role: str, *, users: Sequence[str] = (), groups: Sequence[str] = ()) -> Object:
+    subjects = [("User", user) for user in users] + [("Group", group) for group in groups]
+    return {
+        **_head("ClusterRoleBinding", role),
+        "roleRef": {"apiGroup": rbac.GROUP, "kind": "ClusterRole", "name": role},
+        "subjects": [{"apiGroup": rbac.GROUP, "kind": kind, "name": name} for kind, name in subjects],
+    }
+
+
+def cluster_roles() -> list[Object]:
+    return [*_platform_roles(), *_user_roles(), *_part_roles()]
+
+
+def cluster_role_bindings() -> list[Object]:
+    everyone = (identity.AUTHENTICATED, identity.UNAUTHENTICATED)
+    return [
+        _binding("cluster-admin", groups=(identity.MASTERS,)),
+        _binding("system:discovery", groups=(identity.AUTHENTICATED,)),
+        _binding("system:basic-user", groups=(identity.AUTHENTICATED,)),
+        _binding("system:public-info-viewer", groups=everyone),
+        _binding("system:service-account-issuer-discovery", groups=(identity.SERVICE_ACCOUNTS,)),
+        _binding("system:monitoring", groups=("system:monitoring",)),
+        _binding(CONTROL, users=(CONTROL,)),
+        _binding(NODE, users=(NODE,), groups=(identity.NODES,)),
+        _binding(GATEWAY, users=(GATEWAY,)),
+        _binding(OBSERVE, users=(OBSERVE,)),
+        _binding(MESH, users=(MESH,)),
+    ]
+
+
+def _platform_roles() -> Iterator[Object]:
+    yield _role("cluster-admin", [_rule(["*"], ["*"], ["*"]), {"verbs": ["*"], "nonResourceURLs": ["*"]}])
+    probes = ("/livez", "/readyz", "/healthz")
+    yield _role(
+        "system:discovery",
+        [
+            _urls(
+                *probes,
+                "/version",
+                "/version/",
+                "/openapi",
+                "/openapi/*",
+                "/api",
+                "/api/*",
+                "/apis",
+                "/apis/*",
+            )
+        ],
+    )
+    yield _role(
+        "system:basic-user",
+        [
+            _rule(
+                ["create"],
+                ["authorization.k8s.io"],
+                ["selfsubjectaccessreviews", "selfsubjectrulesreviews"],
+            ),
+            _rule(["create"], ["authentication.k8s.io"], ["selfsubjectreviews"]),
+        ],
+    )
+    yield _role("system:public-info-viewer", [_urls(*probes, "/version", "/version/")])
+    yield _role(
+        "system:service-account-issuer-discovery",
+        [
+            _urls(
+                "/.well-known/openid-configuration",
+                "/.well-known/openid-configuration/",
+                "/openid/v1/jwks",
+                "/openid/v1/jwks/",
+            )
+        ],
+    )
+    yield _role(
+        "system:monitoring",
+        [
+            _urls("/metrics", "/metrics/slis", *probes, "/livez/*", "/readyz/*", "/healthz/*"),
+            _rule(["get"], [""], ["nodes/metrics"]),
+        ],
+    )
+    yield _role(
+        "system:auth-delegator",
+        [
+            _rule(["create"], ["authentication.k8s.io"], ["tokenreviews"]),
+            _rule(["create"], ["authorization.k8s.io"], ["subjectaccessreviews"]),
+        ],
+    )
+
+
+def _user_roles() -> Iterator[Object]:
+    yield _aggregated("admin")
+    yield _aggregated("edit", aggregate_to="admin")
+    yield _aggregated("view", aggregate_to="edit")
+    yield _role(
+        "system:aggregate-to-admin",
+        [
+            _rule(["create"], ["authorization.k8s.io"], ["localsubjectaccessreviews"]),
+            _rule(_READ_WRITE, [rbac.GROUP], ["roles", "rolebindings"]),
+        ],
+        aggregate_to="admin",
+    )
+    yield _role("system:aggregate-to-edit", _edit_rules(), aggregate_to="edit")
+    yield _role("system:aggregate-to-view", _view_rules(), aggregate_to="view")
+    extended = [*_ISTIO, *_GATEWAY_API, *_KNATIVE]
+    yield _role("ondol:aggregate-to-edit", [_rule(_WRITE, extended, ["*"])], aggregate_to="edit")
+    yield _role("ondol:aggregate-to-view", [_rule(_READ, extended, ["*"])], aggregate_to="view")
+
+
+def _edit_rules() -> list[_Rule]:
+    connections = ["pods/attach", "pods/proxy", "pods/exec", "pods/portforward"]
+    return [
+        _rule(_READ, [""], [*connections, "secrets", "services/proxy"]),
+        _rule(["impersonate"], [""], ["serviceaccounts"]),
+        _rule(_WRITE, [""], ["pods", *connections]),
+        _rule(["create"], [""], ["pods/eviction"]),
+        _rule(
+            _WRITE,
+            [""],
+            [
+                "replicationcontrollers",
+                "replicationcontrollers/scale",
+                "serviceaccounts",
+                "services",
+                "services/proxy",
+                "persistentvolumeclaims",
+                "configmaps",
+                "secrets",
+            ],
+        ),
+        _rule(["create"], [""], ["serviceaccounts/token"]),
+        _rule(_WRITE, ["", "events.k8s.io"], ["events"]),
+        _rule(
+            _WRITE,
+            ["apps"],
+            [
+                "statefulsets",
+                "statefulsets/scale",
+                "daemonsets",
+                "deployments",
+                "deployments/scale",
+                "deployments/rollback",
+                "replicasets",
+                "replicasets/scale",
+            ],
+        ),
+        _rule(_WRITE, ["autoscaling"], ["horizontalpodautoscalers"]),
+        _rule(_WRITE, ["batch"], ["jobs", "cronjobs"]),
+        _rule(_WRITE, ["policy"], ["poddisruptionbudgets"]),
+        _rule(_WRITE, ["networking.k8s.io"], ["networkpolicies", "ingresses"]),
+        _rule(_READ_WRITE, ["coordination.k8s.io"], ["leases"]),
+    ]
+
+
+def _view_rules() -> list[_Rule]:
+    return [
+        _rule(
+            _READ,
+            [""],
+            [
+                "pods",
+                "replicationcontrollers",
+                "replicationcontrollers/scale",
+                "serviceaccounts",
+                "services",
+                "services/status",
+                "endpoints",
+                "persistentvolumeclaims",
+                "persistentvolumeclaims/status",
+                "configmaps",
+            ],
+        ),
+        _rule(
+            _READ,
+            [""],
+            [
+                "limitranges",
+                "resourcequotas",
+                "bindings",
+                "pods/status",
+                "resourcequotas/status",
+                "namespaces/status",
+                "replicationcontrollers/status",
+                "pods/log",
+            ],
+        ),
+        _rule(_READ, [""], ["namespaces"]),
+        _rule(_READ, ["", "events.k8s.io"], ["events"]),
+        _rule(_READ, ["discovery.k8s.io"], ["endpointslices"]),
+        _rule(
+            _READ,
+            ["apps"],
+            [
+                "controllerrevisions",
+                "statefulsets",
+                "statefulsets/status",
+                "statefulsets/scale",
+                "daemonsets",
+                "daemonsets/status",
+                "deployments",
+                "deployments/status",
+                "deployments/scale",
+                "replicasets",
+                "replicasets/status",
+                "replicasets/scale",
+            ],
+        ),
+        _rule(_READ, ["autoscaling"], ["horizontalpodautoscalers", "horizontalpodautoscalers/status"]),
+        _rule(_READ, ["batch"], ["jobs", "cronjobs", "cronjobs/status", "jobs/status"]),
+        _rule(_READ, ["policy"], ["poddisruptionbudgets", "poddisruptionbudgets/status"]),
+        _rule(_READ, ["networking.k8s.io"], ["networkpolicies", "ingresses", "ingresses/status"]),
+    ]
+
+
+def _part_roles() -> Iterator[Object]:
+    yield _role(CONTROL, _control_rules())
+    yield _role(NODE, _node_rules())
+    yield _role(GATEWAY, _gateway_rules())
+    yield _role(OBSERVE, _observe_rules())
+    yield _role(MESH, _mesh_rules())
+
+
+_EVENTS: Final = _rule(["create", "patch", "update"], ["", "events.k8s.io"], ["events"])
+_LEASES: Final = _rule(["get", "create", "update", "patch"], ["coordination.k8s.io"], ["leases"])
+
+
+def _control_rules() -> list[_Rule]:
+    """Controllers of every kind: garbage collection and namespace deletion reach all resources there are."""
+    return [
+        _rule([*_READ, "update", "patch", "delete", "deletecollection"], ["*"], ["*"]),
+        _rule(
+            ["create"],
+            [""],
+            [
+                "pods",
+                "pods/binding",
+                "pods/eviction",
+                "services",
+                "endpoints",
+                "configmaps",
+                "secrets",
+                "serviceaccounts",
+                "namespaces",
+            ],
+        ),
+        _rule(["create"], ["apps"], ["replicasets", "deployments"]),
+        _rule(["create"], ["discovery.k8s.io"], ["endpointslices"]),
+        _rule(["create"], ["apiextensions.k8s.io"], ["customresourcedefinitions"]),
+        _rule(["create"], [*_ISTIO, *_GATEWAY_API, *_KNATIVE], ["*"]),
+        _rule(["create"], ["authentication.k8s.io"], ["tokenreviews"]),
+        _rule(["create"], ["authorization.k8s.io"], ["subjectaccessreviews"]),
+        # The rules of aggregated roles are written by a controller that does not hold them itself.
+        _rule(["escalate"], [rbac.GROUP], ["clusterroles"]),
+        _EVENTS,
+        _LEASES,
+    ]
+
+
+def _node_rules() -> list[_Rule]:
+    return [
+        _rule(["create"], ["authentication.k8s.io"], ["tokenreviews"]),
+        _rule(["create"], ["authorization.k8s.io"], ["subjectaccessreviews", "localsubjectaccessreviews"]),
+        _rule(_READ, [""], ["services", "namespaces"]),
+        _rule(_READ, ["discovery.k8s.io"], ["endpointslices"]),
+        _rule(["create", *_READ, "update", "patch"], [""], ["nodes"]),
+        _rule(["update", "patch"], [""], ["nodes/status"]),
+        _rule([*_READ, "create", "delete", "patch"], [""], ["pods"]),
+        _rule(["update", "patch"], [""], ["pods/status"]),
+        _rule(["create"], [""], ["pods/eviction"]),
+        _rule(_READ, [""], ["secrets", "configmaps"]),
+        _rule(["get"], [""], ["serviceaccounts", "endpoints"]),
+        _rule(["create"], [""], ["serviceaccounts/token"]),
+        _rule(["get"], [""], ["persistentvolumeclaims", "persistentvolumes"]),
+        _rule(["get", "create", "update", "patch", "delete"], ["coordination.k8s.io"], ["leases"]),
+        _EVENTS,
+    ]
+
+
+def _gateway_rules() -> list[_Rule]:
+    """The activator and the autoscaler: they watch traffic and scale what serves it."""
+    return [
+        _rule(_READ, [""], ["pods", "services", "namespaces", "configmaps"]),
+        _rule(_READ, ["discovery.k8s.io"], ["endpointslices"]),
+        _rule(["create", "update", "patch", "delete"], ["discovery.k8s.io"], ["endpointslices"]),
+        _rule(_READ, ["apps"], ["deployments"]),
+        _rule(["get", "update", "patch"], ["apps"], ["deployments/scale"]),
+        _rule(["patch"], ["apps"], ["deployments"]),
+        _rule([*_READ, "update", "patch"], _KNATIVE, ["*"]),
+        _EVENTS,
+        _LEASES,
+    ]
+
+
+def _observe_rules() -> list[_Rule]:
+    """Telemetry reads the shape of what runs, never a secret."""
+    return [
+        _rule(_READ, [""], ["pods", "services", "namespaces", "nodes", "events", "endpoints"]),
+        _rule(_READ, ["discovery.k8s.io"], ["endpointslices"]),
+        _rule(_READ, ["apps"], ["deployments", "replicasets", "statefulsets", "daemonsets"]),
+        _rule(_READ, [*_ISTIO, *_GATEWAY_API, *_KNATIVE], ["*"]),
+        _rule(["create"], ["authentication.k8s.io"], ["tokenreviews"]),
+        _rule(["create"], ["authorization.k8s.io"], ["subjectaccessreviews"]),
+        _urls("/metrics"),
+        _EVENTS,
+    ]
+
+
+def _mesh_rules() -> list[_Rule]:
+    """The mesh reads what it translates and reports on it; gateway certificates come from secrets."""
+    return [
+        _rule(
+            _READ,
+            [""],
+            ["pods", "services", "namespaces", "nodes", "configmaps", "secrets", "serviceaccounts"],
+        ),
+        _rule(_READ, ["discovery.k8s.io"], ["endpointslices"]),
+        _rule(_READ, [*_ISTIO, *_GATEWAY_API], ["*"]),
+        _rule(["update", "patch"], [*_ISTIO, *_GATEWAY_API], ["*/status"]),
+        _rule(["patch"], [""], ["pods/status", "services/status"]),
+        _rule(["create"], ["authentication.k8s.io"], ["tokenreviews"]),
+        _EVENTS,
+        _LEASES,
+    ]
+
+
+def reconciled(existing: Object, wanted: Object) -> Object | None:
+    """The object a restarted server should write so that nothing of `wanted` is missing, or none.
+
+    What an administrator added stays; an object annotated with autoupdate "false" is left alone.
+    """
+    if objects.annotations(existing).get(AUTOUPDATE) == "false":
+        return None
+    merged = {**existing, "metadata": _merged_metadata(existing, wanted)}
+    if "subjects" in wanted:
+        present = existing.get("subjects") or []
+        missing = [subject for subject in wanted["subjects"] if subject not in present]
+        merged["subjects"] = [*present, *missing]
+    elif "aggregationRule" in wanted:
+        merged["aggregationRule"] = existing.get("aggregationRule") or wanted["aggregationRule"]
+    else:
+        present = existing.get("rules") or []
+        held = [rbac.Rule.of(rule) for rule in present]
+        missing = [rule for rule in wanted["rules"] if escalation.uncovered(held, [rule])]
+        merged["rules"] = [*present, *missing]
+    return None if merged == existing else merged
+
+
+def _merged_metadata(existing: Object, wanted: Object) -> Object:
+    metadata = dict(objects.metadata(existing))
+    for field in ("labels", "annotations"):
+        metadata[field] = {**(wanted["metadata"].get(field) or {}), **(metadata.get(field) or {})}
+    return metadata
