@@ -127,7 +127,7 @@ def _element(word: str) -> Node:
 
 def of_openapi(schema: Mapping[str, Any]) -> Node:
     """The node of a CRD's openAPIV3Schema; its root always has apiVersion, kind and metadata."""
-    return _embedding(_of_schema(schema))
+    return _embedding(of_schema(schema))
 
 
 def _embedding(node: Node) -> Node:
@@ -144,7 +144,8 @@ def _embedding(node: Node) -> Node:
 _TYPES: Final = {"string": "string", "integer": "int64", "number": "double", "boolean": "bool"}
 
 
-def _of_schema(schema: Mapping[str, Any]) -> Node:
+def of_schema(schema: Mapping[str, Any]) -> Node:
+    """The node of a part of a CRD's schema."""
     node = Node(
         _kind_of(schema),
         list_type=schema.get("x-kubernetes-list-type") or "",
@@ -159,13 +160,13 @@ def _of_schema(schema: Mapping[str, Any]) -> Node:
     )
     if node.kind == MAP:
         values = schema["additionalProperties"]
-        node.element = _of_schema(values) if isinstance(values, Mapping) else Node(ANY)
+        node.element = of_schema(values) if isinstance(values, Mapping) else Node(ANY)
     elif node.kind == LIST:
-        node.element = _of_schema(schema.get("items") or {"x-kubernetes-preserve-unknown-fields": True})
+        node.element = of_schema(schema.get("items") or {"x-kubernetes-preserve-unknown-fields": True})
     elif node.kind == OBJECT:
         properties = schema.get("properties") or {}
         needed = set(schema.get("required") or ())
-        node._fields = {name: _of_schema(prop) for name, prop in properties.items()}
+        node._fields = {name: of_schema(prop) for name, prop in properties.items()}
         for name in needed & properties.keys():
             node.fields[name].required = True
     return _embedding(node) if node.embedded else node

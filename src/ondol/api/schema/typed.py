@@ -55,21 +55,27 @@ class Typed:
         self._decode = _object_decoder(type_name)
         self._fill = _object_filler(type_name)
 
-    def decode(self, document: Any) -> Object:
-        """A fresh, canonical copy with only known fields; `BadRequest` on a wrong JSON type."""
+    def decode(self, document: Any, *, kind: str = "", path: str = "") -> Object:
+        """A fresh, canonical copy with only known fields; `BadRequest` on a wrong JSON type.
+
+        `kind` and `path` name the document in the error when it is a part of a larger one.
+        """
         try:
             decoded: Object = self._decode(document)
         except Mismatch as wrong:
-            raise errors.BadRequest(self._sentence(document, wrong)) from None
+            if path:
+                wrong.path.insert(0, path)
+            raise errors.BadRequest(self._sentence(document, wrong, kind)) from None
         return decoded
 
-    def _sentence(self, document: Any, wrong: Mismatch) -> str:
+    def _sentence(self, document: Any, wrong: Mismatch, kind: str) -> str:
         gvk = facts.type_named(self.type_name).gvk
-        kind = gvk[2] if gvk else self.type_name.rpartition(".")[2]
+        kind = kind or (gvk[2] if gvk else self.type_name.rpartition(".")[2])
         wrong.path.insert(0, kind)
         found = document if isinstance(document, dict) else {}
         version = found.get("apiVersion") or (gvk[1] if gvk else "")
-        return f'{kind} in version "{version}" cannot be handled as a {kind}: {wrong.message}'
+        where = f'{kind} in version "{version}"' if version else kind
+        return f"{where} cannot be handled as a {kind}: {wrong.message}"
 
     def fill(self, document: Object) -> None:
         """Add, in place, the defaults and empty structs the table names."""

@@ -1,0 +1,179 @@
+"""Custom resources: pruning, defaulting and validation by a CRD's schema.
+
+A `Structural` is compiled once when the CRD is established. The order for a write is `decode`, then
+`default`, then `validate`. Rules in CEL (`x-kubernetes-validations`) are not evaluated; `unsupported`
+names them, so that whoever accepts the CRD can say so.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from typing import Any, Final, TypeAlias
+
+from ondol.api import facts
+from ondol.api.objects import Object
+from ondol.api.schema import model, typed, validation
+from ondol.base.errors import Cause
+
+Default: TypeAlias = Callable[[Any], None]
+_META: Final = facts.META + "ObjectMeta"
+
+
+class Structural:
+    """The compiled walkers of one version of a CRD."""
+
+    def __init__(self, schema: Mapping[str, Any]) -> None:
+        self.schema = schema
+        self.node = model.of_openapi(schema)
+        self._default = _defaulter(self.node)
+        self._check = validation.compiled({**schema, "properties": _without_root_fields(schema)})
+
+    def decode(self, document: Object) -> Object:
+        """A copy without the fields the schema does not know; `BadRequest` if metadata is malformed."""
+        pruned: Object = _pruned(self.node, document)
+        return pruned
+
+    def unknown_fields(self, document: Object) -> list[str]:
+        """The paths of the fields `decode` drops."""
+        found: list[str] = []
+        _unknown(self.node, document, "", found)
+        return found
+
+    def default(self, document: Object) -> None:
+        """Apply the schema's defaults in place; a null where none is allowed gives way to a default."""
+        if self._default is not None:
+            self._default(document)
+
+    def validate(self, document: Object) -> list[Cause]:
+        """Everything wrong with the document by its schema."""
+        found: list[Cause] = []
+        self._check(document, "", found)
+        return found
+
+    def validate_update(self, new: Object, old: Object) -> list[Cause]:
+        """As `validate`, forgiving what was wrong already and did not change (ratcheting)."""
+        found = self.validate(new)
+        if not found:
+            return found
+        before = {cause for cause in self.validate(old) if cause.reason != "FieldValueRequired"}
+        return [cause for cause in found if cause not in before]
+
+    def unsupported(self) -> list[str]:
+        """The paths of rules that are not evaluated."""
+        return unsupported(self.schema)
+
+
+def _without_root_fields(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """What the schema says beside apiVersion, kind and metadata; metadata may restrict the name."""
+    properties = dict(schema.get("properties") or {})
+    properties.pop("apiVersion", None)
+    properties.pop("kind", None)
+    return properties
+
+
+def unsupported(schema: Mapping[str, Any], path: str = "openAPIV3Schema") -> list[str]:
+    """Where a schema has CEL rules, which are not evaluated."""
+    found = [f"{path}.x-kubernetes-validations"] if schema.get("x-kubernetes-validations") else []
+    for name, prop in (schema.get("properties") or {}).items():
+        found += unsupported(prop, f"{path}.properties[{name}]")
+    for key in ("items", "additionalProperties", "not"):
+        if isinstance(schema.get(key), Mapping):
+            found += unsupported(schema[key], f"{path}.{key}")
+    for key in ("allOf", "anyOf", "oneOf"):
+        for index, part in enumerate(schema.get(key) or ()):
+            found += unsupported(part, f"{path}.{key}[{index}]")
+    return found
+
+
+def _pruned(node: model.Node, value: Any) -> Any:
+    if type(value) is dict and node.kind == model.OBJECT:
+        return _pruned_object(node, value)
+    if type(value) is dict and node.element is not None:
+        return {key: _pruned(node.element, item) for key, item in value.items()}
+    if type(value) is list and node.element is not None:
+        return [_pruned(node.element, item) for item in value]
+    return copy.deepcopy(value)
+
+
+def _pruned_object(node: model.Node, value: Object) -> Object:
+    out: Object = {}
+    for key, item in value.items():
+        child = node.fields.get(key)
+        if child is None:
+            if node.open:
+                out[key] = copy.deepcopy(item)
+        elif child.type_name == _META:
+            out[key] = _metadata(item, out.get("kind") or value.get("kind") or "")
+        elif type(item) in (dict, list):
+            out[key] = _pruned(child, item)
+        else:
+            out[key] = item
+    return out
+
+
+def _metadata(value: Any, kind: str) -> Object:
+    return typed.of(_META).decode({} if value is None else value, kind=kind, path="metadata")
+
+
+def _unknown(node: model.Node, value: Any, path: str, found: list[str]) -> None:
+    if type(value) is dict and node.kind == model.OBJECT:
+        for key, item in value.items():
+            child = node.fields.get(key)
+            where = f"{path}.{key}" if path else key
+            if child is not None:
+                _unknown(child, item, where, found)
+            elif not node.open:
+                found.append(where)
+    elif type(value) is dict and node.element is not None:
+        for key, item in value.items():
+            _unknown(node.element, item, f"{path}.{key}" if path else key, found)
+    elif type(value) is list and node.element is not None:
+        for index, item in enumerate(value):
+            _unknown(node.element, item, f"{path}[{index}]", found)
+
+
+def _defaulter(node: model.Node) -> Default | None:
+    """The in-place defaulting below a node; None where there is nothing to default."""
+    if node.element is not None:
+        return _each(node.element)
+    if node.kind != model.OBJECT or node.type_name:
+        return None
+    steps = []
+    for name, child in node.fields.items():
+        inner = _defaulter(child)
+        if inner is not None or child.default is not None:
+            steps.append((name, child.default, child.nullable, inner))
+    return _fields(steps) if steps else None
+
+
+def _fields(steps: list[tuple[str, Any, bool, Default | None]]) -> Default:
+    def apply(value: Any) -> None:
+        if type(value) is not dict:
+            return
+        for name, default, nullable, inner in steps:
+            if default is not None and (name not in value or (value[name] is None and not nullable)):
+                value[name] = copy.deepcopy(default)
+            if inner is not None and name in value:
+                inner(value[name])
+
+    return apply
+
+
+def _each(element: model.Node) -> Default | None:
+    inner = _defaulter(element)
+    default, nullable = element.default, element.nullable
+    if inner is None and default is None:
+        return None
+
+    def apply(value: Any) -> None:
+        places: Any = (
+            enumerate(value) if type(value) is list else value.items() if type(value) is dict else ()
+        )
+        for place, item in list(places):
+            if item is None and default is not None and not nullable:
+                value[place] = copy.deepcopy(default)
+            if inner is not None:
+                inner(value[place])
+
+    return apply

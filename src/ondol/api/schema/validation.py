@@ -1,0 +1,311 @@
+"""Validation by a CRD's schema: every rule compiled to a closure, every cause in Kubernetes' words.
+
+A check takes a value, its path and the list of causes to add to. Unknown fields are no business of
+validation: they were pruned before, or kept on purpose.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, TypeAlias
+
+from ondol.api.schema import causes, formats
+from ondol.base.errors import Cause
+
+Check: TypeAlias = Callable[[Any, str, list[Cause]], None]
+
+_WORDS: Final = {
+    str: "string",
+    bool: "boolean",
+    int: "integer",
+    float: "number",
+    list: "array",
+    dict: "object",
+}
+_OBJECT_RULES: Final = ("properties", "required", "additionalProperties", "minProperties", "maxProperties")
+_EMBEDDED: Final = ("apiVersion", "kind")
+
+
+def compiled(schema: Mapping[str, Any]) -> Check:
+    """The check of one schema and all below it."""
+    checks = [*_typed(schema), *_valued(schema), *_joined(schema)]
+    nullable = bool(schema.get("nullable"))
+    wanted = _wanted(schema)
+
+    def check(value: Any, path: str, found: list[Cause]) -> None:
+        if value is None and nullable:
+            return
+        if wanted is not None and not wanted(value):
+            found.append(_wrong_type(schema, value, path))
+            return
+        for rule in checks:
+            rule(value, path, found)
+
+    return check
+
+
+def _wanted(schema: Mapping[str, Any]) -> Callable[[Any], bool] | None:
+    if schema.get("x-kubernetes-int-or-string"):
+        return lambda value: isinstance(value, str) or is_integer(value)
+    return _TYPE_TESTS.get(schema.get("type", ""))
+
+
+def is_integer(value: Any) -> bool:
+    """Whether a JSON value is a whole number, however it was written."""
+    return type(value) is int or (type(value) is float and value.is_integer())
+
+
+_TYPE_TESTS: Final[dict[str, Callable[[Any], bool]]] = {
+    "string": lambda value: type(value) is str,
+    "boolean": lambda value: type(value) is bool,
+    "integer": is_integer,
+    "number": lambda value: type(value) in (int, float),
+    "array": lambda value: type(value) is list,
+    "object": lambda value: type(value) is dict,
+}
+
+
+def _wrong_type(schema: Mapping[str, Any], value: Any, path: str) -> Cause:
+    wanted = "integer,string" if schema.get("x-kubernetes-int-or-string") else schema["type"]
+    actual = _WORDS.get(type(value), "null")
+    named = f"{path} in body" if path else "body"
+    return causes.type_invalid(path, actual, f'{named} must be of type {wanted}: "{actual}"')
+
+
+# --- objects and lists
+
+
+def _typed(schema: Mapping[str, Any]) -> list[Check]:
+    checks: list[Check] = []
+    if any(key in schema for key in _OBJECT_RULES) or schema.get("x-kubernetes-embedded-resource"):
+        checks.append(_object(schema))
+    if isinstance(schema.get("items"), Mapping):
+        checks.append(_items(compiled(schema["items"])))
+    if schema.get("x-kubernetes-list-type") in ("set", "map"):
+        checks.append(_unique(schema))
+    return checks
+
+
+def _object(schema: Mapping[str, Any]) -> Check:
+    properties = {name: compiled(prop) for name, prop in (schema.get("properties") or {}).items()}
+    embedded = schema.get("x-kubernetes-embedded-resource")
+    required = [*(schema.get("required") or ()), *(_EMBEDDED if embedded else ())]
+    values = schema.get("additionalProperties")
+    other = compiled(values) if isinstance(values, Mapping) else None
+    least, most = schema.get("minProperties"), schema.get("maxProperties")
+
+    def check(value: Any, path: str, found: list[Cause]) -> None:
+        if type(value) is not dict:
+            return
+        found.extend(causes.required(causes.child(path, name)) for name in required if name not in value)
+        for name, item in value.items():
+            rule = properties.get(name) or other
+            if rule is not None:
+                rule(item, f"{path}.{name}" if path else name, found)
+        if least is not None and len(value) < least:
+            found.append(
+                causes.invalid(path, len(value), f"{path} in body should have at least {least} properties")
+            )
+        if most is not None and len(value) > most:
+            found.append(causes.too_many(path, len(value), most))
+
+    return check
+
+
+def _items(rule: Check) -> Check:
+    def check(value: Any, path: str, found: list[Cause]) -> None:
+        if type(value) is list:
+            for index, item in enumerate(value):
+                rule(item, f"{path}[{index}]", found)
+
+    return check
+
+
+def _unique(schema: Mapping[str, Any]) -> Check:
+    keys: Sequence[str] = schema.get("x-kubernetes-list-map-keys") or ()
+    properties = (schema.get("items") or {}).get("properties") or {}
+    fallback = {key: (properties.get(key) or {}).get("default") for key in keys}
+
+    def check(value: Any, path: str, found: list[Cause]) -> None:
+        if type(value) is not list:
+            return
+        seen: set[str] = set()
+        for index, item in enumerate(value):
+            identity = {k: item.get(k, fallback[k]) for k in keys} if keys and type(item) is dict else item
+            shown = causes.shown(identity)
+            if shown in seen:
+                found.append(causes.duplicate(f"{path}[{index}]", identity))
+            seen.add(shown)
+
+    return check
+
+
+# --- values
+
+
+def _valued(schema: Mapping[str, Any]) -> list[Check]:
+    checks = [_VALUE_RULES[key](schema) for key in _VALUE_RULES if schema.get(key) is not None]
+    test = formats.check(schema.get("format") or "")
+    if test is not None:
+        checks.append(_format(test, schema["format"]))
+    return checks
+
+
+def _enum(schema: Mapping[str, Any]) -> Check:
+    allowed = list(schema["enum"])
+    exact = {causes.shown(value) for value in allowed}
+
+    def check(value: Any, path: str, found: list[Cause]) -> None:
+        if causes.shown(value) not in exact:
+            found.append(causes.not_supported(path, value, allowed))
+
+    return check
+
+
+def _bound(
+    key: str, exclusive: str, word: str, fails: Callable[[Any, Any, bool], bool]
+) -> Callable[[Mapping[str, Any]], Check]:
+    def rule(schema: Mapping[str, Any]) -> Check:
+        limit, strict = schema[key], bool(schema.get(exclusive))
+        said = f"{word} than {limit:g}" if strict else f"{word} than or equal to {limit:g}"
+
+        def check(value: Any, path: str, found: list[Cause]) -> None:
+            if type(value) in (int, float) and fails(value, limit, strict):
+                found.append(causes.invalid(path, value, f"{path} in body should be {said}"))
+
+        return check
+
+    return rule
+
+
+def _sized(
+    key: str,
+    of: type[str | list[Any]],
+    fails: Callable[[int, int], bool],
+    cause: Callable[[str, Any, int], Cause],
+) -> Callable[[Mapping[str, Any]], Check]:
+    def rule(schema: Mapping[str, Any]) -> Check:
+        limit = schema[key]
+
+        def check(value: Any, path: str, found: list[Cause]) -> None:
+            if type(value) is of and fails(len(value), limit):
+                found.append(cause(path, value, limit))
+
+        return check
+
+    return rule
+
+
+def _pattern(schema: Mapping[str, Any]) -> Check:
+    expression = schema["pattern"]
+    compiled_pattern = formats.pattern(expression)
+
+    def check(value: Any, path: str, found: list[Cause]) -> None:
+        if type(value) is str and compiled_pattern.search(value) is None:
+            found.append(causes.invalid(path, value, f"{path} in body should match '{expression}'"))
+
+    return check
+
+
+def _multiple(schema: Mapping[str, Any]) -> Check:
+    factor = schema["multipleOf"]
+
+    def check(value: Any, path: str, found: list[Cause]) -> None:
+        if type(value) in (int, float) and not float(value / factor).is_integer():
+            found.append(causes.invalid(path, value, f"{path} in body should be a multiple of {factor:g}"))
+
+    return check
+
+
+def _distinct(schema: Mapping[str, Any]) -> Check:
+    wanted = bool(schema["uniqueItems"])
+
+    def check(value: Any, path: str, found: list[Cause]) -> None:
+        if wanted and type(value) is list and len({causes.shown(item) for item in value}) < len(value):
+            found.append(causes.invalid(path, value, f"{path} in body shouldn't contain duplicates"))
+
+    return check
+
+
+def _format(test: Callable[[str], bool], name: str) -> Check:
+    def check(value: Any, path: str, found: list[Cause]) -> None:
+        if type(value) is str and not test(value):
+            found.append(causes.invalid(path, value, f'{path} in body must be of type {name}: "{value}"'))
+
+    return check
+
+
+def _short(path: str, value: Any, limit: int) -> Cause:
+    return causes.invalid(path, value, f"{path} in body should be at least {limit} chars long")
+
+
+def _few(path: str, value: Any, limit: int) -> Cause:
+    return causes.invalid(path, len(value), f"{path} in body should have at least {limit} items")
+
+
+_VALUE_RULES: Final[dict[str, Callable[[Mapping[str, Any]], Check]]] = {
+    "enum": _enum,
+    "minimum": _bound(
+        "minimum", "exclusiveMinimum", "greater", lambda v, m, strict: v < m or (strict and v == m)
+    ),
+    "maximum": _bound(
+        "maximum", "exclusiveMaximum", "less", lambda v, m, strict: v > m or (strict and v == m)
+    ),
+    "multipleOf": _multiple,
+    "minLength": _sized("minLength", str, lambda n, m: n < m, _short),
+    "maxLength": _sized("maxLength", str, lambda n, m: n > m, lambda path, _, m: causes.too_long(path, m)),
+    "minItems": _sized("minItems", list, lambda n, m: n < m, _few),
+    "maxItems": _sized(
+        "maxItems", list, lambda n, m: n > m, lambda path, v, m: causes.too_many(path, len(v), m)
+    ),
+    "uniqueItems": _distinct,
+    "pattern": _pattern,
+}
+
+
+# --- junctors
+
+
+def _joined(schema: Mapping[str, Any]) -> list[Check]:
+    checks: list[Check] = []
+    checks.extend(compiled(part) for part in schema.get("allOf") or ())
+    if schema.get("anyOf"):
+        checks.append(_some([compiled(part) for part in schema["anyOf"]]))
+    if schema.get("oneOf"):
+        checks.append(_one([compiled(part) for part in schema["oneOf"]]))
+    if schema.get("not") is not None:
+        checks.append(_none(compiled(schema["not"])))
+    return checks
+
+
+def _passes(rule: Check, value: Any, path: str) -> bool:
+    found: list[Cause] = []
+    rule(value, path, found)
+    return not found
+
+
+def _some(rules: list[Check]) -> Check:
+    def check(value: Any, path: str, found: list[Cause]) -> None:
+        if not any(_passes(rule, value, path) for rule in rules):
+            found.append(causes.invalid(path, value, f'"{path}" must validate at least one schema (anyOf)'))
+
+    return check
+
+
+def _one(rules: list[Check]) -> Check:
+    def check(value: Any, path: str, found: list[Cause]) -> None:
+        passed = sum(_passes(rule, value, path) for rule in rules)
+        if passed != 1:
+            said = f"Found {passed} valid alternatives" if passed else "Found none valid"
+            said = f'"{path}" must validate one and only one schema (oneOf). {said}'
+            found.append(causes.invalid(path, value, said))
+
+    return check
+
+
+def _none(rule: Check) -> Check:
+    def check(value: Any, path: str, found: list[Cause]) -> None:
+        if _passes(rule, value, path):
+            found.append(causes.invalid(path, value, f'"{path}" must not validate the schema (not)'))
+
+    return check
