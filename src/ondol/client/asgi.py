@@ -1,0 +1,275 @@
+"""An ASGI application in this process as a transport: no sockets, the same bytes.
+
+Compose gives it to controllers that share the API server's process, and tests build worlds on it.
+The caller's identity travels in the scope, where the network cannot set it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
+from contextlib import asynccontextmanager
+from typing import Any, Final, Self, TypedDict
+from urllib.parse import quote, urlencode
+
+import anyio
+
+from ondol.base import errors, log
+from ondol.client.transport import ConnectionLost, Response, StreamResponse
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
+
+_GRACE_S: Final = 1.0
+"""How long an application may take to notice a disconnect before its task is cancelled."""
+_BUFFERED_CHUNKS: Final = 64
+
+
+class Identity(TypedDict):
+    """Who an in-process caller is."""
+
+    name: str
+    groups: list[str]
+
+
+class AsgiTransport:
+    """Calls `app` directly; every request carries `identity` as `scope["ondol.identity"]`."""
+
+    def __init__(
+        self, app: App, *, identity: Identity | None = None, state: Mapping[str, Any] | None = None
+    ) -> None:
+        self._app = app
+        self._identity = identity
+        self._state = state
+        self._log = log.get("client")
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str],
+        headers: Mapping[str, str],
+        body: bytes | None,
+    ) -> Response:
+        exchange = _Whole(body or b"")
+        scope = self._scope(method, path, query, headers)
+        try:
+            await self._app(scope, exchange.receive, exchange.send)
+        except Exception as error:
+            raise self._failure(error, method, path) from error
+        return exchange.response()
+
+    @asynccontextmanager
+    async def stream(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str],
+        headers: Mapping[str, str],
+        body: bytes | None,
+    ) -> AsyncIterator[StreamResponse]:
+        exchange = _Streamed(body or b"")
+        scope = self._scope(method, path, query, headers)
+
+        async def serve() -> None:
+            try:
+                await self._app(scope, exchange.receive, exchange.send)
+            except _Disconnected:
+                pass
+            except Exception as error:  # noqa: BLE001 - handed to the reader, who is in another task
+                exchange.failed(self._failure(error, method, path))
+            finally:
+                exchange.finish()
+
+        failure: BaseException | None = None
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(serve)
+            try:
+                status, received = await exchange.started()
+                yield StreamResponse(status, received, exchange)
+            except Exception as error:  # noqa: BLE001 - raised below, outside the task group's ExceptionGroup
+                failure = error
+            exchange.disconnect()
+            with anyio.move_on_after(_GRACE_S):
+                await exchange.finished.wait()
+            tasks.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
+
+    async def aclose(self) -> None:
+        """Nothing is held between requests."""
+
+    def _scope(
+        self, method: str, path: str, query: Mapping[str, str], headers: Mapping[str, str]
+    ) -> MutableMapping[str, Any]:
+        scope: dict[str, Any] = {
+            "type": "http",
+            "asgi": {"version": "3.0", "spec_version": "2.4"},
+            "http_version": "1.1",
+            "method": method,
+            "scheme": "http",
+            "path": path,
+            "raw_path": quote(path, safe="/:@!$&'()*+,;=~-._%").encode(),
+            "query_string": urlencode(query).encode(),
+            "root_path": "",
+            "headers": [(k.lower().encode(), v.encode()) for k, v in {"host": "ondol", **headers}.items()],
+            "client": ("127.0.0.1", 0),
+            "server": ("127.0.0.1", 0),
+        }
+        if self._identity is not None:
+            scope["ondol.identity"] = self._identity
+        if self._state is not None:
+            scope["state"] = dict(self._state)
+        return scope
+
+    def _failure(self, error: Exception, method: str, path: str) -> errors.ApiError:
+        self._log.error("request_failed", method=method, path=path, exc_info=error)
+        return errors.Internal(f"the API server failed in this process: {error!r}")
+
+
+class _Disconnected(OSError):
+    """What `send` raises once the reader has gone, as ASGI servers do."""
+
+
+class _Request:
+    """Hands the application its body, then a disconnect once the reader has gone."""
+
+    def __init__(self, body: bytes) -> None:
+        self._body: bytes | None = body
+        self._gone = anyio.Event()
+
+    async def receive(self) -> Message:
+        if self._body is not None:
+            body, self._body = self._body, None
+            return {"type": "http.request", "body": body, "more_body": False}
+        await self._gone.wait()
+        return {"type": "http.disconnect"}
+
+    def disconnect(self) -> None:
+        self._gone.set()
+
+
+class _Whole(_Request):
+    """Collects an answer of one piece."""
+
+    def __init__(self, body: bytes) -> None:
+        super().__init__(body)
+        self._status = 0
+        self._headers: dict[str, str] = {}
+        self._chunks: list[bytes] = []
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self._status = message["status"]
+            self._headers = _headers(message)
+        elif message["type"] == "http.response.body":
+            self._chunks.append(message.get("body", b""))
+            if not message.get("more_body"):
+                self.disconnect()
+
+    def response(self) -> Response:
+        if not self._status:
+            raise ConnectionLost("the application ended without an answer")
+        return Response(self._status, self._headers, b"".join(self._chunks))
+
+
+class _Streamed(_Request):
+    """Passes an answer on, chunk by chunk, with back-pressure."""
+
+    def __init__(self, body: bytes) -> None:
+        super().__init__(body)
+        self.finished = anyio.Event()
+        self._started = anyio.Event()
+        self._status = 0
+        self._headers: dict[str, str] = {}
+        self._failure: errors.ApiError | None = None
+        self._sender, self._receiver = anyio.create_memory_object_stream[bytes](_BUFFERED_CHUNKS)
+
+    async def send(self, message: Message) -> None:
+        if self._gone.is_set():
+            raise _Disconnected
+        if message["type"] == "http.response.start":
+            self._status = message["status"]
+            self._headers = _headers(message)
+            self._started.set()
+        elif message["type"] == "http.response.body":
+            if message.get("body"):
+                try:
+                    await self._sender.send(message["body"])
+                except anyio.BrokenResourceError as error:
+                    raise _Disconnected from error
+            if not message.get("more_body"):
+                self._sender.close()
+
+    def failed(self, failure: errors.ApiError) -> None:
+        self._failure = failure
+
+    def finish(self) -> None:
+        self._sender.close()
+        self._started.set()
+        self.finished.set()
+
+    def disconnect(self) -> None:
+        super().disconnect()
+        self._receiver.close()
+
+    async def started(self) -> tuple[int, Mapping[str, str]]:
+        await self._started.wait()
+        if not self._status:
+            raise self._failure or ConnectionLost("the application ended without an answer")
+        return self._status, self._headers
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        try:
+            return await self._receiver.receive()
+        except (anyio.EndOfStream, anyio.ClosedResourceError):
+            if self._failure is not None:
+                raise self._failure from None
+            raise StopAsyncIteration from None
+
+
+def _headers(message: Message) -> dict[str, str]:
+    return {bytes(k).decode().lower(): bytes(v).decode() for k, v in message.get("headers") or ()}
+
+
+@asynccontextmanager
+async def lifespan(app: App) -> AsyncIterator[dict[str, Any]]:
+    """Run `app` through its ASGI lifespan around the block; yields its lifespan state."""
+    state: dict[str, Any] = {}
+    started, stopped, stopping = anyio.Event(), anyio.Event(), anyio.Event()
+    problems: list[str] = []
+    messages = iter(({"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}))
+
+    async def receive() -> Message:
+        message: Message = dict(next(messages))
+        if message["type"] == "lifespan.shutdown":
+            await stopping.wait()
+        return message
+
+    async def send(message: Message) -> None:
+        if message["type"].endswith(".failed"):
+            problems.append(message.get("message", ""))
+        (started if ".startup." in message["type"] else stopped).set()
+
+    async def live() -> None:
+        await app({"type": "lifespan", "asgi": {"version": "3.0"}, "state": state}, receive, send)
+        started.set()
+        stopped.set()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(live)
+        await started.wait()
+        if problems:
+            raise errors.Unavailable(f"the application did not start: {problems[0]}")
+        try:
+            yield state
+        finally:
+            stopping.set()
+            with anyio.CancelScope(shield=True), anyio.move_on_after(10):
+                await stopped.wait()

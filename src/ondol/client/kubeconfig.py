@@ -1,0 +1,159 @@
+"""Clients from a kubeconfig file, or from what a pod is given by its service account.
+
+Certificates, keys, tokens, token files and passwords are supported. Exec and auth-provider plug-ins
+and impersonation are not: they are refused with a clear error, never ignored.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import ssl
+import tempfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from ondol.base import errors
+from ondol.client.client import Client
+
+_SERVICE_ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+_UNSUPPORTED: Final = ("exec", "auth-provider", "as", "as-uid", "as-groups", "as-user-extra")
+
+
+def default_paths(environ: Mapping[str, str]) -> list[Path]:
+    """The files kubectl would read: `$KUBECONFIG`, or else `~/.kube/config`."""
+    listed = [Path(part) for part in environ.get("KUBECONFIG", "").split(os.pathsep) if part]
+    return listed or [Path(environ.get("HOME", "~")).expanduser() / ".kube" / "config"]
+
+
+def from_kubeconfig(
+    path: str | Path | Iterable[str | Path], *, context: str = "", field_manager: str = "ondol"
+) -> Client:
+    """A client for the current (or named) context; several files merge, the first to name a thing wins."""
+    from ondol.client import http  # noqa: PLC0415 - loads aiohttp, which in-process clients never need
+
+    paths = [path] if isinstance(path, str | Path) else list(path)
+    cluster, user, base = _selected(
+        [(Path(p), _load(Path(p))) for p in paths if Path(p).exists()], paths, context
+    )
+    endpoint = http.Endpoint(
+        server=str(cluster["server"]),
+        tls=_tls(cluster, user, base),
+        server_name=str(cluster.get("tls-server-name") or ""),
+        token=str(user.get("token") or ""),
+        token_path=_resolved(user.get("tokenFile"), base),
+        authorization=_basic(user),
+        proxy=str(cluster.get("proxy-url") or ""),
+    )
+    return Client(http.HttpTransport(endpoint), field_manager=field_manager)
+
+
+def in_cluster(*, root: Path = _SERVICE_ACCOUNT, field_manager: str = "ondol") -> Client:
+    """A client for a process in a pod, by its service account's mounted token."""
+    from ondol.client import http  # noqa: PLC0415 - loads aiohttp, which in-process clients never need
+
+    host = os.environ.get("KUBERNETES_SERVICE_HOST", "")
+    port = os.environ.get("KUBERNETES_SERVICE_PORT", "443")
+    if not host or not (root / "token").exists():
+        raise errors.HostError(
+            "this process runs in no pod: it has no service account",
+            remedy="set KUBECONFIG to a kubeconfig file",
+        )
+    address = f"[{host}]" if ":" in host else host
+    endpoint = http.Endpoint(
+        server=f"https://{address}:{port}",
+        tls=ssl.create_default_context(cafile=str(root / "ca.crt")),
+        token_path=str(root / "token"),
+    )
+    return Client(http.HttpTransport(endpoint), field_manager=field_manager)
+
+
+def in_pod(environ: Mapping[str, str]) -> bool:
+    return bool(environ.get("KUBERNETES_SERVICE_HOST")) and (_SERVICE_ACCOUNT / "token").exists()
+
+
+def _load(path: Path) -> Mapping[str, Any]:
+    import yaml  # noqa: PLC0415 - only needed where there is a kubeconfig
+
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise errors.HostError(f"{path} cannot be read: {error}", remedy=f"mend or replace {path}") from error
+    if not isinstance(document, dict):
+        raise errors.HostError(f"{path} is not a kubeconfig", remedy=f"mend or replace {path}")
+    return document
+
+
+_Loaded = list[tuple[Path, Mapping[str, Any]]]
+
+
+def _selected(
+    loaded: _Loaded, paths: list[str | Path], context: str
+) -> tuple[Mapping[str, Any], Mapping[str, Any], Path]:
+    if not loaded:
+        listed = ", ".join(str(path) for path in paths)
+        raise errors.HostError(f"no kubeconfig at {listed}", remedy="set KUBECONFIG to a kubeconfig file")
+    wanted = context or next((d["current-context"] for _, d in loaded if d.get("current-context")), "")
+    chosen, _ = _named(loaded, "contexts", "context", wanted)
+    cluster, cluster_base = _named(loaded, "clusters", "cluster", str(chosen.get("cluster") or ""))
+    name = str(chosen.get("user") or "")
+    user, user_base = _named(loaded, "users", "user", name) if name else ({}, cluster_base)
+    refused = [field for field in _UNSUPPORTED if user.get(field)]
+    if refused:
+        raise errors.HostError(
+            f"user {name!r} of the kubeconfig needs {refused[0]!r}, which is not supported",
+            remedy="use a client certificate or a token",
+        )
+    files = ("client-certificate", "client-key", "tokenFile")
+    absolute = {**user, **{f: _resolved(user[f], user_base) for f in files if user.get(f)}}
+    return cluster, absolute, cluster_base
+
+
+def _named(loaded: _Loaded, plural: str, singular: str, name: str) -> tuple[Mapping[str, Any], Path]:
+    for path, document in loaded:
+        for entry in document.get(plural) or ():
+            if entry.get("name") == name:
+                return entry.get(singular) or {}, path.parent
+    raise errors.HostError(
+        f"the kubeconfig has no {singular} {name!r}", remedy="kubectl config get-contexts lists what it has"
+    )
+
+
+def _resolved(path: Any, base: Path) -> str:
+    return str(base / str(path)) if path else ""
+
+
+def _basic(user: Mapping[str, Any]) -> str:
+    if not user.get("username"):
+        return ""
+    pair = f"{user['username']}:{user.get('password', '')}"
+    return f"Basic {base64.b64encode(pair.encode()).decode()}"
+
+
+def _tls(cluster: Mapping[str, Any], user: Mapping[str, Any], base: Path) -> ssl.SSLContext | None:
+    if not str(cluster["server"]).startswith("https:"):
+        return None
+    data = cluster.get("certificate-authority-data")
+    tls = ssl.create_default_context(
+        cafile=_resolved(cluster.get("certificate-authority"), base) or None,
+        cadata=base64.b64decode(data).decode() if data else None,
+    )
+    if cluster.get("insecure-skip-tls-verify"):
+        tls.check_hostname = False
+        tls.verify_mode = ssl.CERT_NONE
+    _load_client_certificate(tls, user)
+    return tls
+
+
+def _load_client_certificate(tls: ssl.SSLContext, user: Mapping[str, Any]) -> None:
+    certificate, key = user.get("client-certificate"), user.get("client-key")
+    embedded = user.get("client-certificate-data"), user.get("client-key-data")
+    if embedded[0] and embedded[1]:
+        # OpenSSL loads keys from files only; this one lives for the length of the call, for us alone.
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(b"\n".join(base64.b64decode(part) for part in embedded if part))
+            file.flush()
+            tls.load_cert_chain(file.name)
+    elif certificate and key:
+        tls.load_cert_chain(str(certificate), str(key))

@@ -1,0 +1,83 @@
+"""A watch stream read as events: lines joined over chunks, errors in the stream raised as errors.
+
+`Client.watch` opens it; informers and commands iterate it inside the watch's context.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Final, Self
+
+import anyio
+import msgspec
+
+from ondol.api import status
+from ondol.api.objects import Object
+from ondol.base import errors
+
+INITIAL_EVENTS_END: Final = "k8s.io/initial-events-end"
+"""Annotation of the bookmark that ends the initial events of a WatchList."""
+
+
+@dataclass(frozen=True, slots=True)
+class WatchEvent:
+    """`type` is ADDED, MODIFIED, DELETED or BOOKMARK."""
+
+    type: str
+    object: Object
+
+    @property
+    def ends_initial_events(self) -> bool:
+        annotations = self.object.get("metadata", {}).get("annotations") or {}
+        return self.type == "BOOKMARK" and annotations.get(INITIAL_EVENTS_END) == "true"
+
+
+class _Wire(msgspec.Struct):
+    type: str
+    object: Object
+
+
+_DECODER: Final = msgspec.json.Decoder(_Wire)
+
+
+class WatchStream:
+    """The events of one open watch; ends when the server ends it.
+
+    Raises the error an ERROR event carries (`errors.Expired` for 410) and `errors.Timeout` when
+    nothing, not even a bookmark, came for `inactivity_s`.
+    """
+
+    def __init__(self, chunks: AsyncIterator[bytes], inactivity_s: float | None) -> None:
+        self._chunks = chunks
+        self._inactivity_s = inactivity_s
+        self._rest = b""
+        self._ready: deque[bytes] = deque()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> WatchEvent:
+        while not self._ready:
+            await self._read()
+        return _event(self._ready.popleft())
+
+    async def _read(self) -> None:
+        """Take one chunk; what follows its last line end waits for the next."""
+        with anyio.move_on_after(self._inactivity_s) as guard:
+            chunk = await anext(self._chunks)
+        if guard.cancelled_caught:
+            raise errors.Timeout(f"the watch was silent for {self._inactivity_s} seconds")
+        *complete, self._rest = (self._rest + chunk).split(b"\n")
+        self._ready.extend(line for line in complete if line.strip())
+
+
+def _event(line: bytes) -> WatchEvent:
+    try:
+        wire = _DECODER.decode(line)
+    except msgspec.DecodeError as error:
+        raise errors.Unavailable(f"the watch sent a line that cannot be read: {error}") from error
+    if wire.type == "ERROR":
+        raise status.error_from(wire.object, int(wire.object.get("code") or 500))
+    return WatchEvent(wire.type, wire.object)
