@@ -1,0 +1,50 @@
+"""JSONPath as printer columns write it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ondol.api.tables import jsonpath
+
+_DOCUMENT: dict[str, Any] = {
+    "spec": {"a": 1, "list": [{"n": 1, "k": "x"}, {"n": 2, "k": "y"}, {"k": "z"}], "a.b": {"c": True}},
+}
+
+
+@pytest.mark.parametrize(
+    ("path", "found"),
+    [
+        (".spec.a", [1]),
+        ("{.spec.a}", [1]),
+        ("$.spec.a", [1]),
+        ("spec.a", [1]),
+        (".spec['a.b'].c", [True]),
+        (r".spec.a\.b.c", [True]),
+        (".spec.list[0].n", [1]),
+        (".spec.list[-1].k", ["z"]),
+        (".spec.list[9].k", []),
+        (".spec.list[*].n", [1, 2]),
+        (".spec.list[0:2].k", ["x", "y"]),
+        (".spec.list[1:].k", ["y", "z"]),
+        ('.spec.list[?(@.k=="y")].n', [2]),
+        (".spec.list[?(@.k=='y')].n", [2]),
+        (".spec.list[?(@.n>1)].k", ["y"]),
+        (".spec.list[?(@.n!=1)].k", ["y"]),
+        (".spec.list[?(@.n)].k", ["x", "y"]),
+        ("..k", ["x", "y", "z"]),
+        (".spec.missing.deep", []),
+        (".spec.a.deep", []),
+    ],
+)
+def test_a_path_finds_what_it_names(path: str, found: list[Any]) -> None:
+    """Missing fields find nothing, and nothing is an error at read time."""
+    assert jsonpath.parse(path).find(_DOCUMENT) == found
+
+
+@pytest.mark.parametrize("path", [".spec[", ".spec.list[?(@.k==oops)]", ".a[x]"])
+def test_an_unreadable_path_is_refused_when_it_is_parsed(path: str) -> None:
+    """A CRD author learns of it at once, not when a list comes out empty."""
+    with pytest.raises(ValueError, match="unrecognized"):
+        jsonpath.parse(path)
