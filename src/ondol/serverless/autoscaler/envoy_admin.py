@@ -1,0 +1,50 @@
+"""Edge: the proxy's administration page over HTTP on loopback."""
+
+from __future__ import annotations
+
+import urllib.parse
+from collections.abc import Mapping
+from typing import Final
+
+import aiohttp
+
+from ondol.serverless.autoscaler import metrics
+from ondol.serverless.autoscaler.metrics import Counters
+
+_FILTER: Final = r"^cluster\.outbound\|80\|\|.*upstream_rq_(active|total|time)$"
+_TIMEOUT_S: Final = 2.0
+
+
+class EnvoyAdmin:
+    """Implements `ProxyMetrics` for Envoy; `url` is the admin listener's, on loopback."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._session: aiohttp.ClientSession | None = None
+
+    async def counters(self) -> Mapping[str, Counters]:
+        query = urllib.parse.urlencode({"usedonly": "", "filter": _FILTER})
+        return metrics.prometheus_text(await self._get(f"/stats/prometheus?{query}"))
+
+    async def hosts(self, cluster: str) -> frozenset[str]:
+        prefix = f"{cluster}::"
+        lines = (await self._get("/clusters")).splitlines()
+        ends = "::cx_active::"
+        return frozenset(
+            line[len(prefix) :].split("::", 1)[0]
+            for line in lines
+            if line.startswith(prefix) and ends in line
+        )
+
+    async def aclose(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    async def _get(self, path: str) -> str:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_TIMEOUT_S))
+        try:
+            async with self._session.get(self._url + path) as answer:
+                return await answer.text()
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise OSError(f"the proxy does not answer: {error}") from error

@@ -1,0 +1,320 @@
+"""Reconciles PodAutoscalers: gathers the facts, asks for the plan, puts it in effect.
+
+Runs in the process of the activator, whose held requests are part of the facts and whose ports
+stand in the Services' endpoints while a revision has no pods.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from ondol.api import conditions, objects
+from ondol.api import resources as kinds
+from ondol.api.objects import Key, Object
+from ondol.base import clock, errors, log
+from ondol.client import PatchType
+from ondol.sdk import Controller, Manager, Result
+from ondol.serverless.activator.activator import Activator
+from ondol.serverless.activator.throttler import Endpoint
+from ondol.serverless.autoscaler import metrics, scaler
+from ondol.serverless.autoscaler.decide import Decider, Scaling
+from ondol.serverless.autoscaler.metrics import Busyness, Counters, ProxyMetrics
+from ondol.serverless.autoscaler.scaler import Facts, Mode, Plan
+from ondol.serverless.serving import metadata as words
+from ondol.serverless.serving.resources import HTTP_PORT
+from ondol.serverless.serving.writing import write_status
+
+FIELD_MANAGER: Final = "ondol-autoscaler"
+_BY_REVISION: Final = "revision"
+_TICK_S: Final = 1.0
+_DRAIN_POLL_S: Final = 0.2
+_SAMPLE_S: Final = 0.5
+
+
+@dataclass(slots=True)
+class _Memory:
+    """What must be remembered of a revision between reconciles; times are monotonic seconds."""
+
+    scaling: Scaling
+    decider: Decider
+    observed_since_s: float
+    busyness: Busyness = field(default_factory=Busyness)
+    idle_since_s: float | None = None
+
+
+class PodAutoscalerReconciler:
+    """One controller over PodAutoscalers, their pods, and the proxy's counters."""
+
+    def __init__(
+        self, manager: Manager, activator: Activator, proxy: ProxyMetrics, *, defaults: Scaling
+    ) -> None:
+        self._manager = manager
+        self._activator = activator
+        self._proxy = proxy
+        self._defaults = defaults
+        self._memories: dict[Key, _Memory] = {}
+        self._log = log.get("autoscaler")
+        self._scalers = manager.informer(kinds.POD_AUTOSCALER)
+        self._deployments = manager.informer(kinds.DEPLOYMENT, label_selector=words.REVISION_LABEL)
+        self._pods = manager.informer(kinds.POD, label_selector=words.REVISION_LABEL)
+        self._slices = manager.informer(kinds.ENDPOINT_SLICE, label_selector=words.REVISION_LABEL)
+        self._pods.add_index(_BY_REVISION, lambda pod: [str(k) for k in _revision_key(pod)])
+        self._controller = Controller("pod-autoscaler", self.reconcile, concurrency=8)
+
+    def controller(self) -> Controller:
+        self._controller.watch(self._scalers)
+        self._controller.watch(self._pods, _revision_key)
+        self._controller.watch(self._deployments, _revision_key)
+        self._controller.watch(self._slices, _revision_key)
+        return self._controller
+
+    def poke(self, revision: Key) -> None:
+        """A request waits: decide now."""
+        self._controller.enqueue(revision)
+
+    async def sample(self) -> None:
+        """Read the proxy's counters while any revision runs; revisions at zero cost nothing."""
+        while True:
+            await self._manager.clock.sleep(_SAMPLE_S)
+            busy = [k for k in self._memories if self._ready(k) or self._activator.demand(k)]
+            if not busy:
+                continue
+            try:
+                counters = await self._proxy.counters()
+            except OSError as error:
+                self._log.debug("proxy_not_answering", error=str(error))
+                continue
+            now_s = self._manager.clock.monotonic()
+            for key in busy:
+                self._record(key, counters.get(metrics.cluster_name(key.name, key.namespace)), now_s)
+
+    def _record(self, key: Key, counters: Counters | None, now_s: float) -> None:
+        memory = self._memories[key]
+        measured = memory.busyness.sample(now_s, counters or Counters())
+        if measured is None:
+            return
+        concurrency, rate = measured
+        held = float(self._activator.demand(key))
+        memory.decider.record(now_s, rate if memory.scaling.metric == "rps" else max(concurrency, held))
+
+    async def reconcile(self, key: Key) -> Result | None:
+        autoscaler = self._scalers.lister.get(key)
+        if autoscaler is None or objects.is_deleting(autoscaler):
+            self._activator.close(key)
+            self._memories.pop(key, None)
+            return None
+        deployment = self._deployments.lister.get(
+            Key(key.namespace, str(objects.spec(autoscaler)["scaleTargetRef"]["name"]))
+        )
+        ready = self._ready(key)
+        port = await self._listen(key, autoscaler)
+        self._activator.set_endpoints(key, ready)
+        if deployment is None:
+            return None  # its creation brings us back
+        memory = self._memory(key, autoscaler, len(ready))
+        if self._activator.demand(key):
+            memory.decider.record(self._manager.clock.monotonic(), float(self._activator.demand(key)))
+        initialized = _initialized(autoscaler) or len(ready) >= max(1, memory.scaling.initial_scale)
+        facts = await self._facts(key, autoscaler, deployment, memory, len(ready), initialized=initialized)
+        wish = scaler.plan(facts)
+        memory.idle_since_s = (memory.idle_since_s or self._manager.clock.monotonic()) if wish.idle else None
+        await self._point_endpoints(key, autoscaler, wish.mode, ready, port)
+        if wish.replicas != facts.replicas:
+            await self._scale(key, deployment, facts, wish)
+        await self._write(autoscaler, facts, wish, initialized=initialized)
+        return _again(wish, facts)
+
+    def _ready(self, key: Key) -> list[Endpoint]:
+        """The pods of the revision that may get requests."""
+        found = []
+        for pod in self._pods.lister.by_index(_BY_REVISION, str(key)):
+            address = objects.status(pod).get("podIP")
+            if address and conditions.is_true(pod, "Ready") and not objects.is_deleting(pod):
+                found.append(Endpoint(str(address), _user_port(pod)))
+        return sorted(found)
+
+    async def _listen(self, key: Key, autoscaler: Object) -> int:
+        spec = objects.spec(autoscaler)
+        return await self._activator.listen(
+            key,
+            concurrency=int(spec.get("containerConcurrency") or 0),
+            timeout_s=float(spec.get("timeoutSeconds") or 300),
+            port=_port_in_use(self._slices.lister.get(key), self._activator.address),
+        )
+
+    def _memory(self, key: Key, autoscaler: Object, ready: int) -> _Memory:
+        scaling, _ = words.scaling(
+            objects.annotations(autoscaler),
+            container_concurrency=int(objects.spec(autoscaler).get("containerConcurrency") or 0),
+            defaults=self._defaults,
+        )
+        found = self._memories.get(key)
+        if found is None or found.scaling != scaling:
+            now_s = self._manager.clock.monotonic()
+            found = _Memory(scaling, Decider(scaling, now_s=now_s, ready=ready), observed_since_s=now_s)
+            self._memories[key] = found
+        return found
+
+    async def _facts(
+        self,
+        key: Key,
+        autoscaler: Object,
+        deployment: Object,
+        memory: _Memory,
+        ready: int,
+        *,
+        initialized: bool,
+    ) -> Facts:
+        now_s = self._manager.clock.monotonic()
+        reachable = objects.spec(autoscaler).get("reachability") != "Unreachable"
+        idle_s = None if memory.idle_since_s is None else now_s - memory.idle_since_s
+        created = clock.parse_rfc3339(str(objects.metadata(autoscaler)["creationTimestamp"]))
+        if not ready and not self._activator.demand(key):
+            memory.observed_since_s = now_s  # a window is one during which requests could be answered
+        return Facts(
+            scaling=memory.scaling,
+            replicas=int(objects.spec(deployment).get("replicas") or 0),
+            ready=ready,
+            demand=self._activator.demand(key),
+            decision=memory.decider.decide(now_s, ready, reachable=reachable),
+            observed_s=now_s - memory.observed_since_s,
+            initialized=initialized,
+            reachable=reachable,
+            quiet=memory.decider.quiet(now_s),
+            idle_s=idle_s,
+            drained=idle_s is not None and await self._asks_activator(key),
+            age_s=self._manager.clock.now() - created,
+        )
+
+    async def _asks_activator(self, key: Key) -> bool:
+        """Whether the proxy would send the revision's requests to the activator, and only there."""
+        try:
+            hosts = await self._proxy.hosts(metrics.cluster_name(key.name, key.namespace))
+        except OSError:
+            return False
+        return bool(hosts) and all(host.startswith(f"{self._activator.address}:") for host in hosts)
+
+    async def _point_endpoints(
+        self, key: Key, autoscaler: Object, mode: Mode, ready: Sequence[Endpoint], port: int
+    ) -> None:
+        """Put the pods or the activator into the revision's Service."""
+        serving = list(ready) if mode == "Serve" and ready else [Endpoint(self._activator.address, port)]
+        wanted = endpoint_slice(autoscaler, serving)
+        present = self._slices.lister.get(key)
+        if present is not None and _same_endpoints(present, wanted):
+            return
+        await self._manager.client.apply(kinds.ENDPOINT_SLICE, wanted, field_manager=FIELD_MANAGER)
+
+    async def _scale(self, key: Key, deployment: Object, facts: Facts, wish: Plan) -> None:
+        self._log.info(
+            "scaled",
+            revision=str(key),
+            from_replicas=facts.replicas,
+            to_replicas=wish.replicas,
+            held=facts.demand,
+        )
+        try:
+            await self._manager.client.patch(
+                kinds.DEPLOYMENT,
+                objects.name(deployment),
+                key.namespace,
+                patch={"spec": {"replicas": wish.replicas}},
+                patch_type=PatchType.MERGE,
+                subresource="scale",
+                field_manager=FIELD_MANAGER,
+            )
+        except errors.NotFound:
+            return
+
+    async def _write(self, autoscaler: Object, facts: Facts, wish: Plan, *, initialized: bool) -> None:
+        now = self._manager.clock.now()
+        found = conditions.set(
+            conditions.of(autoscaler),
+            "Active",
+            wish.active,
+            reason=wish.reason,
+            message=wish.message,
+            now=now,
+        )
+        found = conditions.set(found, "ScaleTargetInitialized", "True" if initialized else "Unknown", now=now)
+        found = conditions.ready_from(found, ("Active",), now=now)
+        wanted = {
+            "observedGeneration": objects.generation(autoscaler),
+            "desiredScale": wish.replicas,
+            "actualScale": facts.ready,
+            "mode": wish.mode,
+            "conditions": found,
+        }
+        await write_status(self._manager, kinds.POD_AUTOSCALER, autoscaler, wanted)
+
+
+def endpoint_slice(autoscaler: Mapping[str, Any], serving: Sequence[Endpoint]) -> Object:
+    """The EndpointSlice of the revision's Service; all endpoints share one port."""
+    name = objects.name(autoscaler)
+    return {
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": {
+            "name": name,
+            "namespace": objects.namespace(autoscaler),
+            "labels": {
+                "kubernetes.io/service-name": name,
+                "endpointslice.kubernetes.io/managed-by": "autoscaler.ondol.dev",
+                words.REVISION_LABEL: name,
+            },
+            "ownerReferences": [objects.controller_reference(autoscaler)],
+        },
+        "addressType": "IPv4",
+        "ports": [{"name": _port_name(autoscaler), "port": serving[0].port, "protocol": "TCP"}],
+        "endpoints": [
+            {"addresses": [e.host], "conditions": {"ready": True, "serving": True, "terminating": False}}
+            for e in serving
+        ],
+    }
+
+
+def _port_name(autoscaler: Mapping[str, Any]) -> str:
+    return "http2" if objects.spec(autoscaler).get("protocolType") == "h2c" else "http"
+
+
+def _same_endpoints(present: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    def essence(obj: Mapping[str, Any]) -> object:
+        ports = [(p.get("name"), p.get("port")) for p in obj.get("ports") or ()]
+        return ports, sorted(e["addresses"][0] for e in obj.get("endpoints") or ())
+
+    return essence(present) == essence(wanted)
+
+
+def _port_in_use(present: Mapping[str, Any] | None, address: str) -> int:
+    """The port the activator had before a restart, so that the proxy's endpoints stay right."""
+    if present is None or [e["addresses"] for e in present.get("endpoints") or ()] != [[address]]:
+        return 0
+    return int(present["ports"][0]["port"])
+
+
+def _initialized(autoscaler: Mapping[str, Any]) -> bool:
+    return conditions.is_true(autoscaler, "ScaleTargetInitialized")
+
+
+def _again(wish: Plan, facts: Facts) -> Result | None:
+    """At zero only events matter; otherwise time does too."""
+    if wish.idle and wish.replicas:
+        return Result(_DRAIN_POLL_S)
+    if wish.replicas or facts.replicas or facts.demand:
+        return Result(_TICK_S)
+    return None
+
+
+def _revision_key(obj: Object) -> list[Key]:
+    name = objects.labels(obj).get(words.REVISION_LABEL)
+    return [Key(objects.namespace(obj), name)] if name else []
+
+
+def _user_port(pod: Mapping[str, Any]) -> int:
+    for container in objects.spec(pod).get("containers") or ():
+        for port in container.get("ports") or ():
+            if port.get("name") == "user-port":
+                return int(port["containerPort"])
+    return HTTP_PORT

@@ -1,0 +1,121 @@
+"""What to do about one revision now: the phases from zero and to zero, as a pure function.
+
+Inputs are facts at this moment; the output says how many replicas the Deployment should have and
+who stands in the Service's endpoints. Follows knative/serving `pkg/reconciler/autoscaling/kpa`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from ondol.serverless.autoscaler.decide import Decision, Scaling
+
+Mode = Literal["Proxy", "Serve"]
+GRACE_S: Final = 30.0
+"""How long to wait, at most, for the proxy to confirm that it would ask the activator."""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is known of a revision; ages in seconds, `None` where the thing has not happened."""
+
+    scaling: Scaling
+    replicas: int
+    """What the Deployment asks for now."""
+    ready: int
+    demand: int
+    """Requests held by the activator or in flight through it."""
+    decision: Decision | None
+    observed_s: float
+    """How long samples have been taken without interruption."""
+    initialized: bool
+    """Whether the initial scale was ever reached."""
+    reachable: bool = True
+    quiet: bool = False
+    idle_s: float | None = None
+    """How long the revision has been switched to the activator for going to zero."""
+    drained: bool = False
+    """Whether the proxy confirmed that it would ask the activator."""
+    age_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The wish: replicas, who serves, and the words for the Active condition."""
+
+    replicas: int
+    mode: Mode
+    active: Literal["True", "False", "Unknown"]
+    reason: str = ""
+    message: str = ""
+    idle: bool = False
+    """Traffic has ended: the switch to the activator is wanted before the replicas go."""
+
+
+def plan(facts: Facts) -> Plan:
+    """The wish for this moment; asking again later with newer facts is always safe."""
+    if not facts.initialized:
+        return _initial(facts)
+    wanted = _wanted(facts)
+    if wanted > 0:
+        return _running(facts, wanted)
+    if facts.replicas == 0:
+        return Plan(0, "Proxy", "False", "NoTraffic", "The target is not receiving traffic.")
+    return _leaving(facts)
+
+
+def _initial(facts: Facts) -> Plan:
+    deadline_s = facts.scaling.progress_deadline_s + GRACE_S
+    if facts.age_s > deadline_s and facts.ready == 0 and not facts.demand:
+        return Plan(0, "Proxy", "False", "TimedOut", "The target could not be activated.")
+    replicas = max(facts.scaling.initial_scale, facts.scaling.min_scale if facts.reachable else 0)
+    mode: Mode = "Serve" if facts.ready and _may_serve(facts) else "Proxy"
+    return Plan(
+        replicas,
+        mode,
+        "Unknown",
+        "Queued",
+        "Requests to the target are being buffered as resources are provisioned.",
+    )
+
+
+def _wanted(facts: Facts) -> int:
+    least = facts.scaling.min_scale if facts.reachable else 0
+    if facts.demand > 0:
+        least = max(least, 1, facts.scaling.activation_scale)
+    if facts.decision is None:
+        return max(least, facts.replicas) if facts.replicas and not _settled_quiet(facts) else least
+    wanted = max(facts.decision.replicas, least)
+    if wanted == 0 and facts.replicas and not _settled_quiet(facts):
+        return 1  # at most one replica waits out the window; the last goes only after a whole quiet one
+    return wanted
+
+
+def _settled_quiet(facts: Facts) -> bool:
+    return facts.quiet and facts.demand == 0 and facts.observed_s >= facts.scaling.window_s
+
+
+def _running(facts: Facts, wanted: int) -> Plan:
+    if facts.ready == 0:
+        message = "Requests to the target are being buffered as resources are provisioned."
+        return Plan(wanted, "Proxy", "Unknown", "Queued", message)
+    return Plan(wanted, "Serve" if _may_serve(facts) else "Proxy", "True")
+
+
+def _may_serve(facts: Facts) -> bool:
+    """Pods answer directly unless something must be counted or held on the way to them."""
+    if facts.scaling.container_concurrency > 0:
+        return False  # the exact limit is kept by the activator: the proxy knows none per pod
+    return facts.decision is None or facts.decision.excess_burst_capacity >= 0
+
+
+def _leaving(facts: Facts) -> Plan:
+    """First the activator takes the requests, then, when the proxy has confirmed it, the pods go."""
+    switched_s = facts.idle_s
+    gone = switched_s is not None and (
+        (facts.drained and switched_s >= facts.scaling.retention_s)
+        or switched_s >= max(GRACE_S, facts.scaling.retention_s)
+    )
+    replicas = 0 if gone else facts.replicas
+    return Plan(replicas, "Proxy", "False", "NoTraffic", "The target is not receiving traffic.", idle=True)

@@ -1,0 +1,61 @@
+"""Reconciles Knative Services: a Configuration and a Route, and what they say."""
+
+from __future__ import annotations
+
+from ondol.api import objects
+from ondol.api import resources as kinds
+from ondol.api.objects import Key
+from ondol.sdk import Controller, Manager, Result
+from ondol.serverless.serving import resources, status
+from ondol.serverless.serving.children import Children, NotOwned
+from ondol.serverless.serving.writing import write_status
+
+
+class ServiceReconciler:
+    """Level-based: reads the listers, applies two children, writes one status."""
+
+    def __init__(self, manager: Manager) -> None:
+        self._manager = manager
+        self._children = Children(manager.client)
+        self._services = manager.informer(kinds.KNATIVE_SERVICE)
+        self._configurations = manager.informer(kinds.KNATIVE_CONFIGURATION)
+        self._routes = manager.informer(kinds.KNATIVE_ROUTE)
+
+    def controller(self) -> Controller:
+        controller = Controller("knative-service", self.reconcile)
+        controller.watch(self._services)
+        controller.watch(self._configurations, owner_key)
+        controller.watch(self._routes, owner_key)
+        return controller
+
+    async def reconcile(self, key: Key) -> Result | None:
+        service = self._services.lister.get(key)
+        if service is None:
+            self._children.forget(kinds.KNATIVE_CONFIGURATION, key)
+            self._children.forget(kinds.KNATIVE_ROUTE, key)
+            return None
+        if objects.is_deleting(service):
+            return None
+        try:
+            configuration = await self._children.apply(
+                kinds.KNATIVE_CONFIGURATION,
+                resources.configuration(service),
+                self._configurations.lister.get(key),
+            )
+            route = await self._children.apply(
+                kinds.KNATIVE_ROUTE, resources.route(service), self._routes.lister.get(key)
+            )
+        except NotOwned as error:
+            self._manager.recorder.event(service, "Warning", "NotOwned", str(error))
+            return None
+        wanted = status.service(service, configuration, route, now=self._manager.clock.now())
+        await write_status(self._manager, kinds.KNATIVE_SERVICE, service, wanted)
+        return None
+
+
+def owner_key(obj: objects.Object) -> list[Key]:
+    """The key of the Serving object that controls this one."""
+    owner = objects.controller_of(obj)
+    if owner is None or owner.get("apiVersion") != resources.API_VERSION:
+        return []
+    return [Key(objects.namespace(obj), str(owner["name"]))]
