@@ -1,0 +1,314 @@
+"""The network edge: the ASGI application behind TLS on one or more addresses.
+
+uvicorn's HTTP/1.1 protocol does the parsing; what is ours is the verified client certificate in the
+scope, addresses that may not exist yet, and a stop that ends every watch at once. Only this module
+knows that the loop is asyncio; it runs on uvloop when the process was started with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import email.utils
+import errno
+import socket
+import ssl
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, MutableMapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, TypeAlias, cast
+
+import anyio
+import uvicorn
+import uvicorn.server
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from ondol.apiserver.auth import authenticate
+from ondol.base import errors, log
+
+Scope: TypeAlias = MutableMapping[str, Any]
+Message: TypeAlias = MutableMapping[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[Message]]
+Send: TypeAlias = Callable[[Message], Awaitable[None]]
+Application: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
+Address: TypeAlias = tuple[str, int]
+Started: TypeAlias = Callable[[tuple[Address, ...]], None]
+
+# Linux's IP_FREEBIND and IPV6_FREEBIND, which the socket module does not name.
+_IP_FREEBIND: Final = 15
+_IPV6_FREEBIND: Final = 78
+_CANCELLED_GRACE_S: Final = 1.0
+# How long a closed connection waits for the client's own goodbye.
+_CLOSE_NOTIFY_S: Final = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """One address to listen on; with `free`, one that no interface has yet (a bridge to come)."""
+
+    host: str
+    port: int
+    free: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ServeConfig:
+    listen: tuple[Listen, ...]
+    certificate_file: Path
+    key_file: Path
+    client_ca_file: Path
+    """Client certificates signed by this authority are believed; others end the handshake."""
+    keep_alive_s: float = 120.0
+    """Longer than Go's 90 s, so that clients close idle connections first and no request is lost."""
+    grace_s: float = 3.0
+    """How long requests under way may take when the server stops; watches end at once."""
+    backlog: int = 1024
+
+
+async def serve(app: Application, config: ServeConfig, *, started: Started) -> None:
+    """Serve until cancelled; `started` is told the bound addresses once requests are answered."""
+    async with _lifespan(app) as state:
+        server = _Server(app, config, state)
+        try:
+            await server.start()
+            started(server.addresses())
+            await anyio.sleep_forever()
+        finally:
+            with anyio.CancelScope(shield=True):
+                await server.stop()
+
+
+@contextlib.asynccontextmanager
+async def _lifespan(app: Application) -> AsyncIterator[dict[str, Any]]:
+    """Start the application, and stop it orderly even when we are cancelled.
+
+    An application that fails later takes the server down with it, its error unwrapped.
+    """
+    state: dict[str, Any] = {}
+    requests_in, requests_out = anyio.create_memory_object_stream[Message](2)
+    replies_in, replies_out = anyio.create_memory_object_stream[Message](2)
+
+    async def run() -> None:
+        scope = {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}, "state": state}
+        with replies_in, anyio.CancelScope(shield=True):
+            await app(scope, requests_out.receive, replies_in.send)
+
+    async def ask(what: str) -> None:
+        await requests_in.send({"type": f"lifespan.{what}"})
+        with contextlib.suppress(anyio.EndOfStream):  # the application ended: its error says why
+            reply = await replies_out.receive()
+            if reply["type"] == f"lifespan.{what}.failed":
+                raise errors.HostError(f"the API server failed at {what}: {reply.get('message', '')}")
+
+    with _unwrapped(), requests_in, requests_out, replies_out:
+        async with anyio.create_task_group() as group:
+            group.start_soon(run)
+            await ask("startup")
+            try:
+                yield state
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await ask("shutdown")
+
+
+@contextlib.contextmanager
+def _unwrapped() -> Any:
+    """Raise the one error of a task group as itself."""
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        if len(group.exceptions) == 1:
+            raise group.exceptions[0] from None
+        raise
+
+
+class _State(uvicorn.server.ServerState):
+    """uvicorn's shared state; the Date header is made when needed, so an idle server does not tick."""
+
+    def __init__(self) -> None:
+        self._second = 0
+        self._headers: list[tuple[bytes, bytes]] = []
+        super().__init__()
+
+    @property
+    def default_headers(self) -> list[tuple[bytes, bytes]]:
+        second = int(time.time())
+        if second != self._second:
+            self._second = second
+            self._headers = [(b"date", email.utils.formatdate(second, usegmt=True).encode("ascii"))]
+        return self._headers
+
+    @default_headers.setter
+    def default_headers(self, value: list[tuple[bytes, bytes]]) -> None:
+        """Part of uvicorn's contract: its initialiser sets an empty list, which ours outdoes."""
+
+
+class _Protocol(HttpToolsProtocol):
+    """One connection; who is at its other end is learnt once, at the handshake."""
+
+    _certificate: Mapping[str, Any] | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn's
+        super().connection_made(transport)
+        self._certificate = subject(transport.get_extra_info("peercert"))
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        if self._certificate is not None:
+            cast("Scope", self.scope)[authenticate.CERTIFICATE] = self._certificate
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """The request is answered as an ordinary one; afterwards the parser cannot go on."""
+        self.cycle.keep_alive = False
+
+    def shutdown(self) -> None:
+        cycle: RequestResponseCycle | None = self.cycle  # none until the first request
+        if cycle is not None and cycle.response_started and not cycle.response_complete:
+            self._end_stream(cycle)
+        else:
+            super().shutdown()
+
+    def _end_stream(self, cycle: RequestResponseCycle) -> None:
+        """End a streamed answer at a chunk boundary: to the client a watch that simply ended."""
+        if cycle.chunked_encoding:
+            self.transport.write(b"0\r\n\r\n")
+        cycle.disconnected = True
+        cycle.message_event.set()
+        self.transport.close()
+
+
+def subject(certificate: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    """Common name and organisations of a verified certificate: user and groups."""
+    if not certificate:
+        return None
+    pairs = [pair for relative in certificate.get("subject") or () for pair in relative]
+    name = next((value for key, value in pairs if key == "commonName"), "")
+    if not name:
+        return None
+    return {"name": name, "groups": [value for key, value in pairs if key == "organizationName"]}
+
+
+class _Server:
+    """Listening sockets, their connections and the order in which they end."""
+
+    def __init__(self, app: Application, config: ServeConfig, state: dict[str, Any]) -> None:
+        self._config = config
+        self._app_state = state
+        self._state = _State()
+        self._uvicorn = uvicorn.Config(
+            cast("Any", app),
+            http=_Protocol,
+            ws="none",
+            lifespan="off",
+            interface="asgi3",
+            log_config=None,
+            log_level="error",
+            access_log=False,
+            proxy_headers=False,
+            timeout_keep_alive=cast("int", config.keep_alive_s),
+        )
+        self._uvicorn.load()
+        self._servers: list[asyncio.Server] = []
+
+    async def start(self) -> None:
+        context = tls_context(self._config)
+        loop = asyncio.get_running_loop()
+        sockets: list[socket.socket] = []
+        try:
+            sockets.extend(_bound(self._config.listen))
+            for bound in sockets:
+                server = await loop.create_server(
+                    self._protocol,
+                    sock=bound,
+                    ssl=context,
+                    backlog=self._config.backlog,
+                    ssl_shutdown_timeout=_CLOSE_NOTIFY_S,
+                )
+                self._servers.append(server)
+        except BaseException:
+            for bound in sockets:
+                bound.close()
+            raise
+
+    def _protocol(self) -> _Protocol:
+        return _Protocol(self._uvicorn, self._state, self._app_state, asyncio.get_running_loop())
+
+    def addresses(self) -> tuple[Address, ...]:
+        names = [bound.getsockname() for server in self._servers for bound in server.sockets]
+        return tuple((str(name[0]), int(name[1])) for name in names)
+
+    async def stop(self) -> None:
+        """Accept no more, end streams, let short requests finish, then cancel what is left."""
+        for server in self._servers:
+            server.close()
+        for connection in list(self._state.connections):
+            cast("_Protocol", connection).shutdown()
+        left = await self._settle(self._config.grace_s)
+        if left:
+            log.get("apiserver").warning("requests_cancelled", count=len(left))
+            for task in left:
+                task.cancel()
+            await self._settle(_CANCELLED_GRACE_S)
+        for connection in list(self._state.connections):
+            transport = cast("_Protocol", connection).transport
+            if not transport.is_closing():
+                transport.abort()
+
+    async def _settle(self, timeout_s: float) -> set[asyncio.Task[None]]:
+        tasks = set(self._state.tasks)
+        if not tasks:
+            return tasks
+        _, pending = await asyncio.wait(tasks, timeout=timeout_s)
+        return pending
+
+
+def tls_context(config: ServeConfig) -> ssl.SSLContext:
+    """TLS 1.2 or later; a client certificate is optional, but must be ours if there is one."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    context.load_cert_chain(config.certificate_file, config.key_file)
+    context.load_verify_locations(config.client_ca_file)
+    context.verify_mode = ssl.CERT_OPTIONAL
+    return context
+
+
+def _bound(listen: Iterable[Listen]) -> list[socket.socket]:
+    sockets: list[socket.socket] = []
+    try:
+        for address in listen:
+            sockets.append(_socket(address))  # noqa: PERF401 - on error those already open are closed
+    except BaseException:
+        for bound in sockets:
+            bound.close()
+        raise
+    return sockets
+
+
+def _socket(address: Listen) -> socket.socket:
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    made = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if address.free and family == socket.AF_INET6:
+            made.setsockopt(socket.IPPROTO_IPV6, _IPV6_FREEBIND, 1)
+        elif address.free:
+            made.setsockopt(socket.IPPROTO_IP, _IP_FREEBIND, 1)
+        made.setblocking(False)
+        made.bind((address.host, address.port))
+    except OSError as error:
+        made.close()
+        raise _cannot_bind(address, error) from error
+    return made
+
+
+def _cannot_bind(address: Listen, error: OSError) -> errors.HostError:
+    where = f"{address.host}:{address.port}"
+    if error.errno == errno.EADDRINUSE:
+        remedy = f"stop what listens there (ss -ltnp 'sport = :{address.port}') or choose another port"
+        return errors.HostError(f"the API server cannot listen on {where}: it is in use", remedy=remedy)
+    if error.errno == errno.EADDRNOTAVAIL:
+        remedy = "choose an address of this machine (ip addr)"
+        return errors.HostError(f"the API server cannot listen on {where}: no such address", remedy=remedy)
+    return errors.HostError(f"the API server cannot listen on {where}: {error.strerror}")

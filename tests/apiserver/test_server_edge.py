@@ -1,0 +1,268 @@
+"""The network edge: TLS, client certificates, several addresses and an orderly stop."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import socket
+import ssl
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.abc
+import anyio.to_thread
+import pytest
+
+from ondol.apiserver import pki, server
+from ondol.base import errors
+from ondol.base.clock import SystemClock
+
+LOOPBACK = server.Listen("127.0.0.1", 0)
+
+
+class App:
+    """Answers with what the scope says, streams on /watch, and remembers what happened to it."""
+
+    def __init__(self) -> None:
+        self.events: list[str] = []
+        self.fail_at_startup = False
+        self.stuck = anyio.Event()
+
+    async def __call__(self, scope: server.Scope, receive: server.Receive, send: server.Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._live(scope, receive, send)
+        elif scope["path"] == "/watch":
+            await self._watch(receive, send)
+        elif scope["path"] == "/slow":
+            await anyio.sleep(0.3)
+            await self._answer(scope, send)
+        elif scope["path"] == "/stuck":
+            self.stuck.set()
+            await anyio.sleep_forever()
+        else:
+            await self._answer(scope, send)
+
+    async def _live(self, scope: server.Scope, receive: server.Receive, send: server.Send) -> None:
+        assert (await receive())["type"] == "lifespan.startup"
+        if self.fail_at_startup:
+            raise errors.HostError("no store", remedy="make one")
+        scope["state"]["answer"] = 42
+        await send({"type": "lifespan.startup.complete"})
+        assert (await receive())["type"] == "lifespan.shutdown"
+        self.events.append("shutdown")
+        await send({"type": "lifespan.shutdown.complete"})
+
+    async def _watch(self, receive: server.Receive, send: server.Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"first\n", "more_body": True})
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        self.events.append("disconnected")
+
+    async def _answer(self, scope: server.Scope, send: server.Send) -> None:
+        seen = {key: scope.get(key) for key in ("ondol.certificate", "ondol.identity", "path", "state")}
+        body = json.dumps(seen).encode()
+        headers = [(b"content-length", str(len(body)).encode())]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> pki.Pki:
+    admin = pki.Client("admin", "kubernetes-admin", ("system:masters", "team"))
+    return pki.ensure(tmp_path_factory.mktemp("pki"), clock=SystemClock(), clients=(admin,))
+
+
+@pytest.fixture
+def app() -> App:
+    return App()
+
+
+def config(made: pki.Pki, *listen: server.Listen, grace_s: float = 2.0) -> server.ServeConfig:
+    return server.ServeConfig(
+        listen or (LOOPBACK,),
+        made.server_certificate_file,
+        made.server_key_file,
+        made.ca_file,
+        grace_s=grace_s,
+    )
+
+
+@contextlib.asynccontextmanager
+async def serving(
+    app: App, settings: server.ServeConfig
+) -> AsyncIterator[tuple[tuple[server.Address, ...], anyio.CancelScope]]:
+    """The server in the background; leaving stops it."""
+    addresses: list[tuple[server.Address, ...]] = []
+    ready = anyio.Event()
+
+    def started(bound: tuple[server.Address, ...]) -> None:
+        addresses.append(bound)
+        ready.set()
+
+    async with anyio.create_task_group() as group:
+
+        async def run() -> None:
+            await server.serve(app, settings, started=started)
+
+        group.start_soon(run)
+        await ready.wait()
+        yield addresses[0], group.cancel_scope
+        group.cancel_scope.cancel()
+
+
+def tls(made: pki.Pki, client: str = "") -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=str(made.ca_file))
+    if client:
+        context.load_cert_chain(*made.client_files(client))
+    return context
+
+
+async def get(
+    address: server.Address, context: ssl.SSLContext, path: str = "/", headers: dict[str, str] | None = None
+) -> Any:
+    def fetch() -> Any:
+        connection = http.client.HTTPSConnection(*address, context=context, timeout=5)
+        try:
+            connection.request("GET", path, headers=headers or {})
+            answer = connection.getresponse()
+            assert answer.status == 200
+            assert answer.headers["date"].endswith("GMT")
+            return json.loads(answer.read())
+        finally:
+            connection.close()
+
+    return await anyio.to_thread.run_sync(fetch)
+
+
+async def test_a_client_certificate_becomes_user_and_groups(made: pki.Pki, app: App) -> None:
+    """Common name and organisations of the verified certificate stand in the scope."""
+    async with serving(app, config(made)) as ((address,), _):
+        seen = await get(address, tls(made, "admin"))
+        assert seen["ondol.certificate"] == {"name": "kubernetes-admin", "groups": ["system:masters", "team"]}
+        assert seen["state"] == {"answer": 42}
+        anonymous = await get(address, tls(made))
+    assert anonymous["ondol.certificate"] is None
+
+
+async def test_no_header_can_stand_in_for_an_identity(made: pki.Pki, app: App) -> None:
+    """The scope keys of identity cannot be reached from the network."""
+    forged = {"ondol.identity": "root", "ondol.certificate": "root", "X-Remote-User": "root"}
+    async with serving(app, config(made)) as ((address,), _):
+        seen = await get(address, tls(made), headers=forged)
+    assert seen["ondol.identity"] is None
+    assert seen["ondol.certificate"] is None
+
+
+async def test_certificates_of_other_authorities_are_refused(made: pki.Pki, app: App, tmp_path: Path) -> None:
+    """A stranger's certificate ends the connection instead of making its bearer anonymous."""
+    stranger = pki.ensure(
+        tmp_path, clock=SystemClock(), clients=(pki.Client("admin", "root", ("system:masters",)),)
+    )
+    context = tls(made)
+    context.load_cert_chain(*stranger.client_files("admin"))
+    async with serving(app, config(made)) as ((address,), _):
+        with pytest.raises((ssl.SSLError, OSError)):
+            await get(address, context)
+
+
+async def test_a_serving_certificate_is_no_client_certificate(made: pki.Pki, app: App) -> None:
+    """Signed by our authority, but for another use."""
+    context = tls(made)
+    context.load_cert_chain(made.server_certificate_file, made.server_key_file)
+    async with serving(app, config(made)) as ((address,), _):
+        with pytest.raises((ssl.SSLError, OSError)):
+            await get(address, context)
+
+
+async def test_an_address_may_be_bound_before_it_exists(made: pki.Pki, app: App) -> None:
+    """The bridge's address is listened on although no interface has it; the other one serves."""
+    to_come = server.Listen("198.51.100.7", 0, free=True)
+    async with serving(app, config(made, LOOPBACK, to_come)) as (addresses, _):
+        assert addresses[1][0] == "198.51.100.7"
+        assert (await get(addresses[0], tls(made)))["path"] == "/"
+    with pytest.raises(errors.HostError, match="no such address") as caught:
+        await server.serve(app, config(made, server.Listen("198.51.100.7", 0)), started=lambda _: None)
+    assert "ip addr" in caught.value.remedy
+
+
+async def test_a_port_in_use_is_reported_with_its_remedy(made: pki.Pki, app: App) -> None:
+    """And what was bound before it is released."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        listen = config(made, LOOPBACK, server.Listen("127.0.0.1", port))
+        with pytest.raises(errors.HostError, match="in use") as caught:
+            await server.serve(app, listen, started=lambda _: None)
+    assert str(port) in caught.value.remedy
+    assert app.events == ["shutdown"]
+
+
+async def test_a_failing_start_raises_its_own_error(made: pki.Pki, app: App) -> None:
+    """Whoever starts the server sees what the application raised."""
+    app.fail_at_startup = True
+    with pytest.raises(errors.HostError, match="no store"):
+        await server.serve(app, config(made), started=lambda _: None)
+
+
+@contextlib.asynccontextmanager
+async def raw(address: server.Address, made: pki.Pki) -> AsyncIterator[anyio.abc.ByteStream]:
+    async with await anyio.connect_tcp(
+        *address, ssl_context=tls(made), tls=True, tls_standard_compatible=False
+    ) as stream:
+        yield stream
+
+
+async def test_a_stop_ends_watches_at_once_and_cleanly(made: pki.Pki, app: App) -> None:
+    """The stream is finished as by the server itself, then the application is shut down."""
+    async with serving(app, config(made)) as ((address,), scope), raw(address, made) as stream:
+        await stream.send(b"GET /watch HTTP/1.1\r\nhost: x\r\n\r\n")
+        received = b""
+        while b"first" not in received:
+            received += await stream.receive()
+        scope.cancel()
+        with anyio.CancelScope(shield=True), anyio.fail_after(1), contextlib.suppress(anyio.EndOfStream):
+            while True:
+                received += await stream.receive()
+    assert received.endswith(b"6\r\nfirst\n\r\n0\r\n\r\n")
+    assert app.events == ["disconnected", "shutdown"]
+
+
+async def test_a_stop_lets_short_requests_finish(made: pki.Pki, app: App) -> None:
+    """A request under way is answered; its connection is then closed."""
+    async with serving(app, config(made)) as ((address,), scope), raw(address, made) as stream:
+        await stream.send(b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\n")
+        await anyio.sleep(0.1)
+        scope.cancel()
+        received = b""
+        with anyio.CancelScope(shield=True), anyio.fail_after(2), contextlib.suppress(anyio.EndOfStream):
+            while True:
+                received += await stream.receive()
+    assert b"connection: close" in received
+    assert b'"/slow"' in received
+
+
+async def test_a_stop_cancels_what_does_not_end(made: pki.Pki, app: App) -> None:
+    """After the grace period nothing holds the server back."""
+    with anyio.fail_after(3):
+        async with serving(app, config(made, grace_s=0.1)) as ((address,), _), raw(address, made) as stream:
+            await stream.send(b"GET /stuck HTTP/1.1\r\nhost: x\r\n\r\n")
+            with anyio.fail_after(2):
+                await app.stuck.wait()
+    assert app.events[-1] == "shutdown"
+
+
+async def test_an_unsupported_upgrade_is_answered_and_closed(made: pki.Pki, app: App) -> None:
+    """The request is an ordinary one to the application; no bytes after it are misread."""
+    async with serving(app, config(made)) as ((address,), _), raw(address, made) as stream:
+        await stream.send(b"GET /up HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: SPDY/3.1\r\n\r\n")
+        received = b""
+        with anyio.fail_after(2), contextlib.suppress(anyio.EndOfStream):
+            while True:
+                received += await stream.receive()
+    assert received.startswith(b"HTTP/1.1 200")
+    assert b"connection: close" in received
