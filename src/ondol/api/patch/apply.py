@@ -267,17 +267,17 @@ class _Application:
             return merged
         named = typed.with_named_fields
         last = named(schema, last)
-        pruned = typed.remove(schema, merged, last) or {}
+        pruned = typed.remove(schema, merged, last)
         in_merged = named(schema, typed.owned(schema, merged))
         owned = wanted
         for manager, entry in managers.items():
             if manager != self.me:
                 owned = fieldset.union(owned, entry.fields)
         kept = fieldset.union(named(schema, typed.owned(schema, pruned)), named(schema, owned))
-        pruned = typed.remove(schema, merged, fieldset.difference(in_merged, kept)) or {}
+        pruned = typed.remove(schema, merged, fieldset.difference(in_merged, kept))
         in_pruned = named(schema, typed.owned(schema, pruned))
         doomed = fieldset.intersection(fieldset.difference(in_merged, in_pruned), last)
-        return typed.remove(schema, merged, doomed) or {}
+        return typed.remove(schema, merged, doomed)
 
     def _refuse_conflicts(self, managers: Managers, change: typed.Comparison) -> None:
         found = self._conflicts(managers, change)

@@ -299,7 +299,7 @@ def _woven(wanted: Sequence[str], live: Sequence[str]) -> Iterator[tuple[str, in
 
 
 def remove(schema: shape.TypeSchema, value: Any, doomed: FieldSet) -> Any:
-    """The value without these fields and elements; None when nothing is left of it."""
+    """The value without these fields and elements; what is emptied but not named itself stays, empty."""
     form = _form(schema, value)
     if form == _LEAF or not value:
         return value
@@ -312,24 +312,21 @@ def remove(schema: shape.TypeSchema, value: Any, doomed: FieldSet) -> Any:
         if node is None:
             kept.append(item)
         elif not fieldset.is_member(node):
-            rest = remove(element, item, node)
-            kept.append({} if rest is None else rest)
-    return kept or None
+            kept.append(remove(element, item, node))
+    return kept
 
 
 def _removed_from_map(
     schema: shape.TypeSchema, value: Mapping[str, Any], doomed: FieldSet
-) -> Mapping[str, Any] | None:
+) -> Mapping[str, Any]:
     kept: dict[str, Any] = {}
     for name, item in value.items():
         node = doomed.get("f:" + name)
         if node is None:
             kept[name] = item
         elif not fieldset.is_member(node):
-            rest = remove(_child(schema, name), item, node)
-            if rest is not None:
-                kept[name] = rest
-    return kept or None
+            kept[name] = remove(_child(schema, name), item, node)
+    return kept
 
 
 def with_named_fields(schema: shape.TypeSchema, fields: FieldSet) -> FieldSet:
