@@ -98,7 +98,7 @@ class HttpTransport:
         headers: Mapping[str, str],
         body: bytes | None,
         wait: aiohttp.ClientTimeout,
-    ) -> aiohttp.client._RequestContextManager:  # noqa: SLF001 - aiohttp names its public result privately
+    ) -> aiohttp.client._RequestContextManager:
         return self._opened().request(
             method,
             yarl.URL(self._url(path, query), encoded=True),

@@ -1,0 +1,298 @@
+"""The informer: a local copy of one selection of objects, kept by list and watch.
+
+Controllers read it through its lister and hear of changes through handlers. It starts with a
+WatchList where the server has it and pages of a list where not, follows bookmarks, takes a silent
+stream for a dead one, resumes after a break and lists again when the server has forgotten.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Final
+
+import anyio
+
+from ondol.api import fields, labels, objects
+from ondol.api.objects import Key, Object, Resource
+from ondol.base import errors, log
+from ondol.base.backoff import Backoff
+from ondol.base.clock import Clock
+from ondol.client import Client, WatchEvent
+from ondol.sdk.store import IndexFunction, Lister, Store
+
+Handler = Callable[[Object | None, Object | None], None]
+Transform = Callable[[Object], Object]
+OpenWatch = AbstractAsyncContextManager[AsyncIterator[WatchEvent]]
+
+_PAGE: Final = 500
+_WATCH_S: Final = (300.0, 600.0)
+_SHORT_S: Final = 1.0
+"""A stream that ends sooner than this with nothing said is backed off from, lest it become a busy loop."""
+_BACKOFF: Final = Backoff(initial_s=0.1, maximum_s=10.0, jitter=0.5)
+_REFUSALS: Final = (errors.Invalid, errors.BadRequest, errors.Forbidden, errors.NotAcceptable)
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What an informer holds; managers share informers of equal selections."""
+
+    resource: Resource
+    namespace: str = ""
+    label_selector: str = ""
+    field_selector: str = ""
+    metadata_only: bool = False
+
+    def includes(self, obj: Object) -> bool:
+        """Whether the server would send this object to this informer."""
+        if self.namespace and objects.namespace(obj) != self.namespace:
+            return False
+        if self.label_selector and not labels.parse(self.label_selector).matches(objects.labels(obj)):
+            return False
+        if not self.field_selector:
+            return True
+        selector = fields.parse(self.field_selector)
+        return fields.matches(selector, self.resource, obj, [term.field for term in selector.terms])
+
+
+@dataclass(slots=True)
+class Metrics:
+    events: int = 0
+    lists: int = 0
+    watches: int = 0
+    failures: int = 0
+    handler_errors: int = 0
+
+
+class Informer:
+    """`run` keeps the copy until cancelled; everything else may be called at any time."""
+
+    def __init__(
+        self,
+        client: Client,
+        selection: Selection,
+        *,
+        clock: Clock,
+        rng: random.Random,
+        transform: Transform | None = None,
+        optional: bool = False,
+        inactivity_s: float = 90.0,
+        initial_s: float = 15.0,
+    ) -> None:
+        """`optional`: a kind the server does not serve counts as one without objects, until it does.
+
+        `inactivity_s` must exceed the server's bookmark period (one minute), for bookmarks are how
+        an idle stream shows that it lives; `initial_s` bounds the same silence before the first
+        sync, after which pages of a list are tried instead.
+        """
+        self.selection = selection
+        self.metrics = Metrics()
+        self._client = client
+        self._clock = clock
+        self._rng = rng
+        self._transform = transform
+        self.optional = optional
+        self._inactivity_s = inactivity_s
+        self._initial_s = initial_s
+        self._store = Store()
+        self.lister = Lister(self._store)
+        self._handlers: list[Handler] = []
+        self._resource_version = ""
+        self._revision = 0
+        self._waiting: list[tuple[Callable[[], bool], Callable[[], None]]] = []
+        self._watch_list = True
+        self._synced = anyio.Event()
+        self._log = log.get("informer").bind(resource=selection.resource.group_resource)
+
+    @property
+    def resource(self) -> Resource:
+        return self.selection.resource
+
+    @property
+    def synced(self) -> bool:
+        """Whether the copy was complete once; from then on it only gets newer."""
+        return self._synced.is_set()
+
+    @property
+    def revision(self) -> int:
+        """Everything the server did to these objects up to this resourceVersion is in the copy."""
+        return self._revision
+
+    async def wait_synced(self) -> None:
+        await self._synced.wait()
+
+    def add_index(self, name: str, function: IndexFunction) -> None:
+        self._store.add_index(name, function)
+
+    def add_handler(self, handler: Handler) -> None:
+        """Call `handler(old, new)` on each change; `old` is None for new objects, `new` for gone ones.
+
+        It runs in the informer's task: it must not block, and it hears at once of all that is
+        there already.
+        """
+        self._handlers.append(handler)
+        for obj in self._store.values():
+            self._notify(handler, None, obj)
+
+    def when(self, holds: Callable[[], bool], then: Callable[[], None]) -> None:
+        """Call `then` once, as soon as `holds()` after a change of the copy."""
+        self._waiting.append((holds, then))
+
+    async def run(self) -> None:
+        failures = 0
+        while True:
+            before, began = self.metrics.events, self._clock.monotonic()
+            try:
+                await self._list_and_watch()
+                if self.metrics.events > before or self._clock.monotonic() - began >= _SHORT_S:
+                    failures = 0
+                    continue
+            except errors.Expired:
+                self._resource_version = ""
+            except errors.Timeout as error:
+                self._log.warning("watch_stalled", error=error.message)
+            except errors.ApiError as error:
+                self._note_failure(error)
+            failures = 1 if self.metrics.events > before else failures + 1
+            self.metrics.failures += 1
+            await self._clock.sleep(_BACKOFF.delay_s(failures, self._rng))
+
+    def _note_failure(self, error: errors.ApiError) -> None:
+        if isinstance(error, errors.NotFound) and self.optional:
+            self._replace({}, "")
+            return
+        self._log.warning("watch_failed", error=error.message, reason=error.reason)
+
+    async def _list_and_watch(self) -> None:
+        """One stream from its beginning to its end; lists first if there is nothing to resume."""
+        if not self._resource_version:
+            if self._watch_list and await self._stream_with_initial_events():
+                return
+            await self._list()
+        await self._resume()
+
+    async def _stream_with_initial_events(self) -> bool:
+        """Sync and follow in one stream; False where the server does not offer it."""
+        initial: dict[Key, Object] | None = {}
+        try:
+            async with self._watch(initial=True) as events:
+                async for event in events:
+                    if initial is None:
+                        self._take(event)
+                    elif event.ends_initial_events:
+                        self._replace(initial, objects.resource_version(event.object))
+                        initial = None
+                    elif event.type != "BOOKMARK":
+                        self._collect(initial, event)
+        except _REFUSALS:
+            if initial is None:
+                raise
+            self._watch_list = False
+            return False
+        except errors.Timeout:
+            if initial is None:
+                raise
+            self._watch_list = False  # it ignores the option and will never end the initial events
+            return False
+        if initial is not None:
+            raise errors.Unavailable("the watch ended before its initial events did")
+        return True
+
+    def _collect(self, initial: dict[Key, Object], event: WatchEvent) -> None:
+        key = objects.key(event.object)
+        if event.type == "DELETED":
+            initial.pop(key, None)
+        else:
+            initial[key] = self._shaped(event.object)
+
+    async def _list(self) -> None:
+        self.metrics.lists += 1
+        found: dict[Key, Object] = {}
+        token = ""
+        while True:
+            page = await self._client.list(
+                self.selection.resource,
+                self.selection.namespace,
+                label_selector=self.selection.label_selector,
+                field_selector=self.selection.field_selector,
+                limit=_PAGE,
+                continue_token=token,
+                metadata_only=self.selection.metadata_only,
+            )
+            found.update({objects.key(item): self._shaped(item) for item in page.items})
+            token = page.continue_token
+            if not token:
+                break
+        self._replace(found, page.resource_version)
+
+    async def _resume(self) -> None:
+        async with self._watch(initial=False) as events:
+            async for event in events:
+                self._take(event)
+
+    def _watch(self, *, initial: bool) -> OpenWatch:
+        self.metrics.watches += 1
+        return self._client.watch(
+            self.selection.resource,
+            self.selection.namespace,
+            resource_version="" if initial else self._resource_version,
+            label_selector=self.selection.label_selector,
+            field_selector=self.selection.field_selector,
+            send_initial_events=initial,
+            timeout_s=self._rng.uniform(*_WATCH_S),
+            inactivity_s=self._initial_s if initial and not self.synced else self._inactivity_s,
+            metadata_only=self.selection.metadata_only,
+        )
+
+    def _shaped(self, obj: Object) -> Object:
+        return self._transform(obj) if self._transform is not None else obj
+
+    def _take(self, event: WatchEvent) -> None:
+        self.metrics.events += 1
+        version = objects.resource_version(event.object)
+        key = objects.key(event.object)
+        if event.type == "DELETED":
+            old = self._store.discard(key)
+            self._changed(old, None)
+        elif event.type != "BOOKMARK":
+            shaped = self._shaped(event.object)
+            self._changed(self._store.put(key, shaped), shaped)
+        self._reached(version)
+
+    def _replace(self, found: dict[Key, Object], version: str) -> None:
+        """Make the copy equal to a complete list, telling handlers of the differences only."""
+        for key in [key for key in self._store if key not in found]:
+            self._changed(self._store.discard(key), None)
+        for key, obj in found.items():
+            old = self._store.get(key)
+            if old is None or objects.resource_version(old) != objects.resource_version(obj):
+                self._store.put(key, obj)
+                self._changed(old, obj)
+        self._synced.set()
+        self._reached(version)
+
+    def _reached(self, version: str) -> None:
+        self._resource_version = version
+        self._revision = int(version) if version.isdigit() else 0
+        if self._waiting:
+            self._waiting, waiting = [], self._waiting
+            for holds, then in waiting:
+                if holds():
+                    then()
+                else:
+                    self._waiting.append((holds, then))
+
+    def _changed(self, old: Object | None, new: Object | None) -> None:
+        if old is None and new is None:
+            return
+        for handler in self._handlers:
+            self._notify(handler, old, new)
+
+    def _notify(self, handler: Handler, old: Object | None, new: Object | None) -> None:
+        try:
+            handler(old, new)
+        except Exception:  # noqa: BLE001 - one handler's mistake must not stop the copy that all others live on
+            self.metrics.handler_errors += 1
+            self._log.exception("handler_failed", key=str(objects.key(new or old or {})))

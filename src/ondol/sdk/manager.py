@@ -1,0 +1,178 @@
+"""The manager: one client, shared informers, and the controllers that live on them.
+
+Every controller process has one. It syncs the informers, then starts controllers and other
+runnables, and stops them in the opposite order.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Coroutine
+from dataclasses import asdict
+from typing import Any, Final
+
+import anyio
+from anyio.abc import TaskGroup, TaskStatus
+
+from ondol.api.objects import Resource
+from ondol.base import log
+from ondol.base.clock import Clock, SystemClock
+from ondol.client import Client
+from ondol.sdk.controller import Controller
+from ondol.sdk.informer import Informer, Selection, Transform
+from ondol.sdk.leader import Election, Lease
+from ondol.sdk.recorder import EventRecorder
+from ondol.sdk.writes import TrackedClient
+
+Runnable = Callable[[], Coroutine[Any, Any, None]]
+
+_STOP_S: Final = 30.0
+
+
+class Manager:
+    """Add controllers, then `run`. Writes through `client` are read back by the key that made them."""
+
+    def __init__(
+        self,
+        client: Client,
+        *,
+        clock: Clock | None = None,
+        rng: random.Random | None = None,
+        identity: str = "",
+        lease: Lease | None = None,
+    ) -> None:
+        """`identity` names this process in events and leases; with a `lease` it acts only as its holder."""
+        self.clock: Clock = clock or SystemClock()
+        self.rng = rng or random.Random()  # noqa: S311 - jitter, not secrets
+        self.identity = identity or client.field_manager
+        self._informers: dict[Selection, Informer] = {}
+        self.client = TrackedClient(
+            client.transport,
+            self._informers.values,
+            field_manager=client.field_manager,
+            user_agent=client.user_agent,
+        )
+        self.recorder = EventRecorder(self.client, clock=self.clock, rng=self.rng, component=self.identity)
+        self.controllers: list[Controller] = []
+        self._runnables: list[tuple[str, Runnable]] = []
+        self._lease = lease
+        self._tasks: TaskGroup | None = None
+        self._stopping = anyio.Event()
+        self._log = log.get("manager").bind(identity=self.identity)
+
+    def informer(
+        self,
+        resource: Resource,
+        *,
+        namespace: str = "",
+        label_selector: str = "",
+        field_selector: str = "",
+        metadata_only: bool = False,
+        transform: Transform | None = None,
+        optional: bool = False,
+    ) -> Informer:
+        """The informer of this selection, shared by all who ask; its first user's `transform` stands.
+
+        `optional`: do not wait for a kind that may not be installed; it counts as empty until it is.
+        """
+        selection = Selection(resource, namespace, label_selector, field_selector, metadata_only)
+        found = self._informers.get(selection)
+        if found is not None:
+            found.optional = found.optional and optional
+            return found
+        informer = Informer(
+            self.client,
+            selection,
+            clock=self.clock,
+            rng=self.rng,
+            transform=transform,
+            optional=optional,
+        )
+        self._informers[selection] = informer
+        if self._tasks is not None:
+            self._tasks.start_soon(informer.run)
+        return informer
+
+    def add(self, controller: Controller) -> None:
+        """Run this controller; before `run` only."""
+        if self._tasks is not None:
+            raise RuntimeError(f"controller {controller.name} was added to a manager that runs")
+        controller.use(self.clock, self.rng)
+        self.controllers.append(controller)
+
+    def add_runnable(self, run: Runnable, name: str) -> None:
+        """Run this beside the controllers; its end is normal, its error ends the manager."""
+        if self._tasks is not None:
+            raise RuntimeError(f"runnable {name} was added to a manager that runs")
+        self._runnables.append((name, run))
+
+    def stop(self) -> None:
+        """End `run` in good order: what is being reconciled is finished first."""
+        self._stopping.set()
+
+    async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+        """Run until cancelled or stopped; `started` once caches are synced and workers run."""
+        async with anyio.create_task_group() as tasks:
+            self._tasks = tasks
+            for informer in list(self._informers.values()):
+                tasks.start_soon(informer.run)
+            tasks.start_soon(self.recorder.run)
+            for informer in list(self._informers.values()):
+                await informer.wait_synced()
+            await self._lead(tasks)
+            await self._work(tasks, task_status)
+            tasks.cancel_scope.cancel()
+        self._tasks = None
+
+    async def _lead(self, tasks: TaskGroup) -> None:
+        """Wait until this process may act, where there is a lease to hold."""
+        if self._lease is None:
+            return
+        election = Election(self.client, self._lease, identity=self.identity, clock=self.clock)
+        await election.acquire()
+        tasks.start_soon(election.keep)
+
+    async def _work(self, tasks: TaskGroup, task_status: TaskStatus[None]) -> None:
+        for name, run in self._runnables:
+            tasks.start_soon(run, name=name)
+        async with anyio.create_task_group() as working:
+            for controller in self.controllers:
+                working.start_soon(controller.run, name=controller.name)
+            self._log.info(
+                "manager_started", controllers=len(self.controllers), informers=len(self._informers)
+            )
+            task_status.started()
+            await self._stopping.wait()
+            for controller in self.controllers:
+                controller.queue.close()
+            working.cancel_scope.deadline = anyio.current_time() + _STOP_S
+        self._log.info("manager_stopped")
+
+    @property
+    def idle(self) -> bool:
+        """Nothing to do now: no key queued or in work, no event unwritten, every informer synced."""
+        return (
+            all(controller.queue.idle for controller in self.controllers)
+            and all(informer.synced for informer in self._informers.values())
+            and self.recorder.idle
+        )
+
+    def metrics(self) -> dict[str, float]:
+        """Counters by `name{label="value"}`, ready for a Prometheus page."""
+        found: dict[str, float] = {}
+        for controller in self.controllers:
+            label = f'{{controller="{controller.name}"}}'
+            for name, value in asdict(controller.metrics).items():
+                found[f"ondol_controller_{name}_total{label}"] = value
+            for name, value in asdict(controller.queue.metrics).items():
+                found[f"ondol_workqueue_{name}_total{label}"] = value
+            found[f"ondol_workqueue_depth{label}"] = len(controller.queue)
+        for informer in self._informers.values():
+            label = f'{{resource="{informer.resource.group_resource}"}}'
+            counts = {**asdict(informer.metrics), "objects": len(informer.lister)}
+            for name, value in counts.items():
+                key = f"ondol_informer_{name}{'' if name == 'objects' else '_total'}{label}"
+                found[key] = found.get(key, 0) + value
+        for name, value in asdict(self.recorder.metrics).items():
+            found[f"ondol_events_{name}_total"] = value
+        return found
