@@ -92,7 +92,8 @@ class AsgiTransport:
                 yield StreamResponse(status, received, exchange)
             except Exception as error:  # noqa: BLE001 - raised below, outside the task group's ExceptionGroup
                 failure = error
-            exchange.disconnect()
+            finally:
+                exchange.disconnect()
             with anyio.move_on_after(_GRACE_S):
                 await exchange.finished.wait()
             tasks.cancel_scope.cancel()
