@@ -32,7 +32,8 @@ class Bucket:
         self._size_bytes = 0
         self._events_max = events_max
         self._size_bytes_max = size_bytes_max
-        self._changed: anyio.Event | None = None
+        self.waiting: set[anyio.Event] = set()
+        """Set, and emptied, at each change."""
 
     def apply(self, record: Record, *, deleted: bool) -> None:
         """Take over one committed row."""
@@ -47,15 +48,9 @@ class Bucket:
 
     def announce(self) -> None:
         """Wake whoever waits for a change."""
-        if self._changed is not None:
-            self._changed.set()
-            self._changed = None
-
-    async def changed(self) -> None:
-        """Wait until something is committed to this bucket."""
-        if self._changed is None:
-            self._changed = anyio.Event()
-        await self._changed.wait()
+        for waiter in self.waiting:
+            waiter.set()
+        self.waiting.clear()
 
     def page(self, prefix: str, after: str, limit: int) -> list[Record]:
         start = bisect.bisect_right(self._names, after) if after else bisect.bisect_left(self._names, prefix)

@@ -233,6 +233,8 @@ class Watch:
         self._prefix = prefix
         self.revision = after
         """Everything up to here has been taken."""
+        self._waiter: anyio.Event | None = None
+        self._woken = False
 
     def check(self) -> None:
         if self.revision < self._bucket.compacted:
@@ -247,8 +249,24 @@ class Watch:
         return found
 
     async def changed(self) -> None:
-        """Wait until the bucket changes again."""
-        await self._bucket.changed()
+        """Wait until the bucket changes again, or `wake` is called."""
+        if self._woken:
+            self._woken = False
+            return
+        self._waiter = anyio.Event()
+        self._bucket.waiting.add(self._waiter)
+        try:
+            await self._waiter.wait()
+        finally:
+            self._bucket.waiting.discard(self._waiter)
+            self._waiter = None
+            self._woken = False
+
+    def wake(self) -> None:
+        """End the current or the next `changed`."""
+        self._woken = True
+        if self._waiter is not None:
+            self._waiter.set()
 
 
 def open_file(path: Path, retention: Retention | None = None) -> Store:

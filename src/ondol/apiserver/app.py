@@ -1,0 +1,189 @@
+"""The ASGI application: the filters every request passes, and the life of the server.
+
+From outside in: failures become Status documents, requests in flight are bounded, the caller is
+authenticated and authorized, and the handler answers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from typing import Final
+
+import anyio
+
+from ondol.apiserver import answers, requestinfo, routing
+from ondol.apiserver.auth import authenticate, rbac
+from ondol.apiserver.core import Core
+from ondol.apiserver.exchange import Headers, Message, Receive, Reply, Request, Scope, Send, Stream
+from ondol.apiserver.lifecycle import Lifecycle
+from ondol.apiserver.ports import Authenticator, Authorizer
+from ondol.base import errors, log
+
+_LONG: Final = frozenset({"watch", "proxy"})
+_READS: Final = frozenset({"get", "list", "head", ""})
+_NO_CACHE: Final = (b"cache-control", b"no-cache, private")
+
+
+class App:
+    """An API server as an ASGI application."""
+
+    def __init__(
+        self, core: Core, authenticator: Authenticator, authorizer: Authorizer, lifecycle: Lifecycle
+    ) -> None:
+        self.core = core
+        self._authenticator = authenticator
+        self._authorizer = authorizer
+        self._lifecycle = lifecycle
+        self._reads = 0
+        self._writes = 0
+        self._log = log.get("apiserver")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            await self._http(scope, receive, send)
+        elif scope["type"] == "lifespan":
+            await self._lifecycle.run(receive, send)
+        elif scope["type"] == "websocket":
+            await receive()
+            await send({"type": "websocket.close", "code": 1003})
+
+    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive, self.core.config.body_bytes_max)
+        audit_id = request.header(b"audit-id") or self.core.new_uid()
+        sending = _Sending(send, request, audit_id)
+        try:
+            await self._answer(request, sending)
+        except errors.ApiError as error:
+            await sending.fail(answers.failure(error))
+        except OSError:
+            return  # the client is gone: ASGI servers say so when something is sent
+        except Exception as error:  # noqa: BLE001 - the last filter: whatever went wrong has an answer
+            self._log.error("request_failed", path=request.scope["path"], audit_id=audit_id, exc_info=error)
+            message = f"Internal error occurred: {type(error).__name__} (audit id {audit_id})"
+            await sending.fail(answers.failure(errors.Internal(message)))
+
+    async def _answer(self, request: Request, sending: _Sending) -> None:
+        request.info = info = requestinfo.parse(request.method, request.scope["path"], request.query)
+        self._authenticate(request)
+        self._authorize(request)
+        started = time.perf_counter()
+        try:
+            if info.verb == "watch" or info.subresource == "log":
+                await self._respond(request, sending)
+                return
+            with self._admitted(request):
+                await self._respond(request, sending)
+        finally:
+            self.core.metrics.observe(request, sending.status, time.perf_counter() - started)
+
+    async def _respond(self, request: Request, sending: _Sending) -> None:
+        answer = await routing.handle(self.core, request)
+        if isinstance(answer, Stream):
+            await sending.stream(answer)
+        else:
+            await sending.reply(answer)
+
+    def _authenticate(self, request: Request) -> None:
+        user = self._authenticator.authenticate(request.scope)
+        request.user = authenticate.impersonated(user, request.scope["headers"], self._authorizer.authorize)
+
+    def _authorize(self, request: Request) -> None:
+        info = request.info
+        wanted = rbac.Attributes(
+            info.verb, info.group, info.resource, info.subresource, info.namespace, info.name, info.path
+        )
+        decision = self._authorizer.authorize(request.user, wanted)
+        if not decision.allowed:
+            raise rbac.forbidden(request.user, wanted, decision.reason)
+
+    def _admitted(self, request: Request) -> _InFlight:
+        return _InFlight(self, reads=request.info.verb in _READS)
+
+
+class _InFlight:
+    """A place among the requests under way; `TooManyRequests` when there is none."""
+
+    __slots__ = ("_app", "_reads")
+
+    def __init__(self, app: App, *, reads: bool) -> None:
+        self._app = app
+        self._reads = reads
+
+    def __enter__(self) -> None:
+        app, config = self._app, self._app.core.config
+        if self._reads:
+            if app._reads >= config.reads_in_flight_max:  # noqa: SLF001 - a part of the class above
+                raise _busy()
+            app._reads += 1  # noqa: SLF001 - likewise
+        else:
+            if app._writes >= config.writes_in_flight_max:  # noqa: SLF001 - likewise
+                raise _busy()
+            app._writes += 1  # noqa: SLF001 - likewise
+
+    def __exit__(self, *_: object) -> None:
+        if self._reads:
+            self._app._reads -= 1  # noqa: SLF001 - likewise
+        else:
+            self._app._writes -= 1  # noqa: SLF001 - likewise
+
+
+def _busy() -> errors.TooManyRequests:
+    return errors.TooManyRequests("Too many requests, please try again later.", retry_after_s=1)
+
+
+class _Sending:
+    """The response of one exchange: headers once, then the body."""
+
+    def __init__(self, send: Send, request: Request, audit_id: str) -> None:
+        self._send = send
+        self._request = request
+        self._audit_id = audit_id
+        self._started = False
+        self.status = 0
+
+    async def reply(self, reply: Reply) -> None:
+        await self._start(reply.status, reply.content_type, reply.headers, len(reply.body))
+        body = b"" if self._request.method == "HEAD" else reply.body
+        await self._send({"type": "http.response.body", "body": body})
+
+    async def stream(self, answer: Stream) -> None:
+        async def emit(chunk: bytes) -> None:
+            if not self._started:
+                await self._start(answer.status, answer.content_type, [], None)
+            await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
+
+        await answer.produce(emit)
+        if not self._started:
+            await self._start(answer.status, answer.content_type, [], None)
+        with contextlib.suppress(OSError):  # the client may have hung up, as watchers do
+            await self._send({"type": "http.response.body", "body": b""})
+
+    async def fail(self, reply: Reply) -> None:
+        if not self._started:
+            await self.reply(reply)
+            return
+        # Too late for a status code: the stream ends here, which the client sees as a cut.
+        with contextlib.suppress(OSError), anyio.CancelScope(shield=True):
+            await self._send({"type": "http.response.body", "body": b""})
+
+    async def _start(self, status: int, content_type: bytes, extra: Headers, length: int | None) -> None:
+        self._started = True
+        self.status = status
+        headers: Headers = [
+            (b"audit-id", self._audit_id.encode()),
+            _NO_CACHE,
+            (b"content-type", content_type),
+        ]
+        headers += extra
+        if length is not None:
+            headers.append((b"content-length", str(length).encode()))
+        headers += [(b"warning", _warning(message)) for message in self._request.warnings]
+        message: Message = {"type": "http.response.start", "status": status, "headers": headers}
+        await self._send(message)
+
+
+def _warning(message: str) -> bytes:
+    text = "".join(c if c.isprintable() else " " for c in message)
+    quoted = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'299 - "{quoted}"'.encode()

@@ -1,0 +1,28 @@
+"""What the API server is told when it is built."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class ApiConfig:
+    """Addresses and limits; the defaults are those of kube-apiserver unless a comment says why not."""
+
+    service_cidr: str = "10.96.0.0/16"
+    node_ports: tuple[int, int] = (30000, 32767)
+    advertise_address: str = "127.0.0.1"
+    """Where pods and clients reach this server: the endpoint of the `kubernetes` Service."""
+    advertise_port: int = 6443
+    body_bytes_max: int = 3 * 1024 * 1024
+    reads_in_flight_max: int = 400
+    writes_in_flight_max: int = 200
+    request_timeout_s: float = 60.0
+    patch_timeout_s: float = 34.0
+    watch_timeout_s: float = 1800.0
+    """Watches without a timeout of their own end after one to two times this."""
+    bookmark_interval_s: float = 60.0
+    compaction_interval_s: float = 300.0
+    event_ttl_s: float = 3600.0
+    kubernetes_minor: int = 34
+    """The Kubernetes release whose API is served."""

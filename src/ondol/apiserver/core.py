@@ -1,0 +1,57 @@
+"""`Core`: the parts every handler works with, built once."""
+
+from __future__ import annotations
+
+import random
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+from ondol.api.objects import Object, Resource
+from ondol.apiserver.auth.identity import User
+from ondol.apiserver.config import ApiConfig
+from ondol.apiserver.documents import Views
+from ondol.apiserver.metrics import Metrics
+from ondol.apiserver.ports import NodeProxy
+from ondol.apiserver.served import Catalogue, Served
+from ondol.apiserver.strategies.base import Context
+from ondol.base.clock import Clock
+from ondol.store import Record, Store
+
+
+class Core:
+    """Store, kinds, clock, randomness and configuration."""
+
+    def __init__(self, config: ApiConfig, store: Store, clock: Clock, rng: random.Random) -> None:
+        self.config = config
+        self.store = store
+        self.clock = clock
+        self.rng = rng
+        self.catalogue = Catalogue()
+        self.views = Views()
+        self.metrics = Metrics()
+        self.node_proxy: NodeProxy | None = None
+        self.ready = False
+        """Whether the server has what it needs to answer."""
+
+    def lookup(self, resource: Resource, namespace: str, name: str) -> Object | None:
+        """The object as it is now, shared and read-only."""
+        record = self.record(self.catalogue.of(resource), namespace, name)
+        return self.views.of(record) if record is not None else None
+
+    def list_objects(self, resource: Resource, namespace: str = "") -> Iterator[Object]:
+        """All objects of a resource as they are now, shared and read-only."""
+        served = self.catalogue.of(resource)
+        for record in self.store.page(served.bucket, served.prefix(namespace)).records:
+            yield self.views.of(record)
+
+    def record(self, served: Served, namespace: str, name: str) -> Record | None:
+        return self.store.get(served.bucket, served.key(namespace, name))
+
+    def context(
+        self, user: User, warn: Callable[[str], None], held: ExitStack, *, dry_run: bool = False
+    ) -> Context:
+        return Context(user, self.clock.now(), dry_run, self.lookup, warn, held)
+
+    def new_uid(self) -> str:
+        return str(uuid.UUID(int=self.rng.getrandbits(128), version=4))

@@ -1,0 +1,172 @@
+"""Delete: preconditions, grace, finalizers by propagation policy, and the end of an object.
+
+Follows apiserver `pkg/registry/rest/delete.go` and `generic/registry/store.go`. Collecting dependents
+is the garbage collector's work; this module only leaves it the finalizers it acts on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+from ondol.api import objects, status
+from ondol.api.objects import Object
+from ondol.apiserver import admission, documents, metadata, writing
+from ondol.apiserver.core import Core
+from ondol.apiserver.served import Served
+from ondol.base import clock, errors
+from ondol.store.log import RevisionConflict
+from ondol.store.records import Record
+
+FOREGROUND: Final = "foregroundDeletion"
+ORPHAN: Final = "orphan"
+_POLICIES: Final = frozenset({"Orphan", "Background", "Foreground"})
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteOptions:
+    """`DeleteOptions` as read from the body or the query."""
+
+    grace_period_s: int | None = None
+    propagation: str = ""
+    orphan_dependents: bool | None = None
+    uid: str = ""
+    resource_version: str = ""
+
+    @classmethod
+    def of(cls, document: Object) -> DeleteOptions:
+        """From a document; `Invalid` if its fields contradict each other."""
+        preconditions = document.get("preconditions") or {}
+        options = cls(
+            document.get("gracePeriodSeconds"),
+            document.get("propagationPolicy") or "",
+            document.get("orphanDependents"),
+            preconditions.get("uid") or "",
+            preconditions.get("resourceVersion") or "",
+        )
+        options.check()
+        return options
+
+    def check(self) -> None:
+        if self.propagation and self.propagation not in _POLICIES:
+            raise _invalid(
+                f'Invalid value: "{self.propagation}": DeletionPropagation need to be one of '
+                '"Foreground", "Background", "Orphan" or nil'
+            )
+        if self.propagation and self.orphan_dependents is not None:
+            raise _invalid("Forbidden: orphanDependents and deletionPropagation cannot be both set")
+
+
+def _invalid(message: str) -> errors.Invalid:
+    cause = errors.Cause("FieldValueInvalid", message, "propagationPolicy")
+    return errors.Invalid(
+        f"DeleteOptions.meta.k8s.io is invalid: {cause.field}: {message}",
+        causes=[cause],
+        details={"group": "meta.k8s.io", "kind": "DeleteOptions"},
+    )
+
+
+class Deleted(NamedTuple):
+    """The last state, and whether the object is gone or waits for its finalizers or its grace."""
+
+    value: bytes
+    gone: bool
+
+
+async def delete(
+    core: Core, served: Served, namespace: str, name: str, asked: DeleteOptions, options: writing.Options
+) -> Deleted:
+    """Delete one object, or begin to."""
+    key = served.key(namespace, name)
+    while True:
+        record = core.store.get(served.bucket, key)
+        if record is None:
+            raise status.not_found(served.resource, name)
+        try:
+            return await _delete(core, served, namespace, record, asked, options)
+        except RevisionConflict:
+            continue
+
+
+async def _delete(
+    core: Core,
+    served: Served,
+    namespace: str,
+    record: Record,
+    asked: DeleteOptions,
+    options: writing.Options,
+) -> Deleted:
+    old = core.views.of(record)
+    metadata.check_preconditions(old, served.resource, asked.uid, asked.resource_version)
+    with contextlib.ExitStack() as held:
+        context = core.context(options.user, options.warn, held, dry_run=options.dry_run)
+        admission.admit(core, context, admission.Request("delete", served, namespace, {}, old))
+        new, waits = _marked(served, old, asked, context.now)
+        if not waits:
+            return Deleted(
+                await writing.remove(core, served, new, record, dry_run=options.dry_run), gone=True
+            )
+        if new == old:
+            return Deleted(record.value, gone=False)
+        if options.dry_run:
+            return Deleted(documents.encode(new), gone=False)
+        marked = await core.store.append(
+            served.bucket,
+            record.name,
+            lambda revision: documents.encode(new, revision),
+            expected=record.revision,
+        )
+        return Deleted(marked.value, gone=False)
+
+
+def _marked(served: Served, old: Object, asked: DeleteOptions, now: float) -> tuple[Object, bool]:
+    """The object under deletion, and whether anything still keeps it."""
+    found: dict[str, Any] = dict(old["metadata"])
+    grace_s = _grace(served, old, asked)
+    finalizers = _finalizers(served, old, asked)
+    if finalizers:
+        found["finalizers"] = finalizers
+    else:
+        found.pop("finalizers", None)
+    new = {**old, "metadata": found}
+    waits = bool(finalizers) or bool(grace_s) or served.strategy.holds(new)
+    if not objects.is_deleting(old):
+        found["deletionTimestamp"] = clock.rfc3339(now + (grace_s or 0))
+        found["deletionGracePeriodSeconds"] = grace_s or 0
+        if found.get("generation") and waits:
+            found["generation"] += 1
+    elif grace_s is not None and grace_s != found.get("deletionGracePeriodSeconds"):
+        shortened = int(found.get("deletionGracePeriodSeconds") or 0) - grace_s
+        begun = clock.parse_rfc3339(found["deletionTimestamp"])
+        found["deletionTimestamp"] = clock.rfc3339(begun - shortened)
+        found["deletionGracePeriodSeconds"] = grace_s
+    if waits:
+        served.strategy.prepare_for_delete(new)
+    return new, waits
+
+
+def _grace(served: Served, old: Object, asked: DeleteOptions) -> int | None:
+    """Seconds to wait; a second delete may only shorten the first one's."""
+    wanted = asked.grace_period_s
+    if wanted is not None and wanted < 0:
+        wanted = 1
+    grace_s = served.strategy.grace_period_s(old, wanted)
+    if grace_s is None or not objects.is_deleting(old):
+        return grace_s
+    current = int(old["metadata"].get("deletionGracePeriodSeconds") or 0)
+    return min(current, grace_s) if wanted is not None else current
+
+
+def _finalizers(served: Served, old: Object, asked: DeleteOptions) -> list[str]:
+    current = list(objects.finalizers(old))
+    orphan = asked.propagation == "Orphan" or asked.orphan_dependents is True
+    foreground = asked.propagation == "Foreground"
+    if not asked.propagation and asked.orphan_dependents is None:
+        return current
+    kept = [name for name in current if name not in (ORPHAN, FOREGROUND)]
+    if orphan:
+        kept.append(ORPHAN)
+    elif foreground:
+        kept.append(FOREGROUND)
+    return kept

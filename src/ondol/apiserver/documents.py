@@ -1,0 +1,59 @@
+"""Documents as bytes and back: how objects are encoded in the store, and parsed views of records."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from ondol.api.objects import Object
+from ondol.store import Record
+
+_encode: Final = msgspec.json.Encoder().encode
+_decode: Final = msgspec.json.Decoder(dict).decode
+_VIEWS_MAX: Final = 8192
+
+
+def encode(document: Object, revision: int = 0) -> bytes:
+    """The stored form: apiVersion and kind first, and the revision as the resourceVersion."""
+    metadata = document.get("metadata") or {}
+    if revision:
+        metadata = {**metadata, "resourceVersion": str(revision)}
+    ordered = {
+        "apiVersion": document["apiVersion"],
+        "kind": document["kind"],
+        "metadata": metadata,
+        **{k: v for k, v in document.items() if k not in ("apiVersion", "kind", "metadata")},
+    }
+    return _encode(ordered)
+
+
+def dump(value: object) -> bytes:
+    return _encode(value)
+
+
+def parse(value: bytes) -> Object:
+    document: Object = _decode(value)
+    return document
+
+
+def fresh(record: Record) -> Object:
+    """A document of one's own, to be changed at will."""
+    document: Object = _decode(record.value)
+    return document
+
+
+class Views:
+    """Parsed documents of records, shared and read-only, kept while they are likely to be asked for."""
+
+    def __init__(self) -> None:
+        self._by_revision: dict[int, Object] = {}
+
+    def of(self, record: Record) -> Object:
+        found = self._by_revision.get(record.revision)
+        if found is None:
+            if len(self._by_revision) >= _VIEWS_MAX:
+                for revision in list(self._by_revision)[: _VIEWS_MAX // 4]:
+                    del self._by_revision[revision]
+            found = self._by_revision[record.revision] = fresh(record)
+        return found

@@ -1,0 +1,124 @@
+"""One HTTP exchange as values: the `Request` a handler reads and the `Reply` or `Stream` it answers."""
+
+from __future__ import annotations
+
+import urllib.parse
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from ondol.apiserver.auth.identity import User
+from ondol.apiserver.requestinfo import RequestInfo
+from ondol.base import errors
+
+Scope: TypeAlias = Mapping[str, Any]
+Message: TypeAlias = dict[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[Message]]
+Send: TypeAlias = Callable[[Message], Awaitable[None]]
+Headers: TypeAlias = list[tuple[bytes, bytes]]
+
+JSON = b"application/json"
+
+
+class Request:
+    """What was asked, by whom, and the warnings gathered while answering."""
+
+    __slots__ = ("_headers", "_receive", "body_bytes_max", "info", "query", "scope", "user", "warnings")
+
+    def __init__(self, scope: Scope, receive: Receive, body_bytes_max: int) -> None:
+        self.scope = scope
+        self._receive = receive
+        self._headers: dict[bytes, bytes] = dict(scope["headers"])
+        self.body_bytes_max = body_bytes_max
+        query = scope.get("query_string")
+        self.query: dict[str, str] = _query(query) if query else {}
+        self.user = User("")
+        self.info: RequestInfo
+        self.warnings: list[str] = []
+
+    @property
+    def method(self) -> str:
+        method: str = self.scope["method"]
+        return method
+
+    def header(self, name: bytes) -> str:
+        value = self._headers.get(name)
+        return value.decode("latin-1") if value is not None else ""
+
+    @property
+    def user_agent(self) -> str:
+        return self.header(b"user-agent")
+
+    def flag(self, name: str) -> bool:
+        """A boolean query parameter; like Go, any spelling but 0 and false is true when given."""
+        value = self.query.get(name)
+        return value is not None and value not in ("", "0", "false", "False", "FALSE", "f", "F")
+
+    def number(self, name: str) -> int | None:
+        """A whole number of the query; `BadRequest` if it is not one."""
+        value = self.query.get(name)
+        if not value:
+            return None
+        try:
+            return int(value)
+        except ValueError:
+            raise errors.BadRequest(
+                f'strconv.ParseInt: parsing "{value}": invalid syntax (query parameter {name})'
+            ) from None
+
+    def warn(self, message: str) -> None:
+        if message not in self.warnings:
+            self.warnings.append(message)
+
+    async def body(self) -> bytes:
+        """The whole body; `TooLarge` beyond the limit."""
+        message = await self._receive()
+        chunk: bytes = message.get("body", b"")
+        if not message.get("more_body"):
+            self._check_size(len(chunk))
+            return chunk
+        chunks, size = [chunk], len(chunk)
+        while message.get("more_body"):
+            message = await self._receive()
+            chunk = message.get("body", b"")
+            size += len(chunk)
+            self._check_size(size)
+            chunks.append(chunk)
+        return b"".join(chunks)
+
+    def _check_size(self, size: int) -> None:
+        if size > self.body_bytes_max:
+            raise errors.TooLarge(f"Request entity too large: limit is {self.body_bytes_max}")
+
+    async def disconnected(self) -> None:
+        """Wait until the client has gone away."""
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+
+
+def _query(raw: bytes) -> dict[str, str]:
+    pairs = urllib.parse.parse_qsl(raw.decode("latin-1"), keep_blank_values=True)
+    # The first value of a repeated parameter counts, as with Go's url.Values.Get.
+    return dict(reversed(pairs))
+
+
+@dataclass(slots=True)
+class Reply:
+    """A complete answer."""
+
+    body: bytes
+    status: int = 200
+    content_type: bytes = JSON
+    headers: Headers = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Stream:
+    """An answer that goes on: `produce` writes chunks until it returns or the client is gone."""
+
+    produce: Callable[[Callable[[bytes], Awaitable[None]]], Awaitable[None]]
+    content_type: bytes = JSON
+    status: int = 200
+
+
+Answer: TypeAlias = Reply | Stream

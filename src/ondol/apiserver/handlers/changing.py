@@ -1,0 +1,230 @@
+"""create, update and patch."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+
+from ondol.api import objects, status
+from ondol.api.objects import Object
+from ondol.api.patch import apply, json_patch, merge_patch, strategic
+from ondol.apiserver import answers, bodies, lenses, metadata, writing
+from ondol.apiserver.core import Core
+from ondol.apiserver.exchange import Reply, Request
+from ondol.apiserver.lenses import Lens
+from ondol.apiserver.served import Served
+from ondol.base import errors
+from ondol.base.names import is_dns1123_subdomain
+
+JSON_PATCH: Final = "application/json-patch+json"
+MERGE_PATCH: Final = "application/merge-patch+json"
+STRATEGIC_PATCH: Final = "application/strategic-merge-patch+json"
+APPLY_PATCH: Final = "application/apply-patch+yaml"
+_MANAGER_MAX: Final = 128
+_PRINTABLE: Final = re.compile(r"[^\x00-\x1f\x7f]*")
+_STRICTNESS: Final = ("Ignore", "Warn", "Strict")
+
+
+def options(core: Core, request: Request) -> writing.Options:
+    """How the query says a write is meant."""
+    del core
+    return writing.Options(
+        request.user, _manager(request), dry_run=dry_run(request.query.get("dryRun")), warn=request.warn
+    )
+
+
+def dry_run(value: str | None) -> bool:
+    if not value:
+        return False
+    if value != "All":
+        raise errors.BadRequest(f'dryRun: Unsupported value: "{value}": supported values: "All"')
+    return True
+
+
+def _manager(request: Request) -> str:
+    given = request.query.get("fieldManager") or ""
+    if len(given) > _MANAGER_MAX or not _PRINTABLE.fullmatch(given):
+        raise errors.BadRequest(
+            f'fieldManager: Invalid value: "{given}": must be printable and at most {_MANAGER_MAX} bytes'
+        )
+    return given or request.user_agent.partition("/")[0][:_MANAGER_MAX] or "unknown"
+
+
+async def read_document(request: Request, served: Served) -> Object:
+    """The object in the body; unknown and repeated fields are refused, told or ignored as asked."""
+    content_type = bodies.media_type(request.header(b"content-type"))
+    body = await request.body()
+    document = bodies.decode(body, content_type)
+    check_fields(request, served, document, bodies.duplicates, body, content_type)
+    return document
+
+
+def check_fields(
+    request: Request, served: Served, document: Object, duplicates: Any, body: bytes, content_type: str
+) -> None:
+    strictness = request.query.get("fieldValidation") or "Warn"
+    if strictness not in _STRICTNESS:
+        raise errors.BadRequest(
+            f'fieldValidation: Unsupported value: "{strictness}": supported values: "", "Ignore", '
+            '"Strict", "Warn"'
+        )
+    if strictness == "Ignore":
+        return
+    wrong = [f'unknown field "{path}"' for path in served.schema.unknown_fields(document)]
+    wrong += [f'duplicate field "{path}"' for path in duplicates(body, content_type)]
+    if not wrong:
+        return
+    if strictness == "Strict":
+        raise errors.BadRequest(f"strict decoding error: {', '.join(wrong)}")
+    for message in wrong:
+        request.warn(message)
+
+
+async def create(core: Core, request: Request, served: Served) -> Reply:
+    document = await read_document(request, served)
+    metadata.place(document, served.resource, request.info.namespace)
+    written = await writing.create(core, served, request.info.namespace, document, options(core, request))
+    return answers.one(core, request, served, written.value, 201)
+
+
+async def update(core: Core, request: Request, served: Served, lens: Lens) -> Reply:
+    info = request.info
+    how = options(core, request)
+    if lens.subresource == "scale":
+        body = bodies.decode(await request.body(), bodies.media_type(request.header(b"content-type")))
+        await writing.update(core, served, info.namespace, info.name, lens, lambda _: body, how)
+        return await _shown_part(core, request, served, lens)
+    document = await read_document(request, served)
+    metadata.place(document, served.resource, info.namespace, info.name)
+    missing = core.record(served, info.namespace, info.name) is None
+    if missing and served.strategy.create_on_update and not lens.subresource:
+        if objects.resource_version(document):
+            raise status.not_found(served.resource, info.name)
+        made = await writing.create(core, served, info.namespace, document, how)
+        return answers.one(core, request, served, made.value, 201)
+    if not served.strategy.unconditional_update and not objects.resource_version(document) and not missing:
+        raise _needs_version(served, info.name)
+    written = await writing.update(core, served, info.namespace, info.name, lens, lambda _: document, how)
+    return answers.one(core, request, served, written.value)
+
+
+def _needs_version(served: Served, name: str) -> errors.Invalid:
+    message = "Invalid value: 0: must be specified for an update"
+    return status.invalid(
+        served.resource, name, [errors.Cause("FieldValueInvalid", message, "metadata.resourceVersion")]
+    )
+
+
+async def _shown_part(core: Core, request: Request, served: Served, lens: Lens) -> Reply:
+    found = core.lookup(served.resource, request.info.namespace, request.info.name)
+    if found is None:
+        raise status.not_found(served.resource, request.info.name)
+    return answers.document(request, lens.get(found))
+
+
+async def patch(core: Core, request: Request, served: Served, lens: Lens) -> Reply:
+    info = request.info
+    content_type = bodies.media_type(request.header(b"content-type"))
+    if content_type == APPLY_PATCH:
+        return await _apply(core, request, served, lens)
+    if request.flag("force"):
+        raise errors.Invalid(
+            'PatchOptions.meta.k8s.io "" is invalid: force: Forbidden: may not be specified for '
+            "non-apply patch"
+        )
+    change = _change(content_type, bodies.parse(await request.body(), bodies.JSON), served, lens)
+
+    def checked(live: Object) -> Object:
+        patched = change(live)
+        if not isinstance(patched, dict):
+            raise errors.BadRequest("the patched document is not a JSON object")
+        check_fields(request, served, patched, _no_duplicates, b"", "")
+        _check_identity(patched, live)
+        return patched
+
+    how = options(core, request)
+    written = await writing.update(
+        core, served, info.namespace, info.name, lens, change if lens.subresource == "scale" else checked, how
+    )
+    if lens.subresource == "scale":
+        return await _shown_part(core, request, served, lens)
+    return answers.one(core, request, served, written.value)
+
+
+def _no_duplicates(body: bytes, content_type: str) -> list[str]:
+    del body, content_type
+    return []
+
+
+def _check_identity(patched: Object, live: Object) -> None:
+    """A patch may not make the object another one."""
+    if not isinstance(patched.get("metadata"), dict):
+        raise errors.BadRequest("metadata: must be an object")
+    for field in ("apiVersion", "kind"):
+        if patched.get(field) != live[field]:
+            raise errors.BadRequest(f"{field} of the object may not be changed by a patch")
+    for field in ("name", "namespace"):
+        if patched["metadata"].get(field) != live["metadata"].get(field):
+            raise errors.BadRequest(
+                f"the {field} of the object ({patched['metadata'].get(field)}) does not match the {field} on "
+                f"the URL ({live['metadata'].get(field)})"
+            )
+
+
+def _change(content_type: str, body: Any, served: Served, lens: Lens) -> writing.Change:
+    if content_type == JSON_PATCH:
+        return lambda live: json_patch.apply(live, body)
+    if not isinstance(body, dict):
+        raise errors.BadRequest("a patch must be a JSON object")
+    if content_type == MERGE_PATCH:
+        return lambda live: merge_patch.apply(live, body)
+    if content_type == STRATEGIC_PATCH and not served.schema.structural:
+        shape = lenses.SCALE_SHAPE if lens.subresource == "scale" else served.schema.shape
+        return lambda live: strategic.apply(live, body, shape)
+    accepted = [JSON_PATCH, MERGE_PATCH, APPLY_PATCH]
+    if not served.schema.structural:
+        accepted.append(STRATEGIC_PATCH)
+    raise errors.UnsupportedMediaType(
+        "the body of the request was in an unknown format - accepted media types include: "
+        + ", ".join(accepted)
+    )
+
+
+async def _apply(core: Core, request: Request, served: Served, lens: Lens) -> Reply:
+    info, how = request.info, options(core, request)
+    if not request.query.get("fieldManager"):
+        raise errors.Invalid(
+            'PatchOptions.meta.k8s.io "" is invalid: fieldManager: Required value: is required for apply patch'
+        )
+    body = await request.body()
+    document = bodies.decode(body, bodies.YAML if not body.lstrip().startswith(b"{") else bodies.JSON)
+    if lens.subresource == "scale":
+        raise errors.UnsupportedMediaType(f"{APPLY_PATCH} is not accepted at the scale subresource")
+    check_fields(request, served, document, bodies.duplicates, body, bodies.JSON if body[:1] == b"{" else "")
+    metadata.place(document, served.resource, info.namespace, info.name)
+
+    def merged(live: Object | None) -> Object:
+        return apply.apply(
+            live,
+            document,
+            schema=served.schema.shape,
+            manager=how.manager,
+            now=core.clock.now(),
+            force=request.flag("force"),
+            subresource=lens.subresource,
+            reset=lens.reset,
+        )
+
+    while True:
+        if core.record(served, info.namespace, info.name) is not None:
+            written = await writing.update(
+                core, served, info.namespace, info.name, lens, merged, how, tracked=True
+            )
+            return answers.one(core, request, served, written.value)
+        if lens.subresource or objects.uid(document) or not is_dns1123_subdomain(info.name.replace(":", "-")):
+            raise status.not_found(served.resource, info.name)
+        try:
+            made = await writing.create(core, served, info.namespace, merged(None), how, tracked=True)
+        except errors.AlreadyExists:
+            continue
+        return answers.one(core, request, served, made.value, 201)

@@ -1,0 +1,136 @@
+"""Paths that are not resources: discovery, versions, health."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from typing import Any, Final
+
+from ondol.api import kinds_discovery
+from ondol.apiserver import answers, documents
+from ondol.apiserver.core import Core
+from ondol.apiserver.exchange import Answer, Reply, Request
+from ondol.base import errors
+
+_AGGREGATED: Final = {
+    "v2": b"application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList",
+    "v2beta1": b"application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList",
+}
+_HEALTH: Final = frozenset({"healthz", "livez", "readyz"})
+
+
+async def handle(core: Core, request: Request) -> Answer:
+    if request.method not in ("GET", "HEAD"):
+        raise errors.MethodNotAllowed("the server does not allow this method on the requested resource")
+    parts = [part for part in request.info.path.split("/") if part]
+    found = _plain(core, request, parts)
+    if found is None:
+        raise errors.NotFound("the server could not find the requested resource")
+    return found
+
+
+def _plain(core: Core, request: Request, parts: list[str]) -> Answer | None:
+    match parts:
+        case []:
+            return answers.document(request, {"paths": _known_paths(core)})
+        case ["version"]:
+            return answers.document(request, version(core))
+        case [check, *rest] if check in _HEALTH:
+            return _health(core, request, check, rest)
+        case ["api"]:
+            return _discovered(
+                core,
+                request,
+                core=True,
+                legacy=lambda: kinds_discovery.api_versions(core.catalogue.registry, _address(core)),
+            )
+        case ["apis"]:
+            return _discovered(
+                core, request, core=False, legacy=lambda: kinds_discovery.group_list(core.catalogue.registry)
+            )
+        case ["api", group_version]:
+            return _maybe(request, kinds_discovery.resource_list(core.catalogue.registry, "", group_version))
+        case ["apis", group]:
+            return _maybe(request, kinds_discovery.group(core.catalogue.registry, group))
+        case ["apis", group, group_version]:
+            return _maybe(
+                request, kinds_discovery.resource_list(core.catalogue.registry, group, group_version)
+            )
+    return None
+
+
+def _maybe(request: Request, document: Any) -> Reply | None:
+    return answers.document(request, document) if document is not None else None
+
+
+def _address(core: Core) -> str:
+    return f"{core.config.advertise_address}:{core.config.advertise_port}"
+
+
+def _discovered(core_: Core, request: Request, *, core: bool, legacy: Callable[[], Any]) -> Reply:
+    """The aggregated form if the client knows it, under an ETag; the legacy form otherwise."""
+    accepted = request.header(b"accept").replace(" ", "")
+    for name, content_type in _AGGREGATED.items():
+        if f"g=apidiscovery.k8s.io;v={name};as=APIGroupDiscoveryList" in accepted:
+            document = kinds_discovery.aggregated(core_.catalogue.registry, core=core)
+            document["apiVersion"] = f"apidiscovery.k8s.io/{name}"
+            return _tagged(request, documents.dump(document), content_type)
+    return answers.document(request, legacy())
+
+
+def _tagged(request: Request, body: bytes, content_type: bytes) -> Reply:
+    tag = f'"{hashlib.sha256(body).hexdigest().upper()}"'
+    headers = [(b"etag", tag.encode()), (b"vary", b"Accept")]
+    if request.header(b"if-none-match") == tag:
+        return Reply(b"", 304, content_type, headers)
+    return Reply(body, 200, content_type, headers)
+
+
+def _known_paths(core: Core) -> list[str]:
+    registry = core.catalogue.registry
+    found = [
+        "/api",
+        "/apis",
+        "/healthz",
+        "/livez",
+        "/metrics",
+        "/openapi/v2",
+        "/openapi/v3",
+        "/readyz",
+        "/version",
+    ]
+    for group in registry.groups():
+        root = f"/apis/{group}" if group else "/api"
+        found += [root, *(f"{root}/{version}" for version in registry.versions(group))]
+    return sorted(set(found))
+
+
+def version(core: Core) -> dict[str, str]:
+    """`/version`: the Kubernetes release whose API this is, marked as ours."""
+    minor = str(core.config.kubernetes_minor)
+    return {
+        "major": "1",
+        "minor": minor,
+        "gitVersion": f"v1.{minor}.0+ondol",
+        "gitCommit": "",
+        "gitTreeState": "clean",
+        "buildDate": "",
+        "goVersion": "",
+        "compiler": "cpython",
+        "platform": "linux/amd64",
+    }
+
+
+def _health(core: Core, request: Request, check: str, rest: list[str]) -> Reply | None:
+    if rest and rest != ["ping"]:
+        return None
+    ready = core.ready or check == "livez"
+    if request.flag("verbose") or "verbose" in request.query:
+        lines = f"[{'+' if ready else '-'}]ping {'ok' if ready else 'failed'}\n{check} check "
+        return Reply(
+            (lines + ("passed\n" if ready else "failed\n")).encode(),
+            200 if ready else 500,
+            b"text/plain; charset=utf-8",
+        )
+    body = b"ok" if ready else b"starting"
+    return Reply(body, 200 if ready else 500, b"text/plain; charset=utf-8")

@@ -1,0 +1,48 @@
+"""get, list and watch."""
+
+from __future__ import annotations
+
+from ondol.api import status
+from ondol.apiserver import answers, listing, watching
+from ondol.apiserver.core import Core
+from ondol.apiserver.exchange import Answer, Reply, Request
+from ondol.apiserver.lenses import Lens
+from ondol.apiserver.served import Served
+
+
+async def get(core: Core, request: Request, served: Served) -> Reply:
+    info = request.info
+    record = core.record(served, info.namespace, info.name)
+    if record is None:
+        await _wait_for_known(core, request)
+        record = core.record(served, info.namespace, info.name)
+    if record is None:
+        raise status.not_found(served.resource, info.name)
+    return answers.one(core, request, served, record.value)
+
+
+async def _wait_for_known(core: Core, request: Request) -> None:
+    if version := request.query.get("resourceVersion"):
+        await listing.reached(core, listing.revision_of(version))
+
+
+async def get_part(core: Core, request: Request, served: Served, lens: Lens) -> Reply:
+    info = request.info
+    record = core.record(served, info.namespace, info.name)
+    if record is None:
+        raise status.not_found(served.resource, info.name)
+    if lens.subresource == "status":
+        return answers.one(core, request, served, record.value)
+    return answers.document(request, lens.get(core.views.of(record)))
+
+
+async def list_(core: Core, request: Request, served: Served) -> Reply:
+    chosen = listing.selection(request, served)
+    answers.wanted(request)
+    return answers.many(core, request, served, await listing.listing(core, request, served, chosen))
+
+
+async def watch(core: Core, request: Request, served: Served) -> Answer:
+    chosen = listing.selection(request, served)
+    shown, bookmark = answers.frames(core, request, served)
+    return await watching.watch(core, request, served, chosen, shown or watching.plain, bookmark)

@@ -1,0 +1,142 @@
+"""Lenses: the part of an object a request reads and writes (all of it, its status, its scale). Pure."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Final, Protocol
+
+from ondol.api import labels, objects
+from ondol.api.objects import Object
+from ondol.api.patch import shape
+from ondol.api.patch.apply import STATUS_ONLY
+from ondol.api.patch.fieldset import FieldSet
+from ondol.base import errors
+
+
+class Lens(Protocol):
+    """One part of an object, as a document of its own."""
+
+    subresource: str
+    reset: FieldSet
+    """Fields that a write through this lens does not touch."""
+
+    def get(self, obj: Object) -> Object:
+        """The part as the client sees it."""
+        ...
+
+    def put(self, obj: Object, part: Object) -> Object:
+        """The object with the part replaced; neither argument is changed."""
+        ...
+
+
+class Whole:
+    """The object itself; its status is left alone if that is a subresource."""
+
+    subresource = ""
+
+    def __init__(self, *, has_status: bool) -> None:
+        self.reset: FieldSet = STATUS_ONLY if has_status else {}
+
+    def get(self, obj: Object) -> Object:
+        return obj
+
+    def put(self, obj: Object, part: Object) -> Object:
+        del obj
+        return part
+
+
+class Status:
+    """The status subresource: the whole object is shown, only its status is taken."""
+
+    subresource = "status"
+    reset: ClassVar[FieldSet] = {"f:spec": {}, "f:metadata": {}}
+
+    def get(self, obj: Object) -> Object:
+        return obj
+
+    def put(self, obj: Object, part: Object) -> Object:
+        metadata = {**obj["metadata"]}
+        sent = part.get("metadata") or {}
+        for field in ("managedFields", "resourceVersion", "uid", "name", "namespace"):
+            if field in sent:
+                metadata[field] = sent[field]
+        changed = {**obj, "metadata": metadata}
+        if "status" in part:
+            changed["status"] = part["status"]
+        else:
+            changed.pop("status", None)
+        return changed
+
+
+class Scale:
+    """The scale subresource: replicas and selector, at the paths the kind keeps them."""
+
+    subresource = "scale"
+    reset: ClassVar[FieldSet] = {}
+
+    def __init__(
+        self,
+        spec_path: tuple[str, ...] = ("spec", "replicas"),
+        status_path: tuple[str, ...] = ("status", "replicas"),
+        selector_path: tuple[str, ...] = ("spec", "selector"),
+    ) -> None:
+        self._spec_path = spec_path
+        self._status_path = status_path
+        self._selector_path = selector_path
+
+    def get(self, obj: Object) -> Object:
+        metadata = objects.metadata(obj)
+        kept = ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
+        wanted, found = _at(obj, self._spec_path), _at(obj, self._status_path)
+        status: Object = {"replicas": found if isinstance(found, int) else 0}
+        if selector := _selector_text(_at(obj, self._selector_path)):
+            status["selector"] = selector
+        return {
+            "apiVersion": "autoscaling/v1",
+            "kind": "Scale",
+            "metadata": {field: metadata[field] for field in kept if field in metadata},
+            "spec": {"replicas": wanted} if isinstance(wanted, int) else {},
+            "status": status,
+        }
+
+    def put(self, obj: Object, part: Object) -> Object:
+        replicas = objects.spec(part).get("replicas") or 0
+        if not isinstance(replicas, int) or replicas < 0:
+            cause = errors.Cause(
+                "FieldValueInvalid",
+                f"Invalid value: {replicas}: must be greater than or equal to 0",
+                "spec.replicas",
+            )
+            name = objects.name(obj)
+            raise errors.Invalid(
+                f'Scale.autoscaling "{name}" is invalid: {cause.field}: {cause.message}',
+                causes=[cause],
+                details={"group": "autoscaling", "kind": "Scale", "name": name},
+            )
+        changed = _with(obj, self._spec_path, replicas)
+        sent = objects.metadata(part)
+        if given := {f: sent[f] for f in ("resourceVersion", "uid") if sent.get(f)}:
+            changed = {**changed, "metadata": {**changed["metadata"], **given}}
+        return changed
+
+
+def _at(obj: Any, path: tuple[str, ...]) -> Any:
+    for field in path:
+        obj = obj.get(field) if isinstance(obj, dict) else None
+    return obj
+
+
+def _with(obj: Object, path: tuple[str, ...], value: Any) -> Object:
+    field, *rest = path
+    if not rest:
+        return {**obj, field: value}
+    return {**obj, field: _with(obj.get(field) or {}, tuple(rest), value)}
+
+
+def _selector_text(selector: Any) -> str:
+    if isinstance(selector, str):
+        return selector
+    return str(labels.from_document(selector)) if isinstance(selector, dict) else ""
+
+
+STATUS: Final = Status()
+SCALE_SHAPE: Final = shape.of_builtin("io.k8s.api.autoscaling.v1.Scale")

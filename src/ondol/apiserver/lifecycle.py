@@ -1,0 +1,39 @@
+"""The life of a server: what is made at start, and what runs beside the requests."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+
+import anyio
+
+from ondol.apiserver import bootstrap
+from ondol.apiserver.core import Core
+from ondol.apiserver.exchange import Receive, Send
+from ondol.base import errors
+
+Task = Callable[[], Awaitable[None]]
+
+
+class Lifecycle:
+    """Answers the ASGI lifespan protocol."""
+
+    def __init__(self, core: Core, tasks: Sequence[Task]) -> None:
+        self._core = core
+        self._tasks = tasks
+
+    async def run(self, receive: Receive, send: Send) -> None:
+        await receive()
+        try:
+            await bootstrap.run(self._core)
+        except errors.OndolError as error:
+            await send({"type": "lifespan.startup.failed", "message": str(error)})
+            return
+        async with anyio.create_task_group() as group:
+            for task in self._tasks:
+                group.start_soon(task)
+            self._core.ready = True
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+            self._core.ready = False
+            group.cancel_scope.cancel()
+        await send({"type": "lifespan.shutdown.complete"})

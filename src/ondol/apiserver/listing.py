@@ -1,0 +1,222 @@
+"""List: options, selectors, pages and the consistency a client asks for.
+
+Bodies are joined from the stored bytes; nothing is parsed unless a selector or another form needs it.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from dataclasses import dataclass
+from typing import Any, Final
+
+import anyio
+import msgspec
+
+from ondol.api import fields, labels, objects
+from ondol.apiserver.core import Core
+from ondol.apiserver.exchange import Request
+from ondol.apiserver.served import Served
+from ondol.base import errors
+from ondol.store import Record
+from ondol.store.log import RevisionCompacted
+
+_TOO_LARGE_WAIT_S: Final = 3.0
+_INCONSISTENT: Final = -1
+_CONTINUE_EXPIRED: Final = (
+    "The provided continue parameter is too old to display a consistent list result. You can start a new "
+    "list without the continue parameter, or use the continue token in this response to retrieve the "
+    "remainder of the results. Continuing with the provided token results in an inconsistent list - "
+    "objects that were created, modified, or deleted between the time the first chunk was returned and "
+    "now may show up in the list."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which objects of a kind a list or watch is about."""
+
+    namespace: str
+    label: labels.Selector
+    field: fields.Selector
+
+    @property
+    def is_everything(self) -> bool:
+        return self.label.is_everything and self.field.is_everything
+
+    def matches(self, served: Served, obj: objects.Object) -> bool:
+        return self.label.matches(objects.labels(obj)) and (
+            self.field.is_everything
+            or fields.matches(self.field, served.resource, obj, served.schema.selectable)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """One page of a list."""
+
+    records: list[Record]
+    revision: int
+    continue_token: str = ""
+    remaining: int | None = None
+
+    def metadata(self) -> dict[str, Any]:
+        """`ListMeta`."""
+        found: dict[str, Any] = {"resourceVersion": str(self.revision)}
+        if self.continue_token:
+            found["continue"] = self.continue_token
+            if self.remaining is not None:
+                found["remainingItemCount"] = self.remaining
+        return found
+
+
+def selection(request: Request, served: Served) -> Selection:
+    """What the query selects; `BadRequest` for selectors that cannot be read."""
+    query = request.query
+    field_text = query.get("fieldSelector") or ""
+    if request.info.name and not field_text:  # the legacy watch path of one object
+        field_text = f"metadata.name={request.info.name}"
+    return Selection(
+        request.info.namespace if served.resource.namespaced else "",
+        labels.parse(query.get("labelSelector") or ""),
+        fields.parse_for(served.resource, field_text, served.schema.selectable),
+    )
+
+
+def revision_of(text: str) -> int:
+    """A resourceVersion as a number; `BadRequest` if it is none."""
+    if not text:
+        return 0
+    if not (text.isascii() and text.isdigit()):
+        raise errors.BadRequest(f'resourceVersion: Invalid value: "{text}": must be a decimal number')
+    return int(text)
+
+
+async def reached(core: Core, revision: int) -> None:
+    """Wait a moment for a revision the client already knows; `Timeout` if it does not come."""
+    if revision <= core.store.revision:
+        return
+    with anyio.move_on_after(_TOO_LARGE_WAIT_S):
+        await core.store.reached(revision)
+    if revision > core.store.revision:
+        raise errors.Timeout(
+            f"Too large resource version: {revision}, current: {core.store.revision}",
+            causes=[errors.Cause("ResourceVersionTooLarge", "Too large resource version")],
+            retry_after_s=1,
+        )
+
+
+async def listing(core: Core, request: Request, served: Served, chosen: Selection) -> Listing:
+    """The page a list request asks for."""
+    query = request.query
+    limit = max(request.number("limit") or 0, 0)
+    match, version = query.get("resourceVersionMatch") or "", query.get("resourceVersion") or ""
+    token = query.get("continue") or ""
+    _check(match, version, token, query)
+    if token:
+        return _continued(core, served, chosen, limit, token)
+    revision = revision_of(version)
+    if revision:
+        await reached(core, revision)
+    exact = match == "Exact" or (not match and limit > 0 and revision > 0)
+    return _page(core, served, chosen, limit, "", revision if exact else None)
+
+
+def _check(match: str, version: str, token: str, query: dict[str, str]) -> None:
+    """Refuse combinations with no meaning, as metainternalversion's validation does."""
+    if query.get("sendInitialEvents"):
+        raise _forbidden("sendInitialEvents", "sendInitialEvents is forbidden for list")
+    if not match:
+        if token and version not in ("", "0"):
+            raise errors.BadRequest("specifying resource version is not allowed when using continue")
+        return
+    if token:
+        raise _forbidden("resourceVersionMatch", "resourceVersionMatch is forbidden for continue")
+    if not version:
+        raise _forbidden(
+            "resourceVersionMatch", "resourceVersionMatch is forbidden unless resourceVersion is provided"
+        )
+    if match not in ("Exact", "NotOlderThan"):
+        raise errors.Invalid(
+            f'ListOptions.meta.k8s.io "" is invalid: resourceVersionMatch: Unsupported value: "{match}": '
+            'supported values: "Exact", "NotOlderThan", ""'
+        )
+    if match == "Exact" and version == "0":
+        raise _forbidden(
+            "resourceVersionMatch", 'resourceVersionMatch "exact" is forbidden for resourceVersion "0"'
+        )
+
+
+def _forbidden(field: str, message: str) -> errors.Invalid:
+    cause = errors.Cause("FieldValueForbidden", f"Forbidden: {message}", field)
+    return errors.Invalid(
+        f'ListOptions.meta.k8s.io "" is invalid: {field}: {cause.message}',
+        causes=[cause],
+        details={"group": "meta.k8s.io", "kind": "ListOptions"},
+    )
+
+
+def _page(
+    core: Core, served: Served, chosen: Selection, limit: int, after: str, revision: int | None
+) -> Listing:
+    prefix = served.prefix(chosen.namespace)
+    if chosen.is_everything:
+        page = core.store.page(served.bucket, prefix, after=after, limit=limit, revision=revision)
+        token = _token(page.revision, page.records[-1].name) if page.remaining else ""
+        return Listing(page.records, page.revision, token, page.remaining or None)
+    page = core.store.page(served.bucket, prefix, after=after, revision=revision)
+    candidates = _candidates(served, chosen, page.records)
+    records = [r for r in candidates if chosen.matches(served, core.views.of(r))]
+    if limit and len(records) > limit:
+        records = records[:limit]
+        return Listing(records, page.revision, _token(page.revision, records[-1].name))
+    return Listing(records, page.revision)
+
+
+def _candidates(served: Served, chosen: Selection, records: list[Record]) -> list[Record]:
+    name = chosen.field.required_value("metadata.name")
+    if name is None:
+        return records
+    if chosen.namespace or not served.resource.namespaced:
+        wanted = served.key(chosen.namespace, name)
+        return [record for record in records if record.name == wanted]
+    return [record for record in records if record.name.endswith(f"/{name}")]
+
+
+def _continued(core: Core, served: Served, chosen: Selection, limit: int, token: str) -> Listing:
+    revision, after = _read_token(token)
+    prefix = served.prefix(chosen.namespace)
+    if not after.startswith(prefix):
+        raise errors.BadRequest(f"continue key is not valid: invalid prefix: {after}")
+    if revision == _INCONSISTENT:
+        return _page(core, served, chosen, limit, after, None)
+    try:
+        return _page(core, served, chosen, limit, after, revision)
+    except RevisionCompacted:
+        raise ContinueExpired(_CONTINUE_EXPIRED, _token(_INCONSISTENT, after)) from None
+
+
+class ContinueExpired(errors.Expired):
+    """A page of a list that is forgotten; `token` goes on inconsistently."""
+
+    def __init__(self, message: str, token: str) -> None:
+        super().__init__(message)
+        self.token = token
+
+
+def _token(revision: int, name: str) -> str:
+    document = {"v": "meta.k8s.io/v1", "rv": revision, "start": f"{name}\0"}
+    return base64.urlsafe_b64encode(msgspec.json.encode(document)).rstrip(b"=").decode()
+
+
+def _read_token(token: str) -> tuple[int, str]:
+    try:
+        raw = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))
+        document = msgspec.json.decode(raw)
+        if document["v"] != "meta.k8s.io/v1":
+            raise errors.BadRequest(
+                f"continue key is not valid: server does not recognize this version {document['v']!r}"
+            )
+        return int(document["rv"]), str(document["start"]).removesuffix("\0")
+    except (binascii.Error, ValueError, KeyError, TypeError) as error:
+        raise errors.BadRequest(f"continue key is not valid: {error}") from error

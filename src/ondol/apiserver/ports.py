@@ -1,0 +1,43 @@
+"""What the server is given from outside: who calls, what they may do, how to reach a node."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Protocol
+
+from ondol.apiserver.auth.identity import User
+from ondol.apiserver.auth.rbac import Attributes, Decision
+
+
+class Authenticator(Protocol):
+    """Finds the caller behind an ASGI scope."""
+
+    def authenticate(self, scope: Mapping[str, Any]) -> User:
+        """The user; `Unauthorized` if the credentials prove nothing."""
+        ...
+
+
+class Authorizer(Protocol):
+    """Decides what a user may do."""
+
+    def authorize(self, user: User, wanted: Attributes) -> Decision: ...
+
+
+class NodeAnswer(Protocol):
+    """A node agent's answer, as it comes."""
+
+    status: int
+    content_type: str
+
+    def chunks(self) -> AsyncIterator[bytes]: ...
+
+
+class NodeProxy(Protocol):
+    """Reads from the node agents' HTTP endpoints."""
+
+    def get(
+        self, address: str, port: int, path: str, query: Mapping[str, str]
+    ) -> AbstractAsyncContextManager[NodeAnswer]:
+        """`Unavailable` if the agent does not answer."""
+        ...

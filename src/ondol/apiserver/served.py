@@ -1,0 +1,79 @@
+"""The kinds as they are served: each with its place in the store, its schema and its strategy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ondol.api import kinds
+from ondol.api.objects import Resource
+from ondol.api.tables.columns import Layout
+from ondol.apiserver import strategies
+from ondol.apiserver.lenses import Scale
+from ondol.apiserver.schemas import BuiltinSchema, Schema
+from ondol.apiserver.strategies.base import Strategy
+
+_SHARED_BUCKETS = {"events.events.k8s.io": "events"}
+"""Kinds that are views of another one's objects."""
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """One kind at one path."""
+
+    kind: kinds.Kind
+    resource: Resource
+    bucket: str
+    schema: Schema
+    strategy: Strategy
+    layout: Layout | None = None
+    """The columns a custom kind declares."""
+    scale: Scale | None = None
+    """Where the kind keeps what the scale subresource shows."""
+
+    def key(self, namespace: str, name: str) -> str:
+        """Where an object of the kind lies in its bucket."""
+        return f"{namespace}/{name}" if self.resource.namespaced else name
+
+    def prefix(self, namespace: str) -> str:
+        """What the keys of a namespace's objects begin with; nothing for all of them."""
+        return f"{namespace}/" if namespace and self.resource.namespaced else ""
+
+
+class Catalogue:
+    """What is served now, by path."""
+
+    def __init__(self) -> None:
+        self.registry = kinds.builtin()
+        self._served: dict[tuple[str, str, str], Served] = {}
+        for kind in self.registry:
+            self._served[kind.group, kind.version, kind.plural] = _builtin(kind)
+
+    def get(self, group: str, version: str, plural: str) -> Served | None:
+        return self._served.get((group, version, plural))
+
+    def of(self, resource: Resource) -> Served:
+        """The kind a resource constant names; `KeyError` if it is not served."""
+        return self._served[resource.group, resource.version, resource.plural]
+
+    def add(self, served: Served) -> None:
+        self.registry.add(served.kind)
+        self._served[served.kind.group, served.kind.version, served.kind.plural] = served
+
+    def remove(self, served: Served) -> None:
+        self.registry.remove(served.kind)
+        self._served.pop((served.kind.group, served.kind.version, served.kind.plural), None)
+
+    def __iter__(self) -> Iterator[Served]:
+        return iter(tuple(self._served.values()))
+
+
+def _builtin(kind: kinds.Kind) -> Served:
+    return Served(
+        kind=kind,
+        resource=kind.resource,
+        bucket=_SHARED_BUCKETS.get(kind.group_resource, kind.group_resource),
+        schema=BuiltinSchema(kind.type),
+        strategy=strategies.of(kind.group, kind.kind),
+        scale=Scale() if kind.subresource("scale") else None,
+    )

@@ -1,0 +1,104 @@
+"""`Strategy`: the points at which a kind takes part in its own writes, with what most kinds do there.
+
+Strategies decide on documents and change only the one they are given as new. They run inside the
+request, between the live object being read and the write being made, and never wait.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+from ondol.api.objects import Object, Resource
+from ondol.apiserver.auth.identity import User
+from ondol.base.errors import Cause
+
+
+class Lookup(Protocol):
+    """Objects as the server holds them now, shared and read-only."""
+
+    def __call__(self, resource: Resource, namespace: str, name: str) -> Object | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a strategy may know of the request and the world."""
+
+    user: User
+    now: float
+    dry_run: bool
+    lookup: Lookup
+    warn: Callable[[str], None]
+    held: ExitStack
+    """Unwound once the write is over, made or not: what was reserved for it is let go there."""
+
+
+class Strategy:
+    """What most kinds do; the others override."""
+
+    has_generation: ClassVar[bool] = False
+    """Whether metadata.generation counts the changes to what the user wants."""
+    has_status: ClassVar[bool] = False
+    """Whether the status is written through its subresource only."""
+    unconditional_update: ClassVar[bool] = True
+    """Whether PUT without a resourceVersion overwrites whatever is there."""
+    create_on_update: ClassVar[bool] = False
+    """Whether PUT to a free name creates."""
+    returns_deleted: ClassVar[bool] = False
+    """Whether DELETE answers with the object rather than with a Status."""
+
+    def prepare_for_create(self, context: Context, new: Object) -> None:
+        if self.has_status:
+            new.pop("status", None)
+        if self.has_generation:
+            new["metadata"]["generation"] = 1
+
+    def prepare_for_update(self, context: Context, new: Object, old: Object) -> None:
+        """Undo what may not be changed here, in place; `old` is read-only."""
+        if self.has_status:
+            _take_over("status", new, old)
+        if self.has_generation:
+            self._count(new, old)
+
+    def prepare_for_status_update(self, context: Context, new: Object, old: Object) -> None:
+        """`new` is the old object with the status the client sent."""
+
+    def _count(self, new: Object, old: Object) -> None:
+        was = int(old["metadata"].get("generation") or 0)
+        new["metadata"]["generation"] = was + 1 if _wish(new) != _wish(old) else was
+
+    def problems(self, context: Context, new: Object, old: Object | None) -> list[Cause]:
+        """What is wrong beyond the schema; `old` is None on create."""
+        return []
+
+    def warnings(self, new: Object, old: Object | None) -> list[str]:
+        """What a client should be told although the write is made."""
+        return []
+
+    def is_released(self, new: Object, old: Object) -> bool:
+        """Whether this update of an object under deletion lets it go; no finalizer is left in `new`."""
+        return bool(old["metadata"].get("finalizers"))
+
+    def holds(self, obj: Object) -> bool:
+        """Whether something other than finalizers and grace keeps the object from going."""
+        return False
+
+    def prepare_for_delete(self, new: Object) -> None:
+        """Mark an object whose deletion begins, in place."""
+
+    def grace_period_s(self, obj: Object, asked: int | None) -> int | None:
+        """How long a delete waits for whoever runs the object; None for kinds that go at once."""
+        return None
+
+
+def _wish(obj: Object) -> Object:
+    return {k: v for k, v in obj.items() if k not in ("metadata", "status", "apiVersion", "kind")}
+
+
+def _take_over(field: str, new: Object, old: Object) -> None:
+    if field in old:
+        new[field] = old[field]
+    else:
+        new.pop(field, None)

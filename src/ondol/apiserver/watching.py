@@ -1,0 +1,218 @@
+"""Watch: the changes of a kind from a revision on, as frames of a stream.
+
+A watch is a cursor over the store's history. Selectors turn changes into what the client must see: an
+object that leaves the selection is DELETED, one that enters it ADDED.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+import anyio
+
+from ondol.api import status
+from ondol.api.objects import Object
+from ondol.apiserver import documents, listing
+from ondol.apiserver.core import Core
+from ondol.apiserver.exchange import Request, Stream
+from ondol.apiserver.listing import Selection
+from ondol.apiserver.served import Served
+from ondol.base import errors
+from ondol.store import Event, Record
+from ondol.store.log import Watch
+
+Form = Callable[[bytes, Record], bytes]
+"""How an object is shown in the stream: from its stored bytes to the bytes sent."""
+Emit = Callable[[bytes], Awaitable[None]]
+
+INITIAL_EVENTS_END: Final = "k8s.io/initial-events-end"
+_EARLY_BOOKMARK_S: Final = 2.0
+
+
+def plain(value: bytes, record: Record) -> bytes:
+    del record
+    return value
+
+
+def frame(kind: str, value: bytes) -> bytes:
+    return b'{"type":"%b","object":%b}\n' % (kind.encode(), value)
+
+
+async def watch(
+    core: Core,
+    request: Request,
+    served: Served,
+    chosen: Selection,
+    form: Form = plain,
+    bookmark_form: Callable[[Object], Object] | None = None,
+) -> Stream:
+    """The answer to a watch; errors that are known before the first frame are raised here."""
+    options = _Options.of(request, core)
+    if options.after:
+        await listing.reached(core, options.after)
+    after = core.store.revision if options.initial else options.after
+    cursor = core.store.watch(served.bucket, served.prefix(chosen.namespace), after=after)
+    initial = (
+        core.store.page(served.bucket, served.prefix(chosen.namespace)).records if options.initial else []
+    )
+    running = _Running(core, served, chosen, cursor, options, form, bookmark_form)
+
+    async def produce(emit: Emit) -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(_until_gone, request, group.cancel_scope)
+            group.start_soon(running.keep_time)
+            await running.run(initial, emit)
+            group.cancel_scope.cancel()
+
+    return Stream(produce, b"application/json;stream=watch" if form is not plain else b"application/json")
+
+
+async def _until_gone(request: Request, scope: anyio.CancelScope) -> None:
+    await request.disconnected()
+    scope.cancel()
+
+
+class _Options:
+    """What the query says about a watch."""
+
+    def __init__(
+        self, after: int, timeout_s: float, *, initial: bool, bookmarks: bool, announce: bool
+    ) -> None:
+        self.after = after
+        self.timeout_s = timeout_s
+        self.initial = initial
+        self.bookmarks = bookmarks
+        self.announce = announce
+        """Whether the end of the initial events is marked by a bookmark."""
+
+    @classmethod
+    def of(cls, request: Request, core: Core) -> _Options:
+        query = request.query
+        version = query.get("resourceVersion") or ""
+        match = query.get("resourceVersionMatch") or ""
+        bookmarks = request.flag("allowWatchBookmarks")
+        send = query.get("sendInitialEvents")
+        asked = request.flag("sendInitialEvents")
+        if send is not None and match != "NotOlderThan":
+            raise errors.Invalid(
+                'ListOptions.meta.k8s.io "" is invalid: resourceVersionMatch: Forbidden: '
+                "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"
+            )
+        if send is None and match:
+            raise errors.Invalid(
+                'ListOptions.meta.k8s.io "" is invalid: resourceVersionMatch: Forbidden: '
+                "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided"
+            )
+        revision = listing.revision_of(version)
+        return cls(
+            revision,
+            _timeout_s(request.number("timeoutSeconds"), core.config.watch_timeout_s, core.rng),
+            initial=asked if send is not None else revision == 0,
+            bookmarks=bookmarks,
+            announce=asked and bookmarks,
+        )
+
+
+def _timeout_s(asked: int | None, least_s: float, rng: random.Random) -> float:
+    # Spread, so that the watches of a restarted server do not all end together again.
+    return float(asked) if asked else least_s * (1.0 + rng.random())
+
+
+class _Running:
+    """One watch under way."""
+
+    def __init__(
+        self,
+        core: Core,
+        served: Served,
+        chosen: Selection,
+        cursor: Watch,
+        options: _Options,
+        form: Form,
+        bookmark_form: Callable[[Object], Object] | None,
+    ) -> None:
+        self._core = core
+        self._served = served
+        self._chosen = chosen
+        self._cursor = cursor
+        self._options = options
+        self._form = form
+        self._bookmark_form = bookmark_form
+        self._everything = chosen.is_everything
+        self._due = False
+        self._over = False
+
+    async def keep_time(self) -> None:
+        """Call for bookmarks at their interval and shortly before the end, and then for the end."""
+        clock, interval_s = self._core.clock, self._core.config.bookmark_interval_s
+        end = clock.monotonic() + self._options.timeout_s
+        while (left_s := end - clock.monotonic()) > 0:
+            if left_s > _EARLY_BOOKMARK_S:
+                await clock.sleep(min(interval_s, left_s - _EARLY_BOOKMARK_S))
+                self._due = self._options.bookmarks
+            else:
+                await clock.sleep(left_s)
+            self._cursor.wake()
+        self._over = True
+        self._cursor.wake()
+
+    async def run(self, initial: list[Record], emit: Emit) -> None:
+        try:
+            await emit(self._initial(initial))
+            while not self._over:
+                chunk = b"".join(self._frames(self._cursor.take()))
+                if self._due:
+                    self._due = False
+                    chunk += self._bookmark({})
+                if chunk:
+                    await emit(chunk)
+                else:
+                    await self._cursor.changed()
+        except errors.Expired as error:
+            document = documents.dump(status.failure(errors.Expired(error.message)))
+            await emit(frame("ERROR", document))
+        except OSError:
+            return  # the client is gone
+
+    def _initial(self, records: list[Record]) -> bytes:
+        shown = [
+            frame("ADDED", self._form(record.value, record)) for record in records if self._shows(record)
+        ]
+        if self._options.announce:
+            shown.append(self._bookmark({INITIAL_EVENTS_END: "true"}))
+        return b"".join(shown)
+
+    def _shows(self, record: Record) -> bool:
+        return self._everything or self._chosen.matches(self._served, self._core.views.of(record))
+
+    def _frames(self, events: list[Event]) -> list[bytes]:
+        return [shown for event in events if (shown := self._shown(event))]
+
+    def _shown(self, event: Event) -> bytes:
+        record, previous = event.record, event.previous
+        was = previous is not None and self._shows(previous)
+        now = not event.deleted and (was if self._everything and was else self._shows(record))
+        if not was and not now:
+            return b""
+        kind = "MODIFIED" if was and now else "ADDED" if now else "DELETED"
+        value = record.value
+        if kind == "DELETED" and not event.deleted and previous is not None:
+            # The state in which the client knew it, at the revision at which it left the selection.
+            value = documents.encode(documents.fresh(previous), record.revision)
+        return frame(kind, self._form(value, record))
+
+    def _bookmark(self, annotations: dict[str, str]) -> bytes:
+        metadata: dict[str, Any] = {"resourceVersion": str(self._cursor.revision)}
+        if annotations:
+            metadata["annotations"] = annotations
+        resource = self._served.resource
+        document: Object = {
+            "kind": resource.kind,
+            "apiVersion": resource.api_version,
+            "metadata": {**metadata, "creationTimestamp": None},
+        }
+        if self._bookmark_form is not None:
+            document = self._bookmark_form(document)
+        return frame("BOOKMARK", documents.dump(document))
