@@ -159,8 +159,10 @@ def test_a_valid_document_has_no_causes() -> None:
             (
                 "spec.one",
                 "FieldValueInvalid",
-                'Invalid value: {"a":"","b":""}: "spec.one" must validate one and only one'
-                " schema (oneOf). Found 2 valid alternatives",
+                (
+                    'Invalid value: {"a":"","b":""}: "spec.one" must validate one and only one'
+                    " schema (oneOf). Found 2 valid alternatives"
+                ),
             ),
         ),
     ],

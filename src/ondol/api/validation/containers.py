@@ -1,0 +1,267 @@
+"""Rules of containers: images, ports, environment, mounts, resources, probes, hooks."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any, Final
+
+from ondol.api import labels as selectors
+from ondol.api.schema import causes
+from ondol.api.validation import fields
+from ondol.base import quantity
+from ondol.base.errors import Cause
+
+_ENV_NAME: Final = re.compile(r"[ -<>-~]+")
+_FIELD_PATHS: Final = (
+    "metadata.name",
+    "metadata.namespace",
+    "metadata.uid",
+    "spec.nodeName",
+    "spec.serviceAccountName",
+    "status.hostIP",
+    "status.hostIPs",
+    "status.podIP",
+    "status.podIPs",
+)
+_FIELD_KEYS: Final = re.compile(r"metadata\.(?:labels|annotations)\['[^']+'\]")
+_RESOURCE_FIELDS: Final = re.compile(r"(?:limits|requests)\.(?:cpu|memory|ephemeral-storage|hugepages-.+)")
+_SOURCES: Final = ("fieldRef", "resourceFieldRef", "configMapKeyRef", "secretKeyRef", "fileKeyRef")
+_HANDLERS: Final = ("exec", "httpGet", "tcpSocket", "grpc")
+_STANDARD: Final = ("cpu", "memory", "ephemeral-storage")
+_TIMINGS: Final = (
+    "initialDelaySeconds",
+    "timeoutSeconds",
+    "periodSeconds",
+    "successThreshold",
+    "failureThreshold",
+)
+_WHOLE: Final = re.compile(r"\d+")
+
+
+def check(container: Mapping[str, Any], path: str, volumes: Collection[str]) -> Iterator[Cause]:
+    """What every container must be, whatever its place in the pod."""
+    name = container.get("name") or ""
+    if name:
+        yield from fields.label(f"{path}.name", name)
+    else:
+        yield causes.required(f"{path}.name")
+    if not container.get("image"):
+        yield causes.required(f"{path}.image")
+    policy = container.get("imagePullPolicy")
+    yield from fields.one_of(
+        f"{path}.imagePullPolicy", policy, ("Always", "IfNotPresent", "Never"), required=True
+    )
+    policy = container.get("terminationMessagePolicy")
+    yield from fields.one_of(
+        f"{path}.terminationMessagePolicy", policy, ("FallbackToLogsOnError", "File"), required=True
+    )
+    yield from _ports(container.get("ports") or (), f"{path}.ports")
+    yield from _environment(container, path)
+    yield from _mounts(container.get("volumeMounts") or (), f"{path}.volumeMounts", volumes)
+    yield from resources(container.get("resources") or {}, f"{path}.resources")
+    yield from _security(container.get("securityContext") or {}, f"{path}.securityContext")
+
+
+def running(container: Mapping[str, Any], path: str) -> Iterator[Cause]:
+    """What holds for containers that stay: probes and hooks."""
+    for name in ("livenessProbe", "readinessProbe", "startupProbe"):
+        probe = container.get(name)
+        if probe is not None:
+            yield from _probe(probe, f"{path}.{name}")
+            if name != "readinessProbe" and probe.get("successThreshold", 1) != 1:
+                yield causes.invalid(
+                    f"{path}.{name}.successThreshold", probe["successThreshold"], "must be 1"
+                )
+    for name, hook in (container.get("lifecycle") or {}).items():
+        if isinstance(hook, dict):
+            yield from _handler(hook, f"{path}.lifecycle.{name}", ("exec", "httpGet", "sleep", "tcpSocket"))
+
+
+def _ports(ports: Any, path: str) -> Iterator[Cause]:
+    yield from fields.unique(path, ((i, p["name"]) for i, p in enumerate(ports) if p.get("name")), "name")
+    for index, port in enumerate(ports):
+        where = f"{path}[{index}]"
+        if port.get("name"):
+            yield from fields.port_name(f"{where}.name", port["name"])
+        if not port.get("containerPort"):
+            yield causes.required(f"{where}.containerPort")
+        else:
+            yield from fields.port(f"{where}.containerPort", port["containerPort"])
+        if port.get("hostPort"):
+            yield from fields.port(f"{where}.hostPort", port["hostPort"])
+        yield from fields.one_of(f"{where}.protocol", port.get("protocol"), fields.PROTOCOLS, required=True)
+
+
+def _environment(container: Mapping[str, Any], path: str) -> Iterator[Cause]:
+    for index, variable in enumerate(container.get("env") or ()):
+        where = f"{path}.env[{index}]"
+        name = variable.get("name") or ""
+        if not name:
+            yield causes.required(f"{where}.name")
+        elif not _ENV_NAME.fullmatch(name):
+            said = (
+                "a valid environment variable name must consist only of printable ASCII characters"
+                " other than '='"
+            )
+            yield causes.invalid(f"{where}.name", name, said)
+        if variable.get("valueFrom") is not None:
+            yield from _value_from(variable, f"{where}.valueFrom")
+    for index, source in enumerate(container.get("envFrom") or ()):
+        where = f"{path}.envFrom[{index}]"
+        given = [kind for kind in ("configMapRef", "secretRef") if source.get(kind) is not None]
+        if not given:
+            yield causes.invalid(where, "", "must specify one of: `configMapRef` or `secretRef`")
+        elif len(given) > 1:
+            yield causes.invalid(where, "", "may not have more than one field specified at a time")
+        elif not source[given[0]].get("name"):
+            yield causes.required(f"{where}.{given[0]}.name")
+
+
+def _value_from(variable: Mapping[str, Any], path: str) -> Iterator[Cause]:
+    source = variable["valueFrom"]
+    given = [kind for kind in _SOURCES if source.get(kind) is not None]
+    if not given:
+        said = f"must specify one of: {', '.join(f'`{kind}`' for kind in _SOURCES)}"
+        yield causes.invalid(path, "", said)
+    elif variable.get("value"):
+        yield causes.invalid(path, "", "may not be specified when `value` is not empty")
+    elif len(given) > 1:
+        yield causes.invalid(path, "", "may not have more than one field specified at a time")
+    for kind in ("configMapKeyRef", "secretKeyRef"):
+        if kind in given:
+            if not source[kind].get("name"):
+                yield causes.required(f"{path}.{kind}.name")
+            if not source[kind].get("key"):
+                yield causes.required(f"{path}.{kind}.key")
+            else:
+                yield from fields.key(f"{path}.{kind}.key", source[kind]["key"])
+    if "fieldRef" in given:
+        yield from field_ref(source["fieldRef"], f"{path}.fieldRef")
+    if "resourceFieldRef" in given:
+        yield from resource_field_ref(source["resourceFieldRef"], f"{path}.resourceFieldRef")
+
+
+def field_ref(ref: Mapping[str, Any], path: str) -> Iterator[Cause]:
+    """A reference to a field of the pod, from the environment or the downward API."""
+    field = ref.get("fieldPath") or ""
+    if not field:
+        yield causes.required(f"{path}.fieldPath")
+    elif field not in _FIELD_PATHS and not _FIELD_KEYS.fullmatch(field):
+        if field in ("metadata.labels", "metadata.annotations"):
+            return
+        yield causes.not_supported(f"{path}.fieldPath", field, _FIELD_PATHS)
+
+
+def resource_field_ref(ref: Mapping[str, Any], path: str) -> Iterator[Cause]:
+    resource = ref.get("resource") or ""
+    if not resource:
+        yield causes.required(f"{path}.resource")
+    elif not _RESOURCE_FIELDS.fullmatch(resource):
+        allowed = [f"{kind}.{what}" for kind in ("limits", "requests") for what in _STANDARD]
+        yield causes.not_supported(f"{path}.resource", resource, allowed)
+
+
+def _mounts(mounts: Any, path: str, volumes: Collection[str]) -> Iterator[Cause]:
+    seen = set()
+    for index, mount in enumerate(mounts):
+        where = f"{path}[{index}]"
+        name, target = mount.get("name") or "", mount.get("mountPath") or ""
+        if not name:
+            yield causes.required(f"{where}.name")
+        elif name not in volumes:
+            yield causes.not_found(f"{where}.name", name)
+        if not target:
+            yield causes.required(f"{where}.mountPath")
+        if target in seen:
+            yield causes.invalid(f"{where}.mountPath", target, "must be unique")
+        seen.add(target)
+        for field in ("subPath", "subPathExpr"):
+            yield from inner_path(f"{where}.{field}", mount.get(field) or "")
+        if mount.get("subPath") and mount.get("subPathExpr"):
+            said = "subPathExpr and subPath are mutually exclusive"
+            yield causes.invalid(f"{where}.subPathExpr", mount["subPathExpr"], said)
+
+
+def inner_path(path: str, value: str) -> Iterator[Cause]:
+    """A path that must stay below where it is taken."""
+    if value.startswith("/"):
+        yield causes.invalid(path, value, "must be a relative path")
+    if ".." in value.split("/"):
+        yield causes.invalid(path, value, "must not contain '..'")
+
+
+def resources(found: Mapping[str, Any], path: str) -> Iterator[Cause]:
+    """Amounts not below zero, whole where the resource comes in pieces, requests within limits."""
+    limits, requests = found.get("limits") or {}, found.get("requests") or {}
+    for kind, amounts in (("limits", limits), ("requests", requests)):
+        for name, amount in amounts.items():
+            where = f"{path}.{kind}[{name}]" if "." in name or "/" in name else f"{path}.{kind}.{name}"
+            yield from _resource_name(where, name)
+            if amount.startswith("-"):
+                yield causes.invalid(where, amount, "must be greater than or equal to 0")
+            elif "/" in name and not _WHOLE.fullmatch(amount) and quantity.parse(amount).denominator != 1:
+                yield causes.invalid(where, amount, "must be an integer")
+    for name, amount in requests.items():
+        limit = limits.get(name)
+        if limit is None or amount == limit:
+            if limit is None and "/" in name:
+                yield causes.required(f"{path}.limits", "Limit must be set for non overcommitable resources")
+            continue
+        if quantity.parse(amount) > quantity.parse(limit):
+            said = f"must be less than or equal to {name} limit of {limit}"
+            yield causes.invalid(f"{path}.requests", amount, said)
+        elif "/" in name:
+            yield causes.invalid(f"{path}.requests", amount, f"must be equal to {name} limit of {limit}")
+
+
+def _resource_name(path: str, name: str) -> Iterator[Cause]:
+    yield from (causes.invalid(path, name, said) for said in selectors.label_key_problems(name))
+    if (
+        "/" not in name
+        and name not in ("cpu", "memory", "ephemeral-storage")
+        and not name.startswith("hugepages-")
+    ):
+        yield causes.invalid(path, name, "must be a standard resource for containers")
+
+
+def _security(context: Mapping[str, Any], path: str) -> Iterator[Cause]:
+    for field in ("runAsUser", "runAsGroup"):
+        yield from fields.between(f"{path}.{field}", context.get(field), 0, (1 << 31) - 1)
+    if context.get("privileged") and context.get("allowPrivilegeEscalation") is False:
+        said = "cannot set `allowPrivilegeEscalation` to false and `privileged` to true"
+        yield causes.invalid(path, dict(context), said)
+
+
+def _probe(probe: Mapping[str, Any], path: str) -> Iterator[Cause]:
+    yield from _handler(probe, path, _HANDLERS)
+    for field in (
+        "initialDelaySeconds",
+        "timeoutSeconds",
+        "periodSeconds",
+        "successThreshold",
+        "failureThreshold",
+    ):
+        yield from fields.non_negative(f"{path}.{field}", probe.get(field))
+
+
+def _handler(handler: Mapping[str, Any], path: str, kinds: tuple[str, ...]) -> Iterator[Cause]:
+    given = [kind for kind in kinds if handler.get(kind) is not None]
+    if not given:
+        yield causes.required(path, "must specify a handler type")
+    for kind in given[1:]:
+        yield causes.forbidden(f"{path}.{kind}", "may not specify more than 1 handler type")
+    if handler.get("exec") is not None and not handler["exec"].get("command"):
+        yield causes.required(f"{path}.exec.command")
+    for kind in ("httpGet", "tcpSocket", "grpc"):
+        if handler.get(kind) is not None:
+            yield from fields.port_or_name(f"{path}.{kind}.port", handler[kind].get("port"))
+    get = handler.get("httpGet")
+    if get is not None:
+        yield from fields.one_of(
+            f"{path}.httpGet.scheme", get.get("scheme"), ("HTTP", "HTTPS"), required=True
+        )
+        for index, header in enumerate(get.get("httpHeaders") or ()):
+            if not re.fullmatch(r"[-A-Za-z0-9!#$%&'*+.^_`|~]+", header.get("name") or ""):
+                said = "a valid HTTP header must consist of alphanumeric characters or '-' (e.g. 'X-Name')"
+                yield causes.invalid(f"{path}.httpGet.httpHeaders[{index}]", header.get("name") or "", said)

@@ -1,0 +1,153 @@
+"""Rules of CustomResourceDefinitions: names, versions, schemas, and what may change."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from ondol.api.schema import causes, rules
+from ondol.api.validation import fields
+from ondol.base import names
+from ondol.base.errors import Cause
+
+_COLUMN_TYPES: Final = ("boolean", "date", "integer", "number", "string")
+_COLUMN_FORMATS: Final = ("byte", "date", "date-time", "double", "float", "int32", "int64", "password")
+_MAX_SELECTABLE: Final = 8
+
+
+def crd(obj: Mapping[str, Any]) -> Iterator[Cause]:
+    spec = obj.get("spec") or {}
+    group, plural = spec.get("group") or "", (spec.get("names") or {}).get("plural") or ""
+    if not group:
+        yield causes.required("spec.group")
+    elif not names.is_dns1123_subdomain(group):
+        yield causes.invalid("spec.group", group, fields.SUBDOMAIN)
+    elif "." not in group:
+        yield causes.invalid("spec.group", group, "should be a domain with at least one dot")
+    name = (obj.get("metadata") or {}).get("name") or ""
+    if name != f"{plural}.{group}":
+        yield causes.invalid("metadata.name", name, 'must be spec.names.plural+"."+spec.group')
+    yield from fields.one_of("spec.scope", spec.get("scope"), ("Cluster", "Namespaced"), required=True)
+    yield from _names(spec.get("names") or {})
+    yield from _versions(spec.get("versions") or ())
+    yield from _conversion(spec.get("conversion") or {})
+    if spec.get("preserveUnknownFields"):
+        said = (
+            "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in"
+            " spec.versions[*].schema instead"
+        )
+        yield causes.invalid("spec.preserveUnknownFields", True, said)
+
+
+def _names(found: Mapping[str, Any]) -> Iterator[Cause]:
+    path = "spec.names"
+    for field in ("plural", "singular"):
+        value = found.get(field) or ""
+        if not value:
+            yield causes.required(f"{path}.{field}")
+        else:
+            yield from fields.label_1035(f"{path}.{field}", value)
+    for field in ("kind", "listKind"):
+        value = found.get(field) or ""
+        if not value:
+            yield causes.required(f"{path}.{field}")
+        elif not names.is_dns1035_label(value.lower()):
+            said = f"may have mixed case, but should otherwise match: {fields.LABEL_1035}"
+            yield causes.invalid(f"{path}.{field}", value, said)
+    if found.get("kind") and found.get("kind") == found.get("listKind"):
+        yield causes.invalid(f"{path}.listKind", found["listKind"], "kind and listKind may not be the same")
+    for field in ("shortNames", "categories"):
+        for index, value in enumerate(found.get(field) or ()):
+            yield from fields.label_1035(f"{path}.{field}[{index}]", value)
+
+
+def _versions(versions: Any) -> Iterator[Cause]:
+    path = "spec.versions"
+    if not versions:
+        yield causes.required(path, "must have at least one version")
+        return
+    yield from fields.unique(path, ((i, v.get("name")) for i, v in enumerate(versions)), "name")
+    if sum(bool(v.get("storage")) for v in versions) != 1:
+        said = "must have exactly one version marked as storage version"
+        yield causes.invalid(path, [v.get("name") for v in versions], said)
+    for index, version in enumerate(versions):
+        yield from _version(version, f"{path}[{index}]")
+
+
+def _version(version: Mapping[str, Any], path: str) -> Iterator[Cause]:
+    name = version.get("name") or ""
+    yield from fields.label_1035(f"{path}.name", name)
+    schema = (version.get("schema") or {}).get("openAPIV3Schema")
+    if schema is None:
+        yield causes.required(f"{path}.schema.openAPIV3Schema", "schemas are required")
+    else:
+        yield from rules.check(schema, f"{path}.schema.openAPIV3Schema")
+    for index, column in enumerate(version.get("additionalPrinterColumns") or ()):
+        where = f"{path}.additionalPrinterColumns[{index}]"
+        if not column.get("name"):
+            yield causes.required(f"{where}.name")
+        yield from fields.one_of(f"{where}.type", column.get("type"), _COLUMN_TYPES, required=True)
+        yield from fields.one_of(f"{where}.format", column.get("format"), _COLUMN_FORMATS)
+        yield from _json_path(f"{where}.jsonPath", column.get("jsonPath") or "", root="")
+    scale = (version.get("subresources") or {}).get("scale")
+    if scale is not None:
+        yield from _json_path(
+            f"{path}.subresources.scale.specReplicasPath", scale.get("specReplicasPath") or "", root=".spec."
+        )
+        where = f"{path}.subresources.scale.statusReplicasPath"
+        yield from _json_path(where, scale.get("statusReplicasPath") or "", root=".status.")
+    selectable = version.get("selectableFields") or ()
+    if len(selectable) > _MAX_SELECTABLE:
+        yield causes.too_many(f"{path}.selectableFields", len(selectable), _MAX_SELECTABLE)
+    for index, field in enumerate(selectable):
+        yield from _json_path(
+            f"{path}.selectableFields[{index}].jsonPath", field.get("jsonPath") or "", root=""
+        )
+
+
+def _json_path(path: str, value: str, *, root: str) -> Iterator[Cause]:
+    if not value:
+        yield causes.required(path)
+    elif not value.startswith("."):
+        yield causes.invalid(path, value, "must be a simple json path starting with .")
+    elif root and not value.startswith(root):
+        yield causes.invalid(path, value, f"should be a json path under {root.rstrip('.')}")
+
+
+def _conversion(conversion: Mapping[str, Any]) -> Iterator[Cause]:
+    strategy = conversion.get("strategy") or ""
+    yield from fields.one_of("spec.conversion.strategy", strategy, ("None", "Webhook"), required=True)
+    webhook = conversion.get("webhook")
+    if strategy == "Webhook":
+        if webhook is None:
+            yield causes.required(
+                "spec.conversion.webhook.clientConfig", "required when strategy is set to Webhook"
+            )
+        elif not webhook.get("conversionReviewVersions"):
+            yield causes.required("spec.conversion.webhook.conversionReviewVersions")
+    elif webhook is not None:
+        said = "should not be set when strategy is not set to Webhook"
+        yield causes.forbidden("spec.conversion.webhook", said)
+
+
+def crd_update(new: Mapping[str, Any], old: Mapping[str, Any]) -> Iterator[Cause]:
+    """What stored objects hang on stays: group, scope, kind, and versions they are stored in."""
+    spec, was = new.get("spec") or {}, old.get("spec") or {}
+    yield from fields.same("spec.group", spec.get("group"), was.get("group"))
+    yield from fields.same(
+        "spec.names.plural", (spec.get("names") or {}).get("plural"), (was.get("names") or {}).get("plural")
+    )
+    established = any(
+        c.get("type") == "Established" and c.get("status") == "True"
+        for c in (old.get("status") or {}).get("conditions") or ()
+    )
+    if established:
+        yield from fields.same("spec.scope", spec.get("scope"), was.get("scope"))
+        yield from fields.same(
+            "spec.names.kind", (spec.get("names") or {}).get("kind"), (was.get("names") or {}).get("kind")
+        )
+    kept = {version.get("name") for version in spec.get("versions") or ()}
+    for index, stored in enumerate((old.get("status") or {}).get("storedVersions") or ()):
+        if stored not in kept:
+            said = f"missing from spec.versions; {stored} was previously a storage version, and must remain in spec.versions until a storage migration ensures no data remains persisted in {stored} and removes {stored} from status.storedVersions"  # noqa: E501  # one message
+            yield causes.invalid(f"status.storedVersions[{index}]", stored, said)

@@ -1,0 +1,204 @@
+"""Rules of Services, Endpoints and EndpointSlices."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from ondol.api.schema import causes
+from ondol.api.validation import fields, metadata
+from ondol.base import names
+from ondol.base.errors import Cause
+
+_TYPES: Final = ("ClusterIP", "ExternalName", "LoadBalancer", "NodePort")
+_POLICIES: Final = ("Cluster", "Local")
+_EXTERNAL: Final = ("NodePort", "LoadBalancer")
+_ADDRESS: Final = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"
+_MAX_AFFINITY_S: Final = 86400
+
+
+def service(obj: Mapping[str, Any]) -> Iterator[Cause]:
+    spec = obj.get("spec") or {}
+    kind = spec.get("type") or ""
+    yield from fields.one_of("spec.type", kind, _TYPES, required=True)
+    yield from fields.one_of(
+        "spec.sessionAffinity", spec.get("sessionAffinity"), ("ClientIP", "None"), required=True
+    )
+    yield from metadata.label_pairs(spec.get("selector") or {}, "spec.selector")
+    if kind == "ExternalName":
+        yield from _external_name(spec)
+    else:
+        if not spec.get("ports") and spec.get("clusterIP") != "None":
+            yield causes.required("spec.ports")
+        yield from _cluster_ips(spec)
+    if kind == "LoadBalancer" and spec.get("clusterIP") == "None":
+        said = "may not be set to 'None' for LoadBalancer services"
+        yield causes.invalid("spec.clusterIPs[0]", "None", said)
+    yield from _ports(spec.get("ports") or (), kind)
+    yield from _traffic(spec, kind)
+    timeout = ((spec.get("sessionAffinityConfig") or {}).get("clientIP") or {}).get("timeoutSeconds")
+    if timeout is not None and not 0 < timeout <= _MAX_AFFINITY_S:
+        said = f"must be greater than 0 and less than {_MAX_AFFINITY_S}"
+        yield causes.invalid("spec.sessionAffinityConfig.clientIP.timeoutSeconds", timeout, said)
+    for index, address in enumerate(spec.get("externalIPs") or ()):
+        yield from _address(f"spec.externalIPs[{index}]", address)
+
+
+def _external_name(spec: Mapping[str, Any]) -> Iterator[Cause]:
+    name = (spec.get("externalName") or "").rstrip(".")
+    if spec.get("clusterIP"):
+        yield causes.forbidden("spec.clusterIPs[0]", "may not be set for ExternalName services")
+    if not name:
+        yield causes.required("spec.externalName")
+    elif not names.is_dns1123_subdomain(name):
+        yield causes.invalid("spec.externalName", spec["externalName"], fields.SUBDOMAIN)
+    for field in ("ipFamilies", "ipFamilyPolicy"):
+        if spec.get(field):
+            yield causes.forbidden(f"spec.{field}", "may not be set for ExternalName services")
+
+
+def _cluster_ips(spec: Mapping[str, Any]) -> Iterator[Cause]:
+    addresses = spec.get("clusterIPs") or ()
+    if spec.get("clusterIP") and addresses and addresses[0] != spec["clusterIP"]:
+        yield causes.invalid("spec.clusterIPs", list(addresses), "first value must match `clusterIP`")
+    for index, address in enumerate(addresses):
+        if address == "None":
+            if len(addresses) > 1:
+                said = "'None' must be the first and only value"
+                yield causes.invalid(f"spec.clusterIPs[{index}]", address, said)
+        else:
+            yield from _address(f"spec.clusterIPs[{index}]", address)
+
+
+def _ports(ports: Any, kind: str) -> Iterator[Cause]:
+    seen: set[Any] = set()
+    yield from fields.unique(
+        "spec.ports", ((i, p["name"]) for i, p in enumerate(ports) if p.get("name")), "name"
+    )
+    for index, port in enumerate(ports):
+        where = f"spec.ports[{index}]"
+        if port.get("name"):
+            yield from fields.label(f"{where}.name", port["name"])
+        elif len(ports) > 1:
+            yield causes.required(f"{where}.name")
+        yield from fields.port(f"{where}.port", port.get("port"))
+        yield from fields.one_of(f"{where}.protocol", port.get("protocol"), fields.PROTOCOLS, required=True)
+        yield from fields.port_or_name(f"{where}.targetPort", port.get("targetPort"))
+        if port.get("nodePort"):
+            yield from fields.port(f"{where}.nodePort", port["nodePort"])
+            if kind not in _EXTERNAL:
+                said = "may not be used when `type` is 'ClusterIP'"
+                yield causes.forbidden(f"{where}.nodePort", said)
+        pair = (port.get("protocol"), port.get("port"))
+        if pair in seen:
+            yield causes.duplicate(where, {"port": port.get("port"), "protocol": port.get("protocol")})
+        seen.add(pair)
+
+
+def _traffic(spec: Mapping[str, Any], kind: str) -> Iterator[Cause]:
+    yield from fields.one_of("spec.internalTrafficPolicy", spec.get("internalTrafficPolicy"), _POLICIES)
+    external = spec.get("externalTrafficPolicy")
+    yield from fields.one_of("spec.externalTrafficPolicy", external, _POLICIES)
+    if external and kind not in _EXTERNAL and not spec.get("externalIPs"):
+        said = "may only be set for externally-accessible services"
+        yield causes.invalid("spec.externalTrafficPolicy", external, said)
+    for field in ("allocateLoadBalancerNodePorts", "loadBalancerClass"):
+        if spec.get(field) is not None and kind != "LoadBalancer":
+            yield causes.forbidden(f"spec.{field}", "may only be used when `type` is 'LoadBalancer'")
+
+
+def _address(path: str, value: str) -> Iterator[Cause]:
+    try:
+        ipaddress.ip_address(value)
+    except ValueError:
+        yield causes.invalid(path, value, _ADDRESS)
+
+
+def service_update(new: Mapping[str, Any], old: Mapping[str, Any]) -> Iterator[Cause]:
+    """A cluster address and family, once given, stay, unless the service is or becomes an alias."""
+    spec, was = new.get("spec") or {}, old.get("spec") or {}
+    if "ExternalName" in (spec.get("type"), was.get("type")):
+        return
+    if was.get("clusterIP"):
+        if spec.get("clusterIP") != was["clusterIP"]:
+            said = "may not change once set"
+            yield causes.invalid("spec.clusterIPs[0]", spec.get("clusterIP") or "", said)
+        families, before = spec.get("ipFamilies") or (), was.get("ipFamilies") or ()
+        if families and before and families[0] != before[0]:
+            yield causes.invalid("spec.ipFamilies[0]", families[0], "may not change once set")
+    if was.get("loadBalancerClass") and spec.get("type") == "LoadBalancer":
+        yield from fields.same(
+            "spec.loadBalancerClass",
+            spec.get("loadBalancerClass"),
+            was["loadBalancerClass"],
+            "may not change once set",
+        )
+
+
+def endpoints(obj: Mapping[str, Any]) -> Iterator[Cause]:
+    for index, subset in enumerate(obj.get("subsets") or ()):
+        where = f"subsets[{index}]"
+        if not subset.get("addresses") and not subset.get("notReadyAddresses"):
+            yield causes.required(where, "must specify `addresses` or `notReadyAddresses`")
+        for field in ("addresses", "notReadyAddresses"):
+            for at, address in enumerate(subset.get(field) or ()):
+                yield from _address(f"{where}.{field}[{at}].ip", address.get("ip") or "")
+        ports = subset.get("ports") or ()
+        for at, port in enumerate(ports):
+            spot = f"{where}.ports[{at}]"
+            if len(ports) > 1 and not port.get("name"):
+                yield causes.required(f"{spot}.name")
+            yield from fields.port(f"{spot}.port", port.get("port"))
+            yield from fields.one_of(
+                f"{spot}.protocol", port.get("protocol"), fields.PROTOCOLS, required=True
+            )
+
+
+def endpoint_slice(obj: Mapping[str, Any]) -> Iterator[Cause]:
+    family = obj.get("addressType") or ""
+    yield from fields.one_of("addressType", family, ("FQDN", "IPv4", "IPv6"), required=True)
+    found = obj.get("endpoints") or ()
+    if len(found) > 1000:
+        yield causes.too_many("endpoints", len(found), 1000)
+    for index, endpoint in enumerate(found):
+        yield from _endpoint(endpoint, f"endpoints[{index}]", family)
+    ports = obj.get("ports") or ()
+    if len(ports) > 20000:
+        yield causes.too_many("ports", len(ports), 20000)
+    yield from fields.unique("ports", ((i, p.get("name")) for i, p in enumerate(ports)), "name")
+    for index, port in enumerate(ports):
+        if port.get("name"):
+            yield from fields.label(f"ports[{index}].name", port["name"])
+        yield from fields.one_of(
+            f"ports[{index}].protocol", port.get("protocol"), fields.PROTOCOLS, required=True
+        )
+
+
+def _endpoint(endpoint: Mapping[str, Any], path: str, family: str) -> Iterator[Cause]:
+    addresses = endpoint.get("addresses") or ()
+    if not addresses:
+        yield causes.required(f"{path}.addresses", "must contain at least 1 address")
+    if len(addresses) > 100:
+        yield causes.too_many(f"{path}.addresses", len(addresses), 100)
+    for index, address in enumerate(addresses):
+        where = f"{path}.addresses[{index}]"
+        if family == "FQDN":
+            yield from fields.subdomain(where, address)
+        elif family in ("IPv4", "IPv6") and not _is_address(address, 4 if family == "IPv4" else 6):
+            yield causes.invalid(where, address, f"must be an {family} address")
+    if endpoint.get("hostname"):
+        yield from fields.label(f"{path}.hostname", endpoint["hostname"])
+    if endpoint.get("nodeName"):
+        yield from fields.subdomain(f"{path}.nodeName", endpoint["nodeName"])
+
+
+def _is_address(value: str, version: int) -> bool:
+    try:
+        return ipaddress.ip_address(value).version == version
+    except ValueError:
+        return False
+
+
+def endpoint_slice_update(new: Mapping[str, Any], old: Mapping[str, Any]) -> Iterator[Cause]:
+    yield from fields.same("addressType", new.get("addressType"), old.get("addressType"))

@@ -1,0 +1,301 @@
+"""Rules of pods and pod templates."""
+
+from __future__ import annotations
+
+import copy
+import ipaddress
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from ondol.api.schema import causes
+from ondol.api.validation import containers, fields, metadata
+from ondol.base.errors import Cause
+
+_RESTART: Final = ("Always", "Never", "OnFailure")
+_DNS: Final = ("ClusterFirst", "ClusterFirstWithHostNet", "Default", "None")
+_EFFECTS: Final = ("NoExecute", "NoSchedule", "PreferNoSchedule")
+_MAX_INT32: Final = (1 << 31) - 1
+_MUTABLE: Final = (
+    "pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,"
+    "`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),"
+    "`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)"
+)
+
+
+def pod(obj: Mapping[str, Any]) -> Iterator[Cause]:
+    yield from spec(obj.get("spec") or {}, "spec")
+
+
+def template(found: Mapping[str, Any], path: str) -> Iterator[Cause]:
+    """A pod template: labels, annotations and spec, no name."""
+    meta = found.get("metadata") or {}
+    yield from metadata.label_pairs(meta.get("labels") or {}, f"{path}.metadata.labels")
+    yield from metadata.annotation_pairs(meta.get("annotations") or {}, f"{path}.metadata.annotations")
+    if found.get("spec", {}).get("ephemeralContainers"):
+        said = "ephemeral containers not allowed in pod template"
+        yield causes.forbidden(f"{path}.spec.ephemeralContainers", said)
+    yield from spec(found.get("spec") or {}, f"{path}.spec")
+
+
+def spec(found: Mapping[str, Any], path: str) -> Iterator[Cause]:
+    volumes = {v.get("name") or "" for v in found.get("volumes") or ()}
+    yield from _volumes(found.get("volumes") or (), f"{path}.volumes")
+    yield from _containers(found, path, volumes)
+    yield from fields.one_of(f"{path}.restartPolicy", found.get("restartPolicy"), _RESTART, required=True)
+    yield from fields.one_of(f"{path}.dnsPolicy", found.get("dnsPolicy"), _DNS, required=True)
+    yield from _dns(found, path)
+    yield from fields.non_negative(
+        f"{path}.terminationGracePeriodSeconds", found.get("terminationGracePeriodSeconds")
+    )
+    if found.get("activeDeadlineSeconds") is not None:
+        yield from fields.between(
+            f"{path}.activeDeadlineSeconds", found["activeDeadlineSeconds"], 1, _MAX_INT32
+        )
+    for field in ("serviceAccountName", "nodeName", "priorityClassName", "runtimeClassName"):
+        if found.get(field):
+            yield from fields.subdomain(f"{path}.{field}", found[field])
+    for field in ("hostname", "subdomain"):
+        if found.get(field):
+            yield from fields.label(f"{path}.{field}", found[field])
+    yield from metadata.label_pairs(found.get("nodeSelector") or {}, f"{path}.nodeSelector")
+    yield from _tolerations(found.get("tolerations") or (), f"{path}.tolerations")
+    yield from _host(found, path)
+
+
+def _containers(found: Mapping[str, Any], path: str, volumes: set[str]) -> Iterator[Cause]:
+    if not found.get("containers"):
+        yield causes.required(f"{path}.containers")
+    seen: set[str] = set()
+    for field in ("initContainers", "containers", "ephemeralContainers"):
+        for index, container in enumerate(found.get(field) or ()):
+            where = f"{path}.{field}[{index}]"
+            name = container.get("name") or ""
+            yield from containers.check(container, where, volumes)
+            if name and name in seen:
+                yield causes.duplicate(f"{where}.name", name)
+            seen.add(name)
+            if field == "initContainers":
+                yield from _init(container, where)
+            elif field == "containers":
+                yield from containers.running(container, where)
+                if container.get("restartPolicy"):
+                    yield causes.forbidden(f"{where}.restartPolicy", "may not be set for non-init containers")
+    yield from _host_ports(found, path)
+
+
+def _init(container: Mapping[str, Any], path: str) -> Iterator[Cause]:
+    """Init containers end, so they have no probes, unless they are sidecars."""
+    policy = container.get("restartPolicy")
+    if policy == "Always":
+        yield from containers.running(container, path)
+        return
+    if policy:
+        yield causes.not_supported(f"{path}.restartPolicy", policy, ("Always",))
+    for name in ("lifecycle", "livenessProbe", "readinessProbe", "startupProbe"):
+        if container.get(name) is not None:
+            said = "may not be set for init containers without restartPolicy=Always"
+            yield causes.forbidden(f"{path}.{name}", said)
+
+
+def _host_ports(found: Mapping[str, Any], path: str) -> Iterator[Cause]:
+    seen = set()
+    for index, container in enumerate(found.get("containers") or ()):
+        for number, port in enumerate(container.get("ports") or ()):
+            if port.get("hostPort"):
+                taken = (port.get("protocol"), port.get("hostIP") or "", port["hostPort"])
+                if taken in seen:
+                    shown = f"{taken[0]}/{taken[1]}/{taken[2]}"
+                    yield causes.duplicate(f"{path}.containers[{index}].ports[{number}].hostPort", shown)
+                seen.add(taken)
+            if found.get("hostNetwork") and port.get("hostPort") != port.get("containerPort"):
+                said = "must match `hostPort` when `hostNetwork` is true"
+                where = f"{path}.containers[{index}].ports[{number}].containerPort"
+                yield causes.invalid(where, port.get("containerPort"), said)
+
+
+def _volumes(volumes: Any, path: str) -> Iterator[Cause]:
+    yield from fields.unique(path, ((i, v["name"]) for i, v in enumerate(volumes) if v.get("name")), "name")
+    for index, volume in enumerate(volumes):
+        where = f"{path}[{index}]"
+        if not volume.get("name"):
+            yield causes.required(f"{where}.name")
+        else:
+            yield from fields.label(f"{where}.name", volume["name"])
+        sources = [key for key in volume if key != "name"]
+        if not sources:
+            yield causes.required(where, "must specify a volume type")
+        for extra in sources[1:]:
+            yield causes.forbidden(f"{where}.{extra}", "may not specify more than 1 volume type")
+        yield from _source(volume, where)
+
+
+def _source(volume: Mapping[str, Any], path: str) -> Iterator[Cause]:
+    needs = (
+        ("hostPath", "path"),
+        ("secret", "secretName"),
+        ("configMap", "name"),
+        ("persistentVolumeClaim", "claimName"),
+        ("csi", "driver"),
+        ("nfs", "server"),
+        ("nfs", "path"),
+    )
+    for source, field in needs:
+        if volume.get(source) is not None and not volume[source].get(field):
+            yield causes.required(f"{path}.{source}.{field}")
+    host = (volume.get("hostPath") or {}).get("path") or ""
+    if ".." in host.split("/"):
+        yield causes.invalid(f"{path}.hostPath.path", host, "must not contain '..'")
+    for source in ("secret", "configMap", "downwardAPI", "projected"):
+        mode = (volume.get(source) or {}).get("defaultMode")
+        yield from _mode(f"{path}.{source}.defaultMode", mode)
+    for source in ("secret", "configMap"):
+        yield from _items((volume.get(source) or {}).get("items") or (), f"{path}.{source}.items")
+    yield from _downward(volume.get("downwardAPI") or {}, f"{path}.downwardAPI")
+    for index, projected in enumerate((volume.get("projected") or {}).get("sources") or ()):
+        where = f"{path}.projected.sources[{index}]"
+        for source in ("secret", "configMap"):
+            yield from _items((projected.get(source) or {}).get("items") or (), f"{where}.{source}.items")
+        yield from _downward(projected.get("downwardAPI") or {}, f"{where}.downwardAPI")
+        token = projected.get("serviceAccountToken")
+        if token is not None and not token.get("path"):
+            yield causes.required(f"{where}.serviceAccountToken.path")
+        if token is not None and token.get("expirationSeconds", 3600) < 600:
+            said = "may not specify a duration less than 10 minutes"
+            yield causes.invalid(
+                f"{where}.serviceAccountToken.expirationSeconds", token["expirationSeconds"], said
+            )
+
+
+def _items(items: Any, path: str) -> Iterator[Cause]:
+    for index, item in enumerate(items):
+        where = f"{path}[{index}]"
+        if not item.get("key"):
+            yield causes.required(f"{where}.key")
+        yield from _target(item, where)
+
+
+def _downward(source: Mapping[str, Any], path: str) -> Iterator[Cause]:
+    for index, item in enumerate(source.get("items") or ()):
+        where = f"{path}[{index}]"
+        yield from _target(item, where)
+        if item.get("fieldRef") is not None:
+            yield from containers.field_ref(item["fieldRef"], f"{where}.fieldRef")
+        elif item.get("resourceFieldRef") is not None:
+            yield from containers.resource_field_ref(item["resourceFieldRef"], f"{where}.resourceFieldRef")
+        else:
+            yield causes.required(where, "one of fieldRef and resourceFieldRef is required")
+
+
+def _target(item: Mapping[str, Any], path: str) -> Iterator[Cause]:
+    if not item.get("path"):
+        yield causes.required(f"{path}.path")
+    yield from containers.inner_path(f"{path}.path", item.get("path") or "")
+    yield from _mode(f"{path}.mode", item.get("mode"))
+
+
+def _mode(path: str, mode: int | None) -> Iterator[Cause]:
+    if mode is not None and not 0 <= mode <= 0o777:
+        yield causes.invalid(path, mode, "must be a number between 0 and 0777 (octal), both inclusive")
+
+
+def _dns(found: Mapping[str, Any], path: str) -> Iterator[Cause]:
+    config = found.get("dnsConfig") or {}
+    if found.get("dnsPolicy") == "None" and not config.get("nameservers"):
+        said = "must provide at least one DNS nameserver when `dnsPolicy` is None"
+        yield causes.required(f"{path}.dnsConfig.nameservers", said)
+    for index, server in enumerate(config.get("nameservers") or ()):
+        yield from _address(f"{path}.dnsConfig.nameservers[{index}]", server)
+    for index, alias in enumerate(found.get("hostAliases") or ()):
+        yield from _address(f"{path}.hostAliases[{index}].ip", alias.get("ip") or "")
+
+
+def _address(path: str, value: str) -> Iterator[Cause]:
+    try:
+        ipaddress.ip_address(value)
+    except ValueError:
+        yield causes.invalid(path, value, "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)")
+
+
+def _tolerations(tolerations: Any, path: str) -> Iterator[Cause]:
+    for index, toleration in enumerate(tolerations):
+        where = f"{path}[{index}]"
+        operator = toleration.get("operator") or "Equal"
+        yield from fields.one_of(f"{where}.operator", operator, ("Equal", "Exists"))
+        if toleration.get("effect"):
+            yield from fields.one_of(f"{where}.effect", toleration["effect"], _EFFECTS)
+        if not toleration.get("key") and operator != "Exists":
+            said = 'operator must be Exists when `key` is empty, which means "match all values and all keys"'
+            yield causes.invalid(f"{where}.operator", operator, said)
+        if operator == "Exists" and toleration.get("value"):
+            yield causes.invalid(
+                f"{where}.operator", operator, "value must be empty when `operator` is 'Exists'"
+            )
+        if toleration.get("tolerationSeconds") is not None and toleration.get("effect") != "NoExecute":
+            said = "effect must be 'NoExecute' when `tolerationSeconds` is set"
+            yield causes.invalid(f"{where}.effect", toleration.get("effect") or "", said)
+
+
+def _host(found: Mapping[str, Any], path: str) -> Iterator[Cause]:
+    context = found.get("securityContext") or {}
+    if found.get("hostPID") and found.get("shareProcessNamespace"):
+        said = "ShareProcessNamespace and HostPID cannot both be enabled"
+        yield causes.invalid(f"{path}.shareProcessNamespace", True, said)
+    for field in ("runAsUser", "runAsGroup", "fsGroup"):
+        yield from fields.between(f"{path}.securityContext.{field}", context.get(field), 0, _MAX_INT32)
+    for index, group in enumerate(context.get("supplementalGroups") or ()):
+        yield from fields.between(f"{path}.securityContext.supplementalGroups[{index}]", group, 0, _MAX_INT32)
+    for index, secret in enumerate(found.get("imagePullSecrets") or ()):
+        if not secret.get("name"):
+            yield causes.required(f"{path}.imagePullSecrets[{index}].name")
+
+
+def pod_update(new: Mapping[str, Any], old: Mapping[str, Any]) -> Iterator[Cause]:
+    """All but images, the deadline and added tolerations is fixed once a pod exists."""
+    spec, was = new.get("spec") or {}, old.get("spec") or {}
+    if spec == was:
+        return
+    for field in ("containers", "initContainers"):
+        if len(spec.get(field) or ()) != len(was.get(field) or ()):
+            yield causes.forbidden(f"spec.{field}", "pod updates may not add or remove containers")
+            return
+    yield from _deadline(spec.get("activeDeadlineSeconds"), was.get("activeDeadlineSeconds"))
+    if not all(toleration in (spec.get("tolerations") or ()) for toleration in was.get("tolerations") or ()):
+        said = "existing toleration can not be modified except its tolerationSeconds"
+        yield causes.forbidden("spec.tolerations", said)
+    gates = [
+        gate for gate in spec.get("schedulingGates") or () if gate not in (was.get("schedulingGates") or ())
+    ]
+    if gates:
+        yield causes.forbidden(
+            "spec.schedulingGates", "only deletion is allowed, but found new scheduling gate"
+        )
+    if _fixed(spec, was) != was:
+        yield causes.forbidden("spec", _MUTABLE)
+
+
+def _deadline(seconds: int | None, was: int | None) -> Iterator[Cause]:
+    path = "spec.activeDeadlineSeconds"
+    if was is not None and seconds is None:
+        yield causes.invalid(path, None, "must not update from a positive integer to nil value")
+    elif was is not None and seconds is not None and seconds > was:
+        yield causes.invalid(path, seconds, "must be less than or equal to previous value")
+
+
+def _fixed(spec: Mapping[str, Any], was: Mapping[str, Any]) -> dict[str, Any]:
+    """The new spec with what may change put back."""
+    fixed = copy.deepcopy(dict(spec))
+    for field in ("activeDeadlineSeconds", "tolerations", "schedulingGates"):
+        fixed.pop(field, None)
+        if field in was:
+            fixed[field] = was[field]
+    if was.get("terminationGracePeriodSeconds", 0) < 0 and spec.get("terminationGracePeriodSeconds") == 1:
+        fixed["terminationGracePeriodSeconds"] = was["terminationGracePeriodSeconds"]
+    for field in ("containers", "initContainers"):
+        for container, before in zip(fixed.get(field) or (), was.get(field) or (), strict=True):
+            container["image"] = before.get("image")
+    if not was.get("nodeName") and was.get("schedulingGates"):
+        for field in ("nodeSelector", "affinity"):
+            fixed.pop(field, None)
+            if field in was:
+                fixed[field] = was[field]
+    return fixed

@@ -1,0 +1,115 @@
+"""Rules of Deployments, ReplicaSets and their scale."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ondol.api import labels
+from ondol.api.schema import causes
+from ondol.api.validation import fields, pods
+from ondol.base.errors import Cause
+
+
+def deployment(obj: Mapping[str, Any]) -> Iterator[Cause]:
+    spec = obj.get("spec") or {}
+    yield from _replicated(spec, "deployment")
+    yield from fields.non_negative("spec.revisionHistoryLimit", spec.get("revisionHistoryLimit"))
+    deadline, ready = spec.get("progressDeadlineSeconds"), spec.get("minReadySeconds") or 0
+    yield from fields.non_negative("spec.progressDeadlineSeconds", deadline)
+    if deadline is not None and deadline <= ready:
+        yield causes.invalid("spec.progressDeadlineSeconds", deadline, "must be greater than minReadySeconds")
+    yield from _strategy(spec.get("strategy") or {})
+
+
+def replica_set(obj: Mapping[str, Any]) -> Iterator[Cause]:
+    yield from _replicated(obj.get("spec") or {}, "replicaset")
+
+
+def immutable_selector(new: Mapping[str, Any], old: Mapping[str, Any]) -> Iterator[Cause]:
+    """Pods already made would be lost sight of."""
+    selector = (new.get("spec") or {}).get("selector")
+    yield from fields.same("spec.selector", selector, (old.get("spec") or {}).get("selector"))
+
+
+def _replicated(spec: Mapping[str, Any], word: str) -> Iterator[Cause]:
+    yield from fields.non_negative("spec.replicas", spec.get("replicas"))
+    yield from fields.non_negative("spec.minReadySeconds", spec.get("minReadySeconds"))
+    template = spec.get("template") or {}
+    yield from _selected(spec.get("selector"), template, word)
+    yield from pods.template(template, "spec.template")
+    policy = (template.get("spec") or {}).get("restartPolicy")
+    if policy in ("Never", "OnFailure"):
+        yield causes.not_supported("spec.template.spec.restartPolicy", policy, ("Always",))
+    if (template.get("spec") or {}).get("activeDeadlineSeconds") is not None:
+        said = "activeDeadlineSeconds in ReplicaSet is not Supported"
+        yield causes.forbidden("spec.template.spec.activeDeadlineSeconds", said)
+
+
+def _selected(selector: Any, template: Mapping[str, Any], word: str) -> Iterator[Cause]:
+    if selector is None:
+        yield causes.required("spec.selector")
+        return
+    if not selector.get("matchLabels") and not selector.get("matchExpressions"):
+        yield causes.invalid("spec.selector", selector, f"empty selector is invalid for {word}")
+        return
+    found = list(label_selector(selector, "spec.selector"))
+    yield from found
+    labelled = (template.get("metadata") or {}).get("labels") or {}
+    if not found and not labels.from_document(selector).matches(labelled):
+        said = "`selector` does not match template `labels`"
+        yield causes.invalid("spec.template.metadata.labels", labelled, said)
+
+
+def label_selector(selector: Mapping[str, Any], path: str) -> Iterator[Cause]:
+    """The form of matchLabels and matchExpressions."""
+    for key, value in (selector.get("matchLabels") or {}).items():
+        for said in (*labels.label_key_problems(key), *labels.label_value_problems(value)):
+            yield causes.invalid(f"{path}.matchLabels", key, said)
+    for index, wanted in enumerate(selector.get("matchExpressions") or ()):
+        where = f"{path}.matchExpressions[{index}]"
+        operator, values = wanted.get("operator") or "", wanted.get("values") or ()
+        if operator in ("In", "NotIn") and not values:
+            yield causes.required(f"{where}.values", "must be specified when `operator` is 'In' or 'NotIn'")
+        elif operator in ("Exists", "DoesNotExist") and values:
+            said = "may not be specified when `operator` is 'Exists' or 'DoesNotExist'"
+            yield causes.forbidden(f"{where}.values", said)
+        elif operator not in ("In", "NotIn", "Exists", "DoesNotExist"):
+            yield causes.invalid(f"{where}.operator", operator, "not a valid selector operator")
+        for said in labels.label_key_problems(wanted.get("key") or ""):
+            yield causes.invalid(f"{where}.key", wanted.get("key") or "", said)
+
+
+def _strategy(strategy: Mapping[str, Any]) -> Iterator[Cause]:
+    path = "spec.strategy"
+    kind, rolling = strategy.get("type") or "", strategy.get("rollingUpdate")
+    if kind == "Recreate":
+        if rolling is not None:
+            said = "may not be specified when strategy `type` is 'Recreate'"
+            yield causes.forbidden(f"{path}.rollingUpdate", said)
+        return
+    if kind != "RollingUpdate":
+        yield causes.not_supported(path, kind, ("Recreate", "RollingUpdate"))
+        return
+    unavailable, surge = (rolling or {}).get("maxUnavailable"), (rolling or {}).get("maxSurge")
+    yield from fields.int_or_percent(f"{path}.rollingUpdate.maxUnavailable", unavailable)
+    yield from fields.int_or_percent(f"{path}.rollingUpdate.maxSurge", surge)
+    if _zero(unavailable) and _zero(surge):
+        said = "may not be 0 when `maxSurge` is 0"
+        yield causes.invalid(f"{path}.rollingUpdate.maxUnavailable", unavailable, said)
+    if (
+        isinstance(unavailable, str)
+        and unavailable.rstrip("%").isdigit()
+        and int(unavailable.rstrip("%")) > 100
+    ):
+        yield causes.invalid(
+            f"{path}.rollingUpdate.maxUnavailable", unavailable, "must not be greater than 100%"
+        )
+
+
+def _zero(value: Any) -> bool:
+    return value == 0 or (isinstance(value, str) and value.rstrip("%").strip("0") == "")
+
+
+def scale(obj: Mapping[str, Any]) -> Iterator[Cause]:
+    yield from fields.non_negative("spec.replicas", (obj.get("spec") or {}).get("replicas"))
