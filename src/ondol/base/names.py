@@ -15,6 +15,8 @@ _DNS1035_LABEL: Final = re.compile(r"[a-z](?:[-a-z0-9]*[a-z0-9])?")
 # No vowels and no look-alike digits, so that no word and no doubt can arise.
 _SUFFIX_ALPHABET: Final = "bcdfghjklmnpqrstvwxz2456789"
 _GENERATED_PREFIX_MAX: Final = 58
+_CHILD_NAME_MAX: Final = 63
+_HASH_LENGTH: Final = 32
 
 
 def is_dns1123_label(name: str) -> bool:
@@ -53,10 +55,19 @@ def stable_hash(data: bytes, length: int = 10) -> str:
 
 
 def child_name(parent: str, suffix: str) -> str:
-    """`parent + suffix`; when over 63 characters the parent is cut and hashed (knative `kmeta.ChildName`)."""
-    if len(parent) + len(suffix) <= 63:
+    """`parent + suffix`; when over 63 characters the parent is cut and hashed (knative `kmeta.ChildName`).
+
+    A suffix too long to stand beside the hash is hashed with the parent, and as much of it as fits
+    follows.
+    """
+    if len(parent) + len(suffix) <= _CHILD_NAME_MAX:
         return parent + suffix
-    digest = hashlib.md5((parent + suffix).encode(), usedforsecurity=False).hexdigest()
-    head = (parent + suffix)[: 63 - len(digest)] if len(suffix) > 63 - len(digest) else parent
-    room = 63 - len(digest) - (0 if head != parent else len(suffix))
-    return head[:room] + digest + ("" if head != parent else suffix)
+    room = _CHILD_NAME_MAX - _HASH_LENGTH
+    if len(suffix) < room:
+        return parent[: room - len(suffix)] + _md5(parent) + suffix
+    name = (parent[:room] + _md5(parent + suffix) + suffix)[:_CHILD_NAME_MAX]
+    return re.sub(r"[^A-Za-z0-9]+\Z", "", name)
+
+
+def _md5(text: str) -> str:
+    return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from fractions import Fraction
 from typing import Final
@@ -19,6 +20,9 @@ _DECIMAL: Final = {
     "P": Fraction(10**15),
     "E": Fraction(10**18),
 }
+_NANO: Final = Fraction(1, 10**9)
+_BINARY_MAX: Final = Fraction(2**63 - 1)
+_EXPONENT: Final = re.compile(r"[eE][+-]?\d")
 _PATTERN: Final = re.compile(
     r"(?P<number>[+-]?(?:\d+(?:\.\d*)?|\.\d+))(?:(?P<suffix>[KMGTPE]i|[numkMGTPE])|[eE](?P<exponent>[+-]?\d{1,3}))?"
 )
@@ -42,25 +46,38 @@ def parse(text: str | float) -> Fraction:
 
 
 def canonical(text: str | float) -> str:
-    """The canonical spelling: largest suffix of the same family that leaves a whole number."""
+    """The canonical spelling, as apimachinery's `Quantity` writes it.
+
+    The largest suffix (or exponent, if one was written) of the same family that leaves a whole
+    number. Binary amounts that are small or fractional become decimal; nothing is smaller than a
+    nano-unit, and what is is rounded away from zero.
+    """
     value = parse(text)
-    source = str(text)
     if value == 0:
         return "0"
+    source = str(text)
+    sign, amount = ("-" if value < 0 else ""), abs(value)
+    amount = Fraction(math.ceil(amount / _NANO)) * _NANO
     if source.endswith("i"):
-        for suffix, scale in reversed(_BINARY.items()):
-            if (value / scale).denominator == 1:
-                return f"{value / scale}{suffix}"
-    scaled = value.numerator // value.denominator if value.denominator == 1 else None
-    if scaled is not None:
-        for suffix, scale in reversed(_DECIMAL.items()):
-            if scale >= 1 and (value / scale).denominator == 1:
-                return f"{value / scale}{suffix}"
-    for suffix in ("m", "u", "n"):
-        if (value / _DECIMAL[suffix]).denominator == 1:
-            return f"{value / _DECIMAL[suffix]}{suffix}"
-    rounded = -(-value // _DECIMAL["n"])  # below a nano-unit the value is rounded up
-    return f"{rounded}n"
+        amount = min(amount, _BINARY_MAX)
+        if amount >= 1024 and amount.denominator == 1:
+            return sign + _scaled(amount, _BINARY)
+    return sign + (_exponent(amount) if _EXPONENT.search(source) else _scaled(amount, _DECIMAL))
+
+
+def _scaled(amount: Fraction, suffixes: dict[str, Fraction]) -> str:
+    for suffix, scale in reversed(suffixes.items()):
+        if (amount / scale).denominator == 1:
+            return f"{amount / scale}{suffix}"
+    return str(amount)
+
+
+def _exponent(amount: Fraction) -> str:
+    """The amount with an exponent that is a multiple of three."""
+    exponent = -9
+    while (amount / Fraction(10) ** (exponent + 3)).denominator == 1:
+        exponent += 3
+    return f"{amount / Fraction(10) ** exponent}" + (f"e{exponent}" if exponent else "")
 
 
 def bytes_of(text: str | float) -> int:
