@@ -284,6 +284,14 @@ def test_before_the_first_apply_everything_belongs_to_someone() -> None:
     assert _owners(shared)["one*"] == [".spec.size"]
 
 
+def test_an_object_that_cannot_be_tracked_is_left_to_validation() -> None:
+    """A keyed element without keys must come out as an invalid field, not as a failure to track it."""
+    live = _update(None, _widget(size=1))
+    broken = _update(live, _edited(live, size=2, keyed=[{"value": "v"}]))
+    assert broken["spec"] == {"size": 2, "keyed": [{"value": "v"}]}
+    assert broken["metadata"]["managedFields"] == live["metadata"]["managedFields"]
+
+
 def test_at_most_ten_updaters_are_told_apart() -> None:
     """The oldest flow together, and nothing owned is forgotten."""
     live = _update(None, _widget(size=0))

@@ -74,7 +74,11 @@ def update(
     managers = _managers_of_write(live, new, from_client=not subresource)
     if live is not None and not managers:
         return _with_managers(new, {})  # an object that is not tracked stays so until applied to
-    change = typed.compare(schema, _bare(live or {}), _bare(new)).without(reset or {})
+    try:
+        change = typed.compare(schema, _bare(live or {}), _bare(new)).without(reset or {})
+    except ValueError:
+        # An element without its keys: validation, which comes later, says so in the API's words.
+        return _with_managers(new, managers)
     if change.is_same:
         return _with_managers(new, managers)
     me = managed.identify(manager, managed.UPDATE, new.get("apiVersion", ""), subresource)
