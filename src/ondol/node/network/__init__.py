@@ -1,0 +1,1 @@
+"""Pod networks: sandboxes, addresses, the bridge, and address translation for Services."""

@@ -1,0 +1,69 @@
+"""Addresses for pods out of the node's range: one a pod, kept on disk, not used again for a while.
+
+The next address follows the last one given out, so a freed address comes back only after the whole
+range went round: clients that still hold it meet nobody, not somebody else.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+from pathlib import Path
+
+from ondol.base import errors
+from ondol.node import files
+
+
+class AddressPool:
+    """`take` and `give_back` by owner (the pod's uid); each change is on disk when they return."""
+
+    def __init__(self, network: ipaddress.IPv4Network, path: Path) -> None:
+        self._network = network
+        self._path = path
+        self._owners: dict[str, int] = {}
+        self._last = 1
+        if path.exists():
+            self._load(json.loads(path.read_text()))
+
+    @property
+    def gateway(self) -> ipaddress.IPv4Address:
+        """The first address: the bridge's own."""
+        return self._network[1]
+
+    def owners(self) -> list[str]:
+        return list(self._owners)
+
+    def take(self, owner: str) -> ipaddress.IPv4Address:
+        """The owner's address: the one it has, else the next free one."""
+        if owner not in self._owners:
+            self._last = self._next_free()
+            self._owners[owner] = self._last
+            self._save()
+        return self._network[self._owners[owner]]
+
+    def give_back(self, owner: str) -> None:
+        if self._owners.pop(owner, None) is not None:
+            self._save()
+
+    def _next_free(self) -> int:
+        taken = set(self._owners.values())
+        span = self._network.num_addresses - 3  # without network, gateway and broadcast
+        for step in range(1, span + 1):
+            offset = 2 + (self._last - 2 + step) % span
+            if offset not in taken:
+                return offset
+        raise errors.HostError(
+            f"no free address in {self._network}",
+            remedy="delete pods, or give the instance a larger pod range",
+        )
+
+    def _load(self, document: dict[str, object]) -> None:
+        if document.get("network") != str(self._network):
+            return  # the range was changed: every sandbox is made anew with it
+        owners = document.get("owners")
+        self._owners = {str(k): int(v) for k, v in owners.items()} if isinstance(owners, dict) else {}
+        self._last = int(str(document.get("last", 1)))
+
+    def _save(self) -> None:
+        document = {"network": str(self._network), "last": self._last, "owners": self._owners}
+        files.write(self._path, json.dumps(document).encode())

@@ -1,0 +1,204 @@
+"""A pod's sandbox without a pause process: namespaces that live by a bind mount, an address, a bridge port.
+
+`<run>/netns/<uid>` (and `ipc`, `uts` beside it) is what containers join and what the mesh's proxy
+opens. A pod's address is a /32 behind a gateway: all pod traffic passes the host's routing, so that
+address translation sees both directions without bridge filtering.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import ipaddress
+import os
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from ondol.node import linux
+from ondol.node.network import netlink, nft, rules
+
+_KINDS: Final = {"net": linux.CLONE_NEWNET, "ipc": linux.CLONE_NEWIPC, "uts": linux.CLONE_NEWUTS}
+_FOLDERS: Final = {"net": "netns", "ipc": "ipcns", "uts": "utsns"}
+_POD_SYSCTLS: Final = (
+    ("net/ipv4/ip_unprivileged_port_start", "0"),
+    ("net/ipv4/ping_group_range", "0 2147483647"),
+    ("net/ipv4/conf/all/accept_redirects", "0"),
+    ("net/ipv4/conf/eth0/accept_redirects", "0"),
+    ("net/ipv6/conf/eth0/disable_ipv6", "1"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Wiring:
+    """How one pod is attached; `address` is None for a pod in the host's network."""
+
+    uid: str
+    hostname: str
+    address: ipaddress.IPv4Address | None
+    redirect: bool = False
+    own_ipc: bool = True
+    sysctls: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """The instance's side: bridge, its address, the pods' range and where namespaces are kept."""
+
+    instance: str
+    bridge: str
+    gateway: ipaddress.IPv4Address
+    pods: ipaddress.IPv4Network
+    run_dir: Path
+    direct: tuple[ipaddress.IPv4Address, ...]
+    mtu: int = 1500
+
+    def namespace_path(self, kind: str, uid: str) -> Path:
+        return self.run_dir / _FOLDERS[kind] / uid
+
+    def port(self, uid: str) -> str:
+        """The bridge port of a pod: 15 characters, unlike any other instance's."""
+        return f"v{self.instance}{hashlib.sha256(uid.encode()).hexdigest()[:8]}"
+
+
+def mac_of(address: ipaddress.IPv4Address) -> bytes:
+    """A locally administered address derived from the IP, so a reused IP never meets a stale neighbour."""
+    return b"\x0a\x58" + address.packed
+
+
+def prepare_host(network: Network) -> None:
+    """Bridge, forwarding and the host's rules; safe to repeat."""
+    for folder in _FOLDERS.values():
+        (network.run_dir / folder).mkdir(parents=True, exist_ok=True)
+    with netlink.Netlink() as host:
+        host.add_bridge(network.bridge)
+        index = socket.if_nametoindex(network.bridge)
+        host.add_address(index, ipaddress.IPv4Interface((network.gateway, network.pods.prefixlen)))
+        host.set_up(index)
+    _set_sysctl("net/ipv4/ip_forward", "1")
+    _set_sysctl(f"net/ipv4/conf/{network.bridge}/send_redirects", "0")
+    _set_sysctl(f"net/ipv4/conf/{network.bridge}/route_localnet", "1")
+    nft.run(rules.host(network.instance, network.bridge, network.pods))
+
+
+def remove_host(network: Network) -> None:
+    """Undo `prepare_host` and every sandbox of the instance."""
+    for uid in existing(network):
+        destroy(network, uid)
+    nft.run(rules.removed(rules.host_table(network.instance)))
+    nft.run(rules.removed(rules.service_table(network.instance)))
+    with netlink.Netlink() as host:
+        host.delete(network.bridge)
+
+
+def existing(network: Network) -> list[str]:
+    """Pods that have a sandbox, or part of one."""
+    found: set[str] = set()
+    for folder in _FOLDERS.values():
+        path = network.run_dir / folder
+        found.update(entry.name for entry in path.iterdir()) if path.exists() else None
+    return sorted(found)
+
+
+def create(network: Network, wiring: Wiring) -> dict[str, str]:
+    """Make the sandbox; namespace kinds and the paths that stand for them. Blocks a few milliseconds."""
+    destroy(network, wiring.uid)
+    kinds = _kinds(wiring)
+    if kinds:
+        linux.in_own_thread(lambda: _build(network, wiring, kinds))
+    return {kind: str(network.namespace_path(kind, wiring.uid)) for kind in kinds}
+
+
+def _kinds(wiring: Wiring) -> Sequence[str]:
+    wanted = {"net": wiring.address is not None, "uts": wiring.address is not None, "ipc": wiring.own_ipc}
+    return [kind for kind, is_wanted in wanted.items() if is_wanted]
+
+
+def _build(network: Network, wiring: Wiring, kinds: Sequence[str]) -> None:
+    with netlink.Netlink() as host:
+        bridge = socket.if_nametoindex(network.bridge) if wiring.address else 0
+        flags = 0
+        for kind in kinds:
+            flags |= _KINDS[kind]
+        linux.unshare(flags)
+        for kind in kinds:
+            _keep(kind, network.namespace_path(kind, wiring.uid))
+        if "uts" in kinds:
+            socket.sethostname(wiring.hostname)
+        if wiring.address is not None:
+            _attach(network, wiring, wiring.address, host, bridge)
+    for name, value in wiring.sysctls:
+        _set_sysctl(name.replace(".", "/"), value)
+
+
+def _keep(kind: str, path: Path) -> None:
+    path.touch(mode=0o600)
+    linux.mount(f"/proc/thread-self/ns/{kind}", str(path), flags=linux.MS_BIND)
+
+
+def _attach(
+    network: Network, wiring: Wiring, address: ipaddress.IPv4Address, host: netlink.Netlink, bridge: int
+) -> None:
+    descriptor = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        host.add_veth(
+            network.port(wiring.uid),
+            master=bridge,
+            peer="eth0",
+            peer_namespace=descriptor,
+            peer_mac=mac_of(address),
+            mtu=network.mtu,
+        )
+    finally:
+        os.close(descriptor)
+    for name, value in _POD_SYSCTLS:
+        _set_sysctl(name, value)
+    if wiring.redirect:
+        nft.run(rules.mesh_redirect(network.direct))
+    with netlink.Netlink() as pod:
+        index = socket.if_nametoindex("eth0")
+        pod.set_up(1)
+        pod.add_address(index, ipaddress.IPv4Interface((address, 32)))
+        pod.set_up(index)
+        pod.add_link_route(index, network.gateway)
+        pod.add_default_route(index, network.gateway)
+
+
+def destroy(network: Network, uid: str) -> None:
+    """Remove what there is of the pod's sandbox."""
+    kept = network.namespace_path("net", uid)
+    if kept.exists():
+        with netlink.Netlink() as host:
+            host.delete(network.port(uid))
+    for kind in _KINDS:
+        path = network.namespace_path(kind, uid)
+        if path.exists():
+            linux.unmount_all(str(path))
+            path.unlink()
+
+
+def is_intact(network: Network, wiring: Wiring) -> bool:
+    """Whether the sandbox made earlier still stands (a reboot takes it away)."""
+    return all(_is_namespace(network.namespace_path(kind, wiring.uid)) for kind in _kinds(wiring))
+
+
+def _is_namespace(path: Path) -> bool:
+    return path.exists() and _filesystem_magic(path) == _NSFS_MAGIC
+
+
+_NSFS_MAGIC: Final = 0x6E736673
+
+
+def _filesystem_magic(path: Path) -> int:
+    buffer = (ctypes.c_long * 32)()
+    if ctypes.CDLL(None, use_errno=True).statfs(str(path).encode(), ctypes.byref(buffer)) != 0:
+        return 0
+    return int(buffer[0])
+
+
+def _set_sysctl(name: str, value: str) -> None:
+    path = Path("/proc/sys", name)
+    if path.exists() or "/ipv6/" not in name:  # a kernel without IPv6 has nothing to turn off
+        path.write_text(value)

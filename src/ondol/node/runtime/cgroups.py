@@ -1,0 +1,123 @@
+"""cgroups of the instance, version 1, 2 or both: what a pod uses, and the end of all its processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+ROOT: Final = Path("/sys/fs/cgroup")
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    cpu_ns: int
+    memory_bytes: int
+    working_set_bytes: int
+
+
+def version() -> str:
+    """`v2`, `hybrid` or `v1`."""
+    if (ROOT / "cgroup.controllers").exists():
+        return "v2"
+    return "hybrid" if (ROOT / "unified" / "cgroup.procs").exists() else "v1"
+
+
+def hierarchies() -> list[Path]:
+    """The mount points of all hierarchies."""
+    if version() == "v2":
+        return [ROOT]
+    return sorted(entry for entry in ROOT.iterdir() if entry.is_dir() and not entry.is_symlink())
+
+
+def _number(path: Path) -> int:
+    try:
+        return int(path.read_text())
+    except (FileNotFoundError, OSError, ValueError):
+        return 0
+
+
+def _fields(path: Path) -> dict[str, int]:
+    try:
+        lines = path.read_text().splitlines()
+    except OSError:
+        return {}
+    return {key: int(value) for key, _, value in (line.partition(" ") for line in lines) if value.isdigit()}
+
+
+def usage(group: str) -> Usage:
+    """Counters of the group and all below it; zeros when it is gone."""
+    path = group.lstrip("/")
+    if version() == "v2":
+        memory = ROOT / path
+        current = _number(memory / "memory.current")
+        cpu_ns = _fields(memory / "cpu.stat").get("usage_usec", 0) * 1000
+        inactive = _fields(memory / "memory.stat").get("inactive_file", 0)
+    else:
+        memory = ROOT / "memory" / path
+        current = _number(memory / "memory.usage_in_bytes")
+        cpu_ns = _number(_v1_folder("cpuacct") / path / "cpuacct.usage")
+        inactive = _fields(memory / "memory.stat").get("total_inactive_file", 0)
+    return Usage(cpu_ns, current, max(0, current - inactive))
+
+
+def _v1_folder(controller: str) -> Path:
+    joined = ROOT / "cpu,cpuacct"
+    return joined if controller in ("cpu", "cpuacct") and joined.exists() else ROOT / controller
+
+
+def oom_kills(group: str) -> int:
+    """How often the kernel killed in the group for lack of memory."""
+    path = group.lstrip("/")
+    if version() == "v2":
+        return _fields(ROOT / path / "memory.events").get("oom_kill", 0)
+    return _fields(ROOT / "memory" / path / "memory.oom_control").get("oom_kill", 0)
+
+
+def processes(group: str) -> set[int]:
+    """Every process in the group or below, in any hierarchy."""
+    found: set[int] = set()
+    for hierarchy in hierarchies():
+        for folder, _, _ in os.walk(hierarchy / group.lstrip("/")):
+            try:
+                found.update(int(pid) for pid in Path(folder, "cgroup.procs").read_text().split())
+            except OSError:
+                continue  # removed between the walk and the read
+    return found
+
+
+def kill(group: str) -> None:
+    """SIGKILL everything in the group."""
+    for pid in processes(group):
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+
+
+def remove(group: str) -> bool:
+    """Remove the empty group and all below it; False when something still lives there."""
+    is_gone = True
+    for hierarchy in hierarchies():
+        for folder, _, _ in os.walk(hierarchy / group.lstrip("/"), topdown=False):
+            try:
+                os.rmdir(folder)  # noqa: PTH106 - one of thousands of control files, no Path wanted
+            except FileNotFoundError:
+                continue
+            except OSError:
+                is_gone = False
+    return is_gone
+
+
+def adopt(pid: int, group: str) -> None:
+    """Move a process to the group in the hierarchy that service managers end services by."""
+    hierarchy = next(
+        (path for path in (ROOT / "systemd", ROOT / "unified", ROOT) if (path / "cgroup.procs").exists()),
+        None,
+    )
+    if hierarchy is not None:
+        folder = hierarchy / group.lstrip("/")
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "cgroup.procs").write_text(str(pid))

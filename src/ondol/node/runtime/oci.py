@@ -1,0 +1,298 @@
+"""crun or runc under conmon, one small shim process a container.
+
+conmon owns the container's output and waits for its end, so neither is lost while the agent is
+away: logs are files in the CRI format, exits are files in `<data>/exits`. The agent learns of an
+end from the shim's own end (a pidfd), started and adopted containers alike.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import anyio
+import anyio.abc
+
+from ondol.base import errors, log
+from ondol.base.clock import Clock
+from ondol.node import files, linux
+from ondol.node.runtime import cgroups
+from ondol.node.runtime.port import Creation, Exit, ExecResult, ExecTimeout, Handle, RuntimeFailed
+
+_log = log.get("node.runtime")
+_ENVIRONMENT: Final = {"PATH": os.environ.get("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"), "XDG_RUNTIME_DIR": ""}
+_LOG_CAP_BYTES: Final = 200 * 1024 * 1024
+_KILLED: Final = 128 + signal.SIGKILL
+
+
+@dataclass(frozen=True, slots=True)
+class Binary:
+    """A runtime found to work: what to call to create, and what for calls that need no cgroup view."""
+
+    name: str
+    create_path: str
+    plain_path: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Folders:
+    """Where the runtime keeps things: on disk what must outlive a reboot, in `run` what must not."""
+
+    data: Path
+    run: Path
+
+    @property
+    def exits(self) -> Path:
+        return self.data / "exits"
+
+    @property
+    def bundles(self) -> Path:
+        return self.data / "containers"
+
+    @property
+    def state(self) -> Path:
+        return self.run / "oci"
+
+    @property
+    def sockets(self) -> Path:
+        return self.run / "attach"
+
+    def prepare(self) -> None:
+        for path in (self.exits, self.bundles, self.state, self.sockets):
+            path.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+
+class OciRuntime:
+    """The `Runtime` over one working binary."""
+
+    def __init__(self, binary: Binary, folders: Folders, clock: Clock, *, shim_cgroup: str = "") -> None:
+        self._binary = binary
+        self._folders = folders
+        self._clock = clock
+        self._shim_cgroup = shim_cgroup
+        folders.prepare()
+
+    @property
+    def name(self) -> str:
+        return self._binary.name
+
+    @property
+    def version(self) -> str:
+        return self._binary.version
+
+    async def create(self, creation: Creation) -> Handle:
+        bundle = self._folders.bundles / creation.id
+        bundle.mkdir(mode=0o700, parents=True, exist_ok=True)
+        (self._folders.exits / creation.id).unlink(missing_ok=True)
+        files.write(bundle / "config.json", json.dumps(creation.spec).encode())
+        creation.log_path.parent.mkdir(parents=True, exist_ok=True)
+        pid = await self._run_shim(bundle, self._shim_arguments(creation, bundle))
+        shim_pid = int((bundle / "conmon.pid").read_text())
+        self._leave_service(shim_pid)
+        return Handle(creation.id, pid, linux.process_started(pid), shim_pid, linux.process_started(shim_pid))
+
+    def _shim_arguments(self, creation: Creation, bundle: Path) -> list[str]:
+        arguments = ["conmon", "--api-version", "1", "--cid", creation.id, "--cuuid", creation.id]
+        arguments += ["--name", creation.id, "--runtime", self._binary.create_path]
+        arguments += ["--runtime-arg", f"--root={self._folders.state}", "--bundle", str(bundle)]
+        arguments += [
+            "--container-pidfile",
+            str(bundle / "pid"),
+            "--conmon-pidfile",
+            str(bundle / "conmon.pid"),
+        ]
+        arguments += ["--log-path", f"k8s-file:{creation.log_path}", "--log-size-max", str(_LOG_CAP_BYTES)]
+        arguments += ["--exit-dir", str(self._folders.exits), "--persist-dir", str(bundle)]
+        arguments += ["--socket-dir-path", str(self._folders.sockets), "--full-attach"]
+        arguments += ["--log-level", "error", "--no-sync-log"]
+        return [*arguments, "--stdin"] if creation.stdin else arguments
+
+    async def _run_shim(self, bundle: Path, arguments: Sequence[str]) -> int:
+        """The pid of the created container; conmon answers on a pipe once the runtime has made it."""
+        reader, writer = os.pipe()
+        try:
+            process = await anyio.open_process(
+                arguments,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                env={**_ENVIRONMENT, "_OCI_SYNCPIPE": str(writer)},
+                pass_fds=(writer,),
+                start_new_session=True,
+            )
+        except FileNotFoundError as error:
+            os.close(writer)
+            os.close(reader)
+            raise errors.HostError(
+                "conmon is not installed", remedy="install it, e.g. apt-get install conmon"
+            ) from error
+        os.close(writer)
+        try:
+            answer = await _read_line(reader)
+        finally:
+            os.close(reader)
+        said = await _drain(process)
+        return _created_pid(answer, said, bundle)
+
+    def _leave_service(self, shim_pid: int) -> None:
+        """A service manager that ends our service by its cgroup must not end the shims with it."""
+        if not self._shim_cgroup:
+            return
+        try:
+            cgroups.adopt(shim_pid, self._shim_cgroup)
+        except OSError as error:
+            _log.warning("shim_stays_in_service_cgroup", pid=shim_pid, error=str(error))
+
+    async def start(self, handle: Handle) -> None:
+        done = await self._call(self._binary.plain_path, "start", handle.id)
+        if done.code != 0:
+            raise RuntimeFailed(_said(done.output))
+
+    async def wait(self, handle: Handle) -> Exit:
+        await _wait_for_end(handle.shim_pid, handle.shim_started)
+        recorded = self._recorded_exit(handle)
+        if recorded is not None:
+            return recorded
+        # The shim died without a word: its container has lost its output, so it may not run on.
+        self.signal(handle, signal.SIGKILL)
+        await _wait_for_end(handle.pid, handle.pid_started)
+        return Exit(_KILLED, self._was_oom_killed(handle.id), self._clock.now())
+
+    def _recorded_exit(self, handle: Handle) -> Exit | None:
+        path = self._folders.exits / handle.id
+        text = files.read(path)
+        if not text:
+            return None
+        return Exit(int(text), self._was_oom_killed(handle.id), path.stat().st_mtime)
+
+    def _was_oom_killed(self, container_id: str) -> bool:
+        return (self._folders.bundles / container_id / "oom").exists()
+
+    def is_running(self, handle: Handle) -> bool:
+        is_same = linux.process_started(handle.pid) == handle.pid_started
+        return is_same and handle.pid_started != 0 and not (self._folders.exits / handle.id).exists()
+
+    def signal(self, handle: Handle, number: int) -> None:
+        try:
+            descriptor = os.pidfd_open(handle.pid)
+        except ProcessLookupError:
+            return
+        try:
+            if linux.process_started(handle.pid) == handle.pid_started:
+                signal.pidfd_send_signal(descriptor, number)
+        except ProcessLookupError:
+            return
+        finally:
+            os.close(descriptor)
+
+    async def exec(self, handle: Handle, args: Sequence[str], timeout_s: float) -> ExecResult:
+        process = self._process_of(handle.id)
+        with tempfile.NamedTemporaryFile(dir=self._folders.run, suffix=".json") as described:
+            described.write(json.dumps({**process, "args": list(args), "terminal": False}).encode())
+            described.flush()
+            with anyio.move_on_after(timeout_s) as scope:
+                return await self._call(
+                    self._binary.create_path, "exec", "--process", described.name, handle.id
+                )
+        if scope.cancelled_caught:
+            raise ExecTimeout(f"command {list(args)!r} timed out after {timeout_s:g}s")
+        raise RuntimeFailed("the command was cancelled")  # pragma: no cover - the scope ends one way or other
+
+    def _process_of(self, container_id: str) -> Mapping[str, Any]:
+        described = files.read(self._folders.bundles / container_id / "config.json")
+        if described is None:
+            raise RuntimeFailed(f"container {container_id} is not known")
+        process: Mapping[str, Any] = json.loads(described)["process"]
+        return process
+
+    async def reopen_log(self, handle: Handle) -> None:
+        control = self._folders.bundles / handle.id / "ctl"
+        descriptor = os.open(control, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            os.write(descriptor, b"2 0 0\n")
+        finally:
+            os.close(descriptor)
+
+    async def delete(self, container_id: str) -> None:
+        if (self._folders.state / container_id).exists():
+            done = await self._call(self._binary.create_path, "delete", "--force", container_id)
+            if done.code != 0 and (self._folders.state / container_id).exists():
+                raise RuntimeFailed(_said(done.output))
+        shutil.rmtree(self._folders.bundles / container_id, ignore_errors=True)
+        (self._folders.exits / container_id).unlink(missing_ok=True)
+
+    def known(self) -> list[str]:
+        return sorted(entry.name for entry in self._folders.bundles.iterdir())
+
+    async def _call(self, path: str, *arguments: str) -> ExecResult:
+        done = await anyio.run_process(
+            [path, f"--root={self._folders.state}", *arguments],
+            stdin=subprocess.DEVNULL,
+            stderr=subprocess.STDOUT,
+            env=_ENVIRONMENT,
+            check=False,
+        )
+        return ExecResult(done.returncode, done.stdout)
+
+
+async def _read_line(descriptor: int) -> bytes:
+    received = b""
+    while not received.endswith(b"\n"):
+        await anyio.wait_readable(descriptor)
+        chunk = os.read(descriptor, 65536)
+        if not chunk:
+            break
+        received += chunk
+    return received
+
+
+async def _drain(process: anyio.abc.Process) -> bytes:
+    """What the shim's foreground half said before it went to the background."""
+    said = b""
+    if process.stderr is not None:
+        async for chunk in process.stderr:
+            said += chunk
+    await process.wait()
+    await process.aclose()
+    return said
+
+
+def _created_pid(answer: bytes, said: bytes, bundle: Path) -> int:
+    if not answer:
+        raise RuntimeFailed(f"the shim ended without an answer: {_said(said) or bundle.name}")
+    document = json.loads(answer)
+    pid = int(document.get("data", -1))
+    if pid <= 0:
+        raise RuntimeFailed(
+            _said(str(document.get("message", "")).encode()) or "the container was not created"
+        )
+    return pid
+
+
+def _said(output: bytes) -> str:
+    """The runtime's own words, without the frame runc puts around them."""
+    text = output.decode(errors="replace").strip()
+    if 'msg="' in text:
+        text = text.rpartition('msg="')[2].rstrip('"').replace('\\"', '"')
+    return text[:1000]
+
+
+async def _wait_for_end(pid: int, started: int) -> None:
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        if linux.process_started(pid) == started:
+            await anyio.wait_readable(descriptor)
+    finally:
+        os.close(descriptor)

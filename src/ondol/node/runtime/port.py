@@ -1,0 +1,89 @@
+"""What the node asks of a container runtime; `oci` implements it, tests may too."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+
+from ondol.base import errors
+
+
+class RuntimeFailed(errors.OndolError):
+    """The runtime refused; the message is its own."""
+
+
+class ExecTimeout(errors.OndolError):
+    """A command in a container took longer than it may."""
+
+
+class Handle(msgspec.Struct, frozen=True):
+    """A created container as it is found again after the agent was away; pids come with their start time."""
+
+    id: str
+    pid: int
+    pid_started: int
+    shim_pid: int
+    shim_started: int
+
+
+class Exit(msgspec.Struct, frozen=True):
+    """How a container ended; `code` is 128 + signal when a signal ended it."""
+
+    code: int
+    oom_killed: bool
+    finished_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class ExecResult:
+    code: int
+    output: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Creation:
+    """A container to be made from an OCI runtime spec."""
+
+    id: str
+    spec: Mapping[str, Any]
+    log_path: Path
+    stdin: bool = False
+
+
+class Runtime(Protocol):
+    """Containers by id. Everything survives the agent: `Handle`s are valid after its restart."""
+
+    @property
+    def name(self) -> str:
+        """As in `containerID: <name>://<id>`."""
+
+    @property
+    def version(self) -> str: ...
+
+    async def create(self, creation: Creation) -> Handle: ...
+
+    async def start(self, handle: Handle) -> None: ...
+
+    async def wait(self, handle: Handle) -> Exit:
+        """Until the container has ended; at once if it has."""
+
+    def is_running(self, handle: Handle) -> bool: ...
+
+    def signal(self, handle: Handle, number: int) -> None:
+        """Send to the container's first process; nothing when it has ended."""
+
+    async def exec(self, handle: Handle, args: Sequence[str], timeout_s: float) -> ExecResult:
+        """Run a command inside, with the container's own user and environment."""
+
+    async def reopen_log(self, handle: Handle) -> None:
+        """Write on into a new file, after the old one was renamed."""
+
+    async def delete(self, container_id: str) -> None:
+        """Kill what is left of it and forget it; nothing when it is not known."""
+
+    def known(self) -> list[str]:
+        """Ids of all containers this runtime keeps for the instance."""

@@ -1,0 +1,191 @@
+"""The OCI runtime spec of a container as a pure function of what the pod says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+Document = dict[str, Any]
+
+DEFAULT_CAPABILITIES: Final = tuple(
+    f"CAP_{name}"
+    for name in (
+        "AUDIT_WRITE CHOWN DAC_OVERRIDE FOWNER FSETID KILL MKNOD NET_BIND_SERVICE NET_RAW SETFCAP SETGID "
+        "SETPCAP SETUID SYS_CHROOT"
+    ).split()
+)
+ALL_CAPABILITIES: Final = tuple(
+    f"CAP_{name}"
+    for name in (
+        "AUDIT_CONTROL AUDIT_READ AUDIT_WRITE BLOCK_SUSPEND BPF CHECKPOINT_RESTORE CHOWN DAC_OVERRIDE "
+        "DAC_READ_SEARCH FOWNER FSETID IPC_LOCK IPC_OWNER KILL LEASE LINUX_IMMUTABLE MAC_ADMIN MAC_OVERRIDE "
+        "MKNOD NET_ADMIN NET_BIND_SERVICE NET_BROADCAST NET_RAW PERFMON SETFCAP SETGID SETPCAP SETUID "
+        "SYSLOG SYS_ADMIN SYS_BOOT SYS_CHROOT SYS_MODULE SYS_NICE SYS_PACCT SYS_PTRACE SYS_RAWIO "
+        "SYS_RESOURCE SYS_TIME SYS_TTY_CONFIG WAKE_ALARM"
+    ).split()
+)
+_MASKED: Final = (
+    "/proc/acpi /proc/asound /proc/kcore /proc/keys /proc/latency_stats /proc/timer_list "
+    "/proc/timer_stats /proc/sched_debug /proc/scsi /sys/firmware"
+).split()
+_READ_ONLY: Final = "/proc/bus /proc/fs /proc/irq /proc/sys /proc/sysrq-trigger".split()
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    uid: int = 0
+    gid: int = 0
+    groups: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """cgroup limits; None means none. CPU in thousandths of a core."""
+
+    cpu_request_millis: int = 0
+    cpu_limit_millis: int | None = None
+    memory_limit_bytes: int | None = None
+    pids: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """Everything a runtime spec is made of. `namespaces` maps kinds to paths, "" for a new one."""
+
+    rootfs: str
+    args: Sequence[str]
+    cgroup: str
+    env: Sequence[str] = ()
+    cwd: str = "/"
+    user: User = User()
+    mounts: Sequence[Document] = ()
+    namespaces: Mapping[str, str] = field(default_factory=dict)
+    limits: Limits = Limits()
+    capabilities: Sequence[str] = DEFAULT_CAPABILITIES
+    privileged: bool = False
+    read_only_root: bool = False
+    no_new_privileges: bool = False
+    own_pid_namespace: bool = True
+    oom_score_adj: int | None = None
+    terminal: bool = False
+    annotations: Mapping[str, str] = field(default_factory=dict)
+
+
+def bind(
+    source: str, destination: str, *, read_only: bool = False, propagation: str = "rprivate"
+) -> Document:
+    options = ["rbind", propagation, "ro" if read_only else "rw"]
+    return {"destination": destination, "type": "bind", "source": source, "options": options}
+
+
+def tmpfs(destination: str, *options: str) -> Document:
+    return {"destination": destination, "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", *options]}
+
+
+def runtime_spec(container: Container) -> Document:
+    return {
+        "ociVersion": "1.0.2",
+        "process": _process(container),
+        "root": {"path": container.rootfs, "readonly": container.read_only_root},
+        "mounts": [*_base_mounts(container), *container.mounts],
+        "annotations": dict(container.annotations),
+        "linux": _linux(container),
+    }
+
+
+def _process(container: Container) -> Document:
+    capabilities = list(ALL_CAPABILITIES if container.privileged else container.capabilities)
+    sets: Document = {"bounding": capabilities, "effective": capabilities, "permitted": capabilities}
+    if container.user.uid != 0:
+        sets = {"bounding": capabilities, "effective": [], "permitted": []}
+    process: Document = {
+        "terminal": container.terminal,
+        "user": {
+            "uid": container.user.uid,
+            "gid": container.user.gid,
+            "additionalGids": list(container.user.groups),
+        },
+        "args": list(container.args),
+        "env": list(container.env),
+        "cwd": container.cwd,
+        "capabilities": {**sets, "inheritable": [], "ambient": []},
+        "noNewPrivileges": container.no_new_privileges,
+    }
+    if container.oom_score_adj is not None:
+        process["oomScoreAdj"] = container.oom_score_adj
+    return process
+
+
+def _base_mounts(container: Container) -> list[Document]:
+    access = "rw" if container.privileged else "ro"
+    mounts = [
+        {
+            "destination": "/proc",
+            "type": "proc",
+            "source": "proc",
+            "options": ["nosuid", "noexec", "nodev"],
+        }
+    ]
+    if container.privileged:
+        mounts.append(bind("/dev", "/dev", propagation="rslave"))
+    else:
+        mounts.append(tmpfs("/dev", "strictatime", "mode=755", "size=65536k"))
+        mounts.append(
+            {
+                "destination": "/dev/pts",
+                "type": "devpts",
+                "source": "devpts",
+                "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
+            }
+        )
+    if not any(mount["destination"] == "/dev/shm" for mount in container.mounts):  # noqa: S108 - the place a container expects
+        mounts.append(tmpfs("/dev/shm", "noexec", "nodev", "mode=1777", "size=65536k"))  # noqa: S108 - likewise
+    shared = ["nosuid", "noexec", "nodev"]
+    mounts.append({"destination": "/dev/mqueue", "type": "mqueue", "source": "mqueue", "options": shared})
+    mounts.append({"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": [*shared, access]})
+    mounts.append(
+        {
+            "destination": "/sys/fs/cgroup",
+            "type": "cgroup",
+            "source": "cgroup",
+            "options": [*shared, "relatime", access],
+        }
+    )
+    return mounts
+
+
+def _linux(container: Container) -> Document:
+    namespaces: list[Document] = [{"type": "mount"}, {"type": "cgroup"}]
+    if container.own_pid_namespace:
+        namespaces.append({"type": "pid"})
+    for kind, path in container.namespaces.items():
+        namespaces.append({"type": kind, "path": path} if path else {"type": kind})
+    return {
+        "namespaces": namespaces,
+        "cgroupsPath": container.cgroup,
+        "resources": _resources(container),
+        "maskedPaths": [] if container.privileged else list(_MASKED),
+        "readonlyPaths": [] if container.privileged else list(_READ_ONLY),
+    }
+
+
+def cpu_shares(millis: int) -> int:
+    """As the kubelet does: 1024 shares a core, at least 2."""
+    return max(2, min(millis * 1024 // 1000, 262144))
+
+
+def _resources(container: Container) -> Document:
+    limits = container.limits
+    cpu: Document = {"shares": cpu_shares(limits.cpu_request_millis)}
+    if limits.cpu_limit_millis is not None:
+        cpu |= {"period": 100_000, "quota": max(1000, limits.cpu_limit_millis * 100)}
+    resources: Document = {
+        "devices": [{"allow": container.privileged, "access": "rwm"}],
+        "cpu": cpu,
+    }
+    if limits.memory_limit_bytes is not None:
+        resources["memory"] = {"limit": limits.memory_limit_bytes}
+    if limits.pids is not None:
+        resources["pids"] = {"limit": limits.pids}
+    return resources

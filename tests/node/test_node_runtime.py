@@ -1,0 +1,161 @@
+"""Real containers with each runtime of this host: start, exit codes, logs, exec, adoption."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import statistics
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import anyio
+import pytest
+
+from ondol.base import clock
+from ondol.node import linux
+from ondol.node.runtime import cgroups, learn, oci, spec
+from ondol.node.runtime.port import Creation, ExecTimeout, RuntimeFailed
+
+pytestmark = [pytest.mark.anyio, pytest.mark.root]
+CGROUP = "/ondol-test-runtime"
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> Iterator[oci.Folders]:
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    run = Path("/run/ondol/test-runtime")
+    run.mkdir(parents=True, exist_ok=True)
+    yield oci.Folders(tmp_path, run)
+    cgroups.kill(CGROUP)
+    cgroups.remove(CGROUP)
+    shutil.rmtree(run)
+
+
+@pytest.fixture(params=["crun", "runc"])
+async def runtime(request: pytest.FixtureRequest, folders: oci.Folders) -> AsyncIterator[oci.OciRuntime]:
+    if shutil.which(request.param) is None or shutil.which("conmon") is None:
+        pytest.skip(f"needs {request.param} and conmon")
+    found = await learn.working(folders, clock.SystemClock(), CGROUP, preferred=request.param)
+    yield found
+    for container_id in found.known():
+        await found.delete(container_id)
+
+
+def shell(folders: oci.Folders, script: str, container_id: str, **options: object) -> Creation:
+    root = folders.run / "root"
+    root.mkdir(exist_ok=True)
+    binds = [spec.bind(s, s, read_only=True) for s in ("/usr", "/bin", "/lib", "/lib64") if Path(s).exists()]
+    container = spec.Container(
+        rootfs=str(root),
+        args=("/bin/sh", "-c", script),
+        cgroup=f"{CGROUP}/{container_id}",
+        env=("PATH=/usr/bin:/bin",),
+        mounts=tuple(binds),
+        namespaces={"network": "", "ipc": "", "uts": ""},
+        **options,  # type: ignore[arg-type]  # keyword passed through to the dataclass
+    )
+    return Creation(container_id, spec.runtime_spec(container), folders.data / f"{container_id}.log")
+
+
+async def test_runs_and_reports_exit_and_log(runtime: oci.OciRuntime, folders: oci.Folders) -> None:
+    """The exit code is the command's, and what it wrote stands in the CRI format."""
+    creation = shell(folders, "echo out; echo err >&2; exit 3", "c1")
+    handle = await runtime.create(creation)
+    await runtime.start(handle)
+    ended = await runtime.wait(handle)
+    assert (ended.code, ended.oom_killed) == (3, False)
+    lines = [line.split(" ", 3)[1:] for line in creation.log_path.read_text().splitlines()]
+    assert sorted(lines) == [["stderr", "F", "err"], ["stdout", "F", "out"]]
+
+
+async def test_missing_command_is_refused_in_the_runtimes_words(
+    runtime: oci.OciRuntime, folders: oci.Folders
+) -> None:
+    """A command that is not in the image fails at creation, and the message names it."""
+    creation = shell(folders, "", "c2")
+    process = {**creation.spec["process"], "args": ["/no/such"]}
+    with pytest.raises(RuntimeFailed, match="no/such|No such file"):
+        await runtime.create(Creation("c2", {**creation.spec, "process": process}, creation.log_path))
+
+
+async def test_a_new_agent_finds_what_an_old_one_started(
+    runtime: oci.OciRuntime, folders: oci.Folders
+) -> None:
+    """A handle is all that is needed: a second runtime object waits for and signals the container."""
+    handle = await runtime.create(shell(folders, "trap 'exit 5' TERM; while :; do sleep 0.05; done", "c3"))
+    await runtime.start(handle)
+    await anyio.sleep(0.15)
+    successor = await learn.working(folders, clock.SystemClock(), CGROUP, preferred=runtime.name)
+    assert successor.is_running(handle)
+    successor.signal(handle, signal.SIGTERM)
+    assert (await successor.wait(handle)).code == 5
+    assert not successor.is_running(handle)
+
+
+async def test_end_while_nobody_waits_is_kept(runtime: oci.OciRuntime, folders: oci.Folders) -> None:
+    """A container that ended while no agent ran still has its exit code."""
+    handle = await runtime.create(shell(folders, "exit 9", "c4"))
+    await runtime.start(handle)
+    await anyio.sleep(0.3)
+    assert (await runtime.wait(handle)).code == 9
+
+
+async def test_exec_runs_inside(runtime: oci.OciRuntime, folders: oci.Folders) -> None:
+    """A probe's command sees the container and its exit code comes back; a slow one times out."""
+    handle = await runtime.create(shell(folders, "sleep 30", "c5"))
+    await runtime.start(handle)
+    result = await runtime.exec(handle, ["/bin/sh", "-c", "echo $$; exit 4"], 5)
+    assert result.code == 4
+    with pytest.raises(ExecTimeout):
+        await runtime.exec(handle, ["/bin/sleep", "5"], 0.2)
+    runtime.signal(handle, signal.SIGKILL)
+    assert (await runtime.wait(handle)).code == 137
+
+
+async def test_memory_limit_kills(runtime: oci.OciRuntime, folders: oci.Folders) -> None:
+    """A container over its memory limit is reported as killed for memory."""
+    script = "a=x; while :; do a=$a$a; done"
+    limits = spec.Limits(memory_limit_bytes=32 * 1024 * 1024)
+    handle = await runtime.create(shell(folders, script, "c6", limits=limits))
+    await runtime.start(handle)
+    ended = await runtime.wait(handle)
+    assert (ended.code, ended.oom_killed) == (137, True)
+
+
+async def test_shim_death_ends_the_container(runtime: oci.OciRuntime, folders: oci.Folders) -> None:
+    """Without its shim a container has no output and no exit code: it is ended and reported killed."""
+    handle = await runtime.create(shell(folders, "sleep 30", "c7"))
+    await runtime.start(handle)
+    os.kill(handle.shim_pid, signal.SIGKILL)
+    assert (await runtime.wait(handle)).code == 137
+    assert linux.process_started(handle.pid) == 0
+
+
+async def test_log_goes_on_in_a_new_file(runtime: oci.OciRuntime, folders: oci.Folders) -> None:
+    """After a rename and a reopen nothing is lost: old lines in the old file, new in the new."""
+    creation = shell(folders, "echo one; sleep 0.4; echo two; sleep 30", "c8")
+    handle = await runtime.create(creation)
+    await runtime.start(handle)
+    await anyio.sleep(0.15)
+    rotated = creation.log_path.with_suffix(".1")
+    creation.log_path.rename(rotated)
+    await runtime.reopen_log(handle)
+    await anyio.sleep(0.6)
+    assert rotated.read_text().rstrip().endswith("one")
+    assert creation.log_path.read_text().rstrip().endswith("two")
+
+
+async def test_start_is_fast(runtime: oci.OciRuntime, folders: oci.Folders) -> None:
+    """Created and running in well under a quarter of a second, on a busy machine too."""
+    took = []
+    for index in range(8):
+        creation = shell(folders, "sleep 30", f"fast{index}")
+        begun = time.perf_counter()
+        handle = await runtime.create(creation)
+        await runtime.start(handle)
+        took.append((time.perf_counter() - begun) * 1e3)
+    print(f"{runtime.name}: create+start median {statistics.median(took):.1f} ms")  # noqa: T201 - the measurement
+    assert statistics.median(took) < 250
