@@ -1,1 +1,1 @@
-"""observe."""
+"""What happened: traces taken in by OTLP, kept, and answered in the shapes Jaeger's tools know."""
