@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, Literal
 
 from ondol.api.objects import Object
-from ondol.base import clock
+from ondol.base import timestamps
 
 Status = Literal["True", "False", "Unknown"]
 
@@ -60,7 +60,7 @@ def set(  # noqa: A001 - callers read it as conditions.set(...), the field's own
     if observed_generation is not None:
         written["observedGeneration"] = observed_generation
     if current is None or current.get("status") != status or not current.get("lastTransitionTime"):
-        written["lastTransitionTime"] = clock.rfc3339(now)
+        written["lastTransitionTime"] = timestamps.rfc3339(now)
     if current is None:
         return [*listed, written]
     return [written if condition is current else condition for condition in listed]

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime
 from typing import Protocol
 
 import anyio
 import anyio.lowlevel
+
+from ondol.base.timestamps import parse_rfc3339, rfc3339, rfc3339_micro
+
+__all__ = ["Clock", "ManualClock", "SystemClock", "parse_rfc3339", "rfc3339", "rfc3339_micro"]
 
 
 class Clock(Protocol):
@@ -70,21 +73,3 @@ class ManualClock:
             await anyio.wait_all_tasks_blocked()
         self._elapsed = target
         await anyio.wait_all_tasks_blocked()
-
-
-def rfc3339(timestamp: float) -> str:
-    """Format as Kubernetes `metav1.Time`: UTC, whole seconds, `Z`."""
-    return datetime.fromtimestamp(int(timestamp), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def rfc3339_micro(timestamp: float) -> str:
-    """Format as Kubernetes `metav1.MicroTime`: UTC, six decimals, `Z`."""
-    return datetime.fromtimestamp(timestamp, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-
-
-def parse_rfc3339(text: str) -> float:
-    """Parse an RFC 3339 time to seconds since the epoch; `ValueError` if it is not one."""
-    moment = datetime.fromisoformat(text)
-    if moment.tzinfo is None:
-        raise ValueError(f"time {text!r} has no zone")
-    return moment.timestamp()

@@ -21,7 +21,7 @@ from ondol.api.objects import Object
 from ondol.api.patch import fieldset, json_patch, managed, shape, typed
 from ondol.api.patch.fieldset import FieldSet
 from ondol.api.patch.managed import Entry, ManagerId, Managers
-from ondol.base import clock, errors
+from ondol.base import errors, timestamps
 
 LAST_APPLIED: Final = "kubectl.kubernetes.io/last-applied-configuration"
 BEFORE_FIRST_APPLY: Final = "before-first-apply"
@@ -88,7 +88,7 @@ def update(
     if taken:
         mine = managers.get(me)
         fields = fieldset.union(taken, mine.fields) if mine else taken
-        managers[me] = Entry(fields, new.get("apiVersion", ""), clock.rfc3339(now))
+        managers[me] = Entry(fields, new.get("apiVersion", ""), timestamps.rfc3339(now))
         managers = managed.capped(managers)
     return _with_managers(new, managers)
 
@@ -216,7 +216,7 @@ def _before_first_apply(
     fields = fieldset.difference(change.added, _STRIPPED)
     api_version = str(live.get("apiVersion", ""))
     me = managed.identify(BEFORE_FIRST_APPLY, managed.UPDATE, api_version, "")
-    return {me: Entry(fields, api_version, clock.rfc3339(now))} if fields else {}
+    return {me: Entry(fields, api_version, timestamps.rfc3339(now))} if fields else {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,7 +261,7 @@ class _Application:
             owners[self.me] = self._entry(fields)
 
     def _entry(self, fields: FieldSet) -> Entry:
-        return Entry(fields, self._api_version, clock.rfc3339(self.now))
+        return Entry(fields, self._api_version, timestamps.rfc3339(self.now))
 
     def _pruned(self, merged: Any, last: FieldSet, managers: Managers, wanted: FieldSet) -> Any:
         """Without what this manager applied last time, does not now, and nobody else owns."""

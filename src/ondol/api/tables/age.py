@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from ondol.base import clock
+from ondol.base import timestamps
 
 UNKNOWN: Final = "<unknown>"
 INVALID: Final = "<invalid>"
@@ -19,7 +19,7 @@ def since(timestamp: Any, now: float) -> str:
     if not timestamp:
         return UNKNOWN
     try:
-        return human(now - clock.parse_rfc3339(str(timestamp)))
+        return human(now - timestamps.parse_rfc3339(str(timestamp)))
     except ValueError:
         return INVALID
 
