@@ -1,0 +1,170 @@
+"""OpenAPI documents are whole: every reference resolves, and kubectl finds what it looks for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pytest
+
+from ondol.api import kinds, openapi
+
+CRD = {
+    "spec": {
+        "group": "stable.example.com",
+        "scope": "Namespaced",
+        "names": {"plural": "crontabs", "kind": "CronTab"},
+        "versions": [
+            {"name": "v1", "served": True, "storage": True, "subresources": {"status": {}, "scale": {}}}
+        ],
+    }
+}
+SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "spec": {
+            "type": "object",
+            "properties": {
+                "cron": {"type": "string"},
+                "port": {
+                    "x-kubernetes-int-or-string": True,
+                    "anyOf": [{"type": "integer"}, {"type": "string"}],
+                },
+                "note": {"type": "string", "nullable": True},
+            },
+        }
+    },
+}
+
+
+def registry() -> kinds.Registry:
+    found = kinds.builtin()
+    for kind in kinds.of_crd(CRD):
+        found.add(kind)
+    return found
+
+
+def schema_of(kind: kinds.Kind) -> Mapping[str, Any] | None:
+    return SCHEMA if kind.kind == "CronTab" else None
+
+
+def v3(group: str, version: str) -> dict[str, Any]:
+    return openapi.v3(registry(), group, version, release="v1.34.0", schema_of=schema_of)
+
+
+def references(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        if isinstance(value.get("$ref"), str):
+            yield value["$ref"]
+        for item in value.values():
+            yield from references(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from references(item)
+
+
+GROUPS = [(g, v) for g in registry().groups() for v in registry().versions(g)]
+
+
+@pytest.mark.parametrize(("group", "version"), GROUPS)
+def test_every_reference_of_a_v3_document_resolves(group: str, version: str) -> None:
+    """Each document stands alone."""
+    document = v3(group, version)
+    known = {f"#/components/schemas/{name}" for name in document["components"]["schemas"]}
+    assert set(references(document)) <= known
+    assert document["paths"]
+
+
+def test_every_reference_of_the_v2_document_resolves() -> None:
+    """One document for all."""
+    document = openapi.v2(registry(), release="v1.34.0", schema_of=schema_of)
+    assert set(references(document)) <= {f"#/definitions/{name}" for name in document["definitions"]}
+
+
+@pytest.mark.parametrize(("group", "version"), GROUPS)
+def test_operations_are_named_once(group: str, version: str) -> None:
+    """Clients are generated from these names."""
+    ids = [
+        operation["operationId"]
+        for item in v3(group, version)["paths"].values()
+        for method, operation in item.items()
+        if method != "parameters"
+    ]
+    assert len(ids) == len(set(ids))
+
+
+def test_kubectl_finds_that_a_deployment_takes_strategic_patches() -> None:
+    """The PATCH names its kind, its body's media types and the parameters kubectl asks for."""
+    patch = v3("apps", "v1")["paths"]["/apis/apps/v1/namespaces/{namespace}/deployments/{name}"]["patch"]
+    assert patch["x-kubernetes-group-version-kind"] == {
+        "group": "apps",
+        "version": "v1",
+        "kind": "Deployment",
+    }
+    assert "application/strategic-merge-patch+json" in patch["requestBody"]["content"]
+    assert {"fieldValidation", "dryRun", "force"} <= {p["name"] for p in patch["parameters"]}
+    assert patch["operationId"] == "patchAppsV1NamespacedDeployment"
+
+
+def test_custom_kinds_take_no_strategic_patches() -> None:
+    """They have no patch keys in Go structs."""
+    document = v3("stable.example.com", "v1")
+    patch = document["paths"]["/apis/stable.example.com/v1/namespaces/{namespace}/crontabs/{name}"]["patch"]
+    assert "application/strategic-merge-patch+json" not in patch["requestBody"]["content"]
+    assert "application/apply-patch+yaml" in patch["requestBody"]["content"]
+
+
+def test_a_pod_s_schema_tells_what_patches_and_explain_need() -> None:
+    """Merge keys, list types, enums, defaults and the kind."""
+    found = v3("", "v1")["components"]["schemas"]
+    containers = found["io.k8s.api.core.v1.PodSpec"]["properties"]["containers"]
+    assert containers["x-kubernetes-patch-merge-key"] == "name"
+    assert containers["x-kubernetes-list-map-keys"] == ["name"]
+    assert containers["items"] == {"allOf": [{"$ref": "#/components/schemas/io.k8s.api.core.v1.Container"}]}
+    protocol = found["io.k8s.api.core.v1.ContainerPort"]["properties"]["protocol"]
+    assert protocol == {"type": "string", "default": "TCP", "enum": ["SCTP", "TCP", "UDP"]}
+    assert found["io.k8s.api.core.v1.Pod"]["x-kubernetes-group-version-kind"] == [
+        {"group": "", "version": "v1", "kind": "Pod"}
+    ]
+
+
+def test_a_custom_kind_s_schema_is_published() -> None:
+    """With metadata, its list, and its scale."""
+    document = v3("stable.example.com", "v1")
+    found = document["components"]["schemas"]
+    kind = found["com.example.stable.v1.CronTab"]
+    assert kind["properties"]["spec"] == SCHEMA["properties"]["spec"]
+    assert "ObjectMeta" in kind["properties"]["metadata"]["allOf"][0]["$ref"]
+    assert found["com.example.stable.v1.CronTabList"]["properties"]["items"]["items"]["$ref"].endswith(
+        ".CronTab"
+    )
+    scale = document["paths"]["/apis/stable.example.com/v1/namespaces/{namespace}/crontabs/{name}/scale"][
+        "get"
+    ]
+    assert scale["x-kubernetes-group-version-kind"]["kind"] == "Scale"
+
+
+def test_v2_leaves_out_what_it_cannot_say() -> None:
+    """No anyOf, no nullable."""
+    document = openapi.v2(registry(), release="v1.34.0", schema_of=schema_of)
+    spec = document["definitions"]["com.example.stable.v1.CronTab"]["properties"]["spec"]
+    assert spec["properties"]["port"] == {"x-kubernetes-int-or-string": True}
+    assert spec["properties"]["note"] == {}
+
+
+def test_logs_are_text() -> None:
+    """And only logs are."""
+    log = v3("", "v1")["paths"]["/api/v1/namespaces/{namespace}/pods/{name}/log"]["get"]
+    assert list(log["responses"]["200"]["content"]) == ["text/plain"]
+    assert "follow" in {p["name"] for p in log["parameters"]}
+
+
+def test_the_index_leads_to_each_state_of_a_document() -> None:
+    """A changed document has another address."""
+    before = openapi.digest(v3("apps", "v1"))
+    assert before == openapi.digest(v3("apps", "v1"))
+    assert before != openapi.digest(v3("", "v1"))
+    assert openapi.index({openapi.group_path("apps", "v1"): before}) == {
+        "paths": {"apis/apps/v1": {"serverRelativeURL": f"/openapi/v3/apis/apps/v1?hash={before}"}}
+    }
+    assert openapi.group_path("", "v1") == "api/v1"
