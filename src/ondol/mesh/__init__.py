@@ -1,1 +1,1 @@
-"""mesh."""
+"""The service mesh: Istio's traffic kinds translated for one Envoy that listens inside every pod."""

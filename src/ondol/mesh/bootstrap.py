@@ -1,0 +1,119 @@
+"""The document Envoy starts from: where its control plane is, its admin address and its limits.
+
+A pure function of the configuration. Everything else reaches Envoy by xDS.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from ondol.api.objects import Object
+from ondol.mesh.config import MeshConfig
+
+XDS_CLUSTER: Final = "xds"
+_HTTP2: Final = {
+    "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+        "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+        "explicit_http_config": {
+            "http2_protocol_options": {"connection_keepalive": {"interval": "30s", "timeout": "5s"}}
+        },
+    }
+}
+
+# Every statistic costs memory for every cluster and listener: only these are kept.
+_KEPT_STATS: Final = (
+    r"^cluster\.outbound\|.*\.upstream_rq_(active|total|pending_.*|timeout|retry|[1-5]xx)$",
+    r"^cluster\.outbound\|.*\.(upstream_cx_(active|total|connect_fail)|membership_(healthy|total))$",
+    r"^http\.[^.]+\.downstream_rq_(active|total|[1-5]xx)$",
+    r"^cluster\.(xds|otlp|PassthroughCluster)\.upstream_(rq|cx)_(active|total)$",
+    r"^(control_plane\.connected_state|server\.(live|state|memory_allocated|uptime|total_connections))$",
+    r"^listener_manager\.(listener_.*|total_.*)$",
+    r"^cluster_manager\.(cluster_.*|active_clusters|warming_clusters)$",
+    r"^tracing\.opentelemetry\..*$",
+    r"^overload\..*$",
+)
+
+
+def document(config: MeshConfig) -> Object:
+    """Envoy's bootstrap, as the JSON that `envoy -c` reads."""
+    return {
+        "node": {"id": config.node_id, "cluster": "ondol"},
+        "admin": {"address": address(config.admin_address)},
+        "dynamic_resources": {
+            "ads_config": {
+                "api_type": "DELTA_GRPC",
+                "transport_api_version": "V3",
+                "set_node_on_first_message_only": True,
+                "grpc_services": [{"envoy_grpc": {"cluster_name": XDS_CLUSTER}}],
+            },
+            "cds_config": {"ads": {}, "resource_api_version": "V3"},
+            "lds_config": {"ads": {}, "resource_api_version": "V3"},
+        },
+        "static_resources": {"clusters": [_xds_cluster(config)]},
+        "overload_manager": _overload(config),
+        "stats_config": {
+            "stats_matcher": {
+                "inclusion_list": {"patterns": [{"safe_regex": {"regex": text}} for text in _KEPT_STATS]}
+            },
+            "use_all_default_tags": False,
+        },
+        "layered_runtime": {"layers": [{"name": "admin", "admin_layer": {}}]},
+    }
+
+
+def address(text: str) -> Object:
+    """`host:port` or `unix:/path` as an Envoy address."""
+    if text.startswith("unix:"):
+        # Only the platform's own user may ask or command the proxy.
+        return {"pipe": {"path": text.removeprefix("unix:"), "mode": 0o600}}
+    host, _, port = text.rpartition(":")
+    return {"socket_address": {"address": host, "port_value": int(port)}}
+
+
+def _xds_cluster(config: MeshConfig) -> Object:
+    upstream = address(config.xds_address)
+    upstream.get("pipe", {}).pop("mode", None)
+    return {
+        "name": XDS_CLUSTER,
+        "type": "STATIC",
+        "connect_timeout": "1s",
+        "typed_extension_protocol_options": _HTTP2,
+        "load_assignment": {
+            "cluster_name": XDS_CLUSTER,
+            "endpoints": [{"lb_endpoints": [{"endpoint": {"address": upstream}}]}],
+        },
+    }
+
+
+def _overload(config: MeshConfig) -> Object:
+    monitors = "type.googleapis.com/envoy.extensions.resource_monitors"
+    return {
+        "refresh_interval": "0.25s",
+        "resource_monitors": [
+            {
+                "name": "envoy.resource_monitors.global_downstream_max_connections",
+                "typed_config": {
+                    "@type": f"{monitors}.downstream_connections.v3.DownstreamConnectionsConfig",
+                    "max_active_downstream_connections": str(config.max_connections),
+                },
+            },
+            {
+                "name": "envoy.resource_monitors.fixed_heap",
+                "typed_config": {
+                    "@type": f"{monitors}.fixed_heap.v3.FixedHeapConfig",
+                    "max_heap_size_bytes": str(config.max_heap_bytes),
+                },
+            },
+        ],
+        "actions": [
+            _action("envoy.overload_actions.shrink_heap", 0.9),
+            _action("envoy.overload_actions.stop_accepting_requests", 0.95),
+        ],
+    }
+
+
+def _action(name: str, at: float) -> dict[str, Any]:
+    return {
+        "name": name,
+        "triggers": [{"name": "envoy.resource_monitors.fixed_heap", "threshold": {"value": at}}],
+    }

@@ -1,0 +1,35 @@
+"""What the mesh needs to know of the platform it runs in; composed by whoever builds the platform."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class MeshConfig:
+    """Addresses are `host:port`; `xds_address` and `admin_address` may also be `unix:/path`."""
+
+    netns_dir: Path
+    """Folder in which a pod's network namespace is mounted under the pod's uid."""
+    xds_address: str
+    admin_address: str
+    bootstrap_file: Path
+    """Where the proxy's start document is written."""
+    observe_address: str = ""
+    """Where spans go by OTLP over HTTP; empty turns tracing off."""
+    ingress_address: str = "127.0.0.1"
+    ingress_port: int = 8080
+    ingress_namespace: str = "ondol-system"
+    cluster_domain: str = "cluster.local"
+    trace_sampling_percent: float = 100.0
+    access_log: Path | None = None
+    """File that gets one JSON line a request; none are written when absent."""
+    concurrency: int = 2
+    max_connections: int = 20_000
+    """Connections the proxy holds at once, over all pods; more are refused."""
+    max_heap_bytes: int = 1 << 30
+    """At 95 % of it the proxy refuses new requests rather than be killed."""
+    debounce_s: float = 0.005
+    """How long changes that follow a change are gathered before the next translation."""
+    node_id: str = "ondol"

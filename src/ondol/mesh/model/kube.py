@@ -1,0 +1,197 @@
+"""Views of Kubernetes' own kinds as the mesh reads them: services with their ports, endpoints, pods."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final
+
+from ondol.api import conditions, dataplane, objects
+from ondol.api.objects import Key, Object
+
+SERVICE_NAME_LABEL: Final = "kubernetes.io/service-name"
+
+
+class Protocol(StrEnum):
+    """How a port's bytes are understood."""
+
+    HTTP = "http"
+    HTTP2 = "http2"
+    TCP = "tcp"
+    SNIFFED = "sniffed"
+    """Nothing was declared: the first bytes of a connection tell."""
+
+
+_BY_NAME: Final = {
+    "http": Protocol.HTTP,
+    "http2": Protocol.HTTP2,
+    "h2c": Protocol.HTTP2,
+    "grpc": Protocol.HTTP2,
+    "grpc-web": Protocol.HTTP,
+    "kubernetes.io/h2c": Protocol.HTTP2,
+    "kubernetes.io/ws": Protocol.HTTP,
+    "kubernetes.io/wss": Protocol.TCP,
+    "https": Protocol.TCP,
+    "tls": Protocol.TCP,
+    "tcp": Protocol.TCP,
+    "mongo": Protocol.TCP,
+    "mysql": Protocol.TCP,
+    "redis": Protocol.TCP,
+}
+_SERVER_FIRST_PORTS: Final = frozenset({25, 53, 3306, 27017})
+"""Where nothing is declared, these speak first or are no HTTP: waiting for a client's bytes would stall."""
+
+
+def protocol(port: Mapping[str, Any]) -> Protocol:
+    """What a service's port speaks: appProtocol, else the port name's prefix, else to be sniffed."""
+    declared = str(port.get("appProtocol") or "").lower()
+    if declared in _BY_NAME:
+        return _BY_NAME[declared]
+    name = str(port.get("name") or "").lower()
+    for prefix in (name, name.partition("-")[0]):
+        if name.startswith("grpc-web") or prefix in _BY_NAME:
+            return Protocol.HTTP if name.startswith("grpc-web") else _BY_NAME[prefix]
+    return Protocol.TCP if port.get("port") in _SERVER_FIRST_PORTS else Protocol.SNIFFED
+
+
+@dataclass(frozen=True, slots=True)
+class ServicePort:
+    name: str
+    number: int
+    protocol: Protocol
+
+    @property
+    def is_http(self) -> bool:
+        return self.protocol is not Protocol.TCP
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    key: Key
+    version: str
+    host: str
+    """Fully qualified."""
+    addresses: tuple[str, ...]
+    """Cluster addresses; none for a headless service."""
+    ports: tuple[ServicePort, ...]
+    selects: bool
+
+    def port(self, number: int) -> ServicePort | None:
+        return next((port for port in self.ports if port.number == number), None)
+
+
+def service(obj: Object, cluster_domain: str) -> Service | None:
+    """The service, or None for one that is only a name for something else (ExternalName)."""
+    spec = objects.spec(obj)
+    if spec.get("type") == "ExternalName":
+        return None
+    addresses = spec.get("clusterIPs") or [spec.get("clusterIP") or ""]
+    return Service(
+        key=objects.key(obj),
+        version=objects.resource_version(obj),
+        host=f"{objects.name(obj)}.{objects.namespace(obj)}.svc.{cluster_domain}",
+        addresses=tuple(a for a in addresses if a and a != "None"),
+        ports=tuple(
+            ServicePort(str(port.get("name") or ""), int(port["port"]), protocol(port))
+            for port in spec.get("ports") or ()
+            if (port.get("protocol") or "TCP") == "TCP"
+        ),
+        selects=bool(spec.get("selector")),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One ready address behind one named port of a service, and the pod it belongs to."""
+
+    address: str
+    port: int
+    pod: Key | None
+
+
+def endpoints(slice_: Object) -> Iterator[tuple[str, Endpoint]]:
+    """Ready endpoints of a slice by port name; those that drain or were never ready are left out.
+
+    Addresses of the host's own loopback or link are never meant: the proxy would reach the host's
+    private services with them.
+    """
+    ports = [
+        (str(port.get("name") or ""), int(port["port"]))
+        for port in slice_.get("ports") or ()
+        if port.get("port") and (port.get("protocol") or "TCP") == "TCP"
+    ]
+    for endpoint in slice_.get("endpoints") or ():
+        if not _is_ready(endpoint.get("conditions") or {}):
+            continue
+        target = endpoint.get("targetRef") or {}
+        pod = None
+        if target.get("kind") == "Pod":
+            pod = Key(target.get("namespace") or objects.namespace(slice_), target.get("name") or "")
+        for address in (endpoint.get("addresses") or ())[:1]:
+            if _is_reachable(address):
+                yield from ((name, Endpoint(address, number, pod)) for name, number in ports)
+
+
+def _is_ready(found: Mapping[str, Any]) -> bool:
+    return found.get("ready") is not False and not found.get("terminating")
+
+
+def _is_reachable(address: str) -> bool:
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    return not (parsed.is_loopback or parsed.is_link_local or parsed.is_multicast or parsed.is_unspecified)
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """A pod whose calls the mesh carries: what its listener is made of."""
+
+    uid: str
+    key: Key
+    version: str
+    labels: Mapping[str, str]
+    workload: str
+    """Canonical service name: how traces and statistics call it."""
+    revision: str
+
+
+def client(pod: Object, namespace: Object | None) -> Client | None:
+    """The pod as a client of the mesh, from when its sandbox is up until its last process ended."""
+    if not dataplane.in_mesh(pod, namespace) or not conditions.is_true(pod, dataplane.SANDBOX_READY):
+        return None
+    if objects.status(pod).get("phase") in ("Succeeded", "Failed"):
+        return None
+    return Client(
+        uid=objects.uid(pod),
+        key=objects.key(pod),
+        version=objects.resource_version(pod),
+        labels=objects.labels(pod),
+        workload=canonical_name(pod),
+        revision=canonical_revision(pod),
+    )
+
+
+def canonical_name(pod: Object) -> str:
+    """Istio's canonical service: its label, the app labels, else the name of what made the pod."""
+    found = objects.labels(pod)
+    for label in ("service.istio.io/canonical-name", "app.kubernetes.io/name", "app"):
+        if found.get(label):
+            return found[label]
+    owner = objects.controller_of(pod)
+    if owner is None:
+        return objects.name(pod)
+    name, _, suffix = str(owner["name"]).rpartition("-")
+    made_by_deployment = owner.get("kind") == "ReplicaSet" and found.get("pod-template-hash") == suffix
+    return name if made_by_deployment else str(owner["name"])
+
+
+def canonical_revision(pod: Object) -> str:
+    found = objects.labels(pod)
+    for label in ("service.istio.io/canonical-revision", "app.kubernetes.io/version", "version"):
+        if found.get(label):
+            return found[label]
+    return "latest"

@@ -1,0 +1,154 @@
+"""The gRPC edge of the xDS server: turns messages to and from the values of `mesh.xds`.
+
+The only module that names gRPC. It serves one aggregated delta stream a client on a loopback
+address or a Unix socket; `Hub` holds the snapshot that every stream serves and hands what clients
+accept or refuse to a callback. Run by the mesh controller.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any, Final
+
+import anyio
+import anyio.abc
+import anyio.streams.memory
+import grpc
+import grpc.aio
+from envoy.service.discovery.v3 import discovery_pb2 as discovery
+
+from ondol.base import errors, log
+from ondol.mesh.xds.stream import Stream
+from ondol.mesh.xds.types import Outcome, Request, Response, Snapshot
+
+_SERVICE: Final = "envoy.service.discovery.v3.AggregatedDiscoveryService"
+_STOP_GRACE_S: Final = 0.2
+
+_Outbox = anyio.streams.memory.MemoryObjectSendStream[Response]
+
+Observer = Callable[[Sequence[Outcome]], None]
+
+
+class Hub:
+    """The snapshot being served, and the streams that serve it."""
+
+    def __init__(self, observer: Observer = lambda _: None) -> None:
+        self._observer = observer
+        self._snapshot: Snapshot | None = None
+        self._streams: dict[Stream, _Outbox] = {}
+        self.connected = anyio.Event()
+        """Set while at least one client is connected."""
+
+    def publish(self, snapshot: Snapshot) -> None:
+        """Serve `snapshot` to every client, now and later."""
+        self._snapshot = snapshot
+        for stream, outbox in self._streams.items():
+            _send(outbox, stream.publish(snapshot))
+
+    @property
+    def settled(self) -> bool:
+        """Every connected client has answered everything it was sent."""
+        return bool(self._streams) and all(stream.settled for stream in self._streams)
+
+    def _open(self, outbox: _Outbox) -> Stream:
+        stream = Stream(self._snapshot)
+        self._streams[stream] = outbox
+        self.connected.set()
+        return stream
+
+    def _close(self, stream: Stream) -> None:
+        del self._streams[stream]
+        if not self._streams:
+            self.connected = anyio.Event()
+
+    def _receive(self, stream: Stream, message: Any) -> None:
+        _send(self._streams[stream], stream.receive(_request(message)))
+        if outcomes := stream.outcomes():
+            self._observer(outcomes)
+
+    async def converse(self, messages: AsyncIterator[Any], context: Any) -> None:
+        """Serve one stream until the client leaves."""
+        outbox, responses = anyio.create_memory_object_stream[Response](math.inf)
+        stream = self._open(outbox)
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(_write, responses, context)
+                async for message in messages:
+                    self._receive(stream, message)
+                outbox.close()
+        finally:
+            outbox.close()
+            responses.close()
+            self._close(stream)
+
+
+def _send(outbox: _Outbox, responses: Sequence[Response]) -> None:
+    for response in responses:
+        outbox.send_nowait(response)
+
+
+async def _write(responses: Any, context: Any) -> None:
+    async for response in responses:
+        await context.write(_message(response))
+
+
+def _request(message: Any) -> Request:
+    return Request(
+        type_url=message.type_url,
+        subscribe=tuple(message.resource_names_subscribe),
+        unsubscribe=tuple(message.resource_names_unsubscribe),
+        initial_versions=dict(message.initial_resource_versions),
+        nonce=message.response_nonce,
+        error=message.error_detail.message if message.HasField("error_detail") else "",
+    )
+
+
+def _message(response: Response) -> Any:
+    message = discovery.DeltaDiscoveryResponse(
+        type_url=response.type_url, nonce=response.nonce, removed_resources=response.removed
+    )
+    for resource in response.resources:
+        added = message.resources.add(name=resource.name, version=resource.version)
+        added.resource.type_url = response.type_url
+        added.resource.value = resource.body
+    return message
+
+
+async def serve(
+    hub: Hub,
+    address: str,
+    *,
+    task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve `hub` at `127.0.0.1:port` or `unix:/path` until cancelled; started once it listens."""
+    server = grpc.aio.server(
+        options=[
+            ("grpc.max_receive_message_length", -1),
+            ("grpc.max_send_message_length", -1),
+            ("grpc.so_reuseport", 0),
+        ]
+    )
+    handler = grpc.stream_stream_rpc_method_handler(
+        hub.converse,
+        request_deserializer=discovery.DeltaDiscoveryRequest.FromString,
+        response_serializer=discovery.DeltaDiscoveryResponse.SerializeToString,
+    )
+    server.add_generic_rpc_handlers(
+        (grpc.method_handlers_generic_handler(_SERVICE, {"DeltaAggregatedResources": handler}),)
+    )
+    try:
+        server.add_insecure_port(address)
+    except RuntimeError as error:
+        raise errors.HostError(
+            f"the xDS server cannot listen on {address}: {error}",
+            remedy="free the address, or give the platform another data directory",
+        ) from error
+    await server.start()
+    log.get("mesh").info("xds_serving", address=address)
+    task_status.started()
+    try:
+        await anyio.sleep_forever()
+    finally:
+        with anyio.CancelScope(shield=True):
+            await server.stop(_STOP_GRACE_S)
