@@ -1,0 +1,1 @@
+"""Deployments: a ReplicaSet for each template, and an orderly change from one to the next."""

@@ -1,0 +1,168 @@
+"""How many replicas each ReplicaSet of a Deployment should have now. Pure arithmetic.
+
+The rules are those of Kubernetes' deployment controller: during a rolling update never more than
+`replicas + maxSurge` pods are asked for and never fewer than `replicas - maxUnavailable` stay
+available; a change of `replicas` in the middle is spread over the sets in proportion.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ondol.api import objects
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What the Deployment asks for, with percentages worked out."""
+
+    replicas: int
+    max_surge: int
+    max_unavailable: int
+    recreate: bool = False
+
+    @property
+    def max_total(self) -> int:
+        return self.replicas + self.max_surge
+
+    @property
+    def min_available(self) -> int:
+        return self.replicas - self.max_unavailable
+
+
+@dataclass(frozen=True, slots=True)
+class Set:
+    """One ReplicaSet as the arithmetic sees it."""
+
+    name: str
+    replicas: int
+    available: int
+    created: float
+    max_before: int | None = None
+    """`replicas + maxSurge` when its size was last written, from its annotation."""
+
+
+def terms(deployment: Mapping[str, Any]) -> Terms:
+    spec = objects.spec(deployment)
+    found = spec.get("replicas")
+    replicas = 1 if found is None else int(found)
+    strategy = spec.get("strategy") or {}
+    if strategy.get("type") == "Recreate":
+        return Terms(replicas, 0, 0, recreate=True)
+    rolling = strategy.get("rollingUpdate") or {}
+    surge = scaled(rolling.get("maxSurge", "25%"), replicas, up=True)
+    unavailable = scaled(rolling.get("maxUnavailable", "25%"), replicas, up=False)
+    if surge == 0 and unavailable == 0:
+        unavailable = 1  # with neither, nothing could ever move
+    return Terms(replicas, surge, min(unavailable, replicas))
+
+
+def scaled(value: int | str, total: int, *, up: bool) -> int:
+    """An int-or-percent of a total; percentages are rounded up or down."""
+    if isinstance(value, str) and value.endswith("%"):
+        share = int(value[:-1]) * total
+        return -(-share // 100) if up else share // 100
+    return int(value)
+
+
+def initial_size(wanted: Terms, others: Iterable[Set]) -> int:
+    """The size a new set is created with, beside the ones there are."""
+    return _raised(wanted, 0, sum(other.replicas for other in others))
+
+
+def _raised(wanted: Terms, size: int, total: int) -> int:
+    if wanted.recreate:
+        return wanted.replicas
+    room = wanted.max_total - total
+    return size if room <= 0 else size + min(room, wanted.replicas - size)
+
+
+def rolling(wanted: Terms, new: Set, olds: Sequence[Set]) -> dict[str, int]:
+    """One step of a rolling update: the sizes that change, by name."""
+    total = new.replicas + sum(old.replicas for old in olds)
+    size = wanted.replicas if new.replicas > wanted.replicas else _raised(wanted, new.replicas, total)
+    grown = replace(new, replicas=size)
+    changes = _lowered(wanted, grown, olds)
+    if size != new.replicas:
+        changes[new.name] = size
+    return changes
+
+
+def _lowered(wanted: Terms, new: Set, olds: Sequence[Set]) -> dict[str, int]:
+    """Old sets give up replicas as far as enough stay available: first those that never came up."""
+    total = new.replicas + sum(old.replicas for old in olds)
+    not_up = max(0, new.replicas - new.available)
+    room = total - wanted.min_available - not_up
+    if room <= 0:
+        return {}
+    left = sorted((old for old in olds if old.replicas > 0), key=lambda old: (old.created, old.name))
+    changes: dict[str, int] = {}
+    for index, old in enumerate(left):
+        gone = min(room, max(0, old.replicas - old.available))
+        if gone > 0:
+            room -= gone
+            left[index] = replace(old, replicas=old.replicas - gone)
+            changes[old.name] = old.replicas - gone
+    spare = new.available + sum(old.available for old in olds) - wanted.min_available
+    for old in left:
+        gone = min(old.replicas, spare)
+        if gone > 0:
+            spare -= gone
+            changes[old.name] = old.replicas - gone
+    return changes
+
+
+def proportional(wanted: Terms, new: Set | None, olds: Sequence[Set], current: int) -> dict[str, int]:
+    """Sizes after `replicas` changed: the one active set takes it all, several share it.
+
+    `current` is how many pods the Deployment's status counts, for sets without an annotation.
+    A set may be in the answer with the size it has: its annotations still change.
+    """
+    everything = [*([new] if new else []), *olds]
+    active = [each for each in everything if each.replicas > 0]
+    if not everything:
+        return {}
+    if len(active) <= 1:
+        latest = active[0] if active else new or max(olds, key=lambda old: old.created)
+        return {latest.name: wanted.replicas}
+    if new and new.replicas == wanted.replicas == new.available and new.max_before == wanted.max_total:
+        return {old.name: 0 for old in olds if old.replicas > 0}
+    if wanted.recreate:
+        return {}
+    return _shared(wanted, active, current)
+
+
+def _shared(wanted: Terms, active: Sequence[Set], current: int) -> dict[str, int]:
+    allowed = wanted.max_total if wanted.replicas > 0 else 0
+    to_add = allowed - sum(each.replicas for each in active)
+    # Growing favours the newer of equal sets, shrinking the older.
+    newer = -1 if to_add > 0 else 1
+    ordered = sorted(active, key=lambda each: (-each.replicas, newer * each.created, each.name))
+    sizes: dict[str, int] = {}
+    added = 0
+    for each in ordered:
+        share = _share(wanted, each, to_add, added, current)
+        sizes[each.name] = each.replicas + share
+        added += share
+    if to_add:
+        first = ordered[0].name
+        sizes[first] = max(0, sizes[first] + to_add - added)
+    return sizes
+
+
+def _share(wanted: Terms, each: Set, to_add: int, added: int, current: int) -> int:
+    if to_add in (0, added):
+        return 0
+    if wanted.replicas == 0:
+        fraction = -each.replicas
+    else:
+        before = each.max_before or current
+        if not before:
+            return 0
+        exact = each.replicas * wanted.max_total / before
+        fraction = math.floor(exact + 0.5) - each.replicas
+    left = to_add - added
+    return min(fraction, left) if to_add > 0 else max(fraction, left)

@@ -1,0 +1,89 @@
+"""What controllers ask about a pod: is it alive, ready, available, and whose is it.
+
+Pure facts read from the document, in the words of Kubernetes' `podutil`; used by the workload
+controllers, endpoints and the scheduler.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from ondol.api import conditions, objects
+from ondol.api.objects import Object
+from ondol.base import clock
+
+BY_CONTROLLER: Final = "controller"
+"""Index of pods by the uid of their controller."""
+ORPHANS: Final = "orphans"
+"""Index of pods without a controller, by namespace."""
+BY_NODE: Final = "node"
+"""Index of pods by the node they are bound to; unbound ones are under the empty name."""
+_TERMINAL: Final = ("Succeeded", "Failed")
+
+
+def by_controller(pod: Object) -> Iterable[str]:
+    owner = objects.controller_of(pod)
+    return (str(owner["uid"]),) if owner else ()
+
+
+def by_orphanage(pod: Object) -> Iterable[str]:
+    return () if objects.controller_of(pod) else (objects.namespace(pod),)
+
+
+def by_node(pod: Object) -> Iterable[str]:
+    return (node_name(pod),)
+
+
+def node_name(pod: Mapping[str, Any]) -> str:
+    return str(objects.spec(pod).get("nodeName") or "")
+
+
+def phase(pod: Mapping[str, Any]) -> str:
+    return str(objects.status(pod).get("phase") or "Pending")
+
+
+def is_terminal(pod: Mapping[str, Any]) -> bool:
+    """Its containers have ended and will not run again."""
+    return phase(pod) in _TERMINAL
+
+
+def is_active(pod: Mapping[str, Any]) -> bool:
+    """It counts as one of its controller's replicas."""
+    return not is_terminal(pod) and not objects.is_deleting(pod)
+
+
+def is_ready(pod: Mapping[str, Any]) -> bool:
+    return conditions.is_true(pod, "Ready")
+
+
+def ready_since(pod: Mapping[str, Any]) -> float | None:
+    """When it became ready, if it is."""
+    found = conditions.get(pod, "Ready")
+    if found is None or found.get("status") != "True":
+        return None
+    return moment(found.get("lastTransitionTime"))
+
+
+def available_in_s(pod: Mapping[str, Any], min_ready_s: float, now: float) -> float | None:
+    """Seconds until it has been ready long enough: 0 when it has, none when it is not ready."""
+    if not is_ready(pod):
+        return None
+    since = ready_since(pod)
+    if not min_ready_s:
+        return 0.0
+    return max(0.0, (since if since is not None else now) + min_ready_s - now)
+
+
+def restarts(pod: Mapping[str, Any]) -> int:
+    statuses = objects.status(pod).get("containerStatuses") or ()
+    return max((int(status.get("restartCount") or 0) for status in statuses), default=0)
+
+
+def moment(text: str | None) -> float | None:
+    """Seconds since the epoch of an API time, if there is one."""
+    return clock.parse_rfc3339(text) if text else None
+
+
+def created_at(obj: Mapping[str, Any]) -> float:
+    return moment(objects.metadata(obj).get("creationTimestamp")) or 0.0

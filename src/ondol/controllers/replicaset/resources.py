@@ -1,0 +1,78 @@
+"""What a ReplicaSet makes: its pods, and the choice of those to give up. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from ondol.api import objects
+from ondol.api.objects import Object
+from ondol.controllers import pods
+
+DELETION_COST: Final = "controller.kubernetes.io/pod-deletion-cost"
+_PHASES: Final = {"Pending": 0, "Unknown": 1, "Running": 2}
+
+
+def pod(replica_set: Object) -> Object:
+    """A pod of the template, controlled by the set, to be named by the server."""
+    template = objects.spec(replica_set).get("template") or {}
+    metadata = template.get("metadata") or {}
+    kept = {
+        field: metadata[field] for field in ("labels", "annotations", "finalizers") if metadata.get(field)
+    }
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            **kept,
+            "generateName": f"{objects.name(replica_set)}-",
+            "namespace": objects.namespace(replica_set),
+            "ownerReferences": [objects.controller_reference(replica_set)],
+        },
+        "spec": template.get("spec") or {},
+    }
+
+
+def surplus(active: Sequence[Object], related: Iterable[Object], count: int, now: float) -> list[Object]:
+    """The `count` pods whose loss hurts least; `related` are all pods of the same workload.
+
+    In Kubernetes' order: unbound, pending and unready ones, cheap ones by their own word, those on
+    crowded nodes, then those ready or alive for the shortest time (in powers of two, ties by uid).
+    """
+    if count >= len(active):
+        return list(active)
+    crowd: dict[str, int] = {}
+    for other in related:
+        if pods.is_active(other):
+            crowd[pods.node_name(other)] = crowd.get(pods.node_name(other), 0) + 1
+    return sorted(active, key=lambda each: _rank(each, crowd.get(pods.node_name(each), 0), now))[:count]
+
+
+def _rank(pod: Mapping[str, Any], crowd: int, now: float) -> tuple[Any, ...]:
+    return (
+        bool(pods.node_name(pod)),
+        _PHASES.get(pods.phase(pod), 1),
+        pods.is_ready(pod),
+        deletion_cost(pod),
+        -crowd,
+        _magnitude(pods.ready_since(pod), now),
+        -pods.restarts(pod),
+        _magnitude(pods.created_at(pod), now),
+        objects.uid(pod),
+    )
+
+
+def _magnitude(since: float | None, now: float) -> int:
+    """Age as a power of two in nanoseconds, so that pods of about one age differ by chance only."""
+    if since is None or now <= since:
+        return -1
+    return int(math.log2((now - since) * 1e9))
+
+
+def deletion_cost(pod: Mapping[str, Any]) -> int:
+    """The pod's own word on how much it would be missed; nonsense counts as nothing."""
+    try:
+        return int(objects.annotations(pod).get(DELETION_COST, "0"))
+    except ValueError:
+        return 0
