@@ -60,6 +60,7 @@ class Selection:
 @dataclass(slots=True)
 class Metrics:
     events: int = 0
+    bookmarks: int = 0
     lists: int = 0
     watches: int = 0
     failures: int = 0
@@ -143,10 +144,10 @@ class Informer:
     async def run(self) -> None:
         failures = 0
         while True:
-            before, began = self.metrics.events, self._clock.monotonic()
+            before, began = self._resource_version, self._clock.monotonic()
             try:
                 await self._list_and_watch()
-                if self.metrics.events > before or self._clock.monotonic() - began >= _SHORT_S:
+                if self._resource_version != before or self._clock.monotonic() - began >= _SHORT_S:
                     failures = 0
                     continue
             except errors.Expired:
@@ -155,7 +156,7 @@ class Informer:
                 self._log.warning("watch_stalled", error=error.message)
             except errors.ApiError as error:
                 self._note_failure(error)
-            failures = 1 if self.metrics.events > before else failures + 1
+            failures = failures + 1 if self._resource_version == before else 1
             self.metrics.failures += 1
             await self._clock.sleep(_BACKOFF.delay_s(failures, self._rng))
 
@@ -250,13 +251,15 @@ class Informer:
         return self._transform(obj) if self._transform is not None else obj
 
     def _take(self, event: WatchEvent) -> None:
-        self.metrics.events += 1
         version = objects.resource_version(event.object)
         key = objects.key(event.object)
-        if event.type == "DELETED":
-            old = self._store.discard(key)
-            self._changed(old, None)
-        elif event.type != "BOOKMARK":
+        if event.type == "BOOKMARK":
+            self.metrics.bookmarks += 1
+        elif event.type == "DELETED":
+            self.metrics.events += 1
+            self._changed(self._store.discard(key), None)
+        else:
+            self.metrics.events += 1
             shaped = self._shaped(event.object)
             self._changed(self._store.put(key, shaped), shaped)
         self._reached(version)

@@ -1,0 +1,168 @@
+"""A world to test operators in: an API server in this process, managers on it, and time to pass.
+
+The API server is given as an ASGI application, so this module needs none. `World.client` sees the
+truth; managers of the world reach the server through its faults, if it has any.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from types import TracebackType
+from typing import Any, Final, Self
+
+import anyio
+from anyio.abc import TaskGroup
+
+from ondol.api import conditions, objects
+from ondol.api.objects import Object, Resource
+from ondol.base import errors
+from ondol.base.clock import Clock, ManualClock, SystemClock
+from ondol.client import AsgiTransport, Client
+from ondol.client.asgi import App, Identity, lifespan
+from ondol.sdk.manager import Manager
+from ondol.sdk.operator import Operator
+from ondol.sdk.testing.faults import Faults, FaultyTransport
+
+_ADMIN: Final[Identity] = {"name": "system:admin", "groups": ["system:masters"]}
+
+
+class World:
+    """Use as an async context manager; everything started in it ends with it.
+
+    `clock` is the one the application was built with. With a `ManualClock` the world advances it;
+    with any other it waits.
+    """
+
+    def __init__(
+        self, app: App, *, clock: Clock | None = None, seed: int = 0, faults: Faults | None = None
+    ) -> None:
+        self.clock: Clock = clock or SystemClock()
+        self.rng = random.Random(seed)  # noqa: S311 - a seed must replay
+        self.faults = faults or Faults()
+        self.seed = seed
+        self.managers: list[Manager] = []
+        self._app = app
+        self._stack = AsyncExitStack()
+        self._tasks: TaskGroup | None = None
+        self._running: dict[Manager, anyio.CancelScope] = {}
+        self._quiet_s = 0.2 if isinstance(self.clock, SystemClock) else 30.0
+
+    async def __aenter__(self) -> Self:
+        state = await self._stack.enter_async_context(lifespan(self._app))
+        inner = AsgiTransport(self._app, identity=_ADMIN, state=state)
+        self.transport = FaultyTransport(inner, self.faults, clock=self.clock, rng=self.rng)
+        self.client = Client(inner, field_manager="test")
+        self._tasks = await self._stack.enter_async_context(anyio.create_task_group())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        if self._tasks is not None:
+            self._tasks.cancel_scope.cancel()
+        return await self._stack.__aexit__(kind, error, trace)
+
+    def manager(self, identity: str = "test-manager") -> Manager:
+        """A manager that reaches the server through the world's faults; not started yet."""
+        client = Client(self.transport, field_manager=identity)
+        return Manager(client, clock=self.clock, rng=self.rng, identity=identity)
+
+    async def start(self, *parts: Manager | Operator[Any]) -> Manager:
+        """Run managers; operators are given one manager of their own, which is returned."""
+        operators = [part for part in parts if isinstance(part, Operator)]
+        managers = [part for part in parts if isinstance(part, Manager)]
+        if operators:
+            own = self.manager(f"operator-{len(self.managers)}")
+            for operator in operators:
+                operator.add_to(own)
+            managers.append(own)
+        for manager in managers:
+            self.managers.append(manager)
+            self._tasks_now().start_soon(self._run, manager)
+        return managers[-1]
+
+    def crash(self, manager: Manager) -> None:
+        """End a manager where it stands, as a power cut would; start another in its place."""
+        self._running[manager].cancel()
+        self.managers.remove(manager)
+
+    async def advance(self, seconds: float) -> None:
+        """Let time pass."""
+        if isinstance(self.clock, ManualClock):
+            await self.clock.advance(seconds)
+        else:
+            await self.clock.sleep(seconds)
+
+    async def run_until_stable(self, *, quiet_s: float | None = None, limit_s: float = 0.0) -> None:
+        """Let time pass until every manager is idle and nothing was written for `quiet_s`.
+
+        `AssertionError` names who is still busy after `limit_s`.
+        """
+        quiet = self._quiet_s if quiet_s is None else quiet_s
+        limit = limit_s or 100 * quiet
+        spent, still = 0.0, 0.0
+        seen = self._activity()
+        while still < quiet:
+            if spent > limit:
+                raise AssertionError(f"not stable after {limit} s (seed {self.seed}): {self._busy()}")
+            await self.advance(quiet / 10)
+            spent += quiet / 10
+            now = self._activity()
+            still = still + quiet / 10 if now == seen and all(m.idle for m in self.managers) else 0.0
+            seen = now
+
+    async def eventually(
+        self, holds: Callable[[], Awaitable[bool]], *, limit_s: float = 0.0, why: str = "it to hold"
+    ) -> None:
+        """Let time pass until `holds()`; `AssertionError` after `limit_s`."""
+        limit = limit_s or 50 * self._quiet_s
+        spent = 0.0
+        while not await holds():
+            if spent > limit:
+                raise AssertionError(f"waited {limit} s for {why} (seed {self.seed})")
+            await self.advance(self._quiet_s / 10)
+            spent += self._quiet_s / 10
+
+    async def get(self, resource: Resource, name: str, namespace: str = "") -> Object | None:
+        """The object as the server has it, or None."""
+        try:
+            return await self.client.get(resource, name, namespace)
+        except errors.NotFound:
+            return None
+
+    async def assert_condition(
+        self, resource: Resource, name: str, namespace: str, type: str, status: str = "True"
+    ) -> Object:
+        """The object, which must have the condition."""
+        obj = await self.client.get(resource, name, namespace)
+        found = conditions.get(obj, type)
+        assert found is not None, f"{name} has no condition {type}: {objects.status(obj)}"  # noqa: S101 - it is an assertion
+        assert found["status"] == status, f"{name}: {found}"  # noqa: S101 - it is an assertion
+        return obj
+
+    async def assert_gone(self, resource: Resource, name: str, namespace: str = "") -> None:
+        found = await self.get(resource, name, namespace)
+        assert found is None, f"{resource.kind} {name} is still there: {found}"  # noqa: S101 - it is an assertion
+
+    def _activity(self) -> tuple[float, ...]:
+        return (self.transport.writes, *(sum(_progress(manager)) for manager in self.managers))
+
+    def _busy(self) -> list[str]:
+        return [f"{m.identity} {dict(m.metrics())}" for m in self.managers]
+
+    def _tasks_now(self) -> TaskGroup:
+        if self._tasks is None:
+            raise RuntimeError("enter the world first: async with World(app) as world")
+        return self._tasks
+
+    async def _run(self, manager: Manager) -> None:
+        with anyio.CancelScope() as scope:
+            self._running[manager] = scope
+            await manager.run()
+
+
+def _progress(manager: Manager) -> list[float]:
+    wanted = ("ondol_informer_events", "ondol_controller_errors")
+    return [value for name, value in manager.metrics().items() if name.startswith(wanted)]
