@@ -33,4 +33,6 @@ def build(
     Without an authenticator only callers in this process are known, all others are anonymous;
     without an authorizer the RBAC objects in the store decide.
     """
-    return assemble(config, store, clock, rng, authenticator, authorizer, node_proxy)
+    return assemble(
+        config, store, clock, rng, authenticator=authenticator, authorizer=authorizer, node_proxy=node_proxy
+    )

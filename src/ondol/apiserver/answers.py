@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -12,14 +12,13 @@ from ondol.api import objects, status
 from ondol.api.objects import Object
 from ondol.api.tables import builtin, table
 from ondol.api.tables.columns import Layout
-from ondol.apiserver import documents, negotiation
+from ondol.apiserver import documents, negotiation, watching
 from ondol.apiserver.core import Core
 from ondol.apiserver.exchange import Reply, Request
 from ondol.apiserver.listing import ContinueExpired, Listing
 from ondol.apiserver.negotiation import Accepted
 from ondol.apiserver.served import Served
 from ondol.base import errors
-from ondol.store import Record
 
 _JSON: Final = b"application/json"
 _YAML: Final = b"application/yaml"
@@ -38,65 +37,69 @@ def one(core: Core, request: Request, served: Served, value: bytes, code: int = 
         return Reply(value, code)
     if not accepted.form:
         return document(request, msgspec.json.decode(value), code)
-    shown = form(core, request, served, accepted)(msgspec.json.decode(value), headers=True)
+    shown = form(core, request, served)(msgspec.json.decode(value), True)
     return document(request, shown, code)
 
 
 def many(core: Core, request: Request, served: Served, listed: Listing) -> Reply:
     """A list."""
     accepted = wanted(request)
-    kind, version = served.kind.list_kind, served.resource.api_version
     if not accepted.form:
-        head = b'{"kind":"%b","apiVersion":"%b","metadata":%b,"items":[' % (
-            kind.encode(),
-            version.encode(),
-            documents.dump(listed.metadata()),
-        )
-        body = b"%b%b]}" % (head, b",".join([record.value for record in listed.records]))
-        if accepted.format == "json" and not pretty(request):
-            return Reply(body)
-        return document(request, msgspec.json.decode(body))
-    items = [core.views.of(record) for record in listed.records]
+        return _whole_list(request, served, listed)
+    items = [core.document(served, record) for record in listed.records]
     if accepted.form == "Table":
-        shown = _table(core, request, served, accepted, items, listed.metadata(), headers=True)
+        shown = _Tables(core, request, served, accepted)(items, listed.metadata())
     else:
         shown = table.partial_list(items, listed.metadata(), version=accepted.version)
     return document(request, shown)
 
 
-def form(core: Core, request: Request, served: Served, accepted: Accepted) -> Callable[..., Object]:
-    """How one object is shown in the accepted form."""
-
-    def show(obj: Object, *, headers: bool) -> Object:
-        if accepted.form == "Table":
-            return _table(core, request, served, accepted, [obj], objects.metadata(obj), headers=headers)
-        return table.partial(obj, version=accepted.version)
-
-    return show
-
-
-def _table(
-    core: Core,
-    request: Request,
-    served: Served,
-    accepted: Accepted,
-    items: list[Object],
-    metadata: Any,
-    *,
-    headers: bool,
-) -> Object:
-    include = request.query.get("includeObject") or "Metadata"
-    if include not in ("None", "Metadata", "Object"):
-        raise errors.BadRequest(f"unrecognized includeObject value: {include!r}")
-    return table.table(
-        items,
-        layout(served),
-        now=core.clock.now(),
-        metadata=metadata,
-        include_object=include,  # type: ignore[arg-type]  # checked just above
-        version=accepted.version,
-        headers=headers,
+def _whole_list(request: Request, served: Served, listed: Listing) -> Reply:
+    values = [record.value for record in listed.records]
+    if served.conversion is not None:
+        values = [served.shown(value) for value in values]
+    body = b'{"kind":"%b","apiVersion":"%b","metadata":%b,"items":[%b]}' % (
+        served.kind.list_kind.encode(),
+        served.resource.api_version.encode(),
+        documents.dump(listed.metadata()),
+        b",".join(values),
     )
+    if wanted(request).format == "json" and not pretty(request):
+        return Reply(body)
+    return document(request, msgspec.json.decode(body))
+
+
+class _Tables:
+    """Makes the tables of one request."""
+
+    def __init__(self, core: Core, request: Request, served: Served, accepted: Accepted) -> None:
+        include = request.query.get("includeObject") or "Metadata"
+        if include not in ("None", "Metadata", "Object"):
+            raise errors.BadRequest(f"unrecognized includeObject value: {include!r}")
+        self._include: table.IncludeObject = include  # type: ignore[assignment]  # checked just above
+        self._now = core.clock.now
+        self._layout = layout(served)
+        self._version = accepted.version
+
+    def __call__(self, items: list[Object], metadata: Mapping[str, Any], *, headers: bool = True) -> Object:
+        return table.table(
+            items,
+            self._layout,
+            now=self._now(),
+            metadata=metadata,
+            include_object=self._include,
+            version=self._version,
+            headers=headers,
+        )
+
+
+def form(core: Core, request: Request, served: Served) -> Callable[[Object, bool], Object]:
+    """How one object is shown in the accepted form; the flag asks for a table's headers."""
+    accepted = wanted(request)
+    if accepted.form == "Table":
+        tables = _Tables(core, request, served, accepted)
+        return lambda obj, headers: tables([obj], objects.metadata(obj), headers=headers)
+    return lambda obj, headers: table.partial(obj, version=accepted.version)  # noqa: ARG005 - tables have them
 
 
 def layout(served: Served) -> Layout:
@@ -104,30 +107,26 @@ def layout(served: Served) -> Layout:
     return served.layout or builtin.layout(served.resource.group, served.resource.kind)
 
 
-def frames(
-    core: Core, request: Request, served: Served
-) -> tuple[Callable[[bytes, Record], bytes] | None, Any]:
-    """How a watch shows objects and bookmarks in the accepted form; none for stored bytes."""
+def frames(core: Core, request: Request, served: Served) -> watching.Forms:
+    """How a watch shows objects and bookmarks in the accepted form."""
     accepted = wanted(request)
     if not accepted.form:
-        return None, None
-    show = form(core, request, served, accepted)
+        return watching.Forms(served.shown)
+    show = form(core, request, served)
     first = True
 
-    def shown(value: bytes, record: Record) -> bytes:
+    def shown(value: bytes) -> bytes:
         nonlocal first
-        del record
         headers, first = first, False
-        return documents.dump(show(msgspec.json.decode(value), headers=headers))
+        return documents.dump(show(msgspec.json.decode(served.shown(value)), headers))
 
     def bookmark(obj: Object) -> Object:
-        if accepted.form == "Table":
-            return table.table([], layout(served), now=0, metadata=obj["metadata"], headers=False) | {
-                "metadata": obj["metadata"]
-            }
-        return table.partial(obj, version=accepted.version)
+        if accepted.form != "Table":
+            return table.partial(obj, version=accepted.version)
+        empty = table.table([], layout(served), now=0, version=accepted.version, headers=False)
+        return {**empty, "metadata": obj["metadata"]}
 
-    return shown, bookmark
+    return watching.Forms(shown, bookmark)
 
 
 def document(request: Request, value: Any, code: int = 200) -> Reply:

@@ -12,6 +12,7 @@ from ondol.apiserver.auth.authenticate import IDENTITY
 from ondol.apiserver.auth.identity import User
 from ondol.apiserver.config import ApiConfig
 from ondol.apiserver.core import Core
+from ondol.apiserver.crds.controller import Controller
 from ondol.apiserver.lifecycle import Lifecycle
 from ondol.apiserver.ports import Authenticator, Authorizer, NodeProxy
 from ondol.base.clock import Clock
@@ -32,16 +33,18 @@ def assemble(
     store: Store,
     clock: Clock,
     rng: random.Random,
+    *,
     authenticator: Authenticator | None,
     authorizer: Authorizer | None,
     node_proxy: NodeProxy | None,
 ) -> App:
     core = Core(config, store, clock, rng)
     core.node_proxy = node_proxy
-    tasks = [lambda: store.compact_forever(clock, config.compaction_interval_s)]
+    crds = Controller(core)
+    tasks = [crds.run, lambda: store.compact_forever(clock, config.compaction_interval_s)]
     return App(
         core,
         authenticator or InProcess(),
         authorizer or rbac.Authorizer(core.list_objects),
-        Lifecycle(core, tasks),
+        Lifecycle(core, tasks, load=crds.load),
     )

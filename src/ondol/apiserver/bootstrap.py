@@ -22,6 +22,6 @@ async def run(core: Core) -> None:
         served = core.catalogue.of(resources.NAMESPACE)
         if core.record(served, "", name) is None:
             try:
-                await writing.create(core, served, "", document, OPTIONS)
+                await writing.Writes(core, served, OPTIONS).create("", document)
             except errors.AlreadyExists:
                 continue

@@ -31,19 +31,28 @@ class Core:
         self.views = Views()
         self.metrics = Metrics()
         self.node_proxy: NodeProxy | None = None
+        self.on_change: dict[str, list[Callable[[], None]]] = {}
+        """Whom to tell when an object of a bucket was written."""
+        self.catalogue_version = 0
         self.ready = False
         """Whether the server has what it needs to answer."""
 
     def lookup(self, resource: Resource, namespace: str, name: str) -> Object | None:
         """The object as it is now, shared and read-only."""
-        record = self.record(self.catalogue.of(resource), namespace, name)
-        return self.views.of(record) if record is not None else None
+        served = self.catalogue.of(resource)
+        record = self.record(served, namespace, name)
+        return self.document(served, record) if record is not None else None
+
+    def document(self, served: Served, record: Record) -> Object:
+        """A record as the served version, shared and read-only."""
+        found = self.views.of(record)
+        return found if served.conversion is None else served.conversion.document(found)
 
     def list_objects(self, resource: Resource, namespace: str = "") -> Iterator[Object]:
         """All objects of a resource as they are now, shared and read-only."""
         served = self.catalogue.of(resource)
         for record in self.store.page(served.bucket, served.prefix(namespace)).records:
-            yield self.views.of(record)
+            yield self.document(served, record)
 
     def record(self, served: Served, namespace: str, name: str) -> Record | None:
         return self.store.get(served.bucket, served.key(namespace, name))
@@ -52,6 +61,15 @@ class Core:
         self, user: User, warn: Callable[[str], None], held: ExitStack, *, dry_run: bool = False
     ) -> Context:
         return Context(user, self.clock.now(), dry_run, self.lookup, warn, held)
+
+    def changed(self, served: Served) -> None:
+        """Told of each write, for what is derived from the objects of a kind."""
+        for notice in self.on_change.get(served.bucket, ()):
+            notice()
+
+    def catalogue_changed(self) -> None:
+        """Told when kinds come and go, for the documents made from all of them."""
+        self.catalogue_version += 1
 
     def new_uid(self) -> str:
         return str(uuid.UUID(int=self.rng.getrandbits(128), version=4))

@@ -12,8 +12,7 @@ from typing import Any, Final, NamedTuple
 
 from ondol.api import objects, status
 from ondol.api.objects import Object
-from ondol.apiserver import admission, documents, metadata, writing
-from ondol.apiserver.core import Core
+from ondol.apiserver import admission, metadata, writing
 from ondol.apiserver.served import Served
 from ondol.base import clock, errors
 from ondol.store.log import RevisionConflict
@@ -74,50 +73,33 @@ class Deleted(NamedTuple):
     gone: bool
 
 
-async def delete(
-    core: Core, served: Served, namespace: str, name: str, asked: DeleteOptions, options: writing.Options
-) -> Deleted:
+async def delete(writes: writing.Writes, namespace: str, name: str, asked: DeleteOptions) -> Deleted:
     """Delete one object, or begin to."""
+    served = writes.served
     key = served.key(namespace, name)
     while True:
-        record = core.store.get(served.bucket, key)
+        record = writes.core.store.get(served.bucket, key)
         if record is None:
             raise status.not_found(served.resource, name)
         try:
-            return await _delete(core, served, namespace, record, asked, options)
+            return await _delete(writes, namespace, record, asked)
         except RevisionConflict:
             continue
 
 
-async def _delete(
-    core: Core,
-    served: Served,
-    namespace: str,
-    record: Record,
-    asked: DeleteOptions,
-    options: writing.Options,
-) -> Deleted:
-    old = core.views.of(record)
+async def _delete(writes: writing.Writes, namespace: str, record: Record, asked: DeleteOptions) -> Deleted:
+    core, served = writes.core, writes.served
+    old = core.document(served, record)
     metadata.check_preconditions(old, served.resource, asked.uid, asked.resource_version)
     with contextlib.ExitStack() as held:
-        context = core.context(options.user, options.warn, held, dry_run=options.dry_run)
+        context = writes.context(held)
         admission.admit(core, context, admission.Request("delete", served, namespace, {}, old))
         new, waits = _marked(served, old, asked, context.now)
         if not waits:
-            return Deleted(
-                await writing.remove(core, served, new, record, dry_run=options.dry_run), gone=True
-            )
+            return Deleted(await writes.remove(new, record), gone=True)
         if new == old:
-            return Deleted(record.value, gone=False)
-        if options.dry_run:
-            return Deleted(documents.encode(new), gone=False)
-        marked = await core.store.append(
-            served.bucket,
-            record.name,
-            lambda revision: documents.encode(new, revision),
-            expected=record.revision,
-        )
-        return Deleted(marked.value, gone=False)
+            return Deleted(served.shown(record.value), gone=False)
+        return Deleted(await writes.append(record.name, new, record.revision), gone=False)
 
 
 def _marked(served: Served, old: Object, asked: DeleteOptions, now: float) -> tuple[Object, bool]:
@@ -142,7 +124,7 @@ def _marked(served: Served, old: Object, asked: DeleteOptions, now: float) -> tu
         found["deletionTimestamp"] = clock.rfc3339(begun - shortened)
         found["deletionGracePeriodSeconds"] = grace_s
     if waits:
-        served.strategy.prepare_for_delete(new)
+        served.strategy.prepare_for_delete(new, now)
     return new, waits
 
 
@@ -160,6 +142,8 @@ def _grace(served: Served, old: Object, asked: DeleteOptions) -> int | None:
 
 def _finalizers(served: Served, old: Object, asked: DeleteOptions) -> list[str]:
     current = list(objects.finalizers(old))
+    if not objects.is_deleting(old):
+        current += [name for name in served.strategy.cleanup_finalizers if name not in current]
     orphan = asked.propagation == "Orphan" or asked.orphan_dependents is True
     foreground = asked.propagation == "Foreground"
     if not asked.propagation and asked.orphan_dependents is None:

@@ -9,15 +9,20 @@ from ondol.api.objects import Object
 from ondol.api.patch import shape
 from ondol.api.patch.apply import STATUS_ONLY
 from ondol.api.patch.fieldset import FieldSet
+from ondol.apiserver.strategies.base import Context, Strategy
 from ondol.base import errors
 
 
 class Lens(Protocol):
     """One part of an object, as a document of its own."""
 
-    subresource: str
-    reset: FieldSet
-    """Fields that a write through this lens does not touch."""
+    @property
+    def subresource(self) -> str: ...
+
+    @property
+    def reset(self) -> FieldSet:
+        """Fields that a write through this lens does not touch."""
+        ...
 
     def get(self, obj: Object) -> Object:
         """The part as the client sees it."""
@@ -25,6 +30,10 @@ class Lens(Protocol):
 
     def put(self, obj: Object, part: Object) -> Object:
         """The object with the part replaced; neither argument is changed."""
+        ...
+
+    def prepare(self, strategy: Strategy, context: Context, new: Object, old: Object) -> None:
+        """Let the kind's strategy undo what may not be changed through this lens."""
         ...
 
 
@@ -42,6 +51,9 @@ class Whole:
     def put(self, obj: Object, part: Object) -> Object:
         del obj
         return part
+
+    def prepare(self, strategy: Strategy, context: Context, new: Object, old: Object) -> None:
+        strategy.prepare_for_update(context, new, old)
 
 
 class Status:
@@ -66,6 +78,9 @@ class Status:
             changed.pop("status", None)
         return changed
 
+    def prepare(self, strategy: Strategy, context: Context, new: Object, old: Object) -> None:
+        strategy.prepare_for_status_update(context, new, old)
+
 
 class Scale:
     """The scale subresource: replicas and selector, at the paths the kind keeps them."""
@@ -77,7 +92,7 @@ class Scale:
         self,
         spec_path: tuple[str, ...] = ("spec", "replicas"),
         status_path: tuple[str, ...] = ("status", "replicas"),
-        selector_path: tuple[str, ...] = ("spec", "selector"),
+        selector_path: tuple[str, ...] | None = ("spec", "selector"),
     ) -> None:
         self._spec_path = spec_path
         self._status_path = status_path
@@ -88,7 +103,7 @@ class Scale:
         kept = ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
         wanted, found = _at(obj, self._spec_path), _at(obj, self._status_path)
         status: Object = {"replicas": found if isinstance(found, int) else 0}
-        if selector := _selector_text(_at(obj, self._selector_path)):
+        if self._selector_path and (selector := _selector_text(_at(obj, self._selector_path))):
             status["selector"] = selector
         return {
             "apiVersion": "autoscaling/v1",
@@ -117,6 +132,9 @@ class Scale:
         if given := {f: sent[f] for f in ("resourceVersion", "uid") if sent.get(f)}:
             changed = {**changed, "metadata": {**changed["metadata"], **given}}
         return changed
+
+    def prepare(self, strategy: Strategy, context: Context, new: Object, old: Object) -> None:
+        strategy.prepare_for_update(context, new, old)
 
 
 def _at(obj: Any, path: tuple[str, ...]) -> Any:

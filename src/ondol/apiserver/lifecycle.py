@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
 
 import anyio
 
@@ -11,19 +12,21 @@ from ondol.apiserver.core import Core
 from ondol.apiserver.exchange import Receive, Send
 from ondol.base import errors
 
-Task = Callable[[], Awaitable[None]]
+Task = Callable[[], Coroutine[Any, Any, None]]
 
 
 class Lifecycle:
     """Answers the ASGI lifespan protocol."""
 
-    def __init__(self, core: Core, tasks: Sequence[Task]) -> None:
+    def __init__(self, core: Core, tasks: Sequence[Task], *, load: Callable[[], None]) -> None:
         self._core = core
         self._tasks = tasks
+        self._load = load
 
     async def run(self, receive: Receive, send: Send) -> None:
         await receive()
         try:
+            self._load()
             await bootstrap.run(self._core)
         except errors.OndolError as error:
             await send({"type": "lifespan.startup.failed", "message": str(error)})

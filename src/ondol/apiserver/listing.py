@@ -119,7 +119,7 @@ async def listing(core: Core, request: Request, served: Served, chosen: Selectio
     if revision:
         await reached(core, revision)
     exact = match == "Exact" or (not match and limit > 0 and revision > 0)
-    return _page(core, served, chosen, limit, "", revision if exact else None)
+    return _page(core, served, chosen, limit, after="", revision=revision if exact else None)
 
 
 def _check(match: str, version: str, token: str, query: dict[str, str]) -> None:
@@ -157,7 +157,7 @@ def _forbidden(field: str, message: str) -> errors.Invalid:
 
 
 def _page(
-    core: Core, served: Served, chosen: Selection, limit: int, after: str, revision: int | None
+    core: Core, served: Served, chosen: Selection, limit: int, *, after: str, revision: int | None
 ) -> Listing:
     prefix = served.prefix(chosen.namespace)
     if chosen.is_everything:
@@ -166,7 +166,7 @@ def _page(
         return Listing(page.records, page.revision, token, page.remaining or None)
     page = core.store.page(served.bucket, prefix, after=after, revision=revision)
     candidates = _candidates(served, chosen, page.records)
-    records = [r for r in candidates if chosen.matches(served, core.views.of(r))]
+    records = [r for r in candidates if chosen.matches(served, core.document(served, r))]
     if limit and len(records) > limit:
         records = records[:limit]
         return Listing(records, page.revision, _token(page.revision, records[-1].name))
@@ -189,9 +189,9 @@ def _continued(core: Core, served: Served, chosen: Selection, limit: int, token:
     if not after.startswith(prefix):
         raise errors.BadRequest(f"continue key is not valid: invalid prefix: {after}")
     if revision == _INCONSISTENT:
-        return _page(core, served, chosen, limit, after, None)
+        return _page(core, served, chosen, limit, after=after, revision=None)
     try:
-        return _page(core, served, chosen, limit, after, revision)
+        return _page(core, served, chosen, limit, after=after, revision=revision)
     except RevisionCompacted:
         raise ContinueExpired(_CONTINUE_EXPIRED, _token(_INCONSISTENT, after)) from None
 

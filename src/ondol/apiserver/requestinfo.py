@@ -46,14 +46,14 @@ def parse(method: str, path: str, query: Mapping[str, str]) -> RequestInfo:
     """The meaning of a request line."""
     parts = path.strip("/").split("/")
     if len(parts) >= 3 and parts[0] == "api":
-        return _resource(method, path, query, "", parts[1], parts[2:])
+        return _resource(method, path, query, ("", parts[1]), parts[2:])
     if len(parts) >= 4 and parts[0] == "apis":
-        return _resource(method, path, query, parts[1], parts[2], parts[3:])
+        return _resource(method, path, query, (parts[1], parts[2]), parts[3:])
     return RequestInfo(method.lower(), path)
 
 
 def _resource(
-    method: str, path: str, query: Mapping[str, str], group: str, version: str, parts: list[str]
+    method: str, path: str, query: Mapping[str, str], group_version: tuple[str, str], parts: list[str]
 ) -> RequestInfo:
     verb = _VERBS.get(method, "")
     if parts[0] == "watch" and len(parts) > 1:
@@ -76,7 +76,7 @@ def _resource(
         name = _named(query)
     elif not name and verb == "delete":
         verb, name = "deletecollection", _named(query)
-    return RequestInfo(verb, path, group, version, resource, subresource, namespace, name, rest)
+    return RequestInfo(verb, path, *group_version, resource, subresource, namespace, name, rest)
 
 
 def _true(value: str | None) -> bool:

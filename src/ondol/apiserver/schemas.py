@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from typing import Protocol
 
-from ondol.api import defaults
+from ondol.api import defaults, validation
 from ondol.api.objects import Object
 from ondol.api.patch import shape
 from ondol.api.schema import typed
@@ -15,13 +15,20 @@ from ondol.base.errors import Cause
 class Schema(Protocol):
     """The form of one kind in one version."""
 
-    selectable: tuple[str, ...]
-    """The field selectors a custom kind declares."""
-    structural: bool
-    """Whether strategic merge patch is refused, as for custom kinds."""
+    @property
+    def selectable(self) -> tuple[str, ...]:
+        """The field selectors a custom kind declares."""
+        ...
 
     @property
-    def shape(self) -> shape.Shape: ...
+    def structural(self) -> bool:
+        """Whether strategic merge patch is refused, as for custom kinds."""
+        ...
+
+    @property
+    def shape(self) -> shape.Shape:
+        """How apply and the patches see the kind."""
+        ...
 
     def read(self, document: Object) -> Object:
         """A fresh copy with only known fields and all defaults; `BadRequest` if types are wrong."""
@@ -29,7 +36,9 @@ class Schema(Protocol):
 
     def unknown_fields(self, document: Object) -> list[str]: ...
 
-    def problems(self, obj: Object, old: Object | None) -> list[Cause]: ...
+    def problems(self, obj: Object, old: Object | None, subresource: str = "") -> list[Cause]:
+        """What is wrong with an object that was read; `old` is None on create."""
+        ...
 
 
 class BuiltinSchema:
@@ -41,7 +50,7 @@ class BuiltinSchema:
     def __init__(self, type_name: str) -> None:
         self.type_name = type_name
 
-    @functools.cached_property
+    @functools.cached_property  # many kinds are never written in a server's life
     def shape(self) -> shape.Shape:
         return shape.of_builtin(self.type_name)
 
@@ -57,6 +66,9 @@ class BuiltinSchema:
     def unknown_fields(self, document: Object) -> list[str]:
         return self._typed.unknown_fields(document)
 
-    def problems(self, obj: Object, old: Object | None) -> list[Cause]:
-        del obj, old
-        return []
+    def problems(self, obj: Object, old: Object | None, subresource: str = "") -> list[Cause]:
+        if old is None:
+            return validation.validate(self.type_name, obj)
+        if subresource == "status":
+            return []  # what validation knows is about wishes, and those have not changed
+        return validation.validate_update(self.type_name, obj, old)

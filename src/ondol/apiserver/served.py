@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 from ondol.api import kinds
-from ondol.api.objects import Resource
+from ondol.api.objects import Object, Resource
 from ondol.api.tables.columns import Layout
 from ondol.apiserver import strategies
 from ondol.apiserver.lenses import Scale
@@ -15,6 +16,22 @@ from ondol.apiserver.strategies.base import Strategy
 
 _SHARED_BUCKETS = {"events.events.k8s.io": "events"}
 """Kinds that are views of another one's objects."""
+
+
+class Conversion(Protocol):
+    """Between one served version of a kind and the one its objects are stored in."""
+
+    def shown(self, value: bytes) -> bytes:
+        """Stored bytes as the served version."""
+        ...
+
+    def document(self, document: Object) -> Object:
+        """A stored document as the served version; the argument is shared and read-only."""
+        ...
+
+    def stored(self, obj: Object) -> Object:
+        """A document of the served version as it is stored."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +47,19 @@ class Served:
     """The columns a custom kind declares."""
     scale: Scale | None = None
     """Where the kind keeps what the scale subresource shows."""
+    conversion: Conversion | None = None
+    """Between this version and the stored one; none where they are the same."""
+
+    terminating: bool = False
+    """Whether the definition of a custom kind is being deleted: nothing new may be created."""
+
+    def shown(self, value: bytes) -> bytes:
+        """Stored bytes as this version."""
+        return value if self.conversion is None else self.conversion.shown(value)
+
+    def stored(self, obj: Object) -> Object:
+        """An object of this version as it is stored."""
+        return obj if self.conversion is None else self.conversion.stored(obj)
 
     def key(self, namespace: str, name: str) -> str:
         """Where an object of the kind lies in its bucket."""

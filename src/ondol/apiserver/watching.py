@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any, Final
 
 import anyio
@@ -23,31 +24,29 @@ from ondol.base import errors
 from ondol.store import Event, Record
 from ondol.store.log import Watch
 
-Form = Callable[[bytes, Record], bytes]
-"""How an object is shown in the stream: from its stored bytes to the bytes sent."""
 Emit = Callable[[bytes], Awaitable[None]]
 
 INITIAL_EVENTS_END: Final = "k8s.io/initial-events-end"
 _EARLY_BOOKMARK_S: Final = 2.0
 
 
-def plain(value: bytes, record: Record) -> bytes:
-    del record
-    return value
+def _as_it_is(bookmark: Object) -> Object:
+    return bookmark
+
+
+@dataclass(frozen=True, slots=True)
+class Forms:
+    """How a stream shows objects, from their stored bytes, and bookmarks."""
+
+    shown: Callable[[bytes], bytes]
+    bookmark: Callable[[Object], Object] = _as_it_is
 
 
 def frame(kind: str, value: bytes) -> bytes:
     return b'{"type":"%b","object":%b}\n' % (kind.encode(), value)
 
 
-async def watch(
-    core: Core,
-    request: Request,
-    served: Served,
-    chosen: Selection,
-    form: Form = plain,
-    bookmark_form: Callable[[Object], Object] | None = None,
-) -> Stream:
+async def watch(core: Core, request: Request, served: Served, chosen: Selection, forms: Forms) -> Stream:
     """The answer to a watch; errors that are known before the first frame are raised here."""
     options = _Options.of(request, core)
     if options.after:
@@ -57,7 +56,7 @@ async def watch(
     initial = (
         core.store.page(served.bucket, served.prefix(chosen.namespace)).records if options.initial else []
     )
-    running = _Running(core, served, chosen, cursor, options, form, bookmark_form)
+    running = _Running(_Subject(core, served, chosen, forms), cursor, options)
 
     async def produce(emit: Emit) -> None:
         async with anyio.create_task_group() as group:
@@ -66,7 +65,7 @@ async def watch(
             await running.run(initial, emit)
             group.cancel_scope.cancel()
 
-    return Stream(produce, b"application/json;stream=watch" if form is not plain else b"application/json")
+    return Stream(produce)
 
 
 async def _until_gone(request: Request, scope: anyio.CancelScope) -> None:
@@ -120,27 +119,30 @@ def _timeout_s(asked: int | None, least_s: float, rng: random.Random) -> float:
     return float(asked) if asked else least_s * (1.0 + rng.random())
 
 
+@dataclass(frozen=True, slots=True)
+class _Subject:
+    """What is watched, and how it is shown."""
+
+    core: Core
+    served: Served
+    chosen: Selection
+    forms: Forms
+
+    def shows(self, record: Record) -> bool:
+        return self.chosen.is_everything or self.chosen.matches(
+            self.served, self.core.document(self.served, record)
+        )
+
+
 class _Running:
     """One watch under way."""
 
-    def __init__(
-        self,
-        core: Core,
-        served: Served,
-        chosen: Selection,
-        cursor: Watch,
-        options: _Options,
-        form: Form,
-        bookmark_form: Callable[[Object], Object] | None,
-    ) -> None:
-        self._core = core
-        self._served = served
-        self._chosen = chosen
+    def __init__(self, subject: _Subject, cursor: Watch, options: _Options) -> None:
+        self._subject = subject
+        self._core = subject.core
+        self._forms = subject.forms
         self._cursor = cursor
         self._options = options
-        self._form = form
-        self._bookmark_form = bookmark_form
-        self._everything = chosen.is_everything
         self._due = False
         self._over = False
 
@@ -178,22 +180,21 @@ class _Running:
 
     def _initial(self, records: list[Record]) -> bytes:
         shown = [
-            frame("ADDED", self._form(record.value, record)) for record in records if self._shows(record)
+            frame("ADDED", self._forms.shown(record.value))
+            for record in records
+            if self._subject.shows(record)
         ]
         if self._options.announce:
             shown.append(self._bookmark({INITIAL_EVENTS_END: "true"}))
         return b"".join(shown)
-
-    def _shows(self, record: Record) -> bool:
-        return self._everything or self._chosen.matches(self._served, self._core.views.of(record))
 
     def _frames(self, events: list[Event]) -> list[bytes]:
         return [shown for event in events if (shown := self._shown(event))]
 
     def _shown(self, event: Event) -> bytes:
         record, previous = event.record, event.previous
-        was = previous is not None and self._shows(previous)
-        now = not event.deleted and (was if self._everything and was else self._shows(record))
+        was = previous is not None and self._subject.shows(previous)
+        now = not event.deleted and self._subject.shows(record)
         if not was and not now:
             return b""
         kind = "MODIFIED" if was and now else "ADDED" if now else "DELETED"
@@ -201,18 +202,16 @@ class _Running:
         if kind == "DELETED" and not event.deleted and previous is not None:
             # The state in which the client knew it, at the revision at which it left the selection.
             value = documents.encode(documents.fresh(previous), record.revision)
-        return frame(kind, self._form(value, record))
+        return frame(kind, self._forms.shown(value))
 
     def _bookmark(self, annotations: dict[str, str]) -> bytes:
         metadata: dict[str, Any] = {"resourceVersion": str(self._cursor.revision)}
         if annotations:
             metadata["annotations"] = annotations
-        resource = self._served.resource
+        resource = self._subject.served.resource
         document: Object = {
             "kind": resource.kind,
             "apiVersion": resource.api_version,
             "metadata": {**metadata, "creationTimestamp": None},
         }
-        if self._bookmark_form is not None:
-            document = self._bookmark_form(document)
-        return frame("BOOKMARK", documents.dump(document))
+        return frame("BOOKMARK", documents.dump(self._forms.bookmark(document)))

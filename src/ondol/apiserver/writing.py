@@ -1,4 +1,4 @@
-"""Create, update and delete: the road of every write from a document to the store.
+"""Create and update: the road of every write from a document to the store.
 
 A write is decided synchronously on the live record (read, admit, validate, track owners) and then
 appended under the condition that the record is still the one it was decided on; otherwise it is
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from ondol.api import objects, status
@@ -29,18 +29,22 @@ _GENERATED_NAME_TRIES: Final = 8
 _UPDATE_TRIES: Final = 50
 
 
+def _silently(message: str) -> None:
+    del message
+
+
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How a write is meant."""
+    """How a write is meant, and who is told of warnings."""
 
     user: User
     manager: str = "unknown"
     dry_run: bool = False
-    warn: Callable[[str], None] = field(default=lambda message: None)
+    warn: Callable[[str], None] = _silently
 
 
 class Written(NamedTuple):
-    """The object as stored (or as it would be, in a dry run)."""
+    """The object as stored, or as it would be in a dry run."""
 
     value: bytes
     created: bool = False
@@ -50,24 +54,146 @@ Change = Callable[[Object], Object]
 """From the live part, shared and read-only, to the part as the client wants it."""
 
 
-async def create(
-    core: Core, served: Served, namespace: str, document: Object, options: Options, *, tracked: bool = False
-) -> Written:
-    """Store a new object; `tracked` when the document brings its managedFields from an apply."""
-    tries = 1 if objects.name(document) else _GENERATED_NAME_TRIES
-    for _ in range(tries):
-        with contextlib.ExitStack() as held:
-            context = core.context(options.user, options.warn, held, dry_run=options.dry_run)
-            obj = _created(core, context, served, namespace, document, options, tracked=tracked)
-            key = served.key(namespace, objects.name(obj))
-            if core.store.get(served.bucket, key) is not None:
-                continue
-            try:
-                value = await _append(core, served, key, obj, ABSENT, dry_run=options.dry_run)
-            except RevisionConflict:
-                continue
-            return Written(value, created=True)
-    raise _taken(served, obj, document)
+class Writes:
+    """The writes of one request to one kind."""
+
+    def __init__(self, core: Core, served: Served, options: Options) -> None:
+        self.core = core
+        self.served = served
+        self.options = options
+
+    def context(self, held: contextlib.ExitStack) -> Context:
+        options = self.options
+        return self.core.context(options.user, options.warn, held, dry_run=options.dry_run)
+
+    async def create(self, namespace: str, document: Object, *, tracked: bool = False) -> Written:
+        """Store a new object; `tracked` when the document brings its managedFields from an apply."""
+        served = self.served
+        for _ in range(1 if objects.name(document) else _GENERATED_NAME_TRIES):
+            with contextlib.ExitStack() as held:
+                obj = self._created(self.context(held), namespace, document, tracked=tracked)
+                key = served.key(namespace, objects.name(obj))
+                if self.core.store.get(served.bucket, key) is not None:
+                    continue
+                try:
+                    return Written(await self.append(key, obj, ABSENT), created=True)
+                except RevisionConflict:
+                    continue
+        raise _taken(served, obj, document)
+
+    def _created(self, context: Context, namespace: str, document: Object, *, tracked: bool) -> Object:
+        core, served = self.core, self.served
+        obj = served.schema.read(document)
+        metadata.for_create(obj, served.resource, now=context.now, uid=core.new_uid(), rng=core.rng)
+        served.strategy.prepare_for_create(context, obj)
+        request = admission.Request("create", served, namespace, obj, None)
+        admission.admit(core, context, request)
+        self._check(context, request)
+        if tracked:
+            return obj
+        return ownership.update(
+            None,
+            obj,
+            schema=served.schema.shape,
+            manager=self.options.manager,
+            now=context.now,
+            reset=ownership.STATUS_ONLY if served.strategy.has_status else None,
+        )
+
+    async def update(
+        self, namespace: str, name: str, lens: Lens, change: Change, *, tracked: bool = False
+    ) -> Written:
+        """Change a part of an object; decided anew while others write in between.
+
+        A resourceVersion or uid in the changed part is a condition: `Conflict` if it is not the live
+        object's. `tracked` when the change brings its managedFields from an apply.
+        """
+        core, served = self.core, self.served
+        key = served.key(namespace, name)
+        for _ in range(_UPDATE_TRIES):
+            record = core.store.get(served.bucket, key)
+            if record is None:
+                raise status.not_found(served.resource, name)
+            old = core.document(served, record)
+            with contextlib.ExitStack() as held:
+                new = self._changed(self.context(held), lens, old, change(lens.get(old)), tracked=tracked)
+                if new is None:
+                    return Written(served.shown(record.value))
+                try:
+                    if _ends(served, new, old):
+                        return Written(await self.remove(new, record))
+                    return Written(await self.append(key, new, record.revision))
+                except RevisionConflict:
+                    continue
+        raise status.conflict(served.resource, name)
+
+    def _changed(
+        self, context: Context, lens: Lens, old: Object, part: Object, *, tracked: bool
+    ) -> Object | None:
+        """The object to write, or None if the change changes nothing."""
+        if part is old:
+            return None
+        served = self.served
+        new = served.schema.read(lens.put(old, part))
+        version = new["metadata"].get("resourceVersion")
+        if version and version != old["metadata"]["resourceVersion"]:
+            raise status.conflict(served.resource, objects.name(old))
+        new["metadata"]["resourceVersion"] = old["metadata"]["resourceVersion"]
+        metadata.for_update(new, old, served.resource)
+        lens.prepare(served.strategy, context, new, old)
+        namespace = objects.namespace(old)
+        request = admission.Request("update", served, namespace, new, old, lens.subresource)
+        admission.admit(self.core, context, request)
+        self._check(context, request, metadata.update_problems(new, old))
+        if not tracked:
+            new = ownership.update(
+                old,
+                new,
+                schema=served.schema.shape,
+                manager=self.options.manager,
+                now=context.now,
+                subresource=lens.subresource,
+                reset=lens.reset,
+            )
+        return None if new == old else new
+
+    def _check(
+        self, context: Context, request: admission.Request, extra: Sequence[errors.Cause] = ()
+    ) -> None:
+        schema, strategy = self.served.schema, self.served.strategy
+        new, old = request.new, request.old
+        causes = [*extra, *schema.problems(new, old, request.subresource)]
+        causes += strategy.problems(context, new, old)
+        if causes:
+            raise status.invalid(self.served.resource, objects.name(new), causes)
+        for message in strategy.warnings(new, old):
+            context.warn(message)
+
+    async def append(self, key: str, obj: Object, expected: int) -> bytes:
+        """Store the object's next state; `RevisionConflict` if it is not at the expected revision."""
+        served, stored = self.served, self.served.stored(obj)
+        if self.options.dry_run:
+            return served.shown(documents.encode(stored))
+        record = await self.core.store.append(
+            served.bucket, key, lambda revision: documents.encode(stored, revision), expected=expected
+        )
+        self.core.changed(served)
+        return served.shown(record.value)
+
+    async def remove(self, last: Object, record: Record) -> bytes:
+        """Take an object out of the store, leaving `last` as its last state."""
+        served, stored = self.served, self.served.stored(last)
+        if self.options.dry_run:
+            return served.shown(documents.encode(stored))
+        gone = await self.core.store.append(
+            served.bucket,
+            record.name,
+            lambda revision: documents.encode(stored, revision),
+            expected=record.revision,
+            delete=True,
+        )
+        self.core.changed(served)
+        return served.shown(gone.value)
 
 
 def _taken(served: Served, obj: Object, document: Object) -> errors.AlreadyExists:
@@ -77,150 +203,8 @@ def _taken(served: Served, obj: Object, document: Object) -> errors.AlreadyExist
     return error
 
 
-def _created(
-    core: Core,
-    context: Context,
-    served: Served,
-    namespace: str,
-    document: Object,
-    options: Options,
-    *,
-    tracked: bool,
-) -> Object:
-    obj = served.schema.read(document)
-    metadata.for_create(obj, served.resource, now=context.now, uid=core.new_uid(), rng=core.rng)
-    served.strategy.prepare_for_create(context, obj)
-    admission.admit(core, context, admission.Request("create", served, namespace, obj, None))
-    _check(served, context, obj, None)
-    if tracked:
-        return obj
-    return ownership.update(
-        None,
-        obj,
-        schema=served.schema.shape,
-        manager=options.manager,
-        now=context.now,
-        reset=ownership.STATUS_ONLY if served.strategy.has_status else None,
-    )
-
-
-def _check(
-    served: Served, context: Context, obj: Object, old: Object | None, extra: Sequence[errors.Cause] = ()
-) -> None:
-    causes = [*extra, *served.schema.problems(obj, old), *served.strategy.problems(context, obj, old)]
-    if causes:
-        raise status.invalid(served.resource, objects.name(obj), causes)
-    for message in served.strategy.warnings(obj, old):
-        context.warn(message)
-
-
-async def _append(
-    core: Core, served: Served, key: str, obj: Object, expected: int, *, dry_run: bool
-) -> bytes:
-    if dry_run:
-        return documents.encode(obj)
-    record = await core.store.append(
-        served.bucket, key, lambda revision: documents.encode(obj, revision), expected=expected
-    )
-    return record.value
-
-
-async def update(
-    core: Core,
-    served: Served,
-    namespace: str,
-    name: str,
-    lens: Lens,
-    change: Change,
-    options: Options,
-    *,
-    tracked: bool = False,
-) -> Written:
-    """Change a part of an object; decided anew while others write in between.
-
-    A resourceVersion or uid in the changed part is a condition: `Conflict` if it is not the live
-    object's. `tracked` when the change brings its managedFields from an apply.
-    """
-    key = served.key(namespace, name)
-    for _ in range(_UPDATE_TRIES):
-        record = core.store.get(served.bucket, key)
-        if record is None:
-            raise status.not_found(served.resource, name)
-        old = core.views.of(record)
-        with contextlib.ExitStack() as held:
-            context = core.context(options.user, options.warn, held, dry_run=options.dry_run)
-            part = change(lens.get(old))
-            new = _changed(core, context, served, lens, old, part, options, tracked=tracked)
-            if new is None:
-                return Written(record.value)
-            try:
-                if _ends(served, new, old):
-                    return Written(await remove(core, served, new, record, dry_run=options.dry_run))
-                value = await _append(core, served, key, new, record.revision, dry_run=options.dry_run)
-            except RevisionConflict:
-                continue
-            return Written(value)
-    raise status.conflict(served.resource, name)
-
-
-def _changed(
-    core: Core,
-    context: Context,
-    served: Served,
-    lens: Lens,
-    old: Object,
-    part: Object,
-    options: Options,
-    *,
-    tracked: bool,
-) -> Object | None:
-    """The object to write, or None if the change changes nothing."""
-    if part is lens.get(old):
-        return None
-    new = served.schema.read(lens.put(old, part))
-    version = new["metadata"].get("resourceVersion")
-    if version and version != old["metadata"]["resourceVersion"]:
-        raise status.conflict(served.resource, objects.name(old))
-    new["metadata"]["resourceVersion"] = old["metadata"]["resourceVersion"]
-    metadata.for_update(new, old, served.resource)
-    if lens.subresource == "status":
-        served.strategy.prepare_for_status_update(context, new, old)
-    else:
-        served.strategy.prepare_for_update(context, new, old)
-    namespace = objects.namespace(old)
-    admission.admit(core, context, admission.Request("update", served, namespace, new, old, lens.subresource))
-    _check(served, context, new, old, metadata.update_problems(new, old))
-    if not tracked:
-        new = ownership.update(
-            old,
-            new,
-            schema=served.schema.shape,
-            manager=options.manager,
-            now=context.now,
-            subresource=lens.subresource,
-            reset=lens.reset,
-        )
-    return None if new == old else new
-
-
 def _ends(served: Served, new: Object, old: Object) -> bool:
-    """Whether this update takes away the last thing that kept a deleted object."""
-    if not objects.is_deleting(old) or objects.finalizers(new):
+    """Whether nothing keeps an object under deletion once this update is made."""
+    if objects.finalizers(new) or old["metadata"].get("deletionGracePeriodSeconds") != 0:
         return False
-    if old["metadata"].get("deletionGracePeriodSeconds"):
-        return False
-    return served.strategy.is_released(new, old)
-
-
-async def remove(core: Core, served: Served, last: Object, record: Record, *, dry_run: bool) -> bytes:
-    """Take an object out of the store, leaving `last` as its last state."""
-    if dry_run:
-        return documents.encode(last)
-    gone = await core.store.append(
-        served.bucket,
-        record.name,
-        lambda revision: documents.encode(last, revision),
-        expected=record.revision,
-        delete=True,
-    )
-    return gone.value
+    return not served.strategy.holds(new)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any, Final
 
 from ondol.api import objects, status
@@ -25,9 +26,12 @@ _PRINTABLE: Final = re.compile(r"[^\x00-\x1f\x7f]*")
 _STRICTNESS: Final = ("Ignore", "Warn", "Strict")
 
 
-def options(core: Core, request: Request) -> writing.Options:
+def writes(core: Core, request: Request, served: Served) -> writing.Writes:
+    return writing.Writes(core, served, options(request))
+
+
+def options(request: Request) -> writing.Options:
     """How the query says a write is meant."""
-    del core
     return writing.Options(
         request.user, _manager(request), dry_run=dry_run(request.query.get("dryRun")), warn=request.warn
     )
@@ -55,13 +59,14 @@ async def read_document(request: Request, served: Served) -> Object:
     content_type = bodies.media_type(request.header(b"content-type"))
     body = await request.body()
     document = bodies.decode(body, content_type)
-    check_fields(request, served, document, bodies.duplicates, body, content_type)
+    check_fields(request, served, document, lambda: bodies.duplicates(body, content_type))
     return document
 
 
 def check_fields(
-    request: Request, served: Served, document: Object, duplicates: Any, body: bytes, content_type: str
+    request: Request, served: Served, document: Object, duplicates: Callable[[], list[str]]
 ) -> None:
+    """Refuse, tell or ignore fields the kind does not have or that are repeated, as the query says."""
     strictness = request.query.get("fieldValidation") or "Warn"
     if strictness not in _STRICTNESS:
         raise errors.BadRequest(
@@ -71,7 +76,7 @@ def check_fields(
     if strictness == "Ignore":
         return
     wrong = [f'unknown field "{path}"' for path in served.schema.unknown_fields(document)]
-    wrong += [f'duplicate field "{path}"' for path in duplicates(body, content_type)]
+    wrong += [f'duplicate field "{path}"' for path in duplicates()]
     if not wrong:
         return
     if strictness == "Strict":
@@ -83,16 +88,16 @@ def check_fields(
 async def create(core: Core, request: Request, served: Served) -> Reply:
     document = await read_document(request, served)
     metadata.place(document, served.resource, request.info.namespace)
-    written = await writing.create(core, served, request.info.namespace, document, options(core, request))
+    written = await writes(core, request, served).create(request.info.namespace, document)
     return answers.one(core, request, served, written.value, 201)
 
 
 async def update(core: Core, request: Request, served: Served, lens: Lens) -> Reply:
     info = request.info
-    how = options(core, request)
+    how = writes(core, request, served)
     if lens.subresource == "scale":
         body = bodies.decode(await request.body(), bodies.media_type(request.header(b"content-type")))
-        await writing.update(core, served, info.namespace, info.name, lens, lambda _: body, how)
+        await how.update(info.namespace, info.name, lens, lambda _: body)
         return await _shown_part(core, request, served, lens)
     document = await read_document(request, served)
     metadata.place(document, served.resource, info.namespace, info.name)
@@ -100,11 +105,11 @@ async def update(core: Core, request: Request, served: Served, lens: Lens) -> Re
     if missing and served.strategy.create_on_update and not lens.subresource:
         if objects.resource_version(document):
             raise status.not_found(served.resource, info.name)
-        made = await writing.create(core, served, info.namespace, document, how)
+        made = await how.create(info.namespace, document)
         return answers.one(core, request, served, made.value, 201)
     if not served.strategy.unconditional_update and not objects.resource_version(document) and not missing:
         raise _needs_version(served, info.name)
-    written = await writing.update(core, served, info.namespace, info.name, lens, lambda _: document, how)
+    written = await how.update(info.namespace, info.name, lens, lambda _: document)
     return answers.one(core, request, served, written.value)
 
 
@@ -138,22 +143,16 @@ async def patch(core: Core, request: Request, served: Served, lens: Lens) -> Rep
         patched = change(live)
         if not isinstance(patched, dict):
             raise errors.BadRequest("the patched document is not a JSON object")
-        check_fields(request, served, patched, _no_duplicates, b"", "")
+        check_fields(request, served, patched, list)
         _check_identity(patched, live)
         return patched
 
-    how = options(core, request)
-    written = await writing.update(
-        core, served, info.namespace, info.name, lens, change if lens.subresource == "scale" else checked, how
-    )
-    if lens.subresource == "scale":
+    scaled = lens.subresource == "scale"
+    how = writes(core, request, served)
+    written = await how.update(info.namespace, info.name, lens, change if scaled else checked)
+    if scaled:
         return await _shown_part(core, request, served, lens)
     return answers.one(core, request, served, written.value)
-
-
-def _no_duplicates(body: bytes, content_type: str) -> list[str]:
-    del body, content_type
-    return []
 
 
 def _check_identity(patched: Object, live: Object) -> None:
@@ -191,16 +190,18 @@ def _change(content_type: str, body: Any, served: Served, lens: Lens) -> writing
 
 
 async def _apply(core: Core, request: Request, served: Served, lens: Lens) -> Reply:
-    info, how = request.info, options(core, request)
+    info, how = request.info, writes(core, request, served)
     if not request.query.get("fieldManager"):
         raise errors.Invalid(
-            'PatchOptions.meta.k8s.io "" is invalid: fieldManager: Required value: is required for apply patch'
+            'PatchOptions.meta.k8s.io "" is invalid: fieldManager: Required value: '
+            "is required for apply patch"
         )
     body = await request.body()
-    document = bodies.decode(body, bodies.YAML if not body.lstrip().startswith(b"{") else bodies.JSON)
+    content_type = bodies.JSON if body.lstrip()[:1] == b"{" else bodies.YAML
+    document = bodies.decode(body, content_type)
     if lens.subresource == "scale":
         raise errors.UnsupportedMediaType(f"{APPLY_PATCH} is not accepted at the scale subresource")
-    check_fields(request, served, document, bodies.duplicates, body, bodies.JSON if body[:1] == b"{" else "")
+    check_fields(request, served, document, lambda: bodies.duplicates(body, content_type))
     metadata.place(document, served.resource, info.namespace, info.name)
 
     def merged(live: Object | None) -> Object:
@@ -208,7 +209,7 @@ async def _apply(core: Core, request: Request, served: Served, lens: Lens) -> Re
             live,
             document,
             schema=served.schema.shape,
-            manager=how.manager,
+            manager=how.options.manager,
             now=core.clock.now(),
             force=request.flag("force"),
             subresource=lens.subresource,
@@ -217,14 +218,12 @@ async def _apply(core: Core, request: Request, served: Served, lens: Lens) -> Re
 
     while True:
         if core.record(served, info.namespace, info.name) is not None:
-            written = await writing.update(
-                core, served, info.namespace, info.name, lens, merged, how, tracked=True
-            )
+            written = await how.update(info.namespace, info.name, lens, merged, tracked=True)
             return answers.one(core, request, served, written.value)
         if lens.subresource or objects.uid(document) or not is_dns1123_subdomain(info.name.replace(":", "-")):
             raise status.not_found(served.resource, info.name)
         try:
-            made = await writing.create(core, served, info.namespace, merged(None), how, tracked=True)
+            made = await how.create(info.namespace, merged(None), tracked=True)
         except errors.AlreadyExists:
             continue
         return answers.one(core, request, served, made.value, 201)

@@ -18,7 +18,7 @@ async def get(core: Core, request: Request, served: Served) -> Reply:
         record = core.record(served, info.namespace, info.name)
     if record is None:
         raise status.not_found(served.resource, info.name)
-    return answers.one(core, request, served, record.value)
+    return answers.one(core, request, served, served.shown(record.value))
 
 
 async def _wait_for_known(core: Core, request: Request) -> None:
@@ -32,8 +32,8 @@ async def get_part(core: Core, request: Request, served: Served, lens: Lens) -> 
     if record is None:
         raise status.not_found(served.resource, info.name)
     if lens.subresource == "status":
-        return answers.one(core, request, served, record.value)
-    return answers.document(request, lens.get(core.views.of(record)))
+        return answers.one(core, request, served, served.shown(record.value))
+    return answers.document(request, lens.get(core.document(served, record)))
 
 
 async def list_(core: Core, request: Request, served: Served) -> Reply:
@@ -44,5 +44,4 @@ async def list_(core: Core, request: Request, served: Served) -> Reply:
 
 async def watch(core: Core, request: Request, served: Served) -> Answer:
     chosen = listing.selection(request, served)
-    shown, bookmark = answers.frames(core, request, served)
-    return await watching.watch(core, request, served, chosen, shown or watching.plain, bookmark)
+    return await watching.watch(core, request, served, chosen, answers.frames(core, request, served))

@@ -16,7 +16,7 @@ from ondol.base import errors
 from ondol.store import Record
 
 
-async def _asked(core: Core, request: Request) -> tuple[DeleteOptions, writing.Options]:
+async def _asked(core: Core, request: Request, served: Served) -> tuple[DeleteOptions, writing.Writes]:
     """Delete options, from the body if there is one, else from the query."""
     body = await request.body()
     document: Object = {}
@@ -29,10 +29,10 @@ async def _asked(core: Core, request: Request) -> tuple[DeleteOptions, writing.O
     grace_s = document.get("gracePeriodSeconds")
     if grace_s is not None and (not isinstance(grace_s, int) or isinstance(grace_s, bool)):
         raise errors.BadRequest("gracePeriodSeconds: must be a whole number")
-    how = changing.options(core, request)
+    how = changing.options(request)
     if "All" in (document.get("dryRun") or ()) and not how.dry_run:
         how = writing.Options(how.user, how.manager, dry_run=True, warn=how.warn)
-    return DeleteOptions.of(document), how
+    return DeleteOptions.of(document), writing.Writes(core, served, how)
 
 
 def _from_query(request: Request) -> Object:
@@ -48,8 +48,8 @@ def _from_query(request: Request) -> Object:
 
 async def delete(core: Core, request: Request, served: Served) -> Reply:
     info = request.info
-    asked, how = await _asked(core, request)
-    value, gone = await deleting.delete(core, served, info.namespace, info.name, asked, how)
+    asked, writes = await _asked(core, request, served)
+    value, gone = await deleting.delete(writes, info.namespace, info.name, asked)
     if not gone or served.strategy.returns_deleted:
         return answers.one(core, request, served, value)
     last = documents.parse(value)
@@ -57,14 +57,14 @@ async def delete(core: Core, request: Request, served: Served) -> Reply:
 
 
 async def delete_collection(core: Core, request: Request, served: Served) -> Reply:
-    asked, how = await _asked(core, request)
+    asked, writes = await _asked(core, request, served)
     chosen = listing.selection(request, served)
     listed = await listing.listing(core, request, served, chosen)
     removed: list[Record] = []
     for record in listed.records:
         namespace, _, name = record.name.rpartition("/")
         try:
-            value, _ = await deleting.delete(core, served, namespace, name, asked, how)
+            value, _ = await deleting.delete(writes, namespace, name, asked)
         except errors.NotFound:
             continue  # someone else was faster: it is gone, as wanted
         removed.append(Record(record.name, record.revision, value))

@@ -1,9 +1,38 @@
 """Strategies: what is particular about writing each built-in kind, one file a kind that needs one."""
 
-from ondol.apiserver.strategies.base import Strategy
+from __future__ import annotations
 
-_PLAIN = Strategy()
-_BY_KIND: dict[tuple[str, str], Strategy] = {}
+from typing import Final
+
+from ondol.apiserver.strategies import workloads
+from ondol.apiserver.strategies.base import Strategy
+from ondol.apiserver.strategies.crds import CustomResourceDefinition
+from ondol.apiserver.strategies.namespaces import Namespace
+from ondol.apiserver.strategies.nodes import Node
+from ondol.apiserver.strategies.pods import Pod
+from ondol.apiserver.strategies.services import Service
+
+_PLAIN: Final = Strategy()
+_RBAC: Final = "rbac.authorization.k8s.io"
+_BY_KIND: Final[dict[tuple[str, str], Strategy]] = {
+    ("", "Namespace"): Namespace(),
+    ("", "Node"): Node(),
+    ("", "Pod"): Pod(),
+    ("", "Service"): Service(),
+    ("", "ServiceAccount"): workloads.ReturnsDeleted(),
+    ("", "Endpoints"): workloads.Upserted(),
+    ("", "Event"): workloads.Upserted(),
+    ("events.k8s.io", "Event"): workloads.Upserted(),
+    ("coordination.k8s.io", "Lease"): workloads.Lease(),
+    ("apps", "Deployment"): workloads.Reported(),
+    ("apps", "ReplicaSet"): workloads.Reported(),
+    ("discovery.k8s.io", "EndpointSlice"): workloads.Counted(),
+    ("apiextensions.k8s.io", "CustomResourceDefinition"): CustomResourceDefinition(),
+    **{
+        (_RBAC, kind): workloads.Upserted()
+        for kind in ("Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding")
+    },
+}
 
 
 def of(group: str, kind: str) -> Strategy:

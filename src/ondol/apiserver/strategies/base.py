@@ -4,6 +4,8 @@ Strategies decide on documents and change only the one they are given as new. Th
 request, between the live object being read and the write being made, and never wait.
 """
 
+# ruff: noqa: ARG002 - a hook names all it is given, though what most kinds do needs less of it
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -46,6 +48,8 @@ class Strategy:
     """Whether PUT without a resourceVersion overwrites whatever is there."""
     create_on_update: ClassVar[bool] = False
     """Whether PUT to a free name creates."""
+    cleanup_finalizers: ClassVar[tuple[str, ...]] = ()
+    """Finalizers put on when a delete begins, for the server's own cleaning up."""
     returns_deleted: ClassVar[bool] = False
     """Whether DELETE answers with the object rather than with a Status."""
 
@@ -67,7 +71,11 @@ class Strategy:
 
     def _count(self, new: Object, old: Object) -> None:
         was = int(old["metadata"].get("generation") or 0)
-        new["metadata"]["generation"] = was + 1 if _wish(new) != _wish(old) else was
+        new["metadata"]["generation"] = was + 1 if self.wish(new) != self.wish(old) else was
+
+    def wish(self, obj: Object) -> Object:
+        """The part whose changes are counted as generations."""
+        return {k: v for k, v in obj.items() if k not in ("metadata", "status", "apiVersion", "kind")}
 
     def problems(self, context: Context, new: Object, old: Object | None) -> list[Cause]:
         """What is wrong beyond the schema; `old` is None on create."""
@@ -77,24 +85,16 @@ class Strategy:
         """What a client should be told although the write is made."""
         return []
 
-    def is_released(self, new: Object, old: Object) -> bool:
-        """Whether this update of an object under deletion lets it go; no finalizer is left in `new`."""
-        return bool(old["metadata"].get("finalizers"))
-
     def holds(self, obj: Object) -> bool:
         """Whether something other than finalizers and grace keeps the object from going."""
         return False
 
-    def prepare_for_delete(self, new: Object) -> None:
-        """Mark an object whose deletion begins, in place."""
+    def prepare_for_delete(self, new: Object, now: float) -> None:
+        """Mark an object whose deletion begins, in place; only its top level may be changed."""
 
     def grace_period_s(self, obj: Object, asked: int | None) -> int | None:
         """How long a delete waits for whoever runs the object; None for kinds that go at once."""
         return None
-
-
-def _wish(obj: Object) -> Object:
-    return {k: v for k, v in obj.items() if k not in ("metadata", "status", "apiVersion", "kind")}
 
 
 def _take_over(field: str, new: Object, old: Object) -> None:

@@ -1,0 +1,149 @@
+"""Follows the definitions: gives them their status, serves them, and cleans up after them."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ondol.api import objects, resources
+from ondol.api.objects import Object
+from ondol.apiserver import deleting, lenses, writing
+from ondol.apiserver.auth.identity import MASTERS, User
+from ondol.apiserver.core import Core
+from ondol.apiserver.crds import naming, serving
+from ondol.apiserver.served import Served
+from ondol.apiserver.strategies.crds import CLEANUP
+from ondol.base import errors, log
+from ondol.store.log import Watch
+
+_RETRY_S: Final = 1.0
+_OPTIONS: Final = writing.Options(User("system:apiserver", (MASTERS,)), "ondol-apiserver")
+
+
+class Controller:
+    """Keeps the catalogue in step with the definitions in the store."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._crds = core.catalogue.of(resources.CUSTOM_RESOURCE_DEFINITION)
+        self._serving: dict[str, list[Served]] = {}
+        self._log = log.get("apiserver")
+
+    def load(self) -> None:
+        """Serve what is established already, before the first request."""
+        for crd in self._core.list_objects(resources.CUSTOM_RESOURCE_DEFINITION):
+            self._serve(crd)
+
+    async def run(self) -> None:
+        """Handle every change, for ever."""
+        store = self._core.store
+        cursor = store.watch(self._crds.bucket, after=store.revision)
+        pending = {objects.name(crd) for crd in self._core.list_objects(self._crds.resource)}
+        while True:
+            while pending:
+                await self._handle(pending.pop(), pending)
+            changes = self._take(cursor)
+            if changes is None:
+                pending = {objects.name(crd) for crd in self._core.list_objects(self._crds.resource)}
+                pending |= self._serving.keys()
+                cursor = store.watch(self._crds.bucket, after=store.revision)
+            elif changes:
+                pending = changes
+            else:
+                await cursor.changed()
+
+    def _take(self, cursor: Watch) -> set[str] | None:
+        try:
+            return {event.record.name for event in cursor.take()}
+        except errors.Expired:
+            return None
+
+    async def _handle(self, name: str, pending: set[str]) -> None:
+        try:
+            await self._reconcile(name)
+        except errors.OndolError as error:
+            self._log.warning("definition_not_handled", crd=name, error=str(error))
+            await self._core.clock.sleep(_RETRY_S)
+            pending.add(name)
+
+    async def _reconcile(self, name: str) -> None:
+        crd = self._core.lookup(self._crds.resource, "", name)
+        if crd is None:
+            self._withdraw(name)
+            return
+        if objects.is_deleting(crd):
+            self._serve(crd)
+            await self._clean_up(crd)
+            return
+        others = self._core.list_objects(self._crds.resource)
+        wanted = naming.status(crd, others, self._core.clock.now())
+        if wanted != objects.status(crd):
+            await self._write_status(crd, wanted)
+            crd = self._core.lookup(self._crds.resource, "", name) or crd
+        self._serve(crd)
+
+    async def _write_status(self, crd: Object, wanted: Object) -> None:
+        version = objects.resource_version(crd)
+
+        def change(live: Object) -> Object:
+            if objects.resource_version(live) != version:
+                return live  # decided on something older: the newer change is coming to us as well
+            return {**live, "status": wanted}
+
+        await self._writes(self._crds).update("", objects.name(crd), lenses.STATUS, change)
+
+    def _serve(self, crd: Object) -> None:
+        name = objects.name(crd)
+        if not naming.is_served(crd):
+            self._withdraw(name)
+            return
+        try:
+            found = serving.of(crd)
+        except (errors.ApiError, ValueError, KeyError) as error:
+            self._log.error("definition_not_served", crd=name, error=repr(error))
+            return
+        paths = {served.kind.api_version for served in found}
+        for served in self._serving.get(name, ()):
+            if served.kind.api_version not in paths:
+                self._core.catalogue.remove(served)
+        for served in found:
+            self._core.catalogue.add(served)
+        self._serving[name] = found
+        self._core.catalogue_changed()
+
+    def _withdraw(self, name: str) -> None:
+        for served in self._serving.pop(name, ()):
+            self._core.catalogue.remove(served)
+            self._core.catalogue_changed()
+
+    async def _clean_up(self, crd: Object) -> None:
+        """Delete the custom resources of a definition that is going away, then let it go."""
+        if CLEANUP not in objects.finalizers(crd):
+            return
+        waiting = False
+        for served in self._serving.get(objects.name(crd), ())[:1]:
+            for record in self._core.store.page(served.bucket).records:
+                waiting |= await self._delete(served, self._core.document(served, record))
+        if waiting:
+            await self._core.clock.sleep(_RETRY_S)
+            raise errors.Conflict("custom resources wait for their finalizers")
+
+        def release(live: Object) -> Object:
+            kept = [name for name in objects.finalizers(live) if name != CLEANUP]
+            return {**live, "metadata": {**live["metadata"], "finalizers": kept}}
+
+        whole = lenses.Whole(has_status=True)
+        await self._writes(self._crds).update("", objects.name(crd), whole, release)
+
+    async def _delete(self, served: Served, obj: Object) -> bool:
+        """Delete one object; whether it is still there."""
+        asked = deleting.DeleteOptions(uid=objects.uid(obj))
+        try:
+            deleted = await deleting.delete(
+                self._writes(served), objects.namespace(obj), objects.name(obj), asked
+            )
+        except errors.NotFound:
+            return False
+        return not deleted.gone
+
+    def _writes(self, served: Served) -> writing.Writes:
+        return writing.Writes(self._core, served, _OPTIONS)

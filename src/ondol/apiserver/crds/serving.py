@@ -1,0 +1,135 @@
+"""From a CustomResourceDefinition to the kinds it serves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Final
+
+import msgspec
+
+from ondol.api import kinds
+from ondol.api.objects import Object
+from ondol.api.patch import shape
+from ondol.api.schema import structural
+from ondol.api.tables import custom
+from ondol.api.validation import metadata
+from ondol.apiserver.lenses import Scale
+from ondol.apiserver.served import Served
+from ondol.apiserver.strategies.base import Strategy
+from ondol.base import errors
+from ondol.base.errors import Cause
+
+_ANYTHING: Final = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+
+
+def of(crd: Object) -> list[Served]:
+    """What an established definition serves: one kind a version."""
+    by_name = {version["name"]: version for version in crd["spec"]["versions"]}
+    return [_served(crd, by_name[kind.version], kind) for kind in kinds.of_crd(crd)]
+
+
+def _served(crd: Object, version: Mapping[str, Any], kind: kinds.Kind) -> Served:
+    parts = version.get("subresources") or {}
+    scale = parts.get("scale")
+    return Served(
+        kind=kind,
+        resource=kind.resource,
+        bucket=kind.group_resource,
+        schema=CustomSchema(version),
+        strategy=_WithStatus() if parts.get("status") is not None else _WithoutStatus(),
+        layout=custom.layout(version.get("additionalPrinterColumns") or ()),
+        scale=_scale(scale) if scale is not None else None,
+        conversion=_conversion(crd, kind.api_version),
+        terminating=bool(crd["metadata"].get("deletionTimestamp")),
+    )
+
+
+def _scale(found: Mapping[str, Any]) -> Scale:
+    selector = found.get("labelSelectorPath") or ""
+    return Scale(
+        _path(found["specReplicasPath"]),
+        _path(found["statusReplicasPath"]),
+        _path(selector) if selector else None,
+    )
+
+
+def _path(text: str) -> tuple[str, ...]:
+    return tuple(text.lstrip(".").split("."))
+
+
+class CustomSchema:
+    """The form of a custom kind in one version."""
+
+    structural = True
+
+    def __init__(self, version: Mapping[str, Any]) -> None:
+        described = (version.get("schema") or {}).get("openAPIV3Schema") or _ANYTHING
+        self._walkers = structural.Structural(described)
+        self.shape = shape.of_custom(described)
+        self.selectable: tuple[str, ...] = tuple(
+            field["jsonPath"].lstrip(".") for field in version.get("selectableFields") or ()
+        )
+
+    def read(self, document: Object) -> Object:
+        obj = self._walkers.decode(document)
+        self._walkers.default(obj)
+        return obj
+
+    def unknown_fields(self, document: Object) -> list[str]:
+        return self._walkers.unknown_fields(document)
+
+    def problems(self, obj: Object, old: Object | None, subresource: str = "") -> list[Cause]:
+        del subresource  # a custom kind's status is held to the schema as well
+        found = list(metadata.check(obj))
+        if old is None:
+            return found + self._walkers.validate(obj)
+        return found + list(metadata.update(obj, old)) + self._walkers.validate_update(obj, old)
+
+
+class _WithoutStatus(Strategy):
+    has_generation: ClassVar[bool] = True
+    unconditional_update: ClassVar[bool] = False
+
+    def wish(self, obj: Object) -> Object:
+        """All but the metadata: without the subresource a status is the user's own."""
+        return {k: v for k, v in obj.items() if k not in ("metadata", "apiVersion", "kind")}
+
+
+class _WithStatus(Strategy):
+    has_generation: ClassVar[bool] = True
+    has_status: ClassVar[bool] = True
+    unconditional_update: ClassVar[bool] = False
+
+
+def _conversion(crd: Object, api_version: str) -> Renaming | None:
+    """None where every stored object already is of the served version."""
+    spec = crd["spec"]
+    stored = set((crd.get("status") or {}).get("storedVersions") or ())
+    storage = next(version["name"] for version in spec["versions"] if version["storage"])
+    if stored | {storage} == {api_version.rpartition("/")[2]}:
+        return None
+    return Renaming(api_version, f"{spec['group']}/{storage}")
+
+
+class Renaming:
+    """Conversion strategy None: nothing but the apiVersion differs between versions."""
+
+    def __init__(self, shown: str, stored: str) -> None:
+        self._shown = shown
+        self._stored = stored
+        # Stored bytes begin with the apiVersion, so that it can be exchanged without parsing.
+        self._head = b'{"apiVersion":' + msgspec.json.encode(shown)
+
+    def shown(self, value: bytes) -> bytes:
+        if value.startswith(self._head):
+            return value
+        end = value.index(b",")
+        if not value.startswith(b'{"apiVersion":'):
+            raise errors.Internal("a stored object does not begin with its apiVersion")
+        return self._head + value[end:]
+
+    def document(self, document: Object) -> Object:
+        return {**document, "apiVersion": self._shown}
+
+    def stored(self, obj: Object) -> Object:
+        return {**obj, "apiVersion": self._stored}

@@ -1,0 +1,38 @@
+"""Deployments, ReplicaSets, EndpointSlices and other kinds that count generations."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from ondol.apiserver.strategies.base import Strategy
+
+
+class Counted(Strategy):
+    """Counts generations; everything is wish, nothing is status."""
+
+    has_generation: ClassVar[bool] = True
+
+
+class Reported(Strategy):
+    """Counts generations, and has its status written by controllers only."""
+
+    has_generation: ClassVar[bool] = True
+    has_status: ClassVar[bool] = True
+
+
+class Upserted(Strategy):
+    """PUT creates what is missing."""
+
+    create_on_update: ClassVar[bool] = True
+
+
+class Lease(Upserted):
+    """Renewed only by who has seen the last renewal."""
+
+    unconditional_update: ClassVar[bool] = False
+
+
+class ReturnsDeleted(Strategy):
+    """DELETE answers with the object."""
+
+    returns_deleted: ClassVar[bool] = True
