@@ -165,3 +165,24 @@ def list_type(type_name: str) -> str:
     """The name of the type that lists `type_name`, or empty if the kind is never listed."""
     name = type_name + "List"
     return name if name in package(name.rpartition(".")[0]) else ""
+
+
+@functools.cache
+def _packages() -> dict[str, str]:
+    """The package of types behind each apiVersion that is served."""
+    found: dict[str, str] = {}
+    for kind in kinds():
+        served = [(kind.group, kind.version, kind.type)]
+        served += [(sub.group, sub.version, sub.type) for sub in kind.subresources]
+        for group, version, name in served:
+            found[f"{group}/{version}" if group else version] = name.rpartition(".")[0]
+    return found
+
+
+@functools.cache
+def type_of(api_version: str, kind: str) -> str:
+    """The type of a document by what it says it is, lists and options included; empty if unknown."""
+    home = _packages().get(api_version, "")
+    if home and f"{home}.{kind}" in package(home):
+        return f"{home}.{kind}"
+    return META + kind if META + kind in package(META.rstrip(".")) else ""

@@ -21,6 +21,9 @@ from ondol.api.objects import Object
 from ondol.api.schema import model
 from ondol.base import errors, quantity
 
+_STRUCT_ZEROS: Final = {"int-or-string": 0, "quantity": "0"}
+"""Structs to Go, though scalars in JSON: their zero is told where nothing was given."""
+
 Decode: TypeAlias = Callable[[Any], Any]
 Fill: TypeAlias = Callable[[Any], None]
 
@@ -351,6 +354,8 @@ def _absent(node: model.Node) -> Any:
     """What stands where nothing was given; None if nothing does."""
     if node.kind == model.OBJECT:
         return None if node.pointer else {}
+    if node.kind in _STRUCT_ZEROS and not node.pointer:
+        return _STRUCT_ZEROS[node.kind]
     if node.required and not node.pointer:
         return node.default if node.default is not None else _zero(node)
     if node.default is not None and (node.default or node.pointer):

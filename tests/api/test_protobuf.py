@@ -1,0 +1,168 @@
+"""Every kind of the table survives protobuf, and the wire form is Kubernetes'."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ondol.api import facts, protobuf
+from ondol.api.protobuf import wire
+from ondol.api.schema import typed
+from ondol.base import errors
+
+
+def named(group: str, version: str, kind: str) -> tuple[str, str]:
+    return f"{group}/{version}" if group else version, kind
+
+
+KINDS = {named(k.group, k.version, k.kind): k.type for k in facts.kinds()} | {
+    named(s.group, s.version, s.kind): s.type for k in facts.kinds() for s in k.subresources
+}
+TEXT = st.text(max_size=5)
+SCALARS: dict[str, st.SearchStrategy[Any]] = {
+    "string": TEXT,
+    "bytes": st.sampled_from(["", "aGk=", "AA=="]),
+    "int32": st.integers(-(1 << 31), (1 << 31) - 1),
+    "int64": st.integers(-(1 << 63), (1 << 63) - 1),
+    "bool": st.booleans(),
+    "double": st.floats(allow_nan=False, allow_infinity=False, width=32),
+    "time": st.sampled_from(["2024-01-02T03:04:05Z", "1969-12-31T23:59:59Z", "1970-01-01T00:00:00Z"]),
+    "micro-time": st.sampled_from(["2024-01-02T03:04:05.000001Z", "1970-01-01T00:00:00.000000Z"]),
+    "quantity": st.sampled_from(["0", "1", "500m", "1Gi"]),
+    "int-or-string": st.integers(-(1 << 31), (1 << 31) - 1) | TEXT,
+    "raw": st.just({"a": 1}),
+    "fields": st.just({"f:a": {}}),
+    "json": st.sampled_from([{"a": [1, None]}, "x", 0, False]),
+    "schema-or-array": st.sampled_from([{"type": "string"}, [{"type": "integer"}, {"type": "string"}]]),
+    "schema-or-bool": st.sampled_from([{"type": "string"}, True, False]),
+    "schema-or-strings": st.sampled_from([{"type": "string"}, ["a", "b"]]),
+}
+
+
+@st.composite
+def value(draw: st.DrawFn, word: str, depth: int) -> Any:
+    if word.startswith("[]"):
+        return [draw(value(word[2:], depth)) for _ in range(draw(st.integers(0, 2)))]
+    if word.startswith("{}"):
+        return {key: draw(value(word[2:], depth)) for key in draw(st.sets(TEXT, max_size=2))}
+    if word in SCALARS:
+        return draw(SCALARS[word])
+    return draw(document(word, depth - 1))
+
+
+@st.composite
+def document(draw: st.DrawFn, type_name: str, depth: int) -> dict[str, Any]:
+    known = {
+        name: field
+        for name, field in facts.type_named(type_name).fields.items()
+        if field.path and (depth > 0 or facts.split(field.type)[1] in facts.SCALARS)
+    }
+    chosen = draw(st.lists(st.sampled_from(sorted(known)), unique=True, max_size=4)) if known else []
+    return {name: draw(value(known[name].type, depth)) for name in chosen}
+
+
+def completed(type_name: str, found: dict[str, Any]) -> dict[str, Any]:
+    canonical = typed.of(type_name).decode(found)
+    typed.of(type_name).fill(canonical)
+    return canonical
+
+
+@pytest.mark.parametrize(("api_version", "kind"), sorted(KINDS))
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(data=st.data())
+def test_every_kind_survives_the_wire(api_version: str, kind: str, data: st.DataObject) -> None:
+    """What is written is read again, up to what typed structs cannot tell apart."""
+    type_name = KINDS[api_version, kind]
+    given_document = {**data.draw(document(type_name, 4)), "apiVersion": api_version, "kind": kind}
+    read = protobuf.decode(protobuf.encode(given_document))
+    assert completed(type_name, read) == completed(type_name, given_document)
+
+
+def test_the_bytes_are_kubernetes_own() -> None:
+    """A small ConfigMap, spelled out: envelope, then name, then data; empty strings are written."""
+    body = protobuf.encode(
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}, "data": {"k": "v"}}
+    )
+    meta = b"\x0a\x01a\x12\x00\x1a\x00\x22\x00\x2a\x00\x32\x00\x38\x00\x42\x00"
+    raw = b"\x0a" + bytes([len(meta)]) + meta + b"\x12\x06\x0a\x01k\x12\x01v"
+    assert (
+        body
+        == b"k8s\x00\x0a\x0f\x0a\x02v1\x12\x09ConfigMap\x12" + bytes([len(raw)]) + raw + b"\x1a\x00\x22\x00"
+    )
+    assert protobuf.decode(body) == {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "a"},
+        "data": {"k": "v"},
+    }
+
+
+def test_what_json_inlines_is_nested_on_the_wire() -> None:
+    """A volume's source is a message of its own."""
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "spec": {"volumes": [{"name": "v", "configMap": {"name": "c"}}]},
+    }
+    body = protobuf.encode(pod)
+    assert b"\x0a\x01v\x12\x08\x9a\x01\x05\x0a\x03\x0a\x01c" in body
+    assert protobuf.decode(body)["spec"]["volumes"] == [{"name": "v", "configMap": {"name": "c"}}]
+
+
+def test_options_of_a_delete_are_read_in_any_group() -> None:
+    """Clients name the group of what they delete."""
+    for api_version in ("v1", "apps/v1", "meta.k8s.io/v1"):
+        options = {"apiVersion": api_version, "kind": "DeleteOptions", "gracePeriodSeconds": 0}
+        assert protobuf.decode(protobuf.encode(options)) == options
+
+
+def test_lists_have_a_form_too() -> None:
+    """Items without their own kind, as in a typed list."""
+    pods = {
+        "apiVersion": "v1",
+        "kind": "PodList",
+        "metadata": {"resourceVersion": "7"},
+        "items": [{"metadata": {"name": "a"}}],
+    }
+    read = protobuf.decode(protobuf.encode(pods))
+    assert read["metadata"] == {"resourceVersion": "7"}
+    assert read["items"][0]["metadata"] == {"name": "a"}
+
+
+def test_unknown_numbers_are_skipped() -> None:
+    """A newer client's fields do not stop an older server."""
+    body = protobuf.encode({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "a"}})
+    opened = dict(wire.fields(body[4:]))
+    meta, raw = opened[1], opened[2]
+    assert isinstance(meta, bytes)
+    assert isinstance(raw, bytes)
+    newer = raw + wire.put_number(99, 5) + wire.put_bytes(100, b"x")
+    read = protobuf.decode(protobuf.MAGIC + wire.put_bytes(1, meta) + wire.put_bytes(2, newer))
+    assert read["metadata"] == {"name": "a"}
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"{}", b"k8s\x00\x0a\x7f", b"k8s\x00\x12\x02\x0a\x09", b"k8s\x00\xff\xff"]
+)
+def test_a_broken_body_is_a_bad_request(body: bytes) -> None:
+    """Never a crash, never an empty object."""
+    with pytest.raises(errors.BadRequest):
+        protobuf.decode(body)
+
+
+@given(st.binary(max_size=40))
+def test_no_bytes_crash_the_reader(tail: bytes) -> None:
+    """Whatever follows a good envelope's head."""
+    head = wire.put_bytes(1, b"\x0a\x02v1\x12\x03Pod")
+    with contextlib.suppress(errors.BadRequest):
+        protobuf.decode(protobuf.MAGIC + head + wire.put_bytes(2, tail))
+
+
+def test_custom_kinds_have_no_protobuf_form() -> None:
+    """The server answers them in JSON."""
+    with pytest.raises(errors.NotAcceptable):
+        protobuf.encode({"apiVersion": "x.io/v1", "kind": "Foo"})
