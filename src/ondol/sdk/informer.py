@@ -67,6 +67,10 @@ class Metrics:
     handler_errors: int = 0
 
 
+class _Unmarked(errors.OndolError):
+    """The server took a WatchList for a plain watch: its initial events have no end."""
+
+
 class Informer:
     """`run` keeps the copy until cancelled; everything else may be called at any time."""
 
@@ -176,37 +180,41 @@ class Informer:
 
     async def _stream_with_initial_events(self) -> bool:
         """Sync and follow in one stream; False where the server does not offer it."""
-        initial: dict[Key, Object] | None = {}
+        complete = False
         try:
             async with self._watch(initial=True) as events:
+                self._replace(*await self._initial(events))
+                complete = True
                 async for event in events:
-                    if initial is None:
-                        self._take(event)
-                    elif event.ends_initial_events:
-                        self._replace(initial, objects.resource_version(event.object))
-                        initial = None
-                    elif event.type != "BOOKMARK":
-                        self._collect(initial, event)
-        except _REFUSALS:
-            if initial is None:
+                    self._take(event)
+        except (*_REFUSALS, _Unmarked):
+            if complete:
                 raise
             self._watch_list = False
             return False
-        except errors.Timeout:
-            if initial is None:
-                raise
-            self._watch_list = False  # it ignores the option and will never end the initial events
-            return False
-        if initial is not None:
-            raise errors.Unavailable("the watch ended before its initial events did")
         return True
 
-    def _collect(self, initial: dict[Key, Object], event: WatchEvent) -> None:
+    async def _initial(self, events: AsyncIterator[WatchEvent]) -> tuple[dict[Key, Object], str]:
+        """The objects there are, and the version at which they are all."""
+        found: dict[Key, Object] = {}
+        while True:
+            with anyio.move_on_after(self._initial_s) as guard:
+                event = await anext(events, None)
+            if guard.cancelled_caught:
+                raise _Unmarked("the server does not mark the end of the initial events")
+            if event is None:
+                raise errors.Unavailable("the watch ended before its initial events did")
+            if event.ends_initial_events:
+                return found, objects.resource_version(event.object)
+            if event.type != "BOOKMARK":
+                self._collect(found, event)
+
+    def _collect(self, found: dict[Key, Object], event: WatchEvent) -> None:
         key = objects.key(event.object)
         if event.type == "DELETED":
-            initial.pop(key, None)
+            found.pop(key, None)
         else:
-            initial[key] = self._shaped(event.object)
+            found[key] = self._shaped(event.object)
 
     async def _list(self) -> None:
         self.metrics.lists += 1
@@ -243,7 +251,7 @@ class Informer:
             field_selector=self.selection.field_selector,
             send_initial_events=initial,
             timeout_s=self._rng.uniform(*_WATCH_S),
-            inactivity_s=self._initial_s if initial and not self.synced else self._inactivity_s,
+            inactivity_s=self._inactivity_s,
             metadata_only=self.selection.metadata_only,
         )
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from typing import Final
 
 from ondol.api import conditions, objects, resources
-from ondol.api.objects import Object
+from ondol.api.objects import Object, Resource
 from ondol.base import errors
 from ondol.base.clock import Clock, SystemClock
 from ondol.client import Client
 from ondol.sdk import schema
 from ondol.sdk.model import CustomResource
 
-_WAIT_S = 30.0
+_WAIT_S: Final = 30.0
+_POLL_S: Final = 0.05
 
 
 async def install_crds(
@@ -30,6 +32,8 @@ async def install_crds(
     deadline = clock.monotonic() + wait_s
     for document in documents:
         await _established(client, objects.name(document), clock, deadline)
+        for resource in _served(document):
+            await _answering(client, resource, clock, deadline)
 
 
 async def _established(client: Client, name: str, clock: Clock, deadline: float) -> None:
@@ -39,4 +43,28 @@ async def _established(client: Client, name: str, clock: Clock, deadline: float)
             return
         if clock.monotonic() >= deadline:
             raise errors.Timeout(f"{name} was not established in time: {list(conditions.of(crd))}")
-        await clock.sleep(0.05)
+        await clock.sleep(_POLL_S)
+
+
+async def _answering(client: Client, resource: Resource, clock: Clock, deadline: float) -> None:
+    """A server says Established a moment before it serves the kind; requests would still find nothing."""
+    while True:
+        try:
+            await client.list(resource, limit=1)
+        except errors.NotFound:
+            if clock.monotonic() >= deadline:
+                raise
+            await clock.sleep(_POLL_S)
+        else:
+            return
+
+
+def _served(crd: Object) -> Iterator[Resource]:
+    spec = objects.spec(crd)
+    names = spec["names"]
+    for version in spec["versions"]:
+        if version.get("served"):
+            namespaced = spec["scope"] == "Namespaced"
+            yield Resource(
+                spec["group"], version["name"], names["plural"], names["kind"], namespaced=namespaced
+            )
