@@ -1,0 +1,78 @@
+"""Images for containers: from the local store, through a source that can bring missing ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import anyio.to_thread
+
+from ondol.base import errors
+from ondol.node.images.layers import Layers
+from ondol.node.images.store import Image, ImageCorrupt, ImageMissing, ImageStore
+
+
+class ImageSource(Protocol):
+    """Brings images into the local store, e.g. from a registry."""
+
+    async def pull(self, reference: str) -> None:
+        """Put the image into the store, or raise `ImageUnavailable`."""
+
+
+class ImageUnavailable(errors.OndolError):
+    """The image cannot be used; `reason` is the container's waiting reason."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class Unpacked:
+    image: Image
+    layers: tuple[Path, ...]
+    was_pulled: bool = False
+
+
+class Images:
+    def __init__(self, data: Path, source: ImageSource | None = None) -> None:
+        self._store = ImageStore(data / "images")
+        self._layers = Layers(data / "layers", self._store)
+        self._source = source
+
+    async def ensure(self, reference: str, policy: str) -> Unpacked:
+        """The image, unpacked; `ImageUnavailable` when it cannot be had under the pull policy."""
+        was_pulled = False
+        try:
+            if policy == "Always" and self._source is not None:
+                await self._source.pull(reference)
+                was_pulled = True
+            return await anyio.to_thread.run_sync(self._local, reference, was_pulled)
+        except ImageMissing as missing:
+            return await self._bring(reference, policy, missing)
+        except ImageCorrupt as error:
+            raise ImageUnavailable("ErrImagePull", str(error)) from error
+
+    async def _bring(self, reference: str, policy: str, missing: ImageMissing) -> Unpacked:
+        if policy == "Never":
+            message = f'Container image "{reference}" is not present with pull policy of Never'
+            raise ImageUnavailable("ErrImageNeverPull", message) from missing
+        if self._source is None:
+            message = f"{missing}, and no registry is configured to pull it from; build or import it first"
+            raise ImageUnavailable("ErrImagePull", message) from missing
+        await self._source.pull(reference)
+        try:
+            return await anyio.to_thread.run_sync(self._local, reference, True)  # noqa: FBT003 - positional by run_sync
+        except (ImageMissing, ImageCorrupt) as error:
+            raise ImageUnavailable("ErrImagePull", str(error)) from error
+
+    def _local(self, reference: str, was_pulled: bool) -> Unpacked:
+        image = self._store.resolve(reference)
+        return Unpacked(image, tuple(self._layers.unpack(layer) for layer in image.layers), was_pulled)
+
+
+def environment(config: dict[str, Any]) -> dict[str, str]:
+    """The image's `Env` as a mapping."""
+    pairs = (entry.partition("=") for entry in config.get("Env") or ())
+    return {name: value for name, _, value in pairs}

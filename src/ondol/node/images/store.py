@@ -1,0 +1,145 @@
+"""The local image store: an OCI image layout on disk, written by builds, only read here.
+
+`index.json` names images by `org.opencontainers.image.ref.name`; every blob is checked against its
+digest before it is believed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from ondol.base import errors
+
+REF_NAME: Final = "org.opencontainers.image.ref.name"
+_INDEXES: Final = (
+    "application/vnd.oci.image.index.v1+json",
+    "application/vnd.docker.distribution.manifest.list.v2+json",
+)
+_ARCHITECTURES: Final = {"x86_64": "amd64", "aarch64": "arm64"}
+
+
+class ImageMissing(errors.OndolError):
+    """The store has no such image."""
+
+
+class ImageCorrupt(errors.OndolError):
+    """The store has it, but what is there is not what its digest says."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    digest: str
+    media_type: str
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """One image of this platform; `config` is the `config` part of the image configuration."""
+
+    reference: str
+    digest: str
+    config: Mapping[str, Any]
+    layers: Sequence[Layer]
+
+    @property
+    def id(self) -> str:
+        """As in a container status' `imageID`."""
+        return f"{repository(self.reference)}@{self.digest}"
+
+
+def repository(reference: str) -> str:
+    """The reference without tag and digest."""
+    name = reference.partition("@")[0]
+    head, colon, tag = name.rpartition(":")
+    return head if colon and "/" not in tag else name
+
+
+def spellings(reference: str) -> list[str]:
+    """The names under which an image may stand in the index, the most literal first."""
+    has_tag = "@" in reference or repository(reference) != reference
+    tagged = reference if has_tag else f"{reference}:latest"
+    found = [reference, tagged]
+    first, slash, _ = tagged.partition("/")
+    if not slash:
+        found += [f"docker.io/library/{tagged}", f"localhost/{tagged}"]
+    elif "." not in first and ":" not in first and first != "localhost":
+        found += [f"docker.io/{tagged}"]
+    elif tagged.startswith("docker.io/library/"):
+        found += [tagged.removeprefix("docker.io/library/")]
+    elif tagged.startswith(("docker.io/", "localhost/")):
+        found += [tagged.partition("/")[2]]
+    return list(dict.fromkeys(found))
+
+
+class ImageStore:
+    """Reads `<root>/index.json` and `<root>/blobs`."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def blob_path(self, digest: str) -> Path:
+        algorithm, _, encoded = digest.partition(":")
+        if algorithm != "sha256" or len(encoded) != 64 or not encoded.isalnum():
+            raise ImageCorrupt(f"digest {digest!r} is not a sha256 digest")
+        return self._root / "blobs" / algorithm / encoded
+
+    def resolve(self, reference: str) -> Image:
+        """The image for this machine's platform; `ImageMissing` or `ImageCorrupt`."""
+        descriptor = self._find(reference)
+        while descriptor.get("mediaType") in _INDEXES:
+            descriptor = self._for_this_platform(self._document(descriptor["digest"]), reference)
+        manifest = self._document(descriptor["digest"])
+        configuration = self._document(manifest["config"]["digest"])
+        layers = [Layer(layer["digest"], layer.get("mediaType", "")) for layer in manifest["layers"]]
+        return Image(reference, descriptor["digest"], configuration.get("config") or {}, layers)
+
+    def _find(self, reference: str) -> Mapping[str, Any]:
+        listed = list(self._listed())
+        _, _, digest = reference.partition("@")
+        if digest:
+            found = next((entry for entry in listed if entry.get("digest") == digest), None)
+            if found is not None:
+                return found
+            if self.blob_path(digest).exists():
+                return {"digest": digest, "mediaType": self._document(digest).get("mediaType", "")}
+        for spelling in spellings(reference):
+            for entry in reversed(listed):  # the last writer of a name wins
+                if (entry.get("annotations") or {}).get(REF_NAME) == spelling:
+                    return entry
+        raise ImageMissing(f'image "{reference}" is not in the local image store')
+
+    def _listed(self) -> Iterator[Mapping[str, Any]]:
+        try:
+            content = (self._root / "index.json").read_bytes()
+        except FileNotFoundError:
+            return
+        try:
+            yield from json.loads(content).get("manifests") or ()
+        except ValueError as error:
+            raise ImageCorrupt(f"the image store's index.json cannot be read: {error}") from error
+
+    def _for_this_platform(self, index: Mapping[str, Any], reference: str) -> Mapping[str, Any]:
+        machine = platform.machine()
+        wanted = _ARCHITECTURES.get(machine, machine)
+        for entry in index.get("manifests") or ():
+            described = entry.get("platform") or {}
+            if described.get("os", "linux") == "linux" and described.get("architecture", wanted) == wanted:
+                found: Mapping[str, Any] = entry
+                return found
+        raise ImageMissing(f'image "{reference}" has no manifest for linux/{wanted}')
+
+    def _document(self, digest: str) -> Mapping[str, Any]:
+        try:
+            content = self.blob_path(digest).read_bytes()
+        except FileNotFoundError as error:
+            raise ImageCorrupt(f"blob {digest} is missing") from error
+        if hashlib.sha256(content).hexdigest() != digest.partition(":")[2]:
+            raise ImageCorrupt(f"blob {digest} does not match its digest")
+        document: Mapping[str, Any] = json.loads(content)
+        return document

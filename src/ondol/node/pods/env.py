@@ -1,0 +1,204 @@
+"""A container's environment: variables from the pod, its maps and secrets, and `$(VAR)` expansion."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from ondol.api import objects
+from ondol.base import errors, quantity
+from ondol.node.pods import model
+
+Spec = Mapping[str, Any]
+
+_REFERENCE: Final = re.compile(r"\$(?:\$|\((?P<name>[^)]*)\))")
+_SUBSCRIPT: Final = re.compile(r"metadata\.(?P<field>labels|annotations)\['(?P<key>[^']+)'\]")
+_VARIABLE_NAME: Final = re.compile(r"[-._a-zA-Z][-._a-zA-Z0-9]*")
+
+
+class ConfigMissing(errors.OndolError):
+    """A map, secret or key the container needs does not exist (reason CreateContainerConfigError)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """The documents a pod refers to; None for one that does not exist."""
+
+    config_maps: Mapping[str, Mapping[str, Any] | None] = field(default_factory=dict)
+    secrets: Mapping[str, Mapping[str, Any] | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class PodFacts:
+    """What a pod may ask of itself besides its own document."""
+
+    pod_ip: str = ""
+    host_ip: str = ""
+    node_name: str = ""
+    allocatable: Mapping[str, str] = field(default_factory=dict)
+
+
+def expand(text: str, known: Mapping[str, str]) -> str:
+    """`$(NAME)` replaced where the name is known, `$$` halved; all else stays."""
+
+    def replacement(match: re.Match[str]) -> str:
+        name = match["name"]
+        if name is None:
+            return "$"
+        return known.get(name, match[0])
+
+    return _REFERENCE.sub(replacement, text)
+
+
+def decoded(obj: Mapping[str, Any]) -> dict[str, bytes]:
+    """All values of a ConfigMap or Secret as bytes."""
+    is_secret = obj.get("kind") == "Secret"
+    data: Mapping[str, str] = obj.get("data") or {}
+    binary: Mapping[str, str] = obj.get("binaryData") or {}
+    plain = {key: base64.b64decode(value) if is_secret else value.encode() for key, value in data.items()}
+    return plain | {key: base64.b64decode(value) for key, value in binary.items()}
+
+
+def variables(
+    pod: Spec,
+    container: Spec,
+    *,
+    sources: Sources,
+    facts: PodFacts,
+    services: Mapping[str, str],
+    image: Mapping[str, str],
+) -> dict[str, str]:
+    """The environment, later over earlier: image, services, envFrom, env."""
+    found: dict[str, str] = {**services}
+    for entry in container.get("envFrom") or ():
+        found |= _from_whole(entry, sources)
+    own: dict[str, str] = {}
+    for entry in container.get("env") or ():
+        value = _value(entry, pod, container, sources, facts, {**found, **own})
+        if value is not None:
+            own[entry["name"]] = value
+    return {**image, **found, **own}
+
+
+def _from_whole(entry: Spec, sources: Sources) -> dict[str, str]:
+    kind, reference, table = (
+        ("configmap", entry["configMapRef"], sources.config_maps)
+        if "configMapRef" in entry
+        else ("secret", entry["secretRef"], sources.secrets)
+    )
+    obj = table.get(reference["name"])
+    if obj is None:
+        if reference.get("optional"):
+            return {}
+        raise ConfigMissing(f'{kind} "{reference["name"]}" not found')
+    prefix = entry.get("prefix") or ""
+    return {
+        prefix + key: value.decode(errors="replace")
+        for key, value in decoded(obj).items()
+        if _VARIABLE_NAME.fullmatch(prefix + key)
+    }
+
+
+def _value(
+    entry: Spec, pod: Spec, container: Spec, sources: Sources, facts: PodFacts, known: Mapping[str, str]
+) -> str | None:
+    origin = entry.get("valueFrom")
+    if not origin:
+        return expand(str(entry.get("value") or ""), known)
+    if "fieldRef" in origin:
+        return field_value(pod, origin["fieldRef"]["fieldPath"], facts)
+    if "resourceFieldRef" in origin:
+        return resource_value(pod, container, origin["resourceFieldRef"], facts)
+    if "configMapKeyRef" in origin:
+        return _key(origin["configMapKeyRef"], "configmap", sources.config_maps)
+    if "secretKeyRef" in origin:
+        return _key(origin["secretKeyRef"], "secret", sources.secrets)
+    raise ConfigMissing(f"env {entry.get('name')}: valueFrom {sorted(origin)} is not supported")
+
+
+def _key(reference: Spec, kind: str, table: Mapping[str, Mapping[str, Any] | None]) -> str | None:
+    obj = table.get(reference["name"])
+    values = decoded(obj) if obj is not None else {}
+    if reference["key"] in values:
+        return values[reference["key"]].decode(errors="replace")
+    if reference.get("optional"):
+        return None
+    if obj is None:
+        raise ConfigMissing(f'{kind} "{reference["name"]}" not found')
+    raise ConfigMissing(f"couldn't find key {reference['key']} in {kind} {reference['name']}")
+
+
+def field_value(pod: Spec, path: str, facts: PodFacts) -> str:
+    """The downward API's `fieldPath`."""
+    subscript = _SUBSCRIPT.fullmatch(path)
+    if subscript is not None:
+        return str((objects.metadata(pod).get(subscript["field"]) or {}).get(subscript["key"], ""))
+    direct = {
+        "metadata.name": objects.name(pod),
+        "metadata.namespace": objects.namespace(pod),
+        "metadata.uid": objects.uid(pod),
+        "spec.nodeName": facts.node_name,
+        "spec.serviceAccountName": str(objects.spec(pod).get("serviceAccountName") or "default"),
+        "status.hostIP": facts.host_ip,
+        "status.hostIPs": facts.host_ip,
+        "status.podIP": facts.pod_ip,
+        "status.podIPs": facts.pod_ip,
+    }
+    if path in direct:
+        return direct[path]
+    if path in ("metadata.labels", "metadata.annotations"):
+        pairs: Mapping[str, str] = objects.metadata(pod).get(path.partition(".")[2]) or {}
+        return "\n".join(f"{key}={_quoted(value)}" for key, value in sorted(pairs.items()))
+    raise ConfigMissing(f"fieldPath {path!r} is not supported")
+
+
+def _quoted(value: str) -> str:
+    escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return f'"{escaped}"'
+
+
+def resource_value(pod: Spec, container: Spec, reference: Spec, facts: PodFacts) -> str:
+    """The downward API's `resourceFieldRef`; an absent limit is what the node could give."""
+    named = reference.get("containerName")
+    if named:
+        container = next((c for c in model.all_containers(pod) if c["name"] == named), container)
+    part, _, name = str(reference["resource"]).partition(".")
+    found = ((container.get("resources") or {}).get(part) or {}).get(name)
+    if found is None:
+        found = facts.allocatable.get(name, "0") if part == "limits" else "0"
+    divisor = quantity.parse(reference.get("divisor") or "1") or 1
+    return str(-int(-quantity.parse(found) // divisor))
+
+
+def service_variables(services: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """`FOO_SERVICE_HOST` and the Docker link variables for Services that have an address."""
+    found: dict[str, str] = {}
+    for service in services:
+        address = objects.spec(service).get("clusterIP")
+        ports = objects.spec(service).get("ports") or ()
+        if address and address != "None" and ports:
+            found |= _links(objects.name(service).upper().replace("-", "_"), str(address), list(ports))
+    return found
+
+
+def _links(prefix: str, address: str, ports: list[Mapping[str, Any]]) -> dict[str, str]:
+    found = {f"{prefix}_SERVICE_HOST": address, f"{prefix}_SERVICE_PORT": str(ports[0]["port"])}
+    for port in ports:
+        if port.get("name"):
+            found[f"{prefix}_SERVICE_PORT_{port['name'].upper().replace('-', '_')}"] = str(port["port"])
+    for index, port in enumerate(ports):
+        protocol = str(port.get("protocol") or "TCP")
+        url = f"{protocol.lower()}://{address}:{port['port']}"
+        if index == 0:
+            found[f"{prefix}_PORT"] = url
+        link = f"{prefix}_PORT_{port['port']}_{protocol}"
+        found |= {
+            link: url,
+            f"{link}_PROTO": protocol.lower(),
+            f"{link}_PORT": str(port["port"]),
+            f"{link}_ADDR": address,
+        }
+    return found

@@ -1,0 +1,140 @@
+"""What the node knows of a pod, as values: kept on disk, replaced whole, read by pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from ondol.api import objects
+from ondol.node.runtime.port import Exit, Handle
+
+Spec = Mapping[str, Any]
+
+
+class Attempt(msgspec.Struct, frozen=True):
+    """One run of a container. Created once there is a handle, started once `started_at` is set."""
+
+    number: int
+    id: str
+    image: str
+    image_id: str
+    handle: Handle | None = None
+    started_at: float = 0.0
+    exit: Exit | None = None
+    reason: str = ""
+    message: str = ""
+
+    @property
+    def is_created(self) -> bool:
+        return self.handle is not None and not self.started_at and self.exit is None
+
+    @property
+    def is_running(self) -> bool:
+        return self.handle is not None and self.started_at > 0 and self.exit is None
+
+
+class Container(msgspec.Struct, frozen=True):
+    """A container's runs and what probes found; `failures` and `retry_at` are its back-off."""
+
+    current: Attempt | None = None
+    last: Attempt | None = None
+    restarts: int = 0
+    failures: int = 0
+    retry_at: float = 0.0
+    waiting_reason: str = ""
+    waiting_message: str = ""
+    is_started: bool = False
+    is_ready: bool = False
+
+    @property
+    def is_running(self) -> bool:
+        return self.current is not None and self.current.is_running
+
+    @property
+    def has_exited(self) -> bool:
+        return self.current is not None and self.current.exit is not None
+
+    @property
+    def has_succeeded(self) -> bool:
+        return self.current is not None and self.current.exit is not None and self.current.exit.code == 0
+
+
+class Record(msgspec.Struct, frozen=True):
+    """All of a pod that must outlive the agent."""
+
+    uid: str
+    namespace: str
+    name: str
+    boot: str
+    start_time: float
+    address: str = ""
+    has_sandbox: bool = False
+    containers: dict[str, Container] = {}
+    failed_reason: str = ""
+    failed_message: str = ""
+
+    def container(self, name: str) -> Container:
+        return self.containers.get(name) or Container()
+
+    def with_container(self, name: str, container: Container) -> Record:
+        return msgspec.structs.replace(self, containers={**self.containers, name: container})
+
+    @property
+    def is_any_running(self) -> bool:
+        return any(c.current is not None and (c.is_running or c.current.is_created) for c in self.containers.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is true around the pod now, besides its record."""
+
+    now: float
+    is_deleting: bool = False
+    are_volumes_ready: bool = False
+    is_gate_open: bool = True
+    busy: frozenset[str] = frozenset()
+    """Containers being created, started or stopped, `sandbox` and `volumes` while they are made."""
+
+
+def init_containers(pod: Spec) -> list[Spec]:
+    return list(objects.spec(pod).get("initContainers") or ())
+
+
+def app_containers(pod: Spec) -> list[Spec]:
+    return list(objects.spec(pod).get("containers") or ())
+
+
+def all_containers(pod: Spec) -> Iterator[Spec]:
+    yield from init_containers(pod)
+    yield from app_containers(pod)
+
+
+def is_sidecar(container: Spec) -> bool:
+    """An init container that stays: `restartPolicy: Always`."""
+    return container.get("restartPolicy") == "Always"
+
+
+def restart_policy(pod: Spec) -> str:
+    return str(objects.spec(pod).get("restartPolicy") or "Always")
+
+
+def rebooted(record: Record, boot: str, now: float) -> Record:
+    """The record after the machine started anew: sandbox gone, every running container lost."""
+    lost = {name: _lost(container, now) for name, container in record.containers.items()}
+    return msgspec.structs.replace(record, boot=boot, has_sandbox=False, containers=lost)
+
+
+def _lost(container: Container, now: float) -> Container:
+    attempt = container.current
+    if attempt is None or attempt.exit is not None:
+        return container
+    ended = msgspec.structs.replace(
+        attempt,
+        exit=Exit(137, oom_killed=False, finished_at=now),
+        reason="ContainerStatusUnknown",
+        message="The container could not be located: the machine was restarted",
+    )
+    return msgspec.structs.replace(container, current=ended, is_ready=False, is_started=False)

@@ -1,0 +1,202 @@
+"""A pod's status as a pure function of its record: phase, conditions and container states."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from ondol.api import conditions, dataplane, objects
+from ondol.api.objects import Object
+from ondol.base import clock, quantity
+from ondol.node.pods import decide, model
+from ondol.node.pods.model import Attempt, Container, Record, Spec
+
+_CONDITIONS: Final = (
+    dataplane.SANDBOX_READY,
+    "Initialized",
+    "Ready",
+    "ContainersReady",
+    "PodScheduled",
+)
+
+
+def status(
+    pod: Spec,
+    record: Record,
+    *,
+    runtime: str,
+    host_ip: str,
+    now: float,
+    previous: Sequence[Mapping[str, Any]],
+) -> Object:
+    """The whole status this node answers for; conditions of others are not in it."""
+    phase = decide.phase(pod, record)
+    found: Object = {
+        "phase": phase,
+        "conditions": _conditions(pod, record, phase, now, previous),
+        "hostIP": host_ip,
+        "hostIPs": [{"ip": host_ip}],
+        "startTime": clock.rfc3339(record.start_time),
+        "containerStatuses": _statuses(pod, record, model.app_containers(pod), runtime, now),
+        "qosClass": quality_of_service(pod),
+    }
+    if model.init_containers(pod):
+        found["initContainerStatuses"] = _statuses(pod, record, model.init_containers(pod), runtime, now)
+    address = host_ip if objects.spec(pod).get("hostNetwork") and record.has_sandbox else record.address
+    if address:
+        found |= {"podIP": address, "podIPs": [{"ip": address}]}
+    if record.failed_reason:
+        found |= {"reason": record.failed_reason, "message": record.failed_message}
+    return found
+
+
+def _conditions(
+    pod: Spec, record: Record, phase: str, now: float, previous: Sequence[Mapping[str, Any]]
+) -> list[Object]:
+    own = [dict(condition) for condition in previous if condition.get("type") in _CONDITIONS]
+    values = {
+        dataplane.SANDBOX_READY: (record.has_sandbox, "", ""),
+        "Initialized": _initialized(pod, record, phase),
+        "Ready": _ready(pod, record, phase),
+        "ContainersReady": _containers_ready(pod, record, phase),
+        "PodScheduled": (True, "", ""),
+    }
+    for type, (is_true, reason, message) in values.items():
+        state: conditions.Status = "True" if is_true else "False"
+        own = conditions.set(own, type, state, reason=reason, message=message, now=now)
+    return own
+
+
+_Verdict = tuple[bool, str, str]
+
+
+def _initialized(pod: Spec, record: Record, phase: str) -> _Verdict:
+    if phase == "Succeeded":
+        return True, "PodCompleted", ""
+    if decide.is_initialized(pod, record):
+        return True, "", ""
+    pending = [
+        str(spec["name"])
+        for spec in model.init_containers(pod)
+        if not record.container(spec["name"]).has_succeeded and not record.container(spec["name"]).is_started
+    ]
+    return False, "ContainersNotInitialized", f"containers with incomplete status: [{' '.join(pending)}]"
+
+
+def _containers_ready(pod: Spec, record: Record, phase: str) -> _Verdict:
+    if phase == "Succeeded":
+        return False, "PodCompleted", ""
+    if phase == "Failed":
+        return False, "PodFailed", ""
+    needed = [s for s in model.init_containers(pod) if model.is_sidecar(s)] + model.app_containers(pod)
+    unready = [str(s["name"]) for s in needed if not is_ready(s, record.container(s["name"]))]
+    if unready:
+        return False, "ContainersNotReady", f"containers with unready status: [{' '.join(unready)}]"
+    return True, "", ""
+
+
+def _ready(pod: Spec, record: Record, phase: str) -> _Verdict:
+    verdict = _containers_ready(pod, record, phase)
+    if not verdict[0]:
+        return verdict
+    for gate in objects.spec(pod).get("readinessGates") or ():
+        type = gate["conditionType"]
+        if not conditions.is_true(dict(pod), type):
+            return False, "ReadinessGatesNotReady", f'the status of pod readiness gate "{type}" is not "True"'
+    return True, "", ""
+
+
+def is_ready(spec: Spec, container: Container) -> bool:
+    """Running, started up, and its readiness probe (if it has one) says yes."""
+    if not container.is_running or not container.is_started:
+        return False
+    return container.is_ready or not spec.get("readinessProbe")
+
+
+def _statuses(
+    pod: Spec, record: Record, specs: Sequence[Spec], runtime: str, now: float
+) -> list[Object]:
+    return [_container(pod, record, spec, runtime, now) for spec in specs]
+
+
+def _container(pod: Spec, record: Record, spec: Spec, runtime: str, now: float) -> Object:
+    container = record.container(spec["name"])
+    attempt = container.current
+    is_init = any(spec is init for init in model.init_containers(pod)) and not model.is_sidecar(spec)
+    ready = container.has_succeeded if is_init else is_ready(spec, container)
+    state, last = _states(pod, record, spec, container, runtime, now)
+    found: Object = {
+        "name": spec["name"],
+        "image": attempt.image if attempt else spec.get("image", ""),
+        "imageID": attempt.image_id if attempt else "",
+        "ready": ready,
+        "started": container.is_running and container.is_started,
+        "restartCount": container.restarts,
+        "state": state,
+        "lastState": last,
+    }
+    if attempt is not None and attempt.handle is not None:
+        found["containerID"] = f"{runtime}://{attempt.id}"
+    return found
+
+
+def _states(
+    pod: Spec, record: Record, spec: Spec, container: Container, runtime: str, now: float
+) -> tuple[Object, Object]:
+    attempt = container.current
+    before = {"terminated": _terminated(container.last, runtime)} if container.last else {}
+    if attempt is not None and attempt.is_running:
+        return {"running": {"startedAt": clock.rfc3339(attempt.started_at)}}, before
+    if attempt is not None and attempt.exit is not None:
+        over = {"terminated": _terminated(attempt, runtime)}
+        if container.waiting_reason:
+            return {"waiting": _reasoned(container.waiting_reason, container.waiting_message)}, over
+        will_restart = decide.should_restart(pod, spec, container) and not record.failed_reason
+        if container.retry_at > now and will_restart:
+            return {"waiting": _crash_loop(record, spec, container, attempt)}, over
+        return over, before
+    if container.waiting_reason:
+        return {"waiting": _reasoned(container.waiting_reason, container.waiting_message)}, before
+    is_blocked = bool(model.init_containers(pod)) and not decide.is_initialized(pod, record)
+    return {"waiting": {"reason": "PodInitializing" if is_blocked else "ContainerCreating"}}, before
+
+
+def _reasoned(reason: str, message: str) -> Object:
+    return {"reason": reason, "message": message} if message else {"reason": reason}
+
+
+def _crash_loop(record: Record, spec: Spec, container: Container, attempt: Attempt) -> Object:
+    wait_s = container.retry_at - (attempt.exit.finished_at if attempt.exit else 0.0)
+    who = f"{record.name}_{record.namespace}({record.uid})"
+    message = f"back-off {wait_s:.0f}s restarting failed container={spec['name']} pod={who}"
+    return {"reason": "CrashLoopBackOff", "message": message}
+
+
+def _terminated(attempt: Attempt, runtime: str) -> Object:
+    ended = attempt.exit
+    found: Object = {"exitCode": ended.code if ended else 0, "reason": attempt.reason}
+    if ended is not None:
+        begun = attempt.started_at or ended.finished_at
+        found |= {"startedAt": clock.rfc3339(begun), "finishedAt": clock.rfc3339(ended.finished_at)}
+    if attempt.message:
+        found["message"] = attempt.message
+    if attempt.handle is not None:
+        found["containerID"] = f"{runtime}://{attempt.id}"
+    return found
+
+
+def quality_of_service(pod: Spec) -> str:
+    """Guaranteed, Burstable or BestEffort by requests and limits of CPU and memory."""
+    given = [(c.get("resources") or {}) for c in model.all_containers(pod)]
+    named = ("cpu", "memory")
+    if not any((r.get(part) or {}).get(n) for r in given for part in ("requests", "limits") for n in named):
+        return "BestEffort"
+    return "Guaranteed" if all(_is_guaranteed(r) for r in given) else "Burstable"
+
+
+def _is_guaranteed(given: Mapping[str, Any]) -> bool:
+    limits, requests = given.get("limits") or {}, given.get("requests") or {}
+    return all(
+        name in limits and quantity.parse(requests.get(name, limits[name])) == quantity.parse(limits[name])
+        for name in ("cpu", "memory")
+    )

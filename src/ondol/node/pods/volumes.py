@@ -1,0 +1,267 @@
+"""Volumes of a pod: what their files hold (pure) and how they are put in place.
+
+Files of ConfigMaps, Secrets, projections and the downward API are replaced together: a new
+directory is filled and the link `..data` is swung over to it, so a reader never sees a mixture.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from ondol.api import objects
+from ondol.base import errors, quantity
+from ondol.node import linux
+from ondol.node.pods import env
+
+Spec = Mapping[str, Any]
+Payload = dict[str, tuple[bytes, int]]
+"""Relative path → content and mode."""
+
+_DEFAULT_MODE: Final = 0o644
+_WRITTEN: Final = ("configMap", "secret", "projected", "downwardAPI")
+SUPPORTED: Final = (*_WRITTEN, "emptyDir", "hostPath")
+
+
+class VolumeFailed(errors.OndolError):
+    """A volume cannot be made (yet); event FailedMount."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRequest:
+    """A service account token a projected volume asks for."""
+
+    volume: str
+    path: str
+    audience: str
+    expiration_s: int
+
+
+def kind(volume: Spec) -> str:
+    return next((key for key in volume if key != "name"), "emptyDir")
+
+
+def token_requests(pod: Spec) -> Iterator[TokenRequest]:
+    for volume in objects.spec(pod).get("volumes") or ():
+        for source in (volume.get("projected") or {}).get("sources") or ():
+            asked = source.get("serviceAccountToken")
+            if asked:
+                expiration_s = int(asked.get("expirationSeconds") or 3600)
+                yield TokenRequest(volume["name"], asked["path"], asked.get("audience") or "", expiration_s)
+
+
+def references(pod: Spec) -> tuple[frozenset[str], frozenset[str]]:
+    """Names of the ConfigMaps and Secrets the pod refers to, in volumes and environments."""
+    maps: set[str] = set()
+    secrets: set[str] = set()
+    for volume in objects.spec(pod).get("volumes") or ():
+        sources = [volume, *((volume.get("projected") or {}).get("sources") or ())]
+        for source in sources:
+            if "configMap" in source:
+                maps.add(source["configMap"]["name"])
+            if "secret" in source:
+                secrets.add(source["secret"].get("secretName") or source["secret"].get("name"))
+    for container in [*(objects.spec(pod).get("initContainers") or ()), *objects.spec(pod)["containers"]]:
+        _environment_references(container, maps, secrets)
+    return frozenset(maps), frozenset(secrets)
+
+
+def _environment_references(container: Spec, maps: set[str], secrets: set[str]) -> None:
+    origins = [entry.get("valueFrom") or {} for entry in container.get("env") or ()]
+    origins += list(container.get("envFrom") or ())
+    for origin in origins:
+        for key, names in (
+            ("configMapKeyRef", maps),
+            ("configMapRef", maps),
+            ("secretKeyRef", secrets),
+            ("secretRef", secrets),
+        ):
+            if key in origin:
+                names.add(origin[key]["name"])
+
+
+def payload(
+    pod: Spec, volume: Spec, sources: env.Sources, facts: env.PodFacts, tokens: Mapping[TokenRequest, str]
+) -> Payload:
+    """The files of a written volume."""
+    which = kind(volume)
+    body: Mapping[str, Any] = volume[which] or {}
+    mode = int(body.get("defaultMode") or _DEFAULT_MODE)
+    if which != "projected":
+        return _projection(pod, volume["name"], {which: body}, mode, sources, facts, tokens)
+    found: Payload = {}
+    for source in body.get("sources") or ():
+        found |= _projection(pod, volume["name"], source, mode, sources, facts, tokens)
+    return found
+
+
+def _projection(
+    pod: Spec,
+    volume: str,
+    source: Spec,
+    mode: int,
+    sources: env.Sources,
+    facts: env.PodFacts,
+    tokens: Mapping[TokenRequest, str],
+) -> Payload:
+    if "configMap" in source:
+        name = source["configMap"]["name"]
+        return _keys("configmap", name, source["configMap"], sources.config_maps.get(name), mode)
+    if "secret" in source:
+        name = source["secret"].get("secretName") or source["secret"]["name"]
+        return _keys("secret", name, source["secret"], sources.secrets.get(name), mode)
+    if "downwardAPI" in source:
+        return {
+            item["path"]: (_downward(pod, item, facts).encode(), int(item.get("mode") or mode))
+            for item in source["downwardAPI"].get("items") or ()
+        }
+    if "serviceAccountToken" in source:
+        path = source["serviceAccountToken"]["path"]
+        token = next((t for asked, t in tokens.items() if (asked.volume, asked.path) == (volume, path)), None)
+        if token is None:
+            raise VolumeFailed(f"volume {volume}: the service account token was not issued yet")
+        return {path: (token.encode(), mode)}
+    raise VolumeFailed(f"volume {volume}: source {sorted(source)} is not supported")
+
+
+def _downward(pod: Spec, item: Spec, facts: env.PodFacts) -> str:
+    if "fieldRef" in item:
+        return env.field_value(pod, item["fieldRef"]["fieldPath"], facts)
+    named = item["resourceFieldRef"]["containerName"]
+    container = next(c for c in objects.spec(pod)["containers"] if c["name"] == named)
+    return env.resource_value(pod, container, item["resourceFieldRef"], facts)
+
+
+def _keys(what: str, name: str, source: Spec, obj: Mapping[str, Any] | None, mode: int) -> Payload:
+    if obj is None:
+        if source.get("optional"):
+            return {}
+        raise VolumeFailed(f'{what} "{name}" not found')
+    values = env.decoded(obj)
+    if not source.get("items"):
+        return {key: (value, mode) for key, value in values.items()}
+    found: Payload = {}
+    for item in source["items"]:
+        if item["key"] in values:
+            found[item["path"]] = (values[item["key"]], int(item.get("mode") or mode))
+        elif not source.get("optional"):
+            raise VolumeFailed(f"{what} {name} has no key {item['key']}")
+    return found
+
+
+def is_written(volume: Spec) -> bool:
+    return kind(volume) in _WRITTEN
+
+
+def place(folder: Path, volume: Spec, *, fs_group: int | None) -> None:
+    """Make an emptyDir or check a hostPath; blocks."""
+    which = kind(volume)
+    body: Mapping[str, Any] = volume.get(which) or {}
+    if which == "emptyDir":
+        _empty_dir(folder, body, fs_group)
+    elif which == "hostPath":
+        _host_path(Path(body["path"]), str(body.get("type") or ""))
+    elif which not in SUPPORTED:
+        raise VolumeFailed(f"volume {volume['name']}: type {which} is not supported on this node")
+
+
+def _empty_dir(folder: Path, body: Spec, fs_group: int | None) -> None:
+    is_new = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    if body.get("medium") == "Memory" and not os.path.ismount(folder):
+        limit = body.get("sizeLimit")
+        options = "mode=1777" + (f",size={quantity.bytes_of(limit)}" if limit else "")
+        linux.mount("tmpfs", str(folder), "tmpfs", linux.MS_NOSUID | linux.MS_NODEV, options)
+        is_new = True
+    if is_new:
+        folder.chmod(0o777)
+        if fs_group is not None:
+            os.chown(folder, -1, fs_group)
+            folder.chmod(0o2777)
+
+
+_HOST_CHECKS: Final = {
+    "Directory": Path.is_dir,
+    "File": Path.is_file,
+    "Socket": Path.is_socket,
+    "CharDevice": Path.is_char_device,
+    "BlockDevice": Path.is_block_device,
+}
+
+
+def _host_path(path: Path, type: str) -> None:
+    if type == "DirectoryOrCreate":
+        path.mkdir(mode=0o755, parents=True, exist_ok=True)
+    elif type == "FileOrCreate":
+        path.touch(mode=0o644)
+    elif type and not _HOST_CHECKS[type](path):
+        raise VolumeFailed(f"hostPath type check failed: {path} is not a {type}")
+
+
+def write(folder: Path, files: Payload, *, fs_group: int | None, revision: str) -> bool:
+    """Put the payload in place in one step; False when it already is. Blocks."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o755)
+    if _current(folder) == {path: content for path, (content, _) in files.items()}:
+        return False
+    fresh = folder / f"..{revision}"
+    if fresh.exists():
+        shutil.rmtree(fresh)
+    fresh.mkdir(mode=0o755)
+    for path, (content, mode) in files.items():
+        _write_file(fresh, path, content, mode, fs_group)
+    _swing(folder, fresh, files)
+    return True
+
+
+def _write_file(root: Path, path: str, content: bytes, mode: int, fs_group: int | None) -> None:
+    target = root / path
+    if ".." in Path(path).parts or Path(path).is_absolute():
+        raise VolumeFailed(f"path {path!r} leads out of the volume")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_bytes(content)
+    if fs_group is not None:
+        os.chown(target, -1, fs_group)
+        mode |= 0o040
+    target.chmod(mode)
+
+
+def _current(folder: Path) -> dict[str, bytes] | None:
+    data = folder / "..data"
+    if not data.exists():
+        return None
+    return {str(p.relative_to(data)): p.read_bytes() for p in sorted(data.rglob("*")) if p.is_file()}
+
+
+def _swing(folder: Path, fresh: Path, files: Payload) -> None:
+    data = folder / "..data"
+    former = data.resolve() if data.is_symlink() else None
+    beside = folder / "..data_tmp"
+    beside.unlink(missing_ok=True)
+    beside.symlink_to(fresh.name)
+    beside.replace(data)
+    heads = {Path(path).parts[0] for path in files}
+    for entry in folder.iterdir():
+        if not entry.name.startswith("..") and entry.name not in heads:
+            entry.unlink()
+    for head in heads:
+        if not (folder / head).is_symlink():
+            (folder / head).symlink_to(f"..data/{head}")
+    if former is not None and former != fresh:
+        shutil.rmtree(former, ignore_errors=True)
+
+
+def inside(folder: Path, sub_path: str, *, is_writable: bool) -> Path:
+    """A `subPath` of a volume; links may not lead out of it."""
+    real = Path(os.path.realpath(folder / sub_path))
+    root = Path(os.path.realpath(folder))
+    if real != root and root not in real.parents:
+        raise VolumeFailed(f"subPath {sub_path!r} leads out of the volume")
+    if not real.exists() and is_writable:
+        real.mkdir(parents=True, mode=0o750)
+    if not real.exists():
+        raise VolumeFailed(f"subPath {sub_path!r} does not exist in the volume")
+    return real
