@@ -131,7 +131,6 @@ class HTTPRetry(Struct, frozen=True):
     attempts: Count = 0
     per_try_timeout: Duration | None = None
     retry_on: str = ""
-    retry_remote_localities: bool | None = None
     retry_ignore_previous_hosts: bool | None = None
     backoff: Duration | None = None
 

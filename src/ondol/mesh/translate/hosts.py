@@ -1,0 +1,78 @@
+"""Host names: how a short one is completed, by which names a service is called, which rule fits best."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable, Mapping
+from typing import TypeVar
+
+from ondol.mesh.model.kube import Service
+
+T = TypeVar("T")
+
+
+def qualified(host: str, namespace: str, cluster_domain: str, known: Container[str] = ()) -> str:
+    """The full name of a host as written in an object of `namespace`.
+
+    A name without dots is a service of that namespace; `name.ns` and `name.ns.svc` are completed
+    only when there is such a service, for they may as well be names of the outside world.
+    """
+    lowered = host.lower().rstrip(".")
+    if "." not in lowered and lowered != "*":
+        return f"{lowered}.{namespace}.svc.{cluster_domain}"
+    if not lowered.endswith(f".svc.{cluster_domain}"):
+        for suffix in (f".svc.{cluster_domain}", f".{cluster_domain}"):
+            if lowered + suffix in known:
+                return lowered + suffix
+    return lowered
+
+
+def domains(service: Service, namespace: str, cluster_domain: str) -> tuple[str, ...]:
+    """What a client in `namespace` may call the service; ports in the Host header do not matter."""
+    name, own = service.key.name, service.key.namespace
+    names = [f"{name}.{own}.svc.{cluster_domain}", f"{name}.{own}.svc", f"{name}.{own}"]
+    if own == namespace:
+        names.append(name)
+    return (*names, *(f"[{a}]" if ":" in a else a for a in service.addresses))
+
+
+def aliases(host: str, namespace: str, cluster_domain: str) -> tuple[str, ...]:
+    """The names of a host that no service has: the full one and, inside the cluster, its short ones."""
+    suffix = f".svc.{cluster_domain}"
+    if not host.endswith(suffix) or host.startswith("*"):
+        return (host,)
+    short = host.removesuffix(suffix)
+    found = [host, f"{short}.svc", short]
+    name, _, own = short.rpartition(".")
+    return (*found, name) if own == namespace and name else tuple(found)
+
+
+def best(host: str, rules: Mapping[str, T]) -> T | None:
+    """The rule for a host: its own, else that of the longest wildcard, else that of `*`."""
+    if host in rules:
+        return rules[host]
+    labels = host.split(".")
+    for start in range(1, len(labels)):
+        wildcard = "*." + ".".join(labels[start:])
+        if wildcard in rules:
+            return rules[wildcard]
+    return rules.get("*")
+
+
+def covers(pattern: str, host: str) -> bool:
+    """Whether a gateway's host pattern admits a host, which may itself be a wildcard."""
+    if pattern == "*":
+        return True
+    if pattern.startswith("*."):
+        return host.removeprefix("*").endswith(pattern[1:])
+    return pattern == host
+
+
+def overlap(patterns: Iterable[str], host: str) -> tuple[str, ...]:
+    """The part of `host` that the patterns admit: itself, or the narrower patterns inside it."""
+    found = []
+    for pattern in patterns:
+        if covers(pattern, host):
+            return (host,)
+        if covers(host, pattern):
+            found.append(pattern)
+    return tuple(dict.fromkeys(found))

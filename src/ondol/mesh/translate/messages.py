@@ -1,0 +1,147 @@
+"""The protobuf messages the translation speaks, imported in one place and only what is used.
+
+Also the small conversions every part needs: durations, percentages, typed extensions.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from envoy.config.accesslog.v3 import accesslog_pb2 as accesslog
+from envoy.config.cluster.v3 import circuit_breaker_pb2 as breakers
+from envoy.config.cluster.v3 import cluster_pb2 as cluster
+from envoy.config.cluster.v3 import outlier_detection_pb2 as outliers
+from envoy.config.core.v3 import address_pb2 as address
+from envoy.config.core.v3 import base_pb2 as base
+from envoy.config.core.v3 import config_source_pb2 as sources
+from envoy.config.core.v3 import extension_pb2 as extension
+from envoy.config.core.v3 import http_service_pb2 as http_service
+from envoy.config.core.v3 import protocol_pb2 as protocol
+from envoy.config.core.v3 import substitution_format_string_pb2 as formats
+from envoy.config.endpoint.v3 import endpoint_components_pb2 as endpoint_components
+from envoy.config.endpoint.v3 import endpoint_pb2 as endpoint
+from envoy.config.listener.v3 import listener_components_pb2 as listener_components
+from envoy.config.listener.v3 import listener_pb2 as listener
+from envoy.config.route.v3 import route_components_pb2 as routes
+from envoy.config.route.v3 import route_pb2 as route
+from envoy.config.trace.v3 import http_tracer_pb2 as tracer
+from envoy.config.trace.v3 import opentelemetry_pb2 as opentelemetry
+from envoy.extensions.access_loggers.file.v3 import file_pb2 as file_log
+from envoy.extensions.filters.common.fault.v3 import fault_pb2 as fault_common
+from envoy.extensions.filters.http.cors.v3 import cors_pb2 as cors
+from envoy.extensions.filters.http.fault.v3 import fault_pb2 as fault
+from envoy.extensions.filters.http.router.v3 import router_pb2 as router
+from envoy.extensions.filters.listener.http_inspector.v3 import http_inspector_pb2 as http_inspector
+from envoy.extensions.filters.listener.original_dst.v3 import original_dst_pb2 as original_dst
+from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2 as hcm
+from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2 as tcp_proxy
+from envoy.extensions.matching.common_inputs.network.v3 import network_inputs_pb2 as inputs
+from envoy.extensions.retry.host.previous_hosts.v3 import previous_hosts_pb2 as previous_hosts
+from envoy.extensions.tracers.opentelemetry.resource_detectors.v3 import (
+    static_config_resource_detector_pb2 as static_detector,
+)
+from envoy.extensions.transport_sockets.tls.v3 import common_pb2 as tls_common
+from envoy.extensions.transport_sockets.tls.v3 import tls_pb2 as tls
+from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2 as http_options
+from envoy.type.matcher.v3 import metadata_pb2 as metadata_matcher
+from envoy.type.matcher.v3 import regex_pb2 as regex
+from envoy.type.matcher.v3 import string_pb2 as strings
+from envoy.type.tracing.v3 import custom_tag_pb2 as tags
+from envoy.type.v3 import percent_pb2 as percent
+from envoy.type.v3 import range_pb2 as ranges
+from google.protobuf import any_pb2, duration_pb2, struct_pb2, wrappers_pb2
+from xds.type.matcher.v3 import matcher_pb2 as matcher
+
+__all__ = [
+    "accesslog",
+    "address",
+    "any_of",
+    "base",
+    "boolean",
+    "breakers",
+    "cluster",
+    "cors",
+    "duration",
+    "endpoint",
+    "endpoint_components",
+    "extension",
+    "fault",
+    "fault_common",
+    "file_log",
+    "formats",
+    "fraction",
+    "from_ads",
+    "hcm",
+    "http_inspector",
+    "http_options",
+    "http_service",
+    "inputs",
+    "listener",
+    "listener_components",
+    "matcher",
+    "metadata_matcher",
+    "number",
+    "opentelemetry",
+    "original_dst",
+    "outliers",
+    "percent",
+    "previous_hosts",
+    "protocol",
+    "ranges",
+    "regex",
+    "route",
+    "router",
+    "routes",
+    "socket",
+    "sources",
+    "static_detector",
+    "strings",
+    "struct_pb2",
+    "tags",
+    "tcp_proxy",
+    "tls",
+    "tls_common",
+    "tracer",
+]
+
+
+def duration(milliseconds: int) -> Any:
+    return duration_pb2.Duration(seconds=milliseconds // 1000, nanos=milliseconds % 1000 * 1_000_000)
+
+
+def any_of(message: Any) -> Any:
+    packed = any_pb2.Any()
+    packed.Pack(message, deterministic=True)
+    return packed
+
+
+def boolean(value: bool) -> Any:
+    return wrappers_pb2.BoolValue(value=value)
+
+
+def number(value: int) -> Any:
+    return wrappers_pb2.UInt32Value(value=value)
+
+
+def fraction(value: float) -> Any:
+    """A percentage with four decimals."""
+    return percent.FractionalPercent(
+        numerator=round(value * 10_000), denominator=percent.FractionalPercent.MILLION
+    )
+
+
+def from_ads() -> Any:
+    return sources.ConfigSource(
+        ads=sources.AggregatedConfigSource(),
+        resource_api_version=sources.V3,
+        # Without a limit a listener waits for its routes rather than open and answer 404.
+        initial_fetch_timeout=duration(0),
+    )
+
+
+def socket(host: str, port: int, namespace_path: str = "") -> Any:
+    return address.Address(
+        socket_address=address.SocketAddress(
+            address=host, port_value=port, network_namespace_filepath=namespace_path
+        )
+    )

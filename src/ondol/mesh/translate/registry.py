@@ -1,0 +1,133 @@
+"""What the translation looks things up in: services, their policies, their endpoints, pods' labels.
+
+Built anew for each translation from typed views; views are made once per version of an object.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from ondol.api import objects
+from ondol.api.objects import Key, Object
+from ondol.mesh.model import istio
+from ondol.mesh.model.kube import Endpoint, Service
+from ondol.mesh.translate import hosts
+from ondol.mesh.xds.types import Origin
+
+S = TypeVar("S", bound=istio.Struct)
+
+
+def version(obj: Object) -> str:
+    """Changes with what an object says, not with its status."""
+    generation = objects.generation(obj)
+    return f"{objects.uid(obj)}:{generation}" if generation else objects.resource_version(obj)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rule(Generic[S]):
+    """A typed Istio object; equal only to itself, for it is made once per version."""
+
+    origin: Origin
+    created: str
+    spec: S
+
+    @property
+    def namespace(self) -> str:
+        return self.origin.namespace
+
+    @property
+    def age(self) -> tuple[str, str, str]:
+        """Sorts the oldest first, as Istio settles conflicts."""
+        return (self.created, self.origin.namespace, self.origin.name)
+
+
+VirtualService = Rule[istio.VirtualServiceSpec]
+DestinationRule = Rule[istio.DestinationRuleSpec]
+Gateway = Rule[istio.GatewaySpec]
+
+
+def rule(kind: str, spec: type[S], obj: Object) -> Rule[S]:
+    """The typed view of an Istio object; `Refused` when it says something impossible."""
+    return Rule(
+        Origin(kind, objects.namespace(obj), objects.name(obj), version(obj)),
+        str(objects.metadata(obj).get("creationTimestamp") or ""),
+        istio.read(spec, obj),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The destination rules that govern one host: the first's policy, everyone's subsets."""
+
+    rules: tuple[DestinationRule, ...] = ()
+
+    @property
+    def origins(self) -> tuple[Origin, ...]:
+        return tuple(found.origin for found in self.rules)
+
+    @property
+    def subsets(self) -> Mapping[str, istio.Subset]:
+        found: dict[str, istio.Subset] = {}
+        for each in self.rules:
+            for subset in each.spec.subsets:
+                found.setdefault(subset.name, subset)
+        return found
+
+    def traffic(self, subset: str, port: int) -> istio.TrafficPolicy | istio.PortTrafficPolicy:
+        """The policy in force: a subset's fields over the host's, a port's own over both."""
+        whole = next((r.spec.traffic_policy for r in self.rules if r.spec.traffic_policy), None)
+        own = self.subsets[subset].traffic_policy if subset in self.subsets else None
+        for policy in (own, whole):
+            for settings in policy.port_level_settings if policy else ():
+                if settings.port.number == port:
+                    return settings
+        merged = istio.TrafficPolicy()
+        own, whole = own or merged, whole or merged
+        return istio.TrafficPolicy(
+            load_balancer=own.load_balancer or whole.load_balancer,
+            connection_pool=own.connection_pool or whole.connection_pool,
+            outlier_detection=own.outlier_detection or whole.outlier_detection,
+            tls=own.tls or whole.tls,
+        )
+
+
+_NO_POLICY = Policy()
+
+
+@dataclass(slots=True)
+class Registry:
+    """Services by full name and what belongs to them."""
+
+    cluster_domain: str
+    services: dict[str, Service] = field(default_factory=dict)
+    endpoints: dict[tuple[Key, str], list[Endpoint]] = field(default_factory=dict)
+    """By service and port name."""
+    labels: dict[Key, Mapping[str, str]] = field(default_factory=dict)
+    policies: dict[str, Policy] = field(default_factory=dict)
+
+    def qualified(self, host: str, namespace: str) -> str:
+        return hosts.qualified(host, namespace, self.cluster_domain, self.services)
+
+    def policy(self, host: str) -> Policy:
+        return hosts.best(host, self.policies) or _NO_POLICY
+
+    def add_policies(self, rules: Sequence[DestinationRule]) -> None:
+        """Group rules by host: those of the service's own namespace first, then the oldest."""
+        grouped: dict[str, list[DestinationRule]] = {}
+        for each in rules:
+            grouped.setdefault(self.qualified(each.spec.host, each.namespace), []).append(each)
+        for host, found in grouped.items():
+            service = self.services.get(host)
+            home = service.key.namespace if service else ""
+
+            def rank(each: DestinationRule, home: str = home) -> tuple[bool, tuple[str, str, str]]:
+                return (each.namespace != home, each.age)
+
+            self.policies[host] = Policy(tuple(sorted(found, key=rank)))
+
+
+def cluster_name(host: str, port: int, subset: str = "") -> str:
+    """Istio's name for a destination."""
+    return f"outbound|{port}|{subset}|{host}"

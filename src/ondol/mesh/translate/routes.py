@@ -1,0 +1,293 @@
+"""HTTP routes: what happens to a matched request. One function for each word of an HTTPRoute.
+
+Called for one VirtualService and one kind of caller at a time; `Destinations` answers what the
+routes refer to.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Iterator, Sequence
+from typing import Any, Final, Protocol
+
+from ondol.mesh.model import istio
+from ondol.mesh.model.istio import Refused, milliseconds
+from ondol.mesh.translate import matches
+from ondol.mesh.translate import messages as m
+from ondol.mesh.translate.matches import Caller
+
+RETRY_ON: Final = "connect-failure,refused-stream,unavailable,cancelled,reset-before-request"
+"""Istio's default, and resets before anything was sent: safe for every method."""
+RETRIES: Final = 2
+_HOST_ATTEMPTS: Final = 5
+_CORS: Final = "envoy.filters.http.cors"
+_FAULT: Final = "envoy.filters.http.fault"
+_REDIRECTS: Final = {
+    0: m.routes.RedirectAction.MOVED_PERMANENTLY,
+    301: m.routes.RedirectAction.MOVED_PERMANENTLY,
+    302: m.routes.RedirectAction.FOUND,
+    303: m.routes.RedirectAction.SEE_OTHER,
+    307: m.routes.RedirectAction.TEMPORARY_REDIRECT,
+    308: m.routes.RedirectAction.PERMANENT_REDIRECT,
+}
+
+
+class Destinations(Protocol):
+    """What routes refer to."""
+
+    def cluster(self, destination: istio.Destination) -> str: ...
+
+    def hash(self, destination: istio.Destination) -> istio.ConsistentHashLB | None: ...
+
+
+def translate(
+    spec: istio.VirtualServiceSpec, namespace: str, caller: Caller, destinations: Destinations
+) -> list[Any]:
+    """The routes of a VirtualService for one caller, in order; nothing after a route for all requests."""
+    made: list[Any] = []
+    for index, route in enumerate(spec.http):
+        for match in _matching(route, caller, namespace):
+            found = m.routes.Route(name=route.name or f"http-{index}", match=match)
+            _act(found, route, destinations)
+            made.append(found)
+            if _takes_all(match):
+                return made
+    return made
+
+
+def _matching(route: istio.HTTPRoute, caller: Caller, namespace: str) -> Iterator[Any]:
+    if not route.match:
+        yield matches.anything()
+    for match in route.match:
+        if matches.applies(match, caller, namespace):
+            yield matches.route_match(match)
+
+
+def _takes_all(match: Any) -> bool:
+    return match == matches.anything()
+
+
+def default(cluster: str, hashing: istio.ConsistentHashLB | None) -> Any:
+    """The route of a service that no VirtualService speaks of."""
+    made = m.routes.Route(name="default", match=matches.anything())
+    made.route.cluster = cluster
+    made.route.timeout.CopyFrom(m.duration(0))
+    made.route.retry_policy.CopyFrom(retry_policy(None))
+    if hashing is not None:
+        made.route.hash_policy.extend(hash_policies(hashing))
+    return made
+
+
+def passthrough(cluster: str) -> Any:
+    made = m.routes.Route(name="allow_any", match=matches.anything())
+    made.route.cluster = cluster
+    made.route.timeout.CopyFrom(m.duration(0))
+    return made
+
+
+def _act(made: Any, route: istio.HTTPRoute, destinations: Destinations) -> None:
+    if route.headers is not None:
+        _headers(made, route.headers)
+    if route.redirect is not None:
+        _redirect(made.redirect, route.redirect)
+    elif route.direct_response is not None:
+        _direct(made.direct_response, route.direct_response)
+    else:
+        _forward(made, route, destinations)
+    if route.cors_policy is not None:
+        made.typed_per_filter_config[_CORS].CopyFrom(m.any_of(_cors(route.cors_policy)))
+    if route.fault is not None:
+        made.typed_per_filter_config[_FAULT].CopyFrom(m.any_of(_fault(route.fault)))
+
+
+def _headers(made: Any, headers: istio.Headers) -> None:
+    """Works on a route and on a weighted cluster alike: both have these four fields."""
+    made.request_headers_to_add.extend(_added(headers.request))
+    made.request_headers_to_remove.extend(headers.request.remove)
+    made.response_headers_to_add.extend(_added(headers.response))
+    made.response_headers_to_remove.extend(headers.response.remove)
+
+
+def _added(operations: istio.HeaderOperations) -> Iterator[Any]:
+    option = m.base.HeaderValueOption
+    for found, action in (
+        (operations.set, option.OVERWRITE_IF_EXISTS_OR_ADD),
+        (operations.add, option.APPEND_IF_EXISTS_OR_ADD),
+    ):
+        for key, value in sorted(found.items()):
+            yield option(header=m.base.HeaderValue(key=key, value=value), append_action=action)
+
+
+def _redirect(made: Any, redirect: istio.HTTPRedirect) -> None:
+    made.response_code = _REDIRECTS[redirect.redirect_code]
+    if redirect.uri:
+        made.path_redirect = redirect.uri
+    if redirect.authority:
+        made.host_redirect = redirect.authority
+    if redirect.scheme:
+        made.scheme_redirect = redirect.scheme
+    if redirect.port is not None:
+        made.port_redirect = redirect.port
+    elif redirect.derive_port == "FROM_PROTOCOL_DEFAULT" and redirect.scheme:
+        made.port_redirect = 443 if redirect.scheme == "https" else 80
+
+
+def _direct(made: Any, response: istio.HTTPDirectResponse) -> None:
+    made.status = response.status
+    body = response.body or istio.HTTPBody()
+    if body.string is not None:
+        made.body.inline_string = body.string
+    elif body.bytes is not None:
+        try:
+            made.body.inline_bytes = base64.b64decode(body.bytes, validate=True)
+        except binascii.Error as error:
+            raise Refused(f"directResponse.body.bytes is not base64: {error}") from error
+
+
+def _forward(made: Any, route: istio.HTTPRoute, destinations: Destinations) -> None:
+    action = made.route
+    weighted = _weighted(route.route)
+    if len(weighted) == 1:
+        action.cluster = destinations.cluster(weighted[0].destination)
+        if weighted[0].headers is not None:
+            _headers(made, weighted[0].headers)
+            _authority(action, weighted[0].headers)
+    else:
+        for each in weighted:
+            cluster = action.weighted_clusters.clusters.add()
+            cluster.name = destinations.cluster(each.destination)
+            cluster.weight.value = each.weight
+            if each.headers is not None:
+                _headers(cluster, each.headers)
+                _authority(cluster, each.headers)
+    if route.headers is not None:
+        _authority(action, route.headers)
+    if route.rewrite is not None:
+        _rewrite(action, made.match, route.rewrite)
+    action.timeout.CopyFrom(m.duration(milliseconds(route.timeout, "timeout") if route.timeout else 0))
+    if route.retries is None or route.retries.attempts:
+        action.retry_policy.CopyFrom(retry_policy(route.retries))
+    _mirror(action, route, destinations)
+    hashing = (destinations.hash(each.destination) for each in weighted)
+    policies = [policy for found in hashing if found is not None for policy in hash_policies(found)]
+    for index, policy in enumerate(policies):
+        if policy not in policies[:index]:
+            action.hash_policy.append(policy)
+
+
+def _weighted(found: Sequence[istio.RouteDestination]) -> list[istio.RouteDestination]:
+    """The destinations that get a share; a single one gets all, whatever its weight."""
+    return list(found) if len(found) == 1 else [each for each in found if each.weight]
+
+
+def _authority(action: Any, headers: istio.Headers) -> None:
+    """Setting the host header is rewriting the authority: Envoy refuses it as a header operation."""
+    for key in list(headers.request.set):
+        if key.lower() in ("host", ":authority"):
+            action.host_rewrite_literal = headers.request.set[key]
+
+
+def _rewrite(action: Any, match: Any, rewrite: istio.HTTPRewrite) -> None:
+    if rewrite.authority:
+        action.host_rewrite_literal = rewrite.authority
+    regex = rewrite.uri_regex_rewrite
+    if regex is not None:
+        action.regex_rewrite.pattern.regex = regex.match
+        action.regex_rewrite.substitution = regex.rewrite
+    elif rewrite.uri and match.WhichOneof("path_specifier") == "safe_regex":
+        # A regex has no prefix to replace: the whole path is.
+        action.regex_rewrite.pattern.regex = ".*"
+        action.regex_rewrite.substitution = rewrite.uri.replace("\\", "\\\\")
+    elif rewrite.uri:
+        action.prefix_rewrite = rewrite.uri
+
+
+def retry_policy(retries: istio.HTTPRetry | None) -> Any:
+    """Istio's default where nothing is said: two retries, each on a host not yet tried."""
+    asked = retries or istio.HTTPRetry(attempts=RETRIES)
+    names, codes = _retry_on(asked.retry_on or RETRY_ON)
+    made = m.routes.RetryPolicy(
+        retry_on=",".join(names),
+        num_retries=m.number(asked.attempts),
+        host_selection_retry_max_attempts=_HOST_ATTEMPTS,
+        retriable_status_codes=codes,
+    )
+    if asked.retry_ignore_previous_hosts is not False:
+        made.retry_host_predicate.add(
+            name="envoy.retry_host_predicates.previous_hosts",
+            typed_config=m.any_of(m.previous_hosts.PreviousHostsPredicate()),
+        )
+    if asked.per_try_timeout is not None:
+        per_try = milliseconds(asked.per_try_timeout, "retries.perTryTimeout")
+        made.per_try_timeout.CopyFrom(m.duration(per_try))
+    if asked.backoff is not None:
+        made.retry_back_off.base_interval.CopyFrom(m.duration(milliseconds(asked.backoff, "retries.backoff")))
+    return made
+
+
+def _retry_on(text: str) -> tuple[list[str], list[int]]:
+    """Envoy's condition names, and status codes, which may stand among them."""
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    codes = [int(word) for word in words if word.isdigit()]
+    names = [word for word in words if not word.isdigit()]
+    if codes and "retriable-status-codes" not in names:
+        names.append("retriable-status-codes")
+    return names, codes
+
+
+def _mirror(action: Any, route: istio.HTTPRoute, destinations: Destinations) -> None:
+    mirrors = list(route.mirrors)
+    if route.mirror is not None:
+        mirrors.append(istio.HTTPMirrorPolicy(route.mirror, route.mirror_percentage))
+    for each in mirrors:
+        share = 100.0 if each.percentage is None else each.percentage.value
+        made = action.request_mirror_policies.add(cluster=destinations.cluster(each.destination))
+        made.runtime_fraction.default_value.CopyFrom(m.fraction(share))
+        made.disable_shadow_host_suffix_append = True
+
+
+def hash_policies(hashing: istio.ConsistentHashLB) -> Iterator[Any]:
+    policy = m.routes.RouteAction.HashPolicy
+    if hashing.http_header_name:
+        yield policy(header=policy.Header(header_name=hashing.http_header_name))
+    elif hashing.http_cookie is not None:
+        cookie = policy.Cookie(name=hashing.http_cookie.name, path=hashing.http_cookie.path)
+        if hashing.http_cookie.ttl is not None:
+            cookie.ttl.CopyFrom(m.duration(milliseconds(hashing.http_cookie.ttl, "httpCookie.ttl")))
+        yield policy(cookie=cookie)
+    elif hashing.http_query_parameter_name:
+        yield policy(query_parameter=policy.QueryParameter(name=hashing.http_query_parameter_name))
+    elif hashing.use_source_ip:
+        yield policy(connection_properties=policy.ConnectionProperties(source_ip=True))
+
+
+def _cors(policy: istio.CorsPolicy) -> Any:
+    made = m.cors.CorsPolicy(
+        allow_methods=",".join(policy.allow_methods),
+        allow_headers=",".join(policy.allow_headers),
+        expose_headers=",".join(policy.expose_headers),
+    )
+    for origin in policy.allow_origins:
+        if (wanted := matches.string(origin)) is not None:
+            made.allow_origin_string_match.append(wanted)
+    if policy.max_age is not None:
+        made.max_age = str(milliseconds(policy.max_age, "corsPolicy.maxAge") // 1000)
+    if policy.allow_credentials is not None:
+        made.allow_credentials.value = policy.allow_credentials
+    made.forward_not_matching_preflights.value = policy.unmatched_preflights != "IGNORE"
+    made.filter_enabled.default_value.CopyFrom(m.fraction(100))
+    return made
+
+
+def _fault(fault: istio.HTTPFaultInjection) -> Any:
+    made = m.fault.HTTPFault()
+    if fault.delay is not None:
+        share = fault.delay.percentage.value if fault.delay.percentage else 100.0
+        made.delay.fixed_delay.CopyFrom(m.duration(milliseconds(fault.delay.fixed_delay, "fault.delay")))
+        made.delay.percentage.CopyFrom(m.fraction(share))
+    if fault.abort is not None:
+        share = fault.abort.percentage.value if fault.abort.percentage else 100.0
+        made.abort.http_status = fault.abort.http_status
+        made.abort.percentage.CopyFrom(m.fraction(share))
+    return made

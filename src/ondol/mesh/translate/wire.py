@@ -1,0 +1,45 @@
+"""Assembling protobuf messages from parts that are already encoded.
+
+Encoded messages that are concatenated merge, and an encoded message becomes a field by its tag and
+length: so a listener or a route table is put together from shared parts without encoding them again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from typing import Any
+
+
+def encode(message: Any) -> bytes:
+    """The message in bytes, the same for equal messages."""
+    encoded: bytes = message.SerializeToString(deterministic=True)
+    return encoded
+
+
+def field(number: int, encoded: bytes) -> bytes:
+    """An encoded message as field `number` of another."""
+    return _varint(number << 3 | 2) + _varint(len(encoded)) + encoded
+
+
+def _varint(value: int) -> bytes:
+    parts = bytearray()
+    while value > 0x7F:
+        parts.append(value & 0x7F | 0x80)
+        value >>= 7
+    parts.append(value)
+    return bytes(parts)
+
+
+def digest(*parts: bytes) -> str:
+    """A version: equal for equal content."""
+    found = hashlib.blake2b(digest_size=12)
+    for part in parts:
+        found.update(len(part).to_bytes(8, "big"))
+        found.update(part)
+    return found.hexdigest()
+
+
+def label(parts: Iterable[str]) -> str:
+    """A short stable name for a set of words."""
+    return hashlib.blake2b("\n".join(sorted(parts)).encode(), digest_size=4).hexdigest()
