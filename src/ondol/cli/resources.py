@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import aclosing
+from typing import Annotated, Any, Final
 
 import anyio
 import typer
 
 from ondol import client as clients
-from ondol.api import objects
+from ondol.api import objects, status
 from ondol.api.objects import Resource
 from ondol.base import errors
 from ondol.cli import output
 from ondol.cli.output import DataDir, Format, NamespaceOption, Output
 from ondol.compose import platform, settings
 
-_FIELD_MANAGER = "ondol-cli"
+_FIELD_MANAGER: Final = "ondol-cli"
+_AS_JSON: Final = "application/json"
+_AS_TABLE: Final = "application/json;as=Table;v=v1;g=meta.k8s.io"
+_AS_DISCOVERY: Final = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
 FileOption = Annotated[str, typer.Option("--filename", "-f", help="File, folder, or - for standard input.")]
 
 
@@ -29,7 +35,7 @@ def apply(filename: FileOption, data_dir: DataDir = None, namespace: NamespaceOp
     """Create or change the objects of a file, by server-side apply."""
 
     async def run() -> None:
-        async with connect(data_dir) as client:
+        async with aclosing(connect(data_dir)) as client:
             for document in output.load_documents(filename):
                 done = await apply_document(client, dict(document), namespace)
                 kind, name = str(document["kind"]).lower(), objects.name(done)
@@ -61,20 +67,30 @@ def get(
     """Show objects."""
 
     async def run() -> None:
-        async with connect(data_dir) as client:
+        async with aclosing(connect(data_dir)) as client:
             resource = await _find(client, kind)
             scope = "" if all_namespaces or not resource.namespaced else namespace
             path = resource.path(scope, name)
             query = {"labelSelector": selector} if selector else {}
             if form is Format.TABLE:
-                accept = "application/json;as=Table;v=v1;g=meta.k8s.io"
-                found = await client.raw("GET", path, query=query, headers={"accept": accept})
+                found = await _read(client, path, query, accept=_AS_TABLE)
                 _print_table(found, with_namespace=all_namespaces)
             else:
-                output.document(await client.raw("GET", path, query=query), form)
+                output.document(await _read(client, path, query), form)
 
     with output.explained():
         anyio.run(run)
+
+
+async def _read(
+    client: clients.Client, path: str, query: Mapping[str, str] | None = None, *, accept: str = _AS_JSON
+) -> objects.Object:
+    """One document as the server answers it; a failed answer is raised."""
+    answer = await client.raw("GET", path, query=query, headers={"accept": accept})
+    document: objects.Object = json.loads(answer.body)
+    if answer.status >= 400:
+        raise status.error_from(document, answer.status)
+    return document
 
 
 def _print_table(found: objects.Object, *, with_namespace: bool) -> None:
@@ -101,7 +117,7 @@ def delete(
     """Delete an object, or all objects of a file."""
 
     async def run() -> None:
-        async with connect(data_dir) as client:
+        async with aclosing(connect(data_dir)) as client:
             if filename:
                 for document in output.load_documents(filename):
                     resource = await client.resource_for(str(document["apiVersion"]), str(document["kind"]))
@@ -139,7 +155,7 @@ def logs(
 
     async def run() -> None:
         async with (
-            connect(data_dir) as client,
+            aclosing(connect(data_dir)) as client,
             client.log(
                 namespace,
                 pod,
@@ -160,8 +176,27 @@ def logs(
 async def _find(client: clients.Client, word: str) -> Resource:
     """The resource a word names: plural, singular, kind, short name, or `plural.group`."""
     wanted = word.lower()
-    for found in await client.discover():
-        group_resource = f"{found.plural}.{found.group}" if found.group else found.plural
-        if wanted in {found.plural, found.kind.lower(), group_resource, *found.short_names}:
-            return found.resource
+    for path in ("/api", "/apis"):
+        for found, names in _named(await _read(client, path, accept=_AS_DISCOVERY)):
+            if wanted in names:
+                return found
     raise errors.NotFound(f'the server doesn\'t have a resource type "{word}"')
+
+
+def _named(discovered: objects.Object) -> Iterator[tuple[Resource, set[str]]]:
+    """Every resource of an aggregated discovery document with the words that name it."""
+    for group in discovered.get("items") or ():
+        group_name = objects.name(group)
+        for version in group.get("versions") or ():
+            for entry in version.get("resources") or ():
+                kind = str(entry["responseKind"]["kind"])
+                found = Resource(
+                    group_name,
+                    str(version["version"]),
+                    str(entry["resource"]),
+                    kind,
+                    namespaced=entry["scope"] == "Namespaced",
+                )
+                singular = str(entry.get("singularResource") or kind.lower())
+                words = {found.plural, found.group_resource, kind.lower(), singular}
+                yield found, words | set(entry.get("shortNames") or ())

@@ -1,1 +1,314 @@
-"""Which part runs in which process and how each is put together. (Wiring grows as rooms land.)"""
+"""Which part runs in which process, and how each is put together from instance and settings.
+
+Every `_run_*` function is called in the forked child; what only that part needs is imported there,
+so that the supervisor, and so every other part, does not carry it.
+"""
+# ruff: noqa: PLC0415 - the imports inside functions are the point of this module
+
+from __future__ import annotations
+
+import importlib
+import os
+import random
+import signal
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import anyio
+import anyio.abc
+
+from ondol import client as clients
+from ondol.base import errors, log
+from ondol.base.clock import SystemClock
+from ondol.client import Client
+from ondol.compose.instance import Instance
+from ondol.compose.settings import Settings
+from ondol.compose.supervisor import Notify, Part
+
+# What at least two parts use and what starts no thread: imported once, before the fork.
+_SHARED: Final = (
+    "anyio._backends._asyncio",
+    "uvloop",
+    "msgspec",
+    "aiohttp",
+    "uvicorn",
+    "uvicorn.protocols.http.httptools_impl",
+    "ondol.client.http",
+    "ondol.sdk",
+    "ondol.api.kinds",
+    "ondol.api.patch.strategic",
+)
+_API_POLL_S: Final = 0.02
+_COMPONENTS: Final = ("control", "node", "gateway")
+
+
+def preload() -> None:
+    """Import what the parts share."""
+    for module in _SHARED:
+        importlib.import_module(module)
+
+
+def parts(instance: Instance, settings: Settings) -> list[Part]:
+    """Every part of the platform, in the order of their start."""
+    ports = instance.ports
+    mesh = mesh_config(instance, settings)
+
+    def envoy_ready() -> bool:
+        from ondol.mesh import process
+
+        return process.ready(mesh, timeout_s=0.5)
+
+    return [
+        Part("api", partial(_run, _api, instance, settings), address=instance.api_url),
+        Part("control", partial(_run, _control, instance, settings), address=f"127.0.0.1:{ports.xds}"),
+        Part("node", partial(_run, _node, instance, settings), address=f"127.0.0.1:{ports.node}"),
+        Part("gateway", partial(_run, _gateway, instance, settings), address=instance.bridge_address),
+        Part("observe", partial(_run, _observe, instance, settings), address=instance.observe_url),
+        Part(
+            "envoy",
+            partial(_exec_envoy, instance, settings),
+            after=("control",),
+            probe=envoy_ready,
+            address=f"http://{settings.ingress_address}:{ports.ingress}",
+        ),
+    ]
+
+
+def remove_pods(instance: Instance) -> None:
+    """Stop every container of the instance and undo what it did to the machine's network."""
+    from ondol import node
+
+    node.cleanup(node_paths(instance))
+
+
+Main = Callable[[Instance, Settings, Notify], Awaitable[None]]
+
+
+def _run(main: Main, instance: Instance, settings: Settings, notify: Notify) -> None:
+    """Run a part's coroutine until SIGTERM."""
+    log.configure(level=settings.log_level)
+
+    async def until_signal() -> None:
+        with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+            async with anyio.create_task_group() as group:
+
+                async def serve() -> None:
+                    await main(instance, settings, notify)
+                    group.cancel_scope.cancel()
+
+                group.start_soon(serve)
+                async for _ in signals:
+                    group.cancel_scope.cancel()
+                    return
+
+    try:
+        anyio.run(until_signal, backend_options={"use_uvloop": True})
+    except BaseExceptionGroup as group:
+        raise _first(group) from group
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The one error worth telling: the first that is not a group."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+async def _api(instance: Instance, settings: Settings, notify: Notify) -> None:
+    from ondol import apiserver, store
+    from ondol.apiserver import server
+
+    clock, rng = SystemClock(), random.SystemRandom()
+    pki = _certify(instance)
+    kept = store.open_file(instance.store_file)
+    config = apiserver.ApiConfig(
+        service_cidr=instance.service_cidr,
+        advertise_address=instance.bridge_address,
+        advertise_port=instance.ports.api,
+    )
+    app = apiserver.build(
+        config,
+        kept,
+        clock,
+        rng,
+        service_account_key=pki.service_account_key_file.read_bytes(),
+        node_proxy=_node_proxy(instance),
+    )
+    listen = [server.Listen("127.0.0.1", instance.ports.api)]
+    if os.geteuid() == 0:
+        listen.append(server.Listen(instance.bridge_address, instance.ports.api, free=True))
+    serving = server.ServeConfig(
+        listen=tuple(listen),
+        certificate_file=pki.server_certificate_file,
+        key_file=pki.server_key_file,
+        client_ca_file=pki.ca_file,
+    )
+    _ = settings
+    try:
+        await server.serve(app, serving, started=lambda _addresses: notify())
+    finally:
+        kept.close()
+
+
+def _certify(instance: Instance) -> Any:
+    """Certificates for the server and each part, and kubeconfigs to find it by."""
+    import ipaddress
+    import socket
+
+    import msgspec
+    import yaml
+
+    from ondol.apiserver import pki as authority
+
+    members = [
+        authority.Client("admin", "ondol:admin", ("system:masters",)),
+        *(authority.Client(name, f"system:ondol:{name}") for name in _COMPONENTS),
+    ]
+    service_address = str(ipaddress.ip_network(instance.service_cidr)[1])
+    pki = authority.ensure(
+        instance.pki_dir,
+        clock=SystemClock(),
+        names=[socket.gethostname()],
+        addresses=[service_address, instance.bridge_address],
+        clients=members,
+    )
+    ca = pki.ca_file.read_bytes()
+    places = [("admin", instance.kubeconfig), *((n, instance.component_kubeconfig(n)) for n in _COMPONENTS)]
+    for name, place in places:
+        document = authority.kubeconfig(instance.api_url, ca, pki.client(name))
+        text = yaml.safe_dump(msgspec.to_builtins(document), sort_keys=False).encode()
+        if not place.exists() or place.read_bytes() != text:
+            authority.write_kubeconfig(place, text)
+    return pki
+
+
+def _node_proxy(instance: Instance) -> Any:
+    from ondol.compose.node_proxy import HttpNodeProxy
+
+    return HttpNodeProxy(_node_token(instance))
+
+
+def _node_token(instance: Instance) -> str:
+    """The secret that lets the API server, and nobody else, read from the node agent."""
+    import secrets
+
+    file = instance.pki_dir / "node.token"
+    if not file.exists():
+        draft = file.with_suffix(".new")
+        draft.touch(mode=0o600)
+        draft.write_text(secrets.token_urlsafe(32), encoding="ascii")
+        draft.replace(file)
+    return file.read_text(encoding="ascii")
+
+
+async def _connected(instance: Instance, component: str) -> Client:
+    """A client with the part's own certificate, once the API server answers it."""
+    file = instance.component_kubeconfig(component)
+    while True:
+        if file.exists():
+            client = clients.from_kubeconfig(file)
+            try:
+                if (await client.raw("GET", "/readyz")).status == 200:
+                    return client
+            except (errors.Unavailable, errors.Timeout):
+                pass
+            await client.aclose()
+        await anyio.sleep(_API_POLL_S)
+
+
+async def _control(instance: Instance, settings: Settings, notify: Notify) -> None:
+    from ondol import controllers, mesh, sdk, serverless
+    from ondol.serverless import wiring
+
+    client = await _connected(instance, "control")
+    await sdk.install_crds(client, [*mesh.crds(), *wiring.crds()])
+    manager = sdk.Manager(client, clock=SystemClock(), rng=random.Random(), identity="ondol-control")
+    controllers.add_to(manager, controllers.ControllersConfig(ca=(instance.pki_dir / "ca.crt").read_text()))
+    mesh.add_to(manager, mesh_config(instance, settings))
+    wiring.add_to(
+        manager,
+        wiring.RouteConfig(domain=settings.domain, public_port=instance.ports.ingress),
+    )
+    _ = serverless
+    await _serve(manager.run, notify)
+
+
+async def _node(instance: Instance, settings: Settings, notify: Notify) -> None:
+    from ondol import node
+
+    client = await _connected(instance, "node")
+    config = node_config(instance, settings)
+    await _serve(partial(node.run, config, client, SystemClock()), notify)
+
+
+async def _gateway(instance: Instance, settings: Settings, notify: Notify) -> None:
+    from ondol import sdk
+    from ondol.serverless import wiring
+    from ondol.serverless.autoscaler.decide import Scaling
+    from ondol.serverless.autoscaler.envoy_admin import EnvoyAdmin
+
+    client = await _connected(instance, "gateway")
+    manager = sdk.Manager(client, clock=SystemClock(), rng=random.Random(), identity="ondol-gateway")
+    config = wiring.GatewayConfig(
+        address=instance.bridge_address,
+        scaling=Scaling(window_s=round(settings.scale_to_zero_after_s)),
+    )
+    proxy = EnvoyAdmin(f"http://127.0.0.1:{instance.ports.envoy_admin}")
+    wiring.add_gateway_to(manager, proxy, config, random.Random())
+    try:
+        await _serve(manager.run, notify)
+    finally:
+        await proxy.aclose()
+
+
+async def _observe(instance: Instance, settings: Settings, notify: Notify) -> None:
+    from ondol.observe import server
+
+    _ = settings
+    config = server.ObserveConfig(instance.data_dir / "observe", port=instance.ports.observe)
+    await _serve(partial(server.run, config, SystemClock()), notify)
+
+
+async def _serve(run: Callable[..., Awaitable[None]], notify: Notify) -> None:
+    """Run something that tells when it has started."""
+    async with anyio.create_task_group() as group:
+        await group.start(run)
+        notify()
+
+
+def mesh_config(instance: Instance, settings: Settings) -> Any:
+    """Where the mesh finds pods, proxy and telemetry."""
+    from ondol.mesh.config import MeshConfig
+
+    return MeshConfig(
+        netns_dir=instance.run_dir / "netns",
+        xds_address=f"127.0.0.1:{instance.ports.xds}",
+        admin_address=f"127.0.0.1:{instance.ports.envoy_admin}",
+        bootstrap_file=instance.run_dir / "envoy.json",
+        observe_address=f"127.0.0.1:{instance.ports.observe}",
+        ingress_address=settings.ingress_address,
+        ingress_port=instance.ports.ingress,
+        trace_sampling_percent=settings.trace_sampling_percent,
+        node_id=f"ondol-{instance.id}",
+    )
+
+
+def _exec_envoy(instance: Instance, settings: Settings, notify: Notify) -> None:
+    from ondol.mesh import process
+
+    _ = notify  # the supervisor asks its admin page instead
+    command: Sequence[str] = process.command(mesh_config(instance, settings))
+    os.execv(command[0], command)
+
+
+def node_config(instance: Instance, settings: Settings) -> Any:
+    from ondol import node
+
+    return node.NodeConfig()
+
+
+def node_paths(instance: Instance) -> Any:
+    return Path(instance.run_dir)

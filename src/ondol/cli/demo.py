@@ -1,0 +1,105 @@
+"""The `demo` command: start, build, deploy, send traffic, and say what happened."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Final
+
+import anyio
+import typer
+
+from ondol.base import errors
+from ondol.cli import output, shop
+from ondol.cli.output import DataDir
+from ondol.compose import platform, settings
+from ondol.compose.instance import Instance
+
+_EXAMPLES: Final = Path(__file__).resolve().parents[3] / "examples"
+
+
+def demo(
+    once: Annotated[bool, typer.Option("--once", help="Shut everything down at the end.")] = False,
+    data_dir: DataDir = None,
+    examples: Annotated[Path, typer.Option(help="Folder of the example applications.")] = _EXAMPLES,
+) -> None:
+    """Run the shop on a platform of its own and show what each part of the platform did for it."""
+    with output.explained():
+        if not (examples / "shop" / "manifests").is_dir():
+            raise errors.HostError(
+                f"{examples} has no shop", remedy="run it in a checkout, or give --examples DIR"
+            )
+        chosen = settings.load(data_dir or settings.default_data_dir() / "demo")
+        signal.signal(signal.SIGTERM, _interrupt)
+        began = time.monotonic()
+        instance, is_ours = _started(chosen)
+        try:
+            with _operator(instance, examples):
+                anyio.run(shop.show, instance, examples, began)
+                if not once:
+                    _stay(instance)
+        except KeyboardInterrupt:
+            output.note("")
+        finally:
+            if is_ours:
+                output.note("stopping the platform and its pods ...")
+                platform.stop(instance.data_dir)
+
+
+def _interrupt(_signum: int, _frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _started(chosen: settings.Settings) -> tuple[Instance, bool]:
+    """The platform of the demo, and whether this command started it (and so stops it)."""
+    state = platform.status(chosen.data_dir)
+    if state.running:
+        output.note(f"a platform is already running on {chosen.data_dir}: it is used, and left as it is")
+        return platform.require_running(chosen.data_dir), False
+    began = time.monotonic()
+    instance = platform.run_detached(chosen)
+    output.write(f"platform ready in {time.monotonic() - began:.1f} s  ({instance.api_url})")
+    return instance, True
+
+
+@contextmanager
+def _operator(instance: Instance, examples: Path) -> Iterator[None]:
+    """The cache operator beside the platform, as its author would run it while writing it."""
+    script = examples / "cache-operator" / "operator.py"
+    log = (instance.log_dir / "cache-operator.log").open("ab")
+    process = subprocess.Popen(
+        [sys.executable, str(script)],
+        env={**os.environ, "KUBECONFIG": str(instance.kubeconfig)},
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+    try:
+        yield
+    finally:
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+        log.close()
+
+
+def _stay(instance: Instance) -> None:
+    port = instance.ports.ingress
+    data_dir = instance.data_dir
+    output.write(
+        "\nIt stays up until Ctrl-C. In another terminal:\n"
+        f"  export KUBECONFIG={instance.kubeconfig}\n"
+        "  kubectl -n shop get pods,ksvc,caches,virtualservices\n"
+        f"  curl http://shop.localhost:{port}/products/stove\n"
+        f"  ondol traces last --data-dir {data_dir}\n"
+    )
+    while True:
+        time.sleep(3600)

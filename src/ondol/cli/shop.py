@@ -1,0 +1,231 @@
+"""What the demo does with the shop, step by step, and how it tells it. Every number is measured here."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any, Final
+
+import anyio
+import anyio.to_thread
+
+from ondol import client as clients
+from ondol.api import conditions, objects
+from ondol.api import resources as kinds
+from ondol.api.objects import Object, Resource
+from ondol.base import errors
+from ondol.build import image
+from ondol.build.store import ImageStore
+from ondol.cli import output, resources, traces
+from ondol.client import Client
+from ondol.compose import platform
+from ondol.compose.instance import Instance
+
+_NAMESPACE: Final = "shop"
+_CACHE: Final = Resource("shop.ondol.dev", "v1", "caches", "Cache")
+_IMAGES: Final = (("ondol.local/shop/app:latest", "shop"), ("ondol.local/shop/cache:latest", "shop/cache"))
+_DEPLOYMENTS: Final = ("front", "catalog", "cart", "reviews-v1", "reviews-v2")
+_REQUESTS: Final = 200
+_WAIT_S: Final = 90.0
+
+
+async def show(instance: Instance, examples: Path, began: float) -> None:
+    """Run the whole story against a platform that is up."""
+    await anyio.to_thread.run_sync(_build, instance, examples)
+    async with aclosing(clients.from_kubeconfig(instance.kubeconfig)) as client:
+        await _deploy(client, examples)
+        output.write(f"\nFrom nothing to a running shop: {time.monotonic() - began:.1f} s")
+        await anyio.to_thread.run_sync(_traffic, instance)
+        await anyio.to_thread.run_sync(_trace, instance)
+        await _cold_start(client, instance)
+        await _operator_action(client)
+    _resources(instance)
+
+
+def _build(instance: Instance, examples: Path) -> None:
+    output.write("\nImages, without Docker and without a registry:")
+    store = ImageStore(instance.data_dir / "images")
+    for reference, folder in _IMAGES:
+        built = image.build(examples / folder, reference, store)
+        size = built.size_bytes / (1 << 20)
+        output.write(f"  {reference:<32} {built.seconds:5.1f} s  {size:5.0f} MB  {built.digest[:19]}")
+
+
+async def _deploy(client: Client, examples: Path) -> None:
+    output.write("\nThe shop:")
+    began = time.monotonic()
+    await _until("the operator's kind", _cache_kind, client)
+    for document in output.load_documents(str(examples / "shop" / "manifests")):
+        await resources.apply_document(client, dict(document), _NAMESPACE)
+    for name in _DEPLOYMENTS:
+        await _until(f"deployment {name}", _is_available, client, name)
+        output.write(f"  {name:<12} ready after {time.monotonic() - began:4.1f} s")
+    await _until("cache carts", _is_ready, client, _CACHE, "carts")
+    output.write(
+        f"  {'carts':<12} ready after {time.monotonic() - began:4.1f} s  (made by the cache operator)"
+    )
+    await _until("serverless thumbnail", _is_ready, client, kinds.KNATIVE_SERVICE, "thumbnail")
+    output.write(f"  {'thumbnail':<12} ready after {time.monotonic() - began:4.1f} s  (serverless)")
+
+
+async def _cache_kind(client: Client) -> bool:
+    try:
+        await client.list(_CACHE, _NAMESPACE)
+    except errors.NotFound:
+        return False
+    return True
+
+
+async def _is_available(client: Client, name: str) -> bool:
+    deployment = await client.get(kinds.DEPLOYMENT, name, _NAMESPACE)
+    return conditions.is_true(deployment, "Available")
+
+
+async def _is_ready(client: Client, resource: Resource, name: str) -> bool:
+    obj = await client.get(resource, name, _NAMESPACE)
+    observed = objects.status(obj).get("observedGeneration")
+    return conditions.is_true(obj, "Ready") and observed == objects.generation(obj)
+
+
+async def _until(what: str, test: Callable[..., Awaitable[bool]], *arguments: Any) -> None:
+    deadline = time.monotonic() + _WAIT_S
+    while not await test(*arguments):
+        if time.monotonic() > deadline:
+            raise errors.HostError(
+                f"{what} was not ready after {_WAIT_S:.0f} s",
+                remedy="kubectl -n shop get pods,events; see the logs folder of the data directory",
+            )
+        await anyio.sleep(0.05)
+
+
+def _traffic(instance: Instance) -> None:
+    """Send requests from outside and count which version of reviews answered."""
+    seen: Counter[str] = Counter()
+    testers: Counter[str] = Counter()
+    failed = 0
+    began = time.monotonic()
+    for number in range(_REQUESTS):
+        is_tester = number % 10 == 0
+        headers = {"x-tester": "yes"} if is_tester else {}
+        status, body = fetch(instance, "shop.localhost", "/products/stove", headers=headers)
+        if status == 200:
+            (testers if is_tester else seen)[json.loads(body)["reviews"]["version"]] += 1
+        else:
+            failed += 1
+    took = time.monotonic() - began
+    status, body = fetch(instance, "shop.localhost", "/buy/tea")
+    total = sum(seen.values()) or 1
+    output.write(f"\nTraffic: {_REQUESTS} requests in {took:.1f} s, one after the other; {failed} failed")
+    shares = ", ".join(f"{v} {n} ({100 * n / total:.0f} %)" for v, n in sorted(seen.items()))
+    output.write(f"  split 90/10 between versions of reviews: {shares}")
+    output.write(f"  with the header x-tester: yes: {dict(testers)}")
+    output.write(
+        f"  the cart, kept in the operator's cache: {json.loads(body)['items'] if status == 200 else status}"
+    )
+    if failed or status != 200 or set(testers) != {"v2"} or not seen["v1"] > seen["v2"]:
+        raise errors.HostError("the traffic did not go as the rules say", remedy="ondol traces")
+
+
+def fetch(
+    instance: Instance,
+    host: str,
+    path: str,
+    *,
+    headers: dict[str, str] | None = None,
+    timeout_s: float = 30.0,
+) -> tuple[int, bytes]:
+    """One request through the ingress gateway."""
+    connection = http.client.HTTPConnection("127.0.0.1", instance.ports.ingress, timeout=timeout_s)
+    try:
+        connection.request("GET", path, headers={"Host": host, **(headers or {})})
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+    finally:
+        connection.close()
+
+
+def _trace(instance: Instance) -> None:
+    """Draw the fullest of the newest traces."""
+    output.write("\nOne request, drawn from its spans:")
+    deadline = time.monotonic() + 15.0
+    while True:
+        found = traces.summaries(instance, limit=40)
+        fullest = max(found, key=lambda entry: int(entry["spanCount"]), default=None)
+        if fullest is not None and int(fullest["spanCount"]) >= 6:
+            break
+        if time.monotonic() > deadline:
+            raise errors.HostError("no whole trace arrived in 15 s", remedy="see logs/observe.log")
+        time.sleep(0.25)
+    for line in traces.draw(
+        traces.ask(instance, f"/api/v3/traces/{fullest['traceId']}")["result"], width=100
+    ):
+        output.write(f"  {line}")
+
+
+async def _cold_start(client: Client, instance: Instance) -> None:
+    """Let the serverless service rest, then time the first request that finds nobody."""
+    output.write("\nServerless: thumbnail rests at zero until somebody asks")
+    began = time.monotonic()
+    await _until("thumbnail at zero", _is_at_zero, client)
+    output.write(f"  at zero replicas after {time.monotonic() - began:.1f} s without requests")
+
+    def timed() -> float:
+        start = time.monotonic()
+        status, _ = fetch(instance, "thumbnail.shop.localhost", "/thumbnails/tea")
+        if status != 200:
+            raise errors.HostError(f"the first request at zero was answered {status}", remedy="ondol status")
+        return time.monotonic() - start
+
+    cold = await anyio.to_thread.run_sync(timed)
+    warm = await anyio.to_thread.run_sync(timed)
+    output.write(f"  first request, from zero: {cold * 1000:.0f} ms; the next one: {warm * 1000:.1f} ms")
+
+
+async def _is_at_zero(client: Client) -> bool:
+    pods = await client.list(kinds.POD, _NAMESPACE, label_selector="serving.knative.dev/service=thumbnail")
+    return not pods.items
+
+
+async def _operator_action(client: Client) -> None:
+    """Change the custom resource and show what the operator made of it."""
+    output.write("\nThe operator: the cache is given more memory")
+    patch = {"spec": {"memory": "48Mi"}}
+    await client.patch(_CACHE, "carts", _NAMESPACE, patch=patch)
+    await _until("the cache with more memory", _has_memory, client, "48Mi")
+    await _until("cache carts", _is_ready, client, _CACHE, "carts")
+    cache = await client.get(_CACHE, "carts", _NAMESPACE)
+    output.write(
+        f"  status: {json.dumps({k: v for k, v in objects.status(cache).items() if k != 'conditions'})}"
+    )
+    for event in await _events(client, cache):
+        output.write(f"  event: {event.get('reason')}: {event.get('message') or event.get('note')}")
+
+
+async def _has_memory(client: Client, wanted: str) -> bool:
+    found = await client.list(kinds.DEPLOYMENT, _NAMESPACE)
+    return any(wanted in json.dumps(d.get("spec")) for d in found.items if _owned_by_cache(d))
+
+
+def _owned_by_cache(obj: Object) -> bool:
+    owner = objects.controller_of(obj)
+    return owner is not None and owner.get("kind") == "Cache"
+
+
+async def _events(client: Client, obj: Object) -> list[Object]:
+    found = await client.list(kinds.EVENT, _NAMESPACE)
+    return [e for e in found.items if (e.get("involvedObject") or {}).get("uid") == objects.uid(obj)]
+
+
+def _resources(instance: Instance) -> None:
+    """Memory and processor time of each part of the platform, as the kernel accounts them."""
+    found = platform.status(instance.data_dir)
+    output.write("\nThe platform itself:")
+    for part in found.parts:
+        size = output.megabytes(part.memory_bytes)
+        output.write(f"  {part.name:<12} {part.state:<8} {size:>8}  {part.cpu_s:5.1f} s of processor time")
+    output.write(f"  {'in all':<12} {'':<8} {output.megabytes(found.memory_bytes):>8}")

@@ -1,0 +1,90 @@
+"""The `traces` command: lists traces, draws one as a waterfall."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import urllib.error
+import urllib.parse
+import urllib.request
+from datetime import datetime
+from typing import Annotated, Any
+
+import typer
+
+from ondol.base import errors
+from ondol.cli import output
+from ondol.cli.output import DataDir, Format, Output
+from ondol.compose import platform, settings
+from ondol.compose.instance import Instance
+from ondol.observe import otlp, waterfall
+
+_TIMEOUT_S = 10.0
+
+
+def traces(
+    trace_id: Annotated[str, typer.Argument(help="Draw this trace; `last` for the newest.")] = "",
+    service: Annotated[str, typer.Option(help="Only traces this service takes part in.")] = "",
+    limit: Annotated[int, typer.Option(help="How many to list.")] = 20,
+    data_dir: DataDir = None,
+    form: Output = Format.TABLE,
+) -> None:
+    """List traces, newest first, or draw one: the time in each service and the waits between them."""
+    with output.explained():
+        instance = platform.require_running(settings.load(data_dir).data_dir)
+        if not trace_id:
+            _print_list(summaries(instance, service=service, limit=limit), form)
+            return
+        if trace_id == "last":
+            newest = summaries(instance, service=service, limit=1)
+            if not newest:
+                raise errors.NotFound("there are no traces yet")
+            trace_id = newest[0]["traceId"]
+        found = ask(instance, f"/api/v3/traces/{trace_id}")["result"]
+        if form is not Format.TABLE:
+            output.document(found, form)
+            return
+        for line in draw(found):
+            output.write(line)
+
+
+def draw(found: Any, *, width: int = 0) -> list[str]:
+    """A trace, as the query API answers it, as lines of text."""
+    spans = otlp.from_json(json.dumps(found).encode())
+    columns = width or min(shutil.get_terminal_size((110, 24)).columns, 160)
+    return waterfall.render(waterfall.waterfall(spans), width=columns)
+
+
+def summaries(instance: Instance, *, service: str = "", limit: int = 20) -> list[dict[str, Any]]:
+    """The newest traces, summed up."""
+    query = urllib.parse.urlencode({"query.serviceName": service, "query.searchDepth": limit})
+    return list(ask(instance, f"/api/v3/trace-summaries?{query}")["summaries"])
+
+
+def ask(instance: Instance, path: str) -> Any:
+    """Ask the query API of `observe`."""
+    try:
+        with urllib.request.urlopen(instance.observe_url + path, timeout=_TIMEOUT_S) as answer:  # noqa: S310 - loopback
+            return json.load(answer)
+    except urllib.error.HTTPError as error:
+        message = json.load(error)["errors"][0]["msg"]
+        raise (errors.NotFound if error.code == 404 else errors.Unavailable)(message) from error
+    except OSError as error:
+        raise errors.HostError(f"observe does not answer: {error}", remedy="ondol status") from error
+
+
+def _print_list(found: list[dict[str, Any]], form: Format) -> None:
+    if form is not Format.TABLE:
+        output.document(found, form)
+        return
+    rows = []
+    for entry in found:
+        start_ns, end_ns = int(entry["minStartTimeUnixNano"]), int(entry["maxEndTimeUnixNano"])
+        began = datetime.fromtimestamp(start_ns / 1e9).astimezone().strftime("%H:%M:%S")
+        took = f"{(end_ns - start_ns) / 1e6:.1f} ms"
+        root = f"{entry['rootServiceName']} {entry['rootOperationName']}"
+        services = ", ".join(service["name"] for service in entry["services"])
+        rows.append(
+            (entry["traceId"], began, took, entry["spanCount"], entry["errorSpanCount"], root, services)
+        )
+    output.table(("TRACE", "BEGAN", "TOOK", "SPANS", "ERRORS", "ROOT", "SERVICES"), rows)
