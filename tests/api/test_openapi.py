@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from ondol.api import kinds, openapi
+from ondol.api.openapi import gnostic
+from ondol.api.protobuf import wire
 
 CRD = {
     "spec": {
@@ -168,3 +170,42 @@ def test_the_index_leads_to_each_state_of_a_document() -> None:
         "paths": {"apis/apps/v1": {"serverRelativeURL": f"/openapi/v3/apis/apps/v1?hash={before}"}}
     }
     assert openapi.group_path("", "v1") == "api/v1"
+
+
+def test_the_protobuf_form_of_v2_holds_every_path_and_definition() -> None:
+    """Names, references, defaults and extensions are found where Go clients look."""
+    document = openapi.v2(registry(), release="v1.34.0", schema_of=schema_of)
+    parts = dict(wire.fields(gnostic.encode(document)))
+    assert parts[1] == b"2.0"
+    paths, definitions = parts[8], parts[9]
+    assert isinstance(paths, bytes)
+    assert isinstance(definitions, bytes)
+    assert names(paths) == set(document["paths"])
+    assert names(definitions) == set(document["definitions"])
+    spec = entry(definitions, "io.k8s.api.core.v1.PodSpec")
+    containers = entry(dict(wire.fields(spec))[25], "containers")
+    found = list(wire.fields(containers))
+    assert (22, b"\x0a\x05array") in found
+    extensions = {
+        dict(wire.fields(value))[1] for number, value in found if number == 31 and isinstance(value, bytes)
+    }
+    assert b"x-kubernetes-patch-merge-key" in extensions
+
+
+def names(data: bytes) -> set[str]:
+    return {name for name, _ in entries(data)}
+
+
+def entries(data: int | bytes) -> Iterator[tuple[str, bytes]]:
+    assert isinstance(data, bytes)
+    for _, value in wire.fields(data):
+        assert isinstance(value, bytes)
+        parts = dict(wire.fields(value))
+        name, inner = parts[1], parts[2]
+        assert isinstance(name, bytes)
+        assert isinstance(inner, bytes)
+        yield name.decode(), inner
+
+
+def entry(data: int | bytes, name: str) -> bytes:
+    return dict(entries(data))[name]
