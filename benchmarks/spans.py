@@ -1,0 +1,260 @@
+"""Where should spans be kept? SQLite, as `ondol.observe.store` does, beside DuckDB.
+
+    python benchmarks/spans.py [--json FILE]
+
+Takes less than twenty seconds. DuckDB's column is left out where it is not installed. The DuckDB
+table has the same columns and the same key, and a batch is one transaction, as with SQLite.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import importlib.util
+import json
+import random
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from ondol.observe.spans import Span
+from ondol.observe.store import SpanStore
+
+SPANS = 200_000
+SPANS_A_TRACE = 8
+BATCH = 100
+INSERTING_S = 2.0
+LOOKUPS = 200
+_SPREAD = 0x9E3779B97F4A7C15F39CC0605CEDC835
+SERVICES = ("front", "catalog", "reviews", "cart", "thumbnail")
+_DUCKDB_TABLE = """
+CREATE TABLE spans (
+  trace_id VARCHAR NOT NULL, span_id VARCHAR NOT NULL, parent_id VARCHAR NOT NULL, service VARCHAR NOT NULL,
+  name VARCHAR NOT NULL, kind VARCHAR NOT NULL, start_ns BIGINT NOT NULL, duration_ns BIGINT NOT NULL,
+  error BOOLEAN NOT NULL, attributes VARCHAR NOT NULL, PRIMARY KEY (trace_id, span_id)
+)
+"""
+_AGGREGATE = "SELECT service, count(*), sum(duration_ns), max(duration_ns) FROM spans GROUP BY service"
+_CHILD = """
+import pathlib, sys, time
+def resident():
+    line = next(l for l in open("/proc/self/status") if l.startswith("VmRSS:"))
+    return int(line.split()[1])
+before, started = resident(), time.perf_counter()
+import {module}
+db = {module}.connect(sys.argv[1])
+{settings}
+db.execute("CREATE TABLE spans (trace_id VARCHAR, span_id VARCHAR, PRIMARY KEY (trace_id, span_id))")
+db.execute("INSERT INTO spans VALUES ('a', 'b')")
+db.execute("SELECT * FROM spans").fetchall()
+print(resident() - before, time.perf_counter() - started)
+"""
+
+
+def main() -> None:
+    """Measure, print a table, write JSON if asked."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    engines: dict[str, Callable[[Path], dict[str, float]]] = {"sqlite": measure_sqlite}
+    if importlib.util.find_spec("duckdb") is not None:
+        engines["duckdb"] = measure_duckdb
+    found = {}
+    for name, measure in engines.items():
+        folder = Path(tempfile.mkdtemp(prefix="ondol-spans-"))
+        try:
+            found[name] = {**start_cost(name, folder), **measure(folder)}
+        finally:
+            shutil.rmtree(folder)
+    print_table(found)
+    if arguments.json:
+        arguments.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+
+
+def print_table(found: dict[str, dict[str, float]]) -> None:
+    """One line a measure; the last column is DuckDB's value over SQLite's."""
+    names = list(found)
+    print("| measure | " + " | ".join(names) + (" | ratio |" if len(names) > 1 else " |"))
+    print("|" + "---|" * (len(names) + 1 + (len(names) > 1)))
+    for measure in found[names[0]]:
+        values = [found[name][measure] for name in names]
+        cells = [f"{value:,.2f}" if value < 10 else f"{value:,.0f}" for value in values]
+        ratio = [f"{values[1] / values[0]:.3g}"] if len(values) > 1 else []
+        print("| " + " | ".join([measure, *cells, *ratio]) + " |")
+
+
+def start_cost(name: str, folder: Path) -> dict[str, float]:
+    """What a fresh process pays before it can keep anything: the median of three."""
+    module = {"sqlite": "sqlite3"}.get(name, name)
+    settings = "db.execute('SET threads = 1')" if name == "duckdb" else ""
+    program = _CHILD.format(module=module, settings=settings)
+    costs = []
+    for attempt in range(3):
+        command = [sys.executable, "-c", program, str(folder / f"start{attempt}.db")]
+        output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        memory_kb, seconds = output.split()
+        costs.append((float(memory_kb) / 1024, float(seconds) * 1000))
+    return {
+        "import and connect, MB resident": statistics.median(c[0] for c in costs),
+        "import and connect, ms": statistics.median(c[1] for c in costs),
+    }
+
+
+def measure_sqlite(folder: Path) -> dict[str, float]:
+    """The store as it is."""
+    store = SpanStore(folder / "traces.db")
+    rate = insert_rate(store.add)
+    store.close()
+    store = SpanStore(folder / "full.db")
+    for batch in batches(SPANS, 5_000):
+        store.add(batch)
+    lookup_ms = median_ms(store.trace)
+    started = time.perf_counter()
+    store._db.execute(_AGGREGATE).fetchall()  # noqa: SLF001 - no query of the store's own aggregates
+    aggregate_ms = (time.perf_counter() - started) * 1000
+    store._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # noqa: SLF001 - so that one file holds it all
+    store.close()
+    return results(rate, lookup_ms, aggregate_ms, folder / "full.db")
+
+
+def measure_duckdb(folder: Path) -> dict[str, float]:
+    """The same table in DuckDB, with one thread, as a part with a small budget would run it."""
+    import duckdb  # noqa: PLC0415 - may not be installed
+
+    def opened(name: str) -> Any:
+        db = duckdb.connect(str(folder / name))
+        db.execute("SET threads = 1")
+        db.execute(_DUCKDB_TABLE)
+        return db
+
+    db = opened("traces.duckdb")
+    places = ", ".join(["(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"] * BATCH)
+
+    def add(spans: Sequence[Span]) -> None:  # one statement a batch: many times faster than executemany
+        db.execute("BEGIN")
+        db.execute(f"INSERT OR REPLACE INTO spans VALUES {places}", [v for s in spans for v in row(s)])  # noqa: S608 - fixed words
+        db.execute("COMMIT")
+
+    rate = insert_rate(add)
+    db.close()
+    db = opened("full.duckdb")
+    file = folder / "spans.csv"
+    with file.open("w", encoding="utf-8", newline="") as text:
+        csv.writer(text).writerows(row(span) for batch in batches(SPANS, 5_000) for span in batch)
+    db.execute(f"COPY spans FROM '{file}' (FORMAT csv, NULLSTR '-')")
+    columns = "trace_id, span_id, parent_id, service, name, kind, start_ns, duration_ns, error, attributes"
+    query = f"SELECT {columns} FROM spans WHERE trace_id = ? ORDER BY start_ns, span_id"  # noqa: S608 - fixed words
+
+    def trace(trace_id: str) -> list[Span]:
+        return [span(found) for found in db.execute(query, [trace_id]).fetchall()]
+
+    lookup_ms = median_ms(trace)
+    started = time.perf_counter()
+    db.execute(_AGGREGATE).fetchall()
+    aggregate_ms = (time.perf_counter() - started) * 1000
+    db.execute("CHECKPOINT")
+    db.close()
+    return results(rate, lookup_ms, aggregate_ms, folder / "full.duckdb")
+
+
+def results(rate: float, lookup_ms: float, aggregate_ms: float, file: Path) -> dict[str, float]:
+    return {
+        f"spans kept a second, batches of {BATCH}": rate,
+        f"one trace among {SPANS:,} spans, median ms": lookup_ms,
+        f"sums by service over {SPANS:,} spans, ms": aggregate_ms,
+        f"file of {SPANS:,} spans, MB": file.stat().st_size / (1 << 20),
+    }
+
+
+def insert_rate(add: Callable[[Sequence[Span]], Any]) -> float:
+    """Spans a second over a bounded time, each batch durable as the engine does it."""
+    prepared = list(batches(40_000, BATCH))
+    kept = 0
+    started = time.perf_counter()
+    for batch in prepared:
+        add(batch)
+        kept += len(batch)
+        if time.perf_counter() - started > INSERTING_S:
+            break
+    return kept / (time.perf_counter() - started)
+
+
+def median_ms(trace: Callable[[str], list[Span]]) -> float:
+    """How long one trace takes to find; every one asked for exists."""
+    rng = random.Random(7)
+    times = []
+    for _ in range(LOOKUPS):
+        wanted = trace_id(rng.randrange(SPANS // SPANS_A_TRACE))
+        started = time.perf_counter()
+        found = trace(wanted)
+        times.append((time.perf_counter() - started) * 1000)
+        assert len(found) == SPANS_A_TRACE
+    return statistics.median(times)
+
+
+def batches(count: int, size: int) -> Iterator[list[Span]]:
+    """Spans as the proxy sends them: traces of one request through the shop."""
+    rng = random.Random(1)
+    batch: list[Span] = []
+    for number in range(count):
+        batch.append(made(number, rng))
+        if len(batch) == size:
+            yield batch
+            batch = []
+
+
+def made(number: int, rng: random.Random) -> Span:
+    service = SERVICES[number % len(SERVICES)]
+    return Span(
+        trace_id=trace_id(number // SPANS_A_TRACE),
+        span_id=f"{number:016x}",
+        parent_id="" if number % SPANS_A_TRACE == 0 else f"{number - 1:016x}",
+        service=service,
+        name=f"{service}.shop.svc.cluster.local:80/*",
+        kind="client",
+        start_ns=1_700_000_000_000_000_000 + number * 100_000,
+        duration_ns=rng.randrange(200_000, 40_000_000),
+        error=rng.random() < 0.01,
+        attributes={
+            "http.method": "GET",
+            "http.url": f"http://{service}/products/{rng.randrange(100)}",
+            "http.status_code": "200",
+            "upstream_cluster.name": f"outbound|80|v1|{service}.shop.svc.cluster.local",
+            "node_id": "ondol",
+        },
+    )
+
+
+def trace_id(number: int) -> str:
+    """Spread as random ids are, and the same on each run."""
+    return f"{number * _SPREAD % (1 << 128):032x}"
+
+
+def row(found: Span) -> tuple[Any, ...]:
+    return (
+        found.trace_id,
+        found.span_id,
+        found.parent_id,
+        found.service,
+        found.name,
+        found.kind,
+        found.start_ns,
+        found.duration_ns,
+        found.error,
+        json.dumps(found.attributes),
+    )
+
+
+def span(found: Sequence[Any]) -> Span:
+    fields = dict(zip(Span.__struct_fields__, found, strict=True))
+    return Span(**{**fields, "attributes": json.loads(fields["attributes"])})
+
+
+if __name__ == "__main__":
+    main()
