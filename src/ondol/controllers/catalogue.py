@@ -1,0 +1,112 @@
+"""Which resources there are to list, watch and delete: discovered once, then kept by the CRDs.
+
+The garbage collector and the namespace controller reach every kind with it, custom ones included,
+without asking for discovery again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Final
+
+import anyio
+import msgspec
+
+from ondol.api import conditions, objects, resources, status
+from ondol.api.objects import Object, Resource
+from ondol.sdk import Manager
+
+_ACCEPT: Final = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
+_NEEDED: Final = frozenset({"list", "watch", "delete"})
+
+
+class Catalogue:
+    """The collectable resources by group and plural, one version each."""
+
+    def __init__(self, manager: Manager) -> None:
+        self._client = manager.client
+        self._crds = manager.informer(resources.CUSTOM_RESOURCE_DEFINITION)
+        self._crds.add_handler(self._crd_changed)
+        self._discovered: dict[str, Resource] = {}
+        self._custom_names: set[str] = set()
+        self._loaded = False
+        self._loading = anyio.Lock()
+        self._listeners: list[Callable[[], None]] = []
+
+    def on_change(self, listener: Callable[[], None]) -> None:
+        """Call `listener` whenever a custom kind comes or goes."""
+        self._listeners.append(listener)
+
+    def _crd_changed(self, old: Object | None, new: Object | None) -> None:
+        for crd in (old, new):
+            if crd is not None:
+                self._custom_names.add(objects.name(crd))
+        before, after = (custom_resource(crd) if crd else None for crd in (old, new))
+        if before != after:
+            for listener in self._listeners:
+                listener()
+
+    async def load(self) -> None:
+        """Ask the server for its resources, the first time this is called."""
+        async with self._loading:
+            if self._loaded:
+                return
+            for path in ("/api", "/apis"):
+                response = await self._client.raw("GET", path, headers={"accept": _ACCEPT})
+                document: Object = msgspec.json.decode(response.body)
+                if response.status >= 400:
+                    raise status.error_from(document, response.status)
+                for resource in collectable(document):
+                    self._discovered.setdefault(resource.group_resource, resource)
+            self._loaded = True
+
+    def resources(self) -> list[Resource]:
+        """Every resource whose objects can be collected, the server's own first."""
+        own = [each for name, each in self._discovered.items() if name not in self._custom_names]
+        custom = (custom_resource(crd) for crd in self._crds.lister.list())
+        return own + [each for each in custom if each is not None]
+
+    def find(self, api_version: str, kind: str) -> Resource | None:
+        """The resource of an owner reference; any version of its group will do."""
+        group = api_version.rpartition("/")[0]
+        return next((each for each in self.resources() if (each.group, each.kind) == (group, kind)), None)
+
+
+def collectable(document: Mapping[str, Any]) -> Iterator[Resource]:
+    """The listable, watchable and deletable resources of an `APIGroupDiscoveryList`, best version first."""
+    for group in document.get("items") or ():
+        group_name = objects.name(group)
+        for version in group.get("versions") or ():
+            for entry in version.get("resources") or ():
+                if set(entry.get("verbs") or ()) >= _NEEDED:
+                    yield Resource(
+                        group_name,
+                        str(version["version"]),
+                        str(entry["resource"]),
+                        str((entry.get("responseKind") or {}).get("kind") or ""),
+                        namespaced=entry.get("scope") == "Namespaced",
+                    )
+
+
+def custom_resource(crd: Mapping[str, Any]) -> Resource | None:
+    """The resource a CRD serves, in its storage version if that is served; none until established."""
+    if not conditions.is_true(crd, "Established"):
+        return None
+    spec = objects.spec(crd)
+    served = [version for version in _versions(spec) if version.get("served")]
+    if not served:
+        return None
+    version = next((each for each in served if each.get("storage")), served[0])
+    names = spec.get("names") or {}
+    return Resource(
+        str(spec["group"]),
+        str(version["name"]),
+        str(names["plural"]),
+        str(names["kind"]),
+        namespaced=spec.get("scope") == "Namespaced",
+    )
+
+
+def _versions(spec: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
+    found: Iterable[Mapping[str, Any]] = spec.get("versions") or ()
+    return found

@@ -1,0 +1,1 @@
+"""Endpoints: which pods stand behind a Service, in slices of at most a hundred."""

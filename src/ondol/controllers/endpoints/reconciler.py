@@ -1,0 +1,160 @@
+"""Reconciles Services with a selector: their EndpointSlices, and the legacy Endpoints object."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from ondol.api import labels, objects, resources
+from ondol.api.objects import Key, Object, Resource
+from ondol.base import errors
+from ondol.controllers import pods, writing
+from ondol.controllers.endpoints import resources as makes
+from ondol.sdk import Controller, Manager, Result
+
+ENDPOINTS: Final = Resource("", "v1", "endpoints", "Endpoints")
+_BY_SERVICE: Final = "service"
+
+
+def add_to(manager: Manager) -> None:
+    manager.add(Reconciler(manager).controller())
+
+
+class Reconciler:
+    """A Service without a selector is somebody else's to fill; it is left alone."""
+
+    def __init__(self, manager: Manager) -> None:
+        self._client = manager.client
+        self._services = manager.informer(resources.SERVICE)
+        self._pods = manager.informer(resources.POD)
+        self._nodes = manager.informer(resources.NODE)
+        self._slices = manager.informer(resources.ENDPOINT_SLICE)
+        self._slices.add_index(_BY_SERVICE, _service_of)
+        self._endpoints = manager.informer(ENDPOINTS)
+
+    def controller(self) -> Controller:
+        controller = Controller("endpointslice", self.reconcile, concurrency=4)
+        controller.watch(self._services)
+        controller.watch(self._pods, self._services_of, predicate=_endpoint_changed)
+        controller.watch(self._nodes, self._services_on, predicate=_topology_changed)
+        controller.watch(self._slices, _key_of_slice)
+        controller.watch(self._endpoints)
+        return controller
+
+    def _services_of(self, pod: Object) -> Iterable[Key]:
+        found = self._services.lister.list(objects.namespace(pod))
+        return [objects.key(service) for service in found if _selects(service, pod)]
+
+    def _services_on(self, node: Object) -> Iterable[Key]:
+        name = objects.name(node)
+        bound = [pod for pod in self._pods.lister.list() if pods.node_name(pod) == name]
+        return {key for pod in bound for key in self._services_of(pod)}
+
+    async def reconcile(self, key: Key) -> Result | None:
+        service = self._services.lister.get(key)
+        existing = [
+            slice
+            for slice in self._slices.lister.by_index(_BY_SERVICE, str(key))
+            if objects.labels(slice).get(makes.MANAGED_BY) == makes.MANAGER
+        ]
+        if service is None:
+            for slice in existing:
+                await writing.delete(self._client, resources.ENDPOINT_SLICE, slice)
+            await self._remove_endpoints(key)
+            return None
+        if not _selector(service) or objects.is_deleting(service) or _is_external(service):
+            return None
+        selector = labels.from_map(_selector(service))
+        members = self._pods.lister.list(key.namespace, selector)
+        nodes = {objects.name(node): node for node in self._nodes.lister.list()}
+        await self._write(makes.changes(service, members, nodes, existing), service)
+        await self._write_endpoints(service, members)
+        return None
+
+    async def _write(self, wanted: makes.Changes, service: Object) -> None:
+        for slice in wanted.create:
+            try:
+                await self._client.create(resources.ENDPOINT_SLICE, slice)
+            except errors.Forbidden:
+                if await self._is_alive(objects.namespace(service)):
+                    raise
+                return
+        for slice in wanted.update:
+            await self._client.update(resources.ENDPOINT_SLICE, slice)
+        for slice in wanted.delete:
+            await writing.delete(self._client, resources.ENDPOINT_SLICE, slice)
+
+    async def _is_alive(self, namespace: str) -> bool:
+        """Nothing can be created in a namespace that is being deleted, and nothing need be."""
+        return not objects.is_deleting(await self._client.get(resources.NAMESPACE, namespace))
+
+    async def _write_endpoints(self, service: Object, members: Iterable[Object]) -> None:
+        wanted = makes.legacy(service, members)
+        found = self._endpoints.lister.get(objects.key(service))
+        if found is None:
+            try:
+                await self._client.create(ENDPOINTS, wanted)
+            except (errors.AlreadyExists, errors.Forbidden) as error:
+                if isinstance(error, errors.Forbidden) and await self._is_alive(objects.namespace(service)):
+                    raise
+            return
+        same = (
+            (found.get("subsets") or []) == (wanted.get("subsets") or [])
+            and dict(objects.labels(found)) == wanted["metadata"]["labels"]
+            and objects.annotations(found).get(makes.OVER_CAPACITY)
+            == (wanted["metadata"].get("annotations") or {}).get(makes.OVER_CAPACITY)
+        )
+        if not same:
+            metadata = {**objects.metadata(found), **wanted["metadata"]}
+            await self._client.update(ENDPOINTS, {**wanted, "metadata": metadata})
+
+    async def _remove_endpoints(self, key: Key) -> None:
+        found = self._endpoints.lister.get(key)
+        if found is not None and objects.labels(found).get(makes.MANAGED_BY) == "endpoint-controller":
+            await writing.delete(self._client, ENDPOINTS, found)
+
+
+def _selector(service: Object) -> Mapping[str, str]:
+    found: Mapping[str, str] = objects.spec(service).get("selector") or {}
+    return found
+
+
+def _is_external(service: Object) -> bool:
+    return objects.spec(service).get("type") == "ExternalName"
+
+
+def _selects(service: Object, pod: Object) -> bool:
+    selector, found = _selector(service), objects.labels(pod)
+    return bool(selector) and all(found.get(key) == value for key, value in selector.items())
+
+
+def _service_of(slice: Object) -> Iterable[str]:
+    return [str(key) for key in _key_of_slice(slice)]
+
+
+def _key_of_slice(slice: Object) -> Iterable[Key]:
+    name = objects.labels(slice).get(makes.SERVICE_NAME)
+    return [Key(objects.namespace(slice), name)] if name else ()
+
+
+def _endpoint_changed(old: Object | None, new: Object | None) -> bool:
+    return old is None or new is None or _endpoint_facts(old) != _endpoint_facts(new)
+
+
+def _endpoint_facts(pod: Object) -> tuple[Any, ...]:
+    """All that an endpoint is made from; a pod's other changes do not matter here."""
+    status = objects.status(pod)
+    return (
+        objects.uid(pod),
+        dict(objects.labels(pod)),
+        pods.node_name(pod),
+        pods.is_terminal(pod),
+        pods.is_ready(pod),
+        objects.is_deleting(pod),
+        status.get("podIP"),
+        status.get("podIPs"),
+    )
+
+
+def _topology_changed(old: Object | None, new: Object | None) -> bool:
+    return old is None or new is None or objects.labels(old) != objects.labels(new)

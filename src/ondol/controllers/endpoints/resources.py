@@ -1,0 +1,285 @@
+"""EndpointSlices and the legacy Endpoints of a Service, from its pods. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import msgspec
+
+from ondol.api import objects
+from ondol.api.objects import Object
+from ondol.base import names
+from ondol.controllers import pods
+
+SERVICE_NAME: Final = "kubernetes.io/service-name"
+MANAGED_BY: Final = "endpointslice.kubernetes.io/managed-by"
+MANAGER: Final = "endpointslice-controller.k8s.io"
+HEADLESS: Final = "service.kubernetes.io/headless"
+OVER_CAPACITY: Final = "endpoints.kubernetes.io/over-capacity"
+SLICE_MAX: Final = 100
+LEGACY_MAX: Final = 1000
+_ZONE: Final = "topology.kubernetes.io/zone"
+
+
+@dataclass(slots=True)
+class Changes:
+    """What to write so that the slices of a Service are right."""
+
+    create: list[Object] = field(default_factory=list)
+    update: list[Object] = field(default_factory=list)
+    delete: list[Object] = field(default_factory=list)
+
+
+def changes(
+    service: Object, members: Iterable[Object], nodes: Mapping[str, Object], existing: Sequence[Object]
+) -> Changes:
+    """The fewest writes from the slices there are to the slices there should be.
+
+    An endpoint stays in the slice it is in; new ones fill slices with room before a new slice is made.
+    """
+    found = Changes()
+    wanted = _by_shape(service, members, nodes)
+    left: dict[str, list[Object]] = {}
+    for slice in existing:
+        left.setdefault(_shape(slice.get("addressType"), slice.get("ports") or ()), []).append(slice)
+    for shape in wanted.keys() | left.keys():
+        family, ports, endpoints = wanted.get(shape) or ("", [], {})
+        _place(service, family, ports, endpoints, left.get(shape, []), found)
+    return found
+
+
+def _place(
+    service: Object,
+    family: str,
+    ports: list[Object],
+    endpoints: Mapping[str, Object],
+    existing: Sequence[Object],
+    found: Changes,
+) -> None:
+    unplaced = dict(endpoints)
+    kept: list[tuple[Object, list[Object]]] = []
+    for slice in sorted(existing, key=objects.name):
+        stay = [unplaced.pop(_identity(e)) for e in slice.get("endpoints") or () if _identity(e) in unplaced]
+        kept.append((slice, stay))
+    waiting = list(unplaced.values())
+    # The fullest slices first: the others may then become empty and go.
+    for slice, stay in sorted(kept, key=lambda each: -len(each[1])):
+        room = SLICE_MAX - len(stay)
+        stay += waiting[:room]
+        waiting = waiting[room:]
+        _settle(service, slice, stay, found)
+    taken = {objects.name(slice) for slice in existing}
+    index = 0
+    while waiting:
+        name = _name(service, family, ports, index)
+        index += 1
+        if name not in taken:
+            found.create.append(_slice(service, name, family, ports, waiting[:SLICE_MAX]))
+            waiting = waiting[SLICE_MAX:]
+
+
+def _settle(service: Object, slice: Object, endpoints: list[Object], found: Changes) -> None:
+    if not endpoints:
+        found.delete.append(slice)
+        return
+    labels = _labels(service)
+    same = slice.get("endpoints") == endpoints and dict(objects.labels(slice)) == labels
+    if not same:
+        metadata = {**objects.metadata(slice), "labels": labels}
+        found.update.append({**slice, "metadata": metadata, "endpoints": endpoints})
+
+
+def _by_shape(
+    service: Object, members: Iterable[Object], nodes: Mapping[str, Object]
+) -> dict[str, tuple[str, list[Object], dict[str, Object]]]:
+    """Endpoints by what must be equal within a slice: the address family and the resolved ports."""
+    shapes: dict[str, tuple[str, list[Object], dict[str, Object]]] = {}
+    for pod in sorted(members, key=objects.key):
+        if not belongs(pod):
+            continue
+        ports = slice_ports(service, pod)
+        for family, address in _addresses(service, pod):
+            made = endpoint(service, pod, address, nodes.get(pods.node_name(pod)))
+            shape = shapes.setdefault(_shape(family, ports), (family, ports, {}))
+            shape[2][_identity(made)] = made
+    return shapes
+
+
+def _shape(family: Any, ports: Iterable[Mapping[str, Any]]) -> str:
+    known = sorted(
+        (
+            str(p.get("name") or ""),
+            str(p.get("port")),
+            str(p.get("protocol") or "TCP"),
+            p.get("appProtocol") or "",
+        )
+        for p in ports
+    )
+    return msgspec.json.encode([family, known]).decode()
+
+
+def _identity(endpoint: Mapping[str, Any]) -> str:
+    target = endpoint.get("targetRef") or {}
+    return f"{target.get('uid')} {','.join(endpoint.get('addresses') or ())}"
+
+
+def belongs(pod: Mapping[str, Any]) -> bool:
+    """Whether a pod is an endpoint at all: it has an address and has not ended."""
+    return bool(objects.status(pod).get("podIP")) and not pods.is_terminal(pod)
+
+
+def _addresses(service: Object, pod: Object) -> list[tuple[str, str]]:
+    families = objects.spec(service).get("ipFamilies") or ()
+    status = objects.status(pod)
+    listed = [str(each["ip"]) for each in status.get("podIPs") or ()] or [str(status["podIP"])]
+    typed = [("IPv6" if ":" in address else "IPv4", address) for address in listed]
+    return [each for each in typed if not families or each[0] in families]
+
+
+def slice_ports(service: Object, pod: Object) -> list[Object]:
+    """The Service's ports as this pod serves them: names of container ports are looked up in it."""
+    found: list[Object] = []
+    for port in objects.spec(service).get("ports") or ():
+        number = _target(port, pod)
+        if number is None:
+            continue  # the pod has no port of that name
+        entry: Object = {
+            "name": port.get("name") or "",
+            "port": number,
+            "protocol": port.get("protocol") or "TCP",
+        }
+        if port.get("appProtocol"):
+            entry["appProtocol"] = port["appProtocol"]
+        found.append(entry)
+    return found
+
+
+def _target(port: Mapping[str, Any], pod: Object) -> int | None:
+    target = port.get("targetPort")
+    if target is None or target == 0:
+        return int(port["port"])
+    if isinstance(target, int):
+        return target
+    protocol = port.get("protocol") or "TCP"
+    spec = objects.spec(pod)
+    sidecars = [c for c in spec.get("initContainers") or () if c.get("restartPolicy") == "Always"]
+    for container in [*(spec.get("containers") or ()), *sidecars]:
+        for offered in container.get("ports") or ():
+            if offered.get("name") == target and (offered.get("protocol") or "TCP") == protocol:
+                return int(offered["containerPort"])
+    return None
+
+
+def endpoint(service: Object, pod: Object, address: str, node: Object | None) -> Object:
+    serving = pods.is_ready(pod)
+    terminating = objects.is_deleting(pod)
+    ready = bool(objects.spec(service).get("publishNotReadyAddresses")) or (serving and not terminating)
+    made: Object = {
+        "addresses": [address],
+        "conditions": {"ready": ready, "serving": serving, "terminating": terminating},
+        "targetRef": reference(pod),
+    }
+    if pods.node_name(pod):
+        made["nodeName"] = pods.node_name(pod)
+    zone = objects.labels(node).get(_ZONE) if node else None
+    if zone:
+        made["zone"] = zone
+    spec = objects.spec(pod)
+    if spec.get("hostname") and spec.get("subdomain") == objects.name(service):
+        made["hostname"] = spec["hostname"]
+    return made
+
+
+def reference(pod: Object) -> Object:
+    return {
+        "kind": "Pod",
+        "namespace": objects.namespace(pod),
+        "name": objects.name(pod),
+        "uid": objects.uid(pod),
+    }
+
+
+def is_headless(service: Object) -> bool:
+    return objects.spec(service).get("clusterIP") == "None"
+
+
+def _labels(service: Object) -> dict[str, str]:
+    labels = dict(objects.labels(service))
+    labels.pop(HEADLESS, None)
+    if is_headless(service):
+        labels[HEADLESS] = ""
+    return {**labels, SERVICE_NAME: objects.name(service), MANAGED_BY: MANAGER}
+
+
+def _name(service: Object, family: str, ports: Sequence[Object], index: int) -> str:
+    """A name that is the same each time it is worked out: a slice is never made twice.
+
+    The Service's uid is in it, so that slices of an earlier one of that name are not in the way.
+    """
+    what = f"{objects.uid(service)} {_shape(family, ports)} {index}"
+    return names.child_name(objects.name(service), f"-{names.stable_hash(what.encode(), 8)}")
+
+
+def _slice(service: Object, name: str, family: str, ports: list[Object], endpoints: list[Object]) -> Object:
+    return {
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": {
+            "name": name,
+            "namespace": objects.namespace(service),
+            "labels": _labels(service),
+            "ownerReferences": [objects.controller_reference(service)],
+        },
+        "addressType": family,
+        "ports": ports,
+        "endpoints": endpoints,
+    }
+
+
+def legacy(service: Object, members: Iterable[Object]) -> Object:
+    """The `Endpoints` object older clients read: addresses by their ports, ready and not."""
+    groups: dict[str, tuple[list[Object], list[Object], list[Object]]] = {}
+    always_ready = bool(objects.spec(service).get("publishNotReadyAddresses"))
+    room = LEGACY_MAX
+    for pod in sorted(members, key=objects.key):
+        if not belongs(pod) or objects.is_deleting(pod) and not always_ready:
+            continue
+        ports = slice_ports(service, pod)
+        group = groups.setdefault(_shape("", ports), (ports, [], []))
+        if room > 0:
+            room -= 1
+            ready = always_ready or pods.is_ready(pod)
+            group[1 if ready else 2].append(_legacy_address(service, pod))
+    annotations = {OVER_CAPACITY: "truncated"} if room <= 0 else {}
+    subsets = [_subset(*groups[shape]) for shape in sorted(groups)]
+    labels = {**objects.labels(service), MANAGED_BY: "endpoint-controller"}
+    if is_headless(service):
+        labels[HEADLESS] = ""
+    return {
+        "apiVersion": "v1",
+        "kind": "Endpoints",
+        "metadata": {
+            "name": objects.name(service),
+            "namespace": objects.namespace(service),
+            "labels": labels,
+            **({"annotations": annotations} if annotations else {}),
+        },
+        **({"subsets": subsets} if subsets else {}),
+    }
+
+
+def _subset(ports: list[Object], ready: list[Object], unready: list[Object]) -> Object:
+    subset: Object = {"addresses": ready, "notReadyAddresses": unready, "ports": ports}
+    return {field: value for field, value in subset.items() if value}
+
+
+def _legacy_address(service: Object, pod: Object) -> Object:
+    address: Object = {"ip": objects.status(pod)["podIP"], "targetRef": reference(pod)}
+    if pods.node_name(pod):
+        address["nodeName"] = pods.node_name(pod)
+    spec = objects.spec(pod)
+    if spec.get("hostname") and spec.get("subdomain") == objects.name(service):
+        address["hostname"] = spec["hostname"]
+    return address

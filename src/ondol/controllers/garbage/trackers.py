@@ -1,0 +1,89 @@
+"""Keeps the graph: one metadata watch for each collectable kind, started and ended as kinds come and go."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Final
+
+import anyio
+from anyio.abc import TaskGroup
+
+from ondol.api import objects
+from ondol.api.objects import Object, Resource
+from ondol.controllers.catalogue import Catalogue
+from ondol.controllers.garbage import graph
+from ondol.sdk import Informer, Manager
+from ondol.sdk.informer import Selection
+
+# Events own nothing and are owned by nothing; there are many of them, and they end by themselves.
+_IGNORED: Final = frozenset({"events", "events.events.k8s.io"})
+
+
+class Trackers:
+    """Runs the watches; `synced` once every kind known at the start has been listed."""
+
+    def __init__(
+        self, manager: Manager, catalogue: Catalogue, touched: Callable[[Iterable[str]], None]
+    ) -> None:
+        self.graph = graph.Graph()
+        self._manager = manager
+        self._catalogue = catalogue
+        self._touched = touched
+        self._running: dict[Resource, anyio.CancelScope] = {}
+        self._changed = anyio.Event()
+        self._synced = anyio.Event()
+        catalogue.on_change(lambda: self._changed.set())  # noqa: PLW0108 - the event is replaced on use
+
+    async def wait_synced(self) -> None:
+        await self._synced.wait()
+
+    async def run(self) -> None:
+        await self._catalogue.load()
+        async with anyio.create_task_group() as tasks:
+            started = self._align(tasks)
+            for informer in started:
+                await informer.wait_synced()
+            self._synced.set()
+            while True:
+                await self._changed.wait()
+                self._changed = anyio.Event()
+                self._align(tasks)
+
+    def _align(self, tasks: TaskGroup) -> list[Informer]:
+        """Start what is missing and end what is no longer served."""
+        wanted = [each for each in self._catalogue.resources() if each.group_resource not in _IGNORED]
+        for gone in [each for each in self._running if each not in wanted]:
+            self._running.pop(gone).cancel()
+        return [self._start(tasks, each) for each in wanted if each not in self._running]
+
+    def _start(self, tasks: TaskGroup, resource: Resource) -> Informer:
+        informer = Informer(
+            self._manager.client,
+            Selection(resource, metadata_only=True),
+            clock=self._manager.clock,
+            rng=self._manager.rng,
+            optional=True,
+        )
+        scope = self._running[resource] = anyio.CancelScope()
+
+        def changed(old: Object | None, new: Object | None) -> None:
+            self._observe(resource, old, new)
+
+        async def run() -> None:
+            with scope:
+                await informer.run()
+            for left in informer.lister.list():  # the kind is gone, and its objects with it
+                self._observe(resource, left, None)
+
+        informer.add_handler(changed)
+        tasks.start_soon(run, name=f"garbage {resource.group_resource}")
+        return informer
+
+    def _observe(self, resource: Resource, old: Object | None, new: Object | None) -> None:
+        touched: set[str] = set()
+        if old is not None and (new is None or objects.uid(old) != objects.uid(new)):
+            touched |= self.graph.discard(objects.uid(old))
+        if new is not None:
+            touched |= self.graph.put(graph.node(resource, new))
+        if touched:
+            self._touched(touched)

@@ -1,0 +1,90 @@
+"""Reconciles namespaces that are being deleted: pods first, then all other content, then the finalizer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from ondol.api import objects, resources
+from ondol.api.objects import Key, Object, Resource
+from ondol.base import errors
+from ondol.controllers import writing
+from ondol.controllers.catalogue import Catalogue
+from ondol.controllers.namespace import status as statuses
+from ondol.sdk import Controller, Manager, Result
+
+FINALIZER: Final = "kubernetes"
+_PAGE: Final = 500
+# Content that others must finalize tells nobody when it is gone; pods do.
+_LOOK_AGAIN_S: Final = 1.0
+
+
+def add_to(manager: Manager, catalogue: Catalogue) -> None:
+    manager.add(Reconciler(manager, catalogue).controller())
+
+
+class Reconciler:
+    def __init__(self, manager: Manager, catalogue: Catalogue) -> None:
+        self._manager = manager
+        self._client = manager.client
+        self._catalogue = catalogue
+        self._namespaces = manager.informer(resources.NAMESPACE)
+        self._pods = manager.informer(resources.POD)
+
+    def controller(self) -> Controller:
+        controller = Controller("namespace", self.reconcile, concurrency=4)
+        controller.watch(self._namespaces)
+        controller.watch(self._pods, self._terminating, predicate=lambda _old, new: new is None)
+        return controller
+
+    def _terminating(self, pod: Object) -> Iterable[Key]:
+        namespace = self._namespaces.lister.get(Key("", objects.namespace(pod)))
+        return [objects.key(namespace)] if namespace and objects.is_deleting(namespace) else ()
+
+    async def reconcile(self, key: Key) -> Result | None:
+        namespace = self._namespaces.lister.get(key)
+        if namespace is None or not objects.is_deleting(namespace):
+            return None
+        if FINALIZER not in (objects.spec(namespace).get("finalizers") or ()):
+            return None
+        await self._catalogue.load()
+        remains = statuses.Remains()
+        await self._empty(resources.POD, key.name, remains)
+        if remains.empty:
+            for resource in self._catalogue.resources():
+                if resource.namespaced and resource != resources.POD:
+                    await self._empty(resource, key.name, remains)
+        listed = statuses.deletion_conditions(namespace, remains, self._manager.clock.now())
+        await writing.write_status(self._client, resources.NAMESPACE, namespace, {"conditions": listed})
+        if not remains.empty:
+            return Result(_LOOK_AGAIN_S)
+        await self._finalize(key.name)
+        return None
+
+    async def _empty(self, resource: Resource, namespace: str, remains: statuses.Remains) -> None:
+        """Delete all objects of one kind, and note what is left of them."""
+        try:
+            if not await self._left(resource, namespace):
+                return
+            await self._client.delete_collection(resource, namespace)
+            for left in await self._left(resource, namespace):
+                remains.objects[f"{resource.group_resource}."] += 1
+                remains.finalizers.update(objects.finalizers(left))
+        except (errors.NotFound, errors.MethodNotAllowed):
+            return  # the kind went away meanwhile
+        except errors.ApiError as error:
+            remains.failures.append(f"{resource.group_resource}: {error.message}")
+
+    async def _left(self, resource: Resource, namespace: str) -> list[Object]:
+        found = await self._client.list(resource, namespace, limit=_PAGE, metadata_only=True)
+        return found.items
+
+    async def _finalize(self, name: str) -> None:
+        """Take off our finalizer; with the last one the server removes the namespace."""
+        try:
+            live = await self._client.get(resources.NAMESPACE, name)
+            kept = [each for each in objects.spec(live).get("finalizers") or () if each != FINALIZER]
+            finalized = {**live, "spec": {**objects.spec(live), "finalizers": kept}}
+            await self._client.update(resources.NAMESPACE, finalized, subresource="finalize")
+        except errors.NotFound:
+            return

@@ -1,0 +1,1 @@
+"""Pods nobody will remove otherwise: of lost nodes, never bound, or ended and too many."""
