@@ -6,7 +6,7 @@ The caller's identity travels in the scope, where the network cannot set it.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final, Self, TypedDict
 from urllib.parse import quote, urlencode
@@ -16,10 +16,10 @@ import anyio
 from ondol.base import errors, log
 from ondol.client.transport import ConnectionLost, Response, StreamResponse
 
-Message = MutableMapping[str, Any]
+Message = dict[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
-App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
+App = Callable[[dict[str, Any], Receive, Send], Awaitable[None]]
 
 _GRACE_S: Final = 1.0
 """How long an application may take to notice a disconnect before its task is cancelled."""
@@ -105,7 +105,7 @@ class AsgiTransport:
 
     def _scope(
         self, method: str, path: str, query: Mapping[str, str], headers: Mapping[str, str]
-    ) -> MutableMapping[str, Any]:
+    ) -> dict[str, Any]:
         scope: dict[str, Any] = {
             "type": "http",
             "asgi": {"version": "3.0", "spec_version": "2.4"},

@@ -1,0 +1,324 @@
+"""Controllers and managers on the real API server, in process."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator
+
+import anyio
+import pytest
+
+from ondol import apiserver, sdk, store
+from ondol.api import objects, resources
+from ondol.api.objects import Key, Object
+from ondol.base.backoff import Backoff
+from ondol.base.clock import SystemClock
+from ondol.sdk import leader
+from ondol.sdk.testing import World
+
+pytestmark = pytest.mark.anyio
+
+FAST = Backoff(initial_s=0.001, maximum_s=0.01)
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    clock = SystemClock()
+    app = apiserver.build(apiserver.ApiConfig(), store.open_memory(), clock, random.Random(0))
+    async with World(app, clock=clock) as made:
+        yield made
+
+
+def config_map(name: str, **data: str) -> Object:
+    return {"metadata": {"name": name, "namespace": "default"}, "data": data}
+
+
+def ours(obj: Object) -> list[Key]:
+    """Only the objects of the test: the server keeps some of its own."""
+    return [objects.key(obj)] if objects.namespace(obj) == "default" else []
+
+
+async def test_a_key_is_never_reconciled_twice_at_once(world: World) -> None:
+    """However fast the changes and however many the workers."""
+    manager = world.manager()
+    active: set[Key] = set()
+    overlaps: list[Key] = []
+
+    async def reconcile(key: Key) -> sdk.Result | None:
+        if key in active:
+            overlaps.append(key)
+        active.add(key)
+        await anyio.sleep(0.002)
+        active.discard(key)
+        return None
+
+    controller = sdk.Controller("test", reconcile, concurrency=8)
+    controller.watch(manager.informer(resources.CONFIG_MAP), ours)
+    manager.add(controller)
+    await world.start(manager)
+    await world.client.create(resources.CONFIG_MAP, config_map("a"))
+    for number in range(30):
+        await world.client.patch(resources.CONFIG_MAP, "a", "default", patch={"data": {"n": str(number)}})
+    await world.run_until_stable()
+    assert overlaps == []
+    assert 1 < controller.metrics.reconciles <= 31
+
+
+async def test_errors_are_retried_and_terminal_ones_are_not(world: World) -> None:
+    """The class of an error is its retry policy."""
+    manager = world.manager()
+    tries: dict[str, int] = {}
+
+    async def reconcile(key: Key) -> sdk.Result | None:
+        tries[key.name] = tries.get(key.name, 0) + 1
+        if key.name == "hopeless":
+            raise sdk.Terminal("never")
+        if key.name == "bug" and tries["bug"] < 4:
+            raise ZeroDivisionError
+        if key.name == "early" and tries["early"] < 3:
+            raise sdk.Retry("not yet", after_s=0.01)
+        return None
+
+    controller = sdk.Controller("test", reconcile, backoff=FAST)
+    controller.watch(manager.informer(resources.CONFIG_MAP), ours)
+    manager.add(controller)
+    await world.start(manager)
+    for name in ("hopeless", "bug", "early", "fine"):
+        await world.client.create(resources.CONFIG_MAP, config_map(name))
+    await world.run_until_stable()
+    assert tries == {"hopeless": 1, "bug": 4, "early": 3, "fine": 1}
+    assert (controller.metrics.errors, controller.metrics.terminal) == (3, 1)
+
+
+async def test_a_result_asks_for_another_look(world: World) -> None:
+    """`requeue_after_s` comes without any change of the object."""
+    manager = world.manager()
+    looks: list[Key] = []
+
+    async def reconcile(key: Key) -> sdk.Result | None:
+        looks.append(key)
+        return sdk.Result(requeue_after_s=0.01) if len(looks) < 3 else None
+
+    controller = sdk.Controller("test", reconcile)
+    controller.watch(manager.informer(resources.CONFIG_MAP), ours)
+    manager.add(controller)
+    await world.start(manager)
+    await world.client.create(resources.CONFIG_MAP, config_map("a"))
+    await world.run_until_stable()
+    assert len(looks) == 3
+
+
+async def test_a_reconcile_reads_its_own_writes(world: World) -> None:
+    """Between a write and its event no reconcile of that key sees the older state."""
+    world.faults.latency_s = 0.05  # events arrive well after the answers to writes
+    manager = world.manager()
+    informer = manager.informer(resources.CONFIG_MAP)
+    stale: list[tuple[int, int]] = []
+    written = 0
+
+    async def reconcile(key: Key) -> sdk.Result | None:
+        nonlocal written
+        found = informer.lister.get(key)
+        seen = int((found or {}).get("data", {}).get("n", 0))
+        if seen < written:
+            stale.append((seen, written))
+        if seen >= 5:
+            return None
+        written = seen + 1
+        await manager.client.patch(
+            resources.CONFIG_MAP, key.name, key.namespace, patch={"data": {"n": str(written)}}
+        )
+        return sdk.Result(requeue_after_s=0.0)
+
+    controller = sdk.Controller("test", reconcile)
+    controller.watch(informer, ours)
+    manager.add(controller)
+    await world.start(manager)
+    await world.client.create(resources.CONFIG_MAP, config_map("a", n="0"))
+
+    async def finished() -> bool:
+        found = await world.client.get(resources.CONFIG_MAP, "a", "default")
+        return bool(found["data"]["n"] == "5")
+
+    await world.eventually(finished, limit_s=20)
+    assert stale == []
+    assert controller.metrics.held_back > 0
+
+
+async def test_a_reconcile_sees_what_it_deleted_gone(world: World) -> None:
+    """A delete is a write too."""
+    world.faults.latency_s = 0.05
+    manager = world.manager()
+    informer = manager.informer(resources.CONFIG_MAP)
+    deletes: list[str] = []
+
+    async def reconcile(key: Key) -> sdk.Result | None:
+        if informer.lister.get(key) is not None:
+            answer = await manager.client.delete(resources.CONFIG_MAP, key.name, key.namespace)
+            deletes.append(str(answer.get("kind")))
+            return sdk.Result(requeue_after_s=0.0)
+        return None
+
+    controller = sdk.Controller("test", reconcile)
+    controller.watch(informer, ours)
+    manager.add(controller)
+    await world.start(manager)
+    await world.client.create(resources.CONFIG_MAP, config_map("a"))
+    await world.run_until_stable(quiet_s=0.5)
+    await world.assert_gone(resources.CONFIG_MAP, "a", "default")
+    assert len(deletes) == 1
+
+
+async def test_informers_are_shared_by_selection(world: World) -> None:
+    """Two who ask for the same objects cost one watch."""
+    manager = world.manager()
+    first = manager.informer(resources.CONFIG_MAP)
+    assert manager.informer(resources.CONFIG_MAP) is first
+    assert manager.informer(resources.CONFIG_MAP, namespace="default") is not first
+
+
+async def test_an_informer_may_be_asked_for_while_the_manager_runs(world: World) -> None:
+    """A kind that becomes interesting later is watched from then on."""
+    manager = await world.start(world.manager())
+    await anyio.wait_all_tasks_blocked()
+    await world.client.create(resources.CONFIG_MAP, config_map("a"))
+    informer = manager.informer(resources.CONFIG_MAP, namespace="default")
+    with anyio.fail_after(5):
+        await informer.wait_synced()
+    assert informer.lister.get(Key("default", "a")) is not None
+
+
+async def test_started_is_told_after_caches_are_synced(world: World) -> None:
+    """Whoever waits for the manager finds full caches."""
+    await world.client.create(resources.CONFIG_MAP, config_map("a"))
+    manager = world.manager()
+    informer = manager.informer(resources.CONFIG_MAP, namespace="default")
+    async with anyio.create_task_group() as tasks:
+        await tasks.start(manager.run)
+        assert informer.lister.get(Key("default", "a")) is not None
+        tasks.cancel_scope.cancel()
+
+
+async def test_stopping_finishes_what_is_being_reconciled(world: World) -> None:
+    """A graceful stop lets a reconcile end by itself."""
+    manager = world.manager()
+    begun, ended = anyio.Event(), anyio.Event()
+
+    async def reconcile(_key: Key) -> sdk.Result | None:
+        begun.set()
+        await anyio.sleep(0.05)
+        ended.set()
+        return None
+
+    controller = sdk.Controller("test", reconcile)
+    controller.watch(manager.informer(resources.CONFIG_MAP), ours)
+    manager.add(controller)
+    await world.client.create(resources.CONFIG_MAP, config_map("a"))
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(manager.run)
+            await begun.wait()
+            manager.stop()
+    assert ended.is_set()
+
+
+async def test_runnables_run_beside_controllers(world: World) -> None:
+    """Servers and loops join the manager; it refuses them once it runs."""
+    manager = world.manager()
+    ran = anyio.Event()
+
+    async def serve() -> None:
+        ran.set()
+
+    manager.add_runnable(serve, "server")
+    await world.start(manager)
+    with anyio.fail_after(5):
+        await ran.wait()
+    with pytest.raises(RuntimeError, match="late"):
+        manager.add_runnable(serve, "late")
+
+
+async def test_metrics_name_each_part(world: World) -> None:
+    """Counters are plain numbers under Prometheus names."""
+    manager = world.manager()
+
+    async def reconcile(_key: Key) -> sdk.Result | None:
+        return None
+
+    controller = sdk.Controller("mine", reconcile)
+    controller.watch(manager.informer(resources.CONFIG_MAP), ours)
+    manager.add(controller)
+    await world.start(manager)
+    await world.client.create(resources.CONFIG_MAP, config_map("a"))
+    await world.run_until_stable()
+    metrics = manager.metrics()
+    assert metrics['ondol_controller_reconciles_total{controller="mine"}'] == 1
+    assert metrics['ondol_workqueue_depth{controller="mine"}'] == 0
+    assert metrics['ondol_informer_watches_total{resource="configmaps"}'] == 1
+
+
+async def test_events_are_counted_not_repeated(world: World) -> None:
+    """The same words about the same object raise a count; many similar words are combined."""
+    manager = await world.start(world.manager("tester"))
+    obj = await world.client.create(resources.CONFIG_MAP, config_map("a"))
+    for _ in range(5):
+        manager.recorder.event(obj, "Normal", "Seen", "it is there")
+        await world.run_until_stable(quiet_s=0.02)
+    for number in range(30):
+        manager.recorder.event(obj, "Warning", "Odd", f"number {number}")
+    await world.run_until_stable()
+    found = (await world.client.list(resources.EVENT, "default")).items
+    seen = [event for event in found if event["reason"] == "Seen"]
+    odd = [event for event in found if event["reason"] == "Odd"]
+    assert [event["count"] for event in seen] == [5]
+    assert seen[0]["involvedObject"]["uid"] == objects.uid(obj)
+    assert seen[0]["source"] == {"component": "tester"}
+    assert len(odd) == 11
+    assert sum(event["count"] for event in odd) == 30
+
+
+async def test_only_the_holder_of_the_lease_acts(world: World) -> None:
+    """A second copy waits until the first lets its lease run out, then takes over."""
+    lease = sdk.Lease("test", "default", duration_s=1, renew_deadline_s=0.6, retry_s=0.05)
+    acted: list[str] = []
+    managers: list[sdk.Manager] = []
+    for identity in ("first", "second"):
+        base = world.manager(identity)
+        manager = sdk.Manager(base.client, clock=world.clock, rng=world.rng, identity=identity, lease=lease)
+
+        async def reconcile(_key: Key, who: str = identity) -> sdk.Result | None:
+            acted.append(who)
+            return None
+
+        controller = sdk.Controller(identity, reconcile)
+        controller.watch(manager.informer(resources.CONFIG_MAP), ours)
+        manager.add(controller)
+        await world.start(manager)
+        managers.append(manager)
+        await anyio.sleep(0.1)
+    await world.client.create(resources.CONFIG_MAP, config_map("a"))
+    await anyio.sleep(0.2)
+    assert acted == ["first"]
+    world.crash(managers[0])
+    await anyio.sleep(2.2)
+    assert acted == ["first", "second"]
+    held = await world.client.get(resources.LEASE, "test", "default")
+    assert held["spec"]["holderIdentity"] == "second"
+    assert held["spec"]["leaseTransitions"] == 1
+
+
+async def test_losing_the_lease_ends_the_manager(world: World) -> None:
+    """A leader that cannot renew stops before another may begin."""
+    lease = sdk.Lease("test", "default", duration_s=1, renew_deadline_s=0.2, retry_s=0.05)
+    base = world.manager()
+    manager = sdk.Manager(base.client, clock=world.clock, identity="one", lease=lease)
+
+    async def lose_it() -> None:
+        async with anyio.create_task_group() as tasks:
+            await tasks.start(manager.run)
+            world.faults.unavailable = 1.0
+
+    with anyio.fail_after(5):
+        with pytest.raises(ExceptionGroup) as caught:
+            await lose_it()
+    assert caught.group_contains(leader.LeadershipLost)
