@@ -287,6 +287,9 @@ def test_int_or_string_may_be_spelled_with_any_of() -> None:
     )
     assert rules.check(schema, "s") == []
     assert structural.Structural(schema).validate({"p": "5%"}) == []
+    typed_too = spec_with(type="string", **{"x-kubernetes-int-or-string": True})
+    assert rules.check(typed_too, "s") == []
+    assert structural.Structural(typed_too).validate({"p": 5}) == []
 
 
 @pytest.mark.parametrize(

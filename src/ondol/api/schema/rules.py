@@ -85,8 +85,6 @@ def _shape(schema: Mapping[str, Any], level: str, path: str) -> Iterator[Cause]:
         yield causes.invalid(f"{path}.type", declared, "must be object at the root")
     if level == "root" and schema.get("nullable"):
         yield causes.forbidden(f"{path}.nullable", "nullable cannot be true at the root")
-    if either and declared:
-        yield causes.invalid(f"{path}.type", declared, "must be empty if x-kubernetes-int-or-string is true")
     if either and preserving:
         said = "must be false if x-kubernetes-int-or-string is true"
         yield causes.invalid(f"{path}.x-kubernetes-preserve-unknown-fields", preserving, said)
