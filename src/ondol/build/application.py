@@ -1,0 +1,132 @@
+"""The application layer: the sources at `/app`, their bytecode, and launchers for their scripts."""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from ondol.build import base, bytecode, dependencies, elf, oci
+from ondol.build.archive import Tree
+from ondol.build.entry import HOME, Entry
+from ondol.build.errors import BuildError
+from ondol.build.interpreter import Interpreter
+from ondol.build.project import Project
+from ondol.build.store import ImageStore
+
+_LEFT_OUT: Final = frozenset(
+    [
+        ".git",
+        ".hg",
+        ".svn",
+        ".env",
+        ".venv",
+        "venv",
+        ".tox",
+        ".nox",
+        ".mypy_cache",
+        ".pytest_cache",
+        ".ruff_cache",
+        ".hypothesis",
+        ".idea",
+        ".vscode",
+        ".DS_Store",
+        "__pycache__",
+        "node_modules",
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """The files that go into the image, by their paths relative to the folder."""
+
+    files: Mapping[str, Path]
+    links: Mapping[str, str]
+
+
+def sources(project: Project) -> Sources:
+    """The application's files, without what belongs to tools, version control and virtual environments."""
+    files: dict[str, Path] = {}
+    links: dict[str, str] = {}
+    for here, folders, names in os.walk(project.directory):
+        relative = os.path.relpath(here, project.directory)
+        prefix = "" if relative == "." else f"{relative}/"
+        for name in [*folders]:
+            if _left_out(prefix + name, project.exclude) or (Path(here) / name / "pyvenv.cfg").exists():
+                folders.remove(name)
+            elif (Path(here) / name).is_symlink():
+                folders.remove(name)
+                names.append(name)
+        for name in names:
+            path, key = Path(here) / name, prefix + name
+            if _left_out(key, project.exclude) or name.endswith((".pyc", ".pyo")):
+                continue
+            if path.is_symlink():
+                links[key] = _inner_target(path, project.directory)
+            else:
+                files[key] = path
+    return Sources(files, links)
+
+
+def _left_out(path: str, patterns: Sequence[str]) -> bool:
+    name = path.rpartition("/")[2]
+    return (
+        name in _LEFT_OUT
+        or name.endswith(".egg-info")
+        or any(fnmatch.fnmatch(path, p) or fnmatch.fnmatch(name, p) for p in patterns)
+    )
+
+
+def _inner_target(link: Path, directory: Path) -> str:
+    target = os.readlink(link)  # noqa: PTH115 - the text as it stands in the link
+    inner = (link.parent / target).resolve()
+    if Path(target).is_absolute() or not inner.is_relative_to(directory.resolve()):
+        raise BuildError(
+            f"{link} points out of the application, to {target}",
+            remedy="replace the link by the file, or exclude it in [tool.ondol] exclude",
+        )
+    return target
+
+
+def layer(
+    store: ImageStore, found: Sources, entry: Entry, python: Interpreter, *, epoch_s: int
+) -> tuple[oci.Layer, bool, list[str]]:
+    """The layer in the store, whether the very same was there already, and warnings."""
+    content = Tree()
+    content.folder(HOME)
+    for key, path in found.files.items():
+        try:
+            content.file(f"{HOME}/{key}", path)
+        except OSError as error:
+            raise BuildError(f"{path} cannot be read: {error.strerror}", remedy=f"check {path}") from error
+    for key, target in found.links.items():
+        content.link(f"{HOME}/{key}", target)
+    for place, text in entry.launchers.items():
+        content.text(place, text, mode=0o755)
+    warnings = _compile(content, found, entry, python)
+    provided = base.provided(store, python, epoch_s=epoch_s)
+    compiled_files = [p for key, p in found.files.items() if key.endswith(".so") and elf.is_elf(p)]
+    dependencies.add_libraries(content, compiled_files, python, provided)
+    before = {path.name for path in (store.directory / "blobs" / "sha256").iterdir()}
+    with store.draft() as draft:
+        content.write(draft, epoch_s=epoch_s)
+    made = oci.Layer(draft.digest, draft.size_bytes, "ondol: the application")
+    return made, draft.digest.partition(":")[2] in before, warnings
+
+
+def _compile(content: Tree, found: Sources, entry: Entry, python: Interpreter) -> list[str]:
+    done = bytecode.compiled(
+        {f"{HOME}/{key}": path for key, path in found.files.items() if key.endswith(".py")}, python
+    )
+    if entry.file and (problem := done.problems.get(f"{HOME}/{entry.file}")):
+        raise BuildError(f"{entry.file} is not valid Python: {problem}", remedy=f"correct {entry.file}")
+    for place, code in done.code.items():
+        content.text(bytecode.cached_path(place, python), code)
+    return [
+        f"{place.removeprefix(HOME + '/')} is not valid Python: {problem}"
+        for place, problem in sorted(done.problems.items())
+    ]

@@ -1,0 +1,131 @@
+"""`image`: a folder with a Python application in, an image in the local store out.
+
+Three layers, most lasting first, so that a change to the sources rebuilds the smallest: the
+machine's Python (`base`), the dependencies, the application.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from ondol.build import application, base, dependencies, entry, interpreter, oci
+from ondol.build import project as projects
+from ondol.build import reference as references
+from ondol.build.errors import BuildError
+from ondol.build.project import Project
+from ondol.build.store import ImageStore
+
+_TITLE: Final = "org.opencontainers.image."
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltLayer:
+    """One layer of a built image; `kind` is base, dependencies or application."""
+
+    kind: str
+    digest: str
+    size_bytes: int
+    reused: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """What a build did, for the command line to show."""
+
+    reference: str
+    digest: str
+    size_bytes: int
+    seconds: float
+    entrypoint: tuple[str, ...]
+    layers: tuple[BuiltLayer, ...]
+    warnings: tuple[str, ...]
+
+
+def image(
+    directory: Path,
+    *,
+    tag: str,
+    store: ImageStore,
+    python: Path | None = None,
+    environment: Mapping[str, str] = os.environ,
+    progress: Callable[[str], None] = lambda _: None,
+    timer: Callable[[], float] = time.monotonic,
+) -> Built:
+    """Build the application in `directory` and name the image `tag` in the store.
+
+    `python` is the Python to put into the image (this process's own machine Python if none is
+    given); `progress` is told each step. `SOURCE_DATE_EPOCH` in the environment dates the image.
+    """
+    started_s = timer()
+    reference = references.full(tag)
+    project = projects.read(directory)
+    found = interpreter.probe(python)
+    projects.check_python(project, found.version)
+    files = application.sources(project)
+    start = entry.find(project, files.files, python=base.PYTHON)
+    epoch_s = _epoch_s(environment)
+    layers: list[tuple[str, oci.Layer, bool]] = []
+    with store.building():
+        progress("base: the machine's Python")
+        layers.append(("base", *base.layer(store, found, epoch_s=epoch_s)))
+        progress("dependencies")
+        if (made := dependencies.layer(store, project, found, epoch_s=epoch_s)) is not None:
+            layers.append(("dependencies", *made))
+        progress("application")
+        layer, reused, warnings = application.layer(store, files, start, found, epoch_s=epoch_s)
+        layers.append(("application", layer, reused))
+        only = [layer for _, layer, _ in layers]
+        config = oci.config(_process(project, files, start, found.version), only, epoch_s=epoch_s)
+        store.put(config)
+        named = store.add(reference, oci.manifest(config, only, {}))
+    return Built(
+        reference=reference,
+        digest=named.digest,
+        size_bytes=named.size_bytes,
+        seconds=timer() - started_s,
+        entrypoint=start.command,
+        layers=tuple(BuiltLayer(kind, la.digest, la.size_bytes, again) for kind, la, again in layers),
+        warnings=tuple(warnings),
+    )
+
+
+def _process(project: Project, files: application.Sources, start: entry.Entry, version: str) -> oci.Process:
+    roots = [entry.HOME]
+    if any(key.startswith("src/") for key in files.files):
+        roots.insert(0, f"{entry.HOME}/src")
+    labels = {"title": project.name, "version": project.version, "description": project.description}
+    return oci.Process(
+        entrypoint=start.command,
+        env={
+            "PATH": "/usr/local/bin:/usr/bin:/bin",
+            "HOME": base.HOME,
+            "LANG": "C.UTF-8",
+            "PORT": str(project.port),
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "PYTHONPATH": ":".join(roots),
+            "PYTHONUNBUFFERED": "1",
+            **project.env,
+        },
+        user=f"{base.USER_ID}:{base.USER_ID}",
+        working_dir=entry.HOME,
+        port=project.port,
+        labels={
+            **{_TITLE + key: text for key, text in labels.items() if text},
+            "ondol.dev/python": version,
+        },
+    )
+
+
+def _epoch_s(environment: Mapping[str, str]) -> int:
+    text = environment.get("SOURCE_DATE_EPOCH", "0")
+    try:
+        return int(text)
+    except ValueError:
+        raise BuildError(
+            f"SOURCE_DATE_EPOCH is {text!r}, not seconds since 1970", remedy="unset SOURCE_DATE_EPOCH"
+        ) from None

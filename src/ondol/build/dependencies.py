@@ -1,0 +1,172 @@
+"""The dependencies layer: what pip (or uv) installs for the machine's Python, made reproducible.
+
+Made once for the same requirements, Python and architecture, and then taken from the store. What
+an installer leaves that differs from run to run (its name, its paths, its bytecode) is dropped or
+made anew. Compiled packages are checked: each must be of this architecture, and the system
+libraries they use beyond the base layer's come along.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+from ondol.base import errors
+from ondol.build import base, bytecode, elf, libraries, oci
+from ondol.build import project as projects
+from ondol.build.archive import Tree
+from ondol.build.errors import BuildError
+from ondol.build.interpreter import Interpreter
+from ondol.build.project import Project
+from ondol.build.store import ImageStore
+
+_RECIPE: Final = 1
+_OF_THE_INSTALLER: Final = frozenset({"INSTALLER", "REQUESTED", "direct_url.json", "uv_cache.json"})
+_SHEBANG: Final = re.compile(rb"^#!.*python[^\n]*\n")
+_LINES_SHOWN: Final = 12
+_INSTALL_TIMEOUT_S: Final = 600
+
+
+def layer(
+    store: ImageStore, project: Project, python: Interpreter, *, epoch_s: int
+) -> tuple[oci.Layer, bool] | None:
+    """The layer in the store, and whether it was there already; None without dependencies."""
+    lines = projects.requirement_lines(project)
+    if not lines:
+        return None
+    title = f"ondol: {len(lines)} requirements for {python.abi}"
+    provided = base.provided(store, python, epoch_s=epoch_s)
+    key = f"deps-{_key(lines, python, provided, epoch_s)}"
+    record = store.remembered(key)
+    if record is not None and store.has(record["digest"]):
+        return oci.Layer(record["digest"], record["size"], title), True
+    with tempfile.TemporaryDirectory(prefix="ondol-dependencies-") as folder:
+        target = Path(folder)
+        _install(project, python, target)
+        content = tree(target, python, provided)
+        with store.draft() as draft:
+            content.write(draft, epoch_s=epoch_s)
+    store.remember(key, {"digest": draft.digest, "size": draft.size_bytes})
+    return oci.Layer(draft.digest, draft.size_bytes, title), False
+
+
+def _key(lines: Sequence[str], python: Interpreter, provided: set[str], epoch_s: int) -> str:
+    text = "\n".join([str(_RECIPE), str(epoch_s), python.abi, str(python.site), *lines, *sorted(provided)])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _install(project: Project, python: Interpreter, target: Path) -> None:
+    wanted = (
+        ["-r", str(project.requirements_file)] if project.requirements_file else list(project.requirements)
+    )
+    command = [*_installer(python), "--target", str(target), *wanted]
+    try:
+        done = subprocess.run(
+            command,
+            cwd=project.directory,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=_INSTALL_TIMEOUT_S,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise BuildError(
+            f"installing the dependencies took more than {_INSTALL_TIMEOUT_S} s",
+            remedy="check the network and the package index",
+        ) from error
+    if done.returncode != 0:
+        lines = [line for line in (done.stderr or done.stdout).splitlines() if line.strip()]
+        raise BuildError(
+            "the dependencies cannot be installed:\n  " + "\n  ".join(lines[-_LINES_SHOWN:]),
+            remedy=f"correct the requirements in {project.directory}, or check the package index",
+        )
+
+
+def _installer(python: Interpreter) -> list[str]:
+    """The command of uv where it is installed (it is faster), else that of a pip."""
+    if uv := shutil.which("uv"):
+        return [uv, "pip", "install", "--quiet", "--link-mode", "copy", "--python", str(python.executable)]
+    options = ["install", "--quiet", "--no-compile", "--no-input", "--disable-pip-version-check"]
+    options += ["--no-warn-script-location", "--root-user-action", "ignore"]
+    for executable in (sys.executable, str(python.executable)):
+        found = subprocess.run([executable, "-m", "pip", "--version"], capture_output=True, check=False)
+        if found.returncode == 0:
+            return [executable, "-m", "pip", "--python", str(python.executable), *options]
+    raise errors.HostError(
+        "the application has dependencies, but neither uv nor pip is installed",
+        remedy="apt-get install python3-pip",
+    )
+
+
+def tree(installed: Path, python: Interpreter, provided: set[str]) -> Tree:
+    """What was installed, at its place in the image, with bytecode and system libraries."""
+    found = Tree()
+    sources: dict[str, Path] = {}
+    compiled_files: list[Path] = []
+    for path in _files(installed):
+        relative = path.relative_to(installed)
+        if relative.parts[0] == "bin":
+            found.text(f"/usr/local/bin/{relative.name}", _script(path), mode=0o755)
+            continue
+        place = str(python.site / relative)
+        if path.name == "RECORD" and relative.parts[0].endswith(".dist-info"):
+            found.text(place, _record(path))
+            continue
+        found.file(place, path)
+        if path.suffix == ".py":
+            sources[place] = path
+        elif ".so" in path.name and elf.is_elf(path):
+            compiled_files.append(path)
+    for place, code in bytecode.compiled(sources, python).code.items():
+        found.text(bytecode.cached_path(place, python), code)
+    add_libraries(found, compiled_files, python, provided)
+    return found
+
+
+def add_libraries(
+    found: Tree, compiled_files: Sequence[Path], python: Interpreter, provided: set[str]
+) -> None:
+    """The system libraries that compiled modules use beyond those of the base layer."""
+    own = {path.name for path in compiled_files}
+    search = libraries.Search.of_machine(python.multiarch)
+    closure = libraries.closure(
+        compiled_files, search, machine=python.machine, provided=provided | own | base.libpython(python)
+    )
+    linked = {os.path.realpath(path) for path in compiled_files}
+    for path in sorted(closure.files):
+        if Path(path).name not in provided and os.path.realpath(path) not in linked:
+            found.copy(path)
+
+
+def _files(installed: Path) -> Iterator[Path]:
+    for here, folders, files in os.walk(installed):
+        folders[:] = sorted(folder for folder in folders if folder != "__pycache__")
+        for name in sorted(files):
+            if name not in _OF_THE_INSTALLER and not name.endswith(".pyc") and name != ".lock":
+                yield Path(here) / name
+
+
+def _script(path: Path) -> bytes:
+    """A command of a dependency, run by the image's Python instead of the installer's."""
+    content = path.read_bytes()
+    return _SHEBANG.sub(f"#!{base.PYTHON}\n".encode(), content, count=1)
+
+
+def _record(path: Path) -> str:
+    """The list of a distribution's files without those that are not in the layer."""
+    kept = [
+        line
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if (name := line.split(",", 1)[0]).rpartition("/")[2] not in _OF_THE_INSTALLER
+        and "__pycache__" not in name
+        and not name.startswith(("../", "bin/"))
+    ]
+    return "\n".join(sorted(kept)) + "\n"

@@ -1,0 +1,104 @@
+"""How an application is started, found out from what it says and from the files it has. Pure.
+
+In this order: `[tool.ondol] entrypoint`; the `web` process of a `Procfile`; `[project.scripts]`;
+`main.py`; `app.py`; `__main__.py` of the folder; the one package that has a `__main__.py`.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from ondol.build.errors import BuildError
+from ondol.build.project import Project
+
+HOME: Final = "/app"
+_SCRIPT_FOLDER: Final = "/usr/local/bin"
+_TARGET: Final = re.compile(r"\s*([\w.]+)\s*:\s*([\w.]+)\s*")
+_FILES: Final = ("main.py", "app.py", "__main__.py")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """How to start: `file` is the source that runs first, empty if that is none of the application's.
+
+    `launchers` are programs to add, by their paths in the image.
+    """
+
+    command: tuple[str, ...]
+    file: str
+    launchers: Mapping[str, str]
+
+
+def find(project: Project, files: Collection[str], *, python: str) -> Entry:
+    """The entry of a project that has these files (paths relative to its folder)."""
+    launchers = {
+        f"{_SCRIPT_FOLDER}/{name}": _launcher(name, target, python)
+        for name, target in sorted(project.scripts.items())
+    }
+    if project.entrypoint:
+        return Entry(_given(project, files, python), "", launchers)
+    if "web" in project.processes:
+        return Entry(("/bin/sh", "-c", f"exec {project.processes['web']}"), "", launchers)
+    if project.scripts:
+        return Entry((python, f"{_SCRIPT_FOLDER}/{_script(project)}"), "", launchers)
+    for name in _FILES:
+        if name in files:
+            return Entry((python, f"{HOME}/{name}"), name, launchers)
+    packages = sorted(filter(None, (_runnable_package(path) for path in files)))
+    if len(packages) == 1:
+        return Entry((python, "-m", packages[0]), "", launchers)
+    raise BuildError(
+        f"{project.directory} has no entry: nothing says what to run"
+        + (f" ({' and '.join(packages)} can all be run)" if packages else ""),
+        remedy="add a main.py, or [project.scripts] or [tool.ondol] entrypoint to pyproject.toml",
+    )
+
+
+def _given(project: Project, files: Collection[str], python: str) -> tuple[str, ...]:
+    """`[tool.ondol] entrypoint`: a command; `python` is the image's, a `.py` file is run by it."""
+    raw = project.entrypoint
+    words = shlex.split(raw) if isinstance(raw, str) else [str(word) for word in raw]
+    if not words:
+        raise BuildError("[tool.ondol] entrypoint is empty", remedy="name a file or a command")
+    if words[0] in {"python", "python3"}:
+        return (python, *words[1:])
+    if words[0].endswith(".py"):
+        if words[0] not in files:
+            raise BuildError(
+                f"[tool.ondol] entrypoint names {words[0]}, which is not there",
+                remedy=f"add it to {project.directory}",
+            )
+        return (python, f"{HOME}/{words[0]}", *words[1:])
+    return tuple(words)
+
+
+def _script(project: Project) -> str:
+    names = sorted(project.scripts)
+    if project.name in names:
+        return project.name
+    if len(names) == 1:
+        return names[0]
+    raise BuildError(
+        f"[project.scripts] has several entries ({', '.join(names)}) and none is named as the project",
+        remedy="choose one with [tool.ondol] entrypoint",
+    )
+
+
+def _launcher(name: str, target: str, python: str) -> str:
+    match = _TARGET.fullmatch(target)
+    if match is None:
+        raise BuildError(
+            f"[project.scripts] {name} = {target!r} is not `module:function`", remedy="correct pyproject.toml"
+        )
+    module, function = match[1], match[2]
+    top = function.split(".", 1)[0]
+    return f"#!{python}\nimport sys\n\nfrom {module} import {top}\n\nsys.exit({function}())\n"
+
+
+def _runnable_package(path: str) -> str:
+    parts = path.removeprefix("src/").split("/")
+    return ".".join(parts[:-1]) if parts[-1] == "__main__.py" and len(parts) == 2 else ""
