@@ -1,0 +1,351 @@
+"""Measures what the README says, on a platform of its own, and prints a table beside the aims.
+
+`python benchmarks/run.py [name ...]` runs all measurements or the named ones and writes
+`benchmarks/results/<time>.json`. Machines are noisy: medians are printed, with the spread.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform as machine
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import aclosing
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import anyio
+import api_load
+
+from ondol import client as clients
+from ondol.api import conditions, objects
+from ondol.api import resources as kinds
+from ondol.build import image
+from ondol.build.store import ImageStore
+from ondol.cli import shop
+from ondol.client import Client
+from ondol.compose import platform, settings
+from ondol.compose.instance import Instance
+
+HERE = Path(__file__).resolve().parent
+ROUNDS = 20
+NAMESPACE = "bench"
+LOAD_IMAGE = "ondol.local/bench/load:latest"
+
+
+class Row:
+    """One line of the table."""
+
+    def __init__(self, what: str, value: float, unit: str, aim: str, *, good: bool, note: str = "") -> None:
+        self.what, self.value, self.unit, self.aim, self.good, self.note = what, value, unit, aim, good, note
+
+    def document(self) -> dict[str, Any]:
+        return vars(self)
+
+
+def main() -> None:
+    names = list(MEASUREMENTS)
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", choices=[*names, []], default=names)
+    chosen = parser.parse_args().names
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory(prefix="ondol-bench-") as folder:
+        found = settings.load(Path(folder) / "data", flags={"scale_to_zero_after_s": 6.0})
+        rows += _start(found, chosen)
+        instance = platform.require_running(found.data_dir)
+        try:
+            for name in chosen:
+                if MEASUREMENTS[name] is not None:
+                    rows += MEASUREMENTS[name](instance)
+        finally:
+            platform.stop(found.data_dir)
+    _print(rows)
+    _write(rows)
+
+
+def _start(found: settings.Settings, chosen: list[str]) -> list[Row]:
+    """Time from the command to ready, five times on the same data, then left running."""
+    times = []
+    for _ in range(5 if "up" in chosen else 1):
+        platform.stop(found.data_dir)
+        began = time.monotonic()
+        subprocess.run(
+            [sys.executable, "-m", "ondol.cli", "up", "--detach", "--data-dir", str(found.data_dir)],
+            check=True,
+            capture_output=True,
+            env={**os.environ, "ONDOL_SCALE_TO_ZERO_AFTER_S": str(found.scale_to_zero_after_s)},
+        )
+        times.append(time.monotonic() - began)
+    if "up" not in chosen:
+        return []
+    median = statistics.median(times)
+    return [_row("ondol up to ready", median, "s", 5.0, spread=times)]
+
+
+def memory(instance: Instance) -> list[Row]:
+    """Proportional set size of all parts after a minute of rest, and the processor time of that minute."""
+    rest_s = 60.0
+    before = platform.status(instance.data_dir)
+    time.sleep(rest_s)
+    after = platform.status(instance.data_dir)
+    used = sum(p.cpu_s for p in after.parts) - sum(p.cpu_s for p in before.parts)
+    parts = ", ".join(f"{p.name} {p.memory_bytes >> 20}" for p in after.parts)
+    return [
+        _row("idle memory, all parts", after.memory_bytes / (1 << 20), "MB", 400.0, note=parts),
+        _row("idle processor, share of one core", 100 * used / rest_s, "%", 2.0),
+    ]
+
+
+def pod(instance: Instance) -> list[Row]:
+    """Create a pod whose image is present; until its Ready condition is seen by a watch."""
+    _build(instance)
+    times = anyio.run(_pods, instance)
+    return [
+        _row("pod: create to Ready", statistics.median(times) * 1000, "ms", 400.0, spread=times, scale=1000)
+    ]
+
+
+async def _pods(instance: Instance) -> list[float]:
+    times = []
+    async with aclosing(clients.from_kubeconfig(instance.kubeconfig)) as client:
+        await _namespace(client)
+        for number in range(ROUNDS):
+            name = f"pod-{number}"
+            document = _pod(name, [{"name": "main", "image": LOAD_IMAGE}])
+            began = time.monotonic()
+            created = await client.create(kinds.POD, document)
+            await _watch_ready(client, name, objects.resource_version(created))
+            times.append(time.monotonic() - began)
+            await client.delete(kinds.POD, name, NAMESPACE, grace_period_s=0)
+    return times
+
+
+async def _watch_ready(client: Client, name: str, version: str) -> None:
+    async with client.watch(
+        kinds.POD, NAMESPACE, resource_version=version, field_selector=f"metadata.name={name}"
+    ) as events:
+        async for event in events:
+            if event.type != "BOOKMARK" and conditions.is_true(event.object, "Ready"):
+                return
+
+
+def cold(instance: Instance) -> list[Row]:
+    """A request to a serverless service at zero, from outside, until its whole answer is there."""
+    _build(instance)
+    times = anyio.run(_cold_starts, instance)
+    return [
+        _row(
+            "serverless: first request from zero",
+            statistics.median(times) * 1000,
+            "ms",
+            600.0,
+            spread=times,
+            scale=1000,
+        )
+    ]
+
+
+async def _cold_starts(instance: Instance) -> list[float]:
+    times = []
+    async with aclosing(clients.from_kubeconfig(instance.kubeconfig)) as client:
+        await _namespace(client)
+        document = {
+            "apiVersion": "serving.knative.dev/v1",
+            "kind": "Service",
+            "metadata": {"name": "cold", "namespace": NAMESPACE},
+            "spec": {
+                "template": {
+                    "metadata": {"annotations": {"autoscaling.knative.dev/window": "6s"}},
+                    "spec": {"containers": [{"image": LOAD_IMAGE}]},
+                }
+            },
+        }
+        await client.apply(kinds.KNATIVE_SERVICE, document)
+        await _until(lambda: _ready(client, kinds.KNATIVE_SERVICE, "cold"))
+        for _ in range(ROUNDS):
+            await _until(lambda: _no_pods(client))
+            began = time.monotonic()
+            status, _body = await anyio.to_thread.run_sync(
+                lambda: shop.fetch(instance, f"cold.{NAMESPACE}.localhost", "/")
+            )
+            if status != 200:
+                raise SystemExit(f"the cold request was answered {status}")
+            times.append(time.monotonic() - began)
+        await client.delete(kinds.KNATIVE_SERVICE, "cold", NAMESPACE)
+    return times
+
+
+async def _no_pods(client: Client) -> bool:
+    selector = "serving.knative.dev/service=cold"
+    return not (await client.list(kinds.POD, NAMESPACE, label_selector=selector)).items
+
+
+async def _ready(client: Client, resource: objects.Resource, name: str) -> bool:
+    return conditions.is_true(await client.get(resource, name, NAMESPACE), "Ready")
+
+
+def mesh(instance: Instance) -> list[Row]:
+    """The same client at 1,000 requests a second, through the proxy and straight to the pod."""
+    _build(instance)
+    through, direct = anyio.run(_mesh, instance)
+    note = f"through {through}, direct {direct}"
+    return [
+        _row(
+            f"mesh hop at 1,000 req/s, added {p}",
+            through[f"{p}_ms"] - direct[f"{p}_ms"],
+            "ms",
+            aim,
+            note=note,
+        )
+        for p, aim in (("p50", 0.5), ("p99", 2.0))
+    ]
+
+
+async def _mesh(instance: Instance) -> tuple[dict[str, float], dict[str, float]]:
+    async with aclosing(clients.from_kubeconfig(instance.kubeconfig)) as client:
+        await _namespace(client)
+        server = _pod("server", [{"name": "main", "image": LOAD_IMAGE}], labels={"app": "server"})
+        await client.apply(kinds.POD, server)
+        service = {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {"name": "server", "namespace": NAMESPACE},
+            "spec": {
+                "selector": {"app": "server"},
+                "ports": [{"name": "http", "port": 80, "targetPort": 8080}],
+            },
+        }
+        await client.apply(kinds.SERVICE, service)
+        await _until(lambda: _ready(client, kinds.POD, "server"))
+        address = objects.status(await client.get(kinds.POD, "server", NAMESPACE))["podIP"]
+        rounds: dict[str, list[dict[str, float]]] = {"through": [], "direct": []}
+        for number in range(3):  # in turn, so that a drift of the machine falls on both
+            rounds["through"].append(await _load(client, f"through-{number}", "server", 80, {}))
+            opted_out = {"istio.io/dataplane-mode": "none"}
+            rounds["direct"].append(await _load(client, f"direct-{number}", address, 8080, opted_out))
+    return _median(rounds["through"]), _median(rounds["direct"])
+
+
+def _median(reports: list[dict[str, float]]) -> dict[str, float]:
+    return {key: statistics.median(r[key] for r in reports) for key in reports[0]}
+
+
+async def _load(client: Client, name: str, host: str, port: int, labels: dict[str, str]) -> dict[str, float]:
+    env = [{"name": "TARGET_HOST", "value": host}, {"name": "TARGET_PORT", "value": str(port)}]
+    container = {"name": "main", "image": LOAD_IMAGE, "args": ["-m", "client"], "env": env}
+    document = _pod(name, [container], labels=labels)
+    document["spec"]["restartPolicy"] = "Never"
+    await client.create(kinds.POD, document)
+    await _until(lambda: _succeeded(client, name))
+    async with client.log(NAMESPACE, name) as chunks:
+        text = b"".join([chunk async for chunk in chunks])
+    await client.delete(kinds.POD, name, NAMESPACE, grace_period_s=0)
+    return dict(json.loads(text.decode().strip().splitlines()[-1]))
+
+
+async def _succeeded(client: Client, name: str) -> bool:
+    phase = objects.status(await client.get(kinds.POD, name, NAMESPACE)).get("phase")
+    if phase == "Failed":
+        raise SystemExit(f"the load client {name} failed")
+    return bool(phase == "Succeeded")
+
+
+def api(instance: Instance) -> list[Row]:
+    """ConfigMaps of 600 bytes over TLS on 16 connections: create, get, list of 500."""
+    aims = {"create": 1500.0, "get": 6000.0, "list of 500": 400.0}
+    rates = api_load.measure(instance.kubeconfig)
+    return [
+        Row(f"API server: {verb}", rate, "/s", f"≥ {aims[verb]:,.0f}", good=rate >= aims[verb])
+        for verb, rate in rates.items()
+    ]
+
+
+MEASUREMENTS: dict[str, Callable[[Instance], list[Row]] | None] = {
+    "up": None,
+    "memory": memory,
+    "pod": pod,
+    "cold": cold,
+    "mesh": mesh,
+    "api": api,
+}
+
+
+def _build(instance: Instance) -> None:
+    image.build(HERE / "load", LOAD_IMAGE, ImageStore(instance.data_dir / "images"))
+
+
+async def _namespace(client: Client) -> None:
+    await client.apply(
+        kinds.NAMESPACE, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}
+    )
+
+
+def _pod(
+    name: str, containers: list[dict[str, Any]], *, labels: dict[str, str] | None = None
+) -> dict[str, Any]:
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "namespace": NAMESPACE, "labels": labels or {}},
+        "spec": {"containers": containers, "terminationGracePeriodSeconds": 0},
+    }
+
+
+async def _until(test: Callable[[], Any], *, wait_s: float = 90.0) -> None:
+    deadline = time.monotonic() + wait_s
+    while not await test():
+        if time.monotonic() > deadline:
+            raise SystemExit("waited in vain; see the logs of the platform")
+        await anyio.sleep(0.05)
+
+
+def _row(
+    what: str,
+    value: float,
+    unit: str,
+    most: float,
+    *,
+    spread: list[float] | None = None,
+    scale: float = 1.0,
+    note: str = "",
+) -> Row:
+    if spread:
+        note = f"{min(spread) * scale:.2f} to {max(spread) * scale:.2f} over {len(spread)}"
+    return Row(what, round(value, 3), unit, f"≤ {most:g}", good=value <= most, note=note)
+
+
+def _print(rows: list[Row]) -> None:
+    print(f"\n{'what':<40} {'measured':>12} {'aim':>10}   note")
+    for row in rows:
+        mark = " " if row.good else "*"
+        print(f"{row.what:<40} {row.value:>9,.2f} {row.unit:<3} {row.aim:>8} {mark} {row.note}")
+    if not all(row.good for row in rows):
+        print("\n* the aim was not reached in this run")
+
+
+def _write(rows: list[Row]) -> None:
+    results = HERE / "results"
+    results.mkdir(exist_ok=True)
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
+    )
+    document = {
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": commit.stdout.strip(),
+        "machine": f"{machine.machine()} {machine.release()}, {os.cpu_count()} cores",
+        "rows": [row.document() for row in rows],
+    }
+    file = results / f"{datetime.now(UTC):%Y%m%dT%H%M%S}.json"
+    file.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    print(f"written to {file.relative_to(HERE.parent)}")
+
+
+if __name__ == "__main__":
+    main()
