@@ -26,13 +26,23 @@ def build(
     *,
     authenticator: Authenticator | None = None,
     authorizer: Authorizer | None = None,
+    service_account_key: bytes | None = None,
     node_proxy: NodeProxy | None = None,
 ) -> App:
     """The application.
 
-    Without an authenticator only callers in this process are known, all others are anonymous;
-    without an authorizer the RBAC objects in the store decide.
+    Callers are known by what the edge verified (a client certificate, or an identity set in this
+    process) and, with a `service_account_key` (PEM), by service-account tokens, which are then also
+    issued. The RBAC objects in the store decide what they may do. An `authenticator` or `authorizer`
+    takes the place of either.
     """
     return assemble(
-        config, store, clock, rng, authenticator=authenticator, authorizer=authorizer, node_proxy=node_proxy
+        config,
+        store,
+        clock,
+        rng,
+        authenticator=authenticator,
+        authorizer=authorizer,
+        service_account_key=service_account_key,
+        node_proxy=node_proxy,
     )

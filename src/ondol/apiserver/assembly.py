@@ -6,25 +6,31 @@ import random
 from collections.abc import Mapping
 from typing import Any
 
+from ondol.apiserver import housekeeping
 from ondol.apiserver.app import App
-from ondol.apiserver.auth import identity, rbac
-from ondol.apiserver.auth.authenticate import IDENTITY
+from ondol.apiserver.auth import authenticate, identity, rbac
+from ondol.apiserver.auth.authenticate import CERTIFICATE, IDENTITY
 from ondol.apiserver.auth.identity import User
+from ondol.apiserver.auth.tokens import Tokens
 from ondol.apiserver.config import ApiConfig
 from ondol.apiserver.core import Core
 from ondol.apiserver.crds.controller import Controller
 from ondol.apiserver.lifecycle import Lifecycle
 from ondol.apiserver.ports import Authenticator, Authorizer, NodeProxy
+from ondol.base import errors
 from ondol.base.clock import Clock
 from ondol.store import Store
 
 
-class InProcess:
-    """Knows only callers in this process."""
+class Certified:
+    """Knows callers by what the edge verified; tokens mean nothing to it."""
 
     def authenticate(self, scope: Mapping[str, Any]) -> User:
-        if given := scope.get(IDENTITY):
-            return identity.authenticated(identity.from_document(given))
+        for key in (IDENTITY, CERTIFICATE):
+            if given := scope.get(key):
+                return identity.authenticated(identity.from_document(given))
+        if any(name == b"authorization" for name, _ in scope["headers"]):
+            raise errors.Unauthorized("Unauthorized")
         return identity.anonymous()
 
 
@@ -36,15 +42,28 @@ def assemble(
     *,
     authenticator: Authenticator | None,
     authorizer: Authorizer | None,
+    service_account_key: bytes | None,
     node_proxy: NodeProxy | None,
 ) -> App:
     core = Core(config, store, clock, rng)
     core.node_proxy = node_proxy
+    if service_account_key is not None:
+        core.tokens = Tokens(
+            service_account_key, issuer=config.issuer, clock=clock, lookup=core.lookup, new_id=core.new_uid
+        )
+    known = authenticate.Authenticator(core.tokens) if core.tokens is not None else Certified()
     crds = Controller(core)
-    tasks = [crds.run, lambda: store.compact_forever(clock, config.compaction_interval_s)]
     return App(
         core,
-        authenticator or InProcess(),
-        authorizer or rbac.Authorizer(core.list_objects),
-        Lifecycle(core, tasks, load=crds.load),
+        authenticator or known,
+        authorizer or _rbac(core),
+        Lifecycle(core, [crds.run, *housekeeping.tasks(core)], load=crds.load),
     )
+
+
+def _rbac(core: Core) -> rbac.Authorizer:
+    """The authorizer over the RBAC objects kept here, told when they change."""
+    authorizer = core.rbac = rbac.Authorizer(core.list_objects)
+    for resource in rbac.KINDS:
+        core.on_change.setdefault(core.catalogue.of(resource).bucket, []).append(authorizer.invalidate)
+    return authorizer

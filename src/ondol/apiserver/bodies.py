@@ -8,13 +8,14 @@ from typing import Any, Final
 import msgspec
 import yaml
 
+from ondol.api import protobuf
 from ondol.api.objects import Object
 from ondol.base import errors
 
 JSON: Final = "application/json"
 YAML: Final = "application/yaml"
 PROTOBUF: Final = "application/vnd.kubernetes.protobuf"
-_DEPTH_MAX: Final = 500
+_YAMLS: Final = (YAML, "application/x-yaml", "text/yaml")
 
 
 def media_type(header: str) -> str:
@@ -34,8 +35,10 @@ def parse(body: bytes, content_type: str) -> Any:
     """Any JSON value in a JSON or YAML body."""
     if content_type == JSON:
         return _json(body)
-    if content_type == YAML:
+    if content_type in _YAMLS:
         return _yaml(body)
+    if content_type == PROTOBUF:
+        return protobuf.decode(body)
     raise errors.UnsupportedMediaType(
         "the body of the request was in an unknown format - accepted media types include: "
         f"{JSON}, {YAML}, {PROTOBUF}"

@@ -1,12 +1,19 @@
-"""What a server makes sure of at start: its own namespaces and policy."""
+"""What a server makes sure of at start: its namespaces, its policy and its own Service.
+
+Namespaces get their default service account, and the certificate of the authority, as soon as they
+are created, so that a pod can be created right after its namespace.
+"""
 
 from __future__ import annotations
 
+import ipaddress
 from typing import Final
 
-from ondol.api import resources
-from ondol.api.objects import Object
-from ondol.apiserver import writing
+from ondol.api import objects, resources
+from ondol.api.objects import Object, Resource
+from ondol.apiserver import lenses, writing
+from ondol.apiserver.admission.accounts import DEFAULT, ROOT_CA
+from ondol.apiserver.auth import bootstrap_policy
 from ondol.apiserver.auth.identity import MASTERS, User
 from ondol.apiserver.core import Core
 from ondol.base import errors
@@ -14,14 +21,95 @@ from ondol.base import errors
 NAMESPACES: Final = ("default", "kube-system", "kube-public", "kube-node-lease", "ondol-system")
 SELF: Final = User("system:apiserver", (MASTERS,))
 OPTIONS: Final = writing.Options(SELF, "ondol-apiserver")
+_KUBERNETES: Final = "kubernetes"
+_PORT_NAME: Final = "https"
 
 
 async def run(core: Core) -> None:
+    """Make sure of everything; what is there already is left as it is, or completed."""
     for name in NAMESPACES:
-        document: Object = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
-        served = core.catalogue.of(resources.NAMESPACE)
-        if core.record(served, "", name) is None:
-            try:
-                await writing.Writes(core, served, OPTIONS).create("", document)
-            except errors.AlreadyExists:
-                continue
+        await _ensure(core, resources.NAMESPACE, {"metadata": {"name": name}})
+        await furnish(core, name)
+    for role in bootstrap_policy.cluster_roles():
+        await _complete(core, resources.CLUSTER_ROLE, role)
+    for binding in bootstrap_policy.cluster_role_bindings():
+        await _complete(core, resources.CLUSTER_ROLE_BINDING, binding)
+    await _own_service(core)
+
+
+async def furnish(core: Core, namespace: str) -> None:
+    """Give a namespace its default service account and the authority's certificate."""
+    place = {"namespace": namespace}
+    await _ensure(core, resources.SERVICE_ACCOUNT, {"metadata": {"name": DEFAULT, **place}})
+    if core.config.ca_certificate:
+        data = {"ca.crt": core.config.ca_certificate}
+        await _replace(
+            core, resources.CONFIG_MAP, {"metadata": {"name": ROOT_CA, **place}, "data": data}, ("data",)
+        )
+
+
+async def _ensure(core: Core, resource: Resource, document: Object) -> None:
+    served = core.catalogue.of(resource)
+    namespace, name = objects.namespace(document), objects.name(document)
+    if core.record(served, namespace, name) is not None:
+        return
+    full = {"apiVersion": resource.api_version, "kind": resource.kind, **document}
+    try:
+        await writing.Writes(core, served, OPTIONS).create(namespace, full)
+    except errors.AlreadyExists:
+        return  # someone was faster: it is there, as wanted
+
+
+async def _replace(core: Core, resource: Resource, document: Object, fields: tuple[str, ...]) -> None:
+    """Make sure of an object and of what these fields of it say."""
+    await _ensure(core, resource, document)
+
+    def change(live: Object) -> Object:
+        wanted = {field: document[field] for field in fields}
+        return live if all(live.get(f) == v for f, v in wanted.items()) else {**live, **wanted}
+
+    writes = writing.Writes(core, core.catalogue.of(resource), OPTIONS)
+    whole = lenses.Whole(has_status=writes.served.strategy.has_status)
+    await writes.update(objects.namespace(document), objects.name(document), whole, change)
+
+
+async def _complete(core: Core, resource: Resource, wanted: Object) -> None:
+    """Make sure that nothing of a role or binding is missing."""
+    live = core.lookup(resource, "", objects.name(wanted))
+    if live is None:
+        await _ensure(core, resource, wanted)
+        return
+    completed = bootstrap_policy.reconciled(live, wanted)
+    if completed is not None:
+        writes = writing.Writes(core, core.catalogue.of(resource), OPTIONS)
+        whole = lenses.Whole(has_status=False)
+        await writes.update("", objects.name(wanted), whole, lambda _: completed)
+
+
+async def _own_service(core: Core) -> None:
+    """`default/kubernetes`: how pods reach this server."""
+    config = core.config
+    address = str(ipaddress.ip_network(config.service_cidr)[1])
+    labels = {"component": "apiserver", "provider": _KUBERNETES}
+    place = {"name": _KUBERNETES, "namespace": "default"}
+    port = {"name": _PORT_NAME, "port": 443, "protocol": "TCP", "targetPort": config.advertise_port}
+    spec = {
+        "type": "ClusterIP",
+        "clusterIP": address,
+        "clusterIPs": [address],
+        "ipFamilies": ["IPv4"],
+        "ipFamilyPolicy": "SingleStack",
+        "internalTrafficPolicy": "Cluster",
+        "sessionAffinity": "None",
+        "ports": [port],
+    }
+    service: Object = {"metadata": {**place, "labels": labels}, "spec": spec}
+    await _replace(core, resources.SERVICE, service, ("spec",))
+    endpoint = {"addresses": [config.advertise_address], "conditions": {"ready": True}}
+    slice_: Object = {
+        "metadata": {**place, "labels": {"kubernetes.io/service-name": _KUBERNETES}},
+        "addressType": "IPv4",
+        "endpoints": [endpoint],
+        "ports": [{"name": _PORT_NAME, "port": config.advertise_port, "protocol": "TCP"}],
+    }
+    await _replace(core, resources.ENDPOINT_SLICE, slice_, ("endpoints", "ports"))

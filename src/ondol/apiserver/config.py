@@ -14,6 +14,10 @@ class ApiConfig:
     advertise_address: str = "127.0.0.1"
     """Where pods and clients reach this server: the endpoint of the `kubernetes` Service."""
     advertise_port: int = 6443
+    issuer: str = "https://kubernetes.default.svc.cluster.local"
+    """Who signs service-account tokens, and the audience they are for by default."""
+    ca_certificate: str = ""
+    """PEM of the authority that signed this server's certificate; published to every namespace."""
     body_bytes_max: int = 3 * 1024 * 1024
     reads_in_flight_max: int = 400
     writes_in_flight_max: int = 200

@@ -9,6 +9,8 @@ from contextlib import ExitStack
 
 from ondol.api.objects import Object, Resource
 from ondol.apiserver.auth.identity import User
+from ondol.apiserver.auth.rbac import Authorizer
+from ondol.apiserver.auth.tokens import Tokens
 from ondol.apiserver.config import ApiConfig
 from ondol.apiserver.documents import Views
 from ondol.apiserver.metrics import Metrics
@@ -31,6 +33,11 @@ class Core:
         self.views = Views()
         self.metrics = Metrics()
         self.node_proxy: NodeProxy | None = None
+        self.tokens: Tokens | None = None
+        self.rbac: Authorizer | None = None
+        """The authorizer, if it is the one that decides by the RBAC objects kept here."""
+        self.held_addresses: set[str | int] = set()
+        """Service addresses and node ports of writes under way."""
         self.on_change: dict[str, list[Callable[[], None]]] = {}
         """Whom to tell when an object of a bucket was written."""
         self.catalogue_version = 0

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-
-from ondol.apiserver import lenses
+from ondol.apiserver import lenses, subresources
 from ondol.apiserver.core import Core
 from ondol.apiserver.exchange import Answer, Request
 from ondol.apiserver.handlers import changing, paths, reading, removing
@@ -29,6 +27,8 @@ async def handle(core: Core, request: Request) -> Answer:
         return await _subresource(core, request, served)
     if info.verb not in served.kind.verbs:
         raise not_allowed()
+    if not served.kind.stored:
+        return await subresources.ANSWERED[served.resource.plural](core, request, served)
     return await _main(core, request, served)
 
 
@@ -71,7 +71,7 @@ async def _subresource(core: Core, request: Request, served: Served) -> Answer:
     lens = _lens(served, name)
     if lens is not None:
         return await _part(core, request, served, lens)
-    special = SPECIAL.get((served.resource.plural, name))
+    special = subresources.PARTS.get((served.resource.plural, name))
     if special is None:
         raise errors.NotFound(MISSING)
     return await special(core, request, served)
@@ -92,8 +92,3 @@ async def _part(core: Core, request: Request, served: Served, lens: Lens) -> Ans
         case "patch":
             return await changing.patch(core, request, served, lens)
     raise not_allowed()
-
-
-Special = Callable[[Core, Request, Served], Awaitable[Answer]]
-SPECIAL: dict[tuple[str, str], Special] = {}
-"""Subresources that are not a part of the object, by plural and name."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from typing import Protocol
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 from ondol.api import defaults, validation
 from ondol.api.objects import Object
@@ -30,6 +31,11 @@ class Schema(Protocol):
         """How apply and the patches see the kind."""
         ...
 
+    @property
+    def published(self) -> Mapping[str, Any] | None:
+        """The schema a custom kind's definition gives; none for built-in kinds."""
+        ...
+
     def read(self, document: Object) -> Object:
         """A fresh copy with only known fields and all defaults; `BadRequest` if types are wrong."""
         ...
@@ -46,6 +52,7 @@ class BuiltinSchema:
 
     selectable: tuple[str, ...] = ()
     structural = False
+    published: None = None
 
     def __init__(self, type_name: str) -> None:
         self.type_name = type_name
@@ -69,6 +76,6 @@ class BuiltinSchema:
     def problems(self, obj: Object, old: Object | None, subresource: str = "") -> list[Cause]:
         if old is None:
             return validation.validate(self.type_name, obj)
-        if subresource == "status":
+        if subresource in ("status", "binding", "finalize"):
             return []  # what validation knows is about wishes, and those have not changed
         return validation.validate_update(self.type_name, obj, old)

@@ -9,14 +9,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from ondol.apiserver.admission import namespaces
+from ondol.apiserver.admission import accounts, definitions, escalation, namespaces, pods, services
 from ondol.apiserver.admission.request import Request
 from ondol.apiserver.core import Core
 from ondol.apiserver.strategies.base import Context
 
 __all__ = ["PLUGINS", "Request", "admit"]
 
-PLUGINS: Final[tuple[Callable[[Core, Context, Request], None], ...]] = (namespaces.admit,)
+PLUGINS: Final[tuple[Callable[[Core, Context, Request], None], ...]] = (
+    definitions.admit,
+    namespaces.admit,
+    accounts.admit,
+    pods.admit,
+    services.admit,
+    escalation.admit,
+)
 
 
 def admit(core: Core, context: Context, request: Request) -> None:

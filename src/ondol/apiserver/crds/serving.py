@@ -64,6 +64,7 @@ class CustomSchema:
 
     def __init__(self, version: Mapping[str, Any]) -> None:
         described = (version.get("schema") or {}).get("openAPIV3Schema") or _ANYTHING
+        self.published: Mapping[str, Any] = described
         self._walkers = structural.Structural(described)
         self.shape = shape.of_custom(described)
         self.selectable: tuple[str, ...] = tuple(

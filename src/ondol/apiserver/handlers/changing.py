@@ -6,10 +6,10 @@ import re
 from collections.abc import Callable
 from typing import Any, Final
 
-from ondol.api import objects, status
+from ondol.api import objects, resources, status
 from ondol.api.objects import Object
 from ondol.api.patch import apply, json_patch, merge_patch, strategic
-from ondol.apiserver import answers, bodies, lenses, metadata, writing
+from ondol.apiserver import answers, bodies, bootstrap, documents, lenses, metadata, writing
 from ondol.apiserver.core import Core
 from ondol.apiserver.exchange import Reply, Request
 from ondol.apiserver.lenses import Lens
@@ -88,8 +88,16 @@ def check_fields(
 async def create(core: Core, request: Request, served: Served) -> Reply:
     document = await read_document(request, served)
     metadata.place(document, served.resource, request.info.namespace)
-    written = await writes(core, request, served).create(request.info.namespace, document)
-    return answers.one(core, request, served, written.value, 201)
+    return await _create(core, request, writes(core, request, served), document)
+
+
+async def _create(
+    core: Core, request: Request, how: writing.Writes, document: Object, *, tracked: bool = False
+) -> Reply:
+    written = await how.create(request.info.namespace, document, tracked=tracked)
+    if how.served.resource == resources.NAMESPACE and not how.options.dry_run:
+        await bootstrap.furnish(core, objects.name(documents.parse(written.value)))
+    return answers.one(core, request, how.served, written.value, 201)
 
 
 async def update(core: Core, request: Request, served: Served, lens: Lens) -> Reply:
@@ -105,8 +113,7 @@ async def update(core: Core, request: Request, served: Served, lens: Lens) -> Re
     if missing and served.strategy.create_on_update and not lens.subresource:
         if objects.resource_version(document):
             raise status.not_found(served.resource, info.name)
-        made = await how.create(info.namespace, document)
-        return answers.one(core, request, served, made.value, 201)
+        return await _create(core, request, how, document)
     if not served.strategy.unconditional_update and not objects.resource_version(document) and not missing:
         raise _needs_version(served, info.name)
     written = await how.update(info.namespace, info.name, lens, lambda _: document)
@@ -223,7 +230,6 @@ async def _apply(core: Core, request: Request, served: Served, lens: Lens) -> Re
         if lens.subresource or objects.uid(document) or not is_dns1123_subdomain(info.name.replace(":", "-")):
             raise status.not_found(served.resource, info.name)
         try:
-            made = await how.create(info.namespace, merged(None), tracked=True)
+            return await _create(core, request, how, merged(None), tracked=True)
         except errors.AlreadyExists:
             continue
-        return answers.one(core, request, served, made.value, 201)

@@ -10,6 +10,7 @@ from ondol.api import kinds_discovery
 from ondol.apiserver import answers, documents
 from ondol.apiserver.core import Core
 from ondol.apiserver.exchange import Answer, Reply, Request
+from ondol.apiserver.handlers import openapi
 from ondol.base import errors
 
 _AGGREGATED: Final = {
@@ -37,6 +38,17 @@ def _plain(core: Core, request: Request, parts: list[str]) -> Answer | None:
             return answers.document(request, version(core))
         case [check, *rest] if check in _HEALTH:
             return _health(core, request, check, rest)
+        case ["metrics"]:
+            return Reply(core.metrics.text().encode(), 200, b"text/plain; version=0.0.4")
+        case ["openapi", "v2"]:
+            return openapi.v2(core, request)
+        case ["openapi", "v3", *rest]:
+            return openapi.v3(core, request, "/".join(rest))
+        case [".well-known", "openid-configuration"] if core.tokens is not None:
+            address = f"https://{_address(core)}/openid/v1/jwks"
+            return answers.document(request, core.tokens.openid_configuration(address))
+        case ["openid", "v1", "jwks"] if core.tokens is not None:
+            return answers.document(request, core.tokens.jwks())
         case ["api"]:
             return _discovered(
                 core,

@@ -1,7 +1,5 @@
 """Nodes: registered with the status their agent already knows."""
 
-
-
 from __future__ import annotations
 
 from typing import ClassVar

@@ -1,0 +1,56 @@
+"""What a running server does beside answering: forgets history and lets old Events go."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
+
+from ondol.api import objects, resources
+from ondol.api.objects import Object
+from ondol.apiserver import bootstrap, deleting, writing
+from ondol.apiserver.core import Core
+from ondol.base import clock, errors, log
+
+_EVENT_SWEEP_S: Final = 60.0
+_LEASE_EVENTS: Final = 200
+
+
+def tasks(core: Core) -> list[Callable[[], Coroutine[Any, Any, None]]]:
+    return [lambda: _compact(core), lambda: _expire_events(core)]
+
+
+async def _compact(core: Core) -> None:
+    """Forget history at each interval; a full disk only puts that off."""
+    while True:
+        try:
+            await core.store.compact_forever(core.clock, core.config.compaction_interval_s)
+        except errors.OndolError as error:
+            log.get("apiserver").warning("compaction_failed", error=str(error))
+
+
+async def _expire_events(core: Core) -> None:
+    served = core.catalogue.of(resources.EVENT)
+    writes = writing.Writes(core, served, bootstrap.OPTIONS)
+    while True:
+        await core.clock.sleep(min(_EVENT_SWEEP_S, core.config.event_ttl_s))
+        oldest = core.clock.now() - core.config.event_ttl_s
+        for event in list(core.list_objects(resources.EVENT)):
+            if _last_seen(event) > oldest:
+                continue
+            asked = deleting.DeleteOptions(uid=objects.uid(event))
+            try:
+                await deleting.delete(writes, objects.namespace(event), objects.name(event), asked)
+            except errors.ApiError as error:
+                log.get("apiserver").warning("event_not_expired", event=objects.name(event), error=str(error))
+
+
+def _last_seen(event: Object) -> float:
+    """When an event was last written, as well as it says."""
+    series = event.get("series") or {}
+    found = (
+        series.get("lastObservedTime")
+        or event.get("lastTimestamp")
+        or event.get("eventTime")
+        or event["metadata"]["creationTimestamp"]
+    )
+    return clock.parse_rfc3339(found)

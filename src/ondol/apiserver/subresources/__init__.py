@@ -1,0 +1,29 @@
+"""Subresources and kinds that do something rather than hold something.
+
+`PARTS` are found by resource and subresource, `ANSWERED` by the resource alone: bindings and reviews
+are created and answered, never stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from ondol.apiserver.core import Core
+from ondol.apiserver.exchange import Answer, Request
+from ondol.apiserver.served import Served
+from ondol.apiserver.subresources import binding, eviction, finalize, logs, reviews, tokens
+
+Handler = Callable[[Core, Request, Served], Awaitable[Answer]]
+
+PARTS: Final[dict[tuple[str, str], Handler]] = {
+    ("pods", "binding"): binding.create,
+    ("pods", "eviction"): eviction.create,
+    ("pods", "log"): logs.get,
+    ("namespaces", "finalize"): finalize.update,
+    ("serviceaccounts", "token"): tokens.create,
+}
+ANSWERED: Final[dict[str, Handler]] = {
+    "bindings": binding.create_legacy,
+    **dict.fromkeys(reviews.RESOURCES, reviews.create),
+}

@@ -1,0 +1,95 @@
+"""pods/binding: the scheduler's word on where a pod runs."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from ondol.api import conditions, objects, resources, status
+from ondol.api.objects import Object
+from ondol.api.patch.fieldset import FieldSet
+from ondol.apiserver import answers, bodies
+from ondol.apiserver.core import Core
+from ondol.apiserver.exchange import Reply, Request
+from ondol.apiserver.handlers import changing
+from ondol.apiserver.served import Served
+from ondol.apiserver.strategies.base import Context, Strategy
+from ondol.base import errors
+
+SUCCESS: Final[Object] = {
+    "kind": "Status",
+    "apiVersion": "v1",
+    "metadata": {},
+    "status": "Success",
+    "code": 201,
+}
+
+
+class Assign:
+    """The lens of a binding: it sets the node, once."""
+
+    subresource = "binding"
+
+    def __init__(self, binding: Object, now: float) -> None:
+        self._binding = binding
+        self._now = now
+        self.reset: FieldSet = {}
+
+    def get(self, obj: Object) -> Object:
+        return obj
+
+    def put(self, obj: Object, part: Object) -> Object:
+        """The pod as assigned; `Conflict` if it has a node already or is being deleted."""
+        del part
+        name, target = objects.name(obj), self._binding["target"]["name"]
+        if objects.is_deleting(obj):
+            raise status.conflict(
+                resources.POD, name, f"pod {name} is being deleted, cannot be assigned to a host"
+            )
+        if current := objects.spec(obj).get("nodeName"):
+            raise status.conflict(resources.POD, name, f'pod {name} is already assigned to node "{current}"')
+        found = objects.metadata(self._binding)
+        metadata: dict[str, Any] = {**obj["metadata"]}
+        if found.get("uid"):
+            metadata["uid"] = found["uid"]
+        if found.get("resourceVersion"):
+            metadata["resourceVersion"] = found["resourceVersion"]
+        for field in ("annotations", "labels"):
+            if found.get(field):
+                metadata[field] = {**(metadata.get(field) or {}), **found[field]}
+        listed = conditions.set(conditions.of(obj), "PodScheduled", "True", now=self._now)
+        return {
+            **obj,
+            "metadata": metadata,
+            "spec": {**obj["spec"], "nodeName": target},
+            "status": {**objects.status(obj), "conditions": listed},
+        }
+
+    def prepare(self, strategy: Strategy, context: Context, new: Object, old: Object) -> None:
+        """Nothing to undo: `put` took only what a binding may set."""
+
+
+async def create(core: Core, request: Request, served: Served) -> Reply:
+    return await _bind(core, request, served, request.info.name)
+
+
+async def create_legacy(core: Core, request: Request, served: Served) -> Reply:
+    """POST to `bindings`: the pod's name stands in the body only."""
+    del served
+    return await _bind(core, request, core.catalogue.of(resources.POD), "")
+
+
+async def _bind(core: Core, request: Request, served: Served, name: str) -> Reply:
+    body = await request.body()
+    binding = bodies.decode(body, bodies.media_type(request.header(b"content-type")))
+    given = objects.name(binding)
+    if name and given and given != name:
+        raise errors.BadRequest(
+            f"the name of the object ({given}) does not match the name on the URL ({name})"
+        )
+    target = binding.get("target") or {}
+    if target.get("kind") not in (None, "", "Node") or not target.get("name"):
+        raise errors.BadRequest("target: must name a Node")
+    lens = Assign(binding, core.clock.now())
+    writes = changing.writes(core, request, served)
+    await writes.update(request.info.namespace, name or given, lens, lambda pod: {**pod})
+    return answers.document(request, SUCCESS, 201)

@@ -1,0 +1,101 @@
+"""pods/log: what a container wrote, streamed from the agent of the pod's node."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import anyio
+
+from ondol.api import objects, resources, status
+from ondol.api.objects import Object
+from ondol.apiserver.core import Core
+from ondol.apiserver.exchange import Request, Stream
+from ondol.apiserver.served import Served
+from ondol.base import errors
+
+_OPTIONS: Final = ("follow", "previous", "sinceSeconds", "sinceTime", "tailLines", "limitBytes", "timestamps")
+_DEFAULT_CONTAINER: Final = "kubectl.kubernetes.io/default-container"
+_ADDRESSES: Final = ("InternalIP", "Hostname", "ExternalIP")
+
+
+async def get(core: Core, request: Request, served: Served) -> Stream:
+    info = request.info
+    pod = core.lookup(served.resource, info.namespace, info.name)
+    if pod is None:
+        raise status.not_found(served.resource, info.name)
+    container = _container(pod, request.query.get("container") or "")
+    for option in ("sinceSeconds", "tailLines", "limitBytes"):
+        if (given := request.number(option)) is not None and given < 0:
+            raise errors.BadRequest(f"{option} must be greater than or equal to 0")
+    address, port = _node(core, pod)
+    if core.node_proxy is None:
+        raise errors.Unavailable("this server has no way to reach node agents")
+    proxy = core.node_proxy
+    query = {option: request.query[option] for option in _OPTIONS if request.query.get(option)}
+    path = f"/containerLogs/{info.namespace}/{info.name}/{container}"
+
+    async def produce(emit: Callable[[bytes], Awaitable[None]]) -> None:
+        async with anyio.create_task_group() as group:
+
+            async def watch_client() -> None:
+                await request.disconnected()
+                group.cancel_scope.cancel()
+
+            group.start_soon(watch_client)
+            async with proxy.get(address, port, path, query) as answer:
+                if answer.status != 200:
+                    text = b"".join([chunk async for chunk in answer.chunks()]).decode(errors="replace")
+                    raise _refused(answer.status, text)
+                await emit(b"")
+                async for chunk in answer.chunks():
+                    await emit(chunk)
+            group.cancel_scope.cancel()
+
+    return Stream(produce, b"text/plain")
+
+
+def _refused(code: int, text: str) -> errors.ApiError:
+    if code == errors.NotFound.status_code:
+        return errors.NotFound(text)
+    return errors.BadRequest(text) if code < 500 else errors.Internal(text)
+
+
+def _container(pod: Object, asked: str) -> str:
+    """The container meant; `BadRequest` if that is not clear or there is none of the name."""
+    name, spec = objects.name(pod), objects.spec(pod)
+    main = [container["name"] for container in spec.get("containers") or ()]
+    others = [
+        container["name"]
+        for field in ("initContainers", "ephemeralContainers")
+        for container in spec.get(field) or ()
+    ]
+    if asked:
+        if asked not in (*main, *others):
+            raise errors.BadRequest(f"container {asked} is not valid for pod {name}")
+        return asked
+    if len(main) == 1:
+        return str(main[0])
+    preferred = objects.annotations(pod).get(_DEFAULT_CONTAINER, "")
+    if preferred in main:
+        return preferred
+    choices = f"choose one of: [{' '.join(main)}]"
+    inits = f" or one of the init containers: [{' '.join(others)}]" if others else ""
+    raise errors.BadRequest(f"a container name must be specified for pod {name}, {choices}{inits}")
+
+
+def _node(core: Core, pod: Object) -> tuple[str, int]:
+    """Where the agent of the pod's node listens."""
+    node_name = objects.spec(pod).get("nodeName") or ""
+    if not node_name:
+        raise errors.BadRequest(f"pod {objects.name(pod)} does not have a host assigned")
+    node = core.lookup(resources.NODE, "", node_name)
+    if node is None:
+        raise status.not_found(resources.NODE, node_name)
+    found = objects.status(node)
+    port = ((found.get("daemonEndpoints") or {}).get("kubeletEndpoint") or {}).get("Port") or 0
+    by_type = {entry.get("type"): entry.get("address") for entry in found.get("addresses") or ()}
+    address = next((by_type[kind] for kind in _ADDRESSES if by_type.get(kind)), "")
+    if not port or not address:
+        raise errors.Unavailable(f"node {node_name} has not said where its agent listens", retry_after_s=1)
+    return str(address), int(port)

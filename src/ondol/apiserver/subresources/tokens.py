@@ -1,0 +1,23 @@
+"""serviceaccounts/token: a token for a service account, on request."""
+
+from __future__ import annotations
+
+from ondol.apiserver import answers, bodies
+from ondol.apiserver.core import Core
+from ondol.apiserver.exchange import Reply, Request
+from ondol.apiserver.schemas import BuiltinSchema
+from ondol.apiserver.served import Served
+from ondol.base import errors
+
+_SCHEMA = BuiltinSchema("io.k8s.api.authentication.v1.TokenRequest")
+
+
+async def create(core: Core, request: Request, served: Served) -> Reply:
+    del served
+    if core.tokens is None:
+        raise errors.Unavailable("this server was started without a key to sign service-account tokens with")
+    body = await request.body()
+    document = bodies.decode(body, bodies.media_type(request.header(b"content-type")))
+    wanted = _SCHEMA.read({"spec": {}, **document})
+    issued = core.tokens.request(wanted, request.info.namespace, request.info.name)
+    return answers.document(request, issued, 201)
