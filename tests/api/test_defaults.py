@@ -80,6 +80,25 @@ def test_requests_come_from_limits_in_pods_only() -> None:
     assert "enableServiceLinks" not in rs["spec"]["template"]["spec"]
 
 
+def test_requests_of_a_pod_are_what_its_containers_ask_at_most() -> None:
+    """Init containers run in turn, sidecars beside everything; an unasked resource takes its limit."""
+    ask = {"requests": {"cpu": "200m"}}
+    pod = defaulted(
+        CORE + "Pod",
+        {
+            "spec": {
+                "resources": {"limits": {"cpu": "2", "memory": "1Gi"}},
+                "initContainers": [
+                    {"name": "s", "restartPolicy": "Always", "resources": ask},
+                    {"name": "i", "resources": {"requests": {"cpu": "1"}}},
+                ],
+                "containers": [{"name": "a", "resources": ask}, {"name": "b"}],
+            }
+        },
+    )
+    assert pod["spec"]["resources"]["requests"] == {"cpu": "1200m", "memory": "1Gi"}
+
+
 def test_probes_volumes_and_env_are_completed() -> None:
     """Nested defaults: probe periods, file modes, token life, field reference versions."""
     pod = defaulted(

@@ -177,6 +177,7 @@ def test_a_valid_object_is_not_refused(type_name: str) -> None:
         (pod({"nodeSelector": {"a b": "c"}}), "spec.nodeSelector"),
         (pod({"terminationGracePeriodSeconds": -1}), "spec.terminationGracePeriodSeconds"),
         (pod({"hostname": "A"}), "spec.hostname"),
+        (pod({"resources": {"limits": {"cpu": "1"}, "requests": {"cpu": "2"}}}), "spec.resources.requests"),
     ],
 )
 def test_a_pod_is_refused_for_one_thing(document: dict[str, Any], field: str) -> None:

@@ -29,6 +29,8 @@ def pod(document: Any) -> None:
         if spec.get("hostNetwork"):
             for port in container.get("ports") or ():
                 port.setdefault("hostPort", port.get("containerPort", 0))
+    if (spec.get("resources") or {}).get("limits"):
+        _pod_requests(spec)
     spec.setdefault("enableServiceLinks", True)
     _pod_spec(spec)
 
@@ -62,6 +64,47 @@ def _requests_from_limits(container: Any) -> None:
     limits = resources.get("limits")
     if limits:
         resources["requests"] = {**limits, **(resources.get("requests") or {})}
+
+
+def _pod_requests(spec: Any) -> None:
+    """Requests of the whole pod, where only its limits were given: what containers ask, else the limit."""
+    resources = spec["resources"]
+    requests = dict(resources.get("requests") or {})
+    for name, limit in resources["limits"].items():
+        asked = _asked(spec, name)
+        requests.setdefault(name, limit if asked is None else asked)
+    for name in ("cpu", "memory"):
+        asked = _asked(spec, name)
+        if asked is not None:
+            requests.setdefault(name, asked)
+    resources["requests"] = requests
+
+
+def _asked(spec: Any, name: str) -> str | None:
+    """What the containers ask for at most at any time: init containers in turn, the rest together."""
+    amounts = [c["resources"].get("requests", {}).get(name) for c in _containers(spec)]
+    if name not in ("cpu", "memory") or not any(amounts):
+        return None
+    sidecars = peak = Fraction(0)
+    for container in spec.get("initContainers") or ():
+        amount = quantity.parse(container["resources"].get("requests", {}).get(name, "0"))
+        if container.get("restartPolicy") == "Always":
+            sidecars += amount
+        peak = max(peak, sidecars if container.get("restartPolicy") == "Always" else sidecars + amount)
+    together = sidecars + sum(
+        quantity.parse(c["resources"].get("requests", {}).get(name, "0"))
+        for c in spec.get("containers") or ()
+    )
+    whole = max(peak, together)
+    binary = all(str(amount).endswith("i") for amount in amounts if amount)
+    return _spelled(whole, binary=binary)
+
+
+def _spelled(value: Fraction, *, binary: bool) -> str:
+    """A sum in the family of suffixes its parts were written in."""
+    if binary and (value / 1024).denominator == 1:
+        return quantity.canonical(f"{value / 1024}Ki")
+    return quantity.canonical(f"{-int(-value * 1000 // 1)}m")
 
 
 def _pod_spec(spec: Any) -> None:

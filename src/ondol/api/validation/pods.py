@@ -60,6 +60,7 @@ def spec(found: Mapping[str, Any], path: str) -> Iterator[Cause]:
     yield from metadata.label_pairs(found.get("nodeSelector") or {}, f"{path}.nodeSelector")
     yield from _tolerations(found.get("tolerations") or (), f"{path}.tolerations")
     yield from _host(found, path)
+    yield from containers.resources(found.get("resources") or {}, f"{path}.resources")
 
 
 def _containers(found: Mapping[str, Any], path: str, volumes: set[str]) -> Iterator[Cause]:
