@@ -97,13 +97,13 @@ def test_bad_base64_and_bad_quantity_are_bad_requests() -> None:
 
 def test_unknown_fields_are_named_by_path() -> None:
     """Through objects, lists and maps."""
-    document = pod(bogus=1, env=[{"name": "A", "vlaue": "b"}])
+    document = pod(bogus=1, env=[{"name": "A", "bogusValue": "b"}])
     document["extra"] = {}
     document["spec"]["restartpolicy"] = "Never"
     assert sorted(typed.of(POD).unknown_fields(document)) == [
         "extra",
         "spec.containers[0].bogus",
-        "spec.containers[0].env[0].vlaue",
+        "spec.containers[0].env[0].bogusValue",
         "spec.restartpolicy",
     ]
 

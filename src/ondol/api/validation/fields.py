@@ -52,7 +52,7 @@ def port_name(path: str, value: str) -> Iterator[Cause]:
     if len(value) > 15:
         yield causes.invalid(path, value, "must be no more than 15 characters")
     if not _PORT_NAME.fullmatch(value):
-        said = "must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-)"
+        said = "must contain only alphanumeric characters (a-z, 0-9), and hyphens (-)"
         yield causes.invalid(path, value, said)
     elif not re.search("[a-z]", value):
         yield causes.invalid(path, value, "must contain at least one letter (a-z)")
