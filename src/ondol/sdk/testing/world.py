@@ -6,6 +6,7 @@ truth; managers of the world reach the server through its faults, if it has any.
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -31,6 +32,8 @@ _ADMIN: Final[Identity] = {"name": "system:admin", "groups": ["system:masters"]}
 class World:
     """Use as an async context manager; everything started in it ends with it.
 
+    Children of its operators whose owner is gone are deleted, as a cluster's garbage collector would.
+
     `clock` is the one the application was built with. With a `ManualClock` the world advances it;
     with any other it waits.
     """
@@ -47,6 +50,7 @@ class World:
         self._stack = AsyncExitStack()
         self._tasks: TaskGroup | None = None
         self._running: dict[Manager, anyio.CancelScope] = {}
+        self._kinds: dict[Resource, set[Resource]] = {}
         self._quiet_s = 0.2 if isinstance(self.clock, SystemClock) else 30.0
 
     async def __aenter__(self) -> Self:
@@ -55,6 +59,7 @@ class World:
         self.transport = FaultyTransport(inner, self.faults, clock=self.clock, rng=self.rng)
         self.client = Client(inner, field_manager="test")
         self._tasks = await self._stack.enter_async_context(anyio.create_task_group())
+        self._tasks.start_soon(self._collect_garbage)
         return self
 
     async def __aexit__(
@@ -82,6 +87,8 @@ class World:
             own = self.manager(f"operator-{len(self.managers)}")
             for operator in operators:
                 operator.add_to(own)
+                parent = operator.resource_type.definition.resource
+                self._kinds.setdefault(parent, set()).update(operator.owns)
             managers.append(own)
         for manager in managers:
             self.managers.append(manager)
@@ -150,6 +157,26 @@ class World:
     async def assert_gone(self, resource: Resource, name: str, namespace: str = "") -> None:
         found = await self.get(resource, name, namespace)
         assert found is None, f"{resource.kind} {name} is still there: {found}"  # noqa: S101 - it is an assertion
+
+    async def _collect_garbage(self) -> None:
+        while True:
+            await self.clock.sleep(self._quiet_s / 2)
+            for parent, owned in list(self._kinds.items()):
+                for resource in sorted(owned, key=lambda r: r.group_resource):
+                    # Children first: an owner that came in between must not look gone.
+                    children = (await self.client.list(resource)).items
+                    alive = {objects.uid(obj) for obj in (await self.client.list(parent)).items}
+                    for obj in children:
+                        await self._collect(resource, obj, parent, alive)
+
+    async def _collect(self, resource: Resource, obj: Object, parent: Resource, alive: set[str]) -> None:
+        ref = objects.controller_of(obj)
+        if ref is None or ref["kind"] != parent.kind or ref["uid"] in alive or objects.is_deleting(obj):
+            return
+        with contextlib.suppress(errors.NotFound, errors.Conflict):
+            await self.client.delete(
+                resource, objects.name(obj), objects.namespace(obj), uid=objects.uid(obj)
+            )
 
     def _activity(self) -> tuple[float, ...]:
         return (self.transport.writes, *(sum(_progress(manager)) for manager in self.managers))
