@@ -14,6 +14,7 @@ from ondol.apiserver.auth.tokens import Tokens
 from ondol.apiserver.config import ApiConfig
 from ondol.apiserver.documents import Views
 from ondol.apiserver.metrics import Metrics
+from ondol.apiserver.openapi import Documents
 from ondol.apiserver.ports import NodeProxy
 from ondol.apiserver.served import Catalogue, Served
 from ondol.apiserver.strategies.base import Context
@@ -30,6 +31,7 @@ class Core:
         self.clock = clock
         self.rng = rng
         self.catalogue = Catalogue()
+        self.openapi = Documents(self.catalogue, f"v1.{config.kubernetes_minor}.0")
         self.views = Views()
         self.metrics = Metrics()
         self.node_proxy: NodeProxy | None = None
@@ -40,7 +42,6 @@ class Core:
         """Service addresses and node ports of writes under way."""
         self.on_change: dict[str, list[Callable[[], None]]] = {}
         """Whom to tell when an object of a bucket was written."""
-        self.catalogue_version = 0
         self.ready = False
         """Whether the server has what it needs to answer."""
 
@@ -73,10 +74,6 @@ class Core:
         """Told of each write, for what is derived from the objects of a kind."""
         for notice in self.on_change.get(served.bucket, ()):
             notice()
-
-    def catalogue_changed(self) -> None:
-        """Told when kinds come and go, for the documents made from all of them."""
-        self.catalogue_version += 1
 
     def new_uid(self) -> str:
         return str(uuid.UUID(int=self.rng.getrandbits(128), version=4))

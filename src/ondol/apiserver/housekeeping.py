@@ -12,7 +12,6 @@ from ondol.apiserver.core import Core
 from ondol.base import clock, errors, log
 
 _EVENT_SWEEP_S: Final = 60.0
-_LEASE_EVENTS: Final = 200
 
 
 def tasks(core: Core) -> list[Callable[[], Coroutine[Any, Any, None]]]:
@@ -41,7 +40,7 @@ async def _expire_events(core: Core) -> None:
             try:
                 await deleting.delete(writes, objects.namespace(event), objects.name(event), asked)
             except errors.ApiError as error:
-                log.get("apiserver").warning("event_not_expired", event=objects.name(event), error=str(error))
+                log.get("apiserver").warning("event_not_expired", name=objects.name(event), error=str(error))
 
 
 def _last_seen(event: Object) -> float:

@@ -75,6 +75,8 @@ class Catalogue:
 
     def __init__(self) -> None:
         self.registry = kinds.builtin()
+        self.version = 0
+        """Grows whenever kinds come or go, for what is made from all of them."""
         self._served: dict[tuple[str, str, str], Served] = {}
         for kind in self.registry:
             self._served[kind.group, kind.version, kind.plural] = _builtin(kind)
@@ -87,10 +89,12 @@ class Catalogue:
         return self._served[resource.group, resource.version, resource.plural]
 
     def add(self, served: Served) -> None:
+        self.version += 1
         self.registry.add(served.kind)
         self._served[served.kind.group, served.kind.version, served.kind.plural] = served
 
     def remove(self, served: Served) -> None:
+        self.version += 1
         self.registry.remove(served.kind)
         self._served.pop((served.kind.group, served.kind.version, served.kind.plural), None)
 

@@ -108,12 +108,10 @@ class Controller:
         for served in found:
             self._core.catalogue.add(served)
         self._serving[name] = found
-        self._core.catalogue_changed()
 
     def _withdraw(self, name: str) -> None:
         for served in self._serving.pop(name, ()):
             self._core.catalogue.remove(served)
-            self._core.catalogue_changed()
 
     async def _clean_up(self, crd: Object) -> None:
         """Delete the custom resources of a definition that is going away, then let it go."""

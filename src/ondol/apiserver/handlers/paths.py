@@ -6,17 +6,17 @@ import hashlib
 from collections.abc import Callable
 from typing import Any, Final
 
-from ondol.api import kinds_discovery
+from ondol.api import kinds_discovery, openapi
 from ondol.apiserver import answers, documents
 from ondol.apiserver.core import Core
 from ondol.apiserver.exchange import Answer, Reply, Request
-from ondol.apiserver.handlers import openapi
 from ondol.base import errors
 
 _AGGREGATED: Final = {
     "v2": b"application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList",
     "v2beta1": b"application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList",
 }
+_FOREVER: Final = (b"cache-control", b"public, immutable")
 _HEALTH: Final = frozenset({"healthz", "livez", "readyz"})
 
 
@@ -41,9 +41,9 @@ def _plain(core: Core, request: Request, parts: list[str]) -> Answer | None:
         case ["metrics"]:
             return Reply(core.metrics.text().encode(), 200, b"text/plain; version=0.0.4")
         case ["openapi", "v2"]:
-            return openapi.v2(core, request)
+            return Reply(core.openapi.v2())
         case ["openapi", "v3", *rest]:
-            return openapi.v3(core, request, "/".join(rest))
+            return _openapi_v3(core, request, "/".join(rest))
         case [".well-known", "openid-configuration"] if core.tokens is not None:
             address = f"https://{_address(core)}/openid/v1/jwks"
             return answers.document(request, core.tokens.openid_configuration(address))
@@ -69,6 +69,24 @@ def _plain(core: Core, request: Request, parts: list[str]) -> Answer | None:
                 request, kinds_discovery.resource_list(core.catalogue.registry, group, group_version)
             )
     return None
+
+
+def _openapi_v3(core: Core, request: Request, path: str) -> Reply | None:
+    """The index, or a document: for ever if asked for by its hash, elsewhere if the hash is stale."""
+    if not path:
+        hashes = {
+            known: entry[0] for known in core.openapi.paths() if (entry := core.openapi.v3(known)) is not None
+        }
+        return answers.document(request, openapi.index(hashes))
+    entry = core.openapi.v3(path)
+    if entry is None:
+        return None
+    current, body = entry
+    asked = request.query.get("hash")
+    if asked and asked != current:
+        location = f"/openapi/v3/{path}?hash={current}"
+        return Reply(b"", 301, headers=[(b"location", location.encode())])
+    return Reply(body, headers=[_FOREVER] if asked else [(b"etag", f'"{current}"'.encode())])
 
 
 def _maybe(request: Request, document: Any) -> Reply | None:
