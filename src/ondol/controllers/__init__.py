@@ -1,1 +1,9 @@
-"""controllers."""
+"""The controllers of the platform: workloads, scheduling, endpoints and housekeeping.
+
+One folder a kind: `reconciler` reads listers and writes through the client, `resources` and `status`
+are pure. Wired by compose into one `sdk.Manager`; they know nothing but the public API.
+"""
+
+from ondol.controllers.wiring import ControllersConfig, add_to
+
+__all__ = ["ControllersConfig", "add_to"]

@@ -87,3 +87,13 @@ def moment(text: str | None) -> float | None:
 
 def created_at(obj: Mapping[str, Any]) -> float:
     return moment(objects.metadata(obj).get("creationTimestamp")) or 0.0
+
+
+def tolerates(toleration: Mapping[str, Any], taint: Mapping[str, Any]) -> bool:
+    if toleration.get("effect") and toleration["effect"] != taint.get("effect"):
+        return False
+    if toleration.get("key") and toleration["key"] != taint.get("key"):
+        return False
+    if (toleration.get("operator") or "Equal") == "Exists":
+        return True
+    return bool(toleration.get("key")) and (toleration.get("value") or "") == (taint.get("value") or "")

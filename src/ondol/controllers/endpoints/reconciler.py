@@ -53,13 +53,13 @@ class Reconciler:
     async def reconcile(self, key: Key) -> Result | None:
         service = self._services.lister.get(key)
         existing = [
-            slice
-            for slice in self._slices.lister.by_index(_BY_SERVICE, str(key))
-            if objects.labels(slice).get(makes.MANAGED_BY) == makes.MANAGER
+            each
+            for each in self._slices.lister.by_index(_BY_SERVICE, str(key))
+            if objects.labels(each).get(makes.MANAGED_BY) == makes.MANAGER
         ]
         if service is None:
-            for slice in existing:
-                await writing.delete(self._client, resources.ENDPOINT_SLICE, slice)
+            for each in existing:
+                await writing.delete(self._client, resources.ENDPOINT_SLICE, each)
             await self._remove_endpoints(key)
             return None
         if not _selector(service) or objects.is_deleting(service) or _is_external(service):
@@ -72,17 +72,17 @@ class Reconciler:
         return None
 
     async def _write(self, wanted: makes.Changes, service: Object) -> None:
-        for slice in wanted.create:
+        for each in wanted.create:
             try:
-                await self._client.create(resources.ENDPOINT_SLICE, slice)
+                await self._client.create(resources.ENDPOINT_SLICE, each)
             except errors.Forbidden:
                 if await self._is_alive(objects.namespace(service)):
                     raise
                 return
-        for slice in wanted.update:
-            await self._client.update(resources.ENDPOINT_SLICE, slice)
-        for slice in wanted.delete:
-            await writing.delete(self._client, resources.ENDPOINT_SLICE, slice)
+        for each in wanted.update:
+            await self._client.update(resources.ENDPOINT_SLICE, each)
+        for each in wanted.delete:
+            await writing.delete(self._client, resources.ENDPOINT_SLICE, each)
 
     async def _is_alive(self, namespace: str) -> bool:
         """Nothing can be created in a namespace that is being deleted, and nothing need be."""
@@ -128,13 +128,13 @@ def _selects(service: Object, pod: Object) -> bool:
     return bool(selector) and all(found.get(key) == value for key, value in selector.items())
 
 
-def _service_of(slice: Object) -> Iterable[str]:
-    return [str(key) for key in _key_of_slice(slice)]
+def _service_of(each: Object) -> Iterable[str]:
+    return [str(key) for key in _key_of_slice(each)]
 
 
-def _key_of_slice(slice: Object) -> Iterable[Key]:
-    name = objects.labels(slice).get(makes.SERVICE_NAME)
-    return [Key(objects.namespace(slice), name)] if name else ()
+def _key_of_slice(each: Object) -> Iterable[Key]:
+    name = objects.labels(each).get(makes.SERVICE_NAME)
+    return [Key(objects.namespace(each), name)] if name else ()
 
 
 def _endpoint_changed(old: Object | None, new: Object | None) -> bool:

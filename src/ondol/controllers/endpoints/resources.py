@@ -32,6 +32,15 @@ class Changes:
     delete: list[Object] = field(default_factory=list)
 
 
+@dataclass(slots=True)
+class _Shape:
+    """What all endpoints of a slice share, and the endpoints by what each one is."""
+
+    family: str = ""
+    ports: list[Object] = field(default_factory=list)
+    endpoints: dict[str, Object] = field(default_factory=dict)
+
+
 def changes(
     service: Object, members: Iterable[Object], nodes: Mapping[str, Object], existing: Sequence[Object]
 ) -> Changes:
@@ -42,68 +51,57 @@ def changes(
     found = Changes()
     wanted = _by_shape(service, members, nodes)
     left: dict[str, list[Object]] = {}
-    for slice in existing:
-        left.setdefault(_shape(slice.get("addressType"), slice.get("ports") or ()), []).append(slice)
+    for each in existing:
+        left.setdefault(_shape(each.get("addressType"), each.get("ports") or ()), []).append(each)
     for shape in wanted.keys() | left.keys():
-        family, ports, endpoints = wanted.get(shape) or ("", [], {})
-        _place(service, family, ports, endpoints, left.get(shape, []), found)
+        _place(service, wanted.get(shape) or _Shape(), left.get(shape, []), found)
     return found
 
 
-def _place(
-    service: Object,
-    family: str,
-    ports: list[Object],
-    endpoints: Mapping[str, Object],
-    existing: Sequence[Object],
-    found: Changes,
-) -> None:
-    unplaced = dict(endpoints)
+def _place(service: Object, wanted: _Shape, existing: Sequence[Object], found: Changes) -> None:
+    unplaced = dict(wanted.endpoints)
     kept: list[tuple[Object, list[Object]]] = []
-    for slice in sorted(existing, key=objects.name):
-        stay = [unplaced.pop(_identity(e)) for e in slice.get("endpoints") or () if _identity(e) in unplaced]
-        kept.append((slice, stay))
+    for each in sorted(existing, key=objects.name):
+        stay = [unplaced.pop(_identity(e)) for e in each.get("endpoints") or () if _identity(e) in unplaced]
+        kept.append((each, stay))
     waiting = list(unplaced.values())
     # The fullest slices first: the others may then become empty and go.
-    for slice, stay in sorted(kept, key=lambda each: -len(each[1])):
+    for each, stay in sorted(kept, key=lambda pair: -len(pair[1])):
         room = SLICE_MAX - len(stay)
-        stay += waiting[:room]
+        _settle(service, each, stay + waiting[:room], found)
         waiting = waiting[room:]
-        _settle(service, slice, stay, found)
-    taken = {objects.name(slice) for slice in existing}
+    taken = {objects.name(each) for each in existing}
     index = 0
     while waiting:
-        name = _name(service, family, ports, index)
+        name = _name(service, wanted, index)
         index += 1
         if name not in taken:
-            found.create.append(_slice(service, name, family, ports, waiting[:SLICE_MAX]))
+            found.create.append(_slice(service, name, wanted, waiting[:SLICE_MAX]))
             waiting = waiting[SLICE_MAX:]
 
 
-def _settle(service: Object, slice: Object, endpoints: list[Object], found: Changes) -> None:
+def _settle(service: Object, each: Object, endpoints: list[Object], found: Changes) -> None:
     if not endpoints:
-        found.delete.append(slice)
+        found.delete.append(each)
         return
     labels = _labels(service)
-    same = slice.get("endpoints") == endpoints and dict(objects.labels(slice)) == labels
+    same = each.get("endpoints") == endpoints and dict(objects.labels(each)) == labels
     if not same:
-        metadata = {**objects.metadata(slice), "labels": labels}
-        found.update.append({**slice, "metadata": metadata, "endpoints": endpoints})
+        metadata = {**objects.metadata(each), "labels": labels}
+        found.update.append({**each, "metadata": metadata, "endpoints": endpoints})
 
 
-def _by_shape(
-    service: Object, members: Iterable[Object], nodes: Mapping[str, Object]
-) -> dict[str, tuple[str, list[Object], dict[str, Object]]]:
+def _by_shape(service: Object, members: Iterable[Object], nodes: Mapping[str, Object]) -> dict[str, _Shape]:
     """Endpoints by what must be equal within a slice: the address family and the resolved ports."""
-    shapes: dict[str, tuple[str, list[Object], dict[str, Object]]] = {}
+    shapes: dict[str, _Shape] = {}
     for pod in sorted(members, key=objects.key):
         if not belongs(pod):
             continue
         ports = slice_ports(service, pod)
         for family, address in _addresses(service, pod):
             made = endpoint(service, pod, address, nodes.get(pods.node_name(pod)))
-            shape = shapes.setdefault(_shape(family, ports), (family, ports, {}))
-            shape[2][_identity(made)] = made
+            shape = shapes.setdefault(_shape(family, ports), _Shape(family, ports))
+            shape.endpoints[_identity(made)] = made
     return shapes
 
 
@@ -213,16 +211,16 @@ def _labels(service: Object) -> dict[str, str]:
     return {**labels, SERVICE_NAME: objects.name(service), MANAGED_BY: MANAGER}
 
 
-def _name(service: Object, family: str, ports: Sequence[Object], index: int) -> str:
+def _name(service: Object, wanted: _Shape, index: int) -> str:
     """A name that is the same each time it is worked out: a slice is never made twice.
 
     The Service's uid is in it, so that slices of an earlier one of that name are not in the way.
     """
-    what = f"{objects.uid(service)} {_shape(family, ports)} {index}"
+    what = f"{objects.uid(service)} {_shape(wanted.family, wanted.ports)} {index}"
     return names.child_name(objects.name(service), f"-{names.stable_hash(what.encode(), 8)}")
 
 
-def _slice(service: Object, name: str, family: str, ports: list[Object], endpoints: list[Object]) -> Object:
+def _slice(service: Object, name: str, wanted: _Shape, endpoints: list[Object]) -> Object:
     return {
         "apiVersion": "discovery.k8s.io/v1",
         "kind": "EndpointSlice",
@@ -232,8 +230,8 @@ def _slice(service: Object, name: str, family: str, ports: list[Object], endpoin
             "labels": _labels(service),
             "ownerReferences": [objects.controller_reference(service)],
         },
-        "addressType": family,
-        "ports": ports,
+        "addressType": wanted.family,
+        "ports": wanted.ports,
         "endpoints": endpoints,
     }
 
@@ -244,7 +242,7 @@ def legacy(service: Object, members: Iterable[Object]) -> Object:
     always_ready = bool(objects.spec(service).get("publishNotReadyAddresses"))
     room = LEGACY_MAX
     for pod in sorted(members, key=objects.key):
-        if not belongs(pod) or objects.is_deleting(pod) and not always_ready:
+        if not belongs(pod) or (objects.is_deleting(pod) and not always_ready):
             continue
         ports = slice_ports(service, pod)
         group = groups.setdefault(_shape("", ports), (ports, [], []))

@@ -1,0 +1,86 @@
+"""Taints and conditions of a node, and when a pod must leave it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from ondol.api import conditions, objects
+from ondol.api.objects import Object
+from ondol.base import clock
+from ondol.controllers import pods
+
+NOT_READY: Final = "node.kubernetes.io/not-ready"
+UNREACHABLE: Final = "node.kubernetes.io/unreachable"
+UNSCHEDULABLE: Final = "node.kubernetes.io/unschedulable"
+_PRESSURE: Final = {
+    "MemoryPressure": "node.kubernetes.io/memory-pressure",
+    "DiskPressure": "node.kubernetes.io/disk-pressure",
+    "PIDPressure": "node.kubernetes.io/pid-pressure",
+    "NetworkUnavailable": "node.kubernetes.io/network-unavailable",
+}
+_OURS: Final = frozenset({NOT_READY, UNREACHABLE, UNSCHEDULABLE, *_PRESSURE.values()})
+_REPORTED: Final = ("Ready", "MemoryPressure", "DiskPressure", "PIDPressure")
+
+
+def unknown_conditions(node: Object, now: float) -> list[Object]:
+    """What is known of a node that is silent: nothing."""
+    listed: list[Object] = [dict(condition) for condition in conditions.of(node)]
+    for name in _REPORTED:
+        found = conditions.find(listed, name)
+        if found is None:
+            reason, message = "NodeStatusNeverUpdated", "Kubelet never posted node status."
+        elif found.get("status") == "Unknown":
+            continue
+        else:
+            reason, message = "NodeStatusUnknown", "Kubelet stopped posting node status."
+        listed = conditions.set(listed, name, "Unknown", reason=reason, message=message, now=now)
+    return listed
+
+
+def taints(node: Object, listed: Iterable[Mapping[str, Any]], now: float) -> list[Object]:
+    """The node's taints with ours as its conditions ask for; others stay as they are."""
+    wanted = set(_wanted(node, list(listed)))
+    kept: list[Object] = []
+    for taint in objects.spec(node).get("taints") or ():
+        identity = (str(taint.get("key")), str(taint.get("effect")))
+        if identity[0] not in _OURS or identity in wanted:
+            kept.append(dict(taint))
+            wanted.discard(identity)
+    stamp = clock.rfc3339(now)
+    added = [_taint(key, effect, stamp) for key, effect in sorted(wanted)]
+    return kept + added
+
+
+def _taint(key: str, effect: str, stamp: str) -> Object:
+    timed = {"timeAdded": stamp} if effect == "NoExecute" else {}
+    return {"key": key, "effect": effect, **timed}
+
+
+def _wanted(node: Object, listed: list[Mapping[str, Any]]) -> Iterable[tuple[str, str]]:
+    ready = conditions.find(listed, "Ready") or {"status": "False"}
+    if ready.get("status") != "True":
+        key = UNREACHABLE if ready.get("status") == "Unknown" else NOT_READY
+        yield key, "NoSchedule"
+        yield key, "NoExecute"
+    for name, key in _PRESSURE.items():
+        if (conditions.find(listed, name) or {}).get("status") == "True":
+            yield key, "NoSchedule"
+    if objects.spec(node).get("unschedulable"):
+        yield UNSCHEDULABLE, "NoSchedule"
+
+
+def leaves_in_s(pod: Object, node_taints: Iterable[Mapping[str, Any]], now: float) -> float | None:
+    """Seconds until the pod must leave for the NoExecute taints: none if it may stay for ever."""
+    deadlines: list[float] = []
+    for taint in node_taints:
+        if taint.get("effect") != "NoExecute":
+            continue
+        allowed = [each for each in objects.spec(pod).get("tolerations") or () if pods.tolerates(each, taint)]
+        if not allowed:
+            return 0.0
+        limits = [each["tolerationSeconds"] for each in allowed if each.get("tolerationSeconds") is not None]
+        if limits:
+            since = pods.moment(taint.get("timeAdded")) or now
+            deadlines.append(since + max(0, min(limits)) - now)
+    return max(0.0, min(deadlines)) if deadlines else None

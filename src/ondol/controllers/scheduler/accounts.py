@@ -1,0 +1,162 @@
+"""What is taken on each node: resources and host ports, kept up to date pod by pod. Pure.
+
+Bound pods count as soon as the scheduler has decided on them, before any watch shows it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
+
+from ondol.api import objects
+from ondol.api.objects import Key, Object
+from ondol.base import quantity
+from ondol.controllers import pods
+
+PODS: Final = "pods"
+_ANY: Final = ("", "0.0.0.0")
+
+
+class HostPort(NamedTuple):
+    protocol: str
+    address: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """What one pod takes: milli-units of each resource, and ports of the node itself."""
+
+    resources: Mapping[str, int]
+    ports: frozenset[HostPort]
+
+
+@dataclass(slots=True)
+class Usage:
+    """What is taken on one node."""
+
+    resources: Counter[str] = field(default_factory=Counter)
+    ports: Counter[HostPort] = field(default_factory=Counter)
+    pods: dict[Key, Object] = field(default_factory=dict)
+
+
+def demand(pod: Mapping[str, Any]) -> Demand:
+    """Containers add up; init containers run one by one, beside the sidecars started before them."""
+    spec = objects.spec(pod)
+    running: Counter[str] = Counter()
+    peak: Counter[str] = Counter()
+    for container in spec.get("initContainers") or ():
+        own = requests(container)
+        if container.get("restartPolicy") == "Always":
+            running.update(own)
+        peak |= running + own if container.get("restartPolicy") != "Always" else running
+    for container in spec.get("containers") or ():
+        running.update(requests(container))
+    total = Counter(dict(running | peak))
+    total.update(_milli(spec.get("overhead") or {}))
+    total[PODS] = 1000
+    return Demand(total, frozenset(_ports(spec)))
+
+
+def requests(container: Mapping[str, Any]) -> Counter[str]:
+    """A limit without a request is the request."""
+    asked = container.get("resources") or {}
+    return _milli({**(asked.get("limits") or {}), **(asked.get("requests") or {})})
+
+
+def _milli(quantities: Mapping[str, Any]) -> Counter[str]:
+    return Counter({name: quantity.millicores_of(value) for name, value in quantities.items()})
+
+
+def allocatable(node: Mapping[str, Any]) -> Counter[str]:
+    """What pods may take on a node, in milli-units."""
+    status = objects.status(node)
+    return _milli(status.get("allocatable") or status.get("capacity") or {})
+
+
+def _ports(spec: Mapping[str, Any]) -> Iterator[HostPort]:
+    for container in [*(spec.get("containers") or ()), *(spec.get("initContainers") or ())]:
+        for port in container.get("ports") or ():
+            number = port.get("hostPort") or (port.get("containerPort") if spec.get("hostNetwork") else 0)
+            if number:
+                yield HostPort(port.get("protocol") or "TCP", port.get("hostIP") or "", int(number))
+
+
+def ports_clash(wanted: Iterable[HostPort], taken: Iterable[HostPort]) -> bool:
+    """Whether two would listen on the same port: all addresses clash with each one."""
+    held = list(taken)
+    return any(
+        (a.protocol, a.port) == (b.protocol, b.port)
+        and (a.address == b.address or a.address in _ANY or b.address in _ANY)
+        for a in wanted
+        for b in held
+    )
+
+
+class Accounts:
+    """Usage by node name."""
+
+    def __init__(self) -> None:
+        self._usage: dict[str, Usage] = {}
+        self._entered: dict[Key, tuple[str, str, Demand]] = {}
+
+    def usage(self, node: str) -> Usage:
+        return self._usage.get(node) or Usage()
+
+    def pods(self) -> Iterator[tuple[str, Object]]:
+        """Every bound pod with its node."""
+        for node, usage in self._usage.items():
+            for pod in usage.pods.values():
+                yield node, pod
+
+    def observe(self, old: Object | None, new: Object | None) -> None:
+        """Take in a change of a pod as a watch shows it."""
+        if new is None:
+            if old is not None:
+                self._leave(objects.key(old))
+            return
+        key, node = objects.key(new), pods.node_name(new)
+        entered = self._entered.get(key)
+        if node and not pods.is_terminal(new):
+            self._enter(new, node)
+        elif entered and (node or entered[1] != objects.uid(new)):
+            self._leave(key)  # it ended; one that merely is not shown as bound yet stays assumed
+
+    def assume(self, pod: Object, node: str) -> None:
+        """Count a pod on the node it is about to be bound to."""
+        self._enter(pod, node)
+
+    def forget(self, pod: Object) -> None:
+        """The pod was not bound after all."""
+        entered = self._entered.get(objects.key(pod))
+        if entered and entered[1] == objects.uid(pod):
+            self._leave(objects.key(pod))
+
+    def _enter(self, pod: Object, node: str) -> None:
+        key = objects.key(pod)
+        entered = self._entered.get(key)
+        if entered and entered[:2] == (node, objects.uid(pod)):
+            self._usage[node].pods[key] = pod
+            return
+        self._leave(key)
+        needs = demand(pod)
+        usage = self._usage.setdefault(node, Usage())
+        usage.resources.update(needs.resources)
+        usage.ports.update(needs.ports)
+        usage.pods[key] = pod
+        self._entered[key] = (node, objects.uid(pod), needs)
+
+    def _leave(self, key: Key) -> None:
+        entered = self._entered.pop(key, None)
+        if entered is None:
+            return
+        node, _, needs = entered
+        usage = self._usage[node]
+        usage.resources.subtract(needs.resources)
+        usage.ports.subtract(needs.ports)
+        usage.ports = +usage.ports
+        del usage.pods[key]
+        if not usage.pods:
+            del self._usage[node]

@@ -1,0 +1,145 @@
+"""Reconciles pods without a node: choose one and bind, or say why not and try again when that changed."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from ondol.api import conditions, objects, resources
+from ondol.api.objects import Key, Object
+from ondol.base import errors
+from ondol.controllers import pods
+from ondol.controllers.scheduler import filters
+from ondol.controllers.scheduler.accounts import Accounts
+from ondol.sdk import Controller, Manager, Result
+
+NAME: Final = "default-scheduler"
+
+
+def add_to(manager: Manager) -> None:
+    manager.add(Reconciler(manager).controller)
+
+
+class Reconciler:
+    """Decisions are made between two awaits, on accounts that already hold the decisions before."""
+
+    def __init__(self, manager: Manager) -> None:
+        self._manager = manager
+        self._client = manager.client
+        self._accounts = Accounts()
+        self._waiting: set[Key] = set()
+        self._pods = manager.informer(resources.POD)
+        self._nodes = manager.informer(resources.NODE)
+        self._namespaces = manager.informer(resources.NAMESPACE)
+        self._pods.add_handler(self._pod_changed)
+        self._nodes.add_handler(self._node_changed)
+        self.controller = Controller("scheduler", self.reconcile, concurrency=16)
+        self.controller.watch(self._pods, predicate=_may_need_node)
+
+    def _pod_changed(self, old: Object | None, new: Object | None) -> None:
+        self._accounts.observe(old, new)
+        freed = old is not None and pods.node_name(old) and (new is None or pods.is_terminal(new))
+        joined = new is not None and pods.node_name(new) and not (old and pods.node_name(old))
+        if new is None and old is not None:
+            self._waiting.discard(objects.key(old))
+        if freed or joined:  # a newcomer may be the company an affinity asks for
+            self._retry_waiting()
+
+    def _node_changed(self, old: Object | None, new: Object | None) -> None:
+        if old is None or new is None or _offer(old) != _offer(new):
+            self._retry_waiting()
+
+    def _retry_waiting(self) -> None:
+        for key in self._waiting:
+            self.controller.enqueue(key)
+
+    async def reconcile(self, key: Key) -> Result | None:
+        pod = self._pods.lister.get(key)
+        if pod is None or not _is_ours(pod):
+            self._waiting.discard(key)
+            return None
+        if objects.spec(pod).get("schedulingGates"):
+            message = "Scheduling is blocked due to non-empty scheduling gates"
+            await self._say(pod, "SchedulingGated", message)
+            return None
+        labels = {objects.name(each): objects.labels(each) for each in self._namespaces.lister.list()}
+        choice = filters.choose(pod, self._nodes.lister.list(), self._accounts, filters.Namespaces(labels))
+        if not choice.node:
+            await self._refuse(pod, choice.reason)
+            return None
+        await self._bind(pod, choice.node)
+        return None
+
+    async def _bind(self, pod: Object, node: str) -> None:
+        name, namespace = objects.name(pod), objects.namespace(pod)
+        binding = {
+            "apiVersion": "v1",
+            "kind": "Binding",
+            "metadata": {"name": name, "namespace": namespace, "uid": objects.uid(pod)},
+            "target": {"apiVersion": "v1", "kind": "Node", "name": node},
+        }
+        self._accounts.assume(pod, node)
+        try:
+            await self._client.create(resources.POD, binding, namespace, subresource="binding", name=name)
+        except errors.ApiError as error:
+            current = self._pods.lister.get(objects.key(pod))
+            if current is None or not pods.node_name(current):
+                self._accounts.forget(pod)
+            if isinstance(error, errors.NotFound | errors.Conflict):
+                return  # gone, or bound by somebody else: the watch tells
+            raise
+        self._waiting.discard(objects.key(pod))
+        message = f"Successfully assigned {namespace}/{name} to {node}"
+        self._manager.recorder.event(pod, "Normal", "Scheduled", message, component=NAME)
+
+    async def _refuse(self, pod: Object, reason: str) -> None:
+        self._waiting.add(objects.key(pod))
+        if await self._say(pod, "Unschedulable", reason):
+            self._manager.recorder.event(pod, "Warning", "FailedScheduling", reason, component=NAME)
+
+    async def _say(self, pod: Object, reason: str, message: str) -> bool:
+        """Write the PodScheduled condition unless it says so already; whether it was news."""
+        current = conditions.get(pod, "PodScheduled") or {}
+        if (current.get("reason"), current.get("message")) == (reason, message):
+            return False
+        listed = conditions.set(
+            conditions.of(pod),
+            "PodScheduled",
+            "False",
+            reason=reason,
+            message=message,
+            now=self._manager.clock.now(),
+        )
+        metadata = {"uid": objects.uid(pod), "resourceVersion": objects.resource_version(pod)}
+        patch = {"metadata": metadata, "status": {"conditions": listed}}
+        try:
+            await self._client.patch(
+                resources.POD, objects.name(pod), objects.namespace(pod), patch=patch, subresource="status"
+            )
+        except errors.NotFound:
+            return False
+        return True
+
+
+def _is_ours(pod: Object) -> bool:
+    spec = objects.spec(pod)
+    ours = (spec.get("schedulerName") or NAME) == NAME
+    return ours and not spec.get("nodeName") and pods.is_active(pod)
+
+
+def _may_need_node(old: Object | None, new: Object | None) -> bool:
+    """New, or its spec changed (gates lifted, say): not for a mere word in its status."""
+    if new is None:
+        return False
+    return _is_ours(new) and (old is None or objects.spec(old) != objects.spec(new))
+
+
+def _offer(node: Object) -> tuple[Any, ...]:
+    """All of a node that a decision looks at."""
+    status = objects.status(node)
+    return (
+        dict(objects.labels(node)),
+        objects.spec(node),
+        conditions.is_true(node, "Ready"),
+        status.get("allocatable"),
+        status.get("capacity"),
+    )

@@ -1,0 +1,41 @@
+"""How compose puts the controllers on a manager."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ondol.controllers.aggregation import reconciler as aggregation
+from ondol.controllers.catalogue import Catalogue
+from ondol.controllers.deployment import reconciler as deployment
+from ondol.controllers.endpoints import reconciler as endpoints
+from ondol.controllers.garbage import reconciler as garbage
+from ondol.controllers.namespace import reconciler as namespace
+from ondol.controllers.node import reconciler as node
+from ondol.controllers.podgc import reconciler as podgc
+from ondol.controllers.replicaset import reconciler as replicaset
+from ondol.controllers.scheduler import reconciler as scheduler
+from ondol.controllers.serviceaccount import reconciler as serviceaccount
+from ondol.sdk import Manager
+
+
+@dataclass(frozen=True, slots=True)
+class ControllersConfig:
+    """What the controllers cannot learn from the API."""
+
+    root_ca: str = ""
+    """PEM of the authority that signs the API server, for `kube-root-ca.crt`; empty makes none."""
+
+
+def add_to(manager: Manager, config: ControllersConfig) -> None:
+    """Add every controller of this package; before the manager runs."""
+    catalogue = Catalogue(manager)
+    garbage.add_to(manager, catalogue)
+    namespace.add_to(manager, catalogue)
+    serviceaccount.add_to(manager, config.root_ca)
+    aggregation.add_to(manager)
+    deployment.add_to(manager)
+    replicaset.add_to(manager)
+    scheduler.add_to(manager)
+    endpoints.add_to(manager)
+    node.add_to(manager)
+    podgc.add_to(manager)
