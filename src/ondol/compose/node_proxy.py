@@ -41,7 +41,9 @@ class HttpNodeProxy:
             async with self._session.get(f"http://{address}:{port}{path}", params=query) as response:
                 yield _Answer(response.status, response.content_type, response)
         except aiohttp.ClientError as error:
-            raise errors.Unavailable(f"the node agent at {address}:{port} does not answer: {error}") from error
+            raise errors.Unavailable(
+                f"the node agent at {address}:{port} does not answer: {error}"
+            ) from error
 
     async def aclose(self) -> None:
         if self._session is not None:

@@ -220,8 +220,9 @@ async def _connected(instance: Instance, component: str) -> Client:
 
 
 async def _control(instance: Instance, settings: Settings, notify: Notify) -> None:
-    from ondol import controllers, mesh, sdk, serverless
+    from ondol import controllers, mesh, sdk
     from ondol.serverless import wiring
+    from ondol.serverless.serving.route import RouteConfig
 
     client = await _connected(instance, "control")
     await sdk.install_crds(client, [*mesh.crds(), *wiring.crds()])
@@ -230,9 +231,8 @@ async def _control(instance: Instance, settings: Settings, notify: Notify) -> No
     mesh.add_to(manager, mesh_config(instance, settings))
     wiring.add_to(
         manager,
-        wiring.RouteConfig(domain=settings.domain, public_port=instance.ports.ingress),
+        RouteConfig(domain=settings.domain, public_port=instance.ports.ingress),
     )
-    _ = serverless
     await _serve(manager.run, notify)
 
 

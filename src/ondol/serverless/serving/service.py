@@ -36,19 +36,16 @@ class ServiceReconciler:
             return None
         if objects.is_deleting(service):
             return None
+        configuration, route = self._configurations.lister.get(key), self._routes.lister.get(key)
+        problem = None
         try:
-            configuration = await self._children.apply(
-                kinds.KNATIVE_CONFIGURATION,
-                resources.configuration(service),
-                self._configurations.lister.get(key),
-            )
-            route = await self._children.apply(
-                kinds.KNATIVE_ROUTE, resources.route(service), self._routes.lister.get(key)
-            )
+            wish = resources.configuration(service)
+            configuration = await self._children.apply(kinds.KNATIVE_CONFIGURATION, wish, configuration)
+            route = await self._children.apply(kinds.KNATIVE_ROUTE, resources.route(service), route)
         except NotOwned as error:
-            self._manager.recorder.event(service, "Warning", "NotOwned", str(error))
-            return None
-        wanted = status.service(service, configuration, route, now=self._manager.clock.now())
+            problem = status.Verdict("False", "NotOwned", str(error))
+        now = self._manager.clock.now()
+        wanted = status.service(service, configuration, route, problem=problem, now=now)
         await write_status(self._manager, kinds.KNATIVE_SERVICE, service, wanted)
         return None
 

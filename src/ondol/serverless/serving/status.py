@@ -230,20 +230,25 @@ def service(
     configuration_: Mapping[str, Any] | None,
     route_: Mapping[str, Any] | None,
     *,
+    problem: Verdict | None = None,
     now: float,
 ) -> Object:
-    """The status of a Service: what its Configuration and its Route say."""
+    """The status of a Service: what its Configuration and its Route say, unless they are another's."""
     verdicts = {
-        "ConfigurationsReady": _of_child(configuration_),
-        "RoutesReady": _of_child(route_),
+        "ConfigurationsReady": problem or _of_child(configuration_),
+        "RoutesReady": problem or _of_child(route_),
     }
     found: Object = {
         "observedGeneration": objects.generation(service_),
         "conditions": written(service_, verdicts, of_ready=("ConfigurationsReady", "RoutesReady"), now=now),
     }
     for child, fields in (
-        (configuration_, ("latestCreatedRevisionName", "latestReadyRevisionName")),
-        (route_, ("url", "address", "traffic")),
+        ()
+        if problem
+        else (
+            (configuration_, ("latestCreatedRevisionName", "latestReadyRevisionName")),
+            (route_, ("url", "address", "traffic")),
+        )
     ):
         status = objects.status(child or {})
         found.update({field: status[field] for field in fields if field in status})

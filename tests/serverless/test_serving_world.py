@@ -1,0 +1,378 @@
+"""Serving end to end on an API server in this process: only pods and the proxy are played."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+import anyio.abc
+import pytest
+
+from ondol import apiserver, sdk, store
+from ondol.api import conditions, objects
+from ondol.api import resources as kinds
+from ondol.api.objects import Key, Object, Resource
+from ondol.base import errors
+from ondol.base.clock import SystemClock
+from ondol.client import Client
+from ondol.sdk.testing.world import World
+from ondol.serverless import wiring
+from ondol.serverless.activator import head
+from ondol.serverless.autoscaler.decide import Scaling
+from ondol.serverless.autoscaler.metrics import Counters
+from ondol.serverless.serving import metadata as words
+from ondol.serverless.serving.route import RouteConfig
+
+pytestmark = pytest.mark.anyio
+NAMESPACE = "default"
+VIRTUAL_SERVICE_CRD = {
+    "apiVersion": "apiextensions.k8s.io/v1",
+    "kind": "CustomResourceDefinition",
+    "metadata": {"name": "virtualservices.networking.istio.io"},
+    "spec": {
+        "group": "networking.istio.io",
+        "scope": "Namespaced",
+        "names": {"plural": "virtualservices", "kind": "VirtualService"},
+        "versions": [
+            {
+                "name": "v1",
+                "served": True,
+                "storage": True,
+                "subresources": {"status": {}},
+                "schema": {
+                    "openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+                },
+            }
+        ],
+    },
+}
+
+
+class PlayedProxy:
+    """A proxy that sends requests where the endpoints say and counts none."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self.busy: dict[str, Counters] = {}
+
+    async def counters(self) -> Mapping[str, Counters]:
+        return self.busy
+
+    async def hosts(self, cluster: str) -> frozenset[str]:
+        name = cluster.split("|")[3].split(".")[0]
+        found = await self._client.get(kinds.ENDPOINT_SLICE, name, NAMESPACE)
+        port = found["ports"][0]["port"]
+        return frozenset(f"{e['addresses'][0]}:{port}" for e in found["endpoints"])
+
+
+class Cluster:
+    """The played world: a node that runs Deployments' pods as one tiny server, and a mesh that agrees."""
+
+    def __init__(self, world: World, port: int) -> None:
+        self.client = world.client
+        self.port = port
+        self.crash: set[str] = set()
+
+    async def run(self) -> None:
+        while True:
+            for deployment in (await self.client.list(kinds.DEPLOYMENT, NAMESPACE)).items:
+                await self._run_pods(deployment)
+            for rules in (await self.client.list(kinds.VIRTUAL_SERVICE, NAMESPACE)).items:
+                await self._programmed(rules)
+            await anyio.sleep(0.02)
+
+    async def _programmed(self, rules: Object) -> None:
+        current = conditions.get(rules, "Programmed") or {}
+        if current.get("observedGeneration") == objects.generation(rules):
+            return
+        written = conditions.set(
+            (), "Programmed", "True", now=0, observed_generation=objects.generation(rules)
+        )
+        await self.client.patch(
+            kinds.VIRTUAL_SERVICE,
+            objects.name(rules),
+            NAMESPACE,
+            patch={"status": {"conditions": written}},
+            subresource="status",
+        )
+
+    async def _run_pods(self, deployment: Object) -> None:
+        name, spec = objects.name(deployment), objects.spec(deployment)
+        revision = objects.labels(deployment)[words.REVISION_LABEL]
+        wanted = {f"{name}-{n}" for n in range(int(spec["replicas"]))}
+        pods = (
+            await self.client.list(kinds.POD, NAMESPACE, label_selector=f"{words.REVISION_LABEL}={revision}")
+        ).items
+        for pod in pods:
+            if objects.name(pod) not in wanted:
+                await self.client.delete(kinds.POD, objects.name(pod), NAMESPACE, grace_period_s=0)
+        for pod_name in wanted - {objects.name(p) for p in pods}:
+            await self._run_pod(pod_name, spec["template"], revision)
+
+    async def _run_pod(self, name: str, template: Mapping[str, Any], revision: str) -> None:
+        metadata = {"name": name, "namespace": NAMESPACE, "labels": template["metadata"]["labels"]}
+        await self.client.create(
+            kinds.POD, {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template["spec"]}
+        )
+        status: dict[str, Any] = {
+            "phase": "Running",
+            "podIP": "127.0.0.1",
+            "conditions": [{"type": "Ready", "status": "True"}],
+        }
+        if revision in self.crash:
+            waiting = {"reason": "CrashLoopBackOff", "message": "back-off"}
+            ended = {"exitCode": 3, "reason": "Error", "message": "no such module"}
+            status["conditions"][0]["status"] = "False"
+            status["containerStatuses"] = [
+                {
+                    "name": "user-container",
+                    "image": "x",
+                    "imageID": "",
+                    "ready": False,
+                    "restartCount": 2,
+                    "state": {"waiting": waiting},
+                    "lastState": {"terminated": ended},
+                }
+            ]
+        await self.client.patch(kinds.POD, name, NAMESPACE, patch={"status": status}, subresource="status")
+
+
+class Platform:
+    """What a test works with."""
+
+    def __init__(self, world: World, cluster: Cluster, proxy: PlayedProxy) -> None:
+        self.client = world.client
+        self.cluster = cluster
+        self.proxy = proxy
+
+    async def serve(self, text: str, *, name: str = "hello", traffic: list[Object] | None = None) -> None:
+        annotations = {"autoscaling.knative.dev/window": "6s"}
+        container = {
+            "image": "ondol.local/hello:latest",
+            "env": [{"name": "TEXT", "value": text}],
+            "ports": [{"containerPort": self.cluster.port}],
+        }
+        spec: Object = {
+            "template": {"metadata": {"annotations": annotations}, "spec": {"containers": [container]}}
+        }
+        if traffic:
+            spec["traffic"] = traffic
+        document = {"apiVersion": "serving.knative.dev/v1", "kind": "Service", "spec": spec}
+        document["metadata"] = {"name": name, "namespace": NAMESPACE}
+        await self.client.apply(kinds.KNATIVE_SERVICE, document)
+
+    async def eventually(self, resource: Resource, name: str, test: Callable[[Object], Any]) -> Object:
+        """The object once `test` holds of it; the last state is shown when it never does."""
+        found: Object = {}
+        with anyio.move_on_after(20):
+            while True:
+                try:
+                    found = await self.client.get(resource, name, NAMESPACE)
+                    if test(found):
+                        return found
+                except errors.NotFound:
+                    pass
+                await anyio.sleep(0.02)
+        raise AssertionError(f"it never came to that: {found}")
+
+    async def ready(self, name: str = "hello", *, latest: str = "") -> Object:
+        return await self.eventually(
+            kinds.KNATIVE_SERVICE,
+            name,
+            lambda s: (
+                conditions.is_true(s, "Ready")
+                and objects.status(s).get("observedGeneration") == objects.generation(s)
+                and (not latest or objects.status(s)["latestReadyRevisionName"] == latest)
+            ),
+        )
+
+    async def request(self, revision: str) -> bytes:
+        """What the proxy would do: connect to the endpoint of the revision's Service."""
+        slice_ = await self.client.get(kinds.ENDPOINT_SLICE, revision, NAMESPACE)
+        host, port = slice_["endpoints"][0]["addresses"][0], slice_["ports"][0]["port"]
+        async with await anyio.connect_tcp(host, port) as stream:
+            await stream.send(b"GET / HTTP/1.1\r\nhost: hello\r\n\r\n")
+            answer = b""
+            while True:
+                try:
+                    answer += await stream.receive()
+                except anyio.EndOfStream:
+                    return answer
+
+
+@pytest.fixture
+async def platform() -> AsyncIterator[Platform]:
+    async with _platform() as found:
+        yield found
+
+
+@asynccontextmanager
+async def _platform() -> AsyncIterator[Platform]:
+    clock = SystemClock()
+    app = apiserver.build(apiserver.ApiConfig(), store.open_memory(), clock, random.Random(1))
+    listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
+    async with listener, World(app, clock=clock) as world, anyio.create_task_group() as group:
+        await sdk.install_crds(world.client, [VIRTUAL_SERVICE_CRD, *wiring.crds()])
+        proxy = PlayedProxy(world.client)
+        control, gateway = world.manager("control"), world.manager("gateway")
+        wiring.add_to(control, RouteConfig())
+        gateway_config = wiring.GatewayConfig("127.0.0.1", Scaling(window_s=6))
+        wiring.add_gateway_to(gateway, proxy, gateway_config, random.Random(1))
+        await world.start(control, gateway)
+        group.start_soon(listener.serve, _answer)
+        cluster = Cluster(world, listener.extra(anyio.abc.SocketAttribute.local_port))  # noqa: S610
+        group.start_soon(cluster.run)
+        yield Platform(world, cluster, proxy)
+        group.cancel_scope.cancel()
+
+
+async def _answer(stream: anyio.abc.SocketStream) -> None:
+    async with stream:
+        await stream.receive()
+        await stream.send(head.answer(200, "OK", "hello"))
+
+
+async def test_service_becomes_revision_route_and_rules(platform: Platform) -> None:
+    """A Service gets its children, its addresses, and rules the mesh understands."""
+    await platform.serve("one")
+    service = await platform.ready()
+    status = objects.status(service)
+    assert status["url"] == "http://hello.default.localhost"
+    assert status["latestReadyRevisionName"] == "hello-00001"
+    assert status["traffic"] == [{"revisionName": "hello-00001", "percent": 100, "latestRevision": True}]
+    rules = await platform.client.get(kinds.VIRTUAL_SERVICE, "hello", NAMESPACE)
+    destination = rules["spec"]["http"][0]["route"][0]["destination"]
+    assert destination["host"] == "hello-00001.default.svc.cluster.local"
+    assert "hello.default.localhost" in rules["spec"]["hosts"]
+    deployment = await platform.client.get(kinds.DEPLOYMENT, "hello-00001-deployment", NAMESPACE)
+    env = {e["name"]: e["value"] for e in deployment["spec"]["template"]["spec"]["containers"][0]["env"]}
+    assert (env["K_SERVICE"], env["K_REVISION"], env["TEXT"]) == ("hello", "hello-00001", "one")
+
+
+async def test_to_zero_and_back_by_one_request(platform: Platform) -> None:
+    """After a quiet window no pod is left; a request then waits for one and is answered."""
+    await platform.serve("one")
+    await platform.ready()
+    await platform.eventually(
+        kinds.DEPLOYMENT, "hello-00001-deployment", lambda d: objects.spec(d)["replicas"] == 0
+    )
+    revision = await platform.eventually(
+        kinds.KNATIVE_REVISION, "hello-00001", lambda r: conditions.is_false(r, "Active")
+    )
+    assert conditions.is_true(revision, "Ready")
+    assert (await platform.request("hello-00001")).endswith(b"hello")
+    await platform.eventually(
+        kinds.KNATIVE_REVISION, "hello-00001", lambda r: conditions.is_true(r, "Active")
+    )
+
+
+async def test_new_revision_takes_over_when_it_is_ready(platform: Platform) -> None:
+    """Traffic moves to the new revision only once it serves; the old one becomes reserve."""
+    await platform.serve("one")
+    await platform.ready()
+    await platform.serve("two")
+    service = await platform.ready(latest="hello-00002")
+    assert objects.status(service)["traffic"][0]["revisionName"] == "hello-00002"
+    old = await platform.eventually(
+        kinds.KNATIVE_REVISION,
+        "hello-00001",
+        lambda r: objects.labels(r)[words.ROUTING_STATE_LABEL] == "reserve",
+    )
+    assert words.ROUTES_ANNOTATION not in objects.annotations(old)
+
+
+async def test_broken_revision_does_not_take_over(platform: Platform) -> None:
+    """A revision whose container crashes fails with its exit code; the old one goes on serving."""
+    await platform.serve("one")
+    await platform.ready()
+    platform.cluster.crash.add("hello-00002")
+    await platform.serve("two")
+    service = await platform.eventually(
+        kinds.KNATIVE_SERVICE, "hello", lambda s: conditions.is_false(s, "ConfigurationsReady")
+    )
+    found = conditions.get(service, "ConfigurationsReady") or {}
+    assert found["reason"] == "RevisionFailed"
+    assert "no such module" in found["message"]
+    assert objects.status(service)["traffic"][0]["revisionName"] == "hello-00001"
+    assert conditions.is_true(service, "RoutesReady")
+
+
+async def test_traffic_is_split_and_tagged(platform: Platform) -> None:
+    """Named revisions get their percentages, a tag gets a name of its own."""
+    await platform.serve("one")
+    await platform.ready()
+    traffic = [
+        {"revisionName": "hello-00001", "percent": 70, "tag": "old"},
+        {"latestRevision": True, "percent": 30},
+    ]
+    await platform.serve("two", traffic=traffic)
+    service = await platform.ready(latest="hello-00002")
+    shares = [(t["revisionName"], t["percent"], t.get("tag")) for t in objects.status(service)["traffic"]]
+    assert shares == [("hello-00001", 70, "old"), ("hello-00002", 30, None)]
+    rules = await platform.client.get(kinds.VIRTUAL_SERVICE, "hello", NAMESPACE)
+    weights = [[d["weight"] for d in rule["route"]] for rule in rules["spec"]["http"]]
+    assert weights == [[100], [70, 30]]
+    assert "old-hello.default.localhost" in rules["spec"]["hosts"]
+
+
+async def test_wrong_percentages_are_told(platform: Platform) -> None:
+    """Shares that do not add up to a hundred are reported, and what served before goes on."""
+    await platform.serve("one")
+    await platform.ready()
+    await platform.serve("one", traffic=[{"latestRevision": True, "percent": 60}])
+    service = await platform.eventually(
+        kinds.KNATIVE_SERVICE, "hello", lambda s: conditions.is_false(s, "RoutesReady")
+    )
+    assert "add up to 60" in (conditions.get(service, "RoutesReady") or {})["message"]
+    assert objects.status(service)["traffic"][0]["revisionName"] == "hello-00001"
+
+
+async def test_load_scales_out(platform: Platform) -> None:
+    """Concurrency beyond the target brings more replicas, as the proxy's counters tell it."""
+    await platform.serve("one")
+    await platform.ready()
+    cluster = "outbound|80||hello-00001.default.svc.cluster.local"
+    platform.proxy.busy[cluster] = Counters(active=200, total=1000)
+    await platform.eventually(
+        kinds.DEPLOYMENT, "hello-00001-deployment", lambda d: objects.spec(d)["replicas"] == 3
+    )
+
+
+async def test_unknown_field_is_refused(platform: Platform) -> None:
+    """What Serving does not do is not accepted in silence."""
+    document = {
+        "apiVersion": "serving.knative.dev/v1",
+        "kind": "Service",
+        "metadata": {"name": "bad", "namespace": NAMESPACE},
+        "spec": {"template": {"spec": {"hostNetwork": True, "containers": [{"image": "x"}]}}},
+    }
+    answer = await platform.client.raw(
+        "POST",
+        kinds.KNATIVE_SERVICE.path(NAMESPACE),
+        query={"fieldValidation": "Strict"},
+        headers={"content-type": "application/json"},
+        body=json.dumps(document).encode(),
+    )
+    assert answer.status == 400
+    assert b'unknown field \\"spec.template.spec.hostNetwork\\"' in answer.body
+
+
+async def test_name_taken_by_somebody_else(platform: Platform) -> None:
+    """A Configuration of another owner is not taken over."""
+    other = {
+        "apiVersion": "serving.knative.dev/v1",
+        "kind": "Configuration",
+        "metadata": {"name": "hello", "namespace": NAMESPACE},
+        "spec": {"template": {"spec": {"containers": [{"image": "x"}]}}},
+    }
+    await platform.client.create(kinds.KNATIVE_CONFIGURATION, other)
+    await platform.serve("one")
+    service = await platform.eventually(
+        kinds.KNATIVE_SERVICE, "hello", lambda s: conditions.is_false(s, "Ready")
+    )
+    assert (conditions.get(service, "Ready") or {})["reason"] == "NotOwned"
+    assert Key(NAMESPACE, "hello") == objects.key(service)
