@@ -1,9 +1,9 @@
-"""Images from source, without a registry: `image` builds, `ImageStore` keeps. Used by the command line."""
+"""Images from source, without a registry: `image.build` makes, `store.ImageStore` keeps. Used by `cli`."""
 
 from __future__ import annotations
 
-from ondol.build.assemble import Built, BuiltLayer, image
 from ondol.build.errors import BuildError, StoreError
+from ondol.build.image import Built, BuiltLayer
 from ondol.build.reference import full as full_reference
 from ondol.build.store import Collected, Damage, Image, ImageStore
 
@@ -17,5 +17,4 @@ __all__ = [
     "ImageStore",
     "StoreError",
     "full_reference",
-    "image",
 ]

@@ -2,6 +2,10 @@
 
 In this order: `[tool.ondol] entrypoint`; the `web` process of a `Procfile`; `[project.scripts]`;
 `main.py`; `app.py`; `__main__.py` of the folder; the one package that has a `__main__.py`.
+
+What Python runs (a file, `-m module`) are the image's arguments, Python itself is its entrypoint:
+a Pod that gives `args` runs another module of the same image. A script's launcher is an entrypoint
+on its own, so that a Pod's `args` are the program's.
 """
 
 from __future__ import annotations
@@ -28,7 +32,8 @@ class Entry:
     `launchers` are programs to add, by their paths in the image.
     """
 
-    command: tuple[str, ...]
+    entrypoint: tuple[str, ...]
+    arguments: tuple[str, ...]
     file: str
     launchers: Mapping[str, str]
 
@@ -40,17 +45,17 @@ def find(project: Project, files: Collection[str], *, python: str) -> Entry:
         for name, target in sorted(project.scripts.items())
     }
     if project.entrypoint:
-        return Entry(_given(project, files, python), "", launchers)
+        return Entry(*_given(project, files, python), "", launchers)
     if "web" in project.processes:
-        return Entry(("/bin/sh", "-c", f"exec {project.processes['web']}"), "", launchers)
+        return Entry(("/bin/sh", "-c"), (f"exec {project.processes['web']}",), "", launchers)
     if project.scripts:
-        return Entry((python, f"{_SCRIPT_FOLDER}/{_script(project)}"), "", launchers)
+        return Entry((f"{_SCRIPT_FOLDER}/{_script(project)}",), (), "", launchers)
     for name in _FILES:
         if name in files:
-            return Entry((python, f"{HOME}/{name}"), name, launchers)
+            return Entry((python,), (f"{HOME}/{name}",), name, launchers)
     packages = sorted(filter(None, (_runnable_package(path) for path in files)))
     if len(packages) == 1:
-        return Entry((python, "-m", packages[0]), "", launchers)
+        return Entry((python,), ("-m", packages[0]), "", launchers)
     raise BuildError(
         f"{project.directory} has no entry: nothing says what to run"
         + (f" ({' and '.join(packages)} can all be run)" if packages else ""),
@@ -58,22 +63,30 @@ def find(project: Project, files: Collection[str], *, python: str) -> Entry:
     )
 
 
-def _given(project: Project, files: Collection[str], python: str) -> tuple[str, ...]:
-    """`[tool.ondol] entrypoint`: a command; `python` is the image's, a `.py` file is run by it."""
+def _given(project: Project, files: Collection[str], python: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """`[tool.ondol] entrypoint`: a module or a file, which Python runs, or any command."""
     raw = project.entrypoint
     words = shlex.split(raw) if isinstance(raw, str) else [str(word) for word in raw]
     if not words:
         raise BuildError("[tool.ondol] entrypoint is empty", remedy="name a file or a command")
     if words[0] in {"python", "python3"}:
-        return (python, *words[1:])
+        return (python,), tuple(words[1:])
     if words[0].endswith(".py"):
         if words[0] not in files:
             raise BuildError(
                 f"[tool.ondol] entrypoint names {words[0]}, which is not there",
                 remedy=f"add it to {project.directory}",
             )
-        return (python, f"{HOME}/{words[0]}", *words[1:])
-    return tuple(words)
+        return (python,), (f"{HOME}/{words[0]}", *words[1:])
+    if _is_module(words[0], files):
+        return (python,), ("-m", *words)
+    return tuple(words), ()
+
+
+def _is_module(word: str, files: Collection[str]) -> bool:
+    path = word.replace(".", "/")
+    places = (f"{path}.py", f"{path}/__main__.py")
+    return any(place in files or f"src/{place}" in files for place in places)
 
 
 def _script(project: Project) -> str:

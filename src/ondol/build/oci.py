@@ -45,6 +45,7 @@ class Process:
     """What a container of the image runs, unless its Pod says otherwise."""
 
     entrypoint: Sequence[str]
+    arguments: Sequence[str]
     env: Mapping[str, str]
     user: str
     working_dir: str
@@ -89,6 +90,7 @@ def config(process: Process, layers: Sequence[Layer], *, epoch_s: int) -> bytes:
                 "ExposedPorts": {f"{process.port}/tcp": {}},
                 "Env": [f"{name}={value}" for name, value in sorted(process.env.items())],
                 "Entrypoint": list(process.entrypoint),
+                **({"Cmd": list(process.arguments)} if process.arguments else {}),
                 "WorkingDir": process.working_dir,
                 "Labels": dict(process.labels),
                 "StopSignal": "SIGTERM",

@@ -45,6 +45,7 @@ def read(directory: Path) -> Project:
     """The application in the folder."""
     if not directory.is_dir():
         raise BuildError(f"{directory} is not a folder", remedy="name the folder of a Python application")
+    directory = directory.absolute()
     document = _pyproject(directory / "pyproject.toml")
     metadata, tool = document.get("project", {}), document.get("tool", {})
     if "poetry" in tool and "project" not in document:

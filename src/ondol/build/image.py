@@ -1,4 +1,4 @@
-"""`image`: a folder with a Python application in, an image in the local store out.
+"""`image.build`: a folder with a Python application in, an image in the local store out.
 
 Three layers, most lasting first, so that a change to the sources rebuilds the smallest: the
 machine's Python (`base`), the dependencies, the application.
@@ -41,28 +41,28 @@ class Built:
     digest: str
     size_bytes: int
     seconds: float
-    entrypoint: tuple[str, ...]
+    command: tuple[str, ...]
     layers: tuple[BuiltLayer, ...]
     warnings: tuple[str, ...]
 
 
-def image(
+def build(
     directory: Path,
-    *,
-    tag: str,
+    reference: str,
     store: ImageStore,
+    *,
     python: Path | None = None,
     environment: Mapping[str, str] = os.environ,
     progress: Callable[[str], None] = lambda _: None,
     timer: Callable[[], float] = time.monotonic,
 ) -> Built:
-    """Build the application in `directory` and name the image `tag` in the store.
+    """Build the application in `directory` and name the image `reference` in the store.
 
     `python` is the Python to put into the image (this process's own machine Python if none is
     given); `progress` is told each step. `SOURCE_DATE_EPOCH` in the environment dates the image.
     """
     started_s = timer()
-    reference = references.full(tag)
+    reference = references.full(reference)
     project = projects.read(directory)
     found = interpreter.probe(python)
     projects.check_python(project, found.version)
@@ -88,7 +88,7 @@ def image(
         digest=named.digest,
         size_bytes=named.size_bytes,
         seconds=timer() - started_s,
-        entrypoint=start.command,
+        command=(*start.entrypoint, *start.arguments),
         layers=tuple(BuiltLayer(kind, la.digest, la.size_bytes, again) for kind, la, again in layers),
         warnings=tuple(warnings),
     )
@@ -100,7 +100,8 @@ def _process(project: Project, files: application.Sources, start: entry.Entry, v
         roots.insert(0, f"{entry.HOME}/src")
     labels = {"title": project.name, "version": project.version, "description": project.description}
     return oci.Process(
-        entrypoint=start.command,
+        entrypoint=start.entrypoint,
+        arguments=start.arguments,
         env={
             "PATH": "/usr/local/bin:/usr/bin:/bin",
             "HOME": base.HOME,
