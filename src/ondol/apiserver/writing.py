@@ -18,7 +18,7 @@ from ondol.api.patch import apply as ownership
 from ondol.apiserver import admission, documents, metadata
 from ondol.apiserver.auth.identity import User
 from ondol.apiserver.core import Core
-from ondol.apiserver.lenses import Lens
+from ondol.apiserver.lenses import Lens, Whole
 from ondol.apiserver.served import Served
 from ondol.apiserver.strategies.base import Context
 from ondol.base import errors
@@ -85,19 +85,25 @@ class Writes:
         core, served = self.core, self.served
         obj = served.schema.read(document)
         metadata.for_create(obj, served.resource, now=context.now, uid=core.new_uid(), rng=core.rng)
+        if not tracked:
+            lens = Whole(has_status=served.strategy.has_status)
+            obj = self._owned(context, lens, None, obj)
         served.strategy.prepare_for_create(context, obj)
         request = admission.Request("create", served, namespace, obj, None)
         admission.admit(core, context, request)
         self._check(context, request)
-        if tracked:
-            return obj
+        return obj
+
+    def _owned(self, context: Context, lens: Lens, old: Object | None, new: Object) -> Object:
+        """With the fields the client changes as its own; what the server adds later is nobody's."""
         return ownership.update(
-            None,
-            obj,
-            schema=served.schema.shape,
+            old,
+            new,
+            schema=self.served.schema.shape,
             manager=self.options.manager,
             now=context.now,
-            reset=ownership.STATUS_ONLY if served.strategy.has_status else None,
+            subresource=lens.subresource,
+            reset=lens.reset,
         )
 
     async def update(
@@ -140,22 +146,14 @@ class Writes:
             raise status.conflict(served.resource, objects.name(old))
         new["metadata"]["resourceVersion"] = old["metadata"]["resourceVersion"]
         metadata.for_update(new, old, served.resource)
+        if not tracked:
+            new = self._owned(context, lens, old, new)
         lens.prepare(served.strategy, context, new, old)
         namespace = objects.namespace(old)
         request = admission.Request("update", served, namespace, new, old, lens.subresource)
         admission.admit(self.core, context, request)
         self._check(context, request, metadata.update_problems(new, old))
-        if not tracked:
-            new = ownership.update(
-                old,
-                new,
-                schema=served.schema.shape,
-                manager=self.options.manager,
-                now=context.now,
-                subresource=lens.subresource,
-                reset=lens.reset,
-            )
-        return None if new == old else new
+        return None if _same(new, old) else new
 
     def _check(
         self, context: Context, request: admission.Request, extra: Sequence[errors.Cause] = ()
@@ -194,6 +192,21 @@ class Writes:
         )
         self.core.changed(served)
         return served.shown(gone.value)
+
+
+def _same(new: Object, old: Object) -> bool:
+    """Whether nothing differs but the times at which fields were owned."""
+    if new == old:
+        return True
+    if any(new.get(k) != old.get(k) for k in new.keys() | old.keys() if k != "metadata"):
+        return False
+    return _untimed(new["metadata"]) == _untimed(old["metadata"])
+
+
+def _untimed(metadata: Object) -> Object:
+    entries = metadata.get("managedFields") or ()
+    untimed = [{k: v for k, v in entry.items() if k != "time"} for entry in entries]
+    return {**metadata, "managedFields": untimed}
 
 
 def _taken(served: Served, obj: Object, document: Object) -> errors.AlreadyExists:
