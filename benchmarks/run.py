@@ -65,7 +65,7 @@ def main() -> None:
                 if MEASUREMENTS[name] is not None:
                     rows += MEASUREMENTS[name](instance)
         finally:
-            platform.stop(found.data_dir)
+            platform.stop(found)
     _print(rows)
     _write(rows)
 
@@ -74,7 +74,7 @@ def _start(found: settings.Settings, chosen: list[str]) -> list[Row]:
     """Time from the command to ready, five times on the same data, then left running."""
     times = []
     for _ in range(5 if "up" in chosen else 1):
-        platform.stop(found.data_dir)
+        platform.stop(found)
         began = time.monotonic()
         subprocess.run(
             [sys.executable, "-m", "ondol.cli", "up", "--detach", "--data-dir", str(found.data_dir)],

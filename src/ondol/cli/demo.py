@@ -49,7 +49,7 @@ def demo(
         finally:
             if is_ours:
                 output.note("stopping the platform and its pods ...")
-                platform.stop(instance.data_dir)
+                platform.stop(chosen)
 
 
 def _interrupt(_signum: int, _frame: object) -> None:

@@ -70,7 +70,7 @@ def down(
     """Stop the platform and everything it runs; what it knows stays for the next start."""
     with output.explained():
         chosen = settings.load(data_dir)
-        stopped = platform.stop(chosen.data_dir, pods=not keep_pods)
+        stopped = platform.stop(chosen, pods=not keep_pods)
         output.note("stopped" if stopped else f"no platform was running on {chosen.data_dir}")
 
 

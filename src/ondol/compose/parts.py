@@ -11,9 +11,9 @@ import importlib
 import os
 import random
 import signal
-from collections.abc import Awaitable, Callable, Sequence
+import socket
+from collections.abc import Callable, Coroutine
 from functools import partial
-from pathlib import Path
 from typing import Any, Final
 
 import anyio
@@ -76,14 +76,14 @@ def parts(instance: Instance, settings: Settings) -> list[Part]:
     ]
 
 
-def remove_pods(instance: Instance) -> None:
+def remove_pods(instance: Instance, settings: Settings) -> None:
     """Stop every container of the instance and undo what it did to the machine's network."""
     from ondol import node
 
-    node.cleanup(node_paths(instance))
+    node.cleanup(node_config(instance, settings))
 
 
-Main = Callable[[Instance, Settings, Notify], Awaitable[None]]
+Main = Callable[[Instance, Settings, Notify], Coroutine[Any, Any, None]]
 
 
 def _run(main: Main, instance: Instance, settings: Settings, notify: Notify) -> None:
@@ -156,7 +156,6 @@ async def _api(instance: Instance, settings: Settings, notify: Notify) -> None:
 def _certify(instance: Instance) -> Any:
     """Certificates for the server and each part, and kubeconfigs to find it by."""
     import ipaddress
-    import socket
 
     import msgspec
     import yaml
@@ -226,8 +225,10 @@ async def _control(instance: Instance, settings: Settings, notify: Notify) -> No
 
     client = await _connected(instance, "control")
     await sdk.install_crds(client, [*mesh.crds(), *wiring.crds()])
-    manager = sdk.Manager(client, clock=SystemClock(), rng=random.Random(), identity="ondol-control")
-    controllers.add_to(manager, controllers.ControllersConfig(ca=(instance.pki_dir / "ca.crt").read_text()))
+    manager = sdk.Manager(client, clock=SystemClock(), rng=_jitter(), identity="ondol-control")
+    controllers.add_to(
+        manager, controllers.ControllersConfig(root_ca=(instance.pki_dir / "ca.crt").read_text())
+    )
     mesh.add_to(manager, mesh_config(instance, settings))
     wiring.add_to(
         manager,
@@ -251,13 +252,13 @@ async def _gateway(instance: Instance, settings: Settings, notify: Notify) -> No
     from ondol.serverless.autoscaler.envoy_admin import EnvoyAdmin
 
     client = await _connected(instance, "gateway")
-    manager = sdk.Manager(client, clock=SystemClock(), rng=random.Random(), identity="ondol-gateway")
+    manager = sdk.Manager(client, clock=SystemClock(), rng=_jitter(), identity="ondol-gateway")
     config = wiring.GatewayConfig(
         address=instance.bridge_address,
         scaling=Scaling(window_s=round(settings.scale_to_zero_after_s)),
     )
     proxy = EnvoyAdmin(f"http://127.0.0.1:{instance.ports.envoy_admin}")
-    wiring.add_gateway_to(manager, proxy, config, random.Random())
+    wiring.add_gateway_to(manager, proxy, config, _jitter())
     try:
         await _serve(manager.run, notify)
     finally:
@@ -272,7 +273,12 @@ async def _observe(instance: Instance, settings: Settings, notify: Notify) -> No
     await _serve(partial(server.run, config, SystemClock()), notify)
 
 
-async def _serve(run: Callable[..., Awaitable[None]], notify: Notify) -> None:
+def _jitter() -> random.Random:
+    """Randomness that spreads retries and load; no secret depends on it."""
+    return random.Random()  # noqa: S311
+
+
+async def _serve(run: Callable[..., Coroutine[Any, Any, None]], notify: Notify) -> None:
     """Run something that tells when it has started."""
     async with anyio.create_task_group() as group:
         await group.start(run)
@@ -300,15 +306,23 @@ def _exec_envoy(instance: Instance, settings: Settings, notify: Notify) -> None:
     from ondol.mesh import process
 
     _ = notify  # the supervisor asks its admin page instead
-    command: Sequence[str] = process.command(mesh_config(instance, settings))
-    os.execv(command[0], command)
+    command: list[str] = process.command(mesh_config(instance, settings))
+    os.execv(command[0], command)  # noqa: S606 - a fixed command line, no shell
 
 
 def node_config(instance: Instance, settings: Settings) -> Any:
+    """What the node agent is told; `down` needs it too, to undo what the agent did."""
     from ondol import node
 
-    return node.NodeConfig()
-
-
-def node_paths(instance: Instance) -> Any:
-    return Path(instance.run_dir)
+    return node.NodeConfig(
+        instance=instance.id,
+        name=settings.node_name or socket.gethostname().lower(),
+        data_dir=instance.data_dir,
+        host_ip=instance.bridge_address,
+        pod_cidr=instance.pod_cidr,
+        service_cidr=instance.service_cidr,
+        run_root=instance.run_dir.parent,
+        api_port=instance.ports.node,
+        api_token=_node_token(instance),
+        runtime=settings.runtime,
+    )

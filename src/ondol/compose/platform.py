@@ -81,7 +81,7 @@ def run(settings: Settings, *, progress: Progress = lambda _: None) -> int:
         finally:
             instance.status_file.unlink(missing_ok=True)
         if signum == signal.SIGINT:
-            parts.remove_pods(instance)
+            parts.remove_pods(instance, settings)
         return signum
 
 
@@ -165,9 +165,9 @@ def supervisor_pid(instance: Instance) -> int | None:
     return lock.holder(instance.lock_file)
 
 
-def stop(data_dir: Path, *, pods: bool = True, timeout_s: float = 30.0) -> bool:
+def stop(settings: Settings, *, pods: bool = True, timeout_s: float = 30.0) -> bool:
     """Stop the platform (and its pods); False if none was running. Pods left behind are removed too."""
-    instance = instances.load(data_dir)
+    instance = instances.load(settings.data_dir)
     if instance is None:
         return False
     pid = supervisor_pid(instance)
@@ -182,7 +182,7 @@ def stop(data_dir: Path, *, pods: bool = True, timeout_s: float = 30.0) -> bool:
                 )
             time.sleep(0.02)
     if pods:
-        parts.remove_pods(instance)
+        parts.remove_pods(instance, settings)
     return pid is not None
 
 
