@@ -17,6 +17,7 @@ OTLP: Final = "otlp"
 
 _HTTP_OPTIONS: Final = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 _CONNECT_TIMEOUT_MS: Final = 10_000
+_TRUSTED_CA: Final = "/etc/ssl/certs/ca-certificates.crt"
 _UNLIMITED: Final = 2**32 - 1
 _LB: Final = {
     None: m.cluster.Cluster.LEAST_REQUEST,
@@ -170,7 +171,7 @@ def _tls(settings: istio.ClientTLSSettings, sni: str, *, http2: bool) -> Any:
     context.common_tls_context.alpn_protocols.extend(["h2"] if http2 else ["http/1.1"])
     if not settings.insecure_skip_verify:
         trusted = context.common_tls_context.validation_context
-        trusted.system_root_certs.SetInParent()
+        trusted.trusted_ca.filename = _TRUSTED_CA
         matched = trusted.match_typed_subject_alt_names.add()
         matched.san_type = m.tls_common.SubjectAltNameMatcher.DNS
         matched.matcher.exact = context.sni

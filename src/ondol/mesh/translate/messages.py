@@ -50,6 +50,7 @@ from envoy.type.tracing.v3 import custom_tag_pb2 as tags
 from envoy.type.v3 import percent_pb2 as percent
 from envoy.type.v3 import range_pb2 as ranges
 from google.protobuf import any_pb2, duration_pb2, struct_pb2, wrappers_pb2
+from xds.core.v3 import extension_pb2 as matching_extension
 from xds.type.matcher.v3 import matcher_pb2 as matcher
 
 __all__ = [
@@ -99,9 +100,11 @@ __all__ = [
     "struct_pb2",
     "tags",
     "tcp_proxy",
+    "text",
     "tls",
     "tls_common",
     "tracer",
+    "typed",
 ]
 
 
@@ -145,3 +148,12 @@ def socket(host: str, port: int, namespace_path: str = "") -> Any:
             address=host, port_value=port, network_namespace_filepath=namespace_path
         )
     )
+
+
+def typed(name: str, config: Any) -> Any:
+    """A typed extension of the matching API."""
+    return matching_extension.TypedExtensionConfig(name=name, typed_config=any_of(config))
+
+
+def text(value: str) -> Any:
+    return wrappers_pb2.StringValue(value=value)

@@ -23,6 +23,7 @@ RETRIES: Final = 2
 _HOST_ATTEMPTS: Final = 5
 _CORS: Final = "envoy.filters.http.cors"
 _FAULT: Final = "envoy.filters.http.fault"
+_HOST_NAMES: Final = ("host", ":authority")
 _REDIRECTS: Final = {
     0: m.routes.RedirectAction.MOVED_PERMANENTLY,
     301: m.routes.RedirectAction.MOVED_PERMANENTLY,
@@ -65,7 +66,7 @@ def _matching(route: istio.HTTPRoute, caller: Caller, namespace: str) -> Iterato
 
 
 def _takes_all(match: Any) -> bool:
-    return match == matches.anything()
+    return bool(match == matches.anything())
 
 
 def default(cluster: str, hashing: istio.ConsistentHashLB | None) -> Any:
@@ -116,6 +117,8 @@ def _added(operations: istio.HeaderOperations) -> Iterator[Any]:
         (operations.add, option.APPEND_IF_EXISTS_OR_ADD),
     ):
         for key, value in sorted(found.items()):
+            if key.lower() in _HOST_NAMES:
+                continue  # see _authority
             yield option(header=m.base.HeaderValue(key=key, value=value), append_action=action)
 
 
@@ -184,7 +187,7 @@ def _weighted(found: Sequence[istio.RouteDestination]) -> list[istio.RouteDestin
 def _authority(action: Any, headers: istio.Headers) -> None:
     """Setting the host header is rewriting the authority: Envoy refuses it as a header operation."""
     for key in list(headers.request.set):
-        if key.lower() in ("host", ":authority"):
+        if key.lower() in _HOST_NAMES:
             action.host_rewrite_literal = headers.request.set[key]
 
 

@@ -2,7 +2,8 @@
 
 At most one response of a type is in flight. An update walks CDS, EDS, LDS, RDS and waits for each
 answer before the next type is sent, then takes away clusters that nothing refers to any more: so a
-client never holds a route to a cluster it has not warmed (make before break). A refused response
+client never holds a route to a cluster it has not warmed (make before break). Endpoints alone do
+not wait for the clusters' answer, for Envoy gives that only when they have warmed. A refused response
 that held several resources is sent again one by one, so that each gets an answer of its own; a
 refused resource is not sent again until its version changes.
 """
@@ -93,15 +94,12 @@ class Stream:
             self._refuse(subscription, sent, request.error)
 
     def _accept(self, subscription: _Subscription, sent: Response) -> None:
-        updated = [r.name for r in sent.resources if r.name in subscription.running]
         for resource in sent.resources:
             subscription.running[resource.name] = resource
             subscription.versions[resource.name] = resource.version
             subscription.refused.pop(resource.name, None)
         for name in sent.removed:
             subscription.forget(name)
-        if sent.type_url == types.CLUSTER:
-            self._rewarm(updated)
         self._outcomes.append(Accepted(sent.type_url, sent.resources, sent.removed))
 
     def _rewarm(self, clusters: Iterable[str]) -> None:
@@ -127,12 +125,18 @@ class Stream:
                 continue
             if subscription.in_flight is None:
                 responses += self._next(type_url, subscription, breaking=type_url not in _BROKEN_LAST)
-            if subscription.in_flight is not None:
+            if subscription.in_flight is not None and type_url != types.CLUSTER:
+                return responses
+            if type_url == types.ENDPOINTS and self._waits_for(types.CLUSTER):
                 return responses
         for type_url in _BROKEN_LAST:
             if not responses and (subscription := self._subscriptions.get(type_url)) is not None:
                 responses += self._next(type_url, subscription, breaking=True)
         return responses
+
+    def _waits_for(self, type_url: str) -> bool:
+        subscription = self._subscriptions.get(type_url)
+        return subscription is not None and subscription.in_flight is not None
 
     def _other_types(self) -> list[str]:
         return [type_url for type_url in self._subscriptions if type_url not in types.MAKE_ORDER]
@@ -149,6 +153,8 @@ class Stream:
         self._nonce += 1
         response = Response(type_url, str(self._nonce), changed, removed)
         subscription.in_flight = response
+        if type_url == types.CLUSTER:
+            self._rewarm(r.name for r in changed if r.name in subscription.running)
         subscription.told_absent.update(name for name in removed if name in subscription.names)
         return [response]
 

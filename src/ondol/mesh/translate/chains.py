@@ -1,0 +1,226 @@
+"""What a listener does with a connection: HTTP through a route table, TCP to a service, or onwards.
+
+Filter chains are named, and a tree of matches (`tree`) picks one by destination port, then protocol
+or address: so that one HTTP chain serves all services of a port.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from ondol.mesh.translate import clusters
+from ondol.mesh.translate import messages as m
+
+PASSTHROUGH: Final = "passthrough"
+_HTTP_PROTOCOLS: Final = ("'http/1.0'", "'http/1.1'", "'h2c'")
+"""What the HTTP inspector calls what it saw, in the spelling of the matching input."""
+_LOG_FIELDS: Final = {
+    "start_time": "%START_TIME%",
+    "method": "%REQ(:METHOD)%",
+    "authority": "%REQ(:AUTHORITY)%",
+    "path": "%REQ(X-ENVOY-ORIGINAL-PATH?:PATH)%",
+    "protocol": "%PROTOCOL%",
+    "response_code": "%RESPONSE_CODE%",
+    "response_flags": "%RESPONSE_FLAGS%",
+    "response_code_details": "%RESPONSE_CODE_DETAILS%",
+    "bytes_received": "%BYTES_RECEIVED%",
+    "bytes_sent": "%BYTES_SENT%",
+    "duration_ms": "%DURATION%",
+    "upstream_host": "%UPSTREAM_HOST%",
+    "upstream_cluster": "%UPSTREAM_CLUSTER_RAW%",
+    "route_name": "%ROUTE_NAME%",
+    "request_id": "%REQ(X-REQUEST-ID)%",
+    "trace_id": "%TRACE_ID%",
+    "connection_termination_details": "%CONNECTION_TERMINATION_DETAILS%",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """How calls are observed; the same for every listener."""
+
+    traces: str = ""
+    """Address of the receiver of spans; none are made without it."""
+    sampling_percent: float = 100.0
+    access_log: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """As whom calls are traced and counted."""
+
+    workload: str
+    namespace: str
+    revision: str
+
+    @property
+    def stat_prefix(self) -> str:
+        return f"{self.namespace}/{self.workload}".replace(".", "_")
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What the services of the cluster ask of every pod's listener."""
+
+    http_ports: frozenset[int] = frozenset()
+    sniffed_ports: frozenset[int] = frozenset()
+    """Ports on which some service did not declare what it speaks."""
+    tcp: Mapping[tuple[int, str], str] = field(default_factory=dict)
+    """Clusters by destination port and address, for what is declared not to be HTTP."""
+    sniffed: Mapping[tuple[int, str], str] = field(default_factory=dict)
+    """The same for what is undeclared, if it turns out not to be HTTP."""
+
+
+def http(
+    name: str, table: str, identity: Identity, observation: Observation, *, ingress: bool = False
+) -> Any:
+    """A chain that reads HTTP and follows a route table."""
+    manager = m.hcm.HttpConnectionManager(
+        stat_prefix=identity.stat_prefix,
+        rds=m.hcm.Rds(route_config_name=table, config_source=m.from_ads()),
+        http_filters=[
+            _http_filter("envoy.filters.http.cors", m.cors.Cors()),
+            _http_filter("envoy.filters.http.fault", m.fault.HTTPFault()),
+            # Cluster names are for our own statistics: no header of ours goes to the application.
+            _http_filter("envoy.filters.http.router", m.router.Router()),
+        ],
+        use_remote_address=m.boolean(ingress),
+        normalize_path=m.boolean(True),
+        strip_trailing_host_dot=True,
+        # A call may be a stream that is silent for long; its route's timeout is what limits it.
+        stream_idle_timeout=m.duration(0),
+        http_protocol_options=m.protocol.Http1ProtocolOptions(accept_http_10=True),
+        upgrade_configs=[m.hcm.HttpConnectionManager.UpgradeConfig(upgrade_type="websocket")],
+        access_log=_access_log(observation),
+    )
+    if observation.traces:
+        manager.tracing.CopyFrom(_tracing(identity, observation))
+        manager.generate_request_id.value = True
+    manager.server_header_transformation = m.hcm.HttpConnectionManager.PASS_THROUGH
+    return _chain(name, "envoy.filters.network.http_connection_manager", manager)
+
+
+def tcp(name: str, cluster: str, observation: Observation) -> Any:
+    """A chain that carries bytes to a cluster."""
+    proxy = m.tcp_proxy.TcpProxy(
+        stat_prefix="tcp",
+        cluster=cluster,
+        access_log=_access_log(observation),
+    )
+    return _chain(name, "envoy.filters.network.tcp_proxy", proxy)
+
+
+def _chain(name: str, filter_name: str, config: Any) -> Any:
+    made = m.listener_components.Filter(name=filter_name, typed_config=m.any_of(config))
+    return m.listener_components.FilterChain(name=name, filters=[made])
+
+
+def _http_filter(name: str, config: Any) -> Any:
+    return m.hcm.HttpFilter(name=name, typed_config=m.any_of(config))
+
+
+def _tracing(identity: Identity, observation: Observation) -> Any:
+    service = m.http_service.HttpService()
+    service.http_uri.uri = f"http://{observation.traces}/v1/traces"
+    service.http_uri.cluster = clusters.OTLP
+    service.http_uri.timeout.CopyFrom(m.duration(1000))
+    detector = m.static_detector.StaticConfigResourceDetectorConfig(
+        attributes={"service.namespace": identity.namespace, "service.version": identity.revision}
+    )
+    config = m.opentelemetry.OpenTelemetryConfig(http_service=service, service_name=identity.workload)
+    config.resource_detectors.append(
+        m.extension.TypedExtensionConfig(
+            name="envoy.tracers.opentelemetry.resource_detectors.static_config",
+            typed_config=m.any_of(detector),
+        )
+    )
+    made = m.hcm.HttpConnectionManager.Tracing(
+        provider=m.tracer.Tracing.Http(name="envoy.tracers.opentelemetry", typed_config=m.any_of(config)),
+        spawn_upstream_span=m.boolean(True),
+        custom_tags=[
+            m.tags.CustomTag(tag=tag, literal=m.tags.CustomTag.Literal(value=value))
+            for tag, value in (
+                ("istio.canonical_service", identity.workload),
+                ("istio.canonical_revision", identity.revision),
+                ("istio.namespace", identity.namespace),
+            )
+        ],
+    )
+    made.random_sampling.value = observation.sampling_percent
+    return made
+
+
+def _access_log(observation: Observation) -> list[Any]:
+    if observation.access_log is None:
+        return []
+    line = m.struct_pb2.Struct()
+    line.update(_LOG_FIELDS)
+    config = m.file_log.FileAccessLog(
+        path=str(observation.access_log),
+        log_format=m.formats.SubstitutionFormatString(json_format=line, omit_empty_values=True),
+    )
+    return [
+        m.accesslog.AccessLog(name="envoy.access_loggers.file", typed_config=m.any_of(config)),
+    ]
+
+
+# Which chain takes a connection
+
+
+def tree(layout: Layout, listener_port: int) -> Any:
+    """By destination port, then by what the bytes look like or by address; all else passes through."""
+    ports: dict[int, Any] = {listener_port: _take(clusters.BLACKHOLE)}
+    for port in sorted(layout.http_ports | {port for port, _ in layout.tcp}):
+        ports.setdefault(port, _port(port, layout))
+    made = m.matcher.Matcher(on_no_match=_take(PASSTHROUGH))
+    made.matcher_tree.input.CopyFrom(_input("destination_port", m.inputs.DestinationPortInput()))
+    for port, found in ports.items():
+        made.matcher_tree.exact_match_map.map[str(port)].CopyFrom(found)
+    return made
+
+
+def _port(port: int, layout: Layout) -> Any:
+    """First the addresses known to be TCP, then HTTP; where undeclared, only what looks like HTTP."""
+    if port in layout.sniffed_ports:
+        otherwise = _by_looks(port, layout)
+    else:
+        otherwise = _take(http_name(port) if port in layout.http_ports else PASSTHROUGH)
+    return _by_address(_at(port, layout.tcp), otherwise)
+
+
+def _by_looks(port: int, layout: Layout) -> Any:
+    made = m.matcher.Matcher(on_no_match=_by_address(_at(port, layout.sniffed), _take(PASSTHROUGH)))
+    made.matcher_tree.input.CopyFrom(_input("protocol", m.inputs.ApplicationProtocolInput()))
+    for protocol in _HTTP_PROTOCOLS:
+        made.matcher_tree.exact_match_map.map[protocol].CopyFrom(_take(http_name(port)))
+    return m.matcher.Matcher.OnMatch(matcher=made)
+
+
+def _at(port: int, found: Mapping[tuple[int, str], str]) -> dict[str, str]:
+    return {address: cluster for (at, address), cluster in found.items() if at == port}
+
+
+def _by_address(addresses: Mapping[str, str], otherwise: Any) -> Any:
+    if not addresses:
+        return otherwise
+    made = m.matcher.Matcher(on_no_match=otherwise)
+    made.matcher_tree.input.CopyFrom(_input("destination_ip", m.inputs.DestinationIPInput()))
+    for address, cluster in sorted(addresses.items()):
+        made.matcher_tree.exact_match_map.map[address].CopyFrom(_take(cluster))
+    return m.matcher.Matcher.OnMatch(matcher=made)
+
+
+def _input(name: str, config: Any) -> Any:
+    return m.typed(name, config)
+
+
+def _take(chain: str) -> Any:
+    """The action of a filter chain matcher is the name of a chain."""
+    return m.matcher.Matcher.OnMatch(action=m.typed("chain", m.text(chain)))
+
+
+def http_name(port: int) -> str:
+    return f"http|{port}"

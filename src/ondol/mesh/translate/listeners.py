@@ -1,0 +1,143 @@
+"""Listeners: one inside each mesh pod's network namespace, one on the host for each ingress port.
+
+What pods of one workload share is encoded once; a pod adds its name and its namespace's path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from ondol.mesh.model.kube import Client, Protocol, Service
+from ondol.mesh.translate import chains, clusters, wire
+from ondol.mesh.translate import messages as m
+from ondol.mesh.translate.chains import Identity, Layout, Observation
+from ondol.mesh.translate.registry import cluster_name
+from ondol.mesh.xds.types import Origin, Resource
+
+POD_PORT: Final = 15001
+_SNIFF_MS: Final = 100
+"""How long an undeclared port waits for a client to speak before it is taken for something else."""
+
+
+def layout(services: Iterable[Service], always: Iterable[int]) -> Layout:
+    """What all services together ask of a listener."""
+    http: set[int] = set(always)
+    sniffed: set[int] = set()
+    declared: dict[tuple[int, str], str] = {}
+    undeclared: dict[tuple[int, str], str] = {}
+    for service in services:
+        for port in service.ports:
+            names = {(port.number, a): cluster_name(service.host, port.number) for a in service.addresses}
+            if port.is_http:
+                http.add(port.number)
+            if port.protocol is Protocol.SNIFFED:
+                sniffed.add(port.number)
+                undeclared.update(names)
+            elif port.protocol is Protocol.TCP:
+                declared.update(names)
+    return Layout(frozenset(http), frozenset(sniffed), declared, undeclared)
+
+
+def shared(
+    layout: Layout,
+    identity: Identity,
+    tables: dict[int, str],
+    observation: Observation,
+) -> bytes:
+    """Everything of a pod's listener but its name and address, encoded."""
+    found = [
+        chains.tcp(clusters.BLACKHOLE, clusters.BLACKHOLE, observation),
+        chains.tcp(chains.PASSTHROUGH, clusters.PASSTHROUGH, observation),
+    ]
+    found += [
+        chains.http(chains.http_name(port), tables[port], identity, observation)
+        for port in sorted(layout.http_ports)
+    ]
+    found += [
+        chains.tcp(cluster, cluster, observation)
+        for cluster in sorted({*layout.tcp.values(), *layout.sniffed.values()})
+    ]
+    return wire.encode(
+        m.listener.Listener(
+            stat_prefix="pods",
+            traffic_direction=m.base.OUTBOUND,
+            listener_filters=list(_listener_filters(layout)),
+            listener_filters_timeout=m.duration(_SNIFF_MS),
+            continue_on_listener_filters_timeout=True,
+            filter_chains=found,
+            filter_chain_matcher=chains.tree(layout, POD_PORT),
+        )
+    )
+
+
+def _listener_filters(layout: Layout) -> Iterable[Any]:
+    yield _listener_filter("envoy.filters.listener.original_dst", m.original_dst.OriginalDst())
+    if layout.sniffed_ports:
+        inspector = _listener_filter(
+            "envoy.filters.listener.http_inspector", m.http_inspector.HttpInspector()
+        )
+        # Elsewhere nobody waits for the client's first bytes: the server may be the one to speak.
+        inspector.filter_disabled.not_match.CopyFrom(_any_port(sorted(layout.sniffed_ports)))
+        yield inspector
+
+
+def _any_port(ports: list[int]) -> Any:
+    predicate = m.listener_components.ListenerFilterChainMatchPredicate
+    each = [predicate(destination_port_range=m.ranges.Int32Range(start=port, end=port + 1)) for port in ports]
+    if len(each) == 1:
+        return each[0]
+    return predicate(or_match=predicate.MatchSet(rules=each))
+
+
+def _listener_filter(name: str, config: Any) -> Any:
+    return m.listener_components.ListenerFilter(name=name, typed_config=m.any_of(config))
+
+
+def pod_name(client: Client) -> str:
+    """Carries the uid: a pod made again under its name has another namespace."""
+    return f"pod|{client.key}|{client.uid}"
+
+
+def pod(client: Client, netns_dir: Path, body: bytes) -> Resource:
+    """The listener inside one pod."""
+    head = m.listener.Listener(
+        name=pod_name(client),
+        address=m.socket("127.0.0.1", POD_PORT, str(netns_dir / client.uid)),
+    )
+    encoded = wire.encode(head) + body
+    origin = Origin("Pod", client.key.namespace, client.key.name, client.uid)
+    return Resource(head.name, wire.digest(encoded), encoded, (origin,))
+
+
+def ingress_name(port: int) -> str:
+    return f"ingress|{port}"
+
+
+@dataclass(frozen=True, slots=True)
+class IngressPort:
+    """A port of the ingress gateway on the host."""
+
+    address: str
+    bind: int
+    """Where it listens."""
+    number: int
+    """What gateways and rules call it."""
+
+
+def ingress(
+    port: IngressPort, identity: Identity, observation: Observation, origins: Iterable[Origin]
+) -> Resource:
+    name = ingress_name(port.number)
+    chain = chains.http(name, name, identity, observation, ingress=True)
+    made = m.listener.Listener(
+        name=name,
+        stat_prefix=f"ingress_{port.number}",
+        traffic_direction=m.base.OUTBOUND,
+        address=m.socket(port.address, port.bind),
+        filter_chains=[chain],
+    )
+    encoded = wire.encode(made)
+    return Resource(name, wire.digest(encoded), encoded, tuple(origins))

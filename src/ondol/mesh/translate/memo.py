@@ -1,0 +1,37 @@
+"""Remembering what was made from the same inputs, for as long as each translation uses it again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+class Memo:
+    """Values by key; `sweep` forgets what was not asked for since the last sweep.
+
+    `alive` keeps objects whose `id` is part of a key from being freed, and their ids from being
+    used anew, while the entry lives.
+    """
+
+    def __init__(self) -> None:
+        self._current: dict[Hashable, tuple[Any, Any]] = {}
+        self._previous: dict[Hashable, tuple[Any, Any]] = {}
+        self.made = 0
+        """How many values were made, not remembered."""
+
+    def get(self, key: Hashable, make: Callable[[], T], alive: Any = None) -> T:
+        found = self._current.get(key)
+        if found is None:
+            found = self._previous.get(key)
+            if found is None:
+                self.made += 1
+                found = (make(), alive)
+            self._current[key] = found
+        value: T = found[0]
+        return value
+
+    def sweep(self) -> None:
+        self._previous = self._current
+        self._current = {}

@@ -1,0 +1,164 @@
+"""Objects to build worlds from, and a real Envoy with pods of its own for tests marked `root`."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import os
+import subprocess
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from ondol.api import dataplane, objects
+from ondol.api.objects import Object
+from ondol.mesh.config import MeshConfig
+from ondol.mesh.model import istio, vetting
+from ondol.mesh.translate import registry
+from ondol.mesh.translate.translator import Translation, Translator, World
+
+_SERIAL = itertools.count(1)
+
+
+class Objects:
+    """Collects documents as a user would write them and reads them as the controller does."""
+
+    def __init__(self) -> None:
+        self.found: dict[str, dict[tuple[str, str], Object]] = {}
+        for name in ("default", "other"):
+            self.put("Namespace", name, "", {})
+
+    def put(
+        self, kind: str, name: str, namespace: str, spec: Mapping[str, Any], **more: Any
+    ) -> Object:
+        serial = next(_SERIAL)
+        before = self.found.setdefault(kind, {}).get((namespace, name))
+        meta = {
+            "name": name,
+            "namespace": namespace,
+            "uid": before["metadata"]["uid"] if before else str(uuid.uuid4()),
+            "generation": serial,
+            "resourceVersion": str(serial),
+            "creationTimestamp": before["metadata"]["creationTimestamp"] if before else f"2026-01-01T00:{serial // 60 % 60:02}:{serial % 60:02}Z",
+            "labels": more.pop("labels", {}),
+        }
+        obj = {"apiVersion": "v1", "kind": kind, "metadata": meta, "spec": dict(spec), **more}
+        self.found[kind][namespace, name] = obj
+        return obj
+
+    def drop(self, kind: str, name: str, namespace: str = "default") -> None:
+        del self.found[kind][namespace, name]
+
+    def service(
+        self,
+        name: str,
+        *ports: tuple[str, int],
+        namespace: str = "default",
+        ip: str = "",
+        endpoints: Sequence[tuple[str, int]] = (),
+        pods: Sequence[str] = (),
+    ) -> None:
+        """A service with its slice; `pods` names the pod behind each endpoint."""
+        named = ports or (("http", 80),)
+        spec = {
+            "clusterIP": ip or f"10.101.0.{next(_SERIAL) % 250 + 1}",
+            "ports": [{"name": port, "port": number} for port, number in named],
+        }
+        self.put("Service", name, namespace, spec)
+        self.endpoints(name, *endpoints, namespace=namespace, pods=pods, ports=[port for port, _ in named])
+
+    def endpoints(
+        self,
+        name: str,
+        *found: tuple[str, int],
+        namespace: str = "default",
+        pods: Sequence[str] = (),
+        ports: Sequence[str] = ("http",),
+    ) -> None:
+        """One slice for each distinct port number, as Kubernetes makes them."""
+        for (owner, slice_name) in list(self.found.get("EndpointSlice", {})):
+            if owner == namespace and slice_name.startswith(f"{name}-s"):
+                self.drop("EndpointSlice", slice_name, namespace)
+        for number in sorted({port for _, port in found}):
+            members = []
+            for index, (address, port) in enumerate(found):
+                if port == number:
+                    entry: dict[str, Any] = {"addresses": [address], "conditions": {"ready": True}}
+                    if index < len(pods):
+                        entry["targetRef"] = {"kind": "Pod", "name": pods[index], "namespace": namespace}
+                    members.append(entry)
+            self.put(
+                "EndpointSlice",
+                f"{name}-s{number}",
+                namespace,
+                {},
+                labels={"kubernetes.io/service-name": name},
+                addressType="IPv4",
+                endpoints=members,
+                ports=[{"name": port, "port": number, "protocol": "TCP"} for port in ports],
+            )
+
+    def pod(self, name: str, namespace: str = "default", **labels: str) -> Object:
+        ready = [{"type": dataplane.SANDBOX_READY, "status": "True"}]
+        status = {"phase": "Running", "conditions": ready}
+        return self.put("Pod", name, namespace, {}, labels={"app": name} | labels, status=status)
+
+    def virtual_service(self, name: str, spec: Mapping[str, Any], namespace: str = "default") -> Object:
+        return self.put("VirtualService", name, namespace, spec)
+
+    def destination_rule(self, name: str, spec: Mapping[str, Any], namespace: str = "default") -> Object:
+        return self.put("DestinationRule", name, namespace, spec)
+
+    def gateway(self, name: str = "ingress", namespace: str = "ondol-system", **more: Any) -> Object:
+        server = {"port": {"number": 80, "name": "http", "protocol": "HTTP"}, "hosts": ["*"]} | more
+        return self.put(
+            "Gateway", name, namespace, {"selector": {"istio": "ingressgateway"}, "servers": [server]}
+        )
+
+    def of(self, kind: str) -> list[Object]:
+        return list(self.found.get(kind, {}).values())
+
+    def world(self) -> World:
+        def rules(kind: str) -> list[Any]:
+            made = [registry.rule(kind, istio.SPECS[kind], obj) for obj in self.of(kind)]
+            for each in made:
+                vetting.vet(each.spec)
+            return made
+
+        return World(
+            namespaces=self.of("Namespace"),
+            pods=self.of("Pod"),
+            services=self.of("Service"),
+            endpoint_slices=self.of("EndpointSlice"),
+            virtual_services=rules("VirtualService"),
+            destination_rules=rules("DestinationRule"),
+            gateways=rules("Gateway"),
+        )
+
+
+@pytest.fixture
+def objs() -> Objects:
+    return Objects()
+
+
+@pytest.fixture
+def mesh_config(tmp_path: Path) -> MeshConfig:
+    return MeshConfig(
+        netns_dir=Path("/run/netns"),
+        xds_address=f"unix:{tmp_path}/xds.sock",
+        admin_address=f"unix:{tmp_path}/admin.sock",
+        bootstrap_file=tmp_path / "envoy.json",
+    )
+
+
+@pytest.fixture
+def translate(mesh_config: MeshConfig) -> Callable[[Objects], Translation]:
+    """Translates with one translator, so that later calls meet what earlier ones remembered."""
+    translator = Translator(mesh_config)
+    return lambda found: translator.translate(found.world())
