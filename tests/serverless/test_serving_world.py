@@ -63,7 +63,7 @@ class PlayedProxy:
         return self.busy
 
     async def hosts(self, cluster: str) -> frozenset[str]:
-        name = cluster.split("|")[3].split(".")[0]
+        name = cluster.split("|")[3].split(".", maxsplit=1)[0]
         found = await self._client.get(kinds.ENDPOINT_SLICE, name, NAMESPACE)
         port = found["ports"][0]["port"]
         return frozenset(f"{e['addresses'][0]}:{port}" for e in found["endpoints"])
@@ -305,7 +305,7 @@ async def test_traffic_is_split_and_tagged(platform: Platform) -> None:
     """Named revisions get their percentages, a tag gets a name of its own."""
     await platform.serve("one")
     await platform.ready()
-    traffic = [
+    traffic: list[Object] = [
         {"revisionName": "hello-00001", "percent": 70, "tag": "old"},
         {"latestRevision": True, "percent": 30},
     ]
