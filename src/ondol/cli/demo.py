@@ -71,7 +71,7 @@ def _started(chosen: settings.Settings) -> tuple[Instance, bool]:
 @contextmanager
 def _operator(instance: Instance, examples: Path) -> Iterator[None]:
     """The cache operator beside the platform, as its author would run it while writing it."""
-    script = examples / "cache-operator" / "operator.py"
+    script = examples / "cache-operator" / "cache_operator.py"
     log = (instance.log_dir / "cache-operator.log").open("ab")
     process = subprocess.Popen(
         [sys.executable, str(script)],

@@ -18,7 +18,7 @@ from ondol import client as clients
 from ondol.api import conditions, objects
 from ondol.api import resources as kinds
 from ondol.api.objects import Object, Resource
-from ondol.base import errors
+from ondol.base import errors, quantity
 from ondol.build import image
 from ondol.build.store import ImageStore
 from ondol.cli import output, resources, traces
@@ -208,7 +208,8 @@ async def _operator_action(client: Client) -> None:
 
 async def _has_memory(client: Client, wanted: str) -> bool:
     found = await client.list(kinds.DEPLOYMENT, _NAMESPACE)
-    return any(wanted in json.dumps(d.get("spec")) for d in found.items if _owned_by_cache(d))
+    size = str(quantity.bytes_of(wanted))
+    return any(f'"{size}"' in json.dumps(d.get("spec")) for d in found.items if _owned_by_cache(d))
 
 
 def _owned_by_cache(obj: Object) -> bool:
