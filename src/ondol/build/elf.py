@@ -68,7 +68,7 @@ def read(path: Path) -> Object:
     with view:
         try:
             return _read(view)
-        except (struct.error, IndexError) as error:
+        except (struct.error, IndexError, OverflowError) as error:
             raise NotElf(f"{path} is cut short") from error
         except NotElf as error:
             raise NotElf(f"{path} {error}") from None

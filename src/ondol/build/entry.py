@@ -67,7 +67,7 @@ def _given(project: Project, files: Collection[str], python: str) -> tuple[tuple
     """`[tool.ondol] entrypoint`: a module or a file, which Python runs, or any command."""
     raw = project.entrypoint
     words = shlex.split(raw) if isinstance(raw, str) else [str(word) for word in raw]
-    if not words:
+    if not words or not words[0]:
         raise BuildError("[tool.ondol] entrypoint is empty", remedy="name a file or a command")
     if words[0] in {"python", "python3"}:
         return (python,), tuple(words[1:])
