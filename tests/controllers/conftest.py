@@ -1,0 +1,161 @@
+"""A world with controllers in it, run on virtual time, and a node agent that only pretends."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, TypeVar
+
+import anyio
+import pytest
+
+from ondol import apiserver, sdk, store
+from ondol.api import conditions, objects, resources
+from ondol.api.objects import Key, Object, Resource
+from ondol.base import errors
+from ondol.base.clock import rfc3339
+from ondol.sdk.testing import Faults, LoopClock, World, simulate
+
+T = TypeVar("T")
+Add = Callable[[sdk.Manager], None]
+
+
+class Kubelet:
+    """Runs what is bound, in no time: an address, ready, and gone when it is deleted.
+
+    Pods labelled `sick` never become ready, pods labelled `stuck` are never removed.
+    """
+
+    def __init__(self, manager: sdk.Manager) -> None:
+        self._client = manager.client
+        self._clock = manager.clock
+        self._pods = manager.informer(resources.POD)
+        self.started = 0
+        controller = sdk.Controller("kubelet", self.reconcile)
+        controller.watch(self._pods)
+        manager.add(controller)
+
+    async def reconcile(self, key: Key) -> sdk.Result | None:
+        pod = self._pods.lister.get(key)
+        if pod is None or not objects.spec(pod).get("nodeName"):
+            return None
+        if objects.is_deleting(pod):
+            if "stuck" not in objects.labels(pod):
+                await self._remove(pod)
+            return None
+        if not objects.status(pod).get("podIP"):
+            await self._start(pod)
+        return None
+
+    async def _remove(self, pod: Object) -> None:
+        try:
+            await self._client.delete(
+                resources.POD,
+                objects.name(pod),
+                objects.namespace(pod),
+                grace_period_s=0,
+                uid=objects.uid(pod),
+            )
+        except (errors.NotFound, errors.Conflict):
+            return
+
+    async def _start(self, pod: Object) -> None:
+        self.started += 1
+        address = f"10.1.{self.started // 250}.{self.started % 250 + 1}"
+        sick = "sick" in objects.labels(pod)
+        listed = conditions.set(
+            conditions.of(pod), "Ready", "False" if sick else "True", now=self._clock.now()
+        )
+        status = {"phase": "Running", "podIP": address, "podIPs": [{"ip": address}], "conditions": listed}
+        await self._client.patch(
+            resources.POD,
+            objects.name(pod),
+            objects.namespace(pod),
+            patch={"status": status},
+            subresource="status",
+        )
+
+
+class Stage(World):
+    """A world with shorthands for the objects of these tests."""
+
+    def __init__(self, *, seed: int = 0, faults: Faults | None = None) -> None:
+        clock = LoopClock()
+        self.requests: list[tuple[str, str]] = []
+        self.app = apiserver.build(apiserver.ApiConfig(), store.open_memory(), clock, random.Random(seed))
+        super().__init__(self.app, clock=clock, seed=seed, faults=faults)
+
+    async def run(self, *adds: Add, kubelet: bool = True) -> sdk.Manager:
+        """Start a manager with these controllers, and one that plays node agent."""
+        manager = self.manager("control")
+        for add in adds:
+            add(manager)
+        if kubelet:
+            agent = self.manager("kubelet")
+            Kubelet(agent)
+            await self.start(agent)
+        return await self.start(manager)
+
+    async def node(self, name: str = "n1", *, cpu: str = "4", ready: str = "True", **spec: Any) -> Object:
+        now = rfc3339(self.clock.now())
+        status = {
+            "allocatable": {"cpu": cpu, "memory": "8Gi", "pods": "110"},
+            "conditions": [{"type": "Ready", "status": ready, "lastTransitionTime": now}],
+        }
+        labels = {"kubernetes.io/hostname": name, **spec.pop("labels", {})}
+        document = {"metadata": {"name": name, "labels": labels}, "spec": spec, "status": status}
+        return await self.client.create(resources.NODE, document)
+
+    async def create(self, resource: Resource, name: str, **fields: Any) -> Object:
+        metadata = {"name": name, **fields.pop("metadata", {})}
+        if resource.namespaced:
+            metadata.setdefault("namespace", "default")
+        return await self.client.create(resource, {"metadata": metadata, **fields})
+
+    async def pods(self, namespace: str = "default") -> list[Object]:
+        return (await self.client.list(resources.POD, namespace)).items
+
+    async def events(self, reason: str = "") -> list[str]:
+        found = (await self.client.list(resources.EVENT)).items
+        return sorted(event["message"] for event in found if reason in ("", event["reason"]))
+
+    async def settle(self, quiet_s: float = 2.0) -> None:
+        await self.run_until_stable(quiet_s=quiet_s)
+
+
+@pytest.fixture
+def play() -> Callable[..., None]:
+    """Run a scene in a fresh world on virtual time."""
+
+    def run(
+        scene: Callable[[Stage], Awaitable[None]], *, seed: int = 0, faults: Faults | None = None
+    ) -> None:
+        async def main() -> None:
+            async with Stage(seed=seed, faults=faults) as stage:
+                with anyio.fail_after(1_000_000):
+                    await scene(stage)
+
+        simulate(main, seed=seed)
+
+    return run
+
+
+def template(image: str = "shop:1", **labels: str) -> Object:
+    return {
+        "metadata": {"labels": {"app": "web", **labels}},
+        "spec": {"containers": [{"name": "c", "image": image}]},
+    }
+
+
+def deployment_spec(replicas: int = 3, image: str = "shop:1", **more: Any) -> Object:
+    labels = more.pop("labels", {})
+    return {
+        "replicas": replicas,
+        "selector": {"matchLabels": {"app": "web"}},
+        "template": template(image, **labels),
+        **more,
+    }
+
+
+def names(found: Iterable[Object]) -> list[str]:
+    return sorted(objects.name(each) for each in found)

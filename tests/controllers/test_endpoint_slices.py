@@ -1,0 +1,167 @@
+"""Which endpoints stand in which slice."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ondol.api import objects
+from ondol.api.objects import Object
+from ondol.controllers.endpoints import resources
+
+
+def service(**spec: Any) -> Object:
+    ports = [{"name": "http", "port": 80, "targetPort": 8080}]
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": "web", "namespace": "shop", "uid": "svc", "labels": {"team": "x"}},
+        "spec": {"selector": {"app": "web"}, "ports": ports, "ipFamilies": ["IPv4"], **spec},
+    }
+
+
+def pod(number: int, **facts: Any) -> Object:
+    ready = "True" if facts.get("ready", True) else "False"
+    deleted = {"deletionTimestamp": "2026-01-01T00:00:00Z"} if facts.get("deleted") else {}
+    ips = facts.get("ips", [f"10.0.{number // 250}.{number % 250 + 1}"])
+    containers = [{"ports": [{"name": "web", "containerPort": facts.get("port", 9000)}]}]
+    return {
+        "metadata": {"name": f"p{number:04}", "namespace": "shop", "uid": f"u{number}", **deleted},
+        "spec": {"nodeName": "n1", "containers": containers, **facts.get("spec", {})},
+        "status": {
+            "phase": facts.get("phase", "Running"),
+            "podIP": ips[0] if ips else "",
+            "podIPs": [{"ip": ip} for ip in ips],
+            "conditions": [{"type": "Ready", "status": ready}],
+        },
+    }
+
+
+NODES = {"n1": {"metadata": {"name": "n1", "labels": {"topology.kubernetes.io/zone": "z1"}}}}
+
+
+def only(found: resources.Changes) -> Object:
+    assert not found.update
+    assert not found.delete
+    assert len(found.create) == 1
+    return found.create[0]
+
+
+def test_a_slice_tells_where_pods_are() -> None:
+    """Address, conditions, pod, node and zone; labels and owner lead back to the Service."""
+    made = only(resources.changes(service(), [pod(1)], NODES, []))
+    assert made["addressType"] == "IPv4"
+    assert made["ports"] == [{"name": "http", "port": 8080, "protocol": "TCP"}]
+    assert made["endpoints"] == [
+        {
+            "addresses": ["10.0.0.2"],
+            "conditions": {"ready": True, "serving": True, "terminating": False},
+            "targetRef": {"kind": "Pod", "namespace": "shop", "name": "p0001", "uid": "u1"},
+            "nodeName": "n1",
+            "zone": "z1",
+        }
+    ]
+    assert made["metadata"]["labels"] == {
+        "team": "x",
+        "kubernetes.io/service-name": "web",
+        "endpointslice.kubernetes.io/managed-by": "endpointslice-controller.k8s.io",
+    }
+    assert objects.is_controlled_by(made, service())
+
+
+def test_conditions_follow_the_pod() -> None:
+    """One that is going may still serve; a Service may want those not ready too."""
+
+    def found(**facts: Any) -> tuple[bool, bool, bool]:
+        wanted = service(publishNotReadyAddresses=facts.pop("published", False))
+        made = resources.endpoint(wanted, pod(1, **facts), "10.0.0.1", None)["conditions"]
+        return made["ready"], made["serving"], made["terminating"]
+
+    assert found() == (True, True, False)
+    assert found(ready=False) == (False, False, False)
+    assert found(deleted=True) == (False, True, True)
+    assert found(ready=False, published=True) == (True, False, False)
+
+
+def test_only_pods_with_an_address_that_still_run_are_endpoints() -> None:
+    """An ended pod's address may be another's by now."""
+    members = [pod(1, ips=[]), pod(2, phase="Succeeded"), pod(3, phase="Failed")]
+    assert resources.changes(service(), members, NODES, []) == resources.Changes()
+
+
+def test_named_ports_are_looked_up_in_each_pod() -> None:
+    """Pods that serve it on different ports stand in different slices."""
+    named = service(ports=[{"name": "http", "port": 80, "targetPort": "web"}])
+    found = resources.changes(named, [pod(1), pod(2, port=9001), pod(3)], NODES, [])
+    by_port = {made["ports"][0]["port"]: len(made["endpoints"]) for made in found.create}
+    assert by_port == {9000: 2, 9001: 1}
+
+
+def test_each_family_has_slices_of_its_own() -> None:
+    """A dual-stack pod is in both, if the Service has both."""
+    both = pod(1, ips=["10.0.0.1", "fd00::1"])
+    dual = resources.changes(service(ipFamilies=["IPv4", "IPv6"]), [both], NODES, [])
+    assert sorted(made["addressType"] for made in dual.create) == ["IPv4", "IPv6"]
+    assert only(resources.changes(service(), [both], NODES, []))["addressType"] == "IPv4"
+
+
+def test_stateful_names_are_passed_on() -> None:
+    """The hostname of a pod that belongs to this Service as its subdomain."""
+    member = pod(1, spec={"hostname": "db-0", "subdomain": "web"})
+    made = only(resources.changes(service(clusterIP="None"), [member], NODES, []))
+    assert made["endpoints"][0]["hostname"] == "db-0"
+    assert made["metadata"]["labels"]["service.kubernetes.io/headless"] == ""
+
+
+def test_legacy_endpoints_part_ready_from_not_ready() -> None:
+    """And leave out those that go."""
+    members = [pod(1), pod(2, ready=False), pod(3, deleted=True)]
+    made = resources.legacy(service(), members)
+    assert [a["ip"] for a in made["subsets"][0]["addresses"]] == ["10.0.0.2"]
+    assert [a["ip"] for a in made["subsets"][0]["notReadyAddresses"]] == ["10.0.0.3"]
+    assert made["subsets"][0]["ports"] == [{"name": "http", "port": 8080, "protocol": "TCP"}]
+    assert "subsets" not in resources.legacy(service(), [])
+
+
+def test_legacy_endpoints_are_cut_at_a_thousand() -> None:
+    """With the annotation that says so."""
+    made = resources.legacy(service(), [pod(n) for n in range(1001)])
+    assert len(made["subsets"][0]["addresses"]) == 1000
+    assert made["metadata"]["annotations"] == {"endpoints.kubernetes.io/over-capacity": "truncated"}
+
+
+_numbers = st.sets(st.integers(0, 600), max_size=450)
+
+
+@given(_numbers, _numbers)
+def test_writes_lead_to_exactly_the_pods_and_then_stop(before: set[int], after: set[int]) -> None:
+    """No slice over a hundred, no pod twice, no second round, and kept pods stay where they are."""
+    slices = applied([], resources.changes(service(), [pod(n) for n in before], NODES, []))
+    wanted = [pod(n) for n in after]
+    changed = resources.changes(service(), wanted, NODES, slices)
+    later = applied(slices, changed)
+    held = [e["targetRef"]["uid"] for each in later for e in each["endpoints"]]
+    assert sorted(held) == sorted(f"u{n}" for n in after)
+    assert all(0 < len(each["endpoints"]) <= resources.SLICE_MAX for each in later)
+    assert resources.changes(service(), wanted, NODES, later) == resources.Changes()
+    was, now = places(slices), places(later)
+    assert all(now[uid] == was[uid] for uid in now.keys() & was.keys())
+
+
+def applied(slices: list[Object], found: resources.Changes) -> list[Object]:
+    by_name = {objects.name(each): each for each in slices}
+    for gone in found.delete:
+        del by_name[objects.name(gone)]
+    for made in found.create:
+        assert objects.name(made) not in by_name
+        by_name[objects.name(made)] = made
+    for changed in found.update:
+        assert objects.name(changed) in by_name
+        by_name[objects.name(changed)] = changed
+    return list(by_name.values())
+
+
+def places(slices: list[Object]) -> dict[str, str]:
+    return {e["targetRef"]["uid"]: objects.name(each) for each in slices for e in each["endpoints"]}

@@ -1,0 +1,181 @@
+"""Ownership graphs, node taints, namespace conditions and aggregated rules, as pure functions."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from ondol.api import conditions, resources
+from ondol.api.objects import Key, Object
+from ondol.base.clock import rfc3339
+from ondol.controllers import catalogue
+from ondol.controllers.aggregation import resources as aggregation
+from ondol.controllers.garbage.graph import Graph, Node
+from ondol.controllers.namespace import status as namespace_status
+from ondol.controllers.node import resources as nodes
+
+NOW = 1_700_000_000.0
+
+
+def item(uid: str, *owners: str, block: bool = True, finalizer: str = "") -> Node:
+    references = tuple({"uid": owner, "blockOwnerDeletion": block} for owner in owners)
+    finalizers = (finalizer,) if finalizer else ()
+    return Node(resources.POD, Key("shop", uid), uid, references, bool(finalizer), finalizers)
+
+
+def test_new_owned_objects_are_looked_at() -> None:
+    """Their owner may be gone already; objects without one are of no interest."""
+    graph = Graph()
+    assert graph.put(item("a")) == set()
+    assert graph.put(item("b", "a")) == {"b"}
+    assert graph.put(item("b", "a")) == set()
+    assert [each.uid for each in graph.dependents("a")] == ["b"]
+
+
+def test_a_lost_owner_sends_for_its_dependents() -> None:
+    """And a lost dependent for the owner that waits for it."""
+    graph = Graph()
+    for each in (item("a"), item("b", "a"), item("c", "a", "x")):
+        graph.put(each)
+    assert graph.discard("a") == {"b", "c"}
+    assert graph.put(item("a", finalizer="foregroundDeletion")) == {"a", "b", "c"}
+    assert graph.discard("b") == {"a"}
+    assert graph.put(item("c", "x")) == {"c", "a"}
+    assert list(graph.dependents("a")) == []
+
+
+def test_orphaning_is_the_owners_business() -> None:
+    """Its dependents are not to be deleted, so only it is looked at."""
+    graph = Graph()
+    graph.put(item("b", "a"))
+    assert graph.put(item("a", finalizer="orphan")) == {"a"}
+    assert graph.nodes["a"].orphans_dependents
+
+
+def test_only_blocking_references_hold_an_owner_back() -> None:
+    """`blockOwnerDeletion` says so."""
+    owner = item("a", finalizer="foregroundDeletion")
+    assert owner.is_blocked_by(item("b", "a"))
+    assert not owner.is_blocked_by(item("b", "a", block=False))
+    assert not owner.is_blocked_by(item("b", "c"))
+
+
+def node(ready: str | None = "True", **spec: Any) -> Object:
+    listed = [] if ready is None else [{"type": "Ready", "status": ready}]
+    return {"metadata": {"name": "n1"}, "spec": spec, "status": {"conditions": listed}}
+
+
+@pytest.mark.parametrize(
+    ("host", "wanted"),
+    [
+        (node(), []),
+        (node("False"), [("not-ready", "NoExecute"), ("not-ready", "NoSchedule")]),
+        (node(None), [("not-ready", "NoExecute"), ("not-ready", "NoSchedule")]),
+        (node("Unknown"), [("unreachable", "NoExecute"), ("unreachable", "NoSchedule")]),
+        (node(unschedulable=True), [("unschedulable", "NoSchedule")]),
+    ],
+)
+def test_conditions_become_taints(host: Object, wanted: list[tuple[str, str]]) -> None:
+    """Not ready, unreachable or cordoned; taints for evictions carry their time."""
+    made = nodes.taints(host, host["status"]["conditions"], NOW)
+    assert [(t["key"].removeprefix("node.kubernetes.io/"), t["effect"]) for t in made] == wanted
+    assert all(("timeAdded" in t) == (t["effect"] == "NoExecute") for t in made)
+    again = nodes.taints(
+        {**host, "spec": {**host["spec"], "taints": made}}, host["status"]["conditions"], NOW + 9
+    )
+    assert again == made
+
+
+def test_taints_of_others_stay_and_ours_go_when_they_are_over() -> None:
+    """A node that is ready again keeps what its administrator put there."""
+    own = {"key": "mine", "effect": "NoSchedule"}
+    ended = {"key": nodes.NOT_READY, "effect": "NoExecute", "timeAdded": rfc3339(NOW)}
+    assert nodes.taints(node(taints=[ended, own]), [{"type": "Ready", "status": "True"}], NOW) == [own]
+
+
+@pytest.mark.parametrize(
+    ("tolerations", "leaves_in_s"),
+    [
+        ([], 0),
+        ([{"key": nodes.UNREACHABLE, "operator": "Exists", "effect": "NoExecute"}], None),
+        ([{"key": nodes.UNREACHABLE, "operator": "Exists", "tolerationSeconds": 300}], 200),
+        ([{"operator": "Exists", "tolerationSeconds": 50}], 0),
+        ([{"key": "other", "operator": "Exists"}], 0),
+    ],
+)
+def test_pods_leave_when_they_tolerate_no_longer(
+    tolerations: list[Object], leaves_in_s: float | None
+) -> None:
+    """The time counts from when the taint was added."""
+    taint = {"key": nodes.UNREACHABLE, "effect": "NoExecute", "timeAdded": rfc3339(NOW - 100)}
+    assert nodes.leaves_in_s({"spec": {"tolerations": tolerations}}, [taint], NOW) == leaves_in_s
+    harmless = {**taint, "effect": "NoSchedule"}
+    assert nodes.leaves_in_s({"spec": {"tolerations": tolerations}}, [harmless], NOW) is None
+
+
+def test_nothing_is_known_of_a_silent_node() -> None:
+    """Every condition it used to report becomes Unknown, once."""
+    first = nodes.unknown_conditions(node(), NOW)
+    found = {c["type"]: (c["status"], c["reason"]) for c in first}
+    assert found["Ready"] == ("Unknown", "NodeStatusUnknown")
+    assert found["MemoryPressure"] == ("Unknown", "NodeStatusNeverUpdated")
+    assert nodes.unknown_conditions({"status": {"conditions": first}}, NOW + 9) == first
+
+
+def test_a_namespace_tells_what_keeps_it() -> None:
+    """What remains, which finalizers hold it, what could not be deleted."""
+    remains = namespace_status.Remains(Counter({"pods.": 2}), Counter({"x/y": 1}), ["secrets: no"])
+    listed = namespace_status.deletion_conditions({}, remains, NOW)
+    found = {c["type"]: (c["status"], c["message"]) for c in listed}
+    assert found["NamespaceContentRemaining"] == (
+        "True",
+        "Some resources are remaining: pods. has 2 resource instances",
+    )
+    assert found["NamespaceFinalizersRemaining"][0] == "True"
+    assert found["NamespaceDeletionContentFailure"][0] == "True"
+    assert not remains.empty
+    clean = namespace_status.deletion_conditions(
+        {"status": {"conditions": listed}}, namespace_status.Remains(), NOW
+    )
+    assert all(condition["status"] == "False" for condition in clean)
+    assert len(clean) == 5
+
+
+def test_aggregated_rules_are_those_of_the_selected_roles() -> None:
+    """Each once, by the names of the roles, without its own."""
+
+    def role(name: str, verb: str, **labels: str) -> Object:
+        return {"metadata": {"name": name, "labels": labels}, "rules": [{"verbs": [verb]}]}
+
+    selector = {"matchLabels": {"to": "x"}}
+    outer = {**role("x", "old", to="x"), "aggregationRule": {"clusterRoleSelectors": [selector]}}
+    others = [role("b", "get", to="x"), role("a", "list", to="x"), role("c", "get", to="x"), role("d", "no")]
+    assert aggregation.rules(outer, [outer, *others]) == [{"verbs": ["list"]}, {"verbs": ["get"]}]
+
+
+def crd(*, established: bool = True, served: bool = True) -> Object:
+    return {
+        "metadata": {"name": "beds.garden.test"},
+        "spec": {
+            "group": "garden.test",
+            "scope": "Namespaced",
+            "names": {"plural": "beds", "kind": "Bed"},
+            "versions": [
+                {"name": "v1", "served": served, "storage": False},
+                {"name": "v2", "served": served, "storage": True},
+            ],
+        },
+        "status": {"conditions": [{"type": "Established", "status": str(established)}]},
+    }
+
+
+def test_custom_kinds_are_reached_by_their_storage_version() -> None:
+    """Once they are established and served."""
+    found = catalogue.custom_resource(crd())
+    assert found is not None
+    assert (found.api_version, found.plural, found.namespaced) == ("garden.test/v2", "beds", True)
+    assert catalogue.custom_resource(crd(established=False)) is None
+    assert catalogue.custom_resource(crd(served=False)) is None
+    assert conditions.of(crd())
