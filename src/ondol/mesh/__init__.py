@@ -1,1 +1,27 @@
-"""The service mesh: Istio's traffic kinds translated for one Envoy that listens inside every pod."""
+"""The service mesh: Istio's traffic kinds translated for one Envoy that listens inside every pod.
+
+`add_to` is for the process that runs controllers; `process` and `bootstrap` are for whoever starts
+Envoy. Protobuf and gRPC are imported only by the first.
+"""
+
+from __future__ import annotations
+
+from ondol.api.objects import Object
+from ondol.mesh.config import MeshConfig
+from ondol.sdk import Manager
+
+__all__ = ["MeshConfig", "add_to", "crds"]
+
+
+def add_to(manager: Manager, config: MeshConfig) -> None:
+    """Add the mesh's controllers and its xDS server to a manager."""
+    from ondol.mesh import controller  # noqa: PLC0415 - protobuf and gRPC are for this process alone
+
+    controller.add_to(manager, config)
+
+
+def crds() -> list[Object]:
+    """The definitions of the kinds the mesh serves, to be installed before it is added."""
+    from ondol.mesh import crds as definitions  # noqa: PLC0415 - see above
+
+    return definitions.crds()

@@ -33,18 +33,31 @@ Observer = Callable[[Sequence[Outcome]], None]
 class Hub:
     """The snapshot being served, and the streams that serve it."""
 
-    def __init__(self, observer: Observer = lambda _: None) -> None:
+    def __init__(
+        self, observer: Observer = lambda _: None, on_disconnect: Callable[[], None] = lambda: None
+    ) -> None:
+        """`on_disconnect` hears when the last client has gone."""
         self._observer = observer
+        self._on_disconnect = on_disconnect
         self._snapshot: Snapshot | None = None
         self._streams: dict[Stream, _Outbox] = {}
-        self.connected = anyio.Event()
-        """Set while at least one client is connected."""
 
     def publish(self, snapshot: Snapshot) -> None:
         """Serve `snapshot` to every client, now and later."""
         self._snapshot = snapshot
-        for stream, outbox in self._streams.items():
-            _send(outbox, stream.publish(snapshot))
+        for stream in list(self._streams):
+            self._say(stream, stream.publish(snapshot))
+
+    def retry(self, type_url: str) -> None:
+        """Send what clients refused once more."""
+        for stream in list(self._streams):
+            self._say(stream, stream.retry(type_url))
+
+    def _say(self, stream: Stream, responses: Sequence[Response]) -> None:
+        for response in responses:
+            self._streams[stream].send_nowait(response)
+        if outcomes := stream.outcomes():
+            self._observer(outcomes)
 
     @property
     def settled(self) -> bool:
@@ -54,18 +67,15 @@ class Hub:
     def _open(self, outbox: _Outbox) -> Stream:
         stream = Stream(self._snapshot)
         self._streams[stream] = outbox
-        self.connected.set()
         return stream
 
     def _close(self, stream: Stream) -> None:
         del self._streams[stream]
         if not self._streams:
-            self.connected = anyio.Event()
+            self._on_disconnect()
 
     def _receive(self, stream: Stream, message: Any) -> None:
-        _send(self._streams[stream], stream.receive(_request(message)))
-        if outcomes := stream.outcomes():
-            self._observer(outcomes)
+        self._say(stream, stream.receive(_request(message)))
 
     async def converse(self, messages: AsyncIterator[Any], context: Any) -> None:
         """Serve one stream until the client leaves."""
@@ -81,11 +91,6 @@ class Hub:
             outbox.close()
             responses.close()
             self._close(stream)
-
-
-def _send(outbox: _Outbox, responses: Sequence[Response]) -> None:
-    for response in responses:
-        outbox.send_nowait(response)
 
 
 async def _write(responses: Any, context: Any) -> None:

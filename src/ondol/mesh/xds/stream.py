@@ -69,6 +69,12 @@ class Stream:
         self._snapshot = snapshot
         return self._advance()
 
+    def retry(self, type_url: str) -> list[Response]:
+        """Send what was refused once more: what it depends on outside may be there now."""
+        if (subscription := self._subscriptions.get(type_url)) is not None:
+            subscription.refused.clear()
+        return self._advance()
+
     def outcomes(self) -> list[Outcome]:
         """What the client accepted or refused since the last call."""
         taken, self._outcomes = self._outcomes, []
@@ -141,10 +147,22 @@ class Stream:
     def _other_types(self) -> list[str]:
         return [type_url for type_url in self._subscriptions if type_url not in types.MAKE_ORDER]
 
+    def _recognise(self, type_url: str, subscription: _Subscription, found: types.Resources) -> None:
+        """What the client had before this stream and has in the same version, it runs."""
+        known = tuple(
+            found[name]
+            for name, resource in subscription.running.items()
+            if resource is None and name in found and found[name].version == subscription.versions[name]
+        )
+        if known:
+            subscription.running.update((resource.name, resource) for resource in known)
+            self._outcomes.append(Accepted(type_url, known))
+
     def _next(self, type_url: str, subscription: _Subscription, *, breaking: bool) -> list[Response]:
         if self._snapshot is None:
             return []  # nothing is known yet: a client waits rather than hear that all is gone
         found = self._snapshot.of(type_url)
+        self._recognise(type_url, subscription, found)
         changed = _suspect(subscription, found) or _changed(subscription, found)
         removed = _removed(subscription, found, breaking=breaking)
         subscription.resend.difference_update(resource.name for resource in changed)

@@ -1,0 +1,136 @@
+"""What is legal but cannot be meant: hosts and subsets that do not exist, rules that never win.
+
+Pure. Each finding carries the code by which Kiali (KIA) or Istio (IST) users know it. Findings are
+warnings: the configuration is served all the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from ondol.mesh.model import istio
+from ondol.mesh.translate import hosts, matches, tables
+from ondol.mesh.translate.registry import DestinationRule, Registry, VirtualService
+from ondol.mesh.translate.translator import INGRESS_SELECTOR, Translation, World
+from ondol.mesh.xds.types import Origin
+
+
+class Finding(NamedTuple):
+    origin: Origin
+    code: str
+    message: str
+
+
+def findings(world: World, translation: Translation) -> list[Finding]:
+    """Everything that is odd about the Istio objects of this world."""
+    registry = translation.registry
+    return [
+        *_virtual_services(world, registry),
+        *_destination_rules(world, registry),
+        *_gateways(world),
+    ]
+
+
+def _virtual_services(world: World, registry: Registry) -> Iterator[Finding]:
+    winners = tables.by_host(registry, world.virtual_services)
+    gateways = {f"{gateway.namespace}/{gateway.origin.name}" for gateway in world.gateways}
+    for rule in world.virtual_services:
+        for name in sorted(matches.gateway_names(rule.spec.gateways, rule.namespace) - {matches.MESH}):
+            if name not in gateways:
+                yield Finding(rule.origin, "KIA1102", f"gateway {name} does not exist")
+        yield from _losing(rule, winners, registry)
+        for destination in dict.fromkeys(tables.destinations(rule.spec)):
+            yield from _destination(rule, destination, registry)
+
+
+def _losing(
+    rule: VirtualService, winners: dict[str, VirtualService], registry: Registry
+) -> Iterator[Finding]:
+    if matches.MESH not in matches.gateway_names(rule.spec.gateways, rule.namespace):
+        return
+    for host in rule.spec.hosts:
+        winner = winners[registry.qualified(host, rule.namespace)]
+        if winner is not rule:
+            other = f"{winner.namespace}/{winner.origin.name}"
+            yield Finding(
+                rule.origin,
+                "KIA1106",
+                f"host {host} already has the VirtualService {other}, which is older and wins",
+            )
+
+
+def _destination(
+    rule: VirtualService, destination: istio.Destination, registry: Registry
+) -> Iterator[Finding]:
+    host = registry.qualified(destination.host, rule.namespace)
+    service = registry.services.get(host)
+    if service is None:
+        yield Finding(rule.origin, "KIA1101", f"destination {destination.host}: no service {host}")
+        return
+    number = destination.port.number if destination.port else 0
+    if number and service.port(number) is None:
+        yield Finding(rule.origin, "IST0101", f"destination {destination.host} has no port {number}")
+    if destination.subset and destination.subset not in registry.policy(host).subsets:
+        yield Finding(
+            rule.origin,
+            "KIA1107",
+            f"destination {destination.host}: no DestinationRule has a subset {destination.subset}",
+        )
+
+
+def _destination_rules(world: World, registry: Registry) -> Iterator[Finding]:
+    for rule in world.destination_rules:
+        host = registry.qualified(rule.spec.host, rule.namespace)
+        matched = [name for name in registry.services if hosts.covers(host, name)]
+        if not matched:
+            yield Finding(rule.origin, "KIA0202", f"no service matches host {rule.spec.host}")
+            continue
+        first = registry.policy(matched[0]).rules[:1]
+        if first and first[0] is not rule and rule in registry.policy(matched[0]).rules:
+            other = f"{first[0].namespace}/{first[0].origin.name}"
+            yield Finding(
+                rule.origin, "KIA0201", f"host {rule.spec.host} already has the DestinationRule {other}"
+            )
+        yield from _subsets(rule, matched, registry)
+
+
+def _subsets(rule: DestinationRule, matched: Iterable[str], registry: Registry) -> Iterator[Finding]:
+    """Only services with pods behind them can be judged: one at zero has no labels to look at."""
+    keys = {registry.services[name].key for name in matched}
+    pods = {
+        endpoint.pod
+        for (owner, _), found in registry.endpoints.items()
+        if owner in keys
+        for endpoint in found
+        if endpoint.pod is not None
+    }
+    for subset in rule.spec.subsets if pods else ():
+        wanted = subset.labels.items()
+        if not any(wanted <= registry.labels.get(pod, {}).items() for pod in pods):
+            yield Finding(
+                rule.origin, "KIA0203", f"subset {subset.name}: no pod of {rule.spec.host} has its labels"
+            )
+
+
+def _gateways(world: World) -> Iterator[Finding]:
+    taken: dict[tuple[int, str], Origin] = {}
+    for gateway in sorted(world.gateways, key=lambda gateway: gateway.age):
+        if not gateway.spec.selector.items() <= INGRESS_SELECTOR.items():
+            yield Finding(
+                gateway.origin,
+                "KIA0302",
+                f"no workload has the labels {dict(gateway.spec.selector)}; "
+                f"the ingress gateway has {INGRESS_SELECTOR}",
+            )
+            continue
+        for server in gateway.spec.servers:
+            for host in server.hosts:
+                other = taken.setdefault((server.port.number, host), gateway.origin)
+                if other != gateway.origin:
+                    yield Finding(
+                        gateway.origin,
+                        "KIA0301",
+                        f"port {server.port.number} already has host {host} "
+                        f"from Gateway {other.namespace}/{other.name}",
+                    )

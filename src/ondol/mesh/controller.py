@@ -1,0 +1,267 @@
+"""The mesh's controller: watches objects, translates them, serves the result, and writes what came of it.
+
+A change is translated at once; those that follow within milliseconds are gathered for the next time.
+Envoy's answers become conditions: `mesh.ondol.dev/Programmed` on pods, `Accepted`, `Programmed` and
+`PassedAnalysis` on Istio objects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import anyio
+
+from ondol.api import conditions, dataplane, objects, resources
+from ondol.api.objects import Key, Object, Resource
+from ondol.base import errors, log
+from ondol.client import PatchType
+from ondol.mesh import analysis, crds, server
+from ondol.mesh import conditions as written
+from ondol.mesh.analysis import Finding
+from ondol.mesh.config import MeshConfig
+from ondol.mesh.standing import Standing
+from ondol.mesh.translate.translator import Translation, Translator, World
+from ondol.mesh.xds import types
+from ondol.mesh.xds.types import Outcome, Rejected
+from ondol.sdk import Controller, Manager, Result, generation_changed
+
+RULES: Final = {
+    "VirtualService": resources.VIRTUAL_SERVICE,
+    "DestinationRule": resources.DESTINATION_RULE,
+    "Gateway": resources.GATEWAY,
+}
+_PLAIN: Final = {
+    "Namespace": resources.NAMESPACE,
+    "Service": resources.SERVICE,
+    "EndpointSlice": resources.ENDPOINT_SLICE,
+}
+_RETRY_S: Final = 0.5
+_RETRY_REFUSED_S: Final = 1.0
+
+
+class Mesh:
+    """Holds the one translator, the served snapshot and how each object stands."""
+
+    def __init__(self, manager: Manager, config: MeshConfig) -> None:
+        self._manager = manager
+        self._config = config
+        self._translator = Translator(config)
+        self._standing = Standing()
+        self._translation = Translation()
+        self._findings: dict[types.Origin, list[Finding]] = {}
+        self._refused_pods: dict[Key, str] = {}
+        self._running: Mapping[tuple[str, str, str], bool] = {}
+        self._changed = anyio.Event()
+        self._log = log.get("mesh")
+        self.hub = server.Hub(self._hear, self._disconnected)
+        self._informers = {kind: manager.informer(found) for kind, found in _PLAIN.items()}
+        for kind, resource in RULES.items():
+            self._informers[kind] = manager.informer(resource, optional=True)
+        self._pods = manager.informer(resources.POD)
+        for informer in self._informers.values():
+            informer.add_handler(self._on_change)
+        self._pods.add_handler(self._on_pod)
+        self._pod_status = Controller("mesh-pods", self._write_pod)
+        manager.add(self._pod_status)
+        self._rule_status = {kind: self._status_controller(kind, found) for kind, found in RULES.items()}
+
+    def _status_controller(self, kind: str, resource: Resource) -> Controller:
+        async def reconcile(key: Key) -> Result | None:
+            return await self._write_rule(kind, resource, key)
+
+        controller = Controller(f"mesh-{resource.plural}", reconcile)
+        controller.watch(self._informers[kind], predicate=generation_changed)
+        self._manager.add(controller)
+        return controller
+
+    # Objects in
+
+    def _on_change(self, old: Object | None, new: Object | None) -> None:
+        if generation_changed(old, new) or not objects.generation(new or {}):
+            self._changed.set()
+
+    def _on_pod(self, old: Object | None, new: Object | None) -> None:
+        if _pod_matters(old) != _pod_matters(new):
+            self._changed.set()
+
+    async def run(self) -> None:
+        """Translate and publish after each change, forever."""
+        while True:
+            self._changed = anyio.Event()
+            self._translate()
+            await self._manager.clock.sleep(self._config.debounce_s)
+            await self._changed.wait()
+
+    def _translate(self) -> None:
+        started = self._manager.clock.monotonic()
+        world = self._world()
+        self._translation = self._translator.translate(world)
+        self._findings = {}
+        for finding in analysis.findings(world, self._translation):
+            self._findings.setdefault(finding.origin, []).append(finding)
+        self.hub.publish(self._translation.snapshot)
+        self._say_what_runs()
+        took = self._manager.clock.monotonic() - started
+        self._log.debug("translated", pods=len(self._translation.pods), took_ms=round(took * 1000, 1))
+
+    def _world(self) -> World:
+        def documents(kind: str) -> list[Object]:
+            return self._informers[kind].lister.list()
+
+        return World(
+            namespaces=documents("Namespace"),
+            pods=self._pods.lister.list(),
+            services=documents("Service"),
+            endpoint_slices=documents("EndpointSlice"),
+            virtual_services=self._standing.admit("VirtualService", documents("VirtualService")),
+            destination_rules=self._standing.admit("DestinationRule", documents("DestinationRule")),
+            gateways=self._standing.admit("Gateway", documents("Gateway")),
+        )
+
+    # Answers out
+
+    def _hear(self, outcomes: Sequence[Outcome]) -> None:
+        for outcome in outcomes:
+            if isinstance(outcome, Rejected):
+                self._log.warning("proxy_refused", resource=outcome.resource.name, why=outcome.message)
+                self._note_pod(outcome)
+        if self._standing.hear(outcomes) or (self.hub.settled and self._standing.next_trial()):
+            self._changed.set()
+        self._say_what_runs()
+
+    def _note_pod(self, outcome: Rejected) -> None:
+        for origin in outcome.resource.origins:
+            if origin.kind == "Pod":
+                self._refused_pods[Key(origin.namespace, origin.name)] = outcome.message
+
+    def _disconnected(self) -> None:
+        self._standing.disconnected()
+
+    def _say_what_runs(self) -> None:
+        """Queue every object whose conditions no longer say how it stands."""
+        for pod in self._pods.lister.list():
+            if self._pod_condition(pod) is not None:
+                self._pod_status.enqueue(objects.key(pod))
+        if not self.hub.settled:
+            return  # rules stand on many resources: what is half sent says nothing yet
+        self._running = self._standing.running(self._translation.snapshot)
+        for kind, controller in self._rule_status.items():
+            for obj in self._informers[kind].lister.list():
+                if self._rule_conditions(kind, obj) is not None:
+                    controller.enqueue(objects.key(obj))
+
+    def _pod_condition(self, pod: Object) -> list[Object] | None:
+        """The condition to write, or None when it is there or it is too early."""
+        now = self._manager.clock.now()
+        key = objects.key(pod)
+        plan = self._translation.pods.get(key)
+        if plan is None:
+            lost = conditions.is_true(pod, dataplane.PROGRAMMED) and not _has_sandbox(pod)
+            return written.of_pod(pod, "NoSandbox", now=now) if lost else None
+        if self._standing.runs(types.LISTENER, plan.listener):
+            self._refused_pods.pop(key, None)
+            ready = all(self._standing.runs(types.ROUTES, table) for table in plan.tables)
+            if ready and not conditions.is_true(pod, dataplane.PROGRAMMED):
+                return written.of_pod(pod, "Programmed", now=now)
+            return None
+        refused = self._refused_pods.get(key, "")
+        if refused and (conditions.get(pod, dataplane.PROGRAMMED) or {}).get("message") != refused:
+            return written.of_pod(pod, "RejectedByProxy", refused, now=now)
+        return None
+
+    async def _write_pod(self, key: Key) -> Result | None:
+        pod = self._pods.lister.get(key)
+        if pod is None:
+            self._refused_pods.pop(key, None)
+            return None
+        wanted = self._pod_condition(pod)
+        if wanted is not None:
+            await self._patch(resources.POD, pod, wanted, PatchType.STRATEGIC)
+        if key in self._refused_pods:
+            self.hub.retry(types.LISTENER)
+            return Result(requeue_after_s=_RETRY_REFUSED_S)
+        return None
+
+    def _rule_conditions(self, kind: str, obj: Object) -> list[Object] | None:
+        """The conditions to write, or None when they are there already."""
+        key = (kind, objects.namespace(obj), objects.name(obj))
+        wanted = written.of_rule(
+            obj,
+            refusal=self._standing.refusal(kind, obj),
+            running=self._running.get(key),
+            findings=self._findings.get(self._standing.origin(kind, obj), ()),
+            now=self._manager.clock.now(),
+        )
+        return None if wanted == list(conditions.of(obj)) else wanted
+
+    async def _write_rule(self, kind: str, resource: Resource, key: Key) -> Result | None:
+        obj = self._informers[kind].lister.get(key)
+        wanted = self._rule_conditions(kind, obj) if obj is not None else None
+        if obj is None or wanted is None:
+            return None
+        await self._patch(resource, obj, wanted, PatchType.MERGE)
+        return None
+
+    async def _patch(
+        self, resource: Resource, obj: Object, wanted: list[Object], patch_type: PatchType
+    ) -> None:
+        """The uid in the patch keeps it from an object made anew under the name."""
+        patch: dict[str, Any] = {
+            "metadata": {"uid": objects.uid(obj)},
+            "status": {"conditions": wanted},
+        }
+        key = objects.key(obj)
+        try:
+            await self._manager.client.patch(
+                resource, key.name, key.namespace, patch=patch, patch_type=patch_type, subresource="status"
+            )
+        except errors.NotFound:
+            return
+
+    # What the mesh makes itself
+
+    async def make_default_gateway(self) -> None:
+        """Create the Gateway for the ingress port once; whoever deletes or changes it is left alone."""
+        wanted = crds.default_gateway(self._config.ingress_namespace)
+        while True:
+            try:
+                await self._manager.client.create(resources.GATEWAY, wanted, self._config.ingress_namespace)
+            except errors.AlreadyExists:
+                return
+            except errors.ApiError as error:
+                # The kind or the namespace may not be there yet: both are made while the platform starts.
+                self._log.info("default_gateway_waits", why=error.message)
+                await self._manager.clock.sleep(_RETRY_S)
+            else:
+                return
+
+
+def _has_sandbox(pod: Object) -> bool:
+    ended = objects.status(pod).get("phase") in ("Succeeded", "Failed")
+    return ended or conditions.is_true(pod, dataplane.SANDBOX_READY)
+
+
+def _pod_matters(pod: Object | None) -> tuple[Any, ...] | None:
+    """What of a pod the translation looks at; all else may change without one."""
+    if pod is None:
+        return None
+    return (
+        objects.uid(pod),
+        objects.labels(pod),
+        objects.status(pod).get("phase") in ("Succeeded", "Failed"),
+        conditions.is_true(pod, dataplane.SANDBOX_READY),
+    )
+
+
+def add_to(manager: Manager, config: MeshConfig) -> Mesh:
+    """Add the mesh to a manager: its informers, its status controllers and the xDS server."""
+    mesh = Mesh(manager, config)
+
+    async def serve() -> None:
+        await server.serve(mesh.hub, config.xds_address)
+
+    manager.add_runnable(serve, "mesh-xds")
+    manager.add_runnable(mesh.run, "mesh-translate")
+    manager.add_runnable(mesh.make_default_gateway, "mesh-default-gateway")
+    return mesh

@@ -1,0 +1,177 @@
+"""The CustomResourceDefinitions of Istio's traffic kinds, derived from the structs that are read.
+
+What has no field here is not in the schema, so the API refuses it under strict validation rather
+than ignore it. Served as v1 (stored) and v1beta1, which are the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+import msgspec.inspect as types
+
+from ondol.api.objects import Object
+from ondol.mesh.model import istio
+
+_GROUP: Final = "networking.istio.io"
+_VERSIONS: Final = ("v1", "v1beta1")
+_AGE: Final = {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}
+_CONDITIONS: Final = {
+    "type": "array",
+    "x-kubernetes-list-type": "map",
+    "x-kubernetes-list-map-keys": ["type"],
+    "items": {
+        "type": "object",
+        "required": ["type", "status"],
+        "properties": {
+            "type": {"type": "string"},
+            "status": {"type": "string", "enum": ["True", "False", "Unknown"]},
+            "reason": {"type": "string"},
+            "message": {"type": "string"},
+            "lastTransitionTime": {"type": "string", "format": "date-time"},
+            "observedGeneration": {"type": "integer", "format": "int64"},
+        },
+    },
+}
+
+
+def crds() -> list[Object]:
+    """VirtualService, DestinationRule and Gateway."""
+    programmed = _column("Programmed", '.status.conditions[?(@.type=="Programmed")].status')
+    return [
+        _crd(
+            "VirtualService",
+            "vs",
+            _column("Gateways", ".spec.gateways"),
+            _column("Hosts", ".spec.hosts"),
+            programmed,
+            _AGE,
+        ),
+        _crd("DestinationRule", "dr", _column("Host", ".spec.host"), programmed, _AGE),
+        _crd("Gateway", "gw", programmed, _AGE),
+    ]
+
+
+def _column(name: str, path: str) -> Object:
+    return {"name": name, "type": "string", "jsonPath": path}
+
+
+def _crd(kind: str, short: str, *columns: Object) -> Object:
+    plural = f"{kind.lower()}s"
+    schema = {
+        "type": "object",
+        "properties": {
+            "spec": _schema(types.type_info(istio.SPECS[kind])),
+            "status": {
+                "type": "object",
+                "properties": {
+                    "conditions": _CONDITIONS,
+                    "observedGeneration": {"type": "integer", "format": "int64"},
+                },
+            },
+        },
+        "required": ["spec"],
+    }
+    versions: list[Object] = [
+        {
+            "name": version,
+            "served": True,
+            "storage": version == _VERSIONS[0],
+            "schema": {"openAPIV3Schema": schema},
+            "subresources": {"status": {}},
+            "additionalPrinterColumns": list(columns),
+        }
+        for version in _VERSIONS
+    ]
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"{plural}.{_GROUP}"},
+        "spec": {
+            "group": _GROUP,
+            "names": {
+                "kind": kind,
+                "listKind": f"{kind}List",
+                "plural": plural,
+                "singular": kind.lower(),
+                "shortNames": [short],
+                "categories": ["istio-io", "networking-istio-io"],
+            },
+            "scope": "Namespaced",
+            "versions": versions,
+        },
+    }
+
+
+def _schema(kind: types.Type) -> Object:
+    """The structural schema of a type; there are no defaults in it, as there are none in Istio's."""
+    if isinstance(kind, types.Metadata):
+        return _schema(kind.type)
+    if isinstance(kind, types.UnionType):
+        members = [member for member in kind.types if not isinstance(member, types.NoneType)]
+        if len(members) != 1:
+            raise TypeError(f"a field has more than one type: {members}")
+        return _schema(members[0])
+    return _MAKERS[type(kind)](kind)
+
+
+def _struct(kind: Any) -> Object:
+    found: Object = {
+        "type": "object",
+        "properties": {field.encode_name: _schema(field.type) for field in kind.fields},
+    }
+    required = [field.encode_name for field in kind.fields if field.required]
+    return {**found, "required": required} if required else found
+
+
+def _array(kind: Any) -> Object:
+    return {"type": "array", "items": _schema(kind.item_type)} | _bounds(kind, minItems="min_length")
+
+
+def _map(kind: Any) -> Object:
+    return {"type": "object", "additionalProperties": _schema(kind.value_type)}
+
+
+def _string(kind: Any) -> Object:
+    bounds = _bounds(kind, minLength="min_length", maxLength="max_length", pattern="pattern")
+    return {"type": "string"} | bounds
+
+
+def _number(name: str) -> Callable[[Any], Object]:
+    return lambda kind: {"type": name} | _bounds(kind, minimum="ge", maximum="le")
+
+
+def _literal(kind: Any) -> Object:
+    name = "integer" if isinstance(kind.values[0], int) else "string"
+    return {"type": name, "enum": list(kind.values)}
+
+
+def _bounds(kind: Any, **names: str) -> Object:
+    found = {name: getattr(kind, attribute) for name, attribute in names.items()}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+_MAKERS: Final[dict[type[Any], Callable[[Any], Object]]] = {
+    types.StructType: _struct,
+    types.VarTupleType: _array,
+    types.DictType: _map,
+    types.StrType: _string,
+    types.BoolType: lambda _: {"type": "boolean"},
+    types.IntType: _number("integer"),
+    types.FloatType: _number("number"),
+    types.LiteralType: _literal,
+}
+
+
+def default_gateway(namespace: str) -> Object:
+    """The Gateway that admits every host on the ingress port; made by the mesh when it is not there."""
+    server = istio.Server(port=istio.Port(number=80, name="http", protocol="HTTP"), hosts=("*",))
+    spec = istio.GatewaySpec(servers=(server,), selector={"istio": "ingressgateway"})
+    return {
+        "apiVersion": f"{_GROUP}/v1",
+        "kind": "Gateway",
+        "metadata": {"name": "ingress", "namespace": namespace},
+        "spec": msgspec.to_builtins(spec),
+    }

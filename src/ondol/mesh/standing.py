@@ -1,0 +1,163 @@
+"""How each Istio object stands: read and sound, refused, or running; and what is served in its place.
+
+An object that is refused, by us or by Envoy, keeps its last good version in force. Pure state: the
+controller tells it of documents and of Envoy's answers, and writes what it says as conditions.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from ondol.api import objects
+from ondol.api.objects import Object
+from ondol.mesh.model import istio, vetting
+from ondol.mesh.model.istio import Refused
+from ondol.mesh.translate import registry
+from ondol.mesh.translate.registry import Rule
+from ondol.mesh.xds.types import Accepted, Origin, Outcome, Rejected, Snapshot
+
+KINDS: Final = ("VirtualService", "DestinationRule", "Gateway")
+_Key = tuple[str, str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why the current version is not in force. `by_proxy`: it was sound for us, not for Envoy."""
+
+    reason: str
+    message: str
+    by_proxy: bool = False
+
+
+@dataclass(slots=True)
+class _Entry:
+    version: str
+    current: Rule[Any] | None = None
+    """None when the current version could not even be read."""
+    good: Rule[Any] | None = None
+    refusal: Refusal | None = None
+    suspected: bool = False
+
+    @property
+    def effective(self) -> Rule[Any] | None:
+        held = self.refusal is not None or self.suspected
+        return self.good if held or self.current is None else self.current
+
+
+@dataclass(slots=True)
+class Standing:
+    """`admit` documents, `hear` outcomes, then ask for `effective` rules and `refusals`."""
+
+    _entries: dict[_Key, _Entry] = field(default_factory=dict)
+    _trials: deque[_Key] = field(default_factory=deque)
+    _running: dict[tuple[str, str], str] = field(default_factory=dict)
+
+    def admit(self, kind: str, documents: Sequence[Object]) -> list[Rule[Any]]:
+        """The rules to serve for these documents, all there are of this kind."""
+        seen = set()
+        for document in documents:
+            key = (kind, objects.namespace(document), objects.name(document))
+            seen.add(key)
+            version = registry.version(document)
+            entry = self._entries.get(key)
+            if entry is None:
+                self._entries[key] = _renewed(None, kind, document, version)
+            elif entry.version != version:
+                self._entries[key] = _renewed(entry.good, kind, document, version)
+        for key in [key for key in self._entries if key[0] == kind and key not in seen]:
+            del self._entries[key]
+        found = [entry.effective for key, entry in self._entries.items() if key[0] == kind]
+        return [rule for rule in found if rule is not None]
+
+    def hear(self, outcomes: Iterable[Outcome]) -> bool:
+        """Take in Envoy's answers; whether what is served must be translated anew."""
+        changed = False
+        for outcome in outcomes:
+            if isinstance(outcome, Accepted):
+                self._accept(outcome)
+            else:
+                changed |= self._reject(outcome)
+        return changed
+
+    def _accept(self, outcome: Accepted) -> None:
+        for resource in outcome.resources:
+            self._running[outcome.type_url, resource.name] = resource.version
+            for origin in resource.origins:
+                entry = self._entries.get(origin.key)
+                if entry is not None and entry.version == origin.version and entry.refusal is None:
+                    entry.good = entry.current
+        for name in outcome.removed:
+            self._running.pop((outcome.type_url, name), None)
+
+    def _reject(self, outcome: Rejected) -> bool:
+        """Blame what is new in the resource; of several, all step back and are tried one by one."""
+        good = set(outcome.accepted.origins) if outcome.accepted else set()
+        suspects = [
+            (origin.key, entry)
+            for origin in outcome.resource.origins
+            if origin not in good and (entry := self._entries.get(origin.key)) is not None
+            if entry.version == origin.version and entry.effective is entry.current
+        ]
+        if len(suspects) == 1:
+            entry = suspects[0][1]
+            entry.refusal = Refusal("RejectedByProxy", outcome.message, by_proxy=True)
+            if entry.good is entry.current:
+                entry.good = None
+        for key, entry in suspects[:] if len(suspects) > 1 else ():
+            entry.suspected = True
+            if key not in self._trials:
+                self._trials.append(key)
+        return bool(suspects)
+
+    def next_trial(self) -> bool:
+        """Once all is settled: let one suspect have its try; whether there was one."""
+        while self._trials:
+            entry = self._entries.get(self._trials.popleft())
+            if entry is not None and entry.suspected:
+                entry.suspected = False
+                return True
+        return False
+
+    def disconnected(self) -> None:
+        """The proxy is gone, and what it ran with it."""
+        self._running.clear()
+
+    # Answers
+
+    def refusal(self, kind: str, document: Object) -> Refusal | None:
+        entry = self._entries.get((kind, objects.namespace(document), objects.name(document)))
+        return entry.refusal if entry is not None else None
+
+    def runs(self, type_url: str, name: str) -> bool:
+        return (type_url, name) in self._running
+
+    def running(self, snapshot: Snapshot) -> Mapping[_Key, bool]:
+        """For each object that something was made from: whether Envoy runs all of it."""
+        found: dict[_Key, bool] = {}
+        for type_url, resources in snapshot.resources.items():
+            for resource in resources.values():
+                if resource.origins:
+                    ran = self._running.get((type_url, resource.name)) == resource.version
+                    for origin in resource.origins:
+                        found[origin.key] = found.get(origin.key, True) and ran
+        return found
+
+    @staticmethod
+    def origin(kind: str, document: Object) -> Origin:
+        """The document as resources and findings call it."""
+        name, namespace = objects.name(document), objects.namespace(document)
+        return Origin(kind, namespace, name, registry.version(document))
+
+
+def _renewed(good: Rule[Any] | None, kind: str, document: Object, version: str) -> _Entry:
+    entry = _Entry(version, good=good)
+    try:
+        rule = registry.rule(kind, istio.SPECS[kind], document)
+        vetting.vet(rule.spec)
+        entry.current = rule
+    except Refused as refused:
+        entry.refusal = Refusal(refused.reason, str(refused))
+    return entry
