@@ -1,0 +1,213 @@
+"""The store in a file: durable when acknowledged, one process at a time, clear about what is wrong."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import anyio
+import pytest
+
+from ondol import store
+from ondol.base import errors
+from ondol.base.clock import ManualClock
+
+pytestmark = pytest.mark.anyio
+
+_WRITER = """
+import sys, anyio
+from pathlib import Path
+from ondol import store
+
+async def main():
+    kept = store.open_file(Path(sys.argv[1]))
+    async def write(worker):
+        for number in range(100_000):
+            record = await kept.append("b", f"{worker}/{number}", lambda r: b"%d" % r, expected=0)
+            sys.stdout.write(f"{record.revision} {record.name}\\n")
+            sys.stdout.flush()
+    async with anyio.create_task_group() as group:
+        for worker in range(8):
+            group.start_soon(write, worker)
+
+anyio.run(main)
+"""
+
+
+def test_every_acknowledged_write_survives_kill_9(tmp_path: Path) -> None:
+    """A process is killed in the middle of writing: all it had confirmed is there, under its revision."""
+    file = tmp_path / "store.db"
+    acknowledged: list[tuple[int, str]] = []
+    for _ in range(3):
+        process = subprocess.Popen(
+            [sys.executable, "-c", _WRITER, str(file)] if not acknowledged else _again(file),
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stdout is not None
+        lines = [process.stdout.readline() for _ in range(400)]
+        os.kill(process.pid, signal.SIGKILL)
+        rest, _ = process.communicate()
+        lines += rest[: rest.rfind("\n") + 1].splitlines()
+        acknowledged += [(int(line.split()[0]), line.split()[1]) for line in lines]
+        kept = store.open_file(file)
+        try:
+            for revision, name in acknowledged:
+                assert kept.get("b", name) == store.Record(name, revision, b"%d" % revision)
+            assert kept.revision >= max(revision for revision, _ in acknowledged)
+        finally:
+            kept.close()
+
+
+def _again(file: Path) -> list[str]:
+    """The writer under names that are still free."""
+    script = _WRITER.replace('f"{worker}/{number}"', f'f"{{worker}}/{os.urandom(4).hex()}-{{number}}"')
+    return [sys.executable, "-c", script, str(file)]
+
+
+async def test_a_second_opener_is_refused_with_a_remedy(tmp_path: Path) -> None:
+    """Two platforms on one data directory would corrupt it: the second is told to stop the first."""
+    kept = store.open_file(tmp_path / "store.db")
+    with pytest.raises(errors.HostError, match="in use by another process") as caught:
+        store.open_file(tmp_path / "store.db")
+    assert "stop the platform" in caught.value.remedy
+    kept.close()
+    store.open_file(tmp_path / "store.db").close()
+
+
+def test_a_damaged_file_is_named_with_a_remedy(tmp_path: Path) -> None:
+    """A file that is no database is refused before anything is written to it."""
+    file = tmp_path / "store.db"
+    file.write_bytes(b"this is not a database, not even nearly one" * 100)
+    with pytest.raises(errors.HostError, match="damaged") as caught:
+        store.open_file(file)
+    assert "backup" in caught.value.remedy
+    assert file.read_bytes().startswith(b"this is not")
+
+
+def test_a_file_of_a_newer_format_is_left_alone(tmp_path: Path) -> None:
+    """What a newer version wrote is not guessed at."""
+    file = tmp_path / "store.db"
+    with sqlite3.connect(file) as connection:
+        connection.execute("PRAGMA user_version=99")
+    connection.close()
+    with pytest.raises(errors.HostError, match="newer version"):
+        store.open_file(file)
+
+
+def test_the_file_is_private(tmp_path: Path) -> None:
+    """Secrets lie in the file and in its journal: nobody else may read either."""
+    kept = store.open_file(tmp_path / "store.db")
+    anyio.run(_put, kept, "a")
+    modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
+    kept.close()
+    assert modes
+    assert set(modes.values()) == {0o600}, modes
+
+
+async def _put(kept: store.Store, name: str, size: int = 10) -> store.Record:
+    return await kept.append("b", name, lambda _: b"x" * size)
+
+
+async def test_a_full_disk_refuses_writes_and_loses_nothing(tmp_path: Path) -> None:
+    """No space: the write is refused as Unavailable and not visible; with space again, writing works."""
+    kept = store.open_file(tmp_path / "store.db")
+    await _put(kept, "before")
+    connection = kept._database._connection
+    (pages,) = connection.execute("PRAGMA page_count").fetchone()
+    connection.execute(f"PRAGMA max_page_count={pages}")
+    with pytest.raises(errors.Unavailable, match="no space left"):
+        await _put(kept, "too-much", 100_000)
+    assert kept.get("b", "too-much") is None
+    assert [event.record.name for event in kept.watch("b", after=1).take()] == ["before"]
+    connection.execute("PRAGMA max_page_count=1000000")
+    await _put(kept, "too-much", 100_000)
+    kept.close()
+    again = store.open_file(tmp_path / "store.db")
+    assert sorted(r.name for r in again.page("b").records) == ["before", "too-much"]
+    again.close()
+
+
+async def test_history_survives_a_restart(tmp_path: Path) -> None:
+    """A watcher that comes back after a restart goes on where it was."""
+    file = tmp_path / "store.db"
+    kept = store.open_file(file)
+    first = await _put(kept, "a")
+    await kept.append("b", "a", lambda _: b"changed")
+    await kept.append("b", "a", lambda _: b"gone", delete=True)
+    kept.close()
+    again = store.open_file(file)
+    events = again.watch("b", after=first.revision).take()
+    assert [(e.record.value, e.deleted) for e in events] == [(b"changed", False), (b"gone", True)]
+    assert events[0].previous == first
+    again.close()
+
+
+async def test_compaction_gives_rows_back_and_is_remembered(tmp_path: Path) -> None:
+    """Overwritten rows leave the file; what is forgotten stays forgotten after a restart."""
+    file = tmp_path / "store.db"
+    kept = store.open_file(file)
+    first = await _put(kept, "a", 1000)
+    for _ in range(200):
+        await _put(kept, "a", 1000)
+    await _put(kept, "b", 10)
+    await kept.append("b", "b", lambda _: b"", delete=True)
+    last = kept.revision
+    await kept.compact(last)
+    (rows,) = kept._database._connection.execute("SELECT count(*) FROM log").fetchone()
+    assert rows == 1
+    with pytest.raises(errors.Expired):
+        kept.watch("b", after=first.revision)
+    kept.close()
+    again = store.open_file(file)
+    assert again.revision == last  # although the row that had it was purged
+    with pytest.raises(errors.Expired):
+        again.watch("b", after=first.revision)
+    with pytest.raises(errors.Expired):
+        again.page("b", revision=first.revision)
+    again.close()
+
+
+async def test_compaction_goes_on_by_the_clock() -> None:
+    """What was there at one interval is forgotten at the next."""
+    kept, clock = store.open_memory(), ManualClock()
+    async with anyio.create_task_group() as group:
+        group.start_soon(kept.compact_forever, clock, 300.0)
+        await anyio.wait_all_tasks_blocked()
+        first = await _put(kept, "a")
+        await _put(kept, "a")
+        second = kept.revision
+        await clock.advance(300)
+        assert kept.watch("b", after=first.revision).take()
+        await clock.advance(300)
+        with pytest.raises(errors.Expired):
+            kept.watch("b", after=1)
+        assert kept.watch("b", after=second).take() == []
+        group.cancel_scope.cancel()
+    kept.close()
+
+
+async def test_concurrent_writers_of_one_name_are_put_in_order(tmp_path: Path) -> None:
+    """Of many who expect the same revision one wins, and the losers are told after it is visible."""
+    kept = store.open_file(tmp_path / "store.db")
+    start = await _put(kept, "a")
+    outcomes: list[str] = []
+
+    async def contend(worker: int) -> None:
+        try:
+            await kept.append("b", "a", lambda _: b"%d" % worker, expected=start.revision)
+        except store.log.RevisionConflict as conflict:
+            seen = conflict.current is not None and conflict.current.revision > start.revision
+            outcomes.append("lost" if seen else "lost, and not told to whom")
+        else:
+            outcomes.append("won")
+
+    async with anyio.create_task_group() as group:
+        for worker in range(20):
+            group.start_soon(contend, worker)
+    assert sorted(outcomes) == ["lost"] * 19 + ["won"]
+    kept.close()
