@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
-import json
-import os
-import subprocess
-import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import anyio
 import pytest
 
-from ondol.api import dataplane, objects
+from ondol.api import dataplane
 from ondol.api.objects import Object
 from ondol.mesh.config import MeshConfig
 from ondol.mesh.model import istio, vetting
@@ -34,9 +28,7 @@ class Objects:
         for name in ("default", "other"):
             self.put("Namespace", name, "", {})
 
-    def put(
-        self, kind: str, name: str, namespace: str, spec: Mapping[str, Any], **more: Any
-    ) -> Object:
+    def put(self, kind: str, name: str, namespace: str, spec: Mapping[str, Any], **more: Any) -> Object:
         serial = next(_SERIAL)
         before = self.found.setdefault(kind, {}).get((namespace, name))
         meta = {
@@ -45,7 +37,9 @@ class Objects:
             "uid": before["metadata"]["uid"] if before else str(uuid.uuid4()),
             "generation": serial,
             "resourceVersion": str(serial),
-            "creationTimestamp": before["metadata"]["creationTimestamp"] if before else f"2026-01-01T00:{serial // 60 % 60:02}:{serial % 60:02}Z",
+            "creationTimestamp": before["metadata"]["creationTimestamp"]
+            if before
+            else f"2026-01-01T00:{serial // 60 % 60:02}:{serial % 60:02}Z",
             "labels": more.pop("labels", {}),
         }
         obj = {"apiVersion": "v1", "kind": kind, "metadata": meta, "spec": dict(spec), **more}
@@ -82,7 +76,7 @@ class Objects:
         ports: Sequence[str] = ("http",),
     ) -> None:
         """One slice for each distinct port number, as Kubernetes makes them."""
-        for (owner, slice_name) in list(self.found.get("EndpointSlice", {})):
+        for owner, slice_name in list(self.found.get("EndpointSlice", {})):
             if owner == namespace and slice_name.startswith(f"{name}-s"):
                 self.drop("EndpointSlice", slice_name, namespace)
         for number in sorted({port for _, port in found}):

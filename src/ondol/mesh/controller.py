@@ -7,7 +7,7 @@ Envoy's answers become conditions: `mesh.ondol.dev/Programmed` on pods, `Accepte
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import anyio

@@ -76,7 +76,7 @@ def _choose(matcher: Any, call: Call) -> str:
     while True:
         table = matcher.matcher_tree.exact_match_map.map
         value = inputs[matcher.matcher_tree.input.name]
-        found = table[value] if value in table else matcher.on_no_match
+        found = table.get(value, matcher.on_no_match)
         if found.WhichOneof("on_match") == "matcher":
             matcher = found.matcher
             continue
