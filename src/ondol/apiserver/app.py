@@ -20,7 +20,7 @@ from ondol.apiserver.lifecycle import Lifecycle
 from ondol.apiserver.ports import Authenticator, Authorizer
 from ondol.base import errors, log
 
-_LONG: Final = frozenset({"watch", "proxy"})
+_SHORT: Final = frozenset({"patch", "delete"})
 _READS: Final = frozenset({"get", "list", "head", ""})
 _NO_CACHE: Final = (b"cache-control", b"no-cache, private")
 
@@ -73,9 +73,22 @@ class App:
                 await self._respond(request, sending)
                 return
             with self._admitted(request):
-                await self._respond(request, sending)
+                if info.verb in _READS:
+                    await self._respond(request, sending)
+                else:
+                    await self._respond_in_time(request, sending)
         finally:
             self.core.metrics.observe(request, sending.status, time.perf_counter() - started)
+
+    async def _respond_in_time(self, request: Request, sending: _Sending) -> None:
+        config = self.core.config
+        limit_s = config.patch_timeout_s if request.info.verb in _SHORT else config.request_timeout_s
+        try:
+            with anyio.fail_after(limit_s):
+                await self._respond(request, sending)
+        except TimeoutError:
+            message = "the server was unable to complete the request within its time; it may still happen"
+            raise errors.Timeout(f"Timeout: {message}", retry_after_s=1) from None
 
     async def _respond(self, request: Request, sending: _Sending) -> None:
         answer = await routing.handle(self.core, request)

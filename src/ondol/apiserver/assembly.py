@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
+from ondol.api import resources
 from ondol.apiserver import housekeeping
 from ondol.apiserver.app import App
 from ondol.apiserver.auth import authenticate, identity, rbac
@@ -20,6 +21,8 @@ from ondol.apiserver.ports import Authenticator, Authorizer, NodeProxy
 from ondol.base import errors
 from ondol.base.clock import Clock
 from ondol.store import Store
+
+_HEARTBEAT_EVENTS: Final = 200
 
 
 class Certified:
@@ -46,6 +49,8 @@ def assemble(
     node_proxy: NodeProxy | None,
 ) -> App:
     core = Core(config, store, clock, rng)
+    for resource in (resources.LEASE, resources.NODE):  # heartbeats: their past interests nobody
+        store.bound(core.catalogue.of(resource).bucket, _HEARTBEAT_EVENTS)
     core.node_proxy = node_proxy
     if service_account_key is not None:
         core.tokens = Tokens(

@@ -10,6 +10,7 @@ from ondol.api import kinds
 from ondol.api.objects import Object, Resource
 from ondol.api.tables.columns import Layout
 from ondol.apiserver import strategies
+from ondol.apiserver.events import EventConversion
 from ondol.apiserver.lenses import Scale
 from ondol.apiserver.schemas import BuiltinSchema, Schema
 from ondol.apiserver.strategies.base import Strategy
@@ -110,4 +111,5 @@ def _builtin(kind: kinds.Kind) -> Served:
         schema=BuiltinSchema(kind.type),
         strategy=strategies.of(kind.group, kind.kind),
         scale=Scale() if kind.subresource("scale") else None,
+        conversion=EventConversion() if kind.group == "events.k8s.io" else None,
     )

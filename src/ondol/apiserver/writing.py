@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 from ondol.api import objects, status
 from ondol.api.objects import Object
 from ondol.api.patch import apply as ownership
-from ondol.apiserver import admission, documents, metadata
+from ondol.apiserver import admission, documents, metadata, unsupported
 from ondol.apiserver.auth.identity import User
 from ondol.apiserver.core import Core
 from ondol.apiserver.lenses import Lens, Whole
@@ -164,7 +164,9 @@ class Writes:
         causes += strategy.problems(context, new, old)
         if causes:
             raise status.invalid(self.served.resource, objects.name(new), causes)
-        for message in strategy.warnings(new, old):
+        if request.subresource:
+            return
+        for message in (*strategy.warnings(new, old), *unsupported.added(new, old)):
             context.warn(message)
 
     async def append(self, key: str, obj: Object, expected: int) -> bytes:

@@ -30,7 +30,7 @@ class Bucket:
         self._events: list[Event] = []
         self._revisions: list[int] = []
         self._size_bytes = 0
-        self._events_max = events_max
+        self.events_max = events_max
         self._size_bytes_max = size_bytes_max
         self.waiting: set[anyio.Event] = set()
         """Set, and emptied, at each change."""
@@ -98,7 +98,7 @@ class Bucket:
         self._events.append(event)
         self._revisions.append(event.revision)
         self._size_bytes += len(event.record.value)
-        if len(self._events) > self._events_max or self._size_bytes > self._size_bytes_max:
+        if len(self._events) > self.events_max or self._size_bytes > self._size_bytes_max:
             # A quarter at a time, so that the cost of trimming is spread over many appends.
             self._trim(max(1, len(self._events) // 4))
 

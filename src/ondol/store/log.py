@@ -212,6 +212,10 @@ class Store:
                     await self.purge()
             await self.compact(seen)
 
+    def bound(self, bucket: str, events: int) -> None:
+        """Keep at most so many events of a bucket whose objects are rewritten all the time."""
+        self._bucket(bucket).events_max = events
+
     def close(self) -> None:
         """Finish the writes under way and let go of the file."""
         self._writer.close()
