@@ -20,7 +20,7 @@ from ondol.base.clock import Clock
 from ondol.base.log import Logger
 from ondol.client import Client
 from ondol.sdk.informer import Informer
-from ondol.sdk.model import CustomResource, Status
+from ondol.sdk.model import CustomResource, Status, plain
 from ondol.sdk.recorder import EventRecorder, EventType
 from ondol.sdk.store import Lister
 
@@ -153,7 +153,7 @@ class Context(Generic[T]):
     def _encoded_fields(self) -> Object:
         kind = self._status_type()
         names = {f.name: f.encode_name for f in msgspec.structs.fields(kind)}
-        encoded: Object = {names[name]: msgspec.to_builtins(value) for name, value in self._fields.items()}
+        encoded: Object = {names[name]: plain(value) for name, value in self._fields.items()}
         msgspec.convert(encoded, kind)  # a wrong type is found here, not by the server
         return encoded
 

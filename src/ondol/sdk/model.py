@@ -137,6 +137,11 @@ def custom_resource(
     return decorate
 
 
+def plain(value: Any) -> Any:
+    """The value as it stands in a document: lists, not tuples; strings, not enums or times."""
+    return msgspec.json.decode(msgspec.json.encode(value))
+
+
 def rules(*pairs: tuple[str, str]) -> msgspec.Meta:
     """CEL rules for `Annotated`: pairs of an expression over `self` and the message when it fails."""
     listed = [{"rule": rule, "message": message} for rule, message in pairs]

@@ -123,9 +123,9 @@ def _property(
 def _default(field: types.Field) -> Any:
     """The default as it stands in documents; None where there is none to write."""
     if field.default is not msgspec.NODEFAULT:
-        return msgspec.to_builtins(field.default)
+        return model.plain(field.default)
     if field.default_factory is not msgspec.NODEFAULT:
-        return msgspec.to_builtins(field.default_factory())
+        return model.plain(field.default_factory())
     return None
 
 

@@ -1,0 +1,347 @@
+"""What the framework does around an author's `reconcile`."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
+from typing import Any, ClassVar
+
+import pytest
+
+from ondol import apiserver, sdk, store
+from ondol.api import conditions, objects, resources
+from ondol.api.objects import Key, Object, Resource
+from ondol.base import errors
+from ondol.base.backoff import Backoff
+from ondol.base.clock import SystemClock
+from ondol.sdk.testing import World
+
+pytestmark = pytest.mark.anyio
+
+
+class JobSpec(sdk.Model, frozen=True):
+    parts: tuple[str, ...] = ()
+    source: str = ""
+
+
+class JobStatus(sdk.Status, frozen=True):
+    phase: str = ""
+    count: int = 0
+    seen: tuple[str, ...] = ()
+
+
+@sdk.custom_resource(group="work.test")
+class Task(sdk.CustomResource, frozen=True):
+    """A task."""
+
+    spec: JobSpec = JobSpec()
+    status: JobStatus = JobStatus()
+
+
+TASK = Task.definition.resource
+Body = Callable[[sdk.Context[Task]], Awaitable[sdk.Result | None]]
+
+
+class Worker(sdk.Operator[Task]):
+    """Does what the test says."""
+
+    name = "worker"
+    owns: ClassVar[tuple[Resource, ...]] = (resources.CONFIG_MAP,)
+    backoff = Backoff(initial_s=0.005, maximum_s=0.02)
+
+    def __init__(self, body: Body) -> None:
+        self.body = body
+
+    async def reconcile(self, ctx: sdk.Context[Task]) -> sdk.Result | None:
+        return await self.body(ctx)
+
+
+@asynccontextmanager
+async def running(operator: sdk.Operator[Any]) -> AsyncIterator[tuple[World, sdk.Manager]]:
+    clock = SystemClock()
+    app = apiserver.build(apiserver.ApiConfig(), store.open_memory(), clock, random.Random(0))
+    async with World(app, clock=clock) as world:
+        await sdk.install_crds(world.client, [Task])
+        yield world, await world.start(operator)
+
+
+async def create(world: World, name: str = "a", **spec: Any) -> Object:
+    metadata = {"name": name, "namespace": "default"}
+    created = await world.client.create(TASK, {"metadata": metadata, "spec": spec})
+    await world.run_until_stable()
+    return created
+
+
+def part(name: str, **data: str) -> Object:
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": data}
+
+
+async def apply_parts(ctx: sdk.Context[Task]) -> sdk.Result | None:
+    for name in ctx.object.spec.parts:
+        await ctx.apply(part(name, of=ctx.name))
+    return None
+
+
+async def names(world: World) -> list[str]:
+    found = (await world.client.list(resources.CONFIG_MAP, "default", label_selector="")).items
+    return sorted(objects.name(obj) for obj in found if objects.controller_of(obj))
+
+
+async def reasons(world: World) -> list[str]:
+    return sorted(event["reason"] for event in (await world.client.list(resources.EVENT, "default")).items)
+
+
+async def test_children_are_owned_labelled_and_pruned() -> None:
+    """A child that is no longer applied is deleted; others are left alone."""
+    async with running(Worker(apply_parts)) as (world, _):
+        await world.client.create(
+            resources.CONFIG_MAP,
+            part("stranger") | {"metadata": {"name": "stranger", "namespace": "default"}},
+        )
+        task = await create(world, parts=["x", "y"])
+        child = await world.client.get(resources.CONFIG_MAP, "x", "default")
+        assert objects.is_controlled_by(child, task)
+        assert objects.labels(child)["app.kubernetes.io/managed-by"] == "worker"
+        assert {entry["manager"] for entry in objects.metadata(child)["managedFields"]} == {"worker"}
+        await world.client.patch(TASK, "a", "default", patch={"spec": {"parts": ["y"]}})
+        await world.run_until_stable()
+        assert await names(world) == ["y"]
+        assert await world.get(resources.CONFIG_MAP, "stranger", "default") is not None
+
+
+async def test_an_unchanged_child_costs_no_request() -> None:
+    """What was applied and still looks so is not applied again, for the same description."""
+    async with running(Worker(apply_parts)) as (world, manager):
+        await create(world, parts=["x", "y"])
+        before = world.transport.writes
+        for number in range(5):
+            manager.controllers[0].enqueue(Key("default", "a"))
+            await world.run_until_stable()
+            assert world.transport.writes == before, number
+
+
+async def test_a_reconcile_that_fails_prunes_nothing() -> None:
+    """Only one that returned has said what should be there."""
+    fail = False
+
+    async def body(ctx: sdk.Context[Task]) -> sdk.Result | None:
+        if fail:
+            raise sdk.Retry("waiting", after_s=60)
+        return await apply_parts(ctx)
+
+    async with running(Worker(body)) as (world, _):
+        await create(world, parts=["x"])
+        fail = True
+        await world.client.patch(TASK, "a", "default", patch={"spec": {"parts": []}})
+        await world.run_until_stable()
+        assert await names(world) == ["x"]
+
+
+async def test_pruning_can_be_put_off() -> None:
+    """`keep_children` is for a reconcile that has not looked at all of them."""
+
+    async def body(ctx: sdk.Context[Task]) -> sdk.Result | None:
+        await apply_parts(ctx)
+        ctx.keep_children()
+        return None
+
+    async with running(Worker(body)) as (world, _):
+        await create(world, parts=["x"])
+        await world.client.patch(TASK, "a", "default", patch={"spec": {"parts": []}})
+        await world.run_until_stable()
+        assert await names(world) == ["x"]
+
+
+async def test_status_is_written_once_and_by_difference() -> None:
+    """Only changed fields are patched; an unchanged status costs nothing; others' fields survive."""
+
+    async def body(ctx: sdk.Context[Task]) -> sdk.Result | None:
+        ctx.set_status(phase="Fine", count=0, seen=("a", "b"))
+        ctx.set_condition("Ready", True, "AllGood")
+        return None
+
+    async with running(Worker(body)) as (world, _):
+        await create(world)
+        task = await world.client.get(TASK, "a", "default")
+        assert (task["status"]["phase"], task["status"]["count"]) == ("Fine", 0)
+        assert task["status"]["observedGeneration"] == 1
+        assert conditions.is_true(task, "Ready")
+        before = world.transport.writes
+        await world.client.patch(TASK, "a", "default", patch={"metadata": {"labels": {"look": "again"}}})
+        await world.run_until_stable()
+        assert world.transport.writes == before
+
+
+async def test_a_status_field_that_does_not_exist_is_a_bug() -> None:
+    """It is told on the object, not dropped in silence."""
+
+    async def body(ctx: sdk.Context[Task]) -> sdk.Result | None:
+        ctx.set_status(phrase="typo")
+        return None
+
+    async with running(Worker(body)) as (world, _):
+        await world.client.create(TASK, {"metadata": {"name": "a", "namespace": "default"}})
+
+        async def told() -> bool:
+            return conditions.is_false(await world.client.get(TASK, "a", "default"), "Ready")
+
+        await world.eventually(told)
+        ready = conditions.get(await world.client.get(TASK, "a", "default"), "Ready")
+        assert ready is not None
+        assert ready["reason"] == "ReconcileFailed"
+        assert "no field phrase" in ready["message"]
+
+
+async def test_giving_up_is_told_and_not_retried() -> None:
+    """A terminal error becomes a condition and an event, and waits for a change of the object."""
+    tries = 0
+
+    async def body(_ctx: sdk.Context[Task]) -> sdk.Result | None:
+        nonlocal tries
+        tries += 1
+        raise sdk.Terminal("no such source")
+
+    async with running(Worker(body)) as (world, _):
+        await create(world)
+        assert tries == 1
+        task = await world.client.get(TASK, "a", "default")
+        ready = conditions.get(task, "Ready")
+        assert ready is not None
+        assert (ready["status"], ready["reason"], ready["message"]) == ("False", "GaveUp", "no such source")
+        assert task["status"]["observedGeneration"] == 1
+        assert await reasons(world) == ["GaveUp"]
+        await world.client.patch(TASK, "a", "default", patch={"spec": {"source": "y"}})
+        await world.run_until_stable()
+        assert tries == 2
+
+
+async def test_passing_failures_say_nothing_about_the_object() -> None:
+    """Conflicts and busy servers are retried without a word in its status."""
+    tries = 0
+
+    async def body(_ctx: sdk.Context[Task]) -> sdk.Result | None:
+        nonlocal tries
+        tries += 1
+        if tries < 4:
+            raise errors.Conflict("too slow")
+        return None
+
+    async with running(Worker(body)) as (world, _):
+        await create(world)
+        task = await world.client.get(TASK, "a", "default")
+        assert tries == 4
+        assert conditions.of(task) == ()
+        assert await reasons(world) == []
+
+
+async def test_a_finalizer_runs_before_the_object_goes() -> None:
+    """It may ask for more time, and failing it keeps the object."""
+    calls: list[str] = []
+
+    class Careful(Worker):
+        async def finalize(self, ctx: sdk.Context[Task]) -> sdk.Result | None:
+            calls.append(ctx.name)
+            if len(calls) == 1:
+                return sdk.Result(requeue_after_s=0.01)
+            if len(calls) == 2:
+                raise RuntimeError("not yet")
+            return None
+
+    async with running(Careful(apply_parts)) as (world, _):
+        await create(world)
+        found = await world.client.get(TASK, "a", "default")
+        assert objects.finalizers(found) == ("work.test/worker",)
+        await world.client.delete(TASK, "a", "default")
+        await world.run_until_stable()
+        await world.assert_gone(TASK, "a", "default")
+        assert calls == ["a", "a", "a"]
+
+
+async def test_without_finalize_there_is_no_finalizer() -> None:
+    """An operator with nothing to undo never holds a deletion up."""
+    async with running(Worker(apply_parts)) as (world, _):
+        found = await create(world)
+        assert objects.finalizers(found) == ()
+        await world.client.delete(TASK, "a", "default")
+        await world.assert_gone(TASK, "a", "default")
+
+
+async def test_another_controllers_child_is_not_taken() -> None:
+    """The name is taken: that is told, and nothing overwritten."""
+    async with running(Worker(apply_parts)) as (world, _):
+        owner = {"apiVersion": "v1", "kind": "Secret", "name": "o", "uid": "1", "controller": True}
+        labels = {"app.kubernetes.io/managed-by": "worker"}
+        metadata = {"name": "x", "namespace": "default", "ownerReferences": [owner], "labels": labels}
+        await world.client.create(resources.CONFIG_MAP, {"metadata": metadata, "data": {"of": "other"}})
+        await world.client.create(
+            TASK, {"metadata": {"name": "a", "namespace": "default"}, "spec": {"parts": ["x"]}}
+        )
+        await world.advance(0.3)
+        kept = await world.client.get(resources.CONFIG_MAP, "x", "default")
+        assert kept["data"] == {"of": "other"}
+
+
+async def test_undeclared_children_are_refused() -> None:
+    """A kind that is not in `owns` would be neither watched nor pruned."""
+    seen: list[str] = []
+
+    async def body(ctx: sdk.Context[Task]) -> sdk.Result | None:
+        for child in (
+            {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}},
+            {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "s", "namespace": "other"}},
+        ):
+            try:
+                await ctx.apply(child)
+            except TypeError as error:
+                seen.append(str(error))
+        return None
+
+    async with running(Worker(body)) as (world, _):
+        await create(world)
+    assert "does not name v1 Secret" in seen[0]
+    assert "another namespace" in seen[1]
+
+
+async def test_other_kinds_wake_the_objects_they_concern() -> None:
+    """A watched source triggers exactly those that use it, and is read from the cache."""
+    seen: list[str] = []
+
+    class Reader(Worker):
+        owns = ()
+
+        def watches(self) -> Iterable[sdk.Watch]:
+            return [sdk.Watch(resources.SECRET, lambda obj: [Key("default", objects.name(obj))])]
+
+    async def body(ctx: sdk.Context[Task]) -> sdk.Result | None:
+        found = ctx.lister(resources.SECRET).get(ctx.key)
+        seen.append(f"{ctx.name}:{(found or {}).get('type', 'none')}")
+        return None
+
+    async with running(Reader(body)) as (world, _):
+        await create(world, "a")
+        await create(world, "b")
+        seen.clear()
+        metadata = {"name": "a", "namespace": "default"}
+        await world.client.create(resources.SECRET, {"metadata": metadata, "type": "x"})
+        await world.run_until_stable()
+        assert seen == ["a:x"]
+
+
+async def test_an_object_that_does_not_fit_its_type_is_told() -> None:
+    """Stored before the schema was tightened, say: the event names the field, and nothing loops."""
+    calls: list[str] = []
+
+    async def body(ctx: sdk.Context[Task]) -> sdk.Result | None:
+        calls.append(ctx.name)
+        return None
+
+    async with running(Worker(body)) as (world, manager):
+        crd = sdk.crd(Task)
+        properties = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]
+        properties["spec"] = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+        await sdk.install_crds(world.client, [crd])
+        await create(world, parts=7)
+        assert calls == []
+        assert await reasons(world) == ["InvalidObject"]
+        assert manager.controllers[0].metrics.terminal >= 1
