@@ -22,6 +22,6 @@ def add_to(manager: Manager, config: MeshConfig) -> None:
 
 def crds() -> list[Object]:
     """The definitions of the kinds the mesh serves, to be installed before it is added."""
-    from ondol.mesh import crds as definitions  # noqa: PLC0415 - see above
+    from ondol.mesh import definitions  # noqa: PLC0415 - see above
 
     return definitions.crds()

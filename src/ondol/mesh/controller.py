@@ -16,7 +16,7 @@ from ondol.api import conditions, dataplane, objects, resources
 from ondol.api.objects import Key, Object, Resource
 from ondol.base import errors, log
 from ondol.client import PatchType
-from ondol.mesh import analysis, crds, server
+from ondol.mesh import analysis, definitions, server
 from ondol.mesh import conditions as written
 from ondol.mesh.analysis import Finding
 from ondol.mesh.config import MeshConfig
@@ -223,7 +223,7 @@ class Mesh:
 
     async def make_default_gateway(self) -> None:
         """Create the Gateway for the ingress port once; whoever deletes or changes it is left alone."""
-        wanted = crds.default_gateway(self._config.ingress_namespace)
+        wanted = definitions.default_gateway(self._config.ingress_namespace)
         while True:
             try:
                 await self._manager.client.create(resources.GATEWAY, wanted, self._config.ingress_namespace)
