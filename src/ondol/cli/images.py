@@ -15,7 +15,7 @@ from ondol.cli import output
 from ondol.cli.output import DataDir, Format, Output
 from ondol.compose import settings
 
-app = typer.Typer(no_args_is_help=True, help="Images of this machine: build, ls, rm.")
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="Images of this machine: build, ls, rm.")
 
 
 def _store(data_dir: Path | None) -> ImageStore:

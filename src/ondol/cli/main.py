@@ -40,7 +40,7 @@ class _Commands(TyperGroup):
         module, _, attribute = _COMMANDS[cmd_name].partition(":")
         found = getattr(importlib.import_module(module), attribute)
         if not isinstance(found, typer.Typer):
-            alone = typer.Typer(context_settings=_CONTEXT)
+            alone = typer.Typer(context_settings=_CONTEXT, add_completion=False)
             alone.command(cmd_name)(found)
             found = alone
         command = typer.main.get_command(found)

@@ -102,16 +102,22 @@ def load_documents(path: str) -> Iterator[Mapping[str, Any]]:
         try:
             found = list(yaml.load_all(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
         except yaml.YAMLError as error:
-            raise errors.OndolError(f"{source} is not valid YAML: {error}") from error
+            why = " ".join(str(error).split())
+            raise errors.OndolError(f"{source} is not valid YAML: {why}") from error
         for item in found:
-            if item is None:
-                continue
-            if not isinstance(item, dict) or "kind" not in item or "apiVersion" not in item:
-                raise errors.OndolError(f"{source}: a document has no apiVersion and kind")
-            if item["kind"] == "List":
-                yield from item.get("items") or ()
-            else:
-                yield item
+            if item is not None:
+                yield from _members(source, item)
+
+
+def _members(source: str, item: Any) -> Iterator[Mapping[str, Any]]:
+    """The document, or what is in it if it is a List."""
+    if not isinstance(item, dict) or "kind" not in item or "apiVersion" not in item:
+        raise errors.OndolError(f"{source}: a document has no apiVersion and kind")
+    if item["kind"] != "List":
+        yield item
+        return
+    for member in item.get("items") or ():
+        yield from _members(source, member)
 
 
 def _texts(path: str) -> Iterator[tuple[str, str]]:
@@ -127,4 +133,9 @@ def _texts(path: str) -> Iterator[tuple[str, str]]:
         else [place]
     )
     for file in files:
-        yield str(file), file.read_text(encoding="utf-8")
+        try:
+            yield str(file), file.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise errors.OndolError(f"{file} is not text: {error.reason}") from error
+        except OSError as error:
+            raise errors.OndolError(f"{file} cannot be read: {error.strerror}") from error
