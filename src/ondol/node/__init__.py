@@ -1,1 +1,36 @@
-"""The node agent: runs the pods bound to this machine with containers, networks, volumes and probes."""
+"""The node agent: runs the pods bound to this machine with containers, networks, volumes and probes.
+
+From outside: `NodeConfig`, `run`, which is the agent, and `cleanup`, which removes an instance's
+traces from the host.
+"""
+
+from __future__ import annotations
+
+import anyio
+from anyio.abc import TaskStatus
+
+from ondol.base.clock import Clock
+from ondol.client import Client
+from ondol.node.config import NodeConfig
+
+__all__ = ["NodeConfig", "cleanup", "run"]
+
+
+async def run(
+    config: NodeConfig,
+    client: Client,
+    clock: Clock,
+    *,
+    task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
+) -> None:
+    """Be this machine's node until cancelled; `started` once the node is registered and pods are driven."""
+    from ondol.node import agent  # noqa: PLC0415 - heavy: loaded only in the process that is the node
+
+    await agent.run(config, client, clock, task_status=task_status)
+
+
+def cleanup(config: NodeConfig) -> None:
+    """Remove every trace of the instance from this host, its pods included; blocks."""
+    from ondol.node import agent  # noqa: PLC0415 - likewise
+
+    agent.remove(config)

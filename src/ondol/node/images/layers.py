@@ -149,16 +149,31 @@ def _write(archive: tarfile.TarFile, member: tarfile.TarInfo, root: Path, target
         return
     if target.is_symlink() or (target.exists() and not (target.is_dir() and member.isdir())):
         shutil.rmtree(target) if target.is_dir() and not target.is_symlink() else target.unlink()
-    placed = member.replace(name=target.name, deep=False)
+    _make(archive, member, target)
+    os.chown(target, member.uid, member.gid, follow_symlinks=False)
+    if not member.issym():
+        target.chmod(member.mode & 0o7777)
+        os.utime(target, (member.mtime, member.mtime))
+    _attributes(member, target)
+
+
+def _make(archive: tarfile.TarFile, member: tarfile.TarInfo, target: Path) -> None:
+    """The bare entry; done by hand, since tarfile's own filters would drop set-uid bits."""
     if member.isdir():
         target.mkdir(exist_ok=True)
-        os.chown(target, member.uid, member.gid)
-        target.chmod(member.mode & 0o7777)
+    elif member.issym():
+        target.symlink_to(member.linkname)
+    elif member.isfifo():
+        os.mkfifo(target)
+    elif member.isdev():
+        kind = stat.S_IFBLK if member.isblk() else stat.S_IFCHR
+        os.mknod(target, kind | 0o600, os.makedev(member.devmajor, member.devminor))
     else:
-        archive.extract(placed, target.parent, numeric_owner=True, filter="fully_trusted")
-        if not member.issym():
-            target.chmod(member.mode & 0o7777)
-    _attributes(member, target)
+        content = archive.extractfile(member)
+        if content is None:
+            raise ImageCorrupt(f"entry {member.name!r} is of a type no layer may have")
+        with target.open("wb") as file:
+            shutil.copyfileobj(content, file, 1 << 20)
 
 
 def _link(member: tarfile.TarInfo, root: Path, target: Path) -> None:

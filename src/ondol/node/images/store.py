@@ -106,7 +106,7 @@ class ImageStore:
             found = next((entry for entry in listed if entry.get("digest") == digest), None)
             if found is not None:
                 return found
-            if self.blob_path(digest).exists():
+            if self.blob_path(digest).exists():  # stored without a name
                 return {"digest": digest, "mediaType": self._document(digest).get("mediaType", "")}
         for spelling in spellings(reference):
             for entry in reversed(listed):  # the last writer of a name wins
@@ -120,9 +120,10 @@ class ImageStore:
         except FileNotFoundError:
             return
         try:
-            yield from json.loads(content).get("manifests") or ()
+            manifests: list[Mapping[str, Any]] = json.loads(content).get("manifests") or []
         except ValueError as error:
             raise ImageCorrupt(f"the image store's index.json cannot be read: {error}") from error
+        yield from manifests
 
     def _for_this_platform(self, index: Mapping[str, Any], reference: str) -> Mapping[str, Any]:
         machine = platform.machine()
@@ -130,8 +131,7 @@ class ImageStore:
         for entry in index.get("manifests") or ():
             described = entry.get("platform") or {}
             if described.get("os", "linux") == "linux" and described.get("architecture", wanted) == wanted:
-                found: Mapping[str, Any] = entry
-                return found
+                return dict(entry)
         raise ImageMissing(f'image "{reference}" has no manifest for linux/{wanted}')
 
     def _document(self, digest: str) -> Mapping[str, Any]:

@@ -105,13 +105,14 @@ def existing(network: Network) -> list[str]:
 def create(network: Network, wiring: Wiring) -> dict[str, str]:
     """Make the sandbox; namespace kinds and the paths that stand for them. Blocks a few milliseconds."""
     destroy(network, wiring.uid)
-    kinds = _kinds(wiring)
+    kinds = kinds_of(wiring)
     if kinds:
         linux.in_own_thread(lambda: _build(network, wiring, kinds))
     return {kind: str(network.namespace_path(kind, wiring.uid)) for kind in kinds}
 
 
-def _kinds(wiring: Wiring) -> Sequence[str]:
+def kinds_of(wiring: Wiring) -> Sequence[str]:
+    """The namespaces the pod has of its own."""
     wanted = {"net": wiring.address is not None, "uts": wiring.address is not None, "ipc": wiring.own_ipc}
     return [kind for kind, is_wanted in wanted.items() if is_wanted]
 
@@ -181,7 +182,7 @@ def destroy(network: Network, uid: str) -> None:
 
 def is_intact(network: Network, wiring: Wiring) -> bool:
     """Whether the sandbox made earlier still stands (a reboot takes it away)."""
-    return all(_is_namespace(network.namespace_path(kind, wiring.uid)) for kind in _kinds(wiring))
+    return all(_is_namespace(network.namespace_path(kind, wiring.uid)) for kind in kinds_of(wiring))
 
 
 def _is_namespace(path: Path) -> bool:

@@ -111,7 +111,9 @@ def _earliest(decision: Decision, moment: float | None) -> Decision:
 def _ending(pod: Spec, record: Record, facts: Facts, grace: float, *, is_final: bool) -> Decision:
     """Applications stop first, sidecars after them in reverse order, then everything goes back."""
     if record.is_any_running:
-        return Decision(tuple(Stop(name, grace) for name in _next_to_stop(pod, record) if name not in facts.busy))
+        return Decision(
+            tuple(Stop(name, grace) for name in _next_to_stop(pod, record) if name not in facts.busy)
+        )
     if facts.busy:
         return Decision()
     if record.has_sandbox or facts.are_volumes_ready:
@@ -200,7 +202,9 @@ def exited(container: Container, ended: Exit, *, message: str, backoff: Backoff)
     if attempt is None:
         return container
     reason = "OOMKilled" if ended.oom_killed else "Completed" if ended.code == 0 else "Error"
-    over = msgspec.structs.replace(attempt, exit=ended, reason=attempt.reason or reason, message=message or attempt.message)
+    over = msgspec.structs.replace(
+        attempt, exit=ended, reason=attempt.reason or reason, message=message or attempt.message
+    )
     was_clean = attempt.started_at > 0 and ended.finished_at - attempt.started_at >= CLEAN_RUN_S
     failures = 1 if was_clean else container.failures + 1
     wait_s = backoff.delay_s(failures - 1) if failures > 1 else 0.0
@@ -227,6 +231,17 @@ def phase(pod: Spec, record: Record) -> str:
     return _app_phase(pod, [record.container(spec["name"]) for spec in model.app_containers(pod)])
 
 
+def final_phase(pod: Spec, record: Record) -> str:
+    """The phase of a pod that is being deleted: terminal once nothing of it runs."""
+    found = phase(pod, record)
+    if found in ("Succeeded", "Failed") or record.is_any_running:
+        return found
+    containers = [record.container(spec["name"]) for spec in model.app_containers(pod)]
+    if not all(container.has_exited for container in containers):
+        return found
+    return "Succeeded" if all(container.has_succeeded for container in containers) else "Failed"
+
+
 def _has_failed_init(pod: Spec, record: Record) -> bool:
     if model.restart_policy(pod) != "Never":
         return False
@@ -240,7 +255,8 @@ def _has_failed_init(pod: Spec, record: Record) -> bool:
 
 def _has_begun(specs: Iterable[Spec], record: Record) -> bool:
     return any(
-        (attempt := record.container(spec["name"]).current) is not None and attempt.started_at > 0 for spec in specs
+        (attempt := record.container(spec["name"]).current) is not None and attempt.started_at > 0
+        for spec in specs
     )
 
 

@@ -84,7 +84,9 @@ class Record(msgspec.Struct, frozen=True):
 
     @property
     def is_any_running(self) -> bool:
-        return any(c.current is not None and (c.is_running or c.current.is_created) for c in self.containers.values())
+        return any(
+            c.current is not None and (c.is_running or c.current.is_created) for c in self.containers.values()
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -94,7 +94,12 @@ class Target:
 
 
 async def watch(
-    probe: Spec, target: Target, clock: Clock, report: Callable[[bool, str], None], *, until: bool | None = None
+    probe: Spec,
+    target: Target,
+    clock: Clock,
+    report: Callable[[bool, str], None],
+    *,
+    until: bool | None = None,
 ) -> None:
     """Ask for ever and report each change of verdict; with `until`, return at that verdict.
 
@@ -107,7 +112,9 @@ async def watch(
     while True:
         succeeded, message = await ask(probe, target, schedule.timeout_s)
         after = counted(count, schedule, succeeded=succeeded, now=clock.monotonic())
-        if after.verdict is not None and (after.verdict != count.verdict or (not succeeded and not after.verdict)):
+        if after.verdict is not None and (
+            after.verdict != count.verdict or (not succeeded and not after.verdict)
+        ):
             report(after.verdict, message)
         if after.verdict is not None and after.verdict is until:
             return

@@ -30,7 +30,7 @@ def status(
     previous: Sequence[Mapping[str, Any]],
 ) -> Object:
     """The whole status this node answers for; conditions of others are not in it."""
-    phase = decide.phase(pod, record)
+    phase = decide.final_phase(pod, record) if objects.is_deleting(pod) else decide.phase(pod, record)
     found: Object = {
         "phase": phase,
         "conditions": _conditions(pod, record, phase, now, previous),
@@ -113,9 +113,7 @@ def is_ready(spec: Spec, container: Container) -> bool:
     return container.is_ready or not spec.get("readinessProbe")
 
 
-def _statuses(
-    pod: Spec, record: Record, specs: Sequence[Spec], runtime: str, now: float
-) -> list[Object]:
+def _statuses(pod: Spec, record: Record, specs: Sequence[Spec], runtime: str, now: float) -> list[Object]:
     return [_container(pod, record, spec, runtime, now) for spec in specs]
 
 

@@ -1,0 +1,401 @@
+"""The node agent: finds what an earlier one left, registers the node, runs a worker for each pod.
+
+`run` is the whole of it. Pods, their names and their addresses go on while it is away; a new agent
+takes them up from the disk and the runtime.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import ipaddress
+import os
+import random
+import shutil
+import time
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import anyio
+import anyio.to_thread
+from anyio.abc import TaskGroup, TaskStatus
+
+from ondol import sdk
+from ondol.api import objects, resources
+from ondol.api.objects import Key, Object
+from ondol.base import errors, log
+from ondol.base.clock import Clock, rfc3339
+from ondol.client import Client
+from ondol.node import linux, logs, registration, web, web_server
+from ondol.node.config import NodeConfig
+from ondol.node.dns.server import CacheView, DnsServer
+from ondol.node.images import rootfs
+from ondol.node.images.images import Images, ImageSource
+from ondol.node.network import ipam, nft, sandbox, services
+from ondol.node.pods import etc, model, steps, volumes
+from ondol.node.pods.host import Host
+from ondol.node.pods.model import Record
+from ondol.node.pods.sources import Sources
+from ondol.node.pods.worker import PodWorker
+from ondol.node.runtime import cgroups, learn, oci
+from ondol.node.runtime.port import Runtime
+
+_SERVICES_DEBOUNCE_S: Final = 0.02
+_WORKER_RETRY_S: Final = 5.0
+
+_log = log.get("node")
+
+
+async def run(
+    config: NodeConfig,
+    client: Client,
+    clock: Clock,
+    *,
+    images: ImageSource | None = None,
+    task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
+) -> None:
+    """Be this machine's node until cancelled; `started` once the node is registered and pods are driven."""
+    if os.geteuid() != 0:
+        raise errors.HostError("the node needs root: namespaces and mounts", remedy="run as root")
+    config.data_dir.mkdir(parents=True, exist_ok=True)
+    manager = sdk.Manager(client, clock=clock, rng=random.Random(), identity="kubelet")  # noqa: S311 - jitter only
+    network = _network(config)
+    await anyio.to_thread.run_sync(sandbox.prepare_host, network)
+    folders = oci.Folders(config.data_dir, config.run_dir)
+    runtime = await learn.working(folders, clock, config.cgroup, config.runtime)
+    host = _host(config, manager, clock, runtime, network, images)
+    await Agent(host, manager).run(task_status=task_status)
+
+
+def remove(config: NodeConfig) -> None:
+    """Remove every trace of the instance from this host, its pods included; data files stay. Blocks."""
+    for entry in _kept_containers(config):
+        cgroups.kill(f"{config.cgroup}/{entry}")
+    cgroups.kill(config.cgroup)
+    for folder in (config.data_dir, config.run_dir):
+        for point in linux.mounts_below(str(folder)):
+            linux.unmount(point)
+    sandbox.remove_host(_network(config))
+    _await_empty(config.cgroup)
+    for path in (
+        config.run_dir,
+        config.data_dir / "pods",
+        config.data_dir / "rootfs",
+        config.data_dir / "containers",
+        config.data_dir / "exits",
+    ):
+        shutil.rmtree(path, ignore_errors=True)
+    (config.data_dir / "addresses.json").unlink(missing_ok=True)
+
+
+def _kept_containers(config: NodeConfig) -> list[str]:
+    path = config.data_dir / "pods"
+    return [f"pod{entry.name}" for entry in path.iterdir()] if path.exists() else []
+
+
+def _await_empty(group: str) -> None:
+    for _ in range(100):
+        cgroups.kill(group)
+        if cgroups.remove(group):
+            return
+        time.sleep(0.05)
+
+
+def _network(config: NodeConfig) -> sandbox.Network:
+    direct = dict.fromkeys([config.gateway, ipaddress.IPv4Address(config.host_ip)])
+    return sandbox.Network(
+        config.instance, config.bridge, config.gateway, config.pods, config.run_dir, tuple(direct), config.mtu
+    )
+
+
+def _host(
+    config: NodeConfig,
+    manager: sdk.Manager,
+    clock: Clock,
+    runtime: Runtime,
+    network: sandbox.Network,
+    images: ImageSource | None,
+) -> Host:
+    machine = registration.measured(config.data_dir)
+    return Host(
+        config=config,
+        client=manager.client,
+        clock=clock,
+        recorder=manager.recorder,
+        runtime=runtime,
+        images=Images(config.data_dir, images),
+        roots=rootfs.RootFolders(config.data_dir / "rootfs"),
+        network=network,
+        addresses=ipam.AddressPool(config.pods, config.data_dir / "addresses.json"),
+        sources=Sources(manager, clock),
+        boot=linux.boot_id(),
+        memory_bytes=machine.memory_bytes,
+        allocatable=registration.capacity(machine, config.max_pods),
+        oom_score_adj=int(Path("/proc/self/oom_score_adj").read_text()),
+    )
+
+
+class Agent:
+    """The running parts; made by `run`."""
+
+    def __init__(self, host: Host, manager: sdk.Manager) -> None:
+        self._host = host
+        self._manager = manager
+        self._pods = manager.informer(resources.POD, field_selector=f"spec.nodeName={host.config.name}")
+        self._slices = manager.informer(resources.ENDPOINT_SLICE)
+        self._workers: dict[str, PodWorker] = {}
+        self._tasks: TaskGroup | None = None
+        self._services_changed = anyio.Event()
+        self._services_table = ""
+
+    async def run(self, *, task_status: TaskStatus[None]) -> None:
+        config = self._host.config
+        sources = self._host.sources
+        view = CacheView(sources.services, self._slices, sources.namespaces)
+        upstream = config.upstream_dns or _host_resolvers(config)
+        dns = DnsServer(config.cluster_domain, view, upstream)
+        runtime = self._host.runtime
+        node = registration.Registration(
+            config, self._host.client, self._host.clock, runtime=f"{runtime.name}://{runtime.version}"
+        )
+        application = web.Application(self, self._host.clock, config.api_token)
+        async with anyio.create_task_group() as tasks:
+            self._tasks = tasks
+            port = await tasks.start(web_server.serve, application, config.api_host or config.host_ip, config.api_port)
+            await tasks.start(dns.serve, str(config.gateway), config.dns_port)
+            await node.register(port)
+            self._listen()
+            await tasks.start(functools.partial(_run_manager, self._manager))
+            await self._take_up()
+            tasks.start_soon(node.keep)
+            tasks.start_soon(self._keep_services)
+            tasks.start_soon(self._keep_house)
+            _log.info("node_started", node=config.name, runtime=runtime.name, port=port)
+            task_status.started()
+
+    # Pods
+
+    def _listen(self) -> None:
+        sources = self._host.sources
+        sources.services.add_handler(lambda _old, _new: self._services_changed.set())
+        self._slices.add_handler(lambda _old, _new: self._services_changed.set())
+        sources.config_maps.add_handler(functools.partial(self._source_changed, 0))
+        sources.secrets.add_handler(functools.partial(self._source_changed, 1))
+
+    def _source_changed(self, which: int, old: Object | None, new: Object | None) -> None:
+        changed = new or old or {}
+        key = objects.key(changed)
+        for worker in self._workers.values():
+            is_named = key.name in volumes.references(worker.pod)[which]
+            if is_named and objects.namespace(worker.pod) == key.namespace:
+                worker.refresh_volumes()
+
+    async def _take_up(self) -> None:
+        """Match the disk, the runtime and the API: adopt what belongs to a pod, remove what does not."""
+        records = {record.uid: self._current(record) for record in self._host.records()}
+        pods = {objects.uid(pod): pod for pod in self._pods.lister.list()}
+        await self._remove_orphans(records, pods)
+        for uid, pod in pods.items():
+            self._begin(pod, records.get(uid))
+        for uid, record in records.items():
+            if uid not in pods:
+                self._begin(_last_words(record), record)
+                self._workers[uid].vanish()
+        self._pods.add_handler(self._pod_changed)
+
+    def _current(self, record: Record) -> Record:
+        """The record as it is true now: nothing runs of what ran before the machine started anew."""
+        if record.boot == self._host.boot:
+            return record
+        renewed = model.rebooted(record, self._host.boot, self._host.clock.now())
+        self._host.save(renewed)
+        return renewed
+
+    async def _remove_orphans(self, records: Mapping[str, Record], pods: Mapping[str, Object]) -> None:
+        host = self._host
+        attempts = [
+            c.current for r in records.values() for c in r.containers.values() if c.current is not None
+        ]
+        kept = {attempt.id for attempt in attempts if attempt.exit is None}
+        for identity in host.runtime.known():
+            if identity not in kept:
+                await steps.discard_container(host, identity)
+        for identity in rootfs.existing(host.roots):
+            if identity not in kept:
+                await anyio.to_thread.run_sync(rootfs.remove, host.roots, identity)
+        for uid in sandbox.existing(host.network):
+            if uid not in records:
+                await anyio.to_thread.run_sync(sandbox.destroy, host.network, uid)
+        for uid in host.addresses.owners():
+            if uid not in records and uid not in pods:
+                host.addresses.give_back(uid)
+
+    def _pod_changed(self, old: Object | None, new: Object | None) -> None:
+        if new is not None:
+            worker = self._workers.get(objects.uid(new))
+            if worker is not None:
+                worker.update(new)
+            else:
+                self._begin(new, None)
+        if old is not None and (new is None or objects.uid(new) != objects.uid(old)):
+            worker = self._workers.get(objects.uid(old))
+            if worker is not None:
+                worker.vanish()
+
+    def _begin(self, pod: Object, record: Record | None) -> None:
+        if self._tasks is None:
+            return
+        worker = PodWorker(self._host, pod, record)
+        self._workers[worker.uid] = worker
+        self._tasks.start_soon(self._drive, worker)
+
+    async def _drive(self, worker: PodWorker) -> None:
+        """Run the worker to its end; one that fails unexpectedly starts anew from the disk."""
+        try:
+            await worker.run()
+            del self._workers[worker.uid]
+            return
+        except Exception as error:  # noqa: BLE001 - one pod's defect must not end all others
+            leaves = [str(leaf) for leaf in _leaves(error)]
+            _log.error("pod_worker_failed", pod=str(objects.key(worker.pod)), error=leaves, exc_info=error)
+        await self._host.clock.sleep(_WORKER_RETRY_S)
+        record = next((r for r in self._host.records() if r.uid == worker.uid), None)
+        self._begin(worker.pod, record)
+        if self._pods.lister.get(objects.key(worker.pod)) is None:
+            self._workers[worker.uid].vanish()
+
+    # Services
+
+    async def _keep_services(self) -> None:
+        """Put the table in place whenever it differs, at most once a debounce."""
+        while True:
+            await self._services_changed.wait()
+            await self._host.clock.sleep(_SERVICES_DEBOUNCE_S)
+            self._services_changed = anyio.Event()
+            listed = services.entries(self._host.sources.services.lister.list(), self._slices.lister.list())
+            wanted = services.table(self._host.config.instance, listed)
+            if wanted == self._services_table:
+                continue
+            try:
+                await anyio.to_thread.run_sync(nft.run, wanted)
+                self._services_table = wanted
+            except errors.HostError as error:
+                _log.error("services_not_programmed", error=str(error))
+                await self._host.clock.sleep(1.0)
+                self._services_changed.set()
+
+    # House-keeping
+
+    async def _keep_house(self) -> None:
+        while True:
+            await self._host.clock.sleep(self._host.config.housekeeping_interval_s)
+            for worker in list(self._workers.values()):
+                await self._rotate_logs(worker)
+
+    async def _rotate_logs(self, worker: PodWorker) -> None:
+        config = self._host.config
+        for name, container in worker.record.containers.items():
+            attempt = container.current
+            if attempt is None or attempt.handle is None or not container.is_running:
+                continue
+            path = steps.log_path(self._host, worker.uid, name, attempt.number)
+            if not logs.due_for_rotation(iter([path]), config.log_bytes_max):
+                continue
+            try:
+                logs.set_aside(path, self._host.clock.now(), config.log_files_max)
+                await self._host.runtime.reopen_log(attempt.handle)
+            except OSError as error:
+                _log.warning("log_not_rotated", path=str(path), error=str(error))
+
+    # What the HTTP interface tells
+
+    def _worker_of(self, namespace: str, pod: str) -> PodWorker:
+        key = Key(namespace, pod)
+        found = [worker for worker in self._workers.values() if objects.key(worker.pod) == key]
+        if not found:
+            raise errors.NotFound(f'pod "{key}" is not on this node')
+        return found[-1]
+
+    def log(self, namespace: str, pod: str, container: str, *, previous: bool) -> web.LogPlace:
+        worker = self._worker_of(namespace, pod)
+        names = [str(c["name"]) for c in model.all_containers(worker.pod)]
+        if container not in names:
+            raise errors.NotFound(f"container {container} is not valid for pod {pod}")
+        attempt = worker.record.container(container).current
+        if previous:
+            last = worker.record.container(container).last
+            if last is None:
+                message = f'previous terminated container "{container}" in pod "{pod}" not found'
+                raise errors.BadRequest(message)
+            return steps.log_path(self._host, worker.uid, container, last.number), lambda: True
+        if attempt is None:
+            state = worker.record.container(container).waiting_reason or "ContainerCreating"
+            message = f'container "{container}" in pod "{pod}" is waiting to start: {state}'
+            raise errors.BadRequest(message)
+        number = attempt.number
+        path = steps.log_path(self._host, worker.uid, container, number)
+
+        def is_over() -> bool:
+            current = worker.record.container(container).current
+            return current is None or current.number != number or current.exit is not None
+
+        return path, is_over
+
+    def summary(self) -> Mapping[str, Any]:
+        now = rfc3339(self._host.clock.now())
+        pods = [self._pod_usage(worker, now) for worker in self._workers.values()]
+        return {"node": {"nodeName": self._host.config.name}, "pods": pods}
+
+    def _pod_usage(self, worker: PodWorker, now: str) -> Mapping[str, Any]:
+        group = self._host.cgroup_of(worker.uid)
+        containers = [
+            {"name": name, **_usage(f"{group}/{container.current.id}", now)}
+            for name, container in worker.record.containers.items()
+            if container.current is not None and container.is_running
+        ]
+        key = objects.key(worker.pod)
+        reference = {"name": key.name, "namespace": key.namespace, "uid": worker.uid}
+        return {"podRef": reference, **_usage(group, now), "containers": containers}
+
+
+def _usage(group: str, now: str) -> dict[str, Any]:
+    used = cgroups.usage(group)
+    memory = {"time": now, "usageBytes": used.memory_bytes, "workingSetBytes": used.working_set_bytes}
+    return {"cpu": {"time": now, "usageCoreNanoSeconds": used.cpu_ns}, "memory": memory}
+
+
+async def _run_manager(manager: sdk.Manager, *, task_status: TaskStatus[None]) -> None:
+    await manager.run(task_status=task_status)
+
+
+def _host_resolvers(config: NodeConfig) -> tuple[str, ...]:
+    text = Path("/etc/resolv.conf").read_text() if Path("/etc/resolv.conf").exists() else ""
+    servers = etc.parse_resolv_conf(text)[0]
+    return tuple(server for server in servers if server != str(config.gateway))
+
+
+def _last_words(record: Record) -> Object:
+    """Enough of a pod that is gone from the API to end what is left of it."""
+    names = sorted(record.containers)
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": record.name, "namespace": record.namespace, "uid": record.uid},
+        "spec": {"containers": [{"name": name, "image": ""} for name in names]},
+    }
+
+
+def _leaves(error: BaseException) -> list[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        return [leaf for inner in error.exceptions for leaf in _leaves(inner)]
+    return [error]
+
+
+@contextlib.asynccontextmanager
+async def running(config: NodeConfig, client: Client, clock: Clock) -> AsyncIterator[None]:
+    """The node for the length of a block; containers outlive it."""
+    async with anyio.create_task_group() as tasks:
+        await tasks.start(functools.partial(run, config, client, clock))
+        yield
+        tasks.cancel_scope.cancel()

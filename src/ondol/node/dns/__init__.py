@@ -1,0 +1,1 @@
+"""Names for pods: the Kubernetes DNS specification over the node's caches."""

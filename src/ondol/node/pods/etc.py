@@ -1,0 +1,91 @@
+"""The files in `/etc` that the node writes for a pod: hosts, hostname and resolv.conf (pure text)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ondol.api import objects
+from ondol.node.pods.model import Spec
+
+_SEARCH_MAX = 32
+
+
+def hostname(pod: Spec) -> str:
+    """At most 63 characters, never ending in a dash or dot."""
+    wanted = str(objects.spec(pod).get("hostname") or objects.name(pod))
+    return wanted[:63].rstrip("-.")
+
+
+def fully_qualified(pod: Spec, domain: str) -> str:
+    subdomain = objects.spec(pod).get("subdomain")
+    return f"{hostname(pod)}.{subdomain}.{objects.namespace(pod)}.svc.{domain}" if subdomain else ""
+
+
+def hosts(pod: Spec, address: str, domain: str) -> str:
+    """`/etc/hosts` of a pod with a network of its own."""
+    names = " ".join(name for name in (fully_qualified(pod, domain), hostname(pod)) if name)
+    lines = [
+        "# Written by the Ondol node for this pod.",
+        "127.0.0.1\tlocalhost",
+        "::1\tlocalhost ip6-localhost",
+    ]
+    lines.append(f"{address}\t{names}")
+    return "\n".join([*lines, *_aliases(pod)]) + "\n"
+
+
+def host_network_hosts(pod: Spec, host_file: str) -> str:
+    return "\n".join([host_file.rstrip("\n"), *_aliases(pod)]) + "\n"
+
+
+def _aliases(pod: Spec) -> list[str]:
+    return [
+        f"{a['ip']}\t{' '.join(a.get('hostnames') or ())}" for a in objects.spec(pod).get("hostAliases") or ()
+    ]
+
+
+def resolv_conf(pod: Spec, *, name_server: str, domain: str, host_file: str) -> str:
+    """By the pod's dnsPolicy and dnsConfig."""
+    policy = objects.spec(pod).get("dnsPolicy") or "ClusterFirst"
+    if policy == "ClusterFirst" and objects.spec(pod).get("hostNetwork"):
+        policy = "Default"
+    if policy == "Default":
+        servers, searches, options = parse_resolv_conf(host_file)
+    elif policy == "None":
+        servers, searches, options = [], [], []
+    else:
+        namespace = objects.namespace(pod)
+        servers = [name_server]
+        searches = [f"{namespace}.svc.{domain}", f"svc.{domain}", domain, *parse_resolv_conf(host_file)[1]]
+        options = ["ndots:5"]
+    given = objects.spec(pod).get("dnsConfig") or {}
+    servers = list(dict.fromkeys([*servers, *(given.get("nameservers") or ())]))[:3]
+    searches = list(dict.fromkeys([*searches, *(given.get("searches") or ())]))[:_SEARCH_MAX]
+    options = _merged(options, given.get("options") or ())
+    lines = [f"nameserver {server}" for server in servers]
+    lines += [f"search {' '.join(searches)}"] if searches else []
+    lines += [f"options {' '.join(options)}"] if options else []
+    return "\n".join(lines) + "\n"
+
+
+def _merged(options: Sequence[str], given: Sequence[Spec]) -> list[str]:
+    named = {option.partition(":")[0]: option for option in options}
+    for option in given:
+        value = option.get("value")
+        named[option["name"]] = option["name"] if value is None else f"{option['name']}:{value}"
+    return list(named.values())
+
+
+def parse_resolv_conf(text: str) -> tuple[list[str], list[str], list[str]]:
+    """Name servers, search path and options of a resolv.conf."""
+    servers: list[str] = []
+    searches: list[str] = []
+    options: list[str] = []
+    for line in text.splitlines():
+        keyword, *rest = line.split("#", 1)[0].split() or [""]
+        if keyword == "nameserver" and rest:
+            servers.append(rest[0])
+        elif keyword in ("search", "domain"):
+            searches = [name for name in rest if name != "."]
+        elif keyword == "options":
+            options += rest
+    return servers, searches, options

@@ -1,0 +1,313 @@
+"""The effects of a pod's life, one function a step: sandbox, volumes, containers, hooks, removal.
+
+Each does its work or raises; the worker records what came of it. Blocking system calls run in threads.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import os
+import shutil
+import signal
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import anyio
+import anyio.to_thread
+
+from ondol.api import dataplane, objects
+from ondol.node import files, linux
+from ondol.node.images import images, rootfs
+from ondol.node.network import sandbox
+from ondol.node.pods import container as planning
+from ondol.node.pods import env, etc, model, probing, volumes
+from ondol.node.pods.host import Host
+from ondol.node.pods.model import Attempt, Record, Spec
+from ondol.node.runtime import cgroups, spec
+from ondol.node.runtime.port import Creation
+
+_MESSAGE_MAX: Final = 4096
+_LOG_TAIL_MAX: Final = 2048
+_LOG_TAIL_LINES: Final = 80
+
+
+def container_id(uid: str, name: str, number: int) -> str:
+    """The same for the same attempt, so that one cut short is found again and not made twice."""
+    return hashlib.sha256(f"{uid}/{name}/{number}".encode()).hexdigest()
+
+
+def log_path(host: Host, uid: str, name: str, number: int) -> Path:
+    return host.config.pod_dir(uid) / name / f"{number}.log"
+
+
+def wiring(pod: Spec, address: str, *, redirect: bool) -> sandbox.Wiring:
+    spec_ = objects.spec(pod)
+    sysctls = (spec_.get("securityContext") or {}).get("sysctls") or ()
+    return sandbox.Wiring(
+        objects.uid(pod),
+        etc.hostname(pod),
+        None if spec_.get("hostNetwork") else ipaddress.IPv4Address(address),
+        redirect,
+        own_ipc=not spec_.get("hostIPC"),
+        sysctls=tuple((s["name"], s["value"]) for s in sysctls),
+    )
+
+
+async def is_meshed(host: Host, pod: Spec) -> bool:
+    if not host.config.mesh_enabled:
+        return False
+    return dataplane.in_mesh(pod, await host.sources.namespace(objects.namespace(pod)))
+
+
+async def set_up_sandbox(host: Host, pod: Spec) -> str:
+    """Make the sandbox and the pod's `/etc` files; its address, empty in the host's network."""
+    uid = objects.uid(pod)
+    is_on_host = bool(objects.spec(pod).get("hostNetwork"))
+    address = "" if is_on_host else str(host.addresses.take(uid))
+    plan = wiring(pod, address, redirect=await is_meshed(host, pod))
+    await anyio.to_thread.run_sync(sandbox.create, host.network, plan)
+    _write_etc(host, pod, address)
+    return address
+
+
+def _write_etc(host: Host, pod: Spec, address: str) -> None:
+    folder = host.config.pod_dir(objects.uid(pod)) / "etc"
+    folder.mkdir(parents=True, exist_ok=True)
+    domain = host.config.cluster_domain
+    host_resolv = (files.read(Path("/etc/resolv.conf")) or b"").decode()
+    if address:
+        hosts = etc.hosts(pod, address, domain)
+    else:
+        hosts = etc.host_network_hosts(pod, (files.read(Path("/etc/hosts")) or b"").decode())
+    resolv = etc.resolv_conf(pod, name_server=str(host.config.gateway), domain=domain, host_file=host_resolv)
+    for name, text in (("hosts", hosts), ("resolv.conf", resolv), ("hostname", etc.hostname(pod) + "\n")):
+        files.write(folder / name, text.encode(), mode=0o644)
+
+
+def pod_facts(host: Host, record: Record) -> env.PodFacts:
+    return env.PodFacts(
+        record.address or host.config.host_ip, host.config.host_ip, host.config.name, host.allocatable
+    )
+
+
+def volume_folder(host: Host, pod: Spec, volume: Spec) -> Path:
+    if volumes.kind(volume) == "hostPath":
+        return Path(volume["hostPath"]["path"])
+    return host.config.pod_dir(objects.uid(pod)) / "volumes" / str(volume["name"])
+
+
+async def prepare_volumes(host: Host, pod: Spec, record: Record) -> None:
+    """Make every volume, or bring its content up to date."""
+    given = objects.spec(pod).get("volumes") or ()
+    if not given:
+        return
+    sources = await host.sources.of(pod)
+    tokens = await host.sources.tokens(pod)
+    facts = pod_facts(host, record)
+    group = planning.fs_group(pod)
+    revision = str(int(host.clock.now() * 1e6))
+    work: list[tuple[Path, Spec, volumes.Payload | None]] = []
+    for volume in given:
+        content = volumes.payload(pod, volume, sources, facts, tokens) if volumes.is_written(volume) else None
+        work.append((volume_folder(host, pod, volume), volume, content))
+
+    def put() -> None:
+        for folder, volume, content in work:
+            if content is None:
+                volumes.place(folder, volume, fs_group=group)
+            else:
+                volumes.write(folder, content, fs_group=group, revision=revision)
+
+    await anyio.to_thread.run_sync(put)
+
+
+async def create_container(
+    host: Host, pod: Spec, record: Record, name: str, number: int
+) -> tuple[Attempt, bool]:
+    """Image, root and container; it waits to be started. Also whether the image was pulled."""
+    given = next(c for c in model.all_containers(pod) if c["name"] == name)
+    policy = given.get("imagePullPolicy") or "IfNotPresent"
+    unpacked = await host.images.ensure(given["image"], policy)
+    uid = objects.uid(pod)
+    identity = container_id(uid, name, number)
+    sources = await host.sources.of(pod)
+    variables = planning.environment(
+        pod,
+        given,
+        images.environment(dict(unpacked.image.config)),
+        sources=sources,
+        facts=pod_facts(host, record),
+        services=host.sources.service_environment(pod),
+        hostname=etc.hostname(pod),
+    )
+
+    def prepare() -> spec.Container:
+        root = rootfs.mount(host.roots, identity, unpacked.layers)
+        return _plan(host, pod, given, root, identity, unpacked.image.config, variables, number)
+
+    planned = await anyio.to_thread.run_sync(prepare)
+    creation = Creation(
+        identity,
+        spec.runtime_spec(planned),
+        log_path(host, uid, name, number),
+        stdin=bool(given.get("stdin")),
+    )
+    handle = await host.runtime.create(creation)
+    attempt = Attempt(number, identity, given["image"], unpacked.image.id, handle)
+    return attempt, unpacked.was_pulled
+
+
+def _plan(
+    host: Host,
+    pod: Spec,
+    given: Spec,
+    root: Path,
+    identity: str,
+    image: Mapping[str, Any],
+    variables: Mapping[str, str],
+    number: int,
+) -> spec.Container:
+    uid = objects.uid(pod)
+    place = planning.Place(
+        rootfs=str(root),
+        cgroup=f"{host.cgroup_of(uid)}/{identity}",
+        namespaces=_namespaces(host, pod),
+        mounts=_mounts(host, pod, given, variables, number),
+        image=image,
+        image_user=rootfs.user(root, str(image.get("User") or "")),
+        environment=variables,
+        node_memory_bytes=host.memory_bytes,
+        current_oom_score_adj=host.oom_score_adj,
+    )
+    planned = planning.planned(pod, given, place)
+    directory = root / planned.cwd.lstrip("/")
+    if not directory.exists():
+        directory.mkdir(parents=True)
+        os.chown(directory, planned.user.uid, planned.user.gid)
+    return planned
+
+
+def _namespaces(host: Host, pod: Spec) -> dict[str, str]:
+    plan = wiring(pod, "0.0.0.0", redirect=False)  # noqa: S104 - only which namespaces the pod has is asked
+    names = {"net": "network", "ipc": "ipc", "uts": "uts"}
+    return {names[kind]: str(host.network.namespace_path(kind, plan.uid)) for kind in sandbox.kinds_of(plan)}
+
+
+def _mounts(
+    host: Host, pod: Spec, given: Spec, variables: Mapping[str, str], number: int
+) -> list[spec.Document]:
+    folder = host.config.pod_dir(objects.uid(pod))
+    given_volumes = {v["name"]: v for v in objects.spec(pod).get("volumes") or ()}
+    folders = {name: str(volume_folder(host, pod, volume)) for name, volume in given_volumes.items()}
+    found: list[spec.Document] = []
+    for mount, source, sub_path in planning.volume_mounts(given, folders, variables):
+        is_written = volumes.is_written(given_volumes[mount["name"]])
+        real = volumes.inside(Path(source), sub_path, is_writable=not is_written) if sub_path else source
+        found.append(planning.bind(mount, str(real), is_read_only=is_written))
+    taken = {mount["destination"] for mount in found}
+    for name in ("hosts", "resolv.conf", "hostname"):
+        if f"/etc/{name}" not in taken:
+            found.append(spec.bind(str(folder / "etc" / name), f"/etc/{name}"))
+    message = _termination_file(folder, given, number)
+    message.parent.mkdir(parents=True, exist_ok=True)
+    message.touch()
+    message.chmod(0o666)
+    return [*found, spec.bind(str(message), planning.termination_path(given))]
+
+
+def _termination_file(folder: Path, given: Spec, number: int) -> Path:
+    return folder / str(given["name"]) / f"{number}.termination"
+
+
+def termination_message(host: Host, pod: Spec, given: Spec, attempt: Attempt) -> str:
+    """What the container left to say, from its file or (if asked for) the end of its log."""
+    folder = host.config.pod_dir(objects.uid(pod))
+    said = files.read(_termination_file(folder, given, attempt.number)) or b""
+    is_failed = attempt.exit is not None and attempt.exit.code != 0
+    if not said and given.get("terminationMessagePolicy") == "FallbackToLogsOnError" and is_failed:
+        lines = (
+            files.read(log_path(host, objects.uid(pod), given["name"], attempt.number)) or b""
+        ).splitlines()
+        texts = [line.split(b" ", 3)[-1] for line in lines[-_LOG_TAIL_LINES:]]
+        said = b"\n".join(texts)[-_LOG_TAIL_MAX:]
+    return said[-_MESSAGE_MAX:].decode(errors="replace")
+
+
+async def discard_container(host: Host, identity: str) -> None:
+    """Forget a container that has ended, and its writable layer."""
+    await host.runtime.delete(identity)
+    await anyio.to_thread.run_sync(rootfs.remove, host.roots, identity)
+
+
+def probe_target(host: Host, record: Record, given: Spec, attempt: Attempt) -> probing.Target:
+    ports = {p["name"]: int(p["containerPort"]) for p in given.get("ports") or () if p.get("name")}
+    handle = attempt.handle
+    if handle is None:
+        raise ValueError("a container that was not created cannot be probed")
+    address = record.address or host.config.host_ip
+    return probing.Target(address, ports, lambda args, timeout_s: host.runtime.exec(handle, args, timeout_s))
+
+
+async def run_hook(hook: Spec, target: probing.Target, clock_sleep: Any, timeout_s: float) -> str:
+    """Carry out a lifecycle hook; what went wrong, empty if nothing."""
+    if "sleep" in hook:
+        await clock_sleep(float(hook["sleep"]["seconds"]))
+        return ""
+    if "httpGet" in hook:
+        try:
+            with anyio.fail_after(timeout_s):
+                status, _ = await probing.request(hook["httpGet"], target, user_agent="kube-lifecycle/1.34")
+        except (
+            OSError,
+            ValueError,
+            KeyError,
+            TimeoutError,
+            anyio.BrokenResourceError,
+            anyio.EndOfStream,
+        ) as error:
+            return str(error) or type(error).__name__
+        return "" if status < 400 else f"the hook was answered with {status}"
+    if "exec" in hook:
+        succeeded, message = await probing.ask({"exec": hook["exec"]}, target, timeout_s)
+        return "" if succeeded else message or "the command failed"
+    return f"hook {sorted(hook)} is not supported"
+
+
+def signal_number(name: str) -> int:
+    text = name.upper()
+    if text.isdigit():
+        return int(text)
+    return int(signal.Signals[text if text.startswith("SIG") else f"SIG{text}"])
+
+
+async def tear_down(host: Host, uid: str) -> None:
+    """Give back the sandbox, the address and every mount; files stay."""
+
+    def undo() -> None:
+        sandbox.destroy(host.network, uid)
+        for point in linux.mounts_below(str(host.config.pod_dir(uid))):
+            linux.unmount(point)
+
+    cgroups.kill(host.cgroup_of(uid))
+    await anyio.to_thread.run_sync(undo)
+    host.addresses.give_back(uid)
+    host.sources.forget(uid)
+
+
+async def remove_files(host: Host, uid: str) -> None:
+    """The end: nothing on this machine remembers the pod."""
+
+    def undo() -> None:
+        folder = host.config.pod_dir(uid)
+        for point in linux.mounts_below(str(folder)):
+            linux.unmount(point)
+        if folder.exists():
+            shutil.rmtree(folder)
+
+    await anyio.to_thread.run_sync(undo)
+    for _ in range(50):
+        if cgroups.remove(host.cgroup_of(uid)):
+            return
+        await host.clock.sleep(0.02)

@@ -1,0 +1,561 @@
+"""One task a pod: ask `decide` what to do, start doing it, write the status, wait for news.
+
+Steps run beside the loop and are marked busy meanwhile, so that a slow image or a long grace period
+never keeps the pod from hearing of its deletion. Each change of the record is on disk before the
+next step builds on it.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+import anyio
+import msgspec
+from anyio.abc import TaskGroup
+
+from ondol.api import conditions, dataplane, objects, resources
+from ondol.api.objects import Object
+from ondol.base import errors, log
+from ondol.base.backoff import Backoff
+from ondol.client import PatchType
+from ondol.node.images.images import ImageUnavailable
+from ondol.node.pods import container as planning
+from ondol.node.pods import decide, env, model, probing, status, steps, volumes
+from ondol.node.pods.decide import Action
+from ondol.node.pods.host import Host
+from ondol.node.pods.model import Attempt, Container, Record, Spec
+from ondol.node.runtime.port import Exit, RuntimeFailed
+
+_START_ERROR: Final = 128
+_STATUS_BACKOFF: Final = Backoff(initial_s=0.1, maximum_s=10.0)
+_STEP_BACKOFF: Final = Backoff(initial_s=0.2, maximum_s=10.0)
+_HOOK_TIMEOUT_S: Final = 30.0
+
+
+class PodWorker:
+    """Drives one pod from its first sight to its end. `update`, `vanish` and `touch` may be called any time."""
+
+    def __init__(self, host: Host, pod: Object, record: Record | None) -> None:
+        self.uid = objects.uid(pod)
+        self._host = host
+        self._pod: Object = pod
+        self._record = record or self._first_record()
+        self._log = log.get("node.pod").bind(pod=str(objects.key(pod)), uid=self.uid)
+        self._news = anyio.Event()
+        self._status_news = anyio.Event()
+        self._busy: set[str] = set()
+        self._are_volumes_ready = False
+        self._has_vanished = False
+        self._is_meshed: bool | None = None
+        self._is_done = False
+        self._watches: dict[str, anyio.CancelScope] = {}
+        self._conditions: list[Object] = [dict(c) for c in conditions.of(pod)]
+        self._written: Object = {}
+        self._step_failures: dict[str, int] = {}
+        self._hurry = anyio.Event()
+        self._tasks: TaskGroup | None = None
+
+    def _first_record(self) -> Record:
+        key = objects.key(self._pod)
+        return Record(self.uid, key.namespace, key.name, self._host.boot, self._host.clock.now())
+
+    @property
+    def pod(self) -> Object:
+        return self._pod
+
+    @property
+    def record(self) -> Record:
+        return self._record
+
+    def update(self, pod: Object) -> None:
+        if objects.is_deleting(pod) and not objects.is_deleting(self._pod):
+            self._hurry.set()
+        self._pod = pod
+        self.touch()
+
+    def vanish(self) -> None:
+        """The object is gone: stop everything, there is no one left to tell."""
+        self._has_vanished = True
+        self._hurry.set()
+        self.touch()
+
+    def touch(self) -> None:
+        self._news.set()
+        self._status_news.set()
+
+    def refresh_volumes(self) -> None:
+        """Something the pod refers to has changed."""
+        if self._are_volumes_ready and self._tasks is not None and not self._is_ending():
+            self._begin("refresh", self._refresh)
+        self._hurry.set()
+        self.touch()
+
+    def _is_ending(self) -> bool:
+        return self._has_vanished or objects.is_deleting(self._pod)
+
+    async def run(self) -> None:
+        """Until nothing of the pod is left on this node."""
+        async with anyio.create_task_group() as tasks:
+            self._tasks = tasks
+            tasks.start_soon(self._write_statuses)
+            tasks.start_soon(self._warn_of_a_closed_gate)
+            if self._refuse_unsupported():
+                self._adopt()
+            while not self._is_done:
+                self._news = anyio.Event()
+                decision = decide.decide(self._pod, self._record, await self._facts())
+                for action in decision.actions:
+                    self._act(action)
+                if not self._is_done:
+                    await self._wait(decision.wake_at)
+            tasks.cancel_scope.cancel()
+
+    async def _wait(self, wake_at: float | None) -> None:
+        moments = [m for m in (wake_at, self._host.sources.next_refresh(self._pod)) if m is not None]
+        if not moments:
+            await self._news.wait()
+            return
+        wait_s = min(moments) - self._host.clock.now()
+        async with anyio.create_task_group() as waiting:
+            waiting.start_soon(self._alarm, wait_s)
+            await self._news.wait()
+            waiting.cancel_scope.cancel()
+        refresh = self._host.sources.next_refresh(self._pod)
+        if refresh is not None and self._host.clock.now() >= refresh:
+            self.refresh_volumes()
+
+    async def _alarm(self, wait_s: float) -> None:
+        await self._host.clock.sleep(max(wait_s, 0.001))
+        self.touch()
+
+    async def _facts(self) -> model.Facts:
+        return model.Facts(
+            now=self._host.clock.now(),
+            is_deleting=self._is_ending(),
+            are_volumes_ready=self._are_volumes_ready,
+            is_gate_open=await self._is_gate_open(),
+            busy=frozenset(self._busy),
+        )
+
+    async def _is_gate_open(self) -> bool:
+        """Containers of a mesh pod start only once its proxy listens."""
+        if self._is_meshed is None:
+            self._is_meshed = await steps.is_meshed(self._host, self._pod)
+        return not self._is_meshed or conditions.is_true(self._pod, dataplane.PROGRAMMED)
+
+    async def _warn_of_a_closed_gate(self) -> None:
+        await self._host.clock.sleep(self._host.config.mesh_patience_s)
+        if not self._is_ending() and not await self._is_gate_open():
+            message = "The mesh has not programmed this pod's proxy yet; its containers wait for it"
+            self._event("Warning", "MeshNotProgrammed", message)
+
+    def _refuse_unsupported(self) -> bool:
+        refused, warned = planning.unsupported(self._pod)
+        if warned:
+            self._event("Warning", "UnsupportedField", f"not applied by this node: {', '.join(warned)}")
+        if refused and not self._record.has_sandbox:
+            self._act(decide.Fail("UnsupportedField", f"this node cannot honour {', '.join(refused)}"))
+        return True
+
+    def _adopt(self) -> None:
+        """Take up what an earlier agent left: wait for its containers, probe them on."""
+        self._are_volumes_ready = self._record.has_sandbox
+        for name, container in self._record.containers.items():
+            if container.current is not None and container.current.is_running:
+                self._follow(name, container.current)
+        if self._are_volumes_ready:
+            self._begin("refresh", self._refresh)
+
+    # Records
+
+    def _keep(self, record: Record) -> None:
+        self._record = record
+        self._host.save(record)
+        self.touch()
+
+    def _keep_container(self, name: str, **changes: Any) -> Container:
+        container = msgspec.structs.replace(self._record.container(name), **changes)
+        self._keep(self._record.with_container(name, container))
+        return container
+
+    def _event(self, type: Any, reason: str, message: str) -> None:
+        self._host.recorder.event(self._pod, type, reason, message, component="kubelet")
+
+    # Steps
+
+    def _act(self, action: Action) -> None:
+        match action:
+            case decide.SetUpSandbox():
+                self._begin("sandbox", self._set_up_sandbox)
+            case decide.PrepareVolumes():
+                self._begin("volumes", self._prepare_volumes)
+            case decide.Create(name):
+                self._begin(name, lambda: self._create(name))
+            case decide.Start(name):
+                self._begin(name, lambda: self._start(name))
+            case decide.Stop(name, grace_s):
+                self._begin(name, lambda: self._stop(name, grace_s, f"Stopping container {name}"))
+            case decide.Fail(reason, message):
+                self._event("Warning", reason, message)
+                self._keep(
+                    msgspec.structs.replace(self._record, failed_reason=reason, failed_message=message)
+                )
+            case decide.TearDown():
+                self._begin("sandbox", self._tear_down)
+            case decide.Finish():
+                self._begin("finish", self._finish)
+
+    def _begin(self, what: str, step: Callable[[], Awaitable[None]]) -> None:
+        if self._tasks is None or what in self._busy:
+            return
+        self._busy.add(what)
+        self._tasks.start_soon(self._do, what, step)
+
+    async def _do(self, what: str, step: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await step()
+            self._step_failures.pop(what, None)
+        except (errors.OndolError, OSError) as error:
+            await self._step_failed(what, error)
+        finally:
+            self._busy.discard(what)
+            self.touch()
+
+    _FAILED: Final = {
+        "sandbox": "FailedCreatePodSandBox",
+        "volumes": "FailedMount",
+        "refresh": "FailedMount",
+        "finish": "FailedKillPod",
+    }
+
+    async def _step_failed(self, what: str, error: Exception) -> None:
+        """Say it, and keep the step busy for a while so that it is not tried again at once."""
+        failures = self._step_failures[what] = self._step_failures.get(what, 0) + 1
+        self._log.warning("step_failed", step=what, error=str(error), failures=failures)
+        self._event("Warning", self._FAILED.get(what, "Failed"), str(error))
+        self._hurry = anyio.Event()
+        with anyio.move_on_after(_STEP_BACKOFF.delay_s(failures)):
+            await self._hurry.wait()
+
+    async def _set_up_sandbox(self) -> None:
+        self._host.save(self._record)
+        address = await steps.set_up_sandbox(self._host, self._pod)
+        self._keep(msgspec.structs.replace(self._record, address=address, has_sandbox=True))
+
+    async def _prepare_volumes(self) -> None:
+        await steps.prepare_volumes(self._host, self._pod, self._record)
+        self._are_volumes_ready = True
+
+    async def _refresh(self) -> None:
+        await steps.prepare_volumes(self._host, self._pod, self._record)
+
+    async def _create(self, name: str) -> None:
+        before = self._record.container(name)
+        number = before.current.number + 1 if before.current is not None else 0
+        try:
+            attempt, was_pulled = await steps.create_container(
+                self._host, self._pod, self._record, name, number
+            )
+        except ImageUnavailable as error:
+            self._image_failed(name, error)
+            return
+        except (env.ConfigMissing, volumes.VolumeFailed, errors.Invalid) as error:
+            self._config_failed(name, str(error))
+            return
+        except (RuntimeFailed, errors.HostError, OSError) as error:
+            await self._start_failed(name, number, str(error))
+            return
+        how = "Successfully pulled image" if was_pulled else "Container image"
+        tail = "" if was_pulled else " already present on machine"
+        self._event("Normal", "Pulled", f'{how} "{attempt.image}"{tail}')
+        self._event("Normal", "Created", f"Created container: {name}")
+        failures = 0 if before.waiting_reason else before.failures
+        self._rotate(name, attempt, failures=failures)
+
+    def _rotate(self, name: str, attempt: Attempt, *, failures: int) -> None:
+        """The new attempt becomes current, the former one the last state."""
+        before = self._record.container(name)
+        self._keep_container(
+            name,
+            current=attempt,
+            last=before.current or before.last,
+            restarts=attempt.number,
+            failures=failures,
+            retry_at=0.0,
+            waiting_reason="",
+            waiting_message="",
+            is_started=False,
+            is_ready=False,
+        )
+        if attempt.number >= 2:
+            folder = self._host.config.pod_dir(self.uid) / name
+            for old in folder.glob(f"{attempt.number - 2}.*"):
+                old.unlink()
+
+    def _image_failed(self, name: str, error: ImageUnavailable) -> None:
+        failures = self._record.container(name).failures + 1
+        is_backing_off = error.reason == "ErrImagePull" and failures > 1
+        reason = "ImagePullBackOff" if is_backing_off else error.reason
+        image = next(c["image"] for c in model.all_containers(self._pod) if c["name"] == name)
+        if is_backing_off:
+            self._event("Normal", "BackOff", f'Back-off pulling image "{image}"')
+        else:
+            self._event("Warning", "Failed", f"Error: {error.reason}: {error}")
+        message = f'Back-off pulling image "{image}": {error}' if is_backing_off else str(error)
+        self._wait_with(name, reason, message, failures, self._host.config.image_backoff)
+
+    def _config_failed(self, name: str, message: str) -> None:
+        self._event("Warning", "Failed", f"Error: {message}")
+        failures = self._record.container(name).failures + 1
+        self._wait_with(name, "CreateContainerConfigError", message, failures, _STEP_BACKOFF)
+
+    def _wait_with(self, name: str, reason: str, message: str, failures: int, backoff: Backoff) -> None:
+        self._keep_container(
+            name,
+            waiting_reason=reason,
+            waiting_message=message,
+            failures=failures,
+            retry_at=self._host.clock.now() + backoff.delay_s(failures),
+        )
+
+    async def _start_failed(self, name: str, number: int, message: str) -> None:
+        self._event("Warning", "Failed", f"Error: {message}")
+        identity = steps.container_id(self.uid, name, number)
+        await steps.discard_container(self._host, identity)
+        given = self._spec_of(name)
+        attempt = Attempt(number, identity, given["image"], "", reason="StartError", message=message)
+        before = self._record.container(name)
+        self._rotate(name, attempt, failures=before.failures)
+        ended = Exit(_START_ERROR, oom_killed=False, finished_at=self._host.clock.now())
+        self._note_exit(name, ended, "")
+
+    def _spec_of(self, name: str) -> Spec:
+        return next(c for c in model.all_containers(self._pod) if c["name"] == name)
+
+    async def _start(self, name: str) -> None:
+        attempt = self._record.container(name).current
+        if attempt is None or attempt.handle is None:
+            return
+        try:
+            await self._host.runtime.start(attempt.handle)
+        except RuntimeFailed as error:
+            self._event("Warning", "Failed", f"Error: {error}")
+            await steps.discard_container(self._host, attempt.id)
+            failed = msgspec.structs.replace(attempt, reason="StartError", message=str(error))
+            self._keep_container(name, current=failed)
+            self._note_exit(
+                name, Exit(_START_ERROR, oom_killed=False, finished_at=self._host.clock.now()), ""
+            )
+            return
+        given = self._spec_of(name)
+        hook = (given.get("lifecycle") or {}).get("postStart")
+        is_started = not given.get("startupProbe") and not hook
+        attempt = msgspec.structs.replace(attempt, started_at=self._host.clock.now())
+        self._keep_container(name, current=attempt, is_started=is_started)
+        self._event("Normal", "Started", f"Started container {name}")
+        self._log.info("container_started", container=name, attempt=attempt.number)
+        if hook:
+            await self._post_start(name, given, attempt, hook)
+        self._follow(name, attempt)
+
+    async def _post_start(self, name: str, given: Spec, attempt: Attempt, hook: Spec) -> None:
+        target = steps.probe_target(self._host, self._record, given, attempt)
+        failure = await steps.run_hook(hook, target, self._host.clock.sleep, _HOOK_TIMEOUT_S)
+        if failure:
+            self._event("Warning", "FailedPostStartHook", f"PostStartHook failed: {failure}")
+            self._signal(attempt, signal.SIGKILL)
+        elif not given.get("startupProbe"):
+            self._keep_container(name, is_started=True)
+
+    # While a container runs
+
+    def _follow(self, name: str, attempt: Attempt) -> None:
+        if self._tasks is not None:
+            self._tasks.start_soon(self._await_exit, name, attempt)
+            self._tasks.start_soon(self._probe, name, attempt)
+
+    async def _await_exit(self, name: str, attempt: Attempt) -> None:
+        if attempt.handle is None:
+            return
+        ended = await self._host.runtime.wait(attempt.handle)
+        watch = self._watches.pop(attempt.id, None)
+        if watch is not None:
+            watch.cancel()
+        over = msgspec.structs.replace(attempt, exit=ended)
+        message = steps.termination_message(self._host, self._pod, self._spec_of(name), over)
+        self._note_exit(name, ended, message)
+        self._log.info("container_ended", container=name, code=ended.code, oom=ended.oom_killed)
+        await steps.discard_container(self._host, attempt.id)
+
+    def _note_exit(self, name: str, ended: Exit, message: str) -> None:
+        before = self._record.container(name)
+        after = decide.exited(before, ended, message=message, backoff=self._host.config.restart_backoff)
+        if after.retry_at > self._host.clock.now():
+            who = f"{self._record.name}_{self._record.namespace}({self.uid})"
+            text = f"Back-off restarting failed container {name} in pod {who}"
+            self._event("Warning", "BackOff", text)
+        self._keep(self._record.with_container(name, after))
+
+    async def _probe(self, name: str, attempt: Attempt) -> None:
+        given = self._spec_of(name)
+        target = steps.probe_target(self._host, self._record, given, attempt)
+        with anyio.CancelScope() as scope:
+            self._watches[attempt.id] = scope
+            if given.get("startupProbe") and not self._record.container(name).is_started:
+                await probing.watch(
+                    given["startupProbe"],
+                    target,
+                    self._host.clock,
+                    lambda ok, message: self._probed("startup", name, attempt, ok, message),
+                    until=True,
+                )
+            async with anyio.create_task_group() as probes:
+                for kind in ("readiness", "liveness"):
+                    if given.get(f"{kind}Probe"):
+                        probes.start_soon(self._probe_kind, kind, given, target, name, attempt)
+
+    async def _probe_kind(
+        self, kind: probing.Kind, given: Spec, target: probing.Target, name: str, attempt: Attempt
+    ) -> None:
+        await probing.watch(
+            given[f"{kind}Probe"],
+            target,
+            self._host.clock,
+            lambda ok, message: self._probed(kind, name, attempt, ok, message),
+        )
+
+    def _probed(self, kind: probing.Kind, name: str, attempt: Attempt, ok: bool, message: str) -> None:
+        container = self._record.container(name)
+        if container.current is None or container.current.id != attempt.id or not container.is_running:
+            return
+        if not ok:
+            self._event("Warning", "Unhealthy", f"{kind.capitalize()} probe failed: {message}")
+        if kind == "readiness":
+            if container.is_ready != ok:
+                self._keep_container(name, is_ready=ok)
+        elif kind == "startup" and ok:
+            self._keep_container(name, is_started=True)
+        elif not ok:
+            text = f"Container {name} failed {kind} probe, will be restarted"
+            grace_s = self._spec_of(name)[f"{kind}Probe"].get("terminationGracePeriodSeconds")
+            period_s = float(decide.grace_s(self._pod) if grace_s is None else grace_s)
+            self._begin(name, lambda: self._stop(name, period_s, text))
+
+    # The end
+
+    def _signal(self, attempt: Attempt, number: int) -> None:
+        if attempt.handle is not None:
+            self._host.runtime.signal(attempt.handle, number)
+
+    async def _stop(self, name: str, grace_s: float, why: str) -> None:
+        attempt = self._record.container(name).current
+        if attempt is None or attempt.exit is not None:
+            return
+        self._event("Normal", "Killing", why)
+        if attempt.is_created:
+            await steps.discard_container(self._host, attempt.id)
+            self._keep_container(name, current=None)
+            return
+        deadline = self._host.clock.monotonic() + grace_s
+        await self._pre_stop(name, attempt, grace_s)
+        self._signal(attempt, steps.signal_number(self._stop_signal(name)))
+        while self._record.container(name).is_running:
+            if self._is_ending():
+                shortened = self._host.clock.monotonic() + decide.grace_s(self._pod)
+                deadline = min(deadline, shortened) if decide.grace_s(self._pod) < grace_s else deadline
+            left_s = deadline - self._host.clock.monotonic()
+            if left_s <= 0:
+                break
+            news = self._news
+            with anyio.move_on_after(left_s):
+                await news.wait()
+                await anyio.sleep(0)
+        self._signal(attempt, signal.SIGKILL)
+        while self._record.container(name).is_running:
+            with anyio.move_on_after(0.2):
+                await self._news.wait()
+                await anyio.sleep(0)
+
+    def _stop_signal(self, name: str) -> str:
+        return planning.stop_signal(self._spec_of(name), {})
+
+    async def _pre_stop(self, name: str, attempt: Attempt, grace_s: float) -> None:
+        hook = (self._spec_of(name).get("lifecycle") or {}).get("preStop")
+        if not hook or grace_s <= 0:
+            return
+        target = steps.probe_target(self._host, self._record, self._spec_of(name), attempt)
+        with anyio.move_on_after(grace_s):
+            failure = await steps.run_hook(hook, target, self._host.clock.sleep, grace_s)
+            if failure:
+                self._event("Warning", "FailedPreStopHook", f"PreStopHook failed: {failure}")
+
+    async def _tear_down(self) -> None:
+        await steps.tear_down(self._host, self.uid)
+        self._are_volumes_ready = False
+        self._keep(msgspec.structs.replace(self._record, has_sandbox=False))
+
+    async def _finish(self) -> None:
+        if not self._has_vanished:
+            await self._patch_status()
+            await self._delete_object()
+        await steps.remove_files(self._host, self.uid)
+        self._log.info("pod_removed")
+        self._is_done = True
+
+    async def _delete_object(self) -> None:
+        key = objects.key(self._pod)
+        try:
+            await self._host.client.delete(
+                resources.POD, key.name, key.namespace, grace_period_s=0, uid=self.uid
+            )
+        except (errors.NotFound, errors.Conflict):
+            return  # gone already, or its name belongs to another pod now
+
+    # Status
+
+    async def _write_statuses(self) -> None:
+        """Whenever it differs from what was written last; several changes in one go."""
+        failures = 0
+        while True:
+            await self._status_news.wait()
+            self._status_news = anyio.Event()
+            try:
+                await self._patch_status()
+                failures = 0
+            except errors.ApiError as error:
+                failures += 1
+                self._log.warning("status_not_written", error=str(error), failures=failures)
+                await self._host.clock.sleep(_STATUS_BACKOFF.delay_s(failures))
+                self._status_news.set()
+
+    async def _patch_status(self) -> None:
+        if self._has_vanished:
+            return
+        wanted = status.status(
+            self._pod,
+            self._record,
+            runtime=self._host.runtime.name,
+            host_ip=self._host.config.host_ip,
+            now=self._host.clock.now(),
+            previous=self._conditions,
+        )
+        if wanted == self._written:
+            return
+        key = objects.key(self._pod)
+        try:
+            await self._host.client.patch(
+                resources.POD,
+                key.name,
+                key.namespace,
+                patch={"metadata": {"uid": self.uid}, "status": wanted},
+                patch_type=PatchType.STRATEGIC,
+                subresource="status",
+            )
+        except (errors.NotFound, errors.Conflict) as error:
+            self._log.info("status_has_no_owner", error=str(error))
+            self._written = wanted
+            return
+        self._written = wanted
+        self._conditions = wanted["conditions"]

@@ -1,0 +1,258 @@
+"""The machine as a Node object, and its heartbeat.
+
+The object is made once and corrected when it differs; after that a Lease says every ten seconds
+that the node lives, and the status is written only when a condition or a figure changes.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from ondol.api import conditions, objects, resources
+from ondol.api.objects import Object
+from ondol.base import clock as time
+from ondol.base import errors, log
+from ondol.base.clock import Clock
+from ondol.client import Client, PatchType
+from ondol.node import files
+from ondol.node.config import NodeConfig
+
+_LEASE_NAMESPACE: Final = "kube-node-lease"
+_LEASE_DURATION_S: Final = 40
+_ARCHITECTURES: Final = {"x86_64": "amd64", "aarch64": "arm64"}
+_MEMORY_FLOOR_BYTES: Final = 100 * 1024 * 1024
+_DISK_FLOOR_SHARE: Final = 0.10
+_PIDS_FLOOR: Final = 1000
+
+_log = log.get("node.registration")
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What is measured of the machine."""
+
+    cpus: int
+    memory_bytes: int
+    memory_available_bytes: int
+    disk_bytes: int
+    disk_free_bytes: int
+    pids_max: int
+    pids_used: int
+    machine_id: str
+    boot_id: str
+    kernel: str
+    os_image: str
+    architecture: str
+    hostname: str
+
+
+def measured(data_dir: Path) -> Machine:
+    memory = _memory()
+    disk = shutil.disk_usage(data_dir)
+    return Machine(
+        cpus=len(os.sched_getaffinity(0)),
+        memory_bytes=memory["MemTotal"],
+        memory_available_bytes=memory.get("MemAvailable", memory["MemTotal"]),
+        disk_bytes=disk.total,
+        disk_free_bytes=disk.free,
+        pids_max=int(_text("/proc/sys/kernel/pid_max") or 32768),
+        pids_used=sum(1 for name in os.listdir("/proc") if name.isdigit()),  # noqa: PTH208 - names alone are wanted
+        machine_id=_text("/etc/machine-id"),
+        boot_id=_text("/proc/sys/kernel/random/boot_id"),
+        kernel=platform.release(),
+        os_image=_os_image(),
+        architecture=_ARCHITECTURES.get(platform.machine(), platform.machine()),
+        hostname=platform.node(),
+    )
+
+
+def _text(path: str) -> str:
+    return (files.read(Path(path)) or b"").decode(errors="replace").strip()
+
+
+def _memory() -> dict[str, int]:
+    rows = (line.split() for line in _text("/proc/meminfo").splitlines())
+    return {row[0].rstrip(":"): int(row[1]) * 1024 for row in rows}
+
+
+def _os_image() -> str:
+    for line in _text("/etc/os-release").splitlines():
+        if line.startswith("PRETTY_NAME="):
+            return line.partition("=")[2].strip('"')
+    return "Linux"
+
+
+def capacity(machine: Machine, max_pods: int) -> dict[str, str]:
+    return {
+        "cpu": str(machine.cpus),
+        "memory": f"{machine.memory_bytes // 1024}Ki",
+        "ephemeral-storage": f"{machine.disk_bytes // 1024}Ki",
+        "pods": str(max_pods),
+    }
+
+
+def node(config: NodeConfig, machine: Machine) -> Object:
+    """The Node without its status."""
+    labels = {
+        "kubernetes.io/hostname": config.name,
+        "kubernetes.io/os": "linux",
+        "kubernetes.io/arch": machine.architecture,
+        "beta.kubernetes.io/os": "linux",
+        "beta.kubernetes.io/arch": machine.architecture,
+        "node-role.kubernetes.io/control-plane": "",
+        **config.labels,
+    }
+    return {
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {"name": config.name, "labels": labels},
+        "spec": {"podCIDR": config.pod_cidr, "podCIDRs": [config.pod_cidr]},
+    }
+
+
+def status(
+    config: NodeConfig,
+    machine: Machine,
+    *,
+    runtime: str,
+    port: int,
+    now: float,
+    previous: list[Mapping[str, Any]],
+) -> Object:
+    whole = capacity(machine, config.max_pods)
+    return {
+        "capacity": whole,
+        "allocatable": whole,
+        "addresses": [
+            {"type": "InternalIP", "address": config.host_ip},
+            {"type": "Hostname", "address": config.name},
+        ],
+        "daemonEndpoints": {"kubeletEndpoint": {"Port": port}},
+        "nodeInfo": {
+            "machineID": machine.machine_id,
+            "systemUUID": machine.machine_id,
+            "bootID": machine.boot_id,
+            "kernelVersion": machine.kernel,
+            "osImage": machine.os_image,
+            "containerRuntimeVersion": runtime,
+            "kubeletVersion": "v1.34.0",
+            "kubeProxyVersion": "v1.34.0",
+            "operatingSystem": "linux",
+            "architecture": machine.architecture,
+        },
+        "conditions": _conditions(machine, now, previous),
+    }
+
+
+def _conditions(machine: Machine, now: float, previous: list[Mapping[str, Any]]) -> list[Object]:
+    low_memory = machine.memory_available_bytes < _MEMORY_FLOOR_BYTES
+    low_disk = machine.disk_free_bytes < machine.disk_bytes * _DISK_FLOOR_SHARE
+    low_pids = machine.pids_max - machine.pids_used < _PIDS_FLOOR
+    listed = [dict(condition) for condition in previous]
+    for type, is_low, bad, good in (
+        ("MemoryPressure", low_memory, "NodeHasInsufficientMemory", "NodeHasSufficientMemory"),
+        ("DiskPressure", low_disk, "NodeHasDiskPressure", "NodeHasNoDiskPressure"),
+        ("PIDPressure", low_pids, "NodeHasInsufficientPID", "NodeHasSufficientPID"),
+    ):
+        state: conditions.Status = "True" if is_low else "False"
+        listed = conditions.set(listed, type, state, reason=bad if is_low else good, now=now)
+    return conditions.set(
+        listed, "Ready", "True", reason="KubeletReady", message="the node is posting ready status", now=now
+    )
+
+
+def lease(config: NodeConfig, owner: Mapping[str, Any], now: float) -> Object:
+    return {
+        "apiVersion": "coordination.k8s.io/v1",
+        "kind": "Lease",
+        "metadata": {
+            "name": config.name,
+            "namespace": _LEASE_NAMESPACE,
+            "ownerReferences": [
+                {"apiVersion": "v1", "kind": "Node", "name": config.name, "uid": objects.uid(owner)}
+            ],
+        },
+        "spec": {
+            "holderIdentity": config.name,
+            "leaseDurationSeconds": _LEASE_DURATION_S,
+            "renewTime": time.rfc3339_micro(now),
+        },
+    }
+
+
+class Registration:
+    """Keeps the Node object and its Lease; `register` once, then `keep` for ever."""
+
+    def __init__(self, config: NodeConfig, client: Client, clock: Clock, *, runtime: str) -> None:
+        self._config = config
+        self._client = client
+        self._clock = clock
+        self._runtime = runtime
+        self._port = 0
+        self._node: Object = {}
+        self._written: Object = {}
+
+    async def register(self, port: int) -> Object:
+        """The Node as the API server has it."""
+        self._port = port
+        machine = measured(self._config.data_dir)
+        wanted = node(self._config, machine)
+        try:
+            self._node = await self._client.create(resources.NODE, wanted)
+        except errors.AlreadyExists:
+            patch = {"metadata": {"labels": wanted["metadata"]["labels"]}, "spec": wanted["spec"]}
+            self._node = await self._client.patch(resources.NODE, self._config.name, patch=patch)
+        await self._write_status(machine)
+        await self._renew()
+        return self._node
+
+    async def keep(self) -> None:
+        """Renew for ever; an API server that is away is waited for."""
+        since_status = 0.0
+        while True:
+            await self._clock.sleep(self._config.lease_interval_s)
+            since_status += self._config.lease_interval_s
+            try:
+                await self._renew()
+                if since_status >= self._config.housekeeping_interval_s:
+                    since_status = 0.0
+                    await self._write_status(measured(self._config.data_dir))
+            except errors.NotFound:
+                await self.register(self._port)
+            except errors.ApiError as error:
+                _log.warning("heartbeat_failed", error=str(error))
+
+    async def _write_status(self, machine: Machine) -> None:
+        """Only when something besides free memory and disk has changed."""
+        wanted = status(
+            self._config,
+            machine,
+            runtime=self._runtime,
+            port=self._port,
+            now=self._clock.now(),
+            previous=list(self._written.get("conditions") or conditions.of(self._node)),
+        )
+        if wanted == self._written:
+            return
+        self._node = await self._client.patch(
+            resources.NODE,
+            self._config.name,
+            patch={"status": wanted},
+            patch_type=PatchType.STRATEGIC,
+            subresource="status",
+        )
+        self._written = wanted
+
+    async def _renew(self) -> None:
+        now = self._clock.now()
+        try:
+            renewal = {"spec": {"renewTime": time.rfc3339_micro(now), "holderIdentity": self._config.name}}
+            await self._client.patch(resources.LEASE, self._config.name, _LEASE_NAMESPACE, patch=renewal)
+        except errors.NotFound:
+            await self._client.create(resources.LEASE, lease(self._config, self._node, now))

@@ -1,0 +1,47 @@
+"""The edge that serves the node's HTTP interface on loopback; only this module knows uvicorn."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import anyio
+import uvicorn
+from anyio.abc import TaskStatus
+
+
+class _Server(uvicorn.Server):
+    """Signals belong to the process' owner, not to one of its parts."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+async def serve(
+    application: Any, host: str, port: int, *, task_status: TaskStatus[int] = anyio.TASK_STATUS_IGNORED
+) -> None:
+    """Serve until cancelled; `started` is told the port."""
+    listening = socket.create_server((host, port), backlog=128)
+    config = uvicorn.Config(
+        application,
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        ws="none",
+        proxy_headers=False,
+        server_header=False,
+        timeout_graceful_shutdown=1,
+    )
+    server = _Server(config)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(server.serve, [listening])
+        task_status.started(listening.getsockname()[1])
+        try:
+            await anyio.sleep_forever()
+        finally:
+            server.should_exit = True
+            server.force_exit = True
+            listening.close()
