@@ -311,6 +311,16 @@ async def test_transforms_shape_what_is_kept() -> None:
         assert objects.annotations(kept) == {}
 
 
+async def test_the_bookkeeping_of_fields_is_not_kept() -> None:
+    """`managedFields` are large, and no business of a controller's."""
+    server = Server()
+    server.put("a", managedFields=[{"manager": "x"}])
+    async with running(make(server)) as informer:
+        server.put("b", managedFields=[{"manager": "x"}])
+        await until(informer, server.revision)
+        assert all("managedFields" not in objects.metadata(obj) for obj in informer.lister.list())
+
+
 async def test_an_optional_kind_that_is_not_served_counts_as_empty() -> None:
     """Controllers of optional kinds start without them, and find them when they come."""
     server = Server()

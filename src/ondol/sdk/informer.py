@@ -72,7 +72,10 @@ class _Unmarked(errors.OndolError):
 
 
 class Informer:
-    """`run` keeps the copy until cancelled; everything else may be called at any time."""
+    """`run` keeps the copy until cancelled; everything else may be called at any time.
+
+    Documents are kept as the server sent them, except for `metadata.managedFields`.
+    """
 
     def __init__(
         self,
@@ -256,6 +259,8 @@ class Informer:
         )
 
     def _shaped(self, obj: Object) -> Object:
+        """The document as it is kept: no controller reads who owns which field, and it is a third of it."""
+        obj["metadata"].pop("managedFields", None)
         return self._transform(obj) if self._transform is not None else obj
 
     def _take(self, event: WatchEvent) -> None:
