@@ -7,6 +7,7 @@ about it looks like a mistake; its reason is the first finding's code.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from enum import StrEnum
 from typing import Final
 
 from ondol.api import conditions, dataplane, objects
@@ -19,15 +20,34 @@ PROGRAMMED: Final = "Programmed"
 PASSED_ANALYSIS: Final = "PassedAnalysis"
 
 
+class Progress(StrEnum):
+    """How far an object's configuration got."""
+
+    UNUSED = "unused"
+    """Nothing is made from it: nobody calls its hosts, or they do not exist."""
+    RUNNING = "running"
+    PENDING = "pending"
+    UNKNOWN = "unknown"
+    """No proxy is there to say; what was last said of this version stands."""
+
+
+_PROGRESS: Final[dict[Progress, tuple[conditions.Status, str, str]]] = {
+    Progress.UNUSED: ("Unknown", "NotInUse", "no proxy configuration is made from it yet"),
+    Progress.RUNNING: ("True", "Programmed", ""),
+    Progress.PENDING: ("Unknown", "Pending", "the proxy has not answered yet"),
+    Progress.UNKNOWN: ("Unknown", "Pending", "no proxy is connected"),
+}
+
+
 def of_rule(
     obj: Object,
     *,
     refusal: Refusal | None,
-    running: bool | None,
+    progress: Progress,
     findings: Sequence[Finding],
     now: float,
 ) -> list[Object]:
-    """The conditions an Istio object should have; `running` is None when nothing is made from it."""
+    """The conditions an Istio object should have."""
     found = [dict(condition) for condition in conditions.of(obj)]
     generation = objects.generation(obj)
     last_good = "the last good version, if there was one, keeps serving"
@@ -44,18 +64,19 @@ def of_rule(
         put(ACCEPTED, "False", refusal.reason, refusal.message)
     if refusal is not None:
         put(PROGRAMMED, "False", refusal.reason, f"{refusal.message}; {last_good}")
-    elif running is None:
-        put(PROGRAMMED, "Unknown", "NotInUse", "no proxy configuration is made from it yet")
-    elif running:
-        put(PROGRAMMED, "True", "Programmed")
-    else:
-        put(PROGRAMMED, "Unknown", "Pending", "the proxy has not answered yet")
+    elif progress is not Progress.UNKNOWN or _is_stale(obj):
+        put(PROGRAMMED, *_PROGRESS[progress])
     if findings:
         text = "; ".join(f"{finding.code}: {finding.message}" for finding in findings)
         put(PASSED_ANALYSIS, "False", findings[0].code, text)
     else:
         put(PASSED_ANALYSIS, "True", "NoFindings")
     return found
+
+
+def _is_stale(obj: Object) -> bool:
+    current = conditions.get(obj, PROGRAMMED) or {}
+    return current.get("observedGeneration") != objects.generation(obj)
 
 
 def of_pod(pod: Object, reason: str, message: str = "", *, now: float) -> list[Object]:

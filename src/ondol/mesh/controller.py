@@ -19,6 +19,7 @@ from ondol.client import PatchType
 from ondol.mesh import analysis, definitions, server
 from ondol.mesh import conditions as written
 from ondol.mesh.analysis import Finding
+from ondol.mesh.conditions import Progress
 from ondol.mesh.config import MeshConfig
 from ondol.mesh.standing import Standing
 from ondol.mesh.translate.translator import Translation, Translator, World
@@ -51,7 +52,7 @@ class Mesh:
         self._translation = Translation()
         self._findings: dict[types.Origin, list[Finding]] = {}
         self._refused_pods: dict[Key, str] = {}
-        self._running: Mapping[tuple[str, str, str], bool] = {}
+        self._running: Mapping[types.Origin, bool] = {}
         self._changed = anyio.Event()
         self._log = log.get("mesh")
         self.hub = server.Hub(self._hear, self._disconnected)
@@ -143,7 +144,7 @@ class Mesh:
         for pod in self._pods.lister.list():
             if self._pod_condition(pod) is not None:
                 self._pod_status.enqueue(objects.key(pod))
-        if not self.hub.settled:
+        if self.hub.busy:
             return  # rules stand on many resources: what is half sent says nothing yet
         self._running = self._standing.running(self._translation.snapshot)
         for kind, controller in self._rule_status.items():
@@ -184,16 +185,26 @@ class Mesh:
         return None
 
     def _rule_conditions(self, kind: str, obj: Object) -> list[Object] | None:
-        """The conditions to write, or None when they are there already."""
-        key = (kind, objects.namespace(obj), objects.name(obj))
+        """The conditions to write, or None when they are there already or it is too early."""
+        if self.hub.busy or not self._standing.knows(kind, obj):
+            return None
+        origin = self._standing.origin(kind, obj)
         wanted = written.of_rule(
             obj,
             refusal=self._standing.refusal(kind, obj),
-            running=self._running.get(key),
-            findings=self._findings.get(self._standing.origin(kind, obj), ()),
+            progress=self._progress(origin),
+            findings=self._findings.get(origin, ()),
             now=self._manager.clock.now(),
         )
         return None if wanted == list(conditions.of(obj)) else wanted
+
+    def _progress(self, origin: types.Origin) -> Progress:
+        if not self.hub.settled:
+            return Progress.UNKNOWN
+        ran = self._running.get(origin)
+        if ran is None:
+            return Progress.UNUSED
+        return Progress.RUNNING if ran else Progress.PENDING
 
     async def _write_rule(self, kind: str, resource: Resource, key: Key) -> Result | None:
         obj = self._informers[kind].lister.get(key)

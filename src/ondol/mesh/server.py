@@ -64,6 +64,11 @@ class Hub:
         """Every connected client has answered everything it was sent."""
         return bool(self._streams) and all(stream.settled for stream in self._streams)
 
+    @property
+    def busy(self) -> bool:
+        """Some client has yet to answer."""
+        return any(not stream.settled for stream in self._streams)
+
     def _open(self, outbox: _Outbox) -> Stream:
         stream = Stream(self._snapshot)
         self._streams[stream] = outbox

@@ -7,7 +7,7 @@ controller tells it of documents and of Envoy's answers, and writes what it says
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -134,15 +134,20 @@ class Standing:
     def runs(self, type_url: str, name: str) -> bool:
         return (type_url, name) in self._running
 
-    def running(self, snapshot: Snapshot) -> Mapping[_Key, bool]:
+    def knows(self, kind: str, document: Object) -> bool:
+        """Whether this version of the document has been admitted."""
+        entry = self._entries.get((kind, objects.namespace(document), objects.name(document)))
+        return entry is not None and entry.version == registry.version(document)
+
+    def running(self, snapshot: Snapshot) -> dict[Origin, bool]:
         """For each object that something was made from: whether Envoy runs all of it."""
-        found: dict[_Key, bool] = {}
+        found: dict[Origin, bool] = {}
         for type_url, resources in snapshot.resources.items():
             for resource in resources.values():
                 if resource.origins:
                     ran = self._running.get((type_url, resource.name)) == resource.version
                     for origin in resource.origins:
-                        found[origin.key] = found.get(origin.key, True) and ran
+                        found[origin] = found.get(origin, True) and ran
         return found
 
     @staticmethod

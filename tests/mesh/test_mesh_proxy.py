@@ -1,0 +1,432 @@
+"""The mesh for real: an API server, the controller, Envoy, and pods that are network namespaces."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import time
+import uuid
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.to_thread
+import pytest
+
+from ondol import apiserver, mesh, sdk, store
+from ondol.api import conditions, dataplane, objects, resources
+from ondol.api.objects import Object
+from ondol.base.clock import SystemClock
+from ondol.client import PatchType
+from ondol.mesh import process
+from ondol.mesh.config import MeshConfig
+from ondol.sdk.testing import World
+
+pytestmark = [
+    pytest.mark.anyio,
+    pytest.mark.root,
+    pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root"),
+    pytest.mark.skipif(
+        shutil.which("nft") is None, reason="nftables is not installed (apt install nftables)"
+    ),
+]
+
+TRAFFIC = str(Path(__file__).with_name("traffic.py"))
+REDIRECT = """
+table ip mesh {
+  chain output {
+    type nat hook output priority -100
+    ip protocol tcp ip daddr != 127.0.0.0/8 redirect to :15001
+  }
+}
+"""
+
+
+def run(*command: str, text: str = "") -> None:
+    subprocess.run(command, input=text.encode(), check=True)
+
+
+class Servers:
+    """Real servers behind one address, in a namespace of their own beside the pods'."""
+
+    def __init__(self) -> None:
+        tag = uuid.uuid4().hex[:6]
+        self.name = f"mesh-test-{tag}"
+        octet = 1 + int(tag[:2], 16) % 250
+        self.host, self.address = f"10.98.{octet}.1", f"10.98.{octet}.2"
+        self._link = f"mt{tag}"
+        run("ip", "netns", "add", self.name)
+        run("ip", "link", "add", self._link, "type", "veth", "peer", "name", "eth0", "netns", self.name)
+        run("ip", "addr", "add", f"{self.host}/24", "dev", self._link)
+        run("ip", "link", "set", self._link, "up")
+        for command in (
+            ("addr", "add", f"{self.address}/24", "dev", "eth0"),
+            ("link", "set", "eth0", "up"),
+            ("link", "set", "lo", "up"),
+        ):
+            run("ip", "-n", self.name, *command)
+        ports = ("8001", "8002", "9000")
+        command = ["ip", "netns", "exec", self.name, sys.executable, TRAFFIC, "serve", self.address, *ports]
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE)
+        assert self._process.stdout is not None
+        assert self._process.stdout.readline() == b"serving\n"
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.communicate()
+        run("ip", "link", "del", self._link)
+        run("ip", "netns", "del", self.name)
+
+
+@pytest.fixture(scope="module")
+def servers() -> Iterator[Servers]:
+    made = Servers()
+    yield made
+    made.close()
+
+
+class Live:
+    """One platform in small: what a test does to it goes through the API or a pod's namespace."""
+
+    def __init__(self, world: World, config: MeshConfig, servers: Servers) -> None:
+        self.world = world
+        self.client = world.client
+        self.config = config
+        self.servers = servers
+        self.envoy: subprocess.Popen[bytes] | None = None
+        self.pods: dict[str, str] = {}
+
+    def start_envoy(self) -> None:
+        log = self.config.bootstrap_file.with_suffix(".log")
+        with log.open("ab") as output:
+            self.envoy = subprocess.Popen(process.command(self.config), stdout=output, stderr=output)
+
+    def stop_envoy(self) -> None:
+        if self.envoy is not None:
+            self.envoy.kill()
+            self.envoy.wait()
+
+    async def pod(self, name: str, *, namespace_exists: bool = True, **labels: str) -> None:
+        """A pod as the node leaves it once its sandbox is up."""
+        metadata = {"name": name, "namespace": "default", "labels": {"app": name, **labels}}
+        spec = {"nodeName": "here", "containers": [{"name": "main", "image": "none"}]}
+        made = await self.client.create(
+            resources.POD, {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}, "default"
+        )
+        self.pods[name] = objects.uid(made)
+        if namespace_exists:
+            self.make_namespace(name)
+        ready = conditions.set((), dataplane.SANDBOX_READY, "True", now=time.time())
+        await self.client.patch(
+            resources.POD,
+            name,
+            "default",
+            patch={"status": {"phase": "Pending", "conditions": ready}},
+            patch_type=PatchType.STRATEGIC,
+            subresource="status",
+        )
+
+    def make_namespace(self, name: str) -> None:
+        netns = self.pods[name]
+        run("ip", "netns", "add", netns)
+        run("ip", "-n", netns, "link", "set", "lo", "up")
+        run("ip", "-n", netns, "addr", "add", "10.98.0.2/32", "dev", "lo")
+        run("ip", "-n", netns, "route", "add", "default", "dev", "lo")
+        run("ip", "netns", "exec", netns, "nft", "-f", "-", text=REDIRECT)
+
+    async def service(
+        self, name: str = "web", *, port: tuple[str, int] = ("http", 80), to: Mapping[str, int]
+    ) -> Object:
+        """A service whose endpoints are the test servers' ports, each as the pod of that name."""
+        spec = {"ports": [{"name": port[0], "port": port[1]}]}
+        made = await self.client.create(
+            resources.SERVICE,
+            {"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": spec},
+            "default",
+        )
+        for pod, number in to.items():
+            target = {"kind": "Pod", "name": pod, "namespace": "default"}
+            await self.client.create(
+                resources.ENDPOINT_SLICE,
+                {
+                    "apiVersion": "discovery.k8s.io/v1",
+                    "kind": "EndpointSlice",
+                    "metadata": {"name": f"{name}-{number}", "labels": {"kubernetes.io/service-name": name}},
+                    "addressType": "IPv4",
+                    "endpoints": [
+                        {
+                            "addresses": [self.servers.address],
+                            "conditions": {"ready": True},
+                            "targetRef": target,
+                        }
+                    ],
+                    "ports": [{"name": port[0], "port": number, "protocol": "TCP"}],
+                },
+                "default",
+            )
+        return made
+
+    async def rule(self, resource: Any, name: str, spec: Mapping[str, Any], status: str = "True") -> Object:
+        """Apply an Istio object and wait until it says whether the proxy runs it."""
+        document = {
+            "apiVersion": resource.api_version,
+            "kind": resource.kind,
+            "metadata": {"name": name, "namespace": "default"},
+            "spec": dict(spec),
+        }
+        written = await self.client.apply(resource, document)
+        generation = objects.generation(written)
+
+        async def told() -> bool:
+            found = conditions.get(await self.client.get(resource, name, "default"), "Programmed") or {}
+            return found.get("observedGeneration") == generation and found.get("status") == status
+
+        await self.world.eventually(told, why=f"{resource.kind} {name} to be Programmed={status}")
+        return await self.client.get(resource, name, "default")
+
+    async def programmed(self, *names: str) -> None:
+        for name in names:
+
+            async def told(name: str = name) -> bool:
+                return conditions.is_true(
+                    await self.client.get(resources.POD, name, "default"), dataplane.PROGRAMMED
+                )
+
+            await self.world.eventually(told, why=f"pod {name} to be programmed")
+
+    async def call(self, pod: str, *requests: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Send requests from inside a pod, one after the other."""
+        lines = "".join(json.dumps(dict(request)) + "\n" for request in requests)
+        command = ["ip", "netns", "exec", self.pods[pod], sys.executable, TRAFFIC, "call"]
+        found = await anyio.run_process(command, input=lines.encode())
+        return [json.loads(line) for line in found.stdout.splitlines()]
+
+    async def statuses(self, pod: str, *requests: Mapping[str, Any]) -> list[int]:
+        return [answer["status"] for answer in await self.call(pod, *requests)]
+
+    def close(self) -> None:
+        self.stop_envoy()
+        for uid in self.pods.values():
+            if Path(f"/run/netns/{uid}").exists():
+                run("ip", "netns", "del", uid)
+
+
+@pytest.fixture
+async def live(tmp_path: Path, servers: Servers) -> AsyncIterator[Live]:
+    config = MeshConfig(
+        netns_dir=Path("/run/netns"),
+        xds_address=f"unix:{tmp_path}/xds.sock",
+        admin_address=f"unix:{tmp_path}/admin.sock",
+        bootstrap_file=tmp_path / "envoy.json",
+        ingress_port=24080,
+    )
+    app = apiserver.build(apiserver.ApiConfig(), store.open_memory(), SystemClock(), random.Random(1))
+    async with World(app, clock=SystemClock()) as world:
+        await sdk.install_crds(world.client, mesh.crds())
+        made = Live(world, config, servers)
+        try:
+            made.start_envoy()
+            await start_mesh(made)
+            yield made
+        finally:
+            made.close()
+
+
+async def start_mesh(live: Live) -> sdk.Manager:
+    manager = live.world.manager("mesh")
+    mesh.add_to(manager, live.config)
+    return await live.world.start(manager)
+
+
+def split(*weights: tuple[str, int], **more: Any) -> dict[str, Any]:
+    route = [{"destination": {"host": "web", "subset": name}, "weight": weight} for name, weight in weights]
+    return {"route": route, **more}
+
+
+async def web(live: Live) -> None:
+    """A client, and a service with two versions behind it."""
+    await live.pod("client")
+    for version in ("v1", "v2"):
+        await live.pod(f"web-{version}", version=version)
+    await live.service(to={"web-v1": 8001, "web-v2": 8002})
+    subsets = [{"name": version, "labels": {"version": version}} for version in ("v1", "v2")]
+    await live.rule(resources.DESTINATION_RULE, "web", {"host": "web", "subsets": subsets})
+    await live.programmed("client")
+
+
+def ports(answers: Sequence[Mapping[str, Any]]) -> Counter[int]:
+    return Counter(answer["seen"]["port"] for answer in answers)
+
+
+async def test_a_weighted_split_is_counted(live: Live) -> None:
+    """Of 400 calls, about one in ten goes to the second version, and none fails."""
+    await web(live)
+    route = {"hosts": ["web"], "http": [split(("v1", 90), ("v2", 10))]}
+    await live.rule(resources.VIRTUAL_SERVICE, "web", route)
+    found = ports(await live.call("client", *[{}] * 400))
+    assert found[8001] + found[8002] == 400
+    assert 15 <= found[8002] <= 75
+
+
+async def test_a_header_chooses_the_version(live: Live) -> None:
+    """One header value takes its own route, everyone else the other."""
+    await web(live)
+    spec = {
+        "hosts": ["web"],
+        "http": [split(("v2", 0), match=[{"headers": {"x-user": {"exact": "jason"}}}]), split(("v1", 0))],
+    }
+    await live.rule(resources.VIRTUAL_SERVICE, "web", spec)
+    assert ports(await live.call("client", *[{"headers": {"x-user": "jason"}}] * 10)) == {8002: 10}
+    assert ports(await live.call("client", *[{}] * 10, {"headers": {"x-user": "ann"}})) == {8001: 11}
+
+
+async def test_retries_and_timeouts(live: Live) -> None:
+    """Two failures are retried away, three are not; a slow answer is cut off at the timeout."""
+    await web(live)
+    retries = {"attempts": 2, "retryOn": "5xx", "backoff": "1ms"}
+    spec = {"hosts": ["web"], "http": [split(("v1", 0), timeout="0.3s", retries=retries)]}
+    await live.rule(resources.VIRTUAL_SERVICE, "web", spec)
+    found = await live.call("client", {"path": "/fail/2/a"}, {"path": "/fail/3/b"}, {"path": "/slow/2"})
+    assert [answer["status"] for answer in found] == [200, 503, 504]
+    assert 0.25 < found[2]["took_s"] < 1
+
+
+async def test_what_envoy_refuses_is_told_and_the_last_good_rule_serves(live: Live) -> None:
+    """A regex that is none is reported with Envoy's words, and both the old and other rules go on."""
+    await web(live)
+    good = {"hosts": ["web"], "http": [split(("v1", 0))]}
+    await live.rule(resources.VIRTUAL_SERVICE, "web", good)
+    bad = {"hosts": ["web"], "http": [split(("v2", 0), match=[{"uri": {"regex": "/(unclosed"}}])]}
+    told = await live.rule(resources.VIRTUAL_SERVICE, "web", bad, status="False")
+    condition = conditions.get(told, "Accepted") or {}
+    assert condition["reason"] == "RejectedByProxy"
+    assert "missing )" in condition["message"]
+    assert ports(await live.call("client", *[{}] * 5)) == {8001: 5}
+    other = {"hosts": ["other.example"], "http": [{"directResponse": {"status": 418}}]}
+    await live.rule(resources.VIRTUAL_SERVICE, "other", other)
+    assert await live.statuses("client", {"host": "other.example"}, {}) == [418, 200]
+    await live.rule(resources.VIRTUAL_SERVICE, "web", {"hosts": ["web"], "http": [split(("v2", 0))]})
+    assert ports(await live.call("client", *[{}] * 5)) == {8002: 5}
+
+
+async def test_what_cannot_be_meant_is_told(live: Live) -> None:
+    """Nonsense is refused by us; a subset nobody defined is a warning, and served."""
+    await web(live)
+    nonsense = {"hosts": ["web"], "http": [split(("v1", 0), redirect={"uri": "/"})]}
+    told = await live.rule(resources.VIRTUAL_SERVICE, "web", nonsense, status="False")
+    assert "exactly one of" in (conditions.get(told, "Accepted") or {})["message"]
+    missing = {"hosts": ["web"], "http": [split(("v9", 0))]}
+    told = await live.rule(resources.VIRTUAL_SERVICE, "web", missing)
+    assert (conditions.get(told, "PassedAnalysis") or {})["reason"] == "KIA1107"
+    assert await live.statuses("client", {}) == [503]
+
+
+async def test_envoy_killed_fails_closed_and_recovers(live: Live) -> None:
+    """Without the proxy a pod reaches nobody; started again it is told everything again."""
+    await web(live)
+    live.stop_envoy()
+    assert await live.statuses("client", {}) == [0]
+    live.start_envoy()
+
+    async def answered() -> bool:
+        return await live.statuses("client", {}) == [200]
+
+    await live.world.eventually(answered, why="the proxy to serve again")
+    await live.pod("late")
+    await live.programmed("late")
+    assert await live.statuses("late", {}) == [200]
+
+
+async def test_the_control_plane_may_come_and_go(live: Live, tmp_path: Path) -> None:
+    """Calls go on without it; a new one takes over what the proxy runs and adds to it."""
+    await web(live)
+    for manager in list(live.world.managers):
+        live.world.crash(manager)
+    await anyio.sleep(0.1)
+    assert await live.statuses("client", *[{}] * 3) == [200] * 3
+    await start_mesh(live)
+    await live.pod("late")
+    await live.programmed("late")
+    assert await live.statuses("late", {}) == [200]
+
+
+async def test_a_pod_without_its_namespace_is_told_and_tried_again(live: Live) -> None:
+    """Its listener is refused, alone; once the namespace is there, it is programmed."""
+    await web(live)
+    await live.pod("early", namespace_exists=False)
+
+    async def refused() -> bool:
+        pod = await live.client.get(resources.POD, "early", "default")
+        return conditions.is_false(pod, dataplane.PROGRAMMED)
+
+    await live.world.eventually(refused, why="the refusal to be told")
+    await live.pod("other")
+    await live.programmed("other")
+    live.make_namespace("early")
+    await live.programmed("early")
+    assert await live.statuses("early", {}) == [200]
+
+
+async def test_servers_that_speak_first_are_not_kept_waiting(live: Live) -> None:
+    """On a port declared tcp the greeting comes at once; on an undeclared one, soon."""
+    await live.pod("client")
+    mail = await live.service("mail", port=("tcp-mail", 2500), to={"mail": 9000})
+    odd = await live.service("odd", port=("odd", 2600), to={"odd": 9000})
+    await live.programmed("client")
+    addresses = [objects.spec(service)["clusterIP"] for service in (mail, odd)]
+    found = await live.call(
+        "client",
+        {"raw": True, "address": addresses[0], "port": 2500},
+        {"raw": True, "address": addresses[1], "port": 2600},
+    )
+    assert [answer["text"] for answer in found] == ["hello from the server\n"] * 2
+    assert found[0]["took_s"] < 0.09 < found[1]["took_s"]
+
+
+async def test_unknown_destinations_and_empty_services(live: Live) -> None:
+    """What is no service is reached as it was dialled; a service without endpoints answers 503 at once."""
+    await live.pod("client")
+    await live.service("empty", to={})
+    await live.programmed("client")
+    direct = {"address": live.servers.address, "port": 8001, "host": "whoever.example"}
+    direct, empty = await live.call("client", direct, {"host": "empty"})
+    assert direct["status"] == 200
+    assert empty["status"] == 503
+    assert empty["took_s"] < 0.5
+
+
+async def test_the_ingress_gateway(live: Live) -> None:
+    """The mesh makes the default Gateway; a rule bound to it serves its host on the ingress port only."""
+    await web(live)
+    spec = {"hosts": ["shop.localhost"], "gateways": ["ondol-system/ingress"], "http": [split(("v1", 0))]}
+    await live.rule(resources.VIRTUAL_SERVICE, "shop", spec)
+    command = [sys.executable, TRAFFIC, "call"]
+    requests = [
+        {"address": "127.0.0.1", "port": 24080, "host": host} for host in ("shop.localhost", "x.localhost")
+    ]
+    found = await anyio.run_process(command, input="\n".join(map(json.dumps, requests)).encode())
+    assert [json.loads(line)["status"] for line in found.stdout.splitlines()] == [200, 404]
+
+
+async def test_a_change_elsewhere_breaks_no_connection(live: Live) -> None:
+    """A new TCP service changes every pod's listener in place; a request in flight ends well."""
+    await web(live)
+    answers: list[dict[str, Any]] = []
+
+    async def slow() -> None:
+        answers.extend(await live.call("client", {"path": "/slow/1.5"}))
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(slow)
+        await anyio.sleep(0.5)
+        await live.service("db", port=("tcp", 5432), to={"db": 9000})
+        await live.client.delete(resources.ENDPOINT_SLICE, "web-8001", "default")
+        await live.client.delete(resources.ENDPOINT_SLICE, "web-8002", "default")
+    assert [answer["status"] for answer in answers] == [200]
+    assert await live.statuses("client", {}) == [503]

@@ -1,0 +1,107 @@
+"""Servers and clients for the proxy's tests, run as a script inside a network namespace.
+
+`serve ADDRESS PORT...` answers JSON that names the port; `call` reads requests as JSON lines and
+writes answers as JSON lines.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, ClassVar
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    seen: ClassVar[dict[str, int]] = {}
+
+    def do_GET(self) -> None:
+        """`/fail/N/key`: 503 the first N times; `/slow/S`: after S seconds; else at once."""
+        port = self.server.server_address[1]
+        words = self.path.split("?")[0].strip("/").split("/")
+        status = 200
+        if words[0] == "fail":
+            self.seen[words[2]] = self.seen.get(words[2], 0) + 1
+            status = 503 if self.seen[words[2]] <= int(words[1]) else 200
+        if words[0] == "slow":
+            time.sleep(float(words[1]))
+        body = json.dumps(
+            {"port": port, "path": self.path, "headers": {k.lower(): v for k, v in self.headers.items()}}
+        ).encode()
+        self.send_response(status)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def do_POST(self) -> None:
+        """Keeps what was posted, for `/posted` to tell; spans go to `/v1/traces`."""
+        body = self.rfile.read(int(self.headers["content-length"]))
+        posted.append(body)
+        self.send_response(200)
+        self.send_header("content-length", "0")
+        self.end_headers()
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Nothing: the tests look at answers."""
+
+
+posted: list[bytes] = []
+
+
+def greet(address: str, port: int) -> None:
+    """A server that speaks first, as databases and mail servers do."""
+    with socket.create_server((address, port)) as listener:
+        while True:
+            connection, _ = listener.accept()
+            with connection:
+                connection.sendall(b"hello from the server\n")
+
+
+def serve(address: str, ports: list[int]) -> None:
+    threads = []
+    for port in ports:
+        target = greet if port == 9000 else lambda a, p: ThreadingHTTPServer((a, p), Handler).serve_forever()
+        threads.append(threading.Thread(target=target, args=(address, port), daemon=True))
+        threads[-1].start()
+    print("serving", flush=True)  # noqa: T201 - the test waits for it
+    threads[0].join()
+
+
+def call(request: dict[str, Any]) -> dict[str, Any]:
+    host, port = request.get("address", "10.101.250.1"), request.get("port", 80)
+    started = time.monotonic()
+    try:
+        if request.get("raw"):
+            with socket.create_connection((host, port), timeout=5) as raw:
+                return {"text": raw.recv(100).decode(), "took_s": time.monotonic() - started}
+        connection = http.client.HTTPConnection(host, port, timeout=10)
+        headers = {"host": request.get("host", "web"), **request.get("headers", {})}
+        connection.request(request.get("method", "GET"), request.get("path", "/"), headers=headers)
+        response = connection.getresponse()
+        body = response.read()
+        answer: dict[str, Any] = {"status": response.status, "headers": dict(response.getheaders())}
+        if response.status == 200 and body.startswith(b"{"):
+            answer |= {"seen": json.loads(body)}
+        else:
+            answer |= {"text": body.decode()}
+        connection.close()
+    except OSError as error:
+        answer = {"status": 0, "error": type(error).__name__}
+    return answer | {"took_s": time.monotonic() - started}
+
+
+def main() -> None:
+    if sys.argv[1] == "serve":
+        serve(sys.argv[2], [int(port) for port in sys.argv[3:]])
+    else:
+        for line in sys.stdin:
+            print(json.dumps(call(json.loads(line))), flush=True)  # noqa: T201 - the test reads it
+
+
+if __name__ == "__main__":
+    main()
