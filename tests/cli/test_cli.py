@@ -1,0 +1,367 @@
+"""The command line as a person or a script meets it, without a platform."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+import yaml
+from typer.testing import CliRunner, Result
+
+from ondol import __version__
+from ondol.api import resources as kinds
+from ondol.api.objects import Resource
+from ondol.base import errors
+from ondol.cli import main, output, resources
+
+COMMANDS = list(main._COMMANDS)
+
+
+def run(*words: object, env: Mapping[str, str] | None = None) -> Result:
+    """Run a command; what it raises other than its exit is the test's to see."""
+    return CliRunner().invoke(main.app, [str(w) for w in words], env=dict(env or {}), catch_exceptions=False)
+
+
+@pytest.fixture(autouse=True)
+def plain(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No colours, wide lines, nobody's environment."""
+    for name in ("ONDOL_DATA_DIR", "ONDOL_API_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("TERM", "dumb")
+
+
+def one_line(result: Result) -> str:
+    """The error a person sees: one line, and perhaps a second with what to try."""
+    lines = result.stderr.rstrip("\n").split("\n")
+    assert len(lines) <= 2, result.stderr
+    assert lines[0].startswith("error: ")
+    assert all(line.startswith("  try: ") for line in lines[1:])
+    assert "Traceback" not in result.output
+    return lines[0]
+
+
+def test_version() -> None:
+    """`--version` prints the version alone."""
+    result = run("--version")
+    assert (result.exit_code, result.stdout) == (0, f"{__version__}\n")
+
+
+def test_help_lists_every_command() -> None:
+    """`ondol --help` names each command and what it is for."""
+    result = run("--help")
+    assert result.exit_code == 0
+    assert [name for name in COMMANDS if f" {name} " not in result.stdout] == []
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("flag", ["--help", "-h"])
+def test_every_command_has_help(command: str, flag: str) -> None:
+    """Each command explains itself by the long and the short flag."""
+    result = run(command, flag)
+    assert result.exit_code == 0
+    assert f"ondol {command}" in result.stdout or f"{command} [OPTIONS]" in result.stdout
+    assert "completion" not in result.stdout  # belongs to `ondol` alone
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("bogus",),
+        ("up", "--bogus"),
+        ("status", "surplus"),
+        ("apply",),
+        ("get",),
+        ("logs",),
+        ("status", "-o", "xml"),
+        ("up", "--api-port", "many"),
+    ],
+)
+def test_wrong_usage_exits_with_2(words: tuple[str, ...]) -> None:
+    """What the command line does not understand is usage, told on standard error."""
+    result = run(*words)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert "Error" in result.stderr
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_script_is_printed(shell: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`--show-completion` prints a script for the shell it is told."""
+    monkeypatch.setenv("_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION", "1")
+    result = CliRunner().invoke(main.app, ["--show-completion", shell], prog_name="ondol")
+    assert result.exit_code == 0
+    assert "_ONDOL_COMPLETE" in result.stdout
+
+
+def test_completion_knows_the_commands() -> None:
+    """The shell is offered each command that begins as the word does."""
+    env = {"_ONDOL_COMPLETE": "complete_bash", "COMP_WORDS": "ondol st", "COMP_CWORD": "1"}
+    result = CliRunner().invoke(main.app, [], prog_name="ondol", env=env)
+    assert result.stdout.split() == ["status"]
+
+
+def test_a_command_imports_only_what_it_needs() -> None:
+    """One command does not pay for the imports of the others."""
+    program = (
+        "import sys; from ondol.cli import main\n"
+        "try: main.app(['kubeconfig', '--help'])\n"
+        "except SystemExit: print(*sorted(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.splitlines()[-1].split())
+    assert "ondol.cli.platform" in loaded
+    assert loaded.isdisjoint(
+        {"ondol.cli.images", "ondol.cli.demo", "aiohttp", "grpc", "uvicorn", "ondol.sdk"}
+    )
+
+
+# --- without a platform
+
+
+@pytest.mark.parametrize(
+    "words", [("kubeconfig",), ("get", "pods"), ("delete", "pod", "web"), ("logs", "web"), ("traces",)]
+)
+def test_without_a_platform_exit_status_3(words: tuple[str, ...], tmp_path: Path) -> None:
+    """What needs a platform says that none runs, where it looked, and how to start one."""
+    result = run(*words, "--data-dir", tmp_path)
+    assert result.exit_code == 3
+    assert one_line(result) == f"error: no platform is running on {tmp_path}"
+    assert "try: ondol up" in result.stderr
+    assert result.stdout == ""
+
+
+def test_status_without_a_platform(tmp_path: Path) -> None:
+    """`status` prints that none runs and exits with 3; it makes no folder."""
+    result = run("status", "--data-dir", tmp_path / "never")
+    assert result.exit_code == 3
+    assert result.stderr == f"no platform is running on {tmp_path / 'never'}\n"
+    assert not (tmp_path / "never").exists()
+
+
+def test_status_as_json_without_a_platform(tmp_path: Path) -> None:
+    """As JSON it is a document with the same exit status."""
+    result = run("status", "-o", "json", "--data-dir", tmp_path)
+    found = json.loads(result.stdout)
+    assert result.exit_code == 3
+    assert (found["running"], found["ready"], found["parts"]) == (False, False, [])
+    assert found["data_dir"] == str(tmp_path)
+
+
+def test_data_dir_from_the_environment(tmp_path: Path) -> None:
+    """`ONDOL_DATA_DIR` does what `--data-dir` does."""
+    result = run("status", "-o", "yaml", env={"ONDOL_DATA_DIR": str(tmp_path)})
+    assert yaml.safe_load(result.stdout)["data_dir"] == str(tmp_path)
+
+
+def test_down_without_a_platform(tmp_path: Path) -> None:
+    """Stopping what does not run is no failure."""
+    result = run("down", "--data-dir", tmp_path)
+    assert result.exit_code == 0
+    assert result.stderr == f"no platform was running on {tmp_path}\n"
+
+
+# --- doctor
+
+
+def test_doctor_as_json(tmp_path: Path) -> None:
+    """A list of findings; what is not well has a remedy, and a failure is the exit status."""
+    result = run("doctor", "-o", "json", "--data-dir", tmp_path)
+    found = json.loads(result.stdout)
+    assert {frozenset(f) for f in found} == {frozenset({"name", "verdict", "found", "remedy"})}
+    assert {"python", "container runtime", "nftables", "kernel", "cgroups", "disk"} <= {
+        f["name"] for f in found
+    }
+    assert {f["verdict"] for f in found} <= {"ok", "warn", "fail"}
+    assert [f["name"] for f in found if (f["verdict"] == "ok") != (f["remedy"] == "")] == []
+    assert result.exit_code == (1 if any(f["verdict"] == "fail" for f in found) else 0)
+
+
+def test_doctor_failure_is_the_exit_status(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that lacks something needed makes `doctor` exit with 1 and show the command."""
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+    result = run("doctor", "--data-dir", tmp_path)
+    assert result.exit_code == 1
+    assert "crun or runc not found" in result.stdout
+    assert "install crun" in result.stdout
+
+
+# --- settings
+
+
+def test_unknown_setting(tmp_path: Path) -> None:
+    """A setting that does not exist is named, with those that do."""
+    (tmp_path / "config.toml").write_text("colour = 'blue'\n")
+    result = run("status", "--data-dir", tmp_path)
+    assert result.exit_code == 1
+    assert one_line(result) == f"error: {tmp_path}/config.toml: unknown setting 'colour'"
+    assert "api_port" in result.stderr
+
+
+def test_config_that_is_not_toml(tmp_path: Path) -> None:
+    """A file that cannot be read is named."""
+    (tmp_path / "config.toml").write_text("api_port 6443\n")
+    result = run("up", "--data-dir", tmp_path)
+    assert result.exit_code == 1
+    assert "config.toml is not valid TOML" in one_line(result)
+
+
+def test_setting_of_the_wrong_type_in_the_environment(tmp_path: Path) -> None:
+    """A value that cannot be read names the variable's setting and its type."""
+    result = run("status", "--data-dir", tmp_path, env={"ONDOL_API_PORT": "many"})
+    assert result.exit_code == 1
+    assert one_line(result) == "error: the environment: setting api_port must be int, not 'many'"
+
+
+# --- documents
+
+
+class _Api:
+    """Stands for a client: keeps what it is asked, knows two kinds."""
+
+    def __init__(self) -> None:
+        self.applied: list[tuple[Resource, Any]] = []
+
+    async def aclose(self) -> None:
+        return
+
+    async def resource_for(self, api_version: str, kind: str) -> Resource:
+        for known in (kinds.CONFIG_MAP, kinds.NAMESPACE):
+            if (known.api_version, known.kind) == (api_version, kind):
+                return known
+        raise errors.NotFound(f'no matches for kind "{kind}" in version "{api_version}"')
+
+    async def apply(self, resource: Resource, document: Any, **_: object) -> Any:
+        self.applied.append((resource, document))
+        return document
+
+
+@pytest.fixture
+def api(monkeypatch: pytest.MonkeyPatch) -> _Api:
+    """A platform that answers, as far as `apply` can tell."""
+    found = _Api()
+    monkeypatch.setattr(resources, "connect", lambda _data_dir: found)
+    return found
+
+
+def manifest(folder: Path, text: str, name: str = "manifest.yaml") -> Path:
+    file = folder / name
+    file.write_text(text, encoding="utf-8")
+    return file
+
+
+_MAP = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: %s}\n"
+
+
+def test_apply_fills_in_the_namespace(api: _Api, tmp_path: Path) -> None:
+    """An object that says no namespace goes to `-n`; a cluster-wide one to none."""
+    text = _MAP % "a" + "---\napiVersion: v1\nkind: Namespace\nmetadata: {name: b}\n"
+    result = run("apply", "-f", manifest(tmp_path, text), "-n", "shop")
+    assert result.exit_code == 0
+    assert result.stdout == "configmap/a serverside-applied\nnamespace/b serverside-applied\n"
+    assert [document["metadata"] for _, document in api.applied] == [
+        {"name": "a", "namespace": "shop"},
+        {"name": "b"},
+    ]
+
+
+def test_apply_takes_a_folder_in_order(api: _Api, tmp_path: Path) -> None:
+    """A folder's YAML and JSON files are applied in the order of their names, other files left alone."""
+    manifest(tmp_path, _MAP % "second", "20.yaml")
+    manifest(tmp_path, _MAP % "first", "10.yml")
+    manifest(tmp_path, "not a manifest", "README.md")
+    assert run("apply", "-f", tmp_path).exit_code == 0
+    assert [document["metadata"]["name"] for _, document in api.applied] == ["first", "second"]
+
+
+def test_apply_takes_lists_and_empty_documents(api: _Api, tmp_path: Path) -> None:
+    """A List is what is in it; an empty document is nothing."""
+    item = "{apiVersion: v1, kind: ConfigMap, metadata: {name: a}}"
+    text = f"---\n---\napiVersion: v1\nkind: List\nitems:\n- {item}\n"
+    assert run("apply", "-f", manifest(tmp_path, text)).exit_code == 0
+    assert [document["metadata"]["name"] for _, document in api.applied] == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("kind: [unclosed\n", "is not valid YAML"),
+        ("a: b\n\tc: d\n", "is not valid YAML"),
+        ("just words\n", "no apiVersion and kind"),
+        ("- a\n- b\n", "no apiVersion and kind"),
+        ("apiVersion: v1\n", "no apiVersion and kind"),
+        ("apiVersion: v1\nkind: Unheard\nmetadata: {name: a}\n", 'no matches for kind "Unheard"'),
+        ("apiVersion: v1\nkind: List\nitems: [1]\n", "no apiVersion and kind"),
+    ],
+)
+def test_apply_of_what_cannot_be_applied(api: _Api, tmp_path: Path, text: str, said: str) -> None:
+    """Each is one line that names the trouble, and no traceback."""
+    result = run("apply", "-f", manifest(tmp_path, text))
+    assert result.exit_code in (1, 4)
+    assert said in one_line(result)
+    assert api.applied == []
+
+
+def test_apply_of_bytes_that_are_no_text(api: _Api, tmp_path: Path) -> None:
+    """A binary file is refused by its name."""
+    file = tmp_path / "image.yaml"
+    file.write_bytes(b"\x89PNG\xff\xfe")
+    result = run("apply", "-f", file)
+    assert result.exit_code == 1
+    assert str(file) in one_line(result)
+
+
+def test_apply_of_a_missing_file(api: _Api, tmp_path: Path) -> None:
+    """The file is named."""
+    result = run("apply", "-f", tmp_path / "gone.yaml")
+    assert result.exit_code == 1
+    assert one_line(result) == f"error: {tmp_path / 'gone.yaml'}: no such file or folder"
+
+
+def test_apply_from_standard_input(api: _Api) -> None:
+    """`-f -` reads what is piped in."""
+    result = CliRunner().invoke(main.app, ["apply", "-f", "-"], input=_MAP % "piped")
+    assert result.exit_code == 0
+    assert api.applied[0][1]["metadata"]["name"] == "piped"
+
+
+def test_delete_needs_to_know_what(api: _Api) -> None:
+    """Without a name or a file nothing is deleted."""
+    result = run("delete", "pods")
+    assert result.exit_code == 1
+    assert one_line(result) == "error: say what to delete: KIND NAME, or -f FILE"
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (errors.NotFound('pods "web" not found'), 4),
+        (errors.Forbidden("not allowed"), 1),
+        (errors.Unavailable("connection refused"), 1),
+        (errors.OndolError("anything else"), 1),
+        (errors.HostError("no crun", remedy="apt-get install -y crun"), 1),
+    ],
+)
+def test_errors_have_stable_exit_statuses(
+    error: errors.OndolError, status: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What went wrong decides the exit status; a remedy is a second line."""
+    with pytest.raises(typer.Exit) as ended, output.explained():
+        raise error
+    assert ended.value.exit_code == status
+    said = capsys.readouterr().err
+    assert said.startswith("error: ")
+    assert ("  try: " in said) == isinstance(error, errors.HostError)
+
+
+def test_tables_line_up(capsys: pytest.CaptureFixture[str]) -> None:
+    """Columns are as wide as their widest cell and lines end without spaces."""
+    output.table(("NAME", "AGE"), [("a-long-name", 1), ("b", "12h")])
+    assert capsys.readouterr().out == "NAME          AGE\na-long-name   1\nb             12h\n"
