@@ -123,19 +123,19 @@ def load(data_dir: Path) -> Instance | None:
     """The instance that lives in `data_dir`, or None before its first start."""
     try:
         found = json.loads((data_dir / _FILE).read_text(encoding="utf-8"))
-    except FileNotFoundError:
+        return Instance(
+            id=found["id"],
+            data_dir=data_dir,
+            ports=Ports(**found["ports"]),
+            pod_cidr=found["pod_cidr"],
+            service_cidr=found["service_cidr"],
+        )
+    except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise errors.HostError(
             f"{data_dir / _FILE} cannot be read: {error}", remedy=f"restore or remove {data_dir / _FILE}"
         ) from error
-    return Instance(
-        id=found["id"],
-        data_dir=data_dir,
-        ports=Ports(**found["ports"]),
-        pod_cidr=found["pod_cidr"],
-        service_cidr=found["service_cidr"],
-    )
 
 
 def load_or_create(settings: Settings) -> Instance:

@@ -63,7 +63,12 @@ def parts(instance: Instance, settings: Settings) -> list[Part]:
     return [
         Part("api", partial(_run, _api, instance, settings), address=instance.api_url),
         Part("control", partial(_run, _control, instance, settings), address=f"127.0.0.1:{ports.xds}"),
-        Part("node", partial(_run, _node, instance, settings), address=f"127.0.0.1:{ports.node}"),
+        # uvloop leaves copies of a child's pipes open in the child, and a container's shim outlives us.
+        Part(
+            "node",
+            partial(_run, _node, instance, settings, fast_loop=False),
+            address=f"127.0.0.1:{ports.node}",
+        ),
         Part("gateway", partial(_run, _gateway, instance, settings), address=instance.bridge_address),
         Part("observe", partial(_run, _observe, instance, settings), address=instance.observe_url),
         Part(
@@ -86,7 +91,9 @@ def remove_pods(instance: Instance, settings: Settings) -> None:
 Main = Callable[[Instance, Settings, Notify], Coroutine[Any, Any, None]]
 
 
-def _run(main: Main, instance: Instance, settings: Settings, notify: Notify) -> None:
+def _run(
+    main: Main, instance: Instance, settings: Settings, notify: Notify, *, fast_loop: bool = True
+) -> None:
     """Run a part's coroutine until SIGTERM."""
     log.configure(level=settings.log_level)
 
@@ -104,7 +111,7 @@ def _run(main: Main, instance: Instance, settings: Settings, notify: Notify) -> 
                     return
 
     try:
-        anyio.run(until_signal, backend_options={"use_uvloop": True})
+        anyio.run(until_signal, backend_options={"use_uvloop": fast_loop})
     except BaseExceptionGroup as group:
         raise _first(group) from group
 

@@ -7,13 +7,14 @@ the flag of the same name where a command offers it.
 from __future__ import annotations
 
 import dataclasses
+import ipaddress
 import os
 import tomllib
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from ondol.base import errors
 
@@ -47,6 +48,29 @@ class Settings:
     """Least severe log level written: debug, info, warning or error."""
 
 
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+_LIMITS: Final[Mapping[str, tuple[Callable[[Any], bool], str]]] = {
+    "api_port": (lambda port: 1 <= port <= 65535, "a port from 1 to 65535"),
+    "ingress_port": (lambda port: 1 <= port <= 65535, "a port from 1 to 65535"),
+    "ingress_address": (_is_address, "an IP address"),
+    "runtime": (lambda name: name in ("", "crun", "runc"), "crun, runc or empty"),
+    "trace_sampling_percent": (lambda share: 0 <= share <= 100, "from 0 to 100"),
+    "scale_to_zero_after_s": (lambda window_s: 6 <= window_s <= 3600, "from 6 to 3600 seconds"),
+    "log_level": (
+        lambda level: level in ("debug", "info", "warning", "error"),
+        "debug, info, warning or error",
+    ),
+}
+"""What a value must be beyond its type, with the words that say so."""
+
+
 def default_data_dir() -> Path:
     """`/var/lib/ondol` for root, the user's data folder otherwise."""
     if os.geteuid() == 0:
@@ -71,6 +95,11 @@ def load(
             found = tomllib.loads(config.read_text(encoding="utf-8"))
         except tomllib.TOMLDecodeError as error:
             raise errors.HostError(f"{config} is not valid TOML: {error}", remedy=f"edit {config}") from error
+        if "data_dir" in found:
+            raise errors.HostError(
+                f"{config}: data_dir cannot be set in the file, which is in it",
+                remedy=f"remove it, and use --data-dir or {ENVIRONMENT_PREFIX}DATA_DIR",
+            )
         values.update(_checked(found, source=str(config)))
     given = {
         key.removeprefix(ENVIRONMENT_PREFIX).lower(): text
@@ -79,7 +108,8 @@ def load(
     }
     known = {field.name for field in dataclasses.fields(Settings)}
     values.update(_checked({k: v for k, v in given.items() if k in known}, source="the environment"))
-    values.update({k: v for k, v in (flags or {}).items() if v is not None})
+    given_flags = {k: v for k, v in (flags or {}).items() if v is not None}
+    values.update(_checked(given_flags, source="the command line"))
     values["data_dir"] = chosen
     return Settings(**values)
 
@@ -99,4 +129,13 @@ def _checked(found: Mapping[str, Any], *, source: str) -> dict[str, Any]:
             raise errors.HostError(
                 f"{source}: setting {key} must be {wanted}, not {value!r}", remedy=f"correct {key}"
             ) from error
+        fits, words = _LIMITS.get(key, (_anything, ""))
+        if not fits(checked[key]):
+            raise errors.HostError(
+                f"{source}: setting {key} must be {words}, not {value!r}", remedy=f"correct {key}"
+            )
     return checked
+
+
+def _anything(_value: Any) -> bool:
+    return True
