@@ -1,0 +1,128 @@
+"""Instances: chosen once, found again, never in each other's way."""
+
+from __future__ import annotations
+
+import dataclasses
+import ipaddress
+import json
+import socket
+from pathlib import Path
+
+import pytest
+
+from ondol.base import errors
+from ondol.compose import instance as instances
+from ondol.compose.settings import Settings
+
+
+@pytest.fixture(autouse=True)
+def _alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No other platform of this machine takes part."""
+    monkeypatch.setattr(instances, "_RUN_ROOT", tmp_path / "run")
+
+
+def made(folder: Path) -> instances.Instance:
+    return instances.load_or_create(Settings(data_dir=folder))
+
+
+def test_none_before_the_first_start(tmp_path: Path) -> None:
+    """Looking makes nothing."""
+    assert instances.load(tmp_path / "none") is None
+    assert not (tmp_path / "none").exists()
+
+
+def test_chosen_once_and_found_again(tmp_path: Path) -> None:
+    """A second start finds the identity, ports and networks of the first, whatever the settings now say."""
+    first = made(tmp_path / "data")
+    again = instances.load_or_create(Settings(data_dir=tmp_path / "data", api_port=1))
+    assert again == first == instances.load(tmp_path / "data")
+    assert (tmp_path / "data").stat().st_mode & 0o777 == 0o700
+
+
+def test_ports_are_free_and_differ(tmp_path: Path) -> None:
+    """A port in use is replaced, no port is given twice."""
+    with socket.socket() as taken:
+        taken.bind(("", 0))
+        taken.listen()
+        busy = taken.getsockname()[1]
+        found = instances.load_or_create(Settings(data_dir=tmp_path, api_port=busy, ingress_port=busy))
+        ports = dataclasses.asdict(found.ports)
+        assert busy not in ports.values()
+        assert len(set(ports.values())) == len(ports)
+        assert not instances.is_free(busy)
+    assert instances.is_free(busy)
+
+
+def test_the_preferred_port_is_taken_when_free(tmp_path: Path) -> None:
+    """A wish is granted if it can be."""
+    wanted = next(port for port in range(21000, 22000) if instances.is_free(port))
+    assert instances.load_or_create(Settings(data_dir=tmp_path, api_port=wanted)).ports.api == wanted
+
+
+def test_identity_follows_the_folder(tmp_path: Path) -> None:
+    """Two folders are two platforms: other ids, bridges and run folders; six digits keep names short."""
+    one, two = made(tmp_path / "one"), made(tmp_path / "two")
+    assert len({one.id, two.id}) == 2
+    assert one.bridge != two.bridge
+    assert one.run_dir != two.run_dir
+    assert len(one.bridge) <= 15  # IFNAMSIZ
+    int(one.id, 16)
+
+
+def test_networks_do_not_overlap_what_is_routed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pods and services get neighbouring /16 networks that this machine does not route already."""
+    taken = [ipaddress.IPv4Network("10.100.0.0/16"), ipaddress.IPv4Network("10.103.7.0/24")]
+    pods, services = map(ipaddress.IPv4Network, instances._free_networks(taken))
+    assert (str(pods), str(services)) == ("10.104.0.0/16", "10.105.0.0/16")
+    assert not any(pods.overlaps(network) or services.overlaps(network) for network in taken)
+
+
+def test_networks_can_run_out() -> None:
+    """When every pair is taken, the error says what to do."""
+    with pytest.raises(errors.HostError, match="no free") as raised:
+        instances._free_networks([ipaddress.IPv4Network("10.0.0.0/8")])
+    assert raised.value.remedy
+
+
+def test_networks_of_platforms_that_are_down_are_kept(tmp_path: Path) -> None:
+    """What another platform was promised is not given away while it rests."""
+    other = tmp_path / "run" / "abcdef"
+    other.mkdir(parents=True)
+    first = made(tmp_path / "one")
+    (other / "networks").write_text(f"{first.pod_cidr} {first.service_cidr}\n", encoding="ascii")
+    second = made(tmp_path / "two")
+    assert not ipaddress.ip_network(second.pod_cidr).overlaps(ipaddress.ip_network(first.pod_cidr))
+
+
+def test_addresses_follow_from_the_networks(tmp_path: Path) -> None:
+    """The bridge has the first address of the pods' network; the API is on loopback."""
+    found = made(tmp_path)
+    assert found.bridge_address == str(ipaddress.ip_network(found.pod_cidr)[1])
+    assert found.api_url == f"https://127.0.0.1:{found.ports.api}"
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"id": "abcdef"}', '{"id": 1, "ports": {"api": 1}}'])
+def test_a_damaged_file_is_told(tmp_path: Path, text: str) -> None:
+    """A file that is not an instance is an error with a remedy, never replaced in silence."""
+    file = tmp_path / "instance.json"
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(errors.HostError, match=r"instance\.json cannot be read") as raised:
+        made(tmp_path)
+    assert str(file) in raised.value.remedy
+    assert file.read_text(encoding="utf-8") == text
+
+
+def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+    """A file in the way is named, with what to do."""
+    (tmp_path / "file").touch()
+    with pytest.raises(errors.HostError, match="cannot create") as raised:
+        made(tmp_path / "file" / "data")
+    assert "--data-dir" in raised.value.remedy
+
+
+def test_the_file_is_whole_or_absent(tmp_path: Path) -> None:
+    """It is written beside and moved in place; no draft is left."""
+    made(tmp_path / "data")
+    assert [path.name for path in (tmp_path / "data").iterdir()] == ["instance.json"]
+    document = json.loads((tmp_path / "data" / "instance.json").read_text(encoding="utf-8"))
+    assert {"id", "ports", "pod_cidr", "service_cidr"} <= set(document)

@@ -1,0 +1,122 @@
+"""Settings: where they come from, which one wins, what is refused."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from ondol.base import errors
+from ondol.compose import settings
+from ondol.compose.settings import Settings
+
+
+def config(folder: Path, text: str) -> Path:
+    (folder / "config.toml").write_text(text, encoding="utf-8")
+    return folder
+
+
+def test_defaults(tmp_path: Path) -> None:
+    """Without a file, an environment or flags, the documented defaults hold."""
+    assert settings.load(tmp_path, environment={}) == Settings(data_dir=tmp_path)
+
+
+def test_settings_cannot_change(tmp_path: Path) -> None:
+    """They are one value, read once."""
+    found = settings.load(tmp_path, environment={})
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        found.api_port = 1  # type: ignore[misc]  # that it cannot is the test
+
+
+@pytest.mark.parametrize(
+    ("file", "environment", "flags", "expected"),
+    [
+        ("", {}, {}, 6443),
+        ("api_port = 7000", {}, {}, 7000),
+        ("api_port = 7000", {"ONDOL_API_PORT": "7001"}, {}, 7001),
+        ("api_port = 7000", {"ONDOL_API_PORT": "7001"}, {"api_port": 7002}, 7002),
+        ("api_port = 7000", {}, {"api_port": None}, 7000),
+    ],
+)
+def test_later_sources_win(
+    tmp_path: Path, file: str, environment: dict[str, str], flags: dict[str, int | None], expected: int
+) -> None:
+    """File, then environment, then flags; a flag that was not given is none."""
+    found = settings.load(config(tmp_path, file), environment=environment, flags=flags)
+    assert found.api_port == expected
+
+
+@pytest.mark.parametrize("field", [f.name for f in dataclasses.fields(Settings) if f.name != "data_dir"])
+def test_each_setting_can_come_from_the_environment(tmp_path: Path, field: str) -> None:
+    """The variable is the field's name in capitals behind `ONDOL_`, and its text becomes the field's type."""
+    default = getattr(Settings(data_dir=tmp_path), field)
+    text = {"ingress_address": "0.0.0.0", "log_level": "debug", "runtime": "runc"}.get(
+        field, "other" if isinstance(default, str) else "61"
+    )
+    found = getattr(settings.load(tmp_path, environment={f"ONDOL_{field.upper()}": text}), field)
+    assert type(found) is type(default)
+    assert found == (text if isinstance(default, str) else 61)
+
+
+def test_other_variables_are_none_of_ours(tmp_path: Path) -> None:
+    """A variable that only begins alike is left alone."""
+    assert settings.load(tmp_path, environment={"ONDOL_GOLDEN": "write"}) == Settings(data_dir=tmp_path)
+
+
+def test_data_dir_is_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A relative folder is taken from where the command was called, `~` from the user's home."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "me"))
+    assert settings.load(Path("here"), environment={}).data_dir == tmp_path / "here"
+    assert settings.load(None, environment={"ONDOL_DATA_DIR": "~/x"}).data_dir == tmp_path / "me" / "x"
+
+
+def test_a_given_data_dir_wins_over_the_environment(tmp_path: Path) -> None:
+    """`--data-dir` is a flag like the others."""
+    found = settings.load(tmp_path, environment={"ONDOL_DATA_DIR": "/nowhere"})
+    assert found.data_dir == tmp_path
+
+
+def test_default_data_dir(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Root's is the machine's, a user's is in the user's folder for data."""
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    assert settings.default_data_dir() == Path("/var/lib/ondol")
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    assert settings.default_data_dir() == tmp_path / "ondol"
+    monkeypatch.delenv("XDG_DATA_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert settings.default_data_dir() == tmp_path / ".local/share/ondol"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("api_port = 'many'", "setting api_port must be int, not 'many'"),
+        ("api_port = [1]", "setting api_port must be int"),
+        ("colour = 1", "unknown setting 'colour'"),
+        ("api_port", "not valid TOML"),
+        ("api_port = 70000", "api_port must be"),
+        ("ingress_port = -1", "ingress_port must be"),
+        ("trace_sampling_percent = 101", "trace_sampling_percent must be"),
+        ("scale_to_zero_after_s = 1", "scale_to_zero_after_s must be"),
+        ("log_level = 'loud'", "log_level must be"),
+        ("runtime = 'docker'", "runtime must be"),
+        ("ingress_address = 'here'", "ingress_address must be"),
+        ("data_dir = '/elsewhere'", "data_dir"),
+    ],
+)
+def test_what_cannot_be_is_refused(tmp_path: Path, text: str, said: str) -> None:
+    """A setting that is wrong is an error that names the source, the setting and what to do."""
+    with pytest.raises(errors.HostError, match="config") as raised:
+        settings.load(config(tmp_path, text), environment={})
+    assert said in str(raised.value)
+    assert raised.value.remedy
+    assert "\n" not in str(raised.value)
+
+
+def test_a_wrong_flag_is_refused(tmp_path: Path) -> None:
+    """Flags are held to the same limits."""
+    with pytest.raises(errors.HostError, match="api_port must be"):
+        settings.load(tmp_path, environment={}, flags={"api_port": 70000})
