@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import gzip
 import json
+import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.request
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
 
-from ondol.base.clock import ManualClock
-from ondol.observe import otlp
+from ondol.base import errors
+from ondol.base.clock import ManualClock, SystemClock
+from ondol.observe import otlp, server
 from ondol.observe.app import App
+from ondol.observe.spans import Span
 from ondol.observe.store import Query, SpanStore
 
 pytestmark = pytest.mark.anyio
@@ -33,7 +41,13 @@ def app(store: SpanStore) -> App:
 
 
 async def _call(
-    app: App, method: str, path: str, *, body: bytes = b"", headers: Mapping[str, str] | None = None
+    app: App,
+    method: str,
+    path: str,
+    *,
+    body: bytes = b"",
+    headers: Mapping[str, str] | None = None,
+    host: str = "127.0.0.1",
 ) -> tuple[int, Any]:
     target, _, query = path.partition("?")
     sent: list[Mapping[str, Any]] = []
@@ -48,11 +62,15 @@ async def _call(
         "type": "http",
         "method": method,
         "path": target,
-        "query_string": query.encode(),
+        "query_string": query.encode("latin-1"),
+        "server": (host, 16686),
         "headers": [(k.encode(), v.encode()) for k, v in (headers or {}).items()],
     }
     await app(scope, receive, send)
-    return sent[0]["status"], json.loads(sent[1]["body"])
+    answer = bytes(sent[1]["body"])
+    kind = dict(sent[0]["headers"])[b"content-type"]
+    assert dict(sent[0]["headers"])[b"content-length"] == str(len(answer)).encode()
+    return sent[0]["status"], json.loads(answer) if kind == b"application/json" else answer.decode()
 
 
 def _export() -> bytes:
@@ -82,7 +100,8 @@ def _export() -> bytes:
 
 async def test_protobuf_in_jaeger_out(app: App) -> None:
     """A protobuf export is found again by service and by id, with its tags and its parent."""
-    assert (await _call(app, "POST", "/v1/traces", body=_export()))[0] == 200
+    # OTLP: an export that was taken whole is answered by an empty message of its own kind
+    assert await _call(app, "POST", "/v1/traces", body=_export()) == (200, "")
     assert (await _call(app, "GET", "/api/services"))[1]["data"] == ["front"]
     _, found = await _call(app, "GET", "/api/traces?service=front&limit=5")
     spans = {span["spanID"]: span for span in found["data"][0]["spans"]}
@@ -153,7 +172,13 @@ async def test_searches_narrow(app: App, path: str, expected: int) -> None:
         ("GET", "/api/traces?limit=many", b"", {}, 400),
         ("GET", "/api/traces?minDuration=long", b"", {}, 400),
         ("GET", "/nothing", b"", {}, 404),
+        ("GET", "/api/services/%ff/operations?a=\xff", b"", {}, 400),
+        ("POST", "/v1/traces", gzip.compress(b"x" * 1000)[:-9], {"content-encoding": "gzip"}, 400),
+        ("POST", "/v1/traces", gzip.compress(bytes(40 << 20)), {"content-encoding": "gzip"}, 413),
+        ("POST", "/v1/traces", b"", {"content-encoding": "br"}, 415),
+        ("POST", "/v1/traces", b"", {"content-type": "text/plain"}, 415),
         ("DELETE", "/api/traces", b"", {}, 405),
+        ("GET", "/v1/traces", b"", {}, 405),
     ],
 )
 async def test_bad_requests_are_answered(  # noqa: PLR0917 - a row of the table
@@ -169,17 +194,167 @@ def test_retention_drops_the_oldest(store: SpanStore) -> None:
     """Old spans go first, and then what is too much."""
     spans = otlp.from_protobuf(_export())
     store.add(spans)
-    assert store.forget(before_ns=0, keep_spans=10) == 0
-    assert store.forget(before_ns=0, keep_spans=1) == 1
-    assert store.forget(before_ns=NOW_NS * 2, keep_spans=10) == 1
+    plenty = 1 << 30
+    assert store.forget(before_ns=0, keep_spans=10, keep_bytes=plenty) == 0
+    assert store.forget(before_ns=0, keep_spans=1, keep_bytes=plenty) == 1
+    assert store.forget(before_ns=NOW_NS * 2, keep_spans=10, keep_bytes=plenty) == 1
     assert store.search(Query()) == []
 
 
-def test_damaged_file_is_moved_aside(tmp_path: Path) -> None:
-    """A file that is no database does not stop the process, and is kept for whoever wants to look."""
-    file = tmp_path / "traces.db"
-    file.write_bytes(b"this is not a database, it is only text" * 100)
-    store = SpanStore(file)
+def _many(count: int) -> list[Span]:
+    return [
+        Span(
+            trace_id=f"{number // 4:032x}",
+            span_id=f"{number:016x}",
+            service=f"s{number % 3}",
+            name="work",
+            start_ns=NOW_NS + number,
+            duration_ns=10,
+            attributes={"text": "x" * 300},
+        )
+        for number in range(count)
+    ]
+
+
+def test_retention_by_size_gives_the_disk_back(store: SpanStore, tmp_path: Path) -> None:
+    """Above the size the oldest go, and the file itself becomes smaller."""
+    store.add(_many(12_000))
+    _, before = store.usage()
+    assert store.forget(before_ns=0, keep_spans=1 << 30, keep_bytes=before // 4) > 8_000
+    kept, after = store.usage()
+    assert after <= before // 4 * 1.2
+    assert (tmp_path / "traces.db").stat().st_size < before // 2
+    newest = [spans[0].start_ns for spans in store.search(Query(limit=kept))]
+    assert max(newest) >= NOW_NS + 11_990
+    assert min(newest) > NOW_NS + 8_000
+
+
+def test_services_are_listed_once_in_order(store: SpanStore) -> None:
+    """However many spans there are, each service is named once; none when there are none."""
     assert store.services() == []
+    store.add(_many(100))
+    assert store.services() == ["s0", "s1", "s2"]
+
+
+_KILLED = """
+import os, signal, sys
+from pathlib import Path
+from ondol.observe.spans import Span
+from ondol.observe.store import SpanStore
+store = SpanStore(Path(sys.argv[1]))
+for number in range(50):
+    span = Span(trace_id="1" * 32, span_id=f"{number:016x}", service="s", name="n", start_ns=1, duration_ns=1)
+    store.add([span])
+    print(number, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_was_acknowledged_survives_a_kill(tmp_path: Path) -> None:
+    """Every batch that `add` returned from is there after SIGKILL, without a clean end."""
+    file = tmp_path / "traces.db"
+    done = subprocess.run(
+        [sys.executable, "-c", _KILLED, str(file)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == -9, done.stderr
+    store = SpanStore(file)
+    assert len(store.trace("1" * 32)) == len(done.stdout.split()) == 50
     store.close()
-    assert (tmp_path / "traces.damaged").read_bytes().startswith(b"this is not")
+
+
+async def test_a_store_that_cannot_write_asks_to_come_again(app: App, store: SpanStore) -> None:
+    """What goes wrong below is a 503 with a reason, never a broken connection."""
+    store._db.execute("PRAGMA query_only = 1")
+    status, document = await _call(app, "POST", "/v1/traces", body=_export())
+    assert status == 503
+    assert "cannot be read or written" in document["errors"][0]["msg"]
+    store._db.execute("PRAGMA query_only = 0")
+    assert (await _call(app, "POST", "/v1/traces", body=_export()))[0] == 200
+
+
+async def test_exports_that_wait_are_bounded(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond a number of waiting bytes an export is refused and counted, and later taken."""
+    monkeypatch.setattr("ondol.observe.app._WAITING_BYTES_MAX", 10)
+    with app._waiting(1):
+        assert (await _call(app, "POST", "/v1/traces", body=_export()))[0] == 503
+    assert (await _call(app, "POST", "/v1/traces", body=_export()))[0] == 200
+    assert "ondol_observe_exports_refused_total 1" in (await _call(app, "GET", "/metrics"))[1]
+
+
+async def test_metrics_count_what_came_in(app: App) -> None:
+    """Prometheus reads how many spans came and how many are kept."""
+    await _call(app, "POST", "/v1/traces", body=_export())
+    status, text = await _call(app, "GET", "/metrics")
+    assert status == 200
+    values = dict(line.split(" ") for line in text.splitlines() if not line.startswith("#"))
+    assert values["ondol_observe_spans_received_total"] == "2"
+    assert values["ondol_observe_spans"] == "2"
+    assert int(values["ondol_observe_store_bytes"]) > 0
+
+
+async def test_pods_may_send_but_not_ask(store: SpanStore) -> None:
+    """At an address for pods spans are taken in, and nobody's traces are shown."""
+    app = App(store, ManualClock(), ingest_only=["10.100.0.1"])
+    assert (await _call(app, "POST", "/v1/traces", body=_export(), host="10.100.0.1"))[0] == 200
+    assert (await _call(app, "GET", "/api/services", host="10.100.0.1"))[0] == 404
+    assert (await _call(app, "GET", "/api/services"))[0] == 200
+
+
+async def test_served_over_http_and_stopped_cleanly(tmp_path: Path) -> None:
+    """The process serves on its addresses, a taken port is told, and cancelling ends it."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    config = server.ObserveConfig(tmp_path, port=port, ingest_hosts=("127.0.0.2", "10.255.255.254"))
+
+    def ask(url: str, body: bytes | None = None) -> int:
+        try:
+            with urllib.request.urlopen(urllib.request.Request(url, data=body), timeout=5) as answer:
+                return int(answer.status)
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code
+
+    async with anyio.create_task_group() as group:
+        await group.start(server.run, config, SystemClock())
+        asked = anyio.to_thread.run_sync
+        assert await asked(ask, f"http://127.0.0.1:{port}/healthz") == 200
+        assert await asked(ask, f"http://127.0.0.2:{port}/healthz") == 404
+        assert await asked(ask, f"http://127.0.0.2:{port}/v1/traces", _export()) == 415  # urllib's form type
+        with pytest.raises(errors.HostError, match="it is in use") as caught:
+            await server.run(server.ObserveConfig(tmp_path / "other", port=port), SystemClock())
+        assert "ss -ltnp" in caught.value.remedy
+        group.cancel_scope.cancel()
+    with socket.create_server(("127.0.0.1", port)):
+        pass  # the port is free again
+
+
+def test_damaged_files_are_moved_aside(tmp_path: Path) -> None:
+    """A file that is no database does not stop the process; each is kept for whoever wants to look."""
+    file = tmp_path / "traces.db"
+    for word in (b"first", b"second"):
+        file.write_bytes(word + b" text that is no database" * 100)
+        store = SpanStore(file)
+        assert store.services() == []
+        store.close()
+    assert (tmp_path / "traces.damaged").read_bytes().startswith(b"first")
+    assert (tmp_path / "traces.damaged1").read_bytes().startswith(b"second")
+
+
+def test_a_damaged_file_takes_its_log_with_it(tmp_path: Path) -> None:
+    """The log of a file that was moved aside is not replayed into the new one."""
+    file = tmp_path / "traces.db"
+    first = SpanStore(file)
+    first.add(_many(2_000))
+    first.close()
+    second = SpanStore(file)
+    second.add(_many(1))  # a log that has only the pages that changed
+    log = (tmp_path / "traces.db-wal").read_bytes()
+    second.close()
+    file.write_bytes(b"x" * file.stat().st_size)
+    (tmp_path / "traces.db-wal").write_bytes(log)
+    for _ in range(2):
+        store = SpanStore(file)
+        assert store.services() == []
+        store.close()
+    assert (tmp_path / "traces.damaged").exists()

@@ -70,6 +70,17 @@ def test_critical_path_is_what_the_end_waited_for() -> None:
     assert {n.span.span_id for n in waterfall(spans).rows if n.critical} == {"a", "b"}
 
 
+def test_critical_path_passes_over_what_ran_beside() -> None:
+    """A call that overlaps a later one held nothing up; the one that ended before the later one did."""
+    spans = [
+        _span("a", "", "front", 0, 100),
+        _span("b", "a", "first", 5, 30),
+        _span("c", "a", "beside", 10, 60),
+        _span("d", "a", "last", 40, 120),
+    ]
+    assert {n.span.span_id for n in waterfall(spans).rows if n.critical} == {"a", "b", "d"}
+
+
 def test_missing_parent_is_told() -> None:
     """A span whose parent never came is drawn as a root and says so."""
     found = waterfall([_span("x", "lost", "front", 0, 10)])

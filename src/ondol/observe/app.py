@@ -1,18 +1,23 @@
-"""The ASGI application of `observe`: spans in by OTLP/HTTP, traces out as Jaeger answers them."""
+"""The ASGI application of `observe`: spans in by OTLP/HTTP, traces out as Jaeger answers them.
+
+An export is answered when its spans are in the store. Exports that wait for that may hold so many
+bytes and no more; then senders are told to come again, and memory stays as it is.
+"""
 
 from __future__ import annotations
 
-import gzip
+import contextlib
 import urllib.parse
 import zlib
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
 import anyio.to_thread
 import msgspec
 
-from ondol.base import errors, log
+from ondol.base import errors
 from ondol.base.clock import Clock
 from ondol.observe import jaeger, otlp
 from ondol.observe.spans import Span
@@ -22,52 +27,115 @@ Scope = Mapping[str, Any]
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 _BODY_BYTES_MAX: Final = 16 * 1024 * 1024
+_WAITING_BYTES_MAX: Final = 32 * 1024 * 1024
+_PROTOBUF: Final = "application/x-protobuf"
+_JSON: Final = "application/json"
 _DAY_MS: Final = 86_400_000
 _TRACES_MAX: Final = 1500
 
 
-class App:
-    """Routes requests to the store; every store call runs on a worker thread."""
+@dataclass(frozen=True, slots=True)
+class Answer:
+    status: int
+    body: bytes
+    content_type: str = _JSON
 
-    def __init__(self, store: SpanStore, clock: Clock) -> None:
+
+@dataclass(slots=True)
+class Counts:
+    """What happened since the process began."""
+
+    spans_received: int = 0
+    exports: int = 0
+    exports_refused: int = 0
+
+
+class App:
+    """Routes requests to the store; every store call runs on a worker thread.
+
+    To callers that come in at an address in `ingest_only` nothing but exports is served.
+    """
+
+    def __init__(self, store: SpanStore, clock: Clock, *, ingest_only: Collection[str] = ()) -> None:
         self._store = store
         self._clock = clock
-        self._log = log.get("observe")
-        self.spans_received = 0
+        self._ingest_only = frozenset(ingest_only)
+        self._waiting_bytes = 0
+        self.counts = Counts()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
+        retry_after_s = None
         try:
-            status, document = await self._answer(scope, receive)
+            answer = await self._answer(scope, receive)
         except errors.ApiError as error:
-            status, document = error.status_code, jaeger.failure(error.status_code, error.message)
-        await _send_json(send, status, document)
+            retry_after_s = error.retry_after_s
+            failure = jaeger.failure(error.status_code, error.message)
+            answer = Answer(error.status_code, msgspec.json.encode(failure))
+        await _send(send, answer, retry_after_s)
 
-    async def _answer(self, scope: Scope, receive: Receive) -> tuple[int, Any]:
+    async def _answer(self, scope: Scope, receive: Receive) -> Answer:
         path = str(scope["path"]).rstrip("/")
-        if scope["method"] == "POST" and path == "/v1/traces":
+        if path == "/v1/traces" and scope["method"] == "POST":
             return await self._take_in(scope, receive)
-        if scope["method"] not in {"GET", "HEAD"}:
+        if (scope.get("server") or ("",))[0] in self._ingest_only:
+            raise errors.NotFound("only POST /v1/traces is served at this address")
+        if scope["method"] not in {"GET", "HEAD"} or path == "/v1/traces":
             raise errors.MethodNotAllowed(f"{scope['method']} {path} is not served")
-        query = dict(urllib.parse.parse_qsl(bytes(scope["query_string"]).decode()))
+        if path == "/metrics":
+            return Answer(200, (await self._metrics()).encode(), "text/plain; version=0.0.4")
+        return Answer(200, msgspec.json.encode(await self._document(path, _query(scope))))
+
+    async def _document(self, path: str, query: Mapping[str, str]) -> Any:
         if path == "/healthz":
-            return 200, {"status": "ok", "spansReceived": self.spans_received}
+            return {"status": "ok", "spansReceived": self.counts.spans_received}
         if path.startswith("/api/v3/"):
-            return 200, await self._v3(path.removeprefix("/api/v3/"), query)
+            return await self._v3(path.removeprefix("/api/v3/"), query)
         if path.startswith("/api/"):
-            return 200, jaeger.envelope(await self._v1(path.removeprefix("/api/"), query))
+            return jaeger.envelope(await self._v1(path.removeprefix("/api/"), query))
         raise errors.NotFound(f"{path} is not served; see /api/services, /api/traces, /v1/traces")
 
-    async def _take_in(self, scope: Scope, receive: Receive) -> tuple[int, Any]:
-        headers = {bytes(k).lower(): bytes(v).decode() for k, v in scope["headers"]}
-        body = await _read_body(receive)
-        if headers.get(b"content-encoding") == "gzip":
-            body = _unzip(body)
-        as_json = headers.get(b"content-type", "").startswith("application/json")
-        spans = (otlp.from_json if as_json else otlp.from_protobuf)(body)
-        self.spans_received += await anyio.to_thread.run_sync(self._store.add, spans)
-        return 200, {}
+    async def _take_in(self, scope: Scope, receive: Receive) -> Answer:
+        headers = {bytes(k).lower(): bytes(v).decode("latin-1") for k, v in scope["headers"]}
+        content_type = headers.get(b"content-type", _PROTOBUF).partition(";")[0].strip().lower()
+        if content_type not in {_JSON, _PROTOBUF}:
+            raise errors.UnsupportedMediaType(f"spans are taken as {_PROTOBUF} or {_JSON}")
+        body = _plain_body(await _read_body(receive), headers.get(b"content-encoding", "identity"))
+        with self._waiting(len(body)):
+            spans = (otlp.from_json if content_type == _JSON else otlp.from_protobuf)(body)
+            self.counts.spans_received += await anyio.to_thread.run_sync(self._store.add, spans)
+        self.counts.exports += 1
+        # An export that was taken whole is answered with an empty message of the same kind.
+        return Answer(200, b"{}" if content_type == _JSON else b"", content_type)
+
+    @contextlib.contextmanager
+    def _waiting(self, size_bytes: int) -> Iterator[None]:
+        """Count an export's bytes while it waits; `Unavailable` when too many wait already."""
+        if self._waiting_bytes and self._waiting_bytes + size_bytes > _WAITING_BYTES_MAX:
+            self.counts.exports_refused += 1
+            raise errors.Unavailable("too many exports at once", retry_after_s=1)
+        self._waiting_bytes += size_bytes
+        try:
+            yield
+        finally:
+            self._waiting_bytes -= size_bytes
+
+    async def _metrics(self) -> str:
+        kept, size_bytes = await anyio.to_thread.run_sync(self._store.usage)
+        counts = self.counts
+        return _exposition(
+            ("ondol_observe_spans_received_total", "counter", "Spans taken in.", counts.spans_received),
+            ("ondol_observe_exports_total", "counter", "Exports taken in.", counts.exports),
+            (
+                "ondol_observe_exports_refused_total",
+                "counter",
+                "Exports refused because too many waited.",
+                counts.exports_refused,
+            ),
+            ("ondol_observe_spans", "gauge", "Spans kept.", kept),
+            ("ondol_observe_store_bytes", "gauge", "Bytes that the kept spans fill.", size_bytes),
+        )
 
     async def _v1(self, path: str, query: Mapping[str, str]) -> list[Any]:
         if path == "services":
@@ -136,6 +204,20 @@ def _v3_query(query: Mapping[str, str]) -> Query:
     )
 
 
+def _query(scope: Scope) -> dict[str, str]:
+    try:
+        return dict(urllib.parse.parse_qsl(bytes(scope["query_string"]).decode(), errors="strict"))
+    except UnicodeDecodeError as error:
+        raise errors.BadRequest("the query is not UTF-8") from error
+
+
+def _exposition(*metrics: tuple[str, str, str, int]) -> str:
+    """Metrics in Prometheus' text format."""
+    return "".join(
+        f"# HELP {name} {text}\n# TYPE {name} {kind}\n{name} {value}\n" for name, kind, text, value in metrics
+    )
+
+
 def _whole(query: Mapping[str, str], key: str, default: int = 0) -> int:
     text = query.get(key)
     if not text:
@@ -196,15 +278,30 @@ async def _read_body(receive: Receive) -> bytes:
     return body
 
 
-def _unzip(body: bytes) -> bytes:
+def _plain_body(body: bytes, encoding: str) -> bytes:
+    """The body without its gzip; a small one that would become huge is refused before it does."""
+    if encoding == "identity":
+        return body
+    if encoding != "gzip":
+        raise errors.UnsupportedMediaType(f"content-encoding {encoding!r} is not understood, gzip is")
+    unzip = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
     try:
-        return gzip.decompress(body)
-    except (OSError, EOFError, zlib.error) as error:
+        plain = unzip.decompress(body, _BODY_BYTES_MAX)
+    except zlib.error as error:
         raise errors.BadRequest(f"the body is not gzip: {error}") from error
+    if unzip.unconsumed_tail:
+        raise errors.TooLarge(f"an export may have at most {_BODY_BYTES_MAX} bytes")
+    if not unzip.eof:
+        raise errors.BadRequest("the body is not gzip: it is cut short")
+    return plain
 
 
-async def _send_json(send: Send, status: int, document: Any) -> None:
-    body = msgspec.json.encode(document)
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+async def _send(send: Send, answer: Answer, retry_after_s: int | None) -> None:
+    headers = [
+        (b"content-type", answer.content_type.encode()),
+        (b"content-length", str(len(answer.body)).encode()),
+    ]
+    if retry_after_s is not None:
+        headers.append((b"retry-after", str(retry_after_s).encode()))
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    await send({"type": "http.response.body", "body": answer.body})

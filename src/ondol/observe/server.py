@@ -1,20 +1,28 @@
-"""Edge: serves the application with uvicorn, and forgets what is too old."""
+"""Edge: serves the application with uvicorn, and forgets what is too old or too much."""
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import socket
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Final
 
 import anyio
 import anyio.abc
 import anyio.to_thread
 import uvicorn
 
-from ondol.base import errors
+from ondol.base import errors, log
 from ondol.base.clock import Clock
 from ondol.observe.app import App
 from ondol.observe.store import SpanStore
+
+_FORGET_EVERY_S: Final = 60.0
+_IP_FREEBIND: Final = 15
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +32,11 @@ class ObserveConfig:
     data_dir: Path
     host: str = "127.0.0.1"
     port: int = 16686
+    ingest_hosts: tuple[str, ...] = ()
+    """Further addresses that take spans in but answer no questions; they may come up later (a bridge)."""
     retention_s: float = 24 * 3600.0
     spans_max: int = 1_000_000
+    bytes_max: int = 1 << 30
 
 
 async def run(
@@ -34,48 +45,86 @@ async def run(
     *,
     task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Serve until cancelled; `started` once the port is open."""
-    store = SpanStore(config.data_dir / "traces.db")
-    app = App(store, clock)
-    listening = _bind(config)
-    server = uvicorn.Server(
-        uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=2)
-    )
+    """Serve until cancelled; `started` once requests are answered."""
+    store = await anyio.to_thread.run_sync(SpanStore, config.data_dir / "traces.db")
+    app = App(store, clock, ingest_only=config.ingest_hosts)
     try:
-        async with anyio.create_task_group() as group:
-            group.start_soon(_forget_old, store, app, config, clock)
+        async with _serving(app, config):
             task_status.started()
-            try:
-                await server.serve(sockets=[listening])
-            finally:
-                group.cancel_scope.cancel()
+            await _forget_old(store, app, config, clock)
     finally:
         store.close()
 
 
-def _bind(config: ObserveConfig) -> socket.socket:
-    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+@contextlib.asynccontextmanager
+async def _serving(app: App, config: ObserveConfig) -> AsyncIterator[None]:
+    """Serve inside the block. Signals are left to the process, and an idle server does not tick."""
+    settings = uvicorn.Config(
+        app,
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        interface="asgi3",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        date_header=False,  # uvicorn makes it on its tick
+        server_header=False,
+        timeout_graceful_shutdown=2,
+    )
+    settings.load()
+    server = uvicorn.Server(settings)
+    server.lifespan = settings.lifespan_class(settings)
+    sockets = _listening(config)
+    await server.startup(sockets=sockets)
     try:
-        listening.bind((config.host, config.port))
+        yield
+    finally:
+        with anyio.CancelScope(shield=True):
+            await server.shutdown(sockets=sockets)
+
+
+def _listening(config: ObserveConfig) -> list[socket.socket]:
+    """All sockets, or none."""
+    with contextlib.ExitStack() as opened:
+        sockets = [opened.enter_context(_bind(config.host, config.port, free=False))]
+        sockets += [opened.enter_context(_bind(h, config.port, free=True)) for h in config.ingest_hosts]
+        opened.pop_all()
+    return sockets
+
+
+def _bind(host: str, port: int, *, free: bool) -> socket.socket:
+    listening = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if free:
+            listening.setsockopt(socket.IPPROTO_IP, _IP_FREEBIND, 1)
+        listening.bind((host, port))
     except OSError as error:
         listening.close()
-        raise errors.HostError(
-            f"port {config.port} of {config.host} is in use",
-            remedy=f"stop what listens on it: ss -ltnp 'sport = :{config.port}'",
-        ) from error
-    listening.listen(512)
+        if error.errno == errno.EADDRINUSE:
+            message, remedy = "it is in use", f"stop what listens on it: ss -ltnp 'sport = :{port}'"
+        else:
+            message, remedy = str(error.strerror), "choose an address of this machine (ip addr)"
+        raise errors.HostError(f"observe cannot listen on {host}:{port}: {message}", remedy=remedy) from error
     return listening
 
 
 async def _forget_old(store: SpanStore, app: App, config: ObserveConfig, clock: Clock) -> None:
-    """Once a minute, and only after spans came in."""
-    seen = 0
+    """Once at the start, then once a minute, and only after spans came in."""
+    seen = -1
     while True:
-        await clock.sleep(60.0)
-        if app.spans_received != seen:
-            seen = app.spans_received
+        if app.counts.spans_received != seen:
+            seen = app.counts.spans_received
             before_ns = int((clock.now() - config.retention_s) * 1e9)
-            await anyio.to_thread.run_sync(
-                lambda: store.forget(before_ns=before_ns, keep_spans=config.spans_max)  # noqa: B023 - awaited here
+            forget = partial(
+                store.forget,
+                before_ns=before_ns,
+                keep_spans=config.spans_max,
+                keep_bytes=config.bytes_max,
             )
+            try:
+                await anyio.to_thread.run_sync(forget)
+            except errors.Unavailable:
+                log.get("observe").warning("forgetting_postponed")  # the store has said why
+        await clock.sleep(_FORGET_EVERY_S)

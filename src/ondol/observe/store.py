@@ -1,20 +1,22 @@
 """Edge: spans kept in SQLite, one file, written in the batches they arrive in.
 
-A batch is on disk when `add` returns; it survives the end of the process, however it ends. A file
-that cannot be read is moved aside, never deleted.
+A batch is in the file when `add` returns; it survives the end of the process, however it ends. A
+file that cannot be read is moved aside, never deleted. What SQLite cannot do at the moment (a full
+disk, say) is `Unavailable` to callers: an exporter keeps its spans and comes again.
 """
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
-from ondol.base import log
+from ondol.base import errors, log
 from ondol.observe.spans import Span
 
 _SCHEMA: Final = """
@@ -26,10 +28,19 @@ CREATE TABLE IF NOT EXISTS spans (
 CREATE INDEX IF NOT EXISTS spans_by_service ON spans (service, start_ns);
 CREATE INDEX IF NOT EXISTS spans_by_time ON spans (start_ns);
 """
+_SERVICES: Final = """
+WITH RECURSIVE found(service) AS (
+  SELECT min(service) FROM spans
+  UNION ALL SELECT (SELECT min(service) FROM spans WHERE service > found.service) FROM found
+  WHERE found.service IS NOT NULL
+)
+SELECT service FROM found WHERE service IS NOT NULL
+"""
 _PRAGMAS: Final = """
-PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA auto_vacuum = INCREMENTAL;
+PRAGMA auto_vacuum = INCREMENTAL; PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;
 PRAGMA cache_size = -4096; PRAGMA busy_timeout = 5000;
 """
+_FORGOTTEN_AT_ONCE: Final = 5_000  # exports wait while spans are dropped, so that is done in small steps
 _COLUMNS: Final = (
     "trace_id, span_id, parent_id, service, name, kind, start_ns, duration_ns, error, attributes"
 )
@@ -58,8 +69,7 @@ class SpanStore:
         try:
             self._db = self._open()
         except sqlite3.DatabaseError as error:
-            aside = file.with_suffix(".damaged")
-            file.replace(aside)
+            aside = _move_aside(file)
             log.get("observe").error("traces_unreadable", moved_to=str(aside), error=str(error))
             self._db = self._open()
 
@@ -94,14 +104,8 @@ class SpanStore:
             )
             for s in spans
         ]
-        with self._lock:
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                self._db.executemany("INSERT OR REPLACE INTO spans VALUES (?,?,?,?,?,?,?,?,?,?)", rows)
-                self._db.execute("COMMIT")
-            except BaseException:
-                self._db.execute("ROLLBACK")
-                raise
+        with self._transaction() as db:
+            db.executemany("INSERT OR REPLACE INTO spans VALUES (?,?,?,?,?,?,?,?,?,?)", rows)
         return len(rows)
 
     def trace(self, trace_id: str) -> list[Span]:
@@ -133,7 +137,8 @@ class SpanStore:
         return [self.trace(row[0]) for row in found]
 
     def services(self) -> list[str]:
-        return [row[0] for row in self._rows("SELECT DISTINCT service FROM spans ORDER BY service")]
+        """Every service there are spans of; one look into the index a service, not one a span."""
+        return [row[0] for row in self._rows(_SERVICES)]
 
     def operations(self, service: str = "") -> list[tuple[str, str]]:
         """Names and kinds of the operations of one service, or of all."""
@@ -147,26 +152,83 @@ class SpanStore:
         """Every span that started in the interval (for the graph of services)."""
         return self._spans("WHERE start_ns BETWEEN ? AND ?", (start_ns, end_ns))
 
-    def forget(self, *, before_ns: int, keep_spans: int) -> int:
+    def forget(self, *, before_ns: int, keep_spans: int, keep_bytes: int) -> int:
         """Drop what is too old or too much, oldest first; the number of spans dropped is returned."""
-        with self._lock:
-            surplus = self._db.execute("SELECT count(*) FROM spans").fetchone()[0] - keep_spans
-            if surplus > 0:
-                row = self._db.execute(
-                    "SELECT start_ns FROM spans ORDER BY start_ns LIMIT 1 OFFSET ?", (surplus,)
-                ).fetchone()
-                before_ns = max(before_ns, row[0] if row else before_ns)
-            dropped = self._db.execute("DELETE FROM spans WHERE start_ns < ?", (before_ns,)).rowcount
-            if dropped:
-                self._db.execute("PRAGMA incremental_vacuum")
+        count, size_bytes = self.usage()
+        too_many = max(0, count - keep_spans, _share_above(count, size_bytes, keep_bytes))
+        dropped = 0
+        while step := self._forget_some(before_ns, min(too_many - dropped, _FORGOTTEN_AT_ONCE)):
+            dropped += step
+        if dropped:
+            with self._lock, _explained():
+                # As a script: each step gives one page back, and `execute` takes a single step.
+                self._db.executescript("PRAGMA incremental_vacuum; PRAGMA wal_checkpoint(TRUNCATE);")
         return dropped
+
+    def usage(self) -> tuple[int, int]:
+        """How many spans are kept, and how many bytes of the file they fill."""
+        count = self._rows("SELECT count(*) FROM spans")[0][0]
+        pages, unused, size_bytes = (
+            self._rows(f"PRAGMA {name}")[0][0] for name in ("page_count", "freelist_count", "page_size")
+        )
+        return count, (pages - unused) * size_bytes
+
+    def _forget_some(self, before_ns: int, surplus: int) -> int:
+        """Drop one step of what is too old or, oldest first, of the surplus."""
+        with self._transaction() as db:
+            oldest = db.execute(
+                "SELECT trace_id, span_id, start_ns FROM spans ORDER BY start_ns LIMIT ?",
+                (_FORGOTTEN_AT_ONCE,),
+            ).fetchall()
+            gone = [row[:2] for number, row in enumerate(oldest) if row[2] < before_ns or number < surplus]
+            db.executemany("DELETE FROM spans WHERE trace_id = ? AND span_id = ?", gone)
+        return len(gone)
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._lock, _explained():
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._db
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
 
     def _spans(self, tail: str, values: Sequence[Any]) -> list[Span]:
         return [_span(row) for row in self._rows(f"SELECT {_COLUMNS} FROM spans {tail}", values)]  # noqa: S608
 
     def _rows(self, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        with self._lock:
+        with self._lock, _explained():
             return self._db.execute(statement, values).fetchall()
+
+
+@contextlib.contextmanager
+def _explained() -> Iterator[None]:
+    """Say what SQLite cannot do in the words of an API error."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        log.get("observe").error("traces_failed", error=str(error))
+        raise errors.Unavailable(f"traces cannot be read or written: {error}", retry_after_s=1) from error
+
+
+def _move_aside(file: Path) -> Path:
+    """Give a damaged file, with its log, a name of its own; earlier ones are kept too."""
+    number = 0
+    while (aside := file.with_suffix(f".damaged{number or ''}")).exists():
+        number += 1
+    for suffix in ("", "-wal", "-shm"):
+        part = file.with_name(file.name + suffix)
+        if part.exists():
+            part.replace(aside.with_name(aside.name + suffix))
+    return aside
+
+
+def _share_above(count: int, size_bytes: int, keep_bytes: int) -> int:
+    """How many spans of average size are above the limit."""
+    return 0 if size_bytes <= keep_bytes else int(count * (1 - keep_bytes / size_bytes)) + 1
 
 
 def _span(row: tuple[Any, ...]) -> Span:

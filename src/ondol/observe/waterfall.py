@@ -151,7 +151,8 @@ def _mark_critical(root: Node) -> None:
         node.critical = True
         upto = node.span.end_ns
         for child in sorted(node.children, key=lambda c: c.span.end_ns, reverse=True):
-            if child.span.end_ns <= upto or child.span.start_ns < upto:
+            # One that outlasts its parent still counts; one that overlaps a later one held nothing up.
+            if min(child.span.end_ns, node.span.end_ns) <= upto and child.span.start_ns < upto:
                 waiting.append(child)
                 upto = child.span.start_ns
 
