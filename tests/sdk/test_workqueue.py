@@ -59,6 +59,29 @@ async def test_a_delayed_key_is_due_by_the_clock() -> None:
         tasks.cancel_scope.cancel()
 
 
+class Restless(ManualClock):
+    """A clock that moves a little every time it is read, as real ones do."""
+
+    def monotonic(self) -> float:
+        self._elapsed += 0.01
+        return super().monotonic()
+
+    async def sleep(self, seconds: float) -> None:
+        assert seconds >= 0
+        await super().sleep(seconds)
+
+
+async def test_a_key_that_becomes_due_while_the_clock_is_read_is_not_lost() -> None:
+    """No wait is negative, however close the moment."""
+    queue: Workqueue[str] = Workqueue(Restless())
+    async with anyio.create_task_group() as tasks:
+        queue.add_after("a", 0.015)
+        tasks.start_soon(queue.run)
+        with anyio.fail_after(5):
+            assert await queue.get() == "a"
+        tasks.cancel_scope.cancel()
+
+
 async def test_a_guarded_delay_comes_to_nothing_when_its_reason_is_gone() -> None:
     """`unless` is asked when the delay ends, not when it begins."""
     clock = ManualClock()

@@ -153,7 +153,8 @@ class Workqueue(Generic[K]):
             self._release()
             with anyio.CancelScope() as self._nap:
                 if self._timers:
-                    await self._clock.sleep(self._timers[0][0] - self._clock.monotonic())
+                    # A clock that never stands still may have passed the key since `_release`.
+                    await self._clock.sleep(max(0.0, self._timers[0][0] - self._clock.monotonic()))
                 else:
                     await anyio.sleep_forever()
 
