@@ -102,9 +102,10 @@ class App:
         if content_type not in {_JSON, _PROTOBUF}:
             raise errors.UnsupportedMediaType(f"spans are taken as {_PROTOBUF} or {_JSON}")
         body = _plain_body(await _read_body(receive), headers.get(b"content-encoding", "identity"))
+        decode = otlp.from_json if content_type == _JSON else otlp.from_protobuf
         with self._waiting(len(body)):
-            spans = (otlp.from_json if content_type == _JSON else otlp.from_protobuf)(body)
-            self.counts.spans_received += await anyio.to_thread.run_sync(self._store.add, spans)
+            received = await anyio.to_thread.run_sync(lambda: self._store.add(decode(body)))
+        self.counts.spans_received += received
         self.counts.exports += 1
         # An export that was taken whole is answered with an empty message of the same kind.
         return Answer(200, b"{}" if content_type == _JSON else b"", content_type)
