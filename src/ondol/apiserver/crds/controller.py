@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ondol.api import objects, resources
+from ondol.api import conditions, objects, resources
 from ondol.api.objects import Object
 from ondol.apiserver import deleting, lenses, writing
 from ondol.apiserver.auth.identity import MASTERS, User
@@ -60,10 +60,24 @@ class Controller:
     async def _handle(self, name: str, pending: set[str]) -> None:
         try:
             await self._reconcile(name)
+            if name not in self._serving:
+                pending |= self._waiting() - {name}
         except errors.OndolError as error:
             self._log.warning("definition_not_handled", crd=name, error=str(error))
             await self._core.clock.sleep(_RETRY_S)
             pending.add(name)
+
+    def _waiting(self) -> set[str]:
+        """Definitions whose names another one holds, or held until now."""
+        return {
+            objects.name(crd)
+            for crd in self._core.list_objects(self._crds.resource)
+            if conditions.is_false(crd, naming.NAMES_ACCEPTED) and self._may_have_names(crd)
+        }
+
+    def _may_have_names(self, crd: Object) -> bool:
+        others = self._core.list_objects(self._crds.resource)
+        return naming.status(crd, others, 0) != objects.status(crd)
 
     async def _reconcile(self, name: str) -> None:
         crd = self._core.lookup(self._crds.resource, "", name)

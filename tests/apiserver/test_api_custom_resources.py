@@ -1,0 +1,288 @@
+"""Custom resources: served as soon as their definition is, held to its schema, gone with it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ondol import store
+from ondol.api.objects import Object
+
+pytestmark = pytest.mark.anyio
+
+CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+WIDGETS = "/apis/example.org/v1/namespaces/default/widgets"
+
+
+def _crd(*, versions: list[Object] | None = None, name: str = "widgets", **names: Any) -> Object:
+    schema = {
+        "type": "object",
+        "properties": {
+            "spec": {
+                "type": "object",
+                "required": ["size"],
+                "properties": {
+                    "size": {"type": "integer", "minimum": 1},
+                    "colour": {"type": "string", "default": "red"},
+                    "replicas": {"type": "integer"},
+                },
+            },
+            "status": {
+                "type": "object",
+                "properties": {"replicas": {"type": "integer"}, "selector": {"type": "string"}},
+            },
+        },
+    }
+    scale = {
+        "specReplicasPath": ".spec.replicas",
+        "statusReplicasPath": ".status.replicas",
+        "labelSelectorPath": ".status.selector",
+    }
+    version = {
+        "name": "v1",
+        "served": True,
+        "storage": True,
+        "schema": {"openAPIV3Schema": schema},
+        "subresources": {"status": {}, "scale": scale},
+        "additionalPrinterColumns": [{"name": "Size", "type": "integer", "jsonPath": ".spec.size"}],
+        "selectableFields": [{"jsonPath": ".spec.colour"}],
+    }
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"{name}.example.org"},
+        "spec": {
+            "group": "example.org",
+            "scope": "Namespaced",
+            "names": {
+                "plural": name,
+                "singular": name[:-1],
+                "kind": name[:-1].title(),
+                "listKind": f"{name[:-1].title()}List",
+                **names,
+            },
+            "versions": versions or [version],
+        },
+    }
+
+
+def _widget(name: str, **spec: Any) -> Object:
+    return {
+        "apiVersion": "example.org/v1",
+        "kind": "Widget",
+        "metadata": {"name": name},
+        "spec": {"size": 1, **spec},
+    }
+
+
+def _conditions(crd: Any) -> dict[str, str]:
+    return {c["type"]: c["status"] for c in crd["status"]["conditions"]}
+
+
+async def _define(api: Any, crd: Object | None = None) -> None:
+    made = await api.post(CRDS, crd or _crd())
+    assert made.status == 201, made.json
+    await api.settle()
+
+
+async def test_a_definition_is_established_and_served(api: Any) -> None:
+    """Conditions, accepted names, stored versions; discovery and the paths are there at once."""
+    assert (await api.get(WIDGETS)).status == 404
+    await _define(api)
+    crd = (await api.get(f"{CRDS}/widgets.example.org")).json
+    assert _conditions(crd) == {"NamesAccepted": "True", "Established": "True"}
+    assert crd["status"]["acceptedNames"]["kind"] == "Widget"
+    assert crd["status"]["storedVersions"] == ["v1"]
+    listed = (await api.get("/apis/example.org/v1")).json
+    assert [r["name"] for r in listed["resources"]] == ["widgets", "widgets/scale", "widgets/status"]
+    assert (await api.get(WIDGETS)).json["kind"] == "WidgetList"
+    document = (await api.get("/openapi/v3/apis/example.org/v1")).json
+    assert "org.example.v1.Widget" in document["components"]["schemas"]
+
+
+async def test_custom_objects_are_pruned_defaulted_and_checked(api: Any) -> None:
+    """The schema decides what is kept, what is filled in and what is refused."""
+    await _define(api)
+    made = await api.post(WIDGETS, {**_widget("a", shape="round"), "extra": 1})
+    assert made.status == 201
+    assert made.json["spec"] == {"size": 1, "colour": "red"}
+    assert "extra" not in made.json
+    assert made.json["metadata"]["generation"] == 1
+    assert made.warnings == ['299 - "unknown field \\"spec.shape\\""', '299 - "unknown field \\"extra\\""']
+    strict = await api.post(f"{WIDGETS}?fieldValidation=Strict", _widget("b", shape="round"))
+    assert (strict.status, strict.json["message"]) == (
+        400,
+        'strict decoding error: unknown field "spec.shape"',
+    )
+    for spec in ({"size": 0}, {"size": "big"}, {"size": None}):
+        refused = await api.post(WIDGETS, _widget("c", **spec))
+        assert refused.status == 422, refused.json
+        assert refused.json["details"]["causes"][0]["field"] == "spec.size"
+    missing = await api.post(WIDGETS, {**_widget("c"), "spec": {}})
+    assert "spec.size: Required value" in missing.json["message"]
+
+
+async def test_custom_status_scale_and_columns(api: Any) -> None:
+    """Subresources and printer columns as declared."""
+    await _define(api)
+    made = await api.post(WIDGETS, {**_widget("a", replicas=2), "status": {"replicas": 9}})
+    assert "status" not in made.json
+    reported = await api.patch(f"{WIDGETS}/a/status", {"status": {"replicas": 2, "selector": "a=b"}})
+    assert reported.json["metadata"]["generation"] == 1
+    scale = (await api.get(f"{WIDGETS}/a/scale")).json
+    assert (scale["spec"], scale["status"]) == ({"replicas": 2}, {"replicas": 2, "selector": "a=b"})
+    assert (await api.patch(f"{WIDGETS}/a/scale", {"spec": {"replicas": 5}})).json["spec"]["replicas"] == 5
+    assert (await api.get(f"{WIDGETS}/a")).json["metadata"]["generation"] == 2
+    table = (await api.get(WIDGETS, accept="application/json;as=Table;v=v1;g=meta.k8s.io")).json
+    assert [c["name"] for c in table["columnDefinitions"]] == ["Name", "Size"]
+    assert table["rows"][0]["cells"] == ["a", 1]
+
+
+async def test_custom_objects_are_applied_but_not_strategically_merged(api: Any) -> None:
+    """Apply works by the schema; a strategic patch is refused with 415."""
+    await _define(api)
+    assert (await api.apply(f"{WIDGETS}/a", _widget("a"), "one")).status == 201
+    refused = await api.patch(f"{WIDGETS}/a", {"spec": {"size": 2}}, "strategic-merge-patch+json")
+    assert refused.status == 415
+    blind = await api.put(f"{WIDGETS}/a", _widget("a", size=3))
+    assert blind.status == 422
+    assert "must be specified for an update" in blind.json["message"]
+
+
+async def test_selectable_fields(api: Any) -> None:
+    """A declared field selects; any other does not."""
+    await _define(api)
+    await api.post(WIDGETS, _widget("a"))
+    await api.post(WIDGETS, _widget("b", colour="blue"))
+    found = (await api.get(f"{WIDGETS}?fieldSelector=spec.colour%3Dblue")).json["items"]
+    assert [item["metadata"]["name"] for item in found] == ["b"]
+    assert (await api.get(f"{WIDGETS}?fieldSelector=spec.size%3D1")).status == 400
+
+
+async def test_versions_differ_in_name_only(api: Any) -> None:
+    """Conversion None: one object, read and written in every served version."""
+    anything = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    versions: list[Object] = [
+        {"name": n, "served": s, "storage": n == "v1", "schema": {"openAPIV3Schema": anything}}
+        for n, s in (("v1", True), ("v1beta1", True), ("v1alpha1", False))
+    ]
+    await _define(api, _crd(versions=versions))
+    beta = WIDGETS.replace("/v1/", "/v1beta1/")
+    made = await api.post(beta, {**_widget("a"), "apiVersion": "example.org/v1beta1"})
+    assert made.json["apiVersion"] == "example.org/v1beta1"
+    assert (await api.get(f"{WIDGETS}/a")).json["apiVersion"] == "example.org/v1"
+    assert (await api.get(beta)).json["items"][0]["apiVersion"] == "example.org/v1beta1"
+    async with api.watch(f"{beta}?watch=true") as watch:
+        assert (await watch.next())["object"]["apiVersion"] == "example.org/v1beta1"
+    stored = api.store.get("widgets.example.org", "default/a")
+    assert stored.value.startswith(b'{"apiVersion":"example.org/v1",')
+    assert (await api.get(WIDGETS.replace("/v1/", "/v1alpha1/"))).status == 404
+
+
+async def test_a_version_that_is_no_longer_served_is_withdrawn(api: Any) -> None:
+    """Unserving a version takes away its path, its discovery and its OpenAPI."""
+    await _define(api)
+    crd = (await api.get(f"{CRDS}/widgets.example.org")).json
+    second = {**crd["spec"]["versions"][0], "name": "v2", "storage": False}
+    crd["spec"]["versions"].append(second)
+    assert (await api.put(f"{CRDS}/widgets.example.org", crd)).status == 200
+    await api.settle()
+    assert (await api.get(WIDGETS.replace("/v1/", "/v2/"))).status == 200
+    crd = (await api.get(f"{CRDS}/widgets.example.org")).json
+    crd["spec"]["versions"][1]["served"] = False
+    await api.put(f"{CRDS}/widgets.example.org", crd)
+    await api.settle()
+    assert (await api.get(WIDGETS.replace("/v1/", "/v2/"))).status == 404
+    assert (await api.get("/apis/example.org/v2")).status == 404
+
+
+async def test_names_go_to_who_comes_first(api: Any) -> None:
+    """A second definition with a taken kind is not served until the name is free."""
+    await _define(api)
+    await _define(api, _crd(name="gadgets", kind="Widget"))
+    second = (await api.get(f"{CRDS}/gadgets.example.org")).json
+    assert _conditions(second) == {"NamesAccepted": "False", "Established": "False"}
+    reason = next(c for c in second["status"]["conditions"] if c["type"] == "NamesAccepted")
+    assert (reason["reason"], reason["message"]) == ("KindConflict", '"Widget" is already in use')
+    assert (await api.get("/apis/example.org/v1/gadgets")).status == 404
+
+
+async def test_a_name_that_becomes_free_is_given_on(api: Any) -> None:
+    """The definition that waited is established when the first one goes."""
+    await _define(api)
+    await _define(api, _crd(name="gadgets", kind="Widget"))
+    await api.delete(f"{CRDS}/widgets.example.org")
+    await api.settle()
+    second = (await api.get(f"{CRDS}/gadgets.example.org")).json
+    assert _conditions(second) == {"NamesAccepted": "True", "Established": "True"}
+
+
+async def test_a_definition_takes_its_objects_along(api: Any) -> None:
+    """Objects are deleted first, with their finalizers respected; nothing new is created meanwhile."""
+    await _define(api)
+    await api.post(WIDGETS, _widget("a"))
+    held = _widget("b")
+    held["metadata"]["finalizers"] = ["example.org/hold"]
+    await api.post(WIDGETS, held)
+    going = (await api.delete(f"{CRDS}/widgets.example.org")).json
+    assert going["metadata"]["finalizers"] == ["customresourcecleanup.apiextensions.k8s.io"]
+    assert _conditions(going)["Terminating"] == "True"
+    await api.settle()
+    assert (await api.get(f"{WIDGETS}/a")).status == 404
+    assert (await api.get(f"{WIDGETS}/b")).json["metadata"]["deletionTimestamp"]
+    refused = await api.post(WIDGETS, _widget("c"))
+    assert (refused.status, refused.json["reason"]) == (405, "MethodNotAllowed")
+    await api.patch(f"{WIDGETS}/b", {"metadata": {"finalizers": []}})
+    await api.clock.advance(5)
+    assert (await api.get(f"{CRDS}/widgets.example.org")).status == 404
+    assert (await api.get(WIDGETS)).status == 404
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"group": "x.y"}, "metadata.name"),
+        ({"scope": "Everywhere"}, "spec.scope"),
+        ({"versions": []}, "spec.versions"),
+        ({"conversion": {"strategy": "Webhook"}}, "spec.conversion"),
+    ],
+)
+async def test_definitions_that_cannot_be(api: Any, change: dict[str, Any], field: str) -> None:
+    """Refused with the field that is wrong."""
+    crd = _crd()
+    crd["spec"] |= change
+    refused = await api.post(CRDS, crd)
+    assert refused.status == 422, refused.json
+    assert any(cause["field"].startswith(field) for cause in refused.json["details"]["causes"])
+
+
+async def test_a_schema_that_is_not_structural_is_refused(api: Any) -> None:
+    """A type is needed everywhere; the path of the place that lacks it is told."""
+    crd = _crd()
+    schema = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    schema["properties"]["spec"]["properties"]["odd"] = {"description": "no type"}
+    refused = await api.post(CRDS, crd)
+    assert refused.status == 422
+    assert "properties[odd].type" in refused.json["message"]
+
+
+async def test_rules_that_are_not_evaluated_are_told(api: Any) -> None:
+    """CEL rules are kept in the schema; the author is warned that they hold nobody."""
+    crd = _crd()
+    schema = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    schema["properties"]["spec"]["x-kubernetes-validations"] = [{"rule": "self.size < 5"}]
+    made = await api.post(CRDS, crd)
+    assert made.status == 201, made.json
+    assert any("CEL rules are not evaluated" in warning for warning in made.warnings)
+
+
+async def test_definitions_outlive_a_restart(start: Any) -> None:
+    """A server that starts again serves what was established before its first request."""
+    kept = store.open_memory()
+    async with start(kept) as api:
+        await _define(api)
+        await api.post(WIDGETS, _widget("a"))
+    async with start(kept) as api:
+        assert (await api.get(f"{WIDGETS}/a")).json["spec"]["colour"] == "red"
+    kept.close()

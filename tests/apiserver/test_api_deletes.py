@@ -1,0 +1,142 @@
+"""Delete: grace, finalizers, preconditions, propagation, collections."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.anyio
+
+CMS = "/api/v1/namespaces/default/configmaps"
+PODS = "/api/v1/namespaces/default/pods"
+Make = Callable[..., dict[str, Any]]
+
+
+async def test_an_object_that_nothing_holds_goes_at_once(api: Any, config_map: Make) -> None:
+    """The answer is a Status that names what went."""
+    made = (await api.post(CMS, config_map("a"))).json
+    gone = await api.delete(f"{CMS}/a")
+    assert gone.status == 200
+    assert gone.json["status"] == "Success"
+    assert gone.json["details"] == {"name": "a", "kind": "configmaps", "uid": made["metadata"]["uid"]}
+    assert (await api.get(f"{CMS}/a")).status == 404
+    assert (await api.delete(f"{CMS}/a")).status == 404
+
+
+async def test_finalizers_hold_an_object(api: Any, config_map: Make) -> None:
+    """Deletion begins, no finalizer may be added, and with the last one the object goes."""
+    await api.post(CMS, config_map("a", finalizers=["example.org/one", "example.org/two"]))
+    held = await api.delete(f"{CMS}/a")
+    assert held.json["kind"] == "ConfigMap"
+    assert held.json["metadata"]["deletionTimestamp"] == "2023-11-14T22:13:20Z"
+    assert held.json["metadata"]["deletionGracePeriodSeconds"] == 0
+    more = {"metadata": {"finalizers": ["example.org/one", "example.org/three"]}}
+    refused = await api.patch(f"{CMS}/a", more)
+    assert refused.status == 422
+    assert "no new finalizers can be added" in refused.json["message"]
+    revision = api.store.revision
+    assert (await api.delete(f"{CMS}/a")).status == 200  # again, to no effect
+    assert api.store.revision == revision
+    await api.patch(f"{CMS}/a", {"metadata": {"finalizers": ["example.org/two"]}})
+    assert (await api.get(f"{CMS}/a")).status == 200
+    async with api.watch(f"{CMS}?watch=true&resourceVersion={api.store.revision}") as watch:
+        await api.patch(f"{CMS}/a", {"metadata": {"finalizers": None}})
+        assert (await watch.next())["type"] == "DELETED"
+    assert (await api.get(f"{CMS}/a")).status == 404
+
+
+@pytest.mark.parametrize("field", ["uid", "resourceVersion"])
+async def test_preconditions_protect(api: Any, config_map: Make, field: str) -> None:
+    """A delete meant for another incarnation or version does nothing."""
+    made = (await api.post(CMS, config_map("a"))).json
+    refused = await api.delete(f"{CMS}/a", {"preconditions": {field: "77"}})
+    assert (refused.status, refused.json["reason"]) == (409, "Conflict")
+    assert "Precondition failed" in refused.json["message"]
+    good = {"preconditions": {field: made["metadata"][field]}}
+    assert (await api.delete(f"{CMS}/a", good)).status == 200
+
+
+@pytest.mark.parametrize(
+    ("policy", "finalizers"),
+    [("Foreground", ["foregroundDeletion"]), ("Orphan", ["orphan"])],
+)
+async def test_propagation_leaves_word_for_the_collector(
+    api: Any, config_map: Make, policy: str, finalizers: list[str]
+) -> None:
+    """Foreground and Orphan are finalizers; Background takes them away again."""
+    await api.post(CMS, config_map("a"))
+    held = await api.delete(f"{CMS}/a?propagationPolicy={policy}")
+    assert held.json["metadata"]["finalizers"] == finalizers
+    assert (await api.delete(f"{CMS}/a", {"propagationPolicy": "Background"})).status == 200
+    assert (await api.get(f"{CMS}/a")).status == 404
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"propagationPolicy": "Sideways"},
+        {"propagationPolicy": "Orphan", "orphanDependents": True},
+        {"kind": "Pod"},
+        {"gracePeriodSeconds": "soon"},
+    ],
+)
+async def test_options_that_cannot_be(api: Any, config_map: Make, options: dict[str, Any]) -> None:
+    """Refused, and the object stays."""
+    await api.post(CMS, config_map("a"))
+    assert (await api.delete(f"{CMS}/a", options)).status in (400, 422)
+    assert (await api.get(f"{CMS}/a")).status == 200
+
+
+async def test_a_running_pod_ends_gracefully(api: Any, pod: Make) -> None:
+    """The node has the grace period to end it; the node's own delete with grace 0 is the end."""
+    await api.post(PODS, pod("p", terminationGracePeriodSeconds=20))
+    await api.post(f"{PODS}/p/binding", {"target": {"name": "n1"}})
+    held = (await api.delete(f"{PODS}/p")).json
+    assert held["metadata"]["deletionGracePeriodSeconds"] == 20
+    assert held["metadata"]["deletionTimestamp"] == "2023-11-14T22:13:40Z"
+    longer = (await api.delete(f"{PODS}/p", {"gracePeriodSeconds": 60})).json
+    assert longer["metadata"]["deletionGracePeriodSeconds"] == 20  # a delete only shortens
+    shorter = (await api.delete(f"{PODS}/p", {"gracePeriodSeconds": 5})).json
+    assert shorter["metadata"]["deletionGracePeriodSeconds"] == 5
+    assert shorter["metadata"]["deletionTimestamp"] == "2023-11-14T22:13:25Z"
+    await api.patch(f"{PODS}/p/status", {"status": {"phase": "Succeeded"}})
+    assert (await api.get(f"{PODS}/p")).status == 200
+    assert (await api.delete(f"{PODS}/p", {"gracePeriodSeconds": 0})).json["kind"] == "Pod"
+    assert (await api.get(f"{PODS}/p")).status == 404
+
+
+async def test_a_pod_nobody_runs_goes_at_once(api: Any, pod: Make) -> None:
+    """Without a node there is nobody to be graceful to."""
+    await api.post(PODS, pod("p"))
+    await api.delete(f"{PODS}/p")
+    assert (await api.get(f"{PODS}/p")).status == 404
+
+
+async def test_a_negative_grace_is_one_second(api: Any, pod: Make) -> None:
+    """As Kubernetes reads it."""
+    await api.post(PODS, pod("p"))
+    await api.post(f"{PODS}/p/binding", {"target": {"name": "n1"}})
+    held = (await api.delete(f"{PODS}/p?gracePeriodSeconds=-1")).json
+    assert held["metadata"]["deletionGracePeriodSeconds"] == 1
+
+
+async def test_collections_are_deleted_by_selector(api: Any, config_map: Make) -> None:
+    """Only what is selected goes, and a dry run takes nothing."""
+    for name, label in (("a", "x"), ("b", "x"), ("c", "y")):
+        await api.post(CMS, config_map(name, labels={"l": label}))
+    shown = await api.delete(f"{CMS}?labelSelector=l%3Dx&dryRun=All")
+    assert len(shown.json["items"]) == 2
+    gone = await api.delete(f"{CMS}?labelSelector=l%3Dx")
+    assert gone.json["kind"] == "ConfigMapList"
+    left = (await api.get(CMS)).json["items"]
+    assert [item["metadata"]["name"] for item in left] == ["c"]
+
+
+async def test_a_dry_delete_deletes_nothing(api: Any, config_map: Make) -> None:
+    """In the query or in the options."""
+    await api.post(CMS, config_map("a"))
+    assert (await api.delete(f"{CMS}/a?dryRun=All")).status == 200
+    assert (await api.delete(f"{CMS}/a", {"dryRun": ["All"]})).status == 200
+    assert (await api.get(f"{CMS}/a")).status == 200

@@ -1,0 +1,302 @@
+"""Create, get and update: what the server sets, keeps and refuses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from ondol.api import protobuf
+
+pytestmark = pytest.mark.anyio
+
+CMS = "/api/v1/namespaces/default/configmaps"
+Make = Callable[..., dict[str, Any]]
+
+
+async def test_a_created_object_has_what_the_server_sets(api: Any, config_map: Make) -> None:
+    """uid, creation time, resourceVersion and owners of fields; what the client forged is dropped."""
+    sent = config_map("a", {"k": "v"}, uid="mine", creationTimestamp="2001-01-01T00:00:00Z", selfLink="/x")
+    created = await api.post(CMS, sent)
+    assert created.status == 201
+    metadata = created.json["metadata"]
+    assert metadata["namespace"] == "default"
+    assert metadata["uid"] not in ("", "mine")
+    assert metadata["creationTimestamp"] == "2023-11-14T22:13:20Z"
+    assert "selfLink" not in metadata
+    (entry,) = metadata["managedFields"]
+    assert (entry["manager"], entry["operation"]) == ("test", "Update")
+    assert entry["fieldsV1"]["f:data"] == {".": {}, "f:k": {}}
+    assert (await api.get(f"{CMS}/a")).json == created.json
+
+
+async def test_names_are_taken_once(api: Any, config_map: Make) -> None:
+    """A second create of a name is refused with AlreadyExists and changes nothing."""
+    await api.post(CMS, config_map("a", {"k": "first"}))
+    again = await api.post(CMS, config_map("a", {"k": "second"}))
+    assert (again.status, again.json["reason"]) == (409, "AlreadyExists")
+    assert again.json["message"] == 'configmaps "a" already exists'
+    assert (await api.get(f"{CMS}/a")).json["data"] == {"k": "first"}
+
+
+async def test_generated_names_differ(api: Any) -> None:
+    """GenerateName gives each object a name of its own."""
+    document = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"generateName": "job-"}}
+    made = {(await api.post(CMS, document)).json["metadata"]["name"] for _ in range(20)}
+    assert len(made) == 20
+    assert all(name.startswith("job-") and len(name) == 9 for name in made)
+
+
+async def test_a_missing_object_is_not_found(api: Any) -> None:
+    """The Status names the resource and the object."""
+    missing = await api.get(f"{CMS}/none")
+    assert missing.status == 404
+    assert missing.json == {
+        "kind": "Status",
+        "apiVersion": "v1",
+        "metadata": {},
+        "status": "Failure",
+        "message": 'configmaps "none" not found',
+        "reason": "NotFound",
+        "details": {"name": "none", "kind": "configmaps"},
+        "code": 404,
+    }
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "message"),
+    [
+        ({"kind": "Secret"}, 400, "the object provided is a Secret"),
+        ({"apiVersion": "v2"}, 400, "the API version in the data (v2) does not match"),
+        ({"metadata": {"name": "a", "namespace": "other"}}, 400, "does not match the namespace"),
+        ({"metadata": {"name": "a", "resourceVersion": "5"}}, 400, "resourceVersion should not be set"),
+        ({"metadata": {"name": "Not A Name"}}, 422, "metadata.name: Invalid value"),
+        ({"metadata": {}}, 422, "name or generateName is required"),
+        ({"metadata": "text"}, 400, "metadata: must be an object"),
+        ({"data": {"k": 5}}, 400, "cannot unmarshal number into Go struct field"),
+        ({"metadata": {"name": "a", "labels": {"a b": "c"}}}, 422, "metadata.labels: Invalid value"),
+    ],
+)
+async def test_what_cannot_be_is_refused(
+    api: Any, config_map: Make, change: dict[str, Any], code: int, message: str
+) -> None:
+    """Each refusal says which part is wrong, and nothing is stored."""
+    refused = await api.post(CMS, {**config_map("a"), **change})
+    assert refused.status == code, refused.json
+    assert message in refused.json["message"]
+    assert (await api.get(f"{CMS}/a")).status == 404
+
+
+async def test_unknown_and_repeated_fields_are_told_or_refused(api: Any) -> None:
+    """FieldValidation Warn tells, Strict refuses, Ignore is silent; the field is never stored."""
+    body = b'{"metadata":{"name":"a"},"data":{"k":"1","k":"2"},"colour":"red"}'
+    strict = await api.post(f"{CMS}?fieldValidation=Strict", body)
+    assert strict.status == 400
+    assert strict.json["message"] == (
+        'strict decoding error: unknown field "colour", duplicate field "data.k"'
+    )
+    warned = await api.post(CMS, body)
+    assert warned.status == 201
+    assert warned.warnings == [
+        '299 - "unknown field \\"colour\\""',
+        '299 - "duplicate field \\"data.k\\""',
+    ]
+    assert "colour" not in warned.json
+    ignored = await api.post(f"{CMS}?fieldValidation=Ignore", body.replace(b'"a"', b'"b"', 1))
+    assert (ignored.status, ignored.warnings) == (201, [])
+    assert (await api.post(f"{CMS}?fieldValidation=Maybe", body)).status == 400
+
+
+async def test_bodies_come_as_yaml_too(api: Any) -> None:
+    """YAML is JSON to the server; a date stays the text it is."""
+    text = b"kind: ConfigMap\napiVersion: v1\nmetadata: {name: y}\ndata: {when: 2001-01-01, n: 'yes'}\n"
+    created = await api("POST", CMS, text, {"content-type": "application/yaml"})
+    assert created.status == 201
+    assert created.json["data"] == {"when": "2001-01-01", "n": "yes"}
+    shown = await api.get(f"{CMS}/y", accept="application/yaml")
+    assert shown.headers["content-type"] == "application/yaml"
+    assert b"when: '2001-01-01'" in shown.body
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "code"),
+    [
+        (b"{", {}, 400),
+        (b"[1]", {}, 400),
+        (b"", {}, 400),
+        (b"\xff\xfe", {"content-type": "application/yaml"}, 400),
+        (b"a: [", {"content-type": "application/yaml"}, 400),
+        (b"{}", {"content-type": "text/html"}, 415),
+        (b"[" * 100_000, {}, 400),
+        (b"x" * (3 * 1024 * 1024 + 1), {}, 413),
+    ],
+)
+async def test_bodies_that_cannot_be_read(api: Any, body: bytes, headers: dict[str, str], code: int) -> None:
+    """Broken, foreign or oversized bodies get a Status, never a crash."""
+    refused = await api("POST", CMS, body, {"content-type": "application/json", **headers})
+    assert refused.status == code, refused.body
+    assert refused.json["kind"] == "Status"
+
+
+async def test_protobuf_bodies_are_understood(api: Any, config_map: Make) -> None:
+    """Go clients send built-in kinds as protobuf."""
+    body = protobuf.encode(config_map("pb", {"k": "v"}))
+    created = await api("POST", CMS, body, {"content-type": protobuf.MEDIA_TYPE})
+    assert (created.status, created.json["data"]) == (201, {"k": "v"})
+
+
+async def test_accept_is_honoured_or_refused(api: Any) -> None:
+    """What cannot be produced is 406; among several clauses the first possible one wins."""
+    assert (await api.get(CMS, accept="text/html")).status == 406
+    both = "application/vnd.kubernetes.protobuf,application/json"
+    assert (await api.get(CMS, accept=both)).headers["content-type"] == "application/json"
+
+
+async def test_put_replaces_and_counts_on_the_version(api: Any, config_map: Make) -> None:
+    """With a stale resourceVersion PUT is a conflict; with the current or none it replaces."""
+    first = (await api.post(CMS, config_map("a", {"k": "1"}))).json
+    second = await api.put(f"{CMS}/a", {**first, "data": {"k": "2"}})
+    assert second.status == 200
+    assert int(second.json["metadata"]["resourceVersion"]) > int(first["metadata"]["resourceVersion"])
+    stale = await api.put(f"{CMS}/a", {**first, "data": {"k": "3"}})
+    assert (stale.status, stale.json["reason"]) == (409, "Conflict")
+    assert "the object has been modified; please apply your changes" in stale.json["message"]
+    blind = await api.put(f"{CMS}/a", config_map("a", {"k": "4"}))
+    assert blind.json["data"] == {"k": "4"}
+    assert blind.json["metadata"]["uid"] == first["metadata"]["uid"]
+
+
+async def test_put_cannot_move_an_object(api: Any, config_map: Make) -> None:
+    """Name and uid are the object's identity."""
+    first = (await api.post(CMS, config_map("a"))).json
+    assert (await api.put(f"{CMS}/a", config_map("b"))).status == 400
+    other = {**first, "metadata": {**first["metadata"], "uid": "0"}}
+    assert (await api.put(f"{CMS}/a", other)).status == 409
+    assert (await api.put(f"{CMS}/none", config_map("none"))).status == 404
+
+
+async def test_writing_the_same_again_writes_nothing(api: Any, config_map: Make) -> None:
+    """No new revision and no event for a write that changes nothing, even later."""
+    first = (await api.post(CMS, config_map("a", {"k": "1"}))).json
+    revision = api.store.revision
+    await api.clock.advance(100)
+    assert (await api.put(f"{CMS}/a", first)).json == first
+    assert (await api.put(f"{CMS}/a", config_map("a", {"k": "1"}))).json == first
+    assert (await api.patch(f"{CMS}/a", {"data": {"k": "1"}})).json == first
+    assert api.store.revision == revision
+
+
+async def test_dry_runs_do_everything_but_write(api: Any, config_map: Make) -> None:
+    """The answer is what would be; nothing is."""
+    revision = api.store.revision
+    shown = await api.post(f"{CMS}?dryRun=All", config_map("a"))
+    assert shown.status == 201
+    assert shown.json["metadata"]["uid"]
+    assert "resourceVersion" not in shown.json["metadata"]
+    assert (await api.get(f"{CMS}/a")).status == 404
+    assert (await api.post(f"{CMS}?dryRun=Some", config_map("a"))).status == 400
+    assert (await api.post(f"{CMS}?dryRun=All", {**config_map("a"), "data": 5})).status == 400
+    assert api.store.revision == revision
+
+
+async def test_status_and_spec_are_written_apart(api: Any) -> None:
+    """The main resource never changes the status, the status subresource nothing else."""
+    path = "/apis/apps/v1/namespaces/default/deployments"
+    labels = {"app": "x"}
+    template = {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "c", "image": "i"}]}}
+    spec = {"selector": {"matchLabels": labels}, "template": template}
+    made = (await api.post(path, {"metadata": {"name": "d"}, "spec": spec, "status": {"replicas": 9}})).json
+    assert made["metadata"]["generation"] == 1
+    assert "replicas" not in made.get("status", {})
+    body = {**made, "status": {"replicas": 3}, "spec": {**made["spec"], "replicas": 7}}
+    reported = (await api.put(f"{path}/d/status", body)).json
+    assert reported["status"] == {"replicas": 3}
+    assert reported["spec"]["replicas"] == 1
+    assert reported["metadata"]["generation"] == 1
+    body = {**reported, "status": {"replicas": 5}, "spec": {**made["spec"], "replicas": 7}}
+    changed = (await api.put(f"{path}/d", body)).json
+    assert changed["spec"]["replicas"] == 7
+    assert changed["status"] == {"replicas": 3}
+    assert changed["metadata"]["generation"] == 2
+    labelled = (await api.patch(f"{path}/d", {"metadata": {"labels": {"a": "b"}}})).json
+    assert labelled["metadata"]["generation"] == 2
+
+
+async def test_scale_reads_and_writes_replicas_alone(api: Any) -> None:
+    """The Scale view shows the selector as text and sets nothing but replicas."""
+    path = "/apis/apps/v1/namespaces/default/deployments"
+    labels = {"app": "x"}
+    template = {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "c", "image": "i"}]}}
+    spec = {"selector": {"matchLabels": labels}, "template": template}
+    await api.post(path, {"metadata": {"name": "d"}, "spec": spec})
+    scale = (await api.get(f"{path}/d/scale")).json
+    assert (scale["kind"], scale["spec"], scale["status"]) == (
+        "Scale",
+        {"replicas": 1},
+        {"replicas": 0, "selector": "app=x"},
+    )
+    scaled = await api.put(f"{path}/d/scale", {**scale, "spec": {"replicas": 4}})
+    assert scaled.json["spec"] == {"replicas": 4}
+    stale = await api.put(f"{path}/d/scale", {**scale, "spec": {"replicas": 5}})
+    assert stale.status == 409
+    assert (await api.patch(f"{path}/d/scale", {"spec": {"replicas": -1}})).status == 422
+    assert (await api.get(f"{path}/d")).json["spec"]["replicas"] == 4
+
+
+async def test_leases_need_their_version_and_put_creates_them(api: Any) -> None:
+    """A lease is renewed only by who saw the last renewal; PUT to a free name creates it."""
+    path = "/apis/coordination.k8s.io/v1/namespaces/default/leases"
+    made = await api.put(f"{path}/l", {"metadata": {"name": "l"}, "spec": {"holderIdentity": "a"}})
+    assert made.status == 201
+    blind = await api.put(f"{path}/l", {"metadata": {"name": "l"}, "spec": {"holderIdentity": "b"}})
+    assert blind.status == 422
+    assert "must be specified for an update" in blind.json["message"]
+
+
+async def test_events_have_two_spellings(api: Any) -> None:
+    """An Event written by the old API is read by the new one with the new names, and back."""
+    event = {
+        "metadata": {"name": "e"},
+        "involvedObject": {"kind": "Pod", "name": "p", "namespace": "default"},
+        "reason": "Tested",
+        "message": "hello",
+        "type": "Normal",
+        "count": 2,
+    }
+    assert (await api.post("/api/v1/namespaces/default/events", event)).status == 201
+    path = "/apis/events.k8s.io/v1/namespaces/default/events"
+    shown = (await api.get(f"{path}/e")).json
+    assert (shown["apiVersion"], shown["note"], shown["deprecatedCount"]) == ("events.k8s.io/v1", "hello", 2)
+    assert shown["regarding"]["name"] == "p"
+    listed = (await api.get(f"{path}?fieldSelector=regarding.name%3Dp")).json
+    assert [item["note"] for item in listed["items"]] == ["hello"]
+    new = {
+        "metadata": {"name": "n", "namespace": "default"},
+        "eventTime": "2023-11-14T22:13:20.000000Z",
+        "reportingController": "test/controller",
+        "reportingInstance": "test-0",
+        "action": "Testing",
+        "reason": "Tested",
+        "type": "Normal",
+        "note": "from the new",
+        "regarding": {"kind": "Pod", "name": "p", "namespace": "default"},
+    }
+    made = await api.post(path, new)
+    assert made.status == 201, made.json
+    old = (await api.get("/api/v1/namespaces/default/events/n")).json
+    assert (old["message"], old["involvedObject"]["name"]) == ("from the new", "p")
+
+
+async def test_events_go_after_an_hour(api: Any) -> None:
+    """Events are kept for their time and not longer."""
+    event = {
+        "metadata": {"name": "e"},
+        "involvedObject": {"kind": "Pod", "name": "p", "namespace": "default"},
+        "reason": "Tested",
+    }
+    await api.post("/api/v1/namespaces/default/events", event)
+    await api.clock.advance(3500)
+    assert (await api.get("/api/v1/namespaces/default/events/e")).status == 200
+    await api.clock.advance(200)
+    assert (await api.get("/api/v1/namespaces/default/events/e")).status == 404
