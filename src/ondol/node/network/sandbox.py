@@ -108,6 +108,8 @@ def create(network: Network, wiring: Wiring) -> dict[str, str]:
     kinds = kinds_of(wiring)
     if kinds:
         linux.in_own_thread(lambda: _build(network, wiring, kinds))
+        if wiring.address is not None:
+            _reflect(network.port(wiring.uid))
     return {kind: str(network.namespace_path(kind, wiring.uid)) for kind in kinds}
 
 
@@ -115,6 +117,15 @@ def kinds_of(wiring: Wiring) -> Sequence[str]:
     """The namespaces the pod has of its own."""
     wanted = {"net": wiring.address is not None, "uts": wiring.address is not None, "ipc": wiring.own_ipc}
     return [kind for kind, is_wanted in wanted.items() if is_wanted]
+
+
+def _reflect(port: str) -> None:
+    """Let a pod reach itself through its Service.
+
+    Where the kernel filters bridged packets (br_netfilter, as Docker turns on), translation happens
+    inside the bridge, which sends nothing back through the port it came by unless told to.
+    """
+    Path("/sys/class/net", port, "brport", "hairpin_mode").write_text("1")
 
 
 def _build(network: Network, wiring: Wiring, kinds: Sequence[str]) -> None:

@@ -50,6 +50,12 @@ def status(
     return found
 
 
+def merge_patch(wanted: Object) -> Object:
+    """The status as a strategic merge: what a condition no longer says is taken out of it."""
+    unsaid = {"reason": None, "message": None}
+    return {**wanted, "conditions": [{**unsaid, **condition} for condition in wanted["conditions"]]}
+
+
 def _conditions(
     pod: Spec, record: Record, phase: str, now: float, previous: Sequence[Mapping[str, Any]]
 ) -> list[Object]:

@@ -32,6 +32,7 @@ _START_ERROR: Final = 128
 _STATUS_BACKOFF: Final = Backoff(initial_s=0.1, maximum_s=10.0)
 _STEP_BACKOFF: Final = Backoff(initial_s=0.2, maximum_s=10.0)
 _HOOK_TIMEOUT_S: Final = 30.0
+_VANISHED_GRACE_S: Final = 1  # as the kubelet gives a pod that was deleted by force
 
 
 class PodWorker:
@@ -78,6 +79,8 @@ class PodWorker:
     def vanish(self) -> None:
         """The object is gone: stop everything, there is no one left to tell."""
         self._has_vanished = True
+        metadata = {**objects.metadata(self._pod), "deletionGracePeriodSeconds": _VANISHED_GRACE_S}
+        self._pod = {**self._pod, "metadata": metadata}
         self._hurry.set()
         self.touch()
 
@@ -549,7 +552,7 @@ class PodWorker:
                 resources.POD,
                 key.name,
                 key.namespace,
-                patch={"metadata": {"uid": self.uid}, "status": wanted},
+                patch={"metadata": {"uid": self.uid}, "status": status.merge_patch(wanted)},
                 patch_type=PatchType.STRATEGIC,
                 subresource="status",
             )

@@ -1,0 +1,230 @@
+"""Pod networks with real packets: pods, Services, names, the mesh redirect, and what is left behind."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.to_thread
+import pytest
+
+from ondol.api import conditions, dataplane, objects, resources
+from ondol.api.objects import Object
+from ondol.client import PatchType
+from ondol.node import agent
+from ondol.node.dns import codec
+from ondol.node.network import sandbox
+
+pytestmark = [pytest.mark.anyio, pytest.mark.root]
+
+SERVER = """
+import http.server, os
+class H(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        body = os.environ['HOSTNAME'].encode()
+        self.send_response(200); self.send_header('content-length', str(len(body))); self.end_headers()
+        self.wfile.write(body)
+    def log_message(self, *a): pass
+http.server.ThreadingHTTPServer(('', 8080), H).serve_forever()
+"""
+
+
+def python(world: Any, name: str, script: str, **more: Any) -> Object:
+    """A pod that runs the machine's own Python."""
+    container = {
+        "command": ["/usr/bin/python3", "-c", script],
+        "env": [{"name": "LD_LIBRARY_PATH", "value": "/usr/lib/x86_64-linux-gnu"}],
+        "volumeMounts": [{"name": "usr", "mountPath": "/usr", "readOnly": True}],
+    }
+    container |= more.pop("container", {})
+    volumes = [{"name": "usr", "hostPath": {"path": "/usr", "type": "Directory"}}]
+    pod: Object = world.pod(name, container=container, volumes=volumes, **more)
+    return pod
+
+
+def server(world: Any, name: str, **more: Any) -> Object:
+    probe = {"readinessProbe": {"httpGet": {"port": 8080}}}
+    return python(world, name, SERVER, container=probe, **more)
+
+
+async def fetch(url: str) -> str:
+    def get() -> str:
+        with urllib.request.urlopen(url, timeout=3) as answer:
+            return str(answer.read().decode())
+
+    return await anyio.to_thread.run_sync(get)
+
+
+async def expose(world: Any, name: str, address: str, targets: dict[str, str], **spec: Any) -> None:
+    """A Service and its EndpointSlice, as controllers would make them."""
+    port = {"name": "http", "port": 80, "protocol": "TCP", "targetPort": 8080}
+    port |= spec.pop("port", {})
+    service = {
+        "metadata": {"name": name, "namespace": "default"},
+        "spec": {"clusterIP": address, "ports": [port], **spec},
+    }
+    await world.client.create(resources.SERVICE, service)
+    endpoints = [
+        {"addresses": [ip], "conditions": {"ready": True}, "hostname": host} for host, ip in targets.items()
+    ]
+    slice_ = {
+        "metadata": {
+            "name": f"{name}-1",
+            "namespace": "default",
+            "labels": {"kubernetes.io/service-name": name},
+        },
+        "addressType": "IPv4",
+        "endpoints": endpoints,
+        "ports": [{"name": "http", "port": 8080, "protocol": "TCP"}],
+    }
+    await world.client.create(resources.ENDPOINT_SLICE, slice_)
+
+
+def ip_of(pod: Object) -> str:
+    return str(objects.status(pod)["podIP"])
+
+
+async def test_services_names_and_pods(world: Any) -> None:
+    """Host and pods reach pods, Services and node ports; names resolve in pods; a Service without endpoints refuses."""
+    async with world.node():
+        await world.create(server(world, "one"))
+        await world.create(server(world, "two"))
+        one, two = ip_of(await world.ready("one")), ip_of(await world.ready("two"))
+        assert await fetch(f"http://{one}:8080/") == "one"
+        await expose(
+            world, "web", "10.96.7.7", {"one": one, "two": two}, type="NodePort", port={"nodePort": 30987}
+        )
+        await expose(world, "empty", "10.96.7.8", {})
+        await anyio.sleep(0.3)
+        assert {await fetch("http://10.96.7.7/") for _ in range(20)} == {"one", "two"}
+        assert await fetch("http://127.0.0.1:30987/") in {"one", "two"}
+        with pytest.raises(urllib.error.URLError, match="refused"):
+            await fetch("http://10.96.7.8/")
+        script = (
+            "import socket, urllib.request as u\n"
+            "print(socket.gethostbyname('web'), socket.gethostbyname('web.default.svc.cluster.local'))\n"
+            f"print({{u.urlopen('http://web/', timeout=3).read().decode() for _ in range(20)}} == {{'one', 'two'}})\n"
+            f"print(u.urlopen('http://{two}:8080/', timeout=3).read().decode())\n"
+            "try: socket.gethostbyname('nothing.default.svc.cluster.local')\n"
+            "except socket.gaierror as e: print(e.errno)\n"
+        )
+        await world.create(python(world, "caller", script, restartPolicy="Never"))
+        await world.phase("caller", "Succeeded")
+        assert (await world.log("caller")).split("\n")[:4] == ["10.96.7.7 10.96.7.7", "True", "two", "-2"]
+
+
+async def test_a_pod_reaches_itself_through_its_service(world: Any) -> None:
+    """The way out and back in of one pod works."""
+    script = SERVER.replace("http.server.ThreadingHTTPServer", "s = http.server.ThreadingHTTPServer").replace(
+        ".serve_forever()",
+        "\nimport threading, urllib.request as u, time\nthreading.Thread(target=s.serve_forever, daemon=True).start()\n"
+        "for _ in range(50):\n"
+        "    try: print(u.urlopen('http://10.96.7.9/', timeout=1).read().decode()); break\n"
+        "    except OSError: time.sleep(0.1)\n",
+    )
+    async with world.node():
+        await world.create(python(world, "self", script, restartPolicy="Never"))
+        pod = await world.until("self", lambda p: bool(objects.status(p).get("podIP")))
+        await expose(world, "self", "10.96.7.9", {"self": ip_of(pod)})
+        await world.phase("self", "Succeeded")
+        assert (await world.log("self")).strip() == "self"
+
+
+async def test_mesh_pods_wait_and_are_redirected(world: Any) -> None:
+    """A mesh pod starts only when its proxy is programmed, and its traffic never passes beside the proxy."""
+    script = (
+        "import socket\n"
+        f"def reach(address, port):\n"
+        "    try: socket.create_connection((address, port), 2).close(); return 'open'\n"
+        "    except OSError as e: return type(e).__name__\n"
+        "print(reach('TARGET', 8080))\n"
+        "l = socket.create_server(('127.0.0.1', 15001))\n"
+        "print(reach('TARGET', 8080))\n"
+        "c, _ = l.accept()\n"
+        "raw = c.getsockopt(socket.SOL_IP, 80, 16)\n"
+        "print(socket.inet_ntoa(raw[4:8]), int.from_bytes(raw[2:4], 'big'))\n"
+        "l2 = socket.create_server(('127.0.0.1', 7777)); print(reach('127.0.0.1', 7777))\n"
+        "print(socket.gethostbyname('kubernetes.default'))\n"
+    )
+    async with world.node():
+        await world.create(server(world, "target"))
+        target = ip_of(await world.ready("target"))
+        pod = python(world, "mesh", script.replace("TARGET", target), restartPolicy="Never")
+        del pod["metadata"]["labels"]
+        await world.create(pod)
+        waiting = await world.until("mesh", lambda p: conditions.is_true(p, dataplane.SANDBOX_READY))
+        await anyio.sleep(0.5)
+        waiting = await world.get("mesh")
+        assert objects.status(waiting)["phase"] == "Pending"
+        assert "MeshNotProgrammed" in await world.events("mesh")
+        condition = {"type": dataplane.PROGRAMMED, "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"}
+        await world.client.patch(
+            resources.POD,
+            "mesh",
+            "default",
+            patch={"status": {"conditions": [condition]}},
+            patch_type=PatchType.STRATEGIC,
+            subresource="status",
+        )
+        done = await world.phase("mesh", "Succeeded")
+        assert conditions.is_true(done, dataplane.PROGRAMMED), "the node keeps others' conditions"
+        api = await world.client.get(resources.SERVICE, "kubernetes", "default")
+        assert (await world.log("mesh")).split("\n")[:5] == [
+            *("ConnectionRefusedError", "open", f"{target} 8080", "open", objects.spec(api)["clusterIP"])
+        ]
+
+
+async def test_host_network(world: Any) -> None:
+    """A pod in the host's network has the host's address and name."""
+    async with world.node():
+        script = "import socket; print(socket.gethostname())"
+        await world.create(python(world, "host", script, hostNetwork=True, restartPolicy="Never"))
+        pod = await world.phase("host", "Succeeded")
+        assert ip_of(pod) == world.config.host_ip
+        assert (await world.log("host")).strip() == socket.gethostname()
+
+
+async def test_names_over_tcp_and_upstream_silence(world: Any) -> None:
+    """The name server speaks TCP too, and a name it cannot forward fails quickly as SERVFAIL."""
+    gateway = str(world.config.gateway)
+    question = b"\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00"
+    async with world.node():
+        inside = question + codec.encode_name("dns-version.cluster.local") + b"\0\x10\0\1"
+        async with await anyio.connect_tcp(gateway, 53) as stream:
+            await stream.send(len(inside).to_bytes(2, "big") + inside)
+            assert b"1.1.0" in await stream.receive()
+
+
+async def test_nothing_is_left_behind(world: Any) -> None:
+    """After removal no bridge, table, mount, namespace, process or control group of the instance exists."""
+    async with world.node():
+        await world.create(world.pod("left"))
+        await world.ready("left")
+    await anyio.to_thread.run_sync(agent.remove, world.config)
+    instance = world.config.instance
+    tables = subprocess.run(["nft", "list", "tables"], capture_output=True, text=True, check=True).stdout
+    assert instance not in tables
+    assert not Path("/sys/class/net", world.config.bridge).exists()
+    assert instance not in Path("/proc/self/mountinfo").read_text()
+    assert not list(Path("/sys/fs/cgroup").glob(f"*/ondol-{instance}"))
+    assert not world.config.run_dir.exists()
+
+
+def test_port_names_fit_the_kernel() -> None:
+    """Interface names have at most 15 characters."""
+    import ipaddress  # noqa: PLC0415 - only here
+
+    network = sandbox.Network(
+        "abcdef",
+        "ondolabcdef",
+        ipaddress.IPv4Address("10.0.0.1"),
+        ipaddress.IPv4Network("10.0.0.0/24"),
+        Path("/x"),
+        (),
+    )
+    assert len(network.port("b6f6d1a2-0000-0000-0000-000000000000")) == 15

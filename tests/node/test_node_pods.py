@@ -1,0 +1,352 @@
+"""Pods as a user sees them: real containers, an API server in this process."""
+
+from __future__ import annotations
+
+import base64
+import json
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import anyio
+import pytest
+
+from ondol.api import conditions, objects, resources
+from ondol.api.objects import Object
+
+pytestmark = [pytest.mark.anyio, pytest.mark.root]
+
+
+def state(pod: Object, index: int = 0) -> dict[str, Any]:
+    found: dict[str, Any] = objects.status(pod)["containerStatuses"][index]
+    return found
+
+
+async def test_pod_is_ready_soon(world: Any) -> None:
+    """From creation to Ready in well under half a second, image present; and gone after deletion."""
+    async with world.node():
+        took = []
+        for index in range(10):
+            begun = time.perf_counter()
+            await world.create(world.pod(f"p{index}"))
+            await world.ready(f"p{index}")
+            took.append((time.perf_counter() - begun) * 1e3)
+        print(f"create to Ready: median {statistics.median(took):.0f} ms, most {max(took):.0f} ms")  # noqa: T201 - the measurement
+        pod = await world.get("p0")
+        await world.delete("p0")
+        assert not world.config.pod_dir(objects.uid(pod)).exists()
+        assert not (world.config.run_dir / "netns" / objects.uid(pod)).exists()
+    assert statistics.median(took) < 500
+
+
+async def test_status_of_a_running_pod(world: Any) -> None:
+    """Address, conditions, container state and events are what kubectl shows."""
+    async with world.node():
+        await world.create(world.pod("a", "echo hello; sleep 1000"))
+        pod = await world.ready("a")
+        status = objects.status(pod)
+        assert status["podIP"].startswith(world.config.pod_cidr.rsplit(".", 1)[0])
+        assert (status["phase"], status["qosClass"], status["hostIP"]) == ("Running", "BestEffort", "192.0.2.2")
+        assert {c["type"]: c["status"] for c in status["conditions"]} == dict.fromkeys(
+            ("PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"), "True"
+        )
+        assert not any(c.get("message") for c in status["conditions"])
+        assert state(pod)["state"]["running"]["startedAt"]
+        assert (await world.log("a")) == "hello\n"
+        await anyio.sleep(0.2)
+        assert {"Pulled", "Created", "Started"} <= set(await world.events("a"))
+
+
+async def test_environment_and_arguments(world: Any) -> None:
+    """Variables from everywhere, expanded in order, reach the command."""
+    client = world.client
+    await client.create(
+        resources.CONFIG_MAP, {"metadata": {"name": "conf", "namespace": "default"}, "data": {"color": "blue"}}
+    )
+    secret = {"metadata": {"name": "hush", "namespace": "default"}, "data": {"key": base64.b64encode(b"s3cret").decode()}}
+    await client.create(resources.SECRET, secret)
+    env = [
+        {"name": "NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
+        {"name": "IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
+        {"name": "COLOR", "valueFrom": {"configMapKeyRef": {"name": "conf", "key": "color"}}},
+        {"name": "KEY", "valueFrom": {"secretKeyRef": {"name": "hush", "key": "key"}}},
+        {"name": "LIMIT", "valueFrom": {"resourceFieldRef": {"resource": "limits.memory", "divisor": "1Mi"}}},
+        {"name": "BOTH", "value": "$(NAME)-$(COLOR)-$$(NAME)"},
+    ]
+    container = {
+        "command": ["/bin/sh", "-c", 'echo "$NAME $COLOR $KEY $LIMIT $BOTH $FROM $color $0"; echo $IP', "$(COLOR)!"],
+        "env": env,
+        "envFrom": [{"configMapRef": {"name": "conf"}}],
+        "resources": {"limits": {"memory": "64Mi"}},
+    }
+    async with world.node():
+        await world.create(world.pod("env", container=container, restartPolicy="Never"))
+        pod = await world.phase("env", "Succeeded")
+        first, second = (await world.log("env")).splitlines()
+        assert first == "env blue s3cret 64 env-blue-$(NAME) image blue blue!"
+        assert second == objects.status(pod)["podIP"]
+
+
+async def test_volumes(world: Any) -> None:
+    """ConfigMap, secret, token, downward API and emptyDir (disk and memory) are where they belong."""
+    client = world.client
+    await client.create(
+        resources.CONFIG_MAP, {"metadata": {"name": "conf", "namespace": "default"}, "data": {"a.txt": "one"}}
+    )
+    volumes = [
+        {"name": "conf", "configMap": {"name": "conf"}},
+        {"name": "scratch", "emptyDir": {}},
+        {"name": "memory", "emptyDir": {"medium": "Memory"}},
+        {"name": "me", "downwardAPI": {"items": [{"path": "labels", "fieldRef": {"fieldPath": "metadata.labels"}}]}},
+    ]
+    mounts = [
+        {"name": "conf", "mountPath": "/conf"},
+        {"name": "conf", "mountPath": "/one.txt", "subPath": "a.txt"},
+        {"name": "scratch", "mountPath": "/scratch"},
+        {"name": "memory", "mountPath": "/memory", "readOnly": False},
+        {"name": "me", "mountPath": "/me"},
+    ]
+    script = (
+        "cat /conf/a.txt; echo; cat /one.txt; echo; cat /me/labels; echo; echo x > /scratch/f && cat /scratch/f;"
+        "echo y > /memory/f && cat /memory/f; echo z 2>/dev/null > /conf/no || echo read-only;"
+        "cat /var/run/secrets/kubernetes.io/serviceaccount/namespace; echo;"
+        "while [ \"$(cat /conf/a.txt)\" = one ]; do sleep 0.02; done; cat /conf/a.txt"
+    )
+    async with world.node():
+        pod = world.pod("vol", script, container={"volumeMounts": mounts}, volumes=volumes, restartPolicy="Never")
+        await world.create(pod)
+        await world.ready("vol")
+        await client.patch(resources.CONFIG_MAP, "conf", "default", patch={"data": {"a.txt": "two"}})
+        await world.phase("vol", "Succeeded")
+        assert (await world.log("vol")).split() == [
+            *("one", "one", 'istio.io/dataplane-mode="none"', "x", "y", "read-only", "default", "two")
+        ]
+
+
+async def test_init_containers_and_sidecars(world: Any) -> None:
+    """Init containers run one after another; a sidecar starts before what follows and stays."""
+    image = world.pod("x")["spec"]["containers"][0]["image"]
+
+    def step(name: str, script: str, **more: Any) -> Object:
+        mount = {"name": "shared", "mountPath": "/shared"}
+        return {"name": name, "image": image, "command": ["/bin/sh", "-c", script], "volumeMounts": [mount], **more}
+
+    init = [
+        step("first", "sleep 0.1; echo first >> /shared/order"),
+        step("side", "echo side >> /shared/order; sleep 1000", restartPolicy="Always"),
+        step("second", "sleep 0.1; echo second >> /shared/order"),
+    ]
+    main = {"volumeMounts": [{"name": "shared", "mountPath": "/shared"}]}
+    async with world.node():
+        pod = world.pod(
+            "init",
+            "cat /shared/order",
+            container=main,
+            initContainers=init,
+            volumes=[{"name": "shared", "emptyDir": {}}],
+            restartPolicy="Never",
+        )
+        await world.create(pod)
+        found = await world.phase("init", "Succeeded")
+        assert (await world.log("init")).split() == ["first", "side", "second"]
+        found = await world.until(
+            "init", lambda p: "terminated" in objects.status(p)["initContainerStatuses"][1]["state"]
+        )
+        reasons = [s["state"]["terminated"]["reason"] for s in objects.status(found)["initContainerStatuses"]]
+        assert reasons[0] == reasons[2] == "Completed"
+
+
+async def test_crash_loop(world: Any) -> None:
+    """A crashing container restarts at once, then backs off and says so; its last end is kept."""
+    async with world.node():
+        await world.create(world.pod("crash", "echo attempt; exit 3"))
+
+        def backs_off(pod: Object) -> bool:
+            waiting = state(pod)["state"].get("waiting", {}) if objects.status(pod).get("containerStatuses") else {}
+            return bool(waiting.get("reason") == "CrashLoopBackOff")
+
+        pod = await world.until("crash", backs_off)
+        assert state(pod)["restartCount"] == 1
+        last = state(pod)["lastState"]["terminated"]
+        assert (last["exitCode"], last["reason"]) == (3, "Error")
+        assert objects.status(pod)["phase"] == "Running"
+        pod = await world.until("crash", lambda p: state(p)["restartCount"] == 2)
+
+
+@pytest.mark.parametrize(
+    ("policy", "script", "phase"),
+    [("Never", "exit 1", "Failed"), ("Never", "exit 0", "Succeeded"), ("OnFailure", "exit 0", "Succeeded")],
+)
+async def test_terminal_phases(world: Any, policy: str, script: str, phase: str) -> None:
+    """A pod that will not run again is Succeeded or Failed, and its sandbox is given back."""
+    async with world.node():
+        created = await world.create(world.pod("end", script, restartPolicy=policy))
+        await world.phase("end", phase)
+        netns = world.config.run_dir / "netns" / objects.uid(created)
+        with anyio.fail_after(5):
+            while netns.exists():
+                await anyio.sleep(0.02)
+
+
+async def test_out_of_memory(world: Any) -> None:
+    """A container over its limit is OOMKilled."""
+    container = {"resources": {"limits": {"memory": "32Mi"}}}
+    async with world.node():
+        await world.create(
+            world.pod("oom", "a=x; while :; do a=$a$a; done", container=container, restartPolicy="Never")
+        )
+        pod = await world.phase("oom", "Failed")
+        assert state(pod)["state"]["terminated"]["reason"] == "OOMKilled"
+        assert state(pod)["state"]["terminated"]["exitCode"] == 137
+
+
+async def test_probes(world: Any) -> None:
+    """Readiness follows its probe within milliseconds; a failed liveness probe restarts the container."""
+    ready = {"readinessProbe": {"exec": {"command": ["cat", "/tmp/ready"]}, "periodSeconds": 10}}
+    live = {"livenessProbe": {"exec": {"command": ["cat", "/tmp/ok"]}, "periodSeconds": 1, "failureThreshold": 1}}
+    async with world.node():
+        await world.create(world.pod("ready", "mkdir -p /tmp; sleep 0.3; touch /tmp/ready; sleep 1000", container=ready))
+        begun = time.perf_counter()
+        await world.ready("ready")
+        assert time.perf_counter() - begun < 3
+        await world.create(world.pod("live", "mkdir -p /tmp; touch /tmp/ok; sleep 0.5; rm /tmp/ok; sleep 1000", container=live))
+        pod = await world.until("live", lambda p: bool(objects.status(p).get("containerStatuses")) and state(p)["restartCount"] == 1)
+        assert state(pod)["lastState"]["terminated"]["exitCode"] == 137
+        await anyio.sleep(0.2)
+        assert {"Unhealthy", "Killing"} <= set(await world.events("live"))
+
+
+async def test_stops_gracefully(world: Any) -> None:
+    """preStop runs, SIGTERM is sent, and the pod is gone as soon as the process is."""
+    container = {"lifecycle": {"preStop": {"exec": {"command": ["/bin/sh", "-c", "echo bye > /shared/stop"]}}}}
+    container["volumeMounts"] = [{"name": "shared", "mountPath": "/shared"}]  # type: ignore[assignment]  # another shape
+    script = "trap 'cat /shared/stop; exit 0' TERM; while :; do sleep 0.05; done"
+    async with world.node():
+        pod = world.pod("stop", script, container=container, volumes=[{"name": "shared", "emptyDir": {}}])
+        pod["spec"]["terminationGracePeriodSeconds"] = 30
+        pod["metadata"]["finalizers"] = ["test.ondol.dev/look"]
+        await world.create(pod)
+        await world.ready("stop")
+        begun = time.perf_counter()
+        await world.client.delete(resources.POD, "stop", "default")
+        last = await world.phase("stop", "Succeeded")
+        assert time.perf_counter() - begun < 5
+        assert state(last)["state"]["terminated"]["exitCode"] == 0
+        await world.client.patch(resources.POD, "stop", "default", patch={"metadata": {"finalizers": None}})
+        await world.gone("stop")
+
+
+async def test_missing_and_late_things(world: Any) -> None:
+    """A missing image or ConfigMap is told in the waiting reason; what comes later is noticed."""
+    async with world.node():
+        missing = world.pod("img", container={"image": "no.such/image:1", "imagePullPolicy": "Never"})
+        await world.create(missing)
+        pod = await world.until("img", lambda p: "ErrImageNeverPull" in json.dumps(p.get("status", {})))
+        assert "not present" in state(pod)["state"]["waiting"]["message"]
+        await world.create(world.pod("pull", container={"image": "no.such/image:1"}))
+        await world.until("pull", lambda p: "ImagePullBackOff" in json.dumps(p.get("status", {})))
+        late = {"env": [{"name": "A", "valueFrom": {"configMapKeyRef": {"name": "late", "key": "a"}}}]}
+        await world.create(world.pod("late", container=late))
+        await world.until("late", lambda p: "CreateContainerConfigError" in json.dumps(p.get("status", {})))
+        await world.client.create(
+            resources.CONFIG_MAP, {"metadata": {"name": "late", "namespace": "default"}, "data": {"a": "1"}}
+        )
+        await world.ready("late")
+
+
+async def test_command_that_is_not_there(world: Any) -> None:
+    """A command missing from the image ends as StartError with the runtime's message."""
+    async with world.node():
+        await world.create(world.pod("bad", container={"command": ["/no/such"]}, restartPolicy="Never"))
+        pod = await world.phase("bad", "Failed")
+        ended = state(pod)["state"]["terminated"]
+        assert (ended["reason"], ended["exitCode"]) == ("StartError", 128)
+        assert "no/such" in ended["message"] or "No such file" in ended["message"]
+
+
+async def test_containers_outlive_the_agent(world: Any) -> None:
+    """A new agent takes up running containers without a restart, and learns of ends it did not see."""
+    async with world.node():
+        await world.create(world.pod("stay", "sleep 1000"))
+        await world.create(world.pod("end", "sleep 1; exit 4", restartPolicy="Never"))
+        before = await world.ready("stay")
+        await world.ready("end")
+    await anyio.sleep(1.5)
+    async with world.node():
+        ended = await world.phase("end", "Failed")
+        assert state(ended)["state"]["terminated"]["exitCode"] == 4
+        after = await world.get("stay")
+        assert state(after) == state(before)
+        assert conditions.is_true(after, "Ready")
+        await world.delete("stay")
+    async with world.node():
+        assert not list((world.config.run_dir / "netns").iterdir())
+
+
+async def test_pods_deleted_while_away_are_removed(world: Any) -> None:
+    """What belongs to no pod any more is ended when the agent comes back."""
+    async with world.node():
+        await world.create(world.pod("orphan"))
+        pod = await world.ready("orphan")
+    await world.client.delete(resources.POD, "orphan", "default", grace_period_s=0)
+    async with world.node():
+        with anyio.fail_after(5):
+            while world.config.pod_dir(objects.uid(pod)).exists():
+                await anyio.sleep(0.02)
+        assert not list((world.config.run_dir / "netns").iterdir())
+
+
+async def test_a_new_boot_recreates_containers(world: Any) -> None:
+    """After the machine restarted, pods get new sandboxes and containers, and count a restart."""
+    async with world.node():
+        await world.create(world.pod("boot"))
+        pod = await world.ready("boot")
+    path = world.config.pod_dir(objects.uid(pod)) / "record.json"
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps({**record, "boot": "an-earlier-boot"}))
+    async with world.node():
+        found = await world.until("boot", lambda p: state(p)["restartCount"] == 1 and conditions.is_true(p, "Ready"))
+        assert state(found)["lastState"]["terminated"]["reason"] == "ContainerStatusUnknown"
+
+
+async def test_unsupported_fields_are_refused(world: Any) -> None:
+    """A pod the node cannot honour fails and says which field it was."""
+    async with world.node():
+        await world.create(world.pod("share", shareProcessNamespace=True))
+        pod = await world.phase("share", "Failed")
+        assert objects.status(pod)["reason"] == "UnsupportedField"
+        assert "shareProcessNamespace" in objects.status(pod)["message"]
+
+
+async def test_identity_inside(world: Any) -> None:
+    """User, groups, read-only root and host name are the pod's."""
+    security = {"runAsUser": 1234, "runAsGroup": 99, "readOnlyRootFilesystem": True}
+    script = "id -u; id -g; id -G; cat /etc/hostname; touch /x 2>/dev/null || echo no-write"
+    async with world.node():
+        await world.create(
+            world.pod(
+                "who",
+                script,
+                container={"securityContext": security},
+                securityContext={"fsGroup": 77},
+                hostname="box",
+                restartPolicy="Never",
+            )
+        )
+        await world.phase("who", "Succeeded")
+        assert (await world.log("who")).splitlines() == ["1234", "99", "99 77", "box", "no-write"]
+
+
+async def test_node_is_registered(world: Any) -> None:
+    """The Node tells its capacity and that it is Ready, and a Lease is renewed."""
+    async with world.node():
+        node = await world.client.get(resources.NODE, world.config.name)
+        assert conditions.is_true(node, "Ready")
+        assert int(objects.status(node)["capacity"]["cpu"]) >= 1
+        assert objects.status(node)["nodeInfo"]["containerRuntimeVersion"].startswith(("crun://", "runc://"))
+        lease = await world.client.get(resources.LEASE, world.config.name, "kube-node-lease")
+        assert lease["spec"]["holderIdentity"] == world.config.name
+
+
+Check = Callable[[Object], bool]
