@@ -317,7 +317,8 @@ def virtual_service(route_: Mapping[str, Any], targets: Sequence[Target], domain
     name, namespace = objects.name(route_), objects.namespace(route_)
     local_only = objects.labels(route_).get(words.VISIBILITY) == words.CLUSTER_LOCAL
     rules, hosts = [], []
-    for tag in [*[t.tag for t in targets if t.tag], ""]:  # first match wins: the longer names come first
+    tags = sorted({t.tag for t in targets if t.tag}, key=lambda tag: (-len(tag), tag))
+    for tag in [*tags, ""]:  # first match wins: the longer names come first
         own = name if not tag else tag_name(tag, name)
         shares = [t for t in targets if (t.percent > 0 if not tag else t.tag == tag)]
         if not shares:
