@@ -1,0 +1,397 @@
+"""The children Serving makes of its objects, as tables: parent in, child out."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ondol.api import objects
+from ondol.api.objects import Object
+from ondol.serverless.serving import resources
+from ondol.serverless.serving.resources import Target
+
+CONTAINER: Object = {"image": "ondol.local/hello:latest"}
+
+
+def parent(kind: str, spec: Any, **metadata: Any) -> Object:
+    return {
+        "apiVersion": "serving.knative.dev/v1",
+        "kind": kind,
+        "metadata": {"name": "hello", "namespace": "shop", "uid": "u-1", "generation": 1, **metadata},
+        "spec": spec,
+    }
+
+
+def service(**spec: Any) -> Object:
+    return parent("Service", {"template": {"spec": {"containers": [CONTAINER]}}, **spec})
+
+
+def revision(spec: Object | None = None, **metadata: Any) -> Object:
+    labels = {
+        "serving.knative.dev/service": "hello",
+        "serving.knative.dev/configuration": "hello",
+        "serving.knative.dev/routingState": "active",
+    }
+    filled = resources.with_defaults(spec or {"containers": [CONTAINER]})
+    return parent("Revision", filled, **{"name": "hello-00001", "labels": labels, **metadata})
+
+
+def owner(child: Object) -> tuple[str, str, bool]:
+    (reference,) = child["metadata"]["ownerReferences"]
+    return reference["kind"], reference["uid"], reference["controller"]
+
+
+def only_container(deployment: Object) -> Object:
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    return dict(container)
+
+
+def test_every_child_is_owned_and_in_its_parents_namespace() -> None:
+    """Deleting a parent deletes its children; none leaves the namespace."""
+    of_service, of_revision, of_route = service(), revision(), parent("Route", {})
+    children = [
+        (of_service, resources.configuration(of_service)),
+        (of_service, resources.route(of_service)),
+        (of_revision, resources.deployment(of_revision, progress_deadline_s=600)),
+        (of_revision, resources.revision_service(of_revision)),
+        (of_revision, resources.pod_autoscaler(of_revision)),
+        (of_route, resources.placeholder_service(of_route, "hello")),
+        (of_route, resources.virtual_service(of_route, [Target("hello-00001", 100)], "localhost")),
+    ]
+    for above, child in children:
+        assert owner(child) == (above["kind"], "u-1", True), child["kind"]
+        assert objects.namespace(child) == "shop"
+
+
+def test_making_children_changes_no_parent() -> None:
+    """Parents come from caches and are shared."""
+    for above, make in (
+        (service(), resources.configuration),
+        (service(traffic=[{"latestRevision": True, "percent": 100}]), resources.route),
+        (parent("Configuration", service()["spec"]), resources.revision),
+        (revision(), lambda r: resources.deployment(r, progress_deadline_s=1)),
+        (revision(), resources.pod_autoscaler),
+    ):
+        before = copy.deepcopy(above)
+        child = make(above)
+        child["spec"]["touched"] = child["metadata"]["labels"]["touched"] = "yes"
+        assert above == before
+
+
+def test_configuration_takes_template_labels_and_annotations() -> None:
+    """All but kubectl's own bookkeeping, which speaks of the parent."""
+    found = service()
+    found["metadata"] |= {
+        "labels": {"team": "a"},
+        "annotations": {"note": "b", "kubectl.kubernetes.io/last-applied-configuration": "{}"},
+    }
+    child = resources.configuration(found)
+    assert child["spec"]["template"] == found["spec"]["template"]
+    assert objects.labels(child) == {
+        "team": "a",
+        "serving.knative.dev/service": "hello",
+        "serving.knative.dev/serviceUID": "u-1",
+    }
+    assert objects.annotations(child) == {"note": "b"}
+
+
+@pytest.mark.parametrize(
+    ("traffic", "expected"),
+    [
+        (None, [{"configurationName": "hello", "latestRevision": True, "percent": 100}]),
+        (
+            [{"latestRevision": True, "percent": 90}, {"revisionName": "hello-00001", "percent": 10}],
+            [
+                {"configurationName": "hello", "latestRevision": True, "percent": 90},
+                {"revisionName": "hello-00001", "latestRevision": False, "percent": 10},
+            ],
+        ),
+        (
+            [{"percent": 100}, {"revisionName": "old", "tag": "before"}],
+            [
+                {"configurationName": "hello", "latestRevision": True, "percent": 100},
+                {"revisionName": "old", "latestRevision": False, "tag": "before"},
+            ],
+        ),
+        (
+            [{"revisionName": "", "percent": 100}],
+            [{"configurationName": "hello", "latestRevision": True, "percent": 100}],
+        ),
+    ],
+)
+def test_route_targets(traffic: list[Object] | None, expected: list[Object]) -> None:
+    """A target without a revision follows the Service's Configuration."""
+    found = service(traffic=traffic) if traffic else service()
+    assert resources.route(found)["spec"]["traffic"] == expected
+
+
+@pytest.mark.parametrize(
+    ("given_name", "generation", "expected"),
+    [
+        ("", 1, "hello-00001"),
+        ("", 12345, "hello-12345"),
+        ("", 123456, "hello-123456"),
+        ("hello-v2", 7, "hello-v2"),
+    ],
+)
+def test_revision_names(given_name: str, generation: int, expected: str) -> None:
+    """As the template asks, or the Configuration's name and generation in five digits."""
+    template = {"metadata": {"name": given_name} if given_name else {}, "spec": {"containers": [CONTAINER]}}
+    found = parent("Configuration", {"template": template}, generation=generation)
+    assert resources.revision_name(found) == expected
+    assert objects.name(resources.revision(found)) == expected
+
+
+def test_revision_takes_the_templates_labels_not_the_configurations() -> None:
+    """A Configuration's own labels stay where they are, except those that say which Service it serves."""
+    template = {
+        "metadata": {"labels": {"tier": "web"}, "annotations": {"autoscaling.knative.dev/min-scale": "1"}},
+        "spec": {"containers": [CONTAINER]},
+    }
+    labels = {"team": "a", "serving.knative.dev/service": "hello"}
+    child = resources.revision(parent("Configuration", {"template": template}, labels=labels))
+    assert objects.labels(child) == {
+        "tier": "web",
+        "serving.knative.dev/service": "hello",
+        "serving.knative.dev/configuration": "hello",
+        "serving.knative.dev/configurationUID": "u-1",
+        "serving.knative.dev/configurationGeneration": "1",
+        "serving.knative.dev/routingState": "pending",
+    }
+    assert objects.annotations(child) == {"autoscaling.knative.dev/min-scale": "1"}
+
+
+def test_defaults_of_a_revision() -> None:
+    """Names, limits and the probe that Serving assumes."""
+    found = resources.with_defaults({"containers": [CONTAINER]})
+    assert (found["containerConcurrency"], found["timeoutSeconds"], found["enableServiceLinks"]) == (
+        0,
+        300,
+        False,
+    )
+    assert found["containers"] == [
+        {
+            **CONTAINER,
+            "name": "user-container",
+            "readinessProbe": {"tcpSocket": {"port": 0}, "successThreshold": 1},
+        }
+    ]
+    assert resources.with_defaults(found) == found
+
+
+def test_defaults_of_several_containers() -> None:
+    """Each gets a name; only the one with a port is probed."""
+    found = resources.with_defaults(
+        {"containers": [{"image": "a"}, {"image": "b", "ports": [{"containerPort": 9000}]}]}
+    )
+    assert [c["name"] for c in found["containers"]] == ["user-container-0", "user-container-1"]
+    assert ["readinessProbe" in c for c in found["containers"]] == [False, True]
+
+
+def test_a_probe_of_ones_own_is_kept() -> None:
+    """Only a probe that says nothing of how to probe becomes a TCP probe."""
+    probe = {"httpGet": {"path": "/ready"}, "periodSeconds": 3}
+    found = resources.with_defaults({"containers": [{**CONTAINER, "readinessProbe": probe}]})
+    assert found["containers"][0]["readinessProbe"] == {**probe, "successThreshold": 1}
+
+
+@pytest.mark.parametrize(
+    ("ports", "expected"),
+    [
+        ([], (8080, "http1")),
+        ([{"containerPort": 3000}], (3000, "http1")),
+        ([{"containerPort": 3000, "name": "http1"}], (3000, "http1")),
+        ([{"containerPort": 3000, "name": "h2c"}], (3000, "h2c")),
+        ([{"name": "h2c"}], (8080, "h2c")),
+    ],
+)
+def test_user_port(ports: list[Object], expected: tuple[int, str]) -> None:
+    """The port and protocol requests go to; 8080 and HTTP/1 unless said otherwise."""
+    assert resources.user_port({"containers": [{**CONTAINER, "ports": ports}]}) == expected
+
+
+def test_deployment_names_no_replicas() -> None:
+    """Their number belongs to the autoscaler; an apply must not take it away."""
+    child = resources.deployment(revision(), progress_deadline_s=600)
+    assert "replicas" not in child["spec"]
+    assert objects.name(child) == "hello-00001-deployment"
+    assert child["spec"]["progressDeadlineSeconds"] == 600
+
+
+def test_deployment_selects_its_own_pods() -> None:
+    """The selector is by uid, so that a revision of the same name made anew takes no old pods."""
+    child = resources.deployment(revision(), progress_deadline_s=600)
+    selector = child["spec"]["selector"]["matchLabels"]
+    labels = child["spec"]["template"]["metadata"]["labels"]
+    assert selector == {"serving.knative.dev/revisionUID": "u-1"}
+    assert selector.items() <= labels.items()
+    assert labels["service.istio.io/canonical-name"] == "hello"
+    assert labels["serving.knative.dev/revision"] == "hello-00001"
+
+
+def test_what_changes_in_a_revisions_life_does_not_reach_its_pods() -> None:
+    """The routing state is no pod label: a change of it would roll all pods."""
+    first = resources.deployment(revision(), progress_deadline_s=600)
+    moved = revision()
+    moved["metadata"]["labels"]["serving.knative.dev/routingState"] = "reserve"
+    assert resources.deployment(moved, progress_deadline_s=600)["spec"] == first["spec"]
+
+
+def test_container_of_a_deployment() -> None:
+    """Its port is named and told by PORT, the open port of its probe filled in; Serving's fields are gone."""
+    spec = {"containers": [{**CONTAINER, "env": [{"name": "A", "value": "b"}]}], "timeoutSeconds": 20}
+    child = resources.deployment(revision(spec), progress_deadline_s=600)
+    container = only_container(child)
+    assert container["env"] == [
+        {"name": "A", "value": "b"},
+        {"name": "PORT", "value": "8080"},
+        {"name": "K_REVISION", "value": "hello-00001"},
+        {"name": "K_CONFIGURATION", "value": "hello"},
+        {"name": "K_SERVICE", "value": "hello"},
+    ]
+    assert container["ports"] == [{"name": "user-port", "containerPort": 8080, "protocol": "TCP"}]
+    assert container["readinessProbe"]["tcpSocket"] == {"port": 8080}
+    pod = child["spec"]["template"]["spec"]
+    assert {"containerConcurrency", "timeoutSeconds"}.isdisjoint(pod)
+    assert pod["terminationGracePeriodSeconds"] == 20
+
+
+def test_http_probe_of_an_http2_server_becomes_tcp() -> None:
+    """A server that speaks only HTTP/2 could not answer an HTTP/1 probe."""
+    spec = {
+        "containers": [
+            {
+                **CONTAINER,
+                "ports": [{"name": "h2c", "containerPort": 50051}],
+                "readinessProbe": {"httpGet": {"path": "/"}, "failureThreshold": 2},
+            }
+        ]
+    }
+    probe = only_container(resources.deployment(revision(spec), progress_deadline_s=1))["readinessProbe"]
+    assert "httpGet" not in probe
+    assert probe["tcpSocket"] == {"port": 50051}
+    assert probe["failureThreshold"] == 2
+
+
+@pytest.mark.parametrize(
+    ("port_name", "expected"),
+    [("http1", ("http", "http")), ("h2c", ("http2", "kubernetes.io/h2c"))],
+)
+def test_service_of_a_revision(port_name: str, expected: tuple[str, str]) -> None:
+    """It has no selector, for the autoscaler chooses its endpoints, and says its protocol."""
+    spec = {"containers": [{**CONTAINER, "ports": [{"containerPort": 8080, "name": port_name}]}]}
+    child = resources.revision_service(revision(spec))
+    assert "selector" not in child["spec"]
+    (port,) = child["spec"]["ports"]
+    assert (port["name"], port["appProtocol"], port["port"]) == (*expected, 80)
+
+
+@pytest.mark.parametrize(
+    ("state", "expected"),
+    [("active", "Reachable"), ("reserve", "Unreachable"), ("pending", "Unknown"), ("", "Unknown")],
+)
+def test_reachability_follows_the_routing_state(state: str, expected: str) -> None:
+    """Only a revision that a route has left is unreachable; a new one is not yet."""
+    labels = {"serving.knative.dev/routingState": state} if state else {}
+    child = resources.pod_autoscaler(revision(labels=labels))
+    assert child["spec"]["reachability"] == expected
+    assert child["spec"]["scaleTargetRef"]["name"] == "hello-00001-deployment"
+
+
+def test_autoscaler_is_told_its_annotations_only() -> None:
+    """What speaks of scaling is passed on, the rest is not its business."""
+    annotations = {
+        "autoscaling.knative.dev/window": "6s",
+        "serving.knative.dev/progress-deadline": "30s",
+        "serving.knative.dev/routes": "hello",
+        "note": "b",
+    }
+    child = resources.pod_autoscaler(revision(annotations=annotations))
+    assert set(objects.annotations(child)) == {
+        "autoscaling.knative.dev/window",
+        "serving.knative.dev/progress-deadline",
+    }
+
+
+# --- the mesh's rules
+
+
+def rules(targets: list[Target], **metadata: Any) -> Object:
+    return dict(resources.virtual_service(parent("Route", {}, **metadata), targets, "localhost")["spec"])
+
+
+def chosen(spec: Object, authority: str) -> dict[str, int]:
+    """Which revision gets which share of a request to `authority`: the first rule that matches."""
+    for rule in spec["http"]:
+        if any(authority.startswith(match["authority"]["prefix"]) for match in rule["match"]):
+            return {each["destination"]["host"].partition(".")[0]: each["weight"] for each in rule["route"]}
+    return {}
+
+
+def test_shares_of_a_route() -> None:
+    """Weights are the percentages; a target with no share is no destination."""
+    spec = rules([Target("one", 90), Target("two", 10), Target("three", 0, tag="next")])
+    assert chosen(spec, "hello.shop.svc.cluster.local") == {"one": 90, "two": 10}
+
+
+@pytest.mark.parametrize(
+    "authority",
+    [
+        "hello",
+        "hello:80",
+        "hello.shop",
+        "hello.shop.svc",
+        "hello.shop.svc.cluster.local",
+        "hello.shop.localhost:8080",
+    ],
+)
+def test_every_name_of_a_route_is_routed(authority: str) -> None:
+    """By the short names inside, the long one, and the public one; with a port or without."""
+    assert chosen(rules([Target("one", 100)]), authority) == {"one": 100}
+
+
+def test_tags_have_names_of_their_own() -> None:
+    """A tag's host goes to its revision alone, whatever the shares are."""
+    spec = rules([Target("one", 100, tag="now"), Target("two", 0, tag="next")])
+    assert chosen(spec, "next-hello.shop.localhost") == {"two": 100}
+    assert chosen(spec, "now-hello.shop.svc.cluster.local") == {"one": 100}
+    assert chosen(spec, "hello.shop.localhost") == {"one": 100}
+    assert {"hello.shop.localhost", "next-hello.shop.localhost"} <= set(spec["hosts"])
+
+
+_TAGS = st.lists(st.sampled_from(["a", "hello"]), min_size=1, max_size=3).map("-".join)
+
+
+@given(st.lists(_TAGS, unique=True, max_size=5))
+def test_no_name_is_taken_for_another(tags: list[str]) -> None:
+    """Whatever the tags and their order, each host reaches its own revision, also by its short name."""
+    targets = [Target(f"rev-{tag}", 0, tag=tag) for tag in tags]
+    spec = rules([*targets, Target("main", 100)])
+    names = {resources.tag_name(tag, "hello"): f"rev-{tag}" for tag in tags} | {"hello": "main"}
+    for name, wanted in names.items():
+        for suffix in ("", ":80", ".shop", ".shop.svc.cluster.local", ".shop.localhost"):
+            assert chosen(spec, name + suffix) == {wanted: 100}, name + suffix
+
+
+def test_cluster_local_routes_are_not_published() -> None:
+    """The visibility label takes the public host and the gateway away."""
+    labels = {"networking.knative.dev/visibility": "cluster-local"}
+    spec = rules([Target("one", 100)], labels=labels)
+    assert spec["gateways"] == ["mesh"]
+    assert not any(host.endswith(".localhost") for host in spec["hosts"])
+    assert rules([Target("one", 100)])["gateways"] == ["mesh", "ondol-system/ingress"]
+
+
+def test_held_requests_are_not_cut_and_only_unsent_ones_are_retried() -> None:
+    """The mesh sets no time limit, and repeats only what no server can have begun."""
+    (rule,) = rules([Target("one", 100)])["http"]
+    assert rule["timeout"] == "0s"
+    assert set(rule["retries"]["retryOn"].split(",")) == {
+        "connect-failure",
+        "refused-stream",
+        "reset-before-request",
+    }

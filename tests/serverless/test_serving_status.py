@@ -1,0 +1,304 @@
+"""The conditions of Serving objects, as tables: what is observed in, the status out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from ondol.api.objects import Object
+from ondol.serverless.serving import status
+from ondol.serverless.serving.resources import Target
+from ondol.serverless.serving.status import OK, Verdict
+
+NOW = 1_700_000_000.0
+
+
+def obj(name: str = "hello", *, generation: int = 1, observed: int | None = None, **status_: Any) -> Object:
+    found = {"observedGeneration": generation if observed is None else observed, **status_}
+    return {"metadata": {"name": name, "namespace": "shop", "generation": generation}, "status": found}
+
+
+def condition(type_: str, value: str, reason: str = "", message: str = "") -> Object:
+    said = {"reason": reason, "message": message}
+    return {"type": type_, "status": value, **{k: v for k, v in said.items() if v}}
+
+
+def told(written: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+    return {c["type"]: (c["status"], c.get("reason", "")) for c in written["conditions"]}
+
+
+def message(written: Mapping[str, Any], type_: str = "Ready") -> str:
+    return next(str(c.get("message", "")) for c in written["conditions"] if c["type"] == type_)
+
+
+def autoscaler(active: str = "True", *, initialized: bool = True, reason: str = "") -> Object:
+    conditions = [
+        condition("Active", active, reason),
+        condition("ScaleTargetInitialized", "True" if initialized else "Unknown"),
+    ]
+    return obj(conditions=conditions, actualScale=2, desiredScale=3)
+
+
+def pod(state: Object | None = None, *, ready: bool = False, last: Object | None = None) -> Object:
+    container = {"name": "user-container", "state": state or {"running": {}}, "lastState": last or {}}
+    return obj(
+        "pod", containerStatuses=[container], conditions=[condition("Ready", "True" if ready else "False")]
+    )
+
+
+def waiting(reason: str, text: str = "") -> Object:
+    return {"waiting": {"reason": reason, "message": text}}
+
+
+def revision_status(
+    *pods: Object,
+    deployment: Object | None = None,
+    scaler: Object | None = None,
+    before: Object | None = None,
+) -> Object:
+    return status.revision(before or obj(), deployment, scaler, pods, now=NOW)
+
+
+def test_a_revision_that_answers() -> None:
+    """Once its initial scale was reached it is ready, with the replicas the autoscaler tells."""
+    found = revision_status(pod(ready=True), deployment=obj(), scaler=autoscaler())
+    assert told(found) == {
+        "Active": ("True", ""),
+        "ContainerHealthy": ("True", ""),
+        "Ready": ("True", ""),
+        "ResourcesAvailable": ("True", ""),
+    }
+    assert (found["actualReplicas"], found["desiredReplicas"]) == (2, 3)
+
+
+def test_a_revision_at_zero_stays_ready() -> None:
+    """Resting is no fault: Active is False and says so, Ready stays True."""
+    found = told(revision_status(deployment=obj(), scaler=autoscaler("False", reason="NoTraffic")))
+    assert found["Active"] == ("False", "NoTraffic")
+    assert found["Ready"] == ("True", "")
+
+
+def test_a_new_revision_is_neither_ready_nor_failed() -> None:
+    """Before anything is observed everything is Unknown."""
+    assert told(revision_status()) == {
+        "Active": ("Unknown", "Deploying"),
+        "ContainerHealthy": ("Unknown", "Deploying"),
+        "Ready": ("Unknown", "Deploying"),
+        "ResourcesAvailable": ("Unknown", "Deploying"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("state", "last", "reason", "said"),
+    [
+        (waiting("ImagePullBackOff", "no such image"), None, "ContainerMissing", "no such image"),
+        (waiting("ErrImagePull"), None, "ContainerMissing", "ErrImagePull"),
+        (waiting("InvalidImageName", "bad name"), None, "ContainerMissing", "bad name"),
+        (
+            waiting("CrashLoopBackOff", "back-off 10s"),
+            {"terminated": {"exitCode": 3, "message": "no database"}},
+            "ExitCode3",
+            "Container failed with: no database",
+        ),
+        (
+            waiting("CrashLoopBackOff", "back-off 10s"),
+            {"terminated": {"exitCode": 1, "reason": "Error"}},
+            "ExitCode1",
+            "Container failed with: Error",
+        ),
+        (waiting("CreateContainerError", "no such user"), None, "CreateContainerError", "no such user"),
+    ],
+)
+def test_a_revision_that_cannot_start_says_why(
+    state: Object, last: Object | None, reason: str, said: str
+) -> None:
+    """A missing image and a crash are told in the words of the container."""
+    scaler = autoscaler("Unknown", initialized=False)
+    found = revision_status(pod(state, last=last), deployment=obj(), scaler=scaler)
+    assert told(found)["Ready"] == ("False", reason)
+    assert message(found) == said
+
+
+def test_a_crash_beside_a_ready_pod_is_no_failure() -> None:
+    """As long as one pod answers, the revision does."""
+    crashing = pod(waiting("CrashLoopBackOff"), last={"terminated": {"exitCode": 1}})
+    found = told(revision_status(crashing, pod(ready=True), deployment=obj(), scaler=autoscaler()))
+    assert found["Ready"] == ("True", "")
+
+
+@pytest.mark.parametrize(
+    ("type_", "value", "reason", "expected"),
+    [
+        ("Progressing", "False", "ProgressDeadlineExceeded", "ProgressDeadlineExceeded"),
+        ("ReplicaFailure", "True", "FailedCreate", "FailedCreate"),
+    ],
+)
+def test_a_deployment_that_fails(type_: str, value: str, reason: str, expected: str) -> None:
+    """What its Deployment cannot do, a revision cannot."""
+    deployment = obj(conditions=[condition(type_, value, reason, "quota")])
+    found = revision_status(deployment=deployment, scaler=autoscaler("Unknown", initialized=False))
+    assert told(found)["ResourcesAvailable"] == ("False", expected)
+    assert told(found)["Ready"] == ("False", expected)
+
+
+def test_digests_are_kept_while_no_pod_runs() -> None:
+    """What ran last is still what the revision is."""
+    running = pod(ready=True)
+    running["status"]["containerStatuses"][0]["imageID"] = "sha256:abc"
+    first = revision_status(running, deployment=obj(), scaler=autoscaler())
+    kept = [{"name": "user-container", "imageDigest": "sha256:abc"}]
+    assert first["containerStatuses"] == kept
+    assert revision_status(before=obj(**first))["containerStatuses"] == kept
+
+
+def test_times_move_only_with_the_status() -> None:
+    """The same observation later writes the same status, so that nothing is written."""
+    first = revision_status(deployment=obj(), scaler=autoscaler())
+    again = status.revision(obj(**first), obj(), autoscaler(), [], now=NOW + 60)
+    assert again == first
+
+
+# --- Configuration
+
+
+def test_configuration_follows_its_newest_revision() -> None:
+    """A ready one becomes the latest ready; until then the one before stays it."""
+    ready = obj("hello-00001", conditions=[condition("Ready", "True")])
+    found = status.configuration(obj(), ready, now=NOW)
+    assert told(found) == {"Ready": ("True", "")}
+    assert found["latestReadyRevisionName"] == found["latestCreatedRevisionName"] == "hello-00001"
+    new = obj("hello-00002", conditions=[condition("Ready", "Unknown")])
+    later = status.configuration(obj(**found), new, now=NOW)
+    assert told(later)["Ready"][0] == "Unknown"
+    assert later["latestReadyRevisionName"] == "hello-00001"
+    assert later["latestCreatedRevisionName"] == "hello-00002"
+
+
+def test_configuration_tells_why_its_revision_failed() -> None:
+    """In the sentence Knative uses, and the last good revision stays the latest ready."""
+    failed = obj("hello-00002", conditions=[condition("Ready", "False", "ExitCode1", "crashed")])
+    found = status.configuration(obj(latestReadyRevisionName="hello-00001"), failed, now=NOW)
+    assert told(found)["Ready"] == ("False", "RevisionFailed")
+    assert message(found) == 'Revision "hello-00002" failed with message: crashed.'
+    assert found["latestReadyRevisionName"] == "hello-00001"
+
+
+def test_configuration_with_a_name_that_is_taken() -> None:
+    """A changed template under an old name is a failure, not a silence."""
+    found = status.configuration(obj(), None, now=NOW, problem="taken")
+    assert told(found)["Ready"] == ("False", "RevisionNameTaken")
+
+
+# --- Route
+
+
+def route_status(
+    *targets: Target, assigned: Verdict = OK, ingress: Verdict = OK, port: int = 8080, local: bool = False
+) -> Object:
+    return status.route(
+        obj(), targets, assigned, ingress, domain="localhost", public_port=port, local_only=local, now=NOW
+    )
+
+
+def test_route_says_where_it_is() -> None:
+    """The public address with the ingress's port, the address inside, and each tag's own."""
+    found = route_status(Target("one", 90, latest=True), Target("two", 10, tag="old"))
+    assert found["url"] == "http://hello.shop.localhost:8080"
+    assert found["address"] == {"url": "http://hello.shop.svc.cluster.local"}
+    assert found["traffic"] == [
+        {"revisionName": "one", "percent": 90, "latestRevision": True},
+        {
+            "revisionName": "two",
+            "percent": 10,
+            "latestRevision": False,
+            "tag": "old",
+            "url": "http://old-hello.shop.localhost:8080",
+        },
+    ]
+    assert told(found)["Ready"] == ("True", "")
+
+
+@pytest.mark.parametrize(
+    ("port", "local", "url"),
+    [
+        (80, False, "http://hello.shop.localhost"),
+        (8080, True, "http://hello.shop.svc.cluster.local"),
+    ],
+)
+def test_route_addresses(port: int, local: bool, url: str) -> None:
+    """Port 80 needs no saying, and a local route has no public address."""
+    assert route_status(Target("one", 100), port=port, local=local)["url"] == url
+
+
+def test_route_that_cannot_be_resolved() -> None:
+    """What is wrong with a target is wrong with the route."""
+    problem = Verdict("False", "RevisionMissing", 'Revision "x" referenced in traffic not found.')
+    found = route_status(assigned=problem, ingress=Verdict("Unknown"))
+    assert told(found)["AllTrafficAssigned"] == ("False", "RevisionMissing")
+    assert told(found)["Ready"] == ("False", "RevisionMissing")
+
+
+@pytest.mark.parametrize(
+    ("conditions", "reported", "expected"),
+    [
+        ([], False, "True"),
+        ([], True, "Unknown"),
+        ([{**condition("Programmed", "True"), "observedGeneration": 1}], True, "True"),
+        ([{**condition("Programmed", "True"), "observedGeneration": 0}], True, "Unknown"),
+        ([condition("Programmed", "False", "Refused", "no such host")], True, "False"),
+        (
+            [
+                condition("Accepted", "False", "Invalid", "bad"),
+                {**condition("Programmed", "True"), "observedGeneration": 1},
+            ],
+            True,
+            "False",
+        ),
+    ],
+)
+def test_ingress_is_ready_when_the_mesh_says_so(
+    conditions: list[Object], reported: bool, expected: str
+) -> None:
+    """Only a report on the present rules counts; a mesh that reports nothing is trusted."""
+    assert status.ingress(obj(conditions=conditions), reported=reported).status == expected
+
+
+def test_ingress_without_rules_is_unknown() -> None:
+    """Rules that are not written yet are neither good nor bad."""
+    assert status.ingress(None, reported=False).status == "Unknown"
+
+
+# --- Service
+
+
+def test_service_is_what_its_children_are() -> None:
+    """Ready when both are, with their names and addresses."""
+    configuration = obj(conditions=[condition("Ready", "True")], latestReadyRevisionName="hello-00001")
+    route = obj(conditions=[condition("Ready", "True")], url="http://x", traffic=[], address={})
+    found = status.service(obj(), configuration, route, now=NOW)
+    assert told(found) == {
+        "ConfigurationsReady": ("True", ""),
+        "Ready": ("True", ""),
+        "RoutesReady": ("True", ""),
+    }
+    assert (found["latestReadyRevisionName"], found["url"]) == ("hello-00001", "http://x")
+
+
+def test_service_tells_its_childrens_trouble() -> None:
+    """The child's reason and message are the Service's."""
+    configuration = obj(conditions=[condition("Ready", "False", "RevisionFailed", "crashed")])
+    route = obj(conditions=[condition("Ready", "Unknown", "RevisionMissing", "waiting")])
+    found = status.service(obj(), configuration, route, now=NOW)
+    assert told(found)["Ready"] == ("False", "RevisionFailed")
+    assert told(found)["RoutesReady"] == ("Unknown", "RevisionMissing")
+    assert message(found) == "crashed"
+
+
+def test_service_does_not_believe_an_old_report() -> None:
+    """A child that has not seen the present wish says nothing about it."""
+    stale = obj(generation=2, observed=1, conditions=[condition("Ready", "True")])
+    found = told(status.service(obj(), stale, None, now=NOW))
+    assert found["ConfigurationsReady"] == ("Unknown", "OutOfDate")
+    assert found["Ready"][0] == "Unknown"
