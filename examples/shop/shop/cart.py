@@ -6,7 +6,7 @@ import json
 import os
 import re
 
-from shop.web import Answer, Request, call, serve
+from shop.web import Answer, CallFailed, Request, call, serve
 
 CACHE = os.environ.get("CACHE_URL", "http://carts")
 
@@ -14,8 +14,8 @@ CACHE = os.environ.get("CACHE_URL", "http://carts")
 def read(request: Request, customer: str) -> list[str]:
     try:
         return list(call(f"{CACHE}/keys/cart-{customer}", request))
-    except OSError as error:
-        if "answered 404" in str(error):
+    except CallFailed as error:
+        if error.status == 404:
             return []
         raise
 
