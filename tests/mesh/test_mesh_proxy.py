@@ -65,12 +65,9 @@ class Servers:
         run("ip", "link", "add", self._link, "type", "veth", "peer", "name", "eth0", "netns", self.name)
         run("ip", "addr", "add", f"{self.host}/24", "dev", self._link)
         run("ip", "link", "set", self._link, "up")
-        for command in (
-            ("addr", "add", f"{self.address}/24", "dev", "eth0"),
-            ("link", "set", "eth0", "up"),
-            ("link", "set", "lo", "up"),
-        ):
-            run("ip", "-n", self.name, *command)
+        run("ip", "-n", self.name, "addr", "add", f"{self.address}/24", "dev", "eth0")
+        for device in ("eth0", "lo"):
+            run("ip", "-n", self.name, "link", "set", device, "up")
         ports = ("8001", "8002", "9000")
         command = ["ip", "netns", "exec", self.name, sys.executable, TRAFFIC, "serve", self.address, *ports]
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE)

@@ -22,7 +22,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """`/fail/N/key`: 503 the first N times; `/slow/S`: after S seconds; else at once."""
-        port = self.server.server_address[1]
+        port = self.connection.getsockname()[1]
         words = self.path.split("?")[0].strip("/").split("/")
         status = 200
         if words[0] == "fail":
@@ -38,19 +38,8 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def do_POST(self) -> None:
-        """Keeps what was posted, for `/posted` to tell; spans go to `/v1/traces`."""
-        body = self.rfile.read(int(self.headers["content-length"]))
-        posted.append(body)
-        self.send_response(200)
-        self.send_header("content-length", "0")
-        self.end_headers()
-
     def log_message(self, format: str, *args: Any) -> None:
         """Nothing: the tests look at answers."""
-
-
-posted: list[bytes] = []
 
 
 def greet(address: str, port: int) -> None:

@@ -51,7 +51,7 @@ def _losing(
         return
     for host in rule.spec.hosts:
         winner = winners[registry.qualified(host, rule.namespace)]
-        if winner is not rule:
+        if winner.origin != rule.origin:
             other = f"{winner.namespace}/{winner.origin.name}"
             yield Finding(
                 rule.origin,
@@ -86,9 +86,9 @@ def _destination_rules(world: World, registry: Registry) -> Iterator[Finding]:
         if not matched:
             yield Finding(rule.origin, "KIA0202", f"no service matches host {rule.spec.host}")
             continue
-        first = registry.policy(matched[0]).rules[:1]
-        if first and first[0] is not rule and rule in registry.policy(matched[0]).rules:
-            other = f"{first[0].namespace}/{first[0].origin.name}"
+        governing = registry.policy(matched[0]).origins
+        if rule.origin in governing[1:]:
+            other = f"{governing[0].namespace}/{governing[0].name}"
             yield Finding(
                 rule.origin, "KIA0201", f"host {rule.spec.host} already has the DestinationRule {other}"
             )

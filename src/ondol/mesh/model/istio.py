@@ -1,6 +1,6 @@
 """Istio's traffic kinds as frozen structs: every field that Ondol supports, and no other.
 
-The CRD schemas are derived from these (see `crds`), so the API refuses what is not here; a field is
+The CRD schemas are derived from these (see `definitions`), so the API refuses what is not here; a field is
 added here and in the translation together. Read from documents by `virtual_service` and its kin,
 which raise `Refused` with a sentence for the user.
 """

@@ -126,14 +126,14 @@ class Stream:
         """The next steps of the walk: the earliest type with something to say, and no type after it."""
         responses: list[Response] = []
         for type_url in (*types.MAKE_ORDER, *self._other_types()):
+            if type_url not in _BROKEN_LAST and self._waits_for(types.CLUSTER):
+                return responses
             subscription = self._subscriptions.get(type_url)
             if subscription is None:
                 continue
             if subscription.in_flight is None:
                 responses += self._next(type_url, subscription, breaking=type_url not in _BROKEN_LAST)
             if subscription.in_flight is not None and type_url != types.CLUSTER:
-                return responses
-            if type_url == types.ENDPOINTS and self._waits_for(types.CLUSTER):
                 return responses
         for type_url in _BROKEN_LAST:
             if not responses and (subscription := self._subscriptions.get(type_url)) is not None:
@@ -172,7 +172,7 @@ class Stream:
         response = Response(type_url, str(self._nonce), changed, removed)
         subscription.in_flight = response
         if type_url == types.CLUSTER:
-            self._rewarm(r.name for r in changed if r.name in subscription.running)
+            self._rewarm(resource.name for resource in changed)
         subscription.told_absent.update(name for name in removed if name in subscription.names)
         return [response]
 

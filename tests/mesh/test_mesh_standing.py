@@ -1,0 +1,115 @@
+"""How objects stand: what is served in place of a refused one, and who is blamed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ondol.mesh.standing import Standing
+from ondol.mesh.translate.registry import Rule
+from ondol.mesh.xds import types
+from ondol.mesh.xds.types import Accepted, Rejected, Resource, Snapshot
+
+ROUTE = {"route": [{"destination": {"host": "web"}}]}
+
+
+def document(name: str, generation: int, **spec: Any) -> dict[str, Any]:
+    meta = {"name": name, "namespace": "default", "uid": name, "generation": generation}
+    return {"kind": "VirtualService", "metadata": meta, "spec": {"hosts": [name], "http": [ROUTE]} | spec}
+
+
+def served(standing: Standing, *documents: dict[str, Any]) -> dict[str, str]:
+    """Versions in force by name."""
+    found = standing.admit("VirtualService", documents)
+    return {rule.origin.name: rule.origin.version for rule in found}
+
+
+def table(*rules: Rule[Any], version: str = "1") -> Resource:
+    return Resource("80|default", version, b"", tuple(rule.origin for rule in rules))
+
+
+def accept(standing: Standing, resource: Resource) -> None:
+    standing.hear([Accepted(types.ROUTES, (resource,))])
+
+
+def test_what_we_refuse_keeps_its_last_good_version() -> None:
+    """A version that means nothing is not served; the one that ran before is; a mended one is."""
+    standing = Standing()
+    accept(standing, table(*standing.admit("VirtualService", [document("a", 1)])))
+    bad = document("a", 2, http=[])
+    assert served(standing, bad) == {"a": "a:1"}
+    refusal = standing.refusal("VirtualService", bad)
+    assert refusal is not None
+    assert not refusal.by_proxy
+    assert served(standing, document("a", 3)) == {"a": "a:3"}
+
+
+def test_a_new_object_that_is_refused_is_not_served() -> None:
+    """Without a good version there is nothing to keep."""
+    assert served(Standing(), document("a", 1, http=[])) == {}
+
+
+def test_envoys_refusal_blames_what_is_new() -> None:
+    """Of the objects in a refused table, the one that changed is at fault."""
+    standing = Standing()
+    first = document("a", 1), document("b", 1)
+    good = table(*standing.admit("VirtualService", first))
+    accept(standing, good)
+    changed = document("a", 1), document("b", 2)
+    worse = table(*standing.admit("VirtualService", changed), version="2")
+    assert standing.hear([Rejected(types.ROUTES, worse, "no such regex", good)])
+    assert served(standing, *changed) == {"a": "a:1", "b": "b:1"}
+    refusal = standing.refusal("VirtualService", changed[1])
+    assert refusal is not None
+    assert (refusal.by_proxy, refusal.message) == (True, "no such regex")
+    assert standing.refusal("VirtualService", changed[0]) is None
+
+
+def test_of_several_suspects_each_is_tried_alone() -> None:
+    """They step back together, come back one by one, and only the guilty one stays out."""
+    standing = Standing()
+    documents = document("a", 1), document("b", 1), document("c", 1)
+    guilty = "b"
+    accepted: Resource | None = None
+    served_names: list[set[str]] = []
+    for version in range(20):
+        rules = standing.admit("VirtualService", documents)
+        served_names.append({rule.origin.name for rule in rules})
+        resource = table(*rules, version=str(version))
+        if guilty in served_names[-1]:
+            standing.hear([Rejected(types.ROUTES, resource, "bad", accepted)])
+        else:
+            accept(standing, resource)
+            accepted = resource
+            if not standing.next_trial():
+                break
+    assert served_names[1] == set()
+    assert served(standing, *documents) == {"a": "a:1", "c": "c:1"}
+    assert [standing.refusal("VirtualService", each) is not None for each in documents] == [
+        False,
+        True,
+        False,
+    ]
+
+
+def test_running_means_all_of_it_runs() -> None:
+    """An object runs when every resource made from it does, in the version that is served."""
+    standing = Standing()
+    rule = standing.admit("VirtualService", [document("a", 1)])[0]
+    one, two = table(rule), Resource("80|other", "1", b"", (rule.origin,))
+    snapshot = Snapshot({types.ROUTES: {one.name: one, two.name: two}})
+    assert standing.running(snapshot) == {rule.origin: False}
+    accept(standing, one)
+    assert standing.running(snapshot) == {rule.origin: False}
+    accept(standing, two)
+    assert standing.running(snapshot) == {rule.origin: True}
+    standing.disconnected()
+    assert standing.running(snapshot) == {rule.origin: False}
+    assert standing.running(Snapshot()) == {}
+
+
+def test_what_is_gone_is_forgotten() -> None:
+    """A deleted object is served no longer, and one made anew under its name starts afresh."""
+    standing = Standing()
+    accept(standing, table(*standing.admit("VirtualService", [document("a", 1)])))
+    assert served(standing) == {}
+    assert served(standing, document("a", 1, http=[])) == {}

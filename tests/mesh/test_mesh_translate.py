@@ -1,0 +1,334 @@
+"""The translation as a whole: what one change touches, what is consistent, the bytes of one world."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from google.protobuf import json_format
+
+from ondol.api import objects
+from ondol.api.schema import rules
+from ondol.mesh import analysis, bootstrap, definitions, process
+from ondol.mesh.config import MeshConfig
+from ondol.mesh.model import durations, istio, vetting
+from ondol.mesh.model.istio import Refused
+from ondol.mesh.model.kube import Protocol, protocol
+from ondol.mesh.translate import messages as m
+from ondol.mesh.translate.translator import Translation, Translator
+from ondol.mesh.xds import types
+from ondol.mesh.xds.types import Snapshot
+
+Translate = Callable[[Any], Translation]
+GOLDEN = Path(__file__).with_name("golden")
+MESSAGES = {
+    types.CLUSTER: m.cluster.Cluster,
+    types.ENDPOINTS: m.endpoint.ClusterLoadAssignment,
+    types.LISTENER: m.listener.Listener,
+    types.ROUTES: m.route.RouteConfiguration,
+}
+
+
+def changed(before: Snapshot, after: Snapshot) -> dict[str, set[str]]:
+    """Names by short type whose version differs."""
+    found = {}
+    for url in MESSAGES:
+        old = {name: r.version for name, r in before.of(url).items()}
+        new = {name: r.version for name, r in after.of(url).items()}
+        names = {name for name in old.keys() | new.keys() if old.get(name) != new.get(name)}
+        if names:
+            found[url.rpartition(".")[2]] = names
+    return found
+
+
+def shop(objs: Any) -> None:
+    """Two namespaces, three services, a rule of each kind."""
+    objs.gateway()
+    objs.pod("client")
+    objs.pod("web-1", version="v1")
+    objs.pod("guest", namespace="other")
+    objs.service("web", ip="10.101.0.1", endpoints=[("10.100.0.1", 8080)], pods=["web-1"])
+    objs.service("db", ("tcp-sql", 5432), ip="10.101.0.2", endpoints=[("10.100.0.3", 5432)])
+    objs.service("api", ("grpc", 80), namespace="other", ip="10.101.0.3", endpoints=[("10.100.0.4", 9090)])
+    objs.destination_rule("web", {"host": "web", "subsets": [{"name": "v1", "labels": {"version": "v1"}}]})
+    route = {"destination": {"host": "web", "subset": "v1"}}
+    objs.virtual_service(
+        "web", {"hosts": ["web"], "gateways": ["mesh", "ondol-system/ingress"], "http": [{"route": [route]}]}
+    )
+
+
+def test_a_new_pod_makes_its_listener_only(objs: Any, translate: Translate) -> None:
+    """Nothing else is sent, and nothing else is even computed anew."""
+    shop(objs)
+    for number in range(20):
+        objs.pod(f"more-{number}")
+    before = translate(objs)
+    again = translate(objs)
+    assert changed(before.snapshot, again.snapshot) == {}
+    pod = objs.pod("new")
+    after = translate(objs)
+    name = f"pod|default/new|{objects.uid(pod)}"
+    assert changed(before.snapshot, after.snapshot) == {"Listener": {name}}
+
+
+def test_what_is_made_for_one_change_is_counted(objs: Any, mesh_config: MeshConfig) -> None:
+    """An endpoint's change makes its assignments; the hundred other services cost no translation."""
+    shop(objs)
+    for number in range(100):
+        objs.service(f"s{number}", endpoints=[("10.100.1.1", 80)])
+    translator = Translator(mesh_config)
+    before = translator.translate(objs.world())
+    made = translator.memo.made
+    objs.endpoints("web", ("10.100.0.1", 8080), ("10.100.0.2", 8080), pods=["web-1"])
+    after = translator.translate(objs.world())
+    names = {"outbound|80||web.default.svc.cluster.local"}
+    assert changed(before.snapshot, after.snapshot) == {"ClusterLoadAssignment": names}
+    assert translator.memo.made - made <= 3
+
+
+def test_a_rules_status_is_no_change(objs: Any, translate: Translate) -> None:
+    """Writing conditions on an object does not make its configuration anew."""
+    shop(objs)
+    before = translate(objs)
+    objs.of("VirtualService")[0]["metadata"]["resourceVersion"] = "999999"
+    assert changed(before.snapshot, translate(objs).snapshot) == {}
+
+
+def test_a_remembering_translator_says_what_a_fresh_one_says(
+    objs: Any, translate: Translate, mesh_config: MeshConfig
+) -> None:
+    """Memory saves work and changes nothing."""
+    shop(objs)
+    translate(objs)
+    objs.service("late", endpoints=[("10.100.0.9", 80)])
+    objs.drop("DestinationRule", "web")
+    objs.pod("web-1", version="v2")
+    remembered = translate(objs).snapshot
+    assert changed(remembered, Translator(mesh_config).translate(objs.world()).snapshot) == {}
+
+
+def test_the_snapshot_is_consistent(objs: Any, translate: Translate) -> None:
+    """Every route table a listener names and every assignment a cluster waits for is there."""
+    shop(objs)
+    found = translate(objs)
+    tables = set()
+    for resource in found.snapshot.of(types.LISTENER).values():
+        for chain in m.listener.Listener.FromString(resource.body).filter_chains:
+            manager = m.hcm.HttpConnectionManager()
+            if chain.filters[0].typed_config.Unpack(manager):
+                tables.add(manager.rds.route_config_name)
+    assert tables == set(found.snapshot.of(types.ROUTES))
+    waiting = {
+        name
+        for name, resource in found.snapshot.of(types.CLUSTER).items()
+        if m.cluster.Cluster.FromString(resource.body).type == m.cluster.Cluster.EDS
+    }
+    assert waiting == set(found.snapshot.of(types.ENDPOINTS))
+
+
+def test_pods_outside_the_mesh_have_no_listener(objs: Any, translate: Translate) -> None:
+    """Host network, the opt-out label on pod or namespace, no sandbox yet, or ended: no listener."""
+    objs.pod("in")
+    objs.put("Pod", "host", "default", {"hostNetwork": True}, status=objs.pod("in")["status"])
+    objs.pod("out", **{"istio.io/dataplane-mode": "none"})
+    objs.put("Namespace", "other", "", {}, labels={"istio.io/dataplane-mode": "none"})
+    objs.pod("guest", namespace="other")
+    objs.pod("early")["status"] = {"phase": "Pending"}
+    objs.pod("done")["status"]["phase"] = "Succeeded"
+    assert {str(key) for key in translate(objs).pods} == {"default/in"}
+
+
+@pytest.mark.parametrize(
+    ("port", "expected"),
+    [
+        ({"name": "http"}, Protocol.HTTP),
+        ({"name": "http-metrics"}, Protocol.HTTP),
+        ({"name": "http2-x"}, Protocol.HTTP2),
+        ({"name": "grpc"}, Protocol.HTTP2),
+        ({"name": "grpc-web-x"}, Protocol.HTTP),
+        ({"name": "tcp-x"}, Protocol.TCP),
+        ({"name": "https"}, Protocol.TCP),
+        ({"name": "tcp", "appProtocol": "http"}, Protocol.HTTP),
+        ({"name": "x", "appProtocol": "kubernetes.io/h2c"}, Protocol.HTTP2),
+        ({"name": "web", "port": 8080}, Protocol.SNIFFED),
+        ({"port": 3306}, Protocol.TCP),
+    ],
+)
+def test_a_ports_protocol(port: dict[str, Any], expected: Protocol) -> None:
+    """appProtocol, then the name's prefix, then ports that are known to speak first, then sniffing."""
+    assert protocol(port) is expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("1s", 1000), ("1.5s", 1500), ("1h30m", 5_400_000), ("250ms", 250), ("0s", 0)]
+)
+def test_durations(text: str, expected: int) -> None:
+    """Durations are Go's."""
+    assert durations.milliseconds(text) == expected
+
+
+WEB = {"destination": {"host": "web"}}
+
+
+@pytest.mark.parametrize(
+    ("kind", "spec", "words"),
+    [
+        ("VirtualService", {"hosts": ["a"]}, "at least one route"),
+        ("VirtualService", {"hosts": ["a"], "http": [{}]}, "exactly one of"),
+        ("VirtualService", {"hosts": ["a"], "http": [{"route": [WEB], "redirect": {}}]}, "exactly one of"),
+        ("VirtualService", {"hosts": ["a"], "http": [{"route": [WEB, WEB]}]}, "add up to 0"),
+        (
+            "VirtualService",
+            {"hosts": ["a"], "http": [{"route": [WEB], "timeout": "soon"}]},
+            "spec.http[0].timeout",
+        ),
+        ("VirtualService", {"hosts": ["a"], "http": [{"rout": []}]}, "unknown field `rout`"),
+        ("VirtualService", {"http": [{"route": [WEB]}]}, "hosts"),
+        (
+            "VirtualService",
+            {"hosts": ["a"], "http": [{"route": [WEB], "match": [{"uri": {"exact": "/", "prefix": "/"}}]}]},
+            "only one of exact and prefix",
+        ),
+        (
+            "VirtualService",
+            {"hosts": ["a"], "http": [{"route": [WEB], "headers": {"request": {"set": {"a b": "c"}}}}]},
+            "not a header name",
+        ),
+        ("DestinationRule", {"host": "a", "subsets": [{"name": "x"}, {"name": "x"}]}, "given twice"),
+        (
+            "DestinationRule",
+            {
+                "host": "a",
+                "trafficPolicy": {
+                    "loadBalancer": {"consistentHash": {"maglev": {"tableSize": 4}, "useSourceIp": True}}
+                },
+            },
+            "not a prime",
+        ),
+        (
+            "Gateway",
+            {"servers": [{"port": {"number": 1, "name": "a", "protocol": "HTTP"}, "hosts": ["a.*"]}]},
+            "first label",
+        ),
+        (
+            "Gateway",
+            {"servers": [{"port": {"number": 0, "name": "a", "protocol": "HTTP"}, "hosts": ["a"]}]},
+            "number",
+        ),
+    ],
+)
+def test_what_means_nothing_is_refused_with_its_place(kind: str, spec: dict[str, Any], words: str) -> None:
+    """The message names the field or the contradiction."""
+    with pytest.raises(Refused) as refused:
+        vetting.vet(istio.read(istio.SPECS[kind], {"spec": spec}))
+    assert words in str(refused.value)
+
+
+def codes(objs: Any, translate: Translate) -> dict[str, set[str]]:
+    found: dict[str, set[str]] = {}
+    for finding in analysis.findings(objs.world(), translate(objs)):
+        found.setdefault(finding.origin.name, set()).add(finding.code)
+    return found
+
+
+def test_a_sound_world_has_no_findings(objs: Any, translate: Translate) -> None:
+    """The analysis does not cry wolf."""
+    shop(objs)
+    assert codes(objs, translate) == {}
+
+
+def test_findings(objs: Any, translate: Translate) -> None:
+    """Unknown hosts, subsets, ports, gateways; duplicates; selectors that select nobody."""
+    shop(objs)
+
+    def rule(name: str, host: str, **more: Any) -> None:
+        objs.virtual_service(
+            name, {"hosts": [f"{name}.x"], "http": [{"route": [{"destination": {"host": host} | more}]}]}
+        )
+
+    rule("no-host", "nobody")
+    rule("no-subset", "web", subset="v9")
+    rule("no-port", "web", port={"number": 81})
+    objs.virtual_service("twice", {"hosts": ["web"], "http": [{"route": [WEB]}]})
+    objs.virtual_service("no-gate", {"hosts": ["g.x"], "gateways": ["gone"], "http": [{"route": [WEB]}]})
+    objs.destination_rule("dr-twice", {"host": "web"})
+    objs.destination_rule("dr-host", {"host": "nobody"})
+    objs.destination_rule(
+        "dr-labels", {"host": "api.other", "subsets": [{"name": "x", "labels": {"v": "1"}}]}
+    )
+    objs.endpoints("api", ("10.100.0.4", 9090), namespace="other", pods=["guest"], ports=["grpc"])
+    objs.put(
+        "Gateway", "lost", "default", objs.of("Gateway")[0]["spec"] | {"selector": {"istio": "elsewhere"}}
+    )
+    objs.gateway("same")
+    assert codes(objs, translate) == {
+        "no-host": {"KIA1101"},
+        "no-subset": {"KIA1107"},
+        "no-port": {"IST0101"},
+        "twice": {"KIA1106"},
+        "no-gate": {"KIA1102"},
+        "dr-twice": {"KIA0201"},
+        "dr-host": {"KIA0202"},
+        "dr-labels": {"KIA0203"},
+        "lost": {"KIA0302"},
+        "same": {"KIA0301"},
+    }
+
+
+def test_the_crds_are_structural_and_hold_examples() -> None:
+    """Kubernetes would accept the schemas; they say what the structs say and carry no defaults."""
+    for crd in definitions.crds():
+        schema = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+        assert not list(rules.check(schema, "schema"))
+        assert '"default"' not in json.dumps(schema)
+    route = definitions.crds()[0]["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    http = route["properties"]["http"]["items"]["properties"]
+    assert http["retries"]["properties"]["attempts"] == {
+        "type": "integer",
+        "minimum": 0,
+        "maximum": 2**31 - 1,
+    }
+    assert "delegate" not in http
+
+
+def test_golden_snapshot(objs: Any, mesh_config: MeshConfig) -> None:
+    """The bytes of a small world, readable; ONDOL_GOLDEN=write writes them anew after a wanted change."""
+    shop(objs)
+    for index, pod in enumerate(objs.of("Pod")):
+        pod["metadata"]["uid"] = f"uid-{index}"
+    config = dataclasses.replace(mesh_config, observe_address="127.0.0.1:4318", access_log=Path("/log"))
+    snapshot = Translator(config).translate(objs.world()).snapshot
+    readable = {
+        url.rpartition(".")[2]: {
+            name: json_format.MessageToDict(MESSAGES[url].FromString(r.body))
+            for name, r in sorted(snapshot.of(url).items())
+        }
+        for url in MESSAGES
+    }
+    text = json.dumps(readable, indent=1, sort_keys=True) + "\n"
+    file = GOLDEN / "shop.json"
+    if os.environ.get("ONDOL_GOLDEN") == "write":
+        file.write_text(text, encoding="utf-8")
+    assert json.loads(text) == json.loads(file.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:15010", "unix:/run/x.sock"])
+def test_envoy_finds_the_bootstrap_valid(mesh_config: MeshConfig, address: str) -> None:
+    """`envoy --mode validate` accepts the document, whichever way the control plane is reached."""
+    config = dataclasses.replace(mesh_config, xds_address=address, admin_address=address)
+    command = process.command(config)
+    found = subprocess.run([*command, "--mode", "validate"], capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stderr
+    assert bootstrap.document(config)["overload_manager"]["resource_monitors"]
+
+
+def test_envoy_is_not_ready_when_it_is_not_there(mesh_config: MeshConfig) -> None:
+    """Readiness is an answer, not an error, while nothing runs."""
+    assert not process.ready(mesh_config)
+    assert not process.ready(dataclasses.replace(mesh_config, admin_address="127.0.0.1:1"))
