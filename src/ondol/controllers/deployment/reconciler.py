@@ -231,8 +231,14 @@ def _first_found(deployment: Object, new: Object) -> statuses.Happening | None:
 
 
 def _is_scaled(deployment: Object, replica_sets: Iterable[Object]) -> bool:
-    """Whether `replicas` changed since the sizes of the active sets were worked out."""
-    wanted = rollout.terms(deployment).replicas
+    """Whether `replicas` changed since the sizes of the active sets were worked out.
+
+    Not with Recreate: it shares nothing, and its one set gets its size as it goes.
+    """
+    terms = rollout.terms(deployment)
+    if terms.recreate:
+        return False
+    wanted = terms.replicas
     noted = (
         makes.number(objects.annotations(each).get(makes.DESIRED))
         for each in replica_sets

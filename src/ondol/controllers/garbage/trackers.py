@@ -10,11 +10,14 @@ from anyio.abc import TaskGroup
 
 from ondol.api import objects
 from ondol.api.objects import Object, Resource
+from ondol.base import errors, log
+from ondol.base.backoff import Backoff
 from ondol.controllers.catalogue import Catalogue
 from ondol.controllers.garbage import graph
 from ondol.sdk import Informer, Manager
 from ondol.sdk.informer import Selection
 
+_RETRIES: Final = Backoff(initial_s=0.1, maximum_s=30.0, jitter=0.5)
 # Events own nothing and are owned by nothing; there are many of them, and they end by themselves.
 _IGNORED: Final = frozenset({"events", "events.events.k8s.io"})
 
@@ -38,7 +41,7 @@ class Trackers:
         await self._synced.wait()
 
     async def run(self) -> None:
-        await self._catalogue.load()
+        await self._load()
         async with anyio.create_task_group() as tasks:
             started = self._align(tasks)
             for informer in started:
@@ -48,6 +51,19 @@ class Trackers:
                 await self._changed.wait()
                 self._changed = anyio.Event()
                 self._align(tasks)
+
+    async def _load(self) -> None:
+        """Nothing can be collected before the kinds are known, so keep asking."""
+        failures = 0
+        while True:
+            try:
+                await self._catalogue.load()
+            except errors.ApiError as error:
+                failures += 1
+                log.get("garbage").warning("discovery_failed", error=error.message)
+                await self._manager.clock.sleep(_RETRIES.delay_s(failures, self._manager.rng))
+            else:
+                return
 
     def _align(self, tasks: TaskGroup) -> list[Informer]:
         """Start what is missing and end what is no longer served."""
