@@ -288,7 +288,8 @@ def _bound(listen: Iterable[Listen]) -> list[socket.socket]:
 
 def _socket(address: Listen) -> socket.socket:
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-    made = socket.socket(family, socket.SOCK_STREAM)
+    # Named by protocol: the event loop turns off Nagle's delay only for sockets it knows to be TCP.
+    made = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if address.free and family == socket.AF_INET6:

@@ -79,7 +79,7 @@ class Activator:
         return listening.throttler.demand if listening is not None else 0
 
     def _bind(self, port: int) -> socket.socket:
-        opened = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        opened = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         opened.setblocking(False)
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         opened.setsockopt(socket.SOL_IP, _IP_FREEBIND, 1)
