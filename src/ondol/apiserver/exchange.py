@@ -7,6 +7,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+import anyio
+
 from ondol.apiserver.auth.identity import User
 from ondol.apiserver.requestinfo import RequestInfo
 from ondol.base import errors
@@ -94,6 +96,26 @@ class Request:
         """Wait until the client has gone away."""
         while (await self._receive())["type"] != "http.disconnect":
             pass
+
+
+async def while_connected(request: Request, work: Callable[[], Awaitable[None]]) -> None:
+    """Do something until it is done or the client has gone away; its error comes out as it is."""
+    failure: Exception | None = None
+
+    async with anyio.create_task_group() as group:
+
+        async def watch_client() -> None:
+            await request.disconnected()
+            group.cancel_scope.cancel()
+
+        group.start_soon(watch_client)
+        try:
+            await work()
+        except Exception as error:  # noqa: BLE001 - raised below, outside the group that would wrap it
+            failure = error
+        group.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
 
 
 def _query(raw: bytes) -> dict[str, str]:

@@ -17,7 +17,7 @@ from ondol.api import status
 from ondol.api.objects import Object
 from ondol.apiserver import documents, listing
 from ondol.apiserver.core import Core
-from ondol.apiserver.exchange import Request, Stream
+from ondol.apiserver.exchange import Request, Stream, while_connected
 from ondol.apiserver.listing import Selection
 from ondol.apiserver.served import Served
 from ondol.base import errors
@@ -59,18 +59,9 @@ async def watch(core: Core, request: Request, served: Served, chosen: Selection,
     running = _Running(_Subject(core, served, chosen, forms), cursor, options)
 
     async def produce(emit: Emit) -> None:
-        async with anyio.create_task_group() as group:
-            group.start_soon(_until_gone, request, group.cancel_scope)
-            group.start_soon(running.keep_time)
-            await running.run(initial, emit)
-            group.cancel_scope.cancel()
+        await while_connected(request, lambda: running.run(initial, emit))
 
     return Stream(produce)
-
-
-async def _until_gone(request: Request, scope: anyio.CancelScope) -> None:
-    await request.disconnected()
-    scope.cancel()
 
 
 class _Options:
@@ -161,6 +152,13 @@ class _Running:
         self._cursor.wake()
 
     async def run(self, initial: list[Record], emit: Emit) -> None:
+        """Send what there is and what comes, until the end of the time."""
+        async with anyio.create_task_group() as group:
+            group.start_soon(self.keep_time)
+            await self._send(initial, emit)
+            group.cancel_scope.cancel()
+
+    async def _send(self, initial: list[Record], emit: Emit) -> None:
         try:
             await emit(self._initial(initial))
             while not self._over:

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-import anyio
-
 from ondol.api import objects, resources, status
 from ondol.api.objects import Object
 from ondol.apiserver.core import Core
-from ondol.apiserver.exchange import Request, Stream
+from ondol.apiserver.exchange import Request, Stream, while_connected
 from ondol.apiserver.served import Served
 from ondol.base import errors
 
+_OK: Final = 200
 _OPTIONS: Final = ("follow", "previous", "sinceSeconds", "sinceTime", "tailLines", "limitBytes", "timestamps")
 _DEFAULT_CONTAINER: Final = "kubectl.kubernetes.io/default-container"
 _ADDRESSES: Final = ("InternalIP", "Hostname", "ExternalIP")
@@ -36,21 +35,16 @@ async def get(core: Core, request: Request, served: Served) -> Stream:
     path = f"/containerLogs/{info.namespace}/{info.name}/{container}"
 
     async def produce(emit: Callable[[bytes], Awaitable[None]]) -> None:
-        async with anyio.create_task_group() as group:
-
-            async def watch_client() -> None:
-                await request.disconnected()
-                group.cancel_scope.cancel()
-
-            group.start_soon(watch_client)
+        async def copy() -> None:
             async with proxy.get(address, port, path, query) as answer:
-                if answer.status != 200:
-                    text = b"".join([chunk async for chunk in answer.chunks()]).decode(errors="replace")
-                    raise _refused(answer.status, text)
+                if answer.status != _OK:
+                    text = b"".join([chunk async for chunk in answer.chunks()])
+                    raise _refused(answer.status, text.decode(errors="replace"))
                 await emit(b"")
                 async for chunk in answer.chunks():
                     await emit(chunk)
-            group.cancel_scope.cancel()
+
+        await while_connected(request, copy)
 
     return Stream(produce, b"text/plain")
 

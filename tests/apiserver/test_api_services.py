@@ -1,0 +1,121 @@
+"""Services: addresses are given out once, kept, checked and given back."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Any
+
+import anyio
+import pytest
+
+from ondol import apiserver
+
+pytestmark = pytest.mark.anyio
+
+SERVICES = "/api/v1/namespaces/default/services"
+
+
+def _service(name: str, **spec: Any) -> dict[str, Any]:
+    return {"metadata": {"name": name}, "spec": {"ports": [{"port": 80}], **spec}}
+
+
+async def test_a_service_gets_an_address_of_its_own(api: Any) -> None:
+    """From the network, above the band people choose from, and never the same twice."""
+    made = [(await api.post(SERVICES, _service(f"s{n}"))).json["spec"] for n in range(20)]
+    addresses = {spec["clusterIP"] for spec in made}
+    assert len(addresses) == 20
+    network = ipaddress.ip_network("10.96.0.0/16")
+    assert all(ipaddress.ip_address(a) in network and a != "10.96.0.1" for a in addresses)
+    assert all(spec["clusterIPs"] == [spec["clusterIP"]] for spec in made)
+
+
+async def test_concurrent_services_share_nothing(start: Any) -> None:
+    """Even when they are created at one moment in a network with just enough room."""
+    config = apiserver.ApiConfig(service_cidr="10.1.0.0/28")
+    async with start(config=config) as api:
+        codes: list[int] = []
+
+        async def make(number: int) -> None:
+            codes.append((await api.post(SERVICES, _service(f"s{number}"))).status)
+
+        async with anyio.create_task_group() as group:
+            for number in range(15):
+                group.start_soon(make, number)
+        services = (await api.get(SERVICES)).json["items"]
+        addresses = [service["spec"]["clusterIP"] for service in services]
+        assert (
+            len(addresses) == len(set(addresses)) == 14
+        )  # 16, less the network's, the last and nothing else
+        assert sorted(codes) == [201] * 13 + [500, 500]
+        await api.delete(
+            f"{SERVICES}/{next(s['metadata']['name'] for s in services if 'provider' not in str(s))}"
+        )
+        assert (await api.post(SERVICES, _service("late"))).status == 201
+
+
+async def test_a_chosen_address_is_checked(api: Any) -> None:
+    """In the network and free, or refused in the words kubectl users know."""
+    assert (await api.post(SERVICES, _service("a", clusterIP="10.96.0.10"))).status == 201
+    taken = await api.post(SERVICES, _service("b", clusterIP="10.96.0.10"))
+    assert taken.status == 422
+    assert "failed to allocate IP 10.96.0.10: provided IP is already allocated" in taken.json["message"]
+    outside = await api.post(SERVICES, _service("b", clusterIP="10.1.0.1"))
+    assert "the provided IP (10.1.0.1) is not in the valid range" in outside.json["message"]
+    assert (await api.post(SERVICES, _service("b", clusterIP="None"))).json["spec"]["clusterIP"] == "None"
+
+
+async def test_node_ports_are_given_out_and_kept(api: Any) -> None:
+    """A node port stays through changes that do not mention it, and goes with the type."""
+    made = (await api.post(SERVICES, _service("a", type="NodePort"))).json
+    port = made["spec"]["ports"][0]["nodePort"]
+    assert 30000 <= port <= 32767
+    replaced = await api.put(f"{SERVICES}/a", _service("a", type="NodePort", selector={"app": "x"}))
+    assert replaced.status == 200, replaced.json
+    assert replaced.json["spec"]["ports"][0]["nodePort"] == port
+    assert replaced.json["spec"]["clusterIP"] == made["spec"]["clusterIP"]
+    ports = [{"port": 80, "nodePort": port}]
+    taken = await api.post(SERVICES, _service("b", type="NodePort", ports=ports))
+    assert "provided port is already allocated" in taken.json["message"]
+    ports = [{"port": 80, "nodePort": 80}]
+    outside = await api.post(SERVICES, _service("b", type="NodePort", ports=ports))
+    assert "The range of valid ports is 30000-32767" in outside.json["message"]
+    plain = await api.put(f"{SERVICES}/a", _service("a", type="ClusterIP"))
+    assert "nodePort" not in plain.json["spec"]["ports"][0]
+
+
+async def test_an_address_cannot_be_changed(api: Any) -> None:
+    """Clients would still call the old one."""
+    made = (await api.post(SERVICES, _service("a"))).json
+    refused = await api.patch(
+        f"{SERVICES}/a", {"spec": {"clusterIP": "10.96.0.77", "clusterIPs": ["10.96.0.77"]}}
+    )
+    assert refused.status == 422
+    assert (await api.get(f"{SERVICES}/a")).json["spec"]["clusterIP"] == made["spec"]["clusterIP"]
+
+
+async def test_an_external_name_has_no_address(api: Any) -> None:
+    """It is a name for something elsewhere; a Service that becomes one gives its address back."""
+    made = await api.post(SERVICES, _service("a", type="ExternalName", externalName="example.org"))
+    assert "clusterIP" not in made.json["spec"]
+    held = (await api.post(SERVICES, _service("b", clusterIP="10.96.0.9"))).json
+    assert held["spec"]["clusterIP"] == "10.96.0.9"
+    body = _service("b", type="ExternalName", externalName="example.org")
+    assert (await api.put(f"{SERVICES}/b", body)).status == 200
+    assert (await api.post(SERVICES, _service("c", clusterIP="10.96.0.9"))).status == 201
+
+
+async def test_a_dry_run_takes_no_address(api: Any) -> None:
+    """What was only tried out is free again."""
+    body = _service("a", clusterIP="10.96.0.9")
+    assert (await api.post(f"{SERVICES}?dryRun=All", body)).json["spec"]["clusterIP"] == "10.96.0.9"
+    assert (await api.post(SERVICES, body)).status == 201
+
+
+async def test_the_server_has_a_service_of_its_own(api: Any) -> None:
+    """`kubernetes` in `default` leads to where the server is reached."""
+    service = (await api.get(f"{SERVICES}/kubernetes")).json
+    assert service["spec"]["clusterIP"] == "10.96.0.1"
+    path = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices/kubernetes"
+    found = (await api.get(path)).json
+    assert found["endpoints"][0]["addresses"] == ["127.0.0.1"]
+    assert found["ports"][0]["port"] == 6443
