@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from ondol.apiserver import lenses, subresources
 from ondol.apiserver.core import Core
 from ondol.apiserver.exchange import Answer, Request
@@ -10,7 +12,8 @@ from ondol.apiserver.lenses import Lens
 from ondol.apiserver.served import Served
 from ondol.base import errors
 
-MISSING = "the server could not find the requested resource"
+MISSING: Final = "the server could not find the requested resource"
+_NAMED: Final = frozenset({"get", "update", "patch", "delete"})
 
 
 async def handle(core: Core, request: Request) -> Answer:
@@ -25,7 +28,9 @@ async def handle(core: Core, request: Request) -> Answer:
         raise errors.NotFound(MISSING)
     if info.subresource:
         return await _subresource(core, request, served)
-    if info.verb not in served.kind.verbs:
+    if info.verb not in served.kind.verbs or (info.verb in _NAMED and not info.name):
+        raise not_allowed()
+    if info.verb == "create" and info.name:
         raise not_allowed()
     if not served.kind.stored:
         return await subresources.ANSWERED[served.resource.plural](core, request, served)

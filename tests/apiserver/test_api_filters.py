@@ -1,0 +1,258 @@
+"""What every request passes: identity, rights, limits, and an answer whatever happens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import anyio
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from ondol import apiserver
+from ondol.apiserver import routing
+from ondol.base import errors
+
+pytestmark = pytest.mark.anyio
+
+CMS = "/api/v1/namespaces/default/configmaps"
+Make = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def key() -> bytes:
+    """A key to sign service-account tokens with."""
+    return ec.generate_private_key(ec.SECP256R1()).private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+
+
+async def test_without_rights_nothing_is_answered(api: Any) -> None:
+    """The refusal says who may not do what; reading of health and version is open to everybody."""
+    joe = api.as_("joe", "devs")
+    refused = await joe.get(CMS)
+    assert (refused.status, refused.json["reason"]) == (403, "Forbidden")
+    assert refused.json["message"] == (
+        'configmaps is forbidden: User "joe" cannot list resource "configmaps" in API group "" in the '
+        'namespace "default"'
+    )
+    stranger = api.as_("")
+    assert (await stranger.get(CMS)).status == 403
+    for path in ("/healthz", "/livez", "/readyz", "/version"):
+        assert (await stranger.get(path)).status == 200
+    assert (await stranger.get("/metrics")).status == 403
+
+
+async def test_a_new_binding_counts_at_once(api: Any, config_map: Make) -> None:
+    """RBAC objects are read as they are written: granted and taken back without delay."""
+    joe = api.as_("joe")
+    path = "/apis/rbac.authorization.k8s.io/v1/namespaces/default/rolebindings"
+    reference = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "edit"}
+    subjects = [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "joe"}]
+    binding = {"metadata": {"name": "joe"}, "roleRef": reference, "subjects": subjects}
+    assert (await api.post(path, binding)).status == 201
+    assert (await joe.post(CMS, config_map("a"))).status == 201
+    assert (await joe.get("/api/v1/namespaces/kube-system/configmaps")).status == 403
+    await api.delete(f"{path}/joe")
+    assert (await joe.get(CMS)).status == 403
+
+
+async def test_nobody_grants_what_they_do_not_hold(api: Any) -> None:
+    """An editor of roles cannot make themselves an administrator."""
+    rbac = "/apis/rbac.authorization.k8s.io/v1"
+    rules = [{"apiGroups": ["rbac.authorization.k8s.io"], "resources": ["roles"], "verbs": ["*"]}]
+    await api.post(f"{rbac}/namespaces/default/roles", {"metadata": {"name": "r"}, "rules": rules[:0]})
+    role = {"metadata": {"name": "role-editor"}, "rules": [{**rules[0], "verbs": ["create", "update"]}]}
+    await api.post(f"{rbac}/namespaces/default/roles", role)
+    reference = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "role-editor"}
+    subjects = [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "joe"}]
+    binding = {"metadata": {"name": "b"}, "roleRef": reference, "subjects": subjects}
+    await api.post(f"{rbac}/namespaces/default/rolebindings", binding)
+    everything = [{"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}]
+    greedy = {"metadata": {"name": "greedy"}, "rules": everything}
+    refused = await api.as_("joe").post(f"{rbac}/namespaces/default/roles", greedy)
+    assert refused.status == 403
+    assert "attempting to grant RBAC permissions not currently held" in refused.json["message"]
+
+
+async def test_tokens_are_issued_and_believed(start: Any, key: bytes, config_map: Make) -> None:
+    """A TokenRequest gives a token that is its account; a false one is nobody."""
+    async with start(service_account_key=key) as api:
+        path = "/api/v1/namespaces/default/serviceaccounts/default/token"
+        issued = await api.post(path, {"spec": {"expirationSeconds": 3600}})
+        assert issued.status == 201, issued.json
+        token = issued.json["status"]["token"]
+        nobody = api.as_("")
+        review = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
+        who = await nobody(
+            "POST",
+            "/apis/authentication.k8s.io/v1/selfsubjectreviews",
+            review,
+            {"authorization": f"Bearer {token}"},
+        )
+        assert who.json["status"]["userInfo"]["username"] == "system:serviceaccount:default:default"
+        refused = await nobody.get(CMS, authorization="Bearer nonsense")
+        assert (refused.status, refused.json["reason"]) == (401, "Unauthorized")
+        seen = await api.post("/apis/authentication.k8s.io/v1/tokenreviews", {"spec": {"token": token}})
+        assert seen.json["status"]["authenticated"] is True
+        assert (await nobody.get("/openid/v1/jwks")).status in (200, 403)
+
+
+async def test_without_a_key_there_are_no_tokens(api: Any) -> None:
+    """Said plainly, not with a token nobody would believe."""
+    path = "/api/v1/namespaces/default/serviceaccounts/default/token"
+    assert (await api.post(path, {"spec": {}})).status == 503
+    assert (await api.as_("").get(CMS, authorization="Bearer x")).status == 401
+
+
+async def test_access_reviews_answer_without_doing(api: Any) -> None:
+    """`kubectl auth can-i` asks, for oneself and for others."""
+    attributes = {"verb": "list", "resource": "pods", "namespace": "default"}
+    path = "/apis/authorization.k8s.io/v1"
+    own = await api.post(f"{path}/selfsubjectaccessreviews", {"spec": {"resourceAttributes": attributes}})
+    assert own.json["status"]["allowed"] is True
+    spec = {"user": "joe", "resourceAttributes": attributes}
+    other = await api.post(f"{path}/subjectaccessreviews", {"spec": spec})
+    assert other.json["status"]["allowed"] is False
+    accept = {"accept": "application/json;as=Table;v=v1;g=meta.k8s.io", "content-type": "application/json"}
+    table = await api("POST", f"{path}/selfsubjectaccessreviews", {"spec": spec}, accept)
+    assert table.status == 406
+
+
+async def test_impersonation_needs_its_right(api: Any) -> None:
+    """An administrator may act as joe and then has joe's rights; joe may not act as anyone."""
+    acting = await api.get(CMS, impersonate_user="joe")
+    assert 'User "joe" cannot list' in acting.json["message"]
+    refused = await api.as_("joe").get(CMS, impersonate_user="admin")
+    assert 'User "joe" cannot impersonate resource "users"' in refused.json["message"]
+
+
+async def test_whatever_goes_wrong_has_a_status(
+    api: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A fault of our own is a 500 with an id to find it by, and the server goes on."""
+
+    async def broken(*_: Any) -> Any:
+        raise ZeroDivisionError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(routing, "handle", broken)
+        failed = await api.get(CMS)
+    assert (failed.status, failed.json["reason"]) == (500, "InternalError")
+    assert failed.headers["audit-id"] in failed.json["message"]
+    assert "request_failed" in "".join(capsys.readouterr())
+    assert (await api.get(CMS)).status == 200
+
+
+async def test_too_many_at_once_are_turned_away(start: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond the limits clients are told to come again; watches do not count."""
+    config = apiserver.ApiConfig(reads_in_flight_max=2)
+    async with start(config=config) as api:
+        real, gate, waiting = routing.handle, anyio.Event(), 0
+
+        async def slow(core: Any, request: Any) -> Any:
+            nonlocal waiting
+            waiting += 1
+            await gate.wait()
+            return await real(core, request)
+
+        monkeypatch.setattr(routing, "handle", slow)
+        async with anyio.create_task_group() as group:
+            group.start_soon(api.get, CMS)
+            group.start_soon(api.get, CMS)
+            await anyio.wait_all_tasks_blocked()
+            turned = await api.get(CMS)
+            assert (turned.status, turned.headers["retry-after"]) == (429, "1")
+            assert turned.json["details"]["retryAfterSeconds"] == 1
+            gate.set()
+        assert (await api.get(CMS)).status == 200
+
+
+async def test_a_write_that_hangs_ends_in_a_timeout(start: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client is told that it does not know the outcome."""
+    async with start(config=apiserver.ApiConfig(request_timeout_s=0.05)) as api:
+
+        async def stuck(*_: Any) -> Any:
+            await anyio.sleep_forever()
+
+        monkeypatch.setattr(routing, "handle", stuck)
+        late = await api.post(CMS, {"metadata": {"name": "a"}})
+        assert (late.status, late.json["reason"]) == (504, "Timeout")
+
+
+async def test_a_full_disk_reaches_the_client(
+    api: Any, config_map: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """503 with the reason; nothing is visible of the write."""
+
+    def full(rows: Any) -> None:
+        raise errors.Unavailable("no space left for the API's data", retry_after_s=5)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(api.store._database, "commit", full)
+        refused = await api.post(CMS, config_map("a"))
+        assert (refused.status, refused.headers["retry-after"]) == (503, "5")
+    assert (await api.get(f"{CMS}/a")).status == 404
+    assert (await api.post(CMS, config_map("a"))).status == 201
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "code"),
+    [
+        ("GET", "/apis/none.example/v1/things", 404),
+        ("GET", "/apis/apps/v2/deployments", 404),
+        ("GET", "/nothing/here", 404),
+        ("POST", "/version", 405),
+        ("POST", f"{CMS}/a", 405),
+        ("PUT", CMS, 405),
+        ("DELETE", "/api/v1/namespaces", 405),
+        ("GET", f"{CMS}/a/status", 404),
+        ("GET", "/api/v1/namespaces/default/pods/p/exec", 404),
+        ("GET", "/api/v1/namespaces/default/pods/p/binding", 405),
+        ("GET", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", 405),
+        ("POST", "/api/v1/configmaps", 404),
+        ("BREW", CMS, 405),
+    ],
+)
+async def test_paths_and_methods_that_are_not_served(api: Any, method: str, path: str, code: int) -> None:
+    """404 for what is not there, 405 for what cannot be done to it."""
+    answer = await api(method, path, {} if method in ("POST", "PUT") else None)
+    assert answer.status == code, answer.body
+    assert answer.json["kind"] == "Status"
+
+
+async def test_every_answer_has_its_id_and_is_not_cached(api: Any) -> None:
+    """The caller's own id is kept, so that one id runs the whole way."""
+    answer = await api.get(CMS)
+    assert len(answer.headers["audit-id"]) == 36
+    assert answer.headers["cache-control"] == "no-cache, private"
+    assert (await api.get(CMS, audit_id="mine")).headers["audit-id"] == "mine"
+
+
+async def test_metrics_count_requests(api: Any) -> None:
+    """By verb, resource and code, with latencies."""
+    await api.get(CMS)
+    text = (await api.get("/metrics")).body.decode()
+    assert 'apiserver_request_total{verb="LIST",group="",resource="configmaps",code="200"} 1' in text
+    assert 'apiserver_request_duration_seconds_count{verb="LIST",group="",resource="configmaps"} 1' in text
+
+
+async def test_head_has_no_body(api: Any) -> None:
+    """As HTTP wants it."""
+    answer = await api("HEAD", "/healthz")
+    assert (answer.status, answer.body) == (200, b"")
+
+
+async def test_websockets_are_turned_down(api: Any) -> None:
+    """There are no streams over them yet; the handshake is refused rather than left hanging."""
+    sent: list[dict[str, Any]] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "websocket.connect"}
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    await api.app({"type": "websocket", "path": "/", "headers": []}, receive, send)
+    assert sent[0]["type"] == "websocket.close"

@@ -1,0 +1,162 @@
+"""Every field of what the platform runs is either acted on or named in the table of warnings."""
+
+from __future__ import annotations
+
+import runpy
+from pathlib import Path
+
+import pytest
+
+from ondol.api import facts
+from ondol.apiserver import unsupported
+
+_CORE = "io.k8s.api.core.v1."
+_ROOT = Path(__file__).parents[2]
+
+# What the node, the scheduler and the data plane act on. A new field in the built-in types belongs
+# either here, with whoever acts on it, or into the table.
+_ACTED: dict[str, tuple[str, str, set[str]]] = {
+    "PodSpec": (
+        "Pod",
+        "",
+        {
+            "activeDeadlineSeconds",
+            "affinity",
+            "automountServiceAccountToken",
+            "containers",
+            "dnsConfig",
+            "dnsPolicy",
+            "enableServiceLinks",
+            "hostAliases",
+            "hostIPC",
+            "hostNetwork",
+            "hostPID",
+            "hostname",
+            "imagePullSecrets",
+            "initContainers",
+            "nodeName",
+            "nodeSelector",
+            "priorityClassName",  # admission: turned into a priority, or refused
+            "readinessGates",
+            "restartPolicy",
+            "schedulerName",
+            "schedulingGates",
+            "serviceAccount",
+            "serviceAccountName",
+            "subdomain",
+            "terminationGracePeriodSeconds",
+            "tolerations",
+            "topologySpreadConstraints",
+        },
+    ),
+    "Container": (
+        "Pod",
+        "containers[*].",
+        {
+            "args",
+            "command",
+            "envFrom",
+            "image",
+            "imagePullPolicy",
+            "lifecycle",
+            "name",
+            "ports",
+            "restartPolicy",
+            "stdin",
+            "terminationMessagePath",
+            "terminationMessagePolicy",
+            "workingDir",
+        },
+    ),
+    "Probe": (
+        "Pod",
+        "containers[*].livenessProbe.",
+        {
+            "exec",
+            "failureThreshold",
+            "httpGet",
+            "initialDelaySeconds",
+            "periodSeconds",
+            "successThreshold",
+            "tcpSocket",
+            "terminationGracePeriodSeconds",
+            "timeoutSeconds",
+        },
+    ),
+    "SecurityContext": (
+        "Pod",
+        "containers[*].securityContext.",
+        {
+            "allowPrivilegeEscalation",
+            "capabilities",
+            "privileged",
+            "readOnlyRootFilesystem",
+            "runAsGroup",
+            "runAsNonRoot",
+            "runAsUser",
+        },
+    ),
+    "PodSecurityContext": (
+        "Pod",
+        "securityContext.",
+        {"fsGroup", "runAsGroup", "runAsNonRoot", "runAsUser", "supplementalGroups", "sysctls"},
+    ),
+    "Volume": (
+        "Pod",
+        "volumes[*].",
+        {"configMap", "downwardAPI", "emptyDir", "hostPath", "name", "projected", "secret"},
+    ),
+    "VolumeMount": (
+        "Pod",
+        "containers[*].volumeMounts[*].",
+        {"mountPath", "mountPropagation", "name", "readOnly", "subPath", "subPathExpr"},
+    ),
+    "ServiceSpec": (
+        "Service",
+        "",
+        {
+            "allocateLoadBalancerNodePorts",
+            "clusterIP",
+            "clusterIPs",
+            "externalIPs",
+            "externalName",
+            "ipFamilies",
+            "ports",
+            "publishNotReadyAddresses",
+            "selector",
+            "sessionAffinity",
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize("name", sorted(_ACTED))
+def test_every_field_is_acted_on_or_named(name: str) -> None:
+    """Nothing is ignored in silence."""
+    kind, prefix, acted = _ACTED[name]
+    named = {
+        rule.path.removeprefix(prefix).partition(".")[0].removesuffix("[*]")
+        for rule in unsupported.TABLE[kind]
+        if rule.path.startswith(prefix)
+    }
+    known = set(facts.type_named(_CORE + name).fields)
+    assert known - acted - named == set()
+    assert acted - known == set()
+
+
+def test_the_table_names_only_fields_that_exist() -> None:
+    """A path with a slip would never warn."""
+    roots = {"Pod": "PodSpec", "Service": "ServiceSpec"}
+    for kind, rules in unsupported.TABLE.items():
+        for rule in rules:
+            type_name = _CORE + roots[kind]
+            for part in rule.path.split("."):
+                field = facts.type_named(type_name).fields.get(part.removesuffix("[*]"))
+                assert field is not None, f"{kind}: {rule.path}"
+                type_name = facts.split(field.type)[1]
+
+
+def test_the_page_is_what_the_table_says() -> None:
+    """docs/unsupported-fields.md was written from the table as it is now."""
+    script = runpy.run_path(str(_ROOT / "scripts" / "generate_unsupported_fields.py"))
+    assert (_ROOT / "docs" / "unsupported-fields.md").read_text() == script["page"]()
