@@ -32,6 +32,20 @@ async def write_status(client: Client, resource: Resource, obj: Object, wanted: 
     return True
 
 
+async def is_current(client: Client, resource: Resource, obj: Object) -> bool:
+    """Whether the server still has this object as it was looked at: asked before children are made.
+
+    A cache that lags behind (its watch broke, say) may show a parent that is gone. Its children
+    would be collected, made again, and so on as fast as both sides can.
+    """
+    try:
+        live = await client.get(resource, objects.name(obj), objects.namespace(obj))
+    except errors.NotFound:
+        return False
+    same = objects.uid(live) == objects.uid(obj) and objects.generation(live) == objects.generation(obj)
+    return same and not objects.is_deleting(live)
+
+
 async def delete(
     client: Client, resource: Resource, obj: Object, *, grace_period_s: int | None = None
 ) -> bool:

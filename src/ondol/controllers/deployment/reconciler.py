@@ -113,7 +113,9 @@ class Reconciler:
     async def _create(
         self, deployment: Object, olds: Sequence[Object], wanted: rollout.Terms
     ) -> tuple[Object | None, statuses.Happening | None]:
-        """The new set and what to say about it; none when its name is taken by a stranger."""
+        """The new set and what to say about it; none when it cannot be made now."""
+        if not await writing.is_current(self._client, resources.DEPLOYMENT, deployment):
+            return None, None  # the watch will tell
         planned = makes.replica_set(deployment, olds, wanted)
         name = objects.name(planned)
         try:

@@ -72,6 +72,8 @@ class Reconciler:
         return None
 
     async def _write(self, wanted: makes.Changes, service: Object) -> None:
+        if wanted.create and not await writing.is_current(self._client, resources.SERVICE, service):
+            return  # the watch will tell
         for each in wanted.create:
             try:
                 await self._client.create(resources.ENDPOINT_SLICE, each)

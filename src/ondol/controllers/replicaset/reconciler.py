@@ -87,6 +87,8 @@ class Reconciler:
         """Create or delete the difference; what is active afterwards."""
         missing = wanted_replicas(replica_set) - len(active)
         if missing > 0:
+            if not await writing.is_current(self._client, resources.REPLICA_SET, replica_set):
+                return active  # the watch will tell
             return active + await self._create(replica_set, min(missing, _BURST))
         if missing < 0:
             gone = self._surplus(replica_set, active, min(-missing, _BURST))
