@@ -180,6 +180,12 @@ class NodeWorld:
                     return
                 await anyio.sleep(0.01)
 
+    async def absent(self, path: Path, timeout_s: float = 5) -> None:
+        """Until the file system no longer has it."""
+        with anyio.fail_after(timeout_s):
+            while await anyio.Path(path).exists():
+                await anyio.sleep(0.01)
+
     async def delete(self, name: str, grace_s: int | None = None) -> None:
         await self.client.delete(resources.POD, name, "default", grace_period_s=grace_s)
         await self.gone(name)
@@ -227,11 +233,15 @@ def node_config(tmp_path: Path) -> Iterator[NodeConfig]:
 
 @pytest.fixture
 async def world(node_config: NodeConfig, tools: bytes, tmp_path: Path) -> AsyncIterator[NodeWorld]:
-    LayoutWriter(node_config.data_dir / "images").image(IMAGE, [tools], {"Cmd": ["/bin/sh"], "Env": ["FROM=image"]})
+    LayoutWriter(node_config.data_dir / "images").image(
+        IMAGE, [tools], {"Cmd": ["/bin/sh"], "Env": ["FROM=image"]}
+    )
     async with AsyncExitStack() as stack:
         log = store.open_memory()
         stack.callback(log.close)
-        app = apiserver.build(apiserver.ApiConfig(), log, clock.SystemClock(), random.Random(1), service_account_key=_key())
+        app = apiserver.build(
+            apiserver.ApiConfig(), log, clock.SystemClock(), random.Random(1), service_account_key=_key()
+        )
         inner = await stack.enter_async_context(testing.World(app))
         root = {"metadata": {"name": "kube-root-ca.crt", "namespace": "default"}, "data": {"ca.crt": "none"}}
         await inner.client.create(resources.CONFIG_MAP, root)

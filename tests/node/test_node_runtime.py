@@ -77,7 +77,7 @@ async def test_missing_command_is_refused_in_the_runtimes_words(
     """A command that is not in the image fails at creation, and the message names it."""
     creation = shell(folders, "", "c2")
     process = {**creation.spec["process"], "args": ["/no/such"]}
-    with pytest.raises(RuntimeFailed, match="no/such|No such file"):
+    with pytest.raises(RuntimeFailed, match=r"no/such|No such file"):
         await runtime.create(Creation("c2", {**creation.spec, "process": process}, creation.log_path))
 
 

@@ -64,7 +64,7 @@ async def run(
     await anyio.to_thread.run_sync(sandbox.prepare_host, network)
     folders = oci.Folders(config.data_dir, config.run_dir)
     runtime = await learn.working(folders, clock, config.cgroup, config.runtime)
-    host = _host(config, manager, clock, runtime, network, images)
+    host = _host(config, manager, runtime, network, images)
     await Agent(host, manager).run(task_status=task_status)
 
 
@@ -112,7 +112,6 @@ def _network(config: NodeConfig) -> sandbox.Network:
 def _host(
     config: NodeConfig,
     manager: sdk.Manager,
-    clock: Clock,
     runtime: Runtime,
     network: sandbox.Network,
     images: ImageSource | None,
@@ -121,14 +120,14 @@ def _host(
     return Host(
         config=config,
         client=manager.client,
-        clock=clock,
+        clock=manager.clock,
         recorder=manager.recorder,
         runtime=runtime,
         images=Images(config.data_dir, images),
         roots=rootfs.RootFolders(config.data_dir / "rootfs"),
         network=network,
         addresses=ipam.AddressPool(config.pods, config.data_dir / "addresses.json"),
-        sources=Sources(manager, clock),
+        sources=Sources(manager, manager.clock),
         boot=linux.boot_id(),
         memory_bytes=machine.memory_bytes,
         allocatable=registration.capacity(machine, config.max_pods),
@@ -162,7 +161,9 @@ class Agent:
         application = web.Application(self, self._host.clock, config.api_token)
         async with anyio.create_task_group() as tasks:
             self._tasks = tasks
-            port = await tasks.start(web_server.serve, application, config.api_host or config.host_ip, config.api_port)
+            port = await tasks.start(
+                web_server.serve, application, config.api_host or config.host_ip, config.api_port
+            )
             await tasks.start(dns.serve, str(config.gateway), config.dns_port)
             await node.register(port)
             self._listen()

@@ -5,8 +5,11 @@ from __future__ import annotations
 import ipaddress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 from ondol.base.backoff import Backoff
+
+_BACKOFF: Final = Backoff(initial_s=1.0, maximum_s=60.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +40,8 @@ class NodeConfig:
     mtu: int = 1500
     max_pods: int = 110
     labels: dict[str, str] = field(default_factory=dict)
-    restart_backoff: Backoff = Backoff(initial_s=1.0, maximum_s=60.0)
-    image_backoff: Backoff = Backoff(initial_s=1.0, maximum_s=60.0)
+    restart_backoff: Backoff = _BACKOFF
+    image_backoff: Backoff = _BACKOFF
     log_bytes_max: int = 10 * 1024 * 1024
     log_files_max: int = 5
     housekeeping_interval_s: float = 10.0

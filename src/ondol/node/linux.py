@@ -11,6 +11,7 @@ import errno
 import os
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final, TypeVar
 
 T = TypeVar("T")
@@ -80,7 +81,7 @@ def unmount_all(target: str) -> None:
 def mounts_below(directory: str) -> list[str]:
     """Mount points inside `directory`, the deepest first."""
     prefix = directory.rstrip("/") + "/"
-    with open("/proc/self/mountinfo", encoding="utf-8") as lines:
+    with Path("/proc/self/mountinfo").open(encoding="utf-8") as lines:
         points = [line.split()[4].encode().decode("unicode_escape") for line in lines]
     return sorted((p for p in points if p.startswith(prefix)), key=len, reverse=True)
 
@@ -106,15 +107,14 @@ def in_own_thread(work: Callable[[], T]) -> T:
 
 def boot_id() -> str:
     """Differs after every start of the machine."""
-    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-        return file.read().strip()
+    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
 
 
 def process_started(pid: int) -> int:
     """Clock ticks after boot at which the process began, 0 when there is none: pids are reused."""
     try:
-        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
-            fields = file.read().rpartition(")")[2].split()
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except (FileNotFoundError, ProcessLookupError):
         return 0
+    fields = text.rpartition(")")[2].split()
     return 0 if fields[0] in ("Z", "X") else int(fields[19])

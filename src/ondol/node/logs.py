@@ -99,7 +99,7 @@ async def read(
     if not options.follow:
         return
     rest = b""
-    inode = path.stat().st_ino if path.exists() else 0
+    inode = _inode(path)
     while not chosen.is_full:
         was_over = is_over()
         chunk = _read_from(path, offset)
@@ -110,12 +110,21 @@ async def read(
             yield shown
         if chunk:
             continue
-        if path.exists() and path.stat().st_ino != inode:
-            inode, offset = path.stat().st_ino, 0
+        current = _inode(path)
+        if current not in (0, inode):
+            inode, offset = current, 0
         elif was_over:
             return
         else:
             await clock.sleep(_POLL_S)
+
+
+def _inode(path: Path) -> int:
+    """Which file stands under the name now; 0 for none (a rotated log is a new one)."""
+    try:
+        return path.stat().st_ino
+    except FileNotFoundError:
+        return 0
 
 
 def _read_from(path: Path, offset: int) -> bytes:

@@ -155,13 +155,13 @@ def _conditions(machine: Machine, now: float, previous: list[Mapping[str, Any]])
     low_disk = machine.disk_free_bytes < machine.disk_bytes * _DISK_FLOOR_SHARE
     low_pids = machine.pids_max - machine.pids_used < _PIDS_FLOOR
     listed = [dict(condition) for condition in previous]
-    for type, is_low, bad, good in (
+    for name, is_low, bad, good in (
         ("MemoryPressure", low_memory, "NodeHasInsufficientMemory", "NodeHasSufficientMemory"),
         ("DiskPressure", low_disk, "NodeHasDiskPressure", "NodeHasNoDiskPressure"),
         ("PIDPressure", low_pids, "NodeHasInsufficientPID", "NodeHasSufficientPID"),
     ):
         state: conditions.Status = "True" if is_low else "False"
-        listed = conditions.set(listed, type, state, reason=bad if is_low else good, now=now)
+        listed = conditions.set(listed, name, state, reason=bad if is_low else good, now=now)
     return conditions.set(
         listed, "Ready", "True", reason="KubeletReady", message="the node is posting ready status", now=now
     )

@@ -58,11 +58,11 @@ def parse(message: bytes) -> Question:
     name, end = _read_name(message, 12)
     if end + 4 > len(message):
         raise Malformed("cut off")
-    type, kind = struct.unpack_from("!HH", message, end)
+    asked, kind = struct.unpack_from("!HH", message, end)
     size = _payload_max(message, end + 4, answers + authority + additional)
     is_recursive = bool(flags & _RECURSION_DESIRED)
     raw = message[12 : end + 4]
-    return Question(identity, name.lower(), type, kind, is_recursive, raw, size, (flags >> 11) & 0xF)
+    return Question(identity, name.lower(), asked, kind, is_recursive, raw, size, (flags >> 11) & 0xF)
 
 
 def _read_name(message: bytes, at: int) -> tuple[str, int]:
@@ -82,8 +82,8 @@ def _read_name(message: bytes, at: int) -> tuple[str, int]:
 def _payload_max(message: bytes, at: int, records: int) -> int:
     """The size in an OPT record that directly follows, else the 512 of old."""
     if records and len(message) >= at + 11 and message[at] == 0:
-        type, size = struct.unpack_from("!HH", message, at + 1)
-        if type == OPT:
+        found, size = struct.unpack_from("!HH", message, at + 1)
+        if found == OPT:
             return max(512, min(int(size), 4096))
     return 512
 

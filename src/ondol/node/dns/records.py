@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from ondol.api import objects
+from ondol.api.objects import Key
 from ondol.node.dns import codec
 from ondol.node.network import services
 
@@ -57,6 +58,16 @@ class _Target:
     ports: Sequence[Spec] = field(default_factory=tuple)
 
 
+@dataclass(frozen=True, slots=True)
+class _Name:
+    """What was asked for; `head` are the labels before the Service's name."""
+
+    name: str
+    type: int
+    zone: str
+    head: Sequence[str]
+
+
 _NOTHING: Final = Answer(code=codec.NXDOMAIN)
 _ELSEWHERE: Final = Answer(is_ours=False)
 
@@ -78,7 +89,7 @@ def answer(name: str, type: int, zone: str, view: View) -> Answer:
         case [namespace, "svc" | "pod"]:
             return Answer() if view.has_namespace(namespace) else _NOTHING
         case [*head, service, namespace, "svc"]:
-            return _service(name, type, zone, view, namespace, service, head)
+            return _service(_Name(name, type, zone, head), view, Key(namespace, service))
         case [dashed, namespace, "pod"]:
             return _pod(name, type, view, namespace, dashed)
     return _NOTHING
@@ -90,45 +101,39 @@ def _of_type(type: int, records: Sequence[codec.Record], extra: Sequence[codec.R
     return Answer(records=wanted, extra=extra if wanted else ())
 
 
-def _service(
-    name: str, type: int, zone: str, view: View, namespace: str, service_name: str, head: Sequence[str]
-) -> Answer:
-    service = view.service(namespace, service_name)
+def _service(asked: _Name, view: View, key: Key) -> Answer:
+    service = view.service(*key)
     if service is None:
         return _NOTHING
     spec = objects.spec(service)
-    base = f"{service_name}.{namespace}.svc.{zone}"
+    base = f"{key.name}.{key.namespace}.svc.{asked.zone}"
     if spec.get("type") == "ExternalName":
-        return _external(name, str(spec.get("externalName") or ""), head)
+        return _external(asked, str(spec.get("externalName") or ""))
     if _is_headless(spec):
-        targets = list(_targets(service, view.slices(namespace, service_name)))
-        return _headless(name, type, base, targets, head)
-    addresses = [str(ip) for ip in spec.get("clusterIPs") or [spec.get("clusterIP")] if ip]
-    return _cluster(name, type, base, spec, addresses, head)
+        return _headless(asked, base, list(_targets(service, view.slices(*key))))
+    return _cluster(asked, base, spec)
 
 
 def _is_headless(spec: Spec) -> bool:
     return spec.get("clusterIP") in (None, "", "None")
 
 
-def _external(name: str, target: str, head: Sequence[str]) -> Answer:
-    if head or not target:
+def _external(asked: _Name, target: str) -> Answer:
+    if asked.head or not target:
         return _NOTHING
-    return Answer(records=[codec.cname(name, target.rstrip("."), TTL_S)], follow=target.rstrip(".").lower())
+    plain = target.rstrip(".")
+    return Answer(records=[codec.cname(asked.name, plain, TTL_S)], follow=plain.lower())
 
 
-def _cluster(
-    name: str, type: int, base: str, spec: Spec, addresses: Sequence[str], head: Sequence[str]
-) -> Answer:
-    if not head:
-        return _of_type(type, [codec.address(name, ip, TTL_S) for ip in addresses])
-    if len(head) != 2:
+def _cluster(asked: _Name, base: str, spec: Spec) -> Answer:
+    addresses = [str(ip) for ip in spec.get("clusterIPs") or [spec.get("clusterIP")] if ip]
+    if not asked.head:
+        return _of_type(asked.type, [codec.address(asked.name, ip, TTL_S) for ip in addresses])
+    ports = [p for p in spec.get("ports") or () if _is_port(p, asked.head)]
+    if len(asked.head) != 2 or not ports:
         return _NOTHING
-    ports = [p for p in spec.get("ports") or () if _is_port(p, head)]
-    if not ports:
-        return _NOTHING
-    records = [codec.service(name, base, int(p["port"]), 100, TTL_S) for p in ports]
-    return _of_type(type, records, [codec.address(base, ip, TTL_S) for ip in addresses])
+    records = [codec.service(asked.name, base, int(p["port"]), 100, TTL_S) for p in ports]
+    return _of_type(asked.type, records, [codec.address(base, ip, TTL_S) for ip in addresses])
 
 
 def _is_port(port: Spec, head: Sequence[str]) -> bool:
@@ -139,33 +144,37 @@ def _is_port(port: Spec, head: Sequence[str]) -> bool:
 
 def _targets(service: Spec, slices: Sequence[Spec]) -> Iterator[_Target]:
     takes_unready = bool(objects.spec(service).get("publishNotReadyAddresses"))
-    for slice in slices:
-        for endpoint in slice.get("endpoints") or ():
+    for one in slices:
+        for endpoint in one.get("endpoints") or ():
             if not takes_unready and not services.is_ready(endpoint):
                 continue
             for ip in endpoint.get("addresses") or ():
                 label = str(endpoint.get("hostname") or ip.replace(".", "-").replace(":", "-")).lower()
-                yield _Target(label, ip, tuple(slice.get("ports") or ()))
+                yield _Target(label, ip, tuple(one.get("ports") or ()))
 
 
-def _headless(name: str, type: int, base: str, targets: Sequence[_Target], head: Sequence[str]) -> Answer:
-    if not targets:
-        return _NOTHING
-    if not head:
-        ips = dict.fromkeys(target.address for target in targets)
-        return _of_type(type, [codec.address(name, ip, TTL_S) for ip in ips])
-    if len(head) == 1:
-        matched = [target for target in targets if target.label == head[0]]
-        return (
-            _of_type(type, [codec.address(name, t.address, TTL_S) for t in matched]) if matched else _NOTHING
-        )
-    found = [(t, int(p["port"])) for t in targets for p in t.ports if _is_port(p, head) and p.get("port")]
-    if len(head) != 2 or not found:
+def _headless(asked: _Name, base: str, targets: Sequence[_Target]) -> Answer:
+    if not asked.head:
+        ips = list(dict.fromkeys(target.address for target in targets))
+        found = _of_type(asked.type, [codec.address(asked.name, ip, TTL_S) for ip in ips])
+        return found if targets else _NOTHING
+    if len(asked.head) == 1:
+        matched = [target for target in targets if target.label == asked.head[0]]
+        records = [codec.address(asked.name, target.address, TTL_S) for target in matched]
+        return _of_type(asked.type, records) if matched else _NOTHING
+    return _headless_ports(asked, base, targets)
+
+
+def _headless_ports(asked: _Name, base: str, targets: Sequence[_Target]) -> Answer:
+    found = [
+        (t, int(p["port"])) for t in targets for p in t.ports if _is_port(p, asked.head) and p.get("port")
+    ]
+    if len(asked.head) != 2 or not found:
         return _NOTHING
     weight = max(1, 100 // len(found))
-    records = [codec.service(name, f"{t.label}.{base}", port, weight, TTL_S) for t, port in found]
+    records = [codec.service(asked.name, f"{t.label}.{base}", port, weight, TTL_S) for t, port in found]
     extra = [codec.address(f"{t.label}.{base}", t.address, TTL_S) for t, _ in found]
-    return _of_type(type, records, list(dict.fromkeys(extra)))
+    return _of_type(asked.type, records, list(dict.fromkeys(extra)))
 
 
 def _pod(name: str, type: int, view: View, namespace: str, dashed: str) -> Answer:
@@ -185,12 +194,12 @@ def _reverse(name: str, type: int, zone: str, view: View) -> Answer:
     if ip is None:
         return _ELSEWHERE
     targets = [f"{objects.name(s)}.{objects.namespace(s)}.svc.{zone}" for s in view.services_at(ip)]
-    for slice in view.slices_with(ip):
-        key = services.service_of(slice)
+    for found in view.slices_with(ip):
+        key = services.service_of(found)
         service = view.service(*key)
         if service is not None and _is_headless(objects.spec(service)):
             base = f"{key.name}.{key.namespace}.svc.{zone}"
-            targets += [f"{t.label}.{base}" for t in _targets(service, [slice]) if t.address == ip]
+            targets += [f"{t.label}.{base}" for t in _targets(service, [found]) if t.address == ip]
     if not targets:
         return _ELSEWHERE
     return _of_type(type, [codec.pointer(name, target, TTL_S) for target in dict.fromkeys(targets)])

@@ -63,7 +63,7 @@ class Images:
             raise ImageUnavailable("ErrImagePull", message) from missing
         await self._source.pull(reference)
         try:
-            return await anyio.to_thread.run_sync(self._local, reference, True)  # noqa: FBT003 - positional by run_sync
+            return await anyio.to_thread.run_sync(self._local, reference, True)
         except (ImageMissing, ImageCorrupt) as error:
             raise ImageUnavailable("ErrImagePull", str(error)) from error
 

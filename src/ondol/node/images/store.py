@@ -108,10 +108,10 @@ class ImageStore:
                 return found
             if self.blob_path(digest).exists():  # stored without a name
                 return {"digest": digest, "mediaType": self._document(digest).get("mediaType", "")}
+        named = {(entry.get("annotations") or {}).get(REF_NAME): entry for entry in listed}
         for spelling in spellings(reference):
-            for entry in reversed(listed):  # the last writer of a name wins
-                if (entry.get("annotations") or {}).get(REF_NAME) == spelling:
-                    return entry
+            if spelling in named:  # the last writer of a name wins
+                return named[spelling]
         raise ImageMissing(f'image "{reference}" is not in the local image store')
 
     def _listed(self) -> Iterator[Mapping[str, Any]]:

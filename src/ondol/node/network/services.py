@@ -17,6 +17,7 @@ from ondol.api.objects import Key
 from ondol.node.network import rules
 
 SERVICE_NAME_LABEL: Final = "kubernetes.io/service-name"
+_DESTINATION: Final = "ipv4_addr . inet_proto . inet_service"
 _PROTOCOLS: Final = {"TCP": "tcp", "UDP": "udp", "SCTP": "sctp"}
 
 
@@ -56,9 +57,9 @@ def is_ready(endpoint: Mapping[str, Any]) -> bool:
 def entries(services: Iterable[Mapping[str, Any]], slices: Iterable[Mapping[str, Any]]) -> list[Entry]:
     """Every Service port that needs translation, in a stable order."""
     by_service: dict[Key, list[Mapping[str, Any]]] = {}
-    for slice in slices:
-        if slice.get("addressType", "IPv4") == "IPv4":
-            by_service.setdefault(service_of(slice), []).append(slice)
+    for one in slices:
+        if one.get("addressType", "IPv4") == "IPv4":
+            by_service.setdefault(service_of(one), []).append(one)
     found = [
         entry for service in services for entry in _of(service, by_service.get(objects.key(service), ()))
     ]
@@ -92,13 +93,13 @@ def _is_ipv4(text: str) -> bool:
 
 def _backends(port: Mapping[str, Any], slices: Sequence[Mapping[str, Any]]) -> tuple[Backend, ...]:
     found: set[Backend] = set()
-    for slice in slices:
+    for one in slices:
         numbers = [
             int(p["port"])
-            for p in slice.get("ports") or ()
+            for p in one.get("ports") or ()
             if (p.get("name") or "") == (port.get("name") or "") and p.get("port")
         ]
-        for endpoint in slice.get("endpoints") or ():
+        for endpoint in one.get("endpoints") or ():
             if is_ready(endpoint):
                 found |= {Backend(a, n) for a in endpoint.get("addresses") or () for n in numbers}
     return tuple(sorted(found))
@@ -142,11 +143,11 @@ def _node_ports(listed: Iterable[Entry], suffix: str) -> Iterator[str]:
 
 
 def _chain(entry: Entry) -> str:
-    choice = "jhash ip saddr" if entry.is_sticky else "numgen random"
+    choice = f"{'jhash ip saddr' if entry.is_sticky else 'numgen random'} mod {len(entry.backends)}"
     numbered = ", ".join(f"{i} : {b.address} . {b.port}" for i, b in enumerate(entry.backends))
     return (
         f"  chain {entry.chain} {{\n"
-        f"    meta l4proto {entry.protocol} dnat ip to {choice} mod {len(entry.backends)} map {{ {numbered} }}\n"
+        f"    meta l4proto {entry.protocol} dnat ip to {choice} map {{ {numbered} }}\n"
         "  }\n"
     )
 

@@ -43,9 +43,8 @@ def unsupported(pod: Spec) -> tuple[list[str], list[str]]:
         refused.append("spec.hostUsers=false")
     if (spec.get("os") or {}).get("name", "linux") != "linux":
         refused.append("spec.os.name")
-    for volume in spec.get("volumes") or ():
-        if volumes.kind(volume) not in volumes.SUPPORTED:
-            refused.append(f"spec.volumes[{volume['name']}].{volumes.kind(volume)}")
+    kinds = {str(v["name"]): volumes.kind(v) for v in spec.get("volumes") or ()}
+    refused += [f"spec.volumes[{n}].{kind}" for n, kind in kinds.items() if kind not in volumes.SUPPORTED]
     if _profile(spec):
         warned.append("spec.securityContext.seccompProfile")
     for container in model.all_containers(pod):

@@ -77,7 +77,11 @@ def variables(
         found |= _from_whole(entry, sources)
     own: dict[str, str] = {}
     for entry in container.get("env") or ():
-        value = _value(entry, pod, container, sources, facts, {**found, **own})
+        origin = entry.get("valueFrom")
+        if not origin:
+            own[entry["name"]] = expand(str(entry.get("value") or ""), {**found, **own})
+            continue
+        value = _value(pod, container, origin, sources, facts)
         if value is not None:
             own[entry["name"]] = value
     return {**image, **found, **own}
@@ -102,12 +106,7 @@ def _from_whole(entry: Spec, sources: Sources) -> dict[str, str]:
     }
 
 
-def _value(
-    entry: Spec, pod: Spec, container: Spec, sources: Sources, facts: PodFacts, known: Mapping[str, str]
-) -> str | None:
-    origin = entry.get("valueFrom")
-    if not origin:
-        return expand(str(entry.get("value") or ""), known)
+def _value(pod: Spec, container: Spec, origin: Spec, sources: Sources, facts: PodFacts) -> str | None:
     if "fieldRef" in origin:
         return field_value(pod, origin["fieldRef"]["fieldPath"], facts)
     if "resourceFieldRef" in origin:
@@ -116,7 +115,7 @@ def _value(
         return _key(origin["configMapKeyRef"], "configmap", sources.config_maps)
     if "secretKeyRef" in origin:
         return _key(origin["secretKeyRef"], "secret", sources.secrets)
-    raise ConfigMissing(f"env {entry.get('name')}: valueFrom {sorted(origin)} is not supported")
+    raise ConfigMissing(f"env: valueFrom {sorted(origin)} is not supported")
 
 
 def _key(reference: Spec, kind: str, table: Mapping[str, Mapping[str, Any] | None]) -> str | None:

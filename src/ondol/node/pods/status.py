@@ -67,9 +67,9 @@ def _conditions(
         "ContainersReady": _containers_ready(pod, record, phase),
         "PodScheduled": (True, "", ""),
     }
-    for type, (is_true, reason, message) in values.items():
+    for name, (is_true, reason, message) in values.items():
         state: conditions.Status = "True" if is_true else "False"
-        own = conditions.set(own, type, state, reason=reason, message=message, now=now)
+        own = conditions.set(own, name, state, reason=reason, message=message, now=now)
     return own
 
 
@@ -106,9 +106,13 @@ def _ready(pod: Spec, record: Record, phase: str) -> _Verdict:
     if not verdict[0]:
         return verdict
     for gate in objects.spec(pod).get("readinessGates") or ():
-        type = gate["conditionType"]
-        if not conditions.is_true(dict(pod), type):
-            return False, "ReadinessGatesNotReady", f'the status of pod readiness gate "{type}" is not "True"'
+        wanted = gate["conditionType"]
+        if not conditions.is_true(pod, wanted):
+            return (
+                False,
+                "ReadinessGatesNotReady",
+                f'the status of pod readiness gate "{wanted}" is not "True"',
+            )
     return True, "", ""
 
 
@@ -128,7 +132,7 @@ def _container(pod: Spec, record: Record, spec: Spec, runtime: str, now: float) 
     attempt = container.current
     is_init = any(spec is init for init in model.init_containers(pod)) and not model.is_sidecar(spec)
     ready = container.has_succeeded if is_init else is_ready(spec, container)
-    state, last = _states(pod, record, spec, container, runtime, now)
+    state, last = _states(pod, record, spec, runtime, now)
     found: Object = {
         "name": spec["name"],
         "image": attempt.image if attempt else spec.get("image", ""),
@@ -144,9 +148,8 @@ def _container(pod: Spec, record: Record, spec: Spec, runtime: str, now: float) 
     return found
 
 
-def _states(
-    pod: Spec, record: Record, spec: Spec, container: Container, runtime: str, now: float
-) -> tuple[Object, Object]:
+def _states(pod: Spec, record: Record, spec: Spec, runtime: str, now: float) -> tuple[Object, Object]:
+    container = record.container(spec["name"])
     attempt = container.current
     before = {"terminated": _terminated(container.last, runtime)} if container.last else {}
     if attempt is not None and attempt.is_running:

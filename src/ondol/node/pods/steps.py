@@ -11,6 +11,7 @@ import os
 import shutil
 import signal
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -145,7 +146,7 @@ async def create_container(
 
     def prepare() -> spec.Container:
         root = rootfs.mount(host.roots, identity, unpacked.layers)
-        return _plan(host, pod, given, root, identity, unpacked.image.config, variables, number)
+        return _plan(host, pod, given, _Attempted(root, identity, number, unpacked.image.config, variables))
 
     planned = await anyio.to_thread.run_sync(prepare)
     creation = Creation(
@@ -159,25 +160,28 @@ async def create_container(
     return attempt, unpacked.was_pulled
 
 
-def _plan(
-    host: Host,
-    pod: Spec,
-    given: Spec,
-    root: Path,
-    identity: str,
-    image: Mapping[str, Any],
-    variables: Mapping[str, str],
-    number: int,
-) -> spec.Container:
+@dataclass(frozen=True, slots=True)
+class _Attempted:
+    """What belongs to one attempt of a container."""
+
+    root: Path
+    identity: str
+    number: int
+    image: Mapping[str, Any]
+    variables: Mapping[str, str]
+
+
+def _plan(host: Host, pod: Spec, given: Spec, attempted: _Attempted) -> spec.Container:
+    root, image = attempted.root, attempted.image
     uid = objects.uid(pod)
     place = planning.Place(
         rootfs=str(root),
-        cgroup=f"{host.cgroup_of(uid)}/{identity}",
+        cgroup=f"{host.cgroup_of(uid)}/{attempted.identity}",
         namespaces=_namespaces(host, pod),
-        mounts=_mounts(host, pod, given, variables, number),
+        mounts=_mounts(host, pod, given, attempted.variables, attempted.number),
         image=image,
         image_user=rootfs.user(root, str(image.get("User") or "")),
-        environment=variables,
+        environment=attempted.variables,
         node_memory_bytes=host.memory_bytes,
         current_oom_score_adj=host.oom_score_adj,
     )
@@ -190,7 +194,7 @@ def _plan(
 
 
 def _namespaces(host: Host, pod: Spec) -> dict[str, str]:
-    plan = wiring(pod, "0.0.0.0", redirect=False)  # noqa: S104 - only which namespaces the pod has is asked
+    plan = wiring(pod, "0.0.0.0", redirect=False)
     names = {"net": "network", "ipc": "ipc", "uts": "uts"}
     return {names[kind]: str(host.network.namespace_path(kind, plan.uid)) for kind in sandbox.kinds_of(plan)}
 
@@ -207,9 +211,8 @@ def _mounts(
         real = volumes.inside(Path(source), sub_path, is_writable=not is_written) if sub_path else source
         found.append(planning.bind(mount, str(real), is_read_only=is_written))
     taken = {mount["destination"] for mount in found}
-    for name in ("hosts", "resolv.conf", "hostname"):
-        if f"/etc/{name}" not in taken:
-            found.append(spec.bind(str(folder / "etc" / name), f"/etc/{name}"))
+    own = [name for name in ("hosts", "resolv.conf", "hostname") if f"/etc/{name}" not in taken]
+    found += [spec.bind(str(folder / "etc" / name), f"/etc/{name}") for name in own]
     message = _termination_file(folder, given, number)
     message.parent.mkdir(parents=True, exist_ok=True)
     message.touch()

@@ -90,42 +90,52 @@ def payload(
     """The files of a written volume."""
     which = kind(volume)
     body: Mapping[str, Any] = volume[which] or {}
-    mode = int(body.get("defaultMode") or _DEFAULT_MODE)
+    given = _Given(pod, volume["name"], int(body.get("defaultMode") or _DEFAULT_MODE), sources, facts, tokens)
     if which != "projected":
-        return _projection(pod, volume["name"], {which: body}, mode, sources, facts, tokens)
+        return _projection({which: body}, given)
     found: Payload = {}
     for source in body.get("sources") or ():
-        found |= _projection(pod, volume["name"], source, mode, sources, facts, tokens)
+        found |= _projection(source, given)
     return found
 
 
-def _projection(
-    pod: Spec,
-    volume: str,
-    source: Spec,
-    mode: int,
-    sources: env.Sources,
-    facts: env.PodFacts,
-    tokens: Mapping[TokenRequest, str],
-) -> Payload:
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """What all sources of one volume share."""
+
+    pod: Spec
+    volume: str
+    mode: int
+    sources: env.Sources
+    facts: env.PodFacts
+    tokens: Mapping[TokenRequest, str]
+
+
+def _projection(source: Spec, given: _Given) -> Payload:
     if "configMap" in source:
         name = source["configMap"]["name"]
-        return _keys("configmap", name, source["configMap"], sources.config_maps.get(name), mode)
+        return _keys("configmap", name, source["configMap"], given.sources.config_maps.get(name), given.mode)
     if "secret" in source:
         name = source["secret"].get("secretName") or source["secret"]["name"]
-        return _keys("secret", name, source["secret"], sources.secrets.get(name), mode)
+        return _keys("secret", name, source["secret"], given.sources.secrets.get(name), given.mode)
     if "downwardAPI" in source:
         return {
-            item["path"]: (_downward(pod, item, facts).encode(), int(item.get("mode") or mode))
+            item["path"]: (
+                _downward(given.pod, item, given.facts).encode(),
+                int(item.get("mode") or given.mode),
+            )
             for item in source["downwardAPI"].get("items") or ()
         }
     if "serviceAccountToken" in source:
-        path = source["serviceAccountToken"]["path"]
-        token = next((t for asked, t in tokens.items() if (asked.volume, asked.path) == (volume, path)), None)
-        if token is None:
-            raise VolumeFailed(f"volume {volume}: the service account token was not issued yet")
-        return {path: (token.encode(), mode)}
-    raise VolumeFailed(f"volume {volume}: source {sorted(source)} is not supported")
+        return _token(source["serviceAccountToken"]["path"], given)
+    raise VolumeFailed(f"volume {given.volume}: source {sorted(source)} is not supported")
+
+
+def _token(path: str, given: _Given) -> Payload:
+    for asked, token in given.tokens.items():
+        if (asked.volume, asked.path) == (given.volume, path):
+            return {path: (token.encode(), given.mode)}
+    raise VolumeFailed(f"volume {given.volume}: the service account token was not issued yet")
 
 
 def _downward(pod: Spec, item: Spec, facts: env.PodFacts) -> str:

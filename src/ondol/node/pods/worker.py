@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import anyio
+import anyio.lowlevel
 import msgspec
 from anyio.abc import TaskGroup
 
@@ -36,7 +37,7 @@ _VANISHED_GRACE_S: Final = 1  # as the kubelet gives a pod that was deleted by f
 
 
 class PodWorker:
-    """Drives one pod from its first sight to its end. `update`, `vanish` and `touch` may be called any time."""
+    """Drives one pod from its first sight to its end; told of news by `update`, `vanish` and `touch`."""
 
     def __init__(self, host: Host, pod: Object, record: Record | None) -> None:
         self.uid = objects.uid(pod)
@@ -474,12 +475,12 @@ class PodWorker:
             news = self._news
             with anyio.move_on_after(left_s):
                 await news.wait()
-                await anyio.sleep(0)
+                await anyio.lowlevel.checkpoint()
         self._signal(attempt, signal.SIGKILL)
         while self._record.container(name).is_running:
             with anyio.move_on_after(0.2):
                 await self._news.wait()
-                await anyio.sleep(0)
+                await anyio.lowlevel.checkpoint()
 
     def _stop_signal(self, name: str) -> str:
         return planning.stop_signal(self._spec_of(name), {})

@@ -25,7 +25,7 @@ from ondol.base import errors, log
 from ondol.base.clock import Clock
 from ondol.node import files, linux
 from ondol.node.runtime import cgroups
-from ondol.node.runtime.port import Creation, Exit, ExecResult, ExecTimeout, Handle, RuntimeFailed
+from ondol.node.runtime.port import Creation, ExecResult, ExecTimeout, Exit, Handle, RuntimeFailed
 
 _log = log.get("node.runtime")
 _ENVIRONMENT: Final = {"PATH": os.environ.get("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"), "XDG_RUNTIME_DIR": ""}

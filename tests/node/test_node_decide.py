@@ -1,0 +1,197 @@
+"""What a pod's worker does next, as a table and as laws."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ondol.api import conditions
+from ondol.api.objects import Object
+from ondol.base.backoff import Backoff
+from ondol.node.pods import decide, model, status
+from ondol.node.pods.decide import Create, Fail, Finish, PrepareVolumes, SetUpSandbox, Start, Stop, TearDown
+from ondol.node.pods.model import Attempt, Container, Facts, Record
+from ondol.node.runtime.port import Exit, Handle
+
+NOW = 1000.0
+HANDLE = Handle("id", 1, 2, 3, 4)
+BACKOFF = Backoff(1.0, 60.0)
+
+
+def pod(policy: str = "Always", init: list[Object] | None = None, **spec: Any) -> Object:
+    return {
+        "metadata": {"name": "p", "namespace": "n", "uid": "u"},
+        "spec": {
+            "containers": [{"name": "main"}],
+            "restartPolicy": policy,
+            "initContainers": init or [],
+            **spec,
+        },
+    }
+
+
+def attempt(number: int = 0, *, started: bool = True, code: int | None = None) -> Attempt:
+    ended = None if code is None else Exit(code, oom_killed=False, finished_at=NOW)
+    return Attempt(number, "id", "i", "d", HANDLE, NOW - 1 if started else 0.0, ended)
+
+
+def record(*, sandbox: bool = True, **containers: Container) -> Record:
+    return Record("u", "n", "p", "boot", NOW - 10, "10.0.0.2", sandbox, containers)
+
+
+READY = Facts(NOW, are_volumes_ready=True)
+CREATED = Container(attempt(started=False))
+RUNNING = Container(attempt(), is_started=True)
+FAILED = Container(attempt(code=1))
+DONE = Container(attempt(code=0))
+SIDECAR = {"name": "side", "restartPolicy": "Always"}
+
+
+@pytest.mark.parametrize(
+    ("what", "wanted", "known", "facts", "actions"),
+    [
+        ("a new pod", pod(), record(sandbox=False), Facts(NOW), (SetUpSandbox(), PrepareVolumes())),
+        (
+            "while both are made",
+            pod(),
+            record(sandbox=False),
+            Facts(NOW, busy=frozenset({"sandbox", "volumes"})),
+            (),
+        ),
+        ("ready to create", pod(), record(), READY, (Create("main"),)),
+        ("created, gate open", pod(), record(main=CREATED), READY, (Start("main"),)),
+        ("created, gate closed", pod(), record(main=CREATED), Facts(NOW, False, True, False), ()),
+        ("running", pod(), record(main=RUNNING), READY, ()),
+        ("ended, restarts", pod(), record(main=FAILED), READY, (Create("main"),)),
+        ("ended, backs off", pod(), record(main=Container(attempt(code=1), retry_at=NOW + 5)), READY, ()),
+        ("failed for good", pod("Never"), record(main=FAILED), READY, (TearDown(),)),
+        ("succeeded", pod("OnFailure"), record(main=DONE), READY, (TearDown(),)),
+        ("succeeded, given back", pod("OnFailure"), record(sandbox=False, main=DONE), Facts(NOW), ()),
+        ("init first", pod(init=[{"name": "a"}]), record(), READY, (Create("a"),)),
+        ("init done", pod(init=[{"name": "a"}]), record(a=DONE), READY, (Create("main"),)),
+        ("init failed for good", pod("Never", [{"name": "a"}]), record(a=FAILED), READY, (TearDown(),)),
+        ("sidecar not started up", pod(init=[SIDECAR]), record(side=Container(attempt())), READY, ()),
+        ("sidecar up", pod(init=[SIDECAR]), record(side=RUNNING), READY, (Create("main"),)),
+        ("deleting stops", pod(), record(main=RUNNING), Facts(NOW, True, True), (Stop("main", 30.0),)),
+        (
+            "sidecars stop last",
+            pod(init=[SIDECAR]),
+            record(side=RUNNING, main=RUNNING),
+            Facts(NOW, True, True),
+            (Stop("main", 30.0),),
+        ),
+        (
+            "then the sidecar",
+            pod(init=[SIDECAR]),
+            record(side=RUNNING, main=DONE),
+            Facts(NOW, True, True),
+            (Stop("side", 30.0),),
+        ),
+        ("stopped", pod(), record(main=DONE), Facts(NOW, True, True), (TearDown(),)),
+        ("all given back", pod(), record(sandbox=False, main=DONE), Facts(NOW, True), (Finish(),)),
+        ("over its deadline", pod(activeDeadlineSeconds=5), record(main=RUNNING), READY, None),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_next_step(
+    what: str, wanted: Object, known: Record, facts: Facts, actions: tuple[Any, ...] | None
+) -> None:
+    """Each situation has one answer."""
+    found = decide.decide(wanted, known, facts).actions
+    if actions is None:
+        assert isinstance(found[0], Fail)
+        assert found[0].reason == "DeadlineExceeded"
+    else:
+        assert found == actions
+
+
+def test_wakes_for_back_off_and_deadline() -> None:
+    """A decision says when to ask again if nothing happens."""
+    backing_off = record(main=Container(attempt(code=1), retry_at=NOW + 5))
+    assert decide.decide(pod(), backing_off, READY).wake_at == NOW + 5
+    assert decide.decide(pod(activeDeadlineSeconds=12), backing_off, READY).wake_at == NOW + 2
+
+
+@given(st.integers(1, 30))
+def test_back_off_grows_to_its_bound(failures: int) -> None:
+    """The first restart is at once, later ones wait twice as long each, up to a minute."""
+    container = Container(attempt())
+    for _ in range(failures):
+        container = decide.exited(
+            container, Exit(1, oom_killed=False, finished_at=NOW), message="", backoff=BACKOFF
+        )
+    wait_s = container.retry_at - NOW if container.retry_at else 0.0
+    assert wait_s == (0 if failures == 1 else min(2.0 ** (failures - 2), 60.0))
+
+
+def test_a_clean_run_forgives() -> None:
+    """Ten minutes without a crash start the back-off anew."""
+    container = Container(attempt(), failures=7)
+    ended = Exit(1, oom_killed=False, finished_at=NOW + decide.CLEAN_RUN_S)
+    assert decide.exited(container, ended, message="", backoff=BACKOFF).retry_at == 0.0
+
+
+STATES = st.sampled_from([Container(), CREATED, RUNNING, FAILED, DONE])
+
+
+@given(st.sampled_from(["Always", "OnFailure", "Never"]), STATES, STATES, st.booleans(), st.booleans())
+def test_nothing_starts_in_a_pod_that_ends(
+    policy: str, first: Container, second: Container, deleting: bool, sandbox: bool
+) -> None:
+    """Deleted or terminal pods never create or start, and Finish comes only when nothing runs."""
+    wanted = pod(policy, containers=[{"name": "main"}, {"name": "other"}])
+    known = record(sandbox=sandbox, main=first, other=second)
+    facts = Facts(NOW, is_deleting=deleting, are_volumes_ready=sandbox)
+    actions = decide.decide(wanted, known, facts).actions
+    if deleting or decide.phase(wanted, known) in ("Succeeded", "Failed"):
+        assert not any(isinstance(a, Create | Start | SetUpSandbox | PrepareVolumes) for a in actions)
+    if Finish() in actions:
+        assert deleting
+        assert not known.is_any_running
+
+
+@given(STATES, STATES, st.sampled_from(["Always", "OnFailure", "Never"]), st.booleans())
+def test_status_is_whole(first: Container, second: Container, policy: str, sandbox: bool) -> None:
+    """Every container has exactly one state, and Ready implies every container ready."""
+    wanted = pod(policy, containers=[{"name": "main"}, {"name": "other"}])
+    known = record(sandbox=sandbox, main=first, other=second)
+    found = status.status(wanted, known, runtime="crun", host_ip="1.2.3.4", now=NOW, previous=[])
+    assert all(len(s["state"]) == 1 for s in found["containerStatuses"])
+    if conditions.is_true({"status": found}, "Ready"):
+        assert all(s["ready"] for s in found["containerStatuses"])
+    again = status.status(
+        wanted, known, runtime="crun", host_ip="1.2.3.4", now=NOW + 60, previous=found["conditions"]
+    )
+    assert again["conditions"] == found["conditions"], "times move only with states"
+
+
+def test_a_reboot_loses_what_ran() -> None:
+    """After a reboot running containers count as ended, ended ones stay as they were."""
+    after = model.rebooted(record(main=RUNNING, other=DONE), "new", NOW + 1)
+    lost, kept = after.container("main").current, after.container("other").current
+    assert lost is not None
+    assert lost.reason == "ContainerStatusUnknown"
+    assert kept == DONE.current
+    assert (after.boot, after.has_sandbox) == ("new", False)
+
+
+@pytest.mark.parametrize(
+    ("resources", "expected"),
+    [
+        ({}, "BestEffort"),
+        ({"requests": {"cpu": "1"}}, "Burstable"),
+        ({"limits": {"cpu": "1", "memory": "1Gi"}}, "Guaranteed"),
+        (
+            {"limits": {"cpu": "1", "memory": "1Gi"}, "requests": {"cpu": "1000m", "memory": "1024Mi"}},
+            "Guaranteed",
+        ),
+        ({"limits": {"cpu": "1", "memory": "1Gi"}, "requests": {"cpu": "500m"}}, "Burstable"),
+    ],
+)
+def test_quality_of_service(resources: Object, expected: str) -> None:
+    """By requests and limits of CPU and memory."""
+    wanted = {"spec": {"containers": [{"name": "a", "resources": resources}]}}
+    assert status.quality_of_service(wanted) == expected

@@ -1,0 +1,200 @@
+"""The name server: messages, and the Kubernetes DNS specification as a table."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+
+import anyio
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ondol.api import objects
+from ondol.api.objects import Object
+from ondol.node.dns import codec, records
+from ondol.node.dns.server import DnsServer
+from ondol.node.network import services
+
+ZONE = "cluster.local"
+
+
+def query(name: str, type: int = codec.A, size: int = 0) -> bytes:
+    extra = b"\0" + struct.pack("!HHIH", codec.OPT, size, 0, 0) if size else b""
+    head = struct.pack("!HHHHHH", 7, 0x0100, 1, 0, 0, 1 if size else 0)
+    return head + codec.encode_name(name) + struct.pack("!HH", type, 1) + extra
+
+
+class Zone:
+    """A View over lists."""
+
+    def __init__(self, services_: Sequence[Object], slices: Sequence[Object]) -> None:
+        self._services, self._slices = services_, slices
+
+    def service(self, namespace: str, name: str) -> Object | None:
+        return next((s for s in self._services if objects.key(s) == (namespace, name)), None)
+
+    def slices(self, namespace: str, name: str) -> Sequence[Object]:
+        return [s for s in self._slices if services.service_of(s) == (namespace, name)]
+
+    def services_at(self, address: str) -> Sequence[Object]:
+        return [s for s in self._services if s["spec"].get("clusterIP") == address]
+
+    def slices_with(self, address: str) -> Sequence[Object]:
+        return [s for s in self._slices if any(address in e["addresses"] for e in s["endpoints"])]
+
+    def has_namespace(self, name: str) -> bool:
+        return name == "ns"
+
+
+def service(name: str, **spec: object) -> Object:
+    ports = [{"name": "http", "port": 80, "protocol": "TCP"}]
+    return {"metadata": {"name": name, "namespace": "ns"}, "spec": {"ports": ports, **spec}}
+
+
+VIEW = Zone(
+    [
+        service("web", clusterIP="10.0.0.5", clusterIPs=["10.0.0.5"]),
+        service("db", clusterIP="None"),
+        service("empty", clusterIP="None"),
+        service("out", type="ExternalName", externalName="Example.com"),
+    ],
+    [
+        {
+            "metadata": {"name": "db-1", "namespace": "ns", "labels": {"kubernetes.io/service-name": "db"}},
+            "ports": [{"name": "http", "port": 5432, "protocol": "TCP"}],
+            "endpoints": [
+                {"addresses": ["10.1.0.2"], "hostname": "db-0", "conditions": {"ready": True}},
+                {"addresses": ["10.1.0.3"], "conditions": {"ready": True}},
+                {"addresses": ["10.1.0.4"], "conditions": {"ready": False}},
+            ],
+        }
+    ],
+)
+
+
+def addresses(answer: records.Answer) -> list[str]:
+    return [".".join(str(b) for b in r.data) for r in answer.records if r.type == codec.A]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("web.ns.svc.cluster.local", ["10.0.0.5"]),
+        ("db.ns.svc.cluster.local", ["10.1.0.2", "10.1.0.3"]),
+        ("db-0.db.ns.svc.cluster.local", ["10.1.0.2"]),
+        ("10-1-0-3.db.ns.svc.cluster.local", ["10.1.0.3"]),
+        ("1-2-3-4.ns.pod.cluster.local", ["1.2.3.4"]),
+    ],
+)
+def test_addresses(name: str, expected: list[str]) -> None:
+    """A records of Services, headless endpoints and pods."""
+    assert addresses(records.answer(name, codec.A, ZONE, VIEW)) == expected
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "no.ns.svc.cluster.local",
+        "web.other.svc.cluster.local",
+        "empty.ns.svc.cluster.local",
+        "x.web.ns.svc.cluster.local",
+        "db-9.db.ns.svc.cluster.local",
+        "_no._tcp.web.ns.svc.cluster.local",
+        "1-2-3-4.other.pod.cluster.local",
+        "other.svc.cluster.local",
+        "strange.cluster.local",
+    ],
+)
+def test_names_that_do_not_exist(name: str) -> None:
+    """NXDOMAIN, for a headless Service without ready endpoints too."""
+    found = records.answer(name, codec.A, ZONE, VIEW)
+    assert (found.is_ours, found.code) == (True, codec.NXDOMAIN)
+
+
+@pytest.mark.parametrize(
+    "name", ["web.ns.svc.cluster.local", "ns.svc.cluster.local", "svc.cluster.local", ZONE]
+)
+def test_names_without_that_type(name: str) -> None:
+    """A name that exists has an empty answer for other types, so that resolvers do not give up on it."""
+    found = records.answer(name, codec.AAAA, ZONE, VIEW)
+    assert (found.code, found.records) == (codec.NOERROR, [] if "web" in name else ())
+
+
+def test_srv_ptr_txt_and_cname() -> None:
+    """Ports, reverse names, the schema version and external names."""
+    found = records.answer("_http._tcp.web.ns.svc.cluster.local", codec.SRV, ZONE, VIEW)
+    assert struct.unpack_from("!HHH", found.records[0].data) == (0, 100, 80)
+    found = records.answer("_http._tcp.db.ns.svc.cluster.local", codec.SRV, ZONE, VIEW)
+    assert [r.data[6:] for r in found.records] == [
+        codec.encode_name("db-0.db.ns.svc.cluster.local"),
+        codec.encode_name("10-1-0-3.db.ns.svc.cluster.local"),
+    ]
+    assert len(found.extra) == 2
+    found = records.answer("5.0.0.10.in-addr.arpa", codec.PTR, ZONE, VIEW)
+    assert found.records[0].data == codec.encode_name("web.ns.svc.cluster.local")
+    found = records.answer("2.0.1.10.in-addr.arpa", codec.PTR, ZONE, VIEW)
+    assert found.records[0].data == codec.encode_name("db-0.db.ns.svc.cluster.local")
+    assert records.answer("dns-version.cluster.local", codec.TXT, ZONE, VIEW).records[0].data == b"\x051.1.0"
+    found = records.answer("out.ns.svc.cluster.local", codec.A, ZONE, VIEW)
+    assert (found.records[0].type, found.follow) == (codec.CNAME, "example.com")
+
+
+@pytest.mark.parametrize("name", ["example.com", "9.9.9.9.in-addr.arpa", "xcluster.local"])
+def test_other_names_are_not_ours(name: str) -> None:
+    """They are for the host's resolvers."""
+    assert not records.answer(name, codec.A, ZONE, VIEW).is_ours
+
+
+def test_questions_are_case_insensitive_and_echoed() -> None:
+    """The name is compared in lower case and answered as it was asked."""
+    question = codec.parse(query("WeB.ns.SVC.cluster.local"))
+    assert question.name == "web.ns.svc.cluster.local"
+    assert b"\x03WeB" in codec.reply(question)
+
+
+def test_long_answers_are_cut_over_udp() -> None:
+    """What does not fit is marked, unless the asker takes more."""
+    many = [codec.address("a.b", f"10.0.0.{i}", 5) for i in range(40)]
+    small = codec.parse(query("a.b"))
+    cut = codec.reply(small, many, size_max=small.payload_max)
+    assert struct.unpack_from("!HHH", cut)[1] & 0x0200
+    large = codec.parse(query("a.b", size=4096))
+    whole = codec.reply(large, many, size_max=large.payload_max)
+    assert struct.unpack_from("!HHHH", whole)[3] == 40
+
+
+@given(st.binary(max_size=80))
+def test_any_bytes_are_survived(message: bytes) -> None:
+    """A message is a question or Malformed, never another error."""
+    try:
+        codec.parse(message)
+    except codec.Malformed:
+        assert len(codec.failure(message, codec.FORMERR)) in (0, 12)
+
+
+@given(
+    st.lists(
+        st.text("abcdefghijklmnopqrstuvwxyz-0123456789", min_size=1, max_size=20), min_size=1, max_size=6
+    )
+)
+def test_names_survive_the_wire(labels: list[str]) -> None:
+    """What is encoded is read back."""
+    assert codec.parse(query(".".join(labels))).name == ".".join(labels)
+
+
+@pytest.mark.anyio
+async def test_upstream_silence_is_servfail() -> None:
+    """No name server to ask: a failure at once, not a hang."""
+    server = DnsServer(ZONE, VIEW, [])
+    with anyio.fail_after(1):
+        reply = await server.answer(query("example.com"), is_tcp=False)
+    assert struct.unpack_from("!HH", reply)[1] & 0xF == codec.SERVFAIL
+
+
+@pytest.mark.anyio
+async def test_empty_answers_carry_the_authority() -> None:
+    """NXDOMAIN comes with an SOA record, so that it may be remembered."""
+    reply = await DnsServer(ZONE, VIEW, []).answer(query("no.ns.svc.cluster.local"), is_tcp=False)
+    _, flags, _, answers, authority, _ = struct.unpack_from("!HHHHHH", reply)
+    assert (flags & 0xF, answers, authority) == (codec.NXDOMAIN, 0, 1)
