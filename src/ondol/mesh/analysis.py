@@ -82,7 +82,7 @@ def _destination(
 def _destination_rules(world: World, registry: Registry) -> Iterator[Finding]:
     for rule in world.destination_rules:
         host = registry.qualified(rule.spec.host, rule.namespace)
-        matched = [name for name in registry.services if hosts.covers(host, name)]
+        matched = _matched(host, registry)
         if not matched:
             yield Finding(rule.origin, "KIA0202", f"no service matches host {rule.spec.host}")
             continue
@@ -95,16 +95,17 @@ def _destination_rules(world: World, registry: Registry) -> Iterator[Finding]:
         yield from _subsets(rule, matched, registry)
 
 
+def _matched(host: str, registry: Registry) -> list[str]:
+    if "*" not in host:
+        return [host] if host in registry.services else []
+    return [name for name in registry.services if hosts.covers(host, name)]
+
+
 def _subsets(rule: DestinationRule, matched: Iterable[str], registry: Registry) -> Iterator[Finding]:
     """Only services with pods behind them can be judged: one at zero has no labels to look at."""
-    keys = {registry.services[name].key for name in matched}
-    pods = {
-        endpoint.pod
-        for (owner, _), found in registry.endpoints.items()
-        if owner in keys
-        for endpoint in found
-        if endpoint.pod is not None
-    }
+    if not rule.spec.subsets:
+        return
+    pods = {pod for name in matched for pod in registry.pods_behind(registry.services[name].key)}
     for subset in rule.spec.subsets if pods else ():
         wanted = subset.labels.items()
         if not any(wanted <= registry.labels.get(pod, {}).items() for pod in pods):

@@ -95,6 +95,9 @@ class Policy:
 
 _NO_POLICY = Policy()
 
+Slice = tuple[tuple[str, Endpoint], ...]
+"""Ready endpoints by port name."""
+
 
 @dataclass(slots=True)
 class Registry:
@@ -102,16 +105,27 @@ class Registry:
 
     cluster_domain: str
     services: dict[str, Service] = field(default_factory=dict)
-    endpoints: dict[tuple[Key, str], list[Endpoint]] = field(default_factory=dict)
-    """By service and port name."""
+    slices: dict[Key, list[Slice]] = field(default_factory=dict)
+    """Views of EndpointSlices by service."""
     labels: dict[Key, Mapping[str, str]] = field(default_factory=dict)
+    """Of pods."""
     policies: dict[str, Policy] = field(default_factory=dict)
+    """As written: by full name or wildcard."""
+    _in_force: dict[str, Policy] = field(default_factory=dict)
 
     def qualified(self, host: str, namespace: str) -> str:
         return hosts.qualified(host, namespace, self.cluster_domain, self.services)
 
     def policy(self, host: str) -> Policy:
-        return hosts.best(host, self.policies) or _NO_POLICY
+        found = self._in_force.get(host)
+        if found is None:
+            found = self._in_force[host] = hosts.best(host, self.policies) or _NO_POLICY
+        return found
+
+    def pods_behind(self, service: Key) -> set[Key]:
+        """The pods that are endpoints of a service."""
+        views = self.slices.get(service, ())
+        return {endpoint.pod for view in views for _, endpoint in view if endpoint.pod is not None}
 
     def add_policies(self, rules: Sequence[DestinationRule]) -> None:
         """Group rules by host: those of the service's own namespace first, then the oldest."""

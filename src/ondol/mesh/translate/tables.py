@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from functools import cached_property
+from typing import Any, Final, NamedTuple
 
 from ondol.mesh.model import istio
 from ondol.mesh.model.kube import Service
@@ -25,14 +26,23 @@ _DIRECT_BODY_BYTES_MAX: Final = 1 << 20
 _VIRTUAL_HOSTS: Final = m.route.RouteConfiguration.DESCRIPTOR.fields_by_name["virtual_hosts"].number
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class VirtualHost:
-    """Names and encoded routes; the names are added last, for a table may hold each only once."""
+    """Names and encoded routes; shared by all tables in which its names are free."""
 
     name: str
     domains: tuple[str, ...]
     body: bytes
     origins: tuple[Origin, ...] = ()
+
+    @cached_property
+    def encoded(self) -> bytes:
+        """As a field of a table."""
+        return self.limited_to(self.domains)
+
+    def limited_to(self, domains: Sequence[str]) -> bytes:
+        head = wire.encode(m.routes.VirtualHost(name=self.name, domains=domains))
+        return wire.field(_VIRTUAL_HOSTS, head + self.body)
 
 
 @dataclass(slots=True)
@@ -68,31 +78,50 @@ class _Destinations:
 
 
 class Tables:
-    """Makes tables over one registry; what was made for the same inputs before is taken from `memo`."""
+    """Makes tables over one registry; what was made for the same inputs before is taken from `memo`.
 
-    def __init__(self, registry: Registry, memo: Memo) -> None:
+    What many tables ask for (the rule of a host, its names, what a rule depends on) is found once.
+    """
+
+    def __init__(self, registry: Registry, rules: Mapping[str, VirtualService], memo: Memo) -> None:
+        """`rules` has the rule of each host for calls between pods."""
         self._registry = registry
+        self._rules = rules
         self._memo = memo
+        self._facts_of: dict[Origin, tuple[Any, ...]] = {}
+        self._asks_of: dict[Origin, _Asks] = {}
+        self._made: dict[tuple[Any, ...], VirtualHost] = {}
+        self._by_port: dict[int, list[tuple[Service, VirtualService | None]]] = {}
+        for service in registry.services.values():
+            rule = hosts.best(service.host, rules)
+            for port in service.ports:
+                if port.is_http:
+                    self._by_port.setdefault(port.number, []).append((service, rule))
 
-    def mesh(self, name: str, caller: Caller, rules: Mapping[str, VirtualService]) -> Resource:
+    def mesh(self, name: str, caller: Caller) -> Resource:
         """The table of callers between pods."""
-        found = list(self._mesh_hosts(caller, rules))
+        found = list(self._mesh_hosts(caller))
         found.append(self._allow_any())
         return self._memo.get(("table", name, tuple(map(id, found))), lambda: _table(name, found), found)
 
-    def _mesh_hosts(self, caller: Caller, rules: Mapping[str, VirtualService]) -> Iterator[VirtualHost]:
-        registry = self._registry
-        for service in registry.services.values():
-            port = service.port(caller.port)
-            if port is not None and port.is_http:
-                yield self._service_host(service, caller, hosts.best(service.host, rules))
-        for host, rule in rules.items():
-            if host not in registry.services and caller.port == DEFAULT_PORT:
-                names = hosts.aliases(host, caller.namespace, registry.cluster_domain)
+    def _mesh_hosts(self, caller: Caller) -> Iterator[VirtualHost]:
+        for service, rule in self._by_port.get(caller.port, ()):
+            own = caller.namespace if service.key.namespace == caller.namespace else ""
+            # Names differ for the service's own namespace alone; routes by what the rule looks at.
+            key = (service.host, own, self._relevant(rule, caller) if rule else caller.port)
+            made = self._made.get(key)
+            if made is None:
+                made = self._made[key] = self._service_host(service, own, rule, caller)
+            yield made
+        for host, rule in self._rules.items():
+            if host not in self._registry.services and caller.port == DEFAULT_PORT:
+                names = hosts.aliases(host, caller.namespace, self._registry.cluster_domain)
                 yield self._rule_host(host, names, rule, caller)
 
-    def _service_host(self, service: Service, caller: Caller, rule: VirtualService | None) -> VirtualHost:
-        names = hosts.domains(service, caller.namespace, self._registry.cluster_domain)
+    def _service_host(
+        self, service: Service, own: str, rule: VirtualService | None, caller: Caller
+    ) -> VirtualHost:
+        names = hosts.domains(service, own, self._registry.cluster_domain)
         if rule is not None:
             return self._rule_host(service.host, names, rule, caller)
         policy = self._registry.policy(service.host)
@@ -117,6 +146,18 @@ class Tables:
         key = ("rule-host", host, names, id(body))
         return self._memo.get(key, lambda: VirtualHost(host, names, body, origins), body)
 
+    def _relevant(self, rule: VirtualService, caller: Caller) -> tuple[Any, ...]:
+        """What of the caller the rule looks at: callers that agree in it share its routes."""
+        asks = self._asks_of.get(rule.origin)
+        if asks is None:
+            asks = self._asks_of[rule.origin] = _asks(rule)
+        return (
+            caller.port,
+            caller.gateways,
+            caller.namespace if asks.namespace else "",
+            asks.clauses & caller.clauses,
+        )
+
     def _rule_body(self, rule: VirtualService, caller: Caller) -> tuple[bytes, tuple[Origin, ...]]:
         """A rule's routes, made anew only when the rule or something it refers to changed."""
 
@@ -125,11 +166,17 @@ class Tables:
             made = routes.translate(rule.spec, rule.namespace, caller, destinations)
             return _body(made), (rule.origin, *destinations.origins)
 
-        key = ("rule", rule.origin, _relevant(rule, caller), self._facts(rule))
+        key = ("rule", rule.origin, self._relevant(rule, caller), self._facts(rule))
         return self._memo.get(key, make, rule)
 
     def _facts(self, rule: VirtualService) -> tuple[Any, ...]:
         """Everything the routes of a rule depend on besides the rule and its caller."""
+        found = self._facts_of.get(rule.origin)
+        if found is None:
+            found = self._facts_of[rule.origin] = self._find_facts(rule)
+        return found
+
+    def _find_facts(self, rule: VirtualService) -> tuple[Any, ...]:
         named = dict.fromkeys(
             self._registry.qualified(destination.host, rule.namespace)
             for destination in destinations(rule.spec)
@@ -203,16 +250,16 @@ def _admitted(gateway: Gateway, server: istio.Server, namespace: str) -> Iterato
             yield pattern.lower()
 
 
-def _relevant(rule: VirtualService, caller: Caller) -> tuple[Any, ...]:
-    """What of the caller the rule looks at: callers that agree in it share its routes."""
-    asks = [match for route in rule.spec.http for match in route.match]
-    clauses = {matches.clause(match.source_labels) for match in asks if match.source_labels}
-    return (
-        caller.port,
-        caller.gateways,
-        caller.namespace if any(match.source_namespace for match in asks) else "",
-        frozenset(clauses & caller.clauses),
-    )
+class _Asks(NamedTuple):
+    """What of a caller some match of a rule looks at."""
+
+    namespace: bool
+    clauses: frozenset[matches.Clause]
+
+
+def _asks(rule: VirtualService) -> _Asks:
+    found = [match for route in rule.spec.http for match in route.match]
+    return _Asks(any(match.source_namespace for match in found), label_clauses([rule]))
 
 
 def destinations(spec: istio.VirtualServiceSpec) -> Iterator[istio.Destination]:
@@ -278,8 +325,7 @@ def _table(name: str, found: Sequence[VirtualHost], origins: tuple[Origin, ...] 
         free = [domain for domain in host.domains if domain not in taken]
         if free:
             taken.update(free)
-            head = wire.encode(m.routes.VirtualHost(name=host.name, domains=free))
-            parts.append(wire.field(_VIRTUAL_HOSTS, head + host.body))
+            parts.append(host.encoded if len(free) == len(host.domains) else host.limited_to(free))
     body = b"".join(parts)
     made_of = dict.fromkeys(origin for host in found for origin in host.origins)
     return Resource(name, wire.digest(body), body, (*origins, *made_of))

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 from ondol.api import objects
 from ondol.api.objects import Key, Object
 from ondol.mesh.config import MeshConfig
 from ondol.mesh.model import istio, kube
-from ondol.mesh.model.kube import Client, Endpoint, Service
+from ondol.mesh.model.kube import Client, Service
 from ondol.mesh.translate import clusters, listeners, matches, registry, tables, wire
 from ondol.mesh.translate.chains import Identity, Layout, Observation
 from ondol.mesh.translate.matches import MESH, Caller
@@ -59,24 +60,38 @@ class Translation:
     registry: Registry = field(default_factory=lambda: Registry(""))
 
 
+@dataclass(slots=True)
+class _Era:
+    """What stays as it is while services and rules do, however pods and endpoints change."""
+
+    key: tuple[Any, ...]
+    layout: Layout
+    clauses: frozenset[matches.Clause]
+    maker: tables.Tables
+    tables: dict[str, Resource] = field(default_factory=dict)
+    ingress: tuple[dict[str, Resource], dict[str, Resource]] = ({}, {})
+
+
 class Translator:
     def __init__(self, config: MeshConfig) -> None:
         self._config = config
         self.memo = Memo()
+        self.route_memo = Memo()
+        self._era: _Era | None = None
         self._observation = Observation(
             config.observe_address, config.trace_sampling_percent, config.access_log
         )
 
     def translate(self, world: World) -> Translation:
         found = self._registry(world)
-        clients = self._clients(world)
-        listening, table, plans = self._pods(world, found, clients)
-        ingress_listeners, ingress_tables = self._ingress(world, found)
-        made = {**self._clusters(found), **self._fixed_clusters()}
+        era = self._era_of(world, found)
+        listening, table, plans = self._pods(world, era)
+        ingress_listeners, ingress_tables = era.ingress
+        made, assigned = self._clusters(found)
         snapshot = Snapshot(
             {
-                types.CLUSTER: made,
-                types.ENDPOINTS: self._endpoints(found),
+                types.CLUSTER: {**made, **self._fixed_clusters()},
+                types.ENDPOINTS: assigned,
                 types.LISTENER: {**listening, **ingress_listeners},
                 types.ROUTES: {**table, **ingress_tables},
             }
@@ -84,64 +99,55 @@ class Translator:
         self.memo.sweep()
         return Translation(snapshot, plans, found)
 
-    # What there is
+    # What there is. Documents do not change while they live, so their identity stands for them.
 
     def _registry(self, world: World) -> Registry:
         found = Registry(self._config.cluster_domain)
+        domain = self._config.cluster_domain
         for obj in world.services:
-            key = ("service", objects.key(obj), objects.resource_version(obj))
-            service = self._view(key, obj, lambda o: kube.service(o, self._config.cluster_domain))
+            service = self.memo.get(("service", id(obj)), partial(kube.service, obj, domain), obj)
             if service is not None:
                 found.services[service.host] = service
         for slice_ in world.endpoint_slices:
-            name = objects.labels(slice_).get(kube.SERVICE_NAME_LABEL, "")
-            owner = Key(objects.namespace(slice_), name)
-            key = ("slice", objects.key(slice_), objects.resource_version(slice_))
-            for port, endpoint in self._view(key, slice_, lambda o: tuple(kube.endpoints(o))):
-                found.endpoints.setdefault((owner, port), []).append(endpoint)
+            owner = Key(objects.namespace(slice_), objects.labels(slice_).get(kube.SERVICE_NAME_LABEL, ""))
+            view = self.memo.get(("slice", id(slice_)), partial(_slice, slice_), slice_)
+            found.slices.setdefault(owner, []).append(view)
         found.labels = {objects.key(pod): objects.labels(pod) for pod in world.pods}
         found.add_policies(world.destination_rules)
         return found
 
-    def _view(self, key: tuple[Any, ...], obj: Object, make: Any) -> Any:
-        return self.memo.get(key, lambda: make(obj))
-
-    def _clients(self, world: World) -> list[Client]:
-        namespaces = {objects.name(namespace): namespace for namespace in world.namespaces}
-        found = []
-        for pod in world.pods:
-            namespace = namespaces.get(objects.namespace(pod))
-            mode = objects.labels(namespace) if namespace else {}
-            key = ("client", objects.key(pod), objects.resource_version(pod), tuple(sorted(mode.items())))
-            client = self.memo.get(key, lambda pod=pod, ns=namespace: kube.client(pod, ns))  # type: ignore[misc] # defaults bind the loop's values
-            if client is not None:
-                found.append(client)
-        return found
+    def _era_of(self, world: World, found: Registry) -> _Era:
+        rules = (world.virtual_services, world.destination_rules, world.gateways)
+        origins = tuple(tuple(rule.origin for rule in each) for each in rules)
+        key = (tuple(found.services.values()), *origins)
+        if self._era is not None and self._era.key == key:
+            return self._era
+        self.route_memo.sweep()
+        by_host = tables.by_host(found, world.virtual_services)
+        maker = tables.Tables(found, by_host, self.route_memo)
+        layout = listeners.layout(found.services.values(), _HTTP_PORTS)
+        if self._era is not None and self._era.layout == layout:
+            layout = self._era.layout
+        self._era = _Era(key, layout, tables.label_clauses(by_host.values()), maker)
+        self._era.ingress = self._ingress(world, maker)
+        return self._era
 
     # Clusters and endpoints
 
-    def _clusters(self, found: Registry) -> dict[str, Resource]:
-        made = {}
+    def _clusters(self, found: Registry) -> tuple[dict[str, Resource], dict[str, Resource]]:
+        """Clusters and their endpoints, service by service."""
+        made: dict[str, Resource] = {}
+        assigned: dict[str, Resource] = {}
         for service in found.services.values():
             policy = found.policy(service.host)
-            for port in service.ports:
-                for subset in ("", *policy.subsets):
-                    name = registry.cluster_name(service.host, port.number, subset)
-                    key = ("cluster", name, port.protocol, policy.origins)
-
-                    def make(
-                        name: str = name,
-                        service: Service = service,
-                        port: kube.ServicePort = port,
-                        policy: registry.Policy = policy,
-                        subset: str = subset,
-                    ) -> Resource:
-                        traffic = policy.traffic(subset, port.number)
-                        body = wire.encode(clusters.cluster(name, port.protocol, traffic, service.host))
-                        return Resource(name, wire.digest(body), body, policy.origins)
-
-                    made[name] = self.memo.get(key, make)
-        return made
+            key = ("clusters", id(service), policy.origins)
+            made.update(self.memo.get(key, partial(_service_clusters, service, policy), service))
+            views = found.slices.get(service.key, [])
+            labels = _labels(found, service) if policy.subsets else []
+            seen = ("endpoints", id(service), policy.origins, *map(id, (*views, *labels)))
+            make = partial(_assignments, found, service, policy, views)
+            assigned.update(self.memo.get(seen, make, (service, views, labels)))
+        return made, assigned
 
     def _fixed_clusters(self) -> dict[str, Resource]:
         def make() -> dict[str, Resource]:
@@ -149,69 +155,62 @@ class Translator:
             if self._config.observe_address:
                 host, _, port = self._config.observe_address.rpartition(":")
                 found.append(clusters.otlp(host, int(port)))
-            encoded = [(each.name, wire.encode(each)) for each in found]
-            return {name: Resource(name, wire.digest(body), body) for name, body in encoded}
+            return {each.name: _resource(each.name, each) for each in found}
 
         return self.memo.get(("fixed-clusters",), make)
-
-    def _endpoints(self, found: Registry) -> dict[str, Resource]:
-        made = {}
-        for service in found.services.values():
-            policy = found.policy(service.host)
-            for port in service.ports:
-                behind = found.endpoints.get((service.key, port.name), [])
-                for subset in ("", *policy.subsets):
-                    wanted = policy.subsets[subset].labels if subset else {}
-                    name = registry.cluster_name(service.host, port.number, subset)
-                    chosen = clusters.in_subset(behind, wanted, found.labels)
-                    made[name] = self._assignment(name, chosen)
-        return made
-
-    def _assignment(self, name: str, chosen: Sequence[Endpoint]) -> Resource:
-        def make() -> Resource:
-            body = wire.encode(clusters.load_assignment(name, chosen))
-            return Resource(name, wire.digest(body), body)
-
-        addresses = tuple((endpoint.address, endpoint.port) for endpoint in chosen)
-        return self.memo.get(("endpoints", name, addresses), make)
 
     # Pods
 
     def _pods(
-        self, world: World, found: Registry, clients: Iterable[Client]
+        self, world: World, era: _Era
     ) -> tuple[dict[str, Resource], dict[str, Resource], dict[Key, PodPlan]]:
-        layout = listeners.layout(found.services.values(), _HTTP_PORTS)
-        layout_key = (layout.http_ports, layout.sniffed_ports, *map(_items, (layout.tcp, layout.sniffed)))
-        rules = tables.by_host(found, world.virtual_services)
-        asked = tables.label_clauses(rules.values())
-        maker = tables.Tables(found, self.memo)
+        namespaces = {objects.name(namespace): namespace for namespace in world.namespaces}
         made: dict[str, Resource] = {}
-        table: dict[str, Resource] = {}
+        used: dict[str, Resource] = {}
         plans: dict[Key, PodPlan] = {}
-        for client in clients:
-            held = frozenset(clause for clause in asked if clause <= client.labels.items())
-            names = {port: tables.table_name(port, client.key.namespace, held) for port in layout.http_ports}
-            for port, name in names.items():
-                if name not in table:
-                    caller = Caller(port, frozenset({MESH}), client.key.namespace, held)
-                    table[name] = maker.mesh(name, caller, rules)
-            listener = self._pod_listener(client, layout, layout_key, names)
+        named: dict[tuple[Any, ...], dict[int, str]] = {}
+        for pod in world.pods:
+            namespace = namespaces.get(objects.namespace(pod))
+            client = self.memo.get(
+                ("client", id(pod), id(namespace)), partial(kube.client, pod, namespace), (pod, namespace)
+            )
+            if client is None:
+                continue
+            held = frozenset(clause for clause in era.clauses if clause <= client.labels.items())
+            names = named.get((client.key.namespace, held))
+            if names is None:
+                names = named[client.key.namespace, held] = self._tables(era, client, held, used)
+            listener = self._pod_listener(client, era.layout, names)
             made[listener.name] = listener
             plans[client.key] = PodPlan(client.key, listener.name, tuple(names.values()))
-        return made, table, plans
+        return made, used, plans
 
-    def _pod_listener(
-        self, client: Client, layout: Layout, layout_key: tuple[Any, ...], names: dict[int, str]
-    ) -> Resource:
+    def _tables(
+        self, era: _Era, client: Client, held: frozenset[matches.Clause], used: dict[str, Resource]
+    ) -> dict[int, str]:
+        """The names of the tables this kind of caller follows, by port; the tables go into `used`."""
+        names = {}
+        for port in sorted(era.layout.http_ports):
+            name = names[port] = tables.table_name(port, client.key.namespace, held)
+            if name not in era.tables:
+                caller = Caller(port, frozenset({MESH}), client.key.namespace, held)
+                era.tables[name] = era.maker.mesh(name, caller)
+            used[name] = era.tables[name]
+        return names
+
+    def _pod_listener(self, client: Client, layout: Layout, names: dict[int, str]) -> Resource:
         identity = Identity(client.workload, client.key.namespace, client.revision)
-        shared_key = ("listener", layout_key, identity, tuple(names.values()))
-        body = self.memo.get(shared_key, lambda: listeners.shared(layout, identity, names, self._observation))
-        key = ("pod-listener", client.key, client.uid, id(body))
-        return self.memo.get(key, lambda: listeners.pod(client, self._config.netns_dir, body), body)
+        body = self.memo.get(
+            ("listener", id(layout), identity, *names.values()),
+            partial(listeners.shared, layout, identity, names, self._observation),
+            layout,
+        )
+        make = partial(listeners.pod, client, self._config.netns_dir, body)
+        return self.memo.get(("pod-listener", client.key, client.uid, id(body)), make, body)
 
     # Ingress
 
-    def _ingress(self, world: World, found: Registry) -> tuple[dict[str, Resource], dict[str, Resource]]:
+    def _ingress(self, world: World, maker: tables.Tables) -> tuple[dict[str, Resource], dict[str, Resource]]:
         servers: dict[int, list[tuple[Gateway, istio.Server]]] = {}
         for gateway in sorted(world.gateways, key=lambda gateway: gateway.age):
             if gateway.spec.selector.items() <= INGRESS_SELECTOR.items():
@@ -223,18 +222,12 @@ class Translator:
             if matches.gateway_names(rule.spec.gateways, rule.namespace) != {MESH}
         ]
         identity = Identity(_INGRESS_WORKLOAD, self._config.ingress_namespace, "latest")
-        maker = tables.Tables(found, self.memo)
         made, table = {}, {}
         for number, here in servers.items():
             name = listeners.ingress_name(number)
             origins = tuple(dict.fromkeys(gateway.origin for gateway, _ in here))
             port = listeners.IngressPort(self._config.ingress_address, self._bind(number), number)
-            made[name] = self.memo.get(
-                ("ingress", port, origins),
-                lambda port=port, origins=origins: listeners.ingress(  # type: ignore[misc] # defaults bind the loop's values
-                    port, identity, self._observation, origins
-                ),
-            )
+            made[name] = listeners.ingress(port, identity, self._observation, origins)
             table[name] = maker.ingress(name, number, here, bound)
         return made, table
 
@@ -243,5 +236,40 @@ class Translator:
         return self._config.ingress_port if number == 80 else number
 
 
-def _items(found: Mapping[tuple[int, str], str]) -> tuple[Any, ...]:
-    return tuple(sorted(found.items()))
+def _slice(obj: Object) -> registry.Slice:
+    return tuple(kube.endpoints(obj))
+
+
+def _labels(found: Registry, service: Service) -> list[Mapping[str, str]]:
+    """The labels of the pods behind a service, in a stable order."""
+    return [found.labels[pod] for pod in sorted(found.pods_behind(service.key)) if pod in found.labels]
+
+
+def _resource(name: str, message: Any, origins: tuple[types.Origin, ...] = ()) -> Resource:
+    body = wire.encode(message)
+    return Resource(name, wire.digest(body), body, origins)
+
+
+def _service_clusters(service: Service, policy: registry.Policy) -> dict[str, Resource]:
+    made = {}
+    for port in service.ports:
+        for subset in ("", *policy.subsets):
+            name = registry.cluster_name(service.host, port.number, subset)
+            traffic = policy.traffic(subset, port.number)
+            cluster = clusters.cluster(name, port.protocol, traffic, service.host)
+            made[name] = _resource(name, cluster, policy.origins)
+    return made
+
+
+def _assignments(
+    found: Registry, service: Service, policy: registry.Policy, views: Iterable[registry.Slice]
+) -> dict[str, Resource]:
+    made = {}
+    for port in service.ports:
+        behind = [endpoint for view in views for name, endpoint in view if name == port.name]
+        for subset in ("", *policy.subsets):
+            wanted = policy.subsets[subset].labels if subset else {}
+            name = registry.cluster_name(service.host, port.number, subset)
+            chosen = clusters.in_subset(behind, wanted, found.labels)
+            made[name] = _resource(name, clusters.load_assignment(name, chosen))
+    return made
