@@ -91,6 +91,24 @@ def test_of_several_suspects_each_is_tried_alone() -> None:
     ]
 
 
+def test_what_serves_for_a_refused_object_outlives_the_process() -> None:
+    """A new control plane neither sends the refused version again nor forgets the good one."""
+    standing = Standing()
+    good = table(*standing.admit("VirtualService", [document("a", 1)]))
+    accept(standing, good)
+    second = document("a", 2, hosts=["b"])
+    worse = table(*standing.admit("VirtualService", [second]), version="2")
+    standing.hear([Rejected(types.ROUTES, worse, "no", good)])
+    again = Standing()
+    again.restore(standing.export())
+    (rule,) = again.admit("VirtualService", [second])
+    assert (rule.origin.version, rule.spec.hosts) == ("a:1", ("a",))
+    assert again.refusal("VirtualService", second) == standing.refusal("VirtualService", second)
+    assert again.export() == standing.export()
+    assert served(again, document("a", 3)) == {"a": "a:3"}
+    assert again.export() == []
+
+
 def test_running_means_all_of_it_runs() -> None:
     """An object runs when every resource made from it does, in the version that is served."""
     standing = Standing()

@@ -33,3 +33,8 @@ class MeshConfig:
     debounce_s: float = 0.005
     """How long changes that follow a change are gathered before the next translation."""
     node_id: str = "ondol"
+
+    @property
+    def state_file(self) -> Path:
+        """Refused objects and what serves in their place, for a control plane that starts anew."""
+        return self.bootstrap_file.with_name("mesh-refused.json")

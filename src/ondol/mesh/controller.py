@@ -16,7 +16,7 @@ from ondol.api import conditions, dataplane, objects, resources
 from ondol.api.objects import Key, Object, Resource
 from ondol.base import errors, log
 from ondol.client import PatchType
-from ondol.mesh import analysis, definitions, server
+from ondol.mesh import analysis, definitions, keeping, server
 from ondol.mesh import conditions as written
 from ondol.mesh.analysis import Finding
 from ondol.mesh.conditions import Progress
@@ -55,6 +55,8 @@ class Mesh:
         self._running: Mapping[types.Origin, bool] = {}
         self._changed = anyio.Event()
         self._log = log.get("mesh")
+        self._kept = keeping.load(config.state_file)
+        self._standing.restore(self._kept)
         self.hub = server.Hub(self._hear, self._disconnected)
         self._informers = {kind: manager.informer(found) for kind, found in _PLAIN.items()}
         for kind, resource in RULES.items():
@@ -147,6 +149,9 @@ class Mesh:
         if self.hub.busy:
             return  # rules stand on many resources: what is half sent says nothing yet
         self._running = self._standing.running(self._translation.snapshot)
+        if (kept := self._standing.export()) != self._kept:
+            keeping.save(self._config.state_file, kept)
+            self._kept = kept
         for kind, controller in self._rule_status.items():
             for obj in self._informers[kind].lister.list():
                 if self._rule_conditions(kind, obj) is not None:

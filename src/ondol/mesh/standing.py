@@ -11,6 +11,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+import msgspec
+
 from ondol.api import objects
 from ondol.api.objects import Object
 from ondol.mesh.model import istio, vetting
@@ -30,6 +32,33 @@ class Refusal:
     reason: str
     message: str
     by_proxy: bool = False
+
+
+class _Good(msgspec.Struct, frozen=True):
+    """A rule in a form that can be kept in a file."""
+
+    version: str
+    created: str
+    spec: Object
+
+    @staticmethod
+    def of(rule: Rule[Any] | None) -> _Good | None:
+        if rule is None:
+            return None
+        return _Good(rule.origin.version, rule.created, msgspec.to_builtins(rule.spec))
+
+    def rule(self, key: _Key) -> Rule[Any]:
+        spec = istio.read(istio.SPECS[key[0]], {"spec": self.spec})
+        return Rule(Origin(*key, self.version), self.created, spec)
+
+
+class _Record(msgspec.Struct, frozen=True):
+    kind: str
+    namespace: str
+    name: str
+    version: str
+    refusal: Refusal
+    good: _Good | None
 
 
 @dataclass(slots=True)
@@ -54,6 +83,7 @@ class Standing:
     _entries: dict[_Key, _Entry] = field(default_factory=dict)
     _trials: deque[_Key] = field(default_factory=deque)
     _running: dict[tuple[str, str], str] = field(default_factory=dict)
+    _remembered: dict[_Key, _Record] = field(default_factory=dict)
 
     def admit(self, kind: str, documents: Sequence[Object]) -> list[Rule[Any]]:
         """The rules to serve for these documents, all there are of this kind."""
@@ -64,13 +94,37 @@ class Standing:
             version = registry.version(document)
             entry = self._entries.get(key)
             if entry is None:
-                self._entries[key] = _renewed(None, kind, document, version)
+                self._entries[key] = self._recalled(key, version) or _renewed(None, kind, document, version)
             elif entry.version != version:
                 self._entries[key] = _renewed(entry.good, kind, document, version)
         for key in [key for key in self._entries if key[0] == kind and key not in seen]:
             del self._entries[key]
         found = [entry.effective for key, entry in self._entries.items() if key[0] == kind]
         return [rule for rule in found if rule is not None]
+
+    # Across restarts
+
+    def export(self) -> list[Object]:
+        """What must outlive this process: who is refused, and what serves in their place."""
+        records = [
+            _Record(*key, entry.version, entry.refusal, _Good.of(entry.good))
+            for key, entry in sorted(self._entries.items())
+            if entry.refusal is not None
+        ]
+        found: list[Object] = msgspec.to_builtins(records)
+        return found
+
+    def restore(self, exported: list[Object]) -> None:
+        """Take up what an earlier process exported; before the first `admit`."""
+        for record in msgspec.convert(exported, list[_Record]):
+            self._remembered[record.kind, record.namespace, record.name] = record
+
+    def _recalled(self, key: _Key, version: str) -> _Entry | None:
+        record = self._remembered.pop(key, None)
+        if record is None or record.version != version:
+            return None
+        good = record.good.rule(key) if record.good is not None else None
+        return _Entry(version, good=good, refusal=record.refusal)
 
     def hear(self, outcomes: Iterable[Outcome]) -> bool:
         """Take in Envoy's answers; whether what is served must be translated anew."""

@@ -1,0 +1,32 @@
+"""The one file the mesh keeps: objects that were refused, and the good versions that serve for them.
+
+Without it a control plane that starts anew would send what Envoy refused before, and would not know
+what to serve instead.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import msgspec
+
+from ondol.api.objects import Object
+from ondol.base import log
+
+
+def load(file: Path) -> list[Object]:
+    """What was kept; nothing if there is no file or it cannot be read, for it can be found out again."""
+    try:
+        return msgspec.json.decode(file.read_bytes(), type=list[Object])
+    except FileNotFoundError:
+        return []
+    except (OSError, msgspec.DecodeError) as error:
+        log.get("mesh").warning("state_unreadable", file=str(file), why=str(error))
+        return []
+
+
+def save(file: Path, found: list[Object]) -> None:
+    draft = file.with_suffix(".new")
+    draft.write_text(json.dumps(found, indent=1), encoding="utf-8")
+    draft.replace(file)
