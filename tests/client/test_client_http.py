@@ -43,7 +43,7 @@ class NoTokens:
 @contextlib.asynccontextmanager
 async def serving(made: pki.Pki) -> AsyncIterator[str]:
     """The real API server on a port of its own; yields its address."""
-    app: server.Application = apiserver.build(  # type: ignore[assignment]  # scopes are mappings here
+    app: server.Application = apiserver.build(
         apiserver.ApiConfig(),
         store.open_memory(),
         SystemClock(),

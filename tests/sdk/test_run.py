@@ -59,7 +59,7 @@ async def test_an_operators_process_installs_its_kind_works_and_stops(tmp_path: 
     """`sdk.run` needs nothing but a kubeconfig, and ends well at SIGTERM."""
     admin = pki.Client("admin", "kubernetes-admin", ("system:masters",))
     made = pki.ensure(tmp_path / "pki", clock=SystemClock(), clients=(admin,))
-    app: server.Application = apiserver.build(  # type: ignore[assignment]  # scopes are mappings here
+    app: server.Application = apiserver.build(
         apiserver.ApiConfig(),
         store.open_memory(),
         SystemClock(),
