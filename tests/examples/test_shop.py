@@ -1,4 +1,4 @@
-"""The shop of the demo: its services as plain processes on loopback, and what its manifests say."""
+"""The shop: its services as plain processes on loopback, and its manifests held against each other."""
 
 from __future__ import annotations
 
@@ -12,238 +12,180 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 import yaml
 
+from ondol.build import entry, project
+
 SHOP = Path(__file__).parents[2] / "examples" / "shop"
-TRACE = {
-    "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
-    "tracestate": "ondol=1",
-    "x-request-id": "r-1",
-    "x-tester": "yes",
-}
-Start = Callable[..., int]
+TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
-class Stub(BaseHTTPRequestHandler):
-    """Stands for a service: keeps what is put, remembers who asked how, answers when it is told to."""
-
-    protocol_version = "HTTP/1.1"
-    kept: ClassVar[dict[str, bytes]]
-    seen: ClassVar[list[tuple[str, str, dict[str, str]]]]
-    answers: ClassVar[dict[str, Any]]
-    hold: ClassVar[threading.Event]
-
-    def _handle(self) -> None:
-        body = self.rfile.read(int(self.headers.get("content-length") or 0))
-        headers = {name.lower(): value for name, value in self.headers.items()}
-        self.seen.append((self.command, self.path, headers))
-        self.hold.wait(10)
-        if self.command == "PUT":
-            self.kept[self.path] = body
-            self._answer(204, b"")
-        elif self.path in self.answers:
-            self._answer(200, json.dumps(self.answers[self.path]).encode())
-        else:
-            found = self.kept.get(self.path)
-            self._answer(200 if found is not None else 404, found or b"{}")
-
-    do_GET = do_PUT = _handle  # noqa: N815 - names http.server looks for
-
-    def _answer(self, status: int, body: bytes) -> None:
-        self.send_response(status)
-        self.send_header("content-length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Say nothing."""
-
-
-@contextmanager
-def stub(answers: Mapping[str, Any] | None = None) -> Iterator[tuple[int, type[Stub]]]:
-    """A stub on a free port; it answers at once until its `hold` is cleared."""
-    hold = threading.Event()
-    hold.set()
-    made = type("Made", (Stub,), {"kept": {}, "seen": [], "answers": dict(answers or {}), "hold": hold})
-    with ThreadingHTTPServer(("127.0.0.1", 0), made) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        try:
-            yield server.server_address[1], made
-        finally:
-            hold.set()
-            server.shutdown()
-            thread.join()
-
-
-def free_port() -> int:
+def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
-class Service:
-    """One service of the shop as a process."""
+class Shop:
+    """The processes of a shop, started as their images would start them."""
 
-    def __init__(self, module: str, environment: Mapping[str, str]) -> None:
-        self.port = free_port()
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", f"shop.{module}"],
-            cwd=SHOP,
-            env={**os.environ, **environment, "PORT": str(self.port)},
+    def __init__(self) -> None:
+        self._running: list[subprocess.Popen[bytes]] = []
+        self.ports: dict[str, int] = {}
+
+    def start(self, name: str, *arguments: str, folder: Path = SHOP, **env: str) -> int:
+        port = _free_port()
+        process = subprocess.Popen(
+            [sys.executable, *arguments],
+            cwd=folder,
+            env={"PATH": os.environ["PATH"], "PORT": str(port), "PYTHONPATH": str(folder), **env},
             stdout=subprocess.DEVNULL,
         )
-
-    def await_ready(self) -> None:
+        self._running.append(process)
+        self.ports[name] = port
         deadline = time.monotonic() + 20
         while True:
             try:
-                if ask(self.port, "/healthz")[0] == 200:
-                    return
+                if self.get(name, "/healthz")[0] == 200:
+                    return port
             except OSError:
-                if time.monotonic() > deadline or self.process.poll() is not None:
-                    raise
+                assert process.poll() is None, f"{name} ended at its start"
+                assert time.monotonic() < deadline, f"{name} does not answer"
                 time.sleep(0.02)
 
-    def stop(self) -> int:
-        """Its exit status, after SIGTERM if it still runs."""
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(20)
+    def get(
+        self,
+        name: str,
+        path: str,
+        *,
+        method: str = "GET",
+        headers: Mapping[str, str] | None = None,
+        body: str = "",
+    ) -> tuple[int, bytes]:
+        connection = http.client.HTTPConnection("127.0.0.1", self.ports[name], timeout=10)
+        try:
+            connection.request(method, path, body=body.encode(), headers=dict(headers or {}))
+            answer = connection.getresponse()
+            return answer.status, answer.read()
+        finally:
+            connection.close()
+
+    def json(self, name: str, path: str, **how: Any) -> Any:
+        status, body = self.get(name, path, **how)
+        assert status == 200, body
+        return json.loads(body)
+
+    def stop(self) -> None:
+        for process in self._running:
+            process.send_signal(signal.SIGTERM)
+        for process in self._running:
+            assert process.wait(timeout=20) == 0
 
 
-@contextmanager
-def running(*wanted: tuple[str, Mapping[str, str]]) -> Iterator[list[Service]]:
-    """Services, started side by side and ready."""
-    with ExitStack() as stack:
-        services = []
-        for module, environment in wanted:
-            service = Service(module, environment)
-            stack.callback(service.process.kill)
-            stack.enter_context(service.process)
-            services.append(service)
-        for service in services:
-            service.await_ready()
-        yield services
-        assert [service.stop() for service in services] == [0] * len(services)
-
-
-def ask(
-    port: int, path: str, *, method: str = "GET", headers: Mapping[str, str] | None = None, body: bytes = b""
-) -> tuple[int, Any, str]:
-    """Status, body (decoded if it is JSON) and content type."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
-    try:
-        connection.request(method, path, body=body or None, headers=dict(headers or {}))
-        answer = connection.getresponse()
-        data = answer.read()
-        kind = answer.headers.get_content_type()
-        return answer.status, json.loads(data) if kind == "application/json" else data, kind
-    finally:
-        connection.close()
-
-
-def url(port: int) -> str:
+def _url(port: int) -> str:
     return f"http://127.0.0.1:{port}"
 
 
 @pytest.fixture(scope="module")
-def shop() -> Iterator[dict[str, Any]]:
-    """The whole shop: front, catalogue, both versions of reviews, cart, and a cache that a stub plays."""
-    with stub() as (cache_port, cache):
-        behind = running(
-            ("catalog", {}),
-            ("reviews", {"REVIEWS_VERSION": "v1"}),
-            ("reviews", {"REVIEWS_VERSION": "v2"}),
-            ("cart", {"CACHE_URL": url(cache_port)}),
-            ("thumbnail", {}),
-        )
-        with behind as (catalog, v1, v2, cart, thumbnail):
-            places = {"CATALOG_URL": url(catalog.port), "CART_URL": url(cart.port)}
-            with running(("front", {**places, "REVIEWS_URL": url(v1.port)})) as (front,):
-                yield {
-                    "front": front.port,
-                    "catalog": catalog.port,
-                    "v1": v1.port,
-                    "v2": v2.port,
-                    "cart": cart.port,
-                    "thumbnail": thumbnail.port,
-                    "cache": cache,
-                }
+def shop() -> Iterator[Shop]:
+    """Everything but the platform: each service is one process, the cache behind the cart included."""
+    found = Shop()
+    cache = found.start("carts", "cache.py", folder=SHOP / "cache")
+    urls = {
+        "CATALOG_URL": _url(found.start("catalog", "-m", "shop.catalog")),
+        "REVIEWS_URL": _url(found.start("reviews-v2", "-m", "shop.reviews", REVIEWS_VERSION="v2")),
+        "CART_URL": _url(found.start("cart", "-m", "shop.cart", CACHE_URL=_url(cache))),
+    }
+    found.start("reviews-v1", "-m", "shop.reviews")
+    found.start("thumbnail", "-m", "shop.thumbnail")
+    found.start("front", "-m", "shop.front", folder=SHOP, **urls)
+    yield found
+    found.stop()
 
 
-def test_home_lists_the_products(shop: dict[str, Any]) -> None:
-    """The front page is HTML made of what the catalogue has."""
-    status, page, kind = ask(shop["front"], "/")
-    assert (status, kind) == (200, "text/html")
-    assert b"Clay stove" in page
-    assert page.count(b"<li>") == len(ask(shop["catalog"], "/products")[1])
+def test_the_front_puts_a_product_together(shop: Shop) -> None:
+    """One answer holds what the catalogue, the reviews and the cart say."""
+    found = shop.json("front", "/products/stove")
+    assert found["product"]["name"] == "Clay stove"
+    assert found["reviews"]["version"] == "v2"
+    assert isinstance(found["cart"], list)
 
 
-def test_product_page_is_put_together(shop: dict[str, Any]) -> None:
-    """One answer out of catalogue, reviews and cart."""
-    status, page, _ = ask(shop["front"], "/products/stove")
+def test_the_front_page_is_html_with_every_product(shop: Shop) -> None:
+    """A person sees a list of links."""
+    status, body = shop.get("front", "/")
     assert status == 200
-    assert page["product"]["price"] == 240
-    assert page["reviews"]["version"] == "v1"
-    assert page["cart"] == []
+    assert b"<!doctype html>" in body
+    for product in ("stove", "floor", "tea"):
+        assert f'href="/products/{product}"'.encode() in body
 
 
-def test_buying_fills_the_cart_in_the_cache(shop: dict[str, Any]) -> None:
-    """What is bought is in the cache and on the page; the cart itself keeps nothing."""
-    try:
-        assert ask(shop["front"], "/buy/tea")[1] == {"customer": "guest", "items": ["tea"]}
-        assert ask(shop["front"], "/buy/stove")[1]["items"] == ["tea", "stove"]
-        assert shop["cache"].kept == {"/keys/cart-guest": b'["tea", "stove"]'}
-        assert ask(shop["front"], "/products/tea")[1]["cart"] == ["tea", "stove"]
-    finally:
-        shop["cache"].kept.clear()
-
-
-def test_versions_of_reviews_differ_in_stars(shop: dict[str, Any]) -> None:
-    """Version 2 tells the stars, version 1 does not; both say which they are."""
-    first, second = (ask(shop[name], "/reviews/stove")[1] for name in ("v1", "v2"))
+def test_the_second_version_of_reviews_adds_stars(shop: Shop) -> None:
+    """The versions tell themselves apart, and only the second has stars."""
+    first, second = (shop.json(f"reviews-{v}", "/reviews/tea") for v in ("v1", "v2"))
     assert (first["version"], second["version"]) == ("v1", "v2")
+    assert [review["text"] for review in first["reviews"]] == [r["text"] for r in second["reviews"]]
     assert not any("stars" in review for review in first["reviews"])
-    assert all(1 <= review["stars"] <= 5 for review in second["reviews"])
-    assert [r["text"] for r in first["reviews"]] == [r["text"] for r in second["reviews"]]
+    assert all(review["stars"] in range(1, 6) for review in second["reviews"])
 
 
-def test_thumbnail_is_a_picture(shop: dict[str, Any]) -> None:
-    """The same product has the same picture."""
-    status, picture, kind = ask(shop["thumbnail"], "/thumbnails/tea")
-    assert (status, kind) == (200, "image/svg+xml")
-    assert b">tea</text>" in picture
-    assert ask(shop["thumbnail"], "/thumbnails/tea")[1] == picture
+def test_what_is_bought_is_in_the_cart_and_in_the_cache(shop: Shop) -> None:
+    """The cart keeps nothing itself: what it knows is in the cache."""
+    before = shop.json("cart", "/carts/guest")["items"]
+    assert shop.json("front", "/buy/tea")["items"] == [*before, "tea"]
+    assert shop.json("carts", "/keys/cart-guest") == [*before, "tea"]
+    assert shop.json("front", "/products/floor")["cart"] == [*before, "tea"]
+
+
+def test_thumbnails_are_pictures(shop: Shop) -> None:
+    """An SVG with the product's name, the same for the same name."""
+    status, body = shop.get("thumbnail", "/thumbnails/tea")
+    assert status == 200
+    assert body.startswith(b"<svg")
+    assert b">tea</text>" in body
+    assert shop.get("thumbnail", "/thumbnails/tea")[1] == body
 
 
 @pytest.mark.parametrize(
-    ("service", "path"),
+    ("service", "path", "method", "body", "status"),
     [
-        ("front", "/nowhere"),
-        ("catalog", "/products/boat"),
-        ("catalog", "/products/"),
-        ("v1", "/"),
-        ("cart", "/"),
+        ("front", "/products/samovar", "GET", "", 404),
+        ("front", "/nothing", "GET", "", 404),
+        ("catalog", "/products/samovar", "GET", "", 404),
+        ("cart", "/carts/guest", "POST", "{", 400),
+        ("cart", "/carts/guest", "POST", "{}", 400),
     ],
 )
-def test_what_is_not_there_is_404(shop: dict[str, Any], service: str, path: str) -> None:
-    """A page or product that does not exist is told as JSON."""
-    status, body, _ = ask(shop[service], path)
-    assert status == 404
-    assert body["error"]
+def test_wrong_requests_are_answered(
+    shop: Shop, *, service: str, path: str, method: str, body: str, status: int
+) -> None:
+    """What is not there and what makes no sense gets a status and a reason."""
+    found, answer = shop.get(service, path, method=method, body=body)
+    assert found == status, answer
+    assert json.loads(answer)["error"]
 
 
-def test_one_connection_serves_many_requests(shop: dict[str, Any]) -> None:
-    """Connections are kept, as the proxy in front of each service expects."""
-    connection = http.client.HTTPConnection("127.0.0.1", shop["catalog"], timeout=20)
+def test_a_service_that_is_away_is_a_bad_gateway() -> None:
+    """The front says which service did not answer, and goes on living."""
+    shop = Shop()
+    nowhere = _url(_free_port())
+    shop.start("front", "-m", "shop.front", CATALOG_URL=nowhere)
+    status, body = shop.get("front", "/products/tea")
+    assert status == 502
+    assert nowhere in json.loads(body)["error"]
+    assert shop.get("front", "/healthz")[0] == 200
+    shop.stop()
+
+
+def test_one_connection_serves_many_requests(shop: Shop) -> None:
+    """Connections are kept open, as the proxy in front of each service expects."""
+    connection = http.client.HTTPConnection("127.0.0.1", shop.ports["catalog"], timeout=10)
     try:
         for _ in range(3):
             connection.request("GET", "/products")
@@ -254,186 +196,202 @@ def test_one_connection_serves_many_requests(shop: dict[str, Any]) -> None:
         connection.close()
 
 
-def test_a_service_that_is_gone_is_502() -> None:
-    """The front says which call failed, and goes on serving."""
-    nobody = url(free_port())
-    places = {"CATALOG_URL": nobody, "REVIEWS_URL": nobody, "CART_URL": nobody}
-    with running(("front", places)) as (front,):
-        status, body, _ = ask(front.port, "/products/stove")
-        assert status == 502
-        assert body["error"]
-        assert ask(front.port, "/healthz")[0] == 200
+class _Recorder(BaseHTTPRequestHandler):
+    """A catalogue that remembers the headers it was asked with, and takes its time."""
+
+    seen: list[dict[str, str]] = []  # noqa: RUF012 - shared by the connections on purpose
+    wait_s = 0.0
+
+    def do_GET(self) -> None:
+        self.seen.append({key.lower(): value for key, value in self.headers.items()})
+        time.sleep(type(self).wait_s)
+        self.send_response(200)
+        self.send_header("content-length", "2")
+        self.end_headers()
+        self.wfile.write(b"[]")
+
+    def log_message(self, *_: object) -> None: ...
 
 
-def test_an_answer_that_is_an_error_is_502() -> None:
-    """A failure behind is no success in front."""
-    with stub() as (port, _), running(("front", {"CATALOG_URL": url(port)})) as (front,):
-        status, body, _ = ask(front.port, "/products/stove")
-        assert status == 502
-        assert "answered 404" in body["error"]
+@pytest.fixture
+def recorder() -> Iterator[ThreadingHTTPServer]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Recorder)
+    server.daemon_threads = False
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    yield server
+    server.shutdown()
+    server.server_close()
+    thread.join()
+    _Recorder.seen.clear()
+    _Recorder.wait_s = 0.0
 
 
-def test_trace_headers_are_passed_on() -> None:
-    """Each call the front makes carries its caller's trace, and nothing else of the caller's."""
-    answers = {"/products/stove": {}, "/reviews/stove": {}, "/carts/guest": {"items": []}}
-    with stub(answers) as (port, behind):
-        places = dict.fromkeys(("CATALOG_URL", "REVIEWS_URL", "CART_URL"), url(port))
-        with running(("front", places)) as (front,):
-            assert ask(front.port, "/products/stove", headers={**TRACE, "cookie": "secret"})[0] == 200
-        assert [path for _, path, _ in behind.seen] == list(answers)
-        for _, _, headers in behind.seen:
-            assert TRACE.items() <= headers.items()
-            assert "cookie" not in headers
+def test_headers_of_a_trace_are_passed_on(recorder: ThreadingHTTPServer) -> None:
+    """With these headers the proxy joins the hops of one request; others stay where they are."""
+    shop = Shop()
+    shop.start("front", "-m", "shop.front", CATALOG_URL=_url(recorder.server_port))
+    given = {"traceparent": TRACEPARENT, "b3": "1-2-1", "x-request-id": "r1", "x-tester": "yes"}
+    assert shop.get("front", "/", headers={**given, "authorization": "secret"})[0] == 200
+    shop.stop()
+    assert given.items() <= _Recorder.seen[0].items()
+    assert "authorization" not in _Recorder.seen[0]
 
 
-def test_trace_headers_reach_the_cache() -> None:
-    """The cart passes them on with its writes too."""
-    with stub() as (port, cache), running(("cart", {"CACHE_URL": url(port)})) as (cart,):
-        body = b'{"product": "tea"}'
-        assert ask(cart.port, "/carts/guest", method="POST", body=body, headers=TRACE)[0] == 200
-        assert [(method, path) for method, path, _ in cache.seen] == [
-            ("GET", "/keys/cart-guest"),
-            ("PUT", "/keys/cart-guest"),
-        ]
-        assert all(TRACE.items() <= headers.items() for _, _, headers in cache.seen)
+def test_sigterm_lets_requests_end_and_drops_idle_connections(recorder: ThreadingHTTPServer) -> None:
+    """A request under way is answered in full; a connection that is only kept open holds nothing up."""
+    _Recorder.wait_s = 1.0
+    shop = Shop()
+    port = shop.start("front", "-m", "shop.front", CATALOG_URL=_url(recorder.server_port))
+    idle = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    idle.request("GET", "/healthz")
+    assert idle.getresponse().read()
+    answers: list[tuple[int, bytes]] = []
+    asking = threading.Thread(target=lambda: answers.append(shop.get("front", "/")))
+    asking.start()
+    while not _Recorder.seen:
+        time.sleep(0.01)
+    began = time.monotonic()
+    shop.stop()
+    took = time.monotonic() - began
+    asking.join()
+    idle.close()
+    assert answers[0][0] == 200
+    assert took < 5
 
 
-def test_sigterm_finishes_the_request_in_flight() -> None:
-    """A service told to end answers what it has begun, takes nothing new, and ends with status 0."""
-    with (
-        stub({"/products": []}) as (port, behind),
-        running(("front", {"CATALOG_URL": url(port)})) as (front,),
-    ):
-        behind.hold.clear()
-        answers: list[tuple[int, Any, str]] = []
-        asking = threading.Thread(target=lambda: answers.append(ask(front.port, "/")))
-        asking.start()
-        _until(lambda: bool(behind.seen))
-        front.process.send_signal(signal.SIGTERM)
-        _until(lambda: _is_closed(front.port))
-        assert front.process.poll() is None
-        behind.hold.set()
-        asking.join(20)
-        assert [status for status, _, _ in answers] == [200]
-        assert front.process.wait(20) == 0
+# --- the manifests
 
 
-def _until(test: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not test():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
-def _is_closed(port: int) -> bool:
-    """Whether nothing accepts there any more (a full backlog would still take the connection)."""
-    try:
-        socket.create_connection(("127.0.0.1", port), timeout=1).close()
-    except OSError:
-        return True
-    return False
-
-
-# --- manifests
-
-
+@pytest.fixture(scope="module")
 def documents() -> list[dict[str, Any]]:
-    """Every manifest, in the order in which they are applied."""
-    return [
-        document
-        for file in sorted((SHOP / "manifests").glob("*.yaml"))
-        for document in yaml.safe_load_all(file.read_text(encoding="utf-8"))
+    found = []
+    for file in sorted((SHOP / "manifests").glob("*.yaml")):
+        found += [document for document in yaml.safe_load_all(file.read_text()) if document]
+    return found
+
+
+def _of_kind(documents: list[dict[str, Any]], kind: str) -> dict[str, dict[str, Any]]:
+    return {d["metadata"]["name"]: d for d in documents if d["kind"] == kind}
+
+
+def _template(deployment: Mapping[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = deployment["spec"]["template"]
+    return found
+
+
+def test_everything_is_in_the_shops_namespace(documents: list[dict[str, Any]]) -> None:
+    """One namespace holds it all, and is made first."""
+    assert documents[0]["kind"] == "Namespace"
+    name = documents[0]["metadata"]["name"]
+    assert {d["metadata"].get("namespace") for d in documents[1:]} == {name}
+    keys = [(d["kind"], d["metadata"]["name"]) for d in documents]
+    assert len(set(keys)) == len(keys)
+
+
+def test_services_find_their_pods(documents: list[dict[str, Any]]) -> None:
+    """Every Service selects the pods of some Deployment, at a port that they have, by name."""
+    deployments = _of_kind(documents, "Deployment").values()
+    for name, service in _of_kind(documents, "Service").items():
+        if service["apiVersion"] != "v1":
+            continue
+        selector = service["spec"]["selector"].items()
+        chosen = [d for d in deployments if selector <= _template(d)["metadata"]["labels"].items()]
+        assert chosen, name
+        for deployment in chosen:
+            ports = {p["name"] for c in _template(deployment)["spec"]["containers"] for p in c["ports"]}
+            assert {port["targetPort"] for port in service["spec"]["ports"]} <= ports
+
+
+def test_deployments_select_their_own_pods_and_probe_them(documents: list[dict[str, Any]]) -> None:
+    """No two Deployments share pods; each has a readiness probe at a port of its own."""
+    deployments = _of_kind(documents, "Deployment")
+    assert set(deployments) >= {"front", "catalog", "cart", "reviews-v1", "reviews-v2"}
+    for name, deployment in deployments.items():
+        selector = deployment["spec"]["selector"]["matchLabels"].items()
+        matching = [
+            n for n, d in deployments.items() if selector <= _template(d)["metadata"]["labels"].items()
+        ]
+        assert matching == [name]
+        container = _template(deployment)["spec"]["containers"][0]
+        probe = container["readinessProbe"]["httpGet"]
+        assert probe["path"] == "/healthz"
+        assert probe["port"] in {port["name"] for port in container["ports"]}
+
+
+def test_images_are_built_from_here_and_modules_exist(documents: list[dict[str, Any]]) -> None:
+    """Every image is one this folder builds, and every module that a pod runs is in it."""
+    assert entry.find(project.read(SHOP), {"shop/front.py"}, python="python3").arguments == (
+        "-m",
+        "shop.front",
+    )
+    pods = [_template(d)["spec"] for d in _of_kind(documents, "Deployment").values()]
+    pods += [
+        d["spec"]["template"]["spec"] for d in documents if d["apiVersion"].startswith("serving.knative.dev")
     ]
-
-
-def of_kind(kind: str, api_version: str = "") -> list[dict[str, Any]]:
-    return [d for d in documents() if d["kind"] == kind and d["apiVersion"].startswith(api_version)]
-
-
-def containers() -> list[dict[str, Any]]:
-    workloads = [*of_kind("Deployment"), *of_kind("Service", "serving.knative.dev/")]
-    return [c for w in workloads for c in w["spec"]["template"]["spec"]["containers"]]
-
-
-def pod_labels() -> list[dict[str, str]]:
-    return [d["spec"]["template"]["metadata"]["labels"] for d in of_kind("Deployment")]
-
-
-def matching(selector: Mapping[str, str]) -> Sequence[dict[str, str]]:
-    return [labels for labels in pod_labels() if selector.items() <= labels.items()]
-
-
-def test_manifests_are_whole_and_in_one_namespace() -> None:
-    """Each names its kind and version; the namespace comes first, and everything is in it."""
-    found = documents()
-    assert all({"apiVersion", "kind", "metadata"} <= set(d) for d in found)
-    assert (found[0]["kind"], found[0]["metadata"]["name"]) == ("Namespace", "shop")
-    assert {d["metadata"].get("namespace") for d in found[1:]} == {"shop"}
-    names = [(d["apiVersion"], d["kind"], d["metadata"]["name"]) for d in found]
-    assert len(set(names)) == len(names)
-
-
-def test_selectors_find_their_pods() -> None:
-    """Each Deployment selects its own template alone, each Service somebody, by ports that exist."""
-    for deployment in of_kind("Deployment"):
-        own = deployment["spec"]["template"]["metadata"]["labels"]
-        assert matching(deployment["spec"]["selector"]["matchLabels"]) == [own]
-    for service in of_kind("Service", "v1"):
-        selector = service["spec"]["selector"]
-        assert matching(selector), service["metadata"]["name"]
-        for deployment in of_kind("Deployment"):
-            if selector.items() <= deployment["spec"]["template"]["metadata"]["labels"].items():
-                ports = deployment["spec"]["template"]["spec"]["containers"][0]["ports"]
-                assert {p["targetPort"] for p in service["spec"]["ports"]} <= {p["name"] for p in ports}
-
-
-def test_routes_lead_to_services_and_subsets_to_pods() -> None:
-    """Each destination is a Service, each subset is defined and selects pods of that Service."""
-    services = {s["metadata"]["name"]: s["spec"]["selector"] for s in of_kind("Service", "v1")}
-    subsets = {
-        (rule["spec"]["host"], subset["name"]): subset["labels"]
-        for rule in of_kind("DestinationRule")
-        for subset in rule["spec"]["subsets"]
-    }
-    assert all(matching({**services[host], **labels}) for (host, _), labels in subsets.items())
-    for virtual_service in of_kind("VirtualService"):
-        for rule in virtual_service["spec"]["http"]:
-            for route in rule["route"]:
-                host, subset = route["destination"]["host"], route["destination"].get("subset")
-                assert host in services
-                assert subset is None or (host, subset) in subsets
-            weights = [route.get("weight", 100) for route in rule["route"]]
-            assert sum(weights) == 100
-
-
-def test_images_are_those_the_readme_builds() -> None:
-    """What the manifests run is what the README says to build from this folder."""
-    readme = (SHOP / "README.md").read_text(encoding="utf-8")
-    built = dict(re.findall(r"ondol image build (\S+) --tag (\S+)", readme))
-    assert {c["image"] for c in containers()} <= set(built.values())
-    assert all((SHOP.parents[1] / folder).is_dir() for folder in built)
-
-
-def test_every_module_that_runs_exists() -> None:
-    """The arguments of each container name a module of the shop."""
-    for container in containers():
+    for pod in pods:
+        container = pod["containers"][0]
+        assert container["image"] == "ondol.local/shop/app:latest"
         flag, module = container["args"]
         assert flag == "-m"
         assert (SHOP / f"{module.replace('.', '/')}.py").is_file()
 
 
-def test_services_call_each_other_by_the_names_of_the_manifests() -> None:
-    """Addresses that are built in are Services of the manifests, or the cache's."""
-    source = "".join(file.read_text(encoding="utf-8") for file in (SHOP / "shop").glob("*.py"))
+def test_traffic_rules_name_what_is_there(documents: list[dict[str, Any]]) -> None:
+    """Hosts are Services, subsets are labels of pods, weights are whole, testers get version 2."""
+    services = _of_kind([d for d in documents if d["apiVersion"] == "v1"], "Service")
+    rules = _of_kind(documents, "DestinationRule")
+    labels = [_template(d)["metadata"]["labels"].items() for d in _of_kind(documents, "Deployment").values()]
+    subsets = {
+        (rule["spec"]["host"], subset["name"]): subset["labels"].items()
+        for rule in rules.values()
+        for subset in rule["spec"]["subsets"]
+    }
+    for wanted in subsets.values():
+        assert any(wanted <= found for found in labels)
+    for virtual in _of_kind(documents, "VirtualService").values():
+        for route in virtual["spec"]["http"]:
+            for destination in (part["destination"] for part in route["route"]):
+                assert destination["host"] in services
+                if "subset" in destination:
+                    assert (destination["host"], destination["subset"]) in subsets
+            weights = [part.get("weight", 100) for part in route["route"]]
+            assert sum(weights) == 100
+    testers, everyone = _of_kind(documents, "VirtualService")["reviews"]["spec"]["http"]
+    assert testers["match"][0]["headers"]["x-tester"] == {"exact": "yes"}
+    assert testers["route"][0]["destination"]["subset"] == "v2"
+    assert [(p["destination"]["subset"], p["weight"]) for p in everyone["route"]] == [("v1", 90), ("v2", 10)]
+    assert everyone["timeout"]
+    assert everyone["retries"]["attempts"]
+
+
+def test_the_shop_is_reached_from_outside_and_has_its_cache(documents: list[dict[str, Any]]) -> None:
+    """The ingress host leads to the front; the cart's default address is the custom resource's name."""
+    virtual = _of_kind(documents, "VirtualService")["shop"]["spec"]
+    assert virtual["hosts"] == ["shop.localhost"]
+    assert virtual["gateways"] == ["ondol-system/ingress"]
+    cache = _of_kind(documents, "Cache")["carts"]
+    assert cache["apiVersion"] == "shop.ondol.dev/v1"
+    assert '"http://carts"' in (SHOP / "shop" / "cart.py").read_text()
+
+
+def test_images_are_those_the_readme_builds(documents: list[dict[str, Any]]) -> None:
+    """What the manifests run is what the README says to build, from folders that exist."""
+    readme = (SHOP / "README.md").read_text()
+    built = dict(re.findall(r"ondol image build (\S+) --tag (\S+)", readme))
+    run = {
+        container["image"]
+        for document in documents
+        for container in document.get("spec", {}).get("template", {}).get("spec", {}).get("containers", ())
+    }
+    assert run
+    assert run <= set(built.values())
+    assert all((SHOP.parents[1] / folder).is_dir() for folder in built)
+
+
+def test_services_call_each_other_by_the_names_of_the_manifests(documents: list[dict[str, Any]]) -> None:
+    """Each address that is built in is a Service of the manifests, or the cache's."""
+    source = "".join(file.read_text() for file in sorted((SHOP / "shop").glob("*.py")))
     called = set(re.findall(r'_URL", "http://([a-z]+)"', source))
-    made = {d["metadata"]["name"] for d in [*of_kind("Service", "v1"), *of_kind("Cache")]}
     assert called == {"catalog", "reviews", "cart", "carts"}
-    assert called <= made
-
-
-def test_services_are_careful_guests() -> None:
-    """Each Deployment has a probe and says what memory it needs at most."""
-    for deployment in of_kind("Deployment"):
-        (container,) = deployment["spec"]["template"]["spec"]["containers"]
-        assert container["readinessProbe"]["httpGet"]["path"] == "/healthz"
-        assert container["resources"]["limits"]["memory"]
+    assert called <= {d["metadata"]["name"] for d in documents if d["kind"] in ("Service", "Cache")}
