@@ -9,6 +9,7 @@ import pytest
 
 from ondol.api import conditions, objects, resources
 from ondol.api.objects import Object, Resource
+from ondol.base import errors
 from ondol.controllers.deployment import reconciler as deployment
 from ondol.controllers.deployment import resources as deployments
 from ondol.controllers.endpoints import reconciler as endpoints
@@ -278,6 +279,41 @@ def counting(call: Callable[..., Any], verb: str, done: dict[str, int]) -> Calla
         return call(resource, *args, **more)
 
     return counted
+
+
+def test_refused_pods_are_told_and_tried_again(play: Play) -> None:
+    """On the set, on its Deployment and as an event; and it is over when pods can be made."""
+
+    async def scene(stage: Any) -> None:
+        await stage.node()
+        manager = stage.manager("control")
+        for add in WORKLOADS:
+            add(manager)
+        refused = errors.Forbidden('pods "web-" is forbidden: exceeded quota: small')
+        create, full = manager.client.create, [True]
+
+        async def create_within_quota(resource: Resource, *args: Any, **more: Any) -> Object:
+            if resource == resources.POD and full[0] and not more.get("subresource"):
+                raise refused
+            written: Object = await create(resource, *args, **more)
+            return written
+
+        manager.client.create = create_within_quota
+        await stage.start(manager)
+        await stage.create(resources.DEPLOYMENT, "web", spec=spec(2))
+        await stage.advance(5)
+        for resource in (resources.REPLICA_SET, resources.DEPLOYMENT):
+            (found,) = (await stage.client.list(resource, "default")).items
+            condition = conditions.get(found, "ReplicaFailure") or {}
+            assert (condition["reason"], condition["message"]) == ("FailedCreate", refused.message)
+        assert await stage.events("FailedCreate") == [f"Error creating: {refused.message}"]
+        full[0] = False
+        await stage.advance(600)
+        assert len(await stage.pods()) == 2
+        found = await stage.client.get(resources.DEPLOYMENT, "web", "default")
+        assert conditions.get(found, "ReplicaFailure") is None
+
+    play(scene)
 
 
 def test_a_pod_that_stops_matching_is_released_and_replaced(play: Play) -> None:

@@ -18,6 +18,7 @@ from ondol.sdk.recorder import EventType
 
 COMPONENT: Final = "replicaset-controller"
 _BURST: Final = 500
+_FIRST_BATCH: Final = 4
 
 
 def add_to(manager: Manager) -> None:
@@ -98,7 +99,7 @@ class Reconciler:
         return active
 
     async def _create(self, replica_set: Object, count: int) -> list[Object]:
-        """Create in batches of 1, 2, 4…: when the first is refused, few others were tried in vain."""
+        """Create in growing batches: when the first are refused, few others were tried in vain."""
         made: list[Object] = []
         pod = makes.pod(replica_set)
 
@@ -107,7 +108,7 @@ class Reconciler:
             made.append(created)
             self._event(replica_set, "Normal", "SuccessfulCreate", f"Created pod: {objects.name(created)}")
 
-        batch = 1
+        batch = _FIRST_BATCH
         while len(made) < count:
             try:
                 await _together([one] * min(batch, count - len(made)))
