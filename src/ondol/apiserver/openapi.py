@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ondol.api import kinds, openapi
+from ondol.api.openapi import gnostic
 from ondol.apiserver import documents
 from ondol.apiserver.served import Catalogue
 
@@ -18,12 +19,13 @@ class Documents:
         self._release = release
         self._version = -1
         self._v2 = b""
+        self._v2_message = b""
         self._v3: dict[str, tuple[str, bytes]] = {}
 
     def _fresh(self) -> None:
         if self._version != self._catalogue.version:
             self._version = self._catalogue.version
-            self._v2, self._v3 = b"", {}
+            self._v2, self._v2_message, self._v3 = b"", b"", {}
 
     def _schema_of(self, kind: kinds.Kind) -> Mapping[str, Any] | None:
         served = self._catalogue.get(kind.group, kind.version, kind.plural)
@@ -32,9 +34,19 @@ class Documents:
     def v2(self) -> bytes:
         self._fresh()
         if not self._v2:
-            registry = self._catalogue.registry
-            self._v2 = documents.dump(openapi.v2(registry, release=self._release, schema_of=self._schema_of))
+            self._v2 = documents.dump(self._v2_document())
         return self._v2
+
+    def v2_message(self) -> bytes:
+        """The same in protobuf, the only form that Go clients read."""
+        self._fresh()
+        if not self._v2_message:
+            self._v2_message = gnostic.encode(self._v2_document())
+        return self._v2_message
+
+    def _v2_document(self) -> Mapping[str, Any]:
+        registry = self._catalogue.registry
+        return openapi.v2(registry, release=self._release, schema_of=self._schema_of)
 
     def v3(self, path: str) -> tuple[str, bytes] | None:
         """Hash and bytes of one group and version; none if it is not served."""

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from ondol.api import kinds_discovery, openapi
+from ondol.api.openapi import gnostic
 from ondol.apiserver import answers, documents
 from ondol.apiserver.core import Core
 from ondol.apiserver.exchange import Answer, Reply, Request
@@ -41,7 +42,7 @@ def _plain(core: Core, request: Request, parts: list[str]) -> Answer | None:
         case ["metrics"]:
             return Reply(core.metrics.text().encode(), 200, b"text/plain; version=0.0.4")
         case ["openapi", "v2"]:
-            return Reply(core.openapi.v2())
+            return _openapi_v2(core, request)
         case ["openapi", "v3", *rest]:
             return _openapi_v3(core, request, "/".join(rest))
         case [".well-known", "openid-configuration"] if core.tokens is not None:
@@ -69,6 +70,13 @@ def _plain(core: Core, request: Request, parts: list[str]) -> Answer | None:
                 request, kinds_discovery.resource_list(core.catalogue.registry, group, group_version)
             )
     return None
+
+
+def _openapi_v2(core: Core, request: Request) -> Reply:
+    wanted = {clause.partition(";")[0].strip() for clause in request.header(b"accept").split(",")}
+    if wanted.isdisjoint(gnostic.ACCEPTED):
+        return Reply(core.openapi.v2())
+    return Reply(core.openapi.v2_message(), 200, gnostic.MEDIA_TYPE.encode())
 
 
 def _openapi_v3(core: Core, request: Request, path: str) -> Reply | None:
