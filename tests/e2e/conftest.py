@@ -1,0 +1,60 @@
+"""Fixtures of the end-to-end tests, and the way by which they share one harness module."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+# Test folders are not packages; the tests here share one module all the same, under its full name.
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from tests.e2e import harness
+
+_numbers: Final = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def kubectl_version() -> harness.Version:
+    """The real kubectl's version; without one the test is skipped."""
+    return harness.kubectl_version()
+
+
+@pytest.fixture(scope="module")
+def api_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[harness.ApiServer]:
+    """An API server of this test module's own."""
+    server = harness.ApiServer(tmp_path_factory.mktemp("api"))
+    server.start()
+    yield server
+    alive = server.alive()
+    said = server.process.text if server.process else ""
+    server.close()
+    assert alive, f"the API server did not survive the tests:\n{said}"
+    assert "Traceback" not in said, said
+
+
+@pytest.fixture(scope="module")
+def admin(api_server: harness.ApiServer, kubectl_version: harness.Version) -> Iterator[harness.Kubectl]:
+    """The real kubectl as the administrator of the API server."""
+    kubectl = harness.Kubectl(api_server.kubeconfig, kubectl_version)
+    yield kubectl
+    shutil.rmtree(kubectl.cache_dir, ignore_errors=True)
+
+
+@pytest.fixture
+def kubectl(admin: harness.Kubectl) -> harness.Kubectl:
+    """The real kubectl in a namespace of the test's own."""
+    namespace = f"t{next(_numbers)}"
+    admin("create", "namespace", namespace)
+    return admin.inside(namespace)
+
+
+@pytest.fixture
+def http(api_server: harness.ApiServer) -> harness.Http:
+    """Raw HTTPS as the administrator of the API server."""
+    return harness.Http(api_server.kubeconfig)

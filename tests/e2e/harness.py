@@ -1,0 +1,357 @@
+"""What the end-to-end tests hold in their hands: the real kubectl, and processes they may kill.
+
+Everything is a plain subprocess with a bounded wait; a process is ended by the id it was started
+with, and by nothing else.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import email.message
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any, Final, TypeVar
+
+import pytest
+import yaml
+
+T = TypeVar("T")
+
+HERE: Final = Path(__file__).parent
+ROOT: Final = HERE.parent.parent
+PATIENCE_S: Final = 30.0
+# With this one a developer tries another kubectl than the first on PATH.
+_KUBECTL: Final = os.environ.get("ONDOL_TEST_KUBECTL", "kubectl")
+
+
+def eventually(probe: Callable[[], T], what: str, *, within_s: float = PATIENCE_S, every_s: float = 0.1) -> T:
+    """The first true value of `probe`; fails with what was last seen."""
+    deadline = time.monotonic() + within_s
+    while True:
+        value = probe()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            pytest.fail(f"not within {within_s:.0f} s: {what}; last seen: {value!r}")
+        time.sleep(every_s)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a command said."""
+
+    command: str
+    status: int
+    out: str
+    err: str
+
+    def __str__(self) -> str:
+        return f"$ {self.command}\n{self.out}{self.err}(exit {self.status})"
+
+    @property
+    def document(self) -> Any:
+        return json.loads(self.out)
+
+    @property
+    def lines(self) -> list[str]:
+        return self.out.splitlines()
+
+
+def run(
+    command: Sequence[str | Path],
+    *,
+    stdin: str | bytes = "",
+    env: Mapping[str, str] | None = None,
+    timeout_s: float = PATIENCE_S,
+) -> Result:
+    """Run a command to its end, without a shell."""
+    words = [str(word) for word in command]
+    data = stdin.encode() if isinstance(stdin, str) else stdin
+    done = subprocess.run(
+        words,
+        input=data,
+        capture_output=True,
+        check=False,
+        timeout=timeout_s,
+        env={**os.environ, **(env or {})},
+    )
+    return Result(" ".join(words), done.returncode, done.stdout.decode(), done.stderr.decode())
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """A kubectl's version, so that a test can say for what it is too old."""
+
+    text: str
+    minor: int
+
+    def need(self, minor: int, what: str) -> None:
+        """Skip, loudly, what this kubectl cannot do."""
+        if self.minor < minor:
+            pytest.skip(f"kubectl 1.{minor} or newer is needed for {what}; found {self.text}")
+
+
+def kubectl_version() -> Version:
+    """Of the kubectl on PATH; skips where there is none."""
+    if shutil.which(_KUBECTL) is None:
+        pytest.skip("no kubectl on PATH: apt-get install kubernetes-client, or another kubectl")
+    found = run([_KUBECTL, "version", "--client", "-o", "json"]).document["clientVersion"]
+    return Version(found["gitVersion"], int(re.sub(r"\D.*", "", found["minor"])))
+
+
+@dataclass(frozen=True, slots=True)
+class Kubectl:
+    """The real kubectl with one kubeconfig and, mostly, one namespace."""
+
+    kubeconfig: Path
+    version: Version
+    namespace: str = ""
+    cache_dir: str = field(default_factory=lambda: tempfile.mkdtemp(prefix="ondol-kubectl-"))
+
+    def inside(self, namespace: str) -> Kubectl:
+        return Kubectl(self.kubeconfig, self.version, namespace, self.cache_dir)
+
+    def command(self, *words: str | Path) -> list[str]:
+        place = ["--namespace", self.namespace] if self.namespace else []
+        at = ["--kubeconfig", str(self.kubeconfig), "--cache-dir", self.cache_dir]
+        return [_KUBECTL, *(str(word) for word in words), *place, *at]
+
+    def run(
+        self,
+        *words: str | Path,
+        stdin: str | bytes | Mapping[str, Any] | Sequence[Mapping[str, Any]] = "",
+        env: Mapping[str, str] | None = None,
+        timeout_s: float = PATIENCE_S,
+    ) -> Result:
+        """Run it, whatever comes of it; documents on standard input may be given as such."""
+        if isinstance(stdin, Mapping):
+            stdin = json.dumps(stdin)
+        elif not isinstance(stdin, str | bytes):
+            stdin = "\n".join(json.dumps(document) for document in stdin)
+        return run(self.command(*words), stdin=stdin, env=env, timeout_s=timeout_s)
+
+    def __call__(
+        self,
+        *words: str | Path,
+        stdin: str | bytes | Mapping[str, Any] | Sequence[Mapping[str, Any]] = "",
+        env: Mapping[str, str] | None = None,
+        timeout_s: float = PATIENCE_S,
+    ) -> str:
+        """Run it and have it succeed: what it printed."""
+        result = self.run(*words, stdin=stdin, env=env, timeout_s=timeout_s)
+        assert result.status == 0, str(result)
+        return result.out
+
+    def refused(
+        self,
+        *words: str | Path,
+        stdin: str | bytes | Mapping[str, Any] = "",
+        env: Mapping[str, str] | None = None,
+    ) -> str:
+        """Run it and have it fail: what it said to that."""
+        result = self.run(*words, stdin=stdin, env=env)
+        assert result.status == 1, str(result)
+        assert "Traceback" not in result.err, str(result)
+        return result.err
+
+    def apply(self, *documents: Mapping[str, Any]) -> str:
+        return self("apply", "-f", "-", stdin=documents)
+
+    def get(self, kind: str, name: str) -> Any:
+        return json.loads(self("get", kind, name, "-o", "json"))
+
+    def list(self, kind: str, *words: str) -> list[Any]:
+        return list(json.loads(self("get", kind, *words, "-o", "json"))["items"])
+
+    def path(self, kind: str, name: str, expression: str) -> str:
+        """The value of a JSONPath expression, empty where nothing is there (yet)."""
+        return self.run("get", kind, name, "-o", f"jsonpath={{{expression}}}").out
+
+    @contextlib.contextmanager
+    def started(self, *words: str | Path) -> Iterator[Started]:
+        """Run it in the background (a watch, a log that is followed)."""
+        with background(self.command(*words)) as process:
+            yield process
+
+
+class Started:
+    """A process in the background, and the file it writes to."""
+
+    def __init__(self, process: subprocess.Popen[bytes], output: IO[bytes]) -> None:
+        self.process = process
+        self._output = output
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    @property
+    def text(self) -> str:
+        return Path(self._output.name).read_text(encoding="utf-8")
+
+    def says(self, what: str, *, within_s: float = PATIENCE_S) -> str:
+        """Wait until its output contains `what`."""
+        eventually(
+            lambda: what in self.text, f"{what!r} in {self.process.args!r}'s output", within_s=within_s
+        )
+        return self.text
+
+    def ends(self, *, within_s: float = PATIENCE_S) -> int:
+        return self.process.wait(within_s)
+
+    def kill(self) -> None:
+        """Kill it as `kill -9` does."""
+        self.process.kill()
+        self.process.wait(PATIENCE_S)
+
+    def stop(self) -> None:
+        """Ask it to end, then insist."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                self.process.wait(10)
+            except subprocess.TimeoutExpired:
+                self.kill()
+
+
+@contextlib.contextmanager
+def background(command: Sequence[str | Path], env: Mapping[str, str] | None = None) -> Iterator[Started]:
+    with tempfile.NamedTemporaryFile(prefix="ondol-e2e-") as output:
+        process = subprocess.Popen(
+            [str(word) for word in command],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **(env or {})},
+        )
+        started = Started(process, output)
+        try:
+            yield started
+        finally:
+            started.stop()
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An HTTP answer; the names of its headers are in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def document(self) -> Any:
+        return json.loads(self.body)
+
+
+def _lower(headers: email.message.Message) -> Mapping[str, str]:
+    return {name.lower(): value for name, value in headers.items()}
+
+
+class Http:
+    """Raw HTTPS with the credentials of a kubeconfig: for what kubectl hides."""
+
+    def __init__(self, kubeconfig: Path) -> None:
+        document = yaml.safe_load(kubeconfig.read_text(encoding="utf-8"))
+        self._server = document["clusters"][0]["cluster"]["server"]
+        authority = base64.b64decode(document["clusters"][0]["cluster"]["certificate-authority-data"])
+        self._context = ssl.create_default_context(cadata=authority.decode())
+        self._anonymous = ssl.create_default_context(cadata=authority.decode())
+        user = document["users"][0]["user"]
+        with tempfile.NamedTemporaryFile() as both:
+            both.write(base64.b64decode(user["client-certificate-data"]))
+            both.write(base64.b64decode(user["client-key-data"]))
+            both.flush()
+            self._context.load_cert_chain(both.name)
+
+    def open(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Any = None,
+        headers: Mapping[str, str] | None = None,
+        anonymous: bool = False,
+        timeout_s: float = PATIENCE_S,
+    ) -> Any:
+        data = body if isinstance(body, bytes | None) else json.dumps(body).encode()
+        request = urllib.request.Request(
+            self._server + path,
+            method=method,
+            data=data,
+            headers={"Content-Type": "application/json", **(headers or {})},
+        )
+        context = self._anonymous if anonymous else self._context
+        return urllib.request.urlopen(request, context=context, timeout=timeout_s)
+
+    def __call__(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Any = None,
+        headers: Mapping[str, str] | None = None,
+        anonymous: bool = False,
+        timeout_s: float = PATIENCE_S,
+    ) -> Answer:
+        """Send one request; an error status is an answer like any other."""
+        try:
+            with self.open(
+                method, path, body=body, headers=headers, anonymous=anonymous, timeout_s=timeout_s
+            ) as reply:
+                return Answer(reply.status, _lower(reply.headers), reply.read())
+        except urllib.error.HTTPError as error:
+            with error:
+                return Answer(error.code, _lower(error.headers), error.read())
+
+
+class ApiServer:
+    """The API server alone, in a process of its own that may be killed and started again."""
+
+    def __init__(self, data_dir: Path, *, compaction_interval_s: float = 300.0) -> None:
+        self.data_dir = data_dir
+        self.compaction_interval_s = compaction_interval_s
+        self.port = free_port()
+        self.kubeconfig = data_dir / "kubeconfig"
+        self._stack = contextlib.ExitStack()
+        self.process: Started | None = None
+
+    def command(self, port: int | None = None) -> list[str]:
+        script = [sys.executable, str(HERE / "serve_api.py"), str(self.data_dir)]
+        return [*script, str(port or self.port), str(self.compaction_interval_s)]
+
+    def start(self) -> None:
+        self._stack.close()
+        self.process = self._stack.enter_context(background(self.command()))
+        self.process.says("ready")
+
+    def alive(self) -> bool:
+        return self.process is not None and self.process.process.poll() is None
+
+    def kill(self) -> None:
+        assert self.process is not None
+        self.process.kill()
+
+    def close(self) -> None:
+        self._stack.close()
