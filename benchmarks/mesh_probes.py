@@ -1,7 +1,8 @@
-"""Two probes of the mesh's design: listeners that come and go under load, and a proxy that is killed.
+"""Probes of the mesh's design: listeners that come and go, a proxy that is killed, the price of a hop.
 
     python benchmarks/mesh_probes.py listeners --pods 500 [--rate 300]
     python benchmarks/mesh_probes.py kill [--rate 300]
+    python benchmarks/mesh_probes.py hop [--rate 1000]
 
 Needs root. Makes network namespaces of its own, sends a bounded load only inside them, and removes
 them at the end. Prints JSON. Numbers are kept in docs/decisions/0002-listeners-in-pod-namespaces.md.
@@ -482,6 +483,28 @@ async def probe_kill(rate: float, listeners: int) -> dict[str, Any]:
             }
 
 
+# The price of a hop
+
+
+async def probe_hop(rate: float) -> dict[str, Any]:
+    """The same paced load on the same server, straight and through the proxy, in turns."""
+    client = f"{PREFIX}-client"
+    found: dict[str, list[Any]] = {"direct": [], "mesh": []}
+    with namespaces([client]):
+        prepare_client(client)
+        async with world(client):
+            for _ in range(3):
+                command = [sys.executable, __file__, "load", str(rate), "8", "127.0.0.1", str(BASE_PORT)]
+                direct = subprocess.Popen(command, stdout=subprocess.PIPE)  # noqa: ASYNC220 - a process of its own
+                found["direct"] += (await asyncio.to_thread(finish_load, direct))["samples"]
+                found["mesh"] += (await asyncio.to_thread(finish_load, start_load(client, rate, 8)))[
+                    "samples"
+                ]
+    straight, hop = summary(found["direct"]), summary(found["mesh"])
+    added = {key: round(hop[key] - straight[key], 3) for key in ("p50_ms", "p99_ms")}
+    return {"rate_per_s": rate, "direct": straight, "mesh": hop, "added": added}
+
+
 def count(samples: Sequence[Sequence[Any]]) -> dict[str, int]:
     found: dict[str, int] = {}
     for sample in samples:
@@ -492,17 +515,20 @@ def count(samples: Sequence[Sequence[Any]]) -> dict[str, int]:
 def main() -> None:
     if sys.argv[1:2] == ["load"]:
         rate, seconds = map(float, sys.argv[2:4])
-        print(json.dumps(asyncio.run(Load(rate, seconds, 16, SERVICE, 80).run())))
+        host, port = sys.argv[4:6] or (SERVICE, "80")
+        print(json.dumps(asyncio.run(Load(rate, seconds, 16, host, int(port)).run())))
         return
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("probe", choices=["listeners", "kill"])
+    parser.add_argument("probe", choices=["listeners", "kill", "hop"])
     parser.add_argument("--pods", type=int, default=500)
     parser.add_argument("--rate", type=float, default=300)
     options = parser.parse_args()
     if options.probe == "listeners":
         result = asyncio.run(probe_listeners(options.pods, options.rate))
-    else:
+    elif options.probe == "kill":
         result = asyncio.run(probe_kill(options.rate, options.pods))
+    else:
+        result = asyncio.run(probe_hop(options.rate))
     print(json.dumps(result, indent=2))
 
 
