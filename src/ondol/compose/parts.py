@@ -41,6 +41,7 @@ _SHARED: Final = (
     "ondol.api.patch.strategic",
 )
 _API_POLL_S: Final = 0.02
+_TELEMETRY_NICENESS: Final = 10
 _COMPONENTS: Final = ("control", "node", "gateway")
 
 
@@ -276,6 +277,7 @@ async def _observe(instance: Instance, settings: Settings, notify: Notify) -> No
     from ondol.observe import server
 
     _ = settings
+    os.nice(_TELEMETRY_NICENESS)  # what is only watching yields the processor to what is watched
     config = server.ObserveConfig(instance.data_dir / "observe", port=instance.ports.observe)
     await _serve(partial(server.run, config, SystemClock()), notify)
 
