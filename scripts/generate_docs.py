@@ -12,9 +12,9 @@ from __future__ import annotations
 import argparse
 import ast
 import enum
-import importlib.util
 import itertools
 import re
+import runpy
 import sys
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
@@ -28,7 +28,6 @@ _PART: Final = re.compile(
     r"(<!-- generated: (?P<name>[a-z-]+) -->\n).*?(<!-- end of (?P=name) -->)", re.DOTALL
 )
 _EVERYWHERE: Final = {"help", "install_completion", "show_completion"}
-_UNSUPPORTED: Final = ROOT / "src/ondol/apiserver/unsupported.py"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,15 +97,15 @@ def main() -> int:
 
 
 def pages() -> dict[Path, str]:
-    """Every page that has a generated part, as it should be."""
+    """Every page that is generated or has a generated part, as it should be."""
     parts: dict[str, Callable[[], str]] = {
         "commands": commands,
         "settings": settings,
         "dependencies": dependencies,
         "kinds": kinds,
-        "unsupported": unsupported,
     }
-    found = {}
+    beside = runpy.run_path(str(ROOT / "scripts/generate_unsupported_fields.py"))
+    found: dict[Path, str] = {beside["PAGE"]: beside["page"]()}
     for page in sorted(DOCS.glob("*.md")):
         text = page.read_text(encoding="utf-8")
         if _PART.search(text):
@@ -266,19 +265,6 @@ def kinds() -> str:
         kept = "" if kind.stored else "answered, not kept"
         rows.append((f"`{kind.api_version}`", kind.kind, f"`{kind.plural}`", parts, kept))
     return table(("Group and version", "Kind", "Resource", "Subresources", ""), rows)
-
-
-def unsupported() -> str:
-    """The fields the API server does not support, as its own table has them."""
-    if not _UNSUPPORTED.exists():
-        return "No table of unsupported fields exists yet."
-    spec = importlib.util.spec_from_file_location("unsupported", _UNSUPPORTED)
-    if spec is None or spec.loader is None:
-        raise ImportError(_UNSUPPORTED)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return str(module.markdown())
 
 
 def table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
