@@ -183,7 +183,7 @@ class NodeWorld:
     async def absent(self, path: Path, timeout_s: float = 5) -> None:
         """Until the file system no longer has it."""
         with anyio.fail_after(timeout_s):
-            while await anyio.Path(path).exists():
+            while await anyio.Path(path).exists():  # noqa: ASYNC110 - a file tells nobody that it went
                 await anyio.sleep(0.01)
 
     async def delete(self, name: str, grace_s: int | None = None) -> None:
@@ -232,10 +232,15 @@ def node_config(tmp_path: Path) -> Iterator[NodeConfig]:
 
 
 @pytest.fixture
-async def world(node_config: NodeConfig, tools: bytes, tmp_path: Path) -> AsyncIterator[NodeWorld]:
-    LayoutWriter(node_config.data_dir / "images").image(
-        IMAGE, [tools], {"Cmd": ["/bin/sh"], "Env": ["FROM=image"]}
-    )
+def image(node_config: NodeConfig, tools: bytes) -> str:
+    """The name of an image in the node's store."""
+    writer = LayoutWriter(node_config.data_dir / "images")
+    writer.image(IMAGE, [tools], {"Cmd": ["/bin/sh"], "Env": ["FROM=image"]})
+    return IMAGE
+
+
+@pytest.fixture
+async def world(node_config: NodeConfig, image: str, tmp_path: Path) -> AsyncIterator[NodeWorld]:
     async with AsyncExitStack() as stack:
         log = store.open_memory()
         stack.callback(log.close)

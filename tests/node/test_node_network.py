@@ -109,9 +109,10 @@ async def test_services_names_and_pods(world: Any) -> None:
             await fetch("http://10.96.7.8/")
         script = (
             "import socket, urllib.request as u\n"
+            "def get(url): return u.urlopen(url, timeout=3).read().decode()\n"
             "print(socket.gethostbyname('web'), socket.gethostbyname('web.default.svc.cluster.local'))\n"
-            f"print({{u.urlopen('http://web/', timeout=3).read().decode() for _ in range(20)}} == {{'one', 'two'}})\n"
-            f"print(u.urlopen('http://{two}:8080/', timeout=3).read().decode())\n"
+            "print({get('http://web/') for _ in range(20)} == {'one', 'two'})\n"
+            f"print(get('http://{two}:8080/'))\n"
             "try: socket.gethostbyname('nothing.default.svc.cluster.local')\n"
             "except socket.gaierror as e: print(e.errno)\n"
         )
@@ -120,15 +121,33 @@ async def test_services_names_and_pods(world: Any) -> None:
         assert (await world.log("caller")).split("\n")[:4] == ["10.96.7.7 10.96.7.7", "True", "two", "-2"]
 
 
+async def test_host_ports(world: Any) -> None:
+    """A container's hostPort is reached at the host, as long as its pod lives."""
+    ports = {"ports": [{"containerPort": 8080, "hostPort": 28080}]}
+    pod = server(world, "ported")
+    pod["spec"]["containers"][0] |= ports
+    async with world.node():
+        await world.create(pod)
+        await world.ready("ported")
+        await anyio.sleep(0.2)
+        assert await fetch("http://127.0.0.1:28080/") == "ported"
+        await world.delete("ported")
+        await anyio.sleep(0.2)
+        with pytest.raises(urllib.error.URLError, match="refused"):
+            await fetch("http://127.0.0.1:28080/")
+
+
 async def test_a_pod_reaches_itself_through_its_service(world: Any) -> None:
     """The way out and back in of one pod works."""
-    script = SERVER.replace("http.server.ThreadingHTTPServer", "s = http.server.ThreadingHTTPServer").replace(
-        ".serve_forever()",
-        "\nimport threading, urllib.request as u, time\nthreading.Thread(target=s.serve_forever, daemon=True).start()\n"
+    loop = (
+        "import threading, urllib.request as u, time\n"
+        "threading.Thread(target=s.serve_forever, daemon=True).start()\n"
         "for _ in range(50):\n"
         "    try: print(u.urlopen('http://10.96.7.9/', timeout=1).read().decode()); break\n"
-        "    except OSError: time.sleep(0.1)\n",
+        "    except OSError: time.sleep(0.1)\n"
     )
+    made = SERVER.replace("http.server.ThreadingHTTPServer", "s = http.server.ThreadingHTTPServer")
+    script = made.replace(".serve_forever()", "\n" + loop)
     async with world.node():
         await world.create(python(world, "self", script, restartPolicy="Never"))
         pod = await world.until("self", lambda p: bool(objects.status(p).get("podIP")))

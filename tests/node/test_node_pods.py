@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import base64
 import json
+import shutil
 import statistics
 import time
-from collections.abc import Callable
 from typing import Any
 
 import anyio
+import anyio.to_thread
 import pytest
 
 from ondol.api import conditions, objects, resources
 from ondol.api.objects import Object
+from ondol.client import PatchType
+from ondol.node import agent
 
 pytestmark = [pytest.mark.anyio, pytest.mark.root]
 
@@ -107,6 +110,7 @@ async def test_volumes(world: Any) -> None:
     await client.create(
         resources.CONFIG_MAP, {"metadata": {"name": "conf", "namespace": "default"}, "data": {"a.txt": "one"}}
     )
+    labels = {"path": "labels", "fieldRef": {"fieldPath": "metadata.labels"}}
     volumes = [
         {"name": "conf", "configMap": {"name": "conf"}},
         {"name": "scratch", "emptyDir": {}},
@@ -345,6 +349,44 @@ async def test_a_new_boot_recreates_containers(world: Any) -> None:
             "boot", lambda p: state(p)["restartCount"] == 1 and conditions.is_true(p, "Ready")
         )
         assert state(found)["lastState"]["terminated"]["reason"] == "ContainerStatusUnknown"
+
+
+async def test_down_and_up_again(world: Any) -> None:
+    """After a removal from the host pods start anew, ended ones stay ended and emptyDirs keep their files."""
+    mount = {"volumeMounts": [{"name": "keep", "mountPath": "/keep"}]}
+    volumes = [{"name": "keep", "emptyDir": {}}]
+    async with world.node():
+        await world.create(world.pod("done", "exit 0", restartPolicy="Never"))
+        await world.create(world.pod("on", "date >> /keep/f; sleep 1000", container=mount, volumes=volumes))
+        await world.phase("done", "Succeeded")
+        await world.ready("on")
+    await anyio.to_thread.run_sync(agent.remove, world.config)
+    pod_dir = world.config.pod_dir(objects.uid(await world.get("done")))
+    await anyio.to_thread.run_sync(shutil.rmtree, pod_dir)
+    async with world.node():
+        pod = await world.until(
+            "on", lambda p: state(p)["restartCount"] == 1 and conditions.is_true(p, "Ready")
+        )
+        kept = world.config.pod_dir(objects.uid(pod)) / "volumes" / "keep" / "f"
+        assert len((await anyio.Path(kept).read_text()).splitlines()) == 2
+        assert objects.status(await world.get("done"))["phase"] == "Succeeded"
+        await world.delete("done")
+
+
+async def test_a_changed_image_restarts(world: Any) -> None:
+    """A new image in a running pod replaces its container."""
+    async with world.node():
+        await world.create(world.pod("swap", "trap 'exit 0' TERM; while :; do sleep 0.05; done"))
+        pod = await world.ready("swap")
+        other = "ondol.test/other:1"
+        index = world.config.data_dir / "images" / "index.json"
+        listed = json.loads(index.read_text())
+        entry = dict(listed["manifests"][0], annotations={"org.opencontainers.image.ref.name": other})
+        index.write_text(json.dumps({**listed, "manifests": [*listed["manifests"], entry]}))
+        change = [{"op": "replace", "path": "/spec/containers/0/image", "value": other}]
+        await world.client.patch(resources.POD, "swap", "default", patch=change, patch_type=PatchType.JSON)
+        pod = await world.until("swap", lambda p: state(p)["image"] == other and state(p)["ready"])
+        assert state(pod)["restartCount"] == 1
 
 
 async def test_unsupported_fields_are_refused(world: Any) -> None:

@@ -115,7 +115,7 @@ async def test_over_the_wire(world: Any) -> None:
         port = objects.status(node)["daemonEndpoints"]["kubeletEndpoint"]["Port"]
         base = f"http://{world.config.host_ip}:{port}"
 
-        async def ask(path: str, token: str = "secret") -> tuple[int, str]:
+        async def ask(path: str, token: str = world.config.api_token) -> tuple[int, str]:
             return await anyio.to_thread.run_sync(get, base + path, token)
 
         assert await ask("/healthz", "") == (200, "ok")

@@ -19,6 +19,7 @@ from typing import Any, Final
 
 import anyio
 import anyio.to_thread
+import msgspec
 from anyio.abc import TaskGroup, TaskStatus
 
 from ondol import sdk
@@ -27,7 +28,7 @@ from ondol.api.objects import Key, Object
 from ondol.base import errors, log
 from ondol.base.clock import Clock, rfc3339
 from ondol.client import Client
-from ondol.node import linux, logs, registration, web, web_server
+from ondol.node import files, linux, logs, registration, web, web_server
 from ondol.node.config import NodeConfig
 from ondol.node.dns.server import CacheView, DnsServer
 from ondol.node.images import rootfs
@@ -69,7 +70,11 @@ async def run(
 
 
 def remove(config: NodeConfig) -> None:
-    """Remove every trace of the instance from this host, its pods included; data files stay. Blocks."""
+    """Stop every container and take every trace of the instance off this host. Blocks.
+
+    What pods wrote (logs, emptyDirs) stays in the data directory with their records: a later start
+    goes on as after a reboot.
+    """
     for entry in _kept_containers(config):
         cgroups.kill(f"{config.cgroup}/{entry}")
     cgroups.kill(config.cgroup)
@@ -80,13 +85,14 @@ def remove(config: NodeConfig) -> None:
     _await_empty(config.cgroup)
     for path in (
         config.run_dir,
-        config.data_dir / "pods",
         config.data_dir / "rootfs",
         config.data_dir / "containers",
         config.data_dir / "exits",
     ):
         shutil.rmtree(path, ignore_errors=True)
-    (config.data_dir / "addresses.json").unlink(missing_ok=True)
+    for path in (config.data_dir / "pods").glob("*/record.json"):
+        record = msgspec.json.decode(path.read_bytes(), type=Record)
+        files.write(path, msgspec.json.encode(msgspec.structs.replace(record, boot="")))
 
 
 def _kept_containers(config: NodeConfig) -> list[str]:
@@ -181,8 +187,13 @@ class Agent:
         sources = self._host.sources
         sources.services.add_handler(lambda _old, _new: self._services_changed.set())
         self._slices.add_handler(lambda _old, _new: self._services_changed.set())
+        self._pods.add_handler(self._host_port_changed)
         sources.config_maps.add_handler(functools.partial(self._source_changed, 0))
         sources.secrets.add_handler(functools.partial(self._source_changed, 1))
+
+    def _host_port_changed(self, old: Object | None, new: Object | None) -> None:
+        if services.host_ports(pod for pod in (old, new) if pod is not None):
+            self._services_changed.set()
 
     def _source_changed(self, which: int, old: Object | None, new: Object | None) -> None:
         changed = new or old or {}
@@ -207,7 +218,8 @@ class Agent:
 
     def _current(self, record: Record) -> Record:
         """The record as it is true now: nothing runs of what ran before the machine started anew."""
-        if record.boot == self._host.boot:
+        is_kept = not record.address or sandbox.is_kept(self._host.network, record.uid)
+        if record.boot == self._host.boot and (is_kept or not record.has_sandbox):
             return record
         renewed = model.rebooted(record, self._host.boot, self._host.clock.now())
         self._host.save(renewed)
@@ -245,8 +257,9 @@ class Agent:
                 worker.vanish()
 
     def _begin(self, pod: Object, record: Record | None) -> None:
-        if self._tasks is None:
-            return
+        is_over = objects.status(pod).get("phase") in ("Succeeded", "Failed")
+        if self._tasks is None or (is_over and record is None and not objects.is_deleting(pod)):
+            return  # it has ended, and nothing of it is here: it must not run a second time
         worker = PodWorker(self._host, pod, record)
         self._workers[worker.uid] = worker
         self._tasks.start_soon(self._drive, worker)
@@ -275,6 +288,7 @@ class Agent:
             await self._host.clock.sleep(_SERVICES_DEBOUNCE_S)
             self._services_changed = anyio.Event()
             listed = services.entries(self._host.sources.services.lister.list(), self._slices.lister.list())
+            listed += services.host_ports(self._pods.lister.list())
             wanted = services.table(self._host.config.instance, listed)
             if wanted == self._services_table:
                 continue

@@ -191,12 +191,9 @@ def destroy(network: Network, uid: str) -> None:
             path.unlink()
 
 
-def is_intact(network: Network, wiring: Wiring) -> bool:
-    """Whether the sandbox made earlier still stands (a reboot takes it away)."""
-    return all(_is_namespace(network.namespace_path(kind, wiring.uid)) for kind in kinds_of(wiring))
-
-
-def _is_namespace(path: Path) -> bool:
+def is_kept(network: Network, uid: str) -> bool:
+    """Whether the pod's network namespace made earlier still stands."""
+    path = network.namespace_path("net", uid)
     return path.exists() and _filesystem_magic(path) == _NSFS_MAGIC
 
 

@@ -66,6 +66,27 @@ def entries(services: Iterable[Mapping[str, Any]], slices: Iterable[Mapping[str,
     return sorted(found, key=lambda entry: (entry.key, entry.protocol, entry.port))
 
 
+def host_ports(pods: Iterable[Mapping[str, Any]]) -> list[Entry]:
+    """The `hostPort`s of pods that have an address of their own."""
+    found: list[Entry] = []
+    for pod in pods:
+        address = str(objects.status(pod).get("podIP") or "")
+        is_over = objects.status(pod).get("phase") in ("Succeeded", "Failed")
+        if not address or is_over or objects.spec(pod).get("hostNetwork"):
+            continue
+        for container in objects.spec(pod).get("containers") or ():
+            found += [_host_port(pod, address, p) for p in container.get("ports") or () if p.get("hostPort")]
+    return sorted(found, key=lambda entry: (entry.key, entry.protocol, entry.port))
+
+
+def _host_port(pod: Mapping[str, Any], address: str, port: Mapping[str, Any]) -> Entry:
+    number = int(port["hostPort"])
+    backend = Backend(address, int(port["containerPort"]))
+    protocol = _PROTOCOLS[port.get("protocol") or "TCP"]
+    key = Key(objects.namespace(pod), f"pod:{objects.name(pod)}")
+    return Entry(key, protocol, number, (), number, is_sticky=False, backends=(backend,))
+
+
 def _of(service: Mapping[str, Any], slices: Sequence[Mapping[str, Any]]) -> Iterator[Entry]:
     spec = objects.spec(service)
     cluster_ips = [ip for ip in spec.get("clusterIPs") or [spec.get("clusterIP") or ""] if _is_ipv4(ip)]

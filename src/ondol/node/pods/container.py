@@ -45,18 +45,34 @@ def unsupported(pod: Spec) -> tuple[list[str], list[str]]:
         refused.append("spec.os.name")
     kinds = {str(v["name"]): volumes.kind(v) for v in spec.get("volumes") or ()}
     refused += [f"spec.volumes[{n}].{kind}" for n, kind in kinds.items() if kind not in volumes.SUPPORTED]
-    if _profile(spec):
-        warned.append("spec.securityContext.seccompProfile")
+    warned += [f"spec.{name}" for name in _NOT_APPLIED if spec.get(name)]
+    warned += _security("spec", spec)
     for container in model.all_containers(pod):
         field = f"spec.containers[{container['name']}]"
         refused += [f"{field}.{p}.grpc" for p in _PROBES if "grpc" in (container.get(p) or {})]
         refused += [f"{field}.volumeDevices"] if container.get("volumeDevices") else []
-        warned += [f"{field}.securityContext.seccompProfile"] if _profile(container) else []
+        warned += _security(field, container)
+        warned += [f"{field}.ports.hostIP" for p in container.get("ports") or () if _is_bound(p)]
         warned += [f"{field}.tty"] if container.get("tty") else []
     return refused, warned
 
 
 _PROBES: Final = ("startupProbe", "readinessProbe", "livenessProbe")
+
+
+_NOT_APPLIED: Final = ("ephemeralContainers", "resources", "runtimeClassName")
+_NOT_APPLIED_SECURITY: Final = ("appArmorProfile", "seLinuxOptions", "procMount", "windowsOptions")
+
+
+def _security(field: str, holder: Spec) -> list[str]:
+    given = holder.get("securityContext") or {}
+    names = [name for name in _NOT_APPLIED_SECURITY if given.get(name)]
+    names += ["seccompProfile"] if _profile(holder) else []
+    return [f"{field}.securityContext.{name}" for name in names]
+
+
+def _is_bound(port: Spec) -> bool:
+    return bool(port.get("hostPort")) and port.get("hostIP", "0.0.0.0") not in ("", "0.0.0.0")
 
 
 def _profile(holder: Spec) -> bool:

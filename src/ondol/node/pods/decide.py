@@ -49,6 +49,7 @@ class Stop:
 
     container: str
     grace_s: float
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,8 +175,12 @@ def _forward(pod: Spec, spec: Spec, record: Record, facts: Facts) -> Decision:
     """The next step of one container."""
     name = str(spec["name"])
     container = record.container(name)
-    if name in facts.busy or container.is_running:
+    if name in facts.busy:
         return Decision()
+    if container.is_running and container.current is not None:
+        is_same = container.current.image == spec.get("image", container.current.image)
+        why = f"Container {name} definition changed, will be restarted"
+        return Decision() if is_same else Decision((Stop(name, grace_s(pod), why),))
     if container.current is not None and container.current.is_created:
         return Decision((Start(name),)) if facts.is_gate_open else Decision()
     if container.has_exited and not should_restart(pod, spec, container):

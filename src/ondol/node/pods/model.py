@@ -26,6 +26,7 @@ class Attempt(msgspec.Struct, frozen=True):
     exit: Exit | None = None
     reason: str = ""
     message: str = ""
+    stop_signal: str = "SIGTERM"
 
     @property
     def is_created(self) -> bool:

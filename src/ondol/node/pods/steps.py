@@ -156,7 +156,8 @@ async def create_container(
         stdin=bool(given.get("stdin")),
     )
     handle = await host.runtime.create(creation)
-    attempt = Attempt(number, identity, given["image"], unpacked.image.id, handle)
+    stop = planning.stop_signal(given, unpacked.image.config)
+    attempt = Attempt(number, identity, given["image"], unpacked.image.id, handle, stop_signal=stop)
     return attempt, unpacked.was_pulled
 
 

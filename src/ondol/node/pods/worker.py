@@ -199,8 +199,8 @@ class PodWorker:
                 self._begin(name, lambda: self._create(name))
             case decide.Start(name):
                 self._begin(name, lambda: self._start(name))
-            case decide.Stop(name, grace_s):
-                self._begin(name, lambda: self._stop(name, grace_s, f"Stopping container {name}"))
+            case decide.Stop(name, grace_s, why):
+                self._begin(name, lambda: self._stop(name, grace_s, why or f"Stopping container {name}"))
             case decide.Fail(reason, message):
                 self._event("Warning", reason, message)
                 self._keep(
@@ -464,7 +464,7 @@ class PodWorker:
             return
         deadline = self._host.clock.monotonic() + grace_s
         await self._pre_stop(name, attempt, grace_s)
-        self._signal(attempt, steps.signal_number(self._stop_signal(name)))
+        self._signal(attempt, steps.signal_number(attempt.stop_signal))
         while self._record.container(name).is_running:
             if self._is_ending():
                 shortened = self._host.clock.monotonic() + decide.grace_s(self._pod)
@@ -481,9 +481,6 @@ class PodWorker:
             with anyio.move_on_after(0.2):
                 await self._news.wait()
                 await anyio.lowlevel.checkpoint()
-
-    def _stop_signal(self, name: str) -> str:
-        return planning.stop_signal(self._spec_of(name), {})
 
     async def _pre_stop(self, name: str, attempt: Attempt, grace_s: float) -> None:
         hook = (self._spec_of(name).get("lifecycle") or {}).get("preStop")
@@ -535,7 +532,8 @@ class PodWorker:
                 self._status_news.set()
 
     async def _patch_status(self) -> None:
-        if self._has_vanished:
+        was_ever_here = bool(self._record.containers) or self._record.has_sandbox
+        if self._has_vanished or (self._is_ending() and not was_ever_here):
             return
         wanted = status.status(
             self._pod,

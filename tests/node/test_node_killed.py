@@ -1,0 +1,78 @@
+"""The node and the API server killed with SIGKILL: containers, logs and exit codes are not lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ondol.node.config import NodeConfig
+
+pytestmark = pytest.mark.root
+
+
+def start(config: NodeConfig, database: Path, image: str, wanted: str) -> tuple[subprocess.Popen[str], Any]:
+    """The process, and what it saw of its pods."""
+    given = {
+        "instance": config.instance,
+        "name": config.name,
+        "data_dir": str(config.data_dir),
+        "host_ip": config.host_ip,
+        "pod_cidr": config.pod_cidr,
+    }
+    script = Path(__file__).with_name("killable_node.py")
+    process = subprocess.Popen(
+        [sys.executable, str(script), json.dumps(given), str(database), image, wanted],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith("{"):
+            return process, json.loads(line)
+    raise AssertionError("the node ended early")
+
+
+def kill(process: subprocess.Popen[str]) -> None:
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert process.stdout is not None
+    process.stdout.close()
+
+
+def resident_kib(pid: int) -> int:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return int(next(line.split()[1] for line in lines if line.startswith("VmRSS")))
+
+
+def test_what_survives(node_config: NodeConfig, image: str, tmp_path: Path) -> None:
+    """The running container runs on and logs on; the one that ended unseen has its exit code."""
+    database = tmp_path / "state.db"
+    first, before = start(node_config, database, image, "Running")
+    print(f"API server and node in one process: {resident_kib(first.pid) / 1024:.0f} MiB resident")  # noqa: T201 - the measurement
+    kill(first)
+    log = node_config.data_dir / "pods" / before["stay"]["uid"] / "main" / "0.log"
+    written = len(log.read_text().splitlines())
+    record = json.loads((log.parent.parent / "record.json").read_text())
+    pid = record["containers"]["main"]["current"]["handle"]["pid"]
+    time.sleep(2.2)
+    os.kill(pid, 0)
+    assert len(log.read_text().splitlines()) > written + 10, "output is kept while nobody is there"
+    second, after = start(node_config, database, image, "Failed")
+    try:
+        assert after["stay"]["containerID"] == before["stay"]["containerID"]
+        assert after["stay"]["restartCount"] == 0
+        assert after["stay"]["state"] == before["stay"]["state"]
+        assert after["end"]["state"]["terminated"]["exitCode"] == 6
+        lines = [line.split(" ", 3)[3] for line in log.read_text().splitlines()]
+        assert lines == [str(number + 1) for number in range(len(lines))], "not a line is missing"
+    finally:
+        kill(second)
