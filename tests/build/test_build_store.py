@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -80,6 +82,20 @@ def test_a_draft_that_fails_leaves_nothing(store: ImageStore) -> None:
 
     with pytest.raises(RuntimeError, match="disk gone"):
         fail()
+    assert sorted(store.directory.rglob("*")) == before
+
+
+def test_a_full_disk_is_told_and_leaves_nothing(store: ImageStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What does not fit on the disk is an error with a remedy; the store is as it was."""
+    before = sorted(store.directory.rglob("*"))
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(StoreError, match="No space left on device") as caught:
+        store.put(b"too much")
+    assert "df -h" in caught.value.remedy
     assert sorted(store.directory.rglob("*")) == before
 
 

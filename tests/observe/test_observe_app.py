@@ -171,6 +171,7 @@ async def test_searches_narrow(app: App, path: str, expected: int) -> None:
         ("GET", "/api/traces/abc", b"", {}, 404),
         ("GET", "/api/traces?limit=many", b"", {}, 400),
         ("GET", "/api/traces?minDuration=long", b"", {}, 400),
+        ("GET", "/api/v3/traces?query.filter=a", b"", {}, 400),
         ("GET", "/nothing", b"", {}, 404),
         ("GET", "/api/services/%ff/operations?a=\xff", b"", {}, 400),
         ("POST", "/v1/traces", gzip.compress(b"x" * 1000)[:-9], {"content-encoding": "gzip"}, 400),

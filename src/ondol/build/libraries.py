@@ -41,7 +41,7 @@ class Search:
 
 @dataclass(slots=True)
 class Closure:
-    """What was found: `files` by path, and `aliases`: names the linker knows only from its cache."""
+    """What was found: `files` by path, and in `cached` what only the linker's cache led to, by name."""
 
     files: set[str] = field(default_factory=set)
     cached: dict[str, str] = field(default_factory=dict)

@@ -145,6 +145,12 @@ class ImageStore:
                 os.fchmod(file.fileno(), 0o644)
                 os.fsync(file.fileno())
             path.replace(self.blob(draft.digest))
+        except OSError as error:
+            path.unlink(missing_ok=True)
+            raise StoreError(
+                f"a blob cannot be written to {self.directory}: {error}",
+                remedy=f"make room on that disk: df -h {self.directory}; ondol image rm",
+            ) from error
         except BaseException:
             path.unlink(missing_ok=True)
             raise

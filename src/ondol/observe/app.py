@@ -193,6 +193,8 @@ class App:
 
 
 def _v3_query(query: Mapping[str, str]) -> Query:
+    if query.get("query.filter"):
+        raise errors.BadRequest("query.filter is not served; use query.attributes")
     return Query(
         service=query.get("query.serviceName", ""),
         operation=query.get("query.operationName", ""),
