@@ -18,6 +18,7 @@ from typing import Any
 import anyio
 import anyio.to_thread
 import pytest
+from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
 
 from ondol import apiserver, mesh, sdk, store
 from ondol.api import conditions, dataplane, objects, resources
@@ -55,7 +56,7 @@ def run(*command: str, text: str = "") -> None:
 class Servers:
     """Real servers behind one address, in a namespace of their own beside the pods'."""
 
-    def __init__(self) -> None:
+    def __init__(self, spans_file: Path) -> None:
         tag = uuid.uuid4().hex[:6]
         self.name = f"mesh-test-{tag}"
         octet = 1 + int(tag[:2], 16) % 250
@@ -70,9 +71,25 @@ class Servers:
             run("ip", "-n", self.name, "link", "set", device, "up")
         ports = ("8001", "8002", "9000")
         command = ["ip", "netns", "exec", self.name, sys.executable, TRAFFIC, "serve", self.address, *ports]
-        self._process = subprocess.Popen(command, stdout=subprocess.PIPE)
+        self.spans_file = spans_file
+        environment = {**os.environ, "SPANS": str(spans_file)}
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, env=environment)
         assert self._process.stdout is not None
         assert self._process.stdout.readline() == b"serving\n"
+
+    def spans(self, trace: str) -> list[Any]:
+        """The spans of a trace that have arrived, with the name of the service that sent them."""
+        data = self.spans_file.read_bytes() if self.spans_file.exists() else b""
+        found = []
+        while data:
+            size = int.from_bytes(data[:4], "big")
+            request = trace_service_pb2.ExportTraceServiceRequest.FromString(data[4 : 4 + size])
+            data = data[4 + size :]
+            for resource in request.resource_spans:
+                names = {a.key: a.value.string_value for a in resource.resource.attributes}
+                for scope in resource.instrumentation_library_spans:
+                    found += [(names["service.name"], s) for s in scope.spans if s.trace_id.hex() == trace]
+        return found
 
     def close(self) -> None:
         self._process.kill()
@@ -82,8 +99,8 @@ class Servers:
 
 
 @pytest.fixture(scope="module")
-def servers() -> Iterator[Servers]:
-    made = Servers()
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    made = Servers(tmp_path_factory.mktemp("spans") / "spans")
     yield made
     made.close()
 
@@ -222,6 +239,7 @@ async def live(tmp_path: Path, servers: Servers) -> AsyncIterator[Live]:
         admin_address=f"unix:{tmp_path}/admin.sock",
         bootstrap_file=tmp_path / "envoy.json",
         ingress_port=24080,
+        observe_address=f"{servers.address}:8002",
     )
     app = apiserver.build(apiserver.ApiConfig(), store.open_memory(), SystemClock(), random.Random(1))
     async with World(app, clock=SystemClock()) as world:
@@ -413,6 +431,31 @@ async def test_the_ingress_gateway(live: Live) -> None:
     ]
     found = await anyio.run_process(command, input="\n".join(map(json.dumps, requests)).encode())
     assert [json.loads(line)["status"] for line in found.stdout.splitlines()] == [200, 404]
+
+
+async def test_each_attempt_is_a_span_in_the_callers_trace(live: Live) -> None:
+    """A call is a span of the caller, each attempt a child of it; the callee is told the attempt's id."""
+    await web(live)
+    retries = {"attempts": 2, "retryOn": "5xx", "backoff": "1ms"}
+    spec = {"hosts": ["web"], "http": [split(("v1", 0), retries=retries)]}
+    await live.rule(resources.VIRTUAL_SERVICE, "web", spec)
+    trace, parent = uuid.uuid4().hex, "b7ad6b7169203331"
+    headers = {"traceparent": f"00-{trace}-{parent}-01"}
+    (answer,) = await live.call("client", {"path": f"/fail/1/{trace}", "headers": headers})
+
+    async def arrived() -> bool:
+        return len(live.servers.spans(trace)) == 3
+
+    await live.world.eventually(arrived, why="the spans of the call")
+    found = live.servers.spans(trace)
+    assert {service for service, _ in found} == {"client"}
+    (call,) = [span for _, span in found if span.parent_span_id.hex() == parent]
+    attempts = [span for _, span in found if span.parent_span_id == call.span_id]
+    told = answer["seen"]["headers"]["traceparent"].split("-")[2]
+    assert told in {span.span_id.hex() for span in attempts}
+    tags = {a.key: a.value.string_value for a in attempts[0].attributes}
+    assert tags["upstream_cluster.name"] == "outbound|80|v1|web.default.svc.cluster.local"
+    assert tags["upstream_address"] == f"{live.servers.address}:8001"
 
 
 async def test_a_change_elsewhere_breaks_no_connection(live: Live) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import socket
 import sys
 import threading
@@ -18,6 +19,7 @@ from typing import Any, ClassVar
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # head and body are two writes: the second would wait for an answer
     seen: ClassVar[dict[str, int]] = {}
 
     def do_GET(self) -> None:
@@ -37,6 +39,19 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("content-length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
+
+    def do_POST(self) -> None:
+        """Takes spans, in chunks as Envoy sends them, and keeps the bodies in the file SPANS."""
+        body = b""
+        while size := int(self.rfile.readline(), 16):
+            body += self.rfile.read(size)
+            self.rfile.readline()
+        self.rfile.readline()
+        with open(os.environ["SPANS"], "ab") as file:  # noqa: PTH123 - a script without imports to spare
+            file.write(len(body).to_bytes(4, "big") + body)
+        self.send_response(200)
+        self.send_header("content-length", "0")
+        self.end_headers()
 
     def log_message(self, format: str, *args: Any) -> None:
         """Nothing: the tests look at answers."""

@@ -1,6 +1,6 @@
 """What is legal but cannot be meant: hosts and subsets that do not exist, rules that never win.
 
-Pure. Each finding carries the code by which Kiali (KIA) or Istio (IST) users know it. Findings are
+Pure. Each finding carries the code by which users of Kiali or Istio know it. Findings are
 warnings: the configuration is served all the same.
 """
 
