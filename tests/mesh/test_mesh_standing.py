@@ -91,6 +91,16 @@ def test_of_several_suspects_each_is_tried_alone() -> None:
     ]
 
 
+def test_what_cannot_be_translated_steps_back_too() -> None:
+    """A failure of the translation is the object's refusal, told as such, once."""
+    standing = Standing()
+    accept(standing, table(*standing.admit("VirtualService", [document("a", 1)])))
+    (rule,) = standing.admit("VirtualService", [document("a", 2)])
+    assert standing.refuse(rule.origin, "too large a number")
+    assert served(standing, document("a", 2)) == {"a": "a:1"}
+    assert not standing.refuse(rule.origin, "again")
+
+
 def test_what_serves_for_a_refused_object_outlives_the_process() -> None:
     """A new control plane neither sends the refused version again nor forgets the good one."""
     standing = Standing()

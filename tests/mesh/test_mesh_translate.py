@@ -21,6 +21,7 @@ from ondol.mesh.model import durations, istio, vetting
 from ondol.mesh.model.istio import Refused
 from ondol.mesh.model.kube import Protocol, protocol
 from ondol.mesh.translate import messages as m
+from ondol.mesh.translate import registry
 from ondol.mesh.translate.translator import Translation, Translator
 from ondol.mesh.xds import types
 from ondol.mesh.xds.types import Snapshot
@@ -228,6 +229,22 @@ def test_what_means_nothing_is_refused_with_its_place(kind: str, spec: dict[str,
     with pytest.raises(Refused) as refused:
         vetting.vet(istio.read(istio.SPECS[kind], {"spec": spec}))
     assert words in str(refused.value)
+
+
+def test_a_failure_names_the_object_that_caused_it(objs: Any, translate: Translate) -> None:
+    """What protobuf cannot hold is blamed on the rule or policy it stands in."""
+    shop(objs)
+    headers = {"request": {"set": {"x": "\ud800"}}}
+    objs.virtual_service("bad", {"hosts": ["bad.x"], "http": [{"route": [WEB], "headers": headers}]})
+    with pytest.raises(registry.Failed) as failed:
+        translate(objs)
+    assert failed.value.origin.name == "bad"
+    objs.drop("VirtualService", "bad")
+    forever = {"loadBalancer": {"warmupDurationSecs": f"{10**16}h"}}
+    objs.destination_rule("long", {"host": "api.other", "trafficPolicy": forever})
+    with pytest.raises(registry.Failed) as failed:
+        translate(objs)
+    assert failed.value.origin.name == "long"
 
 
 def codes(objs: Any, translate: Translate) -> dict[str, set[str]]:

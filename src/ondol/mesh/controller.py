@@ -22,6 +22,7 @@ from ondol.mesh.analysis import Finding
 from ondol.mesh.conditions import Progress
 from ondol.mesh.config import MeshConfig
 from ondol.mesh.standing import Standing
+from ondol.mesh.translate import registry
 from ondol.mesh.translate.translator import Translation, Translator, World
 from ondol.mesh.xds import types
 from ondol.mesh.xds.types import Outcome, Rejected
@@ -59,11 +60,12 @@ class Mesh:
         self._standing.restore(self._kept)
         self.hub = server.Hub(self._hear, self._disconnected)
         self._informers = {kind: manager.informer(found) for kind, found in _PLAIN.items()}
-        for kind, resource in RULES.items():
-            self._informers[kind] = manager.informer(resource, optional=True)
-        self._pods = manager.informer(resources.POD)
         for informer in self._informers.values():
             informer.add_handler(self._on_change)
+        for kind, resource in RULES.items():
+            self._informers[kind] = manager.informer(resource, optional=True)
+            self._informers[kind].add_handler(self._on_rule)
+        self._pods = manager.informer(resources.POD)
         self._pods.add_handler(self._on_pod)
         self._pod_status = Controller("mesh-pods", self._write_pod)
         manager.add(self._pod_status)
@@ -80,8 +82,11 @@ class Mesh:
 
     # Objects in
 
-    def _on_change(self, old: Object | None, new: Object | None) -> None:
-        if generation_changed(old, new) or not objects.generation(new or {}):
+    def _on_change(self, _old: Object | None, _new: Object | None) -> None:
+        self._changed.set()
+
+    def _on_rule(self, old: Object | None, new: Object | None) -> None:
+        if generation_changed(old, new):  # not for the conditions written here
             self._changed.set()
 
     def _on_pod(self, old: Object | None, new: Object | None) -> None:
@@ -99,7 +104,14 @@ class Mesh:
     def _translate(self) -> None:
         started = self._manager.clock.monotonic()
         world = self._world()
-        self._translation = self._translator.translate(world)
+        try:
+            self._translation = self._translator.translate(world)
+        except registry.Failed as failed:
+            self._log.error("translation_failed", object=str(failed.origin), why=str(failed))
+            if not self._standing.refuse(failed.origin, str(failed)):
+                raise
+            self._changed.set()
+            return
         self._findings = {}
         for finding in analysis.findings(world, self._translation):
             self._findings.setdefault(finding.origin, []).append(finding)

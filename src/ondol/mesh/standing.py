@@ -166,6 +166,16 @@ class Standing:
                 self._trials.append(key)
         return bool(suspects)
 
+    def refuse(self, origin: Origin, message: str) -> bool:
+        """Hold back a version that could not be translated; False if it is not what is served."""
+        entry = self._entries.get(origin.key)
+        if entry is None or entry.effective is None or entry.effective.origin != origin:
+            return False
+        entry.refusal = Refusal("TranslationFailed", message)
+        if entry.good is not None and entry.good.origin == origin:
+            entry.good = None
+        return True
+
     def next_trial(self) -> bool:
         """Once all is settled: let one suspect have its try; whether there was one."""
         while self._trials:

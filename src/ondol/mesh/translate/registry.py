@@ -5,18 +5,39 @@ Built anew for each translation from typed views; views are made once per versio
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from ondol.api import objects
 from ondol.api.objects import Key, Object
+from ondol.base import errors
 from ondol.mesh.model import istio
 from ondol.mesh.model.kube import Endpoint, Service
 from ondol.mesh.translate import hosts
 from ondol.mesh.xds.types import Origin
 
 S = TypeVar("S", bound=istio.Struct)
+
+
+class Failed(errors.OndolError):
+    """The translation could not make something of this object, though it had been found sound."""
+
+    def __init__(self, origin: Origin, message: str) -> None:
+        super().__init__(message)
+        self.origin = origin
+
+
+@contextmanager
+def blaming(origins: Sequence[Origin]) -> Iterator[None]:
+    """What goes wrong inside is the fault of the first of these objects, if there is one."""
+    try:
+        yield
+    except (istio.Refused, ValueError, TypeError, OverflowError) as error:
+        if not origins:
+            raise
+        raise Failed(origins[0], str(error)) from error
 
 
 def version(obj: Object) -> str:

@@ -17,7 +17,7 @@ from ondol.mesh.translate import clusters, hosts, matches, routes, wire
 from ondol.mesh.translate import messages as m
 from ondol.mesh.translate.matches import MESH, Caller
 from ondol.mesh.translate.memo import Memo
-from ondol.mesh.translate.registry import Gateway, Registry, VirtualService, cluster_name
+from ondol.mesh.translate.registry import Gateway, Registry, VirtualService, blaming, cluster_name
 from ondol.mesh.xds.types import Origin, Resource
 
 DEFAULT_PORT: Final = 80
@@ -163,8 +163,9 @@ class Tables:
 
         def make() -> tuple[bytes, tuple[Origin, ...]]:
             destinations = _Destinations(self._registry, rule.namespace, caller.port)
-            made = routes.translate(rule.spec, rule.namespace, caller, destinations)
-            return _body(made), (rule.origin, *destinations.origins)
+            with blaming([rule.origin]):
+                made = routes.translate(rule.spec, rule.namespace, caller, destinations)
+                return _body(made), (rule.origin, *destinations.origins)
 
         key = ("rule", rule.origin, self._relevant(rule, caller), self._facts(rule))
         return self._memo.get(key, make, rule)

@@ -255,9 +255,10 @@ def _service_clusters(service: Service, policy: registry.Policy) -> dict[str, Re
     for port in service.ports:
         for subset in ("", *policy.subsets):
             name = registry.cluster_name(service.host, port.number, subset)
-            traffic = policy.traffic(subset, port.number)
-            cluster = clusters.cluster(name, port.protocol, traffic, service.host)
-            made[name] = _resource(name, cluster, policy.origins)
+            with registry.blaming(policy.origins):
+                traffic = policy.traffic(subset, port.number)
+                cluster = clusters.cluster(name, port.protocol, traffic, service.host)
+                made[name] = _resource(name, cluster, policy.origins)
     return made
 
 
