@@ -115,10 +115,7 @@ async def test_volumes(world: Any) -> None:
         {"name": "conf", "configMap": {"name": "conf"}},
         {"name": "scratch", "emptyDir": {}},
         {"name": "memory", "emptyDir": {"medium": "Memory"}},
-        {
-            "name": "me",
-            "downwardAPI": {"items": [{"path": "labels", "fieldRef": {"fieldPath": "metadata.labels"}}]},
-        },
+        {"name": "me", "downwardAPI": {"items": [labels]}},
     ]
     mounts = [
         {"name": "conf", "mountPath": "/conf"},
@@ -128,7 +125,8 @@ async def test_volumes(world: Any) -> None:
         {"name": "me", "mountPath": "/me"},
     ]
     script = (
-        "cat /conf/a.txt; echo; cat /one.txt; echo; cat /me/labels; echo; echo x > /scratch/f && cat /scratch/f;"
+        "cat /conf/a.txt; echo; cat /one.txt; echo; cat /me/labels; echo;"
+        "echo x > /scratch/f && cat /scratch/f;"
         "echo y > /memory/f && cat /memory/f; echo z 2>/dev/null > /conf/no || echo read-only;"
         "cat /var/run/secrets/kubernetes.io/serviceaccount/namespace; echo;"
         'while [ "$(cat /conf/a.txt)" = one ]; do sleep 0.02; done; cat /conf/a.txt'
