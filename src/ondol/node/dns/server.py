@@ -58,6 +58,7 @@ class DnsServer:
         self._view = view
         self._upstream = list(upstream)
         self._slots = anyio.Semaphore(_IN_FLIGHT_MAX)
+        self._sending = anyio.Lock()  # the socket takes one datagram at a time
 
     async def serve(
         self, address: str, port: int, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED
@@ -78,7 +79,8 @@ class DnsServer:
         try:
             reply = await self.answer(packet, is_tcp=False)
             if reply:
-                await udp.sendto(reply, *peer)
+                async with self._sending:
+                    await udp.sendto(reply, *peer)
         except OSError as error:
             _log.warning("dns_reply_not_sent", peer=peer[0], error=str(error))
         finally:
