@@ -180,6 +180,23 @@ async def test_versions_differ_in_name_only(api: Any) -> None:
     assert (await api.get(WIDGETS.replace("/v1/", "/v1alpha1/"))).status == 404
 
 
+async def test_a_new_default_holds_for_old_objects(api: Any) -> None:
+    """What was written before the schema had a default is read with it, by selectors and watches too."""
+    await _define(api)
+    await api.post(WIDGETS, _widget("a"))
+    crd = (await api.get(f"{CRDS}/widgets.example.org")).json
+    spec = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    spec["properties"]["shape"] = {"type": "string", "default": "round"}
+    assert (await api.put(f"{CRDS}/widgets.example.org", crd)).status == 200
+    await api.settle()
+    wanted = {"size": 1, "colour": "red", "shape": "round"}
+    assert (await api.get(f"{WIDGETS}/a")).json["spec"] == wanted
+    assert (await api.get(WIDGETS)).json["items"][0]["spec"] == wanted
+    async with api.watch(f"{WIDGETS}?watch=true") as watch:
+        assert (await watch.next())["object"]["spec"] == wanted
+    assert b"round" not in api.store.get("widgets.example.org", "default/a").value
+
+
 async def test_a_version_that_is_no_longer_served_is_withdrawn(api: Any) -> None:
     """Unserving a version takes away its path, its discovery and its OpenAPI."""
     await _define(api)

@@ -53,8 +53,7 @@ class Core:
 
     def document(self, served: Served, record: Record) -> Object:
         """A record as the served version, shared and read-only."""
-        found = self.views.of(record)
-        return found if served.conversion is None else served.conversion.document(found)
+        return self.views.of(record, served.conversion, served.shown)
 
     def list_objects(self, resource: Resource, namespace: str = "") -> Iterator[Object]:
         """All objects of a resource as they are now, shared and read-only."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
@@ -47,13 +48,15 @@ class Views:
     """Parsed documents of records, shared and read-only, kept while they are likely to be asked for."""
 
     def __init__(self) -> None:
-        self._by_revision: dict[int, Object] = {}
+        self._parsed: dict[tuple[int, object], Object] = {}
 
-    def of(self, record: Record) -> Object:
-        found = self._by_revision.get(record.revision)
+    def of(self, record: Record, form: object, shown: Callable[[bytes], bytes]) -> Object:
+        """A record's document as `shown` shows its bytes; `form` tells one way of showing from another."""
+        key = (record.revision, form)
+        found = self._parsed.get(key)
         if found is None:
-            if len(self._by_revision) >= _VIEWS_MAX:
-                for revision in list(self._by_revision)[: _VIEWS_MAX // 4]:
-                    del self._by_revision[revision]
-            found = self._by_revision[record.revision] = fresh(record)
+            if len(self._parsed) >= _VIEWS_MAX:
+                for old in list(self._parsed)[: _VIEWS_MAX // 4]:
+                    del self._parsed[old]
+            found = self._parsed[key] = parse(shown(record.value))
         return found

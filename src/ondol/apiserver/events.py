@@ -25,10 +25,9 @@ class EventConversion:
     """Between events.k8s.io/v1 and the stored core/v1."""
 
     def shown(self, value: bytes) -> bytes:
-        return documents.dump(self.document(documents.parse(value)))
-
-    def document(self, document: Object) -> Object:
-        return {**{_NAMES.get(key, key): value for key, value in document.items()}, "apiVersion": _EVENTS}
+        document = documents.parse(value)
+        renamed = {_NAMES.get(key, key): item for key, item in document.items()}
+        return documents.dump({**renamed, "apiVersion": _EVENTS})
 
     def stored(self, obj: Object) -> Object:
         return {**{_BACK.get(key, key): value for key, value in obj.items()}, "apiVersion": _CORE}

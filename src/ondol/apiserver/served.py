@@ -26,10 +26,6 @@ class Conversion(Protocol):
         """Stored bytes as the served version."""
         ...
 
-    def document(self, document: Object) -> Object:
-        """A stored document as the served version; the argument is shared and read-only."""
-        ...
-
     def stored(self, obj: Object) -> Object:
         """A document of the served version as it is stored."""
         ...

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Final
 
 import msgspec
@@ -13,6 +13,7 @@ from ondol.api.patch import shape
 from ondol.api.schema import structural
 from ondol.api.tables import custom
 from ondol.api.validation import metadata
+from ondol.apiserver import documents
 from ondol.apiserver.lenses import Scale
 from ondol.apiserver.served import Served
 from ondol.apiserver.strategies.base import Strategy
@@ -20,6 +21,8 @@ from ondol.base import errors
 from ondol.base.errors import Cause
 
 _ANYTHING: Final = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+_DEFAULT: Final = b'"default":'
+_FILLED_MAX: Final = 4096
 
 
 def of(crd: Object) -> list[Served]:
@@ -31,15 +34,16 @@ def of(crd: Object) -> list[Served]:
 def _served(crd: Object, version: Mapping[str, Any], kind: kinds.Kind) -> Served:
     parts = version.get("subresources") or {}
     scale = parts.get("scale")
+    schema = CustomSchema(version)
     return Served(
         kind=kind,
         resource=kind.resource,
         bucket=kind.group_resource,
-        schema=CustomSchema(version),
+        schema=schema,
         strategy=_WithStatus() if parts.get("status") is not None else _WithoutStatus(),
         layout=custom.layout(version.get("additionalPrinterColumns") or ()),
         scale=_scale(scale) if scale is not None else None,
-        conversion=_conversion(crd, kind.api_version),
+        conversion=_conversion(crd, version, schema),
         terminating=bool(crd["metadata"].get("deletionTimestamp")),
     )
 
@@ -76,6 +80,10 @@ class CustomSchema:
         self._walkers.default(obj)
         return obj
 
+    def default(self, obj: Object) -> None:
+        """Fill in, in place, what the schema gives and the object lacks."""
+        self._walkers.default(obj)
+
     def unknown_fields(self, document: Object) -> list[str]:
         return self._walkers.unknown_fields(document)
 
@@ -102,35 +110,52 @@ class _WithStatus(Strategy):
     unconditional_update: ClassVar[bool] = False
 
 
-def _conversion(crd: Object, api_version: str) -> Renaming | None:
-    """None where every stored object already is of the served version."""
-    spec = crd["spec"]
-    stored = set((crd.get("status") or {}).get("storedVersions") or ())
-    storage = next(version["name"] for version in spec["versions"] if version["storage"])
-    if stored | {storage} == {api_version.rpartition("/")[2]}:
+def _conversion(crd: Object, version: Mapping[str, Any], schema: CustomSchema) -> Reading | None:
+    """None where stored bytes are always what is shown."""
+    group, versions = crd["spec"]["group"], crd["spec"]["versions"]
+    storage = next(found["name"] for found in versions if found["storage"])
+    ever_stored = {storage, *((crd.get("status") or {}).get("storedVersions") or ())}
+    has_defaults = _DEFAULT in msgspec.json.encode(schema.published)
+    if ever_stored == {version["name"]} and not has_defaults:
         return None
-    return Renaming(api_version, f"{spec['group']}/{storage}")
+    fill = schema.default if has_defaults else None
+    return Reading(f"{group}/{version['name']}", f"{group}/{storage}", fill)
 
 
-class Renaming:
-    """Conversion strategy None: nothing but the apiVersion differs between versions."""
+class Reading:
+    """How stored objects are shown in a version: renamed to it (conversion None) and defaulted.
 
-    def __init__(self, shown: str, stored: str) -> None:
-        self._shown = shown
+    Objects written before the schema had a default get it when they are read.
+    """
+
+    def __init__(self, shown: str, stored: str, fill: Callable[[Object], None] | None) -> None:
         self._stored = stored
         # Stored bytes begin with the apiVersion, so that it can be exchanged without parsing.
         self._head = b'{"apiVersion":' + msgspec.json.encode(shown)
+        self._fill = fill
+        self._filled: dict[bytes, bytes] = {}
 
     def shown(self, value: bytes) -> bytes:
+        if self._fill is None:
+            return self._renamed(value)
+        found = self._filled.get(value)
+        if found is None:
+            if len(self._filled) >= _FILLED_MAX:
+                self._filled.clear()
+            found = self._filled[value] = self._defaulted(self._renamed(value), self._fill)
+        return found
+
+    def _renamed(self, value: bytes) -> bytes:
         if value.startswith(self._head):
             return value
-        end = value.index(b",")
         if not value.startswith(b'{"apiVersion":'):
             raise errors.Internal("a stored object does not begin with its apiVersion")
-        return self._head + value[end:]
+        return self._head + value[value.index(b",") :]
 
-    def document(self, document: Object) -> Object:
-        return {**document, "apiVersion": self._shown}
+    def _defaulted(self, value: bytes, fill: Callable[[Object], None]) -> bytes:
+        document = documents.parse(value)
+        fill(document)
+        return documents.dump(document)
 
     def stored(self, obj: Object) -> Object:
         return {**obj, "apiVersion": self._stored}
