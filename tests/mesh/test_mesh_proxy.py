@@ -420,6 +420,28 @@ async def test_unknown_destinations_and_empty_services(live: Live) -> None:
     assert empty["took_s"] < 0.5
 
 
+async def test_statistics_carry_the_clusters_whole_name(live: Live) -> None:
+    """What counts calls by service reads requests, their time and their classes by cluster name."""
+    await web(live)
+    await live.call("client", *[{}] * 3)
+    name = 'envoy_cluster_name="outbound|80||web.default.svc.cluster.local"'
+    counted = f"envoy_cluster_upstream_rq_time_count{{{name}}} 3"
+    lines: list[str] = []
+
+    async def merged() -> bool:
+        nonlocal lines
+        _, page = process.admin_get(live.config.admin_address, "/stats/prometheus?usedonly")
+        lines = page.decode().splitlines()
+        return counted in lines
+
+    await live.world.eventually(merged, why="the workers' times to be merged")
+    assert f"envoy_cluster_upstream_rq_total{{{name}}} 3" in lines
+    assert f"envoy_cluster_upstream_rq_active{{{name}}} 0" in lines
+    assert any('envoy_response_code_class="2xx"' in line and name in line for line in lines), lines
+    assert any('envoy_http_conn_manager_prefix="default/client"' in line for line in lines)
+    assert len(lines) < 400
+
+
 async def test_the_ingress_gateway(live: Live) -> None:
     """The mesh makes the default Gateway; a rule bound to it serves its host on the ingress port only."""
     await web(live)

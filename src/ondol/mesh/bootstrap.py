@@ -36,6 +36,12 @@ _KEPT_STATS: Final = (
     r"^overload\..*$",
 )
 
+# In Prometheus' form these become labels; cluster names hold dots, which Envoy's own patterns end at.
+_TAGS: Final = {
+    "envoy.cluster_name": r"^cluster\.((.+?)\.)(?:upstream_|membership_)",
+    "envoy.http_conn_manager_prefix": r"^http\.((.+?)\.)downstream_",
+    "envoy.response_code_class": r"_rq(_([1-5]xx))$",
+}
 
 # Envoy's own choice is an export every five spans: at a thousand requests a second that alone keeps
 # a core busy. Spans are wanted within a second, so they are gathered for as long.
@@ -62,11 +68,14 @@ def document(config: MeshConfig) -> Object:
         },
         "static_resources": {"clusters": [_xds_cluster(config)]},
         "overload_manager": _overload(config),
+        # Request times are summed up at each flush, and the autoscaler reads them every second.
+        "stats_flush_interval": "1s",
         "stats_config": {
             "stats_matcher": {
                 "inclusion_list": {"patterns": [{"safe_regex": {"regex": text}} for text in _KEPT_STATS]}
             },
             "use_all_default_tags": False,
+            "stats_tags": [{"tag_name": name, "regex": regex} for name, regex in _TAGS.items()],
         },
         "layered_runtime": {
             "layers": [
