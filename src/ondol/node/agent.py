@@ -176,6 +176,7 @@ class Agent:
             await tasks.start(functools.partial(_run_manager, self._manager))
             await self._take_up()
             tasks.start_soon(node.keep)
+            self._services_changed.set()
             tasks.start_soon(self._keep_services)
             tasks.start_soon(self._keep_house)
             _log.info("node_started", node=config.name, runtime=runtime.name, port=port)

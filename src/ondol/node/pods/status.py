@@ -51,9 +51,14 @@ def status(
 
 
 def merge_patch(wanted: Object) -> Object:
-    """The status as a strategic merge: what a condition no longer says is taken out of it."""
+    """The status as a strategic merge: what it no longer says is taken out of the one that is there.
+
+    Addresses are replaced, not merged: a pod that was given a new one has lost the old.
+    """
     unsaid = {"reason": None, "message": None}
-    return {**wanted, "conditions": [{**unsaid, **condition} for condition in wanted["conditions"]]}
+    addresses = {name: [{"$patch": "replace"}, *wanted.get(name, ())] for name in ("podIPs", "hostIPs")}
+    said = [{**unsaid, **condition} for condition in wanted["conditions"]]
+    return {"podIP": None, **wanted, **addresses, "conditions": said}
 
 
 def _conditions(
