@@ -6,6 +6,7 @@ import json
 import os
 import random
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -69,7 +70,7 @@ class Servers:
         run("ip", "-n", self.name, "addr", "add", f"{self.address}/24", "dev", "eth0")
         for device in ("eth0", "lo"):
             run("ip", "-n", self.name, "link", "set", device, "up")
-        ports = ("8001", "8002", "9000")
+        ports = ("8001", "8002", "9000", "9100")
         command = ["ip", "netns", "exec", self.name, sys.executable, TRAFFIC, "serve", self.address, *ports]
         self.spans_file = spans_file
         environment = {**os.environ, "SPANS": str(spans_file)}
@@ -231,6 +232,12 @@ class Live:
                 run("ip", "netns", "del", uid)
 
 
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        port: int = found.getsockname()[1]
+        return port
+
+
 @pytest.fixture
 async def live(tmp_path: Path, servers: Servers) -> AsyncIterator[Live]:
     config = MeshConfig(
@@ -238,7 +245,7 @@ async def live(tmp_path: Path, servers: Servers) -> AsyncIterator[Live]:
         xds_address=f"unix:{tmp_path}/xds.sock",
         admin_address=f"unix:{tmp_path}/admin.sock",
         bootstrap_file=tmp_path / "envoy.json",
-        ingress_port=24080,
+        ingress_port=free_port(),
         observe_address=f"{servers.address}:8002",
     )
     app = apiserver.build(apiserver.ApiConfig(), store.open_memory(), SystemClock(), random.Random(1))
@@ -408,6 +415,22 @@ async def test_servers_that_speak_first_are_not_kept_waiting(live: Live) -> None
     assert found[0]["took_s"] < 0.09 < found[1]["took_s"]
 
 
+async def test_grpc_and_websockets(live: Live) -> None:
+    """HTTP/2 without TLS and upgraded connections are carried, and follow routes."""
+    await web(live)
+    await live.service("api", port=("grpc", 80), to={"api": 9100})
+    await live.service("odd", port=("odd", 2600), to={"odd": 9100})
+    spec = {"hosts": ["web"], "http": [split(("v2", 0), match=[{"uri": {"prefix": "/ws"}}])]}
+    await live.rule(resources.VIRTUAL_SERVICE, "web", spec)
+    found = await live.call(
+        "client",
+        {"grpc": True, "host": "api"},
+        {"grpc": True, "host": "odd", "port": 2600},
+        {"websocket": True},
+    )
+    assert [answer["text"] for answer in found] == ["HELLO"] * 3
+
+
 async def test_unknown_destinations_and_empty_services(live: Live) -> None:
     """What is no service is reached as it was dialled; a service without endpoints answers 503 at once."""
     await live.pod("client")
@@ -449,7 +472,8 @@ async def test_the_ingress_gateway(live: Live) -> None:
     await live.rule(resources.VIRTUAL_SERVICE, "shop", spec)
     command = [sys.executable, TRAFFIC, "call"]
     requests = [
-        {"address": "127.0.0.1", "port": 24080, "host": host} for host in ("shop.localhost", "x.localhost")
+        {"address": "127.0.0.1", "port": live.config.ingress_port, "host": host}
+        for host in ("shop.localhost", "x.localhost")
     ]
     found = await anyio.run_process(command, input="\n".join(map(json.dumps, requests)).encode())
     assert [json.loads(line)["status"] for line in found.stdout.splitlines()] == [200, 404]

@@ -13,6 +13,7 @@ import socket
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, ClassVar
 
@@ -30,6 +31,9 @@ class Handler(BaseHTTPRequestHandler):
         if words[0] == "fail":
             self.seen[words[2]] = self.seen.get(words[2], 0) + 1
             status = 503 if self.seen[words[2]] <= int(words[1]) else 200
+        if words[0] == "ws":
+            self._echo()
+            return
         if words[0] == "slow":
             time.sleep(float(words[1]))
         body = json.dumps(
@@ -39,6 +43,15 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("content-length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
+
+    def _echo(self) -> None:
+        """A WebSocket as far as a proxy can tell: switched protocols, then bytes both ways."""
+        self.send_response(101)
+        self.send_header("upgrade", "websocket")
+        self.send_header("connection", "upgrade")
+        self.end_headers()
+        self.wfile.write(self.connection.recv(100).upper())
+        self.close_connection = True
 
     def do_POST(self) -> None:
         """Takes spans, in chunks as Envoy sends them, and keeps the bodies in the file SPANS."""
@@ -66,25 +79,69 @@ def greet(address: str, port: int) -> None:
                 connection.sendall(b"hello from the server\n")
 
 
+def speak_grpc(address: str, port: int) -> None:
+    """One unary method that answers in capitals."""
+    import grpc  # noqa: PLC0415 - the other servers need none of it
+
+    say = grpc.unary_unary_rpc_method_handler(lambda request, _: request.upper())
+    server = grpc.server(ThreadPoolExecutor(2))
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("echo", {"Say": say}),))
+    server.add_insecure_port(f"{address}:{port}")
+    server.start()
+    server.wait_for_termination()
+
+
+def serve_http(address: str, port: int) -> None:
+    ThreadingHTTPServer((address, port), Handler).serve_forever()
+
+
+SPECIAL = {9000: greet, 9100: speak_grpc}
+
+
 def serve(address: str, ports: list[int]) -> None:
     threads = []
     for port in ports:
-        target = greet if port == 9000 else lambda a, p: ThreadingHTTPServer((a, p), Handler).serve_forever()
+        target = SPECIAL.get(port, serve_http)
         threads.append(threading.Thread(target=target, args=(address, port), daemon=True))
         threads[-1].start()
     print("serving", flush=True)  # noqa: T201 - the test waits for it
     threads[0].join()
 
 
+def call_grpc(host: str, port: int, authority: str) -> dict[str, Any]:
+    import grpc  # noqa: PLC0415 - the other calls need none of it
+
+    with grpc.insecure_channel(f"{host}:{port}", options=[("grpc.default_authority", authority)]) as channel:
+        answer: bytes = channel.unary_unary("/echo/Say")(b"hello", timeout=5)
+    return {"text": answer.decode()}
+
+
+def call_websocket(host: str, port: int, authority: str) -> dict[str, Any]:
+    with socket.create_connection((host, port), timeout=5) as raw:
+        head = f"GET /ws HTTP/1.1\r\nhost: {authority}\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n"
+        raw.sendall(head.encode())
+        reader = raw.makefile("rb")
+        status = int(reader.readline().split()[1])
+        while reader.readline() != b"\r\n":
+            pass
+        raw.sendall(b"hello")
+        return {"status": status, "text": reader.read(5).decode()}
+
+
 def call(request: dict[str, Any]) -> dict[str, Any]:
     host, port = request.get("address", "10.101.250.1"), request.get("port", 80)
     started = time.monotonic()
+    authority = request.get("host", "web")
     try:
+        if request.get("grpc"):
+            return call_grpc(host, port, authority)
+        if request.get("websocket"):
+            return call_websocket(host, port, authority)
         if request.get("raw"):
             with socket.create_connection((host, port), timeout=5) as raw:
                 return {"text": raw.recv(100).decode(), "took_s": time.monotonic() - started}
         connection = http.client.HTTPConnection(host, port, timeout=10)
-        headers = {"host": request.get("host", "web"), **request.get("headers", {})}
+        headers = {"host": authority, **request.get("headers", {})}
         connection.request(request.get("method", "GET"), request.get("path", "/"), headers=headers)
         response = connection.getresponse()
         body = response.read()
