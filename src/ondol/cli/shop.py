@@ -39,6 +39,7 @@ async def show(instance: Instance, examples: Path, began: float) -> None:
     await anyio.to_thread.run_sync(_build, instance, examples)
     async with aclosing(clients.from_kubeconfig(instance.kubeconfig)) as client:
         await _deploy(client, examples)
+        await _until("the shop's first answer", _answers, instance)
         output.write(f"\nFrom nothing to a running shop: {time.monotonic() - began:.1f} s")
         await anyio.to_thread.run_sync(_traffic, instance)
         await anyio.to_thread.run_sync(_trace, instance)
@@ -71,6 +72,12 @@ async def _deploy(client: Client, examples: Path) -> None:
     )
     await _until("serverless thumbnail", _is_ready, client, kinds.KNATIVE_SERVICE, "thumbnail")
     output.write(f"  {'thumbnail':<12} ready after {time.monotonic() - began:4.1f} s  (serverless)")
+
+
+async def _answers(instance: Instance) -> bool:
+    """Whether a page comes; on a second start the pods of the first come up again meanwhile."""
+    status, _ = await anyio.to_thread.run_sync(fetch, instance, "shop.localhost", "/products/stove")
+    return status == 200
 
 
 async def _cache_kind(client: Client) -> bool:
@@ -139,12 +146,14 @@ def fetch(
     headers: dict[str, str] | None = None,
     timeout_s: float = 30.0,
 ) -> tuple[int, bytes]:
-    """One request through the ingress gateway."""
+    """One request through the ingress gateway; status 0 and the reason when no answer came."""
     connection = http.client.HTTPConnection("127.0.0.1", instance.ports.ingress, timeout=timeout_s)
     try:
         connection.request("GET", path, headers={"Host": host, **(headers or {})})
         answer = connection.getresponse()
         return answer.status, answer.read()
+    except (OSError, http.client.HTTPException) as error:
+        return 0, str(error).encode()
     finally:
         connection.close()
 
