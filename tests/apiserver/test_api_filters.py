@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from ondol import apiserver
-from ondol.apiserver import routing
+from ondol.apiserver import housekeeping, routing
 from ondol.base import errors
 
 pytestmark = pytest.mark.anyio
@@ -220,6 +220,36 @@ async def test_paths_and_methods_that_are_not_served(api: Any, method: str, path
     answer = await api(method, path, {} if method in ("POST", "PUT") else None)
     assert answer.status == code, answer.body
     assert answer.json["kind"] == "Status"
+
+
+async def test_warnings_are_cut_where_kubernetes_cuts_them(api: Any) -> None:
+    """Clients bound the headers they read."""
+    unknown = {f"field{number:03}" + "x" * 100: 1 for number in range(200)}
+    made = await api.post(CMS, {"metadata": {"name": "a"}, **unknown})
+    assert made.status == 201
+    assert 30 < len(made.warnings) < 60
+
+
+async def test_a_background_task_that_fails_is_begun_anew(
+    start: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One broken turn of the housekeeping neither ends the server nor the housekeeping."""
+    runs = 0
+
+    async def failing(_: Any) -> None:
+        nonlocal runs
+        runs += 1
+        if runs == 1:
+            raise ZeroDivisionError
+        await anyio.sleep_forever()
+
+    monkeypatch.setattr(housekeeping, "_expire_events", failing)
+    async with start() as api:
+        await api.settle()
+        await api.clock.advance(2)
+        assert runs == 2
+        assert (await api.get(CMS)).status == 200
+    assert "background_task_failed" in "".join(capsys.readouterr())
 
 
 async def test_every_answer_has_its_id_and_is_not_cached(api: Any) -> None:

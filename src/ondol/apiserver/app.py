@@ -7,7 +7,6 @@ authenticated and authorized, and the handler answers.
 from __future__ import annotations
 
 import contextlib
-import time
 from typing import Final
 
 import anyio
@@ -22,6 +21,8 @@ from ondol.base import errors, log
 
 _SHORT: Final = frozenset({"patch", "delete"})
 _READS: Final = frozenset({"get", "list", "head", ""})
+_WARNING_MAX: Final = 1024
+_WARNINGS_MAX: Final = 4096
 _NO_CACHE: Final = (b"cache-control", b"no-cache, private")
 
 
@@ -67,7 +68,8 @@ class App:
         request.info = info = requestinfo.parse(request.method, request.scope["path"], request.query)
         self._authenticate(request)
         self._authorize(request)
-        started = time.perf_counter()
+        clock = self.core.clock
+        started = clock.monotonic()
         try:
             if info.verb == "watch" or info.subresource == "log":
                 await self._respond(request, sending)
@@ -78,7 +80,7 @@ class App:
                 else:
                     await self._respond_in_time(request, sending)
         finally:
-            self.core.metrics.observe(request, sending.status, time.perf_counter() - started)
+            self.core.metrics.observe(request, sending.status, clock.monotonic() - started)
 
     async def _respond_in_time(self, request: Request, sending: _Sending) -> None:
         config = self.core.config
@@ -191,12 +193,20 @@ class _Sending:
         headers += extra
         if length is not None:
             headers.append((b"content-length", str(length).encode()))
-        headers += [(b"warning", _warning(message)) for message in self._request.warnings]
+        headers += _warnings(self._request.warnings)
         message: Message = {"type": "http.response.start", "status": status, "headers": headers}
         await self._send(message)
 
 
-def _warning(message: str) -> bytes:
-    text = "".join(c if c.isprintable() else " " for c in message)
-    quoted = text.replace("\\", "\\\\").replace('"', '\\"')
-    return f'299 - "{quoted}"'.encode()
+def _warnings(messages: list[str]) -> Headers:
+    """As `Warning` headers, cut where Kubernetes cuts them: clients bound the headers they read."""
+    shown: Headers = []
+    left = _WARNINGS_MAX
+    for message in messages:
+        text = "".join(c if c.isprintable() else " " for c in message)[: min(_WARNING_MAX, left)]
+        left -= len(text)
+        if not text:
+            break
+        quoted = text.replace("\\", "\\\\").replace('"', '\\"')
+        shown.append((b"warning", f'299 - "{quoted}"'.encode()))
+    return shown

@@ -12,7 +12,7 @@ from ondol.store import Record
 
 _encode: Final = msgspec.json.Encoder().encode
 _decode: Final = msgspec.json.Decoder(dict).decode
-_VIEWS_MAX: Final = 8192
+_VIEWS_MAX: Final = 2048
 
 
 def encode(document: Object, revision: int = 0) -> bytes:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
+import anyio.lowlevel
+
 from ondol.api import objects, resources
 from ondol.api.objects import Object
 from ondol.apiserver import bootstrap, deleting, writing
@@ -12,6 +14,7 @@ from ondol.apiserver.core import Core
 from ondol.base import clock, errors, log
 
 _EVENT_SWEEP_S: Final = 60.0
+_EVENTS_AT_ONCE: Final = 200
 
 
 def tasks(core: Core) -> list[Callable[[], Coroutine[Any, Any, None]]]:
@@ -33,7 +36,9 @@ async def _expire_events(core: Core) -> None:
     while True:
         await core.clock.sleep(min(_EVENT_SWEEP_S, core.config.event_ttl_s))
         oldest = core.clock.now() - core.config.event_ttl_s
-        for event in list(core.list_objects(resources.EVENT)):
+        for number, event in enumerate(list(core.list_objects(resources.EVENT))):
+            if number % _EVENTS_AT_ONCE == 0:
+                await anyio.lowlevel.checkpoint()  # thousands of Events must not hold up requests
             if _last_seen(event) > oldest:
                 continue
             asked = deleting.DeleteOptions(uid=objects.uid(event))

@@ -10,7 +10,9 @@ import anyio
 from ondol.apiserver import bootstrap
 from ondol.apiserver.core import Core
 from ondol.apiserver.exchange import Receive, Send
-from ondol.base import errors
+from ondol.base import errors, log
+
+_RESTART_S = 1.0
 
 Task = Callable[[], Coroutine[Any, Any, None]]
 
@@ -33,10 +35,19 @@ class Lifecycle:
             return
         async with anyio.create_task_group() as group:
             for task in self._tasks:
-                group.start_soon(task)
+                group.start_soon(self._keep_running, task)
             self._core.ready = True
             await send({"type": "lifespan.startup.complete"})
             await receive()
             self._core.ready = False
             group.cancel_scope.cancel()
         await send({"type": "lifespan.shutdown.complete"})
+
+    async def _keep_running(self, task: Task) -> None:
+        """A task that fails is told of and begun anew: the requests beside it must go on."""
+        while True:
+            try:
+                await task()
+            except Exception as error:  # noqa: BLE001 - whatever it was, it was logged
+                log.get("apiserver").error("background_task_failed", exc_info=error)
+            await self._core.clock.sleep(_RESTART_S)

@@ -96,8 +96,15 @@ async def reached(core: Core, revision: int) -> None:
     """Wait a moment for a revision the client already knows; `Timeout` if it does not come."""
     if revision <= core.store.revision:
         return
-    with anyio.move_on_after(_TOO_LARGE_WAIT_S):
+    async with anyio.create_task_group() as group:
+
+        async def give_up() -> None:
+            await core.clock.sleep(_TOO_LARGE_WAIT_S)
+            group.cancel_scope.cancel()
+
+        group.start_soon(give_up)
         await core.store.reached(revision)
+        group.cancel_scope.cancel()
     if revision > core.store.revision:
         raise errors.Timeout(
             f"Too large resource version: {revision}, current: {core.store.revision}",

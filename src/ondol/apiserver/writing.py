@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+import anyio
+
 from ondol.api import objects, status
 from ondol.api.objects import Object
 from ondol.api.patch import apply as ownership
@@ -79,6 +81,9 @@ class Writes:
                     return Written(await self.append(key, obj, ABSENT), created=True)
                 except RevisionConflict:
                     continue
+                except anyio.get_cancelled_exc_class():
+                    _keep(held)
+                    raise
         raise _taken(served, obj, document)
 
     def _created(self, context: Context, namespace: str, document: Object, *, tracked: bool) -> Object:
@@ -131,6 +136,9 @@ class Writes:
                     return Written(await self.append(key, new, record.revision))
                 except RevisionConflict:
                     continue
+                except anyio.get_cancelled_exc_class():
+                    _keep(held)
+                    raise
         raise status.conflict(served.resource, name)
 
     def _changed(
@@ -194,6 +202,11 @@ class Writes:
         )
         self.core.changed(served)
         return served.shown(gone.value)
+
+
+def _keep(held: contextlib.ExitStack) -> None:
+    """Let go of nothing: a write given up while it was being made may yet be made."""
+    held.pop_all()
 
 
 def _same(new: Object, old: Object) -> bool:
