@@ -13,7 +13,7 @@ import os
 import socket
 import struct
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Final
 
@@ -28,7 +28,7 @@ _OCTETS: Final = range(100, 250, 2)
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """Loopback ports, except `activator`, which is on the bridge."""
+    """Loopback ports. `api` and `ingress` are known outside and stay; the others may move at a start."""
 
     api: int
     ingress: int
@@ -36,20 +36,10 @@ class Ports:
     envoy_admin: int
     observe: int
     node: int
-    activator: int
-    gateway: int
 
 
-_PREFERRED: Final = Ports(
-    api=6443,
-    ingress=8080,
-    xds=15010,
-    envoy_admin=15000,
-    observe=16686,
-    node=10250,
-    activator=8012,
-    gateway=8013,
-)
+_PREFERRED: Final = Ports(api=6443, ingress=8080, xds=15010, envoy_admin=15000, observe=16686, node=10250)
+_INNER: Final = ("xds", "envoy_admin", "observe", "node")
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +116,7 @@ def load(data_dir: Path) -> Instance | None:
         return Instance(
             id=found["id"],
             data_dir=data_dir,
-            ports=Ports(**found["ports"]),
+            ports=Ports(**{field.name: found["ports"][field.name] for field in fields(Ports)}),
             pod_cidr=found["pod_cidr"],
             service_cidr=found["service_cidr"],
         )
@@ -159,6 +149,19 @@ def load_or_create(settings: Settings) -> Instance:
     )
     _save(instance)
     return instance
+
+
+def with_free_inner_ports(instance: Instance) -> Instance:
+    """The instance with new ports for its own parts where others took theirs while it was down."""
+    ports = asdict(instance.ports)
+    moved = [name for name in _INNER if not is_free(ports[name])]
+    if not moved:
+        return instance
+    for name in moved:
+        ports[name] = _any_free_port(set(ports.values()))
+    found = replace(instance, ports=Ports(**ports))
+    _save(found)
+    return found
 
 
 def _save(instance: Instance) -> None:

@@ -65,6 +65,7 @@ def run(settings: Settings, *, progress: Progress = lambda _: None) -> int:
     doctor.require(settings)
     instance = instances.load_or_create(settings)
     with lock.hold(instance.lock_file):
+        instance = instances.with_free_inner_ports(instance)
         _prepare_folders(instance)
         log.configure(level=settings.log_level)
         parts.preload()
@@ -101,7 +102,7 @@ def run_detached(settings: Settings, *, timeout_s: float = 60.0) -> Instance:
     os.close(writer)
     with os.fdopen(reader, encoding="utf-8") as answers:
         _await_ready(answers.fileno(), timeout_s)
-    return instance
+    return instances.load(settings.data_dir) or instance  # its inner ports may have moved
 
 
 def _daemon(settings: Settings, instance: Instance, writer: int) -> None:
