@@ -38,7 +38,7 @@ async def test_pod_is_ready_soon(world: Any) -> None:
         print(f"create to Ready: median {statistics.median(took):.0f} ms, most {max(took):.0f} ms")  # noqa: T201 - the measurement
         pod = await world.get("p0")
         await world.delete("p0")
-        assert not world.config.pod_dir(objects.uid(pod)).exists()
+        await world.absent(world.config.pod_dir(objects.uid(pod)))
         assert not (world.config.run_dir / "netns" / objects.uid(pod)).exists()
     assert statistics.median(took) < 500
 

@@ -47,11 +47,11 @@ async def working(folders: oci.Folders, clock: Clock, cgroup: str, preferred: st
         refusal = await _try(binary, folders, clock, cgroup)
         if not refusal:
             _log.info(
-                "runtime_chosen", runtime=binary.name, version=binary.version, create=binary.create_path
+                "runtime_chosen", runtime=binary.name, version=binary.version, careful=binary.careful_path
             )
             _remember(folders, binary)
             return oci.OciRuntime(binary, folders, clock, shim_cgroup=f"{cgroup}/shim")
-        refusals.append(f"{binary.create_path}: {refusal}")
+        refusals.append(f"{binary.careful_path}: {refusal}")
     raise errors.HostError(
         "no container runtime works here: " + ("; ".join(refusals) or "neither crun nor runc is installed"),
         remedy="install one as root, e.g. apt-get install crun conmon",
@@ -64,9 +64,9 @@ def _candidates(folders: oci.Folders, preferred: str) -> Iterator[oci.Binary]:
         if path is None or (preferred and name != preferred):
             continue
         version = _version(path)
-        yield oci.Binary(name, path, path, version)
+        yield oci.Binary(name, path, version)
         if name == "crun" and Path("/sys/fs/cgroup/unified").is_dir():
-            yield oci.Binary(name, str(_wrapper(folders, path)), path, version)
+            yield oci.Binary(name, path, version, str(_wrapper(folders, path)))
 
 
 def _wrapper(folders: oci.Folders, path: str) -> Path:
@@ -129,9 +129,9 @@ def _remember(folders: oci.Folders, binary: oci.Binary) -> None:
     document = {
         "boot": linux.boot_id(),
         "name": binary.name,
-        "create": binary.create_path,
-        "plain": binary.plain_path,
+        "path": binary.path,
         "version": binary.version,
+        "wrapper": binary.wrapper,
     }
     files.write(folders.run / "runtime.json", json.dumps(document).encode())
 
@@ -141,7 +141,9 @@ def _remembered(folders: oci.Folders, preferred: str) -> oci.Binary | None:
     if content is None:
         return None
     document = json.loads(content)
-    is_current = document["boot"] == linux.boot_id() and os.access(document["create"], os.X_OK)
+    is_current = (
+        document["boot"] == linux.boot_id() and "path" in document and os.access(document["path"], os.X_OK)
+    )
     if not is_current or (preferred and document["name"] != preferred):
         return None
-    return oci.Binary(document["name"], document["create"], document["plain"], document["version"])
+    return oci.Binary(document["name"], document["path"], document["version"], document["wrapper"])

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import anyio
-import anyio.abc
+import anyio.to_thread
 
 from ondol.base import errors, log
 from ondol.base.clock import Clock
@@ -35,12 +35,21 @@ _KILLED: Final = 128 + signal.SIGKILL
 
 @dataclass(frozen=True, slots=True)
 class Binary:
-    """A runtime found to work: what to call to create, and what for calls that need no cgroup view."""
+    """A runtime found to work. `wrapper` calls it where a tree of cgroups must be hidden from it."""
 
     name: str
-    create_path: str
-    plain_path: str
+    path: str
     version: str
+    wrapper: str = ""
+
+    @property
+    def hides_unified(self) -> bool:
+        return bool(self.wrapper)
+
+    @property
+    def careful_path(self) -> str:
+        """For calls that look at cgroups."""
+        return self.wrapper or self.path
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +111,7 @@ class OciRuntime:
 
     def _shim_arguments(self, creation: Creation, bundle: Path) -> list[str]:
         arguments = ["conmon", "--api-version", "1", "--cid", creation.id, "--cuuid", creation.id]
-        arguments += ["--name", creation.id, "--runtime", self._binary.create_path]
+        arguments += ["--name", creation.id, "--runtime", self._binary.path]
         arguments += ["--runtime-arg", f"--root={self._folders.state}", "--bundle", str(bundle)]
         arguments += [
             "--container-pidfile",
@@ -120,7 +129,23 @@ class OciRuntime:
         """The pid of the created container; conmon answers on a pipe once the runtime has made it."""
         reader, writer = os.pipe()
         try:
-            process = await anyio.open_process(
+            said = await anyio.to_thread.run_sync(self._spawn_shim, arguments, writer)
+            answer = await _read_line(reader)
+        except FileNotFoundError as error:
+            raise errors.HostError(
+                "conmon is not installed", remedy="install it, e.g. apt-get install conmon"
+            ) from error
+        finally:
+            os.close(reader)
+        return _created_pid(answer, said, bundle)
+
+    def _spawn_shim(self, arguments: Sequence[str], writer: int) -> bytes:
+        """What the shim's foreground half said before it went to the background. Closes `writer`."""
+
+        def spawn() -> bytes:
+            if self._binary.hides_unified:
+                _hide_unified()
+            done = subprocess.run(
                 arguments,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -128,20 +153,14 @@ class OciRuntime:
                 env={**_ENVIRONMENT, "_OCI_SYNCPIPE": str(writer)},
                 pass_fds=(writer,),
                 start_new_session=True,
+                check=False,
             )
-        except FileNotFoundError as error:
-            os.close(writer)
-            os.close(reader)
-            raise errors.HostError(
-                "conmon is not installed", remedy="install it, e.g. apt-get install conmon"
-            ) from error
-        os.close(writer)
+            return done.stderr
+
         try:
-            answer = await _read_line(reader)
+            return linux.in_own_thread(spawn) if self._binary.hides_unified else spawn()
         finally:
-            os.close(reader)
-        said = await _drain(process)
-        return _created_pid(answer, said, bundle)
+            os.close(writer)
 
     def _leave_service(self, shim_pid: int) -> None:
         """A service manager that ends our service by its cgroup must not end the shims with it."""
@@ -153,7 +172,7 @@ class OciRuntime:
             _log.warning("shim_stays_in_service_cgroup", pid=shim_pid, error=str(error))
 
     async def start(self, handle: Handle) -> None:
-        done = await self._call(self._binary.plain_path, "start", handle.id)
+        done = await self._call(self._binary.path, "start", handle.id)
         if done.code != 0:
             raise RuntimeFailed(_said(done.output))
 
@@ -201,7 +220,7 @@ class OciRuntime:
             described.flush()
             with anyio.move_on_after(timeout_s) as scope:
                 return await self._call(
-                    self._binary.create_path, "exec", "--process", described.name, handle.id
+                    self._binary.careful_path, "exec", "--process", described.name, handle.id
                 )
         if scope.cancelled_caught:
             raise ExecTimeout(f"command {list(args)!r} timed out after {timeout_s:g}s")
@@ -224,7 +243,7 @@ class OciRuntime:
 
     async def delete(self, container_id: str) -> None:
         if (self._folders.state / container_id).exists():
-            done = await self._call(self._binary.create_path, "delete", "--force", container_id)
+            done = await self._call(self._binary.careful_path, "delete", "--force", container_id)
             if done.code != 0 and (self._folders.state / container_id).exists():
                 raise RuntimeFailed(_said(done.output))
         shutil.rmtree(self._folders.bundles / container_id, ignore_errors=True)
@@ -255,15 +274,11 @@ async def _read_line(descriptor: int) -> bytes:
     return received
 
 
-async def _drain(process: anyio.abc.Process) -> bytes:
-    """What the shim's foreground half said before it went to the background."""
-    said = b""
-    if process.stderr is not None:
-        async for chunk in process.stderr:
-            said += chunk
-    await process.wait()
-    await process.aclose()
-    return said
+def _hide_unified() -> None:
+    """Give this thread, and what it starts, a mount namespace without the version 2 tree."""
+    linux.unshare(linux.CLONE_NEWNS)
+    linux.mount("none", "/", flags=linux.MS_REC | linux.MS_SLAVE)
+    linux.unmount("/sys/fs/cgroup/unified")
 
 
 def _created_pid(answer: bytes, said: bytes, bundle: Path) -> int:
