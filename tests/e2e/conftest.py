@@ -58,3 +58,33 @@ def kubectl(admin: harness.Kubectl) -> harness.Kubectl:
 def http(api_server: harness.ApiServer) -> harness.Http:
     """Raw HTTPS as the administrator of the API server."""
     return harness.Http(api_server.kubeconfig)
+
+
+@pytest.fixture(scope="session")
+def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[harness.Platform]:
+    """A whole platform, as `ondol up --detach` starts it, with the test application's image."""
+    harness.need_host()
+    made = harness.Platform(tmp_path_factory.mktemp("platform") / "data")
+    try:
+        made.up()
+        made("image", "build", harness.HERE / "app", "--tag", "probe:1")
+        yield made
+    finally:
+        made.down()
+
+
+@pytest.fixture(scope="session")
+def cluster(platform: harness.Platform, kubectl_version: harness.Version) -> Iterator[harness.Kubectl]:
+    """The real kubectl as the administrator of the platform."""
+    kubectl = harness.Kubectl(platform.kubeconfig, kubectl_version)
+    yield kubectl
+    shutil.rmtree(kubectl.cache_dir, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def space(cluster: harness.Kubectl) -> Iterator[harness.Kubectl]:
+    """The real kubectl in a namespace of this test module on the platform."""
+    namespace = f"e{next(_numbers)}"
+    cluster("create", "namespace", namespace)
+    yield cluster.inside(namespace)
+    cluster("delete", "namespace", namespace, "--wait=false")

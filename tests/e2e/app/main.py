@@ -1,0 +1,118 @@
+"""A server that does what a test asks of it: says who it is, calls others, waits, fails, eats memory."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import threading
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Final
+
+_failures: dict[str, int] = {}
+_kept: list[bytes] = []
+
+
+def who(_: dict[str, str]) -> tuple[int, Any]:
+    return 200, {"pod": os.environ.get("HOSTNAME", ""), "version": os.environ.get("VERSION", "")}
+
+
+def env(_: dict[str, str]) -> tuple[int, Any]:
+    return 200, dict(os.environ)
+
+
+def file(asked: dict[str, str]) -> tuple[int, Any]:
+    with open(asked["path"], encoding="utf-8") as content:  # noqa: PTH123 - nothing more is needed
+        return 200, content.read()
+
+
+def status(asked: dict[str, str]) -> tuple[int, Any]:
+    return int(asked["code"]), "as asked"
+
+
+def sleep(asked: dict[str, str]) -> tuple[int, Any]:
+    time.sleep(float(asked["s"]))
+    return 200, "slept"
+
+
+def flaky(asked: dict[str, str]) -> tuple[int, Any]:
+    """Fail the first `times` requests of a key, then answer how many came."""
+    key = asked["key"]
+    _failures[key] = _failures.get(key, 0) + 1
+    return (503 if _failures[key] <= int(asked["times"]) else 200), _failures[key]
+
+
+def eat(asked: dict[str, str]) -> tuple[int, Any]:
+    _kept.append(b"x" * (int(asked["mb"]) << 20))
+    return 200, "eaten"
+
+
+def end(asked: dict[str, str]) -> tuple[int, Any]:
+    os._exit(int(asked["code"]))
+
+
+def fetch(asked: dict[str, str]) -> tuple[int, Any]:
+    """Ask another service: its status, body and the time it took."""
+    headers = json.loads(asked.get("headers", "{}"))
+    request = urllib.request.Request(asked["url"], headers=headers)
+    began = time.monotonic()
+    try:
+        with urllib.request.urlopen(request, timeout=20) as reply:
+            found: tuple[int, str] = reply.status, reply.read().decode()
+    except urllib.error.HTTPError as error:
+        found = error.code, error.read().decode()
+    except (OSError, http.client.HTTPException) as error:
+        found = 0, str(error)
+    return 200, {"status": found[0], "body": found[1], "seconds": time.monotonic() - began}
+
+
+KNOWN: Final = {f"/{f.__name__}": f for f in (env, file, status, sleep, flaky, eat, end, fetch)}
+
+
+class Handler(BaseHTTPRequestHandler):
+    """One function per path."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        path, _, query = self.path.partition("?")
+        asked = dict(urllib.parse.parse_qsl(query))
+        code, answer = KNOWN.get(path, who)(asked)
+        body = json.dumps(answer).encode()
+        self.send_response(code)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        print(f"request {format % args}", flush=True)  # noqa: T201 - its log
+
+
+def stop(*_: object) -> None:
+    """Go on answering for a while, as a server does whose last requests are still on their way."""
+    threading.Thread(target=end_soon, daemon=True).start()
+
+
+def end_soon() -> None:
+    print("stopping", flush=True)  # noqa: T201 - its log
+    time.sleep(float(os.environ.get("STOP_AFTER_S", "0")))
+    print("stopped", flush=True)  # noqa: T201 - its log
+    os._exit(0)
+
+
+class Server(ThreadingHTTPServer):
+    """Waits for no request when it ends."""
+
+    daemon_threads = True
+    request_queue_size = 128
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, stop)
+    print("started", flush=True)  # noqa: T201 - its log
+    Server(("", int(os.environ.get("PORT", "8080"))), Handler).serve_forever()
