@@ -199,7 +199,7 @@ def test_resolv_conf() -> None:
     host = "nameserver 9.9.9.9\nsearch corp\noptions rotate\n"
     made = etc.resolv_conf(POD, name_server="10.0.0.1", domain="cluster.local", host_file=host)
     search = "n.svc.cluster.local svc.cluster.local cluster.local corp"
-    assert made == f"nameserver 10.0.0.1\nsearch {search}\noptions ndots:5\n"
+    assert made == f"nameserver 10.0.0.1\nsearch {search}\noptions ndots:5 timeout:1 attempts:5\n"
     default = {
         **POD,
         "spec": {"dnsPolicy": "Default", "dnsConfig": {"options": [{"name": "ndots", "value": "1"}]}},

@@ -56,7 +56,9 @@ def resolv_conf(pod: Spec, *, name_server: str, domain: str, host_file: str) -> 
         namespace = objects.namespace(pod)
         servers = [name_server]
         searches = [f"{namespace}.svc.{domain}", f"svc.{domain}", domain, *parse_resolv_conf(host_file)[1]]
-        options = ["ndots:5"]
+        # The name server is this agent: what is asked while it restarts is asked again a second later,
+        # not after the resolver's five.
+        options = ["ndots:5", "timeout:1", "attempts:5"]
     given = objects.spec(pod).get("dnsConfig") or {}
     servers = list(dict.fromkeys([*servers, *(given.get("nameservers") or ())]))[:3]
     searches = list(dict.fromkeys([*searches, *(given.get("searches") or ())]))[:_SEARCH_MAX]
