@@ -42,7 +42,8 @@ def status(
     }
     if model.init_containers(pod):
         found["initContainerStatuses"] = _statuses(pod, record, model.init_containers(pod), runtime, now)
-    address = host_ip if objects.spec(pod).get("hostNetwork") and record.has_sandbox else record.address
+    is_placed = record.has_sandbox or bool(record.containers)
+    address = host_ip if objects.spec(pod).get("hostNetwork") and is_placed else record.address
     if address:
         found |= {"podIP": address, "podIPs": [{"ip": address}]}
     if record.failed_reason:

@@ -132,7 +132,7 @@ class OciRuntime:
         """The pid of the created container; conmon answers on a pipe once the runtime has made it."""
         reader, writer = os.pipe()
         try:
-            said = await anyio.to_thread.run_sync(self._spawn_shim, arguments, writer)
+            said = await anyio.to_thread.run_sync(self._spawn_shim, bundle, arguments, writer)
             answer = await _read_line(reader)
         except FileNotFoundError as error:
             raise errors.HostError(
@@ -142,7 +142,7 @@ class OciRuntime:
             os.close(reader)
         return _created_pid(answer, said, bundle)
 
-    def _spawn_shim(self, arguments: Sequence[str], writer: int) -> bytes:
+    def _spawn_shim(self, bundle: Path, arguments: Sequence[str], writer: int) -> bytes:
         """What the shim's foreground half said before it went to the background. Closes `writer`."""
 
         def spawn() -> bytes:
