@@ -68,13 +68,7 @@ REASONS: Final[Mapping[str, Reason]] = {
         "msgspec",
     ),
     "pyjwt": Reason("Signs and checks service-account tokens.", "jwt"),
-    "pyroute2": Reason(
-        "Network namespaces, virtual Ethernet pairs, addresses and routes by netlink, without starting a "
-        "process for each.",
-        "pyroute2",
-    ),
     "pyyaml": Reason("Manifests and kubeconfigs are YAML.", "yaml"),
-    "rich": Reason("Progress, colours and the waterfall of a trace on a terminal.", "rich"),
     "structlog": Reason("Logs with fields instead of sentences.", "structlog"),
     "typer": Reason("The command line: options from annotations, help, shell completion.", "typer"),
     "uvicorn": Reason("The HTTP server under the API server and `observe`.", "uvicorn"),

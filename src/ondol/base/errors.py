@@ -21,6 +21,7 @@
     │   ├── Unavailable          503  wait, then retry (also raised when nothing answers)
     │   └── Timeout              504  wait, then retry
     └── HostError                this machine cannot do it; `remedy` is the command that mends it
+        └── NotRunning           start the platform first
 
 `api.status` translates an `ApiError` to and from a Kubernetes `Status` document.
 """
@@ -45,6 +46,10 @@ class HostError(OndolError):
     def __init__(self, message: str, *, remedy: str = "") -> None:
         super().__init__(message)
         self.remedy = remedy
+
+
+class NotRunning(HostError):
+    """No platform runs where one was looked for."""
 
 
 @dataclass(frozen=True, slots=True)

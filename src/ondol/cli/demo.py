@@ -27,7 +27,9 @@ _EXAMPLES: Final = Path(__file__).resolve().parents[3] / "examples"
 def demo(
     once: Annotated[bool, typer.Option("--once", help="Shut everything down at the end.")] = False,
     data_dir: DataDir = None,
-    examples: Annotated[Path, typer.Option(help="Folder of the example applications.")] = _EXAMPLES,
+    examples: Annotated[
+        Path, typer.Option(help="Folder of the example applications.", show_default="of this checkout")
+    ] = _EXAMPLES,
 ) -> None:
     """Run the shop on a platform of its own and show what each part of the platform did for it."""
     with output.explained():

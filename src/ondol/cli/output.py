@@ -82,7 +82,7 @@ def explained() -> Iterator[None]:
         yield
     except errors.HostError as error:
         note(f"error: {error}" + (f"\n  try: {error.remedy}" if error.remedy else ""))
-        raise typer.Exit(NOT_RUNNING if "no platform is running" in str(error) else FAILED) from error
+        raise typer.Exit(NOT_RUNNING if isinstance(error, errors.NotRunning) else FAILED) from error
     except errors.NotFound as error:
         note(f"error: {error.message}")
         raise typer.Exit(NOT_FOUND) from error

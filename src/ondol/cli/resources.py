@@ -35,8 +35,9 @@ def apply(filename: FileOption, data_dir: DataDir = None, namespace: NamespaceOp
     """Create or change the objects of a file, by server-side apply."""
 
     async def run() -> None:
+        documents = list(output.load_documents(filename))
         async with aclosing(connect(data_dir)) as client:
-            for document in output.load_documents(filename):
+            for document in documents:
                 done = await apply_document(client, dict(document), namespace)
                 kind, name = str(document["kind"]).lower(), objects.name(done)
                 output.write(f"{kind}/{name} serverside-applied")

@@ -17,7 +17,13 @@ def hold(file: Path) -> Iterator[None]:
 
     The kernel frees it when the holder dies, however it dies.
     """
-    fd = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fd = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise errors.HostError(
+            f"{file} cannot be written: {error.strerror}",
+            remedy="run as the user that owns it, or choose another --data-dir",
+        ) from error
     try:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -191,7 +191,7 @@ def require_running(data_dir: Path) -> Instance:
     """The running instance of the data directory; `HostError` says how to start it."""
     instance = instances.load(data_dir)
     if instance is None or supervisor_pid(instance) is None:
-        raise errors.HostError(f"no platform is running on {data_dir}", remedy="ondol up --detach")
+        raise errors.NotRunning(f"no platform is running on {data_dir}", remedy="ondol up --detach")
     return instance
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from ondol.base import errors
+from ondol.base import errors, names
 
 ENVIRONMENT_PREFIX = "ONDOL_"
 CONFIG_FILE = "config.toml"
@@ -60,6 +60,8 @@ _LIMITS: Final[Mapping[str, tuple[Callable[[Any], bool], str]]] = {
     "api_port": (lambda port: 1 <= port <= 65535, "a port from 1 to 65535"),
     "ingress_port": (lambda port: 1 <= port <= 65535, "a port from 1 to 65535"),
     "ingress_address": (_is_address, "an IP address"),
+    "domain": (names.is_dns1123_subdomain, "a DNS name"),
+    "node_name": (lambda name: not name or names.is_dns1123_subdomain(name), "a DNS name"),
     "runtime": (lambda name: name in ("", "crun", "runc"), "crun, runc or empty"),
     "trace_sampling_percent": (lambda share: 0 <= share <= 100, "from 0 to 100"),
     "scale_to_zero_after_s": (lambda window_s: 6 <= window_s <= 3600, "from 6 to 3600 seconds"),

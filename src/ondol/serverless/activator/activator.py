@@ -173,7 +173,7 @@ async def _called(throttler: Throttler, ticket: Ticket) -> Endpoint:
 async def _receive_head(client: anyio.abc.SocketStream) -> bytes:
     """The bytes to send first: an HTTP/1 head that closes, or whatever another protocol began with."""
     received = b""
-    with anyio.fail_after(_HEAD_TIMEOUT_S):
+    with anyio.move_on_after(_HEAD_TIMEOUT_S):
         while True:
             try:
                 received += await client.receive(_CHUNK_BYTES)
@@ -186,6 +186,8 @@ async def _receive_head(client: anyio.abc.SocketStream) -> bytes:
             if len(received) > heads.HEAD_BYTES_MAX:
                 await client.send(heads.answer(431, "Request Header Fields Too Large", "headers too large\n"))
                 return b""
+    await client.send(heads.answer(408, "Request Timeout", "the request's headers did not come\n"))
+    return b""
 
 
 async def _splice(client: anyio.abc.SocketStream, pod: anyio.abc.SocketStream) -> None:

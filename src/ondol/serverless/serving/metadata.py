@@ -117,6 +117,18 @@ def scaling(
     return found, reader.causes
 
 
+def without_effect(annotations: Mapping[str, str]) -> list[str]:
+    """What a Service's own annotations ask for in vain, each with a word on what to do instead."""
+    found = [
+        f"{key} has no effect on the Service: put it on spec.template.metadata"
+        for key in sorted(annotations)
+        if key.startswith(AUTOSCALING)
+    ]
+    if (duration_text := annotations.get(ROLLOUT_DURATION)) and duration_text not in {"0", "0s"}:
+        found.append(f"{ROLLOUT_DURATION} is not supported: traffic moves at once")
+    return found
+
+
 def _progress_deadline_s(annotations: Mapping[str, str], reader: _Reader, default: float) -> float:
     text = annotations.get(PROGRESS_DEADLINE)
     if text is None:

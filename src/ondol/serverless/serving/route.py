@@ -134,6 +134,9 @@ class RouteReconciler:
             total += percent
             latest = bool(spec.get("configurationName"))
             targets.append(Target(objects.name(revision), percent, str(spec.get("tag") or ""), latest))
+        tags = [target.tag for target in targets if target.tag]
+        if twice := next((tag for tag in tags if tags.count(tag) > 1), ""):
+            return [], Verdict("False", "InvalidTraffic", f'the tag "{twice}" is given twice')
         if total != 100:
             return [], Verdict("False", "InvalidTraffic", f"the percentages add up to {total}, not 100")
         return targets, status.OK

@@ -6,7 +6,7 @@ from ondol.api import objects
 from ondol.api import resources as kinds
 from ondol.api.objects import Key
 from ondol.sdk import Controller, Manager, Result
-from ondol.serverless.serving import resources, status
+from ondol.serverless.serving import metadata, resources, status
 from ondol.serverless.serving.children import Children, NotOwned
 from ondol.serverless.serving.writing import write_status
 
@@ -44,6 +44,8 @@ class ServiceReconciler:
             route = await self._children.apply(kinds.KNATIVE_ROUTE, resources.route(service), route)
         except NotOwned as error:
             problem = status.Verdict("False", "NotOwned", str(error))
+        for words in metadata.without_effect(objects.annotations(service)):
+            self._manager.recorder.event(service, "Warning", "NoEffect", words)
         now = self._manager.clock.now()
         wanted = status.service(service, configuration, route, problem=problem, now=now)
         await write_status(self._manager, kinds.KNATIVE_SERVICE, service, wanted)

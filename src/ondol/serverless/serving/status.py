@@ -236,7 +236,7 @@ def service(
     """The status of a Service: what its Configuration and its Route say, unless they are another's."""
     verdicts = {
         "ConfigurationsReady": problem or _of_child(configuration_),
-        "RoutesReady": problem or _of_child(route_),
+        "RoutesReady": problem or _migrated(configuration_, route_) or _of_child(route_),
     }
     found: Object = {
         "observedGeneration": objects.generation(service_),
@@ -253,6 +253,16 @@ def service(
         status = objects.status(child or {})
         found.update({field: status[field] for field in fields if field in status})
     return found
+
+
+def _migrated(configuration_: Mapping[str, Any] | None, route_: Mapping[str, Any] | None) -> Verdict | None:
+    """Unknown while the Route still sends the latest revision's share to an older one."""
+    latest = objects.status(configuration_ or {}).get("latestReadyRevisionName")
+    for target in objects.status(route_ or {}).get("traffic") or ():
+        if latest and target.get("latestRevision") and target.get("revisionName") != latest:
+            message = "Traffic is not yet migrated to the latest revision."
+            return Verdict("Unknown", "TrafficNotMigrated", message)
+    return None
 
 
 def _of_child(child: Mapping[str, Any] | None) -> Verdict:
