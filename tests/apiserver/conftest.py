@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import random
 import urllib.parse
@@ -62,10 +63,8 @@ class Watching:
     async def quiet(self) -> bool:
         """Whether nothing is left to read once everybody rests."""
         await anyio.wait_all_tasks_blocked()
-        try:
+        with contextlib.suppress(anyio.WouldBlock):
             self._rest += self._receive.receive_nowait()  # type: ignore[attr-defined]  # a memory stream
-        except anyio.WouldBlock:
-            pass
         return not self._rest
 
 
