@@ -366,7 +366,9 @@ async def test_down_and_up_again(world: Any) -> None:
             "on", lambda p: state(p)["restartCount"] == 1 and conditions.is_true(p, "Ready")
         )
         kept = world.config.pod_dir(objects.uid(pod)) / "volumes" / "keep" / "f"
-        assert len((await anyio.Path(kept).read_text()).splitlines()) == 2
+        with anyio.fail_after(5):
+            while len((await anyio.Path(kept).read_text()).splitlines()) < 2:  # noqa: ASYNC110 - a file tells nobody
+                await anyio.sleep(0.01)
         assert objects.status(await world.get("done"))["phase"] == "Succeeded"
         await world.delete("done")
 
