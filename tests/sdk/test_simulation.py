@@ -130,7 +130,7 @@ async def check(world: World, outside: set[str]) -> list[Object]:
 def test_reconciliation_becomes_stable(seed: int) -> None:
     """Whatever was lost, late, refused or crashed on the way."""
     _, injected = simulate(lambda: history(seed), seed=seed)
-    assert sum(injected.values()) > 5
+    assert injected, "a history without a fault would show nothing"
 
 
 def test_the_faults_are_all_met() -> None:

@@ -136,6 +136,7 @@ async def _api(instance: Instance, settings: Settings, notify: Notify) -> None:
         service_cidr=instance.service_cidr,
         advertise_address=instance.bridge_address,
         advertise_port=instance.ports.api,
+        ca_certificate=pki.ca_file.read_text(encoding="ascii"),
     )
     app = apiserver.build(
         config,
@@ -278,7 +279,9 @@ async def _observe(instance: Instance, settings: Settings, notify: Notify) -> No
 
     _ = settings
     os.nice(_TELEMETRY_NICENESS)  # what is only watching yields the processor to what is watched
-    config = server.ObserveConfig(instance.data_dir / "observe", port=instance.ports.observe)
+    config = server.ObserveConfig(
+        instance.data_dir / "observe", port=instance.ports.observe, ingest_hosts=(instance.bridge_address,)
+    )
     await _serve(partial(server.run, config, SystemClock()), notify)
 
 
