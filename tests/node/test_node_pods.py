@@ -334,6 +334,23 @@ async def test_pods_deleted_while_away_are_removed(world: Any) -> None:
         assert not list((world.config.run_dir / "netns").iterdir())
 
 
+async def test_damaged_records_do_not_stop_the_node(world: Any) -> None:
+    """A pod whose record cannot be read starts anew, and what it had before is removed."""
+    async with world.node():
+        await world.create(world.pod("hurt"))
+        before = await world.ready("hurt")
+    path = world.config.pod_dir(objects.uid(before)) / "record.json"
+    path.write_text("{half")
+    (world.config.data_dir / "addresses.json").write_text("")
+    async with world.node():
+        await world.until(
+            "hurt", lambda p: json.dumps(p["status"]["conditions"]) and path.stat().st_size > 100
+        )
+        after = await world.ready("hurt")
+        assert len(list((world.config.data_dir / "containers").iterdir())) == 1
+        assert objects.uid(after) == objects.uid(before)
+
+
 async def test_a_new_boot_recreates_containers(world: Any) -> None:
     """After the machine restarted, pods get new sandboxes and containers, and count a restart."""
     async with world.node():

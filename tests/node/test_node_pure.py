@@ -224,6 +224,15 @@ def test_addresses_come_back_late(tmp_path: Path) -> None:
         again.take("g")
 
 
+def test_a_damaged_pool_is_filled_again(tmp_path: Path) -> None:
+    """Addresses in use are put back into a pool whose file cannot be read."""
+    (tmp_path / "a.json").write_text("{half")
+    pool = ipam.AddressPool(ipaddress.IPv4Network("10.0.0.0/29"), tmp_path / "a.json")
+    pool.reserve("a", ipaddress.IPv4Address("10.0.0.2"))
+    assert str(pool.take("a")) == "10.0.0.2"
+    assert str(pool.take("b")) != "10.0.0.2"
+
+
 @given(st.lists(st.sampled_from("abcdefgh"), max_size=40))
 def test_no_two_owners_share_an_address(owners: list[str]) -> None:
     """Whatever comes and goes, addresses are distinct, inside, and never the gateway's."""

@@ -35,7 +35,7 @@ from ondol.node.images import rootfs
 from ondol.node.images.images import Images, ImageSource
 from ondol.node.network import ipam, nft, sandbox, services
 from ondol.node.pods import etc, model, steps, volumes
-from ondol.node.pods.host import Host
+from ondol.node.pods.host import Host, read_records
 from ondol.node.pods.model import Record
 from ondol.node.pods.sources import Sources
 from ondol.node.pods.worker import PodWorker
@@ -90,8 +90,8 @@ def remove(config: NodeConfig) -> None:
         config.data_dir / "exits",
     ):
         shutil.rmtree(path, ignore_errors=True)
-    for path in (config.data_dir / "pods").glob("*/record.json"):
-        record = msgspec.json.decode(path.read_bytes(), type=Record)
+    for record in read_records(config.data_dir):
+        path = config.pod_dir(record.uid) / "record.json"
         files.write(path, msgspec.json.encode(msgspec.structs.replace(record, boot="")))
 
 
@@ -209,6 +209,9 @@ class Agent:
         records = {record.uid: self._current(record) for record in self._host.records()}
         pods = {objects.uid(pod): pod for pod in self._pods.lister.list()}
         await self._remove_orphans(records, pods)
+        for record in records.values():
+            if record.has_sandbox and record.address:
+                self._host.addresses.reserve(record.uid, ipaddress.IPv4Address(record.address))
         for uid, pod in pods.items():
             self._begin(pod, records.get(uid))
         for uid, record in records.items():

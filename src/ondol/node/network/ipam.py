@@ -10,8 +10,10 @@ import ipaddress
 import json
 from pathlib import Path
 
-from ondol.base import errors
+from ondol.base import errors, log
 from ondol.node import files
+
+_log = log.get("node.network")
 
 
 class AddressPool:
@@ -22,8 +24,9 @@ class AddressPool:
         self._path = path
         self._owners: dict[str, int] = {}
         self._last = 1
-        if path.exists():
-            self._load(json.loads(path.read_text()))
+        content = files.read(path)
+        if content is not None:
+            self._read(content)
 
     @property
     def gateway(self) -> ipaddress.IPv4Address:
@@ -41,6 +44,12 @@ class AddressPool:
             self._save()
         return self._network[self._owners[owner]]
 
+    def reserve(self, owner: str, address: ipaddress.IPv4Address) -> None:
+        """What the owner is known to have, should the pool have forgotten it."""
+        if owner not in self._owners and address in self._network:
+            self._owners[owner] = int(address) - int(self._network.network_address)
+            self._save()
+
     def give_back(self, owner: str) -> None:
         if self._owners.pop(owner, None) is not None:
             self._save()
@@ -56,6 +65,12 @@ class AddressPool:
             f"no free address in {self._network}",
             remedy="delete pods, or give the instance a larger pod range",
         )
+
+    def _read(self, content: bytes) -> None:
+        try:
+            self._load(json.loads(content))
+        except ValueError as error:
+            _log.warning("addresses_unreadable", path=str(self._path), error=str(error))
 
     def _load(self, document: dict[str, object]) -> None:
         if document.get("network") != str(self._network):

@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 
 from ondol import sdk
+from ondol.base import log
 from ondol.base.clock import Clock
 from ondol.client import Client
 from ondol.node import files
@@ -19,6 +20,8 @@ from ondol.node.network.sandbox import Network
 from ondol.node.pods.model import Record
 from ondol.node.pods.sources import Sources
 from ondol.node.runtime.port import Runtime
+
+_log = log.get("node.pod")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +53,19 @@ class Host:
         files.write(path, msgspec.json.encode(record))
 
     def records(self) -> list[Record]:
-        """Every pod the disk knows of; a record that cannot be read is treated as never written."""
-        root = self.config.data_dir / "pods"
-        found = [files.read(entry / "record.json") for entry in root.iterdir()] if root.exists() else []
-        return [msgspec.json.decode(content, type=Record) for content in found if content]
+        """Every pod the disk knows of."""
+        return read_records(self.config.data_dir)
+
+
+def read_records(data_dir: Path) -> list[Record]:
+    """The records below the data directory; one that cannot be read counts as never written.
+
+    What belonged to it is then found to belong to nobody and is removed, and its pod starts anew.
+    """
+    found: list[Record] = []
+    for path in sorted((data_dir / "pods").glob("*/record.json")):
+        try:
+            found.append(msgspec.json.decode(path.read_bytes(), type=Record))
+        except msgspec.DecodeError as error:
+            _log.warning("record_unreadable", path=str(path), error=str(error))
+    return found
