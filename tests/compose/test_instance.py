@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import ipaddress
 import json
+import shutil
 import socket
 from pathlib import Path
 
@@ -12,13 +13,14 @@ import pytest
 
 from ondol.base import errors
 from ondol.compose import instance as instances
+from ondol.compose import lock
 from ondol.compose.settings import Settings
 
 
 @pytest.fixture(autouse=True)
 def _alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No other platform of this machine takes part."""
-    monkeypatch.setattr(instances, "_RUN_ROOT", tmp_path / "run")
+    monkeypatch.setattr(instances, "_PROMISES", tmp_path / "run" / "networks")
 
 
 def made(folder: Path) -> instances.Instance:
@@ -85,13 +87,23 @@ def test_networks_can_run_out() -> None:
 
 
 def test_networks_of_platforms_that_are_down_are_kept(tmp_path: Path) -> None:
-    """What another platform was promised is not given away while it rests."""
-    other = tmp_path / "run" / "abcdef"
-    other.mkdir(parents=True)
+    """What another platform was promised is not given away while it rests, only once it is gone."""
     first = made(tmp_path / "one")
-    (other / "networks").write_text(f"{first.pod_cidr} {first.service_cidr}\n", encoding="ascii")
+    instances.promise_networks(first)
     second = made(tmp_path / "two")
     assert not ipaddress.ip_network(second.pod_cidr).overlaps(ipaddress.ip_network(first.pod_cidr))
+    shutil.rmtree(tmp_path / "one")
+    assert made(tmp_path / "three").pod_cidr == first.pod_cidr
+
+
+def test_networks_of_a_running_platform_are_not_shared(tmp_path: Path) -> None:
+    """Two platforms that came to the same networks cannot run together, and the second one says so."""
+    first, second = made(tmp_path / "one"), made(tmp_path / "two")
+    assert first.pod_cidr == second.pod_cidr
+    instances.promise_networks(first)
+    with lock.hold(first.lock_file), pytest.raises(errors.HostError, match="are in use by the one on"):
+        instances.promise_networks(second)
+    instances.promise_networks(second)
 
 
 def test_addresses_follow_from_the_networks(tmp_path: Path) -> None:

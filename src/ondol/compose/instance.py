@@ -12,16 +12,18 @@ import json
 import os
 import socket
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Final
 
 from ondol.base import errors
+from ondol.compose import lock
 from ondol.compose.settings import Settings
 
 _FILE: Final = "instance.json"
 _RUN_ROOT: Final = Path("/run/ondol")
+_PROMISES: Final = _RUN_ROOT / "networks"
 # Pods take an even second octet, services the odd one after it.
 _OCTETS: Final = range(100, 250, 2)
 
@@ -213,15 +215,36 @@ def _routed_networks() -> list[ipaddress.IPv4Network]:
         mask = socket.inet_ntoa(struct.pack("<I", int(fields[7], 16)))
         if destination != "0.0.0.0":
             networks.append(ipaddress.IPv4Network(f"{destination}/{mask}", strict=False))
-    return [*networks, *_other_instances()]
+    return networks + [network for _, promised in _promises() for network in promised]
 
 
-def _other_instances() -> list[ipaddress.IPv4Network]:
-    """Networks promised to platforms that may be down now: their run folders name them."""
-    found = []
-    for file in _RUN_ROOT.glob("*/networks"):
-        found += [ipaddress.IPv4Network(text) for text in file.read_text(encoding="ascii").split()]
-    return found
+def promise_networks(instance: Instance) -> None:
+    """Write down, until the next boot, that this platform's networks are taken, running or not.
+
+    `HostError` when another platform that runs now has them: it was made while this one was unknown.
+    """
+    for other, networks in _promises():
+        if other == instance.data_dir or lock.holder(other / instance.lock_file.name) is None:
+            continue
+        mine = [ipaddress.IPv4Network(text) for text in (instance.pod_cidr, instance.service_cidr)]
+        if any(network.overlaps(own) for network in networks for own in mine):
+            raise errors.HostError(
+                f"the networks of this platform ({instance.pod_cidr}) are in use by the one on {other}",
+                remedy=f"ondol down --data-dir {other}, or use another --data-dir here",
+            )
+    _PROMISES.mkdir(parents=True, exist_ok=True)
+    text = f"{instance.data_dir}\n{instance.pod_cidr} {instance.service_cidr}\n"
+    (_PROMISES / instance.id).write_text(text, encoding="utf-8")
+
+
+def _promises() -> Iterator[tuple[Path, list[ipaddress.IPv4Network]]]:
+    """Data directories and the networks promised to them; of folders that are gone nothing is left."""
+    for file in _PROMISES.glob("*"):
+        data_dir, networks = file.read_text(encoding="utf-8").splitlines()[:2]
+        if (Path(data_dir) / _FILE).exists():
+            yield Path(data_dir), [ipaddress.IPv4Network(text) for text in networks.split()]
+        else:
+            file.unlink(missing_ok=True)
 
 
 def _free_networks(taken: Iterable[ipaddress.IPv4Network]) -> tuple[str, str]:

@@ -253,8 +253,7 @@ def cpu_s(pid: int) -> float:
 def _prepare_folders(instance: Instance) -> None:
     for folder in (instance.run_dir, instance.log_dir, instance.pki_dir, instance.data_dir / "components"):
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    networks = f"{instance.pod_cidr} {instance.service_cidr}\n"
-    (instance.run_dir / "networks").write_text(networks, encoding="ascii")
+    instances.promise_networks(instance)
 
 
 def _write_status(instance: Instance, running: Sequence[Running]) -> None:
