@@ -4,6 +4,8 @@ SHELL := /bin/bash
 VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
+# Pods need root; a user who is not root is asked by sudo.
+SUDO := $(if $(filter 0,$(shell id -u)),,sudo -E)
 
 .PHONY: help setup setup-run demo test check fmt lint types imports docs e2e unit bench golden clean
 
@@ -17,7 +19,7 @@ setup-run:
 	@scripts/setup run
 
 demo: setup-run ## Start the platform, run the demo application on it, show what happened (ARGS=--once to end by itself)
-	@$(BIN)/ondol demo $(ARGS)
+	@$(SUDO) $(BIN)/ondol demo $(ARGS)
 
 test: setup ## Run every test, end-to-end included
 	@scripts/test
@@ -46,10 +48,10 @@ unit: ## Fast tests only
 	$(BIN)/pytest -m "not e2e and not root" -n 2
 
 e2e: ## End-to-end tests only
-	$(BIN)/pytest -m e2e
+	$(SUDO) $(BIN)/pytest -m e2e
 
 bench: setup ## Measure; prints a table and writes benchmarks/results/*.json
-	$(BIN)/python benchmarks/run.py $(ARGS)
+	$(SUDO) $(BIN)/python benchmarks/run.py $(ARGS)
 
 golden: ## Write the golden files anew
 	ONDOL_GOLDEN=write $(BIN)/pytest -q -k golden
