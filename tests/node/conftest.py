@@ -196,6 +196,12 @@ class NodeWorld:
         newest = max(folder.glob("*.log"), key=lambda path: int(path.stem))
         return "".join(line.split(" ", 3)[3] for line in newest.read_text().splitlines(keepends=True))
 
+    async def told(self, name: str, reasons: set[str], timeout_s: float = 10) -> None:
+        """Until events with all these reasons are recorded."""
+        with anyio.fail_after(timeout_s):
+            while not reasons <= set(await self.events(name)):  # noqa: ASYNC110 - the API is asked again
+                await anyio.sleep(0.02)
+
     async def events(self, name: str) -> list[str]:
         listed = await self.client.list(resources.EVENT, "default")
         return [e["reason"] for e in listed.items if e["involvedObject"]["name"] == name]

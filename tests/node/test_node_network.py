@@ -62,6 +62,21 @@ async def fetch(url: str) -> str:
     return await anyio.to_thread.run_sync(get)
 
 
+async def answers(url: str, *, is_served: bool) -> None:
+    """Until the address answers, or refuses."""
+    with anyio.fail_after(10):
+        while True:
+            try:
+                await fetch(url)
+            except urllib.error.URLError as error:
+                if not is_served and "refused" in str(error):
+                    return
+            else:
+                if is_served:
+                    return
+            await anyio.sleep(0.02)
+
+
 async def expose(world: Any, name: str, address: str, targets: dict[str, str], **spec: Any) -> None:
     """A Service and its EndpointSlice, as controllers would make them."""
     port = {"name": "http", "port": 80, "protocol": "TCP", "targetPort": 8080}
@@ -102,7 +117,7 @@ async def test_services_names_and_pods(world: Any) -> None:
             world, "web", "10.96.7.7", {"one": one, "two": two}, type="NodePort", port={"nodePort": 30987}
         )
         await expose(world, "empty", "10.96.7.8", {})
-        await anyio.sleep(0.3)
+        await answers("http://127.0.0.1:30987/", is_served=True)
         assert {await fetch("http://10.96.7.7/") for _ in range(20)} == {"one", "two"}
         assert await fetch("http://127.0.0.1:30987/") in {"one", "two"}
         with pytest.raises(urllib.error.URLError, match="refused"):
@@ -129,12 +144,10 @@ async def test_host_ports(world: Any) -> None:
     async with world.node():
         await world.create(pod)
         await world.ready("ported")
-        await anyio.sleep(0.2)
+        await answers("http://127.0.0.1:28080/", is_served=True)
         assert await fetch("http://127.0.0.1:28080/") == "ported"
         await world.delete("ported")
-        await anyio.sleep(0.2)
-        with pytest.raises(urllib.error.URLError, match="refused"):
-            await fetch("http://127.0.0.1:28080/")
+        await answers("http://127.0.0.1:28080/", is_served=False)
 
 
 async def test_a_pod_reaches_itself_through_its_service(world: Any) -> None:
@@ -179,10 +192,9 @@ async def test_mesh_pods_wait_and_are_redirected(world: Any) -> None:
         del pod["metadata"]["labels"]
         await world.create(pod)
         waiting = await world.until("mesh", lambda p: conditions.is_true(p, dataplane.SANDBOX_READY))
-        await anyio.sleep(0.5)
+        await world.told("mesh", {"MeshNotProgrammed"})
         waiting = await world.get("mesh")
         assert objects.status(waiting)["phase"] == "Pending"
-        assert "MeshNotProgrammed" in await world.events("mesh")
         condition = {
             "type": dataplane.PROGRAMMED,
             "status": "True",

@@ -61,8 +61,7 @@ async def test_status_of_a_running_pod(world: Any) -> None:
         assert not any(c.get("message") for c in status["conditions"])
         assert state(pod)["state"]["running"]["startedAt"]
         assert (await world.log("a")) == "hello\n"
-        await anyio.sleep(0.2)
-        assert {"Pulled", "Created", "Started"} <= set(await world.events("a"))
+        await world.told("a", {"Pulled", "Created", "Started"})
 
 
 async def test_environment_and_arguments(world: Any) -> None:
@@ -239,7 +238,7 @@ async def test_probes(world: Any) -> None:
         )
         begun = time.perf_counter()
         await world.ready("ready")
-        assert time.perf_counter() - begun < 3
+        assert time.perf_counter() - begun < 8, "well before the second period"
         await world.create(
             world.pod(
                 "live", "mkdir -p /tmp; touch /tmp/ok; sleep 0.5; rm /tmp/ok; sleep 1000", container=live
@@ -250,8 +249,7 @@ async def test_probes(world: Any) -> None:
             lambda p: bool(objects.status(p).get("containerStatuses")) and state(p)["restartCount"] == 1,
         )
         assert state(pod)["lastState"]["terminated"]["exitCode"] == 137
-        await anyio.sleep(0.2)
-        assert {"Unhealthy", "Killing"} <= set(await world.events("live"))
+        await world.told("live", {"Unhealthy", "Killing"})
 
 
 async def test_stops_gracefully(world: Any) -> None:
