@@ -26,6 +26,8 @@ HTTP_PORT: Final = 80
 INGRESS: Final = "ondol-system/ingress"
 # kubectl's own bookkeeping speaks of the parent and would be wrong on a child.
 _NOT_COPIED: Final = {"kubectl.kubernetes.io/last-applied-configuration"}
+# Routes change these in a Revision's life; in a pod template they would roll every pod each time.
+_OF_ROUTING: Final = {words.ROUTES_ANNOTATION, words.ROUTING_STATE_MODIFIED}
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +173,13 @@ def _revision_labels(revision_: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
+def _pod_annotations(revision_: Mapping[str, Any]) -> dict[str, str]:
+    """The revision's, without those that say who routes to it: they change, and would replace every pod."""
+    own = _copied(objects.annotations(revision_))
+    changing = {words.ROUTES_ANNOTATION, words.ROUTING_STATE_MODIFIED}
+    return {key: value for key, value in own.items() if key not in changing}
+
+
 def deployment_name(revision_name_: str) -> str:
     return names.child_name(revision_name_, "-deployment")
 
@@ -179,7 +188,7 @@ def deployment(revision_: Mapping[str, Any], *, progress_deadline_s: float) -> O
     """The Deployment of a Revision. It names no replicas: the autoscaler owns their number."""
     child = _child(revision_, "Deployment", deployment_name(objects.name(revision_)), "apps/v1")
     labels = _revision_labels(revision_)
-    annotations = _copied(objects.annotations(revision_))
+    annotations = _pod_annotations(revision_)
     child["metadata"]["labels"] = labels
     child["metadata"]["annotations"] = annotations
     child["spec"] = {
