@@ -1,0 +1,158 @@
+"""Serverless on a real platform: to zero, back on a request, and from revision to revision."""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from tests.e2e import objects
+from tests.e2e.harness import Kubectl, Platform, Reply, eventually, get
+
+pytestmark = [pytest.mark.e2e, pytest.mark.root]
+
+
+def knative(name: str, version: str, **annotations: str) -> Any:
+    notes = {"window": "6s", "scale-to-zero-pod-retention-period": "0s", **annotations}
+    main = {
+        "image": objects.IMAGE,
+        "env": [{"name": "VERSION", "value": version}, {"name": "STOP_AFTER_S", "value": "1"}],
+        "ports": [{"containerPort": objects.PORT}],
+    }
+    template = {
+        "metadata": {"annotations": {f"autoscaling.knative.dev/{k}": v for k, v in notes.items()}},
+        "spec": {"containers": [main]},
+    }
+    return {
+        "apiVersion": "serving.knative.dev/v1",
+        "kind": "Service",
+        "metadata": {"name": name},
+        "spec": {"template": template},
+    }
+
+
+class Serving:
+    """A Knative Service and the way to it from outside."""
+
+    def __init__(self, platform: Platform, kubectl: Kubectl, name: str) -> None:
+        self.kubectl = kubectl
+        self.name = name
+        self._ingress = platform.ingress
+        self._host = f"{name}.{kubectl.namespace}.localhost"
+
+    def apply(self, version: str, **annotations: str) -> None:
+        self.kubectl.apply(knative(self.name, version, **annotations))
+        self.kubectl("wait", "--for=condition=Ready", f"ksvc/{self.name}", "--timeout=25s")
+
+    def ask(self, path: str = "/") -> Reply:
+        return get(f"{self._ingress}{path}", headers={"Host": self._host})
+
+    def pods(self) -> list[Any]:
+        selector = f"serving.knative.dev/service={self.name}"
+        return [
+            p for p in self.kubectl.list("pods", "-l", selector) if "deletionTimestamp" not in p["metadata"]
+        ]
+
+
+def test_to_zero_and_back(space: Kubectl, platform: Platform) -> None:
+    """Without requests no pod is left; requests that arrive then are held, and each is answered."""
+    serving = Serving(platform, space, "sleepy")
+    serving.apply("1")
+    for kind in ("configuration", "revision", "route"):
+        assert len(space.list(f"{kind}s.serving.knative.dev")) == 1
+    assert serving.ask().value["version"] == "1"
+    eventually(lambda: not serving.pods(), "no pod is left")
+    with ThreadPoolExecutor(8) as pool:
+        replies = list(pool.map(lambda _: serving.ask(), range(8)))
+    assert [reply.status for reply in replies] == [200] * 8
+    assert max(reply.seconds for reply in replies) < 10
+    assert serving.ask().seconds < 1, "a warm request goes straight to the pod"
+    eventually(lambda: not serving.pods(), "no pod is left, again")
+
+
+def test_scales_with_concurrency(space: Kubectl, platform: Platform) -> None:
+    """More requests at a time than a replica is to take make more replicas; none of them is lost."""
+    serving = Serving(platform, space, "busy")
+    serving.apply("1", target="1", **{"max-scale": "3"})
+    with ThreadPoolExecutor(6) as pool:
+        replies = pool.map(lambda _: serving.ask("/sleep?s=4"), range(6))
+        eventually(lambda: len(serving.pods()) > 1, "another replica")
+        failed = [reply for reply in replies if reply.status != 200]
+    assert failed == []
+    assert len(serving.pods()) <= 3
+
+
+def test_being_routed_to_replaces_no_pod(space: Kubectl, platform: Platform) -> None:
+    """A revision's pods stay the same ones when its Service becomes ready and routes to it."""
+    serving = Serving(platform, space, "steady")
+    serving.apply("1", **{"min-scale": "1"})
+    assert serving.ask().status == 200
+    time.sleep(1)
+    selector = "serving.knative.dev/service=steady"
+    assert len(space.list("replicasets", "-l", selector)) == 1
+
+
+def test_new_revision_without_a_failed_request(space: Kubectl, platform: Platform) -> None:
+    """While a new revision takes over, every request is answered, first by the old one, then by the new."""
+    serving = Serving(platform, space, "changing")
+    serving.apply("1", **{"min-scale": "1"})
+    replies: list[Reply] = []
+    done = threading.Event()
+
+    def traffic() -> None:
+        while not done.is_set():
+            replies.append(serving.ask())
+            time.sleep(0.02)
+
+    thread = threading.Thread(target=traffic, daemon=True)
+    thread.start()
+    try:
+        serving.apply("2", **{"min-scale": "1"})
+
+        def taken_over() -> bool:
+            return bool(replies) and replies[-1].status == 200 and replies[-1].value["version"] == "2"
+
+        eventually(taken_over, "version 2")
+        time.sleep(2)
+    finally:
+        done.set()
+        thread.join(30)
+    assert [reply for reply in replies if reply.status != 200] == []
+    versions = [reply.value["version"] for reply in replies]
+    assert versions[0] == "1"
+    assert set(versions[-20:]) == {"2"}
+    assert len(space.list("revisions.serving.knative.dev", "-l", "serving.knative.dev/service=changing")) == 2
+
+
+def test_split_between_revisions(space: Kubectl, platform: Platform) -> None:
+    """Traffic is split between named revisions by percent."""
+    serving = Serving(platform, space, "split")
+    serving.apply("1", **{"min-scale": "1"})
+    first = space.path("ksvc", "split", ".status.latestReadyRevisionName")
+    document = knative("split", "2", **{"min-scale": "1"})
+    document["spec"]["traffic"] = [
+        {"revisionName": first, "percent": 50},
+        {"latestRevision": True, "percent": 50},
+    ]
+    space.apply(document)
+    space("wait", "--for=condition=Ready", "ksvc/split", "--timeout=25s")
+    seen = eventually(lambda: {serving.ask().value["version"] for _ in range(30)}, "answers")
+    eventually(lambda: {serving.ask().value["version"] for _ in range(30)} == {"1", "2"}, f"both; {seen}")
+
+
+def test_image_that_is_not_there(space: Kubectl) -> None:
+    """A revision that cannot start says why on the Service; it does not become ready."""
+    document = knative("imageless", "1")
+    document["spec"]["template"]["spec"]["containers"][0]["image"] = "ondol.local/none:1"
+    space.apply(document)
+
+    def ready() -> Any:
+        conditions = space.get("ksvc", "imageless").get("status", {}).get("conditions", [])
+        return next((c for c in conditions if c["type"] == "Ready" and c.get("message")), None)
+
+    told = eventually(ready, "a condition with a message", within_s=40)
+    assert told is not None
+    assert told["status"] != "True"
+    space("delete", "ksvc", "imageless")
