@@ -64,7 +64,7 @@ def test_unknown_resource(kubectl: Kubectl) -> None:
     ("document", "field"),
     [
         (config_map(dta={}), "dta"),
-        (pod(contaners=[]), "spec.contaners"),
+        (pod(kontainers=[]), "spec.kontainers"),
         (
             pod(containers=[{"name": "a", "image": "b", "ports": [{"prt": 1}]}]),
             "spec.containers[0].ports[0].prt",
