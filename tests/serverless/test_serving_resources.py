@@ -234,9 +234,13 @@ def test_deployment_selects_its_own_pods() -> None:
 
 
 def test_what_changes_in_a_revisions_life_does_not_reach_its_pods() -> None:
-    """The routing state is no pod label: a change of it would roll all pods."""
+    """What routes write on it is on no pod: a change of traffic would roll all pods."""
     first = resources.deployment(revision(), progress_deadline_s=600)
-    moved = revision()
+    written = {
+        "serving.knative.dev/routes": "hello",
+        "serving.knative.dev/routingStateModified": "2026-01-01T00:00:00Z",
+    }
+    moved = revision(annotations=written)
     moved["metadata"]["labels"]["serving.knative.dev/routingState"] = "reserve"
     assert resources.deployment(moved, progress_deadline_s=600)["spec"] == first["spec"]
 

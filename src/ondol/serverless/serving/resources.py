@@ -174,10 +174,9 @@ def _revision_labels(revision_: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _pod_annotations(revision_: Mapping[str, Any]) -> dict[str, str]:
-    """The revision's, without those that say who routes to it: they change, and would replace every pod."""
+    """The revision's, without those that say who routes to it."""
     own = _copied(objects.annotations(revision_))
-    changing = {words.ROUTES_ANNOTATION, words.ROUTING_STATE_MODIFIED}
-    return {key: value for key, value in own.items() if key not in changing}
+    return {key: value for key, value in own.items() if key not in _OF_ROUTING}
 
 
 def deployment_name(revision_name_: str) -> str:
