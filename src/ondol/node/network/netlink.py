@@ -8,6 +8,7 @@ network namespace of the thread that opened it.
 from __future__ import annotations
 
 import errno
+import hashlib
 import ipaddress
 import os
 import socket
@@ -85,12 +86,16 @@ class Netlink:
             raise OSError(code, f"{what}: {os.strerror(code)}")
 
     def add_bridge(self, name: str) -> None:
-        """Make the bridge unless it is there."""
+        """Make the bridge unless it is there.
+
+        Its hardware address follows from its name: one that the kernel chooses is its lowest port's and
+        changes as pods come and go, and those that stay would send to the old one for seconds.
+        """
         info = attribute(_IFLA_LINKINFO | _NESTED, _text(_INFO_KIND, "bridge"))
+        mac = b"\x02" + hashlib.sha256(name.encode()).digest()[:5]
+        asked = _link() + _text(_IFLA_IFNAME, name) + attribute(_IFLA_ADDRESS, mac) + info
         try:
-            self._request(
-                _NEWLINK, _CREATE | _EXCL, _link() + _text(_IFLA_IFNAME, name) + info, f"bridge {name}"
-            )
+            self._request(_NEWLINK, _CREATE | _EXCL, asked, f"bridge {name}")
         except FileExistsError:
             return
 
