@@ -209,6 +209,21 @@ def test_host_reaches_services(world: World) -> None:
     eventually(lambda: get(f"http://{address}/").status == 200, "the host reaches it")
 
 
+def test_host_reaches_services_while_pods_come_and_go(world: World) -> None:
+    """Pods that start and end beside a Service do not hold up who asks for it."""
+    address = world.kubectl.path("service", "reviews", ".spec.clusterIP")
+    slowest = 0.0
+    for name in ("passing1", "passing2", "passing3"):
+        world.kubectl.apply(objects.pod(name, objects.container(), terminationGracePeriodSeconds=0))
+        world.kubectl("wait", "--for=condition=Ready", f"pod/{name}", "--timeout=25s")
+        replies = [get(f"http://{address}/") for _ in range(8)]
+        world.kubectl("delete", "pod", name)
+        replies += [get(f"http://{address}/") for _ in range(8)]
+        assert {reply.status for reply in replies} == {200}
+        slowest = max(slowest, *(reply.seconds for reply in replies))
+    assert slowest < 3
+
+
 def test_ingress(world: World, platform: Platform) -> None:
     """From outside, the ingress address routes by host; an unknown host is 404."""
     host = f"{world.kubectl.namespace}.example.test"
