@@ -88,3 +88,16 @@ def test_engine_is_ready_when_its_probe_says_so(tmp_path: Path) -> None:
     assert supervisor.run() == signal.SIGINT
     assert marker.exists()
     timer.join()
+
+
+def test_full_disk_under_the_logs(tmp_path: Path) -> None:
+    """A part whose log cannot be written is heard all the same, and its process ends where it is."""
+    (tmp_path / "api.log").symlink_to("/dev/full")
+
+    def broken(_: Notify) -> None:
+        print("x" * 100_000)  # noqa: T201 - what a library might say
+        raise errors.HostError("no space left")
+
+    supervisor = Supervisor([Part("api", broken)], log_dir=tmp_path)
+    with pytest.raises(errors.HostError, match=r"api: (no space left|.*No space left on device)"):
+        supervisor.run()

@@ -158,8 +158,7 @@ class Supervisor:
 
     def _start(self, running: Running) -> None:
         read_end, write_end = os.pipe()
-        sys.stdout.flush()
-        sys.stderr.flush()
+        _flush_output()  # or the child would write it again
         pid = os.fork()
         if pid == 0:
             os.close(read_end)
@@ -186,15 +185,14 @@ class Supervisor:
             part.run(lambda: _write(notify_fd, b"READY\n"))
             code = 0
         except errors.OndolError as error:
-            traceback.print_exc()
             remedy = f" ({error.remedy})" if isinstance(error, errors.HostError) and error.remedy else ""
             _write(notify_fd, f"FAILED {error}{remedy}\n".encode())
+            traceback.print_exc()  # last: the log may be on a full disk
         except BaseException as error:  # noqa: BLE001 - the child must end here, whatever happened
-            traceback.print_exc()
             _write(notify_fd, f"FAILED {type(error).__name__}: {error}\n".encode())
+            traceback.print_exc()
         finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
+            _flush_output()
             os._exit(code)
 
     def _wait(self) -> None:
@@ -342,6 +340,13 @@ def _redirect_output(file: Path) -> None:
     # Whatever the parent had put in their place, the child writes to its own file, line by line.
     sys.stdout = os.fdopen(1, "w", buffering=1, closefd=False)
     sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
+
+
+def _flush_output() -> None:
+    """Write out what is buffered; on a full disk it is lost, and nobody ends for it."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):
+            stream.flush()
 
 
 def _write(fd: int, data: bytes) -> None:
