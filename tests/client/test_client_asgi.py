@@ -88,6 +88,24 @@ async def test_lists_fill_in_the_kind_of_items() -> None:
     assert app.asked[0]["query"] == "labelSelector=app%3Dx&limit=1"
 
 
+async def test_warnings_are_told_to_who_listens() -> None:
+    """Each `Warning` header of an answer is one text, unquoted; several headers are all heard."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        told = [b'299 - "spec.tty: no \\"terminal\\""', b'299 - "unknown field, x"']
+        headers = [(b"warning", text) for text in told]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b"{}"})
+
+    heard: list[str] = []
+    listener = client(app)
+    await listener.get(resources.POD, "a", "n")
+    listener.on_warning = heard.append
+    await listener.get(resources.POD, "a", "n")
+    assert heard == ['spec.tty: no "terminal"', "unknown field, x"]
+
+
 async def test_apply_sends_the_document_as_its_field_manager() -> None:
     """Server-side apply is a PATCH with its own content type, manager and force."""
     app = Recorder({})

@@ -14,7 +14,7 @@ from urllib.parse import quote, urlencode
 import anyio
 
 from ondol.base import errors, log
-from ondol.client.transport import ConnectionLost, Response, StreamResponse
+from ondol.client.transport import ConnectionLost, Response, StreamResponse, joined
 
 Message = dict[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -236,7 +236,8 @@ class _Streamed(_Request):
 
 
 def _headers(message: Message) -> dict[str, str]:
-    return {bytes(k).decode().lower(): bytes(v).decode() for k, v in message.get("headers") or ()}
+    found = message.get("headers") or ()
+    return joined((bytes(k).decode().lower(), bytes(v).decode()) for k, v in found)
 
 
 @asynccontextmanager

@@ -6,7 +6,7 @@ the mesh, the command line. A failed answer is raised as the `errors.ApiError` i
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -18,7 +18,7 @@ from ondol.api import objects, status
 from ondol.api.objects import Object, Resource
 from ondol.base import errors
 from ondol.client import discovery
-from ondol.client.transport import ConnectionLost, Response, StreamResponse, Transport
+from ondol.client.transport import ConnectionLost, Response, StreamResponse, Transport, warnings
 from ondol.client.watch import WatchEvent, WatchStream
 
 _JSON: Final = "application/json"
@@ -44,7 +44,10 @@ class ObjectList:
 
 
 class Client:
-    """One verb a method. `field_manager` owns the fields this client writes, unless a call says otherwise."""
+    """One verb a method. `field_manager` owns the fields this client writes, unless a call says otherwise.
+
+    `on_warning` is told each warning that comes with an answer; nobody is until it is set.
+    """
 
     def __init__(
         self, transport: Transport, *, field_manager: str = "ondol", user_agent: str = "ondol"
@@ -52,6 +55,7 @@ class Client:
         self.transport = transport
         self.field_manager = field_manager
         self.user_agent = user_agent
+        self.on_warning: Callable[[str], None] | None = None
         self._discovered: dict[str, dict[str, Resource]] = {}
 
     async def aclose(self) -> None:
@@ -309,6 +313,9 @@ class Client:
         if content_type:
             headers["content-type"] = content_type
         response = await self._request(method, path, query or {}, headers, body)
+        if self.on_warning is not None:
+            for text in warnings(response.headers):
+                self.on_warning(text)
         _raise_for(response)
         return _decode(response.body)
 

@@ -19,7 +19,7 @@ import aiohttp
 import yarl
 
 from ondol.base import errors
-from ondol.client.transport import ConnectionLost, Response, StreamResponse
+from ondol.client.transport import ConnectionLost, Response, StreamResponse, joined
 
 _TOKEN_REFRESH_S: Final = 60.0
 _CONNECT_S: Final = 10.0
@@ -171,4 +171,4 @@ class _Chunks:
 
 
 def _headers(answer: aiohttp.ClientResponse) -> dict[str, str]:
-    return {name.lower(): value for name, value in answer.headers.items()}
+    return joined((name.lower(), value) for name, value in answer.headers.items())

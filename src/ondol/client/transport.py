@@ -6,12 +6,15 @@ of `sdk.testing`. A transport knows nothing of kinds or Status documents.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+import re
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from ondol.base import errors
+
+_WARNING: Final = re.compile(r'\b299 \S+ "((?:[^"\\]|\\.)*)"')
 
 
 class ConnectionLost(errors.Unavailable):
@@ -65,3 +68,16 @@ class Transport(Protocol):
     ) -> AbstractAsyncContextManager[StreamResponse]: ...
 
     async def aclose(self) -> None: ...
+
+
+def joined(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Headers by name; what came more than once is one list, separated by commas."""
+    found: dict[str, str] = {}
+    for name, value in headers:
+        found[name] = f"{found[name]}, {value}" if name in found else value
+    return found
+
+
+def warnings(headers: Mapping[str, str]) -> list[str]:
+    """What the server warns of: the texts of its `Warning` headers."""
+    return [re.sub(r"\\(.)", r"\1", text) for text in _WARNING.findall(headers.get("warning", ""))]
