@@ -335,8 +335,47 @@ def test_apply_from_standard_input(api: _Api) -> None:
 def test_delete_needs_to_know_what(api: _Api) -> None:
     """Without a name or a file nothing is deleted."""
     result = run("delete", "pods")
+    assert result.exit_code == 2
+    assert "say what to delete: KIND NAME, or -f FILE" in result.stderr
+
+
+def test_apply_needs_a_name(api: _Api, tmp_path: Path) -> None:
+    """An object without a name is told before the server is asked."""
+    result = run("apply", "-f", manifest(tmp_path, "apiVersion: v1\nkind: ConfigMap\nmetadata: {}\n"))
     assert result.exit_code == 1
-    assert one_line(result) == "error: say what to delete: KIND NAME, or -f FILE"
+    assert one_line(result) == "error: a ConfigMap has no metadata.name"
+    assert api.applied == []
+
+
+def test_logs_are_of_pods() -> None:
+    """Another kind's name is wrong usage, not a pod that was not found."""
+    result = run("logs", "deploy/front")
+    assert result.exit_code == 2
+    assert "deploy/front" in result.stderr
+
+
+def test_data_dir_that_may_not_be_read(tmp_path: Path) -> None:
+    """What another user owns is one line, and no wrong usage."""
+    (tmp_path / "config.toml").mkdir()  # as unreadable to root as a closed folder is to others
+    result = run("doctor", "--data-dir", tmp_path)
+    assert result.exit_code == 1
+    assert one_line(result).startswith(f"error: {tmp_path / 'config.toml'} cannot be read:")
+
+
+def test_documents_are_for_people() -> None:
+    """Who wrote which field is left out, of an object and of each of a list, as kubectl leaves it out."""
+    pod = {"metadata": {"name": "a", "managedFields": [{}]}}
+    shown = resources._without_bookkeeping({"metadata": {}, "items": [pod]})
+    assert shown["items"] == [{"metadata": {"name": "a"}}]
+
+
+def test_yaml_shows_long_texts_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    """A certificate or a script is readable, and reads back the same."""
+    document = {"data": {"run.sh": "#!/bin/sh\nset -e\n"}}
+    output.document(document, output.Format.YAML)
+    printed = capsys.readouterr().out
+    assert "  run.sh: |\n    #!/bin/sh\n    set -e\n" in printed
+    assert yaml.safe_load(printed) == document
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,7 @@ DataDir = Annotated[
         envvar="ONDOL_DATA_DIR",
         help="Folder of the platform; each folder is a platform of its own.",
         show_default="/var/lib/ondol",
+        readable=False,  # what cannot be read is said where it is read, as an error of ours
     ),
 ]
 Output = Annotated[Format, typer.Option("--output", "-o", help="How to print.")]
@@ -55,10 +56,22 @@ def note(text: str) -> None:
     sys.stderr.flush()
 
 
+class _Dumper(yaml.SafeDumper):
+    """YAML for people: texts of several lines stand as they are."""
+
+
+def _represent_text(dumper: _Dumper, text: str) -> yaml.Node:
+    style = "|" if "\n" in text else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _represent_text)
+
+
 def document(value: Any, form: Format) -> None:
     """Print a document as JSON or YAML."""
     if form is Format.YAML:
-        write(yaml.safe_dump(value, sort_keys=False).rstrip())
+        write(yaml.dump(value, Dumper=_Dumper, sort_keys=False).rstrip())
     else:
         write(json.dumps(value, indent=2, default=str))
 

@@ -28,7 +28,9 @@ FileOption = Annotated[str, typer.Option("--filename", "-f", help="File, folder,
 def connect(data_dir: Any) -> clients.Client:
     """A client of the running platform, as its administrator."""
     instance = platform.require_running(settings.load(data_dir).data_dir)
-    return clients.from_kubeconfig(instance.kubeconfig)
+    client = clients.from_kubeconfig(instance.kubeconfig)
+    client.on_warning = lambda text: output.note(f"warning: {text}")
+    return client
 
 
 def apply(filename: FileOption, data_dir: DataDir = None, namespace: NamespaceOption = "default") -> None:
@@ -48,6 +50,8 @@ def apply(filename: FileOption, data_dir: DataDir = None, namespace: NamespaceOp
 
 async def apply_document(client: clients.Client, document: objects.Object, namespace: str) -> objects.Object:
     """Apply one document; one without a namespace goes to `namespace`."""
+    if not objects.name(document):
+        raise errors.OndolError(f"a {document['kind']} has no metadata.name")
     resource = await client.resource_for(str(document["apiVersion"]), str(document["kind"]))
     if resource.namespaced and not objects.namespace(document):
         document = {**document, "metadata": {**objects.metadata(document), "namespace": namespace}}
@@ -77,7 +81,7 @@ def get(
                 found = await _read(client, path, query, accept=_AS_TABLE)
                 _print_table(found, with_namespace=all_namespaces)
             else:
-                output.document(await _read(client, path, query), form)
+                output.document(_without_bookkeeping(await _read(client, path, query)), form)
 
     with output.explained():
         anyio.run(run)
@@ -92,6 +96,13 @@ async def _read(
     if answer.status >= 400:
         raise status.error_from(document, answer.status)
     return document
+
+
+def _without_bookkeeping(found: objects.Object) -> objects.Object:
+    """The document, or each of its items, without who wrote which field: for people, as kubectl prints it."""
+    for item in (found, *(found.get("items") or ())):
+        item["metadata"].pop("managedFields", None)
+    return found
 
 
 def _print_table(found: objects.Object, *, with_namespace: bool) -> None:
@@ -124,11 +135,11 @@ def delete(
                     resource = await client.resource_for(str(document["apiVersion"]), str(document["kind"]))
                     place = objects.namespace(document) or namespace
                     await _delete(client, resource, objects.name(document), place)
-            elif kind and name:
-                await _delete(client, await _find(client, kind), name, namespace)
             else:
-                raise errors.OndolError("say what to delete: KIND NAME, or -f FILE")
+                await _delete(client, await _find(client, kind), name, namespace)
 
+    if not filename and not (kind and name):
+        raise typer.BadParameter("say what to delete: KIND NAME, or -f FILE")
     with output.explained():
         anyio.run(run)
 
@@ -153,13 +164,16 @@ def logs(
     namespace: NamespaceOption = "default",
 ) -> None:
     """Print what a container wrote."""
+    name = pod.removeprefix("pod/")
+    if "/" in name:
+        raise typer.BadParameter(f"give the name of a pod, not {pod}")
 
     async def run() -> None:
         async with (
             aclosing(connect(data_dir)) as client,
             client.log(
                 namespace,
-                pod,
+                name,
                 container=container,
                 follow=follow,
                 previous=previous,

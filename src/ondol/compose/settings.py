@@ -92,17 +92,13 @@ def load(
     chosen = chosen.expanduser().absolute()
     values: dict[str, Any] = {}
     config = chosen / CONFIG_FILE
-    if config.is_file():
-        try:
-            found = tomllib.loads(config.read_text(encoding="utf-8"))
-        except tomllib.TOMLDecodeError as error:
-            raise errors.HostError(f"{config} is not valid TOML: {error}", remedy=f"edit {config}") from error
-        if "data_dir" in found:
-            raise errors.HostError(
-                f"{config}: data_dir cannot be set in the file, which is in it",
-                remedy=f"remove it, and use --data-dir or {ENVIRONMENT_PREFIX}DATA_DIR",
-            )
-        values.update(_checked(found, source=str(config)))
+    found = _file(config)
+    if "data_dir" in found:
+        raise errors.HostError(
+            f"{config}: data_dir cannot be set in the file, which is in it",
+            remedy=f"remove it, and use --data-dir or {ENVIRONMENT_PREFIX}DATA_DIR",
+        )
+    values.update(_checked(found, source=str(config)))
     given = {
         key.removeprefix(ENVIRONMENT_PREFIX).lower(): text
         for key, text in environment.items()
@@ -114,6 +110,21 @@ def load(
     values.update(_checked(given_flags, source="the command line"))
     values["data_dir"] = chosen
     return Settings(**values)
+
+
+def _file(config: Path) -> dict[str, Any]:
+    """What the file sets; nothing if there is none."""
+    try:
+        return tomllib.loads(config.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except tomllib.TOMLDecodeError as error:
+        raise errors.HostError(f"{config} is not valid TOML: {error}", remedy=f"edit {config}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise errors.HostError(
+            f"{config} cannot be read: {error}",
+            remedy="run with sudo, or choose another folder with --data-dir",
+        ) from error
 
 
 def _checked(found: Mapping[str, Any], *, source: str) -> dict[str, Any]:
