@@ -158,7 +158,9 @@ def test_faults_and_rewrites(world: World) -> None:
     ("host", "subset", "code"), [("reviews", "v9", "KIA1107"), ("nobody-there", "v1", "KIA1101")]
 )
 def test_destinations_that_are_not_there_are_told(world: World, host: str, subset: str, code: str) -> None:
-    """A VirtualService that leads nowhere says so, in the words of Istio's analysis."""
+    """A VirtualService that leads nowhere says so, and the one that served before goes on."""
+    good = {"route": [{"destination": {"host": "reviews", "subset": "v1"}}]}
+    world.settled(objects.virtual_service("reviews", good))
     rule = {"route": [{"destination": {"host": host, "subset": subset}}]}
     world.kubectl.apply(objects.virtual_service("reviews", rule))
     told = eventually(
@@ -166,6 +168,9 @@ def test_destinations_that_are_not_there_are_told(world: World, host: str, subse
     )
     assert (told["status"], told["reason"]) == ("False", code), told
     assert (subset if host == "reviews" else host) in told["message"]
+    accepted = condition(world.kubectl, "VirtualService", "reviews", "Accepted")
+    assert (accepted["status"], accepted["reason"]) == ("False", "DestinationMissing"), accepted
+    assert set(world.versions(10)) == {"1"}
 
 
 def test_what_the_proxy_refuses_is_told_and_the_last_good_serves(world: World) -> None:

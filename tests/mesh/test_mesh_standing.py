@@ -141,3 +141,33 @@ def test_what_is_gone_is_forgotten() -> None:
     accept(standing, table(*standing.admit("VirtualService", [document("a", 1)])))
     assert served(standing) == {}
     assert served(standing, document("a", 1, http=[])) == {}
+
+
+def test_what_has_no_destination_waits_while_another_version_serves() -> None:
+    """A version that leads nowhere is held back, and takes over once its destination exists."""
+    standing = Standing()
+    accept(standing, table(*standing.admit("VirtualService", [document("a", 1)])))
+    second = document("a", 2)
+    standing.admit("VirtualService", [second])
+    (candidate,) = standing.candidates("VirtualService")
+    assert standing.wait_for("VirtualService", {candidate.origin: "no subset v9"})
+    assert served(standing, second) == {"a": "a:1"}
+    refusal = standing.refusal("VirtualService", second)
+    assert refusal is not None
+    assert (refusal.reason, refusal.message) == ("DestinationMissing", "no subset v9")
+    later = Standing()
+    later.restore(standing.export())
+    later.admit("VirtualService", [second])
+    assert later.wait_for("VirtualService", {candidate.origin: "no subset v9"})
+    assert served(later, second) == {"a": "a:1"}
+    assert standing.wait_for("VirtualService", {})
+    assert served(standing, second) == {"a": "a:2"}
+    assert standing.refusal("VirtualService", second) is None
+
+
+def test_the_first_version_serves_even_if_it_leads_nowhere() -> None:
+    """Without another version there is nothing to wait behind: callers learn of it as in Istio."""
+    standing = Standing()
+    (rule,) = standing.admit("VirtualService", [document("a", 1)])
+    assert not standing.wait_for("VirtualService", {rule.origin: "no service"})
+    assert served(standing, document("a", 1)) == {"a": "a:1"}

@@ -1,7 +1,8 @@
 """What is legal but cannot be meant: hosts and subsets that do not exist, rules that never win.
 
 Pure. Each finding carries the code by which users of Kiali or Istio know it. Findings are
-warnings: the configuration is served all the same.
+warnings: the configuration is served all the same, except that a version whose destinations are
+`missing` waits while an earlier one can serve.
 """
 
 from __future__ import annotations
@@ -32,6 +33,16 @@ def findings(world: World, translation: Translation) -> list[Finding]:
     ]
 
 
+def missing(rules: Iterable[VirtualService], registry: Registry) -> list[Finding]:
+    """The destinations that rules name and that do not exist."""
+    return [
+        finding
+        for rule in rules
+        for destination in dict.fromkeys(tables.destinations(rule.spec))
+        for finding in _destination(rule, destination, registry)
+    ]
+
+
 def _virtual_services(world: World, registry: Registry) -> Iterator[Finding]:
     winners = tables.by_host(registry, world.virtual_services)
     gateways = {f"{gateway.namespace}/{gateway.origin.name}" for gateway in world.gateways}
@@ -40,8 +51,7 @@ def _virtual_services(world: World, registry: Registry) -> Iterator[Finding]:
             if name not in gateways:
                 yield Finding(rule.origin, "KIA1102", f"gateway {name} does not exist")
         yield from _losing(rule, winners, registry)
-        for destination in dict.fromkeys(tables.destinations(rule.spec)):
-            yield from _destination(rule, destination, registry)
+    yield from missing(world.virtual_services, registry)
 
 
 def _losing(

@@ -105,15 +105,21 @@ class Mesh:
         started = self._manager.clock.monotonic()
         world = self._world()
         try:
-            self._translation = self._translator.translate(world)
+            translation = self._translator.translate(world)
         except registry.Failed as failed:
             self._log.error("translation_failed", object=str(failed.origin), why=str(failed))
             if not self._standing.refuse(failed.origin, str(failed)):
                 raise
             self._changed.set()
             return
+        rules = self._standing.candidates("VirtualService")
+        missing = analysis.missing(rules, translation.registry)
+        if self._standing.wait_for("VirtualService", {f.origin: f.message for f in missing}):
+            self._changed.set()  # before anything of it is published
+            return
+        self._translation = translation
         self._findings = {}
-        for finding in analysis.findings(world, self._translation):
+        for finding in dict.fromkeys([*missing, *analysis.findings(world, self._translation)]):
             self._findings.setdefault(finding.origin, []).append(finding)
         self.hub.publish(self._translation.snapshot)
         self._say_what_runs()

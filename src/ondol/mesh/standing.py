@@ -7,7 +7,7 @@ controller tells it of documents and of Envoy's answers, and writes what it says
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -23,6 +23,7 @@ from ondol.mesh.xds.types import Accepted, Origin, Outcome, Rejected, Snapshot
 
 KINDS: Final = ("VirtualService", "DestinationRule", "Gateway")
 _Key = tuple[str, str, str]
+_MISSING: Final = "DestinationMissing"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +70,22 @@ class _Entry:
     good: Rule[Any] | None = None
     refusal: Refusal | None = None
     suspected: bool = False
+    missing: str = ""
+    """The destination the current version names and nobody has, in words; empty if all are there."""
+
+    @property
+    def waits(self) -> bool:
+        """Held back until its destinations exist, because another version can serve until then."""
+        return bool(self.missing) and self.good is not None and self.good is not self.current
 
     @property
     def effective(self) -> Rule[Any] | None:
-        held = self.refusal is not None or self.suspected
+        held = self.refusal is not None or self.suspected or self.waits
         return self.good if held or self.current is None else self.current
+
+    @property
+    def held_for(self) -> Refusal | None:
+        return self.refusal or (Refusal(_MISSING, self.missing) if self.waits else None)
 
 
 @dataclass(slots=True)
@@ -94,7 +106,7 @@ class Standing:
             version = registry.version(document)
             entry = self._entries.get(key)
             if entry is None:
-                self._entries[key] = self._recalled(key, version) or _renewed(None, kind, document, version)
+                self._entries[key] = self._recalled(key, document, version)
             elif entry.version != version:
                 self._entries[key] = _renewed(entry.good, kind, document, version)
         for key in [key for key in self._entries if key[0] == kind and key not in seen]:
@@ -107,9 +119,9 @@ class Standing:
     def export(self) -> list[Object]:
         """What must outlive this process: who is refused, and what serves in their place."""
         records = [
-            _Record(*key, entry.version, entry.refusal, _Good.of(entry.good))
+            _Record(*key, entry.version, refusal, _Good.of(entry.good))
             for key, entry in sorted(self._entries.items())
-            if entry.refusal is not None
+            if (refusal := entry.held_for) is not None
         ]
         found: list[Object] = msgspec.to_builtins(records)
         return found
@@ -119,12 +131,35 @@ class Standing:
         for record in msgspec.convert(exported, list[_Record]):
             self._remembered[record.kind, record.namespace, record.name] = record
 
-    def _recalled(self, key: _Key, version: str) -> _Entry | None:
+    def _recalled(self, key: _Key, document: Object, version: str) -> _Entry:
+        """The entry of a document not seen before, with what an earlier process knew of it."""
         record = self._remembered.pop(key, None)
         if record is None or record.version != version:
-            return None
+            return _renewed(None, key[0], document, version)
         good = record.good.rule(key) if record.good is not None else None
+        if record.refusal.reason == _MISSING:  # what was missing may be there by now
+            return _renewed(good, key[0], document, version)
         return _Entry(version, good=good, refusal=record.refusal)
+
+    # What is missing around them
+
+    def candidates(self, kind: str) -> list[Rule[Any]]:
+        """The current versions that are sound in themselves."""
+        return [
+            entry.current
+            for key, entry in self._entries.items()
+            if key[0] == kind and entry.current is not None and entry.refusal is None
+        ]
+
+    def wait_for(self, kind: str, missing: Mapping[Origin, str]) -> bool:
+        """Hold back the versions whose destinations are missing; whether what is served changed."""
+        changed = False
+        for key, entry in self._entries.items():
+            if key[0] == kind:
+                before = entry.effective
+                entry.missing = missing.get(Origin(*key, entry.version), "")
+                changed |= entry.effective is not before
+        return changed
 
     def hear(self, outcomes: Iterable[Outcome]) -> bool:
         """Take in Envoy's answers; whether what is served must be translated anew."""
@@ -193,7 +228,7 @@ class Standing:
 
     def refusal(self, kind: str, document: Object) -> Refusal | None:
         entry = self._entries.get((kind, objects.namespace(document), objects.name(document)))
-        return entry.refusal if entry is not None else None
+        return entry.held_for if entry is not None else None
 
     def runs(self, type_url: str, name: str) -> bool:
         return (type_url, name) in self._running
