@@ -7,6 +7,7 @@ so that the supervisor, and so every other part, does not carry it.
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import random
@@ -251,7 +252,16 @@ async def _node(instance: Instance, settings: Settings, notify: Notify) -> None:
 
     client = await _connected(instance, "node")
     config = node_config(instance, settings)
-    await _serve(partial(node.run, config, client, SystemClock()), notify)
+    try:
+        await _serve(partial(node.run, config, client, SystemClock()), notify)
+    except* OSError as group:
+        error = _first(group)
+        if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
+            raise errors.HostError(
+                f"port 53 or {config.api_port} of {config.host_ip} is in use",
+                remedy=f"stop what listens there: ss -lntup src {config.host_ip}",
+            ) from error
+        raise
 
 
 async def _gateway(instance: Instance, settings: Settings, notify: Notify) -> None:
