@@ -154,7 +154,7 @@ def logs(
     container: Annotated[
         str, typer.Option("--container", "-c", help="Container; the only one if left out.")
     ] = "",
-    follow: Annotated[bool, typer.Option("--follow", "-F", help="Go on as lines come.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as lines come.")] = False,
     previous: Annotated[
         bool, typer.Option("--previous", "-p", help="Of the run before the last restart.")
     ] = False,
