@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import socket
+import sqlite3
 import subprocess
 import sys
 import urllib.error
@@ -19,7 +21,7 @@ from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
 
 from ondol.base import errors
 from ondol.base.clock import ManualClock, SystemClock
-from ondol.observe import otlp, server
+from ondol.observe import jaeger, otlp, server
 from ondol.observe.app import App
 from ondol.observe.spans import Span
 from ondol.observe.store import Query, SpanStore
@@ -200,6 +202,41 @@ def test_retention_drops_the_oldest(store: SpanStore) -> None:
     assert store.forget(before_ns=0, keep_spans=1, keep_bytes=plenty) == 1
     assert store.forget(before_ns=NOW_NS * 2, keep_spans=10, keep_bytes=plenty) == 1
     assert store.search(Query()) == []
+
+
+def test_a_service_that_calls_nobody_is_found(store: SpanStore) -> None:
+    """It has no span of its own; those of its callers say that it took part, with or without a version."""
+    call = Span(
+        trace_id="1" * 32,
+        span_id="1" * 16,
+        service="front",
+        name="egress",
+        start_ns=NOW_NS,
+        duration_ns=10,
+        attributes={"upstream_cluster.name": "outbound|80|v2|reviews.shop.svc.cluster.local"},
+    )
+    other = Span(
+        trace_id="2" * 32, span_id="2" * 16, service="cart", name="work", start_ns=NOW_NS, duration_ns=1
+    )
+    store.add([call, other])
+    (found,) = store.search(Query(service="reviews"))
+    assert found == [call]
+    assert [entry["name"] for entry in jaeger.summary(found)["services"]] == ["front", "reviews"]
+    assert store.search(Query(service="outbound")) == []
+
+
+def test_a_file_of_an_older_version_is_read(tmp_path: Path) -> None:
+    """Spans kept before callees were are still there, and new ones are kept beside them."""
+    file = tmp_path / "old.db"
+    kept = SpanStore(file)
+    kept.add(_many(4))
+    kept.close()
+    with contextlib.closing(sqlite3.connect(file)) as db:
+        db.executescript("DROP INDEX spans_by_called; ALTER TABLE spans DROP COLUMN called;")
+    opened = SpanStore(file)
+    opened.add(_many(8)[4:])
+    assert len(opened.search(Query())) == 2
+    opened.close()
 
 
 def _many(count: int) -> list[Span]:

@@ -71,7 +71,7 @@ def dependencies(spans: Iterable[Span]) -> list[Object]:
     for span in listed:
         parent = by_id.get((span.trace_id, span.parent_id))
         if span.callee and parent is not None and parent.service == span.service:
-            calls[span.service, span.callee.partition("/")[0]] += 1
+            calls[span.service, span.called] += 1
         elif not span.callee and parent is not None and parent.service != span.service and not parent.callee:
             calls[parent.service, span.service] += 1
     return [{"parent": p, "child": c, "callCount": n} for (p, c), n in sorted(calls.items())]
@@ -83,6 +83,7 @@ def summary(spans: Sequence[Span]) -> Object:
     roots = [span for span in spans if not span.parent_id] or [min(spans, key=lambda span: span.start_ns)]
     count = Counter(span.service for span in spans)
     failed = Counter(span.service for span in spans if span.error)
+    named = {*count, *(span.called for span in spans if span.called)}  # who calls nobody has no span
     return {
         "traceId": spans[0].trace_id,
         "rootServiceName": roots[0].service,
@@ -93,8 +94,7 @@ def summary(spans: Sequence[Span]) -> Object:
         "errorSpanCount": sum(failed.values()),
         "orphanSpanCount": sum(1 for span in spans if span.parent_id and span.parent_id not in ids),
         "services": [
-            {"name": name, "spanCount": number, "errorSpanCount": failed[name]}
-            for name, number in sorted(count.items())
+            {"name": name, "spanCount": count[name], "errorSpanCount": failed[name]} for name in sorted(named)
         ],
     }
 

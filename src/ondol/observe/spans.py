@@ -41,3 +41,8 @@ class Span(msgspec.Struct, frozen=True, kw_only=True):
             return ""
         name = match["host"].split(".", 1)[0]
         return f"{name}/{match['subset']}" if match["subset"] else name
+
+    @property
+    def called(self) -> str:
+        """The called service without its version: `reviews`, however the call was split."""
+        return self.callee.partition("/")[0]

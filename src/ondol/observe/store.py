@@ -28,6 +28,11 @@ CREATE TABLE IF NOT EXISTS spans (
 CREATE INDEX IF NOT EXISTS spans_by_service ON spans (service, start_ns);
 CREATE INDEX IF NOT EXISTS spans_by_time ON spans (start_ns);
 """
+# A service that calls nobody has no span of its own: who is called finds its traces. Added to older files.
+_CALLED: Final = "ALTER TABLE spans ADD COLUMN called TEXT NOT NULL DEFAULT ''"
+_BY_CALLED: Final = (
+    "CREATE INDEX IF NOT EXISTS spans_by_called ON spans (called, start_ns) WHERE called <> ''"
+)
 _SERVICES: Final = """
 WITH RECURSIVE found(service) AS (
   SELECT min(service) FROM spans
@@ -44,6 +49,7 @@ _FORGOTTEN_AT_ONCE: Final = 5_000  # exports wait while spans are dropped, so th
 _COLUMNS: Final = (
     "trace_id, span_id, parent_id, service, name, kind, start_ns, duration_ns, error, attributes"
 )
+_INSERT: Final = f"INSERT OR REPLACE INTO spans ({_COLUMNS}, called) VALUES (?,?,?,?,?,?,?,?,?,?,?)"  # noqa: S608 - fixed words
 
 
 class Query(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,6 +83,9 @@ class SpanStore:
         db = sqlite3.connect(self._file, check_same_thread=False, isolation_level=None)
         try:
             db.executescript(_PRAGMAS + _SCHEMA)
+            if "called" not in {column[1] for column in db.execute("PRAGMA table_info(spans)")}:
+                db.execute(_CALLED)
+            db.execute(_BY_CALLED)
             db.execute("SELECT count(*) FROM spans").fetchone()
         except sqlite3.DatabaseError:
             db.close()
@@ -101,11 +110,12 @@ class SpanStore:
                 s.duration_ns,
                 int(s.error),
                 msgspec.json.encode(s.attributes),
+                s.called,
             )
             for s in spans
         ]
         with self._transaction() as db:
-            db.executemany("INSERT OR REPLACE INTO spans VALUES (?,?,?,?,?,?,?,?,?,?)", rows)
+            db.executemany(_INSERT, rows)
         return len(rows)
 
     def trace(self, trace_id: str) -> list[Span]:
@@ -113,10 +123,10 @@ class SpanStore:
         return self._spans("WHERE trace_id = ? ORDER BY start_ns, span_id", (trace_id.lower().zfill(32),))
 
     def search(self, query: Query) -> list[list[Span]]:
-        """The newest traces that have a span as asked for, whole."""
+        """The newest traces that have a span as asked for, whole; of a service, also those that call it."""
         where, values = ["1 = 1"], []
         for condition, value in (
-            ("service = ?", query.service),
+            ("(service = ?1 OR (called <> '' AND called = ?1))", query.service),
             ("name = ?", query.operation),
             ("start_ns >= ?", query.start_ns),
             ("start_ns <= ?", query.end_ns),
