@@ -46,7 +46,7 @@ _TAGS: Final = {
 # Envoy's own choice is an export every five spans: at a thousand requests a second that alone keeps
 # a core busy. Spans are wanted within a second, so they are gathered for as long.
 _SPAN_EXPORT: Final = {
-    "tracing.opentelemetry.min_flush_spans": 512,
+    "tracing.opentelemetry.min_flush_spans": 48,
     "tracing.opentelemetry.flush_interval_ms": 1000,
 }
 

@@ -24,7 +24,7 @@ CREATE TABLE IF NOT EXISTS spans (
   trace_id TEXT NOT NULL, span_id TEXT NOT NULL, parent_id TEXT NOT NULL, service TEXT NOT NULL,
   name TEXT NOT NULL, kind TEXT NOT NULL, start_ns INTEGER NOT NULL, duration_ns INTEGER NOT NULL,
   error INTEGER NOT NULL, attributes BLOB NOT NULL, PRIMARY KEY (trace_id, span_id)
-) WITHOUT ROWID;
+);
 CREATE INDEX IF NOT EXISTS spans_by_service ON spans (service, start_ns);
 CREATE INDEX IF NOT EXISTS spans_by_time ON spans (start_ns);
 """
