@@ -404,3 +404,13 @@ def test_tables_line_up(capsys: pytest.CaptureFixture[str]) -> None:
     """Columns are as wide as their widest cell and lines end without spaces."""
     output.table(("NAME", "AGE"), [("a-long-name", 1), ("b", "12h")])
     assert capsys.readouterr().out == "NAME          AGE\na-long-name   1\nb             12h\n"
+
+
+def test_apply_goes_on_after_a_failure(api: _Api, tmp_path: Path) -> None:
+    """One object that cannot be applied does not keep the others back; the status tells of it."""
+    unknown = "apiVersion: x/v1\nkind: Nothing\nmetadata: {name: n}\n"
+    result = run("apply", "-f", manifest(tmp_path, unknown + "---\n" + _MAP % "a"))
+    assert result.exit_code == 4
+    assert "error: nothing.x/n: no matches for kind" in result.stderr
+    assert result.stdout == "configmap/a serverside-applied\n"
+    assert len(api.applied) == 1

@@ -38,20 +38,36 @@ def apply(filename: FileOption, data_dir: DataDir = None, namespace: NamespaceOp
 
     async def run() -> None:
         documents = list(output.load_documents(filename))
+        if (nameless := next((d for d in documents if not objects.name(d)), None)) is not None:
+            raise errors.OndolError(f"a {nameless['kind']} has no metadata.name")
         async with aclosing(connect(data_dir)) as client:
             for document in documents:
-                done = await apply_document(client, dict(document), namespace)
-                kind, name = str(document["kind"]).lower(), objects.name(done)
-                output.write(f"{kind}/{name} serverside-applied")
+                what = _spelled(document)
+                try:
+                    await apply_document(client, dict(document), namespace)
+                except errors.OndolError as error:
+                    failures.append(error)
+                    output.note(f"error: {what}: {error}")
+                else:
+                    output.write(f"{what} serverside-applied")
 
+    failures: list[errors.OndolError] = []
     with output.explained():
         anyio.run(run)
+    if failures:
+        all_missing = all(isinstance(error, errors.NotFound) for error in failures)
+        raise typer.Exit(output.NOT_FOUND if all_missing else output.FAILED)
+
+
+def _spelled(document: Mapping[str, Any]) -> str:
+    """`deployment.apps/front`: how kubectl names what it applied."""
+    group = str(document["apiVersion"]).rpartition("/")[0]
+    kind = str(document["kind"]).lower()
+    return f"{kind}.{group}/{objects.name(document)}" if group else f"{kind}/{objects.name(document)}"
 
 
 async def apply_document(client: clients.Client, document: objects.Object, namespace: str) -> objects.Object:
     """Apply one document; one without a namespace goes to `namespace`."""
-    if not objects.name(document):
-        raise errors.OndolError(f"a {document['kind']} has no metadata.name")
     resource = await client.resource_for(str(document["apiVersion"]), str(document["kind"]))
     if resource.namespaced and not objects.namespace(document):
         document = {**document, "metadata": {**objects.metadata(document), "namespace": namespace}}

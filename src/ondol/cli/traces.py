@@ -77,6 +77,9 @@ def _print_list(found: list[dict[str, Any]], form: Format) -> None:
     if form is not Format.TABLE:
         output.document(found, form)
         return
+    if not found:
+        output.note("No traces found")
+        return
     rows = []
     for entry in found:
         start_ns, end_ns = int(entry["minStartTimeUnixNano"]), int(entry["maxEndTimeUnixNano"])
