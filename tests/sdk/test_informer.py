@@ -11,12 +11,14 @@ from urllib.parse import parse_qsl
 import anyio
 import msgspec
 import pytest
+import structlog
 
 from ondol.api import labels, objects, resources
 from ondol.api.objects import Key, Object
-from ondol.base.clock import SystemClock
+from ondol.base import errors
+from ondol.base.clock import ManualClock, SystemClock
 from ondol.client import AsgiTransport, Client
-from ondol.sdk.informer import Informer, Selection
+from ondol.sdk.informer import Informer, Selection, _Streak
 
 pytestmark = pytest.mark.anyio
 
@@ -342,6 +344,59 @@ async def test_an_optional_kind_that_is_not_served_counts_as_empty() -> None:
         installed.append(True)
         await until(informer, server.revision)
         assert names(informer) == ["a"]
+
+
+def told(lines: list[Any]) -> list[tuple[str, str]]:
+    return [(line["log_level"], line["event"]) for line in lines]
+
+
+async def test_only_the_first_failure_of_a_streak_and_the_recovery_are_told() -> None:
+    """A server that is away for long costs two lines, not one a retry."""
+    server, away = Server(), [True]
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if away:
+            await answer(send, 503, {"kind": "Status", "code": 503, "reason": "ServiceUnavailable"})
+        else:
+            await server(scope, receive, send)
+
+    with structlog.testing.capture_logs() as lines:
+        clock = ManualClock()
+        informer = Informer(
+            Client(AsgiTransport(app)), Selection(resources.CONFIG_MAP), clock=clock, rng=random.Random(0)
+        )
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(informer.run)
+            await anyio.wait_all_tasks_blocked()
+            await clock.advance(5)
+            away.clear()
+            await clock.advance(20)
+            with anyio.fail_after(5):
+                await informer.wait_synced()
+            tasks.cancel_scope.cancel()
+    failed = [line for line in told(lines) if line[1] == "watch_failed"]
+    assert len(failed) > 2
+    assert failed == [("warning", "watch_failed"), *[("debug", "watch_failed")] * (len(failed) - 1)]
+    (recovery,) = [line for line in lines if line["event"] == "watch_recovered"]
+    assert (recovery["log_level"], recovery["failures"]) == ("info", len(failed))
+    assert recovery["seconds"] >= 5
+
+
+async def test_a_kind_that_is_not_there_yet_is_told_of_when_it_stays_away() -> None:
+    """What is installed a moment later is no warning; what is missing for ten seconds is, once."""
+    clock, missing = ManualClock(), errors.NotFound("no such kind")
+    with structlog.testing.capture_logs() as lines:
+        streak = _Streak(structlog.get_logger(), clock)
+        streak.failed(missing, is_expected=True)
+        streak.ended()
+        assert told(lines) == [("debug", "watch_failed"), ("debug", "watch_recovered")]
+        lines.clear()
+        for _ in range(4):
+            streak.failed(missing, is_expected=True)
+            await clock.advance(5)
+        streak.ended()
+        streak.ended()
+    assert [level for level, _ in told(lines)] == ["debug", "debug", "warning", "debug", "info"]
 
 
 def test_a_selection_includes_what_the_server_would_send() -> None:

@@ -32,6 +32,8 @@ _WATCH_S: Final = (300.0, 600.0)
 _SHORT_S: Final = 1.0
 """A stream that ends sooner than this with nothing said is backed off from, lest it become a busy loop."""
 _BACKOFF: Final = Backoff(initial_s=0.1, maximum_s=10.0, jitter=0.5)
+_ABSENT_S: Final = 10.0
+"""So long may a kind be unknown at the start before anybody is told: what installs it starts too."""
 _REFUSALS: Final = (errors.Invalid, errors.BadRequest, errors.Forbidden, errors.NotAcceptable)
 
 
@@ -65,6 +67,37 @@ class Metrics:
     watches: int = 0
     failures: int = 0
     handler_errors: int = 0
+
+
+class _Streak:
+    """Failures in a row: the first is told of, and the recovery; those in between would only repeat it."""
+
+    def __init__(self, logger: log.Logger, clock: Clock) -> None:
+        self._log = logger
+        self._clock = clock
+        self._count = 0
+        self._since = 0.0
+        self._is_told = False
+
+    def failed(self, error: errors.ApiError, *, is_expected: bool) -> None:
+        if not self._count:
+            self._since = self._clock.monotonic()
+        self._count += 1
+        is_early = is_expected and self._lasted_s() < _ABSENT_S
+        tell = self._log.debug if self._is_told or is_early else self._log.warning
+        tell("watch_failed", error=error.message, reason=error.reason)
+        self._is_told = self._is_told or not is_early
+
+    def ended(self) -> None:
+        """The server answers."""
+        if not self._count:
+            return
+        tell = self._log.info if self._is_told else self._log.debug
+        tell("watch_recovered", failures=self._count, seconds=round(self._lasted_s(), 3))
+        self._count, self._is_told = 0, False
+
+    def _lasted_s(self) -> float:
+        return self._clock.monotonic() - self._since
 
 
 class _Unmarked(errors.OndolError):
@@ -113,6 +146,7 @@ class Informer:
         self._watch_list = True
         self._synced = anyio.Event()
         self._log = log.get("informer").bind(resource=selection.resource.group_resource)
+        self._streak = _Streak(self._log, clock)
 
     @property
     def resource(self) -> Resource:
@@ -171,7 +205,8 @@ class Informer:
         if isinstance(error, errors.NotFound) and self.optional:
             self._replace({}, "")
             return
-        self._log.warning("watch_failed", error=error.message, reason=error.reason)
+        is_absent = isinstance(error, errors.NotFound) and not self.synced
+        self._streak.failed(error, is_expected=is_absent)
 
     async def _list_and_watch(self) -> None:
         """One stream from its beginning to its end; lists first if there is nothing to resume."""
@@ -241,6 +276,7 @@ class Informer:
 
     async def _resume(self) -> None:
         async with self._watch(initial=False) as events:
+            self._streak.ended()
             async for event in events:
                 self._take(event)
 
@@ -286,6 +322,7 @@ class Informer:
             if old is None or objects.resource_version(old) != objects.resource_version(obj):
                 self._store.put(key, obj)
                 self._changed(old, obj)
+        self._streak.ended()
         self._synced.set()
         self._reached(version)
 
