@@ -195,3 +195,15 @@ def test_quality_of_service(resources: Object, expected: str) -> None:
     """By requests and limits of CPU and memory."""
     wanted = {"spec": {"containers": [{"name": "a", "resources": resources}]}}
     assert status.quality_of_service(wanted) == expected
+
+
+def test_a_refused_pod_waits_for_nothing() -> None:
+    """No container of it is said to be waiting: `kubectl get` would show that instead of the reason."""
+    wanted = {
+        "metadata": {"name": "p", "namespace": "n", "uid": "u"},
+        "spec": {"initContainers": [{"name": "i"}], "containers": [{"name": "c"}]},
+    }
+    refused = Record("u", "n", "p", "boot", NOW, failed_reason="UnsupportedField", failed_message="no")
+    found = status.status(wanted, refused, runtime="crun", host_ip="1.2.3.4", now=NOW, previous=[])
+    assert (found["phase"], found["reason"]) == ("Failed", "UnsupportedField")
+    assert found["containerStatuses"] == found["initContainerStatuses"] == []

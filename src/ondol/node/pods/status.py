@@ -130,7 +130,14 @@ def is_ready(spec: Spec, container: Container) -> bool:
 
 
 def _statuses(pod: Spec, record: Record, specs: Sequence[Spec], runtime: str, now: float) -> list[Object]:
-    return [_container(pod, record, spec, runtime, now) for spec in specs]
+    """Of each container; of a pod that was given up, only those that ever began.
+
+    A container that waits for ever would hide the pod's reason: `kubectl get` shows what it waits for.
+    """
+    found = [_container(pod, record, spec, runtime, now) for spec in specs]
+    if not record.failed_reason:
+        return found
+    return [each for each in found if "waiting" not in each["state"] or each["lastState"]]
 
 
 def _container(pod: Spec, record: Record, spec: Spec, runtime: str, now: float) -> Object:
