@@ -29,6 +29,7 @@ _ARCHITECTURES: Final = {"x86_64": "amd64", "aarch64": "arm64"}
 _MEMORY_FLOOR_BYTES: Final = 100 * 1024 * 1024
 _DISK_FLOOR_SHARE: Final = 0.10
 _PIDS_FLOOR: Final = 1000
+_CONDITIONS: Final = ("MemoryPressure", "DiskPressure", "PIDPressure", "Ready")
 
 _log = log.get("node.registration")
 
@@ -167,6 +168,13 @@ def _conditions(machine: Machine, now: float, previous: list[Mapping[str, Any]])
     )
 
 
+def stamped(status: Object, now: float) -> Object:
+    """The status as it is written now: its own conditions were looked at at this moment."""
+    beat = {"lastHeartbeatTime": time.rfc3339(now)}
+    listed = [{**c, **beat} if c["type"] in _CONDITIONS else c for c in status["conditions"]]
+    return {**status, "conditions": listed}
+
+
 def lease(config: NodeConfig, owner: Mapping[str, Any], now: float) -> Object:
     return {
         "apiVersion": "coordination.k8s.io/v1",
@@ -229,17 +237,22 @@ class Registration:
                 _log.warning("heartbeat_failed", error=str(error))
 
     async def _write_status(self, machine: Machine) -> None:
-        """Only when something besides free memory and disk has changed."""
+        """Only when something besides free memory and disk has changed.
+
+        The time of the heartbeat alone is no change: that the node lives is what its Lease says.
+        """
+        now = self._clock.now()
         wanted = status(
             self._config,
             machine,
             runtime=self._runtime,
             port=self._port,
-            now=self._clock.now(),
+            now=now,
             previous=list(self._written.get("conditions") or conditions.of(self._node)),
         )
         if wanted == self._written:
             return
+        wanted = stamped(wanted, now)
         self._node = await self._client.patch(
             resources.NODE,
             self._config.name,
