@@ -61,6 +61,17 @@ def test_the_preferred_port_is_taken_when_free(tmp_path: Path) -> None:
     assert instances.load_or_create(Settings(data_dir=tmp_path, api_port=wanted)).ports.api == wanted
 
 
+@pytest.mark.parametrize("below", ["", "inner/most"])
+def test_a_file_is_no_data_directory(tmp_path: Path, below: str) -> None:
+    """A file in the way is named, and the advice is another folder: more rights would not help."""
+    file = tmp_path / "file"
+    file.write_text("mine")
+    with pytest.raises(errors.HostError, match=f"{file} is no folder") as caught:
+        made(file / below)
+    assert caught.value.remedy == "choose another folder with --data-dir"
+    assert file.read_text() == "mine"
+
+
 def test_identity_follows_the_folder(tmp_path: Path) -> None:
     """Two folders are two platforms: other ids, bridges and run folders; six digits keep names short."""
     one, two = made(tmp_path / "one"), made(tmp_path / "two")
@@ -124,11 +135,10 @@ def test_a_damaged_file_is_told(tmp_path: Path, text: str) -> None:
     assert file.read_text(encoding="utf-8") == text
 
 
-def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
-    """A file in the way is named, with what to do."""
-    (tmp_path / "file").touch()
-    with pytest.raises(errors.HostError, match="cannot create") as raised:
-        made(tmp_path / "file" / "data")
+def test_a_folder_that_cannot_be_made_is_told() -> None:
+    """Where no folder can be made at all, the path is named, with what to do."""
+    with pytest.raises(errors.HostError, match="cannot create /proc/none/data") as raised:
+        made(Path("/proc/none/data"))
     assert "--data-dir" in raised.value.remedy
 
 

@@ -136,6 +136,11 @@ def load_or_create(settings: Settings) -> Instance:
         return existing
     try:
         settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise errors.HostError(
+            f"cannot use {settings.data_dir}: {_obstacle(settings.data_dir)} is no folder",
+            remedy="choose another folder with --data-dir",
+        ) from error
     except OSError as error:
         raise errors.HostError(
             f"cannot create {settings.data_dir}: {error.strerror}",
@@ -151,6 +156,12 @@ def load_or_create(settings: Settings) -> Instance:
     )
     _save(instance)
     return instance
+
+
+def _obstacle(folder: Path) -> Path:
+    """What stands where the folder or one above it should be."""
+    above = (folder, *folder.parents)
+    return next((path for path in above if os.path.lexists(path) and not path.is_dir()), folder)
 
 
 def with_free_inner_ports(instance: Instance) -> Instance:
