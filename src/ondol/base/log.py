@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import sys
-from typing import TextIO, cast
+from typing import Final, TextIO, cast
 
 import structlog
 
@@ -16,20 +16,25 @@ class _Forgiving:
     """A stream whose lines are lost when they cannot be written: on a full disk, what is told of goes on."""
 
     def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
+        self.stream = stream
 
     def write(self, text: str) -> int:
         with contextlib.suppress(OSError):
-            self._stream.write(text)
+            self.stream.write(text)
         return len(text)
 
     def flush(self) -> None:
         with contextlib.suppress(OSError):
-            self._stream.flush()
+            self.stream.flush()
 
 
-def configure(*, level: str = "info", json: bool = False) -> None:
-    """Set up logging for this process; called once, by whoever owns the process."""
+# One for all loggers: those made before a later `configure` write where it says, too.
+_output: Final = _Forgiving(sys.stderr)
+
+
+def configure(*, level: str = "info", json: bool = False, stream: TextIO | None = None) -> None:
+    """Set up logging for this process, to stderr or `stream`; called by whoever owns the process."""
+    _output.stream = sys.stderr if stream is None else stream
     renderer: structlog.typing.Processor = (
         structlog.processors.JSONRenderer() if json else structlog.dev.ConsoleRenderer(colors=False)
     )
@@ -41,7 +46,7 @@ def configure(*, level: str = "info", json: bool = False) -> None:
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
-        logger_factory=structlog.WriteLoggerFactory(cast("TextIO", _Forgiving(sys.stderr))),
+        logger_factory=structlog.WriteLoggerFactory(cast("TextIO", _output)),
         cache_logger_on_first_use=True,
     )
 

@@ -21,6 +21,7 @@ from ondol.compose.settings import Settings
 from ondol.compose.supervisor import Running, State, Supervisor
 
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
+_LOG: Final = "supervisor.log"
 _TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
 
 Progress = Callable[[Sequence[Running]], None]
@@ -67,23 +68,36 @@ def run(settings: Settings, *, progress: Progress = lambda _: None) -> int:
     with lock.hold(instance.lock_file):
         instance = instances.with_free_inner_ports(instance)
         _prepare_folders(instance)
-        log.configure(level=settings.log_level)
-        parts.preload()
+        with _logging_to(instance.log_dir / _LOG, settings.log_level):
+            return _supervise(instance, settings, progress)
 
-        def on_change(running: Sequence[Running]) -> None:
-            _write_status(instance, running)
-            progress(running)
 
-        supervisor = Supervisor(
-            parts.parts(instance, settings), log_dir=instance.log_dir, on_change=on_change
-        )
+@contextlib.contextmanager
+def _logging_to(file: Path, level: str) -> Iterator[None]:
+    """Write the supervisor's own log there: the terminal is for the command's own words."""
+    with file.open("a", buffering=1, encoding="utf-8") as stream:
+        log.configure(level=level, stream=stream)
         try:
-            signum = supervisor.run()
+            yield
         finally:
-            instance.status_file.unlink(missing_ok=True)
-        if signum == signal.SIGINT:
-            parts.remove_pods(instance, settings)
-        return signum
+            log.configure(level=level)
+
+
+def _supervise(instance: Instance, settings: Settings, progress: Progress) -> int:
+    parts.preload()
+
+    def on_change(running: Sequence[Running]) -> None:
+        _write_status(instance, running)
+        progress(running)
+
+    supervisor = Supervisor(parts.parts(instance, settings), log_dir=instance.log_dir, on_change=on_change)
+    try:
+        signum = supervisor.run()
+    finally:
+        instance.status_file.unlink(missing_ok=True)
+    if signum == signal.SIGINT:
+        parts.remove_pods(instance, settings)
+    return signum
 
 
 def run_detached(settings: Settings, *, timeout_s: float = 60.0) -> Instance:
@@ -111,7 +125,7 @@ def _daemon(settings: Settings, instance: Instance, writer: int) -> None:
     try:
         os.setsid()
         instance.log_dir.mkdir(parents=True, exist_ok=True)
-        output = os.open(instance.log_dir / "supervisor.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o640)
+        output = os.open(instance.log_dir / _LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o640)
         null = os.open(os.devnull, os.O_RDONLY)
         for source, target in ((null, 0), (output, 1), (output, 2)):
             os.dup2(source, target)

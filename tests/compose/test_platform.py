@@ -1,0 +1,69 @@
+"""Starting a platform: where its log goes, and how a start that fails is told of."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from ondol.base import errors, log
+from ondol.compose import doctor, lock, platform
+from ondol.compose import instance as instances
+from ondol.compose.settings import Settings
+
+
+@pytest.fixture
+def settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Settings:
+    """A platform of its own on a machine that lacks nothing."""
+    monkeypatch.setattr(instances, "_PROMISES", tmp_path / "run" / "networks")
+    monkeypatch.setattr(doctor, "require", lambda _: None)
+    return Settings(data_dir=tmp_path / "data")
+
+
+def test_the_log_of_a_foreground_start_leaves_the_terminal_alone(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Even a logger made before writes to the file; afterwards stderr is the place again."""
+    file = tmp_path / "supervisor.log"
+    with platform._logging_to(file, "info"):
+        early = log.get("test")
+        early.info("inside")
+    early.info("outside")
+    assert "inside" in file.read_text()
+    assert "outside" not in file.read_text()
+    terminal = capfd.readouterr().err
+    assert "outside" in terminal
+    assert "inside" not in terminal
+
+
+def test_a_second_platform_on_a_folder_is_refused(settings: Settings) -> None:
+    """The refusal names who has it and what to do."""
+    instance = instances.load_or_create(settings)
+    with (
+        lock.hold(instance.lock_file),
+        pytest.raises(errors.HostError, match=f"already running on .*pid {os.getpid()}") as caught,
+    ):
+        platform.run_detached(settings)
+    assert "ondol down" in caught.value.remedy
+
+
+def test_a_failed_start_is_told_with_its_remedy() -> None:
+    """What the detached supervisor said reaches the command that waits."""
+    reader, writer = os.pipe()
+    platform._say(writer, {"message": "the disk\nis full", "remedy": "make room"})
+    os.close(writer)
+    with os.fdopen(reader) as answers, pytest.raises(errors.HostError, match="the disk\nis full") as caught:
+        platform._await_ready(answers.fileno(), 5.0)
+    assert caught.value.remedy == "make room"
+
+
+def test_waiting_for_a_start_ends() -> None:
+    """Neither a silent supervisor nor one that is gone is waited for longer than asked."""
+    reader, writer = os.pipe()
+    with os.fdopen(reader) as answers:
+        with pytest.raises(errors.HostError, match="not ready after"):
+            platform._await_ready(answers.fileno(), 0.01)
+        os.close(writer)
+        with pytest.raises(errors.HostError, match="ended while starting"):
+            platform._await_ready(answers.fileno(), 5.0)
