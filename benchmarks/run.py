@@ -53,8 +53,10 @@ class Row:
 def main() -> None:
     names = list(MEASUREMENTS)
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="*", choices=[*names, []], default=names)
-    chosen = parser.parse_args().names
+    parser.add_argument("names", nargs="*", metavar="name", help=", ".join(names))
+    chosen = parser.parse_args().names or names
+    if unknown := set(chosen) - set(names):
+        parser.error(f"no measurement is called {', '.join(sorted(unknown))}")
     rows: list[Row] = []
     with tempfile.TemporaryDirectory(prefix="ondol-bench-") as folder:
         found = settings.load(Path(folder) / "data", flags={"scale_to_zero_after_s": 6.0})
