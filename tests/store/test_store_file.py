@@ -120,8 +120,10 @@ async def test_a_full_disk_refuses_writes_and_loses_nothing(tmp_path: Path) -> N
     connection = kept._database._connection
     (pages,) = connection.execute("PRAGMA page_count").fetchone()
     connection.execute(f"PRAGMA max_page_count={pages}")
-    with pytest.raises(errors.Unavailable, match="no space left"):
+    with pytest.raises(errors.Unavailable, match="the disk is full") as refused:
         await _put(kept, "too-much", 100_000)
+    assert str(tmp_path / "store.db") in refused.value.message
+    assert refused.value.retry_after_s is None
     assert kept.get("b", "too-much") is None
     assert [event.record.name for event in kept.watch("b", after=1).take()] == ["before"]
     connection.execute("PRAGMA max_page_count=1000000")

@@ -140,18 +140,17 @@ class Database:
     def _error(self, error: sqlite3.Error) -> errors.OndolError:
         name = getattr(error, "sqlite_errorname", "") or ""
         if name.startswith("SQLITE_FULL"):
+            # Without a time to retry after: clients wait it out many times over before they say why.
             return errors.Unavailable(
-                f"no space left for the API's data at {self._path}: the change was not made; free some space",
-                retry_after_s=5,
+                f"the disk is full: no space left for the API's data at {self._path}; "
+                "the change was not made; free some space"
             )
         if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
             return errors.HostError(
                 f"the API's data at {self._path} is damaged: {error}",
                 remedy="restore the file from a backup, or start with another data directory",
             )
-        return errors.Unavailable(
-            f"the API's data at {self._path} cannot be written: {error}", retry_after_s=5
-        )
+        return errors.Unavailable(f"the API's data at {self._path} cannot be written: {error}")
 
     def _unlock(self) -> None:
         if self._lock is not None:
