@@ -81,6 +81,22 @@ async def test_patches_that_cannot_be(api: Any, config_map: Make, body: Any, kin
 async def test_a_patch_to_nothing_is_not_found(api: Any) -> None:
     """Only apply creates."""
     assert (await api.patch(f"{CMS}/none", {"data": {}})).status == 404
+    assert (await api.patch(f"{CMS}/Bad_Name", {"data": {}})).status == 404
+    assert (await api.patch(f"{CMS}/none", [], "json-patch+json")).status == 404
+
+
+@pytest.mark.parametrize("collection", [CMS, DEPLOYMENTS])
+async def test_apply_of_a_new_object_checks_its_name(api: Any, config_map: Make, collection: str) -> None:
+    """A name no object may have is the caller's mistake, not something that was not found."""
+    if collection == CMS:
+        document = config_map("Bad_Name")
+    else:
+        document = _deployment({"name": "a", "image": "a:1"})
+        document["metadata"] = {**document["metadata"], "name": "Bad_Name"}
+    refused = await api.apply(f"{collection}/Bad_Name", document, "one")
+    assert (refused.status, refused.json["reason"]) == (422, "Invalid")
+    assert [cause["field"] for cause in refused.json["details"]["causes"]] == ["metadata.name"]
+    assert (await api.get(f"{collection}/Bad_Name")).status == 404
 
 
 async def test_concurrent_patches_all_happen(api: Any, config_map: Make) -> None:

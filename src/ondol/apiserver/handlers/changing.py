@@ -15,7 +15,6 @@ from ondol.apiserver.exchange import Reply, Request
 from ondol.apiserver.lenses import Lens
 from ondol.apiserver.served import Served
 from ondol.base import errors
-from ondol.base.names import is_dns1123_subdomain
 
 JSON_PATCH: Final = "application/json-patch+json"
 MERGE_PATCH: Final = "application/merge-patch+json"
@@ -227,7 +226,7 @@ async def _apply(core: Core, request: Request, served: Served, lens: Lens) -> Re
         if core.record(served, info.namespace, info.name) is not None:
             written = await how.update(info.namespace, info.name, lens, merged, tracked=True)
             return answers.one(core, request, served, written.value)
-        if lens.subresource or objects.uid(document) or not is_dns1123_subdomain(info.name.replace(":", "-")):
+        if lens.subresource or objects.uid(document):
             raise status.not_found(served.resource, info.name)
         try:
             return await _create(core, request, how, merged(None), tracked=True)
