@@ -12,7 +12,6 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from ondol import apiserver
 from ondol.apiserver import housekeeping, routing
-from ondol.base import errors
 
 pytestmark = pytest.mark.anyio
 
@@ -181,18 +180,17 @@ async def test_a_write_that_hangs_ends_in_a_timeout(start: Any, monkeypatch: pyt
         assert (late.status, late.json["reason"]) == (504, "Timeout")
 
 
-async def test_a_full_disk_reaches_the_client(
-    api: Any, config_map: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """503 with the reason; nothing is visible of the write."""
-
-    def full(rows: Any) -> None:
-        raise errors.Unavailable("no space left for the API's data", retry_after_s=5)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(api.store._database, "commit", full)
-        refused = await api.post(CMS, config_map("a"))
-        assert (refused.status, refused.headers["retry-after"]) == (503, "5")
+async def test_a_full_disk_reaches_the_client(api: Any, config_map: Make) -> None:
+    """503 with the reason, at once: no header has clients wait; nothing is visible of the write."""
+    connection = api.store._database._connection
+    (pages,) = connection.execute("PRAGMA page_count").fetchone()
+    connection.execute(f"PRAGMA max_page_count={pages}")
+    refused = await api.post(CMS, config_map("a", {"k": "v" * 200_000}))
+    assert (refused.status, refused.json["reason"]) == (503, "ServiceUnavailable")
+    assert "the disk is full" in refused.json["message"]
+    assert "retry-after" not in refused.headers
+    assert "retryAfterSeconds" not in (refused.json.get("details") or {})
+    connection.execute("PRAGMA max_page_count=1000000")
     assert (await api.get(f"{CMS}/a")).status == 404
     assert (await api.post(CMS, config_map("a"))).status == 201
 
@@ -208,7 +206,7 @@ async def test_a_full_disk_reaches_the_client(
         ("PUT", CMS, 405),
         ("DELETE", "/api/v1/namespaces", 405),
         ("GET", f"{CMS}/a/status", 404),
-        ("GET", "/api/v1/namespaces/default/pods/p/exec", 404),
+        ("GET", f"{CMS}/a/exec", 404),
         ("GET", "/api/v1/namespaces/default/pods/p/binding", 405),
         ("GET", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", 405),
         ("POST", "/api/v1/configmaps", 404),
@@ -286,3 +284,24 @@ async def test_websockets_are_turned_down(api: Any) -> None:
 
     await api.app({"type": "websocket", "path": "/", "headers": []}, receive, send)
     assert sent[0]["type"] == "websocket.close"
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+@pytest.mark.parametrize(
+    ("path", "part"),
+    [
+        ("/api/v1/namespaces/default/pods/p/exec?command=ls", "pods/exec"),
+        ("/api/v1/namespaces/default/pods/p/attach", "pods/attach"),
+        ("/api/v1/namespaces/default/pods/p/portforward", "pods/portforward"),
+        ("/api/v1/namespaces/default/pods/p/proxy/x", "pods/proxy"),
+        ("/api/v1/namespaces/default/services/s/proxy/x/y", "services/proxy"),
+        ("/api/v1/nodes/n/proxy/metrics", "nodes/proxy"),
+    ],
+)
+async def test_what_is_not_supported_yet_is_named(api: Any, method: str, path: str, part: str) -> None:
+    """What Kubernetes serves and this server does not is told as such, even where an upgrade is asked."""
+    upgrade = {"connection": "upgrade", "upgrade": "websocket"}
+    refused = await api(method, path, headers=upgrade)
+    assert (refused.status, refused.json["reason"]) == (405, "MethodNotAllowed")
+    assert refused.json["message"] == f"{part} is not supported by this server yet"
+    assert (await api.as_("nobody")(method, path)).status == 403

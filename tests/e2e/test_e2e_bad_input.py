@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from tests.e2e.harness import Http, Kubectl
+from tests.e2e.harness import Http, Kubectl, run
 
 pytestmark = pytest.mark.e2e
 
@@ -97,6 +97,12 @@ def test_wrong_types(kubectl: Kubectl, document: dict[str, Any], field: str) -> 
 def test_bad_names(kubectl: Kubectl, name: str) -> None:
     """A name that breaks the rules is refused by the rule it breaks."""
     refused(kubectl, named(name), "metadata.name: Invalid value")
+
+
+def test_a_bad_name_applied_by_the_server(kubectl: Kubectl) -> None:
+    """Server-side apply of a new object is held to the same rules."""
+    said = kubectl.refused("apply", "--server-side", "-f", "-", stdin=named("Bad_Name"))
+    assert 'The ConfigMap "Bad_Name" is invalid: metadata.name: Invalid value' in said
 
 
 @pytest.mark.parametrize(
@@ -272,3 +278,30 @@ def test_logs_of_a_pod_without_a_node(kubectl: Kubectl) -> None:
     """Logs of a pod that runs nowhere are refused, in words."""
     kubectl.apply(pod())
     assert "does not have a host assigned" in kubectl.refused("logs", "bad")
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (("exec", "bad"), "pods/exec"),
+        (("exec", "-i", "bad"), "pods/exec"),
+        (("attach", "bad"), "pods/attach"),
+        (("port-forward", "bad", ":80"), "pods/portforward"),
+    ],
+)
+def test_what_is_not_supported_yet(http: Http, kubectl: Kubectl, words: tuple[str, ...], part: str) -> None:
+    """What the server cannot do is one line of kubectl's, whichever protocol it would upgrade to."""
+    kubectl.apply(pod())
+    running = http(
+        "PATCH",
+        f"/api/v1/namespaces/{kubectl.namespace}/pods/bad/status",
+        body={"status": {"phase": "Running"}},
+        headers={"Content-Type": "application/merge-patch+json"},
+    )
+    assert running.status == 200
+    command = kubectl.command(*words)
+    result = run([*command, "--", "ls"] if words[0] == "exec" else command)
+    assert result.status == 1, str(result)
+    *before, said = result.err.splitlines()
+    assert said.endswith(f"{part} is not supported by this server yet")
+    assert before in ([], ["If you don't see a command prompt, try pressing enter."])

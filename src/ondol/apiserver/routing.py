@@ -14,6 +14,17 @@ from ondol.base import errors
 
 MISSING: Final = "the server could not find the requested resource"
 _NAMED: Final = frozenset({"get", "update", "patch", "delete"})
+# Kubernetes serves these; clients ask for them whatever discovery says, and show what they are told.
+_UNSERVED: Final = frozenset(
+    {
+        ("pods", "attach"),
+        ("pods", "exec"),
+        ("pods", "portforward"),
+        ("pods", "proxy"),
+        ("services", "proxy"),
+        ("nodes", "proxy"),
+    }
+)
 
 
 async def handle(core: Core, request: Request) -> Answer:
@@ -75,7 +86,7 @@ async def _subresource(core: Core, request: Request, served: Served) -> Answer:
     name, verb = request.info.subresource, request.info.verb
     known = served.kind.subresource(name)
     if known is None:
-        raise errors.NotFound(MISSING)
+        raise _unserved(served, name)
     if verb not in known.verbs:
         raise not_allowed()
     lens = _lens(served, name)
@@ -85,6 +96,13 @@ async def _subresource(core: Core, request: Request, served: Served) -> Answer:
     if special is None:
         raise errors.NotFound(MISSING)
     return await special(core, request, served)
+
+
+def _unserved(served: Served, name: str) -> errors.ApiError:
+    resource = served.resource
+    if not resource.group and (resource.plural, name) in _UNSERVED:
+        return errors.MethodNotAllowed(f"{resource.plural}/{name} is not supported by this server yet")
+    return errors.NotFound(MISSING)
 
 
 def _lens(served: Served, name: str) -> Lens | None:
