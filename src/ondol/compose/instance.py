@@ -95,10 +95,6 @@ class Instance:
         return str(ipaddress.ip_network(self.pod_cidr)[1])
 
     @property
-    def dns_address(self) -> str:
-        return self.bridge_address
-
-    @property
     def api_url(self) -> str:
         return f"https://127.0.0.1:{self.ports.api}"
 

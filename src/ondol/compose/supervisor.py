@@ -130,7 +130,7 @@ class Supervisor:
         return self._stop_signal
 
     def stop(self, signum: int = signal.SIGTERM) -> None:
-        """Ask every part to end, the last started first in spirit: all get SIGTERM now."""
+        """Ask every part to end: all get SIGTERM now, and SIGKILL once their grace is over."""
         if not self._stop_signal:
             self._stop_signal = signum
             self._log.info("stopping")

@@ -45,7 +45,6 @@ class NodeConfig:
     log_bytes_max: int = 10 * 1024 * 1024
     log_files_max: int = 5
     housekeeping_interval_s: float = 10.0
-    status_interval_s: float = 300.0
     lease_interval_s: float = 10.0
 
     @property
