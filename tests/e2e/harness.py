@@ -455,8 +455,15 @@ def ask(address: str, what: str, **query: Any) -> Any:
 
 
 def through(address: str, url: str, headers: Mapping[str, str] | None = None) -> Reply:
-    """Have the pod at `address` ask for `url`: so its own network and mesh are used."""
-    found = ask(address, "fetch", url=url, headers=json.dumps(dict(headers or {})))
+    """Have the pod at `address` ask for `url`: so its own network and mesh are used.
+
+    Status 0 if it, or the pod itself, has no answer.
+    """
+    query = urllib.parse.urlencode({"url": url, "headers": json.dumps(dict(headers or {}))})
+    reply = get(f"http://{address}:8080/fetch?{query}", timeout_s=25)
+    if reply.status != 200:
+        return Reply(0, f"the pod that was to ask: {reply}", reply.seconds)
+    found = reply.value
     body = found["body"]
     with contextlib.suppress(ValueError):
         body = json.loads(body)

@@ -11,7 +11,10 @@ ISTIO: Final = "networking.istio.io/v1"
 
 
 def container(**fields: Any) -> dict[str, Any]:
-    return {"name": "main", "image": IMAGE, "ports": [{"containerPort": PORT}], **fields}
+    """A container of the test's server, ready once it answers: who waits for Ready may ask it."""
+    probe = {"httpGet": {"path": "/", "port": PORT}, "periodSeconds": 1}
+    main = {"name": "main", "image": IMAGE, "ports": [{"containerPort": PORT}]}
+    return {**main, "readinessProbe": probe, **fields}
 
 
 def python(code: str, **fields: Any) -> dict[str, Any]:
@@ -30,9 +33,7 @@ def pod(
 def deployment(name: str, *, version: str = "1", app: str = "", replicas: int = 1, **fields: Any) -> Any:
     labels = {"app": app or name, "version": f"v{version}"}
     main = container(
-        env=[{"name": "VERSION", "value": version}, {"name": "STOP_AFTER_S", "value": "1"}],
-        readinessProbe={"httpGet": {"path": "/", "port": PORT}, "periodSeconds": 1},
-        **fields,
+        env=[{"name": "VERSION", "value": version}, {"name": "STOP_AFTER_S", "value": "1"}], **fields
     )
     template = {
         "metadata": {"labels": labels},

@@ -35,10 +35,10 @@ def test_kubectl_run_and_logs(space: Kubectl) -> None:
     """`kubectl run` starts an image that `ondol image build` made; its logs can be read and followed."""
     space("run", "first", f"--image={objects.IMAGE}", "--env=COLOUR=red", "--port=8080")
     address = ready(space, "first")
-    assert ask(address, "env")["COLOUR"] == "red"
-    assert space("logs", "first").splitlines()[0] == "started"
     with space.started("logs", "-f", "first") as follow:
-        follow.says("started")
+        follow.says("started")  # it has no probe: Ready alone does not say that it answers
+        assert space("logs", "first").splitlines()[0] == "started"
+        assert ask(address, "env")["COLOUR"] == "red"
         ask(address, "who", mark="followed")
         follow.says("mark=followed")
     assert "started" not in space("logs", "first", "--tail=1")
@@ -88,7 +88,8 @@ def test_crash_loop(space: Kubectl) -> None:
     assert waiting["reason"] == "CrashLoopBackOff"
     assert state(space, "crashing")["lastState"]["terminated"]["exitCode"] == 3
     assert "bye" in space("logs", "crashing", "--previous")
-    assert "BackOff" in space("get", "events", "--field-selector", "involvedObject.name=crashing")
+    events = ("get", "events", "--field-selector", "involvedObject.name=crashing")
+    eventually(lambda: "BackOff" in space(*events), "an event tells")
     assert "CrashLoopBackOff" in space("get", "pod", "crashing")
 
 
@@ -157,7 +158,8 @@ def test_liveness_restarts(space: Kubectl) -> None:
     stuck = objects.pod("stuck", main, terminationGracePeriodSeconds=1)
     space.apply(stuck)
     eventually(lambda: state(space, "stuck").get("restartCount", 0) >= 1, "a restart")
-    assert "Unhealthy" in space("get", "events", "--field-selector", "involvedObject.name=stuck")
+    events = ("get", "events", "--field-selector", "involvedObject.name=stuck")
+    eventually(lambda: "Unhealthy" in space(*events), "an event tells")
 
 
 def test_graceful_stop(space: Kubectl) -> None:

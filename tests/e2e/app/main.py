@@ -114,5 +114,6 @@ class Server(ThreadingHTTPServer):
 
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, stop)
-    print("started", flush=True)  # noqa: T201 - its log
-    Server(("", int(os.environ.get("PORT", "8080"))), Handler).serve_forever()
+    server = Server(("", int(os.environ.get("PORT", "8080"))), Handler)
+    print("started", flush=True)  # noqa: T201 - its log; from here on it answers
+    server.serve_forever()
