@@ -54,6 +54,20 @@ def test_version() -> None:
     assert (result.exit_code, result.stdout) == (0, f"{__version__}\n")
 
 
+@pytest.mark.parametrize(
+    ("path", "complete"),
+    [
+        ("/usr/bin:/bin", "/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"),
+        ("/usr/sbin:/usr/bin", "/usr/sbin:/usr/bin:/usr/local/sbin:/sbin"),
+        ("", "/usr/local/sbin:/usr/sbin:/sbin"),
+    ],
+)
+def test_system_folders_are_searched(path: str, complete: str) -> None:
+    """Users whose shell does not look where nft and runc are find them; no folder comes twice."""
+    assert main.complete_path(path) == complete
+    assert main.complete_path(complete) == complete
+
+
 def test_help_lists_every_command() -> None:
     """`ondol --help` names each command and what it is for."""
     result = run("--help")

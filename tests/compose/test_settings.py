@@ -78,16 +78,11 @@ def test_a_given_data_dir_wins_over_the_environment(tmp_path: Path) -> None:
     assert found.data_dir == tmp_path
 
 
-def test_default_data_dir(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Root's is the machine's, a user's is in the user's folder for data."""
-    monkeypatch.setattr("os.geteuid", lambda: 0)
-    assert settings.default_data_dir() == Path("/var/lib/ondol")
-    monkeypatch.setattr("os.geteuid", lambda: 1000)
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
-    assert settings.default_data_dir() == tmp_path / "ondol"
-    monkeypatch.delenv("XDG_DATA_HOME")
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert settings.default_data_dir() == tmp_path / ".local/share/ondol"
+def test_default_data_dir(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever asks means the machine's one platform: `sudo ondol up`, then `ondol status`."""
+    for user in (0, 1000):
+        monkeypatch.setattr("os.geteuid", lambda user=user: user)
+        assert settings.load(None, environment={}).data_dir == Path("/var/lib/ondol")
 
 
 @pytest.mark.parametrize(

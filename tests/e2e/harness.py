@@ -377,17 +377,16 @@ ONDOL: Final = str(Path(sys.executable).parent / "ondol")
 class Platform:
     """`ondol up --detach` on a data directory, and what a user does with it."""
 
-    def __init__(self, data_dir: Path, **settings: str) -> None:
+    def __init__(self, data_dir: Path) -> None:
         self.data_dir = data_dir
         self.kubeconfig = data_dir / "kubeconfig"
-        self.settings = settings
 
     def run(
         self, *words: str | Path, timeout_s: float = 90.0, env: Mapping[str, str] | None = None
     ) -> Result:
         """Run an `ondol` command on this platform, whatever comes of it."""
         command = [ONDOL, *words, "--data-dir", self.data_dir]
-        return run(command, env={**self.settings, **(env or {})}, timeout_s=timeout_s)
+        return run(command, env=env, timeout_s=timeout_s)
 
     def __call__(self, *words: str | Path, timeout_s: float = 90.0) -> str:
         """Run an `ondol` command and have it succeed."""

@@ -22,6 +22,7 @@ from tests.e2e.harness import (
     Http,
     Kubectl,
     Platform,
+    Result,
     Version,
     ask,
     eventually,
@@ -358,23 +359,22 @@ def test_without_root(tmp_path: Path) -> None:
 def test_without_a_runtime(tmp_path: Path) -> None:
     """Without crun and runc the start is refused with the command that installs one."""
     need_host()
-    tools = tmp_path / "bin"
-    tools.mkdir()
-    for name in ("nft", "ip", "apt-get"):
-        if found := shutil.which(name):
-            (tools / name).symlink_to(found)
-    platform = Platform(tmp_path / "data", PATH=str(tools))
-    try:
-        refused = platform.run("up", "--detach")
-        assert refused.status == 1, str(refused)
-        assert "crun" in refused.err
-        assert "apt-get install" in refused.err
-        assert "Traceback" not in refused.err
-        doctor = platform.run("doctor")
-        assert doctor.status == 1
-        assert "apt-get install" in doctor.out
-    finally:
-        platform.down()
+    hidden = [path for name in ("crun", "runc") if (path := shutil.which(name))]
+    hide = "".join(f"mount --bind /dev/null {path} && " for path in hidden)
+
+    def without(*words: str) -> Result:
+        """Run `ondol` in a mount namespace in which no runtime can be run."""
+        begin = ["unshare", "--mount", "sh", "-c", f'{hide}exec "$0" "$@"', ONDOL]
+        return run([*begin, *words, "--data-dir", tmp_path / "data"])
+
+    refused = without("up", "--detach")
+    assert refused.status == 1, str(refused)
+    assert "crun" in refused.err
+    assert "apt-get install" in refused.err
+    assert "Traceback" not in refused.err
+    doctor = without("doctor")
+    assert doctor.status == 1
+    assert "apt-get install" in doctor.out
 
 
 def test_commands_without_a_platform(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ def demo(
             raise errors.HostError(
                 f"{examples} has no shop", remedy="run it in a checkout, or give --examples DIR"
             )
-        chosen = settings.load(data_dir or settings.default_data_dir() / "demo")
+        chosen = settings.load(data_dir or settings.DEFAULT_DATA_DIR / "demo")
         signal.signal(signal.SIGTERM, _interrupt)
         began = time.monotonic()
         instance, is_ours = _started(chosen)

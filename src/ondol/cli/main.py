@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from typing import Any, Final
 
 import typer
@@ -48,6 +49,7 @@ class _Commands(TyperGroup):
         return command
 
 
+_SYSTEM_FOLDERS: Final = ("/usr/local/sbin", "/usr/sbin", "/sbin")
 _CONTEXT: Final = {"help_option_names": ["-h", "--help"]}
 
 app = typer.Typer(
@@ -71,4 +73,11 @@ def _root(
 
 def main() -> None:
     """Entry point of the `ondol` script."""
+    os.environ["PATH"] = complete_path(os.environ.get("PATH", ""))
     app()
+
+
+def complete_path(path: str) -> str:
+    """The search path with the folders of nft and runc, which users' shells and a plain `su` leave out."""
+    folders = [folder for folder in path.split(os.pathsep) if folder]
+    return os.pathsep.join([*folders, *(folder for folder in _SYSTEM_FOLDERS if folder not in folders)])

@@ -73,12 +73,8 @@ _LIMITS: Final[Mapping[str, tuple[Callable[[Any], bool], str]]] = {
 """What a value must be beyond its type, with the words that say so."""
 
 
-def default_data_dir() -> Path:
-    """`/var/lib/ondol` for root, the user's data folder otherwise."""
-    if os.geteuid() == 0:
-        return Path("/var/lib/ondol")
-    base = os.environ.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
-    return Path(base) / "ondol"
+DEFAULT_DATA_DIR: Final = Path("/var/lib/ondol")
+"""One for the machine, whoever asks: only root can start a platform, with or without sudo."""
 
 
 def load(
@@ -88,7 +84,7 @@ def load(
     flags: Mapping[str, Any] | None = None,
 ) -> Settings:
     """Read the settings; `HostError` names the source and the field that is wrong."""
-    chosen = data_dir or Path(environment.get(f"{ENVIRONMENT_PREFIX}DATA_DIR") or default_data_dir())
+    chosen = data_dir or Path(environment.get(f"{ENVIRONMENT_PREFIX}DATA_DIR") or DEFAULT_DATA_DIR)
     chosen = chosen.expanduser().absolute()
     values: dict[str, Any] = {}
     config = chosen / CONFIG_FILE
