@@ -335,25 +335,55 @@ def test_preferred_port_in_use(tmp_path: Path) -> None:
             platform.down()
 
 
-def test_without_root(tmp_path: Path) -> None:
-    """An ordinary user is told in one line, with the remedy, what starting a platform needs."""
-    need_host()
+def as_nobody(folder: Path) -> list[str]:
+    """How to run a command as an ordinary user, who may reach `folder`; skips where that cannot be."""
     if shutil.which("setpriv") is None:
         pytest.skip("setpriv (util-linux) is needed to become nobody")
-    home = tmp_path / "home"
-    home.mkdir()
-    os.chown(home, 65534, 65534)
-    for folder in (tmp_path, *tmp_path.parents):
-        if folder.owner() == "root" and str(folder).startswith("/tmp/"):
-            folder.chmod(folder.stat().st_mode | 0o055)
+    for above in (folder, *folder.parents):
+        if above.owner() == "root" and str(above).startswith("/tmp/"):
+            above.chmod(above.stat().st_mode | 0o055)
     nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
     if run([*nobody, ONDOL, "--version"]).status:
         pytest.skip(f"the user nobody may not run {ONDOL}")
+    return nobody
+
+
+def test_without_root(tmp_path: Path) -> None:
+    """An ordinary user is told in one line, with the remedy, what starting a platform needs."""
+    need_host()
+    nobody = as_nobody(tmp_path)
+    home = tmp_path / "home"
+    home.mkdir()
+    os.chown(home, 65534, 65534)
     refused = run([*nobody, ONDOL, "up", "--detach", "--data-dir", home / "data"], env={"HOME": str(home)})
     assert refused.status == 1, str(refused)
     assert "run with sudo" in refused.err
     assert "Traceback" not in refused.err
     assert len(refused.err.strip().splitlines()) <= 2
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["up --detach", "down", "status", "doctor", "kubeconfig", "get pods", "logs client", "traces"],
+)
+def test_another_user_is_told_to_use_sudo(stage: Stage, command: str) -> None:
+    """Whose platform it is not learns nothing of it but that; also where its folder is open to all."""
+    data_dir = stage.platform.data_dir
+    nobody = as_nobody(data_dir)
+    refused = run([*nobody, ONDOL, *command.split(), "--data-dir", data_dir])
+    assert refused.status == 1, str(refused)
+    assert "run with sudo" in refused.err
+    assert "Traceback" not in refused.err
+    assert len(refused.err.strip().splitlines()) <= 2
+
+
+def test_nothing_secret_is_open_to_others(stage: Stage) -> None:
+    """Objects, keys, tokens, volumes and traces are the owner's alone, however open the folder is."""
+    data_dir = stage.platform.data_dir
+    nobody = as_nobody(data_dir)
+    found = run([*nobody, "find", data_dir, "-type", "f", "-readable"]).lines
+    open_to_all = {Path(line).relative_to(data_dir).parts[0] for line in found}
+    assert open_to_all <= {"images", "layers", "rootfs", "instance.json"}
 
 
 def test_without_a_runtime(tmp_path: Path) -> None:

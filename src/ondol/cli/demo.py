@@ -21,6 +21,7 @@ from ondol.cli.output import DataDir
 from ondol.compose import platform, settings
 from ondol.compose.instance import Instance
 
+_DATA_DIR: Final = settings.DEFAULT_DATA_DIR.with_name("ondol-demo")
 _EXAMPLES: Final = Path(__file__).resolve().parents[3] / "examples"
 
 
@@ -37,7 +38,7 @@ def demo(
             raise errors.HostError(
                 f"{examples} has no shop", remedy="run it in a checkout, or give --examples DIR"
             )
-        chosen = settings.load(data_dir or settings.DEFAULT_DATA_DIR / "demo")
+        chosen = settings.load(data_dir or _DATA_DIR)
         signal.signal(signal.SIGTERM, _interrupt)
         began = time.monotonic()
         instance, is_ours = _started(chosen)

@@ -41,11 +41,16 @@ def hold(file: Path) -> Iterator[None]:
 
 
 def holder(file: Path) -> int | None:
-    """The pid that holds the lock, or None."""
+    """The pid that holds the lock, or None; `HostError` if this user may not know."""
     try:
         fd = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         return None
+    except PermissionError as error:
+        raise errors.HostError(
+            f"the platform on {file.parent} belongs to another user",
+            remedy="run with sudo, or choose another folder with --data-dir",
+        ) from error
     try:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -265,8 +265,10 @@ def cpu_s(pid: int) -> float:
 
 
 def _prepare_folders(instance: Instance) -> None:
-    for folder in (instance.run_dir, instance.log_dir, instance.pki_dir, instance.data_dir / "components"):
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    kept = [instance.data_dir / name for name in ("components", "pods", "observe")]
+    for folder in (instance.run_dir, instance.log_dir, instance.pki_dir, *kept):
+        folder.mkdir(parents=True, exist_ok=True)
+        folder.chmod(0o700)  # whatever the umask and however open the folder that a user has chosen
     instances.promise_networks(instance)
 
 
