@@ -25,6 +25,7 @@ from tests.e2e.harness import (
     Result,
     Version,
     ask,
+    background,
     eventually,
     need_host,
     run,
@@ -235,6 +236,21 @@ def fill(file: Path) -> None:
             with contextlib.suppress(OSError):
                 while ballast.write(b"x" * size):
                     pass
+
+
+def test_foreground_start_says_what_to_do_next(tmp_path: Path, kubectl_version: Version) -> None:
+    """`ondol up` prints a line that can be pasted into another terminal; Ctrl-C ends all of it."""
+    need_host()
+    platform = Platform(tmp_path / "data")
+    with background([ONDOL, "up", "--data-dir", platform.data_dir]) as up:
+        said = up.says("In another terminal: ")
+        line = said.partition("In another terminal: ")[2].splitlines()[0]
+        listed = run(["bash", "-c", line])
+        assert " Ready " in listed.out, str(listed)
+        up.process.send_signal(signal.SIGINT)
+        assert up.ends() == 0
+        assert "the pods are gone" in up.text
+    assert platform.status()["running"] is False
 
 
 def test_full_disk(tmp_path: Path, kubectl_version: Version) -> None:

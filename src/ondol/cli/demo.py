@@ -95,14 +95,13 @@ def _operator(instance: Instance, examples: Path) -> Iterator[None]:
 
 
 def _stay(instance: Instance) -> None:
-    port = instance.ports.ingress
-    data_dir = instance.data_dir
+    sudo = "sudo " if "SUDO_UID" in os.environ else ""
+    ondol, data_dir = sys.argv[0], instance.data_dir
     output.write(
         "\nIt stays up until Ctrl-C. In another terminal:\n"
-        f"  export KUBECONFIG={instance.kubeconfig}\n"
-        "  kubectl -n shop get pods,ksvc,caches,virtualservices\n"
-        f"  curl http://shop.localhost:{port}/products/stove\n"
-        f"  ondol traces last --data-dir {data_dir}\n"
+        f"  {sudo}kubectl --kubeconfig {instance.kubeconfig} -n shop get pods,ksvc,caches,virtualservices\n"
+        f"  curl http://shop.localhost:{instance.ports.ingress}/products/stove\n"
+        f"  {sudo}{ondol} traces last --data-dir {data_dir}\n"
     )
     while True:
         time.sleep(3600)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import signal
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -35,17 +37,19 @@ def up(
     with output.explained():
         chosen = settings.load(data_dir, flags=flags)
         if detach:
-            platform.run_detached(chosen)
+            instance = platform.run_detached(chosen)
             _print_status(platform.status(chosen.data_dir), Format.TABLE)
+            output.note(_how_to_use(instance.kubeconfig))
             return
-        signum = platform.run(chosen, progress=_Progress())
+        signum = platform.run(chosen, progress=_Progress(chosen.data_dir))
         output.note("stopped; the pods are gone" if signum == signal.SIGINT else "stopped; the pods live on")
 
 
 class _Progress:
     """One line as each part becomes ready or dies."""
 
-    def __init__(self) -> None:
+    def __init__(self, data_dir: Path) -> None:
+        self._data_dir = data_dir
         self._last: dict[str, str] = {}
         self._told = False
 
@@ -58,9 +62,15 @@ class _Progress:
             self._last[name] = state
         if not self._told and all(state == "ready" for state in self._last.values()):
             self._told = True
-            output.note(
-                "ready. In another terminal: export KUBECONFIG=<(ondol kubeconfig); kubectl get nodes"
-            )
+            kubeconfig = platform.require_running(self._data_dir).kubeconfig
+            output.note(f"ready. In another terminal: {_how_to_use(kubeconfig)}")
+
+
+def _how_to_use(kubeconfig: Path) -> str:
+    """The line that a person copies next; who came by sudo goes on with it: the file is root's."""
+    if "SUDO_UID" in os.environ:
+        return f"sudo kubectl --kubeconfig {kubeconfig} get nodes"
+    return f"export KUBECONFIG={kubeconfig}; kubectl get nodes"
 
 
 def down(
