@@ -520,3 +520,39 @@ async def test_a_change_elsewhere_breaks_no_connection(live: Live) -> None:
         await live.client.delete(resources.ENDPOINT_SLICE, "web-8002", "default")
     assert [answer["status"] for answer in answers] == [200]
     assert await live.statuses("client", {}) == [503]
+
+
+async def test_callers_are_told_apart_by_their_labels(live: Live) -> None:
+    """A rule for pods with a label is followed by those, and by nobody else; no listener is made anew."""
+    await web(live)
+    await live.pod("tester", tier="gold")
+    await live.programmed("tester")
+    spec = {
+        "hosts": ["web"],
+        "http": [split(("v2", 0), match=[{"sourceLabels": {"tier": "gold"}}]), split(("v1", 0))],
+    }
+    await live.rule(resources.VIRTUAL_SERVICE, "web", spec)
+    assert ports(await live.call("tester", *[{}] * 5)) == {8002: 5}
+    assert ports(await live.call("client", *[{}] * 5)) == {8001: 5}
+    assert counter(live, "listener_manager.listener_modified") == 0
+    assert counter(live, "listener_manager.listener_in_place_updated") == 0
+
+
+async def test_a_new_service_closes_no_connection(live: Live) -> None:
+    """A port nobody had before, declared or not, adds chains to running listeners and drains none."""
+    await web(live)
+    await live.service("plain", port=("", 5001), to={"web-v1": 8001})
+    await live.service("cache", port=("tcp-cache", 6379), to={"web-v1": 9000})
+
+    async def served() -> bool:
+        return await live.statuses("client", {"port": 5001, "host": "plain"}) == [200]
+
+    await live.world.eventually(served, why="the new service to answer")
+    assert counter(live, "listener_manager.listener_in_place_updated") > 0
+    assert counter(live, "listener_manager.total_listeners_draining") == 0
+
+
+def counter(live: Live, name: str) -> int:
+    """A statistic of the proxy."""
+    _, body = process.admin_get(live.config.admin_address, f"/stats?filter=^{name}$")
+    return int(body.decode().partition(": ")[2] or 0)

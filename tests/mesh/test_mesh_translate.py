@@ -114,6 +114,52 @@ def test_a_remembering_translator_says_what_a_fresh_one_says(
     assert changed(remembered, Translator(mesh_config).translate(objs.world()).snapshot) == {}
 
 
+@pytest.mark.parametrize(
+    ("name", "number"), [("", 5001), ("web", 8443), ("http-web", 5002), ("tcp-redis", 6379), ("mysql", 3306)]
+)
+def test_a_new_port_leaves_connections_alone(objs: Any, translate: Translate, name: str, number: int) -> None:
+    """Envoy keeps a listener's connections as long as nothing but its chains changes."""
+    shop(objs)
+    before = _pod_listener(translate(objs))
+    objs.service("late", (name, number))
+    after = _pod_listener(translate(objs))
+    assert after.filter_chains != before.filter_chains
+    for each in (before, after):
+        each.ClearField("filter_chains")
+        each.ClearField("filter_chain_matcher")
+    assert before == after
+
+
+def test_a_server_may_speak_first_where_its_port_is_declared(objs: Any, translate: Translate) -> None:
+    """No listener filter waits for a client on a port that is declared to be TCP."""
+    objs.pod("client")
+    objs.service("mail", ("tcp-mail", 2525))
+    objs.service("web", ("", 8080))
+    disabled = _pod_listener(translate(objs)).listener_filters[1].filter_disabled
+    ports = {rule.destination_port_range.start for rule in disabled.or_match.rules}
+    assert 2525 in ports
+    assert 8080 not in ports
+
+
+def test_a_rule_for_some_callers_changes_no_listener(objs: Any, translate: Translate) -> None:
+    """Labels are matched by the proxy: else a rule would close the connections of those it speaks of."""
+    shop(objs)
+    before = translate(objs)
+    match = [{"sourceLabels": {"app": "client"}}]
+    routes = [
+        {"match": match, "directResponse": {"status": 403}},
+        {"route": [{"destination": {"host": "web"}}]},
+    ]
+    objs.virtual_service("web", {"hosts": ["web"], "http": routes})
+    after = translate(objs)
+    assert set(changed(before.snapshot, after.snapshot)) == {"RouteConfiguration"}
+
+
+def _pod_listener(found: Translation) -> Any:
+    name = next(iter(found.pods.values())).listener
+    return m.listener.Listener.FromString(found.snapshot.of(types.LISTENER)[name].body)
+
+
 def test_the_snapshot_is_consistent(objs: Any, translate: Translate) -> None:
     """Every route table a listener names and every assignment a cluster waits for is there."""
     shop(objs)
@@ -122,7 +168,7 @@ def test_the_snapshot_is_consistent(objs: Any, translate: Translate) -> None:
     for resource in found.snapshot.of(types.LISTENER).values():
         for chain in m.listener.Listener.FromString(resource.body).filter_chains:
             manager = m.hcm.HttpConnectionManager()
-            if chain.filters[0].typed_config.Unpack(manager):
+            if chain.filters[-1].typed_config.Unpack(manager):
                 tables.add(manager.rds.route_config_name)
     assert tables == set(found.snapshot.of(types.ROUTES))
     waiting = {

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from ondol.mesh.translate import clusters
+from ondol.mesh.translate import clusters, matches
 from ondol.mesh.translate import messages as m
 
 PASSTHROUGH: Final = "passthrough"
@@ -50,11 +50,13 @@ class Observation:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """As whom calls are traced and counted."""
+    """As whom calls are traced and counted, and by what rules may tell callers apart."""
 
     workload: str
     namespace: str
     revision: str
+    labels: str = ""
+    """As `matches.labels_text` writes them."""
 
     @property
     def stat_prefix(self) -> str:
@@ -72,6 +74,8 @@ class Layout:
     """Clusters by destination port and address, for what is declared not to be HTTP."""
     sniffed: Mapping[tuple[int, str], str] = field(default_factory=dict)
     """The same for what is undeclared, if it turns out not to be HTTP."""
+    silent_ports: frozenset[int] = frozenset()
+    """Ports on which a client may wait for the server to speak: nobody waits for its first bytes."""
 
 
 def http(
@@ -100,7 +104,12 @@ def http(
         manager.tracing.CopyFrom(_tracing(identity, observation))
         manager.generate_request_id.value = True
     manager.server_header_transformation = m.hcm.HttpConnectionManager.PASS_THROUGH
-    return _chain(name, "envoy.filters.network.http_connection_manager", manager)
+    found = [_filter("envoy.filters.network.http_connection_manager", manager)]
+    if identity.labels:
+        found.insert(
+            0, _filter("envoy.filters.network.set_filter_state", _say(matches.LABELS, identity.labels))
+        )
+    return m.listener_components.FilterChain(name=name, filters=found)
 
 
 def tcp(name: str, cluster: str, observation: Observation) -> Any:
@@ -110,12 +119,19 @@ def tcp(name: str, cluster: str, observation: Observation) -> Any:
         cluster=cluster,
         access_log=_access_log(observation),
     )
-    return _chain(name, "envoy.filters.network.tcp_proxy", proxy)
+    found = _filter("envoy.filters.network.tcp_proxy", proxy)
+    return m.listener_components.FilterChain(name=name, filters=[found])
 
 
-def _chain(name: str, filter_name: str, config: Any) -> Any:
-    made = m.listener_components.Filter(name=filter_name, typed_config=m.any_of(config))
-    return m.listener_components.FilterChain(name=name, filters=[made])
+def _filter(name: str, config: Any) -> Any:
+    return m.listener_components.Filter(name=name, typed_config=m.any_of(config))
+
+
+def _say(key: str, text: str) -> Any:
+    """A constant of every connection, for route matches to look at."""
+    said = m.filter_state_value.FilterStateValue(object_key=key, factory_key="envoy.string", read_only=True)
+    said.format_string.text_format_source.inline_string = text
+    return m.set_filter_state.Config(on_new_connection=[said])
 
 
 def _http_filter(name: str, config: Any) -> Any:

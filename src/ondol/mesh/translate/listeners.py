@@ -20,6 +20,12 @@ from ondol.mesh.xds.types import Origin, Resource
 POD_PORT: Final = 15001
 _SNIFF_MS: Final = 100
 """How long an undeclared port waits for a client to speak before it is taken for something else."""
+_SERVERS_SPEAK: Final = frozenset(
+    {21, 22, 23, 25, 53, 110, 119, 143, 587, 873, 3306, 4222, 5900, 27017, 33060}
+)
+"""Well-known ports on which the server speaks first."""
+_CLIENTS_SPEAK: Final = frozenset({443, 1433, 1521, 2379, 5432, 5672, 6379, 6443, 8443, 9042, 9092, 11211})
+"""Well-known ports that are not HTTP, on which the client's first bytes come at once."""
 
 
 def layout(services: Iterable[Service], always: Iterable[int]) -> Layout:
@@ -38,7 +44,23 @@ def layout(services: Iterable[Service], always: Iterable[int]) -> Layout:
                 undeclared.update(names)
             elif port.protocol is Protocol.TCP:
                 declared.update(names)
-    return Layout(frozenset(http), frozenset(sniffed), declared, undeclared)
+    return Layout(
+        frozenset(http),
+        frozenset(sniffed),
+        declared,
+        undeclared,
+        _silent({port for port, _ in declared}, sniffed),
+    )
+
+
+def _silent(declared: set[int], sniffed: set[int]) -> frozenset[int]:
+    """Where nobody waits for a client's first bytes; as seldom as can be the services' affair.
+
+    Envoy takes a listener whose listener filters change for a new one, and closes every connection of
+    the old. So all ports are looked at but these, and a port that is not looked at yet is only one
+    that is declared to be TCP and of which no more is known.
+    """
+    return frozenset((_SERVERS_SPEAK | (declared - _CLIENTS_SPEAK)) - sniffed)
 
 
 def shared(
@@ -75,13 +97,9 @@ def shared(
 
 def _listener_filters(layout: Layout) -> Iterable[Any]:
     yield _listener_filter("envoy.filters.listener.original_dst", m.original_dst.OriginalDst())
-    if layout.sniffed_ports:
-        inspector = _listener_filter(
-            "envoy.filters.listener.http_inspector", m.http_inspector.HttpInspector()
-        )
-        # Elsewhere nobody waits for the client's first bytes: the server may be the one to speak.
-        inspector.filter_disabled.not_match.CopyFrom(_any_port(sorted(layout.sniffed_ports)))
-        yield inspector
+    inspector = _listener_filter("envoy.filters.listener.http_inspector", m.http_inspector.HttpInspector())
+    inspector.filter_disabled.CopyFrom(_any_port(sorted(layout.silent_ports)))
+    yield inspector
 
 
 def _any_port(ports: list[int]) -> Any:

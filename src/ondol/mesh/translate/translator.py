@@ -66,7 +66,6 @@ class _Era:
 
     key: tuple[Any, ...]
     layout: Layout
-    clauses: frozenset[matches.Clause]
     maker: tables.Tables
     tables: dict[str, Resource] = field(default_factory=dict)
     ingress: tuple[dict[str, Resource], dict[str, Resource]] = ({}, {})
@@ -128,7 +127,7 @@ class Translator:
         layout = listeners.layout(found.services.values(), _HTTP_PORTS)
         if self._era is not None and self._era.layout == layout:
             layout = self._era.layout
-        self._era = _Era(key, layout, tables.label_clauses(by_host.values()), maker)
+        self._era = _Era(key, layout, maker)
         self._era.ingress = self._ingress(world, maker)
         return self._era
 
@@ -168,7 +167,7 @@ class Translator:
         made: dict[str, Resource] = {}
         used: dict[str, Resource] = {}
         plans: dict[Key, PodPlan] = {}
-        named: dict[tuple[Any, ...], dict[int, str]] = {}
+        named: dict[str, dict[int, str]] = {}
         for pod in world.pods:
             namespace = namespaces.get(objects.namespace(pod))
             client = self.memo.get(
@@ -176,30 +175,28 @@ class Translator:
             )
             if client is None:
                 continue
-            held = frozenset(clause for clause in era.clauses if clause <= client.labels.items())
-            names = named.get((client.key.namespace, held))
+            names = named.get(client.key.namespace)
             if names is None:
-                names = named[client.key.namespace, held] = self._tables(era, client, held, used)
+                names = named[client.key.namespace] = self._tables(era, client.key.namespace, used)
             listener = self._pod_listener(client, era.layout, names)
             made[listener.name] = listener
             plans[client.key] = PodPlan(client.key, listener.name, tuple(names.values()))
         return made, used, plans
 
-    def _tables(
-        self, era: _Era, client: Client, held: frozenset[matches.Clause], used: dict[str, Resource]
-    ) -> dict[int, str]:
-        """The names of the tables this kind of caller follows, by port; the tables go into `used`."""
+    def _tables(self, era: _Era, namespace: str, used: dict[str, Resource]) -> dict[int, str]:
+        """The names of the tables that callers in a namespace follow, by port; the tables go into `used`."""
         names = {}
         for port in sorted(era.layout.http_ports):
-            name = names[port] = tables.table_name(port, client.key.namespace, held)
+            name = names[port] = tables.table_name(port, namespace)
             if name not in era.tables:
-                caller = Caller(port, frozenset({MESH}), client.key.namespace, held)
+                caller = Caller(port, frozenset({MESH}), namespace)
                 era.tables[name] = era.maker.mesh(name, caller)
             used[name] = era.tables[name]
         return names
 
     def _pod_listener(self, client: Client, layout: Layout, names: dict[int, str]) -> Resource:
-        identity = Identity(client.workload, client.key.namespace, client.revision)
+        labels = matches.labels_text(client.labels)
+        identity = Identity(client.workload, client.key.namespace, client.revision, labels)
         body = self.memo.get(
             ("listener", id(layout), identity, *names.values()),
             partial(listeners.shared, layout, identity, names, self._observation),
