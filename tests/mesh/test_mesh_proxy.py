@@ -552,6 +552,27 @@ async def test_a_new_service_closes_no_connection(live: Live) -> None:
     assert counter(live, "listener_manager.total_listeners_draining") == 0
 
 
+async def test_http_1_0_without_a_host_goes_where_it_was_going(live: Live) -> None:
+    """Old health checks name no host: the address they call is enough."""
+    await web(live)
+    called = {"address": live.servers.address, "port": 8001, "send": "GET / HTTP/1.0\r\n\r\n"}
+    await live.service("direct", port=("http", 8001), to={"web-v1": 8001})
+
+    async def served() -> bool:
+        return await live.statuses("client", {"port": 8001, "host": "direct"}) == [200]
+
+    await live.world.eventually(served, why="the new service to answer")
+    assert await live.statuses("client", called) == [200]
+
+
+async def test_the_server_says_whether_it_wants_a_body(live: Live) -> None:
+    """`Expect: 100-continue` is answered by the application, not by the proxy in its place."""
+    await web(live)
+    await live.rule(resources.VIRTUAL_SERVICE, "web", {"hosts": ["web"], "http": [split(("v1", 0))]})
+    head = "PUT / HTTP/1.1\r\nhost: web\r\ncontent-length: 5\r\nexpect: 100-continue\r\n\r\n"
+    assert await live.statuses("client", {"send": head}) == [417]
+
+
 def counter(live: Live, name: str) -> int:
     """A statistic of the proxy."""
     _, body = process.admin_get(live.config.admin_address, f"/stats?filter=^{name}$")

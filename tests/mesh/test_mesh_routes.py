@@ -10,7 +10,9 @@ import pytest
 from ondol.api.objects import Key
 from ondol.mesh import evaluate
 from ondol.mesh.evaluate import Call, Verdict
+from ondol.mesh.translate import messages as m
 from ondol.mesh.translate.translator import Translation
+from ondol.mesh.xds import types
 
 WEB = "outbound|80||web.default.svc.cluster.local"
 V1 = "outbound|80|v1|web.default.svc.cluster.local"
@@ -229,6 +231,47 @@ def test_defaults_are_istios(objs: Any, ask: Ask) -> None:
         "web", {"hosts": ["web"], "http": [{"route": [route_to()], "retries": {"attempts": 0}}]}
     )
     assert not ask().message.route.HasField("retry_policy")
+
+
+def test_a_fault_without_a_percentage_hits_nobody(objs: Any, ask: Ask) -> None:
+    """Istio's default is no request, not every one."""
+    fault = {"abort": {"httpStatus": 503}, "delay": {"fixedDelay": "5s"}}
+    objs.virtual_service("web", {"hosts": ["web"], "http": [{"route": [route_to()], "fault": fault}]})
+    config = m.fault.HTTPFault()
+    assert ask().message.typed_per_filter_config["envoy.filters.http.fault"].Unpack(config)
+    assert config.abort.percentage.numerator == config.delay.percentage.numerator == 0
+
+
+def test_policies_are_merged_as_istio_merges_them(objs: Any, translate: Callable[[Any], Translation]) -> None:
+    """A subset's field stands over the host's, also over that for the port; a subset's port over all."""
+
+    def balanced(simple: str) -> dict[str, Any]:
+        return {"loadBalancer": {"simple": simple}}
+
+    pool = {"connectionPool": {"tcp": {"maxConnections": 7}}}
+    host = {**balanced("RANDOM"), "portLevelSettings": [{"port": {"number": 80}, **pool}]}
+    ported = {
+        **balanced("RANDOM"),
+        "portLevelSettings": [{"port": {"number": 80}, **balanced("ROUND_ROBIN")}],
+    }
+    found = [
+        {"name": "own", "trafficPolicy": balanced("ROUND_ROBIN")},
+        {"name": "ported", "trafficPolicy": ported},
+        {"name": "plain"},
+    ]
+    objs.service("web")
+    objs.destination_rule("web", {"host": "web", "trafficPolicy": host, "subsets": found})
+    made = translate(objs).snapshot.of(types.CLUSTER)
+
+    def policy(subset: str) -> tuple[int, int]:
+        name = f"outbound|80|{subset}|web.default.svc.cluster.local"
+        cluster = m.cluster.Cluster.FromString(made[name].body)
+        return cluster.lb_policy, cluster.circuit_breakers.thresholds[0].max_connections.value
+
+    kind, unlimited = m.cluster.Cluster, 2**32 - 1
+    assert policy("plain") == policy("") == (kind.LEAST_REQUEST, 7)
+    assert policy("own") == (kind.ROUND_ROBIN, 7)
+    assert policy("ported") == (kind.ROUND_ROBIN, unlimited)
 
 
 def test_the_oldest_rule_has_the_host(objs: Any, ask: Ask) -> None:

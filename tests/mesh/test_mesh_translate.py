@@ -17,11 +17,11 @@ from ondol.api import objects
 from ondol.api.schema import rules
 from ondol.mesh import analysis, bootstrap, definitions, process
 from ondol.mesh.config import MeshConfig
-from ondol.mesh.model import durations, istio, vetting
+from ondol.mesh.model import durations, istio, kube, vetting
 from ondol.mesh.model.istio import Refused
 from ondol.mesh.model.kube import Protocol, protocol
+from ondol.mesh.translate import chains, listeners, registry
 from ondol.mesh.translate import messages as m
-from ondol.mesh.translate import registry
 from ondol.mesh.translate.translator import Translation, Translator
 from ondol.mesh.xds import types
 from ondol.mesh.xds.types import Snapshot
@@ -128,6 +128,31 @@ def test_a_new_port_leaves_connections_alone(objs: Any, translate: Translate, na
         each.ClearField("filter_chains")
         each.ClearField("filter_chain_matcher")
     assert before == after
+
+
+def test_limits_of_connections_reach_those_that_are_no_http(objs: Any, translate: Translate) -> None:
+    """A policy's idle timeout and longest life hold for TCP ports; absurd ones cannot break the listener."""
+    objs.pod("client")
+    objs.service("db", ("tcp-sql", 5432))
+    tcp = {"idleTimeout": "90s", "maxConnectionDuration": f"{10**16}h"}
+    objs.destination_rule("db", {"host": "db", "trafficPolicy": {"connectionPool": {"tcp": tcp}}})
+    layout = listeners.layout(*_services(objs))
+    name = "outbound|5432||db.default.svc.cluster.local"
+    assert layout.limits[name].idle_ms == 90_000
+    chain = chains.tcp(name, name, chains.Observation(), layout.limits[name])
+    proxy = m.tcp_proxy.TcpProxy()
+    chain.filters[0].typed_config.Unpack(proxy)
+    assert proxy.idle_timeout.ToMilliseconds() == 90_000
+    assert proxy.max_downstream_connection_duration.seconds == 10 * 365 * 86_400
+
+
+def _services(objs: Any) -> tuple[Any, Any, Any]:
+    found = registry.Registry("cluster.local")
+    for obj in objs.of("Service"):
+        if (service := kube.service(obj, "cluster.local")) is not None:
+            found.services[service.host] = service
+    found.add_policies(objs.world().destination_rules)
+    return found.services.values(), (), found.policy
 
 
 def test_a_server_may_speak_first_where_its_port_is_declared(objs: Any, translate: Translate) -> None:
@@ -247,6 +272,30 @@ WEB = {"destination": {"host": "web"}}
             {"hosts": ["a"], "http": [{"route": [WEB], "headers": {"request": {"set": {"a b": "c"}}}}]},
             "not a header name",
         ),
+        ("VirtualService", {"hosts": ["*"], "http": [{"route": [WEB]}]}, "* is for gateways"),
+        (
+            "VirtualService",
+            {"hosts": ["*"], "gateways": ["a", "mesh"], "http": [{"route": [WEB]}]},
+            "* is for gateways",
+        ),
+        (
+            "VirtualService",
+            {"hosts": ["a"], "http": [{"route": [WEB], "retries": {"retryOn": "5xx"}}]},
+            "retryOn needs retries.attempts",
+        ),
+        (
+            "VirtualService",
+            {
+                "hosts": ["a"],
+                "http": [{"route": [WEB], "retries": {"attempts": 1, "retryOn": "5xx,gateway-eror"}}],
+            },
+            "'gateway-eror' is none of",
+        ),
+        (
+            "VirtualService",
+            {"hosts": ["a"], "http": [{"route": [WEB], "headers": {"request": {"add": {"Host": "b"}}}}]},
+            "can only be set",
+        ),
         ("DestinationRule", {"host": "a", "subsets": [{"name": "x"}, {"name": "x"}]}, "given twice"),
         (
             "DestinationRule",
@@ -320,6 +369,10 @@ def test_findings(objs: Any, translate: Translate) -> None:
     rule("no-port", "web", port={"number": 81})
     objs.virtual_service("twice", {"hosts": ["web"], "http": [{"route": [WEB]}]})
     objs.virtual_service("no-gate", {"hosts": ["g.x"], "gateways": ["gone"], "http": [{"route": [WEB]}]})
+    objs.service("many", ("http", 80), ("http-admin", 81))
+    two = {"http": [{"route": [{"destination": {"host": "many"}}]}]}
+    objs.virtual_service("which", {"hosts": ["w.x"], "gateways": ["ondol-system/ingress"], **two})
+    objs.virtual_service("follows", {"hosts": ["many"], **two})
     objs.destination_rule("dr-twice", {"host": "web"})
     objs.destination_rule("dr-host", {"host": "nobody"})
     objs.destination_rule(
@@ -336,6 +389,7 @@ def test_findings(objs: Any, translate: Translate) -> None:
         "no-port": {"IST0101"},
         "twice": {"KIA1106"},
         "no-gate": {"KIA1102"},
+        "which": {"IST0112"},
         "dr-twice": {"KIA0201"},
         "dr-host": {"KIA0202"},
         "dr-labels": {"KIA0203"},

@@ -15,6 +15,7 @@ from ondol.mesh.translate import clusters, matches
 from ondol.mesh.translate import messages as m
 
 PASSTHROUGH: Final = "passthrough"
+_NO_HOST: Final = "no-host.invalid"
 _HTTP_PROTOCOLS: Final = ("'http/1.0'", "'http/1.1'", "'h2c'")
 """What the HTTP inspector calls what it saw, in the spelling of the matching input."""
 _LOG_FIELDS: Final = {
@@ -64,6 +65,17 @@ class Identity:
 
 
 @dataclass(frozen=True, slots=True)
+class Limits:
+    """How long a connection may be silent, and may live."""
+
+    idle_ms: int | None = None
+    longest_ms: int | None = None
+
+
+_NO_LIMITS: Final = Limits()
+
+
+@dataclass(frozen=True, slots=True)
 class Layout:
     """What the services of the cluster ask of every pod's listener."""
 
@@ -74,6 +86,8 @@ class Layout:
     """Clusters by destination port and address, for what is declared not to be HTTP."""
     sniffed: Mapping[tuple[int, str], str] = field(default_factory=dict)
     """The same for what is undeclared, if it turns out not to be HTTP."""
+    limits: Mapping[str, Limits] = field(default_factory=dict)
+    """By cluster, where a policy says how long its connections may live."""
     silent_ports: frozenset[int] = frozenset()
     """Ports on which a client may wait for the server to speak: nobody waits for its first bytes."""
 
@@ -96,7 +110,12 @@ def http(
         strip_trailing_host_dot=True,
         # A call may be a stream that is silent for long; its route's timeout is what limits it.
         stream_idle_timeout=m.duration(0),
-        http_protocol_options=m.protocol.Http1ProtocolOptions(accept_http_10=True),
+        # HTTP/1.0 need not name a host: such a call goes on to the address it was made to.
+        http_protocol_options=m.protocol.Http1ProtocolOptions(
+            accept_http_10=True, default_host_for_http_10=_NO_HOST
+        ),
+        # Whether a large body is wanted is for the server to say, not for the proxy.
+        proxy_100_continue=True,
         upgrade_configs=[m.hcm.HttpConnectionManager.UpgradeConfig(upgrade_type="websocket")],
         access_log=_access_log(observation),
     )
@@ -112,13 +131,17 @@ def http(
     return m.listener_components.FilterChain(name=name, filters=found)
 
 
-def tcp(name: str, cluster: str, observation: Observation) -> Any:
+def tcp(name: str, cluster: str, observation: Observation, limits: Limits = _NO_LIMITS) -> Any:
     """A chain that carries bytes to a cluster."""
     proxy = m.tcp_proxy.TcpProxy(
         stat_prefix="tcp",
         cluster=cluster,
         access_log=_access_log(observation),
     )
+    if limits.idle_ms is not None:
+        proxy.idle_timeout.CopyFrom(m.duration(limits.idle_ms))
+    if limits.longest_ms is not None:
+        proxy.max_downstream_connection_duration.CopyFrom(m.duration(limits.longest_ms))
     found = _filter("envoy.filters.network.tcp_proxy", proxy)
     return m.listener_components.FilterChain(name=name, filters=[found])
 

@@ -5,21 +5,24 @@ What pods of one workload share is encoded once; a pod adds its name and its nam
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from ondol.mesh.model import istio
+from ondol.mesh.model.istio import milliseconds
 from ondol.mesh.model.kube import Client, Protocol, Service
 from ondol.mesh.translate import chains, clusters, wire
 from ondol.mesh.translate import messages as m
-from ondol.mesh.translate.chains import Identity, Layout, Observation
-from ondol.mesh.translate.registry import cluster_name
+from ondol.mesh.translate.chains import Identity, Layout, Limits, Observation
+from ondol.mesh.translate.registry import Policy, cluster_name
 from ondol.mesh.xds.types import Origin, Resource
 
 POD_PORT: Final = 15001
 _SNIFF_MS: Final = 100
 """How long an undeclared port waits for a client to speak before it is taken for something else."""
+_LONGEST_MS: Final = 10 * 365 * 86_400_000
 _SERVERS_SPEAK: Final = frozenset(
     {21, 22, 23, 25, 53, 110, 119, 143, 587, 873, 3306, 4222, 5900, 27017, 33060}
 )
@@ -28,12 +31,13 @@ _CLIENTS_SPEAK: Final = frozenset({443, 1433, 1521, 2379, 5432, 5672, 6379, 6443
 """Well-known ports that are not HTTP, on which the client's first bytes come at once."""
 
 
-def layout(services: Iterable[Service], always: Iterable[int]) -> Layout:
-    """What all services together ask of a listener."""
+def layout(services: Iterable[Service], always: Iterable[int], policy: Callable[[str], Policy]) -> Layout:
+    """What all services together ask of a listener; `policy` knows that of each host."""
     http: set[int] = set(always)
     sniffed: set[int] = set()
     declared: dict[tuple[int, str], str] = {}
     undeclared: dict[tuple[int, str], str] = {}
+    limits: dict[str, Limits] = {}
     for service in services:
         for port in service.ports:
             names = {(port.number, a): cluster_name(service.host, port.number) for a in service.addresses}
@@ -44,13 +48,29 @@ def layout(services: Iterable[Service], always: Iterable[int]) -> Layout:
                 undeclared.update(names)
             elif port.protocol is Protocol.TCP:
                 declared.update(names)
+            if port.protocol in (Protocol.SNIFFED, Protocol.TCP):
+                found = _limits(policy(service.host).traffic("", port.number))
+                limits.update(dict.fromkeys(names.values(), found) if found else {})
     return Layout(
         frozenset(http),
         frozenset(sniffed),
         declared,
         undeclared,
+        limits,
         _silent({port for port, _ in declared}, sniffed),
     )
+
+
+def _limits(traffic: istio.TrafficPolicy) -> Limits | None:
+    tcp = traffic.connection_pool.tcp if traffic.connection_pool is not None else None
+    if tcp is None or (tcp.idle_timeout is None and tcp.max_connection_duration is None):
+        return None
+    return Limits(_at_most(tcp.idle_timeout), _at_most(tcp.max_connection_duration))
+
+
+def _at_most(text: str | None) -> int | None:
+    """Milliseconds; listeners are everybody's, so none may be more than the proxy can count."""
+    return None if text is None else min(milliseconds(text, "connectionPool.tcp"), _LONGEST_MS)
 
 
 def _silent(declared: set[int], sniffed: set[int]) -> frozenset[int]:
@@ -79,7 +99,7 @@ def shared(
         for port in sorted(layout.http_ports)
     ]
     found += [
-        chains.tcp(cluster, cluster, observation)
+        chains.tcp(cluster, cluster, observation, layout.limits.get(cluster, Limits()))
         for cluster in sorted({*layout.tcp.values(), *layout.sniffed.values()})
     ]
     return wire.encode(

@@ -124,7 +124,7 @@ class Translator:
         self.route_memo.sweep()
         by_host = tables.by_host(found, world.virtual_services)
         maker = tables.Tables(found, by_host, self.route_memo)
-        layout = listeners.layout(found.services.values(), _HTTP_PORTS)
+        layout = listeners.layout(found.services.values(), _HTTP_PORTS, found.policy)
         if self._era is not None and self._era.layout == layout:
             layout = self._era.layout
         self._era = _Era(key, layout, maker)
