@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import os
@@ -13,7 +14,8 @@ from typing import Any
 import pytest
 from google.protobuf import json_format
 
-from ondol.api import objects
+from ondol.api import dataplane, objects
+from ondol.api.objects import Key
 from ondol.api.schema import rules
 from ondol.mesh import analysis, bootstrap, definitions, process
 from ondol.mesh.config import MeshConfig
@@ -112,6 +114,18 @@ def test_a_remembering_translator_says_what_a_fresh_one_says(
     objs.pod("web-1", version="v2")
     remembered = translate(objs).snapshot
     assert changed(remembered, Translator(mesh_config).translate(objs.world()).snapshot) == {}
+
+
+def test_a_running_pod_keeps_its_listener_whatever_labels_say(objs: Any, translate: Translate) -> None:
+    """Its calls go to the proxy until its sandbox ends: without a listener they would all fail."""
+    pod = objs.pod("in")
+    pod["status"]["conditions"].append({"type": dataplane.PROGRAMMED, "status": "True"})
+    pod["metadata"]["labels"][dataplane.MODE_LABEL] = "none"
+    assert set(translate(objs).pods) == {Key("default", "in")}
+    next_sandbox = copy.deepcopy(pod)
+    next_sandbox["status"]["conditions"].pop()
+    objs.found["Pod"]["default", "in"] = next_sandbox
+    assert set(translate(objs).pods) == set()
 
 
 @pytest.mark.parametrize(
@@ -373,6 +387,8 @@ def test_findings(objs: Any, translate: Translate) -> None:
     two = {"http": [{"route": [{"destination": {"host": "many"}}]}]}
     objs.virtual_service("which", {"hosts": ["w.x"], "gateways": ["ondol-system/ingress"], **two})
     objs.virtual_service("follows", {"hosts": ["many"], **two})
+    last = {"match": [{"uri": {"prefix": "/"}}], "route": [WEB]}
+    objs.virtual_service("never", {"hosts": ["never.x"], "http": [{"route": [WEB]}, last]})
     objs.destination_rule("dr-twice", {"host": "web"})
     objs.destination_rule("dr-host", {"host": "nobody"})
     objs.destination_rule(
@@ -390,6 +406,7 @@ def test_findings(objs: Any, translate: Translate) -> None:
         "twice": {"KIA1106"},
         "no-gate": {"KIA1102"},
         "which": {"IST0112"},
+        "never": {"IST0130"},
         "dr-twice": {"KIA0201"},
         "dr-host": {"KIA0202"},
         "dr-labels": {"KIA0203"},

@@ -52,6 +52,7 @@ def _virtual_services(world: World, registry: Registry) -> Iterator[Finding]:
                 yield Finding(rule.origin, "KIA1102", f"gateway {name} does not exist")
         yield from _losing(rule, winners, registry)
         yield from _without_port(rule, registry)
+        yield from _unreachable(rule)
     yield from missing(world.virtual_services, registry)
 
 
@@ -69,6 +70,18 @@ def _losing(
                 "KIA1106",
                 f"host {host} already has the VirtualService {other}, which is older and wins",
             )
+
+
+def _unreachable(rule: VirtualService) -> Iterator[Finding]:
+    """Routes are tried in order: after one without a match none is."""
+    for index, route in enumerate(rule.spec.http[:-1]):
+        if not route.match:
+            yield Finding(
+                rule.origin,
+                "IST0130",
+                f"spec.http[{index}] takes every request: no route after it is reached",
+            )
+            return
 
 
 def _without_port(rule: VirtualService, registry: Registry) -> Iterator[Finding]:

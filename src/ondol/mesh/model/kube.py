@@ -160,8 +160,14 @@ class Client:
 
 
 def client(pod: Object, namespace: Object | None) -> Client | None:
-    """The pod as a client of the mesh, from when its sandbox is up until its last process ended."""
-    if not dataplane.in_mesh(pod, namespace) or not conditions.is_true(pod, dataplane.SANDBOX_READY):
+    """The pod as a client of the mesh, from when its sandbox is up until its last process ended.
+
+    Its calls are turned to the proxy when the sandbox is made: a label that takes it out of the mesh
+    later is for the next sandbox, and this one's listener stays.
+    """
+    if not conditions.is_true(pod, dataplane.SANDBOX_READY):
+        return None
+    if not dataplane.in_mesh(pod, namespace) and not conditions.is_true(pod, dataplane.PROGRAMMED):
         return None
     if objects.status(pod).get("phase") in ("Succeeded", "Failed"):
         return None
