@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import shutil
 import socket
 import subprocess
 import sys
 import time
+import urllib.parse
 import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
@@ -512,14 +514,22 @@ async def test_a_change_elsewhere_breaks_no_connection(live: Live) -> None:
     async def slow() -> None:
         answers.extend(await live.call("client", {"path": "/slow/1.5"}))
 
+    async def in_flight() -> bool:
+        name = "cluster.outbound|80||web.default.svc.cluster.local.upstream_rq_active"
+        return counter(live, re.escape(name)) == 1
+
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(slow)
-        await anyio.sleep(0.5)
+        await live.world.eventually(in_flight, why="the request to be at the server")
         await live.service("db", port=("tcp", 5432), to={"db": 9000})
         await live.client.delete(resources.ENDPOINT_SLICE, "web-8001", "default")
         await live.client.delete(resources.ENDPOINT_SLICE, "web-8002", "default")
     assert [answer["status"] for answer in answers] == [200]
-    assert await live.statuses("client", {}) == [503]
+
+    async def gone() -> bool:
+        return await live.statuses("client", {}) == [503]
+
+    await live.world.eventually(gone, why="the endpoints to be gone")
 
 
 async def test_callers_are_told_apart_by_their_labels(live: Live) -> None:
@@ -574,6 +584,7 @@ async def test_the_server_says_whether_it_wants_a_body(live: Live) -> None:
 
 
 def counter(live: Live, name: str) -> int:
-    """A statistic of the proxy."""
-    _, body = process.admin_get(live.config.admin_address, f"/stats?filter=^{name}$")
+    """A statistic of the proxy, by a pattern of its name."""
+    pattern = urllib.parse.quote(f"^{name}$")
+    _, body = process.admin_get(live.config.admin_address, f"/stats?filter={pattern}")
     return int(body.decode().partition(": ")[2] or 0)
