@@ -408,13 +408,13 @@ async def test_servers_that_speak_first_are_not_kept_waiting(live: Live) -> None
     odd = await live.service("odd", port=("odd", 2600), to={"odd": 9000})
     await live.programmed("client")
     addresses = [objects.spec(service)["clusterIP"] for service in (mail, odd)]
-    found = await live.call(
-        "client",
-        {"raw": True, "address": addresses[0], "port": 2500},
-        {"raw": True, "address": addresses[1], "port": 2600},
-    )
-    assert [answer["text"] for answer in found] == ["hello from the server\n"] * 2
-    assert found[0]["took_s"] < 0.09 < found[1]["took_s"]
+    declared = {"raw": True, "address": addresses[0], "port": 2500}
+    undeclared = {"raw": True, "address": addresses[1], "port": 2600}
+    found = await live.call("client", *[declared] * 4, *[undeclared] * 4)
+    assert [answer["text"] for answer in found] == ["hello from the server\n"] * 8
+    # A busy machine may keep one waiting, but the proxy would keep them all.
+    took = [answer["took_s"] for answer in found]
+    assert min(took[:4]) < 0.09 < min(took[4:])
 
 
 async def test_grpc_and_websockets(live: Live) -> None:
