@@ -250,7 +250,8 @@ async def live(tmp_path: Path, servers: Servers) -> AsyncIterator[Live]:
         ingress_port=free_port(),
         observe_address=f"{servers.address}:8002",
     )
-    app = apiserver.build(apiserver.ApiConfig(), store.open_memory(), SystemClock(), random.Random(1))
+    # Uids name network namespaces of this machine: other runs at the same time must have others.
+    app = apiserver.build(apiserver.ApiConfig(), store.open_memory(), SystemClock(), random.SystemRandom())
     async with World(app, clock=SystemClock()) as world:
         await sdk.install_crds(world.client, mesh.crds())
         made = Live(world, config, servers)
