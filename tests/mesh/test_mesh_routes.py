@@ -89,6 +89,15 @@ def test_a_declared_tcp_port_is_carried_by_address(objs: Any, ask: Ask) -> None:
     assert ask("web", address="10.101.0.5").clusters == {WEB: 1}
 
 
+def test_a_headless_tcp_port_is_not_read_as_anothers_http(objs: Any, ask: Ask) -> None:
+    """Its pods are called by their own addresses: bytes that are no HTTP go there as they are."""
+    assert ask("", port=80, address="10.100.0.3").chain == "http|80"
+    spec = {"clusterIP": "None", "ports": [{"name": "tcp-peer", "port": 80}]}
+    objs.put("Service", "peers", "default", spec)
+    assert ask("", port=80, address="10.100.0.3").chain == "passthrough"
+    assert ask("web", port=80).clusters == {WEB: 1}
+
+
 def test_an_undeclared_port_is_told_by_its_first_bytes(objs: Any, ask: Ask) -> None:
     """The same port is HTTP when it looks so and bytes when it does not."""
     objs.service("odd", ("odd", 7000), ip="10.101.0.8", endpoints=[("10.100.0.4", 7000)])

@@ -35,6 +35,8 @@ def layout(services: Iterable[Service], always: Iterable[int], policy: Callable[
     """What all services together ask of a listener; `policy` knows that of each host."""
     http: set[int] = set(always)
     sniffed: set[int] = set()
+    tcp: set[int] = set()
+    headless: set[int] = set()
     declared: dict[tuple[int, str], str] = {}
     undeclared: dict[tuple[int, str], str] = {}
     limits: dict[str, Limits] = {}
@@ -47,17 +49,23 @@ def layout(services: Iterable[Service], always: Iterable[int], policy: Callable[
                 sniffed.add(port.number)
                 undeclared.update(names)
             elif port.protocol is Protocol.TCP:
+                tcp.add(port.number)
                 declared.update(names)
+                if not names:
+                    headless.add(port.number)
             if port.protocol in (Protocol.SNIFFED, Protocol.TCP):
                 found = _limits(policy(service.host).traffic("", port.number))
                 limits.update(dict.fromkeys(names.values(), found) if found else {})
+    # Pods of a headless service are called by addresses of their own, which are not known here: where
+    # such a TCP port is somebody else's HTTP, only the bytes can tell.
+    sniffed |= headless & http
     return Layout(
         frozenset(http),
         frozenset(sniffed),
         declared,
         undeclared,
         limits,
-        _silent({port for port, _ in declared}, sniffed),
+        _silent(tcp, sniffed),
     )
 
 
