@@ -419,6 +419,8 @@ def test_findings(objs: Any, translate: Translate) -> None:
 def test_the_crds_are_structural_and_hold_examples() -> None:
     """Kubernetes would accept the schemas; they say what the structs say and carry no defaults."""
     for crd in definitions.crds():
+        served = {each["name"]: each["storage"] for each in crd["spec"]["versions"] if each["served"]}
+        assert served == {"v1": True, "v1beta1": False, "v1alpha3": False}
         schema = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
         assert not list(rules.check(schema, "schema"))
         assert '"default"' not in json.dumps(schema)

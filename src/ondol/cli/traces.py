@@ -38,7 +38,7 @@ def traces(
         if trace_id == "last":
             newest = summaries(instance, service=service, limit=1)
             if not newest:
-                raise errors.NotFound("there are no traces yet")
+                raise errors.NotFound(f"there are no traces{f' of {service}' if service else ''} yet")
             trace_id = newest[0]["traceId"]
         found = ask(instance, f"/api/v3/traces/{trace_id}")["result"]
         if form is not Format.TABLE:
