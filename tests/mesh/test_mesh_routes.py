@@ -283,6 +283,34 @@ def test_policies_are_merged_as_istio_merges_them(objs: Any, translate: Callable
     assert policy("ported") == (kind.ROUND_ROBIN, unlimited)
 
 
+def test_session_affinity_is_a_hash_of_the_client(
+    objs: Any, ask: Ask, translate: Callable[[Any], Translation]
+) -> None:
+    """SessionAffinity ClientIP hashes the caller of HTTP and TCP, unless a policy says otherwise."""
+    objs.virtual_service("web", {"hosts": ["web"], "http": [{"route": [route_to()]}]})
+    assert not ask().message.route.hash_policy
+    for name, port in (("web", "http"), ("db", "tcp")):
+        spec = {
+            "clusterIP": "10.101.0.5",
+            "sessionAffinity": "ClientIP",
+            "ports": [{"name": port, "port": 80}],
+        }
+        objs.put("Service", name, "default", spec | ({"clusterIP": "10.101.0.6"} if name == "db" else {}))
+    assert ask().message.route.hash_policy[0].connection_properties.source_ip
+    objs.drop("VirtualService", "web")
+    assert ask().message.route.hash_policy[0].connection_properties.source_ip
+    found = translate(objs)
+    cluster = m.cluster.Cluster.FromString(found.snapshot.of(types.CLUSTER)[WEB].body)
+    assert cluster.lb_policy == m.cluster.Cluster.RING_HASH
+    listener = found.snapshot.of(types.LISTENER)[found.pods[Key("default", "caller")].listener]
+    chains = m.listener.Listener.FromString(listener.body).filter_chains
+    proxy = m.tcp_proxy.TcpProxy()
+    next(c for c in chains if "||db." in c.name).filters[0].typed_config.Unpack(proxy)
+    assert proxy.hash_policy[0].HasField("source_ip")
+    objs.destination_rule("web", {"host": "web", "trafficPolicy": {"loadBalancer": {"simple": "RANDOM"}}})
+    assert not ask().message.route.hash_policy
+
+
 def test_the_oldest_rule_has_the_host(objs: Any, ask: Ask) -> None:
     """Rules for one host between pods do not merge."""
     for name in ("older", "younger"):

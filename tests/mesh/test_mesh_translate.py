@@ -150,7 +150,7 @@ def test_limits_of_connections_reach_those_that_are_no_http(objs: Any, translate
     objs.service("db", ("tcp-sql", 5432))
     tcp = {"idleTimeout": "90s", "maxConnectionDuration": f"{10**16}h"}
     objs.destination_rule("db", {"host": "db", "trafficPolicy": {"connectionPool": {"tcp": tcp}}})
-    layout = listeners.layout(*_services(objs))
+    layout = listeners.layout(_registry(objs), ())
     name = "outbound|5432||db.default.svc.cluster.local"
     assert layout.limits[name].idle_ms == 90_000
     chain = chains.tcp(name, name, chains.Observation(), layout.limits[name])
@@ -160,13 +160,13 @@ def test_limits_of_connections_reach_those_that_are_no_http(objs: Any, translate
     assert proxy.max_downstream_connection_duration.seconds == 10 * 365 * 86_400
 
 
-def _services(objs: Any) -> tuple[Any, Any, Any]:
+def _registry(objs: Any) -> registry.Registry:
     found = registry.Registry("cluster.local")
     for obj in objs.of("Service"):
         if (service := kube.service(obj, "cluster.local")) is not None:
             found.services[service.host] = service
     found.add_policies(objs.world().destination_rules)
-    return found.services.values(), (), found.policy
+    return found
 
 
 def test_a_server_may_speak_first_where_its_port_is_declared(objs: Any, translate: Translate) -> None:

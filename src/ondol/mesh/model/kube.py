@@ -77,6 +77,8 @@ class Service:
     """Cluster addresses; none for a headless service."""
     ports: tuple[ServicePort, ...]
     selects: bool
+    sticky: bool = False
+    """A client's calls go to the same endpoint (sessionAffinity: ClientIP)."""
 
     def port(self, number: int) -> ServicePort | None:
         return next((port for port in self.ports if port.number == number), None)
@@ -99,6 +101,7 @@ def service(obj: Object, cluster_domain: str) -> Service | None:
             if (port.get("protocol") or "TCP") == "TCP"
         ),
         selects=bool(spec.get("selector")),
+        sticky=spec.get("sessionAffinity") == "ClientIP",
     )
 
 

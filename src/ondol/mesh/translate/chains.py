@@ -66,10 +66,11 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How long a connection may be silent, and may live."""
+    """How long a connection may be silent, and may live; whether its source chooses the endpoint."""
 
     idle_ms: int | None = None
     longest_ms: int | None = None
+    by_source: bool = False
 
 
 _NO_LIMITS: Final = Limits()
@@ -87,7 +88,7 @@ class Layout:
     sniffed: Mapping[tuple[int, str], str] = field(default_factory=dict)
     """The same for what is undeclared, if it turns out not to be HTTP."""
     limits: Mapping[str, Limits] = field(default_factory=dict)
-    """By cluster, where a policy says how long its connections may live."""
+    """By cluster, where a policy asks something of its connections."""
     silent_ports: frozenset[int] = frozenset()
     """Ports on which a client may wait for the server to speak: nobody waits for its first bytes."""
 
@@ -142,6 +143,8 @@ def tcp(name: str, cluster: str, observation: Observation, limits: Limits = _NO_
         proxy.idle_timeout.CopyFrom(m.duration(limits.idle_ms))
     if limits.longest_ms is not None:
         proxy.max_downstream_connection_duration.CopyFrom(m.duration(limits.longest_ms))
+    if limits.by_source:
+        proxy.hash_policy.add().source_ip.SetInParent()
     found = _filter("envoy.filters.network.tcp_proxy", proxy)
     return m.listener_components.FilterChain(name=name, filters=[found])
 

@@ -5,18 +5,18 @@ What pods of one workload share is encoded once; a pod adds its name and its nam
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from ondol.mesh.model import istio
 from ondol.mesh.model.istio import milliseconds
-from ondol.mesh.model.kube import Client, Protocol, Service
+from ondol.mesh.model.kube import Client, Protocol
 from ondol.mesh.translate import chains, clusters, wire
 from ondol.mesh.translate import messages as m
 from ondol.mesh.translate.chains import Identity, Layout, Limits, Observation
-from ondol.mesh.translate.registry import Policy, cluster_name
+from ondol.mesh.translate.registry import Registry, cluster_name
 from ondol.mesh.xds.types import Origin, Resource
 
 POD_PORT: Final = 15001
@@ -31,8 +31,8 @@ _CLIENTS_SPEAK: Final = frozenset({443, 1433, 1521, 2379, 5432, 5672, 6379, 6443
 """Well-known ports that are not HTTP, on which the client's first bytes come at once."""
 
 
-def layout(services: Iterable[Service], always: Iterable[int], policy: Callable[[str], Policy]) -> Layout:
-    """What all services together ask of a listener; `policy` knows that of each host."""
+def layout(registry: Registry, always: Iterable[int]) -> Layout:
+    """What all services together ask of a listener."""
     http: set[int] = set(always)
     sniffed: set[int] = set()
     tcp: set[int] = set()
@@ -40,7 +40,7 @@ def layout(services: Iterable[Service], always: Iterable[int], policy: Callable[
     declared: dict[tuple[int, str], str] = {}
     undeclared: dict[tuple[int, str], str] = {}
     limits: dict[str, Limits] = {}
-    for service in services:
+    for service in registry.services.values():
         for port in service.ports:
             names = {(port.number, a): cluster_name(service.host, port.number) for a in service.addresses}
             if port.is_http:
@@ -54,7 +54,7 @@ def layout(services: Iterable[Service], always: Iterable[int], policy: Callable[
                 if not names:
                     headless.add(port.number)
             if port.protocol in (Protocol.SNIFFED, Protocol.TCP):
-                found = _limits(policy(service.host).traffic("", port.number))
+                found = _limits(registry.traffic(service.host, "", port.number))
                 limits.update(dict.fromkeys(names.values(), found) if found else {})
     # Pods of a headless service are called by addresses of their own, which are not known here: where
     # such a TCP port is somebody else's HTTP, only the bytes can tell.
@@ -70,10 +70,12 @@ def layout(services: Iterable[Service], always: Iterable[int], policy: Callable[
 
 
 def _limits(traffic: istio.TrafficPolicy) -> Limits | None:
-    tcp = traffic.connection_pool.tcp if traffic.connection_pool is not None else None
-    if tcp is None or (tcp.idle_timeout is None and tcp.max_connection_duration is None):
-        return None
-    return Limits(_at_most(tcp.idle_timeout), _at_most(tcp.max_connection_duration))
+    pool = traffic.connection_pool or istio.ConnectionPoolSettings()
+    tcp = pool.tcp or istio.TCPSettings()
+    hashing = traffic.load_balancer.consistent_hash if traffic.load_balancer is not None else None
+    by_source = hashing is not None and hashing.use_source_ip
+    found = Limits(_at_most(tcp.idle_timeout), _at_most(tcp.max_connection_duration), by_source)
+    return None if found == Limits() else found
 
 
 def _at_most(text: str | None) -> int | None:

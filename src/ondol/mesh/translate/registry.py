@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
+import msgspec
+
 from ondol.api import objects
 from ondol.api.objects import Key, Object
 from ondol.base import errors
@@ -123,6 +125,7 @@ def _over(below: istio.TrafficPolicy, policy: istio.TrafficPolicy, port: int) ->
 
 
 _NO_POLICY = Policy()
+_BY_CLIENT = istio.LoadBalancerSettings(consistent_hash=istio.ConsistentHashLB(use_source_ip=True))
 
 Slice = tuple[tuple[str, Endpoint], ...]
 """Ready endpoints by port name."""
@@ -150,6 +153,14 @@ class Registry:
         if found is None:
             found = self._in_force[host] = hosts.best(host, self.policies) or _NO_POLICY
         return found
+
+    def traffic(self, host: str, subset: str, port: int) -> istio.TrafficPolicy:
+        """The policy in force for a destination, the service's own session affinity included."""
+        found = self.policy(host).traffic(subset, port)
+        service = self.services.get(host)
+        if service is None or not service.sticky or found.load_balancer is not None:
+            return found
+        return msgspec.structs.replace(found, load_balancer=_BY_CLIENT)
 
     def pods_behind(self, service: Key) -> set[Key]:
         """The pods that are endpoints of a service."""

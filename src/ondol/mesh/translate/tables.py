@@ -70,7 +70,7 @@ class _Destinations:
     def hash(self, destination: istio.Destination) -> istio.ConsistentHashLB | None:
         host, port = self._find(destination)
         policy = self.registry.policy(host)
-        settings = policy.traffic(destination.subset, port).load_balancer
+        settings = self.registry.traffic(host, destination.subset, port).load_balancer
         if settings is None or settings.consistent_hash is None:
             return None
         self.origins.update(dict.fromkeys(policy.origins))
@@ -127,12 +127,12 @@ class Tables:
         policy = self._registry.policy(service.host)
 
         def make() -> VirtualHost:
-            settings = policy.traffic("", caller.port).load_balancer
+            settings = self._registry.traffic(service.host, "", caller.port).load_balancer
             hashing = settings.consistent_hash if settings else None
             made = routes.default(cluster_name(service.host, caller.port), hashing)
             return VirtualHost(service.host, names, _body([made]), policy.origins if hashing else ())
 
-        key = ("service-host", service.host, names, caller.port, policy.origins)
+        key = ("service-host", service.host, service.sticky, names, caller.port, policy.origins)
         return self._memo.get(key, make)
 
     def _rule_host(
@@ -184,7 +184,7 @@ class Tables:
         return tuple(
             (
                 host,
-                service.ports if (service := self._registry.services.get(host)) else None,
+                (service.ports, service.sticky) if (service := self._registry.services.get(host)) else None,
                 self._registry.policy(host).origins,
             )
             for host in named

@@ -124,7 +124,7 @@ class Translator:
         self.route_memo.sweep()
         by_host = tables.by_host(found, world.virtual_services)
         maker = tables.Tables(found, by_host, self.route_memo)
-        layout = listeners.layout(found.services.values(), _HTTP_PORTS, found.policy)
+        layout = listeners.layout(found, _HTTP_PORTS)
         if self._era is not None and self._era.layout == layout:
             layout = self._era.layout
         self._era = _Era(key, layout, maker)
@@ -140,7 +140,7 @@ class Translator:
         for service in found.services.values():
             policy = found.policy(service.host)
             key = ("clusters", id(service), policy.origins)
-            made.update(self.memo.get(key, partial(_service_clusters, service, policy), service))
+            made.update(self.memo.get(key, partial(_service_clusters, found, service, policy), service))
             views = found.slices.get(service.key, [])
             labels = _labels(found, service) if policy.subsets else []
             seen = ("endpoints", id(service), policy.origins, *map(id, (*views, *labels)))
@@ -247,13 +247,13 @@ def _resource(name: str, message: Any, origins: tuple[types.Origin, ...] = ()) -
     return Resource(name, wire.digest(body), body, origins)
 
 
-def _service_clusters(service: Service, policy: registry.Policy) -> dict[str, Resource]:
+def _service_clusters(found: Registry, service: Service, policy: registry.Policy) -> dict[str, Resource]:
     made = {}
     for port in service.ports:
         for subset in ("", *policy.subsets):
             name = registry.cluster_name(service.host, port.number, subset)
             with registry.blaming(policy.origins):
-                traffic = policy.traffic(subset, port.number)
+                traffic = found.traffic(service.host, subset, port.number)
                 cluster = clusters.cluster(name, port.protocol, traffic, service.host)
                 made[name] = _resource(name, cluster, policy.origins)
     return made
