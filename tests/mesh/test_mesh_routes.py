@@ -10,7 +10,9 @@ import pytest
 from ondol.api.objects import Key
 from ondol.mesh import evaluate
 from ondol.mesh.evaluate import Call, Verdict
+from ondol.mesh.translate import messages as m
 from ondol.mesh.translate.translator import Translation
+from ondol.mesh.xds import types
 
 WEB = "outbound|80||web.default.svc.cluster.local"
 V1 = "outbound|80|v1|web.default.svc.cluster.local"
@@ -85,6 +87,15 @@ def test_a_declared_tcp_port_is_carried_by_address(objs: Any, ask: Ask) -> None:
     objs.service("db", ("tcp-sql", 80), ip="10.101.0.7", endpoints=[("10.100.0.3", 5432)])
     assert ask("anything", address="10.101.0.7").clusters == {"outbound|80||db.default.svc.cluster.local": 1}
     assert ask("web", address="10.101.0.5").clusters == {WEB: 1}
+
+
+def test_a_headless_tcp_port_is_not_read_as_anothers_http(objs: Any, ask: Ask) -> None:
+    """Its pods are called by their own addresses: bytes that are no HTTP go there as they are."""
+    assert ask("", port=80, address="10.100.0.3").chain == "http|80"
+    spec = {"clusterIP": "None", "ports": [{"name": "tcp-peer", "port": 80}]}
+    objs.put("Service", "peers", "default", spec)
+    assert ask("", port=80, address="10.100.0.3").chain == "passthrough"
+    assert ask("web", port=80).clusters == {WEB: 1}
 
 
 def test_an_undeclared_port_is_told_by_its_first_bytes(objs: Any, ask: Ask) -> None:
@@ -229,6 +240,75 @@ def test_defaults_are_istios(objs: Any, ask: Ask) -> None:
         "web", {"hosts": ["web"], "http": [{"route": [route_to()], "retries": {"attempts": 0}}]}
     )
     assert not ask().message.route.HasField("retry_policy")
+
+
+def test_a_fault_without_a_percentage_hits_nobody(objs: Any, ask: Ask) -> None:
+    """Istio's default is no request, not every one."""
+    fault = {"abort": {"httpStatus": 503}, "delay": {"fixedDelay": "5s"}}
+    objs.virtual_service("web", {"hosts": ["web"], "http": [{"route": [route_to()], "fault": fault}]})
+    config = m.fault.HTTPFault()
+    assert ask().message.typed_per_filter_config["envoy.filters.http.fault"].Unpack(config)
+    assert config.abort.percentage.numerator == config.delay.percentage.numerator == 0
+
+
+def test_policies_are_merged_as_istio_merges_them(objs: Any, translate: Callable[[Any], Translation]) -> None:
+    """A subset's field stands over the host's, also over that for the port; a subset's port over all."""
+
+    def balanced(simple: str) -> dict[str, Any]:
+        return {"loadBalancer": {"simple": simple}}
+
+    pool = {"connectionPool": {"tcp": {"maxConnections": 7}}}
+    host = {**balanced("RANDOM"), "portLevelSettings": [{"port": {"number": 80}, **pool}]}
+    ported = {
+        **balanced("RANDOM"),
+        "portLevelSettings": [{"port": {"number": 80}, **balanced("ROUND_ROBIN")}],
+    }
+    found = [
+        {"name": "own", "trafficPolicy": balanced("ROUND_ROBIN")},
+        {"name": "ported", "trafficPolicy": ported},
+        {"name": "plain"},
+    ]
+    objs.service("web")
+    objs.destination_rule("web", {"host": "web", "trafficPolicy": host, "subsets": found})
+    made = translate(objs).snapshot.of(types.CLUSTER)
+
+    def policy(subset: str) -> tuple[int, int]:
+        name = f"outbound|80|{subset}|web.default.svc.cluster.local"
+        cluster = m.cluster.Cluster.FromString(made[name].body)
+        return cluster.lb_policy, cluster.circuit_breakers.thresholds[0].max_connections.value
+
+    kind, unlimited = m.cluster.Cluster, 2**32 - 1
+    assert policy("plain") == policy("") == (kind.LEAST_REQUEST, 7)
+    assert policy("own") == (kind.ROUND_ROBIN, 7)
+    assert policy("ported") == (kind.ROUND_ROBIN, unlimited)
+
+
+def test_session_affinity_is_a_hash_of_the_client(
+    objs: Any, ask: Ask, translate: Callable[[Any], Translation]
+) -> None:
+    """SessionAffinity ClientIP hashes the caller of HTTP and TCP, unless a policy says otherwise."""
+    objs.virtual_service("web", {"hosts": ["web"], "http": [{"route": [route_to()]}]})
+    assert not ask().message.route.hash_policy
+    for name, port in (("web", "http"), ("db", "tcp")):
+        spec = {
+            "clusterIP": "10.101.0.5",
+            "sessionAffinity": "ClientIP",
+            "ports": [{"name": port, "port": 80}],
+        }
+        objs.put("Service", name, "default", spec | ({"clusterIP": "10.101.0.6"} if name == "db" else {}))
+    assert ask().message.route.hash_policy[0].connection_properties.source_ip
+    objs.drop("VirtualService", "web")
+    assert ask().message.route.hash_policy[0].connection_properties.source_ip
+    found = translate(objs)
+    cluster = m.cluster.Cluster.FromString(found.snapshot.of(types.CLUSTER)[WEB].body)
+    assert cluster.lb_policy == m.cluster.Cluster.RING_HASH
+    listener = found.snapshot.of(types.LISTENER)[found.pods[Key("default", "caller")].listener]
+    chains = m.listener.Listener.FromString(listener.body).filter_chains
+    proxy = m.tcp_proxy.TcpProxy()
+    next(c for c in chains if "||db." in c.name).filters[0].typed_config.Unpack(proxy)
+    assert proxy.hash_policy[0].HasField("source_ip")
+    objs.destination_rule("web", {"host": "web", "trafficPolicy": {"loadBalancer": {"simple": "RANDOM"}}})
+    assert not ask().message.route.hash_policy
 
 
 def test_the_oldest_rule_has_the_host(objs: Any, ask: Ask) -> None:

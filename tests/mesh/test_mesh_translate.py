@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import os
@@ -13,15 +14,16 @@ from typing import Any
 import pytest
 from google.protobuf import json_format
 
-from ondol.api import objects
+from ondol.api import dataplane, objects
+from ondol.api.objects import Key
 from ondol.api.schema import rules
 from ondol.mesh import analysis, bootstrap, definitions, process
 from ondol.mesh.config import MeshConfig
-from ondol.mesh.model import durations, istio, vetting
+from ondol.mesh.model import durations, istio, kube, vetting
 from ondol.mesh.model.istio import Refused
 from ondol.mesh.model.kube import Protocol, protocol
+from ondol.mesh.translate import chains, listeners, registry
 from ondol.mesh.translate import messages as m
-from ondol.mesh.translate import registry
 from ondol.mesh.translate.translator import Translation, Translator
 from ondol.mesh.xds import types
 from ondol.mesh.xds.types import Snapshot
@@ -114,6 +116,90 @@ def test_a_remembering_translator_says_what_a_fresh_one_says(
     assert changed(remembered, Translator(mesh_config).translate(objs.world()).snapshot) == {}
 
 
+def test_a_running_pod_keeps_its_listener_whatever_labels_say(objs: Any, translate: Translate) -> None:
+    """Its calls go to the proxy until its sandbox ends: without a listener they would all fail."""
+    pod = objs.pod("in")
+    pod["status"]["conditions"].append({"type": dataplane.PROGRAMMED, "status": "True"})
+    pod["metadata"]["labels"][dataplane.MODE_LABEL] = "none"
+    assert set(translate(objs).pods) == {Key("default", "in")}
+    next_sandbox = copy.deepcopy(pod)
+    next_sandbox["status"]["conditions"].pop()
+    objs.found["Pod"]["default", "in"] = next_sandbox
+    assert set(translate(objs).pods) == set()
+
+
+@pytest.mark.parametrize(
+    ("name", "number"), [("", 5001), ("web", 8443), ("http-web", 5002), ("tcp-redis", 6379), ("mysql", 3306)]
+)
+def test_a_new_port_leaves_connections_alone(objs: Any, translate: Translate, name: str, number: int) -> None:
+    """Envoy keeps a listener's connections as long as nothing but its chains changes."""
+    shop(objs)
+    before = _pod_listener(translate(objs))
+    objs.service("late", (name, number))
+    after = _pod_listener(translate(objs))
+    assert after.filter_chains != before.filter_chains
+    for each in (before, after):
+        each.ClearField("filter_chains")
+        each.ClearField("filter_chain_matcher")
+    assert before == after
+
+
+def test_limits_of_connections_reach_those_that_are_no_http(objs: Any, translate: Translate) -> None:
+    """A policy's idle timeout and longest life hold for TCP ports; absurd ones cannot break the listener."""
+    objs.pod("client")
+    objs.service("db", ("tcp-sql", 5432))
+    tcp = {"idleTimeout": "90s", "maxConnectionDuration": f"{10**16}h"}
+    objs.destination_rule("db", {"host": "db", "trafficPolicy": {"connectionPool": {"tcp": tcp}}})
+    layout = listeners.layout(_registry(objs), ())
+    name = "outbound|5432||db.default.svc.cluster.local"
+    assert layout.limits[name].idle_ms == 90_000
+    chain = chains.tcp(name, name, chains.Observation(), layout.limits[name])
+    proxy = m.tcp_proxy.TcpProxy()
+    chain.filters[0].typed_config.Unpack(proxy)
+    assert proxy.idle_timeout.ToMilliseconds() == 90_000
+    assert proxy.max_downstream_connection_duration.seconds == 10 * 365 * 86_400
+
+
+def _registry(objs: Any) -> registry.Registry:
+    found = registry.Registry("cluster.local")
+    for obj in objs.of("Service"):
+        if (service := kube.service(obj, "cluster.local")) is not None:
+            found.services[service.host] = service
+    found.add_policies(objs.world().destination_rules)
+    return found
+
+
+def test_a_server_may_speak_first_where_its_port_is_declared(objs: Any, translate: Translate) -> None:
+    """No listener filter waits for a client on a port that is declared to be TCP."""
+    objs.pod("client")
+    objs.service("mail", ("tcp-mail", 2525))
+    objs.put("Service", "peers", "default", {"clusterIP": "None", "ports": [{"name": "tcp-p", "port": 7946}]})
+    objs.service("web", ("", 8080))
+    disabled = _pod_listener(translate(objs)).listener_filters[1].filter_disabled
+    ports = {rule.destination_port_range.start for rule in disabled.or_match.rules}
+    assert {2525, 7946} <= ports
+    assert 8080 not in ports
+
+
+def test_a_rule_for_some_callers_changes_no_listener(objs: Any, translate: Translate) -> None:
+    """Labels are matched by the proxy: else a rule would close the connections of those it speaks of."""
+    shop(objs)
+    before = translate(objs)
+    match = [{"sourceLabels": {"app": "client"}}]
+    routes = [
+        {"match": match, "directResponse": {"status": 403}},
+        {"route": [{"destination": {"host": "web"}}]},
+    ]
+    objs.virtual_service("web", {"hosts": ["web"], "http": routes})
+    after = translate(objs)
+    assert set(changed(before.snapshot, after.snapshot)) == {"RouteConfiguration"}
+
+
+def _pod_listener(found: Translation) -> Any:
+    name = next(iter(found.pods.values())).listener
+    return m.listener.Listener.FromString(found.snapshot.of(types.LISTENER)[name].body)
+
+
 def test_the_snapshot_is_consistent(objs: Any, translate: Translate) -> None:
     """Every route table a listener names and every assignment a cluster waits for is there."""
     shop(objs)
@@ -122,7 +208,7 @@ def test_the_snapshot_is_consistent(objs: Any, translate: Translate) -> None:
     for resource in found.snapshot.of(types.LISTENER).values():
         for chain in m.listener.Listener.FromString(resource.body).filter_chains:
             manager = m.hcm.HttpConnectionManager()
-            if chain.filters[0].typed_config.Unpack(manager):
+            if chain.filters[-1].typed_config.Unpack(manager):
                 tables.add(manager.rds.route_config_name)
     assert tables == set(found.snapshot.of(types.ROUTES))
     waiting = {
@@ -201,6 +287,30 @@ WEB = {"destination": {"host": "web"}}
             {"hosts": ["a"], "http": [{"route": [WEB], "headers": {"request": {"set": {"a b": "c"}}}}]},
             "not a header name",
         ),
+        ("VirtualService", {"hosts": ["*"], "http": [{"route": [WEB]}]}, "* is for gateways"),
+        (
+            "VirtualService",
+            {"hosts": ["*"], "gateways": ["a", "mesh"], "http": [{"route": [WEB]}]},
+            "* is for gateways",
+        ),
+        (
+            "VirtualService",
+            {"hosts": ["a"], "http": [{"route": [WEB], "retries": {"retryOn": "5xx"}}]},
+            "retryOn needs retries.attempts",
+        ),
+        (
+            "VirtualService",
+            {
+                "hosts": ["a"],
+                "http": [{"route": [WEB], "retries": {"attempts": 1, "retryOn": "5xx,gateway-eror"}}],
+            },
+            "'gateway-eror' is none of",
+        ),
+        (
+            "VirtualService",
+            {"hosts": ["a"], "http": [{"route": [WEB], "headers": {"request": {"add": {"Host": "b"}}}}]},
+            "can only be set",
+        ),
         ("DestinationRule", {"host": "a", "subsets": [{"name": "x"}, {"name": "x"}]}, "given twice"),
         (
             "DestinationRule",
@@ -274,6 +384,12 @@ def test_findings(objs: Any, translate: Translate) -> None:
     rule("no-port", "web", port={"number": 81})
     objs.virtual_service("twice", {"hosts": ["web"], "http": [{"route": [WEB]}]})
     objs.virtual_service("no-gate", {"hosts": ["g.x"], "gateways": ["gone"], "http": [{"route": [WEB]}]})
+    objs.service("many", ("http", 80), ("http-admin", 81))
+    two = {"http": [{"route": [{"destination": {"host": "many"}}]}]}
+    objs.virtual_service("which", {"hosts": ["w.x"], "gateways": ["ondol-system/ingress"], **two})
+    objs.virtual_service("follows", {"hosts": ["many"], **two})
+    last = {"match": [{"uri": {"prefix": "/"}}], "route": [WEB]}
+    objs.virtual_service("never", {"hosts": ["never.x"], "http": [{"route": [WEB]}, last]})
     objs.destination_rule("dr-twice", {"host": "web"})
     objs.destination_rule("dr-host", {"host": "nobody"})
     objs.destination_rule(
@@ -290,6 +406,8 @@ def test_findings(objs: Any, translate: Translate) -> None:
         "no-port": {"IST0101"},
         "twice": {"KIA1106"},
         "no-gate": {"KIA1102"},
+        "which": {"IST0112"},
+        "never": {"IST0130"},
         "dr-twice": {"KIA0201"},
         "dr-host": {"KIA0202"},
         "dr-labels": {"KIA0203"},
@@ -301,6 +419,8 @@ def test_findings(objs: Any, translate: Translate) -> None:
 def test_the_crds_are_structural_and_hold_examples() -> None:
     """Kubernetes would accept the schemas; they say what the structs say and carry no defaults."""
     for crd in definitions.crds():
+        served = {each["name"]: each["storage"] for each in crd["spec"]["versions"] if each["served"]}
+        assert served == {"v1": True, "v1beta1": False, "v1alpha3": False}
         schema = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
         assert not list(rules.check(schema, "schema"))
         assert '"default"' not in json.dumps(schema)

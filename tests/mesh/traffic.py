@@ -53,6 +53,15 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(self.connection.recv(100).upper())
         self.close_connection = True
 
+    def do_PUT(self) -> None:
+        """Whoever asks before it sends a body is answered by `handle_expect_100`."""
+        self.send_response(204)
+        self.end_headers()
+
+    def handle_expect_100(self) -> bool:
+        self.send_error(417)
+        return False
+
     def do_POST(self) -> None:
         """Takes spans, in chunks as Envoy sends them, and keeps the bodies in the file SPANS."""
         body = b""
@@ -128,6 +137,13 @@ def call_websocket(host: str, port: int, authority: str) -> dict[str, Any]:
         return {"status": status, "text": reader.read(5).decode()}
 
 
+def call_as_written(host: str, port: int, text: str) -> dict[str, Any]:
+    """Bytes as a test wrote them, and the first line of the answer."""
+    with socket.create_connection((host, port), timeout=5) as raw:
+        raw.sendall(text.encode())
+        return {"status": int(raw.makefile("rb").readline().split()[1])}
+
+
 def call(request: dict[str, Any]) -> dict[str, Any]:
     host, port = request.get("address", "10.101.250.1"), request.get("port", 80)
     started = time.monotonic()
@@ -137,6 +153,8 @@ def call(request: dict[str, Any]) -> dict[str, Any]:
             return call_grpc(host, port, authority)
         if request.get("websocket"):
             return call_websocket(host, port, authority)
+        if request.get("send"):
+            return call_as_written(host, port, request["send"])
         if request.get("raw"):
             with socket.create_connection((host, port), timeout=5) as raw:
                 return {"text": raw.recv(100).decode(), "took_s": time.monotonic() - started}

@@ -96,6 +96,8 @@ def _export() -> bytes:
         key="upstream_cluster.name"
     ).value.string_value = "outbound|80|v1|reviews.shop.svc.cluster.local"
     inner.attributes.add(key="http.status_code").value.int_value = 503
+    inner.attributes.add(key="retried").value.bool_value = True
+    inner.attributes.add(key='it"s.a[0]').value.string_value = "key"
     inner.status.code = 2
     return bytes(request.SerializeToString())
 
@@ -154,13 +156,23 @@ async def test_summaries_and_dependencies(app: App) -> None:
         ("/api/traces?service=other", 0),
         ('/api/traces?service=front&tags={"http.status_code":"503"}', 1),
         ('/api/traces?service=front&tags={"http.status_code":"200"}', 0),
+        ('/api/traces?service=front&tags={"error":"true"}', 1),
+        ('/api/traces?service=front&tags={"error":"false"}', 0),
+        ('/api/traces?service=front&tags={"span.kind":"client"}', 1),
+        ('/api/traces?service=front&tags={"retried":"true"}', 1),
+        ('/api/traces?service=front&tags={"it\\"s.a[0]":"key"}', 1),
+        ('/api/traces?service=front&tags={"it\\"s.a[0]":"another"}', 0),
+        ("/api/traces?service=front&maxDuration=1e200s", 1),
+        ("/api/v3/traces?query.startTimeMax=9999-12-31T23:59:59Z", 1),
         (f"/api/traces?service=front&start={NOW_NS // 1000 + 2_000}", 0),
     ],
 )
 async def test_searches_narrow(app: App, path: str, expected: int) -> None:
     """Duration, attributes, service and time each narrow the result."""
     await _call(app, "POST", "/v1/traces", body=_export())
-    assert len((await _call(app, "GET", path))[1]["data"]) == expected
+    status, found = await _call(app, "GET", path)
+    assert status == 200
+    assert len(found["result"]["resourceSpans"] if "v3" in path else found["data"]) == expected
 
 
 @pytest.mark.parametrize(
@@ -173,6 +185,11 @@ async def test_searches_narrow(app: App, path: str, expected: int) -> None:
         ("GET", "/api/traces/abc", b"", {}, 404),
         ("GET", "/api/traces?limit=many", b"", {}, 400),
         ("GET", "/api/traces?minDuration=long", b"", {}, 400),
+        ("GET", "/api/traces?minDuration=1e400s", b"", {}, 400),
+        ("GET", "/api/traces?limit=-1", b"", {}, 400),
+        ("GET", f"/api/traces?start={10**20}", b"", {}, 400),
+        ("GET", f"/api/dependencies?lookback={10**20}", b"", {}, 400),
+        ("POST", "/v1/traces", b"[" * 100_000, {"content-type": "application/json"}, 400),
         ("GET", "/api/v3/traces?query.filter=a", b"", {}, 400),
         ("GET", "/nothing", b"", {}, 404),
         ("GET", "/api/services/%ff/operations?a=\xff", b"", {}, 400),
@@ -298,6 +315,53 @@ def test_what_was_acknowledged_survives_a_kill(tmp_path: Path) -> None:
     store = SpanStore(file)
     assert len(store.trace("1" * 32)) == len(done.stdout.split()) == 50
     store.close()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"traceId": ""},
+        {"traceId": "0" * 32},
+        {"traceId": "../../etc/passwd"},
+        {"spanId": "f" * 5000},
+        {"spanId": "0" * 16},
+        {"parentSpanId": "abc"},
+        {"startTimeUnixNano": str(2**63), "endTimeUnixNano": str(2**63)},
+        {"endTimeUnixNano": str(2**64 - 1)},
+        {"startTimeUnixNano": "-5"},
+    ],
+    ids=str,
+)
+async def test_a_span_that_cannot_be_is_refused_alone(app: App, wrong: dict[str, str]) -> None:
+    """The others of its export are kept, the sender is told, and lists of traces go on working."""
+    good = {
+        "traceId": TRACE,
+        "spanId": "1" * 16,
+        "parentSpanId": "0" * 16,
+        "name": "op",
+        "startTimeUnixNano": str(NOW_NS),
+    }
+    body = {"resourceSpans": [{"scopeSpans": [{"spans": [good | {"spanId": "2" * 16} | wrong, good]}]}]}
+    headers = {"content-type": "application/json"}
+    status, told = await _call(app, "POST", "/v1/traces", body=json.dumps(body).encode(), headers=headers)
+    assert status == 200
+    assert told["partialSuccess"]["rejectedSpans"] == "1"
+    _, found = await _call(app, "GET", "/api/v3/trace-summaries")
+    assert [(entry["spanCount"], entry["orphanSpanCount"]) for entry in found["summaries"]] == [(1, 0)]
+    _, text = await _call(app, "GET", "/metrics")
+    assert "ondol_observe_spans_refused_total 1" in text
+
+
+async def test_a_refused_span_is_told_in_protobuf_too(app: App) -> None:
+    """The answer is an ExportTraceServiceResponse whose partial success says how many and why."""
+    request = trace_service_pb2.ExportTraceServiceRequest.FromString(_export())
+    scopes = getattr(request.resource_spans[0], request.resource_spans[0].DESCRIPTOR.fields_by_number[2].name)
+    scopes[0].spans[0].trace_id = b"short"
+    status, told = await _call(app, "POST", "/v1/traces", body=request.SerializeToString())
+    partial = told.encode()
+    words = b"a trace id has 16 bytes that are not all zero"
+    inner = b"\x08\x01\x12" + bytes([len(words)]) + words
+    assert (status, partial) == (200, b"\x0a" + bytes([len(inner)]) + inner)
 
 
 async def test_a_store_that_cannot_write_asks_to_come_again(app: App, store: SpanStore) -> None:

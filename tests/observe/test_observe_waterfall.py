@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ondol.observe.spans import Span
-from ondol.observe.waterfall import render, waterfall
+from ondol.observe.waterfall import cells, render, waterfall
 
 MS = 1_000_000
 
@@ -101,6 +102,42 @@ def test_drawing_fits_the_width_and_shows_each_service() -> None:
     assert "ingress → front" in lines[1]
     assert lines[0].index("█") < lines[3].index("█")
     assert any(line.startswith("reviews") and "30.00 ms" in line for line in lines)
+
+
+def test_a_deep_trace_keeps_its_names() -> None:
+    """Where indentation would fill the column, the depth is a number and the name is still there."""
+    spans = [_span(f"{n}", f"{n - 1}" if n else "", f"s{n}", n, 4000 - n) for n in range(1500)]
+    lines = render(waterfall(spans), width=80)
+    assert all(len(line) <= 80 for line in lines)
+    assert "1400> s1400" in lines[1400]
+
+
+def test_what_a_span_says_cannot_steer_the_terminal() -> None:
+    """Escapes and line ends in names are shown as replaced characters, one row a span."""
+    span = msgspec.structs.replace(_span("a", "", "shop\x1b[2J", 0, 10), name="a\nb\x07")
+    lines = render(waterfall([span]), width=80)
+    assert len(lines) == 5
+    assert all(character.isprintable() for line in lines for character in line)
+
+
+def test_wide_characters_take_two_columns() -> None:
+    """Bars stand below one another whatever the script of the names."""
+    spans = [
+        msgspec.structs.replace(_span("a", "", "shop", 0, 10), name=name, span_id=name)
+        for name in ("주문", "ab", "e\u0301", "결" * 60)
+    ]
+    lines = render(waterfall(spans), width=80)[:4]
+    starts = {cells(line.partition("10.00 ms")[0]) for line in lines}
+    assert len(starts) == 1
+    assert all(cells(line) <= 80 for line in lines)
+
+
+def test_long_durations_stay_in_their_column() -> None:
+    """From a second on they are seconds."""
+    lines = render(waterfall([_span("a", "", "s", 0, 90_000), _span("b", "a", "s", 0, 999)]), width=80)
+    assert "90.00 s" in lines[0]
+    assert "999.00 ms" in lines[1]
+    assert lines[0].index("█") == lines[1].index("█")
 
 
 @st.composite

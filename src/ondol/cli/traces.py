@@ -25,7 +25,7 @@ _TIMEOUT_S = 10.0
 def traces(
     trace_id: Annotated[str, typer.Argument(help="Draw this trace; `last` for the newest.")] = "",
     service: Annotated[str, typer.Option(help="Only traces this service takes part in.")] = "",
-    limit: Annotated[int, typer.Option(help="How many to list.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, max=1500, help="How many to list.")] = 20,
     data_dir: DataDir = None,
     form: Output = Format.TABLE,
 ) -> None:
@@ -38,7 +38,7 @@ def traces(
         if trace_id == "last":
             newest = summaries(instance, service=service, limit=1)
             if not newest:
-                raise errors.NotFound("there are no traces yet")
+                raise errors.NotFound(f"there are no traces{f' of {service}' if service else ''} yet")
             trace_id = newest[0]["traceId"]
         found = ask(instance, f"/api/v3/traces/{trace_id}")["result"]
         if form is not Format.TABLE:
@@ -67,10 +67,17 @@ def ask(instance: Instance, path: str) -> Any:
         with urllib.request.urlopen(instance.observe_url + path, timeout=_TIMEOUT_S) as answer:  # noqa: S310 - loopback
             return json.load(answer)
     except urllib.error.HTTPError as error:
-        message = json.load(error)["errors"][0]["msg"]
-        raise (errors.NotFound if error.code == 404 else errors.Unavailable)(message) from error
+        raise (errors.NotFound if error.code == 404 else errors.Unavailable)(_message(error)) from error
     except OSError as error:
         raise errors.HostError(f"observe does not answer: {error}", remedy="ondol status") from error
+
+
+def _message(error: urllib.error.HTTPError) -> str:
+    """What the API said, or that it said nothing that could be read."""
+    try:
+        return str(json.load(error)["errors"][0]["msg"])
+    except (ValueError, LookupError, TypeError):
+        return f"observe answered {error.code} {error.reason}; its log says why (ondol status)"
 
 
 def _print_list(found: list[dict[str, Any]], form: Format) -> None:
@@ -85,8 +92,8 @@ def _print_list(found: list[dict[str, Any]], form: Format) -> None:
         start_ns, end_ns = int(entry["minStartTimeUnixNano"]), int(entry["maxEndTimeUnixNano"])
         began = datetime.fromtimestamp(start_ns / 1e9).astimezone().strftime("%H:%M:%S")
         took = f"{(end_ns - start_ns) / 1e6:.1f} ms"
-        root = f"{entry['rootServiceName']} {entry['rootOperationName']}"
-        services = ", ".join(service["name"] for service in entry["services"])
+        root = waterfall.printable(f"{entry['rootServiceName']} {entry['rootOperationName']}")
+        services = waterfall.printable(", ".join(service["name"] for service in entry["services"]))
         rows.append(
             (entry["traceId"], began, took, entry["spanCount"], entry["errorSpanCount"], root, services)
         )

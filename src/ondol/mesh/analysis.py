@@ -51,6 +51,8 @@ def _virtual_services(world: World, registry: Registry) -> Iterator[Finding]:
             if name not in gateways:
                 yield Finding(rule.origin, "KIA1102", f"gateway {name} does not exist")
         yield from _losing(rule, winners, registry)
+        yield from _without_port(rule, registry)
+        yield from _unreachable(rule)
     yield from missing(world.virtual_services, registry)
 
 
@@ -67,6 +69,36 @@ def _losing(
                 rule.origin,
                 "KIA1106",
                 f"host {host} already has the VirtualService {other}, which is older and wins",
+            )
+
+
+def _unreachable(rule: VirtualService) -> Iterator[Finding]:
+    """Routes are tried in order: after one without a match none is."""
+    for index, route in enumerate(rule.spec.http[:-1]):
+        if not route.match:
+            yield Finding(
+                rule.origin,
+                "IST0130",
+                f"spec.http[{index}] takes every request: no route after it is reached",
+            )
+            return
+
+
+def _without_port(rule: VirtualService, registry: Registry) -> Iterator[Finding]:
+    """A call at a gateway does not say which port of the service it is for, as one between pods does."""
+    if matches.gateway_names(rule.spec.gateways, rule.namespace) == {matches.MESH}:
+        return
+    for destination in dict.fromkeys(tables.destinations(rule.spec)):
+        service = registry.services.get(registry.qualified(destination.host, rule.namespace))
+        if (
+            service is not None
+            and len(service.ports) > 1
+            and not (destination.port and destination.port.number)
+        ):
+            yield Finding(
+                rule.origin,
+                "IST0112",
+                f"destination {destination.host} has several ports: at a gateway port.number must choose",
             )
 
 

@@ -1,7 +1,7 @@
 """The CustomResourceDefinitions of Istio's traffic kinds, derived from the structs that are read.
 
 What has no field here is not in the schema, so the API refuses it under strict validation rather
-than ignore it. Served as v1 (stored) and v1beta1, which are the same.
+than ignore it. Served as v1 (stored), v1beta1 and v1alpha3, which are the same.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ondol.api.objects import Object
 from ondol.mesh.model import istio
 
 _GROUP: Final = "networking.istio.io"
-_VERSIONS: Final = ("v1", "v1beta1")
+_VERSIONS: Final = ("v1", "v1beta1", "v1alpha3")
 _AGE: Final = {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}
 _CONDITIONS: Final = {
     "type": "array",

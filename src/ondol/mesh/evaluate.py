@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ondol.mesh.translate import listeners
@@ -32,6 +32,8 @@ class Call:
     method: str = "GET"
     headers: Mapping[str, str] = field(default_factory=dict)
     scheme: str = "http"
+    said: Mapping[str, str] = field(default_factory=dict)
+    """What the listener says of every connection; found in the chain."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +89,7 @@ def _choose(matcher: Any, call: Call) -> str:
 
 def _through(snapshot: Snapshot, listener: Any, chain_name: str, call: Call) -> Verdict:
     chain = next(chain for chain in listener.filter_chains if chain.name == chain_name)
-    last = chain.filters[0]
+    *before, last = chain.filters
     if last.name != _HTTP_MANAGER:
         proxy = m.tcp_proxy.TcpProxy()
         last.typed_config.Unpack(proxy)
@@ -95,7 +97,18 @@ def _through(snapshot: Snapshot, listener: Any, chain_name: str, call: Call) -> 
     manager = m.hcm.HttpConnectionManager()
     last.typed_config.Unpack(manager)
     table = manager.rds.route_config_name
-    return _routed(snapshot, chain_name, table, call)
+    return _routed(snapshot, chain_name, table, replace(call, said=_said(before)))
+
+
+def _said(filters: Iterable[Any]) -> dict[str, str]:
+    """The constants that a chain's filters give to each connection."""
+    config = m.set_filter_state.Config()
+    return {
+        value.object_key: value.format_string.text_format_source.inline_string
+        for each in filters
+        if each.typed_config.Unpack(config)
+        for value in config.on_new_connection
+    }
 
 
 def _routed(snapshot: Snapshot, chain: str, table: str, call: Call) -> Verdict:
@@ -138,6 +151,7 @@ def matches(match: Any, call: Call) -> bool:
         _path(match, path)
         and all(_header(wanted, headers.get(wanted.name)) for wanted in match.headers)
         and all(_present(wanted, pairs.get(wanted.name)) for wanted in match.query_parameters)
+        and all(_present(wanted, call.said.get(wanted.key)) for wanted in match.filter_state)
     )
 
 
@@ -168,6 +182,8 @@ def _string(wanted: Any, value: str) -> bool:
     if kind == "safe_regex":
         return re.fullmatch(wanted.safe_regex.regex, value) is not None
     expected = getattr(wanted, kind)
+    if kind == "contains":
+        return expected in value
     return bool(value.startswith(expected) if kind == "prefix" else value == expected)
 
 

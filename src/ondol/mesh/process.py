@@ -40,9 +40,9 @@ def command(config: MeshConfig) -> list[str]:
         "--log-level",
         "warning",
         "--disable-hot-restart",
-        # Long enough for requests in flight to end, short enough for a platform that goes down.
+        # What connections get to end by themselves when their listener or chain goes, as in Istio.
         "--drain-time-s",
-        "5",
+        "45",
     ]
 
 

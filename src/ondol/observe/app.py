@@ -19,7 +19,7 @@ import msgspec
 
 from ondol.base import errors
 from ondol.base.clock import Clock
-from ondol.observe import jaeger, otlp
+from ondol.observe import jaeger, otlp, spans
 from ondol.observe.spans import Span
 from ondol.observe.store import Query, SpanStore
 
@@ -32,6 +32,9 @@ _PROTOBUF: Final = "application/x-protobuf"
 _JSON: Final = "application/json"
 _DAY_MS: Final = 86_400_000
 _TRACES_MAX: Final = 1500
+_TIME_NS_MAX: Final = 2**63 - 1
+_WHOLE_MAX: Final = 2**53
+"""The largest number that every JSON reader knows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,7 @@ class Counts:
     """What happened since the process began."""
 
     spans_received: int = 0
+    spans_refused: int = 0
     exports: int = 0
     exports_refused: int = 0
 
@@ -102,13 +106,24 @@ class App:
         if content_type not in {_JSON, _PROTOBUF}:
             raise errors.UnsupportedMediaType(f"spans are taken as {_PROTOBUF} or {_JSON}")
         body = _plain_body(await _read_body(receive), headers.get(b"content-encoding", "identity"))
-        decode = otlp.from_json if content_type == _JSON else otlp.from_protobuf
+        is_json = content_type == _JSON
         with self._waiting(len(body)):
-            received = await anyio.to_thread.run_sync(lambda: self._store.add(decode(body)))
+            received, mistakes = await anyio.to_thread.run_sync(self._keep, body, is_json)
         self.counts.spans_received += received
+        self.counts.spans_refused += len(mistakes)
         self.counts.exports += 1
+        if mistakes:
+            answer = otlp.partial_success_json if is_json else otlp.partial_success
+            return Answer(200, answer(len(mistakes), mistakes[0]), content_type)
         # An export that was taken whole is answered with an empty message of the same kind.
-        return Answer(200, b"{}" if content_type == _JSON else b"", content_type)
+        return Answer(200, b"{}" if is_json else b"", content_type)
+
+    def _keep(self, body: bytes, is_json: bool) -> tuple[int, list[str]]:
+        """Keep the spans that can be kept; how many, and what is wrong with the others."""
+        decode = otlp.from_json if is_json else otlp.from_protobuf
+        judged = [(span, spans.mistake(span)) for span in decode(body)]
+        kept = self._store.add(span for span, mistake in judged if not mistake)
+        return kept, [mistake for _, mistake in judged if mistake]
 
     @contextlib.contextmanager
     def _waiting(self, size_bytes: int) -> Iterator[None]:
@@ -127,6 +142,12 @@ class App:
         counts = self.counts
         return _exposition(
             ("ondol_observe_spans_received_total", "counter", "Spans taken in.", counts.spans_received),
+            (
+                "ondol_observe_spans_refused_total",
+                "counter",
+                "Spans with ids or times that cannot be.",
+                counts.spans_refused,
+            ),
             ("ondol_observe_exports_total", "counter", "Exports taken in.", counts.exports),
             (
                 "ondol_observe_exports_refused_total",
@@ -151,8 +172,8 @@ class App:
             wanted = Query(
                 service=query.get("service", ""),
                 operation=query.get("operation", ""),
-                start_ns=_whole(query, "start") * 1000,
-                end_ns=_whole(query, "end") * 1000,
+                start_ns=min(_whole(query, "start") * 1000, _TIME_NS_MAX),
+                end_ns=min(_whole(query, "end") * 1000, _TIME_NS_MAX),
                 duration_min_ns=_duration_ns(query.get("minDuration", "")),
                 duration_max_ns=_duration_ns(query.get("maxDuration", "")),
                 attributes=_tags(query.get("tags", "")),
@@ -163,11 +184,10 @@ class App:
             return [jaeger.trace(await self._trace(path.removeprefix("traces/")))]
         if path == "dependencies":
             end_ms = _whole(query, "endTs", int(self._clock.now() * 1000))
-            start_ms = end_ms - _whole(query, "lookback", _DAY_MS)
-            spans = await anyio.to_thread.run_sync(
-                self._store.between, start_ms * 1_000_000, end_ms * 1_000_000
-            )
-            return jaeger.dependencies(spans)
+            start_ms = max(0, end_ms - _whole(query, "lookback", _DAY_MS))
+            start_ns, end_ns = (min(each * 1_000_000, _TIME_NS_MAX) for each in (start_ms, end_ms))
+            calls = await anyio.to_thread.run_sync(self._store.calls, start_ns, end_ns)
+            return jaeger.dependencies(calls)
         raise errors.NotFound(f"/api/{path} is not served")
 
     async def _v3(self, path: str, query: Mapping[str, str]) -> Any:
@@ -182,14 +202,14 @@ class App:
             traces = await anyio.to_thread.run_sync(self._store.search, _v3_query(query))
             if path == "traces":
                 return jaeger.result(traces)
-            return {"summaries": [jaeger.summary(spans) for spans in traces]}
+            return {"summaries": [jaeger.summary(found) for found in traces]}
         raise errors.NotFound(f"/api/v3/{path} is not served")
 
     async def _trace(self, trace_id: str) -> list[Span]:
-        spans = await anyio.to_thread.run_sync(self._store.trace, trace_id)
-        if not spans:
+        found = await anyio.to_thread.run_sync(self._store.trace, trace_id)
+        if not found:
             raise errors.NotFound("trace not found")
-        return spans
+        return found
 
 
 def _v3_query(query: Mapping[str, str]) -> Query:
@@ -225,10 +245,9 @@ def _whole(query: Mapping[str, str], key: str, default: int = 0) -> int:
     text = query.get(key)
     if not text:
         return default
-    try:
-        return int(text)
-    except ValueError as error:
-        raise errors.BadRequest(f"{key} must be a whole number, not {text!r}") from error
+    if not text.isascii() or not text.isdigit() or int(text) > _WHOLE_MAX:
+        raise errors.BadRequest(f"{key} must be a whole number up to {_WHOLE_MAX}, not {text[:40]!r}")
+    return int(text)
 
 
 _UNITS_NS: Final = {
@@ -247,17 +266,17 @@ def _duration_ns(text: str) -> int:
         return 0
     number = text.rstrip("nuµms")
     try:
-        return int(float(number) * _UNITS_NS[text[len(number) :]])
-    except (KeyError, ValueError) as error:
-        raise errors.BadRequest(f"{text!r} is not a duration such as 200ms") from error
+        return min(int(float(number) * _UNITS_NS[text[len(number) :]]), _TIME_NS_MAX)
+    except (KeyError, ValueError, OverflowError) as error:
+        raise errors.BadRequest(f"{text[:40]!r} is not a duration such as 200ms") from error
 
 
 def _time_ns(text: str) -> int:
     if not text:
         return 0
     try:
-        return int(datetime.fromisoformat(text).timestamp() * 1_000_000_000)
-    except ValueError as error:
+        return min(int(datetime.fromisoformat(text).timestamp() * 1_000_000_000), _TIME_NS_MAX)
+    except (ValueError, OverflowError) as error:
         raise errors.BadRequest(f"{text!r} is not an RFC 3339 time") from error
 
 

@@ -63,17 +63,17 @@ def _plain(value: Any) -> Any:
     return value if isinstance(value, (bool, int, float, str)) else str(value)
 
 
-def dependencies(spans: Iterable[Span]) -> list[Object]:
-    """Who called whom how often: from a proxy's span to its service, or from child to parent."""
-    listed = list(spans)
-    by_id = {(span.trace_id, span.span_id): span for span in listed}
+def dependencies(counted: Iterable[tuple[str, str, str, str, int]]) -> list[Object]:
+    """Who called whom how often: from a proxy's span to its service, or from child to parent.
+
+    `counted` are spans by service and called service, and those of their parents.
+    """
     calls: Counter[tuple[str, str]] = Counter()
-    for span in listed:
-        parent = by_id.get((span.trace_id, span.parent_id))
-        if span.callee and parent is not None and parent.service == span.service:
-            calls[span.service, span.called] += 1
-        elif not span.callee and parent is not None and parent.service != span.service and not parent.callee:
-            calls[parent.service, span.service] += 1
+    for service, called, parent, parent_called, count in counted:
+        if called and parent == service:
+            calls[service, called] += count
+        elif not called and parent != service and not parent_called:
+            calls[parent, service] += count
     return [{"parent": p, "child": c, "callCount": n} for (p, c), n in sorted(calls.items())]
 
 

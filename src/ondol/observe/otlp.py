@@ -11,6 +11,8 @@ from ondol.base import errors
 from ondol.observe.spans import KINDS, Span
 
 _STATUS_ERROR = 2
+_NO_PARENT = "0" * 16
+"""As some exporters say that a span is a root."""
 
 
 def from_protobuf(body: bytes) -> list[Span]:
@@ -37,7 +39,7 @@ def _spans(request: Any) -> Iterator[Span]:
                 yield Span(
                     trace_id=span.trace_id.hex(),
                     span_id=span.span_id.hex(),
-                    parent_id=span.parent_span_id.hex(),
+                    parent_id=_parent(span.parent_span_id.hex()),
                     service=service,
                     name=span.name,
                     kind=_kind(span.kind),
@@ -46,6 +48,10 @@ def _spans(request: Any) -> Iterator[Span]:
                     error=span.status.code == _STATUS_ERROR,
                     attributes=_attributes(span.attributes),
                 )
+
+
+def _parent(text: str) -> str:
+    return "" if text == _NO_PARENT else text
 
 
 def _kind(number: int) -> str:
@@ -79,16 +85,16 @@ def from_json(body: bytes) -> list[Span]:
             for scope_spans in resource_spans.get("scopeSpans") or ()
             for span in scope_spans.get("spans") or ()
         ]
-    except (msgspec.DecodeError, AttributeError, KeyError, TypeError, ValueError) as error:
+    except (msgspec.DecodeError, AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise errors.BadRequest(f"not an OTLP trace export: {error}") from error
 
 
 def _json_span(span: Mapping[str, Any], service: str) -> Span:
-    start_ns, end_ns = int(span["startTimeUnixNano"]), int(span["endTimeUnixNano"])
+    start_ns, end_ns = int(span.get("startTimeUnixNano") or 0), int(span.get("endTimeUnixNano") or 0)
     return Span(
-        trace_id=str(span["traceId"]).lower(),
-        span_id=str(span["spanId"]).lower(),
-        parent_id=str(span.get("parentSpanId") or "").lower(),
+        trace_id=str(span.get("traceId") or "").lower(),
+        span_id=str(span.get("spanId") or "").lower(),
+        parent_id=_parent(str(span.get("parentSpanId") or "").lower()),
         service=service,
         name=str(span.get("name") or ""),
         kind=_kind(int(span.get("kind") or 0)),
@@ -111,3 +117,26 @@ def _json_value(value: Mapping[str, Any]) -> Any:
     if "kvlistValue" in value:
         return _json_attributes(value["kvlistValue"].get("values"))
     return next(iter(value.values()), None)
+
+
+# The answer to an export of which not all was taken. Written out, for not every release of the
+# generated classes has it: ExportTraceServiceResponse.partial_success = 1, in which rejected_spans = 1
+# and error_message = 2.
+
+
+def partial_success(rejected: int, message: str) -> bytes:
+    text = message.encode()
+    inner = b"\x08" + _varint(rejected) + b"\x12" + _varint(len(text)) + text
+    return b"\x0a" + _varint(len(inner)) + inner
+
+
+def partial_success_json(rejected: int, message: str) -> bytes:
+    return msgspec.json.encode({"partialSuccess": {"rejectedSpans": str(rejected), "errorMessage": message}})
+
+
+def _varint(value: int) -> bytes:
+    found = bytearray()
+    while value > 0x7F:
+        found.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*found, value])

@@ -9,6 +9,9 @@ from typing import Any, Final
 import msgspec
 
 KINDS: Final = ("unspecified", "internal", "server", "client", "producer", "consumer")
+_TRACE_ID: Final = re.compile(r"(?!0+$)[0-9a-f]{32}")
+_SPAN_ID: Final = re.compile(r"(?!0+$)[0-9a-f]{16}")
+_TIME_NS_MAX: Final = 2**63 - 1
 _CLUSTER: Final = re.compile(r"(?:outbound\|\d+\|(?P<subset>[^|]*)\|)(?P<host>[^|]+)")
 
 
@@ -46,3 +49,14 @@ class Span(msgspec.Struct, frozen=True, kw_only=True):
     def called(self) -> str:
         """The called service without its version: `reviews`, however the call was split."""
         return self.callee.partition("/")[0]
+
+
+def mistake(span: Span) -> str:
+    """Why a span cannot be kept, in words; empty if it can."""
+    if not _TRACE_ID.fullmatch(span.trace_id):
+        return "a trace id has 16 bytes that are not all zero"
+    if not _SPAN_ID.fullmatch(span.span_id) or (span.parent_id and not _SPAN_ID.fullmatch(span.parent_id)):
+        return "a span id has 8 bytes that are not all zero"
+    if span.start_ns < 0 or span.end_ns > _TIME_NS_MAX:
+        return "a time is between 1970 and 2262"
+    return ""

@@ -51,6 +51,16 @@ _COLUMNS: Final = (
 )
 _INSERT: Final = f"INSERT OR REPLACE INTO spans ({_COLUMNS}, called) VALUES (?,?,?,?,?,?,?,?,?,?,?)"  # noqa: S608 - fixed words
 
+_CALLS: Final = """
+SELECT child.service, child.called, parent.service, parent.called, count(*)
+FROM spans child JOIN spans parent ON parent.trace_id = child.trace_id AND parent.span_id = child.parent_id
+WHERE child.start_ns BETWEEN ? AND ? GROUP BY 1, 2, 3, 4
+"""
+_HAS_ATTRIBUTE: Final = """
+EXISTS (SELECT 1 FROM json_each(attributes) found WHERE found.key = ? AND
+ CASE found.type WHEN 'true' THEN 'true' WHEN 'false' THEN 'false' ELSE CAST(found.value AS TEXT) END = ?)
+"""
+
 
 class Query(msgspec.Struct, frozen=True, kw_only=True):
     """What to look for; an empty or zero field does not narrow. Times in nanoseconds."""
@@ -137,14 +147,15 @@ class SpanStore:
                 where.append(condition)
                 values.append(value)
         for key, value in query.attributes.items():
-            where.append("CAST(json_extract(attributes, ?) AS TEXT) = ?")
-            values += [f'$."{key}"', value]
+            clause, *found_in = _attribute(key, value)
+            where.append(clause)
+            values += found_in
         found = self._rows(
             f"SELECT trace_id, max(start_ns) AS newest FROM spans WHERE {' AND '.join(where)} "  # noqa: S608 - fixed words, values are bound
             "GROUP BY trace_id ORDER BY newest DESC LIMIT ?",
             (*values, query.limit),
         )
-        return [self.trace(row[0]) for row in found]
+        return [trace for row in found if (trace := self.trace(row[0]))]
 
     def services(self) -> list[str]:
         """Every service there are spans of; one look into the index a service, not one a span."""
@@ -158,9 +169,13 @@ class SpanStore:
             for row in self._rows(f"SELECT DISTINCT name, kind FROM spans {clause} ORDER BY name", values)  # noqa: S608
         ]
 
-    def between(self, start_ns: int, end_ns: int) -> list[Span]:
-        """Every span that started in the interval (for the graph of services)."""
-        return self._spans("WHERE start_ns BETWEEN ? AND ?", (start_ns, end_ns))
+    def calls(self, start_ns: int, end_ns: int) -> list[tuple[str, str, str, str, int]]:
+        """Spans that started in the interval, counted by service and called service of both ends.
+
+        Counted here, for a day's spans would not fit into memory.
+        """
+        found = self._rows(_CALLS, (start_ns, end_ns))
+        return [(child, called, parent, its, count) for child, called, parent, its, count in found]
 
     def forget(self, *, before_ns: int, keep_spans: int, keep_bytes: int) -> int:
         """Drop what is too old or too much, oldest first; the number of spans dropped is returned."""
@@ -222,6 +237,15 @@ def _explained() -> Iterator[None]:
     except sqlite3.Error as error:
         log.get("observe").error("traces_failed", error=str(error))
         raise errors.Unavailable(f"traces cannot be read or written: {error}", retry_after_s=1) from error
+
+
+def _attribute(key: str, value: str) -> tuple[str, ...]:
+    """The condition for an attribute, and its values; two of Jaeger's tags are columns of their own."""
+    if key == "span.kind":
+        return "kind = ?", value
+    if key == "error" and value == "true":
+        return f"(error OR {_HAS_ATTRIBUTE})", key, value
+    return _HAS_ATTRIBUTE, key, value
 
 
 def _move_aside(file: Path) -> Path:

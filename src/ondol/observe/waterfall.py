@@ -7,6 +7,7 @@ an attempt that no further span explains was spent in the service that was calle
 
 from __future__ import annotations
 
+import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -159,31 +160,59 @@ def _mark_critical(root: Node) -> None:
 
 def render(found: Waterfall, *, width: int = 100) -> list[str]:
     """Lines of text: a row a span with its bar, then the time in each service and the waits."""
-    labels = [_label(node) for node in found.rows]
-    label_width = min(max(map(len, labels)), max(20, width // 2))
+    label_max = max(20, width // 2)
+    labels = [_label(node, label_max // 2) for node in found.rows]
+    label_width = min(max(map(cells, labels)), label_max)
     bar_width = max(_BAR_MIN, width - label_width - 14)
     lines = []
     for node, label in zip(found.rows, labels, strict=True):
-        cut = label if len(label) <= label_width else label[: label_width - 1] + "…"
         mark = "!" if node.span.error else ("*" if node.critical else " ")
         bar = _bar(node.span, found, bar_width)
-        lines.append(f"{cut:<{label_width}} {mark} {_ms(node.span.duration_ns):>9} {bar}".rstrip())
+        lines.append(f"{_fit(label, label_width)} {mark} {_ms(node.span.duration_ns):>9} {bar}".rstrip())
     lines += ["", f"{'service':<24} {'calls':>5} {'own time':>10} {'waited for it':>14}"]
-    lines += [f"{s.service:<24} {s.calls:>5} {_ms(s.self_ns):>10} {_ms(s.wait_ns):>14}" for s in found.shares]
+    lines += [
+        f"{_fit(printable(s.service), 24)} {s.calls:>5} {_ms(s.self_ns):>10} {_ms(s.wait_ns):>14}"
+        for s in found.shares
+    ]
     return [*lines, f"{'in all':<24} {'':>5} {_ms(found.duration_ns):>10}      (* critical path, ! error)"]
 
 
-def _label(node: Node) -> str:
+def printable(text: str) -> str:
+    """Text from a span as a terminal may show it: what would steer the terminal is replaced."""
+    return "".join("\N{REPLACEMENT CHARACTER}" if unicodedata.category(c)[0] == "C" else c for c in text)
+
+
+def cells(text: str) -> int:
+    """How many columns a terminal takes for it: two for each wide character, none for a combining one."""
+    return sum(
+        0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text
+    )
+
+
+def _fit(text: str, width: int) -> str:
+    """The text in so many columns, cut or filled up."""
+    if cells(text) > width:
+        while cells(text) > width - 1:
+            text = text[:-1]
+        text += "…"
+    return text + " " * (width - cells(text))
+
+
+def _label(node: Node, indent_max: int) -> str:
+    """What a row is; deeper than there is room for, the depth is said as a number."""
+    indent = "  " * node.depth
+    if len(indent) > indent_max:
+        depth = f"{node.depth}> "
+        indent = " " * (indent_max - len(depth)) + depth
+    return indent + printable(_title(node))
+
+
+def _title(node: Node) -> str:
     callee = node.span.callee
     title = f"{node.span.service} → {callee}" if callee else f"{node.span.service} {node.span.name}"
     detail = str(node.span.attributes.get("http.url") or "") if node.depth == 0 else ""
     path = "/" + detail.split("/", 3)[3] if detail.count("/") >= 3 else ""
-    return (
-        "  " * node.depth
-        + title
-        + (f" {path}" if path else "")
-        + (" (parent missing)" if node.orphan else "")
-    )
+    return title + (f" {path}" if path else "") + (" (parent missing)" if node.orphan else "")
 
 
 def _bar(span: Span, found: Waterfall, width: int) -> str:
@@ -194,4 +223,7 @@ def _bar(span: Span, found: Waterfall, width: int) -> str:
 
 
 def _ms(ns: int) -> str:
-    return f"{ns / 1e6:.2f} ms"
+    """A duration in nine columns or little more."""
+    if ns < 1e9:
+        return f"{ns / 1e6:.2f} ms"
+    return f"{ns / 1e9:.2f} s" if ns < 1e13 else f"{ns / 1e9:.0f} s"

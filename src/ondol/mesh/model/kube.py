@@ -77,6 +77,8 @@ class Service:
     """Cluster addresses; none for a headless service."""
     ports: tuple[ServicePort, ...]
     selects: bool
+    sticky: bool = False
+    """A client's calls go to the same endpoint (sessionAffinity: ClientIP)."""
 
     def port(self, number: int) -> ServicePort | None:
         return next((port for port in self.ports if port.number == number), None)
@@ -99,6 +101,7 @@ def service(obj: Object, cluster_domain: str) -> Service | None:
             if (port.get("protocol") or "TCP") == "TCP"
         ),
         selects=bool(spec.get("selector")),
+        sticky=spec.get("sessionAffinity") == "ClientIP",
     )
 
 
@@ -160,8 +163,14 @@ class Client:
 
 
 def client(pod: Object, namespace: Object | None) -> Client | None:
-    """The pod as a client of the mesh, from when its sandbox is up until its last process ended."""
-    if not dataplane.in_mesh(pod, namespace) or not conditions.is_true(pod, dataplane.SANDBOX_READY):
+    """The pod as a client of the mesh, from when its sandbox is up until its last process ended.
+
+    Its calls are turned to the proxy when the sandbox is made: a label that takes it out of the mesh
+    later is for the next sandbox, and this one's listener stays.
+    """
+    if not conditions.is_true(pod, dataplane.SANDBOX_READY):
+        return None
+    if not dataplane.in_mesh(pod, namespace) and not conditions.is_true(pod, dataplane.PROGRAMMED):
         return None
     if objects.status(pod).get("phase") in ("Succeeded", "Failed"):
         return None

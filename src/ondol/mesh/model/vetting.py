@@ -12,6 +12,26 @@ from ondol.mesh.model.istio import Refused
 
 _TOKEN_BREAKERS: Final = frozenset(' \t\r\n"(),/:;<=>?@[\\]{}')
 
+_RETRY_CONDITIONS: Final = (
+    "5xx",
+    "gateway-error",
+    "reset",
+    "reset-before-request",
+    "connect-failure",
+    "envoy-ratelimited",
+    "retriable-4xx",
+    "refused-stream",
+    "retriable-status-codes",
+    "retriable-headers",
+    "http3-post-connect-failure",
+    "cancelled",
+    "deadline-exceeded",
+    "internal",
+    "resource-exhausted",
+    "unavailable",
+)
+"""Of HTTP and of gRPC. Another word the proxy would pass over in silence."""
+
 
 def vet(spec: istio.Struct) -> None:
     """`Refused` with the first mistake found."""
@@ -33,6 +53,8 @@ def _problems(spec: istio.Struct) -> Iterator[str]:
 def _virtual_service(spec: istio.VirtualServiceSpec) -> Iterator[str]:
     if not spec.http:
         yield "spec.http: a VirtualService needs at least one route"
+    if "*" in spec.hosts and (not spec.gateways or "mesh" in spec.gateways):
+        yield "spec.hosts: * is for gateways; between pods name a host or a suffix such as *.example.com"
     for index, route in enumerate(spec.http):
         for problem in _route(route):
             yield f"spec.http[{index}]: {problem}"
@@ -51,12 +73,15 @@ def _route(route: istio.HTTPRoute) -> Iterator[str]:
     rewrite = route.rewrite
     if rewrite is not None and rewrite.uri and rewrite.uri_regex_rewrite is not None:
         yield "rewrite.uri and rewrite.uriRegexRewrite cannot stand together"
-    if route.retries is not None and not route.retries.attempts and route.retries.per_try_timeout:
-        yield "retries.perTryTimeout needs retries.attempts"
+    if route.retries is not None:
+        yield from _retries(route.retries)
     for headers in (route.headers, *(each.headers for each in route.route)):
         for name in _header_names(headers):
             if not name or (set(name) & _TOKEN_BREAKERS and name != ":authority"):
                 yield f"{name!r} is not a header name"
+        for name in headers.request.add if headers is not None else ():
+            if name.lower() in ("host", ":authority"):
+                yield f"headers.request.add: {name} can only be set, for a request has one"
     for match in route.match:
         if match.ignore_uri_case and match.uri is not None and match.uri.regex is not None:
             yield "ignoreUriCase cannot stand together with a regex"
@@ -65,6 +90,21 @@ def _route(route: istio.HTTPRoute) -> Iterator[str]:
 def _header_names(headers: istio.Headers | None) -> Iterator[str]:
     for operations in (headers.request, headers.response) if headers else ():
         yield from (*operations.set, *operations.add, *operations.remove)
+
+
+def _retries(retries: istio.HTTPRetry) -> Iterator[str]:
+    given = {
+        "perTryTimeout": retries.per_try_timeout,
+        "retryOn": retries.retry_on,
+        "backoff": retries.backoff,
+    }
+    for name, value in given.items():
+        if value and not retries.attempts:
+            yield f"retries.{name} needs retries.attempts, which is 0: no retries"
+    for word in filter(None, (part.strip() for part in retries.retry_on.split(","))):
+        if not word.isdigit() and word not in _RETRY_CONDITIONS:
+            known = ", ".join(_RETRY_CONDITIONS)
+            yield f"retries.retryOn: {word!r} is none of {known}, nor a status code"
 
 
 def _destination_rule(spec: istio.DestinationRuleSpec) -> Iterator[str]:

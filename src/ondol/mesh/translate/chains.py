@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from ondol.mesh.translate import clusters
+from ondol.mesh.translate import clusters, matches
 from ondol.mesh.translate import messages as m
 
 PASSTHROUGH: Final = "passthrough"
+_NO_HOST: Final = "no-host.invalid"
 _HTTP_PROTOCOLS: Final = ("'http/1.0'", "'http/1.1'", "'h2c'")
 """What the HTTP inspector calls what it saw, in the spelling of the matching input."""
 _LOG_FIELDS: Final = {
@@ -50,15 +51,29 @@ class Observation:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """As whom calls are traced and counted."""
+    """As whom calls are traced and counted, and by what rules may tell callers apart."""
 
     workload: str
     namespace: str
     revision: str
+    labels: str = ""
+    """As `matches.labels_text` writes them."""
 
     @property
     def stat_prefix(self) -> str:
         return f"{self.namespace}/{self.workload}".replace(".", "_")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How long a connection may be silent, and may live; whether its source chooses the endpoint."""
+
+    idle_ms: int | None = None
+    longest_ms: int | None = None
+    by_source: bool = False
+
+
+_NO_LIMITS: Final = Limits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +87,10 @@ class Layout:
     """Clusters by destination port and address, for what is declared not to be HTTP."""
     sniffed: Mapping[tuple[int, str], str] = field(default_factory=dict)
     """The same for what is undeclared, if it turns out not to be HTTP."""
+    limits: Mapping[str, Limits] = field(default_factory=dict)
+    """By cluster, where a policy asks something of its connections."""
+    silent_ports: frozenset[int] = frozenset()
+    """Ports on which a client may wait for the server to speak: nobody waits for its first bytes."""
 
 
 def http(
@@ -92,7 +111,12 @@ def http(
         strip_trailing_host_dot=True,
         # A call may be a stream that is silent for long; its route's timeout is what limits it.
         stream_idle_timeout=m.duration(0),
-        http_protocol_options=m.protocol.Http1ProtocolOptions(accept_http_10=True),
+        # HTTP/1.0 need not name a host: such a call goes on to the address it was made to.
+        http_protocol_options=m.protocol.Http1ProtocolOptions(
+            accept_http_10=True, default_host_for_http_10=_NO_HOST
+        ),
+        # Whether a large body is wanted is for the server to say, not for the proxy.
+        proxy_100_continue=True,
         upgrade_configs=[m.hcm.HttpConnectionManager.UpgradeConfig(upgrade_type="websocket")],
         access_log=_access_log(observation),
     )
@@ -100,22 +124,40 @@ def http(
         manager.tracing.CopyFrom(_tracing(identity, observation))
         manager.generate_request_id.value = True
     manager.server_header_transformation = m.hcm.HttpConnectionManager.PASS_THROUGH
-    return _chain(name, "envoy.filters.network.http_connection_manager", manager)
+    found = [_filter("envoy.filters.network.http_connection_manager", manager)]
+    if identity.labels:
+        found.insert(
+            0, _filter("envoy.filters.network.set_filter_state", _say(matches.LABELS, identity.labels))
+        )
+    return m.listener_components.FilterChain(name=name, filters=found)
 
 
-def tcp(name: str, cluster: str, observation: Observation) -> Any:
+def tcp(name: str, cluster: str, observation: Observation, limits: Limits = _NO_LIMITS) -> Any:
     """A chain that carries bytes to a cluster."""
     proxy = m.tcp_proxy.TcpProxy(
         stat_prefix="tcp",
         cluster=cluster,
         access_log=_access_log(observation),
     )
-    return _chain(name, "envoy.filters.network.tcp_proxy", proxy)
+    if limits.idle_ms is not None:
+        proxy.idle_timeout.CopyFrom(m.duration(limits.idle_ms))
+    if limits.longest_ms is not None:
+        proxy.max_downstream_connection_duration.CopyFrom(m.duration(limits.longest_ms))
+    if limits.by_source:
+        proxy.hash_policy.add().source_ip.SetInParent()
+    found = _filter("envoy.filters.network.tcp_proxy", proxy)
+    return m.listener_components.FilterChain(name=name, filters=[found])
 
 
-def _chain(name: str, filter_name: str, config: Any) -> Any:
-    made = m.listener_components.Filter(name=filter_name, typed_config=m.any_of(config))
-    return m.listener_components.FilterChain(name=name, filters=[made])
+def _filter(name: str, config: Any) -> Any:
+    return m.listener_components.Filter(name=name, typed_config=m.any_of(config))
+
+
+def _say(key: str, text: str) -> Any:
+    """A constant of every connection, for route matches to look at."""
+    said = m.filter_state_value.FilterStateValue(object_key=key, factory_key="envoy.string", read_only=True)
+    said.format_string.text_format_source.inline_string = text
+    return m.set_filter_state.Config(on_new_connection=[said])
 
 
 def _http_filter(name: str, config: Any) -> Any:

@@ -28,10 +28,8 @@ _LB: Final = {
     "RANDOM": m.cluster.Cluster.RANDOM,
 }
 
-_Traffic = istio.TrafficPolicy | istio.PortTrafficPolicy
 
-
-def cluster(name: str, protocol: Protocol, policy: _Traffic, sni: str) -> Any:
+def cluster(name: str, protocol: Protocol, policy: istio.TrafficPolicy, sni: str) -> Any:
     """The cluster of a service port; its endpoints come by EDS."""
     pool = policy.connection_pool or istio.ConnectionPoolSettings()
     tcp, http = pool.tcp or istio.TCPSettings(), pool.http or istio.HTTPSettings()
@@ -139,8 +137,10 @@ def _outliers(settings: istio.OutlierDetection) -> Any:
         made.consecutive_5xx.value = settings.consecutive_5xx_errors
     if settings.consecutive_gateway_errors:
         made.consecutive_gateway_failure.value = settings.consecutive_gateway_errors
-    if settings.consecutive_local_origin_failures is not None:
+    if settings.consecutive_local_origin_failures:
         made.consecutive_local_origin_failure.value = settings.consecutive_local_origin_failures
+    elif settings.consecutive_local_origin_failures == 0:
+        made.enforcing_consecutive_local_origin_failure.value = 0
     if settings.interval is not None:
         made.interval.CopyFrom(m.duration(milliseconds(settings.interval, "interval")))
     if settings.base_ejection_time is not None:

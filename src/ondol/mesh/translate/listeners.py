@@ -10,25 +10,37 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from ondol.mesh.model.kube import Client, Protocol, Service
+from ondol.mesh.model import istio
+from ondol.mesh.model.istio import milliseconds
+from ondol.mesh.model.kube import Client, Protocol
 from ondol.mesh.translate import chains, clusters, wire
 from ondol.mesh.translate import messages as m
-from ondol.mesh.translate.chains import Identity, Layout, Observation
-from ondol.mesh.translate.registry import cluster_name
+from ondol.mesh.translate.chains import Identity, Layout, Limits, Observation
+from ondol.mesh.translate.registry import Registry, cluster_name
 from ondol.mesh.xds.types import Origin, Resource
 
 POD_PORT: Final = 15001
 _SNIFF_MS: Final = 100
 """How long an undeclared port waits for a client to speak before it is taken for something else."""
+_LONGEST_MS: Final = 10 * 365 * 86_400_000
+_SERVERS_SPEAK: Final = frozenset(
+    {21, 22, 23, 25, 53, 110, 119, 143, 587, 873, 3306, 4222, 5900, 27017, 33060}
+)
+"""Well-known ports on which the server speaks first."""
+_CLIENTS_SPEAK: Final = frozenset({443, 1433, 1521, 2379, 5432, 5672, 6379, 6443, 8443, 9042, 9092, 11211})
+"""Well-known ports that are not HTTP, on which the client's first bytes come at once."""
 
 
-def layout(services: Iterable[Service], always: Iterable[int]) -> Layout:
+def layout(registry: Registry, always: Iterable[int]) -> Layout:
     """What all services together ask of a listener."""
     http: set[int] = set(always)
     sniffed: set[int] = set()
+    tcp: set[int] = set()
+    headless: set[int] = set()
     declared: dict[tuple[int, str], str] = {}
     undeclared: dict[tuple[int, str], str] = {}
-    for service in services:
+    limits: dict[str, Limits] = {}
+    for service in registry.services.values():
         for port in service.ports:
             names = {(port.number, a): cluster_name(service.host, port.number) for a in service.addresses}
             if port.is_http:
@@ -37,8 +49,48 @@ def layout(services: Iterable[Service], always: Iterable[int]) -> Layout:
                 sniffed.add(port.number)
                 undeclared.update(names)
             elif port.protocol is Protocol.TCP:
+                tcp.add(port.number)
                 declared.update(names)
-    return Layout(frozenset(http), frozenset(sniffed), declared, undeclared)
+                if not names:
+                    headless.add(port.number)
+            if port.protocol in (Protocol.SNIFFED, Protocol.TCP):
+                found = _limits(registry.traffic(service.host, "", port.number))
+                limits.update(dict.fromkeys(names.values(), found) if found else {})
+    # Pods of a headless service are called by addresses of their own, which are not known here: where
+    # such a TCP port is somebody else's HTTP, only the bytes can tell.
+    sniffed |= headless & http
+    return Layout(
+        frozenset(http),
+        frozenset(sniffed),
+        declared,
+        undeclared,
+        limits,
+        _silent(tcp, sniffed),
+    )
+
+
+def _limits(traffic: istio.TrafficPolicy) -> Limits | None:
+    pool = traffic.connection_pool or istio.ConnectionPoolSettings()
+    tcp = pool.tcp or istio.TCPSettings()
+    hashing = traffic.load_balancer.consistent_hash if traffic.load_balancer is not None else None
+    by_source = hashing is not None and hashing.use_source_ip
+    found = Limits(_at_most(tcp.idle_timeout), _at_most(tcp.max_connection_duration), by_source)
+    return None if found == Limits() else found
+
+
+def _at_most(text: str | None) -> int | None:
+    """Milliseconds; listeners are everybody's, so none may be more than the proxy can count."""
+    return None if text is None else min(milliseconds(text, "connectionPool.tcp"), _LONGEST_MS)
+
+
+def _silent(declared: set[int], sniffed: set[int]) -> frozenset[int]:
+    """Where nobody waits for a client's first bytes; as seldom as can be the services' affair.
+
+    Envoy takes a listener whose listener filters change for a new one, and closes every connection of
+    the old. So all ports are looked at but these, and a port that is not looked at yet is only one
+    that is declared to be TCP and of which no more is known.
+    """
+    return frozenset((_SERVERS_SPEAK | (declared - _CLIENTS_SPEAK)) - sniffed)
 
 
 def shared(
@@ -57,7 +109,7 @@ def shared(
         for port in sorted(layout.http_ports)
     ]
     found += [
-        chains.tcp(cluster, cluster, observation)
+        chains.tcp(cluster, cluster, observation, layout.limits.get(cluster, Limits()))
         for cluster in sorted({*layout.tcp.values(), *layout.sniffed.values()})
     ]
     return wire.encode(
@@ -75,13 +127,9 @@ def shared(
 
 def _listener_filters(layout: Layout) -> Iterable[Any]:
     yield _listener_filter("envoy.filters.listener.original_dst", m.original_dst.OriginalDst())
-    if layout.sniffed_ports:
-        inspector = _listener_filter(
-            "envoy.filters.listener.http_inspector", m.http_inspector.HttpInspector()
-        )
-        # Elsewhere nobody waits for the client's first bytes: the server may be the one to speak.
-        inspector.filter_disabled.not_match.CopyFrom(_any_port(sorted(layout.sniffed_ports)))
-        yield inspector
+    inspector = _listener_filter("envoy.filters.listener.http_inspector", m.http_inspector.HttpInspector())
+    inspector.filter_disabled.CopyFrom(_any_port(sorted(layout.silent_ports)))
+    yield inspector
 
 
 def _any_port(ports: list[int]) -> Any:

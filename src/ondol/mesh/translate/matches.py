@@ -1,7 +1,8 @@
 """A VirtualService's match as an Envoy route match, and what of it the control plane settles itself.
 
-Port, gateways, source namespace and source labels are known for each route table, so they are
-decided here (`applies`) and never matched at run time.
+Port, gateways and source namespace are known for each route table, so they are decided here
+(`applies`) and never matched at run time. Source labels are matched by Envoy against what the caller's
+listener says of its pod: so a rule that looks at labels changes no listener, and no connection ends.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from ondol.mesh.translate import messages as m
 MESH: Final = "mesh"
 """The gateway name that means calls between pods."""
 
-Clause = frozenset[tuple[str, str]]
-"""The labels a `sourceLabels` asks for."""
+LABELS: Final = "ondol.labels"
+"""The filter state in which a pod's listener says the pod's labels, as `labels_text` writes them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +29,6 @@ class Caller:
     gateways: frozenset[str]
     """Full names (`namespace/name`), or `mesh`."""
     namespace: str = ""
-    clauses: frozenset[Clause] = frozenset()
-    """The label clauses that hold for the calling pod."""
 
 
 def applies(match: istio.HTTPMatchRequest, caller: Caller, namespace: str) -> bool:
@@ -40,13 +39,12 @@ def applies(match: istio.HTTPMatchRequest, caller: Caller, namespace: str) -> bo
         return False
     if caller.gateways != {MESH}:
         return not match.source_labels and not match.source_namespace
-    if match.source_namespace and match.source_namespace != caller.namespace:
-        return False
-    return not match.source_labels or clause(match.source_labels) in caller.clauses
+    return not match.source_namespace or match.source_namespace == caller.namespace
 
 
-def clause(labels: Mapping[str, str]) -> Clause:
-    return frozenset(labels.items())
+def labels_text(labels: Mapping[str, str]) -> str:
+    """Labels as one text, in which each stands between separators that no label may hold."""
+    return "".join(f";{key}={value};" for key, value in sorted(labels.items()))
 
 
 def gateway_names(names: tuple[str, ...], namespace: str) -> frozenset[str]:
@@ -77,6 +75,9 @@ def route_match(match: istio.HTTPMatchRequest) -> Any:
             made.headers.append(_header(name, pseudo))
     for name, wanted in sorted(match.query_params.items()):
         made.query_parameters.append(_query(name, wanted))
+    for label in sorted(match.source_labels.items()):
+        held = m.strings.StringMatcher(contains=labels_text(dict([label])))
+        made.filter_state.append(m.filter_state.FilterStateMatcher(key=LABELS, string_match=held))
     return made
 
 

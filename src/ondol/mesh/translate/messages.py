@@ -28,12 +28,14 @@ from envoy.config.trace.v3 import http_tracer_pb2 as tracer
 from envoy.config.trace.v3 import opentelemetry_pb2 as opentelemetry
 from envoy.extensions.access_loggers.file.v3 import file_pb2 as file_log
 from envoy.extensions.filters.common.fault.v3 import fault_pb2 as fault_common
+from envoy.extensions.filters.common.set_filter_state.v3 import value_pb2 as filter_state_value
 from envoy.extensions.filters.http.cors.v3 import cors_pb2 as cors
 from envoy.extensions.filters.http.fault.v3 import fault_pb2 as fault
 from envoy.extensions.filters.http.router.v3 import router_pb2 as router
 from envoy.extensions.filters.listener.http_inspector.v3 import http_inspector_pb2 as http_inspector
 from envoy.extensions.filters.listener.original_dst.v3 import original_dst_pb2 as original_dst
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2 as hcm
+from envoy.extensions.filters.network.set_filter_state.v3 import set_filter_state_pb2 as set_filter_state
 from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2 as tcp_proxy
 from envoy.extensions.matching.common_inputs.network.v3 import network_inputs_pb2 as inputs
 from envoy.extensions.retry.host.previous_hosts.v3 import previous_hosts_pb2 as previous_hosts
@@ -43,6 +45,7 @@ from envoy.extensions.tracers.opentelemetry.resource_detectors.v3 import (
 from envoy.extensions.transport_sockets.tls.v3 import common_pb2 as tls_common
 from envoy.extensions.transport_sockets.tls.v3 import tls_pb2 as tls
 from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2 as http_options
+from envoy.type.matcher.v3 import filter_state_pb2 as filter_state
 from envoy.type.matcher.v3 import metadata_pb2 as metadata_matcher
 from envoy.type.matcher.v3 import regex_pb2 as regex
 from envoy.type.matcher.v3 import string_pb2 as strings
@@ -69,6 +72,8 @@ __all__ = [
     "fault",
     "fault_common",
     "file_log",
+    "filter_state",
+    "filter_state_value",
     "formats",
     "fraction",
     "from_ads",
@@ -93,6 +98,7 @@ __all__ = [
     "route",
     "router",
     "routes",
+    "set_filter_state",
     "socket",
     "sources",
     "static_detector",

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
+import msgspec
+
 from ondol.api import objects
 from ondol.api.objects import Key, Object
 from ondol.base import errors
@@ -96,25 +98,34 @@ class Policy:
                 found.setdefault(subset.name, subset)
         return found
 
-    def traffic(self, subset: str, port: int) -> istio.TrafficPolicy | istio.PortTrafficPolicy:
-        """The policy in force: a subset's fields over the host's, a port's own over both."""
+    def traffic(self, subset: str, port: int) -> istio.TrafficPolicy:
+        """The policy in force: the subset's over the host's; what either says of the port is all it says."""
         whole = next((r.spec.traffic_policy for r in self.rules if r.spec.traffic_policy), None)
         own = self.subsets[subset].traffic_policy if subset in self.subsets else None
-        for policy in (own, whole):
-            for settings in policy.port_level_settings if policy else ():
-                if settings.port.number == port:
-                    return settings
-        merged = istio.TrafficPolicy()
-        own, whole = own or merged, whole or merged
-        return istio.TrafficPolicy(
-            load_balancer=own.load_balancer or whole.load_balancer,
-            connection_pool=own.connection_pool or whole.connection_pool,
-            outlier_detection=own.outlier_detection or whole.outlier_detection,
-            tls=own.tls or whole.tls,
-        )
+        found = istio.TrafficPolicy()
+        for policy in (whole, own):
+            if policy is not None:
+                found = _over(found, policy, port)
+        return found
+
+
+def _over(below: istio.TrafficPolicy, policy: istio.TrafficPolicy, port: int) -> istio.TrafficPolicy:
+    """A policy over another, for one port."""
+    for settings in policy.port_level_settings:
+        if settings.port.number == port:
+            return istio.TrafficPolicy(
+                settings.load_balancer, settings.connection_pool, settings.outlier_detection, settings.tls
+            )
+    return istio.TrafficPolicy(
+        policy.load_balancer or below.load_balancer,
+        policy.connection_pool or below.connection_pool,
+        policy.outlier_detection or below.outlier_detection,
+        policy.tls or below.tls,
+    )
 
 
 _NO_POLICY = Policy()
+_BY_CLIENT = istio.LoadBalancerSettings(consistent_hash=istio.ConsistentHashLB(use_source_ip=True))
 
 Slice = tuple[tuple[str, Endpoint], ...]
 """Ready endpoints by port name."""
@@ -142,6 +153,14 @@ class Registry:
         if found is None:
             found = self._in_force[host] = hosts.best(host, self.policies) or _NO_POLICY
         return found
+
+    def traffic(self, host: str, subset: str, port: int) -> istio.TrafficPolicy:
+        """The policy in force for a destination, the service's own session affinity included."""
+        found = self.policy(host).traffic(subset, port)
+        service = self.services.get(host)
+        if service is None or not service.sticky or found.load_balancer is not None:
+            return found
+        return msgspec.structs.replace(found, load_balancer=_BY_CLIENT)
 
     def pods_behind(self, service: Key) -> set[Key]:
         """The pods that are endpoints of a service."""

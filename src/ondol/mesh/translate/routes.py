@@ -104,7 +104,11 @@ def _act(made: Any, route: istio.HTTPRoute, destinations: Destinations) -> None:
 
 def _headers(made: Any, headers: istio.Headers) -> None:
     """Works on a route and on a weighted cluster alike: both have these four fields."""
-    made.request_headers_to_add.extend(_added(headers.request))
+    made.request_headers_to_add.extend(
+        each
+        for each in _added(headers.request)
+        if each.header.key.lower() not in _HOST_NAMES  # see _authority
+    )
     made.request_headers_to_remove.extend(headers.request.remove)
     made.response_headers_to_add.extend(_added(headers.response))
     made.response_headers_to_remove.extend(headers.response.remove)
@@ -117,8 +121,6 @@ def _added(operations: istio.HeaderOperations) -> Iterator[Any]:
         (operations.add, option.APPEND_IF_EXISTS_OR_ADD),
     ):
         for key, value in sorted(found.items()):
-            if key.lower() in _HOST_NAMES:
-                continue  # see _authority
             yield option(header=m.base.HeaderValue(key=key, value=value), append_action=action)
 
 
@@ -284,13 +286,14 @@ def _cors(policy: istio.CorsPolicy) -> Any:
 
 
 def _fault(fault: istio.HTTPFaultInjection) -> Any:
+    """Without a percentage no request is hit: Istio's default, and nobody's fault."""
     made = m.fault.HTTPFault()
     if fault.delay is not None:
-        share = fault.delay.percentage.value if fault.delay.percentage else 100.0
+        share = fault.delay.percentage.value if fault.delay.percentage else 0.0
         made.delay.fixed_delay.CopyFrom(m.duration(milliseconds(fault.delay.fixed_delay, "fault.delay")))
         made.delay.percentage.CopyFrom(m.fraction(share))
     if fault.abort is not None:
-        share = fault.abort.percentage.value if fault.abort.percentage else 100.0
+        share = fault.abort.percentage.value if fault.abort.percentage else 0.0
         made.abort.http_status = fault.abort.http_status
         made.abort.percentage.CopyFrom(m.fraction(share))
     return made

@@ -1,7 +1,7 @@
 """Route tables: which virtual hosts a kind of caller sees, assembled from virtual hosts made once.
 
 A table is made for every HTTP port of every namespace that has callers (short names mean something
-else in each), split further only where rules look at the caller's labels. Ingress has a table a port.
+else in each). Ingress has a table a port.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from ondol.mesh.model import istio
 from ondol.mesh.model.kube import Service
@@ -70,7 +70,7 @@ class _Destinations:
     def hash(self, destination: istio.Destination) -> istio.ConsistentHashLB | None:
         host, port = self._find(destination)
         policy = self.registry.policy(host)
-        settings = policy.traffic(destination.subset, port).load_balancer
+        settings = self.registry.traffic(host, destination.subset, port).load_balancer
         if settings is None or settings.consistent_hash is None:
             return None
         self.origins.update(dict.fromkeys(policy.origins))
@@ -89,7 +89,7 @@ class Tables:
         self._rules = rules
         self._memo = memo
         self._facts_of: dict[Origin, tuple[Any, ...]] = {}
-        self._asks_of: dict[Origin, _Asks] = {}
+        self._looks_of: dict[Origin, bool] = {}
         self._made: dict[tuple[Any, ...], VirtualHost] = {}
         self._by_port: dict[int, list[tuple[Service, VirtualService | None]]] = {}
         for service in registry.services.values():
@@ -127,12 +127,12 @@ class Tables:
         policy = self._registry.policy(service.host)
 
         def make() -> VirtualHost:
-            settings = policy.traffic("", caller.port).load_balancer
+            settings = self._registry.traffic(service.host, "", caller.port).load_balancer
             hashing = settings.consistent_hash if settings else None
             made = routes.default(cluster_name(service.host, caller.port), hashing)
             return VirtualHost(service.host, names, _body([made]), policy.origins if hashing else ())
 
-        key = ("service-host", service.host, names, caller.port, policy.origins)
+        key = ("service-host", service.host, service.sticky, names, caller.port, policy.origins)
         return self._memo.get(key, make)
 
     def _rule_host(
@@ -148,14 +148,13 @@ class Tables:
 
     def _relevant(self, rule: VirtualService, caller: Caller) -> tuple[Any, ...]:
         """What of the caller the rule looks at: callers that agree in it share its routes."""
-        asks = self._asks_of.get(rule.origin)
-        if asks is None:
-            asks = self._asks_of[rule.origin] = _asks(rule)
+        looks = self._looks_of.get(rule.origin)
+        if looks is None:
+            looks = self._looks_of[rule.origin] = _looks_at_namespace(rule)
         return (
             caller.port,
             caller.gateways,
-            caller.namespace if asks.namespace else "",
-            asks.clauses & caller.clauses,
+            caller.namespace if looks else "",
         )
 
     def _rule_body(self, rule: VirtualService, caller: Caller) -> tuple[bytes, tuple[Origin, ...]]:
@@ -185,7 +184,7 @@ class Tables:
         return tuple(
             (
                 host,
-                service.ports if (service := self._registry.services.get(host)) else None,
+                (service.ports, service.sticky) if (service := self._registry.services.get(host)) else None,
                 self._registry.policy(host).origins,
             )
             for host in named
@@ -251,16 +250,8 @@ def _admitted(gateway: Gateway, server: istio.Server, namespace: str) -> Iterato
             yield pattern.lower()
 
 
-class _Asks(NamedTuple):
-    """What of a caller some match of a rule looks at."""
-
-    namespace: bool
-    clauses: frozenset[matches.Clause]
-
-
-def _asks(rule: VirtualService) -> _Asks:
-    found = [match for route in rule.spec.http for match in route.match]
-    return _Asks(any(match.source_namespace for match in found), label_clauses([rule]))
+def _looks_at_namespace(rule: VirtualService) -> bool:
+    return any(match.source_namespace for route in rule.spec.http for match in route.match)
 
 
 def destinations(spec: istio.VirtualServiceSpec) -> Iterator[istio.Destination]:
@@ -283,20 +274,8 @@ def by_host(registry: Registry, rules: Iterable[VirtualService]) -> dict[str, Vi
     return found
 
 
-def label_clauses(rules: Iterable[VirtualService]) -> frozenset[matches.Clause]:
-    """Every set of caller labels that some rule asks for."""
-    return frozenset(
-        matches.clause(match.source_labels)
-        for rule in rules
-        for route in rule.spec.http
-        for match in route.match
-        if match.source_labels
-    )
-
-
-def table_name(port: int, namespace: str, clauses: Iterable[matches.Clause]) -> str:
-    held = sorted(str(sorted(clause)) for clause in clauses)
-    return f"{port}|{namespace}" + (f"|{wire.label(held)}" if held else "")
+def table_name(port: int, namespace: str) -> str:
+    return f"{port}|{namespace}"
 
 
 def _body(made: Sequence[Any]) -> bytes:

@@ -66,7 +66,6 @@ class _Era:
 
     key: tuple[Any, ...]
     layout: Layout
-    clauses: frozenset[matches.Clause]
     maker: tables.Tables
     tables: dict[str, Resource] = field(default_factory=dict)
     ingress: tuple[dict[str, Resource], dict[str, Resource]] = ({}, {})
@@ -125,10 +124,10 @@ class Translator:
         self.route_memo.sweep()
         by_host = tables.by_host(found, world.virtual_services)
         maker = tables.Tables(found, by_host, self.route_memo)
-        layout = listeners.layout(found.services.values(), _HTTP_PORTS)
+        layout = listeners.layout(found, _HTTP_PORTS)
         if self._era is not None and self._era.layout == layout:
             layout = self._era.layout
-        self._era = _Era(key, layout, tables.label_clauses(by_host.values()), maker)
+        self._era = _Era(key, layout, maker)
         self._era.ingress = self._ingress(world, maker)
         return self._era
 
@@ -141,7 +140,7 @@ class Translator:
         for service in found.services.values():
             policy = found.policy(service.host)
             key = ("clusters", id(service), policy.origins)
-            made.update(self.memo.get(key, partial(_service_clusters, service, policy), service))
+            made.update(self.memo.get(key, partial(_service_clusters, found, service, policy), service))
             views = found.slices.get(service.key, [])
             labels = _labels(found, service) if policy.subsets else []
             seen = ("endpoints", id(service), policy.origins, *map(id, (*views, *labels)))
@@ -168,7 +167,7 @@ class Translator:
         made: dict[str, Resource] = {}
         used: dict[str, Resource] = {}
         plans: dict[Key, PodPlan] = {}
-        named: dict[tuple[Any, ...], dict[int, str]] = {}
+        named: dict[str, dict[int, str]] = {}
         for pod in world.pods:
             namespace = namespaces.get(objects.namespace(pod))
             client = self.memo.get(
@@ -176,30 +175,28 @@ class Translator:
             )
             if client is None:
                 continue
-            held = frozenset(clause for clause in era.clauses if clause <= client.labels.items())
-            names = named.get((client.key.namespace, held))
+            names = named.get(client.key.namespace)
             if names is None:
-                names = named[client.key.namespace, held] = self._tables(era, client, held, used)
+                names = named[client.key.namespace] = self._tables(era, client.key.namespace, used)
             listener = self._pod_listener(client, era.layout, names)
             made[listener.name] = listener
             plans[client.key] = PodPlan(client.key, listener.name, tuple(names.values()))
         return made, used, plans
 
-    def _tables(
-        self, era: _Era, client: Client, held: frozenset[matches.Clause], used: dict[str, Resource]
-    ) -> dict[int, str]:
-        """The names of the tables this kind of caller follows, by port; the tables go into `used`."""
+    def _tables(self, era: _Era, namespace: str, used: dict[str, Resource]) -> dict[int, str]:
+        """The names of the tables that callers in a namespace follow, by port; the tables go into `used`."""
         names = {}
         for port in sorted(era.layout.http_ports):
-            name = names[port] = tables.table_name(port, client.key.namespace, held)
+            name = names[port] = tables.table_name(port, namespace)
             if name not in era.tables:
-                caller = Caller(port, frozenset({MESH}), client.key.namespace, held)
+                caller = Caller(port, frozenset({MESH}), namespace)
                 era.tables[name] = era.maker.mesh(name, caller)
             used[name] = era.tables[name]
         return names
 
     def _pod_listener(self, client: Client, layout: Layout, names: dict[int, str]) -> Resource:
-        identity = Identity(client.workload, client.key.namespace, client.revision)
+        labels = matches.labels_text(client.labels)
+        identity = Identity(client.workload, client.key.namespace, client.revision, labels)
         body = self.memo.get(
             ("listener", id(layout), identity, *names.values()),
             partial(listeners.shared, layout, identity, names, self._observation),
@@ -250,13 +247,13 @@ def _resource(name: str, message: Any, origins: tuple[types.Origin, ...] = ()) -
     return Resource(name, wire.digest(body), body, origins)
 
 
-def _service_clusters(service: Service, policy: registry.Policy) -> dict[str, Resource]:
+def _service_clusters(found: Registry, service: Service, policy: registry.Policy) -> dict[str, Resource]:
     made = {}
     for port in service.ports:
         for subset in ("", *policy.subsets):
             name = registry.cluster_name(service.host, port.number, subset)
             with registry.blaming(policy.origins):
-                traffic = policy.traffic(subset, port.number)
+                traffic = found.traffic(service.host, subset, port.number)
                 cluster = clusters.cluster(name, port.protocol, traffic, service.host)
                 made[name] = _resource(name, cluster, policy.origins)
     return made

@@ -7,7 +7,6 @@ length: so a listener or a route table is put together from shared parts without
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
 from typing import Any
 
 
@@ -38,8 +37,3 @@ def digest(*parts: bytes) -> str:
         found.update(len(part).to_bytes(8, "big"))
         found.update(part)
     return found.hexdigest()
-
-
-def label(parts: Iterable[str]) -> str:
-    """A short stable name for a set of words."""
-    return hashlib.blake2b("\n".join(sorted(parts)).encode(), digest_size=4).hexdigest()
