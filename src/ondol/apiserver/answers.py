@@ -6,13 +6,12 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import msgspec
-import yaml
 
 from ondol.api import objects, status
 from ondol.api.objects import Object
 from ondol.api.tables import builtin, table
 from ondol.api.tables.columns import Layout
-from ondol.apiserver import documents, negotiation, watching
+from ondol.apiserver import documents, negotiation, watching, yaml_text
 from ondol.apiserver.core import Core
 from ondol.apiserver.exchange import Reply, Request
 from ondol.apiserver.listing import ContinueExpired, Listing
@@ -132,8 +131,7 @@ def frames(core: Core, request: Request, served: Served) -> watching.Forms:
 def document(request: Request, value: Any, code: int = 200) -> Reply:
     """Any document, as JSON or YAML."""
     if wanted(request).format == "yaml":
-        dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
-        return Reply(yaml.dump(value, Dumper=dumper, sort_keys=False).encode(), code, _YAML)
+        return Reply(yaml_text.dump(value), code, _YAML)
     body = documents.dump(value)
     if pretty(request):
         body = msgspec.json.format(body, indent=2) + b"\n"

@@ -75,7 +75,7 @@ def check_fields(
     if strictness == "Ignore":
         return
     wrong = [f'unknown field "{path}"' for path in served.schema.unknown_fields(document)]
-    wrong += [f'duplicate field "{path}"' for path in duplicates()]
+    wrong += duplicates()
     if not wrong:
         return
     if strictness == "Strict":
@@ -178,7 +178,7 @@ def _check_identity(patched: Object, live: Object) -> None:
 
 def _change(content_type: str, body: Any, served: Served, lens: Lens) -> writing.Change:
     if content_type == JSON_PATCH:
-        return lambda live: json_patch.apply(live, body)
+        return lambda live: _patched(live, body)
     if not isinstance(body, dict):
         raise errors.BadRequest("a patch must be a JSON object")
     if content_type == MERGE_PATCH:
@@ -193,6 +193,16 @@ def _change(content_type: str, body: Any, served: Served, lens: Lens) -> writing
         "the body of the request was in an unknown format - accepted media types include: "
         + ", ".join(accepted)
     )
+
+
+def _patched(live: Object, operations: Any) -> Any:
+    """By JSON patch, which alone of the patches can put a deep value at a deep place."""
+    try:
+        changed = json_patch.apply(live, operations)
+    except RecursionError as error:
+        raise bodies.too_deep() from error
+    bodies.check_depth(changed)
+    return changed
 
 
 async def _apply(core: Core, request: Request, served: Served, lens: Lens) -> Reply:
