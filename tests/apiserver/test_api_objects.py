@@ -138,6 +138,7 @@ async def test_bodies_come_as_yaml_too(api: Any) -> None:
         (b"[1]", {}, 400),
         (b"", {}, 400),
         (b"\xff\xfe", {"content-type": "application/yaml"}, 400),
+        (b'{"metadata": {"name": "\xff"}}', {}, 400),
         (b"a: [", {"content-type": "application/yaml"}, 400),
         (b"{}", {"content-type": "text/html"}, 415),
         (b"[" * 100_000, {}, 400),
@@ -286,7 +287,38 @@ async def test_scale_reads_and_writes_replicas_alone(api: Any) -> None:
     stale = await api.put(f"{path}/d/scale", {**scale, "spec": {"replicas": 5}})
     assert stale.status == 409
     assert (await api.patch(f"{path}/d/scale", {"spec": {"replicas": -1}})).status == 422
+    tried = await api.patch(f"{path}/d/scale?dryRun=All", {"spec": {"replicas": 7}})
+    assert tried.json["spec"] == {"replicas": 7}, "a dry run shows what would be"
     assert (await api.get(f"{path}/d")).json["spec"]["replicas"] == 4
+
+
+@pytest.mark.parametrize(
+    ("method", "body", "kind", "message"),
+    [
+        ("PUT", {"spec": 3}, "json", "Go struct field Scale.spec"),
+        ("PUT", {"spec": {"replicas": True}}, "json", "Go struct field Scale.spec.replicas"),
+        ("PUT", {"metadata": "x"}, "json", "metadata: must be an object"),
+        ("PUT", {"metadata": {"name": "e"}}, "json", "does not match the name on the URL"),
+        ("PUT", {"apiVersion": "v1", "kind": "Pod"}, "json", "does not match the expected API version"),
+        ("PATCH", {"spec": 3}, "merge-patch+json", "Go struct field Scale.spec"),
+        ("PATCH", {"metadata": None}, "merge-patch+json", "metadata: must be an object"),
+        ("PATCH", {"kind": "Pod"}, "merge-patch+json", "may not be changed by a patch"),
+        ("PATCH", [{"op": "replace", "path": "", "value": []}], "json-patch+json", "not a JSON object"),
+    ],
+)
+async def test_a_scale_that_is_none_is_refused(
+    api: Any, method: str, body: Any, kind: str, message: str
+) -> None:
+    """Its fields have types and its name is the URL's, as for every object."""
+    path = "/apis/apps/v1/namespaces/default/deployments"
+    labels = {"app": "x"}
+    template = {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "c", "image": "i"}]}}
+    await api.post(
+        path, {"metadata": {"name": "d"}, "spec": {"selector": {"matchLabels": labels}, "template": template}}
+    )
+    refused = await api(method, f"{path}/d/scale", body, {"content-type": f"application/{kind}"})
+    assert (refused.status, message in refused.json["message"]) == (400, True), refused.json
+    assert (await api.get(f"{path}/d")).json["spec"]["replicas"] == 1
 
 
 async def test_leases_need_their_version_and_put_creates_them(api: Any) -> None:

@@ -53,7 +53,7 @@ def parse(body: bytes, content_type: str) -> Any:
 def _json(body: bytes) -> Any:
     try:
         value = msgspec.json.decode(body)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise errors.BadRequest(f"the object provided is not valid JSON: {error}") from error
     # Few documents have as many lists and objects as the bound, let alone inside of each other.
     if body.count(b"{") + body.count(b"[") > DEPTH_MAX:

@@ -65,7 +65,7 @@ class Request:
             return int(value)
         except ValueError:
             raise errors.BadRequest(
-                f'strconv.ParseInt: parsing "{value}": invalid syntax (query parameter {name})'
+                f'strconv.ParseInt: parsing "{value[:40]}": invalid syntax (query parameter {name})'
             ) from None
 
     def warn(self, message: str) -> None:

@@ -90,7 +90,7 @@ class Store:
         found = self._bucket(bucket)
         if revision is not None and revision < self.revision:
             if revision < max(found.compacted, self.compacted):
-                raise RevisionCompacted("The provided continue parameter is too old")
+                raise RevisionCompacted("The resourceVersion for the provided list is too old.")
             return found.page_at(prefix, after, limit, revision)
         records = found.page(prefix, after, limit)
         cut_off = limit and len(records) == limit
