@@ -94,7 +94,8 @@ async def test_a_pod_is_bound_once(api: Any, pod: Make) -> None:
     assert (await api.post("/api/v1/namespaces/default/bindings", legacy)).status == 201
     assert (await api.post(f"{PODS}/none/binding", {"target": {"name": "n"}})).status == 404
     labelled = {"target": {"name": "n"}, "metadata": {"labels": "x"}}
-    for nonsense in ({"target": {}}, {"target": "n"}, labelled):
+    wrongs: list[dict[str, Any]] = [{"target": {}}, {"target": "n"}, labelled]
+    for nonsense in wrongs:
         assert (await api.post(f"{PODS}/q/binding", nonsense)).status == 400
 
 

@@ -17,7 +17,6 @@ from ondol.apiserver.served import Served
 from ondol.base import errors
 from ondol.store import Record
 
-
 _SCHEMA: Final = BuiltinSchema("io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions")
 
 

@@ -14,7 +14,6 @@ from ondol.apiserver.schemas import BuiltinSchema
 from ondol.apiserver.served import Served
 from ondol.apiserver.subresources.binding import SUCCESS
 
-
 _EVICTION: Final = Resource("policy", "v1", "evictions", "Eviction")
 _SCHEMA: Final = BuiltinSchema("io.k8s.api.policy.v1.Eviction")
 
