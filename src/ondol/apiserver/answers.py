@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -13,7 +13,7 @@ from ondol.api.tables import builtin, table
 from ondol.api.tables.columns import Layout
 from ondol.apiserver import documents, negotiation, watching, yaml_text
 from ondol.apiserver.core import Core
-from ondol.apiserver.exchange import Reply, Request
+from ondol.apiserver.exchange import PIECE_BYTES, Answer, Reply, Request, Stream, pieces
 from ondol.apiserver.listing import ContinueExpired, Listing
 from ondol.apiserver.negotiation import Accepted
 from ondol.apiserver.served import Served
@@ -40,7 +40,7 @@ def one(core: Core, request: Request, served: Served, value: bytes, code: int = 
     return document(request, shown, code)
 
 
-def many(core: Core, request: Request, served: Served, listed: Listing) -> Reply:
+def many(core: Core, request: Request, served: Served, listed: Listing) -> Answer:
     """A list."""
     accepted = wanted(request)
     if not accepted.form:
@@ -53,19 +53,35 @@ def many(core: Core, request: Request, served: Served, listed: Listing) -> Reply
     return document(request, shown)
 
 
-def _whole_list(request: Request, served: Served, listed: Listing) -> Reply:
+def _whole_list(request: Request, served: Served, listed: Listing) -> Answer:
     values = [record.value for record in listed.records]
     if served.conversion is not None:
         values = [served.shown(value) for value in values]
-    body = b'{"kind":"%b","apiVersion":"%b","metadata":%b,"items":[%b]}' % (
+    head = b'{"kind":"%b","apiVersion":"%b","metadata":%b,"items":[' % (
         served.kind.list_kind.encode(),
         served.resource.api_version.encode(),
         documents.dump(listed.metadata()),
-        b",".join(values),
     )
-    if wanted(request).format == "json" and not pretty(request):
-        return Reply(body)
-    return document(request, msgspec.json.decode(body))
+    if wanted(request).format != "json" or pretty(request):
+        return document(request, msgspec.json.decode(head + b",".join(values) + b"]}"))
+    if sum(map(len, values)) <= PIECE_BYTES:
+        return Reply(head + b",".join(values) + b"]}")
+    return Stream(lambda emit: _emit_list(head, values, emit))
+
+
+async def _emit_list(head: bytes, values: list[bytes], emit: Callable[[bytes], Awaitable[None]]) -> None:
+    """Piece by piece from the stored bytes: a long list is never copied whole."""
+    for piece in pieces(_list_parts(head, values)):
+        await emit(piece)
+
+
+def _list_parts(head: bytes, values: list[bytes]) -> Iterator[bytes]:
+    yield head
+    yield values[0]
+    for value in values[1:]:
+        yield b","
+        yield value
+    yield b"]}"
 
 
 class _Tables:

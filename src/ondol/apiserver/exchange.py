@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import urllib.parse
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -20,6 +20,8 @@ Send: TypeAlias = Callable[[Message], Awaitable[None]]
 Headers: TypeAlias = list[tuple[bytes, bytes]]
 
 JSON = b"application/json"
+PIECE_BYTES = 256 * 1024
+"""What is sent at a time: whoever does not read it costs no more than this, however long the answer."""
 
 
 class Request:
@@ -106,6 +108,20 @@ class Request:
         """Wait until the client has gone away."""
         while (await self._receive())["type"] != "http.disconnect":
             pass
+
+
+def pieces(parts: Iterable[bytes]) -> Iterator[bytes]:
+    """Many small parts as fewer larger ones."""
+    gathered: list[bytes] = []
+    size = 0
+    for part in parts:
+        gathered.append(part)
+        size += len(part)
+        if size >= PIECE_BYTES:
+            yield b"".join(gathered)
+            gathered, size = [], 0
+    if gathered:
+        yield b"".join(gathered)
 
 
 async def while_connected(request: Request, work: Callable[[], Awaitable[None]]) -> None:

@@ -10,7 +10,7 @@ from ondol.api.objects import Object
 from ondol.apiserver import answers, deleting, documents, listing, writing
 from ondol.apiserver.core import Core
 from ondol.apiserver.deleting import DeleteOptions
-from ondol.apiserver.exchange import Reply, Request
+from ondol.apiserver.exchange import Answer, Reply, Request
 from ondol.apiserver.handlers import changing
 from ondol.apiserver.schemas import BuiltinSchema
 from ondol.apiserver.served import Served
@@ -59,7 +59,7 @@ async def delete(core: Core, request: Request, served: Served) -> Reply:
     return answers.document(request, status.success(served.resource, info.name, last["metadata"]["uid"]))
 
 
-async def delete_collection(core: Core, request: Request, served: Served) -> Reply:
+async def delete_collection(core: Core, request: Request, served: Served) -> Answer:
     asked, writes = await _asked(core, request, served)
     chosen = listing.selection(request, served)
     listed = await listing.listing(core, request, served, chosen)
