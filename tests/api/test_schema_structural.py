@@ -234,10 +234,11 @@ def test_what_was_wrong_is_forgiven_only_while_it_stays() -> None:
     compiled = structural.Structural(
         {"type": "object", "properties": {"spec": {"type": "object", "properties": spec}}}
     )
-    old = {**CR, "spec": {"one": "old", "list": ["old"], "map": {"a.b/c[0]": {"v": "old"}}}}
+    old: Any = {**CR, "spec": {"one": "old", "list": ["old"], "map": {"a.b/c[0]": {"v": "old"}}}}
     assert len(compiled.validate(old)) == 3
     assert compiled.validate_update({**old, "metadata": {"name": "a", "labels": {"x": "y"}}}, old) == []
-    for change in ({"one": "new"}, {"list": ["new"]}, {"map": {"a.b/c[0]": {"v": "new"}}}):
+    changes: list[Any] = [{"one": "new"}, {"list": ["new"]}, {"map": {"a.b/c[0]": {"v": "new"}}}]
+    for change in changes:
         assert len(compiled.validate_update({**old, "spec": {**old["spec"], **change}}, old)) == 1, change
 
 

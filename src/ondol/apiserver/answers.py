@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import bisect
+import itertools
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any, Final
 
@@ -13,7 +15,7 @@ from ondol.api.tables import builtin, table
 from ondol.api.tables.columns import Layout
 from ondol.apiserver import documents, negotiation, watching, yaml_text
 from ondol.apiserver.core import Core
-from ondol.apiserver.exchange import PIECE_BYTES, Answer, Reply, Request, Stream, pieces
+from ondol.apiserver.exchange import PIECE_BYTES, Answer, Reply, Request, Stream
 from ondol.apiserver.listing import ContinueExpired, Listing
 from ondol.apiserver.negotiation import Accepted
 from ondol.apiserver.served import Served
@@ -21,6 +23,7 @@ from ondol.base import errors
 
 _JSON: Final = b"application/json"
 _YAML: Final = b"application/yaml"
+_WHOLE_BYTES_MAX: Final = 4 * PIECE_BYTES  # up to here one copy is cheaper than many pieces
 _BROWSERS: Final = ("curl", "Wget", "Mozilla/5.0")
 
 
@@ -64,24 +67,29 @@ def _whole_list(request: Request, served: Served, listed: Listing) -> Answer:
     )
     if wanted(request).format != "json" or pretty(request):
         return document(request, msgspec.json.decode(head + b",".join(values) + b"]}"))
-    if sum(map(len, values)) <= PIECE_BYTES:
+    if sum(map(len, values)) <= _WHOLE_BYTES_MAX:
         return Reply(head + b",".join(values) + b"]}")
     return Stream(lambda emit: _emit_list(head, values, emit))
 
 
 async def _emit_list(head: bytes, values: list[bytes], emit: Callable[[bytes], Awaitable[None]]) -> None:
     """Piece by piece from the stored bytes: a long list is never copied whole."""
-    for piece in pieces(_list_parts(head, values)):
-        await emit(piece)
+    await emit(head)
+    comma: list[bytes] = []
+    for group in _groups(values):
+        await emit(b",".join(comma + group))
+        comma = [b""]
+    await emit(b"]}")
 
 
-def _list_parts(head: bytes, values: list[bytes]) -> Iterator[bytes]:
-    yield head
-    yield values[0]
-    for value in values[1:]:
-        yield b","
-        yield value
-    yield b"]}"
+def _groups(values: list[bytes]) -> Iterator[list[bytes]]:
+    """In order, so many at a time as make a piece."""
+    ends = list(itertools.accumulate(map(len, values)))
+    start = sent = 0
+    while start < len(values):
+        stop = max(start + 1, bisect.bisect_right(ends, sent + PIECE_BYTES))
+        yield values[start:stop]
+        start, sent = stop, ends[stop - 1]
 
 
 class _Tables:
