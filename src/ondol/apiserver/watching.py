@@ -119,6 +119,18 @@ class _Subject:
     chosen: Selection
     forms: Forms
 
+    def _now(self) -> Served | None:
+        kind = self.served.kind
+        return self.core.catalogue.get(kind.group, kind.version, kind.plural)
+
+    def is_gone(self) -> bool:
+        return self._now() is None
+
+    def is_served_so(self) -> bool:
+        """Whether the kind's definition still says what it said; if not, clients are to watch anew."""
+        now = self._now()
+        return now is None or now.form is self.served.form
+
     def shows(self, record: Record) -> bool:
         return self.chosen.is_everything or self.chosen.matches(
             self.served, self.core.document(self.served, record)
@@ -163,9 +175,12 @@ class _Running:
             await emit(b"")  # the client is told at once that it watches
             for piece in pieces(self._initial(initial)):
                 await emit(piece)
-            while not self._over:
-                if not await self._send_changes(emit):
-                    await self._cursor.changed()
+            while not self._over and self._subject.is_served_so():
+                if await self._send_changes(emit):
+                    continue
+                if self._subject.is_gone():
+                    return  # with all its objects, whose ends have been told
+                await self._cursor.changed()
         except errors.Expired as error:
             document = documents.dump(status.failure(errors.Expired(error.message)))
             await emit(frame("ERROR", document))

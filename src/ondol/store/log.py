@@ -216,6 +216,10 @@ class Store:
         """Keep at most so many events of a bucket whose objects are rewritten all the time."""
         self._bucket(bucket).events_max = events
 
+    def wake(self, bucket: str) -> None:
+        """End the waits of the watches of a bucket, for what they look at besides."""
+        self._bucket(bucket).announce()
+
     def close(self) -> None:
         """Finish the writes under way and let go of the file."""
         self._writer.close()
