@@ -15,7 +15,7 @@ from ondol.api.tables import builtin, table
 from ondol.api.tables.columns import Layout
 from ondol.apiserver import documents, negotiation, watching, yaml_text
 from ondol.apiserver.core import Core
-from ondol.apiserver.exchange import PIECE_BYTES, Answer, Reply, Request, Stream
+from ondol.apiserver.exchange import PIECE_BYTES, WHOLE_BYTES_MAX, Answer, Reply, Request, Stream
 from ondol.apiserver.listing import ContinueExpired, Listing
 from ondol.apiserver.negotiation import Accepted
 from ondol.apiserver.served import Served
@@ -23,7 +23,6 @@ from ondol.base import errors
 
 _JSON: Final = b"application/json"
 _YAML: Final = b"application/yaml"
-_WHOLE_BYTES_MAX: Final = 4 * PIECE_BYTES  # up to here one copy is cheaper than many pieces
 _BROWSERS: Final = ("curl", "Wget", "Mozilla/5.0")
 
 
@@ -67,8 +66,8 @@ def _whole_list(request: Request, served: Served, listed: Listing) -> Answer:
     )
     if wanted(request).format != "json" or pretty(request):
         return document(request, msgspec.json.decode(head + b",".join(values) + b"]}"))
-    if sum(map(len, values)) <= _WHOLE_BYTES_MAX:
-        return Reply(head + b",".join(values) + b"]}")
+    if sum(map(len, values)) <= WHOLE_BYTES_MAX:
+        return Reply(b"".join((head, b",".join(values), b"]}")))
     return Stream(lambda emit: _emit_list(head, values, emit))
 
 

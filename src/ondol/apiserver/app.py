@@ -16,6 +16,7 @@ from ondol.apiserver.auth import authenticate, rbac
 from ondol.apiserver.core import Core
 from ondol.apiserver.exchange import (
     PIECE_BYTES,
+    WHOLE_BYTES_MAX,
     Answer,
     Headers,
     Message,
@@ -105,7 +106,7 @@ class App:
 
     async def _send_in_time(self, sending: _Sending, answer: Answer) -> None:
         """Who does not read a long answer is cut off: it keeps old objects in memory."""
-        if isinstance(answer, Reply) and len(answer.body) <= PIECE_BYTES:
+        if isinstance(answer, Reply) and len(answer.body) <= WHOLE_BYTES_MAX:
             await sending.answer(answer)
             return
         with anyio.move_on_after(self.core.config.request_timeout_s) as scope:
@@ -180,7 +181,7 @@ class _Sending:
     async def reply(self, reply: Reply) -> None:
         await self._start(reply.status, reply.content_type, reply.headers, len(reply.body))
         body = b"" if self._request.method == "HEAD" else reply.body
-        last = max(0, (len(body) - 1) // PIECE_BYTES * PIECE_BYTES)
+        last = len(body) // PIECE_BYTES * PIECE_BYTES if len(body) > WHOLE_BYTES_MAX else 0
         for start in range(0, last, PIECE_BYTES):
             piece = body[start : start + PIECE_BYTES]
             await self._send({"type": "http.response.body", "body": piece, "more_body": True})

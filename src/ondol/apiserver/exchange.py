@@ -20,8 +20,9 @@ Send: TypeAlias = Callable[[Message], Awaitable[None]]
 Headers: TypeAlias = list[tuple[bytes, bytes]]
 
 JSON = b"application/json"
+WHOLE_BYTES_MAX = 1024 * 1024
+"""Longer answers are sent piece by piece as the client reads; up to here one copy is cheaper."""
 PIECE_BYTES = 256 * 1024
-"""What is sent at a time: whoever does not read it costs no more than this, however long the answer."""
 
 
 class Request:
