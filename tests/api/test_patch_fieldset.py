@@ -33,7 +33,7 @@ def test_the_algebra_is_that_of_sets_of_paths(
     assert _members(fieldset.intersection(a, b)) == left & right
     assert _members(fieldset.difference(a, b)) == left - right
     below = {p for p in left if any(p[: len(q)] == q for q in right)}
-    assert _members(fieldset.recursive_difference(a, b)) == left - below
+    assert _members(fieldset.difference(a, b, below=True)) == left - below
 
 
 @given(_PATHS)

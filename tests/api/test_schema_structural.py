@@ -223,6 +223,25 @@ def test_an_update_may_leave_old_faults_alone() -> None:
     assert [c.field for c in compiled.validate_update(worse, old)] == ["spec.tier"]
 
 
+def test_what_was_wrong_is_forgiven_only_while_it_stays() -> None:
+    """Another value that is wrong in the same way is refused, though the words about it are the same."""
+    short = {"type": "string", "maxLength": 1}
+    spec = {
+        "one": short,
+        "list": {"type": "array", "items": short},
+        "map": {"type": "object", "additionalProperties": {"type": "object", "properties": {"v": short}}},
+    }
+    compiled = structural.Structural(
+        {"type": "object", "properties": {"spec": {"type": "object", "properties": spec}}}
+    )
+    old: Any = {**CR, "spec": {"one": "old", "list": ["old"], "map": {"a.b/c[0]": {"v": "old"}}}}
+    assert len(compiled.validate(old)) == 3
+    assert compiled.validate_update({**old, "metadata": {"name": "a", "labels": {"x": "y"}}}, old) == []
+    changes: list[Any] = [{"one": "new"}, {"list": ["new"]}, {"map": {"a.b/c[0]": {"v": "new"}}}]
+    for change in changes:
+        assert len(compiled.validate_update({**old, "spec": {**old["spec"], **change}}, old)) == 1, change
+
+
 def test_rules_in_cel_are_named_not_ignored() -> None:
     """Whoever accepts the CRD can warn."""
     schema = {

@@ -442,6 +442,15 @@ def crd(**spec: Any) -> dict[str, Any]:
             "spec.versions[0].schema.openAPIV3Schema.type",
         ),
         (crd(conversion={"strategy": "Webhook"}), "spec.conversion.webhook.clientConfig"),
+        *(
+            (
+                crd(
+                    versions=[{**VALID[CRD]["spec"]["versions"][0], "selectableFields": [{"jsonPath": path}]}]
+                ),
+                "spec.versions[0].selectableFields[0].jsonPath",
+            )
+            for path in ("", "spec", ".spec", ".spec.none", ".metadata.uid")
+        ),
     ],
 )
 def test_a_crd_is_refused_for_one_thing(document: dict[str, Any], field: str) -> None:

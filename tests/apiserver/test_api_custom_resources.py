@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import anyio
 import pytest
 
 from ondol import store
@@ -303,3 +304,35 @@ async def test_definitions_outlive_a_restart(start: Any) -> None:
     async with start(kept) as api:
         assert (await api.get(f"{WIDGETS}/a")).json["spec"]["colour"] == "red"
     kept.close()
+
+
+async def test_a_watch_ends_when_its_definition_says_something_else(api: Any) -> None:
+    """It would go on showing objects by what the definition said: clients are to watch anew."""
+    await _define(api)
+    async with api.watch(f"{WIDGETS}?watch=1") as watch:
+        labelled = {"metadata": {"labels": {"a": "b"}}, "status": {"conditions": []}}
+        assert (await api.patch(f"{CRDS}/widgets.example.org", labelled)).status == 200
+        await api.settle()
+        await api.post(WIDGETS, _widget("a"))
+        assert (await watch.next())["type"] == "ADDED", "a label says nothing of the objects"
+        properties = {"spec": {"properties": {"weight": {"type": "integer", "default": 3}}}}
+        crd = (await api.get(f"{CRDS}/widgets.example.org")).json
+        schema = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]
+        schema["spec"]["properties"] |= properties["spec"]["properties"]
+        assert (await api.put(f"{CRDS}/widgets.example.org", crd)).status == 200
+        await api.settle()
+        await api.post(WIDGETS, _widget("b"))
+        with pytest.raises(anyio.EndOfStream):
+            await watch.next()
+
+
+async def test_a_watch_ends_with_its_definition(api: Any) -> None:
+    """After the end of each object; a new definition of the same name has watches of its own."""
+    await _define(api)
+    await api.post(WIDGETS, _widget("a"))
+    async with api.watch(f"{WIDGETS}?watch=1") as watch:
+        assert (await watch.next())["type"] == "ADDED"
+        assert (await api.delete(f"{CRDS}/widgets.example.org")).status == 200
+        assert (await watch.next())["type"] == "DELETED"
+        with pytest.raises(anyio.EndOfStream):
+            await watch.next()

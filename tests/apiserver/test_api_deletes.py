@@ -140,3 +140,31 @@ async def test_a_dry_delete_deletes_nothing(api: Any, config_map: Make) -> None:
     assert (await api.delete(f"{CMS}/a?dryRun=All")).status == 200
     assert (await api.delete(f"{CMS}/a", {"dryRun": ["All"]})).status == 200
     assert (await api.get(f"{CMS}/a")).status == 200
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"dryRun": ["Foo"]}, 'Unsupported value: "Foo"'),
+        ({"dryRun": "All"}, "cannot unmarshal string into Go struct field DeleteOptions.dryRun"),
+        ({"preconditions": "x"}, "DeleteOptions.preconditions"),
+        ({"preconditions": {"uid": 3}}, "DeleteOptions.preconditions.uid"),
+        ({"gracePeriodSeconds": "3"}, "DeleteOptions.gracePeriodSeconds"),
+        ({"orphanDependents": "x"}, "DeleteOptions.orphanDependents"),
+        ({"kind": "ConfigMap"}, "must be DeleteOptions"),
+        ([], "not a JSON object"),
+    ],
+)
+async def test_delete_options_that_cannot_be_read_delete_nothing(
+    api: Any, config_map: Make, pod: Make, options: Any, message: str
+) -> None:
+    """An option taken for none would make a delete of what was to be a trial."""
+    await api.post(CMS, config_map("a"))
+    refused = await api.delete(f"{CMS}/a", options)
+    assert (refused.status, message in refused.json["message"]) == (400, True), refused.json
+    assert (await api.get(f"{CMS}/a")).status == 200
+    await api.post(PODS, pod("p"))
+    evicted = await api.post(f"{PODS}/p/eviction", {"deleteOptions": options})
+    if isinstance(options, dict) and "kind" not in options:
+        assert evicted.status == 400, evicted.json
+        assert (await api.get(f"{PODS}/p")).status == 200

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from ondol import apiserver
-from ondol.apiserver import housekeeping, routing
+from ondol.apiserver import exchange, housekeeping, routing
 
 pytestmark = pytest.mark.anyio
 
@@ -166,6 +166,66 @@ async def test_too_many_at_once_are_turned_away(start: Any, monkeypatch: pytest.
             assert turned.json["details"]["retryAfterSeconds"] == 1
             gate.set()
         assert (await api.get(CMS)).status == 200
+
+
+class _Idle:
+    """A client that asks and, from some message of the answer on, does not read."""
+
+    def __init__(self, reads: int) -> None:
+        self._reads = reads
+        self.messages: list[dict[str, Any]] = []
+        self.stuck = anyio.Event()
+
+    async def ask(self, app: Any, path: str, **headers: str) -> None:
+        scope = {
+            "type": "http",
+            "method": "GET",
+            "path": path,
+            "query_string": b"",
+            "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
+            "ondol.identity": {"name": "admin", "groups": ["system:masters"]},
+        }
+        await app(scope, self._receive, self._send)
+
+    async def _receive(self) -> dict[str, Any]:
+        return {"type": "http.request", "body": b""}
+
+    async def _send(self, message: dict[str, Any]) -> None:
+        self.messages.append(message)
+        if len(self.messages) > self._reads:
+            self.stuck.set()
+            await anyio.sleep_forever()
+
+    @property
+    def sent(self) -> bytes:
+        return b"".join(message.get("body", b"") for message in self.messages)
+
+
+@pytest.mark.parametrize("accept", ["application/json", "application/yaml"])
+async def test_who_does_not_read_a_long_answer_costs_little(
+    start: Any, config_map: Make, accept: str
+) -> None:
+    """It is given a piece, holds no place among the requests, and is cut off when its time is over."""
+    config = apiserver.ApiConfig(reads_in_flight_max=1, request_timeout_s=0.2)
+    async with start(config=config) as api:
+        for number in range(20):
+            await api.post(CMS, config_map(f"a{number}", {"k": "x" * 100_000}))
+        eager, idle = _Idle(reads=1_000), _Idle(reads=1)
+        await eager.ask(api.app, CMS, accept=accept)
+        assert len(eager.sent) > 2_000_000
+        assert max(len(message.get("body", b"")) for message in eager.messages) < 2 * exchange.PIECE_BYTES
+        assert eager.messages[-1].get("more_body", False) is False
+        async with anyio.create_task_group() as group:
+
+            async def ask() -> None:
+                await idle.ask(api.app, CMS, accept=accept)
+
+            group.start_soon(ask)
+            await idle.stuck.wait()
+            assert (await api.get(f"{CMS}/a1")).status == 200, "there is a place for others"
+        assert idle.messages[-1].get("more_body"), (
+            "cut off in the middle, so that it is not taken for the end"
+        )
 
 
 async def test_a_write_that_hangs_ends_in_a_timeout(start: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -99,6 +99,7 @@ async def test_a_token_of_another_namespace_is_refused(api: Any, config_map: Mak
         ("resourceVersionMatch=Nearly&resourceVersion=1", 422),
         ("resourceVersion=abc", 400),
         ("resourceVersion=-1", 400),
+        (f"resourceVersion={'9' * 5000}", 400),
         ("limit=many", 400),
         ("sendInitialEvents=true", 422),
         ("resourceVersionMatch=NotOlderThan&resourceVersion=1", 200),

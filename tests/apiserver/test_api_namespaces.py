@@ -53,6 +53,8 @@ async def test_a_namespace_goes_when_it_is_finalized(api: Any) -> None:
     assert going["status"]["phase"] == "Terminating"
     assert going["metadata"]["deletionTimestamp"]
     assert (await api.patch(f"{NAMESPACES}/shop", {"spec": {"finalizers": []}})).status == 200
+    nonsense = {"metadata": {"name": "shop"}, "spec": {"finalizers": "x"}}
+    assert (await api.put(f"{NAMESPACES}/shop/finalize", nonsense)).status == 400
     assert (await api.get(f"{NAMESPACES}/shop")).status == 200  # only finalize takes it away
     done = {**going, "spec": {"finalizers": []}}
     del done["metadata"]["resourceVersion"]

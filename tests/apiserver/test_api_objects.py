@@ -108,13 +108,25 @@ async def test_unknown_and_repeated_fields_are_told_or_refused(api: Any) -> None
     assert (await api.post(f"{CMS}?fieldValidation=Maybe", body)).status == 400
 
 
+async def test_keys_that_stand_twice_in_yaml_are_told_or_refused(api: Any) -> None:
+    """The last one would win in silence."""
+    body = b"kind: ConfigMap\napiVersion: v1\nmetadata: {name: y}\ndata:\n  k: a\n  k: b\n"
+    strict = await api.patch(f"{CMS}/y?fieldManager=m&fieldValidation=Strict", body, "apply-patch+yaml")
+    assert (strict.status, strict.json["message"]) == (
+        400,
+        'strict decoding error: line 6: key "k" already set in map',
+    )
+    warned = await api.patch(f"{CMS}/y?fieldManager=m", body, "apply-patch+yaml")
+    assert warned.warnings == ['299 - "line 6: key \\"k\\" already set in map"']
+
+
 async def test_bodies_come_as_yaml_too(api: Any) -> None:
     """YAML is JSON to the server; a date stays the text it is."""
-    text = b"kind: ConfigMap\napiVersion: v1\nmetadata: {name: y}\ndata: {when: 2001-01-01, n: 'yes'}\n"
+    text = b"kind: ConfigMap\napiVersion: v1\nmetadata: {name: q}\ndata: {when: 2001-01-01, k: 'yes'}\n"
     created = await api("POST", CMS, text, {"content-type": "application/yaml"})
     assert created.status == 201
-    assert created.json["data"] == {"when": "2001-01-01", "n": "yes"}
-    shown = await api.get(f"{CMS}/y", accept="application/yaml")
+    assert created.json["data"] == {"when": "2001-01-01", "k": "yes"}
+    shown = await api.get(f"{CMS}/q", accept="application/yaml")
     assert shown.headers["content-type"] == "application/yaml"
     assert b"when: '2001-01-01'" in shown.body
 
@@ -126,9 +138,12 @@ async def test_bodies_come_as_yaml_too(api: Any) -> None:
         (b"[1]", {}, 400),
         (b"", {}, 400),
         (b"\xff\xfe", {"content-type": "application/yaml"}, 400),
+        (b'{"metadata": {"name": "\xff"}}', {}, 400),
         (b"a: [", {"content-type": "application/yaml"}, 400),
         (b"{}", {"content-type": "text/html"}, 415),
         (b"[" * 100_000, {}, 400),
+        (b"[" * 200_000, {"content-type": "application/yaml"}, 400),
+        (b"a: &a [*a]", {"content-type": "application/yaml"}, 400),
         (b"x" * (3 * 1024 * 1024 + 1), {}, 413),
     ],
 )
@@ -137,6 +152,37 @@ async def test_bodies_that_cannot_be_read(api: Any, body: bytes, headers: dict[s
     refused = await api("POST", CMS, body, {"content-type": "application/json", **headers})
     assert refused.status == code, refused.body
     assert refused.json["kind"] == "Status"
+
+
+async def test_a_body_that_was_cut_off_is_no_body(api: Any, config_map: Make) -> None:
+    """Half of a YAML document may read as a whole one, and no body as a delete without preconditions."""
+    await api.post(CMS, config_map("kept", {"k": "v"}))
+    half = b"apiVersion: v1\nkind: ConfigMap\nmetadata: {name: half}\n"
+    for method, name, sent in (("PATCH", "half", half), ("DELETE", "kept", b"")):
+        messages: list[dict[str, Any]] = [
+            {"type": "http.request", "body": sent, "more_body": True},
+            {"type": "http.disconnect"},
+        ]
+        answers: list[dict[str, Any]] = []
+
+        async def receive(left: list[dict[str, Any]] = messages) -> dict[str, Any]:
+            return left.pop(0)
+
+        async def send(message: dict[str, Any], answers: list[dict[str, Any]] = answers) -> None:
+            answers.append(message)
+
+        scope = {
+            "type": "http",
+            "method": method,
+            "path": f"{CMS}/{name}",
+            "query_string": b"fieldManager=m",
+            "headers": [(b"content-type", b"application/apply-patch+yaml")],
+            "ondol.identity": {"name": "admin", "groups": ["system:masters"]},
+        }
+        await api.app(scope, receive, send)
+        assert answers == [], "nobody is there to be answered"
+    assert (await api.get(f"{CMS}/half")).status == 404
+    assert (await api.get(f"{CMS}/kept")).status == 200
 
 
 async def test_protobuf_bodies_are_understood(api: Any, config_map: Make) -> None:
@@ -241,7 +287,38 @@ async def test_scale_reads_and_writes_replicas_alone(api: Any) -> None:
     stale = await api.put(f"{path}/d/scale", {**scale, "spec": {"replicas": 5}})
     assert stale.status == 409
     assert (await api.patch(f"{path}/d/scale", {"spec": {"replicas": -1}})).status == 422
+    tried = await api.patch(f"{path}/d/scale?dryRun=All", {"spec": {"replicas": 7}})
+    assert tried.json["spec"] == {"replicas": 7}, "a dry run shows what would be"
     assert (await api.get(f"{path}/d")).json["spec"]["replicas"] == 4
+
+
+@pytest.mark.parametrize(
+    ("method", "body", "kind", "message"),
+    [
+        ("PUT", {"spec": 3}, "json", "Go struct field Scale.spec"),
+        ("PUT", {"spec": {"replicas": True}}, "json", "Go struct field Scale.spec.replicas"),
+        ("PUT", {"metadata": "x"}, "json", "metadata: must be an object"),
+        ("PUT", {"metadata": {"name": "e"}}, "json", "does not match the name on the URL"),
+        ("PUT", {"apiVersion": "v1", "kind": "Pod"}, "json", "does not match the expected API version"),
+        ("PATCH", {"spec": 3}, "merge-patch+json", "Go struct field Scale.spec"),
+        ("PATCH", {"metadata": None}, "merge-patch+json", "metadata: must be an object"),
+        ("PATCH", {"kind": "Pod"}, "merge-patch+json", "may not be changed by a patch"),
+        ("PATCH", [{"op": "replace", "path": "", "value": []}], "json-patch+json", "not a JSON object"),
+    ],
+)
+async def test_a_scale_that_is_none_is_refused(
+    api: Any, method: str, body: Any, kind: str, message: str
+) -> None:
+    """Its fields have types and its name is the URL's, as for every object."""
+    path = "/apis/apps/v1/namespaces/default/deployments"
+    labels = {"app": "x"}
+    template = {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "c", "image": "i"}]}}
+    await api.post(
+        path, {"metadata": {"name": "d"}, "spec": {"selector": {"matchLabels": labels}, "template": template}}
+    )
+    refused = await api(method, f"{path}/d/scale", body, {"content-type": f"application/{kind}"})
+    assert (refused.status, message in refused.json["message"]) == (400, True), refused.json
+    assert (await api.get(f"{path}/d")).json["spec"]["replicas"] == 1
 
 
 async def test_leases_need_their_version_and_put_creates_them(api: Any) -> None:

@@ -8,6 +8,8 @@ from typing import Any
 import anyio
 import pytest
 
+from ondol.apiserver import bodies
+
 pytestmark = pytest.mark.anyio
 
 CMS = "/api/v1/namespaces/default/configmaps"
@@ -177,3 +179,67 @@ async def test_what_admission_adds_is_nobodys(api: Any, pod: Make) -> None:
     assert made.json["spec"]["volumes"]
     again = await api.apply(path, pod("p"), "one")
     assert again.json == made.json
+
+
+@pytest.fixture
+async def freely(api: Any) -> str:
+    """The path of a custom kind whose spec may hold anything."""
+    anything = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    schema = {"openAPIV3Schema": {"type": "object", "properties": {"spec": anything}}}
+    spec = {
+        "group": "example.org",
+        "scope": "Namespaced",
+        "names": {"plural": "things", "kind": "Thing"},
+        "versions": [{"name": "v1", "served": True, "storage": True, "schema": schema}],
+    }
+    crds = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+    assert (await api.post(crds, {"metadata": {"name": "things.example.org"}, "spec": spec})).status == 201
+    await api.settle()
+    return "/apis/example.org/v1/namespaces/default/things"
+
+
+def _nested(depth: int) -> Any:
+    value: Any = {}
+    for _ in range(depth - 1):
+        value = {"a": value}
+    return value
+
+
+async def test_depth_has_a_bound_that_no_patch_gets_past(api: Any, freely: str) -> None:
+    """What is stored can be shown, owned and patched; what is deeper is refused as the client's fault."""
+    made = {"metadata": {"name": "deep"}, "spec": _nested(bodies.DEPTH_MAX - 1)}
+    assert (await api.post(freely, made)).status == 201
+    one = f"{freely}/deep"
+    assert (await api.get(one, accept="application/yaml")).status == 200
+    again = (await api.get(one)).json
+    assert (
+        await api.put(one, {**again, "metadata": {**again["metadata"], "labels": {"a": "b"}}})
+    ).status == 200
+    applied = {
+        **made,
+        "metadata": {"name": "owned"},
+        "apiVersion": again["apiVersion"],
+        "kind": again["kind"],
+    }
+    assert (await api.apply(f"{freely}/owned", applied, "m")).status == 201
+
+    deeper = {"metadata": {"name": "deeper"}, "spec": _nested(bodies.DEPTH_MAX)}
+    end = "/spec" + "/a" * (bodies.DEPTH_MAX - 2)
+    one_more = {"op": "add", "path": f"{end}/a", "value": {}}
+    much_more = [{"op": "add", "path": end + "/a" * (1 + n * 100), "value": _nested(101)} for n in range(20)]
+    refused = [
+        await api.post(freely, deeper),
+        await api.patch(one, {"spec": deeper["spec"]}),
+        await api.patch(one, [one_more], "json-patch+json"),
+        await api.patch(one, much_more, "json-patch+json"),
+    ]
+    assert [(r.status, "deep" in r.json["message"]) for r in refused] == [(400, True)] * 4
+    assert (await api.get(one)).json["spec"] == made["spec"]
+
+
+async def test_copies_of_copies_are_bounded(api: Any, config_map: Make) -> None:
+    """Each copy may double the document: forty of them would fill the memory."""
+    await api.post(CMS, config_map("a", {"k": "v" * 100}))
+    doubling = [{"op": "copy", "from": "/data", "path": f"/data/{n}"} for n in range(40)]
+    refused = await api.patch(f"{CMS}/a", doubling, "json-patch+json")
+    assert (refused.status, refused.json["reason"]) == (413, "RequestEntityTooLarge")

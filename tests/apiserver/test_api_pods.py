@@ -93,7 +93,10 @@ async def test_a_pod_is_bound_once(api: Any, pod: Make) -> None:
     legacy = {"metadata": {"name": "q"}, "target": {"name": "n1"}}
     assert (await api.post("/api/v1/namespaces/default/bindings", legacy)).status == 201
     assert (await api.post(f"{PODS}/none/binding", {"target": {"name": "n"}})).status == 404
-    assert (await api.post(f"{PODS}/q/binding", {"target": {}})).status == 400
+    labelled = {"target": {"name": "n"}, "metadata": {"labels": "x"}}
+    wrongs: list[dict[str, Any]] = [{"target": {}}, {"target": "n"}, labelled]
+    for nonsense in wrongs:
+        assert (await api.post(f"{PODS}/q/binding", nonsense)).status == 400
 
 
 async def test_of_many_schedulers_one_binds(api: Any, pod: Make) -> None:

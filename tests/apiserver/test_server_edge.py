@@ -81,13 +81,13 @@ def app() -> App:
     return App()
 
 
-def config(made: pki.Pki, *listen: server.Listen, grace_s: float = 2.0) -> server.ServeConfig:
+def config(made: pki.Pki, *listen: server.Listen, **changes: Any) -> server.ServeConfig:
     return server.ServeConfig(
         listen or (LOOPBACK,),
         made.server_certificate_file,
         made.server_key_file,
         made.ca_file,
-        grace_s=grace_s,
+        **{"grace_s": 2.0, **changes},
     )
 
 
@@ -266,3 +266,41 @@ async def test_an_unsupported_upgrade_is_answered_and_closed(made: pki.Pki, app:
                 received += await stream.receive()
     assert received.startswith(b"HTTP/1.1 200")
     assert b"connection: close" in received
+
+
+async def _until_closed(stream: anyio.abc.ByteStream) -> bytes:
+    received = b""
+    with anyio.fail_after(5), contextlib.suppress(anyio.EndOfStream, anyio.BrokenResourceError):
+        while True:
+            received += await stream.receive()
+    return received
+
+
+async def test_headers_without_end_are_refused(made: pki.Pki, app: App) -> None:
+    """They come before anyone has proved who they are, and would be kept in memory."""
+    async with serving(app, config(made)) as ((address,), _), raw(address, made) as stream:
+        await stream.send(b"GET / HTTP/1.1\r\nhost: x\r\nx-long: ")
+        with contextlib.suppress(anyio.BrokenResourceError):
+            for _ in range(40):
+                await stream.send(b"a" * 100_000)
+        received = await _until_closed(stream)
+    assert received == b"" or received.startswith(b"HTTP/1.1 400"), received[:100]
+
+
+async def test_who_says_nothing_is_let_go(made: pki.Pki, app: App) -> None:
+    """A connection that asks for nothing ends after a while; one that has asked stays open."""
+    settings = config(made, first_request_s=0.3)
+    async with (
+        serving(app, settings) as ((address,), _),
+        raw(address, made) as silent,
+        raw(address, made) as slow,
+        raw(address, made) as asking,
+    ):
+        await slow.send(b"GET / HTTP/1.1\r\nhost: ")
+        await asking.send(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+        received = await asking.receive()
+        assert await _until_closed(silent) == b""
+        assert await _until_closed(slow) == b""
+        await asking.send(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+        received += await _until_closed(asking)
+    assert received.count(b"HTTP/1.1 200") == 2

@@ -12,6 +12,8 @@ import structlog
 
 from ondol.base import log
 
+SECRET = "hunter2"
+
 
 @pytest.fixture(autouse=True)
 def unconfigured() -> Iterator[None]:
@@ -42,3 +44,19 @@ def test_a_full_disk_stops_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
         logger.info("pod_started", pod="shop/cart")
     with contextlib.suppress(OSError):
         full.close()
+
+
+def test_a_traceback_shows_no_local_variables() -> None:
+    """Passwords and tokens are local variables of something: a failure that is logged must not tell them."""
+    stream = io.StringIO()
+    log.configure(stream=stream)
+
+    def fail(password: str) -> None:
+        raise ZeroDivisionError(len(password))
+
+    try:
+        fail(SECRET)
+    except ZeroDivisionError as error:
+        log.get("apiserver").error("request_failed", exc_info=error)
+    assert "ZeroDivisionError: 7" in stream.getvalue()
+    assert SECRET not in stream.getvalue()

@@ -116,6 +116,27 @@ def test_kubectl_wait_survives_a_restart(tmp_path: Path, kubectl_version: Versio
         server.close()
 
 
+@pytest.mark.root
+def test_a_server_starts_on_a_full_disk(small_disk: Any) -> None:
+    """Killed with its disk full and started again, it serves what it has and says why it takes no more."""
+    server = ApiServer(small_disk.path)
+    server.start()
+    try:
+        http = Http(server.kubeconfig)
+        assert http("POST", PLACE, body={"metadata": {"name": "before"}}).status == 201
+        small_disk.fill()
+        server.kill()
+        server.start()
+        http = Http(server.kubeconfig)
+        assert http("GET", f"{PLACE}/before").status == 200
+        refused = http("POST", PLACE, body={"metadata": {"name": "during"}, "data": {"a": "x" * 100_000}})
+        assert (refused.status, "the disk is full" in refused.document["message"]) == (503, True), refused
+        small_disk.make_room()
+        assert http("POST", PLACE, body={"metadata": {"name": "after"}}).status == 201
+    finally:
+        server.close()
+
+
 def test_a_second_server_on_the_same_store_is_refused(tmp_path: Path) -> None:
     """Two servers never write one file: the second says so in one line and leaves the first alone."""
     server = ApiServer(tmp_path)

@@ -443,6 +443,20 @@ def test_damaged_files_are_moved_aside(tmp_path: Path) -> None:
     assert (tmp_path / "traces.damaged1").read_bytes().startswith(b"second")
 
 
+@pytest.mark.root
+def test_a_full_disk_is_no_damage(small_disk: Any) -> None:
+    """Traces are read on a full disk, and none are put aside for it."""
+    file = small_disk.path / "traces.db"
+    first = SpanStore(file)
+    first.add(_many(100))
+    first.close()
+    small_disk.fill()
+    store = SpanStore(file)
+    assert store.usage()[0] == 100
+    store.close()
+    assert {path.name for path in small_disk.path.iterdir()} == {"ballast", "traces.db"}
+
+
 def test_a_damaged_file_takes_its_log_with_it(tmp_path: Path) -> None:
     """The log of a file that was moved aside is not replayed into the new one."""
     file = tmp_path / "traces.db"

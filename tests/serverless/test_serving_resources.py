@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ondol.api import objects
 from ondol.api.objects import Object
-from ondol.serverless.serving import resources
+from ondol.serverless.serving import crds, resources
 from ondol.serverless.serving.resources import Target
 
 CONTAINER: Object = {"image": "ondol.local/hello:latest"}
@@ -399,3 +399,12 @@ def test_held_requests_are_not_cut_and_only_unsent_ones_are_retried() -> None:
         "refused-stream",
         "reset-before-request",
     }
+
+
+def test_the_kinds_explain_themselves() -> None:
+    """`kubectl explain` has a sentence for each kind and each field that is Serving's own."""
+    for crd in crds.definitions():
+        schema = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+        spec = schema["properties"]["spec"]
+        assert schema["description"], crd["metadata"]["name"]
+        assert [name for name, field in spec["properties"].items() if not field.get("description")] == []

@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -132,6 +133,28 @@ async def test_a_full_disk_refuses_writes_and_loses_nothing(tmp_path: Path) -> N
     again = store.open_file(tmp_path / "store.db")
     assert sorted(r.name for r in again.page("b").records) == ["before", "too-much"]
     again.close()
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("killed", [False, True], ids=["stopped", "killed"])
+def test_a_store_opens_on_a_full_disk(small_disk: Any, *, killed: bool) -> None:
+    """However the last process ended: all that was kept is read, writes are refused until there is space."""
+    file = small_disk.path / "store.db"
+    script = _WRITER.replace("100_000", "20") + ("import os; os._exit(1)" if killed else "")
+    subprocess.run([sys.executable, "-c", script, file], stdout=subprocess.DEVNULL, check=not killed)
+    if not killed:
+        store.open_file(file).close()
+    assert file.with_name("store.db-wal").exists() == killed, "the log is left for the next one to read"
+    small_disk.fill()
+
+    kept = store.open_file(file)
+    assert len(kept.page("b").records) == 160
+    with pytest.raises(errors.Unavailable, match="the disk is full"):
+        anyio.run(_put, kept, "new", 100_000)
+    small_disk.make_room()
+    anyio.run(_put, kept, "new", 100_000)
+    assert len(kept.page("b").records) == 161
+    kept.close()
 
 
 async def test_history_survives_a_restart(tmp_path: Path) -> None:

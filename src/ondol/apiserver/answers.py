@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import bisect
+import itertools
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any, Final
 
 import msgspec
-import yaml
 
 from ondol.api import objects, status
 from ondol.api.objects import Object
 from ondol.api.tables import builtin, table
 from ondol.api.tables.columns import Layout
-from ondol.apiserver import documents, negotiation, watching
+from ondol.apiserver import documents, negotiation, watching, yaml_text
 from ondol.apiserver.core import Core
-from ondol.apiserver.exchange import Reply, Request
+from ondol.apiserver.exchange import PIECE_BYTES, WHOLE_BYTES_MAX, Answer, Reply, Request, Stream
 from ondol.apiserver.listing import ContinueExpired, Listing
 from ondol.apiserver.negotiation import Accepted
 from ondol.apiserver.served import Served
@@ -41,7 +42,7 @@ def one(core: Core, request: Request, served: Served, value: bytes, code: int = 
     return document(request, shown, code)
 
 
-def many(core: Core, request: Request, served: Served, listed: Listing) -> Reply:
+def many(core: Core, request: Request, served: Served, listed: Listing) -> Answer:
     """A list."""
     accepted = wanted(request)
     if not accepted.form:
@@ -54,19 +55,40 @@ def many(core: Core, request: Request, served: Served, listed: Listing) -> Reply
     return document(request, shown)
 
 
-def _whole_list(request: Request, served: Served, listed: Listing) -> Reply:
+def _whole_list(request: Request, served: Served, listed: Listing) -> Answer:
     values = [record.value for record in listed.records]
     if served.conversion is not None:
         values = [served.shown(value) for value in values]
-    body = b'{"kind":"%b","apiVersion":"%b","metadata":%b,"items":[%b]}' % (
+    head = b'{"kind":"%b","apiVersion":"%b","metadata":%b,"items":[' % (
         served.kind.list_kind.encode(),
         served.resource.api_version.encode(),
         documents.dump(listed.metadata()),
-        b",".join(values),
     )
-    if wanted(request).format == "json" and not pretty(request):
-        return Reply(body)
-    return document(request, msgspec.json.decode(body))
+    if wanted(request).format != "json" or pretty(request):
+        return document(request, msgspec.json.decode(head + b",".join(values) + b"]}"))
+    if sum(map(len, values)) <= WHOLE_BYTES_MAX:
+        return Reply(b"".join((head, b",".join(values), b"]}")))
+    return Stream(lambda emit: _emit_list(head, values, emit))
+
+
+async def _emit_list(head: bytes, values: list[bytes], emit: Callable[[bytes], Awaitable[None]]) -> None:
+    """Piece by piece from the stored bytes: a long list is never copied whole."""
+    await emit(head)
+    comma: list[bytes] = []
+    for group in _groups(values):
+        await emit(b",".join(comma + group))
+        comma = [b""]
+    await emit(b"]}")
+
+
+def _groups(values: list[bytes]) -> Iterator[list[bytes]]:
+    """In order, so many at a time as make a piece."""
+    ends = list(itertools.accumulate(map(len, values)))
+    start = sent = 0
+    while start < len(values):
+        stop = max(start + 1, bisect.bisect_right(ends, sent + PIECE_BYTES))
+        yield values[start:stop]
+        start, sent = stop, ends[stop - 1]
 
 
 class _Tables:
@@ -132,8 +154,7 @@ def frames(core: Core, request: Request, served: Served) -> watching.Forms:
 def document(request: Request, value: Any, code: int = 200) -> Reply:
     """Any document, as JSON or YAML."""
     if wanted(request).format == "yaml":
-        dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
-        return Reply(yaml.dump(value, Dumper=dumper, sort_keys=False).encode(), code, _YAML)
+        return Reply(yaml_text.dump(value), code, _YAML)
     body = documents.dump(value)
     if pretty(request):
         body = msgspec.json.format(body, indent=2) + b"\n"

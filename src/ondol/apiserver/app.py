@@ -14,7 +14,19 @@ import anyio
 from ondol.apiserver import answers, requestinfo, routing
 from ondol.apiserver.auth import authenticate, rbac
 from ondol.apiserver.core import Core
-from ondol.apiserver.exchange import Headers, Message, Receive, Reply, Request, Scope, Send, Stream
+from ondol.apiserver.exchange import (
+    PIECE_BYTES,
+    WHOLE_BYTES_MAX,
+    Answer,
+    Headers,
+    Message,
+    Receive,
+    Reply,
+    Request,
+    Scope,
+    Send,
+    Stream,
+)
 from ondol.apiserver.lifecycle import Lifecycle
 from ondol.apiserver.ports import Authenticator, Authorizer
 from ondol.base import errors, log
@@ -72,32 +84,35 @@ class App:
         started = clock.monotonic()
         try:
             if info.verb == "watch" or info.subresource == "log":
-                await self._respond(request, sending)
+                await sending.answer(await routing.handle(self.core, request))
                 return
             with self._admitted(request):
-                if info.verb in _READS:
-                    await self._respond(request, sending)
-                else:
-                    await self._respond_in_time(request, sending)
+                answer = await self._handle(request)
+            await self._send_in_time(sending, answer)
         finally:
             self.core.metrics.observe(request, sending.status, clock.monotonic() - started)
 
-    async def _respond_in_time(self, request: Request, sending: _Sending) -> None:
+    async def _handle(self, request: Request) -> Answer:
+        if request.info.verb in _READS:
+            return await routing.handle(self.core, request)
         config = self.core.config
         limit_s = config.patch_timeout_s if request.info.verb in _SHORT else config.request_timeout_s
         try:
             with anyio.fail_after(limit_s):
-                await self._respond(request, sending)
+                return await routing.handle(self.core, request)
         except TimeoutError:
             message = "the server was unable to complete the request within its time; it may still happen"
             raise errors.Timeout(f"Timeout: {message}", retry_after_s=1) from None
 
-    async def _respond(self, request: Request, sending: _Sending) -> None:
-        answer = await routing.handle(self.core, request)
-        if isinstance(answer, Stream):
-            await sending.stream(answer)
-        else:
-            await sending.reply(answer)
+    async def _send_in_time(self, sending: _Sending, answer: Answer) -> None:
+        """Who does not read a long answer is cut off: it keeps old objects in memory."""
+        if isinstance(answer, Reply) and len(answer.body) <= WHOLE_BYTES_MAX:
+            await sending.answer(answer)
+            return
+        with anyio.move_on_after(self.core.config.request_timeout_s) as scope:
+            await sending.answer(answer)
+        if scope.cancelled_caught:
+            raise ConnectionAbortedError("the client does not read the answer")
 
     def _authenticate(self, request: Request) -> None:
         user = self._authenticator.authenticate(request.scope)
@@ -157,10 +172,20 @@ class _Sending:
         self._started = False
         self.status = 0
 
+    async def answer(self, answer: Answer) -> None:
+        if isinstance(answer, Stream):
+            await self.stream(answer)
+        else:
+            await self.reply(answer)
+
     async def reply(self, reply: Reply) -> None:
         await self._start(reply.status, reply.content_type, reply.headers, len(reply.body))
         body = b"" if self._request.method == "HEAD" else reply.body
-        await self._send({"type": "http.response.body", "body": body})
+        last = len(body) // PIECE_BYTES * PIECE_BYTES if len(body) > WHOLE_BYTES_MAX else 0
+        for start in range(0, last, PIECE_BYTES):
+            piece = body[start : start + PIECE_BYTES]
+            await self._send({"type": "http.response.body", "body": piece, "more_body": True})
+        await self._send({"type": "http.response.body", "body": body[last:] if last else body})
 
     async def stream(self, answer: Stream) -> None:
         async def emit(chunk: bytes) -> None:

@@ -6,16 +6,18 @@ import json
 from typing import Any, Final
 
 import msgspec
-import yaml
 
 from ondol.api import protobuf
 from ondol.api.objects import Object
+from ondol.apiserver import yaml_text
 from ondol.base import errors
 
 JSON: Final = "application/json"
 YAML: Final = "application/yaml"
 PROTOBUF: Final = "application/vnd.kubernetes.protobuf"
 _YAMLS: Final = (YAML, "application/x-yaml", "text/yaml")
+DEPTH_MAX: Final = 200
+"""Lists and objects inside of each other in one document; people's go to some thirty."""
 
 
 def media_type(header: str) -> str:
@@ -33,12 +35,15 @@ def decode(body: bytes, content_type: str) -> Object:
 
 def parse(body: bytes, content_type: str) -> Any:
     """Any JSON value in a JSON or YAML body."""
-    if content_type == JSON:
-        return _json(body)
-    if content_type in _YAMLS:
-        return _yaml(body)
-    if content_type == PROTOBUF:
-        return protobuf.decode(body)
+    try:
+        if content_type == JSON:
+            return _json(body)
+        if content_type in _YAMLS:
+            return yaml_text.parse(body, DEPTH_MAX).value
+        if content_type == PROTOBUF:
+            return protobuf.decode(body)
+    except RecursionError as error:
+        raise too_deep() from error
     raise errors.UnsupportedMediaType(
         "the body of the request was in an unknown format - accepted media types include: "
         f"{JSON}, {YAML}, {PROTOBUF}"
@@ -47,56 +52,43 @@ def parse(body: bytes, content_type: str) -> Any:
 
 def _json(body: bytes) -> Any:
     try:
-        return msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError) as error:
+        value = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise errors.BadRequest(f"the object provided is not valid JSON: {error}") from error
+    # Few documents have as many lists and objects as the bound, let alone inside of each other.
+    if body.count(b"{") + body.count(b"[") > DEPTH_MAX:
+        check_depth(value)
+    return value
 
 
-def _yaml(body: bytes) -> Any:
-    try:
-        return _plain(yaml.load(body, Loader=_Loader))  # noqa: S506 - a safe loader's subclass
-    except (yaml.YAMLError, RecursionError) as error:
-        raise errors.BadRequest(f"error converting YAML to JSON: {error}") from error
-    except UnicodeDecodeError as error:
-        raise errors.BadRequest(f"error converting YAML to JSON: {error.reason}") from error
+def check_depth(value: Any) -> None:
+    """`BadRequest` if a document is nested more deeply than the server, which recurses, can follow.
+
+    The record of who owns its fields is as deep as the document itself and does not count.
+    """
+    level, depth = [value], 0
+    while level:
+        if depth >= DEPTH_MAX:
+            raise too_deep()
+        level = [inner for one in level for inner in _inner(one)]
+        depth += 1
 
 
-class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]  # chosen at run time
-    """YAML as JSON sees it: dates stay text, and only true and false are booleans in 1.2 style."""
-
-
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
-    for first, resolvers in _Loader.yaml_implicit_resolvers.items()
-}
-
-
-def _plain(value: Any) -> Any:
-    """With the keys JSON can have."""
+def _inner(value: Any) -> list[Any]:
     if isinstance(value, dict):
-        return {_key(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    if value is None or isinstance(value, str | int | float | bool):
-        return value
-    raise errors.BadRequest(f"error converting YAML to JSON: {type(value).__name__} has no JSON form")
+        return [v for k, v in value.items() if isinstance(v, dict | list) and k != "managedFields"]
+    return [v for v in value if isinstance(v, dict | list)] if isinstance(value, list) else []
 
 
-def _key(key: Any) -> str:
-    if isinstance(key, str):
-        return key
-    if isinstance(key, bool):
-        return "true" if key else "false"
-    if isinstance(key, int | float):
-        return str(key)
-    raise errors.BadRequest("error converting YAML to JSON: a key must be a scalar")
+def too_deep() -> errors.BadRequest:
+    return errors.BadRequest(f"the object provided is nested more than {DEPTH_MAX} deep")
 
 
 def duplicates(body: bytes, content_type: str) -> list[str]:
-    """The paths of keys that stand twice in one object, in the words of strict decoding."""
+    """What strict decoding says of keys that stand twice in one object."""
     if content_type == JSON:
-        return _json_duplicates(body)
-    return []
+        return [f'duplicate field "{path}"' for path in _json_duplicates(body)]
+    return yaml_text.parse(body, DEPTH_MAX).repeated if content_type in _YAMLS else []
 
 
 class _Twice(dict[str, Any]):

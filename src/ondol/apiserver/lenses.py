@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any, ClassVar, Final, Protocol
 
 from ondol.api import labels, objects
-from ondol.api.objects import Object
-from ondol.api.patch import shape
+from ondol.api.objects import Object, Resource
 from ondol.api.patch.apply import STATUS_ONLY
 from ondol.api.patch.fieldset import FieldSet
+from ondol.apiserver.schemas import BuiltinSchema
 from ondol.apiserver.strategies.base import Context, Strategy
 from ondol.base import errors
 
@@ -115,7 +115,7 @@ class Scale:
 
     def put(self, obj: Object, part: Object) -> Object:
         replicas = objects.spec(part).get("replicas") or 0
-        if not isinstance(replicas, int) or replicas < 0:
+        if replicas < 0:
             cause = errors.Cause(
                 "FieldValueInvalid",
                 f"Invalid value: {replicas}: must be greater than or equal to 0",
@@ -157,4 +157,5 @@ def _selector_text(selector: Any) -> str:
 
 
 STATUS: Final = Status()
-SCALE_SHAPE: Final = shape.of_builtin("io.k8s.api.autoscaling.v1.Scale")
+SCALE: Final = Resource("autoscaling", "v1", "scales", "Scale")
+SCALE_SCHEMA: Final = BuiltinSchema("io.k8s.api.autoscaling.v1.Scale")

@@ -23,6 +23,7 @@ from ondol.store.log import RevisionCompacted
 
 _TOO_LARGE_WAIT_S: Final = 3.0
 _INCONSISTENT: Final = -1
+_DIGITS_MAX: Final = 18  # what fits the 64 bits a revision has everywhere else
 _CONTINUE_EXPIRED: Final = (
     "The provided continue parameter is too old to display a consistent list result. You can start a new "
     "list without the continue parameter, or use the continue token in this response to retrieve the "
@@ -87,8 +88,8 @@ def revision_of(text: str) -> int:
     """A resourceVersion as a number; `BadRequest` if it is none."""
     if not text:
         return 0
-    if not (text.isascii() and text.isdigit()):
-        raise errors.BadRequest(f'resourceVersion: Invalid value: "{text}": must be a decimal number')
+    if not (text.isascii() and text.isdigit() and len(text) <= _DIGITS_MAX):
+        raise errors.BadRequest(f'resourceVersion: Invalid value: "{text[:40]}": must be a decimal number')
     return int(text)
 
 

@@ -343,8 +343,12 @@ def _write_private(path: Path, content: bytes) -> None:
 
 
 def write_kubeconfig(path: Path, document: bytes) -> None:
-    """Write a kubeconfig (or any secret document) atomically, readable by its owner alone."""
-    _write_private(path, document)
+    """Write a kubeconfig (or any secret document) atomically, readable by its owner alone.
+
+    One that says the same already is left alone, so that a server starts again on a full disk.
+    """
+    if not path.exists() or path.read_bytes() != document:
+        _write_private(path, document)
 
 
 def kubeconfig(

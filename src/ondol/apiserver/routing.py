@@ -48,11 +48,6 @@ async def handle(core: Core, request: Request) -> Answer:
     return await _main(core, request, served)
 
 
-def _misplaced(verb: str, name: str) -> bool:
-    """Objects are created in a collection, and changed by name."""
-    return bool(name) if verb == "create" else not name and verb in ("update", "patch")
-
-
 def not_allowed() -> errors.MethodNotAllowed:
     return errors.MethodNotAllowed("the server does not allow this method on the requested resource")
 

@@ -49,6 +49,8 @@ class Served:
 
     terminating: bool = False
     """Whether the definition of a custom kind is being deleted: nothing new may be created."""
+    form: object = None
+    """Stands for what a custom kind's definition says: another object once it says something else."""
 
     def shown(self, value: bytes) -> bytes:
         """Stored bytes as this version."""

@@ -39,6 +39,7 @@ Started: TypeAlias = Callable[[tuple[Address, ...]], None]
 _IP_FREEBIND: Final = 15
 _IPV6_FREEBIND: Final = 78
 _CANCELLED_GRACE_S: Final = 1.0
+_HEAD_BYTES_MAX: Final = 1 << 20
 # How long a closed connection waits for the client's own goodbye.
 _CLOSE_NOTIFY_S: Final = 2.0
 
@@ -64,6 +65,8 @@ class ServeConfig:
     grace_s: float = 3.0
     """How long requests under way may take when the server stops; watches end at once."""
     backlog: int = 1024
+    first_request_s: float = 32.0
+    """How long a new connection may take to ask for something: nobody has said yet who they are."""
 
 
 async def serve(app: Application, config: ServeConfig, *, started: Started) -> None:
@@ -145,18 +148,49 @@ class _State(uvicorn.server.ServerState):
 
 
 class _Protocol(HttpToolsProtocol):
-    """One connection; who is at its other end is learnt once, at the handshake."""
+    """One connection; who is at its other end is learnt once, at the handshake.
 
+    Headers come before any right is checked, so their size is bounded here, and so is the wait for them.
+    """
+
+    first_request_s: float = 32.0
     _certificate: Mapping[str, Any] | None = None
+    _waiting: asyncio.TimerHandle | None = None
+    _in_head = False
+    _head_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn's
         super().connection_made(transport)
         self._certificate = subject(transport.get_extra_info("peercert"))
+        self._waiting = self.loop.call_later(self.first_request_s, transport.abort)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._waited()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._in_head:
+            self._head_bytes += len(data)
+            if self._head_bytes > _HEAD_BYTES_MAX:
+                self.send_400_response(f"the headers are larger than {_HEAD_BYTES_MAX} bytes")
+                return
+        super().data_received(data)
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        self._in_head, self._head_bytes = True, 0
         if self._certificate is not None:
             cast("Scope", self.scope)[authenticate.CERTIFICATE] = self._certificate
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        self._waited()
+        super().on_headers_complete()
+
+    def _waited(self) -> None:
+        if self._waiting is not None:
+            self._waiting.cancel()
+            self._waiting = None
 
     def _unsupported_upgrade_warning(self) -> None:
         """The request is answered as an ordinary one; afterwards the parser cannot go on."""
@@ -232,7 +266,9 @@ class _Server:
             raise
 
     def _protocol(self) -> _Protocol:
-        return _Protocol(self._uvicorn, self._state, self._app_state, asyncio.get_running_loop())
+        made = _Protocol(self._uvicorn, self._state, self._app_state, asyncio.get_running_loop())
+        made.first_request_s = self._config.first_request_s
+        return made
 
     def addresses(self) -> tuple[Address, ...]:
         names = [bound.getsockname() for server in self._servers for bound in server.sockets]

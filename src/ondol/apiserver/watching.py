@@ -7,7 +7,7 @@ object that leaves the selection is DELETED, one that enters it ADDED.
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -17,7 +17,7 @@ from ondol.api import status
 from ondol.api.objects import Object
 from ondol.apiserver import documents, listing
 from ondol.apiserver.core import Core
-from ondol.apiserver.exchange import Request, Stream, while_connected
+from ondol.apiserver.exchange import Request, Stream, pieces, while_connected
 from ondol.apiserver.listing import Selection
 from ondol.apiserver.served import Served
 from ondol.base import errors
@@ -119,6 +119,18 @@ class _Subject:
     chosen: Selection
     forms: Forms
 
+    def _now(self) -> Served | None:
+        kind = self.served.kind
+        return self.core.catalogue.get(kind.group, kind.version, kind.plural)
+
+    def is_gone(self) -> bool:
+        return self._now() is None
+
+    def is_served_so(self) -> bool:
+        """Whether the kind's definition still says what it said; if not, clients are to watch anew."""
+        now = self._now()
+        return now is None or now.form is self.served.form
+
     def shows(self, record: Record) -> bool:
         return self.chosen.is_everything or self.chosen.matches(
             self.served, self.core.document(self.served, record)
@@ -160,34 +172,43 @@ class _Running:
 
     async def _send(self, initial: list[Record], emit: Emit) -> None:
         try:
-            await emit(self._initial(initial))
-            while not self._over:
-                chunk = b"".join(self._frames(self._cursor.take()))
-                if self._due:
-                    self._due = False
-                    chunk += self._bookmark({})
-                if chunk:
-                    await emit(chunk)
-                else:
-                    await self._cursor.changed()
+            await emit(b"")  # the client is told at once that it watches
+            for piece in pieces(self._initial(initial)):
+                await emit(piece)
+            while not self._over and self._subject.is_served_so():
+                if await self._send_changes(emit):
+                    continue
+                if self._subject.is_gone():
+                    return  # with all its objects, whose ends have been told
+                await self._cursor.changed()
         except errors.Expired as error:
             document = documents.dump(status.failure(errors.Expired(error.message)))
             await emit(frame("ERROR", document))
         except OSError:
             return  # the client is gone
 
-    def _initial(self, records: list[Record]) -> bytes:
-        shown = [
-            frame("ADDED", self._forms.shown(record.value))
-            for record in records
-            if self._subject.shows(record)
-        ]
-        if self._options.announce:
-            shown.append(self._bookmark({INITIAL_EVENTS_END: "true"}))
-        return b"".join(shown)
+    async def _send_changes(self, emit: Emit) -> bool:
+        """Send what has come since; whether there was anything."""
+        sent = False
+        for piece in pieces(self._changes()):
+            await emit(piece)
+            sent = True
+        return sent
 
-    def _frames(self, events: list[Event]) -> list[bytes]:
-        return [shown for event in events if (shown := self._shown(event))]
+    def _changes(self) -> Iterator[bytes]:
+        for event in self._cursor.take():
+            if shown := self._shown(event):
+                yield shown
+        if self._due:
+            self._due = False
+            yield self._bookmark({})
+
+    def _initial(self, records: list[Record]) -> Iterator[bytes]:
+        for record in records:
+            if self._subject.shows(record):
+                yield frame("ADDED", self._forms.shown(record.value))
+        if self._options.announce:
+            yield self._bookmark({INITIAL_EVENTS_END: "true"})
 
     def _shown(self, event: Event) -> bytes:
         record, previous = event.record, event.previous

@@ -36,7 +36,14 @@ def configure(*, level: str = "info", json: bool = False, stream: TextIO | None 
     """Set up logging for this process, to stderr or `stream`; called by whoever owns the process."""
     _output.stream = sys.stderr if stream is None else stream
     renderer: structlog.typing.Processor = (
-        structlog.processors.JSONRenderer() if json else structlog.dev.ConsoleRenderer(colors=False)
+        structlog.processors.JSONRenderer()
+        if json
+        else structlog.dev.ConsoleRenderer(
+            colors=False,
+            # Others, taken when their package happens to be there, print local variables: secrets, and
+            # documents so large that the process stands still over them.
+            exception_formatter=structlog.dev.plain_traceback,
+        )
     )
     structlog.configure(
         processors=[

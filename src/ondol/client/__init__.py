@@ -6,11 +6,12 @@ Used by controllers, the node, the mesh and the command line; it never holds ser
 from ondol.client.asgi import AsgiTransport
 from ondol.client.client import Client, ObjectList, PatchType
 from ondol.client.kubeconfig import from_kubeconfig, in_cluster
-from ondol.client.transport import ConnectionLost, Response, StreamResponse, Transport
+from ondol.client.transport import Call, ConnectionLost, Response, StreamResponse, Transport
 from ondol.client.watch import WatchEvent
 
 __all__ = [
     "AsgiTransport",
+    "Call",
     "Client",
     "ConnectionLost",
     "ObjectList",

@@ -14,7 +14,7 @@ from urllib.parse import quote, urlencode
 import anyio
 
 from ondol.base import errors, log
-from ondol.client.transport import ConnectionLost, Response, StreamResponse, joined
+from ondol.client.transport import Call, ConnectionLost, Response, StreamResponse, joined
 
 Message = dict[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -44,43 +44,25 @@ class AsgiTransport:
         self._state = state
         self._log = log.get("client")
 
-    async def request(
-        self,
-        method: str,
-        path: str,
-        *,
-        query: Mapping[str, str],
-        headers: Mapping[str, str],
-        body: bytes | None,
-    ) -> Response:
-        exchange = _Whole(body or b"")
-        scope = self._scope(method, path, query, headers)
+    async def request(self, call: Call) -> Response:
+        exchange = _Whole(call.body or b"")
         try:
-            await self._app(scope, exchange.receive, exchange.send)
+            await self._app(self._scope(call), exchange.receive, exchange.send)
         except Exception as error:
-            raise self._failure(error, method, path) from error
+            raise self._failure(error, call) from error
         return exchange.response()
 
     @asynccontextmanager
-    async def stream(
-        self,
-        method: str,
-        path: str,
-        *,
-        query: Mapping[str, str],
-        headers: Mapping[str, str],
-        body: bytes | None,
-    ) -> AsyncIterator[StreamResponse]:
-        exchange = _Streamed(body or b"")
-        scope = self._scope(method, path, query, headers)
+    async def stream(self, call: Call) -> AsyncIterator[StreamResponse]:
+        exchange = _Streamed(call.body or b"")
 
         async def serve() -> None:
             try:
-                await self._app(scope, exchange.receive, exchange.send)
+                await self._app(self._scope(call), exchange.receive, exchange.send)
             except _Disconnected:
                 pass
             except Exception as error:  # noqa: BLE001 - handed to the reader, who is in another task
-                exchange.failed(self._failure(error, method, path))
+                exchange.failed(self._failure(error, call))
             finally:
                 exchange.finish()
 
@@ -103,20 +85,19 @@ class AsgiTransport:
     async def aclose(self) -> None:
         """Nothing is held between requests."""
 
-    def _scope(
-        self, method: str, path: str, query: Mapping[str, str], headers: Mapping[str, str]
-    ) -> dict[str, Any]:
+    def _scope(self, call: Call) -> dict[str, Any]:
+        headers = {"host": "ondol", **call.headers}
         scope: dict[str, Any] = {
             "type": "http",
             "asgi": {"version": "3.0", "spec_version": "2.4"},
             "http_version": "1.1",
-            "method": method,
+            "method": call.method,
             "scheme": "http",
-            "path": path,
-            "raw_path": quote(path, safe="/:@!$&'()*+,;=~-._%").encode(),
-            "query_string": urlencode(query).encode(),
+            "path": call.path,
+            "raw_path": quote(call.path, safe="/:@!$&'()*+,;=~-._%").encode(),
+            "query_string": urlencode(call.query).encode(),
             "root_path": "",
-            "headers": [(k.lower().encode(), v.encode()) for k, v in {"host": "ondol", **headers}.items()],
+            "headers": [(k.lower().encode(), v.encode()) for k, v in headers.items()],
             "client": ("127.0.0.1", 0),
             "server": ("127.0.0.1", 0),
         }
@@ -126,8 +107,8 @@ class AsgiTransport:
             scope["state"] = dict(self._state)
         return scope
 
-    def _failure(self, error: Exception, method: str, path: str) -> errors.ApiError:
-        self._log.error("request_failed", method=method, path=path, exc_info=error)
+    def _failure(self, error: Exception, call: Call) -> errors.ApiError:
+        self._log.error("request_failed", method=call.method, path=call.path, exc_info=error)
         return errors.Internal(f"the API server failed in this process: {error!r}")
 
 

@@ -18,7 +18,7 @@ from ondol.api import objects, status
 from ondol.api.objects import Object, Resource
 from ondol.base import errors
 from ondol.client import discovery
-from ondol.client.transport import ConnectionLost, Response, StreamResponse, Transport, warnings
+from ondol.client.transport import Call, ConnectionLost, Response, StreamResponse, Transport, warnings
 from ondol.client.watch import WatchEvent, WatchStream
 
 _JSON: Final = "application/json"
@@ -239,9 +239,8 @@ class Client:
         body: bytes | None = None,
     ) -> Response:
         """Any request as it is; failed statuses are returned, not raised."""
-        return await self._request(
-            method, path, query or {}, {**self._headers(_JSON), **(headers or {})}, body
-        )
+        sent = {**self._headers(_JSON), **(headers or {})}
+        return await self._request(Call(method, path, query or {}, sent, body))
 
     @asynccontextmanager
     async def log(
@@ -312,34 +311,27 @@ class Client:
         headers = self._headers(accept)
         if content_type:
             headers["content-type"] = content_type
-        response = await self._request(method, path, query or {}, headers, body)
+        response = await self._request(Call(method, path, query or {}, headers, body))
         if self.on_warning is not None:
             for text in warnings(response.headers):
                 self.on_warning(text)
         _raise_for(response)
         return _decode(response.body)
 
-    async def _request(
-        self,
-        method: str,
-        path: str,
-        query: Mapping[str, str],
-        headers: Mapping[str, str],
-        body: bytes | None,
-    ) -> Response:
+    async def _request(self, call: Call) -> Response:
         try:
-            return await self.transport.request(method, path, query=query, headers=headers, body=body)
+            return await self.transport.request(call)
         except ConnectionLost:
-            if method != "GET":  # a lost write may have taken effect: only the caller can tell
+            if call.method != "GET":  # a lost write may have taken effect: only the caller can tell
                 raise
-            return await self.transport.request(method, path, query=query, headers=headers, body=body)
+            return await self.transport.request(call)
 
     @asynccontextmanager
     async def _stream(
         self, method: str, path: str, query: Mapping[str, str], accept: str
     ) -> AsyncIterator[StreamResponse]:
-        headers = self._headers(accept)
-        async with self.transport.stream(method, path, query=query, headers=headers, body=None) as answer:
+        call = Call(method, path, query, self._headers(accept))
+        async with self.transport.stream(call) as answer:
             if answer.status >= 400:
                 body = b"".join([chunk async for chunk in answer.chunks])
                 _raise_for(Response(answer.status, answer.headers, body))

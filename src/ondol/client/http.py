@@ -19,7 +19,7 @@ import aiohttp
 import yarl
 
 from ondol.base import errors
-from ondol.client.transport import ConnectionLost, Response, StreamResponse, joined
+from ondol.client.transport import Call, ConnectionLost, Response, StreamResponse, joined
 
 _TOKEN_REFRESH_S: Final = 60.0
 _CONNECT_S: Final = 10.0
@@ -52,35 +52,17 @@ class HttpTransport:
         self._token = endpoint.token
         self._token_read_at = -_TOKEN_REFRESH_S
 
-    async def request(
-        self,
-        method: str,
-        path: str,
-        *,
-        query: Mapping[str, str],
-        headers: Mapping[str, str],
-        body: bytes | None,
-    ) -> Response:
+    async def request(self, call: Call) -> Response:
         timeout = aiohttp.ClientTimeout(total=self._endpoint.request_s, sock_connect=_CONNECT_S)
         with _translated(self._base):
-            async with self._send(
-                method, path, query=query, headers=headers, body=body, wait=timeout
-            ) as answer:
+            async with self._send(call, timeout) as answer:
                 return Response(answer.status, _headers(answer), await answer.read())
 
     @asynccontextmanager
-    async def stream(
-        self,
-        method: str,
-        path: str,
-        *,
-        query: Mapping[str, str],
-        headers: Mapping[str, str],
-        body: bytes | None,
-    ) -> AsyncIterator[StreamResponse]:
+    async def stream(self, call: Call) -> AsyncIterator[StreamResponse]:
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S)
         with _translated(self._base):
-            answer = await self._send(method, path, query=query, headers=headers, body=body, wait=timeout)
+            answer = await self._send(call, timeout)
         async with answer:
             yield StreamResponse(answer.status, _headers(answer), _Chunks(answer, self._base))
 
@@ -89,21 +71,12 @@ class HttpTransport:
             await self._session.close()
             self._session = None
 
-    def _send(
-        self,
-        method: str,
-        path: str,
-        *,
-        query: Mapping[str, str],
-        headers: Mapping[str, str],
-        body: bytes | None,
-        wait: aiohttp.ClientTimeout,
-    ) -> aiohttp.client._RequestContextManager:
+    def _send(self, call: Call, wait: aiohttp.ClientTimeout) -> aiohttp.client._RequestContextManager:
         return self._opened().request(
-            method,
-            yarl.URL(self._url(path, query), encoded=True),
-            headers={**headers, **self._authorization()},
-            data=body,
+            call.method,
+            yarl.URL(self._url(call.path, call.query), encoded=True),
+            headers={**call.headers, **self._authorization()},
+            data=call.body,
             timeout=wait,
             allow_redirects=False,
             server_hostname=self._endpoint.server_name or None,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from ondol.base import errors
@@ -19,6 +19,17 @@ _WARNING: Final = re.compile(r'\b299 \S+ "((?:[^"\\]|\\.)*)"')
 
 class ConnectionLost(errors.Unavailable):
     """The connection broke before or while the answer came: the request may have taken effect."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What is asked of the API server; a path without its query, neither of them encoded."""
+
+    method: str
+    path: str
+    query: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,25 +58,9 @@ class Transport(Protocol):
     status is returned, not raised.
     """
 
-    async def request(
-        self,
-        method: str,
-        path: str,
-        *,
-        query: Mapping[str, str],
-        headers: Mapping[str, str],
-        body: bytes | None,
-    ) -> Response: ...
+    async def request(self, call: Call) -> Response: ...
 
-    def stream(
-        self,
-        method: str,
-        path: str,
-        *,
-        query: Mapping[str, str],
-        headers: Mapping[str, str],
-        body: bytes | None,
-    ) -> AbstractAsyncContextManager[StreamResponse]: ...
+    def stream(self, call: Call) -> AbstractAsyncContextManager[StreamResponse]: ...
 
     async def aclose(self) -> None: ...
 

@@ -189,8 +189,7 @@ def _certify(instance: Instance) -> Any:
     for name, place in places:
         document = authority.kubeconfig(instance.api_url, ca, pki.client(name))
         text = yaml.safe_dump(msgspec.to_builtins(document), sort_keys=False).encode()
-        if not place.exists() or place.read_bytes() != text:
-            authority.write_kubeconfig(place, text)
+        authority.write_kubeconfig(place, text)
     return pki
 
 

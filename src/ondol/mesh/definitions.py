@@ -13,13 +13,20 @@ import msgspec
 import msgspec.inspect as types
 
 from ondol.api.objects import Object
+from ondol.mesh import descriptions
 from ondol.mesh.model import istio
 
 _GROUP: Final = "networking.istio.io"
 _VERSIONS: Final = ("v1", "v1beta1", "v1alpha3")
 _AGE: Final = {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}
+_OBSERVED_GENERATION: Final = {
+    "type": "integer",
+    "format": "int64",
+    "description": "The generation of the spec that the status is about.",
+}
 _CONDITIONS: Final = {
     "type": "array",
+    "description": "Programmed tells whether Envoy has it, and why not.",
     "x-kubernetes-list-type": "map",
     "x-kubernetes-list-map-keys": ["type"],
     "items": {
@@ -31,7 +38,7 @@ _CONDITIONS: Final = {
             "reason": {"type": "string"},
             "message": {"type": "string"},
             "lastTransitionTime": {"type": "string", "format": "date-time"},
-            "observedGeneration": {"type": "integer", "format": "int64"},
+            "observedGeneration": _OBSERVED_GENERATION,
         },
     },
 }
@@ -62,13 +69,15 @@ def _crd(kind: str, short: str, *columns: Object) -> Object:
     plural = f"{kind.lower()}s"
     schema = {
         "type": "object",
+        "description": descriptions.KINDS[kind],
         "properties": {
             "spec": _schema(types.type_info(istio.SPECS[kind])),
             "status": {
                 "type": "object",
+                "description": "What became of it.",
                 "properties": {
                     "conditions": _CONDITIONS,
-                    "observedGeneration": {"type": "integer", "format": "int64"},
+                    "observedGeneration": _OBSERVED_GENERATION,
                 },
             },
         },
@@ -118,9 +127,13 @@ def _schema(kind: types.Type) -> Object:
 
 
 def _struct(kind: Any) -> Object:
+    said = descriptions.FIELDS[kind.cls.__name__]
     found: Object = {
         "type": "object",
-        "properties": {field.encode_name: _schema(field.type) for field in kind.fields},
+        "properties": {
+            field.encode_name: {"description": said[field.encode_name], **_schema(field.type)}
+            for field in kind.fields
+        },
     }
     required = [field.encode_name for field in kind.fields if field.required]
     return {**found, "required": required} if required else found

@@ -41,10 +41,13 @@ WITH RECURSIVE found(service) AS (
 )
 SELECT service FROM found WHERE service IS NOT NULL
 """
+# Alone with the file, SQLite keeps its index of the log in memory: a start needs no space on the disk.
 _PRAGMAS: Final = """
-PRAGMA auto_vacuum = INCREMENTAL; PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;
-PRAGMA cache_size = -4096; PRAGMA busy_timeout = 5000;
+PRAGMA locking_mode = EXCLUSIVE; PRAGMA busy_timeout = 5000;
+PRAGMA synchronous = NORMAL; PRAGMA cache_size = -4096;
 """
+_NEW: Final = "PRAGMA auto_vacuum = INCREMENTAL; PRAGMA journal_mode = WAL;"  # each would write once more
+_DAMAGED: Final = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
 _FORGOTTEN_AT_ONCE: Final = 5_000  # exports wait while spans are dropped, so that is done in small steps
 _COLUMNS: Final = (
     "trace_id, span_id, parent_id, service, name, kind, start_ns, duration_ns, error, attributes"
@@ -85,6 +88,8 @@ class SpanStore:
         try:
             self._db = self._open()
         except sqlite3.DatabaseError as error:
+            if not error.sqlite_errorname.startswith(_DAMAGED):
+                raise
             aside = _move_aside(file)
             log.get("observe").error("traces_unreadable", moved_to=str(aside), error=str(error))
             self._db = self._open()
@@ -92,7 +97,10 @@ class SpanStore:
     def _open(self) -> sqlite3.Connection:
         db = sqlite3.connect(self._file, check_same_thread=False, isolation_level=None)
         try:
-            db.executescript(_PRAGMAS + _SCHEMA)
+            db.executescript(_PRAGMAS)
+            if db.execute("PRAGMA journal_mode").fetchone() != ("wal",):
+                db.executescript(_NEW)
+            db.executescript(_SCHEMA)
             if "called" not in {column[1] for column in db.execute("PRAGMA table_info(spans)")}:
                 db.execute(_CALLED)
             db.execute(_BY_CALLED)

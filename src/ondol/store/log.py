@@ -90,7 +90,7 @@ class Store:
         found = self._bucket(bucket)
         if revision is not None and revision < self.revision:
             if revision < max(found.compacted, self.compacted):
-                raise RevisionCompacted("The provided continue parameter is too old")
+                raise RevisionCompacted("The resourceVersion for the provided list is too old.")
             return found.page_at(prefix, after, limit, revision)
         records = found.page(prefix, after, limit)
         cut_off = limit and len(records) == limit
@@ -215,6 +215,10 @@ class Store:
     def bound(self, bucket: str, events: int) -> None:
         """Keep at most so many events of a bucket whose objects are rewritten all the time."""
         self._bucket(bucket).events_max = events
+
+    def wake(self, bucket: str) -> None:
+        """End the waits of the watches of a bucket, for what they look at besides."""
+        self._bucket(bucket).announce()
 
     def close(self) -> None:
         """Finish the writes under way and let go of the file."""

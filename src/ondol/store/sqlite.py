@@ -62,17 +62,22 @@ class Database:
             return connection
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
-        connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=FULL")
+        """Open the file, or make it; one that was made before is only read, which a full disk allows."""
+        # Alone with the file, SQLite keeps its index of the log in memory, not in a file that needs space.
+        connection.execute("PRAGMA locking_mode=EXCLUSIVE")
         (found,) = connection.execute("PRAGMA user_version").fetchone()
         if found not in (0, _FORMAT):
             raise errors.HostError(
                 f"{self._path} was written by a newer version (format {found})",
                 remedy="use the version of ondol that wrote it, or another data directory",
             )
-        connection.executescript(_SCHEMA)
-        connection.execute(f"PRAGMA user_version={_FORMAT}")
+        if found == 0:
+            connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
+            connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=FULL")
+        if found == 0:
+            connection.executescript(_SCHEMA)
+            connection.execute(f"PRAGMA user_version={_FORMAT}")
 
     def rows(self) -> Iterator[Row]:
         """Every row of the log, oldest first."""

@@ -238,7 +238,7 @@ class _Application:
         """The merged object (the live one itself if it did not change) and its owners."""
         managers = _reconciled(self.schema, managers)
         before = managers.get(self.me)
-        wanted = fieldset.recursive_difference(typed.owned(self.schema, self.applied), self.reset)
+        wanted = fieldset.difference(typed.owned(self.schema, self.applied), self.reset, below=True)
         merged = typed.merge(self.schema, self.live, self.applied)
         if before is not None:
             merged = self._pruned(merged, before.fields, managers, wanted)

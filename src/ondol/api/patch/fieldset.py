@@ -160,8 +160,11 @@ def intersection(left: FieldSet, right: FieldSet) -> FieldSet:
     return kept
 
 
-def difference(left: FieldSet, right: FieldSet) -> FieldSet:
-    """Members of the left that are not members of the right; children outlive their parent."""
+def difference(left: FieldSet, right: FieldSet, *, below: bool = False) -> FieldSet:
+    """Members of the left that are not members of the right.
+
+    Children outlive their parent, unless a member of the right takes all that is `below` it along.
+    """
     if not left or not right:
         return left
     kept: FieldSet = {}
@@ -171,25 +174,9 @@ def difference(left: FieldSet, right: FieldSet) -> FieldSet:
         other = right.get(element)
         if other is None:
             kept[element] = node
-            continue
-        children = difference(node, other)
-        _keep(kept, element, children, member=is_member(node) and not is_member(other))
-    return kept
-
-
-def recursive_difference(left: FieldSet, right: FieldSet) -> FieldSet:
-    """As `difference`, but a member of the right takes everything below it along."""
-    if not left or not right:
-        return left
-    kept: FieldSet = {}
-    for element, node in left.items():
-        if element == SELF:
-            continue
-        other = right.get(element)
-        if other is None:
-            kept[element] = node
-        elif not is_member(other):
-            _keep(kept, element, recursive_difference(node, other), member=is_member(node))
+        elif not (below and is_member(other)):
+            children = difference(node, other, below=below)
+            _keep(kept, element, children, member=is_member(node) and not is_member(other))
     return kept
 
 

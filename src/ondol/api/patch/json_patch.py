@@ -10,18 +10,37 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+import msgspec
+
 from ondol.base import errors
 
 OPERATIONS_MAX: Final = 10_000
+COPIED_BYTES_MAX: Final = 3 * 1024 * 1024
+"""What all copy operations of a patch may add: as much as the body of a request may bring."""
+_INDEX_DIGITS_MAX: Final = 10
 _OPERATIONS: Final = frozenset({"add", "remove", "replace", "move", "copy", "test"})
 _MISSING: Final = object()
 
 
 def apply(document: Any, patch: Any) -> Any:
     """The document after every operation in order; `document` itself stays as it is."""
+    copied_bytes = 0
     for operation in _checked(patch):
+        if operation.get("op") == "copy":
+            copied_bytes += _size_bytes(document, operation)
+            if copied_bytes > COPIED_BYTES_MAX:
+                raise errors.TooLarge(
+                    "Unable to complete the copy, the accumulated size increase of copy is "
+                    f"{copied_bytes}, exceeding the limit {COPIED_BYTES_MAX}"
+                )
         document = _one(document, operation)
     return document
+
+
+def _size_bytes(document: Any, operation: Mapping[str, Any]) -> int:
+    """What an operation copies: copies of copies double with each, so a few could fill the memory."""
+    found = _find(document, _pointer(operation.get("from", ""), "copy"))
+    return 0 if found is _MISSING else len(msgspec.json.encode(found))
 
 
 def _checked(patch: Any) -> Sequence[Mapping[str, Any]]:
@@ -131,7 +150,7 @@ def _find(document: Any, path: Sequence[str]) -> Any:
 def _index(token: str, length: int) -> int | None:
     """The position a token means in a list of `length`, or None when it is none."""
     digits = token.removeprefix("-")
-    if not digits.isascii() or not digits.isdigit():
+    if not digits.isascii() or not digits.isdigit() or len(digits) > _INDEX_DIGITS_MAX:
         return None
     number = int(token)
     return number % length if length and -length <= number < length else None

@@ -35,7 +35,7 @@ class Comparison(NamedTuple):
         """The same, blind to these fields and all below them."""
         if not ignored:
             return self
-        return Comparison(*(fieldset.recursive_difference(fields, ignored) for fields in self))
+        return Comparison(*(fieldset.difference(fields, ignored, below=True) for fields in self))
 
 
 def _form(schema: shape.TypeSchema, value: Any) -> str:

@@ -57,11 +57,27 @@ class Structural:
         if not found:
             return found
         before = {cause for cause in self.validate(old) if cause.reason != "FieldValueRequired"}
-        return [cause for cause in found if cause not in before]
+        return [c for c in found if c not in before or _at(new, c.field) != _at(old, c.field)]
 
     def unsupported(self) -> list[str]:
         """The paths of rules that are not evaluated."""
         return unsupported(self.schema)
+
+
+def _at(value: Any, path: str) -> Any:
+    """What stands at a cause's path, or None; keys may hold the characters that part the path."""
+    if not path:
+        return value
+    if isinstance(value, list) and path.startswith("["):
+        index, _, rest = path[1:].partition("]")
+        return _at(value[int(index)], rest.removeprefix(".")) if int(index) < len(value) else None
+    for key, inner in value.items() if isinstance(value, dict) else ():
+        rest = path.removeprefix(key)
+        if path.startswith(key) and rest[:1] in ("", ".", "["):
+            found = _at(inner, rest.removeprefix("."))
+            if found is not None:
+                return found
+    return None
 
 
 def _without_root_fields(schema: Mapping[str, Any]) -> dict[str, Any]:

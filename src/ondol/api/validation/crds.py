@@ -12,6 +12,7 @@ from ondol.base.errors import Cause
 
 _COLUMN_TYPES: Final = ("boolean", "date", "integer", "number", "string")
 _COLUMN_FORMATS: Final = ("byte", "date", "date-time", "double", "float", "int32", "int64", "password")
+_SELECTABLE_TYPES: Final = ("string", "boolean", "integer")
 _MAX_SELECTABLE: Final = 8
 
 
@@ -100,9 +101,26 @@ def _version(version: Mapping[str, Any], path: str) -> Iterator[Cause]:
     if len(selectable) > _MAX_SELECTABLE:
         yield causes.too_many(f"{path}.selectableFields", len(selectable), _MAX_SELECTABLE)
     for index, field in enumerate(selectable):
-        yield from _json_path(
-            f"{path}.selectableFields[{index}].jsonPath", field.get("jsonPath") or "", root=""
-        )
+        where = f"{path}.selectableFields[{index}].jsonPath"
+        yield from _selectable(where, field.get("jsonPath") or "", schema or {})
+
+
+def _selectable(path: str, value: str, schema: Mapping[str, Any]) -> Iterator[Cause]:
+    """A selector on what is never there would select nothing, in silence."""
+    yield from _json_path(path, value, root="")
+    if not value.startswith("."):
+        return
+    names = value[1:].split(".")
+    if names[0] == "metadata":
+        yield causes.invalid(path, value, "must not point to fields in metadata")
+        return
+    found: Mapping[str, Any] | None = schema
+    for name in names:
+        found = (found.get("properties") or {}).get(name) if found is not None else None
+    if found is None:
+        yield causes.invalid(path, value, "is an invalid path: does not refer to a valid field")
+    elif found.get("type") not in _SELECTABLE_TYPES:
+        yield causes.invalid(path, value, "must point to a field of type string, boolean or integer")
 
 
 def _json_path(path: str, value: str, *, root: str) -> Iterator[Cause]:

@@ -26,6 +26,7 @@ class Controller:
         self._core = core
         self._crds = core.catalogue.of(resources.CUSTOM_RESOURCE_DEFINITION)
         self._serving: dict[str, list[Served]] = {}
+        self._forms: dict[str, serving.Form] = {}
         self._log = log.get("apiserver")
 
     def load(self) -> None:
@@ -110,8 +111,11 @@ class Controller:
         if not naming.is_served(crd):
             self._withdraw(name)
             return
+        form = self._forms.get(name)
+        if form is None or not form.is_of(crd):
+            form = serving.Form(crd)
         try:
-            found = serving.of(crd)
+            found = serving.of(crd, form)
         except (errors.ApiError, ValueError, KeyError) as error:
             self._log.error("definition_not_served", crd=name, error=repr(error))
             return
@@ -122,10 +126,15 @@ class Controller:
         for served in found:
             self._core.catalogue.add(served)
         self._serving[name] = found
+        if form is not self._forms.get(name):
+            self._forms[name] = form
+            self._core.store.wake(found[0].bucket)
 
     def _withdraw(self, name: str) -> None:
+        self._forms.pop(name, None)
         for served in self._serving.pop(name, ()):
             self._core.catalogue.remove(served)
+            self._core.store.wake(served.bucket)
 
     async def _clean_up(self, crd: Object) -> None:
         """Delete the custom resources of a definition that is going away, then let it go."""

@@ -20,18 +20,30 @@ from ondol.apiserver.strategies.base import Strategy
 from ondol.base import errors
 from ondol.base.errors import Cause
 
+
+class Form:
+    """What of a definition decides how its objects are shown and checked; watches begun under another end."""
+
+    def __init__(self, crd: Object) -> None:
+        status = crd.get("status") or {}
+        self.says = (crd["spec"], status.get("acceptedNames"), status.get("storedVersions"))
+
+    def is_of(self, crd: Object) -> bool:
+        return self.says == Form(crd).says
+
+
 _ANYTHING: Final = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
 _DEFAULT: Final = b'"default":'
 _FILLED_MAX: Final = 4096
 
 
-def of(crd: Object) -> list[Served]:
+def of(crd: Object, form: object = None) -> list[Served]:
     """What an established definition serves: one kind a version."""
     by_name = {version["name"]: version for version in crd["spec"]["versions"]}
-    return [_served(crd, by_name[kind.version], kind) for kind in kinds.of_crd(crd)]
+    return [_served(crd, by_name[kind.version], kind, form) for kind in kinds.of_crd(crd)]
 
 
-def _served(crd: Object, version: Mapping[str, Any], kind: kinds.Kind) -> Served:
+def _served(crd: Object, version: Mapping[str, Any], kind: kinds.Kind, form: object) -> Served:
     parts = version.get("subresources") or {}
     scale = parts.get("scale")
     schema = CustomSchema(version)
@@ -45,6 +57,7 @@ def _served(crd: Object, version: Mapping[str, Any], kind: kinds.Kind) -> Served
         scale=_scale(scale) if scale is not None else None,
         conversion=_conversion(crd, version, schema),
         terminating=bool(crd["metadata"].get("deletionTimestamp")),
+        form=form,
     )
 
 

@@ -7,12 +7,13 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from ondol.api import objects, resources, status
-from ondol.api.objects import Object
+from ondol.api.objects import Object, Resource
 from ondol.api.patch import apply, json_patch, merge_patch, strategic
 from ondol.apiserver import answers, bodies, bootstrap, documents, lenses, metadata, writing
 from ondol.apiserver.core import Core
 from ondol.apiserver.exchange import Reply, Request
 from ondol.apiserver.lenses import Lens
+from ondol.apiserver.schemas import Schema
 from ondol.apiserver.served import Served
 from ondol.base import errors
 
@@ -53,17 +54,28 @@ def _manager(request: Request) -> str:
     return given or request.user_agent.partition("/")[0][:_MANAGER_MAX] or "unknown"
 
 
-async def read_document(request: Request, served: Served) -> Object:
+async def read_document(request: Request, schema: Schema) -> Object:
     """The object in the body; unknown and repeated fields are refused, told or ignored as asked."""
+    return document_in(await request.body(), request, schema)
+
+
+def document_in(body: bytes, request: Request, schema: Schema) -> Object:
+    """The same of a body that was read already."""
     content_type = bodies.media_type(request.header(b"content-type"))
-    body = await request.body()
     document = bodies.decode(body, content_type)
-    check_fields(request, served, document, lambda: bodies.duplicates(body, content_type))
+    check_fields(request, schema, document, lambda: bodies.duplicates(body, content_type))
     return document
 
 
+async def read_typed(request: Request, resource: Resource, schema: Schema) -> Object:
+    """The body of a subresource that has a kind of its own; every field has its type."""
+    document = await read_document(request, schema)
+    metadata.place(document, resource, request.info.namespace, request.info.name)
+    return schema.read(document)
+
+
 def check_fields(
-    request: Request, served: Served, document: Object, duplicates: Callable[[], list[str]]
+    request: Request, schema: Schema, document: Object, duplicates: Callable[[], list[str]]
 ) -> None:
     """Refuse, tell or ignore fields the kind does not have or that are repeated, as the query says."""
     strictness = request.query.get("fieldValidation") or "Warn"
@@ -74,8 +86,8 @@ def check_fields(
         )
     if strictness == "Ignore":
         return
-    wrong = [f'unknown field "{path}"' for path in served.schema.unknown_fields(document)]
-    wrong += [f'duplicate field "{path}"' for path in duplicates()]
+    wrong = [f'unknown field "{path}"' for path in schema.unknown_fields(document)]
+    wrong += duplicates()
     if not wrong:
         return
     if strictness == "Strict":
@@ -85,7 +97,7 @@ def check_fields(
 
 
 async def create(core: Core, request: Request, served: Served) -> Reply:
-    document = await read_document(request, served)
+    document = await read_document(request, served.schema)
     metadata.place(document, served.resource, request.info.namespace)
     return await _create(core, request, writes(core, request, served), document)
 
@@ -103,10 +115,10 @@ async def update(core: Core, request: Request, served: Served, lens: Lens) -> Re
     info = request.info
     how = writes(core, request, served)
     if lens.subresource == "scale":
-        body = bodies.decode(await request.body(), bodies.media_type(request.header(b"content-type")))
-        await how.update(info.namespace, info.name, lens, lambda _: body)
-        return await _shown_part(core, request, served, lens)
-    document = await read_document(request, served)
+        scale = await read_typed(request, lenses.SCALE, lenses.SCALE_SCHEMA)
+        written = await how.update(info.namespace, info.name, lens, lambda _: scale)
+        return _shown_part(request, lens, written)
+    document = await read_document(request, served.schema)
     metadata.place(document, served.resource, info.namespace, info.name)
     missing = core.record(served, info.namespace, info.name) is None
     if missing and served.strategy.create_on_update and not lens.subresource:
@@ -126,11 +138,8 @@ def _needs_version(served: Served, name: str) -> errors.Invalid:
     )
 
 
-async def _shown_part(core: Core, request: Request, served: Served, lens: Lens) -> Reply:
-    found = core.lookup(served.resource, request.info.namespace, request.info.name)
-    if found is None:
-        raise status.not_found(served.resource, request.info.name)
-    return answers.document(request, lens.get(found))
+def _shown_part(request: Request, lens: Lens, written: writing.Written) -> Reply:
+    return answers.document(request, lens.get(documents.parse(written.value)))
 
 
 async def patch(core: Core, request: Request, served: Served, lens: Lens) -> Reply:
@@ -144,20 +153,21 @@ async def patch(core: Core, request: Request, served: Served, lens: Lens) -> Rep
             "non-apply patch"
         )
     change = _change(content_type, bodies.parse(await request.body(), bodies.JSON), served, lens)
+    scaled = lens.subresource == "scale"
+    schema = lenses.SCALE_SCHEMA if scaled else served.schema
 
     def checked(live: Object) -> Object:
         patched = change(live)
         if not isinstance(patched, dict):
             raise errors.BadRequest("the patched document is not a JSON object")
-        check_fields(request, served, patched, list)
+        check_fields(request, schema, patched, list)
         _check_identity(patched, live)
-        return patched
+        return schema.read(patched) if scaled else patched
 
-    scaled = lens.subresource == "scale"
     how = writes(core, request, served)
-    written = await how.update(info.namespace, info.name, lens, change if scaled else checked)
+    written = await how.update(info.namespace, info.name, lens, checked)
     if scaled:
-        return await _shown_part(core, request, served, lens)
+        return _shown_part(request, lens, written)
     return answers.one(core, request, served, written.value)
 
 
@@ -178,13 +188,13 @@ def _check_identity(patched: Object, live: Object) -> None:
 
 def _change(content_type: str, body: Any, served: Served, lens: Lens) -> writing.Change:
     if content_type == JSON_PATCH:
-        return lambda live: json_patch.apply(live, body)
+        return lambda live: _patched(live, body)
     if not isinstance(body, dict):
         raise errors.BadRequest("a patch must be a JSON object")
     if content_type == MERGE_PATCH:
         return lambda live: merge_patch.apply(live, body)
     if content_type == STRATEGIC_PATCH and not served.schema.structural:
-        shape = lenses.SCALE_SHAPE if lens.subresource == "scale" else served.schema.shape
+        shape = (lenses.SCALE_SCHEMA if lens.subresource == "scale" else served.schema).shape
         return lambda live: strategic.apply(live, body, shape)
     accepted = [JSON_PATCH, MERGE_PATCH, APPLY_PATCH]
     if not served.schema.structural:
@@ -193,6 +203,16 @@ def _change(content_type: str, body: Any, served: Served, lens: Lens) -> writing
         "the body of the request was in an unknown format - accepted media types include: "
         + ", ".join(accepted)
     )
+
+
+def _patched(live: Object, operations: Any) -> Any:
+    """By JSON patch, which alone of the patches can put a deep value at a deep place."""
+    try:
+        changed = json_patch.apply(live, operations)
+    except RecursionError as error:
+        raise bodies.too_deep() from error
+    bodies.check_depth(changed)
+    return changed
 
 
 async def _apply(core: Core, request: Request, served: Served, lens: Lens) -> Reply:
@@ -207,7 +227,7 @@ async def _apply(core: Core, request: Request, served: Served, lens: Lens) -> Re
     document = bodies.decode(body, content_type)
     if lens.subresource == "scale":
         raise errors.UnsupportedMediaType(f"{APPLY_PATCH} is not accepted at the scale subresource")
-    check_fields(request, served, document, lambda: bodies.duplicates(body, content_type))
+    check_fields(request, served.schema, document, lambda: bodies.duplicates(body, content_type))
     metadata.place(document, served.resource, info.namespace, info.name)
 
     def merged(live: Object | None) -> Object:

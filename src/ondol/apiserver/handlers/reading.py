@@ -36,7 +36,7 @@ async def get_part(core: Core, request: Request, served: Served, lens: Lens) -> 
     return answers.document(request, lens.get(core.document(served, record)))
 
 
-async def list_(core: Core, request: Request, served: Served) -> Reply:
+async def list_(core: Core, request: Request, served: Served) -> Answer:
     chosen = listing.selection(request, served)
     answers.wanted(request)
     return answers.many(core, request, served, await listing.listing(core, request, served, chosen))

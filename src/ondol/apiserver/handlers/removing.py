@@ -2,37 +2,40 @@
 
 from __future__ import annotations
 
-from typing import Any
+import dataclasses
+from typing import Any, Final
 
 from ondol.api import status
 from ondol.api.objects import Object
-from ondol.apiserver import answers, bodies, deleting, documents, listing, writing
+from ondol.apiserver import answers, deleting, documents, listing, writing
 from ondol.apiserver.core import Core
 from ondol.apiserver.deleting import DeleteOptions
-from ondol.apiserver.exchange import Reply, Request
+from ondol.apiserver.exchange import Answer, Reply, Request
 from ondol.apiserver.handlers import changing
+from ondol.apiserver.schemas import BuiltinSchema
 from ondol.apiserver.served import Served
 from ondol.base import errors
 from ondol.store import Record
 
+_SCHEMA: Final = BuiltinSchema("io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions")
+
 
 async def _asked(core: Core, request: Request, served: Served) -> tuple[DeleteOptions, writing.Writes]:
     """Delete options, from the body if there is one, else from the query."""
-    body = await request.body()
-    document: Object = {}
-    if body:
-        document = bodies.decode(body, bodies.media_type(request.header(b"content-type")))
-        if document.get("kind") not in (None, "", "DeleteOptions"):
-            raise errors.BadRequest(f"the body of a delete must be DeleteOptions, not {document['kind']}")
-    else:
-        document = _from_query(request)
-    grace_s = document.get("gracePeriodSeconds")
-    if grace_s is not None and (not isinstance(grace_s, int) or isinstance(grace_s, bool)):
-        raise errors.BadRequest("gracePeriodSeconds: must be a whole number")
     how = changing.options(request)
-    if "All" in (document.get("dryRun") or ()) and not how.dry_run:
-        how = writing.Options(how.user, how.manager, dry_run=True, warn=how.warn)
-    return DeleteOptions.of(document), writing.Writes(core, served, how)
+    body = await request.body()
+    if not body:
+        return DeleteOptions.of(_from_query(request)), writing.Writes(core, served, how)
+    document = _SCHEMA.read(changing.document_in(body, request, _SCHEMA))
+    if document.get("kind") not in (None, "", "DeleteOptions"):
+        raise errors.BadRequest(f"the body of a delete must be DeleteOptions, not {document['kind']}")
+    return DeleteOptions.of(document), writing.Writes(core, served, dry_run_too(how, document))
+
+
+def dry_run_too(how: writing.Options, document: Object) -> writing.Options:
+    """The options of a write, with what the delete options of its body say of a dry run."""
+    asked = [changing.dry_run(value) for value in document.get("dryRun") or ()]
+    return dataclasses.replace(how, dry_run=True) if any(asked) else how
 
 
 def _from_query(request: Request) -> Object:
@@ -56,7 +59,7 @@ async def delete(core: Core, request: Request, served: Served) -> Reply:
     return answers.document(request, status.success(served.resource, info.name, last["metadata"]["uid"]))
 
 
-async def delete_collection(core: Core, request: Request, served: Served) -> Reply:
+async def delete_collection(core: Core, request: Request, served: Served) -> Answer:
     asked, writes = await _asked(core, request, served)
     chosen = listing.selection(request, served)
     listed = await listing.listing(core, request, served, chosen)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any, Final
 
 from ondol.api import conditions, objects, resources, status
-from ondol.api.objects import Object
+from ondol.api.objects import Object, Resource
 from ondol.api.patch.fieldset import FieldSet
-from ondol.apiserver import answers, bodies
+from ondol.apiserver import answers
 from ondol.apiserver.core import Core
 from ondol.apiserver.exchange import Reply, Request
 from ondol.apiserver.handlers import changing
+from ondol.apiserver.schemas import BuiltinSchema
 from ondol.apiserver.served import Served
 from ondol.apiserver.strategies.base import Context, Strategy
 from ondol.base import errors
@@ -22,6 +23,10 @@ SUCCESS: Final[Object] = {
     "status": "Success",
     "code": 201,
 }
+
+
+_BINDING: Final = Resource("", "v1", "bindings", "Binding")
+_SCHEMA: Final = BuiltinSchema("io.k8s.api.core.v1.Binding")
 
 
 class Assign:
@@ -79,17 +84,11 @@ async def create_legacy(core: Core, request: Request, served: Served) -> Reply:
 
 
 async def _bind(core: Core, request: Request, served: Served, name: str) -> Reply:
-    body = await request.body()
-    binding = bodies.decode(body, bodies.media_type(request.header(b"content-type")))
-    given = objects.name(binding)
-    if name and given and given != name:
-        raise errors.BadRequest(
-            f"the name of the object ({given}) does not match the name on the URL ({name})"
-        )
+    binding = await changing.read_typed(request, _BINDING, _SCHEMA)
     target = binding.get("target") or {}
     if target.get("kind") not in (None, "", "Node") or not target.get("name"):
         raise errors.BadRequest("target: must name a Node")
     lens = Assign(binding, core.clock.now())
     writes = changing.writes(core, request, served)
-    await writes.update(request.info.namespace, name or given, lens, lambda pod: {**pod})
+    await writes.update(request.info.namespace, name or objects.name(binding), lens, lambda pod: {**pod})
     return answers.document(request, SUCCESS, 201)

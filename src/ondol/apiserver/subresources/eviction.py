@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from ondol.api import conditions, objects
-from ondol.api.objects import Object
-from ondol.apiserver import answers, bodies, deleting, lenses, writing
+from ondol.api.objects import Object, Resource
+from ondol.apiserver import answers, deleting, lenses, writing
 from ondol.apiserver.core import Core
 from ondol.apiserver.exchange import Reply, Request
-from ondol.apiserver.handlers import changing
+from ondol.apiserver.handlers import changing, removing
+from ondol.apiserver.schemas import BuiltinSchema
 from ondol.apiserver.served import Served
 from ondol.apiserver.subresources.binding import SUCCESS
-from ondol.base import errors
+
+_EVICTION: Final = Resource("policy", "v1", "evictions", "Eviction")
+_SCHEMA: Final = BuiltinSchema("io.k8s.api.policy.v1.Eviction")
 
 
 async def create(core: Core, request: Request, served: Served) -> Reply:
-    body = await request.body()
-    eviction = bodies.decode(body, bodies.media_type(request.header(b"content-type")))
+    eviction = await changing.read_typed(request, _EVICTION, _SCHEMA)
     name, namespace = request.info.name, request.info.namespace
-    if objects.name(eviction) not in ("", name):
-        raise errors.BadRequest(f"name in URL does not match name in Eviction object: {name}")
     found = eviction.get("deleteOptions") or {}
     asked = deleting.DeleteOptions.of(found)
-    how = changing.options(request)
-    if "All" in (found.get("dryRun") or ()):
-        how = writing.Options(how.user, how.manager, dry_run=True, warn=how.warn)
+    how = removing.dry_run_too(changing.options(request), found)
     writes = writing.Writes(core, served, how)
 
     def marked(pod: Object) -> Object:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ondol.api import objects
 from ondol.api.objects import Object
 from ondol.api.patch.fieldset import FieldSet
-from ondol.apiserver import answers, metadata
+from ondol.apiserver import answers
 from ondol.apiserver.core import Core
 from ondol.apiserver.exchange import Reply, Request
 from ondol.apiserver.handlers import changing
@@ -36,8 +36,7 @@ class Finalizers:
 
 
 async def update(core: Core, request: Request, served: Served) -> Reply:
-    document = await changing.read_document(request, served)
-    metadata.place(document, served.resource, "", request.info.name)
+    document = await changing.read_typed(request, served.resource, served.schema)
     writes = changing.writes(core, request, served)
     written = await writes.update("", request.info.name, Finalizers(), lambda _: document)
     return answers.one(core, request, served, written.value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from ondol.api.objects import Object
-from ondol.apiserver import answers, metadata
+from ondol.apiserver import answers
 from ondol.apiserver.auth import reviews
 from ondol.apiserver.core import Core
 from ondol.apiserver.exchange import Reply, Request
@@ -26,9 +26,8 @@ RESOURCES: Final = (
 async def create(core: Core, request: Request, served: Served) -> Reply:
     if answers.wanted(request).form:
         raise errors.NotAcceptable(f"{served.resource.kind} has no other form than its own")
-    document = await changing.read_document(request, served)
-    metadata.place(document, served.resource, request.info.namespace)
-    return answers.document(request, _answer(core, request, served.schema.read(document), served), 201)
+    document = await changing.read_typed(request, served.resource, served.schema)
+    return answers.document(request, _answer(core, request, document, served), 201)
 
 
 def _answer(core: Core, request: Request, document: Object, served: Served) -> Object:

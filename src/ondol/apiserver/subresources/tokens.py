@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from ondol.apiserver import answers, bodies
+from ondol.apiserver import answers
 from ondol.apiserver.core import Core
 from ondol.apiserver.exchange import Reply, Request
+from ondol.apiserver.handlers import changing
 from ondol.apiserver.schemas import BuiltinSchema
 from ondol.apiserver.served import Served
 from ondol.base import errors
@@ -16,8 +17,7 @@ async def create(core: Core, request: Request, served: Served) -> Reply:
     del served
     if core.tokens is None:
         raise errors.Unavailable("this server was started without a key to sign service-account tokens with")
-    body = await request.body()
-    document = bodies.decode(body, bodies.media_type(request.header(b"content-type")))
+    document = await changing.read_document(request, _SCHEMA)
     wanted = _SCHEMA.read({"spec": {}, **document})
     issued = core.tokens.request(wanted, request.info.namespace, request.info.name)
     return answers.document(request, issued, 201)

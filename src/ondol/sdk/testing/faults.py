@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Self
@@ -16,7 +16,7 @@ import msgspec
 from ondol.api import status
 from ondol.base import errors
 from ondol.base.clock import Clock
-from ondol.client import ConnectionLost, Response, StreamResponse, Transport
+from ondol.client import Call, ConnectionLost, Response, StreamResponse, Transport
 
 
 @dataclass(slots=True)
@@ -70,15 +70,7 @@ class FaultyTransport:
         self._clock = clock
         self._rng = rng
 
-    async def request(
-        self,
-        method: str,
-        path: str,
-        *,
-        query: Mapping[str, str],
-        headers: Mapping[str, str],
-        body: bytes | None,
-    ) -> Response:
+    async def request(self, call: Call) -> Response:
         faults = self._faults
         await self.late()
         if self._strikes("lost_request", faults.lost_request):
@@ -86,10 +78,10 @@ class FaultyTransport:
         if self._strikes("unavailable", faults.unavailable):
             error = self._rng.choice((errors.Unavailable, errors.TooManyRequests))
             return _answer(error("injected: the server is busy"))
-        if method in ("PUT", "PATCH") and self._strikes("conflict", faults.conflict):
+        if call.method in ("PUT", "PATCH") and self._strikes("conflict", faults.conflict):
             return _answer(errors.Conflict("injected: another writer was faster"))
-        answer = await self._inner.request(method, path, query=query, headers=headers, body=body)
-        if method != "GET" and answer.status < 400:
+        answer = await self._inner.request(call)
+        if call.method != "GET" and answer.status < 400:
             self.writes += 1
         await self.late()
         if self._strikes("lost_reply", faults.lost_reply):
@@ -97,21 +89,13 @@ class FaultyTransport:
         return answer
 
     @asynccontextmanager
-    async def stream(
-        self,
-        method: str,
-        path: str,
-        *,
-        query: Mapping[str, str],
-        headers: Mapping[str, str],
-        body: bytes | None,
-    ) -> AsyncIterator[StreamResponse]:
+    async def stream(self, call: Call) -> AsyncIterator[StreamResponse]:
         await self.late()
         if self._strikes("lost_request", self._faults.lost_request):
             raise ConnectionLost("injected: the watch could not be opened")
         if self._strikes("expired_watch", self._faults.expired_watch):
             raise errors.Expired("injected: the resourceVersion is too old")
-        async with self._inner.stream(method, path, query=query, headers=headers, body=body) as answer:
+        async with self._inner.stream(call) as answer:
             yield StreamResponse(answer.status, answer.headers, _Chunks(self, answer.chunks))
 
     async def aclose(self) -> None:

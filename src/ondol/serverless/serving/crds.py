@@ -68,7 +68,16 @@ _SCALARS: Final[Mapping[str, Object]] = {
 _STRING: Final[Object] = {"type": "string"}
 _INTEGER: Final[Object] = {"type": "integer"}
 _BOOLEAN: Final[Object] = {"type": "boolean"}
-_STATUS: Final[Object] = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+_ANYTHING: Final[Object] = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+_STATUS: Final[Object] = {**_ANYTHING, "description": "What became of it; the condition Ready sums it up."}
+_POD_FIELDS_SAID: Final[Mapping[str, str]] = {
+    "containers": "What runs. The one with a port, or the only one, is sent the requests.",
+    "volumes": "Files for the containers: config maps, secrets, empty directories.",
+    "serviceAccountName": "Whom the pods are to the API.",
+    "imagePullSecrets": "Credentials for registries.",
+    "automountServiceAccountToken": "Whether a token of the account is mounted; true by default.",
+    "enableServiceLinks": "Whether the namespace's services are told in environment variables.",
+}
 
 
 def structural(type_name: str) -> Object:
@@ -100,6 +109,10 @@ def _field(field: facts.Field) -> Object:
     return schema
 
 
+def _said(text: str) -> Object:
+    return {"description": text}
+
+
 def _object(properties: Mapping[str, Object], *required: str) -> Object:
     schema: Object = {"type": "object", "properties": dict(properties)}
     return schema | ({"required": list(required)} if required else {})
@@ -107,35 +120,59 @@ def _object(properties: Mapping[str, Object], *required: str) -> Object:
 
 def _template() -> Object:
     strings: Object = {"type": "object", "additionalProperties": _STRING}
-    metadata = _object({"name": _STRING, "labels": strings, "annotations": strings})
-    return _object({"metadata": metadata, "spec": _revision_spec()})
+    metadata = _object(
+        {
+            "name": _STRING | _said("The revision's name, which begins with the service's; else made up."),
+            "labels": strings | _said("Labels of the revision and its pods."),
+            "annotations": strings | _said("Of the revision; autoscaling.knative.dev/* say how it scales."),
+        }
+    )
+    template = _object({"metadata": metadata, "spec": _revision_spec() | _said("The pods.")})
+    return template | _said("What the next revision is like; a change makes a new one.")
 
 
 def _revision_spec() -> Object:
     schema = structural(_CORE + "PodSpec")
-    schema["properties"] |= {
-        "containerConcurrency": {"type": "integer", "format": "int64", "minimum": 0, "maximum": 1000},
-        "timeoutSeconds": {"type": "integer", "format": "int64", "minimum": 1, "maximum": 600},
-    }
-    schema["properties"]["containers"]["minItems"] = 1
+    properties = schema["properties"]
+    for name, text in _POD_FIELDS_SAID.items():
+        properties[name] |= _said(text)
+    concurrency: Object = {"type": "integer", "format": "int64", "minimum": 0, "maximum": 1000}
+    timeout: Object = {"type": "integer", "format": "int64", "minimum": 1, "maximum": 600}
+    properties["containerConcurrency"] = concurrency | _said(
+        "How many requests a pod is sent at a time; 0, the default, means no limit."
+    )
+    properties["timeoutSeconds"] = timeout | _said(
+        "How long a request may wait for a pod; an answer is not cut."
+    )
+    properties["containers"]["minItems"] = 1
     return schema
 
 
 def _traffic(*, of_service: bool) -> Object:
+    percent: Object = {"type": "integer", "format": "int64", "minimum": 0, "maximum": 100}
+    tag: Object = {"type": "string", "pattern": "^[a-z]([-a-z0-9]*[a-z0-9])?$", "maxLength": 63}
     properties: dict[str, Object] = {
-        "revisionName": _STRING,
-        "latestRevision": _BOOLEAN,
-        "percent": {"type": "integer", "format": "int64", "minimum": 0, "maximum": 100},
-        "tag": {"type": "string", "pattern": "^[a-z]([-a-z0-9]*[a-z0-9])?$", "maxLength": 63},
+        "revisionName": _STRING | _said("The revision."),
+        "latestRevision": _BOOLEAN | _said("Whether the newest revision that is ready is meant."),
+        "percent": percent | _said("Its share of the requests; the shares make 100."),
+        "tag": tag | _said("Gives it a host name of its own, with this in front."),
     }
     if not of_service:
-        properties["configurationName"] = _STRING
-    return {"type": "array", "items": _object(properties)}
+        properties["configurationName"] = _STRING | _said("The Configuration whose newest revision is meant.")
+    listed: Object = {"type": "array", "items": _object(properties)}
+    return listed | _said("Who gets the requests; all to the newest revision by default.")
 
 
 def _definition(
-    resource: Resource, spec: Object, *, short_names: tuple[str, ...], columns: list[Object], category: str
+    resource: Resource,
+    spec: Object,
+    *,
+    said: str,
+    short_names: tuple[str, ...],
+    columns: list[Object],
+    category: str = "serving",
 ) -> Object:
+    properties = {"spec": spec | _said("What is wanted."), "status": _STATUS}
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
@@ -158,7 +195,7 @@ def _definition(
                     "storage": True,
                     "subresources": {"status": {}},
                     "additionalPrinterColumns": columns,
-                    "schema": {"openAPIV3Schema": _object({"spec": spec, "status": _STATUS})},
+                    "schema": {"openAPIV3Schema": _object(properties) | _said(said)},
                 }
             ],
         },
@@ -181,65 +218,78 @@ _LATEST_COLUMNS: Final = [
 
 def definitions() -> list[Object]:
     """Every CustomResourceDefinition of Serving, ready to be applied."""
-    any_object: Object = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
-    revision_columns = [
-        _column("Config Name", r".metadata.labels['serving\.knative\.dev/configuration']"),
-        _column("Generation", r".metadata.labels['serving\.knative\.dev/configurationGeneration']"),
-        *_READY_COLUMNS,
-        {**_column("Actual Replicas", ".status.actualReplicas"), "type": "integer"},
-        {**_column("Desired Replicas", ".status.desiredReplicas"), "type": "integer"},
-    ]
-    scaler_columns = [
-        {**_column("DesiredScale", ".status.desiredScale"), "type": "integer"},
-        {**_column("ActualScale", ".status.actualScale"), "type": "integer"},
-        _column("Mode", ".status.mode"),
-        *_READY_COLUMNS,
-    ]
-    scaler = _object(
+    return [_service(), _configuration(), _revision(), _route(), _pod_autoscaler()]
+
+
+def _service() -> Object:
+    return _definition(
+        KNATIVE_SERVICE,
+        _object({"template": _template(), "traffic": _traffic(of_service=True)}, "template"),
+        said="Runs an image as a service that grows and shrinks with its requests, down to none.",
+        short_names=("kservice", "ksvc"),
+        columns=[_column("URL", ".status.url"), *_LATEST_COLUMNS, *_READY_COLUMNS],
+    )
+
+
+def _configuration() -> Object:
+    return _definition(
+        KNATIVE_CONFIGURATION,
+        _object({"template": _template()}, "template"),
+        said="The wanted state of a service's pods; makes a Revision of each change.",
+        short_names=("config", "cfg"),
+        columns=[*_LATEST_COLUMNS, *_READY_COLUMNS],
+    )
+
+
+def _revision() -> Object:
+    return _definition(
+        KNATIVE_REVISION,
+        _revision_spec(),
+        said="One state of a service's pods, which is never changed.",
+        short_names=("rev",),
+        columns=[
+            _column("Config Name", r".metadata.labels['serving\.knative\.dev/configuration']"),
+            _column("Generation", r".metadata.labels['serving\.knative\.dev/configurationGeneration']"),
+            *_READY_COLUMNS,
+            {**_column("Actual Replicas", ".status.actualReplicas"), "type": "integer"},
+            {**_column("Desired Replicas", ".status.desiredReplicas"), "type": "integer"},
+        ],
+    )
+
+
+def _route() -> Object:
+    return _definition(
+        KNATIVE_ROUTE,
+        _object({"traffic": _traffic(of_service=False)}),
+        said="Gives revisions a host name, and divides its requests among them.",
+        short_names=("rt",),
+        columns=[_column("URL", ".status.url"), *_READY_COLUMNS],
+    )
+
+
+def _pod_autoscaler() -> Object:
+    reachability: Object = {"type": "string", "enum": ["Reachable", "Unreachable", "Unknown"]}
+    spec = _object(
         {
-            "containerConcurrency": _INTEGER,
-            "timeoutSeconds": _INTEGER,
-            "containerPort": _INTEGER,
-            "protocolType": {"type": "string", "enum": ["http1", "h2c"]},
-            "reachability": {"type": "string", "enum": ["Reachable", "Unreachable", "Unknown"]},
-            "scaleTargetRef": any_object,
+            "containerConcurrency": _INTEGER | _said("As in the revision."),
+            "timeoutSeconds": _INTEGER | _said("As in the revision."),
+            "containerPort": _INTEGER | _said("The port that requests are sent to."),
+            "protocolType": {"type": "string", "enum": ["http1", "h2c"]} | _said("What is spoken there."),
+            "reachability": reachability | _said("Whether a route leads to the revision."),
+            "scaleTargetRef": _ANYTHING | _said("The Deployment to scale."),
         },
         "scaleTargetRef",
     )
-    return [
-        _definition(
-            KNATIVE_SERVICE,
-            _object({"template": _template(), "traffic": _traffic(of_service=True)}, "template"),
-            short_names=("kservice", "ksvc"),
-            columns=[_column("URL", ".status.url"), *_LATEST_COLUMNS, *_READY_COLUMNS],
-            category="serving",
-        ),
-        _definition(
-            KNATIVE_CONFIGURATION,
-            _object({"template": _template()}, "template"),
-            short_names=("config", "cfg"),
-            columns=[*_LATEST_COLUMNS, *_READY_COLUMNS],
-            category="serving",
-        ),
-        _definition(
-            KNATIVE_REVISION,
-            _revision_spec(),
-            short_names=("rev",),
-            columns=revision_columns,
-            category="serving",
-        ),
-        _definition(
-            KNATIVE_ROUTE,
-            _object({"traffic": _traffic(of_service=False)}),
-            short_names=("rt",),
-            columns=[_column("URL", ".status.url"), *_READY_COLUMNS],
-            category="serving",
-        ),
-        _definition(
-            POD_AUTOSCALER,
-            scaler,
-            short_names=("kpa", "pa"),
-            columns=scaler_columns,
-            category="knative-internal",
-        ),
-    ]
+    return _definition(
+        POD_AUTOSCALER,
+        spec,
+        said="How many pods a revision should have; the platform's own, made for each revision.",
+        short_names=("kpa", "pa"),
+        columns=[
+            {**_column("DesiredScale", ".status.desiredScale"), "type": "integer"},
+            {**_column("ActualScale", ".status.actualScale"), "type": "integer"},
+            _column("Mode", ".status.mode"),
+            *_READY_COLUMNS,
+        ],
+        category="knative-internal",
+    )
