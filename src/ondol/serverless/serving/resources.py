@@ -164,8 +164,8 @@ def _revision_labels(revision_: Mapping[str, Any]) -> dict[str, str]:
     service = own.get(words.SERVICE_LABEL) or own.get(words.CONFIGURATION_LABEL) or objects.name(revision_)
     kept = {key: value for key, value in own.items() if not key.startswith(words.SERVING + "routingState")}
     return {
+        "app": objects.name(revision_),  # unless the author says which application this is
         **kept,
-        "app": objects.name(revision_),
         "service.istio.io/canonical-name": service,
         "service.istio.io/canonical-revision": objects.name(revision_),
         words.REVISION_LABEL: objects.name(revision_),

@@ -13,7 +13,7 @@ from ondol.base import clock, errors
 from ondol.sdk import Controller, Manager, Result
 from ondol.serverless.serving import metadata as words
 from ondol.serverless.serving import resources, status
-from ondol.serverless.serving.children import Children, NotOwned
+from ondol.serverless.serving.children import AGAIN_S, ChildProblem, Children
 from ondol.serverless.serving.resources import Target
 from ondol.serverless.serving.service import owner_key
 from ondol.serverless.serving.status import Verdict
@@ -71,14 +71,15 @@ class RouteReconciler:
         if assigned.status != "True":
             await self._write(route, self._present(route), assigned, Verdict("Unknown"))
             return None
+        again = None
         try:
             ingress = await self._program(route, targets)
-        except NotOwned as error:
-            self._manager.recorder.event(route, "Warning", "NotOwned", str(error))
-            ingress = Verdict("False", "NotOwned", str(error))
+        except ChildProblem as error:
+            again = Result(AGAIN_S)
+            ingress = Verdict("False", error.reason, str(error))
         await self._mark(key, {target.revision for target in targets})
         await self._write(route, targets, assigned, ingress)
-        return None
+        return again
 
     async def _write(
         self, route: Object, targets: Sequence[Target], assigned: Verdict, ingress: Verdict
