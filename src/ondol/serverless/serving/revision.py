@@ -66,7 +66,7 @@ class RevisionReconciler:
         return Result(AGAIN_S) if problem is not None else None
 
     def _tell(self, revision: Object, causes: Sequence[Cause]) -> None:
-        """Say once what of the annotations does not hold; a Service with them is refused, this came otherwise."""
+        """Say once which annotations do not hold, though a Service that has them is refused."""
         for cause in causes:
             self._manager.recorder.event(
                 revision, "Warning", "InvalidAnnotation", f"{cause.field}: {cause.message}"
