@@ -195,3 +195,7 @@ def test_what_has_no_effect_is_warned_of_once() -> None:
         "Deployment was looked at",
     ]
     assert rules.warnings(obj, obj) == []
+    limited = service(
+        container={"ports": [{"name": "h2c", "containerPort": 80}]}, pod={"containerConcurrency": 1}
+    )
+    assert any("counts connections" in message for message in rules.warnings(limited, None))

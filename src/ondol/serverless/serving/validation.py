@@ -58,6 +58,9 @@ class Rules:
         yield from words.without_effect(objects.annotations(obj))
         notes = objects.annotations(_template(obj))
         yield from (f"{_NOTES}[{key}]: this annotation is not known" for key in words.unknown(notes))
+        spec = _template(obj).get("spec") or {}
+        if spec.get("containerConcurrency") and resources.user_port(spec)[1] == "h2c":
+            yield f"{_POD}.containerConcurrency: with the port name h2c it counts connections, not requests"
         try:
             yield from self.unsupported(_deployment(obj))
         except errors.BadRequest:
