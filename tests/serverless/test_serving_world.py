@@ -211,6 +211,15 @@ class Platform:
             ),
         )
 
+    async def gone(self, resource: Resource, name: str) -> None:
+        with anyio.fail_after(20):
+            while True:
+                try:
+                    await self.client.get(resource, name, NAMESPACE)
+                except errors.NotFound:
+                    return
+                await anyio.sleep(0.02)
+
     async def request(self, revision: str) -> bytes:
         """What the proxy would do: connect to the endpoint of the revision's Service."""
         slice_ = await self.client.get(kinds.ENDPOINT_SLICE, revision, NAMESPACE)
@@ -338,6 +347,17 @@ async def test_traffic_is_split_and_tagged(platform: Platform) -> None:
     weights = [[d["weight"] for d in rule["route"]] for rule in rules["spec"]["http"]]
     assert weights == [[100], [70, 30]]
     assert "old-hello.default.localhost" in rules["spec"]["hosts"]
+
+
+async def test_a_tag_that_is_gone_leaves_no_name(platform: Platform) -> None:
+    """The Service that made a tag's name resolve goes with the tag."""
+    tagged: list[Object] = [{"latestRevision": True, "percent": 100, "tag": "new"}]
+    await platform.serve("one", traffic=tagged)
+    await platform.ready()
+    await platform.eventually(kinds.SERVICE, "new-hello", objects.uid)
+    await platform.serve("one", traffic=[{"latestRevision": True, "percent": 100}])
+    await platform.gone(kinds.SERVICE, "new-hello")
+    assert await platform.client.get(kinds.SERVICE, "hello", NAMESPACE)
 
 
 async def test_wrong_percentages_are_told(platform: Platform) -> None:

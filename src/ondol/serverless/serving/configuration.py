@@ -12,7 +12,7 @@ from ondol.base import clock, errors
 from ondol.sdk import Controller, Manager, Result
 from ondol.serverless.serving import metadata as words
 from ondol.serverless.serving import resources, status
-from ondol.serverless.serving.service import owner_key
+from ondol.serverless.serving.service import owner_key, owner_uid
 from ondol.serverless.serving.writing import write_status
 
 _BY_CONFIGURATION: Final = "configuration"
@@ -25,7 +25,7 @@ class ConfigurationReconciler:
         self._manager = manager
         self._configurations = manager.informer(kinds.KNATIVE_CONFIGURATION)
         self._revisions = manager.informer(kinds.KNATIVE_REVISION)
-        self._revisions.add_index(_BY_CONFIGURATION, _controlled_by)
+        self._revisions.add_index(_BY_CONFIGURATION, owner_uid)
 
     def controller(self) -> Controller:
         controller = Controller("knative-configuration", self.reconcile)
@@ -88,11 +88,6 @@ class ConfigurationReconciler:
             return await self._manager.client.get(
                 kinds.KNATIVE_REVISION, objects.name(desired), objects.namespace(desired)
             )
-
-
-def _controlled_by(revision: Object) -> list[str]:
-    owner = objects.controller_of(revision)
-    return [str(owner["uid"])] if owner is not None else []
 
 
 def _overtaken(revision: Object, newest: Object) -> bool:

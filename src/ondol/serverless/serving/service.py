@@ -56,3 +56,9 @@ def owner_key(obj: objects.Object) -> list[Key]:
     if owner is None or owner.get("apiVersion") != resources.API_VERSION:
         return []
     return [Key(objects.namespace(obj), str(owner["name"]))]
+
+
+def owner_uid(obj: objects.Object) -> list[str]:
+    """For an index of children by their controller."""
+    owner = objects.controller_of(obj)
+    return [str(owner["uid"])] if owner is not None else []
