@@ -173,6 +173,43 @@ async def test_status_is_written_once_and_by_difference() -> None:
         assert world.transport.writes == before
 
 
+async def test_an_object_made_anew_gets_no_old_status() -> None:
+    """What a reconcile found of an object that went away is not written on its successor."""
+    uids: list[str] = []
+
+    async def body(ctx: sdk.Context[Task]) -> sdk.Result | None:
+        uids.append(ctx.object.uid)
+        if len(uids) == 1:
+            await ctx.client.delete(TASK, ctx.name, ctx.namespace)
+            metadata = {"name": ctx.name, "namespace": ctx.namespace}
+            await ctx.client.create(TASK, {"metadata": metadata, "spec": {}})
+            ctx.set_status(phase="Old")
+        return None
+
+    async with running(Worker(body)) as (world, _):
+        await create(world)
+        task = await world.client.get(TASK, "a", "default")
+        assert objects.uid(task) == uids[-1] != uids[0]
+        assert objects.status(task).get("phase", "") == ""
+
+
+async def test_nothing_is_remembered_of_what_is_gone() -> None:
+    """Objects that come and go leave nothing behind in a long-lived operator."""
+    remembered: list[int] = []
+
+    async def body(ctx: sdk.Context[Task]) -> sdk.Result | None:
+        await apply_parts(ctx)
+        remembered.append(len(ctx._tools.applied))
+        return None
+
+    async with running(Worker(body)) as (world, _):
+        for name in ("a", "b", "c"):
+            await create(world, name, parts=[name])
+            await world.client.delete(TASK, name, "default")
+            await world.run_until_stable()
+    assert set(remembered) == {1}
+
+
 async def test_a_status_field_that_does_not_exist_is_a_bug() -> None:
     """It is told on the object, not dropped in silence."""
 
@@ -280,6 +317,9 @@ async def test_another_controllers_child_is_not_taken() -> None:
         await world.advance(0.3)
         kept = await world.client.get(resources.CONFIG_MAP, "x", "default")
         assert kept["data"] == {"of": "other"}
+        await world.assert_condition(TASK, "a", "default", "Ready", "False")
+        told = conditions.get(await world.client.get(TASK, "a", "default"), "Ready") or {}
+        assert told["message"] == "ConfigMap default/x belongs to another controller"
 
 
 async def test_undeclared_children_are_refused() -> None:
