@@ -190,7 +190,10 @@ class Context(Generic[T]):
         """The child with what every child has: place, label and owner."""
         metadata = dict(child.get("metadata") or {})
         if resource.namespaced:
-            metadata.setdefault("namespace", self.namespace)
+            metadata["namespace"] = metadata.get("namespace") or self.namespace
+            if not metadata["namespace"]:
+                name = metadata.get("name") or self.name
+                raise TypeError(f"{resource.kind} {name} needs a namespace, for its owner is in none")
         elif self.namespace:
             raise TypeError(f"{resource.kind} has no namespace, so nothing in one can own it")
         if self.namespace and metadata["namespace"] != self.namespace:
