@@ -266,6 +266,37 @@ async def _answer(stream: anyio.abc.SocketStream) -> None:
         await stream.send(head.answer(200, "OK", "hello"))
 
 
+async def test_everything_of_a_service_is_owned(platform: Platform) -> None:
+    """So that it goes with the Service: from the Configuration to the EndpointSlice."""
+    await platform.serve("one")
+    await platform.ready()
+    owners = {}
+    for resource, name in (
+        (kinds.KNATIVE_CONFIGURATION, "hello"),
+        (kinds.KNATIVE_ROUTE, "hello"),
+        (kinds.KNATIVE_REVISION, "hello-00001"),
+        (kinds.DEPLOYMENT, "hello-00001-deployment"),
+        (kinds.SERVICE, "hello-00001"),
+        (kinds.SERVICE, "hello"),
+        (kinds.POD_AUTOSCALER, "hello-00001"),
+        (kinds.VIRTUAL_SERVICE, "hello"),
+        (kinds.ENDPOINT_SLICE, "hello-00001"),
+    ):
+        found = objects.controller_of(await platform.client.get(resource, name, NAMESPACE)) or {}
+        owners[resource.plural, name] = found.get("kind")
+    assert owners == {
+        ("configurations", "hello"): "Service",
+        ("routes", "hello"): "Service",
+        ("revisions", "hello-00001"): "Configuration",
+        ("deployments", "hello-00001-deployment"): "Revision",
+        ("services", "hello-00001"): "Revision",
+        ("services", "hello"): "Route",
+        ("podautoscalers", "hello-00001"): "Revision",
+        ("virtualservices", "hello"): "Route",
+        ("endpointslices", "hello-00001"): "PodAutoscaler",
+    }
+
+
 async def test_service_becomes_revision_route_and_rules(platform: Platform) -> None:
     """A Service gets its children, its addresses, and rules the mesh understands."""
     await platform.serve("one")
@@ -347,6 +378,30 @@ async def test_traffic_is_split_and_tagged(platform: Platform) -> None:
     weights = [[d["weight"] for d in rule["route"]] for rule in rules["spec"]["http"]]
     assert weights == [[100], [70, 30]]
     assert "old-hello.default.localhost" in rules["spec"]["hosts"]
+
+
+async def test_a_named_revision_is_routed_to_once_it_is_ready(platform: Platform) -> None:
+    """Until then the Service says what it waits for, and what served before goes on."""
+    await platform.serve("one")
+    await platform.ready()
+    platform.cluster.slow.add("hello-00002")
+    await platform.serve("two", traffic=[{"revisionName": "hello-00002", "percent": 100}])
+    service = await platform.eventually(
+        kinds.KNATIVE_SERVICE, "hello", lambda s: "not ready" in _said(s, "RoutesReady")
+    )
+    assert objects.status(service)["traffic"][0]["revisionName"] == "hello-00001"
+    rules = await platform.client.get(kinds.VIRTUAL_SERVICE, "hello", NAMESPACE)
+    assert "hello-00002" not in str(rules["spec"])
+    platform.cluster.slow.clear()
+    await platform.ready(latest="hello-00002")
+    service = await platform.eventually(
+        kinds.KNATIVE_SERVICE, "hello", lambda s: conditions.is_true(s, "RoutesReady")
+    )
+    assert objects.status(service)["traffic"][0]["revisionName"] == "hello-00002"
+
+
+def _said(obj: Object, type_: str) -> str:
+    return str((conditions.get(obj, type_) or {}).get("message") or "")
 
 
 async def test_a_tag_that_is_gone_leaves_no_name(platform: Platform) -> None:
