@@ -23,7 +23,8 @@ Add = Callable[[sdk.Manager], None]
 class Kubelet:
     """Runs what is bound, in no time: an address, ready, and gone when it is deleted.
 
-    Pods labelled `sick` never become ready, pods labelled `stuck` are never removed.
+    Pods labelled `sick` never become ready, pods labelled `stuck` are never removed, pods labelled
+    `refused` fail at once.
     """
 
     def __init__(self, manager: sdk.Manager) -> None:
@@ -43,7 +44,9 @@ class Kubelet:
             if "stuck" not in objects.labels(pod):
                 await self._remove(pod)
             return None
-        if not objects.status(pod).get("podIP"):
+        if "refused" in objects.labels(pod):
+            await self._refuse(pod)
+        elif not objects.status(pod).get("podIP"):
             await self._start(pod)
         return None
 
@@ -58,6 +61,12 @@ class Kubelet:
             )
         except (errors.NotFound, errors.Conflict):
             return
+
+    async def _refuse(self, pod: Object) -> None:
+        if objects.status(pod).get("phase") != "Failed":
+            name, namespace = objects.name(pod), objects.namespace(pod)
+            patch = {"status": {"phase": "Failed", "reason": "Unsupported"}}
+            await self._client.patch(resources.POD, name, namespace, patch=patch, subresource="status")
 
     async def _start(self, pod: Object) -> None:
         self.started += 1

@@ -127,6 +127,8 @@ def test_legacy_endpoints_part_ready_from_not_ready() -> None:
 
 def test_legacy_endpoints_are_cut_at_a_thousand() -> None:
     """With the annotation that says so."""
+    whole = resources.legacy(service(), [pod(n) for n in range(1000)])
+    assert "annotations" not in whole["metadata"]
     made = resources.legacy(service(), [pod(n) for n in range(1001)])
     assert len(made["subsets"][0]["addresses"]) == 1000
     assert made["metadata"]["annotations"] == {"endpoints.kubernetes.io/over-capacity": "truncated"}

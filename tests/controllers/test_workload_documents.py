@@ -87,6 +87,30 @@ def replica_set(**fields: Any) -> Object:
     }
 
 
+@pytest.mark.parametrize(
+    ("failed_s", "replicas", "wait_s"),
+    [
+        ([], 1, 0),
+        ([0], 1, 0),
+        ([5, 0], 1, 1),
+        ([5, 1], 1, 0),
+        ([9, 5, 1], 1, 1),
+        ([9, 5, 2], 1, 0),
+        ([1, 1, 1], 3, 0),
+        ([0] * 6, 3, 1),
+        ([0] * 1000, 1, 300),
+        ([1200, 900, 0], 1, 0),
+    ],
+)
+def test_replacing_what_failed_waits_longer_each_time(
+    failed_s: list[float], replicas: int, wait_s: float
+) -> None:
+    """Rounds of failures count, those within ten minutes; pods that run or have gone well do not."""
+    failed = [pod(f"p{n}", phase="Failed", age_s=age) for n, age in enumerate(failed_s)]
+    others = [pod("running", age_s=0), pod("done", phase="Succeeded", age_s=0)]
+    assert replica_sets.replacement_wait_s([*failed, *others], replicas, NOW) == wait_s
+
+
 def test_a_pod_is_its_template_with_an_owner() -> None:
     """Labels and annotations come along, the name is the server's to give."""
     made = replica_sets.pod(replica_set())

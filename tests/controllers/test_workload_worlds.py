@@ -316,6 +316,25 @@ def test_refused_pods_are_told_and_tried_again(play: Play) -> None:
     play(scene)
 
 
+def test_pods_that_fail_at_once_are_not_replaced_in_a_storm(play: Play) -> None:
+    """What its node refuses is tried again after ever longer times; a first failure is replaced at once."""
+
+    async def scene(stage: Any) -> None:
+        await stage.node()
+        await stage.run(*WORKLOADS)
+        await stage.create(resources.REPLICA_SET, "web", spec=spec(1, labels={"refused": "true"}))
+        await stage.advance(0.9)
+        assert len(await stage.pods()) == 2
+        await stage.advance(400)
+        assert 8 <= len(await stage.pods()) <= 12
+        mended = {"spec": {"template": {"metadata": {"labels": {"refused": None}}}}}
+        await stage.client.patch(resources.REPLICA_SET, "web", "default", patch=mended)
+        await stage.advance(400)
+        assert any(conditions.is_true(pod, "Ready") for pod in await stage.pods())
+
+    play(scene)
+
+
 def test_a_pod_that_stops_matching_is_released_and_replaced(play: Play) -> None:
     """It lives on, nobody's."""
 

@@ -18,7 +18,7 @@ def knative(name: str, version: str, **annotations: str) -> Any:
     notes = {"window": "6s", "scale-to-zero-pod-retention-period": "0s", **annotations}
     main = {
         "image": objects.IMAGE,
-        "env": [{"name": "VERSION", "value": version}, {"name": "STOP_AFTER_S", "value": "1"}],
+        "env": [{"name": "VERSION", "value": version}],  # and it ends at once when it is told to
         "ports": [{"containerPort": objects.PORT}],
     }
     template = {
@@ -82,6 +82,38 @@ def test_scales_with_concurrency(space: Kubectl, platform: Platform) -> None:
         failed = [reply for reply in replies if reply.status != 200]
     assert failed == []
     assert len(serving.pods()) <= 3
+
+
+def test_fewer_replicas_lose_no_request(space: Kubectl, platform: Platform) -> None:
+    """Pods go while requests come, and nobody notices, although each ends as soon as it is told to."""
+    serving = Serving(platform, space, "ebbing")
+    serving.apply("1", target="1", **{"target-utilization-percentage": "100", "max-scale": "3"})
+    with ThreadPoolExecutor(6) as pool:
+        busy = pool.map(lambda _: serving.ask("/sleep?s=5"), range(6))
+        eventually(lambda: len(serving.pods()) > 1, "more than one replica")
+        assert {reply.status for reply in busy} == {200}
+    replies: list[Reply] = []
+
+    def one_is_left() -> bool:
+        replies.extend(serving.ask() for _ in range(20))
+        return len(serving.pods()) == 1
+
+    eventually(one_is_left, "one replica", every_s=0.0)
+    replies.extend(serving.ask() for _ in range(50))
+    assert [reply for reply in replies if reply.status != 200] == []
+
+
+def test_wrong_service_is_refused(space: Kubectl) -> None:
+    """What can never work is told by kubectl apply, with its field; what has no effect is warned of."""
+    wrong = knative("wrong", "1", **{"min-scale": "few"})
+    wrong["spec"]["template"]["spec"]["containers"][0]["ports"].append({"containerPort": 9090})
+    said = space.refused("apply", "-f", "-", stdin=wrong)
+    assert "spec.template.spec.containers[0].ports[1]" in said
+    assert "annotations[autoscaling.knative.dev/min-scale]: 'few' is not a valid value" in said
+    odd = knative("odd", "1", tarrget="5")
+    warned = space.run("apply", "--dry-run=server", "-f", "-", stdin=odd)
+    assert "Warning: " in warned.err
+    assert "tarrget]: this annotation is not known" in warned.err
 
 
 def test_being_routed_to_replaces_no_pod(space: Kubectl, platform: Platform) -> None:

@@ -143,6 +143,21 @@ def test_what_is_bought_is_in_the_cart_and_in_the_cache(shop: Shop) -> None:
     assert shop.json("front", "/products/floor")["cart"] == [*before, "tea"]
 
 
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [({"Transfer-Encoding": "chunked"}, 411), ({"Content-Length": str(1 << 40)}, 413)],
+)
+def test_the_cache_takes_no_value_it_cannot_measure(shop: Shop, headers: dict[str, str], status: int) -> None:
+    """A body without a length, or larger than the cache, is refused, and the connection ends."""
+    with socket.create_connection(("127.0.0.1", shop.ports["carts"]), timeout=10) as client:
+        lines = ["PUT /keys/odd HTTP/1.1", "Host: carts", *(f"{k}: {v}" for k, v in headers.items())]
+        client.sendall("\r\n".join([*lines, "", ""]).encode())
+        answer = b"".join(iter(lambda: client.recv(4096), b""))
+    assert answer.startswith(f"HTTP/1.1 {status} ".encode())
+    assert b"connection: close" in answer
+    assert shop.get("carts", "/keys/odd")[0] == 404
+
+
 def test_thumbnails_are_pictures(shop: Shop) -> None:
     """An SVG with the product's name, the same for the same name."""
     status, body = shop.get("thumbnail", "/thumbnails/tea")

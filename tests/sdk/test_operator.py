@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Any, ClassVar
 
+import anyio
 import pytest
 
 from ondol import apiserver, sdk, store
@@ -86,6 +87,17 @@ async def apply_parts(ctx: sdk.Context[Task]) -> sdk.Result | None:
 async def names(world: World) -> list[str]:
     found = (await world.client.list(resources.CONFIG_MAP, "default", label_selector="")).items
     return sorted(objects.name(obj) for obj in found if objects.controller_of(obj))
+
+
+async def told(world: World, resource: Resource, name: str, namespace: str = "") -> str:
+    """What the object's Ready condition says, once it says anything."""
+    with anyio.fail_after(30):
+        while True:
+            found = conditions.get(await world.client.get(resource, name, namespace), "Ready")
+            if found is not None:
+                assert found["status"] == "False"
+                return str(found["message"])
+            await world.advance(0.05)
 
 
 async def reasons(world: World) -> list[str]:
@@ -173,6 +185,43 @@ async def test_status_is_written_once_and_by_difference() -> None:
         assert world.transport.writes == before
 
 
+async def test_an_object_made_anew_gets_no_old_status() -> None:
+    """What a reconcile found of an object that went away is not written on its successor."""
+    uids: list[str] = []
+
+    async def body(ctx: sdk.Context[Task]) -> sdk.Result | None:
+        uids.append(ctx.object.uid)
+        if len(uids) == 1:
+            await ctx.client.delete(TASK, ctx.name, ctx.namespace)
+            metadata = {"name": ctx.name, "namespace": ctx.namespace}
+            await ctx.client.create(TASK, {"metadata": metadata, "spec": {}})
+            ctx.set_status(phase="Old")
+        return None
+
+    async with running(Worker(body)) as (world, _):
+        await create(world)
+        task = await world.client.get(TASK, "a", "default")
+        assert objects.uid(task) == uids[-1] != uids[0]
+        assert objects.status(task).get("phase", "") == ""
+
+
+async def test_nothing_is_remembered_of_what_is_gone() -> None:
+    """Objects that come and go leave nothing behind in a long-lived operator."""
+    remembered: list[int] = []
+
+    async def body(ctx: sdk.Context[Task]) -> sdk.Result | None:
+        await apply_parts(ctx)
+        remembered.append(len(ctx._tools.applied))
+        return None
+
+    async with running(Worker(body)) as (world, _):
+        for name in ("a", "b", "c"):
+            await create(world, name, parts=[name])
+            await world.client.delete(TASK, name, "default")
+            await world.run_until_stable()
+    assert set(remembered) == {1}
+
+
 async def test_a_status_field_that_does_not_exist_is_a_bug() -> None:
     """It is told on the object, not dropped in silence."""
 
@@ -258,6 +307,27 @@ async def test_a_finalizer_runs_before_the_object_goes() -> None:
         assert calls == ["a", "a", "a"]
 
 
+async def test_an_operator_outlives_its_definition() -> None:
+    """It waits for a kind that is not there yet, and goes on when the kind went away and came back."""
+    clock = SystemClock()
+    app = apiserver.build(apiserver.ApiConfig(), store.open_memory(), clock, random.Random(0))
+    async with World(app, clock=clock) as world:
+        await world.start(Worker(apply_parts))
+        await world.advance(0.3)
+        definition = f"{TASK.plural}.{TASK.group}"
+        for name in ("first", "second"):
+            await sdk.install_crds(world.client, [Task])
+            metadata = {"name": name, "namespace": "default"}
+            await world.client.create(TASK, {"metadata": metadata, "spec": {"parts": [name]}})
+            with anyio.fail_after(30):
+                while name not in await names(world):
+                    await world.advance(0.05)
+            await world.client.delete(resources.CUSTOM_RESOURCE_DEFINITION, definition)
+            with anyio.fail_after(30):
+                while await world.get(resources.CUSTOM_RESOURCE_DEFINITION, definition) is not None:
+                    await world.advance(0.05)
+
+
 async def test_without_finalize_there_is_no_finalizer() -> None:
     """An operator with nothing to undo never holds a deletion up."""
     async with running(Worker(apply_parts)) as (world, _):
@@ -277,7 +347,8 @@ async def test_another_controllers_child_is_not_taken() -> None:
         await world.client.create(
             TASK, {"metadata": {"name": "a", "namespace": "default"}, "spec": {"parts": ["x"]}}
         )
-        await world.advance(0.3)
+        said = await told(world, TASK, "a", "default")
+        assert said == "ConfigMap default/x belongs to another controller"
         kept = await world.client.get(resources.CONFIG_MAP, "x", "default")
         assert kept["data"] == {"of": "other"}
 
@@ -301,6 +372,43 @@ async def test_undeclared_children_are_refused() -> None:
         await create(world)
     assert "does not name v1 Secret" in seen[0]
     assert "another namespace" in seen[1]
+
+
+@sdk.custom_resource(group="work.test", namespaced=False)
+class Team(sdk.CustomResource, frozen=True):
+    """Of the whole cluster."""
+
+    spec: JobSpec = JobSpec()
+    status: JobStatus = JobStatus()
+
+
+class Lead(sdk.Operator[Team]):
+    owns: ClassVar[tuple[Resource, ...]] = (resources.CONFIG_MAP,)
+
+    async def reconcile(self, ctx: sdk.Context[Team]) -> sdk.Result | None:
+        for name in ctx.object.spec.parts:
+            child = part(name)
+            child["metadata"]["namespace"] = ctx.object.spec.source
+            await ctx.apply(child)
+        return None
+
+
+async def test_a_cluster_scoped_owner_names_the_namespace_of_each_child() -> None:
+    """It has none to lend; a child without one is the author's mistake, told as such."""
+    clock = SystemClock()
+    app = apiserver.build(apiserver.ApiConfig(), store.open_memory(), clock, random.Random(0))
+    async with World(app, clock=clock) as world:
+        await sdk.install_crds(world.client, [Team])
+        await world.start(Lead())
+        team = Team.definition.resource
+        spec = {"parts": ["x"], "source": "default"}
+        await world.client.create(team, {"metadata": {"name": "good"}, "spec": spec})
+        await world.client.create(team, {"metadata": {"name": "bad"}, "spec": {"parts": ["y"]}})
+        said = await told(world, team, "bad")
+        assert said == "ConfigMap y needs a namespace, for its owner is in none"
+        with anyio.fail_after(30):
+            while await names(world) != ["x"]:
+                await world.advance(0.05)
 
 
 async def test_other_kinds_wake_the_objects_they_concern() -> None:

@@ -172,8 +172,18 @@ class Keyed(sdk.Model, frozen=True):
     value: dict[int, str] = msgspec.field(default_factory=dict)
 
 
+class Literals(sdk.Model, frozen=True):
+    value: Literal["auto", 1] = "auto"
+
+
 @pytest.mark.parametrize(
-    ("spec", "why"), [(Endless, "contains itself"), (Mixed, "unions"), (Keyed, "keys of a map")]
+    ("spec", "why"),
+    [
+        (Endless, "contains itself"),
+        (Mixed, "unions"),
+        (Keyed, "keys of a map"),
+        (Literals, "strings or integers"),
+    ],
 )
 def test_what_no_structural_schema_can_say_is_refused(spec: type[sdk.Model], why: str) -> None:
     """The error names the field."""

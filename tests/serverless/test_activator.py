@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import anyio
@@ -63,6 +63,14 @@ async def _get(port: int) -> bytes:
             return answer
 
 
+async def _until(true: Callable[[], bool]) -> None:
+    with anyio.fail_after(4):  # less than a request is held
+        while True:
+            if true():
+                return
+            await anyio.sleep(0.01)
+
+
 async def test_request_at_zero_is_held_until_a_pod_is_ready() -> None:
     """It waits, asks for scale once, and is answered by the first ready pod."""
     asked: list[Key] = []
@@ -82,6 +90,35 @@ async def test_request_at_zero_is_held_until_a_pod_is_ready() -> None:
     assert answers[0].endswith(b"pod-a")
     assert b"Connection: close" in seen[0]
     assert activator.demand(REVISION) == 0
+
+
+async def test_client_that_hangs_up_is_not_waited_for() -> None:
+    """Its request is held no longer, keeps no replicas wanted, and no pod ever sees it."""
+    seen: list[bytes] = []
+    async with _running([]) as activator, _pod("pod-a", seen=seen) as pod:
+        port = await activator.listen(REVISION, concurrency=0, timeout_s=5)
+        async with await anyio.connect_tcp("127.0.0.1", port) as stream:
+            await stream.send(b"POST / HTTP/1.1\r\nHost: hello\r\nContent-Length: 9\r\n\r\nhalf")
+            await _until(lambda: activator.demand(REVISION) == 1)
+        await _until(lambda: activator.demand(REVISION) == 0)
+        activator.set_endpoints(REVISION, [pod])
+        assert (await _get(port)).endswith(b"pod-a")
+    assert len(seen) == 1
+
+
+async def test_what_is_sent_while_held_arrives() -> None:
+    """A body that comes after the head, while nobody can take it yet, is not lost."""
+    seen: list[bytes] = []
+    async with _running([]) as activator, _pod("pod-a", seen=seen) as pod:
+        port = await activator.listen(REVISION, concurrency=0, timeout_s=5)
+        async with await anyio.connect_tcp("127.0.0.1", port) as stream:
+            await stream.send(b"POST / HTTP/1.1\r\nHost: hello\r\nContent-Length: 4\r\n\r\n")
+            await anyio.sleep(0.05)
+            await stream.send(b"body")
+            await anyio.sleep(0.05)
+            activator.set_endpoints(REVISION, [pod])
+            assert (await stream.receive()).startswith(b"HTTP/1.1 200")
+    assert seen[0].endswith(b"\r\n\r\nbody")
 
 
 async def test_nobody_comes_in_time() -> None:

@@ -40,6 +40,35 @@ def test_container_concurrency_caps_the_target() -> None:
     assert Scaling(target=100, container_concurrency=10).target_value == pytest.approx(7.0)
 
 
+@pytest.mark.parametrize(
+    ("window_s", "percent", "expected"),
+    [(60, 10, 6), (6, 10, 1), (6, 1, 1), (25, 10, 3), (45, 10, 5), (35, 10, 4), (3600, 100, 3600)],
+)
+def test_panic_window_is_a_share_in_whole_seconds(window_s: int, percent: float, expected: int) -> None:
+    """Rounded to the nearest second, halves up, and never less than one."""
+    assert Scaling(window_s=window_s, panic_window_percent=percent).panic_window_s == expected
+
+
+@pytest.mark.parametrize(
+    ("threshold", "burst", "ready", "panics"),
+    [
+        (2.0, 40, 2, True),
+        (2.0, 30, 2, False),
+        (1.1, 30, 2, True),
+        (2.0, 11, 0, True),
+        (10.0, 90, 1, False),
+        (10.0, 91, 1, True),
+    ],
+)
+def test_panic_begins_at_its_threshold(threshold: float, burst: float, ready: int, panics: bool) -> None:
+    """When the short window wants, in whole pods, so many times the ready ones, not a little less."""
+    decider = Decider(Scaling(target=10, utilization=1.0, panic_threshold=threshold))
+    decider.record(0.0, burst)
+    decision = decider.decide(0.0, ready)
+    assert decision is not None
+    assert decision.panicking is panics
+
+
 def test_no_samples_no_decision() -> None:
     """Without data nothing is decided."""
     assert Decider(Scaling()).decide(0.0, ready=3) is None
@@ -135,6 +164,18 @@ def test_window_counts_missing_seconds_as_zero() -> None:
     assert window.average(0.5) == pytest.approx(10.0)
     assert window.average(4.0) == pytest.approx(2.0)
     assert window.average(20.0) is None
+
+
+@pytest.mark.parametrize("length_s", [1, 2, 6])
+@given(sampled_at=st.floats(0, 0.49), asked_at=st.floats(0, 0.99))
+def test_window_has_a_value_whenever_it_is_asked(length_s: int, sampled_at: float, asked_at: float) -> None:
+    """Two samples a second suffice for the shortest window, wherever in a second it is asked."""
+    window = Window(length_s)
+    samples = [sampled_at + number / 2 for number in range(40)]
+    for second in range(1, 19):
+        while samples and samples[0] <= second + asked_at:
+            window.record(samples.pop(0), 8.0)
+        assert window.average(second + asked_at) == pytest.approx(8.0)
 
 
 def test_values_of_one_second_are_averaged() -> None:

@@ -43,7 +43,8 @@ def test_values_are_read_old_spelling_too() -> None:
         ("metric", "cpu"),
         ("class", "hpa.autoscaling.knative.dev"),
         ("activation-scale", "1"),
-        ("tarrget", "5"),
+        ("target", "inf"),
+        ("window", "6500ms"),
     ],
 )
 def test_wrong_values_are_told_and_defaults_used(key: str, value: str) -> None:
@@ -51,6 +52,26 @@ def test_wrong_values_are_told_and_defaults_used(key: str, value: str) -> None:
     scaling, causes = metadata.scaling({f"autoscaling.knative.dev/{key}": value}, container_concurrency=0)
     assert [c.field for c in causes] == [f"spec.template.metadata.annotations[autoscaling.knative.dev/{key}]"]
     assert scaling == Scaling()
+
+
+def test_a_hard_limit_is_the_target_unless_another_is_given() -> None:
+    """Without a target a replica takes what it may; with one, no more than it may."""
+    prefix = "autoscaling.knative.dev/"
+    for limit, notes, total in (
+        (500, {}, 500),
+        (5, {}, 5),
+        (5, {f"{prefix}target": "50"}, 5),
+        (0, {}, 100),
+        (50, {f"{prefix}metric": "rps"}, 200),
+    ):
+        assert metadata.scaling(notes, container_concurrency=limit)[0].total == total
+
+
+def test_unknown_annotations_are_named() -> None:
+    """Only those of autoscaling that no spelling of a known one matches."""
+    given = ("tarrget", "minScale", "min-scale")
+    notes = {f"autoscaling.knative.dev/{key}": "1" for key in given} | {"example.com/x": "1"}
+    assert metadata.unknown(notes) == ["autoscaling.knative.dev/tarrget"]
 
 
 def test_rps_has_its_own_target() -> None:

@@ -233,6 +233,16 @@ def test_deployment_selects_its_own_pods() -> None:
     assert labels["serving.knative.dev/revision"] == "hello-00001"
 
 
+def test_an_author_may_name_the_application() -> None:
+    """The label `app` is the revision's name only where the template has none."""
+    plain = resources.deployment(revision({}), progress_deadline_s=600)
+    assert plain["spec"]["template"]["metadata"]["labels"]["app"] == "hello-00001"
+    named = revision({})
+    named["metadata"]["labels"]["app"] = "shop"
+    child = resources.deployment(named, progress_deadline_s=600)
+    assert child["spec"]["template"]["metadata"]["labels"]["app"] == "shop"
+
+
 def test_what_changes_in_a_revisions_life_does_not_reach_its_pods() -> None:
     """What routes write on it is on no pod: a change of traffic would roll all pods."""
     first = resources.deployment(revision(), progress_deadline_s=600)
@@ -261,7 +271,8 @@ def test_container_of_a_deployment() -> None:
     assert container["readinessProbe"]["tcpSocket"] == {"port": 8080}
     pod = child["spec"]["template"]["spec"]
     assert {"containerConcurrency", "timeoutSeconds"}.isdisjoint(pod)
-    assert pod["terminationGracePeriodSeconds"] == 20
+    assert pod["terminationGracePeriodSeconds"] == 22
+    assert container["lifecycle"] == {"preStop": {"sleep": {"seconds": 2}}}
 
 
 def test_http_probe_of_an_http2_server_becomes_tcp() -> None:

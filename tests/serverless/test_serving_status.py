@@ -143,6 +143,21 @@ def test_a_deployment_that_fails(type_: str, value: str, reason: str, expected: 
     assert told(found)["Ready"] == ("False", expected)
 
 
+def test_a_pod_without_a_place_is_told() -> None:
+    """What the scheduler says of the pod, the Revision says too."""
+    lost = obj("pod", conditions=[condition("PodScheduled", "False", "Unschedulable", "0/1 nodes")])
+    found = revision_status(lost, deployment=obj(), scaler=autoscaler("Unknown", initialized=False))
+    assert told(found)["Ready"] == ("False", "Unschedulable")
+    assert message(found) == "0/1 nodes"
+
+
+def test_a_start_that_was_given_up_stays_a_failure() -> None:
+    """With its pods the Deployment lost all cause to complain; the Revision does not become unknown again."""
+    given_up = autoscaler("False", initialized=False, reason="TimedOut")
+    found = revision_status(deployment=obj(conditions=[condition("Progressing", "True")]), scaler=given_up)
+    assert told(found)["Ready"] == ("False", "ProgressDeadlineExceeded")
+
+
 def test_digests_are_kept_while_no_pod_runs() -> None:
     """What ran last is still what the revision is."""
     running = pod(ready=True)
@@ -183,6 +198,34 @@ def test_configuration_tells_why_its_revision_failed() -> None:
     assert told(found)["Ready"] == ("False", "RevisionFailed")
     assert message(found) == 'Revision "hello-00002" failed with message: crashed.'
     assert found["latestReadyRevisionName"] == "hello-00001"
+
+
+@pytest.mark.parametrize(
+    ("third", "latest"), [("True", "hello-00003"), ("False", "hello-00002"), ("Unknown", "hello-00002")]
+)
+def test_a_good_revision_is_not_passed_over_for_a_broken_newer_one(third: str, latest: str) -> None:
+    """Of those newer than the latest ready one, the newest that is ready follows it."""
+    revisions = []
+    for number, ready in ((1, "True"), (2, "True"), (3, third)):
+        found = obj(f"hello-0000{number}", conditions=[condition("Ready", ready)])
+        found["metadata"]["labels"] = {"serving.knative.dev/configurationGeneration": str(number)}
+        revisions.append(found)
+    before = obj(latestReadyRevisionName="hello-00001")
+    found = status.configuration(before, revisions[-1], revisions=revisions, now=NOW)
+    assert found["latestReadyRevisionName"] == latest
+
+
+def test_latest_ready_never_goes_back() -> None:
+    """Not when the latest ready one fails later, and not when it is not seen."""
+    revisions = []
+    for number, ready in ((1, "True"), (2, "False")):
+        found = obj(f"hello-0000{number}", conditions=[condition("Ready", ready)])
+        found["metadata"]["labels"] = {"serving.knative.dev/configurationGeneration": str(number)}
+        revisions.append(found)
+    before = obj(latestReadyRevisionName="hello-00002")
+    for seen in (revisions, revisions[:1]):
+        found = status.configuration(before, revisions[-1], revisions=seen, now=NOW)
+        assert found["latestReadyRevisionName"] == "hello-00002"
 
 
 def test_configuration_with_a_name_that_is_taken() -> None:

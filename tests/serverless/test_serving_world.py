@@ -25,10 +25,13 @@ from ondol.serverless.activator import head
 from ondol.serverless.autoscaler.decide import Scaling
 from ondol.serverless.autoscaler.metrics import Counters
 from ondol.serverless.serving import metadata as words
+from ondol.serverless.serving import validation
 from ondol.serverless.serving.route import RouteConfig
 
 pytestmark = pytest.mark.anyio
 NAMESPACE = "default"
+NONE: Mapping[str, str] = {}
+KEPT = {"autoscaling.knative.dev/min-scale": "1"}
 VIRTUAL_SERVICE_CRD = {
     "apiVersion": "apiextensions.k8s.io/v1",
     "kind": "CustomResourceDefinition",
@@ -76,6 +79,7 @@ class Cluster:
         self.client = world.client
         self.port = port
         self.crash: set[str] = set()
+        self.slow: set[str] = set()
 
     async def run(self) -> None:
         while True:
@@ -111,13 +115,18 @@ class Cluster:
             if objects.name(pod) not in wanted:
                 await self.client.delete(kinds.POD, objects.name(pod), NAMESPACE, grace_period_s=0)
         for pod_name in wanted - {objects.name(p) for p in pods}:
-            await self._run_pod(pod_name, spec["template"], revision)
+            await self._create_pod(pod_name, spec["template"])
+        for pod in pods:
+            if revision not in self.slow and not objects.status(pod).get("podIP"):
+                await self._start_pod(objects.name(pod), revision)
 
-    async def _run_pod(self, name: str, template: Mapping[str, Any], revision: str) -> None:
+    async def _create_pod(self, name: str, template: Mapping[str, Any]) -> None:
         metadata = {"name": name, "namespace": NAMESPACE, "labels": template["metadata"]["labels"]}
         await self.client.create(
             kinds.POD, {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template["spec"]}
         )
+
+    async def _start_pod(self, name: str, revision: str) -> None:
         status: dict[str, Any] = {
             "phase": "Running",
             "podIP": "127.0.0.1",
@@ -149,8 +158,15 @@ class Platform:
         self.cluster = cluster
         self.proxy = proxy
 
-    async def serve(self, text: str, *, name: str = "hello", traffic: list[Object] | None = None) -> None:
-        annotations = {"autoscaling.knative.dev/window": "6s"}
+    def document(
+        self,
+        text: str,
+        *,
+        name: str = "hello",
+        traffic: list[Object] | None = None,
+        notes: Mapping[str, str] = NONE,
+    ) -> Object:
+        annotations = {"autoscaling.knative.dev/window": "6s", **notes}
         container = {
             "image": "ondol.local/hello:latest",
             "env": [{"name": "TEXT", "value": text}],
@@ -163,7 +179,12 @@ class Platform:
             spec["traffic"] = traffic
         document = {"apiVersion": "serving.knative.dev/v1", "kind": "Service", "spec": spec}
         document["metadata"] = {"name": name, "namespace": NAMESPACE}
-        await self.client.apply(kinds.KNATIVE_SERVICE, document)
+        return document
+
+    async def serve(
+        self, text: str, *, traffic: list[Object] | None = None, notes: Mapping[str, str] = NONE
+    ) -> None:
+        await self.client.apply(kinds.KNATIVE_SERVICE, self.document(text, traffic=traffic, notes=notes))
 
     async def eventually(self, resource: Resource, name: str, test: Callable[[Object], Any]) -> Object:
         """The object once `test` holds of it; the last state is shown when it never does."""
@@ -189,6 +210,15 @@ class Platform:
                 and (not latest or objects.status(s)["latestReadyRevisionName"] == latest)
             ),
         )
+
+    async def gone(self, resource: Resource, name: str) -> None:
+        with anyio.fail_after(20):
+            while True:
+                try:
+                    await self.client.get(resource, name, NAMESPACE)
+                except errors.NotFound:
+                    return
+                await anyio.sleep(0.02)
 
     async def request(self, revision: str) -> bytes:
         """What the proxy would do: connect to the endpoint of the revision's Service."""
@@ -234,6 +264,37 @@ async def _answer(stream: anyio.abc.SocketStream) -> None:
     async with stream:
         await stream.receive()
         await stream.send(head.answer(200, "OK", "hello"))
+
+
+async def test_everything_of_a_service_is_owned(platform: Platform) -> None:
+    """So that it goes with the Service: from the Configuration to the EndpointSlice."""
+    await platform.serve("one")
+    await platform.ready()
+    owners = {}
+    for resource, name in (
+        (kinds.KNATIVE_CONFIGURATION, "hello"),
+        (kinds.KNATIVE_ROUTE, "hello"),
+        (kinds.KNATIVE_REVISION, "hello-00001"),
+        (kinds.DEPLOYMENT, "hello-00001-deployment"),
+        (kinds.SERVICE, "hello-00001"),
+        (kinds.SERVICE, "hello"),
+        (kinds.POD_AUTOSCALER, "hello-00001"),
+        (kinds.VIRTUAL_SERVICE, "hello"),
+        (kinds.ENDPOINT_SLICE, "hello-00001"),
+    ):
+        found = objects.controller_of(await platform.client.get(resource, name, NAMESPACE)) or {}
+        owners[resource.plural, name] = found.get("kind")
+    assert owners == {
+        ("configurations", "hello"): "Service",
+        ("routes", "hello"): "Service",
+        ("revisions", "hello-00001"): "Configuration",
+        ("deployments", "hello-00001-deployment"): "Revision",
+        ("services", "hello-00001"): "Revision",
+        ("services", "hello"): "Route",
+        ("podautoscalers", "hello-00001"): "Revision",
+        ("virtualservices", "hello"): "Route",
+        ("endpointslices", "hello-00001"): "PodAutoscaler",
+    }
 
 
 async def test_service_becomes_revision_route_and_rules(platform: Platform) -> None:
@@ -319,6 +380,41 @@ async def test_traffic_is_split_and_tagged(platform: Platform) -> None:
     assert "old-hello.default.localhost" in rules["spec"]["hosts"]
 
 
+async def test_a_named_revision_is_routed_to_once_it_is_ready(platform: Platform) -> None:
+    """Until then the Service says what it waits for, and what served before goes on."""
+    await platform.serve("one")
+    await platform.ready()
+    platform.cluster.slow.add("hello-00002")
+    await platform.serve("two", traffic=[{"revisionName": "hello-00002", "percent": 100}])
+    service = await platform.eventually(
+        kinds.KNATIVE_SERVICE, "hello", lambda s: "not ready" in _said(s, "RoutesReady")
+    )
+    assert objects.status(service)["traffic"][0]["revisionName"] == "hello-00001"
+    rules = await platform.client.get(kinds.VIRTUAL_SERVICE, "hello", NAMESPACE)
+    assert "hello-00002" not in str(rules["spec"])
+    platform.cluster.slow.clear()
+    await platform.ready(latest="hello-00002")
+    service = await platform.eventually(
+        kinds.KNATIVE_SERVICE, "hello", lambda s: conditions.is_true(s, "RoutesReady")
+    )
+    assert objects.status(service)["traffic"][0]["revisionName"] == "hello-00002"
+
+
+def _said(obj: Object, type_: str) -> str:
+    return str((conditions.get(obj, type_) or {}).get("message") or "")
+
+
+async def test_a_tag_that_is_gone_leaves_no_name(platform: Platform) -> None:
+    """The Service that made a tag's name resolve goes with the tag."""
+    tagged: list[Object] = [{"latestRevision": True, "percent": 100, "tag": "new"}]
+    await platform.serve("one", traffic=tagged)
+    await platform.ready()
+    await platform.eventually(kinds.SERVICE, "new-hello", objects.uid)
+    await platform.serve("one", traffic=[{"latestRevision": True, "percent": 100}])
+    await platform.gone(kinds.SERVICE, "new-hello")
+    assert await platform.client.get(kinds.SERVICE, "hello", NAMESPACE)
+
+
 async def test_wrong_percentages_are_told(platform: Platform) -> None:
     """Shares that do not add up to a hundred are reported, and what served before goes on."""
     await platform.serve("one")
@@ -359,6 +455,55 @@ async def test_unknown_field_is_refused(platform: Platform) -> None:
     )
     assert answer.status == 400
     assert b'unknown field \\"spec.template.spec.hostNetwork\\"' in answer.body
+
+
+async def test_refused_child_is_told(platform: Platform) -> None:
+    """What the API server does not take of a Revision's children is told, up to the Service."""
+    document = platform.document("one")
+    container = document["spec"]["template"]["spec"]["containers"][0]
+    container["volumeMounts"] = [{"name": "none", "mountPath": "/x"}]
+    await platform.client.create(kinds.KNATIVE_SERVICE, document)
+    service = await platform.eventually(
+        kinds.KNATIVE_SERVICE, "hello", lambda s: conditions.is_false(s, "Ready")
+    )
+    assert 'volumeMounts[0].name: Not found: "none"' in (conditions.get(service, "Ready") or {})["message"]
+
+
+async def test_overtaken_revision_keeps_no_replicas(platform: Platform) -> None:
+    """A Revision that gets ready when a newer one is wanted already, and that no Route names, may rest."""
+    platform.cluster.slow.add("hello-00001")
+    await platform.serve("one", notes=KEPT)
+    await platform.eventually(kinds.DEPLOYMENT, "hello-00001-deployment", objects.uid)
+    await platform.serve("two", notes=KEPT)
+    await platform.ready(latest="hello-00002")
+    platform.cluster.slow.clear()
+    await platform.eventually(
+        kinds.DEPLOYMENT, "hello-00001-deployment", lambda d: objects.spec(d)["replicas"] == 0
+    )
+
+
+async def test_wrong_service_is_refused_when_it_is_written() -> None:
+    """An API server that was given Serving's rules keeps to them, on every way in but the status."""
+    rules = validation.rules(lambda _: ["seen"])
+    app = apiserver.build(
+        apiserver.ApiConfig(), store.open_memory(), SystemClock(), random.Random(1), rules=rules
+    )
+    async with World(app) as world:
+        await sdk.install_crds(world.client, wiring.crds())
+        platform = Platform(world, Cluster(world, 8080), PlayedProxy(world.client))
+        wrong = platform.document("one", traffic=[{"latestRevision": True, "percent": 60}])
+        with pytest.raises(errors.Invalid, match="Traffic targets sum to 60, want 100"):
+            await world.client.create(kinds.KNATIVE_SERVICE, wrong)
+        with pytest.raises(errors.Invalid, match="want 100"):
+            await world.client.apply(kinds.KNATIVE_SERVICE, wrong)
+        answer = await world.client.raw(
+            "POST",
+            kinds.KNATIVE_SERVICE.path(NAMESPACE),
+            headers={"content-type": "application/json"},
+            body=json.dumps(platform.document("one")).encode(),
+        )
+        assert answer.status == 201
+        assert "seen" in answer.headers["warning"]
 
 
 async def test_name_taken_by_somebody_else(platform: Platform) -> None:

@@ -94,74 +94,90 @@ class Cache:
         return True
 
 
-def handler(cache: Cache) -> type[BaseHTTPRequestHandler]:
+class Handler(BaseHTTPRequestHandler):
     """The HTTP face of a cache."""
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        disable_nagle_algorithm = True
+    cache: Cache
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
 
-        def do_GET(self) -> None:
-            if self.path == "/stats":
-                self._answer(200, json.dumps(cache.stats()).encode())
-            elif self.path == "/healthz":
-                self._answer(200, b'{"status":"ok"}')
-            elif (key := self._key()) is not None:
-                entry = cache.get(key)
-                if entry is None:
-                    self._answer(404, b'{"error":"no such key"}')
-                else:
-                    self._answer(200, entry.value, entry.content_type)
-
-        def do_PUT(self) -> None:
-            key = self._key()
-            length = int(self.headers.get("content-length") or 0)
-            if length > cache.memory_bytes:
-                self.close_connection = True  # what is not read cannot be followed by a next request
-                self._answer(413, b'{"error":"the value is larger than the cache"}')
-                return
-            value = self.rfile.read(length)
-            if key is None:
-                return
-            try:
-                ttl_s = self._ttl()
-            except ValueError:
-                self._answer(400, b'{"error":"ttl is a number of seconds"}')
-                return
-            content_type = self.headers.get("content-type") or "application/octet-stream"
-            if cache.put(key, value, content_type, ttl_s):
-                self._answer(204)
+    def do_GET(self) -> None:
+        if self.path == "/stats":
+            self._answer(200, json.dumps(self.cache.stats()).encode())
+        elif self.path == "/healthz":
+            self._answer(200, b'{"status":"ok"}')
+        elif (key := self._key()) is not None:
+            entry = self.cache.get(key)
+            if entry is None:
+                self._answer(404, b'{"error":"no such key"}')
             else:
-                self._answer(413, b'{"error":"the value is larger than the cache"}')
+                self._answer(200, entry.value, entry.content_type)
 
-        def do_DELETE(self) -> None:
-            key = self._key()
-            if key is not None:
-                self._answer(204 if cache.delete(key) else 404)
+    def do_PUT(self) -> None:
+        key = self._key()
+        value = self._body() if key is not None else None
+        if key is None or value is None:
+            return
+        try:
+            ttl_s = self._ttl()
+        except ValueError:
+            self._answer(400, b'{"error":"ttl is a number of seconds"}')
+            return
+        content_type = self.headers.get("content-type") or "application/octet-stream"
+        if self.cache.put(key, value, content_type, ttl_s):
+            self._answer(204)
+        else:
+            self._answer(413, b'{"error":"the value is larger than the cache"}')
 
-        def _key(self) -> str | None:
-            path = urlsplit(self.path).path
-            if path.startswith("/keys/") and len(path) > len("/keys/"):
-                return unquote(path.removeprefix("/keys/"))
-            self._answer(404, b'{"error":"try /keys/<key> or /stats"}')
+    def do_DELETE(self) -> None:
+        key = self._key()
+        if key is not None:
+            self._answer(204 if self.cache.delete(key) else 404)
+
+    def _key(self) -> str | None:
+        path = urlsplit(self.path).path
+        if path.startswith("/keys/") and len(path) > len("/keys/"):
+            return unquote(path.removeprefix("/keys/"))
+        self._refuse(404, "try /keys/<key> or /stats")
+        return None
+
+    def _body(self) -> bytes | None:
+        """The whole body, or None once a length that is missing or too large was refused."""
+        given = self.headers.get("content-length") or ""
+        if not given.isdecimal():
+            self._refuse(411, "a content-length is needed")
             return None
+        if int(given) > self.cache.memory_bytes:
+            self._refuse(413, "the value is larger than the cache")
+            return None
+        return self.rfile.read(int(given))
 
-        def _ttl(self) -> float | None:
-            given = parse_qs(urlsplit(self.path).query).get("ttl")
-            return float(given[0]) if given else None
+    def _ttl(self) -> float | None:
+        given = parse_qs(urlsplit(self.path).query).get("ttl")
+        return float(given[0]) if given else None
 
-        def _answer(self, status: int, body: bytes = b"", content_type: str = "application/json") -> None:
-            self.send_response(status)
-            if status != 204:
-                self.send_header("content-type", content_type)
-                self.send_header("content-length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+    def _refuse(self, status: int, why: str) -> None:
+        """Answer without having read the body, so no further request can follow on this connection."""
+        self.close_connection = True
+        self._answer(status, json.dumps({"error": why}).encode())
 
-        def log_message(self, format: str, *args: object) -> None:
-            """Requests are the mesh's to log."""
+    def _answer(self, status: int, body: bytes = b"", content_type: str = "application/json") -> None:
+        self.send_response(status)
+        if self.close_connection:
+            self.send_header("connection", "close")
+        if status != 204:
+            self.send_header("content-type", content_type)
+            self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
 
-    return Handler
+    def log_message(self, format: str, *args: object) -> None:
+        """Requests are the mesh's to log."""
+
+
+def handler(cache: Cache) -> type[Handler]:
+    """The handler of one cache, as the server wants it: a class."""
+    return type("CacheHandler", (Handler,), {"cache": cache})
 
 
 def main() -> None:

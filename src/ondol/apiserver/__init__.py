@@ -7,11 +7,12 @@ It keeps and checks objects and tells of their changes; it never acts on them.
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 
 from ondol.apiserver.app import App
 from ondol.apiserver.assembly import assemble
 from ondol.apiserver.config import ApiConfig
-from ondol.apiserver.ports import Authenticator, Authorizer, NodeProxy
+from ondol.apiserver.ports import Authenticator, Authorizer, KindRules, NodeProxy
 from ondol.base.clock import Clock
 from ondol.store import Store
 
@@ -28,13 +29,15 @@ def build(
     authorizer: Authorizer | None = None,
     service_account_key: bytes | None = None,
     node_proxy: NodeProxy | None = None,
+    rules: Mapping[str, KindRules] | None = None,
 ) -> App:
     """The application.
 
     Callers are known by what the edge verified (a client certificate, or an identity set in this
     process) and, with a `service_account_key` (PEM), by service-account tokens, which are then also
     issued. The RBAC objects in the store decide what they may do. An `authenticator` or `authorizer`
-    takes the place of either.
+    takes the place of either. `rules`, by group and resource, hold custom kinds to more than their
+    schema.
     """
     return assemble(
         config,
@@ -45,4 +48,5 @@ def build(
         authorizer=authorizer,
         service_account_key=service_account_key,
         node_proxy=node_proxy,
+        rules=rules or {},
     )

@@ -17,7 +17,7 @@ from ondol.apiserver.config import ApiConfig
 from ondol.apiserver.core import Core
 from ondol.apiserver.crds.controller import Controller
 from ondol.apiserver.lifecycle import Lifecycle
-from ondol.apiserver.ports import Authenticator, Authorizer, NodeProxy
+from ondol.apiserver.ports import Authenticator, Authorizer, KindRules, NodeProxy
 from ondol.base import errors
 from ondol.base.clock import Clock
 from ondol.store import Store
@@ -47,11 +47,13 @@ def assemble(
     authorizer: Authorizer | None,
     service_account_key: bytes | None,
     node_proxy: NodeProxy | None,
+    rules: Mapping[str, KindRules],
 ) -> App:
     core = Core(config, store, clock, rng)
     for resource in (resources.LEASE, resources.NODE):  # heartbeats: their past interests nobody
         store.bound(core.catalogue.of(resource).bucket, _HEARTBEAT_EVENTS)
     core.node_proxy = node_proxy
+    core.rules = rules
     if service_account_key is not None:
         core.tokens = Tokens(
             service_account_key, issuer=config.issuer, clock=clock, lookup=core.lookup, new_id=core.new_uid

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 
 from ondol.api.objects import Object, Resource
@@ -15,7 +15,7 @@ from ondol.apiserver.config import ApiConfig
 from ondol.apiserver.documents import Views
 from ondol.apiserver.metrics import Metrics
 from ondol.apiserver.openapi import Documents
-from ondol.apiserver.ports import NodeProxy
+from ondol.apiserver.ports import KindRules, NodeProxy
 from ondol.apiserver.served import Catalogue, Served
 from ondol.apiserver.strategies.base import Context
 from ondol.base.clock import Clock
@@ -35,6 +35,8 @@ class Core:
         self.views = Views()
         self.metrics = Metrics()
         self.node_proxy: NodeProxy | None = None
+        self.rules: Mapping[str, KindRules] = {}
+        """Rules of custom kinds, by group and resource."""
         self.tokens: Tokens | None = None
         self.rbac: Authorizer | None = None
         """The authorizer, if it is the one that decides by the RBAC objects kept here."""

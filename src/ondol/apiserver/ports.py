@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
 from ondol.apiserver.auth.identity import User
 from ondol.apiserver.auth.rbac import Attributes, Decision
+from ondol.base.errors import Cause
 
 
 class Authenticator(Protocol):
@@ -22,6 +23,18 @@ class Authorizer(Protocol):
     """Decides what a user may do."""
 
     def authorize(self, user: User, wanted: Attributes) -> Decision: ...
+
+
+class KindRules(Protocol):
+    """What the author of a custom kind refuses and warns of beyond its schema, as webhooks would."""
+
+    def problems(self, new: Mapping[str, Any], old: Mapping[str, Any] | None) -> Sequence[Cause]:
+        """Everything wrong with a write that fits the schema; `old` is None on create."""
+        ...
+
+    def warnings(self, new: Mapping[str, Any], old: Mapping[str, Any] | None) -> Sequence[str]:
+        """What its author should know although the write is made."""
+        ...
 
 
 class NodeAnswer(Protocol):

@@ -170,11 +170,16 @@ class Writes:
         new, old = request.new, request.old
         causes = [*extra, *schema.problems(new, old, request.subresource)]
         causes += strategy.problems(context, new, old)
+        rules = None if request.subresource else self.core.rules.get(self.served.resource.group_resource)
+        if rules is not None and not causes:
+            causes += rules.problems(new, old)
         if causes:
             raise status.invalid(self.served.resource, objects.name(new), causes)
         if request.subresource:
             return
         for message in (*strategy.warnings(new, old), *unsupported.added(new, old)):
+            context.warn(message)
+        for message in rules.warnings(new, old) if rules is not None else ():
             context.warn(message)
 
     async def append(self, key: str, obj: Object, expected: int) -> bytes:

@@ -128,7 +128,8 @@ def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
 
 async def _api(instance: Instance, settings: Settings, notify: Notify) -> None:
     from ondol import apiserver, store
-    from ondol.apiserver import server
+    from ondol.apiserver import server, unsupported
+    from ondol.serverless.serving import validation
 
     clock, rng = SystemClock(), random.SystemRandom()
     pki = _certify(instance)
@@ -146,6 +147,7 @@ async def _api(instance: Instance, settings: Settings, notify: Notify) -> None:
         rng,
         service_account_key=pki.service_account_key_file.read_bytes(),
         node_proxy=_node_proxy(instance),
+        rules=validation.rules(unsupported.warnings),
     )
     listen = [server.Listen("127.0.0.1", instance.ports.api)]
     if os.geteuid() == 0:

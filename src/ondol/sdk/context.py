@@ -44,8 +44,16 @@ class Tools:
     recorder: EventRecorder
     owned: Mapping[Resource, Informer]
     watched: Mapping[Resource, Informer]
-    applied: dict[str, Applied] = field(default_factory=dict)
-    """By the uid of the parent."""
+    applied: dict[Key, tuple[str, Applied]] = field(default_factory=dict)
+    """By the key of the parent, with the uid it had."""
+
+    def memory(self, parent: CustomResource) -> Applied:
+        """What was applied for this parent; another one of its name begins anew."""
+        uid, known = self.applied.get(parent.key, ("", {}))
+        if uid != parent.uid:
+            known = {}
+            self.applied[parent.key] = (parent.uid, known)
+        return known
 
 
 class Context(Generic[T]):
@@ -99,7 +107,7 @@ class Context(Generic[T]):
         key = objects.key(desired)
         self.wanted.add((resource, key))
         live = self._tools.owned[resource].lister.get(key)
-        memory = self._tools.applied.setdefault(self.object.uid, {})
+        memory = self._tools.memory(self.object)
         known = memory.get((resource, key))
         digest = _digest(desired)
         if live is not None and known == (digest, _digest(_lasting(live))) and not objects.is_deleting(live):
@@ -182,7 +190,10 @@ class Context(Generic[T]):
         """The child with what every child has: place, label and owner."""
         metadata = dict(child.get("metadata") or {})
         if resource.namespaced:
-            metadata.setdefault("namespace", self.namespace)
+            metadata["namespace"] = metadata.get("namespace") or self.namespace
+            if not metadata["namespace"]:
+                name = metadata.get("name") or self.name
+                raise TypeError(f"{resource.kind} {name} needs a namespace, for its owner is in none")
         elif self.namespace:
             raise TypeError(f"{resource.kind} has no namespace, so nothing in one can own it")
         if self.namespace and metadata["namespace"] != self.namespace:

@@ -141,10 +141,11 @@ class _Framework(Generic[T]):
 
     async def reconcile(self, key: Key) -> Result | None:
         raw = self._informer.lister.get(key)
+        if raw is None or objects.is_deleting(raw):
+            self._tools.applied.pop(key, None)
         if raw is None:
             return None
         if objects.is_deleting(raw):
-            self._tools.applied.pop(objects.uid(raw), None)
             return await self._finalize(raw)
         if self._finalizes and self._finalizer not in objects.finalizers(raw):
             raw = await finalizers.add(self._tools.client, self._resource, raw, self._finalizer)
@@ -189,8 +190,8 @@ class _Framework(Generic[T]):
 
     def _tell(self, ctx: Context[T], error: Exception) -> None:
         """Let the object say why it is not ready, unless the cause is a passing one."""
-        if isinstance(error, _PASSING):
-            return
+        if isinstance(error, _PASSING) and not isinstance(error, errors.AlreadyExists):
+            return  # a conflict passes by itself; a name that is taken does not
         reason = "GaveUp" if isinstance(error, Terminal) else "ReconcileFailed"
         ctx.set_condition(READY, status=False, reason=reason, message=str(error)[:1024])
         ctx.event("Warning", reason, str(error))
@@ -217,12 +218,12 @@ class _Framework(Generic[T]):
                 self._resource,
                 ctx.name,
                 ctx.namespace,
-                patch={"status": patch},
+                patch={"metadata": {"uid": ctx.object.uid}, "status": patch},
                 subresource="status",
                 field_manager=self._name,
             )
-        except errors.NotFound:
-            return  # it went away meanwhile, and its status with it
+        except (errors.NotFound, errors.Conflict):
+            return  # it went away meanwhile, and its status with it; another of its name has its own
 
 
 def _controller_uids(obj: Object) -> Iterable[str]:

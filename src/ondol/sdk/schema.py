@@ -141,6 +141,8 @@ def _schema(kind: types.Type, path: tuple[str, ...], seen: tuple[type, ...], *, 
         return _array(kind, path, seen, defaults=defaults)
     if isinstance(kind, types.DictType):
         return _map(kind, path, seen, defaults=defaults)
+    if isinstance(kind, types.LiteralType) and len({type(value) for value in kind.values}) > 1:
+        raise Unsupported(f"{'.'.join(path)}: the values of a Literal are strings or integers, not both")
     for known, make in _SCALARS:
         if isinstance(kind, known):
             return make(kind)

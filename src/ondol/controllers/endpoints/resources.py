@@ -240,17 +240,18 @@ def legacy(service: Object, members: Iterable[Object]) -> Object:
     """The `Endpoints` object older clients read: addresses by their ports, ready and not."""
     groups: dict[str, tuple[list[Object], list[Object], list[Object]]] = {}
     always_ready = bool(objects.spec(service).get("publishNotReadyAddresses"))
-    room = LEGACY_MAX
+    room, is_cut = LEGACY_MAX, False
     for pod in sorted(members, key=objects.key):
         if not belongs(pod) or (objects.is_deleting(pod) and not always_ready):
             continue
         ports = slice_ports(service, pod)
         group = groups.setdefault(_shape("", ports), (ports, [], []))
+        is_cut = is_cut or room == 0
         if room > 0:
             room -= 1
             ready = always_ready or pods.is_ready(pod)
             group[1 if ready else 2].append(_legacy_address(service, pod))
-    annotations = {OVER_CAPACITY: "truncated"} if room <= 0 else {}
+    annotations = {OVER_CAPACITY: "truncated"} if is_cut else {}
     subsets = [_subset(*groups[shape]) for shape in sorted(groups)]
     labels = {**objects.labels(service), MANAGED_BY: "endpoint-controller"}
     if is_headless(service):

@@ -63,15 +63,16 @@ class Reconciler:
         claimed = await self._claims.claim(replica_set, own, orphans)
         active = [pod for pod in claimed if pods.is_active(pod)]
         failure: errors.ApiError | None = None
+        wait_s = makes.replacement_wait_s(claimed, wanted_replicas(replica_set), self._manager.clock.now())
         if not objects.is_deleting(replica_set):
             try:
-                active = await self._manage(replica_set, active)
+                active = await self._manage(replica_set, active, wait_s)
             except errors.ApiError as error:
                 failure = error
-        return await self._report(replica_set, active, failure)
+        return await self._report(replica_set, active, failure, wait_s)
 
     async def _report(
-        self, replica_set: Object, active: Sequence[Object], failure: errors.ApiError | None
+        self, replica_set: Object, active: Sequence[Object], failure: errors.ApiError | None, wait_s: float
     ) -> Result | None:
         now = self._manager.clock.now()
         told = None
@@ -82,11 +83,14 @@ class Reconciler:
         await writing.write_status(self._client, resources.REPLICA_SET, replica_set, wanted)
         if failure is not None:
             raise failure
-        return Result(statuses.next_available_s(replica_set, active, now))
+        soon = statuses.next_available_s(replica_set, active, now)
+        return Result(min((s for s in (soon, wait_s) if s), default=None))
 
-    async def _manage(self, replica_set: Object, active: list[Object]) -> list[Object]:
+    async def _manage(self, replica_set: Object, active: list[Object], wait_s: float) -> list[Object]:
         """Create or delete the difference; what is active afterwards."""
         missing = wanted_replicas(replica_set) - len(active)
+        if missing > 0 and wait_s:
+            return active
         if missing > 0:
             if not await writing.is_current(self._client, resources.REPLICA_SET, replica_set):
                 return active  # the watch will tell

@@ -11,6 +11,8 @@ from ondol.api.objects import Object
 from ondol.controllers import pods
 
 DELETION_COST: Final = "controller.kubernetes.io/pod-deletion-cost"
+_WAIT_S_MAX: Final = 300.0
+_FORGOTTEN_S: Final = 600.0
 _PHASES: Final = {"Pending": 0, "Unknown": 1, "Running": 2}
 
 
@@ -32,6 +34,22 @@ def pod(replica_set: Object) -> Object:
         },
         "spec": template.get("spec") or {},
     }
+
+
+def replacement_wait_s(claimed: Iterable[Object], replicas: int, now: float) -> float:
+    """How long to wait before pods that failed are replaced, 0 when that may be now.
+
+    A pod whose containers restart does not fail; one that does was refused by its node or driven from
+    it, and so may its replacement be, at once and for ever. The first round of failures is replaced
+    at once, each further one, within ten minutes, after twice the time, as images and crashes are.
+    """
+    born = [pods.created_at(pod) for pod in claimed if pods.phase(pod) == "Failed"]
+    recent = [moment for moment in born if moment > now - _FORGOTTEN_S]
+    rounds = len(recent) // max(1, replicas)
+    if rounds < 2:
+        return 0.0
+    wait_s = min(_WAIT_S_MAX, 2.0 ** min(rounds - 2, 9))
+    return max(0.0, max(recent) + wait_s - now)
 
 
 def surplus(active: Sequence[Object], related: Iterable[Object], count: int, now: float) -> list[Object]:

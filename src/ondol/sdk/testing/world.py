@@ -164,10 +164,17 @@ class World:
             for parent, owned in list(self._kinds.items()):
                 for resource in sorted(owned, key=lambda r: r.group_resource):
                     # Children first: an owner that came in between must not look gone.
-                    children = (await self.client.list(resource)).items
-                    alive = {objects.uid(obj) for obj in (await self.client.list(parent)).items}
+                    children = await self._all(resource)
+                    alive = {objects.uid(obj) for obj in await self._all(parent)}
                     for obj in children:
                         await self._collect(resource, obj, parent, alive)
+
+    async def _all(self, resource: Resource) -> list[Object]:
+        """Every object of the kind; none of one that is not installed, or not yet."""
+        try:
+            return (await self.client.list(resource)).items
+        except errors.NotFound:
+            return []
 
     async def _collect(self, resource: Resource, obj: Object, parent: Resource, alive: set[str]) -> None:
         ref = objects.controller_of(obj)

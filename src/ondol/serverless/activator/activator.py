@@ -18,11 +18,16 @@ from ondol.serverless.activator import head as heads
 from ondol.serverless.activator.throttler import Endpoint, QueueFull, Throttler, Ticket
 
 _CHUNK_BYTES: Final = 64 * 1024
+_EARLY_BYTES_MAX: Final = 64 * 1024
 _HEAD_TIMEOUT_S: Final = 15.0
 _CONNECT_ATTEMPTS: Final = 5
 _BACKLOG: Final = 1024
 _IP_FREEBIND: Final = 15  # the bridge may appear after the listener
 _LOST = (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError, OSError)
+
+
+class ClientLeft(Exception):
+    """Whoever asked has hung up while the request was held."""
 
 
 class Activator:
@@ -98,7 +103,7 @@ class Activator:
 
     async def _handle(self, revision: Key, listening: _Listening, client: anyio.abc.SocketStream) -> None:
         async with client:
-            with suppress(*_LOST):
+            with suppress(*_LOST, ClientLeft):
                 try:
                     await self._forward(revision, listening, client)
                 except QueueFull:
@@ -114,22 +119,25 @@ class Activator:
         if not received:
             return
         arrived_s = self._clock.monotonic()
+        waiting = _Waiting(client)
         with anyio.fail_after(listening.timeout_s):
-            endpoint, pod = await self._connect(revision, listening.throttler)
+            endpoint, pod = await self._connect(revision, listening.throttler, waiting)
         held_s = self._clock.monotonic() - arrived_s
         self._log.debug("request_handed_over", revision=str(revision), held_ms=round(held_s * 1000, 1))
         try:
             async with pod:
-                await pod.send(received)
+                await pod.send(received + waiting.early)
                 await _splice(client, pod)
         finally:
             listening.throttler.release(endpoint)
 
-    async def _connect(self, revision: Key, throttler: Throttler) -> tuple[Endpoint, anyio.abc.SocketStream]:
+    async def _connect(
+        self, revision: Key, throttler: Throttler, waiting: _Waiting
+    ) -> tuple[Endpoint, anyio.abc.SocketStream]:
         """An endpoint and an open connection to it; a pod that just went away is not the request's fault."""
         failed: OSError | None = None
         for attempt in range(_CONNECT_ATTEMPTS):
-            endpoint = await self._acquire(revision, throttler)
+            endpoint = await self._acquire(revision, throttler, waiting)
             try:
                 return endpoint, await anyio.connect_tcp(endpoint.host, endpoint.port)
             except OSError as error:
@@ -141,12 +149,12 @@ class Activator:
                 raise
         raise TimeoutError from failed
 
-    async def _acquire(self, revision: Key, throttler: Throttler) -> Endpoint:
+    async def _acquire(self, revision: Key, throttler: Throttler, waiting: _Waiting) -> Endpoint:
         got = throttler.try_acquire()
         if isinstance(got, Endpoint):
             return got
         self._on_demand(revision)
-        return await _called(throttler, got)
+        return await waiting.called(throttler, got)
 
 
 class _Listening:
@@ -159,15 +167,34 @@ class _Listening:
         self.scope = anyio.CancelScope()
 
 
-async def _called(throttler: Throttler, ticket: Ticket) -> Endpoint:
-    try:
-        await ticket.called.wait()
-    except BaseException:
-        throttler.cancel(ticket)
-        raise
-    if ticket.endpoint is None:
-        raise RuntimeError("a ticket was called without an endpoint")
-    return ticket.endpoint
+class _Waiting:
+    """A client whose request is held: its hanging up is noticed, what it sends meanwhile is kept."""
+
+    def __init__(self, client: anyio.abc.SocketStream) -> None:
+        self._client = client
+        self.early = b""
+
+    async def called(self, throttler: Throttler, ticket: Ticket) -> Endpoint:
+        """The endpoint, when the ticket's turn has come; `ClientLeft` if nobody waits for it any more."""
+        try:
+            async with anyio.create_task_group() as both:
+                both.start_soon(self._listen, both.cancel_scope)
+                await ticket.called.wait()
+                both.cancel_scope.cancel()
+        except BaseException:
+            throttler.cancel(ticket)
+            raise
+        if ticket.endpoint is None:
+            throttler.cancel(ticket)
+            raise ClientLeft
+        return ticket.endpoint
+
+    async def _listen(self, waiting: anyio.CancelScope) -> None:
+        try:
+            while len(self.early) < _EARLY_BYTES_MAX:
+                self.early += await self._client.receive(_CHUNK_BYTES)
+        except _LOST:
+            waiting.cancel()
 
 
 async def _receive_head(client: anyio.abc.SocketStream) -> bytes:

@@ -48,7 +48,8 @@ class Scaling:
 
     @property
     def panic_window_s(self) -> int:
-        return max(1, round(self.window_s * self.panic_window_percent / 100.0))
+        # Halves go up, as in Go; Python's own rounding would take them to the even side.
+        return max(1, math.floor(self.window_s * self.panic_window_percent / 100.0 + 0.5))
 
 
 @dataclass(frozen=True, slots=True)

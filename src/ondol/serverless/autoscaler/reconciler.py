@@ -247,7 +247,9 @@ class PodAutoscalerReconciler:
             "mode": wish.mode,
             "conditions": found,
         }
-        await write_status(self._manager, kinds.POD_AUTOSCALER, autoscaler, wanted)
+        # To rest and to wake are no news, least of all a warning.
+        told = wish.reason == scaler.TIMED_OUT
+        await write_status(self._manager, kinds.POD_AUTOSCALER, autoscaler, wanted, announce=told)
 
 
 def endpoint_slice(autoscaler: Mapping[str, Any], serving: Sequence[Endpoint]) -> Object:

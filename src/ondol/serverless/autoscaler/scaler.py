@@ -12,6 +12,7 @@ from typing import Final, Literal
 from ondol.serverless.autoscaler.decide import Decision, Scaling
 
 Mode = Literal["Proxy", "Serve"]
+TIMED_OUT: Final = "TimedOut"
 GRACE_S: Final = 30.0
 """How long to wait, at most, for the proxy to confirm that it would ask the activator."""
 
@@ -68,7 +69,7 @@ def plan(facts: Facts) -> Plan:
 def _initial(facts: Facts) -> Plan:
     deadline_s = facts.scaling.progress_deadline_s + GRACE_S
     if facts.age_s > deadline_s and facts.ready == 0 and not facts.demand:
-        return Plan(0, "Proxy", "False", "TimedOut", "The target could not be activated.")
+        return Plan(0, "Proxy", "False", TIMED_OUT, "The target could not be activated.")
     replicas = max(facts.scaling.initial_scale, facts.scaling.min_scale if facts.reachable else 0)
     mode: Mode = "Serve" if facts.ready and _may_serve(facts) else "Proxy"
     return Plan(

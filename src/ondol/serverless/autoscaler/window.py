@@ -10,7 +10,8 @@ class Window:
     """Averages of a quantity over the last `length_s` whole seconds.
 
     Several values recorded in one second are averaged to that second's value; a second with no
-    value counts as zero once the window has begun. Time is given by the caller (monotonic seconds).
+    value counts as zero once the window has begun and the second is over. Time is given by the
+    caller (monotonic seconds).
     """
 
     def __init__(self, length_s: int) -> None:
@@ -34,6 +35,8 @@ class Window:
     def average(self, now_s: float) -> float | None:
         """The mean over the window, or None while nothing was ever recorded or all of it is too old."""
         second = math.floor(now_s)
+        if self._buckets and self._buckets[-1][0] == second - 1:
+            second -= 1  # the present second has no value yet, and is not over either
         self._forget(second)
         if self._first_s is None or not self._buckets:
             return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import msgspec
 
@@ -15,8 +15,26 @@ from ondol.client import Client
 FIELD_MANAGER: Final = "ondol-serving"
 
 
-class NotOwned(errors.OndolError):
+AGAIN_S: Final = 30.0
+"""When to try again what only a person, or the end of something else, can mend."""
+
+
+class ChildProblem(errors.OndolError):
+    """A child that cannot be as it should; `reason` is the word for the parent's condition."""
+
+    reason: ClassVar[str]
+
+
+class NotOwned(ChildProblem):
     """An object of the child's name exists and belongs to somebody else."""
+
+    reason = "NotOwned"
+
+
+class Refused(ChildProblem):
+    """The API server does not take the child."""
+
+    reason = "Refused"
 
 
 class Children:
@@ -31,14 +49,17 @@ class Children:
         self._settled: dict[tuple[Resource, Key], tuple[str, str]] = {}
 
     async def apply(self, resource: Resource, desired: Object, observed: Mapping[str, Any] | None) -> Object:
-        """Make the child so; `NotOwned` if its name is taken by an object of another owner."""
+        """Make the child so; `NotOwned` if its name is another owner's, `Refused` by the server."""
         place = (resource, objects.key(desired))
         if observed is not None:
             _require_same_owner(resource, desired, observed)
             wish = _fingerprint(desired)
             if self._settled.get(place) == (wish, _shape(observed)):
                 return dict(observed)
-        done = await self._client.apply(resource, desired, field_manager=FIELD_MANAGER)
+        try:
+            done = await self._client.apply(resource, desired, field_manager=FIELD_MANAGER)
+        except (errors.Invalid, errors.BadRequest, errors.Forbidden) as error:
+            raise Refused(str(error)) from error
         self._settled[place] = (_fingerprint(desired), _shape(done))
         return done
 

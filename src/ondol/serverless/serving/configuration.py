@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from ondol.api import objects
+from contextlib import suppress
+from typing import Final
+
+from ondol.api import conditions, objects
 from ondol.api import resources as kinds
 from ondol.api.objects import Key, Object
-from ondol.base import errors
+from ondol.base import clock, errors
 from ondol.sdk import Controller, Manager, Result
 from ondol.serverless.serving import metadata as words
 from ondol.serverless.serving import resources, status
-from ondol.serverless.serving.service import owner_key
+from ondol.serverless.serving.service import owner_key, owner_uid
 from ondol.serverless.serving.writing import write_status
+
+_BY_CONFIGURATION: Final = "configuration"
 
 
 class ConfigurationReconciler:
@@ -20,6 +25,7 @@ class ConfigurationReconciler:
         self._manager = manager
         self._configurations = manager.informer(kinds.KNATIVE_CONFIGURATION)
         self._revisions = manager.informer(kinds.KNATIVE_REVISION)
+        self._revisions.add_index(_BY_CONFIGURATION, owner_uid)
 
     def controller(self) -> Controller:
         controller = Controller("knative-configuration", self.reconcile)
@@ -32,9 +38,33 @@ class ConfigurationReconciler:
         if configuration is None or objects.is_deleting(configuration):
             return None
         revision, problem = await self._latest(configuration)
-        wanted = status.configuration(configuration, revision, now=self._manager.clock.now(), problem=problem)
+        own = self._revisions.lister.by_index(_BY_CONFIGURATION, str(objects.uid(configuration)))
+        now = self._manager.clock.now()
+        wanted = status.configuration(configuration, revision, revisions=own, now=now, problem=problem)
         await write_status(self._manager, kinds.KNATIVE_CONFIGURATION, configuration, wanted)
+        if revision is not None:
+            await self._retire([r for r in own if _overtaken(r, revision)])
         return None
+
+    async def _retire(self, overtaken: list[Object]) -> None:
+        """No Route will follow these any more: they need not keep the replicas of a newest one.
+
+        A Route that names one makes it active again; the version in the patch is there so that one
+        that has just done so is not undone.
+        """
+        for revision in overtaken:
+            meta = {
+                "resourceVersion": objects.resource_version(revision),
+                "labels": {words.ROUTING_STATE_LABEL: "reserve"},
+                "annotations": {words.ROUTING_STATE_MODIFIED: clock.rfc3339(self._manager.clock.now())},
+            }
+            with suppress(errors.NotFound, errors.Conflict):  # the next event tells what it is now
+                await self._manager.client.patch(
+                    kinds.KNATIVE_REVISION,
+                    objects.name(revision),
+                    objects.namespace(revision),
+                    patch={"metadata": meta},
+                )
 
     async def _latest(self, configuration: Object) -> tuple[Object | None, str]:
         """The Revision of the present generation, made if need be, or why it cannot be made."""
@@ -58,3 +88,10 @@ class ConfigurationReconciler:
             return await self._manager.client.get(
                 kinds.KNATIVE_REVISION, objects.name(desired), objects.namespace(desired)
             )
+
+
+def _overtaken(revision: Object, newest: Object) -> bool:
+    """Whether a newer one came before any Route pointed here; it got ready all the same."""
+    pending = objects.labels(revision).get(words.ROUTING_STATE_LABEL) == "pending"
+    older = words.generation_of(revision) < words.generation_of(newest)
+    return pending and older and conditions.is_true(revision, status.READY)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
+from ondol.api import objects
 from ondol.base import errors
 from ondol.serverless.autoscaler.decide import Scaling
 
@@ -26,7 +28,7 @@ ROUTING_STATE_LABEL: Final = SERVING + "routingState"
 ROUTING_STATE_MODIFIED: Final = SERVING + "routingStateModified"
 ROUTES_ANNOTATION: Final = SERVING + "routes"
 PROGRESS_DEADLINE: Final = SERVING + "progress-deadline"
-ROLLOUT_DURATION: Final = SERVING + "rollout-duration"
+ROLLOUT_DURATIONS: Final = (SERVING + "rollout-duration", SERVING + "rolloutDuration")
 VISIBILITY: Final = "networking.knative.dev/visibility"
 CLUSTER_LOCAL: Final = "cluster-local"
 
@@ -65,6 +67,11 @@ _DURATION: Final = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|s|m|h))+")
 _RPS_TARGET: Final = 200.0
 
 
+def generation_of(revision: Mapping[str, Any]) -> int:
+    """Which generation of its Configuration a Revision was stamped out of."""
+    return int(objects.labels(revision).get(CONFIGURATION_GENERATION_LABEL) or 0)
+
+
 def duration_s(text: str) -> float:
     """Seconds of a Go duration such as `1m30s`; `ValueError` if it is not one."""
     if text == "0":
@@ -77,12 +84,21 @@ def duration_s(text: str) -> float:
     )
 
 
+def whole_s(text: str) -> float:
+    """Seconds of a Go duration that has no fraction of one; `ValueError` if it is not that."""
+    found = duration_s(text)
+    if found != int(found):
+        raise ValueError(f"{text!r} must be a whole number of seconds")
+    return found
+
+
 def scaling(
     annotations: Mapping[str, str], *, container_concurrency: int, defaults: Scaling | None = None
 ) -> tuple[Scaling, list[errors.Cause]]:
-    """What a revision's annotations ask for, and every annotation that cannot be honoured.
+    """What a revision's annotations ask for, and every value that cannot be honoured.
 
-    A wrong value is reported and the default used, so that one typo does not stop a service.
+    A wrong value is refused when a Service is written; in a Revision that has one nevertheless the
+    default holds.
     """
     base = defaults or Scaling()
     given = _normalised(annotations)
@@ -97,7 +113,7 @@ def scaling(
         max_scale = 0
     found = Scaling(
         metric=metric,
-        target=reader.number("target", 0.01, None, _RPS_TARGET if metric == "rps" else base.target),
+        target=reader.number("target", 0.01, None, _usual_target(metric, container_concurrency, base)),
         utilization=reader.number("target-utilization-percentage", 1, 100, base.utilization * 100) / 100,
         container_concurrency=container_concurrency,
         min_scale=min_scale,
@@ -116,16 +132,30 @@ def scaling(
     return found, reader.causes
 
 
-def without_effect(annotations: Mapping[str, str]) -> list[str]:
-    """What a Service's own annotations ask for in vain, each with a word on what to do instead."""
-    found = [
-        f"{key} has no effect on the Service: put it on spec.template.metadata"
-        for key in sorted(annotations)
+def _usual_target(metric: str, container_concurrency: int, base: Scaling) -> float:
+    """What holds without a target: for concurrency the hard limit, if there is one."""
+    if metric == "rps":
+        return _RPS_TARGET
+    return float(container_concurrency) or base.target
+
+
+def unknown(annotations: Mapping[str, str]) -> list[str]:
+    """The autoscaling annotations that mean nothing to anybody."""
+    return sorted(
+        key
+        for key in annotations
         if key.startswith(AUTOSCALING)
+        and _OLD_SPELLINGS.get(key.removeprefix(AUTOSCALING), key.removeprefix(AUTOSCALING)) not in _KNOWN
+    )
+
+
+def without_effect(annotations: Mapping[str, str]) -> list[str]:
+    """What a Service's own annotations ask for in vain."""
+    return [
+        f"metadata.annotations[{key}] has no effect: traffic moves at once"
+        for key in ROLLOUT_DURATIONS
+        if annotations.get(key, "0") not in {"0", "0s"}
     ]
-    if (duration_text := annotations.get(ROLLOUT_DURATION)) and duration_text not in {"0", "0s"}:
-        found.append(f"{ROLLOUT_DURATION} is not supported: traffic moves at once")
-    return found
 
 
 def _progress_deadline_s(annotations: Mapping[str, str], reader: _Reader, default: float) -> float:
@@ -133,10 +163,14 @@ def _progress_deadline_s(annotations: Mapping[str, str], reader: _Reader, defaul
     if text is None:
         return default
     try:
-        return duration_s(text)
+        found = whole_s(text)
     except ValueError as error:
         reader.causes.append(_cause(PROGRESS_DEADLINE, str(error)))
         return default
+    if found < 1:
+        reader.causes.append(_cause(PROGRESS_DEADLINE, f"{text!r} must be at least 1s"))
+        return default
+    return found
 
 
 def _normalised(annotations: Mapping[str, str]) -> dict[str, str]:
@@ -153,9 +187,7 @@ class _Reader:
 
     def __init__(self, given: Mapping[str, str]) -> None:
         self._given = given
-        self.causes = [
-            _cause(AUTOSCALING + key, "this annotation is not known") for key in sorted(set(given) - _KNOWN)
-        ]
+        self.causes: list[errors.Cause] = []
 
     def refuse(self, key: str, why: str) -> None:
         self.causes.append(_cause(AUTOSCALING + key, why))
@@ -174,7 +206,7 @@ class _Reader:
         return self._read(key, float, least, most, default)
 
     def duration(self, key: str, least: float, most: float, default: float) -> float:
-        return self._read(key, duration_s, least, most, default)
+        return self._read(key, whole_s, least, most, default)
 
     def _read(
         self, key: str, parse: Callable[[str], Number], least: float, most: float | None, default: Number
@@ -186,6 +218,9 @@ class _Reader:
             value = parse(text)
         except ValueError:
             self.refuse(key, f"{text!r} is not a valid value")
+            return default
+        if not math.isfinite(value):
+            self.refuse(key, f"{text!r} is not a finite number")
             return default
         if value < least or (most is not None and value > most):
             limits = f"at least {least:g}" if most is None else f"between {least:g} and {most:g}"

@@ -23,6 +23,10 @@ USER_CONTAINER: Final = "user-container"
 DEFAULT_PORT: Final = 8080
 DEFAULT_TIMEOUT_S: Final = 300
 HTTP_PORT: Final = 80
+# As long as the proxies may take to hear that a pod is going: until then it must still answer.
+LEAVING_S: Final = 2
+# Until an activator that died is back, about half a second; a pod that only just went is found sooner.
+CONNECT_ATTEMPTS: Final = 8
 INGRESS: Final = "ondol-system/ingress"
 # kubectl's own bookkeeping speaks of the parent and would be wrong on a child.
 _NOT_COPIED: Final = {"kubectl.kubernetes.io/last-applied-configuration"}
@@ -164,8 +168,8 @@ def _revision_labels(revision_: Mapping[str, Any]) -> dict[str, str]:
     service = own.get(words.SERVICE_LABEL) or own.get(words.CONFIGURATION_LABEL) or objects.name(revision_)
     kept = {key: value for key, value in own.items() if not key.startswith(words.SERVING + "routingState")}
     return {
+        "app": objects.name(revision_),  # unless the author says which application this is
         **kept,
-        "app": objects.name(revision_),
         "service.istio.io/canonical-name": service,
         "service.istio.io/canonical-revision": objects.name(revision_),
         words.REVISION_LABEL: objects.name(revision_),
@@ -214,11 +218,12 @@ def _pod_spec(revision_: Mapping[str, Any]) -> Object:
     ):
         spec.pop(own, None)
     port, protocol = user_port(spec)
-    spec.setdefault("terminationGracePeriodSeconds", timeout_s)
+    spec.setdefault("terminationGracePeriodSeconds", timeout_s + LEAVING_S)
     chosen = serving_container(spec)
     for number, container in enumerate(spec.get("containers") or []):
         own_env = [{"name": "PORT", "value": str(port)}] if number == chosen else []
         container["env"] = [*(container.get("env") or []), *own_env, *_knative_env(revision_)]
+        container["lifecycle"] = {"preStop": {"sleep": {"seconds": LEAVING_S}}}
         if number == chosen:
             container["ports"] = [{"name": USER_PORT, "containerPort": port, "protocol": "TCP"}]
             container["readinessProbe"] = _probe(container.get("readinessProbe") or {}, port, protocol)
@@ -360,5 +365,8 @@ def _rule(namespace: str, shares: Sequence[Target], authorities: Sequence[str], 
         "route": destinations,
         # A held request must not be cut by the mesh: the activator answers for its deadline.
         "timeout": "0s",
-        "retries": {"attempts": 3, "retryOn": "connect-failure,refused-stream,reset-before-request"},
+        "retries": {
+            "attempts": CONNECT_ATTEMPTS,
+            "retryOn": "connect-failure,refused-stream,reset-before-request",
+        },
     }

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ondol.api import objects
 from ondol.api import resources as kinds
 from ondol.api.objects import Key, Object
+from ondol.base.errors import Cause
 from ondol.sdk import Controller, Manager, Result
 from ondol.serverless.serving import metadata as words
 from ondol.serverless.serving import resources, status
-from ondol.serverless.serving.children import Children, NotOwned
+from ondol.serverless.serving.children import AGAIN_S, ChildProblem, Children
 from ondol.serverless.serving.service import owner_key
 from ondol.serverless.serving.writing import write_status
 
@@ -48,19 +51,26 @@ class RevisionReconciler:
             objects.annotations(revision),
             container_concurrency=int(objects.spec(revision).get("containerConcurrency") or 0),
         )
+        if not objects.status(revision):
+            self._tell(revision, causes)
+        problem = None
+        deployment, scaler = None, self._scalers.lister.get(key)
+        try:
+            deployment, scaler = await self._apply(revision, scaling.progress_deadline_s)
+        except ChildProblem as error:
+            problem = status.Verdict("False", error.reason, str(error))
+        pods = self._pods.lister.by_index(_BY_REVISION, str(key))
+        now = self._manager.clock.now()
+        wanted = status.revision(revision, deployment, scaler, pods, problem=problem, now=now)
+        await write_status(self._manager, kinds.KNATIVE_REVISION, revision, wanted)
+        return Result(AGAIN_S) if problem is not None else None
+
+    def _tell(self, revision: Object, causes: Sequence[Cause]) -> None:
+        """Say once which annotations do not hold, though a Service that has them is refused."""
         for cause in causes:
             self._manager.recorder.event(
                 revision, "Warning", "InvalidAnnotation", f"{cause.field}: {cause.message}"
             )
-        try:
-            deployment, scaler = await self._apply(revision, scaling.progress_deadline_s)
-        except NotOwned as error:
-            self._manager.recorder.event(revision, "Warning", "NotOwned", str(error))
-            return None
-        pods = self._pods.lister.by_index(_BY_REVISION, str(key))
-        wanted = status.revision(revision, deployment, scaler, pods, now=self._manager.clock.now())
-        await write_status(self._manager, kinds.KNATIVE_REVISION, revision, wanted)
-        return None
 
     async def _apply(self, revision: Object, progress_deadline_s: float) -> tuple[Object, Object]:
         key = objects.key(revision)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -13,14 +14,15 @@ from ondol.base import clock, errors
 from ondol.sdk import Controller, Manager, Result
 from ondol.serverless.serving import metadata as words
 from ondol.serverless.serving import resources, status
-from ondol.serverless.serving.children import Children, NotOwned
+from ondol.serverless.serving.children import AGAIN_S, ChildProblem, Children
 from ondol.serverless.serving.resources import Target
-from ondol.serverless.serving.service import owner_key
+from ondol.serverless.serving.service import owner_key, owner_uid
 from ondol.serverless.serving.status import Verdict
 from ondol.serverless.serving.writing import write_status
 
 _BY_CONFIGURATION: Final = "configuration"
 _BY_REVISION: Final = "revision"
+_BY_OWNER: Final = "owner"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,7 @@ class RouteReconciler:
         self._revisions = manager.informer(kinds.KNATIVE_REVISION)
         self._services = manager.informer(kinds.SERVICE)
         self._virtual_services = manager.informer(kinds.VIRTUAL_SERVICE)
+        self._services.add_index(_BY_OWNER, owner_uid)
         self._routes.add_index(_BY_CONFIGURATION, lambda route: _mentioned(route, "configurationName"))
         self._routes.add_index(_BY_REVISION, lambda route: _mentioned(route, "revisionName"))
 
@@ -71,14 +74,15 @@ class RouteReconciler:
         if assigned.status != "True":
             await self._write(route, self._present(route), assigned, Verdict("Unknown"))
             return None
+        again = None
         try:
             ingress = await self._program(route, targets)
-        except NotOwned as error:
-            self._manager.recorder.event(route, "Warning", "NotOwned", str(error))
-            ingress = Verdict("False", "NotOwned", str(error))
+        except ChildProblem as error:
+            again = Result(AGAIN_S)
+            ingress = Verdict("False", error.reason, str(error))
         await self._mark(key, {target.revision for target in targets})
         await self._write(route, targets, assigned, ingress)
-        return None
+        return again
 
     async def _write(
         self, route: Object, targets: Sequence[Target], assigned: Verdict, ingress: Verdict
@@ -108,7 +112,19 @@ class RouteReconciler:
         wanted = resources.virtual_service(route, targets, self._config.domain)
         present = self._virtual_services.lister.get(objects.key(wanted))
         done = await self._children.apply(kinds.VIRTUAL_SERVICE, wanted, present)
+        await self._remove_names(route, own)
         return status.ingress(done, reported=self._config.mesh_reports)
+
+    async def _remove_names(self, route: Object, wanted: Sequence[str]) -> None:
+        """The Services of tags that are no more; nothing routes by their names by now."""
+        for service in self._services.lister.by_index(_BY_OWNER, objects.uid(route)):
+            if objects.name(service) not in wanted:
+                key = objects.key(service)
+                self._children.forget(kinds.SERVICE, key)
+                with suppress(errors.NotFound, errors.Conflict):
+                    await self._manager.client.delete(
+                        kinds.SERVICE, key.name, key.namespace, uid=objects.uid(service)
+                    )
 
     def _present(self, route: Object) -> list[Target]:
         """What the status says is served now."""

@@ -6,8 +6,8 @@ from ondol.api import objects
 from ondol.api import resources as kinds
 from ondol.api.objects import Key
 from ondol.sdk import Controller, Manager, Result
-from ondol.serverless.serving import metadata, resources, status
-from ondol.serverless.serving.children import Children, NotOwned
+from ondol.serverless.serving import resources, status
+from ondol.serverless.serving.children import AGAIN_S, ChildProblem, Children
 from ondol.serverless.serving.writing import write_status
 
 
@@ -42,14 +42,12 @@ class ServiceReconciler:
             wish = resources.configuration(service)
             configuration = await self._children.apply(kinds.KNATIVE_CONFIGURATION, wish, configuration)
             route = await self._children.apply(kinds.KNATIVE_ROUTE, resources.route(service), route)
-        except NotOwned as error:
-            problem = status.Verdict("False", "NotOwned", str(error))
-        for words in metadata.without_effect(objects.annotations(service)):
-            self._manager.recorder.event(service, "Warning", "NoEffect", words)
+        except ChildProblem as error:
+            problem = status.Verdict("False", error.reason, str(error))
         now = self._manager.clock.now()
         wanted = status.service(service, configuration, route, problem=problem, now=now)
         await write_status(self._manager, kinds.KNATIVE_SERVICE, service, wanted)
-        return None
+        return Result(AGAIN_S) if problem is not None else None
 
 
 def owner_key(obj: objects.Object) -> list[Key]:
@@ -58,3 +56,9 @@ def owner_key(obj: objects.Object) -> list[Key]:
     if owner is None or owner.get("apiVersion") != resources.API_VERSION:
         return []
     return [Key(objects.namespace(obj), str(owner["name"]))]
+
+
+def owner_uid(obj: objects.Object) -> list[str]:
+    """For an index of children by their controller."""
+    owner = objects.controller_of(obj)
+    return [str(owner["uid"])] if owner is not None else []

@@ -11,6 +11,8 @@ from typing import Any, Final
 
 from ondol.api import conditions, objects
 from ondol.api.objects import Object
+from ondol.serverless.autoscaler import scaler
+from ondol.serverless.serving import metadata as words
 from ondol.serverless.serving import resources
 from ondol.serverless.serving.resources import Target
 
@@ -49,11 +51,15 @@ def revision(
     autoscaler: Mapping[str, Any] | None,
     pods: Sequence[Mapping[str, Any]],
     *,
+    problem: Verdict | None = None,
     now: float,
 ) -> Object:
-    """The status of a Revision from its Deployment, its PodAutoscaler and its pods."""
+    """The status of a Revision from its Deployment, its PodAutoscaler and its pods.
+
+    `problem` says why one of its children cannot be.
+    """
     initialized = autoscaler is not None and conditions.is_true(autoscaler, "ScaleTargetInitialized")
-    available = OK if initialized else _resources(deployment, pods)
+    available = problem or (OK if initialized else _resources(deployment, autoscaler, pods))
     healthy = _containers(pods, initialized=initialized)
     verdicts = {"ResourcesAvailable": available, "ContainerHealthy": healthy, "Active": _active(autoscaler)}
     scaled = objects.status(autoscaler or {})
@@ -68,10 +74,21 @@ def revision(
     }
 
 
-def _resources(deployment: Mapping[str, Any] | None, pods: Sequence[Mapping[str, Any]]) -> Verdict:
+def _resources(
+    deployment: Mapping[str, Any] | None,
+    autoscaler: Mapping[str, Any] | None,
+    pods: Sequence[Mapping[str, Any]],
+) -> Verdict:
     for waiting in _waiting(pods):
         if waiting.get("reason") in _IMAGE_REASONS:
             return Verdict("False", "ContainerMissing", str(waiting.get("message") or waiting["reason"]))
+    for pod in pods:
+        scheduled = conditions.get(pod, "PodScheduled") or {}
+        if scheduled.get("status") == "False":
+            return Verdict("False", str(scheduled.get("reason") or "Unschedulable"), _message(scheduled))
+    given_up = conditions.get(autoscaler or {}, "Active") or {}
+    if given_up.get("reason") == scaler.TIMED_OUT:  # its pods are gone, so nobody else could say it any more
+        return Verdict("False", "ProgressDeadlineExceeded", "Initial scale was never achieved")
     if deployment is None:
         return Verdict("Unknown", "Deploying")
     progressing = conditions.get(deployment, "Progressing")
@@ -79,10 +96,12 @@ def _resources(deployment: Mapping[str, Any] | None, pods: Sequence[Mapping[str,
         return Verdict("False", "ProgressDeadlineExceeded", "Initial scale was never achieved")
     refused = conditions.get(deployment, "ReplicaFailure")
     if refused is not None and refused.get("status") == "True":
-        return Verdict(
-            "False", str(refused.get("reason") or "FailedCreate"), str(refused.get("message") or "")
-        )
+        return Verdict("False", str(refused.get("reason") or "FailedCreate"), _message(refused))
     return Verdict("Unknown", "Deploying")
+
+
+def _message(condition: Mapping[str, Any]) -> str:
+    return str(condition.get("message") or "")
 
 
 def _containers(pods: Sequence[Mapping[str, Any]], *, initialized: bool) -> Verdict:
@@ -134,12 +153,13 @@ def configuration(
     configuration_: Mapping[str, Any],
     latest_created: Mapping[str, Any] | None,
     *,
+    revisions: Sequence[Mapping[str, Any]] = (),
     now: float,
     problem: str = "",
 ) -> Object:
-    """The status of a Configuration from the newest Revision it stamped out."""
+    """The status of a Configuration from the newest Revision it stamped out, and from all of them."""
     status = objects.status(configuration_)
-    latest_ready = status.get("latestReadyRevisionName")
+    latest_ready = _latest_ready(status.get("latestReadyRevisionName"), latest_created, revisions)
     verdict = Verdict("Unknown")
     if problem:
         verdict = Verdict("False", "RevisionNameTaken", problem)
@@ -147,7 +167,7 @@ def configuration(
         name = objects.name(latest_created)
         ready = conditions.get(latest_created, READY) or {}
         if ready.get("status") == "True":
-            latest_ready, verdict = name, OK
+            verdict = OK
         elif ready.get("status") == "False":
             message = f'Revision "{name}" failed with message: {ready.get("message", "")}.'
             verdict = Verdict("False", "RevisionFailed", message)
@@ -162,6 +182,23 @@ def configuration(
     if latest_ready:
         found["latestReadyRevisionName"] = latest_ready
     return found
+
+
+def _latest_ready(
+    before: str | None, latest_created: Mapping[str, Any] | None, revisions: Sequence[Mapping[str, Any]]
+) -> str | None:
+    """The newest Revision that is ready, never one older than the one known before.
+
+    A good Revision between the one that serves and a broken newest one gets its turn.
+    """
+    if latest_created is not None and conditions.is_true(latest_created, READY):
+        return objects.name(latest_created)
+    known = next((r for r in revisions if objects.name(r) == before), None)
+    if before and known is None:
+        return before  # what is unknown is not older than everything
+    least = words.generation_of(known) if known is not None else 0
+    ready = [r for r in revisions if conditions.is_true(r, READY) and words.generation_of(r) > least]
+    return objects.name(max(ready, key=words.generation_of)) if ready else before
 
 
 def route(

@@ -14,7 +14,9 @@ from ondol.sdk import Manager
 _READY: Final = "Ready"
 
 
-async def write_status(manager: Manager, resource: Resource, obj: Object, wanted: Mapping[str, Any]) -> None:
+async def write_status(
+    manager: Manager, resource: Resource, obj: Object, wanted: Mapping[str, Any], *, announce: bool = True
+) -> None:
     """Replace the status by `wanted`; an object that is gone needs none."""
     present = objects.status(obj)
     if present == wanted:
@@ -31,7 +33,8 @@ async def write_status(manager: Manager, resource: Resource, obj: Object, wanted
         )
     except (errors.NotFound, errors.Conflict):
         return  # deleted or replaced in the meantime: the next event tells
-    _announce(manager, obj, wanted)
+    if announce:
+        _announce(manager, obj, wanted)
 
 
 def _announce(manager: Manager, obj: Object, wanted: Mapping[str, Any]) -> None:
