@@ -32,9 +32,10 @@ def mount(folders: RootFolders, container_id: str, layers: Sequence[Path]) -> Pa
         (own / name).mkdir(parents=True, mode=0o755)
     if not layers:
         return own / "root"  # an image without layers: an empty, writable root
-    parent = layers[0].parent
-    lower = ":".join(os.path.relpath(layer, parent) for layer in reversed(layers))
-    options = f"lowerdir={lower},upperdir={own / 'upper'},workdir={own / 'work'}"
+    parent = layers[0].parent.resolve()
+    lower = ":".join(os.path.relpath(layer.resolve(), parent) for layer in reversed(layers))
+    above = os.path.relpath(own.resolve(), parent)
+    options = f"lowerdir={lower},upperdir={above}/upper,workdir={above}/work"
     if len(options) > _OPTIONS_MAX:
         raise errors.HostError(
             f"the image has {len(layers)} layers, more than one overlay mount takes",
@@ -45,7 +46,9 @@ def mount(folders: RootFolders, container_id: str, layers: Sequence[Path]) -> Pa
 
 
 def _overlay(parent: Path, target: Path, options: str) -> None:
-    linux.unshare(linux.CLONE_FS)  # relative layer names keep the options short; only this thread moves
+    # Relative names keep the options short and free of what a data directory's name may hold (`:`, `,`);
+    # only this thread moves.
+    linux.unshare(linux.CLONE_FS)
     os.chdir(parent)
     try:
         linux.mount("overlay", str(target), "overlay", 0, f"{options},volatile")

@@ -29,7 +29,12 @@ from ondol.node.runtime import cgroups
 from ondol.node.runtime.port import Creation, ExecResult, ExecTimeout, Exit, Handle, RuntimeFailed
 
 _log = log.get("node.runtime")
-_ENVIRONMENT: Final = {"PATH": os.environ.get("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"), "XDG_RUNTIME_DIR": ""}
+# conmon reads no path beyond ASCII without a locale that has it.
+_ENVIRONMENT: Final = {
+    "PATH": os.environ.get("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"),
+    "XDG_RUNTIME_DIR": "",
+    "LC_CTYPE": "C.UTF-8",
+}
 _LOG_CAP_BYTES: Final = 200 * 1024 * 1024
 _EXECS_MAX: Final = 64
 _KILLED: Final = 128 + signal.SIGKILL
@@ -151,15 +156,15 @@ class OciRuntime:
             done = subprocess.run(
                 arguments,
                 stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
+                stdout=subprocess.PIPE,  # some complaints it makes there, some on standard error
+                stderr=subprocess.STDOUT,
                 env={**_ENVIRONMENT, "_OCI_SYNCPIPE": str(writer)},
                 pass_fds=(writer,),
                 start_new_session=True,
                 cwd=bundle,  # where conmon leaves its word that memory ran out
                 check=False,
             )
-            return done.stderr
+            return done.stdout
 
         try:
             return linux.in_own_thread(spawn) if self._binary.hides_unified else spawn()
