@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -82,12 +81,20 @@ def test_engine_is_ready_when_its_probe_says_so(tmp_path: Path) -> None:
         marker.touch()
         time.sleep(60)
 
-    supervisor = Supervisor([Part("engine", engine, probe=marker.exists)], log_dir=tmp_path)
-    timer = threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT))
-    timer.start()
+    seen: list[tuple[State, bool]] = []
+
+    def on_change(parts: Sequence[Running]) -> None:
+        seen.append((parts[0].state, marker.exists()))
+        if parts[0].state is State.READY:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    supervisor = Supervisor(
+        [Part("engine", engine, probe=marker.exists)], log_dir=tmp_path, on_change=on_change
+    )
     assert supervisor.run() == signal.SIGINT
-    assert marker.exists()
-    timer.join()
+    assert (State.STARTING, False) in seen
+    assert (State.READY, True) in seen
+    assert (State.READY, False) not in seen
 
 
 def test_full_disk_under_the_logs(tmp_path: Path) -> None:

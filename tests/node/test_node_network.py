@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import random
 import socket
 import subprocess
 import urllib.error
@@ -108,18 +109,19 @@ def ip_of(pod: Object) -> str:
 
 async def test_services_names_and_pods(world: Any) -> None:
     """Host and pods reach pods, Services and node ports by name; one without endpoints refuses."""
+    node_port = random.randint(30000, 32767)  # others may test on this machine, too
     async with world.node():
         await world.create(server(world, "one"))
         await world.create(server(world, "two"))
         one, two = ip_of(await world.ready("one")), ip_of(await world.ready("two"))
         assert await fetch(f"http://{one}:8080/") == "one"
         await expose(
-            world, "web", "10.96.7.7", {"one": one, "two": two}, type="NodePort", port={"nodePort": 30987}
+            world, "web", "10.96.7.7", {"one": one, "two": two}, type="NodePort", port={"nodePort": node_port}
         )
         await expose(world, "empty", "10.96.7.8", {})
-        await answers("http://127.0.0.1:30987/", is_served=True)
+        await answers(f"http://127.0.0.1:{node_port}/", is_served=True)
         assert {await fetch("http://10.96.7.7/") for _ in range(20)} == {"one", "two"}
-        assert await fetch("http://127.0.0.1:30987/") in {"one", "two"}
+        assert await fetch(f"http://127.0.0.1:{node_port}/") in {"one", "two"}
         with pytest.raises(urllib.error.URLError, match="refused"):
             await fetch("http://10.96.7.8/")
         script = (
@@ -138,16 +140,17 @@ async def test_services_names_and_pods(world: Any) -> None:
 
 async def test_host_ports(world: Any) -> None:
     """A container's hostPort is reached at the host, as long as its pod lives."""
-    ports = {"ports": [{"containerPort": 8080, "hostPort": 28080}]}
+    host_port = random.randint(28000, 29999)
+    ports = {"ports": [{"containerPort": 8080, "hostPort": host_port}]}
     pod = server(world, "ported")
     pod["spec"]["containers"][0] |= ports
     async with world.node():
         await world.create(pod)
         await world.ready("ported")
-        await answers("http://127.0.0.1:28080/", is_served=True)
-        assert await fetch("http://127.0.0.1:28080/") == "ported"
+        await answers(f"http://127.0.0.1:{host_port}/", is_served=True)
+        assert await fetch(f"http://127.0.0.1:{host_port}/") == "ported"
         await world.delete("ported")
-        await answers("http://127.0.0.1:28080/", is_served=False)
+        await answers(f"http://127.0.0.1:{host_port}/", is_served=False)
 
 
 async def test_a_pod_reaches_itself_through_its_service(world: Any) -> None:

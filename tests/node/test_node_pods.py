@@ -5,8 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import shutil
-import statistics
-import time
 from typing import Any
 
 import anyio
@@ -17,6 +15,7 @@ from ondol.api import conditions, objects, resources
 from ondol.api.objects import Object
 from ondol.client import PatchType
 from ondol.node import agent
+from ondol.node.pods import steps
 
 pytestmark = [pytest.mark.anyio, pytest.mark.root]
 
@@ -26,21 +25,17 @@ def state(pod: Object, index: int = 0) -> dict[str, Any]:
     return found
 
 
-async def test_pod_is_ready_soon(world: Any) -> None:
-    """From creation to Ready in well under half a second, image present; and gone after deletion."""
+async def test_a_pod_comes_and_goes_without_a_trace(world: Any) -> None:
+    """Of several pods created at once all become ready; of one deleted no file and no namespace stays."""
     async with world.node():
-        took = []
-        for index in range(10):
-            begun = time.perf_counter()
+        for index in range(5):
             await world.create(world.pod(f"p{index}"))
+        for index in range(5):
             await world.ready(f"p{index}")
-            took.append((time.perf_counter() - begun) * 1e3)
-        print(f"create to Ready: median {statistics.median(took):.0f} ms, most {max(took):.0f} ms")  # noqa: T201 - the measurement
         pod = await world.get("p0")
         await world.delete("p0")
         await world.absent(world.config.pod_dir(objects.uid(pod)))
         assert not (world.config.run_dir / "netns" / objects.uid(pod)).exists()
-    assert statistics.median(took) < 500
 
 
 async def test_status_of_a_running_pod(world: Any) -> None:
@@ -227,8 +222,8 @@ async def test_out_of_memory(world: Any) -> None:
 
 
 async def test_probes(world: Any) -> None:
-    """Readiness follows its probe within milliseconds; a failed liveness probe restarts the container."""
-    ready = {"readinessProbe": {"exec": {"command": ["cat", "/tmp/ready"]}, "periodSeconds": 10}}
+    """Readiness does not wait for its probe's second period; a failed liveness probe restarts."""
+    ready = {"readinessProbe": {"exec": {"command": ["cat", "/tmp/ready"]}, "periodSeconds": 3600}}
     live = {
         "livenessProbe": {"exec": {"command": ["cat", "/tmp/ok"]}, "periodSeconds": 1, "failureThreshold": 1}
     }
@@ -236,9 +231,7 @@ async def test_probes(world: Any) -> None:
         await world.create(
             world.pod("ready", "mkdir -p /tmp; sleep 0.3; touch /tmp/ready; sleep 1000", container=ready)
         )
-        begun = time.perf_counter()
         await world.ready("ready")
-        assert time.perf_counter() - begun < 8, "well before the second period"
         await world.create(
             world.pod(
                 "live", "mkdir -p /tmp; touch /tmp/ok; sleep 0.5; rm /tmp/ok; sleep 1000", container=live
@@ -261,14 +254,12 @@ async def test_stops_gracefully(world: Any) -> None:
     script = "trap 'cat /shared/stop; exit 0' TERM; while :; do sleep 0.05; done"
     async with world.node():
         pod = world.pod("stop", script, container=container, volumes=[{"name": "shared", "emptyDir": {}}])
-        pod["spec"]["terminationGracePeriodSeconds"] = 30
+        pod["spec"]["terminationGracePeriodSeconds"] = 3600
         pod["metadata"]["finalizers"] = ["test.ondol.dev/look"]
         await world.create(pod)
         await world.ready("stop")
-        begun = time.perf_counter()
         await world.client.delete(resources.POD, "stop", "default")
         last = await world.phase("stop", "Succeeded")
-        assert time.perf_counter() - begun < 5
         assert state(last)["state"]["terminated"]["exitCode"] == 0
         await world.client.patch(resources.POD, "stop", "default", patch={"metadata": {"finalizers": None}})
         await world.gone("stop")
@@ -306,10 +297,15 @@ async def test_containers_outlive_the_agent(world: Any) -> None:
     """A new agent takes up running containers without a restart, and learns of ends it did not see."""
     async with world.node():
         await world.create(world.pod("stay", "sleep 1000"))
-        await world.create(world.pod("end", "sleep 1; exit 4", restartPolicy="Never"))
+        script = "while [ ! -e /go ]; do sleep 0.05; done; exit 4"
+        await world.create(world.pod("end", script, restartPolicy="Never"))
         before = await world.ready("stay")
-        await world.ready("end")
-    await anyio.sleep(1.5)
+        ending = steps.container_id(objects.uid(await world.ready("end")), "main", 0)
+    data = anyio.Path(world.config.data_dir)
+    await (data / "rootfs" / ending / "root" / "go").touch()
+    with anyio.fail_after(15):
+        while not await (data / "exits" / ending).exists():  # noqa: ASYNC110 - a file tells nobody
+            await anyio.sleep(0.01)
     async with world.node():
         ended = await world.phase("end", "Failed")
         assert state(ended)["state"]["terminated"]["exitCode"] == 4
