@@ -108,3 +108,24 @@ def test_full_disk_under_the_logs(tmp_path: Path) -> None:
     supervisor = Supervisor([Part("api", broken)], log_dir=tmp_path)
     with pytest.raises(errors.HostError, match=r"api: (no space left|.*No space left on device)"):
         supervisor.run()
+
+
+def test_a_part_ends_after_those_it_outlives(tmp_path: Path) -> None:
+    """A server is asked to end only once its clients have: their last words still reach it."""
+    order: list[str] = []
+
+    def slow(notify: Notify) -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+        notify()
+        signal.sigwait([signal.SIGTERM])
+        time.sleep(0.3)
+
+    def on_change(parts: Sequence[Running]) -> None:
+        order.extend(r.part.name for r in parts if r.state is State.STOPPED and r.part.name not in order)
+        if all(r.state is State.READY for r in parts):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    parts = [Part("server", _sleeper, outlives=("one", "two")), Part("one", slow), Part("two", _sleeper)]
+    supervisor = Supervisor(parts, log_dir=tmp_path, on_change=on_change)
+    assert supervisor.run() == signal.SIGTERM
+    assert order == ["two", "one", "server"]

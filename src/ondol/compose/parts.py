@@ -63,7 +63,7 @@ def parts(instance: Instance, settings: Settings) -> list[Part]:
         return process.ready(mesh, timeout_s=0.5)
 
     return [
-        Part("api", partial(_run, _api, instance, settings), address=instance.api_url),
+        Part("api", partial(_run, _api, instance, settings), outlives=_COMPONENTS, address=instance.api_url),
         Part("control", partial(_run, _control, instance, settings), address=f"127.0.0.1:{ports.xds}"),
         # uvloop leaves copies of a child's pipes open in the child, and a container's shim outlives us.
         Part(
@@ -72,7 +72,12 @@ def parts(instance: Instance, settings: Settings) -> list[Part]:
             address=f"127.0.0.1:{ports.node}",
         ),
         Part("gateway", partial(_run, _gateway, instance, settings), address=instance.bridge_address),
-        Part("observe", partial(_run, _observe, instance, settings), address=instance.observe_url),
+        Part(
+            "observe",
+            partial(_run, _observe, instance, settings),
+            outlives=("envoy",),
+            address=instance.observe_url,
+        ),
         Part(
             "envoy",
             partial(_exec_envoy, instance, settings),
