@@ -61,7 +61,8 @@ def shell(folders: oci.Folders, script: str, container_id: str, **options: objec
 async def written(path: Path, text: str) -> None:
     """Until the file is there and holds the text."""
     with anyio.fail_after(15):
-        while not path.exists() or text not in path.read_text():
+        log = anyio.Path(path)
+        while not await log.exists() or text not in await log.read_text():
             await anyio.sleep(0.01)
 
 

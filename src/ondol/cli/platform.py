@@ -48,10 +48,14 @@ class _Progress:
     def __init__(self) -> None:
         self._last: dict[str, str] = {}
         self._told = False
+        self._stopping = False
 
     def __call__(self, parts: Sequence[Running]) -> None:
         for running in parts:
             name, state = running.part.name, str(running.state)
+            if state == "stopping" and not self._stopping:
+                self._stopping = True
+                output.note("stopping")
             if self._last.get(name) != state and state in {"ready", "backing-off", "failed"}:
                 reason = f": {running.error}" if running.error else ""
                 output.note(f"  {name:<10} {state}{reason}")

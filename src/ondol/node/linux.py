@@ -89,7 +89,7 @@ def mounts_below(directory: str) -> list[str]:
 
 
 def mount_point(line: bytes) -> str:
-    """Where a line of mountinfo says that something is mounted; blanks and backslashes stand in octal there."""
+    """The mount point in a line of mountinfo, in which blanks and backslashes stand in octal."""
     return os.fsdecode(_OCTAL.sub(lambda code: bytes([int(code[1], 8)]), line.split()[4]))
 
 
