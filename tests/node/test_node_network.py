@@ -198,25 +198,54 @@ async def test_mesh_pods_wait_and_are_redirected(world: Any) -> None:
         await world.told("mesh", {"MeshNotProgrammed"})
         waiting = await world.get("mesh")
         assert objects.status(waiting)["phase"] == "Pending"
-        condition = {
-            "type": dataplane.PROGRAMMED,
-            "status": "True",
-            "lastTransitionTime": "2026-01-01T00:00:00Z",
-        }
-        await world.client.patch(
-            resources.POD,
-            "mesh",
-            "default",
-            patch={"status": {"conditions": [condition]}},
-            patch_type=PatchType.STRATEGIC,
-            subresource="status",
-        )
+        await programmed(world, "mesh", is_true=True)
         done = await world.phase("mesh", "Succeeded")
         assert conditions.is_true(done, dataplane.PROGRAMMED), "the node keeps others' conditions"
         api = await world.client.get(resources.SERVICE, "kubernetes", "default")
         assert (await world.log("mesh")).split("\n")[:5] == [
             *("ConnectionRefusedError", "open", f"{target} 8080", "open", objects.spec(api)["clusterIP"])
         ]
+
+
+async def test_a_lost_sandbox_is_told_before_it_is_made_anew(world: Any) -> None:
+    """The mesh hears that a namespace is gone, takes its listener away, and only then comes the next."""
+    pod = world.pod("mesh")
+    del pod["metadata"]["labels"]
+    async with world.node():
+        await world.create(pod)
+        await world.until("mesh", lambda p: conditions.is_true(p, dataplane.SANDBOX_READY))
+        await programmed(world, "mesh", is_true=True)
+        before = await world.ready("mesh")
+    await anyio.to_thread.run_sync(agent.remove, world.config)
+    async with world.node():
+        await world.until("mesh", lambda p: not conditions.is_true(p, dataplane.SANDBOX_READY))
+        await world.told("mesh", {"MeshNotProgrammed"})
+        assert sandbox.existing(agent._network(world.config)) == []
+        await programmed(world, "mesh", is_true=False)
+        await world.until("mesh", lambda p: conditions.is_true(p, dataplane.SANDBOX_READY))
+        waiting = await world.get("mesh")
+        assert not conditions.is_true(waiting, "Ready")
+        assert sandbox.existing(agent._network(world.config)) == [objects.uid(before)]
+        await programmed(world, "mesh", is_true=True)
+        after = await world.ready("mesh")
+        assert objects.status(after)["containerStatuses"][0]["restartCount"] == 1
+
+
+async def programmed(world: Any, name: str, *, is_true: bool) -> None:
+    """What the mesh says once its proxy listens in the pod, or no longer does."""
+    condition = {
+        "type": dataplane.PROGRAMMED,
+        "status": "True" if is_true else "False",
+        "lastTransitionTime": "2026-01-01T00:00:00Z",
+    }
+    await world.client.patch(
+        resources.POD,
+        name,
+        "default",
+        patch={"status": {"conditions": [condition]}},
+        patch_type=PatchType.STRATEGIC,
+        subresource="status",
+    )
 
 
 async def test_host_network(world: Any) -> None:

@@ -62,7 +62,7 @@ async def written(path: Path, text: str) -> None:
     """Until the file is there and holds the text."""
     with anyio.fail_after(15):
         log = anyio.Path(path)
-        while not await log.exists() or text not in await log.read_text():
+        while not await log.exists() or text not in await log.read_text():  # noqa: ASYNC110 - a file tells nobody
             await anyio.sleep(0.01)
 
 

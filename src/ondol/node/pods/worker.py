@@ -107,6 +107,8 @@ class PodWorker:
             tasks.start_soon(self._warn_of_a_closed_gate)
             if self._refuse_unsupported():
                 self._adopt()
+            if not self._record.has_sandbox and conditions.is_true(self._pod, dataplane.SANDBOX_READY):
+                self._status_news.set()  # what was lost while nobody looked is told before it is made anew
             while not self._is_done:
                 self._news = anyio.Event()
                 decision = decide.decide(self._pod, self._record, await self._facts())
@@ -140,14 +142,28 @@ class PodWorker:
             is_deleting=self._is_ending(),
             are_volumes_ready=self._are_volumes_ready,
             is_gate_open=await self._is_gate_open(),
+            is_proxy_gone=await self._is_proxy_gone(),
             busy=frozenset(self._busy),
         )
 
     async def _is_gate_open(self) -> bool:
-        """Containers of a mesh pod start only once its proxy listens."""
+        """Containers of a mesh pod start only once its proxy listens in the sandbox it has now."""
+        if not await self._is_in_mesh():
+            return True
+        return self._record.has_sandbox and conditions.is_true(self._pod, dataplane.PROGRAMMED)
+
+    async def _is_proxy_gone(self) -> bool:
+        """A sandbox is made anew only once the mesh has seen that the former one is gone.
+
+        Else its listener would stay in the dead namespace, and the condition that says it is there
+        would let the containers start.
+        """
+        return not (await self._is_in_mesh() and conditions.is_true(self._pod, dataplane.PROGRAMMED))
+
+    async def _is_in_mesh(self) -> bool:
         if self._is_meshed is None:
             self._is_meshed = await steps.is_meshed(self._host, self._pod)
-        return not self._is_meshed or conditions.is_true(self._pod, dataplane.PROGRAMMED)
+        return self._is_meshed
 
     async def _warn_of_a_closed_gate(self) -> None:
         await self._host.clock.sleep(self._host.config.mesh_patience_s)
