@@ -7,6 +7,7 @@ end from the shim's own end (a pidfd), started and adopted containers alike.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -223,19 +224,25 @@ class OciRuntime:
             os.close(descriptor)
 
     async def exec(self, handle: Handle, args: Sequence[str], timeout_s: float) -> ExecResult:
-        process = self._process_of(handle.id)
-        with tempfile.NamedTemporaryFile(dir=self._folders.run, suffix=".json") as described:
-            described.write(json.dumps({**process, "args": list(args), "terminal": False}).encode())
-            described.flush()
-            arguments = ("exec", "--process", described.name, handle.id)
+        process = {**self._process_of(handle.id), "args": list(args), "terminal": False}
+        return await anyio.to_thread.run_sync(
+            partial(self._exec, handle.id, process, timeout_s), abandon_on_cancel=True, limiter=self._execs
+        )
+
+    def _exec(self, container_id: str, process: Mapping[str, Any], timeout_s: float) -> ExecResult:
+        """Run it and, when its time is over, end it: it would stay in the container for ever."""
+        with tempfile.TemporaryDirectory(dir=self._folders.run, prefix="exec-") as folder:
+            described, pid = Path(folder, "process.json"), Path(folder, "pid")
+            described.write_text(json.dumps(process), encoding="utf-8")
+            arguments = ("exec", "--process", str(described), "--pid-file", str(pid), container_id)
             try:
-                return await anyio.to_thread.run_sync(
-                    partial(self._run, self._binary.careful_path, *arguments, timeout_s=timeout_s),
-                    abandon_on_cancel=True,
-                    limiter=self._execs,
-                )
+                return self._run(self._binary.careful_path, *arguments, timeout_s=timeout_s)
             except subprocess.TimeoutExpired as error:
-                raise ExecTimeout(f"command {list(args)!r} timed out after {timeout_s:g}s") from error
+                if said := files.read(pid):
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(int(said), signal.SIGKILL)
+                command = process["args"]
+                raise ExecTimeout(f"command {command!r} timed out after {timeout_s:g}s") from error
 
     def _process_of(self, container_id: str) -> Mapping[str, Any]:
         described = files.read(self._folders.bundles / container_id / "config.json")
