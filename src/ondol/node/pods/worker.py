@@ -32,7 +32,7 @@ from ondol.node.runtime.port import Exit, RuntimeFailed
 _START_ERROR: Final = 128
 _STATUS_BACKOFF: Final = Backoff(initial_s=0.1, maximum_s=10.0)
 _STEP_BACKOFF: Final = Backoff(initial_s=0.2, maximum_s=10.0)
-_HOOK_TIMEOUT_S: Final = 30.0
+_HOOK_TIMEOUT_S: Final = 24 * 3600.0  # a hook has the time it takes, as long as its container runs
 _VANISHED_GRACE_S: Final = 1  # as the kubelet gives a pod that was deleted by force
 
 
@@ -376,12 +376,13 @@ class PodWorker:
         self._keep_container(name, current=attempt, is_started=is_started)
         self._event("Normal", "Started", f"Started container {name}")
         self._log.info("container_started", container=name, attempt=attempt.number)
-        if hook:
-            await self._post_start(name, given, attempt, hook)
         self._follow(name, attempt)
 
-    async def _post_start(self, name: str, given: Spec, attempt: Attempt, hook: Spec) -> None:
-        target = steps.probe_target(self._host, self._record, given, attempt)
+    async def _post_start(self, name: str, given: Spec, attempt: Attempt, target: probing.Target) -> None:
+        """Beside the step that started the container: however long it takes, the pod can be deleted."""
+        hook = (given.get("lifecycle") or {}).get("postStart")
+        if not hook or self._record.container(name).is_started:
+            return
         failure = await steps.run_hook(hook, target, self._host.clock.sleep, _HOOK_TIMEOUT_S)
         if failure:
             self._event("Warning", "FailedPostStartHook", f"PostStartHook failed: {failure}")
@@ -423,6 +424,7 @@ class PodWorker:
         target = steps.probe_target(self._host, self._record, given, attempt)
         with anyio.CancelScope() as scope:
             self._watches[attempt.id] = scope
+            await self._post_start(name, given, attempt, target)
             if given.get("startupProbe") and not self._record.container(name).is_started:
                 await probing.watch(
                     given["startupProbe"],
