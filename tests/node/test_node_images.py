@@ -173,6 +173,20 @@ def test_root_is_stacked_and_private(tmp_path: Path, name: str) -> None:
     assert rootfs.existing(folders) == []
 
 
+def test_links_of_an_image_stay_in_its_root(tmp_path: Path) -> None:
+    """A path is followed as a process inside would: absolute links begin at the root, `..` ends there."""
+    root = tmp_path / "root"
+    (root / "etc").mkdir(parents=True)
+    (root / "out").symlink_to("/etc")
+    (root / "up").symlink_to("../../..")
+    (root / "round").symlink_to("round")
+    assert rootfs.within(root, "/out/app") == root / "etc" / "app"
+    assert rootfs.within(root, "up/../etc") == root / "etc"
+    assert rootfs.within(root, "/") == root
+    with pytest.raises(errors.Invalid, match="too many links"):
+        rootfs.within(root, "round")
+
+
 def test_users(tmp_path: Path) -> None:
     """Names and numbers by the root's own files, with supplementary groups."""
     (tmp_path / "etc").mkdir()

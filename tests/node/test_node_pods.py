@@ -265,6 +265,44 @@ async def test_stops_gracefully(world: Any) -> None:
         await world.gone("stop")
 
 
+async def test_a_pod_is_deleted_during_its_first_hook(world: Any) -> None:
+    """A postStart hook that takes for ever holds up readiness, not the end of the pod."""
+    hook = {"lifecycle": {"postStart": {"exec": {"command": ["sleep", "1000"]}}}}
+    sleepy = {"lifecycle": {"postStart": {"sleep": {"seconds": 1000}}}}
+    async with world.node():
+        for name, container in (("hook", hook), ("sleepy", sleepy)):
+            await world.create(world.pod(name, container=container))
+            pod = await world.phase(name, "Running")
+            assert not conditions.is_true(pod, "Ready")
+            await world.delete(name, grace_s=0)
+
+
+async def test_a_hook_and_then_ready(world: Any) -> None:
+    """The container is ready once its postStart hook has ended; one that fails ends the container."""
+    done = {"lifecycle": {"postStart": {"exec": {"command": ["touch", "/hooked"]}}}}
+    failed = {"lifecycle": {"postStart": {"exec": {"command": ["false"]}}}}
+    async with world.node():
+        await world.create(
+            world.pod("done", "while [ ! -e /hooked ]; do sleep 0.05; done; sleep 1000", container=done)
+        )
+        await world.ready("done")
+        await world.create(world.pod("failed", container=failed, restartPolicy="Never"))
+        pod = await world.phase("failed", "Failed")
+        assert state(pod)["state"]["terminated"]["exitCode"] == 137
+        await world.told("failed", {"FailedPostStartHook"})
+
+
+async def test_long_last_words(world: Any) -> None:
+    """Of a termination message of any length the end is kept."""
+    script = "i=0; while [ $i -lt 2000 ]; do echo line $i; i=$((i+1)); done > /dev/termination-log"
+    async with world.node():
+        await world.create(world.pod("wordy", script, restartPolicy="Never"))
+        pod = await world.phase("wordy", "Succeeded")
+        message = state(pod)["state"]["terminated"]["message"]
+        assert len(message) == 4096
+        assert message.endswith("line 1999\n")
+
+
 async def test_missing_and_late_things(world: Any) -> None:
     """A missing image or ConfigMap is told in the waiting reason; what comes later is noticed."""
     async with world.node():

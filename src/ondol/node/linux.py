@@ -117,6 +117,12 @@ def boot_id() -> str:
     return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
 
 
+def capability_mask() -> int:
+    """What this process may pass on to those it starts."""
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    return int(next(line.split()[1] for line in lines if line.startswith("CapBnd:")), 16)
+
+
 def process_started(pid: int) -> int:
     """Clock ticks after boot at which the process began, 0 when there is none: pids are reused."""
     try:
