@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import ipaddress
 import json
+import os
 import shutil
 import socket
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +17,7 @@ from ondol.base import errors
 from ondol.compose import instance as instances
 from ondol.compose import lock
 from ondol.compose.settings import Settings
+from ondol.node import linux
 
 
 @pytest.fixture(autouse=True)
@@ -183,3 +185,18 @@ def test_the_file_is_whole_or_absent(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "data").iterdir()] == ["instance.json"]
     document = json.loads((tmp_path / "data" / "instance.json").read_text(encoding="utf-8"))
     assert {"id", "ports", "pod_cidr", "service_cidr"} <= set(document)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: a mount")
+def test_a_read_only_folder_is_told(tmp_path: Path) -> None:
+    """Where nothing can be written, the file is named, with what to do."""
+    # A file system of its own that is read-only; the other promises stay where they were.
+    tmp_path = tmp_path / "data"
+    tmp_path.mkdir()
+    linux.mount("tmpfs", str(tmp_path), "tmpfs", linux.MS_RDONLY)
+    try:
+        with pytest.raises(errors.HostError, match=r"instance\.json cannot be written: Read-only") as raised:
+            made(tmp_path)
+    finally:
+        linux.unmount(str(tmp_path))
+    assert "--data-dir" in raised.value.remedy

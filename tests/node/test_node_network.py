@@ -200,11 +200,25 @@ async def test_mesh_pods_wait_and_are_redirected(world: Any) -> None:
         assert objects.status(waiting)["phase"] == "Pending"
         await programmed(world, "mesh", is_true=True)
         done = await world.phase("mesh", "Succeeded")
+        assert (await world.events("mesh")).count("MeshNotProgrammed") == 1
         assert conditions.is_true(done, dataplane.PROGRAMMED), "the node keeps others' conditions"
         api = await world.client.get(resources.SERVICE, "kubernetes", "default")
         assert (await world.log("mesh")).split("\n")[:5] == [
             *("ConnectionRefusedError", "open", f"{target} 8080", "open", objects.spec(api)["clusterIP"])
         ]
+
+
+async def test_a_pod_that_has_ended_waits_for_nothing(world: Any) -> None:
+    """There is no word of a proxy that is missing in a pod that is over."""
+    pod = world.pod("brief", "exit 0", restartPolicy="Never")
+    del pod["metadata"]["labels"]
+    async with world.node():
+        await world.create(pod)
+        await world.until("brief", lambda p: conditions.is_true(p, dataplane.SANDBOX_READY))
+        await programmed(world, "brief", is_true=True)
+        await world.phase("brief", "Succeeded")
+        await anyio.sleep(2 * world.config.mesh_patience_s)
+        assert "MeshNotProgrammed" not in await world.events("brief")
 
 
 async def test_a_lost_sandbox_is_told_before_it_is_made_anew(world: Any) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 import signal
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -38,14 +40,15 @@ def up(
             platform.run_detached(chosen)
             _print_status(platform.status(chosen.data_dir), Format.TABLE)
             return
-        signum = platform.run(chosen, progress=_Progress())
+        signum = platform.run(chosen, progress=_Progress(chosen.data_dir / "kubeconfig"))
         output.note("stopped; the pods are gone" if signum == signal.SIGINT else "stopped; the pods live on")
 
 
 class _Progress:
     """One line as each part becomes ready or dies."""
 
-    def __init__(self) -> None:
+    def __init__(self, kubeconfig: Path) -> None:
+        self._kubeconfig = kubeconfig
         self._last: dict[str, str] = {}
         self._told = False
         self._stopping = False
@@ -63,7 +66,8 @@ class _Progress:
         if not self._told and all(state == "ready" for state in self._last.values()):
             self._told = True
             output.note(
-                "ready. In another terminal: export KUBECONFIG=<(ondol kubeconfig); kubectl get nodes"
+                f"ready. In another terminal: export KUBECONFIG={shlex.quote(str(self._kubeconfig))}; "
+                "kubectl get nodes"
             )
 
 

@@ -198,8 +198,14 @@ def _save(instance: Instance) -> None:
     }
     target = instance.data_dir / _FILE
     draft = target.with_suffix(".new")
-    draft.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-    draft.replace(target)
+    try:
+        draft.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+        draft.replace(target)
+    except OSError as error:
+        raise errors.HostError(
+            f"{target} cannot be written: {error.strerror}",
+            remedy="make the folder writable or some room on its disk, or choose another with --data-dir",
+        ) from error
 
 
 def _free_ports(settings: Settings) -> Ports:

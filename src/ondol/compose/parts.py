@@ -15,6 +15,7 @@ import signal
 import socket
 from collections.abc import Callable, Coroutine
 from functools import partial
+from pathlib import Path
 from typing import Any, Final
 
 import anyio
@@ -222,8 +223,7 @@ async def _connected(instance: Instance, component: str) -> Client:
     """A client with the part's own certificate, once the API server answers it."""
     file = instance.component_kubeconfig(component)
     while True:
-        if file.exists():
-            client = clients.from_kubeconfig(file)
+        if (client := _client(file)) is not None:
             try:
                 if (await client.raw("GET", "/readyz")).status == 200:
                     return client
@@ -231,6 +231,14 @@ async def _connected(instance: Instance, component: str) -> Client:
                 pass
             await client.aclose()
         await anyio.sleep(_API_POLL_S)
+
+
+def _client(file: Path) -> Client | None:
+    """None for a file that is missing or damaged: the API server writes it anew when it starts."""
+    try:
+        return clients.from_kubeconfig(file) if file.exists() else None
+    except errors.HostError:
+        return None
 
 
 async def _control(instance: Instance, settings: Settings, notify: Notify) -> None:

@@ -143,8 +143,7 @@ def _daemon(settings: Settings, instance: Instance, writer: int) -> None:
     code = 1
     try:
         os.setsid()
-        instance.log_dir.mkdir(parents=True, exist_ok=True)
-        output = os.open(instance.log_dir / _LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o640)
+        output = _opened_log(instance)
         null = os.open(os.devnull, os.O_RDONLY)
         for source, target in ((null, 0), (output, 1), (output, 2)):
             os.dup2(source, target)
@@ -165,6 +164,17 @@ def _daemon(settings: Settings, instance: Instance, writer: int) -> None:
         raise
     finally:
         os._exit(code)
+
+
+def _opened_log(instance: Instance) -> int:
+    try:
+        instance.log_dir.mkdir(parents=True, exist_ok=True)
+        return os.open(instance.log_dir / _LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o640)
+    except OSError as error:
+        raise errors.HostError(
+            f"{instance.log_dir / _LOG} cannot be written: {error.strerror}",
+            remedy="make the folder writable or some room on its disk, or choose another with --data-dir",
+        ) from error
 
 
 def _say(writer: int, document: Mapping[str, str]) -> None:

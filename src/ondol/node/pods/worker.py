@@ -167,7 +167,8 @@ class PodWorker:
 
     async def _warn_of_a_closed_gate(self) -> None:
         await self._host.clock.sleep(self._host.config.mesh_patience_s)
-        if not self._is_ending() and not await self._is_gate_open():
+        is_over = self._is_ending() or decide.phase(self._pod, self._record) in ("Succeeded", "Failed")
+        if not is_over and not await self._is_gate_open():
             message = "The mesh has not programmed this pod's proxy yet; its containers wait for it"
             self._event("Warning", "MeshNotProgrammed", message)
 
