@@ -422,6 +422,18 @@ async def test_down_and_up_again(world: Any) -> None:
         await world.delete("done")
 
 
+async def test_files_of_forgotten_pods_are_removed(world: Any) -> None:
+    """A pod's files go with it even if what the disk knew of it cannot be read, and it went unseen."""
+    async with world.node():
+        await world.create(world.pod("lost", "exit 0", restartPolicy="Never"))
+        pod = await world.phase("lost", "Succeeded")
+    folder = world.config.pod_dir(objects.uid(pod))
+    (folder / "record.json").write_text("{")
+    await world.client.delete(resources.POD, "lost", "default", grace_period_s=0)
+    async with world.node():
+        await world.absent(folder)
+
+
 async def test_a_changed_image_restarts(world: Any) -> None:
     """A new image in a running pod replaces its container."""
     async with world.node():
