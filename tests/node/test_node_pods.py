@@ -245,6 +245,14 @@ async def test_probes(world: Any) -> None:
         await world.told("live", {"Unhealthy", "Killing"})
 
 
+async def test_a_failing_probe_is_told_before_its_threshold(world: Any) -> None:
+    """Who waits for a pod that never gets ready reads why after a period or two, not after the last."""
+    probe = {"httpGet": {"port": "nosuch"}, "periodSeconds": 1, "failureThreshold": 1000}
+    async with world.node():
+        await world.create(world.pod("deaf", container={"readinessProbe": probe}))
+        await world.told("deaf", {"Unhealthy"}, timeout_s=30)
+
+
 async def test_stops_gracefully(world: Any) -> None:
     """PreStop runs, SIGTERM is sent, and the pod is gone as soon as the process is."""
     container = {

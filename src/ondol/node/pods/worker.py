@@ -431,7 +431,8 @@ class PodWorker:
                     given["startupProbe"],
                     target,
                     self._host.clock,
-                    lambda ok, message: self._probed("startup", name, attempt, ok, message),
+                    lambda ok: self._probed("startup", name, attempt, ok),
+                    failed=lambda message: self._unhealthy("startup", message),
                     until=True,
                 )
             async with anyio.create_task_group() as probes:
@@ -446,15 +447,17 @@ class PodWorker:
             given[f"{kind}Probe"],
             target,
             self._host.clock,
-            lambda ok, message: self._probed(kind, name, attempt, ok, message),
+            lambda ok: self._probed(kind, name, attempt, ok),
+            failed=lambda message: self._unhealthy(kind, message),
         )
 
-    def _probed(self, kind: probing.Kind, name: str, attempt: Attempt, ok: bool, message: str) -> None:
+    def _unhealthy(self, kind: probing.Kind, message: str) -> None:
+        self._event("Warning", "Unhealthy", f"{kind.capitalize()} probe failed: {message}")
+
+    def _probed(self, kind: probing.Kind, name: str, attempt: Attempt, ok: bool) -> None:
         container = self._record.container(name)
         if container.current is None or container.current.id != attempt.id or not container.is_running:
             return
-        if not ok:
-            self._event("Warning", "Unhealthy", f"{kind.capitalize()} probe failed: {message}")
         if kind == "readiness":
             if container.is_ready != ok:
                 self._keep_container(name, is_ready=ok)
