@@ -29,6 +29,7 @@ class App:
     def __init__(self) -> None:
         self.events: list[str] = []
         self.fail_at_startup = False
+        self.starting: anyio.Event | None = None
         self.stuck = anyio.Event()
 
     async def __call__(self, scope: server.Scope, receive: server.Receive, send: server.Send) -> None:
@@ -49,6 +50,9 @@ class App:
         assert (await receive())["type"] == "lifespan.startup"
         if self.fail_at_startup:
             raise errors.HostError("no store", remedy="make one")
+        if self.starting is not None:
+            self.starting.set()
+            await anyio.sleep(0.05)
         scope["state"]["answer"] = 42
         await send({"type": "lifespan.startup.complete"})
         assert (await receive())["type"] == "lifespan.shutdown"
@@ -304,3 +308,18 @@ async def test_who_says_nothing_is_let_go(made: pki.Pki, app: App) -> None:
         await asking.send(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
         received += await _until_closed(asking)
     assert received.count(b"HTTP/1.1 200") == 2
+
+
+async def test_a_stop_during_the_start(app: App, made: pki.Pki) -> None:
+    """One that is told to end while its application starts lets it start, tells it to end, and ends."""
+    app.starting = anyio.Event()
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as group:
+
+            async def run() -> None:
+                await server.serve(app, config(made), started=lambda _: None)
+
+            group.start_soon(run)
+            await app.starting.wait()
+            group.cancel_scope.cancel()
+    assert app.events == ["shutdown"]

@@ -86,7 +86,6 @@ def test_a_second_build_makes_only_what_changed(tmp_path: Path, images: ImageSto
     image.build(folder, "app", images)
     again = image.build(folder, "app", images)
     assert [(layer.kind, layer.reused) for layer in again.layers] == [("base", True), ("application", True)]
-    assert again.seconds < 5
     (folder / "greeting.py").write_text('TEXT = "bye"\n')
     changed = image.build(folder, "app", images)
     assert [(layer.kind, layer.reused) for layer in changed.layers] == [

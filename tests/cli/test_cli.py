@@ -353,6 +353,15 @@ def test_delete_needs_to_know_what(api: _Api) -> None:
     assert "say what to delete: KIND NAME, or -f FILE" in result.stderr
 
 
+def test_apply_of_nothing(api: _Api, tmp_path: Path) -> None:
+    """A pipe that brought nothing, or a folder without a manifest, is not taken for success."""
+    (tmp_path / "notes.txt").write_text("nothing")
+    assert one_line(run("apply", "-f", tmp_path)) == f"error: {tmp_path}: there is nothing to apply"
+    result = CliRunner().invoke(main.app, ["apply", "-f", "-"], input="---\n")
+    assert result.exit_code == 1
+    assert one_line(result) == "error: standard input: there is nothing to apply"
+
+
 def test_apply_needs_a_name(api: _Api, tmp_path: Path) -> None:
     """An object without a name is told before the server is asked."""
     result = run("apply", "-f", manifest(tmp_path, "apiVersion: v1\nkind: ConfigMap\nmetadata: {}\n"))

@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 import ipaddress
 import json
+import os
 import shutil
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -15,12 +17,13 @@ from ondol.base import errors
 from ondol.compose import instance as instances
 from ondol.compose import lock
 from ondol.compose.settings import Settings
+from ondol.node import linux
 
 
 @pytest.fixture(autouse=True)
 def _alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No other platform of this machine takes part."""
-    monkeypatch.setattr(instances, "_PROMISES", tmp_path / "run" / "networks")
+    monkeypatch.setattr(instances, "_PROMISES", tmp_path / "run" / "promises")
 
 
 def made(folder: Path) -> instances.Instance:
@@ -72,6 +75,21 @@ def test_a_file_is_no_data_directory(tmp_path: Path, below: str) -> None:
     assert file.read_text() == "mine"
 
 
+def test_starts_at_the_same_moment_choose_apart(tmp_path: Path) -> None:
+    """Several platforms that are made at once have no port and no network in common."""
+    with ThreadPoolExecutor(8) as starts:
+        found = list(starts.map(lambda n: made(tmp_path / str(n)), range(8)))
+    ports = [port for each in found for port in dataclasses.asdict(each.ports).values()]
+    assert len(set(ports)) == len(ports)
+    assert len({each.pod_cidr for each in found}) == len(found)
+
+
+def test_one_folder_started_twice_at_once_is_one_platform(tmp_path: Path) -> None:
+    """Whoever comes second finds what the first one chose."""
+    with ThreadPoolExecutor(8) as starts:
+        assert len(set(starts.map(lambda _: made(tmp_path / "data"), range(8)))) == 1
+
+
 def test_identity_follows_the_folder(tmp_path: Path) -> None:
     """Two folders are two platforms: other ids, bridges and run folders; six digits keep names short."""
     one, two = made(tmp_path / "one"), made(tmp_path / "two")
@@ -100,7 +118,6 @@ def test_networks_can_run_out() -> None:
 def test_networks_of_platforms_that_are_down_are_kept(tmp_path: Path) -> None:
     """What another platform was promised is not given away while it rests, only once it is gone."""
     first = made(tmp_path / "one")
-    instances.promise_networks(first)
     second = made(tmp_path / "two")
     assert not ipaddress.ip_network(second.pod_cidr).overlaps(ipaddress.ip_network(first.pod_cidr))
     shutil.rmtree(tmp_path / "one")
@@ -109,8 +126,8 @@ def test_networks_of_platforms_that_are_down_are_kept(tmp_path: Path) -> None:
 
 def test_networks_of_a_running_platform_are_not_shared(tmp_path: Path) -> None:
     """Two platforms that came to the same networks cannot run together, and the second one says so."""
-    first, second = made(tmp_path / "one"), made(tmp_path / "two")
-    assert first.pod_cidr == second.pod_cidr
+    first, other = made(tmp_path / "one"), made(tmp_path / "two")
+    second = dataclasses.replace(other, pod_cidr=first.pod_cidr)
     instances.promise_networks(first)
     with lock.hold(first.lock_file), pytest.raises(errors.HostError, match="are in use by the one on"):
         instances.promise_networks(second)
@@ -124,7 +141,27 @@ def test_addresses_follow_from_the_networks(tmp_path: Path) -> None:
     assert found.api_url == f"https://127.0.0.1:{found.ports.api}"
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"id": "abcdef"}', '{"id": 1, "ports": {"api": 1}}'])
+def _made_of(**wrong: object) -> str:
+    """The file of an instance with something wrong in it."""
+    ports = dict.fromkeys(("api", "ingress", "xds", "envoy_admin", "observe", "node"), 1)
+    networks = {"pod_cidr": "10.100.0.0/16", "service_cidr": "10.101.0.0/16"}
+    return json.dumps({"id": "abcdef", "ports": ports, **networks, **wrong})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        "{}",
+        '{"id": "abcdef"}',
+        '{"id": 1, "ports": {"api": 1}}',
+        _made_of(id="../../etc"),
+        _made_of(ports=[]),
+        _made_of(pod_cidr="everything"),
+    ],
+)
 def test_a_damaged_file_is_told(tmp_path: Path, text: str) -> None:
     """A file that is not an instance is an error with a remedy, never replaced in silence."""
     file = tmp_path / "instance.json"
@@ -148,3 +185,18 @@ def test_the_file_is_whole_or_absent(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "data").iterdir()] == ["instance.json"]
     document = json.loads((tmp_path / "data" / "instance.json").read_text(encoding="utf-8"))
     assert {"id", "ports", "pod_cidr", "service_cidr"} <= set(document)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: a mount")
+def test_a_read_only_folder_is_told(tmp_path: Path) -> None:
+    """Where nothing can be written, the file is named, with what to do."""
+    # A file system of its own that is read-only; the other promises stay where they were.
+    tmp_path = tmp_path / "data"
+    tmp_path.mkdir()
+    linux.mount("tmpfs", str(tmp_path), "tmpfs", linux.MS_RDONLY)
+    try:
+        with pytest.raises(errors.HostError, match=r"instance\.json cannot be written: Read-only") as raised:
+            made(tmp_path)
+    finally:
+        linux.unmount(str(tmp_path))
+    assert "--data-dir" in raised.value.remedy

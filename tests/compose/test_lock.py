@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,17 @@ from ondol.compose import lock
 with lock.hold(pathlib.Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)
+"""
+
+
+_FORKS = """
+import os, pathlib, sys, time
+from ondol.compose import lock
+with lock.hold(pathlib.Path(sys.argv[1])):
+    if os.fork():
+        print("held", flush=True)
+        time.sleep(60)
+    sys.stdin.read()
 """
 
 
@@ -85,3 +97,42 @@ def test_a_child_that_outlives_its_parent_does_not_hold_it(tmp_path: Path) -> No
             assert lock.holder(file) is None
         finally:
             child.kill()
+
+
+def test_those_who_ask_do_not_hinder_a_start(tmp_path: Path) -> None:
+    """However often a status command asks, whoever wants the lock gets it."""
+    file = tmp_path / "lock"
+    is_over = threading.Event()
+
+    def ask() -> None:
+        while not is_over.is_set():
+            lock.holder(file)
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    try:
+        for _ in range(500):
+            with lock.hold(file):
+                pass
+    finally:
+        is_over.set()
+        asking.join()
+
+
+def test_the_children_of_a_killed_holder_are_waited_for(tmp_path: Path) -> None:
+    """What a killed supervisor forked still has its ports: the next start waits until it has ended."""
+    file = tmp_path / "lock"
+    with subprocess.Popen(
+        [sys.executable, "-c", _FORKS, str(file)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as killed:
+        assert killed.stdin is not None
+        assert killed.stdout is not None
+        assert killed.stdout.readline() == "held\n"
+        killed.send_signal(signal.SIGKILL)
+        killed.wait(10)
+        assert lock.holder(file) == killed.pid
+        with pytest.raises(errors.HostError, match="already running"), lock.hold(file, ending_s=0.0):
+            pytest.fail("held beside a child")
+        killed.stdin.close()  # what the child waits for
+        with lock.hold(file):
+            assert lock.holder(file) == os.getpid()

@@ -17,7 +17,7 @@ from ondol.compose.settings import Settings
 @pytest.fixture
 def settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Settings:
     """A platform of its own on a machine that lacks nothing."""
-    monkeypatch.setattr(instances, "_PROMISES", tmp_path / "run" / "networks")
+    monkeypatch.setattr(instances, "_PROMISES", tmp_path / "run" / "promises")
     monkeypatch.setattr(doctor, "require", lambda _: None)
     return Settings(data_dir=tmp_path / "data")
 

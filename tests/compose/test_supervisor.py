@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -82,12 +81,20 @@ def test_engine_is_ready_when_its_probe_says_so(tmp_path: Path) -> None:
         marker.touch()
         time.sleep(60)
 
-    supervisor = Supervisor([Part("engine", engine, probe=marker.exists)], log_dir=tmp_path)
-    timer = threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT))
-    timer.start()
+    seen: list[tuple[State, bool]] = []
+
+    def on_change(parts: Sequence[Running]) -> None:
+        seen.append((parts[0].state, marker.exists()))
+        if parts[0].state is State.READY:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    supervisor = Supervisor(
+        [Part("engine", engine, probe=marker.exists)], log_dir=tmp_path, on_change=on_change
+    )
     assert supervisor.run() == signal.SIGINT
-    assert marker.exists()
-    timer.join()
+    assert (State.STARTING, False) in seen
+    assert (State.READY, True) in seen
+    assert (State.READY, False) not in seen
 
 
 def test_full_disk_under_the_logs(tmp_path: Path) -> None:
@@ -101,3 +108,24 @@ def test_full_disk_under_the_logs(tmp_path: Path) -> None:
     supervisor = Supervisor([Part("api", broken)], log_dir=tmp_path)
     with pytest.raises(errors.HostError, match=r"api: (no space left|.*No space left on device)"):
         supervisor.run()
+
+
+def test_a_part_ends_after_those_it_outlives(tmp_path: Path) -> None:
+    """A server is asked to end only once its clients have: their last words still reach it."""
+    order: list[str] = []
+
+    def slow(notify: Notify) -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+        notify()
+        signal.sigwait([signal.SIGTERM])
+        time.sleep(0.3)
+
+    def on_change(parts: Sequence[Running]) -> None:
+        order.extend(r.part.name for r in parts if r.state is State.STOPPED and r.part.name not in order)
+        if all(r.state is State.READY for r in parts):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    parts = [Part("server", _sleeper, outlives=("one", "two")), Part("one", slow), Part("two", _sleeper)]
+    supervisor = Supervisor(parts, log_dir=tmp_path, on_change=on_change)
+    assert supervisor.run() == signal.SIGTERM
+    assert order == ["two", "one", "server"]

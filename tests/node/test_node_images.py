@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from ondol.base import errors
+from ondol.node import linux
 from ondol.node.images import images, rootfs
 from ondol.node.images.layers import Layers
 from ondol.node.images.store import ImageCorrupt, ImageMissing, ImageStore, Layer, repository, spellings
@@ -150,8 +151,10 @@ def test_digest_is_checked(layout: Layout, tmp_path: Path) -> None:
 
 
 @needs_root
-def test_root_is_stacked_and_private(tmp_path: Path) -> None:
-    """Upper layers hide lower ones, and what a container writes stays its own."""
+@pytest.mark.parametrize("name", ["plain", "a blank, a:colon and 데이터", "long" * 60])
+def test_root_is_stacked_and_private(tmp_path: Path, name: str) -> None:
+    """Upper layers hide lower ones, and what a container writes stays its own, wherever it is kept."""
+    tmp_path /= name
     low, high = tmp_path / "layers/low", tmp_path / "layers/high"
     for folder, text in ((low, "low"), (high, "high")):
         folder.mkdir(parents=True)
@@ -164,9 +167,24 @@ def test_root_is_stacked_and_private(tmp_path: Path) -> None:
         assert (root / "only").read_text() == "low"
         (root / "both").write_text("mine")
         assert (high / "both").read_text() == "high"
+        assert linux.mounts_below(str(tmp_path)) == [str(root)]
     finally:
         rootfs.remove(folders, "c")
     assert rootfs.existing(folders) == []
+
+
+def test_links_of_an_image_stay_in_its_root(tmp_path: Path) -> None:
+    """A path is followed as a process inside would: absolute links begin at the root, `..` ends there."""
+    root = tmp_path / "root"
+    (root / "etc").mkdir(parents=True)
+    (root / "out").symlink_to("/etc")
+    (root / "up").symlink_to("../../..")
+    (root / "round").symlink_to("round")
+    assert rootfs.within(root, "/out/app") == root / "etc" / "app"
+    assert rootfs.within(root, "up/../etc") == root / "etc"
+    assert rootfs.within(root, "/") == root
+    with pytest.raises(errors.Invalid, match="too many links"):
+        rootfs.within(root, "round")
 
 
 def test_users(tmp_path: Path) -> None:

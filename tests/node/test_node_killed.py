@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,18 @@ def resident_kib(pid: int) -> int:
     return int(next(line.split()[1] for line in lines if line.startswith("VmRSS")))
 
 
+def attempt(config: NodeConfig, uid: str) -> Any:
+    """The run of the pod's container that the disk knows of."""
+    return json.loads((config.pod_dir(uid) / "record.json").read_text())["containers"]["main"]["current"]
+
+
+def until(what: str, holds: Callable[[], bool], timeout_s: float = 30) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not holds():
+        assert time.monotonic() < deadline, f"never: {what}"
+        time.sleep(0.01)
+
+
 def test_what_survives(node_config: NodeConfig, image: str, tmp_path: Path) -> None:
     """The running container runs on and logs on; the one that ended unseen has its exit code."""
     database = tmp_path / "state.db"
@@ -61,11 +74,11 @@ def test_what_survives(node_config: NodeConfig, image: str, tmp_path: Path) -> N
     kill(first)
     log = node_config.data_dir / "pods" / before["stay"]["uid"] / "main" / "0.log"
     written = len(log.read_text().splitlines())
-    record = json.loads((log.parent.parent / "record.json").read_text())
-    pid = record["containers"]["main"]["current"]["handle"]["pid"]
-    time.sleep(2.2)
-    os.kill(pid, 0)
-    assert len(log.read_text().splitlines()) > written + 10, "output is kept while nobody is there"
+    ending = attempt(node_config, before["end"]["uid"])
+    (node_config.data_dir / "rootfs" / ending["id"] / "root" / "go").touch()
+    until("the container ended", (node_config.data_dir / "exits" / ending["id"]).exists)
+    until("output is kept", lambda: len(log.read_text().splitlines()) > written + 10)
+    os.kill(attempt(node_config, before["stay"]["uid"])["handle"]["pid"], 0)
     second, after = start(node_config, database, image, "Failed")
     try:
         assert after["stay"]["containerID"] == before["stay"]["containerID"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import random
 import socket
 import subprocess
 import urllib.error
@@ -108,18 +109,19 @@ def ip_of(pod: Object) -> str:
 
 async def test_services_names_and_pods(world: Any) -> None:
     """Host and pods reach pods, Services and node ports by name; one without endpoints refuses."""
+    node_port = random.randint(30000, 32767)  # others may test on this machine, too
     async with world.node():
         await world.create(server(world, "one"))
         await world.create(server(world, "two"))
         one, two = ip_of(await world.ready("one")), ip_of(await world.ready("two"))
         assert await fetch(f"http://{one}:8080/") == "one"
         await expose(
-            world, "web", "10.96.7.7", {"one": one, "two": two}, type="NodePort", port={"nodePort": 30987}
+            world, "web", "10.96.7.7", {"one": one, "two": two}, type="NodePort", port={"nodePort": node_port}
         )
         await expose(world, "empty", "10.96.7.8", {})
-        await answers("http://127.0.0.1:30987/", is_served=True)
+        await answers(f"http://127.0.0.1:{node_port}/", is_served=True)
         assert {await fetch("http://10.96.7.7/") for _ in range(20)} == {"one", "two"}
-        assert await fetch("http://127.0.0.1:30987/") in {"one", "two"}
+        assert await fetch(f"http://127.0.0.1:{node_port}/") in {"one", "two"}
         with pytest.raises(urllib.error.URLError, match="refused"):
             await fetch("http://10.96.7.8/")
         script = (
@@ -138,16 +140,17 @@ async def test_services_names_and_pods(world: Any) -> None:
 
 async def test_host_ports(world: Any) -> None:
     """A container's hostPort is reached at the host, as long as its pod lives."""
-    ports = {"ports": [{"containerPort": 8080, "hostPort": 28080}]}
+    host_port = random.randint(28000, 29999)
+    ports = {"ports": [{"containerPort": 8080, "hostPort": host_port}]}
     pod = server(world, "ported")
     pod["spec"]["containers"][0] |= ports
     async with world.node():
         await world.create(pod)
         await world.ready("ported")
-        await answers("http://127.0.0.1:28080/", is_served=True)
-        assert await fetch("http://127.0.0.1:28080/") == "ported"
+        await answers(f"http://127.0.0.1:{host_port}/", is_served=True)
+        assert await fetch(f"http://127.0.0.1:{host_port}/") == "ported"
         await world.delete("ported")
-        await answers("http://127.0.0.1:28080/", is_served=False)
+        await answers(f"http://127.0.0.1:{host_port}/", is_served=False)
 
 
 async def test_a_pod_reaches_itself_through_its_service(world: Any) -> None:
@@ -195,25 +198,68 @@ async def test_mesh_pods_wait_and_are_redirected(world: Any) -> None:
         await world.told("mesh", {"MeshNotProgrammed"})
         waiting = await world.get("mesh")
         assert objects.status(waiting)["phase"] == "Pending"
-        condition = {
-            "type": dataplane.PROGRAMMED,
-            "status": "True",
-            "lastTransitionTime": "2026-01-01T00:00:00Z",
-        }
-        await world.client.patch(
-            resources.POD,
-            "mesh",
-            "default",
-            patch={"status": {"conditions": [condition]}},
-            patch_type=PatchType.STRATEGIC,
-            subresource="status",
-        )
+        await programmed(world, "mesh", is_true=True)
         done = await world.phase("mesh", "Succeeded")
+        assert (await world.events("mesh")).count("MeshNotProgrammed") == 1
         assert conditions.is_true(done, dataplane.PROGRAMMED), "the node keeps others' conditions"
         api = await world.client.get(resources.SERVICE, "kubernetes", "default")
         assert (await world.log("mesh")).split("\n")[:5] == [
             *("ConnectionRefusedError", "open", f"{target} 8080", "open", objects.spec(api)["clusterIP"])
         ]
+
+
+async def test_a_pod_that_has_ended_waits_for_nothing(world: Any) -> None:
+    """There is no word of a proxy that is missing in a pod that is over."""
+    pod = world.pod("brief", "exit 0", restartPolicy="Never")
+    del pod["metadata"]["labels"]
+    async with world.node():
+        await world.create(pod)
+        await world.until("brief", lambda p: conditions.is_true(p, dataplane.SANDBOX_READY))
+        await programmed(world, "brief", is_true=True)
+        await world.phase("brief", "Succeeded")
+        await anyio.sleep(2 * world.config.mesh_patience_s)
+        assert "MeshNotProgrammed" not in await world.events("brief")
+
+
+async def test_a_lost_sandbox_is_told_before_it_is_made_anew(world: Any) -> None:
+    """The mesh hears that a namespace is gone, takes its listener away, and only then comes the next."""
+    pod = world.pod("mesh")
+    del pod["metadata"]["labels"]
+    async with world.node():
+        await world.create(pod)
+        await world.until("mesh", lambda p: conditions.is_true(p, dataplane.SANDBOX_READY))
+        await programmed(world, "mesh", is_true=True)
+        before = await world.ready("mesh")
+    await anyio.to_thread.run_sync(agent.remove, world.config)
+    async with world.node():
+        await world.until("mesh", lambda p: not conditions.is_true(p, dataplane.SANDBOX_READY))
+        await world.told("mesh", {"MeshNotProgrammed"})
+        assert sandbox.existing(agent._network(world.config)) == []
+        await programmed(world, "mesh", is_true=False)
+        await world.until("mesh", lambda p: conditions.is_true(p, dataplane.SANDBOX_READY))
+        waiting = await world.get("mesh")
+        assert not conditions.is_true(waiting, "Ready")
+        assert sandbox.existing(agent._network(world.config)) == [objects.uid(before)]
+        await programmed(world, "mesh", is_true=True)
+        after = await world.ready("mesh")
+        assert objects.status(after)["containerStatuses"][0]["restartCount"] == 1
+
+
+async def programmed(world: Any, name: str, *, is_true: bool) -> None:
+    """What the mesh says once its proxy listens in the pod, or no longer does."""
+    condition = {
+        "type": dataplane.PROGRAMMED,
+        "status": "True" if is_true else "False",
+        "lastTransitionTime": "2026-01-01T00:00:00Z",
+    }
+    await world.client.patch(
+        resources.POD,
+        name,
+        "default",
+        patch={"status": {"conditions": [condition]}},
+        patch_type=PatchType.STRATEGIC,
+        subresource="status",
+    )
 
 
 async def test_host_network(world: Any) -> None:

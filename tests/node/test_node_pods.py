@@ -5,8 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import shutil
-import statistics
-import time
 from typing import Any
 
 import anyio
@@ -17,6 +15,7 @@ from ondol.api import conditions, objects, resources
 from ondol.api.objects import Object
 from ondol.client import PatchType
 from ondol.node import agent
+from ondol.node.pods import steps
 
 pytestmark = [pytest.mark.anyio, pytest.mark.root]
 
@@ -26,21 +25,17 @@ def state(pod: Object, index: int = 0) -> dict[str, Any]:
     return found
 
 
-async def test_pod_is_ready_soon(world: Any) -> None:
-    """From creation to Ready in well under half a second, image present; and gone after deletion."""
+async def test_a_pod_comes_and_goes_without_a_trace(world: Any) -> None:
+    """Of several pods created at once all become ready; of one deleted no file and no namespace stays."""
     async with world.node():
-        took = []
-        for index in range(10):
-            begun = time.perf_counter()
+        for index in range(5):
             await world.create(world.pod(f"p{index}"))
+        for index in range(5):
             await world.ready(f"p{index}")
-            took.append((time.perf_counter() - begun) * 1e3)
-        print(f"create to Ready: median {statistics.median(took):.0f} ms, most {max(took):.0f} ms")  # noqa: T201 - the measurement
         pod = await world.get("p0")
         await world.delete("p0")
         await world.absent(world.config.pod_dir(objects.uid(pod)))
         assert not (world.config.run_dir / "netns" / objects.uid(pod)).exists()
-    assert statistics.median(took) < 500
 
 
 async def test_status_of_a_running_pod(world: Any) -> None:
@@ -227,8 +222,8 @@ async def test_out_of_memory(world: Any) -> None:
 
 
 async def test_probes(world: Any) -> None:
-    """Readiness follows its probe within milliseconds; a failed liveness probe restarts the container."""
-    ready = {"readinessProbe": {"exec": {"command": ["cat", "/tmp/ready"]}, "periodSeconds": 10}}
+    """Readiness does not wait for its probe's second period; a failed liveness probe restarts."""
+    ready = {"readinessProbe": {"exec": {"command": ["cat", "/tmp/ready"]}, "periodSeconds": 3600}}
     live = {
         "livenessProbe": {"exec": {"command": ["cat", "/tmp/ok"]}, "periodSeconds": 1, "failureThreshold": 1}
     }
@@ -236,9 +231,7 @@ async def test_probes(world: Any) -> None:
         await world.create(
             world.pod("ready", "mkdir -p /tmp; sleep 0.3; touch /tmp/ready; sleep 1000", container=ready)
         )
-        begun = time.perf_counter()
         await world.ready("ready")
-        assert time.perf_counter() - begun < 8, "well before the second period"
         await world.create(
             world.pod(
                 "live", "mkdir -p /tmp; touch /tmp/ok; sleep 0.5; rm /tmp/ok; sleep 1000", container=live
@@ -252,6 +245,14 @@ async def test_probes(world: Any) -> None:
         await world.told("live", {"Unhealthy", "Killing"})
 
 
+async def test_a_failing_probe_is_told_before_its_threshold(world: Any) -> None:
+    """Who waits for a pod that never gets ready reads why after a period or two, not after the last."""
+    probe = {"httpGet": {"port": "nosuch"}, "periodSeconds": 1, "failureThreshold": 1000}
+    async with world.node():
+        await world.create(world.pod("deaf", container={"readinessProbe": probe}))
+        await world.told("deaf", {"Unhealthy"}, timeout_s=30)
+
+
 async def test_stops_gracefully(world: Any) -> None:
     """PreStop runs, SIGTERM is sent, and the pod is gone as soon as the process is."""
     container = {
@@ -261,17 +262,53 @@ async def test_stops_gracefully(world: Any) -> None:
     script = "trap 'cat /shared/stop; exit 0' TERM; while :; do sleep 0.05; done"
     async with world.node():
         pod = world.pod("stop", script, container=container, volumes=[{"name": "shared", "emptyDir": {}}])
-        pod["spec"]["terminationGracePeriodSeconds"] = 30
+        pod["spec"]["terminationGracePeriodSeconds"] = 3600
         pod["metadata"]["finalizers"] = ["test.ondol.dev/look"]
         await world.create(pod)
         await world.ready("stop")
-        begun = time.perf_counter()
         await world.client.delete(resources.POD, "stop", "default")
         last = await world.phase("stop", "Succeeded")
-        assert time.perf_counter() - begun < 5
         assert state(last)["state"]["terminated"]["exitCode"] == 0
         await world.client.patch(resources.POD, "stop", "default", patch={"metadata": {"finalizers": None}})
         await world.gone("stop")
+
+
+async def test_a_pod_is_deleted_during_its_first_hook(world: Any) -> None:
+    """A postStart hook that takes for ever holds up readiness, not the end of the pod."""
+    hook = {"lifecycle": {"postStart": {"exec": {"command": ["sleep", "1000"]}}}}
+    sleepy = {"lifecycle": {"postStart": {"sleep": {"seconds": 1000}}}}
+    async with world.node():
+        for name, container in (("hook", hook), ("sleepy", sleepy)):
+            await world.create(world.pod(name, container=container))
+            pod = await world.phase(name, "Running")
+            assert not conditions.is_true(pod, "Ready")
+            await world.delete(name, grace_s=0)
+
+
+async def test_a_hook_and_then_ready(world: Any) -> None:
+    """The container is ready once its postStart hook has ended; one that fails ends the container."""
+    done = {"lifecycle": {"postStart": {"exec": {"command": ["touch", "/hooked"]}}}}
+    failed = {"lifecycle": {"postStart": {"exec": {"command": ["false"]}}}}
+    async with world.node():
+        await world.create(
+            world.pod("done", "while [ ! -e /hooked ]; do sleep 0.05; done; sleep 1000", container=done)
+        )
+        await world.ready("done")
+        await world.create(world.pod("failed", container=failed, restartPolicy="Never"))
+        pod = await world.phase("failed", "Failed")
+        assert state(pod)["state"]["terminated"]["exitCode"] == 137
+        await world.told("failed", {"FailedPostStartHook"})
+
+
+async def test_long_last_words(world: Any) -> None:
+    """Of a termination message of any length the end is kept."""
+    script = "i=0; while [ $i -lt 2000 ]; do echo line $i; i=$((i+1)); done > /dev/termination-log"
+    async with world.node():
+        await world.create(world.pod("wordy", script, restartPolicy="Never"))
+        pod = await world.phase("wordy", "Succeeded")
+        message = state(pod)["state"]["terminated"]["message"]
+        assert len(message) == 4096
+        assert message.endswith("line 1999\n")
 
 
 async def test_missing_and_late_things(world: Any) -> None:
@@ -306,10 +343,15 @@ async def test_containers_outlive_the_agent(world: Any) -> None:
     """A new agent takes up running containers without a restart, and learns of ends it did not see."""
     async with world.node():
         await world.create(world.pod("stay", "sleep 1000"))
-        await world.create(world.pod("end", "sleep 1; exit 4", restartPolicy="Never"))
+        script = "while [ ! -e /go ]; do sleep 0.05; done; exit 4"
+        await world.create(world.pod("end", script, restartPolicy="Never"))
         before = await world.ready("stay")
-        await world.ready("end")
-    await anyio.sleep(1.5)
+        ending = steps.container_id(objects.uid(await world.ready("end")), "main", 0)
+    data = anyio.Path(world.config.data_dir)
+    await (data / "rootfs" / ending / "root" / "go").touch()
+    with anyio.fail_after(15):
+        while not await (data / "exits" / ending).exists():  # noqa: ASYNC110 - a file tells nobody
+            await anyio.sleep(0.01)
     async with world.node():
         ended = await world.phase("end", "Failed")
         assert state(ended)["state"]["terminated"]["exitCode"] == 4
@@ -386,6 +428,18 @@ async def test_down_and_up_again(world: Any) -> None:
                 await anyio.sleep(0.01)
         assert objects.status(await world.get("done"))["phase"] == "Succeeded"
         await world.delete("done")
+
+
+async def test_files_of_forgotten_pods_are_removed(world: Any) -> None:
+    """A pod's files go with it even if what the disk knew of it cannot be read, and it went unseen."""
+    async with world.node():
+        await world.create(world.pod("lost", "exit 0", restartPolicy="Never"))
+        pod = await world.phase("lost", "Succeeded")
+    folder = world.config.pod_dir(objects.uid(pod))
+    (folder / "record.json").write_text("{")
+    await world.client.delete(resources.POD, "lost", "default", grace_period_s=0)
+    async with world.node():
+        await world.absent(folder)
 
 
 async def test_a_changed_image_restarts(world: Any) -> None:

@@ -129,7 +129,20 @@ def test_capabilities() -> None:
     drop_all = {"securityContext": {"capabilities": {"drop": ["ALL"], "add": ["NET_BIND_SERVICE"]}}}
     assert container.capabilities(drop_all) == ["CAP_NET_BIND_SERVICE"]
     assert container.capabilities({}) == list(spec.DEFAULT_CAPABILITIES)
-    assert "CAP_SYS_ADMIN" in container.capabilities({"securityContext": {"capabilities": {"add": ["ALL"]}}})
+    add_all = {"securityContext": {"capabilities": {"add": ["ALL"]}}}
+    assert container.capabilities(add_all) == list(spec.ALL_CAPABILITIES)
+    for everything in (add_all, {"securityContext": {"privileged": True}}):
+        available = [
+            "CAP_CHOWN",
+            "CAP_SYS_ADMIN",
+        ]  # on a host that has fewer, a runtime would refuse the others
+        assert container.capabilities(everything, available) == available
+
+
+def test_capabilities_by_number() -> None:
+    """A capability's place in the list is the kernel's number for it."""
+    assert spec.capabilities_of(1 << 21 | 1) == ("CAP_CHOWN", "CAP_SYS_ADMIN")
+    assert spec.capabilities_of((1 << 41) - 1) == spec.ALL_CAPABILITIES
 
 
 def test_user_and_root_refusal() -> None:
@@ -337,10 +350,17 @@ def test_unsupported_fields_are_named() -> None:
     pod: Object = {
         "spec": {
             "shareProcessNamespace": True,
-            "volumes": [{"name": "d", "nfs": {}}],
+            "volumes": [
+                {"name": "d", "nfs": {}},
+                {"name": "e", "emptyDir": {"medium": "HugePages"}},
+                {"name": "f", "emptyDir": {"sizeLimit": "1Gi"}},
+                {"name": "g", "emptyDir": {"medium": "Memory", "sizeLimit": "1Gi"}},
+                {"name": "p", "projected": {"sources": [{"clusterTrustBundle": {}}, {"secret": {}}]}},
+            ],
             "containers": [
                 {
                     "name": "c",
+                    "resources": {"limits": {"ephemeral-storage": "1Gi"}},
                     "livenessProbe": {"grpc": {"port": 1}},
                     "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}},
                 }
@@ -351,6 +371,12 @@ def test_unsupported_fields_are_named() -> None:
     assert refused == [
         "spec.shareProcessNamespace",
         "spec.volumes[d].nfs",
+        "spec.volumes[e].emptyDir.medium=HugePages",
+        "spec.volumes[p].projected.clusterTrustBundle",
         "spec.containers[c].livenessProbe.grpc",
     ]
-    assert warned == ["spec.containers[c].securityContext.seccompProfile"]
+    assert warned == [
+        "spec.volumes[f].emptyDir.sizeLimit",
+        "spec.containers[c].securityContext.seccompProfile",
+        "spec.containers[c].resources.limits.ephemeral-storage",
+    ]

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import statistics
-import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -19,14 +17,14 @@ from ondol.node.runtime import cgroups, learn, oci, spec
 from ondol.node.runtime.port import Creation, ExecTimeout, RuntimeFailed
 
 pytestmark = [pytest.mark.anyio, pytest.mark.root]
-CGROUP = "/ondol-test-runtime"
+CGROUP = f"/ondol-test-{os.getpid()}"  # of this process alone: others may test beside it
 
 
 @pytest.fixture
 def folders(tmp_path: Path) -> Iterator[oci.Folders]:
     if os.geteuid() != 0:
         pytest.skip("needs root")
-    run = Path("/run/ondol/test-runtime")
+    run = Path("/run/ondol") / CGROUP.removeprefix("/ondol-")
     run.mkdir(parents=True, exist_ok=True)
     yield oci.Folders(tmp_path, run)
     cgroups.kill(CGROUP)
@@ -60,6 +58,14 @@ def shell(folders: oci.Folders, script: str, container_id: str, **options: objec
     return Creation(container_id, spec.runtime_spec(container), folders.data / f"{container_id}.log")
 
 
+async def written(path: Path, text: str) -> None:
+    """Until the file is there and holds the text."""
+    with anyio.fail_after(15):
+        log = anyio.Path(path)
+        while not await log.exists() or text not in await log.read_text():  # noqa: ASYNC110 - a file tells nobody
+            await anyio.sleep(0.01)
+
+
 async def test_runs_and_reports_exit_and_log(runtime: oci.OciRuntime, folders: oci.Folders) -> None:
     """The exit code is the command's, and what it wrote stands in the CRI format."""
     creation = shell(folders, "echo out; echo err >&2; exit 3", "c1")
@@ -85,14 +91,27 @@ async def test_a_new_agent_finds_what_an_old_one_started(
     runtime: oci.OciRuntime, folders: oci.Folders
 ) -> None:
     """A handle is all that is needed: a second runtime object waits for and signals the container."""
-    handle = await runtime.create(shell(folders, "trap 'exit 5' TERM; while :; do sleep 0.05; done", "c3"))
+    script = "trap 'exit 5' TERM; echo listening; while :; do sleep 0.05; done"
+    creation = shell(folders, script, "c3")
+    handle = await runtime.create(creation)
     await runtime.start(handle)
-    await anyio.sleep(0.15)
+    await written(creation.log_path, "listening")
     successor = await learn.working(folders, clock.SystemClock(), CGROUP, preferred=runtime.name)
     assert successor.is_running(handle)
     successor.signal(handle, signal.SIGTERM)
     assert (await successor.wait(handle)).code == 5
     assert not successor.is_running(handle)
+
+
+async def test_names_beyond_ascii(runtime: oci.OciRuntime, folders: oci.Folders, tmp_path: Path) -> None:
+    """A data directory may be named in any script, and with blanks."""
+    named = oci.Folders(tmp_path / "온돌 마루", folders.run)
+    successor = await learn.working(named, clock.SystemClock(), CGROUP, preferred=runtime.name)
+    creation = shell(named, "echo 따뜻하다; exit 5", "c9")
+    handle = await successor.create(creation)
+    await successor.start(handle)
+    assert (await successor.wait(handle)).code == 5
+    assert creation.log_path.read_text().endswith("따뜻하다\n")
 
 
 async def test_end_while_nobody_waits_is_kept(runtime: oci.OciRuntime, folders: oci.Folders) -> None:
@@ -104,13 +123,16 @@ async def test_end_while_nobody_waits_is_kept(runtime: oci.OciRuntime, folders: 
 
 
 async def test_exec_runs_inside(runtime: oci.OciRuntime, folders: oci.Folders) -> None:
-    """A probe's command sees the container and its exit code comes back; a slow one times out."""
-    handle = await runtime.create(shell(folders, "sleep 30", "c5"))
+    """A probe's command sees the container and its exit code comes back; a slow one is ended."""
+    handle = await runtime.create(shell(folders, "exec sleep 30", "c5"))
     await runtime.start(handle)
     result = await runtime.exec(handle, ["/bin/sh", "-c", "echo $$; exit 4"], 5)
     assert result.code == 4
     with pytest.raises(ExecTimeout):
-        await runtime.exec(handle, ["/bin/sleep", "5"], 0.2)
+        await runtime.exec(handle, ["/bin/sleep", "1000"], 0.5)
+    with anyio.fail_after(15):
+        while len(cgroups.processes(f"{CGROUP}/c5")) > 1:  # noqa: ASYNC110 - the kernel tells nobody
+            await anyio.sleep(0.01)
     runtime.signal(handle, signal.SIGKILL)
     assert (await runtime.wait(handle)).code == 137
 
@@ -136,26 +158,16 @@ async def test_shim_death_ends_the_container(runtime: oci.OciRuntime, folders: o
 
 async def test_log_goes_on_in_a_new_file(runtime: oci.OciRuntime, folders: oci.Folders) -> None:
     """After a rename and a reopen nothing is lost: old lines in the old file, new in the new."""
-    creation = shell(folders, "echo one; sleep 0.4; echo two; sleep 30", "c8")
+    script = "echo one; while [ ! -e /go ]; do sleep 0.02; done; echo two; sleep 30"
+    creation = shell(folders, script, "c8")
     handle = await runtime.create(creation)
     await runtime.start(handle)
-    await anyio.sleep(0.15)
+    await written(creation.log_path, "one")
     rotated = creation.log_path.with_suffix(".1")
     creation.log_path.rename(rotated)
     await runtime.reopen_log(handle)
-    await anyio.sleep(0.6)
+    await written(creation.log_path, "")
+    (folders.run / "root" / "go").touch()
+    await written(creation.log_path, "two")
     assert rotated.read_text().rstrip().endswith("one")
-    assert creation.log_path.read_text().rstrip().endswith("two")
-
-
-async def test_start_is_fast(runtime: oci.OciRuntime, folders: oci.Folders) -> None:
-    """Created and running in well under a quarter of a second, on a busy machine too."""
-    took = []
-    for index in range(8):
-        creation = shell(folders, "sleep 30", f"fast{index}")
-        begun = time.perf_counter()
-        handle = await runtime.create(creation)
-        await runtime.start(handle)
-        took.append((time.perf_counter() - begun) * 1e3)
-    print(f"{runtime.name}: create+start median {statistics.median(took):.1f} ms")  # noqa: T201 - the measurement
-    assert statistics.median(took) < 250
+    assert "one" not in creation.log_path.read_text()

@@ -57,22 +57,30 @@ async def test_following_over_a_rotation(tmp_path: Path) -> None:
     path = tmp_path / "0.log"
     path.write_text(LINES)
     is_over = False
-    seen: list[str] = []
+    seen = b""
 
     async def follow() -> None:
-        seen.append(await collect(path, logs.LogOptions(follow=True), lambda: is_over))
+        nonlocal seen
+        options = logs.LogOptions(follow=True)
+        async for chunk in logs.read(path, options, clock.SystemClock(), lambda: is_over):
+            seen += chunk
+
+    async def until(line: bytes) -> None:
+        with anyio.fail_after(15):
+            while not seen.endswith(line):  # noqa: ASYNC110 - the follower tells nobody
+                await anyio.sleep(0.01)
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(follow)
-        await anyio.sleep(0.15)
+        await until(b"three\n")
         with path.open("a") as file:
             file.write("2026-01-01T00:00:04+00:00 stdout F four\n")
-        await anyio.sleep(0.25)
+        await until(b"four\n")
         logs.set_aside(path, 1.0, 5)
         path.write_text("2026-01-01T00:00:05+00:00 stdout F five\n")
-        await anyio.sleep(0.25)
+        await until(b"five\n")
         is_over = True
-    assert seen == ["one\ntwo\nthree\nfour\nfive\n"]
+    assert seen == b"one\ntwo\nthree\nfour\nfive\n"
 
 
 def test_old_parts_are_dropped(tmp_path: Path) -> None:

@@ -107,8 +107,8 @@ async def _lifespan(app: Application) -> AsyncIterator[dict[str, Any]]:
     with _unwrapped(), requests_in, requests_out, replies_out:
         async with anyio.create_task_group() as group:
             group.start_soon(run)
-            await ask("startup")
-            try:
+            try:  # from here on: one that is cancelled while it starts must be told to end, too
+                await ask("startup")
                 yield state
             finally:
                 with anyio.CancelScope(shield=True):

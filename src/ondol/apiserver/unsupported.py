@@ -7,7 +7,7 @@ types, so that a field is either acted on or named; docs/unsupported-fields.md i
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from ondol.api import objects
@@ -21,6 +21,8 @@ class Rule:
     path: str
     message: str
     harmless: tuple[Any, ...] = ()
+    unless: tuple[str, Any] | None = None
+    """A neighbour of the field and the value of it with which the field is acted on."""
 
 
 _VOLUMES: Final = (
@@ -55,7 +57,9 @@ _CONTAINER: Final = (
     Rule("livenessProbe.grpc", "the node refuses containers with gRPC probes"),
     Rule("readinessProbe.grpc", "the node refuses containers with gRPC probes"),
     Rule("startupProbe.grpc", "the node refuses containers with gRPC probes"),
+    Rule("ports[*].hostIP", "host ports are open at every address of the host", ("0.0.0.0",)),
     Rule("resizePolicy", "resources are not resized in place"),
+    Rule("resources.limits.ephemeral-storage", "what a container writes is not limited"),
     Rule("resources.claims", "there are no dynamic resources"),
     Rule("restartPolicyRules", "restarts follow the restart policy alone"),
     Rule("securityContext.appArmorProfile", _NO_LSM),
@@ -72,6 +76,7 @@ _CONTAINER: Final = (
 _POD: Final = (
     Rule("ephemeralContainers", "ephemeral containers are not started"),
     Rule("hostUsers", "user namespaces are not made, and the node refuses pods that want one", (True,)),
+    Rule("imagePullSecrets", "images are not pulled from registries"),
     Rule("hostnameOverride", "the host name is the pod's name or spec.hostname"),
     Rule("os.name", "containers are Linux containers", ("linux",)),
     Rule("overhead", "no overhead is added"),
@@ -89,9 +94,19 @@ _POD: Final = (
     Rule("securityContext.windowsOptions", "containers are Linux containers"),
     Rule("setHostnameAsFQDN", "the host name is the short one", (False,)),
     Rule("shareProcessNamespace", "the node refuses pods that share one process namespace", (False,)),
+    Rule("volumes[*].emptyDir.medium", "the node refuses pods with such a volume", ("Memory",)),
+    Rule(
+        "volumes[*].emptyDir.sizeLimit",
+        "only volumes in memory (medium: Memory) are limited",
+        unless=("medium", "Memory"),
+    ),
+    *(
+        Rule(f"volumes[*].projected.sources[*].{source}", "the node refuses pods with such a volume")
+        for source in ("clusterTrustBundle", "podCertificate")
+    ),
     *(Rule(f"volumes[*].{source}", "the node refuses pods with such a volume") for source in _VOLUMES),
     *(
-        Rule(f"{group}[*].{rule.path}", rule.message, rule.harmless)
+        replace(rule, path=f"{group}[*].{rule.path}")
         for group in ("containers", "initContainers")
         for rule in _CONTAINER
     ),
@@ -172,7 +187,7 @@ def _found(value: Any, step: _Step, path: str) -> Iterator[tuple[str, Rule]]:
         inner = value.get(name) if isinstance(value, dict) else None
         if inner in (None, [], {}, ""):
             continue
-        if below.rule is not None and inner not in below.rule.harmless:
+        if below.rule is not None and not _is_harmless(below.rule, inner, value):
             yield f"{path}.{name}", below.rule
         if not below.below:
             continue
@@ -181,3 +196,9 @@ def _found(value: Any, step: _Step, path: str) -> Iterator[tuple[str, Rule]]:
         else:
             for index, item in enumerate(inner):
                 yield from _found(item, below, f"{path}.{name}[{index}]")
+
+
+def _is_harmless(rule: Rule, value: Any, holder: Any) -> bool:
+    if rule.unless is not None and holder.get(rule.unless[0]) == rule.unless[1]:
+        return True
+    return value in rule.harmless

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shlex
 import signal
 from collections.abc import Sequence
 from pathlib import Path
@@ -41,36 +42,40 @@ def up(
             _print_status(platform.status(chosen.data_dir), Format.TABLE)
             output.note(_how_to_use(instance.kubeconfig))
             return
-        signum = platform.run(chosen, progress=_Progress(chosen.data_dir))
+        signum = platform.run(chosen, progress=_Progress(chosen.data_dir / "kubeconfig"))
         output.note("stopped; the pods are gone" if signum == signal.SIGINT else "stopped; the pods live on")
 
 
 class _Progress:
     """One line as each part becomes ready or dies."""
 
-    def __init__(self, data_dir: Path) -> None:
-        self._data_dir = data_dir
+    def __init__(self, kubeconfig: Path) -> None:
+        self._kubeconfig = kubeconfig
         self._last: dict[str, str] = {}
         self._told = False
+        self._stopping = False
 
     def __call__(self, parts: Sequence[Running]) -> None:
         for running in parts:
             name, state = running.part.name, str(running.state)
+            if state == "stopping" and not self._stopping:
+                self._stopping = True
+                output.note("stopping")
             if self._last.get(name) != state and state in {"ready", "backing-off", "failed"}:
                 reason = f": {running.error}" if running.error else ""
                 output.note(f"  {name:<10} {state}{reason}")
             self._last[name] = state
         if not self._told and all(state == "ready" for state in self._last.values()):
             self._told = True
-            kubeconfig = platform.require_running(self._data_dir).kubeconfig
-            output.note(f"ready. In another terminal: {_how_to_use(kubeconfig)}")
+            output.note(f"ready. In another terminal: {_how_to_use(self._kubeconfig)}")
 
 
 def _how_to_use(kubeconfig: Path) -> str:
     """The line that a person copies next; who came by sudo goes on with it: the file is root's."""
+    path = shlex.quote(str(kubeconfig))
     if "SUDO_UID" in os.environ:
-        return f"sudo kubectl --kubeconfig {kubeconfig} get nodes"
-    return f"export KUBECONFIG={kubeconfig}; kubectl get nodes"
+        return f"sudo kubectl --kubeconfig {path} get nodes"
+    return f"export KUBECONFIG={path}; kubectl get nodes"
 
 
 def down(

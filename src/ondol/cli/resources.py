@@ -38,6 +38,10 @@ def apply(filename: FileOption, data_dir: DataDir = None, namespace: NamespaceOp
 
     async def run() -> None:
         documents = list(output.load_documents(filename))
+        if not documents:
+            raise errors.OndolError(
+                f"{'standard input' if filename == '-' else filename}: there is nothing to apply"
+            )
         if (nameless := next((d for d in documents if not objects.name(d)), None)) is not None:
             raise errors.OndolError(f"a {nameless['kind']} has no metadata.name")
         async with aclosing(connect(data_dir)) as client:

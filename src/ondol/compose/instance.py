@@ -6,6 +6,7 @@ by side and a second start finds the first one's addresses.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import ipaddress
 import json
@@ -23,7 +24,7 @@ from ondol.compose.settings import Settings
 
 _FILE: Final = "instance.json"
 _RUN_ROOT: Final = Path("/run/ondol")
-_PROMISES: Final = _RUN_ROOT / "networks"
+_PROMISES: Final = _RUN_ROOT / "promises"
 # Pods take an even second octet, services the odd one after it.
 _OCTETS: Final = range(100, 250, 2)
 
@@ -112,11 +113,11 @@ def load(data_dir: Path) -> Instance | None:
     try:
         found = json.loads((data_dir / _FILE).read_text(encoding="utf-8"))
         return Instance(
-            id=found["id"],
+            id=f"{int(found['id'], 16):06x}",
             data_dir=data_dir,
-            ports=Ports(**{field.name: found["ports"][field.name] for field in fields(Ports)}),
-            pod_cidr=found["pod_cidr"],
-            service_cidr=found["service_cidr"],
+            ports=Ports(**{field.name: int(found["ports"][field.name]) for field in fields(Ports)}),
+            pod_cidr=str(ipaddress.IPv4Network(found["pod_cidr"])),
+            service_cidr=str(ipaddress.IPv4Network(found["service_cidr"])),
         )
     except (FileNotFoundError, NotADirectoryError):
         return None
@@ -142,16 +143,28 @@ def load_or_create(settings: Settings) -> Instance:
             f"cannot create {settings.data_dir}: {error.strerror}",
             remedy="run as root, or choose another folder with --data-dir",
         ) from error
-    pods, services = _free_networks(_routed_networks())
-    instance = Instance(
-        id=hashlib.sha256(str(settings.data_dir.resolve()).encode()).hexdigest()[:6],
-        data_dir=settings.data_dir,
-        ports=_free_ports(settings),
-        pod_cidr=pods,
-        service_cidr=services,
-    )
-    _save(instance)
+    with _choosing():
+        if (made := load(settings.data_dir)) is not None:
+            return made  # by another start at the same time
+        pods, services = _free_networks(_routed_networks())
+        instance = Instance(
+            id=hashlib.sha256(str(settings.data_dir.resolve()).encode()).hexdigest()[:6],
+            data_dir=settings.data_dir,
+            ports=_free_ports(settings),
+            pod_cidr=pods,
+            service_cidr=services,
+        )
+        _save(instance)
+        _promise(instance)
     return instance
+
+
+@contextlib.contextmanager
+def _choosing() -> Iterator[None]:
+    """One start at a time chooses, so that those at the same moment do not choose the same."""
+    _PROMISES.mkdir(parents=True, exist_ok=True)
+    with lock.turn(_PROMISES.with_suffix(".lock")):
+        yield
 
 
 def _obstacle(folder: Path) -> Path:
@@ -166,10 +179,13 @@ def with_free_inner_ports(instance: Instance) -> Instance:
     moved = [name for name in _INNER if not is_free(ports[name])]
     if not moved:
         return instance
-    for name in moved:
-        ports[name] = _any_free_port(set(ports.values()))
-    found = replace(instance, ports=Ports(**ports))
-    _save(found)
+    with _choosing():
+        taken = _promised_ports()
+        for name in moved:
+            ports[name] = _any_free_port(taken | set(ports.values()))
+        found = replace(instance, ports=Ports(**ports))
+        _save(found)
+        _promise(found)
     return found
 
 
@@ -182,13 +198,19 @@ def _save(instance: Instance) -> None:
     }
     target = instance.data_dir / _FILE
     draft = target.with_suffix(".new")
-    draft.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-    draft.replace(target)
+    try:
+        draft.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+        draft.replace(target)
+    except OSError as error:
+        raise errors.HostError(
+            f"{target} cannot be written: {error.strerror}",
+            remedy="make the folder writable or some room on its disk, or choose another with --data-dir",
+        ) from error
 
 
 def _free_ports(settings: Settings) -> Ports:
     wanted = asdict(_PREFERRED) | {"api": settings.api_port, "ingress": settings.ingress_port}
-    taken: set[int] = set()
+    taken = _promised_ports()
     chosen: dict[str, int] = {}
     for name, port in wanted.items():
         free = port if port not in taken and is_free(port) else _any_free_port(taken)
@@ -222,7 +244,11 @@ def _routed_networks() -> list[ipaddress.IPv4Network]:
         mask = socket.inet_ntoa(struct.pack("<I", int(fields[7], 16)))
         if destination != "0.0.0.0":
             networks.append(ipaddress.IPv4Network(f"{destination}/{mask}", strict=False))
-    return networks + [network for _, promised in _promises() for network in promised]
+    return networks + [network for promise in _promises() for network in promise.networks]
+
+
+def _promised_ports() -> set[int]:
+    return {port for promise in _promises() for port in promise.ports}
 
 
 def promise_networks(instance: Instance) -> None:
@@ -230,26 +256,47 @@ def promise_networks(instance: Instance) -> None:
 
     `HostError` when another platform that runs now has them: it was made while this one was unknown.
     """
-    for other, networks in _promises():
+    for promise in _promises():
+        other = promise.data_dir
         if other == instance.data_dir or lock.holder(other / instance.lock_file.name) is None:
             continue
         mine = [ipaddress.IPv4Network(text) for text in (instance.pod_cidr, instance.service_cidr)]
-        if any(network.overlaps(own) for network in networks for own in mine):
+        if any(network.overlaps(own) for network in promise.networks for own in mine):
             raise errors.HostError(
                 f"the networks of this platform ({instance.pod_cidr}) are in use by the one on {other}",
                 remedy=f"ondol down --data-dir {other}, or use another --data-dir here",
             )
+    _promise(instance)
+
+
+@dataclass(frozen=True, slots=True)
+class _Promise:
+    """What a platform has, whether it runs now or not."""
+
+    data_dir: Path
+    networks: tuple[ipaddress.IPv4Network, ...]
+    ports: tuple[int, ...]
+
+
+def _promise(instance: Instance) -> None:
     _PROMISES.mkdir(parents=True, exist_ok=True)
-    text = f"{instance.data_dir}\n{instance.pod_cidr} {instance.service_cidr}\n"
-    (_PROMISES / instance.id).write_text(text, encoding="utf-8")
+    document = {
+        "data_dir": str(instance.data_dir),
+        "networks": [instance.pod_cidr, instance.service_cidr],
+        "ports": list(asdict(instance.ports).values()),
+    }
+    draft = _PROMISES.parent / f"{instance.id}.promise"
+    draft.write_text(json.dumps(document), encoding="utf-8")
+    draft.replace(_PROMISES / instance.id)
 
 
-def _promises() -> Iterator[tuple[Path, list[ipaddress.IPv4Network]]]:
-    """Data directories and the networks promised to them; of folders that are gone nothing is left."""
+def _promises() -> Iterator[_Promise]:
+    """What is promised to whom; of folders that are gone nothing is left."""
     for file in _PROMISES.glob("*"):
-        data_dir, networks = file.read_text(encoding="utf-8").splitlines()[:2]
-        if (Path(data_dir) / _FILE).exists():
-            yield Path(data_dir), [ipaddress.IPv4Network(text) for text in networks.split()]
+        found = json.loads(file.read_text(encoding="utf-8"))
+        if (Path(found["data_dir"]) / _FILE).exists():
+            networks = tuple(ipaddress.IPv4Network(text) for text in found["networks"])
+            yield _Promise(Path(found["data_dir"]), networks, tuple(found["ports"]))
         else:
             file.unlink(missing_ok=True)
 

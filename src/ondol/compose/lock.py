@@ -5,34 +5,38 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import struct
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 from ondol.base import errors
 
+_ENDING_S: Final = 15.0
+_POLL_S: Final = 0.02
+# `struct flock` of 64-bit Linux: type, whence, start, length, pid.
+_FLOCK: Final = struct.Struct("hhqqi0q")
+
 
 @contextlib.contextmanager
-def hold(file: Path) -> Iterator[None]:
-    """Hold the lock for this process and its life; `HostError` if another process has it.
+def hold(file: Path, *, ending_s: float = _ENDING_S) -> Iterator[None]:
+    """Hold the lock for this process and those it forks; `HostError` if another process has it.
 
-    The kernel frees it when the holder dies, however it dies.
+    The kernel frees it when they are gone, however they end. Those of a holder that was killed are
+    ending: they are waited for.
     """
+    fd = _opened(file)
     try:
-        fd = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise errors.HostError(
-            f"{file} cannot be written: {error.strerror}",
-            remedy="run as the user that owns it, or choose another --data-dir",
-        ) from error
-    try:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            holder = os.pread(fd, 32, 0).decode().strip() or "unknown"
-            raise errors.HostError(
-                f"a platform is already running on {file.parent} (pid {holder})",
-                remedy="ondol status, ondol down, or another --data-dir",
-            ) from error
+        deadline = time.monotonic() + ending_s
+        while not _taken(fd):
+            holder = _named(fd)
+            if _is_alive(holder) or time.monotonic() > deadline:
+                raise errors.HostError(
+                    f"a platform is already running on {file.parent} (pid {holder or 'unknown'})",
+                    remedy="ondol status, ondol down, or another --data-dir",
+                )
+            time.sleep(_POLL_S)
         os.ftruncate(fd, 0)
         os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
         yield
@@ -40,8 +44,22 @@ def hold(file: Path) -> Iterator[None]:
         os.close(fd)
 
 
+@contextlib.contextmanager
+def turn(file: Path) -> Iterator[None]:
+    """Wait for this process's turn at something short."""
+    fd = _opened(file)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
+
+
 def holder(file: Path) -> int | None:
-    """The pid that holds the lock, or None; `HostError` if this user may not know."""
+    """The pid that holds the lock, or None; `HostError` if this user may not know.
+
+    Asking does not touch it: a start at that moment succeeds.
+    """
     try:
         fd = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -52,9 +70,43 @@ def holder(file: Path) -> int | None:
             remedy="run with sudo, or choose another folder with --data-dir",
         ) from error
     try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return int(os.pread(fd, 32, 0).decode().strip() or 0)
+        found = fcntl.fcntl(fd, fcntl.F_OFD_GETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
+        return None if _FLOCK.unpack(found)[0] == fcntl.F_UNLCK else _named(fd)
     finally:
         os.close(fd)
-    return None
+
+
+def _opened(file: Path) -> int:
+    try:
+        return os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise errors.HostError(
+            f"{file} cannot be written: {error.strerror}",
+            remedy="run with sudo, or choose another folder with --data-dir",
+        ) from error
+
+
+def _taken(fd: int) -> bool:
+    try:
+        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _named(fd: int) -> int:
+    """The pid the file names; 0 if none, as for an instant after the lock was taken."""
+    text = os.pread(fd, 32, 0).decode(errors="replace").strip()
+    return int(text) if text.isdigit() else 0
+
+
+def _is_alive(pid: int) -> bool:
+    if not pid:
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -15,6 +15,7 @@ import signal
 import socket
 from collections.abc import Callable, Coroutine
 from functools import partial
+from pathlib import Path
 from typing import Any, Final
 
 import anyio
@@ -63,7 +64,7 @@ def parts(instance: Instance, settings: Settings) -> list[Part]:
         return process.ready(mesh, timeout_s=0.5)
 
     return [
-        Part("api", partial(_run, _api, instance, settings), address=instance.api_url),
+        Part("api", partial(_run, _api, instance, settings), outlives=_COMPONENTS, address=instance.api_url),
         Part("control", partial(_run, _control, instance, settings), address=f"127.0.0.1:{ports.xds}"),
         # uvloop leaves copies of a child's pipes open in the child, and a container's shim outlives us.
         Part(
@@ -72,7 +73,12 @@ def parts(instance: Instance, settings: Settings) -> list[Part]:
             address=f"127.0.0.1:{ports.node}",
         ),
         Part("gateway", partial(_run, _gateway, instance, settings), address=instance.bridge_address),
-        Part("observe", partial(_run, _observe, instance, settings), address=instance.observe_url),
+        Part(
+            "observe",
+            partial(_run, _observe, instance, settings),
+            outlives=("envoy",),
+            address=instance.observe_url,
+        ),
         Part(
             "envoy",
             partial(_exec_envoy, instance, settings),
@@ -218,8 +224,7 @@ async def _connected(instance: Instance, component: str) -> Client:
     """A client with the part's own certificate, once the API server answers it."""
     file = instance.component_kubeconfig(component)
     while True:
-        if file.exists():
-            client = clients.from_kubeconfig(file)
+        if (client := _client(file)) is not None:
             try:
                 if (await client.raw("GET", "/readyz")).status == 200:
                     return client
@@ -227,6 +232,14 @@ async def _connected(instance: Instance, component: str) -> Client:
                 pass
             await client.aclose()
         await anyio.sleep(_API_POLL_S)
+
+
+def _client(file: Path) -> Client | None:
+    """None for a file that is missing or damaged: the API server writes it anew when it starts."""
+    try:
+        return clients.from_kubeconfig(file) if file.exists() else None
+    except errors.HostError:
+        return None
 
 
 async def _control(instance: Instance, settings: Settings, notify: Notify) -> None:

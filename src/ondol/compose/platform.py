@@ -87,7 +87,10 @@ def _supervise(instance: Instance, settings: Settings, progress: Progress) -> in
     parts.preload()
 
     def on_change(running: Sequence[Running]) -> None:
-        _write_status(instance, running)
+        try:
+            _write_status(instance, running)
+        except OSError as error:  # `status` is the poorer for it; the platform runs on
+            log.get("supervisor").warning("status_not_written", error=str(error))
         progress(running)
 
     supervisor = Supervisor(parts.parts(instance, settings), log_dir=instance.log_dir, on_change=on_change)
@@ -96,8 +99,19 @@ def _supervise(instance: Instance, settings: Settings, progress: Progress) -> in
     finally:
         instance.status_file.unlink(missing_ok=True)
     if signum == signal.SIGINT:
-        parts.remove_pods(instance, settings)
+        with _uninterrupted():
+            parts.remove_pods(instance, settings)
     return signum
+
+
+@contextlib.contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Finish what is begun: a second Ctrl-C would leave half of the pods and their network behind."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def run_detached(settings: Settings, *, timeout_s: float = 60.0) -> Instance:
@@ -110,12 +124,17 @@ def run_detached(settings: Settings, *, timeout_s: float = 60.0) -> Instance:
             remedy="ondol status, ondol down, or another --data-dir",
         )
     reader, writer = os.pipe()
-    if os.fork() == 0:
+    pid = os.fork()
+    if pid == 0:
         os.close(reader)
         _daemon(settings, instance, writer)
     os.close(writer)
     with os.fdopen(reader, encoding="utf-8") as answers:
-        _await_ready(answers.fileno(), timeout_s)
+        try:
+            _await_ready(answers.fileno(), timeout_s)
+        except KeyboardInterrupt:  # who takes the start back wants nothing started
+            os.kill(pid, signal.SIGTERM)
+            raise
     return instances.load(settings.data_dir) or instance  # its inner ports may have moved
 
 
@@ -124,8 +143,7 @@ def _daemon(settings: Settings, instance: Instance, writer: int) -> None:
     code = 1
     try:
         os.setsid()
-        instance.log_dir.mkdir(parents=True, exist_ok=True)
-        output = os.open(instance.log_dir / _LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o640)
+        output = _opened_log(instance)
         null = os.open(os.devnull, os.O_RDONLY)
         for source, target in ((null, 0), (output, 1), (output, 2)):
             os.dup2(source, target)
@@ -146,6 +164,17 @@ def _daemon(settings: Settings, instance: Instance, writer: int) -> None:
         raise
     finally:
         os._exit(code)
+
+
+def _opened_log(instance: Instance) -> int:
+    try:
+        instance.log_dir.mkdir(parents=True, exist_ok=True)
+        return os.open(instance.log_dir / _LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o640)
+    except OSError as error:
+        raise errors.HostError(
+            f"{instance.log_dir / _LOG} cannot be written: {error.strerror}",
+            remedy="make the folder writable or some room on its disk, or choose another with --data-dir",
+        ) from error
 
 
 def _say(writer: int, document: Mapping[str, str]) -> None:
@@ -186,8 +215,10 @@ def stop(settings: Settings, *, pods: bool = True, timeout_s: float = 30.0) -> b
     if instance is None:
         return False
     pid = supervisor_pid(instance)
-    if pid:
-        os.kill(pid, signal.SIGTERM)
+    if pid is not None:
+        if pid:
+            with contextlib.suppress(ProcessLookupError):  # it was killed: its parts end by themselves
+                os.kill(pid, signal.SIGTERM)
         deadline = time.monotonic() + timeout_s
         while supervisor_pid(instance) is not None:
             if time.monotonic() > deadline:
@@ -197,7 +228,8 @@ def stop(settings: Settings, *, pods: bool = True, timeout_s: float = 30.0) -> b
                 )
             time.sleep(0.02)
     if pods:
-        parts.remove_pods(instance, settings)
+        with _uninterrupted():
+            parts.remove_pods(instance, settings)
     return pid is not None
 
 

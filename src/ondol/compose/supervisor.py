@@ -49,18 +49,23 @@ class State(enum.StrEnum):
     FAILED = "failed"
 
 
+_ENDED: Final = (State.STOPPED, State.FAILED)
+
+
 @dataclass(frozen=True, slots=True)
 class Part:
     """One process of the platform.
 
     `run` is called in the forked child and does not return normally before the part ends (an
     engine replaces the process by `exec`). A Python part calls the `Notify` it is given when it
-    serves; an engine cannot, so it has a `probe` instead, which must answer at once.
+    serves; an engine cannot, so it has a `probe` instead, which must answer at once. It starts once
+    those in `after` are ready, and is asked to end once those in `outlives` have ended.
     """
 
     name: str
     run: Callable[[Notify], None]
     after: tuple[str, ...] = ()
+    outlives: tuple[str, ...] = ()
     probe: Callable[[], bool] | None = None
     address: str = ""
 
@@ -121,6 +126,7 @@ class Supervisor:
         with self._signals():
             while not self._done():
                 self._start_due()
+                self._stop_due()
                 self._wait()
                 self._reap()
                 self._probe()
@@ -130,20 +136,26 @@ class Supervisor:
         return self._stop_signal
 
     def stop(self, signum: int = signal.SIGTERM) -> None:
-        """Ask every part to end: all get SIGTERM now, and SIGKILL once their grace is over."""
+        """Ask the parts to end, each once those it outlives have: SIGTERM, and SIGKILL after a grace."""
         if not self._stop_signal:
             self._stop_signal = signum
             self._log.info("stopping")
+
+    def _stop_due(self) -> None:
+        if not self._stop_signal:
+            return
         for running in self._parts.values():
-            if running.pid and running.state is not State.STOPPING:
+            if running.state is State.STOPPING or running.state in _ENDED:
+                continue
+            if not running.pid:
+                self._set(running, State.STOPPED)
+            elif not any(self._parts[name].pid for name in running.part.outlives):
                 os.kill(running.pid, signal.SIGTERM)
                 running.kill_at = time.monotonic() + _STOP_GRACE_S
                 self._set(running, State.STOPPING)
-            elif not running.pid and running.state is not State.FAILED:
-                self._set(running, State.STOPPED)
 
     def _done(self) -> bool:
-        return bool(self._stop_signal) and not any(r.pid for r in self._parts.values())
+        return bool(self._stop_signal) and all(r.state in _ENDED for r in self._parts.values())
 
     def _start_due(self) -> None:
         if self._stop_signal:
@@ -159,10 +171,11 @@ class Supervisor:
     def _start(self, running: Running) -> None:
         read_end, write_end = os.pipe()
         _flush_output()  # or the child would write it again
+        parent = os.getpid()
         pid = os.fork()
         if pid == 0:
             os.close(read_end)
-            self._child(running.part, write_end)
+            self._child(running.part, write_end, parent)
         os.close(write_end)
         os.set_blocking(read_end, False)
         running.pid, running.pipe, running.unread = pid, read_end, b""
@@ -171,7 +184,7 @@ class Supervisor:
         self._log.info("part_started", name=running.part.name, pid=pid)
         self._set(running, State.STARTING)
 
-    def _child(self, part: Part, notify_fd: int) -> NoReturn:
+    def _child(self, part: Part, notify_fd: int, parent: int) -> NoReturn:
         """Become the part: own session, own log file, ended with the supervisor."""
         code = 1
         try:
@@ -179,7 +192,7 @@ class Supervisor:
             for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD):
                 signal.signal(signum, signal.SIG_DFL)
             signal.set_wakeup_fd(-1)
-            _end_with_parent(part.name)
+            _end_with_parent(part.name, parent)
             _redirect_output(self._log_dir / f"{part.name}.log")
             self._selector.close()
             part.run(lambda: _write(notify_fd, b"READY\n"))
@@ -283,6 +296,7 @@ class Supervisor:
     def _kill_overdue(self) -> None:
         for running in self._parts.values():
             if running.state is State.STOPPING and running.pid and running.kill_at <= time.monotonic():
+                self._log.warning("part_killed", name=running.part.name, grace_s=_STOP_GRACE_S)
                 os.kill(running.pid, signal.SIGKILL)
                 running.kill_at = time.monotonic() + _STOP_GRACE_S
 
@@ -317,12 +331,12 @@ class Supervisor:
             writer.close()
 
 
-def _end_with_parent(name: str) -> None:
+def _end_with_parent(name: str, parent: int) -> None:
     """Have the kernel end this process when the supervisor dies, and name it in process lists."""
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
     libc.prctl(_PR_SET_NAME, f"ondol-{name}".encode()[:15], 0, 0, 0)
-    if os.getppid() == 1:  # the parent was gone before the request was made
+    if os.getppid() != parent:  # it was gone before the request was made
         os._exit(1)
 
 

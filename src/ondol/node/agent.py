@@ -241,6 +241,10 @@ class Agent:
         for identity in rootfs.existing(host.roots):
             if identity not in kept:
                 await anyio.to_thread.run_sync(rootfs.remove, host.roots, identity)
+        folder = host.config.data_dir / "pods"
+        for uid in [entry.name for entry in folder.iterdir()] if folder.exists() else []:
+            if uid not in records and uid not in pods:
+                await steps.remove_files(host, uid)
         for uid in sandbox.existing(host.network):
             if uid not in records:
                 await anyio.to_thread.run_sync(sandbox.destroy, host.network, uid)

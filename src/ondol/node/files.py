@@ -16,6 +16,16 @@ def write(path: Path, content: bytes, *, mode: int = 0o600) -> None:
     beside.replace(path)
 
 
+def tail(path: Path, count: int) -> bytes:
+    """The last bytes of a file that may be of any size; nothing when there is no such file."""
+    try:
+        with path.open("rb") as file:
+            file.seek(-min(count, file.seek(0, os.SEEK_END)), os.SEEK_END)
+            return file.read(count)
+    except FileNotFoundError:
+        return b""
+
+
 def read(path: Path) -> bytes | None:
     """The content, None when there is no such file."""
     try:

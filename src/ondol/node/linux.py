@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import re
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -32,6 +33,7 @@ MS_REC: Final = 0x4000
 MS_SLAVE: Final = 0x80000
 MNT_DETACH: Final = 0x2
 
+_OCTAL: Final = re.compile(rb"\\([0-7]{3})")
 _libc: Final = ctypes.CDLL(None, use_errno=True)
 
 
@@ -81,9 +83,14 @@ def unmount_all(target: str) -> None:
 def mounts_below(directory: str) -> list[str]:
     """Mount points inside `directory`, the deepest first."""
     prefix = directory.rstrip("/") + "/"
-    with Path("/proc/self/mountinfo").open(encoding="utf-8") as lines:
-        points = [line.split()[4].encode().decode("unicode_escape") for line in lines]
+    lines = Path("/proc/self/mountinfo").read_bytes().splitlines()
+    points = [mount_point(line) for line in lines]
     return sorted((p for p in points if p.startswith(prefix)), key=len, reverse=True)
+
+
+def mount_point(line: bytes) -> str:
+    """The mount point in a line of mountinfo, in which blanks and backslashes stand in octal."""
+    return os.fsdecode(_OCTAL.sub(lambda code: bytes([int(code[1], 8)]), line.split()[4]))
 
 
 def in_own_thread(work: Callable[[], T]) -> T:
@@ -108,6 +115,12 @@ def in_own_thread(work: Callable[[], T]) -> T:
 def boot_id() -> str:
     """Differs after every start of the machine."""
     return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+
+
+def capability_mask() -> int:
+    """What this process may pass on to those it starts."""
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    return int(next(line.split()[1] for line in lines if line.startswith("CapBnd:")), 16)
 
 
 def process_started(pid: int) -> int:

@@ -13,6 +13,7 @@ from ondol.base import errors
 from ondol.node import linux
 from ondol.node.runtime import spec
 
+_LINKS_MAX: Final = 40
 _OPTIONS_MAX: Final = 4000  # the kernel takes one page of mount options
 
 
@@ -32,9 +33,10 @@ def mount(folders: RootFolders, container_id: str, layers: Sequence[Path]) -> Pa
         (own / name).mkdir(parents=True, mode=0o755)
     if not layers:
         return own / "root"  # an image without layers: an empty, writable root
-    parent = layers[0].parent
-    lower = ":".join(os.path.relpath(layer, parent) for layer in reversed(layers))
-    options = f"lowerdir={lower},upperdir={own / 'upper'},workdir={own / 'work'}"
+    parent = layers[0].parent.resolve()
+    lower = ":".join(os.path.relpath(layer.resolve(), parent) for layer in reversed(layers))
+    above = os.path.relpath(own.resolve(), parent)
+    options = f"lowerdir={lower},upperdir={above}/upper,workdir={above}/work"
     if len(options) > _OPTIONS_MAX:
         raise errors.HostError(
             f"the image has {len(layers)} layers, more than one overlay mount takes",
@@ -45,7 +47,9 @@ def mount(folders: RootFolders, container_id: str, layers: Sequence[Path]) -> Pa
 
 
 def _overlay(parent: Path, target: Path, options: str) -> None:
-    linux.unshare(linux.CLONE_FS)  # relative layer names keep the options short; only this thread moves
+    # Relative names keep the options short and free of what a data directory's name may hold (`:`, `,`);
+    # only this thread moves.
+    linux.unshare(linux.CLONE_FS)
     os.chdir(parent)
     try:
         linux.mount("overlay", str(target), "overlay", 0, f"{options},volatile")
@@ -96,9 +100,30 @@ def _group(groups: Mapping[str, list[str]], wanted: str) -> int:
     return int(groups[wanted][2])
 
 
+def within(root: Path, path: str) -> Path:
+    """Where a path leads for a process that has `root` as its root: no link leads out of it."""
+    found, left, links = root, [part for part in path.split("/") if part], 0
+    while left:
+        part = left.pop(0)
+        if part == "..":
+            found = found.parent if found != root else root
+        elif part != ".":
+            step = found / part
+            if not step.is_symlink():
+                found = step
+                continue
+            links += 1
+            if links > _LINKS_MAX:
+                raise errors.Invalid(f"too many links on the way to {path}")
+            target = str(step.readlink())
+            found = root if target.startswith("/") else found
+            left = [p for p in target.split("/") if p] + left
+    return found
+
+
 def _table(root: Path, name: str) -> dict[str, list[str]]:
-    path = Path(os.path.realpath(root / name))
-    if root not in path.parents or not path.is_file():
+    path = within(root, name)
+    if not path.is_file():
         return {}
     rows = (line.split(":") for line in path.read_text(errors="replace").splitlines())
     return {fields[0]: fields for fields in rows if len(fields) > 3 or (len(fields) == 3 and "group" in name)}

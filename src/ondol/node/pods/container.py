@@ -30,6 +30,8 @@ class Place:
     environment: Mapping[str, str]
     node_memory_bytes: int
     current_oom_score_adj: int
+    capabilities: Sequence[str] = oci.ALL_CAPABILITIES
+    """Those the node has itself: the most it can give."""
 
 
 def unsupported(pod: Spec) -> tuple[list[str], list[str]]:
@@ -45,6 +47,9 @@ def unsupported(pod: Spec) -> tuple[list[str], list[str]]:
         refused.append("spec.os.name")
     kinds = {str(v["name"]): volumes.kind(v) for v in spec.get("volumes") or ()}
     refused += [f"spec.volumes[{n}].{kind}" for n, kind in kinds.items() if kind not in volumes.SUPPORTED]
+    for volume in spec.get("volumes") or ():
+        refused += [f"spec.volumes[{volume['name']}].{part}" for part in volumes.unsupported(volume)]
+        warned += [f"spec.volumes[{volume['name']}].{part}" for part in volumes.unlimited(volume)]
     warned += [f"spec.{name}" for name in _NOT_APPLIED if spec.get(name)]
     warned += _security("spec", spec)
     for container in model.all_containers(pod):
@@ -54,6 +59,8 @@ def unsupported(pod: Spec) -> tuple[list[str], list[str]]:
         warned += _security(field, container)
         warned += [f"{field}.ports.hostIP" for p in container.get("ports") or () if _is_bound(p)]
         warned += [f"{field}.tty"] if container.get("tty") else []
+        most = (container.get("resources") or {}).get("limits") or {}
+        warned += [f"{field}.resources.limits.ephemeral-storage"] if "ephemeral-storage" in most else []
     return refused, warned
 
 
@@ -115,13 +122,16 @@ def fs_group(pod: Spec) -> int | None:
     return None if value is None else int(value)
 
 
-def capabilities(container: Spec) -> list[str]:
+def capabilities(container: Spec, available: Sequence[str] = oci.ALL_CAPABILITIES) -> list[str]:
+    """The default ones less what is dropped, and what is added; `ALL` are those this node has itself."""
+    if (container.get("securityContext") or {}).get("privileged"):
+        return list(available)
     given = (container.get("securityContext") or {}).get("capabilities") or {}
     added = [_capability(name) for name in given.get("add") or ()]
     dropped = [_capability(name) for name in given.get("drop") or ()]
     kept = [] if "CAP_ALL" in dropped else [c for c in oci.DEFAULT_CAPABILITIES if c not in dropped]
     if "CAP_ALL" in added:
-        return [c for c in oci.ALL_CAPABILITIES if c not in dropped]
+        return [c for c in available if c not in dropped]
     return list(dict.fromkeys([*kept, *added]))
 
 
@@ -214,7 +224,7 @@ def planned(pod: Spec, container: Spec, place: Place) -> oci.Container:
         mounts=place.mounts,
         namespaces=place.namespaces,
         limits=limits(container),
-        capabilities=capabilities(container),
+        capabilities=capabilities(container, place.capabilities),
         privileged=is_privileged,
         read_only_root=bool(own.get("readOnlyRootFilesystem")),
         no_new_privileges=own.get("allowPrivilegeEscalation") is False,

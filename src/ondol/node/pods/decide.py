@@ -135,7 +135,7 @@ def _next_to_stop(pod: Spec, record: Record) -> list[str]:
 
 def _running(pod: Spec, record: Record, facts: Facts) -> Decision:
     actions: list[Action] = []
-    if not record.has_sandbox and "sandbox" not in facts.busy:
+    if not record.has_sandbox and facts.is_proxy_gone and "sandbox" not in facts.busy:
         actions.append(SetUpSandbox())
     if not facts.are_volumes_ready and "volumes" not in facts.busy:
         actions.append(PrepareVolumes())

@@ -98,6 +98,8 @@ class Facts:
     is_deleting: bool = False
     are_volumes_ready: bool = False
     is_gate_open: bool = True
+    is_proxy_gone: bool = True
+    """No proxy still listens in a sandbox the pod had before."""
     busy: frozenset[str] = frozenset()
     """Containers being created, started or stopped, `sandbox` and `volumes` while they are made."""
 

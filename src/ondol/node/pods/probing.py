@@ -97,14 +97,16 @@ async def watch(
     probe: Spec,
     target: Target,
     clock: Clock,
-    report: Callable[[bool, str], None],
+    report: Callable[[bool], None],
     *,
+    failed: Callable[[str], None],
     until: bool | None = None,
 ) -> None:
     """Ask for ever and report each change of verdict; with `until`, return at that verdict.
 
     A failed verdict is reported on every further failure too: a container that is not restarted in
-    time is asked to again.
+    time is asked to again. `failed` hears of each failure that counts, long before a verdict; not of
+    the first one of a container that may just be starting.
     """
     schedule = Schedule.of(probe)
     await clock.sleep(schedule.initial_delay_s)
@@ -115,7 +117,10 @@ async def watch(
         if after.verdict is not None and (
             after.verdict != count.verdict or (not succeeded and not after.verdict)
         ):
-            report(after.verdict, message)
+            report(after.verdict)
+        is_told = after.verdict is False or after.has_succeeded or after.failures > 1
+        if not succeeded and is_told and after.failures > count.failures:
+            failed(message)
         if after.verdict is not None and after.verdict is until:
             return
         count = after

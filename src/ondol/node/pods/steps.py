@@ -31,6 +31,7 @@ from ondol.node.runtime.port import Creation
 
 _MESSAGE_MAX: Final = 4096
 _LOG_TAIL_MAX: Final = 2048
+_LOG_TAIL_READ: Final = 64 * 1024  # every line has a time and a stream before it
 _LOG_TAIL_LINES: Final = 80
 
 
@@ -185,9 +186,10 @@ def _plan(host: Host, pod: Spec, given: Spec, attempted: _Attempted) -> spec.Con
         environment=attempted.variables,
         node_memory_bytes=host.memory_bytes,
         current_oom_score_adj=host.oom_score_adj,
+        capabilities=spec.capabilities_of(linux.capability_mask()),
     )
     planned = planning.planned(pod, given, place)
-    directory = root / planned.cwd.lstrip("/")
+    directory = rootfs.within(root, planned.cwd)
     if not directory.exists():
         directory.mkdir(parents=True)
         os.chown(directory, planned.user.uid, planned.user.gid)
@@ -228,15 +230,14 @@ def _termination_file(folder: Path, given: Spec, number: int) -> Path:
 def termination_message(host: Host, pod: Spec, given: Spec, attempt: Attempt) -> str:
     """What the container left to say, from its file or (if asked for) the end of its log."""
     folder = host.config.pod_dir(objects.uid(pod))
-    said = files.read(_termination_file(folder, given, attempt.number)) or b""
+    said = files.tail(_termination_file(folder, given, attempt.number), _MESSAGE_MAX)
     is_failed = attempt.exit is not None and attempt.exit.code != 0
     if not said and given.get("terminationMessagePolicy") == "FallbackToLogsOnError" and is_failed:
-        lines = (
-            files.read(log_path(host, objects.uid(pod), given["name"], attempt.number)) or b""
-        ).splitlines()
+        path = log_path(host, objects.uid(pod), given["name"], attempt.number)
+        lines = files.tail(path, _LOG_TAIL_READ).splitlines()
         texts = [line.split(b" ", 3)[-1] for line in lines[-_LOG_TAIL_LINES:]]
         said = b"\n".join(texts)[-_LOG_TAIL_MAX:]
-    return said[-_MESSAGE_MAX:].decode(errors="replace")
+    return said.decode(errors="replace")
 
 
 async def discard_container(host: Host, identity: str) -> None:

@@ -16,7 +16,7 @@ from typing import Any, Final
 from ondol.api import objects
 from ondol.base import errors, quantity
 from ondol.node import linux
-from ondol.node.pods import env
+from ondol.node.pods import env, model
 
 Spec = Mapping[str, Any]
 Payload = dict[str, tuple[bytes, int]]
@@ -24,6 +24,7 @@ Payload = dict[str, tuple[bytes, int]]
 
 _DEFAULT_MODE: Final = 0o644
 _WRITTEN: Final = ("configMap", "secret", "projected", "downwardAPI")
+_PROJECTED: Final = ("configMap", "secret", "downwardAPI", "serviceAccountToken")
 SUPPORTED: Final = (*_WRITTEN, "emptyDir", "hostPath")
 
 
@@ -43,6 +44,20 @@ class TokenRequest:
 
 def kind(volume: Spec) -> str:
     return next((key for key in volume if key != "name"), "emptyDir")
+
+
+def unsupported(volume: Spec) -> list[str]:
+    """What of a volume of a kind this node has it cannot make."""
+    medium = (volume.get("emptyDir") or {}).get("medium")
+    found = [] if medium in (None, "", "Memory") else [f"emptyDir.medium={medium}"]
+    sources = (volume.get("projected") or {}).get("sources") or ()
+    return found + [f"projected.{key}" for source in sources for key in source if key not in _PROJECTED]
+
+
+def unlimited(volume: Spec) -> list[str]:
+    """A size that nothing holds a volume to: one on disk may grow as the disk allows."""
+    body = volume.get("emptyDir") or {}
+    return ["emptyDir.sizeLimit"] if body.get("sizeLimit") and body.get("medium") != "Memory" else []
 
 
 def token_requests(pod: Spec) -> Iterator[TokenRequest]:
@@ -90,7 +105,7 @@ def payload(
     """The files of a written volume."""
     which = kind(volume)
     body: Mapping[str, Any] = volume[which] or {}
-    given = _Given(pod, volume["name"], int(body.get("defaultMode") or _DEFAULT_MODE), sources, facts, tokens)
+    given = _Given(pod, volume["name"], _mode(body.get("defaultMode"), _DEFAULT_MODE), sources, facts, tokens)
     if which != "projected":
         return _projection({which: body}, given)
     found: Payload = {}
@@ -122,7 +137,7 @@ def _projection(source: Spec, given: _Given) -> Payload:
         return {
             item["path"]: (
                 _downward(given.pod, item, given.facts).encode(),
-                int(item.get("mode") or given.mode),
+                _mode(item.get("mode"), given.mode),
             )
             for item in source["downwardAPI"].get("items") or ()
         }
@@ -142,7 +157,9 @@ def _downward(pod: Spec, item: Spec, facts: env.PodFacts) -> str:
     if "fieldRef" in item:
         return env.field_value(pod, item["fieldRef"]["fieldPath"], facts)
     named = item["resourceFieldRef"]["containerName"]
-    container = next(c for c in objects.spec(pod)["containers"] if c["name"] == named)
+    container = next((c for c in model.all_containers(pod) if c["name"] == named), None)
+    if container is None:
+        raise VolumeFailed(f"resourceFieldRef names container {named}, which the pod does not have")
     return env.resource_value(pod, container, item["resourceFieldRef"], facts)
 
 
@@ -157,10 +174,14 @@ def _keys(what: str, name: str, source: Spec, obj: Mapping[str, Any] | None, mod
     found: Payload = {}
     for item in source["items"]:
         if item["key"] in values:
-            found[item["path"]] = (values[item["key"]], int(item.get("mode") or mode))
+            found[item["path"]] = (values[item["key"]], _mode(item.get("mode"), mode))
         elif not source.get("optional"):
             raise VolumeFailed(f"{what} {name} has no key {item['key']}")
     return found
+
+
+def _mode(given: int | None, default: int) -> int:
+    return default if given is None else int(given)
 
 
 def is_written(volume: Spec) -> bool:

@@ -32,7 +32,7 @@ from ondol.node.runtime.port import Exit, RuntimeFailed
 _START_ERROR: Final = 128
 _STATUS_BACKOFF: Final = Backoff(initial_s=0.1, maximum_s=10.0)
 _STEP_BACKOFF: Final = Backoff(initial_s=0.2, maximum_s=10.0)
-_HOOK_TIMEOUT_S: Final = 30.0
+_HOOK_TIMEOUT_S: Final = 24 * 3600.0  # a hook has the time it takes, as long as its container runs
 _VANISHED_GRACE_S: Final = 1  # as the kubelet gives a pod that was deleted by force
 
 
@@ -107,6 +107,8 @@ class PodWorker:
             tasks.start_soon(self._warn_of_a_closed_gate)
             if self._refuse_unsupported():
                 self._adopt()
+            if not self._record.has_sandbox and conditions.is_true(self._pod, dataplane.SANDBOX_READY):
+                self._status_news.set()  # what was lost while nobody looked is told before it is made anew
             while not self._is_done:
                 self._news = anyio.Event()
                 decision = decide.decide(self._pod, self._record, await self._facts())
@@ -140,18 +142,33 @@ class PodWorker:
             is_deleting=self._is_ending(),
             are_volumes_ready=self._are_volumes_ready,
             is_gate_open=await self._is_gate_open(),
+            is_proxy_gone=await self._is_proxy_gone(),
             busy=frozenset(self._busy),
         )
 
     async def _is_gate_open(self) -> bool:
-        """Containers of a mesh pod start only once its proxy listens."""
+        """Containers of a mesh pod start only once its proxy listens in the sandbox it has now."""
+        if not await self._is_in_mesh():
+            return True
+        return self._record.has_sandbox and conditions.is_true(self._pod, dataplane.PROGRAMMED)
+
+    async def _is_proxy_gone(self) -> bool:
+        """A sandbox is made anew only once the mesh has seen that the former one is gone.
+
+        Else its listener would stay in the dead namespace, and the condition that says it is there
+        would let the containers start.
+        """
+        return not (await self._is_in_mesh() and conditions.is_true(self._pod, dataplane.PROGRAMMED))
+
+    async def _is_in_mesh(self) -> bool:
         if self._is_meshed is None:
             self._is_meshed = await steps.is_meshed(self._host, self._pod)
-        return not self._is_meshed or conditions.is_true(self._pod, dataplane.PROGRAMMED)
+        return self._is_meshed
 
     async def _warn_of_a_closed_gate(self) -> None:
         await self._host.clock.sleep(self._host.config.mesh_patience_s)
-        if not self._is_ending() and not await self._is_gate_open():
+        is_over = self._is_ending() or decide.phase(self._pod, self._record) in ("Succeeded", "Failed")
+        if not is_over and not await self._is_gate_open():
             message = "The mesh has not programmed this pod's proxy yet; its containers wait for it"
             self._event("Warning", "MeshNotProgrammed", message)
 
@@ -360,12 +377,13 @@ class PodWorker:
         self._keep_container(name, current=attempt, is_started=is_started)
         self._event("Normal", "Started", f"Started container {name}")
         self._log.info("container_started", container=name, attempt=attempt.number)
-        if hook:
-            await self._post_start(name, given, attempt, hook)
         self._follow(name, attempt)
 
-    async def _post_start(self, name: str, given: Spec, attempt: Attempt, hook: Spec) -> None:
-        target = steps.probe_target(self._host, self._record, given, attempt)
+    async def _post_start(self, name: str, given: Spec, attempt: Attempt, target: probing.Target) -> None:
+        """Beside the step that started the container: however long it takes, the pod can be deleted."""
+        hook = (given.get("lifecycle") or {}).get("postStart")
+        if not hook or self._record.container(name).is_started:
+            return
         failure = await steps.run_hook(hook, target, self._host.clock.sleep, _HOOK_TIMEOUT_S)
         if failure:
             self._event("Warning", "FailedPostStartHook", f"PostStartHook failed: {failure}")
@@ -407,12 +425,14 @@ class PodWorker:
         target = steps.probe_target(self._host, self._record, given, attempt)
         with anyio.CancelScope() as scope:
             self._watches[attempt.id] = scope
+            await self._post_start(name, given, attempt, target)
             if given.get("startupProbe") and not self._record.container(name).is_started:
                 await probing.watch(
                     given["startupProbe"],
                     target,
                     self._host.clock,
-                    lambda ok, message: self._probed("startup", name, attempt, ok, message),
+                    lambda ok: self._probed("startup", name, attempt, ok),
+                    failed=lambda message: self._unhealthy("startup", message),
                     until=True,
                 )
             async with anyio.create_task_group() as probes:
@@ -427,15 +447,17 @@ class PodWorker:
             given[f"{kind}Probe"],
             target,
             self._host.clock,
-            lambda ok, message: self._probed(kind, name, attempt, ok, message),
+            lambda ok: self._probed(kind, name, attempt, ok),
+            failed=lambda message: self._unhealthy(kind, message),
         )
 
-    def _probed(self, kind: probing.Kind, name: str, attempt: Attempt, ok: bool, message: str) -> None:
+    def _unhealthy(self, kind: probing.Kind, message: str) -> None:
+        self._event("Warning", "Unhealthy", f"{kind.capitalize()} probe failed: {message}")
+
+    def _probed(self, kind: probing.Kind, name: str, attempt: Attempt, ok: bool) -> None:
         container = self._record.container(name)
         if container.current is None or container.current.id != attempt.id or not container.is_running:
             return
-        if not ok:
-            self._event("Warning", "Unhealthy", f"{kind.capitalize()} probe failed: {message}")
         if kind == "readiness":
             if container.is_ready != ok:
                 self._keep_container(name, is_ready=ok)

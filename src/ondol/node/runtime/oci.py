@@ -7,6 +7,7 @@ end from the shim's own end (a pidfd), started and adopted containers alike.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -29,7 +30,12 @@ from ondol.node.runtime import cgroups
 from ondol.node.runtime.port import Creation, ExecResult, ExecTimeout, Exit, Handle, RuntimeFailed
 
 _log = log.get("node.runtime")
-_ENVIRONMENT: Final = {"PATH": os.environ.get("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"), "XDG_RUNTIME_DIR": ""}
+# conmon reads no path beyond ASCII without a locale that has it.
+_ENVIRONMENT: Final = {
+    "PATH": os.environ.get("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"),
+    "XDG_RUNTIME_DIR": "",
+    "LC_CTYPE": "C.UTF-8",
+}
 _LOG_CAP_BYTES: Final = 200 * 1024 * 1024
 _EXECS_MAX: Final = 64
 _KILLED: Final = 128 + signal.SIGKILL
@@ -151,15 +157,15 @@ class OciRuntime:
             done = subprocess.run(
                 arguments,
                 stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
+                stdout=subprocess.PIPE,  # some complaints it makes there, some on standard error
+                stderr=subprocess.STDOUT,
                 env={**_ENVIRONMENT, "_OCI_SYNCPIPE": str(writer)},
                 pass_fds=(writer,),
                 start_new_session=True,
                 cwd=bundle,  # where conmon leaves its word that memory ran out
                 check=False,
             )
-            return done.stderr
+            return done.stdout
 
         try:
             return linux.in_own_thread(spawn) if self._binary.hides_unified else spawn()
@@ -218,19 +224,25 @@ class OciRuntime:
             os.close(descriptor)
 
     async def exec(self, handle: Handle, args: Sequence[str], timeout_s: float) -> ExecResult:
-        process = self._process_of(handle.id)
-        with tempfile.NamedTemporaryFile(dir=self._folders.run, suffix=".json") as described:
-            described.write(json.dumps({**process, "args": list(args), "terminal": False}).encode())
-            described.flush()
-            arguments = ("exec", "--process", described.name, handle.id)
+        process = {**self._process_of(handle.id), "args": list(args), "terminal": False}
+        return await anyio.to_thread.run_sync(
+            partial(self._exec, handle.id, process, timeout_s), abandon_on_cancel=True, limiter=self._execs
+        )
+
+    def _exec(self, container_id: str, process: Mapping[str, Any], timeout_s: float) -> ExecResult:
+        """Run it and, when its time is over, end it: it would stay in the container for ever."""
+        with tempfile.TemporaryDirectory(dir=self._folders.run, prefix="exec-") as folder:
+            described, pid = Path(folder, "process.json"), Path(folder, "pid")
+            described.write_text(json.dumps(process), encoding="utf-8")
+            arguments = ("exec", "--process", str(described), "--pid-file", str(pid), container_id)
             try:
-                return await anyio.to_thread.run_sync(
-                    partial(self._run, self._binary.careful_path, *arguments, timeout_s=timeout_s),
-                    abandon_on_cancel=True,
-                    limiter=self._execs,
-                )
+                return self._run(self._binary.careful_path, *arguments, timeout_s=timeout_s)
             except subprocess.TimeoutExpired as error:
-                raise ExecTimeout(f"command {list(args)!r} timed out after {timeout_s:g}s") from error
+                if said := files.read(pid):
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(int(said), signal.SIGKILL)
+                command = process["args"]
+                raise ExecTimeout(f"command {command!r} timed out after {timeout_s:g}s") from error
 
     def _process_of(self, container_id: str) -> Mapping[str, Any]:
         described = files.read(self._folders.bundles / container_id / "config.json")

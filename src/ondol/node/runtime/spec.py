@@ -27,50 +27,51 @@ DEFAULT_CAPABILITIES: Final = tuple(
         "SYS_CHROOT",
     ]
 )
+# In the kernel's order: a capability's place is its number.
 ALL_CAPABILITIES: Final = tuple(
     f"CAP_{name}"
     for name in [
-        "AUDIT_CONTROL",
-        "AUDIT_READ",
-        "AUDIT_WRITE",
-        "BLOCK_SUSPEND",
-        "BPF",
-        "CHECKPOINT_RESTORE",
         "CHOWN",
         "DAC_OVERRIDE",
         "DAC_READ_SEARCH",
         "FOWNER",
         "FSETID",
-        "IPC_LOCK",
-        "IPC_OWNER",
         "KILL",
-        "LEASE",
+        "SETGID",
+        "SETUID",
+        "SETPCAP",
         "LINUX_IMMUTABLE",
-        "MAC_ADMIN",
-        "MAC_OVERRIDE",
-        "MKNOD",
-        "NET_ADMIN",
         "NET_BIND_SERVICE",
         "NET_BROADCAST",
+        "NET_ADMIN",
         "NET_RAW",
-        "PERFMON",
-        "SETFCAP",
-        "SETGID",
-        "SETPCAP",
-        "SETUID",
-        "SYSLOG",
+        "IPC_LOCK",
+        "IPC_OWNER",
+        "SYS_MODULE",
+        "SYS_RAWIO",
+        "SYS_CHROOT",
+        "SYS_PTRACE",
+        "SYS_PACCT",
         "SYS_ADMIN",
         "SYS_BOOT",
-        "SYS_CHROOT",
-        "SYS_MODULE",
         "SYS_NICE",
-        "SYS_PACCT",
-        "SYS_PTRACE",
-        "SYS_RAWIO",
         "SYS_RESOURCE",
         "SYS_TIME",
         "SYS_TTY_CONFIG",
+        "MKNOD",
+        "LEASE",
+        "AUDIT_WRITE",
+        "AUDIT_CONTROL",
+        "SETFCAP",
+        "MAC_OVERRIDE",
+        "MAC_ADMIN",
+        "SYSLOG",
         "WAKE_ALARM",
+        "BLOCK_SUSPEND",
+        "AUDIT_READ",
+        "PERFMON",
+        "BPF",
+        "CHECKPOINT_RESTORE",
     ]
 )
 _MASKED: Final = [
@@ -135,6 +136,11 @@ def bind(
     return {"destination": destination, "type": "bind", "source": source, "options": options}
 
 
+def capabilities_of(mask: int) -> tuple[str, ...]:
+    """The names of the capabilities in a mask as `/proc/<pid>/status` shows it."""
+    return tuple(name for number, name in enumerate(ALL_CAPABILITIES) if mask >> number & 1)
+
+
 def tmpfs(destination: str, *options: str) -> Document:
     return {"destination": destination, "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", *options]}
 
@@ -151,7 +157,7 @@ def runtime_spec(container: Container) -> Document:
 
 
 def _process(container: Container) -> Document:
-    capabilities = list(ALL_CAPABILITIES if container.privileged else container.capabilities)
+    capabilities = list(container.capabilities)
     sets: Document = {"bounding": capabilities, "effective": capabilities, "permitted": capabilities}
     if container.user.uid != 0:
         sets = {"bounding": capabilities, "effective": [], "permitted": []}
