@@ -39,7 +39,8 @@ _LINK: Final = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
 @cache
 def tracked() -> tuple[Path, ...]:
     """What people wrote, found without git: a copy of the sources is tested like a checkout."""
-    found = [path for path in ROOT.iterdir() if path.is_file()]
+    # Where a repository has several work trees, `.git` is a file of git's own.
+    found = [path for path in ROOT.iterdir() if path.is_file() and path.name != ".git"]
     for folder in FOLDERS:
         for place, folders, names in os.walk(ROOT / folder):
             folders[:] = sorted(set(folders) - IGNORED)

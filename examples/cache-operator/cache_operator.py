@@ -5,7 +5,7 @@ from typing import Annotated
 import msgspec
 
 from ondol import sdk
-from ondol.api import objects, resources
+from ondol.api import objects, progress, resources
 from ondol.base import quantity
 
 MEMORY = msgspec.Meta(pattern="^[0-9]+(Ki|Mi|Gi)$", description="Memory for entries, as in 64Mi.")
@@ -42,12 +42,13 @@ class CacheOperator(sdk.Operator[Cache]):
     async def reconcile(self, ctx: sdk.Context[Cache]) -> None:
         deployed = await ctx.apply(deployment(ctx.name, ctx.object.spec))
         await ctx.apply(service(ctx.name))
-        ready, wanted = objects.status(deployed).get("readyReplicas", 0), ctx.object.spec.replicas
-        phase = "Running" if ready >= wanted else "Starting"
+        ready = objects.status(deployed).get("readyReplicas", 0)
+        phase = "Running" if progress.is_rolled_out(deployed) else "Starting"
+        said = f"{ready} replicas ready, {ctx.object.spec.replicas} wanted of the newest kind"
         if phase != ctx.object.status.phase:
-            ctx.event("Normal", phase, f"{ready} of {wanted} replicas ready")
+            ctx.event("Normal", phase, said)
         ctx.set_status(phase=phase, ready=ready, address=f"http://{ctx.name}.{ctx.namespace}")
-        ctx.set_condition("Ready", ready >= wanted, phase, f"{ready} of {wanted} replicas ready")
+        ctx.set_condition("Ready", phase == "Running", phase, said)
 
     async def finalize(self, ctx: sdk.Context[Cache]) -> None:
         ctx.event("Normal", "Emptied", "the cache and all it held are going")

@@ -184,3 +184,11 @@ def test_a_neighbour_may_make_a_field_count() -> None:
     assert [text.partition(":")[0] for text in unsupported.warnings(pod())] == [
         "spec.volumes[0].emptyDir.sizeLimit"
     ]
+
+
+@pytest.mark.parametrize(("seconds", "warned"), [(10800, False), (60, True)])
+def test_a_default_that_nobody_wrote_warns_of_nothing(seconds: int, warned: bool) -> None:
+    """Session affinity brings its configuration with it; only another time than usual is news."""
+    config = {"clientIP": {"timeoutSeconds": seconds}}
+    service = {"kind": "Service", "spec": {"sessionAffinity": "ClientIP", "sessionAffinityConfig": config}}
+    assert bool(unsupported.warnings(service)) == warned

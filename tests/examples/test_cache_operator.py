@@ -59,7 +59,10 @@ async def create(world: World, **spec: Any) -> None:
 
 async def report_ready(world: World, count: int) -> None:
     """What the Deployment's controller would say."""
-    status = {"status": {"replicas": count, "readyReplicas": count}}
+    deployment = await world.client.get(resources.DEPLOYMENT, "carts", "default")
+    counts = ("replicas", "updatedReplicas", "readyReplicas", "availableReplicas")
+    seen = {"observedGeneration": objects.generation(deployment)}
+    status = {"status": {**seen, **dict.fromkeys(counts, count)}}
     await world.client.patch(resources.DEPLOYMENT, "carts", "default", patch=status, subresource="status")
     await world.run_until_stable()
 
@@ -92,6 +95,19 @@ async def test_readiness_becomes_status_condition_and_event(world: World) -> Non
     assert cache["status"]["observedGeneration"] == cache["metadata"]["generation"]
     told = {event["reason"] for event in (await world.client.list(resources.EVENT, "default")).items}
     assert told == {"Starting", "Running"}
+
+
+@pytest.mark.anyio
+async def test_a_change_that_rolls_out_is_not_ready(world: World) -> None:
+    """The replicas of before still answer, and do not count: what was asked for is not there yet."""
+    await create(world)
+    await report_ready(world, 1)
+    await world.assert_condition(CACHE, "carts", "default", "Ready")
+    await world.client.patch(CACHE, "carts", "default", patch={"spec": {"memory": "48Mi"}})
+    await world.run_until_stable()
+    await world.assert_condition(CACHE, "carts", "default", "Ready", "False")
+    await report_ready(world, 1)
+    await world.assert_condition(CACHE, "carts", "default", "Ready")
 
 
 @pytest.mark.anyio

@@ -119,7 +119,11 @@ _SERVICE: Final = (
     Rule("loadBalancerClass", "no load balancer is provided"),
     Rule("loadBalancerIP", "no load balancer is provided"),
     Rule("loadBalancerSourceRanges", "no load balancer is provided"),
-    Rule("sessionAffinityConfig", "the time of session affinity is the data plane's own", ()),
+    Rule(
+        "sessionAffinityConfig",
+        "the time of session affinity is the data plane's own",
+        ({"clientIP": {"timeoutSeconds": 10800}},),  # the default, which nobody wrote
+    ),
     Rule("trafficDistribution", "traffic goes to any ready pod"),
     Rule(
         "type",

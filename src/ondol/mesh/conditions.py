@@ -80,7 +80,10 @@ def _is_stale(obj: Object) -> bool:
 
 
 def of_pod(pod: Object, reason: str, message: str = "", *, now: float) -> list[Object]:
-    """A pod's one condition: its listener runs (`Programmed`), or why not."""
+    """A pod's one condition: its listener runs (`Programmed`), or why not.
+
+    It always has a message, if an empty one: the patch that writes it keeps fields it does not name.
+    """
     found = conditions.set(
         conditions.of(pod),
         dataplane.PROGRAMMED,
@@ -89,4 +92,4 @@ def of_pod(pod: Object, reason: str, message: str = "", *, now: float) -> list[O
         message=message,
         now=now,
     )
-    return [condition for condition in found if condition["type"] == dataplane.PROGRAMMED]
+    return [{"message": "", **c} for c in found if c["type"] == dataplane.PROGRAMMED]

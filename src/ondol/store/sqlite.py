@@ -11,6 +11,7 @@ import contextlib
 import fcntl
 import os
 import sqlite3
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -48,6 +49,8 @@ class Database:
         except BaseException:
             self._unlock()
             raise
+        if path is None:  # nothing of it outlives its owner, who need not close it
+            weakref.finalize(self, self._connection.close)
 
     def _open(self) -> sqlite3.Connection:
         with self._translated():

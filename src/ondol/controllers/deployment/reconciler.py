@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
-from ondol.api import labels, objects, resources
+from ondol.api import labels, objects, progress, resources
 from ondol.api.objects import Key, Object
 from ondol.base import errors
 from ondol.controllers import claims, pods, writing
@@ -106,7 +106,7 @@ class Reconciler:
         await self._note_revision(deployment, new)
         sizes = rollout.rolling(wanted, makes.view(new), [makes.view(old) for old in olds])
         new, olds = await self._resize(deployment, new, olds, sizes)
-        if not sizes and statuses.is_complete(deployment, objects.status(deployment)):
+        if not sizes and progress.is_rolled_out(deployment):
             await self._clean_up(deployment, olds)
         return await self._report(deployment, new, olds, happening=happening)
 

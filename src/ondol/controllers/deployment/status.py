@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from ondol.api import conditions, objects
+from ondol.api import conditions, objects, progress
 from ondol.api.objects import Object
 from ondol.base import clock
 from ondol.controllers import pods
@@ -128,7 +128,7 @@ def _progress(
     if settled and counted["replicas"] == counted["updatedReplicas"]:
         return listed
     who = f'ReplicaSet "{objects.name(new)}"' if new else f'Deployment "{objects.name(deployment)}"'
-    if is_complete(deployment, counted):
+    if progress.is_rolled_out({**deployment, "status": counted}):
         done = Happening("True", NEW_AVAILABLE, f"{who} has successfully progressed.")
         return _put(listed, PROGRESSING, done, now)
     if _is_progressing(objects.status(deployment), counted):
@@ -161,15 +161,6 @@ def _failures(listed: list[Object], new: Object | None, replica_sets: Sequence[O
                 return listed
             return [*conditions.remove(listed, REPLICA_FAILURE), shown]
     return conditions.remove(listed, REPLICA_FAILURE)
-
-
-def is_complete(deployment: Mapping[str, Any], counted: Mapping[str, Any]) -> bool:
-    if int(counted.get("observedGeneration") or 0) < objects.generation(deployment):
-        return False
-    wanted = rollout.terms(deployment).replicas
-    return all(
-        int(counted.get(f) or 0) == wanted for f in ("updatedReplicas", "replicas", "availableReplicas")
-    )
 
 
 def _is_progressing(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:

@@ -1,0 +1,22 @@
+"""Whether a Deployment runs what its spec says: the question that `kubectl rollout status` asks.
+
+Asked by the Deployment's controller, and by operators whose object is ready once its Deployment is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ondol.api import objects
+
+
+def is_rolled_out(deployment: Mapping[str, Any]) -> bool:
+    """Whether every replica is wanted, of the newest template and available, as of the newest spec.
+
+    `readyReplicas` alone does not say it: while a change rolls out it counts the replicas of before.
+    """
+    status, wanted = objects.status(deployment), objects.spec(deployment).get("replicas", 1)
+    counts = (int(status.get(f"{what}Replicas") or 0) for what in ("updated", "available"))
+    is_seen = int(status.get("observedGeneration") or 0) >= objects.generation(deployment)
+    return is_seen and {wanted} == {*counts, int(status.get("replicas") or 0)}
