@@ -204,14 +204,14 @@ async def _operator_action(client: Client) -> None:
     """Change the custom resource and show what the operator made of it."""
     output.write("\nThe operator: the cache is given more memory")
     patch = {"spec": {"memory": "48Mi"}}
-    await client.patch(_CACHE, "carts", _NAMESPACE, patch=patch)
+    asked = await client.patch(_CACHE, "carts", _NAMESPACE, patch=patch)
     await _until("the cache with more memory", _has_memory, client, "48Mi")
     await _until("cache carts", _is_ready, client, _CACHE, "carts")
     cache = await client.get(_CACHE, "carts", _NAMESPACE)
     output.write(
         f"  status: {json.dumps({k: v for k, v in objects.status(cache).items() if k != 'conditions'})}"
     )
-    for event in await _events(client, cache):
+    for event in await _events_since(client, asked):
         output.write(f"  event: {event.get('reason')}: {event.get('message') or event.get('note')}")
 
 
@@ -226,9 +226,15 @@ def _owned_by_cache(obj: Object) -> bool:
     return owner is not None and owner.get("kind") == "Cache"
 
 
-async def _events(client: Client, obj: Object) -> list[Object]:
-    found = await client.list(kinds.EVENT, _NAMESPACE)
-    return [e for e in found.items if (e.get("involvedObject") or {}).get("uid") == objects.uid(obj)]
+async def _events_since(client: Client, asked: Object) -> list[Object]:
+    """What was told of an object after it was changed, in the order in which it was told."""
+    found = (await client.list(kinds.EVENT, _NAMESPACE)).items
+    told = [e for e in found if (e.get("involvedObject") or {}).get("uid") == objects.uid(asked)]
+    return sorted((e for e in told if _revision(e) > _revision(asked)), key=_revision)
+
+
+def _revision(obj: Object) -> int:
+    return int(objects.resource_version(obj))
 
 
 def _resources(instance: Instance) -> None:
