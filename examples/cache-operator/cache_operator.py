@@ -44,7 +44,7 @@ class CacheOperator(sdk.Operator[Cache]):
         await ctx.apply(service(ctx.name))
         ready = objects.status(deployed).get("readyReplicas", 0)
         phase = "Running" if progress.is_rolled_out(deployed) else "Starting"
-        said = f"{ready} replicas ready, {ctx.object.spec.replicas} wanted of the newest kind"
+        said = f"{ready} replicas ready, {ctx.object.spec.replicas} wanted"
         if phase != ctx.object.status.phase:
             ctx.event("Normal", phase, said)
         ctx.set_status(phase=phase, ready=ready, address=f"http://{ctx.name}.{ctx.namespace}")
