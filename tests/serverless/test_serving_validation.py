@@ -101,6 +101,10 @@ def test_what_knative_takes_is_taken(obj: Object) -> None:
             [f"{POD}.containers[1].ports[0]"],
         ),
         (
+            service(container={"lifecycle": {"preStop": {"sleep": {"seconds": 1}}}}),
+            [f"{CONTAINER}.lifecycle"],
+        ),
+        (
             service(container={"ports": [{"name": "grpc", "containerPort": 80}]}),
             [f"{CONTAINER}.ports[0].name"],
         ),

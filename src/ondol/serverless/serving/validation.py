@@ -168,6 +168,8 @@ def _ports(spec: Document) -> Iterator[Cause]:
 
 
 def _container(container: Document, path: str, *, serving: bool) -> Iterator[Cause]:
+    if container.get("lifecycle"):
+        yield causes.forbidden(f"{path}.lifecycle", "must not be set: its hooks are Serving's own")
     reserved = _RESERVED_ENV | ({"PORT"} if serving else set())
     for number, variable in enumerate(container.get("env") or ()):
         if variable.get("name") in reserved:
