@@ -17,7 +17,6 @@ import typer
 
 from ondol.base import errors
 from ondol.cli import output, shop
-from ondol.cli.output import DataDir
 from ondol.compose import platform, settings
 from ondol.compose.instance import Instance
 
@@ -27,7 +26,15 @@ _EXAMPLES: Final = Path(__file__).resolve().parents[3] / "examples"
 
 def demo(
     once: Annotated[bool, typer.Option("--once", help="Shut everything down at the end.")] = False,
-    data_dir: DataDir = None,
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="ONDOL_DATA_DIR",
+            help="Folder of the demo's platform.",
+            show_default=str(_DATA_DIR),
+            readable=False,
+        ),
+    ] = None,
     examples: Annotated[
         Path, typer.Option(help="Folder of the example applications.", show_default="of this checkout")
     ] = _EXAMPLES,
