@@ -9,12 +9,14 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import enum
+import fcntl
 import gc
 import os
 import selectors
 import signal
 import socket
 import sys
+import termios
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -29,12 +31,32 @@ _RESTART: Final = Backoff(initial_s=0.1, maximum_s=10.0)
 _STEADY_AFTER_S: Final = 30.0
 _STOP_GRACE_S: Final = 10.0
 _POLL_S: Final = 0.02
+_LISTENING_STEPS: Final = 4
 _LOG_BYTES_MAX: Final = 10 * 1024 * 1024
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_NAME: Final = 15
 
-Notify = Callable[[], None]
-"""What a part calls once it serves."""
+
+class Notify:
+    """A part's end of the pipe to its supervisor: called once the part serves."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def __call__(self) -> None:
+        self.say("READY")
+
+    def alive(self) -> None:
+        """Say that the part still gets to speak; nothing while the last words are still unread.
+
+        So the pipe never fills, and nobody waits, however long the supervisor does not read.
+        """
+        unread = int.from_bytes(fcntl.ioctl(self._fd, termios.FIONREAD, bytes(4)), sys.byteorder)
+        if not unread:
+            self.say("ALIVE")
+
+    def say(self, line: str) -> None:
+        _write(self._fd, f"{line}\n".encode())
 
 
 class State(enum.StrEnum):
@@ -59,7 +81,8 @@ class Part:
     `run` is called in the forked child and does not return normally before the part ends (an
     engine replaces the process by `exec`). A Python part calls the `Notify` it is given when it
     serves; an engine cannot, so it has a `probe` instead, which must answer at once. It starts once
-    those in `after` are ready, and is asked to end once those in `outlives` have ended.
+    those in `after` are ready, and is asked to end once those in `outlives` have ended. One with a
+    `silence_max_s` says that it is alive more often than that, or it is killed and started again.
     """
 
     name: str
@@ -67,6 +90,7 @@ class Part:
     after: tuple[str, ...] = ()
     outlives: tuple[str, ...] = ()
     probe: Callable[[], bool] | None = None
+    silence_max_s: float | None = None
     address: str = ""
 
 
@@ -82,6 +106,7 @@ class Running:
     restarts: int = 0
     retry_at: float = 0.0
     kill_at: float = 0.0
+    silent_s: float = 0.0
     error: str = ""
     pipe: int = -1
     unread: bytes = field(default=b"", repr=False)
@@ -128,6 +153,7 @@ class Supervisor:
                 self._start_due()
                 self._stop_due()
                 self._wait()
+                self._kill_silent()
                 self._reap()
                 self._probe()
                 self._kill_overdue()
@@ -187,6 +213,7 @@ class Supervisor:
     def _child(self, part: Part, notify_fd: int, parent: int) -> NoReturn:
         """Become the part: own session, own log file, ended with the supervisor."""
         code = 1
+        notify = Notify(notify_fd)
         try:
             os.setsid()
             for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD):
@@ -195,21 +222,31 @@ class Supervisor:
             _end_with_parent(part.name, parent)
             _redirect_output(self._log_dir / f"{part.name}.log")
             self._selector.close()
-            part.run(lambda: _write(notify_fd, b"READY\n"))
+            part.run(notify)
             code = 0
         except errors.OndolError as error:
             remedy = f" ({error.remedy})" if isinstance(error, errors.HostError) and error.remedy else ""
-            _write(notify_fd, f"FAILED {error}{remedy}\n".encode())
+            notify.say(f"FAILED {error}{remedy}")
             traceback.print_exc()  # last: the log may be on a full disk
         except BaseException as error:  # noqa: BLE001 - the child must end here, whatever happened
-            _write(notify_fd, f"FAILED {type(error).__name__}: {error}\n".encode())
+            notify.say(f"FAILED {type(error).__name__}: {error}")
             traceback.print_exc()
         finally:
             _flush_output()
             os._exit(code)
 
     def _wait(self) -> None:
-        for key, _ in self._selector.select(self._timeout_s()):
+        """Sleep until something is due or said.
+
+        A part was silent for as long as it was listened to: not for the time in which this process
+        did not run either (stopped, or the machine was), which is what goes beyond the timeout.
+        """
+        timeout_s, began = self._timeout_s(), time.monotonic()
+        events = self._selector.select(timeout_s)
+        slept_s = time.monotonic() - began
+        for running, _ in self._watched():
+            running.silent_s += slept_s if timeout_s is None else min(slept_s, timeout_s)
+        for key, _ in events:
             if key.data is None:
                 with contextlib.suppress(BlockingIOError):
                     os.read(key.fd, 4096)
@@ -221,7 +258,10 @@ class Supervisor:
             return _POLL_S
         deadlines = [r.retry_at for r in self._parts.values() if r.state is State.BACKING_OFF]
         deadlines += [r.kill_at for r in self._parts.values() if r.state is State.STOPPING and r.pid]
-        return max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
+        waits = [max(0.0, deadline - time.monotonic()) for deadline in deadlines]
+        # In several steps, of which the last may be one that this process sleeps through.
+        waits += [min(limit_s - r.silent_s, limit_s / _LISTENING_STEPS) for r, limit_s in self._watched()]
+        return min(waits, default=None)
 
     def _read_notice(self, running: Running) -> None:
         try:
@@ -232,6 +272,7 @@ class Supervisor:
             self._close_pipe(running)
             return
         *lines, running.unread = (running.unread + data).split(b"\n")
+        running.silent_s = 0.0
         for line in lines:
             word, _, text = line.decode(errors="replace").partition(" ")
             if word == "READY" and running.state is State.STARTING:
@@ -239,8 +280,25 @@ class Supervisor:
             elif word == "FAILED":
                 running.error = text
 
+    def _watched(self) -> Iterator[tuple[Running, float]]:
+        """Those that have to speak up from time to time, and how long they may be silent."""
+        for running in self._parts.values():
+            if running.state is State.READY and running.part.silence_max_s is not None:
+                yield running, running.part.silence_max_s
+
+    def _kill_silent(self) -> None:
+        """End a part that hangs, as its event loop may; it cannot be asked to."""
+        for running, limit_s in self._watched():
+            if running.silent_s >= limit_s:
+                self._log.warning(
+                    "part_silent", name=running.part.name, pid=running.pid, seconds=round(running.silent_s, 1)
+                )
+                running.error, running.silent_s = "stopped answering", 0.0
+                os.kill(running.pid, signal.SIGKILL)
+
     def _set_ready(self, running: Running) -> None:
         running.error = ""
+        running.silent_s = 0.0
         self._log.info(
             "part_ready",
             name=running.part.name,
