@@ -26,13 +26,14 @@ from typing import Final, NoReturn
 
 from ondol.base import errors, log
 from ondol.base.backoff import Backoff
+from ondol.compose import logs
 
 _RESTART: Final = Backoff(initial_s=0.1, maximum_s=10.0)
 _STEADY_AFTER_S: Final = 30.0
 _STOP_GRACE_S: Final = 10.0
 _POLL_S: Final = 0.02
 _LISTENING_STEPS: Final = 4
-_LOG_BYTES_MAX: Final = 10 * 1024 * 1024
+_LOG_CHECK_S: Final = 60.0
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_NAME: Final = 15
 
@@ -122,11 +123,16 @@ class Supervisor:
         log_dir: Path,
         on_change: Callable[[Sequence[Running]], None] = lambda _: None,
         startup_attempts: int = 3,
+        log_check_s: float = _LOG_CHECK_S,
+        log_bytes_max: int = logs.LOG_BYTES_MAX,
     ) -> None:
         self._parts = {part.name: Running(part) for part in parts}
         self._log_dir = log_dir
         self._on_change = on_change
         self._startup_attempts = startup_attempts
+        self._log_check_s = log_check_s
+        self._log_bytes_max = log_bytes_max
+        self._logs_due = 0.0
         self._selector = selectors.DefaultSelector()
         self._stop_signal = 0
         self._was_ready = False
@@ -157,6 +163,7 @@ class Supervisor:
                 self._reap()
                 self._probe()
                 self._kill_overdue()
+                self._bound_logs()
         if failed := next((r for r in self._parts.values() if r.state is State.FAILED), None):
             raise errors.HostError(f"{failed.part.name}: {failed.error}", remedy=self._log_hint(failed))
         return self._stop_signal
@@ -245,7 +252,7 @@ class Supervisor:
         events = self._selector.select(timeout_s)
         slept_s = time.monotonic() - began
         for running, _ in self._watched():
-            running.silent_s += slept_s if timeout_s is None else min(slept_s, timeout_s)
+            running.silent_s += min(slept_s, timeout_s)
         for key, _ in events:
             if key.data is None:
                 with contextlib.suppress(BlockingIOError):
@@ -253,15 +260,16 @@ class Supervisor:
             else:
                 self._read_notice(key.data)
 
-    def _timeout_s(self) -> float | None:
+    def _timeout_s(self) -> float:
         if any(r.state is State.STARTING and r.part.probe for r in self._parts.values()):
             return _POLL_S
-        deadlines = [r.retry_at for r in self._parts.values() if r.state is State.BACKING_OFF]
+        deadlines = [self._logs_due]
+        deadlines += [r.retry_at for r in self._parts.values() if r.state is State.BACKING_OFF]
         deadlines += [r.kill_at for r in self._parts.values() if r.state is State.STOPPING and r.pid]
         waits = [max(0.0, deadline - time.monotonic()) for deadline in deadlines]
         # In several steps, of which the last may be one that this process sleeps through.
         waits += [min(limit_s - r.silent_s, limit_s / _LISTENING_STEPS) for r, limit_s in self._watched()]
-        return min(waits, default=None)
+        return min(waits)
 
     def _read_notice(self, running: Running) -> None:
         try:
@@ -358,6 +366,12 @@ class Supervisor:
                 os.kill(running.pid, signal.SIGKILL)
                 running.kill_at = time.monotonic() + _STOP_GRACE_S
 
+    def _bound_logs(self) -> None:
+        """Keep what the parts and this process write from filling the disk."""
+        if self._logs_due <= time.monotonic():
+            logs.bound_all(self._log_dir, bytes_max=self._log_bytes_max)
+            self._logs_due = time.monotonic() + self._log_check_s
+
     def _set(self, running: Running, state: State) -> None:
         running.state = state
         self._on_change(self.parts)
@@ -399,9 +413,7 @@ def _end_with_parent(name: str, parent: int) -> None:
 
 
 def _redirect_output(file: Path) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        if file.stat().st_size > _LOG_BYTES_MAX:
-            file.replace(file.with_suffix(".log.1"))
+    logs.bound(file)
     fd = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o640)
     os.dup2(fd, 1)
     os.dup2(fd, 2)
