@@ -87,9 +87,13 @@ def parts(instance: Instance, settings: Settings) -> list[Part]:
             partial(_exec_envoy, instance, settings),
             after=("control",),
             probe=envoy_ready,
-            address=f"http://{settings.ingress_address}:{ports.ingress}",
+            address=_ingress_url(settings.ingress_address, ports.ingress),
         ),
     ]
+
+
+def _ingress_url(address: str, port: int) -> str:
+    return f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"
 
 
 def remove_pods(instance: Instance, settings: Settings) -> None:
