@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
+import anyio
 import pytest
 
 from ondol.compose import instance as instances
 from ondol.compose import parts
 from ondol.compose.settings import Settings
+from ondol.compose.supervisor import Notify
 
 
 @pytest.mark.parametrize("text", ["", "kind: Config\n", "{", "\0"])
@@ -28,3 +31,43 @@ def test_servers_outlive_their_clients(monkeypatch: pytest.MonkeyPatch, tmp_path
     assert set(found["api"].outlives) == {"control", "node", "gateway"}
     assert found["observe"].outlives == ("envoy",)
     assert {name for part in found.values() for name in (*part.outlives, *part.after)} <= set(found)
+
+
+def test_all_but_engines_have_to_say_that_they_live(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A Python part that hangs is found out; an engine cannot speak to the supervisor."""
+    monkeypatch.setattr(instances, "_PROMISES", tmp_path / "run" / "promises")
+    settings = Settings(data_dir=tmp_path / "data")
+    found = parts.parts(instances.load_or_create(settings), settings)
+    assert {part.name for part in found if part.silence_max_s is None} == {"envoy"}
+    assert all(part.silence_max_s >= 3 * parts._BEAT_S for part in found if part.silence_max_s)
+
+
+def test_a_part_speaks_for_as_long_as_its_loop_goes_round(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The signs of life come from the part's own event loop, before it serves and after."""
+    monkeypatch.setattr(instances, "_PROMISES", tmp_path / "run" / "promises")
+    monkeypatch.setattr(parts, "_BEAT_S", 0.01)
+    settings = Settings(data_dir=tmp_path / "data")
+    said: list[str] = []
+
+    class Told(Notify):
+        def alive(self) -> None:
+            said.append("alive")
+
+        def say(self, line: str) -> None:
+            said.append(line)
+
+    async def main(_instance: object, _settings: object, notify: Notify) -> None:
+        await anyio.sleep(0.05)
+        notify()
+        said.append("hangs")
+        time.sleep(0.05)  # noqa: ASYNC251 - what a part must not do
+        said.append("goes on")
+        await anyio.sleep(0.05)
+
+    parts._run(main, instances.load_or_create(settings), settings, Told(-1))
+    assert said[0] == "alive"
+    hangs = said.index("hangs")
+    assert said[hangs - 1 : hangs + 2] == ["READY", "hangs", "goes on"]
+    assert said[-1] == "alive"

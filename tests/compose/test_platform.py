@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from pathlib import Path
 
@@ -9,9 +10,10 @@ import pytest
 import structlog
 
 from ondol.base import errors, log
-from ondol.compose import doctor, lock, platform
+from ondol.compose import doctor, lock, parts, platform
 from ondol.compose import instance as instances
 from ondol.compose.settings import Settings
+from ondol.compose.supervisor import Running
 
 
 @pytest.fixture
@@ -69,3 +71,22 @@ def test_waiting_for_a_start_ends() -> None:
         os.close(writer)
         with pytest.raises(errors.HostError, match="ended while starting"):
             platform._await_ready(answers.fileno(), 5.0)
+
+
+@pytest.mark.parametrize(
+    ("address", "host"), [("127.0.0.1", "127.0.0.1"), ("0.0.0.0", "0.0.0.0"), ("fd00::1", "[fd00::1]")]
+)
+def test_the_ingress_is_told_where_it_listens(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, address: str, host: str
+) -> None:
+    """`status` prints the address that the running gateway was given, as a URL that can be used."""
+    monkeypatch.setattr(instances, "_RUN_ROOT", tmp_path / "run")
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "run"))
+    instance = instances.load_or_create(settings)
+    instance.run_dir.mkdir(parents=True)
+    chosen = dataclasses.replace(settings, ingress_address=address)
+    with lock.hold(instance.lock_file):
+        assert platform.status(settings.data_dir).ingress == ""
+        platform._write_status(instance, [Running(part) for part in parts.parts(instance, chosen)])
+        found = platform.status(settings.data_dir)
+    assert found.ingress == f"http://{host}:{instance.ports.ingress}"

@@ -129,3 +129,100 @@ def test_a_part_ends_after_those_it_outlives(tmp_path: Path) -> None:
     supervisor = Supervisor(parts, log_dir=tmp_path, on_change=on_change)
     assert supervisor.run() == signal.SIGTERM
     assert order == ["two", "one", "server"]
+
+
+def test_a_log_that_grows_is_bounded_while_its_part_runs(tmp_path: Path) -> None:
+    """The last lines of a long log are moved aside; the part goes on in the same file, undisturbed."""
+    kept = tmp_path / "chatty.log.1"
+
+    def chatty(notify: Notify) -> None:
+        os.write(1, b"".join(b"line %05d\n" % number for number in range(300)))
+        notify()
+        while not kept.exists():
+            time.sleep(0.01)
+        os.write(1, b"goes on\n")
+        os.kill(os.getppid(), signal.SIGTERM)
+        time.sleep(60)
+
+    (tmp_path / "supervisor.log").write_text("own\n" * 1000)
+    supervisor = Supervisor([Part("chatty", chatty)], log_dir=tmp_path, log_check_s=0.05, log_bytes_max=1100)
+    assert supervisor.run() == signal.SIGTERM
+    assert supervisor.parts[0].restarts == 0
+    assert kept.read_text().splitlines() == [f"line {number:05}" for number in range(200, 300)]
+    assert (tmp_path / "chatty.log").read_text() == "goes on\n"
+    assert (tmp_path / "supervisor.log").read_text() == ""
+    assert (tmp_path / "supervisor.log.1").stat().st_size <= 1100
+
+
+def _causes_of_death(part: Part, log_dir: Path) -> list[str]:
+    """Run a part until it is ready again after its first death, and why it died."""
+    causes: list[str] = []
+
+    def on_change(parts: Sequence[Running]) -> None:
+        (running,) = parts
+        if running.state is State.BACKING_OFF:
+            causes.append(running.error)
+        if running.state is State.READY and running.restarts:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    Supervisor([part], log_dir=log_dir, on_change=on_change).run()
+    return causes
+
+
+def test_a_part_that_hangs_is_killed_and_started_again(tmp_path: Path) -> None:
+    """A part whose loop stands still is alive to the kernel alone: it is ended, and told why."""
+    assert _causes_of_death(Part("api", _sleeper, silence_max_s=0.2), tmp_path) == ["stopped answering"]
+
+
+def test_a_part_that_speaks_is_left_alone(tmp_path: Path) -> None:
+    """Words that come in time keep a part alive well beyond the longest silence."""
+
+    def lively(notify: Notify) -> None:
+        notify()
+        for _ in range(30):
+            notify.alive()
+            time.sleep(0.05)
+        raise errors.HostError("its own end")
+
+    assert _causes_of_death(Part("api", lively, silence_max_s=1.0), tmp_path) == ["its own end"]
+
+
+def test_silence_that_nobody_listened_to_does_not_count(tmp_path: Path) -> None:
+    """A supervisor that was stopped for longer than the limit, its parts as well, kills none on waking."""
+
+    def frozen(notify: Notify) -> None:
+        """Stop the supervisor for a while, be silent meanwhile, speak soon after it goes on."""
+        notify()
+        time.sleep(0.1)
+        os.kill(os.getppid(), signal.SIGSTOP)
+        time.sleep(1.5)
+        os.kill(os.getppid(), signal.SIGCONT)
+        time.sleep(0.1)
+        notify.alive()
+        raise errors.HostError("its own end")
+
+    read_end, write_end = os.pipe()
+    if (pid := os.fork()) == 0:  # who runs the test must not be stopped
+        try:
+            causes = _causes_of_death(Part("api", frozen, silence_max_s=1.0), tmp_path)
+            os.write(write_end, repr(causes).encode())
+        finally:
+            os._exit(0)
+    os.close(write_end)
+    with os.fdopen(read_end) as answer:
+        assert answer.read() == "['its own end']"
+    os.waitpid(pid, 0)
+
+
+def test_signs_of_life_do_not_pile_up() -> None:
+    """However often a part says that it lives while nobody reads, it neither waits nor fills the pipe."""
+    read_end, write_end = os.pipe()
+    notify = Notify(write_end)
+    for _ in range(100_000):
+        notify.alive()
+    notify()
+    assert os.read(read_end, 65536) == b"ALIVE\nREADY\n"
+    notify.alive()
+    assert os.read(read_end, 65536) == b"ALIVE\n"
+    os.close(read_end)
+    os.close(write_end)

@@ -180,6 +180,19 @@ def test_second_up_on_the_same_data_is_refused(stage: Stage) -> None:
     assert stage.platform.pids() == pids
 
 
+def test_an_image_in_use_is_kept(stage: Stage) -> None:
+    """An image that pods use is not removed, and they are named; one that nobody uses goes."""
+    refused = stage.platform.run("image", "rm", "probe:1")
+    assert refused.status == 1
+    assert refused.err.startswith("error: ondol.local/probe:1 is used by pods ")
+    assert "default/client" in refused.err
+    stage.platform("image", "build", HERE / "app", "--tag", "unused:1")
+    stage.platform("image", "rm", "unused:1")
+    listed = {image["reference"] for image in json.loads(stage.platform("image", "ls", "-o", "json"))}
+    assert "ondol.local/probe:1" in listed
+    assert "ondol.local/unused:1" not in listed
+
+
 def test_two_platforms_side_by_side(stage: Stage, tmp_path: Path, kubectl_version: Version) -> None:
     """Two data directories are two platforms with their own ports, networks, objects and pods."""
     other = Platform(tmp_path / "other")

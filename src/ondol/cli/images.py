@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -14,6 +15,8 @@ from ondol.build.store import ImageStore
 from ondol.cli import output
 from ondol.cli.output import DataDir, Format, Output
 from ondol.compose import settings
+
+_NAMED_MAX: Final = 5
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Images of this machine: build, ls, rm.")
 
@@ -61,12 +64,29 @@ def list_images(data_dir: DataDir = None, form: Output = Format.TABLE) -> None:
 
 @app.command("rm")
 def remove_image(
-    reference: Annotated[str, typer.Argument(help="Name of the image.")], data_dir: DataDir = None
+    reference: Annotated[str, typer.Argument(help="Name of the image.")],
+    data_dir: DataDir = None,
+    force: Annotated[bool, typer.Option("--force", "-f", help="Also one that pods use.")] = False,
 ) -> None:
-    """Remove an image and what only it needed."""
+    """Remove an image and what only it needed; one that pods of a running platform use is kept."""
     with output.explained():
         store = _store(data_dir)
-        if not store.remove(reference):
+        if (image := store.find(reference)) is None:
             raise errors.NotFound(f"there is no image {reference}")
+        if not force:
+            from ondol.cli import image_users  # noqa: PLC0415 - a client, which the other commands do not need
+
+            _refuse_used(image.reference, image_users.pods(image, store.images(), data_dir))
+        store.remove(reference)
         freed = store.garbage_collect()
         output.write(f"{reference} removed, {output.megabytes(freed.size_bytes)} freed")
+
+
+def _refuse_used(reference: str, pods: Sequence[str]) -> None:
+    if pods:
+        more = len(pods) - _NAMED_MAX
+        words = ", ".join(pods[:_NAMED_MAX]) + (f" and {more} more" if more > 0 else "")
+        raise errors.HostError(
+            f"{reference} is used by {'pod' if len(pods) == 1 else 'pods'} {words}",
+            remedy="delete what uses it first, or remove it all the same with --force",
+        )

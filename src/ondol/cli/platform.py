@@ -122,7 +122,8 @@ def _print_status(found: PlatformStatus, form: Format) -> None:
     output.table(("PART", "STATE", "PID", "RESTARTS", "MEMORY", "CPU", "ADDRESS"), rows)
     state = "ready" if found.ready else "not ready"
     output.write(
-        f"\n{state}; {output.megabytes(found.memory_bytes)} in all; API {found.api}; ingress {found.ingress}"
+        f"\n{state}; {output.megabytes(found.memory_bytes)} in all; API {found.api}"
+        + (f"; ingress {found.ingress}" if found.ingress else "")
     )
 
 

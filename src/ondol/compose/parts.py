@@ -44,6 +44,8 @@ _SHARED: Final = (
 )
 _API_POLL_S: Final = 0.02
 _TELEMETRY_NICENESS: Final = 10
+_BEAT_S: Final = 5.0
+_SILENCE_MAX_S: Final = 30.0
 _COMPONENTS: Final = ("control", "node", "gateway")
 
 
@@ -57,6 +59,7 @@ def parts(instance: Instance, settings: Settings) -> list[Part]:
     """Every part of the platform, in the order of their start."""
     ports = instance.ports
     mesh = mesh_config(instance, settings)
+    ours = partial(Part, silence_max_s=_SILENCE_MAX_S)
 
     def envoy_ready() -> bool:
         from ondol.mesh import process
@@ -64,16 +67,16 @@ def parts(instance: Instance, settings: Settings) -> list[Part]:
         return process.ready(mesh, timeout_s=0.5)
 
     return [
-        Part("api", partial(_run, _api, instance, settings), outlives=_COMPONENTS, address=instance.api_url),
-        Part("control", partial(_run, _control, instance, settings), address=f"127.0.0.1:{ports.xds}"),
+        ours("api", partial(_run, _api, instance, settings), outlives=_COMPONENTS, address=instance.api_url),
+        ours("control", partial(_run, _control, instance, settings), address=f"127.0.0.1:{ports.xds}"),
         # uvloop leaves copies of a child's pipes open in the child, and a container's shim outlives us.
-        Part(
+        ours(
             "node",
             partial(_run, _node, instance, settings, fast_loop=False),
             address=f"127.0.0.1:{ports.node}",
         ),
-        Part("gateway", partial(_run, _gateway, instance, settings), address=instance.bridge_address),
-        Part(
+        ours("gateway", partial(_run, _gateway, instance, settings), address=instance.bridge_address),
+        ours(
             "observe",
             partial(_run, _observe, instance, settings),
             outlives=("envoy",),
@@ -84,9 +87,13 @@ def parts(instance: Instance, settings: Settings) -> list[Part]:
             partial(_exec_envoy, instance, settings),
             after=("control",),
             probe=envoy_ready,
-            address=f"http://{settings.ingress_address}:{ports.ingress}",
+            address=_ingress_url(settings.ingress_address, ports.ingress),
         ),
     ]
+
+
+def _ingress_url(address: str, port: int) -> str:
+    return f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"
 
 
 def remove_pods(instance: Instance, settings: Settings) -> None:
@@ -113,6 +120,7 @@ def _run(
                     await main(instance, settings, notify)
                     group.cancel_scope.cancel()
 
+                group.start_soon(_beat, notify)
                 group.start_soon(serve)
                 async for _ in signals:
                     group.cancel_scope.cancel()
@@ -122,6 +130,13 @@ def _run(
         anyio.run(until_signal, backend_options={"use_uvloop": fast_loop})
     except BaseExceptionGroup as group:
         raise _first(group) from group
+
+
+async def _beat(notify: Notify) -> None:
+    """Say from the event loop that it goes round."""
+    while True:
+        notify.alive()
+        await anyio.sleep(_BEAT_S)
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

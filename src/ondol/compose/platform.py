@@ -43,7 +43,10 @@ class PartStatus:
 
 @dataclass(frozen=True, slots=True)
 class PlatformStatus:
-    """The whole platform: `running` says a supervisor lives, `ready` that every part serves."""
+    """The whole platform: `running` says a supervisor lives, `ready` that every part serves.
+
+    `ingress` is where Envoy was told to listen; empty until the supervisor has told of its parts.
+    """
 
     running: bool
     ready: bool
@@ -255,7 +258,7 @@ def status(data_dir: Path) -> PlatformStatus:
         ready=bool(found) and all(part.state == State.READY for part in found),
         data_dir=str(data_dir),
         api=instance.api_url,
-        ingress=f"http://127.0.0.1:{instance.ports.ingress}",
+        ingress=next((part.address for part in found if part.name == "envoy"), ""),
         supervisor_pid=pid,
         memory_bytes=sum(part.memory_bytes for part in everything),
         parts=everything,

@@ -9,12 +9,14 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import enum
+import fcntl
 import gc
 import os
 import selectors
 import signal
 import socket
 import sys
+import termios
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -24,17 +26,38 @@ from typing import Final, NoReturn
 
 from ondol.base import errors, log
 from ondol.base.backoff import Backoff
+from ondol.compose import logs
 
 _RESTART: Final = Backoff(initial_s=0.1, maximum_s=10.0)
 _STEADY_AFTER_S: Final = 30.0
 _STOP_GRACE_S: Final = 10.0
 _POLL_S: Final = 0.02
-_LOG_BYTES_MAX: Final = 10 * 1024 * 1024
+_LISTENING_STEPS: Final = 4
+_LOG_CHECK_S: Final = 60.0
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_NAME: Final = 15
 
-Notify = Callable[[], None]
-"""What a part calls once it serves."""
+
+class Notify:
+    """A part's end of the pipe to its supervisor: called once the part serves."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def __call__(self) -> None:
+        self.say("READY")
+
+    def alive(self) -> None:
+        """Say that the part still gets to speak; nothing while the last words are still unread.
+
+        So the pipe never fills, and nobody waits, however long the supervisor does not read.
+        """
+        unread = int.from_bytes(fcntl.ioctl(self._fd, termios.FIONREAD, bytes(4)), sys.byteorder)
+        if not unread:
+            self.say("ALIVE")
+
+    def say(self, line: str) -> None:
+        _write(self._fd, f"{line}\n".encode())
 
 
 class State(enum.StrEnum):
@@ -59,7 +82,8 @@ class Part:
     `run` is called in the forked child and does not return normally before the part ends (an
     engine replaces the process by `exec`). A Python part calls the `Notify` it is given when it
     serves; an engine cannot, so it has a `probe` instead, which must answer at once. It starts once
-    those in `after` are ready, and is asked to end once those in `outlives` have ended.
+    those in `after` are ready, and is asked to end once those in `outlives` have ended. One with a
+    `silence_max_s` says that it is alive more often than that, or it is killed and started again.
     """
 
     name: str
@@ -67,6 +91,7 @@ class Part:
     after: tuple[str, ...] = ()
     outlives: tuple[str, ...] = ()
     probe: Callable[[], bool] | None = None
+    silence_max_s: float | None = None
     address: str = ""
 
 
@@ -82,6 +107,7 @@ class Running:
     restarts: int = 0
     retry_at: float = 0.0
     kill_at: float = 0.0
+    silent_s: float = 0.0
     error: str = ""
     pipe: int = -1
     unread: bytes = field(default=b"", repr=False)
@@ -97,11 +123,16 @@ class Supervisor:
         log_dir: Path,
         on_change: Callable[[Sequence[Running]], None] = lambda _: None,
         startup_attempts: int = 3,
+        log_check_s: float = _LOG_CHECK_S,
+        log_bytes_max: int = logs.LOG_BYTES_MAX,
     ) -> None:
         self._parts = {part.name: Running(part) for part in parts}
         self._log_dir = log_dir
         self._on_change = on_change
         self._startup_attempts = startup_attempts
+        self._log_check_s = log_check_s
+        self._log_bytes_max = log_bytes_max
+        self._logs_due = 0.0
         self._selector = selectors.DefaultSelector()
         self._stop_signal = 0
         self._was_ready = False
@@ -128,9 +159,11 @@ class Supervisor:
                 self._start_due()
                 self._stop_due()
                 self._wait()
+                self._kill_silent()
                 self._reap()
                 self._probe()
                 self._kill_overdue()
+                self._bound_logs()
         if failed := next((r for r in self._parts.values() if r.state is State.FAILED), None):
             raise errors.HostError(f"{failed.part.name}: {failed.error}", remedy=self._log_hint(failed))
         return self._stop_signal
@@ -187,6 +220,7 @@ class Supervisor:
     def _child(self, part: Part, notify_fd: int, parent: int) -> NoReturn:
         """Become the part: own session, own log file, ended with the supervisor."""
         code = 1
+        notify = Notify(notify_fd)
         try:
             os.setsid()
             for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD):
@@ -195,33 +229,47 @@ class Supervisor:
             _end_with_parent(part.name, parent)
             _redirect_output(self._log_dir / f"{part.name}.log")
             self._selector.close()
-            part.run(lambda: _write(notify_fd, b"READY\n"))
+            part.run(notify)
             code = 0
         except errors.OndolError as error:
             remedy = f" ({error.remedy})" if isinstance(error, errors.HostError) and error.remedy else ""
-            _write(notify_fd, f"FAILED {error}{remedy}\n".encode())
+            notify.say(f"FAILED {error}{remedy}")
             traceback.print_exc()  # last: the log may be on a full disk
         except BaseException as error:  # noqa: BLE001 - the child must end here, whatever happened
-            _write(notify_fd, f"FAILED {type(error).__name__}: {error}\n".encode())
+            notify.say(f"FAILED {type(error).__name__}: {error}")
             traceback.print_exc()
         finally:
             _flush_output()
             os._exit(code)
 
     def _wait(self) -> None:
-        for key, _ in self._selector.select(self._timeout_s()):
+        """Sleep until something is due or said.
+
+        A part was silent for as long as it was listened to: not for the time in which this process
+        did not run either (stopped, or the machine was), which is what goes beyond the timeout.
+        """
+        timeout_s, began = self._timeout_s(), time.monotonic()
+        events = self._selector.select(timeout_s)
+        slept_s = time.monotonic() - began
+        for running, _ in self._watched():
+            running.silent_s += min(slept_s, timeout_s)
+        for key, _ in events:
             if key.data is None:
                 with contextlib.suppress(BlockingIOError):
                     os.read(key.fd, 4096)
             else:
                 self._read_notice(key.data)
 
-    def _timeout_s(self) -> float | None:
+    def _timeout_s(self) -> float:
         if any(r.state is State.STARTING and r.part.probe for r in self._parts.values()):
             return _POLL_S
-        deadlines = [r.retry_at for r in self._parts.values() if r.state is State.BACKING_OFF]
+        deadlines = [self._logs_due]
+        deadlines += [r.retry_at for r in self._parts.values() if r.state is State.BACKING_OFF]
         deadlines += [r.kill_at for r in self._parts.values() if r.state is State.STOPPING and r.pid]
-        return max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
+        waits = [max(0.0, deadline - time.monotonic()) for deadline in deadlines]
+        # In several steps, of which the last may be one that this process sleeps through.
+        waits += [min(limit_s - r.silent_s, limit_s / _LISTENING_STEPS) for r, limit_s in self._watched()]
+        return min(waits)
 
     def _read_notice(self, running: Running) -> None:
         try:
@@ -232,6 +280,7 @@ class Supervisor:
             self._close_pipe(running)
             return
         *lines, running.unread = (running.unread + data).split(b"\n")
+        running.silent_s = 0.0
         for line in lines:
             word, _, text = line.decode(errors="replace").partition(" ")
             if word == "READY" and running.state is State.STARTING:
@@ -239,8 +288,25 @@ class Supervisor:
             elif word == "FAILED":
                 running.error = text
 
+    def _watched(self) -> Iterator[tuple[Running, float]]:
+        """Those that have to speak up from time to time, and how long they may be silent."""
+        for running in self._parts.values():
+            if running.state is State.READY and running.part.silence_max_s is not None:
+                yield running, running.part.silence_max_s
+
+    def _kill_silent(self) -> None:
+        """End a part that hangs, as its event loop may; it cannot be asked to."""
+        for running, limit_s in self._watched():
+            if running.silent_s >= limit_s:
+                self._log.warning(
+                    "part_silent", name=running.part.name, pid=running.pid, seconds=round(running.silent_s, 1)
+                )
+                running.error, running.silent_s = "stopped answering", 0.0
+                os.kill(running.pid, signal.SIGKILL)
+
     def _set_ready(self, running: Running) -> None:
         running.error = ""
+        running.silent_s = 0.0
         self._log.info(
             "part_ready",
             name=running.part.name,
@@ -300,6 +366,12 @@ class Supervisor:
                 os.kill(running.pid, signal.SIGKILL)
                 running.kill_at = time.monotonic() + _STOP_GRACE_S
 
+    def _bound_logs(self) -> None:
+        """Keep what the parts and this process write from filling the disk."""
+        if self._logs_due <= time.monotonic():
+            logs.bound_all(self._log_dir, bytes_max=self._log_bytes_max)
+            self._logs_due = time.monotonic() + self._log_check_s
+
     def _set(self, running: Running, state: State) -> None:
         running.state = state
         self._on_change(self.parts)
@@ -341,9 +413,7 @@ def _end_with_parent(name: str, parent: int) -> None:
 
 
 def _redirect_output(file: Path) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        if file.stat().st_size > _LOG_BYTES_MAX:
-            file.replace(file.with_suffix(".log.1"))
+    logs.bound(file)
     fd = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o640)
     os.dup2(fd, 1)
     os.dup2(fd, 2)
