@@ -34,7 +34,7 @@ from ondol.node.dns.server import CacheView, DnsServer
 from ondol.node.images import rootfs
 from ondol.node.images.images import Images, ImageSource
 from ondol.node.network import ipam, nft, sandbox, services
-from ondol.node.pods import etc, model, steps, volumes
+from ondol.node.pods import etc, model, status, steps, volumes
 from ondol.node.pods.host import Host, read_records
 from ondol.node.pods.model import Record
 from ondol.node.pods.sources import Sources
@@ -345,16 +345,17 @@ class Agent:
         names = [str(c["name"]) for c in model.all_containers(worker.pod)]
         if container not in names:
             raise errors.NotFound(f"container {container} is not valid for pod {pod}")
-        attempt = worker.record.container(container).current
+        known = worker.record.container(container)
+        attempt = known.current
         if previous:
-            last = worker.record.container(container).last
+            last = known.last
             if last is None:
                 message = f'previous terminated container "{container}" in pod "{pod}" not found'
                 raise errors.BadRequest(message)
             return steps.log_path(self._host, worker.uid, container, last.number), lambda: True
         if attempt is None:
-            state = worker.record.container(container).waiting_reason or "ContainerCreating"
-            message = f'container "{container}" in pod "{pod}" is waiting to start: {state}'
+            reason = status.waiting_reason(worker.pod, known)
+            message = f'container "{container}" in pod "{pod}" is waiting to start: {reason}'
             raise errors.BadRequest(message)
         number = attempt.number
         path = steps.log_path(self._host, worker.uid, container, number)
