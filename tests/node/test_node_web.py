@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import urllib.error
 import urllib.request
 from collections.abc import Awaitable, Callable
@@ -14,7 +15,7 @@ import pytest
 
 from ondol.api import objects, resources
 from ondol.base import clock, errors
-from ondol.node import logs, web
+from ondol.node import logs, web, web_server
 
 pytestmark = pytest.mark.anyio
 
@@ -140,6 +141,20 @@ async def test_a_log_that_is_not_there_yet_says_what_is_waited_for(world: Any) -
             400,
             'container "main" in pod "a" is waiting to start: PodInitializing',
         )
+
+
+async def test_its_socket_is_given_back_whole() -> None:
+    """Once it has ended, whoever is given its descriptor's number is told when there is something to read."""
+    async with anyio.create_task_group() as tasks:
+        await tasks.start(web_server.serve, None, "127.0.0.1", 0)
+        tasks.cancel_scope.cancel()
+    pipes = [os.pipe() for _ in range(8)]
+    with anyio.fail_after(5):
+        for reader, writer in pipes:
+            os.write(writer, b"x")
+            await anyio.wait_readable(reader)
+            os.close(reader)
+            os.close(writer)
 
 
 @pytest.mark.root
