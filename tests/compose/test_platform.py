@@ -69,3 +69,15 @@ def test_waiting_for_a_start_ends() -> None:
         os.close(writer)
         with pytest.raises(errors.HostError, match="ended while starting"):
             platform._await_ready(answers.fileno(), 5.0)
+
+
+def test_a_log_that_cannot_be_written_hides_no_error() -> None:
+    """On a full disk the log's last lines are lost; what ends the platform is told all the same."""
+
+    def ends() -> None:
+        with platform._logging_to(Path("/dev/full"), "info"):
+            log.get("supervisor").info("told")
+            raise errors.HostError("why")
+
+    with pytest.raises(errors.HostError, match="why"):
+        ends()

@@ -15,6 +15,7 @@ import pytest
 from ondol import apiserver, store
 from ondol.api import conditions, objects, resources
 from ondol.api.objects import Object
+from ondol.base import errors
 from ondol.base.clock import ManualClock, rfc3339
 from ondol.client import Client
 from ondol.controllers.node import resources as node_controller
@@ -33,6 +34,9 @@ class Registered:
     clock: ManualClock
     machine: registration.Machine
     writes: list[str]
+    ours: registration.Registration
+    is_full: bool = False
+    """Whether the API takes no writes, as on a full disk."""
 
     async def node(self) -> Object:
         return await self.client.get(resources.NODE, "here")
@@ -51,22 +55,28 @@ async def registered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIt
     log = store.open_memory()
     inner = apiserver.build(apiserver.ApiConfig(), log, clock, random.Random(1))
     writes: list[str] = []
+    found: list[Registered] = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
+        if found and found[0].is_full and scope.get("method") in ("POST", "PATCH"):
+            await send({"type": "http.response.start", "status": 503, "headers": []})
+            await send({"type": "http.response.body", "body": b"the disk is full"})
+            return
         if scope.get("path", "").endswith("/nodes/here/status"):
             writes.append(rfc3339(clock.now()))
         await inner(scope, receive, send)
 
     async with testing.World(app, clock=clock) as world:
-        found = Registered(world.client, clock, registration.measured(tmp_path), writes)
-        monkeypatch.setattr(registration, "measured", lambda _: found.machine)
         config = NodeConfig(instance="abcdef", name="here", data_dir=tmp_path, host_ip="10.0.0.1")
         ours = registration.Registration(config, world.client, clock, runtime="crun://1")
+        one = Registered(world.client, clock, registration.measured(tmp_path), writes, ours)
+        found.append(one)
+        monkeypatch.setattr(registration, "measured", lambda _: one.machine)
         await ours.register(1)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(ours.keep)
             await anyio.wait_all_tasks_blocked()
-            yield found
+            yield one
             tasks.cancel_scope.cancel()
     log.close()
 
@@ -106,3 +116,22 @@ async def test_a_node_that_was_called_unknown_tells_its_state_again(registered: 
     assert all(message for message in by_type(before, "message").values())
     assert by_type(node, "lastTransitionTime")["Ready"] == rfc3339(registered.clock.now())
     assert objects.status(node)["capacity"] == objects.status(before)["capacity"]
+
+
+async def test_a_known_node_starts_where_no_write_is_taken(registered: Registered) -> None:
+    """On a full disk the node goes on by what the API knows of it, and says the rest once it can."""
+    registered.machine = dataclasses.replace(registered.machine, cpus=77)
+    registered.is_full = True
+    known = await registered.ours.register(2)
+    assert objects.uid(known) == objects.uid(await registered.node())
+    registered.is_full = False
+    told = objects.status(await registered.after_a_look())
+    assert (told["capacity"]["cpu"], told["daemonEndpoints"]["kubeletEndpoint"]["Port"]) == ("77", 2)
+
+
+async def test_a_new_node_needs_an_api_that_takes_it(registered: Registered) -> None:
+    """Nobody knows it yet, so why it cannot be registered is what ends it."""
+    registered.is_full = True
+    await registered.client.delete(resources.NODE, "here")
+    with pytest.raises(errors.Unavailable, match="the disk is full"):
+        await registered.ours.register(1)

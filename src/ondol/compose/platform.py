@@ -75,12 +75,14 @@ def run(settings: Settings, *, progress: Progress = lambda _: None) -> int:
 @contextlib.contextmanager
 def _logging_to(file: Path, level: str) -> Iterator[None]:
     """Write the supervisor's own log there: the terminal is for the command's own words."""
-    with file.open("a", buffering=1, encoding="utf-8") as stream:
-        log.configure(level=level, stream=stream)
-        try:
-            yield
-        finally:
-            log.configure(level=level)
+    stream = file.open("a", buffering=1, encoding="utf-8")
+    log.configure(level=level, stream=stream)
+    try:
+        yield
+    finally:
+        log.configure(level=level)
+        with contextlib.suppress(OSError):  # on a full disk the last lines are lost, not what ends us
+            stream.close()
 
 
 def _supervise(instance: Instance, settings: Settings, progress: Progress) -> int:

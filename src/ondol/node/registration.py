@@ -221,10 +221,24 @@ class Registration:
         self._runtime = runtime
         self._port = 0
         self._node: Object = {}
+        self._is_introduced = False
 
     async def register(self, port: int) -> Object:
-        """The Node as the API server has it."""
+        """The Node as the API server has it.
+
+        Where it takes no writes (its disk is full, say) a node that it knows from before will do: its
+        pods are driven all the same, and `keep` makes up for the rest.
+        """
         self._port = port
+        try:
+            await self._introduce()
+        except errors.Unavailable as error:
+            self._node = await self._known_from_before(error)
+            _log.warning("node_not_registered", error=str(error))
+        return self._node
+
+    async def _introduce(self) -> None:
+        self._is_introduced = False
         machine = measured(self._config.data_dir)
         wanted = node(self._config, machine)
         try:
@@ -234,7 +248,13 @@ class Registration:
             self._node = await self._client.patch(resources.NODE, self._config.name, patch=patch)
         await self._write_status(machine)
         await self._renew()
-        return self._node
+        self._is_introduced = True
+
+    async def _known_from_before(self, refusal: errors.Unavailable) -> Object:
+        try:
+            return await self._client.get(resources.NODE, self._config.name)
+        except errors.NotFound:
+            raise refusal from None
 
     async def keep(self) -> None:
         """Renew for ever; an API server that is away is waited for."""
@@ -242,15 +262,23 @@ class Registration:
         while True:
             await self._clock.sleep(self._config.lease_interval_s)
             since_status += self._config.lease_interval_s
+            is_due = since_status >= self._config.housekeeping_interval_s
+            since_status = 0.0 if is_due else since_status
             try:
-                await self._renew()
-                if since_status >= self._config.housekeeping_interval_s:
-                    since_status = 0.0
-                    await self._look_again()
-            except errors.NotFound:
-                await self.register(self._port)
+                await self._beat(is_status_due=is_due)
             except errors.ApiError as error:
                 _log.warning("heartbeat_failed", error=str(error))
+
+    async def _beat(self, *, is_status_due: bool) -> None:
+        if not self._is_introduced:
+            await self._introduce()
+            return
+        try:
+            await self._renew()
+            if is_status_due:
+                await self._look_again()
+        except errors.NotFound:
+            await self._introduce()
 
     async def _look_again(self) -> None:
         """At the machine, and at what the API says of it: a node that was silent was called unknown."""
