@@ -275,6 +275,33 @@ async def test_a_slow_answer_is_a_timeout() -> None:
         await client.aclose()
 
 
+async def test_a_crowd_of_requests_takes_turns() -> None:
+    """However many ask at once, connections are bounded; all are answered, and a watch waits for none."""
+    arrived: list[bytes] = []
+    released = anyio.Event()
+
+    async def answers_late(stream: anyio.abc.ByteStream, request: bytes) -> None:
+        arrived.append(request)
+        if b"watch=" not in request:
+            await released.wait()
+        await stream.send(b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\n{}")
+
+    async with plain_server(answers_late) as port:
+        client = client_at(port)
+        with anyio.fail_after(10):
+            async with anyio.create_task_group() as crowd:
+                for number in range(200):
+                    crowd.start_soon(client.get, resources.NODE, f"n{number}")
+                while len(arrived) < 64:  # noqa: ASYNC110 - the server of this test tells nobody
+                    await anyio.sleep(0.01)
+                async with client.watch(resources.NODE):
+                    await anyio.sleep(0.2)  # in which the others would come, were they let
+                    assert len(arrived) == 64 + 1
+                released.set()
+        assert len(arrived) == 200 + 1
+        await client.aclose()
+
+
 async def test_a_watch_that_breaks_is_told() -> None:
     """A stream cut in the middle raises, so that an informer resumes."""
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -90,3 +92,27 @@ def test_the_ingress_is_told_where_it_listens(
         platform._write_status(instance, [Running(part) for part in parts.parts(instance, chosen)])
         found = platform.status(settings.data_dir)
     assert found.ingress == f"http://{host}:{instance.ports.ingress}"
+
+
+def test_a_log_that_cannot_be_written_hides_no_error() -> None:
+    """On a full disk the log's last lines are lost; what ends the platform is told all the same."""
+
+    def ends() -> None:
+        with platform._logging_to(Path("/dev/full"), "info"):
+            log.get("supervisor").info("told")
+            raise errors.HostError("why")
+
+    with pytest.raises(errors.HostError, match="why"):
+        ends()
+
+
+@pytest.mark.parametrize(("most", "soft"), [(1 << 20, 2048), (1500, 1500), (512, 1024)])
+def test_a_shell_does_not_limit_the_connections(most: int, soft: int) -> None:
+    """The usual 1,024 descriptors of a shell are raised to what the machine allows, within reason."""
+    code = (
+        "import resource; from ondol.compose import platform; "
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (1024, 2048)); "
+        f"platform._allow_descriptors({most}); print(*resource.getrlimit(resource.RLIMIT_NOFILE))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [str(soft), "2048"]

@@ -267,7 +267,7 @@ def test_foreground_start_says_what_to_do_next(tmp_path: Path, kubectl_version: 
 
 
 def test_full_disk(tmp_path: Path, kubectl_version: Version) -> None:
-    """On a full disk a write is refused as such, nothing acknowledged is lost, and it heals by itself."""
+    """On a full disk writes are refused, nothing is lost, a start succeeds, and it heals by itself."""
     need_host()
     mount = tmp_path / "small"
     mount.mkdir()
@@ -291,6 +291,9 @@ def test_full_disk(tmp_path: Path, kubectl_version: Version) -> None:
         assert refused.status in {500, 503, 507}
         assert refused.document["kind"] == "Status"
         assert "disk" in refused.document["message"].lower(), refused
+        assert kubectl.get("configmap", "before")["data"] == {"a": "b"}
+        platform.down()
+        platform.up()
         assert kubectl.get("configmap", "before")["data"] == {"a": "b"}
         (mount / "ballast").unlink()
         eventually(lambda: kubectl.run("create", "configmap", "after").status == 0, "writes work again")

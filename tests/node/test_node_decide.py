@@ -168,6 +168,14 @@ def test_status_is_whole(first: Container, second: Container, policy: str, sandb
     assert again["conditions"] == found["conditions"], "times move only with states"
 
 
+@pytest.mark.parametrize("known", [record(), record(a=DONE)])
+def test_a_pod_with_init_containers_is_initializing(known: Record) -> None:
+    """Until the main container is made, as the kubelet has it; without init containers it is created."""
+    for init, reason in (([{"name": "a"}], "PodInitializing"), ([], "ContainerCreating")):
+        found = status.status(pod(init=init), known, runtime="crun", host_ip="1.2.3.4", now=NOW, previous=[])
+        assert found["containerStatuses"][0]["state"] == {"waiting": {"reason": reason}}
+
+
 def test_a_reboot_loses_what_ran() -> None:
     """After a reboot running containers count as ended, ended ones stay as they were."""
     after = model.rebooted(record(main=RUNNING, other=DONE), "new", NOW + 1)

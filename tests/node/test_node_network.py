@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import random
 import socket
 import subprocess
+import sys
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -301,6 +303,30 @@ def traces(config: NodeConfig) -> list[str]:
     found += [str(group) for group in Path("/sys/fs/cgroup").glob(f"*/ondol-{instance}")]
     found += ["mounts"] if instance in Path("/proc/self/mountinfo").read_text() else []
     return found + (["tables"] if instance in tables else [])
+
+
+RULES_AMONG_MANY_DESCRIPTORS = """
+import os, resource
+from ondol.node import linux
+from ondol.node.network import nft
+resource.setrlimit(resource.RLIMIT_NOFILE, (2048, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+held = [os.open(os.devnull, os.O_RDONLY) for _ in range(1100)]
+def program():
+    linux.unshare(linux.CLONE_NEWNET)
+    nft.run("add table ip among-many")
+    return nft.run("list tables")
+print(linux.in_own_thread(program))
+"""
+
+
+def test_rules_are_programmed_however_many_descriptors_are_open() -> None:
+    """A process with more descriptors than select() can watch programs rules and lives on."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    done = subprocess.run(
+        [sys.executable, "-c", RULES_AMONG_MANY_DESCRIPTORS], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout.strip()) == (0, "table ip among-many"), done.stderr
 
 
 def test_port_names_fit_the_kernel() -> None:

@@ -1,48 +1,137 @@
-"""The Node's status: when it is written, and what its conditions say of time."""
+"""The Node's status: when it is written, and what its conditions say."""
 
 from __future__ import annotations
 
 import dataclasses
+import random
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import msgspec
+import anyio
 import pytest
 
+from ondol import apiserver, store
+from ondol.api import conditions, objects, resources
+from ondol.api.objects import Object
+from ondol.base import errors
 from ondol.base.clock import ManualClock, rfc3339
-from ondol.client import AsgiTransport, Client
+from ondol.client import Client
+from ondol.controllers.node import resources as node_controller
 from ondol.node import registration
 from ondol.node.config import NodeConfig
+from ondol.sdk import testing
 
 pytestmark = pytest.mark.anyio
 
 
-async def test_a_heartbeat_is_stamped_with_each_write_and_causes_none(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Conditions tell when they were looked at last; time alone passing writes no status."""
-    healthy = registration.measured(tmp_path)
-    machines = [healthy]
-    monkeypatch.setattr(registration, "measured", lambda _: machines[-1])
-    written: list[Any] = []
+@dataclass
+class Registered:
+    """A node that keeps its object at a real API, on a machine and a clock of the test."""
+
+    client: Client
+    clock: ManualClock
+    machine: registration.Machine
+    writes: list[str]
+    ours: registration.Registration
+    is_full: bool = False
+    """Whether the API takes no writes, as on a full disk."""
+
+    async def node(self) -> Object:
+        return await self.client.get(resources.NODE, "here")
+
+    async def after_a_look(self) -> Object:
+        """The Node once the agent has looked at its machine again."""
+        await self.clock.advance(10)
+        for _ in range(20):
+            await anyio.wait_all_tasks_blocked()
+        return await self.node()
+
+
+@pytest.fixture
+async def registered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Registered]:
+    clock = ManualClock()
+    log = store.open_memory()
+    inner = apiserver.build(apiserver.ApiConfig(), log, clock, random.Random(1))
+    writes: list[str] = []
+    found: list[Registered] = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
-        body = (await receive())["body"]
-        if scope["path"].endswith("/status"):
-            written.append(msgspec.json.decode(body)["status"]["conditions"])
-        document = {"kind": "Node", "metadata": {"name": "here", "uid": "u"}}
-        await send({"type": "http.response.start", "status": 200, "headers": []})
-        await send({"type": "http.response.body", "body": msgspec.json.encode(document)})
+        if found and found[0].is_full and scope.get("method") in ("POST", "PATCH"):
+            await send({"type": "http.response.start", "status": 503, "headers": []})
+            await send({"type": "http.response.body", "body": b"the disk is full"})
+            return
+        if scope.get("path", "").endswith("/nodes/here/status"):
+            writes.append(rfc3339(clock.now()))
+        await inner(scope, receive, send)
 
-    clock = ManualClock()
-    config = NodeConfig(instance="abcdef", name="here", data_dir=tmp_path, host_ip="10.0.0.1")
-    ours = registration.Registration(config, Client(AsgiTransport(app)), clock, runtime="crun://1")
-    await ours.register(1)
-    begun = rfc3339(clock.now())
-    await clock.advance(60)
-    await ours._write_status(healthy)
-    assert [{c["lastHeartbeatTime"] for c in said} for said in written] == [{begun}]
-    await ours._write_status(dataclasses.replace(healthy, memory_available_bytes=0))
-    assert {c["lastHeartbeatTime"] for c in written[1]} == {rfc3339(clock.now())}
-    moved = {c["type"]: c["lastTransitionTime"] for c in written[1]}
-    assert (moved["MemoryPressure"], moved["Ready"]) == (rfc3339(clock.now()), begun)
+    async with testing.World(app, clock=clock) as world:
+        config = NodeConfig(instance="abcdef", name="here", data_dir=tmp_path, host_ip="10.0.0.1")
+        ours = registration.Registration(config, world.client, clock, runtime="crun://1")
+        one = Registered(world.client, clock, registration.measured(tmp_path), writes, ours)
+        found.append(one)
+        monkeypatch.setattr(registration, "measured", lambda _: one.machine)
+        await ours.register(1)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(ours.keep)
+            await anyio.wait_all_tasks_blocked()
+            yield one
+            tasks.cancel_scope.cancel()
+    log.close()
+
+
+def by_type(node: Object, field: str) -> dict[str, str]:
+    return {str(c["type"]): str(c.get(field)) for c in conditions.of(node)}
+
+
+async def test_a_heartbeat_is_stamped_with_each_write_and_causes_none(registered: Registered) -> None:
+    """Conditions tell when they were looked at last; time alone passing writes no status."""
+    begun = rfc3339(registered.clock.now())
+    for _ in range(6):
+        node = await registered.after_a_look()
+    assert registered.writes == [begun]
+    assert set(by_type(node, "lastHeartbeatTime").values()) == {begun}
+    registered.machine = dataclasses.replace(registered.machine, memory_available_bytes=0)
+    node = await registered.after_a_look()
+    now = rfc3339(registered.clock.now())
+    assert registered.writes == [begun, now]
+    assert set(by_type(node, "lastHeartbeatTime").values()) == {now}
+    moved = by_type(node, "lastTransitionTime")
+    assert (moved["MemoryPressure"], moved["Ready"]) == (now, begun)
+
+
+async def test_a_node_that_was_called_unknown_tells_its_state_again(registered: Registered) -> None:
+    """After a silence every condition has the node's own reason and message, and others keep theirs."""
+    before = await registered.node()
+    unknown = node_controller.unknown_conditions(before, registered.clock.now())
+    others = {"type": "NetworkUnavailable", "status": "False", "reason": "RouteCreated"}
+    patch = {"status": {"conditions": [*unknown, others]}}
+    silent = await registered.client.patch(resources.NODE, "here", patch=patch, subresource="status")
+    assert set(by_type(silent, "message").values()) == {"Kubelet stopped posting node status.", "None"}
+    node = await registered.after_a_look()
+    for field in ("status", "reason", "message"):
+        expected = by_type(before, field) | {"NetworkUnavailable": str(others.get(field))}
+        assert by_type(node, field) == expected
+    assert all(message for message in by_type(before, "message").values())
+    assert by_type(node, "lastTransitionTime")["Ready"] == rfc3339(registered.clock.now())
+    assert objects.status(node)["capacity"] == objects.status(before)["capacity"]
+
+
+async def test_a_known_node_starts_where_no_write_is_taken(registered: Registered) -> None:
+    """On a full disk the node goes on by what the API knows of it, and says the rest once it can."""
+    registered.machine = dataclasses.replace(registered.machine, cpus=77)
+    registered.is_full = True
+    known = await registered.ours.register(2)
+    assert objects.uid(known) == objects.uid(await registered.node())
+    registered.is_full = False
+    told = objects.status(await registered.after_a_look())
+    assert (told["capacity"]["cpu"], told["daemonEndpoints"]["kubeletEndpoint"]["Port"]) == ("77", 2)
+
+
+async def test_a_new_node_needs_an_api_that_takes_it(registered: Registered) -> None:
+    """Nobody knows it yet, so why it cannot be registered is what ends it."""
+    registered.is_full = True
+    await registered.client.delete(resources.NODE, "here")
+    with pytest.raises(errors.Unavailable, match="the disk is full"):
+        await registered.ours.register(1)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 
 from ondol.api import objects, resources
 from ondol.base import clock, errors
-from ondol.node import logs, web
+from ondol.node import logs, web, web_server
 
 pytestmark = pytest.mark.anyio
 
@@ -111,6 +112,51 @@ def get(url: str, token: str) -> tuple[int, str]:
             return error.code, error.read().decode()
 
 
+async def asker(world: Any) -> Callable[..., Awaitable[tuple[int, str]]]:
+    """What asks the node for a path, with its own token or another."""
+    node = await world.client.get(resources.NODE, world.config.name)
+    port = objects.status(node)["daemonEndpoints"]["kubeletEndpoint"]["Port"]
+    base = f"http://{world.config.host_ip}:{port}"
+
+    async def ask(path: str, token: str = world.config.api_token) -> tuple[int, str]:
+        return await anyio.to_thread.run_sync(get, base + path, token)
+
+    return ask
+
+
+@pytest.mark.root
+async def test_a_log_that_is_not_there_yet_says_what_is_waited_for(world: Any) -> None:
+    """While init containers run, the others are said to wait for the pod's start, not for their own."""
+    async with world.node():
+        ask = await asker(world)
+        first = {**world.pod("x")["spec"]["containers"][0], "name": "first"}
+        await world.create(world.pod("a", initContainers=[first]))
+        found = await world.until(
+            "a", lambda p: "running" in p["status"].get("initContainerStatuses", [{}])[0].get("state", {})
+        )
+        waiting = objects.status(found)["containerStatuses"][0]["state"]["waiting"]
+        assert waiting == {"reason": "PodInitializing"}
+        status, said = await ask("/containerLogs/default/a/main")
+        assert (status, said) == (
+            400,
+            'container "main" in pod "a" is waiting to start: PodInitializing',
+        )
+
+
+async def test_its_socket_is_given_back_whole() -> None:
+    """Once it has ended, whoever is given its descriptor's number is told when there is something to read."""
+    async with anyio.create_task_group() as tasks:
+        await tasks.start(web_server.serve, None, "127.0.0.1", 0)
+        tasks.cancel_scope.cancel()
+    pipes = [os.pipe() for _ in range(8)]
+    with anyio.fail_after(5):
+        for reader, writer in pipes:
+            os.write(writer, b"x")
+            await anyio.wait_readable(reader)
+            os.close(reader)
+            os.close(writer)
+
+
 @pytest.mark.root
 async def test_over_the_wire(world: Any) -> None:
     """Logs of now and before, usage, and nothing without the token."""
@@ -119,13 +165,7 @@ async def test_over_the_wire(world: Any) -> None:
         await world.until(
             "a", lambda p: p["status"].get("containerStatuses", [{}])[0].get("restartCount", 0) >= 1
         )
-        node = await world.client.get(resources.NODE, world.config.name)
-        port = objects.status(node)["daemonEndpoints"]["kubeletEndpoint"]["Port"]
-        base = f"http://{world.config.host_ip}:{port}"
-
-        async def ask(path: str, token: str = world.config.api_token) -> tuple[int, str]:
-            return await anyio.to_thread.run_sync(get, base + path, token)
-
+        ask = await asker(world)
         assert await ask("/healthz", "") == (200, "ok")
         assert (await ask("/containerLogs/default/a/main", "wrong"))[0] == 401
         assert await ask("/containerLogs/default/a/main?previous=true") == (200, "run\n")

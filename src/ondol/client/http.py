@@ -16,6 +16,7 @@ from typing import Final, Self
 from urllib.parse import quote, urlencode
 
 import aiohttp
+import anyio
 import yarl
 
 from ondol.base import errors
@@ -23,6 +24,8 @@ from ondol.client.transport import Call, ConnectionLost, Response, StreamRespons
 
 _TOKEN_REFRESH_S: Final = 60.0
 _CONNECT_S: Final = 10.0
+# Each request under way has a connection; more of them at once would not be answered sooner.
+_REQUESTS_MAX: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +54,14 @@ class HttpTransport:
         self._session: aiohttp.ClientSession | None = None
         self._token = endpoint.token
         self._token_read_at = -_TOKEN_REFRESH_S
+        self._under_way = anyio.CapacityLimiter(_REQUESTS_MAX)
 
     async def request(self, call: Call) -> Response:
         timeout = aiohttp.ClientTimeout(total=self._endpoint.request_s, sock_connect=_CONNECT_S)
-        with _translated(self._base):
-            async with self._send(call, timeout) as answer:
-                return Response(answer.status, _headers(answer), await answer.read())
+        async with self._under_way:
+            with _translated(self._base):
+                async with self._send(call, timeout) as answer:
+                    return Response(answer.status, _headers(answer), await answer.read())
 
     @asynccontextmanager
     async def stream(self, call: Call) -> AsyncIterator[StreamResponse]:
@@ -89,7 +94,8 @@ class HttpTransport:
 
     def _opened(self) -> aiohttp.ClientSession:
         if self._session is None:
-            # Every watch holds a connection for minutes: a bound here would starve requests.
+            # Every watch holds a connection for minutes: a bound here would starve requests, which
+            # have one of their own.
             connector = aiohttp.TCPConnector(limit=0, ssl=self._endpoint.tls or True, keepalive_timeout=60)
             self._session = aiohttp.ClientSession(
                 connector=connector, cookie_jar=aiohttp.DummyCookieJar(), read_bufsize=2**18

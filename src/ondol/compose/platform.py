@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import resource
 import signal
 import sys
 import time
@@ -22,6 +23,7 @@ from ondol.compose.supervisor import Running, State, Supervisor
 
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 _LOG: Final = "supervisor.log"
+_DESCRIPTORS_MAX: Final = 1 << 20
 _TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
 
 Progress = Callable[[Sequence[Running]], None]
@@ -78,15 +80,29 @@ def run(settings: Settings, *, progress: Progress = lambda _: None) -> int:
 @contextlib.contextmanager
 def _logging_to(file: Path, level: str) -> Iterator[None]:
     """Write the supervisor's own log there: the terminal is for the command's own words."""
-    with file.open("a", buffering=1, encoding="utf-8") as stream:
-        log.configure(level=level, stream=stream)
-        try:
-            yield
-        finally:
-            log.configure(level=level)
+    stream = file.open("a", buffering=1, encoding="utf-8")
+    log.configure(level=level, stream=stream)
+    try:
+        yield
+    finally:
+        log.configure(level=level)
+        with contextlib.suppress(OSError):  # on a full disk the last lines are lost, not what ends us
+            stream.close()
+
+
+def _allow_descriptors(most: int = _DESCRIPTORS_MAX) -> None:
+    """Let every part, Envoy above all, hold as many connections as the machine allows.
+
+    The 1,024 of a login shell are for programs that call `select`; a proxy needs two a connection.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = most if hard == resource.RLIM_INFINITY else min(hard, most)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _supervise(instance: Instance, settings: Settings, progress: Progress) -> int:
+    _allow_descriptors()
     parts.preload()
 
     def on_change(running: Sequence[Running]) -> None:

@@ -7,13 +7,14 @@ takes them up from the disk and the runtime.
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import ipaddress
 import os
 import random
 import shutil
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -34,7 +35,7 @@ from ondol.node.dns.server import CacheView, DnsServer
 from ondol.node.images import rootfs
 from ondol.node.images.images import Images, ImageSource
 from ondol.node.network import ipam, nft, sandbox, services
-from ondol.node.pods import etc, model, steps, volumes
+from ondol.node.pods import etc, model, status, steps, volumes
 from ondol.node.pods.host import Host, read_records
 from ondol.node.pods.model import Record
 from ondol.node.pods.sources import Sources
@@ -59,14 +60,30 @@ async def run(
     """Be this machine's node until cancelled; `started` once the node is registered and pods are driven."""
     if os.geteuid() != 0:
         raise errors.HostError("the node needs root: namespaces and mounts", remedy="run as root")
-    config.data_dir.mkdir(parents=True, exist_ok=True)
+    with _full_disk_told(config):
+        config.data_dir.mkdir(parents=True, exist_ok=True)
     manager = sdk.Manager(client, clock=clock, rng=random.Random(), identity="kubelet")  # noqa: S311 - jitter only
     network = _network(config)
     await anyio.to_thread.run_sync(sandbox.prepare_host, network)
     folders = oci.Folders(config.data_dir, config.run_dir)
-    runtime = await learn.working(folders, clock, config.cgroup, config.runtime)
-    host = _host(config, manager, runtime, network, images)
+    with _full_disk_told(config):
+        runtime = await learn.working(folders, clock, config.cgroup, config.runtime)
+        host = _host(config, manager, runtime, network, images)
     await Agent(host, manager).run(task_status=task_status)
+
+
+@contextlib.contextmanager
+def _full_disk_told(config: NodeConfig) -> Iterator[None]:
+    """Where the node cannot begin without a file, say so in words."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        place = error.filename or config.data_dir
+        raise errors.HostError(
+            f"the disk is full: no space left for the node's data at {place}", remedy="free some space there"
+        ) from error
 
 
 def remove(config: NodeConfig) -> None:
@@ -92,7 +109,10 @@ def remove(config: NodeConfig) -> None:
         shutil.rmtree(path, ignore_errors=True)
     for record in read_records(config.data_dir):
         path = config.pod_dir(record.uid) / "record.json"
-        files.write(path, msgspec.json.encode(msgspec.structs.replace(record, boot="")))
+        try:
+            files.write(path, msgspec.json.encode(msgspec.structs.replace(record, boot="")))
+        except OSError as error:  # a full disk, say: the next start sees that its namespaces are gone
+            _log.warning("record_not_renewed", pod=f"{record.namespace}/{record.name}", error=str(error))
 
 
 def _kept_containers(config: NodeConfig) -> list[str]:
@@ -174,7 +194,8 @@ class Agent:
             await node.register(port)
             self._listen()
             await tasks.start(functools.partial(_run_manager, self._manager))
-            await self._take_up()
+            with _full_disk_told(config):
+                await self._take_up()
             tasks.start_soon(node.keep)
             self._services_changed.set()
             tasks.start_soon(self._keep_services)
@@ -226,7 +247,10 @@ class Agent:
         if record.boot == self._host.boot and (is_kept or not record.has_sandbox):
             return record
         renewed = model.rebooted(record, self._host.boot, self._host.clock.now())
-        self._host.save(renewed)
+        try:
+            self._host.save(renewed)
+        except OSError as error:  # a full disk, say: what it has leads here again
+            _log.warning("record_not_renewed", pod=f"{record.namespace}/{record.name}", error=str(error))
         return renewed
 
     async def _remove_orphans(self, records: Mapping[str, Record], pods: Mapping[str, Object]) -> None:
@@ -345,16 +369,17 @@ class Agent:
         names = [str(c["name"]) for c in model.all_containers(worker.pod)]
         if container not in names:
             raise errors.NotFound(f"container {container} is not valid for pod {pod}")
-        attempt = worker.record.container(container).current
+        known = worker.record.container(container)
+        attempt = known.current
         if previous:
-            last = worker.record.container(container).last
+            last = known.last
             if last is None:
                 message = f'previous terminated container "{container}" in pod "{pod}" not found'
                 raise errors.BadRequest(message)
             return steps.log_path(self._host, worker.uid, container, last.number), lambda: True
         if attempt is None:
-            state = worker.record.container(container).waiting_reason or "ContainerCreating"
-            message = f'container "{container}" in pod "{pod}" is waiting to start: {state}'
+            reason = status.waiting_reason(worker.pod, known)
+            message = f'container "{container}" in pod "{pod}" is waiting to start: {reason}'
             raise errors.BadRequest(message)
         number = attempt.number
         path = steps.log_path(self._host, worker.uid, container, number)

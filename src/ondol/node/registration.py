@@ -1,7 +1,8 @@
 """The machine as a Node object, and its heartbeat.
 
 The object is made once and corrected when it differs; after that a Lease says every ten seconds
-that the node lives, and the status is written only when a condition or a figure changes.
+that the node lives, and the status is written only when a condition or a figure is other than the API
+has it: changed here, or by the control plane while nothing was heard of this node.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import os
 import platform
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -155,24 +156,40 @@ def _conditions(machine: Machine, now: float, previous: list[Mapping[str, Any]])
     low_memory = machine.memory_available_bytes < _MEMORY_FLOOR_BYTES
     low_disk = machine.disk_free_bytes < machine.disk_bytes * _DISK_FLOOR_SHARE
     low_pids = machine.pids_max - machine.pids_used < _PIDS_FLOOR
-    listed = [dict(condition) for condition in previous]
-    for name, is_low, bad, good in (
-        ("MemoryPressure", low_memory, "NodeHasInsufficientMemory", "NodeHasSufficientMemory"),
-        ("DiskPressure", low_disk, "NodeHasDiskPressure", "NodeHasNoDiskPressure"),
-        ("PIDPressure", low_pids, "NodeHasInsufficientPID", "NodeHasSufficientPID"),
+    listed = own_conditions(previous)
+    for name, is_low, bad, good, what in (
+        ("MemoryPressure", low_memory, "NodeHasInsufficientMemory", "NodeHasSufficientMemory", "memory"),
+        ("DiskPressure", low_disk, "NodeHasDiskPressure", "NodeHasNoDiskPressure", "disk space"),
+        ("PIDPressure", low_pids, "NodeHasInsufficientPID", "NodeHasSufficientPID", "room for processes"),
     ):
         state: conditions.Status = "True" if is_low else "False"
-        listed = conditions.set(listed, name, state, reason=bad if is_low else good, now=now)
+        message = f"the node has {'too little' if is_low else 'sufficient'} {what}"
+        reason = bad if is_low else good
+        listed = conditions.set(listed, name, state, reason=reason, message=message, now=now)
     return conditions.set(
         listed, "Ready", "True", reason="KubeletReady", message="the node is posting ready status", now=now
     )
 
 
+def own_conditions(listed: Iterable[Mapping[str, Any]]) -> list[Object]:
+    """Those this node answers for; others keep theirs, for a patch merges conditions by their type."""
+    return [dict(condition) for condition in listed if condition.get("type") in _CONDITIONS]
+
+
+def is_said(node: Object, wanted: Object) -> bool:
+    """Whether the Node's status says all that is wanted."""
+    said = {**objects.status(node), "conditions": own_conditions(conditions.of(node))}
+    return {name: said.get(name) for name in wanted} == wanted
+
+
 def stamped(status: Object, now: float) -> Object:
-    """The status as it is written now: its own conditions were looked at at this moment."""
+    """The status as it is written now: its conditions were looked at at this moment.
+
+    Fields that a condition lacks are taken out of the one that is there.
+    """
+    unsaid = {"reason": None, "message": None}
     beat = {"lastHeartbeatTime": time.rfc3339(now)}
-    listed = [{**c, **beat} if c["type"] in _CONDITIONS else c for c in status["conditions"]]
-    return {**status, "conditions": listed}
+    return {**status, "conditions": [{**unsaid, **c, **beat} for c in status["conditions"]]}
 
 
 def lease(config: NodeConfig, owner: Mapping[str, Any], now: float) -> Object:
@@ -204,11 +221,24 @@ class Registration:
         self._runtime = runtime
         self._port = 0
         self._node: Object = {}
-        self._written: Object = {}
+        self._is_introduced = False
 
     async def register(self, port: int) -> Object:
-        """The Node as the API server has it."""
+        """The Node as the API server has it.
+
+        Where it takes no writes (its disk is full, say) a node that it knows from before will do: its
+        pods are driven all the same, and `keep` makes up for the rest.
+        """
         self._port = port
+        try:
+            await self._introduce()
+        except errors.Unavailable as error:
+            self._node = await self._known_from_before(error)
+            _log.warning("node_not_registered", error=str(error))
+        return self._node
+
+    async def _introduce(self) -> None:
+        self._is_introduced = False
         machine = measured(self._config.data_dir)
         wanted = node(self._config, machine)
         try:
@@ -218,7 +248,13 @@ class Registration:
             self._node = await self._client.patch(resources.NODE, self._config.name, patch=patch)
         await self._write_status(machine)
         await self._renew()
-        return self._node
+        self._is_introduced = True
+
+    async def _known_from_before(self, refusal: errors.Unavailable) -> Object:
+        try:
+            return await self._client.get(resources.NODE, self._config.name)
+        except errors.NotFound:
+            raise refusal from None
 
     async def keep(self) -> None:
         """Renew for ever; an API server that is away is waited for."""
@@ -226,15 +262,28 @@ class Registration:
         while True:
             await self._clock.sleep(self._config.lease_interval_s)
             since_status += self._config.lease_interval_s
+            is_due = since_status >= self._config.housekeeping_interval_s
+            since_status = 0.0 if is_due else since_status
             try:
-                await self._renew()
-                if since_status >= self._config.housekeeping_interval_s:
-                    since_status = 0.0
-                    await self._write_status(measured(self._config.data_dir))
-            except errors.NotFound:
-                await self.register(self._port)
+                await self._beat(is_status_due=is_due)
             except errors.ApiError as error:
                 _log.warning("heartbeat_failed", error=str(error))
+
+    async def _beat(self, *, is_status_due: bool) -> None:
+        if not self._is_introduced:
+            await self._introduce()
+            return
+        try:
+            await self._renew()
+            if is_status_due:
+                await self._look_again()
+        except errors.NotFound:
+            await self._introduce()
+
+    async def _look_again(self) -> None:
+        """At the machine, and at what the API says of it: a node that was silent was called unknown."""
+        self._node = await self._client.get(resources.NODE, self._config.name)
+        await self._write_status(measured(self._config.data_dir))
 
     async def _write_status(self, machine: Machine) -> None:
         """Only when something besides free memory and disk has changed.
@@ -248,19 +297,17 @@ class Registration:
             runtime=self._runtime,
             port=self._port,
             now=now,
-            previous=list(self._written.get("conditions") or conditions.of(self._node)),
+            previous=list(conditions.of(self._node)),
         )
-        if wanted == self._written:
+        if is_said(self._node, wanted):
             return
-        wanted = stamped(wanted, now)
         self._node = await self._client.patch(
             resources.NODE,
             self._config.name,
-            patch={"status": wanted},
+            patch={"status": stamped(wanted, now)},
             patch_type=PatchType.STRATEGIC,
             subresource="status",
         )
-        self._written = wanted
 
     async def _renew(self) -> None:
         now = self._clock.now()

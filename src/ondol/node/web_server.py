@@ -36,12 +36,25 @@ async def serve(
         timeout_graceful_shutdown=1,
     )
     server = _Server(config)
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(server.serve, [listening])
-        task_status.started(listening.getsockname()[1])
-        try:
-            await anyio.sleep_forever()
-        finally:
-            server.should_exit = True
-            server.force_exit = True
-            listening.close()
+    try:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(_to_its_end, server, listening)
+            task_status.started(listening.getsockname()[1])
+            try:
+                await anyio.sleep_forever()
+            finally:
+                server.should_exit = True
+                server.force_exit = True
+    finally:
+        for each in server.servers:  # one that was told to end while it began has left them open
+            each.close()
+        listening.close()
+
+
+async def _to_its_end(server: uvicorn.Server, listening: socket.socket) -> None:
+    """Never cut short, for a server that is cancelled leaves its socket with the loop.
+
+    The loop would take the next descriptor of that number for one that it watches already.
+    """
+    with anyio.CancelScope(shield=True):
+        await server.serve([listening])

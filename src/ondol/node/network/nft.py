@@ -2,15 +2,23 @@
 
 One batch is one transaction: all of it holds or none. In-process a small batch takes about 1 ms, a
 started `nft` about 20 (decision 0003). Runs in the network namespace of the calling thread.
+
+The library waits for its socket by select(), for which a descriptor of 1024 or more ends the whole
+process. A process that holds so many that its next one could be so high starts `nft`, which has none.
 """
 
 from __future__ import annotations
 
 import ctypes
 import functools
+import os
 import subprocess
+from typing import Final
 
 from ondol.base import errors
+
+# Of the 1024 numbers select() can watch a quarter is kept for what other threads open meanwhile.
+_DESCRIPTORS_MAX: Final = 768
 
 
 @functools.cache
@@ -35,7 +43,14 @@ def _library() -> ctypes.CDLL | None:
 def run(batch: str) -> str:
     """Carry out the batch; its output, or `HostError` with what nftables said."""
     library = _library()
-    return _by_command(batch) if library is None else _by_library(library, batch)
+    if library is None or _holds_many_descriptors():
+        return _by_command(batch)
+    return _by_library(library, batch)
+
+
+def _holds_many_descriptors() -> bool:
+    """A new descriptor gets the lowest free number, so it is no higher than how many there are."""
+    return len(os.listdir("/proc/self/fd")) > _DESCRIPTORS_MAX  # noqa: PTH208 - names alone are wanted
 
 
 def _by_library(library: ctypes.CDLL, batch: str) -> str:

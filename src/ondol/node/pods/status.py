@@ -175,10 +175,13 @@ def _states(pod: Spec, record: Record, spec: Spec, runtime: str, now: float) -> 
         if container.retry_at > now and will_restart:
             return {"waiting": _crash_loop(record, spec, container, attempt)}, over
         return over, before
-    if container.waiting_reason:
-        return {"waiting": _reasoned(container.waiting_reason, container.waiting_message)}, before
-    is_blocked = bool(model.init_containers(pod)) and not decide.is_initialized(pod, record)
-    return {"waiting": {"reason": "PodInitializing" if is_blocked else "ContainerCreating"}}, before
+    return {"waiting": _reasoned(waiting_reason(pod, container), container.waiting_message)}, before
+
+
+def waiting_reason(pod: Spec, container: Container) -> str:
+    """Why it does not run yet; in a pod with init containers the kubelet calls all of it initializing."""
+    default = "PodInitializing" if model.init_containers(pod) else "ContainerCreating"
+    return container.waiting_reason or default
 
 
 def _reasoned(reason: str, message: str) -> Object:

@@ -2,7 +2,8 @@
 
 No version table and no feature list: crun 1.8 lists nothing and refuses hosts with both cgroup
 versions mounted, yet works in a mount namespace that hides one of them. What worked is remembered
-for this boot of the machine.
+for this boot of the machine. All of it happens in the run folder, which is in memory: a full disk is no
+reason to find that nothing works.
 """
 
 from __future__ import annotations
@@ -83,11 +84,12 @@ def _version(path: str) -> str:
 
 async def _try(binary: oci.Binary, folders: oci.Folders, clock: Clock, cgroup: str) -> str:
     """Why it does not work; empty when it does."""
-    runtime = oci.OciRuntime(binary, folders, clock)
+    bench = oci.Folders(folders.run / "trial", folders.run)
+    runtime = oci.OciRuntime(binary, bench, clock)
     container_id = f"trial-{os.getpid()}"
     try:
         with anyio.fail_after(_PATIENCE_S):
-            creation = Creation(container_id, _trial_spec(folders, cgroup), folders.run / "trial.log")
+            creation = Creation(container_id, _trial_spec(bench, cgroup), bench.data / "log")
             handle = await runtime.create(creation)
             await runtime.start(handle)
             ended = await runtime.wait(handle)
@@ -96,6 +98,7 @@ async def _try(binary: oci.Binary, folders: oci.Folders, clock: Clock, cgroup: s
     finally:
         with anyio.CancelScope(shield=True):
             await _forget(runtime, container_id)
+            shutil.rmtree(bench.data, ignore_errors=True)
     return "" if ended.code == _SENTINEL_CODE else f"a trial container ended with {ended.code}"
 
 
@@ -106,8 +109,8 @@ async def _forget(runtime: oci.OciRuntime, container_id: str) -> None:
         _log.warning("trial_left_behind", container=container_id, error=str(error))
 
 
-def _trial_spec(folders: oci.Folders, cgroup: str) -> dict[str, Any]:
-    root = folders.run / "trial"
+def _trial_spec(bench: oci.Folders, cgroup: str) -> dict[str, Any]:
+    root = bench.data / "root"
     root.mkdir(exist_ok=True)
     binds = [
         spec.bind(source, source, read_only=True)
