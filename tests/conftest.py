@@ -9,12 +9,24 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
+
+from ondol.base import log
 
 
 @pytest.fixture
 def anyio_backend() -> str:
     """Async tests run on asyncio, as production does."""
     return "asyncio"
+
+
+@pytest.fixture(autouse=True)
+def logging_as_found() -> Iterator[None]:
+    """Logging belongs to the process: a test that sets it up hands it on as it found it."""
+    before, stream = structlog.get_config(), log._output.stream
+    yield
+    structlog.configure(**before)
+    log._output.stream = stream
 
 
 class SmallDisk:

@@ -4,22 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import structlog
 
 from ondol.base import log
 
 SECRET = "hunter2"
-
-
-@pytest.fixture(autouse=True)
-def unconfigured() -> Iterator[None]:
-    """No test leaves its stream behind."""
-    yield
-    structlog.reset_defaults()
 
 
 def test_a_line_names_the_part_the_event_and_its_facts(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import structlog
 
 from ondol.base import errors, log
 from ondol.compose import doctor, lock, parts, platform
@@ -40,7 +39,6 @@ def test_the_log_of_a_foreground_start_leaves_the_terminal_alone(
     terminal = capfd.readouterr().err
     assert "outside" in terminal
     assert "inside" not in terminal
-    structlog.reset_defaults()  # the captured stderr ends with this test
 
 
 def test_a_second_platform_on_a_folder_is_refused(settings: Settings) -> None:
