@@ -94,12 +94,18 @@ def test_fewer_replicas_lose_no_request(space: Kubectl, platform: Platform) -> N
         assert {reply.status for reply in busy} == {200}
     replies: list[Reply] = []
 
+    def trickle(count: int) -> None:
+        """Requests with pauses: without, one after the other is a whole replica's load, and may be more."""
+        for _ in range(count):
+            replies.append(serving.ask())
+            time.sleep(0.05)
+
     def one_is_left() -> bool:
-        replies.extend(serving.ask() for _ in range(20))
+        trickle(10)
         return len(serving.pods()) == 1
 
     eventually(one_is_left, "one replica", every_s=0.0)
-    replies.extend(serving.ask() for _ in range(50))
+    trickle(40)
     assert [reply for reply in replies if reply.status != 200] == []
 
 
