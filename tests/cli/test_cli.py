@@ -19,7 +19,7 @@ from ondol import __version__
 from ondol.api import resources as kinds
 from ondol.api.objects import Resource
 from ondol.base import errors
-from ondol.cli import main, output, resources
+from ondol.cli import main, output, platform, resources
 
 COMMANDS = list(main._COMMANDS)
 
@@ -437,3 +437,20 @@ def test_apply_goes_on_after_a_failure(api: _Api, tmp_path: Path) -> None:
     assert "error: nothing.x/n: no matches for kind" in result.stderr
     assert result.stdout == "configmap/a serverside-applied\n"
     assert len(api.applied) == 1
+
+
+@pytest.mark.parametrize(
+    ("environment", "line"),
+    [
+        ({}, "export KUBECONFIG='/a b/kubeconfig'; kubectl get nodes"),
+        ({"SUDO_UID": "1000"}, "sudo kubectl --kubeconfig '/a b/kubeconfig' get nodes"),
+    ],
+)
+def test_the_line_to_paste_suits_who_started(
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], line: str
+) -> None:
+    """Who came by sudo may not read the kubeconfig, and is told a command that may."""
+    monkeypatch.delenv("SUDO_UID", raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert platform._how_to_use(Path("/a b/kubeconfig")) == line

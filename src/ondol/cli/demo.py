@@ -102,8 +102,7 @@ def _operator(instance: Instance, examples: Path) -> Iterator[None]:
 
 
 def _stay(instance: Instance) -> None:
-    sudo = "sudo " if "SUDO_UID" in os.environ else ""
-    ondol, data_dir = sys.argv[0], instance.data_dir
+    sudo, ondol, data_dir = output.sudo(), sys.argv[0], instance.data_dir
     output.write(
         "\nIt stays up until Ctrl-C. In another terminal:\n"
         f"  {sudo}kubectl --kubeconfig {instance.kubeconfig} -n shop get pods,ksvc,caches,virtualservices\n"

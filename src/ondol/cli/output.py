@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import json
+import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -54,6 +55,11 @@ def note(text: str) -> None:
     """Say something to the person, not to the pipe."""
     sys.stderr.write(f"{text}\n")
     sys.stderr.flush()
+
+
+def sudo() -> str:
+    """What who came by sudo puts before the next command too: the platform's files are root's."""
+    return "sudo " if "SUDO_UID" in os.environ else ""
 
 
 class _Dumper(yaml.SafeDumper):

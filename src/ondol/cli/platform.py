@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import shlex
 import signal
 from collections.abc import Sequence
@@ -71,10 +70,10 @@ class _Progress:
 
 
 def _how_to_use(kubeconfig: Path) -> str:
-    """The line that a person copies next; who came by sudo goes on with it: the file is root's."""
+    """The line that a person copies next."""
     path = shlex.quote(str(kubeconfig))
-    if "SUDO_UID" in os.environ:
-        return f"sudo kubectl --kubeconfig {path} get nodes"
+    if sudo := output.sudo():
+        return f"{sudo}kubectl --kubeconfig {path} get nodes"
     return f"export KUBECONFIG={path}; kubectl get nodes"
 
 
