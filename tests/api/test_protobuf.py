@@ -82,6 +82,14 @@ def test_every_kind_survives_the_wire(api_version: str, kind: str, data: st.Data
     assert completed(type_name, read) == completed(type_name, given_document)
 
 
+@pytest.mark.parametrize("rule", [{}, {"exitCodes": {"operator": "In"}}])
+def test_a_required_field_that_json_leaves_out_stays_out(rule: dict[str, Any]) -> None:
+    """Protobuf writes its zero all the same: read again, nothing was given."""
+    given = {"apiVersion": "v1", "kind": "Pod", "spec": {"containers": [{"restartPolicyRules": [rule]}]}}
+    read = protobuf.decode(protobuf.encode(given))
+    assert "action" not in read["spec"]["containers"][0]["restartPolicyRules"][0]
+
+
 def test_the_bytes_are_kubernetes_own() -> None:
     """A small ConfigMap, spelled out: envelope, then name, then data; empty strings are written."""
     body = protobuf.encode(

@@ -76,11 +76,12 @@ def _taker(name: str, field: facts.Field) -> Take:
         return _appending(name, read, packed=word in scalars.NUMBERS)
     if marks == "{}":
         return _mapping(name, read)
-    return _setting(_Slot(name, field.required or field.pointer or word not in _DROPPED), read)
+    is_told = field.pointer or (field.required and field.default is not None)
+    return _setting(_Slot(name, is_told or word not in _DROPPED), read)
 
 
 _DROPPED: Final = ("string", "bytes", "int32", "int64", "bool", "double")
-"""Words whose zero means absent, unless the field is required or a pointer."""
+"""Words whose zero means absent, unless the field is a pointer or one that JSON always shows (`default`)."""
 
 
 def _reader(word: str) -> scalars.Reader:

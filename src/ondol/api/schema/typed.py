@@ -279,7 +279,8 @@ def _decoders(type_name: str) -> dict[str, tuple[Decode, bool]]:
 
 
 def _keeps_empty(node: model.Node) -> bool:
-    return node.required or node.pointer or node.kind in _KEPT
+    is_always_shown = node.required and node.default is not None
+    return is_always_shown or node.pointer or node.kind in _KEPT
 
 
 def _list_decoder(inner: Decode) -> Decode:
