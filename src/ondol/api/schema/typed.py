@@ -279,7 +279,7 @@ def _decoders(type_name: str) -> dict[str, tuple[Decode, bool]]:
 
 
 def _keeps_empty(node: model.Node) -> bool:
-    is_always_shown = node.required and node.default is not None
+    is_always_shown = node.required and (node.default is not None or node.kind in (model.LIST, model.MAP))
     return is_always_shown or node.pointer or node.kind in _KEPT
 
 
