@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -19,7 +20,11 @@ from ondol import __version__
 from ondol.api import resources as kinds
 from ondol.api.objects import Resource
 from ondol.base import errors
-from ondol.cli import main, output, platform, resources
+from ondol.cli import addressing, connection, get, main, output, platform, tables
+from ondol.client import discovery
+from ondol.compose import instance as instances
+from ondol.compose import platform as compose_platform
+from ondol.compose import settings
 
 COMMANDS = list(main._COMMANDS)
 
@@ -32,7 +37,7 @@ def run(*words: object, env: Mapping[str, str] | None = None) -> Result:
 @pytest.fixture(autouse=True)
 def plain(monkeypatch: pytest.MonkeyPatch) -> None:
     """No colours, wide lines, nobody's environment."""
-    for name in ("ONDOL_DATA_DIR", "ONDOL_API_PORT"):
+    for name in ("ONDOL_DATA_DIR", "ONDOL_API_PORT", "KUBECONFIG", "SUDO_UID"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setenv("TERM", "dumb")
@@ -148,7 +153,7 @@ def test_without_a_platform_exit_status_3(words: tuple[str, ...], tmp_path: Path
     result = run(*words, "--data-dir", tmp_path)
     assert result.exit_code == 3
     assert one_line(result) == f"error: no platform is running on {tmp_path}"
-    assert "try: ondol up" in result.stderr
+    assert f"try: ondol up --detach --data-dir {tmp_path}" in result.stderr
     assert result.stdout == ""
 
 
@@ -242,6 +247,8 @@ class _Api:
 
     def __init__(self) -> None:
         self.applied: list[tuple[Resource, Any]] = []
+        self.deleted: list[str] = []
+        self.absent: set[str] = set()
 
     async def aclose(self) -> None:
         return
@@ -252,16 +259,31 @@ class _Api:
                 return known
         raise errors.NotFound(f'no matches for kind "{kind}" in version "{api_version}"')
 
+    async def describe(self) -> list[discovery.Described]:
+        return [
+            discovery.Described(kinds.CONFIG_MAP, "configmap", ("cm",)),
+            discovery.Described(kinds.NAMESPACE, "namespace", ("ns",)),
+        ]
+
     async def apply(self, resource: Resource, document: Any, **_: object) -> Any:
         self.applied.append((resource, document))
         return document
+
+    async def delete(self, resource: Resource, name: str, namespace: str) -> None:
+        if name in self.absent:
+            raise errors.NotFound(f'{resource.plural} "{name}" not found')
+        self.deleted.append(f"{resource.plural}/{namespace}/{name}")
 
 
 @pytest.fixture
 def api(monkeypatch: pytest.MonkeyPatch) -> _Api:
     """A platform that answers, as far as `apply` can tell."""
     found = _Api()
-    monkeypatch.setattr(resources, "connect", lambda _data_dir: found)
+    monkeypatch.setattr(
+        connection,
+        "connect",
+        lambda _data_dir, _kubeconfig, namespace: connection.Connection(found, namespace or "default"),  # type: ignore[arg-type]  # all that `apply` and `delete` need
+    )
     return found
 
 
@@ -348,18 +370,19 @@ def test_apply_from_standard_input(api: _Api) -> None:
 
 def test_delete_needs_to_know_what(api: _Api) -> None:
     """Without a name or a file nothing is deleted."""
-    result = run("delete", "pods")
-    assert result.exit_code == 2
-    assert "say what to delete: KIND NAME, or -f FILE" in result.stderr
+    assert "say what to delete: KIND NAME, or -f FILE" in one_line(run("delete", "pods"))
+    assert run("delete").exit_code == 2
+    assert run("delete", "pod", "a", "-f", "a.yaml").exit_code == 2
+    assert api.deleted == []
 
 
 def test_apply_of_nothing(api: _Api, tmp_path: Path) -> None:
     """A pipe that brought nothing, or a folder without a manifest, is not taken for success."""
     (tmp_path / "notes.txt").write_text("nothing")
-    assert one_line(run("apply", "-f", tmp_path)) == f"error: {tmp_path}: there is nothing to apply"
+    assert one_line(run("apply", "-f", tmp_path)) == f"error: {tmp_path}: there is nothing to apply or delete"
     result = CliRunner().invoke(main.app, ["apply", "-f", "-"], input="---\n")
     assert result.exit_code == 1
-    assert one_line(result) == "error: standard input: there is nothing to apply"
+    assert one_line(result) == "error: standard input: there is nothing to apply or delete"
 
 
 def test_apply_needs_a_name(api: _Api, tmp_path: Path) -> None:
@@ -368,13 +391,6 @@ def test_apply_needs_a_name(api: _Api, tmp_path: Path) -> None:
     assert result.exit_code == 1
     assert one_line(result) == "error: a ConfigMap has no metadata.name"
     assert api.applied == []
-
-
-def test_logs_are_of_pods() -> None:
-    """Another kind's name is wrong usage, not a pod that was not found."""
-    result = run("logs", "deploy/front")
-    assert result.exit_code == 2
-    assert "deploy/front" in result.stderr
 
 
 def test_data_dir_that_may_not_be_read(tmp_path: Path) -> None:
@@ -388,7 +404,7 @@ def test_data_dir_that_may_not_be_read(tmp_path: Path) -> None:
 def test_documents_are_for_people() -> None:
     """Who wrote which field is left out, of an object and of each of a list, as kubectl leaves it out."""
     pod = {"metadata": {"name": "a", "managedFields": [{}]}}
-    shown = resources._without_bookkeeping({"metadata": {}, "items": [pod]})
+    shown = get.without_bookkeeping({"metadata": {}, "items": [pod]})
     assert shown["items"] == [{"metadata": {"name": "a"}}]
 
 
@@ -454,3 +470,199 @@ def test_the_line_to_paste_suits_who_started(
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     assert platform._how_to_use(Path("/a b/kubeconfig")) == line
+
+
+# --- addressing objects
+
+
+@pytest.mark.parametrize(
+    ("words", "pairs"),
+    [
+        (["pods"], [("pods", "")]),
+        (["pods,svc"], [("pods", ""), ("svc", "")]),
+        (["pod", "a", "b"], [("pod", "a"), ("pod", "b")]),
+        (["pod,svc", "a"], [("pod", "a"), ("svc", "a")]),
+        (["deploy/a", "svc/b"], [("deploy", "a"), ("svc", "b")]),
+    ],
+)
+def test_objects_are_addressed_as_for_kubectl(words: list[str], pairs: list[tuple[str, str]]) -> None:
+    """Kinds with commas, names behind a kind, and pairs of both."""
+    assert addressing.pairs(words) == pairs
+
+
+@pytest.mark.parametrize("words", [["deploy/a", "b"], ["deploy/"], ["/a"], ["a/b/c"], ["a,b/c"], [","]])
+def test_words_that_address_nothing(words: list[str]) -> None:
+    """Mixed and broken forms are told, not guessed."""
+    with pytest.raises(addressing.UsageError):
+        addressing.pairs(words)
+
+
+@pytest.mark.parametrize(
+    ("word", "plurals"),
+    [
+        ("deploy", ["deployments"]),
+        ("Deployment", ["deployments"]),
+        ("deployments.apps", ["deployments"]),
+        ("deployments.v1.apps", ["deployments"]),
+        ("deployments.extensions", []),
+        ("all", ["pods", "deployments"]),
+        ("nothing", []),
+    ],
+)
+def test_a_kind_is_named_by_any_of_its_words(word: str, plurals: list[str]) -> None:
+    """Plural, singular, kind, short name, with a group behind it; a category names several."""
+    pods = discovery.Described(kinds.POD, "pod", ("po",), ("all",))
+    deployments = discovery.Described(kinds.DEPLOYMENT, "deployment", ("deploy",), ("all",))
+    assert [resource.plural for resource in discovery.named([pods, deployments], word)] == plurals
+
+
+def test_apply_takes_several_files(api: _Api, tmp_path: Path) -> None:
+    """Each `-f` is applied, in the order given; one that is missing keeps all back."""
+    first, second = manifest(tmp_path, _MAP % "a", "a.yaml"), manifest(tmp_path, _MAP % "b", "b.yaml")
+    assert run("apply", "-f", second, "-f", first).exit_code == 0
+    assert [document["metadata"]["name"] for _, document in api.applied] == ["b", "a"]
+    assert run("apply", "-f", first, "-f", tmp_path / "gone.yaml").exit_code == 1
+    assert len(api.applied) == 2
+
+
+def test_delete_goes_on_past_what_is_gone(api: _Api, tmp_path: Path) -> None:
+    """What is missing is told and makes the status; the others are deleted."""
+    api.absent = {"b"}
+    text = "---\n".join(_MAP % name for name in "abc")
+    result = run("delete", "-f", manifest(tmp_path, text), "-n", "shop")
+    assert api.deleted == ["configmaps/shop/a", "configmaps/shop/c"]
+    assert one_line(result) == 'error: configmaps "b" not found'
+    assert result.exit_code == 4
+    assert run("delete", "cm", "a", "b", "--ignore-not-found").exit_code == 0
+    assert run("delete", "ns/b", "cm/a").exit_code == 4
+    assert api.deleted[-2:] == ["configmaps/default/a", "configmaps/default/a"]
+
+
+def test_rows_that_come_later_stand_under_the_same_header() -> None:
+    """A watch prints its header once and keeps its columns; a longer cell moves only its own line."""
+    definitions: list[dict[str, Any]] = [{"name": "Name"}, {"name": "Age"}, {"name": "IP", "priority": 1}]
+    columns = tables.Columns(definitions, prefix="pod/", with_namespace=True)
+    row = {"cells": ["web", "1s", "10.0.0.1"], "object": {"metadata": {"namespace": "shop"}}}
+    assert list(columns.lines([row])) == ["NAMESPACE   NAME      AGE", "shop        pod/web   1s"]
+    later = {"cells": ["longer", None, ""], "object": {"metadata": {"namespace": "shop"}}}
+    assert list(columns.lines([later])) == ["shop        pod/longer   <none>"]
+    wide = tables.Columns(definitions, wide=True)
+    assert list(wide.lines([row])) == ["NAME   AGE   IP", "web    1s    10.0.0.1"]
+
+
+# --- which API server
+
+
+def _kubeconfig(file: Path, server: str, namespace: str) -> Path:
+    context = {"cluster": "c", "user": "u", "namespace": namespace}
+    document = {
+        "clusters": [{"name": "c", "cluster": {"server": server}}],
+        "users": [{"name": "u", "user": {"token": "t"}}],
+        "contexts": [{"name": "x", "context": context}],
+        "current-context": "x",
+    }
+    file.write_text(json.dumps(document))
+    return file
+
+
+def test_a_kubeconfig_names_server_and_namespace(tmp_path: Path) -> None:
+    """`$KUBECONFIG` is honoured, its namespace too; `-n` goes before it."""
+    path = str(_kubeconfig(tmp_path / "config", "http://127.0.0.1:9", "shop"))
+    assert connection.connect(None, path).namespace == "shop"
+    assert connection.connect(None, path, "other").namespace == "other"
+    result = run("get", "pods", env={"KUBECONFIG": path})
+    assert result.exit_code == 1
+    assert "127.0.0.1:9" in one_line(result) or "onnect" in one_line(result)
+
+
+def test_a_data_directory_goes_before_the_kubeconfig(tmp_path: Path) -> None:
+    """Who names a platform means that platform."""
+    path = str(_kubeconfig(tmp_path / "config", "http://127.0.0.1:9", "shop"))
+    result = run("get", "pods", "--data-dir", tmp_path, env={"KUBECONFIG": path})
+    assert one_line(result) == f"error: no platform is running on {tmp_path}"
+
+
+def test_traces_of_a_foreign_cluster(tmp_path: Path) -> None:
+    """Traces are of a platform on this machine: another server is named."""
+    path = str(_kubeconfig(tmp_path / "config", "https://elsewhere.example:6443", ""))
+    result = run("traces", env={"KUBECONFIG": path})
+    assert result.exit_code == 3
+    assert "https://elsewhere.example:6443" in one_line(result)
+
+
+# --- output that nobody takes
+
+
+def _ondol(*words: object, **options: Any) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "ondol.cli", *map(str, words)]
+    return subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False, timeout=60, **options)
+
+
+def test_a_full_disk_under_the_output_is_told(tmp_path: Path) -> None:
+    """One line and status 1, where the interpreter would print a traceback as it ends."""
+    with Path("/dev/full").open("w") as full:
+        done = _ondol("status", "-o", "json", "--data-dir", tmp_path, stdout=full)
+    assert done.stderr == "error: the output cannot be written: No space left on device\n"
+    assert done.returncode == 1
+
+
+def test_a_reader_that_has_ended_is_no_failure(tmp_path: Path) -> None:
+    """As in `ondol doctor | head -1`: nothing is said."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = _ondol("status", "-o", "json", "--data-dir", tmp_path, stdout=writer)
+    os.close(writer)
+    assert (done.stderr, done.returncode) == ("", 0)
+
+
+@pytest.mark.parametrize("form", ["json", "yaml"])
+def test_doctor_prints_documents(form: str, tmp_path: Path) -> None:
+    """Verdicts are words in either form."""
+    result = run("doctor", "-o", form, "--data-dir", tmp_path)
+    assert {finding["verdict"] for finding in yaml.safe_load(result.stdout)} <= {"ok", "warn", "fail"}
+
+
+def test_ctrl_c_is_no_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    """The shell's own status for it, and silence."""
+    with pytest.raises(typer.Exit) as ended, output.explained():
+        raise KeyboardInterrupt
+    assert ended.value.exit_code == 130
+    assert capsys.readouterr().err == ""
+
+
+# --- a data directory that has an instance
+
+
+def test_a_port_asked_for_too_late_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Ports are kept from the first start; only one that was asked for is talked about."""
+    first = settings.load(tmp_path, flags={"ingress_port": 23456})
+    kept = instances.load_or_create(first).ports.ingress
+    flags = {"ingress_port": kept + 1}
+    platform._tell_of_kept_ports(
+        settings.load(tmp_path, flags=flags), settings.explicit(tmp_path, flags=flags)
+    )
+    warning = f"warning: ingress_port {kept + 1} is for a new data directory; {tmp_path} keeps port {kept}\n"
+    assert capsys.readouterr().err == warning
+    platform._tell_of_kept_ports(settings.load(tmp_path), settings.explicit(tmp_path))
+    assert capsys.readouterr().err == ""
+
+
+def test_removing_the_data(tmp_path: Path) -> None:
+    """`down --remove-data` leaves neither the folder nor its promise of networks."""
+    folder = tmp_path / "data"
+    instance = instances.load_or_create(settings.load(folder))
+    assert run("down", "--remove-data", "--data-dir", folder).exit_code == 0
+    assert not folder.exists()
+    assert instance.id not in {other.id for other in instances.on_this_machine()}
+    assert run("down", "--remove-data", "--keep-pods", "--data-dir", folder).exit_code == 2
+
+
+def test_what_is_mounted_below_is_not_deleted(tmp_path: Path) -> None:
+    """A mount shows another's files; spaces in its name are as the kernel writes them."""
+    table = tmp_path / "mountinfo"
+    table.write_text(
+        f"1 2 0:1 / {tmp_path}/a\\040b/c rw - tmpfs tmpfs rw\n"
+        f"1 2 0:1 / {tmp_path}/a\\040b rw - tmpfs tmpfs rw\n"
+        f"1 2 0:1 / {tmp_path}/ab rw - tmpfs tmpfs rw\n"
+    )
+    assert compose_platform.mounts_below(tmp_path / "a b", table=table) == [f"{tmp_path}/a b/c"]

@@ -49,28 +49,30 @@ def test_a_second_platform_on_a_folder_is_refused(settings: Settings) -> None:
         pytest.raises(errors.HostError, match=f"already running on .*pid {os.getpid()}") as caught,
     ):
         platform.run_detached(settings)
-    assert "ondol down" in caught.value.remedy
+    assert f"ondol status --data-dir {settings.data_dir}" in caught.value.remedy
 
 
-def test_a_failed_start_is_told_with_its_remedy() -> None:
+def test_a_failed_start_is_told_with_its_remedy(settings: Settings) -> None:
     """What the detached supervisor said reaches the command that waits."""
     reader, writer = os.pipe()
     platform._say(writer, {"message": "the disk\nis full", "remedy": "make room"})
     os.close(writer)
     with os.fdopen(reader) as answers, pytest.raises(errors.HostError, match="the disk\nis full") as caught:
-        platform._await_ready(answers.fileno(), 5.0)
+        platform._await_ready(answers.fileno(), instances.load_or_create(settings), 5.0)
     assert caught.value.remedy == "make room"
 
 
-def test_waiting_for_a_start_ends() -> None:
+def test_waiting_for_a_start_ends(settings: Settings) -> None:
     """Neither a silent supervisor nor one that is gone is waited for longer than asked."""
+    instance = instances.load_or_create(settings)
     reader, writer = os.pipe()
     with os.fdopen(reader) as answers:
         with pytest.raises(errors.HostError, match="not ready after"):
-            platform._await_ready(answers.fileno(), 0.01)
+            platform._await_ready(answers.fileno(), instance, 0.01)
         os.close(writer)
-        with pytest.raises(errors.HostError, match="ended while starting"):
-            platform._await_ready(answers.fileno(), 5.0)
+        with pytest.raises(errors.HostError, match="ended while starting") as ended:
+            platform._await_ready(answers.fileno(), instance, 5.0)
+    assert str(instance.log_dir) in ended.value.remedy
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,8 @@ import anyio
 import typer
 
 from ondol.base import errors
-from ondol.cli import output, shop
-from ondol.compose import platform, settings
+from ondol.cli import output, shop, terminal
+from ondol.compose import hints, platform, settings
 from ondol.compose.instance import Instance
 
 _DATA_DIR: Final = settings.DEFAULT_DATA_DIR.with_name("ondol-demo")
@@ -26,6 +26,7 @@ _EXAMPLES: Final = Path(__file__).resolve().parents[3] / "examples"
 
 def demo(
     once: Annotated[bool, typer.Option("--once", help="Shut everything down at the end.")] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the folder of the demo's platform.")] = False,
     data_dir: Annotated[
         Path | None,
         typer.Option(
@@ -46,6 +47,7 @@ def demo(
                 f"{examples} has no shop", remedy="run it in a checkout, or give --examples DIR"
             )
         chosen = settings.load(data_dir or _DATA_DIR)
+        leaves_nothing = data_dir is None and not chosen.data_dir.exists() and not keep
         signal.signal(signal.SIGTERM, _interrupt)
         began = time.monotonic()
         instance, is_ours = _started(chosen)
@@ -55,11 +57,13 @@ def demo(
                 if not once:
                     _stay(instance)
         except KeyboardInterrupt:
-            output.note("")
+            terminal.note("")
         finally:
             if is_ours:
-                output.note("stopping the platform and its pods ...")
+                terminal.note("stopping the platform and its pods ...")
                 platform.stop(chosen)
+                if leaves_nothing:
+                    platform.remove_data(chosen)
 
 
 def _interrupt(_signum: int, _frame: object) -> None:
@@ -70,11 +74,11 @@ def _started(chosen: settings.Settings) -> tuple[Instance, bool]:
     """The platform of the demo, and whether this command started it (and so stops it)."""
     state = platform.status(chosen.data_dir)
     if state.running:
-        output.note(f"a platform is already running on {chosen.data_dir}: it is used, and left as it is")
+        terminal.note(f"a platform is already running on {chosen.data_dir}: it is used, and left as it is")
         return platform.require_running(chosen.data_dir), False
     began = time.monotonic()
     instance = platform.run_detached(chosen)
-    output.write(f"platform ready in {time.monotonic() - began:.1f} s  ({instance.api_url})")
+    terminal.write(f"platform ready in {time.monotonic() - began:.1f} s  ({instance.api_url})")
     return instance, True
 
 
@@ -102,8 +106,8 @@ def _operator(instance: Instance, examples: Path) -> Iterator[None]:
 
 
 def _stay(instance: Instance) -> None:
-    sudo, ondol, data_dir = output.sudo(), sys.argv[0], instance.data_dir
-    output.write(
+    sudo, ondol, data_dir = hints.sudo(), sys.argv[0], instance.data_dir
+    terminal.write(
         "\nIt stays up until Ctrl-C. In another terminal:\n"
         f"  {sudo}kubectl --kubeconfig {instance.kubeconfig} -n shop get pods,ksvc,caches,virtualservices\n"
         f"  curl http://shop.localhost:{instance.ports.ingress}/products/stove\n"

@@ -14,7 +14,7 @@ from ondol.api import resources as kinds
 from ondol.api.objects import Object
 from ondol.base import errors
 from ondol.build.store import Image
-from ondol.cli import resources
+from ondol.cli import connection
 from ondol.node.images.store import spellings
 
 _FINISHED: Final = ("Succeeded", "Failed")
@@ -35,7 +35,7 @@ def pods(image: Image, images: Collection[Image], data_dir: Path | None) -> list
 
 
 async def _pods(data_dir: Path | None) -> list[Object]:
-    async with aclosing(resources.connect(data_dir)) as client:
+    async with aclosing(connection.to_platform(data_dir)) as client:
         return (await client.list(kinds.POD)).items
 
 

@@ -12,7 +12,7 @@ import typer
 from ondol.base import errors
 from ondol.build import image
 from ondol.build.store import ImageStore
-from ondol.cli import output
+from ondol.cli import output, terminal
 from ondol.cli.output import DataDir, Format, Output
 from ondol.compose import settings
 
@@ -35,19 +35,19 @@ def build_image(
     """Turn a Python application into an image, without Docker and without a registry."""
     with output.explained():
         reference = tag or f"ondol.local/{directory.resolve().name.lower()}:latest"
-        built = image.build(directory, reference, _store(data_dir), progress=output.note)
+        built = image.build(directory, reference, _store(data_dir), progress=terminal.note)
         for warning in built.warnings:
-            output.note(f"warning: {warning}")
+            terminal.note(f"warning: {warning}")
         if form is not Format.TABLE:
             output.document(dataclasses.asdict(built), form)
             return
-        output.write(f"{built.reference}  {built.digest}")
+        terminal.write(f"{built.reference}  {built.digest}")
         rows = [
             (layer.kind, output.megabytes(layer.size_bytes), "reused" if layer.reused else "built")
             for layer in built.layers
         ]
         output.table(("LAYER", "SIZE", ""), rows)
-        output.note(f"{built.seconds:.1f} s; runs: {' '.join(built.command)}")
+        terminal.note(f"{built.seconds:.1f} s; runs: {' '.join(built.command)}")
 
 
 @app.command("ls")
@@ -79,7 +79,7 @@ def remove_image(
             _refuse_used(image.reference, image_users.pods(image, store.images(), data_dir))
         store.remove(reference)
         freed = store.garbage_collect()
-        output.write(f"{reference} removed, {output.megabytes(freed.size_bytes)} freed")
+        terminal.write(f"{reference} removed, {output.megabytes(freed.size_bytes)} freed")
 
 
 def _refuse_used(reference: str, pods: Sequence[str]) -> None:

@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from ondol import __version__
+from ondol.cli import terminal
 
 _COMMANDS: Final = {
     "up": "ondol.cli.platform:up",
@@ -18,9 +19,9 @@ _COMMANDS: Final = {
     "doctor": "ondol.cli.platform:doctor",
     "kubeconfig": "ondol.cli.platform:kubeconfig",
     "apply": "ondol.cli.resources:apply",
-    "get": "ondol.cli.resources:get",
+    "get": "ondol.cli.get:get",
     "delete": "ondol.cli.resources:delete",
-    "logs": "ondol.cli.resources:logs",
+    "logs": "ondol.cli.logs:logs",
     "image": "ondol.cli.images:app",
     "traces": "ondol.cli.traces:traces",
     "demo": "ondol.cli.demo:demo",
@@ -39,12 +40,11 @@ class _Commands(TyperGroup):
         if cmd_name not in _COMMANDS:
             return None
         module, _, attribute = _COMMANDS[cmd_name].partition(":")
-        found = getattr(importlib.import_module(module), attribute)
-        if not isinstance(found, typer.Typer):
-            alone = typer.Typer(context_settings=_CONTEXT, add_completion=False)
-            alone.command(cmd_name)(found)
-            found = alone
-        command = typer.main.get_command(found)
+        application = getattr(importlib.import_module(module), attribute)
+        if not isinstance(application, typer.Typer):
+            function, application = application, typer.Typer(context_settings=_CONTEXT, add_completion=False)
+            application.command(cmd_name)(function)
+        command = typer.main.get_command(application)
         command.name = cmd_name
         return command
 
@@ -72,9 +72,18 @@ def _root(
 
 
 def main() -> None:
-    """Entry point of the `ondol` script."""
+    """Entry point of the `ondol` script: runs a command and makes sure that what it printed arrived."""
     os.environ["PATH"] = complete_path(os.environ.get("PATH", ""))
-    app()
+    try:
+        try:
+            app()
+        finally:
+            terminal.flush()
+    except terminal.OutputLost as lost:
+        terminal.abandon()
+        if not lost.is_closed:
+            terminal.note(f"error: {lost}")
+        raise SystemExit(0 if lost.is_closed else 1) from None
 
 
 def complete_path(path: str) -> str:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import enum
 import json
-import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,8 +14,9 @@ import typer
 import yaml
 
 from ondol.base import errors
+from ondol.cli.terminal import note, write
 
-FAILED, NOT_RUNNING, NOT_FOUND = 1, 3, 4
+FAILED, NOT_RUNNING, NOT_FOUND, INTERRUPTED = 1, 3, 4, 130
 
 
 class Format(enum.StrEnum):
@@ -25,6 +25,12 @@ class Format(enum.StrEnum):
     TABLE = "table"
     JSON = "json"
     YAML = "yaml"
+
+
+def _namespaces(ctx: Any, args: list[str], incomplete: str) -> list[str]:
+    from ondol.cli import completion  # noqa: PLC0415 - a client, which only a shell that completes needs
+
+    return completion.namespaces(ctx, args, incomplete)
 
 
 DataDir = Annotated[
@@ -38,28 +44,16 @@ DataDir = Annotated[
     ),
 ]
 Output = Annotated[Format, typer.Option("--output", "-o", help="How to print.")]
-NamespaceOption = Annotated[str, typer.Option("--namespace", "-n", help="Namespace to work in.")]
-
-
-def write(text: str = "") -> None:
-    sys.stdout.write(f"{text}\n")
-
-
-def write_bytes(chunk: bytes) -> None:
-    """Print bytes as they are, at once."""
-    sys.stdout.buffer.write(chunk)
-    sys.stdout.buffer.flush()
-
-
-def note(text: str) -> None:
-    """Say something to the person, not to the pipe."""
-    sys.stderr.write(f"{text}\n")
-    sys.stderr.flush()
-
-
-def sudo() -> str:
-    """What who came by sudo puts before the next command too: the platform's files are root's."""
-    return "sudo " if "SUDO_UID" in os.environ else ""
+NamespaceOption = Annotated[
+    str,
+    typer.Option(
+        "--namespace",
+        "-n",
+        help="Namespace to work in.",
+        show_default="that of the kubeconfig, or `default`",
+        autocompletion=_namespaces,
+    ),
+]
 
 
 class _Dumper(yaml.SafeDumper):
@@ -75,23 +69,42 @@ _Dumper.add_representer(str, _represent_text)
 
 
 def document(value: Any, form: Format) -> None:
-    """Print a document as JSON or YAML."""
+    """Print a document as JSON or YAML; what neither knows, as a path, is printed as its text."""
+    text = json.dumps(value, indent=2, default=str)
     if form is Format.YAML:
-        write(yaml.dump(value, Dumper=_Dumper, sort_keys=False).rstrip())
-    else:
-        write(json.dumps(value, indent=2, default=str))
+        text = yaml.dump(json.loads(text), Dumper=_Dumper, sort_keys=False).rstrip()
+    write(text)
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Print columns two spaces apart, as kubectl does."""
+async def lines(chunks: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
+    """The lines of a stream, whole, however it is cut into chunks."""
+    rest = b""
+    async for chunk in chunks:
+        *complete, rest = (rest + chunk).split(b"\n")
+        for line in complete:
+            if line.strip():
+                yield line
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[object]], *, width: int = 0) -> None:
+    """Print columns three spaces apart, as kubectl does; lines are cut at `width` unless it is 0."""
     cells = [[str(cell) for cell in row] for row in rows]
     widths = [max(len(line[i]) for line in [list(header), *cells]) for i in range(len(header))]
     for line in [list(header), *cells]:
-        write("   ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+        padded = zip(line, widths, strict=True)
+        text = "   ".join(cell.ljust(column) for cell, column in padded).rstrip()
+        write(text if not width or len(text) <= width else text[: width - 1] + "…")
 
 
 def megabytes(count: float) -> str:
     return f"{count / (1 << 20):.0f} MB" if count else "-"
+
+
+def end_with(failures: Sequence[errors.OndolError]) -> None:
+    """End a command that went on past its failures; nothing if there were none."""
+    if failures:
+        all_missing = all(isinstance(error, errors.NotFound) for error in failures)
+        raise typer.Exit(NOT_FOUND if all_missing else FAILED)
 
 
 @contextmanager
@@ -111,8 +124,8 @@ def explained() -> Iterator[None]:
     except errors.OndolError as error:
         note(f"error: {error}")
         raise typer.Exit(FAILED) from error
-    except BrokenPipeError:
-        raise typer.Exit(0) from None
+    except KeyboardInterrupt:
+        raise typer.Exit(INTERRUPTED) from None
 
 
 def load_documents(path: str) -> Iterator[Mapping[str, Any]]:

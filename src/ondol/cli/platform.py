@@ -5,16 +5,17 @@ from __future__ import annotations
 import dataclasses
 import shlex
 import signal
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from ondol.cli import output
+from ondol.cli import output, terminal
 from ondol.cli.output import DataDir, Format, Output
 from ondol.compose import doctor as doctors
-from ondol.compose import platform, settings
+from ondol.compose import hints, platform, settings
+from ondol.compose import instance as instances
 from ondol.compose.platform import PlatformStatus
 from ondol.compose.supervisor import Running
 
@@ -36,13 +37,30 @@ def up(
     }
     with output.explained():
         chosen = settings.load(data_dir, flags=flags)
+        _tell_of_kept_ports(chosen, settings.explicit(data_dir, flags=flags))
         if detach:
             instance = platform.run_detached(chosen)
             _print_status(platform.status(chosen.data_dir), Format.TABLE)
-            output.note(_how_to_use(instance.kubeconfig))
+            terminal.note(_how_to_use(instance.kubeconfig))
             return
         signum = platform.run(chosen, progress=_Progress(chosen.data_dir / "kubeconfig"))
-        output.note("stopped; the pods are gone" if signum == signal.SIGINT else "stopped; the pods live on")
+        terminal.note(
+            "stopped; the pods are gone" if signum == signal.SIGINT else "stopped; the pods live on"
+        )
+
+
+def _tell_of_kept_ports(chosen: settings.Settings, explicit: Collection[str]) -> None:
+    """Ports are chosen at the first start; one that is asked for later is not taken in silence."""
+    instance = instances.load(chosen.data_dir)
+    if instance is None:
+        return
+    kept = {"api_port": instance.ports.api, "ingress_port": instance.ports.ingress}
+    for name, port in kept.items():
+        asked = getattr(chosen, name)
+        if name in explicit and asked != port:
+            terminal.note(
+                f"warning: {name} {asked} is for a new data directory; {chosen.data_dir} keeps port {port}"
+            )
 
 
 class _Progress:
@@ -59,20 +77,20 @@ class _Progress:
             name, state = running.part.name, str(running.state)
             if state == "stopping" and not self._stopping:
                 self._stopping = True
-                output.note("stopping")
+                terminal.note("stopping")
             if self._last.get(name) != state and state in {"ready", "backing-off", "failed"}:
                 reason = f": {running.error}" if running.error else ""
-                output.note(f"  {name:<10} {state}{reason}")
+                terminal.note(f"  {name:<10} {state}{reason}")
             self._last[name] = state
         if not self._told and all(state == "ready" for state in self._last.values()):
             self._told = True
-            output.note(f"ready. In another terminal: {_how_to_use(self._kubeconfig)}")
+            terminal.note(f"ready. In another terminal: {_how_to_use(self._kubeconfig)}")
 
 
 def _how_to_use(kubeconfig: Path) -> str:
     """The line that a person copies next."""
     path = shlex.quote(str(kubeconfig))
-    if sudo := output.sudo():
+    if sudo := hints.sudo():
         return f"{sudo}kubectl --kubeconfig {path} get nodes"
     return f"export KUBECONFIG={path}; kubectl get nodes"
 
@@ -80,12 +98,19 @@ def _how_to_use(kubeconfig: Path) -> str:
 def down(
     data_dir: DataDir = None,
     keep_pods: Annotated[bool, typer.Option("--keep-pods", help="Leave the pods running.")] = False,
+    remove_data: Annotated[
+        bool, typer.Option("--remove-data", help="Delete the data directory too: objects, images, logs.")
+    ] = False,
 ) -> None:
     """Stop the platform and everything it runs; what it knows stays for the next start."""
+    if keep_pods and remove_data:
+        raise typer.BadParameter("--remove-data takes what the pods stand on: leave out --keep-pods")
     with output.explained():
         chosen = settings.load(data_dir)
         stopped = platform.stop(chosen, pods=not keep_pods)
-        output.note("stopped" if stopped else f"no platform was running on {chosen.data_dir}")
+        terminal.note("stopped" if stopped else f"no platform was running on {chosen.data_dir}")
+        if remove_data and platform.remove_data(chosen):
+            terminal.note(f"{chosen.data_dir} is deleted")
 
 
 def status(data_dir: DataDir = None, form: Output = Format.TABLE) -> None:
@@ -104,7 +129,7 @@ def _print_status(found: PlatformStatus, form: Format) -> None:
         output.document(found.document(), form)
         return
     if not found.running:
-        output.note(f"no platform is running on {found.data_dir}")
+        terminal.note(f"no platform is running on {found.data_dir}")
         return
     rows = [
         (
@@ -120,7 +145,7 @@ def _print_status(found: PlatformStatus, form: Format) -> None:
     ]
     output.table(("PART", "STATE", "PID", "RESTARTS", "MEMORY", "CPU", "ADDRESS"), rows)
     state = "ready" if found.ready else "not ready"
-    output.write(
+    terminal.write(
         f"\n{state}; {output.megabytes(found.memory_bytes)} in all; API {found.api}"
         + (f"; ingress {found.ingress}" if found.ingress else "")
     )
@@ -143,4 +168,4 @@ def kubeconfig(data_dir: DataDir = None) -> None:
     """Print the administrator's kubeconfig."""
     with output.explained():
         instance = platform.require_running(settings.load(data_dir).data_dir)
-        output.write(instance.kubeconfig.read_text(encoding="utf-8").rstrip())
+        terminal.write(instance.kubeconfig.read_text(encoding="utf-8").rstrip())

@@ -1,66 +1,65 @@
-"""Commands about objects: apply, get, delete, logs. kubectl does more; these need nothing installed."""
+"""Commands that write objects: apply and delete. kubectl does more; these need nothing installed."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
+from functools import partial
 from typing import Annotated, Any, Final
 
 import anyio
 import typer
 
 from ondol import client as clients
-from ondol.api import objects, status
-from ondol.api.objects import Resource
+from ondol.api import objects
 from ondol.base import errors
-from ondol.cli import output
-from ondol.cli.output import DataDir, Format, NamespaceOption, Output
-from ondol.compose import platform, settings
+from ondol.cli import addressing, completion, connection, output, terminal
+from ondol.cli.addressing import Target
+from ondol.cli.connection import KubeconfigOption
+from ondol.cli.output import DataDir, NamespaceOption
 
 _FIELD_MANAGER: Final = "ondol-cli"
-_AS_JSON: Final = "application/json"
-_AS_TABLE: Final = "application/json;as=Table;v=v1;g=meta.k8s.io"
-_AS_DISCOVERY: Final = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
-FileOption = Annotated[str, typer.Option("--filename", "-f", help="File, folder, or - for standard input.")]
+_FILES_HELP: Final = "File, folder, or - for standard input; may be given again."
 
 
-def connect(data_dir: Any) -> clients.Client:
-    """A client of the running platform, as its administrator."""
-    instance = platform.require_running(settings.load(data_dir).data_dir)
-    client = clients.from_kubeconfig(instance.kubeconfig)
-    client.on_warning = lambda text: output.note(f"warning: {text}")
-    return client
+def apply(
+    filename: Annotated[list[str], typer.Option("--filename", "-f", help=_FILES_HELP, show_default=False)],
+    data_dir: DataDir = None,
+    kubeconfig: KubeconfigOption = "",
+    namespace: NamespaceOption = "",
+) -> None:
+    """Create or change the objects of files, by server-side apply."""
 
-
-def apply(filename: FileOption, data_dir: DataDir = None, namespace: NamespaceOption = "default") -> None:
-    """Create or change the objects of a file, by server-side apply."""
-
-    async def run() -> None:
-        documents = list(output.load_documents(filename))
-        if not documents:
-            raise errors.OndolError(
-                f"{'standard input' if filename == '-' else filename}: there is nothing to apply"
-            )
-        if (nameless := next((d for d in documents if not objects.name(d)), None)) is not None:
-            raise errors.OndolError(f"a {nameless['kind']} has no metadata.name")
-        async with aclosing(connect(data_dir)) as client:
+    async def run() -> list[errors.OndolError]:
+        documents = [document for file in filename for document in _named(file)]
+        connected = connection.connect(data_dir, kubeconfig, namespace)
+        failures: list[errors.OndolError] = []
+        async with aclosing(connected.client) as client:
             for document in documents:
-                what = _spelled(document)
                 try:
-                    await apply_document(client, dict(document), namespace)
+                    await apply_document(client, dict(document), connected.namespace)
                 except errors.OndolError as error:
                     failures.append(error)
-                    output.note(f"error: {what}: {error}")
+                    terminal.note(f"error: {_spelled(document)}: {error}")
                 else:
-                    output.write(f"{what} serverside-applied")
+                    terminal.write(f"{_spelled(document)} serverside-applied")
+        return failures
 
-    failures: list[errors.OndolError] = []
     with output.explained():
-        anyio.run(run)
-    if failures:
-        all_missing = all(isinstance(error, errors.NotFound) for error in failures)
-        raise typer.Exit(output.NOT_FOUND if all_missing else output.FAILED)
+        output.end_with(anyio.run(run))
+
+
+def _named(file: str) -> Iterator[Mapping[str, Any]]:
+    """The documents of a file, each with a name; a file without any is an error."""
+    documents = list(output.load_documents(file))
+    if not documents:
+        raise errors.OndolError(
+            f"{'standard input' if file == '-' else file}: there is nothing to apply or delete"
+        )
+    for document in documents:
+        if not objects.name(document):
+            raise errors.OndolError(f"a {document['kind']} has no metadata.name")
+        yield document
 
 
 def _spelled(document: Mapping[str, Any]) -> str:
@@ -78,160 +77,71 @@ async def apply_document(client: clients.Client, document: objects.Object, names
     return await client.apply(resource, document, field_manager=_FIELD_MANAGER)
 
 
-def get(
-    kind: Annotated[str, typer.Argument(help="Kind, plural or short name: pods, deploy, ksvc.")],
-    name: Annotated[str, typer.Argument(help="Name; all of the kind if left out.")] = "",
-    data_dir: DataDir = None,
-    namespace: NamespaceOption = "default",
-    all_namespaces: Annotated[
-        bool, typer.Option("--all-namespaces", "-A", help="In every namespace.")
-    ] = False,
-    selector: Annotated[str, typer.Option("--selector", "-l", help="Label selector.")] = "",
-    form: Output = Format.TABLE,
-) -> None:
-    """Show objects."""
-
-    async def run() -> None:
-        async with aclosing(connect(data_dir)) as client:
-            resource = await _find(client, kind)
-            scope = "" if all_namespaces or not resource.namespaced else namespace
-            path = resource.path(scope, name)
-            query = {"labelSelector": selector} if selector else {}
-            if form is Format.TABLE:
-                found = await _read(client, path, query, accept=_AS_TABLE)
-                _print_table(found, with_namespace=all_namespaces)
-            else:
-                output.document(_without_bookkeeping(await _read(client, path, query)), form)
-
-    with output.explained():
-        anyio.run(run)
-
-
-async def _read(
-    client: clients.Client, path: str, query: Mapping[str, str] | None = None, *, accept: str = _AS_JSON
-) -> objects.Object:
-    """One document as the server answers it; a failed answer is raised."""
-    answer = await client.raw("GET", path, query=query, headers={"accept": accept})
-    document: objects.Object = json.loads(answer.body)
-    if answer.status >= 400:
-        raise status.error_from(document, answer.status)
-    return document
-
-
-def _without_bookkeeping(found: objects.Object) -> objects.Object:
-    """The document, or each of its items, without who wrote which field: for people, as kubectl prints it."""
-    for item in (found, *(found.get("items") or ())):
-        item["metadata"].pop("managedFields", None)
-    return found
-
-
-def _print_table(found: objects.Object, *, with_namespace: bool) -> None:
-    columns = [i for i, column in enumerate(found["columnDefinitions"]) if not column.get("priority")]
-    header = [found["columnDefinitions"][i]["name"].upper() for i in columns]
-    rows = [[row["cells"][i] for i in columns] for row in found.get("rows") or ()]
-    if not rows:
-        output.note("No resources found")
-        return
-    if with_namespace:
-        header.insert(0, "NAMESPACE")
-        for line, row in zip(rows, found["rows"], strict=True):
-            line.insert(0, objects.namespace(row["object"]))
-    output.table(header, [["<none>" if cell is None else cell for cell in row] for row in rows])
-
-
 def delete(
-    kind: Annotated[str, typer.Argument(help="Kind, plural or short name; not needed with -f.")] = "",
-    name: Annotated[str, typer.Argument(help="Name of the object.")] = "",
-    filename: Annotated[str, typer.Option("--filename", "-f", help="Delete what a file describes.")] = "",
-    data_dir: DataDir = None,
-    namespace: NamespaceOption = "default",
-) -> None:
-    """Delete an object, or all objects of a file."""
-
-    async def run() -> None:
-        async with aclosing(connect(data_dir)) as client:
-            if filename:
-                for document in output.load_documents(filename):
-                    resource = await client.resource_for(str(document["apiVersion"]), str(document["kind"]))
-                    place = objects.namespace(document) or namespace
-                    await _delete(client, resource, objects.name(document), place)
-            else:
-                await _delete(client, await _find(client, kind), name, namespace)
-
-    if not filename and not (kind and name):
-        raise typer.BadParameter("say what to delete: KIND NAME, or -f FILE")
-    with output.explained():
-        anyio.run(run)
-
-
-async def _delete(client: clients.Client, resource: Resource, name: str, namespace: str) -> None:
-    await client.delete(resource, name, namespace if resource.namespaced else "")
-    output.write(f'{resource.group_resource} "{name}" deleted')
-
-
-def logs(
-    pod: Annotated[str, typer.Argument(help="Name of the pod.")],
-    container: Annotated[
-        str, typer.Option("--container", "-c", help="Container; the only one if left out.")
-    ] = "",
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as lines come.")] = False,
-    previous: Annotated[
-        bool, typer.Option("--previous", "-p", help="Of the run before the last restart.")
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[KIND NAME... | KIND/NAME...]",
+            help="What to delete; not needed with -f.",
+            autocompletion=completion.words,
+            show_default=False,
+        ),
+    ] = None,
+    filename: Annotated[
+        list[str] | None, typer.Option("--filename", "-f", help=_FILES_HELP, show_default=False)
+    ] = None,
+    ignore_not_found: Annotated[
+        bool, typer.Option("--ignore-not-found", help="What is gone already is no failure.")
     ] = False,
-    tail: Annotated[int | None, typer.Option("--tail", help="Only the last lines.")] = None,
-    timestamps: Annotated[bool, typer.Option("--timestamps", help="With the time of each line.")] = False,
     data_dir: DataDir = None,
-    namespace: NamespaceOption = "default",
+    kubeconfig: KubeconfigOption = "",
+    namespace: NamespaceOption = "",
 ) -> None:
-    """Print what a container wrote."""
-    name = pod.removeprefix("pod/")
-    if "/" in name:
-        raise typer.BadParameter(f"give the name of a pod, not {pod}")
+    """Delete objects by name, or all objects of files; what is gone already keeps nothing back."""
+    if bool(words) == bool(filename):
+        raise typer.BadParameter("say what to delete: KIND NAME, or -f FILE")
 
-    async def run() -> None:
-        async with (
-            aclosing(connect(data_dir)) as client,
-            client.log(
-                namespace,
-                name,
-                container=container,
-                follow=follow,
-                previous=previous,
-                tail_lines=tail,
-                timestamps=timestamps,
-            ) as chunks,
-        ):
-            async for chunk in chunks:
-                output.write_bytes(chunk)
+    async def run() -> list[errors.OndolError]:
+        documents = [document for file in filename or () for document in _named(file)]
+        connected = connection.connect(data_dir, kubeconfig, namespace)
+        failures: list[errors.OndolError] = []
+        async with aclosing(connected.client) as client:
+            place = connected.namespace
+            attempts: list[Attempt] = [partial(_delete_document, client, d, place) for d in documents]
+            attempts += [partial(_delete, client, t, place) for t in await _targets(client, words or ())]
+            for attempt in attempts:
+                try:
+                    terminal.write(f"{await attempt()} deleted")
+                except errors.OndolError as error:
+                    if not (ignore_not_found and isinstance(error, errors.NotFound)):
+                        failures.append(error)
+                        terminal.note(f"error: {error}")
+        return failures
 
     with output.explained():
-        anyio.run(run)
+        output.end_with(anyio.run(run))
 
 
-async def _find(client: clients.Client, word: str) -> Resource:
-    """The resource a word names: plural, singular, kind, short name, or `plural.group`."""
-    wanted = word.lower()
-    for path in ("/api", "/apis"):
-        for found, names in _named(await _read(client, path, accept=_AS_DISCOVERY)):
-            if wanted in names:
-                return found
-    raise errors.NotFound(f'the server doesn\'t have a resource type "{word}"')
+Attempt = Callable[[], Awaitable[str]]
+"""A deletion; what was deleted, as `configmap "a"`."""
 
 
-def _named(discovered: objects.Object) -> Iterator[tuple[Resource, set[str]]]:
-    """Every resource of an aggregated discovery document with the words that name it."""
-    for group in discovered.get("items") or ():
-        group_name = objects.name(group)
-        for version in group.get("versions") or ():
-            for entry in version.get("resources") or ():
-                kind = str(entry["responseKind"]["kind"])
-                found = Resource(
-                    group_name,
-                    str(version["version"]),
-                    str(entry["resource"]),
-                    kind,
-                    namespaced=entry["scope"] == "Namespaced",
-                )
-                singular = str(entry.get("singularResource") or kind.lower())
-                words = {found.plural, found.group_resource, kind.lower(), singular}
-                yield found, words | set(entry.get("shortNames") or ())
+async def _targets(client: clients.Client, words: Sequence[str]) -> list[Target]:
+    """What the words name; each must be one object."""
+    if not words:
+        return []
+    if any(not name for _, name in addressing.pairs(words)):
+        raise addressing.UsageError("say what to delete: KIND NAME, or -f FILE")
+    return await addressing.targets(client, words)
+
+
+async def _delete_document(client: clients.Client, document: Mapping[str, Any], namespace: str) -> str:
+    resource = await client.resource_for(str(document["apiVersion"]), str(document["kind"]))
+    target = Target(resource, objects.name(document))
+    return await _delete(client, target, objects.namespace(document) or namespace)
+
+
+async def _delete(client: clients.Client, target: Target, namespace: str) -> str:
+    resource = target.resource
+    await client.delete(resource, target.name, namespace if resource.namespaced else "")
+    return f'{resource.group_resource} "{target.name}"'

@@ -21,7 +21,7 @@ from ondol.api.objects import Object, Resource
 from ondol.base import errors, quantity
 from ondol.build import image
 from ondol.build.store import ImageStore
-from ondol.cli import output, resources, traces
+from ondol.cli import output, resources, terminal, traces
 from ondol.client import Client
 from ondol.compose import platform
 from ondol.compose.instance import Instance
@@ -40,7 +40,7 @@ async def show(instance: Instance, examples: Path, began: float) -> None:
     async with aclosing(clients.from_kubeconfig(instance.kubeconfig)) as client:
         await _deploy(client, examples)
         await _until("the shop's first answer", _answers, instance)
-        output.write(f"\nFrom nothing to a running shop: {time.monotonic() - began:.1f} s")
+        terminal.write(f"\nFrom nothing to a running shop: {time.monotonic() - began:.1f} s")
         await anyio.to_thread.run_sync(_traffic, instance)
         await anyio.to_thread.run_sync(_trace, instance)
         await _cold_start(client, instance)
@@ -49,29 +49,29 @@ async def show(instance: Instance, examples: Path, began: float) -> None:
 
 
 def _build(instance: Instance, examples: Path) -> None:
-    output.write("\nImages, without Docker and without a registry:")
+    terminal.write("\nImages, without Docker and without a registry:")
     store = ImageStore(instance.data_dir / "images")
     for reference, folder in _IMAGES:
         built = image.build(examples / folder, reference, store)
         size = built.size_bytes / (1 << 20)
-        output.write(f"  {reference:<32} {built.seconds:5.1f} s  {size:5.0f} MB  {built.digest[:19]}")
+        terminal.write(f"  {reference:<32} {built.seconds:5.1f} s  {size:5.0f} MB  {built.digest[:19]}")
 
 
 async def _deploy(client: Client, examples: Path) -> None:
-    output.write("\nThe shop:")
+    terminal.write("\nThe shop:")
     began = time.monotonic()
     await _until("the operator's kind", _cache_kind, client)
     for document in output.load_documents(str(examples / "shop" / "manifests")):
         await resources.apply_document(client, dict(document), _NAMESPACE)
     for name in _DEPLOYMENTS:
         await _until(f"deployment {name}", _is_available, client, name)
-        output.write(f"  {name:<12} ready after {time.monotonic() - began:4.1f} s")
+        terminal.write(f"  {name:<12} ready after {time.monotonic() - began:4.1f} s")
     await _until("cache carts", _is_ready, client, _CACHE, "carts")
-    output.write(
+    terminal.write(
         f"  {'carts':<12} ready after {time.monotonic() - began:4.1f} s  (made by the cache operator)"
     )
     await _until("serverless thumbnail", _is_ready, client, kinds.KNATIVE_SERVICE, "thumbnail")
-    output.write(f"  {'thumbnail':<12} ready after {time.monotonic() - began:4.1f} s  (serverless)")
+    terminal.write(f"  {'thumbnail':<12} ready after {time.monotonic() - began:4.1f} s  (serverless)")
 
 
 async def _answers(instance: Instance) -> bool:
@@ -127,11 +127,11 @@ def _traffic(instance: Instance) -> None:
             failed += 1
     took = time.monotonic() - began
     total = sum(seen.values()) or 1
-    output.write(f"\nTraffic: {_REQUESTS} requests in {took:.1f} s, one after the other; {failed} failed")
+    terminal.write(f"\nTraffic: {_REQUESTS} requests in {took:.1f} s, one after the other; {failed} failed")
     shares = ", ".join(f"{v} {n} ({100 * n / total:.0f} %)" for v, n in sorted(seen.items()))
-    output.write(f"  split 90/10 between versions of reviews: {shares}")
-    output.write(f"  with the header x-tester: yes: {dict(testers)}")
-    output.write(
+    terminal.write(f"  split 90/10 between versions of reviews: {shares}")
+    terminal.write(f"  with the header x-tester: yes: {dict(testers)}")
+    terminal.write(
         f"  the cart, kept in the operator's cache: {json.loads(body)['items'] if status == 200 else status}"
     )
     if failed or status != 200 or set(testers) != {"v2"} or not seen["v1"] > seen["v2"]:
@@ -160,7 +160,7 @@ def fetch(
 
 def _trace(instance: Instance) -> None:
     """Draw the fullest of the newest traces."""
-    output.write("\nOne request, drawn from its spans:")
+    terminal.write("\nOne request, drawn from its spans:")
     deadline = time.monotonic() + 15.0
     while True:
         found = traces.summaries(instance, limit=40)
@@ -173,15 +173,15 @@ def _trace(instance: Instance) -> None:
     for line in traces.draw(
         traces.ask(instance, f"/api/v3/traces/{fullest['traceId']}")["result"], width=100
     ):
-        output.write(f"  {line}")
+        terminal.write(f"  {line}")
 
 
 async def _cold_start(client: Client, instance: Instance) -> None:
     """Let the serverless service rest, then time the first request that finds nobody."""
-    output.write("\nServerless: thumbnail rests at zero until somebody asks")
+    terminal.write("\nServerless: thumbnail rests at zero until somebody asks")
     began = time.monotonic()
     await _until("thumbnail at zero", _is_at_zero, client)
-    output.write(f"  at zero replicas after {time.monotonic() - began:.1f} s without requests")
+    terminal.write(f"  at zero replicas after {time.monotonic() - began:.1f} s without requests")
 
     def timed() -> float:
         start = time.monotonic()
@@ -192,7 +192,7 @@ async def _cold_start(client: Client, instance: Instance) -> None:
 
     cold = await anyio.to_thread.run_sync(timed)
     warm = await anyio.to_thread.run_sync(timed)
-    output.write(f"  first request, from zero: {cold * 1000:.0f} ms; the next one: {warm * 1000:.1f} ms")
+    terminal.write(f"  first request, from zero: {cold * 1000:.0f} ms; the next one: {warm * 1000:.1f} ms")
 
 
 async def _is_at_zero(client: Client) -> bool:
@@ -202,17 +202,17 @@ async def _is_at_zero(client: Client) -> bool:
 
 async def _operator_action(client: Client) -> None:
     """Change the custom resource and show what the operator made of it."""
-    output.write("\nThe operator: the cache is given more memory")
+    terminal.write("\nThe operator: the cache is given more memory")
     patch = {"spec": {"memory": "48Mi"}}
     asked = await client.patch(_CACHE, "carts", _NAMESPACE, patch=patch)
     await _until("the cache with more memory", _has_memory, client, "48Mi")
     await _until("cache carts", _is_ready, client, _CACHE, "carts")
     cache = await client.get(_CACHE, "carts", _NAMESPACE)
-    output.write(
+    terminal.write(
         f"  status: {json.dumps({k: v for k, v in objects.status(cache).items() if k != 'conditions'})}"
     )
     for event in await _events_since(client, asked):
-        output.write(f"  event: {event.get('reason')}: {event.get('message') or event.get('note')}")
+        terminal.write(f"  event: {event.get('reason')}: {event.get('message') or event.get('note')}")
 
 
 async def _has_memory(client: Client, wanted: str) -> bool:
@@ -240,8 +240,8 @@ def _revision(obj: Object) -> int:
 def _resources(instance: Instance) -> None:
     """Memory and processor time of each part of the platform, as the kernel accounts them."""
     found = platform.status(instance.data_dir)
-    output.write("\nThe platform itself:")
+    terminal.write("\nThe platform itself:")
     for part in found.parts:
         size = output.megabytes(part.memory_bytes)
-        output.write(f"  {part.name:<12} {part.state:<8} {size:>8}  {part.cpu_s:5.1f} s of processor time")
-    output.write(f"  {'in all':<12} {'':<8} {output.megabytes(found.memory_bytes):>8}")
+        terminal.write(f"  {part.name:<12} {part.state:<8} {size:>8}  {part.cpu_s:5.1f} s of processor time")
+    terminal.write(f"  {'in all':<12} {'':<8} {output.megabytes(found.memory_bytes):>8}")

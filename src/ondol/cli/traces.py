@@ -3,35 +3,42 @@
 from __future__ import annotations
 
 import json
-import shutil
 import urllib.error
 import urllib.parse
 import urllib.request
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 
 from ondol.base import errors
-from ondol.cli import output
+from ondol.cli import connection, output, terminal
+from ondol.cli.connection import KubeconfigOption
 from ondol.cli.output import DataDir, Format, Output
-from ondol.compose import platform, settings
+from ondol.compose import hints
 from ondol.compose.instance import Instance
 from ondol.observe import otlp, waterfall
 
-_TIMEOUT_S = 10.0
+_TIMEOUT_S: Final = 10.0
+_ID_DIGITS: Final = 32
+_ID_DIGITS_SHOWN: Final = 12
+_SEARCHED_MAX: Final = 1500
 
 
 def traces(
-    trace_id: Annotated[str, typer.Argument(help="Draw this trace; `last` for the newest.")] = "",
+    trace_id: Annotated[
+        str, typer.Argument(help="Draw this trace, named by its first digits; `last` for the newest.")
+    ] = "",
     service: Annotated[str, typer.Option(help="Only traces this service takes part in.")] = "",
     limit: Annotated[int, typer.Option(min=1, max=1500, help="How many to list.")] = 20,
     data_dir: DataDir = None,
+    kubeconfig: KubeconfigOption = "",
     form: Output = Format.TABLE,
 ) -> None:
     """List traces, newest first, or draw one: the time in each service and the waits between them."""
     with output.explained():
-        instance = platform.require_running(settings.load(data_dir).data_dir)
+        instance = connection.platform_of(data_dir, kubeconfig)
         if not trace_id:
             _print_list(summaries(instance, service=service, limit=limit), form)
             return
@@ -40,18 +47,29 @@ def traces(
             if not newest:
                 raise errors.NotFound(f"there are no traces{f' of {service}' if service else ''} yet")
             trace_id = newest[0]["traceId"]
+        elif len(trace_id) < _ID_DIGITS:
+            trace_id = _completed(trace_id, summaries(instance, service=service, limit=_SEARCHED_MAX))
         found = ask(instance, f"/api/v3/traces/{trace_id}")["result"]
         if form is not Format.TABLE:
             output.document(found, form)
             return
         for line in draw(found):
-            output.write(line)
+            terminal.write(line)
+
+
+def _completed(start: str, recent: Sequence[Mapping[str, Any]]) -> str:
+    """The one trace whose identity begins so, of those lately taken."""
+    ids = [str(entry["traceId"]) for entry in recent if entry["traceId"].startswith(start.lower())]
+    if len(ids) != 1:
+        what = "no trace begins" if not ids else f"{len(ids)} traces begin"
+        raise errors.NotFound(f"{what} with {start}")
+    return ids[0]
 
 
 def draw(found: Any, *, width: int = 0) -> list[str]:
     """A trace, as the query API answers it, as lines of text."""
     spans = otlp.from_json(json.dumps(found).encode())
-    columns = width or min(shutil.get_terminal_size((110, 24)).columns, 160)
+    columns = width or min(terminal.columns() or 110, 160)
     return waterfall.render(waterfall.waterfall(spans), width=columns)
 
 
@@ -69,7 +87,9 @@ def ask(instance: Instance, path: str) -> Any:
     except urllib.error.HTTPError as error:
         raise (errors.NotFound if error.code == 404 else errors.Unavailable)(_message(error)) from error
     except OSError as error:
-        raise errors.HostError(f"observe does not answer: {error}", remedy="ondol status") from error
+        raise errors.HostError(
+            f"observe does not answer: {error}", remedy=hints.command("status", instance.data_dir)
+        ) from error
 
 
 def _message(error: urllib.error.HTTPError) -> str:
@@ -85,7 +105,7 @@ def _print_list(found: list[dict[str, Any]], form: Format) -> None:
         output.document(found, form)
         return
     if not found:
-        output.note("No traces found")
+        terminal.note("No traces found")
         return
     rows = []
     for entry in found:
@@ -97,4 +117,7 @@ def _print_list(found: list[dict[str, Any]], form: Format) -> None:
         rows.append(
             (entry["traceId"], began, took, entry["spanCount"], entry["errorSpanCount"], root, services)
         )
-    output.table(("TRACE", "BEGAN", "TOOK", "SPANS", "ERRORS", "ROOT", "SERVICES"), rows)
+    width = terminal.columns()
+    if width:  # a person reads and may type the first digits; a program gets all of them
+        rows = [(trace_id[:_ID_DIGITS_SHOWN], *rest) for trace_id, *rest in rows]
+    output.table(("TRACE", "BEGAN", "TOOK", "SPANS", "ERRORS", "ROOT", "SERVICES"), rows, width=width)

@@ -123,7 +123,7 @@ class Client:
             resourceVersionMatch="NotOlderThan" if send_initial_events else "",
         )
         accept = _METADATA_ONLY.format("PartialObjectMetadata") if metadata_only else _JSON
-        async with self._stream("GET", resource.path(namespace), query, accept) as answer:
+        async with self.stream("GET", resource.path(namespace), query, accept) as answer:
             yield WatchStream(answer.chunks, inactivity_s)
 
     async def create(
@@ -252,6 +252,7 @@ class Client:
         follow: bool = False,
         previous: bool = False,
         tail_lines: int | None = None,
+        since_s: int | None = None,
         timestamps: bool = False,
     ) -> AsyncIterator[AsyncIterator[bytes]]:
         """The log of a container as chunks of bytes."""
@@ -260,33 +261,38 @@ class Client:
             follow="true" if follow else "",
             previous="true" if previous else "",
             tailLines="" if tail_lines is None else str(tail_lines),
+            sinceSeconds="" if since_s is None else str(since_s),
             timestamps="true" if timestamps else "",
         )
         path = f"/api/v1/namespaces/{namespace}/pods/{pod}/log"
-        async with self._stream("GET", path, query, "*/*") as answer:
+        async with self.stream("GET", path, query, "*/*") as answer:
             yield answer.chunks
 
     async def discover(self) -> Sequence[Resource]:
         """Every resource the server serves, subresources left out."""
-        found: list[Resource] = []
+        return [described.resource for described in await self.describe()]
+
+    async def describe(self) -> Sequence[discovery.Described]:
+        """Every resource the server serves with the words that name it, preferred versions first."""
+        described: list[discovery.Described] = []
         for path in ("/api", "/apis"):
             answer = await self._call("GET", path, accept=discovery.ACCEPT)
             if answer.get("kind") == "APIGroupDiscoveryList":
-                found += discovery.aggregated(answer)
+                described += discovery.aggregated(answer)
                 continue
             for api_version in discovery.versions(answer):
-                found += discovery.resource_list(await self._call("GET", discovery.path(api_version)))
-        for resource in found:
+                described += discovery.resource_list(await self._call("GET", discovery.path(api_version)))
+        for resource in (entry.resource for entry in described):
             self._discovered.setdefault(resource.api_version, {})[resource.kind] = resource
-        return found
+        return described
 
     async def resource_for(self, api_version: str, kind: str) -> Resource:
         """Where a kind is served; `errors.NotFound` when the server does not know it."""
-        known = self._discovered.get(api_version, {}).get(kind)
-        if known is not None:
-            return known
+        cached = self._discovered.get(api_version, {}).get(kind)
+        if cached is not None:
+            return cached
         answer = await self._call("GET", discovery.path(api_version))
-        served = {resource.kind: resource for resource in discovery.resource_list(answer)}
+        served = {entry.resource.kind: entry.resource for entry in discovery.resource_list(answer)}
         self._discovered[api_version] = served
         if kind not in served:
             raise errors.NotFound(f'no kind "{kind}" is served in version "{api_version}"')
@@ -327,7 +333,7 @@ class Client:
             return await self.transport.request(call)
 
     @asynccontextmanager
-    async def _stream(
+    async def stream(
         self, method: str, path: str, query: Mapping[str, str], accept: str
     ) -> AsyncIterator[StreamResponse]:
         call = Call(method, path, query, self._headers(accept))

@@ -2,12 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 from ondol.api.objects import Resource
 
 ACCEPT: Final = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json"
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """A resource with the words people call it by; `categories` name it together with others (`all`)."""
+
+    resource: Resource
+    singular: str
+    short_names: tuple[str, ...] = ()
+    categories: tuple[str, ...] = ()
+
+    def is_called(self, word: str) -> bool:
+        """Whether a lower-case word names it: plural, singular, kind or short name, perhaps with a group."""
+        name, _, group = word.partition(".")
+        if name not in (self.resource.plural, self.singular, self.resource.kind.lower(), *self.short_names):
+            return False
+        versioned = f"{self.resource.version}.{self.resource.group}".rstrip(".")
+        return group in ("", self.resource.group, versioned)
 
 
 def path(api_version: str) -> str:
@@ -26,37 +45,60 @@ def versions(document: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def resource_list(document: Mapping[str, Any]) -> list[Resource]:
+def resource_list(document: Mapping[str, Any]) -> list[Described]:
     """The resources of an `APIResourceList`, subresources left out."""
     group, _, version = str(document.get("groupVersion") or "").rpartition("/")
     return [
-        Resource(
-            entry.get("group") or group,
-            entry.get("version") or version,
-            str(entry["name"]),
-            str(entry["kind"]),
-            namespaced=bool(entry.get("namespaced")),
+        _described(
+            Resource(
+                entry.get("group") or group,
+                entry.get("version") or version,
+                str(entry["name"]),
+                str(entry["kind"]),
+                namespaced=bool(entry.get("namespaced")),
+            ),
+            entry.get("singularName"),
+            entry,
         )
         for entry in document.get("resources") or ()
         if "/" not in str(entry["name"])
     ]
 
 
-def aggregated(document: Mapping[str, Any]) -> list[Resource]:
+def aggregated(document: Mapping[str, Any]) -> list[Described]:
     """The resources of an `APIGroupDiscoveryList` (apidiscovery.k8s.io/v2)."""
     return list(_aggregated(document))
 
 
-def _aggregated(document: Mapping[str, Any]) -> Iterator[Resource]:
+def _aggregated(document: Mapping[str, Any]) -> Iterator[Described]:
     for group in document.get("items") or ():
         group_name = str((group.get("metadata") or {}).get("name") or "")
         for version in group.get("versions") or ():
             for entry in version.get("resources") or ():
                 kind = entry.get("responseKind") or {}
-                yield Resource(
+                resource = Resource(
                     group_name,
                     str(version["version"]),
                     str(entry["resource"]),
                     str(kind.get("kind") or ""),
                     namespaced=entry.get("scope") == "Namespaced",
                 )
+                yield _described(resource, entry.get("singularResource"), entry)
+
+
+def _described(resource: Resource, singular: str | None, entry: Mapping[str, Any]) -> Described:
+    return Described(
+        resource,
+        singular or resource.kind.lower(),
+        tuple(entry.get("shortNames") or ()),
+        tuple(entry.get("categories") or ()),
+    )
+
+
+def named(described: Iterable[Described], word: str) -> list[Resource]:
+    """What a word means, the first that is called so, or every resource of a category; empty if neither."""
+    choices = list(described)
+    lower = word.lower()
+    if called := next((choice for choice in choices if choice.is_called(lower)), None):
+        return [called.resource]
+    return list({c.resource.group_resource: c.resource for c in choices if lower in c.categories}.values())

@@ -34,9 +34,7 @@ def from_kubeconfig(
     from ondol.client import http  # noqa: PLC0415 - loads aiohttp, which in-process clients never need
 
     paths = [path] if isinstance(path, str | Path) else list(path)
-    cluster, user, base = _selected(
-        [(Path(p), _load(Path(p))) for p in paths if Path(p).exists()], paths, context
-    )
+    cluster, user, base = _selected(_existing(paths), context)
     endpoint = http.Endpoint(
         server=str(cluster["server"]),
         tls=_tls(cluster, user, base),
@@ -47,6 +45,20 @@ def from_kubeconfig(
         proxy=str(cluster.get("proxy-url") or ""),
     )
     return Client(http.HttpTransport(endpoint), field_manager=field_manager)
+
+
+def current_namespace(paths: Iterable[str | Path], *, context: str = "") -> str:
+    """The namespace of the current (or named) context; empty where it names none."""
+    chosen, _ = _current(_existing(paths), context)
+    return str(chosen.get("namespace") or "")
+
+
+def current_server(paths: Iterable[str | Path], *, context: str = "") -> str:
+    """The address of the current (or named) context's API server."""
+    loaded = _existing(paths)
+    chosen, _ = _current(loaded, context)
+    cluster, _ = _named(loaded, "clusters", "cluster", str(chosen.get("cluster") or ""))
+    return str(cluster["server"])
 
 
 def in_cluster(*, root: Path = _SERVICE_ACCOUNT, field_manager: str = "ondol") -> Client:
@@ -88,14 +100,24 @@ def _load(path: Path) -> Mapping[str, Any]:
 _Loaded = list[tuple[Path, Mapping[str, Any]]]
 
 
-def _selected(
-    loaded: _Loaded, paths: list[str | Path], context: str
-) -> tuple[Mapping[str, Any], Mapping[str, Any], Path]:
+def _existing(paths: Iterable[str | Path]) -> _Loaded:
+    """The files that are there, read; `HostError` if none is."""
+    listed = [Path(path) for path in paths]
+    loaded = [(path, _load(path)) for path in listed if path.exists()]
     if not loaded:
-        listed = ", ".join(str(path) for path in paths)
-        raise errors.HostError(f"no kubeconfig at {listed}", remedy="set KUBECONFIG to a kubeconfig file")
-    wanted = context or next((d["current-context"] for _, d in loaded if d.get("current-context")), "")
-    chosen, _ = _named(loaded, "contexts", "context", wanted)
+        raise errors.HostError(
+            f"no kubeconfig at {', '.join(map(str, listed))}", remedy="set KUBECONFIG to a kubeconfig file"
+        )
+    return loaded
+
+
+def _current(loaded: _Loaded, context: str) -> tuple[Mapping[str, Any], Path]:
+    name = context or next((d["current-context"] for _, d in loaded if d.get("current-context")), "")
+    return _named(loaded, "contexts", "context", str(name))
+
+
+def _selected(loaded: _Loaded, context: str) -> tuple[Mapping[str, Any], Mapping[str, Any], Path]:
+    chosen, _ = _current(loaded, context)
     cluster, cluster_base = _named(loaded, "clusters", "cluster", str(chosen.get("cluster") or ""))
     name = str(chosen.get("user") or "")
     user, user_base = _named(loaded, "users", "user", name) if name else ({}, cluster_base)

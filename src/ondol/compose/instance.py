@@ -11,6 +11,7 @@ import hashlib
 import ipaddress
 import json
 import os
+import shutil
 import socket
 import struct
 from collections.abc import Iterable, Iterator
@@ -125,6 +126,14 @@ def load(data_dir: Path) -> Instance | None:
         raise errors.HostError(
             f"{data_dir / _FILE} cannot be read: {error}", remedy=f"restore or remove {data_dir / _FILE}"
         ) from error
+
+
+def on_this_machine() -> Iterator[Instance]:
+    """Every platform that was started since the machine's boot, running or not, and can be read."""
+    for promise in _promises():
+        with contextlib.suppress(errors.HostError):  # a damaged one is told where it is used
+            if (instance := load(promise.data_dir)) is not None:
+                yield instance
 
 
 def load_or_create(settings: Settings) -> Instance:
@@ -288,6 +297,12 @@ def _promise(instance: Instance) -> None:
     draft = _PROMISES.parent / f"{instance.id}.promise"
     draft.write_text(json.dumps(document), encoding="utf-8")
     draft.replace(_PROMISES / instance.id)
+
+
+def forget(instance: Instance) -> None:
+    """Leave nothing of a platform outside its data directory."""
+    shutil.rmtree(instance.run_dir, ignore_errors=True)
+    (_PROMISES / instance.id).unlink(missing_ok=True)
 
 
 def _promises() -> Iterator[_Promise]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from ondol.base import errors
+from ondol.compose import hints
 
 _ENDING_S: Final = 15.0
 _POLL_S: Final = 0.02
@@ -34,7 +35,7 @@ def hold(file: Path, *, ending_s: float = _ENDING_S) -> Iterator[None]:
             if _is_alive(holder) or time.monotonic() > deadline:
                 raise errors.HostError(
                     f"a platform is already running on {file.parent} (pid {holder or 'unknown'})",
-                    remedy="ondol status, ondol down, or another --data-dir",
+                    remedy=f"{hints.command('status', file.parent)}; or another --data-dir",
                 )
             time.sleep(_POLL_S)
         os.ftruncate(fd, 0)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import resource
+import shutil
 import signal
 import sys
 import time
@@ -15,12 +17,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from ondol.base import errors, log
-from ondol.compose import doctor, lock, parts
+from ondol.compose import doctor, hints, lock, parts
 from ondol.compose import instance as instances
 from ondol.compose.instance import Instance
 from ondol.compose.settings import Settings
 from ondol.compose.supervisor import Running, State, Supervisor
 
+_OCTAL: Final = re.compile(r"\\([0-7]{3})")
+"""How the kernel writes spaces and the like in its table of mounts."""
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 _LOG: Final = "supervisor.log"
 _DESCRIPTORS_MAX: Final = 1 << 20
@@ -140,7 +144,7 @@ def run_detached(settings: Settings, *, timeout_s: float = 60.0) -> Instance:
     if (pid := supervisor_pid(instance)) is not None:
         raise errors.HostError(
             f"a platform is already running on {instance.data_dir} (pid {pid})",
-            remedy="ondol status, ondol down, or another --data-dir",
+            remedy=f"{hints.command('status', instance.data_dir)}; or another --data-dir",
         )
     reader, writer = os.pipe()
     pid = os.fork()
@@ -150,7 +154,7 @@ def run_detached(settings: Settings, *, timeout_s: float = 60.0) -> Instance:
     os.close(writer)
     with os.fdopen(reader, encoding="utf-8") as answers:
         try:
-            _await_ready(answers.fileno(), timeout_s)
+            _await_ready(answers.fileno(), instance, timeout_s)
         except KeyboardInterrupt:  # who takes the start back wants nothing started
             os.kill(pid, signal.SIGTERM)
             raise
@@ -162,6 +166,7 @@ def _daemon(settings: Settings, instance: Instance, writer: int) -> None:
     code = 1
     try:
         os.setsid()
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # it has no terminal that could hang up
         output = _opened_log(instance)
         null = os.open(os.devnull, os.O_RDONLY)
         for source, target in ((null, 0), (output, 1), (output, 2)):
@@ -201,7 +206,7 @@ def _say(writer: int, document: Mapping[str, str]) -> None:
         os.write(writer, f"FAILED {json.dumps(document)}\n".encode())
 
 
-def _await_ready(fd: int, timeout_s: float) -> None:
+def _await_ready(fd: int, instance: Instance, timeout_s: float) -> None:
     import select  # noqa: PLC0415 - only the waiting command needs it
 
     deadline = time.monotonic() + timeout_s
@@ -211,11 +216,14 @@ def _await_ready(fd: int, timeout_s: float) -> None:
         ready, _, _ = select.select([fd], [], [], max(left, 0.0))
         if not ready:
             raise errors.HostError(
-                f"the platform was not ready after {timeout_s:.0f} s", remedy="ondol status; ondol down"
+                f"the platform was not ready after {timeout_s:.0f} s",
+                remedy=hints.command("status", instance.data_dir),
             )
         data = os.read(fd, 65536)
         if not data:
-            raise errors.HostError("the supervisor ended while starting", remedy="see logs/supervisor.log")
+            raise errors.HostError(
+                "the supervisor ended while starting", remedy=f"see {instance.log_dir / _LOG}"
+            )
         received += data
     word, _, text = received.decode().split("\n", 1)[0].partition(" ")
     if word == "FAILED":
@@ -243,7 +251,7 @@ def stop(settings: Settings, *, pods: bool = True, timeout_s: float = 30.0) -> b
             if time.monotonic() > deadline:
                 raise errors.HostError(
                     f"the supervisor (pid {pid}) did not end in {timeout_s:.0f} s",
-                    remedy=f"kill -9 {pid}, then ondol down again",
+                    remedy=f"kill -9 {pid}; {hints.command('down', settings.data_dir)}",
                 )
             time.sleep(0.02)
     if pods:
@@ -252,11 +260,43 @@ def stop(settings: Settings, *, pods: bool = True, timeout_s: float = 30.0) -> b
     return pid is not None
 
 
+def remove_data(settings: Settings) -> bool:
+    """Delete the data directory of a stopped platform; False if there is none.
+
+    `HostError` while it runs, or while something is mounted below it: what a mount shows is another's.
+    """
+    instance = instances.load(settings.data_dir)
+    if instance is None:
+        return False
+    if supervisor_pid(instance) is not None:
+        raise errors.HostError(
+            f"a platform is running on {settings.data_dir}",
+            remedy=hints.command("down --remove-data", settings.data_dir),
+        )
+    if mounts := mounts_below(settings.data_dir):
+        raise errors.HostError(
+            f"{settings.data_dir} is not deleted: {mounts[0]} is mounted", remedy=f"umount {mounts[0]}"
+        )
+    shutil.rmtree(settings.data_dir)
+    instances.forget(instance)
+    return True
+
+
+def mounts_below(folder: Path, *, table: Path = Path("/proc/self/mountinfo")) -> list[str]:
+    """Mount points inside a folder, the folder's own aside, from the kernel's table of mounts."""
+    inside = f"{folder.resolve()}/"
+    written = (line.split()[4] for line in table.read_text(encoding="utf-8").splitlines())
+    points = (_OCTAL.sub(lambda escaped: chr(int(escaped[1], 8)), text) for text in written)
+    return [point for point in points if point.startswith(inside)]
+
+
 def require_running(data_dir: Path) -> Instance:
     """The running instance of the data directory; `HostError` says how to start it."""
     instance = instances.load(data_dir)
     if instance is None or supervisor_pid(instance) is None:
-        raise errors.NotRunning(f"no platform is running on {data_dir}", remedy="ondol up --detach")
+        raise errors.NotRunning(
+            f"no platform is running on {data_dir}", remedy=hints.command("up --detach", data_dir)
+        )
     return instance
 
 

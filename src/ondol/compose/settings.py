@@ -84,28 +84,44 @@ def load(
     flags: Mapping[str, Any] | None = None,
 ) -> Settings:
     """Read the settings; `HostError` names the source and the field that is wrong."""
+    chosen = _directory(data_dir, environment)
+    return Settings(**_explicit(chosen, environment, flags or {}), data_dir=chosen)
+
+
+def explicit(
+    data_dir: Path | None = None,
+    *,
+    environment: Mapping[str, str] = os.environ,
+    flags: Mapping[str, Any] | None = None,
+) -> frozenset[str]:
+    """Which settings somebody has chosen, by file, environment or flag, instead of leaving the default."""
+    return frozenset(_explicit(_directory(data_dir, environment), environment, flags or {}))
+
+
+def _directory(data_dir: Path | None, environment: Mapping[str, str]) -> Path:
     chosen = data_dir or Path(environment.get(f"{ENVIRONMENT_PREFIX}DATA_DIR") or DEFAULT_DATA_DIR)
-    chosen = chosen.expanduser().absolute()
-    values: dict[str, Any] = {}
-    config = chosen / CONFIG_FILE
-    found = _file(config)
-    if "data_dir" in found:
+    return chosen.expanduser().absolute()
+
+
+def _explicit(data_dir: Path, environment: Mapping[str, str], flags: Mapping[str, Any]) -> dict[str, Any]:
+    config = data_dir / CONFIG_FILE
+    in_file = _file(config)
+    if "data_dir" in in_file:
         raise errors.HostError(
             f"{config}: data_dir cannot be set in the file, which is in it",
             remedy=f"remove it, and use --data-dir or {ENVIRONMENT_PREFIX}DATA_DIR",
         )
-    values.update(_checked(found, source=str(config)))
-    given = {
+    fields = {field.name for field in dataclasses.fields(Settings)} - {"data_dir"}
+    in_environment = {
         key.removeprefix(ENVIRONMENT_PREFIX).lower(): text
         for key, text in environment.items()
         if key.startswith(ENVIRONMENT_PREFIX)
     }
-    known = {field.name for field in dataclasses.fields(Settings)}
-    values.update(_checked({k: v for k, v in given.items() if k in known}, source="the environment"))
-    given_flags = {k: v for k, v in (flags or {}).items() if v is not None}
-    values.update(_checked(given_flags, source="the command line"))
-    values["data_dir"] = chosen
-    return Settings(**values)
+    return {
+        **_checked(in_file, source=str(config)),
+        **_checked({k: v for k, v in in_environment.items() if k in fields}, source="the environment"),
+        **_checked({k: v for k, v in flags.items() if v is not None}, source="the command line"),
+    }
 
 
 def _file(config: Path) -> dict[str, Any]:

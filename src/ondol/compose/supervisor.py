@@ -147,7 +147,7 @@ class Supervisor:
         return all(r.state is State.READY for r in self._parts.values())
 
     def run(self) -> int:
-        """Supervise until SIGTERM or SIGINT; the signal's number is returned.
+        """Supervise until SIGTERM, SIGINT or SIGHUP; the signal's number is returned, SIGTERM for SIGHUP.
 
         A part that fails again and again before the platform was ever ready ends the attempt:
         everything is stopped and `HostError` carries the part's own words.
@@ -223,7 +223,7 @@ class Supervisor:
         notify = Notify(notify_fd)
         try:
             os.setsid()
-            for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD):
+            for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD):
                 signal.signal(signum, signal.SIG_DFL)
             signal.set_wakeup_fd(-1)
             _end_with_parent(part.name, parent)
@@ -392,6 +392,8 @@ class Supervisor:
             signal.SIGINT: signal.signal(signal.SIGINT, lambda n, _: self.stop(n)),
             signal.SIGCHLD: signal.signal(signal.SIGCHLD, lambda *_: None),
         }
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # who started it by nohup wants it to stay
+            handlers[signal.SIGHUP] = signal.signal(signal.SIGHUP, lambda *_: self.stop(signal.SIGTERM))
         try:
             yield
         finally:

@@ -8,7 +8,7 @@ from typing import Any
 
 import anyio
 
-from ondol.base import log
+from ondol.base import errors, log
 from ondol.client import Client, in_cluster, kubeconfig
 from ondol.sdk.install import install_crds
 from ondol.sdk.leader import Lease
@@ -23,13 +23,20 @@ def run(
 
     In a pod the service account is used, elsewhere `$KUBECONFIG` or `~/.kube/config`. `install`
     applies the operators' definitions first; `lease` lets several copies run, of which one acts.
+    Without an API server to be found it says so in a line and ends the process with 1.
     """
     log.configure(level=level)
-    anyio.run(_main, operators, install, lease)
+    try:
+        client = _client(operators[0].identity())
+    except errors.HostError as error:
+        remedy = f"\n  try: {error.remedy}" if error.remedy else ""
+        raise SystemExit(f"error: {error}{remedy}") from None
+    anyio.run(_main, client, operators, install, lease)
 
 
-async def _main(operators: tuple[Operator[Any], ...], install: bool, lease: Lease | None) -> None:
-    client = _client(operators[0].identity())
+async def _main(
+    client: Client, operators: tuple[Operator[Any], ...], install: bool, lease: Lease | None
+) -> None:
     try:
         if install:
             await install_crds(client, [operator.resource_type for operator in operators])
