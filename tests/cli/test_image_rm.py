@@ -12,7 +12,7 @@ from ondol.api.objects import Object
 from ondol.base import errors
 from ondol.build import oci
 from ondol.build.store import Image, ImageStore
-from ondol.cli import image_users, main, resources
+from ondol.cli import connection, image_users, main
 from ondol.client.client import ObjectList
 
 _WEB = Image("ondol.local/web:1", "sha256:" + "a" * 64, 1)
@@ -59,7 +59,7 @@ def store(tmp_path: Path) -> ImageStore:
 
 
 def _platform(monkeypatch: pytest.MonkeyPatch, api: _Api) -> None:
-    monkeypatch.setattr(resources, "connect", lambda _data_dir: api)
+    monkeypatch.setattr(connection, "to_platform", lambda _data_dir: api)
 
 
 def test_a_used_image_is_refused(store: ImageStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ NamespaceOption = Annotated[
         "--namespace",
         "-n",
         help="Namespace to work in.",
-        show_default="that of the kubeconfig, or `default`",
+        show_default="of the kubeconfig, or default",
         autocompletion=_namespaces,
     ),
 ]

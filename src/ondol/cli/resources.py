@@ -81,7 +81,7 @@ def delete(
     words: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[KIND NAME... | KIND/NAME...]",
+            metavar="KIND NAME... | KIND/NAME...",
             help="What to delete; not needed with -f.",
             autocompletion=completion.words,
             show_default=False,

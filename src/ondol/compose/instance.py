@@ -308,10 +308,13 @@ def forget(instance: Instance) -> None:
 def _promises() -> Iterator[_Promise]:
     """What is promised to whom; of folders that are gone nothing is left."""
     for file in _PROMISES.glob("*"):
-        found = json.loads(file.read_text(encoding="utf-8"))
-        if (Path(found["data_dir"]) / _FILE).exists():
-            networks = tuple(ipaddress.IPv4Network(text) for text in found["networks"])
-            yield _Promise(Path(found["data_dir"]), networks, tuple(found["ports"]))
+        try:
+            promise = json.loads(file.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            continue  # its platform was removed this moment
+        if (Path(promise["data_dir"]) / _FILE).exists():
+            networks = tuple(ipaddress.IPv4Network(text) for text in promise["networks"])
+            yield _Promise(Path(promise["data_dir"]), networks, tuple(promise["ports"]))
         else:
             file.unlink(missing_ok=True)
 
