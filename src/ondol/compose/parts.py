@@ -229,6 +229,7 @@ def _node_token(instance: Instance) -> str:
     file = instance.pki_dir / "node.token"
     if not file.exists():
         draft = file.with_suffix(".new")
+        draft.parent.mkdir(parents=True, exist_ok=True, mode=0o700)  # `down` may come before a first start
         draft.touch(mode=0o600)
         draft.write_text(secrets.token_urlsafe(32), encoding="ascii")
         draft.replace(file)
