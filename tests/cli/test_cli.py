@@ -20,7 +20,7 @@ from ondol import __version__
 from ondol.api import resources as kinds
 from ondol.api.objects import Resource
 from ondol.base import errors
-from ondol.cli import addressing, connection, get, main, output, platform, tables
+from ondol.cli import addressing, connection, get, logs, main, output, platform, tables
 from ondol.client import discovery
 from ondol.compose import instance as instances
 from ondol.compose import platform as compose_platform
@@ -548,6 +548,59 @@ def test_rows_that_come_later_stand_under_the_same_header() -> None:
     assert list(columns.lines([later])) == ["shop        pod/longer   <none>"]
     wide = tables.Columns(definitions, wide=True)
     assert list(wide.lines([row])) == ["NAME   AGE   IP", "web    1s    10.0.0.1"]
+
+
+@pytest.mark.parametrize(
+    ("resource", "owner", "selector"),
+    [
+        (kinds.SERVICE, {"spec": {"selector": {"app": "a", "tier": "b"}}}, "app=a,tier=b"),
+        (kinds.DEPLOYMENT, {"spec": {"selector": {"matchLabels": {"app": "a"}}}}, "app=a"),
+        (
+            kinds.DEPLOYMENT,
+            {"spec": {"selector": {"matchExpressions": [{"key": "app", "operator": "Exists"}]}}},
+            "app",
+        ),
+        (Resource("serving.knative.dev", "v1", "services", "Service"), {}, "serving.knative.dev/service=x"),
+    ],
+)
+def test_the_pods_of_a_workload(resource: Resource, owner: dict[str, Any], selector: str) -> None:
+    """Whatever has pods says which by labels; Knative's kinds by their own."""
+    assert logs.pod_selector(addressing.Target(resource, "x"), owner) == selector
+
+
+def test_what_has_no_pods_has_no_logs() -> None:
+    """A Service without a selector, a ConfigMap: told, not taken for all pods."""
+    for owner in ({}, {"spec": {}}, {"spec": {"selector": {}}}):
+        with pytest.raises(addressing.UsageError, match="ConfigMap x has no pods of its own"):
+            logs.pod_selector(addressing.Target(kinds.CONFIG_MAP, "x"), owner)
+
+
+def test_logs_are_of_the_newest_ready_pod() -> None:
+    """Of several pods the one that serves; of those alike, the one made last."""
+
+    def pod(name: str, created: str, ready: str) -> dict[str, Any]:
+        metadata = {"name": name, "creationTimestamp": created}
+        return {"metadata": metadata, "status": {"conditions": [{"type": "Ready", "status": ready}]}}
+
+    old, new = pod("old", "2026-01-01T00:00:00Z", "True"), pod("new", "2026-01-02T00:00:00Z", "True")
+    starting = pod("starting", "2026-01-03T00:00:00Z", "False")
+    assert logs._preferred([old, starting, new]) == new
+    assert logs._preferred([starting]) == starting
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90", 90), ("30s", 30), ("5m", 300), ("2h", 7200), ("1d", 86400)]
+)
+def test_how_long_ago(text: str, seconds: int) -> None:
+    """Durations as people write them."""
+    assert logs._seconds(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "0s", "1.5h", "-1m", "soon"])
+def test_no_duration(text: str) -> None:
+    """What is none is told with the forms that are."""
+    with pytest.raises(addressing.UsageError, match="write 30s, 5m or 2h"):
+        logs._seconds(text)
 
 
 # --- which API server

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from tests.e2e import objects
-from tests.e2e.harness import Kubectl, Platform, ask, eventually
+from tests.e2e.harness import ONDOL, Kubectl, Platform, ask, background, eventually
 
 pytestmark = [pytest.mark.e2e, pytest.mark.root]
 
@@ -264,10 +264,18 @@ def test_namespace_deletion_takes_everything(cluster: Kubectl) -> None:
 
 def test_ondol_speaks_of_the_same_objects(platform: Platform, space: Kubectl) -> None:
     """`ondol get`, `logs`, `apply` and `delete` do without kubectl."""
-    space.apply(objects.pod("plain"))
+    space.apply(objects.pod("plain"), objects.service("plain"))
     ready(space, "plain")
     place = ("-n", space.namespace)
     assert "plain" in platform("get", "pods", *place)
+    both = platform("get", "pod/plain", "svc/plain", *place, "-o", "name").splitlines()
+    assert both == ["pod/plain", "service/plain"]
+    assert "started" in platform("logs", "svc/plain", *place, "--since", "1h")
+    watch = ["get", "cm", "-w", *place, "--data-dir", platform.data_dir]
+    with background([ONDOL, *watch]) as changes:
+        changes.says("kube-root-ca.crt")
+        space("create", "configmap", "newcomer")
+        changes.says("newcomer")
     assert json.loads(platform("get", "pod", "plain", *place, "-o", "json"))["metadata"]["name"] == "plain"
     assert "started" in platform("logs", "plain", *place)
     platform("delete", "pod", "plain", *place)

@@ -14,10 +14,19 @@ from typing import Any
 import pytest
 
 from ondol.base import errors
+from ondol.build import reference as build_reference
 from ondol.node import linux
 from ondol.node.images import images, rootfs
 from ondol.node.images.layers import Layers
-from ondol.node.images.store import ImageCorrupt, ImageMissing, ImageStore, Layer, repository, spellings
+from ondol.node.images.store import (
+    LOCAL_HOST,
+    ImageCorrupt,
+    ImageMissing,
+    ImageStore,
+    Layer,
+    repository,
+    spellings,
+)
 
 Layout = Callable[[str], Any]
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: devices, owners and mounts")
@@ -48,6 +57,9 @@ def link(name: str, target: str, kind: bytes = tarfile.SYMTYPE) -> tuple[tarfile
     ("reference", "also"),
     [
         ("app", "docker.io/library/app:latest"),
+        ("app", "ondol.local/app:latest"),
+        ("shop/app:1", "ondol.local/shop/app:1"),
+        ("ondol.local/shop/app:1", "shop/app:1"),
         ("me/app:1", "docker.io/me/app:1"),
         ("localhost:5000/app", "localhost:5000/app:latest"),
         ("docker.io/library/app:1", "app:1"),
@@ -58,6 +70,29 @@ def test_spellings(reference: str, also: str) -> None:
     """An image is found under the short and the long form of its name."""
     assert spellings(reference)[0] == reference
     assert also in spellings(reference)
+
+
+def test_what_was_built_here_goes_before_docker_hub() -> None:
+    """A bare name is the image just built, and both sides call it by the same host."""
+    names = spellings("app")
+    assert names.index(f"{LOCAL_HOST}/app:latest") < names.index("docker.io/library/app:latest")
+    assert build_reference.full("app") == f"{LOCAL_HOST}/app:latest"
+
+
+@pytest.mark.parametrize(
+    ("reference", "hint"),
+    [
+        ("shop/ap:v1", ", which has ondol.local/shop/app:v1$"),
+        ("nothing-like-it:7", "; `ondol image ls` lists what is in it$"),
+    ],
+)
+def test_a_missing_image_is_told_with_what_is_there(
+    layout: Layout, tmp_path: Path, reference: str, hint: str
+) -> None:
+    """A name mistyped is answered with the names that are like it."""
+    layout("images").image("ondol.local/shop/app:v1", [packed(file("a"))])
+    with pytest.raises(ImageMissing, match=f'image "{reference}" is not in the local image store{hint}'):
+        ImageStore(tmp_path / "images").resolve(reference)
 
 
 def test_repository() -> None:

@@ -165,6 +165,52 @@ async def test_pruning_can_be_put_off() -> None:
         assert await names(world) == ["x"]
 
 
+async def test_one_child_can_be_kept() -> None:
+    """`keep` is for a child that is left as it is; those neither applied nor kept are pruned."""
+
+    async def body(ctx: sdk.Context[Task]) -> sdk.Result | None:
+        if ctx.object.spec.parts:
+            await apply_parts(ctx)
+        elif (child := ctx.child(resources.CONFIG_MAP, "x")) is not None:
+            ctx.keep(child)
+        return None
+
+    async with running(Worker(body)) as (world, _):
+        await create(world, parts=["x", "y"])
+        await world.client.patch(TASK, "a", "default", patch={"spec": {"parts": []}})
+        await world.run_until_stable()
+        assert await names(world) == ["x"]
+
+
+async def test_a_child_can_be_deleted_at_once() -> None:
+    """`delete` takes a child of the object, before the reconcile ends and only that very one."""
+
+    async def body(ctx: sdk.Context[Task]) -> sdk.Result | None:
+        await apply_parts(ctx)
+        if not ctx.object.spec.parts:
+            ctx.keep_children()
+            for child in ctx.children(resources.CONFIG_MAP):
+                await ctx.delete(child)
+                await ctx.delete(child)  # gone: no error
+            await refuse_stranger(ctx)
+        return None
+
+    async def refuse_stranger(ctx: sdk.Context[Task]) -> None:
+        stranger = await ctx.client.get(resources.CONFIG_MAP, "stranger", "default")
+        with pytest.raises(TypeError, match="ConfigMap default/stranger is no child of Task default/a"):
+            await ctx.delete(stranger)
+        ctx.set_status(phase="Refused")
+
+    async with running(Worker(body)) as (world, _):
+        metadata = {"name": "stranger", "namespace": "default"}
+        await world.client.create(resources.CONFIG_MAP, {"metadata": metadata})
+        await create(world, parts=["x", "y"])
+        await world.client.patch(TASK, "a", "default", patch={"spec": {"parts": []}})
+        await world.run_until_stable()
+        assert await names(world) == []
+        assert (await world.client.get(TASK, "a", "default"))["status"]["phase"] == "Refused"
+
+
 async def test_status_is_written_once_and_by_difference() -> None:
     """Only changed fields are patched; an unchanged status costs nothing; others' fields survive."""
 

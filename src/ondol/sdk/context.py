@@ -6,6 +6,7 @@ collected and written by the framework when the reconcile ends.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -117,6 +118,26 @@ class Context(Generic[T]):
         written = await self.client.apply(resource, desired, field_manager=self._tools.operator)
         memory[resource, key] = (digest, _digest(_lasting(written)))
         return written
+
+    def keep(self, child: Object) -> None:
+        """Keep a child as it is, though this reconcile applies none of its name."""
+        resource = self._resource_of(child)
+        home = (objects.namespace(child) or self.namespace) if resource.namespaced else ""
+        self.wanted.add((resource, Key(home, objects.name(child) or self.name)))
+
+    async def delete(self, child: Object) -> None:
+        """Delete a child now, in the background of what depends on it; one that is gone is no error.
+
+        `child` is what `ctx.child` or `ctx.children` returned: another object of that name, or one of
+        another owner, is not touched (`TypeError` for the latter).
+        """
+        resource = self._resource_of(child)
+        if not objects.is_controlled_by(child, self.raw):
+            raise TypeError(f"{resource.kind} {objects.key(child)} is no child of {self._kind()} {self.key}")
+        with contextlib.suppress(errors.NotFound, errors.Conflict):  # gone, or another of its name by now
+            await self.client.delete(
+                resource, objects.name(child), objects.namespace(child), uid=objects.uid(child)
+            )
 
     def keep_children(self) -> None:
         """Delete no child after this reconcile, whatever it applied."""

@@ -6,10 +6,11 @@ digest before it is believed.
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 import platform
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -17,6 +18,9 @@ from typing import Any, Final
 from ondol.base import errors
 
 REF_NAME: Final = "org.opencontainers.image.ref.name"
+LOCAL_HOST: Final = "ondol.local"
+"""The host in the names of images that were built here without one."""
+_ALIKE_MAX: Final = 2
 _INDEXES: Final = (
     "application/vnd.oci.image.index.v1+json",
     "application/vnd.docker.distribution.manifest.list.v2+json",
@@ -61,20 +65,31 @@ def repository(reference: str) -> str:
 
 
 def spellings(reference: str) -> list[str]:
-    """The names under which an image may stand in the index, the most literal first."""
+    """The names under which an image may stand in the index, the most literal first.
+
+    A name without a registry host is an image built here before it is one of Docker Hub.
+    """
     has_tag = "@" in reference or repository(reference) != reference
     tagged = reference if has_tag else f"{reference}:latest"
-    found = [reference, tagged]
+    names = [reference, tagged]
     first, slash, _ = tagged.partition("/")
     if not slash:
-        found += [f"docker.io/library/{tagged}", f"localhost/{tagged}"]
+        names += [f"{LOCAL_HOST}/{tagged}", f"docker.io/library/{tagged}", f"localhost/{tagged}"]
     elif "." not in first and ":" not in first and first != "localhost":
-        found += [f"docker.io/{tagged}"]
+        names += [f"{LOCAL_HOST}/{tagged}", f"docker.io/{tagged}"]
     elif tagged.startswith("docker.io/library/"):
-        found += [tagged.removeprefix("docker.io/library/")]
-    elif tagged.startswith(("docker.io/", "localhost/")):
-        found += [tagged.partition("/")[2]]
-    return list(dict.fromkeys(found))
+        names += [tagged.removeprefix("docker.io/library/")]
+    elif tagged.startswith(("docker.io/", "localhost/", f"{LOCAL_HOST}/")):
+        names += [tagged.partition("/")[2]]
+    return list(dict.fromkeys(names))
+
+
+def _alike(reference: str, stored: Collection[str | None]) -> str:
+    """What a person may have meant: the stored names most like the one that is missing."""
+    tags = {name: name.rpartition("/")[2] for name in stored if name}
+    close = difflib.get_close_matches(reference.rpartition("/")[2], tags.values(), n=_ALIKE_MAX)
+    names = sorted(name for name, tail in tags.items() if tail in close)[:_ALIKE_MAX]
+    return f", which has {' and '.join(names)}" if names else "; `ondol image ls` lists what is in it"
 
 
 class ImageStore:
@@ -112,7 +127,7 @@ class ImageStore:
         for spelling in spellings(reference):
             if spelling in named:  # the last writer of a name wins
                 return named[spelling]
-        raise ImageMissing(f'image "{reference}" is not in the local image store')
+        raise ImageMissing(f'image "{reference}" is not in the local image store{_alike(reference, named)}')
 
     def _listed(self) -> Iterator[Mapping[str, Any]]:
         try:
