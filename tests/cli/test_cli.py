@@ -570,7 +570,8 @@ def test_the_pods_of_a_workload(resource: Resource, owner: dict[str, Any], selec
 
 def test_what_has_no_pods_has_no_logs() -> None:
     """A Service without a selector, a ConfigMap: told, not taken for all pods."""
-    for owner in ({}, {"spec": {}}, {"spec": {"selector": {}}}):
+    owners: list[dict[str, Any]] = [{}, {"spec": {}}, {"spec": {"selector": {}}}]
+    for owner in owners:
         with pytest.raises(addressing.UsageError, match="ConfigMap x has no pods of its own"):
             logs.pod_selector(addressing.Target(kinds.CONFIG_MAP, "x"), owner)
 

@@ -271,8 +271,8 @@ def test_ondol_speaks_of_the_same_objects(platform: Platform, space: Kubectl) ->
     both = platform("get", "pod/plain", "svc/plain", *place, "-o", "name").splitlines()
     assert both == ["pod/plain", "service/plain"]
     assert "started" in platform("logs", "svc/plain", *place, "--since", "1h")
-    watch = ["get", "cm", "-w", *place, "--data-dir", platform.data_dir]
-    with background([ONDOL, *watch]) as changes:
+    watch = [ONDOL, "get", "cm", "-w", *place, "--data-dir", str(platform.data_dir)]
+    with background(watch) as changes:
         changes.says("kube-root-ca.crt")
         space("create", "configmap", "newcomer")
         changes.says("newcomer")
