@@ -67,6 +67,11 @@ REASONS: Final[Mapping[str, Reason]] = {
         "JSON in and out, and typed views of documents: decoding is the largest cost of an API server.",
         "msgspec",
     ),
+    "pathspec": Reason(
+        "The patterns of `.gitignore` and `.dockerignore`: what an image leaves out is what Git and Docker "
+        "would leave out.",
+        "pathspec",
+    ),
     "pyjwt": Reason("Signs and checks service-account tokens.", "jwt"),
     "pyyaml": Reason("Manifests and kubeconfigs are YAML.", "yaml"),
     "structlog": Reason("Logs with fields instead of sentences.", "structlog"),

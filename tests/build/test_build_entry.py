@@ -41,6 +41,9 @@ def _project(folder: Path, files: dict[str, str]) -> project.Project:
          (PYTHON, "/app/a/b.py", "--fast")),
         ({"a/b.py": "", "pyproject.toml": '[tool.ondol]\nentrypoint = "a.b"'}, (PYTHON, "-m", "a.b")),
         ({"pyproject.toml": '[tool.ondol]\nentrypoint = ["uvicorn", "shop:app"]'}, ("uvicorn", "shop:app")),
+        ({"src/a/b.py": "", "pyproject.toml": '[tool.ondol]\nentrypoint = "a.b:main --fast"'},
+         ("/usr/local/bin/entrypoint", "--fast")),
+        ({"pyproject.toml": '[tool.ondol]\nentrypoint = "other.b:main"'}, ("other.b:main",)),
     ],
 )  # fmt: skip
 def test_the_entry_is_found(tmp_path: Path, files: dict[str, str], expected: tuple[str, ...]) -> None:
@@ -76,7 +79,9 @@ def test_args_choose_another_module_but_belong_to_scripts(tmp_path: Path) -> Non
         ({"pyproject.toml": "[tool.ondol]\nport = 'x'"}, "port must be of type int"),
         ({"pyproject.toml": "[tool.ondol]\nport = 70000"}, "port must be from 1 to 65535"),
         ({"pyproject.toml": "[tool.ondol]\nprot = 80"}, "no setting 'prot'"),
-        ({"pyproject.toml": "[tool.poetry]\nname = 'x'"}, r"\[tool.poetry\] only"),
+        ({"main.py": "", "Pipfile": "[packages\n"}, "Pipfile cannot be read"),
+        ({"main.py": "", "Pipfile.lock": "[]"}, "Pipfile.lock is not a table"),
+        ({"main.py": "", "Pipfile": '[packages]\na = {git = "x"}'}, "a comes from git"),
         ({"main.py": "", "Procfile": "python main.py"}, "Procfile:1 is not `name: command`"),
     ],
 )

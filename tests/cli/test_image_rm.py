@@ -1,14 +1,16 @@
-"""`ondol image rm` and the pods that use what it is to remove."""
+"""`ondol image rm` and `prune`, and what a platform needs of the images."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner, Result
 
-from ondol.api.objects import Object
+from ondol.api import resources as kinds
+from ondol.api.objects import Object, Resource
 from ondol.base import errors
 from ondol.build import oci
 from ondol.build.store import Image, ImageStore
@@ -21,6 +23,7 @@ _OTHER = Image("ondol.local/other:latest", "sha256:" + "b" * 64, 1)
 
 def _pod(name: str, image: str = _WEB.reference, phase: str = "Running", **spec: Any) -> Object:
     return {
+        "kind": "Pod",
         "metadata": {"name": name, "namespace": "default"},
         "spec": {"containers": [{"name": "main", "image": image}], **spec},
         "status": {"phase": phase},
@@ -34,10 +37,13 @@ class _Api:
         self._pods = list(pods)
         self._error = error
 
-    async def list(self, _resource: object) -> ObjectList:
+    async def discover(self) -> Sequence[Resource]:
+        return [kinds.POD, kinds.DEPLOYMENT, kinds.SECRET]
+
+    async def list(self, resource: Resource) -> ObjectList:
         if self._error is not None:
             raise self._error
-        return ObjectList(self._pods, "1", "")
+        return ObjectList([item for item in self._pods if item["kind"] == resource.kind], "1", "")
 
     async def aclose(self) -> None:
         return
@@ -69,7 +75,7 @@ def test_a_used_image_is_refused(store: ImageStore, monkeypatch: pytest.MonkeyPa
     assert result.exit_code == 1
     assert result.stdout == ""
     said, remedy = result.stderr.splitlines()
-    assert said == "error: ondol.local/web:1 is used by pods default/a, default/b"
+    assert said == "error: ondol.local/web:1 is used by pod default/a, pod default/b"
     assert "--force" in remedy
     assert store.find("web:1") is not None
 
@@ -77,7 +83,7 @@ def test_a_used_image_is_refused(store: ImageStore, monkeypatch: pytest.MonkeyPa
 def test_many_users_are_counted(store: ImageStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The line stays a line however many there are."""
     _platform(monkeypatch, _Api(*(_pod(f"p{number}") for number in range(8))))
-    assert "default/p3, default/p4 and 3 more\n" in _remove(tmp_path).stderr
+    assert "pod default/p3, pod default/p4 and 3 more\n" in _remove(tmp_path).stderr
 
 
 def test_force_asks_nobody(store: ImageStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -95,7 +101,7 @@ def test_no_guess_when_the_api_does_not_answer(
     result = _remove(tmp_path)
     assert result.exit_code == 1
     assert result.stderr.startswith(
-        "error: which pods use ondol.local/web:1 cannot be told: connection refused\n  try: "
+        "error: what uses ondol.local/web:1 cannot be told: connection refused\n  try: "
     )
     assert store.find("web:1") is not None
 
@@ -137,3 +143,40 @@ def test_names_mean_what_they_mean_to_the_node() -> None:
     twin = Image("ondol.local/twin:latest", _WEB.digest, 1)
     assert not image_users.uses(_pod("a", f"web@{_WEB.digest}"), _WEB, [_WEB, twin])
     assert image_users.uses(_pod("a"), _WEB, [_WEB, twin])
+
+
+def _template(kind: str, image: str) -> Object:
+    spec = {"template": {"spec": {"containers": [{"name": "main", "image": image}]}}}
+    return {"kind": kind, "metadata": {"name": "front", "namespace": "default"}, "spec": spec}
+
+
+def test_a_service_at_zero_needs_its_image(
+    store: ImageStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """What has a template of pods but no pod now keeps its image, however it spells the name."""
+    _platform(monkeypatch, _Api(_template("Deployment", "web:1")))
+    result = _remove(tmp_path)
+    assert result.exit_code == 1
+    assert result.stderr.startswith("error: ondol.local/web:1 is used by deployment default/front\n")
+
+
+def test_prune_keeps_what_has_a_name(store: ImageStore, tmp_path: Path) -> None:
+    """Without `--all` only what no image needs goes; no platform is asked."""
+    stray = store.put(b"of an earlier build")
+    result = CliRunner().invoke(main.app, ["image", "prune", "--data-dir", str(tmp_path)])
+    assert result.exit_code == 0
+    assert not store.has(stray)
+    assert store.find("web:1") is not None
+
+
+def test_prune_all_takes_what_nothing_needs(
+    store: ImageStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Images of pods and templates stay; without a platform to ask nothing is taken on a guess."""
+    store.add("old:1", oci.canonical({"config": {"digest": store.put(b"{ }"), "size": 3}, "layers": []}))
+    words = ["image", "prune", "--all", "--data-dir", str(tmp_path)]
+    assert CliRunner().invoke(main.app, words).exit_code == 3
+    _platform(monkeypatch, _Api(_template("Deployment", "web:1"), _pod("done", "old:1", phase="Succeeded")))
+    result = CliRunner().invoke(main.app, words, catch_exceptions=False)
+    assert result.stdout.splitlines()[0] == "ondol.local/old:1 removed"
+    assert [image.reference for image in store.images()] == ["ondol.local/web:1"]

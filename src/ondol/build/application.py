@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from ondol.build import base, bytecode, dependencies, elf, oci
+from ondol.build import base, bytecode, dependencies, elf, ignoring, oci, secrecy
 from ondol.build.archive import Tree
 from ondol.build.entry import HOME, Entry
 from ondol.build.errors import BuildError
@@ -17,12 +17,12 @@ from ondol.build.interpreter import Interpreter
 from ondol.build.project import Project
 from ondol.build.store import ImageStore
 
+_NAMED_MAX: Final = 5
 _LEFT_OUT: Final = frozenset(
     [
         ".git",
         ".hg",
         ".svn",
-        ".env",
         ".venv",
         "venv",
         ".tox",
@@ -42,43 +42,72 @@ _LEFT_OUT: Final = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """The files that go into the image, by their paths relative to the folder."""
+    """The files that go into the image, by their paths relative to the folder; `secrets` stayed out."""
 
     files: Mapping[str, Path]
     links: Mapping[str, str]
+    secrets: Sequence[str] = ()
 
 
 def sources(project: Project) -> Sources:
-    """The application's files, without what belongs to tools, version control and virtual environments."""
+    """The application's files.
+
+    Left out is what belongs to tools, version control and virtual environments, what its ignore file
+    names, and what looks like a secret.
+    """
+    choice = _Choice(project, ignoring.of(project.directory))
     files: dict[str, Path] = {}
     links: dict[str, str] = {}
     for here, folders, names in os.walk(project.directory):
         relative = os.path.relpath(here, project.directory)
         prefix = "" if relative == "." else f"{relative}/"
         for name in [*folders]:
-            if _left_out(prefix + name, project.exclude) or (Path(here) / name / "pyvenv.cfg").exists():
-                folders.remove(name)
-            elif (Path(here) / name).is_symlink():
+            path = Path(here) / name
+            if path.is_symlink():
                 folders.remove(name)
                 names.append(name)
+            elif choice.leaves_out(path, prefix + name, is_folder=True):
+                folders.remove(name)
         for name in names:
             path, key = Path(here) / name, prefix + name
-            if _left_out(key, project.exclude) or name.endswith((".pyc", ".pyo")):
+            if choice.leaves_out(path, key, is_folder=False):
                 continue
             if path.is_symlink():
                 links[key] = _inner_target(path, project.directory)
             else:
                 files[key] = path
-    return Sources(files, links)
+    return Sources(files, links, tuple(sorted(choice.secrets)))
 
 
-def _left_out(path: str, patterns: Sequence[str]) -> bool:
+class _Choice:
+    """Decides of each path; remembers which looked like secrets."""
+
+    def __init__(self, project: Project, ignored: ignoring.Ignored) -> None:
+        self.secrets: list[str] = []
+        self._project = project
+        self._ignored = ignored
+
+    def leaves_out(self, path: Path, key: str, *, is_folder: bool) -> bool:
+        name = path.name
+        if name in _LEFT_OUT or name.endswith((".egg-info", ".pyc", ".pyo")):
+            return True
+        if _matches(key, self._project.exclude):
+            return True
+        if _matches(key, self._project.include):
+            return False
+        if is_folder and (path / "pyvenv.cfg").exists():
+            return True
+        if self._ignored.leaves_out(key, is_folder=is_folder):
+            return not (is_folder and self._project.include)  # a file in it may be asked for
+        is_secret = secrecy.is_secret_folder(name) if is_folder else secrecy.is_secret(path)
+        if is_secret:
+            self.secrets.append(key + "/" * is_folder)
+        return is_secret
+
+
+def _matches(path: str, patterns: Sequence[str]) -> bool:
     name = path.rpartition("/")[2]
-    return (
-        name in _LEFT_OUT
-        or name.endswith(".egg-info")
-        or any(fnmatch.fnmatch(path, p) or fnmatch.fnmatch(name, p) for p in patterns)
-    )
+    return any(fnmatch.fnmatch(path, p) or fnmatch.fnmatch(name, p) for p in patterns)
 
 
 def _inner_target(link: Path, directory: Path) -> str:
@@ -93,7 +122,13 @@ def _inner_target(link: Path, directory: Path) -> str:
 
 
 def layer(
-    store: ImageStore, found: Sources, entry: Entry, python: Interpreter, *, epoch_s: int
+    store: ImageStore,
+    found: Sources,
+    entry: Entry,
+    python: Interpreter,
+    *,
+    metadata: Mapping[str, str],
+    epoch_s: int,
 ) -> tuple[oci.Layer, bool, list[str]]:
     """The layer in the store, whether the very same was there already, and warnings."""
     content = Tree()
@@ -105,9 +140,11 @@ def layer(
             raise BuildError(f"{path} cannot be read: {error.strerror}", remedy=f"check {path}") from error
     for key, target in found.links.items():
         content.link(f"{HOME}/{key}", target)
+    for key, text in metadata.items():
+        content.text(f"{HOME}/{key}", text)
     for place, text in entry.launchers.items():
         content.text(place, text, mode=0o755)
-    warnings = _compile(content, found, entry, python)
+    warnings = [*_secrets_left_out(found.secrets), *_compile(content, found, entry, python)]
     provided = base.provided(store, python, epoch_s=epoch_s)
     compiled_files = [p for key, p in found.files.items() if key.endswith(".so") and elf.is_elf(p)]
     dependencies.add_libraries(content, compiled_files, python, provided)
@@ -116,6 +153,15 @@ def layer(
         content.write(draft, epoch_s=epoch_s)
     made = oci.Layer(draft.digest, draft.size_bytes, "ondol: the application")
     return made, draft.digest.partition(":")[2] in before, warnings
+
+
+def _secrets_left_out(secrets: Sequence[str]) -> list[str]:
+    if not secrets:
+        return []
+    names = ", ".join(secrets[:_NAMED_MAX])
+    more = f" and {len(secrets) - _NAMED_MAX} more" if len(secrets) > _NAMED_MAX else ""
+    remedy = "give them to pods as Secrets, or name them in [tool.ondol] include"
+    return [f"left out, since they look like secrets: {names}{more}; {remedy}"]
 
 
 def _compile(content: Tree, found: Sources, entry: Entry, python: Interpreter) -> list[str]:

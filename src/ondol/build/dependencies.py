@@ -49,7 +49,7 @@ def layer(
     if record is not None and store.has(record["digest"]):
         return oci.Layer(record["digest"], record["size"], title), True
     with tempfile.TemporaryDirectory(prefix="ondol-dependencies-") as folder:
-        target = Path(folder)
+        target = Path(folder) / "installed"
         _install(project, python, target)
         content = tree(target, python, provided)
         with store.draft() as draft:
@@ -64,10 +64,7 @@ def _key(lines: Sequence[str], python: Interpreter, provided: set[str], epoch_s:
 
 
 def _install(project: Project, python: Interpreter, target: Path) -> None:
-    wanted = (
-        ["-r", str(project.requirements_file)] if project.requirements_file else list(project.requirements)
-    )
-    command = [*_installer(python), "--target", str(target), *wanted]
+    command = [*installer(python), "--target", str(target), "-r", str(_requirements_file(project, target))]
     try:
         done = subprocess.run(
             command,
@@ -90,24 +87,41 @@ def _install(project: Project, python: Interpreter, target: Path) -> None:
         )
 
 
-def _installer(python: Interpreter) -> list[str]:
+def _requirements_file(project: Project, target: Path) -> Path:
+    """The author's own, or one written for the installer: hashes are understood in files only."""
+    if project.requirements_file is not None:
+        return project.requirements_file
+    file = target.parent / f"{target.name}.requirements.txt"
+    file.write_text("\n".join(projects.requirement_lines(project)) + "\n", encoding="utf-8")
+    return file
+
+
+def installer(python: Interpreter) -> list[str]:
     """The command of uv where it is installed (it is faster), else that of a pip."""
     if uv := shutil.which("uv"):
         return [uv, "pip", "install", "--quiet", "--link-mode", "copy", "--python", str(python.executable)]
     options = ["install", "--quiet", "--no-compile", "--no-input", "--disable-pip-version-check"]
-    options += ["--no-warn-script-location", "--root-user-action", "ignore"]
+    return [*pip(python), *options, "--no-warn-script-location", "--root-user-action", "ignore"]
+
+
+def pip(python: Interpreter) -> list[str]:
+    """A pip that works for this Python; `HostError` if the machine has none."""
     for executable in (sys.executable, str(python.executable)):
-        found = subprocess.run([executable, "-m", "pip", "--version"], capture_output=True, check=False)
-        if found.returncode == 0:
-            return [executable, "-m", "pip", "--python", str(python.executable), *options]
+        probe = subprocess.run([executable, "-m", "pip", "--version"], capture_output=True, check=False)
+        if probe.returncode == 0:
+            return [executable, "-m", "pip", "--python", str(python.executable)]
     raise errors.HostError(
         "the application has dependencies, but neither uv nor pip is installed",
         remedy="apt-get install python3-pip",
     )
 
 
-def tree(installed: Path, python: Interpreter, provided: set[str]) -> Tree:
-    """What was installed, at its place in the image, with bytecode and system libraries."""
+def tree(installed: Path, python: Interpreter, provided: set[str], *, place: str = "") -> Tree:
+    """What was installed, at its place in the image, with bytecode and system libraries.
+
+    The place is that Python's site folder unless another is named.
+    """
+    root = Path(place) if place else python.site
     found = Tree()
     sources: dict[str, Path] = {}
     compiled_files: list[Path] = []
@@ -116,17 +130,17 @@ def tree(installed: Path, python: Interpreter, provided: set[str]) -> Tree:
         if relative.parts[0] == "bin":
             found.text(f"/usr/local/bin/{relative.name}", _script(path), mode=0o755)
             continue
-        place = str(python.site / relative)
+        target = str(root / relative)
         if path.name == "RECORD" and relative.parts[0].endswith(".dist-info"):
-            found.text(place, _record(path))
+            found.text(target, _record(path))
             continue
-        found.file(place, path)
+        found.file(target, path)
         if path.suffix == ".py":
-            sources[place] = path
+            sources[target] = path
         elif ".so" in path.name and elf.is_elf(path):
             compiled_files.append(path)
-    for place, code in bytecode.compiled(sources, python).code.items():
-        found.text(bytecode.cached_path(place, python), code)
+    for source, code in bytecode.compiled(sources, python).code.items():
+        found.text(bytecode.cached_path(source, python), code)
     add_libraries(found, compiled_files, python, provided)
     return found
 

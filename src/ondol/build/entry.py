@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -45,7 +45,11 @@ def find(project: Project, files: Collection[str], *, python: str) -> Entry:
         for name, target in sorted(project.scripts.items())
     }
     if project.entrypoint:
-        return Entry(*_given(project, files, python), "", launchers)
+        words, launcher = _words(project), f"{_SCRIPT_FOLDER}/entrypoint"
+        if _is_function(words[0], files):
+            text = _launcher("entrypoint", words[0], python)
+            return Entry((launcher,), tuple(words[1:]), "", {**launchers, launcher: text})
+        return Entry(*_given(words, project, files, python), "", launchers)
     if "web" in project.processes:
         return Entry(("/bin/sh", "-c"), (f"exec {project.processes['web']}",), "", launchers)
     if project.scripts:
@@ -63,12 +67,26 @@ def find(project: Project, files: Collection[str], *, python: str) -> Entry:
     )
 
 
-def _given(project: Project, files: Collection[str], python: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """`[tool.ondol] entrypoint`: a module or a file, which Python runs, or any command."""
+def _words(project: Project) -> list[str]:
     raw = project.entrypoint
     words = shlex.split(raw) if isinstance(raw, str) else [str(word) for word in raw]
     if not words or not words[0]:
         raise BuildError("[tool.ondol] entrypoint is empty", remedy="name a file or a command")
+    return words
+
+
+def _is_function(word: str, files: Collection[str]) -> bool:
+    """Whether a word is `module:function` of a module that the application has."""
+    module, colon, function = word.partition(":")
+    path = module.replace(".", "/")
+    places = (f"{path}.py", f"{path}/__init__.py")
+    return bool(colon and function) and any(p in files or f"src/{p}" in files for p in places)
+
+
+def _given(
+    words: Sequence[str], project: Project, files: Collection[str], python: str
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """`[tool.ondol] entrypoint`: a module or a file, which Python runs, or any command."""
     if words[0] in {"python", "python3"}:
         return (python,), tuple(words[1:])
     if words[0].endswith(".py"):

@@ -1,7 +1,8 @@
 """`image.build`: a folder with a Python application in, an image in the local store out.
 
 Three layers, most lasting first, so that a change to the sources rebuilds the smallest: the
-machine's Python (`base`), the dependencies, the application.
+machine's Python (`base`), the dependencies, the application. One that needs a build back end has a
+fourth below its sources, what that made of them.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from ondol.build import application, base, dependencies, entry, interpreter, oci
+from ondol.build import application, base, dependencies, distribution, entry, interpreter, oci
 from ondol.build import project as projects
 from ondol.build import reference as references
 from ondol.build.errors import BuildError
@@ -25,7 +26,7 @@ _TITLE: Final = "org.opencontainers.image."
 
 @dataclass(frozen=True, slots=True)
 class BuiltLayer:
-    """One layer of a built image; `kind` is base, dependencies or application."""
+    """One layer of a built image; `kind` is base, dependencies, project or application."""
 
     kind: str
     digest: str
@@ -67,17 +68,25 @@ def build(
     found = interpreter.probe(python)
     projects.check_python(project, found.version)
     files = application.sources(project)
-    start = entry.find(project, files.files, python=base.PYTHON)
     epoch_s = _epoch_s(environment)
     layers: list[tuple[str, oci.Layer, bool]] = []
     with store.building():
         progress("base: the machine's Python")
         layers.append(("base", *base.layer(store, found, epoch_s=epoch_s)))
+        project_layers: list[tuple[str, oci.Layer, bool]] = []
+        if project.needs_build:
+            progress("project: built by its back end")
+            wheel = distribution.built(store, project, files, found, epoch_s=epoch_s)
+            project, project_layers = wheel.project, [("project", wheel.layer, wheel.reused)]
+        start = entry.find(project, files.files, python=base.PYTHON)
         progress("dependencies")
         if (made := dependencies.layer(store, project, found, epoch_s=epoch_s)) is not None:
             layers.append(("dependencies", *made))
+        layers += project_layers
         progress("application")
-        layer, reused, warnings = application.layer(store, files, start, found, epoch_s=epoch_s)
+        layer, reused, warnings = application.layer(
+            store, files, start, found, metadata=_metadata(project), epoch_s=epoch_s
+        )
         layers.append(("application", layer, reused))
         only = [layer for _, layer, _ in layers]
         config = oci.config(_process(project, files, start, found.version), only, epoch_s=epoch_s)
@@ -94,10 +103,17 @@ def build(
     )
 
 
+def _metadata(project: Project) -> Mapping[str, str]:
+    """What tells Python in the image of the application; a built one has told it itself."""
+    return {} if project.needs_build else distribution.metadata_files(project)
+
+
 def _process(project: Project, files: application.Sources, start: entry.Entry, version: str) -> oci.Process:
     roots = [entry.HOME]
     if any(key.startswith("src/") for key in files.files):
         roots.insert(0, f"{entry.HOME}/src")
+    if project.needs_build:
+        roots.insert(0, distribution.PLACE)
     labels = {"title": project.name, "version": project.version, "description": project.description}
     return oci.Process(
         entrypoint=start.entrypoint,

@@ -1,7 +1,7 @@
-"""What the author of an application says about it: `pyproject.toml`, `requirements.txt`, `Procfile`.
+"""What the author of an application says about it: `pyproject.toml`, requirements, `Pipfile`, `Procfile`.
 
 Read into one frozen value; what is wrong in a file is a `BuildError` that names the file. Of
-`[tool.ondol]` these are known: `entrypoint`, `port`, `env`, `exclude`; anything else is refused.
+`[tool.ondol]` these are known: `entrypoint`, `port`, `env`, `exclude`, `include`; anything else is refused.
 """
 
 from __future__ import annotations
@@ -13,10 +13,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from ondol.build import pipfile
 from ondol.build.errors import BuildError
 
 PORT: Final = 8080
-_TOOL_KEYS: Final = {"entrypoint": (str, list), "port": (int,), "env": (dict,), "exclude": (list,)}
+_TOOL_KEYS: Final = {
+    "entrypoint": (str, list),
+    "port": (int,),
+    "env": (dict,),
+    "exclude": (list,),
+    "include": (list,),
+}
 _CLAUSE: Final = re.compile(r"\s*(~=|==|!=|<=|>=|<|>)\s*(\d+(?:\.\d+)*)(\.\*)?\s*")
 _INCLUDE: Final = re.compile(r"^\s*(?:-r|--requirement|-c|--constraint)[\s=]+(\S+)")
 _LOCAL: Final = re.compile(r"^\s*(?:-e\b|--editable\b|\.|/|file:)|@\s*file:")
@@ -39,6 +46,12 @@ class Project:
     port: int = PORT
     env: Mapping[str, str] = field(default_factory=dict)
     exclude: Sequence[str] = ()
+    include: Sequence[str] = ()
+    entry_points: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    pinned: Sequence[str] | None = None
+    """Requirements of Pipenv's files, which go before those of the project; None without these files."""
+    needs_build: bool = False
+    """Whether only a build back end can say what the application is and has."""
 
 
 def read(directory: Path) -> Project:
@@ -48,11 +61,6 @@ def read(directory: Path) -> Project:
     directory = directory.absolute()
     document = _pyproject(directory / "pyproject.toml")
     metadata, tool = document.get("project", {}), document.get("tool", {})
-    if "poetry" in tool and "project" not in document:
-        raise BuildError(
-            f"{directory / 'pyproject.toml'} describes the project in [tool.poetry] only",
-            remedy="move it to [project], or export a requirements.txt",
-        )
     own = _checked(tool.get("ondol", {}), directory / "pyproject.toml")
     requirements_file = directory / "requirements.txt"
     return Project(
@@ -69,7 +77,24 @@ def read(directory: Path) -> Project:
         port=own.get("port", PORT),
         env={str(key): str(value) for key, value in own.get("env", {}).items()},
         exclude=tuple(own.get("exclude", ())),
+        include=tuple(own.get("include", ())),
+        entry_points={
+            **{name: dict(entries) for name, entries in metadata.get("entry-points", {}).items()},
+            "gui_scripts": dict(metadata.get("gui-scripts", {})),
+        },
+        pinned=pipfile.requirements(directory),
+        needs_build=_needs_build(directory, document),
     )
+
+
+def _needs_build(directory: Path, document: Mapping[str, Any]) -> bool:
+    """Whether there is a distribution to build of which `[project]` does not say all."""
+    if "project" in document:
+        extensions = document.get("tool", {}).get("setuptools", {}).get("ext-modules")
+        is_dynamic = bool(document["project"].get("dynamic"))
+        return is_dynamic or bool(extensions) or (directory / "setup.py").exists()
+    has_setup = (directory / "setup.py").exists() or (directory / "setup.cfg").exists()
+    return has_setup or "poetry" in document.get("tool", {})
 
 
 def _pyproject(file: Path) -> dict[str, Any]:
@@ -124,6 +149,8 @@ def requirement_lines(project: Project) -> list[str]:
     """
     if project.requirements_file is not None:
         return _lines(project.requirements_file, set())
+    if project.pinned is not None:
+        return list(project.pinned)
     return sorted(project.requirements)
 
 

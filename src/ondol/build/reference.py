@@ -13,6 +13,7 @@ from typing import Final
 from ondol.build.errors import BuildError
 
 LOCAL_HOST: Final = "ondol.local"
+DOCKER_HUB: Final = "docker.io"
 _HOST: Final = re.compile(r"(?:localhost|[a-z0-9-]+(?:\.[a-z0-9-]+)+)(?::\d+)?|[a-z0-9-]+:\d+", re.IGNORECASE)
 _PART: Final = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _PATH: Final = re.compile(rf"{_PART}(?:/{_PART})*")
@@ -31,6 +32,14 @@ def full(text: str) -> str:
             remedy="use lower-case words with an optional tag, as in shop/cart:v1",
         )
     return f"{host}/{path}:{tag}"
+
+
+def of_docker(text: str) -> str:
+    """The full reference of a name from Docker's world, where one without a host is of Docker Hub."""
+    first, slash, _ = text.partition("/")
+    if not slash:
+        return full(f"{DOCKER_HUB}/library/{text}")
+    return full(text if _HOST.fullmatch(first) else f"{DOCKER_HUB}/{text}")
 
 
 def _split_host(text: str) -> tuple[str, str]:

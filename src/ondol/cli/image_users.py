@@ -1,16 +1,15 @@
-"""Which pods of a running platform use an image."""
+"""What a running platform needs which images for: its pods, and all that holds a template of pods."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import aclosing
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import anyio
 
 from ondol.api import objects
-from ondol.api import resources as kinds
 from ondol.api.objects import Object
 from ondol.base import errors
 from ondol.build.store import Image
@@ -18,41 +17,77 @@ from ondol.cli import connection
 from ondol.node.images.store import spellings
 
 _FINISHED: Final = ("Succeeded", "Failed")
+_NAMING_IMAGES: Final = (
+    "Pod", "Deployment", "ReplicaSet", "StatefulSet", "DaemonSet", "Job", "CronJob", "ReplicationController",
+    "PodTemplate", "Service", "Configuration", "Revision",
+)  # fmt: skip
+"""`Service` and the last two are Knative's, whose template rests without pods at zero."""
 
 
-def pods(image: Image, images: Collection[Image], data_dir: Path | None) -> list[str]:
-    """The pods (`namespace/name`) that need it for their next start; none where no platform runs."""
+def users(image: Image, images: Collection[Image], data_dir: Path | None) -> list[str]:
+    """What needs an image for its next start, as `pod default/web`; nothing where no platform runs."""
     try:
-        found = anyio.run(_pods, data_dir)
+        listed = anyio.run(_all, data_dir)
     except errors.NotRunning:
         return []
     except errors.OndolError as error:
         raise errors.HostError(
-            f"which pods use {image.reference} cannot be told: {error}",
-            remedy="ondol status; or remove it all the same with --force",
+            f"what uses {image.reference} cannot be told: {error}",
+            remedy="remove it all the same with --force",
         ) from error
-    return [f"{objects.namespace(pod)}/{objects.name(pod)}" for pod in found if uses(pod, image, images)]
+    return [_spelled(item) for item in listed if uses(item, image, images)]
 
 
-async def _pods(data_dir: Path | None) -> list[Object]:
+def unused(images: Collection[Image], data_dir: Path | None) -> list[str]:
+    """The images, by name, that nothing of a running platform needs.
+
+    `NotRunning` where the platform does not run: what it will start next is not known then.
+    """
+    listed = anyio.run(_all, data_dir)
+    names = {name for item in listed if not _is_finished(item) for name in _image_names(item)}
+    needed = {_digest(name, images) for name in names}
+    return sorted(image.reference for image in images if image.digest not in needed)
+
+
+async def _all(data_dir: Path | None) -> list[Object]:
     async with aclosing(connection.to_platform(data_dir)) as client:
-        return (await client.list(kinds.POD)).items
+        served = [resource for resource in await client.discover() if resource.kind in _NAMING_IMAGES]
+        pages = [await client.list(resource) for resource in served]
+    return [item for page in pages for item in page.items]
 
 
-def uses(pod: Object, image: Image, images: Collection[Image]) -> bool:
-    """Whether a pod would be given another image, or none, without this one; a finished pod needs none."""
-    if objects.status(pod).get("phase") in _FINISHED:
+def uses(item: Object, image: Image, images: Collection[Image]) -> bool:
+    """Whether an object would get another image, or none, without this one; a finished pod needs none."""
+    if _is_finished(item):
         return False
-    spec = objects.spec(pod)
-    containers = [*(spec.get("initContainers") or ()), *(spec.get("containers") or ())]
-    left = [other for other in images if other != image]
-    named = {str(container.get("image") or "") for container in containers}
-    return any(_digest(text, images) != _digest(text, left) for text in named)
+    others = [other for other in images if other != image]
+    return any(_digest(name, images) != _digest(name, others) for name in set(_image_names(item)))
+
+
+def _is_finished(item: Object) -> bool:
+    return item.get("kind") == "Pod" and objects.status(item).get("phase") in _FINISHED
+
+
+def _image_names(value: Any) -> Iterator[str]:
+    """The image of every container in a document, wherever a template stands in it."""
+    if isinstance(value, Mapping):
+        for field, inner in value.items():
+            if field in ("containers", "initContainers") and isinstance(inner, list):
+                yield from (str(container.get("image") or "") for container in inner)
+            elif field != "status":
+                yield from _image_names(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _image_names(inner)
 
 
 def _digest(text: str, images: Collection[Image]) -> str:
     """What the node finds under the name that a container gives; empty if it finds nothing."""
-    if wanted := text.partition("@")[2]:
-        return wanted if any(image.digest == wanted for image in images) else ""
-    named = {image.reference: image.digest for image in images}
-    return next((named[spelling] for spelling in spellings(text) if spelling in named), "")
+    if digest := text.partition("@")[2]:
+        return digest if any(image.digest == digest for image in images) else ""
+    digests = {image.reference: image.digest for image in images}
+    return next((digests[spelling] for spelling in spellings(text) if spelling in digests), "")
+
+
+def _spelled(item: Object) -> str:
+    return f"{str(item['kind']).lower()} {objects.namespace(item)}/{objects.name(item)}"

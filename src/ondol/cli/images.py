@@ -1,16 +1,20 @@
-"""Commands about images: build, ls, rm."""
+"""Commands about images: build, ls, import, export, rm, prune."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Sequence
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Final
 
 import typer
 
 from ondol.base import errors
-from ondol.build import image
+from ondol.build import image, transfer
 from ondol.build.store import ImageStore
 from ondol.cli import output, terminal
 from ondol.cli.output import DataDir, Format, Output
@@ -18,7 +22,7 @@ from ondol.compose import settings
 
 _NAMED_MAX: Final = 5
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help="Images of this machine: build, ls, rm.")
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="Images of this machine.")
 
 
 def _store(data_dir: Path | None) -> ImageStore:
@@ -29,13 +33,17 @@ def _store(data_dir: Path | None) -> ImageStore:
 def build_image(
     directory: Annotated[Path, typer.Argument(help="Folder of a Python application.")],
     tag: Annotated[str, typer.Option("--tag", "-t", help="Name of the image; the folder's by default.")] = "",
+    python: Annotated[
+        Path | None,
+        typer.Option(help="Python to put into the image.", show_default="the machine's own"),
+    ] = None,
     data_dir: DataDir = None,
     form: Output = Format.TABLE,
 ) -> None:
     """Turn a Python application into an image, without Docker and without a registry."""
     with output.explained():
         reference = tag or f"ondol.local/{directory.resolve().name.lower()}:latest"
-        built = image.build(directory, reference, _store(data_dir), progress=terminal.note)
+        built = image.build(directory, reference, _store(data_dir), python=python, progress=terminal.note)
         for warning in built.warnings:
             terminal.note(f"warning: {warning}")
         if form is not Format.TABLE:
@@ -62,13 +70,84 @@ def list_images(data_dir: DataDir = None, form: Output = Format.TABLE) -> None:
         output.table(("IMAGE", "DIGEST", "SIZE"), rows)
 
 
+@app.command("import")
+def import_image(
+    source: Annotated[
+        str, typer.Argument(help="OCI image layout (folder or tar), tar of docker save, or - for a pipe.")
+    ],
+    tag: Annotated[
+        str, typer.Option("--tag", "-t", help="Name of the image; that in the archive by default.")
+    ] = "",
+    data_dir: DataDir = None,
+) -> None:
+    """Take images that other tools made into the store."""
+    with output.explained(), _seekable(source) as path:
+        for imported in transfer.load(path, _store(data_dir), reference=tag):
+            terminal.write(f"{imported.reference}  {imported.digest}")
+
+
+@contextlib.contextmanager
+def _seekable(source: str) -> Iterator[Path]:
+    """The file, or what comes on standard input as a file: an archive is not read in its order."""
+    if source != "-":
+        yield Path(source)
+        return
+    with tempfile.NamedTemporaryFile(prefix="ondol-import-") as file:
+        shutil.copyfileobj(sys.stdin.buffer, file)
+        file.flush()
+        yield Path(file.name)
+
+
+@app.command("export")
+def export_image(
+    reference: Annotated[str, typer.Argument(help="Name of the image.")],
+    target: Annotated[Path, typer.Option("--output", "-o", help="File to write; - for standard output.")],
+    data_dir: DataDir = None,
+) -> None:
+    """Write an image as a tar for docker load, podman load, skopeo and ondol image import."""
+    with output.explained():
+        if str(target) == "-":
+            transfer.save(reference, _store(data_dir), sys.stdout.buffer)
+            return
+        draft = target.with_name(f".{target.name}.new")
+        try:
+            with draft.open("wb") as file:
+                saved = transfer.save(reference, _store(data_dir), file)
+            draft.replace(target)
+        except OSError as error:
+            raise errors.HostError(f"{target} cannot be written: {error.strerror}") from error
+        finally:
+            draft.unlink(missing_ok=True)
+        terminal.note(f"{saved.reference} written to {target}")
+
+
+@app.command("prune")
+def prune_images(
+    every: Annotated[
+        bool, typer.Option("--all", "-a", help="Also images that no pod and no workload names now.")
+    ] = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Remove what no image needs any more: layers of earlier builds, and with --all unused images."""
+    with output.explained():
+        store = _store(data_dir)
+        if every:
+            from ondol.cli import image_users  # noqa: PLC0415 - a client, which the other commands do not need
+
+            for reference in image_users.unused(store.images(), data_dir):
+                store.remove(reference)
+                terminal.write(f"{reference} removed")
+        freed = store.garbage_collect()
+        terminal.write(f"{freed.blobs} layers and documents, {output.megabytes(freed.size_bytes)} freed")
+
+
 @app.command("rm")
 def remove_image(
     reference: Annotated[str, typer.Argument(help="Name of the image.")],
     data_dir: DataDir = None,
-    force: Annotated[bool, typer.Option("--force", "-f", help="Also one that pods use.")] = False,
+    force: Annotated[bool, typer.Option("--force", "-f", help="Also one that is needed.")] = False,
 ) -> None:
-    """Remove an image and what only it needed; one that pods of a running platform use is kept."""
+    """Remove an image and what only it needed; one that a running platform needs is kept."""
     with output.explained():
         store = _store(data_dir)
         if (image := store.find(reference)) is None:
@@ -76,17 +155,17 @@ def remove_image(
         if not force:
             from ondol.cli import image_users  # noqa: PLC0415 - a client, which the other commands do not need
 
-            _refuse_used(image.reference, image_users.pods(image, store.images(), data_dir))
+            _refuse_used(image.reference, image_users.users(image, store.images(), data_dir))
         store.remove(reference)
         freed = store.garbage_collect()
         terminal.write(f"{reference} removed, {output.megabytes(freed.size_bytes)} freed")
 
 
-def _refuse_used(reference: str, pods: Sequence[str]) -> None:
-    if pods:
-        more = len(pods) - _NAMED_MAX
-        words = ", ".join(pods[:_NAMED_MAX]) + (f" and {more} more" if more > 0 else "")
+def _refuse_used(reference: str, users: Sequence[str]) -> None:
+    if users:
+        more = len(users) - _NAMED_MAX
+        words = ", ".join(users[:_NAMED_MAX]) + (f" and {more} more" if more > 0 else "")
         raise errors.HostError(
-            f"{reference} is used by {'pod' if len(pods) == 1 else 'pods'} {words}",
+            f"{reference} is used by {words}",
             remedy="delete what uses it first, or remove it all the same with --force",
         )
