@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ondol.build import distribution, image, project
+from ondol.build import application, base, distribution, image, interpreter, project
 from ondol.build.errors import BuildError
 from ondol.build.image import Built
 from ondol.build.store import ImageStore
@@ -29,9 +29,10 @@ def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
     name = "shop-3.4-py3-none-any.whl"
     files = {
         "shop/__init__.py": open("source.py").read(),
-        "shop-3.4.dist-info/METADATA":
-            "Metadata-Version: 2.1\\nName: shop\\nVersion: 3.4\\nRequires-Dist: a\\nRequires-Dist: b; extra == 'x'\\n",
-        "shop-3.4.dist-info/WHEEL": "Wheel-Version: 1.0\\nGenerator: t\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n",
+        "shop-3.4.dist-info/METADATA": "Metadata-Version: 2.1\\nName: shop\\nVersion: 3.4\\n"
+            "Requires-Dist: a\\nRequires-Dist: b; extra == 'x'\\n",
+        "shop-3.4.dist-info/WHEEL": "Wheel-Version: 1.0\\nGenerator: t\\n"
+            "Root-Is-Purelib: true\\nTag: py3-none-any\\n",
         "shop-3.4.dist-info/entry_points.txt": "[console_scripts]\\nserve = shop:main\\n",
     }
     record = "".join(f"{path},,\\n" for path in [*files, "shop-3.4.dist-info/RECORD"])
@@ -106,7 +107,7 @@ def test_who_needs_a_back_end(tmp_path: Path, files: dict[str, str], needs_build
 
 
 def test_a_dynamic_project_is_built(tmp_path: Path, images: ImageStore) -> None:
-    """The wheel's content goes before the sources; its script starts the image, its requirements are installed."""
+    """The wheel's content goes before the sources; its script starts the image; nothing stays behind."""
     files = {"pyproject.toml": DYNAMIC, "backend.py": BACKEND, "source.py": "def main(): print('hi')\n"}
     folder = _write(tmp_path / "app", {**files, "requirements.txt": "# none\n"})
     built = image.build(folder, "app", images)
@@ -127,19 +128,14 @@ def test_a_dynamic_project_is_built(tmp_path: Path, images: ImageStore) -> None:
 
 def test_requirements_of_the_wheel(tmp_path: Path, images: ImageStore) -> None:
     """Without a requirements file they are what the wheel names, its extras aside."""
-    files = {
-        "pyproject.toml": DYNAMIC,
-        "backend.py": BACKEND,
-        "source.py": "",
-        "requirements.txt": "# none\n",
-    }
-    folder = _write(tmp_path / "app", files)
-    image.build(folder, "app", images)
-    [record] = [images.remembered(path.stem) for path in (images.directory / "cache").glob("project-*.json")][
-        -1:
-    ]
-    assert record is not None
-    assert record["requirements"] == "a"
+    files = {"pyproject.toml": DYNAMIC, "backend.py": BACKEND, "source.py": "main = None\n"}
+    found = project.read(_write(tmp_path / "app", files))
+    python = interpreter.probe()
+    with images.building():
+        base.layer(images, python, epoch_s=0)
+        wheel = distribution.built(images, found, application.sources(found), python, epoch_s=0)
+    assert project.requirement_lines(wheel.project) == ["a"]
+    assert (wheel.project.version, wheel.project.scripts) == ("3.4", {"serve": "shop:main"})
 
 
 def test_a_back_end_that_fails_is_told(tmp_path: Path, images: ImageStore) -> None:
