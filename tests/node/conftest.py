@@ -68,6 +68,13 @@ class LayoutWriter:
         index.write_text(json.dumps({"schemaVersion": 2, "manifests": [*listed, entry]}))
         return str(entry["digest"])
 
+    def forget(self, name: str) -> None:
+        """Take a name away, as `ondol image rm` does; the blobs stay."""
+        index = self.root / "index.json"
+        listed = json.loads(index.read_text())["manifests"]
+        kept = [e for e in listed if e["annotations"]["org.opencontainers.image.ref.name"] != name]
+        index.write_text(json.dumps({"schemaVersion": 2, "manifests": kept}))
+
 
 def layer(files: dict[str, bytes | Path], *, links: dict[str, str] | None = None) -> bytes:
     """A gzipped layer; files that stand for programs are executable."""

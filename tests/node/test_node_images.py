@@ -17,6 +17,7 @@ from ondol.base import errors
 from ondol.build import reference as build_reference
 from ondol.node import linux
 from ondol.node.images import images, rootfs
+from ondol.node.images.collecting import collect, mounted
 from ondol.node.images.layers import Layers
 from ondol.node.images.store import (
     LOCAL_HOST,
@@ -171,6 +172,52 @@ def test_bad_layers_leave_nothing(layout: Layout, tmp_path: Path, content: bytes
     assert list((tmp_path / "layers").iterdir()) == []
     assert not (tmp_path / "evil").exists()
     assert not Path("/etc/evil").exists()
+
+
+MOUNTS = (
+    "30 25 0:26 / /run/a rw - tmpfs tmpfs rw\n"
+    "31 25 0:27 / /data/rootfs/x/root rw - overlay overlay rw,lowerdir=../layers/%s:bb,upperdir=u,workdir=w\n"
+    "32 25 0:28 / /data/rootfs/y/root rw - overlay none lowerdir=cc\n"
+)
+
+
+def test_mounted_layers_are_read_from_the_kernels_table() -> None:
+    """Overlays only, the last part of each of their folders."""
+    assert mounted(MOUNTS % "aa") == {"aa", "bb", "cc"}
+
+
+@needs_root
+def test_layers_that_nothing_needs_go(layout: Layout, tmp_path: Path) -> None:
+    """Those of a name in the store stay, and those under a mount though their image has no name now."""
+    writer = layout("images")
+    store = ImageStore(tmp_path / "images")
+    layers = Layers(tmp_path / "layers", store)
+    digests = {}
+    for name in ("old", "new", "running"):
+        writer.image(f"{name}:1", [packed(file(name))])
+        [layer] = store.resolve(f"{name}:1").layers
+        digests[name] = layers.unpack(layer).name
+    writer.forget("old:1")
+    writer.forget("running:1")
+    mounts = tmp_path / "mountinfo"
+    mounts.write_text(MOUNTS % digests["running"])
+    assert collect(layers.root, store, mounts=mounts) == [digests["old"]]
+    assert sorted(path.name for path in layers.root.iterdir()) == sorted([digests["new"], digests["running"]])
+    assert collect(layers.root, store, mounts=mounts) == []
+
+
+def test_nothing_is_collected_on_a_guess(layout: Layout, tmp_path: Path) -> None:
+    """A manifest that cannot be read may need any layer."""
+    writer = layout("images")
+    digest = writer.image("app:1", [packed(file("a"))])
+    store = ImageStore(tmp_path / "images")
+    layers = Layers(tmp_path / "layers", store)
+    stray = layers.root / ("0" * 64)
+    stray.mkdir()
+    store.blob_path(digest).write_bytes(b"{}")
+    with pytest.raises(ImageCorrupt):
+        collect(layers.root, store)
+    assert stray.exists()
 
 
 @needs_root

@@ -34,6 +34,7 @@ from ondol.node.config import NodeConfig
 from ondol.node.dns.server import CacheView, DnsServer
 from ondol.node.images import rootfs
 from ondol.node.images.images import Images, ImageSource
+from ondol.node.images.store import ImageCorrupt
 from ondol.node.network import ipam, nft, sandbox, services
 from ondol.node.pods import etc, model, status, steps, volumes
 from ondol.node.pods.host import Host, read_records
@@ -45,6 +46,7 @@ from ondol.node.runtime.port import Runtime
 
 _SERVICES_DEBOUNCE_S: Final = 0.02
 _WORKER_RETRY_S: Final = 5.0
+_COLLECTION_INTERVAL_S: Final = 300.0
 
 _log = log.get("node")
 
@@ -335,10 +337,21 @@ class Agent:
     # House-keeping
 
     async def _keep_house(self) -> None:
+        collected_at_s = self._host.clock.monotonic()
         while True:
             await self._host.clock.sleep(self._host.config.housekeeping_interval_s)
             for worker in list(self._workers.values()):
                 await self._rotate_logs(worker)
+            if self._host.clock.monotonic() - collected_at_s >= _COLLECTION_INTERVAL_S:
+                await self._collect_layers()
+                collected_at_s = self._host.clock.monotonic()
+
+    async def _collect_layers(self) -> None:
+        try:
+            if digests := await self._host.images.collect():
+                _log.info("layers_removed", layers=len(digests))
+        except (ImageCorrupt, OSError) as error:
+            _log.warning("layers_not_collected", error=str(error))
 
     async def _rotate_logs(self, worker: PodWorker) -> None:
         config = self._host.config

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import anyio.to_thread
 
 from ondol.base import errors
+from ondol.node.images import collecting
 from ondol.node.images.layers import Layers
 from ondol.node.images.store import Image, ImageCorrupt, ImageMissing, ImageStore
 
@@ -66,6 +67,10 @@ class Images:
             return await anyio.to_thread.run_sync(self._local, reference, True)
         except (ImageMissing, ImageCorrupt) as error:
             raise ImageUnavailable("ErrImagePull", str(error)) from error
+
+    async def collect(self) -> list[str]:
+        """Remove unpacked layers that no image and no container needs; what went, by digest."""
+        return await anyio.to_thread.run_sync(collecting.collect, self._layers.root, self._store)
 
     def _local(self, reference: str, was_pulled: bool) -> Unpacked:
         image = self._store.resolve(reference)

@@ -53,7 +53,7 @@ class Layers:
     """Unpacked layers under one directory; safe to use from several threads."""
 
     def __init__(self, root: Path, store: ImageStore) -> None:
-        self._root = root
+        self.root = root
         self._store = store
         self._lock = threading.Lock()
         root.mkdir(parents=True, exist_ok=True)
@@ -61,7 +61,7 @@ class Layers:
             shutil.rmtree(leftover)
 
     def path(self, digest: str) -> Path:
-        return self._root / digest.partition(":")[2]
+        return self.root / digest.partition(":")[2]
 
     def unpack(self, layer: Layer) -> Path:
         """The layer's directory, unpacked now if it was not; blocks, `ImageCorrupt` when it is broken."""
@@ -74,7 +74,7 @@ class Layers:
         return target
 
     def _unpack(self, layer: Layer, target: Path) -> None:
-        beside = self._root / f".unpacking-{target.name}"
+        beside = self.root / f".unpacking-{target.name}"
         beside.mkdir(mode=0o755)
         try:
             self._extract(layer, beside)

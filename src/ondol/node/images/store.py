@@ -114,6 +114,17 @@ class ImageStore:
         layers = [Layer(layer["digest"], layer.get("mediaType", "")) for layer in manifest["layers"]]
         return Image(reference, descriptor["digest"], configuration.get("config") or {}, layers)
 
+    def layer_digests(self) -> set[str]:
+        """The layers of every image that has a name; `ImageCorrupt` if one of them cannot be read."""
+        digests: set[str] = set()
+        for entry in self._listed():
+            try:
+                image = self.resolve(f"@{entry['digest']}")
+            except ImageMissing:
+                continue  # of other platforms only: nothing of it is unpacked here
+            digests |= {layer.digest for layer in image.layers}
+        return digests
+
     def _find(self, reference: str) -> Mapping[str, Any]:
         listed = list(self._listed())
         _, _, digest = reference.partition("@")
