@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from ondol.base import errors
-from ondol.build import base, bytecode, elf, libraries, oci
+from ondol.build import base, bytecode, elf, libraries, oci, sdk
 from ondol.build import project as projects
 from ondol.build.archive import Tree
 from ondol.build.errors import BuildError
@@ -44,13 +44,17 @@ def layer(
         return None
     title = f"ondol: {len(lines)} requirements for {python.abi}"
     provided = base.provided(store, python, epoch_s=epoch_s)
-    key = f"deps-{_key(lines, python, provided, epoch_s)}"
+    has_sdk = any(sdk.is_named(line) for line in lines)
+    key = f"deps-{_key([*lines, sdk.digest() if has_sdk else ''], python, provided, epoch_s)}"
     record = store.remembered(key)
     if record is not None and store.has(record["digest"]):
         return oci.Layer(record["digest"], record["size"], title), True
     with tempfile.TemporaryDirectory(prefix="ondol-dependencies-") as folder:
         target = Path(folder) / "installed"
+        target.mkdir()
         _install(project, python, target)
+        if has_sdk:
+            _add_sdk(target)
         content = tree(target, python, provided)
         with store.draft() as draft:
             content.write(draft, epoch_s=epoch_s)
@@ -89,11 +93,26 @@ def _install(project: Project, python: Interpreter, target: Path) -> None:
 
 def _requirements_file(project: Project, target: Path) -> Path:
     """The author's own, or one written for the installer: hashes are understood in files only."""
+    lines = projects.requirement_lines(project)
+    has_sdk = any(sdk.is_named(line) for line in lines)
     if project.requirements_file is not None:
-        return project.requirements_file
+        if not has_sdk:
+            return project.requirements_file
+        lines = projects.own_lines(project.requirements_file)
+    others = [line for line in lines if not sdk.is_named(line)]
     file = target.parent / f"{target.name}.requirements.txt"
-    file.write_text("\n".join(projects.requirement_lines(project)) + "\n", encoding="utf-8")
+    file.write_text("\n".join([*others, *(sdk.requirements() if has_sdk else ())]) + "\n", encoding="utf-8")
     return file
+
+
+def _add_sdk(installed: Path) -> None:
+    """The Operator SDK as this machine has it, beside what was installed."""
+    for name, path in sdk.files().items():
+        (installed / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, installed / name)
+    for name, text in sdk.metadata().items():
+        (installed / name).parent.mkdir(exist_ok=True)
+        (installed / name).write_text(text, encoding="utf-8")
 
 
 def installer(python: Interpreter) -> list[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -178,6 +178,21 @@ def _lines(file: Path, seen: set[Path]) -> list[str]:
         if include := _INCLUDE.match(bare):
             found += _lines(file.parent / include[1], seen)
     return found
+
+
+def own_lines(file: Path) -> list[str]:
+    """The requirements of one file, what it includes named by absolute paths instead of taken in."""
+    own = [line for line in _lines(file, set(_included(file)))]
+    return [
+        _INCLUDE.sub(lambda found: found[0].replace(found[1], str(file.parent / found[1])), line)
+        for line in own
+    ]
+
+
+def _included(file: Path) -> Iterator[Path]:
+    for line in file.read_text(encoding="utf-8").splitlines():
+        if include := _INCLUDE.match(line):
+            yield (file.parent / include[1]).resolve()
 
 
 def check_python(project: Project, version: str) -> None:

@@ -97,7 +97,10 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]], *, width: int
 
 
 def megabytes(count: float) -> str:
-    return f"{count / (1 << 20):.0f} MB" if count else "-"
+    """A size for people: in MB, or in kB where it is less than one."""
+    if not count:
+        return "-"
+    return f"{count / (1 << 20):.0f} MB" if count >= 1 << 20 else f"{max(1, count // 1024):.0f} kB"
 
 
 def end_with(failures: Sequence[errors.OndolError]) -> None:
