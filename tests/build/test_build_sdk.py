@@ -69,7 +69,8 @@ def test_the_sdk_stands_alone(tmp_path: Path) -> None:
     program = (
         f"import sys; sys.path[:0] = [{str(tmp_path)!r}]\n"
         "import importlib.metadata, importlib.util, ondol.sdk, ondol.client.http, ondol.api.progress\n"
-        "print(ondol.sdk.__file__, importlib.metadata.version('ondol'), importlib.util.find_spec('ondol.mesh'))"
+        "print(ondol.sdk.__file__, importlib.metadata.version('ondol'))\n"
+        "print(importlib.util.find_spec('ondol.mesh'))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.split() == [str(tmp_path / "ondol/sdk/__init__.py"), ondol.__version__, "None"]

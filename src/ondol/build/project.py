@@ -182,11 +182,11 @@ def _lines(file: Path, seen: set[Path]) -> list[str]:
 
 def own_lines(file: Path) -> list[str]:
     """The requirements of one file, what it includes named by absolute paths instead of taken in."""
-    own = [line for line in _lines(file, set(_included(file)))]
-    return [
-        _INCLUDE.sub(lambda found: found[0].replace(found[1], str(file.parent / found[1])), line)
-        for line in own
-    ]
+
+    def absolute(include: re.Match[str]) -> str:
+        return include[0].replace(include[1], str(file.parent / include[1]))
+
+    return [_INCLUDE.sub(absolute, line) for line in _lines(file, set(_included(file)))]
 
 
 def _included(file: Path) -> Iterator[Path]:

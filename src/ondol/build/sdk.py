@@ -25,7 +25,7 @@ _DATA: Final = (".py", ".json", ".typed")
 
 
 def is_named(line: str) -> bool:
-    """Whether a requirement line asks for the SDK; `BuildError` if it asks for another than this machine's."""
+    """Whether a requirement line asks for the SDK; `BuildError` if not for this machine's."""
     if not _ANY_FORM.match(line):
         return False
     named = _NAMED.fullmatch(line)
