@@ -22,7 +22,7 @@ import anyio
 import anyio.abc
 
 from ondol import client as clients
-from ondol.base import errors, log
+from ondol.base import errors, log, unix_socket
 from ondol.base.clock import SystemClock
 from ondol.client import Client
 from ondol.compose.instance import Instance
@@ -57,7 +57,6 @@ def preload() -> None:
 
 def parts(instance: Instance, settings: Settings) -> list[Part]:
     """Every part of the platform, in the order of their start."""
-    ports = instance.ports
     mesh = mesh_config(instance, settings)
     ours = partial(Part, silence_max_s=_SILENCE_MAX_S)
 
@@ -68,28 +67,33 @@ def parts(instance: Instance, settings: Settings) -> list[Part]:
 
     return [
         ours("api", partial(_run, _api, instance, settings), outlives=_COMPONENTS, address=instance.api_url),
-        ours("control", partial(_run, _control, instance, settings), address=f"127.0.0.1:{ports.xds}"),
+        ours("control", partial(_run, _control, instance, settings), address=_unix(instance, "xds")),
         # uvloop leaves copies of a child's pipes open in the child, and a container's shim outlives us.
         ours(
             "node",
             partial(_run, _node, instance, settings, fast_loop=False),
-            address=f"127.0.0.1:{ports.node}",
+            address=_unix(instance, "node"),
         ),
         ours("gateway", partial(_run, _gateway, instance, settings), address=instance.bridge_address),
         ours(
             "observe",
             partial(_run, _observe, instance, settings),
             outlives=("envoy",),
-            address=instance.observe_url,
+            address=instance.spans_url,
         ),
         Part(
             "envoy",
             partial(_exec_envoy, instance, settings),
             after=("control",),
             probe=envoy_ready,
-            address=_ingress_url(settings.ingress_address, ports.ingress),
+            silence_max_s=_SILENCE_MAX_S,
+            address=_ingress_url(settings.ingress_address, instance.ports.ingress),
         ),
     ]
+
+
+def _unix(instance: Instance, name: str) -> str:
+    return f"{unix_socket.PREFIX}{instance.socket(name)}"
 
 
 def _ingress_url(address: str, port: int) -> str:
@@ -219,7 +223,7 @@ def _certify(instance: Instance) -> Any:
 def _node_proxy(instance: Instance) -> Any:
     from ondol.compose.node_proxy import HttpNodeProxy
 
-    return HttpNodeProxy(_node_token(instance))
+    return HttpNodeProxy(instance.socket("node"), _node_token(instance))
 
 
 def _node_token(instance: Instance) -> str:
@@ -287,7 +291,7 @@ async def _node(instance: Instance, settings: Settings, notify: Notify) -> None:
         error = _first(group)
         if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
             raise errors.HostError(
-                f"port 53 or {config.api_port} of {config.host_ip} is in use",
+                f"port 53 of {config.host_ip} is in use",
                 remedy=f"stop what listens there: ss -lntup src {config.host_ip}",
             ) from error
         raise
@@ -305,7 +309,7 @@ async def _gateway(instance: Instance, settings: Settings, notify: Notify) -> No
         address=instance.bridge_address,
         scaling=Scaling(window_s=round(settings.scale_to_zero_after_s)),
     )
-    proxy = EnvoyAdmin(f"http://127.0.0.1:{instance.ports.envoy_admin}")
+    proxy = EnvoyAdmin(instance.socket("envoy-admin"))
     wiring.add_gateway_to(manager, proxy, config, _jitter())
     try:
         await _serve(manager.run, notify)
@@ -319,7 +323,9 @@ async def _observe(instance: Instance, settings: Settings, notify: Notify) -> No
     _ = settings
     os.nice(_TELEMETRY_NICENESS)  # what is only watching yields the processor to what is watched
     config = server.ObserveConfig(
-        instance.data_dir / "observe", port=instance.ports.observe, ingest_hosts=(instance.bridge_address,)
+        instance.data_dir / "observe",
+        instance.socket("observe"),
+        intake=server.Intake(instance.bridge_address, instance.ports.observe, instance.pod_cidr),
     )
     await _serve(partial(server.run, config, SystemClock()), notify)
 
@@ -342,10 +348,10 @@ def mesh_config(instance: Instance, settings: Settings) -> Any:
 
     return MeshConfig(
         netns_dir=instance.run_dir / "netns",
-        xds_address=f"127.0.0.1:{instance.ports.xds}",
-        admin_address=f"127.0.0.1:{instance.ports.envoy_admin}",
+        xds_address=_unix(instance, "xds"),
+        admin_address=_unix(instance, "envoy-admin"),
         bootstrap_file=instance.run_dir / "envoy.json",
-        observe_address=f"127.0.0.1:{instance.ports.observe}",
+        observe_address=_unix(instance, "observe"),
         ingress_address=settings.ingress_address,
         ingress_port=instance.ports.ingress,
         trace_sampling_percent=settings.trace_sampling_percent,
@@ -373,7 +379,6 @@ def node_config(instance: Instance, settings: Settings) -> Any:
         pod_cidr=instance.pod_cidr,
         service_cidr=instance.service_cidr,
         run_root=instance.run_dir.parent,
-        api_port=instance.ports.node,
         api_token=_node_token(instance),
         runtime=settings.runtime,
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from ondol.api.objects import Object
+from ondol.base import unix_socket
 from ondol.mesh.config import MeshConfig
 
 XDS_CLUSTER: Final = "xds"
@@ -88,9 +89,9 @@ def document(config: MeshConfig) -> Object:
 
 def address(text: str) -> Object:
     """`host:port` or `unix:/path` as an Envoy address."""
-    if text.startswith("unix:"):
+    if text.startswith(unix_socket.PREFIX):
         # Only the platform's own user may ask or command the proxy.
-        return {"pipe": {"path": text.removeprefix("unix:"), "mode": 0o600}}
+        return {"pipe": {"path": text.removeprefix(unix_socket.PREFIX), "mode": 0o600}}
     host, _, port = text.rpartition(":")
     return {"socket_address": {"address": host, "port_value": int(port)}}
 

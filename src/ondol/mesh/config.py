@@ -8,7 +8,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class MeshConfig:
-    """Addresses are `host:port`; `xds_address` and `admin_address` may also be `unix:/path`."""
+    """Addresses of `xds`, `admin` and `observe` are `unix:/path` or `host:port`."""
 
     netns_dir: Path
     """Folder in which a pod's network namespace is mounted under the pod's uid."""

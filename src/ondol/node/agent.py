@@ -187,11 +187,9 @@ class Agent:
         application = web.Application(self, self._host.clock, config.api_token)
         async with anyio.create_task_group() as tasks:
             self._tasks = tasks
-            port = await tasks.start(
-                web_server.serve, application, config.api_host or config.host_ip, config.api_port
-            )
+            await tasks.start(web_server.serve, application, config.api_socket)
             await tasks.start(dns.serve, str(config.gateway), config.dns_port)
-            await node.register(port)
+            await node.register()
             self._listen()
             await tasks.start(functools.partial(_run_manager, self._manager))
             with _full_disk_told(config):
@@ -200,7 +198,7 @@ class Agent:
             self._services_changed.set()
             tasks.start_soon(self._keep_services)
             tasks.start_soon(self._keep_house)
-            _log.info("node_started", node=config.name, runtime=runtime.name, port=port)
+            _log.info("node_started", node=config.name, runtime=runtime.name)
             task_status.started()
 
     # Pods

@@ -27,11 +27,8 @@ class NodeConfig:
     run_root: Path = Path("/run/ondol")
     mesh_enabled: bool = True
     mesh_patience_s: float = 10.0
-    api_host: str = ""
-    api_port: int = 0
-    """Where this node's own HTTP interface listens: empty is `host_ip`, port 0 a free one."""
     api_token: str = ""
-    """Bearer token its callers must show; empty refuses everyone but health checks."""
+    """Bearer token that callers of the node's HTTP interface show; empty refuses all but health checks."""
     runtime: str = ""
     """`crun` or `runc`; empty takes the first that works."""
     dns_port: int = 53
@@ -50,6 +47,11 @@ class NodeConfig:
     @property
     def run_dir(self) -> Path:
         return self.run_root / self.instance
+
+    @property
+    def api_socket(self) -> Path:
+        """Where this node's own HTTP interface listens, for the user who runs it alone."""
+        return self.run_dir / "node.sock"
 
     @property
     def bridge(self) -> str:

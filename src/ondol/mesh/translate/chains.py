@@ -16,6 +16,7 @@ from ondol.mesh.translate import messages as m
 
 PASSTHROUGH: Final = "passthrough"
 _NO_HOST: Final = "no-host.invalid"
+_RECEIVER: Final = "http://observe/v1/traces"
 _HTTP_PROTOCOLS: Final = ("'http/1.0'", "'http/1.1'", "'h2c'")
 """What the HTTP inspector calls what it saw, in the spelling of the matching input."""
 _LOG_FIELDS: Final = {
@@ -44,7 +45,7 @@ class Observation:
     """How calls are observed; the same for every listener."""
 
     traces: str = ""
-    """Address of the receiver of spans; none are made without it."""
+    """Address of the receiver of spans, as the `otlp` cluster has it; none are made without it."""
     sampling_percent: float = 100.0
     access_log: Path | None = None
 
@@ -166,7 +167,7 @@ def _http_filter(name: str, config: Any) -> Any:
 
 def _tracing(identity: Identity, observation: Observation) -> Any:
     service = m.http_service.HttpService()
-    service.http_uri.uri = f"http://{observation.traces}/v1/traces"
+    service.http_uri.uri = _RECEIVER  # a name alone: where it is, is the cluster's affair
     service.http_uri.cluster = clusters.OTLP
     service.http_uri.timeout.CopyFrom(m.duration(1000))
     detector = m.static_detector.StaticConfigResourceDetectorConfig(

@@ -230,10 +230,10 @@ def blackhole() -> Any:
     return m.cluster.Cluster(name=BLACKHOLE, type=m.cluster.Cluster.STATIC, connect_timeout=m.duration(1000))
 
 
-def otlp(host: str, port: int) -> Any:
-    """The receiver of spans."""
+def otlp(address: str) -> Any:
+    """The receiver of spans, at `unix:/path` or `host:port`."""
     made = m.cluster.Cluster(name=OTLP, type=m.cluster.Cluster.STATIC, connect_timeout=m.duration(1000))
     made.load_assignment.cluster_name = OTLP
     found = made.load_assignment.endpoints.add().lb_endpoints.add()
-    found.endpoint.address.CopyFrom(m.socket(host, port))
+    found.endpoint.address.CopyFrom(m.upstream(address))
     return made

@@ -56,6 +56,8 @@ from google.protobuf import any_pb2, duration_pb2, struct_pb2, wrappers_pb2
 from xds.core.v3 import extension_pb2 as matching_extension
 from xds.type.matcher.v3 import matcher_pb2 as matcher
 
+from ondol.base import unix_socket
+
 __all__ = [
     "accesslog",
     "address",
@@ -111,6 +113,7 @@ __all__ = [
     "tls_common",
     "tracer",
     "typed",
+    "upstream",
 ]
 
 
@@ -154,6 +157,14 @@ def socket(host: str, port: int, namespace_path: str = "") -> Any:
             address=host, port_value=port, network_namespace_filepath=namespace_path
         )
     )
+
+
+def upstream(text: str) -> Any:
+    """`unix:/path` or `host:port` as an address to connect to."""
+    if text.startswith(unix_socket.PREFIX):
+        return address.Address(pipe=address.Pipe(path=text.removeprefix(unix_socket.PREFIX)))
+    host, _, port = text.rpartition(":")
+    return socket(host, int(port))
 
 
 def typed(name: str, config: Any) -> Any:
