@@ -236,8 +236,11 @@ def is_free(port: int, address: str = "") -> bool:
 
 
 def _any_free_port(taken: set[int]) -> int:
-    """A port outside the ephemeral range, so that no client socket takes it between two starts."""
-    return next(port for port in range(20000, 32000) if port not in taken and is_free(port))
+    """A port outside the ephemeral range, so that no client socket takes it between two starts.
+
+    Nor is it one that the API gives out to Services as a node port (30000 and above).
+    """
+    return next(port for port in range(20000, 30000) if port not in taken and is_free(port))
 
 
 def _routed_networks() -> list[ipaddress.IPv4Network]:

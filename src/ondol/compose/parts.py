@@ -22,8 +22,9 @@ import anyio
 import anyio.abc
 
 from ondol import client as clients
-from ondol.base import errors, log, unix_socket
+from ondol.base import errors, host_ports, log, unix_socket
 from ondol.base.clock import SystemClock
+from ondol.base.host_ports import HostPort
 from ondol.client import Client
 from ondol.compose.instance import Instance
 from ondol.compose.settings import Settings
@@ -47,6 +48,7 @@ _TELEMETRY_NICENESS: Final = 10
 _BEAT_S: Final = 5.0
 _SILENCE_MAX_S: Final = 30.0
 _COMPONENTS: Final = ("control", "node", "gateway")
+_DNS_PORT: Final = 53
 
 
 def preload() -> None:
@@ -161,6 +163,9 @@ async def _api(instance: Instance, settings: Settings, notify: Notify) -> None:
     kept = store.open_file(instance.store_file)
     config = apiserver.ApiConfig(
         service_cidr=instance.service_cidr,
+        pod_cidr=instance.pod_cidr,
+        own_ports=frozenset({instance.ports.api, instance.ports.observe, _DNS_PORT}),
+        deny_external_ips=settings.deny_external_ips,
         advertise_address=instance.bridge_address,
         advertise_port=instance.ports.api,
         ca_certificate=pki.ca_file.read_text(encoding="ascii"),
@@ -183,7 +188,6 @@ async def _api(instance: Instance, settings: Settings, notify: Notify) -> None:
         key_file=pki.server_key_file,
         client_ca_file=pki.ca_file,
     )
-    _ = settings
     try:
         await server.serve(app, serving, started=lambda _addresses: notify())
     finally:
@@ -270,7 +274,10 @@ async def _control(instance: Instance, settings: Settings, notify: Notify) -> No
     await sdk.install_crds(client, [*mesh.crds(), *wiring.crds()])
     manager = sdk.Manager(client, clock=SystemClock(), rng=_jitter(), identity="ondol-control")
     controllers.add_to(
-        manager, controllers.ControllersConfig(root_ca=(instance.pki_dir / "ca.crt").read_text())
+        manager,
+        controllers.ControllersConfig(
+            root_ca=(instance.pki_dir / "ca.crt").read_text(), ports_in_use=host_ports.in_use
+        ),
     )
     mesh.add_to(manager, mesh_config(instance, settings))
     wiring.add_to(
@@ -344,6 +351,7 @@ async def _serve(run: Callable[..., Coroutine[Any, Any, None]], notify: Notify) 
 
 def mesh_config(instance: Instance, settings: Settings) -> Any:
     """Where the mesh finds pods, proxy and telemetry."""
+    from ondol.api import dataplane
     from ondol.mesh.config import MeshConfig
 
     return MeshConfig(
@@ -356,6 +364,8 @@ def mesh_config(instance: Instance, settings: Settings) -> Any:
         ingress_port=instance.ports.ingress,
         trace_sampling_percent=settings.trace_sampling_percent,
         node_id=f"ondol-{instance.id}",
+        mark=dataplane.mark(instance.id),
+        passthrough_mark=dataplane.mark(instance.id, passthrough=True),
     )
 
 
@@ -365,6 +375,20 @@ def _exec_envoy(instance: Instance, settings: Settings, notify: Notify) -> None:
     _ = notify  # the supervisor asks its admin page instead
     command: list[str] = process.command(mesh_config(instance, settings))
     os.execv(command[0], command)  # noqa: S606 - a fixed command line, no shell
+
+
+def _kept_ports(instance: Instance) -> frozenset[HostPort]:
+    """What nobody else is given: at every address what is known outside, at the bridge what pods use."""
+    ports, bridge = instance.ports, instance.bridge_address
+    return frozenset(
+        {
+            HostPort("TCP", "", ports.api),
+            HostPort("TCP", "", ports.ingress),
+            HostPort("TCP", bridge, ports.observe),
+            HostPort("TCP", bridge, _DNS_PORT),
+            HostPort("UDP", bridge, _DNS_PORT),
+        }
+    )
 
 
 def node_config(instance: Instance, settings: Settings) -> Any:
@@ -379,6 +403,7 @@ def node_config(instance: Instance, settings: Settings) -> Any:
         pod_cidr=instance.pod_cidr,
         service_cidr=instance.service_cidr,
         run_root=instance.run_dir.parent,
+        kept_ports=_kept_ports(instance),
         api_token=_node_token(instance),
         runtime=settings.runtime,
     )

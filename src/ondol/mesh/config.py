@@ -33,6 +33,10 @@ class MeshConfig:
     debounce_s: float = 0.005
     """How long changes that follow a change are gathered before the next translation."""
     node_id: str = "ondol"
+    mark: int = 0
+    """What the kernel knows the proxy's connections by (`dataplane.mark`); 0 for none."""
+    passthrough_mark: int = 0
+    """The same for those to where a pod was going by itself."""
 
     @property
     def state_file(self) -> Path:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from ondol.base.backoff import Backoff
+from ondol.base.host_ports import HostPort
 
 _BACKOFF: Final = Backoff(initial_s=1.0, maximum_s=60.0)
 
@@ -29,6 +30,8 @@ class NodeConfig:
     mesh_patience_s: float = 10.0
     api_token: str = ""
     """Bearer token that callers of the node's HTTP interface show; empty refuses all but health checks."""
+    kept_ports: frozenset[HostPort] = frozenset()
+    """The platform's own ports on this machine: no Service or pod is given one."""
     runtime: str = ""
     """`crun` or `runc`; empty takes the first that works."""
     dns_port: int = 53
@@ -64,6 +67,10 @@ class NodeConfig:
     @property
     def pods(self) -> ipaddress.IPv4Network:
         return ipaddress.IPv4Network(self.pod_cidr)
+
+    @property
+    def services(self) -> ipaddress.IPv4Network:
+        return ipaddress.IPv4Network(self.service_cidr)
 
     @property
     def gateway(self) -> ipaddress.IPv4Address:

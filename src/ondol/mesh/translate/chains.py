@@ -6,6 +6,7 @@ or address: so that one HTTP chain serves all services of a port.
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -213,7 +214,28 @@ def _access_log(observation: Observation) -> list[Any]:
 # Which chain takes a connection
 
 
+_NOWHERE: Final = tuple(
+    ipaddress.ip_network(text)
+    for text in ("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/4", "255.255.255.255/32")
+)
+"""The host's own loopback and link from where the proxy dials: no pod means them by anything it sends."""
+
+
 def tree(layout: Layout, listener_port: int) -> Any:
+    """Nowhere for what is nobody's address; else by port."""
+    ranges = [
+        m.cidr.CidrRange(address_prefix=str(each.network_address), prefix_len=m.number(each.prefixlen))
+        for each in _NOWHERE
+    ]
+    nowhere = m.ip_matcher.IPMatcher.IPRangeMatcher(ranges=ranges, on_match=_take(clusters.BLACKHOLE))
+    made = m.matcher.Matcher(on_no_match=m.matcher.Matcher.OnMatch(matcher=_by_port(layout, listener_port)))
+    made.matcher_tree.input.CopyFrom(_input("destination_ip", m.inputs.DestinationIPInput()))
+    trie = m.ip_matcher.IPMatcher(range_matchers=[nowhere])
+    made.matcher_tree.custom_match.CopyFrom(m.typed("envoy.matching.custom_matchers.trie_matcher", trie))
+    return made
+
+
+def _by_port(layout: Layout, listener_port: int) -> Any:
     """By destination port, then by what the bytes look like or by address; all else passes through."""
     ports: dict[int, Any] = {listener_port: _take(clusters.BLACKHOLE)}
     for port in sorted(layout.http_ports | {port for port, _ in layout.tcp}):

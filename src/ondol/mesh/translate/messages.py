@@ -53,7 +53,9 @@ from envoy.type.tracing.v3 import custom_tag_pb2 as tags
 from envoy.type.v3 import percent_pb2 as percent
 from envoy.type.v3 import range_pb2 as ranges
 from google.protobuf import any_pb2, duration_pb2, struct_pb2, wrappers_pb2
+from xds.core.v3 import cidr_pb2 as cidr
 from xds.core.v3 import extension_pb2 as matching_extension
+from xds.type.matcher.v3 import ip_pb2 as ip_matcher
 from xds.type.matcher.v3 import matcher_pb2 as matcher
 
 from ondol.base import unix_socket
@@ -65,6 +67,7 @@ __all__ = [
     "base",
     "boolean",
     "breakers",
+    "cidr",
     "cluster",
     "cors",
     "duration",
@@ -84,6 +87,7 @@ __all__ = [
     "http_options",
     "http_service",
     "inputs",
+    "ip_matcher",
     "listener",
     "listener_components",
     "matcher",

@@ -150,7 +150,7 @@ class Translator:
 
     def _fixed_clusters(self) -> dict[str, Resource]:
         def make() -> dict[str, Resource]:
-            found = [clusters.passthrough(), clusters.blackhole()]
+            found = [clusters.passthrough(self._config.passthrough_mark), clusters.blackhole()]
             if self._config.observe_address:
                 found.append(clusters.otlp(self._config.observe_address))
             return {each.name: _resource(each.name, each) for each in found}
