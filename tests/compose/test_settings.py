@@ -86,8 +86,25 @@ def test_default_data_dir(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "environment", "expected"),
+    [
+        ("", {}, False),
+        ("deny_external_ips = true", {}, True),
+        ("deny_external_ips = true", {"ONDOL_DENY_EXTERNAL_IPS": "false"}, False),
+        ("", {"ONDOL_DENY_EXTERNAL_IPS": "True"}, True),
+        ("", {"ONDOL_DENY_EXTERNAL_IPS": "1"}, True),
+    ],
+)
+def test_yes_and_no(tmp_path: Path, text: str, environment: dict[str, str], expected: bool) -> None:
+    """The word false in the environment is not true because it is a word."""
+    found = settings.load(config(tmp_path, text), environment=environment)
+    assert found.deny_external_ips is expected
+
+
+@pytest.mark.parametrize(
     ("text", "said"),
     [
+        ("deny_external_ips = 'perhaps'", "deny_external_ips must be bool"),
         ("api_port = 'many'", "setting api_port must be int, not 'many'"),
         ("api_port = [1]", "setting api_port must be int"),
         ("colour = 1", "unknown setting 'colour'"),

@@ -276,7 +276,8 @@ async def _control(instance: Instance, settings: Settings, notify: Notify) -> No
     controllers.add_to(
         manager,
         controllers.ControllersConfig(
-            root_ca=(instance.pki_dir / "ca.crt").read_text(), ports_in_use=host_ports.in_use
+            root_ca=(instance.pki_dir / "ca.crt").read_text(),
+            ports_in_use=lambda: host_ports.in_use() | _kept_ports(instance),
         ),
     )
     mesh.add_to(manager, mesh_config(instance, settings))

@@ -145,7 +145,8 @@ class ServiceRules:
             message=message,
             now=self._host.clock.now(),
         )
-        own = [each for each in listed if each["type"] == dataplane.ADDRESSES]
+        # A merge leaves what it does not name: the words of a former loss are taken back by name.
+        own = [{"message": None, **each} for each in listed if each["type"] == dataplane.ADDRESSES]
         key = objects.key(obj)
         patch = {"metadata": {"uid": objects.uid(obj)}, "status": {"conditions": own}}
         try:
