@@ -67,7 +67,10 @@ def traces(
     data_dir: DataDir = None,
     form: Output = Format.TABLE,
 ) -> None:
-    """List traces, newest first, or draw one: the time in each service and the waits between them."""
+    """List traces, newest first, or draw one: the time in each service and the waits between them.
+
+    The word show may be left out.
+    """
     with output.explained():
         instance = platform.require_running(settings.load(data_dir).data_dir)
         if not trace_id:
