@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ondol.base import addresses
@@ -55,6 +55,7 @@ def test_what_is_no_address(text: str) -> None:
     assert addresses.is_special(text)
 
 
+@settings(deadline=None)
 @given(st.ip_addresses(v=4))
 def test_a_mapped_address_is_judged_as_itself(address: ipaddress.IPv4Address) -> None:
     """No form of an address gets by where another is refused."""

@@ -124,6 +124,14 @@ def losers(settlement: claims.Settlement) -> dict[str, list[str]]:
             [pod("a", 8000, hostIP=LAN), pod("b", 8000, hostIP="127.0.0.1")], {}, id="two addresses"
         ),
         pytest.param(
+            [pod("p", 53, hostIP="8.8.8.8"), pod("q", 80, hostIP="10.101.0.97"), service("a")],
+            {
+                "p": ["8.8.8.8:53/TCP is no address of this machine"],
+                "q": ["10.101.0.97:80/TCP is no address of this machine"],
+            },
+            id="an address that a pod takes from others",
+        ),
+        pytest.param(
             [pod("p", 80), service("s", OUTSIDE)], {}, id="an address elsewhere is none of the machine's"
         ),
         pytest.param(
@@ -237,6 +245,7 @@ _PODS = st.builds(
 _WORLDS = st.lists(st.one_of(_SERVICES, _PODS), max_size=8, unique_by=lambda obj: obj["metadata"]["uid"])
 
 
+@settings(deadline=None)
 @given(_WORLDS, st.randoms(use_true_random=False))
 def test_no_place_is_had_twice_and_order_says_nothing(objs: list[Object], rng: Any) -> None:
     """One owner a place, nothing of the platform's, and the same whichever way the objects come."""

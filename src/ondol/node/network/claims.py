@@ -14,20 +14,23 @@ from typing import Final, NamedTuple
 from ondol.base.host_ports import HostPort
 from ondol.node.network.services import Entry, Owner
 
-PLATFORM: Final = "the platform itself"
-PROGRAM: Final = "a program of this machine"
+_TAKEN: Final = "is in use by {}"
+_PLATFORM: Final = _TAKEN.format("the platform itself")
+_PROGRAM: Final = _TAKEN.format("a program of this machine")
+_ELSEWHERE: Final = "is no address of this machine"
 
 
 class Loss(NamedTuple):
-    """What an owner asked for and did not get, and who has it."""
+    """What an owner asked for and did not get."""
 
     owner: Owner
     place: HostPort
-    holder: str
+    why: str
+    """`is in use by` somebody, or what else is wrong with the place."""
 
     def __str__(self) -> str:
         where = "" if self.place.is_everywhere else f"{self.place.address}:"
-        return f"{where}{self.place.port}/{self.place.protocol} is in use by {self.holder}"
+        return f"{where}{self.place.port}/{self.place.protocol} {self.why}"
 
 
 Grant = tuple[str, HostPort]
@@ -92,22 +95,25 @@ class _Book:
         """Grant the place, or note why not; what an owner has already it does not lose to itself."""
         if (owner, place) in self.granted:
             return
-        holder = self._holder(owner, place, is_assigned=is_assigned)
-        if holder:
-            self.losses.append(Loss(owner, place, holder))
+        why = self._objection(owner, place, is_assigned=is_assigned)
+        if why:
+            self.losses.append(Loss(owner, place, why))
             return
         self.granted.add((owner, place))
         self._holders.setdefault((place.protocol, place.port), []).append((place, owner))
 
-    def _holder(self, owner: Owner, place: HostPort, *, is_assigned: bool) -> str:
-        if not is_assigned and (place.is_everywhere or self.is_local(place.address)):
+    def _objection(self, owner: Owner, place: HostPort, *, is_assigned: bool) -> str:
+        is_here = place.is_everywhere or self.is_local(place.address)
+        if owner.kind == "Pod" and not is_here:
+            return _ELSEWHERE  # or its `hostIP` would take over what is meant for others
+        if not is_assigned and is_here:
             if any(place.clashes(each) for each in self.kept):
-                return PLATFORM
+                return _PLATFORM
             if (owner.uid, place) not in self.before and any(place.clashes(each) for each in self.in_use):
-                return PROGRAM
+                return _PROGRAM
         for other, holder in self._holders.get((place.protocol, place.port), ()):
             if self._clashes(place, other):
-                return str(holder)
+                return _TAKEN.format(holder)
         return ""
 
     def _clashes(self, one: HostPort, other: HostPort) -> bool:
