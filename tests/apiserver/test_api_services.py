@@ -117,5 +117,5 @@ async def test_the_server_has_a_service_of_its_own(api: Any) -> None:
     assert service["spec"]["clusterIP"] == "10.96.0.1"
     path = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices/kubernetes"
     found = (await api.get(path)).json
-    assert found["endpoints"][0]["addresses"] == ["127.0.0.1"]
+    assert found["endpoints"][0]["addresses"] == ["192.0.2.1"]
     assert found["ports"][0]["port"] == 6443

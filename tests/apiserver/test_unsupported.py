@@ -114,7 +114,7 @@ _ACTED: dict[str, tuple[str, str, set[str]]] = {
     "ContainerPort": (
         "Pod",
         "containers[*].ports[*].",
-        {"containerPort", "hostPort", "name", "protocol"},
+        {"containerPort", "hostIP", "hostPort", "name", "protocol"},
     ),
     "VolumeMount": (
         "Pod",

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from ondol.base import errors
+from ondol.base import errors, unix_socket
 from ondol.compose import instance as instances
 from ondol.compose import lock
 from ondol.compose.settings import Settings
@@ -141,9 +141,24 @@ def test_addresses_follow_from_the_networks(tmp_path: Path) -> None:
     assert found.api_url == f"https://127.0.0.1:{found.ports.api}"
 
 
+def test_a_file_of_before_with_ports_for_every_part_is_read(tmp_path: Path) -> None:
+    """Ports that are sockets now are not asked for any more, and stand in nobody's way."""
+    former = dict.fromkeys(("api", "ingress", "xds", "envoy_admin", "observe", "node"), 1)
+    (tmp_path / "instance.json").write_text(_made_of(ports=former), encoding="utf-8")
+    assert dataclasses.asdict(made(tmp_path).ports) == {"api": 1, "ingress": 1, "observe": 1}
+
+
+def test_parts_meet_in_the_run_folder(tmp_path: Path) -> None:
+    """However long the data directory's name is, the kernel takes the names of the sockets."""
+    found = dataclasses.replace(made(tmp_path), data_dir=tmp_path / ("long" * 50))
+    for name in ("xds", "envoy-admin", "observe", "node"):
+        unix_socket.require_short(found.socket(name))
+        assert found.socket(name).parent == found.run_dir
+
+
 def _made_of(**wrong: object) -> str:
     """The file of an instance with something wrong in it."""
-    ports = dict.fromkeys(("api", "ingress", "xds", "envoy_admin", "observe", "node"), 1)
+    ports = dict.fromkeys(("api", "ingress", "observe"), 1)
     networks = {"pod_cidr": "10.100.0.0/16", "service_cidr": "10.101.0.0/16"}
     return json.dumps({"id": "abcdef", "ports": ports, **networks, **wrong})
 

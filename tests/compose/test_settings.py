@@ -51,12 +51,11 @@ def test_later_sources_win(
 def test_each_setting_can_come_from_the_environment(tmp_path: Path, field: str) -> None:
     """The variable is the field's name in capitals behind `ONDOL_`, and its text becomes the field's type."""
     default = getattr(Settings(data_dir=tmp_path), field)
-    text = {"ingress_address": "0.0.0.0", "log_level": "debug", "runtime": "runc"}.get(
-        field, "other" if isinstance(default, str) else "61"
-    )
+    chosen = {"ingress_address": "0.0.0.0", "log_level": "debug", "runtime": "runc", "deny_external_ips": "1"}
+    text = chosen.get(field, "other" if isinstance(default, str) else "61")
     found = getattr(settings.load(tmp_path, environment={f"ONDOL_{field.upper()}": text}), field)
     assert type(found) is type(default)
-    assert found == (text if isinstance(default, str) else 61)
+    assert found == (text if isinstance(default, str) else 1 if isinstance(default, bool) else 61)
 
 
 def test_other_variables_are_none_of_ours(tmp_path: Path) -> None:
@@ -86,8 +85,25 @@ def test_default_data_dir(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "environment", "expected"),
+    [
+        ("", {}, False),
+        ("deny_external_ips = true", {}, True),
+        ("deny_external_ips = true", {"ONDOL_DENY_EXTERNAL_IPS": "false"}, False),
+        ("", {"ONDOL_DENY_EXTERNAL_IPS": "True"}, True),
+        ("", {"ONDOL_DENY_EXTERNAL_IPS": "1"}, True),
+    ],
+)
+def test_yes_and_no(tmp_path: Path, text: str, environment: dict[str, str], expected: bool) -> None:
+    """The word false in the environment is not true because it is a word."""
+    found = settings.load(config(tmp_path, text), environment=environment)
+    assert found.deny_external_ips is expected
+
+
+@pytest.mark.parametrize(
     ("text", "said"),
     [
+        ("deny_external_ips = 'perhaps'", "deny_external_ips must be bool"),
         ("api_port = 'many'", "setting api_port must be int, not 'many'"),
         ("api_port = [1]", "setting api_port must be int"),
         ("colour = 1", "unknown setting 'colour'"),

@@ -187,6 +187,36 @@ def test_a_part_that_speaks_is_left_alone(tmp_path: Path) -> None:
     assert _causes_of_death(Part("api", lively, silence_max_s=1.0), tmp_path) == ["its own end"]
 
 
+def test_an_engine_that_no_longer_answers_is_killed_and_started_again(tmp_path: Path) -> None:
+    """A stopped process (SIGSTOP) has a socket, a pid and no life: only asking it finds that out."""
+
+    def engine(_notify: Notify) -> None:
+        with (tmp_path / "life").open("a") as lives:
+            lives.write("x")
+        time.sleep(60)
+
+    answers = iter([True] * 3)  # once to be ready, twice when asked again; then it is frozen
+    part = Part(
+        "envoy",
+        engine,
+        probe=lambda: (tmp_path / "life").read_text() == "xx" or next(answers, False),
+        silence_max_s=0.3,
+    )
+    (tmp_path / "life").touch()
+    assert _causes_of_death(part, tmp_path) == ["stopped answering"]
+    assert (tmp_path / "life").read_text() == "xx"
+
+
+def test_an_engine_that_answers_is_left_alone(tmp_path: Path) -> None:
+    """Answers keep a part that says nothing alive well beyond the longest silence."""
+
+    def engine(_notify: Notify) -> None:
+        time.sleep(1.5)
+
+    part = Part("envoy", engine, probe=lambda: True, silence_max_s=0.5)
+    assert _causes_of_death(part, tmp_path) == ["ended with exit status 0"]
+
+
 def test_silence_that_nobody_listened_to_does_not_count(tmp_path: Path) -> None:
     """A supervisor that was stopped for longer than the limit, its parts as well, kills none on waking."""
 

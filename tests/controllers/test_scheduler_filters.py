@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ondol.api.objects import Key, Object
+from ondol.base.host_ports import HostPort
 from ondol.controllers.scheduler import accounts, filters
 
 NOWHERE = filters.Namespaces({})
@@ -132,6 +133,27 @@ def test_init_containers_count_by_their_peak() -> None:
     limited = pod()
     limited["spec"]["containers"][0]["resources"] = {"limits": {"memory": "1Gi"}}
     assert accounts.demand(limited).resources["memory"] == 1024**3 * 1000
+
+
+def test_a_port_that_somebody_else_has_is_not_free() -> None:
+    """Whatever listens on the machine is in the way of a host port as another pod is."""
+    port = {"containerPort": 80, "hostPort": 22}
+    asked: list[object] = []
+
+    def in_use() -> list[HostPort]:
+        asked.append(True)
+        return [HostPort("TCP", "0.0.0.0", 22)]
+
+    def reason(wanted: Object) -> str:
+        return filters.choose(wanted, [node()], accounts.Accounts(), NOWHERE, in_use).reason
+
+    said = "0/1 nodes are available: 1 node(s) didn't have free ports for the requested pod ports."
+    assert reason(pod(ports=[port])) == said
+    assert reason(pod(ports=[{**port, "hostIP": "127.0.0.1"}])) == said
+    assert reason(pod(ports=[{**port, "protocol": "UDP"}])) == ""
+    assert len(asked) == 3
+    assert reason(pod(ports=[{"containerPort": 22}])) == ""
+    assert len(asked) == 3, "who asks for no port is not waited for"
 
 
 def test_host_ports_are_taken_once() -> None:

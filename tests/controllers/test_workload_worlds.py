@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -10,6 +11,7 @@ import pytest
 from ondol.api import conditions, objects, resources
 from ondol.api.objects import Object, Resource
 from ondol.base import errors
+from ondol.base.host_ports import HostPort
 from ondol.controllers.deployment import reconciler as deployment
 from ondol.controllers.deployment import resources as deployments
 from ondol.controllers.endpoints import reconciler as endpoints
@@ -394,6 +396,30 @@ def test_a_pod_waits_for_a_node_and_is_told_why(play: Play) -> None:
         pod = await stage.client.get(resources.POD, "big", "default")
         assert pod["spec"]["nodeName"] == "n2"
         assert conditions.is_true(pod, "PodScheduled")
+
+    play(scene)
+
+
+def test_a_pod_waits_for_a_port_of_the_machine(play: Play) -> None:
+    """It is told in Kubernetes' words, and bound once the program that has the port has gone."""
+    taken = [HostPort("TCP", "127.0.0.1", 6443)]
+
+    async def scene(stage: Any) -> None:
+        await stage.run(functools.partial(scheduler.add_to, in_use=lambda: taken))
+        await stage.node()
+        ports = [{"containerPort": 80, "hostPort": 6443}]
+        await stage.create(
+            resources.POD, "p", spec={"containers": [{"name": "c", "image": "x", "ports": ports}]}
+        )
+        await stage.settle()
+        reason = "0/1 nodes are available: 1 node(s) didn't have free ports for the requested pod ports."
+        pod = await stage.client.get(resources.POD, "p", "default")
+        assert (conditions.get(pod, "PodScheduled") or {})["message"] == reason
+        assert await stage.events("FailedScheduling") == [reason]
+        taken.clear()
+        await stage.advance(5)
+        await stage.settle()
+        assert (await stage.client.get(resources.POD, "p", "default"))["spec"].get("nodeName")
 
     play(scene)
 

@@ -446,6 +446,30 @@ async def test_unknown_destinations_and_empty_services(live: Live) -> None:
     assert empty["took_s"] < 0.5
 
 
+async def test_a_pod_cannot_send_the_proxy_to_the_hosts_loopback(live: Live) -> None:
+    """One that may change its own rules turns calls of its loopback to the proxy, which goes nowhere."""
+    await live.pod("client")
+    await live.programmed("client")
+    turned = REDIRECT.replace("table ip mesh", "table ip turned").replace("ip daddr != 127.0.0.0/8 ", "")
+    run("ip", "netns", "exec", live.pods["client"], "nft", "-f", "-", text=turned.replace("-100", "-150"))
+    async with await anyio.create_tcp_listener(local_host="127.0.0.1") as host:
+        reached: list[object] = []
+
+        async def serve(stream: anyio.abc.SocketStream) -> None:
+            reached.append(stream)
+            await stream.aclose()
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(host.serve, serve)
+            ports = (host.extra(anyio.abc.SocketAttribute.local_port), 80)  # noqa: S610
+            for address in ("127.0.0.1", "127.8.8.8"):
+                for port in ports:
+                    (answer,) = await live.call("client", {"address": address, "port": port})
+                    assert answer["status"] != 200
+            tasks.cancel_scope.cancel()
+    assert reached == []
+
+
 async def test_statistics_carry_the_clusters_whole_name(live: Live) -> None:
     """What counts calls by service reads requests, their time and their classes by cluster name."""
     await web(live)

@@ -382,5 +382,14 @@ def test_draining_and_unready_endpoints_get_no_calls(objs: Any, ask: Ask) -> Non
 
 def test_addresses_of_the_hosts_loopback_are_never_endpoints(objs: Any, ask: Ask) -> None:
     """The proxy runs in the host's namespace: its loopback must not be reachable by an EndpointSlice."""
-    objs.endpoints("web", ("127.0.0.1", 15000), ("169.254.169.254", 80), ("10.100.0.1", 8080))
+    special = (
+        "127.0.0.1",
+        "127.8.8.8",
+        "169.254.169.254",
+        "::1",
+        "::ffff:127.0.0.1",
+        "::ffff:7f00:1",
+        "0.0.0.0",
+    )
+    objs.endpoints("web", *((address, 15000) for address in special), ("10.100.0.1", 8080))
     assert ask().endpoints == {WEB: ("10.100.0.1:8080",)}

@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import json
 import os
+import socket
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -465,10 +466,23 @@ def test_golden_snapshot(objs: Any, mesh_config: MeshConfig) -> None:
     assert json.loads(text) == json.loads(file.read_text(encoding="utf-8"))
 
 
+def test_connections_say_whose_they_are(objs: Any, mesh_config: MeshConfig) -> None:
+    """By marks that the node's rules know: one for all, another where a pod chose the destination."""
+    marks = dataplane.mark("abcdef"), dataplane.mark("abcdef", passthrough=True)
+    config = dataclasses.replace(mesh_config, mark=marks[0], passthrough_mark=marks[1])
+    (option,) = bootstrap.document(config)["cluster_manager"]["upstream_bind_config"]["socket_options"]
+    assert option == {"level": socket.SOL_SOCKET, "name": socket.SO_MARK, "int_value": 0x0DABCDEF}
+    snapshot = Translator(config).translate(objs.world()).snapshot
+    passing = m.cluster.Cluster.FromString(snapshot.of(types.CLUSTER)["PassthroughCluster"].body)
+    (option,) = passing.upstream_bind_config.socket_options
+    assert (option.level, option.name, option.int_value) == (socket.SOL_SOCKET, socket.SO_MARK, 0x2DABCDEF)
+
+
 @pytest.mark.parametrize("address", ["127.0.0.1:15010", "unix:/run/x.sock"])
 def test_envoy_finds_the_bootstrap_valid(mesh_config: MeshConfig, address: str) -> None:
     """`envoy --mode validate` accepts the document, whichever way the control plane is reached."""
-    config = dataclasses.replace(mesh_config, xds_address=address, admin_address=address)
+    mark = dataplane.mark("abcdef")
+    config = dataclasses.replace(mesh_config, xds_address=address, admin_address=address, mark=mark)
     command = process.command(config)
     found = subprocess.run([*command, "--mode", "validate"], capture_output=True, text=True, check=False)
     assert found.returncode == 0, found.stderr

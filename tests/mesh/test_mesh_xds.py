@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import socket
+import struct
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
+import anyio
+import anyio.to_thread
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ondol.mesh import server
 from ondol.mesh.xds import types
 from ondol.mesh.xds.stream import Stream
 from ondol.mesh.xds.types import Accepted, Rejected, Request, Resource, Response, Snapshot
@@ -284,3 +290,31 @@ def test_a_client_ends_with_what_is_served(
         assert set(has) <= set(wanted)
         for name, version in wanted.items():
             assert has.get(name) == version or f"{name}{version}" in bad
+
+
+def _frames(address: str, pings: int) -> list[int]:
+    """The kinds of HTTP/2 frames that come back to a client that does nothing but ping."""
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(5)
+        client.connect(address)
+        client.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + struct.pack(">I", 0)[1:] + b"\4\0\0\0\0\0")
+        client.sendall((struct.pack(">I", 8)[1:] + b"\6\0\0\0\0\0" + b"ondolpng") * pings)
+        stream = client.makefile("rb")
+        kinds: list[int] = []
+        while kinds.count(6) < pings and len(head := stream.read(9)) == 9:
+            stream.read(int.from_bytes(head[:3], "big"))
+            kinds.append(head[3])
+        return kinds
+
+
+@pytest.mark.anyio
+async def test_pings_are_answered_however_many_come(tmp_path: Path) -> None:
+    """Envoy's signs of life on a quiet stream are not called too many, and its connection stays."""
+    path = tmp_path / "xds.sock"
+    async with anyio.create_task_group() as tasks:
+        await tasks.start(server.serve, server.Hub(), f"unix:{path}")
+        assert path.stat().st_mode & 0o777 == 0o600
+        kinds = await anyio.to_thread.run_sync(_frames, str(path), 20)
+        tasks.cancel_scope.cancel()
+    assert kinds.count(6) == 20
+    assert 7 not in kinds, "GOAWAY"

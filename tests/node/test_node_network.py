@@ -155,6 +155,63 @@ async def test_host_ports(world: Any) -> None:
         await answers(f"http://127.0.0.1:{host_port}/", is_served=False)
 
 
+async def told(world: Any, resource: Any, name: str, *, lost: str) -> None:
+    """Until the object says what it did not get; nothing if it has all."""
+    with anyio.fail_after(10):
+        while True:
+            found = conditions.get(await world.client.get(resource, name, "default"), dataplane.ADDRESSES)
+            if found is not None and (found.get("message") or "") == lost:
+                assert found["status"] == ("False" if lost else "True")
+                return
+            await anyio.sleep(0.02)
+
+
+async def test_who_asks_for_what_is_somebody_elses_loses_that_alone(world: Any) -> None:
+    """Services with one external IP, pods with one host port: the others go on, and losers know."""
+    host_port = random.randint(28000, 29999)
+    external = f"203.0.113.{random.randint(1, 254)}"
+    async with world.node():
+        for name in ("first", "second"):
+            pod = server(world, name)
+            pod["spec"]["containers"][0]["ports"] = [{"containerPort": 8080, "hostPort": host_port}]
+            await world.create(pod)
+            await world.ready(name)
+        one, two = ip_of(await world.ready("first")), ip_of(await world.ready("second"))
+        assert await fetch(f"http://127.0.0.1:{host_port}/") == "first"
+        await told(world, resources.POD, "second", lost=f"{host_port}/TCP is in use by Pod default/first")
+        await expose(world, "a-web", "10.96.8.1", {"first": one}, externalIPs=[external])
+        await expose(world, "b-web", "10.96.8.2", {"second": two}, externalIPs=[external])
+        await answers("http://10.96.8.2/", is_served=True)
+        lost = f"{external}:80/TCP is in use by Service default/a-web"
+        await told(world, resources.SERVICE, "b-web", lost=lost)
+        assert await fetch(f"http://{external}/") == "first"
+        assert set(await world.events("b-web")) >= {"AddressInUse"}
+        await world.client.delete(resources.SERVICE, "a-web", "default")
+        await told(world, resources.SERVICE, "b-web", lost="")
+        assert await fetch(f"http://{external}/") == "second"
+        await world.delete("first")
+        await told(world, resources.POD, "second", lost="")
+        await answers(f"http://127.0.0.1:{host_port}/", is_served=True)
+        assert await fetch(f"http://127.0.0.1:{host_port}/") == "second"
+
+
+async def test_a_host_port_at_one_address(world: Any) -> None:
+    """`hostIP` opens the port there and nowhere else; one that a program listens on is not taken over."""
+    host_port = random.randint(26000, 27999)
+    with socket.create_server(("127.0.0.1", host_port)):
+        pod = server(world, "ported")
+        pod["spec"]["containers"][0]["ports"] = [
+            {"containerPort": 8080, "hostPort": host_port, "hostIP": str(world.config.gateway)},
+            {"containerPort": 8081, "hostPort": host_port, "hostIP": "127.0.0.1"},
+        ]
+        async with world.node():
+            await world.create(pod)
+            await world.ready("ported")
+            lost = f"127.0.0.1:{host_port}/TCP is in use by a program of this machine"
+            await told(world, resources.POD, "ported", lost=lost)
+            await answers(f"http://{world.config.gateway}:{host_port}/", is_served=True)
+
+
 async def test_a_pod_reaches_itself_through_its_service(world: Any) -> None:
     """The way out and back in of one pod works."""
     loop = (
@@ -337,6 +394,6 @@ def test_port_names_fit_the_kernel() -> None:
         ipaddress.IPv4Address("10.0.0.1"),
         ipaddress.IPv4Network("10.0.0.0/24"),
         Path("/x"),
-        (),
+        ipaddress.IPv4Network("10.0.1.0/24"),
     )
     assert len(network.port("b6f6d1a2-0000-0000-0000-000000000000")) == 15

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from ondol.api.objects import Key, Object
 from ondol.base import errors
+from ondol.base.host_ports import HostPort
 from ondol.node.network import ipam, rules, services
 from ondol.node.pods import container, env, etc, probing, volumes
 from ondol.node.runtime import spec
@@ -293,8 +294,9 @@ def test_service_entries() -> None:
         [service("a", "10.0.0.5"), service("h", "None"), service("e", "", type="ExternalName")],
         [slice_of("a", {"addresses": ["10.1.0.2"]}, unready)],
     )
-    assert [(e.key, e.addresses, e.backends) for e in found] == [
-        (Key("n", "a"), ("10.0.0.5",), (services.Backend("10.1.0.2", 8080),))
+    place = HostPort("TCP", "10.0.0.5", 80)
+    assert [(e.owner.key, e.places, e.backends) for e in found] == [
+        (Key("n", "a"), (place,), (services.Backend("10.1.0.2", 8080),))
     ]
 
 

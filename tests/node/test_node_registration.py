@@ -72,7 +72,7 @@ async def registered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIt
         one = Registered(world.client, clock, registration.measured(tmp_path), writes, ours)
         found.append(one)
         monkeypatch.setattr(registration, "measured", lambda _: one.machine)
-        await ours.register(1)
+        await ours.register()
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(ours.keep)
             await anyio.wait_all_tasks_blocked()
@@ -122,11 +122,11 @@ async def test_a_known_node_starts_where_no_write_is_taken(registered: Registere
     """On a full disk the node goes on by what the API knows of it, and says the rest once it can."""
     registered.machine = dataclasses.replace(registered.machine, cpus=77)
     registered.is_full = True
-    known = await registered.ours.register(2)
+    known = await registered.ours.register()
     assert objects.uid(known) == objects.uid(await registered.node())
     registered.is_full = False
     told = objects.status(await registered.after_a_look())
-    assert (told["capacity"]["cpu"], told["daemonEndpoints"]["kubeletEndpoint"]["Port"]) == ("77", 2)
+    assert told["capacity"]["cpu"] == "77"
 
 
 async def test_a_new_node_needs_an_api_that_takes_it(registered: Registered) -> None:
@@ -134,4 +134,4 @@ async def test_a_new_node_needs_an_api_that_takes_it(registered: Registered) -> 
     registered.is_full = True
     await registered.client.delete(resources.NODE, "here")
     with pytest.raises(errors.Unavailable, match="the disk is full"):
-        await registered.ours.register(1)
+        await registered.ours.register()

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import urllib.error
-import urllib.request
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ import pytest
 
 from ondol.api import objects, resources
 from ondol.base import clock, errors
+from ondol.base.unix_http import UnixConnection
 from ondol.node import logs, web, web_server
 
 pytestmark = pytest.mark.anyio
@@ -102,24 +101,23 @@ def test_options_from_a_request() -> None:
             web.log_options(wrong, 0.0)
 
 
-def get(url: str, token: str) -> tuple[int, str]:
-    request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"})
+def get(socket: Path, path: str, token: str) -> tuple[int, str]:
+    connection = UnixConnection(str(socket), timeout=10)
     try:
-        with urllib.request.urlopen(request, timeout=10) as answer:
-            return answer.status, answer.read().decode()
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code, error.read().decode()
+        connection.request("GET", path, headers={"Authorization": f"Bearer {token}"})
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode()
+    finally:
+        connection.close()
 
 
 async def asker(world: Any) -> Callable[..., Awaitable[tuple[int, str]]]:
     """What asks the node for a path, with its own token or another."""
     node = await world.client.get(resources.NODE, world.config.name)
-    port = objects.status(node)["daemonEndpoints"]["kubeletEndpoint"]["Port"]
-    base = f"http://{world.config.host_ip}:{port}"
+    assert objects.status(node)["daemonEndpoints"]["kubeletEndpoint"]["Port"] == 0, "it has no port"
 
     async def ask(path: str, token: str = world.config.api_token) -> tuple[int, str]:
-        return await anyio.to_thread.run_sync(get, base + path, token)
+        return await anyio.to_thread.run_sync(get, world.config.api_socket, path, token)
 
     return ask
 
@@ -143,10 +141,10 @@ async def test_a_log_that_is_not_there_yet_says_what_is_waited_for(world: Any) -
         )
 
 
-async def test_its_socket_is_given_back_whole() -> None:
+async def test_its_socket_is_given_back_whole(tmp_path: Path) -> None:
     """Once it has ended, whoever is given its descriptor's number is told when there is something to read."""
     async with anyio.create_task_group() as tasks:
-        await tasks.start(web_server.serve, None, "127.0.0.1", 0)
+        await tasks.start(web_server.serve, None, tmp_path / "node.sock")
         tasks.cancel_scope.cancel()
     pipes = [os.pipe() for _ in range(8)]
     with anyio.fail_after(5):

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import gzip
+import http.client
+import ipaddress
 import json
 import socket
 import sqlite3
 import subprocess
 import sys
-import urllib.error
-import urllib.request
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,9 @@ from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
 
 from ondol.base import errors
 from ondol.base.clock import ManualClock, SystemClock
+from ondol.base.unix_http import UnixConnection
 from ondol.observe import jaeger, otlp, server
-from ondol.observe.app import App
+from ondol.observe.app import App, PodsOnly
 from ondol.observe.spans import Span
 from ondol.observe.store import Query, SpanStore
 
@@ -43,7 +45,7 @@ def app(store: SpanStore) -> App:
 
 
 async def _call(
-    app: App,
+    app: App | PodsOnly,
     method: str,
     path: str,
     *,
@@ -65,7 +67,7 @@ async def _call(
         "method": method,
         "path": target,
         "query_string": query.encode("latin-1"),
-        "server": (host, 16686),
+        "client": (host, 40000) if host else None,
         "headers": [(k.encode(), v.encode()) for k, v in (headers or {}).items()],
     }
     await app(scope, receive, send)
@@ -394,41 +396,64 @@ async def test_metrics_count_what_came_in(app: App) -> None:
     assert int(values["ondol_observe_store_bytes"]) > 0
 
 
-async def test_pods_may_send_but_not_ask(store: SpanStore) -> None:
-    """At an address for pods spans are taken in, and nobody's traces are shown."""
-    app = App(store, ManualClock(), ingest_only=["10.100.0.1"])
-    assert (await _call(app, "POST", "/v1/traces", body=_export(), host="10.100.0.1"))[0] == 200
-    assert (await _call(app, "GET", "/api/services", host="10.100.0.1"))[0] == 404
-    assert (await _call(app, "GET", "/api/services"))[0] == 200
+@pytest.mark.parametrize(
+    ("caller", "exported", "asked"),
+    [
+        ("10.100.0.7", 200, 404),
+        ("10.100.255.254", 200, 404),
+        ("10.100.0.1", 403, 403),  # the bridge: whoever is on this machine
+        ("127.0.0.1", 403, 403),
+        ("10.102.0.7", 403, 403),  # another platform's pod
+        ("::ffff:10.100.0.7", 403, 403),
+        ("", 403, 403),
+    ],
+)
+async def test_pods_may_send_but_not_ask(store: SpanStore, caller: str, exported: int, asked: int) -> None:
+    """At the address for pods their spans are taken in, nobody else's, and nobody's traces are shown."""
+    app = PodsOnly(App(store, ManualClock()), ipaddress.IPv4Network("10.100.0.0/16"))
+    assert (await _call(app, "POST", "/v1/traces", body=_export(), host=caller))[0] == exported
+    assert (await _call(app, "GET", "/api/services", host=caller))[0] == asked
+    assert (await _call(app, "GET", "/v1/traces", host=caller))[0] == asked
 
 
 async def test_served_over_http_and_stopped_cleanly(tmp_path: Path) -> None:
-    """The process serves on its addresses, a taken port is told, and cancelling ends it."""
+    """The process serves at its socket, to its owner alone, and at its address; cancelling ends it."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    config = server.ObserveConfig(tmp_path, port=port, ingest_hosts=("127.0.0.2", "10.255.255.254"))
+    path = tmp_path / "observe.sock"
+    config = server.ObserveConfig(tmp_path, path, server.Intake("127.0.0.2", port, "127.0.0.0/30"))
 
-    def ask(url: str, body: bytes | None = None) -> int:
+    def ask(connection: http.client.HTTPConnection, target: str, body: bytes | None = None) -> int:
         try:
-            with urllib.request.urlopen(urllib.request.Request(url, data=body), timeout=5) as answer:
-                return int(answer.status)
-        except urllib.error.HTTPError as error:
-            with error:
-                return error.code
+            connection.request("POST" if body else "GET", target, body)
+            return connection.getresponse().status
+        finally:
+            connection.close()
+
+    def owner() -> http.client.HTTPConnection:
+        return UnixConnection(str(path), timeout=5)
+
+    def caller(source: str) -> http.client.HTTPConnection:
+        return http.client.HTTPConnection("127.0.0.2", port, timeout=5, source_address=(source, 0))
 
     async with anyio.create_task_group() as group:
         await group.start(server.run, config, SystemClock())
         asked = anyio.to_thread.run_sync
-        assert await asked(ask, f"http://127.0.0.1:{port}/healthz") == 200
-        assert await asked(ask, f"http://127.0.0.2:{port}/healthz") == 404
-        assert await asked(ask, f"http://127.0.0.2:{port}/v1/traces", _export()) == 415  # urllib's form type
+        assert await asked(ask, owner(), "/healthz") == 200
+        assert path.stat().st_mode & 0o777 == 0o600
+        assert await asked(ask, caller("127.0.0.2"), "/healthz") == 404
+        assert await asked(ask, caller("127.0.0.2"), "/v1/traces", _export()) == 200
+        assert await asked(ask, caller("127.0.0.1"), "/v1/traces", _export()) == 403
+        other = dataclasses.replace(config, data_dir=tmp_path / "other", path=tmp_path / "other.sock")
         with pytest.raises(errors.HostError, match="it is in use") as caught:
-            await server.run(server.ObserveConfig(tmp_path / "other", port=port), SystemClock())
+            await server.run(other, SystemClock())
         assert "ss -ltnp" in caught.value.remedy
         group.cancel_scope.cancel()
-    with socket.create_server(("127.0.0.1", port)):
+    with socket.create_server(("127.0.0.2", port)):
         pass  # the port is free again
+    with pytest.raises(ConnectionRefusedError):
+        owner().connect()
 
 
 def test_damaged_files_are_moved_aside(tmp_path: Path) -> None:

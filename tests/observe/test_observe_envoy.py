@@ -18,6 +18,7 @@ import anyio
 import pytest
 
 from ondol.base.clock import SystemClock
+from ondol.base.unix_http import UnixConnection
 from ondol.observe import otlp, server
 from ondol.observe.waterfall import waterfall
 
@@ -43,8 +44,8 @@ def _address(port: int) -> dict[str, Any]:
     return {"socket_address": {"address": "127.0.0.1", "port_value": port}}
 
 
-def _cluster(name: str, port: int) -> dict[str, Any]:
-    endpoint = {"endpoint": {"address": _address(port)}}
+def _cluster(name: str, address: dict[str, Any]) -> dict[str, Any]:
+    endpoint = {"endpoint": {"address": address}}
     return {
         "name": name,
         "connect_timeout": "2s",
@@ -52,7 +53,7 @@ def _cluster(name: str, port: int) -> dict[str, Any]:
     }
 
 
-def _listener(service: str, port: int, cluster: str, otlp_port: int) -> dict[str, Any]:
+def _listener(service: str, port: int, cluster: str) -> dict[str, Any]:
     """A listener as the mesh makes them: spans under the caller's name, one more for each attempt."""
     provider = {
         "name": "envoy.tracers.opentelemetry",
@@ -61,7 +62,7 @@ def _listener(service: str, port: int, cluster: str, otlp_port: int) -> dict[str
             "service_name": service,
             "http_service": {
                 "http_uri": {
-                    "uri": f"http://127.0.0.1:{otlp_port}/v1/traces",
+                    "uri": "http://observe/v1/traces",
                     "cluster": "otlp",
                     "timeout": "2s",
                 }
@@ -120,16 +121,20 @@ def upstreams() -> Iterator[tuple[int, _Upstream, _Upstream]]:
     reviews.close()
 
 
-def _get(url: str) -> Any:
-    with urllib.request.urlopen(url, timeout=5) as answer:
-        return json.load(answer)
+def _get(path: Path, target: str) -> Any:
+    connection = UnixConnection(str(path), timeout=5)
+    try:
+        connection.request("GET", target)
+        return json.load(connection.getresponse())
+    finally:
+        connection.close()
 
 
-async def _eventually(url: str, path: str, spans: int) -> Any:
+async def _eventually(path: Path, target: str, spans: int) -> Any:
     """The one trace, once all its spans have arrived (Envoy sends them a few seconds later)."""
     with anyio.fail_after(_WAIT_S):
         while True:
-            found = await anyio.to_thread.run_sync(_get, url + path)
+            found = await anyio.to_thread.run_sync(_get, path, target)
             if found["summaries"] and found["summaries"][0]["spanCount"] >= spans:
                 return found["summaries"][0]
             await anyio.sleep(0.1)
@@ -140,24 +145,22 @@ async def test_a_request_over_two_hops_is_one_trace(
 ) -> None:
     """Spans of both hops and both attempts are joined, and the waterfall knows who was called."""
     second_port, front, reviews = upstreams
-    first_port, observe_port = _free_port(), _free_port()
+    first_port, observe = _free_port(), tmp_path / "observe.sock"
     bootstrap = {
         "static_resources": {
             "listeners": [
-                _listener("ingress", first_port, "outbound|80||front.shop.svc.cluster.local", observe_port),
-                _listener(
-                    "front", second_port, "outbound|80|v2|reviews.shop.svc.cluster.local", observe_port
-                ),
+                _listener("ingress", first_port, "outbound|80||front.shop.svc.cluster.local"),
+                _listener("front", second_port, "outbound|80|v2|reviews.shop.svc.cluster.local"),
             ],
             "clusters": [
-                _cluster("otlp", observe_port),
-                _cluster("outbound|80||front.shop.svc.cluster.local", front.port),
-                _cluster("outbound|80|v2|reviews.shop.svc.cluster.local", reviews.port),
+                _cluster("otlp", {"pipe": {"path": str(observe)}}),
+                _cluster("outbound|80||front.shop.svc.cluster.local", _address(front.port)),
+                _cluster("outbound|80|v2|reviews.shop.svc.cluster.local", _address(reviews.port)),
             ],
         }
     }
     (tmp_path / "envoy.json").write_text(json.dumps(bootstrap))
-    config = server.ObserveConfig(tmp_path / "observe", port=observe_port)
+    config = server.ObserveConfig(tmp_path / "observe", observe)
     command = [_envoy(), "-c", str(tmp_path / "envoy.json"), "--use-dynamic-base-id", "--concurrency", "1"]
     command += ["--log-path", str(tmp_path / "envoy.log"), "--log-level", "warning"]
     async with anyio.create_task_group() as group:
@@ -165,9 +168,9 @@ async def test_a_request_over_two_hops_is_one_trace(
         envoy = subprocess.Popen(command)  # noqa: ASYNC220 - only starts it; returns at once
         try:
             await _answered(f"http://127.0.0.1:{first_port}/products/tea")
-            url = f"http://127.0.0.1:{observe_port}"
-            summary = await _eventually(url, "/api/v3/trace-summaries?query.serviceName=ingress", spans=4)
-            trace = await anyio.to_thread.run_sync(_get, f"{url}/api/v3/traces/{summary['traceId']}")
+            newest = "/api/v3/trace-summaries?query.serviceName=ingress"
+            summary = await _eventually(observe, newest, spans=4)
+            trace = await anyio.to_thread.run_sync(_get, observe, f"/api/v3/traces/{summary['traceId']}")
         finally:
             envoy.terminate()
             envoy.wait(timeout=20)

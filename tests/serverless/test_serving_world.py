@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import random
+import socket
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import anyio
 import anyio.abc
@@ -22,6 +24,7 @@ from ondol.client import Client
 from ondol.sdk.testing.world import World
 from ondol.serverless import wiring
 from ondol.serverless.activator import head
+from ondol.serverless.activator.activator import Activator
 from ondol.serverless.autoscaler.decide import Scaling
 from ondol.serverless.autoscaler.metrics import Counters
 from ondol.serverless.serving import metadata as words
@@ -30,6 +33,7 @@ from ondol.serverless.serving.route import RouteConfig
 
 pytestmark = pytest.mark.anyio
 NAMESPACE = "default"
+NODE, POD = "192.0.2.1", "192.0.2.2"
 NONE: Mapping[str, str] = {}
 KEPT = {"autoscaling.knative.dev/min-scale": "1"}
 VIRTUAL_SERVICE_CRD = {
@@ -129,7 +133,7 @@ class Cluster:
     async def _start_pod(self, name: str, revision: str) -> None:
         status: dict[str, Any] = {
             "phase": "Running",
-            "podIP": "127.0.0.1",
+            "podIP": POD,
             "conditions": [{"type": "Ready", "status": "True"}],
         }
         if revision in self.crash:
@@ -234,6 +238,22 @@ class Platform:
                     return answer
 
 
+@pytest.fixture(autouse=True)
+def _on_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Loopback can be no endpoint: the addresses are of documentation, and who means them gets there."""
+    connect, bind = anyio.connect_tcp, Activator._bind
+
+    async def connect_tcp(host: str, port: int) -> anyio.abc.SocketStream:
+        assert host in (NODE, POD)
+        return await connect("127.0.0.1", port)
+
+    def bind_on_loopback(_activator: Activator, port: int) -> socket.socket:
+        return bind(cast("Activator", SimpleNamespace(address="127.0.0.1")), port)
+
+    monkeypatch.setattr(anyio, "connect_tcp", connect_tcp)
+    monkeypatch.setattr(Activator, "_bind", bind_on_loopback)
+
+
 @pytest.fixture
 async def platform() -> AsyncIterator[Platform]:
     async with _platform() as found:
@@ -250,7 +270,7 @@ async def _platform() -> AsyncIterator[Platform]:
         proxy = PlayedProxy(world.client)
         control, gateway = world.manager("control"), world.manager("gateway")
         wiring.add_to(control, RouteConfig())
-        gateway_config = wiring.GatewayConfig("127.0.0.1", Scaling(window_s=6))
+        gateway_config = wiring.GatewayConfig(NODE, Scaling(window_s=6))
         wiring.add_gateway_to(gateway, proxy, gateway_config, random.Random(1))
         await world.start(control, gateway)
         group.start_soon(listener.serve, _answer)

@@ -11,8 +11,16 @@ class ApiConfig:
 
     service_cidr: str = "10.96.0.0/16"
     node_ports: tuple[int, int] = (30000, 32767)
-    advertise_address: str = "127.0.0.1"
-    """Where pods and clients reach this server: the endpoint of the `kubernetes` Service."""
+    pod_cidr: str = ""
+    """Addresses of pods, the node's own among them: no Service may have one as an external IP."""
+    own_ports: frozenset[int] = frozenset()
+    """Where the platform's parts listen at `advertise_address`: no endpoint of a user's may be there."""
+    deny_external_ips: bool = False
+    advertise_address: str = "192.0.2.1"
+    """Where pods reach this server: the endpoint of the `kubernetes` Service, which cannot be loopback.
+
+    The default is nobody's: for a server that no pod calls.
+    """
     advertise_port: int = 6443
     issuer: str = "https://kubernetes.default.svc.cluster.local"
     """Who signs service-account tokens, and the audience they are for by default."""

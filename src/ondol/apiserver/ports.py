@@ -47,10 +47,8 @@ class NodeAnswer(Protocol):
 
 
 class NodeProxy(Protocol):
-    """Reads from the node agents' HTTP endpoints."""
+    """Reads from the node agents' HTTP interfaces; where a node's is, is known to who implements this."""
 
-    def get(
-        self, address: str, port: int, path: str, query: Mapping[str, str]
-    ) -> AbstractAsyncContextManager[NodeAnswer]:
+    def get(self, node: str, path: str, query: Mapping[str, str]) -> AbstractAsyncContextManager[NodeAnswer]:
         """`Unavailable` if the agent does not answer."""
         ...

@@ -23,7 +23,7 @@ _COMMANDS: Final = {
     "delete": "ondol.cli.resources:delete",
     "logs": "ondol.cli.logs:logs",
     "image": "ondol.cli.images:app",
-    "traces": "ondol.cli.traces:traces",
+    "traces": "ondol.cli.traces:app",
     "demo": "ondol.cli.demo:demo",
 }
 

@@ -1,18 +1,19 @@
-"""The `traces` command: lists traces, draws one as a waterfall."""
+"""The `traces` commands: list traces, draw one as a waterfall, offer them to a browser."""
 
 from __future__ import annotations
 
+import http.client
 import json
-import urllib.error
 import urllib.parse
-import urllib.request
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any, Final
 
 import typer
+from typer.core import TyperGroup
 
 from ondol.base import errors
+from ondol.base.unix_http import UnixConnection
 from ondol.cli import connection, output, terminal
 from ondol.cli.connection import KubeconfigOption
 from ondol.cli.output import DataDir, Format, Output
@@ -24,8 +25,46 @@ _TIMEOUT_S: Final = 10.0
 _ID_DIGITS: Final = 32
 _ID_DIGITS_SHOWN: Final = 12
 _SEARCHED_MAX: Final = 1500
+_PORT: Final = 16686
 
 
+class _Commands(TyperGroup):
+    """`ondol traces [ID]` is short for `ondol traces show [ID]`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if not args or args[0] not in {*self.commands, *ctx.help_option_names}:
+            args = ["show", *args]
+        return list(super().parse_args(ctx, args))
+
+
+app = typer.Typer(
+    cls=_Commands,
+    help="Show traces, or offer them to a browser.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    add_completion=False,
+)
+
+
+@app.command()
+def serve(
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port on loopback; 0 for a free one.")] = _PORT,
+    data_dir: DataDir = None,
+    kubeconfig: KubeconfigOption = "",
+) -> None:
+    """Answer Jaeger's query API at http://127.0.0.1:PORT until Ctrl-C, for a browser or Grafana.
+
+    Whoever may run this lends what they may see to every user of this machine for as long as it runs.
+    """
+    from ondol.cli import traces_proxy  # noqa: PLC0415 - an HTTP server is for this command alone
+
+    with output.explained():
+        instance = connection.platform_of(data_dir, kubeconfig)
+        with traces_proxy.opened(instance.socket("observe"), port) as server:
+            terminal.note(f"traces are at http://127.0.0.1:{server.server_port}; Ctrl-C ends it")
+            server.serve_forever()
+
+
+@app.command("show")
 def traces(
     trace_id: Annotated[
         str, typer.Argument(help="Draw this trace, named by its first digits; `last` for the newest.")
@@ -36,7 +75,10 @@ def traces(
     kubeconfig: KubeconfigOption = "",
     form: Output = Format.TABLE,
 ) -> None:
-    """List traces, newest first, or draw one: the time in each service and the waits between them."""
+    """List traces, newest first, or draw one: the time in each service and the waits between them.
+
+    The word show may be left out.
+    """
     with output.explained():
         instance = connection.platform_of(data_dir, kubeconfig)
         if not trace_id:
@@ -81,23 +123,29 @@ def summaries(instance: Instance, *, service: str = "", limit: int = 20) -> list
 
 def ask(instance: Instance, path: str) -> Any:
     """Ask the query API of `observe`."""
+    observe = UnixConnection(str(instance.socket("observe")), timeout=_TIMEOUT_S)
     try:
-        with urllib.request.urlopen(instance.observe_url + path, timeout=_TIMEOUT_S) as answer:  # noqa: S310 - loopback
-            return json.load(answer)
-    except urllib.error.HTTPError as error:
-        raise (errors.NotFound if error.code == 404 else errors.Unavailable)(_message(error)) from error
-    except OSError as error:
+        observe.request("GET", path)
+        answer = observe.getresponse()
+        body = answer.read()
+    except (OSError, http.client.HTTPException) as error:
         raise errors.HostError(
             f"observe does not answer: {error}", remedy=hints.command("status", instance.data_dir)
         ) from error
+    finally:
+        observe.close()
+    if answer.status != http.client.OK:
+        failure = errors.NotFound if answer.status == http.client.NOT_FOUND else errors.Unavailable
+        raise failure(_message(answer, body))
+    return json.loads(body)
 
 
-def _message(error: urllib.error.HTTPError) -> str:
+def _message(answer: http.client.HTTPResponse, body: bytes) -> str:
     """What the API said, or that it said nothing that could be read."""
     try:
-        return str(json.load(error)["errors"][0]["msg"])
+        return str(json.loads(body)["errors"][0]["msg"])
     except (ValueError, LookupError, TypeError):
-        return f"observe answered {error.code} {error.reason}; its log says why (ondol status)"
+        return f"observe answered {answer.status} {answer.reason}; its log says why (ondol status)"
 
 
 def _print_list(found: list[dict[str, Any]], form: Format) -> None:

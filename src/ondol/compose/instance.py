@@ -32,18 +32,18 @@ _OCTETS: Final = range(100, 250, 2)
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """Loopback ports. `api` and `ingress` are known outside and stay; the others may move at a start."""
+    """TCP ports; the parts speak to each other by sockets in the run folder.
+
+    `api` and `ingress` are known outside and stay; `observe`, where pods send spans, may move at a start.
+    """
 
     api: int
     ingress: int
-    xds: int
-    envoy_admin: int
     observe: int
-    node: int
 
 
-_PREFERRED: Final = Ports(api=6443, ingress=8080, xds=15010, envoy_admin=15000, observe=16686, node=10250)
-_INNER: Final = ("xds", "envoy_admin", "observe", "node")
+_PREFERRED: Final = Ports(api=6443, ingress=8080, observe=16686)
+_INNER: Final = ("observe",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +101,13 @@ class Instance:
         return f"https://127.0.0.1:{self.ports.api}"
 
     @property
-    def observe_url(self) -> str:
-        return f"http://127.0.0.1:{self.ports.observe}"
+    def spans_url(self) -> str:
+        """Where pods send spans."""
+        return f"http://{self.bridge_address}:{self.ports.observe}"
+
+    def socket(self, name: str) -> Path:
+        """Where a part speaks with the others: `xds`, `envoy-admin`, `observe`, `node`."""
+        return self.run_dir / f"{name}.sock"
 
     def component_kubeconfig(self, component: str) -> Path:
         """Where a part's own credentials live."""
@@ -240,8 +245,11 @@ def is_free(port: int, address: str = "") -> bool:
 
 
 def _any_free_port(taken: set[int]) -> int:
-    """A port outside the ephemeral range, so that no client socket takes it between two starts."""
-    return next(port for port in range(20000, 32000) if port not in taken and is_free(port))
+    """A port outside the ephemeral range, so that no client socket takes it between two starts.
+
+    Nor is it one that the API gives out to Services as a node port (30000 and above).
+    """
+    return next(port for port in range(20000, 30000) if port not in taken and is_free(port))
 
 
 def _routed_networks() -> list[ipaddress.IPv4Network]:

@@ -1,10 +1,11 @@
-"""Edge: how the API server reads from the node agent (container logs), over HTTP with a shared secret."""
+"""Edge: how the API server reads from the node agent (container logs): HTTP on its socket, with a secret."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import aiohttp
 
@@ -23,27 +24,30 @@ class _Answer:
 
 
 class HttpNodeProxy:
-    """Implements the API server's `NodeProxy` port; `token` is what the agent wants to see."""
+    """Implements the API server's `NodeProxy` port for the one node, whose agent listens at `path`.
 
-    def __init__(self, token: str) -> None:
+    `token` is what the agent wants to see.
+    """
+
+    def __init__(self, path: Path, token: str) -> None:
+        self._path = path
         self._headers = {"Authorization": f"Bearer {token}"}
         self._session: aiohttp.ClientSession | None = None
 
     @asynccontextmanager
-    async def get(
-        self, address: str, port: int, path: str, query: Mapping[str, str]
-    ) -> AsyncIterator[_Answer]:
+    async def get(self, node: str, path: str, query: Mapping[str, str]) -> AsyncIterator[_Answer]:
         if self._session is None:
             # A followed log is silent for as long as its container is.
             timeout = aiohttp.ClientTimeout(total=None, sock_connect=2.0)
-            self._session = aiohttp.ClientSession(headers=self._headers, timeout=timeout)
+            connector = aiohttp.UnixConnector(str(self._path))
+            self._session = aiohttp.ClientSession(
+                "http://node", headers=self._headers, timeout=timeout, connector=connector
+            )
         try:
-            async with self._session.get(f"http://{address}:{port}{path}", params=query) as response:
+            async with self._session.get(path, params=query) as response:
                 yield _Answer(response.status, response.content_type, response)
         except aiohttp.ClientError as error:
-            raise errors.Unavailable(
-                f"the node agent at {address}:{port} does not answer: {error}"
-            ) from error
+            raise errors.Unavailable(f"the agent of node {node} does not answer: {error}") from error
 
     async def aclose(self) -> None:
         if self._session is not None:

@@ -22,8 +22,9 @@ import anyio
 import anyio.abc
 
 from ondol import client as clients
-from ondol.base import errors, log
+from ondol.base import errors, host_ports, log, unix_socket
 from ondol.base.clock import SystemClock
+from ondol.base.host_ports import HostPort
 from ondol.client import Client
 from ondol.compose.instance import Instance
 from ondol.compose.settings import Settings
@@ -47,6 +48,7 @@ _TELEMETRY_NICENESS: Final = 10
 _BEAT_S: Final = 5.0
 _SILENCE_MAX_S: Final = 30.0
 _COMPONENTS: Final = ("control", "node", "gateway")
+_DNS_PORT: Final = 53
 
 
 def preload() -> None:
@@ -57,7 +59,6 @@ def preload() -> None:
 
 def parts(instance: Instance, settings: Settings) -> list[Part]:
     """Every part of the platform, in the order of their start."""
-    ports = instance.ports
     mesh = mesh_config(instance, settings)
     ours = partial(Part, silence_max_s=_SILENCE_MAX_S)
 
@@ -68,28 +69,33 @@ def parts(instance: Instance, settings: Settings) -> list[Part]:
 
     return [
         ours("api", partial(_run, _api, instance, settings), outlives=_COMPONENTS, address=instance.api_url),
-        ours("control", partial(_run, _control, instance, settings), address=f"127.0.0.1:{ports.xds}"),
+        ours("control", partial(_run, _control, instance, settings), address=_unix(instance, "xds")),
         # uvloop leaves copies of a child's pipes open in the child, and a container's shim outlives us.
         ours(
             "node",
             partial(_run, _node, instance, settings, fast_loop=False),
-            address=f"127.0.0.1:{ports.node}",
+            address=_unix(instance, "node"),
         ),
         ours("gateway", partial(_run, _gateway, instance, settings), address=instance.bridge_address),
         ours(
             "observe",
             partial(_run, _observe, instance, settings),
             outlives=("envoy",),
-            address=instance.observe_url,
+            address=instance.spans_url,
         ),
         Part(
             "envoy",
             partial(_exec_envoy, instance, settings),
             after=("control",),
             probe=envoy_ready,
-            address=_ingress_url(settings.ingress_address, ports.ingress),
+            silence_max_s=_SILENCE_MAX_S,
+            address=_ingress_url(settings.ingress_address, instance.ports.ingress),
         ),
     ]
+
+
+def _unix(instance: Instance, name: str) -> str:
+    return f"{unix_socket.PREFIX}{instance.socket(name)}"
 
 
 def _ingress_url(address: str, port: int) -> str:
@@ -157,6 +163,9 @@ async def _api(instance: Instance, settings: Settings, notify: Notify) -> None:
     kept = store.open_file(instance.store_file)
     config = apiserver.ApiConfig(
         service_cidr=instance.service_cidr,
+        pod_cidr=instance.pod_cidr,
+        own_ports=frozenset({instance.ports.api, instance.ports.observe, _DNS_PORT}),
+        deny_external_ips=settings.deny_external_ips,
         advertise_address=instance.bridge_address,
         advertise_port=instance.ports.api,
         ca_certificate=pki.ca_file.read_text(encoding="ascii"),
@@ -179,7 +188,6 @@ async def _api(instance: Instance, settings: Settings, notify: Notify) -> None:
         key_file=pki.server_key_file,
         client_ca_file=pki.ca_file,
     )
-    _ = settings
     try:
         await server.serve(app, serving, started=lambda _addresses: notify())
     finally:
@@ -219,7 +227,7 @@ def _certify(instance: Instance) -> Any:
 def _node_proxy(instance: Instance) -> Any:
     from ondol.compose.node_proxy import HttpNodeProxy
 
-    return HttpNodeProxy(_node_token(instance))
+    return HttpNodeProxy(instance.socket("node"), _node_token(instance))
 
 
 def _node_token(instance: Instance) -> str:
@@ -267,7 +275,11 @@ async def _control(instance: Instance, settings: Settings, notify: Notify) -> No
     await sdk.install_crds(client, [*mesh.crds(), *wiring.crds()])
     manager = sdk.Manager(client, clock=SystemClock(), rng=_jitter(), identity="ondol-control")
     controllers.add_to(
-        manager, controllers.ControllersConfig(root_ca=(instance.pki_dir / "ca.crt").read_text())
+        manager,
+        controllers.ControllersConfig(
+            root_ca=(instance.pki_dir / "ca.crt").read_text(),
+            ports_in_use=lambda: host_ports.in_use() | _kept_ports(instance),
+        ),
     )
     mesh.add_to(manager, mesh_config(instance, settings))
     wiring.add_to(
@@ -288,7 +300,7 @@ async def _node(instance: Instance, settings: Settings, notify: Notify) -> None:
         error = _first(group)
         if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
             raise errors.HostError(
-                f"port 53 or {config.api_port} of {config.host_ip} is in use",
+                f"port 53 of {config.host_ip} is in use",
                 remedy=f"stop what listens there: ss -lntup src {config.host_ip}",
             ) from error
         raise
@@ -306,7 +318,7 @@ async def _gateway(instance: Instance, settings: Settings, notify: Notify) -> No
         address=instance.bridge_address,
         scaling=Scaling(window_s=round(settings.scale_to_zero_after_s)),
     )
-    proxy = EnvoyAdmin(f"http://127.0.0.1:{instance.ports.envoy_admin}")
+    proxy = EnvoyAdmin(instance.socket("envoy-admin"))
     wiring.add_gateway_to(manager, proxy, config, _jitter())
     try:
         await _serve(manager.run, notify)
@@ -320,7 +332,9 @@ async def _observe(instance: Instance, settings: Settings, notify: Notify) -> No
     _ = settings
     os.nice(_TELEMETRY_NICENESS)  # what is only watching yields the processor to what is watched
     config = server.ObserveConfig(
-        instance.data_dir / "observe", port=instance.ports.observe, ingest_hosts=(instance.bridge_address,)
+        instance.data_dir / "observe",
+        instance.socket("observe"),
+        intake=server.Intake(instance.bridge_address, instance.ports.observe, instance.pod_cidr),
     )
     await _serve(partial(server.run, config, SystemClock()), notify)
 
@@ -339,18 +353,21 @@ async def _serve(run: Callable[..., Coroutine[Any, Any, None]], notify: Notify) 
 
 def mesh_config(instance: Instance, settings: Settings) -> Any:
     """Where the mesh finds pods, proxy and telemetry."""
+    from ondol.api import dataplane
     from ondol.mesh.config import MeshConfig
 
     return MeshConfig(
         netns_dir=instance.run_dir / "netns",
-        xds_address=f"127.0.0.1:{instance.ports.xds}",
-        admin_address=f"127.0.0.1:{instance.ports.envoy_admin}",
+        xds_address=_unix(instance, "xds"),
+        admin_address=_unix(instance, "envoy-admin"),
         bootstrap_file=instance.run_dir / "envoy.json",
-        observe_address=f"127.0.0.1:{instance.ports.observe}",
+        observe_address=_unix(instance, "observe"),
         ingress_address=settings.ingress_address,
         ingress_port=instance.ports.ingress,
         trace_sampling_percent=settings.trace_sampling_percent,
         node_id=f"ondol-{instance.id}",
+        mark=dataplane.mark(instance.id),
+        passthrough_mark=dataplane.mark(instance.id, passthrough=True),
     )
 
 
@@ -360,6 +377,20 @@ def _exec_envoy(instance: Instance, settings: Settings, notify: Notify) -> None:
     _ = notify  # the supervisor asks its admin page instead
     command: list[str] = process.command(mesh_config(instance, settings))
     os.execv(command[0], command)  # noqa: S606 - a fixed command line, no shell
+
+
+def _kept_ports(instance: Instance) -> frozenset[HostPort]:
+    """What nobody else is given: at every address what is known outside, at the bridge what pods use."""
+    ports, bridge = instance.ports, instance.bridge_address
+    return frozenset(
+        {
+            HostPort("TCP", "", ports.api),
+            HostPort("TCP", "", ports.ingress),
+            HostPort("TCP", bridge, ports.observe),
+            HostPort("TCP", bridge, _DNS_PORT),
+            HostPort("UDP", bridge, _DNS_PORT),
+        }
+    )
 
 
 def node_config(instance: Instance, settings: Settings) -> Any:
@@ -374,7 +405,7 @@ def node_config(instance: Instance, settings: Settings) -> Any:
         pod_cidr=instance.pod_cidr,
         service_cidr=instance.service_cidr,
         run_root=instance.run_dir.parent,
-        api_port=instance.ports.node,
+        kept_ports=_kept_ports(instance),
         api_token=_node_token(instance),
         runtime=settings.runtime,
     )

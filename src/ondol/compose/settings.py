@@ -44,6 +44,9 @@ class Settings:
     """Share of requests that are traced."""
     scale_to_zero_after_s: float = 60.0
     """Stable window of the autoscaler: how long without traffic before a revision goes to zero."""
+    deny_external_ips: bool = False
+    """Refuse `externalIPs` of Services: whoever may write a Service could take over traffic to an address
+    outside (Kubernetes' DenyServiceExternalIPs). The platform's own addresses are refused either way."""
     log_level: str = "info"
     """Least severe log level written: debug, info, warning or error."""
 
@@ -148,8 +151,8 @@ def _checked(found: Mapping[str, Any], *, source: str) -> dict[str, Any]:
                 f"{source}: unknown setting {key!r}", remedy=f"use one of: {', '.join(sorted(hints))}"
             )
         try:
-            checked[key] = hints[key](value)
-        except (TypeError, ValueError) as error:
+            checked[key] = _boolean(value) if hints[key] is bool else hints[key](value)
+        except (TypeError, ValueError, KeyError) as error:
             wanted = hints[key].__name__
             raise errors.HostError(
                 f"{source}: setting {key} must be {wanted}, not {value!r}", remedy=f"correct {key}"
@@ -160,6 +163,13 @@ def _checked(found: Mapping[str, Any], *, source: str) -> dict[str, Any]:
                 f"{source}: setting {key} must be {words}, not {value!r}", remedy=f"correct {key}"
             )
     return checked
+
+
+def _boolean(value: Any) -> bool:
+    """TOML's own, or the words for it in the environment."""
+    if isinstance(value, bool):
+        return value
+    return {"true": True, "1": True, "false": False, "0": False}[str(value).lower()]
 
 
 def _anything(_value: Any) -> bool:

@@ -33,6 +33,7 @@ _STEADY_AFTER_S: Final = 30.0
 _STOP_GRACE_S: Final = 10.0
 _POLL_S: Final = 0.02
 _LISTENING_STEPS: Final = 4
+_PROBES_IN_SILENCE: Final = 6
 _LOG_CHECK_S: Final = 60.0
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_NAME: Final = 15
@@ -83,7 +84,8 @@ class Part:
     engine replaces the process by `exec`). A Python part calls the `Notify` it is given when it
     serves; an engine cannot, so it has a `probe` instead, which must answer at once. It starts once
     those in `after` are ready, and is asked to end once those in `outlives` have ended. One with a
-    `silence_max_s` says that it is alive more often than that, or it is killed and started again.
+    `silence_max_s` says that it is alive, or answers its probe, more often than that, or it is killed
+    and started again.
     """
 
     name: str
@@ -108,6 +110,7 @@ class Running:
     retry_at: float = 0.0
     kill_at: float = 0.0
     silent_s: float = 0.0
+    probe_at: float = 0.0
     error: str = ""
     pipe: int = -1
     unread: bytes = field(default=b"", repr=False)
@@ -159,6 +162,7 @@ class Supervisor:
                 self._start_due()
                 self._stop_due()
                 self._wait()
+                self._probe_watched()
                 self._kill_silent()
                 self._reap()
                 self._probe()
@@ -269,6 +273,7 @@ class Supervisor:
         waits = [max(0.0, deadline - time.monotonic()) for deadline in deadlines]
         # In several steps, of which the last may be one that this process sleeps through.
         waits += [min(limit_s - r.silent_s, limit_s / _LISTENING_STEPS) for r, limit_s in self._watched()]
+        waits += [max(0.0, r.probe_at - time.monotonic()) for r, _ in self._watched() if r.part.probe]
         return min(waits)
 
     def _read_notice(self, running: Running) -> None:
@@ -294,6 +299,16 @@ class Supervisor:
             if running.state is State.READY and running.part.silence_max_s is not None:
                 yield running, running.part.silence_max_s
 
+    def _probe_watched(self) -> None:
+        """Ask those that cannot speak up by themselves whether they are alive."""
+        now = time.monotonic()
+        for running, limit_s in self._watched():
+            if running.part.probe is None or running.probe_at > now:
+                continue
+            if running.part.probe():
+                running.silent_s = 0.0
+            running.probe_at = time.monotonic() + limit_s / _PROBES_IN_SILENCE
+
     def _kill_silent(self) -> None:
         """End a part that hangs, as its event loop may; it cannot be asked to."""
         for running, limit_s in self._watched():
@@ -306,7 +321,7 @@ class Supervisor:
 
     def _set_ready(self, running: Running) -> None:
         running.error = ""
-        running.silent_s = 0.0
+        running.silent_s = running.probe_at = 0.0
         self._log.info(
             "part_ready",
             name=running.part.name,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
+from ondol.base.host_ports import HostPort
 from ondol.controllers.aggregation import reconciler as aggregation
 from ondol.controllers.catalogue import Catalogue
 from ondol.controllers.deployment import reconciler as deployment
@@ -24,6 +26,8 @@ class ControllersConfig:
 
     root_ca: str = ""
     """PEM of the authority that signs the API server, for `kube-root-ca.crt`; empty makes none."""
+    ports_in_use: Callable[[], Collection[HostPort]] = frozenset
+    """Where something listens on the node's machine, pods aside: no pod is given such a `hostPort`."""
 
 
 def add_to(manager: Manager, config: ControllersConfig) -> None:
@@ -35,7 +39,7 @@ def add_to(manager: Manager, config: ControllersConfig) -> None:
     aggregation.add_to(manager)
     deployment.add_to(manager)
     replicaset.add_to(manager)
-    scheduler.add_to(manager)
+    scheduler.add_to(manager, config.ports_in_use)
     endpoints.add_to(manager)
     node.add_to(manager)
     podgc.add_to(manager)

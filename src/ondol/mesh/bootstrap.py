@@ -5,9 +5,11 @@ A pure function of the configuration. Everything else reaches Envoy by xDS.
 
 from __future__ import annotations
 
+import socket
 from typing import Any, Final
 
 from ondol.api.objects import Object
+from ondol.base import unix_socket
 from ondol.mesh.config import MeshConfig
 
 XDS_CLUSTER: Final = "xds"
@@ -67,6 +69,7 @@ def document(config: MeshConfig) -> Object:
             "lds_config": {"ads": {}, "resource_api_version": "V3"},
         },
         "static_resources": {"clusters": [_xds_cluster(config)]},
+        "cluster_manager": _cluster_manager(config),
         "overload_manager": _overload(config),
         # Request times are summed up at each flush, and the autoscaler reads them every second.
         "stats_flush_interval": "1s",
@@ -88,11 +91,19 @@ def document(config: MeshConfig) -> Object:
 
 def address(text: str) -> Object:
     """`host:port` or `unix:/path` as an Envoy address."""
-    if text.startswith("unix:"):
+    if text.startswith(unix_socket.PREFIX):
         # Only the platform's own user may ask or command the proxy.
-        return {"pipe": {"path": text.removeprefix("unix:"), "mode": 0o600}}
+        return {"pipe": {"path": text.removeprefix(unix_socket.PREFIX), "mode": 0o600}}
     host, _, port = text.rpartition(":")
     return {"socket_address": {"address": host, "port_value": int(port)}}
+
+
+def _cluster_manager(config: MeshConfig) -> Object:
+    """Every connection to an upstream says by its mark whose it is; a cluster may have one of its own."""
+    if not config.mark:
+        return {}
+    mark = {"level": socket.SOL_SOCKET, "name": socket.SO_MARK, "int_value": config.mark}
+    return {"upstream_bind_config": {"socket_options": [mark]}}
 
 
 def _xds_cluster(config: MeshConfig) -> Object:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class MeshConfig:
-    """Addresses are `host:port`; `xds_address` and `admin_address` may also be `unix:/path`."""
+    """Addresses of `xds`, `admin` and `observe` are `unix:/path` or `host:port`."""
 
     netns_dir: Path
     """Folder in which a pod's network namespace is mounted under the pod's uid."""
@@ -33,6 +33,10 @@ class MeshConfig:
     debounce_s: float = 0.005
     """How long changes that follow a change are gathered before the next translation."""
     node_id: str = "ondol"
+    mark: int = 0
+    """What the kernel knows the proxy's connections by (`dataplane.mark`); 0 for none."""
+    passthrough_mark: int = 0
+    """The same for those to where a pod was going by itself."""
 
     @property
     def state_file(self) -> Path:

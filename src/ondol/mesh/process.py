@@ -9,10 +9,10 @@ from __future__ import annotations
 import http.client
 import importlib.util
 import json
-import socket
 from pathlib import Path
 
-from ondol.base import errors
+from ondol.base import errors, unix_socket
+from ondol.base.unix_http import UnixConnection
 from ondol.mesh import bootstrap
 from ondol.mesh.config import MeshConfig
 
@@ -58,8 +58,8 @@ def admin_get(address: str, path: str, *, timeout_s: float = 2.0) -> tuple[int, 
     """Ask Envoy's admin endpoint, by TCP or Unix socket; `OSError` when it does not answer."""
     host, _, port = address.rpartition(":")
     connection: http.client.HTTPConnection
-    if address.startswith("unix:"):
-        connection = _UnixConnection(address.removeprefix("unix:"), timeout=timeout_s)
+    if address.startswith(unix_socket.PREFIX):
+        connection = UnixConnection(address.removeprefix(unix_socket.PREFIX), timeout=timeout_s)
     else:
         connection = http.client.HTTPConnection(host, int(port), timeout=timeout_s)
     try:
@@ -68,16 +68,3 @@ def admin_get(address: str, path: str, *, timeout_s: float = 2.0) -> tuple[int, 
         return response.status, response.read()
     finally:
         connection.close()
-
-
-class _UnixConnection(http.client.HTTPConnection):
-    """HTTP over a Unix socket, which the standard library does not offer by itself."""
-
-    def __init__(self, path: str, *, timeout: float) -> None:
-        super().__init__("localhost", timeout=timeout)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(self._path)

@@ -1,7 +1,7 @@
 """The gRPC edge of the xDS server: turns messages to and from the values of `mesh.xds`.
 
-The only module that names gRPC. It serves one aggregated delta stream a client on a loopback
-address or a Unix socket; `Hub` holds the snapshot that every stream serves and hands what clients
+The only module that names gRPC. It serves one aggregated delta stream a client on a Unix socket or
+an address; `Hub` holds the snapshot that every stream serves and hands what clients
 accept or refuse to a callback. Run by the mesh controller.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 import anyio
@@ -18,12 +19,22 @@ import grpc
 import grpc.aio
 from envoy.service.discovery.v3 import discovery_pb2 as discovery
 
-from ondol.base import errors, log
+from ondol.base import errors, log, unix_socket
 from ondol.mesh.xds.stream import Stream
 from ondol.mesh.xds.types import Outcome, Request, Response, Snapshot
 
 _SERVICE: Final = "envoy.service.discovery.v3.AggregatedDiscoveryService"
 _STOP_GRACE_S: Final = 0.2
+_OPTIONS: Final = (
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.max_send_message_length", -1),
+    ("grpc.so_reuseport", 0),
+    # Envoy pings every half a minute whether anything is sent or not. A gRPC server allows one in five
+    # minutes, counts the others and hangs up: "too many pings".
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_ping_interval_without_data_ms", 1000),
+    ("grpc.http2.max_ping_strikes", 0),
+)
 
 _Outbox = anyio.streams.memory.MemoryObjectSendStream[Response]
 
@@ -132,13 +143,7 @@ async def serve(
     task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve `hub` at `127.0.0.1:port` or `unix:/path` until cancelled; started once it listens."""
-    server = grpc.aio.server(
-        options=[
-            ("grpc.max_receive_message_length", -1),
-            ("grpc.max_send_message_length", -1),
-            ("grpc.so_reuseport", 0),
-        ]
-    )
+    server = grpc.aio.server(options=_OPTIONS)
     handler = grpc.stream_stream_rpc_method_handler(
         hub.converse,
         request_deserializer=discovery.DeltaDiscoveryRequest.FromString,
@@ -147,13 +152,7 @@ async def serve(
     server.add_generic_rpc_handlers(
         (grpc.method_handlers_generic_handler(_SERVICE, {"DeltaAggregatedResources": handler}),)
     )
-    try:
-        server.add_insecure_port(address)
-    except RuntimeError as error:
-        raise errors.HostError(
-            f"the xDS server cannot listen on {address}: {error}",
-            remedy="free the address, or give the platform another data directory",
-        ) from error
+    _listen(server, address)
     await server.start()
     log.get("mesh").info("xds_serving", address=address)
     task_status.started()
@@ -162,3 +161,15 @@ async def serve(
     finally:
         with anyio.CancelScope(shield=True):
             await server.stop(_STOP_GRACE_S)
+
+
+def _listen(server: Any, address: str) -> None:
+    try:
+        server.add_insecure_port(address)
+        if address.startswith(unix_socket.PREFIX):
+            Path(address.removeprefix(unix_socket.PREFIX)).chmod(0o600)
+    except (RuntimeError, OSError) as error:
+        raise errors.HostError(
+            f"the xDS server cannot listen on {address}: {error}",
+            remedy="free the address, or give the platform another data directory",
+        ) from error

@@ -35,7 +35,7 @@ from ondol.node.dns.server import CacheView, DnsServer
 from ondol.node.images import rootfs
 from ondol.node.images.images import Images, ImageSource
 from ondol.node.images.store import ImageCorrupt
-from ondol.node.network import ipam, nft, sandbox, services
+from ondol.node.network import ipam, sandbox
 from ondol.node.pods import etc, model, status, steps, volumes
 from ondol.node.pods.host import Host, read_records
 from ondol.node.pods.model import Record
@@ -43,8 +43,8 @@ from ondol.node.pods.sources import Sources
 from ondol.node.pods.worker import PodWorker
 from ondol.node.runtime import cgroups, learn, oci
 from ondol.node.runtime.port import Runtime
+from ondol.node.service_rules import ServiceRules
 
-_SERVICES_DEBOUNCE_S: Final = 0.02
 _WORKER_RETRY_S: Final = 5.0
 _COLLECTION_INTERVAL_S: Final = 300.0
 
@@ -131,9 +131,14 @@ def _await_empty(group: str) -> None:
 
 
 def _network(config: NodeConfig) -> sandbox.Network:
-    direct = dict.fromkeys([config.gateway, ipaddress.IPv4Address(config.host_ip)])
     return sandbox.Network(
-        config.instance, config.bridge, config.gateway, config.pods, config.run_dir, tuple(direct), config.mtu
+        config.instance,
+        config.bridge,
+        config.gateway,
+        config.pods,
+        config.run_dir,
+        config.services,
+        config.mtu,
     )
 
 
@@ -173,8 +178,7 @@ class Agent:
         self._slices = manager.informer(resources.ENDPOINT_SLICE)
         self._workers: dict[str, PodWorker] = {}
         self._tasks: TaskGroup | None = None
-        self._services_changed = anyio.Event()
-        self._services_table = ""
+        self._services = ServiceRules(host, self._pods, self._slices)
 
     async def run(self, *, task_status: TaskStatus[None]) -> None:
         config = self._host.config
@@ -189,35 +193,29 @@ class Agent:
         application = web.Application(self, self._host.clock, config.api_token)
         async with anyio.create_task_group() as tasks:
             self._tasks = tasks
-            port = await tasks.start(
-                web_server.serve, application, config.api_host or config.host_ip, config.api_port
-            )
+            await tasks.start(web_server.serve, application, config.api_socket)
             await tasks.start(dns.serve, str(config.gateway), config.dns_port)
-            await node.register(port)
+            await node.register()
             self._listen()
             await tasks.start(functools.partial(_run_manager, self._manager))
             with _full_disk_told(config):
                 await self._take_up()
             tasks.start_soon(node.keep)
-            self._services_changed.set()
-            tasks.start_soon(self._keep_services)
+            self._services.changed()
+            tasks.start_soon(self._services.keep)
             tasks.start_soon(self._keep_house)
-            _log.info("node_started", node=config.name, runtime=runtime.name, port=port)
+            _log.info("node_started", node=config.name, runtime=runtime.name)
             task_status.started()
 
     # Pods
 
     def _listen(self) -> None:
         sources = self._host.sources
-        sources.services.add_handler(lambda _old, _new: self._services_changed.set())
-        self._slices.add_handler(lambda _old, _new: self._services_changed.set())
-        self._pods.add_handler(self._host_port_changed)
+        sources.services.add_handler(lambda _old, _new: self._services.changed())
+        self._slices.add_handler(lambda _old, _new: self._services.changed())
+        self._pods.add_handler(self._services.pod_changed)
         sources.config_maps.add_handler(functools.partial(self._source_changed, 0))
         sources.secrets.add_handler(functools.partial(self._source_changed, 1))
-
-    def _host_port_changed(self, old: Object | None, new: Object | None) -> None:
-        if services.host_ports(pod for pod in (old, new) if pod is not None):
-            self._services_changed.set()
 
     def _source_changed(self, which: int, old: Object | None, new: Object | None) -> None:
         changed = new or old or {}
@@ -313,33 +311,13 @@ class Agent:
         if self._pods.lister.get(objects.key(worker.pod)) is None:
             self._workers[worker.uid].vanish()
 
-    # Services
-
-    async def _keep_services(self) -> None:
-        """Put the table in place whenever it differs, at most once a debounce."""
-        while True:
-            await self._services_changed.wait()
-            await self._host.clock.sleep(_SERVICES_DEBOUNCE_S)
-            self._services_changed = anyio.Event()
-            listed = services.entries(self._host.sources.services.lister.list(), self._slices.lister.list())
-            listed += services.host_ports(self._pods.lister.list())
-            wanted = services.table(self._host.config.instance, listed)
-            if wanted == self._services_table:
-                continue
-            try:
-                await anyio.to_thread.run_sync(nft.run, wanted)
-                self._services_table = wanted
-            except errors.HostError as error:
-                _log.error("services_not_programmed", error=str(error))
-                await self._host.clock.sleep(1.0)
-                self._services_changed.set()
-
     # House-keeping
 
     async def _keep_house(self) -> None:
         collected_at_s = self._host.clock.monotonic()
         while True:
             await self._host.clock.sleep(self._host.config.housekeeping_interval_s)
+            self._services.look_again()
             for worker in list(self._workers.values()):
                 await self._rotate_logs(worker)
             if self._host.clock.monotonic() - collected_at_s >= _COLLECTION_INTERVAL_S:

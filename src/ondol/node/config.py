@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from ondol.base.backoff import Backoff
+from ondol.base.host_ports import HostPort
 
 _BACKOFF: Final = Backoff(initial_s=1.0, maximum_s=60.0)
 
@@ -27,11 +28,10 @@ class NodeConfig:
     run_root: Path = Path("/run/ondol")
     mesh_enabled: bool = True
     mesh_patience_s: float = 10.0
-    api_host: str = ""
-    api_port: int = 0
-    """Where this node's own HTTP interface listens: empty is `host_ip`, port 0 a free one."""
     api_token: str = ""
-    """Bearer token its callers must show; empty refuses everyone but health checks."""
+    """Bearer token that callers of the node's HTTP interface show; empty refuses all but health checks."""
+    kept_ports: frozenset[HostPort] = frozenset()
+    """The platform's own ports on this machine: no Service or pod is given one."""
     runtime: str = ""
     """`crun` or `runc`; empty takes the first that works."""
     dns_port: int = 53
@@ -52,6 +52,11 @@ class NodeConfig:
         return self.run_root / self.instance
 
     @property
+    def api_socket(self) -> Path:
+        """Where this node's own HTTP interface listens, for the user who runs it alone."""
+        return self.run_dir / "node.sock"
+
+    @property
     def bridge(self) -> str:
         return f"ondol{self.instance}"
 
@@ -62,6 +67,10 @@ class NodeConfig:
     @property
     def pods(self) -> ipaddress.IPv4Network:
         return ipaddress.IPv4Network(self.pod_cidr)
+
+    @property
+    def services(self) -> ipaddress.IPv4Network:
+        return ipaddress.IPv4Network(self.service_cidr)
 
     @property
     def gateway(self) -> ipaddress.IPv4Address:

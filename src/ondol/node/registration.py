@@ -123,7 +123,6 @@ def status(
     machine: Machine,
     *,
     runtime: str,
-    port: int,
     now: float,
     previous: list[Mapping[str, Any]],
 ) -> Object:
@@ -135,7 +134,8 @@ def status(
             {"type": "InternalIP", "address": config.host_ip},
             {"type": "Hostname", "address": config.name},
         ],
-        "daemonEndpoints": {"kubeletEndpoint": {"Port": port}},
+        # None: the node's own interface is a socket of this machine.
+        "daemonEndpoints": {"kubeletEndpoint": {"Port": 0}},
         "nodeInfo": {
             "machineID": machine.machine_id,
             "systemUUID": machine.machine_id,
@@ -219,17 +219,15 @@ class Registration:
         self._client = client
         self._clock = clock
         self._runtime = runtime
-        self._port = 0
         self._node: Object = {}
         self._is_introduced = False
 
-    async def register(self, port: int) -> Object:
+    async def register(self) -> Object:
         """The Node as the API server has it.
 
         Where it takes no writes (its disk is full, say) a node that it knows from before will do: its
         pods are driven all the same, and `keep` makes up for the rest.
         """
-        self._port = port
         try:
             await self._introduce()
         except errors.Unavailable as error:
@@ -295,7 +293,6 @@ class Registration:
             self._config,
             machine,
             runtime=self._runtime,
-            port=self._port,
             now=now,
             previous=list(conditions.of(self._node)),
         )

@@ -1,15 +1,18 @@
-"""The edge that serves the node's HTTP interface on loopback; only this module knows uvicorn."""
+"""The edge that serves the node's HTTP interface on a Unix socket; only this module knows uvicorn."""
 
 from __future__ import annotations
 
 import contextlib
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import anyio
 import uvicorn
 from anyio.abc import TaskStatus
+
+from ondol.base import unix_socket
 
 
 class _Server(uvicorn.Server):
@@ -21,10 +24,10 @@ class _Server(uvicorn.Server):
 
 
 async def serve(
-    application: Any, host: str, port: int, *, task_status: TaskStatus[int] = anyio.TASK_STATUS_IGNORED
+    application: Any, path: Path, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED
 ) -> None:
-    """Serve until cancelled; `started` is told the port."""
-    listening = socket.create_server((host, port), backlog=128)
+    """Serve at the socket `path` until cancelled; `started` once it listens."""
+    listening = unix_socket.listen(path)
     config = uvicorn.Config(
         application,
         log_config=None,
@@ -39,7 +42,7 @@ async def serve(
     try:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(_to_its_end, server, listening)
-            task_status.started(listening.getsockname()[1])
+            task_status.started()
             try:
                 await anyio.sleep_forever()
             finally:

@@ -7,9 +7,10 @@ bytes and no more; then senders are told to come again, and memory stays as it i
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import urllib.parse
 import zlib
-from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -30,6 +31,7 @@ _BODY_BYTES_MAX: Final = 16 * 1024 * 1024
 _WAITING_BYTES_MAX: Final = 32 * 1024 * 1024
 _PROTOBUF: Final = "application/x-protobuf"
 _JSON: Final = "application/json"
+_EXPORTS: Final = "/v1/traces"
 _DAY_MS: Final = 86_400_000
 _TRACES_MAX: Final = 1500
 _TIME_NS_MAX: Final = 2**63 - 1
@@ -55,37 +57,29 @@ class Counts:
 
 
 class App:
-    """Routes requests to the store; every store call runs on a worker thread.
+    """Routes requests to the store; every store call runs on a worker thread."""
 
-    To callers that come in at an address in `ingest_only` nothing but exports is served.
-    """
-
-    def __init__(self, store: SpanStore, clock: Clock, *, ingest_only: Collection[str] = ()) -> None:
+    def __init__(self, store: SpanStore, clock: Clock) -> None:
         self._store = store
         self._clock = clock
-        self._ingest_only = frozenset(ingest_only)
         self._waiting_bytes = 0
         self.counts = Counts()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
-        retry_after_s = None
         try:
             answer = await self._answer(scope, receive)
         except errors.ApiError as error:
-            retry_after_s = error.retry_after_s
-            failure = jaeger.failure(error.status_code, error.message)
-            answer = Answer(error.status_code, msgspec.json.encode(failure))
-        await _send(send, answer, retry_after_s)
+            await _send_failure(send, error)
+        else:
+            await _send(send, answer)
 
     async def _answer(self, scope: Scope, receive: Receive) -> Answer:
         path = str(scope["path"]).rstrip("/")
-        if path == "/v1/traces" and scope["method"] == "POST":
+        if path == _EXPORTS and scope["method"] == "POST":
             return await self._take_in(scope, receive)
-        if (scope.get("server") or ("",))[0] in self._ingest_only:
-            raise errors.NotFound("only POST /v1/traces is served at this address")
-        if scope["method"] not in {"GET", "HEAD"} or path == "/v1/traces":
+        if scope["method"] not in {"GET", "HEAD"} or path == _EXPORTS:
             raise errors.MethodNotAllowed(f"{scope['method']} {path} is not served")
         if path == "/metrics":
             return Answer(200, (await self._metrics()).encode(), "text/plain; version=0.0.4")
@@ -212,6 +206,39 @@ class App:
         return found
 
 
+class PodsOnly:
+    """What pods see of an `App`: they hand in spans, and ask nothing. Nobody but pods is served.
+
+    The bridge's address, the first of their network, is this machine itself: any of its users.
+    """
+
+    def __init__(self, app: App, pods: ipaddress.IPv4Network) -> None:
+        self._app = app
+        self._pods = pods
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and (refusal := self._refusal(scope)):
+            await _send_failure(send, refusal)
+        else:
+            await self._app(scope, receive, send)
+
+    def _refusal(self, scope: Scope) -> errors.ApiError | None:
+        caller, _ = scope.get("client") or ("", 0)
+        if not _is_pod(str(caller), self._pods):
+            return errors.Forbidden("spans are taken from pods here")
+        if str(scope["path"]).rstrip("/") != _EXPORTS or scope["method"] != "POST":
+            return errors.NotFound(f"only POST {_EXPORTS} is served at this address")
+        return None
+
+
+def _is_pod(address: str, pods: ipaddress.IPv4Network) -> bool:
+    try:
+        found = ipaddress.IPv4Address(address)
+    except ValueError:
+        return False
+    return found in pods and found != pods[1]
+
+
 def _v3_query(query: Mapping[str, str]) -> Query:
     if query.get("query.filter"):
         raise errors.BadRequest("query.filter is not served; use query.attributes")
@@ -318,7 +345,12 @@ def _plain_body(body: bytes, encoding: str) -> bytes:
     return plain
 
 
-async def _send(send: Send, answer: Answer, retry_after_s: int | None) -> None:
+async def _send_failure(send: Send, error: errors.ApiError) -> None:
+    failure = jaeger.failure(error.status_code, error.message)
+    await _send(send, Answer(error.status_code, msgspec.json.encode(failure)), error.retry_after_s)
+
+
+async def _send(send: Send, answer: Answer, retry_after_s: int | None = None) -> None:
     headers = [
         (b"content-type", answer.content_type.encode()),
         (b"content-length", str(len(answer.body)).encode()),

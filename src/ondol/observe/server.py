@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import ipaddress
 import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -16,9 +17,9 @@ import anyio.abc
 import anyio.to_thread
 import uvicorn
 
-from ondol.base import errors, log
+from ondol.base import errors, log, unix_socket
 from ondol.base.clock import Clock
-from ondol.observe.app import App
+from ondol.observe.app import App, PodsOnly
 from ondol.observe.store import SpanStore
 
 _FORGET_EVERY_S: Final = 60.0
@@ -26,14 +27,22 @@ _IP_FREEBIND: Final = 15
 
 
 @dataclass(frozen=True, slots=True)
+class Intake:
+    """Where pods hand in spans: an address that may come up later (a bridge's), and the pods' network."""
+
+    host: str
+    port: int
+    pods: str
+
+
+@dataclass(frozen=True, slots=True)
 class ObserveConfig:
     """Where to listen, where to keep, and for how long."""
 
     data_dir: Path
-    host: str = "127.0.0.1"
-    port: int = 16686
-    ingest_hosts: tuple[str, ...] = ()
-    """Further addresses that take spans in but answer no questions; they may come up later (a bridge)."""
+    path: Path
+    """The socket at which the user who runs this may ask everything, and Envoy sends its spans."""
+    intake: Intake | None = None
     retention_s: float = 24 * 3600.0
     spans_max: int = 1_000_000
     bytes_max: int = 1 << 30
@@ -47,9 +56,13 @@ async def run(
 ) -> None:
     """Serve until cancelled; `started` once requests are answered."""
     store = await anyio.to_thread.run_sync(SpanStore, config.data_dir / "traces.db")
-    app = App(store, clock, ingest_only=config.ingest_hosts)
+    app = App(store, clock)
     try:
-        async with _serving(app, config):
+        async with contextlib.AsyncExitStack() as serving:
+            await serving.enter_async_context(_serving(app, unix_socket.listen(config.path)))
+            if config.intake is not None:
+                for_pods = PodsOnly(app, ipaddress.IPv4Network(config.intake.pods))
+                await serving.enter_async_context(_serving(for_pods, _bind(config.intake)))
             task_status.started()
             await _forget_old(store, app, config, clock)
     finally:
@@ -57,7 +70,7 @@ async def run(
 
 
 @contextlib.asynccontextmanager
-async def _serving(app: App, config: ObserveConfig) -> AsyncIterator[None]:
+async def _serving(app: App | PodsOnly, listening: socket.socket) -> AsyncIterator[None]:
     """Serve inside the block. Signals are left to the process, and an idle server does not tick."""
     settings = uvicorn.Config(
         app,
@@ -75,32 +88,20 @@ async def _serving(app: App, config: ObserveConfig) -> AsyncIterator[None]:
     settings.load()
     server = uvicorn.Server(settings)
     server.lifespan = settings.lifespan_class(settings)
-    sockets = _listening(config)
-    await server.startup(sockets=sockets)
+    await server.startup(sockets=[listening])
     try:
         yield
     finally:
         with anyio.CancelScope(shield=True):
-            await server.shutdown(sockets=sockets)
+            await server.shutdown(sockets=[listening])
 
 
-def _listening(config: ObserveConfig) -> list[socket.socket]:
-    """All sockets, or none."""
-    with contextlib.ExitStack() as opened:
-        sockets = [opened.enter_context(_bind(config.host, config.port, free=False))]
-        sockets += [opened.enter_context(_bind(h, config.port, free=True)) for h in config.ingest_hosts]
-        opened.pop_all()
-    return sockets
-
-
-def _bind(host: str, port: int, *, free: bool) -> socket.socket:
-    listening = socket.socket(
-        socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP
-    )
+def _bind(intake: Intake) -> socket.socket:
+    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    host, port = intake.host, intake.port
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if free:
-            listening.setsockopt(socket.IPPROTO_IP, _IP_FREEBIND, 1)
+        listening.setsockopt(socket.IPPROTO_IP, _IP_FREEBIND, 1)
         listening.bind((host, port))
     except OSError as error:
         listening.close()

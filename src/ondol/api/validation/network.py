@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from ondol.api.schema import causes
 from ondol.api.validation import fields, metadata
-from ondol.base import names
+from ondol.base import addresses, names
 from ondol.base.errors import Cause
 
 _TYPES: Final = ("ClusterIP", "ExternalName", "LoadBalancer", "NodePort")
@@ -42,7 +42,7 @@ def service(obj: Mapping[str, Any]) -> Iterator[Cause]:
         said = f"must be greater than 0 and less than {_MAX_AFFINITY_S}"
         yield causes.invalid("spec.sessionAffinityConfig.clientIP.timeoutSeconds", timeout, said)
     for index, address in enumerate(spec.get("externalIPs") or ()):
-        yield from _address(f"spec.externalIPs[{index}]", address)
+        yield from _reachable(f"spec.externalIPs[{index}]", address)
 
 
 def _external_name(spec: Mapping[str, Any]) -> Iterator[Cause]:
@@ -59,12 +59,12 @@ def _external_name(spec: Mapping[str, Any]) -> Iterator[Cause]:
 
 
 def _cluster_ips(spec: Mapping[str, Any]) -> Iterator[Cause]:
-    addresses = spec.get("clusterIPs") or ()
-    if spec.get("clusterIP") and addresses and addresses[0] != spec["clusterIP"]:
-        yield causes.invalid("spec.clusterIPs", list(addresses), "first value must match `clusterIP`")
-    for index, address in enumerate(addresses):
+    cluster_ips = spec.get("clusterIPs") or ()
+    if spec.get("clusterIP") and cluster_ips and cluster_ips[0] != spec["clusterIP"]:
+        yield causes.invalid("spec.clusterIPs", list(cluster_ips), "first value must match `clusterIP`")
+    for index, address in enumerate(cluster_ips):
         if address == "None":
-            if len(addresses) > 1:
+            if len(cluster_ips) > 1:
                 said = "'None' must be the first and only value"
                 yield causes.invalid(f"spec.clusterIPs[{index}]", address, said)
         else:
@@ -115,6 +115,15 @@ def _address(path: str, value: str) -> Iterator[Cause]:
         yield causes.invalid(path, value, _ADDRESS)
 
 
+def _reachable(path: str, value: str) -> Iterator[Cause]:
+    """An address that may be another machine's (ValidateNonSpecialIP)."""
+    address = addresses.parsed(value)
+    if address is None:
+        yield causes.invalid(path, value, _ADDRESS)
+    elif objection := addresses.objection(address):
+        yield causes.invalid(path, value, objection)
+
+
 def service_update(new: Mapping[str, Any], old: Mapping[str, Any]) -> Iterator[Cause]:
     """A cluster address and family, once given, stay, unless the service is or becomes an alias."""
     spec, was = new.get("spec") or {}, old.get("spec") or {}
@@ -143,7 +152,7 @@ def endpoints(obj: Mapping[str, Any]) -> Iterator[Cause]:
             yield causes.required(where, "must specify `addresses` or `notReadyAddresses`")
         for field in ("addresses", "notReadyAddresses"):
             for at, address in enumerate(subset.get(field) or ()):
-                yield from _address(f"{where}.{field}[{at}].ip", address.get("ip") or "")
+                yield from _reachable(f"{where}.{field}[{at}].ip", address.get("ip") or "")
         ports = subset.get("ports") or ()
         for at, port in enumerate(ports):
             spot = f"{where}.ports[{at}]"
@@ -176,28 +185,29 @@ def endpoint_slice(obj: Mapping[str, Any]) -> Iterator[Cause]:
 
 
 def _endpoint(endpoint: Mapping[str, Any], path: str, family: str) -> Iterator[Cause]:
-    addresses = endpoint.get("addresses") or ()
-    if not addresses:
+    listed = endpoint.get("addresses") or ()
+    if not listed:
         yield causes.required(f"{path}.addresses", "must contain at least 1 address")
-    if len(addresses) > 100:
-        yield causes.too_many(f"{path}.addresses", len(addresses), 100)
-    for index, address in enumerate(addresses):
+    if len(listed) > 100:
+        yield causes.too_many(f"{path}.addresses", len(listed), 100)
+    for index, address in enumerate(listed):
         where = f"{path}.addresses[{index}]"
         if family == "FQDN":
             yield from fields.subdomain(where, address)
-        elif family in ("IPv4", "IPv6") and not _is_address(address, 4 if family == "IPv4" else 6):
-            yield causes.invalid(where, address, f"must be an {family} address")
+        elif family in ("IPv4", "IPv6"):
+            yield from _of_family(where, address, family)
     if endpoint.get("hostname"):
         yield from fields.label(f"{path}.hostname", endpoint["hostname"])
     if endpoint.get("nodeName"):
         yield from fields.subdomain(f"{path}.nodeName", endpoint["nodeName"])
 
 
-def _is_address(value: str, version: int) -> bool:
-    try:
-        return ipaddress.ip_address(value).version == version
-    except ValueError:
-        return False
+def _of_family(path: str, value: str, family: str) -> Iterator[Cause]:
+    address = addresses.parsed(value)
+    if address is None or f"IPv{address.version}" != family:
+        yield causes.invalid(path, value, f"must be an {family} address")
+    else:
+        yield from _reachable(path, value)
 
 
 def endpoint_slice_update(new: Mapping[str, Any], old: Mapping[str, Any]) -> Iterator[Cause]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from ondol.apiserver.admission import accounts, definitions, escalation, namespaces, pods, services
+from ondol.apiserver.admission import accounts, addresses, definitions, escalation, namespaces, pods, services
 from ondol.apiserver.admission.request import Request
 from ondol.apiserver.core import Core
 from ondol.apiserver.strategies.base import Context
@@ -21,6 +21,7 @@ PLUGINS: Final[tuple[Callable[[Core, Context, Request], None], ...]] = (
     namespaces.admit,
     accounts.admit,
     pods.admit,
+    addresses.admit,
     services.admit,
     escalation.admit,
 )

@@ -332,6 +332,7 @@ def _node_rules() -> list[_Rule]:
         _rule(["update", "patch"], [""], ["nodes/status"]),
         _rule([*_READ, "create", "delete", "patch"], [""], ["pods"]),
         _rule(["update", "patch"], [""], ["pods/status"]),
+        _rule(["patch"], [""], ["services/status"]),  # who lost an address or port, and to whom
         _rule(["create"], [""], ["pods/eviction"]),
         _rule(_READ, [""], ["secrets", "configmaps"]),
         _rule(["get"], [""], ["serviceaccounts", "endpoints"]),

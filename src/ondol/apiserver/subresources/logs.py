@@ -15,7 +15,6 @@ from ondol.base import errors
 _OK: Final = 200
 _OPTIONS: Final = ("follow", "previous", "sinceSeconds", "sinceTime", "tailLines", "limitBytes", "timestamps")
 _DEFAULT_CONTAINER: Final = "kubectl.kubernetes.io/default-container"
-_ADDRESSES: Final = ("InternalIP", "Hostname", "ExternalIP")
 
 
 async def get(core: Core, request: Request, served: Served) -> Stream:
@@ -27,7 +26,7 @@ async def get(core: Core, request: Request, served: Served) -> Stream:
     for option in ("sinceSeconds", "tailLines", "limitBytes"):
         if (given := request.number(option)) is not None and given < 0:
             raise errors.BadRequest(f"{option} must be greater than or equal to 0")
-    address, port = _node(core, pod)
+    node = _node(core, pod)
     if core.node_proxy is None:
         raise errors.Unavailable("this server has no way to reach node agents")
     proxy = core.node_proxy
@@ -36,7 +35,7 @@ async def get(core: Core, request: Request, served: Served) -> Stream:
 
     async def produce(emit: Callable[[bytes], Awaitable[None]]) -> None:
         async def copy() -> None:
-            async with proxy.get(address, port, path, query) as answer:
+            async with proxy.get(node, path, query) as answer:
                 if answer.status != _OK:
                     text = b"".join([chunk async for chunk in answer.chunks()])
                     raise _refused(answer.status, text.decode(errors="replace"))
@@ -78,18 +77,11 @@ def _container(pod: Object, asked: str) -> str:
     raise errors.BadRequest(f"a container name must be specified for pod {name}, {choices}{inits}")
 
 
-def _node(core: Core, pod: Object) -> tuple[str, int]:
-    """Where the agent of the pod's node listens."""
+def _node(core: Core, pod: Object) -> str:
+    """The node whose agent runs the pod."""
     node_name = objects.spec(pod).get("nodeName") or ""
     if not node_name:
         raise errors.BadRequest(f"pod {objects.name(pod)} does not have a host assigned")
-    node = core.lookup(resources.NODE, "", node_name)
-    if node is None:
+    if core.lookup(resources.NODE, "", node_name) is None:
         raise status.not_found(resources.NODE, node_name)
-    found = objects.status(node)
-    port = ((found.get("daemonEndpoints") or {}).get("kubeletEndpoint") or {}).get("Port") or 0
-    by_type = {entry.get("type"): entry.get("address") for entry in found.get("addresses") or ()}
-    address = next((by_type[kind] for kind in _ADDRESSES if by_type.get(kind)), "")
-    if not port or not address:
-        raise errors.Unavailable(f"node {node_name} has not said where its agent listens", retry_after_s=1)
-    return str(address), int(port)
+    return str(node_name)

@@ -6,23 +6,17 @@ Bound pods count as soon as the scheduler has decided on them, before any watch 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from ondol.api import objects
 from ondol.api.objects import Key, Object
 from ondol.base import quantity
+from ondol.base.host_ports import HostPort
 from ondol.controllers import pods
 
 PODS: Final = "pods"
-_ANY: Final = ("", "0.0.0.0")
-
-
-class HostPort(NamedTuple):
-    protocol: str
-    address: str
-    port: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,17 +76,6 @@ def _ports(spec: Mapping[str, Any]) -> Iterator[HostPort]:
             number = port.get("hostPort") or (port.get("containerPort") if spec.get("hostNetwork") else 0)
             if number:
                 yield HostPort(port.get("protocol") or "TCP", port.get("hostIP") or "", int(number))
-
-
-def ports_clash(wanted: Iterable[HostPort], taken: Iterable[HostPort]) -> bool:
-    """Whether two would listen on the same port: all addresses clash with each one."""
-    held = list(taken)
-    return any(
-        (a.protocol, a.port) == (b.protocol, b.port)
-        and (a.address == b.address or a.address in _ANY or b.address in _ANY)
-        for a in wanted
-        for b in held
-    )
 
 
 class Accounts:

@@ -7,12 +7,14 @@ in the pod's condition and in its FailedScheduling event.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from ondol.api import conditions, labels, objects
 from ondol.api.objects import Object
+from ondol.base import host_ports
+from ondol.base.host_ports import HostPort
 from ondol.controllers import pods
 from ondol.controllers.scheduler.accounts import (
     PODS,
@@ -21,10 +23,10 @@ from ondol.controllers.scheduler.accounts import (
     Usage,
     allocatable,
     demand,
-    ports_clash,
 )
 
 UNSCHEDULABLE: Final = "node.kubernetes.io/unschedulable"
+NO_PORT: Final = "node(s) didn't have free ports for the requested pod ports"
 _BLOCKING: Final = ("NoSchedule", "NoExecute")
 _NODE_OPERATORS: Final = {"In": labels.IN, "NotIn": labels.NOT_IN, "Exists": labels.EXISTS}
 
@@ -37,16 +39,28 @@ class Choice:
     reason: str = ""
 
 
-def choose(pod: Object, nodes: Sequence[Object], accounts: Accounts, namespaces: Namespaces) -> Choice:
-    """The best node the pod fits on; among equals the one whose name comes first."""
+def choose(
+    pod: Object,
+    nodes: Sequence[Object],
+    accounts: Accounts,
+    namespaces: Namespaces,
+    in_use: Callable[[], Collection[HostPort]] = frozenset,
+) -> Choice:
+    """The best node the pod fits on; among equals the one whose name comes first.
+
+    `in_use` is asked for the ports of the nodes' machine that others than pods have, if the pod asks
+    for any.
+    """
     if not nodes:
         return Choice(reason="no nodes available to schedule pods")
     needs = demand(pod)
     fitting: list[Object] = []
     refusals: Counter[str] = Counter()
     peers = Peers(pod, nodes, accounts, namespaces)
+    taken = in_use() if needs.ports else ()
     for node in nodes:
-        found = [*refusal(pod, needs, node, accounts.usage(objects.name(node))), *peers.refusal(node)]
+        usage = accounts.usage(objects.name(node))
+        found = [*refusal(pod, needs, node, usage, taken), *peers.refusal(node)]
         refusals.update(found)
         if not found:
             fitting.append(node)
@@ -57,7 +71,9 @@ def choose(pod: Object, nodes: Sequence[Object], accounts: Accounts, namespaces:
     return Choice(reason=f"0/{len(nodes)} nodes are available: {reasons}.")
 
 
-def refusal(pod: Object, needs: Demand, node: Object, usage: Usage) -> list[str]:
+def refusal(
+    pod: Object, needs: Demand, node: Object, usage: Usage, in_use: Collection[HostPort] = ()
+) -> list[str]:
     """Why the pod cannot run there; the first filter that refuses speaks, resources all at once."""
     if objects.spec(node).get("unschedulable") and not _tolerates_unschedulable(pod):
         return ["node(s) were unschedulable"]
@@ -67,8 +83,8 @@ def refusal(pod: Object, needs: Demand, node: Object, usage: Usage) -> list[str]
         return ["node(s) had untolerated taint(s)"]
     if not conditions.is_true(node, "Ready"):
         return ["node(s) were not ready"]
-    if ports_clash(needs.ports, usage.ports):
-        return ["node(s) didn't have free ports for the requested pod ports"]
+    if host_ports.clash(needs.ports, (*usage.ports, *in_use)):
+        return [NO_PORT]
     return _lacking(needs, node, usage)
 
 

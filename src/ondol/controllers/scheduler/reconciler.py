@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
 from typing import Any, Final
 
 from ondol.api import conditions, objects, resources
 from ondol.api.objects import Key, Object
 from ondol.base import errors
+from ondol.base.host_ports import HostPort
 from ondol.controllers import pods
 from ondol.controllers.scheduler import filters
 from ondol.controllers.scheduler.accounts import Accounts
@@ -15,15 +17,21 @@ from ondol.sdk import Controller, Manager, Result
 NAME: Final = "default-scheduler"
 
 
-def add_to(manager: Manager) -> None:
-    manager.add(Reconciler(manager).controller)
+_PORT_RETRY_S: Final = 2.0
+"""No watch tells that a program of the machine has given a port back."""
+
+
+def add_to(manager: Manager, in_use: Callable[[], Collection[HostPort]] = frozenset) -> None:
+    """`in_use` tells the ports of the machine on which others than pods listen."""
+    manager.add(Reconciler(manager, in_use).controller)
 
 
 class Reconciler:
     """Decisions are made between two awaits, on accounts that already hold the decisions before."""
 
-    def __init__(self, manager: Manager) -> None:
+    def __init__(self, manager: Manager, in_use: Callable[[], Collection[HostPort]]) -> None:
         self._manager = manager
+        self._in_use = in_use
         self._client = manager.client
         self._accounts = Accounts()
         self._waiting: set[Key] = set()
@@ -62,10 +70,12 @@ class Reconciler:
             await self._say(pod, "SchedulingGated", message)
             return None
         labels = {objects.name(each): objects.labels(each) for each in self._namespaces.lister.list()}
-        choice = filters.choose(pod, self._nodes.lister.list(), self._accounts, filters.Namespaces(labels))
+        choice = filters.choose(
+            pod, self._nodes.lister.list(), self._accounts, filters.Namespaces(labels), self._in_use
+        )
         if not choice.node:
             await self._refuse(pod, choice.reason)
-            return None
+            return Result(requeue_after_s=_PORT_RETRY_S) if filters.NO_PORT in choice.reason else None
         await self._bind(pod, choice.node)
         return None
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -10,6 +9,7 @@ from typing import Any, Final
 
 from ondol.api import conditions, dataplane, objects
 from ondol.api.objects import Key, Object
+from ondol.base import addresses
 
 SERVICE_NAME_LABEL: Final = "kubernetes.io/service-name"
 
@@ -89,12 +89,12 @@ def service(obj: Object, cluster_domain: str) -> Service | None:
     spec = objects.spec(obj)
     if spec.get("type") == "ExternalName":
         return None
-    addresses = spec.get("clusterIPs") or [spec.get("clusterIP") or ""]
+    cluster_ips = spec.get("clusterIPs") or [spec.get("clusterIP") or ""]
     return Service(
         key=objects.key(obj),
         version=objects.resource_version(obj),
         host=f"{objects.name(obj)}.{objects.namespace(obj)}.svc.{cluster_domain}",
-        addresses=tuple(a for a in addresses if a and a != "None"),
+        addresses=tuple(a for a in cluster_ips if a and a != "None"),
         ports=tuple(
             ServicePort(str(port.get("name") or ""), int(port["port"]), protocol(port))
             for port in spec.get("ports") or ()
@@ -133,20 +133,12 @@ def endpoints(slice_: Object) -> Iterator[tuple[str, Endpoint]]:
         if target.get("kind") == "Pod":
             pod = Key(target.get("namespace") or objects.namespace(slice_), target.get("name") or "")
         for address in (endpoint.get("addresses") or ())[:1]:
-            if _is_reachable(address):
+            if not addresses.is_special(address):
                 yield from ((name, Endpoint(address, number, pod)) for name, number in ports)
 
 
 def _is_ready(found: Mapping[str, Any]) -> bool:
     return found.get("ready") is not False and not found.get("terminating")
-
-
-def _is_reachable(address: str) -> bool:
-    try:
-        parsed = ipaddress.ip_address(address)
-    except ValueError:
-        return False
-    return not (parsed.is_loopback or parsed.is_link_local or parsed.is_multicast or parsed.is_unspecified)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ or address: so that one HTTP chain serves all services of a port.
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,7 @@ from ondol.mesh.translate import messages as m
 
 PASSTHROUGH: Final = "passthrough"
 _NO_HOST: Final = "no-host.invalid"
+_RECEIVER: Final = "http://observe/v1/traces"
 _HTTP_PROTOCOLS: Final = ("'http/1.0'", "'http/1.1'", "'h2c'")
 """What the HTTP inspector calls what it saw, in the spelling of the matching input."""
 _LOG_FIELDS: Final = {
@@ -44,7 +46,7 @@ class Observation:
     """How calls are observed; the same for every listener."""
 
     traces: str = ""
-    """Address of the receiver of spans; none are made without it."""
+    """Address of the receiver of spans, as the `otlp` cluster has it; none are made without it."""
     sampling_percent: float = 100.0
     access_log: Path | None = None
 
@@ -166,7 +168,7 @@ def _http_filter(name: str, config: Any) -> Any:
 
 def _tracing(identity: Identity, observation: Observation) -> Any:
     service = m.http_service.HttpService()
-    service.http_uri.uri = f"http://{observation.traces}/v1/traces"
+    service.http_uri.uri = _RECEIVER  # a name alone: where it is, is the cluster's affair
     service.http_uri.cluster = clusters.OTLP
     service.http_uri.timeout.CopyFrom(m.duration(1000))
     detector = m.static_detector.StaticConfigResourceDetectorConfig(
@@ -212,7 +214,28 @@ def _access_log(observation: Observation) -> list[Any]:
 # Which chain takes a connection
 
 
+_NOWHERE: Final = tuple(
+    ipaddress.ip_network(text)
+    for text in ("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/4", "255.255.255.255/32")
+)
+"""The host's own loopback and link from where the proxy dials: no pod means them by anything it sends."""
+
+
 def tree(layout: Layout, listener_port: int) -> Any:
+    """Nowhere for what is nobody's address; else by port."""
+    ranges = [
+        m.cidr.CidrRange(address_prefix=str(each.network_address), prefix_len=m.number(each.prefixlen))
+        for each in _NOWHERE
+    ]
+    nowhere = m.ip_matcher.IPMatcher.IPRangeMatcher(ranges=ranges, on_match=_take(clusters.BLACKHOLE))
+    made = m.matcher.Matcher(on_no_match=m.matcher.Matcher.OnMatch(matcher=_by_port(layout, listener_port)))
+    made.matcher_tree.input.CopyFrom(_input("destination_ip", m.inputs.DestinationIPInput()))
+    trie = m.ip_matcher.IPMatcher(range_matchers=[nowhere])
+    made.matcher_tree.custom_match.CopyFrom(m.typed("envoy.matching.custom_matchers.trie_matcher", trie))
+    return made
+
+
+def _by_port(layout: Layout, listener_port: int) -> Any:
     """By destination port, then by what the bytes look like or by address; all else passes through."""
     ports: dict[int, Any] = {listener_port: _take(clusters.BLACKHOLE)}
     for port in sorted(layout.http_ports | {port for port, _ in layout.tcp}):

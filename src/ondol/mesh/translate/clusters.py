@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
@@ -209,8 +210,11 @@ def in_subset(
     ]
 
 
-def passthrough() -> Any:
-    """Where a connection was going, for destinations the mesh does not know (ALLOW_ANY)."""
+def passthrough(mark: int) -> Any:
+    """Where a connection was going, for destinations the mesh does not know (ALLOW_ANY).
+
+    Its connections carry the mark, by which the kernel keeps them from the host's own addresses.
+    """
     made = m.cluster.Cluster(
         name=PASSTHROUGH,
         type=m.cluster.Cluster.ORIGINAL_DST,
@@ -222,6 +226,10 @@ def passthrough() -> Any:
     options.use_downstream_protocol_config.http_protocol_options.SetInParent()
     options.use_downstream_protocol_config.http2_protocol_options.SetInParent()
     made.typed_extension_protocol_options[_HTTP_OPTIONS].CopyFrom(m.any_of(options))
+    if mark:
+        made.upstream_bind_config.socket_options.add(
+            level=socket.SOL_SOCKET, name=socket.SO_MARK, int_value=mark
+        )
     return made
 
 
@@ -230,10 +238,10 @@ def blackhole() -> Any:
     return m.cluster.Cluster(name=BLACKHOLE, type=m.cluster.Cluster.STATIC, connect_timeout=m.duration(1000))
 
 
-def otlp(host: str, port: int) -> Any:
-    """The receiver of spans."""
+def otlp(address: str) -> Any:
+    """The receiver of spans, at `unix:/path` or `host:port`."""
     made = m.cluster.Cluster(name=OTLP, type=m.cluster.Cluster.STATIC, connect_timeout=m.duration(1000))
     made.load_assignment.cluster_name = OTLP
     found = made.load_assignment.endpoints.add().lb_endpoints.add()
-    found.endpoint.address.CopyFrom(m.socket(host, port))
+    found.endpoint.address.CopyFrom(m.upstream(address))
     return made

@@ -53,8 +53,12 @@ from envoy.type.tracing.v3 import custom_tag_pb2 as tags
 from envoy.type.v3 import percent_pb2 as percent
 from envoy.type.v3 import range_pb2 as ranges
 from google.protobuf import any_pb2, duration_pb2, struct_pb2, wrappers_pb2
+from xds.core.v3 import cidr_pb2 as cidr
 from xds.core.v3 import extension_pb2 as matching_extension
+from xds.type.matcher.v3 import ip_pb2 as ip_matcher
 from xds.type.matcher.v3 import matcher_pb2 as matcher
+
+from ondol.base import unix_socket
 
 __all__ = [
     "accesslog",
@@ -63,6 +67,7 @@ __all__ = [
     "base",
     "boolean",
     "breakers",
+    "cidr",
     "cluster",
     "cors",
     "duration",
@@ -82,6 +87,7 @@ __all__ = [
     "http_options",
     "http_service",
     "inputs",
+    "ip_matcher",
     "listener",
     "listener_components",
     "matcher",
@@ -111,6 +117,7 @@ __all__ = [
     "tls_common",
     "tracer",
     "typed",
+    "upstream",
 ]
 
 
@@ -154,6 +161,14 @@ def socket(host: str, port: int, namespace_path: str = "") -> Any:
             address=host, port_value=port, network_namespace_filepath=namespace_path
         )
     )
+
+
+def upstream(text: str) -> Any:
+    """`unix:/path` or `host:port` as an address to connect to."""
+    if text.startswith(unix_socket.PREFIX):
+        return address.Address(pipe=address.Pipe(path=text.removeprefix(unix_socket.PREFIX)))
+    host, _, port = text.rpartition(":")
+    return socket(host, int(port))
 
 
 def typed(name: str, config: Any) -> Any:

@@ -150,10 +150,9 @@ class Translator:
 
     def _fixed_clusters(self) -> dict[str, Resource]:
         def make() -> dict[str, Resource]:
-            found = [clusters.passthrough(), clusters.blackhole()]
+            found = [clusters.passthrough(self._config.passthrough_mark), clusters.blackhole()]
             if self._config.observe_address:
-                host, _, port = self._config.observe_address.rpartition(":")
-                found.append(clusters.otlp(host, int(port)))
+                found.append(clusters.otlp(self._config.observe_address))
             return {each.name: _resource(each.name, each) for each in found}
 
         return self.memo.get(("fixed-clusters",), make)

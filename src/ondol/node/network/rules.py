@@ -10,8 +10,13 @@ import ipaddress
 from collections.abc import Iterable
 from typing import Final
 
+from ondol.api import dataplane
+
 MESH_OUTBOUND_PORT: Final = 15001
 _POD_TABLE: Final = "inet ondol-mesh"
+_BRIDGES: Final = "ondol*"
+"""The bridges of all platforms on the machine."""
+_NEVER_DIALLED: Final = ("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16")
 
 
 def replaced(table: str, body: str) -> str:
@@ -49,14 +54,62 @@ def mesh_redirect(direct: Iterable[ipaddress.IPv4Address]) -> str:
     )
 
 
-def host(instance: str, bridge: str, pods: ipaddress.IPv4Network) -> str:
-    """On the host: pods leave under the host's address, and may not pose as the host's loopback."""
+def strangers(instance: str, direction: str, verdict: str) -> str:
+    """A line for what comes from (`iifname`) or goes to (`oifname`) other platforms' pods."""
+    return f'    {direction} "{_BRIDGES}" {direction} != "{_bridge(instance)}" {verdict}\n'
+
+
+def strangers_mark(instance: str) -> str:
+    """What matches connections of other platforms' proxies."""
+    return (
+        f"meta mark & {dataplane.MARK_MASK:#x} == {dataplane.MARK:#x} "
+        f"meta mark & {dataplane.INSTANCE_MASK:#x} != 0x{instance}"
+    )
+
+
+def _bridge(instance: str) -> str:
+    return f"ondol{instance}"
+
+
+def host(
+    instance: str,
+    pods: ipaddress.IPv4Network,
+    services: ipaddress.IPv4Network,
+) -> str:
+    """On the host: who may reach whom, besides what the table of Services translates.
+
+    - Pods leave under the host's address, and may not pose as the host's loopback.
+    - A Service's address that nobody has programmed is refused here, not sent to the default route.
+    - Other platforms of the machine, their pods and their proxies, do not reach these pods.
+    - The proxy dials for pods from the host's own namespace: it reaches neither the host's loopback nor
+      its link, and where a pod chose the address itself (`passthrough`) none of the host's addresses.
+    """
+    bridge = _bridge(instance)
+    mark = dataplane.mark(instance)
+    passthrough = dataplane.mark(instance, passthrough=True)
     return replaced(
         host_table(instance),
         "  chain prerouting {\n"
         "    type filter hook prerouting priority -300; policy accept;\n"
         f'    iifname "{bridge}" ip daddr 127.0.0.0/8 drop\n'
         f'    iifname "{bridge}" ip saddr != {pods} drop\n'
+        "  }\n"
+        "  chain forward {\n"
+        "    type filter hook forward priority -20; policy accept;\n"
+        f'    oifname "{bridge}" iifname "{_BRIDGES}" iifname != "{bridge}" reject\n'
+        f'    iifname "{bridge}" oifname "{_BRIDGES}" oifname != "{bridge}" reject\n'
+        f"    ip daddr {services} reject\n"
+        "  }\n"
+        "  chain input {\n"
+        "    type filter hook input priority -20; policy accept;\n"
+        f'    ip daddr {pods} iifname "{_BRIDGES}" iifname != "{bridge}" reject\n'
+        "  }\n"
+        "  chain output {\n"
+        "    type filter hook output priority -20; policy accept;\n"
+        f"    ip daddr {services} reject\n"
+        f"    {strangers_mark(instance)} ip daddr {pods} reject\n"
+        f"    meta mark {{ {mark:#x}, {passthrough:#x} }} ip daddr {{ {', '.join(_NEVER_DIALLED)} }} reject\n"
+        f"    meta mark {passthrough:#x} fib daddr type {{ local, broadcast, multicast }} reject\n"
         "  }\n"
         "  chain postrouting {\n"
         "    type nat hook postrouting priority 100; policy accept;\n"

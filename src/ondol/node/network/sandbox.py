@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from ondol.node import linux
-from ondol.node.network import netlink, nft, rules
+from ondol.node.network import local, netlink, nft, rules
 
 _KINDS: Final = {"net": linux.CLONE_NEWNET, "ipc": linux.CLONE_NEWIPC, "uts": linux.CLONE_NEWUTS}
 _FOLDERS: Final = {"net": "netns", "ipc": "ipcns", "uts": "utsns"}
@@ -52,7 +52,7 @@ class Network:
     gateway: ipaddress.IPv4Address
     pods: ipaddress.IPv4Network
     run_dir: Path
-    direct: tuple[ipaddress.IPv4Address, ...]
+    services: ipaddress.IPv4Network
     mtu: int = 1500
 
     def namespace_path(self, kind: str, uid: str) -> Path:
@@ -79,8 +79,10 @@ def prepare_host(network: Network) -> None:
         host.set_up(index)
     _set_sysctl("net/ipv4/ip_forward", "1")
     _set_sysctl(f"net/ipv4/conf/{network.bridge}/send_redirects", "0")
+    _set_sysctl(f"net/ipv6/conf/{network.bridge}/disable_ipv6", "1")  # the rules know IPv4 alone
+    nft.run(rules.host(network.instance, network.pods, network.services))
+    # For the host's own calls of 127.0.0.1:<node port>; the rules keep pods from using it.
     _set_sysctl(f"net/ipv4/conf/{network.bridge}/route_localnet", "1")
-    nft.run(rules.host(network.instance, network.bridge, network.pods))
 
 
 def remove_host(network: Network) -> None:
@@ -129,6 +131,8 @@ def _reflect(port: str) -> None:
 
 
 def _build(network: Network, wiring: Wiring, kinds: Sequence[str]) -> None:
+    # What the machine itself offers is reached past the proxy, which dials none of its addresses.
+    direct = {network.gateway, *local.addresses()} if wiring.redirect else set()
     with netlink.Netlink() as host:
         bridge = socket.if_nametoindex(network.bridge) if wiring.address else 0
         flags = 0
@@ -140,6 +144,8 @@ def _build(network: Network, wiring: Wiring, kinds: Sequence[str]) -> None:
         if "uts" in kinds:
             socket.sethostname(wiring.hostname)
         if wiring.address is not None:
+            if wiring.redirect:
+                nft.run(rules.mesh_redirect(sorted(direct)))
             _attach(network, wiring, wiring.address, host, bridge)
     for name, value in wiring.sysctls:
         _set_sysctl(name.replace(".", "/"), value)
@@ -167,8 +173,6 @@ def _attach(
         os.close(descriptor)
     for name, value in _POD_SYSCTLS:
         _set_sysctl(name, value)
-    if wiring.redirect:
-        nft.run(rules.mesh_redirect(network.direct))
     with netlink.Netlink() as pod:
         index = socket.if_nametoindex("eth0")
         pod.set_up(1)

@@ -57,8 +57,8 @@ def unsupported(pod: Spec) -> tuple[list[str], list[str]]:
         refused += [f"{field}.{p}.grpc" for p in _PROBES if "grpc" in (container.get(p) or {})]
         refused += [f"{field}.volumeDevices"] if container.get("volumeDevices") else []
         warned += _security(field, container)
-        warned += [f"{field}.ports.hostIP" for p in container.get("ports") or () if _is_bound(p)]
         warned += [f"{field}.tty"] if container.get("tty") else []
+        warned += [f"{field}.ports.hostIP" for p in container.get("ports") or () if _is_lost(p)]
         most = (container.get("resources") or {}).get("limits") or {}
         warned += [f"{field}.resources.limits.ephemeral-storage"] if "ephemeral-storage" in most else []
     return refused, warned
@@ -78,8 +78,10 @@ def _security(field: str, holder: Spec) -> list[str]:
     return [f"{field}.securityContext.{name}" for name in names]
 
 
-def _is_bound(port: Spec) -> bool:
-    return bool(port.get("hostPort")) and port.get("hostIP", "0.0.0.0") not in ("", "0.0.0.0")
+def _is_lost(port: Spec) -> bool:
+    """Bound to an IPv6 address, which pods are not reached by."""
+    host_ip = str(port.get("hostIP") or "")
+    return bool(port.get("hostPort")) and ":" in host_ip and host_ip != "::"
 
 
 def _profile(holder: Spec) -> bool:

@@ -1,9 +1,10 @@
-"""Edge: the proxy's administration page over HTTP on loopback."""
+"""Edge: the proxy's administration page, over HTTP on its Unix socket."""
 
 from __future__ import annotations
 
 import urllib.parse
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Final
 
 import aiohttp
@@ -16,10 +17,10 @@ _TIMEOUT_S: Final = 2.0
 
 
 class EnvoyAdmin:
-    """Implements `ProxyMetrics` for Envoy; `url` is the admin listener's, on loopback."""
+    """Implements `ProxyMetrics` for Envoy, whose admin listener is at `path`."""
 
-    def __init__(self, url: str) -> None:
-        self._url = url
+    def __init__(self, path: Path) -> None:
+        self._path = path
         self._session: aiohttp.ClientSession | None = None
 
     async def counters(self) -> Mapping[str, Counters]:
@@ -42,9 +43,13 @@ class EnvoyAdmin:
 
     async def _get(self, path: str) -> str:
         if self._session is None:
-            self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_TIMEOUT_S))
+            self._session = aiohttp.ClientSession(
+                "http://envoy",
+                connector=aiohttp.UnixConnector(str(self._path)),
+                timeout=aiohttp.ClientTimeout(total=_TIMEOUT_S),
+            )
         try:
-            async with self._session.get(self._url + path) as answer:
+            async with self._session.get(path) as answer:
                 return await answer.text()
         except (aiohttp.ClientError, TimeoutError) as error:
             raise OSError(f"the proxy does not answer: {error}") from error

@@ -1,0 +1,123 @@
+"""Who has an address and port of this machine when several ask for it: one has, the others are told.
+
+Pure. A rule of one owner never keeps another's from being programmed: what clashes loses alone. The
+platform's own ports come first, then the addresses that the API gave to one Service, then the older.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+from ondol.base.host_ports import HostPort
+from ondol.node.network.services import Entry, Owner
+
+_TAKEN: Final = "is in use by {}"
+_PLATFORM: Final = _TAKEN.format("the platform itself")
+_PROGRAM: Final = _TAKEN.format("a program of this machine")
+_ELSEWHERE: Final = "is no address of this machine"
+
+
+class Loss(NamedTuple):
+    """What an owner asked for and did not get."""
+
+    owner: Owner
+    place: HostPort
+    why: str
+    """`is in use by` somebody, or what else is wrong with the place."""
+
+    def __str__(self) -> str:
+        where = "" if self.place.is_everywhere else f"{self.place.address}:"
+        return f"{where}{self.place.port}/{self.place.protocol} {self.why}"
+
+
+Grant = tuple[str, HostPort]
+"""An owner's uid and what it has."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """The entries with what each of them has, and the losses."""
+
+    entries: Sequence[Entry]
+    losses: Sequence[Loss] = ()
+
+    @property
+    def grants(self) -> frozenset[Grant]:
+        return frozenset((entry.owner.uid, place) for entry in self.entries for place in entry.places)
+
+
+def settle(
+    entries: Sequence[Entry],
+    *,
+    kept: Collection[HostPort] = (),
+    in_use: Collection[HostPort] = (),
+    before: Collection[Grant] = (),
+    is_local: Callable[[str], bool] = lambda _: False,
+) -> Settlement:
+    """Decide who has what.
+
+    `kept` are the platform's own ports and `in_use` those on which a program of the machine listens;
+    who was granted a port `before` keeps it though a program has opened it since.
+    """
+    book = _Book(kept, in_use, frozenset(before), is_local)
+    for entry, place in sorted(_asked(entries), key=_rank):
+        book.enter(entry.owner, place, is_assigned=place in entry.assigned)
+    granted = [
+        dataclasses.replace(entry, places=tuple(p for p in entry.places if (entry.owner, p) in book.granted))
+        for entry in entries
+    ]
+    return Settlement([entry for entry in granted if entry.places], book.losses)
+
+
+def _asked(entries: Iterable[Entry]) -> Iterator[tuple[Entry, HostPort]]:
+    return ((entry, place) for entry in entries for place in entry.places)
+
+
+def _rank(asked: tuple[Entry, HostPort]) -> tuple[object, ...]:
+    entry, place = asked
+    return (place not in entry.assigned, entry.created, entry.owner, place)
+
+
+@dataclass(slots=True)
+class _Book:
+    kept: Collection[HostPort]
+    in_use: Collection[HostPort]
+    before: frozenset[Grant]
+    is_local: Callable[[str], bool]
+    granted: set[tuple[Owner, HostPort]] = field(default_factory=set)
+    losses: list[Loss] = field(default_factory=list)
+    _holders: dict[tuple[str, int], list[tuple[HostPort, Owner]]] = field(default_factory=dict)
+
+    def enter(self, owner: Owner, place: HostPort, *, is_assigned: bool) -> None:
+        """Grant the place, or note why not; what an owner has already it does not lose to itself."""
+        if (owner, place) in self.granted:
+            return
+        why = self._objection(owner, place, is_assigned=is_assigned)
+        if why:
+            self.losses.append(Loss(owner, place, why))
+            return
+        self.granted.add((owner, place))
+        self._holders.setdefault((place.protocol, place.port), []).append((place, owner))
+
+    def _objection(self, owner: Owner, place: HostPort, *, is_assigned: bool) -> str:
+        is_here = place.is_everywhere or self.is_local(place.address)
+        if owner.kind == "Pod" and not is_here:
+            return _ELSEWHERE  # or its `hostIP` would take over what is meant for others
+        if not is_assigned and is_here:
+            if any(place.clashes(each) for each in self.kept):
+                return _PLATFORM
+            if (owner.uid, place) not in self.before and any(place.clashes(each) for each in self.in_use):
+                return _PROGRAM
+        for other, holder in self._holders.get((place.protocol, place.port), ()):
+            if self._clashes(place, other):
+                return _TAKEN.format(holder)
+        return ""
+
+    def _clashes(self, one: HostPort, other: HostPort) -> bool:
+        """Every address of the machine is none of those that are elsewhere."""
+        if one.is_everywhere != other.is_everywhere:
+            return self.is_local(other.address if one.is_everywhere else one.address)
+        return one.is_everywhere or one.address == other.address

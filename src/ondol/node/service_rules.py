@@ -1,0 +1,189 @@
+"""Keeps the kernel's table of Services and host ports in step with the objects, and tells who lost what.
+
+The table is computed from all objects and replaced whole; whoever asks for an address and port that is
+somebody else's loses that alone, and finds it in a condition and an event of its own.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Final
+
+import anyio
+import anyio.to_thread
+
+from ondol import sdk
+from ondol.api import conditions, dataplane, objects, resources
+from ondol.api.objects import Object, Resource
+from ondol.base import errors, host_ports, log
+from ondol.base.host_ports import HostPort
+from ondol.client import PatchType
+from ondol.node.network import claims, local, nft, services
+from ondol.node.network.claims import Grant, Loss, Settlement
+from ondol.node.network.services import Entry
+from ondol.node.pods.host import Host
+
+_DEBOUNCE_S: Final = 0.02
+_RETRY_S: Final = 1.0
+_IN_USE: Final = "AddressInUse"
+_PROGRAMMED: Final = "Programmed"
+_KINDS: Final[Mapping[str, Resource]] = {"Service": resources.SERVICE, "Pod": resources.POD}
+
+_log = log.get("node.network")
+
+
+class ServiceRules:
+    """`changed` whenever an object did; `keep` does the work."""
+
+    def __init__(
+        self,
+        host: Host,
+        pods: sdk.Informer,
+        slices: sdk.Informer,
+        in_use: Callable[[], Collection[HostPort]] = host_ports.in_use,
+    ) -> None:
+        self._host = host
+        self._pods = pods
+        self._slices = slices
+        self._in_use = in_use
+        self._changed = anyio.Event()
+        self._table = ""
+        self._grants: frozenset[Grant] = frozenset()
+        self._has_losers = False
+
+    def changed(self) -> None:
+        self._changed.set()
+
+    def look_again(self) -> None:
+        """What a program of the machine had may be free by now: no object tells of that."""
+        if self._has_losers:
+            self._changed.set()
+
+    def pod_changed(self, old: Object | None, new: Object | None) -> None:
+        if services.host_ports(pod for pod in (old, new) if pod is not None):
+            self._changed.set()
+
+    async def keep(self) -> None:
+        """Put the table in place whenever it differs, at most once a debounce."""
+        while True:
+            await self._changed.wait()
+            await self._host.clock.sleep(_DEBOUNCE_S)
+            self._changed = anyio.Event()
+            settlement = self._settlement()
+            if not await self._program(settlement):
+                await self._host.clock.sleep(_RETRY_S)
+                self._changed.set()
+                continue
+            self._grants = settlement.grants
+            self._has_losers = bool(settlement.losses)
+            await self._tell(settlement.losses)
+
+    def _settlement(self) -> Settlement:
+        listed = services.entries(self._host.sources.services.lister.list(), self._slices.lister.list())
+        listed += services.host_ports(self._pods.lister.list())
+        newcomers = any((entry.owner.uid, place) not in self._grants for entry, place in _of_machine(listed))
+        return claims.settle(
+            listed,
+            kept=self._host.config.kept_ports,
+            in_use=self._in_use() if newcomers else (),
+            before=self._grants,
+            is_local=_is_local(),
+        )
+
+    async def _program(self, settlement: Settlement) -> bool:
+        table = services.table(self._host.config.instance, settlement.entries, self._kept(settlement))
+        if table == self._table:
+            return True
+        try:
+            await anyio.to_thread.run_sync(nft.run, table)
+        except errors.HostError as error:
+            _log.error("services_not_programmed", error=str(error))
+            return False
+        self._table = table
+        return True
+
+    def _kept(self, settlement: Settlement) -> frozenset[HostPort]:
+        """What is never translated: the platform's ports, and what listens at the node's own address.
+
+        There the activator opens a port for each revision as they come, which no pod with a `hostPort`
+        of that number may take over. Node ports are promised by the API, and none of it is among them.
+        """
+        own = services.served_at(str(self._host.config.gateway), self._slices.lister.list())
+        node_ports = {
+            (place.protocol, place.port)
+            for entry, place in _of_machine(settlement.entries)
+            if entry.owner.kind == "Service" and place.is_everywhere
+        }
+        beside = {place for place in own if (place.protocol, place.port) not in node_ports}
+        return self._host.config.kept_ports | beside
+
+    # Telling
+
+    async def _tell(self, losses: Collection[Loss]) -> None:
+        by_owner: dict[str, list[str]] = {}
+        for loss in losses:
+            by_owner.setdefault(loss.owner.uid, []).append(str(loss))
+        for kind, obj in self._all():
+            message = "; ".join(sorted(by_owner.get(objects.uid(obj), ())))
+            if not _is_told(obj, message):
+                await self._say(kind, obj, message)
+
+    def _all(self) -> Iterator[tuple[str, Object]]:
+        for service in self._host.sources.services.lister.list():
+            yield "Service", service
+        for pod in self._pods.lister.list():
+            yield "Pod", pod
+
+    async def _say(self, kind: str, obj: Object, message: str) -> None:
+        """Write the condition, and an event where something was lost."""
+        listed = conditions.set(
+            conditions.of(obj),
+            dataplane.ADDRESSES,
+            "False" if message else "True",
+            reason=_IN_USE if message else _PROGRAMMED,
+            message=message,
+            now=self._host.clock.now(),
+        )
+        # A merge leaves what it does not name: the words of a former loss are taken back by name.
+        own = [{"message": None, **each} for each in listed if each["type"] == dataplane.ADDRESSES]
+        key = objects.key(obj)
+        patch = {"metadata": {"uid": objects.uid(obj)}, "status": {"conditions": own}}
+        try:
+            await self._host.client.patch(
+                _KINDS[kind],
+                key.name,
+                key.namespace,
+                patch=patch,
+                patch_type=PatchType.STRATEGIC,
+                subresource="status",
+            )
+        except (errors.NotFound, errors.Conflict):
+            return  # gone meanwhile
+        except errors.ApiError as error:
+            _log.warning("conflict_not_told", owner=f"{kind} {key}", error=str(error))
+            self._has_losers = True  # look again
+            return
+        if message:
+            self._host.recorder.event(obj, "Warning", _IN_USE, message)
+
+
+def _of_machine(listed: Collection[Entry]) -> Iterator[tuple[Entry, HostPort]]:
+    """Places that are not one Service's alone by the API's word."""
+    return ((entry, place) for entry in listed for place in entry.places if place not in entry.assigned)
+
+
+def _is_local() -> Callable[[str], bool]:
+    """Whether an address is this machine's, as it is now; looked up only if somebody asks."""
+    found = functools.cache(lambda: frozenset(map(str, local.addresses())))
+    return lambda address: address.startswith("127.") or address in found()
+
+
+def _is_told(obj: Object, message: str) -> bool:
+    condition = conditions.get(obj, dataplane.ADDRESSES)
+    if condition is None:
+        return not message
+    return (condition.get("message") or "", condition.get("status")) == (
+        message,
+        "False" if message else "True",
+    )
