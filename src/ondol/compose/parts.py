@@ -26,7 +26,7 @@ from ondol.base import errors, log
 from ondol.base.clock import SystemClock
 from ondol.client import Client
 from ondol.compose.instance import Instance
-from ondol.compose.settings import Settings
+from ondol.compose.settings import Settings, listed
 from ondol.compose.supervisor import Notify, Part
 
 # What at least two parts use and what starts no thread: imported once, before the fork.
@@ -376,4 +376,6 @@ def node_config(instance: Instance, settings: Settings) -> Any:
         api_port=instance.ports.node,
         api_token=_node_token(instance),
         runtime=settings.runtime,
+        pod_pids_limit=settings.pod_pids_limit,
+        allowed_unsafe_sysctls=listed(settings.allowed_unsafe_sysctls),
     )

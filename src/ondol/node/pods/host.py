@@ -40,6 +40,10 @@ class Host:
     memory_bytes: int
     allocatable: dict[str, str]
     oom_score_adj: int
+    kernel: str
+    """As `uname -r` has it."""
+    also_masked: tuple[str, ...]
+    """What containers do not see of this machine beside what they see of none."""
 
     def cgroup_of(self, uid: str) -> str:
         return f"{self.config.cgroup}/pod{uid}"
