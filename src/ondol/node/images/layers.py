@@ -56,7 +56,7 @@ class Layers:
         self._root = root
         self._store = store
         self._lock = threading.Lock()
-        root.mkdir(parents=True, exist_ok=True)
+        root.mkdir(parents=True, exist_ok=True, mode=0o700)
         for leftover in root.glob(".unpacking-*"):
             shutil.rmtree(leftover)
 

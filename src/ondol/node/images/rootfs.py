@@ -30,7 +30,8 @@ def mount(folders: RootFolders, container_id: str, layers: Sequence[Path]) -> Pa
     remove(folders, container_id)
     # No one of the host passes by here to what an image brings, set-uid files among it. `upper` is what the
     # container sees as its root, where everyone passes.
-    own.mkdir(parents=True, mode=0o700)
+    folders.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+    own.mkdir(mode=0o700)
     for name in ("upper", "work", "root"):
         (own / name).mkdir(mode=0o755)
     if not layers:
