@@ -49,5 +49,5 @@ def namespace(name: str) -> Namespace | None:
 def is_pattern(text: str) -> bool:
     """Whether it is a name, or a beginning and `*`, of what the kernel keeps per namespace."""
     beginning = text.removesuffix("*")
-    name = beginning.rstrip("./-_") if beginning != text else text
-    return is_valid(name) and namespace(beginning) is not None
+    example = beginning + "x" if beginning != text else text
+    return is_valid(example) and namespace(beginning) is not None

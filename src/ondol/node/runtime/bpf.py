@@ -91,9 +91,7 @@ class _Filter:
             raise _Unknown(sorted(profile))
         self._library.seccomp_attr_set(self._context, _OPTIMIZE, _TREE)  # an older one knows only the line
         for name in profile.get("architectures") or ():
-            token = self._library.seccomp_arch_resolve_name(
-                name.removeprefix("SCMP_ARCH_").lower().encode()
-            )
+            token = self._library.seccomp_arch_resolve_name(name.removeprefix("SCMP_ARCH_").lower().encode())
             self._demand(self._library.seccomp_arch_add(self._context, token) in (0, _EXISTS))
         for rule in profile.get("syscalls") or ():
             self._add(rule)
