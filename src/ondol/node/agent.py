@@ -160,6 +160,7 @@ def _host(
         oom_score_adj=int(Path("/proc/self/oom_score_adj").read_text()),
         kernel=os.uname().release,
         also_masked=tuple(map(str, Path("/sys/devices/system/cpu").glob("cpu[0-9]*/thermal_throttle"))),
+        also_read_only=tuple(map(str, cgroups.hierarchies())),
     )
 
 

@@ -35,6 +35,7 @@ class Place:
     capabilities: Sequence[str] = oci.ALL_CAPABILITIES
     """Those the node has itself: the most it can give."""
     also_masked: Sequence[str] = ()
+    also_read_only: Sequence[str] = ()
     seccomp: oci.Document | None = None
     """The profile named by the container, read from the node's folder."""
 
@@ -257,6 +258,7 @@ def planned(pod: Spec, container: Spec, place: Place) -> oci.Container:
         privileged=bool(own.get("privileged")),
         is_proc_masked=own.get("procMount") != "Unmasked",
         also_masked=place.also_masked,
+        also_read_only=place.also_read_only,
         seccomp=_seccomp(pod, container, place),
         read_only_root=bool(own.get("readOnlyRootFilesystem")),
         no_new_privileges=own.get("allowPrivilegeEscalation") is False,

@@ -43,7 +43,8 @@ class Host:
     kernel: str
     """As `uname -r` has it."""
     also_masked: tuple[str, ...]
-    """What containers do not see of this machine beside what they see of none."""
+    also_read_only: tuple[str, ...]
+    """What containers do not see, and may not write, of this machine beside what is so on all."""
 
     def cgroup_of(self, uid: str) -> str:
         return f"{self.config.cgroup}/pod{uid}"

@@ -199,6 +199,7 @@ def _plan(
         current_oom_score_adj=host.oom_score_adj,
         capabilities=spec.capabilities_of(linux.capability_mask()),
         also_masked=host.also_masked,
+        also_read_only=host.also_read_only,
         seccomp=_local_profile(host, pod, given),
     )
     planned = planning.planned(pod, given, place)

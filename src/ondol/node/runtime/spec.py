@@ -96,7 +96,8 @@ _MASKED: Final = (
     "/sys/devices/virtual/powercap",
     "/sys/firmware",
 )
-# With control groups version 1 the folder that holds their trees is a writable tmpfs otherwise.
+# The folder of control groups is a writable tmpfs with their version 1 otherwise. Made read-only it shows
+# copies of the trees in it, which crun has left writable at that time: each has to be named as well.
 _READ_ONLY: Final = (
     "/proc/bus",
     "/proc/fs",
@@ -141,7 +142,8 @@ class Container:
     privileged: bool = False
     is_proc_masked: bool = True
     also_masked: Sequence[str] = ()
-    """Paths that are masked beside those of every machine."""
+    also_read_only: Sequence[str] = ()
+    """Paths beside those of every machine."""
     seccomp: Document | None = None
     """The profile that filters system calls; None for no filter."""
     read_only_root: bool = False
@@ -262,7 +264,7 @@ def _linux(container: Container) -> Document:
         "cgroupsPath": container.cgroup,
         "resources": _resources(container),
         "maskedPaths": [*_MASKED, *container.also_masked] if is_masked else [],
-        "readonlyPaths": list(_READ_ONLY) if is_masked else [],
+        "readonlyPaths": [*_READ_ONLY, *container.also_read_only] if is_masked else [],
     }
     if container.seccomp is not None:
         linux["seccomp"] = container.seccomp
