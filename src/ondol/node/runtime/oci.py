@@ -113,10 +113,8 @@ class OciRuntime:
         bundle = self._folders.bundles / creation.id
         bundle.mkdir(mode=0o700, parents=True, exist_ok=True)
         (self._folders.exits / creation.id).unlink(missing_ok=True)
-        described = await anyio.to_thread.run_sync(self._described, creation.spec)
-        files.write(bundle / "config.json", described)
         creation.log_path.parent.mkdir(parents=True, exist_ok=True)
-        pid = await self._run_shim(bundle, self._shim_arguments(creation, bundle))
+        pid = await self._run_shim(bundle, creation)
         shim_pid = int((bundle / "conmon.pid").read_text())
         self._leave_service(shim_pid)
         return Handle(creation.id, pid, linux.process_started(pid), shim_pid, linux.process_started(shim_pid))
@@ -145,11 +143,11 @@ class OciRuntime:
         arguments += ["--log-level", "error", "--no-sync-log"]
         return [*arguments, "--stdin"] if creation.stdin else arguments
 
-    async def _run_shim(self, bundle: Path, arguments: Sequence[str]) -> int:
+    async def _run_shim(self, bundle: Path, creation: Creation) -> int:
         """The pid of the created container; conmon answers on a pipe once the runtime has made it."""
         reader, writer = os.pipe()
         try:
-            said = await anyio.to_thread.run_sync(self._spawn_shim, bundle, arguments, writer)
+            said = await anyio.to_thread.run_sync(self._spawn_shim, bundle, creation, writer)
             answer = await _read_line(reader)
         except FileNotFoundError as error:
             raise errors.HostError(
@@ -159,14 +157,14 @@ class OciRuntime:
             os.close(reader)
         return _created_pid(answer, said, bundle)
 
-    def _spawn_shim(self, bundle: Path, arguments: Sequence[str], writer: int) -> bytes:
+    def _spawn_shim(self, bundle: Path, creation: Creation, writer: int) -> bytes:
         """What the shim's foreground half said before it went to the background. Closes `writer`."""
 
         def spawn() -> bytes:
             if self._binary.hides_unified:
                 _hide_unified()
             done = subprocess.run(
-                arguments,
+                self._shim_arguments(creation, bundle),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,  # some complaints it makes there, some on standard error
                 stderr=subprocess.STDOUT,
@@ -179,6 +177,7 @@ class OciRuntime:
             return done.stdout
 
         try:
+            files.write(bundle / "config.json", self._described(creation.spec))
             return linux.in_own_thread(spawn) if self._binary.hides_unified else spawn()
         finally:
             os.close(writer)

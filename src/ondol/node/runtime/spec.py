@@ -74,19 +74,14 @@ ALL_CAPABILITIES: Final = tuple(
         "CHECKPOINT_RESTORE",
     ]
 )
-# What tells of the machine or of others on it: containerd's list, and what else of /proc only the kernel's
-# own developers need.
+# What tells of the machine or of others on it: containerd's list, and the kernel's own memory beside it.
 _MASKED: Final = (
     "/proc/acpi",
     "/proc/asound",
     "/proc/interrupts",
     "/proc/kcore",
     "/proc/keys",
-    "/proc/kpagecgroup",
-    "/proc/kpagecount",
-    "/proc/kpageflags",
     "/proc/latency_stats",
-    "/proc/pagetypeinfo",
     "/proc/sched_debug",
     "/proc/scsi",
     "/proc/slabinfo",
