@@ -527,6 +527,5 @@ def test_unsupported_fields_are_named() -> None:
     ]
     assert warned == [
         "spec.volumes[f].emptyDir.sizeLimit",
-        "spec.containers[c].securityContext.seccompProfile",
         "spec.containers[c].resources.limits.ephemeral-storage",
     ]
