@@ -211,5 +211,5 @@ async def test_the_processes_of_a_pod_are_limited(world: Any) -> None:
         pod = await world.ready("many")
         group = f"{world.config.cgroup}/pod{objects.uid(pod)}/pids.max"
         places = [anyio.Path("/sys/fs/cgroup", part, group.lstrip("/")) for part in ("pids", "")]
-        found = [await place.read_text() for place in places if await place.exists()]
-        assert found == ["77\n"]
+        limits = [await place.read_text() for place in places if await place.exists()]
+        assert limits == ["77\n"]

@@ -247,8 +247,8 @@ def test_the_folder_to_start_in_is_made_inside(tmp_path: Path) -> None:
     (tmp_path / "root").mkdir()
     (tmp_path / "root/up").symlink_to("../../outside")
     rootfs.make_folder(tmp_path / "root", "/up/work", spec.User(12, 34))
-    made = (tmp_path / "root/outside/work").stat()
-    assert (made.st_uid, made.st_gid, stat.S_IMODE(made.st_mode)) == (12, 34, 0o755)
+    folder = (tmp_path / "root/outside/work").stat()
+    assert (folder.st_uid, folder.st_gid, stat.S_IMODE(folder.st_mode)) == (12, 34, 0o755)
     assert not (tmp_path / "outside").exists()
 
 

@@ -97,8 +97,8 @@ def test_missing_folders_are_made_like_the_volume(tmp_path: Path) -> None:
     volume.chmod(0o2777)
     with volumes.sub_path(volume, "new/deep"):
         pass
-    for made in (volume / "new", volume / "new/deep"):
-        assert (stat.S_IMODE(made.stat().st_mode), made.stat().st_gid) == (0o2777, 4321)
+    for folder in (volume / "new", volume / "new/deep"):
+        assert (stat.S_IMODE(folder.stat().st_mode), folder.stat().st_gid) == (0o2777, 4321)
 
 
 @pytest.mark.parametrize(
@@ -148,11 +148,11 @@ def test_a_folder_swapped_for_a_link_is_never_followed_out(tmp_path: Path, targe
         for _ in range(300):
             try:
                 with volumes.sub_path(volume, "x/y") as descriptor:
-                    found = place.put(descriptor)
+                    mount = place.put(descriptor)
             except volumes.VolumeFailed:
                 continue
             try:
-                assert (found / "mark").exists()
+                assert (mount / "mark").exists()
                 mounted += 1
             finally:
                 place.give_back()

@@ -244,8 +244,8 @@ def planned(own: Object | None = None, pod: Object | None = None, **changes: Any
 def test_seccomp_profiles(own: str | None, pod: str | None, action: str | None) -> None:
     """The container's profile counts before the pod's; without any it is RuntimeDefault."""
     contexts = [{"seccompProfile": {"type": kind}} if kind else {} for kind in (own, pod)]
-    found = planned(*contexts)["linux"].get("seccomp")
-    assert (found or {}).get("defaultAction") == action
+    profile = planned(*contexts)["linux"].get("seccomp")
+    assert (profile or {}).get("defaultAction") == action
 
 
 def test_a_privileged_container_is_not_filtered_or_masked() -> None:

@@ -61,9 +61,9 @@ def test_what_a_pod_may_set(
     name: str, spec: dict[str, Any], allowed: tuple[str, ...], kernel: str, problem: str
 ) -> None:
     """The safe ones, what the administrator allows of its own namespaces, and nothing of the host's."""
-    found = pod_sysctls.forbidden(pod(name, **spec), allowed, kernel)
-    assert found.startswith("forbidden sysctl: ") is bool(problem)
-    assert found.endswith(problem)
+    why = pod_sysctls.forbidden(pod(name, **spec), allowed, kernel)
+    assert why.startswith("forbidden sysctl: ") is bool(problem)
+    assert why.endswith(problem)
 
 
 @pytest.mark.parametrize(

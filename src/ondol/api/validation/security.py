@@ -33,8 +33,8 @@ def _sysctls(spec: Mapping[str, Any], listed: Any, path: str) -> Iterator[Cause]
         if not name:
             yield causes.required(where)
         elif not sysctls.is_valid(name):
-            said = f"must have at most {sysctls.MAX_LENGTH} characters and match regex {sysctls.FORM}"
-            yield causes.invalid(where, name, said)
+            detail = f"must have at most {sysctls.MAX_LENGTH} characters and match regex {sysctls.FORM}"
+            yield causes.invalid(where, name, detail)
         elif name in seen:
             yield causes.duplicate(where, name)
         else:
@@ -53,8 +53,8 @@ def of_container(context: Mapping[str, Any], path: str) -> Iterator[Cause]:
         excess += [("`capabilities.Add` CAP_SYS_ADMIN", "CAP_SYS_ADMIN" in added)]
         for what, is_set in excess:
             if is_set:
-                said = f"cannot set `allowPrivilegeEscalation` to false and {what}"
-                yield causes.invalid(path, dict(context), said)
+                detail = f"cannot set `allowPrivilegeEscalation` to false and {what}"
+                yield causes.invalid(path, dict(context), detail)
     yield from fields.one_of(f"{path}.procMount", context.get("procMount"), ("Default", "Unmasked"))
     yield from _seccomp(context.get("seccompProfile"), f"{path}.seccompProfile")
 
@@ -63,8 +63,8 @@ def proc_mount(container: Mapping[str, Any], host_users: bool | None, path: str)
     """An unmasked /proc is the kernel's own to everyone but the root of a user namespace."""
     mount = (container.get("securityContext") or {}).get("procMount")
     if mount == "Unmasked" and host_users is not False:
-        said = "`hostUsers` must be false to use `Unmasked`"
-        yield causes.invalid(f"{path}.securityContext.procMount", mount, said)
+        detail = "`hostUsers` must be false to use `Unmasked`"
+        yield causes.invalid(f"{path}.securityContext.procMount", mount, detail)
 
 
 def _seccomp(profile: Mapping[str, Any] | None, path: str) -> Iterator[Cause]:
@@ -80,5 +80,5 @@ def _seccomp(profile: Mapping[str, Any] | None, path: str) -> Iterator[Cause]:
             yield causes.required(f"{path}.localhostProfile", "must be set when seccomp type is Localhost")
         yield from fields.inner_path(f"{path}.localhostProfile", file or "")
     elif file is not None:
-        said = "can only be set when seccomp type is Localhost"
-        yield causes.invalid(f"{path}.localhostProfile", file, said)
+        detail = "can only be set when seccomp type is Localhost"
+        yield causes.invalid(f"{path}.localhostProfile", file, detail)

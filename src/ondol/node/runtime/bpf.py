@@ -98,16 +98,16 @@ class _Filter:
 
     def _add(self, rule: Mapping[str, Any]) -> None:
         action = _action(rule["action"], rule.get("errnoRet"))
-        given = [
+        arguments = [
             _Comparison(a["index"], _OPERATORS[a["op"]], a["value"], a.get("valueTwo", 0))
             for a in rule.get("args") or ()
         ]
-        comparisons = (_Comparison * len(given))(*given)
+        comparisons = (_Comparison * len(arguments))(*arguments)
         for name in rule["names"]:
             number = self._library.seccomp_syscall_resolve_name(name.encode())
             if number != -1:  # a call that is newer than the library falls under the default
                 result = self._library.seccomp_rule_add_array(
-                    self._context, action, number, len(given), comparisons
+                    self._context, action, number, len(arguments), comparisons
                 )
                 self._demand(result == 0)
 
