@@ -42,6 +42,14 @@ def pod(spec: dict[str, Any] | None = None, **container: Any) -> dict[str, Any]:
     return {"spec": {"containers": [{"name": "c", "image": "i", **container}], **(spec or {})}}
 
 
+SECURITY = "spec.securityContext"
+
+
+def secured(spec: dict[str, Any] | None = None, **context: Any) -> dict[str, Any]:
+    """A pod with such a security context."""
+    return pod({"securityContext": context, **(spec or {})})
+
+
 VALID: dict[str, dict[str, Any]] = {
     CORE + "Pod": pod(
         {
@@ -178,6 +186,65 @@ def test_a_valid_object_is_not_refused(type_name: str) -> None:
         (pod({"terminationGracePeriodSeconds": -1}), "spec.terminationGracePeriodSeconds"),
         (pod({"hostname": "A"}), "spec.hostname"),
         (pod({"resources": {"limits": {"cpu": "1"}, "requests": {"cpu": "2"}}}), "spec.resources.requests"),
+        (secured(sysctls=[{"value": "1"}]), f"{SECURITY}.sysctls[0].name"),
+        (secured(sysctls=[{"name": "net/../kernel/x"}]), f"{SECURITY}.sysctls[0].name"),
+        (secured(sysctls=[{"name": "a.b"}, {"name": "a.b"}]), f"{SECURITY}.sysctls[1].name"),
+        (secured(sysctls=[{"name": "a" * 254}]), f"{SECURITY}.sysctls[0].name"),
+        (secured({"hostNetwork": True}, sysctls=[{"name": "net.a"}]), f"{SECURITY}.sysctls[0].name"),
+        (secured({"hostIPC": True}, sysctls=[{"name": "kernel/sem"}]), f"{SECURITY}.sysctls[0].name"),
+        (secured(seccompProfile={}), f"{SECURITY}.seccompProfile.type"),
+        (secured(seccompProfile={"type": "Strict"}), f"{SECURITY}.seccompProfile.type"),
+        (secured(seccompProfile={"type": "Localhost"}), f"{SECURITY}.seccompProfile.localhostProfile"),
+        (
+            secured(seccompProfile={"type": "Localhost", "localhostProfile": "../x"}),
+            f"{SECURITY}.seccompProfile.localhostProfile",
+        ),
+        (
+            secured(seccompProfile={"type": "RuntimeDefault", "localhostProfile": "x"}),
+            f"{SECURITY}.seccompProfile.localhostProfile",
+        ),
+        (pod(securityContext={"procMount": "Open"}), "spec.containers[0].securityContext.procMount"),
+        (pod(securityContext={"procMount": "Unmasked"}), "spec.containers[0].securityContext.procMount"),
+        (
+            pod(securityContext={"allowPrivilegeEscalation": False, "privileged": True}),
+            "spec.containers[0].securityContext",
+        ),
+        (
+            pod(
+                securityContext={
+                    "allowPrivilegeEscalation": False,
+                    "capabilities": {"add": ["CAP_SYS_ADMIN"]},
+                }
+            ),
+            "spec.containers[0].securityContext",
+        ),
+        (
+            pod(
+                {"volumes": [{"name": "v", "emptyDir": {}}]},
+                volumeMounts=[{"name": "v", "mountPath": "/v", "mountPropagation": "Bidirectional"}],
+            ),
+            "spec.containers[0].volumeMounts[0].mountPropagation",
+        ),
+        (
+            pod(
+                {
+                    "volumes": [
+                        {"name": "v", "configMap": {"name": "m", "items": [{"key": "k", "path": "..k"}]}}
+                    ]
+                }
+            ),
+            "spec.volumes[0].configMap.items[0].path",
+        ),
+        (
+            pod(
+                {
+                    "volumes": [
+                        {"name": "v", "projected": {"sources": [{"serviceAccountToken": {"path": "/t"}}]}}
+                    ]
+                }
+            ),
+            "spec.volumes[0].projected.sources[0].serviceAccountToken.path",
+        ),
     ],
 )
 def test_a_pod_is_refused_for_one_thing(document: dict[str, Any], field: str) -> None:
@@ -187,6 +254,15 @@ def test_a_pod_is_refused_for_one_thing(document: dict[str, Any], field: str) ->
 
 def test_the_words_are_those_kubectl_users_know() -> None:
     """Spot checks of whole messages."""
+    assert faults(CORE + "Pod", secured(sysctls=[{"name": "A"}])) == {
+        f"{SECURITY}.sysctls[0].name": 'Invalid value: "A": must have at most 253 characters and match regex '
+        r"([a-z0-9]([-_a-z0-9]*[a-z0-9])?[\./])*[a-z0-9]([-_a-z0-9]*[a-z0-9])?"
+    }
+    assert faults(CORE + "Pod", secured({"hostNetwork": True}, sysctls=[{"name": "net.a"}])) == {
+        f"{SECURITY}.sysctls[0].name": (
+            "Invalid value: \"net.a\": may not be specified when 'hostNetwork' is true"
+        )
+    }
     assert faults(CORE + "Pod", pod(image="")) == {"spec.containers[0].image": "Required value"}
     assert (
         faults(CORE + "Pod", pod({"restartPolicy": "Maybe"}))["spec.restartPolicy"]

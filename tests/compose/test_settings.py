@@ -29,6 +29,16 @@ def test_settings_cannot_change(tmp_path: Path) -> None:
         found.api_port = 1  # type: ignore[misc]  # that it cannot is the test
 
 
+OWN_TEXTS = {
+    "allowed_unsafe_sysctls": "net.core.*",
+    "deny_external_ips": "1",
+    "ingress_address": "0.0.0.0",
+    "log_level": "debug",
+    "runtime": "runc",
+}
+"""What a setting is set to that does not take any text or number."""
+
+
 @pytest.mark.parametrize(
     ("file", "environment", "flags", "expected"),
     [
@@ -51,8 +61,7 @@ def test_later_sources_win(
 def test_each_setting_can_come_from_the_environment(tmp_path: Path, field: str) -> None:
     """The variable is the field's name in capitals behind `ONDOL_`, and its text becomes the field's type."""
     default = getattr(Settings(data_dir=tmp_path), field)
-    chosen = {"ingress_address": "0.0.0.0", "log_level": "debug", "runtime": "runc", "deny_external_ips": "1"}
-    text = chosen.get(field, "other" if isinstance(default, str) else "61")
+    text = OWN_TEXTS.get(field, "other" if isinstance(default, str) else "61")
     found = getattr(settings.load(tmp_path, environment={f"ONDOL_{field.upper()}": text}), field)
     assert type(found) is type(default)
     assert found == (text if isinstance(default, str) else 1 if isinstance(default, bool) else 61)
@@ -115,6 +124,8 @@ def test_yes_and_no(tmp_path: Path, text: str, environment: dict[str, str], expe
         ("log_level = 'loud'", "log_level must be"),
         ("runtime = 'docker'", "runtime must be"),
         ("ingress_address = 'here'", "ingress_address must be"),
+        ("pod_pids_limit = 3", "pod_pids_limit must be"),
+        ("allowed_unsafe_sysctls = 'net.core.*, vm.*'", "allowed_unsafe_sysctls must be"),
         ("data_dir = '/elsewhere'", "data_dir"),
     ],
 )
@@ -125,6 +136,11 @@ def test_what_cannot_be_is_refused(tmp_path: Path, text: str, said: str) -> None
     assert said in str(raised.value)
     assert raised.value.remedy
     assert "\n" not in str(raised.value)
+
+
+def test_lists_are_parted_by_commas() -> None:
+    """With or without blanks; nothing between two commas is nothing."""
+    assert settings.listed(" net.core.*,, kernel.msgmax ,") == ("net.core.*", "kernel.msgmax")
 
 
 def test_a_wrong_flag_is_refused(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ from ondol.node import agent
 from ondol.node.config import NodeConfig
 from ondol.sdk import testing
 
-PROGRAMS = ("sh", "sleep", "echo", "cat", "ls", "true", "false", "id", "touch", "date", "mkdir", "rm")
+PROGRAMS = ("sh", "sleep", "echo", "cat", "ls", "true", "false", "id", "touch", "date", "ln", "mkdir", "rm")
 IMAGE = "ondol.test/tools:1"
 
 

@@ -28,6 +28,7 @@ from ondol.node.images.store import (
     repository,
     spellings,
 )
+from ondol.node.runtime import spec
 
 Layout = Callable[[str], Any]
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: devices, owners and mounts")
@@ -158,12 +159,14 @@ def test_whiteouts(layout: Layout, tmp_path: Path) -> None:
     "content",
     [
         packed(file("../evil")),
-        packed(link("out", "/etc"), file("out/evil")),
-        packed(link("up", ".."), file("up/evil")),
+        packed(link("round", "round"), file("round/evil")),
+        packed(link("evil", "../../../../../etc/passwd", tarfile.LNKTYPE)),
+        packed(file("a/.wh.")),
+        packed(file("a/.wh...")),
         packed(file("a", b"x" * 5000))[:-30],
         b"not a layer",
     ],
-    ids=["parent", "absolute link", "relative link", "cut off", "garbage"],
+    ids=["parent", "endless link", "hard link", "deletes its folder", "deletes above", "cut off", "garbage"],
 )
 def test_bad_layers_leave_nothing(layout: Layout, tmp_path: Path, content: bytes) -> None:
     """A hostile or broken layer is refused whole: no half-unpacked directory, nothing outside."""
@@ -221,6 +224,55 @@ def test_nothing_is_collected_on_a_guess(layout: Layout, tmp_path: Path) -> None
 
 
 @needs_root
+@pytest.mark.parametrize(
+    ("target", "inside"),
+    [("/etc", "etc"), ("..", ""), ("../../../../tmp", "tmp"), ("/proc/self/root/etc", "proc/self/root/etc")],
+)
+def test_links_lead_back_into_the_layer(layout: Layout, tmp_path: Path, target: str, inside: str) -> None:
+    """An entry below a link is put where a container would see it: never outside the layer."""
+    root = unpack(layout, tmp_path, packed(link("out", target), file("out/.evil", b"x"), file("out/d/.evil")))
+    assert (root / inside / ".evil").read_bytes() == b"x"
+    assert (root / inside / "d" / ".evil").is_file()
+    assert not Path(target, ".evil").exists()
+
+
+@needs_root
+def test_a_link_that_replaces_a_folder_is_followed(layout: Layout, tmp_path: Path) -> None:
+    """What comes after the replacement goes where the link leads, not to the folder that was there."""
+    entries = [file("a/first"), link("a", "/b"), file("a/second"), file("b/third")]
+    root = unpack(layout, tmp_path, packed(*entries))
+    assert sorted(path.name for path in (root / "b").iterdir()) == ["second", "third"]
+
+
+@needs_root
+def test_deletions_and_what_the_layer_has_itself(layout: Layout, tmp_path: Path) -> None:
+    """A name both deleted and there is there alone, in either order: nothing from below shines through."""
+    folder = tarfile.TarInfo("b")
+    folder.type, folder.mode = tarfile.DIRTYPE, 0o755
+    content = packed(file("a/x"), file(".wh.a"), file(".wh.b"), (folder, b""), file("f"), file(".wh.f"))
+    root = unpack(layout, tmp_path, content)
+    assert (root / "a/x").is_file()
+    assert (root / "f").is_file()
+    for name in ("a", "b"):
+        assert os.getxattr(root / name, "trusted.overlay.opaque") == b"y"
+
+
+@needs_root
+def test_attributes_of_the_host_are_left_out(layout: Layout, tmp_path: Path) -> None:
+    """A layer may give a file capabilities, but may not tell overlayfs to look elsewhere."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        member = tarfile.TarInfo("f")
+        member.pax_headers = {
+            "SCHILY.xattr.trusted.overlay.redirect": "/other",
+            "SCHILY.xattr.security.capability": "\x01\0\0\x02\0\x04\0\0\0\0\0\0\0\0\0\0\0\0\0\0",
+        }
+        archive.addfile(member)
+    root = unpack(layout, tmp_path, gzip.compress(buffer.getvalue(), 1, mtime=0))
+    assert os.listxattr(root / "f") == ["security.capability"]
+
+
+@needs_root
 def test_digest_is_checked(layout: Layout, tmp_path: Path) -> None:
     """A layer with other content than its digest says is refused."""
     writer = layout("images")
@@ -255,18 +307,31 @@ def test_root_is_stacked_and_private(tmp_path: Path, name: str) -> None:
     assert rootfs.existing(folders) == []
 
 
-def test_links_of_an_image_stay_in_its_root(tmp_path: Path) -> None:
-    """A path is followed as a process inside would: absolute links begin at the root, `..` ends there."""
-    root = tmp_path / "root"
-    (root / "etc").mkdir(parents=True)
-    (root / "out").symlink_to("/etc")
-    (root / "up").symlink_to("../../..")
-    (root / "round").symlink_to("round")
-    assert rootfs.within(root, "/out/app") == root / "etc" / "app"
-    assert rootfs.within(root, "up/../etc") == root / "etc"
-    assert rootfs.within(root, "/") == root
-    with pytest.raises(errors.Invalid, match="too many links"):
-        rootfs.within(root, "round")
+def test_accounts_are_read_from_regular_files_of_the_image_alone(tmp_path: Path) -> None:
+    """A link is followed inside the image; a FIFO is not waited for; a file without end is refused."""
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc/passwd").symlink_to("/real")
+    (tmp_path / "real").write_text("app:x:12:34::/:/bin/sh\nbad:x:one:two::/:/bin/sh\nshort\n")
+    os.mkfifo(tmp_path / "etc/group")
+    assert rootfs.user(tmp_path, "app").uid == 12
+    with pytest.raises(errors.Invalid, match="bad"):
+        rootfs.user(tmp_path, "bad")
+    with pytest.raises(errors.Invalid, match="group"):
+        rootfs.user(tmp_path, "app:any")
+    os.truncate(tmp_path / "real", 1 << 30)
+    with pytest.raises(errors.Invalid, match="larger"):
+        rootfs.user(tmp_path, "app")
+
+
+@needs_root
+def test_the_folder_to_start_in_is_made_inside(tmp_path: Path) -> None:
+    """It is the user's; links of the image lead nowhere but into the image."""
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root/up").symlink_to("../../outside")
+    rootfs.make_folder(tmp_path / "root", "/up/work", spec.User(12, 34))
+    folder = (tmp_path / "root/outside/work").stat()
+    assert (folder.st_uid, folder.st_gid, stat.S_IMODE(folder.st_mode)) == (12, 34, 0o755)
+    assert not (tmp_path / "outside").exists()
 
 
 def test_users(tmp_path: Path) -> None:

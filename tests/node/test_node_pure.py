@@ -15,7 +15,7 @@ from ondol.base import errors
 from ondol.base.host_ports import HostPort
 from ondol.node.network import ipam, rules, services
 from ondol.node.pods import container, env, etc, probing, volumes
-from ondol.node.runtime import spec
+from ondol.node.runtime import seccomp, spec
 
 POD: Object = {
     "metadata": {"name": "p", "namespace": "n", "uid": "u", "labels": {"a": "1", "b": 'q"x'}},
@@ -140,6 +140,33 @@ def test_capabilities() -> None:
         assert container.capabilities(everything, available) == available
 
 
+@pytest.mark.parametrize(
+    ("add", "drop", "expected"),
+    [
+        (["NET_RAW"], [], [*spec.DEFAULT_CAPABILITIES, "CAP_NET_RAW"]),
+        (
+            ["cap_net_raw"],
+            ["CHOWN"],
+            [*spec.DEFAULT_CAPABILITIES[:1], *spec.DEFAULT_CAPABILITIES[2:], "CAP_NET_RAW"],
+        ),
+        ([], ["all"], []),
+        (["ALL"], ["ALL"], []),
+        (["ALL", "CHOWN"], ["ALL"], ["CAP_CHOWN"]),
+        (["ALL"], ["CAP_SYS_ADMIN"], [c for c in spec.ALL_CAPABILITIES if c != "CAP_SYS_ADMIN"]),
+        (["SYS_TIME"], ["SYS_TIME"], list(spec.DEFAULT_CAPABILITIES)),
+    ],
+)
+def test_capabilities_are_exact(add: list[str], drop: list[str], expected: list[str]) -> None:
+    """In containerd's order: ALL first, then what is added by name, then what is dropped by name."""
+    context = {"securityContext": {"capabilities": {"add": add, "drop": drop}}}
+    assert container.capabilities(context) == expected
+
+
+def test_raw_sockets_are_not_for_everyone() -> None:
+    """NET_RAW, with which a pod could speak for others on the bridge, has to be asked for."""
+    assert "CAP_NET_RAW" not in spec.DEFAULT_CAPABILITIES
+
+
 def test_capabilities_by_number() -> None:
     """A capability's place in the list is the kernel's number for it."""
     assert spec.capabilities_of(1 << 21 | 1) == ("CAP_CHOWN", "CAP_SYS_ADMIN")
@@ -182,6 +209,126 @@ def test_namespaces_are_all_listed() -> None:
 
 
 SCHEDULE = probing.Schedule(0, 10, 1, 1, 3)
+
+
+def planned(own: Object | None = None, pod: Object | None = None, **changes: Any) -> Any:
+    """The runtime spec of a container of a pod with such security contexts."""
+    given_ = {"name": "c", "command": ["x"], "securityContext": own or {}, **changes}
+    whole = {**POD, "spec": {"containers": [given_], "securityContext": pod or {}}}
+    place = container.Place(
+        rootfs="/r",
+        cgroup="/g",
+        namespaces={},
+        mounts=[],
+        image={},
+        image_user=spec.User(),
+        environment={},
+        node_memory_bytes=1,
+        current_oom_score_adj=0,
+        also_masked=["/sys/of/this/machine"],
+        seccomp={"defaultAction": "SCMP_ACT_LOG"},
+    )
+    return spec.runtime_spec(container.planned(whole, given_, place))
+
+
+@pytest.mark.parametrize(
+    ("own", "pod", "action"),
+    [
+        (None, None, "SCMP_ACT_ERRNO"),
+        ("RuntimeDefault", "Unconfined", "SCMP_ACT_ERRNO"),
+        ("Unconfined", "RuntimeDefault", None),
+        (None, "Unconfined", None),
+        (None, "Localhost", "SCMP_ACT_LOG"),
+        ("Localhost", None, "SCMP_ACT_LOG"),
+    ],
+)
+def test_seccomp_profiles(own: str | None, pod: str | None, action: str | None) -> None:
+    """The container's profile counts before the pod's; without any it is RuntimeDefault."""
+    contexts = [{"seccompProfile": {"type": kind}} if kind else {} for kind in (own, pod)]
+    profile = planned(*contexts)["linux"].get("seccomp")
+    assert (profile or {}).get("defaultAction") == action
+
+
+def test_a_privileged_container_is_not_filtered_or_masked() -> None:
+    """It sees the machine as it is, whatever profile it names."""
+    linux = planned({"privileged": True, "seccompProfile": {"type": "RuntimeDefault"}})["linux"]
+    assert "seccomp" not in linux
+    assert (linux["maskedPaths"], linux["readonlyPaths"]) == ([], [])
+
+
+def test_what_containers_do_not_see() -> None:
+    """Paths that tell of the machine are masked, its switches and control groups are read-only."""
+    linux = planned()["linux"]
+    masked = {"/proc/kcore", "/proc/slabinfo", "/proc/vmallocinfo", "/sys/devices/virtual/powercap"}
+    assert {*masked, "/sys/firmware", "/sys/of/this/machine"} <= set(linux["maskedPaths"])
+    assert {"/proc/sys", "/proc/sysrq-trigger", "/sys/fs/cgroup"} <= set(linux["readonlyPaths"])
+    unmasked = planned({"procMount": "Unmasked"})["linux"]
+    assert (unmasked["maskedPaths"], unmasked["readonlyPaths"]) == ([], [])
+
+
+@pytest.mark.parametrize("escalation", [None, True, False])
+def test_escalation_of_privileges(escalation: bool | None) -> None:
+    """No set-uid program raises a container that may not be raised; others it may."""
+    own = {} if escalation is None else {"allowPrivilegeEscalation": escalation}
+    assert planned(own)["process"]["noNewPrivileges"] is (escalation is False)
+
+
+def allowed_calls(profile: Any) -> set[str]:
+    return {
+        name for rule in profile["syscalls"] if rule["action"] == "SCMP_ACT_ALLOW" for name in rule["names"]
+    }
+
+
+def test_the_default_profile_follows_the_capabilities() -> None:
+    """What only some may do is allowed to them alone; new namespaces need SYS_ADMIN however they are made."""
+    usual = seccomp.default(spec.DEFAULT_CAPABILITIES, "x86_64")
+    assert {"openat", "execve", "ptrace", "clone", "chroot", "arch_prctl"} <= allowed_calls(usual)
+    privileged = {"mount", "unshare", "setns", "bpf", "keyctl", "kexec_load", "init_module", "io_uring_setup"}
+    assert not allowed_calls(usual) & {*privileged, "clone3", "open_by_handle_at", "userfaultfd"}
+    assert seccomp.default((), "aarch64")["architectures"] == ["SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM"]
+    admin = seccomp.default(["CAP_SYS_ADMIN"], "x86_64")
+    assert {"mount", "unshare", "clone3"} <= allowed_calls(admin)
+    assert "init_module" not in allowed_calls(admin)
+    assert "init_module" in allowed_calls(seccomp.default(["CAP_SYS_MODULE"], "x86_64"))
+
+
+@pytest.mark.parametrize("capabilities", [(), spec.DEFAULT_CAPABILITIES, spec.ALL_CAPABILITIES])
+def test_no_call_is_both_allowed_and_refused(capabilities: tuple[str, ...]) -> None:
+    """Each is named for one outcome; arguments decide only where one call has several rules."""
+    plain = [rule for rule in seccomp.default(capabilities, "x86_64")["syscalls"] if "args" not in rule]
+    names = [name for rule in plain for name in rule["names"]]
+    assert len(names) == len(set(names))
+
+
+def test_mounts_are_in_order() -> None:
+    """A folder is mounted before what lies in it, in whatever order they are listed; own ones win."""
+    base = [spec.tmpfs("/dev"), spec.tmpfs("/dev/shm"), spec.tmpfs("/sys")]
+    own = [spec.bind(str(n), path) for n, path in enumerate(["/w/s/t", "/w", "/dev/shm", "/w/s", "/a"])]
+    ordered = [(m["destination"], m["type"]) for m in spec.in_order(base, own)]
+    assert [path for path, _ in ordered] == ["/dev", "/sys", "/w", "/a", "/dev/shm", "/w/s", "/w/s/t"]
+    assert dict(ordered)["/dev/shm"] == "bind"
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [("/a/b", "/a/b"), ("a", "/a"), ("//a//b/", "/a/b"), ("/a/../../b", "/b"), ("/", "/")],
+)
+def test_paths_in_a_container(path: str, expected: str) -> None:
+    """Mount paths begin at the container's root and say nothing twice, so that they can be put in order."""
+    assert container.inner(path) == expected
+
+
+def test_hosts_file_is_the_kubelets() -> None:
+    """Names are parted by tabs, aliases have a heading, and the first line is what checks look for."""
+    pod = {**POD, "spec": {"hostAliases": [{"ip": "1.2.3.4", "hostnames": ["a", "b.c"]}], "subdomain": "s"}}
+    lines = etc.hosts(pod, "10.0.0.2", "cluster.local").splitlines()
+    assert lines[0] == "# Kubernetes-managed hosts file."
+    assert "10.0.0.2\tp.s.n.svc.cluster.local\tp" in lines
+    assert lines[-3:] == ["", "# Entries added by HostAliases.", "1.2.3.4\ta\tb.c"]
+    assert "HostAliases" not in etc.hosts(POD, "10.0.0.2", "cluster.local")
+    shared = etc.host_network_hosts(pod, "127.0.0.1 localhost\n").splitlines()
+    assert shared[0] == "# Kubernetes-managed hosts file (host network)."
+    assert shared[-1] == "1.2.3.4\ta\tb.c"
 
 
 def test_probe_counts() -> None:
@@ -338,13 +485,16 @@ def test_volume_is_swapped_whole(tmp_path: Path) -> None:
         volumes.write(folder, {"../x": (b"", 0o644)}, fs_group=None, revision="4")
 
 
-def test_sub_paths_stay_inside(tmp_path: Path) -> None:
-    """A link inside the volume may not lead out of it."""
-    (tmp_path / "v").mkdir()
-    (tmp_path / "v" / "out").symlink_to("/etc")
-    with pytest.raises(volumes.VolumeFailed, match="leads out"):
-        volumes.inside(tmp_path / "v", "out", is_writable=True)
-    assert volumes.inside(tmp_path / "v", "new/deep", is_writable=True).is_dir()
+def test_a_folder_in_the_place_of_a_late_file_gives_way(tmp_path: Path) -> None:
+    """A subPath of a key that is not there yet is a folder; the key takes its place, other keys leave it."""
+    folder = tmp_path / "v"
+    volumes.write(folder, {}, fs_group=None, revision="1")
+    with volumes.sub_path(folder, "late"):
+        assert (folder / "late").is_dir()
+    assert volumes.write(folder, {"other": (b"1", 0o644)}, fs_group=None, revision="2")
+    assert (folder / "late").is_dir()
+    assert volumes.write(folder, {"late": (b"2", 0o644)}, fs_group=None, revision="3")
+    assert (folder / "late").read_bytes() == b"2"
 
 
 def test_unsupported_fields_are_named() -> None:
@@ -379,6 +529,5 @@ def test_unsupported_fields_are_named() -> None:
     ]
     assert warned == [
         "spec.volumes[f].emptyDir.sizeLimit",
-        "spec.containers[c].securityContext.seccompProfile",
         "spec.containers[c].resources.limits.ephemeral-storage",
     ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import stat
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import pytest
 
 from ondol.base import clock
 from ondol.node import linux
-from ondol.node.runtime import cgroups, learn, oci, spec
+from ondol.node.runtime import cgroups, learn, oci, seccomp, spec
 from ondol.node.runtime.port import Creation, ExecTimeout, RuntimeFailed
 
 pytestmark = [pytest.mark.anyio, pytest.mark.root]
@@ -171,3 +172,117 @@ async def test_log_goes_on_in_a_new_file(runtime: oci.OciRuntime, folders: oci.F
     await written(creation.log_path, "two")
     assert rotated.read_text().rstrip().endswith("one")
     assert "one" not in creation.log_path.read_text()
+
+
+async def output(runtime: oci.OciRuntime, creation: Creation) -> str:
+    """What a container wrote that runs to its end."""
+    handle = await runtime.create(creation)
+    await runtime.start(handle)
+    await runtime.wait(handle)
+    lines = [line.split(" ", 3) for line in creation.log_path.read_text().splitlines()]
+    return "".join(text if part == "P" else f"{text}\n" for _, _, part, text in lines)
+
+
+async def test_system_calls_are_filtered(runtime: oci.OciRuntime, folders: oci.Folders) -> None:
+    """What a container may not do is refused: other namespaces however they are made, odd behaviours."""
+    script = "grep Seccomp: /proc/self/status; unshare -U true; unshare -m true; setarch x86_64 -R true"
+    profile = seccomp.default(spec.DEFAULT_CAPABILITIES)
+    text = await output(runtime, shell(folders, f"({script}) 2>&1", "s1", seccomp=profile))
+    assert "Seccomp:\t2" in text
+    assert text.count("unshare: unshare failed: Operation not permitted") == 2
+    assert "Function not implemented" in text
+
+
+async def test_commands_in_a_container_are_filtered_too(
+    runtime: oci.OciRuntime, folders: oci.Folders
+) -> None:
+    """A probe's command has the container's own filter."""
+    profile = seccomp.default(spec.DEFAULT_CAPABILITIES)
+    handle = await runtime.create(shell(folders, "exec sleep 30", "s7", seccomp=profile))
+    await runtime.start(handle)
+    inside = await runtime.exec(handle, ["/bin/sh", "-c", "grep Seccomp: /proc/self/status"], 5)
+    assert inside.output == b"Seccomp:\t2\n"
+    runtime.signal(handle, signal.SIGKILL)
+    await runtime.wait(handle)
+
+
+async def test_without_a_profile_nothing_is_filtered(runtime: oci.OciRuntime, folders: oci.Folders) -> None:
+    """Unconfined is what it says."""
+    assert await output(runtime, shell(folders, "grep Seccomp: /proc/self/status", "s2")) == "Seccomp:\t0\n"
+
+
+async def test_the_machine_is_masked(runtime: oci.OciRuntime, folders: oci.Folders) -> None:
+    """Kernel memory, its tables and its switches cannot be read or written; control groups neither."""
+    script = """
+        for file in kcore keys slabinfo vmallocinfo timer_list interrupts; do
+            [ -e /proc/$file ] && cat /proc/$file | wc -c
+        done | sort -u
+        ls -A /sys/firmware | wc -l
+        for file in /sys/fs/cgroup/x /sys/fs/cgroup/*/cgroup.procs /proc/sys/kernel/x /proc/sysrq-trigger; do
+            (: >>$file) 2>/dev/null && echo "opened $file"
+        done
+        for folder in /sys/fs/cgroup/x /sys/fs/cgroup/*/x; do
+            mkdir $folder 2>/dev/null && echo "made $folder"
+        done
+        echo 1 2>/dev/null >/proc/sys/vm/drop_caches && echo dropped
+        exit 0
+    """
+    hierarchies = [str(path) for path in cgroups.hierarchies()]
+    text = await output(runtime, shell(folders, script, "s3", also_read_only=hierarchies))
+    assert set(text.splitlines()) == {"0"}
+
+
+async def test_processes_of_a_pod_are_counted(runtime: oci.OciRuntime, folders: oci.Folders) -> None:
+    """Past its limit a pod starts no more of them, whichever of its containers it is."""
+    if not (cgroups.ROOT / "pids").exists() and cgroups.version() != "v2":
+        pytest.skip("needs the pids controller")
+    creation = shell(folders, "(sleep 9 & sleep 9 & sleep 9 & sleep 9 & sleep 9) 2>&1; sleep 30", "s4")
+    handle = await runtime.create(creation)
+    cgroups.limit_pids(CGROUP, 5)
+    try:
+        await runtime.start(handle)
+        await written(creation.log_path, "fork")
+        assert len(cgroups.processes(f"{CGROUP}/s4")) <= 5
+    finally:
+        cgroups.limit_pids(CGROUP, 0)
+        runtime.signal(handle, signal.SIGKILL)
+    await runtime.wait(handle)
+
+
+async def test_devices_an_image_brings_are_dead(runtime: oci.OciRuntime, folders: oci.Folders) -> None:
+    """A node for the host's disk or memory can be made and not be opened; the usual ones can."""
+    (folders.run / "root").mkdir(exist_ok=True)
+    device = folders.run / "root/mem"
+    if not device.exists():
+        os.mknod(device, 0o666 | stat.S_IFCHR, os.makedev(1, 1))
+    script = (
+        "cat /mem 2>&1; mknod /disk b 254 0 && cat /disk 2>&1; head -c3 /dev/zero | wc -c;"
+        " for d in null zero full urandom tty; do [ -c /dev/$d ] || echo no $d; done"
+    )
+    lines = (await output(runtime, shell(folders, script, "s5"))).splitlines()
+    assert lines == ["cat: /mem: Operation not permitted", "cat: /disk: Operation not permitted", "3"]
+
+
+@pytest.mark.parametrize("target", ["/", "../../..", "/proc/self/root", "/proc/1/root"])
+async def test_mounts_stay_in_the_root(runtime: oci.OciRuntime, folders: oci.Folders, target: str) -> None:
+    """A link of the image on the way to where a volume goes leads nowhere but into the image."""
+    root = folders.run / "root"
+    root.mkdir(exist_ok=True)
+    link, source = root / "way", folders.run / "volume"
+    link.unlink(missing_ok=True)
+    link.symlink_to(target)
+    source.mkdir(exist_ok=True)
+    marker = f"ondol-{os.getpid()}"
+    creation = shell(folders, "ls -d /way/*/ 2>&1; exit 0", f"s6{abs(hash(target))}")
+    document = {
+        **creation.spec,
+        "mounts": [*creation.spec["mounts"], spec.bind(str(source), f"/way/{marker}")],
+    }
+    try:
+        await output(runtime, Creation(creation.id, document, creation.log_path))
+    except RuntimeFailed:
+        pass  # refused is as good
+    finally:
+        link.unlink()
+    assert not await anyio.Path("/", marker).exists()
+    assert not await anyio.Path(folders.run, marker).exists()

@@ -27,7 +27,7 @@ from ondol.base.clock import SystemClock
 from ondol.base.host_ports import HostPort
 from ondol.client import Client
 from ondol.compose.instance import Instance
-from ondol.compose.settings import Settings
+from ondol.compose.settings import Settings, listed
 from ondol.compose.supervisor import Notify, Part
 
 # What at least two parts use and what starts no thread: imported once, before the fork.
@@ -408,4 +408,6 @@ def node_config(instance: Instance, settings: Settings) -> Any:
         kept_ports=_kept_ports(instance),
         api_token=_node_token(instance),
         runtime=settings.runtime,
+        pod_pids_limit=settings.pod_pids_limit,
+        allowed_unsafe_sysctls=listed(settings.allowed_unsafe_sysctls),
     )

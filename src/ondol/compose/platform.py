@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ondol.base import errors, log
-from ondol.compose import doctor, hints, lock, parts
+from ondol.compose import doctor, folders, hints, lock, parts
 from ondol.compose import instance as instances
 from ondol.compose.instance import Instance
 from ondol.compose.settings import Settings
@@ -76,8 +76,11 @@ def run(settings: Settings, *, progress: Progress = lambda _: None) -> int:
     instance = instances.load_or_create(settings)
     with lock.hold(instance.lock_file):
         instance = instances.with_free_inner_ports(instance)
-        _prepare_folders(instance)
+        strangers = _prepare_folders(instance)
         with _logging_to(instance.log_dir / _LOG, settings.log_level):
+            if strangers:
+                folder = str(instance.data_dir)
+                log.get("supervisor").warning("data_directory_stays_open", folder=folder, holds=strangers[:3])
             return _supervise(instance, settings, progress)
 
 
@@ -355,12 +358,13 @@ def cpu_s(pid: int) -> float:
     return 0.0
 
 
-def _prepare_folders(instance: Instance) -> None:
-    kept = [instance.data_dir / name for name in ("components", "pods", "observe")]
-    for folder in (instance.run_dir, instance.log_dir, instance.pki_dir, *kept):
-        folder.mkdir(parents=True, exist_ok=True)
-        folder.chmod(0o700)  # whatever the umask and however open the folder that a user has chosen
+def _prepare_folders(instance: Instance) -> list[str]:
+    """What the data directory holds beside the platform's own things."""
+    instance.run_dir.mkdir(parents=True, exist_ok=True)
+    instance.run_dir.chmod(0o700)
+    strangers = folders.prepare(instance.data_dir)
     instances.promise_networks(instance)
+    return strangers
 
 
 def _write_status(instance: Instance, running: Sequence[Running]) -> None:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from ondol.api import sysctls
 from ondol.base import errors, names
 
 ENVIRONMENT_PREFIX = "ONDOL_"
@@ -40,6 +41,10 @@ class Settings:
     """Name of this machine's Node object; empty means the host name."""
     runtime: str = ""
     """Container runtime (`crun` or `runc`); empty means the first that works."""
+    pod_pids_limit: int = 4096
+    """Processes and threads a pod may have; 0 is no limit."""
+    allowed_unsafe_sysctls: str = ""
+    """Sysctls pods may set beyond the safe ones, parted by commas; `net.core.*` names all of a beginning."""
     trace_sampling_percent: float = 100.0
     """Share of requests that are traced."""
     scale_to_zero_after_s: float = 60.0
@@ -49,6 +54,11 @@ class Settings:
     outside (Kubernetes' DenyServiceExternalIPs). The platform's own addresses are refused either way."""
     log_level: str = "info"
     """Least severe log level written: debug, info, warning or error."""
+
+
+def listed(text: str) -> tuple[str, ...]:
+    """The entries of a setting that is a list parted by commas."""
+    return tuple(entry.strip() for entry in text.split(",") if entry.strip())
 
 
 def _is_address(text: str) -> bool:
@@ -66,6 +76,11 @@ _LIMITS: Final[Mapping[str, tuple[Callable[[Any], bool], str]]] = {
     "domain": (names.is_dns1123_subdomain, "a DNS name"),
     "node_name": (lambda name: not name or names.is_dns1123_subdomain(name), "a DNS name"),
     "runtime": (lambda name: name in ("", "crun", "runc"), "crun, runc or empty"),
+    "pod_pids_limit": (lambda count: count == 0 or 16 <= count <= 4_194_304, "0 or from 16 to 4194304"),
+    "allowed_unsafe_sysctls": (
+        lambda text: all(map(sysctls.is_pattern, listed(text))),
+        "names or patterns below net., kernel.shm, kernel.msg, kernel.sem or fs.mqueue., parted by commas",
+    ),
     "trace_sampling_percent": (lambda share: 0 <= share <= 100, "from 0 to 100"),
     "scale_to_zero_after_s": (lambda window_s: 6 <= window_s <= 3600, "from 6 to 3600 seconds"),
     "log_level": (

@@ -36,12 +36,12 @@ from ondol.node.images import rootfs
 from ondol.node.images.images import Images, ImageSource
 from ondol.node.images.store import ImageCorrupt
 from ondol.node.network import ipam, sandbox
-from ondol.node.pods import etc, model, status, steps, volumes
+from ondol.node.pods import etc, model, staging, status, steps, volumes
 from ondol.node.pods.host import Host, read_records
 from ondol.node.pods.model import Record
 from ondol.node.pods.sources import Sources
 from ondol.node.pods.worker import PodWorker
-from ondol.node.runtime import cgroups, learn, oci
+from ondol.node.runtime import bpf, cgroups, learn, oci, seccomp, spec
 from ondol.node.runtime.port import Runtime
 from ondol.node.service_rules import ServiceRules
 
@@ -165,6 +165,9 @@ def _host(
         memory_bytes=machine.memory_bytes,
         allocatable=registration.capacity(machine, config.max_pods),
         oom_score_adj=int(Path("/proc/self/oom_score_adj").read_text()),
+        kernel=os.uname().release,
+        also_masked=tuple(map(str, Path("/sys/devices/system/cpu").glob("cpu[0-9]*/thermal_throttle"))),
+        also_read_only=tuple(map(str, cgroups.hierarchies())),
     )
 
 
@@ -204,6 +207,9 @@ class Agent:
             self._services.changed()
             tasks.start_soon(self._services.keep)
             tasks.start_soon(self._keep_house)
+            # The first pod does not wait for the filter that most containers have.
+            usual = seccomp.default(spec.DEFAULT_CAPABILITIES)
+            tasks.start_soon(anyio.to_thread.run_sync, bpf.compiled, usual)
             _log.info("node_started", node=config.name, runtime=runtime.name)
             task_status.started()
 
@@ -259,6 +265,8 @@ class Agent:
             c.current for r in records.values() for c in r.containers.values() if c.current is not None
         ]
         kept = {attempt.id for attempt in attempts if attempt.exit is None}
+        for left in staging.existing(host.config.run_dir):
+            await anyio.to_thread.run_sync(left.give_back)
         for identity in host.runtime.known():
             if identity not in kept:
                 await steps.discard_container(host, identity)

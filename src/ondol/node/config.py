@@ -39,6 +39,10 @@ class NodeConfig:
     """Name servers for names outside the cluster; empty takes the host's."""
     mtu: int = 1500
     max_pods: int = 110
+    pod_pids_limit: int = 4096
+    """Processes and threads a pod may have; 0 is no limit."""
+    allowed_unsafe_sysctls: tuple[str, ...] = ()
+    """Names and patterns (`net.core.*`) pods may set beyond the safe ones."""
     labels: dict[str, str] = field(default_factory=dict)
     restart_backoff: Backoff = _BACKOFF
     image_backoff: Backoff = _BACKOFF
@@ -76,6 +80,11 @@ class NodeConfig:
     def gateway(self) -> ipaddress.IPv4Address:
         """The bridge's address: the pods' router and name server."""
         return self.pods[1]
+
+    @property
+    def seccomp_dir(self) -> Path:
+        """Where profiles of type `Localhost` are."""
+        return self.data_dir / "seccomp"
 
     def pod_dir(self, uid: str) -> Path:
         return self.data_dir / "pods" / uid

@@ -32,6 +32,7 @@ MS_BIND: Final = 0x1000
 MS_REC: Final = 0x4000
 MS_SLAVE: Final = 0x80000
 MNT_DETACH: Final = 0x2
+UMOUNT_NOFOLLOW: Final = 0x8
 
 _OCTAL: Final = re.compile(rb"\\([0-7]{3})")
 _libc: Final = ctypes.CDLL(None, use_errno=True)
@@ -66,7 +67,7 @@ def mount(source: str, target: str, kind: str = "", flags: int = 0, data: str = 
 
 def unmount(target: str) -> bool:
     """Detach what is mounted at `target`; False when nothing is (or the place is gone)."""
-    if _libc.umount2(target.encode(), MNT_DETACH) == 0:
+    if _libc.umount2(target.encode(), MNT_DETACH | UMOUNT_NOFOLLOW) == 0:
         return True
     number = ctypes.get_errno()
     if number in (errno.EINVAL, errno.ENOENT):

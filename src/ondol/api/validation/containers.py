@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from ondol.api import labels as selectors
 from ondol.api.schema import causes
-from ondol.api.validation import fields
+from ondol.api.validation import fields, security
 from ondol.base import quantity
 from ondol.base.errors import Cause
 
@@ -58,9 +58,9 @@ def check(container: Mapping[str, Any], path: str, volumes: Collection[str]) -> 
     )
     yield from _ports(container.get("ports") or (), f"{path}.ports")
     yield from _environment(container, path)
-    yield from _mounts(container.get("volumeMounts") or (), f"{path}.volumeMounts", volumes)
+    yield from _mounts(container, f"{path}.volumeMounts", volumes)
     yield from resources(container.get("resources") or {}, f"{path}.resources")
-    yield from _security(container.get("securityContext") or {}, f"{path}.securityContext")
+    yield from security.of_container(container.get("securityContext") or {}, f"{path}.securityContext")
 
 
 def running(container: Mapping[str, Any], path: str) -> Iterator[Cause]:
@@ -162,9 +162,10 @@ def resource_field_ref(ref: Mapping[str, Any], path: str) -> Iterator[Cause]:
         yield causes.not_supported(f"{path}.resource", resource, allowed)
 
 
-def _mounts(mounts: Any, path: str, volumes: Collection[str]) -> Iterator[Cause]:
+def _mounts(container: Mapping[str, Any], path: str, volumes: Collection[str]) -> Iterator[Cause]:
     seen = set()
-    for index, mount in enumerate(mounts):
+    is_privileged = (container.get("securityContext") or {}).get("privileged")
+    for index, mount in enumerate(container.get("volumeMounts") or ()):
         where = f"{path}[{index}]"
         name, target = mount.get("name") or "", mount.get("mountPath") or ""
         if not name:
@@ -177,18 +178,13 @@ def _mounts(mounts: Any, path: str, volumes: Collection[str]) -> Iterator[Cause]
             yield causes.invalid(f"{where}.mountPath", target, "must be unique")
         seen.add(target)
         for field in ("subPath", "subPathExpr"):
-            yield from inner_path(f"{where}.{field}", mount.get(field) or "")
+            yield from fields.inner_path(f"{where}.{field}", mount.get(field) or "")
         if mount.get("subPath") and mount.get("subPathExpr"):
             said = "subPathExpr and subPath are mutually exclusive"
             yield causes.invalid(f"{where}.subPathExpr", mount["subPathExpr"], said)
-
-
-def inner_path(path: str, value: str) -> Iterator[Cause]:
-    """A path that must stay below where it is taken."""
-    if value.startswith("/"):
-        yield causes.invalid(path, value, "must be a relative path")
-    if ".." in value.split("/"):
-        yield causes.invalid(path, value, "must not contain '..'")
+        if mount.get("mountPropagation") == "Bidirectional" and not is_privileged:
+            said = "Bidirectional mount propagation is available only to privileged containers"
+            yield causes.forbidden(f"{where}.mountPropagation", said)
 
 
 def resources(found: Mapping[str, Any], path: str) -> Iterator[Cause]:
@@ -223,14 +219,6 @@ def _resource_name(path: str, name: str) -> Iterator[Cause]:
         and not name.startswith("hugepages-")
     ):
         yield causes.invalid(path, name, "must be a standard resource for containers")
-
-
-def _security(context: Mapping[str, Any], path: str) -> Iterator[Cause]:
-    for field in ("runAsUser", "runAsGroup"):
-        yield from fields.between(f"{path}.{field}", context.get(field), 0, (1 << 31) - 1)
-    if context.get("privileged") and context.get("allowPrivilegeEscalation") is False:
-        said = "cannot set `allowPrivilegeEscalation` to false and `privileged` to true"
-        yield causes.invalid(path, dict(context), said)
 
 
 def _probe(probe: Mapping[str, Any], path: str) -> Iterator[Cause]:

@@ -121,6 +121,14 @@ def key(path: str, value: str) -> Iterator[Cause]:
         yield causes.invalid(path, value, "must not start with '..'")
 
 
+def inner_path(path: str, value: str) -> Iterator[Cause]:
+    """A path that must stay below where it is taken."""
+    if value.startswith("/"):
+        yield causes.invalid(path, value, "must be a relative path")
+    if ".." in value.split("/"):
+        yield causes.invalid(path, value, "must not contain '..'")
+
+
 def int_or_percent(path: str, value: Any) -> Iterator[Cause]:
     if isinstance(value, str):
         if not _PERCENT.fullmatch(value):

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from ondol.api.schema import causes
-from ondol.api.validation import containers, fields, metadata
+from ondol.api.validation import containers, fields, metadata, security
 from ondol.base.errors import Cause
 
 _RESTART: Final = ("Always", "Never", "OnFailure")
@@ -72,6 +72,7 @@ def _containers(found: Mapping[str, Any], path: str, volumes: set[str]) -> Itera
             where = f"{path}.{field}[{index}]"
             name = container.get("name") or ""
             yield from containers.check(container, where, volumes)
+            yield from security.proc_mount(container, found.get("hostUsers"), where)
             if name and name in seen:
                 yield causes.duplicate(f"{where}.name", name)
             seen.add(name)
@@ -160,6 +161,7 @@ def _source(volume: Mapping[str, Any], path: str) -> Iterator[Cause]:
         token = projected.get("serviceAccountToken")
         if token is not None and not token.get("path"):
             yield causes.required(f"{where}.serviceAccountToken.path")
+        yield from _volume_path(f"{where}.serviceAccountToken.path", (token or {}).get("path") or "")
         if token is not None and token.get("expirationSeconds", 3600) < 600:
             said = "may not specify a duration less than 10 minutes"
             yield causes.invalid(
@@ -190,8 +192,15 @@ def _downward(source: Mapping[str, Any], path: str) -> Iterator[Cause]:
 def _target(item: Mapping[str, Any], path: str) -> Iterator[Cause]:
     if not item.get("path"):
         yield causes.required(f"{path}.path")
-    yield from containers.inner_path(f"{path}.path", item.get("path") or "")
+    yield from _volume_path(f"{path}.path", item.get("path") or "")
     yield from _mode(f"{path}.mode", item.get("mode"))
+
+
+def _volume_path(path: str, value: str) -> Iterator[Cause]:
+    """Where a file stands in its volume; names with two dots are the volume's own."""
+    yield from fields.inner_path(path, value)
+    if value.startswith("..") and ".." not in value.split("/"):
+        yield causes.invalid(path, value, "must not start with '..'")
 
 
 def _mode(path: str, mode: int | None) -> Iterator[Cause]:
@@ -237,14 +246,10 @@ def _tolerations(tolerations: Any, path: str) -> Iterator[Cause]:
 
 
 def _host(found: Mapping[str, Any], path: str) -> Iterator[Cause]:
-    context = found.get("securityContext") or {}
     if found.get("hostPID") and found.get("shareProcessNamespace"):
         said = "ShareProcessNamespace and HostPID cannot both be enabled"
         yield causes.invalid(f"{path}.shareProcessNamespace", True, said)
-    for field in ("runAsUser", "runAsGroup", "fsGroup"):
-        yield from fields.between(f"{path}.securityContext.{field}", context.get(field), 0, _MAX_INT32)
-    for index, group in enumerate(context.get("supplementalGroups") or ()):
-        yield from fields.between(f"{path}.securityContext.supplementalGroups[{index}]", group, 0, _MAX_INT32)
+    yield from security.of_pod(found, f"{path}.securityContext")
     for index, secret in enumerate(found.get("imagePullSecrets") or ()):
         if not secret.get("name"):
             yield causes.required(f"{path}.imagePullSecrets[{index}].name")

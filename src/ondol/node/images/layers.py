@@ -17,16 +17,18 @@ import tarfile
 import threading
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Final, Self
 
+from ondol.base import errors
+from ondol.node import paths
 from ondol.node.images.store import ImageCorrupt, ImageStore, Layer
 
 _WHITEOUT: Final = ".wh."
 _OPAQUE: Final = ".wh..wh..opq"
 _XATTR: Final = "SCHILY.xattr."
-_BROKEN: Final = (tarfile.TarError, OSError, EOFError, zlib.error, ValueError)
+_BROKEN: Final = (tarfile.TarError, OSError, EOFError, zlib.error, ValueError, errors.Invalid)
 
 
 class _Hashed(io.RawIOBase):
@@ -56,7 +58,7 @@ class Layers:
         self.root = root
         self._store = store
         self._lock = threading.Lock()
-        root.mkdir(parents=True, exist_ok=True)
+        root.mkdir(parents=True, exist_ok=True, mode=0o700)
         for leftover in root.glob(".unpacking-*"):
             shutil.rmtree(leftover)
 
@@ -88,9 +90,13 @@ class Layers:
     def _extract(self, layer: Layer, into: Path) -> None:
         with self._store.blob_path(layer.digest).open("rb") as blob:
             hashed = _Hashed(blob)
-            with _decompressed(hashed, layer.media_type) as stream, _archive(stream) as archive:
+            with (
+                _decompressed(hashed, layer.media_type) as stream,
+                _archive(stream) as archive,
+                _Tree(into) as tree,
+            ):
                 for member in archive:
-                    _place(archive, member, into)
+                    _place(archive, member, tree)
             hashed.exhaust()
         if hashed.digest.hexdigest() != target_digest(layer):
             raise ImageCorrupt(f"layer {layer.digest} does not match its digest")
@@ -117,44 +123,102 @@ def _archive(stream: IO[bytes]) -> Iterator[tarfile.TarFile]:
         yield archive
 
 
-def _place(archive: tarfile.TarFile, member: tarfile.TarInfo, root: Path) -> None:
-    name = os.path.normpath(member.name.lstrip("/"))
-    if name in (".", ""):
+class _Tree:
+    """The folder a layer is unpacked in: an entry's folder is found as inside a container, by descriptors.
+
+    No link of the layer leads out of it: an absolute one begins at the layer's own root.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._kept = ExitStack()
+        self._kept_for = ""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._kept.close()
+
+    def folder(self, name: str) -> Path:
+        """What an entry's parent is, made where missing; valid until the next call.
+
+        Entries come folder by folder, so the last one is kept open.
+        """
+        parent = os.path.dirname(name)  # noqa: PTH120 - a name in an archive, not a path of this machine
+        if not self._kept_for or self._kept_for != parent:
+            self.forget()
+            walk = paths.opened(self._root, parent, as_root=True, missing=paths.NewFolder(0o755))
+            self._place = Path(paths.by_descriptor(self._kept.enter_context(walk)))
+            self._kept_for = parent
+        return self._place
+
+    def forget(self) -> None:
+        """A name may stand for something else from now on."""
+        self._kept.close()
+        self._kept_for = ""
+
+
+def _place(archive: tarfile.TarFile, member: tarfile.TarInfo, tree: _Tree) -> None:
+    name = _inner_name(member.name)
+    if not name:
         return
-    if name.startswith("../") or name == "..":
-        raise ImageCorrupt(f"entry {member.name!r} lies outside the layer")
-    parent = _inside(root, Path(name).parent)
-    base = Path(name).name
+    base = os.path.basename(name)  # noqa: PTH119 - likewise
     if base == _OPAQUE:
-        os.setxattr(parent, "trusted.overlay.opaque", b"y")
+        os.setxattr(tree.folder(name), "trusted.overlay.opaque", b"y")
     elif base.startswith(_WHITEOUT):
-        os.mknod(parent / base.removeprefix(_WHITEOUT), stat.S_IFCHR | 0o600, os.makedev(0, 0))
+        _delete(tree.folder(name), base.removeprefix(_WHITEOUT), member)
+    elif member.islnk():
+        _link(member, tree, name)
     else:
-        _write(archive, member, root, parent / base)
+        _write(archive, member, tree, name)
 
 
-def _inside(root: Path, relative: Path) -> Path:
-    """The real directory for `relative`, made where missing; it may not lead out of the layer."""
-    wanted = root / relative
-    real = Path(os.path.realpath(wanted))
-    if real != root and root not in real.parents:
-        raise ImageCorrupt(f"entry {relative} leads out of the layer through a link")
-    real.mkdir(parents=True, exist_ok=True)
-    return real
+def _inner_name(name: str) -> str:
+    """An entry's name without what it need not say; empty for the root itself."""
+    inner = os.path.normpath(name.lstrip("/"))
+    if inner.startswith("../") or inner == "..":
+        raise ImageCorrupt(f"entry {name!r} lies outside the layer")
+    return "" if inner == "." else inner
 
 
-def _write(archive: tarfile.TarFile, member: tarfile.TarInfo, root: Path, target: Path) -> None:
-    if member.islnk():
-        _link(member, root, target)
-        return
-    if target.is_symlink() or (target.exists() and not (target.is_dir() and member.isdir())):
-        shutil.rmtree(target) if target.is_dir() and not target.is_symlink() else target.unlink()
+def _delete(folder: Path, name: str, member: tarfile.TarInfo) -> None:
+    """Take a name away from the layers below; what this layer itself has under it stays."""
+    if name in ("", ".", ".."):
+        raise ImageCorrupt(f"entry {member.name!r} deletes nothing that has a name")
+    target = folder / name
+    if target.is_dir() and not target.is_symlink():
+        os.setxattr(target, "trusted.overlay.opaque", b"y")
+    elif not os.path.lexists(target):
+        os.mknod(target, stat.S_IFCHR | 0o600, os.makedev(0, 0))
+
+
+def _write(archive: tarfile.TarFile, member: tarfile.TarInfo, tree: _Tree, name: str) -> None:
+    target = tree.folder(name) / os.path.basename(name)  # noqa: PTH119 - likewise
+    was_deleted = _make_room(target, member)
     _make(archive, member, target)
     os.chown(target, member.uid, member.gid, follow_symlinks=False)
     if not member.issym():
         target.chmod(member.mode & 0o7777)
         os.utime(target, (member.mtime, member.mtime))
+    if was_deleted and member.isdir():
+        os.setxattr(target, "trusted.overlay.opaque", b"y")
     _attributes(member, target)
+    if not member.isreg():
+        tree.forget()
+
+
+def _make_room(target: Path, member: tarfile.TarInfo) -> bool:
+    """Remove what another entry put there, but a folder for a folder; whether it was a deletion."""
+    try:
+        there = target.lstat()
+    except FileNotFoundError:
+        return False
+    if not stat.S_ISDIR(there.st_mode):
+        target.unlink()
+    elif not member.isdir():
+        shutil.rmtree(target)
+    return stat.S_ISCHR(there.st_mode) and there.st_rdev == 0
 
 
 def _make(archive: tarfile.TarFile, member: tarfile.TarInfo, target: Path) -> None:
@@ -172,19 +236,27 @@ def _make(archive: tarfile.TarFile, member: tarfile.TarInfo, target: Path) -> No
         content = archive.extractfile(member)
         if content is None:
             raise ImageCorrupt(f"entry {member.name!r} is of a type no layer may have")
-        with target.open("wb") as file:
+        with target.open("xb") as file:
             shutil.copyfileobj(content, file, 1 << 20)
 
 
-def _link(member: tarfile.TarInfo, root: Path, target: Path) -> None:
-    linked = os.path.normpath(member.linkname.lstrip("/"))
-    source = _inside(root, Path(linked).parent) / Path(linked).name
-    target.unlink(missing_ok=True)
-    os.link(source, target, follow_symlinks=False)
+def _link(member: tarfile.TarInfo, tree: _Tree, name: str) -> None:
+    linked = _inner_name(member.linkname)
+    tree.forget()
+    descriptor = os.open(tree.folder(linked), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        target = tree.folder(name) / os.path.basename(name)  # noqa: PTH119 - likewise
+        target.unlink(missing_ok=True)
+        base = os.path.basename(linked)  # noqa: PTH119 - likewise
+        os.link(base, target, src_dir_fd=descriptor, follow_symlinks=False)
+    finally:
+        os.close(descriptor)
 
 
 def _attributes(member: tarfile.TarInfo, target: Path) -> None:
+    """Set those a file may bring along: others would speak to overlayfs or to the host's security."""
     for header, value in member.pax_headers.items():
-        if header.startswith(_XATTR):
+        name = header.removeprefix(_XATTR)
+        if name != header and (name == "security.capability" or name.startswith("user.")):
             raw = value.encode("utf-8", "surrogateescape")
-            os.setxattr(target, header.removeprefix(_XATTR), raw, follow_symlinks=False)
+            os.setxattr(target, name, raw, follow_symlinks=False)

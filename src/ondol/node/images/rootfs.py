@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Final
 
 from ondol.base import errors
-from ondol.node import linux
+from ondol.node import linux, paths
 from ondol.node.runtime import spec
 
-_LINKS_MAX: Final = 40
 _OPTIONS_MAX: Final = 4000  # the kernel takes one page of mount options
 
 
@@ -29,8 +28,12 @@ def mount(folders: RootFolders, container_id: str, layers: Sequence[Path]) -> Pa
     """Stack the layers (lowest first) under a fresh writable directory; the mount point. Blocks."""
     own = folders.root / container_id
     remove(folders, container_id)
+    # No one of the host passes by here to what an image brings, set-uid files among it. `upper` is what the
+    # container sees as its root, where everyone passes.
+    folders.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+    own.mkdir(mode=0o700)
     for name in ("upper", "work", "root"):
-        (own / name).mkdir(parents=True, mode=0o755)
+        (own / name).mkdir(mode=0o755)
     if not layers:
         return own / "root"  # an image without layers: an empty, writable root
     parent = layers[0].parent.resolve()
@@ -74,7 +77,7 @@ def user(root: Path, wanted: str) -> spec.User:
     name, _, group = wanted.partition(":")
     accounts, groups = _table(root, "etc/passwd"), _table(root, "etc/group")
     uid, gid, login = 0, 0, name
-    if name.isdigit():
+    if _is_number(name):
         uid = int(name)
         entry = next((fields for fields in accounts.values() if fields[2] == name), None)
         login = entry[0] if entry else name
@@ -93,37 +96,27 @@ def user(root: Path, wanted: str) -> spec.User:
 
 
 def _group(groups: Mapping[str, list[str]], wanted: str) -> int:
-    if wanted.isdigit():
+    if _is_number(wanted):
         return int(wanted)
     if wanted not in groups:
         raise errors.Invalid(f"unable to find group {wanted}: no matching entries in group file")
     return int(groups[wanted][2])
 
 
-def within(root: Path, path: str) -> Path:
-    """Where a path leads for a process that has `root` as its root: no link leads out of it."""
-    found, left, links = root, [part for part in path.split("/") if part], 0
-    while left:
-        part = left.pop(0)
-        if part == "..":
-            found = found.parent if found != root else root
-        elif part != ".":
-            step = found / part
-            if not step.is_symlink():
-                found = step
-                continue
-            links += 1
-            if links > _LINKS_MAX:
-                raise errors.Invalid(f"too many links on the way to {path}")
-            target = str(step.readlink())
-            found = root if target.startswith("/") else found
-            left = [p for p in target.split("/") if p] + left
-    return found
+def make_folder(root: Path, path: str, owner: spec.User) -> None:
+    """Make the folder a process starts in where the image has none; its missing ones belong to the user."""
+    missing = paths.NewFolder(0o755, owner.uid, owner.gid)
+    with paths.opened(root, path, as_root=True, missing=missing):
+        return
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit()
 
 
 def _table(root: Path, name: str) -> dict[str, list[str]]:
-    path = within(root, name)
-    if not path.is_file():
-        return {}
-    rows = (line.split(":") for line in path.read_text(errors="replace").splitlines())
-    return {fields[0]: fields for fields in rows if len(fields) > 3 or (len(fields) == 3 and "group" in name)}
+    """The accounts or groups by name; lines that are none are left out, as the C library does."""
+    content = paths.read(root, name) or b""
+    rows = [line.split(":") for line in content.decode(errors="replace").splitlines()]
+    numbers = slice(2, 4) if name.endswith("passwd") else slice(2, 3)
+    return {row[0]: row for row in rows if row[numbers] and all(map(_is_number, row[numbers]))}

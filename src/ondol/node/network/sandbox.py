@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from ondol.api import sysctls
+from ondol.base import errors
 from ondol.node import linux
 from ondol.node.network import local, netlink, nft, rules
 
@@ -148,7 +150,17 @@ def _build(network: Network, wiring: Wiring, kinds: Sequence[str]) -> None:
                 nft.run(rules.mesh_redirect(sorted(direct)))
             _attach(network, wiring, wiring.address, host, bridge)
     for name, value in wiring.sysctls:
-        _set_sysctl(name.replace(".", "/"), value)
+        _set_own_sysctl(name, value, kinds)
+
+
+def _set_own_sysctl(name: str, value: str, kinds: Sequence[str]) -> None:
+    """One the pod asks for: below `/proc/sys` the calling thread sees those of its own namespaces.
+
+    Whatever the pod was told before: what is not of a namespace it has for itself is the host's.
+    """
+    if not sysctls.is_valid(name) or sysctls.namespace(name) not in kinds:
+        raise errors.Invalid(f"sysctl {name!r} is not of a namespace of the pod's own")
+    Path("/proc/sys", sysctls.path(name)).write_text(value, encoding="utf-8")
 
 
 def _keep(kind: str, path: Path) -> None:

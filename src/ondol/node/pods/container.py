@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -10,6 +11,7 @@ from ondol.api import objects
 from ondol.base import quantity
 from ondol.node.pods import env, model, status, volumes
 from ondol.node.pods.model import Spec
+from ondol.node.runtime import seccomp
 from ondol.node.runtime import spec as oci
 
 DEFAULT_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -32,6 +34,10 @@ class Place:
     current_oom_score_adj: int
     capabilities: Sequence[str] = oci.ALL_CAPABILITIES
     """Those the node has itself: the most it can give."""
+    also_masked: Sequence[str] = ()
+    also_read_only: Sequence[str] = ()
+    seccomp: oci.Document | None = None
+    """The profile named by the container, read from the node's folder."""
 
 
 def unsupported(pod: Spec) -> tuple[list[str], list[str]]:
@@ -68,14 +74,12 @@ _PROBES: Final = ("startupProbe", "readinessProbe", "livenessProbe")
 
 
 _NOT_APPLIED: Final = ("ephemeralContainers", "resources", "runtimeClassName")
-_NOT_APPLIED_SECURITY: Final = ("appArmorProfile", "seLinuxOptions", "procMount", "windowsOptions")
+_NOT_APPLIED_SECURITY: Final = ("appArmorProfile", "seLinuxOptions", "windowsOptions")
 
 
 def _security(field: str, holder: Spec) -> list[str]:
     given = holder.get("securityContext") or {}
-    names = [name for name in _NOT_APPLIED_SECURITY if given.get(name)]
-    names += ["seccompProfile"] if _profile(holder) else []
-    return [f"{field}.securityContext.{name}" for name in names]
+    return [f"{field}.securityContext.{name}" for name in _NOT_APPLIED_SECURITY if given.get(name)]
 
 
 def _is_lost(port: Spec) -> bool:
@@ -84,9 +88,27 @@ def _is_lost(port: Spec) -> bool:
     return bool(port.get("hostPort")) and ":" in host_ip and host_ip != "::"
 
 
-def _profile(holder: Spec) -> bool:
-    profile = (holder.get("securityContext") or {}).get("seccompProfile") or {}
-    return str(profile.get("type", "Unconfined")) != "Unconfined"
+def seccomp_profile(pod: Spec, container: Spec) -> tuple[str, str]:
+    """Type and file of the profile: the container's own, else the pod's, else `RuntimeDefault`."""
+    for holder in (container, objects.spec(pod)):
+        profile = (holder.get("securityContext") or {}).get("seccompProfile")
+        if profile:
+            return str(profile["type"]), str(profile.get("localhostProfile") or "")
+    return "RuntimeDefault", ""
+
+
+def _seccomp(pod: Spec, container: Spec, place: Place) -> oci.Document | None:
+    """The filter itself; a privileged container has none."""
+    kind, _ = seccomp_profile(pod, container)
+    if _context(container).get("privileged") or kind == "Unconfined":
+        return None
+    if kind == "Localhost":
+        return place.seccomp
+    return seccomp.default(capabilities(container, place.capabilities))
+
+
+def _context(container: Spec) -> Mapping[str, Any]:
+    return container.get("securityContext") or {}
 
 
 def command(container: Spec, image: Mapping[str, Any], environment: Mapping[str, str]) -> list[str]:
@@ -125,16 +147,20 @@ def fs_group(pod: Spec) -> int | None:
 
 
 def capabilities(container: Spec, available: Sequence[str] = oci.ALL_CAPABILITIES) -> list[str]:
-    """The default ones less what is dropped, and what is added; `ALL` are those this node has itself."""
-    if (container.get("securityContext") or {}).get("privileged"):
+    """The default ones or, with `ALL` added, all the node has, or none with `ALL` dropped; then each by name.
+
+    In containerd's order: what is dropped by name is gone, and what is added by name is there even where
+    `ALL` was dropped.
+    """
+    if _context(container).get("privileged"):
         return list(available)
-    given = (container.get("securityContext") or {}).get("capabilities") or {}
-    added = [_capability(name) for name in given.get("add") or ()]
-    dropped = [_capability(name) for name in given.get("drop") or ()]
-    kept = [] if "CAP_ALL" in dropped else [c for c in oci.DEFAULT_CAPABILITIES if c not in dropped]
-    if "CAP_ALL" in added:
-        return [c for c in available if c not in dropped]
-    return list(dict.fromkeys([*kept, *added]))
+    changes = _context(container).get("capabilities") or {}
+    added = [_capability(name) for name in changes.get("add") or ()]
+    dropped = [_capability(name) for name in changes.get("drop") or ()]
+    kept = available if "CAP_ALL" in added else oci.DEFAULT_CAPABILITIES
+    kept = () if "CAP_ALL" in dropped else kept
+    named = dict.fromkeys([*kept, *(name for name in added if name != "CAP_ALL")])
+    return [name for name in named if name not in dropped]
 
 
 def _capability(name: str) -> str:
@@ -185,7 +211,7 @@ def stop_signal(container: Spec, image: Mapping[str, Any]) -> str:
 
 
 def termination_path(container: Spec) -> str:
-    return str(container.get("terminationMessagePath") or _TERMINATION_LOG)
+    return inner(str(container.get("terminationMessagePath") or _TERMINATION_LOG))
 
 
 def volume_mounts(
@@ -205,13 +231,17 @@ _PROPAGATION: Final = {"None": "rprivate", "HostToContainer": "rslave", "Bidirec
 def bind(mount: Spec, source: str, *, is_read_only: bool) -> oci.Document:
     propagation = _PROPAGATION[mount.get("mountPropagation") or "None"]
     read_only = bool(mount.get("readOnly")) or is_read_only
-    return oci.bind(source, mount["mountPath"], read_only=read_only, propagation=propagation)
+    return oci.bind(source, inner(mount["mountPath"]), read_only=read_only, propagation=propagation)
+
+
+def inner(path: str) -> str:
+    """A path in the container from its root on, with no part to leave out."""
+    return "/" + posixpath.normpath("/" + path).lstrip("/")
 
 
 def planned(pod: Spec, container: Spec, place: Place) -> oci.Container:
     """Everything the runtime spec is made of."""
-    own = container.get("securityContext") or {}
-    is_privileged = bool(own.get("privileged"))
+    own = _context(container)
     spec = objects.spec(pod)
     args = command(container, place.image, place.environment)
     if not args:
@@ -227,7 +257,11 @@ def planned(pod: Spec, container: Spec, place: Place) -> oci.Container:
         namespaces=place.namespaces,
         limits=limits(container),
         capabilities=capabilities(container, place.capabilities),
-        privileged=is_privileged,
+        privileged=bool(own.get("privileged")),
+        is_proc_masked=own.get("procMount") != "Unmasked",
+        also_masked=place.also_masked,
+        also_read_only=place.also_read_only,
+        seccomp=_seccomp(pod, container, place),
         read_only_root=bool(own.get("readOnlyRootFilesystem")),
         no_new_privileges=own.get("allowPrivilegeEscalation") is False,
         own_pid_namespace=not spec.get("hostPID"),

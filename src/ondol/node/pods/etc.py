@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from ondol.api import objects
 from ondol.node.pods.model import Spec
 
 _SEARCH_MAX = 32
+# Tests of conformance look for the first lines.
+_MANAGED: Final = "# Kubernetes-managed hosts file."
+_MANAGED_ON_HOST: Final = "# Kubernetes-managed hosts file (host network)."
+_LOCAL: Final = (
+    "127.0.0.1\tlocalhost",
+    "::1\tlocalhost ip6-localhost ip6-loopback",
+    "fe00::0\tip6-localnet",
+    "fe00::0\tip6-mcastprefix",
+    "fe00::1\tip6-allnodes",
+    "fe00::2\tip6-allrouters",
+)
 
 
 def hostname(pod: Spec) -> str:
@@ -22,25 +34,20 @@ def fully_qualified(pod: Spec, domain: str) -> str:
 
 
 def hosts(pod: Spec, address: str, domain: str) -> str:
-    """`/etc/hosts` of a pod with a network of its own."""
-    names = " ".join(name for name in (fully_qualified(pod, domain), hostname(pod)) if name)
-    lines = [
-        "# Written by the Ondol node for this pod.",
-        "127.0.0.1\tlocalhost",
-        "::1\tlocalhost ip6-localhost",
-    ]
-    lines.append(f"{address}\t{names}")
+    """`/etc/hosts` of a pod with a network of its own, as the kubelet writes it."""
+    names = [name for name in (fully_qualified(pod, domain), hostname(pod)) if name]
+    lines = [_MANAGED, *_LOCAL, "\t".join([address, *names])]
     return "\n".join([*lines, *_aliases(pod)]) + "\n"
 
 
 def host_network_hosts(pod: Spec, host_file: str) -> str:
-    return "\n".join([host_file.rstrip("\n"), *_aliases(pod)]) + "\n"
+    return "\n".join([_MANAGED_ON_HOST, host_file.rstrip("\n"), *_aliases(pod)]) + "\n"
 
 
 def _aliases(pod: Spec) -> list[str]:
-    return [
-        f"{a['ip']}\t{' '.join(a.get('hostnames') or ())}" for a in objects.spec(pod).get("hostAliases") or ()
-    ]
+    aliases = objects.spec(pod).get("hostAliases") or ()
+    lines = ["\t".join([alias["ip"], *(alias.get("hostnames") or ())]) for alias in aliases]
+    return ["", "# Entries added by HostAliases.", *lines] if lines else []
 
 
 def resolv_conf(pod: Spec, *, name_server: str, domain: str, host_file: str) -> str:

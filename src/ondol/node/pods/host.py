@@ -40,6 +40,11 @@ class Host:
     memory_bytes: int
     allocatable: dict[str, str]
     oom_score_adj: int
+    kernel: str
+    """As `uname -r` has it."""
+    also_masked: tuple[str, ...]
+    also_read_only: tuple[str, ...]
+    """What containers do not see, and may not write, of this machine beside what is so on all."""
 
     def cgroup_of(self, uid: str) -> str:
         return f"{self.config.cgroup}/pod{uid}"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
-import os
+import json
 import shutil
 import signal
 from collections.abc import Mapping
@@ -19,11 +19,11 @@ import anyio
 import anyio.to_thread
 
 from ondol.api import dataplane, objects
-from ondol.node import files, linux
+from ondol.node import files, linux, paths
 from ondol.node.images import images, rootfs
 from ondol.node.network import sandbox
 from ondol.node.pods import container as planning
-from ondol.node.pods import env, etc, model, probing, volumes
+from ondol.node.pods import env, etc, model, probing, staging, sysctls, volumes
 from ondol.node.pods.host import Host
 from ondol.node.pods.model import Attempt, Record, Spec
 from ondol.node.runtime import cgroups, spec
@@ -46,14 +46,13 @@ def log_path(host: Host, uid: str, name: str, number: int) -> Path:
 
 def wiring(pod: Spec, address: str, *, redirect: bool) -> sandbox.Wiring:
     spec_ = objects.spec(pod)
-    sysctls = (spec_.get("securityContext") or {}).get("sysctls") or ()
     return sandbox.Wiring(
         objects.uid(pod),
         etc.hostname(pod),
         None if spec_.get("hostNetwork") else ipaddress.IPv4Address(address),
         redirect,
         own_ipc=not spec_.get("hostIPC"),
-        sysctls=tuple((s["name"], s["value"]) for s in sysctls),
+        sysctls=tuple(sysctls.of(pod)),
     )
 
 
@@ -145,18 +144,28 @@ async def create_container(
         hostname=etc.hostname(pod),
     )
 
+    staged = staging.place_of(host.config.run_dir, identity)
+
     def prepare() -> spec.Container:
         root = rootfs.mount(host.roots, identity, unpacked.layers)
-        return _plan(host, pod, given, _Attempted(root, identity, number, unpacked.image.config, variables))
+        attempted = _Attempted(root, identity, number, unpacked.image.config, variables)
+        return _plan(host, pod, given, attempted, staged)
 
-    planned = await anyio.to_thread.run_sync(prepare)
-    creation = Creation(
-        identity,
-        spec.runtime_spec(planned),
-        log_path(host, uid, name, number),
-        stdin=bool(given.get("stdin")),
-    )
-    handle = await host.runtime.create(creation)
+    try:
+        planned = await anyio.to_thread.run_sync(prepare)
+        handle = await host.runtime.create(
+            Creation(
+                identity,
+                spec.runtime_spec(planned),
+                log_path(host, uid, name, number),
+                stdin=bool(given.get("stdin")),
+            )
+        )
+    finally:
+        if staged.is_used:
+            with anyio.CancelScope(shield=True):
+                await anyio.to_thread.run_sync(staged.give_back)
+    cgroups.limit_pids(host.cgroup_of(uid), host.config.pod_pids_limit)
     stop = planning.stop_signal(given, unpacked.image.config)
     attempt = Attempt(number, identity, given["image"], unpacked.image.id, handle, stop_signal=stop)
     return attempt, unpacked.was_pulled
@@ -173,27 +182,45 @@ class _Attempted:
     variables: Mapping[str, str]
 
 
-def _plan(host: Host, pod: Spec, given: Spec, attempted: _Attempted) -> spec.Container:
+def _plan(
+    host: Host, pod: Spec, given: Spec, attempted: _Attempted, staged: staging.Staging
+) -> spec.Container:
     root, image = attempted.root, attempted.image
     uid = objects.uid(pod)
     place = planning.Place(
         rootfs=str(root),
         cgroup=f"{host.cgroup_of(uid)}/{attempted.identity}",
         namespaces=_namespaces(host, pod),
-        mounts=_mounts(host, pod, given, attempted.variables, attempted.number),
+        mounts=_mounts(host, pod, given, attempted, staged),
         image=image,
         image_user=rootfs.user(root, str(image.get("User") or "")),
         environment=attempted.variables,
         node_memory_bytes=host.memory_bytes,
         current_oom_score_adj=host.oom_score_adj,
         capabilities=spec.capabilities_of(linux.capability_mask()),
+        also_masked=host.also_masked,
+        also_read_only=host.also_read_only,
+        seccomp=_local_profile(host, pod, given),
     )
     planned = planning.planned(pod, given, place)
-    directory = rootfs.within(root, planned.cwd)
-    if not directory.exists():
-        directory.mkdir(parents=True)
-        os.chown(directory, planned.user.uid, planned.user.gid)
+    rootfs.make_folder(root, planned.cwd, planned.user)
     return planned
+
+
+def _local_profile(host: Host, pod: Spec, given: Spec) -> spec.Document | None:
+    """The seccomp profile of type `Localhost`, if the container names one."""
+    kind, file = planning.seccomp_profile(pod, given)
+    if kind != "Localhost":
+        return None
+    folder = host.config.seccomp_dir
+    content = paths.read(folder, file) if folder.is_dir() else None
+    if content is None:
+        raise env.ConfigMissing(f"cannot load seccomp profile {folder / file}: no such file")
+    try:
+        profile: spec.Document = json.loads(content)
+    except ValueError as error:
+        raise env.ConfigMissing(f"cannot load seccomp profile {folder / file}: {error}") from error
+    return profile
 
 
 def _namespaces(host: Host, pod: Spec) -> dict[str, str]:
@@ -203,24 +230,29 @@ def _namespaces(host: Host, pod: Spec) -> dict[str, str]:
 
 
 def _mounts(
-    host: Host, pod: Spec, given: Spec, variables: Mapping[str, str], number: int
+    host: Host, pod: Spec, given: Spec, attempted: _Attempted, staged: staging.Staging
 ) -> list[spec.Document]:
     folder = host.config.pod_dir(objects.uid(pod))
     given_volumes = {v["name"]: v for v in objects.spec(pod).get("volumes") or ()}
     folders = {name: str(volume_folder(host, pod, volume)) for name, volume in given_volumes.items()}
     found: list[spec.Document] = []
-    for mount, source, sub_path in planning.volume_mounts(given, folders, variables):
+    for mount, source, sub_path in planning.volume_mounts(given, folders, attempted.variables):
         is_written = volumes.is_written(given_volumes[mount["name"]])
-        real = volumes.inside(Path(source), sub_path, is_writable=not is_written) if sub_path else source
-        found.append(planning.bind(mount, str(real), is_read_only=is_written))
+        place = _staged(source, sub_path, staged) if sub_path else source
+        found.append(planning.bind(mount, place, is_read_only=is_written))
     taken = {mount["destination"] for mount in found}
     own = [name for name in ("hosts", "resolv.conf", "hostname") if f"/etc/{name}" not in taken]
     found += [spec.bind(str(folder / "etc" / name), f"/etc/{name}") for name in own]
-    message = _termination_file(folder, given, number)
+    message = _termination_file(folder, given, attempted.number)
     message.parent.mkdir(parents=True, exist_ok=True)
     message.touch()
     message.chmod(0o666)
     return [*found, spec.bind(str(message), planning.termination_path(given))]
+
+
+def _staged(source: str, sub_path: str, staged: staging.Staging) -> str:
+    with volumes.sub_path(Path(source), sub_path) as descriptor:
+        return str(staged.put(descriptor))
 
 
 def _termination_file(folder: Path, given: Spec, number: int) -> Path:

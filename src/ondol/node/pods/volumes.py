@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from ondol.api import objects
 from ondol.base import errors, quantity
-from ondol.node import linux
+from ondol.node import linux, paths
 from ondol.node.pods import env, model
 
 Spec = Mapping[str, Any]
@@ -248,9 +250,17 @@ def write(folder: Path, files: Payload, *, fs_group: int | None, revision: str) 
     return True
 
 
+def _point(link: Path, target: str) -> None:
+    """Make the link; a folder in its place was made for a `subPath` that was not there at the time."""
+    if link.is_dir() and not link.is_symlink():
+        shutil.rmtree(link)  # containers that have it mounted keep it until they start anew
+    if not link.is_symlink():
+        link.symlink_to(target)
+
+
 def _write_file(root: Path, path: str, content: bytes, mode: int, fs_group: int | None) -> None:
     target = root / path
-    if ".." in Path(path).parts or Path(path).is_absolute():
+    if path.startswith("..") or ".." in Path(path).parts or Path(path).is_absolute():
         raise VolumeFailed(f"path {path!r} leads out of the volume")
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_bytes(content)
@@ -276,23 +286,30 @@ def _swing(folder: Path, fresh: Path, files: Payload) -> None:
     beside.replace(data)
     heads = {Path(path).parts[0] for path in files}
     for entry in folder.iterdir():
-        if not entry.name.startswith("..") and entry.name not in heads:
+        if entry.is_symlink() and not entry.name.startswith("..") and entry.name not in heads:
             entry.unlink()
     for head in heads:
-        if not (folder / head).is_symlink():
-            (folder / head).symlink_to(f"..data/{head}")
+        _point(folder / head, f"..data/{head}")
     if former is not None and former != fresh:
         shutil.rmtree(former, ignore_errors=True)
 
 
-def inside(folder: Path, sub_path: str, *, is_writable: bool) -> Path:
-    """A `subPath` of a volume; links may not lead out of it."""
-    real = Path(os.path.realpath(folder / sub_path))
-    root = Path(os.path.realpath(folder))
-    if real != root and root not in real.parents:
-        raise VolumeFailed(f"subPath {sub_path!r} leads out of the volume")
-    if not real.exists() and is_writable:
-        real.mkdir(parents=True, mode=0o750)
-    if not real.exists():
-        raise VolumeFailed(f"subPath {sub_path!r} does not exist in the volume")
-    return real
+@contextmanager
+def sub_path(folder: Path, path: str) -> Iterator[int]:
+    """A descriptor of what a `subPath` of a volume is, open for the length of a block.
+
+    What is missing is made as a folder like the volume's own, as the kubelet does. Links may not lead out
+    of the volume, whatever containers that have it mounted do meanwhile. Blocks.
+    """
+    if path.startswith("/") or ".." in path.split("/"):
+        raise VolumeFailed(f"subPath {path!r} must be relative and without '..'")
+    with ExitStack() as stack:
+        try:
+            own = folder.stat()
+            missing = paths.NewFolder(stat.S_IMODE(own.st_mode), gid=own.st_gid)
+            descriptor = stack.enter_context(paths.opened(folder, path, missing=missing))
+        except paths.PathEscapes as error:
+            raise VolumeFailed(f"subPath {path!r} leads out of the volume") from error
+        except OSError as error:
+            raise VolumeFailed(f"subPath {path!r} cannot be opened: {error.strerror}") from error
+        yield descriptor

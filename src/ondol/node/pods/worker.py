@@ -23,7 +23,7 @@ from ondol.base.backoff import Backoff
 from ondol.client import PatchType
 from ondol.node.images.images import ImageUnavailable
 from ondol.node.pods import container as planning
-from ondol.node.pods import decide, env, model, probing, status, steps, volumes
+from ondol.node.pods import decide, env, model, probing, status, steps, sysctls, volumes
 from ondol.node.pods.decide import Action
 from ondol.node.pods.host import Host
 from ondol.node.pods.model import Attempt, Container, Record, Spec
@@ -53,6 +53,8 @@ class PodWorker:
         self._is_meshed: bool | None = None
         self._is_done = False
         self._watches: dict[str, anyio.CancelScope] = {}
+        self._followed: set[str] = set()
+        """Containers whose end is waited for, or which are being discarded after it."""
         self._conditions: list[Object] = [dict(c) for c in conditions.of(pod)]
         self._written: Object = {}
         self._step_failures: dict[str, int] = {}
@@ -176,7 +178,10 @@ class PodWorker:
         refused, warned = planning.unsupported(self._pod)
         if warned:
             self._event("Warning", "UnsupportedField", f"not applied by this node: {', '.join(warned)}")
-        if refused and not self._record.has_sandbox:
+        forbidden = sysctls.forbidden(self._pod, self._host.config.allowed_unsafe_sysctls, self._host.kernel)
+        if forbidden and not self._record.has_sandbox:
+            self._act(decide.Fail(sysctls.REASON, f"Pod was rejected: {forbidden}"))
+        elif refused and not self._record.has_sandbox:
             self._act(decide.Fail("UnsupportedField", f"this node cannot honour {', '.join(refused)}"))
         return True
 
@@ -283,6 +288,7 @@ class PodWorker:
             self._image_failed(name, error)
             return
         except (env.ConfigMissing, volumes.VolumeFailed, errors.Invalid) as error:
+            await steps.discard_container(self._host, steps.container_id(self.uid, name, number))
             self._config_failed(name, str(error))
             return
         except (RuntimeFailed, errors.HostError, OSError) as error:
@@ -395,6 +401,7 @@ class PodWorker:
 
     def _follow(self, name: str, attempt: Attempt) -> None:
         if self._tasks is not None:
+            self._followed.add(attempt.id)
             self._tasks.start_soon(self._await_exit, name, attempt)
             self._tasks.start_soon(self._probe, name, attempt)
 
@@ -410,6 +417,8 @@ class PodWorker:
         self._note_exit(name, ended, message)
         self._log.info("container_ended", container=name, code=ended.code, oom=ended.oom_killed)
         await steps.discard_container(self._host, attempt.id)
+        self._followed.discard(attempt.id)
+        self.touch()
 
     def _note_exit(self, name: str, ended: Exit, message: str) -> None:
         before = self._record.container(name)
@@ -520,6 +529,9 @@ class PodWorker:
         self._keep(msgspec.structs.replace(self._record, has_sandbox=False))
 
     async def _finish(self) -> None:
+        while self._followed:  # what has ended is discarded first: this task ends all others
+            await self._news.wait()
+            await anyio.lowlevel.checkpoint()
         if not self._has_vanished:
             await self._patch_status()
             await self._delete_object()

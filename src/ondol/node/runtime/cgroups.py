@@ -76,6 +76,16 @@ def oom_kills(group: str) -> int:
     return _fields(ROOT / "memory" / path / "memory.oom_control").get("oom_kill", 0)
 
 
+def limit_pids(group: str, count: int) -> None:
+    """Let the group and all below it have no more processes and threads than `count` (0: any number).
+
+    The group has members already, so the controller is turned on for it; a host without it limits nothing.
+    """
+    place = (ROOT if version() == "v2" else ROOT / "pids") / group.lstrip("/") / "pids.max"
+    if place.exists():
+        place.write_text(str(count) if count else "max")
+
+
 def processes(group: str) -> set[int]:
     """Every process in the group or below, in any hierarchy."""
     found: set[int] = set()

@@ -21,11 +21,18 @@ import anyio
 from ondol.base import errors, log
 from ondol.base.clock import Clock
 from ondol.node import files, linux
-from ondol.node.runtime import oci, spec
+from ondol.node.runtime import oci, seccomp, spec
 from ondol.node.runtime.port import Creation, RuntimeFailed
 
 _log = log.get("node.runtime")
 _SENTINEL_CODE: Final = 7
+_UNFILTERED_CODE: Final = 8
+_TRIAL: Final = (
+    "while read -r name value; do"
+    f' [ "$name $value" = "Seccomp: 2" ] && exit {_SENTINEL_CODE};'
+    f" done </proc/self/status; exit {_UNFILTERED_CODE}"
+)
+"""Ends as agreed where the system calls of the container are filtered as it was asked for."""
 _PATIENCE_S: Final = 10.0
 _HIDE_UNIFIED: Final = """#!/bin/sh
 exec unshare --mount --propagation slave \\
@@ -99,6 +106,8 @@ async def _try(binary: oci.Binary, folders: oci.Folders, clock: Clock, cgroup: s
         with anyio.CancelScope(shield=True):
             await _forget(runtime, container_id)
             shutil.rmtree(bench.data, ignore_errors=True)
+    if ended.code == _UNFILTERED_CODE:
+        return "system calls of a trial container were not filtered (seccomp)"
     return "" if ended.code == _SENTINEL_CODE else f"a trial container ended with {ended.code}"
 
 
@@ -120,10 +129,11 @@ def _trial_spec(bench: oci.Folders, cgroup: str) -> dict[str, Any]:
     return spec.runtime_spec(
         spec.Container(
             rootfs=str(root),
-            args=("/bin/sh", "-c", f"exit {_SENTINEL_CODE}"),
+            args=("/bin/sh", "-c", _TRIAL),
             cgroup=f"{cgroup}/trial",
             mounts=tuple(binds),
             namespaces={"network": "", "ipc": "", "uts": ""},
+            seccomp=seccomp.default(spec.DEFAULT_CAPABILITIES),
         )
     )
 

@@ -7,6 +7,7 @@ end from the shim's own end (a pidfd), started and adopted containers alike.
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import os
@@ -26,7 +27,7 @@ import anyio.to_thread
 from ondol.base import errors, log
 from ondol.base.clock import Clock
 from ondol.node import files, linux
-from ondol.node.runtime import cgroups
+from ondol.node.runtime import bpf, cgroups
 from ondol.node.runtime.port import Creation, ExecResult, ExecTimeout, Exit, Handle, RuntimeFailed
 
 _log = log.get("node.runtime")
@@ -38,6 +39,7 @@ _ENVIRONMENT: Final = {
 }
 _LOG_CAP_BYTES: Final = 200 * 1024 * 1024
 _EXECS_MAX: Final = 64
+_COMPILED: Final = "run.oci.seccomp_bpf_data"
 _KILLED: Final = 128 + signal.SIGKILL
 
 
@@ -111,12 +113,19 @@ class OciRuntime:
         bundle = self._folders.bundles / creation.id
         bundle.mkdir(mode=0o700, parents=True, exist_ok=True)
         (self._folders.exits / creation.id).unlink(missing_ok=True)
-        files.write(bundle / "config.json", json.dumps(creation.spec).encode())
         creation.log_path.parent.mkdir(parents=True, exist_ok=True)
-        pid = await self._run_shim(bundle, self._shim_arguments(creation, bundle))
+        pid = await self._run_shim(bundle, creation)
         shim_pid = int((bundle / "conmon.pid").read_text())
         self._leave_service(shim_pid)
         return Handle(creation.id, pid, linux.process_started(pid), shim_pid, linux.process_started(shim_pid))
+
+    def _described(self, document: Mapping[str, Any]) -> bytes:
+        """The container's `config.json`; for crun with its system call filter compiled beside the profile."""
+        profile = (document.get("linux") or {}).get("seccomp")
+        if profile and self._binary.name == "crun" and (program := bpf.compiled(profile)):
+            added = {_COMPILED: base64.b64encode(program).decode()}
+            document = {**document, "annotations": {**(document.get("annotations") or {}), **added}}
+        return json.dumps(document).encode()
 
     def _shim_arguments(self, creation: Creation, bundle: Path) -> list[str]:
         arguments = ["conmon", "--api-version", "1", "--cid", creation.id, "--cuuid", creation.id]
@@ -134,11 +143,11 @@ class OciRuntime:
         arguments += ["--log-level", "error", "--no-sync-log"]
         return [*arguments, "--stdin"] if creation.stdin else arguments
 
-    async def _run_shim(self, bundle: Path, arguments: Sequence[str]) -> int:
+    async def _run_shim(self, bundle: Path, creation: Creation) -> int:
         """The pid of the created container; conmon answers on a pipe once the runtime has made it."""
         reader, writer = os.pipe()
         try:
-            said = await anyio.to_thread.run_sync(self._spawn_shim, bundle, arguments, writer)
+            said = await anyio.to_thread.run_sync(self._spawn_shim, bundle, creation, writer)
             answer = await _read_line(reader)
         except FileNotFoundError as error:
             raise errors.HostError(
@@ -148,14 +157,14 @@ class OciRuntime:
             os.close(reader)
         return _created_pid(answer, said, bundle)
 
-    def _spawn_shim(self, bundle: Path, arguments: Sequence[str], writer: int) -> bytes:
+    def _spawn_shim(self, bundle: Path, creation: Creation, writer: int) -> bytes:
         """What the shim's foreground half said before it went to the background. Closes `writer`."""
 
         def spawn() -> bytes:
             if self._binary.hides_unified:
                 _hide_unified()
             done = subprocess.run(
-                arguments,
+                self._shim_arguments(creation, bundle),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,  # some complaints it makes there, some on standard error
                 stderr=subprocess.STDOUT,
@@ -168,6 +177,7 @@ class OciRuntime:
             return done.stdout
 
         try:
+            files.write(bundle / "config.json", self._described(creation.spec))
             return linux.in_own_thread(spawn) if self._binary.hides_unified else spawn()
         finally:
             os.close(writer)

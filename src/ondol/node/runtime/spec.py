@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import posixpath
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -19,7 +20,6 @@ DEFAULT_CAPABILITIES: Final = tuple(
         "KILL",
         "MKNOD",
         "NET_BIND_SERVICE",
-        "NET_RAW",
         "SETFCAP",
         "SETGID",
         "SETPCAP",
@@ -74,19 +74,33 @@ ALL_CAPABILITIES: Final = tuple(
         "CHECKPOINT_RESTORE",
     ]
 )
-_MASKED: Final = [
+# What tells of the machine or of others on it: containerd's list, and the kernel's own memory beside it.
+_MASKED: Final = (
     "/proc/acpi",
     "/proc/asound",
+    "/proc/interrupts",
     "/proc/kcore",
     "/proc/keys",
     "/proc/latency_stats",
-    "/proc/timer_list",
-    "/proc/timer_stats",
     "/proc/sched_debug",
     "/proc/scsi",
+    "/proc/slabinfo",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/proc/vmallocinfo",
+    "/sys/devices/virtual/powercap",
     "/sys/firmware",
-]
-_READ_ONLY: Final = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"]
+)
+# The folder of control groups is a writable tmpfs with their version 1 otherwise. Made read-only it shows
+# copies of the trees in it, which crun has left writable at that time: each has to be named as well.
+_READ_ONLY: Final = (
+    "/proc/bus",
+    "/proc/fs",
+    "/proc/irq",
+    "/proc/sys",
+    "/proc/sysrq-trigger",
+    "/sys/fs/cgroup",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +135,12 @@ class Container:
     limits: Limits = Limits()
     capabilities: Sequence[str] = DEFAULT_CAPABILITIES
     privileged: bool = False
+    is_proc_masked: bool = True
+    also_masked: Sequence[str] = ()
+    also_read_only: Sequence[str] = ()
+    """Paths beside those of every machine."""
+    seccomp: Document | None = None
+    """The profile that filters system calls; None for no filter."""
     read_only_root: bool = False
     no_new_privileges: bool = False
     own_pid_namespace: bool = True
@@ -150,10 +170,21 @@ def runtime_spec(container: Container) -> Document:
         "ociVersion": "1.0.2",
         "process": _process(container),
         "root": {"path": container.rootfs, "readonly": container.read_only_root},
-        "mounts": [*_base_mounts(container), *container.mounts],
+        "mounts": list(in_order(_base_mounts(container), container.mounts)),
         "annotations": dict(container.annotations),
         "linux": _linux(container),
     }
+
+
+def in_order(base: Sequence[Document], own: Sequence[Document]) -> Iterator[Document]:
+    """All mounts, a folder's before those in it whatever the order they are listed in; own ones win."""
+    taken = {posixpath.normpath(mount["destination"]) for mount in own}
+    kept = [mount for mount in base if mount["destination"] not in taken]
+    yield from sorted([*kept, *own], key=lambda mount: _depth(mount["destination"]))
+
+
+def _depth(path: str) -> int:
+    return len([part for part in posixpath.normpath(path).split("/") if part])
 
 
 def _process(container: Container) -> Document:
@@ -201,8 +232,7 @@ def _base_mounts(container: Container) -> list[Document]:
                 "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
             }
         )
-    if not any(mount["destination"] == "/dev/shm" for mount in container.mounts):  # noqa: S108 - the place a container expects
-        mounts.append(tmpfs("/dev/shm", "noexec", "nodev", "mode=1777", "size=65536k"))  # noqa: S108 - likewise
+    mounts.append(tmpfs("/dev/shm", "noexec", "nodev", "mode=1777", "size=65536k"))  # noqa: S108 - the place a container expects
     shared = ["nosuid", "noexec", "nodev"]
     mounts.append({"destination": "/dev/mqueue", "type": "mqueue", "source": "mqueue", "options": shared})
     mounts.append({"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": [*shared, access]})
@@ -223,13 +253,17 @@ def _linux(container: Container) -> Document:
         namespaces.append({"type": "pid"})
     for kind, path in container.namespaces.items():
         namespaces.append({"type": kind, "path": path} if path else {"type": kind})
-    return {
+    is_masked = container.is_proc_masked and not container.privileged
+    linux: Document = {
         "namespaces": namespaces,
         "cgroupsPath": container.cgroup,
         "resources": _resources(container),
-        "maskedPaths": [] if container.privileged else list(_MASKED),
-        "readonlyPaths": [] if container.privileged else list(_READ_ONLY),
+        "maskedPaths": [*_MASKED, *container.also_masked] if is_masked else [],
+        "readonlyPaths": [*_READ_ONLY, *container.also_read_only] if is_masked else [],
     }
+    if container.seccomp is not None:
+        linux["seccomp"] = container.seccomp
+    return linux
 
 
 def cpu_shares(millis: int) -> int:

@@ -1,0 +1,50 @@
+"""Who may look into the data directory: root alone, at every start anew.
+
+It holds keys, pods' files and what images bring, set-uid programs among it. A folder that was made
+beforehand keeps the mode it had, so it is closed here; those in it are closed as well, whatever becomes of
+the one above. Containers need to pass none of them: what they see is mounted, not walked to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+_CLOSED: Final = 0o700
+_INNER: Final = (
+    "components",
+    "containers",
+    "exits",
+    "images",
+    "layers",
+    "logs",
+    "observe",
+    "pki",
+    "pods",
+    "rootfs",
+    "seccomp",
+)
+_BESIDE: Final = ("addresses.json", "config.toml", "kubeconfig", "lost+found", "supervisor.lock")
+_BEGINNINGS: Final = ("instance.", "store.db")
+
+
+def prepare(data_dir: Path) -> list[str]:
+    """Make the platform's own folders and close them, and the data directory too.
+
+    One that holds other things (a home, say) stays open to those who use them; their names are returned.
+    """
+    strangers = list(_strangers(data_dir))
+    if not strangers:
+        data_dir.chmod(_CLOSED)
+    for name in _INNER:
+        folder = data_dir / name
+        folder.mkdir(parents=True, exist_ok=True)
+        folder.chmod(_CLOSED)  # whatever the umask and however open it was found
+    return strangers
+
+
+def _strangers(data_dir: Path) -> Iterator[str]:
+    for entry in sorted(data_dir.iterdir()):
+        if entry.name not in (*_INNER, *_BESIDE) and not entry.name.startswith(_BEGINNINGS):
+            yield entry.name
