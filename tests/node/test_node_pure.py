@@ -49,17 +49,45 @@ def test_expansion_of_nothing_known_only_halves_dollars(text: str) -> None:
 
 
 def test_environment_order() -> None:
-    """Image, services, envFrom, env: later wins, and env sees all that came before but the image."""
+    """Services, envFrom, env: later wins, and env sees all that came before; all of it is over the image."""
     given_: Object = {
         "name": "c",
         "envFrom": [{"configMapRef": {"name": "m"}, "prefix": "P_"}],
         "env": [{"name": "X", "value": "$(P_k)"}, {"name": "Y", "value": "$(X)$(LATER)"}],
     }
-    sources = env.Sources({"m": {"kind": "ConfigMap", "data": {"k": "v", "not valid!": "x"}}})
-    found = env.variables(
-        POD, given_, sources=sources, facts=FACTS, services={"S": "s"}, image={"PATH": "/bin", "S": "image"}
-    )
-    assert found == {"PATH": "/bin", "S": "s", "P_k": "v", "X": "v", "Y": "v$(LATER)"}
+    sources = env.Sources({"m": {"kind": "ConfigMap", "data": {"k": "v"}}})
+    declared = env.variables(POD, given_, sources=sources, facts=FACTS, services={"S": "s"})
+    assert declared == {"S": "s", "P_k": "v", "X": "v", "Y": "v$(LATER)"}
+    whole = container.environment({"PATH": "/bin", "S": "image"}, declared, "box")
+    assert whole == {"PATH": "/bin", "HOSTNAME": "box", "S": "s", "P_k": "v", "X": "v", "Y": "v$(LATER)"}
+
+
+@pytest.mark.parametrize(
+    ("prefix", "name"), [("", "data-1"), ("1-", "1-data-1"), ("a b:", "a b:data-1"), ("#", "#data-1")]
+)
+def test_any_printable_name_is_a_variable(prefix: str, name: str) -> None:
+    """Kubernetes 1.34 takes every printable ASCII character but `=` in a name."""
+    sources = env.Sources({"m": {"kind": "ConfigMap", "data": {"data-1": "v"}}})
+    given_: Object = {"name": "c", "envFrom": [{"configMapRef": {"name": "m"}, "prefix": prefix}]}
+    assert env.variables(POD, given_, sources=sources, facts=FACTS, services={}) == {name: "v"}
+    assert env.skipped(POD, given_, sources) == []
+
+
+@pytest.mark.parametrize("prefix", ["a=", "é", "new\nline"])
+def test_what_cannot_be_a_variable_is_left_out_and_told(prefix: str) -> None:
+    """The kubelet's sentence names the keys and the source."""
+    sources = env.Sources(secrets={"s": {"kind": "Secret", "data": {"k": ""}}})
+    given_: Object = {"name": "c", "envFrom": [{"secretRef": {"name": "s"}, "prefix": prefix}]}
+    assert env.variables(POD, given_, sources=sources, facts=FACTS, services={}) == {}
+    [told] = env.skipped(POD, given_, sources)
+    assert told.startswith(f"Keys [{prefix}k] from the EnvFrom secret n/s were skipped")
+
+
+def test_paths_name_only_what_is_there() -> None:
+    """`subPathExpr` with a variable that is not set is an error, as in the kubelet."""
+    assert env.expand_strictly("a/$(X)/$$(Y)", {"X": "1"}) == "a/1/$(Y)"
+    with pytest.raises(env.ConfigMissing, match='missing value for "Y"'):
+        env.expand_strictly("$(Y)", {"X": "1"})
 
 
 @pytest.mark.parametrize(
@@ -76,7 +104,7 @@ def test_missing_sources(entry: Object, message: str) -> None:
     sources = env.Sources({"m": {"kind": "ConfigMap", "data": {}}, "no": None}, {"no": None})
     given_: Object = {"name": "c", "env": [{"name": "V", "valueFrom": entry}]}
     with pytest.raises(env.ConfigMissing, match=message):
-        env.variables(POD, given_, sources=sources, facts=FACTS, services={}, image={})
+        env.variables(POD, given_, sources=sources, facts=FACTS, services={})
 
 
 def test_downward_fields() -> None:
@@ -116,7 +144,10 @@ IMAGE = {"Entrypoint": ["/e"], "Cmd": ["d"]}
         ({"args": ["x"]}, ["/e", "x"]),
         ({"command": ["/c"]}, ["/c"]),
         ({"command": ["/c"], "args": ["$(A)"]}, ["/c", "1"]),
-        ({"args": []}, ["/e"]),
+        ({"args": []}, ["/e", "d"]),
+        ({"command": []}, ["/e", "d"]),
+        ({"command": ["/c"], "args": []}, ["/c"]),
+        ({"args": ["$(PATH)"]}, ["/e", "$(PATH)"]),
     ],
 )
 def test_command(given_: Object, expected: list[str]) -> None:
@@ -361,7 +392,6 @@ def test_unsupported_fields_are_named() -> None:
                 {
                     "name": "c",
                     "resources": {"limits": {"ephemeral-storage": "1Gi"}},
-                    "livenessProbe": {"grpc": {"port": 1}},
                     "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}},
                 }
             ],
@@ -373,7 +403,6 @@ def test_unsupported_fields_are_named() -> None:
         "spec.volumes[d].nfs",
         "spec.volumes[e].emptyDir.medium=HugePages",
         "spec.volumes[p].projected.clusterTrustBundle",
-        "spec.containers[c].livenessProbe.grpc",
     ]
     assert warned == [
         "spec.volumes[f].emptyDir.sizeLimit",

@@ -54,9 +54,6 @@ _VOLUMES: Final = (
 _NO_LSM: Final = "security modules are left as the host has them"
 
 _CONTAINER: Final = (
-    Rule("livenessProbe.grpc", "the node refuses containers with gRPC probes"),
-    Rule("readinessProbe.grpc", "the node refuses containers with gRPC probes"),
-    Rule("startupProbe.grpc", "the node refuses containers with gRPC probes"),
     Rule("ports[*].hostIP", "host ports are open at every address of the host", ("0.0.0.0",)),
     Rule("resizePolicy", "resources are not resized in place"),
     Rule("resources.limits.ephemeral-storage", "what a container writes is not limited"),

@@ -28,6 +28,9 @@ class Place:
     image: Mapping[str, Any]
     image_user: oci.User
     environment: Mapping[str, str]
+    """Every variable the process gets: the image's and the pod's."""
+    declared: Mapping[str, str]
+    """The pod's own, which `$(NAME)` may name."""
     node_memory_bytes: int
     current_oom_score_adj: int
     capabilities: Sequence[str] = oci.ALL_CAPABILITIES
@@ -54,7 +57,6 @@ def unsupported(pod: Spec) -> tuple[list[str], list[str]]:
     warned += _security("spec", spec)
     for container in model.all_containers(pod):
         field = f"spec.containers[{container['name']}]"
-        refused += [f"{field}.{p}.grpc" for p in _PROBES if "grpc" in (container.get(p) or {})]
         refused += [f"{field}.volumeDevices"] if container.get("volumeDevices") else []
         warned += _security(field, container)
         warned += [f"{field}.ports.hostIP" for p in container.get("ports") or () if _is_bound(p)]
@@ -62,9 +64,6 @@ def unsupported(pod: Spec) -> tuple[list[str], list[str]]:
         most = (container.get("resources") or {}).get("limits") or {}
         warned += [f"{field}.resources.limits.ephemeral-storage"] if "ephemeral-storage" in most else []
     return refused, warned
-
-
-_PROBES: Final = ("startupProbe", "readinessProbe", "livenessProbe")
 
 
 _NOT_APPLIED: Final = ("ephemeralContainers", "resources", "runtimeClassName")
@@ -87,17 +86,16 @@ def _profile(holder: Spec) -> bool:
     return str(profile.get("type", "Unconfined")) != "Unconfined"
 
 
-def command(container: Spec, image: Mapping[str, Any], environment: Mapping[str, str]) -> list[str]:
-    """Entrypoint and arguments: the pod's over the image's; the image's Cmd only with its own entrypoint."""
-    entrypoint = container.get("command") or image.get("Entrypoint") or []
-    args = container.get("args")
-    if args is None:
-        args = [] if container.get("command") else image.get("Cmd") or []
-    if not container.get("command") and not container.get("args"):
-        return [*entrypoint, *args]
-    given = [env.expand(str(part), environment) for part in container.get("command") or ()]
-    rest = [env.expand(str(part), environment) for part in args] if container.get("args") else list(args)
-    return [*(given or entrypoint), *rest]
+def command(container: Spec, image: Mapping[str, Any], declared: Mapping[str, str]) -> list[str]:
+    """Entrypoint and arguments: the pod's over the image's; the image's Cmd only with its own entrypoint.
+
+    An empty list is as good as none, and only the pod's own words are expanded.
+    """
+    own = [env.expand(str(part), declared) for part in container.get("command") or ()]
+    args = [env.expand(str(part), declared) for part in container.get("args") or ()]
+    if not own and not args:
+        args = list(image.get("Cmd") or ())
+    return [*(own or image.get("Entrypoint") or ()), *args]
 
 
 def effective_user(pod: Spec, container: Spec, image_user: oci.User) -> oci.User:
@@ -162,18 +160,9 @@ def oom_score_adj(pod: Spec, container: Spec, node_memory_bytes: int, current: i
     return max(wanted, current)
 
 
-def environment(
-    pod: Spec,
-    container: Spec,
-    image: Mapping[str, str],
-    *,
-    sources: env.Sources,
-    facts: env.PodFacts,
-    services: Mapping[str, str],
-    hostname: str,
-) -> dict[str, str]:
-    base = {"PATH": DEFAULT_PATH, "HOSTNAME": hostname, **image}
-    return env.variables(pod, container, sources=sources, facts=facts, services=services, image=base)
+def environment(image: Mapping[str, str], declared: Mapping[str, str], hostname: str) -> dict[str, str]:
+    """Every variable of the process: the pod's over the image's over what each container has."""
+    return {"PATH": DEFAULT_PATH, "HOSTNAME": hostname, **image, **declared}
 
 
 def stop_signal(container: Spec, image: Mapping[str, Any]) -> str:
@@ -187,11 +176,11 @@ def termination_path(container: Spec) -> str:
 
 
 def volume_mounts(
-    container: Spec, folders: Mapping[str, str], environment: Mapping[str, str]
+    container: Spec, folders: Mapping[str, str], declared: Mapping[str, str]
 ) -> Iterator[tuple[Spec, str, str]]:
     """Each mount with its volume's folder and its (expanded) path below it."""
     for mount in container.get("volumeMounts") or ():
-        sub_path = mount.get("subPath") or env.expand(mount.get("subPathExpr") or "", environment)
+        sub_path = mount.get("subPath") or env.expand_strictly(mount.get("subPathExpr") or "", declared)
         if mount["name"] not in folders:
             raise env.ConfigMissing(f'volumeMounts: volume "{mount["name"]}" does not exist')
         yield mount, folders[mount["name"]], sub_path
@@ -211,7 +200,7 @@ def planned(pod: Spec, container: Spec, place: Place) -> oci.Container:
     own = container.get("securityContext") or {}
     is_privileged = bool(own.get("privileged"))
     spec = objects.spec(pod)
-    args = command(container, place.image, place.environment)
+    args = command(container, place.image, place.declared)
     if not args:
         raise env.ConfigMissing("no command specified: neither the container nor its image has one")
     return oci.Container(

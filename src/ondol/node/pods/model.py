@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -55,6 +55,13 @@ class Container(msgspec.Struct, frozen=True):
         return self.current is not None and self.current.is_running
 
     @property
+    def has_begun(self) -> bool:
+        """Whether a run of it has begun, now or before."""
+        if self.last is not None:
+            return True
+        return self.current is not None and (self.current.started_at > 0 or self.current.exit is not None)
+
+    @property
     def has_exited(self) -> bool:
         return self.current is not None and self.current.exit is not None
 
@@ -91,6 +98,15 @@ class Record(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True, slots=True)
+class Unhealthy:
+    """A running container whose startup or liveness probe has failed for good."""
+
+    why: str
+    grace_s: float | None = None
+    """The probe's own `terminationGracePeriodSeconds`; None is the pod's."""
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """What is true around the pod now, besides its record."""
 
@@ -102,6 +118,10 @@ class Facts:
     """No proxy still listens in a sandbox the pod had before."""
     busy: frozenset[str] = frozenset()
     """Containers being created, started or stopped, `sandbox` and `volumes` while they are made."""
+    are_volumes_stale: bool = False
+    """Something that volumes show has changed since their content was written."""
+    unhealthy: Mapping[str, Unhealthy] = field(default_factory=dict)
+    """The running containers that are to be restarted, by name."""
 
 
 def init_containers(pod: Spec) -> list[Spec]:

@@ -28,9 +28,13 @@ def status(
     host_ip: str,
     now: float,
     previous: Sequence[Mapping[str, Any]],
+    is_starting: bool = False,
 ) -> Object:
-    """The whole status this node answers for; conditions of others are not in it."""
-    phase = decide.final_phase(pod, record) if objects.is_deleting(pod) else decide.phase(pod, record)
+    """The whole status this node answers for; conditions of others are not in it.
+
+    `is_starting`: a container is being made or started that the record does not name yet.
+    """
+    phase = decide.phase(pod, record, is_starting=is_starting)
     found: Object = {
         "phase": phase,
         "conditions": _conditions(pod, record, phase, now, previous),
@@ -46,9 +50,10 @@ def status(
     address = host_ip if objects.spec(pod).get("hostNetwork") and is_placed else record.address
     if address:
         found |= {"podIP": address, "podIPs": [{"ip": address}]}
-    if record.failed_reason:
+    if record.failed_reason and phase == "Failed":
         found |= {"reason": record.failed_reason, "message": record.failed_message}
-    return found
+    generation = objects.metadata(pod).get("generation")
+    return found if generation is None else {"observedGeneration": generation, **found}
 
 
 def merge_patch(wanted: Object) -> Object:
@@ -66,16 +71,20 @@ def _conditions(
     pod: Spec, record: Record, phase: str, now: float, previous: Sequence[Mapping[str, Any]]
 ) -> list[Object]:
     own = [dict(condition) for condition in previous if condition.get("type") in _CONDITIONS]
+    generation = objects.metadata(pod).get("generation")
+    judged = "Failed" if record.failed_reason else phase
     values = {
         dataplane.SANDBOX_READY: (record.has_sandbox, "", ""),
-        "Initialized": _initialized(pod, record, phase),
-        "Ready": _ready(pod, record, phase),
-        "ContainersReady": _containers_ready(pod, record, phase),
+        "Initialized": _initialized(pod, record, judged),
+        "Ready": _ready(pod, record, judged),
+        "ContainersReady": _containers_ready(pod, record, judged),
         "PodScheduled": (True, "", ""),
     }
     for name, (is_true, reason, message) in values.items():
         state: conditions.Status = "True" if is_true else "False"
-        own = conditions.set(own, name, state, reason=reason, message=message, now=now)
+        own = conditions.set(
+            own, name, state, reason=reason, message=message, now=now, observed_generation=generation
+        )
     return own
 
 
@@ -111,15 +120,22 @@ def _ready(pod: Spec, record: Record, phase: str) -> _Verdict:
     verdict = _containers_ready(pod, record, phase)
     if not verdict[0]:
         return verdict
-    for gate in objects.spec(pod).get("readinessGates") or ():
-        wanted = gate["conditionType"]
-        if not conditions.is_true(pod, wanted):
-            return (
-                False,
-                "ReadinessGatesNotReady",
-                f'the status of pod readiness gate "{wanted}" is not "True"',
-            )
-    return True, "", ""
+    shut = [text for gate in objects.spec(pod).get("readinessGates") or () if (text := _shut(pod, gate))]
+    return (False, "ReadinessGatesNotReady", ", ".join(shut)) if shut else (True, "", "")
+
+
+def _shut(pod: Spec, gate: Spec) -> str:
+    """What keeps a readiness gate shut, in the kubelet's words; empty when it is open."""
+    name = gate["conditionType"]
+    condition = conditions.get(pod, name)
+    if condition is None:
+        return f'corresponding condition of pod readiness gate "{name}" does not exist.'
+    state = condition.get("status")
+    return (
+        ""
+        if state == conditions.TRUE
+        else f'the status of pod readiness gate "{name}" is not "True", but {state}'
+    )
 
 
 def is_ready(spec: Spec, container: Container) -> bool:

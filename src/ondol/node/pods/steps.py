@@ -10,7 +10,7 @@ import ipaddress
 import os
 import shutil
 import signal
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -19,13 +19,15 @@ import anyio
 import anyio.to_thread
 
 from ondol.api import dataplane, objects
+from ondol.base import errors
 from ondol.node import files, linux
 from ondol.node.images import images, rootfs
 from ondol.node.network import sandbox
 from ondol.node.pods import container as planning
-from ondol.node.pods import env, etc, model, probing, volumes
+from ondol.node.pods import env, etc, http_probe, model, probing, volumes
 from ondol.node.pods.host import Host
 from ondol.node.pods.model import Attempt, Record, Spec
+from ondol.node.pods.target import Target
 from ondol.node.runtime import cgroups, spec
 from ondol.node.runtime.port import Creation
 
@@ -125,29 +127,35 @@ async def prepare_volumes(host: Host, pod: Spec, record: Record) -> None:
     await anyio.to_thread.run_sync(put)
 
 
-async def create_container(
-    host: Host, pod: Spec, record: Record, name: str, number: int
-) -> tuple[Attempt, bool]:
-    """Image, root and container; it waits to be started. Also whether the image was pulled."""
+@dataclass(frozen=True, slots=True)
+class Created:
+    """A container that waits to be started, and what its owner should hear of."""
+
+    attempt: Attempt
+    was_pulled: bool
+    skipped: Sequence[str]
+    """Sentences on variables that were left out."""
+
+
+async def create_container(host: Host, pod: Spec, record: Record, name: str, number: int) -> Created:
+    """Image, root and container."""
     given = next(c for c in model.all_containers(pod) if c["name"] == name)
     policy = given.get("imagePullPolicy") or "IfNotPresent"
     unpacked = await host.images.ensure(given["image"], policy)
     uid = objects.uid(pod)
     identity = container_id(uid, name, number)
     sources = await host.sources.of(pod)
-    variables = planning.environment(
+    declared = env.variables(
         pod,
         given,
-        images.environment(dict(unpacked.image.config)),
         sources=sources,
         facts=pod_facts(host, record),
         services=host.sources.service_environment(pod),
-        hostname=etc.hostname(pod),
     )
 
     def prepare() -> spec.Container:
         root = rootfs.mount(host.roots, identity, unpacked.layers)
-        return _plan(host, pod, given, _Attempted(root, identity, number, unpacked.image.config, variables))
+        return _plan(host, pod, given, _Attempted(root, identity, number, unpacked.image.config, declared))
 
     planned = await anyio.to_thread.run_sync(prepare)
     creation = Creation(
@@ -159,7 +167,7 @@ async def create_container(
     handle = await host.runtime.create(creation)
     stop = planning.stop_signal(given, unpacked.image.config)
     attempt = Attempt(number, identity, given["image"], unpacked.image.id, handle, stop_signal=stop)
-    return attempt, unpacked.was_pulled
+    return Created(attempt, unpacked.was_pulled, env.skipped(pod, given, sources))
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +178,7 @@ class _Attempted:
     identity: str
     number: int
     image: Mapping[str, Any]
-    variables: Mapping[str, str]
+    declared: Mapping[str, str]
 
 
 def _plan(host: Host, pod: Spec, given: Spec, attempted: _Attempted) -> spec.Container:
@@ -180,10 +188,13 @@ def _plan(host: Host, pod: Spec, given: Spec, attempted: _Attempted) -> spec.Con
         rootfs=str(root),
         cgroup=f"{host.cgroup_of(uid)}/{attempted.identity}",
         namespaces=_namespaces(host, pod),
-        mounts=_mounts(host, pod, given, attempted.variables, attempted.number),
+        mounts=_mounts(host, pod, given, attempted.declared, attempted.number),
         image=image,
         image_user=rootfs.user(root, str(image.get("User") or "")),
-        environment=attempted.variables,
+        environment=planning.environment(
+            images.environment(dict(image)), attempted.declared, etc.hostname(pod)
+        ),
+        declared=attempted.declared,
         node_memory_bytes=host.memory_bytes,
         current_oom_score_adj=host.oom_score_adj,
         capabilities=spec.capabilities_of(linux.capability_mask()),
@@ -203,13 +214,13 @@ def _namespaces(host: Host, pod: Spec) -> dict[str, str]:
 
 
 def _mounts(
-    host: Host, pod: Spec, given: Spec, variables: Mapping[str, str], number: int
+    host: Host, pod: Spec, given: Spec, declared: Mapping[str, str], number: int
 ) -> list[spec.Document]:
     folder = host.config.pod_dir(objects.uid(pod))
     given_volumes = {v["name"]: v for v in objects.spec(pod).get("volumes") or ()}
     folders = {name: str(volume_folder(host, pod, volume)) for name, volume in given_volumes.items()}
     found: list[spec.Document] = []
-    for mount, source, sub_path in planning.volume_mounts(given, folders, variables):
+    for mount, source, sub_path in planning.volume_mounts(given, folders, declared):
         is_written = volumes.is_written(given_volumes[mount["name"]])
         real = volumes.inside(Path(source), sub_path, is_writable=not is_written) if sub_path else source
         found.append(planning.bind(mount, str(real), is_read_only=is_written))
@@ -246,37 +257,29 @@ async def discard_container(host: Host, identity: str) -> None:
     await anyio.to_thread.run_sync(rootfs.remove, host.roots, identity)
 
 
-def probe_target(host: Host, record: Record, given: Spec, attempt: Attempt) -> probing.Target:
+def probe_target(host: Host, record: Record, given: Spec, attempt: Attempt) -> Target:
     ports = {p["name"]: int(p["containerPort"]) for p in given.get("ports") or () if p.get("name")}
     handle = attempt.handle
     if handle is None:
         raise ValueError("a container that was not created cannot be probed")
     address = record.address or host.config.host_ip
-    return probing.Target(address, ports, lambda args, timeout_s: host.runtime.exec(handle, args, timeout_s))
+    return Target(address, ports, lambda args, timeout_s: host.runtime.exec(handle, args, timeout_s))
 
 
-async def run_hook(hook: Spec, target: probing.Target, clock_sleep: Any, timeout_s: float) -> str:
+async def run_hook(hook: Spec, target: Target, clock_sleep: Any, timeout_s: float) -> str:
     """Carry out a lifecycle hook; what went wrong, empty if nothing."""
     if "sleep" in hook:
         await clock_sleep(float(hook["sleep"]["seconds"]))
         return ""
     if "httpGet" in hook:
         try:
-            with anyio.fail_after(timeout_s):
-                status, _ = await probing.request(hook["httpGet"], target, user_agent="kube-lifecycle/1.34")
-        except (
-            OSError,
-            ValueError,
-            KeyError,
-            TimeoutError,
-            anyio.BrokenResourceError,
-            anyio.EndOfStream,
-        ) as error:
-            return str(error) or type(error).__name__
-        return "" if status < 400 else f"the hook was answered with {status}"
+            await http_probe.get(hook["httpGet"], target, timeout_s, agent=http_probe.HOOK_AGENT)
+        except (OSError, TimeoutError, ValueError, http_probe.HalfAnswer) as error:
+            return str(error)
+        return ""  # whatever the answer: the hook was heard
     if "exec" in hook:
-        succeeded, message = await probing.ask({"exec": hook["exec"]}, target, timeout_s)
-        return "" if succeeded else message or "the command failed"
+        answer = await probing.ask({"exec": hook["exec"]}, target, timeout_s, {})
+        return "" if answer.succeeded else answer.message or "the command failed"
     return f"hook {sorted(hook)} is not supported"
 
 
@@ -299,6 +302,24 @@ async def tear_down(host: Host, uid: str) -> None:
     await anyio.to_thread.run_sync(undo)
     host.addresses.give_back(uid)
     host.sources.forget(uid)
+
+
+async def free_volumes(host: Host, pod: Spec) -> None:
+    """Remove what the volumes of a pod that has ended hold on this disk; its logs stay.
+
+    Nothing may be mounted there any more: what is mounted belongs to someone else.
+    """
+    folder = host.config.pod_dir(objects.uid(pod)) / "volumes"
+    names = [str(volume["name"]) for volume in objects.spec(pod).get("volumes") or ()]
+
+    def remove() -> None:
+        for path in (folder / name for name in names):
+            if linux.mounts_below(str(path)) or path.is_mount():
+                raise errors.HostError(f"{path} is still mounted", remedy="it is tried again")
+            if path.exists():
+                shutil.rmtree(path)
+
+    await anyio.to_thread.run_sync(remove)
 
 
 async def remove_files(host: Host, uid: str) -> None:

@@ -20,19 +20,20 @@ from ondol.api import conditions, dataplane, objects, resources
 from ondol.api.objects import Object
 from ondol.base import errors, log
 from ondol.base.backoff import Backoff
-from ondol.client import PatchType
 from ondol.node.images.images import ImageUnavailable
 from ondol.node.pods import container as planning
 from ondol.node.pods import decide, env, model, probing, status, steps, volumes
 from ondol.node.pods.decide import Action
 from ondol.node.pods.host import Host
 from ondol.node.pods.model import Attempt, Container, Record, Spec
+from ondol.node.pods.status_writer import StatusWriter
+from ondol.node.pods.target import Answer, Target
 from ondol.node.runtime.port import Exit, RuntimeFailed
 
 _START_ERROR: Final = 128
-_STATUS_BACKOFF: Final = Backoff(initial_s=0.1, maximum_s=10.0)
 _STEP_BACKOFF: Final = Backoff(initial_s=0.2, maximum_s=10.0)
 _HOOK_TIMEOUT_S: Final = 24 * 3600.0  # a hook has the time it takes, as long as its container runs
+_TOLD: Final = {"warning": "warning", "failure": "failed", "error": "errored"}
 _VANISHED_GRACE_S: Final = 1  # as the kubelet gives a pod that was deleted by force
 
 
@@ -46,15 +47,15 @@ class PodWorker:
         self._record = record or self._first_record()
         self._log = log.get("node.pod").bind(pod=str(objects.key(pod)), uid=self.uid)
         self._news = anyio.Event()
-        self._status_news = anyio.Event()
+        self._statuses = StatusWriter(host, pod)
         self._busy: set[str] = set()
         self._are_volumes_ready = False
+        self._are_volumes_stale = False
         self._has_vanished = False
         self._is_meshed: bool | None = None
         self._is_done = False
         self._watches: dict[str, anyio.CancelScope] = {}
-        self._conditions: list[Object] = [dict(c) for c in conditions.of(pod)]
-        self._written: Object = {}
+        self._unhealthy: dict[str, model.Unhealthy] = {}
         self._step_failures: dict[str, int] = {}
         self._hurry = anyio.Event()
         self._tasks: TaskGroup | None = None
@@ -74,6 +75,8 @@ class PodWorker:
     def update(self, pod: Object) -> None:
         if objects.is_deleting(pod) and not objects.is_deleting(self._pod):
             self._hurry.set()
+        if volumes.shown_metadata(pod) != volumes.shown_metadata(self._pod):
+            self._are_volumes_stale = True
         self._pod = pod
         self.touch()
 
@@ -87,12 +90,11 @@ class PodWorker:
 
     def touch(self) -> None:
         self._news.set()
-        self._status_news.set()
+        self._statuses.changed()
 
     def refresh_volumes(self) -> None:
         """Something the pod refers to has changed."""
-        if self._are_volumes_ready and self._tasks is not None and not self._is_ending():
-            self._begin("refresh", self._refresh)
+        self._are_volumes_stale = True
         self._hurry.set()
         self.touch()
 
@@ -103,12 +105,12 @@ class PodWorker:
         """Until nothing of the pod is left on this node."""
         async with anyio.create_task_group() as tasks:
             self._tasks = tasks
-            tasks.start_soon(self._write_statuses)
+            tasks.start_soon(self._statuses.run, self._status)
             tasks.start_soon(self._warn_of_a_closed_gate)
             if self._refuse_unsupported():
                 self._adopt()
             if not self._record.has_sandbox and conditions.is_true(self._pod, dataplane.SANDBOX_READY):
-                self._status_news.set()  # what was lost while nobody looked is told before it is made anew
+                self._statuses.changed()  # what was lost while nobody looked is told before it is made anew
             while not self._is_done:
                 self._news = anyio.Event()
                 decision = decide.decide(self._pod, self._record, await self._facts())
@@ -119,7 +121,7 @@ class PodWorker:
             tasks.cancel_scope.cancel()
 
     async def _wait(self, wake_at: float | None) -> None:
-        moments = [m for m in (wake_at, self._host.sources.next_refresh(self._pod)) if m is not None]
+        moments = [m for m in (wake_at, self._next_refresh()) if m is not None]
         if not moments:
             await self._news.wait()
             return
@@ -128,9 +130,14 @@ class PodWorker:
             waiting.start_soon(self._alarm, wait_s)
             await self._news.wait()
             waiting.cancel_scope.cancel()
-        refresh = self._host.sources.next_refresh(self._pod)
+        refresh = self._next_refresh()
         if refresh is not None and self._host.clock.now() >= refresh:
             self.refresh_volumes()
+
+    def _next_refresh(self) -> float | None:
+        """When a token is to be renewed; nobody waits for one that is being renewed or is tried again."""
+        is_under_way = self._are_volumes_stale or "refresh" in self._busy
+        return None if is_under_way else self._host.sources.next_refresh(self._pod)
 
     async def _alarm(self, wait_s: float) -> None:
         await self._host.clock.sleep(max(wait_s, 0.001))
@@ -144,6 +151,8 @@ class PodWorker:
             is_gate_open=await self._is_gate_open(),
             is_proxy_gone=await self._is_proxy_gone(),
             busy=frozenset(self._busy),
+            are_volumes_stale=self._are_volumes_stale,
+            unhealthy=dict(self._unhealthy),
         )
 
     async def _is_gate_open(self) -> bool:
@@ -167,7 +176,7 @@ class PodWorker:
 
     async def _warn_of_a_closed_gate(self) -> None:
         await self._host.clock.sleep(self._host.config.mesh_patience_s)
-        is_over = self._is_ending() or decide.phase(self._pod, self._record) in ("Succeeded", "Failed")
+        is_over = self._is_ending() or decide.outcome(self._pod, self._record)
         if not is_over and not await self._is_gate_open():
             message = "The mesh has not programmed this pod's proxy yet; its containers wait for it"
             self._event("Warning", "MeshNotProgrammed", message)
@@ -186,8 +195,22 @@ class PodWorker:
         for name, container in self._record.containers.items():
             if container.current is not None and container.current.is_running:
                 self._follow(name, container.current)
-        if self._are_volumes_ready:
-            self._begin("refresh", self._refresh)
+        self._are_volumes_stale = True
+
+    def _status(self) -> Object | None:
+        """What to say of the pod; None for one that is not known any more, or never was here."""
+        was_ever_here = bool(self._record.containers) or self._record.has_sandbox
+        if self._has_vanished or (self._is_ending() and not was_ever_here):
+            return None
+        return status.status(
+            self._pod,
+            self._record,
+            runtime=self._host.runtime.name,
+            host_ip=self._host.config.host_ip,
+            now=self._host.clock.now(),
+            previous=self._statuses.conditions,
+            is_starting=not self._busy.isdisjoint(c["name"] for c in model.all_containers(self._pod)),
+        )
 
     # Records
 
@@ -212,6 +235,8 @@ class PodWorker:
                 self._begin("sandbox", self._set_up_sandbox)
             case decide.PrepareVolumes():
                 self._begin("volumes", self._prepare_volumes)
+            case decide.RefreshVolumes():
+                self._begin("refresh", self._refresh)
             case decide.Create(name):
                 self._begin(name, lambda: self._create(name))
             case decide.Start(name):
@@ -266,19 +291,23 @@ class PodWorker:
         self._keep(msgspec.structs.replace(self._record, address=address, has_sandbox=True))
 
     async def _prepare_volumes(self) -> None:
-        await steps.prepare_volumes(self._host, self._pod, self._record)
+        await self._refresh()
         self._are_volumes_ready = True
 
     async def _refresh(self) -> None:
-        await steps.prepare_volumes(self._host, self._pod, self._record)
+        """What changes from here on, while content is read and written, is for the next one."""
+        self._are_volumes_stale = False
+        try:
+            await steps.prepare_volumes(self._host, self._pod, self._record)
+        except BaseException:
+            self._are_volumes_stale = True
+            raise
 
     async def _create(self, name: str) -> None:
         before = self._record.container(name)
         number = before.current.number + 1 if before.current is not None else 0
         try:
-            attempt, was_pulled = await steps.create_container(
-                self._host, self._pod, self._record, name, number
-            )
+            created = await steps.create_container(self._host, self._pod, self._record, name, number)
         except ImageUnavailable as error:
             self._image_failed(name, error)
             return
@@ -288,12 +317,14 @@ class PodWorker:
         except (RuntimeFailed, errors.HostError, OSError) as error:
             await self._start_failed(name, number, str(error))
             return
-        how = "Successfully pulled image" if was_pulled else "Container image"
-        tail = "" if was_pulled else " already present on machine"
-        self._event("Normal", "Pulled", f'{how} "{attempt.image}"{tail}')
+        how = "Successfully pulled image" if created.was_pulled else "Container image"
+        tail = "" if created.was_pulled else " already present on machine"
+        self._event("Normal", "Pulled", f'{how} "{created.attempt.image}"{tail}')
+        for sentence in created.skipped:
+            self._event("Warning", "InvalidEnvironmentVariableNames", sentence)
         self._event("Normal", "Created", f"Created container: {name}")
         failures = 0 if before.waiting_reason else before.failures
-        self._rotate(name, attempt, failures=failures)
+        self._rotate(name, created.attempt, failures=failures)
 
     def _rotate(self, name: str, attempt: Attempt, *, failures: int) -> None:
         """The new attempt becomes current, the former one the last state."""
@@ -379,7 +410,7 @@ class PodWorker:
         self._log.info("container_started", container=name, attempt=attempt.number)
         self._follow(name, attempt)
 
-    async def _post_start(self, name: str, given: Spec, attempt: Attempt, target: probing.Target) -> None:
+    async def _post_start(self, name: str, given: Spec, attempt: Attempt, target: Target) -> None:
         """Beside the step that started the container: however long it takes, the pod can be deleted."""
         hook = (given.get("lifecycle") or {}).get("postStart")
         if not hook or self._record.container(name).is_started:
@@ -412,6 +443,7 @@ class PodWorker:
         await steps.discard_container(self._host, attempt.id)
 
     def _note_exit(self, name: str, ended: Exit, message: str) -> None:
+        self._unhealthy.pop(name, None)
         before = self._record.container(name)
         after = decide.exited(before, ended, message=message, backoff=self._host.config.restart_backoff)
         if after.retry_at > self._host.clock.now():
@@ -423,36 +455,24 @@ class PodWorker:
     async def _probe(self, name: str, attempt: Attempt) -> None:
         given = self._spec_of(name)
         target = steps.probe_target(self._host, self._record, given, attempt)
+        ears = probing.Ears(
+            report=lambda kind, ok: self._probed(kind, name, attempt, ok),
+            tell=self._tell_of_probe,
+            is_ending=self._is_ending,
+        )
         with anyio.CancelScope() as scope:
             self._watches[attempt.id] = scope
             await self._post_start(name, given, attempt, target)
-            if given.get("startupProbe") and not self._record.container(name).is_started:
-                await probing.watch(
-                    given["startupProbe"],
-                    target,
-                    self._host.clock,
-                    lambda ok: self._probed("startup", name, attempt, ok),
-                    failed=lambda message: self._unhealthy("startup", message),
-                    until=True,
-                )
-            async with anyio.create_task_group() as probes:
-                for kind in ("readiness", "liveness"):
-                    if given.get(f"{kind}Probe"):
-                        probes.start_soon(self._probe_kind, kind, given, target, name, attempt)
+            is_started = self._record.container(name).is_started
+            run = probing.Run(given, target, attempt.started_at, is_started)
+            await probing.watch_all(run, self._host.clock, ears)
 
-    async def _probe_kind(
-        self, kind: probing.Kind, given: Spec, target: probing.Target, name: str, attempt: Attempt
-    ) -> None:
-        await probing.watch(
-            given[f"{kind}Probe"],
-            target,
-            self._host.clock,
-            lambda ok: self._probed(kind, name, attempt, ok),
-            failed=lambda message: self._unhealthy(kind, message),
+    def _tell_of_probe(self, kind: probing.Kind, answer: Answer) -> None:
+        reason = "ProbeWarning" if answer.kind == "warning" else "Unhealthy"
+        how = {"warning": "warning", "error": "errored and resulted in unknown state"}.get(
+            answer.kind, "failed"
         )
-
-    def _unhealthy(self, kind: probing.Kind, message: str) -> None:
-        self._event("Warning", "Unhealthy", f"{kind.capitalize()} probe failed: {message}")
+        self._event("Warning", reason, f"{kind.capitalize()} probe {how}: {answer.message}")
 
     def _probed(self, kind: probing.Kind, name: str, attempt: Attempt, ok: bool) -> None:
         container = self._record.container(name)
@@ -464,10 +484,10 @@ class PodWorker:
         elif kind == "startup" and ok:
             self._keep_container(name, is_started=True)
         elif not ok:
-            text = f"Container {name} failed {kind} probe, will be restarted"
             grace_s = self._spec_of(name)[f"{kind}Probe"].get("terminationGracePeriodSeconds")
-            period_s = float(decide.grace_s(self._pod) if grace_s is None else grace_s)
-            self._begin(name, lambda: self._stop(name, period_s, text))
+            why = f"Container {name} failed {kind} probe, will be restarted"
+            self._unhealthy[name] = model.Unhealthy(why, None if grace_s is None else float(grace_s))
+            self.touch()
 
     # The end
 
@@ -516,12 +536,13 @@ class PodWorker:
 
     async def _tear_down(self) -> None:
         await steps.tear_down(self._host, self.uid)
+        await steps.free_volumes(self._host, self._pod)
         self._are_volumes_ready = False
         self._keep(msgspec.structs.replace(self._record, has_sandbox=False))
 
     async def _finish(self) -> None:
         if not self._has_vanished:
-            await self._patch_status()
+            await self._statuses.write(self._status())
             await self._delete_object()
         await steps.remove_files(self._host, self.uid)
         self._log.info("pod_removed")
@@ -535,51 +556,3 @@ class PodWorker:
             )
         except (errors.NotFound, errors.Conflict):
             return  # gone already, or its name belongs to another pod now
-
-    # Status
-
-    async def _write_statuses(self) -> None:
-        """Whenever it differs from what was written last; several changes in one go."""
-        failures = 0
-        while True:
-            await self._status_news.wait()
-            self._status_news = anyio.Event()
-            try:
-                await self._patch_status()
-                failures = 0
-            except errors.ApiError as error:
-                failures += 1
-                self._log.warning("status_not_written", error=str(error), failures=failures)
-                await self._host.clock.sleep(_STATUS_BACKOFF.delay_s(failures))
-                self._status_news.set()
-
-    async def _patch_status(self) -> None:
-        was_ever_here = bool(self._record.containers) or self._record.has_sandbox
-        if self._has_vanished or (self._is_ending() and not was_ever_here):
-            return
-        wanted = status.status(
-            self._pod,
-            self._record,
-            runtime=self._host.runtime.name,
-            host_ip=self._host.config.host_ip,
-            now=self._host.clock.now(),
-            previous=self._conditions,
-        )
-        if wanted == self._written:
-            return
-        key = objects.key(self._pod)
-        try:
-            await self._host.client.patch(
-                resources.POD,
-                key.name,
-                key.namespace,
-                patch={"metadata": {"uid": self.uid}, "status": status.merge_patch(wanted)},
-                patch_type=PatchType.STRATEGIC,
-                subresource="status",
-            )
-        except (errors.NotFound, errors.Conflict) as error:
-            self._log.info("status_has_no_owner", error=str(error))
-            self._written = wanted
-            return
-        self._written = wanted
-        self._conditions = wanted["conditions"]
