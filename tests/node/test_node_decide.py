@@ -12,8 +12,18 @@ from ondol.api import conditions
 from ondol.api.objects import Object
 from ondol.base.backoff import Backoff
 from ondol.node.pods import decide, model, status
-from ondol.node.pods.decide import Create, Fail, Finish, PrepareVolumes, SetUpSandbox, Start, Stop, TearDown
-from ondol.node.pods.model import Attempt, Container, Facts, Record
+from ondol.node.pods.decide import (
+    Create,
+    Fail,
+    Finish,
+    PrepareVolumes,
+    RefreshVolumes,
+    SetUpSandbox,
+    Start,
+    Stop,
+    TearDown,
+)
+from ondol.node.pods.model import Attempt, Container, Facts, Record, Unhealthy
 from ondol.node.runtime.port import Exit, Handle
 
 NOW = 1000.0
@@ -43,6 +53,11 @@ def record(*, sandbox: bool = True, **containers: Container) -> Record:
 
 
 READY = Facts(NOW, are_volumes_ready=True)
+STALE = Facts(NOW, are_volumes_ready=True, are_volumes_stale=True)
+REFRESHING = Facts(NOW, are_volumes_ready=True, are_volumes_stale=True, busy=frozenset({"refresh"}))
+UNMADE = Facts(NOW, are_volumes_stale=True)
+ILL = Facts(NOW, are_volumes_ready=True, unhealthy={"main": Unhealthy("why")})
+ILL_AT_ONCE = Facts(NOW, are_volumes_ready=True, unhealthy={"main": Unhealthy("why", 0.0)})
 CREATED = Container(attempt(started=False))
 RUNNING = Container(attempt(), is_started=True)
 FAILED = Container(attempt(code=1))
@@ -92,6 +107,31 @@ SIDECAR = {"name": "side", "restartPolicy": "Always"}
         ),
         ("stopped", pod(), record(main=DONE), Facts(NOW, True, True), (TearDown(),)),
         ("all given back", pod(), record(sandbox=False, main=DONE), Facts(NOW, True), (Finish(),)),
+        ("volumes changed", pod(), record(main=RUNNING), STALE, (RefreshVolumes(),)),
+        ("changed again meanwhile", pod(), record(main=RUNNING), REFRESHING, ()),
+        (
+            "changed before they were made",
+            pod(),
+            record(),
+            Facts(NOW, are_volumes_stale=True),
+            (PrepareVolumes(),),
+        ),
+        ("a probe gave it up", pod(), record(main=RUNNING), ILL, (Stop("main", 30.0, "why"),)),
+        ("with a grace of its own", pod(), record(main=RUNNING), ILL_AT_ONCE, (Stop("main", 0.0, "why"),)),
+        (
+            "a sidecar fails after the application began",
+            pod("Never", [SIDECAR]),
+            record(side=FAILED, main=RUNNING),
+            READY,
+            (Create("side"),),
+        ),
+        (
+            "the application restarts while its sidecar is away",
+            pod(init=[SIDECAR]),
+            record(side=Container(attempt(code=1), retry_at=NOW + 5), main=FAILED),
+            READY,
+            (Create("main"),),
+        ),
         ("over its deadline", pod(activeDeadlineSeconds=5), record(main=RUNNING), READY, None),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -134,6 +174,105 @@ def test_a_clean_run_forgives() -> None:
     assert decide.exited(container, ended, message="", backoff=BACKOFF).retry_at == 0.0
 
 
+def deleted(policy: str = "Always", **spec: Any) -> Object:
+    found = pod(policy, **spec)
+    found["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    return found
+
+
+def given_up(**containers: Container) -> Record:
+    return Record(
+        "u", "n", "p", "boot", NOW - 10, "10.0.0.2", True, containers, failed_reason="DeadlineExceeded"
+    )
+
+
+AGAIN = Container(attempt(1, started=False), last=attempt(code=1))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "known", "phase"),
+    [
+        (pod(), record(), "Pending"),
+        (pod(), record(main=CREATED), "Pending"),
+        (pod(), record(main=RUNNING), "Running"),
+        (pod(), record(main=AGAIN), "Running"),
+        (pod(), record(main=DONE), "Running"),
+        (pod("OnFailure"), record(main=FAILED), "Running"),
+        (pod("OnFailure"), record(main=DONE), "Succeeded"),
+        (pod("Never"), record(main=FAILED), "Failed"),
+        (pod(init=[{"name": "i"}]), record(i=RUNNING), "Pending"),
+        (pod("Never", [{"name": "i"}]), record(i=FAILED), "Failed"),
+        (pod("Never", [SIDECAR]), record(side=RUNNING), "Pending"),
+        (pod("Never", [SIDECAR]), record(side=FAILED, main=RUNNING), "Running"),
+        # Only once every container has ended: whoever sees the phase may take what they held.
+        (pod("Never", [SIDECAR]), record(side=RUNNING, main=DONE), "Running"),
+        (pod("Never", [SIDECAR]), record(side=FAILED, main=DONE), "Succeeded"),
+        (pod("Never", [SIDECAR, {"name": "i"}]), record(side=RUNNING, i=FAILED), "Pending"),
+        (pod(), given_up(main=RUNNING), "Running"),
+        (pod(), given_up(main=CREATED), "Pending"),
+        (pod(), given_up(main=FAILED), "Failed"),
+        (deleted(), record(main=RUNNING), "Running"),
+        (deleted(), record(main=DONE), "Succeeded"),
+        (deleted(), record(main=FAILED), "Failed"),
+        (deleted(), record(), "Failed"),
+    ],
+)
+def test_phases(wanted: Object, known: Record, phase: str) -> None:
+    """As the kubelet computes and reports them."""
+    assert decide.phase(wanted, known) == phase
+
+
+def test_no_terminal_phase_while_a_container_is_made() -> None:
+    """The record does not know of it yet, but it is about to run."""
+    for wanted, known in ((pod(), given_up()), (deleted(), record())):
+        assert decide.phase(wanted, known) == "Failed"
+        assert decide.phase(wanted, known, is_starting=True) == "Pending"
+
+
+def shown(wanted: Object, known: Record) -> Object:
+    return status.status(wanted, known, runtime="crun", host_ip="1.2.3.4", now=NOW, previous=[])
+
+
+def test_a_pod_that_is_given_up_is_not_ready_and_says_why_at_its_end() -> None:
+    """Unready at once; reason and message belong to the phase (kubelet: status manager)."""
+    ending, ended = shown(pod(), given_up(main=RUNNING)), shown(pod(), given_up(main=FAILED))
+    assert "reason" not in ending
+    assert ended["reason"] == "DeadlineExceeded"
+    for found in (ending, ended):
+        ready = conditions.get({"status": found}, "Ready")
+        assert ready is not None
+        assert (ready["status"], ready["reason"]) == ("False", "PodFailed")
+
+
+def test_a_sidecar_that_restarts_leaves_the_pod_initialized() -> None:
+    """Once an application container ran."""
+    found = shown(pod(init=[SIDECAR]), record(side=FAILED, main=RUNNING))
+    assert conditions.is_true({"status": found}, "Initialized")
+    assert conditions.is_false({"status": found}, "Ready")
+
+
+def test_status_says_which_spec_it_is_of() -> None:
+    """`observedGeneration` of the pod and of each condition (PodObservedGenerationTracking)."""
+    wanted = pod()
+    wanted["metadata"]["generation"] = 3
+    found = shown(wanted, record(main=RUNNING))
+    assert found["observedGeneration"] == 3
+    assert {c["observedGeneration"] for c in found["conditions"]} == {3}
+    assert "observedGeneration" not in shown(pod(), record())
+
+
+def test_readiness_gates() -> None:
+    """Each that is shut is told, in the kubelet's words."""
+    wanted = pod(readinessGates=[{"conditionType": "a"}, {"conditionType": "b"}, {"conditionType": "c"}])
+    wanted["status"] = {"conditions": [{"type": "a", "status": "False"}, {"type": "b", "status": "True"}]}
+    ready = conditions.get({"status": shown(wanted, record(main=RUNNING))}, "Ready")
+    assert ready is not None
+    assert ready["message"] == (
+        'the status of pod readiness gate "a" is not "True", but False, '
+        'corresponding condition of pod readiness gate "c" does not exist.'
+    )
+
+
 STATES = st.sampled_from([Container(), CREATED, RUNNING, FAILED, DONE])
 
 
@@ -146,7 +285,7 @@ def test_nothing_starts_in_a_pod_that_ends(
     known = record(sandbox=sandbox, main=first, other=second)
     facts = Facts(NOW, is_deleting=deleting, are_volumes_ready=sandbox)
     actions = decide.decide(wanted, known, facts).actions
-    if deleting or decide.phase(wanted, known) in ("Succeeded", "Failed"):
+    if deleting or decide.outcome(wanted, known):
         assert not any(isinstance(a, Create | Start | SetUpSandbox | PrepareVolumes) for a in actions)
     if Finish() in actions:
         assert deleting

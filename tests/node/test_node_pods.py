@@ -14,7 +14,7 @@ import pytest
 from ondol.api import conditions, objects, resources
 from ondol.api.objects import Object
 from ondol.client import PatchType
-from ondol.node import agent
+from ondol.node import agent, files
 from ondol.node.pods import steps
 
 pytestmark = [pytest.mark.anyio, pytest.mark.root]
@@ -136,6 +136,126 @@ async def test_volumes(world: Any) -> None:
         assert (await world.log("vol")).split() == [
             *("one", "one", 'istio.io/dataplane-mode="none"', "x", "y", "read-only", "default", "two")
         ]
+
+
+async def test_volumes_follow_the_pods_own_metadata(world: Any) -> None:
+    """Labels and annotations that change while it runs; an annotation that comes later."""
+    items = [
+        {"path": "labels", "fieldRef": {"fieldPath": "metadata.labels"}},
+        {"path": "flag", "fieldRef": {"fieldPath": "metadata.annotations['flag']"}},
+    ]
+    projected = {"sources": [{"downwardAPI": {"items": items}}]}
+    volumes = [{"name": "d", "downwardAPI": {"items": items}}, {"name": "p", "projected": projected}]
+    mounts = [{"name": "d", "mountPath": "/d"}, {"name": "p", "mountPath": "/p"}]
+    script = (
+        'while [ "$(cat /d/flag)$(cat /p/flag)" != onon ]; do sleep 0.02; done; cat /d/labels; echo;'
+        "cat /p/labels"
+    )
+    async with world.node():
+        await world.create(
+            world.pod(
+                "me", script, container={"volumeMounts": mounts}, volumes=volumes, restartPolicy="Never"
+            )
+        )
+        await world.ready("me")
+        change = {"metadata": {"labels": {"x": "two"}, "annotations": {"flag": "on"}}}
+        await world.client.patch(resources.POD, "me", "default", patch=change)
+        await world.phase("me", "Succeeded")
+        assert (await world.log("me")).splitlines() == ['istio.io/dataplane-mode="none"', 'x="two"'] * 2
+
+
+async def test_no_change_of_a_volume_is_lost(world: Any) -> None:
+    """Of three sources one is deleted, one changed and one created at once, again and again."""
+    client = world.client
+
+    async def put(name: str, value: str) -> None:
+        data = {"metadata": {"name": name, "namespace": "default"}, "data": {"v": value}}
+        await client.create(resources.CONFIG_MAP, data)
+
+    names = ("gone", "changed", "new")
+    sources = {name: {"sources": [{"configMap": {"name": name, "optional": True}}]} for name in names}
+    await put("gone", "old")
+    await put("changed", "old")
+    async with world.node():
+        volumes = [{"name": name, "projected": source} for name, source in sources.items()]
+        pod = await world.create(world.pod("quick", volumes=volumes))
+        await world.ready("quick")
+        folder = world.config.pod_dir(objects.uid(pod)) / "volumes"
+
+        async def shows(**values: str) -> None:
+            async def current() -> dict[str, str]:
+                paths = {name: folder / name / "v" for name in names}
+                contents = {name: files.read(path) for name, path in paths.items()}
+                return {name: content.decode() for name, content in contents.items() if content}
+
+            with anyio.fail_after(15):
+                while await current() != values:  # noqa: ASYNC110 - a file tells nobody
+                    await anyio.sleep(0.01)
+
+        for turn in range(3):
+            await client.delete(resources.CONFIG_MAP, "gone", "default")
+            await client.patch(resources.CONFIG_MAP, "changed", "default", patch={"data": {"v": f"{turn}"}})
+            await put("new", "here")
+            await shows(changed=f"{turn}", new="here")
+            await client.delete(resources.CONFIG_MAP, "new", "default")
+            await put("gone", "old")
+            await shows(changed=f"{turn}", gone="old")
+
+
+async def test_volumes_of_an_ended_pod_are_freed(world: Any) -> None:
+    """Its object stays, and so do its logs; what it wrote to emptyDirs is given back."""
+    mounts = [{"name": "disk", "mountPath": "/disk"}, {"name": "memory", "mountPath": "/memory"}]
+    volumes = [{"name": "disk", "emptyDir": {}}, {"name": "memory", "emptyDir": {"medium": "Memory"}}]
+    async with world.node():
+        script = "echo x > /disk/f; echo y > /memory/f; echo bye"
+        pod = world.pod("over", script, volumes=volumes, restartPolicy="Never")
+        # A container's folder of logs has its name: these are in the one that volumes are in.
+        pod["spec"]["containers"][0] |= {"name": "volumes", "volumeMounts": mounts}
+        created = await world.create(pod)
+        await world.phase("over", "Succeeded")
+        folder = world.config.pod_dir(objects.uid(created)) / "volumes"
+        await world.absent(folder / "disk")
+        await world.absent(folder / "memory")
+        assert await world.log("over", "volumes") == "bye\n"
+
+
+async def test_any_printable_name_is_a_variable(world: Any) -> None:
+    """A key with a dash and a prefix that begins with a digit reach the process."""
+    data = {"metadata": {"name": "conf", "namespace": "default"}, "data": {"data-1": "x"}}
+    await world.client.create(resources.CONFIG_MAP, data)
+    sources = [{"configMapRef": {"name": "conf"}, "prefix": "1-"}, {"configMapRef": {"name": "conf"}}]
+    # A shell hands no such variable on: the process is asked what it was given.
+    container = {"envFrom": sources, "command": ["cat", "/proc/self/environ"]}
+    async with world.node():
+        await world.create(world.pod("env", container=container, restartPolicy="Never"))
+        await world.phase("env", "Succeeded")
+        assert {"1-data-1=x", "data-1=x"} <= set((await world.log("env")).split("\0"))
+
+
+@pytest.mark.parametrize("kind", ["sidecar", "deadline"])
+async def test_no_terminal_phase_while_a_container_runs(world: Any, kind: str) -> None:
+    """A sidecar and a pod over its deadline end before the pod is said to have ended."""
+    slow = "trap 'sleep 0.5; exit 0' TERM; while :; do sleep 0.05; done"
+    image = world.pod("x")["spec"]["containers"][0]["image"]
+    side = {"name": "side", "image": image, "command": ["/bin/sh", "-c", slow], "restartPolicy": "Always"}
+    late = {"activeDeadlineSeconds": 1} if kind == "deadline" else {"initContainers": [side]}
+    script = slow if kind == "deadline" else "sleep 0.3"
+    over: list[Object] = []
+
+    def has_ended(pod: Object) -> bool:
+        over[:] = [pod]
+        return objects.status(pod).get("phase") in ("Succeeded", "Failed")
+
+    async with world.node():
+        pod = world.pod("end", script, restartPolicy="Never", **late)
+        pod["spec"]["terminationGracePeriodSeconds"] = 20
+        await world.create(pod)
+        await world.until("end", has_ended)
+        found = objects.status(over[0])
+        states = [*found["containerStatuses"], *found.get("initContainerStatuses", ())]
+        assert [s["name"] for s in states if "terminated" not in s["state"]] == []
+        assert found["phase"] == ("Failed" if kind == "deadline" else "Succeeded")
+        assert found.get("reason") == ("DeadlineExceeded" if kind == "deadline" else None)
 
 
 async def test_init_containers_and_sidecars(world: Any) -> None:

@@ -27,7 +27,7 @@ from ondol.node.pods import container as planning
 from ondol.node.pods import env, etc, http_probe, model, probing, volumes
 from ondol.node.pods.host import Host
 from ondol.node.pods.model import Attempt, Record, Spec
-from ondol.node.pods.target import Target
+from ondol.node.pods.target import Target, UnknownPort
 from ondol.node.runtime import cgroups, spec
 from ondol.node.runtime.port import Creation
 
@@ -274,7 +274,7 @@ async def run_hook(hook: Spec, target: Target, clock_sleep: Any, timeout_s: floa
     if "httpGet" in hook:
         try:
             await http_probe.get(hook["httpGet"], target, timeout_s, agent=http_probe.HOOK_AGENT)
-        except (OSError, TimeoutError, ValueError, http_probe.HalfAnswer) as error:
+        except (OSError, TimeoutError, ValueError, UnknownPort, http_probe.HalfAnswer) as error:
             return str(error)
         return ""  # whatever the answer: the hook was heard
     if "exec" in hook:

@@ -6,13 +6,14 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from ondol.base import errors
 from ondol.node.runtime.port import ExecResult
 
 Exec = Callable[[list[str], float], Awaitable[ExecResult]]
 _PORT_MAX: Final = 65535
 
 
-class UnknownPort(ValueError):
+class UnknownPort(errors.OndolError):
     """A probe or hook names a port that the container does not have."""
 
 
