@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ondol.api import conditions
 from ondol.api.objects import Object
-from ondol.base.backoff import Backoff
+from ondol.node.config import restart_backoff
 from ondol.node.pods import decide, model, status
 from ondol.node.pods.decide import (
     Create,
@@ -28,7 +28,7 @@ from ondol.node.runtime.port import Exit, Handle
 
 NOW = 1000.0
 HANDLE = Handle("id", 1, 2, 3, 4)
-BACKOFF = Backoff(1.0, 60.0)
+BACKOFF = restart_backoff()
 
 
 def pod(policy: str = "Always", init: list[Object] | None = None, **spec: Any) -> Object:
@@ -157,14 +157,20 @@ def test_wakes_for_back_off_and_deadline() -> None:
 
 @given(st.integers(1, 30))
 def test_back_off_grows_to_its_bound(failures: int) -> None:
-    """The first restart is at once, later ones wait twice as long each, up to a minute."""
+    """The first restart is at once, later ones wait 10 s and twice as long each, up to five minutes."""
     container = Container(attempt())
     for _ in range(failures):
         container = decide.exited(
             container, Exit(1, oom_killed=False, finished_at=NOW), message="", backoff=BACKOFF
         )
     wait_s = container.retry_at - NOW if container.retry_at else 0.0
-    assert wait_s == (0 if failures == 1 else min(2.0 ** (failures - 2), 60.0))
+    assert wait_s == (0 if failures == 1 else min(10.0 * 2.0 ** (failures - 2), 300.0))
+
+
+def test_a_shorter_longest_wait_is_also_the_first() -> None:
+    """As the kubelet's `maxContainerRestartPeriod`."""
+    assert [restart_backoff(4.0).delay_s(failures) for failures in (1, 2, 3)] == [4.0, 4.0, 4.0]
+    assert [restart_backoff(60.0).delay_s(failures) for failures in (1, 2, 3, 4)] == [10.0, 20.0, 40.0, 60.0]
 
 
 def test_a_clean_run_forgives() -> None:

@@ -161,7 +161,7 @@ async def test_volumes_follow_the_pods_own_metadata(world: Any) -> None:
         change = {"metadata": {"labels": {"x": "two"}, "annotations": {"flag": "on"}}}
         await world.client.patch(resources.POD, "me", "default", patch=change)
         await world.phase("me", "Succeeded")
-        assert (await world.log("me")).splitlines() == ['istio.io/dataplane-mode="none"', 'x="two"'] * 2
+        assert (await world.log("me")).split() == ['istio.io/dataplane-mode="none"', 'x="two"'] * 2
 
 
 async def test_no_change_of_a_volume_is_lost(world: Any) -> None:

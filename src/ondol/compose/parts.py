@@ -376,4 +376,6 @@ def node_config(instance: Instance, settings: Settings) -> Any:
         api_port=instance.ports.node,
         api_token=_node_token(instance),
         runtime=settings.runtime,
+        max_pods=settings.max_pods,
+        restart_backoff=node.restart_backoff(settings.restart_backoff_max_s),
     )

@@ -40,6 +40,10 @@ class Settings:
     """Name of this machine's Node object; empty means the host name."""
     runtime: str = ""
     """Container runtime (`crun` or `runc`); empty means the first that works."""
+    max_pods: int = 110
+    """How many pods this machine may run; one bridge takes a thousand."""
+    restart_backoff_max_s: float = 300.0
+    """Longest wait before a container that fails again and again is started again (from 10 s or this)."""
     trace_sampling_percent: float = 100.0
     """Share of requests that are traced."""
     scale_to_zero_after_s: float = 60.0
@@ -63,6 +67,8 @@ _LIMITS: Final[Mapping[str, tuple[Callable[[Any], bool], str]]] = {
     "domain": (names.is_dns1123_subdomain, "a DNS name"),
     "node_name": (lambda name: not name or names.is_dns1123_subdomain(name), "a DNS name"),
     "runtime": (lambda name: name in ("", "crun", "runc"), "crun, runc or empty"),
+    "max_pods": (lambda count: 1 <= count <= 1000, "from 1 to 1000"),
+    "restart_backoff_max_s": (lambda wait_s: 1 <= wait_s <= 300, "from 1 to 300 seconds"),
     "trace_sampling_percent": (lambda share: 0 <= share <= 100, "from 0 to 100"),
     "scale_to_zero_after_s": (lambda window_s: 6 <= window_s <= 3600, "from 6 to 3600 seconds"),
     "log_level": (

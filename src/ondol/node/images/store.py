@@ -36,6 +36,7 @@ class ImageCorrupt(errors.OndolError):
 class Layer:
     digest: str
     media_type: str
+    size_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,15 @@ class Image:
     def id(self) -> str:
         """As in a container status' `imageID`."""
         return f"{repository(self.reference)}@{self.digest}"
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """An image that is here, as a Node's status lists it."""
+
+    names: tuple[str, ...]
+    size_bytes: int
+    """Of its layers as they are stored."""
 
 
 def repository(reference: str) -> str:
@@ -96,8 +106,30 @@ class ImageStore:
             descriptor = self._for_this_platform(self._document(descriptor["digest"]), reference)
         manifest = self._document(descriptor["digest"])
         configuration = self._document(manifest["config"]["digest"])
-        layers = [Layer(layer["digest"], layer.get("mediaType", "")) for layer in manifest["layers"]]
+        layers = [
+            Layer(layer["digest"], layer.get("mediaType", ""), int(layer.get("size") or 0))
+            for layer in manifest["layers"]
+        ]
         return Image(reference, descriptor["digest"], configuration.get("config") or {}, layers)
+
+    def stored(self) -> list[Stored]:
+        """Every image with a name that can run on this machine, the largest first."""
+        names: dict[str, list[str]] = {}
+        for entry in self._listed():
+            name = (entry.get("annotations") or {}).get(REF_NAME)
+            if name:
+                names.setdefault(str(entry["digest"]), []).append(str(name))
+        found = [stored for digest, listed in names.items() if (stored := self._stored(digest, listed))]
+        return sorted(found, key=lambda image: (-image.size_bytes, image.names))
+
+    def _stored(self, digest: str, names: Sequence[str]) -> Stored | None:
+        """None for one that is damaged or for other machines: no container can be made of it."""
+        by_digest = [f"{name}@{digest}" for name in dict.fromkeys(repository(name) for name in names)]
+        try:
+            image = self.resolve(f"{names[0]}@{digest}")
+        except (ImageMissing, ImageCorrupt):
+            return None
+        return Stored((*by_digest, *sorted(names)), sum(layer.size_bytes for layer in image.layers))
 
     def _find(self, reference: str) -> Mapping[str, Any]:
         listed = list(self._listed())
