@@ -37,7 +37,7 @@ from ondol.node.images.images import Images, ImageSource
 from ondol.node.network import ipam, nft, sandbox, services
 from ondol.node.pods import etc, model, status, steps, volumes
 from ondol.node.pods.host import Host, read_records
-from ondol.node.pods.model import Record
+from ondol.node.pods.model import Attempt, Container, Record
 from ondol.node.pods.sources import Sources
 from ondol.node.pods.worker import PodWorker
 from ondol.node.runtime import cgroups, learn, oci
@@ -370,23 +370,12 @@ class Agent:
         if container not in names:
             raise errors.NotFound(f"container {container} is not valid for pod {pod}")
         known = worker.record.container(container)
-        attempt = known.current
-        if previous:
-            last = known.last
-            if last is None:
-                message = f'previous terminated container "{container}" in pod "{pod}" not found'
-                raise errors.BadRequest(message)
-            return steps.log_path(self._host, worker.uid, container, last.number), lambda: True
-        if attempt is None:
-            reason = status.waiting_reason(worker.pod, known)
-            message = f'container "{container}" in pod "{pod}" is waiting to start: {reason}'
-            raise errors.BadRequest(message)
-        number = attempt.number
-        path = steps.log_path(self._host, worker.uid, container, number)
+        attempt = logged_attempt(worker.pod, container, known, previous=previous)
+        path = steps.log_path(self._host, worker.uid, container, attempt.number)
 
         def is_over() -> bool:
             current = worker.record.container(container).current
-            return current is None or current.number != number or current.exit is not None
+            return current is None or current.number != attempt.number or current.exit is not None
 
         return path, is_over
 
@@ -405,6 +394,29 @@ class Agent:
         key = objects.key(worker.pod)
         reference = {"name": key.name, "namespace": key.namespace, "uid": worker.uid}
         return {"podRef": reference, **_usage(group, now), "containers": containers}
+
+
+_NOT_PULLED: Final = {
+    "ErrImagePull": "image can't be pulled",
+    "ImagePullBackOff": "trying and failing to pull image",
+}
+
+
+def logged_attempt(pod: Object, name: str, container: Container, *, previous: bool) -> Attempt:
+    """The run whose log is meant: the current one, else the last that began; else `BadRequest`."""
+    whose = f'container "{name}" in pod "{objects.name(pod)}"'
+    current, last = container.current, container.last
+    if previous:
+        if last is None or last.handle is None:
+            raise errors.BadRequest(f"previous terminated {whose} not found")
+        return last
+    for attempt in (current, last):
+        if attempt is not None and attempt.handle is not None and not attempt.is_created:
+            return attempt
+    if current is not None and current.exit is not None:
+        raise errors.BadRequest(f"{whose} is terminated")
+    reason = status.waiting_reason(pod, container)
+    raise errors.BadRequest(f"{whose} is waiting to start: {_NOT_PULLED.get(reason, reason)}")
 
 
 def _usage(group: str, now: str) -> dict[str, Any]:
