@@ -114,12 +114,8 @@ async def test_what_was_written_just_before_a_rotation_is_followed(tmp_path: Pat
     assert await collect(path, logs.LogOptions(follow=True), is_over) == "one\ntwo\nthree\nfour\nfive\n"
 
 
-HANDLE = Handle("id", 1, 2, 3, 4)
-
-
-def run(
-    number: int, *, code: int | None = None, started: bool = True, handle: Handle | None = HANDLE
-) -> Attempt:
+def run(number: int, *, code: int | None = None, started: bool = True, known: bool = True) -> Attempt:
+    handle = Handle("id", 1, 2, 3, 4) if known else None
     ended = None if code is None else Exit(code, oom_killed=False, finished_at=1.0)
     return Attempt(number, "id", "image", "", handle, 1.0 if started else 0.0, ended)
 

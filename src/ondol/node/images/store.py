@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,6 +62,32 @@ class Stored:
     names: tuple[str, ...]
     size_bytes: int
     """Of its layers as they are stored."""
+
+
+_DOMAIN: Final = (
+    r"(?:\[[a-fA-F0-9:]+\]|[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?"
+    r"(?:\.[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?)*)(?::[0-9]+)?"
+)
+_PART: Final = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
+_REFERENCE: Final = re.compile(
+    rf"(?:{_DOMAIN}/)?{_PART}(?:/{_PART})*(?::\w[\w.-]{{0,127}})?"
+    r"(?:@[A-Za-z][A-Za-z0-9]*(?:[-_+.][A-Za-z][A-Za-z0-9]*)*:[0-9a-fA-F]{32,})?",
+    re.ASCII,
+)
+_REFERENCE_MAX: Final = 255
+_TEXT_MAX: Final = 1024
+
+
+def malformed(reference: str) -> str:
+    """Why no image can be called so, empty when one can. Source: github.com/distribution/reference."""
+    if len(reference) > _TEXT_MAX:
+        return "invalid reference format: it is too long"
+    if _REFERENCE.fullmatch(reference):
+        is_long = len(repository(reference)) > _REFERENCE_MAX
+        return f"repository name must not be more than {_REFERENCE_MAX} characters" if is_long else ""
+    if _REFERENCE.fullmatch(reference.lower()):
+        return "invalid reference format: repository name must be lowercase"
+    return "invalid reference format"
 
 
 def repository(reference: str) -> str:

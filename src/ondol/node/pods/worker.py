@@ -20,6 +20,7 @@ from ondol.api import conditions, dataplane, objects, resources
 from ondol.api.objects import Object
 from ondol.base import errors, log
 from ondol.base.backoff import Backoff
+from ondol.node.images import images
 from ondol.node.images.images import ImageUnavailable
 from ondol.node.pods import container as planning
 from ondol.node.pods import decide, env, model, probing, status, steps, volumes
@@ -348,15 +349,12 @@ class PodWorker:
 
     def _image_failed(self, name: str, error: ImageUnavailable) -> None:
         failures = self._record.container(name).failures + 1
-        is_backing_off = error.reason == "ErrImagePull" and failures > 1
-        reason = "ImagePullBackOff" if is_backing_off else error.reason
-        image = next(c["image"] for c in model.all_containers(self._pod) if c["name"] == name)
-        if is_backing_off:
-            self._event("Normal", "BackOff", f'Back-off pulling image "{image}"')
-        else:
-            self._event("Warning", "Failed", f"Error: {error.reason}: {error}")
-        message = f'Back-off pulling image "{image}": {error}' if is_backing_off else str(error)
-        self._wait_with(name, reason, message, failures, self._host.config.image_backoff)
+        refusal = images.refusal(self._spec_of(name)["image"], error, failures=failures)
+        if refusal.note is not None:
+            self._event("Normal", *refusal.note)
+        for reason, message in refusal.warnings:
+            self._event("Warning", reason, message)
+        self._wait_with(name, refusal.reason, refusal.message, failures, self._host.config.image_backoff)
 
     def _config_failed(self, name: str, message: str) -> None:
         self._event("Warning", "Failed", f"Error: {message}")
