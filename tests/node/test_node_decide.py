@@ -52,6 +52,14 @@ def record(*, sandbox: bool = True, **containers: Container) -> Record:
     return Record("u", "n", "p", "boot", NOW - 10, "10.0.0.2", sandbox, containers)
 
 
+def given_up(reason: str = "DeadlineExceeded", **containers: Container) -> Record:
+    return Record("u", "n", "p", "boot", NOW - 10, "10.0.0.2", True, containers, failed_reason=reason)
+
+
+def evicted(**containers: Container) -> Record:
+    return given_up("Evicted", **containers)
+
+
 READY = Facts(NOW, are_volumes_ready=True)
 STALE = Facts(NOW, are_volumes_ready=True, are_volumes_stale=True)
 REFRESHING = Facts(NOW, are_volumes_ready=True, are_volumes_stale=True, busy=frozenset({"refresh"}))
@@ -132,6 +140,7 @@ SIDECAR = {"name": "side", "restartPolicy": "Always"}
             READY,
             (Create("main"),),
         ),
+        ("evicted", pod(), evicted(main=RUNNING), READY, (Stop("main", 1.0),)),
         ("over its deadline", pod(activeDeadlineSeconds=5), record(main=RUNNING), READY, None),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -184,12 +193,6 @@ def deleted(policy: str = "Always", **spec: Any) -> Object:
     found = pod(policy, **spec)
     found["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
     return found
-
-
-def given_up(**containers: Container) -> Record:
-    return Record(
-        "u", "n", "p", "boot", NOW - 10, "10.0.0.2", True, containers, failed_reason="DeadlineExceeded"
-    )
 
 
 AGAIN = Container(attempt(1, started=False), last=attempt(code=1))
@@ -329,25 +332,6 @@ def test_a_reboot_loses_what_ran() -> None:
     assert lost.reason == "ContainerStatusUnknown"
     assert kept == DONE.current
     assert (after.boot, after.has_sandbox) == ("new", False)
-
-
-@pytest.mark.parametrize(
-    ("resources", "expected"),
-    [
-        ({}, "BestEffort"),
-        ({"requests": {"cpu": "1"}}, "Burstable"),
-        ({"limits": {"cpu": "1", "memory": "1Gi"}}, "Guaranteed"),
-        (
-            {"limits": {"cpu": "1", "memory": "1Gi"}, "requests": {"cpu": "1000m", "memory": "1024Mi"}},
-            "Guaranteed",
-        ),
-        ({"limits": {"cpu": "1", "memory": "1Gi"}, "requests": {"cpu": "500m"}}, "Burstable"),
-    ],
-)
-def test_quality_of_service(resources: Object, expected: str) -> None:
-    """By requests and limits of CPU and memory."""
-    wanted = {"spec": {"containers": [{"name": "a", "resources": resources}]}}
-    assert status.quality_of_service(wanted) == expected
 
 
 def test_a_refused_pod_waits_for_nothing() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import json
 import shutil
 from typing import Any
@@ -217,6 +218,35 @@ async def test_volumes_of_an_ended_pod_are_freed(world: Any) -> None:
         await world.absent(folder / "disk")
         await world.absent(folder / "memory")
         assert await world.log("over", "volumes") == "bye\n"
+
+
+async def test_a_volume_beyond_its_size_costs_the_pod(world: Any) -> None:
+    """It is evicted, says why, and what it held is freed; one that stays within its limits runs on."""
+    world.config = dataclasses.replace(world.config, housekeeping_interval_s=0.1)
+    script = "i=0; while [ $i -lt 3000 ]; do echo $i; i=$((i+1)); done > /e/f; sleep 1000"
+    mount = {"volumeMounts": [{"name": "e", "mountPath": "/e"}]}
+    async with world.node():
+        for name, limit in (("much", "4Ki"), ("little", "1Mi")):
+            volumes = [{"name": "e", "emptyDir": {"sizeLimit": limit}}]
+            pod = await world.create(world.pod(name, script, container=mount, volumes=volumes))
+            folder = world.config.pod_dir(objects.uid(pod)) / "volumes" / "e"
+            if name == "much":
+                found = objects.status(await world.phase(name, "Failed"))
+                assert found["reason"] == "Evicted"
+                assert found["message"] == 'Usage of EmptyDir volume "e" exceeds the limit "4Ki".'
+                await world.absent(folder)
+                await world.told(name, {"Evicted"})
+        await world.ready("little")
+
+
+async def test_the_full_name_inside(world: Any) -> None:
+    """`setHostnameAsFQDN`: the kernel, the file and the variable say the same."""
+    fields = {"hostname": "box", "subdomain": "sub", "setHostnameAsFQDN": True, "restartPolicy": "Never"}
+    script = "cat /proc/sys/kernel/hostname /etc/hostname; echo $HOSTNAME"
+    async with world.node():
+        await world.create(world.pod("fqdn", script, **fields))
+        await world.phase("fqdn", "Succeeded")
+        assert (await world.log("fqdn")).split() == ["box.sub.default.svc.cluster.local"] * 3
 
 
 async def test_any_printable_name_is_a_variable(world: Any) -> None:
@@ -603,7 +633,7 @@ async def test_identity_inside(world: Any) -> None:
             )
         )
         await world.phase("who", "Succeeded")
-        assert (await world.log("who")).splitlines() == ["1234", "99", "99 77", "box", "no-write"]
+        assert (await world.log("who")).splitlines() == ["1234", "99", "99 77 1300", "box", "no-write"]
 
 
 async def test_node_is_registered(world: Any) -> None:

@@ -35,7 +35,7 @@ from ondol.node.dns.server import CacheView, DnsServer
 from ondol.node.images import rootfs
 from ondol.node.images.images import Images, ImageSource
 from ondol.node.network import ipam, nft, sandbox, services
-from ondol.node.pods import etc, model, status, steps, volumes
+from ondol.node.pods import etc, model, status, steps, storage, volumes
 from ondol.node.pods.host import Host, read_records
 from ondol.node.pods.model import Attempt, Container, Record
 from ondol.node.pods.sources import Sources
@@ -339,6 +339,18 @@ class Agent:
             await self._host.clock.sleep(self._host.config.housekeeping_interval_s)
             for worker in list(self._workers.values()):
                 await self._rotate_logs(worker)
+                await self._hold_to_its_storage(worker)
+
+    async def _hold_to_its_storage(self, worker: PodWorker) -> None:
+        if not storage.is_limited(worker.pod) or not worker.record.is_any_running:
+            return
+        try:
+            held = await storage.measured(self._host, worker.pod, worker.record)
+        except OSError as error:
+            _log.warning("storage_not_measured", pod=str(objects.key(worker.pod)), error=str(error))
+            return
+        if message := storage.excess(worker.pod, held):
+            worker.evict(message)
 
     async def _rotate_logs(self, worker: PodWorker) -> None:
         config = self._host.config

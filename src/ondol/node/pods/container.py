@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from ondol.api import objects
+from ondol.api import objects, quality
 from ondol.base import quantity
-from ondol.node.pods import env, model, status, volumes
+from ondol.node.pods import env, model, volumes
 from ondol.node.pods.model import Spec
 from ondol.node.runtime import spec as oci
 
@@ -26,7 +26,8 @@ class Place:
     namespaces: Mapping[str, str]
     mounts: Sequence[oci.Document]
     image: Mapping[str, Any]
-    image_user: oci.User
+    account: oci.User
+    """That of `account`, with its groups by the root's own files."""
     environment: Mapping[str, str]
     """Every variable the process gets: the image's and the pod's."""
     declared: Mapping[str, str]
@@ -52,7 +53,6 @@ def unsupported(pod: Spec) -> tuple[list[str], list[str]]:
     refused += [f"spec.volumes[{n}].{kind}" for n, kind in kinds.items() if kind not in volumes.SUPPORTED]
     for volume in spec.get("volumes") or ():
         refused += [f"spec.volumes[{volume['name']}].{part}" for part in volumes.unsupported(volume)]
-        warned += [f"spec.volumes[{volume['name']}].{part}" for part in volumes.unlimited(volume)]
     warned += [f"spec.{name}" for name in _NOT_APPLIED if spec.get(name)]
     warned += _security("spec", spec)
     for container in model.all_containers(pod):
@@ -61,8 +61,6 @@ def unsupported(pod: Spec) -> tuple[list[str], list[str]]:
         warned += _security(field, container)
         warned += [f"{field}.ports.hostIP" for p in container.get("ports") or () if _is_bound(p)]
         warned += [f"{field}.tty"] if container.get("tty") else []
-        most = (container.get("resources") or {}).get("limits") or {}
-        warned += [f"{field}.resources.limits.ephemeral-storage"] if "ephemeral-storage" in most else []
     return refused, warned
 
 
@@ -98,21 +96,37 @@ def command(container: Spec, image: Mapping[str, Any], declared: Mapping[str, st
     return [*(own or image.get("Entrypoint") or ()), *args]
 
 
-def effective_user(pod: Spec, container: Spec, image_user: oci.User) -> oci.User:
+def account(pod: Spec, container: Spec, image: Mapping[str, Any]) -> str:
+    """Who the process is: the pod's `runAsUser`, else the image's `User` as it is written there."""
+    wanted = _identity(pod, container, "runAsUser")
+    if wanted is not None:
+        return str(wanted)
+    user = str(image.get("User") or "")
+    name = user.partition(":")[0]
+    if _identity(pod, container, "runAsNonRoot") and name and not name.isdigit():
+        why = f"image has non-numeric user ({name}), cannot verify user is non-root"
+        raise env.ConfigMissing(f"container has runAsNonRoot and {why}")
+    return user
+
+
+def effective_user(pod: Spec, container: Spec, account: oci.User) -> oci.User:
+    """The process' numbers: its account's, with the pod's groups besides those the image gives it."""
     general = objects.spec(pod).get("securityContext") or {}
-    own = container.get("securityContext") or {}
-    uid = own.get("runAsUser", general.get("runAsUser"))
-    gid = own.get("runAsGroup", general.get("runAsGroup"))
-    must_not_be_root = own.get("runAsNonRoot", general.get("runAsNonRoot"))
-    user_id = image_user.uid if uid is None else int(uid)
-    if must_not_be_root and user_id == 0:
+    if _identity(pod, container, "runAsNonRoot") and account.uid == 0:
+        if _identity(pod, container, "runAsUser") is not None:
+            raise env.ConfigMissing("container's runAsUser breaks non-root policy")
         raise env.ConfigMissing("container has runAsNonRoot and image will run as root")
-    group_id = int(gid) if gid is not None else image_user.gid if uid in (None, image_user.uid) else 0
-    extra = [*(general.get("supplementalGroups") or ())]
-    if general.get("fsGroup") is not None:
-        extra.append(general["fsGroup"])
-    groups = image_user.groups if uid is None else ()
-    return oci.User(user_id, group_id, tuple(dict.fromkeys([*groups, *(int(g) for g in extra)])))
+    group = _identity(pod, container, "runAsGroup")
+    own = () if general.get("supplementalGroupsPolicy") == "Strict" else account.groups
+    added = [*(general.get("supplementalGroups") or ()), *([fs] if (fs := fs_group(pod)) is not None else ())]
+    groups = tuple(dict.fromkeys([*own, *(int(each) for each in added)]))
+    return oci.User(account.uid, account.gid if group is None else int(group), groups)
+
+
+def _identity(pod: Spec, container: Spec, name: str) -> Any:
+    """A field of the container's security context, else of the pod's."""
+    general = objects.spec(pod).get("securityContext") or {}
+    return (container.get("securityContext") or {}).get(name, general.get(name))
 
 
 def fs_group(pod: Spec) -> int | None:
@@ -151,12 +165,12 @@ def limits(container: Spec) -> oci.Limits:
 
 def oom_score_adj(pod: Spec, container: Spec, node_memory_bytes: int, current: int) -> int:
     """The kubelet's order (best effort dies first), but never below what this process itself has."""
-    quality = status.quality_of_service(pod)
-    if quality == "BestEffort":
+    kind = quality.of(pod)
+    if kind == "BestEffort":
         return 1000
     requested = ((container.get("resources") or {}).get("requests") or {}).get("memory")
     share = quantity.bytes_of(requested) / node_memory_bytes if requested else 0.0
-    wanted = -997 if quality == "Guaranteed" else min(max(2, round(1000 - 1000 * share)), 999)
+    wanted = -997 if kind == "Guaranteed" else min(max(2, round(1000 - 1000 * share)), 999)
     return max(wanted, current)
 
 
@@ -209,7 +223,7 @@ def planned(pod: Spec, container: Spec, place: Place) -> oci.Container:
         cgroup=place.cgroup,
         env=[f"{name}={value}" for name, value in place.environment.items()],
         cwd=container.get("workingDir") or place.image.get("WorkingDir") or "/",
-        user=effective_user(pod, container, place.image_user),
+        user=effective_user(pod, container, place.account),
         mounts=place.mounts,
         namespaces=place.namespaces,
         limits=limits(container),

@@ -19,6 +19,8 @@ from ondol.node.runtime.port import Exit
 
 CLEAN_RUN_S: Final = 600.0
 DEFAULT_GRACE_S: Final = 30
+EVICTED: Final = "Evicted"
+EVICTION_GRACE_S: Final = 1.0  # as the kubelet's immediate eviction
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +93,8 @@ def decide(pod: Spec, record: Record, facts: Facts) -> Decision:
     if facts.is_deleting:
         return _ending(pod, record, facts, grace_s(pod), is_final=True)
     if outcome(pod, record):
-        return _ending(pod, record, facts, grace_s(pod), is_final=False)
+        grace = EVICTION_GRACE_S if record.failed_reason == EVICTED else grace_s(pod)
+        return _ending(pod, record, facts, grace, is_final=False)
     deadline = _deadline(pod, record)
     if deadline is not None and facts.now >= deadline:
         message = "Pod was active on the node longer than the specified deadline"

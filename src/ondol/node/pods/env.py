@@ -181,9 +181,28 @@ def field_value(pod: Spec, path: str, facts: PodFacts) -> str:
     raise ConfigMissing(f"fieldPath {path!r} is not supported")
 
 
+_ESCAPES: Final = {
+    "\\": r"\\",
+    '"': r"\"",
+    "\a": r"\a",
+    "\b": r"\b",
+    "\f": r"\f",
+    "\n": r"\n",
+    "\r": r"\r",
+    "\t": r"\t",
+    "\v": r"\v",
+}
+
+
 def _quoted(value: str) -> str:
-    escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-    return f'"{escaped}"'
+    """As Go's `%q` writes a string."""
+    return f'"{"".join(_ESCAPES.get(c) or (c if c.isprintable() else _code(ord(c))) for c in value)}"'
+
+
+def _code(point: int) -> str:
+    if point < 0x80:
+        return f"\\x{point:02x}"
+    return f"\\u{point:04x}" if point < 0x10000 else f"\\U{point:08x}"
 
 
 def resource_value(pod: Spec, container: Spec, reference: Spec, facts: PodFacts) -> str:

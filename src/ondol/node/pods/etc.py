@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from ondol.api import objects
+from ondol.base import errors
 from ondol.node.pods.model import Spec
 
-_SEARCH_MAX = 32
+_SEARCH_MAX: Final = 32
+_KERNEL_MAX: Final = 64
+_LOCAL: Final = (
+    "127.0.0.1\tlocalhost",
+    "::1\tlocalhost ip6-localhost ip6-loopback",
+    "fe00::0\tip6-localnet",
+    "fe00::0\tip6-mcastprefix",
+    "fe00::1\tip6-allnodes",
+    "fe00::2\tip6-allrouters",
+)
 
 
 def hostname(pod: Spec) -> str:
@@ -21,26 +32,36 @@ def fully_qualified(pod: Spec, domain: str) -> str:
     return f"{hostname(pod)}.{subdomain}.{objects.namespace(pod)}.svc.{domain}" if subdomain else ""
 
 
+def kernel_name(pod: Spec, *, domain: str, host: str) -> str:
+    """What `hostname` says inside: the host's own in its network, else the short or the full name."""
+    spec = objects.spec(pod)
+    if spec.get("hostNetwork"):
+        return host
+    name = (spec.get("setHostnameAsFQDN") and fully_qualified(pod, domain)) or hostname(pod)
+    if len(name) > _KERNEL_MAX:
+        raise errors.Invalid(
+            f"failed to construct FQDN from pod hostname and cluster domain, FQDN {name} is too long "
+            f"({_KERNEL_MAX} characters is the max, {len(name)} characters requested)"
+        )
+    return name
+
+
 def hosts(pod: Spec, address: str, domain: str) -> str:
-    """`/etc/hosts` of a pod with a network of its own."""
-    names = " ".join(name for name in (fully_qualified(pod, domain), hostname(pod)) if name)
-    lines = [
-        "# Written by the Ondol node for this pod.",
-        "127.0.0.1\tlocalhost",
-        "::1\tlocalhost ip6-localhost",
-    ]
-    lines.append(f"{address}\t{names}")
+    """`/etc/hosts` of a pod with a network of its own; programs look for the kubelet's first line."""
+    names = "\t".join(name for name in (fully_qualified(pod, domain), hostname(pod)) if name)
+    lines = ["# Kubernetes-managed hosts file.", *_LOCAL, f"{address}\t{names}"]
     return "\n".join([*lines, *_aliases(pod)]) + "\n"
 
 
 def host_network_hosts(pod: Spec, host_file: str) -> str:
-    return "\n".join([host_file.rstrip("\n"), *_aliases(pod)]) + "\n"
+    first = "# Kubernetes-managed hosts file (host network)."
+    return "\n".join([first, host_file.rstrip("\n"), *_aliases(pod)]) + "\n"
 
 
 def _aliases(pod: Spec) -> list[str]:
-    return [
-        f"{a['ip']}\t{' '.join(a.get('hostnames') or ())}" for a in objects.spec(pod).get("hostAliases") or ()
-    ]
+    listed = objects.spec(pod).get("hostAliases") or ()
+    lines = ["\t".join([alias["ip"], *(alias.get("hostnames") or ())]) for alias in listed]
+    return ["", "# Entries added by HostAliases.", *lines] if lines else []
 
 
 def resolv_conf(pod: Spec, *, name_server: str, domain: str, host_file: str) -> str:

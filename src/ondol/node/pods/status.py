@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from ondol.api import conditions, dataplane, objects
+from ondol.api import conditions, dataplane, objects, quality
 from ondol.api.objects import Object
-from ondol.base import clock, quantity
+from ondol.base import clock
 from ondol.node.pods import decide, model
 from ondol.node.pods.model import Attempt, Container, Record, Spec
 
@@ -42,7 +42,7 @@ def status(
         "hostIPs": [{"ip": host_ip}],
         "startTime": clock.rfc3339(record.start_time),
         "containerStatuses": _statuses(pod, record, model.app_containers(pod), runtime, now),
-        "qosClass": quality_of_service(pod),
+        "qosClass": quality.of(pod),
     }
     if model.init_containers(pod):
         found["initContainerStatuses"] = _statuses(pod, record, model.init_containers(pod), runtime, now)
@@ -222,20 +222,3 @@ def _terminated(attempt: Attempt, runtime: str) -> Object:
     if attempt.handle is not None:
         found["containerID"] = f"{runtime}://{attempt.id}"
     return found
-
-
-def quality_of_service(pod: Spec) -> str:
-    """Guaranteed, Burstable or BestEffort by requests and limits of CPU and memory."""
-    given = [(c.get("resources") or {}) for c in model.all_containers(pod)]
-    named = ("cpu", "memory")
-    if not any((r.get(part) or {}).get(n) for r in given for part in ("requests", "limits") for n in named):
-        return "BestEffort"
-    return "Guaranteed" if all(_is_guaranteed(r) for r in given) else "Burstable"
-
-
-def _is_guaranteed(given: Mapping[str, Any]) -> bool:
-    limits, requests = given.get("limits") or {}, given.get("requests") or {}
-    return all(
-        name in limits and quantity.parse(requests.get(name, limits[name])) == quantity.parse(limits[name])
-        for name in ("cpu", "memory")
-    )

@@ -8,10 +8,11 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import os
+import platform
 import shutil
 import signal
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -71,9 +72,14 @@ async def set_up_sandbox(host: Host, pod: Spec) -> str:
     is_on_host = bool(objects.spec(pod).get("hostNetwork"))
     address = "" if is_on_host else str(host.addresses.take(uid))
     plan = wiring(pod, address, redirect=await is_meshed(host, pod))
+    plan = replace(plan, hostname=kernel_name(host, pod))
     await anyio.to_thread.run_sync(sandbox.create, host.network, plan)
     _write_etc(host, pod, address)
     return address
+
+
+def kernel_name(host: Host, pod: Spec) -> str:
+    return etc.kernel_name(pod, domain=host.config.cluster_domain, host=platform.node())
 
 
 def _write_etc(host: Host, pod: Spec, address: str) -> None:
@@ -86,7 +92,11 @@ def _write_etc(host: Host, pod: Spec, address: str) -> None:
     else:
         hosts = etc.host_network_hosts(pod, (files.read(Path("/etc/hosts")) or b"").decode())
     resolv = etc.resolv_conf(pod, name_server=str(host.config.gateway), domain=domain, host_file=host_resolv)
-    for name, text in (("hosts", hosts), ("resolv.conf", resolv), ("hostname", etc.hostname(pod) + "\n")):
+    for name, text in (
+        ("hosts", hosts),
+        ("resolv.conf", resolv),
+        ("hostname", kernel_name(host, pod) + "\n"),
+    ):
         files.write(folder / name, text.encode(), mode=0o644)
 
 
@@ -190,9 +200,9 @@ def _plan(host: Host, pod: Spec, given: Spec, attempted: _Attempted) -> spec.Con
         namespaces=_namespaces(host, pod),
         mounts=_mounts(host, pod, given, attempted.declared, attempted.number),
         image=image,
-        image_user=rootfs.user(root, str(image.get("User") or "")),
+        account=rootfs.user(root, planning.account(pod, given, image)),
         environment=planning.environment(
-            images.environment(dict(image)), attempted.declared, etc.hostname(pod)
+            images.environment(dict(image)), attempted.declared, kernel_name(host, pod)
         ),
         declared=attempted.declared,
         node_memory_bytes=host.memory_bytes,

@@ -55,12 +55,6 @@ def unsupported(volume: Spec) -> list[str]:
     return found + [f"projected.{key}" for source in sources for key in source if key not in _PROJECTED]
 
 
-def unlimited(volume: Spec) -> list[str]:
-    """A size that nothing holds a volume to: one on disk may grow as the disk allows."""
-    body = volume.get("emptyDir") or {}
-    return ["emptyDir.sizeLimit"] if body.get("sizeLimit") and body.get("medium") != "Memory" else []
-
-
 def token_requests(pod: Spec) -> Iterator[TokenRequest]:
     for volume in objects.spec(pod).get("volumes") or ():
         for source in (volume.get("projected") or {}).get("sources") or ():
@@ -266,7 +260,7 @@ def _write_file(root: Path, path: str, content: bytes, mode: int, fs_group: int 
     target.write_bytes(content)
     if fs_group is not None:
         os.chown(target, -1, fs_group)
-        mode |= 0o040
+        mode |= 0o440
     target.chmod(mode)
 
 

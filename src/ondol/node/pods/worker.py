@@ -89,6 +89,11 @@ class PodWorker:
         self._hurry.set()
         self.touch()
 
+    def evict(self, message: str) -> None:
+        """It holds more than it may: it fails, and what it holds is freed."""
+        if not self._record.failed_reason and not self._is_ending():
+            self._act(decide.Fail(decide.EVICTED, message))
+
     def touch(self) -> None:
         self._news.set()
         self._statuses.changed()
