@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -43,6 +44,10 @@ def pod(policy: str = "Always", init: list[Object] | None = None, **spec: Any) -
     }
 
 
+def of_image(image: str) -> Object:
+    return pod(containers=[{"name": "main", "image": image}])
+
+
 def attempt(number: int = 0, *, started: bool = True, code: int | None = None) -> Attempt:
     ended = None if code is None else Exit(code, oom_killed=False, finished_at=NOW)
     return Attempt(number, "id", "i", "d", HANDLE, NOW - 1 if started else 0.0, ended)
@@ -70,6 +75,8 @@ CREATED = Container(attempt(started=False))
 RUNNING = Container(attempt(), is_started=True)
 FAILED = Container(attempt(code=1))
 DONE = Container(attempt(code=0))
+BACKING_OFF = Container(attempt(code=1), failures=3, retry_at=NOW + 40, tried_image="old")
+NO_IMAGE = Container(failures=3, retry_at=NOW + 40, waiting_reason="ImagePullBackOff", tried_image="old")
 SIDECAR = {"name": "side", "restartPolicy": "Always"}
 
 
@@ -140,6 +147,10 @@ SIDECAR = {"name": "side", "restartPolicy": "Always"}
             READY,
             (Create("main"),),
         ),
+        ("backs off from another image", of_image("new"), record(main=BACKING_OFF), READY, (Create("main"),)),
+        ("backs off from this image", of_image("old"), record(main=BACKING_OFF), READY, ()),
+        ("an image that could not be had", of_image("old"), record(main=NO_IMAGE), READY, ()),
+        ("another one instead", of_image("new"), record(main=NO_IMAGE), READY, (Create("main"),)),
         ("evicted", pod(), evicted(main=RUNNING), READY, (Stop("main", 1.0),)),
         ("over its deadline", pod(activeDeadlineSeconds=5), record(main=RUNNING), READY, None),
     ],
@@ -344,3 +355,29 @@ def test_a_refused_pod_waits_for_nothing() -> None:
     found = status.status(wanted, refused, runtime="crun", host_ip="1.2.3.4", now=NOW, previous=[])
     assert (found["phase"], found["reason"]) == ("Failed", "UnsupportedField")
     assert found["containerStatuses"] == found["initContainerStatuses"] == []
+
+
+def test_a_new_sandbox_is_begun_from_the_beginning() -> None:
+    """Init containers run again and the others after them; what will not run again stays as it ended."""
+    wanted = pod("OnFailure", [{"name": "i"}, SIDECAR], containers=[{"name": "main"}, {"name": "done"}])
+    before = model.rebooted(record(i=DONE, side=RUNNING, main=RUNNING, done=DONE), "new", NOW)
+    after = decide.begun_anew(wanted, before)
+    assert after.container("done") == DONE
+    for name in ("i", "side", "main"):
+        container = after.container(name)
+        assert container.current is None
+        assert container.last == before.container(name).current
+        assert container.next_number == 1, "no two runs share a name"
+    always = pod(init=[{"name": "i"}])
+    lost = model.rebooted(record(i=DONE, main=RUNNING), "new", NOW)
+    again = msgspec.structs.replace(decide.begun_anew(always, lost), has_sandbox=True)
+    assert decide.decide(always, again, READY).actions == (Create("i"),)
+    assert decide.phase(always, again) == "Pending"
+
+
+def test_messages_share_their_room() -> None:
+    """12 KiB for a pod: each container's share, and no character is cut in half."""
+    ended = msgspec.structs.replace(attempt(code=1), message="é" * 2048)
+    wanted = pod("Never", containers=[{"name": name} for name in ("main", "b", "c", "d", "e")])
+    found = shown(wanted, record(main=Container(ended)))
+    assert found["containerStatuses"][0]["state"]["terminated"]["message"] == "é" * (12 * 1024 // 5 // 2)

@@ -556,6 +556,26 @@ async def test_a_new_boot_recreates_containers(world: Any) -> None:
         assert state(found)["lastState"]["terminated"]["reason"] == "ContainerStatusUnknown"
 
 
+async def test_a_new_boot_initializes_again(world: Any) -> None:
+    """What init containers put into memory is gone with the machine's last run: they put it there again."""
+    mounts = [{"name": "m", "mountPath": "/m"}]
+    async with world.node():
+        pod = world.pod("init", "cat /m/f && sleep 1000", container={"volumeMounts": mounts})
+        main = pod["spec"]["containers"][0]
+        first = {**main, "name": "first", "command": ["/bin/sh", "-c", "echo x > /m/f"]}
+        pod["spec"] |= {"initContainers": [first]}
+        pod["spec"] |= {"volumes": [{"name": "m", "emptyDir": {"medium": "Memory"}}]}
+        pod = await world.create(pod)
+        await world.ready("init")
+    await anyio.to_thread.run_sync(agent.remove, world.config)
+    async with world.node():
+        found = await world.until(
+            "init", lambda p: state(p)["restartCount"] == 1 and conditions.is_true(p, "Ready")
+        )
+        [again] = objects.status(found)["initContainerStatuses"]
+        assert (again["restartCount"], again["state"]["terminated"]["reason"]) == (1, "Completed")
+
+
 async def test_down_and_up_again(world: Any) -> None:
     """After a removal from the host pods start anew, ended ones stay ended and emptyDirs keep their files."""
     mount = {"volumeMounts": [{"name": "keep", "mountPath": "/keep"}]}

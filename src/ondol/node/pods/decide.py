@@ -191,7 +191,7 @@ def is_initialized(pod: Spec, record: Record) -> bool:
 def _forward(pod: Spec, spec: Spec, record: Record, facts: Facts) -> Decision:
     """The next step of one container."""
     name = str(spec["name"])
-    container = record.container(name)
+    container = afresh(spec, record.container(name))
     if name in facts.busy:
         return Decision()
     if container.is_running and container.current is not None:
@@ -203,6 +203,30 @@ def _forward(pod: Spec, spec: Spec, record: Record, facts: Facts) -> Decision:
     if facts.now < container.retry_at:
         return Decision(wake_at=container.retry_at)
     return Decision((Create(name),))
+
+
+def afresh(spec: Spec, container: Container) -> Container:
+    """The container as it stands for its image: the back-off was from another one if that was changed."""
+    if container.tried_image in ("", spec.get("image", "")):
+        return container
+    return msgspec.structs.replace(container, failures=0, retry_at=0.0)
+
+
+def begun_anew(pod: Spec, record: Record) -> Record:
+    """The record for a new sandbox: what is to run runs from the beginning, init containers too.
+
+    They may have filled what is gone with the machine's last run: memory, the network. Source: the kubelet's
+    `computePodActions`.
+    """
+    renewed = dict(record.containers)
+    for spec in model.all_containers(pod):
+        container = record.container(spec["name"])
+        is_init = spec in model.init_containers(pod) and not model.is_sidecar(spec)
+        if container.has_exited and (is_init or should_restart(pod, spec, container)):
+            renewed[str(spec["name"])] = msgspec.structs.replace(
+                container, current=None, last=container.current, is_started=False, is_ready=False
+            )
+    return msgspec.structs.replace(record, containers=renewed)
 
 
 def _running_on(pod: Spec, spec: Spec, current: Attempt, unhealthy: Unhealthy | None) -> Decision:

@@ -49,6 +49,8 @@ class Container(msgspec.Struct, frozen=True):
     waiting_message: str = ""
     is_started: bool = False
     is_ready: bool = False
+    tried_image: str = ""
+    """The image that `failures` and `retry_at` are about."""
 
     @property
     def is_running(self) -> bool:
@@ -56,10 +58,15 @@ class Container(msgspec.Struct, frozen=True):
 
     @property
     def has_begun(self) -> bool:
-        """Whether a run of it has begun, now or before."""
-        if self.last is not None:
-            return True
-        return self.current is not None and (self.current.started_at > 0 or self.current.exit is not None)
+        """Whether a run of it has begun in the pod's present sandbox."""
+        if self.current is None:
+            return False
+        return self.last is not None or self.current.started_at > 0 or self.current.exit is not None
+
+    @property
+    def next_number(self) -> int:
+        """Of the run that comes next: no two have the same."""
+        return 1 + max((each.number for each in (self.current, self.last) if each is not None), default=-1)
 
     @property
     def has_exited(self) -> bool:

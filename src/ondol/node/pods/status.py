@@ -19,6 +19,9 @@ _CONDITIONS: Final = (
     "PodScheduled",
 )
 
+_MESSAGES_MAX: Final = 12 * 1024
+"""Bytes of all a pod's termination messages; each container has its share (as in the kubelet)."""
+
 
 def status(
     pod: Spec,
@@ -180,11 +183,12 @@ def _container(pod: Spec, record: Record, spec: Spec, runtime: str, now: float) 
 def _states(pod: Spec, record: Record, spec: Spec, runtime: str, now: float) -> tuple[Object, Object]:
     container = record.container(spec["name"])
     attempt = container.current
-    before = {"terminated": _terminated(container.last, runtime)} if container.last else {}
+    room = _MESSAGES_MAX // max(sum(1 for _ in model.all_containers(pod)), 1)
+    before = {"terminated": _terminated(container.last, runtime, room)} if container.last else {}
     if attempt is not None and attempt.is_running:
         return {"running": {"startedAt": clock.rfc3339(attempt.started_at)}}, before
     if attempt is not None and attempt.exit is not None:
-        over = {"terminated": _terminated(attempt, runtime)}
+        over = {"terminated": _terminated(attempt, runtime, room)}
         if container.waiting_reason:
             return {"waiting": _reasoned(container.waiting_reason, container.waiting_message)}, over
         will_restart = decide.should_restart(pod, spec, container) and not record.failed_reason
@@ -211,14 +215,14 @@ def _crash_loop(record: Record, spec: Spec, container: Container, attempt: Attem
     return {"reason": "CrashLoopBackOff", "message": message}
 
 
-def _terminated(attempt: Attempt, runtime: str) -> Object:
+def _terminated(attempt: Attempt, runtime: str, room: int) -> Object:
     ended = attempt.exit
     found: Object = {"exitCode": ended.code if ended else 0, "reason": attempt.reason}
     if ended is not None:
         begun = attempt.started_at or ended.finished_at
         found |= {"startedAt": clock.rfc3339(begun), "finishedAt": clock.rfc3339(ended.finished_at)}
     if attempt.message:
-        found["message"] = attempt.message
+        found["message"] = attempt.message.encode()[:room].decode(errors="ignore")
     if attempt.handle is not None:
         found["containerID"] = f"{runtime}://{attempt.id}"
     return found

@@ -294,7 +294,8 @@ class PodWorker:
     async def _set_up_sandbox(self) -> None:
         self._host.save(self._record)
         address = await steps.set_up_sandbox(self._host, self._pod)
-        self._keep(msgspec.structs.replace(self._record, address=address, has_sandbox=True))
+        anew = decide.begun_anew(self._pod, self._record)
+        self._keep(msgspec.structs.replace(anew, address=address, has_sandbox=True))
 
     async def _prepare_volumes(self) -> None:
         await self._refresh()
@@ -310,8 +311,8 @@ class PodWorker:
             raise
 
     async def _create(self, name: str) -> None:
-        before = self._record.container(name)
-        number = before.current.number + 1 if before.current is not None else 0
+        before = decide.afresh(self._spec_of(name), self._record.container(name))
+        number = before.next_number
         try:
             created = await steps.create_container(self._host, self._pod, self._record, name, number)
         except ImageUnavailable as error:
@@ -340,6 +341,7 @@ class PodWorker:
             current=attempt,
             last=before.current or before.last,
             restarts=attempt.number,
+            tried_image=attempt.image,
             failures=failures,
             retry_at=0.0,
             waiting_reason="",
@@ -353,7 +355,7 @@ class PodWorker:
                 old.unlink()
 
     def _image_failed(self, name: str, error: ImageUnavailable) -> None:
-        failures = self._record.container(name).failures + 1
+        failures = self._failures(name) + 1
         refusal = images.refusal(self._spec_of(name)["image"], error, failures=failures)
         if refusal.note is not None:
             self._event("Normal", *refusal.note)
@@ -363,14 +365,18 @@ class PodWorker:
 
     def _config_failed(self, name: str, message: str) -> None:
         self._event("Warning", "Failed", f"Error: {message}")
-        failures = self._record.container(name).failures + 1
+        failures = self._failures(name) + 1
         self._wait_with(name, "CreateContainerConfigError", message, failures, _STEP_BACKOFF)
+
+    def _failures(self, name: str) -> int:
+        return decide.afresh(self._spec_of(name), self._record.container(name)).failures
 
     def _wait_with(self, name: str, reason: str, message: str, failures: int, backoff: Backoff) -> None:
         self._keep_container(
             name,
             waiting_reason=reason,
             waiting_message=message,
+            tried_image=self._spec_of(name).get("image", ""),
             failures=failures,
             retry_at=self._host.clock.now() + backoff.delay_s(failures),
         )
@@ -413,15 +419,18 @@ class PodWorker:
         self._log.info("container_started", container=name, attempt=attempt.number)
         self._follow(name, attempt)
 
-    async def _post_start(self, name: str, given: Spec, attempt: Attempt, target: Target) -> None:
+    async def _post_start(self, name: str, given: Spec, target: Target) -> None:
         """Beside the step that started the container: however long it takes, the pod can be deleted."""
         hook = (given.get("lifecycle") or {}).get("postStart")
         if not hook or self._record.container(name).is_started:
             return
         failure = await steps.run_hook(hook, target, self._host.clock.sleep, _HOOK_TIMEOUT_S)
         if failure:
-            self._event("Warning", "FailedPostStartHook", f"PostStartHook failed: {failure}")
-            self._signal(attempt, signal.SIGKILL)
+            # What a hook said may be secret, and events are for many: it stays in the node's own log.
+            self._event("Warning", "FailedPostStartHook", "PostStartHook failed")
+            self._log.warning("post_start_hook_failed", container=name, error=failure)
+            self._unhealthy[name] = model.Unhealthy("FailedPostStartHook")
+            self.touch()
         elif not given.get("startupProbe"):
             self._keep_container(name, is_started=True)
 
@@ -465,7 +474,7 @@ class PodWorker:
         )
         with anyio.CancelScope() as scope:
             self._watches[attempt.id] = scope
-            await self._post_start(name, given, attempt, target)
+            await self._post_start(name, given, target)
             is_started = self._record.container(name).is_started
             run = probing.Run(given, target, attempt.started_at, is_started)
             await probing.watch_all(run, self._host.clock, ears)
