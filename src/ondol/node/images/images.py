@@ -73,7 +73,7 @@ class Images:
     async def ensure(self, reference: str, policy: str) -> Unpacked:
         """The image, unpacked; `ImageUnavailable` when it cannot be had under the pull policy."""
         if reason := malformed(reference):
-            message = f'Failed to apply default image tag "{reference}": couldn\'t parse image name: {reason}'
+            message = f'Failed to apply default image tag "{reference}": cannot parse image name: {reason}'
             raise ImageUnavailable("InvalidImageName", message)
         was_pulled = False
         try:
