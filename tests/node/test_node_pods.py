@@ -10,6 +10,8 @@ from typing import Any
 
 import anyio
 import anyio.to_thread
+import grpc
+import grpc.aio
 import pytest
 
 from ondol.api import conditions, objects, resources
@@ -58,6 +60,11 @@ async def test_status_of_a_running_pod(world: Any) -> None:
         assert state(pod)["state"]["running"]["startedAt"]
         assert (await world.log("a")) == "hello\n"
         await world.told("a", {"Pulled", "Created", "Started"})
+        listed = await world.client.list(resources.EVENT, "default")
+        [started] = [event for event in listed.items if event["reason"] == "Started"]
+        assert started["involvedObject"]["fieldPath"] == "spec.containers{main}"
+        assert started["source"] == {"component": "kubelet", "host": "node-under-test"}
+        assert started["reportingInstance"] == "node-under-test"
 
 
 async def test_environment_and_arguments(world: Any) -> None:
@@ -401,6 +408,29 @@ async def test_a_failing_probe_is_told_before_its_threshold(world: Any) -> None:
     async with world.node():
         await world.create(world.pod("deaf", container={"readinessProbe": probe}))
         await world.told("deaf", {"Unhealthy"}, timeout_s=30)
+
+
+async def test_a_grpc_probe(world: Any) -> None:
+    """A pod in the host's network is ready once the server there says that the service is."""
+    states = {b"\x0a\x04shop": b"\x08\x02"}
+
+    async def check(request: bytes, _context: Any) -> bytes:
+        return states[request]
+
+    async with world.node():
+        server = grpc.aio.server()
+        methods = {"Check": grpc.unary_unary_rpc_method_handler(check)}
+        service = grpc.method_handlers_generic_handler("grpc.health.v1.Health", methods)
+        server.add_generic_rpc_handlers((service,))
+        port = server.add_insecure_port(f"{world.config.host_ip}:0")
+        await server.start()
+        probe = {"grpc": {"port": port, "service": "shop"}, "periodSeconds": 1}
+        await world.create(world.pod("shop", container={"readinessProbe": probe}, hostNetwork=True))
+        await world.told("shop", {"Unhealthy"}, timeout_s=30)
+        assert not conditions.is_true(await world.get("shop"), "Ready")
+        states[b"\x0a\x04shop"] = b"\x08\x01"
+        await world.ready("shop")
+        await server.stop(None)
 
 
 async def test_stops_gracefully(world: Any) -> None:

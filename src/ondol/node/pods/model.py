@@ -144,6 +144,12 @@ def all_containers(pod: Spec) -> Iterator[Spec]:
     yield from app_containers(pod)
 
 
+def field_path(pod: Spec, name: str) -> str:
+    """Where a container stands in its pod, as events name it."""
+    is_init = any(container["name"] == name for container in init_containers(pod))
+    return f"spec.{'initContainers' if is_init else 'containers'}{{{name}}}"
+
+
 def is_sidecar(container: Spec) -> bool:
     """An init container that stays: `restartPolicy: Always`."""
     return container.get("restartPolicy") == "Always"

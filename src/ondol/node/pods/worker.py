@@ -34,7 +34,7 @@ from ondol.node.runtime.port import Exit, RuntimeFailed
 _START_ERROR: Final = 128
 _STEP_BACKOFF: Final = Backoff(initial_s=0.2, maximum_s=10.0)
 _HOOK_TIMEOUT_S: Final = 24 * 3600.0  # a hook has the time it takes, as long as its container runs
-_TOLD: Final = {"warning": "warning", "failure": "failed", "error": "errored"}
+_TOLD: Final = {"warning": "warning", "failure": "failed", "error": "errored and resulted in unknown state"}
 _VANISHED_GRACE_S: Final = 1  # as the kubelet gives a pod that was deleted by force
 
 
@@ -230,8 +230,10 @@ class PodWorker:
         self._keep(self._record.with_container(name, container))
         return container
 
-    def _event(self, type: Any, reason: str, message: str) -> None:
-        self._host.recorder.event(self._pod, type, reason, message, component="kubelet")
+    def _event(self, type: Any, reason: str, message: str, container: str = "") -> None:
+        part = model.field_path(self._pod, container) if container else ""
+        host = self._host.config.name
+        self._host.recorder.event(self._pod, type, reason, message, component="kubelet", part=part, host=host)
 
     # Steps
 
@@ -326,10 +328,10 @@ class PodWorker:
             return
         how = "Successfully pulled image" if created.was_pulled else "Container image"
         tail = "" if created.was_pulled else " already present on machine"
-        self._event("Normal", "Pulled", f'{how} "{created.attempt.image}"{tail}')
+        self._event("Normal", "Pulled", f'{how} "{created.attempt.image}"{tail}', name)
         for sentence in created.skipped:
-            self._event("Warning", "InvalidEnvironmentVariableNames", sentence)
-        self._event("Normal", "Created", f"Created container: {name}")
+            self._event("Warning", "InvalidEnvironmentVariableNames", sentence, name)
+        self._event("Normal", "Created", f"Created container: {name}", name)
         failures = 0 if before.waiting_reason else before.failures
         self._rotate(name, created.attempt, failures=failures)
 
@@ -358,13 +360,13 @@ class PodWorker:
         failures = self._failures(name) + 1
         refusal = images.refusal(self._spec_of(name)["image"], error, failures=failures)
         if refusal.note is not None:
-            self._event("Normal", *refusal.note)
+            self._event("Normal", *refusal.note, name)
         for reason, message in refusal.warnings:
-            self._event("Warning", reason, message)
+            self._event("Warning", reason, message, name)
         self._wait_with(name, refusal.reason, refusal.message, failures, self._host.config.image_backoff)
 
     def _config_failed(self, name: str, message: str) -> None:
-        self._event("Warning", "Failed", f"Error: {message}")
+        self._event("Warning", "Failed", f"Error: {message}", name)
         failures = self._failures(name) + 1
         self._wait_with(name, "CreateContainerConfigError", message, failures, _STEP_BACKOFF)
 
@@ -382,7 +384,7 @@ class PodWorker:
         )
 
     async def _start_failed(self, name: str, number: int, message: str) -> None:
-        self._event("Warning", "Failed", f"Error: {message}")
+        self._event("Warning", "Failed", f"Error: {message}", name)
         identity = steps.container_id(self.uid, name, number)
         await steps.discard_container(self._host, identity)
         given = self._spec_of(name)
@@ -402,7 +404,7 @@ class PodWorker:
         try:
             await self._host.runtime.start(attempt.handle)
         except RuntimeFailed as error:
-            self._event("Warning", "Failed", f"Error: {error}")
+            self._event("Warning", "Failed", f"Error: {error}", name)
             await steps.discard_container(self._host, attempt.id)
             failed = msgspec.structs.replace(attempt, reason="StartError", message=str(error))
             self._keep_container(name, current=failed)
@@ -415,7 +417,7 @@ class PodWorker:
         is_started = not given.get("startupProbe") and not hook
         attempt = msgspec.structs.replace(attempt, started_at=self._host.clock.now())
         self._keep_container(name, current=attempt, is_started=is_started)
-        self._event("Normal", "Started", f"Started container {name}")
+        self._event("Normal", "Started", f"Started container {name}", name)
         self._log.info("container_started", container=name, attempt=attempt.number)
         self._follow(name, attempt)
 
@@ -427,7 +429,7 @@ class PodWorker:
         failure = await steps.run_hook(hook, target, self._host.clock.sleep, _HOOK_TIMEOUT_S)
         if failure:
             # What a hook said may be secret, and events are for many: it stays in the node's own log.
-            self._event("Warning", "FailedPostStartHook", "PostStartHook failed")
+            self._event("Warning", "FailedPostStartHook", "PostStartHook failed", name)
             self._log.warning("post_start_hook_failed", container=name, error=failure)
             self._unhealthy[name] = model.Unhealthy("FailedPostStartHook")
             self.touch()
@@ -461,7 +463,7 @@ class PodWorker:
         if after.retry_at > self._host.clock.now():
             who = f"{self._record.name}_{self._record.namespace}({self.uid})"
             text = f"Back-off restarting failed container {name} in pod {who}"
-            self._event("Warning", "BackOff", text)
+            self._event("Warning", "BackOff", text, name)
         self._keep(self._record.with_container(name, after))
 
     async def _probe(self, name: str, attempt: Attempt) -> None:
@@ -469,7 +471,7 @@ class PodWorker:
         target = steps.probe_target(self._host, self._record, given, attempt)
         ears = probing.Ears(
             report=lambda kind, ok: self._probed(kind, name, attempt, ok),
-            tell=self._tell_of_probe,
+            tell=lambda kind, answer: self._tell_of_probe(kind, name, answer),
             is_ending=self._is_ending,
         )
         with anyio.CancelScope() as scope:
@@ -479,12 +481,10 @@ class PodWorker:
             run = probing.Run(given, target, attempt.started_at, is_started)
             await probing.watch_all(run, self._host.clock, ears)
 
-    def _tell_of_probe(self, kind: probing.Kind, answer: Answer) -> None:
+    def _tell_of_probe(self, kind: probing.Kind, name: str, answer: Answer) -> None:
         reason = "ProbeWarning" if answer.kind == "warning" else "Unhealthy"
-        how = {"warning": "warning", "error": "errored and resulted in unknown state"}.get(
-            answer.kind, "failed"
-        )
-        self._event("Warning", reason, f"{kind.capitalize()} probe {how}: {answer.message}")
+        message = f"{kind.capitalize()} probe {_TOLD[answer.kind]}: {answer.message}"
+        self._event("Warning", reason, message, name)
 
     def _probed(self, kind: probing.Kind, name: str, attempt: Attempt, ok: bool) -> None:
         container = self._record.container(name)
@@ -511,7 +511,7 @@ class PodWorker:
         attempt = self._record.container(name).current
         if attempt is None or attempt.exit is not None:
             return
-        self._event("Normal", "Killing", why)
+        self._event("Normal", "Killing", why, name)
         if attempt.is_created:
             await steps.discard_container(self._host, attempt.id)
             self._keep_container(name, current=None)
