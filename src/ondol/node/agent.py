@@ -35,7 +35,7 @@ from ondol.node.dns.server import CacheView, DnsServer
 from ondol.node.images import rootfs
 from ondol.node.images.images import Images, ImageSource
 from ondol.node.network import ipam, nft, sandbox, services
-from ondol.node.pods import etc, model, status, steps, storage, volumes
+from ondol.node.pods import decide, etc, model, status, steps, storage, volumes
 from ondol.node.pods.host import Host, read_records
 from ondol.node.pods.model import Attempt, Container, Record
 from ondol.node.pods.sources import Sources
@@ -293,8 +293,18 @@ class Agent:
         if self._tasks is None or (is_over and record is None and not objects.is_deleting(pod)):
             return  # it has ended, and nothing of it is here: it must not run a second time
         worker = PodWorker(self._host, pod, record)
+        if record is None and not objects.is_deleting(pod):
+            self._admit(worker)
         self._workers[worker.uid] = worker
         self._tasks.start_soon(self._drive, worker)
+
+    def _admit(self, worker: PodWorker) -> None:
+        """Whoever names its node itself passes by the scheduler, but not by what the node takes."""
+        capacity = self._host.config.max_pods
+        used = sum(not other.is_over for other in self._workers.values())
+        if used >= capacity:
+            lack = f"resource: pods, requested: 1, used: {used}, capacity: {capacity}"
+            worker.fail("OutOfpods", f"Pod was rejected: Node didn't have enough {lack}")
 
     async def _drive(self, worker: PodWorker) -> None:
         """Run the worker to its end; one that fails unexpectedly starts anew from the disk."""
@@ -350,7 +360,7 @@ class Agent:
             _log.warning("storage_not_measured", pod=str(objects.key(worker.pod)), error=str(error))
             return
         if message := storage.excess(worker.pod, held):
-            worker.evict(message)
+            worker.fail(decide.EVICTED, message)
 
     async def _rotate_logs(self, worker: PodWorker) -> None:
         config = self._host.config

@@ -89,10 +89,15 @@ class PodWorker:
         self._hurry.set()
         self.touch()
 
-    def evict(self, message: str) -> None:
-        """It holds more than it may: it fails, and what it holds is freed."""
-        if not self._record.failed_reason and not self._is_ending():
-            self._act(decide.Fail(decide.EVICTED, message))
+    @property
+    def is_over(self) -> bool:
+        """The pod ends or has ended: it takes no more of the node than it still holds."""
+        return self._is_ending() or bool(decide.outcome(self._pod, self._record))
+
+    def fail(self, reason: str, message: str) -> None:
+        """The node will not have it, or no longer: what runs of it is stopped, what it holds is freed."""
+        if not self.is_over:
+            self._act(decide.Fail(reason, message))
 
     def touch(self) -> None:
         self._news.set()
@@ -182,8 +187,7 @@ class PodWorker:
 
     async def _warn_of_a_closed_gate(self) -> None:
         await self._host.clock.sleep(self._host.config.mesh_patience_s)
-        is_over = self._is_ending() or decide.outcome(self._pod, self._record)
-        if not is_over and not await self._is_gate_open():
+        if not self.is_over and not await self._is_gate_open():
             message = "The mesh has not programmed this pod's proxy yet; its containers wait for it"
             self._event("Warning", "MeshNotProgrammed", message)
 
