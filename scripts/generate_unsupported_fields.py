@@ -24,7 +24,6 @@ def page() -> str:
         parts.append(f"\n## {heading}\n\n{COLUMNS}")
         for rule in rules:
             harmless = ", ".join(f"`{value}`" for value in rule.harmless)
-            harmless += f"`{rule.unless[0]}: {rule.unless[1]}`" if rule.unless else ""
             parts.append(f"| `{rule.path}` | {rule.message} | {harmless} |\n")
     return "".join(parts)
 

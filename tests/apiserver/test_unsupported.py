@@ -40,6 +40,7 @@ _ACTED: dict[str, tuple[str, str, set[str]]] = {
             "restartPolicy",
             "schedulerName",
             "schedulingGates",
+            "setHostnameAsFQDN",
             "serviceAccount",
             "serviceAccountName",
             "subdomain",
@@ -58,9 +59,12 @@ _ACTED: dict[str, tuple[str, str, set[str]]] = {
             "image",
             "imagePullPolicy",
             "lifecycle",
+            "livenessProbe",
             "name",
             "ports",
+            "readinessProbe",
             "restartPolicy",
+            "startupProbe",
             "stdin",
             "terminationMessagePath",
             "terminationMessagePolicy",
@@ -73,6 +77,7 @@ _ACTED: dict[str, tuple[str, str, set[str]]] = {
         {
             "exec",
             "failureThreshold",
+            "grpc",
             "httpGet",
             "initialDelaySeconds",
             "periodSeconds",
@@ -107,6 +112,7 @@ _ACTED: dict[str, tuple[str, str, set[str]]] = {
             "runAsUser",
             "seccompProfile",
             "supplementalGroups",
+            "supplementalGroupsPolicy",
             "sysctls",
         },
     ),
@@ -120,7 +126,7 @@ _ACTED: dict[str, tuple[str, str, set[str]]] = {
         "volumes[*].projected.sources[*].",
         {"configMap", "downwardAPI", "secret", "serviceAccountToken"},
     ),
-    "EmptyDirVolumeSource": ("Pod", "volumes[*].emptyDir.", set()),
+    "EmptyDirVolumeSource": ("Pod", "volumes[*].emptyDir.", {"sizeLimit"}),
     "ContainerPort": (
         "Pod",
         "containers[*].ports[*].",
@@ -182,18 +188,6 @@ def test_the_page_is_what_the_table_says() -> None:
     """docs/unsupported-fields.md was written from the table as it is now."""
     script = runpy.run_path(str(_ROOT / "scripts" / "generate_unsupported_fields.py"))
     assert (_ROOT / "docs" / "unsupported-fields.md").read_text() == script["page"]()
-
-
-def test_a_neighbour_may_make_a_field_count() -> None:
-    """A size limit is held to in memory alone: that is where there is nothing to warn of."""
-
-    def pod(**body: str) -> dict[str, object]:
-        return {"kind": "Pod", "spec": {"volumes": [{"name": "v", "emptyDir": {"sizeLimit": "1Mi", **body}}]}}
-
-    assert unsupported.warnings(pod(medium="Memory")) == []
-    assert [text.partition(":")[0] for text in unsupported.warnings(pod())] == [
-        "spec.volumes[0].emptyDir.sizeLimit"
-    ]
 
 
 @pytest.mark.parametrize(("seconds", "warned"), [(10800, False), (60, True)])

@@ -71,3 +71,14 @@ def test_a_part_speaks_for_as_long_as_its_loop_goes_round(
     hangs = said.index("hangs")
     assert said[hangs - 1 : hangs + 2] == ["READY", "hangs", "goes on"]
     assert said[-1] == "alive"
+
+
+def test_the_node_is_told_what_was_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """How many pods it may run and how long a crashed container waits at most."""
+    monkeypatch.setattr(instances, "_PROMISES", tmp_path / "run" / "promises")
+    settings = Settings(data_dir=tmp_path / "data", max_pods=250, restart_backoff_max_s=4.0)
+    instance = instances.load_or_create(settings)
+    instance.pki_dir.mkdir()
+    told = parts.node_config(instance, settings)
+    assert told.max_pods == 250
+    assert (told.restart_backoff.initial_s, told.restart_backoff.maximum_s) == (4.0, 4.0)

@@ -121,6 +121,8 @@ def test_yes_and_no(tmp_path: Path, text: str, environment: dict[str, str], expe
         ("ingress_port = -1", "ingress_port must be"),
         ("trace_sampling_percent = 101", "trace_sampling_percent must be"),
         ("scale_to_zero_after_s = 1", "scale_to_zero_after_s must be"),
+        ("max_pods = 0", "max_pods must be from 1 to 1000"),
+        ("restart_backoff_max_s = 301", "restart_backoff_max_s must be from 1 to 300 seconds"),
         ("log_level = 'loud'", "log_level must be"),
         ("runtime = 'docker'", "runtime must be"),
         ("ingress_address = 'here'", "ingress_address must be"),

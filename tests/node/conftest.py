@@ -28,7 +28,7 @@ from ondol.api.objects import Object
 from ondol.base import clock, errors
 from ondol.client import Client
 from ondol.node import agent
-from ondol.node.config import NodeConfig
+from ondol.node.config import NodeConfig, restart_backoff
 from ondol.sdk import testing
 
 PROGRAMS = ("sh", "sleep", "echo", "cat", "ls", "true", "false", "id", "touch", "date", "ln", "mkdir", "rm")
@@ -232,6 +232,7 @@ def _config(tmp_path: Path) -> NodeConfig:
         pod_cidr=subnet,
         api_token="secret",
         mesh_patience_s=0.3,
+        restart_backoff=restart_backoff(1.0),
     )
 
 

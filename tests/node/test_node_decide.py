@@ -4,21 +4,32 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ondol.api import conditions
 from ondol.api.objects import Object
-from ondol.base.backoff import Backoff
+from ondol.node.config import restart_backoff
 from ondol.node.pods import decide, model, status
-from ondol.node.pods.decide import Create, Fail, Finish, PrepareVolumes, SetUpSandbox, Start, Stop, TearDown
-from ondol.node.pods.model import Attempt, Container, Facts, Record
+from ondol.node.pods.decide import (
+    Create,
+    Fail,
+    Finish,
+    PrepareVolumes,
+    RefreshVolumes,
+    SetUpSandbox,
+    Start,
+    Stop,
+    TearDown,
+)
+from ondol.node.pods.model import Attempt, Container, Facts, Record, Unhealthy
 from ondol.node.runtime.port import Exit, Handle
 
 NOW = 1000.0
 HANDLE = Handle("id", 1, 2, 3, 4)
-BACKOFF = Backoff(1.0, 60.0)
+BACKOFF = restart_backoff()
 
 
 def pod(policy: str = "Always", init: list[Object] | None = None, **spec: Any) -> Object:
@@ -33,6 +44,10 @@ def pod(policy: str = "Always", init: list[Object] | None = None, **spec: Any) -
     }
 
 
+def of_image(image: str) -> Object:
+    return pod(containers=[{"name": "main", "image": image}])
+
+
 def attempt(number: int = 0, *, started: bool = True, code: int | None = None) -> Attempt:
     ended = None if code is None else Exit(code, oom_killed=False, finished_at=NOW)
     return Attempt(number, "id", "i", "d", HANDLE, NOW - 1 if started else 0.0, ended)
@@ -42,11 +57,26 @@ def record(*, sandbox: bool = True, **containers: Container) -> Record:
     return Record("u", "n", "p", "boot", NOW - 10, "10.0.0.2", sandbox, containers)
 
 
+def given_up(reason: str = "DeadlineExceeded", **containers: Container) -> Record:
+    return Record("u", "n", "p", "boot", NOW - 10, "10.0.0.2", True, containers, failed_reason=reason)
+
+
+def evicted(**containers: Container) -> Record:
+    return given_up("Evicted", **containers)
+
+
 READY = Facts(NOW, are_volumes_ready=True)
+STALE = Facts(NOW, are_volumes_ready=True, are_volumes_stale=True)
+REFRESHING = Facts(NOW, are_volumes_ready=True, are_volumes_stale=True, busy=frozenset({"refresh"}))
+UNMADE = Facts(NOW, are_volumes_stale=True)
+ILL = Facts(NOW, are_volumes_ready=True, unhealthy={"main": Unhealthy("why")})
+ILL_AT_ONCE = Facts(NOW, are_volumes_ready=True, unhealthy={"main": Unhealthy("why", 0.0)})
 CREATED = Container(attempt(started=False))
 RUNNING = Container(attempt(), is_started=True)
 FAILED = Container(attempt(code=1))
 DONE = Container(attempt(code=0))
+BACKING_OFF = Container(attempt(code=1), failures=3, retry_at=NOW + 40, tried_image="old")
+NO_IMAGE = Container(failures=3, retry_at=NOW + 40, waiting_reason="ImagePullBackOff", tried_image="old")
 SIDECAR = {"name": "side", "restartPolicy": "Always"}
 
 
@@ -92,6 +122,36 @@ SIDECAR = {"name": "side", "restartPolicy": "Always"}
         ),
         ("stopped", pod(), record(main=DONE), Facts(NOW, True, True), (TearDown(),)),
         ("all given back", pod(), record(sandbox=False, main=DONE), Facts(NOW, True), (Finish(),)),
+        ("volumes changed", pod(), record(main=RUNNING), STALE, (RefreshVolumes(),)),
+        ("changed again meanwhile", pod(), record(main=RUNNING), REFRESHING, ()),
+        (
+            "changed before they were made",
+            pod(),
+            record(),
+            Facts(NOW, are_volumes_stale=True),
+            (PrepareVolumes(),),
+        ),
+        ("a probe gave it up", pod(), record(main=RUNNING), ILL, (Stop("main", 30.0, "why"),)),
+        ("with a grace of its own", pod(), record(main=RUNNING), ILL_AT_ONCE, (Stop("main", 0.0, "why"),)),
+        (
+            "a sidecar fails after the application began",
+            pod("Never", [SIDECAR]),
+            record(side=FAILED, main=RUNNING),
+            READY,
+            (Create("side"),),
+        ),
+        (
+            "the application restarts while its sidecar is away",
+            pod(init=[SIDECAR]),
+            record(side=Container(attempt(code=1), retry_at=NOW + 5), main=FAILED),
+            READY,
+            (Create("main"),),
+        ),
+        ("backs off from another image", of_image("new"), record(main=BACKING_OFF), READY, (Create("main"),)),
+        ("backs off from this image", of_image("old"), record(main=BACKING_OFF), READY, ()),
+        ("an image that could not be had", of_image("old"), record(main=NO_IMAGE), READY, ()),
+        ("another one instead", of_image("new"), record(main=NO_IMAGE), READY, (Create("main"),)),
+        ("evicted", pod(), evicted(main=RUNNING), READY, (Stop("main", 1.0),)),
         ("over its deadline", pod(activeDeadlineSeconds=5), record(main=RUNNING), READY, None),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -117,14 +177,20 @@ def test_wakes_for_back_off_and_deadline() -> None:
 
 @given(st.integers(1, 30))
 def test_back_off_grows_to_its_bound(failures: int) -> None:
-    """The first restart is at once, later ones wait twice as long each, up to a minute."""
+    """The first restart is at once, later ones wait 10 s and twice as long each, up to five minutes."""
     container = Container(attempt())
     for _ in range(failures):
         container = decide.exited(
             container, Exit(1, oom_killed=False, finished_at=NOW), message="", backoff=BACKOFF
         )
     wait_s = container.retry_at - NOW if container.retry_at else 0.0
-    assert wait_s == (0 if failures == 1 else min(2.0 ** (failures - 2), 60.0))
+    assert wait_s == (0 if failures == 1 else min(10.0 * 2.0 ** (failures - 2), 300.0))
+
+
+def test_a_shorter_longest_wait_is_also_the_first() -> None:
+    """As the kubelet's `maxContainerRestartPeriod`."""
+    assert [restart_backoff(4.0).delay_s(failures) for failures in (1, 2, 3)] == [4.0, 4.0, 4.0]
+    assert [restart_backoff(60.0).delay_s(failures) for failures in (1, 2, 3, 4)] == [10.0, 20.0, 40.0, 60.0]
 
 
 def test_a_clean_run_forgives() -> None:
@@ -132,6 +198,99 @@ def test_a_clean_run_forgives() -> None:
     container = Container(attempt(), failures=7)
     ended = Exit(1, oom_killed=False, finished_at=NOW + decide.CLEAN_RUN_S)
     assert decide.exited(container, ended, message="", backoff=BACKOFF).retry_at == 0.0
+
+
+def deleted(policy: str = "Always", **spec: Any) -> Object:
+    found = pod(policy, **spec)
+    found["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    return found
+
+
+AGAIN = Container(attempt(1, started=False), last=attempt(code=1))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "known", "phase"),
+    [
+        (pod(), record(), "Pending"),
+        (pod(), record(main=CREATED), "Pending"),
+        (pod(), record(main=RUNNING), "Running"),
+        (pod(), record(main=AGAIN), "Running"),
+        (pod(), record(main=DONE), "Running"),
+        (pod("OnFailure"), record(main=FAILED), "Running"),
+        (pod("OnFailure"), record(main=DONE), "Succeeded"),
+        (pod("Never"), record(main=FAILED), "Failed"),
+        (pod(init=[{"name": "i"}]), record(i=RUNNING), "Pending"),
+        (pod("Never", [{"name": "i"}]), record(i=FAILED), "Failed"),
+        (pod("Never", [SIDECAR]), record(side=RUNNING), "Pending"),
+        (pod("Never", [SIDECAR]), record(side=FAILED, main=RUNNING), "Running"),
+        # Only once every container has ended: whoever sees the phase may take what they held.
+        (pod("Never", [SIDECAR]), record(side=RUNNING, main=DONE), "Running"),
+        (pod("Never", [SIDECAR]), record(side=FAILED, main=DONE), "Succeeded"),
+        (pod("Never", [SIDECAR, {"name": "i"}]), record(side=RUNNING, i=FAILED), "Pending"),
+        (pod(), given_up(main=RUNNING), "Running"),
+        (pod(), given_up(main=CREATED), "Pending"),
+        (pod(), given_up(main=FAILED), "Failed"),
+        (deleted(), record(main=RUNNING), "Running"),
+        (deleted(), record(main=DONE), "Succeeded"),
+        (deleted(), record(main=FAILED), "Failed"),
+        (deleted(), record(), "Failed"),
+    ],
+)
+def test_phases(wanted: Object, known: Record, phase: str) -> None:
+    """As the kubelet computes and reports them."""
+    assert decide.phase(wanted, known) == phase
+
+
+def test_no_terminal_phase_while_a_container_is_made() -> None:
+    """The record does not know of it yet, but it is about to run."""
+    for wanted, known in ((pod(), given_up()), (deleted(), record())):
+        assert decide.phase(wanted, known) == "Failed"
+        assert decide.phase(wanted, known, is_starting=True) == "Pending"
+
+
+def shown(wanted: Object, known: Record) -> Object:
+    return status.status(wanted, known, runtime="crun", host_ip="1.2.3.4", now=NOW, previous=[])
+
+
+def test_a_pod_that_is_given_up_is_not_ready_and_says_why_at_its_end() -> None:
+    """Unready at once; reason and message belong to the phase (kubelet: status manager)."""
+    ending, ended = shown(pod(), given_up(main=RUNNING)), shown(pod(), given_up(main=FAILED))
+    assert "reason" not in ending
+    assert ended["reason"] == "DeadlineExceeded"
+    for found in (ending, ended):
+        ready = conditions.get({"status": found}, "Ready")
+        assert ready is not None
+        assert (ready["status"], ready["reason"]) == ("False", "PodFailed")
+
+
+def test_a_sidecar_that_restarts_leaves_the_pod_initialized() -> None:
+    """Once an application container ran."""
+    found = shown(pod(init=[SIDECAR]), record(side=FAILED, main=RUNNING))
+    assert conditions.is_true({"status": found}, "Initialized")
+    assert conditions.is_false({"status": found}, "Ready")
+
+
+def test_status_says_which_spec_it_is_of() -> None:
+    """`observedGeneration` of the pod and of each condition (PodObservedGenerationTracking)."""
+    wanted = pod()
+    wanted["metadata"]["generation"] = 3
+    found = shown(wanted, record(main=RUNNING))
+    assert found["observedGeneration"] == 3
+    assert {c["observedGeneration"] for c in found["conditions"]} == {3}
+    assert "observedGeneration" not in shown(pod(), record())
+
+
+def test_readiness_gates() -> None:
+    """Each that is shut is told, in the kubelet's words."""
+    wanted = pod(readinessGates=[{"conditionType": "a"}, {"conditionType": "b"}, {"conditionType": "c"}])
+    wanted["status"] = {"conditions": [{"type": "a", "status": "False"}, {"type": "b", "status": "True"}]}
+    ready = conditions.get({"status": shown(wanted, record(main=RUNNING))}, "Ready")
+    assert ready is not None
+    assert ready["message"] == (
+        'the status of pod readiness gate "a" is not "True", but False, '
+        'corresponding condition of pod readiness gate "c" does not exist.'
+    )
 
 
 STATES = st.sampled_from([Container(), CREATED, RUNNING, FAILED, DONE])
@@ -146,7 +305,7 @@ def test_nothing_starts_in_a_pod_that_ends(
     known = record(sandbox=sandbox, main=first, other=second)
     facts = Facts(NOW, is_deleting=deleting, are_volumes_ready=sandbox)
     actions = decide.decide(wanted, known, facts).actions
-    if deleting or decide.phase(wanted, known) in ("Succeeded", "Failed"):
+    if deleting or decide.outcome(wanted, known):
         assert not any(isinstance(a, Create | Start | SetUpSandbox | PrepareVolumes) for a in actions)
     if Finish() in actions:
         assert deleting
@@ -186,25 +345,6 @@ def test_a_reboot_loses_what_ran() -> None:
     assert (after.boot, after.has_sandbox) == ("new", False)
 
 
-@pytest.mark.parametrize(
-    ("resources", "expected"),
-    [
-        ({}, "BestEffort"),
-        ({"requests": {"cpu": "1"}}, "Burstable"),
-        ({"limits": {"cpu": "1", "memory": "1Gi"}}, "Guaranteed"),
-        (
-            {"limits": {"cpu": "1", "memory": "1Gi"}, "requests": {"cpu": "1000m", "memory": "1024Mi"}},
-            "Guaranteed",
-        ),
-        ({"limits": {"cpu": "1", "memory": "1Gi"}, "requests": {"cpu": "500m"}}, "Burstable"),
-    ],
-)
-def test_quality_of_service(resources: Object, expected: str) -> None:
-    """By requests and limits of CPU and memory."""
-    wanted = {"spec": {"containers": [{"name": "a", "resources": resources}]}}
-    assert status.quality_of_service(wanted) == expected
-
-
 def test_a_refused_pod_waits_for_nothing() -> None:
     """No container of it is said to be waiting: `kubectl get` would show that instead of the reason."""
     wanted = {
@@ -215,3 +355,29 @@ def test_a_refused_pod_waits_for_nothing() -> None:
     found = status.status(wanted, refused, runtime="crun", host_ip="1.2.3.4", now=NOW, previous=[])
     assert (found["phase"], found["reason"]) == ("Failed", "UnsupportedField")
     assert found["containerStatuses"] == found["initContainerStatuses"] == []
+
+
+def test_a_new_sandbox_is_begun_from_the_beginning() -> None:
+    """Init containers run again and the others after them; what will not run again stays as it ended."""
+    wanted = pod("OnFailure", [{"name": "i"}, SIDECAR], containers=[{"name": "main"}, {"name": "done"}])
+    before = model.rebooted(record(i=DONE, side=RUNNING, main=RUNNING, done=DONE), "new", NOW)
+    after = decide.begun_anew(wanted, before)
+    assert after.container("done") == DONE
+    for name in ("i", "side", "main"):
+        container = after.container(name)
+        assert container.current is None
+        assert container.last == before.container(name).current
+        assert container.next_number == 1, "no two runs share a name"
+    always = pod(init=[{"name": "i"}])
+    lost = model.rebooted(record(i=DONE, main=RUNNING), "new", NOW)
+    again = msgspec.structs.replace(decide.begun_anew(always, lost), has_sandbox=True)
+    assert decide.decide(always, again, READY).actions == (Create("i"),)
+    assert decide.phase(always, again) == "Pending"
+
+
+def test_messages_share_their_room() -> None:
+    """12 KiB for a pod: each container's share, and no character is cut in half."""
+    ended = msgspec.structs.replace(attempt(code=1), message="é" * 2048)
+    wanted = pod("Never", containers=[{"name": name} for name in ("main", "b", "c", "d", "e")])
+    found = shown(wanted, record(main=Container(ended)))
+    assert found["containerStatuses"][0]["state"]["terminated"]["message"] == "é" * (12 * 1024 // 5 // 2)

@@ -56,6 +56,60 @@ def link(name: str, target: str, kind: bytes = tarfile.SYMTYPE) -> tuple[tarfile
 
 
 @pytest.mark.parametrize(
+    ("reference", "reason"),
+    [
+        ("app", ""),
+        ("App.example:5000/me/app_1.x-y:V1", ""),
+        ("[::1]:5000/app", ""),
+        (f"app:1@sha256:{'0' * 64}", ""),
+        (f"{'a' * 256}:1", "more than 255 characters"),
+        ("me/App", "must be lowercase"),
+        ("foo:bar:baz", "invalid reference format"),
+        ("app:", "invalid reference format"),
+        ("", "invalid reference format"),
+        (" app", "invalid reference format"),
+        ("https://example.com/app", "invalid reference format"),
+        ("app@sha256:12", "invalid reference format"),
+    ],
+)
+async def test_names_no_image_can_have(tmp_path: Path, reference: str, reason: str) -> None:
+    """Said at once, and not looked for."""
+    with pytest.raises(images.ImageUnavailable) as raised:
+        await images.Images(tmp_path).ensure(reference, "IfNotPresent")
+    assert raised.value.reason == ("InvalidImageName" if reason else "ErrImagePull")
+    assert reason in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("reason", "failures", "told"),
+    [
+        (
+            "ErrImagePull",
+            1,
+            [("Failed", 'Failed to pull image "app": why'), ("Failed", "Error: ErrImagePull")],
+        ),
+        ("ErrImageNeverPull", 2, [("ErrImageNeverPull", "why"), ("Failed", "Error: ErrImageNeverPull")]),
+        ("InvalidImageName", 2, [("InspectFailed", "why"), ("Failed", "Error: InvalidImageName")]),
+    ],
+)
+def test_how_the_lack_of_an_image_is_told(reason: str, failures: int, told: list[tuple[str, str]]) -> None:
+    """By the waiting reason, whose message says why, and the kubelet's events."""
+    found = images.refusal("app", images.ImageUnavailable(reason, "why"), failures=failures)
+    assert (found.reason, found.message, list(found.warnings), found.note) == (reason, "why", told, None)
+
+
+def test_a_second_try_is_backed_off_from() -> None:
+    """The message still says why the image could not be had."""
+    found = images.refusal("app", images.ImageUnavailable("ErrImagePull", "why"), failures=2)
+    assert found == images.Refusal(
+        "ImagePullBackOff",
+        'Back-off pulling image "app": ErrImagePull: why',
+        (("Failed", "Error: ImagePullBackOff"),),
+        ("BackOff", 'Back-off pulling image "app"'),
+    )
+
+
+@pytest.mark.parametrize(
     ("reference", "also"),
     [
         ("app", "docker.io/library/app:latest"),

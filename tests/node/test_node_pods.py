@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import json
 import shutil
 from typing import Any
 
 import anyio
 import anyio.to_thread
+import grpc
+import grpc.aio
 import pytest
 
 from ondol.api import conditions, objects, resources
@@ -57,6 +60,11 @@ async def test_status_of_a_running_pod(world: Any) -> None:
         assert state(pod)["state"]["running"]["startedAt"]
         assert (await world.log("a")) == "hello\n"
         await world.told("a", {"Pulled", "Created", "Started"})
+        listed = await world.client.list(resources.EVENT, "default")
+        [started] = [event for event in listed.items if event["reason"] == "Started"]
+        assert started["involvedObject"]["fieldPath"] == "spec.containers{main}"
+        assert started["source"] == {"component": "kubelet", "host": "node-under-test"}
+        assert started["reportingInstance"] == "node-under-test"
 
 
 async def test_environment_and_arguments(world: Any) -> None:
@@ -98,44 +106,53 @@ async def test_environment_and_arguments(world: Any) -> None:
         assert second == objects.status(pod)["podIP"]
 
 
-async def test_volumes(world: Any) -> None:
-    """ConfigMap, secret, token, downward API and emptyDir (disk and memory) are where they belong."""
-    client = world.client
-    await client.create(
-        resources.CONFIG_MAP, {"metadata": {"name": "conf", "namespace": "default"}, "data": {"a.txt": "one"}}
-    )
-    labels = {"path": "labels", "fieldRef": {"fieldPath": "metadata.labels"}}
-    volumes = [
-        {"name": "conf", "configMap": {"name": "conf"}},
-        {"name": "scratch", "emptyDir": {}},
-        {"name": "memory", "emptyDir": {"medium": "Memory"}},
-        {"name": "me", "downwardAPI": {"items": [labels]}},
-    ]
-    mounts = [
-        {"name": "conf", "mountPath": "/conf"},
-        {"name": "conf", "mountPath": "/one.txt", "subPath": "a.txt"},
-        {"name": "scratch", "mountPath": "/scratch"},
-        {"name": "memory", "mountPath": "/memory", "readOnly": False},
-        {"name": "me", "mountPath": "/me"},
-    ]
-    script = (
-        "cat /conf/a.txt; echo; cat /one.txt; echo; cat /me/labels; echo;"
-        "echo x > /scratch/f && cat /scratch/f;"
-        "echo y > /memory/f && cat /memory/f; echo z 2>/dev/null > /conf/no || echo read-only;"
-        "cat /var/run/secrets/kubernetes.io/serviceaccount/namespace; echo;"
-        'while [ "$(cat /conf/a.txt)" = one ]; do sleep 0.02; done; cat /conf/a.txt'
-    )
+async def test_the_full_name_inside(world: Any) -> None:
+    """`setHostnameAsFQDN`: the kernel, the file and the variable say the same."""
+    fields = {"hostname": "box", "subdomain": "sub", "setHostnameAsFQDN": True, "restartPolicy": "Never"}
+    script = "cat /proc/sys/kernel/hostname /etc/hostname; echo $HOSTNAME"
     async with world.node():
-        pod = world.pod(
-            "vol", script, container={"volumeMounts": mounts}, volumes=volumes, restartPolicy="Never"
-        )
+        await world.create(world.pod("fqdn", script, **fields))
+        await world.phase("fqdn", "Succeeded")
+        assert (await world.log("fqdn")).split() == ["box.sub.default.svc.cluster.local"] * 3
+
+
+async def test_any_printable_name_is_a_variable(world: Any) -> None:
+    """A key with a dash and a prefix that begins with a digit reach the process."""
+    data = {"metadata": {"name": "conf", "namespace": "default"}, "data": {"data-1": "x"}}
+    await world.client.create(resources.CONFIG_MAP, data)
+    sources = [{"configMapRef": {"name": "conf"}, "prefix": "1-"}, {"configMapRef": {"name": "conf"}}]
+    # A shell hands no such variable on: the process is asked what it was given.
+    container = {"envFrom": sources, "command": ["cat", "/proc/self/environ"]}
+    async with world.node():
+        await world.create(world.pod("env", container=container, restartPolicy="Never"))
+        await world.phase("env", "Succeeded")
+        assert {"1-data-1=x", "data-1=x"} <= set((await world.log("env")).split("\0"))
+
+
+@pytest.mark.parametrize("kind", ["sidecar", "deadline"])
+async def test_no_terminal_phase_while_a_container_runs(world: Any, kind: str) -> None:
+    """A sidecar and a pod over its deadline end before the pod is said to have ended."""
+    slow = "trap 'sleep 0.5; exit 0' TERM; while :; do sleep 0.05; done"
+    image = world.pod("x")["spec"]["containers"][0]["image"]
+    side = {"name": "side", "image": image, "command": ["/bin/sh", "-c", slow], "restartPolicy": "Always"}
+    late = {"activeDeadlineSeconds": 1} if kind == "deadline" else {"initContainers": [side]}
+    script = slow if kind == "deadline" else "sleep 0.3"
+    over: list[Object] = []
+
+    def has_ended(pod: Object) -> bool:
+        over[:] = [pod]
+        return objects.status(pod).get("phase") in ("Succeeded", "Failed")
+
+    async with world.node():
+        pod = world.pod("end", script, restartPolicy="Never", **late)
+        pod["spec"]["terminationGracePeriodSeconds"] = 20
         await world.create(pod)
-        await world.ready("vol")
-        await client.patch(resources.CONFIG_MAP, "conf", "default", patch={"data": {"a.txt": "two"}})
-        await world.phase("vol", "Succeeded")
-        assert (await world.log("vol")).split() == [
-            *("one", "one", 'istio.io/dataplane-mode="none"', "x", "y", "read-only", "default", "two")
-        ]
+        await world.until("end", has_ended)
+        found = objects.status(over[0])
+        states = [*found["containerStatuses"], *found.get("initContainerStatuses", ())]
+        assert [s["name"] for s in states if "terminated" not in s["state"]] == []
+        assert found["phase"] == ("Failed" if kind == "deadline" else "Succeeded")
+        assert found.get("reason") == ("DeadlineExceeded" if kind == "deadline" else None)
 
 
 async def test_init_containers_and_sidecars(world: Any) -> None:
@@ -251,6 +268,29 @@ async def test_a_failing_probe_is_told_before_its_threshold(world: Any) -> None:
     async with world.node():
         await world.create(world.pod("deaf", container={"readinessProbe": probe}))
         await world.told("deaf", {"Unhealthy"}, timeout_s=30)
+
+
+async def test_a_grpc_probe(world: Any) -> None:
+    """A pod in the host's network is ready once the server there says that the service is."""
+    states = {b"\x0a\x04shop": b"\x08\x02"}
+
+    async def check(request: bytes, _context: Any) -> bytes:
+        return states[request]
+
+    async with world.node():
+        server = grpc.aio.server()
+        methods = {"Check": grpc.unary_unary_rpc_method_handler(check)}
+        service = grpc.method_handlers_generic_handler("grpc.health.v1.Health", methods)
+        server.add_generic_rpc_handlers((service,))
+        port = server.add_insecure_port(f"{world.config.host_ip}:0")
+        await server.start()
+        probe = {"grpc": {"port": port, "service": "shop"}, "periodSeconds": 1}
+        await world.create(world.pod("shop", container={"readinessProbe": probe}, hostNetwork=True))
+        await world.told("shop", {"Unhealthy"}, timeout_s=30)
+        assert not conditions.is_true(await world.get("shop"), "Ready")
+        states[b"\x0a\x04shop"] = b"\x08\x01"
+        await world.ready("shop")
+        await server.stop(None)
 
 
 async def test_stops_gracefully(world: Any) -> None:
@@ -458,6 +498,21 @@ async def test_a_changed_image_restarts(world: Any) -> None:
         assert state(pod)["restartCount"] == 1
 
 
+async def test_a_node_takes_no_more_pods_than_it_may(world: Any) -> None:
+    """One that names its node itself is refused beyond the limit; one that has ended makes room."""
+    world.config = dataclasses.replace(world.config, max_pods=1)
+    async with world.node():
+        await world.create(world.pod("first", "sleep 0.5", restartPolicy="Never"))
+        await world.until("first", lambda p: objects.status(p).get("podIP"))
+        await world.create(world.pod("second"))
+        found = objects.status(await world.phase("second", "Failed"))
+        assert found["reason"] == "OutOfpods"
+        assert "requested: 1, used: 1, capacity: 1" in found["message"]
+        await world.phase("first", "Succeeded")
+        await world.create(world.pod("third"))
+        await world.ready("third")
+
+
 async def test_unsupported_fields_are_refused(world: Any) -> None:
     """A pod the node cannot honour fails and says which field it was."""
     async with world.node():
@@ -483,7 +538,7 @@ async def test_identity_inside(world: Any) -> None:
             )
         )
         await world.phase("who", "Succeeded")
-        assert (await world.log("who")).splitlines() == ["1234", "99", "99 77", "box", "no-write"]
+        assert (await world.log("who")).splitlines() == ["1234", "99", "99 77 1300", "box", "no-write"]
 
 
 async def test_node_is_registered(world: Any) -> None:

@@ -14,7 +14,7 @@ from ondol.api.objects import Key, Object
 from ondol.base import errors
 from ondol.base.host_ports import HostPort
 from ondol.node.network import ipam, rules, services
-from ondol.node.pods import container, env, etc, probing, volumes
+from ondol.node.pods import container, env, etc, probing, storage, volumes
 from ondol.node.runtime import seccomp, spec
 
 POD: Object = {
@@ -50,17 +50,45 @@ def test_expansion_of_nothing_known_only_halves_dollars(text: str) -> None:
 
 
 def test_environment_order() -> None:
-    """Image, services, envFrom, env: later wins, and env sees all that came before but the image."""
+    """Services, envFrom, env: later wins, and env sees all that came before; all of it is over the image."""
     given_: Object = {
         "name": "c",
         "envFrom": [{"configMapRef": {"name": "m"}, "prefix": "P_"}],
         "env": [{"name": "X", "value": "$(P_k)"}, {"name": "Y", "value": "$(X)$(LATER)"}],
     }
-    sources = env.Sources({"m": {"kind": "ConfigMap", "data": {"k": "v", "not valid!": "x"}}})
-    found = env.variables(
-        POD, given_, sources=sources, facts=FACTS, services={"S": "s"}, image={"PATH": "/bin", "S": "image"}
-    )
-    assert found == {"PATH": "/bin", "S": "s", "P_k": "v", "X": "v", "Y": "v$(LATER)"}
+    sources = env.Sources({"m": {"kind": "ConfigMap", "data": {"k": "v"}}})
+    declared = env.variables(POD, given_, sources=sources, facts=FACTS, services={"S": "s"})
+    assert declared == {"S": "s", "P_k": "v", "X": "v", "Y": "v$(LATER)"}
+    whole = container.environment({"PATH": "/bin", "S": "image"}, declared, "box")
+    assert whole == {"PATH": "/bin", "HOSTNAME": "box", "S": "s", "P_k": "v", "X": "v", "Y": "v$(LATER)"}
+
+
+@pytest.mark.parametrize(
+    ("prefix", "name"), [("", "data-1"), ("1-", "1-data-1"), ("a b:", "a b:data-1"), ("#", "#data-1")]
+)
+def test_any_printable_name_is_a_variable(prefix: str, name: str) -> None:
+    """Kubernetes 1.34 takes every printable ASCII character but `=` in a name."""
+    sources = env.Sources({"m": {"kind": "ConfigMap", "data": {"data-1": "v"}}})
+    given_: Object = {"name": "c", "envFrom": [{"configMapRef": {"name": "m"}, "prefix": prefix}]}
+    assert env.variables(POD, given_, sources=sources, facts=FACTS, services={}) == {name: "v"}
+    assert env.skipped(POD, given_, sources) == []
+
+
+@pytest.mark.parametrize("prefix", ["a=", "é", "new\nline"])
+def test_what_cannot_be_a_variable_is_left_out_and_told(prefix: str) -> None:
+    """The kubelet's sentence names the keys and the source."""
+    sources = env.Sources(secrets={"s": {"kind": "Secret", "data": {"k": ""}}})
+    given_: Object = {"name": "c", "envFrom": [{"secretRef": {"name": "s"}, "prefix": prefix}]}
+    assert env.variables(POD, given_, sources=sources, facts=FACTS, services={}) == {}
+    [told] = env.skipped(POD, given_, sources)
+    assert told.startswith(f"Keys [{prefix}k] from the EnvFrom secret n/s were skipped")
+
+
+def test_paths_name_only_what_is_there() -> None:
+    """`subPathExpr` with a variable that is not set is an error, as in the kubelet."""
+    assert env.expand_strictly("a/$(X)/$$(Y)", {"X": "1"}) == "a/1/$(Y)"
+    with pytest.raises(env.ConfigMissing, match='missing value for "Y"'):
+        env.expand_strictly("$(Y)", {"X": "1"})
 
 
 @pytest.mark.parametrize(
@@ -77,7 +105,7 @@ def test_missing_sources(entry: Object, message: str) -> None:
     sources = env.Sources({"m": {"kind": "ConfigMap", "data": {}}, "no": None}, {"no": None})
     given_: Object = {"name": "c", "env": [{"name": "V", "valueFrom": entry}]}
     with pytest.raises(env.ConfigMissing, match=message):
-        env.variables(POD, given_, sources=sources, facts=FACTS, services={}, image={})
+        env.variables(POD, given_, sources=sources, facts=FACTS, services={})
 
 
 def test_downward_fields() -> None:
@@ -117,7 +145,10 @@ IMAGE = {"Entrypoint": ["/e"], "Cmd": ["d"]}
         ({"args": ["x"]}, ["/e", "x"]),
         ({"command": ["/c"]}, ["/c"]),
         ({"command": ["/c"], "args": ["$(A)"]}, ["/c", "1"]),
-        ({"args": []}, ["/e"]),
+        ({"args": []}, ["/e", "d"]),
+        ({"command": []}, ["/e", "d"]),
+        ({"command": ["/c"], "args": []}, ["/c"]),
+        ({"args": ["$(PATH)"]}, ["/e", "$(PATH)"]),
     ],
 )
 def test_command(given_: Object, expected: list[str]) -> None:
@@ -173,14 +204,89 @@ def test_capabilities_by_number() -> None:
     assert spec.capabilities_of((1 << 41) - 1) == spec.ALL_CAPABILITIES
 
 
-def test_user_and_root_refusal() -> None:
-    """The container's user is over the pod's, both over the image's; runAsNonRoot refuses root."""
-    pod = {"spec": {"securityContext": {"runAsUser": 5, "fsGroup": 9, "supplementalGroups": [8]}}}
-    assert container.effective_user(pod, {}, spec.User(1, 2, (3,))) == spec.User(5, 0, (8, 9))
-    own = {"securityContext": {"runAsUser": 6, "runAsGroup": 7}}
-    assert container.effective_user(pod, own, spec.User()) == spec.User(6, 7, (8, 9))
-    with pytest.raises(env.ConfigMissing, match="will run as root"):
-        container.effective_user({"spec": {}}, {"securityContext": {"runAsNonRoot": True}}, spec.User())
+@pytest.mark.parametrize(
+    ("general", "own", "image", "expected"),
+    [
+        ({}, {}, "", ""),
+        ({}, {}, "app:web", "app:web"),
+        ({"runAsUser": 5}, {}, "app", "5"),
+        ({"runAsUser": 5}, {"runAsUser": 0}, "app", "0"),
+        ({"runAsNonRoot": True}, {}, "1000:app", "1000:app"),
+        ({"runAsNonRoot": True}, {"runAsNonRoot": False}, "app", "app"),
+    ],
+)
+def test_whose_account_it_is(general: Object, own: Object, image: str, expected: str) -> None:
+    """The container's over the pod's over the image's, whose words are kept."""
+    pod = {"spec": {"securityContext": general}}
+    assert container.account(pod, {"securityContext": own}, {"User": image}) == expected
+
+
+def test_users_and_groups() -> None:
+    """The account's group unless another is asked for; the pod's groups beside those the image gives."""
+    pod: Object = {"spec": {"securityContext": {"fsGroup": 9, "supplementalGroups": [8]}}}
+    assert container.effective_user(pod, {}, spec.User(5, 2, (3,))) == spec.User(5, 2, (3, 8, 9))
+    own = {"securityContext": {"runAsGroup": 7}}
+    assert container.effective_user(pod, own, spec.User()) == spec.User(0, 7, (8, 9))
+    pod["spec"]["securityContext"]["supplementalGroupsPolicy"] = "Strict"
+    assert container.effective_user(pod, {}, spec.User(5, 2, (3,))) == spec.User(5, 2, (8, 9))
+
+
+@pytest.mark.parametrize(
+    ("own", "image", "words"),
+    [
+        ({}, "", "container has runAsNonRoot and image will run as root"),
+        ({}, "0:1", "container has runAsNonRoot and image will run as root"),
+        ({}, "app", r"image has non-numeric user \(app\), cannot verify user is non-root"),
+        ({"runAsUser": 0}, "app", "container's runAsUser breaks non-root policy"),
+    ],
+)
+def test_root_is_refused(own: Object, image: str, words: str) -> None:
+    """In the kubelet's words; a name of an image could be root's, so it is not believed."""
+    pod = {"spec": {"securityContext": {"runAsNonRoot": True}}}
+
+    def decide() -> None:
+        container.account(pod, {"securityContext": own}, {"User": image})
+        container.effective_user(pod, {"securityContext": own}, spec.User())
+
+    with pytest.raises(env.ConfigMissing, match=words):
+        decide()
+
+
+def test_names_of_the_kernel() -> None:
+    """Short, full where asked for, the host's in its network; one that is too long is refused."""
+    pod: Object = {
+        "metadata": {"name": "p", "namespace": "n"},
+        "spec": {"hostname": "box", "subdomain": "sub"},
+    }
+    known = {"domain": "cluster.local", "host": "laptop"}
+    assert etc.kernel_name(pod, **known) == "box"
+    pod["spec"]["setHostnameAsFQDN"] = True
+    assert etc.kernel_name(pod, **known) == "box.sub.n.svc.cluster.local"
+    pod["spec"]["subdomain"] = "s" * 50
+    with pytest.raises(errors.Invalid, match="64 characters is the max, 74 characters requested"):
+        etc.kernel_name(pod, **known)
+    pod["spec"]["hostNetwork"] = True
+    assert etc.kernel_name(pod, **known) == "laptop"
+
+
+def test_hosts() -> None:
+    """The kubelet's lines, by which programs know a managed file; aliases by tab."""
+    alias = {"ip": "10.9.9.9", "hostnames": ["a", "b"]}
+    pod = {**POD, "spec": {"subdomain": "sub", "hostAliases": [alias]}}
+    lines = etc.hosts(pod, "10.0.0.2", "cluster.local").splitlines()
+    assert lines[:2] == ["# Kubernetes-managed hosts file.", "127.0.0.1\tlocalhost"]
+    full = "10.0.0.2\tp.sub.n.svc.cluster.local\tp"
+    assert lines[-4:] == [full, "", "# Entries added by HostAliases.", "10.9.9.9\ta\tb"]
+    assert etc.hosts(POD, "10.0.0.2", "cluster.local").endswith("\n10.0.0.2\tp\n")
+    on_host = etc.host_network_hosts(pod, "127.0.0.1 here\n").splitlines()
+    assert on_host[:2] == ["# Kubernetes-managed hosts file (host network).", "127.0.0.1 here"]
+    assert on_host[-1] == "10.9.9.9\ta\tb"
+
+
+def test_values_are_quoted_as_go_does() -> None:
+    """One line for each label or annotation, whatever is in it."""
+    pod: Object = {"metadata": {"annotations": {"a": 'x"\\\t\n\x01é\u200b'}}}
+    assert env.field_value(pod, "metadata.annotations", FACTS) == r'a="x\"\\\t\n\x01é\u200b"'
 
 
 @given(st.integers(-900, 900))
@@ -221,7 +327,8 @@ def planned(own: Object | None = None, pod: Object | None = None, **changes: Any
         namespaces={},
         mounts=[],
         image={},
-        image_user=spec.User(),
+        account=spec.User(),
+        declared={},
         environment={},
         node_memory_bytes=1,
         current_oom_score_adj=0,
@@ -505,15 +612,11 @@ def test_unsupported_fields_are_named() -> None:
             "volumes": [
                 {"name": "d", "nfs": {}},
                 {"name": "e", "emptyDir": {"medium": "HugePages"}},
-                {"name": "f", "emptyDir": {"sizeLimit": "1Gi"}},
-                {"name": "g", "emptyDir": {"medium": "Memory", "sizeLimit": "1Gi"}},
                 {"name": "p", "projected": {"sources": [{"clusterTrustBundle": {}}, {"secret": {}}]}},
             ],
             "containers": [
                 {
                     "name": "c",
-                    "resources": {"limits": {"ephemeral-storage": "1Gi"}},
-                    "livenessProbe": {"grpc": {"port": 1}},
                     "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}},
                 }
             ],
@@ -525,9 +628,68 @@ def test_unsupported_fields_are_named() -> None:
         "spec.volumes[d].nfs",
         "spec.volumes[e].emptyDir.medium=HugePages",
         "spec.volumes[p].projected.clusterTrustBundle",
-        "spec.containers[c].livenessProbe.grpc",
     ]
-    assert warned == [
-        "spec.volumes[f].emptyDir.sizeLimit",
-        "spec.containers[c].resources.limits.ephemeral-storage",
-    ]
+    assert warned == []
+
+
+def limited(*limits: str | None, size: str | None = None, **volume: Any) -> Object:
+    resources = [{"limits": {"ephemeral-storage": limit}} if limit else {} for limit in limits]
+    listed = [{"name": f"c{number}", "resources": each} for number, each in enumerate(resources)]
+    empty = {**volume, **({"sizeLimit": size} if size else {})}
+    return {"spec": {"containers": listed, "volumes": [{"name": "v", "emptyDir": empty}]}}
+
+
+@pytest.mark.parametrize(
+    ("pod", "volume", "containers", "words"),
+    [
+        (limited(None), 2**40, {"c0": 2**40}, ""),
+        (limited(None, size="1Ki"), 1024, {}, ""),
+        (limited(None, size="1Ki"), 1025, {}, 'Usage of EmptyDir volume "v" exceeds the limit "1Ki".'),
+        (limited("1Ki", None), 0, {"c0": 1024, "c1": 9999}, ""),
+        (
+            limited("1Ki", None),
+            0,
+            {"c0": 1025},
+            'Container c0 exceeded its local ephemeral storage limit "1Ki".',
+        ),
+        (
+            limited("1Ki", "1Ki"),
+            100,
+            {"c0": 1000, "c1": 1000},
+            "exceeds the total limit of containers 2048 bytes",
+        ),
+        (limited("1Ki", None), 9999, {"c0": 1000}, ""),
+    ],
+)
+def test_what_holds_too_much(pod: Object, volume: int, containers: dict[str, int], words: str) -> None:
+    """A volume, a container, or all of a pod whose containers are all limited; in the kubelet's words."""
+    found = storage.excess(pod, storage.Held({"v": volume}, containers))
+    assert words in found if words else found == ""
+
+
+@pytest.mark.parametrize(
+    ("pod", "expected"),
+    [
+        (limited(None), False),
+        (limited("1Ki"), True),
+        (limited(None, size="1Ki"), True),
+        (limited(None, size="0"), False),
+        (limited(None, size="1Ki", medium="Memory"), False),
+    ],
+)
+def test_who_is_worth_a_look(pod: Object, expected: bool) -> None:
+    """Only who has a limit that nothing else holds it to."""
+    assert storage.is_limited(pod) is expected
+
+
+def test_sizes_on_the_disk(tmp_path: Path) -> None:
+    """Blocks, not lengths; a file with two names is one; nothing is nothing."""
+    assert storage.size_bytes(tmp_path / "none") == 0
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "f").write_bytes(b"x" * 100_000)
+    once = storage.size_bytes(tmp_path)
+    assert 100_000 <= once <= 140_000
+    (tmp_path / "again").hardlink_to(tmp_path / "d" / "f")
+    with (tmp_path / "sparse").open("wb") as file:
+        file.truncate(1 << 30)
+    assert storage.size_bytes(tmp_path) <= once + 8192

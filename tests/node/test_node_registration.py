@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from ondol.base import errors
 from ondol.base.clock import ManualClock, rfc3339
 from ondol.client import Client
 from ondol.controllers.node import resources as node_controller
+from ondol.controllers.scheduler import accounts
 from ondol.node import registration
 from ondol.node.config import NodeConfig
 from ondol.sdk import testing
@@ -135,3 +136,30 @@ async def test_a_new_node_needs_an_api_that_takes_it(registered: Registered) -> 
     await registered.client.delete(resources.NODE, "here")
     with pytest.raises(errors.Unavailable, match="the disk is full"):
         await registered.ours.register()
+
+
+async def test_the_scheduler_counts_by_the_same_number(registered: Registered) -> None:
+    """How many pods the node is told to run is its capacity, what it gives out, and the scheduler's bound."""
+    config = NodeConfig(instance="0", name="here", data_dir=Path("/x"), host_ip="192.0.2.2", max_pods=250)
+    found = registration.status(config, registered.machine, runtime="crun://1", now=0, previous=[])
+    assert (found["capacity"]["pods"], found["allocatable"]["pods"]) == ("250", "250")
+    assert accounts.allocatable({"status": found})[accounts.PODS] == 250_000
+
+
+def test_the_images_that_are_here_are_listed(tmp_path: Path, layout: Callable[[str], Any]) -> None:
+    """Under every name and by digest, the largest first, as soon as one is built or imported."""
+    assert registration.measured(tmp_path).images == ()
+    writer = layout("images")
+    small = writer.image("ondol.local/small:1", [b"1"])
+    large = writer.image("ondol.local/large:1", [b"12", b"345"])
+    assert writer.image("ondol.local/large:2", [b"12", b"345"]) == large
+    config = NodeConfig(instance="0", name="here", data_dir=tmp_path, host_ip="192.0.2.2")
+    machine = registration.measured(tmp_path)
+    found = registration.status(config, machine, runtime="crun://1", now=0, previous=[])
+    names = [f"ondol.local/large@{large}", "ondol.local/large:1", "ondol.local/large:2"]
+    assert found["images"] == [
+        {"names": names, "sizeBytes": 5},
+        {"names": [f"ondol.local/small@{small}", "ondol.local/small:1"], "sizeBytes": 1},
+    ]
+    (tmp_path / "images" / "index.json").write_text("{")
+    assert registration.measured(tmp_path).images == (), "a heartbeat does not fail for it"

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import anyio
 import anyio.to_thread
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ondol.api import objects, resources
 from ondol.base import clock, errors
 from ondol.base.unix_http import UnixConnection
-from ondol.node import logs, web, web_server
+from ondol.node import agent, logs, web, web_server
+from ondol.node.pods.model import Attempt, Container
+from ondol.node.runtime.port import Exit, Handle
 
 pytestmark = pytest.mark.anyio
 
@@ -39,6 +45,8 @@ async def collect(path: Path, options: logs.LogOptions, is_over: Callable[[], bo
         (logs.LogOptions(stream="stderr"), "two\n"),
         (logs.LogOptions(limit_bytes=6), "one\ntw"),
         (logs.LogOptions(since=1767225603.0), "three\n"),
+        (logs.LogOptions(since=1767225602.5), "two\nthree\n"),
+        (logs.LogOptions(since=1767225602.6), "three\n"),
         (
             logs.LogOptions(timestamps=True),
             "2026-01-01T00:00:01.5Z one\n2026-01-01T00:00:02.5Z two\n2026-01-01T00:00:03.5Z three\n",
@@ -50,6 +58,136 @@ async def test_reading(tmp_path: Path, options: logs.LogOptions, expected: str) 
     path = tmp_path / "0.log"
     path.write_text(LINES)
     assert await collect(path, options) == expected
+
+
+async def test_times_have_zones(tmp_path: Path) -> None:
+    """On a machine in Seoul the shim writes its own time; `since` means the same moment everywhere."""
+    path = tmp_path / "0.log"
+    path.write_text("2026-01-01T09:00:01+09:00 stdout F one\n2026-01-01T09:00:03+09:00 stdout F two\n")
+    assert await collect(path, logs.LogOptions(since=1767225602.0)) == "two\n"
+
+
+async def test_a_carriage_return_ends_no_line(tmp_path: Path) -> None:
+    """A progress bar is one line, as the container wrote it."""
+    path = tmp_path / "0.log"
+    path.write_bytes(b"2026-01-01T00:00:01+00:00 stdout F 1%\r2%\r3%\n")
+    assert await collect(path, logs.LogOptions()) == "1%\r2%\r3%\n"
+
+
+@given(st.lists(st.integers(0, 400), max_size=40), st.integers(0, 50), st.integers(0, 3))
+def test_the_last_lines_of_any_log(sizes: list[int], tail: int, parts: int) -> None:
+    """However long its lines are, and wherever it was cut into parts."""
+    lines = [f"{number}:{'x' * size}" for number, size in enumerate(sizes)]
+    with tempfile.TemporaryDirectory() as folder, mock.patch.object(logs, "_CHUNK", 256):
+        path = Path(folder, "0.log")
+        for number, line in enumerate(lines):
+            with path.open("a") as file:
+                file.write(f"2026-01-01T00:00:01+00:00 stdout F {line}\n")
+            if parts and number % 11 == parts:
+                logs.set_aside(path, float(number), 100)
+                os.utime(next(path.parent.glob(f"{path.name}.{number * 1000}")), (number, number))
+        for options, expected in (
+            (logs.LogOptions(), lines),
+            (logs.LogOptions(tail_lines=tail), lines[-tail:]),
+        ):
+            found = anyio.run(collect, path, options).splitlines()
+            assert found == (expected if tail or options.tail_lines is None else [])
+
+
+async def test_what_was_written_just_before_a_rotation_is_followed(tmp_path: Path) -> None:
+    """A follower that comes late reads the old file to its end before the new one."""
+    path = tmp_path / "0.log"
+    path.write_text(LINES)
+    turns = 0
+
+    def is_over() -> bool:
+        nonlocal turns
+        turns += 1
+        if turns == 1:
+            with path.open("a") as file:
+                file.write("2026-01-01T00:00:04+00:00 stdout F four\n")
+            logs.set_aside(path, 1.0, 5)
+            path.write_text("2026-01-01T00:00:05+00:00 stdout F five\n")
+        return True
+
+    assert await collect(path, logs.LogOptions(follow=True), is_over) == "one\ntwo\nthree\nfour\nfive\n"
+
+
+def run(number: int, *, code: int | None = None, started: bool = True, known: bool = True) -> Attempt:
+    handle = Handle("id", 1, 2, 3, 4) if known else None
+    ended = None if code is None else Exit(code, oom_killed=False, finished_at=1.0)
+    return Attempt(number, "id", "image", "", handle, 1.0 if started else 0.0, ended)
+
+
+@pytest.mark.parametrize(
+    ("container", "previous", "expected"),
+    [
+        (Container(run(1), last=run(0, code=1)), False, 1),
+        (Container(run(1), last=run(0, code=1)), True, 0),
+        (Container(run(1, code=1), last=run(0, code=1)), False, 1),
+        (Container(run(1, started=False), last=run(0, code=1)), False, 0),
+        (Container(run(1, code=128, started=False, known=False), last=run(0, code=1)), False, 0),
+        (Container(run(0)), True, 'previous terminated container "main" in pod "p" not found'),
+        (
+            Container(run(0, code=128, started=False, known=False)),
+            False,
+            'container "main" in pod "p" is terminated',
+        ),
+        (Container(), False, "is waiting to start: ContainerCreating"),
+        (Container(run(0, started=False)), False, "is waiting to start: ContainerCreating"),
+        (Container(waiting_reason="ErrImagePull"), False, "is waiting to start: image can't be pulled"),
+        (
+            Container(waiting_reason="ImagePullBackOff"),
+            False,
+            "is waiting to start: trying and failing to pull image",
+        ),
+        (Container(waiting_reason="CreateContainerConfigError"), False, "start: CreateContainerConfigError"),
+    ],
+)
+def test_which_log_is_meant(container: Container, previous: bool, expected: int | str) -> None:
+    """The run that has one, or the kubelet's words for why there is none."""
+    pod = {"metadata": {"name": "p"}, "spec": {"containers": [{"name": "main"}]}}
+    if isinstance(expected, int):
+        assert agent.logged_attempt(pod, "main", container, previous=previous).number == expected
+    else:
+        with pytest.raises(errors.BadRequest) as raised:
+            agent.logged_attempt(pod, "main", container, previous=previous)
+        assert expected in str(raised.value)
+
+
+async def test_a_follower_that_leaves_is_not_answered_on(tmp_path: Path) -> None:
+    """Its log may grow for days; nobody reads it for no one."""
+    path = tmp_path / "0.log"
+    path.write_text(LINES)
+    begun, left = anyio.Event(), anyio.Event()
+
+    class Subject:
+        def log(self, _n: str, _p: str, _c: str, *, previous: bool) -> web.LogPlace:
+            return path, lambda: previous
+
+        def summary(self) -> Any:
+            raise AssertionError
+
+    async def receive() -> Any:
+        await left.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        if message["type"] == "http.response.body":
+            begun.set()
+
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "path": "/containerLogs/default/a/main",
+        "query_string": b"follow=true",
+        "headers": [(b"authorization", b"Bearer token")],
+    }
+    with anyio.fail_after(15):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(web.Application(Subject(), clock.SystemClock(), "token"), scope, receive, send)
+            await begun.wait()
+            left.set()
 
 
 async def test_following_over_a_rotation(tmp_path: Path) -> None:

@@ -410,4 +410,6 @@ def node_config(instance: Instance, settings: Settings) -> Any:
         runtime=settings.runtime,
         pod_pids_limit=settings.pod_pids_limit,
         allowed_unsafe_sysctls=listed(settings.allowed_unsafe_sysctls),
+        max_pods=settings.max_pods,
+        restart_backoff=node.restart_backoff(settings.restart_backoff_max_s),
     )

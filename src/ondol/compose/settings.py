@@ -45,6 +45,10 @@ class Settings:
     """Processes and threads a pod may have; 0 is no limit."""
     allowed_unsafe_sysctls: str = ""
     """Sysctls pods may set beyond the safe ones, parted by commas; `net.core.*` names all of a beginning."""
+    max_pods: int = 110
+    """How many pods this machine may run; one bridge takes a thousand."""
+    restart_backoff_max_s: float = 300.0
+    """Longest wait before a container that fails again and again is started again (from 10 s or this)."""
     trace_sampling_percent: float = 100.0
     """Share of requests that are traced."""
     scale_to_zero_after_s: float = 60.0
@@ -81,6 +85,8 @@ _LIMITS: Final[Mapping[str, tuple[Callable[[Any], bool], str]]] = {
         lambda text: all(map(sysctls.is_pattern, listed(text))),
         "names or patterns below net., kernel.shm, kernel.msg, kernel.sem or fs.mqueue., parted by commas",
     ),
+    "max_pods": (lambda count: 1 <= count <= 1000, "from 1 to 1000"),
+    "restart_backoff_max_s": (lambda wait_s: 1 <= wait_s <= 300, "from 1 to 300 seconds"),
     "trace_sampling_percent": (lambda share: 0 <= share <= 100, "from 0 to 100"),
     "scale_to_zero_after_s": (lambda window_s: 6 <= window_s <= 3600, "from 6 to 3600 seconds"),
     "log_level": (

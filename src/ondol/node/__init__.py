@@ -1,7 +1,7 @@
 """The node agent: runs the pods bound to this machine with containers, networks, volumes and probes.
 
-From outside: `NodeConfig`, `run`, which is the agent, and `cleanup`, which removes an instance's
-traces from the host.
+From outside: `NodeConfig` with `restart_backoff`, `run`, which is the agent, and `cleanup`, which removes an
+instance's traces from the host.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from anyio.abc import TaskStatus
 
 from ondol.base.clock import Clock
 from ondol.client import Client
-from ondol.node.config import NodeConfig
+from ondol.node.config import NodeConfig, restart_backoff
 
-__all__ = ["NodeConfig", "cleanup", "run"]
+__all__ = ["NodeConfig", "cleanup", "restart_backoff", "run"]
 
 
 async def run(

@@ -36,9 +36,9 @@ from ondol.node.images import rootfs
 from ondol.node.images.images import Images, ImageSource
 from ondol.node.images.store import ImageCorrupt
 from ondol.node.network import ipam, sandbox
-from ondol.node.pods import etc, model, staging, status, steps, volumes
+from ondol.node.pods import decide, etc, model, staging, status, steps, storage, volumes
 from ondol.node.pods.host import Host, read_records
-from ondol.node.pods.model import Record
+from ondol.node.pods.model import Attempt, Container, Record
 from ondol.node.pods.sources import Sources
 from ondol.node.pods.worker import PodWorker
 from ondol.node.runtime import bpf, cgroups, learn, oci, seccomp, spec
@@ -301,8 +301,18 @@ class Agent:
         if self._tasks is None or (is_over and record is None and not objects.is_deleting(pod)):
             return  # it has ended, and nothing of it is here: it must not run a second time
         worker = PodWorker(self._host, pod, record)
+        if record is None and not objects.is_deleting(pod):
+            self._admit(worker)
         self._workers[worker.uid] = worker
         self._tasks.start_soon(self._drive, worker)
+
+    def _admit(self, worker: PodWorker) -> None:
+        """Whoever names its node itself passes by the scheduler, but not by what the node takes."""
+        capacity = self._host.config.max_pods
+        used = sum(not other.is_over for other in self._workers.values())
+        if used >= capacity:
+            lack = f"resource: pods, requested: 1, used: {used}, capacity: {capacity}"
+            worker.fail("OutOfpods", f"Pod was rejected: Node didn't have enough {lack}")
 
     async def _drive(self, worker: PodWorker) -> None:
         """Run the worker to its end; one that fails unexpectedly starts anew from the disk."""
@@ -328,6 +338,7 @@ class Agent:
             self._services.look_again()
             for worker in list(self._workers.values()):
                 await self._rotate_logs(worker)
+                await self._hold_to_its_storage(worker)
             if self._host.clock.monotonic() - collected_at_s >= _COLLECTION_INTERVAL_S:
                 await self._collect_layers()
                 collected_at_s = self._host.clock.monotonic()
@@ -338,6 +349,17 @@ class Agent:
                 _log.info("layers_removed", layers=len(digests))
         except (ImageCorrupt, OSError) as error:
             _log.warning("layers_not_collected", error=str(error))
+
+    async def _hold_to_its_storage(self, worker: PodWorker) -> None:
+        if not storage.is_limited(worker.pod) or not worker.record.is_any_running:
+            return
+        try:
+            held = await storage.measured(self._host, worker.pod, worker.record)
+        except OSError as error:
+            _log.warning("storage_not_measured", pod=str(objects.key(worker.pod)), error=str(error))
+            return
+        if message := storage.excess(worker.pod, held):
+            worker.fail(decide.EVICTED, message)
 
     async def _rotate_logs(self, worker: PodWorker) -> None:
         config = self._host.config
@@ -369,23 +391,12 @@ class Agent:
         if container not in names:
             raise errors.NotFound(f"container {container} is not valid for pod {pod}")
         known = worker.record.container(container)
-        attempt = known.current
-        if previous:
-            last = known.last
-            if last is None:
-                message = f'previous terminated container "{container}" in pod "{pod}" not found'
-                raise errors.BadRequest(message)
-            return steps.log_path(self._host, worker.uid, container, last.number), lambda: True
-        if attempt is None:
-            reason = status.waiting_reason(worker.pod, known)
-            message = f'container "{container}" in pod "{pod}" is waiting to start: {reason}'
-            raise errors.BadRequest(message)
-        number = attempt.number
-        path = steps.log_path(self._host, worker.uid, container, number)
+        attempt = logged_attempt(worker.pod, container, known, previous=previous)
+        path = steps.log_path(self._host, worker.uid, container, attempt.number)
 
         def is_over() -> bool:
             current = worker.record.container(container).current
-            return current is None or current.number != number or current.exit is not None
+            return current is None or current.number != attempt.number or current.exit is not None
 
         return path, is_over
 
@@ -404,6 +415,29 @@ class Agent:
         key = objects.key(worker.pod)
         reference = {"name": key.name, "namespace": key.namespace, "uid": worker.uid}
         return {"podRef": reference, **_usage(group, now), "containers": containers}
+
+
+_NOT_PULLED: Final = {
+    "ErrImagePull": "image can't be pulled",
+    "ImagePullBackOff": "trying and failing to pull image",
+}
+
+
+def logged_attempt(pod: Object, name: str, container: Container, *, previous: bool) -> Attempt:
+    """The run whose log is meant: the current one, else the last that began; else `BadRequest`."""
+    whose = f'container "{name}" in pod "{objects.name(pod)}"'
+    current, last = container.current, container.last
+    if previous:
+        if last is None or last.handle is None:
+            raise errors.BadRequest(f"previous terminated {whose} not found")
+        return last
+    for attempt in (current, last):
+        if attempt is not None and attempt.handle is not None and not attempt.is_created:
+            return attempt
+    if current is not None and current.exit is not None:
+        raise errors.BadRequest(f"{whose} is terminated")
+    reason = status.waiting_reason(pod, container)
+    raise errors.BadRequest(f"{whose} is waiting to start: {_NOT_PULLED.get(reason, reason)}")
 
 
 def _usage(group: str, now: str) -> dict[str, Any]:

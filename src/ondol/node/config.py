@@ -10,12 +10,20 @@ from typing import Final
 from ondol.base.backoff import Backoff
 from ondol.base.host_ports import HostPort
 
-_BACKOFF: Final = Backoff(initial_s=1.0, maximum_s=60.0)
+_RESTART_FIRST_S: Final = 10.0
+_RESTART_MAX_S: Final = 300.0
+# An image is built or imported here, not brought by a registry: who has just done so does not wait long.
+_IMAGE_BACKOFF: Final = Backoff(initial_s=1.0, maximum_s=60.0)
+
+
+def restart_backoff(maximum_s: float = _RESTART_MAX_S) -> Backoff:
+    """The kubelet's: 10 s, doubled up to `maximum_s`, which is also the first wait if it is shorter."""
+    return Backoff(initial_s=min(_RESTART_FIRST_S, maximum_s), maximum_s=maximum_s)
 
 
 @dataclass(frozen=True, slots=True)
 class NodeConfig:
-    """One instance on one host. Restart back-off is 1 s to 60 s where Kubernetes has 10 s to 300 s."""
+    """One instance on one host."""
 
     instance: str
     """Six hexadecimal digits: part of every name this node makes on the host."""
@@ -44,8 +52,8 @@ class NodeConfig:
     allowed_unsafe_sysctls: tuple[str, ...] = ()
     """Names and patterns (`net.core.*`) pods may set beyond the safe ones."""
     labels: dict[str, str] = field(default_factory=dict)
-    restart_backoff: Backoff = _BACKOFF
-    image_backoff: Backoff = _BACKOFF
+    restart_backoff: Backoff = field(default_factory=restart_backoff)
+    image_backoff: Backoff = _IMAGE_BACKOFF
     log_bytes_max: int = 10 * 1024 * 1024
     log_files_max: int = 5
     housekeeping_interval_s: float = 10.0

@@ -5,12 +5,15 @@ A line is `<RFC 3339 time> <stdout|stderr> <F|P> <text>`; `P` marks a part of a 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
+import contextlib
+import os
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 
 from ondol.base import clock as time
@@ -79,7 +82,7 @@ class _Filter:
 
     def _is_old(self, line: Line) -> bool:
         since = self._options.since
-        return since is not None and time.parse_rfc3339(line.time.decode()[:19] + "Z") < since
+        return since is not None and time.parse_rfc3339(line.time.decode()) < since
 
 
 def rotated(path: Path) -> list[Path]:
@@ -89,67 +92,113 @@ def rotated(path: Path) -> list[Path]:
 
 async def read(
     path: Path, options: LogOptions, clock: Clock, is_over: Callable[[], bool]
-) -> AsyncIterator[bytes]:
-    """The log as chunks; with `follow` until `is_over()` and everything was read."""
+) -> AsyncGenerator[bytes, None]:
+    """The log as chunks; with `follow` until `is_over()` and everything was read.
+
+    Files are read as they were opened, whatever is renamed meanwhile, and in blocks: a log of any length
+    takes little memory, and others have their turn between two blocks.
+    """
     chosen = _Filter(options)
-    backlog, offset = await anyio.to_thread.run_sync(_backlog, path, options.tail_lines)
-    shown = b"".join(chosen.take(line) for line in backlog)
-    for start in range(0, len(shown), _CHUNK):
-        yield shown[start : start + _CHUNK]
-    if not options.follow:
-        return
+    with contextlib.ExitStack() as stack:
+        files = await anyio.to_thread.run_sync(_opened, path, options.tail_lines, stack)
+        for file in files:
+            async for shown in _shown(file, chosen):
+                yield shown
+        if options.follow:
+            last = files[-1] if files else None
+            async for shown in _followed(last, chosen, path, stack, clock=clock, is_over=is_over):
+                yield shown
+
+
+def _opened(path: Path, tail_lines: int | None, stack: contextlib.ExitStack) -> list[BinaryIO]:
+    """The parts and the file itself, the oldest first, each where reading begins."""
+    files: list[BinaryIO] = []
+    inodes: set[int] = set()
+    # The newest first: one that is renamed meanwhile is met again as a part, and known by its inode.
+    for place in [path, *reversed(rotated(path))]:
+        try:
+            file = stack.enter_context(place.open("rb"))
+        except FileNotFoundError:
+            continue
+        inode = os.fstat(file.fileno()).st_ino
+        if inode in inodes:
+            continue
+        inodes.add(inode)
+        files.insert(0, file)
+        if tail_lines is not None:
+            tail_lines -= _seek_tail(file, tail_lines)
+            if tail_lines <= 0:
+                break
+    return files
+
+
+def _seek_tail(file: BinaryIO, lines: int) -> int:
+    """Stand before the last `lines` whole lines, or at the beginning; how many there are from there on."""
+    end = file.seek(0, os.SEEK_END)
+    counted = -1  # the newest line end closes the last line, it begins none
+    for start in range(max(end - _CHUNK, 0), -_CHUNK, -_CHUNK):
+        file.seek(max(start, 0))
+        block = file.read(min(_CHUNK, end - max(start, 0)))
+        end = max(start, 0)
+        at = len(block)
+        while (at := block.rfind(b"\n", 0, at)) >= 0:
+            counted += 1
+            if counted == lines:
+                file.seek(end + at + 1)
+                return lines
+        if end == 0:
+            break
+    file.seek(0)
+    return counted + 1
+
+
+async def _shown(file: BinaryIO, chosen: _Filter) -> AsyncIterator[bytes]:
+    """What the caller sees of the whole lines from where the file stands; half a line is left for later."""
     rest = b""
-    inode = _inode(path)
     while not chosen.is_full:
-        was_over = is_over()
-        chunk = _read_from(path, offset)
-        offset += len(chunk)
+        chunk = file.read(_CHUNK)
+        if not chunk:
+            break
         *lines, rest = (rest + chunk).split(b"\n")
         shown = b"".join(chosen.take(line) for line in lines)
         if shown:
             yield shown
-        if chunk:
-            continue
-        current = _inode(path)
-        if current not in (0, inode):
-            inode, offset = current, 0
+        await anyio.lowlevel.checkpoint()
+    file.seek(-len(rest), os.SEEK_CUR)
+
+
+async def _followed(
+    file: BinaryIO | None,
+    chosen: _Filter,
+    path: Path,
+    stack: contextlib.ExitStack,
+    *,
+    clock: Clock,
+    is_over: Callable[[], bool],
+) -> AsyncIterator[bytes]:
+    while not chosen.is_full:
+        was_over = is_over()
+        # Once there is a new file nobody writes to this one any more: it is read to its end first.
+        following = _successor(path, file, stack)
+        if file is not None:
+            async for shown in _shown(file, chosen):
+                yield shown
+        if following is not None:
+            file = following
         elif was_over:
             return
         else:
             await clock.sleep(_POLL_S)
 
 
-def _inode(path: Path) -> int:
-    """Which file stands under the name now; 0 for none (a rotated log is a new one)."""
+def _successor(path: Path, file: BinaryIO | None, stack: contextlib.ExitStack) -> BinaryIO | None:
+    """The file that stands under the name now, if it is another one (a rotated log is a new one)."""
     try:
-        return path.stat().st_ino
+        if file is not None and path.stat().st_ino == os.fstat(file.fileno()).st_ino:
+            return None
+        return stack.enter_context(path.open("rb"))
     except FileNotFoundError:
-        return 0
-
-
-def _read_from(path: Path, offset: int) -> bytes:
-    try:
-        with path.open("rb") as file:
-            file.seek(offset)
-            return file.read(_CHUNK)
-    except FileNotFoundError:
-        return b""
-
-
-def _backlog(path: Path, tail_lines: int | None) -> tuple[list[bytes], int]:
-    """Whole lines written so far (the last `tail_lines` of them) and where they end."""
-    if not path.exists():
-        return [], 0
-    content = path.read_bytes()
-    end = content.rfind(b"\n") + 1
-    lines = content[:end].splitlines()
-    if tail_lines is None:
-        return [*(line for part in rotated(path) for line in part.read_bytes().splitlines()), *lines], end
-    for part in reversed(rotated(path)):
-        if len(lines) >= tail_lines:
-            break
-        lines = [*part.read_bytes().splitlines(), *lines]
-    return lines[len(lines) - min(tail_lines, len(lines)) :], end
+        return None
 
 
 def due_for_rotation(paths: Iterator[Path], bytes_max: int) -> list[Path]:

@@ -7,6 +7,7 @@ has it: changed here, or by the control plane while nothing was heard of this no
 
 from __future__ import annotations
 
+import functools
 import os
 import platform
 import shutil
@@ -23,6 +24,7 @@ from ondol.base.clock import Clock
 from ondol.client import Client, PatchType
 from ondol.node import files
 from ondol.node.config import NodeConfig
+from ondol.node.images.store import ImageCorrupt, ImageStore, Stored
 
 _LEASE_NAMESPACE: Final = "kube-node-lease"
 _LEASE_DURATION_S: Final = 40
@@ -30,6 +32,7 @@ _ARCHITECTURES: Final = {"x86_64": "amd64", "aarch64": "arm64"}
 _MEMORY_FLOOR_BYTES: Final = 100 * 1024 * 1024
 _DISK_FLOOR_SHARE: Final = 0.10
 _PIDS_FLOOR: Final = 1000
+_IMAGES_MAX: Final = 50
 _CONDITIONS: Final = ("MemoryPressure", "DiskPressure", "PIDPressure", "Ready")
 
 _log = log.get("node.registration")
@@ -52,6 +55,7 @@ class Machine:
     os_image: str
     architecture: str
     hostname: str
+    images: tuple[Stored, ...] = ()
 
 
 def measured(data_dir: Path) -> Machine:
@@ -71,7 +75,26 @@ def measured(data_dir: Path) -> Machine:
         os_image=_os_image(),
         architecture=_ARCHITECTURES.get(platform.machine(), platform.machine()),
         hostname=platform.node(),
+        images=_images(data_dir),
     )
+
+
+def _images(data_dir: Path) -> tuple[Stored, ...]:
+    """The largest images, read again only when the store's index is another one."""
+    folder = data_dir / "images"
+    try:
+        index = (folder / "index.json").stat()
+        return _listed(folder, index.st_mtime_ns, index.st_ino)
+    except FileNotFoundError:
+        return ()
+    except ImageCorrupt as error:
+        _log.warning("images_not_listed", error=str(error))
+        return ()
+
+
+@functools.lru_cache(maxsize=1)
+def _listed(folder: Path, _changed_ns: int, _inode: int) -> tuple[Stored, ...]:
+    return tuple(ImageStore(folder).stored()[:_IMAGES_MAX])
 
 
 def _text(path: str) -> str:
@@ -134,6 +157,7 @@ def status(
             {"type": "InternalIP", "address": config.host_ip},
             {"type": "Hostname", "address": config.name},
         ],
+        "images": [{"names": list(image.names), "sizeBytes": image.size_bytes} for image in machine.images],
         # None: the node's own interface is a socket of this machine.
         "daemonEndpoints": {"kubeletEndpoint": {"Port": 0}},
         "nodeInfo": {
@@ -177,9 +201,9 @@ def own_conditions(listed: Iterable[Mapping[str, Any]]) -> list[Object]:
 
 
 def is_said(node: Object, wanted: Object) -> bool:
-    """Whether the Node's status says all that is wanted."""
+    """Whether the Node's status says all that is wanted; of an empty list it says nothing."""
     said = {**objects.status(node), "conditions": own_conditions(conditions.of(node))}
-    return {name: said.get(name) for name in wanted} == wanted
+    return all((said.get(name) or []) == (value or []) for name, value in wanted.items())
 
 
 def stamped(status: Object, now: float) -> Object:

@@ -6,11 +6,15 @@ token. Health needs none.
 
 from __future__ import annotations
 
+import contextlib
 import hmac
 import json
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 from urllib.parse import parse_qs, unquote
+
+import anyio
 
 from ondol.base import errors
 from ondol.base.clock import Clock, parse_rfc3339
@@ -20,7 +24,7 @@ Scope: TypeAlias = MutableMapping[str, Any]
 Message: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
-LogPlace: TypeAlias = tuple[Any, Callable[[], bool]]
+LogPlace: TypeAlias = tuple[Path, Callable[[], bool]]
 
 
 class Subject(Protocol):
@@ -39,15 +43,15 @@ class Application:
         self._clock = clock
         self._token = token
 
-    async def __call__(self, scope: Scope, _receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
         try:
-            await self._route(scope, send)
+            await self._route(scope, receive, send)
         except errors.ApiError as error:
             await _reply(send, error.status_code, str(error).encode(), "text/plain; charset=utf-8")
 
-    async def _route(self, scope: Scope, send: Send) -> None:
+    async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
         parts = [unquote(part) for part in str(scope["path"]).strip("/").split("/")]
         if parts == ["healthz"]:
             await _reply(send, 200, b"ok", "text/plain; charset=utf-8")
@@ -57,7 +61,10 @@ class Application:
             raise errors.MethodNotAllowed("only GET is served here")
         match parts:
             case ["containerLogs", namespace, pod, container]:
-                await self._log(send, namespace, pod, container, _query(scope))
+                options = log_options(_query(scope), self._clock.now())
+                is_previous = _query(scope).get("previous", "").lower() in ("true", "1")
+                place = self._subject.log(namespace, pod, container, previous=is_previous)
+                await while_connected(receive, lambda: self._log(send, place, options))
             case ["stats", "summary"]:
                 await _reply(send, 200, json.dumps(self._subject.summary()).encode(), "application/json")
             case _:
@@ -68,16 +75,27 @@ class Application:
         if not self._token or not hmac.compare_digest(given.encode(), f"Bearer {self._token}".encode()):
             raise errors.Unauthorized("a bearer token is needed")
 
-    async def _log(
-        self, send: Send, namespace: str, pod: str, container: str, query: Mapping[str, str]
-    ) -> None:
-        options = log_options(query, self._clock.now())
-        is_previous = query.get("previous", "").lower() in ("true", "1")
-        path, is_over = self._subject.log(namespace, pod, container, previous=is_previous)
+    async def _log(self, send: Send, place: LogPlace, options: logs.LogOptions) -> None:
+        path, is_over = place
         await _start(send, 200, "text/plain; charset=utf-8")
-        async for chunk in logs.read(path, options, self._clock, is_over):
-            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        async with contextlib.aclosing(logs.read(path, options, self._clock, is_over)) as chunks:
+            async for chunk in chunks:
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def while_connected(receive: Receive, answer: Callable[[], Awaitable[None]]) -> None:
+    """Answer for as long as there is someone to hear it: who follows a log may leave long before its end."""
+
+    async def watch() -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        tasks.cancel_scope.cancel()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(watch)
+        await answer()
+        tasks.cancel_scope.cancel()
 
 
 def _query(scope: Scope) -> dict[str, str]:

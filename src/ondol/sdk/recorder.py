@@ -42,6 +42,8 @@ class _Key(NamedTuple):
     type: str
     reason: str
     message: str
+    part: str
+    host: str
 
 
 @dataclass(slots=True)
@@ -82,14 +84,24 @@ class EventRecorder:
         self._log = log.get("events")
 
     def event(
-        self, obj: Mapping[str, Any], type: EventType, reason: str, message: str, *, component: str = ""
+        self,
+        obj: Mapping[str, Any],
+        type: EventType,
+        reason: str,
+        message: str,
+        *,
+        component: str = "",
+        part: str = "",
+        host: str = "",
     ) -> None:
-        """Record that something happened to `obj`."""
+        """Record that something happened to `obj`.
+
+        `part` is the field it happened to (`spec.containers{main}`), `host` the node that tells it.
+        """
         now = self._clock.now()
         self.metrics.recorded += 1
-        key = self._combined(
-            _key(obj, component or self._component, type, reason, message[:_MESSAGE_MAX]), now
-        )
+        told = _key(obj, component or self._component, type, reason, message[:_MESSAGE_MAX])
+        key = self._combined(told._replace(part=part, host=host), now)
         text = f"{_COMBINED}{message}"[:_MESSAGE_MAX] if key.message == _COMBINED else key.message
         pending = self._pending.get(key)
         if pending is not None:
@@ -99,7 +111,7 @@ class EventRecorder:
         if len(self._pending) >= _PENDING_MAX:
             self.metrics.dropped += 1
             return
-        self._pending[key] = _Pending(_reference(obj), text, now, now, 1)
+        self._pending[key] = _Pending(_reference(obj, part), text, now, now, 1)
         self._wanted.set()
 
     @property
@@ -178,9 +190,9 @@ class EventRecorder:
             "type": key.type,
             "reason": key.reason,
             "message": pending.message,
-            "source": {"component": key.component},
+            "source": {"component": key.component, **({"host": key.host} if key.host else {})},
             "reportingComponent": key.component,
-            "reportingInstance": "",
+            "reportingInstance": key.host,
             "firstTimestamp": time.rfc3339(pending.first),
             "lastTimestamp": time.rfc3339(pending.last),
             "count": pending.count,
@@ -189,14 +201,14 @@ class EventRecorder:
 
 def _key(obj: Mapping[str, Any], component: str, type: str, reason: str, message: str) -> _Key:
     namespace, name, uid = objects.namespace(obj), objects.name(obj), objects.uid(obj)
-    return _Key(uid, namespace, name, str(obj.get("kind") or ""), component, type, reason, message)
+    return _Key(uid, namespace, name, str(obj.get("kind") or ""), component, type, reason, message, "", "")
 
 
 def _home(involved: Object) -> str:
     return str(involved.get("namespace") or "default")
 
 
-def _reference(obj: Mapping[str, Any]) -> Object:
+def _reference(obj: Mapping[str, Any], part: str) -> Object:
     fields = {
         "apiVersion": obj.get("apiVersion"),
         "kind": obj.get("kind"),
@@ -204,5 +216,6 @@ def _reference(obj: Mapping[str, Any]) -> Object:
         "namespace": objects.namespace(obj),
         "uid": objects.uid(obj),
         "resourceVersion": objects.resource_version(obj),
+        "fieldPath": part,
     }
     return {name: value for name, value in fields.items() if value}

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Final
+from typing import ClassVar, Final
 
-from ondol.api import objects
+from ondol.api import objects, quality
 from ondol.api.objects import Object
 from ondol.apiserver.strategies.base import Context, Strategy
-from ondol.base import quantity
 
 _DEFAULT_GRACE_S: Final = 30
 _OVER: Final = ("Succeeded", "Failed")
-_COMPUTE: Final = ("cpu", "memory")
 
 
 class Pod(Strategy):
@@ -21,7 +19,7 @@ class Pod(Strategy):
 
     def prepare_for_create(self, context: Context, new: Object) -> None:
         super().prepare_for_create(context, new)
-        new["status"] = {"phase": "Pending", "qosClass": qos_class(new)}
+        new["status"] = {"phase": "Pending", "qosClass": quality.of(new)}
 
     def grace_period_s(self, obj: Object, asked: int | None) -> int | None:
         """Nobody runs a pod that was not bound or is over: it goes at once."""
@@ -31,21 +29,3 @@ class Pod(Strategy):
             return asked
         wanted = objects.spec(obj).get("terminationGracePeriodSeconds")
         return _DEFAULT_GRACE_S if wanted is None else max(int(wanted), 1 if wanted < 0 else 0)
-
-
-def qos_class(pod: Object) -> str:
-    """Guaranteed, Burstable or BestEffort, from what all containers request and are limited to."""
-    spec = objects.spec(pod)
-    containers = [*(spec.get("containers") or ()), *(spec.get("initContainers") or ())]
-    amounts = [container.get("resources") or {} for container in containers]
-    requests = [_compute(found.get("requests")) for found in amounts]
-    limits = [_compute(found.get("limits")) for found in amounts]
-    if not any(requests) and not any(limits):
-        return "BestEffort"
-    guaranteed = all(len(limit) == len(_COMPUTE) for limit in limits) and requests == limits
-    return "Guaranteed" if guaranteed else "Burstable"
-
-
-def _compute(found: Any) -> dict[str, Any]:
-    parsed = {name: quantity.parse((found or {})[name]) for name in _COMPUTE if name in (found or {})}
-    return {name: amount for name, amount in parsed.items() if amount}

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import anyio.to_thread
 
 from ondol.base import errors
 from ondol.node.images import collecting
 from ondol.node.images.layers import Layers
-from ondol.node.images.store import Image, ImageCorrupt, ImageMissing, ImageStore
+from ondol.node.images.store import Image, ImageCorrupt, ImageMissing, ImageStore, malformed
 
 
 class ImageSource(Protocol):
@@ -30,6 +30,35 @@ class ImageUnavailable(errors.OndolError):
 
 
 @dataclass(frozen=True, slots=True)
+class Refusal:
+    """How the lack of an image is told: waiting reason and message, and events as (reason, message)."""
+
+    reason: str
+    message: str
+    warnings: tuple[tuple[str, str], ...]
+    note: tuple[str, str] | None = None
+    """An event that is no warning."""
+
+
+_TOLD: Final = {"InvalidImageName": "InspectFailed", "ErrImageNeverPull": "ErrImageNeverPull"}
+
+
+def refusal(image: str, error: ImageUnavailable, *, failures: int) -> Refusal:
+    """In the kubelet's words; one that is tried for a second time is backed off from."""
+    if error.reason != "ErrImagePull":
+        what = (_TOLD.get(error.reason, "Failed"), str(error))
+        return Refusal(error.reason, str(error), (what, ("Failed", f"Error: {error.reason}")))
+    if failures <= 1:
+        what = ("Failed", f'Failed to pull image "{image}": {error}')
+        return Refusal(error.reason, str(error), (what, ("Failed", f"Error: {error.reason}")))
+    back_off = f'Back-off pulling image "{image}"'
+    message = f"{back_off}: {error.reason}: {error}"
+    return Refusal(
+        "ImagePullBackOff", message, (("Failed", "Error: ImagePullBackOff"),), ("BackOff", back_off)
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class Unpacked:
     image: Image
     layers: tuple[Path, ...]
@@ -44,6 +73,9 @@ class Images:
 
     async def ensure(self, reference: str, policy: str) -> Unpacked:
         """The image, unpacked; `ImageUnavailable` when it cannot be had under the pull policy."""
+        if reason := malformed(reference):
+            message = f'Failed to apply default image tag "{reference}": cannot parse image name: {reason}'
+            raise ImageUnavailable("InvalidImageName", message)
         was_pulled = False
         try:
             if policy == "Always" and self._source is not None:

@@ -86,7 +86,7 @@ def user(root: Path, wanted: str) -> spec.User:
         if entry is None:
             raise errors.Invalid(f"unable to find user {name}: no matching entries in passwd file")
     else:
-        entry = accounts.get("root")
+        entry, login = accounts.get("root"), "root"
     if entry is not None:
         uid, gid = int(entry[2]), int(entry[3])
     if group:

@@ -10,6 +10,7 @@ import difflib
 import hashlib
 import json
 import platform
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +41,7 @@ class ImageCorrupt(errors.OndolError):
 class Layer:
     digest: str
     media_type: str
+    size_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,41 @@ class Image:
     def id(self) -> str:
         """As in a container status' `imageID`."""
         return f"{repository(self.reference)}@{self.digest}"
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """An image that is here, as a Node's status lists it."""
+
+    names: tuple[str, ...]
+    size_bytes: int
+    """Of its layers as they are stored."""
+
+
+_DOMAIN: Final = (
+    r"(?:\[[a-fA-F0-9:]+\]|[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?"
+    r"(?:\.[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?)*)(?::[0-9]+)?"
+)
+_PART: Final = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
+_REFERENCE: Final = re.compile(
+    rf"(?:{_DOMAIN}/)?{_PART}(?:/{_PART})*(?::\w[\w.-]{{0,127}})?"
+    r"(?:@[A-Za-z][A-Za-z0-9]*(?:[-_+.][A-Za-z][A-Za-z0-9]*)*:[0-9a-fA-F]{32,})?",
+    re.ASCII,
+)
+_REFERENCE_MAX: Final = 255
+_TEXT_MAX: Final = 1024
+
+
+def malformed(reference: str) -> str:
+    """Why no image can be called so, empty when one can. Source: github.com/distribution/reference."""
+    if len(reference) > _TEXT_MAX:
+        return "invalid reference format: it is too long"
+    if _REFERENCE.fullmatch(reference):
+        is_long = len(repository(reference)) > _REFERENCE_MAX
+        return f"repository name must not be more than {_REFERENCE_MAX} characters" if is_long else ""
+    if _REFERENCE.fullmatch(reference.lower()):
+        return "invalid reference format: repository name must be lowercase"
+    return "invalid reference format"
 
 
 def repository(reference: str) -> str:
@@ -111,7 +148,10 @@ class ImageStore:
             descriptor = self._for_this_platform(self._document(descriptor["digest"]), reference)
         manifest = self._document(descriptor["digest"])
         configuration = self._document(manifest["config"]["digest"])
-        layers = [Layer(layer["digest"], layer.get("mediaType", "")) for layer in manifest["layers"]]
+        layers = [
+            Layer(layer["digest"], layer.get("mediaType", ""), int(layer.get("size") or 0))
+            for layer in manifest["layers"]
+        ]
         return Image(reference, descriptor["digest"], configuration.get("config") or {}, layers)
 
     def layer_digests(self) -> set[str]:
@@ -124,6 +164,25 @@ class ImageStore:
                 continue  # of other platforms only: nothing of it is unpacked here
             digests |= {layer.digest for layer in image.layers}
         return digests
+
+    def stored(self) -> list[Stored]:
+        """Every image with a name that can run on this machine, the largest first."""
+        names: dict[str, list[str]] = {}
+        for entry in self._listed():
+            name = (entry.get("annotations") or {}).get(REF_NAME)
+            if name:
+                names.setdefault(str(entry["digest"]), []).append(str(name))
+        found = [stored for digest, listed in names.items() if (stored := self._stored(digest, listed))]
+        return sorted(found, key=lambda image: (-image.size_bytes, image.names))
+
+    def _stored(self, digest: str, names: Sequence[str]) -> Stored | None:
+        """None for one that is damaged or for other machines: no container can be made of it."""
+        by_digest = [f"{name}@{digest}" for name in dict.fromkeys(repository(name) for name in names)]
+        try:
+            image = self.resolve(f"{names[0]}@{digest}")
+        except (ImageMissing, ImageCorrupt):
+            return None
+        return Stored((*by_digest, *sorted(names)), sum(layer.size_bytes for layer in image.layers))
 
     def _find(self, reference: str) -> Mapping[str, Any]:
         listed = list(self._listed())

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from ondol.api import objects
+from ondol.api import objects, quality
 from ondol.base import quantity
-from ondol.node.pods import env, model, status, volumes
+from ondol.node.pods import env, model, volumes
 from ondol.node.pods.model import Spec
 from ondol.node.runtime import seccomp
 from ondol.node.runtime import spec as oci
@@ -28,8 +28,12 @@ class Place:
     namespaces: Mapping[str, str]
     mounts: Sequence[oci.Document]
     image: Mapping[str, Any]
-    image_user: oci.User
+    account: oci.User
+    """That of `account`, with its groups by the root's own files."""
     environment: Mapping[str, str]
+    """Every variable the process gets: the image's and the pod's."""
+    declared: Mapping[str, str]
+    """The pod's own, which `$(NAME)` may name."""
     node_memory_bytes: int
     current_oom_score_adj: int
     capabilities: Sequence[str] = oci.ALL_CAPABILITIES
@@ -55,22 +59,15 @@ def unsupported(pod: Spec) -> tuple[list[str], list[str]]:
     refused += [f"spec.volumes[{n}].{kind}" for n, kind in kinds.items() if kind not in volumes.SUPPORTED]
     for volume in spec.get("volumes") or ():
         refused += [f"spec.volumes[{volume['name']}].{part}" for part in volumes.unsupported(volume)]
-        warned += [f"spec.volumes[{volume['name']}].{part}" for part in volumes.unlimited(volume)]
     warned += [f"spec.{name}" for name in _NOT_APPLIED if spec.get(name)]
     warned += _security("spec", spec)
     for container in model.all_containers(pod):
         field = f"spec.containers[{container['name']}]"
-        refused += [f"{field}.{p}.grpc" for p in _PROBES if "grpc" in (container.get(p) or {})]
         refused += [f"{field}.volumeDevices"] if container.get("volumeDevices") else []
         warned += _security(field, container)
         warned += [f"{field}.tty"] if container.get("tty") else []
         warned += [f"{field}.ports.hostIP" for p in container.get("ports") or () if _is_lost(p)]
-        most = (container.get("resources") or {}).get("limits") or {}
-        warned += [f"{field}.resources.limits.ephemeral-storage"] if "ephemeral-storage" in most else []
     return refused, warned
-
-
-_PROBES: Final = ("startupProbe", "readinessProbe", "livenessProbe")
 
 
 _NOT_APPLIED: Final = ("ephemeralContainers", "resources", "runtimeClassName")
@@ -111,34 +108,49 @@ def _context(container: Spec) -> Mapping[str, Any]:
     return container.get("securityContext") or {}
 
 
-def command(container: Spec, image: Mapping[str, Any], environment: Mapping[str, str]) -> list[str]:
-    """Entrypoint and arguments: the pod's over the image's; the image's Cmd only with its own entrypoint."""
-    entrypoint = container.get("command") or image.get("Entrypoint") or []
-    args = container.get("args")
-    if args is None:
-        args = [] if container.get("command") else image.get("Cmd") or []
-    if not container.get("command") and not container.get("args"):
-        return [*entrypoint, *args]
-    given = [env.expand(str(part), environment) for part in container.get("command") or ()]
-    rest = [env.expand(str(part), environment) for part in args] if container.get("args") else list(args)
-    return [*(given or entrypoint), *rest]
+def command(container: Spec, image: Mapping[str, Any], declared: Mapping[str, str]) -> list[str]:
+    """Entrypoint and arguments: the pod's over the image's; the image's Cmd only with its own entrypoint.
+
+    An empty list is as good as none, and only the pod's own words are expanded.
+    """
+    own = [env.expand(str(part), declared) for part in container.get("command") or ()]
+    args = [env.expand(str(part), declared) for part in container.get("args") or ()]
+    if not own and not args:
+        args = list(image.get("Cmd") or ())
+    return [*(own or image.get("Entrypoint") or ()), *args]
 
 
-def effective_user(pod: Spec, container: Spec, image_user: oci.User) -> oci.User:
+def account(pod: Spec, container: Spec, image: Mapping[str, Any]) -> str:
+    """Who the process is: the pod's `runAsUser`, else the image's `User` as it is written there."""
+    wanted = _identity(pod, container, "runAsUser")
+    if wanted is not None:
+        return str(wanted)
+    user = str(image.get("User") or "")
+    name = user.partition(":")[0]
+    if _identity(pod, container, "runAsNonRoot") and name and not name.isdigit():
+        why = f"image has non-numeric user ({name}), cannot verify user is non-root"
+        raise env.ConfigMissing(f"container has runAsNonRoot and {why}")
+    return user
+
+
+def effective_user(pod: Spec, container: Spec, account: oci.User) -> oci.User:
+    """The process' numbers: its account's, with the pod's groups besides those the image gives it."""
     general = objects.spec(pod).get("securityContext") or {}
-    own = container.get("securityContext") or {}
-    uid = own.get("runAsUser", general.get("runAsUser"))
-    gid = own.get("runAsGroup", general.get("runAsGroup"))
-    must_not_be_root = own.get("runAsNonRoot", general.get("runAsNonRoot"))
-    user_id = image_user.uid if uid is None else int(uid)
-    if must_not_be_root and user_id == 0:
+    if _identity(pod, container, "runAsNonRoot") and account.uid == 0:
+        if _identity(pod, container, "runAsUser") is not None:
+            raise env.ConfigMissing("container's runAsUser breaks non-root policy")
         raise env.ConfigMissing("container has runAsNonRoot and image will run as root")
-    group_id = int(gid) if gid is not None else image_user.gid if uid in (None, image_user.uid) else 0
-    extra = [*(general.get("supplementalGroups") or ())]
-    if general.get("fsGroup") is not None:
-        extra.append(general["fsGroup"])
-    groups = image_user.groups if uid is None else ()
-    return oci.User(user_id, group_id, tuple(dict.fromkeys([*groups, *(int(g) for g in extra)])))
+    group = _identity(pod, container, "runAsGroup")
+    own = () if general.get("supplementalGroupsPolicy") == "Strict" else account.groups
+    added = [*(general.get("supplementalGroups") or ()), *([fs] if (fs := fs_group(pod)) is not None else ())]
+    groups = tuple(dict.fromkeys([*own, *(int(each) for each in added)]))
+    return oci.User(account.uid, account.gid if group is None else int(group), groups)
+
+
+def _identity(pod: Spec, container: Spec, name: str) -> Any:
+    """A field of the container's security context, else of the pod's."""
+    general = objects.spec(pod).get("securityContext") or {}
+    return (container.get("securityContext") or {}).get(name, general.get(name))
 
 
 def fs_group(pod: Spec) -> int | None:
@@ -181,27 +193,18 @@ def limits(container: Spec) -> oci.Limits:
 
 def oom_score_adj(pod: Spec, container: Spec, node_memory_bytes: int, current: int) -> int:
     """The kubelet's order (best effort dies first), but never below what this process itself has."""
-    quality = status.quality_of_service(pod)
-    if quality == "BestEffort":
+    kind = quality.of(pod)
+    if kind == "BestEffort":
         return 1000
     requested = ((container.get("resources") or {}).get("requests") or {}).get("memory")
     share = quantity.bytes_of(requested) / node_memory_bytes if requested else 0.0
-    wanted = -997 if quality == "Guaranteed" else min(max(2, round(1000 - 1000 * share)), 999)
+    wanted = -997 if kind == "Guaranteed" else min(max(2, round(1000 - 1000 * share)), 999)
     return max(wanted, current)
 
 
-def environment(
-    pod: Spec,
-    container: Spec,
-    image: Mapping[str, str],
-    *,
-    sources: env.Sources,
-    facts: env.PodFacts,
-    services: Mapping[str, str],
-    hostname: str,
-) -> dict[str, str]:
-    base = {"PATH": DEFAULT_PATH, "HOSTNAME": hostname, **image}
-    return env.variables(pod, container, sources=sources, facts=facts, services=services, image=base)
+def environment(image: Mapping[str, str], declared: Mapping[str, str], hostname: str) -> dict[str, str]:
+    """Every variable of the process: the pod's over the image's over what each container has."""
+    return {"PATH": DEFAULT_PATH, "HOSTNAME": hostname, **image, **declared}
 
 
 def stop_signal(container: Spec, image: Mapping[str, Any]) -> str:
@@ -215,11 +218,11 @@ def termination_path(container: Spec) -> str:
 
 
 def volume_mounts(
-    container: Spec, folders: Mapping[str, str], environment: Mapping[str, str]
+    container: Spec, folders: Mapping[str, str], declared: Mapping[str, str]
 ) -> Iterator[tuple[Spec, str, str]]:
     """Each mount with its volume's folder and its (expanded) path below it."""
     for mount in container.get("volumeMounts") or ():
-        sub_path = mount.get("subPath") or env.expand(mount.get("subPathExpr") or "", environment)
+        sub_path = mount.get("subPath") or env.expand_strictly(mount.get("subPathExpr") or "", declared)
         if mount["name"] not in folders:
             raise env.ConfigMissing(f'volumeMounts: volume "{mount["name"]}" does not exist')
         yield mount, folders[mount["name"]], sub_path
@@ -243,7 +246,7 @@ def planned(pod: Spec, container: Spec, place: Place) -> oci.Container:
     """Everything the runtime spec is made of."""
     own = _context(container)
     spec = objects.spec(pod)
-    args = command(container, place.image, place.environment)
+    args = command(container, place.image, place.declared)
     if not args:
         raise env.ConfigMissing("no command specified: neither the container nor its image has one")
     return oci.Container(
@@ -252,7 +255,7 @@ def planned(pod: Spec, container: Spec, place: Place) -> oci.Container:
         cgroup=place.cgroup,
         env=[f"{name}={value}" for name, value in place.environment.items()],
         cwd=container.get("workingDir") or place.image.get("WorkingDir") or "/",
-        user=effective_user(pod, container, place.image_user),
+        user=effective_user(pod, container, place.account),
         mounts=place.mounts,
         namespaces=place.namespaces,
         limits=limits(container),

@@ -5,7 +5,7 @@ The worker carries the actions out, records what came of them and asks again; no
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
@@ -14,11 +14,13 @@ import msgspec
 from ondol.api import objects
 from ondol.base.backoff import Backoff
 from ondol.node.pods import model
-from ondol.node.pods.model import Container, Facts, Record, Spec
+from ondol.node.pods.model import Attempt, Container, Facts, Record, Spec, Unhealthy
 from ondol.node.runtime.port import Exit
 
 CLEAN_RUN_S: Final = 600.0
 DEFAULT_GRACE_S: Final = 30
+EVICTED: Final = "Evicted"
+EVICTION_GRACE_S: Final = 1.0  # as the kubelet's immediate eviction
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,11 @@ class SetUpSandbox:
 @dataclass(frozen=True, slots=True)
 class PrepareVolumes:
     """Make every volume's content."""
+
+
+@dataclass(frozen=True, slots=True)
+class RefreshVolumes:
+    """Bring the content of written volumes up to date with what they show."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +77,9 @@ class Finish:
     """Nothing is left: remove the object and what the disk knows of it."""
 
 
-Action: TypeAlias = SetUpSandbox | PrepareVolumes | Create | Start | Stop | Fail | TearDown | Finish
+Action: TypeAlias = (
+    SetUpSandbox | PrepareVolumes | RefreshVolumes | Create | Start | Stop | Fail | TearDown | Finish
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +92,9 @@ class Decision:
 def decide(pod: Spec, record: Record, facts: Facts) -> Decision:
     if facts.is_deleting:
         return _ending(pod, record, facts, grace_s(pod), is_final=True)
-    if phase(pod, record) in ("Succeeded", "Failed"):
-        return _ending(pod, record, facts, grace_s(pod), is_final=False)
+    if outcome(pod, record):
+        grace = EVICTION_GRACE_S if record.failed_reason == EVICTED else grace_s(pod)
+        return _ending(pod, record, facts, grace, is_final=False)
     deadline = _deadline(pod, record)
     if deadline is not None and facts.now >= deadline:
         message = "Pod was active on the node longer than the specified deadline"
@@ -141,15 +151,22 @@ def _running(pod: Spec, record: Record, facts: Facts) -> Decision:
         actions.append(PrepareVolumes())
     if not record.has_sandbox or not facts.are_volumes_ready:
         return Decision(tuple(actions))
+    if facts.are_volumes_stale and "refresh" not in facts.busy:
+        actions.append(RefreshVolumes())
     decisions = [_forward(pod, spec, record, facts) for spec in runnable(pod, record)]
     return Decision(
-        tuple(action for decision in decisions for action in decision.actions),
+        (*actions, *(action for decision in decisions for action in decision.actions)),
         min((d.wake_at for d in decisions if d.wake_at is not None), default=None),
     )
 
 
 def runnable(pod: Spec, record: Record) -> Sequence[Spec]:
-    """The containers whose turn it is: sidecars so far and the next init container, else all."""
+    """The containers whose turn it is: sidecars so far and the next init container, else all.
+
+    Once an application container has run the pod stays initialized, whatever becomes of a sidecar.
+    """
+    if has_begun(pod, record):
+        return [*filter(model.is_sidecar, model.init_containers(pod)), *model.app_containers(pod)]
     sidecars: list[Spec] = []
     for spec in model.init_containers(pod):
         container = record.container(spec["name"])
@@ -163,7 +180,7 @@ def runnable(pod: Spec, record: Record) -> Sequence[Spec]:
 
 
 def is_initialized(pod: Spec, record: Record) -> bool:
-    return all(
+    return has_begun(pod, record) or all(
         record.container(spec["name"]).is_started
         if model.is_sidecar(spec)
         else record.container(spec["name"]).has_succeeded
@@ -174,13 +191,11 @@ def is_initialized(pod: Spec, record: Record) -> bool:
 def _forward(pod: Spec, spec: Spec, record: Record, facts: Facts) -> Decision:
     """The next step of one container."""
     name = str(spec["name"])
-    container = record.container(name)
+    container = afresh(spec, record.container(name))
     if name in facts.busy:
         return Decision()
     if container.is_running and container.current is not None:
-        is_same = container.current.image == spec.get("image", container.current.image)
-        why = f"Container {name} definition changed, will be restarted"
-        return Decision() if is_same else Decision((Stop(name, grace_s(pod), why),))
+        return _running_on(pod, spec, container.current, facts.unhealthy.get(name))
     if container.current is not None and container.current.is_created:
         return Decision((Start(name),)) if facts.is_gate_open else Decision()
     if container.has_exited and not should_restart(pod, spec, container):
@@ -188,6 +203,41 @@ def _forward(pod: Spec, spec: Spec, record: Record, facts: Facts) -> Decision:
     if facts.now < container.retry_at:
         return Decision(wake_at=container.retry_at)
     return Decision((Create(name),))
+
+
+def afresh(spec: Spec, container: Container) -> Container:
+    """The container as it stands for its image: the back-off was from another one if that was changed."""
+    if container.tried_image in ("", spec.get("image", "")):
+        return container
+    return msgspec.structs.replace(container, failures=0, retry_at=0.0)
+
+
+def begun_anew(pod: Spec, record: Record) -> Record:
+    """The record for a new sandbox: what is to run runs from the beginning, init containers too.
+
+    They may have filled what is gone with the machine's last run: memory, the network. Source: the kubelet's
+    `computePodActions`.
+    """
+    renewed = dict(record.containers)
+    for spec in model.all_containers(pod):
+        container = record.container(spec["name"])
+        is_init = spec in model.init_containers(pod) and not model.is_sidecar(spec)
+        if container.has_exited and (is_init or should_restart(pod, spec, container)):
+            renewed[str(spec["name"])] = msgspec.structs.replace(
+                container, current=None, last=container.current, is_started=False, is_ready=False
+            )
+    return msgspec.structs.replace(record, containers=renewed)
+
+
+def _running_on(pod: Spec, spec: Spec, current: Attempt, unhealthy: Unhealthy | None) -> Decision:
+    """A container that runs goes on, unless its image was changed or a probe has given it up."""
+    name, grace = str(spec["name"]), grace_s(pod)
+    if current.image != spec.get("image", current.image):
+        return Decision((Stop(name, grace, f"Container {name} definition changed, will be restarted"),))
+    if unhealthy is not None:
+        own = unhealthy.grace_s
+        return Decision((Stop(name, grace if own is None else own, unhealthy.why),))
+    return Decision()
 
 
 def should_restart(pod: Spec, spec: Spec, container: Container) -> bool:
@@ -225,26 +275,38 @@ def exited(container: Container, ended: Exit, *, message: str, backoff: Backoff)
     )
 
 
-def phase(pod: Spec, record: Record) -> str:
-    """Pending, Running, Succeeded or Failed, as the kubelet computes it."""
-    if record.failed_reason:
-        return "Failed"
-    if _has_failed_init(pod, record):
-        return "Failed"
-    if not is_initialized(pod, record) and not _has_begun(model.app_containers(pod), record):
-        return "Pending"
-    return _app_phase(pod, [record.container(spec["name"]) for spec in model.app_containers(pod)])
+def phase(pod: Spec, record: Record, *, is_starting: bool = False) -> str:
+    """Pending, Running, Succeeded or Failed, as the kubelet reports it.
+
+    Terminal only once nothing of the pod runs or is about to (`is_starting`): whoever sees the phase may
+    take what the pod had. Source: the kubelet's `getPhase` and its status manager.
+    """
+    is_over = not (record.is_any_running or is_starting)
+    if is_over and (terminal := outcome(pod, record)):
+        return terminal
+    if is_over and objects.is_deleting(pod):
+        return _result([record.container(spec["name"]) for spec in model.app_containers(pod)])
+    return "Running" if _is_under_way(pod, record) else "Pending"
 
 
-def final_phase(pod: Spec, record: Record) -> str:
-    """The phase of a pod that is being deleted: terminal once nothing of it runs."""
-    found = phase(pod, record)
-    if found in ("Succeeded", "Failed") or record.is_any_running:
-        return found
-    containers = [record.container(spec["name"]) for spec in model.app_containers(pod)]
-    if not all(container.has_exited for container in containers):
-        return found
-    return "Succeeded" if all(container.has_succeeded for container in containers) else "Failed"
+def outcome(pod: Spec, record: Record) -> str:
+    """Succeeded or Failed when that is how the pod ends by its own rules, else empty.
+
+    Containers may still run: sidecars, and those of a pod that was given up.
+    """
+    if record.failed_reason or _has_failed_init(pod, record):
+        return "Failed"
+    containers = [(spec, record.container(spec["name"])) for spec in model.app_containers(pod)]
+    if not containers or not is_initialized(pod, record):
+        return ""
+    if not all(c.has_exited and not should_restart(pod, spec, c) for spec, c in containers):
+        return ""
+    return _result([container for _, container in containers])
+
+
+def _result(containers: Sequence[Container]) -> str:
+    """A container that never ran, or whose end nobody saw, counts as failed."""
+    return "Succeeded" if containers and all(c.has_succeeded for c in containers) else "Failed"
 
 
 def _has_failed_init(pod: Spec, record: Record) -> bool:
@@ -258,22 +320,11 @@ def _has_failed_init(pod: Spec, record: Record) -> bool:
     )
 
 
-def _has_begun(specs: Iterable[Spec], record: Record) -> bool:
-    return any(
-        (attempt := record.container(spec["name"]).current) is not None and attempt.started_at > 0
-        for spec in specs
-    )
+def has_begun(pod: Spec, record: Record) -> bool:
+    """Whether an application container runs or ran."""
+    return any(record.container(spec["name"]).has_begun for spec in model.app_containers(pod))
 
 
-def _app_phase(pod: Spec, containers: Sequence[Container]) -> str:
-    is_waiting = [not (c.is_running or c.has_exited or c.last is not None) for c in containers]
-    if any(is_waiting) or not containers:
-        return "Pending"
-    if any(c.is_running for c in containers):
-        return "Running"
-    policy = model.restart_policy(pod)
-    if policy == "Always":
-        return "Running"
-    if all(c.has_succeeded for c in containers):
-        return "Succeeded"
-    return "Failed" if policy == "Never" and all(c.has_exited for c in containers) else "Running"
+def _is_under_way(pod: Spec, record: Record) -> bool:
+    containers = [record.container(spec["name"]) for spec in model.app_containers(pod)]
+    return bool(containers) and is_initialized(pod, record) and all(c.has_begun for c in containers)

@@ -16,7 +16,8 @@ Spec = Mapping[str, Any]
 
 _REFERENCE: Final = re.compile(r"\$(?:\$|\((?P<name>[^)]*)\))")
 _SUBSCRIPT: Final = re.compile(r"metadata\.(?P<field>labels|annotations)\['(?P<key>[^']+)'\]")
-_VARIABLE_NAME: Final = re.compile(r"[-._a-zA-Z][-._a-zA-Z0-9]*")
+_VARIABLE_NAME: Final = re.compile(r"[ -<>-~]+")
+"""Any printable ASCII but `=` (Kubernetes 1.34: RelaxedEnvironmentVariableValidation is stable)."""
 
 
 class ConfigMissing(errors.OndolError):
@@ -53,6 +54,15 @@ def expand(text: str, known: Mapping[str, str]) -> str:
     return _REFERENCE.sub(replacement, text)
 
 
+def expand_strictly(text: str, known: Mapping[str, str]) -> str:
+    """As `expand`, but a name that is not known is an error: a path may not depend on it."""
+    for match in _REFERENCE.finditer(text):
+        name = match["name"]
+        if name is not None and name not in known:
+            raise ConfigMissing(f'missing value for "{name}"')
+    return expand(text, known)
+
+
 def decoded(obj: Mapping[str, Any]) -> dict[str, bytes]:
     """All values of a ConfigMap or Secret as bytes."""
     is_secret = obj.get("kind") == "Secret"
@@ -69,22 +79,43 @@ def variables(
     sources: Sources,
     facts: PodFacts,
     services: Mapping[str, str],
-    image: Mapping[str, str],
 ) -> dict[str, str]:
-    """The environment, later over earlier: image, services, envFrom, env."""
+    """The variables the pod gives, later over earlier: services, envFrom, env.
+
+    These alone are known to `$(NAME)`: the image's are the runtime's business.
+    """
     found: dict[str, str] = {**services}
     for entry in container.get("envFrom") or ():
-        found |= _from_whole(entry, sources)
-    own: dict[str, str] = {}
+        found |= {name: value for name, value in _from_whole(entry, sources).items() if is_name(name)}
     for entry in container.get("env") or ():
         origin = entry.get("valueFrom")
         if not origin:
-            own[entry["name"]] = expand(str(entry.get("value") or ""), {**found, **own})
+            found[entry["name"]] = expand(str(entry.get("value") or ""), found)
             continue
         value = _value(pod, container, origin, sources, facts)
         if value is not None:
-            own[entry["name"]] = value
-    return {**image, **found, **own}
+            found[entry["name"]] = value
+    return found
+
+
+def is_name(name: str) -> bool:
+    """Whether a variable may be called so."""
+    return _VARIABLE_NAME.fullmatch(name) is not None
+
+
+def skipped(pod: Spec, container: Spec, sources: Sources) -> list[str]:
+    """What is left out of `envFrom` because it cannot name a variable; a sentence for each source."""
+    found: list[str] = []
+    for entry in container.get("envFrom") or ():
+        names = [name for name in _from_whole(entry, sources) if not is_name(name)]
+        if names:
+            kind = "configMap" if "configMapRef" in entry else "secret"
+            source = f"{objects.namespace(pod)}/{entry[f'{kind}Ref']['name']}"
+            found.append(
+                f"Keys [{', '.join(sorted(names))}] from the EnvFrom {kind} {source} were skipped since they "
+                "are considered invalid environment variable names."
+            )
+    return found
 
 
 def _from_whole(entry: Spec, sources: Sources) -> dict[str, str]:
@@ -99,11 +130,7 @@ def _from_whole(entry: Spec, sources: Sources) -> dict[str, str]:
             return {}
         raise ConfigMissing(f'{kind} "{reference["name"]}" not found')
     prefix = entry.get("prefix") or ""
-    return {
-        prefix + key: value.decode(errors="replace")
-        for key, value in decoded(obj).items()
-        if _VARIABLE_NAME.fullmatch(prefix + key)
-    }
+    return {prefix + key: value.decode(errors="replace") for key, value in decoded(obj).items()}
 
 
 def _value(pod: Spec, container: Spec, origin: Spec, sources: Sources, facts: PodFacts) -> str | None:
@@ -154,9 +181,28 @@ def field_value(pod: Spec, path: str, facts: PodFacts) -> str:
     raise ConfigMissing(f"fieldPath {path!r} is not supported")
 
 
+_ESCAPES: Final = {
+    "\\": r"\\",
+    '"': r"\"",
+    "\a": r"\a",
+    "\b": r"\b",
+    "\f": r"\f",
+    "\n": r"\n",
+    "\r": r"\r",
+    "\t": r"\t",
+    "\v": r"\v",
+}
+
+
 def _quoted(value: str) -> str:
-    escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-    return f'"{escaped}"'
+    """As Go's `%q` writes a string."""
+    return f'"{"".join(_ESCAPES.get(c) or (c if c.isprintable() else _code(ord(c))) for c in value)}"'
+
+
+def _code(point: int) -> str:
+    if point < 0x80:
+        return f"\\x{point:02x}"
+    return f"\\u{point:04x}" if point < 0x10000 else f"\\U{point:08x}"
 
 
 def resource_value(pod: Spec, container: Spec, reference: Spec, facts: PodFacts) -> str:

@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from typing import Final
 
 from ondol.api import objects
+from ondol.base import errors
 from ondol.node.pods.model import Spec
 
-_SEARCH_MAX = 32
+_SEARCH_MAX: Final = 32
 # Tests of conformance look for the first lines.
 _MANAGED: Final = "# Kubernetes-managed hosts file."
 _MANAGED_ON_HOST: Final = "# Kubernetes-managed hosts file (host network)."
+_KERNEL_MAX: Final = 64
 _LOCAL: Final = (
     "127.0.0.1\tlocalhost",
     "::1\tlocalhost ip6-localhost ip6-loopback",
@@ -31,6 +33,20 @@ def hostname(pod: Spec) -> str:
 def fully_qualified(pod: Spec, domain: str) -> str:
     subdomain = objects.spec(pod).get("subdomain")
     return f"{hostname(pod)}.{subdomain}.{objects.namespace(pod)}.svc.{domain}" if subdomain else ""
+
+
+def kernel_name(pod: Spec, *, domain: str, host: str) -> str:
+    """What `hostname` says inside: the host's own in its network, else the short or the full name."""
+    spec = objects.spec(pod)
+    if spec.get("hostNetwork"):
+        return host
+    name = (spec.get("setHostnameAsFQDN") and fully_qualified(pod, domain)) or hostname(pod)
+    if len(name) > _KERNEL_MAX:
+        raise errors.Invalid(
+            f"failed to construct FQDN from pod hostname and cluster domain, FQDN {name} is too long "
+            f"({_KERNEL_MAX} characters is the max, {len(name)} characters requested)"
+        )
+    return name
 
 
 def hosts(pod: Spec, address: str, domain: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -49,10 +49,24 @@ class Container(msgspec.Struct, frozen=True):
     waiting_message: str = ""
     is_started: bool = False
     is_ready: bool = False
+    tried_image: str = ""
+    """The image that `failures` and `retry_at` are about."""
 
     @property
     def is_running(self) -> bool:
         return self.current is not None and self.current.is_running
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether a run of it has begun in the pod's present sandbox."""
+        if self.current is None:
+            return False
+        return self.last is not None or self.current.started_at > 0 or self.current.exit is not None
+
+    @property
+    def next_number(self) -> int:
+        """Of the run that comes next: no two have the same."""
+        return 1 + max((each.number for each in (self.current, self.last) if each is not None), default=-1)
 
     @property
     def has_exited(self) -> bool:
@@ -91,6 +105,15 @@ class Record(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True, slots=True)
+class Unhealthy:
+    """A running container whose startup or liveness probe has failed for good."""
+
+    why: str
+    grace_s: float | None = None
+    """The probe's own `terminationGracePeriodSeconds`; None is the pod's."""
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """What is true around the pod now, besides its record."""
 
@@ -102,6 +125,10 @@ class Facts:
     """No proxy still listens in a sandbox the pod had before."""
     busy: frozenset[str] = frozenset()
     """Containers being created, started or stopped, `sandbox` and `volumes` while they are made."""
+    are_volumes_stale: bool = False
+    """Something that volumes show has changed since their content was written."""
+    unhealthy: Mapping[str, Unhealthy] = field(default_factory=dict)
+    """The running containers that are to be restarted, by name."""
 
 
 def init_containers(pod: Spec) -> list[Spec]:
@@ -115,6 +142,12 @@ def app_containers(pod: Spec) -> list[Spec]:
 def all_containers(pod: Spec) -> Iterator[Spec]:
     yield from init_containers(pod)
     yield from app_containers(pod)
+
+
+def field_path(pod: Spec, name: str) -> str:
+    """Where a container stands in its pod, as events name it."""
+    is_init = any(container["name"] == name for container in init_containers(pod))
+    return f"spec.{'initContainers' if is_init else 'containers'}{{{name}}}"
 
 
 def is_sidecar(container: Spec) -> bool:

@@ -1,4 +1,4 @@
-"""Probes: when to ask, how to count, and the three ways of asking.
+"""Probes: when to ask, how to count, and who is asked how.
 
 Until a probe first succeeds it is asked more often than its period (20 ms, growing to the period),
 so a pod is ready milliseconds after it answers; failures in that time count once a period, so the
@@ -7,23 +7,23 @@ thresholds mean the same number of seconds as in Kubernetes.
 
 from __future__ import annotations
 
-import ssl
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
 import anyio
 
 from ondol.base.clock import Clock
-from ondol.node.runtime.port import ExecResult, ExecTimeout, RuntimeFailed
+from ondol.node.pods import env, http_probe
+from ondol.node.pods.target import Answer, Target, UnknownPort
+from ondol.node.runtime.port import ExecTimeout, RuntimeFailed
 
 Kind = Literal["startup", "readiness", "liveness"]
 Spec = Mapping[str, Any]
-Exec = Callable[[list[str], float], Awaitable[ExecResult]]
 
 _FIRST_WAIT_S: Final = 0.02
 _GROWTH: Final = 1.5
-_BODY_MAX: Final = 1024
+_OUTPUT_MAX: Final = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,135 +80,121 @@ def wait_s(count: Count, schedule: Schedule) -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
-    """Where a container is reached."""
+class Ears:
+    """Who hears of a container's probes."""
 
-    address: str
-    ports: Mapping[str, int]
-    run: Exec
-
-    def port(self, given: str | int) -> int:
-        if isinstance(given, int) or str(given).isdigit():
-            return int(given)
-        return self.ports[str(given)]
+    report: Callable[[Kind, bool], None]
+    """A verdict was reached or changed."""
+    tell: Callable[[Kind, Answer], None]
+    """An answer worth an event, long before a verdict."""
+    is_ending: Callable[[], bool]
+    """The pod is to end: nobody starts it anew or waits for its start."""
 
 
-async def watch(
-    probe: Spec,
-    target: Target,
-    clock: Clock,
-    report: Callable[[bool], None],
-    *,
-    failed: Callable[[str], None],
-    until: bool | None = None,
-) -> None:
-    """Ask for ever and report each change of verdict; with `until`, return at that verdict.
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run of a container, as far as its probes go."""
 
-    A failed verdict is reported on every further failure too: a container that is not restarted in
-    time is asked to again. `failed` hears of each failure that counts, long before a verdict; not of
-    the first one of a container that may just be starting.
+    container: Spec
+    target: Target
+    started_at: float
+    """Seconds since the epoch: initial delays count from here."""
+    is_started: bool
+    """It has started up; its startup probe was content or it has none."""
+
+
+async def watch_all(run: Run, clock: Clock, ears: Ears) -> None:
+    """Ask all probes of a container for as long as it runs, the others once the startup probe is content."""
+    is_held = bool(run.container.get("startupProbe")) and not run.is_started
+    if is_held and not await _watch("startup", run, clock, ears):
+        return
+    async with anyio.create_task_group() as probes:
+        for kind in ("readiness", "liveness"):
+            if run.container.get(f"{kind}Probe"):
+                probes.start_soon(_watch, kind, run, clock, ears)
+
+
+async def _watch(kind: Kind, run: Run, clock: Clock, ears: Ears) -> bool:
+    """Ask again and again; ends, with the verdict, once nothing more depends on it.
+
+    That is so for a container that has started up or is to be restarted, and for a pod that is to end
+    (readiness alone is followed to the last). `tell` does not hear of the first failure of a container that
+    may just be starting.
     """
+    probe = run.container[f"{kind}Probe"]
     schedule = Schedule.of(probe)
-    await clock.sleep(schedule.initial_delay_s)
-    count = Count()
-    while True:
-        succeeded, message = await ask(probe, target, schedule.timeout_s)
-        after = counted(count, schedule, succeeded=succeeded, now=clock.monotonic())
-        if after.verdict is not None and (
-            after.verdict != count.verdict or (not succeeded and not after.verdict)
-        ):
-            report(after.verdict)
-        is_told = after.verdict is False or after.has_succeeded or after.failures > 1
-        if not succeeded and is_told and after.failures > count.failures:
-            failed(message)
-        if after.verdict is not None and after.verdict is until:
-            return
-        count = after
+    await clock.sleep(max(run.started_at + schedule.initial_delay_s - clock.now(), 0.0))
+    count, told_at = Count(), clock.monotonic()
+    while kind == "readiness" or not ears.is_ending():
+        answer = await ask(probe, run.target, schedule.timeout_s, run.container)
+        now = clock.monotonic()
+        before, count = count, _after(count, schedule, answer, now)
+        if _is_news(before, count, answer) or (answer.kind == "error" and now - told_at >= schedule.period_s):
+            told_at = now
+            ears.tell(kind, answer)
+        if count.verdict is not None and count.verdict != before.verdict:
+            ears.report(kind, count.verdict)
+            if kind == "startup" or (kind == "liveness" and not count.verdict):
+                return count.verdict
         await clock.sleep(wait_s(count, schedule))
+    return False
 
 
-async def ask(probe: Spec, target: Target, timeout_s: float) -> tuple[bool, str]:
-    """One question: whether it succeeded, and what to say if not."""
+def _after(count: Count, schedule: Schedule, answer: Answer, now: float) -> Count:
+    """As the kubelet, an error (the question could not be put) says nothing about the container."""
+    if answer.kind == "error":
+        return replace(count, asked=count.asked + 1)
+    return counted(count, schedule, succeeded=answer.succeeded, now=now)
+
+
+def _is_news(before: Count, after: Count, answer: Answer) -> bool:
+    if answer.kind == "warning":
+        return True
+    is_told = after.verdict is False or after.has_succeeded or after.failures > 1
+    return answer.kind == "failure" and is_told and after.failures > before.failures
+
+
+async def ask(probe: Spec, target: Target, timeout_s: float, container: Spec) -> Answer:
+    """One question by the means the probe names."""
+    try:
+        if "httpGet" in probe:
+            return await http_probe.ask(probe["httpGet"], target, timeout_s)
+        if "tcpSocket" in probe:
+            return await _tcp(probe["tcpSocket"], target, timeout_s)
+        if "grpc" in probe:
+            return await _grpc(probe["grpc"], target, timeout_s)
+        return await _exec(probe["exec"], target, timeout_s, container)
+    except UnknownPort as error:
+        return Answer("error", str(error))
+
+
+async def _exec(action: Spec, target: Target, timeout_s: float, container: Spec) -> Answer:
+    """The command may name variables that the container spells out; it has the container's environment."""
+    known = {v["name"]: str(v.get("value") or "") for v in container.get("env") or () if "valueFrom" not in v}
+    command = [env.expand(str(part), known) for part in action.get("command") or ()]
+    try:
+        result = await target.run(command, timeout_s)
+    except ExecTimeout as error:
+        return Answer("failure", str(error))
+    except (RuntimeFailed, OSError) as error:
+        return Answer("error", str(error))
+    text = result.output.decode(errors="replace")[:_OUTPUT_MAX]
+    return Answer("success" if result.code == 0 else "failure", text)
+
+
+async def _tcp(action: Spec, target: Target, timeout_s: float) -> Answer:
+    host, port = action.get("host") or target.address, target.port(action["port"])
     try:
         with anyio.fail_after(timeout_s):
-            if "httpGet" in probe:
-                return await _http(probe["httpGet"], target)
-            if "tcpSocket" in probe:
-                return await _tcp(probe["tcpSocket"], target)
-            return await _exec(probe["exec"], target, timeout_s)
-    except TimeoutError:
-        return False, f"probe timed out after {timeout_s:g}s"
-    except (OSError, KeyError, ValueError, anyio.BrokenResourceError, anyio.EndOfStream) as error:
-        return False, f"probe failed: {_reason(error)}"
+            stream = await anyio.connect_tcp(host, port)
+            await stream.aclose()
+    except (OSError, TimeoutError) as error:
+        return Answer("failure", http_probe.dial_failure(host, port, error))
+    return Answer("success")
 
 
-def _reason(error: BaseException) -> str:
-    if isinstance(error, KeyError):
-        return f"no port is named {error}"
-    cause = error.__cause__
-    return str(cause or error) or type(error).__name__
+async def _grpc(action: Spec, target: Target, timeout_s: float) -> Answer:
+    from ondol.node.pods import grpc_probe  # noqa: PLC0415 - heavy: loaded by the first pod that needs it
 
-
-async def _exec(action: Spec, target: Target, timeout_s: float) -> tuple[bool, str]:
-    try:
-        result = await target.run(list(action.get("command") or ()), timeout_s)
-    except (ExecTimeout, RuntimeFailed) as error:
-        return False, str(error)
-    return result.code == 0, result.output.decode(errors="replace")[:_BODY_MAX]
-
-
-async def _tcp(action: Spec, target: Target) -> tuple[bool, str]:
-    stream = await anyio.connect_tcp(action.get("host") or target.address, target.port(action["port"]))
-    await stream.aclose()
-    return True, ""
-
-
-async def _http(action: Spec, target: Target) -> tuple[bool, str]:
-    status, body = await request(action, target, user_agent="kube-probe/1.34")
-    return 200 <= status < 400, f"HTTP probe failed with statuscode: {status}{_tail(body)}"
-
-
-def _tail(body: bytes) -> str:
-    text = body.decode(errors="replace").strip()
-    return f": {text[:200]}" if text else ""
-
-
-async def request(action: Spec, target: Target, *, user_agent: str) -> tuple[int, bytes]:
-    """GET as `httpGet` says; status code and the head of the body."""
-    host = action.get("host") or target.address
-    port = target.port(action["port"])
-    context = _unverified() if str(action.get("scheme", "HTTP")).upper() == "HTTPS" else None
-    stream = (
-        await anyio.connect_tcp(host, port)
-        if context is None
-        else await anyio.connect_tcp(host, port, ssl_context=context, tls_standard_compatible=False)
-    )
-    async with stream:
-        await stream.send(_request_head(action, f"{host}:{port}", user_agent))
-        received = b""
-        while b"\r\n\r\n" not in received and len(received) < 65536:
-            received += await stream.receive()
-    head, _, body = received.partition(b"\r\n\r\n")
-    words = head.split(b"\r\n", 1)[0].split(None, 2)
-    if len(words) < 2 or not words[0].startswith(b"HTTP/"):
-        raise ValueError("the answer is not HTTP")
-    return int(words[1]), body
-
-
-def _request_head(action: Spec, host: str, user_agent: str) -> bytes:
-    given = [(h["name"], h["value"]) for h in action.get("httpHeaders") or ()]
-    names = {name.lower() for name, _ in given}
-    defaults = [("Host", host), ("User-Agent", user_agent), ("Accept", "*/*"), ("Connection", "close")]
-    headers = [(n, v) for n, v in defaults if n.lower() not in names] + given
-    path = action.get("path") or "/"
-    path = path if path.startswith("/") else f"/{path}"
-    lines = [f"GET {path} HTTP/1.1", *(f"{name}: {value}" for name, value in headers)]
-    return "\r\n".join([*lines, "", ""]).encode()
-
-
-def _unverified() -> ssl.SSLContext:
-    """Probes ask whether a server answers, not who it is (as in Kubernetes)."""
-    context = ssl.create_default_context()
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    return context
+    service = str(action.get("service") or "")
+    return await grpc_probe.ask(target.address, int(action["port"]), service, timeout_s)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from ondol.api import conditions, dataplane, objects
+from ondol.api import conditions, dataplane, objects, quality
 from ondol.api.objects import Object
-from ondol.base import clock, quantity
+from ondol.base import clock
 from ondol.node.pods import decide, model
 from ondol.node.pods.model import Attempt, Container, Record, Spec
 
@@ -19,6 +19,9 @@ _CONDITIONS: Final = (
     "PodScheduled",
 )
 
+_MESSAGES_MAX: Final = 12 * 1024
+"""Bytes of all a pod's termination messages; each container has its share (as in the kubelet)."""
+
 
 def status(
     pod: Spec,
@@ -28,9 +31,13 @@ def status(
     host_ip: str,
     now: float,
     previous: Sequence[Mapping[str, Any]],
+    is_starting: bool = False,
 ) -> Object:
-    """The whole status this node answers for; conditions of others are not in it."""
-    phase = decide.final_phase(pod, record) if objects.is_deleting(pod) else decide.phase(pod, record)
+    """The whole status this node answers for; conditions of others are not in it.
+
+    `is_starting`: a container is being made or started that the record does not name yet.
+    """
+    phase = decide.phase(pod, record, is_starting=is_starting)
     found: Object = {
         "phase": phase,
         "conditions": _conditions(pod, record, phase, now, previous),
@@ -38,7 +45,7 @@ def status(
         "hostIPs": [{"ip": host_ip}],
         "startTime": clock.rfc3339(record.start_time),
         "containerStatuses": _statuses(pod, record, model.app_containers(pod), runtime, now),
-        "qosClass": quality_of_service(pod),
+        "qosClass": quality.of(pod),
     }
     if model.init_containers(pod):
         found["initContainerStatuses"] = _statuses(pod, record, model.init_containers(pod), runtime, now)
@@ -46,9 +53,10 @@ def status(
     address = host_ip if objects.spec(pod).get("hostNetwork") and is_placed else record.address
     if address:
         found |= {"podIP": address, "podIPs": [{"ip": address}]}
-    if record.failed_reason:
+    if record.failed_reason and phase == "Failed":
         found |= {"reason": record.failed_reason, "message": record.failed_message}
-    return found
+    generation = objects.metadata(pod).get("generation")
+    return found if generation is None else {"observedGeneration": generation, **found}
 
 
 def merge_patch(wanted: Object) -> Object:
@@ -66,16 +74,20 @@ def _conditions(
     pod: Spec, record: Record, phase: str, now: float, previous: Sequence[Mapping[str, Any]]
 ) -> list[Object]:
     own = [dict(condition) for condition in previous if condition.get("type") in _CONDITIONS]
+    generation = objects.metadata(pod).get("generation")
+    judged = "Failed" if record.failed_reason else phase
     values = {
         dataplane.SANDBOX_READY: (record.has_sandbox, "", ""),
-        "Initialized": _initialized(pod, record, phase),
-        "Ready": _ready(pod, record, phase),
-        "ContainersReady": _containers_ready(pod, record, phase),
+        "Initialized": _initialized(pod, record, judged),
+        "Ready": _ready(pod, record, judged),
+        "ContainersReady": _containers_ready(pod, record, judged),
         "PodScheduled": (True, "", ""),
     }
     for name, (is_true, reason, message) in values.items():
         state: conditions.Status = "True" if is_true else "False"
-        own = conditions.set(own, name, state, reason=reason, message=message, now=now)
+        own = conditions.set(
+            own, name, state, reason=reason, message=message, now=now, observed_generation=generation
+        )
     return own
 
 
@@ -111,15 +123,22 @@ def _ready(pod: Spec, record: Record, phase: str) -> _Verdict:
     verdict = _containers_ready(pod, record, phase)
     if not verdict[0]:
         return verdict
-    for gate in objects.spec(pod).get("readinessGates") or ():
-        wanted = gate["conditionType"]
-        if not conditions.is_true(pod, wanted):
-            return (
-                False,
-                "ReadinessGatesNotReady",
-                f'the status of pod readiness gate "{wanted}" is not "True"',
-            )
-    return True, "", ""
+    shut = [text for gate in objects.spec(pod).get("readinessGates") or () if (text := _shut(pod, gate))]
+    return (False, "ReadinessGatesNotReady", ", ".join(shut)) if shut else (True, "", "")
+
+
+def _shut(pod: Spec, gate: Spec) -> str:
+    """What keeps a readiness gate shut, in the kubelet's words; empty when it is open."""
+    name = gate["conditionType"]
+    condition = conditions.get(pod, name)
+    if condition is None:
+        return f'corresponding condition of pod readiness gate "{name}" does not exist.'
+    state = condition.get("status")
+    return (
+        ""
+        if state == conditions.TRUE
+        else f'the status of pod readiness gate "{name}" is not "True", but {state}'
+    )
 
 
 def is_ready(spec: Spec, container: Container) -> bool:
@@ -164,11 +183,12 @@ def _container(pod: Spec, record: Record, spec: Spec, runtime: str, now: float) 
 def _states(pod: Spec, record: Record, spec: Spec, runtime: str, now: float) -> tuple[Object, Object]:
     container = record.container(spec["name"])
     attempt = container.current
-    before = {"terminated": _terminated(container.last, runtime)} if container.last else {}
+    room = _MESSAGES_MAX // max(sum(1 for _ in model.all_containers(pod)), 1)
+    before = {"terminated": _terminated(container.last, runtime, room)} if container.last else {}
     if attempt is not None and attempt.is_running:
         return {"running": {"startedAt": clock.rfc3339(attempt.started_at)}}, before
     if attempt is not None and attempt.exit is not None:
-        over = {"terminated": _terminated(attempt, runtime)}
+        over = {"terminated": _terminated(attempt, runtime, room)}
         if container.waiting_reason:
             return {"waiting": _reasoned(container.waiting_reason, container.waiting_message)}, over
         will_restart = decide.should_restart(pod, spec, container) and not record.failed_reason
@@ -195,31 +215,14 @@ def _crash_loop(record: Record, spec: Spec, container: Container, attempt: Attem
     return {"reason": "CrashLoopBackOff", "message": message}
 
 
-def _terminated(attempt: Attempt, runtime: str) -> Object:
+def _terminated(attempt: Attempt, runtime: str, room: int) -> Object:
     ended = attempt.exit
     found: Object = {"exitCode": ended.code if ended else 0, "reason": attempt.reason}
     if ended is not None:
         begun = attempt.started_at or ended.finished_at
         found |= {"startedAt": clock.rfc3339(begun), "finishedAt": clock.rfc3339(ended.finished_at)}
     if attempt.message:
-        found["message"] = attempt.message
+        found["message"] = attempt.message.encode()[:room].decode(errors="ignore")
     if attempt.handle is not None:
         found["containerID"] = f"{runtime}://{attempt.id}"
     return found
-
-
-def quality_of_service(pod: Spec) -> str:
-    """Guaranteed, Burstable or BestEffort by requests and limits of CPU and memory."""
-    given = [(c.get("resources") or {}) for c in model.all_containers(pod)]
-    named = ("cpu", "memory")
-    if not any((r.get(part) or {}).get(n) for r in given for part in ("requests", "limits") for n in named):
-        return "BestEffort"
-    return "Guaranteed" if all(_is_guaranteed(r) for r in given) else "Burstable"
-
-
-def _is_guaranteed(given: Mapping[str, Any]) -> bool:
-    limits, requests = given.get("limits") or {}, given.get("requests") or {}
-    return all(
-        name in limits and quantity.parse(requests.get(name, limits[name])) == quantity.parse(limits[name])
-        for name in ("cpu", "memory")
-    )

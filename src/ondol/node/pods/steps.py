@@ -8,10 +8,11 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import json
+import platform
 import shutil
 import signal
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,13 +20,15 @@ import anyio
 import anyio.to_thread
 
 from ondol.api import dataplane, objects
+from ondol.base import errors
 from ondol.node import files, linux, paths
 from ondol.node.images import images, rootfs
 from ondol.node.network import sandbox
 from ondol.node.pods import container as planning
-from ondol.node.pods import env, etc, model, probing, staging, sysctls, volumes
+from ondol.node.pods import env, etc, http_probe, model, probing, staging, sysctls, volumes
 from ondol.node.pods.host import Host
 from ondol.node.pods.model import Attempt, Record, Spec
+from ondol.node.pods.target import Target, UnknownPort
 from ondol.node.runtime import cgroups, spec
 from ondol.node.runtime.port import Creation
 
@@ -68,9 +71,14 @@ async def set_up_sandbox(host: Host, pod: Spec) -> str:
     is_on_host = bool(objects.spec(pod).get("hostNetwork"))
     address = "" if is_on_host else str(host.addresses.take(uid))
     plan = wiring(pod, address, redirect=await is_meshed(host, pod))
+    plan = replace(plan, hostname=kernel_name(host, pod))
     await anyio.to_thread.run_sync(sandbox.create, host.network, plan)
     _write_etc(host, pod, address)
     return address
+
+
+def kernel_name(host: Host, pod: Spec) -> str:
+    return etc.kernel_name(pod, domain=host.config.cluster_domain, host=platform.node())
 
 
 def _write_etc(host: Host, pod: Spec, address: str) -> None:
@@ -83,7 +91,11 @@ def _write_etc(host: Host, pod: Spec, address: str) -> None:
     else:
         hosts = etc.host_network_hosts(pod, (files.read(Path("/etc/hosts")) or b"").decode())
     resolv = etc.resolv_conf(pod, name_server=str(host.config.gateway), domain=domain, host_file=host_resolv)
-    for name, text in (("hosts", hosts), ("resolv.conf", resolv), ("hostname", etc.hostname(pod) + "\n")):
+    for name, text in (
+        ("hosts", hosts),
+        ("resolv.conf", resolv),
+        ("hostname", kernel_name(host, pod) + "\n"),
+    ):
         files.write(folder / name, text.encode(), mode=0o644)
 
 
@@ -124,31 +136,37 @@ async def prepare_volumes(host: Host, pod: Spec, record: Record) -> None:
     await anyio.to_thread.run_sync(put)
 
 
-async def create_container(
-    host: Host, pod: Spec, record: Record, name: str, number: int
-) -> tuple[Attempt, bool]:
-    """Image, root and container; it waits to be started. Also whether the image was pulled."""
+@dataclass(frozen=True, slots=True)
+class Created:
+    """A container that waits to be started, and what its owner should hear of."""
+
+    attempt: Attempt
+    was_pulled: bool
+    skipped: Sequence[str]
+    """Sentences on variables that were left out."""
+
+
+async def create_container(host: Host, pod: Spec, record: Record, name: str, number: int) -> Created:
+    """Image, root and container."""
     given = next(c for c in model.all_containers(pod) if c["name"] == name)
     policy = given.get("imagePullPolicy") or "IfNotPresent"
     unpacked = await host.images.ensure(given["image"], policy)
     uid = objects.uid(pod)
     identity = container_id(uid, name, number)
     sources = await host.sources.of(pod)
-    variables = planning.environment(
+    declared = env.variables(
         pod,
         given,
-        images.environment(dict(unpacked.image.config)),
         sources=sources,
         facts=pod_facts(host, record),
         services=host.sources.service_environment(pod),
-        hostname=etc.hostname(pod),
     )
 
     staged = staging.place_of(host.config.run_dir, identity)
 
     def prepare() -> spec.Container:
         root = rootfs.mount(host.roots, identity, unpacked.layers)
-        attempted = _Attempted(root, identity, number, unpacked.image.config, variables)
+        attempted = _Attempted(root, identity, number, unpacked.image.config, declared)
         return _plan(host, pod, given, attempted, staged)
 
     try:
@@ -168,7 +186,7 @@ async def create_container(
     cgroups.limit_pids(host.cgroup_of(uid), host.config.pod_pids_limit)
     stop = planning.stop_signal(given, unpacked.image.config)
     attempt = Attempt(number, identity, given["image"], unpacked.image.id, handle, stop_signal=stop)
-    return attempt, unpacked.was_pulled
+    return Created(attempt, unpacked.was_pulled, env.skipped(pod, given, sources))
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +197,7 @@ class _Attempted:
     identity: str
     number: int
     image: Mapping[str, Any]
-    variables: Mapping[str, str]
+    declared: Mapping[str, str]
 
 
 def _plan(
@@ -193,8 +211,11 @@ def _plan(
         namespaces=_namespaces(host, pod),
         mounts=_mounts(host, pod, given, attempted, staged),
         image=image,
-        image_user=rootfs.user(root, str(image.get("User") or "")),
-        environment=attempted.variables,
+        account=rootfs.user(root, planning.account(pod, given, image)),
+        environment=planning.environment(
+            images.environment(dict(image)), attempted.declared, kernel_name(host, pod)
+        ),
+        declared=attempted.declared,
         node_memory_bytes=host.memory_bytes,
         current_oom_score_adj=host.oom_score_adj,
         capabilities=spec.capabilities_of(linux.capability_mask()),
@@ -236,7 +257,7 @@ def _mounts(
     given_volumes = {v["name"]: v for v in objects.spec(pod).get("volumes") or ()}
     folders = {name: str(volume_folder(host, pod, volume)) for name, volume in given_volumes.items()}
     found: list[spec.Document] = []
-    for mount, source, sub_path in planning.volume_mounts(given, folders, attempted.variables):
+    for mount, source, sub_path in planning.volume_mounts(given, folders, attempted.declared):
         is_written = volumes.is_written(given_volumes[mount["name"]])
         place = _staged(source, sub_path, staged) if sub_path else source
         found.append(planning.bind(mount, place, is_read_only=is_written))
@@ -278,37 +299,29 @@ async def discard_container(host: Host, identity: str) -> None:
     await anyio.to_thread.run_sync(rootfs.remove, host.roots, identity)
 
 
-def probe_target(host: Host, record: Record, given: Spec, attempt: Attempt) -> probing.Target:
+def probe_target(host: Host, record: Record, given: Spec, attempt: Attempt) -> Target:
     ports = {p["name"]: int(p["containerPort"]) for p in given.get("ports") or () if p.get("name")}
     handle = attempt.handle
     if handle is None:
         raise ValueError("a container that was not created cannot be probed")
     address = record.address or host.config.host_ip
-    return probing.Target(address, ports, lambda args, timeout_s: host.runtime.exec(handle, args, timeout_s))
+    return Target(address, ports, lambda args, timeout_s: host.runtime.exec(handle, args, timeout_s))
 
 
-async def run_hook(hook: Spec, target: probing.Target, clock_sleep: Any, timeout_s: float) -> str:
+async def run_hook(hook: Spec, target: Target, clock_sleep: Any, timeout_s: float) -> str:
     """Carry out a lifecycle hook; what went wrong, empty if nothing."""
     if "sleep" in hook:
         await clock_sleep(float(hook["sleep"]["seconds"]))
         return ""
     if "httpGet" in hook:
         try:
-            with anyio.fail_after(timeout_s):
-                status, _ = await probing.request(hook["httpGet"], target, user_agent="kube-lifecycle/1.34")
-        except (
-            OSError,
-            ValueError,
-            KeyError,
-            TimeoutError,
-            anyio.BrokenResourceError,
-            anyio.EndOfStream,
-        ) as error:
-            return str(error) or type(error).__name__
-        return "" if status < 400 else f"the hook was answered with {status}"
+            await http_probe.get(hook["httpGet"], target, timeout_s, agent=http_probe.HOOK_AGENT)
+        except (OSError, TimeoutError, ValueError, UnknownPort, http_probe.HalfAnswer) as error:
+            return str(error)
+        return ""  # whatever the answer: the hook was heard
     if "exec" in hook:
-        succeeded, message = await probing.ask({"exec": hook["exec"]}, target, timeout_s)
-        return "" if succeeded else message or "the command failed"
+        answer = await probing.ask({"exec": hook["exec"]}, target, timeout_s, {})
+        return "" if answer.succeeded else answer.message or "the command failed"
     return f"hook {sorted(hook)} is not supported"
 
 
@@ -331,6 +344,24 @@ async def tear_down(host: Host, uid: str) -> None:
     await anyio.to_thread.run_sync(undo)
     host.addresses.give_back(uid)
     host.sources.forget(uid)
+
+
+async def free_volumes(host: Host, pod: Spec) -> None:
+    """Remove what the volumes of a pod that has ended hold on this disk; its logs stay.
+
+    Nothing may be mounted there any more: what is mounted belongs to someone else.
+    """
+    folder = host.config.pod_dir(objects.uid(pod)) / "volumes"
+    names = [str(volume["name"]) for volume in objects.spec(pod).get("volumes") or ()]
+
+    def remove() -> None:
+        for path in (folder / name for name in names):
+            if linux.mounts_below(str(path)) or path.is_mount():
+                raise errors.HostError(f"{path} is still mounted", remedy="it is tried again")
+            if path.exists():
+                shutil.rmtree(path)
+
+    await anyio.to_thread.run_sync(remove)
 
 
 async def remove_files(host: Host, uid: str) -> None:

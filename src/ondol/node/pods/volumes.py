@@ -27,6 +27,7 @@ Payload = dict[str, tuple[bytes, int]]
 _DEFAULT_MODE: Final = 0o644
 _WRITTEN: Final = ("configMap", "secret", "projected", "downwardAPI")
 _PROJECTED: Final = ("configMap", "secret", "downwardAPI", "serviceAccountToken")
+_CHANGING: Final = ("metadata.labels", "metadata.annotations")
 SUPPORTED: Final = (*_WRITTEN, "emptyDir", "hostPath")
 
 
@@ -56,12 +57,6 @@ def unsupported(volume: Spec) -> list[str]:
     return found + [f"projected.{key}" for source in sources for key in source if key not in _PROJECTED]
 
 
-def unlimited(volume: Spec) -> list[str]:
-    """A size that nothing holds a volume to: one on disk may grow as the disk allows."""
-    body = volume.get("emptyDir") or {}
-    return ["emptyDir.sizeLimit"] if body.get("sizeLimit") and body.get("medium") != "Memory" else []
-
-
 def token_requests(pod: Spec) -> Iterator[TokenRequest]:
     for volume in objects.spec(pod).get("volumes") or ():
         for source in (volume.get("projected") or {}).get("sources") or ():
@@ -69,6 +64,15 @@ def token_requests(pod: Spec) -> Iterator[TokenRequest]:
             if asked:
                 expiration_s = int(asked.get("expirationSeconds") or 3600)
                 yield TokenRequest(volume["name"], asked["path"], asked.get("audience") or "", expiration_s)
+
+
+def shown_metadata(pod: Spec) -> Mapping[str, Any]:
+    """Of the pod's own metadata what its volumes show and may change while it runs; empty if they do not."""
+    listed = objects.spec(pod).get("volumes") or ()
+    sources = [s for v in listed for s in (v, *((v.get("projected") or {}).get("sources") or ()))]
+    items = [item for s in sources for item in (s.get("downwardAPI") or {}).get("items") or ()]
+    paths = {str((item.get("fieldRef") or {}).get("fieldPath") or "") for item in items}
+    return {path: env.field_value(pod, path, env.PodFacts()) for path in paths if path.startswith(_CHANGING)}
 
 
 def references(pod: Spec) -> tuple[frozenset[str], frozenset[str]]:
@@ -266,7 +270,7 @@ def _write_file(root: Path, path: str, content: bytes, mode: int, fs_group: int 
     target.write_bytes(content)
     if fs_group is not None:
         os.chown(target, -1, fs_group)
-        mode |= 0o040
+        mode |= 0o440
     target.chmod(mode)
 
 

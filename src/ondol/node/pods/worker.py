@@ -20,19 +20,21 @@ from ondol.api import conditions, dataplane, objects, resources
 from ondol.api.objects import Object
 from ondol.base import errors, log
 from ondol.base.backoff import Backoff
-from ondol.client import PatchType
+from ondol.node.images import images
 from ondol.node.images.images import ImageUnavailable
 from ondol.node.pods import container as planning
 from ondol.node.pods import decide, env, model, probing, status, steps, sysctls, volumes
 from ondol.node.pods.decide import Action
 from ondol.node.pods.host import Host
 from ondol.node.pods.model import Attempt, Container, Record, Spec
+from ondol.node.pods.status_writer import StatusWriter
+from ondol.node.pods.target import Answer, Target
 from ondol.node.runtime.port import Exit, RuntimeFailed
 
 _START_ERROR: Final = 128
-_STATUS_BACKOFF: Final = Backoff(initial_s=0.1, maximum_s=10.0)
 _STEP_BACKOFF: Final = Backoff(initial_s=0.2, maximum_s=10.0)
 _HOOK_TIMEOUT_S: Final = 24 * 3600.0  # a hook has the time it takes, as long as its container runs
+_TOLD: Final = {"warning": "warning", "failure": "failed", "error": "errored and resulted in unknown state"}
 _VANISHED_GRACE_S: Final = 1  # as the kubelet gives a pod that was deleted by force
 
 
@@ -46,17 +48,17 @@ class PodWorker:
         self._record = record or self._first_record()
         self._log = log.get("node.pod").bind(pod=str(objects.key(pod)), uid=self.uid)
         self._news = anyio.Event()
-        self._status_news = anyio.Event()
+        self._statuses = StatusWriter(host, pod)
         self._busy: set[str] = set()
         self._are_volumes_ready = False
+        self._are_volumes_stale = False
         self._has_vanished = False
         self._is_meshed: bool | None = None
         self._is_done = False
         self._watches: dict[str, anyio.CancelScope] = {}
         self._followed: set[str] = set()
         """Containers whose end is waited for, or which are being discarded after it."""
-        self._conditions: list[Object] = [dict(c) for c in conditions.of(pod)]
-        self._written: Object = {}
+        self._unhealthy: dict[str, model.Unhealthy] = {}
         self._step_failures: dict[str, int] = {}
         self._hurry = anyio.Event()
         self._tasks: TaskGroup | None = None
@@ -76,6 +78,8 @@ class PodWorker:
     def update(self, pod: Object) -> None:
         if objects.is_deleting(pod) and not objects.is_deleting(self._pod):
             self._hurry.set()
+        if volumes.shown_metadata(pod) != volumes.shown_metadata(self._pod):
+            self._are_volumes_stale = True
         self._pod = pod
         self.touch()
 
@@ -87,14 +91,23 @@ class PodWorker:
         self._hurry.set()
         self.touch()
 
+    @property
+    def is_over(self) -> bool:
+        """The pod ends or has ended: it takes no more of the node than it still holds."""
+        return self._is_ending() or bool(decide.outcome(self._pod, self._record))
+
+    def fail(self, reason: str, message: str) -> None:
+        """The node will not have it, or no longer: what runs of it is stopped, what it holds is freed."""
+        if not self.is_over:
+            self._act(decide.Fail(reason, message))
+
     def touch(self) -> None:
         self._news.set()
-        self._status_news.set()
+        self._statuses.changed()
 
     def refresh_volumes(self) -> None:
         """Something the pod refers to has changed."""
-        if self._are_volumes_ready and self._tasks is not None and not self._is_ending():
-            self._begin("refresh", self._refresh)
+        self._are_volumes_stale = True
         self._hurry.set()
         self.touch()
 
@@ -105,12 +118,12 @@ class PodWorker:
         """Until nothing of the pod is left on this node."""
         async with anyio.create_task_group() as tasks:
             self._tasks = tasks
-            tasks.start_soon(self._write_statuses)
+            tasks.start_soon(self._statuses.run, self._status)
             tasks.start_soon(self._warn_of_a_closed_gate)
             if self._refuse_unsupported():
                 self._adopt()
             if not self._record.has_sandbox and conditions.is_true(self._pod, dataplane.SANDBOX_READY):
-                self._status_news.set()  # what was lost while nobody looked is told before it is made anew
+                self._statuses.changed()  # what was lost while nobody looked is told before it is made anew
             while not self._is_done:
                 self._news = anyio.Event()
                 decision = decide.decide(self._pod, self._record, await self._facts())
@@ -121,7 +134,7 @@ class PodWorker:
             tasks.cancel_scope.cancel()
 
     async def _wait(self, wake_at: float | None) -> None:
-        moments = [m for m in (wake_at, self._host.sources.next_refresh(self._pod)) if m is not None]
+        moments = [m for m in (wake_at, self._next_refresh()) if m is not None]
         if not moments:
             await self._news.wait()
             return
@@ -130,9 +143,14 @@ class PodWorker:
             waiting.start_soon(self._alarm, wait_s)
             await self._news.wait()
             waiting.cancel_scope.cancel()
-        refresh = self._host.sources.next_refresh(self._pod)
+        refresh = self._next_refresh()
         if refresh is not None and self._host.clock.now() >= refresh:
             self.refresh_volumes()
+
+    def _next_refresh(self) -> float | None:
+        """When a token is to be renewed; nobody waits for one that is being renewed or is tried again."""
+        is_under_way = self._are_volumes_stale or "refresh" in self._busy
+        return None if is_under_way else self._host.sources.next_refresh(self._pod)
 
     async def _alarm(self, wait_s: float) -> None:
         await self._host.clock.sleep(max(wait_s, 0.001))
@@ -146,6 +164,8 @@ class PodWorker:
             is_gate_open=await self._is_gate_open(),
             is_proxy_gone=await self._is_proxy_gone(),
             busy=frozenset(self._busy),
+            are_volumes_stale=self._are_volumes_stale,
+            unhealthy=dict(self._unhealthy),
         )
 
     async def _is_gate_open(self) -> bool:
@@ -169,8 +189,7 @@ class PodWorker:
 
     async def _warn_of_a_closed_gate(self) -> None:
         await self._host.clock.sleep(self._host.config.mesh_patience_s)
-        is_over = self._is_ending() or decide.phase(self._pod, self._record) in ("Succeeded", "Failed")
-        if not is_over and not await self._is_gate_open():
+        if not self.is_over and not await self._is_gate_open():
             message = "The mesh has not programmed this pod's proxy yet; its containers wait for it"
             self._event("Warning", "MeshNotProgrammed", message)
 
@@ -191,8 +210,22 @@ class PodWorker:
         for name, container in self._record.containers.items():
             if container.current is not None and container.current.is_running:
                 self._follow(name, container.current)
-        if self._are_volumes_ready:
-            self._begin("refresh", self._refresh)
+        self._are_volumes_stale = True
+
+    def _status(self) -> Object | None:
+        """What to say of the pod; None for one that is not known any more, or never was here."""
+        was_ever_here = bool(self._record.containers) or self._record.has_sandbox
+        if self._has_vanished or (self._is_ending() and not was_ever_here):
+            return None
+        return status.status(
+            self._pod,
+            self._record,
+            runtime=self._host.runtime.name,
+            host_ip=self._host.config.host_ip,
+            now=self._host.clock.now(),
+            previous=self._statuses.conditions,
+            is_starting=not self._busy.isdisjoint(c["name"] for c in model.all_containers(self._pod)),
+        )
 
     # Records
 
@@ -206,8 +239,10 @@ class PodWorker:
         self._keep(self._record.with_container(name, container))
         return container
 
-    def _event(self, type: Any, reason: str, message: str) -> None:
-        self._host.recorder.event(self._pod, type, reason, message, component="kubelet")
+    def _event(self, type: Any, reason: str, message: str, container: str = "") -> None:
+        part = model.field_path(self._pod, container) if container else ""
+        host = self._host.config.name
+        self._host.recorder.event(self._pod, type, reason, message, component="kubelet", part=part, host=host)
 
     # Steps
 
@@ -217,6 +252,8 @@ class PodWorker:
                 self._begin("sandbox", self._set_up_sandbox)
             case decide.PrepareVolumes():
                 self._begin("volumes", self._prepare_volumes)
+            case decide.RefreshVolumes():
+                self._begin("refresh", self._refresh)
             case decide.Create(name):
                 self._begin(name, lambda: self._create(name))
             case decide.Start(name):
@@ -268,22 +305,27 @@ class PodWorker:
     async def _set_up_sandbox(self) -> None:
         self._host.save(self._record)
         address = await steps.set_up_sandbox(self._host, self._pod)
-        self._keep(msgspec.structs.replace(self._record, address=address, has_sandbox=True))
+        anew = decide.begun_anew(self._pod, self._record)
+        self._keep(msgspec.structs.replace(anew, address=address, has_sandbox=True))
 
     async def _prepare_volumes(self) -> None:
-        await steps.prepare_volumes(self._host, self._pod, self._record)
+        await self._refresh()
         self._are_volumes_ready = True
 
     async def _refresh(self) -> None:
-        await steps.prepare_volumes(self._host, self._pod, self._record)
+        """What changes from here on, while content is read and written, is for the next one."""
+        self._are_volumes_stale = False
+        try:
+            await steps.prepare_volumes(self._host, self._pod, self._record)
+        except BaseException:
+            self._are_volumes_stale = True
+            raise
 
     async def _create(self, name: str) -> None:
-        before = self._record.container(name)
-        number = before.current.number + 1 if before.current is not None else 0
+        before = decide.afresh(self._spec_of(name), self._record.container(name))
+        number = before.next_number
         try:
-            attempt, was_pulled = await steps.create_container(
-                self._host, self._pod, self._record, name, number
-            )
+            created = await steps.create_container(self._host, self._pod, self._record, name, number)
         except ImageUnavailable as error:
             self._image_failed(name, error)
             return
@@ -294,12 +336,14 @@ class PodWorker:
         except (RuntimeFailed, errors.HostError, OSError) as error:
             await self._start_failed(name, number, str(error))
             return
-        how = "Successfully pulled image" if was_pulled else "Container image"
-        tail = "" if was_pulled else " already present on machine"
-        self._event("Normal", "Pulled", f'{how} "{attempt.image}"{tail}')
-        self._event("Normal", "Created", f"Created container: {name}")
+        how = "Successfully pulled image" if created.was_pulled else "Container image"
+        tail = "" if created.was_pulled else " already present on machine"
+        self._event("Normal", "Pulled", f'{how} "{created.attempt.image}"{tail}', name)
+        for sentence in created.skipped:
+            self._event("Warning", "InvalidEnvironmentVariableNames", sentence, name)
+        self._event("Normal", "Created", f"Created container: {name}", name)
         failures = 0 if before.waiting_reason else before.failures
-        self._rotate(name, attempt, failures=failures)
+        self._rotate(name, created.attempt, failures=failures)
 
     def _rotate(self, name: str, attempt: Attempt, *, failures: int) -> None:
         """The new attempt becomes current, the former one the last state."""
@@ -309,6 +353,7 @@ class PodWorker:
             current=attempt,
             last=before.current or before.last,
             restarts=attempt.number,
+            tried_image=attempt.image,
             failures=failures,
             retry_at=0.0,
             waiting_reason="",
@@ -322,33 +367,34 @@ class PodWorker:
                 old.unlink()
 
     def _image_failed(self, name: str, error: ImageUnavailable) -> None:
-        failures = self._record.container(name).failures + 1
-        is_backing_off = error.reason == "ErrImagePull" and failures > 1
-        reason = "ImagePullBackOff" if is_backing_off else error.reason
-        image = next(c["image"] for c in model.all_containers(self._pod) if c["name"] == name)
-        if is_backing_off:
-            self._event("Normal", "BackOff", f'Back-off pulling image "{image}"')
-        else:
-            self._event("Warning", "Failed", f"Error: {error.reason}: {error}")
-        message = f'Back-off pulling image "{image}": {error}' if is_backing_off else str(error)
-        self._wait_with(name, reason, message, failures, self._host.config.image_backoff)
+        failures = self._failures(name) + 1
+        refusal = images.refusal(self._spec_of(name)["image"], error, failures=failures)
+        if refusal.note is not None:
+            self._event("Normal", *refusal.note, name)
+        for reason, message in refusal.warnings:
+            self._event("Warning", reason, message, name)
+        self._wait_with(name, refusal.reason, refusal.message, failures, self._host.config.image_backoff)
 
     def _config_failed(self, name: str, message: str) -> None:
-        self._event("Warning", "Failed", f"Error: {message}")
-        failures = self._record.container(name).failures + 1
+        self._event("Warning", "Failed", f"Error: {message}", name)
+        failures = self._failures(name) + 1
         self._wait_with(name, "CreateContainerConfigError", message, failures, _STEP_BACKOFF)
+
+    def _failures(self, name: str) -> int:
+        return decide.afresh(self._spec_of(name), self._record.container(name)).failures
 
     def _wait_with(self, name: str, reason: str, message: str, failures: int, backoff: Backoff) -> None:
         self._keep_container(
             name,
             waiting_reason=reason,
             waiting_message=message,
+            tried_image=self._spec_of(name).get("image", ""),
             failures=failures,
             retry_at=self._host.clock.now() + backoff.delay_s(failures),
         )
 
     async def _start_failed(self, name: str, number: int, message: str) -> None:
-        self._event("Warning", "Failed", f"Error: {message}")
+        self._event("Warning", "Failed", f"Error: {message}", name)
         identity = steps.container_id(self.uid, name, number)
         await steps.discard_container(self._host, identity)
         given = self._spec_of(name)
@@ -368,7 +414,7 @@ class PodWorker:
         try:
             await self._host.runtime.start(attempt.handle)
         except RuntimeFailed as error:
-            self._event("Warning", "Failed", f"Error: {error}")
+            self._event("Warning", "Failed", f"Error: {error}", name)
             await steps.discard_container(self._host, attempt.id)
             failed = msgspec.structs.replace(attempt, reason="StartError", message=str(error))
             self._keep_container(name, current=failed)
@@ -381,19 +427,22 @@ class PodWorker:
         is_started = not given.get("startupProbe") and not hook
         attempt = msgspec.structs.replace(attempt, started_at=self._host.clock.now())
         self._keep_container(name, current=attempt, is_started=is_started)
-        self._event("Normal", "Started", f"Started container {name}")
+        self._event("Normal", "Started", f"Started container {name}", name)
         self._log.info("container_started", container=name, attempt=attempt.number)
         self._follow(name, attempt)
 
-    async def _post_start(self, name: str, given: Spec, attempt: Attempt, target: probing.Target) -> None:
+    async def _post_start(self, name: str, given: Spec, target: Target) -> None:
         """Beside the step that started the container: however long it takes, the pod can be deleted."""
         hook = (given.get("lifecycle") or {}).get("postStart")
         if not hook or self._record.container(name).is_started:
             return
         failure = await steps.run_hook(hook, target, self._host.clock.sleep, _HOOK_TIMEOUT_S)
         if failure:
-            self._event("Warning", "FailedPostStartHook", f"PostStartHook failed: {failure}")
-            self._signal(attempt, signal.SIGKILL)
+            # What a hook said may be secret, and events are for many: it stays in the node's own log.
+            self._event("Warning", "FailedPostStartHook", "PostStartHook failed", name)
+            self._log.warning("post_start_hook_failed", container=name, error=failure)
+            self._unhealthy[name] = model.Unhealthy("FailedPostStartHook")
+            self.touch()
         elif not given.get("startupProbe"):
             self._keep_container(name, is_started=True)
 
@@ -421,47 +470,34 @@ class PodWorker:
         self.touch()
 
     def _note_exit(self, name: str, ended: Exit, message: str) -> None:
+        self._unhealthy.pop(name, None)
         before = self._record.container(name)
         after = decide.exited(before, ended, message=message, backoff=self._host.config.restart_backoff)
         if after.retry_at > self._host.clock.now():
             who = f"{self._record.name}_{self._record.namespace}({self.uid})"
             text = f"Back-off restarting failed container {name} in pod {who}"
-            self._event("Warning", "BackOff", text)
+            self._event("Warning", "BackOff", text, name)
         self._keep(self._record.with_container(name, after))
 
     async def _probe(self, name: str, attempt: Attempt) -> None:
         given = self._spec_of(name)
         target = steps.probe_target(self._host, self._record, given, attempt)
+        ears = probing.Ears(
+            report=lambda kind, ok: self._probed(kind, name, attempt, ok),
+            tell=lambda kind, answer: self._tell_of_probe(kind, name, answer),
+            is_ending=self._is_ending,
+        )
         with anyio.CancelScope() as scope:
             self._watches[attempt.id] = scope
-            await self._post_start(name, given, attempt, target)
-            if given.get("startupProbe") and not self._record.container(name).is_started:
-                await probing.watch(
-                    given["startupProbe"],
-                    target,
-                    self._host.clock,
-                    lambda ok: self._probed("startup", name, attempt, ok),
-                    failed=lambda message: self._unhealthy("startup", message),
-                    until=True,
-                )
-            async with anyio.create_task_group() as probes:
-                for kind in ("readiness", "liveness"):
-                    if given.get(f"{kind}Probe"):
-                        probes.start_soon(self._probe_kind, kind, given, target, name, attempt)
+            await self._post_start(name, given, target)
+            is_started = self._record.container(name).is_started
+            run = probing.Run(given, target, attempt.started_at, is_started)
+            await probing.watch_all(run, self._host.clock, ears)
 
-    async def _probe_kind(
-        self, kind: probing.Kind, given: Spec, target: probing.Target, name: str, attempt: Attempt
-    ) -> None:
-        await probing.watch(
-            given[f"{kind}Probe"],
-            target,
-            self._host.clock,
-            lambda ok: self._probed(kind, name, attempt, ok),
-            failed=lambda message: self._unhealthy(kind, message),
-        )
-
-    def _unhealthy(self, kind: probing.Kind, message: str) -> None:
-        self._event("Warning", "Unhealthy", f"{kind.capitalize()} probe failed: {message}")
+    def _tell_of_probe(self, kind: probing.Kind, name: str, answer: Answer) -> None:
+        reason = "ProbeWarning" if answer.kind == "warning" else "Unhealthy"
+        message = f"{kind.capitalize()} probe {_TOLD[answer.kind]}: {answer.message}"
+        self._event("Warning", reason, message, name)
 
     def _probed(self, kind: probing.Kind, name: str, attempt: Attempt, ok: bool) -> None:
         container = self._record.container(name)
@@ -473,10 +509,10 @@ class PodWorker:
         elif kind == "startup" and ok:
             self._keep_container(name, is_started=True)
         elif not ok:
-            text = f"Container {name} failed {kind} probe, will be restarted"
             grace_s = self._spec_of(name)[f"{kind}Probe"].get("terminationGracePeriodSeconds")
-            period_s = float(decide.grace_s(self._pod) if grace_s is None else grace_s)
-            self._begin(name, lambda: self._stop(name, period_s, text))
+            why = f"Container {name} failed {kind} probe, will be restarted"
+            self._unhealthy[name] = model.Unhealthy(why, None if grace_s is None else float(grace_s))
+            self.touch()
 
     # The end
 
@@ -488,7 +524,7 @@ class PodWorker:
         attempt = self._record.container(name).current
         if attempt is None or attempt.exit is not None:
             return
-        self._event("Normal", "Killing", why)
+        self._event("Normal", "Killing", why, name)
         if attempt.is_created:
             await steps.discard_container(self._host, attempt.id)
             self._keep_container(name, current=None)
@@ -525,6 +561,7 @@ class PodWorker:
 
     async def _tear_down(self) -> None:
         await steps.tear_down(self._host, self.uid)
+        await steps.free_volumes(self._host, self._pod)
         self._are_volumes_ready = False
         self._keep(msgspec.structs.replace(self._record, has_sandbox=False))
 
@@ -533,7 +570,7 @@ class PodWorker:
             await self._news.wait()
             await anyio.lowlevel.checkpoint()
         if not self._has_vanished:
-            await self._patch_status()
+            await self._statuses.write(self._status())
             await self._delete_object()
         await steps.remove_files(self._host, self.uid)
         self._log.info("pod_removed")
@@ -547,51 +584,3 @@ class PodWorker:
             )
         except (errors.NotFound, errors.Conflict):
             return  # gone already, or its name belongs to another pod now
-
-    # Status
-
-    async def _write_statuses(self) -> None:
-        """Whenever it differs from what was written last; several changes in one go."""
-        failures = 0
-        while True:
-            await self._status_news.wait()
-            self._status_news = anyio.Event()
-            try:
-                await self._patch_status()
-                failures = 0
-            except errors.ApiError as error:
-                failures += 1
-                self._log.warning("status_not_written", error=str(error), failures=failures)
-                await self._host.clock.sleep(_STATUS_BACKOFF.delay_s(failures))
-                self._status_news.set()
-
-    async def _patch_status(self) -> None:
-        was_ever_here = bool(self._record.containers) or self._record.has_sandbox
-        if self._has_vanished or (self._is_ending() and not was_ever_here):
-            return
-        wanted = status.status(
-            self._pod,
-            self._record,
-            runtime=self._host.runtime.name,
-            host_ip=self._host.config.host_ip,
-            now=self._host.clock.now(),
-            previous=self._conditions,
-        )
-        if wanted == self._written:
-            return
-        key = objects.key(self._pod)
-        try:
-            await self._host.client.patch(
-                resources.POD,
-                key.name,
-                key.namespace,
-                patch={"metadata": {"uid": self.uid}, "status": status.merge_patch(wanted)},
-                patch_type=PatchType.STRATEGIC,
-                subresource="status",
-            )
-        except (errors.NotFound, errors.Conflict) as error:
-            self._log.info("status_has_no_owner", error=str(error))
-            self._written = wanted
-            return
-        self._written = wanted
-        self._conditions = wanted["conditions"]
