@@ -43,12 +43,12 @@ def clash(asked: Iterable[HostPort], taken: Iterable[HostPort]) -> bool:
 
 def in_use(proc: Path = _PROC) -> frozenset[HostPort]:
     """Where something listens now; a table that the kernel does not have lists nothing."""
-    found: set[HostPort] = set()
+    listening: set[HostPort] = set()
     for protocol, name, state in _FILES:
         for version in ("", "6"):
-            found.update(_listening(_text(proc / f"{name}{version}"), protocol, state))
-    found.update(_sctp(_text(proc / "sctp" / "eps")))
-    return frozenset(found)
+            listening.update(_listening(_text(proc / f"{name}{version}"), protocol, state))
+    listening.update(_sctp(_text(proc / "sctp" / "eps")))
+    return frozenset(listening)
 
 
 def _text(path: Path) -> str:

@@ -175,8 +175,8 @@ def _of_machine(listed: Collection[Entry]) -> Iterator[tuple[Entry, HostPort]]:
 
 def _is_local() -> Callable[[str], bool]:
     """Whether an address is this machine's, as it is now; looked up only if somebody asks."""
-    found = functools.cache(lambda: frozenset(map(str, local.addresses())))
-    return lambda address: address.startswith("127.") or address in found()
+    machine = functools.cache(lambda: frozenset(map(str, local.addresses())))
+    return lambda address: address.startswith("127.") or address in machine()
 
 
 def _is_told(obj: Object, message: str) -> bool:

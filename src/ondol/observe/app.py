@@ -233,10 +233,10 @@ class PodsOnly:
 
 def _is_pod(address: str, pods: ipaddress.IPv4Network) -> bool:
     try:
-        found = ipaddress.IPv4Address(address)
+        caller = ipaddress.IPv4Address(address)
     except ValueError:
         return False
-    return found in pods and found != pods[1]
+    return caller in pods and caller != pods[1]
 
 
 def _v3_query(query: Mapping[str, str]) -> Query:

@@ -45,9 +45,9 @@ def _is_part(context: Context) -> bool:
     return context.user.name in _PARTS
 
 
-def _refuse(resource: Any, obj: Object, found: list[Cause]) -> None:
-    if found:
-        raise status.invalid(resource, objects.name(obj), found)
+def _refuse(resource: Any, obj: Object, problems: list[Cause]) -> None:
+    if problems:
+        raise status.invalid(resource, objects.name(obj), problems)
 
 
 # External IPs
@@ -57,16 +57,16 @@ def _admit_service(config: ApiConfig, request: Request) -> None:
     former = set(objects.spec(request.old or {}).get("externalIPs") or ())
     listed = objects.spec(request.new).get("externalIPs") or ()
     if config.deny_external_ips and set(listed) - former:
-        said = "Use of external IPs is denied by admission control."
+        denial = "Use of external IPs is denied by admission control."
         name = objects.name(request.new)
-        raise errors.Forbidden(f'services "{name}" is forbidden: {said}')
+        raise errors.Forbidden(f'services "{name}" is forbidden: {denial}')
     networks = [ipaddress.ip_network(text) for text in (config.pod_cidr, config.service_cidr) if text]
-    found = [
+    problems = [
         causes.invalid(f"spec.externalIPs[{index}]", text, _belongs(networks))
         for index, text in enumerate(listed)
         if text not in former and _is_within(text, networks, config.advertise_address)
     ]
-    _refuse(resources.SERVICE, request.new, found)
+    _refuse(resources.SERVICE, request.new, problems)
 
 
 def _belongs(networks: list[Any]) -> str:

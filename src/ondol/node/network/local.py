@@ -14,8 +14,8 @@ _LOCAL: Final = "/32 host LOCAL"
 
 def addresses(file: Path = _FILE) -> frozenset[ipaddress.IPv4Address]:
     """All of them, loopback's aside; those of the network namespace of this process' first thread."""
-    found = {ipaddress.IPv4Address(text) for text in _local(file.read_text(encoding="ascii"))}
-    return frozenset(address for address in found if not address.is_loopback)
+    own = {ipaddress.IPv4Address(text) for text in _local(file.read_text(encoding="ascii"))}
+    return frozenset(address for address in own if not address.is_loopback)
 
 
 def _local(text: str) -> Iterator[str]:

@@ -61,8 +61,8 @@ class Entry:
         return f"svc-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
-def _sorted(found: Iterable[Entry]) -> list[Entry]:
-    return sorted(found, key=lambda entry: (entry.owner, entry.protocol, entry.port))
+def _sorted(listed: Iterable[Entry]) -> list[Entry]:
+    return sorted(listed, key=lambda entry: (entry.owner, entry.protocol, entry.port))
 
 
 def service_of(slice: Mapping[str, Any]) -> Key:
