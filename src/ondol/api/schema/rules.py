@@ -10,7 +10,8 @@ import copy
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from ondol.api.schema import causes, formats, model, validation
+from ondol.api.schema import causes, model, validation
+from ondol.base import regexp
 from ondol.base.errors import Cause
 
 _TYPES: Final = ("array", "boolean", "integer", "number", "object", "string")
@@ -161,7 +162,7 @@ def _map_keys(items: Mapping[str, Any], keys: Any, path: str) -> Iterator[Cause]
 def _patterns(schema: Mapping[str, Any], path: str) -> Iterator[Cause]:
     if schema.get("pattern"):
         try:
-            formats.pattern(schema["pattern"])
+            regexp.compiled(schema["pattern"])
         except ValueError as wrong:
             said = f"must be a valid regular expression, but isn't: {wrong}"
             yield causes.invalid(f"{path}.pattern", schema["pattern"], said)
@@ -262,7 +263,7 @@ def _defaults(schema: Mapping[str, Any], path: str) -> Iterator[Cause]:
     if default is not None:
         if _pruning_changes(schema, default):
             yield causes.invalid(f"{path}.default", default, "must not have unknown fields")
-        found: list[Cause] = []
+        found = validation.Causes()
         validation.compiled(schema)(copy.deepcopy(default), f"{path}.default", found)
         yield from found
     for name, prop in (schema.get("properties") or {}).items():
