@@ -80,6 +80,7 @@ class App:
         request.info = info = requestinfo.parse(request.method, request.scope["path"], request.query)
         self._authenticate(request)
         self._authorize(request)
+        request.check_announced_size()
         clock = self.core.clock
         started = clock.monotonic()
         try:
