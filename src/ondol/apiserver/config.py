@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from ondol.api.pod_security import policies
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,3 +32,5 @@ class ApiConfig:
     event_ttl_s: float = 3600.0
     kubernetes_minor: int = 34
     """The Kubernetes release whose API is served."""
+    pod_security: policies.Settings = field(default_factory=policies.Settings)
+    """What pods are held to where their namespace has no labels, and for whom nothing holds."""

@@ -22,11 +22,12 @@ import anyio
 import anyio.abc
 
 from ondol import client as clients
+from ondol.api.pod_security import policies
 from ondol.base import errors, log
 from ondol.base.clock import SystemClock
 from ondol.client import Client
 from ondol.compose.instance import Instance
-from ondol.compose.settings import Settings
+from ondol.compose.settings import Settings, listed
 from ondol.compose.supervisor import Notify, Part
 
 # What at least two parts use and what starts no thread: imported once, before the fork.
@@ -160,6 +161,7 @@ async def _api(instance: Instance, settings: Settings, notify: Notify) -> None:
         advertise_address=instance.bridge_address,
         advertise_port=instance.ports.api,
         ca_certificate=pki.ca_file.read_text(encoding="ascii"),
+        pod_security=pod_security(settings),
     )
     app = apiserver.build(
         config,
@@ -179,11 +181,24 @@ async def _api(instance: Instance, settings: Settings, notify: Notify) -> None:
         key_file=pki.server_key_file,
         client_ca_file=pki.ca_file,
     )
-    _ = settings
     try:
         await server.serve(app, serving, started=lambda _addresses: notify())
     finally:
         kept.close()
+
+
+def pod_security(settings: Settings) -> policies.Settings:
+    """What the settings hold pods to, and whom they let through."""
+    enforce, audit, warn = (
+        policies.parse_level_version(text)
+        for text in (settings.pod_security_enforce, settings.pod_security_audit, settings.pod_security_warn)
+    )
+    return policies.Settings(
+        policies.Policy(enforce, audit, warn),
+        exempt_users=listed(settings.pod_security_exempt_users),
+        exempt_namespaces=listed(settings.pod_security_exempt_namespaces),
+        exempt_runtime_classes=listed(settings.pod_security_exempt_runtime_classes),
+    )
 
 
 def _certify(instance: Instance) -> Any:

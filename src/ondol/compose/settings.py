@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from ondol.api.pod_security import policies
 from ondol.base import errors, names
 
 ENVIRONMENT_PREFIX = "ONDOL_"
@@ -44,6 +45,19 @@ class Settings:
     """Share of requests that are traced."""
     scale_to_zero_after_s: float = 60.0
     """Stable window of the autoscaler: how long without traffic before a revision goes to zero."""
+    pod_security_enforce: str = "privileged"
+    """Level of the Pod Security Standards for namespaces without a label of their own (`baseline`,
+    `restricted`), or a level of a release (`restricted:v1.34`)."""
+    pod_security_audit: str = "privileged"
+    """Likewise, for what is told in the API server's log."""
+    pod_security_warn: str = "privileged"
+    """Likewise, for what the author of a pod or workload is warned of."""
+    pod_security_exempt_namespaces: str = ""
+    """Namespaces whose pods are held to nothing, separated by commas."""
+    pod_security_exempt_users: str = ""
+    """Users whose pods are held to nothing, separated by commas."""
+    pod_security_exempt_runtime_classes: str = ""
+    """Runtime classes whose pods are held to nothing, separated by commas."""
     log_level: str = "info"
     """Least severe log level written: debug, info, warning or error."""
 
@@ -56,6 +70,24 @@ def _is_address(text: str) -> bool:
     return True
 
 
+def _is_level(text: str) -> bool:
+    try:
+        policies.parse_level_version(text)
+    except ValueError:
+        return False
+    return True
+
+
+def listed(text: str) -> frozenset[str]:
+    """The items of a setting that names several, separated by commas."""
+    return frozenset(item.strip() for item in text.split(",") if item.strip())
+
+
+_LEVEL: Final = (_is_level, "privileged, baseline or restricted, as such or of a release (baseline:v1.34)")
+_NAMES: Final = (
+    lambda text: all(names.is_dns1123_subdomain(name) for name in listed(text)),
+    "names separated by commas",
+)
 _LIMITS: Final[Mapping[str, tuple[Callable[[Any], bool], str]]] = {
     "api_port": (lambda port: 1 <= port <= 65535, "a port from 1 to 65535"),
     "ingress_port": (lambda port: 1 <= port <= 65535, "a port from 1 to 65535"),
@@ -65,6 +97,11 @@ _LIMITS: Final[Mapping[str, tuple[Callable[[Any], bool], str]]] = {
     "runtime": (lambda name: name in ("", "crun", "runc"), "crun, runc or empty"),
     "trace_sampling_percent": (lambda share: 0 <= share <= 100, "from 0 to 100"),
     "scale_to_zero_after_s": (lambda window_s: 6 <= window_s <= 3600, "from 6 to 3600 seconds"),
+    "pod_security_enforce": _LEVEL,
+    "pod_security_audit": _LEVEL,
+    "pod_security_warn": _LEVEL,
+    "pod_security_exempt_namespaces": _NAMES,
+    "pod_security_exempt_runtime_classes": _NAMES,
     "log_level": (
         lambda level: level in ("debug", "info", "warning", "error"),
         "debug, info, warning or error",
