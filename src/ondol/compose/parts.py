@@ -48,6 +48,8 @@ _TELEMETRY_NICENESS: Final = 10
 _BEAT_S: Final = 5.0
 _SILENCE_MAX_S: Final = 30.0
 _COMPONENTS: Final = ("control", "node", "gateway")
+# Common names of certificates have 64 characters, and "system:node:" comes first.
+_NODE_NAME_MAX: Final = 52
 
 
 def preload() -> None:
@@ -154,7 +156,7 @@ async def _api(instance: Instance, settings: Settings, notify: Notify) -> None:
     from ondol.serverless.serving import validation
 
     clock, rng = SystemClock(), random.SystemRandom()
-    pki = _certify(instance)
+    pki = _certify(instance, node_name(settings))
     kept = store.open_file(instance.store_file)
     config = apiserver.ApiConfig(
         service_cidr=instance.service_cidr,
@@ -201,7 +203,7 @@ def pod_security(settings: Settings) -> policies.Settings:
     )
 
 
-def _certify(instance: Instance) -> Any:
+def _certify(instance: Instance, node: str) -> Any:
     """Certificates for the server and each part, and kubeconfigs to find it by."""
     import ipaddress
 
@@ -212,7 +214,8 @@ def _certify(instance: Instance) -> Any:
 
     members = [
         authority.Client("admin", "ondol:admin", ("system:masters",)),
-        *(authority.Client(name, f"system:ondol:{name}") for name in _COMPONENTS),
+        authority.Client("node", f"system:node:{node}", ("system:nodes",)),
+        *(authority.Client(name, f"system:ondol:{name}") for name in _COMPONENTS if name != "node"),
     ]
     service_address = str(ipaddress.ip_network(instance.service_cidr)[1])
     pki = authority.ensure(
@@ -376,13 +379,24 @@ def _exec_envoy(instance: Instance, settings: Settings, notify: Notify) -> None:
     os.execv(command[0], command)  # noqa: S606 - a fixed command line, no shell
 
 
+def node_name(settings: Settings) -> str:
+    """The name of this machine's Node object; `HostError` for one that no certificate can carry."""
+    name = settings.node_name or socket.gethostname().lower()
+    if len(name) > _NODE_NAME_MAX:
+        raise errors.HostError(
+            f"the node's name {name} is longer than {_NODE_NAME_MAX} characters",
+            remedy="set a shorter one: node_name in config.toml, or ONDOL_NODE_NAME",
+        )
+    return name
+
+
 def node_config(instance: Instance, settings: Settings) -> Any:
     """What the node agent is told; `down` needs it too, to undo what the agent did."""
     from ondol import node
 
     return node.NodeConfig(
         instance=instance.id,
-        name=settings.node_name or socket.gethostname().lower(),
+        name=node_name(settings),
         data_dir=instance.data_dir,
         host_ip=instance.bridge_address,
         pod_cidr=instance.pod_cidr,

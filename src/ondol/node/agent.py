@@ -194,6 +194,7 @@ class Agent:
             await node.register(port)
             self._listen()
             await tasks.start(functools.partial(_run_manager, self._manager))
+            sources.start(tasks)
             with _full_disk_told(config):
                 await self._take_up()
             tasks.start_soon(node.keep)
@@ -339,6 +340,7 @@ class Agent:
             await self._host.clock.sleep(self._host.config.housekeeping_interval_s)
             for worker in list(self._workers.values()):
                 await self._rotate_logs(worker)
+            self._host.sources.keep([worker.pod for worker in self._workers.values()])
 
     async def _rotate_logs(self, worker: PodWorker) -> None:
         config = self._host.config

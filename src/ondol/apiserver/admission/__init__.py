@@ -15,6 +15,7 @@ from ondol.apiserver.admission import (
     definitions,
     escalation,
     namespaces,
+    node_restriction,
     pod_security,
     pods,
     services,
@@ -35,7 +36,7 @@ PLUGINS: Final[tuple[Plugin, ...]] = (
     services.admit,
     escalation.admit,
 )
-VALIDATING: Final[tuple[Plugin, ...]] = (pod_security.admit,)
+VALIDATING: Final[tuple[Plugin, ...]] = (node_restriction.admit, pod_security.admit)
 
 
 def admit(core: Core, context: Context, request: Request) -> None:
