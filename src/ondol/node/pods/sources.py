@@ -24,7 +24,7 @@ Handler: TypeAlias = Callable[[Object | None, Object | None], None]
 
 _REFRESH_SHARE: Final = 0.8
 _REFRESH_MAX_S: Final = 24 * 3600.0
-_LINGER_S: Final = 60.0
+LINGER_S: Final = 60.0
 """How long something is followed after its last pod: what scales to zero comes back to it."""
 
 
@@ -55,6 +55,10 @@ class Referenced:
     def add_handler(self, handler: Handler) -> None:
         """Call `handler(old, new)` on each change of what is followed."""
         self._handlers.append(handler)
+
+    @property
+    def followed(self) -> frozenset[Key]:
+        return frozenset(self._followed)
 
     async def get(self, key: Key, *, follow: bool) -> Object | None:
         """The object as it is, None if there is none; from now on followed if asked."""
@@ -93,7 +97,7 @@ class Referenced:
         for key, followed in list(self._followed.items()):
             if key in used:
                 followed.used_at = now
-            elif now - followed.used_at >= _LINGER_S:
+            elif now - followed.used_at >= LINGER_S:
                 followed.scope.cancel()
                 del self._followed[key]
 
