@@ -152,17 +152,20 @@ def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
 
 async def _api(instance: Instance, settings: Settings, notify: Notify) -> None:
     from ondol import apiserver, store
-    from ondol.apiserver import server, unsupported
+    from ondol.apiserver import documents, server, unsupported
+    from ondol.apiserver.handlers import backups
     from ondol.serverless.serving import validation
 
     clock, rng = SystemClock(), random.SystemRandom()
+    backups.remove_leftovers(instance.data_dir)
     pki = _certify(instance, node_name(settings))
-    kept = store.open_file(instance.store_file)
+    kept = store.open_file(instance.store_file, check=documents.looks_whole)
     config = apiserver.ApiConfig(
         service_cidr=instance.service_cidr,
         advertise_address=instance.bridge_address,
         advertise_port=instance.ports.api,
         ca_certificate=pki.ca_file.read_text(encoding="ascii"),
+        scratch_dir=instance.data_dir,
         pod_security=pod_security(settings),
     )
     app = apiserver.build(

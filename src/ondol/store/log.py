@@ -19,7 +19,7 @@ from ondol.base.clock import Clock
 from ondol.store import writer
 from ondol.store.bucket import Bucket
 from ondol.store.records import ABSENT, UNCHECKED, Event, Page, Record, Retention, Row
-from ondol.store.sqlite import Database
+from ondol.store.sqlite import Check, Database
 
 _FIRST_REVISION: Final = 1  # 0 means "any" to the API
 _PURGE_ROWS: Final = 2_000
@@ -43,7 +43,13 @@ class Store:
     All methods belong to the event loop's thread.
     """
 
-    def __init__(self, database: Database, committer: writer.Writer, retention: Retention) -> None:
+    def __init__(
+        self,
+        database: Database,
+        committer: writer.Writer,
+        retention: Retention,
+        check: Check | None = None,
+    ) -> None:
         self._database = database
         self._writer = committer
         self._retention = retention
@@ -54,14 +60,14 @@ class Store:
         """Lists at an earlier revision than this are refused."""
         self.revision = _FIRST_REVISION
         """The last revision that reads can see."""
-        self._load()
+        self._load(check)
         self._assigned = self.revision
 
-    def _load(self) -> None:
+    def _load(self, check: Check | None) -> None:
         reached, high_water = self._database.compacted()
         for name, revision in reached.items():
             self._bucket(name).compacted = revision
-        for row in self._database.rows():
+        for row in self._database.rows(check):
             bucket = self._bucket(row.bucket)
             bucket.apply(Record(row.name, row.revision, row.value), deleted=row.deleted)
             self.revision = row.revision
@@ -202,6 +208,21 @@ class Store:
             self._bucket(next(iter(reached))).dead.extend(dead)  # another try at the next compaction
             raise failure
 
+    async def copy(self, target: Path) -> None:
+        """Write everything as of now into a new file of the same form; writes wait meanwhile."""
+        finished = anyio.Event()
+        failure: errors.OndolError | None = None
+
+        def done(error: errors.OndolError | None) -> None:
+            nonlocal failure
+            failure = error
+            finished.set()
+
+        self._writer.submit(writer.Work(lambda: self._database.copy(target), done))
+        await finished.wait()
+        if failure is not None:
+            raise failure
+
     async def compact_forever(self, clock: Clock, interval_s: float) -> None:
         """At each interval, forget what was already there at the one before."""
         while True:
@@ -277,11 +298,14 @@ class Watch:
             self._waiter.set()
 
 
-def open_file(path: Path, retention: Retention | None = None) -> Store:
-    """The store in a file; `HostError` if the file is damaged or another process has it."""
+def open_file(path: Path, retention: Retention | None = None, *, check: Check | None = None) -> Store:
+    """The store in a file; `HostError` if the file is damaged or another process has it.
+
+    `check` says of each value whether it can be what was written; the first that cannot is named.
+    """
     database = Database(path)
     try:
-        return Store(database, writer.Threaded(database), retention or Retention())
+        return Store(database, writer.Threaded(database), retention or Retention(), check)
     except BaseException:
         database.close()
         raise

@@ -3,6 +3,9 @@
 The only module that names `sqlite3`. Its errors leave here as errors of the project: a full disk is
 `Unavailable` (nothing of that commit is kept, and writing works again once there is space), a file
 that is damaged or in use by another process is a `HostError` with its remedy.
+
+A file that was in use once is known by its lock file, which then says so: found empty or missing, it was
+lost, and nothing is begun in its place.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ import fcntl
 import os
 import sqlite3
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -29,10 +32,18 @@ CREATE TABLE IF NOT EXISTS log (
 );
 CREATE TABLE IF NOT EXISTS compacted (bucket TEXT PRIMARY KEY, revision INTEGER NOT NULL) WITHOUT ROWID;
 """
+_ROWS: Final = "SELECT revision, bucket, name, deleted, value FROM log ORDER BY revision"
 _FORMAT: Final = 1
 _HIGH_WATER: Final = ""
 """The row of `compacted` that keeps the highest revision, should its own row be purged."""
 _ROWS_PER_STATEMENT: Final = 500
+_UNKNOWN_MAX: Final = 1 << 40
+_USED: Final = b"in use\n"
+"""What the lock file says once there is a database to lose."""
+_SALVAGE: Final = "ondol restore FILE (a backup), or ondol restore --salvage (what can still be read)"
+
+Check = Callable[[bytes], bool]
+"""Whether a value can be what its owner once wrote."""
 
 
 class Database:
@@ -46,11 +57,18 @@ class Database:
         self._lock = _exclusive(path) if path is not None else None
         try:
             self._connection = self._open()
+            self._mark()
         except BaseException:
             self._unlock()
             raise
         if path is None:  # nothing of it outlives its owner, who need not close it
             weakref.finalize(self, self._connection.close)
+
+    def _mark(self) -> None:
+        """From now on there is something to lose."""
+        if self._lock is not None and not os.pread(self._lock, len(_USED), 0):
+            with contextlib.suppress(OSError):  # a full disk, say; the next opening says it
+                os.pwrite(self._lock, _USED, 0)
 
     def _open(self) -> sqlite3.Connection:
         with self._translated():
@@ -82,12 +100,35 @@ class Database:
             connection.executescript(_SCHEMA)
             connection.execute(f"PRAGMA user_version={_FORMAT}")
 
-    def rows(self) -> Iterator[Row]:
-        """Every row of the log, oldest first."""
-        query = "SELECT revision, bucket, name, deleted, value FROM log ORDER BY revision"
-        with self._translated():
-            for revision, bucket, name, deleted, value in self._connection.execute(query):
+    def rows(self, check: Check | None = None) -> Iterator[Row]:
+        """Every row of the log, oldest first; `HostError` names the first that is damaged."""
+        last = 0
+        try:
+            for revision, bucket, name, deleted, value in self._connection.execute(_ROWS):
+                if check is not None and not check(value):
+                    raise self._damaged(f"row {revision} ({bucket}, {name}) is not what was written")
+                last = revision
                 yield Row(revision, bucket, name, bool(deleted), value)
+        except sqlite3.DatabaseError as error:
+            where = f"behind row {last}" if last else "from its first row on"
+            raise self._damaged(f"{error} {where}{self._pages()}") from error
+
+    def _pages(self) -> str:
+        """The first thing SQLite's own examination has to say, which names a page."""
+        with contextlib.suppress(sqlite3.Error):
+            (said,) = self._connection.execute("PRAGMA quick_check(1)").fetchone()
+            return f" ({str(said).splitlines()[-1]})" if said != "ok" else ""
+        return ""
+
+    def _damaged(self, what: str) -> errors.HostError:
+        return errors.HostError(
+            f"the API's data at {self._path} is damaged: {what}; the file is left as it is", remedy=_SALVAGE
+        )
+
+    def copy(self, target: Path) -> None:
+        """Write all there is at this moment into a new file."""
+        with self._translated():
+            self._connection.execute("VACUUM INTO ?", (str(target),))
 
     def compacted(self) -> tuple[dict[str, int], int]:
         """How far each bucket's history was purged, and the highest revision at that time."""
@@ -154,10 +195,7 @@ class Database:
                 "the change was not made; free some space"
             )
         if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
-            return errors.HostError(
-                f"the API's data at {self._path} is damaged: {error}",
-                remedy="restore the file from a backup, or start with another data directory",
-            )
+            return self._damaged(str(error))
         return errors.Unavailable(f"the API's data at {self._path} cannot be written: {error}")
 
     def _unlock(self) -> None:
@@ -168,11 +206,13 @@ class Database:
 
 def _exclusive(path: Path) -> int:
     """The descriptor that holds this process's claim to the file; the kernel drops it if we die."""
+    file = path.with_name(path.name + ".lock")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _refuse_lost(path, file)
         # SQLite gives its journal files the mode of the database: secrets lie in all of them.
         os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-        lock = os.open(path.with_name(path.name + ".lock"), os.O_CREAT | os.O_RDWR, 0o600)
+        lock = os.open(file, os.O_CREAT | os.O_RDWR, 0o600)
     except OSError as error:
         raise errors.HostError(
             f"the API's data at {path} cannot be opened: {error.strerror}",
@@ -187,3 +227,60 @@ def _exclusive(path: Path) -> int:
             remedy="stop the platform that runs on this data directory, or choose another one",
         ) from error
     return lock
+
+
+def _refuse_lost(path: Path, lock: Path) -> None:
+    """`HostError` if there was a database, and what is there now is none or has nothing in it."""
+    was_used = lock.exists() and lock.read_bytes() == _USED
+    if was_used and (not path.exists() or not path.stat().st_size):
+        state = "is empty" if path.exists() else "is gone"
+        raise errors.HostError(
+            f"the API's data at {path} {state}, though there was some; nothing is begun in its place",
+            remedy=f"{_SALVAGE}; to begin with nothing, remove {lock}",
+        )
+
+
+def salvage(path: Path, check: Check | None = None) -> Iterator[Row | str]:
+    """Every row of a damaged file that can be read, and a sentence for each place that cannot.
+
+    The file is only read, but SQLite may put its log in order: work on a copy.
+    """
+    if not path.exists() or not path.stat().st_size:
+        yield f"{path} is empty"
+        return
+    connection = sqlite3.connect(path, isolation_level=None)
+    try:
+        connection.execute("PRAGMA locking_mode=EXCLUSIVE")
+        yield from _salvaged(connection, check)
+    except sqlite3.DatabaseError as error:
+        yield f"nothing can be read: {error}"
+    finally:
+        connection.close()
+
+
+def _salvaged(connection: sqlite3.Connection, check: Check | None) -> Iterator[Row | str]:
+    """In order; behind a place that cannot be read, row numbers are tried in growing steps."""
+    last, step, limit = 0, 0, _highest(connection)
+    while last + step <= limit:
+        try:
+            query = _ROWS.replace("ORDER BY", "WHERE revision > ? ORDER BY") + " LIMIT 1"
+            found = connection.execute(query, (last + step,)).fetchone()
+        except sqlite3.DatabaseError as error:
+            if not step:
+                yield f"behind row {last}: {error}"
+            step = max(1, step * 2)
+            continue
+        if found is None:
+            return
+        last, step = found[0], 0
+        row = Row(found[0], found[1], found[2], bool(found[3]), found[4])
+        is_whole = check is None or check(row.value)
+        yield row if is_whole else f"row {last} ({row.bucket}, {row.name}) is not what was written"
+
+
+def _highest(connection: sqlite3.Connection) -> int:
+    """The last row's number, or as far as row numbers are tried when that cannot be read."""
+    with contextlib.suppress(sqlite3.DatabaseError):
+        (highest,) = connection.execute("SELECT max(revision) FROM log").fetchone()
+        return int(highest or 0)
+    return _UNKNOWN_MAX
