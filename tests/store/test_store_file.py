@@ -16,6 +16,7 @@ import pytest
 from ondol import store
 from ondol.base import errors
 from ondol.base.clock import ManualClock
+from ondol.store import sqlite
 
 pytestmark = pytest.mark.anyio
 
@@ -218,6 +219,38 @@ async def test_a_full_disk_refuses_writes_and_loses_nothing(tmp_path: Path) -> N
     kept.close()
     again = store.open_file(tmp_path / "store.db")
     assert sorted(r.name for r in again.page("b").records) == ["before", "too-much"]
+    again.close()
+
+
+@pytest.mark.root
+async def test_things_can_be_deleted_on_a_full_disk(small_disk: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the space that was kept for it, which nothing else may use; with room again it is kept again."""
+    monkeypatch.setattr(sqlite, "_RESERVE_BYTES", 512 * 1024)
+    file = small_disk.path / "store.db"
+    reserve = file.with_name("store.db.reserve")
+    kept = store.open_file(file)
+    for number in range(40):
+        await _put(kept, f"n{number}", 4000)
+    assert reserve.stat().st_size == 512 * 1024
+    small_disk.fill()
+    with pytest.raises(errors.Unavailable, match="the disk is full"):
+        await _put(kept, "more", 100_000)
+    assert not reserve.exists()
+    with pytest.raises(errors.Unavailable, match="the disk is full"):
+        await _put(kept, "little", 10)
+    await kept.append("b", "n0", lambda _: b"marked", urgent=True)
+    for number in range(40):
+        await kept.append("b", f"n{number}", lambda _: b"gone", delete=True)
+    assert kept.get("b", "n0") is None
+    with pytest.raises(errors.Unavailable, match="the disk is full"):
+        await _put(kept, "not-yet", 100)
+    small_disk.make_room()
+    await _put(kept, "now", 100)
+    assert reserve.stat().st_size == 512 * 1024
+    names = {record.name for record in kept.page("b").records}
+    kept.close()
+    again = store.open_file(file)
+    assert {record.name for record in again.page("b").records} == names
     again.close()
 
 

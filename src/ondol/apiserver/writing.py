@@ -190,7 +190,11 @@ class Writes:
         if self.options.dry_run:
             return served.shown(documents.encode(stored))
         record = await self.core.store.append(
-            served.bucket, key, lambda revision: documents.encode(stored, revision), expected=expected
+            served.bucket,
+            key,
+            lambda revision: documents.encode(stored, revision),
+            expected=expected,
+            urgent=objects.is_deleting(obj),
         )
         self.core.changed(served)
         return served.shown(record.value)

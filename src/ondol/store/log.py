@@ -118,8 +118,11 @@ class Store:
         *,
         expected: int = UNCHECKED,
         delete: bool = False,
+        urgent: bool = False,
     ) -> Record:
         """Write one record, or its end, and return it once it is on disk.
+
+        An end, and what is `urgent` because it leads to one, is written on a full disk too, for a while.
 
         `value` makes the bytes for the revision it is given. `expected` is the revision the record
         must have (`ABSENT`: none); otherwise `RevisionConflict`.
@@ -134,9 +137,9 @@ class Store:
             raise RevisionConflict(None)
         self._assigned += 1
         record = Record(name, self._assigned, value(self._assigned))
-        return await self._commit(bucket, record, delete=delete)
+        return await self._commit(bucket, record, delete=delete, urgent=urgent or delete)
 
-    async def _commit(self, bucket: str, record: Record, *, delete: bool) -> Record:
+    async def _commit(self, bucket: str, record: Record, *, delete: bool, urgent: bool) -> Record:
         place = (bucket, record.name)
         finished = self._pending[place] = anyio.Event()
         failure: errors.OndolError | None = None
@@ -150,7 +153,7 @@ class Store:
             finished.set()
 
         row = Row(record.revision, bucket, record.name, delete, record.value)
-        self._writer.submit(writer.Append(row, done))
+        self._writer.submit(writer.Append(row, done, urgent=urgent))
         await finished.wait()
         if failure is not None:
             raise failure

@@ -37,6 +37,7 @@ _FORMAT: Final = 1
 _HIGH_WATER: Final = ""
 """The row of `compacted` that keeps the highest revision, should its own row be purged."""
 _ROWS_PER_STATEMENT: Final = 500
+_RESERVE_BYTES: Final = 4 * 1024 * 1024
 _UNKNOWN_MAX: Final = 1 << 40
 _USED: Final = b"in use\n"
 """What the lock file says once there is a database to lose."""
@@ -46,8 +47,16 @@ Check = Callable[[bytes], bool]
 """Whether a value can be what its owner once wrote."""
 
 
+class DiskFull(errors.Unavailable):
+    """There is no space for a commit; nothing of it is kept."""
+
+
 class Database:
     """One open log file, or a private one in memory when `path` is None.
+
+    Beside it lies a file of some megabytes that is given up when the disk is full: by the space of it things
+    can be deleted, which takes a little space too. Whoever commits asks for it (`give_up_reserve`), and lets
+    nothing else use that space (`take_reserve`).
 
     After construction it may be used from one other thread, never from two at once.
     """
@@ -58,11 +67,42 @@ class Database:
         try:
             self._connection = self._open()
             self._mark()
+            self.take_reserve()
         except BaseException:
             self._unlock()
             raise
         if path is None:  # nothing of it outlives its owner, who need not close it
             weakref.finalize(self, self._connection.close)
+
+    @property
+    def _reserve(self) -> Path | None:
+        return self._path.with_name(self._path.name + ".reserve") if self._path is not None else None
+
+    def take_reserve(self) -> bool:
+        """Whether the reserve is there, if need be again."""
+        reserve = self._reserve
+        if reserve is None or reserve.exists():
+            return True
+        draft = reserve.with_name(reserve.name + ".new")
+        try:
+            descriptor = os.open(draft, os.O_CREAT | os.O_WRONLY, 0o600)
+            try:
+                os.posix_fallocate(descriptor, 0, _RESERVE_BYTES)
+            finally:
+                os.close(descriptor)
+            draft.replace(reserve)
+        except OSError:
+            with contextlib.suppress(OSError):
+                draft.unlink(missing_ok=True)
+            return False
+        return True
+
+    def give_up_reserve(self) -> bool:
+        """Make room for what makes room; False if there is nothing to give up."""
+        if self._reserve is None or not self._reserve.exists():
+            return False
+        self._reserve.unlink()
+        return True
 
     def _mark(self) -> None:
         """From now on there is something to lose."""
@@ -189,14 +229,20 @@ class Database:
     def _error(self, error: sqlite3.Error) -> errors.OndolError:
         name = getattr(error, "sqlite_errorname", "") or ""
         if name.startswith("SQLITE_FULL"):
-            # Without a time to retry after: clients wait it out many times over before they say why.
-            return errors.Unavailable(
-                f"the disk is full: no space left for the API's data at {self._path}; "
-                "the change was not made; free some space"
-            )
+            return self.full()
         if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
             return self._damaged(str(error))
         return errors.Unavailable(f"the API's data at {self._path} cannot be written: {error}")
+
+    def full(self) -> DiskFull:
+        """What is said of a full disk.
+
+        Without a time to retry after: clients wait it out many times over before they say why.
+        """
+        return DiskFull(
+            f"the disk is full: no space left for the API's data at {self._path}; "
+            "the change was not made; free some space"
+        )
 
     def _unlock(self) -> None:
         if self._lock is not None:
