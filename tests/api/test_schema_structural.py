@@ -359,6 +359,15 @@ def test_patterns_are_matched_in_linear_time_and_for_a_bounded_cost() -> None:
     assert "should match" in causes[0].message
 
 
+def test_patterns_are_bounded_in_sum() -> None:
+    """Thousands of large ones would be compiled for minutes."""
+    properties = {f"p{n}": {"type": "string", "pattern": f"{n}(\\pL|\\pN){{9}}"} for n in range(2000)}
+    (cause,) = rules.check({"type": "object", "properties": properties}, "s")
+    assert "too many or too large together" in cause.message
+    properties = {f"p{n}": {"type": "string", "pattern": f"^[a-z]{{1,63}}{n}$"} for n in range(2000)}
+    assert rules.check({"type": "object", "properties": properties}, "s") == []
+
+
 def test_a_pattern_that_is_none_any_more_matches_nothing() -> None:
     """Definitions may have been stored when look-ahead was still taken: they load, and say what is wrong."""
     (cause,) = structural.Structural(spec_with(type="string", pattern="(?=a)")).validate({"p": "a"})

@@ -52,6 +52,7 @@ class World:
         return await self.create(resources.POD, "p", spec={**spec, "automountServiceAccountToken": False})
 
     async def settle(self) -> None:
+        await self.clock.advance(1.0)
         await anyio.wait_all_tasks_blocked()
 
 

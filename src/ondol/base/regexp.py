@@ -18,8 +18,8 @@ from ondol.base import errors
 PROGRAM_BYTES_MAX: Final = 1 << 20
 """Memory of one pattern: its program, and the states that are remembered of it while it matches."""
 _REMEMBERED_MAX: Final = 128
-STEPS_MAX: Final = 100_000_000
-"""Program instructions times bytes of text, over all matches of one budget: about a second at worst."""
+STEPS_MAX: Final = 50_000_000
+"""Program instructions times bytes of text, over all matches of one budget: half a second at worst."""
 _QUOTED: Final = re.compile(r"\\Q.*?(?:\\E|\Z)", re.DOTALL)
 _ESCAPE: Final = re.compile(r"\\(.)", re.DOTALL)
 
@@ -44,12 +44,13 @@ class Budget:
 class Pattern:
     """A compiled expression; `search` and `fullmatch` as in `re`, answering only whether it matches."""
 
-    __slots__ = ("_compiled", "_size", "expression")
+    __slots__ = ("_compiled", "expression", "size")
 
     def __init__(self, expression: str, compiled: Any) -> None:
         self.expression = expression
         self._compiled = compiled
-        self._size: int = compiled.programsize
+        self.size: int = compiled.programsize
+        """Instructions of its program."""
 
     def search(self, text: str, budget: Budget | None = None) -> bool:
         """Whether it matches anywhere in the text."""
@@ -61,7 +62,7 @@ class Pattern:
 
     def _bytes(self, text: str, budget: Budget | None) -> bytes:
         encoded = text.encode("utf-8", "replace")
-        (budget or Budget()).spend(self._size * len(encoded))
+        (budget or Budget()).spend(self.size * len(encoded))
         return encoded
 
 

@@ -14,6 +14,9 @@ from ondol.api.schema import causes, model, validation
 from ondol.base import regexp
 from ondol.base.errors import Cause
 
+_PATTERNS_SIZE_MAX: Final = 1_000_000
+"""Instructions of all patterns of a schema; a third of a microsecond each."""
+_REFUSED_SIZE: Final = 30_000
 _TYPES: Final = ("array", "boolean", "integer", "number", "object", "string")
 _FORBIDDEN: Final = (
     "$ref",
@@ -49,10 +52,34 @@ _SINGLE: Final = {
 
 def check(schema: Mapping[str, Any], path: str) -> list[Cause]:
     """Every reason the schema cannot be served, in order of path."""
+    if _has_too_many_patterns(schema):
+        return [causes.forbidden(path, "the regular expressions are too many or too large together")]
     found = [*_structure(schema, "root", path), *_completeness(schema, path)]
     if not found:
         found = list(_defaults(schema, path))
     return sorted(found, key=lambda cause: (cause.field, cause.message))
+
+
+def _has_too_many_patterns(schema: Mapping[str, Any]) -> bool:
+    """Whether compiling all of them would take longer than a server may stand still."""
+    size = 0
+    for expression in set(_expressions(schema)):
+        try:
+            size += regexp.compiled(expression).size
+        except ValueError:
+            size += _REFUSED_SIZE  # as much as may have been compiled of it
+        if size > _PATTERNS_SIZE_MAX:
+            return True
+    return False
+
+
+def _expressions(value: Any) -> Iterator[str]:
+    """What stands at `pattern` anywhere in a schema."""
+    inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
+    if isinstance(value, Mapping) and isinstance(value.get("pattern"), str):
+        yield value["pattern"]
+    for item in inner:
+        yield from _expressions(item)
 
 
 def _structure(schema: Mapping[str, Any], level: str, path: str) -> Iterator[Cause]:

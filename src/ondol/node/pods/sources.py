@@ -24,6 +24,8 @@ Handler: TypeAlias = Callable[[Object | None, Object | None], None]
 
 _REFRESH_SHARE: Final = 0.8
 _REFRESH_MAX_S: Final = 24 * 3600.0
+_FOLLOW_AFTER_S: Final = 1.0
+"""How long after it was read something is followed: the connection for it must not delay the pod's start."""
 LINGER_S: Final = 60.0
 """How long something is followed after its last pod: what scales to zero comes back to it."""
 
@@ -89,7 +91,7 @@ class Referenced:
         informer.add_handler(changed)
         followed = _Followed(informer, anyio.CancelScope(), self._manager.clock.monotonic())
         self._followed[key] = followed
-        tasks.start_soon(_run, followed)
+        tasks.start_soon(_run, followed, self._manager.clock)
 
     def keep(self, used: Collection[Key]) -> None:
         """Let go of what has not been used for a while and is not among these keys."""
@@ -109,8 +111,9 @@ class _Followed:
     used_at: float
 
 
-async def _run(followed: _Followed) -> None:
+async def _run(followed: _Followed, clock: Clock) -> None:
     with followed.scope:
+        await clock.sleep(_FOLLOW_AFTER_S)
         await followed.informer.run()
 
 
