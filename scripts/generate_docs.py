@@ -58,6 +58,11 @@ REASONS: Final[Mapping[str, Reason]] = {
         "that the tests have seen.",
         "envoy",
     ),
+    "google-re2": Reason(
+        "Regular expressions that users write (patterns of CRDs, matches of routes), in Go's syntax and in "
+        "linear time: Python's own engine can be held for hours by thirty characters.",
+        "re2",
+    ),
     "grpcio": Reason("The transport of xDS between the control plane and Envoy.", "grpc"),
     "httptools": Reason(
         "The HTTP parser of the API server: parsing in Python would cost more than answering.",

@@ -346,15 +346,32 @@ def test_unknown_formats_mean_nothing() -> None:
     assert formats.check("shoe-size") is None
 
 
-@pytest.mark.parametrize(
-    ("expression", "good", "bad"),
-    [(r"^[[:alpha:]]+$", "ab", "a1"), (r"^\d{2}\z", "12", "12\n"), (r"^a$", "a", "a\n"), (r"[$]", "$", "a")],
-)
-def test_patterns_mean_what_they_mean_in_go(expression: str, good: str, bad: str) -> None:
-    """The end of text is the end of text, and POSIX classes are known."""
-    compiled = formats.pattern(expression)
-    assert compiled.search(good)
-    assert not compiled.search(bad)
+def test_patterns_are_matched_in_linear_time_and_for_a_bounded_cost() -> None:
+    """What would hold a backtracking engine is answered; what costs too much is refused, by its path."""
+    slow = structural.Structural(spec_with(type="string", pattern="^(a+)+$"))
+    (cause,) = slow.validate({"p": "a" * 50 + "!"})
+    assert cause.message.endswith("p in body should match '^(a+)+$'")
+    many = {"type": "string", "pattern": "(a?){1000}b"}
+    heavy = structural.Structural(spec_with(type="array", items=many))
+    causes = heavy.validate({"p": ["a" * 1000] * 100})
+    assert causes[-1].field == "p[99]"
+    assert "too long for the patterns" in causes[-1].message
+    assert "should match" in causes[0].message
+
+
+def test_patterns_are_bounded_in_sum() -> None:
+    """Thousands of large ones would be compiled for minutes."""
+    properties = {f"p{n}": {"type": "string", "pattern": f"{n}(\\pL|\\pN){{9}}"} for n in range(2000)}
+    (cause,) = rules.check({"type": "object", "properties": properties}, "s")
+    assert "too many or too large together" in cause.message
+    properties = {f"p{n}": {"type": "string", "pattern": f"^[a-z]{{1,63}}{n}$"} for n in range(2000)}
+    assert rules.check({"type": "object", "properties": properties}, "s") == []
+
+
+def test_a_pattern_that_is_none_any_more_matches_nothing() -> None:
+    """Definitions may have been stored when look-ahead was still taken: they load, and say what is wrong."""
+    (cause,) = structural.Structural(spec_with(type="string", pattern="(?=a)")).validate({"p": "a"})
+    assert "but pattern is invalid: error parsing regexp" in cause.message
 
 
 @given(

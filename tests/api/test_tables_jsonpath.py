@@ -48,3 +48,20 @@ def test_an_unreadable_path_is_refused_when_it_is_parsed(path: str) -> None:
     """A CRD author learns of it at once, not when a list comes out empty."""
     with pytest.raises(ValueError, match="unrecognized"):
         jsonpath.parse(path)
+
+
+@pytest.mark.parametrize(
+    "path", ["['" + "\\a" * 60, "[?(@." + " " * 30_000 + "x", "[?(@.a==" + ") " * 30_000]
+)
+def test_a_path_that_is_none_is_refused_at_once(path: str) -> None:
+    """However often its pieces could be parted in two ways."""
+    with pytest.raises(ValueError, match="unrecognized"):
+        jsonpath.parse(path)
+
+
+def test_a_path_selects_a_bounded_number_of_values() -> None:
+    """Every step to all descendants multiplies what the one before it selected."""
+    deep: Any = {}
+    for _ in range(50):
+        deep = {"a": deep, "b": 1}
+    assert len(jsonpath.parse(".." * 40 + "b").find(deep)) <= 10_000

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+
+from ondol import store
+from ondol.store.sqlite import Database
 
 pytestmark = pytest.mark.anyio
 
@@ -168,3 +172,39 @@ async def test_delete_options_that_cannot_be_read_delete_nothing(
     if isinstance(options, dict) and "kind" not in options:
         assert evicted.status == 400, evicted.json
         assert (await api.get(f"{PODS}/p")).status == 200
+
+
+async def test_a_large_collection_goes_in_few_commits(
+    start: Callable[..., Any], tmp_path: Path, config_map: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each object by itself would wait for the disk as often as there are objects."""
+    commits = 0
+    commit = Database.commit
+
+    def counted(database: Database, rows: Any) -> None:
+        nonlocal commits
+        commits += 1
+        commit(database, rows)
+
+    kept = store.open_file(tmp_path / "store.db")
+    async with start(kept) as api:
+        for number in range(300):
+            await api.post(CMS, config_map(f"n{number:03}"))
+        monkeypatch.setattr(Database, "commit", counted)
+        gone = await api.delete(CMS)
+        monkeypatch.undo()
+        assert gone.status == 200
+        names = [item["metadata"]["name"] for item in gone.json["items"]]
+        assert names == [f"n{number:03}" for number in range(300)]
+        assert (await api.get(CMS)).json["items"] == []
+    kept.close()
+    assert commits < 100
+
+
+async def test_a_collection_stops_at_the_first_refusal(api: Any, config_map: Make) -> None:
+    """What cannot be deleted is said."""
+    for name in ("a", "b"):
+        await api.post(CMS, config_map(name))
+    refused = await api.delete(CMS, {"preconditions": {"uid": "other"}})
+    assert (refused.status, refused.json["reason"]) == (409, "Conflict")
+    assert len((await api.get(CMS)).json["items"]) == 2

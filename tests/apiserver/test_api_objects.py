@@ -154,6 +154,23 @@ async def test_bodies_that_cannot_be_read(api: Any, body: bytes, headers: dict[s
     assert refused.json["kind"] == "Status"
 
 
+async def test_an_announced_giant_is_refused_before_it_is_read(api: Any) -> None:
+    """Four gigabytes to come: refused at the first line, on a connection that is then closed."""
+
+    async def receive() -> dict[str, Any]:
+        raise AssertionError("nothing of it is read")
+
+    sent: list[dict[str, Any]] = []
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    headers = {"content-type": "application/json", "content-length": "4294967296"}
+    await api.app(api._scope("POST", CMS, headers), receive, send)
+    assert sent[0]["status"] == 413
+    assert (b"connection", b"close") in sent[0]["headers"]
+
+
 async def test_a_body_that_was_cut_off_is_no_body(api: Any, config_map: Make) -> None:
     """Half of a YAML document may read as a whole one, and no body as a delete without preconditions."""
     await api.post(CMS, config_map("kept", {"k": "v"}))

@@ -92,6 +92,24 @@ async def test_the_authority_is_renewed_with_its_key(tmp_path: Path) -> None:
     held.verify_directly_issued_by(certificate(made.ca_file))
 
 
+def test_certificates_from_the_future_are_issued_anew(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The clock was a year ahead when they were made and was set back: all hold now, by their keys."""
+    ahead = ManualClock(ManualClock().now() + 365 * DAY_S)
+    made = ensure(tmp_path / "pki", ahead)
+    keys = {name: text for name, text in contents(made).items() if name.endswith(".key")}
+    now = ManualClock()
+    again = ensure(tmp_path / "pki", now)
+    assert "".join(capsys.readouterr()).count("certificate_from_the_future") == 3
+    files = [again.ca_file, again.server_certificate_file, again.client_files("admin")[0]]
+    for file in files:
+        held = certificate(file)
+        assert held.not_valid_before_utc.timestamp() <= now.now() < held.not_valid_after_utc.timestamp()
+    certificate(files[1]).verify_directly_issued_by(certificate(files[0]))
+    assert {n: t for n, t in contents(again).items() if n.endswith(".key")} == keys
+
+
 def test_a_new_address_is_added_to_the_serving_certificate(tmp_path: Path) -> None:
     """A start with one more address issues a certificate that has it."""
     clock = ManualClock()

@@ -40,6 +40,10 @@ class App:
         elif scope["path"] == "/slow":
             await anyio.sleep(0.3)
             await self._answer(scope, send)
+        elif scope["path"] == "/body":
+            while (await receive()).get("more_body"):
+                pass
+            await self._answer(scope, send)
         elif scope["path"] == "/stuck":
             self.stuck.set()
             await anyio.sleep_forever()
@@ -68,6 +72,7 @@ class App:
 
     async def _answer(self, scope: server.Scope, send: server.Send) -> None:
         seen = {key: scope.get(key) for key in ("ondol.certificate", "ondol.identity", "path", "state")}
+        seen["headers"] = [[name.decode(), value.decode()] for name, value in scope["headers"]]
         body = json.dumps(seen).encode()
         headers = [(b"content-length", str(len(body)).encode())]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
@@ -289,6 +294,83 @@ async def test_headers_without_end_are_refused(made: pki.Pki, app: App) -> None:
                 await stream.send(b"a" * 100_000)
         received = await _until_closed(stream)
     assert received == b"" or received.startswith(b"HTTP/1.1 400"), received[:100]
+
+
+_CHUNKED = b"POST /body HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n"
+
+
+async def test_trailers_never_become_headers(made: pki.Pki, app: App) -> None:
+    """What follows a body was in no head, so it can neither name a user nor act for one."""
+    trailers = b"0\r\nImpersonate-User: root\r\nAuthorization: Bearer x\r\nx-remote-user: root\r\n\r\n"
+    async with serving(app, config(made)) as ((address,), _), raw(address, made) as stream:
+        await stream.send(_CHUNKED + trailers)
+        await stream.send(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+        received = await _until_closed(stream)
+    assert received.count(b"HTTP/1.1 200") == 2
+    assert b"root" not in received
+    assert b"authorization" not in received
+
+
+@pytest.mark.parametrize("rest", [b"0\r\nx-long: ", b"3;"])
+async def test_what_stands_beside_a_body_is_bounded(made: pki.Pki, app: App, rest: bytes) -> None:
+    """Trailers and extensions of chunks without end would be kept in memory."""
+    async with serving(app, config(made)) as ((address,), _), raw(address, made) as stream:
+        await stream.send(_CHUNKED + rest)
+        with contextlib.suppress(anyio.BrokenResourceError):
+            for _ in range(40):
+                await stream.send(b"a" * 100_000)
+        received = await _until_closed(stream)
+    assert b"HTTP/1.1 200" not in received
+
+
+_HOST = b"host: x\r\n"
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        b"GET / HTTP/1.1\r\n" + _HOST + b"Host: y\r\n\r\n",
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"POST / HTTP/1.1\r\n" + _HOST + b"content-length: 3\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"POST / HTTP/1.1\r\n" + _HOST + b"content-length: 3\r\ncontent-length: 4\r\n\r\nabcd",
+        b"POST / HTTP/1.1\r\n" + _HOST + b"content-length: +3\r\n\r\nabc",
+        b"POST / HTTP/1.1\r\n" + _HOST + b"transfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+        b"POST /body HTTP/1.1\r\n" + _HOST + b"transfer-encoding: chunked\r\n\r\nZZ\r\nabc\r\n",
+        b"POST /body HTTP/1.1\r\n" + _HOST + b"transfer-encoding: chunked\r\n\r\n3\r\nabcX0\r\n\r\n",
+        b"GET / HTTP/1.1\r\n" + _HOST + b"x-a: one\r\n impersonate-user: root\r\n\r\n",
+        b"GET / HTTP/1.1\r\n" + _HOST + b"impersonate-user : root\r\n\r\n",
+        b"GET / HTTP/1.1\r\n" + _HOST + b"x-a: b\rimpersonate-user: root\r\n\r\n",
+        b"GET / HTTP/1.1\r\n" + _HOST + b"x-a: b\x00c\r\n\r\n",
+        b"GET / HTTP/1.1\n" + _HOST + b"\r\n",
+        b"GET / HTTP/2.0\r\n" + _HOST + b"\r\n",
+        b"CONNECT a:1 HTTP/1.1\r\n" + _HOST + b"\r\n",
+    ],
+)
+async def test_bytes_that_could_be_two_requests_are_none(made: pki.Pki, app: App, request_: bytes) -> None:
+    """The answer is 400, and nothing more is read from the connection."""
+    async with serving(app, config(made)) as ((address,), _), raw(address, made) as stream:
+        await stream.send(request_)
+        received = await _until_closed(stream)
+    assert received.startswith(b"HTTP/1.1 400")
+    assert received.count(b"HTTP/1.1") == 1
+
+
+async def test_an_unwanted_body_does_not_go_on_for_ever(made: pki.Pki, app: App) -> None:
+    """Once the answer is out, only so much of the rest is read before the connection is closed."""
+    async with serving(app, config(made)) as ((address,), _), raw(address, made) as stream:
+        await stream.send(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 4294967296\r\n\r\n")
+        assert (await stream.receive()).startswith(b"HTTP/1.1 200")
+        with pytest.raises((anyio.BrokenResourceError, OSError)):  # noqa: PT012 - sent until it is refused
+            for _ in range(4096):
+                await stream.send(b"a" * 100_000)
+
+
+async def test_old_clients_are_not_told_to_go_on(made: pki.Pki, app: App) -> None:
+    """HTTP/1.0 knows no 100: the first line they read must be that of the answer."""
+    head = b"POST /body HTTP/1.0\r\nexpect: 100-continue\r\ncontent-length: 3\r\n\r\n"
+    async with serving(app, config(made)) as ((address,), _), raw(address, made) as stream:
+        await stream.send(head + b"abc")
+        assert (await _until_closed(stream)).startswith(b"HTTP/1.1 200")
 
 
 async def test_who_says_nothing_is_let_go(made: pki.Pki, app: App) -> None:

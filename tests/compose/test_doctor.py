@@ -136,9 +136,9 @@ def test_require_raises_the_first_failure(tmp_path: Path, monkeypatch: pytest.Mo
         Finding("nftables", Verdict.FAIL, "nft not found", "apt-get install -y nftables"),
         Finding("disk", Verdict.FAIL, "none", "buy one"),
     ]
-    monkeypatch.setattr(doctor, "examine", lambda _: findings)
+    monkeypatch.setattr(doctor, "machine", lambda _: findings)
     with pytest.raises(errors.HostError, match=r"^nftables: nft not found$") as raised:
         doctor.require(Settings(data_dir=tmp_path))
     assert raised.value.remedy == "apt-get install -y nftables"
-    monkeypatch.setattr(doctor, "examine", lambda _: findings[:1])
+    monkeypatch.setattr(doctor, "machine", lambda _: findings[:1])
     doctor.require(Settings(data_dir=tmp_path))

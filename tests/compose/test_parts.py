@@ -23,6 +23,24 @@ def test_a_damaged_kubeconfig_is_waited_for(tmp_path: Path, text: str) -> None:
     assert parts._client(file) is None
 
 
+def test_what_settings_hold_pods_to(tmp_path: Path) -> None:
+    """Levels with or without a release, and names separated by commas."""
+    settings = Settings(
+        tmp_path,
+        pod_security_enforce="baseline:v1.30",
+        pod_security_warn="restricted",
+        pod_security_exempt_users="system:admin, bob",
+        pod_security_exempt_namespaces="kube-system",
+    )
+    held_to = parts.pod_security(settings)
+    assert str(held_to.defaults.enforce) == "baseline:v1.30"
+    assert str(held_to.defaults.audit) == "privileged:latest"
+    assert str(held_to.defaults.warn) == "restricted:latest"
+    assert held_to.exempt_users == {"system:admin", "bob"}
+    assert held_to.exempt_namespaces == {"kube-system"}
+    assert held_to.exempt_runtime_classes == frozenset()
+
+
 def test_servers_outlive_their_clients(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Whatever connects to the API server ends before it; spans of the proxy's end are still taken in."""
     monkeypatch.setattr(instances, "_PROMISES", tmp_path / "run" / "promises")

@@ -34,6 +34,9 @@ OWN_TEXTS = {
     "deny_external_ips": "1",
     "ingress_address": "0.0.0.0",
     "log_level": "debug",
+    "pod_security_audit": "baseline:v1.30",
+    "pod_security_enforce": "baseline:v1.30",
+    "pod_security_warn": "baseline:v1.30",
     "runtime": "runc",
 }
 """What a setting is set to that does not take any text or number."""
@@ -128,6 +131,9 @@ def test_yes_and_no(tmp_path: Path, text: str, environment: dict[str, str], expe
         ("ingress_address = 'here'", "ingress_address must be"),
         ("pod_pids_limit = 3", "pod_pids_limit must be"),
         ("allowed_unsafe_sysctls = 'net.core.*, vm.*'", "allowed_unsafe_sysctls must be"),
+        ("pod_security_enforce = 'strict'", "pod_security_enforce must be"),
+        ("pod_security_warn = 'baseline:1.30'", "pod_security_warn must be"),
+        ("pod_security_exempt_namespaces = ['a']", "pod_security_exempt_namespaces must be"),
         ("data_dir = '/elsewhere'", "data_dir"),
     ],
 )

@@ -27,6 +27,7 @@ from ondol.api import conditions, objects, resources
 from ondol.api.objects import Object
 from ondol.base import clock, errors
 from ondol.client import Client
+from ondol.client.asgi import AsgiTransport, Identity
 from ondol.node import agent
 from ondol.node.config import NodeConfig, restart_backoff
 from ondol.sdk import testing
@@ -125,11 +126,13 @@ class NodeWorld:
 
     client: Client
     config: NodeConfig
+    node_client: Client
+    """The node's own, which may only do what nodes may."""
     clock: clock.Clock = field(default_factory=clock.SystemClock)
 
     @asynccontextmanager
     async def node(self) -> AsyncIterator[None]:
-        async with agent.running(self.config, self.client, self.clock):
+        async with agent.running(self.config, self.node_client, self.clock):
             yield
 
     def pod(self, name: str, script: str = "sleep 1000", **spec: Any) -> Object:
@@ -264,4 +267,6 @@ async def world(node_config: NodeConfig, image: str, tmp_path: Path) -> AsyncIte
         inner = await stack.enter_async_context(testing.World(app))
         root = {"metadata": {"name": "kube-root-ca.crt", "namespace": "default"}, "data": {"ca.crt": "none"}}
         await inner.client.create(resources.CONFIG_MAP, root)
-        yield NodeWorld(inner.client, node_config)
+        account: Identity = {"name": f"system:node:{node_config.name}", "groups": ["system:nodes"]}
+        own = Client(AsgiTransport(app, identity=account), field_manager="kubelet")
+        yield NodeWorld(inner.client, node_config, own)

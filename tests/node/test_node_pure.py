@@ -35,11 +35,17 @@ FACTS = env.PodFacts("10.0.0.2", "1.2.3.4", "node", {"cpu": "4", "memory": "8Gi"
         ("$A", "$A"),
         ("$(A", "$(A"),
         ("$", "$"),
+        ("$(B)$$(B)$$ $(", "2$(B)$ $("),
     ],
 )
 def test_expansion(text: str, expected: str) -> None:
     """`$(NAME)` is replaced when known, `$$` is a dollar, everything else stays."""
     assert env.expand(text, {"A": "1", "B": "2"}) == expected
+
+
+def test_expansion_of_a_million_open_references() -> None:
+    """None of them closes, and none is searched to the end of the text."""
+    assert env.expand("$(A)" + "$(" * 1_000_000, {"A": "1"}) == "1" + "$(" * 1_000_000
 
 
 @given(st.text())

@@ -16,6 +16,7 @@ import pytest
 from ondol import store
 from ondol.base import errors
 from ondol.base.clock import ManualClock
+from ondol.store import sqlite
 
 pytestmark = pytest.mark.anyio
 
@@ -90,6 +91,92 @@ def test_a_damaged_file_is_named_with_a_remedy(tmp_path: Path) -> None:
     assert file.read_bytes().startswith(b"this is not")
 
 
+@pytest.mark.parametrize("loss", ["emptied", "removed"])
+async def test_a_lost_file_is_not_begun_anew(tmp_path: Path, loss: str) -> None:
+    """Found empty or gone where there was one: refused with the way out, and nothing is begun."""
+    file = tmp_path / "store.db"
+    kept = store.open_file(file)
+    await _put(kept, "a")
+    kept.close()
+    file.write_bytes(b"") if loss == "emptied" else file.unlink()
+    for _ in range(2):
+        with pytest.raises(errors.HostError, match=r"is (empty|gone)") as caught:
+            store.open_file(file)
+    assert "ondol restore" in caught.value.remedy
+    assert not file.exists() or file.stat().st_size == 0
+    (tmp_path / "store.db.lock").unlink()
+    store.open_file(file).close()
+
+
+def _json(value: bytes) -> bool:
+    return value[:1] == b"{" and value[-1:] == b"}" and b"\0" not in value
+
+
+async def _filled(file: Path, count: int) -> None:
+    kept = store.open_file(file)
+    for number in range(count):
+        await kept.append("b", f"n{number}", lambda _: b'{"a":"' + b"x" * 900 + b'"}')
+    kept.close()
+
+
+def _overwrite(file: Path, name: bytes, with_: bytes, *, offset: int = 0) -> None:
+    """Where the row of that name lies."""
+    content = bytearray(file.read_bytes())
+    at = content.index(name) + len(name) + offset
+    content[at : at + len(with_)] = with_
+    file.write_bytes(content)
+
+
+async def test_a_damaged_row_is_named(tmp_path: Path) -> None:
+    """By its number and name; what can be read is saved, and the damaged file stays as it was."""
+    file = tmp_path / "store.db"
+    await _filled(file, 20)
+    _overwrite(file, b"n7", b"\0" * 300, offset=50)
+    before = file.read_bytes()
+    for _ in range(2):
+        with pytest.raises(errors.HostError, match=r"row 9 \(b, n7\) is not what was written") as caught:
+            store.open_file(file, check=_json)
+        assert "--salvage" in caught.value.remedy
+    with pytest.raises(errors.HostError, match="row 9"):
+        store.repair.examine(file, _json)
+    saved = store.repair.salvage(file, tmp_path / "new.db", _json)
+    assert saved == (19, ["row 9 (b, n7) is not what was written"])
+    assert file.read_bytes() == before
+    again = store.open_file(tmp_path / "new.db", check=_json)
+    assert {record.name for record in again.page("b").records} == {f"n{n}" for n in range(20) if n != 7}
+    assert (await again.append("b", "next", lambda _: b"{}")).revision > 21
+    with pytest.raises(errors.Expired):
+        again.watch("b", after=5)
+    again.close()
+
+
+async def test_a_damaged_page_is_named(tmp_path: Path) -> None:
+    """With the last row that can be read; what lies on other pages is saved."""
+    file = tmp_path / "store.db"
+    await _filled(file, 40)
+    content = bytearray(file.read_bytes())
+    page = content.index(b"n20") // 4096
+    content[page * 4096 : (page + 1) * 4096] = b"\xee" * 4096
+    file.write_bytes(content)
+    with pytest.raises(errors.HostError, match=r"malformed behind row \d+ \(Page \d+: .*\)"):
+        store.open_file(file, check=_json)
+    saved = store.repair.salvage(file, tmp_path / "new.db", _json)
+    assert 30 <= saved.rows < 40
+    assert len(saved.problems) >= 1
+
+
+async def test_a_copy_of_a_store_in_use(tmp_path: Path) -> None:
+    """It is whole by itself, and the store goes on."""
+    kept = store.open_file(tmp_path / "store.db")
+    await _put(kept, "a")
+    await kept.copy(tmp_path / "copy.db")
+    await _put(kept, "b")
+    kept.close()
+    copy = store.open_file(tmp_path / "copy.db")
+    assert [record.name for record in copy.page("b").records] == ["a"]
+    copy.close()
+
+
 def test_a_file_of_a_newer_format_is_left_alone(tmp_path: Path) -> None:
     """What a newer version wrote is not guessed at."""
     file = tmp_path / "store.db"
@@ -132,6 +219,38 @@ async def test_a_full_disk_refuses_writes_and_loses_nothing(tmp_path: Path) -> N
     kept.close()
     again = store.open_file(tmp_path / "store.db")
     assert sorted(r.name for r in again.page("b").records) == ["before", "too-much"]
+    again.close()
+
+
+@pytest.mark.root
+async def test_things_can_be_deleted_on_a_full_disk(small_disk: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the space that was kept for it, which nothing else may use; with room again it is kept again."""
+    monkeypatch.setattr(sqlite, "_RESERVE_BYTES", 512 * 1024)
+    file = small_disk.path / "store.db"
+    reserve = file.with_name("store.db.reserve")
+    kept = store.open_file(file)
+    for number in range(40):
+        await _put(kept, f"n{number}", 4000)
+    assert reserve.stat().st_size == 512 * 1024
+    small_disk.fill()
+    with pytest.raises(errors.Unavailable, match="the disk is full"):
+        await _put(kept, "more", 100_000)
+    assert not reserve.exists()
+    with pytest.raises(errors.Unavailable, match="the disk is full"):
+        await _put(kept, "little", 10)
+    await kept.append("b", "n0", lambda _: b"marked", urgent=True)
+    for number in range(40):
+        await kept.append("b", f"n{number}", lambda _: b"gone", delete=True)
+    assert kept.get("b", "n0") is None
+    with pytest.raises(errors.Unavailable, match="the disk is full"):
+        await _put(kept, "not-yet", 100)
+    small_disk.make_room()
+    await _put(kept, "now", 100)
+    assert reserve.stat().st_size == 512 * 1024
+    names = {record.name for record in kept.page("b").records}
+    kept.close()
+    again = store.open_file(file)
+    assert {record.name for record in again.page("b").records} == names
     again.close()
 
 

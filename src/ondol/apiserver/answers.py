@@ -175,6 +175,8 @@ def failure(error: errors.ApiError) -> Reply:
     if isinstance(error, ContinueExpired):
         shown["metadata"] = {"continue": error.token}
     reply = Reply(documents.dump(shown), error.status_code)
+    if isinstance(error, errors.TooLarge):
+        reply.headers.append((b"connection", b"close"))  # the rest of it is not waited for
     if error.retry_after_s is not None:
         reply.headers.append((b"retry-after", str(error.retry_after_s).encode()))
     return reply

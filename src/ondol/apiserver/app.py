@@ -80,6 +80,7 @@ class App:
         request.info = info = requestinfo.parse(request.method, request.scope["path"], request.query)
         self._authenticate(request)
         self._authorize(request)
+        request.check_announced_size()
         clock = self.core.clock
         started = clock.monotonic()
         try:
@@ -121,7 +122,14 @@ class App:
     def _authorize(self, request: Request) -> None:
         info = request.info
         wanted = rbac.Attributes(
-            info.verb, info.group, info.resource, info.subresource, info.namespace, info.name, info.path
+            info.verb,
+            info.group,
+            info.resource,
+            info.subresource,
+            info.namespace,
+            info.name,
+            info.path,
+            request.query.get("fieldSelector", ""),
         )
         decision = self._authorizer.authorize(request.user, wanted)
         if not decision.allowed:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from ondol.api import resources
+from ondol.api.objects import Object
 from ondol.apiserver import housekeeping
 from ondol.apiserver.app import App
-from ondol.apiserver.auth import authenticate, identity, rbac
+from ondol.apiserver.auth import authenticate, identity, nodes, rbac
 from ondol.apiserver.auth.authenticate import CERTIFICATE, IDENTITY
 from ondol.apiserver.auth.identity import User
 from ondol.apiserver.auth.tokens import Tokens
@@ -20,7 +22,7 @@ from ondol.apiserver.lifecycle import Lifecycle
 from ondol.apiserver.ports import Authenticator, Authorizer, KindRules, NodeProxy
 from ondol.base import errors
 from ondol.base.clock import Clock
-from ondol.store import Store
+from ondol.store import Record, Store
 
 _HEARTBEAT_EVENTS: Final = 200
 
@@ -69,8 +71,14 @@ def assemble(
 
 
 def _rbac(core: Core) -> rbac.Authorizer:
-    """The authorizer over the RBAC objects kept here, told when they change."""
-    authorizer = core.rbac = rbac.Authorizer(core.list_objects)
+    """The authorizer over the RBAC objects and the pods kept here, told when the former change."""
+
+    def pods(namespace: str) -> Iterator[tuple[Record, Callable[[], Object]]]:
+        served = core.catalogue.of(resources.POD)
+        for record in core.store.page(served.bucket, served.prefix(namespace)).records:
+            yield record, functools.partial(core.document, served, record)
+
+    authorizer = core.rbac = nodes.Authorizer(core.list_objects, pods)
     for resource in rbac.KINDS:
         core.on_change.setdefault(core.catalogue.of(resource).bucket, []).append(authorizer.invalidate)
     return authorizer

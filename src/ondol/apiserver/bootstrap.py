@@ -6,12 +6,13 @@ are created, so that a pod can be created right after its namespace.
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 from typing import Final
 
 from ondol.api import objects, resources
 from ondol.api.objects import Object, Resource
-from ondol.apiserver import lenses, writing
+from ondol.apiserver import deleting, lenses, writing
 from ondol.apiserver.admission.accounts import DEFAULT, ROOT_CA
 from ondol.apiserver.auth import bootstrap_policy
 from ondol.apiserver.auth.identity import MASTERS, User
@@ -34,7 +35,20 @@ async def run(core: Core) -> None:
         await _complete(core, resources.CLUSTER_ROLE, role)
     for binding in bootstrap_policy.cluster_role_bindings():
         await _complete(core, resources.CLUSTER_ROLE_BINDING, binding)
+    for name in bootstrap_policy.RETIRED:
+        await _retire(core, resources.CLUSTER_ROLE_BINDING, name)
+        await _retire(core, resources.CLUSTER_ROLE, name)
     await _own_service(core)
+
+
+async def _retire(core: Core, resource: Resource, name: str) -> None:
+    """Take away what an earlier version made, unless an administrator took it over."""
+    live = core.lookup(resource, "", name)
+    if live is None or objects.annotations(live).get(bootstrap_policy.AUTOUPDATE) != "true":
+        return
+    writes = writing.Writes(core, core.catalogue.of(resource), OPTIONS)
+    with contextlib.suppress(errors.NotFound):
+        await deleting.delete(writes, "", name, deleting.DeleteOptions())
 
 
 async def furnish(core: Core, namespace: str) -> None:

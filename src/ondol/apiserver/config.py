@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ondol.api.pod_security import policies
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,3 +41,7 @@ class ApiConfig:
     event_ttl_s: float = 3600.0
     kubernetes_minor: int = 34
     """The Kubernetes release whose API is served."""
+    scratch_dir: Path | None = None
+    """Where a copy for a backup is put while it is sent; none if there are no backups."""
+    pod_security: policies.Settings = field(default_factory=policies.Settings)
+    """What pods are held to where their namespace has no labels, and for whom nothing holds."""

@@ -93,7 +93,9 @@ async def _delete(writes: writing.Writes, namespace: str, record: Record, asked:
     metadata.check_preconditions(old, served.resource, asked.uid, asked.resource_version)
     with contextlib.ExitStack() as held:
         context = writes.context(held)
-        admission.admit(core, context, admission.Request("delete", served, namespace, {}, old))
+        request = admission.Request("delete", served, namespace, {}, old)
+        admission.admit(core, context, request)
+        admission.validate(core, context, request)
         new, waits = _marked(served, old, asked, context.now)
         if not waits:
             return Deleted(await writes.remove(new, record), gone=True)

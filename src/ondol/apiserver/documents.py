@@ -8,10 +8,12 @@ from typing import Final
 import msgspec
 
 from ondol.api.objects import Object
+from ondol.base import errors
 from ondol.store import Record
 
 _encode: Final = msgspec.json.Encoder().encode
 _decode: Final = msgspec.json.Decoder(dict).decode
+_skip: Final = msgspec.json.Decoder(msgspec.Raw).decode
 _VIEWS_MAX: Final = 2048
 
 
@@ -44,6 +46,28 @@ def fresh(record: Record) -> Object:
     return document
 
 
+def looks_whole(value: bytes) -> bool:
+    """Whether bytes of the store can be an object, told quickly: no page of zeros or of something else."""
+    if value[:1] != b"{" or value[-1:] != b"}" or b"\0" in value:
+        return False
+    if value.isascii():
+        return True
+    try:
+        value.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def is_whole(value: bytes) -> bool:
+    """Whether bytes of the store are an object: JSON from beginning to end."""
+    try:
+        _skip(value)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return False
+    return looks_whole(value)
+
+
 class Views:
     """Parsed documents of records, shared and read-only, kept while they are likely to be asked for."""
 
@@ -58,5 +82,15 @@ class Views:
             if len(self._parsed) >= _VIEWS_MAX:
                 for old in list(self._parsed)[: _VIEWS_MAX // 4]:
                     del self._parsed[old]
-            found = self._parsed[key] = parse(shown(record.value))
+            try:
+                found = self._parsed[key] = parse(shown(record.value))
+            except msgspec.DecodeError as error:
+                raise _damaged(record, error) from error
         return found
+
+
+def _damaged(record: Record, error: msgspec.DecodeError) -> errors.Internal:
+    return errors.Internal(
+        f"the stored object {record.name} (row {record.revision}) is damaged: {error}; "
+        "stop the platform and see ondol doctor"
+    )

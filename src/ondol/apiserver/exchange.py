@@ -33,7 +33,8 @@ class Request:
     def __init__(self, scope: Scope, receive: Receive, body_bytes_max: int) -> None:
         self.scope = scope
         self._receive = receive
-        self._headers: dict[bytes, bytes] = dict(scope["headers"])
+        # The first of repeated headers counts, as with Go's Header.Get.
+        self._headers: dict[bytes, bytes] = dict(reversed(scope["headers"]))
         self.body_bytes_max = body_bytes_max
         query = scope.get("query_string")
         self.query: dict[str, str] = _query(query) if query else {}
@@ -100,6 +101,12 @@ class Request:
         if message["type"] == "http.disconnect":
             raise ConnectionAbortedError("the client went away before the end of its request")
         return message
+
+    def check_announced_size(self) -> None:
+        """`TooLarge` before anything of a body that says itself how long it is has been read."""
+        announced = self.header(b"content-length")
+        if announced.isascii() and announced.isdecimal():
+            self._check_size(int(announced))
 
     def _check_size(self, size: int) -> None:
         if size > self.body_bytes_max:

@@ -1,9 +1,10 @@
 """The certificate authority on disk: who the API server is and who its clients are.
 
 `ensure` is called at every start and is idempotent: it creates what is missing, renews what is near
-its end or no longer fits, and leaves the rest. Every file is written whole (temporary file, fsync,
-rename) with mode 0600. The API server reads the serving certificate and the service-account key from
-here; compose puts the client certificates into kubeconfig files.
+its end, begins only in the future (the clock was set back) or no longer fits, and leaves the rest.
+Every file is written whole (temporary file, fsync, rename) with mode 0600. The API server reads the
+serving certificate and the service-account key from here; compose puts the client certificates into
+kubeconfig files.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from ondol.api.objects import Object
 from ondol.base import clock as clocks
-from ondol.base import errors
+from ondol.base import errors, log
+
+_log = log.get("pki")
 
 CA_LIFETIME_S: Final = 10 * 365 * 86_400
 LEAF_LIFETIME_S: Final = 365 * 86_400
@@ -175,7 +178,7 @@ def _ensure_authority(pki: Pki, now: float) -> _Authority:
         )
     key = _ensure_key(pki.ca_key_file)
     certificate = _load_certificate(pki.ca_file)
-    if certificate is None or _ends_within(certificate, now, 2 * LEAF_LIFETIME_S):
+    if certificate is None or _is_out_of_time(pki.ca_file, certificate, now, 2 * LEAF_LIFETIME_S):
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "ondol-ca")])
         usable = (
             _builder(subject, subject, key.public_key(), now, CA_LIFETIME_S)
@@ -199,7 +202,7 @@ def _ensure_leaf(
     found = _load_certificate(certificate_file)
     usable = (
         found is not None
-        and not _ends_within(found, now, RENEW_BEFORE_S)
+        and not _is_out_of_time(certificate_file, found, now, RENEW_BEFORE_S)
         and identity.fits(found)
         and _belongs(found, key)
         and authority.issued(found)
@@ -295,8 +298,19 @@ def _moment(timestamp: float) -> dt.datetime:
     return dt.datetime.fromtimestamp(int(timestamp), dt.UTC)
 
 
-def _ends_within(certificate: x509.Certificate, now: float, seconds: float) -> bool:
-    return certificate.not_valid_after_utc.timestamp() - now < seconds
+def _is_out_of_time(file: Path, certificate: x509.Certificate, now: float, left_s: float) -> bool:
+    """Whether it has less time left than that, or its time has not come; the reason goes to the log.
+
+    One from the future was made before the clock was set back. Nobody would believe it until then.
+    """
+    begins, ends = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    if begins.timestamp() > now:
+        _log.warning("certificate_from_the_future", file=str(file), begins=begins.isoformat())
+        return True
+    if ends.timestamp() - now < left_s:
+        _log.info("certificate_near_its_end", file=str(file), ends=ends.isoformat())
+        return True
+    return False
 
 
 def _belongs(certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey) -> bool:

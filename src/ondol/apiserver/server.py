@@ -24,6 +24,7 @@ import uvicorn
 import uvicorn.server
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from ondol.apiserver import framing
 from ondol.apiserver.auth import authenticate
 from ondol.base import errors, log
 
@@ -40,6 +41,8 @@ _IP_FREEBIND: Final = 15
 _IPV6_FREEBIND: Final = 78
 _CANCELLED_GRACE_S: Final = 1.0
 _HEAD_BYTES_MAX: Final = 1 << 20
+# How much of a body nobody wanted is read, so that the connection can be used again.
+_UNWANTED_BYTES_MAX: Final = 256 * 1024
 # How long a closed connection waits for the client's own goodbye.
 _CLOSE_NOTIFY_S: Final = 2.0
 
@@ -151,13 +154,16 @@ class _Protocol(HttpToolsProtocol):
     """One connection; who is at its other end is learnt once, at the handshake.
 
     Headers come before any right is checked, so their size is bounded here, and so is the wait for them.
+    What follows a chunked body (trailers) is bounded likewise and dropped: it must not pass for headers.
     """
 
     first_request_s: float = 32.0
     _certificate: Mapping[str, Any] | None = None
     _waiting: asyncio.TimerHandle | None = None
     _in_head = False
-    _head_bytes = 0
+    _plain_bytes = 0
+    """Received since there was last a piece of a body: head, trailers, what stands beside chunks."""
+    _unwanted_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn's
         super().connection_made(transport)
@@ -169,23 +175,43 @@ class _Protocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if self._in_head:
-            self._head_bytes += len(data)
-            if self._head_bytes > _HEAD_BYTES_MAX:
-                self.send_400_response(f"the headers are larger than {_HEAD_BYTES_MAX} bytes")
-                return
+        self._plain_bytes += len(data)
+        if self._plain_bytes > _HEAD_BYTES_MAX:
+            self.send_400_response(f"the headers are larger than {_HEAD_BYTES_MAX} bytes")
+            return
         super().data_received(data)
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._in_head, self._head_bytes = True, 0
+        self._in_head, self._plain_bytes, self._unwanted_bytes = True, 0, 0
         if self._certificate is not None:
             cast("Scope", self.scope)[authenticate.CERTIFICATE] = self._certificate
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._in_head:
+            super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         self._in_head = False
         self._waited()
+        version = self.parser.get_http_version()
+        if problem := framing.problem(version, self.url, self.headers):
+            raise ValueError(problem)  # the parser makes it an error of its own, which is answered 400
+        self.expect_100_continue = self.expect_100_continue and version != "1.0"
         super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._plain_bytes = 0
+        if self.cycle.response_complete:
+            self._unwanted_bytes += len(body)
+            if self._unwanted_bytes > _UNWANTED_BYTES_MAX:
+                self.transport.close()
+                return
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._plain_bytes = 0
+        super().on_message_complete()
 
     def _waited(self) -> None:
         if self._waiting is not None:

@@ -97,6 +97,7 @@ class Writes:
         request = admission.Request("create", served, namespace, obj, None)
         admission.admit(core, context, request)
         self._check(context, request)
+        admission.validate(core, context, request)
         return obj
 
     def _owned(self, context: Context, lens: Lens, old: Object | None, new: Object) -> Object:
@@ -161,6 +162,7 @@ class Writes:
         request = admission.Request("update", served, namespace, new, old, lens.subresource)
         admission.admit(self.core, context, request)
         self._check(context, request, metadata.update_problems(new, old))
+        admission.validate(self.core, context, request)
         return None if _same(new, old) else new
 
     def _check(
@@ -188,7 +190,11 @@ class Writes:
         if self.options.dry_run:
             return served.shown(documents.encode(stored))
         record = await self.core.store.append(
-            served.bucket, key, lambda revision: documents.encode(stored, revision), expected=expected
+            served.bucket,
+            key,
+            lambda revision: documents.encode(stored, revision),
+            expected=expected,
+            urgent=objects.is_deleting(obj),
         )
         self.core.changed(served)
         return served.shown(record.value)

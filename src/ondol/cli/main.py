@@ -17,6 +17,8 @@ _COMMANDS: Final = {
     "down": "ondol.cli.platform:down",
     "status": "ondol.cli.platform:status",
     "doctor": "ondol.cli.platform:doctor",
+    "backup": "ondol.cli.backups:backup",
+    "restore": "ondol.cli.backups:restore",
     "kubeconfig": "ondol.cli.platform:kubeconfig",
     "apply": "ondol.cli.resources:apply",
     "get": "ondol.cli.get:get",

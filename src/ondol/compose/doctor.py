@@ -46,7 +46,12 @@ class Finding:
 
 
 def examine(settings: Settings) -> list[Finding]:
-    """Look at everything; takes well under a second and changes nothing that stays."""
+    """Look at everything; changes nothing that stays."""
+    return [*machine(settings), *_data(settings)]
+
+
+def machine(settings: Settings) -> list[Finding]:
+    """What a start needs to know; the data are looked at by who opens them."""
     return [
         *_software(),
         *_kernel(),
@@ -55,9 +60,27 @@ def examine(settings: Settings) -> list[Finding]:
     ]
 
 
+def _data(settings: Settings) -> Iterator[Finding]:
+    """Whether every object that is kept can be read. Not asked while a platform runs, which has them open."""
+    existing = instances.load(settings.data_dir)
+    if existing is None or lock.holder(existing.lock_file) is not None:
+        return
+    from ondol.apiserver import documents  # noqa: PLC0415 - none of the other findings needs the store
+    from ondol.store import repair  # noqa: PLC0415 - likewise
+
+    if not existing.store_file.with_name(existing.store_file.name + ".lock").exists():
+        return  # it never ran
+    try:
+        rows = repair.examine(existing.store_file, documents.is_whole)
+    except errors.HostError as error:
+        yield Finding("objects", Verdict.FAIL, str(error), error.remedy)
+        return
+    yield Finding("objects", Verdict.OK, f"{rows} rows at {existing.store_file}")
+
+
 def require(settings: Settings) -> None:
     """Raise `HostError` with the first finding that would stop the platform."""
-    for finding in examine(settings):
+    for finding in machine(settings):
         if finding.verdict is Verdict.FAIL:
             raise errors.HostError(f"{finding.name}: {finding.found}", remedy=finding.remedy)
 

@@ -23,7 +23,8 @@ from ondol.base import errors
 from ondol.compose import lock
 from ondol.compose.settings import Settings
 
-_FILE: Final = "instance.json"
+FILE: Final = "instance.json"
+LOCK_FILE: Final = "supervisor.lock"
 _RUN_ROOT: Final = Path("/run/ondol")
 _PROMISES: Final = _RUN_ROOT / "promises"
 # Pods take an even second octet, services the odd one after it.
@@ -85,7 +86,7 @@ class Instance:
 
     @property
     def lock_file(self) -> Path:
-        return self.data_dir / "supervisor.lock"
+        return self.data_dir / LOCK_FILE
 
     @property
     def bridge(self) -> str:
@@ -117,7 +118,7 @@ class Instance:
 def load(data_dir: Path) -> Instance | None:
     """The instance that lives in `data_dir`, or None before its first start."""
     try:
-        found = json.loads((data_dir / _FILE).read_text(encoding="utf-8"))
+        found = json.loads((data_dir / FILE).read_text(encoding="utf-8"))
         return Instance(
             id=f"{int(found['id'], 16):06x}",
             data_dir=data_dir,
@@ -129,7 +130,7 @@ def load(data_dir: Path) -> Instance | None:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise errors.HostError(
-            f"{data_dir / _FILE} cannot be read: {error}", remedy=f"restore or remove {data_dir / _FILE}"
+            f"{data_dir / FILE} cannot be read: {error}", remedy=f"restore or remove {data_dir / FILE}"
         ) from error
 
 
@@ -162,13 +163,13 @@ def load_or_create(settings: Settings) -> Instance:
             return made  # by another start at the same time
         pods, services = _free_networks(_routed_networks())
         instance = Instance(
-            id=hashlib.sha256(str(settings.data_dir.resolve()).encode()).hexdigest()[:6],
+            id=identity(settings.data_dir),
             data_dir=settings.data_dir,
             ports=_free_ports(settings),
             pod_cidr=pods,
             service_cidr=services,
         )
-        _save(instance)
+        save(instance)
         _promise(instance)
     return instance
 
@@ -198,19 +199,25 @@ def with_free_inner_ports(instance: Instance) -> Instance:
         for name in moved:
             ports[name] = _any_free_port(taken | set(ports.values()))
         found = replace(instance, ports=Ports(**ports))
-        _save(found)
+        save(found)
         _promise(found)
     return found
 
 
-def _save(instance: Instance) -> None:
+def identity(data_dir: Path) -> str:
+    """What tells the platform of this folder from others on the machine."""
+    return hashlib.sha256(str(data_dir.resolve()).encode()).hexdigest()[:6]
+
+
+def save(instance: Instance) -> None:
+    """Keep it in its data directory."""
     document = {
         "id": instance.id,
         "ports": asdict(instance.ports),
         "pod_cidr": instance.pod_cidr,
         "service_cidr": instance.service_cidr,
     }
-    target = instance.data_dir / _FILE
+    target = instance.data_dir / FILE
     draft = target.with_suffix(".new")
     try:
         draft.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
@@ -320,7 +327,7 @@ def _promises() -> Iterator[_Promise]:
             promise = json.loads(file.read_text(encoding="utf-8"))
         except FileNotFoundError:
             continue  # its platform was removed this moment
-        if (Path(promise["data_dir"]) / _FILE).exists():
+        if (Path(promise["data_dir"]) / FILE).exists():
             networks = tuple(ipaddress.IPv4Network(text) for text in promise["networks"])
             yield _Promise(Path(promise["data_dir"]), networks, tuple(promise["ports"]))
         else:

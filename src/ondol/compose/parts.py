@@ -22,6 +22,7 @@ import anyio
 import anyio.abc
 
 from ondol import client as clients
+from ondol.api.pod_security import policies
 from ondol.base import errors, host_ports, log, unix_socket
 from ondol.base.clock import SystemClock
 from ondol.base.host_ports import HostPort
@@ -49,6 +50,8 @@ _BEAT_S: Final = 5.0
 _SILENCE_MAX_S: Final = 30.0
 _COMPONENTS: Final = ("control", "node", "gateway")
 _DNS_PORT: Final = 53
+# Common names of certificates have 64 characters, and "system:node:" comes first.
+_NODE_NAME_MAX: Final = 52
 
 
 def preload() -> None:
@@ -155,12 +158,14 @@ def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
 
 async def _api(instance: Instance, settings: Settings, notify: Notify) -> None:
     from ondol import apiserver, store
-    from ondol.apiserver import server, unsupported
+    from ondol.apiserver import documents, server, unsupported
+    from ondol.apiserver.handlers import backups
     from ondol.serverless.serving import validation
 
     clock, rng = SystemClock(), random.SystemRandom()
-    pki = _certify(instance)
-    kept = store.open_file(instance.store_file)
+    backups.remove_leftovers(instance.data_dir)
+    pki = _certify(instance, node_name(settings))
+    kept = store.open_file(instance.store_file, check=documents.looks_whole)
     config = apiserver.ApiConfig(
         service_cidr=instance.service_cidr,
         pod_cidr=instance.pod_cidr,
@@ -169,6 +174,8 @@ async def _api(instance: Instance, settings: Settings, notify: Notify) -> None:
         advertise_address=instance.bridge_address,
         advertise_port=instance.ports.api,
         ca_certificate=pki.ca_file.read_text(encoding="ascii"),
+        scratch_dir=instance.data_dir,
+        pod_security=pod_security(settings),
     )
     app = apiserver.build(
         config,
@@ -194,7 +201,21 @@ async def _api(instance: Instance, settings: Settings, notify: Notify) -> None:
         kept.close()
 
 
-def _certify(instance: Instance) -> Any:
+def pod_security(settings: Settings) -> policies.Settings:
+    """What the settings hold pods to, and whom they let through."""
+    enforce, audit, warn = (
+        policies.parse_level_version(text)
+        for text in (settings.pod_security_enforce, settings.pod_security_audit, settings.pod_security_warn)
+    )
+    return policies.Settings(
+        policies.Policy(enforce, audit, warn),
+        exempt_users=frozenset(listed(settings.pod_security_exempt_users)),
+        exempt_namespaces=frozenset(listed(settings.pod_security_exempt_namespaces)),
+        exempt_runtime_classes=frozenset(listed(settings.pod_security_exempt_runtime_classes)),
+    )
+
+
+def _certify(instance: Instance, node: str) -> Any:
     """Certificates for the server and each part, and kubeconfigs to find it by."""
     import ipaddress
 
@@ -205,7 +226,8 @@ def _certify(instance: Instance) -> Any:
 
     members = [
         authority.Client("admin", "ondol:admin", ("system:masters",)),
-        *(authority.Client(name, f"system:ondol:{name}") for name in _COMPONENTS),
+        authority.Client("node", f"system:node:{node}", ("system:nodes",)),
+        *(authority.Client(name, f"system:ondol:{name}") for name in _COMPONENTS if name != "node"),
     ]
     service_address = str(ipaddress.ip_network(instance.service_cidr)[1])
     pki = authority.ensure(
@@ -393,13 +415,24 @@ def _kept_ports(instance: Instance) -> frozenset[HostPort]:
     )
 
 
+def node_name(settings: Settings) -> str:
+    """The name of this machine's Node object; `HostError` for one that no certificate can carry."""
+    name = settings.node_name or socket.gethostname().lower()
+    if len(name) > _NODE_NAME_MAX:
+        raise errors.HostError(
+            f"the node's name {name} is longer than {_NODE_NAME_MAX} characters",
+            remedy="set a shorter one: node_name in config.toml, or ONDOL_NODE_NAME",
+        )
+    return name
+
+
 def node_config(instance: Instance, settings: Settings) -> Any:
     """What the node agent is told; `down` needs it too, to undo what the agent did."""
     from ondol import node
 
     return node.NodeConfig(
         instance=instance.id,
-        name=settings.node_name or socket.gethostname().lower(),
+        name=node_name(settings),
         data_dir=instance.data_dir,
         host_ip=instance.bridge_address,
         pod_cidr=instance.pod_cidr,

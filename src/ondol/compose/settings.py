@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ondol.api import sysctls
+from ondol.api.pod_security import policies
 from ondol.base import errors, names
 
 ENVIRONMENT_PREFIX = "ONDOL_"
@@ -56,6 +57,19 @@ class Settings:
     deny_external_ips: bool = False
     """Refuse `externalIPs` of Services: whoever may write a Service could take over traffic to an address
     outside (Kubernetes' DenyServiceExternalIPs). The platform's own addresses are refused either way."""
+    pod_security_enforce: str = "privileged"
+    """Level of the Pod Security Standards for namespaces without a label of their own (`baseline`,
+    `restricted`), or a level of a release (`restricted:v1.34`)."""
+    pod_security_audit: str = "privileged"
+    """Likewise, for what is told in the API server's log."""
+    pod_security_warn: str = "privileged"
+    """Likewise, for what the author of a pod or workload is warned of."""
+    pod_security_exempt_namespaces: str = ""
+    """Namespaces whose pods are held to nothing, separated by commas."""
+    pod_security_exempt_users: str = ""
+    """Users whose pods are held to nothing, separated by commas."""
+    pod_security_exempt_runtime_classes: str = ""
+    """Runtime classes whose pods are held to nothing, separated by commas."""
     log_level: str = "info"
     """Least severe log level written: debug, info, warning or error."""
 
@@ -73,6 +87,19 @@ def _is_address(text: str) -> bool:
     return True
 
 
+def _is_level(text: str) -> bool:
+    try:
+        policies.parse_level_version(text)
+    except ValueError:
+        return False
+    return True
+
+
+_LEVEL: Final = (_is_level, "privileged, baseline or restricted, as such or of a release (baseline:v1.34)")
+_NAMES: Final = (
+    lambda text: all(names.is_dns1123_subdomain(name) for name in listed(text)),
+    "names separated by commas",
+)
 _LIMITS: Final[Mapping[str, tuple[Callable[[Any], bool], str]]] = {
     "api_port": (lambda port: 1 <= port <= 65535, "a port from 1 to 65535"),
     "ingress_port": (lambda port: 1 <= port <= 65535, "a port from 1 to 65535"),
@@ -89,6 +116,11 @@ _LIMITS: Final[Mapping[str, tuple[Callable[[Any], bool], str]]] = {
     "restart_backoff_max_s": (lambda wait_s: 1 <= wait_s <= 300, "from 1 to 300 seconds"),
     "trace_sampling_percent": (lambda share: 0 <= share <= 100, "from 0 to 100"),
     "scale_to_zero_after_s": (lambda window_s: 6 <= window_s <= 3600, "from 6 to 3600 seconds"),
+    "pod_security_enforce": _LEVEL,
+    "pod_security_audit": _LEVEL,
+    "pod_security_warn": _LEVEL,
+    "pod_security_exempt_namespaces": _NAMES,
+    "pod_security_exempt_runtime_classes": _NAMES,
     "log_level": (
         lambda level: level in ("debug", "info", "warning", "error"),
         "debug, info, warning or error",

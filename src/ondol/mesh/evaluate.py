@@ -7,11 +7,11 @@ traffic to a person.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from ondol.base import regexp
 from ondol.mesh.translate import listeners
 from ondol.mesh.translate import messages as m
 from ondol.mesh.translate.translator import PodPlan
@@ -158,7 +158,7 @@ def matches(match: Any, call: Call) -> bool:
 def _path(match: Any, path: str) -> bool:
     kind = match.WhichOneof("path_specifier")
     if kind == "safe_regex":
-        return re.fullmatch(match.safe_regex.regex, path) is not None
+        return regexp.compiled(match.safe_regex.regex).fullmatch(path)
     wanted = getattr(match, kind)
     if match.HasField("case_sensitive") and not match.case_sensitive.value:
         wanted, path = wanted.lower(), path.lower()
@@ -180,7 +180,7 @@ def _present(wanted: Any, value: str | None) -> bool:
 def _string(wanted: Any, value: str) -> bool:
     kind = wanted.WhichOneof("match_pattern")
     if kind == "safe_regex":
-        return re.fullmatch(wanted.safe_regex.regex, value) is not None
+        return regexp.compiled(wanted.safe_regex.regex).fullmatch(value)
     expected = getattr(wanted, kind)
     if kind == "contains":
         return expected in value

@@ -201,6 +201,7 @@ class Agent:
             await node.register()
             self._listen()
             await tasks.start(functools.partial(_run_manager, self._manager))
+            sources.start(tasks)
             with _full_disk_told(config):
                 await self._take_up()
             tasks.start_soon(node.keep)
@@ -339,6 +340,7 @@ class Agent:
             for worker in list(self._workers.values()):
                 await self._rotate_logs(worker)
                 await self._hold_to_its_storage(worker)
+            self._host.sources.keep([worker.pod for worker in self._workers.values()])
             if self._host.clock.monotonic() - collected_at_s >= _COLLECTION_INTERVAL_S:
                 await self._collect_layers()
                 collected_at_s = self._host.clock.monotonic()

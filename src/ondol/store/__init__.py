@@ -5,7 +5,8 @@ objects. The store knows buckets, names and bytes; it has no idea of kinds. Only
 compose use it. A write that was acknowledged is on disk.
 """
 
+from ondol.store import repair
 from ondol.store.log import Store, open_file, open_memory
 from ondol.store.records import Event, Page, Record, Retention
 
-__all__ = ["Event", "Page", "Record", "Retention", "Store", "open_file", "open_memory"]
+__all__ = ["Event", "Page", "Record", "Retention", "Store", "open_file", "open_memory", "repair"]

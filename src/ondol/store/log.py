@@ -19,7 +19,7 @@ from ondol.base.clock import Clock
 from ondol.store import writer
 from ondol.store.bucket import Bucket
 from ondol.store.records import ABSENT, UNCHECKED, Event, Page, Record, Retention, Row
-from ondol.store.sqlite import Database
+from ondol.store.sqlite import Check, Database
 
 _FIRST_REVISION: Final = 1  # 0 means "any" to the API
 _PURGE_ROWS: Final = 2_000
@@ -43,7 +43,13 @@ class Store:
     All methods belong to the event loop's thread.
     """
 
-    def __init__(self, database: Database, committer: writer.Writer, retention: Retention) -> None:
+    def __init__(
+        self,
+        database: Database,
+        committer: writer.Writer,
+        retention: Retention,
+        check: Check | None = None,
+    ) -> None:
         self._database = database
         self._writer = committer
         self._retention = retention
@@ -54,14 +60,14 @@ class Store:
         """Lists at an earlier revision than this are refused."""
         self.revision = _FIRST_REVISION
         """The last revision that reads can see."""
-        self._load()
+        self._load(check)
         self._assigned = self.revision
 
-    def _load(self) -> None:
+    def _load(self, check: Check | None) -> None:
         reached, high_water = self._database.compacted()
         for name, revision in reached.items():
             self._bucket(name).compacted = revision
-        for row in self._database.rows():
+        for row in self._database.rows(check):
             bucket = self._bucket(row.bucket)
             bucket.apply(Record(row.name, row.revision, row.value), deleted=row.deleted)
             self.revision = row.revision
@@ -112,8 +118,11 @@ class Store:
         *,
         expected: int = UNCHECKED,
         delete: bool = False,
+        urgent: bool = False,
     ) -> Record:
         """Write one record, or its end, and return it once it is on disk.
+
+        An end, and what is `urgent` because it leads to one, is written on a full disk too, for a while.
 
         `value` makes the bytes for the revision it is given. `expected` is the revision the record
         must have (`ABSENT`: none); otherwise `RevisionConflict`.
@@ -128,9 +137,9 @@ class Store:
             raise RevisionConflict(None)
         self._assigned += 1
         record = Record(name, self._assigned, value(self._assigned))
-        return await self._commit(bucket, record, delete=delete)
+        return await self._commit(bucket, record, delete=delete, urgent=urgent or delete)
 
-    async def _commit(self, bucket: str, record: Record, *, delete: bool) -> Record:
+    async def _commit(self, bucket: str, record: Record, *, delete: bool, urgent: bool) -> Record:
         place = (bucket, record.name)
         finished = self._pending[place] = anyio.Event()
         failure: errors.OndolError | None = None
@@ -144,7 +153,7 @@ class Store:
             finished.set()
 
         row = Row(record.revision, bucket, record.name, delete, record.value)
-        self._writer.submit(writer.Append(row, done))
+        self._writer.submit(writer.Append(row, done, urgent=urgent))
         await finished.wait()
         if failure is not None:
             raise failure
@@ -200,6 +209,21 @@ class Store:
         await finished.wait()
         if failure is not None:
             self._bucket(next(iter(reached))).dead.extend(dead)  # another try at the next compaction
+            raise failure
+
+    async def copy(self, target: Path) -> None:
+        """Write everything as of now into a new file of the same form; writes wait meanwhile."""
+        finished = anyio.Event()
+        failure: errors.OndolError | None = None
+
+        def done(error: errors.OndolError | None) -> None:
+            nonlocal failure
+            failure = error
+            finished.set()
+
+        self._writer.submit(writer.Work(lambda: self._database.copy(target), done))
+        await finished.wait()
+        if failure is not None:
             raise failure
 
     async def compact_forever(self, clock: Clock, interval_s: float) -> None:
@@ -277,11 +301,14 @@ class Watch:
             self._waiter.set()
 
 
-def open_file(path: Path, retention: Retention | None = None) -> Store:
-    """The store in a file; `HostError` if the file is damaged or another process has it."""
+def open_file(path: Path, retention: Retention | None = None, *, check: Check | None = None) -> Store:
+    """The store in a file; `HostError` if the file is damaged or another process has it.
+
+    `check` says of each value whether it can be what was written; the first that cannot is named.
+    """
     database = Database(path)
     try:
-        return Store(database, writer.Threaded(database), retention or Retention())
+        return Store(database, writer.Threaded(database), retention or Retention(), check)
     except BaseException:
         database.close()
         raise

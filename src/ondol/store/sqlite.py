@@ -3,6 +3,9 @@
 The only module that names `sqlite3`. Its errors leave here as errors of the project: a full disk is
 `Unavailable` (nothing of that commit is kept, and writing works again once there is space), a file
 that is damaged or in use by another process is a `HostError` with its remedy.
+
+A file that was in use once is known by its lock file, which then says so: found empty or missing, it was
+lost, and nothing is begun in its place.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ import fcntl
 import os
 import sqlite3
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -29,14 +32,31 @@ CREATE TABLE IF NOT EXISTS log (
 );
 CREATE TABLE IF NOT EXISTS compacted (bucket TEXT PRIMARY KEY, revision INTEGER NOT NULL) WITHOUT ROWID;
 """
+_ROWS: Final = "SELECT revision, bucket, name, deleted, value FROM log ORDER BY revision"
 _FORMAT: Final = 1
 _HIGH_WATER: Final = ""
 """The row of `compacted` that keeps the highest revision, should its own row be purged."""
 _ROWS_PER_STATEMENT: Final = 500
+_RESERVE_BYTES: Final = 4 * 1024 * 1024
+_UNKNOWN_MAX: Final = 1 << 40
+_USED: Final = b"in use\n"
+"""What the lock file says once there is a database to lose."""
+_SALVAGE: Final = "ondol restore FILE (a backup), or ondol restore --salvage (what can still be read)"
+
+Check = Callable[[bytes], bool]
+"""Whether a value can be what its owner once wrote."""
+
+
+class DiskFull(errors.Unavailable):
+    """There is no space for a commit; nothing of it is kept."""
 
 
 class Database:
     """One open log file, or a private one in memory when `path` is None.
+
+    Beside it lies a file of some megabytes that is given up when the disk is full: by the space of it things
+    can be deleted, which takes a little space too. Whoever commits asks for it (`give_up_reserve`), and lets
+    nothing else use that space (`take_reserve`).
 
     After construction it may be used from one other thread, never from two at once.
     """
@@ -46,11 +66,49 @@ class Database:
         self._lock = _exclusive(path) if path is not None else None
         try:
             self._connection = self._open()
+            self._mark()
+            self.take_reserve()
         except BaseException:
             self._unlock()
             raise
         if path is None:  # nothing of it outlives its owner, who need not close it
             weakref.finalize(self, self._connection.close)
+
+    @property
+    def _reserve(self) -> Path | None:
+        return self._path.with_name(self._path.name + ".reserve") if self._path is not None else None
+
+    def take_reserve(self) -> bool:
+        """Whether the reserve is there, if need be again."""
+        reserve = self._reserve
+        if reserve is None or reserve.exists():
+            return True
+        draft = reserve.with_name(reserve.name + ".new")
+        try:
+            descriptor = os.open(draft, os.O_CREAT | os.O_WRONLY, 0o600)
+            try:
+                os.posix_fallocate(descriptor, 0, _RESERVE_BYTES)
+            finally:
+                os.close(descriptor)
+            draft.replace(reserve)
+        except OSError:
+            with contextlib.suppress(OSError):
+                draft.unlink(missing_ok=True)
+            return False
+        return True
+
+    def give_up_reserve(self) -> bool:
+        """Make room for what makes room; False if there is nothing to give up."""
+        if self._reserve is None or not self._reserve.exists():
+            return False
+        self._reserve.unlink()
+        return True
+
+    def _mark(self) -> None:
+        """From now on there is something to lose."""
+        if self._lock is not None and not os.pread(self._lock, len(_USED), 0):
+            with contextlib.suppress(OSError):  # a full disk, say; the next opening says it
+                os.pwrite(self._lock, _USED, 0)
 
     def _open(self) -> sqlite3.Connection:
         with self._translated():
@@ -82,12 +140,35 @@ class Database:
             connection.executescript(_SCHEMA)
             connection.execute(f"PRAGMA user_version={_FORMAT}")
 
-    def rows(self) -> Iterator[Row]:
-        """Every row of the log, oldest first."""
-        query = "SELECT revision, bucket, name, deleted, value FROM log ORDER BY revision"
-        with self._translated():
-            for revision, bucket, name, deleted, value in self._connection.execute(query):
+    def rows(self, check: Check | None = None) -> Iterator[Row]:
+        """Every row of the log, oldest first; `HostError` names the first that is damaged."""
+        last = 0
+        try:
+            for revision, bucket, name, deleted, value in self._connection.execute(_ROWS):
+                if check is not None and not check(value):
+                    raise self._damaged(f"row {revision} ({bucket}, {name}) is not what was written")
+                last = revision
                 yield Row(revision, bucket, name, bool(deleted), value)
+        except sqlite3.DatabaseError as error:
+            where = f"behind row {last}" if last else "from its first row on"
+            raise self._damaged(f"{error} {where}{self._pages()}") from error
+
+    def _pages(self) -> str:
+        """The first thing SQLite's own examination has to say, which names a page."""
+        with contextlib.suppress(sqlite3.Error):
+            (said,) = self._connection.execute("PRAGMA quick_check(1)").fetchone()
+            return f" ({str(said).splitlines()[-1]})" if said != "ok" else ""
+        return ""
+
+    def _damaged(self, what: str) -> errors.HostError:
+        return errors.HostError(
+            f"the API's data at {self._path} is damaged: {what}; the file is left as it is", remedy=_SALVAGE
+        )
+
+    def copy(self, target: Path) -> None:
+        """Write all there is at this moment into a new file."""
+        with self._translated():
+            self._connection.execute("VACUUM INTO ?", (str(target),))
 
     def compacted(self) -> tuple[dict[str, int], int]:
         """How far each bucket's history was purged, and the highest revision at that time."""
@@ -148,17 +229,20 @@ class Database:
     def _error(self, error: sqlite3.Error) -> errors.OndolError:
         name = getattr(error, "sqlite_errorname", "") or ""
         if name.startswith("SQLITE_FULL"):
-            # Without a time to retry after: clients wait it out many times over before they say why.
-            return errors.Unavailable(
-                f"the disk is full: no space left for the API's data at {self._path}; "
-                "the change was not made; free some space"
-            )
+            return self.full()
         if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
-            return errors.HostError(
-                f"the API's data at {self._path} is damaged: {error}",
-                remedy="restore the file from a backup, or start with another data directory",
-            )
+            return self._damaged(str(error))
         return errors.Unavailable(f"the API's data at {self._path} cannot be written: {error}")
+
+    def full(self) -> DiskFull:
+        """What is said of a full disk.
+
+        Without a time to retry after: clients wait it out many times over before they say why.
+        """
+        return DiskFull(
+            f"the disk is full: no space left for the API's data at {self._path}; "
+            "the change was not made; free some space"
+        )
 
     def _unlock(self) -> None:
         if self._lock is not None:
@@ -168,11 +252,13 @@ class Database:
 
 def _exclusive(path: Path) -> int:
     """The descriptor that holds this process's claim to the file; the kernel drops it if we die."""
+    file = path.with_name(path.name + ".lock")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _refuse_lost(path, file)
         # SQLite gives its journal files the mode of the database: secrets lie in all of them.
         os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-        lock = os.open(path.with_name(path.name + ".lock"), os.O_CREAT | os.O_RDWR, 0o600)
+        lock = os.open(file, os.O_CREAT | os.O_RDWR, 0o600)
     except OSError as error:
         raise errors.HostError(
             f"the API's data at {path} cannot be opened: {error.strerror}",
@@ -187,3 +273,60 @@ def _exclusive(path: Path) -> int:
             remedy="stop the platform that runs on this data directory, or choose another one",
         ) from error
     return lock
+
+
+def _refuse_lost(path: Path, lock: Path) -> None:
+    """`HostError` if there was a database, and what is there now is none or has nothing in it."""
+    was_used = lock.exists() and lock.read_bytes() == _USED
+    if was_used and (not path.exists() or not path.stat().st_size):
+        state = "is empty" if path.exists() else "is gone"
+        raise errors.HostError(
+            f"the API's data at {path} {state}, though there was some; nothing is begun in its place",
+            remedy=f"{_SALVAGE}; to begin with nothing, remove {lock}",
+        )
+
+
+def salvage(path: Path, check: Check | None = None) -> Iterator[Row | str]:
+    """Every row of a damaged file that can be read, and a sentence for each place that cannot.
+
+    The file is only read, but SQLite may put its log in order: work on a copy.
+    """
+    if not path.exists() or not path.stat().st_size:
+        yield f"{path} is empty"
+        return
+    connection = sqlite3.connect(path, isolation_level=None)
+    try:
+        connection.execute("PRAGMA locking_mode=EXCLUSIVE")
+        yield from _salvaged(connection, check)
+    except sqlite3.DatabaseError as error:
+        yield f"nothing can be read: {error}"
+    finally:
+        connection.close()
+
+
+def _salvaged(connection: sqlite3.Connection, check: Check | None) -> Iterator[Row | str]:
+    """In order; behind a place that cannot be read, row numbers are tried in growing steps."""
+    last, step, limit = 0, 0, _highest(connection)
+    while last + step <= limit:
+        try:
+            query = _ROWS.replace("ORDER BY", "WHERE revision > ? ORDER BY") + " LIMIT 1"
+            found = connection.execute(query, (last + step,)).fetchone()
+        except sqlite3.DatabaseError as error:
+            if not step:
+                yield f"behind row {last}: {error}"
+            step = max(1, step * 2)
+            continue
+        if found is None:
+            return
+        last, step = found[0], 0
+        row = Row(found[0], found[1], found[2], bool(found[3]), found[4])
+        is_whole = check is None or check(row.value)
+        yield row if is_whole else f"row {last} ({row.bucket}, {row.name}) is not what was written"
+
+
+def _highest(connection: sqlite3.Connection) -> int:
+    """The last row's number, or as far as row numbers are tried when that cannot be read."""
+    with contextlib.suppress(sqlite3.DatabaseError):
+        (highest,) = connection.execute("SELECT max(revision) FROM log").fetchone()
+        return int(highest or 0)
+    return _UNKNOWN_MAX

@@ -16,7 +16,7 @@ import anyio.lowlevel
 
 from ondol.base import errors
 from ondol.store.records import Row
-from ondol.store.sqlite import Database
+from ondol.store.sqlite import Database, DiskFull
 
 _GROUP_MAX = 500
 
@@ -25,13 +25,14 @@ Done = Callable[[errors.OndolError | None], None]
 
 
 class Append:
-    """One row to append."""
+    """One row to append; an `urgent` one makes room, and may use what is kept for that on a full disk."""
 
-    __slots__ = ("done", "row", "token")
+    __slots__ = ("done", "row", "token", "urgent")
 
-    def __init__(self, row: Row, done: Done) -> None:
+    def __init__(self, row: Row, done: Done, *, urgent: bool = False) -> None:
         self.row = row
         self.done = done
+        self.urgent = urgent
         self.token = anyio.lowlevel.current_token()
 
 
@@ -39,6 +40,7 @@ class Work:
     """Anything else that writes, in its turn."""
 
     __slots__ = ("done", "run", "token")
+    urgent = True
 
     def __init__(self, run: Callable[[], None], done: Done) -> None:
         self.run = run
@@ -72,6 +74,7 @@ class Threaded:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._reserve_is_gone = False
         self._jobs: queue.SimpleQueue[Append | Work | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
 
@@ -108,10 +111,27 @@ class Threaded:
                     continue
                 waiting, stop = following, following is None
                 break
-            error = _attempt(self._database, group)
-            _report(group, error)
+            self._settle(group)
             if stop:
                 return
+
+    def _settle(self, group: list[Append | Work]) -> None:
+        """Commit a group and say so.
+
+        On a full disk the reserve is given up for what makes room; until it can be taken again, all else is
+        refused.
+        """
+        if self._reserve_is_gone and self._database.take_reserve():
+            self._reserve_is_gone = False
+        if not self._reserve_is_gone:
+            error = _attempt(self._database, group)
+            if not isinstance(error, DiskFull) or not self._database.give_up_reserve():
+                _report(group, error)
+                return
+            self._reserve_is_gone = True
+        urgent = [job for job in group if job.urgent]
+        _report([job for job in group if not job.urgent], self._database.full())
+        _report(urgent, _attempt(self._database, urgent))
 
 
 def _attempt(database: Database, group: Sequence[Append | Work]) -> errors.OndolError | None:
@@ -129,6 +149,8 @@ def _attempt(database: Database, group: Sequence[Append | Work]) -> errors.Ondol
 
 
 def _report(group: Sequence[Append | Work], error: errors.OndolError | None) -> None:
+    if not group:
+        return
     try:
         anyio.from_thread.run_sync(_call_back, group, error, token=group[0].token)
     except anyio.RunFinishedError:

@@ -1,14 +1,13 @@
-"""String formats and patterns of CRD schemas, checked as kube-openapi does.
+"""String formats of CRD schemas, checked as kube-openapi does.
 
-An unknown format is ignored, as Kubernetes ignores it. Patterns are Go's (RE2); `pattern` restates
-them for Python's engine.
+An unknown format is ignored, as Kubernetes ignores it. The expressions here are our own and the texts users':
+none of them can be matched in two ways, which is what backtracking would cost.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
-import functools
 import ipaddress
 import re
 from collections.abc import Callable
@@ -21,67 +20,6 @@ from ondol.base import names
 _DURATION: Final = re.compile(
     r"[-+]?(?:0|(?:\d+(?:\.\d*)?|\.\d+)\s?(?:ns|us|µs|μs|ms|s|m|h|d|w)(?:\s?(?:\d+(?:\.\d*)?|\.\d+)\s?(?:ns|us|µs|μs|ms|s|m|h|d|w))*)"
 )
-_POSIX: Final = {
-    "alnum": "0-9A-Za-z",
-    "alpha": "A-Za-z",
-    "ascii": r"\x00-\x7F",
-    "blank": r"\t ",
-    "cntrl": r"\x00-\x1F\x7F",
-    "digit": "0-9",
-    "graph": "!-~",
-    "lower": "a-z",
-    "print": " -~",
-    "punct": r"!-/:-@\[-`{-~",
-    "space": r"\t\n\v\f\r ",
-    "upper": "A-Z",
-    "word": r"0-9A-Za-z_",
-    "xdigit": "0-9A-Fa-f",
-}
-
-
-@functools.lru_cache(maxsize=1024)
-def pattern(expression: str) -> re.Pattern[str]:
-    """Compile a Go regular expression; `ValueError` says what cannot be restated."""
-    try:
-        return re.compile(_restated(expression), re.ASCII)
-    except re.error as wrong:
-        raise ValueError(f"error parsing regexp: {wrong}") from None
-
-
-def _restated(expression: str) -> str:
-    out: list[str] = []
-    in_class = False
-    at = 0
-    while at < len(expression):
-        step = expression[at]
-        if step == "\\":
-            pair = expression[at : at + 2]
-            out.append(_escape(pair))
-            at += 2
-            continue
-        posix = re.match(r"\[:(\w+):\]", expression[at:]) if in_class else None
-        if posix is not None and posix[1] in _POSIX:
-            out.append(_POSIX[posix[1]])
-            at += posix.end()
-            continue
-        if step == "[":
-            out.append("\\[" if in_class else "[")
-            in_class = True
-        elif step == "$" and not in_class:
-            out.append(r"\Z")
-        else:
-            in_class = in_class and step != "]"
-            out.append(step)
-        at += 1
-    return "".join(out)
-
-
-def _escape(pair: str) -> str:
-    if pair == "\\z":
-        return r"\Z"
-    if pair in ("\\p", "\\P", "\\Q", "\\C"):
-        raise ValueError(f"error parsing regexp: {pair} is not supported")
-    return pair
 
 
 def _matches(expression: str, flags: int = 0) -> Callable[[str], bool]:

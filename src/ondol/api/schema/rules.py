@@ -10,9 +10,13 @@ import copy
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from ondol.api.schema import causes, formats, model, validation
+from ondol.api.schema import causes, model, validation
+from ondol.base import regexp
 from ondol.base.errors import Cause
 
+_PATTERNS_SIZE_MAX: Final = 1_000_000
+"""Instructions of all patterns of a schema; a third of a microsecond each."""
+_REFUSED_SIZE: Final = 30_000
 _TYPES: Final = ("array", "boolean", "integer", "number", "object", "string")
 _FORBIDDEN: Final = (
     "$ref",
@@ -48,10 +52,34 @@ _SINGLE: Final = {
 
 def check(schema: Mapping[str, Any], path: str) -> list[Cause]:
     """Every reason the schema cannot be served, in order of path."""
+    if _has_too_many_patterns(schema):
+        return [causes.forbidden(path, "the regular expressions are too many or too large together")]
     found = [*_structure(schema, "root", path), *_completeness(schema, path)]
     if not found:
         found = list(_defaults(schema, path))
     return sorted(found, key=lambda cause: (cause.field, cause.message))
+
+
+def _has_too_many_patterns(schema: Mapping[str, Any]) -> bool:
+    """Whether compiling all of them would take longer than a server may stand still."""
+    size = 0
+    for expression in set(_expressions(schema)):
+        try:
+            size += regexp.compiled(expression).size
+        except ValueError:
+            size += _REFUSED_SIZE  # as much as may have been compiled of it
+        if size > _PATTERNS_SIZE_MAX:
+            return True
+    return False
+
+
+def _expressions(value: Any) -> Iterator[str]:
+    """What stands at `pattern` anywhere in a schema."""
+    inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
+    if isinstance(value, Mapping) and isinstance(value.get("pattern"), str):
+        yield value["pattern"]
+    for item in inner:
+        yield from _expressions(item)
 
 
 def _structure(schema: Mapping[str, Any], level: str, path: str) -> Iterator[Cause]:
@@ -161,7 +189,7 @@ def _map_keys(items: Mapping[str, Any], keys: Any, path: str) -> Iterator[Cause]
 def _patterns(schema: Mapping[str, Any], path: str) -> Iterator[Cause]:
     if schema.get("pattern"):
         try:
-            formats.pattern(schema["pattern"])
+            regexp.compiled(schema["pattern"])
         except ValueError as wrong:
             said = f"must be a valid regular expression, but isn't: {wrong}"
             yield causes.invalid(f"{path}.pattern", schema["pattern"], said)
@@ -262,7 +290,7 @@ def _defaults(schema: Mapping[str, Any], path: str) -> Iterator[Cause]:
     if default is not None:
         if _pruning_changes(schema, default):
             yield causes.invalid(f"{path}.default", default, "must not have unknown fields")
-        found: list[Cause] = []
+        found = validation.Causes()
         validation.compiled(schema)(copy.deepcopy(default), f"{path}.default", found)
         yield from found
     for name, prop in (schema.get("properties") or {}).items():

@@ -47,7 +47,7 @@ class Structural:
 
     def validate(self, document: Object) -> list[Cause]:
         """Everything wrong with the document by its schema."""
-        found: list[Cause] = []
+        found = validation.Causes()
         self._check(document, "", found)
         return found
 

@@ -10,9 +10,21 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
 from ondol.api.schema import causes, formats
+from ondol.base import errors, regexp
 from ondol.base.errors import Cause
 
-Check: TypeAlias = Callable[[Any, str, list[Cause]], None]
+
+class Causes(list[Cause]):
+    """What is wrong with one document, and what matching its patterns may still cost."""
+
+    __slots__ = ("budget",)
+
+    def __init__(self, budget: regexp.Budget | None = None) -> None:
+        super().__init__()
+        self.budget = budget or regexp.Budget()
+
+
+Check: TypeAlias = Callable[[Any, str, Causes], None]
 
 _WORDS: Final = {
     str: "string",
@@ -24,6 +36,7 @@ _WORDS: Final = {
 }
 _OBJECT_RULES: Final = ("properties", "required", "additionalProperties", "minProperties", "maxProperties")
 _EMBEDDED: Final = ("apiVersion", "kind")
+_SHOWN_MAX: Final = 64
 
 
 def compiled(schema: Mapping[str, Any]) -> Check:
@@ -32,7 +45,7 @@ def compiled(schema: Mapping[str, Any]) -> Check:
     nullable = bool(schema.get("nullable"))
     wanted = _wanted(schema)
 
-    def check(value: Any, path: str, found: list[Cause]) -> None:
+    def check(value: Any, path: str, found: Causes) -> None:
         if value is None and nullable:
             return
         if wanted is not None and not wanted(value):
@@ -94,7 +107,7 @@ def _object(schema: Mapping[str, Any]) -> Check:
     other = compiled(values) if isinstance(values, Mapping) else None
     least, most = schema.get("minProperties"), schema.get("maxProperties")
 
-    def check(value: Any, path: str, found: list[Cause]) -> None:
+    def check(value: Any, path: str, found: Causes) -> None:
         if type(value) is not dict:
             return
         found.extend(causes.required(causes.child(path, name)) for name in required if name not in value)
@@ -113,7 +126,7 @@ def _object(schema: Mapping[str, Any]) -> Check:
 
 
 def _items(rule: Check) -> Check:
-    def check(value: Any, path: str, found: list[Cause]) -> None:
+    def check(value: Any, path: str, found: Causes) -> None:
         if type(value) is list:
             for index, item in enumerate(value):
                 rule(item, f"{path}[{index}]", found)
@@ -126,7 +139,7 @@ def _unique(schema: Mapping[str, Any]) -> Check:
     properties = (schema.get("items") or {}).get("properties") or {}
     fallback = {key: (properties.get(key) or {}).get("default") for key in keys}
 
-    def check(value: Any, path: str, found: list[Cause]) -> None:
+    def check(value: Any, path: str, found: Causes) -> None:
         if type(value) is not list:
             return
         seen: set[str] = set()
@@ -155,7 +168,7 @@ def _enum(schema: Mapping[str, Any]) -> Check:
     allowed = list(schema["enum"])
     exact = {causes.shown(value) for value in allowed}
 
-    def check(value: Any, path: str, found: list[Cause]) -> None:
+    def check(value: Any, path: str, found: Causes) -> None:
         if causes.shown(value) not in exact:
             found.append(causes.not_supported(path, value, allowed))
 
@@ -169,7 +182,7 @@ def _bound(
         limit, strict = schema[key], bool(schema.get(exclusive))
         said = f"{word} than {limit:g}" if strict else f"{word} than or equal to {limit:g}"
 
-        def check(value: Any, path: str, found: list[Cause]) -> None:
+        def check(value: Any, path: str, found: Causes) -> None:
             if type(value) in (int, float) and fails(value, limit, strict):
                 found.append(causes.invalid(path, value, f"{path} in body should be {said}"))
 
@@ -187,7 +200,7 @@ def _sized(
     def rule(schema: Mapping[str, Any]) -> Check:
         limit = schema[key]
 
-        def check(value: Any, path: str, found: list[Cause]) -> None:
+        def check(value: Any, path: str, found: Causes) -> None:
             if type(value) is of and fails(len(value), limit):
                 found.append(cause(path, value, limit))
 
@@ -198,11 +211,18 @@ def _sized(
 
 def _pattern(schema: Mapping[str, Any]) -> Check:
     expression = schema["pattern"]
-    compiled_pattern = formats.pattern(expression)
 
-    def check(value: Any, path: str, found: list[Cause]) -> None:
-        if type(value) is str and compiled_pattern.search(value) is None:
-            found.append(causes.invalid(path, value, f"{path} in body should match '{expression}'"))
+    def check(value: Any, path: str, found: Causes) -> None:
+        if type(value) is not str:
+            return
+        try:
+            if not regexp.compiled(expression).search(value, found.budget):
+                found.append(causes.invalid(path, value, f"{path} in body should match '{expression}'"))
+        except ValueError as wrong:  # in a definition that was stored when its pattern was still taken
+            said = f"{path} in body should match '{expression}, but pattern is invalid: {wrong}'"
+            found.append(causes.invalid(path, value, said))
+        except errors.TooLarge as wrong:
+            found.append(causes.invalid(path, value[:_SHOWN_MAX], str(wrong)))
 
     return check
 
@@ -210,7 +230,7 @@ def _pattern(schema: Mapping[str, Any]) -> Check:
 def _multiple(schema: Mapping[str, Any]) -> Check:
     factor = schema["multipleOf"]
 
-    def check(value: Any, path: str, found: list[Cause]) -> None:
+    def check(value: Any, path: str, found: Causes) -> None:
         if type(value) in (int, float) and not float(value / factor).is_integer():
             found.append(causes.invalid(path, value, f"{path} in body should be a multiple of {factor:g}"))
 
@@ -220,7 +240,7 @@ def _multiple(schema: Mapping[str, Any]) -> Check:
 def _distinct(schema: Mapping[str, Any]) -> Check:
     wanted = bool(schema["uniqueItems"])
 
-    def check(value: Any, path: str, found: list[Cause]) -> None:
+    def check(value: Any, path: str, found: Causes) -> None:
         if wanted and type(value) is list and len({causes.shown(item) for item in value}) < len(value):
             found.append(causes.invalid(path, value, f"{path} in body shouldn't contain duplicates"))
 
@@ -228,7 +248,7 @@ def _distinct(schema: Mapping[str, Any]) -> Check:
 
 
 def _format(test: Callable[[str], bool], name: str) -> Check:
-    def check(value: Any, path: str, found: list[Cause]) -> None:
+    def check(value: Any, path: str, found: Causes) -> None:
         if type(value) is str and not test(value):
             found.append(causes.invalid(path, value, f'{path} in body must be of type {name}: "{value}"'))
 
@@ -278,23 +298,23 @@ def _joined(schema: Mapping[str, Any]) -> list[Check]:
     return checks
 
 
-def _passes(rule: Check, value: Any, path: str) -> bool:
-    found: list[Cause] = []
+def _passes(rule: Check, value: Any, path: str, budget: regexp.Budget) -> bool:
+    found = Causes(budget)
     rule(value, path, found)
     return not found
 
 
 def _some(rules: list[Check]) -> Check:
-    def check(value: Any, path: str, found: list[Cause]) -> None:
-        if not any(_passes(rule, value, path) for rule in rules):
+    def check(value: Any, path: str, found: Causes) -> None:
+        if not any(_passes(rule, value, path, found.budget) for rule in rules):
             found.append(causes.invalid(path, value, f'"{path}" must validate at least one schema (anyOf)'))
 
     return check
 
 
 def _one(rules: list[Check]) -> Check:
-    def check(value: Any, path: str, found: list[Cause]) -> None:
-        passed = sum(_passes(rule, value, path) for rule in rules)
+    def check(value: Any, path: str, found: Causes) -> None:
+        passed = sum(_passes(rule, value, path, found.budget) for rule in rules)
         if passed != 1:
             said = f"Found {passed} valid alternatives" if passed else "Found none valid"
             said = f'"{path}" must validate one and only one schema (oneOf). {said}'
@@ -304,8 +324,8 @@ def _one(rules: list[Check]) -> Check:
 
 
 def _none(rule: Check) -> Check:
-    def check(value: Any, path: str, found: list[Cause]) -> None:
-        if _passes(rule, value, path):
+    def check(value: Any, path: str, found: Causes) -> None:
+        if _passes(rule, value, path, found.budget):
             found.append(causes.invalid(path, value, f'"{path}" must not validate the schema (not)'))
 
     return check

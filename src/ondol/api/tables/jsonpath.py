@@ -2,10 +2,14 @@ r"""The part of JSONPath that printer columns use: fields, indices, slices, wild
 
 `.spec.replicas`, `.metadata.annotations.a\.b/c`, `['a.b']`, `[0]`, `[-1]`, `[0:2]`, `[*]`, `..name`,
 `[?(@.type=="Ready")].status`. Missing fields select nothing. `parse` once, `find` for each object.
+
+Paths are users' own: no text matches an expression here in two ways, and a path selects a bounded number of
+values, since every `..` multiplies them.
 """
 
 from __future__ import annotations
 
+import itertools
 import operator
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -16,13 +20,14 @@ import msgspec
 Step: TypeAlias = Callable[[Any], Iterable[Any]]
 
 _NAME: Final = re.compile(r"\.?(?P<name>(?:[^.\[\\]|\\.)+)")
-_QUOTED: Final = re.compile(r"\[\s*(?P<quote>['\"])(?P<name>(?:\\.|(?!(?P=quote)).)*)(?P=quote)\s*\]")
+_QUOTED: Final = re.compile(r"\[\s*(?P<quote>['\"])(?P<name>(?:\\.|(?!(?P=quote))[^\\])*)(?P=quote)\s*\]")
 _INDEX: Final = re.compile(r"\[\s*(?P<index>-?\d+)\s*\]")
 _SLICE: Final = re.compile(r"\[\s*(?P<first>-?\d*)\s*:\s*(?P<last>-?\d*)\s*(?::\s*(?P<step>\d+)\s*)?\]")
 _WILD: Final = re.compile(r"\[\s*\*\s*\]|\.\*")
 _FILTER: Final = re.compile(
-    r"\[\?\(\s*@(?P<path>(?:\.|\[)[^=!<>)]*?)\s*(?:(?P<operator>==|!=|<=|>=|<|>)\s*(?P<value>.+?)\s*)?\)\s*\]"
+    r"\[\?\(\s*@(?P<path>(?:\.|\[)[^=!<>)]*)(?:(?P<operator>==|!=|<=|>=|<|>)(?P<value>.+?))?\)\s*\]"
 )
+_VALUES_MAX: Final = 10_000
 _COMPARISONS: Final[dict[str, Callable[[Any, Any], bool]]] = {
     "==": operator.eq,
     "!=": operator.ne,
@@ -40,10 +45,10 @@ class Path:
         self._steps = tuple(steps)
 
     def find(self, document: Any) -> list[Any]:
-        """Every value the path selects, in document order."""
+        """Every value the path selects, in document order; the first ten thousand at each step."""
         found: list[Any] = [document]
         for step in self._steps:
-            found = [value for item in found for value in step(item)]
+            found = list(itertools.islice((value for item in found for value in step(item)), _VALUES_MAX))
         return found
 
 
@@ -119,9 +124,9 @@ def _descendants(item: Any) -> Iterator[Any]:
 
 
 def _where(match: re.Match[str]) -> Step:
-    path = Path(_steps(match["path"], match[0]))
+    path = Path(_steps(match["path"].rstrip(), match[0]))
     compare = _COMPARISONS.get(match["operator"] or "")
-    wanted = _literal(match["value"], match[0]) if compare is not None else None
+    wanted = _literal(match["value"].strip(), match[0]) if compare is not None else None
 
     def holds(item: Any) -> bool:
         found = path.find(item)

@@ -1,7 +1,8 @@
 """The roles and bindings a new server starts with, and how they are kept complete.
 
 The `system:` names and the rules of `cluster-admin`, `admin`, `edit` and `view` are Kubernetes' own;
-the `system:ondol:` ones give each part of the platform what it needs and no more.
+the `system:ondol:` ones give each part of the platform what it needs and no more. The node has none: the
+node authorizer (`nodes`) knows what belongs to it.
 """
 
 from __future__ import annotations
@@ -31,10 +32,11 @@ _KNATIVE: Final = (
 )
 
 CONTROL: Final = "system:ondol:control"
-NODE: Final = "system:ondol:node"
 GATEWAY: Final = "system:ondol:gateway"
 OBSERVE: Final = "system:ondol:observe"
 MESH: Final = "system:ondol:mesh"
+RETIRED: Final = ("system:ondol:node",)
+"""Roles and their bindings that earlier versions made and this one takes away: nodes have an authorizer."""
 
 _Rule = dict[str, Any]
 
@@ -89,7 +91,6 @@ def cluster_role_bindings() -> list[Object]:
         _binding("system:service-account-issuer-discovery", groups=(identity.SERVICE_ACCOUNTS,)),
         _binding("system:monitoring", groups=("system:monitoring",)),
         _binding(CONTROL, users=(CONTROL,)),
-        _binding(NODE, users=(NODE,), groups=(identity.NODES,)),
         _binding(GATEWAY, users=(GATEWAY,)),
         _binding(OBSERVE, users=(OBSERVE,)),
         _binding(MESH, users=(MESH,)),
@@ -280,7 +281,6 @@ def _view_rules() -> list[_Rule]:
 
 def _part_roles() -> Iterator[Object]:
     yield _role(CONTROL, _control_rules())
-    yield _role(NODE, _node_rules())
     yield _role(GATEWAY, _gateway_rules())
     yield _role(OBSERVE, _observe_rules())
     yield _role(MESH, _mesh_rules())
@@ -319,27 +319,6 @@ def _control_rules() -> list[_Rule]:
         _rule(["escalate"], [rbac.GROUP], ["clusterroles"]),
         _EVENTS,
         _LEASES,
-    ]
-
-
-def _node_rules() -> list[_Rule]:
-    return [
-        _rule(["create"], ["authentication.k8s.io"], ["tokenreviews"]),
-        _rule(["create"], ["authorization.k8s.io"], ["subjectaccessreviews", "localsubjectaccessreviews"]),
-        _rule(_READ, [""], ["services", "namespaces"]),
-        _rule(_READ, ["discovery.k8s.io"], ["endpointslices"]),
-        _rule(["create", *_READ, "update", "patch"], [""], ["nodes"]),
-        _rule(["update", "patch"], [""], ["nodes/status"]),
-        _rule([*_READ, "create", "delete", "patch"], [""], ["pods"]),
-        _rule(["update", "patch"], [""], ["pods/status"]),
-        _rule(["patch"], [""], ["services/status"]),  # who lost an address or port, and to whom
-        _rule(["create"], [""], ["pods/eviction"]),
-        _rule(_READ, [""], ["secrets", "configmaps"]),
-        _rule(["get"], [""], ["serviceaccounts", "endpoints"]),
-        _rule(["create"], [""], ["serviceaccounts/token"]),
-        _rule(["get"], [""], ["persistentvolumeclaims", "persistentvolumes"]),
-        _rule(["get", "create", "update", "patch", "delete"], ["coordination.k8s.io"], ["leases"]),
-        _EVENTS,
     ]
 
 

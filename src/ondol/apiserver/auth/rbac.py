@@ -43,6 +43,8 @@ class Attributes:
     namespace: str = ""
     name: str = ""
     path: str = ""
+    field_selector: str = field(default="", compare=False)
+    """What a collection is narrowed to, as it was written; only nodes are judged by it."""
 
     @property
     def full_resource(self) -> str:

@@ -11,6 +11,7 @@ from ondol.api.openapi import gnostic
 from ondol.apiserver import answers, documents
 from ondol.apiserver.core import Core
 from ondol.apiserver.exchange import Answer, Reply, Request
+from ondol.apiserver.handlers import backups
 from ondol.base import errors
 
 _AGGREGATED: Final = {
@@ -25,6 +26,8 @@ async def handle(core: Core, request: Request) -> Answer:
     if request.method not in ("GET", "HEAD"):
         raise errors.MethodNotAllowed("the server does not allow this method on the requested resource")
     parts = [part for part in request.info.path.split("/") if part]
+    if request.info.path == backups.PATH:
+        return await backups.get(core)
     found = _plain(core, request, parts)
     if found is None:
         raise errors.NotFound("the server could not find the requested resource")

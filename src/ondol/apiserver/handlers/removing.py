@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any, Final
+
+import anyio
 
 from ondol.api import status
 from ondol.api.objects import Object
@@ -17,6 +20,8 @@ from ondol.apiserver.served import Served
 from ondol.base import errors
 from ondol.store import Record
 
+_AT_ONCE: Final = 64
+"""Deletes of one collection under way together: what waits for the disk goes there in one commit."""
 _SCHEMA: Final = BuiltinSchema("io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions")
 
 
@@ -63,13 +68,35 @@ async def delete_collection(core: Core, request: Request, served: Served) -> Ans
     asked, writes = await _asked(core, request, served)
     chosen = listing.selection(request, served)
     listed = await listing.listing(core, request, served, chosen)
-    removed: list[Record] = []
-    for record in listed.records:
-        namespace, _, name = record.name.rpartition("/")
-        try:
-            value, _ = await deleting.delete(writes, namespace, name, asked)
-        except errors.NotFound:
-            continue  # someone else was faster: it is gone, as wanted
-        removed.append(Record(record.name, record.revision, value))
+    removed = await _delete_all(writes, listed.records, asked)
     result = listing.Listing(removed, core.store.revision, listed.continue_token, listed.remaining)
     return answers.many(core, request, served, result)
+
+
+async def _delete_all(
+    writes: writing.Writes, records: Sequence[Record], asked: DeleteOptions
+) -> list[Record]:
+    """Delete many objects, in the order of the records; the first error ends it, with what is done done."""
+    removed: dict[str, Record] = {}
+    waiting = iter(records)
+    failures: list[errors.ApiError] = []
+
+    async def work() -> None:
+        for record in waiting:
+            if failures:
+                return
+            namespace, _, name = record.name.rpartition("/")
+            try:
+                value, _ = await deleting.delete(writes, namespace, name, asked)
+                removed[record.name] = Record(record.name, record.revision, value)
+            except errors.NotFound:
+                continue  # someone else was faster: it is gone, as wanted
+            except errors.ApiError as error:
+                failures.append(error)
+
+    async with anyio.create_task_group() as group:
+        for _ in range(min(_AT_ONCE, len(records))):
+            group.start_soon(work)
+    if failures:
+        raise failures[0]
+    return [removed[record.name] for record in records if record.name in removed]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from ondol.apiserver import answers
+from ondol.apiserver.admission import node_restriction
 from ondol.apiserver.core import Core
 from ondol.apiserver.exchange import Reply, Request
 from ondol.apiserver.handlers import changing
@@ -19,5 +22,8 @@ async def create(core: Core, request: Request, served: Served) -> Reply:
         raise errors.Unavailable("this server was started without a key to sign service-account tokens with")
     document = await changing.read_document(request, _SCHEMA)
     wanted = _SCHEMA.read({"spec": {}, **document})
+    with contextlib.ExitStack() as held:
+        context = core.context(request.user, request.warn, held)
+        node_restriction.check_token(core, context, wanted, request.info.namespace, request.info.name)
     issued = core.tokens.request(wanted, request.info.namespace, request.info.name)
     return answers.document(request, issued, 201)

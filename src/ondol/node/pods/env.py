@@ -51,7 +51,9 @@ def expand(text: str, known: Mapping[str, str]) -> str:
             return "$"
         return known.get(name, match[0])
 
-    return _REFERENCE.sub(replacement, text)
+    # Behind the last ")" no reference ends: a million "$(" there would each be searched to the end.
+    end = text.rfind(")") + 1
+    return _REFERENCE.sub(replacement, text[:end]) + text[end:].replace("$$", "$")
 
 
 def expand_strictly(text: str, known: Mapping[str, str]) -> str:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
+
+import anyio
+from anyio.abc import TaskGroup
 
 from ondol import sdk
-from ondol.api import objects, resources
+from ondol.api import objects, pod_references, resources
 from ondol.api.objects import Key, Object, Resource
 from ondol.base import clock as time
 from ondol.base import errors
@@ -14,9 +18,16 @@ from ondol.base.clock import Clock
 from ondol.client import Client
 from ondol.node.pods import env, volumes
 from ondol.node.pods.model import Spec
+from ondol.sdk.informer import Selection
+
+Handler: TypeAlias = Callable[[Object | None, Object | None], None]
 
 _REFRESH_SHARE: Final = 0.8
 _REFRESH_MAX_S: Final = 24 * 3600.0
+_FOLLOW_AFTER_S: Final = 1.0
+"""How long after it was read something is followed: the connection for it must not delay the pod's start."""
+LINGER_S: Final = 60.0
+"""How long something is followed after its last pod: what scales to zero comes back to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,39 +36,136 @@ class Token:
     refresh_at: float
 
 
+class Referenced:
+    """ConfigMaps or Secrets that pods have mounted, each followed by a watch of its own.
+
+    A node may read no others, so there is no cache of all of them. What nobody has mounted for a while is let
+    go again; one that says that it never changes is read, not followed.
+    """
+
+    def __init__(self, manager: sdk.Manager, resource: Resource) -> None:
+        self._manager = manager
+        self._resource = resource
+        self._followed: dict[Key, _Followed] = {}
+        self._tasks: TaskGroup | None = None
+        self._handlers: list[Handler] = []
+
+    def start(self, tasks: TaskGroup) -> None:
+        """From now on what is asked for with `follow` is followed, in these tasks."""
+        self._tasks = tasks
+
+    def add_handler(self, handler: Handler) -> None:
+        """Call `handler(old, new)` on each change of what is followed."""
+        self._handlers.append(handler)
+
+    @property
+    def followed(self) -> frozenset[Key]:
+        return frozenset(self._followed)
+
+    async def get(self, key: Key, *, follow: bool) -> Object | None:
+        """The object as it is, None if there is none; from now on followed if asked."""
+        followed = self._followed.get(key)
+        if followed is not None:
+            followed.used_at = self._manager.clock.monotonic()
+            if followed.informer.synced and (obj := followed.informer.lister.get(key)) is not None:
+                return obj
+        obj = await _ask(self._manager.client, self._resource, key)
+        is_fixed = obj is not None and obj.get("immutable") is True
+        if follow and not is_fixed and key not in self._followed and self._tasks is not None:
+            self._follow(self._tasks, key, objects.resource_version(obj) if obj is not None else "")
+        return obj
+
+    def _follow(self, tasks: TaskGroup, key: Key, version: str) -> None:
+        """Hear of what differs from this version, which was read."""
+
+        def changed(old: Object | None, new: Object | None) -> None:
+            if old is None and new is not None and objects.resource_version(new) == version:
+                return
+            for handler in self._handlers:
+                handler(old, new)
+
+        selection = Selection(self._resource, key.namespace, field_selector=f"metadata.name={key.name}")
+        informer = sdk.Informer(
+            self._manager.client, selection, clock=self._manager.clock, rng=self._manager.rng
+        )
+        informer.add_handler(changed)
+        followed = _Followed(informer, anyio.CancelScope(), self._manager.clock.monotonic())
+        self._followed[key] = followed
+        tasks.start_soon(_run, followed, self._manager.clock)
+
+    def keep(self, used: Collection[Key]) -> None:
+        """Let go of what has not been used for a while and is not among these keys."""
+        now = self._manager.clock.monotonic()
+        for key, followed in list(self._followed.items()):
+            if key in used:
+                followed.used_at = now
+            elif now - followed.used_at >= LINGER_S:
+                followed.scope.cancel()
+                del self._followed[key]
+
+
+@dataclass(slots=True)
+class _Followed:
+    informer: sdk.Informer
+    scope: anyio.CancelScope
+    used_at: float
+
+
+async def _run(followed: _Followed, clock: Clock) -> None:
+    with followed.scope:
+        await clock.sleep(_FOLLOW_AFTER_S)
+        await followed.informer.run()
+
+
+async def _ask(client: Client, resource: Resource, key: Key) -> Object | None:
+    try:
+        return {"kind": resource.kind, **await client.get(resource, key.name, key.namespace)}
+    except errors.NotFound:
+        return None
+
+
 class Sources:
     """Reads caches first; what is not there yet is asked for, since caches may lag behind the pod."""
 
     def __init__(self, manager: sdk.Manager, clock: Clock) -> None:
         self._client: Client = manager.client
         self._clock = clock
-        self.config_maps = manager.informer(resources.CONFIG_MAP)
-        self.secrets = manager.informer(resources.SECRET)
+        self.config_maps = Referenced(manager, resources.CONFIG_MAP)
+        self.secrets = Referenced(manager, resources.SECRET)
         self.services = manager.informer(resources.SERVICE)
         self.namespaces = manager.informer(resources.NAMESPACE)
         self._tokens: dict[tuple[str, volumes.TokenRequest], Token] = {}
 
+    def start(self, tasks: TaskGroup) -> None:
+        """From now on what pods have mounted is followed, in these tasks."""
+        self.config_maps.start(tasks)
+        self.secrets.start(tasks)
+
     async def of(self, pod: Spec) -> env.Sources:
-        """Every ConfigMap and Secret the pod refers to."""
+        """Every ConfigMap and Secret the pod refers to; those it mounts are followed."""
         namespace = objects.namespace(pod)
         maps, secrets = volumes.references(pod)
+        mounted = pod_references.of_volumes(objects.spec(pod))
         return env.Sources(
-            {name: await self._find(self.config_maps, Key(namespace, name)) for name in maps},
-            {name: await self._find(self.secrets, Key(namespace, name)) for name in secrets},
+            {
+                name: await self.config_maps.get(Key(namespace, name), follow=name in mounted.config_maps)
+                for name in maps
+            },
+            {
+                name: await self.secrets.get(Key(namespace, name), follow=name in mounted.secrets)
+                for name in secrets
+            },
         )
 
+    def keep(self, pods: Iterable[Spec]) -> None:
+        """Let go of what none of these pods mounts any more."""
+        mounted = [(objects.namespace(pod), pod_references.of_volumes(objects.spec(pod))) for pod in pods]
+        self.config_maps.keep({Key(place, name) for place, named in mounted for name in named.config_maps})
+        self.secrets.keep({Key(place, name) for place, named in mounted for name in named.secrets})
+
     async def namespace(self, name: str) -> Object | None:
-        return await self._find(self.namespaces, Key("", name))
-
-    async def _find(self, informer: sdk.Informer, key: Key) -> Object | None:
-        found = informer.lister.get(key)
-        return found if found is not None else await self._ask(informer.resource, key)
-
-    async def _ask(self, resource: Resource, key: Key) -> Object | None:
-        try:
-            return {"kind": resource.kind, **await self._client.get(resource, key.name, key.namespace)}
-        except errors.NotFound:
-            return None
+        cached = self.namespaces.lister.get(Key("", name))
+        return cached if cached is not None else await _ask(self._client, resources.NAMESPACE, Key("", name))
 
     def service_environment(self, pod: Spec) -> dict[str, str]:
         """Variables for the Services of the pod's namespace and for the API server's."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from ondol.api import objects
+from ondol.api import objects, pod_references
 from ondol.base import errors, quantity
 from ondol.node import linux, paths
 from ondol.node.pods import env, model
@@ -77,32 +77,8 @@ def shown_metadata(pod: Spec) -> Mapping[str, Any]:
 
 def references(pod: Spec) -> tuple[frozenset[str], frozenset[str]]:
     """Names of the ConfigMaps and Secrets the pod refers to, in volumes and environments."""
-    maps: set[str] = set()
-    secrets: set[str] = set()
-    for volume in objects.spec(pod).get("volumes") or ():
-        sources = [volume, *((volume.get("projected") or {}).get("sources") or ())]
-        for source in sources:
-            if "configMap" in source:
-                maps.add(source["configMap"]["name"])
-            if "secret" in source:
-                secrets.add(source["secret"].get("secretName") or source["secret"].get("name"))
-    for container in [*(objects.spec(pod).get("initContainers") or ()), *objects.spec(pod)["containers"]]:
-        _environment_references(container, maps, secrets)
-    return frozenset(maps), frozenset(secrets)
-
-
-def _environment_references(container: Spec, maps: set[str], secrets: set[str]) -> None:
-    origins = [entry.get("valueFrom") or {} for entry in container.get("env") or ()]
-    origins += list(container.get("envFrom") or ())
-    for origin in origins:
-        for key, names in (
-            ("configMapKeyRef", maps),
-            ("configMapRef", maps),
-            ("secretKeyRef", secrets),
-            ("secretRef", secrets),
-        ):
-            if key in origin:
-                names.add(origin[key]["name"])
+    spec = objects.spec(pod)
+    return pod_references.of_volumes(spec) | pod_references.of_environments(spec)
 
 
 def payload(

@@ -1,0 +1,90 @@
+"""Commands about what must not be lost: backup, restore."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ondol.base import errors
+from ondol.cli import output, terminal
+from ondol.cli.output import DataDir
+from ondol.compose import backups, settings
+
+_PROBLEMS_MAX = 20
+
+
+def backup(
+    file: Annotated[str, typer.Argument(help="Where to write it, or - for standard output.")],
+    data_dir: DataDir = None,
+) -> None:
+    """Write objects, certificates and settings into one archive, also while the platform runs."""
+    with output.explained():
+        chosen = settings.load(data_dir)
+        if file == "-":
+            if sys.stdout.isatty():
+                raise errors.HostError("a terminal cannot show a backup", remedy="name a file, or use a pipe")
+            backups.create(chosen, sys.stdout.buffer)
+            sys.stdout.buffer.flush()
+            return
+        _write(chosen, Path(file))
+        terminal.note(f"wrote {file}; it holds secrets and the keys of the platform")
+
+
+def _write(chosen: settings.Settings, target: Path) -> None:
+    """Whole or not at all, and for its owner alone."""
+    draft = target.with_name(f".{target.name}.new")
+    try:
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as out:
+            backups.create(chosen, out)
+            out.flush()
+            os.fsync(out.fileno())
+        draft.replace(target)
+    except OSError as error:
+        raise errors.HostError(
+            f"{target} cannot be written: {error.strerror}", remedy="choose another place"
+        ) from error
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def restore(
+    file: Annotated[str, typer.Argument(help="The backup, or - for standard input.")] = "",
+    salvage: Annotated[
+        bool, typer.Option("--salvage", help="Without a backup: keep what can still be read.")
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Also where the objects that are there are whole.")
+    ] = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Put a backup into an empty or damaged data directory; what was there is kept beside it."""
+    with output.explained():
+        chosen = settings.load(data_dir)
+        if salvage == bool(file):
+            raise errors.HostError("nothing to restore", remedy="name a backup, or use --salvage")
+        if salvage:
+            saved, kept = backups.salvage(chosen)
+            for problem in saved.problems[:_PROBLEMS_MAX]:
+                terminal.note(f"lost: {problem}")
+            if (more := len(saved.problems) - _PROBLEMS_MAX) > 0:
+                terminal.note(f"and {more} more")
+            terminal.note(f"saved {saved.rows} rows")
+        elif file == "-":
+            kept = backups.restore(chosen, sys.stdin.buffer, force=force)
+        else:
+            kept = _read(chosen, Path(file), force=force)
+        terminal.note(f"what was there is kept in {kept}" if kept else "restored")
+
+
+def _read(chosen: settings.Settings, source: Path, *, force: bool) -> Path | None:
+    try:
+        with source.open("rb") as archive:
+            return backups.restore(chosen, archive, force=force)
+    except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
+        raise errors.HostError(
+            f"{source} cannot be read: {error.strerror}", remedy="name a backup"
+        ) from error
