@@ -104,6 +104,58 @@ async def test_an_external_name_has_no_address(api: Any) -> None:
     assert (await api.post(SERVICES, _service("c", clusterIP="10.96.0.9"))).status == 201
 
 
+_BALANCED = {
+    "type": "LoadBalancer",
+    "externalTrafficPolicy": "Local",
+    "loadBalancerClass": "x.test/y",
+    "healthCheckNodePort": 30999,
+}
+
+
+@pytest.mark.parametrize(
+    ("before", "change", "left"),
+    [
+        ({"type": "NodePort"}, {"type": "ClusterIP"}, {"clusterIP", "clusterIPs", "ipFamilies"}),
+        ({"type": "NodePort"}, {"type": "ExternalName", "externalName": "x.test"}, set()),
+        (_BALANCED, {"type": "ClusterIP"}, {"clusterIP", "clusterIPs", "ipFamilies"}),
+        (_BALANCED, {"type": "ExternalName", "externalName": "x.test"}, set()),
+        (_BALANCED, {"type": "NodePort"}, {"clusterIP", "ipFamilies", "externalTrafficPolicy", "nodePort"}),
+        ({"externalIPs": ["192.0.2.1"]}, {"externalIPs": None}, {"clusterIP", "ipFamilies"}),
+    ],
+)
+@pytest.mark.parametrize("how", ["merge-patch+json", "strategic-merge-patch+json", "put"])
+async def test_a_type_takes_its_fields_along_when_it_goes(
+    api: Any, before: dict[str, Any], change: dict[str, Any], left: set[str], how: str
+) -> None:
+    """What only the former type has is dropped, where the client did not write it anew."""
+    live = (await api.post(SERVICES, _service("s", **before))).json
+    if how == "put":
+        spec = {key: value for key, value in {**live["spec"], **change}.items() if value is not None}
+        changed = await api.put(f"{SERVICES}/s", {**live, "spec": spec})
+    else:
+        changed = await api.patch(f"{SERVICES}/s", {"spec": change}, how)
+    assert changed.status == 200, changed.json
+    spec = changed.json["spec"]
+    present = {*spec, *spec["ports"][0]}
+    dependent = {*_BALANCED, "clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "nodePort"}
+    dependent |= {"allocateLoadBalancerNodePorts"}
+    assert left <= present
+    if "externalTrafficPolicy" not in left:
+        assert "externalTrafficPolicy" not in present
+    gone = dependent - left - {"type", "clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"}
+    assert not present & gone
+    assert ("clusterIP" in present) is ("clusterIP" in left)
+
+
+async def test_a_field_of_the_former_type_that_is_written_anew_is_refused(api: Any) -> None:
+    """Only what the client left alone goes silently."""
+    await api.post(SERVICES, _service("s", type="NodePort"))
+    patch = {"spec": {"type": "ClusterIP", "externalTrafficPolicy": "Local"}}
+    refused = await api.patch(f"{SERVICES}/s", patch)
+    assert refused.status == 422
+    assert "spec.externalTrafficPolicy" in refused.json["message"]
+
+
 async def test_a_dry_run_takes_no_address(api: Any) -> None:
     """What was only tried out is free again."""
     body = _service("a", clusterIP="10.96.0.9")
