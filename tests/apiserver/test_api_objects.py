@@ -62,6 +62,37 @@ async def test_a_missing_object_is_not_found(api: Any) -> None:
         "details": {"name": "none", "kind": "configmaps"},
         "code": 404,
     }
+    grouped = await api.get("/apis/apps/v1/namespaces/default/deployments/none")
+    expected = b'"details":{"name":"none","group":"apps","kind":"deployments"},"code":404}\n'
+    assert grouped.body.endswith(expected)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "code"),
+    [
+        ("GET", "/api/v1/nonsense", 404),
+        ("GET", "/nothing", 404),
+        ("PATCH", "/api/v1/namespaces/default/pods/p/ephemeralcontainers", 404),
+        ("POST", CMS, 400),
+        ("PUT", CMS, 405),
+    ],
+)
+async def test_every_failure_has_details_and_ends_its_line(
+    api: Any, method: str, path: str, code: int
+) -> None:
+    """Go clients follow the pointer without looking, and read until the line ends."""
+    failed = await api(method, path)
+    assert (failed.status, failed.json["code"]) == (code, code)
+    assert isinstance(failed.json["details"], dict)
+    assert failed.body.endswith(b"}\n")
+
+
+async def test_a_status_is_there_before_anyone_reports(api: Any) -> None:
+    """It is a struct to Go, so the answer to a create has it."""
+    made = await api.post(f"{_APPS}/deployments", {"metadata": {"name": "d"}, "spec": _WORKLOAD})
+    assert made.json["status"] == {}
+    made = await api.post(f"{_APPS}/replicasets", {"metadata": {"name": "r"}, "spec": _WORKLOAD})
+    assert made.json["status"] == {"replicas": 0}
 
 
 @pytest.mark.parametrize(
@@ -244,6 +275,64 @@ async def test_dry_runs_do_everything_but_write(api: Any, config_map: Make) -> N
     assert (await api.post(f"{CMS}?dryRun=Some", config_map("a"))).status == 400
     assert (await api.post(f"{CMS}?dryRun=All", {**config_map("a"), "data": 5})).status == 400
     assert api.store.revision == revision
+
+
+_POD_SPEC = {"containers": [{"name": "c", "image": "i"}]}
+_TEMPLATE = {"metadata": {"labels": {"a": "b"}}, "spec": _POD_SPEC}
+_WORKLOAD = {"selector": {"matchLabels": {"a": "b"}}, "template": _TEMPLATE}
+_APPS = "/apis/apps/v1/namespaces/default"
+
+
+@pytest.mark.parametrize(
+    ("path", "spec", "labels_kept"),
+    [
+        ("/api/v1/namespaces/default/pods", _POD_SPEC, True),
+        ("/api/v1/namespaces/default/services", {"ports": [{"port": 80}]}, True),
+        ("/api/v1/namespaces", {}, True),
+        ("/api/v1/nodes", {}, True),
+        (f"{_APPS}/replicasets", _WORKLOAD, True),
+        (f"{_APPS}/deployments", _WORKLOAD, False),
+    ],
+)
+@pytest.mark.parametrize("how", ["patch", "put", "apply"])
+async def test_metadata_is_written_with_the_status(
+    api: Any, path: str, spec: Any, labels_kept: bool, how: str
+) -> None:
+    """Labels and annotations sent to the status subresource are kept, but a Deployment's labels are not."""
+    live = (await api.post(path, {"metadata": {"name": "m"}, "spec": spec})).json
+    change = {"labels": {"l": "status"}, "annotations": {"a": "status"}}
+    if how == "patch":
+        written = await api.patch(f"{path}/m/status", {"metadata": change})
+    elif how == "put":
+        written = await api.put(f"{path}/m/status", {**live, "metadata": {**live["metadata"], **change}})
+    else:
+        body = {field: live[field] for field in ("apiVersion", "kind")}
+        written = await api.apply(f"{path}/m/status", {**body, "metadata": change}, "me")
+    assert written.status == 200, written.json
+    metadata = (await api.get(f"{path}/m")).json["metadata"]
+    assert metadata["annotations"]["a"] == "status"
+    assert ((metadata.get("labels") or {}).get("l") == "status") is labels_kept
+    wrong = await api.patch(f"{path}/m/status", {"metadata": {"annotations": {"not ok": "x"}}})
+    assert (wrong.status, "metadata.annotations" in wrong.json["message"]) == (422, True)
+
+
+async def test_a_pod_keeps_its_owners_and_what_an_agent_does_not_know_of(api: Any) -> None:
+    """A status without quality of service or observed generations leaves them as they were."""
+    path = "/api/v1/namespaces/default/pods"
+    owner = {"apiVersion": "v1", "kind": "ConfigMap", "name": "o", "uid": "u"}
+    made = {"metadata": {"name": "p", "ownerReferences": [owner]}, "spec": _POD_SPEC}
+    live = (await api.post(path, made)).json
+    condition = {"type": "Ready", "status": "True", "observedGeneration": 1}
+    status = {**live["status"], "observedGeneration": 1, "conditions": [condition]}
+    live = (await api.put(f"{path}/p/status", {**live, "status": status})).json
+    assert live["status"]["observedGeneration"] == 1
+    bare = {"phase": "Running", "conditions": [{"type": "Ready", "status": "False"}]}
+    metadata = {**live["metadata"], "ownerReferences": []}
+    changed = (await api.put(f"{path}/p/status", {**live, "metadata": metadata, "status": bare})).json
+    assert changed["metadata"]["ownerReferences"] == [owner]
+    assert changed["status"]["qosClass"] == "BestEffort"
+    assert changed["status"]["observedGeneration"] == 1
+    assert changed["status"]["conditions"][0]["observedGeneration"] == 1
 
 
 async def test_status_and_spec_are_written_apart(api: Any) -> None:

@@ -102,7 +102,7 @@ def _unserved(served: Served, name: str) -> errors.ApiError:
 
 def _lens(served: Served, name: str) -> Lens | None:
     if name == "status":
-        return lenses.STATUS
+        return lenses.Status(served.strategy.status_reset)
     return served.scale if name == "scale" else None
 
 

@@ -10,6 +10,7 @@ import msgspec
 from ondol.api import kinds
 from ondol.api.objects import Object
 from ondol.api.patch import shape
+from ondol.api.patch.fieldset import FieldSet
 from ondol.api.schema import structural
 from ondol.api.tables import custom
 from ondol.api.validation import metadata
@@ -118,6 +119,7 @@ class _WithoutStatus(Strategy):
 
 
 class _WithStatus(Strategy):
+    status_reset: ClassVar[FieldSet] = {"f:spec": {}, "f:metadata": {}}
     has_generation: ClassVar[bool] = True
     has_status: ClassVar[bool] = True
     unconditional_update: ClassVar[bool] = False

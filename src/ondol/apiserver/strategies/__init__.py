@@ -24,8 +24,8 @@ _BY_KIND: Final[dict[tuple[str, str], Strategy]] = {
     ("", "Event"): workloads.Upserted(),
     ("events.k8s.io", "Event"): workloads.Upserted(),
     ("coordination.k8s.io", "Lease"): workloads.Lease(),
-    ("apps", "Deployment"): workloads.Reported(),
-    ("apps", "ReplicaSet"): workloads.Reported(),
+    ("apps", "Deployment"): workloads.Deployment(),
+    ("apps", "ReplicaSet"): workloads.ReplicaSet(),
     ("discovery.k8s.io", "EndpointSlice"): workloads.Counted(),
     ("apiextensions.k8s.io", "CustomResourceDefinition"): CustomResourceDefinition(),
     **{

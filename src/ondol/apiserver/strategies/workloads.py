@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from ondol.api.objects import Object
+from ondol.api.patch.fieldset import FieldSet
 from ondol.apiserver.strategies.base import Strategy
 
 
@@ -18,6 +20,19 @@ class Reported(Strategy):
 
     has_generation: ClassVar[bool] = True
     has_status: ClassVar[bool] = True
+    empty_status: ClassVar[Object | None] = {}
+
+
+class ReplicaSet(Reported):
+    """Shows how many replicas it has even where these are none."""
+
+    empty_status: ClassVar[Object | None] = {"replicas": 0}
+
+
+class Deployment(Reported):
+    """Its labels are not written with the status, unlike those of every other built-in kind."""
+
+    status_reset: ClassVar[FieldSet] = {"f:spec": {}, "f:metadata": {"f:labels": {}}}
 
 
 class Upserted(Strategy):
