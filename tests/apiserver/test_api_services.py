@@ -169,5 +169,63 @@ async def test_the_server_has_a_service_of_its_own(api: Any) -> None:
     assert service["spec"]["clusterIP"] == "10.96.0.1"
     path = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices/kubernetes"
     found = (await api.get(path)).json
-    assert found["endpoints"][0]["addresses"] == ["127.0.0.1"]
+    assert found["endpoints"][0]["addresses"] == ["192.0.2.1"]
     assert found["ports"][0]["port"] == 6443
+    legacy = (await api.get("/api/v1/namespaces/default/endpoints/kubernetes")).json
+    assert legacy["subsets"] == [
+        {"addresses": [{"ip": "192.0.2.1"}], "ports": [{"name": "https", "port": 6443, "protocol": "TCP"}]}
+    ]
+    assert legacy["metadata"]["labels"] == {"endpointslice.kubernetes.io/skip-mirror": "true"}
+
+
+_BINDINGS = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        f"{SERVICES}/kubernetes",
+        "/api/v1/namespaces/default/endpoints/kubernetes",
+        "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices/kubernetes",
+        "/apis/rbac.authorization.k8s.io/v1/clusterroles/system:basic-user",
+        f"{_BINDINGS}/cluster-admin",
+    ],
+)
+async def test_what_the_server_needs_comes_back(api: Any, path: str) -> None:
+    """`kubectl delete all --all` takes it along; pods must not be cut off until a restart."""
+    await api.settle()
+    live = (await api.get(path)).json
+    await api.delete(path)
+    assert (await api.get(path)).status == 404
+    await api.clock.advance(1.0)
+    await api.settle()
+    again = (await api.get(path)).json
+    for field in ("spec", "subsets", "endpoints", "rules", "roleRef"):
+        assert again.get(field) == live.get(field)
+    revision = api.store.revision
+    await api.clock.advance(10.0)
+    await api.settle()
+    assert api.store.revision == revision
+
+
+async def test_a_namespace_of_the_system_comes_back_once_it_is_gone(api: Any) -> None:
+    """While it ends nothing is made in it; then it is there again, with its account."""
+    path = "/api/v1/namespaces/kube-node-lease"
+    ending = (await api.delete(path)).json
+    await api.clock.advance(2.0)
+    await api.settle()
+    assert (await api.get(path)).json["status"]["phase"] == "Terminating"
+    await api.put(f"{path}/finalize", {**ending, "spec": {"finalizers": []}})
+    await api.clock.advance(1.0)
+    await api.settle()
+    assert (await api.get(path)).json["status"]["phase"] == "Active"
+    assert (await api.get(f"{path}/serviceaccounts/default")).status == 200
+
+
+async def test_an_altered_service_of_the_server_is_put_right(api: Any) -> None:
+    """Its port too is what pods reach the API by."""
+    await api.settle()
+    await api.patch(f"{SERVICES}/kubernetes", {"spec": {"ports": [{"port": 1, "name": "https"}]}})
+    await api.clock.advance(1.0)
+    await api.settle()
+    assert (await api.get(f"{SERVICES}/kubernetes")).json["spec"]["ports"][0]["port"] == 443

@@ -11,8 +11,8 @@ class ApiConfig:
 
     service_cidr: str = "10.96.0.0/16"
     node_ports: tuple[int, int] = (30000, 32767)
-    advertise_address: str = "127.0.0.1"
-    """Where pods and clients reach this server: the endpoint of the `kubernetes` Service."""
+    advertise_address: str = "192.0.2.1"
+    """Where pods and clients reach this server: the endpoint of the `kubernetes` Service, never loopback."""
     advertise_port: int = 6443
     issuer: str = "https://kubernetes.default.svc.cluster.local"
     """Who signs service-account tokens, and the audience they are for by default."""
