@@ -236,7 +236,10 @@ _NULLS = {
         ({"labels": {"a": None, "b": "x"}}, {"labels": {"b": "x"}}),
         ({"open": {"k": None, "unknown": None}}, {"open": {"unknown": None}}),
         ({"list": ["a", None]}, {"list": ["a", None]}),
-        ({"any": {"k": {"n": 1, "m": 2}, "other": 1, "o": None}}, {"any": {"k": {"n": 1}, "other": 1, "o": None}}),
+        (
+            {"any": {"k": {"n": 1, "m": 2}, "other": 1, "o": None}},
+            {"any": {"k": {"n": 1}, "other": 1, "o": None}},
+        ),
         ({"any": {"deep": {"x": 1}, "l": [{"x": 1}, 2]}}, {"any": {"deep": {}, "l": [{}, 2]}}),
     ],
 )
@@ -255,7 +258,11 @@ def test_what_additional_properties_true_leaves_out_is_told() -> None:
     document = {"spec": {"any": {"a": {"x": 1}, "l": [{"y": 1}], "k": {"n": 1, "m": 1}, "s": 1}}}
     assert sorted(walkers.unknown_fields(document)) == ["spec.any.a.x", "spec.any.k.m", "spec.any.l[0].y"]
     assert rules.check(_NULLS, "s") == []
-    values = {"type": "object", "properties": {"k": {"type": "string"}}, "additionalProperties": {"type": "string"}}
+    values = {
+        "type": "object",
+        "properties": {"k": {"type": "string"}},
+        "additionalProperties": {"type": "string"},
+    }
     wrong = {"type": "object", "properties": {"spec": values}}
     assert [cause.field for cause in rules.check(wrong, "s")] == ["s.properties[spec].additionalProperties"]
 

@@ -59,7 +59,9 @@ def test_a_null_in_a_list_or_a_map_is_the_zero_of_its_type() -> None:
     assert secret == {"data": {"k": ""}, "stringData": {"s": ""}}
 
 
-@pytest.mark.parametrize("wrong", ["2024-13-01T00:00:00Z", "2024-01-01T25:00:00Z", "0001-01-01T00:00:00+05:00"])
+@pytest.mark.parametrize(
+    "wrong", ["2024-13-01T00:00:00Z", "2024-01-01T25:00:00Z", "0001-01-01T00:00:00+05:00"]
+)
 def test_a_time_that_is_none_is_a_bad_request(wrong: str) -> None:
     """Whatever it looks like, and before the first year too."""
     with pytest.raises(errors.BadRequest, match="parsing time"):

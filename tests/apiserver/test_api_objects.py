@@ -125,13 +125,14 @@ async def test_unknown_and_repeated_fields_are_told_or_refused(api: Any) -> None
     strict = await api.post(f"{CMS}?fieldValidation=Strict", body)
     assert strict.status == 400
     assert strict.json["message"] == (
-        'strict decoding error: unknown field "colour", duplicate field "data.k"'
+        'ConfigMap in version "v1" cannot be handled as a ConfigMap: '
+        'strict decoding error: duplicate field "data.k", unknown field "colour"'
     )
     warned = await api.post(CMS, body)
     assert warned.status == 201
     assert warned.warnings == [
-        '299 - "unknown field \\"colour\\""',
         '299 - "duplicate field \\"data.k\\""',
+        '299 - "unknown field \\"colour\\""',
     ]
     assert "colour" not in warned.json
     ignored = await api.post(f"{CMS}?fieldValidation=Ignore", body.replace(b'"a"', b'"b"', 1))
@@ -145,10 +146,125 @@ async def test_keys_that_stand_twice_in_yaml_are_told_or_refused(api: Any) -> No
     strict = await api.patch(f"{CMS}/y?fieldManager=m&fieldValidation=Strict", body, "apply-patch+yaml")
     assert (strict.status, strict.json["message"]) == (
         400,
-        'strict decoding error: line 6: key "k" already set in map',
+        "error strict decoding YAML: error converting YAML to JSON: yaml: unmarshal errors:\n"
+        '  line 6: key "k" already set in map',
+    )
+    posted = await api("POST", f"{CMS}?fieldValidation=Strict", body, {"content-type": "application/yaml"})
+    assert (posted.status, posted.json["message"]) == (
+        400,
+        'ConfigMap in version "v1" cannot be handled as a ConfigMap: strict decoding error: '
+        'yaml: unmarshal errors:\n  line 6: key "k" already set in map',
     )
     warned = await api.patch(f"{CMS}/y?fieldManager=m", body, "apply-patch+yaml")
     assert warned.warnings == ['299 - "line 6: key \\"k\\" already set in map"']
+    as_json = b'{"kind":"ConfigMap","apiVersion":"v1","metadata":{"name":"y"},"data":{"k":"a","k":"b"}}'
+    warned = await api.patch(f"{CMS}/y?fieldManager=m", as_json, "apply-patch+yaml")
+    assert warned.warnings == ['299 - "line 1: key \\"k\\" already set in map"']
+
+
+@pytest.mark.parametrize("choice", ["Ignore", "Warn", "Strict"])
+async def test_an_unknown_field_cannot_be_applied(api: Any, choice: str) -> None:
+    """Nobody could own it: it is refused whatever the query says, in the words of the field manager."""
+    body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "y"}, "bogus": 1}
+    target = f"{CMS}/y?fieldManager=m&fieldValidation={choice}"
+    refused = await api.patch(target, body, "apply-patch+yaml")
+    assert (refused.status, refused.json["message"]) == (
+        400,
+        "failed to create typed patch object (/y; v1, Kind=ConfigMap): .bogus: field not declared in schema",
+    )
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "problems"),
+    [
+        ({"bogus": 1}, "merge-patch+json", ['unknown field "bogus"']),
+        (b'{"data":{"k":"1","k":"2"}}', "merge-patch+json", ['duplicate field "data.k"']),
+        (b'{"data":{"k":"1","k":"2"}}', "strategic-merge-patch+json", ['duplicate field "data.k"']),
+        (
+            [{"op": "add", "path": "/bogus", "value": 1, "extra": 2}],
+            "json-patch+json",
+            ['json patch unknown field "[0].extra"', 'unknown field "bogus"'],
+        ),
+    ],
+)
+async def test_fields_of_patches_are_told_or_refused(
+    api: Any, config_map: Make, body: Any, kind: str, problems: list[str]
+) -> None:
+    """What is wrong in the patch comes first; a strict refusal is 422 and shows what would be."""
+    await api.post(CMS, config_map("a", {"k": "v"}))
+    refused = await api.patch(f"{CMS}/a?fieldValidation=Strict", body, kind)
+    assert refused.status == 422
+    (cause,) = refused.json["details"]["causes"]
+    assert cause["field"] == "patch"
+    assert cause["message"].endswith(f": strict decoding error: {', '.join(problems)}")
+    assert refused.json["message"] == f' "" is invalid: patch: {cause["message"]}'
+    warned = await api.patch(f"{CMS}/a", body, kind)
+    assert warned.status == 200
+    assert [text.removeprefix('299 - "')[:-1].replace('\\"', '"') for text in warned.warnings] == problems
+
+
+async def test_version_zero_asks_for_nothing(api: Any, config_map: Make) -> None:
+    """`resourceVersion: "0"` is no condition of a write; where a kind needs one it counts as none."""
+    assert (await api.post(CMS, config_map("a", {"k": "0"}, resourceVersion="0"))).status == 201
+    put = await api.put(f"{CMS}/a", config_map("a", {"k": "1"}, resourceVersion="0"))
+    assert (put.status, put.json["data"]) == (200, {"k": "1"})
+    for kind in ("merge-patch+json", "strategic-merge-patch+json"):
+        patch = {"metadata": {"resourceVersion": "0"}, "data": {"k": kind}}
+        patched = await api.patch(f"{CMS}/a", patch, kind)
+        assert (patched.status, patched.json["data"]) == (200, {"k": kind})
+    applied = await api.apply(f"{CMS}/a", config_map("a", {"k": "2"}, resourceVersion="0"), "m", force=True)
+    assert (applied.status, applied.json["data"]) == (200, {"k": "2"})
+    nonsense = await api.patch(f"{CMS}/a", {"metadata": {"resourceVersion": "abc"}})
+    assert (nonsense.status, "resourceVersion" in nonsense.json["message"]) == (400, True)
+    lease = "/apis/coordination.k8s.io/v1/namespaces/default/leases/l"
+    assert (await api.put(lease, {"metadata": {"name": "l", "resourceVersion": "7"}})).status == 201
+    refused = await api.put(lease, {"metadata": {"name": "l", "resourceVersion": "0"}})
+    assert (refused.status, refused.json["message"]) == (
+        422,
+        'leases.coordination.k8s.io "l" is invalid: metadata.resourceVersion: '
+        "Invalid value: 0: must be specified for an update",
+    )
+
+
+async def test_an_apply_that_creates_is_of_no_version(api: Any, config_map: Make) -> None:
+    """A version the client knew is left out; a uid names an object that is not there: a conflict."""
+    created = await api.apply(f"{CMS}/a", config_map("a", resourceVersion="7"), "m")
+    assert created.status == 201
+    assert created.json["metadata"]["resourceVersion"] != "7"
+    refused = await api.apply(f"{CMS}/b", config_map("b", uid="u"), "m")
+    assert (refused.status, refused.json["message"]) == (
+        409,
+        'Operation cannot be fulfilled on configmaps "b": uid mismatch: the provided object specified uid u, '
+        "and no existing object was found",
+    )
+
+
+async def test_a_name_that_is_being_deleted_is_told_of(api: Any, config_map: Make) -> None:
+    """It is taken until the finalizers are gone, which is another thing than being in use."""
+    await api.post(CMS, config_map("a", finalizers=["x.test/y"]))
+    taken = await api.post(CMS, config_map("a"))
+    assert taken.json["message"] == 'configmaps "a" already exists'
+    await api.delete(f"{CMS}/a")
+    taken = await api.post(CMS, config_map("a"))
+    assert (taken.status, taken.json["reason"]) == (409, "AlreadyExists")
+    assert taken.json["message"] == 'object is being deleted: configmaps "a" already exists'
+
+
+async def test_generations_count_what_is_wished_for(api: Any) -> None:
+    """Of a Deployment also its annotations, which its ReplicaSets take over; of others the spec alone."""
+    for kind, counted in (("deployments", 1), ("replicasets", 0)):
+        path = f"{_APPS}/{kind}"
+        document = {"metadata": {"name": "g", "generation": 7}, "spec": _WORKLOAD}
+        assert (await api.post(path, document)).json["metadata"]["generation"] == 1
+        for patch, more in (
+            ({"metadata": {"labels": {"x": "y"}}}, 0),
+            ({"metadata": {"annotations": {"x": "y"}}}, counted),
+            ({"spec": {"replicas": 5}}, 1),
+            ({"metadata": {"generation": 99}}, 0),
+        ):
+            before = (await api.get(f"{path}/g")).json["metadata"]["generation"]
+            after = (await api.patch(f"{path}/g", patch)).json["metadata"]["generation"]
+            assert after == before + more, patch
 
 
 async def test_bodies_come_as_yaml_too(api: Any) -> None:
@@ -382,21 +498,21 @@ async def test_scale_reads_and_writes_replicas_alone(api: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "body", "kind", "message"),
+    ("method", "body", "kind", "code", "message"),
     [
-        ("PUT", {"spec": 3}, "json", "Go struct field Scale.spec"),
-        ("PUT", {"spec": {"replicas": True}}, "json", "Go struct field Scale.spec.replicas"),
-        ("PUT", {"metadata": "x"}, "json", "metadata: must be an object"),
-        ("PUT", {"metadata": {"name": "e"}}, "json", "does not match the name on the URL"),
-        ("PUT", {"apiVersion": "v1", "kind": "Pod"}, "json", "does not match the expected API version"),
-        ("PATCH", {"spec": 3}, "merge-patch+json", "Go struct field Scale.spec"),
-        ("PATCH", {"metadata": None}, "merge-patch+json", "metadata: must be an object"),
-        ("PATCH", {"kind": "Pod"}, "merge-patch+json", "may not be changed by a patch"),
-        ("PATCH", [{"op": "replace", "path": "", "value": []}], "json-patch+json", "not a JSON object"),
+        ("PUT", {"spec": 3}, "json", 400, "Go struct field Scale.spec"),
+        ("PUT", {"spec": {"replicas": True}}, "json", 400, "Go struct field Scale.spec.replicas"),
+        ("PUT", {"metadata": "x"}, "json", 400, "metadata: must be an object"),
+        ("PUT", {"metadata": {"name": "e"}}, "json", 400, "does not match the name on the URL"),
+        ("PUT", {"apiVersion": "v1", "kind": "Pod"}, "json", 400, "does not match the expected API version"),
+        ("PATCH", {"spec": 3}, "merge-patch+json", 422, "Go struct field Scale.spec"),
+        ("PATCH", {"metadata": None}, "merge-patch+json", 400, "metadata: must be an object"),
+        ("PATCH", {"kind": "Pod"}, "merge-patch+json", 422, "may not be changed by a patch"),
+        ("PATCH", [{"op": "replace", "path": "", "value": []}], "json-patch+json", 422, "not a JSON object"),
     ],
 )
 async def test_a_scale_that_is_none_is_refused(
-    api: Any, method: str, body: Any, kind: str, message: str
+    api: Any, method: str, body: Any, kind: str, code: int, message: str
 ) -> None:
     """Its fields have types and its name is the URL's, as for every object."""
     path = "/apis/apps/v1/namespaces/default/deployments"
@@ -406,7 +522,7 @@ async def test_a_scale_that_is_none_is_refused(
         path, {"metadata": {"name": "d"}, "spec": {"selector": {"matchLabels": labels}, "template": template}}
     )
     refused = await api(method, f"{path}/d/scale", body, {"content-type": f"application/{kind}"})
-    assert (refused.status, message in refused.json["message"]) == (400, True), refused.json
+    assert (refused.status, message in refused.json["message"]) == (code, True), refused.json
     assert (await api.get(f"{path}/d")).json["spec"]["replicas"] == 1
 
 

@@ -478,7 +478,7 @@ def test_endpoints_written_by_hand_are_mirrored(play: Play) -> None:
         assert slice_["ports"] == [{"name": "http", "port": 8080, "protocol": "TCP"}]
         assert slice_["metadata"]["labels"]["team"] == "a"
         assert slice_["metadata"]["annotations"] == {"note": "x"}
-        assert objects.controller_of(slice_)["kind"] == "Endpoints"
+        assert (objects.controller_of(slice_) or {})["kind"] == "Endpoints"
         writes = stage.transport.writes
         await stage.advance(300)
         assert stage.transport.writes == writes

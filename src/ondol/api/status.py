@@ -11,7 +11,6 @@ from typing import Any, Final
 from ondol.api.objects import Object, Resource
 from ondol.base import errors
 
-
 # The order in which Kubernetes writes the members of `details`: there are clients that compare bytes.
 _DETAILS: Final = ("name", "group", "kind", "uid", "causes", "retryAfterSeconds")
 
@@ -92,6 +91,15 @@ def conflict(resource: Resource, name: str, why: str = "") -> errors.Conflict:
     return errors.Conflict(
         f'Operation cannot be fulfilled on {resource.group_resource} "{name}": {text}',
         details=_details(resource, name),
+    )
+
+
+def kind_conflict(resource: Resource, name: str, why: str) -> errors.Conflict:
+    """A conflict told of the kind, as of the preconditions of a delete."""
+    subject = f"{resource.kind}.{resource.group}" if resource.group else resource.kind
+    return errors.Conflict(
+        f'Operation cannot be fulfilled on {subject} "{name}": {why}',
+        details={"name": name, "group": resource.group, "kind": resource.kind},
     )
 
 

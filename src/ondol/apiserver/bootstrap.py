@@ -57,9 +57,7 @@ async def keep(core: Core) -> None:
 def _places(core: Core) -> list[tuple[str, str]]:
     """The bucket and key of each object that is kept."""
     kept = [(resources.NAMESPACE, "", name) for name in NAMESPACES]
-    kept += [
-        (resources.CLUSTER_ROLE, "", objects.name(role)) for role in bootstrap_policy.cluster_roles()
-    ]
+    kept += [(resources.CLUSTER_ROLE, "", objects.name(role)) for role in bootstrap_policy.cluster_roles()]
     kept += [
         (resources.CLUSTER_ROLE_BINDING, "", objects.name(binding))
         for binding in bootstrap_policy.cluster_role_bindings()

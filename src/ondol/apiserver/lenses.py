@@ -12,7 +12,6 @@ from ondol.apiserver.schemas import BuiltinSchema
 from ondol.apiserver.strategies.base import Context, Strategy
 from ondol.base import errors
 
-
 _IDENTITY: Final = ("managedFields", "resourceVersion", "uid", "name", "namespace")
 
 
@@ -60,8 +59,10 @@ class Whole:
 
 
 class Status:
-    """The status subresource: the whole object is shown, its status is taken, and what of the metadata
-    `reset` does not name."""
+    """The status subresource: the whole object is shown, its status is taken.
+
+    What of the metadata `reset` does not name is taken with it.
+    """
 
     subresource = "status"
 

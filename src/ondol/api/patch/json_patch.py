@@ -92,7 +92,8 @@ def _text(operation: Mapping[str, Any], member: str) -> str:
 def _changed(document: Any, operation: Mapping[str, Any], kind: str) -> Any:
     """The document with the member at the path added, set or removed."""
     path = _text(operation, "path")
-    return _rebuilt(document, path, kind, operation.get("value"), f"doc is missing path: {path}")
+    failure = f"{kind} operation does not apply: doc is missing path: {path}"
+    return _rebuilt(document, path, kind, operation.get("value"), failure)
 
 
 def _replace(document: Any, operation: Mapping[str, Any]) -> Any:
@@ -106,16 +107,16 @@ def _replace(document: Any, operation: Mapping[str, Any]) -> Any:
 
 def _move_or_copy(document: Any, operation: Mapping[str, Any], kind: str) -> Any:
     origin = _text(operation, "from")
+    failure = f"{kind} operation does not apply: doc is missing from path: {origin}"
     try:
         value = _find(document, _tokens(origin))
     except _NotThere as missing:
-        raise _refused(
-            f"{kind} operation does not apply: doc is missing from path: {origin}: {missing}"
-        ) from None
+        raise _refused(f"{failure}: {missing}") from None
     if kind == "move":
-        document = _rebuilt(document, origin, "remove", None, f"doc is missing from path: {origin}")
+        document = _rebuilt(document, origin, "remove", None, failure)
     path = _text(operation, "path")
-    return _rebuilt(document, path, "add", value, f"doc is missing destination path: {path}", kind)
+    failure = f"{kind} operation does not apply: doc is missing destination path: {path}"
+    return _rebuilt(document, path, "add", value, failure)
 
 
 def _test(document: Any, operation: Mapping[str, Any]) -> None:
@@ -184,13 +185,12 @@ def _number(token: str) -> int:
     return int(token)
 
 
-def _rebuilt(document: Any, path: str, kind: str, value: Any, missing: str, told_as: str = "") -> Any:
+def _rebuilt(document: Any, path: str, kind: str, value: Any, failure: str) -> Any:
     """Copies of the containers along the path, the last one changed; all else is shared."""
-    name = told_as or kind
     try:
         return _along(document, _tokens(path), kind, value)
     except _NotThere as why:
-        raise _refused(f"{name} operation does not apply: {missing}: {why}") from None
+        raise _refused(f"{failure}: {why}") from None
 
 
 def _along(container: Any, path: Sequence[str], kind: str, value: Any) -> Any:

@@ -154,7 +154,7 @@ def unknown(node: model.Node, value: Any) -> list[str]:
     """The paths of what pruning takes from a value because no field of the kind is described."""
     found: list[str] = []
     _unknown(node, value, "", found)
-    return found
+    return sorted(found)
 
 
 def _unknown(node: model.Node, value: Any, path: str, found: list[str]) -> None:

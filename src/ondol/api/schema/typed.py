@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import copy
 import functools
 import re
@@ -68,7 +69,8 @@ class Typed:
         except Mismatch as wrong:
             if path:
                 wrong.path.insert(0, path)
-            raise errors.BadRequest(self._sentence(document, wrong, kind)) from None
+            sentence = self._sentence(document, wrong, kind)
+            raise errors.Undecodable(sentence, why=wrong.message) from None
         return decoded
 
     def _sentence(self, document: Any, wrong: Mismatch, kind: str) -> str:
@@ -76,7 +78,7 @@ class Typed:
         kind = kind or (gvk[2] if gvk else self.type_name.rpartition(".")[2])
         wrong.path.insert(0, kind)
         found = document if isinstance(document, dict) else {}
-        version = found.get("apiVersion") or (gvk[1] if gvk else "")
+        version = str(found.get("apiVersion") or (gvk[1] if gvk else "")).rpartition("/")[2]
         where = f'{kind} in version "{version}"' if version else kind
         return f"{where} cannot be handled as a {kind}: {wrong.message}"
 
@@ -182,16 +184,15 @@ def _moment(pattern: re.Pattern[str], spelled: Callable[[datetime], str]) -> Dec
     def decode(value: Any) -> Any:
         if type(value) is not str:
             raise Mismatch(json_type(value), "v1.Time")
-        try:
+        shown = ""
+        with contextlib.suppress(ValueError, OverflowError):
             moment = datetime.fromisoformat(value)
             if pattern.fullmatch(value):
                 return value
-            if moment.tzinfo is None:
-                raise ValueError(value)
-            return spelled(moment.astimezone(UTC))
-        except (ValueError, OverflowError):
-            why = f'!parsing time "{value}": want RFC 3339, as 2006-01-02T15:04:05Z'
-            raise Mismatch("string", why) from None
+            shown = spelled(moment.astimezone(UTC)) if moment.tzinfo is not None else ""
+        if not shown:
+            raise Mismatch("string", f'!parsing time "{value}": want RFC 3339, as 2006-01-02T15:04:05Z')
+        return shown
 
     return decode
 

@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any, Final
 
 from ondol.api import status
-from ondol.api.objects import Object
+from ondol.api.objects import Object, Resource
 from ondol.apiserver import answers, deleting, documents, listing, writing
 from ondol.apiserver.core import Core
 from ondol.apiserver.deleting import DeleteOptions
@@ -17,6 +17,7 @@ from ondol.apiserver.served import Served
 from ondol.base import errors
 from ondol.store import Record
 
+_OPTIONS: Final = Resource("meta.k8s.io", "v1", "deleteoptions", "DeleteOptions", namespaced=False)
 _SCHEMA: Final = BuiltinSchema("io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions")
 
 
@@ -26,7 +27,7 @@ async def _asked(core: Core, request: Request, served: Served) -> tuple[DeleteOp
     body = await request.body()
     if not body:
         return DeleteOptions.of(_from_query(request)), writing.Writes(core, served, how)
-    document = _SCHEMA.read(changing.document_in(body, request, _SCHEMA))
+    document = _SCHEMA.read(changing.document_in(body, request, _SCHEMA, _OPTIONS))
     if document.get("kind") not in (None, "", "DeleteOptions"):
         raise errors.BadRequest(f"the body of a delete must be DeleteOptions, not {document['kind']}")
     return DeleteOptions.of(document), writing.Writes(core, served, dry_run_too(how, document))

@@ -19,14 +19,14 @@ _BY_KIND: Final[dict[tuple[str, str], Strategy]] = {
     ("", "Node"): Node(),
     ("", "Pod"): Pod(),
     ("", "Service"): Service(),
-    ("", "ServiceAccount"): workloads.ReturnsDeleted(),
-    ("", "Endpoints"): workloads.Upserted(),
+    ("", "ServiceAccount"): workloads.ServiceAccount(),
+    ("", "Endpoints"): workloads.Endpoints(),
     ("", "Event"): workloads.Upserted(),
     ("events.k8s.io", "Event"): workloads.Upserted(),
     ("coordination.k8s.io", "Lease"): workloads.Lease(),
     ("apps", "Deployment"): workloads.Deployment(),
     ("apps", "ReplicaSet"): workloads.ReplicaSet(),
-    ("discovery.k8s.io", "EndpointSlice"): workloads.Counted(),
+    ("discovery.k8s.io", "EndpointSlice"): workloads.EndpointSlice(),
     ("apiextensions.k8s.io", "CustomResourceDefinition"): CustomResourceDefinition(),
     **{
         (_RBAC, kind): workloads.Upserted()

@@ -1,5 +1,7 @@
 """Pods: born pending, ended gracefully by the node that runs them."""
 
+# ruff: noqa: ARG002 - a hook names all it is given, as in the base class
+
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
@@ -8,6 +10,7 @@ from typing import Any, ClassVar, Final
 from ondol.api import objects
 from ondol.api.objects import Object
 from ondol.api.patch.fieldset import FieldSet
+from ondol.api.validation import warnings
 from ondol.apiserver.strategies.base import Context, Strategy
 from ondol.base import quantity
 
@@ -38,6 +41,10 @@ class Pod(Strategy):
         if "conditions" in status:
             status["conditions"] = _observed(status["conditions"], before.get("conditions") or ())
         new["status"] = status
+
+    def warnings(self, new: Object, old: Object | None) -> list[str]:
+        """Only of new ones: what changes pods is rarely a person."""
+        return warnings.pod(new) if old is None else []
 
     def grace_period_s(self, obj: Object, asked: int | None) -> int | None:
         """Nobody runs a pod that was not bound or is over: it goes at once."""

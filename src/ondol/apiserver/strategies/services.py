@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Final
 
 from ondol.api import objects
 from ondol.api.objects import Object
+from ondol.api.validation import warnings
 from ondol.apiserver.strategies.base import Context, Strategy
 
 _ADDRESSED: Final = ("ClusterIP", "NodePort", "LoadBalancer")
@@ -35,6 +36,9 @@ class Service(Strategy):
                 port.pop("nodePort", None)
         if spec.get("type") != "LoadBalancer":
             new["status"] = {**objects.status(new), "loadBalancer": {}}
+
+    def warnings(self, new: Object, old: Object | None) -> list[str]:
+        return warnings.service(new, old)
 
 
 def _is_addressed(spec: Mapping[str, Any]) -> bool:

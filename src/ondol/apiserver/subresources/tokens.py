@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ondol.api.objects import Resource
 from ondol.apiserver import answers
 from ondol.apiserver.core import Core
 from ondol.apiserver.exchange import Reply, Request
@@ -10,6 +11,7 @@ from ondol.apiserver.schemas import BuiltinSchema
 from ondol.apiserver.served import Served
 from ondol.base import errors
 
+_TOKEN_REQUEST = Resource("authentication.k8s.io", "v1", "tokenrequests", "TokenRequest")
 _SCHEMA = BuiltinSchema("io.k8s.api.authentication.v1.TokenRequest")
 
 
@@ -17,7 +19,7 @@ async def create(core: Core, request: Request, served: Served) -> Reply:
     del served
     if core.tokens is None:
         raise errors.Unavailable("this server was started without a key to sign service-account tokens with")
-    document = await changing.read_document(request, _SCHEMA)
+    document = await changing.read_document(request, _SCHEMA, _TOKEN_REQUEST)
     wanted = _SCHEMA.read({"spec": {}, **document})
     issued = core.tokens.request(wanted, request.info.namespace, request.info.name)
     return answers.document(request, issued, 201)

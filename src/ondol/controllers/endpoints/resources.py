@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -67,7 +68,7 @@ def changes(
 
 
 def _place(
-    service: Object, shape: _Shape, existing: Sequence[Object], taken: Set[str], found: Changes
+    service: Object, shape: _Shape, existing: Sequence[Object], taken: AbstractSet[str], found: Changes
 ) -> None:
     unplaced = dict(shape.endpoints)
     kept: list[tuple[Object, list[Object]]] = []
@@ -107,11 +108,13 @@ def _recycle(found: Changes) -> None:
         if old is not None:
             found.create.remove(document)
             found.delete.remove(old)
-            found.update.append({**document, "metadata": {**objects.metadata(old), "labels": dict(objects.labels(document))}})
+            found.update.append(
+                {**document, "metadata": {**objects.metadata(old), "labels": dict(objects.labels(document))}}
+            )
 
 
 def _hold_place(
-    service: Object, family: str, existing: Sequence[Object], taken: Set[str], found: Changes
+    service: Object, family: str, existing: Sequence[Object], taken: AbstractSet[str], found: Changes
 ) -> None:
     """Keep or make an empty slice for a family that is left with none."""
     doomed = [each for each in found.delete if each["addressType"] == family]

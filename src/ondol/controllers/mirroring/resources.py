@@ -25,7 +25,7 @@ _NOT_COPIED: Final = frozenset({LAST_APPLIED, "endpoints.kubernetes.io/last-chan
 
 
 def is_mirrored(endpoints: Mapping[str, Any], service: Mapping[str, Any] | None) -> bool:
-    """Whether slices are made of it: its Service leaves its endpoints to others, and it asks for none less."""
+    """Whether slices are made of it: its Service selects no pods, and nothing asks for none."""
     if service is None or objects.spec(service).get("selector") or objects.is_deleting(endpoints):
         return False
     return objects.labels(endpoints).get(SKIP) != "true" and _LEADER not in objects.annotations(endpoints)
@@ -58,7 +58,7 @@ def changes(endpoints: Object, existing: Sequence[Object]) -> Changes:
 
 
 def _slices(endpoints: Object) -> dict[str, _Slice]:
-    """By shape, so that subsets of the same ports share a slice; an address is ready if any subset says so."""
+    """By shape, so that subsets of the same ports share a slice; ready in one of them is ready."""
     slices: dict[str, _Slice] = {}
     for subset in endpoints.get("subsets") or ():
         ports = [_port(port) for port in subset.get("ports") or ()]
