@@ -92,7 +92,8 @@ _HIDES = 'hides previous definition of "A", which may be dropped when using appl
             _pod(annotations={"seccomp.security.alpha.kubernetes.io/pod": "runtime/default"}),
             [
                 (
-                    "metadata.annotations[seccomp.security.alpha.kubernetes.io/pod]: non-functional in v1.27+; "
+                    "metadata.annotations[seccomp.security.alpha.kubernetes.io/pod]: non-functional "
+                    "in v1.27+; "
                     'use the "seccompProfile" field instead'
                 )
             ],
@@ -114,7 +115,8 @@ _HIDES = 'hides previous definition of "A", which may be dropped when using appl
             _pod(hostAliases=[{"ip": "2001:DB8::1"}, {"ip": "::ffff:1.2.3.4"}]),
             [
                 (
-                    'spec.hostAliases[0].ip: IPv6 address "2001:DB8::1" should be in RFC 5952 canonical format '
+                    'spec.hostAliases[0].ip: IPv6 address "2001:DB8::1" should be in RFC 5952 '
+                    "canonical format "
                     '("2001:db8::1")'
                 ),
                 'spec.hostAliases[1].ip: non-standard IP address "::ffff:1.2.3.4" is invalid: use "1.2.3.4"',
@@ -137,7 +139,8 @@ _HIDES = 'hides previous definition of "A", which may be dropped when using appl
             _pod(terminationGracePeriodSeconds=-1),
             [
                 (
-                    "spec.terminationGracePeriodSeconds: must be >= 0; negative values are invalid and will be "
+                    "spec.terminationGracePeriodSeconds: must be >= 0; negative values are invalid "
+                    "and will be "
                     "treated as 1"
                 )
             ],
@@ -156,7 +159,8 @@ _HIDES = 'hides previous definition of "A", which may be dropped when using appl
             _pod(name="a.b"),
             [
                 (
-                    "metadata.name: this is used in the Pod's hostname, which can result in surprising behavior; "
+                    "metadata.name: this is used in the Pod's hostname, which can result in "
+                    "surprising behavior; "
                     f"a DNS label is recommended: [{_LABEL}]"
                 )
             ],
@@ -165,7 +169,8 @@ _HIDES = 'hides previous definition of "A", which may be dropped when using appl
             _pod(name=_LONG),
             [
                 (
-                    "metadata.name: this is used in the Pod's hostname, which can result in surprising behavior; "
+                    "metadata.name: this is used in the Pod's hostname, which can result in "
+                    "surprising behavior; "
                     "a DNS label is recommended: [must be no more than 63 bytes]"
                 )
             ],

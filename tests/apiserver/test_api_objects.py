@@ -146,14 +146,18 @@ async def test_keys_that_stand_twice_in_yaml_are_told_or_refused(api: Any) -> No
     strict = await api.patch(f"{CMS}/y?fieldManager=m&fieldValidation=Strict", body, "apply-patch+yaml")
     assert (strict.status, strict.json["message"]) == (
         400,
-        "error strict decoding YAML: error converting YAML to JSON: yaml: unmarshal errors:\n"
-        '  line 6: key "k" already set in map',
+        (
+            "error strict decoding YAML: error converting YAML to JSON: yaml: unmarshal errors:\n"
+            '  line 6: key "k" already set in map'
+        ),
     )
     posted = await api("POST", f"{CMS}?fieldValidation=Strict", body, {"content-type": "application/yaml"})
     assert (posted.status, posted.json["message"]) == (
         400,
-        'ConfigMap in version "v1" cannot be handled as a ConfigMap: strict decoding error: '
-        'yaml: unmarshal errors:\n  line 6: key "k" already set in map',
+        (
+            'ConfigMap in version "v1" cannot be handled as a ConfigMap: strict decoding error: '
+            'yaml: unmarshal errors:\n  line 6: key "k" already set in map'
+        ),
     )
     warned = await api.patch(f"{CMS}/y?fieldManager=m", body, "apply-patch+yaml")
     assert warned.warnings == ['299 - "line 6: key \\"k\\" already set in map"']
@@ -221,8 +225,10 @@ async def test_version_zero_asks_for_nothing(api: Any, config_map: Make) -> None
     refused = await api.put(lease, {"metadata": {"name": "l", "resourceVersion": "0"}})
     assert (refused.status, refused.json["message"]) == (
         422,
-        'leases.coordination.k8s.io "l" is invalid: metadata.resourceVersion: '
-        "Invalid value: 0: must be specified for an update",
+        (
+            'leases.coordination.k8s.io "l" is invalid: metadata.resourceVersion: '
+            "Invalid value: 0: must be specified for an update"
+        ),
     )
 
 
@@ -234,8 +240,11 @@ async def test_an_apply_that_creates_is_of_no_version(api: Any, config_map: Make
     refused = await api.apply(f"{CMS}/b", config_map("b", uid="u"), "m")
     assert (refused.status, refused.json["message"]) == (
         409,
-        'Operation cannot be fulfilled on configmaps "b": uid mismatch: the provided object specified uid u, '
-        "and no existing object was found",
+        (
+            'Operation cannot be fulfilled on configmaps "b": uid mismatch: the provided object '
+            "specified uid u, "
+            "and no existing object was found"
+        ),
     )
 
 
@@ -498,23 +507,34 @@ async def test_scale_reads_and_writes_replicas_alone(api: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "body", "kind", "code", "message"),
+    ("method", "body", "kind", "answer"),
     [
-        ("PUT", {"spec": 3}, "json", 400, "Go struct field Scale.spec"),
-        ("PUT", {"spec": {"replicas": True}}, "json", 400, "Go struct field Scale.spec.replicas"),
-        ("PUT", {"metadata": "x"}, "json", 400, "metadata: must be an object"),
-        ("PUT", {"metadata": {"name": "e"}}, "json", 400, "does not match the name on the URL"),
-        ("PUT", {"apiVersion": "v1", "kind": "Pod"}, "json", 400, "does not match the expected API version"),
-        ("PATCH", {"spec": 3}, "merge-patch+json", 422, "Go struct field Scale.spec"),
-        ("PATCH", {"metadata": None}, "merge-patch+json", 400, "metadata: must be an object"),
-        ("PATCH", {"kind": "Pod"}, "merge-patch+json", 422, "may not be changed by a patch"),
-        ("PATCH", [{"op": "replace", "path": "", "value": []}], "json-patch+json", 422, "not a JSON object"),
+        ("PUT", {"spec": 3}, "json", (400, "Go struct field Scale.spec")),
+        ("PUT", {"spec": {"replicas": True}}, "json", (400, "Go struct field Scale.spec.replicas")),
+        ("PUT", {"metadata": "x"}, "json", (400, "metadata: must be an object")),
+        ("PUT", {"metadata": {"name": "e"}}, "json", (400, "does not match the name on the URL")),
+        (
+            "PUT",
+            {"apiVersion": "v1", "kind": "Pod"},
+            "json",
+            (400, "does not match the expected API version"),
+        ),
+        ("PATCH", {"spec": 3}, "merge-patch+json", (422, "Go struct field Scale.spec")),
+        ("PATCH", {"metadata": None}, "merge-patch+json", (400, "metadata: must be an object")),
+        ("PATCH", {"kind": "Pod"}, "merge-patch+json", (422, "may not be changed by a patch")),
+        (
+            "PATCH",
+            [{"op": "replace", "path": "", "value": []}],
+            "json-patch+json",
+            (422, "not a JSON object"),
+        ),
     ],
 )
 async def test_a_scale_that_is_none_is_refused(
-    api: Any, method: str, body: Any, kind: str, code: int, message: str
+    api: Any, method: str, body: Any, kind: str, answer: tuple[int, str]
 ) -> None:
     """Its fields have types and its name is the URL's, as for every object."""
+    code, message = answer
     path = "/apis/apps/v1/namespaces/default/deployments"
     labels = {"app": "x"}
     template = {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "c", "image": "i"}]}}

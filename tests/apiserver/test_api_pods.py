@@ -284,8 +284,10 @@ async def test_a_priority_is_computed_never_chosen(api: Any, pod: Any) -> None:
     refused = await api.post(PODS, pod("p", priority=7))
     assert (refused.status, refused.json["message"]) == (
         403,
-        'pods "p" is forbidden: the integer value of priority (7) must not be provided in pod spec; '
-        "priority admission controller computed 0 from the given PriorityClass name",
+        (
+            'pods "p" is forbidden: the integer value of priority (7) must not be provided in pod spec; '
+            "priority admission controller computed 0 from the given PriorityClass name"
+        ),
     )
     refused = await api.post(PODS, pod("p", preemptionPolicy="Never"))
     assert (refused.status, "string value of PreemptionPolicy (Never)" in refused.json["message"]) == (
