@@ -545,6 +545,25 @@ def test_a_silent_node_loses_its_pods_in_the_end(play: Play) -> None:
     play(scene)
 
 
+def test_tolerated_time_counts_from_when_the_pod_is_seen(play: Play) -> None:
+    """A pod that comes to a node which is tainted for long has the whole of its time."""
+
+    async def scene(stage: Any) -> None:
+        taint = {"key": "drain", "effect": "NoExecute", "timeAdded": "2020-01-01T00:00:00Z"}
+        await stage.node(taints=[taint])
+        await stage.run(node.add_to)
+        document = plain_pod(app="web")
+        toleration = {"key": "drain", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 20}
+        document["spec"] |= {"nodeName": "n1", "tolerations": [toleration]}
+        await stage.create(resources.POD, "p", **document)
+        await stage.advance(15)
+        assert not objects.is_deleting(await stage.client.get(resources.POD, "p", "default"))
+        await stage.advance(10)
+        assert await stage.pods() == [] or objects.is_deleting((await stage.pods())[0])
+
+    play(scene)
+
+
 def test_heartbeats_keep_a_node_alive_without_a_write(play: Play) -> None:
     """And one that comes back is freed of its taints."""
 
