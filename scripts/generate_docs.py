@@ -83,6 +83,11 @@ REASONS: Final[Mapping[str, Reason]] = {
     "typer": Reason("The command line: options from annotations, help, shell completion.", "typer"),
     "uvicorn": Reason("The HTTP server under the API server and `observe`.", "uvicorn"),
     "uvloop": Reason("The event loop of every part; about twice as fast as asyncio's own.", "uvloop"),
+    "wsproto": Reason(
+        "WebSockets of the API server, for clients that read logs and watches in messages. Read in when "
+        "the first one is opened.",
+        "uvicorn.protocols.websockets.wsproto_impl",
+    ),
     "xds-protos": Reason("Envoy's and OTLP's protobuf messages, generated.", "envoy"),
 }
 

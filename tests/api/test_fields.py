@@ -29,6 +29,7 @@ _WIDGET = Resource("example.com", "v1", "widgets", "Widget")
         ("status.phase!=Running", False),
         ("metadata.namespace=shop,status.phase=Running", True),
         ("spec.hostNetwork=false", True),
+        ("spec.host=n1", True),
         ("status.nominatedNodeName=", True),
         ("status.podIPs=10.0.0.1\\,fd00::1", True),
         (",metadata.name=web-0,", True),
@@ -58,6 +59,13 @@ def test_a_pod_is_selected_by_its_fields(text: str, matches: bool) -> None:
             "regarding.name",
             "x",
         ),
+        (
+            Resource("events.k8s.io", "v1", "events", "Event"),
+            {"reportingController": "c"},
+            "reportingController",
+            "c",
+        ),
+        (resources.EVENT, {"reportingComponent": "c"}, "reportingComponent", "c"),
     ],
 )
 def test_each_kind_reads_its_own_labels(
@@ -73,6 +81,16 @@ def test_an_unknown_label_is_refused() -> None:
         fields.parse_for(resources.POD, "spec.image=x")
     with pytest.raises(errors.BadRequest, match=r"^field label not supported: status\.phase$"):
         fields.parse_for(resources.DEPLOYMENT, "status.phase=x")
+    newer = Resource("events.k8s.io", "v1", "events", "Event")
+    for resource, label in (
+        (newer, "reportingComponent"),
+        (newer, "source"),
+        (newer, "involvedObject.name"),
+        (resources.EVENT, "reportingController"),
+        (resources.EVENT, "regarding.name"),
+    ):
+        with pytest.raises(errors.BadRequest, match="field label not supported"):
+            fields.parse_for(resource, f"{label}=x")
 
 
 def test_a_custom_resource_knows_its_selectable_fields() -> None:

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from ondol.api import kinds, openapi
-from ondol.api.openapi import gnostic
+from ondol.api import facts, kinds, openapi
+from ondol.api.openapi import descriptions, gnostic, schemas
 from ondol.api.protobuf import wire
 
 CRD = {
@@ -122,9 +122,15 @@ def test_a_pod_s_schema_tells_what_patches_and_explain_need() -> None:
     containers = found["io.k8s.api.core.v1.PodSpec"]["properties"]["containers"]
     assert containers["x-kubernetes-patch-merge-key"] == "name"
     assert containers["x-kubernetes-list-map-keys"] == ["name"]
+    assert containers["description"] == "What the pod runs: at least one container."
     assert containers["items"] == {"allOf": [{"$ref": "#/components/schemas/io.k8s.api.core.v1.Container"}]}
     protocol = found["io.k8s.api.core.v1.ContainerPort"]["properties"]["protocol"]
-    assert protocol == {"type": "string", "default": "TCP", "enum": ["SCTP", "TCP", "UDP"]}
+    assert protocol == {
+        "description": "TCP, UDP or SCTP.",
+        "type": "string",
+        "default": "TCP",
+        "enum": ["SCTP", "TCP", "UDP"],
+    }
     assert found["io.k8s.api.core.v1.Pod"]["x-kubernetes-group-version-kind"] == [
         {"group": "", "version": "v1", "kind": "Pod"}
     ]
@@ -209,3 +215,39 @@ def entries(data: int | bytes) -> Iterator[tuple[str, bytes]]:
 
 def entry(data: int | bytes, name: str) -> bytes:
     return dict(entries(data))[name]
+
+
+def test_every_description_is_of_a_field_there_is() -> None:
+    """A sentence that belongs to nothing would be read by nobody."""
+    for name in descriptions.TYPES:
+        assert facts.type_named(name).fields, name
+    for name, fields in descriptions.FIELDS.items():
+        assert fields.keys() <= facts.type_named(name).fields.keys(), name
+
+
+@pytest.mark.parametrize("dialect", [schemas.V2, schemas.V3])
+def test_every_kind_and_what_all_objects_have_is_described(dialect: schemas.Dialect) -> None:
+    """`kubectl explain` has something to say of each kind, built in or custom."""
+    known = kinds.builtin()
+    names = [kind.type for kind in known if kind.stored]
+    found = schemas.collect(dialect, names, [])
+    (crontab,) = kinds.of_crd(CRD)
+    found |= schemas.custom(dialect, crontab, SCHEMA)
+    for name in [*names, "com.example.stable.v1.CronTab"]:
+        properties = found[name]["properties"]
+        assert name.endswith("CronTab") or found[name]["description"]
+        for field in ("apiVersion", "kind", "metadata"):
+            assert properties[field]["description"], (name, field)
+
+
+@pytest.mark.parametrize("schema", [None, {"type": "object", "x-kubernetes-preserve-unknown-fields": True}])
+def test_an_open_kind_stays_open_in_v2(schema: dict[str, Any] | None) -> None:
+    """Its readers take a list of fields for all there are, so that a List of such objects was refused."""
+    (crontab,) = kinds.of_crd(CRD)
+    closed = {**schema, "properties": {"spec": {"type": "object"}}} if schema else None
+    for each in (schema, closed):
+        body = schemas.custom(schemas.V2, crontab, each)["com.example.stable.v1.CronTab"]
+        assert body.keys() == {"type", "x-kubernetes-group-version-kind"}
+    published = schemas.custom(schemas.V3, crontab, schema)["com.example.stable.v1.CronTab"]
+    assert published["x-kubernetes-preserve-unknown-fields"] is True
+    assert published["properties"].keys() == {"apiVersion", "kind", "metadata"}

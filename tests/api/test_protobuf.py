@@ -109,6 +109,33 @@ def test_the_bytes_are_kubernetes_own() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [
+        (-62135596798, "0001-01-01T00:00:02.000000Z"),
+        (-30610224000, "1000-01-01T00:00:00.000000Z"),
+        (253402300799, "9999-12-31T23:59:59.000000Z"),
+    ],
+)
+def test_a_time_is_of_any_year_with_four_digits(seconds: int, shown: str) -> None:
+    """From Go's first moments on, and back to the same bytes."""
+    lease = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease"}
+    body = protobuf.encode({**lease, "spec": {"renewTime": shown}})
+    assert wire.put_number(1, seconds) in body
+    assert protobuf.decode(body)["spec"]["renewTime"] == shown
+
+
+def test_a_time_nobody_set_is_absent_and_one_out_of_range_is_refused() -> None:
+    """Go's zero time is no time; the year 71,000 has no spelling in JSON."""
+    lease = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease"}
+    body = protobuf.encode({**lease, "spec": {"renewTime": "0001-01-01T00:00:00.000000Z"}})
+    assert "renewTime" not in protobuf.decode(body).get("spec", {})
+    near, far = wire.put_number(1, 253402300799), wire.put_number(1, 1 << 41)
+    body = protobuf.encode({**lease, "spec": {"renewTime": "9999-12-31T23:59:59.000000Z"}})
+    with pytest.raises(errors.BadRequest, match="outside of the years"):
+        protobuf.decode(body.replace(near, far))
+
+
 def test_what_json_inlines_is_nested_on_the_wire() -> None:
     """A volume's source is a message of its own."""
     pod = {

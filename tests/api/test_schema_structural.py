@@ -197,6 +197,76 @@ def test_pruning_keeps_what_is_known_or_open() -> None:
     ]
 
 
+_NULLS = {
+    "type": "object",
+    "properties": {
+        "spec": {
+            "type": "object",
+            "properties": {
+                "plain": {"type": "string"},
+                "list": {"type": "array", "items": {"type": "string"}},
+                "free": {"x-kubernetes-preserve-unknown-fields": True},
+                "nullable": {"type": "string", "nullable": True},
+                "defaulted": {"type": "string", "default": "d"},
+                "object": {"type": "object", "properties": {"k": {"type": "string"}}},
+                "labels": {"type": "object", "additionalProperties": {"type": "string"}},
+                "open": {
+                    "type": "object",
+                    "x-kubernetes-preserve-unknown-fields": True,
+                    "properties": {"k": {"type": "string"}},
+                },
+                "any": {
+                    "type": "object",
+                    "additionalProperties": True,
+                    "properties": {"k": {"type": "object", "properties": {"n": {"type": "integer"}}}},
+                },
+            },
+        },
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("spec", "kept"),
+    [
+        ({"plain": None, "list": None, "free": None, "object": None, "labels": None}, {}),
+        ({"nullable": None}, {"nullable": None}),
+        ({"defaulted": None}, {"defaulted": "d"}),
+        ({"object": {"k": None}}, {"object": {}}),
+        ({"labels": {"a": None, "b": "x"}}, {"labels": {"b": "x"}}),
+        ({"open": {"k": None, "unknown": None}}, {"open": {"unknown": None}}),
+        ({"list": ["a", None]}, {"list": ["a", None]}),
+        (
+            {"any": {"k": {"n": 1, "m": 2}, "other": 1, "o": None}},
+            {"any": {"k": {"n": 1}, "other": 1, "o": None}},
+        ),
+        ({"any": {"deep": {"x": 1}, "l": [{"x": 1}, 2]}}, {"any": {"deep": {}, "l": [{}, 2]}}),
+    ],
+)
+def test_nulls_go_where_they_may_not_be(spec: dict[str, Any], kept: dict[str, Any]) -> None:
+    """As Go decodes into structs: a null is nothing unless the schema says nullable, or nothing of it."""
+    walkers = structural.Structural(_NULLS)
+    document = {"apiVersion": "x/v1", "kind": "X", "metadata": {"name": "a"}, "spec": spec}
+    pruned = walkers.decode(document)
+    walkers.default(pruned)
+    assert pruned["spec"] == {"defaulted": "d", **kept}
+
+
+def test_what_additional_properties_true_leaves_out_is_told() -> None:
+    """Only the members of objects that nothing describes are unknown, not the objects themselves."""
+    walkers = structural.Structural(_NULLS)
+    document = {"spec": {"any": {"a": {"x": 1}, "l": [{"y": 1}], "k": {"n": 1, "m": 1}, "s": 1}}}
+    assert sorted(walkers.unknown_fields(document)) == ["spec.any.a.x", "spec.any.k.m", "spec.any.l[0].y"]
+    assert rules.check(_NULLS, "s") == []
+    values = {
+        "type": "object",
+        "properties": {"k": {"type": "string"}},
+        "additionalProperties": {"type": "string"},
+    }
+    wrong = {"type": "object", "properties": {"spec": values}}
+    assert [cause.field for cause in rules.check(wrong, "s")] == ["s.properties[spec].additionalProperties"]
+
+
 def test_malformed_metadata_is_a_bad_request() -> None:
     """As for built-in kinds."""
     with pytest.raises(errors.BadRequest, match=r"X.metadata.labels.a of type string"):

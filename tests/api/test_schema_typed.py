@@ -47,6 +47,27 @@ def test_quantities_have_one_spelling(given: Any, canonical: str) -> None:
     assert decoded["spec"]["containers"][0]["resources"]["limits"]["cpu"] == canonical
 
 
+def test_a_null_in_a_list_or_a_map_is_the_zero_of_its_type() -> None:
+    """As Go decodes it; a null that is a member of a struct is nothing at all."""
+    nulls = pod(args=["a", None], ports=[None], resources={"limits": {"cpu": None}}, command=None)
+    container = typed.of(POD).decode(nulls)["spec"]["containers"][0]
+    assert "command" not in container
+    assert container["args"] == ["a", ""]
+    assert container["ports"] == [{}]
+    assert container["resources"] == {"limits": {"cpu": "0"}}
+    secret = typed.of("io.k8s.api.core.v1.Secret").decode({"data": {"k": None}, "stringData": {"s": None}})
+    assert secret == {"data": {"k": ""}, "stringData": {"s": ""}}
+
+
+@pytest.mark.parametrize(
+    "wrong", ["2024-13-01T00:00:00Z", "2024-01-01T25:00:00Z", "0001-01-01T00:00:00+05:00"]
+)
+def test_a_time_that_is_none_is_a_bad_request(wrong: str) -> None:
+    """Whatever it looks like, and before the first year too."""
+    with pytest.raises(errors.BadRequest, match="parsing time"):
+        typed.of(POD).decode({"metadata": {"creationTimestamp": wrong}})
+
+
 def test_times_are_told_in_utc() -> None:
     """Offsets and fractions are folded away for Time, and kept to microseconds for MicroTime."""
     lease = typed.of("io.k8s.api.coordination.v1.Lease").decode(

@@ -335,7 +335,6 @@ def deployment(**spec: Any) -> dict[str, Any]:
     ("document", "field"),
     [
         (deployment(replicas=-1), "spec.replicas"),
-        (deployment(selector=None), "spec.selector"),
         (deployment(selector={}), "spec.selector"),
         (deployment(selector={"matchLabels": {"a": "other"}}), "spec.template.metadata.labels"),
         (
@@ -369,6 +368,38 @@ def deployment(**spec: Any) -> dict[str, Any]:
 def test_a_deployment_is_refused_for_one_thing(document: dict[str, Any], field: str) -> None:
     """Each rule names its field and nothing else."""
     assert list(faults(APPS + "Deployment", document)) == [field]
+
+
+def test_no_selector_matches_nothing() -> None:
+    """Both are told: that it is missing, and that the pods would not be found."""
+    assert faults(APPS + "Deployment", deployment(selector=None)) == {
+        "spec.selector": "Required value",
+        "spec.template.metadata.labels": (
+            'Invalid value: {"a":"b"}: `selector` does not match template `labels`'
+        ),
+    }
+    assert (
+        faults(APPS + "ReplicaSet", {"spec": {}})["spec.template.metadata.labels"]
+        == "Invalid value: null: `selector` does not match template `labels`"
+    )
+
+
+def test_a_field_reference_that_is_none_is_told_before_its_value() -> None:
+    """What is no field of a pod at all, and what containers cannot be told of it."""
+    container = {"name": "c", "image": "i"}
+    wrong = {"name": "A", "value": "x", "valueFrom": {"fieldRef": {"fieldPath": "nope"}}}
+    other = {"name": "B", "valueFrom": {"fieldRef": {"fieldPath": "status.phase"}}}
+    found = faults(CORE + "Pod", {"spec": {"containers": [{**container, "env": [wrong, other]}]}})
+    path = "spec.containers[0].env"
+    assert list(found) == [
+        f"{path}[0].valueFrom.fieldRef.fieldPath",
+        f"{path}[0].valueFrom",
+        f"{path}[1].valueFrom.fieldRef.fieldPath",
+    ]
+    assert found[f"{path}[0].valueFrom.fieldRef.fieldPath"] == (
+        'Invalid value: "nope": error converting fieldPath: field label not supported: nope'
+    )
+    assert found[f"{path}[1].valueFrom.fieldRef.fieldPath"].startswith('Unsupported value: "status.phase"')
 
 
 def test_a_selector_is_for_life() -> None:

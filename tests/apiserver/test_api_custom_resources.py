@@ -110,11 +110,14 @@ async def test_custom_objects_are_pruned_defaulted_and_checked(api: Any) -> None
     assert made.json["spec"] == {"size": 1, "colour": "red"}
     assert "extra" not in made.json
     assert made.json["metadata"]["generation"] == 1
-    assert made.warnings == ['299 - "unknown field \\"spec.shape\\""', '299 - "unknown field \\"extra\\""']
+    assert made.warnings == ['299 - "unknown field \\"extra\\""', '299 - "unknown field \\"spec.shape\\""']
     strict = await api.post(f"{WIDGETS}?fieldValidation=Strict", _widget("b", shape="round"))
     assert (strict.status, strict.json["message"]) == (
         400,
-        'strict decoding error: unknown field "spec.shape"',
+        (
+            'Widget in version "v1" cannot be handled as a Widget: '
+            'strict decoding error: unknown field "spec.shape"'
+        ),
     )
     for spec in ({"size": 0}, {"size": "big"}, {"size": None}):
         refused = await api.post(WIDGETS, _widget("c", **spec))
@@ -336,3 +339,86 @@ async def test_a_watch_ends_with_its_definition(api: Any) -> None:
         assert (await watch.next())["type"] == "DELETED"
         with pytest.raises(anyio.EndOfStream):
             await watch.next()
+
+
+def _version(name: str, *, storage: bool = False, **more: Any) -> Object:
+    schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    return {"name": name, "served": True, "storage": storage, "schema": {"openAPIV3Schema": schema}, **more}
+
+
+@pytest.mark.parametrize(
+    ("more", "warning"),
+    [
+        ({"deprecated": True}, "example.org/v1beta1 Widget is deprecated; use example.org/v1 Widget"),
+        ({"deprecated": True, "deprecationWarning": "go on to v1"}, "go on to v1"),
+        ({}, ""),
+    ],
+)
+async def test_a_version_that_is_given_up_is_warned_of(api: Any, more: Any, warning: str) -> None:
+    """With every request for it, in the definition's words or Kubernetes' own."""
+    versions = [
+        _version("v1beta1", **more),
+        _version("v1", storage=True),
+        _version("v1alpha1", deprecated=True),
+    ]
+    await _define(api, _crd(versions=versions))
+    path = "/apis/example.org/v1beta1/namespaces/default/widgets"
+    expected = [f'299 - "{warning}"'] if warning else []
+    assert (await api.get(path)).warnings == expected
+    body = {"apiVersion": "example.org/v1beta1", "kind": "Widget", "metadata": {"name": "a"}}
+    assert (await api.post(path, body)).warnings == expected
+    assert (await api.get(f"{path}/none")).warnings == expected
+    assert not (await api.get(WIDGETS)).warnings
+    if more:
+        last = await api.get("/apis/example.org/v1alpha1/namespaces/default/widgets")
+        assert last.warnings == [
+            '299 - "example.org/v1alpha1 Widget is deprecated; use example.org/v1 Widget"'
+        ]
+
+
+async def test_endpoints_are_given_up(api: Any) -> None:
+    """As Kubernetes says since 1.33, whatever is asked of them."""
+    warning = '299 - "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"'
+    assert (await api.get("/api/v1/namespaces/default/endpoints")).warnings == [warning]
+
+
+async def test_a_definition_with_a_webhook_is_served_as_it_is_stored(api: Any) -> None:
+    """Its other versions would need the webhook, which is not called: so they are not served."""
+    webhook = {"conversionReviewVersions": ["v1"], "clientConfig": {"url": "https://hooks.test/convert"}}
+    crd = _crd(versions=[_version("v1", storage=True), _version("v2")])
+    crd["spec"]["conversion"] = {"strategy": "Webhook", "webhook": webhook}
+    made = await api.post(CRDS, crd)
+    assert made.status == 201, made.json
+    assert made.warnings == [
+        (
+            '299 - "spec.conversion: webhooks are not called by this server yet: objects are stored and '
+            "served "
+            'as v1 only, not as v2"'
+        )
+    ]
+    await api.settle()
+    assert (await api.get(WIDGETS)).status == 200
+    assert (await api.get("/apis/example.org/v2/namespaces/default/widgets")).status == 404
+    assert (await api.get("/apis/example.org/v2")).status == 404
+    plain = {"spec": {"conversion": {"strategy": "None", "webhook": None}}}
+    assert not (await api.patch(f"{CRDS}/widgets.example.org", plain)).warnings
+    await api.settle()
+    assert (await api.get("/apis/example.org/v2/namespaces/default/widgets")).status == 200
+
+
+async def test_every_write_of_rules_in_cel_is_warned_of(api: Any) -> None:
+    """They are kept, but nothing is held to them: whoever relies on them must know."""
+    crd = _crd()
+    rule = {"rule": "self.size < 10", "message": "too big"}
+    crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"][
+        "x-kubernetes-validations"
+    ] = [rule]
+    path = f"{CRDS}/widgets.example.org"
+    written = [
+        await api.post(CRDS, crd),
+        await api.apply(path, crd, "me", force=True),
+        await api.patch(path, {"metadata": {"labels": {"a": "b"}}}),
+    ]
+    for answer in written:
+        assert answer.status in (200, 201)
+        assert any("CEL rules are not evaluated by this server" in text for text in answer.warnings)

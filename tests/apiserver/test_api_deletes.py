@@ -57,7 +57,10 @@ async def test_preconditions_protect(api: Any, config_map: Make, field: str) -> 
     made = (await api.post(CMS, config_map("a"))).json
     refused = await api.delete(f"{CMS}/a", {"preconditions": {field: "77"}})
     assert (refused.status, refused.json["reason"]) == (409, "Conflict")
-    assert "Precondition failed" in refused.json["message"]
+    assert refused.json["message"].startswith(
+        f'Operation cannot be fulfilled on ConfigMap "a": the {field[0].upper()}'
+    )
+    assert "in the precondition (77) does not match" in refused.json["message"]
     good = {"preconditions": {field: made["metadata"][field]}}
     assert (await api.delete(f"{CMS}/a", good)).status == 200
 

@@ -62,6 +62,37 @@ async def test_a_missing_object_is_not_found(api: Any) -> None:
         "details": {"name": "none", "kind": "configmaps"},
         "code": 404,
     }
+    grouped = await api.get("/apis/apps/v1/namespaces/default/deployments/none")
+    expected = b'"details":{"name":"none","group":"apps","kind":"deployments"},"code":404}\n'
+    assert grouped.body.endswith(expected)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "code"),
+    [
+        ("GET", "/api/v1/nonsense", 404),
+        ("GET", "/nothing", 404),
+        ("PATCH", "/api/v1/namespaces/default/pods/p/ephemeralcontainers", 404),
+        ("POST", CMS, 400),
+        ("PUT", CMS, 405),
+    ],
+)
+async def test_every_failure_has_details_and_ends_its_line(
+    api: Any, method: str, path: str, code: int
+) -> None:
+    """Go clients follow the pointer without looking, and read until the line ends."""
+    failed = await api(method, path)
+    assert (failed.status, failed.json["code"]) == (code, code)
+    assert isinstance(failed.json["details"], dict)
+    assert failed.body.endswith(b"}\n")
+
+
+async def test_a_status_is_there_before_anyone_reports(api: Any) -> None:
+    """It is a struct to Go, so the answer to a create has it."""
+    made = await api.post(f"{_APPS}/deployments", {"metadata": {"name": "d"}, "spec": _WORKLOAD})
+    assert made.json["status"] == {}
+    made = await api.post(f"{_APPS}/replicasets", {"metadata": {"name": "r"}, "spec": _WORKLOAD})
+    assert made.json["status"] == {"replicas": 0}
 
 
 @pytest.mark.parametrize(
@@ -88,36 +119,73 @@ async def test_what_cannot_be_is_refused(
     assert (await api.get(f"{CMS}/a")).status == 404
 
 
-async def test_unknown_and_repeated_fields_are_told_or_refused(api: Any) -> None:
-    """FieldValidation Warn tells, Strict refuses, Ignore is silent; the field is never stored."""
-    body = b'{"metadata":{"name":"a"},"data":{"k":"1","k":"2"},"colour":"red"}'
-    strict = await api.post(f"{CMS}?fieldValidation=Strict", body)
-    assert strict.status == 400
-    assert strict.json["message"] == (
-        'strict decoding error: unknown field "colour", duplicate field "data.k"'
+async def test_version_zero_asks_for_nothing(api: Any, config_map: Make) -> None:
+    """`resourceVersion: "0"` is no condition of a write; where a kind needs one it counts as none."""
+    assert (await api.post(CMS, config_map("a", {"k": "0"}, resourceVersion="0"))).status == 201
+    put = await api.put(f"{CMS}/a", config_map("a", {"k": "1"}, resourceVersion="0"))
+    assert (put.status, put.json["data"]) == (200, {"k": "1"})
+    for kind in ("merge-patch+json", "strategic-merge-patch+json"):
+        patch = {"metadata": {"resourceVersion": "0"}, "data": {"k": kind}}
+        patched = await api.patch(f"{CMS}/a", patch, kind)
+        assert (patched.status, patched.json["data"]) == (200, {"k": kind})
+    applied = await api.apply(f"{CMS}/a", config_map("a", {"k": "2"}, resourceVersion="0"), "m", force=True)
+    assert (applied.status, applied.json["data"]) == (200, {"k": "2"})
+    nonsense = await api.patch(f"{CMS}/a", {"metadata": {"resourceVersion": "abc"}})
+    assert (nonsense.status, "resourceVersion" in nonsense.json["message"]) == (400, True)
+    lease = "/apis/coordination.k8s.io/v1/namespaces/default/leases/l"
+    assert (await api.put(lease, {"metadata": {"name": "l", "resourceVersion": "7"}})).status == 201
+    refused = await api.put(lease, {"metadata": {"name": "l", "resourceVersion": "0"}})
+    assert (refused.status, refused.json["message"]) == (
+        422,
+        (
+            'leases.coordination.k8s.io "l" is invalid: metadata.resourceVersion: '
+            "Invalid value: 0: must be specified for an update"
+        ),
     )
-    warned = await api.post(CMS, body)
-    assert warned.status == 201
-    assert warned.warnings == [
-        '299 - "unknown field \\"colour\\""',
-        '299 - "duplicate field \\"data.k\\""',
-    ]
-    assert "colour" not in warned.json
-    ignored = await api.post(f"{CMS}?fieldValidation=Ignore", body.replace(b'"a"', b'"b"', 1))
-    assert (ignored.status, ignored.warnings) == (201, [])
-    assert (await api.post(f"{CMS}?fieldValidation=Maybe", body)).status == 400
 
 
-async def test_keys_that_stand_twice_in_yaml_are_told_or_refused(api: Any) -> None:
-    """The last one would win in silence."""
-    body = b"kind: ConfigMap\napiVersion: v1\nmetadata: {name: y}\ndata:\n  k: a\n  k: b\n"
-    strict = await api.patch(f"{CMS}/y?fieldManager=m&fieldValidation=Strict", body, "apply-patch+yaml")
-    assert (strict.status, strict.json["message"]) == (
-        400,
-        'strict decoding error: line 6: key "k" already set in map',
+async def test_an_apply_that_creates_is_of_no_version(api: Any, config_map: Make) -> None:
+    """A version the client knew is left out; a uid names an object that is not there: a conflict."""
+    created = await api.apply(f"{CMS}/a", config_map("a", resourceVersion="7"), "m")
+    assert created.status == 201
+    assert created.json["metadata"]["resourceVersion"] != "7"
+    refused = await api.apply(f"{CMS}/b", config_map("b", uid="u"), "m")
+    assert (refused.status, refused.json["message"]) == (
+        409,
+        (
+            'Operation cannot be fulfilled on configmaps "b": uid mismatch: the provided object '
+            "specified uid u, "
+            "and no existing object was found"
+        ),
     )
-    warned = await api.patch(f"{CMS}/y?fieldManager=m", body, "apply-patch+yaml")
-    assert warned.warnings == ['299 - "line 6: key \\"k\\" already set in map"']
+
+
+async def test_a_name_that_is_being_deleted_is_told_of(api: Any, config_map: Make) -> None:
+    """It is taken until the finalizers are gone, which is another thing than being in use."""
+    await api.post(CMS, config_map("a", finalizers=["x.test/y"]))
+    taken = await api.post(CMS, config_map("a"))
+    assert taken.json["message"] == 'configmaps "a" already exists'
+    await api.delete(f"{CMS}/a")
+    taken = await api.post(CMS, config_map("a"))
+    assert (taken.status, taken.json["reason"]) == (409, "AlreadyExists")
+    assert taken.json["message"] == 'object is being deleted: configmaps "a" already exists'
+
+
+async def test_generations_count_what_is_wished_for(api: Any) -> None:
+    """Of a Deployment also its annotations, which its ReplicaSets take over; of others the spec alone."""
+    for kind, counted in (("deployments", 1), ("replicasets", 0)):
+        path = f"{_APPS}/{kind}"
+        document = {"metadata": {"name": "g", "generation": 7}, "spec": _WORKLOAD}
+        assert (await api.post(path, document)).json["metadata"]["generation"] == 1
+        for patch, more in (
+            ({"metadata": {"labels": {"x": "y"}}}, 0),
+            ({"metadata": {"annotations": {"x": "y"}}}, counted),
+            ({"spec": {"replicas": 5}}, 1),
+            ({"metadata": {"generation": 99}}, 0),
+        ):
+            before = (await api.get(f"{path}/g")).json["metadata"]["generation"]
+            after = (await api.patch(f"{path}/g", patch)).json["metadata"]["generation"]
+            assert after == before + more, patch
 
 
 async def test_bodies_come_as_yaml_too(api: Any) -> None:
@@ -263,6 +331,64 @@ async def test_dry_runs_do_everything_but_write(api: Any, config_map: Make) -> N
     assert api.store.revision == revision
 
 
+_POD_SPEC = {"containers": [{"name": "c", "image": "i"}]}
+_TEMPLATE = {"metadata": {"labels": {"a": "b"}}, "spec": _POD_SPEC}
+_WORKLOAD = {"selector": {"matchLabels": {"a": "b"}}, "template": _TEMPLATE}
+_APPS = "/apis/apps/v1/namespaces/default"
+
+
+@pytest.mark.parametrize(
+    ("path", "spec", "labels_kept"),
+    [
+        ("/api/v1/namespaces/default/pods", _POD_SPEC, True),
+        ("/api/v1/namespaces/default/services", {"ports": [{"port": 80}]}, True),
+        ("/api/v1/namespaces", {}, True),
+        ("/api/v1/nodes", {}, True),
+        (f"{_APPS}/replicasets", _WORKLOAD, True),
+        (f"{_APPS}/deployments", _WORKLOAD, False),
+    ],
+)
+@pytest.mark.parametrize("how", ["patch", "put", "apply"])
+async def test_metadata_is_written_with_the_status(
+    api: Any, path: str, spec: Any, labels_kept: bool, how: str
+) -> None:
+    """Labels and annotations sent to the status subresource are kept, but a Deployment's labels are not."""
+    live = (await api.post(path, {"metadata": {"name": "m"}, "spec": spec})).json
+    change = {"labels": {"l": "status"}, "annotations": {"a": "status"}}
+    if how == "patch":
+        written = await api.patch(f"{path}/m/status", {"metadata": change})
+    elif how == "put":
+        written = await api.put(f"{path}/m/status", {**live, "metadata": {**live["metadata"], **change}})
+    else:
+        body = {field: live[field] for field in ("apiVersion", "kind")}
+        written = await api.apply(f"{path}/m/status", {**body, "metadata": change}, "me")
+    assert written.status == 200, written.json
+    metadata = (await api.get(f"{path}/m")).json["metadata"]
+    assert metadata["annotations"]["a"] == "status"
+    assert ((metadata.get("labels") or {}).get("l") == "status") is labels_kept
+    wrong = await api.patch(f"{path}/m/status", {"metadata": {"annotations": {"not ok": "x"}}})
+    assert (wrong.status, "metadata.annotations" in wrong.json["message"]) == (422, True)
+
+
+async def test_a_pod_keeps_its_owners_and_what_an_agent_does_not_know_of(api: Any) -> None:
+    """A status without quality of service or observed generations leaves them as they were."""
+    path = "/api/v1/namespaces/default/pods"
+    owner = {"apiVersion": "v1", "kind": "ConfigMap", "name": "o", "uid": "u"}
+    made = {"metadata": {"name": "p", "ownerReferences": [owner]}, "spec": _POD_SPEC}
+    live = (await api.post(path, made)).json
+    condition = {"type": "Ready", "status": "True", "observedGeneration": 1}
+    status = {**live["status"], "observedGeneration": 1, "conditions": [condition]}
+    live = (await api.put(f"{path}/p/status", {**live, "status": status})).json
+    assert live["status"]["observedGeneration"] == 1
+    bare = {"phase": "Running", "conditions": [{"type": "Ready", "status": "False"}]}
+    metadata = {**live["metadata"], "ownerReferences": []}
+    changed = (await api.put(f"{path}/p/status", {**live, "metadata": metadata, "status": bare})).json
+    assert changed["metadata"]["ownerReferences"] == [owner]
+    assert changed["status"]["qosClass"] == "BestEffort"
+    assert changed["status"]["observedGeneration"] == 1
+    assert changed["status"]["conditions"][0]["observedGeneration"] == 1
+
+
 async def test_status_and_spec_are_written_apart(api: Any) -> None:
     """The main resource never changes the status, the status subresource nothing else."""
     path = "/apis/apps/v1/namespaces/default/deployments"
@@ -310,23 +436,34 @@ async def test_scale_reads_and_writes_replicas_alone(api: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "body", "kind", "message"),
+    ("method", "body", "kind", "answer"),
     [
-        ("PUT", {"spec": 3}, "json", "Go struct field Scale.spec"),
-        ("PUT", {"spec": {"replicas": True}}, "json", "Go struct field Scale.spec.replicas"),
-        ("PUT", {"metadata": "x"}, "json", "metadata: must be an object"),
-        ("PUT", {"metadata": {"name": "e"}}, "json", "does not match the name on the URL"),
-        ("PUT", {"apiVersion": "v1", "kind": "Pod"}, "json", "does not match the expected API version"),
-        ("PATCH", {"spec": 3}, "merge-patch+json", "Go struct field Scale.spec"),
-        ("PATCH", {"metadata": None}, "merge-patch+json", "metadata: must be an object"),
-        ("PATCH", {"kind": "Pod"}, "merge-patch+json", "may not be changed by a patch"),
-        ("PATCH", [{"op": "replace", "path": "", "value": []}], "json-patch+json", "not a JSON object"),
+        ("PUT", {"spec": 3}, "json", (400, "Go struct field Scale.spec")),
+        ("PUT", {"spec": {"replicas": True}}, "json", (400, "Go struct field Scale.spec.replicas")),
+        ("PUT", {"metadata": "x"}, "json", (400, "metadata: must be an object")),
+        ("PUT", {"metadata": {"name": "e"}}, "json", (400, "does not match the name on the URL")),
+        (
+            "PUT",
+            {"apiVersion": "v1", "kind": "Pod"},
+            "json",
+            (400, "does not match the expected API version"),
+        ),
+        ("PATCH", {"spec": 3}, "merge-patch+json", (422, "Go struct field Scale.spec")),
+        ("PATCH", {"metadata": None}, "merge-patch+json", (400, "metadata: must be an object")),
+        ("PATCH", {"kind": "Pod"}, "merge-patch+json", (422, "may not be changed by a patch")),
+        (
+            "PATCH",
+            [{"op": "replace", "path": "", "value": []}],
+            "json-patch+json",
+            (422, "not a JSON object"),
+        ),
     ],
 )
 async def test_a_scale_that_is_none_is_refused(
-    api: Any, method: str, body: Any, kind: str, message: str
+    api: Any, method: str, body: Any, kind: str, answer: tuple[int, str]
 ) -> None:
     """Its fields have types and its name is the URL's, as for every object."""
+    code, message = answer
     path = "/apis/apps/v1/namespaces/default/deployments"
     labels = {"app": "x"}
     template = {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "c", "image": "i"}]}}
@@ -334,7 +471,7 @@ async def test_a_scale_that_is_none_is_refused(
         path, {"metadata": {"name": "d"}, "spec": {"selector": {"matchLabels": labels}, "template": template}}
     )
     refused = await api(method, f"{path}/d/scale", body, {"content-type": f"application/{kind}"})
-    assert (refused.status, message in refused.json["message"]) == (400, True), refused.json
+    assert (refused.status, message in refused.json["message"]) == (code, True), refused.json
     assert (await api.get(f"{path}/d")).json["spec"]["replicas"] == 1
 
 

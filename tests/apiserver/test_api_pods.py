@@ -244,3 +244,69 @@ async def test_what_the_node_refuses_is_passed_on(start: Any, pod: Make) -> None
         await api.post("/api/v1/nodes", _NODE)
         async with api.watch(f"{PODS}/p/log") as log:
             assert log.status == 400
+
+
+@pytest.mark.parametrize("how", ["put", "strategic-merge-patch+json", "merge-patch+json"])
+async def test_a_pod_can_be_written_again_as_it_was_sent(api: Any, pod: Any, how: str) -> None:
+    """What admission gave it is given again, or kept, where the manifest says nothing of it."""
+    tolerations = [{"key": "dedicated", "operator": "Exists"}]
+    sent = pod("p", tolerations=tolerations)
+    live = (await api.post(PODS, sent)).json
+    assert len(live["spec"]["tolerations"]) == 3
+    assert live["spec"]["priority"] == 0
+    if how == "put":
+        spec = {**live["spec"], "tolerations": tolerations}
+        del spec["priority"], spec["preemptionPolicy"]
+        again = await api.put(f"{PODS}/p", {**live, "spec": spec})
+    else:
+        change = {"tolerations": tolerations, "priority": None, "preemptionPolicy": None}
+        again = await api.patch(f"{PODS}/p", {"spec": change}, how)
+    assert again.status == 200, again.json
+    assert again.json["spec"] == live["spec"]
+
+
+async def test_a_priority_is_computed_never_chosen(api: Any, pod: Any) -> None:
+    """A number that is not the class's is refused, in the words of the admission."""
+    assert (await api.post(PODS, pod("same", priority=0))).status == 201
+    refused = await api.post(PODS, pod("p", priority=7))
+    assert (refused.status, refused.json["message"]) == (
+        403,
+        (
+            'pods "p" is forbidden: the integer value of priority (7) must not be provided in pod spec; '
+            "priority admission controller computed 0 from the given PriorityClass name"
+        ),
+    )
+    refused = await api.post(PODS, pod("p", preemptionPolicy="Never"))
+    assert (refused.status, "string value of PreemptionPolicy (Never)" in refused.json["message"]) == (
+        403,
+        True,
+    )
+
+
+async def test_the_older_name_of_the_account_is_a_mirror(api: Any, pod: Any) -> None:
+    """In pods and in templates: either name alone gives both, and of two the newer counts."""
+    await api.post("/api/v1/namespaces/default/serviceaccounts", {"metadata": {"name": "sa"}})
+    for name, spec in (
+        ("a", {"serviceAccount": "sa"}),
+        ("b", {"serviceAccountName": "sa"}),
+        ("c", {"serviceAccountName": "sa", "serviceAccount": "other"}),
+    ):
+        made = (await api.post(PODS, pod(name, **spec))).json["spec"]
+        assert (made["serviceAccountName"], made["serviceAccount"]) == ("sa", "sa")
+    template = {"metadata": {"labels": {"a": "b"}}, "spec": {**pod("x")["spec"], "serviceAccount": "sa"}}
+    body = {
+        "metadata": {"name": "d"},
+        "spec": {"selector": {"matchLabels": {"a": "b"}}, "template": template},
+    }
+    made = (await api.post("/apis/apps/v1/namespaces/default/deployments", body)).json
+    assert made["spec"]["template"]["spec"]["serviceAccountName"] == "sa"
+
+
+async def test_warnings_come_with_the_answer(api: Any, pod: Any) -> None:
+    """Of a new pod, and of a template whenever it changes."""
+    document = pod("p")
+    document["spec"]["containers"][0]["env"] = [{"name": "A", "value": "1"}, {"name": "A", "value": "2"}]
+    made = await api.post(PODS, document)
+    assert made.status == 201
+    assert any("hides previous definition" in warning for warning in made.warnings)
+    assert not (await api.patch(f"{PODS}/p", {"metadata": {"labels": {"a": "b"}}})).warnings

@@ -104,6 +104,58 @@ async def test_an_external_name_has_no_address(api: Any) -> None:
     assert (await api.post(SERVICES, _service("c", clusterIP="10.96.0.9"))).status == 201
 
 
+_BALANCED = {
+    "type": "LoadBalancer",
+    "externalTrafficPolicy": "Local",
+    "loadBalancerClass": "x.test/y",
+    "healthCheckNodePort": 30999,
+}
+
+
+@pytest.mark.parametrize(
+    ("before", "change", "left"),
+    [
+        ({"type": "NodePort"}, {"type": "ClusterIP"}, {"clusterIP", "clusterIPs", "ipFamilies"}),
+        ({"type": "NodePort"}, {"type": "ExternalName", "externalName": "x.test"}, set()),
+        (_BALANCED, {"type": "ClusterIP"}, {"clusterIP", "clusterIPs", "ipFamilies"}),
+        (_BALANCED, {"type": "ExternalName", "externalName": "x.test"}, set()),
+        (_BALANCED, {"type": "NodePort"}, {"clusterIP", "ipFamilies", "externalTrafficPolicy", "nodePort"}),
+        ({"externalIPs": ["192.0.2.1"]}, {"externalIPs": None}, {"clusterIP", "ipFamilies"}),
+    ],
+)
+@pytest.mark.parametrize("how", ["merge-patch+json", "strategic-merge-patch+json", "put"])
+async def test_a_type_takes_its_fields_along_when_it_goes(
+    api: Any, before: dict[str, Any], change: dict[str, Any], left: set[str], how: str
+) -> None:
+    """What only the former type has is dropped, where the client did not write it anew."""
+    live = (await api.post(SERVICES, _service("s", **before))).json
+    if how == "put":
+        spec = {key: value for key, value in {**live["spec"], **change}.items() if value is not None}
+        changed = await api.put(f"{SERVICES}/s", {**live, "spec": spec})
+    else:
+        changed = await api.patch(f"{SERVICES}/s", {"spec": change}, how)
+    assert changed.status == 200, changed.json
+    spec = changed.json["spec"]
+    present = {*spec, *spec["ports"][0]}
+    dependent = {*_BALANCED, "clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "nodePort"}
+    dependent |= {"allocateLoadBalancerNodePorts"}
+    assert left <= present
+    if "externalTrafficPolicy" not in left:
+        assert "externalTrafficPolicy" not in present
+    gone = dependent - left - {"type", "clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"}
+    assert not present & gone
+    assert ("clusterIP" in present) is ("clusterIP" in left)
+
+
+async def test_a_field_of_the_former_type_that_is_written_anew_is_refused(api: Any) -> None:
+    """Only what the client left alone goes silently."""
+    await api.post(SERVICES, _service("s", type="NodePort"))
+    patch = {"spec": {"type": "ClusterIP", "externalTrafficPolicy": "Local"}}
+    refused = await api.patch(f"{SERVICES}/s", patch)
+    assert refused.status == 422
+    assert "spec.externalTrafficPolicy" in refused.json["message"]
+
+
 async def test_a_dry_run_takes_no_address(api: Any) -> None:
     """What was only tried out is free again."""
     body = _service("a", clusterIP="10.96.0.9")
@@ -119,3 +171,61 @@ async def test_the_server_has_a_service_of_its_own(api: Any) -> None:
     found = (await api.get(path)).json
     assert found["endpoints"][0]["addresses"] == ["192.0.2.1"]
     assert found["ports"][0]["port"] == 6443
+    legacy = (await api.get("/api/v1/namespaces/default/endpoints/kubernetes")).json
+    assert legacy["subsets"] == [
+        {"addresses": [{"ip": "192.0.2.1"}], "ports": [{"name": "https", "port": 6443, "protocol": "TCP"}]}
+    ]
+    assert legacy["metadata"]["labels"] == {"endpointslice.kubernetes.io/skip-mirror": "true"}
+
+
+_BINDINGS = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        f"{SERVICES}/kubernetes",
+        "/api/v1/namespaces/default/endpoints/kubernetes",
+        "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices/kubernetes",
+        "/apis/rbac.authorization.k8s.io/v1/clusterroles/system:basic-user",
+        f"{_BINDINGS}/cluster-admin",
+    ],
+)
+async def test_what_the_server_needs_comes_back(api: Any, path: str) -> None:
+    """`kubectl delete all --all` takes it along; pods must not be cut off until a restart."""
+    await api.settle()
+    live = (await api.get(path)).json
+    await api.delete(path)
+    assert (await api.get(path)).status == 404
+    await api.clock.advance(1.0)
+    await api.settle()
+    again = (await api.get(path)).json
+    for field in ("spec", "subsets", "endpoints", "rules", "roleRef"):
+        assert again.get(field) == live.get(field)
+    revision = api.store.revision
+    await api.clock.advance(10.0)
+    await api.settle()
+    assert api.store.revision == revision
+
+
+async def test_a_namespace_of_the_system_comes_back_once_it_is_gone(api: Any) -> None:
+    """While it ends nothing is made in it; then it is there again, with its account."""
+    path = "/api/v1/namespaces/kube-node-lease"
+    ending = (await api.delete(path)).json
+    await api.clock.advance(2.0)
+    await api.settle()
+    assert (await api.get(path)).json["status"]["phase"] == "Terminating"
+    await api.put(f"{path}/finalize", {**ending, "spec": {"finalizers": []}})
+    await api.clock.advance(1.0)
+    await api.settle()
+    assert (await api.get(path)).json["status"]["phase"] == "Active"
+    assert (await api.get(f"{path}/serviceaccounts/default")).status == 200
+
+
+async def test_an_altered_service_of_the_server_is_put_right(api: Any) -> None:
+    """Its port too is what pods reach the API by."""
+    await api.settle()
+    await api.patch(f"{SERVICES}/kubernetes", {"spec": {"ports": [{"port": 1, "name": "https"}]}})
+    await api.clock.advance(1.0)
+    await api.settle()
+    assert (await api.get(f"{SERVICES}/kubernetes")).json["spec"]["ports"][0]["port"] == 443

@@ -130,13 +130,19 @@ async def test_initial_events_end_with_a_marked_bookmark(api: Any, config_map: M
 
 
 async def test_a_revision_that_is_forgotten_is_gone(api: Any, config_map: Make) -> None:
-    """410 before the stream begins, so that the client lists again."""
+    """200, then one ERROR event with the 410, where clients look for it; then the end."""
     start = api.store.revision
     await api.post(CMS, config_map("a"))
     await api.post(CMS, config_map("b"))
     await api.store.compact(api.store.revision)
-    gone = await api.get(f"{CMS}?watch=true&resourceVersion={start}")
-    assert (gone.status, gone.json["reason"]) == (410, "Expired")
+    for accept in ("application/json", "application/json;as=Table;v=v1;g=meta.k8s.io"):
+        async with api.watch(f"{CMS}?watch=true&resourceVersion={start}", accept=accept) as watch:
+            event = await watch.next()
+            assert (watch.status, event["type"]) == (200, "ERROR")
+            status = event["object"]
+            assert (status["kind"], status["code"], status["reason"]) == ("Status", 410, "Expired")
+            with pytest.raises(anyio.EndOfStream):
+                await watch.next()
 
 
 async def test_a_watch_that_falls_behind_is_told_in_the_stream(start: Any) -> None:

@@ -15,6 +15,8 @@ import anyio
 import anyio.abc
 import anyio.to_thread
 import pytest
+import wsproto
+import wsproto.events
 
 from ondol.apiserver import pki, server
 from ondol.base import errors
@@ -35,6 +37,8 @@ class App:
     async def __call__(self, scope: server.Scope, receive: server.Receive, send: server.Send) -> None:
         if scope["type"] == "lifespan":
             await self._live(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await self._talk(scope, receive, send)
         elif scope["path"] == "/watch":
             await self._watch(receive, send)
         elif scope["path"] == "/slow":
@@ -69,6 +73,12 @@ class App:
         while (await receive())["type"] != "http.disconnect":
             pass
         self.events.append("disconnected")
+
+    async def _talk(self, scope: server.Scope, receive: server.Receive, send: server.Send) -> None:
+        assert (await receive())["type"] == "websocket.connect"
+        await send({"type": "websocket.accept"})
+        await send({"type": "websocket.send", "text": json.dumps(scope.get("ondol.certificate"))})
+        await send({"type": "websocket.close"})
 
     async def _answer(self, scope: server.Scope, send: server.Send) -> None:
         seen = {key: scope.get(key) for key in ("ondol.certificate", "ondol.identity", "path", "state")}
@@ -155,6 +165,39 @@ async def test_a_client_certificate_becomes_user_and_groups(made: pki.Pki, app: 
         assert seen["state"] == {"answer": 42}
         anonymous = await get(address, tls(made))
     assert anonymous["ondol.certificate"] is None
+
+
+def _converse(address: server.Address, context: ssl.SSLContext, method: str = "GET") -> list[Any]:
+    """Open a WebSocket and read it to its end: the events of the client's side."""
+    client = wsproto.WSConnection(wsproto.ConnectionType.CLIENT)
+    opening = client.send(wsproto.events.Request(host="api", target="/talk"))
+    events: list[Any] = []
+    with (
+        socket.create_connection(address, timeout=5) as plain,
+        context.wrap_socket(plain, server_hostname=address[0]) as secure,
+    ):
+        secure.sendall(opening.replace(b"GET", method.encode(), 1))
+        while data := secure.recv(65536):
+            if method != "GET":
+                return [data]
+            client.receive_data(data)
+            events += client.events()
+            if isinstance(events[-1], wsproto.events.CloseConnection):
+                break
+    return events
+
+
+async def test_a_websocket_goes_on_as_who_opened_the_connection(made: pki.Pki, app: App) -> None:
+    """Only a GET can become one; the certificate is that of the handshake."""
+    async with serving(app, config(made)) as ((address,), _):
+        accepted, message, closed = await anyio.to_thread.run_sync(_converse, address, tls(made, "admin"))
+        assert isinstance(accepted, wsproto.events.AcceptConnection)
+        assert json.loads(message.data) == {"name": "kubernetes-admin", "groups": ["system:masters", "team"]}
+        assert closed.code == 1000
+        _, message, _ = await anyio.to_thread.run_sync(_converse, address, tls(made))
+        assert json.loads(message.data) is None
+        (answer,) = await anyio.to_thread.run_sync(_converse, address, tls(made), "POST")
+        assert answer.startswith(b"HTTP/1.1 200")
 
 
 async def test_no_header_can_stand_in_for_an_identity(made: pki.Pki, app: App) -> None:

@@ -88,7 +88,27 @@ def test_conditions_follow_the_pod() -> None:
 def test_only_pods_with_an_address_that_still_run_are_endpoints() -> None:
     """An ended pod's address may be another's by now."""
     members = [pod(1, ips=[]), pod(2, phase="Succeeded"), pod(3, phase="Failed")]
-    assert resources.changes(service(), members, NODES, []) == resources.Changes()
+    assert only(resources.changes(service(), members, NODES, []))["endpoints"] == []
+
+
+def test_a_service_without_pods_has_a_slice_without_endpoints() -> None:
+    """Clients watch slices: one of each family is always there, and is filled when pods come."""
+    dual = service(ipFamilies=["IPv4", "IPv6"])
+    empty = resources.changes(dual, [], NODES, []).create
+    assert [(each["addressType"], each["ports"], each["endpoints"]) for each in empty] == [
+        ("IPv4", [], []),
+        ("IPv6", [], []),
+    ]
+    assert resources.changes(dual, [], NODES, empty) == resources.Changes()
+    single = resources.changes(service(), [], NODES, []).create
+    filled = resources.changes(service(), [pod(1)], NODES, single)
+    assert not filled.create
+    assert not filled.delete
+    assert [objects.name(each) for each in filled.update] == [objects.name(single[0])]
+    assert filled.update[0]["ports"][0]["port"] == 8080
+    emptied = resources.changes(service(), [], NODES, filled.update)
+    assert [(each["ports"], each["endpoints"]) for each in emptied.update] == [([], [])]
+    assert not emptied.delete
 
 
 def test_named_ports_are_looked_up_in_each_pod() -> None:
@@ -146,7 +166,8 @@ def test_writes_lead_to_exactly_the_pods_and_then_stop(before: set[int], after: 
     later = applied(slices, changed)
     held = [e["targetRef"]["uid"] for each in later for e in each["endpoints"]]
     assert sorted(held) == sorted(f"u{n}" for n in after)
-    assert all(0 < len(each["endpoints"]) <= resources.SLICE_MAX for each in later)
+    assert all(len(each["endpoints"]) <= resources.SLICE_MAX for each in later)
+    assert all(each["endpoints"] for each in later) or len(later) == 1
     assert resources.changes(service(), wanted, NODES, later) == resources.Changes()
     was, now = places(slices), places(later)
     assert all(now[uid] == was[uid] for uid in now.keys() & was.keys())

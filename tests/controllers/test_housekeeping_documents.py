@@ -96,23 +96,29 @@ def test_taints_of_others_stay_and_ours_go_when_they_are_over() -> None:
 
 
 @pytest.mark.parametrize(
-    ("tolerations", "leaves_in_s"),
+    ("tolerations", "tolerated_s"),
     [
         ([], 0),
         ([{"key": nodes.UNREACHABLE, "operator": "Exists", "effect": "NoExecute"}], None),
-        ([{"key": nodes.UNREACHABLE, "operator": "Exists", "tolerationSeconds": 300}], 200),
-        ([{"operator": "Exists", "tolerationSeconds": 50}], 0),
+        ([{"key": nodes.UNREACHABLE, "operator": "Exists", "tolerationSeconds": 300}], 300),
+        ([{"operator": "Exists", "tolerationSeconds": 0}], 0),
+        ([{"operator": "Exists", "tolerationSeconds": -5}], 0),
         ([{"key": "other", "operator": "Exists"}], 0),
+        (
+            [
+                {"operator": "Exists"},
+                {"key": nodes.UNREACHABLE, "operator": "Exists", "tolerationSeconds": 9},
+            ],
+            None,
+        ),
     ],
 )
-def test_pods_leave_when_they_tolerate_no_longer(
-    tolerations: list[Object], leaves_in_s: float | None
-) -> None:
-    """The time counts from when the taint was added."""
+def test_taints_are_tolerated_for_a_time(tolerations: list[Object], tolerated_s: float | None) -> None:
+    """By the first toleration that fits; taints that only keep new pods away send none off."""
     taint = {"key": nodes.UNREACHABLE, "effect": "NoExecute", "timeAdded": rfc3339(NOW - 100)}
-    assert nodes.leaves_in_s({"spec": {"tolerations": tolerations}}, [taint], NOW) == leaves_in_s
+    assert nodes.tolerated_s({"spec": {"tolerations": tolerations}}, [taint]) == tolerated_s
     harmless = {**taint, "effect": "NoSchedule"}
-    assert nodes.leaves_in_s({"spec": {"tolerations": tolerations}}, [harmless], NOW) is None
+    assert nodes.tolerated_s({"spec": {"tolerations": tolerations}}, [harmless]) is None
 
 
 def test_nothing_is_known_of_a_silent_node() -> None:

@@ -462,7 +462,7 @@ def test_endpoints_follow_readiness(play: Play) -> None:
         found = await the_slice(stage)
         assert [e["conditions"]["ready"] for e in found["endpoints"]] == [True] * 3
         assert found["ports"][0]["port"] == 8080
-        legacy = await stage.client.get(endpoints.ENDPOINTS, "web", "default")
+        legacy = await stage.client.get(resources.ENDPOINTS, "web", "default")
         assert len(legacy["subsets"][0]["addresses"]) == 3
         await stage.client.patch(resources.DEPLOYMENT, "web", "default", patch={"spec": {"replicas": 1}})
         await stage.settle()
@@ -473,7 +473,7 @@ def test_endpoints_follow_readiness(play: Play) -> None:
         assert stage.transport.writes == writes
         await stage.client.delete(resources.SERVICE, "web", "default")
         await stage.settle()
-        await stage.assert_gone(endpoints.ENDPOINTS, "web", "default")
+        await stage.assert_gone(resources.ENDPOINTS, "web", "default")
 
     play(scene)
 
@@ -501,6 +501,25 @@ def test_a_silent_node_loses_its_pods_in_the_end(play: Play) -> None:
         assert not objects.is_deleting(pod)
         await stage.advance(310)
         assert objects.is_deleting(await stage.client.get(resources.POD, "p", "default"))
+
+    play(scene)
+
+
+def test_tolerated_time_counts_from_when_the_pod_is_seen(play: Play) -> None:
+    """A pod that comes to a node which is tainted for long has the whole of its time."""
+
+    async def scene(stage: Any) -> None:
+        taint = {"key": "drain", "effect": "NoExecute", "timeAdded": "2020-01-01T00:00:00Z"}
+        await stage.node(taints=[taint])
+        await stage.run(node.add_to)
+        document = plain_pod(app="web")
+        toleration = {"key": "drain", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 20}
+        document["spec"] |= {"nodeName": "n1", "tolerations": [toleration]}
+        await stage.create(resources.POD, "p", **document)
+        await stage.advance(15)
+        assert not objects.is_deleting(await stage.client.get(resources.POD, "p", "default"))
+        await stage.advance(10)
+        assert await stage.pods() == [] or objects.is_deleting((await stage.pods())[0])
 
     play(scene)
 

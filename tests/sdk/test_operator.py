@@ -5,10 +5,11 @@ from __future__ import annotations
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import anyio
 import pytest
+import structlog
 
 from ondol import apiserver, sdk, store
 from ondol.api import conditions, objects, resources
@@ -499,3 +500,32 @@ async def test_an_object_that_does_not_fit_its_type_is_told() -> None:
         assert calls == []
         assert await reasons(world) == ["InvalidObject"]
         assert manager.controllers[0].metrics.terminal >= 1
+
+
+class Guarded(sdk.Model, frozen=True):
+    """What rules hold to."""
+
+    low: int = 0
+    high: int = 9
+
+
+@sdk.custom_resource(group="work.test")
+class Range(sdk.CustomResource, frozen=True):
+    """A kind with a rule."""
+
+    spec: Annotated[Guarded, sdk.rules(("self.low < self.high", "low comes first"))] = Guarded()
+
+
+async def test_what_the_server_warns_of_a_definition_is_logged() -> None:
+    """A rule that is not enforced must not be relied on; the client's own listener hears of it too."""
+    clock = SystemClock()
+    app = apiserver.build(apiserver.ApiConfig(), store.open_memory(), clock, random.Random(0))
+    heard: list[str] = []
+    async with World(app, clock=clock) as world:
+        world.client.on_warning = heard.append
+        with structlog.testing.capture_logs() as lines:
+            await sdk.install_crds(world.client, [Range])
+    (line,) = [line for line in lines if line["event"] == "definition_warning"]
+    assert (line["crd"], line["log_level"]) == ("ranges.work.test", "warning")
+    assert "CEL rules are not evaluated by this server" in line["warning"]
+    assert heard == [line["warning"]]

@@ -19,6 +19,7 @@ _TERMS: Final = re.compile(r"(?:[^\\,]|\\.|\\\Z)+", re.DOTALL)
 _METADATA: Final = frozenset({"metadata.name", "metadata.namespace"})
 _POD: Final = frozenset(
     {
+        "spec.host",
         "spec.nodeName",
         "spec.restartPolicy",
         "spec.schedulerName",
@@ -52,7 +53,9 @@ _LABELS: Final[Mapping[tuple[str, str], frozenset[str]]] = {
     ("events.k8s.io", "Event"): frozenset(
         {
             *(label.replace("involvedObject", "regarding") for label in _EVENT if "." in label),
-            *(label for label in _EVENT if "." not in label),
+            "reason",
+            "reportingController",
+            "type",
         }
     ),
     ("", "Namespace"): frozenset({"status.phase"}),
@@ -223,6 +226,7 @@ def _job_succeeded(job: Mapping[str, Any]) -> str:
 
 
 _SPECIAL: Final[Mapping[tuple[str, str], Callable[[Mapping[str, Any]], str]]] = {
+    ("Pod", "spec.host"): lambda pod: _text(_walk(pod, ["spec", "nodeName"]), ""),
     ("Pod", "status.podIPs"): _pod_ips,
     ("Event", "source"): _event_source,
     ("Event", "reportingComponent"): _reporter,

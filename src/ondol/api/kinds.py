@@ -176,11 +176,23 @@ def builtin() -> Registry:
 
 
 def of_crd(crd: Mapping[str, Any]) -> list[Kind]:
-    """The kinds a CustomResourceDefinition serves, one per served version."""
+    """The kinds a CustomResourceDefinition serves, one per version."""
     spec = crd["spec"]
     accepted = (crd.get("status") or {}).get("acceptedNames") or {}
     names = accepted if accepted.get("plural") else spec["names"]
-    return [_of_version(spec, names, version) for version in spec["versions"] if version.get("served")]
+    return [_of_version(spec, names, version) for version in served_versions(spec)]
+
+
+def served_versions(spec: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The versions in which the objects of a definition are served.
+
+    Nobody calls conversion webhooks yet, so that their objects are shown only as they are stored: to
+    rename them alone would show them in a version whose fields they do not have.
+    """
+    served = [version for version in spec.get("versions") or () if version.get("served")]
+    if (spec.get("conversion") or {}).get("strategy") != "Webhook":
+        return served
+    return [version for version in served if version.get("storage")]
 
 
 def _of_version(spec: Mapping[str, Any], names: Mapping[str, Any], version: Mapping[str, Any]) -> Kind:

@@ -6,14 +6,17 @@ Codes, reasons and message shapes follow apimachinery `pkg/api/errors`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from ondol.api.objects import Object, Resource
 from ondol.base import errors
 
+# The order in which Kubernetes writes the members of `details`: there are clients that compare bytes.
+_DETAILS: Final = ("name", "group", "kind", "uid", "causes", "retryAfterSeconds")
+
 
 def failure(error: errors.ApiError) -> Object:
-    """The `Status` document that answers `error`."""
+    """The `Status` document that answers `error`; it always has `details`, which clients rely on."""
     details = dict(error.details)
     if error.causes:
         details["causes"] = [
@@ -22,25 +25,26 @@ def failure(error: errors.ApiError) -> Object:
         ]
     if error.retry_after_s is not None:
         details["retryAfterSeconds"] = error.retry_after_s
-    document: Object = {
+    return {
         "kind": "Status",
         "apiVersion": "v1",
         "metadata": {},
         "status": "Failure",
         "message": error.message,
         "reason": error.reason,
+        "details": _ordered(details),
+        "code": error.status_code,
     }
-    if details:
-        document["details"] = details
-    document["code"] = error.status_code
-    return document
+
+
+def _ordered(details: Mapping[str, Any]) -> Object:
+    known = {field: details[field] for field in _DETAILS if details.get(field)}
+    return known | {field: value for field, value in details.items() if field not in _DETAILS}
 
 
 def success(resource: Resource, name: str, uid: str) -> Object:
     """The `Status` document that answers a completed delete."""
-    details = {"name": name, "kind": resource.plural, "uid": uid}
-    if resource.group:
-        details["group"] = resource.group
+    details = _ordered({**_details(resource, name), "uid": uid})
     return {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details}
 
 
@@ -87,6 +91,15 @@ def conflict(resource: Resource, name: str, why: str = "") -> errors.Conflict:
     return errors.Conflict(
         f'Operation cannot be fulfilled on {resource.group_resource} "{name}": {text}',
         details=_details(resource, name),
+    )
+
+
+def kind_conflict(resource: Resource, name: str, why: str) -> errors.Conflict:
+    """A conflict told of the kind, as of the preconditions of a delete."""
+    subject = f"{resource.kind}.{resource.group}" if resource.group else resource.kind
+    return errors.Conflict(
+        f'Operation cannot be fulfilled on {subject} "{name}": {why}',
+        details={"name": name, "group": resource.group, "kind": resource.kind},
     )
 
 

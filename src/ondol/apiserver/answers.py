@@ -35,7 +35,7 @@ def one(core: Core, request: Request, served: Served, value: bytes, code: int = 
     """One object, given as it is stored."""
     accepted = wanted(request)
     if accepted.plain and not pretty(request):
-        return Reply(value, code)
+        return Reply(b"%b\n" % value, code)
     if not accepted.form:
         return document(request, msgspec.json.decode(value), code)
     shown = form(core, request, served)(msgspec.json.decode(value), True)
@@ -68,7 +68,7 @@ def _whole_list(request: Request, served: Served, listed: Listing) -> Answer:
         return document(request, msgspec.json.decode(head + b",".join(values) + b"]}"))
     if sum(map(len, values)) <= WHOLE_BYTES_MAX:
         # A format, not a join: a fifth more lists a second were measured, for how it takes its memory.
-        return Reply(b"%b%b]}" % (head, b",".join(values)))
+        return Reply(b"%b%b]}\n" % (head, b",".join(values)))
     return Stream(lambda emit: _emit_list(head, values, emit))
 
 
@@ -79,7 +79,7 @@ async def _emit_list(head: bytes, values: list[bytes], emit: Callable[[bytes], A
     for group in _groups(values):
         await emit(b",".join(comma + group))
         comma = [b""]
-    await emit(b"]}")
+    await emit(b"]}\n")
 
 
 def _groups(values: list[bytes]) -> Iterator[list[bytes]]:
@@ -158,8 +158,8 @@ def document(request: Request, value: Any, code: int = 200) -> Reply:
         return Reply(yaml_text.dump(value), code, _YAML)
     body = documents.dump(value)
     if pretty(request):
-        body = msgspec.json.format(body, indent=2) + b"\n"
-    return Reply(body, code, _JSON)
+        body = msgspec.json.format(body, indent=2)
+    return Reply(b"%b\n" % body, code, _JSON)
 
 
 def pretty(request: Request) -> bool:
@@ -174,7 +174,7 @@ def failure(error: errors.ApiError) -> Reply:
     shown = status.failure(error)
     if isinstance(error, ContinueExpired):
         shown["metadata"] = {"continue": error.token}
-    reply = Reply(documents.dump(shown), error.status_code)
+    reply = Reply(b"%b\n" % documents.dump(shown), error.status_code)
     if isinstance(error, errors.TooLarge):
         reply.headers.append((b"connection", b"close"))  # the rest of it is not waited for
     if error.retry_after_s is not None:

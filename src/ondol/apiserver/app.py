@@ -7,11 +7,11 @@ authenticated and authorized, and the handler answers.
 from __future__ import annotations
 
 import contextlib
-from typing import Final
+from typing import Final, Protocol
 
 import anyio
 
-from ondol.apiserver import answers, requestinfo, routing
+from ondol.apiserver import answers, requestinfo, routing, sockets
 from ondol.apiserver.auth import authenticate, rbac
 from ondol.apiserver.core import Core
 from ondol.apiserver.exchange import (
@@ -38,6 +38,16 @@ _WARNINGS_MAX: Final = 4096
 _NO_CACHE: Final = (b"cache-control", b"no-cache, private")
 
 
+class Sender(Protocol):
+    """Where an answer goes: back over HTTP, or over a WebSocket."""
+
+    status: int
+
+    async def answer(self, answer: Answer) -> None: ...
+
+    async def fail(self, reply: Reply) -> None: ...
+
+
 class App:
     """An API server as an ASGI application."""
 
@@ -58,13 +68,27 @@ class App:
         elif scope["type"] == "lifespan":
             await self._lifecycle.run(receive, send)
         elif scope["type"] == "websocket":
-            await receive()
-            await send({"type": "websocket.close", "code": 1003})
+            await self._socket(scope, receive, send)
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive, self.core.config.body_bytes_max)
         audit_id = request.header(b"audit-id") or self.core.new_uid()
-        sending = _Sending(send, request, audit_id)
+        await self._exchange(request, _Sending(send, request, audit_id), audit_id)
+
+    async def _socket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """A request that asks to go on as a WebSocket."""
+        await receive()  # that it is being opened
+        audit_id = self.core.new_uid()
+        sending = sockets.Sending(send, scope["subprotocols"], audit_id)
+        try:
+            opening = sockets.as_request(scope)
+        except errors.ApiError as error:
+            await sending.fail(answers.failure(error))
+            return
+        request = Request(opening, sockets.reading(receive), self.core.config.body_bytes_max)
+        await self._exchange(request, sending, audit_id)
+
+    async def _exchange(self, request: Request, sending: Sender, audit_id: str) -> None:
         try:
             await self._answer(request, sending)
         except errors.ApiError as error:
@@ -76,7 +100,7 @@ class App:
             message = f"Internal error occurred: {type(error).__name__} (audit id {audit_id})"
             await sending.fail(answers.failure(errors.Internal(message)))
 
-    async def _answer(self, request: Request, sending: _Sending) -> None:
+    async def _answer(self, request: Request, sending: Sender) -> None:
         request.info = info = requestinfo.parse(request.method, request.scope["path"], request.query)
         self._authenticate(request)
         self._authorize(request)
@@ -105,7 +129,7 @@ class App:
             message = "the server was unable to complete the request within its time; it may still happen"
             raise errors.Timeout(f"Timeout: {message}", retry_after_s=1) from None
 
-    async def _send_in_time(self, sending: _Sending, answer: Answer) -> None:
+    async def _send_in_time(self, sending: Sender, answer: Answer) -> None:
         """Who does not read a long answer is cut off: it keeps old objects in memory."""
         if isinstance(answer, Reply) and len(answer.body) <= WHOLE_BYTES_MAX:
             await sending.answer(answer)

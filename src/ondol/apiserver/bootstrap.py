@@ -1,4 +1,7 @@
-"""What a server makes sure of at start: its namespaces, its policy and its own Service.
+"""What a server makes sure of, at start and from then on: its namespaces, its policy and its own Service.
+
+People delete these too: `kubectl delete all --all` takes `default/kubernetes` along, through which every
+pod reaches the API. `keep` notices within a second and makes them anew.
 
 Namespaces get their default service account, and the certificate of the authority, as soon as they
 are created, so that a pod can be created right after its namespace.
@@ -8,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+from collections.abc import Iterable
 from typing import Final
 
 from ondol.api import objects, resources
@@ -24,13 +28,15 @@ SELF: Final = User("system:apiserver", (MASTERS,))
 OPTIONS: Final = writing.Options(SELF, "ondol-apiserver")
 _KUBERNETES: Final = "kubernetes"
 _PORT_NAME: Final = "https"
+_LOOK_S: Final = 1.0
 
 
 async def run(core: Core) -> None:
     """Make sure of everything; what is there already is left as it is, or completed."""
     for name in NAMESPACES:
         await _ensure(core, resources.NAMESPACE, {"metadata": {"name": name}})
-        await furnish(core, name)
+        if not objects.is_deleting(core.lookup(resources.NAMESPACE, "", name) or {}):
+            await furnish(core, name)
     for role in bootstrap_policy.cluster_roles():
         await _complete(core, resources.CLUSTER_ROLE, role)
     for binding in bootstrap_policy.cluster_role_bindings():
@@ -49,6 +55,38 @@ async def _retire(core: Core, resource: Resource, name: str) -> None:
     writes = writing.Writes(core, core.catalogue.of(resource), OPTIONS)
     with contextlib.suppress(errors.NotFound):
         await deleting.delete(writes, "", name, deleting.DeleteOptions())
+
+
+async def keep(core: Core) -> None:
+    """Do it again whenever one of these objects has changed, for ever."""
+    places = _places(core)
+    seen: list[int] = []
+    while True:
+        if _revisions(core, places) != seen:
+            await run(core)
+            seen = _revisions(core, places)
+        await core.clock.sleep(_LOOK_S)
+
+
+def _places(core: Core) -> list[tuple[str, str]]:
+    """The bucket and key of each object that is kept."""
+    kept = [(resources.NAMESPACE, "", name) for name in NAMESPACES]
+    kept += [(resources.CLUSTER_ROLE, "", objects.name(role)) for role in bootstrap_policy.cluster_roles()]
+    kept += [
+        (resources.CLUSTER_ROLE_BINDING, "", objects.name(binding))
+        for binding in bootstrap_policy.cluster_role_bindings()
+    ]
+    kept += [
+        (resource, "default", _KUBERNETES)
+        for resource in (resources.SERVICE, resources.ENDPOINTS, resources.ENDPOINT_SLICE)
+    ]
+    every = [(core.catalogue.of(resource), namespace, name) for resource, namespace, name in kept]
+    return [(served.bucket, served.key(namespace, name)) for served, namespace, name in every]
+
+
+def _revisions(core: Core, places: Iterable[tuple[str, str]]) -> list[int]:
+    records = (core.store.get(bucket, key) for bucket, key in places)
+    return [record.revision if record is not None else 0 for record in records]
 
 
 async def furnish(core: Core, namespace: str) -> None:
@@ -119,11 +157,23 @@ async def _own_service(core: Core) -> None:
     }
     service: Object = {"metadata": {**place, "labels": labels}, "spec": spec}
     await _replace(core, resources.SERVICE, service, ("spec",))
+    await _own_endpoints(core, place)
+
+
+async def _own_endpoints(core: Core, place: Object) -> None:
+    """Where the Service leads, in both forms; the older one is not mirrored, for the newer is there."""
+    config = core.config
+    port = {"name": _PORT_NAME, "port": config.advertise_port, "protocol": "TCP"}
+    endpoints: Object = {
+        "metadata": {**place, "labels": {"endpointslice.kubernetes.io/skip-mirror": "true"}},
+        "subsets": [{"addresses": [{"ip": config.advertise_address}], "ports": [port]}],
+    }
+    await _replace(core, resources.ENDPOINTS, endpoints, ("subsets",))
     endpoint = {"addresses": [config.advertise_address], "conditions": {"ready": True}}
     slice_: Object = {
         "metadata": {**place, "labels": {"kubernetes.io/service-name": _KUBERNETES}},
         "addressType": "IPv4",
         "endpoints": [endpoint],
-        "ports": [{"name": _PORT_NAME, "port": config.advertise_port, "protocol": "TCP"}],
+        "ports": [port],
     }
     await _replace(core, resources.ENDPOINT_SLICE, slice_, ("endpoints", "ports"))

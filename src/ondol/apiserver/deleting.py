@@ -49,18 +49,21 @@ class DeleteOptions:
 
     def check(self) -> None:
         if self.propagation and self.propagation not in _POLICIES:
-            raise _invalid(
-                f'Invalid value: "{self.propagation}": DeletionPropagation need to be one of '
-                '"Foreground", "Background", "Orphan" or nil'
-            )
+            supported = '"Foreground", "Background", "Orphan", "nil"'
+            message = f'Unsupported value: "{self.propagation}": supported values: {supported}'
+            raise _invalid("FieldValueNotSupported", message)
         if self.propagation and self.orphan_dependents is not None:
-            raise _invalid("Forbidden: orphanDependents and deletionPropagation cannot be both set")
+            message = (
+                f'Invalid value: "{self.propagation}": orphanDependents and deletionPropagation cannot be '
+                "both set"
+            )
+            raise _invalid("FieldValueInvalid", message)
 
 
-def _invalid(message: str) -> errors.Invalid:
-    cause = errors.Cause("FieldValueInvalid", message, "propagationPolicy")
+def _invalid(reason: str, message: str) -> errors.Invalid:
+    cause = errors.Cause(reason, message, "propagationPolicy")
     return errors.Invalid(
-        f"DeleteOptions.meta.k8s.io is invalid: {cause.field}: {message}",
+        f'DeleteOptions.meta.k8s.io "" is invalid: {cause.field}: {message}',
         causes=[cause],
         details={"group": "meta.k8s.io", "kind": "DeleteOptions"},
     )

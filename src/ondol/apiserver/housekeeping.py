@@ -18,7 +18,7 @@ _EVENTS_AT_ONCE: Final = 200
 
 
 def tasks(core: Core) -> list[Callable[[], Coroutine[Any, Any, None]]]:
-    return [lambda: _compact(core), lambda: _expire_events(core)]
+    return [lambda: _compact(core), lambda: _expire_events(core), lambda: bootstrap.keep(core)]
 
 
 async def _compact(core: Core) -> None:

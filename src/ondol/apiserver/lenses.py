@@ -12,6 +12,8 @@ from ondol.apiserver.schemas import BuiltinSchema
 from ondol.apiserver.strategies.base import Context, Strategy
 from ondol.base import errors
 
+_IDENTITY: Final = ("managedFields", "resourceVersion", "uid", "name", "namespace")
+
 
 class Lens(Protocol):
     """One part of an object, as a document of its own."""
@@ -57,26 +59,34 @@ class Whole:
 
 
 class Status:
-    """The status subresource: the whole object is shown, only its status is taken."""
+    """The status subresource: the whole object is shown, its status is taken.
+
+    What of the metadata `reset` does not name is taken with it.
+    """
 
     subresource = "status"
-    reset: ClassVar[FieldSet] = {"f:spec": {}, "f:metadata": {}}
+
+    def __init__(self, reset: FieldSet) -> None:
+        self.reset = reset
 
     def get(self, obj: Object) -> Object:
         return obj
 
     def put(self, obj: Object, part: Object) -> Object:
-        metadata = {**obj["metadata"]}
-        sent = part.get("metadata") or {}
-        for field in ("managedFields", "resourceVersion", "uid", "name", "namespace"):
-            if field in sent:
-                metadata[field] = sent[field]
-        changed = {**obj, "metadata": metadata}
+        changed = {**obj, "metadata": self._metadata(obj["metadata"], part.get("metadata") or {})}
         if "status" in part:
             changed["status"] = part["status"]
         else:
             changed.pop("status", None)
         return changed
+
+    def _metadata(self, was: Object, sent: Object) -> Object:
+        kept = self.reset.get("f:metadata")
+        if kept == {}:
+            return {**was, **{field: sent[field] for field in _IDENTITY if field in sent}}
+        fields = [element.removeprefix("f:") for element in kept or ()]
+        metadata = {field: value for field, value in sent.items() if field not in fields}
+        return {**metadata, **{field: was[field] for field in fields if field in was}}
 
     def prepare(self, strategy: Strategy, context: Context, new: Object, old: Object) -> None:
         strategy.prepare_for_status_update(context, new, old)
@@ -156,6 +166,5 @@ def _selector_text(selector: Any) -> str:
     return str(labels.from_document(selector)) if isinstance(selector, dict) else ""
 
 
-STATUS: Final = Status()
 SCALE: Final = Resource("autoscaling", "v1", "scales", "Scale")
 SCALE_SCHEMA: Final = BuiltinSchema("io.k8s.api.autoscaling.v1.Scale")

@@ -63,7 +63,7 @@ def _check_name(metadata: dict[str, Any], name: str) -> None:
 def for_create(obj: Object, resource: Resource, *, now: float, uid: str, rng: random.Random) -> bool:
     """Set what the server sets on a new object, in place; whether it made the name up."""
     metadata = obj["metadata"]
-    if metadata.get("resourceVersion"):
+    if is_conditional(obj):
         raise errors.BadRequest("resourceVersion should not be set on objects to be created")
     for field in (*_SERVER_SET, "resourceVersion"):
         metadata.pop(field, None)
@@ -79,6 +79,23 @@ def for_create(obj: Object, resource: Resource, *, now: float, uid: str, rng: ra
     metadata["uid"] = uid
     metadata["creationTimestamp"] = clock.rfc3339(now)
     return generated
+
+
+def is_conditional(document: Object) -> bool:
+    """Whether a document names the version it was made from; "0" names none."""
+    return objects.resource_version(document) not in ("", "0")
+
+
+def check_version(new: Object, old: Object, resource: Resource) -> None:
+    """`Conflict` if the new object was made from another version than the live one."""
+    version, live = objects.resource_version(new), objects.resource_version(old)
+    if version == live or not is_conditional(new):
+        return
+    if not (version.isascii() and version.isdigit()):
+        raise errors.BadRequest(
+            f'metadata.resourceVersion: Invalid value: "{version[:40]}": must be a decimal number'
+        )
+    raise status.conflict(resource, objects.name(old))
 
 
 def for_update(new: Object, old: Object, resource: Resource) -> None:
@@ -118,17 +135,15 @@ def update_problems(new: Object, old: Object) -> list[errors.Cause]:
 
 def check_preconditions(obj: Object, resource: Resource, uid: str, resource_version: str) -> None:
     """`Conflict` unless the object has the uid and resourceVersion asked for (empty: any)."""
-    found = obj["metadata"]
-    if uid and uid != found["uid"]:
-        raise status.conflict(
-            resource,
-            found["name"],
-            f"Precondition failed: UID in precondition: {uid}, UID in object meta: {found['uid']}",
-        )
-    if resource_version and resource_version != found["resourceVersion"]:
-        raise status.conflict(
-            resource,
-            found["name"],
-            f"Precondition failed: ResourceVersion in precondition: {resource_version}, "
-            f"ResourceVersion in object meta: {found['resourceVersion']}",
-        )
+    live = obj["metadata"]
+    for what, asked, current, why in (
+        ("UID", uid, live["uid"], "deleted and then recreated"),
+        ("ResourceVersion", resource_version, live["resourceVersion"], "modified"),
+    ):
+        if asked and asked != current:
+            raise status.kind_conflict(
+                resource,
+                live["name"],
+                f"the {what} in the precondition ({asked}) does not match the {what} in record ({current}). "
+                f"The object might have been {why}",
+            )

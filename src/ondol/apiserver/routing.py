@@ -35,6 +35,8 @@ async def handle(core: Core, request: Request) -> Answer:
     served = core.catalogue.get(info.group, info.version, info.resource)
     if served is None:
         raise errors.NotFound(MISSING)
+    if served.deprecation:
+        request.warn(served.deprecation)
     if served.resource.namespaced and not info.namespace and info.verb not in ("list", "watch"):
         raise errors.NotFound(MISSING)
     if info.subresource:
@@ -102,7 +104,7 @@ def _unserved(served: Served, name: str) -> errors.ApiError:
 
 def _lens(served: Served, name: str) -> Lens | None:
     if name == "status":
-        return lenses.STATUS
+        return lenses.Status(served.strategy.status_reset)
     return served.scale if name == "scale" else None
 
 

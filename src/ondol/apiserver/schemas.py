@@ -77,5 +77,6 @@ class BuiltinSchema:
         if old is None:
             return validation.validate(self.type_name, obj)
         if subresource in ("status", "binding", "finalize"):
-            return []  # what validation knows is about wishes, and those have not changed
+            # What validation knows beyond metadata is about wishes, and those have not changed.
+            return validation.validate_metadata_update(self.type_name, obj, old)
         return validation.validate_update(self.type_name, obj, old)

@@ -18,6 +18,10 @@ from ondol.apiserver.strategies.base import Strategy
 _SHARED_BUCKETS = {"events.events.k8s.io": "events"}
 """Kinds that are views of another one's objects."""
 
+_DEPRECATED = {
+    ("v1", "endpoints"): "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice",
+}
+
 
 class Conversion(Protocol):
     """Between one served version of a kind and the one its objects are stored in."""
@@ -49,6 +53,8 @@ class Served:
 
     terminating: bool = False
     """Whether the definition of a custom kind is being deleted: nothing new may be created."""
+    deprecation: str = ""
+    """What every request for the version is warned of; empty where it is in good standing."""
     form: object = None
     """Stands for what a custom kind's definition says: another object once it says something else."""
 
@@ -110,4 +116,5 @@ def _builtin(kind: kinds.Kind) -> Served:
         strategy=strategies.of(kind.group, kind.kind),
         scale=Scale() if kind.subresource("scale") else None,
         conversion=EventConversion() if kind.group == "events.k8s.io" else None,
+        deprecation=_DEPRECATED.get((kind.api_version, kind.plural), ""),
     )

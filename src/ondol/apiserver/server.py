@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import email.utils
 import errno
+import functools
 import socket
 import ssl
 import time
@@ -43,6 +44,8 @@ _CANCELLED_GRACE_S: Final = 1.0
 _HEAD_BYTES_MAX: Final = 1 << 20
 # How much of a body nobody wanted is read, so that the connection can be used again.
 _UNWANTED_BYTES_MAX: Final = 256 * 1024
+# Clients have nothing to say over a WebSocket: what streams goes to them.
+_SOCKET_BYTES_MAX: Final = 1 << 16
 # How long a closed connection waits for the client's own goodbye.
 _CLOSE_NOTIFY_S: Final = 2.0
 
@@ -218,6 +221,13 @@ class _Protocol(HttpToolsProtocol):
             self._waiting.cancel()
             self._waiting = None
 
+    def _should_upgrade_to_ws(self) -> bool:
+        return bool(self.parser.get_method() == b"GET")
+
+    def handle_websocket_upgrade(self) -> None:
+        self.ws_protocol_class = _socket_protocol()
+        super().handle_websocket_upgrade()
+
     def _unsupported_upgrade_warning(self) -> None:
         """The request is answered as an ordinary one; afterwards the parser cannot go on."""
         self.cycle.keep_alive = False
@@ -236,6 +246,21 @@ class _Protocol(HttpToolsProtocol):
         cycle.disconnected = True
         cycle.message_event.set()
         self.transport.close()
+
+
+@functools.cache
+def _socket_protocol() -> type[asyncio.Protocol]:
+    """What a connection goes on with as a WebSocket; imported for the first one, for few servers see any."""
+    from uvicorn.protocols.websockets import wsproto_impl  # noqa: PLC0415 - see above
+
+    class Socket(wsproto_impl.WSProtocol):
+        def handle_connect(self, event: Any) -> None:
+            super().handle_connect(event)
+            certificate = subject(self.transport.get_extra_info("peercert"))
+            if certificate is not None:  # the application, begun above, first runs after this
+                cast("Scope", self.scope)[authenticate.CERTIFICATE] = certificate
+
+    return Socket
 
 
 def subject(certificate: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
@@ -260,6 +285,8 @@ class _Server:
             cast("Any", app),
             http=_Protocol,
             ws="none",
+            ws_max_size=_SOCKET_BYTES_MAX,
+            ws_per_message_deflate=False,
             lifespan="off",
             interface="asgi3",
             log_config=None,

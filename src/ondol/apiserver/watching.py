@@ -47,12 +47,18 @@ def frame(kind: str, value: bytes) -> bytes:
 
 
 async def watch(core: Core, request: Request, served: Served, chosen: Selection, forms: Forms) -> Stream:
-    """The answer to a watch; errors that are known before the first frame are raised here."""
+    """The answer to a watch; errors of the query are raised here.
+
+    A version that is forgotten is told in the stream, as Kubernetes does: clients look for it there.
+    """
     options = _Options.of(request, core)
     if options.after:
         await listing.reached(core, options.after)
     after = core.store.revision if options.initial else options.after
-    cursor = core.store.watch(served.bucket, served.prefix(chosen.namespace), after=after)
+    try:
+        cursor = core.store.watch(served.bucket, served.prefix(chosen.namespace), after=after)
+    except errors.Expired as expired:
+        return _ended(expired)
     initial = (
         core.store.page(served.bucket, served.prefix(chosen.namespace)).records if options.initial else []
     )
@@ -62,6 +68,17 @@ async def watch(core: Core, request: Request, served: Served, chosen: Selection,
         await while_connected(request, lambda: running.run(initial, emit))
 
     return Stream(produce)
+
+
+def _ended(expired: errors.Expired) -> Stream:
+    async def produce(emit: Emit) -> None:
+        await emit(_error(expired))
+
+    return Stream(produce)
+
+
+def _error(expired: errors.Expired) -> bytes:
+    return frame("ERROR", documents.dump(status.failure(errors.Expired(expired.message))))
 
 
 class _Options:
@@ -182,8 +199,7 @@ class _Running:
                     return  # with all its objects, whose ends have been told
                 await self._cursor.changed()
         except errors.Expired as error:
-            document = documents.dump(status.failure(errors.Expired(error.message)))
-            await emit(frame("ERROR", document))
+            await emit(_error(error))
         except OSError:
             return  # the client is gone
 

@@ -84,7 +84,8 @@ class Writes:
                 except anyio.get_cancelled_exc_class():
                     _keep(held)
                     raise
-        raise _taken(served, obj, document)
+        existing = self.core.lookup(served.resource, namespace, objects.name(obj))
+        raise _taken(served, obj, document, existing)
 
     def _created(self, context: Context, namespace: str, document: Object, *, tracked: bool) -> Object:
         core, served = self.core, self.served
@@ -150,9 +151,7 @@ class Writes:
             return None
         served = self.served
         new = served.schema.read(lens.put(old, part))
-        version = new["metadata"].get("resourceVersion")
-        if version and version != old["metadata"]["resourceVersion"]:
-            raise status.conflict(served.resource, objects.name(old))
+        metadata.check_version(new, old, served.resource)
         new["metadata"]["resourceVersion"] = old["metadata"]["resourceVersion"]
         metadata.for_update(new, old, served.resource)
         if not tracked:
@@ -235,8 +234,10 @@ def _untimed(metadata: Object) -> Object:
     return {**metadata, "managedFields": untimed}
 
 
-def _taken(served: Served, obj: Object, document: Object) -> errors.AlreadyExists:
+def _taken(served: Served, obj: Object, document: Object, existing: Object | None) -> errors.AlreadyExists:
     error = status.already_exists(served.resource, objects.name(obj))
+    if existing is not None and objects.is_deleting(existing):
+        error.message = f"object is being deleted: {error.message}"
     if not objects.name(document):
         error.retry_after_s = 1
     return error

@@ -5,6 +5,7 @@
     OndolError
     ├── ApiError                 answered by an API server; `status_code` and `reason` are the wire form
     │   ├── BadRequest           400  the request cannot be understood: fix the caller
+    │   │   └── Undecodable      400  fields of other types than the kind's
     │   ├── Unauthorized         401  authenticate
     │   ├── Forbidden            403  ask for a role
     │   ├── NotFound             404  create it, or treat it as gone
@@ -84,6 +85,14 @@ class ApiError(OndolError):
 
 class BadRequest(ApiError):
     status_code, reason = 400, "BadRequest"
+
+
+class Undecodable(BadRequest):
+    """A document whose fields do not have the types of its kind; `why` names the field."""
+
+    def __init__(self, message: str, *, why: str) -> None:
+        super().__init__(message)
+        self.why = why
 
 
 class Unauthorized(ApiError):

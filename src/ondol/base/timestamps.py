@@ -7,12 +7,22 @@ from datetime import UTC, datetime
 
 def rfc3339(timestamp: float) -> str:
     """Format as Kubernetes `metav1.Time`: UTC, whole seconds, `Z`."""
-    return datetime.fromtimestamp(int(timestamp), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return spelled(datetime.fromtimestamp(int(timestamp), UTC))
 
 
 def rfc3339_micro(timestamp: float) -> str:
     """Format as Kubernetes `metav1.MicroTime`: UTC, six decimals, `Z`."""
-    return datetime.fromtimestamp(timestamp, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return spelled_micro(datetime.fromtimestamp(timestamp, UTC))
+
+
+def spelled(moment: datetime) -> str:
+    """A moment in UTC as `metav1.Time`; years have four digits, which strftime does not promise."""
+    return moment.replace(tzinfo=None).isoformat(timespec="seconds") + "Z"
+
+
+def spelled_micro(moment: datetime) -> str:
+    """A moment in UTC as `metav1.MicroTime`."""
+    return moment.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
 
 def parse_rfc3339(text: str) -> float:

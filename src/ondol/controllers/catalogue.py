@@ -6,13 +6,13 @@ without asking for discovery again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 import anyio
 import msgspec
 
-from ondol.api import conditions, objects, resources, status
+from ondol.api import conditions, kinds, objects, resources, status
 from ondol.api.objects import Object, Resource
 from ondol.sdk import Manager
 
@@ -93,7 +93,7 @@ def custom_resource(crd: Mapping[str, Any]) -> Resource | None:
     if not conditions.is_true(crd, "Established"):
         return None
     spec = objects.spec(crd)
-    served = [version for version in _versions(spec) if version.get("served")]
+    served = kinds.served_versions(spec)
     if not served:
         return None
     version = next((each for each in served if each.get("storage")), served[0])
@@ -105,8 +105,3 @@ def custom_resource(crd: Mapping[str, Any]) -> Resource | None:
         str(names["kind"]),
         namespaced=spec.get("scope") == "Namespaced",
     )
-
-
-def _versions(spec: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
-    found: Iterable[Mapping[str, Any]] = spec.get("versions") or ()
-    return found

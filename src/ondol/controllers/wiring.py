@@ -11,6 +11,7 @@ from ondol.controllers.catalogue import Catalogue
 from ondol.controllers.deployment import reconciler as deployment
 from ondol.controllers.endpoints import reconciler as endpoints
 from ondol.controllers.garbage import reconciler as garbage
+from ondol.controllers.mirroring import reconciler as mirroring
 from ondol.controllers.namespace import reconciler as namespace
 from ondol.controllers.node import reconciler as node
 from ondol.controllers.podgc import reconciler as podgc
@@ -41,5 +42,6 @@ def add_to(manager: Manager, config: ControllersConfig) -> None:
     replicaset.add_to(manager)
     scheduler.add_to(manager, config.ports_in_use)
     endpoints.add_to(manager)
+    mirroring.add_to(manager)
     node.add_to(manager)
     podgc.add_to(manager)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Iterator
 from typing import Final
 
 from ondol.api import conditions, objects, resources
 from ondol.api.objects import Object, Resource
-from ondol.base import errors
+from ondol.base import errors, log
 from ondol.base.clock import Clock, SystemClock
 from ondol.client import Client
 from ondol.sdk import schema
@@ -24,16 +25,32 @@ async def install_crds(
     clock: Clock | None = None,
     wait_s: float = _WAIT_S,
 ) -> None:
-    """Apply each definition (a document or a typed resource), then wait until all are Established."""
+    """Apply each definition (a document or a typed resource), then wait until all are Established.
+
+    What the server warns of is logged: a rule that it does not enforce is no rule.
+    """
     clock = clock or SystemClock()
     documents = [schema.crd(crd) if isinstance(crd, type) else crd for crd in crds]
     for document in documents:
-        await client.apply(resources.CUSTOM_RESOURCE_DEFINITION, document)
+        await _telling(client, objects.name(document)).apply(resources.CUSTOM_RESOURCE_DEFINITION, document)
     deadline = clock.monotonic() + wait_s
     for document in documents:
         await _established(client, objects.name(document), clock, deadline)
         for resource in _served(document):
             await _answering(client, resource, clock, deadline)
+
+
+def _telling(client: Client, name: str) -> Client:
+    """The client, logging what the server warns of: rules in CEL that it does not evaluate, for instance."""
+    telling = copy.copy(client)
+
+    def tell(warning: str) -> None:
+        log.get("install").warning("definition_warning", crd=name, warning=warning)
+        if client.on_warning is not None:
+            client.on_warning(warning)
+
+    telling.on_warning = tell
+    return telling
 
 
 async def _established(client: Client, name: str, clock: Clock, deadline: float) -> None:

@@ -1,7 +1,7 @@
 """OpenAPI documents of everything served: v3 per group and version, and v2 for all at once.
 
 Derived from a registry of kinds; the schemas of custom kinds come from whoever holds the CRDs. What
-is read by kubectl (explain, apply, validation) is here; descriptions are not, for there are none.
+is read by kubectl (explain, apply, validation) is here.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """OpenAPI schemas of built-in and custom types, in the dialect of v3 documents or of v2.
 
 The two differ in how a property refers to a type, in where types live, and in what v2 cannot say
-(`oneOf`, `anyOf`, `nullable`, ...). There are no descriptions: the table holds facts only.
+(`oneOf`, `anyOf`, `nullable`, ...). The table holds facts only; descriptions are in a table of their own.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from ondol.api import facts
 from ondol.api.kinds import Kind
+from ondol.api.openapi import descriptions
 
 _EXTENSIONS: Final = facts.JSON_SCHEMA_PROPS.rpartition(".")[0] + "."
 _STRING: Final = {"type": "string"}
@@ -88,7 +89,7 @@ def collect(
     found: dict[str, Any] = {PATCH: dict(dialect.special[PATCH])}
     every = [*group_versions]
     for name, known in facts.reachable(*roots).items():
-        found[name] = _type(dialect, known)
+        found[name] = _type(dialect, name, known)
         for field in known.fields.values():
             special = _NAMED.get(facts.split(field.type)[1])
             if special is not None:
@@ -106,10 +107,13 @@ def gvk_of(group: str, version: str, kind: str) -> dict[str, str]:
     return {"group": group, "version": version, "kind": kind}
 
 
-def _type(dialect: Dialect, known: facts.Type) -> dict[str, Any]:
-    schema: dict[str, Any] = {"type": "object"}
+def _type(dialect: Dialect, type_name: str, known: facts.Type) -> dict[str, Any]:
+    schema: dict[str, Any] = {**_described(descriptions.of_type(type_name)), "type": "object"}
     if known.fields:
-        schema["properties"] = {name: _field(dialect, field) for name, field in known.fields.items()}
+        schema["properties"] = {
+            name: {**_described(descriptions.of_field(type_name, name)), **_field(dialect, field)}
+            for name, field in known.fields.items()
+        }
     required = [name for name, field in known.fields.items() if field.required]
     if required:
         schema["required"] = required
@@ -118,6 +122,10 @@ def _type(dialect: Dialect, known: facts.Type) -> dict[str, Any]:
     if known.gvk is not None:
         schema[GVK] = [gvk_of(*known.gvk)]
     return schema
+
+
+def _described(text: str) -> dict[str, Any]:
+    return {"description": text} if text else {}
 
 
 def _field(dialect: Dialect, field: facts.Field) -> dict[str, Any]:
@@ -159,28 +167,45 @@ def list_name_of(kind: Kind) -> str:
 
 def custom(dialect: Dialect, kind: Kind, schema: Mapping[str, Any] | None) -> dict[str, Any]:
     """The schemas of a custom kind and of its list."""
-    body: dict[str, Any] = {"x-kubernetes-preserve-unknown-fields": True}
-    if schema:
-        body = _translated(dialect, schema)
-    properties = {
-        "apiVersion": dict(_STRING),
-        "kind": dict(_STRING),
-        "metadata": dialect.property_ref(OBJECT_META),
-    }
-    body = {**body, "type": "object", "properties": {**(body.get("properties") or {}), **properties}}
     listed = {
+        **_described(f"{kind.list_kind} is a list of {kind.kind}."),
         "type": "object",
         "required": ["items"],
         "properties": {
-            "apiVersion": dict(_STRING),
-            "kind": dict(_STRING),
-            "items": {"type": "array", "items": dialect.ref(name_of(kind))},
-            "metadata": dialect.property_ref(LIST_META),
+            **_ROOT,
+            "items": {
+                **_described(f"The {kind.plural} of the list."),
+                "type": "array",
+                "items": dialect.ref(name_of(kind)),
+            },
+            "metadata": {**_described(descriptions.LIST_METADATA), **dialect.property_ref(LIST_META)},
         },
         GVK: [gvk_of(kind.group, kind.version, kind.list_kind)],
     }
+    body = _body(dialect, schema)
     body[GVK] = [gvk_of(kind.group, kind.version, kind.kind)]
     return {name_of(kind): body, list_name_of(kind): listed}
+
+
+_ROOT: Final = {
+    "apiVersion": {**_described(descriptions.API_VERSION), **_STRING},
+    "kind": {**_described(descriptions.KIND), **_STRING},
+}
+
+
+def _body(dialect: Dialect, schema: Mapping[str, Any] | None) -> dict[str, Any]:
+    """A custom kind's own schema, with what every object has.
+
+    Readers of v2 refuse fields beside the listed ones, whatever else a schema says: one that is open at
+    its root lists none there.
+    """
+    schema = schema or {"x-kubernetes-preserve-unknown-fields": True}
+    if dialect is V2 and schema.get("x-kubernetes-preserve-unknown-fields"):
+        return {"type": "object"}
+    body = _translated(dialect, schema)
+    metadata = {**_described(descriptions.METADATA), **dialect.property_ref(OBJECT_META)}
+    properties = {**(body.get("properties") or {}), **_ROOT, "metadata": metadata}
+    return {**body, "type": "object", "properties": properties}
 
 
 def _translated(dialect: Dialect, schema: Mapping[str, Any]) -> dict[str, Any]:

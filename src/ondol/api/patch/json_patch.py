@@ -1,12 +1,15 @@
-"""JSON patch (RFC 6902), with the answers Kubernetes clients rely on.
+"""JSON patch (RFC 6902) as Kubernetes applies it: with the answers of evanphx's json-patch, version 4.
 
-A patch that cannot be understood is a `BadRequest`; one that does not fit the document (a failed
-`test`, a missing path) is `Invalid` (422), the way operators detect that they lost a race. Negative
-list indices count from the end, as they do in the library Kubernetes uses.
+That library is looser than the RFC in places on which clients have come to rely: `replace` of a
+member that is not there adds it, `add` without a value and `copy` of a missing member give null, what
+stands before a path's first slash is not looked at, and negative indices count from the end. Only a
+body that is no list of objects is a `BadRequest`; whatever does not fit the document (a failed `test`, a
+missing parent) is `Invalid` (422), the way operators detect that they lost a race.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -17,9 +20,11 @@ from ondol.base import errors
 OPERATIONS_MAX: Final = 10_000
 COPIED_BYTES_MAX: Final = 3 * 1024 * 1024
 """What all copy operations of a patch may add: as much as the body of a request may bring."""
-_INDEX_DIGITS_MAX: Final = 10
-_OPERATIONS: Final = frozenset({"add", "remove", "replace", "move", "copy", "test"})
-_MISSING: Final = object()
+_INDEX: Final = re.compile(r"[+-]?[0-9]{1,10}")
+
+
+class _NotThere(Exception):
+    """A part of a path does not stand in the document, or a container has no such place."""
 
 
 def apply(document: Any, patch: Any) -> Any:
@@ -39,76 +44,90 @@ def apply(document: Any, patch: Any) -> Any:
 
 def _size_bytes(document: Any, operation: Mapping[str, Any]) -> int:
     """What an operation copies: copies of copies double with each, so a few could fill the memory."""
-    found = _find(document, _pointer(operation.get("from", ""), "copy"))
-    return 0 if found is _MISSING else len(msgspec.json.encode(found))
+    try:
+        value = _find(document, _tokens(_text(operation, "from")))
+    except _NotThere:
+        return 0
+    return len(msgspec.json.encode(value))
 
 
 def _checked(patch: Any) -> Sequence[Mapping[str, Any]]:
-    if not isinstance(patch, Sequence) or isinstance(patch, str):
+    if patch is None:
+        return ()
+    if not isinstance(patch, list) or not all(isinstance(each, dict | None) for each in patch):
         raise errors.BadRequest("error decoding patch: a JSON patch is a list of operations")
     if len(patch) > OPERATIONS_MAX:
         raise errors.TooLarge(
             f"The allowed maximum operations in a JSON patch is {OPERATIONS_MAX}, got {len(patch)}"
         )
-    for operation in patch:
-        if not isinstance(operation, Mapping):
-            raise errors.BadRequest("error decoding patch: each operation is an object")
-        for member in ("op", "path", "from"):
-            if not isinstance(operation.get(member, ""), str):
-                raise errors.BadRequest(f"error decoding patch: {member} is a string")
-    return patch
+    return [each or {} for each in patch]
 
 
 def _one(document: Any, operation: Mapping[str, Any]) -> Any:
     kind = operation.get("op")
-    if kind not in _OPERATIONS:
-        raise _refused(f"Unexpected kind: {kind or 'unknown'}")
-    if "path" not in operation:
-        raise _refused(f"{kind} operation does not apply: the path is missing")
-    path = _pointer(operation["path"], str(kind))
     match kind:
         case "test":
-            _test(document, path, operation)
+            _test(document, operation)
             return document
         case "remove":
-            return _remove(document, path)
+            return _changed(document, operation, "remove")
         case "replace":
-            return _replace(document, path, _value(operation))
+            return _replace(document, operation)
         case "add":
-            return _add(document, path, _value(operation))
-        case _:
-            return _move_or_copy(document, path, operation)
+            return _changed(document, operation, "add")
+        case "move" | "copy":
+            return _move_or_copy(document, operation, kind)
+    raise _refused(f"Unexpected kind: {kind if isinstance(kind, str) else 'unknown'}")
 
 
-def _value(operation: Mapping[str, Any]) -> Any:
-    if "value" not in operation:
-        raise _refused(f"{operation['op']} operation {operation['path']} has no value")
-    return operation["value"]
+def _text(operation: Mapping[str, Any], member: str) -> str:
+    value = operation.get(member)
+    if not isinstance(value, str):
+        kind = operation.get("op")
+        why = f"operation missing {member} field: missing value"
+        raise _refused(f"{kind} operation failed to decode {member}: {why}")
+    return value
 
 
-def _move_or_copy(document: Any, path: Sequence[str], operation: Mapping[str, Any]) -> Any:
-    kind = operation["op"]
-    if "from" not in operation:
-        raise _refused(f"{kind} operation does not apply: from is missing")
-    source = _pointer(operation["from"], kind)
-    found = _find(document, source)
-    if found is _MISSING:
-        raise _refused(f"{kind} operation does not apply: doc is missing from path: {operation['from']}")
+def _changed(document: Any, operation: Mapping[str, Any], kind: str) -> Any:
+    """The document with the member at the path added, set or removed."""
+    path = _text(operation, "path")
+    failure = f"{kind} operation does not apply: doc is missing path: {path}"
+    return _rebuilt(document, path, kind, operation.get("value"), failure)
+
+
+def _replace(document: Any, operation: Mapping[str, Any]) -> Any:
+    if operation.get("path") != "":
+        return _changed(document, operation, "replace")
+    value = operation.get("value")
+    if not isinstance(value, dict | list):
+        raise _refused("replace operation value must be object or array")
+    return value
+
+
+def _move_or_copy(document: Any, operation: Mapping[str, Any], kind: str) -> Any:
+    origin = _text(operation, "from")
+    failure = f"{kind} operation does not apply: doc is missing from path: {origin}"
+    try:
+        value = _find(document, _tokens(origin))
+    except _NotThere as missing:
+        raise _refused(f"{failure}: {missing}") from None
     if kind == "move":
-        if path[: len(source)] == source and path != source:
-            raise _refused("move operation does not apply: a value cannot move into itself")
-        document = _remove(document, source)
-    return _add(document, path, found)
+        document = _rebuilt(document, origin, "remove", None, failure)
+    path = _text(operation, "path")
+    failure = f"{kind} operation does not apply: doc is missing destination path: {path}"
+    return _rebuilt(document, path, "add", value, failure)
 
 
-def _test(document: Any, path: Sequence[str], operation: Mapping[str, Any]) -> None:
-    found = _find(document, path)
-    wanted = operation.get("value")
-    # A test for null also holds where nothing is: clients use it to say "not there yet".
-    if found is _MISSING and wanted is None:
-        return
-    if found is _MISSING or not same(found, wanted):
-        raise _refused(f"testing value {operation['path']} failed: test failed")
+def _test(document: Any, operation: Mapping[str, Any]) -> None:
+    path = _text(operation, "path")
+    try:
+        value = document if path == "" else _find(document, _tokens(path))
+    except _NotThere as missing:
+        raise _refused(f"test operation does not apply: is missing path: {path}: {missing}") from None
+    # A test for null also holds where no member is: clients use it to say "not there yet".
+    if not same(value, operation.get("value")):
+        raise _refused(f"testing value {path} failed: test failed")
 
 
 def same(left: Any, right: Any) -> bool:
@@ -126,105 +145,92 @@ def same(left: Any, right: Any) -> bool:
     return bool(left == right) and isinstance(left, bool) is isinstance(right, bool)
 
 
-def _pointer(text: str, kind: str) -> list[str]:
-    """RFC 6901: the unescaped reference tokens; the empty pointer is the whole document."""
-    if not text:
-        return []
-    if not text.startswith("/"):
-        raise _refused(f"{kind} operation does not apply: doc is missing path: {text}")
-    return [token.replace("~1", "/").replace("~0", "~") for token in text[1:].split("/")]
+def _tokens(text: str) -> list[str]:
+    """The unescaped reference tokens after the first slash, as RFC 6901; `_NotThere` without any."""
+    _, slash, rest = text.partition("/")
+    if not slash:
+        raise _NotThere("missing value")
+    return [token.replace("~1", "/").replace("~0", "~") for token in rest.split("/")]
 
 
 def _find(document: Any, path: Sequence[str]) -> Any:
-    for token in path:
-        if isinstance(document, dict):
-            document = document.get(token, _MISSING)
-        elif isinstance(document, list):
-            index = _index(token, len(document))
-            document = _MISSING if index is None else document[index]
-        else:
-            return _MISSING
-    return document
+    """What stands at a path; null where only the last member is missing from an object."""
+    *parents, last = path
+    for token in parents:
+        document = _inner(document, token)
+    if isinstance(document, dict):
+        return document.get(last)
+    return document[_index(document, last)]
 
 
-def _index(token: str, length: int) -> int | None:
-    """The position a token means in a list of `length`, or None when it is none."""
-    digits = token.removeprefix("-")
-    if not digits.isascii() or not digits.isdigit() or len(digits) > _INDEX_DIGITS_MAX:
-        return None
-    number = int(token)
-    return number % length if length and -length <= number < length else None
+def _inner(container: Any, token: str) -> Any:
+    """The container at one step of a path."""
+    inner = container.get(token) if isinstance(container, dict) else container[_index(container, token)]
+    if not isinstance(inner, dict | list):
+        raise _NotThere("missing value")
+    return inner
 
 
-def _add(document: Any, path: Sequence[str], value: Any) -> Any:
-    return _rebuilt(document, path, 0, "add", value)
+def _index(container: list[Any], token: str) -> int:
+    """The position a token means in a list, never negative."""
+    number, length = _number(token), len(container)
+    if not -length <= number < length:
+        raise _NotThere(f"Unable to access invalid index: {number}: invalid index referenced")
+    return number % length
 
 
-def _replace(document: Any, path: Sequence[str], value: Any) -> Any:
-    return _rebuilt(document, path, 0, "replace", value)
+def _number(token: str) -> int:
+    if not _INDEX.fullmatch(token):
+        raise _NotThere(f'strconv.Atoi: parsing "{token}": invalid syntax')
+    return int(token)
 
 
-def _remove(document: Any, path: Sequence[str]) -> Any:
-    if not path:
-        raise _refused("remove operation does not apply: the document itself cannot be removed")
-    return _rebuilt(document, path, 0, "remove", None)
-
-
-def _rebuilt(container: Any, path: Sequence[str], depth: int, kind: str, value: Any) -> Any:
+def _rebuilt(document: Any, path: str, kind: str, value: Any, failure: str) -> Any:
     """Copies of the containers along the path, the last one changed; all else is shared."""
-    if depth == len(path):
-        return value
+    try:
+        return _along(document, _tokens(path), kind, value)
+    except _NotThere as why:
+        raise _refused(f"{failure}: {why}") from None
+
+
+def _along(container: Any, path: Sequence[str], kind: str, value: Any) -> Any:
+    token, *rest = path
+    if rest:
+        inner = _along(_inner(container, token), rest, kind, value)
+        return _with(container, token, inner)
+    if kind == "replace":
+        return _with(container, token, value)
     if isinstance(container, dict):
-        return _rebuilt_map(container, path, depth, kind, value)
-    if isinstance(container, list):
-        return _rebuilt_list(container, path, depth, kind, value)
-    raise _missing(kind, path)
-
-
-def _rebuilt_map(
-    container: dict[str, Any], path: Sequence[str], depth: int, kind: str, value: Any
-) -> dict[str, Any]:
-    token = path[depth]
-    last = depth == len(path) - 1
-    if token not in container and not (last and kind == "add"):
-        raise _missing(kind, path)
-    changed = dict(container)
-    if last and kind == "remove":
-        del changed[token]
-    else:
-        changed[token] = _rebuilt(container.get(token), path, depth + 1, kind, value)
-    return changed
-
-
-def _rebuilt_list(container: list[Any], path: Sequence[str], depth: int, kind: str, value: Any) -> list[Any]:
-    token = path[depth]
-    last = depth == len(path) - 1
+        return _with(container, token, value) if kind == "add" else _without(container, token)
     changed = list(container)
-    if last and kind == "add":
-        changed.insert(_insertion(token, len(container), path), value)
-        return changed
-    index = _index(token, len(container))
-    if index is None:
-        raise _missing(kind, path)
-    if last and kind == "remove":
-        del changed[index]
+    if kind == "add":
+        changed.insert(_insertion(container, token), value)
     else:
-        changed[index] = _rebuilt(container[index], path, depth + 1, kind, value)
+        del changed[_index(container, token)]
     return changed
 
 
-def _insertion(token: str, length: int, path: Sequence[str]) -> int:
+def _with(container: Any, token: str, value: Any) -> Any:
+    if isinstance(container, dict):
+        return {**container, token: value}
+    changed = list(container)
+    changed[_index(container, token)] = value
+    return changed
+
+
+def _without(container: dict[str, Any], token: str) -> dict[str, Any]:
+    if token not in container:
+        raise _NotThere(f"Unable to remove nonexistent key: {token}: missing value")
+    return {key: value for key, value in container.items() if key != token}
+
+
+def _insertion(container: list[Any], token: str) -> int:
     if token == "-":  # noqa: S105 - a JSON pointer token, not a secret
-        return length
-    index = _index(token, length + 1)
-    if index is None:
-        raise _missing("add", path)
-    return index
-
-
-def _missing(kind: str, path: Sequence[str]) -> errors.Invalid:
-    pointer = "".join(f"/{token.replace('~', '~0').replace('/', '~1')}" for token in path)
-    return _refused(f"{kind} operation does not apply: doc is missing path: {pointer}")
+        return len(container)
+    number, places = _number(token), len(container) + 1
+    if not -places <= number < places:
+        raise _NotThere(f"Unable to access invalid index: {number}: invalid index referenced")
+    return number % places
 
 
 def _refused(why: str) -> errors.Invalid:

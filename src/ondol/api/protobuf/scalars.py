@@ -14,11 +14,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeAlias
 
 from ondol.api.protobuf import wire
+from ondol.base import timestamps
 
 Reader: TypeAlias = Callable[[Any], Any]
 Writer: TypeAlias = Callable[[Any], bytes]
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_GO_ZERO: Final = datetime(1, 1, 1, tzinfo=UTC)
+"""A time nobody set, which JSON does not show."""
 
 
 def _content(value: Any) -> bytes:
@@ -48,17 +51,21 @@ def _moment(value: Any) -> datetime | None:
         return None
     parts = dict(wire.fields(data))
     seconds, nanos = _number(parts.get(1, 0)), _number(parts.get(2, 0))
-    return _EPOCH + timedelta(seconds=seconds, microseconds=nanos // 1000)
+    try:
+        moment = _EPOCH + timedelta(seconds=seconds, microseconds=nanos // 1000)
+    except OverflowError:
+        raise ValueError("a time outside of the years 1 to 9999") from None
+    return None if moment == _GO_ZERO else moment
 
 
 def _time(value: Any) -> str | None:
     moment = _moment(value)
-    return None if moment is None else moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return None if moment is None else timestamps.spelled(moment)
 
 
 def _micro_time(value: Any) -> str | None:
     moment = _moment(value)
-    return None if moment is None else moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return None if moment is None else timestamps.spelled_micro(moment)
 
 
 def _quantity(value: Any) -> str:

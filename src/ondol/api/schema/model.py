@@ -22,6 +22,9 @@ LIST: Final = "list"
 ANY: Final = "any"
 """Any JSON value."""
 
+BARE: Final = "bare"
+"""A value no schema describes though it may stand there: objects in it keep no fields."""
+
 _SPECIAL: Final = {"raw": ANY, "fields": ANY, "json": ANY}
 _ROOT_METADATA: Final = facts.META + "ObjectMeta"
 
@@ -30,7 +33,8 @@ _ROOT_METADATA: Final = facts.META + "ObjectMeta"
 class Node:
     """What may stand at one place of a document.
 
-    `kind` is OBJECT, MAP, LIST, ANY or a scalar's word as in the table (`string`, `int32`, ...).
+    `kind` is OBJECT, MAP, LIST, ANY, BARE or a scalar's word as in the table (`string`, `int32`, ...).
+    An object may have an `element` beside its fields, for those not named.
     """
 
     kind: str
@@ -73,7 +77,7 @@ class Node:
         """The node of a field or of a map's value; None where nothing describes it."""
         if self.kind == MAP:
             return self.element
-        return self.fields.get(key)
+        return self.fields.get(key) or self.element
 
 
 @functools.cache
@@ -160,7 +164,7 @@ def of_schema(schema: Mapping[str, Any]) -> Node:
     )
     if node.kind == MAP:
         values = schema["additionalProperties"]
-        node.element = of_schema(values) if isinstance(values, Mapping) else Node(ANY)
+        node.element = of_schema(values) if isinstance(values, Mapping) else Node(BARE)
     elif node.kind == LIST:
         node.element = of_schema(schema.get("items") or {"x-kubernetes-preserve-unknown-fields": True})
     elif node.kind == OBJECT:
@@ -169,6 +173,8 @@ def of_schema(schema: Mapping[str, Any]) -> Node:
         node._fields = {name: of_schema(prop) for name, prop in properties.items()}
         for name in needed & properties.keys():
             node.fields[name].required = True
+        if schema.get("additionalProperties") is True:
+            node.element = Node(BARE)
     return _embedding(node) if node.embedded else node
 
 

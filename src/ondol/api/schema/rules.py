@@ -10,7 +10,7 @@ import copy
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from ondol.api.schema import causes, model, validation
+from ondol.api.schema import causes, model, structural, validation
 from ondol.base import regexp
 from ondol.base.errors import Cause
 
@@ -121,7 +121,7 @@ def _shape(schema: Mapping[str, Any], level: str, path: str) -> Iterator[Cause]:
 
 def _values(schema: Mapping[str, Any], level: str, path: str) -> Iterator[Cause]:
     values, embedded = schema.get("additionalProperties"), schema.get("x-kubernetes-embedded-resource")
-    if values is not None and schema.get("properties"):
+    if values is not None and values is not True and schema.get("properties"):
         said = "additionalProperties and properties are mutual exclusive"
         yield causes.forbidden(f"{path}.additionalProperties", said)
     if values is False:
@@ -288,7 +288,7 @@ def _defaults(schema: Mapping[str, Any], path: str) -> Iterator[Cause]:
     """Each default must be what the schema itself would let stand."""
     default = schema.get("default")
     if default is not None:
-        if _pruning_changes(schema, default):
+        if structural.unknown(model.of_schema(schema), default):
             yield causes.invalid(f"{path}.default", default, "must not have unknown fields")
         found = validation.Causes()
         validation.compiled(schema)(copy.deepcopy(default), f"{path}.default", found)
@@ -298,17 +298,3 @@ def _defaults(schema: Mapping[str, Any], path: str) -> Iterator[Cause]:
     for key in ("items", "additionalProperties"):
         if isinstance(schema.get(key), Mapping):
             yield from _defaults(schema[key], f"{path}.{key}")
-
-
-def _pruning_changes(schema: Mapping[str, Any], value: Any) -> bool:
-    return _has_unknown(model.of_schema(schema), value)
-
-
-def _has_unknown(node: model.Node, value: Any) -> bool:
-    if type(value) is dict and node.kind == model.OBJECT:
-        known = node.fields
-        return any(_has_unknown(known[k], v) if k in known else not node.open for k, v in value.items())
-    if node.element is None:
-        return False
-    inner = value if type(value) is list else value.values() if type(value) is dict else ()
-    return any(_has_unknown(node.element, item) for item in inner)

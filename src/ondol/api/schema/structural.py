@@ -30,15 +30,16 @@ class Structural:
         self._check = validation.compiled({**schema, "properties": _without_root_fields(schema)})
 
     def decode(self, document: Object) -> Object:
-        """A copy without the fields the schema does not know; `BadRequest` if metadata is malformed."""
+        """A copy without the fields the schema does not know and nulls it does not allow.
+
+        `BadRequest` if metadata is malformed.
+        """
         pruned: Object = _pruned(self.node, document)
         return pruned
 
     def unknown_fields(self, document: Object) -> list[str]:
         """The paths of the fields `decode` drops."""
-        found: list[str] = []
-        _unknown(self.node, document, "", found)
-        return found
+        return unknown(self.node, document)
 
     def default(self, document: Object) -> None:
         """Apply the schema's defaults in place; a null where none is allowed gives way to a default."""
@@ -105,17 +106,20 @@ def unsupported(schema: Mapping[str, Any], path: str = "openAPIV3Schema") -> lis
 def _pruned(node: model.Node, value: Any) -> Any:
     if type(value) is dict and node.kind == model.OBJECT:
         return _pruned_object(node, value)
-    if type(value) is dict and node.element is not None:
-        return {key: _pruned(node.element, item) for key, item in value.items()}
-    if type(value) is list and node.element is not None:
-        return [_pruned(node.element, item) for item in value]
+    if node.kind == model.BARE:
+        return _pruned_bare(value)
+    element = node.element
+    if type(value) is dict and element is not None:
+        return {key: _pruned(element, item) for key, item in value.items() if not _drops(element, item)}
+    if type(value) is list and element is not None:
+        return [_pruned(element, item) for item in value]
     return copy.deepcopy(value)
 
 
 def _pruned_object(node: model.Node, value: Object) -> Object:
     out: Object = {}
     for key, item in value.items():
-        child = node.fields.get(key)
+        child = node.fields.get(key) or node.element
         if child is None:
             if node.open:
                 out[key] = copy.deepcopy(item)
@@ -123,24 +127,47 @@ def _pruned_object(node: model.Node, value: Object) -> Object:
             out[key] = _metadata(item, out.get("kind") or value.get("kind") or "")
         elif type(item) in (dict, list):
             out[key] = _pruned(child, item)
-        else:
+        elif not _drops(child, item):
             out[key] = item
     return out
+
+
+def _pruned_bare(value: Any) -> Any:
+    if type(value) is list:
+        return [_pruned_bare(item) for item in value]
+    return {} if type(value) is dict else value
+
+
+def _drops(node: model.Node, value: Any) -> bool:
+    """Whether a member is a null that may not be, and that no default takes the place of.
+
+    Go's encoder writes nil slices and maps as null; they mean nothing.
+    """
+    return value is None and not node.nullable and node.default is None and node.kind != model.BARE
 
 
 def _metadata(value: Any, kind: str) -> Object:
     return typed.of(_META).decode({} if value is None else value, kind=kind, path="metadata")
 
 
+def unknown(node: model.Node, value: Any) -> list[str]:
+    """The paths of what pruning takes from a value because no field of the kind is described."""
+    found: list[str] = []
+    _unknown(node, value, "", found)
+    return sorted(found)
+
+
 def _unknown(node: model.Node, value: Any, path: str, found: list[str]) -> None:
     if type(value) is dict and node.kind == model.OBJECT:
         for key, item in value.items():
-            child = node.fields.get(key)
+            child = node.fields.get(key) or node.element
             where = f"{path}.{key}" if path else key
             if child is not None:
                 _unknown(child, item, where, found)
             elif not node.open:
                 found.append(where)
+    elif node.kind == model.BARE:
+        _unknown_in_bare(value, path, found)
     elif type(value) is dict and node.element is not None:
         for key, item in value.items():
             _unknown(node.element, item, f"{path}.{key}" if path else key, found)
@@ -149,11 +176,19 @@ def _unknown(node: model.Node, value: Any, path: str, found: list[str]) -> None:
             _unknown(node.element, item, f"{path}[{index}]", found)
 
 
+def _unknown_in_bare(value: Any, path: str, found: list[str]) -> None:
+    if type(value) is list:
+        for index, item in enumerate(value):
+            _unknown_in_bare(item, f"{path}[{index}]", found)
+    elif type(value) is dict:
+        found.extend(f"{path}.{key}" for key in value)
+
+
 def _defaulter(node: model.Node) -> Default | None:
     """The in-place defaulting below a node; None where there is nothing to default."""
-    if node.element is not None:
-        return _each(node.element)
-    if node.kind != model.OBJECT or node.type_name:
+    if node.kind != model.OBJECT:
+        return _each(node.element) if node.element is not None else None
+    if node.type_name:
         return None
     steps = []
     for name, child in node.fields.items():

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import copy
 import functools
 import re
@@ -19,7 +20,7 @@ from typing import Any, Final, TypeAlias
 from ondol.api import facts
 from ondol.api.objects import Object
 from ondol.api.schema import model
-from ondol.base import errors, quantity
+from ondol.base import errors, quantity, timestamps
 
 _STRUCT_ZEROS: Final = {"int-or-string": 0, "quantity": "0"}
 """Structs to Go, though scalars in JSON: their zero is told where nothing was given."""
@@ -68,7 +69,8 @@ class Typed:
         except Mismatch as wrong:
             if path:
                 wrong.path.insert(0, path)
-            raise errors.BadRequest(self._sentence(document, wrong, kind)) from None
+            sentence = self._sentence(document, wrong, kind)
+            raise errors.Undecodable(sentence, why=wrong.message) from None
         return decoded
 
     def _sentence(self, document: Any, wrong: Mismatch, kind: str) -> str:
@@ -76,7 +78,7 @@ class Typed:
         kind = kind or (gvk[2] if gvk else self.type_name.rpartition(".")[2])
         wrong.path.insert(0, kind)
         found = document if isinstance(document, dict) else {}
-        version = found.get("apiVersion") or (gvk[1] if gvk else "")
+        version = str(found.get("apiVersion") or (gvk[1] if gvk else "")).rpartition("/")[2]
         where = f'{kind} in version "{version}"' if version else kind
         return f"{where} cannot be handled as a {kind}: {wrong.message}"
 
@@ -178,19 +180,19 @@ def _int_or_string(value: Any) -> Any:
     raise Mismatch(json_type(value), "intstr.IntOrString")
 
 
-def _moment(pattern: re.Pattern[str], spelling: str) -> Decode:
+def _moment(pattern: re.Pattern[str], spelled: Callable[[datetime], str]) -> Decode:
     def decode(value: Any) -> Any:
         if type(value) is not str:
             raise Mismatch(json_type(value), "v1.Time")
-        if pattern.fullmatch(value):
-            return value
-        try:
+        shown = ""
+        with contextlib.suppress(ValueError, OverflowError):
             moment = datetime.fromisoformat(value)
-        except ValueError:
-            moment = None
-        if moment is None or moment.tzinfo is None:
+            if pattern.fullmatch(value):
+                return value
+            shown = spelled(moment.astimezone(UTC)) if moment.tzinfo is not None else ""
+        if not shown:
             raise Mismatch("string", f'!parsing time "{value}": want RFC 3339, as 2006-01-02T15:04:05Z')
-        return moment.astimezone(UTC).strftime(spelling)
+        return shown
 
     return decode
 
@@ -220,8 +222,8 @@ _SCALARS: Final[dict[str, Decode]] = {
     "int64": _integer("int64"),
     "double": _double,
     "bool": _bool,
-    "time": _moment(_TIME, "%Y-%m-%dT%H:%M:%SZ"),
-    "micro-time": _moment(_MICRO, "%Y-%m-%dT%H:%M:%S.%fZ"),
+    "time": _moment(_TIME, timestamps.spelled),
+    "micro-time": _moment(_MICRO, timestamps.spelled_micro),
     "quantity": _quantity,
     "int-or-string": _int_or_string,
     "schema-or-array": _schema_or(list, "JSONSchemaPropsOrArray"),
@@ -239,10 +241,24 @@ def _decoder(node: model.Node) -> Decode:
         return _object_decoder(node.type_name)
     if node.element is None:
         return _SCALARS[node.kind]
-    inner = _decoder(node.element)
-    if node.kind == model.LIST:
-        return _list_decoder(inner)
-    return _map_decoder(inner, null_is_empty=node.element.kind == "string")
+    inner, null = _decoder(node.element), _NULLS.get(node.element.kind, lambda: None)
+    return _list_decoder(inner, null) if node.kind == model.LIST else _map_decoder(inner, null)
+
+
+# What Go makes of a null among a list's items or a map's values: the zero value of their type.
+_NULLS: Final[dict[str, Callable[[], Any]]] = {
+    "string": str,
+    "bytes": str,
+    "int32": int,
+    "int64": int,
+    "double": int,
+    "bool": bool,
+    "quantity": lambda: "0",
+    "int-or-string": int,
+    model.OBJECT: dict,
+    model.LIST: list,
+    model.MAP: dict,
+}
 
 
 @functools.cache
@@ -283,14 +299,14 @@ def _keeps_empty(node: model.Node) -> bool:
     return is_always_shown or node.pointer or node.kind in _KEPT
 
 
-def _list_decoder(inner: Decode) -> Decode:
+def _list_decoder(inner: Decode, null: Callable[[], Any]) -> Decode:
     def decode(value: Any) -> Any:
         if type(value) is not list:
             raise Mismatch(json_type(value), "[]")
         out: list[Any] = []
         try:
             for item in value:
-                out.append(inner(item))  # noqa: PERF401  # the length tells where a mismatch is
+                out.append(inner(item) if item is not None else null())  # noqa: PERF401  # the length tells where a mismatch is
         except Mismatch as wrong:
             wrong.path.insert(0, f"[{len(out)}]")
             raise
@@ -299,7 +315,7 @@ def _list_decoder(inner: Decode) -> Decode:
     return decode
 
 
-def _map_decoder(inner: Decode, *, null_is_empty: bool) -> Decode:
+def _map_decoder(inner: Decode, null: Callable[[], Any]) -> Decode:
     def decode(value: Any) -> Any:
         if type(value) is not dict:
             raise Mismatch(json_type(value), "map[string]")
@@ -307,7 +323,7 @@ def _map_decoder(inner: Decode, *, null_is_empty: bool) -> Decode:
         key = ""
         try:
             for key, item in value.items():
-                out[key] = "" if item is None and null_is_empty else inner(item)
+                out[key] = inner(item) if item is not None else null()
         except Mismatch as wrong:
             wrong.path.insert(0, key)
             raise

@@ -80,6 +80,14 @@ def validate(type_name: str, obj: Object) -> list[Cause]:
     return found
 
 
+def validate_metadata_update(type_name: str, new: Object, old: Object) -> list[Cause]:
+    """Everything wrong with an update that writes no more of a built-in type than its metadata and status."""
+    if new["metadata"] == old["metadata"]:
+        return []
+    rules = _BY_TYPE.get(type_name, _PLAIN)
+    return [*metadata.check(new, name_rule=rules.name), *metadata.update(new, old)]
+
+
 def validate_update(type_name: str, new: Object, old: Object) -> list[Cause]:
     """Everything wrong with replacing `old` by `new`; covers `validate` of the new object too."""
     known = _BY_TYPE.get(type_name, _PLAIN)

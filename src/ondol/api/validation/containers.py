@@ -24,6 +24,8 @@ _FIELD_PATHS: Final = (
     "status.podIP",
     "status.podIPs",
 )
+_PODS_OWN: Final = ("spec.restartPolicy", "spec.schedulerName", "status.phase")
+"""Fields of a pod that its containers cannot be told."""
 _FIELD_KEYS: Final = re.compile(r"metadata\.(?:labels|annotations)\['[^']+'\]")
 _RESOURCE_FIELDS: Final = re.compile(r"(?:limits|requests)\.(?:cpu|memory|ephemeral-storage|hugepages-.+)")
 _SOURCES: Final = ("fieldRef", "resourceFieldRef", "configMapKeyRef", "secretKeyRef", "fileKeyRef")
@@ -121,13 +123,10 @@ def _environment(container: Mapping[str, Any], path: str) -> Iterator[Cause]:
 def _value_from(variable: Mapping[str, Any], path: str) -> Iterator[Cause]:
     source = variable["valueFrom"]
     given = [kind for kind in _SOURCES if source.get(kind) is not None]
-    if not given:
-        said = f"must specify one of: {', '.join(f'`{kind}`' for kind in _SOURCES)}"
-        yield causes.invalid(path, "", said)
-    elif variable.get("value"):
-        yield causes.invalid(path, "", "may not be specified when `value` is not empty")
-    elif len(given) > 1:
-        yield causes.invalid(path, "", "may not have more than one field specified at a time")
+    if "fieldRef" in given:
+        yield from field_ref(source["fieldRef"], f"{path}.fieldRef")
+    if "resourceFieldRef" in given:
+        yield from resource_field_ref(source["resourceFieldRef"], f"{path}.resourceFieldRef")
     for kind in ("configMapKeyRef", "secretKeyRef"):
         if kind in given:
             if not source[kind].get("name"):
@@ -136,10 +135,13 @@ def _value_from(variable: Mapping[str, Any], path: str) -> Iterator[Cause]:
                 yield causes.required(f"{path}.{kind}.key")
             else:
                 yield from fields.key(f"{path}.{kind}.key", source[kind]["key"])
-    if "fieldRef" in given:
-        yield from field_ref(source["fieldRef"], f"{path}.fieldRef")
-    if "resourceFieldRef" in given:
-        yield from resource_field_ref(source["resourceFieldRef"], f"{path}.resourceFieldRef")
+    if not given:
+        listed = ", ".join(f"`{kind}`" for kind in _SOURCES)
+        yield causes.invalid(path, "", f"must specify one of: {listed}")
+    elif variable.get("value"):
+        yield causes.invalid(path, "", "may not be specified when `value` is not empty")
+    elif len(given) > 1:
+        yield causes.invalid(path, "", "may not have more than one field specified at a time")
 
 
 def field_ref(ref: Mapping[str, Any], path: str) -> Iterator[Cause]:
@@ -150,7 +152,11 @@ def field_ref(ref: Mapping[str, Any], path: str) -> Iterator[Cause]:
     elif field not in _FIELD_PATHS and not _FIELD_KEYS.fullmatch(field):
         if field in ("metadata.labels", "metadata.annotations"):
             return
-        yield causes.not_supported(f"{path}.fieldPath", field, _FIELD_PATHS)
+        if field in _PODS_OWN:
+            yield causes.not_supported(f"{path}.fieldPath", field, _FIELD_PATHS)
+        else:
+            why = f"error converting fieldPath: field label not supported: {field}"
+            yield causes.invalid(f"{path}.fieldPath", field, why)
 
 
 def resource_field_ref(ref: Mapping[str, Any], path: str) -> Iterator[Cause]:

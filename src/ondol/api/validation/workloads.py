@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Final
 
 from ondol.api import labels
 from ondol.api.schema import causes
@@ -46,19 +46,22 @@ def _replicated(spec: Mapping[str, Any], word: str) -> Iterator[Cause]:
         yield causes.forbidden("spec.template.spec.activeDeadlineSeconds", said)
 
 
+_MISMATCH: Final = "`selector` does not match template `labels`"
+
+
 def _selected(selector: Any, template: Mapping[str, Any], word: str) -> Iterator[Cause]:
+    labelled = (template.get("metadata") or {}).get("labels") or {}
     if selector is None:
         yield causes.required("spec.selector")
+        yield causes.invalid("spec.template.metadata.labels", labelled or None, _MISMATCH)
         return
     if not selector.get("matchLabels") and not selector.get("matchExpressions"):
         yield causes.invalid("spec.selector", selector, f"empty selector is invalid for {word}")
         return
     found = list(label_selector(selector, "spec.selector"))
     yield from found
-    labelled = (template.get("metadata") or {}).get("labels") or {}
     if not found and not labels.from_document(selector).matches(labelled):
-        said = "`selector` does not match template `labels`"
-        yield causes.invalid("spec.template.metadata.labels", labelled, said)
+        yield causes.invalid("spec.template.metadata.labels", labelled or None, _MISMATCH)
 
 
 def label_selector(selector: Mapping[str, Any], path: str) -> Iterator[Cause]:

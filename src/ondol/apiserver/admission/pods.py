@@ -1,4 +1,8 @@
-"""DefaultTolerationSeconds and Priority: what every pod is given when it is created."""
+"""DefaultTolerationSeconds and Priority: what every pod is given, and keeps when it is written anew.
+
+Follows `plugin/pkg/admission/{defaulttolerationseconds,priority}`: an update that leaves out what was
+given here means no change, so that a manifest can be applied or replaced again.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +18,21 @@ _TOLERATED: Final = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreach
 _TOLERATED_S: Final = 300
 _SYSTEM_PRIORITIES: Final = {"system-node-critical": 2_000_001_000, "system-cluster-critical": 2_000_000_000}
 
+_COMPUTED: Final = {
+    "priority": "integer value of priority",
+    "preemptionPolicy": "string value of PreemptionPolicy",
+}
+
 
 def admit(core: Core, context: Context, request: Request) -> None:
     del core, context
-    if request.served.resource != resources.POD or request.operation != "create" or request.subresource:
+    if request.served.resource != resources.POD or request.operation == "delete" or request.subresource:
         return
     spec = request.new["spec"]
-    _prioritize(spec, objects.name(request.new))
+    if request.old is None:
+        _prioritize(spec, objects.name(request.new))
+    else:
+        _keep(spec, objects.spec(request.old))
     tolerations = spec.get("tolerations") or []
     added = [_toleration(key) for key in _TOLERATED if not any(_tolerates(t, key) for t in tolerations)]
     if added:
@@ -30,12 +42,26 @@ def admit(core: Core, context: Context, request: Request) -> None:
 def _prioritize(spec: Any, pod: str) -> None:
     wanted = spec.get("priorityClassName") or ""
     if wanted and wanted not in _SYSTEM_PRIORITIES:
-        raise errors.Forbidden(
-            f'pods "{pod}" is forbidden: no PriorityClass with name {wanted} was found',
-            details={"name": pod, "kind": "pods"},
-        )
-    spec["priority"] = _SYSTEM_PRIORITIES.get(wanted, 0)
-    spec.setdefault("preemptionPolicy", "PreemptLowerPriority")
+        raise _forbidden(pod, f"no PriorityClass with name {wanted} was found")
+    computed = {"priority": _SYSTEM_PRIORITIES.get(wanted, 0), "preemptionPolicy": "PreemptLowerPriority"}
+    for field, what in _COMPUTED.items():
+        asked = spec.setdefault(field, computed[field])
+        if asked != computed[field]:
+            raise _forbidden(
+                pod,
+                f"the {what} ({asked}) must not be provided in pod spec; priority admission controller "
+                f"computed {computed[field]} from the given PriorityClass name",
+            )
+
+
+def _forbidden(pod: str, why: str) -> errors.Forbidden:
+    return errors.Forbidden(f'pods "{pod}" is forbidden: {why}', details={"name": pod, "kind": "pods"})
+
+
+def _keep(spec: Any, was: Any) -> None:
+    for field in ("priority", "preemptionPolicy"):
+        if spec.get(field) is None and was.get(field) is not None:
+            spec[field] = was[field]
 
 
 def _tolerates(toleration: Any, key: str) -> bool:

@@ -104,7 +104,9 @@ class Controller:
                 return live  # decided on something older: the newer change is coming to us as well
             return {**live, "status": wanted}
 
-        await self._writes(self._crds).update("", objects.name(crd), lenses.STATUS, change)
+        await self._writes(self._crds).update(
+            "", objects.name(crd), lenses.Status(self._crds.strategy.status_reset), change
+        )
 
     def _serve(self, crd: Object) -> None:
         name = objects.name(crd)

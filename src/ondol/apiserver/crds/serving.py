@@ -10,6 +10,7 @@ import msgspec
 from ondol.api import kinds
 from ondol.api.objects import Object
 from ondol.api.patch import shape
+from ondol.api.patch.fieldset import FieldSet
 from ondol.api.schema import structural
 from ondol.api.tables import custom
 from ondol.api.validation import metadata
@@ -57,8 +58,25 @@ def _served(crd: Object, version: Mapping[str, Any], kind: kinds.Kind, form: obj
         scale=_scale(scale) if scale is not None else None,
         conversion=_conversion(crd, version, schema),
         terminating=bool(crd["metadata"].get("deletionTimestamp")),
+        deprecation=_deprecation(crd["spec"], version, kind),
         form=form,
     )
+
+
+def _deprecation(spec: Mapping[str, Any], version: Mapping[str, Any], kind: kinds.Kind) -> str:
+    """What whoever uses a version that is given up is told; empty for the others."""
+    if not version.get("deprecated"):
+        return ""
+    if (chosen := version.get("deprecationWarning")) is not None:
+        return str(chosen)
+    priority = kinds.version_priority
+    newer = [
+        str(other["name"])
+        for other in kinds.served_versions(spec)
+        if not other.get("deprecated") and priority(other["name"]) > priority(version["name"])
+    ]
+    instead = f"; use {kind.group}/{max(newer, key=priority)} {kind.kind}" if newer else ""
+    return f"{kind.api_version} {kind.kind} is deprecated{instead}"
 
 
 def _scale(found: Mapping[str, Any]) -> Scale:
@@ -118,6 +136,7 @@ class _WithoutStatus(Strategy):
 
 
 class _WithStatus(Strategy):
+    status_reset: ClassVar[FieldSet] = {"f:spec": {}, "f:metadata": {}}
     has_generation: ClassVar[bool] = True
     has_status: ClassVar[bool] = True
     unconditional_update: ClassVar[bool] = False

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from typing import Any, Final
 
 from ondol.api import objects, resources, status
@@ -12,6 +11,7 @@ from ondol.api.patch import apply, json_patch, merge_patch, strategic
 from ondol.apiserver import answers, bodies, bootstrap, documents, lenses, metadata, writing
 from ondol.apiserver.core import Core
 from ondol.apiserver.exchange import Reply, Request
+from ondol.apiserver.handlers import strict
 from ondol.apiserver.lenses import Lens
 from ondol.apiserver.schemas import Schema
 from ondol.apiserver.served import Served
@@ -23,7 +23,6 @@ STRATEGIC_PATCH: Final = "application/strategic-merge-patch+json"
 APPLY_PATCH: Final = "application/apply-patch+yaml"
 _MANAGER_MAX: Final = 128
 _PRINTABLE: Final = re.compile(r"[^\x00-\x1f\x7f]*")
-_STRICTNESS: Final = ("Ignore", "Warn", "Strict")
 
 
 def writes(core: Core, request: Request, served: Served) -> writing.Writes:
@@ -54,50 +53,28 @@ def _manager(request: Request) -> str:
     return given or request.user_agent.partition("/")[0][:_MANAGER_MAX] or "unknown"
 
 
-async def read_document(request: Request, schema: Schema) -> Object:
+async def read_document(request: Request, schema: Schema, resource: Resource) -> Object:
     """The object in the body; unknown and repeated fields are refused, told or ignored as asked."""
-    return document_in(await request.body(), request, schema)
+    return document_in(await request.body(), request, schema, resource)
 
 
-def document_in(body: bytes, request: Request, schema: Schema) -> Object:
-    """The same of a body that was read already."""
+def document_in(body: bytes, request: Request, schema: Schema, resource: Resource) -> Object:
+    """The same of a body that was read already; `resource` names the kind where it does not itself."""
     content_type = bodies.media_type(request.header(b"content-type"))
     document = bodies.decode(body, content_type)
-    check_fields(request, schema, document, lambda: bodies.duplicates(body, content_type))
+    strict.check_document(request, schema, document, body, resource)
     return document
 
 
 async def read_typed(request: Request, resource: Resource, schema: Schema) -> Object:
     """The body of a subresource that has a kind of its own; every field has its type."""
-    document = await read_document(request, schema)
+    document = await read_document(request, schema, resource)
     metadata.place(document, resource, request.info.namespace, request.info.name)
     return schema.read(document)
 
 
-def check_fields(
-    request: Request, schema: Schema, document: Object, duplicates: Callable[[], list[str]]
-) -> None:
-    """Refuse, tell or ignore fields the kind does not have or that are repeated, as the query says."""
-    strictness = request.query.get("fieldValidation") or "Warn"
-    if strictness not in _STRICTNESS:
-        raise errors.BadRequest(
-            f'fieldValidation: Unsupported value: "{strictness}": supported values: "", "Ignore", '
-            '"Strict", "Warn"'
-        )
-    if strictness == "Ignore":
-        return
-    wrong = [f'unknown field "{path}"' for path in schema.unknown_fields(document)]
-    wrong += duplicates()
-    if not wrong:
-        return
-    if strictness == "Strict":
-        raise errors.BadRequest(f"strict decoding error: {', '.join(wrong)}")
-    for message in wrong:
-        request.warn(message)
-
-
 async def create(core: Core, request: Request, served: Served) -> Reply:
-    document = await read_document(request, served.schema)
+    document = await read_document(request, served.schema, served.resource)
     metadata.place(document, served.resource, request.info.namespace)
     return await _create(core, request, writes(core, request, served), document)
 
@@ -118,23 +95,31 @@ async def update(core: Core, request: Request, served: Served, lens: Lens) -> Re
         scale = await read_typed(request, lenses.SCALE, lenses.SCALE_SCHEMA)
         written = await how.update(info.namespace, info.name, lens, lambda _: scale)
         return _shown_part(request, lens, written)
-    document = await read_document(request, served.schema)
+    document = await read_document(request, served.schema, served.resource)
     metadata.place(document, served.resource, info.namespace, info.name)
     missing = core.record(served, info.namespace, info.name) is None
     if missing and served.strategy.create_on_update and not lens.subresource:
-        if objects.resource_version(document):
-            raise status.not_found(served.resource, info.name)
-        return await _create(core, request, how, document)
-    if not served.strategy.unconditional_update and not objects.resource_version(document) and not missing:
+        return await _create(core, request, how, _unversioned(document))
+    if not served.strategy.unconditional_update and not metadata.is_conditional(document) and not missing:
         raise _needs_version(served, info.name)
     written = await how.update(info.namespace, info.name, lens, lambda _: document)
     return answers.one(core, request, served, written.value)
 
 
+def _unversioned(document: Object) -> Object:
+    """As it is created by a PUT or an apply: of no version, whichever the client knew."""
+    return {**document, "metadata": {k: v for k, v in document["metadata"].items() if k != "resourceVersion"}}
+
+
 def _needs_version(served: Served, name: str) -> errors.Invalid:
+    """In the words of the store, which knows the resource and not the kind."""
     message = "Invalid value: 0: must be specified for an update"
-    return status.invalid(
-        served.resource, name, [errors.Cause("FieldValueInvalid", message, "metadata.resourceVersion")]
+    cause = errors.Cause("FieldValueInvalid", message, "metadata.resourceVersion")
+    resource = served.resource
+    return errors.Invalid(
+        f'{resource.group_resource} "{name}" is invalid: {cause.field}: {message}',
+        causes=[cause],
+        details={"name": name, "group": resource.group, "kind": resource.plural},
     )
 
 
@@ -152,20 +137,28 @@ async def patch(core: Core, request: Request, served: Served, lens: Lens) -> Rep
             'PatchOptions.meta.k8s.io "" is invalid: force: Forbidden: may not be specified for '
             "non-apply patch"
         )
-    change = _change(content_type, bodies.parse(await request.body(), bodies.JSON), served, lens)
+    body = await request.body()
+    patch_body = bodies.parse(body, bodies.JSON)
+    change = _change(content_type, patch_body, served, lens)
+    problems = strict.in_patch(request, body, patch_body)
     scaled = lens.subresource == "scale"
     schema = lenses.SCALE_SCHEMA if scaled else served.schema
+    patched: Any = None
 
     def checked(live: Object) -> Object:
+        nonlocal patched
         patched = change(live)
         if not isinstance(patched, dict):
-            raise errors.BadRequest("the patched document is not a JSON object")
-        check_fields(request, schema, patched, list)
+            raise strict.invalid_patch(patched, "the patched document is not a JSON object")
+        strict.check_patched(request, schema, patched, problems)
         _check_identity(patched, live)
         return schema.read(patched) if scaled else patched
 
     how = writes(core, request, served)
-    written = await how.update(info.namespace, info.name, lens, checked)
+    try:
+        written = await how.update(info.namespace, info.name, lens, checked)
+    except errors.Undecodable as error:
+        raise strict.invalid_patch(patched, error.why) from error
     if scaled:
         return _shown_part(request, lens, written)
     return answers.one(core, request, served, written.value)
@@ -177,7 +170,7 @@ def _check_identity(patched: Object, live: Object) -> None:
         raise errors.BadRequest("metadata: must be an object")
     for field in ("apiVersion", "kind"):
         if patched.get(field) != live[field]:
-            raise errors.BadRequest(f"{field} of the object may not be changed by a patch")
+            raise strict.invalid_patch(patched, f"{field} of the object may not be changed by a patch")
     for field in ("name", "namespace"):
         if patched["metadata"].get(field) != live["metadata"].get(field):
             raise errors.BadRequest(
@@ -223,11 +216,10 @@ async def _apply(core: Core, request: Request, served: Served, lens: Lens) -> Re
             "is required for apply patch"
         )
     body = await request.body()
-    content_type = bodies.JSON if body.lstrip()[:1] == b"{" else bodies.YAML
-    document = bodies.decode(body, content_type)
+    document = bodies.decode(body, strict.applied_type(body))
     if lens.subresource == "scale":
         raise errors.UnsupportedMediaType(f"{APPLY_PATCH} is not accepted at the scale subresource")
-    check_fields(request, served.schema, document, lambda: bodies.duplicates(body, content_type))
+    strict.check_applied(request, served.schema, document, body)
     metadata.place(document, served.resource, info.namespace, info.name)
 
     def merged(live: Object | None) -> Object:
@@ -246,9 +238,12 @@ async def _apply(core: Core, request: Request, served: Served, lens: Lens) -> Re
         if core.record(served, info.namespace, info.name) is not None:
             written = await how.update(info.namespace, info.name, lens, merged, tracked=True)
             return answers.one(core, request, served, written.value)
-        if lens.subresource or objects.uid(document):
+        if lens.subresource:
             raise status.not_found(served.resource, info.name)
+        if uid := objects.uid(document):
+            why = f"uid mismatch: the provided object specified uid {uid}, and no existing object was found"
+            raise status.conflict(served.resource, info.name, why)
         try:
-            return await _create(core, request, how, merged(None), tracked=True)
+            return await _create(core, request, how, _unversioned(merged(None)), tracked=True)
         except errors.AlreadyExists:
             continue

@@ -9,7 +9,7 @@ from typing import Any, Final
 import anyio
 
 from ondol.api import status
-from ondol.api.objects import Object
+from ondol.api.objects import Object, Resource
 from ondol.apiserver import answers, deleting, documents, listing, writing
 from ondol.apiserver.core import Core
 from ondol.apiserver.deleting import DeleteOptions
@@ -22,6 +22,7 @@ from ondol.store import Record
 
 _AT_ONCE: Final = 64
 """Deletes of one collection under way together: what waits for the disk goes there in one commit."""
+_OPTIONS: Final = Resource("meta.k8s.io", "v1", "deleteoptions", "DeleteOptions", namespaced=False)
 _SCHEMA: Final = BuiltinSchema("io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions")
 
 
@@ -31,7 +32,7 @@ async def _asked(core: Core, request: Request, served: Served) -> tuple[DeleteOp
     body = await request.body()
     if not body:
         return DeleteOptions.of(_from_query(request)), writing.Writes(core, served, how)
-    document = _SCHEMA.read(changing.document_in(body, request, _SCHEMA))
+    document = _SCHEMA.read(changing.document_in(body, request, _SCHEMA, _OPTIONS))
     if document.get("kind") not in (None, "", "DeleteOptions"):
         raise errors.BadRequest(f"the body of a delete must be DeleteOptions, not {document['kind']}")
     return DeleteOptions.of(document), writing.Writes(core, served, dry_run_too(how, document))

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
 from ondol.api.objects import Object, Resource
+from ondol.api.patch.fieldset import FieldSet
 from ondol.apiserver.auth.identity import User
 from ondol.base.errors import Cause
 
@@ -44,6 +45,10 @@ class Strategy:
     """Whether metadata.generation counts the changes to what the user wants."""
     has_status: ClassVar[bool] = False
     """Whether the status is written through its subresource only."""
+    empty_status: ClassVar[Object | None] = None
+    """The status of an object nobody reported on; None for kinds that then show none."""
+    status_reset: ClassVar[FieldSet] = {"f:spec": {}}
+    """What a write of the status does not change; the rest of the metadata is written with it."""
     unconditional_update: ClassVar[bool] = True
     """Whether PUT without a resourceVersion overwrites whatever is there."""
     create_on_update: ClassVar[bool] = False
@@ -56,6 +61,8 @@ class Strategy:
     def prepare_for_create(self, context: Context, new: Object) -> None:
         if self.has_status:
             new.pop("status", None)
+        if self.empty_status is not None:
+            new["status"] = {**self.empty_status}
         if self.has_generation:
             new["metadata"]["generation"] = 1
 

@@ -4,19 +4,15 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Final
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar, Final
 
-from ondol.api import conditions, objects
+from ondol.api import conditions, kinds, objects
 from ondol.api.objects import Object
 from ondol.api.schema import structural
 from ondol.apiserver.strategies.base import Context, Strategy
-from ondol.base.errors import Cause
 
 CLEANUP: Final = "customresourcecleanup.apiextensions.k8s.io"
-_WEBHOOK: Final = (
-    "conversion by webhook is not supported: serve one version, or several that differ in nothing but "
-    "their schema (strategy None)"
-)
 
 
 class CustomResourceDefinition(Strategy):
@@ -56,19 +52,29 @@ class CustomResourceDefinition(Strategy):
         )
         new["status"] = {**objects.status(new), "conditions": listed}
 
-    def problems(self, context: Context, new: Object, old: Object | None) -> list[Cause]:
-        if (objects.spec(new).get("conversion") or {}).get("strategy") != "Webhook":
-            return []
-        return [Cause("FieldValueNotSupported", f"Unsupported value: {_WEBHOOK}", "spec.conversion.strategy")]
-
     def warnings(self, new: Object, old: Object | None) -> list[str]:
-        """Rules that are accepted for the schema's sake but not evaluated; one sentence a version."""
-        found = []
-        for version in objects.spec(new).get("versions") or ():
+        """What of a definition is kept but not acted on: webhooks of conversion, and rules in CEL."""
+        spec = objects.spec(new)
+        listed = [*_unconverted(spec)]
+        for version in spec.get("versions") or ():
             schema = (version.get("schema") or {}).get("openAPIV3Schema") or {}
             if rules := structural.unsupported(schema):
-                found.append(
+                listed.append(
                     f"version {version.get('name')}: CEL rules are not evaluated by this server; there are "
                     f"{len(rules)} places with x-kubernetes-validations, the first one {rules[0]}"
                 )
-        return found
+        return listed
+
+
+def _unconverted(spec: Mapping[str, Any]) -> Iterator[str]:
+    if (spec.get("conversion") or {}).get("strategy") != "Webhook":
+        return
+    served = [str(version["name"]) for version in kinds.served_versions(spec)]
+    others = [
+        str(v["name"]) for v in spec.get("versions") or () if v.get("served") and v["name"] not in served
+    ]
+    if others:
+        yield (
+            "spec.conversion: webhooks are not called by this server yet: objects are stored and served as "
+            f"{', '.join(served) or 'no version'} only, not as {', '.join(others)}"
+        )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, Final
 
 from ondol.api import objects
 from ondol.api.objects import Object
+from ondol.api.validation import warnings
 from ondol.apiserver.strategies.base import Context, Strategy
 
 _ADDRESSED: Final = ("ClusterIP", "NodePort", "LoadBalancer")
@@ -25,38 +27,77 @@ class Service(Strategy):
         """Take over allocated values the client left out, and drop those of a type it left."""
         super().prepare_for_update(context, new, old)
         spec, was = new["spec"], old["spec"]
-        if spec.get("type") in _ADDRESSED and was.get("type") in _ADDRESSED:
-            if not spec.get("clusterIP") and was.get("clusterIP"):
-                spec["clusterIP"] = was["clusterIP"]
-                spec["clusterIPs"] = list(was.get("clusterIPs") or [was["clusterIP"]])
-        elif spec.get("type") == "ExternalName" and spec.get("clusterIP") == was.get("clusterIP"):
-            for field in ("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"):
+        _keep_allocated(spec, was)
+        for applies, fields in _TYPED:
+            if applies(was) and not applies(spec):
+                _drop_unchanged(spec, was, fields)
+        if _is_on_nodes(was) and not _is_on_nodes(spec) and _node_ports(was) >= _node_ports(spec):
+            for port in spec.get("ports") or ():
+                port.pop("nodePort", None)
+        if spec.get("type") != "LoadBalancer":
+            new["status"] = {**objects.status(new), "loadBalancer": {}}
+
+    def warnings(self, new: Object, old: Object | None) -> list[str]:
+        return warnings.service(new, old)
+
+
+def _is_addressed(spec: Mapping[str, Any]) -> bool:
+    return spec.get("type") in _ADDRESSED
+
+
+def _is_on_nodes(spec: Mapping[str, Any]) -> bool:
+    return spec.get("type") in _ON_NODES
+
+
+def _is_balanced(spec: Mapping[str, Any]) -> bool:
+    return spec.get("type") == "LoadBalancer"
+
+
+def _is_checked(spec: Mapping[str, Any]) -> bool:
+    return _is_balanced(spec) and spec.get("externalTrafficPolicy") == "Local"
+
+
+def _is_external(spec: Mapping[str, Any]) -> bool:
+    return _is_on_nodes(spec) or (spec.get("type") == "ClusterIP" and bool(spec.get("externalIPs")))
+
+
+# What a Service must be for fields to mean anything. Those a client did not change itself go with
+# the type; changed ones stay, for validation to refuse (`dropTypeDependentFields` of the strategy).
+_TYPED: Final[tuple[tuple[Callable[[Mapping[str, Any]], bool], tuple[tuple[str, ...], ...]], ...]] = (
+    (_is_addressed, (("clusterIP", "clusterIPs"), ("ipFamilies",), ("ipFamilyPolicy",))),
+    (_is_checked, (("healthCheckNodePort",),)),
+    (_is_balanced, (("allocateLoadBalancerNodePorts",), ("loadBalancerClass",))),
+    (_is_external, (("externalTrafficPolicy",),)),
+)
+
+
+def _drop_unchanged(spec: Any, was: Mapping[str, Any], together: Iterable[tuple[str, ...]]) -> None:
+    for fields in together:
+        if all(spec.get(field) == was.get(field) for field in fields):
+            for field in fields:
                 spec.pop(field, None)
-        if spec.get("type") in _ON_NODES:
-            if was.get("type") in _ON_NODES:
-                _keep_node_ports(spec.get("ports") or (), was.get("ports") or ())
-        elif was.get("type") in _ON_NODES:
-            _drop_node_ports(spec.get("ports") or (), was.get("ports") or ())
 
 
-def _keep_node_ports(ports: Any, old: Any) -> None:
-    known = {_identity(port): port.get("nodePort") for port in old}
-    taken = {port.get("nodePort") for port in ports if port.get("nodePort")}
+def _keep_allocated(spec: Any, was: Mapping[str, Any]) -> None:
+    if _is_addressed(spec) and _is_addressed(was) and not spec.get("clusterIP") and was.get("clusterIP"):
+        spec["clusterIP"] = was["clusterIP"]
+        spec["clusterIPs"] = list(was.get("clusterIPs") or [was["clusterIP"]])
+    if _is_on_nodes(spec) and _is_on_nodes(was):
+        _keep_node_ports(spec.get("ports") or (), was)
+
+
+def _keep_node_ports(ports: Any, was: Mapping[str, Any]) -> None:
+    """Ports are the same by their names, whatever else of them changed."""
+    by_name = {port.get("name"): port.get("nodePort") for port in was.get("ports") or ()}
+    taken = _node_ports({"ports": ports})
     for port in ports:
-        kept = known.get(_identity(port))
+        kept = by_name.get(port.get("name"))
         if not port.get("nodePort") and kept and kept not in taken:
             port["nodePort"] = kept
 
 
-def _drop_node_ports(ports: Any, old: Any) -> None:
-    was = {port.get("nodePort") for port in old}
-    for port in ports:
-        if port.get("nodePort") in was:
-            port.pop("nodePort", None)
-
-
-def _identity(port: Any) -> tuple[Any, Any]:
-    return port.get("protocol"), port.get("port")
+def _node_ports(spec: Mapping[str, Any]) -> set[int]:
+    return {port["nodePort"] for port in spec.get("ports") or () if port.get("nodePort")}
 
 
 def needs_address(service: Object) -> bool:

@@ -39,6 +39,6 @@ async def create(core: Core, request: Request, served: Served) -> Reply:
         )
         return {**pod, "status": {**objects.status(pod), "conditions": listed}}
 
-    await writes.update(namespace, name, lenses.STATUS, marked)
+    await writes.update(namespace, name, lenses.Status(served.strategy.status_reset), marked)
     await deleting.delete(writes, namespace, name, asked)
     return answers.document(request, SUCCESS, 201)

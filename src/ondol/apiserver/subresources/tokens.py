@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 
+from ondol.api.objects import Resource
 from ondol.apiserver import answers
 from ondol.apiserver.admission import node_restriction
 from ondol.apiserver.core import Core
@@ -13,6 +14,7 @@ from ondol.apiserver.schemas import BuiltinSchema
 from ondol.apiserver.served import Served
 from ondol.base import errors
 
+_TOKEN_REQUEST = Resource("authentication.k8s.io", "v1", "tokenrequests", "TokenRequest")
 _SCHEMA = BuiltinSchema("io.k8s.api.authentication.v1.TokenRequest")
 
 
@@ -20,7 +22,7 @@ async def create(core: Core, request: Request, served: Served) -> Reply:
     del served
     if core.tokens is None:
         raise errors.Unavailable("this server was started without a key to sign service-account tokens with")
-    document = await changing.read_document(request, _SCHEMA)
+    document = await changing.read_document(request, _SCHEMA, _TOKEN_REQUEST)
     wanted = _SCHEMA.read({"spec": {}, **document})
     with contextlib.ExitStack() as held:
         context = core.context(request.user, request.warn, held)

@@ -6,13 +6,12 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from ondol.api import labels, objects, resources
-from ondol.api.objects import Key, Object, Resource
+from ondol.api.objects import Key, Object
 from ondol.base import errors
 from ondol.controllers import pods, writing
 from ondol.controllers.endpoints import resources as makes
 from ondol.sdk import Controller, Manager, Result
 
-ENDPOINTS: Final = Resource("", "v1", "endpoints", "Endpoints")
 _BY_SERVICE: Final = "service"
 
 
@@ -30,7 +29,7 @@ class Reconciler:
         self._nodes = manager.informer(resources.NODE)
         self._slices = manager.informer(resources.ENDPOINT_SLICE)
         self._slices.add_index(_BY_SERVICE, _service_of)
-        self._endpoints = manager.informer(ENDPOINTS)
+        self._endpoints = manager.informer(resources.ENDPOINTS)
 
     def controller(self) -> Controller:
         controller = Controller("endpointslice", self.reconcile, concurrency=4)
@@ -95,7 +94,7 @@ class Reconciler:
         found = self._endpoints.lister.get(objects.key(service))
         if found is None:
             try:
-                await self._client.create(ENDPOINTS, wanted)
+                await self._client.create(resources.ENDPOINTS, wanted)
             except (errors.AlreadyExists, errors.Forbidden) as error:
                 if isinstance(error, errors.Forbidden) and await self._is_alive(objects.namespace(service)):
                     raise
@@ -108,12 +107,12 @@ class Reconciler:
         )
         if not same:
             metadata = {**objects.metadata(found), **wanted["metadata"]}
-            await self._client.update(ENDPOINTS, {**wanted, "metadata": metadata})
+            await self._client.update(resources.ENDPOINTS, {**wanted, "metadata": metadata})
 
     async def _remove_endpoints(self, key: Key) -> None:
         found = self._endpoints.lister.get(key)
         if found is not None and objects.labels(found).get(makes.MANAGED_BY) == "endpoint-controller":
-            await writing.delete(self._client, ENDPOINTS, found)
+            await writing.delete(self._client, resources.ENDPOINTS, found)
 
 
 def _selector(service: Object) -> Mapping[str, str]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -20,6 +22,7 @@ HEADLESS: Final = "service.kubernetes.io/headless"
 OVER_CAPACITY: Final = "endpoints.kubernetes.io/over-capacity"
 SLICE_MAX: Final = 100
 LEGACY_MAX: Final = 1000
+_FAMILIES: Final = ("IPv4",)
 _ZONE: Final = "topology.kubernetes.io/zone"
 
 
@@ -46,20 +49,28 @@ def changes(
 ) -> Changes:
     """The fewest writes from the slices there are to the slices there should be.
 
-    An endpoint stays in the slice it is in; new ones fill slices with room before a new slice is made.
+    An endpoint stays in the slice it is in; new ones fill slices with room before a new slice is made. A
+    slice that is left without endpoints takes the place of a new one of its family, if there is one; and
+    every family of the Service keeps one slice, though without endpoints.
     """
     found = Changes()
-    wanted = _by_shape(service, members, nodes)
+    shapes = _by_shape(service, members, nodes)
     left: dict[str, list[Object]] = {}
     for each in existing:
-        left.setdefault(_shape(each.get("addressType"), each.get("ports") or ()), []).append(each)
-    for shape in wanted.keys() | left.keys():
-        _place(service, wanted.get(shape) or _Shape(), left.get(shape, []), found)
+        left.setdefault(shape_key(each.get("addressType"), each.get("ports") or ()), []).append(each)
+    taken = {objects.name(each) for each in existing}
+    for shape in shapes.keys() | left.keys():
+        _place(service, shapes.get(shape) or _Shape(), left.get(shape, []), taken, found)
+    _recycle(found)
+    for family in objects.spec(service).get("ipFamilies") or _FAMILIES:
+        _hold_place(service, family, existing, taken, found)
     return found
 
 
-def _place(service: Object, wanted: _Shape, existing: Sequence[Object], found: Changes) -> None:
-    unplaced = dict(wanted.endpoints)
+def _place(
+    service: Object, shape: _Shape, existing: Sequence[Object], taken: AbstractSet[str], found: Changes
+) -> None:
+    unplaced = dict(shape.endpoints)
     kept: list[tuple[Object, list[Object]]] = []
     for each in sorted(existing, key=objects.name):
         stay = [unplaced.pop(_identity(e)) for e in each.get("endpoints") or () if _identity(e) in unplaced]
@@ -70,13 +81,12 @@ def _place(service: Object, wanted: _Shape, existing: Sequence[Object], found: C
         room = SLICE_MAX - len(stay)
         _settle(service, each, stay + waiting[:room], found)
         waiting = waiting[room:]
-    taken = {objects.name(each) for each in existing}
     index = 0
     while waiting:
-        name = _name(service, wanted, index)
+        name = _name(service, shape, index)
         index += 1
         if name not in taken:
-            found.create.append(_slice(service, name, wanted, waiting[:SLICE_MAX]))
+            found.create.append(_slice(service, name, shape, waiting[:SLICE_MAX]))
             waiting = waiting[SLICE_MAX:]
 
 
@@ -91,6 +101,39 @@ def _settle(service: Object, each: Object, endpoints: list[Object], found: Chang
         found.update.append({**each, "metadata": metadata, "endpoints": endpoints})
 
 
+def _recycle(found: Changes) -> None:
+    """One write in the place of two, and no moment at which watchers see neither slice."""
+    for document in list(found.create):
+        old = next((each for each in found.delete if each["addressType"] == document["addressType"]), None)
+        if old is not None:
+            found.create.remove(document)
+            found.delete.remove(old)
+            found.update.append(
+                {**document, "metadata": {**objects.metadata(old), "labels": dict(objects.labels(document))}}
+            )
+
+
+def _hold_place(
+    service: Object, family: str, existing: Sequence[Object], taken: AbstractSet[str], found: Changes
+) -> None:
+    """Keep or make an empty slice for a family that is left with none."""
+    doomed = [each for each in found.delete if each["addressType"] == family]
+    present = [each for each in existing if each["addressType"] == family and each not in doomed]
+    if present or any(each["addressType"] == family for each in found.create):
+        return
+    empty = _Shape(family)
+    if doomed:
+        each = doomed[0]
+        found.delete.remove(each)
+        labels = _labels(service)
+        if each.get("endpoints") or each.get("ports") or dict(objects.labels(each)) != labels:
+            metadata = {**objects.metadata(each), "labels": labels}
+            found.update.append({**each, "metadata": metadata, "ports": [], "endpoints": []})
+        return
+    name = next(name for index in itertools.count() if (name := _name(service, empty, index)) not in taken)
+    found.create.append(_slice(service, name, empty, []))
+
+
 def _by_shape(service: Object, members: Iterable[Object], nodes: Mapping[str, Object]) -> dict[str, _Shape]:
     """Endpoints by what must be equal within a slice: the address family and the resolved ports."""
     shapes: dict[str, _Shape] = {}
@@ -100,12 +143,13 @@ def _by_shape(service: Object, members: Iterable[Object], nodes: Mapping[str, Ob
         ports = slice_ports(service, pod)
         for family, address in _addresses(service, pod):
             made = endpoint(service, pod, address, nodes.get(pods.node_name(pod)))
-            shape = shapes.setdefault(_shape(family, ports), _Shape(family, ports))
+            shape = shapes.setdefault(shape_key(family, ports), _Shape(family, ports))
             shape.endpoints[_identity(made)] = made
     return shapes
 
 
-def _shape(family: Any, ports: Iterable[Mapping[str, Any]]) -> str:
+def shape_key(family: Any, ports: Iterable[Mapping[str, Any]]) -> str:
+    """What tells slices apart: their family and ports."""
     known = sorted(
         (
             str(p.get("name") or ""),
@@ -216,7 +260,7 @@ def _name(service: Object, wanted: _Shape, index: int) -> str:
 
     The Service's uid is in it, so that slices of an earlier one of that name are not in the way.
     """
-    what = f"{objects.uid(service)} {_shape(wanted.family, wanted.ports)} {index}"
+    what = f"{objects.uid(service)} {shape_key(wanted.family, wanted.ports)} {index}"
     return names.child_name(objects.name(service), f"-{names.stable_hash(what.encode(), 8)}")
 
 
@@ -245,7 +289,7 @@ def legacy(service: Object, members: Iterable[Object]) -> Object:
         if not belongs(pod) or (objects.is_deleting(pod) and not always_ready):
             continue
         ports = slice_ports(service, pod)
-        group = groups.setdefault(_shape("", ports), (ports, [], []))
+        group = groups.setdefault(shape_key("", ports), (ports, [], []))
         is_cut = is_cut or room == 0
         if room > 0:
             room -= 1

@@ -37,6 +37,8 @@ class Reconciler:
         self._pods = manager.informer(resources.POD)
         self._pods.add_index(pods.BY_NODE, pods.by_node)
         self._heard: dict[str, tuple[str, float]] = {}
+        self._tainted_since: dict[str, dict[str, float]] = {}
+        """By node and uid, since when each pod has been seen to bear its node's taints."""
 
     def controller(self) -> Controller:
         controller = Controller("node-lifecycle", self.reconcile, concurrency=2)
@@ -54,6 +56,7 @@ class Reconciler:
         node = self._nodes.lister.get(key)
         if node is None:
             self._heard.pop(key.name, None)
+            self._tainted_since.pop(key.name, None)
             return None
         now = self._clock.now()
         silent_in_s = self._silent_in_s(node)
@@ -102,23 +105,31 @@ class Reconciler:
 
     async def _evict(self, node: Object, taints: list[Object]) -> float | None:
         """Delete the pods whose time is up; seconds until the next one's is."""
+        before = self._tainted_since.pop(objects.name(node), {})
         if not any(taint.get("effect") == "NoExecute" for taint in taints):
             return None
-        now = self._clock.now()
+        now = self._clock.monotonic()
+        bearing = self._tainted_since[objects.name(node)] = {}
         waits: list[float] = []
         for pod in self._pods.lister.by_index(pods.BY_NODE, objects.name(node)):
-            wait = makes.leaves_in_s(pod, taints, now)
-            if wait is None or not pods.is_active(pod):
+            limit_s = makes.tolerated_s(pod, taints)
+            if limit_s is None or not pods.is_active(pod):
                 continue
-            if wait > 0:
-                waits.append(wait)
-            elif await writing.delete(self._client, resources.POD, pod):
-                name = f"{objects.namespace(pod)}/{objects.name(pod)}"
-                message = f"Marking for deletion Pod {name}"
-                self._manager.recorder.event(
-                    pod, "Normal", "TaintManagerEviction", message, component=COMPONENT
-                )
+            uid = objects.uid(pod)
+            # A pod that was bound to the node later has its time from then on, not from the taint's.
+            bearing[uid] = before.get(uid, now)
+            wait_s = bearing[uid] + limit_s - now
+            if wait_s > 0:
+                waits.append(wait_s)
+            else:
+                await self._remove(pod)
         return min(waits, default=None)
+
+    async def _remove(self, pod: Object) -> None:
+        if await writing.delete(self._client, resources.POD, pod):
+            message = f"Marking for deletion Pod {objects.namespace(pod)}/{objects.name(pod)}"
+            recorder = self._manager.recorder
+            recorder.event(pod, "Normal", "TaintManagerEviction", message, component=COMPONENT)
 
     def _event(self, node: Object, reason: str, message: str) -> None:
         self._manager.recorder.event(node, "Normal", reason, message, component=COMPONENT)

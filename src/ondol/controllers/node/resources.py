@@ -70,17 +70,19 @@ def _wanted(node: Object, listed: list[Mapping[str, Any]]) -> Iterable[tuple[str
         yield UNSCHEDULABLE, "NoSchedule"
 
 
-def leaves_in_s(pod: Object, node_taints: Iterable[Mapping[str, Any]], now: float) -> float | None:
-    """Seconds until the pod must leave for the NoExecute taints: none if it may stay for ever."""
-    deadlines: list[float] = []
+def tolerated_s(pod: Object, node_taints: Iterable[Mapping[str, Any]]) -> float | None:
+    """For how long a pod stands the NoExecute taints of its node: 0 not at all, None for ever.
+
+    Of each taint the first toleration that fits counts, and the shortest of those.
+    """
+    limits: list[float] = []
+    tolerations = objects.spec(pod).get("tolerations") or ()
     for taint in node_taints:
         if taint.get("effect") != "NoExecute":
             continue
-        allowed = [each for each in objects.spec(pod).get("tolerations") or () if pods.tolerates(each, taint)]
-        if not allowed:
+        toleration = next((each for each in tolerations if pods.tolerates(each, taint)), None)
+        if toleration is None:
             return 0.0
-        limits = [each["tolerationSeconds"] for each in allowed if each.get("tolerationSeconds") is not None]
-        if limits:
-            since = pods.moment(taint.get("timeAdded")) or now
-            deadlines.append(since + max(0, min(limits)) - now)
-    return max(0.0, min(deadlines)) if deadlines else None
+        if toleration.get("tolerationSeconds") is not None:
+            limits.append(max(0.0, float(toleration["tolerationSeconds"])))
+    return min(limits) if limits else None

@@ -1,0 +1,130 @@
+"""WebSockets: the streams of the API (logs, watches) as messages, for clients that read no chunks.
+
+A request that asks for the upgrade is authenticated, authorised and answered like any other. What streams
+is sent in messages (kube-apiserver's `wsstream` and `HandleWS`): a log as binary ones after a first empty
+one, or in base64; a watch as one text message an event. What does not stream is answered in plain HTTP.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+from ondol.apiserver.exchange import JSON, Answer, Message, Receive, Reply, Scope, Send, Stream
+from ondol.base import errors
+
+BEARER: Final = "base64url.bearer.authorization.k8s.io."
+"""Browsers cannot set headers for a WebSocket: a token may come as one of the protocols."""
+_BASE64: Final = "base64.binary.k8s.io"
+_LOG_PROTOCOLS: Final = ("", "binary.k8s.io", _BASE64)
+_NORMAL: Final = 1000
+_FAILED: Final = 1011
+
+
+def as_request(scope: Scope) -> dict[str, Any]:
+    """The scope of a WebSocket as that of the GET it began with; a token among its protocols as a header.
+
+    `Forbidden` where a page of another origin would use what its browser holds of the user: pages may
+    open WebSockets to anywhere, and nothing else keeps them from it.
+    """
+    headers = [*scope["headers"]]
+    tokens = [name.removeprefix(BEARER) for name in scope["subprotocols"] if name.startswith(BEARER)]
+    if tokens and not any(name == b"authorization" for name, _ in headers):
+        headers.append((b"authorization", b"Bearer " + _token(tokens[0])))
+    named = dict(headers)
+    origin = named.get(b"origin", b"").partition(b"://")[2]
+    if origin and origin != named.get(b"host") and b"authorization" not in named:
+        raise errors.Forbidden("a page of another origin may open a WebSocket with a token of its own only")
+    return {**scope, "type": "http", "method": "GET", "headers": headers}
+
+
+def _token(text: str) -> bytes:
+    try:
+        return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+    except (binascii.Error, ValueError):
+        raise errors.Unauthorized("Unauthorized") from None
+
+
+def reading(receive: Receive) -> Receive:
+    """What a handler receives: nothing but the end, for a stream is not talked to."""
+
+    async def next_message() -> Message:
+        while (await receive())["type"] != "websocket.disconnect":
+            pass
+        return {"type": "http.disconnect"}
+
+    return next_message
+
+
+class Sending:
+    """The answer over one WebSocket; `status` is what it would be in plain HTTP."""
+
+    def __init__(self, send: Send, offered: Sequence[str], audit_id: str) -> None:
+        self._send = send
+        self._offered = [name for name in offered if not name.startswith(BEARER)]
+        self._audit_id = audit_id
+        self._accepted = False
+        self.status = 0
+
+    async def answer(self, answer: Answer) -> None:
+        if isinstance(answer, Reply):
+            await self._refuse(answer)
+            return
+        protocol = self._protocol(answer)
+
+        async def emit(chunk: bytes) -> None:
+            await self._accept(answer, protocol)
+            for message in _messages(answer, protocol, chunk):
+                await self._send({"type": "websocket.send", **message})
+
+        await answer.produce(emit)
+        await self._accept(answer, protocol)
+        await self._send({"type": "websocket.close", "code": _NORMAL})
+
+    async def fail(self, reply: Reply) -> None:
+        if self._accepted:
+            await self._send({"type": "websocket.close", "code": _FAILED})
+        else:
+            await self._refuse(reply)
+
+    def _protocol(self, answer: Stream) -> str:
+        """The one of the client's protocols to speak; `Forbidden` if it wants only others."""
+        if answer.content_type == JSON:
+            return self._offered[0] if self._offered else ""
+        chosen = next((name for name in self._offered or [""] if name in _LOG_PROTOCOLS), None)
+        if chosen is None:
+            offered, supported = " ".join(self._offered), " ".join(_LOG_PROTOCOLS[1:])
+            raise errors.Forbidden(
+                f"requested protocol(s) are not supported: [{offered}]; supports [{supported}]"
+            )
+        return chosen
+
+    async def _accept(self, answer: Stream, protocol: str) -> None:
+        if self._accepted:
+            return
+        self._accepted, self.status = True, 101
+        accept: Message = {"type": "websocket.accept", "headers": [(b"audit-id", self._audit_id.encode())]}
+        await self._send({**accept, "subprotocol": protocol or None})
+        if answer.content_type != JSON:
+            await self._send({"type": "websocket.send", **_piece(protocol, b"")})
+
+    async def _refuse(self, reply: Reply) -> None:
+        self.status = reply.status
+        headers = [(b"content-type", reply.content_type), (b"audit-id", self._audit_id.encode())]
+        start = {"status": reply.status, "headers": [*headers, *reply.headers]}
+        await self._send({"type": "websocket.http.response.start", **start})
+        await self._send({"type": "websocket.http.response.body", "body": reply.body})
+
+
+def _messages(answer: Stream, protocol: str, chunk: bytes) -> Iterator[Message]:
+    if answer.content_type == JSON:
+        for line in chunk.splitlines(keepends=True):
+            yield {"text": line.decode()}
+    elif chunk:
+        yield _piece(protocol, chunk)
+
+
+def _piece(protocol: str, chunk: bytes) -> Message:
+    return {"text": base64.b64encode(chunk).decode()} if protocol == _BASE64 else {"bytes": chunk}

@@ -1,0 +1,131 @@
+"""The EndpointSlices that say what an Endpoints object says. Pure.
+
+Follows the endpointslicemirroring controller of Kubernetes: one slice for the addresses of one family
+behind one set of ports, of at most a thousand endpoints.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from ondol.api import objects
+from ondol.api.objects import Object
+from ondol.api.patch.apply import LAST_APPLIED
+from ondol.base import names
+from ondol.controllers.endpoints.resources import MANAGED_BY, SERVICE_NAME, Changes, shape_key
+
+MANAGER: Final = "endpointslicemirroring-controller.k8s.io"
+SKIP: Final = "endpointslice.kubernetes.io/skip-mirror"
+ENDPOINTS_MAX: Final = 1000
+_LEADER: Final = "control-plane.alpha.kubernetes.io/leader"
+_NOT_COPIED: Final = frozenset({LAST_APPLIED, "endpoints.kubernetes.io/last-change-trigger-time"})
+
+
+def is_mirrored(endpoints: Mapping[str, Any], service: Mapping[str, Any] | None) -> bool:
+    """Whether slices are made of it: its Service selects no pods, and nothing asks for none."""
+    if service is None or objects.spec(service).get("selector") or objects.is_deleting(endpoints):
+        return False
+    return objects.labels(endpoints).get(SKIP) != "true" and _LEADER not in objects.annotations(endpoints)
+
+
+@dataclass(slots=True)
+class _Slice:
+    """What one slice holds."""
+
+    family: str
+    ports: list[Object]
+    endpoints: dict[str, Object] = field(default_factory=dict)
+
+
+def changes(endpoints: Object, existing: Sequence[Object]) -> Changes:
+    """The fewest writes after which the slices mirror the Endpoints."""
+    found = Changes()
+    slices = _slices(endpoints)
+    unused = dict(slices)
+    for each in sorted(existing, key=objects.name):
+        mirrored = unused.pop(shape_key(each.get("addressType"), each.get("ports") or ()), None)
+        if mirrored is None:
+            found.delete.append(each)
+        elif not _is_current(each, document := _document(endpoints, objects.name(each), mirrored)):
+            metadata = {**objects.metadata(each), **document["metadata"]}
+            found.update.append({**document, "metadata": metadata})
+    for what, mirrored in unused.items():
+        found.create.append(_document(endpoints, _name(endpoints, what), mirrored))
+    return found
+
+
+def _slices(endpoints: Object) -> dict[str, _Slice]:
+    """By shape, so that subsets of the same ports share a slice; ready in one of them is ready."""
+    slices: dict[str, _Slice] = {}
+    for subset in endpoints.get("subsets") or ():
+        ports = [_port(port) for port in subset.get("ports") or ()]
+        for listed, ready in (("notReadyAddresses", False), ("addresses", True)):
+            for address in subset.get(listed) or ():
+                _add(slices, ports, address, ready=ready)
+    return slices
+
+
+def _add(slices: dict[str, _Slice], ports: list[Object], address: Mapping[str, Any], *, ready: bool) -> None:
+    try:
+        parsed = ipaddress.ip_address(address.get("ip") or "")
+    except ValueError:
+        return  # no address a slice could hold; validation refuses it in Endpoints as well
+    family = f"IPv{parsed.version}"
+    mirrored = slices.setdefault(shape_key(family, ports), _Slice(family, ports))
+    if str(parsed) in mirrored.endpoints or len(mirrored.endpoints) < ENDPOINTS_MAX:
+        mirrored.endpoints[str(parsed)] = _endpoint(address, str(parsed), ready=ready)
+
+
+def _endpoint(address: Mapping[str, Any], ip: str, *, ready: bool) -> Object:
+    copied = {name: address[name] for name in ("hostname", "nodeName", "targetRef") if address.get(name)}
+    return {"addresses": [ip], "conditions": {"ready": ready}, **copied}
+
+
+def _port(port: Mapping[str, Any]) -> Object:
+    copied = {"name": port.get("name") or "", "port": port["port"], "protocol": port.get("protocol") or "TCP"}
+    return {**copied, "appProtocol": port["appProtocol"]} if port.get("appProtocol") else copied
+
+
+def _name(endpoints: Object, what: str) -> str:
+    """A name that is the same each time it is worked out: a slice is never made twice."""
+    full = f"{objects.uid(endpoints)} {what}"
+    return names.child_name(objects.name(endpoints), f"-{names.stable_hash(full.encode(), 8)}")
+
+
+def _document(endpoints: Object, name: str, mirrored: _Slice) -> Object:
+    labels = {
+        **objects.labels(endpoints),
+        SERVICE_NAME: objects.name(endpoints),
+        MANAGED_BY: MANAGER,
+    }
+    annotations = {k: v for k, v in objects.annotations(endpoints).items() if k not in _NOT_COPIED}
+    return {
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": {
+            "name": name,
+            "namespace": objects.namespace(endpoints),
+            "labels": labels,
+            "annotations": annotations,
+            "ownerReferences": [objects.controller_reference(endpoints)],
+        },
+        "addressType": mirrored.family,
+        "ports": mirrored.ports,
+        "endpoints": [mirrored.endpoints[ip] for ip in sorted(mirrored.endpoints)],
+    }
+
+
+def _is_current(each: Object, document: Object) -> bool:
+    return (
+        each.get("endpoints") == document["endpoints"]
+        and dict(objects.labels(each)) == document["metadata"]["labels"]
+        and dict(objects.annotations(each)) == document["metadata"]["annotations"]
+        and _uids(objects.owner_references(each)) == _uids(objects.owner_references(document))
+    )
+
+
+def _uids(references: Iterable[Mapping[str, Any]]) -> list[Any]:
+    return [reference.get("uid") for reference in references]
