@@ -53,42 +53,59 @@ class Bucket:
         self.waiting.clear()
 
     def page(self, prefix: str, after: str, limit: int) -> list[Record]:
-        start = bisect.bisect_right(self._names, after) if after else bisect.bisect_left(self._names, prefix)
-        end = self._end(prefix)
+        start, end = self._range(prefix, after)
         records = self.records
         stop = min(end, start + limit) if limit else end
         return [records[name] for name in self._names[start:stop]]
 
     def count(self, prefix: str, after: str = "") -> int:
         """How many names begin with `prefix` and come after `after`."""
-        start = bisect.bisect_right(self._names, after) if after else bisect.bisect_left(self._names, prefix)
-        return max(0, self._end(prefix) - start)
+        start, end = self._range(prefix, after)
+        return max(0, end - start)
 
     def page_at(self, prefix: str, after: str, limit: int, revision: int) -> Page:
-        """The same as it was at an earlier revision, by undoing the events since."""
+        """The same as it was at an earlier revision, by undoing the events since.
+
+        As many names of today as the page has and as were changed since are enough: what is left of them
+        without the changed ones still fills the page, so none that lies behind them can belong to it.
+        """
+        past = self._past(prefix, after, revision)
+        start, end = self._range(prefix, after)
+        stop = min(end, start + limit + len(past)) if limit else end
+        names = [name for name in self._names[start:stop] if name not in past]
+        names += sorted(name for name, record in past.items() if record is not None)
+        names.sort()  # two sorted runs: merged, not sorted anew
+        shown = names[:limit] if limit else names
+        grown = sum((name in self.records) - (record is not None) for name, record in past.items())
+        records = [past.get(name) or self.records[name] for name in shown]
+        return Page(records, revision, max(0, end - start) - grown - len(shown))
+
+    def _past(self, prefix: str, after: str, revision: int) -> dict[str, Record | None]:
+        """What the names of a page that changed since a revision were then; None where there was nothing."""
         past: dict[str, Record | None] = {}
         for event in reversed(self._events[bisect.bisect_right(self._revisions, revision) :]):
-            past[event.record.name] = event.previous
-        current = {name: record for name, record in self.records.items() if name not in past}
-        was = current | {name: record for name, record in past.items() if record is not None}
-        names = sorted(name for name in was if name.startswith(prefix) and name > after)
-        shown = names[:limit] if limit else names
-        return Page([was[name] for name in shown], revision, len(names) - len(shown))
+            name = event.record.name
+            if name > after and name.startswith(prefix):
+                past[name] = event.previous
+        return past
 
-    def events_after(self, revision: int, prefix: str) -> list[Event]:
-        """What happened after `revision`, oldest first; `Expired` if part of it is forgotten."""
+    def events_after(self, revision: int, limit: int) -> list[Event]:
+        """The first events (0: all) behind `revision`, oldest first; `Expired` if some are forgotten."""
         if revision < self.compacted:
             raise errors.Expired(TOO_OLD)
-        found = self._events[bisect.bisect_right(self._revisions, revision) :]
-        return [event for event in found if event.record.name.startswith(prefix)] if prefix else found
+        start = bisect.bisect_right(self._revisions, revision)
+        return self._events[start : start + limit] if limit else self._events[start:]
 
     def compact(self, revision: int) -> None:
         """Forget the events up to a revision."""
         self._trim(bisect.bisect_right(self._revisions, revision))
 
-    def _end(self, prefix: str) -> int:
+    def _range(self, prefix: str, after: str) -> tuple[int, int]:
+        """Where the names lie that begin with `prefix` and come after `after`."""
+        names = self._names
+        start = bisect.bisect_right(names, after) if after else bisect.bisect_left(names, prefix)
         # U+10FFFF sorts after every character a name may hold.
-        return bisect.bisect_left(self._names, prefix + "\U0010ffff") if prefix else len(self._names)
+        return start, bisect.bisect_left(names, prefix + "\U0010ffff") if prefix else len(names)
 
     def _forget_name(self, name: str) -> None:
         if self.records.pop(name, None) is not None:

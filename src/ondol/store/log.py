@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import anyio
 import anyio.lowlevel
@@ -23,6 +23,8 @@ from ondol.store.sqlite import Database
 
 _FIRST_REVISION: Final = 1  # 0 means "any" to the API
 _PURGE_ROWS: Final = 2_000
+
+T = TypeVar("T")
 
 
 class RevisionConflict(errors.OndolError):
@@ -180,12 +182,35 @@ class Store:
         await self.purge()
 
     async def purge(self) -> None:
-        """Remove from the log the rows that history has already forgotten."""
+        """Remove from the log the rows that history has already forgotten, and give their space back.
+
+        Some at a time: the writes that come meanwhile are made in between.
+        """
         dead = [number for bucket in self._buckets.values() for number in bucket.dead]
         if not dead:
             return
         reached = {b.name: b.compacted for b in self._buckets.values() if b.compacted}
+        for bucket in self._buckets.values():
+            bucket.dead.clear()
+        high_water = self.revision
+        try:
+            while dead:
+                rows = dead[-_PURGE_ROWS:]
+                await self._work(lambda rows=rows: self._database.purge(rows, reached, high_water))
+                del dead[-_PURGE_ROWS:]
+        finally:
+            if dead:  # another try at the next compaction
+                self._bucket(next(iter(reached))).dead.extend(dead)
+        await self._shrink()
+
+    async def _shrink(self) -> None:
+        while await self._work(self._database.shrink):
+            pass
+
+    async def _work(self, run: Callable[[], T]) -> T:
+        """What the writer's thread returns from doing something in its turn."""
         finished = anyio.Event()
+        result: list[T] = []
         failure: errors.OndolError | None = None
 
         def done(error: errors.OndolError | None) -> None:
@@ -193,14 +218,11 @@ class Store:
             failure = error
             finished.set()
 
-        for bucket in self._buckets.values():
-            bucket.dead.clear()
-        high_water = self.revision
-        self._writer.submit(writer.Work(lambda: self._database.purge(dead, reached, high_water), done))
+        self._writer.submit(writer.Work(lambda: result.append(run()), done))
         await finished.wait()
         if failure is not None:
-            self._bucket(next(iter(reached))).dead.extend(dead)  # another try at the next compaction
             raise failure
+        return result[0]
 
     async def compact_forever(self, clock: Clock, interval_s: float) -> None:
         """At each interval, forget what was already there at the one before."""
@@ -246,15 +268,21 @@ class Watch:
 
     def check(self) -> None:
         if self.revision < self._bucket.compacted:
-            self._bucket.events_after(self.revision, self._prefix)
+            self._bucket.events_after(self.revision, 1)
 
-    def take(self) -> list[Event]:
-        """The changes since the last call, oldest first; `Expired` if some are already forgotten."""
-        if self.revision >= self._store.revision:
-            return []
-        found = self._bucket.events_after(self.revision, self._prefix)
-        self.revision = self._store.revision
-        return found
+    def take(self, limit: int = 0) -> list[Event]:
+        """The next changes, oldest first, and none only if there are no more; all without a `limit`.
+
+        `Expired` if some are already forgotten, which is how far a reader may fall behind who takes some
+        at a time: what it has not taken is not kept for it.
+        """
+        while self.revision < self._store.revision:
+            events = self._bucket.events_after(self.revision, limit)
+            cut_off = limit and len(events) == limit
+            self.revision = events[-1].revision if cut_off else self._store.revision
+            if chosen := [event for event in events if event.record.name.startswith(self._prefix)]:
+                return chosen
+        return []
 
     async def changed(self) -> None:
         """Wait until the bucket changes again, or `wake` is called."""
