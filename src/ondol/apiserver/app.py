@@ -63,7 +63,7 @@ class App:
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive, self.core.config.body_bytes_max)
-        audit_id = request.header(b"audit-id") or self.core.new_uid()
+        audit_id = request.header(b"audit-id") or self.core.new_audit_id()
         sending = _Sending(send, request, audit_id)
         try:
             await self._answer(request, sending)

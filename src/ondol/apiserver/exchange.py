@@ -18,11 +18,15 @@ Message: TypeAlias = dict[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
 Headers: TypeAlias = list[tuple[bytes, bytes]]
+Emit: TypeAlias = Callable[[bytes], Awaitable[None]]
+"""Sends one piece of an answer, once the client has room for it."""
 
 JSON = b"application/json"
 WHOLE_BYTES_MAX = 1024 * 1024
 """Longer answers are sent piece by piece as the client reads; up to here one copy is cheaper."""
 PIECE_BYTES = 256 * 1024
+WATCH_PIECE_BYTES = 64 * 1024
+"""As much as a connection buffers anyway: it is what a watcher who does not read keeps in memory."""
 
 
 class Request:
@@ -118,7 +122,7 @@ def pieces(parts: Iterable[bytes]) -> Iterator[bytes]:
     for part in parts:
         gathered.append(part)
         size += len(part)
-        if size >= PIECE_BYTES:
+        if size >= WATCH_PIECE_BYTES:
             yield b"".join(gathered)
             gathered, size = [], 0
     if gathered:
@@ -165,7 +169,7 @@ class Reply:
 class Stream:
     """An answer that goes on: `produce` writes chunks until it returns or the client is gone."""
 
-    produce: Callable[[Callable[[bytes], Awaitable[None]]], Awaitable[None]]
+    produce: Callable[[Emit], Awaitable[None]]
     content_type: bytes = JSON
     status: int = 200
 

@@ -7,12 +7,15 @@ holds nobody up, and expires when the history it still needed is forgotten.
 from __future__ import annotations
 
 import bisect
+import operator
+from typing import Final
 
 import anyio
 
 from ondol.base import errors
 from ondol.store.records import Event, Page, Record
 
+_NAME: Final = operator.attrgetter("name")
 TOO_OLD = "The resourceVersion for the provided watch is too old."
 
 
@@ -27,6 +30,8 @@ class Bucket:
         self.dead: list[int] = []
         """Rows of the log that neither the present nor the remembered past needs."""
         self._names: list[str] = []
+        self._ordered: list[Record] = []
+        """The records in the order of `_names`, so that a page is a slice."""
         self._events: list[Event] = []
         self._revisions: list[int] = []
         self._size_bytes = 0
@@ -38,12 +43,16 @@ class Bucket:
     def apply(self, record: Record, *, deleted: bool) -> None:
         """Take over one committed row."""
         previous = self.records.get(record.name)
-        if deleted:
-            self._forget_name(record.name)
-        else:
-            if previous is None:
-                bisect.insort(self._names, record.name)
+        place = bisect.bisect_left(self._names, record.name)
+        if not deleted:
             self.records[record.name] = record
+            if previous is None:
+                self._names.insert(place, record.name)
+                self._ordered.insert(place, record)
+            else:
+                self._ordered[place] = record
+        elif previous is not None:
+            del self.records[record.name], self._names[place], self._ordered[place]
         self._remember(Event(record, previous, deleted))
 
     def announce(self) -> None:
@@ -54,9 +63,7 @@ class Bucket:
 
     def page(self, prefix: str, after: str, limit: int) -> list[Record]:
         start, end = self._range(prefix, after)
-        records = self.records
-        stop = min(end, start + limit) if limit else end
-        return [records[name] for name in self._names[start:stop]]
+        return self._ordered[start : min(end, start + limit) if limit else end]
 
     def count(self, prefix: str, after: str = "") -> int:
         """How many names begin with `prefix` and come after `after`."""
@@ -66,19 +73,18 @@ class Bucket:
     def page_at(self, prefix: str, after: str, limit: int, revision: int) -> Page:
         """The same as it was at an earlier revision, by undoing the events since.
 
-        As many names of today as the page has and as were changed since are enough: what is left of them
+        As many records of today as the page has and as were changed since are enough: what is left of them
         without the changed ones still fills the page, so none that lies behind them can belong to it.
         """
         past = self._past(prefix, after, revision)
         start, end = self._range(prefix, after)
         stop = min(end, start + limit + len(past)) if limit else end
-        names = [name for name in self._names[start:stop] if name not in past]
-        names += sorted(name for name, record in past.items() if record is not None)
-        names.sort()  # two sorted runs: merged, not sorted anew
-        shown = names[:limit] if limit else names
+        records = [record for record in self._ordered[start:stop] if record.name not in past]
+        records += sorted(record for record in past.values() if record is not None)
+        records.sort(key=_NAME)  # two sorted runs: merged, not sorted anew
+        shown = records[:limit] if limit else records
         grown = sum((name in self.records) - (record is not None) for name, record in past.items())
-        records = [past.get(name) or self.records[name] for name in shown]
-        return Page(records, revision, max(0, end - start) - grown - len(shown))
+        return Page(shown, revision, max(0, end - start) - grown - len(shown))
 
     def _past(self, prefix: str, after: str, revision: int) -> dict[str, Record | None]:
         """What the names of a page that changed since a revision were then; None where there was nothing."""
@@ -106,10 +112,6 @@ class Bucket:
         start = bisect.bisect_right(names, after) if after else bisect.bisect_left(names, prefix)
         # U+10FFFF sorts after every character a name may hold.
         return start, bisect.bisect_left(names, prefix + "\U0010ffff") if prefix else len(names)
-
-    def _forget_name(self, name: str) -> None:
-        if self.records.pop(name, None) is not None:
-            del self._names[bisect.bisect_left(self._names, name)]
 
     def _remember(self, event: Event) -> None:
         self._events.append(event)

@@ -7,6 +7,7 @@ this order.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final, TypeVar
@@ -196,7 +197,7 @@ class Store:
         try:
             while dead:
                 rows = dead[-_PURGE_ROWS:]
-                await self._work(lambda rows=rows: self._database.purge(rows, reached, high_water))
+                await self._work(functools.partial(self._database.purge, rows, reached, high_water))
                 del dead[-_PURGE_ROWS:]
         finally:
             if dead:  # another try at the next compaction

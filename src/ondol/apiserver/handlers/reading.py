@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ondol.api import status
-from ondol.apiserver import answers, listing, watching
+from ondol.apiserver import answers, listing, selecting, watching
 from ondol.apiserver.core import Core
 from ondol.apiserver.exchange import Answer, Reply, Request
 from ondol.apiserver.lenses import Lens
@@ -37,11 +37,11 @@ async def get_part(core: Core, request: Request, served: Served, lens: Lens) -> 
 
 
 async def list_(core: Core, request: Request, served: Served) -> Answer:
-    chosen = listing.selection(request, served)
+    chosen = selecting.selection(request, served)
     answers.wanted(request)
     return answers.many(core, request, served, await listing.listing(core, request, served, chosen))
 
 
 async def watch(core: Core, request: Request, served: Served) -> Answer:
-    chosen = listing.selection(request, served)
+    chosen = selecting.selection(request, served)
     return await watching.watch(core, request, served, chosen, answers.frames(core, request, served))

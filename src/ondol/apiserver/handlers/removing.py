@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from ondol.api import status
 from ondol.api.objects import Object
-from ondol.apiserver import answers, deleting, documents, listing, writing
+from ondol.apiserver import answers, deleting, documents, listing, selecting, writing
 from ondol.apiserver.core import Core
 from ondol.apiserver.deleting import DeleteOptions
 from ondol.apiserver.exchange import Answer, Reply, Request
@@ -61,7 +61,7 @@ async def delete(core: Core, request: Request, served: Served) -> Reply:
 
 async def delete_collection(core: Core, request: Request, served: Served) -> Answer:
     asked, writes = await _asked(core, request, served)
-    chosen = listing.selection(request, served)
+    chosen = selecting.selection(request, served)
     listed = await listing.listing(core, request, served, chosen)
     removed: list[Record] = []
     for record in listed.records:
