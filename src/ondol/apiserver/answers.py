@@ -13,7 +13,8 @@ from ondol.api.tables import builtin, table
 from ondol.api.tables.columns import Layout
 from ondol.apiserver import documents, lists, negotiation, watching, yaml_text
 from ondol.apiserver.core import Core
-from ondol.apiserver.exchange import Answer, Reply, Request
+from ondol.apiserver.exchange import Answer, Emit, Reply, Request, Stream
+from ondol.apiserver.heavy import HEAVY_BYTES, YAML_WEIGHT
 from ondol.apiserver.listing import ContinueExpired, Listing
 from ondol.apiserver.negotiation import Accepted
 from ondol.apiserver.served import Served
@@ -30,15 +31,25 @@ def wanted(request: Request) -> Accepted:
     return negotiation.accepted(request.header(b"accept"))
 
 
-def one(core: Core, request: Request, served: Served, value: bytes, code: int = 200) -> Reply:
+def one(core: Core, request: Request, served: Served, value: bytes, code: int = 200) -> Answer:
     """One object, given as it is stored."""
     accepted = wanted(request)
     if accepted.plain and not pretty(request):
         return Reply(value, code)
-    if not accepted.form:
-        return document(request, msgspec.json.decode(value), code)
-    shown = form(core, request, served)(value, True)
-    return document(request, msgspec.json.decode(shown), code)
+
+    def shown() -> Reply:
+        if not accepted.form:
+            return document(request, msgspec.json.decode(value), code)
+        return document(request, msgspec.json.decode(form(core, request, served)(value, True)), code)
+
+    weight = YAML_WEIGHT if accepted.format == "yaml" else 1
+    if len(value) * weight < HEAVY_BYTES:
+        return shown()
+
+    async def produce(emit: Emit) -> None:
+        await emit((await core.heavy.run(request.user.name, len(value) * weight, shown)).body)
+
+    return Stream(produce, _YAML if accepted.format == "yaml" else _JSON, code)
 
 
 def many(core: Core, request: Request, served: Served, listed: Listing) -> Answer:

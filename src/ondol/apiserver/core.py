@@ -15,6 +15,7 @@ from ondol.apiserver.auth.rbac import Authorizer
 from ondol.apiserver.auth.tokens import Tokens
 from ondol.apiserver.config import ApiConfig
 from ondol.apiserver.documents import Views
+from ondol.apiserver.heavy import Heavy
 from ondol.apiserver.metrics import Metrics
 from ondol.apiserver.openapi import Documents
 from ondol.apiserver.ports import KindRules, NodeProxy
@@ -41,6 +42,7 @@ class Core:
         self.views = Views()
         self.metrics = Metrics()
         self.turns = Turns()
+        self.heavy = Heavy()
         self.node_proxy: NodeProxy | None = None
         self.rules: Mapping[str, KindRules] = {}
         """Rules of custom kinds, by group and resource."""

@@ -13,6 +13,8 @@ from ondol.store import Record
 _encode: Final = msgspec.json.Encoder().encode
 _decode: Final = msgspec.json.Decoder(dict).decode
 _VIEWS_MAX: Final = 2048
+_VIEWS_BYTES_MAX: Final = 16 * 1024 * 1024
+_VIEW_BYTES_MAX: Final = _VIEWS_BYTES_MAX // 16
 
 
 class _Labels(msgspec.Struct):
@@ -75,18 +77,32 @@ def fresh(record: Record) -> Object:
 
 
 class Views:
-    """Parsed documents of records, shared and read-only, kept while they are likely to be asked for."""
+    """Parsed documents of records, shared and read-only, kept while they are likely to be asked for.
+
+    So many of them, and of so many bytes: parsed, a document takes several times the memory it is stored in.
+    """
 
     def __init__(self) -> None:
         self._parsed: dict[tuple[int, object], Object] = {}
+        self._sizes: dict[tuple[int, object], int] = {}
+        self._size_bytes = 0
 
     def of(self, record: Record, form: object, shown: Callable[[bytes], bytes]) -> Object:
         """A record's document as `shown` shows its bytes; `form` tells one way of showing from another."""
         key = (record.revision, form)
-        found = self._parsed.get(key)
-        if found is None:
-            if len(self._parsed) >= _VIEWS_MAX:
-                for old in list(self._parsed)[: _VIEWS_MAX // 4]:
-                    del self._parsed[old]
-            found = self._parsed[key] = parse(shown(record.value))
-        return found
+        document = self._parsed.get(key)
+        if document is None:
+            document = parse(shown(record.value))
+            self._keep(key, document, len(record.value))
+        return document
+
+    def _keep(self, key: tuple[int, object], document: Object, size_bytes: int) -> None:
+        if size_bytes > _VIEW_BYTES_MAX:
+            return
+        if len(self._parsed) >= _VIEWS_MAX or self._size_bytes + size_bytes > _VIEWS_BYTES_MAX:
+            for old in list(self._parsed)[: max(1, len(self._parsed) // 4)]:
+                del self._parsed[old]
+                self._size_bytes -= self._sizes.pop(old)
+        self._parsed[key] = document
+        self._sizes[key] = size_bytes
+        self._size_bytes += size_bytes

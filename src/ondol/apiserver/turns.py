@@ -20,28 +20,57 @@ SLICE_BYTES: Final = 128 * 1024
 _SLICE_RECORDS: Final = 500
 
 
-class Turns:
-    """Who works on, one at a time."""
+class Rotation:
+    """Who waits for something: the users in rotation, each user's in the order they came."""
 
     def __init__(self) -> None:
         self._waiting: dict[str, deque[anyio.Event]] = {}
-        """By user, the one whose turn is next first; none of the queues is empty."""
+        """By user, the next first; none of the queues is empty."""
+
+    def enter(self, user: str) -> anyio.Event:
+        """What is set when it is the caller's turn."""
+        turn = anyio.Event()
+        self._waiting.setdefault(user, deque()).append(turn)
+        return turn
+
+    def leave(self, user: str, turn: anyio.Event) -> None:
+        queue = self._waiting[user]
+        queue.remove(turn)
+        if not queue:
+            del self._waiting[user]
+
+    def call(self) -> bool:
+        """Give the next one its turn; whether there was anybody."""
+        if not self._waiting:
+            return False
+        user = next(iter(self._waiting))
+        queue = self._waiting.pop(user)
+        queue.popleft().set()
+        if queue:
+            self._waiting[user] = queue  # behind the other users
+        return True
+
+
+class Turns:
+    """Who works on, one in each round of the loop."""
+
+    def __init__(self) -> None:
+        self._rotation = Rotation()
         self._going = False
         """Whether somebody has a turn who will call for the next one."""
 
     async def next(self, user: str) -> None:
         """Wait for a turn, which lasts until the caller waits for anything."""
-        turn = anyio.Event()
-        self._waiting.setdefault(user, deque()).append(turn)
+        turn = self._rotation.enter(user)
         if not self._going:
-            self._call()
+            self._going = self._rotation.call()
         try:
             await turn.wait()
         finally:
             if turn.is_set():
-                self._call()  # whom it wakes gets to run in the next round of the loop
+                self._going = self._rotation.call()  # that one runs in the next round of the loop
             else:
-                self._leave(user, turn)
+                self._rotation.leave(user, turn)
 
     async def slices(self, user: str, records: Sequence[Record]) -> AsyncIterator[Sequence[Record]]:
         """Records in order, some at a time: the first at once, each of the others in a turn."""
@@ -49,22 +78,6 @@ class Turns:
             if number:
                 await self.next(user)
             yield part
-
-    def _call(self) -> None:
-        self._going = bool(self._waiting)
-        if not self._going:
-            return
-        user = next(iter(self._waiting))
-        queue = self._waiting.pop(user)
-        queue.popleft().set()
-        if queue:
-            self._waiting[user] = queue  # behind the other users
-
-    def _leave(self, user: str, turn: anyio.Event) -> None:
-        queue = self._waiting[user]
-        queue.remove(turn)
-        if not queue:
-            del self._waiting[user]
 
 
 def parts(records: Sequence[Record], size_bytes: int = SLICE_BYTES) -> Iterator[Sequence[Record]]:

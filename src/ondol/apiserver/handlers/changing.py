@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from ondol.api import objects, resources, status
 from ondol.api.objects import Object, Resource
 from ondol.api.patch import apply, json_patch, merge_patch, strategic
 from ondol.apiserver import answers, bodies, bootstrap, documents, lenses, metadata, writing
 from ondol.apiserver.core import Core
-from ondol.apiserver.exchange import Reply, Request
+from ondol.apiserver.exchange import Answer, Reply, Request
+from ondol.apiserver.heavy import YAML_WEIGHT
 from ondol.apiserver.lenses import Lens
 from ondol.apiserver.schemas import Schema
 from ondol.apiserver.served import Served
@@ -25,6 +26,8 @@ _MANAGER_MAX: Final = 128
 _PRINTABLE: Final = re.compile(r"[^\x00-\x1f\x7f]*")
 _STRICTNESS: Final = ("Ignore", "Warn", "Strict")
 
+T = TypeVar("T")
+
 
 def writes(core: Core, request: Request, served: Served) -> writing.Writes:
     return writing.Writes(core, served, options(request))
@@ -33,7 +36,11 @@ def writes(core: Core, request: Request, served: Served) -> writing.Writes:
 def options(request: Request) -> writing.Options:
     """How the query says a write is meant."""
     return writing.Options(
-        request.user, _manager(request), dry_run=dry_run(request.query.get("dryRun")), warn=request.warn
+        request.user,
+        _manager(request),
+        dry_run=dry_run(request.query.get("dryRun")),
+        warn=request.warn,
+        body_bytes=request.body_bytes,
     )
 
 
@@ -54,9 +61,17 @@ def _manager(request: Request) -> str:
     return given or request.user_agent.partition("/")[0][:_MANAGER_MAX] or "unknown"
 
 
-async def read_document(request: Request, schema: Schema) -> Object:
+async def read_document(core: Core, request: Request, schema: Schema) -> Object:
     """The object in the body; unknown and repeated fields are refused, told or ignored as asked."""
-    return document_in(await request.body(), request, schema)
+    body = await request.body()
+    return await _beside(core, request, lambda: document_in(body, request, schema))
+
+
+async def _beside(core: Core, request: Request, work: Callable[[], T]) -> T:
+    """What reading the body comes to: beside the event loop if it may take long."""
+    media_type = bodies.media_type(request.header(b"content-type"))
+    weight = YAML_WEIGHT if media_type in (*bodies.YAMLS, APPLY_PATCH) else 1
+    return await core.heavy.run(request.user.name, request.body_bytes * weight, work)
 
 
 def document_in(body: bytes, request: Request, schema: Schema) -> Object:
@@ -67,9 +82,9 @@ def document_in(body: bytes, request: Request, schema: Schema) -> Object:
     return document
 
 
-async def read_typed(request: Request, resource: Resource, schema: Schema) -> Object:
+async def read_typed(core: Core, request: Request, resource: Resource, schema: Schema) -> Object:
     """The body of a subresource that has a kind of its own; every field has its type."""
-    document = await read_document(request, schema)
+    document = await read_document(core, request, schema)
     metadata.place(document, resource, request.info.namespace, request.info.name)
     return schema.read(document)
 
@@ -96,29 +111,29 @@ def check_fields(
         request.warn(message)
 
 
-async def create(core: Core, request: Request, served: Served) -> Reply:
-    document = await read_document(request, served.schema)
+async def create(core: Core, request: Request, served: Served) -> Answer:
+    document = await read_document(core, request, served.schema)
     metadata.place(document, served.resource, request.info.namespace)
     return await _create(core, request, writes(core, request, served), document)
 
 
 async def _create(
     core: Core, request: Request, how: writing.Writes, document: Object, *, tracked: bool = False
-) -> Reply:
+) -> Answer:
     written = await how.create(request.info.namespace, document, tracked=tracked)
     if how.served.resource == resources.NAMESPACE and not how.options.dry_run:
         await bootstrap.furnish(core, objects.name(documents.parse(written.value)))
     return answers.one(core, request, how.served, written.value, 201)
 
 
-async def update(core: Core, request: Request, served: Served, lens: Lens) -> Reply:
+async def update(core: Core, request: Request, served: Served, lens: Lens) -> Answer:
     info = request.info
     how = writes(core, request, served)
     if lens.subresource == "scale":
-        scale = await read_typed(request, lenses.SCALE, lenses.SCALE_SCHEMA)
+        scale = await read_typed(core, request, lenses.SCALE, lenses.SCALE_SCHEMA)
         written = await how.update(info.namespace, info.name, lens, lambda _: scale)
         return _shown_part(request, lens, written)
-    document = await read_document(request, served.schema)
+    document = await read_document(core, request, served.schema)
     metadata.place(document, served.resource, info.namespace, info.name)
     missing = core.record(served, info.namespace, info.name) is None
     if missing and served.strategy.create_on_update and not lens.subresource:
@@ -142,7 +157,7 @@ def _shown_part(request: Request, lens: Lens, written: writing.Written) -> Reply
     return answers.document(request, lens.get(documents.parse(written.value)))
 
 
-async def patch(core: Core, request: Request, served: Served, lens: Lens) -> Reply:
+async def patch(core: Core, request: Request, served: Served, lens: Lens) -> Answer:
     info = request.info
     content_type = bodies.media_type(request.header(b"content-type"))
     if content_type == APPLY_PATCH:
@@ -152,7 +167,9 @@ async def patch(core: Core, request: Request, served: Served, lens: Lens) -> Rep
             'PatchOptions.meta.k8s.io "" is invalid: force: Forbidden: may not be specified for '
             "non-apply patch"
         )
-    change = _change(content_type, bodies.parse(await request.body(), bodies.JSON), served, lens)
+    body = await request.body()
+    sent = await _beside(core, request, lambda: bodies.parse(body, bodies.JSON))
+    change = _change(content_type, sent, served, lens)
     scaled = lens.subresource == "scale"
     schema = lenses.SCALE_SCHEMA if scaled else served.schema
 
@@ -215,7 +232,17 @@ def _patched(live: Object, operations: Any) -> Any:
     return changed
 
 
-async def _apply(core: Core, request: Request, served: Served, lens: Lens) -> Reply:
+def _applied(body: bytes, request: Request, served: Served, lens: Lens) -> Object:
+    """The document that is applied."""
+    content_type = bodies.JSON if body.lstrip()[:1] == b"{" else bodies.YAML
+    document = bodies.decode(body, content_type)
+    if lens.subresource == "scale":
+        raise errors.UnsupportedMediaType(f"{APPLY_PATCH} is not accepted at the scale subresource")
+    check_fields(request, served.schema, document, lambda: bodies.duplicates(body, content_type))
+    return document
+
+
+async def _apply(core: Core, request: Request, served: Served, lens: Lens) -> Answer:
     info, how = request.info, writes(core, request, served)
     if not request.query.get("fieldManager"):
         raise errors.Invalid(
@@ -223,11 +250,7 @@ async def _apply(core: Core, request: Request, served: Served, lens: Lens) -> Re
             "is required for apply patch"
         )
     body = await request.body()
-    content_type = bodies.JSON if body.lstrip()[:1] == b"{" else bodies.YAML
-    document = bodies.decode(body, content_type)
-    if lens.subresource == "scale":
-        raise errors.UnsupportedMediaType(f"{APPLY_PATCH} is not accepted at the scale subresource")
-    check_fields(request, served.schema, document, lambda: bodies.duplicates(body, content_type))
+    document = await _beside(core, request, lambda: _applied(body, request, served, lens))
     metadata.place(document, served.resource, info.namespace, info.name)
 
     def merged(live: Object | None) -> Object:
@@ -249,6 +272,7 @@ async def _apply(core: Core, request: Request, served: Served, lens: Lens) -> Re
         if lens.subresource or objects.uid(document):
             raise status.not_found(served.resource, info.name)
         try:
-            return await _create(core, request, how, merged(None), tracked=True)
+            created = await _beside(core, request, lambda: merged(None))
+            return await _create(core, request, how, created, tracked=True)
         except errors.AlreadyExists:
             continue

@@ -5,12 +5,12 @@ from __future__ import annotations
 from ondol.api import status
 from ondol.apiserver import answers, listing, selecting, watching
 from ondol.apiserver.core import Core
-from ondol.apiserver.exchange import Answer, Reply, Request
+from ondol.apiserver.exchange import Answer, Request
 from ondol.apiserver.lenses import Lens
 from ondol.apiserver.served import Served
 
 
-async def get(core: Core, request: Request, served: Served) -> Reply:
+async def get(core: Core, request: Request, served: Served) -> Answer:
     info = request.info
     record = core.record(served, info.namespace, info.name)
     if record is None:
@@ -26,7 +26,7 @@ async def _wait_for_known(core: Core, request: Request) -> None:
         await listing.reached(core, listing.revision_of(version))
 
 
-async def get_part(core: Core, request: Request, served: Served, lens: Lens) -> Reply:
+async def get_part(core: Core, request: Request, served: Served, lens: Lens) -> Answer:
     info = request.info
     record = core.record(served, info.namespace, info.name)
     if record is None:

@@ -10,7 +10,7 @@ from ondol.api.objects import Object
 from ondol.apiserver import answers, deleting, documents, listing, selecting, writing
 from ondol.apiserver.core import Core
 from ondol.apiserver.deleting import DeleteOptions
-from ondol.apiserver.exchange import Answer, Reply, Request
+from ondol.apiserver.exchange import Answer, Request
 from ondol.apiserver.handlers import changing
 from ondol.apiserver.schemas import BuiltinSchema
 from ondol.apiserver.served import Served
@@ -49,7 +49,7 @@ def _from_query(request: Request) -> Object:
     return found
 
 
-async def delete(core: Core, request: Request, served: Served) -> Reply:
+async def delete(core: Core, request: Request, served: Served) -> Answer:
     info = request.info
     asked, writes = await _asked(core, request, served)
     value, gone = await deleting.delete(writes, info.namespace, info.name, asked)

@@ -17,7 +17,7 @@ async def create(core: Core, request: Request, served: Served) -> Reply:
     del served
     if core.tokens is None:
         raise errors.Unavailable("this server was started without a key to sign service-account tokens with")
-    document = await changing.read_document(request, _SCHEMA)
+    document = await changing.read_document(core, request, _SCHEMA)
     wanted = _SCHEMA.read({"spec": {}, **document})
     issued = core.tokens.request(wanted, request.info.namespace, request.info.name)
     return answers.document(request, issued, 201)
