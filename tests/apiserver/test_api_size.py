@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from ondol import apiserver, store
 from ondol.api import fields, labels, resources
-from ondol.apiserver import documents, selecting
+from ondol.apiserver import documents, selecting, watching
 from ondol.apiserver.core import Core
 from ondol.apiserver.selecting import Chooser, Selection
 from ondol.apiserver.turns import Turns, parts
@@ -238,6 +238,33 @@ def _read(answer: Any) -> Any:
 async def test_an_empty_list_has_items_too(api: Any, accept: str, query: str) -> None:
     """Clients read the items of a list without asking whether there are any."""
     assert _read(await api.get(f"{CMS}{query}", accept=accept))["items"] == []
+
+
+@pytest.mark.parametrize("accept", ["application/json", PARTIAL.format("")])
+async def test_an_event_is_encoded_once_for_all_its_watchers(
+    api: Any, config_map: Make, monkeypatch: pytest.MonkeyPatch, accept: str
+) -> None:
+    """Those who are shown the same get the same bytes; a selector only chooses among them."""
+    made: list[str] = []
+    real = watching.frame
+
+    def noting(kind: str, value: bytes) -> bytes:
+        made.append(kind)
+        return real(kind, value)
+
+    monkeypatch.setattr(watching, "frame", noting)
+    target = f"{CMS}?watch=true&resourceVersion={api.store.revision}"
+    async with (
+        api.watch(target, accept=accept) as first,
+        api.watch(target, accept=accept) as second,
+        api.watch(f"{target}&labelSelector=a%3Db", accept=accept) as third,
+    ):
+        await api.post(CMS, config_map("a", labels={"a": "b"}))
+        await api.patch(f"{CMS}/a", {"data": {"k": "v"}})
+        await api.delete(f"{CMS}/a")
+        stories = [[await watch.next() for _ in range(3)] for watch in (first, second, third)]
+    assert stories[0] == stories[1] == stories[2]
+    assert [event["type"] for event in stories[0]] == made == ["ADDED", "MODIFIED", "DELETED"]
 
 
 async def test_a_watcher_who_does_not_read_is_cut_off(start: Any, config_map: Make) -> None:

@@ -155,7 +155,7 @@ def frames(core: Core, request: Request, served: Served) -> watching.Forms:
     """How a watch shows objects and bookmarks in the accepted form."""
     accepted = wanted(request)
     if not accepted.form:
-        return watching.Forms(served.shown)
+        return watching.Forms(served.shown, shared=("", served.conversion))
     show = form(core, request, served)
     first = True
 
@@ -170,7 +170,8 @@ def frames(core: Core, request: Request, served: Served) -> watching.Forms:
         empty = table.table([], layout(served), now=0, version=accepted.version, headers=False)
         return {**empty, "metadata": obj["metadata"]}
 
-    return watching.Forms(shown, bookmark)
+    shared = None if accepted.form == "Table" else (accepted, served.conversion)
+    return watching.Forms(shown, bookmark, shared)
 
 
 def document(request: Request, value: Any, code: int = 200) -> Reply:

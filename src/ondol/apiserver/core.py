@@ -14,7 +14,7 @@ from ondol.apiserver.auth.identity import User
 from ondol.apiserver.auth.rbac import Authorizer
 from ondol.apiserver.auth.tokens import Tokens
 from ondol.apiserver.config import ApiConfig
-from ondol.apiserver.documents import Views
+from ondol.apiserver.documents import Frames, Views
 from ondol.apiserver.heavy import Heavy
 from ondol.apiserver.metrics import Metrics
 from ondol.apiserver.openapi import Documents
@@ -40,6 +40,7 @@ class Core:
         self.catalogue = Catalogue()
         self.openapi = Documents(self.catalogue, f"v1.{config.kubernetes_minor}.0")
         self.views = Views()
+        self.frames = Frames()
         self.metrics = Metrics()
         self.turns = Turns()
         self.heavy = Heavy()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -14,6 +14,8 @@ _encode: Final = msgspec.json.Encoder().encode
 _decode: Final = msgspec.json.Decoder(dict).decode
 _VIEWS_MAX: Final = 2048
 _VIEWS_BYTES_MAX: Final = 16 * 1024 * 1024
+_FRAMES_MAX: Final = 256
+_FRAME_BYTES_MAX: Final = 64 * 1024
 _VIEW_BYTES_MAX: Final = _VIEWS_BYTES_MAX // 16
 
 
@@ -106,3 +108,20 @@ class Views:
         self._parsed[key] = document
         self._sizes[key] = size_bytes
         self._size_bytes += size_bytes
+
+
+class Frames:
+    """Frames of watches that several of them send, each made once."""
+
+    def __init__(self) -> None:
+        self._frames: dict[Hashable, bytes] = {}
+
+    def of(self, key: Hashable, make: Callable[[], bytes]) -> bytes:
+        frame = self._frames.get(key)
+        if frame is None:
+            frame = make()
+            if len(frame) <= _FRAME_BYTES_MAX:
+                if len(self._frames) >= _FRAMES_MAX:
+                    del self._frames[next(iter(self._frames))]
+                self._frames[key] = frame
+        return frame

@@ -19,7 +19,12 @@ _EVENTS_AT_ONCE: Final = 200
 
 
 def tasks(core: Core) -> list[Callable[[], Coroutine[Any, Any, None]]]:
-    return [lambda: _compact(core), lambda: _expire_events(core), lambda: _give_back_memory(core)]
+    return [
+        lambda: _compact(core),
+        lambda: core.store.pace_forever(core.clock),
+        lambda: _expire_events(core),
+        lambda: _give_back_memory(core),
+    ]
 
 
 async def _compact(core: Core) -> None:

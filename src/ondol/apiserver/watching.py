@@ -7,7 +7,7 @@ object that leaves the selection is DELETED, one that enters it ADDED.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -39,6 +39,8 @@ class Forms:
 
     shown: Callable[[bytes], bytes]
     bookmark: Callable[[Object], Object] = _as_it_is
+    shared: Hashable = None
+    """Stands for this way of showing objects, if every stream that has it shows them alike."""
 
 
 def frame(kind: str, value: bytes) -> bytes:
@@ -55,7 +57,8 @@ async def watch(core: Core, request: Request, served: Served, chosen: Selection,
     initial = (
         core.store.page(served.bucket, served.prefix(chosen.namespace)).records if options.initial else []
     )
-    subject = _Subject(core, request.user.name, served, Chooser(core, served, chosen), forms)
+    chooser = Chooser(core, served, chosen)
+    subject = _Subject(core, request.user.name, served, chosen.is_everything, chooser, forms)
     running = _Running(subject, cursor, options)
 
     async def produce(emit: Emit) -> None:
@@ -117,6 +120,7 @@ class _Subject:
     core: Core
     user: str
     served: Served
+    everything: bool
     shows: Callable[[Record], bool]
     forms: Forms
 
@@ -235,16 +239,27 @@ class _Running:
 
     def _shown(self, event: Event) -> bytes:
         record, previous = event.record, event.previous
+        if self._subject.everything:
+            kind = "DELETED" if event.deleted else "ADDED" if previous is None else "MODIFIED"
+            return self._frame(kind, record)
         was = previous is not None and self._subject.shows(previous)
         now = not event.deleted and self._subject.shows(record)
         if not was and not now:
             return b""
         kind = "MODIFIED" if was and now else "ADDED" if now else "DELETED"
-        value = record.value
         if kind == "DELETED" and not event.deleted and previous is not None:
             # The state in which the client knew it, at the revision at which it left the selection.
             value = documents.encode(documents.fresh(previous), record.revision)
-        return frame(kind, self._forms.shown(value))
+            return frame(kind, self._forms.shown(value))
+        return self._frame(kind, record)
+
+    def _frame(self, kind: str, record: Record) -> bytes:
+        if self._forms.shared is None:
+            return frame(kind, self._forms.shown(record.value))
+        return self._core.frames.of(
+            (record.revision, kind, self._forms.shared),
+            lambda: frame(kind, self._forms.shown(record.value)),
+        )
 
     def _bookmark(self, annotations: dict[str, str]) -> bytes:
         metadata: dict[str, Any] = {"resourceVersion": str(self._cursor.revision)}

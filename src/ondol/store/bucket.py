@@ -38,7 +38,9 @@ class Bucket:
         self.events_max = events_max
         self._size_bytes_max = size_bytes_max
         self.waiting: set[anyio.Event] = set()
-        """Set, and emptied, at each change."""
+        """Set, and emptied, when a change is announced."""
+        self.resting = False
+        """Whether changes are announced together a moment later, because many were woken just now."""
 
     def apply(self, record: Record, *, deleted: bool) -> None:
         """Take over one committed row."""
@@ -55,11 +57,13 @@ class Bucket:
             del self.records[record.name], self._names[place], self._ordered[place]
         self._remember(Event(record, previous, deleted))
 
-    def announce(self) -> None:
-        """Wake whoever waits for a change."""
+    def announce(self) -> int:
+        """Wake whoever waits for a change; how many they were."""
+        woken = len(self.waiting)
         for waiter in self.waiting:
             waiter.set()
         self.waiting.clear()
+        return woken
 
     def page(self, prefix: str, after: str, limit: int) -> list[Record]:
         start, end = self._range(prefix, after)

@@ -24,6 +24,11 @@ from ondol.store.sqlite import Database
 
 _FIRST_REVISION: Final = 1  # 0 means "any" to the API
 _PURGE_ROWS: Final = 2_000
+_CROWD: Final = 16
+"""Watches up to which each change is announced as it comes."""
+_WAKE_S: Final = 60e-6
+"""What waking one more watch may take, twice over: so at least half of the time is left for the rest."""
+_REST_MAX_S: Final = 0.02
 
 T = TypeVar("T")
 
@@ -53,6 +58,8 @@ class Store:
         self._buckets: dict[str, Bucket] = {}
         self._pending: dict[tuple[str, str], anyio.Event] = {}
         self._advanced: anyio.Event | None = None
+        self._rest: Callable[[Bucket, float], None] | None = None
+        """Has a bucket rest for some seconds and announces then what came meanwhile."""
         self.compacted = 0
         """Lists at an earlier revision than this are refused."""
         self.revision = _FIRST_REVISION
@@ -157,10 +164,43 @@ class Store:
         found = self._bucket(bucket)
         found.apply(record, deleted=deleted)
         self.revision = record.revision
-        found.announce()
+        self._announce(found)
         if self._advanced is not None:
             self._advanced.set()
             self._advanced = None
+
+    def _announce(self, bucket: Bucket) -> None:
+        if bucket.resting:
+            return
+        woken = bucket.announce()
+        if self._rest is not None and woken > _CROWD:
+            bucket.resting = True
+            self._rest(bucket, min(woken * _WAKE_S, _REST_MAX_S))
+
+    async def pace_forever(self, clock: Clock) -> None:
+        """Announce changes to many watches less often: they come together, a few milliseconds later.
+
+        To wake a hundred watches takes longer than to commit the next write. Without this, every change is
+        announced at once.
+        """
+
+        async def rest(bucket: Bucket, seconds: float) -> None:
+            await clock.sleep(seconds)
+            bucket.resting = False
+            self._announce(bucket)
+
+        async with anyio.create_task_group() as group:
+
+            def start(bucket: Bucket, seconds: float) -> None:
+                group.start_soon(rest, bucket, seconds)
+
+            self._rest = start
+            try:
+                await anyio.sleep_forever()
+            finally:
+                self._rest = None
+                for bucket in self._buckets.values():
+                    bucket.resting = False
 
     async def reached(self, revision: int) -> None:
         """Wait until reads can see a revision."""
@@ -241,7 +281,7 @@ class Store:
 
     def wake(self, bucket: str) -> None:
         """End the waits of the watches of a bucket, for what they look at besides."""
-        self._bucket(bucket).announce()
+        self._announce(self._bucket(bucket))
 
     def close(self) -> None:
         """Finish the writes under way and let go of the file."""
