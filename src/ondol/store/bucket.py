@@ -41,6 +41,8 @@ class Bucket:
         """Set, and emptied, when a change is announced."""
         self.resting = False
         """Whether changes are announced together a moment later, because many were woken just now."""
+        self.due = False
+        """Whether there is something to announce then."""
 
     def apply(self, record: Record, *, deleted: bool) -> None:
         """Take over one committed row."""

@@ -171,6 +171,7 @@ class Store:
 
     def _announce(self, bucket: Bucket) -> None:
         if bucket.resting:
+            bucket.due = True
             return
         woken = bucket.announce()
         if self._rest is not None and woken > _CROWD:
@@ -187,7 +188,9 @@ class Store:
         async def rest(bucket: Bucket, seconds: float) -> None:
             await clock.sleep(seconds)
             bucket.resting = False
-            self._announce(bucket)
+            if bucket.due:
+                bucket.due = False
+                self._announce(bucket)
 
         async with anyio.create_task_group() as group:
 
@@ -200,7 +203,8 @@ class Store:
             finally:
                 self._rest = None
                 for bucket in self._buckets.values():
-                    bucket.resting = False
+                    bucket.resting = bucket.due = False
+                    bucket.announce()
 
     async def reached(self, revision: int) -> None:
         """Wait until reads can see a revision."""
