@@ -294,13 +294,17 @@ class _Writes:
 
 
 def test_the_head_and_the_beginning_of_a_body_are_one_write() -> None:
-    """Whatever comes after goes on its own, and an interim answer is none."""
+    """What comes after goes on its own, and so does a large body; an interim answer is none."""
     transport = _Writes()
     joined = server._Joined(cast("Any", transport))
     for data in (b"HTTP/1.1 100 Continue\r\n\r\n", b"head", b"first", b"second"):
         joined.write(data)
     joined.ended()
     joined.write(b"head alone")
+    joined.ended()
+    large = b"x" * 100_000
+    joined.write(b"head of much")
+    joined.write(large)
     joined.ended()
     joined.write(b"cut short")
     joined.close()
@@ -309,6 +313,8 @@ def test_the_head_and_the_beginning_of_a_body_are_one_write() -> None:
         b"headfirst",
         b"second",
         b"head alone",
+        b"head of much",
+        large,
         b"cut short",
         b"closed",
     ]

@@ -39,6 +39,8 @@ Started: TypeAlias = Callable[[tuple[Address, ...]], None]
 _IP_FREEBIND: Final = 15
 _IPV6_FREEBIND: Final = 78
 _CANCELLED_GRACE_S: Final = 1.0
+# A record of TLS; to copy more costs more than the write it spares.
+_JOINED_BYTES_MAX: Final = 16 * 1024
 # The one answer that is no answer yet: a client waits for it before it sends its body.
 _INTERIM: Final = b"HTTP/1.1 100"
 _HEAD_BYTES_MAX: Final = 1 << 20
@@ -165,14 +167,15 @@ class _Joined:
     def write(self, data: bytes) -> None:
         if not self._begun and not data.startswith(_INTERIM):
             self._head, self._begun = data, True
-        elif self._head:
+        elif self._head and len(data) <= _JOINED_BYTES_MAX:
             self._transport.write(self._head + data)
             self._head = b""
         else:
+            self.flush()
             self._transport.write(data)
 
     def flush(self) -> None:
-        """Write a head to which no body came."""
+        """Write the head if it waits for its body: none came, or it is large."""
         if self._head:
             self._transport.write(self._head)
             self._head = b""
