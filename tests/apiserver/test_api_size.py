@@ -46,6 +46,7 @@ def _fill(kept: store.Store, count: int, size: int = 300) -> None:
 
 
 _LABELS = st.dictionaries(st.sampled_from(["a", "b", "x.io/a"]), st.sampled_from(["", "a", "b", "10"]))
+_CORE = Core(apiserver.ApiConfig(), store.open_memory(), ManualClock(), random.Random(1))
 _NAME = st.sampled_from(["a", "true", "x,y", 'q"b', "10", "über"])
 
 
@@ -79,8 +80,8 @@ def test_what_is_chosen_by_its_bytes_is_what_the_document_says(
 ) -> None:
     """Ruling objects out unparsed never changes the answer."""
     chosen = Selection("", labels.parse(label), fields.Selector(tuple(terms)))
-    core = Core(apiserver.ApiConfig(), store.open_memory(), ManualClock(), random.Random(1))
-    chooser = Chooser(core, core.catalogue.of(resources.POD), chosen)
+    chooser = Chooser(_CORE, _CORE.catalogue.of(resources.POD), chosen)
+    _CORE.views = documents.Views()  # which knows objects by their revision
     record = Record(f"n/{pod['metadata']['name']}", 7, documents.encode(pod, 7))
     by_document = chosen.label.matches(pod["metadata"].get("labels") or {}) and fields.matches(
         chosen.field, resources.POD, pod

@@ -73,8 +73,10 @@ class Store:
             self._bucket(name).compacted = revision
         for row in self._database.rows():
             bucket = self._bucket(row.bucket)
-            bucket.apply(Record(row.name, row.revision, row.value), deleted=row.deleted)
+            bucket.replay(Record(row.name, row.revision, row.value), deleted=row.deleted)
             self.revision = row.revision
+        for bucket in self._buckets.values():
+            bucket.put_in_order()
         for name, revision in reached.items():
             self._bucket(name).compact(revision)
         self.revision = max(self.revision, high_water, _FIRST_REVISION)
