@@ -8,10 +8,15 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 import structlog
 
 from ondol.base import log
+
+# How long an example takes says how busy the machine is, not whether the code is right.
+hypothesis.settings.register_profile("ondol", deadline=None)
+hypothesis.settings.load_profile("ondol")
 
 
 @pytest.fixture

@@ -332,20 +332,6 @@ async def test_head_has_no_body(api: Any) -> None:
     assert (answer.status, answer.body) == (200, b"")
 
 
-async def test_websockets_are_turned_down(api: Any) -> None:
-    """There are no streams over them yet; the handshake is refused rather than left hanging."""
-    sent: list[dict[str, Any]] = []
-
-    async def receive() -> dict[str, Any]:
-        return {"type": "websocket.connect"}
-
-    async def send(message: dict[str, Any]) -> None:
-        sent.append(message)
-
-    await api.app({"type": "websocket", "path": "/", "headers": []}, receive, send)
-    assert sent[0]["type"] == "websocket.close"
-
-
 @pytest.mark.parametrize("method", ["GET", "POST"])
 @pytest.mark.parametrize(
     ("path", "part"),

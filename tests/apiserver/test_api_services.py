@@ -120,7 +120,7 @@ _BALANCED = {
         (_BALANCED, {"type": "ClusterIP"}, {"clusterIP", "clusterIPs", "ipFamilies"}),
         (_BALANCED, {"type": "ExternalName", "externalName": "x.test"}, set()),
         (_BALANCED, {"type": "NodePort"}, {"clusterIP", "ipFamilies", "externalTrafficPolicy", "nodePort"}),
-        ({"externalIPs": ["192.0.2.1"]}, {"externalIPs": None}, {"clusterIP", "ipFamilies"}),
+        ({"externalIPs": ["203.0.113.9"]}, {"externalIPs": None}, {"clusterIP", "ipFamilies"}),
     ],
 )
 @pytest.mark.parametrize("how", ["merge-patch+json", "strategic-merge-patch+json", "put"])

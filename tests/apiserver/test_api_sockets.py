@@ -25,8 +25,8 @@ class Lines:
     status = 200
 
     @asynccontextmanager
-    async def get(self, host: str, port: int, path: str, query: Mapping[str, str]) -> AsyncIterator[Lines]:
-        del host, port, path, query
+    async def get(self, node: str, path: str, query: Mapping[str, str]) -> AsyncIterator[Lines]:
+        del node, path, query
         yield self
 
     async def chunks(self) -> AsyncIterator[bytes]:

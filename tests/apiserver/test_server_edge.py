@@ -9,7 +9,7 @@ import socket
 import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import anyio.abc
@@ -306,6 +306,66 @@ async def test_a_stop_cancels_what_does_not_end(made: pki.Pki, app: App) -> None
             with anyio.fail_after(2):
                 await app.stuck.wait()
     assert app.events[-1] == "shutdown"
+
+
+async def test_answers_without_a_body_come_at_once(made: pki.Pki, app: App) -> None:
+    """The head of an answer waits for its body to go out with it, but not where none comes."""
+    async with serving(app, config(made)) as ((address,), _):
+
+        def fetch() -> list[int]:
+            connection = http.client.HTTPSConnection(*address, context=tls(made), timeout=5)
+            try:
+                lengths = []
+                for method in ("HEAD", "GET", "HEAD", "HEAD", "GET"):
+                    connection.request(method, "/")
+                    lengths.append(len(connection.getresponse().read()))
+                return lengths
+            finally:
+                connection.close()
+
+        head, get_, *rest = await anyio.to_thread.run_sync(fetch)
+        assert (head, rest) == (0, [0, 0, get_])
+        assert get_ > 0
+
+
+class _Writes:
+    """A transport that notes what is written."""
+
+    def __init__(self) -> None:
+        self.writes: list[bytes] = []
+
+    def write(self, data: bytes) -> None:
+        self.writes.append(data)
+
+    def close(self) -> None:
+        self.writes.append(b"closed")
+
+
+def test_the_head_and_the_beginning_of_a_body_are_one_write() -> None:
+    """What comes after goes on its own, and so does a large body; an interim answer is none."""
+    transport = _Writes()
+    joined = server._Joined(cast("Any", transport))
+    for data in (b"HTTP/1.1 100 Continue\r\n\r\n", b"head", b"first", b"second"):
+        joined.write(data)
+    joined.ended()
+    joined.write(b"head alone")
+    joined.ended()
+    large = b"x" * 100_000
+    joined.write(b"head of much")
+    joined.write(large)
+    joined.ended()
+    joined.write(b"cut short")
+    joined.close()
+    assert transport.writes == [
+        b"HTTP/1.1 100 Continue\r\n\r\n",
+        b"headfirst",
+        b"second",
+        b"head alone",
+        b"head of much",
+        large,
+        b"cut short",
+        b"closed",
+    ]
 
 
 async def test_an_unsupported_upgrade_is_answered_and_closed(made: pki.Pki, app: App) -> None:

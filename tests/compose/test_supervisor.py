@@ -217,6 +217,29 @@ def test_an_engine_that_answers_is_left_alone(tmp_path: Path) -> None:
     assert _causes_of_death(part, tmp_path) == ["ended with exit status 0"]
 
 
+def test_a_part_that_works_all_the_while_gets_more_time_than_one_that_hangs(tmp_path: Path) -> None:
+    """Long work is not taken for a hang; work without an end is, later."""
+
+    def busy(notify: Notify) -> None:
+        notify()
+        _work(1.2)  # three times the silence of one that hangs
+        notify.alive()
+        raise RuntimeError("its own end")
+
+    def endless(notify: Notify) -> None:
+        notify()
+        _work(60.0)
+
+    assert _causes_of_death(Part("api", busy, silence_max_s=0.4), tmp_path) == ["RuntimeError: its own end"]
+    assert _causes_of_death(Part("api", endless, silence_max_s=0.2), tmp_path) == ["stopped answering"]
+
+
+def _work(seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        pass
+
+
 def test_silence_that_nobody_listened_to_does_not_count(tmp_path: Path) -> None:
     """A supervisor that was stopped for longer than the limit, its parts as well, kills none on waking."""
 

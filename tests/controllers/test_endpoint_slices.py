@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ondol.api import objects
-from ondol.api.objects import Object
+from ondol.api.objects import Key, Object
 from ondol.controllers.endpoints import resources
+from ondol.controllers.endpoints.reconciler import Reconciler
+from ondol.sdk.store import Lister, Store
 
 
 def service(**spec: Any) -> Object:
@@ -188,3 +192,34 @@ def applied(slices: list[Object], found: resources.Changes) -> list[Object]:
 
 def places(slices: list[Object]) -> dict[str, str]:
     return {e["targetRef"]["uid"]: objects.name(each) for each in slices for e in each["endpoints"]}
+
+
+@pytest.mark.parametrize(
+    ("labels", "services"),
+    [
+        ({"app": "a", "tier": "b"}, {"both", "app", "tier"}),
+        ({"app": "a"}, {"app"}),
+        ({"tier": "b", "more": "x"}, {"tier"}),
+        ({"app": "other", "tier": "b"}, {"tier"}),
+        ({}, set()),
+    ],
+)
+def test_a_pod_concerns_the_services_that_select_it(labels: dict[str, str], services: set[str]) -> None:
+    """In its own namespace, by all labels of a selector; one without a selector selects nothing."""
+    store = Store()
+    informer = SimpleNamespace(add_index=store.add_index, lister=Lister(store))
+    manager: Any = SimpleNamespace(client=None, informer=lambda _: informer)
+    reconciler = Reconciler(manager)
+    selectors = {
+        "both": {"tier": "b", "app": "a"},
+        "app": {"app": "a"},
+        "tier": {"tier": "b"},
+        "none": {},
+        "nothing": None,
+    }
+    for namespace in ("here", "there"):
+        for name, selector in selectors.items():
+            metadata = {"name": name, "namespace": namespace}
+            store.put(Key(namespace, name), {"metadata": metadata, "spec": {"selector": selector}})
+    pod = {"metadata": {"name": "p", "namespace": "here", "labels": labels}}
+    assert set(reconciler._services_of(pod)) == {Key("here", name) for name in services}

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from ondol.api import conditions, resources
+from ondol.api import conditions, objects, resources
 from ondol.api.objects import Key, Object
 from ondol.base.clock import rfc3339
 from ondol.controllers import catalogue
 from ondol.controllers.aggregation import resources as aggregation
+from ondol.controllers.garbage import graph as garbage
 from ondol.controllers.garbage.graph import Graph, Node
 from ondol.controllers.namespace import status as namespace_status
 from ondol.controllers.node import resources as nodes
@@ -32,6 +33,35 @@ def test_new_owned_objects_are_looked_at() -> None:
     assert graph.put(item("b", "a")) == {"b"}
     assert graph.put(item("b", "a")) == set()
     assert [each.uid for each in graph.dependents("a")] == ["b"]
+
+
+def test_a_node_is_made_of_a_small_part_of_its_object() -> None:
+    """The collector keeps that part of every object there is, and decides by it as by the whole."""
+    owner = {"apiVersion": "v1", "kind": "Pod", "name": "p", "uid": "o", "blockOwnerDeletion": True}
+    whole: dict[str, Any] = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {
+            "name": "c",
+            "namespace": "n",
+            "uid": "u",
+            "resourceVersion": "7",
+            "labels": {"a": "b"},
+            "annotations": {"large": "x" * 1000},
+            "creationTimestamp": "2026-01-01T00:00:00Z",
+            "ownerReferences": [owner],
+            "finalizers": ["foregroundDeletion"],
+            "deletionTimestamp": "2026-01-01T00:00:00Z",
+        },
+        "data": {"k": "v"},
+    }
+    part = garbage.needed(whole)
+    assert garbage.node(resources.CONFIG_MAP, part) == garbage.node(resources.CONFIG_MAP, whole)
+    assert objects.resource_version(part) == "7"
+    assert set(part) == {"metadata"}
+    assert not {"labels", "annotations", "creationTimestamp"} & set(part["metadata"])
+    bare = garbage.needed({"metadata": {"name": "c", "uid": "u", "ownerReferences": []}})
+    assert bare == {"metadata": {"name": "c", "uid": "u"}}
 
 
 def test_a_lost_owner_sends_for_its_dependents() -> None:

@@ -17,6 +17,8 @@ from ondol import store
 from ondol.base import errors
 from ondol.base.clock import ManualClock
 from ondol.store import sqlite
+from ondol.store.sqlite import Database
+from ondol.store.writer import Append, Inline, Work
 
 pytestmark = pytest.mark.anyio
 
@@ -201,6 +203,10 @@ async def _put(kept: store.Store, name: str, size: int = 10) -> store.Record:
     return await kept.append("b", name, lambda _: b"x" * size)
 
 
+async def _delete(kept: store.Store, name: str) -> None:
+    await kept.append("b", name, lambda _: b"", delete=True)
+
+
 async def test_a_full_disk_refuses_writes_and_loses_nothing(tmp_path: Path) -> None:
     """No space: the write is refused as Unavailable and not visible; with space again, writing works."""
     kept = store.open_file(tmp_path / "store.db")
@@ -314,6 +320,69 @@ async def test_compaction_gives_rows_back_and_is_remembered(tmp_path: Path) -> N
     with pytest.raises(errors.Expired):
         again.page("b", revision=first.revision)
     again.close()
+
+
+async def test_the_file_and_its_log_shrink_with_what_they_hold(tmp_path: Path) -> None:
+    """Space that nothing needs any more goes back to the disk, not only a page of it."""
+    file = tmp_path / "store.db"
+    kept = store.open_file(file, store.Retention(events=2))
+    async with anyio.create_task_group() as group:
+        for number in range(3_000):
+            group.start_soon(_put, kept, f"a/{number}", 10_000)
+    await kept.compact(kept.revision)
+    full = file.stat().st_size
+    async with anyio.create_task_group() as group:
+        for number in range(3_000):
+            group.start_soon(_delete, kept, f"a/{number}")
+    await _put(kept, "b", 10)
+    await kept.compact(kept.revision)
+    assert full > 20_000_000
+    assert file.stat().st_size < 3_000_000
+    assert file.with_name("store.db-wal").stat().st_size < 10_000_000
+    kept.close()
+    again = store.open_file(file)
+    assert [record.name for record in again.page("b").records] == ["b"]
+    again.close()
+
+
+async def test_writes_are_made_between_the_steps_of_a_large_purge() -> None:
+    """Forgetting ten thousand rows is work in turns with the writes that come meanwhile."""
+    kept = store.open_memory(store.Retention(events=1))
+    for number in range(10_000):
+        await _put(kept, f"a/{number % 10}")
+    kept._writer = writer = _Queued(kept._database)
+    async with anyio.create_task_group() as group:
+        group.start_soon(kept.purge)
+        await anyio.wait_all_tasks_blocked()
+        group.start_soon(_put, kept, "urgent")
+        await anyio.wait_all_tasks_blocked()
+        writer.run()
+        await anyio.wait_all_tasks_blocked()
+        assert kept.get("b", "urgent") is not None
+        (rows,) = kept._database._connection.execute("SELECT count(*) FROM log").fetchone()
+        assert rows > 1_000  # most of them are still to go
+        while writer.jobs:
+            writer.run()
+            await anyio.wait_all_tasks_blocked()
+    (rows,) = kept._database._connection.execute("SELECT count(*) FROM log").fetchone()
+    assert rows < 30
+    kept.close()
+
+
+class _Queued(Inline):
+    """Does what it has been asked for when it is told to."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database)
+        self.jobs: list[Append | Work] = []
+
+    def submit(self, job: Append | Work) -> None:
+        self.jobs.append(job)
+
+    def run(self) -> None:
+        jobs, self.jobs = self.jobs, []
+        for job in jobs:
+            super().submit(job)
 
 
 async def test_compaction_goes_on_by_the_clock() -> None:

@@ -111,6 +111,30 @@ class StoreModel(RuleBasedStateMachine):
         found = {record.name: (record.revision, record.value) for record in page.records}
         assert found == self.snapshots[revision][bucket]
 
+    @precondition(lambda self: self.snapshots)
+    @rule(
+        data=st.data(),
+        bucket=_BUCKETS,
+        prefix=st.sampled_from(["", "a/", "b/", "z/"]),
+        limit=st.integers(1, 3),
+    )
+    def pages_in_the_past(self, data: st.DataObject, bucket: str, prefix: str, limit: int) -> None:
+        """Pages of an earlier revision put together are that moment, and say how much is left."""
+        revision = data.draw(st.sampled_from(sorted(self.snapshots)))
+        names = sorted(name for name in self.snapshots[revision][bucket] if name.startswith(prefix))
+        seen: list[str] = []
+        while True:
+            after = seen[-1] if seen else ""
+            try:
+                page = self.store.page(bucket, prefix, after=after, limit=limit, revision=revision)
+            except errors.Expired:
+                return  # page_in_the_past says when that may be
+            seen += [record.name for record in page.records]
+            assert page.remaining == len(names) - len(seen)
+            if not page.remaining:
+                break
+        assert seen == names
+
     @rule(bucket=_BUCKETS)
     def start_watch(self, bucket: str) -> None:
         """A watch from now on sees nothing at first."""
@@ -118,15 +142,18 @@ class StoreModel(RuleBasedStateMachine):
         assert watch.take() == []
         self.watches[bucket] = (watch, self.store.revision)
 
-    @rule(bucket=_BUCKETS)
-    def read_watch(self, bucket: str) -> None:
-        """A watch tells every change after its revision once and in order, or that it is too late."""
+    @rule(bucket=_BUCKETS, limit=st.integers(0, 2))
+    def read_watch(self, bucket: str, limit: int) -> None:
+        """A watch tells every change after its revision once and in order, or that it is too late.
+
+        However many are taken at a time.
+        """
         if bucket not in self.watches:
             return
         watch, after = self.watches[bucket]
         missed = [h for h in self.history if h[1] == bucket and h[0] > after]
         try:
-            events = watch.take()
+            events = [event for taken in iter(lambda: watch.take(limit), []) for event in taken]
         except errors.Expired:
             # never while the history could still hold it all
             assert len(missed) > 2 or missed[0][0] <= self.store.compacted

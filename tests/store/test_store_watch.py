@@ -7,6 +7,7 @@ import pytest
 
 from ondol import store
 from ondol.base import errors
+from ondol.base.clock import ManualClock
 
 pytestmark = pytest.mark.anyio
 
@@ -90,4 +91,37 @@ async def test_reached_waits_for_a_revision() -> None:
         await kept.append("a", "1", lambda _: b"")
         await kept.append("a", "2", lambda _: b"")
     assert kept.revision == target
+    kept.close()
+
+
+@pytest.mark.parametrize(("watches", "together"), [(3, False), (40, True)], ids=["few", "many"])
+async def test_changes_are_announced_together_to_many_watches(watches: int, together: bool) -> None:
+    """Few are told of each change at once; many of the first at once, and of the next a moment later."""
+    kept, clock, wakes = store.open_memory(), ManualClock(), 0
+
+    async def follow(watch: store.log.Watch) -> None:
+        nonlocal wakes
+        while True:
+            await watch.changed()
+            if watch.take():
+                wakes += 1
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(kept.pace_forever, clock)
+        for _ in range(watches):
+            group.start_soon(follow, kept.watch("pods", after=kept.revision))
+        await anyio.wait_all_tasks_blocked()
+        for number in range(5):
+            await kept.append("pods", f"a/{number}", lambda _: b"")
+            await anyio.wait_all_tasks_blocked()
+        assert wakes == watches * (1 if together else 5)
+        await clock.advance(0.02)
+        await anyio.wait_all_tasks_blocked()
+        assert wakes == watches * (2 if together else 5)
+        await clock.advance(0.02)
+        await anyio.wait_all_tasks_blocked()
+        await kept.append("pods", "a/x", lambda _: b"")
+        await anyio.wait_all_tasks_blocked()
+        assert wakes == watches * (3 if together else 6), "after a rest the first is told at once again"
+        group.cancel_scope.cancel()
     kept.close()

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import bisect
-import itertools
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -13,13 +11,15 @@ from ondol.api import objects, status
 from ondol.api.objects import Object
 from ondol.api.tables import builtin, table
 from ondol.api.tables.columns import Layout
-from ondol.apiserver import documents, negotiation, watching, yaml_text
+from ondol.apiserver import documents, lists, negotiation, watching, yaml_text
 from ondol.apiserver.core import Core
-from ondol.apiserver.exchange import PIECE_BYTES, WHOLE_BYTES_MAX, Answer, Reply, Request, Stream
+from ondol.apiserver.exchange import Answer, Emit, Reply, Request, Stream
+from ondol.apiserver.heavy import HEAVY_BYTES, YAML_WEIGHT
 from ondol.apiserver.listing import ContinueExpired, Listing
 from ondol.apiserver.negotiation import Accepted
 from ondol.apiserver.served import Served
 from ondol.base import errors
+from ondol.store import Record
 
 _JSON: Final = b"application/json"
 _YAML: Final = b"application/yaml"
@@ -31,65 +31,80 @@ def wanted(request: Request) -> Accepted:
     return negotiation.accepted(request.header(b"accept"))
 
 
-def one(core: Core, request: Request, served: Served, value: bytes, code: int = 200) -> Reply:
+def one(core: Core, request: Request, served: Served, value: bytes, code: int = 200) -> Answer:
     """One object, given as it is stored."""
     accepted = wanted(request)
     if accepted.plain and not pretty(request):
         return Reply(b"%b\n" % value, code)
-    if not accepted.form:
-        return document(request, msgspec.json.decode(value), code)
-    shown = form(core, request, served)(msgspec.json.decode(value), True)
-    return document(request, shown, code)
+
+    def shown() -> Reply:
+        if not accepted.form:
+            return document(request, msgspec.json.decode(value), code)
+        return document(request, msgspec.json.decode(form(core, request, served)(value, True)), code)
+
+    weight = YAML_WEIGHT if accepted.format == "yaml" else 1
+    if len(value) * weight < HEAVY_BYTES:
+        return shown()
+
+    async def produce(emit: Emit) -> None:
+        await emit((await core.heavy.run(request.user.name, len(value) * weight, shown)).body)
+
+    return Stream(produce, _YAML if accepted.format == "yaml" else _JSON, code)
 
 
 def many(core: Core, request: Request, served: Served, listed: Listing) -> Answer:
     """A list."""
     accepted = wanted(request)
-    if not accepted.form:
-        return _whole_list(request, served, listed)
-    items = [core.document(served, record) for record in listed.records]
-    if accepted.form == "Table":
-        shown = _Tables(core, request, served, accepted)(items, listed.metadata())
-    else:
-        shown = table.partial_list(items, listed.metadata(), version=accepted.version)
-    return document(request, shown)
+    as_list = _table_list if accepted.form == "Table" else _partial_list if accepted.form else _plain_list
+    return as_list(core, request, served, listed).answer(core, request.user.name, listed.records)
 
 
-def _whole_list(request: Request, served: Served, listed: Listing) -> Answer:
-    values = [record.value for record in listed.records]
-    if served.conversion is not None:
-        values = [served.shown(value) for value in values]
-    head = b'{"kind":"%b","apiVersion":"%b","metadata":%b,"items":[' % (
-        served.kind.list_kind.encode(),
-        served.resource.api_version.encode(),
-        documents.dump(listed.metadata()),
+def _plain_list(core: Core, request: Request, served: Served, listed: Listing) -> lists.Writing:
+    del core
+    head = {
+        "kind": served.kind.list_kind,
+        "apiVersion": served.resource.api_version,
+        "metadata": listed.metadata(),
+    }
+    return lists.Writing(
+        _format(request), head, "items", lambda records: [served.shown(record.value) for record in records]
     )
-    if wanted(request).format != "json" or pretty(request):
-        return document(request, msgspec.json.decode(head + b",".join(values) + b"]}"))
-    if sum(map(len, values)) <= WHOLE_BYTES_MAX:
-        # A format, not a join: a fifth more lists a second were measured, for how it takes its memory.
-        return Reply(b"%b%b]}\n" % (head, b",".join(values)))
-    return Stream(lambda emit: _emit_list(head, values, emit))
 
 
-async def _emit_list(head: bytes, values: list[bytes], emit: Callable[[bytes], Awaitable[None]]) -> None:
-    """Piece by piece from the stored bytes: a long list is never copied whole."""
-    await emit(head)
-    comma: list[bytes] = []
-    for group in _groups(values):
-        await emit(b",".join(comma + group))
-        comma = [b""]
-    await emit(b"]}\n")
+def _partial_list(core: Core, request: Request, served: Served, listed: Listing) -> lists.Writing:
+    del core
+    accepted = wanted(request)
+    partial = _partial(accepted)
+    head = table.partial_list([], listed.metadata(), version=accepted.version)
+    return lists.Writing(
+        _format(request),
+        head,
+        "items",
+        lambda records: [partial(served.shown(record.value)) for record in records],
+    )
 
 
-def _groups(values: list[bytes]) -> Iterator[list[bytes]]:
-    """In order, so many at a time as make a piece."""
-    ends = list(itertools.accumulate(map(len, values)))
-    start = sent = 0
-    while start < len(values):
-        stop = max(start + 1, bisect.bisect_right(ends, sent + PIECE_BYTES))
-        yield values[start:stop]
-        start, sent = stop, ends[stop - 1]
+def _table_list(core: Core, request: Request, served: Served, listed: Listing) -> lists.Writing:
+    tables = _Tables(core, request, served, wanted(request))
+    read = core.reader(served, len(listed.records))
+
+    def rows(records: Sequence[Record]) -> list[bytes]:
+        shown = tables([read(record) for record in records], {}, headers=False)
+        return [documents.dump(row) for row in shown["rows"]]
+
+    return lists.Writing(_format(request), tables([], listed.metadata()), "rows", rows)
+
+
+def _format(request: Request) -> lists.Format:
+    if wanted(request).format == "yaml":
+        return lists.Yaml()
+    return lists.Pretty() if pretty(request) else lists.Json()
+
+
+def _partial(accepted: Accepted) -> Callable[[bytes], bytes]:
+    """An object as its metadata alone, which is taken over as it is written."""
+    kind = documents.dump(table.partial({}, version=accepted.version)).removesuffix(b"{}}")
+    return lambda value: b"%b%b}" % (kind, documents.metadata(value))
 
 
 class _Tables:
@@ -116,13 +131,19 @@ class _Tables:
         )
 
 
-def form(core: Core, request: Request, served: Served) -> Callable[[Object, bool], Object]:
-    """How one object is shown in the accepted form; the flag asks for a table's headers."""
+def form(core: Core, request: Request, served: Served) -> Callable[[bytes, bool], bytes]:
+    """How one object, as it is served, is shown in the accepted form; the flag asks for a table's headers."""
     accepted = wanted(request)
-    if accepted.form == "Table":
-        tables = _Tables(core, request, served, accepted)
-        return lambda obj, headers: tables([obj], objects.metadata(obj), headers=headers)
-    return lambda obj, headers: table.partial(obj, version=accepted.version)  # noqa: ARG005 - tables have them
+    if accepted.form != "Table":
+        partial = _partial(accepted)
+        return lambda value, headers: partial(value)  # noqa: ARG005 - tables have them
+    tables = _Tables(core, request, served, accepted)
+
+    def shown(value: bytes, headers: bool) -> bytes:
+        obj = documents.parse(value)
+        return documents.dump(tables([obj], objects.metadata(obj), headers=headers))
+
+    return shown
 
 
 def layout(served: Served) -> Layout:
@@ -134,14 +155,14 @@ def frames(core: Core, request: Request, served: Served) -> watching.Forms:
     """How a watch shows objects and bookmarks in the accepted form."""
     accepted = wanted(request)
     if not accepted.form:
-        return watching.Forms(served.shown)
+        return watching.Forms(served.shown, shared=("", served.conversion))
     show = form(core, request, served)
     first = True
 
     def shown(value: bytes) -> bytes:
         nonlocal first
         headers, first = first, False
-        return documents.dump(show(msgspec.json.decode(served.shown(value)), headers))
+        return show(served.shown(value), headers)
 
     def bookmark(obj: Object) -> Object:
         if accepted.form != "Table":
@@ -149,7 +170,8 @@ def frames(core: Core, request: Request, served: Served) -> watching.Forms:
         empty = table.table([], layout(served), now=0, version=accepted.version, headers=False)
         return {**empty, "metadata": obj["metadata"]}
 
-    return watching.Forms(shown, bookmark)
+    shared = None if accepted.form == "Table" else (accepted, served.conversion)
+    return watching.Forms(shown, bookmark, shared)
 
 
 def document(request: Request, value: Any, code: int = 200) -> Reply:

@@ -27,6 +27,7 @@ from ondol.apiserver.exchange import (
     Send,
     Stream,
 )
+from ondol.apiserver.flight import Body, Flight
 from ondol.apiserver.lifecycle import Lifecycle
 from ondol.apiserver.ports import Authenticator, Authorizer
 from ondol.base import errors, log
@@ -35,6 +36,7 @@ _SHORT: Final = frozenset({"patch", "delete"})
 _READS: Final = frozenset({"get", "list", "head", ""})
 _WARNING_MAX: Final = 1024
 _WARNINGS_MAX: Final = 4096
+_CLOSE: Final = (b"connection", b"close")
 _NO_CACHE: Final = (b"cache-control", b"no-cache, private")
 
 
@@ -58,8 +60,7 @@ class App:
         self._authenticator = authenticator
         self._authorizer = authorizer
         self._lifecycle = lifecycle
-        self._reads = 0
-        self._writes = 0
+        self._flight = Flight(core.config)
         self._log = log.get("apiserver")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -72,13 +73,13 @@ class App:
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive, self.core.config.body_bytes_max)
-        audit_id = request.header(b"audit-id") or self.core.new_uid()
+        audit_id = request.header(b"audit-id") or self.core.new_audit_id()
         await self._exchange(request, _Sending(send, request, audit_id), audit_id)
 
     async def _socket(self, scope: Scope, receive: Receive, send: Send) -> None:
         """A request that asks to go on as a WebSocket."""
         await receive()  # that it is being opened
-        audit_id = self.core.new_uid()
+        audit_id = self.core.new_audit_id()
         sending = sockets.Sending(send, scope["subprotocols"], audit_id)
         try:
             opening = sockets.as_request(scope)
@@ -111,23 +112,27 @@ class App:
             if info.verb == "watch" or info.subresource == "log":
                 await sending.answer(await routing.handle(self.core, request))
                 return
-            with self._admitted(request):
-                answer = await self._handle(request)
+            if info.verb in _READS:
+                with self._flight.reads.one(request.user):
+                    answer = await routing.handle(self.core, request)
+            else:
+                answer = await self._write(request)
             await self._send_in_time(sending, answer)
         finally:
             self.core.metrics.observe(request, sending.status, clock.monotonic() - started)
 
-    async def _handle(self, request: Request) -> Answer:
-        if request.info.verb in _READS:
-            return await routing.handle(self.core, request)
+    async def _write(self, request: Request) -> Answer:
+        """Take the body in, and only then a place among the writes."""
         config = self.core.config
         limit_s = config.patch_timeout_s if request.info.verb in _SHORT else config.request_timeout_s
         try:
-            with anyio.fail_after(limit_s):
-                return await routing.handle(self.core, request)
+            with Body(self._flight, request.user) as grow, anyio.fail_after(config.body_timeout_s) as scope:
+                await request.receive(grow)
+                scope.deadline += limit_s - config.body_timeout_s
+                with self._flight.writes.one(request.user):
+                    return await routing.handle(self.core, request)
         except TimeoutError:
-            message = "the server was unable to complete the request within its time; it may still happen"
-            raise errors.Timeout(f"Timeout: {message}", retry_after_s=1) from None
+            raise _late(request) from None
 
     async def _send_in_time(self, sending: Sender, answer: Answer) -> None:
         """Who does not read a long answer is cut off: it keeps old objects in memory."""
@@ -159,39 +164,12 @@ class App:
         if not decision.allowed:
             raise rbac.forbidden(request.user, wanted, decision.reason)
 
-    def _admitted(self, request: Request) -> _InFlight:
-        return _InFlight(self, reads=request.info.verb in _READS)
 
-
-class _InFlight:
-    """A place among the requests under way; `TooManyRequests` when there is none."""
-
-    __slots__ = ("_app", "_reads")
-
-    def __init__(self, app: App, *, reads: bool) -> None:
-        self._app = app
-        self._reads = reads
-
-    def __enter__(self) -> None:
-        app, config = self._app, self._app.core.config
-        if self._reads:
-            if app._reads >= config.reads_in_flight_max:  # noqa: SLF001 - a part of the class above
-                raise _busy()
-            app._reads += 1  # noqa: SLF001 - likewise
-        else:
-            if app._writes >= config.writes_in_flight_max:  # noqa: SLF001 - likewise
-                raise _busy()
-            app._writes += 1  # noqa: SLF001 - likewise
-
-    def __exit__(self, *_: object) -> None:
-        if self._reads:
-            self._app._reads -= 1  # noqa: SLF001 - likewise
-        else:
-            self._app._writes -= 1  # noqa: SLF001 - likewise
-
-
-def _busy() -> errors.TooManyRequests:
-    return errors.TooManyRequests("Too many requests, please try again later.", retry_after_s=1)
+def _late(request: Request) -> errors.Timeout:
+    if request.cut_short:
+        return errors.Timeout("Timeout: the body of the request did not arrive within its time")
+    message = "the server was unable to complete the request within its time; it may still happen"
+    return errors.Timeout(f"Timeout: {message}", retry_after_s=1)
 
 
 class _Sending:
@@ -233,6 +211,8 @@ class _Sending:
 
     async def fail(self, reply: Reply) -> None:
         if not self._started:
+            if self._request.cut_short:
+                reply.headers.append(_CLOSE)  # nobody reads on to where the next request begins
             await self.reply(reply)
             return
         # Too late for a status code: the stream ends here, which the client sees as a cut.

@@ -15,7 +15,7 @@ from ondol.base import errors
 JSON: Final = "application/json"
 YAML: Final = "application/yaml"
 PROTOBUF: Final = "application/vnd.kubernetes.protobuf"
-_YAMLS: Final = (YAML, "application/x-yaml", "text/yaml")
+YAMLS: Final = (YAML, "application/x-yaml", "text/yaml")
 DEPTH_MAX: Final = 200
 """Lists and objects inside of each other in one document; people's go to some thirty."""
 
@@ -38,7 +38,7 @@ def parse(body: bytes, content_type: str) -> Any:
     try:
         if content_type == JSON:
             return _json(body)
-        if content_type in _YAMLS:
+        if content_type in YAMLS:
             return yaml_text.parse(body, DEPTH_MAX).value
         if content_type == PROTOBUF:
             return protobuf.decode(body)
@@ -88,7 +88,7 @@ def duplicates(body: bytes, content_type: str) -> list[str]:
     """What strict decoding says of keys that stand twice in one object."""
     if content_type == JSON:
         return [f'duplicate field "{path}"' for path in _json_duplicates(body)]
-    return yaml_text.parse(body, DEPTH_MAX).repeated if content_type in _YAMLS else []
+    return yaml_text.parse(body, DEPTH_MAX).repeated if content_type in YAMLS else []
 
 
 class _Twice(dict[str, Any]):

@@ -30,6 +30,10 @@ class ApiConfig:
     ca_certificate: str = ""
     """PEM of the authority that signed this server's certificate; published to every namespace."""
     body_bytes_max: int = 3 * 1024 * 1024
+    bodies_bytes_max: int = 128 * 1024 * 1024
+    """Of all requests under way together; a user has at most half, as of those in flight."""
+    body_timeout_s: float = 30.0
+    """How long a body may take to arrive."""
     reads_in_flight_max: int = 400
     writes_in_flight_max: int = 200
     request_timeout_s: float = 60.0

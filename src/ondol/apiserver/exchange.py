@@ -18,21 +18,38 @@ Message: TypeAlias = dict[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
 Headers: TypeAlias = list[tuple[bytes, bytes]]
+Emit: TypeAlias = Callable[[bytes], Awaitable[None]]
+"""Sends one piece of an answer, once the client has room for it."""
 
 JSON = b"application/json"
 WHOLE_BYTES_MAX = 1024 * 1024
 """Longer answers are sent piece by piece as the client reads; up to here one copy is cheaper."""
 PIECE_BYTES = 256 * 1024
+WATCH_PIECE_BYTES = 64 * 1024
+"""As much as a connection buffers anyway: it is what a watcher who does not read keeps in memory."""
 
 
 class Request:
     """What was asked, by whom, and the warnings gathered while answering."""
 
-    __slots__ = ("_headers", "_receive", "body_bytes_max", "info", "query", "scope", "user", "warnings")
+    __slots__ = (
+        "_body",
+        "_headers",
+        "_receive",
+        "_receiving",
+        "body_bytes_max",
+        "info",
+        "query",
+        "scope",
+        "user",
+        "warnings",
+    )
 
     def __init__(self, scope: Scope, receive: Receive, body_bytes_max: int) -> None:
         self.scope = scope
         self._receive = receive
+        self._body: bytes | None = None
+        self._receiving = False
         # The first of repeated headers counts, as with Go's Header.Get.
         self._headers: dict[bytes, bytes] = dict(reversed(scope["headers"]))
         self.body_bytes_max = body_bytes_max
@@ -77,24 +94,39 @@ class Request:
             self.warnings.append(message)
 
     async def body(self) -> bytes:
-        """The whole body; `TooLarge` beyond the limit, `OSError` if the client went away before its end.
+        """The whole body; `TooLarge` beyond the limit, `OSError` if the client went away before its end."""
+        if self._body is None:
+            await self.receive(lambda _: None)
+        return self._body or b""
+
+    async def receive(self, grow: Callable[[int], None]) -> None:
+        """Read the whole body; `grow` is told of each piece's size, and may refuse it.
 
         A part must not be taken for the whole: a delete would lose its preconditions, and half of an
         applied YAML document takes the fields of the other half away.
         """
-        message = await self._next()
-        chunk: bytes = message.get("body", b"")
-        if not message.get("more_body"):
-            self._check_size(len(chunk))
-            return chunk
-        chunks, size = [chunk], len(chunk)
-        while message.get("more_body"):
+        self._receiving = True
+        chunks: list[bytes] = []
+        size, more = 0, True
+        while more:
             message = await self._next()
-            chunk = message.get("body", b"")
+            chunk: bytes = message.get("body", b"")
             size += len(chunk)
             self._check_size(size)
+            grow(len(chunk))
             chunks.append(chunk)
-        return b"".join(chunks)
+            more = bool(message.get("more_body"))
+        self._body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    @property
+    def body_bytes(self) -> int:
+        """The size of the body as far as it was read."""
+        return len(self._body) if self._body is not None else 0
+
+    @property
+    def cut_short(self) -> bool:
+        """Whether the body was begun and not read to its end."""
+        return self._receiving and self._body is None
 
     async def _next(self) -> Message:
         message = await self._receive()
@@ -125,7 +157,7 @@ def pieces(parts: Iterable[bytes]) -> Iterator[bytes]:
     for part in parts:
         gathered.append(part)
         size += len(part)
-        if size >= PIECE_BYTES:
+        if size >= WATCH_PIECE_BYTES:
             yield b"".join(gathered)
             gathered, size = [], 0
     if gathered:
@@ -172,7 +204,7 @@ class Reply:
 class Stream:
     """An answer that goes on: `produce` writes chunks until it returns or the client is gone."""
 
-    produce: Callable[[Callable[[bytes], Awaitable[None]]], Awaitable[None]]
+    produce: Callable[[Emit], Awaitable[None]]
     content_type: bytes = JSON
     status: int = 200
 

@@ -6,19 +6,26 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
 import anyio.lowlevel
+import anyio.to_thread
 
 from ondol.api import objects, resources
 from ondol.api.objects import Object
 from ondol.apiserver import bootstrap, deleting, writing
 from ondol.apiserver.core import Core
-from ondol.base import clock, errors, log
+from ondol.base import clock, errors, log, memory
 
 _EVENT_SWEEP_S: Final = 60.0
 _EVENTS_AT_ONCE: Final = 200
 
 
 def tasks(core: Core) -> list[Callable[[], Coroutine[Any, Any, None]]]:
-    return [lambda: _compact(core), lambda: _expire_events(core), lambda: bootstrap.keep(core)]
+    return [
+        lambda: _compact(core),
+        lambda: core.store.pace_forever(core.clock),
+        lambda: _expire_events(core),
+        lambda: bootstrap.keep(core),
+        lambda: _give_back_memory(core),
+    ]
 
 
 async def _compact(core: Core) -> None:
@@ -28,6 +35,13 @@ async def _compact(core: Core) -> None:
             await core.store.compact_forever(core.clock, core.config.compaction_interval_s)
         except errors.OndolError as error:
             log.get("apiserver").warning("compaction_failed", error=str(error))
+
+
+async def _give_back_memory(core: Core) -> None:
+    """What a burst of work left free, as the history it made is forgotten."""
+    while True:
+        await core.clock.sleep(core.config.compaction_interval_s)
+        await anyio.to_thread.run_sync(memory.give_back)
 
 
 async def _expire_events(core: Core) -> None:

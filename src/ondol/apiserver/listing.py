@@ -1,6 +1,6 @@
 """List: options, selectors, pages and the consistency a client asks for.
 
-Bodies are joined from the stored bytes; nothing is parsed unless a selector or another form needs it.
+Nothing is parsed here: a page is the stored records, chosen by their bytes where there is a selector.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from typing import Any, Final
 import anyio
 import msgspec
 
-from ondol.api import fields, labels, objects
 from ondol.apiserver.core import Core
 from ondol.apiserver.exchange import Request
+from ondol.apiserver.selecting import Chooser, Selection
 from ondol.apiserver.served import Served
 from ondol.base import errors
-from ondol.store import Record
+from ondol.store import Page, Record
 from ondol.store.log import RevisionCompacted
 
 _TOO_LARGE_WAIT_S: Final = 3.0
@@ -31,25 +31,6 @@ _CONTINUE_EXPIRED: Final = (
     "objects that were created, modified, or deleted between the time the first chunk was returned and "
     "now may show up in the list."
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Selection:
-    """Which objects of a kind a list or watch is about."""
-
-    namespace: str
-    label: labels.Selector
-    field: fields.Selector
-
-    @property
-    def is_everything(self) -> bool:
-        return self.label.is_everything and self.field.is_everything
-
-    def matches(self, served: Served, obj: objects.Object) -> bool:
-        return self.label.matches(objects.labels(obj)) and (
-            self.field.is_everything
-            or fields.matches(self.field, served.resource, obj, served.schema.selectable)
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,19 +50,6 @@ class Listing:
             if self.remaining is not None:
                 found["remainingItemCount"] = self.remaining
         return found
-
-
-def selection(request: Request, served: Served) -> Selection:
-    """What the query selects; `BadRequest` for selectors that cannot be read."""
-    query = request.query
-    field_text = query.get("fieldSelector") or ""
-    if request.info.name and not field_text:  # the legacy watch path of one object
-        field_text = f"metadata.name={request.info.name}"
-    return Selection(
-        request.info.namespace if served.resource.namespaced else "",
-        labels.parse(query.get("labelSelector") or ""),
-        fields.parse_for(served.resource, field_text, served.schema.selectable),
-    )
 
 
 def revision_of(text: str) -> int:
@@ -121,13 +89,14 @@ async def listing(core: Core, request: Request, served: Served, chosen: Selectio
     match, version = query.get("resourceVersionMatch") or "", query.get("resourceVersion") or ""
     token = query.get("continue") or ""
     _check(match, version, token, query)
+    pages = _Pages(core, request, served, chosen, limit)
     if token:
-        return _continued(core, served, chosen, limit, token)
+        return await _continued(pages, served.prefix(chosen.namespace), token)
     revision = revision_of(version)
     if revision:
         await reached(core, revision)
     exact = match == "Exact" or (not match and limit > 0 and revision > 0)
-    return _page(core, served, chosen, limit, after="", revision=revision if exact else None)
+    return await pages.page(after="", revision=revision if exact else None)
 
 
 def _check(match: str, version: str, token: str, query: dict[str, str]) -> None:
@@ -164,42 +133,59 @@ def _forbidden(field: str, message: str) -> errors.Invalid:
     )
 
 
-def _page(
-    core: Core, served: Served, chosen: Selection, limit: int, *, after: str, revision: int | None
-) -> Listing:
-    prefix = served.prefix(chosen.namespace)
-    if chosen.is_everything:
-        page = core.store.page(served.bucket, prefix, after=after, limit=limit, revision=revision)
-        token = _token(page.revision, page.records[-1].name) if page.remaining else ""
-        return Listing(page.records, page.revision, token, page.remaining or None)
-    page = core.store.page(served.bucket, prefix, after=after, revision=revision)
-    candidates = _candidates(served, chosen, page.records)
-    records = [r for r in candidates if chosen.matches(served, core.document(served, r))]
-    if limit and len(records) > limit:
-        records = records[:limit]
-        return Listing(records, page.revision, _token(page.revision, records[-1].name))
-    return Listing(records, page.revision)
+class _Pages:
+    """The pages of one request's list."""
+
+    def __init__(self, core: Core, request: Request, served: Served, chosen: Selection, limit: int) -> None:
+        self._core = core
+        self._user = request.user.name
+        self._served = served
+        self._chosen = chosen
+        self._limit = limit
+
+    async def page(self, *, after: str, revision: int | None) -> Listing:
+        """The page behind a name, at a revision if one is asked for."""
+        prefix = self._served.prefix(self._chosen.namespace)
+        if self._chosen.is_everything:
+            page = self._records(prefix, after=after, limit=self._limit, revision=revision)
+            token = _token(page.revision, page.records[-1].name) if page.remaining else ""
+            return Listing(page.records, page.revision, token, page.remaining or None)
+        page = self._records(self._pinned() or prefix, after=after, limit=0, revision=revision)
+        records = await self._selected(page.records)
+        if self._limit and len(records) > self._limit:
+            records = records[: self._limit]
+            return Listing(records, page.revision, _token(page.revision, records[-1].name))
+        return Listing(records, page.revision)
+
+    def _records(self, prefix: str, *, after: str, limit: int, revision: int | None) -> Page:
+        return self._core.store.page(self._served.bucket, prefix, after=after, limit=limit, revision=revision)
+
+    def _pinned(self) -> str:
+        """The place of the one object that can be meant, if that is clear."""
+        name = self._chosen.field.required_value("metadata.name")
+        if not name or (self._served.resource.namespaced and not self._chosen.namespace):
+            return ""
+        return self._served.key(self._chosen.namespace, name)
+
+    async def _selected(self, records: list[Record]) -> list[Record]:
+        """Those that are selected, up to one more than is asked for, which tells that there are more."""
+        chooser = Chooser(self._core, self._served, self._chosen)
+        selected: list[Record] = []
+        async for part in self._core.turns.slices(self._user, records):
+            selected += filter(chooser, part)
+            if self._limit and len(selected) > self._limit:
+                break
+        return selected
 
 
-def _candidates(served: Served, chosen: Selection, records: list[Record]) -> list[Record]:
-    name = chosen.field.required_value("metadata.name")
-    if name is None:
-        return records
-    if chosen.namespace or not served.resource.namespaced:
-        wanted = served.key(chosen.namespace, name)
-        return [record for record in records if record.name == wanted]
-    return [record for record in records if record.name.endswith(f"/{name}")]
-
-
-def _continued(core: Core, served: Served, chosen: Selection, limit: int, token: str) -> Listing:
+async def _continued(pages: _Pages, prefix: str, token: str) -> Listing:
     revision, after = _read_token(token)
-    prefix = served.prefix(chosen.namespace)
     if not after.startswith(prefix):
         raise errors.BadRequest(f"continue key is not valid: invalid prefix: {after}")
     if revision == _INCONSISTENT:
-        return _page(core, served, chosen, limit, after=after, revision=None)
+        return await pages.page(after=after, revision=None)
     try:
-        return _page(core, served, chosen, limit, after=after, revision=revision)
+        return await pages.page(after=after, revision=revision)
     except RevisionCompacted:
         raise ContinueExpired(_CONTINUE_EXPIRED, _token(_INCONSISTENT, after)) from None
 

@@ -41,6 +41,10 @@ Started: TypeAlias = Callable[[tuple[Address, ...]], None]
 _IP_FREEBIND: Final = 15
 _IPV6_FREEBIND: Final = 78
 _CANCELLED_GRACE_S: Final = 1.0
+# A record of TLS; to copy more costs more than the write it spares.
+_JOINED_BYTES_MAX: Final = 16 * 1024
+# The one answer that is no answer yet: a client waits for it before it sends its body.
+_INTERIM: Final = b"HTTP/1.1 100"
 _HEAD_BYTES_MAX: Final = 1 << 20
 # How much of a body nobody wanted is read, so that the connection can be used again.
 _UNWANTED_BYTES_MAX: Final = 256 * 1024
@@ -153,6 +157,48 @@ class _State(uvicorn.server.ServerState):
         """Part of uvicorn's contract: its initialiser sets an empty list, which ours outdoes."""
 
 
+class _Joined:
+    """A connection's transport, to which the head of an answer and the beginning of its body are one write.
+
+    uvicorn writes one after the other, in one step of the application; each write is a record of TLS and a
+    call to the kernel.
+    """
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._head = b""
+        self._begun = False
+        """Whether the head of the answer under way was written, or is kept."""
+
+    def write(self, data: bytes) -> None:
+        if not self._begun and not data.startswith(_INTERIM):
+            self._head, self._begun = data, True
+        elif self._head and len(data) <= _JOINED_BYTES_MAX:
+            self._transport.write(self._head + data)
+            self._head = b""
+        else:
+            self.flush()
+            self._transport.write(data)
+
+    def flush(self) -> None:
+        """Write the head if it waits for its body: none came, or it is large."""
+        if self._head:
+            self._transport.write(self._head)
+            self._head = b""
+
+    def ended(self) -> None:
+        """The next write is the head of another answer."""
+        self.flush()
+        self._begun = False
+
+    def close(self) -> None:
+        self.flush()
+        self._transport.close()
+
+    def is_closing(self) -> bool:
+        return self._transport.is_closing()
+
+
 class _Protocol(HttpToolsProtocol):
     """One connection; who is at its other end is learnt once, at the handshake.
 
@@ -161,6 +207,7 @@ class _Protocol(HttpToolsProtocol):
     """
 
     first_request_s: float = 32.0
+    _joined: _Joined
     _certificate: Mapping[str, Any] | None = None
     _waiting: asyncio.TimerHandle | None = None
     _in_head = False
@@ -170,6 +217,7 @@ class _Protocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn's
         super().connection_made(transport)
+        self._joined = _Joined(transport)
         self._certificate = subject(transport.get_extra_info("peercert"))
         self._waiting = self.loop.call_later(self.first_request_s, transport.abort)
 
@@ -201,7 +249,14 @@ class _Protocol(HttpToolsProtocol):
         if problem := framing.problem(version, self.url, self.headers):
             raise ValueError(problem)  # the parser makes it an error of its own, which is answered 400
         self.expect_100_continue = self.expect_100_continue and version != "1.0"
+        before = self.cycle
         super().on_headers_complete()
+        if self.cycle is not before:
+            self.cycle.transport = cast("asyncio.Transport", self._joined)
+
+    def on_response_complete(self) -> None:
+        self._joined.ended()
+        super().on_response_complete()
 
     def on_body(self, body: bytes) -> None:
         self._plain_bytes = 0
@@ -242,10 +297,10 @@ class _Protocol(HttpToolsProtocol):
     def _end_stream(self, cycle: RequestResponseCycle) -> None:
         """End a streamed answer at a chunk boundary: to the client a watch that simply ended."""
         if cycle.chunked_encoding:
-            self.transport.write(b"0\r\n\r\n")
+            self._joined.write(b"0\r\n\r\n")
         cycle.disconnected = True
         cycle.message_event.set()
-        self.transport.close()
+        self._joined.close()
 
 
 @functools.cache

@@ -7,7 +7,7 @@ object that leaves the selection is DELETED, one that enters it ADDED.
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -17,17 +17,16 @@ from ondol.api import status
 from ondol.api.objects import Object
 from ondol.apiserver import documents, listing
 from ondol.apiserver.core import Core
-from ondol.apiserver.exchange import Request, Stream, pieces, while_connected
-from ondol.apiserver.listing import Selection
+from ondol.apiserver.exchange import Emit, Request, Stream, pieces, while_connected
+from ondol.apiserver.selecting import Chooser, Selection
 from ondol.apiserver.served import Served
 from ondol.base import errors
 from ondol.store import Event, Record
 from ondol.store.log import Watch
 
-Emit = Callable[[bytes], Awaitable[None]]
-
 INITIAL_EVENTS_END: Final = "k8s.io/initial-events-end"
 _EARLY_BOOKMARK_S: Final = 2.0
+_EVENTS_AT_ONCE: Final = 64
 
 
 def _as_it_is(bookmark: Object) -> Object:
@@ -40,6 +39,8 @@ class Forms:
 
     shown: Callable[[bytes], bytes]
     bookmark: Callable[[Object], Object] = _as_it_is
+    shared: Hashable = None
+    """Stands for this way of showing objects, if every stream that has it shows them alike."""
 
 
 def frame(kind: str, value: bytes) -> bytes:
@@ -62,7 +63,9 @@ async def watch(core: Core, request: Request, served: Served, chosen: Selection,
     initial = (
         core.store.page(served.bucket, served.prefix(chosen.namespace)).records if options.initial else []
     )
-    running = _Running(_Subject(core, served, chosen, forms), cursor, options)
+    chooser = Chooser(core, served, chosen)
+    subject = _Subject(core, request.user.name, served, chosen.is_everything, chooser, forms)
+    running = _Running(subject, cursor, options)
 
     async def produce(emit: Emit) -> None:
         await while_connected(request, lambda: running.run(initial, emit))
@@ -132,8 +135,10 @@ class _Subject:
     """What is watched, and how it is shown."""
 
     core: Core
+    user: str
     served: Served
-    chosen: Selection
+    everything: bool
+    shows: Callable[[Record], bool]
     forms: Forms
 
     def _now(self) -> Served | None:
@@ -148,11 +153,6 @@ class _Subject:
         now = self._now()
         return now is None or now.form is self.served.form
 
-    def shows(self, record: Record) -> bool:
-        return self.chosen.is_everything or self.chosen.matches(
-            self.served, self.core.document(self.served, record)
-        )
-
 
 class _Running:
     """One watch under way."""
@@ -165,33 +165,56 @@ class _Running:
         self._options = options
         self._due = False
         self._over = False
+        self._unread: bytes | None = None
+        """The piece that the client has no room for."""
 
     async def keep_time(self) -> None:
-        """Call for bookmarks at their interval and shortly before the end, and then for the end."""
+        """Call for bookmarks at their interval and shortly before the end, and then for the end.
+
+        Returns early when the client reads nothing for an interval: what waits for it is in memory.
+        """
         clock, interval_s = self._core.clock, self._core.config.bookmark_interval_s
         end = clock.monotonic() + self._options.timeout_s
         while (left_s := end - clock.monotonic()) > 0:
+            unread = self._unread
             if left_s > _EARLY_BOOKMARK_S:
                 await clock.sleep(min(interval_s, left_s - _EARLY_BOOKMARK_S))
                 self._due = self._options.bookmarks
             else:
                 await clock.sleep(left_s)
+            if unread is not None and unread is self._unread:
+                return
             self._cursor.wake()
         self._over = True
         self._cursor.wake()
+        await clock.sleep(_EARLY_BOOKMARK_S)  # by then the end is sent, if the client takes it
 
     async def run(self, initial: list[Record], emit: Emit) -> None:
-        """Send what there is and what comes, until the end of the time."""
+        """Send what there is and what comes, until the end of the time; `OSError` if nobody reads it."""
+        finished = False
+
+        async def emitting(piece: bytes) -> None:
+            self._unread = piece
+            await emit(piece)
+            self._unread = None
+
         async with anyio.create_task_group() as group:
-            group.start_soon(self.keep_time)
-            await self._send(initial, emit)
+
+            async def keep_time() -> None:
+                await self.keep_time()
+                group.cancel_scope.cancel()
+
+            group.start_soon(keep_time)
+            await self._send(initial, emitting)
+            finished = True
             group.cancel_scope.cancel()
+        if not finished:
+            raise ConnectionAbortedError("the client does not read the watch")
 
     async def _send(self, initial: list[Record], emit: Emit) -> None:
         try:
             await emit(b"")  # the client is told at once that it watches
-            for piece in pieces(self._initial(initial)):
-                await emit(piece)
+            await self._send_initial(initial, emit)
             while not self._over and self._subject.is_served_so():
                 if await self._send_changes(emit):
                     continue
@@ -203,41 +226,56 @@ class _Running:
         except OSError:
             return  # the client is gone
 
+    async def _send_initial(self, records: list[Record], emit: Emit) -> None:
+        """What there is, as ADDED, in turns with the other requests: it may be much."""
+        shows, shown = self._subject.shows, self._forms.shown
+        async for part in self._core.turns.slices(self._subject.user, records):
+            if frames := [frame("ADDED", shown(record.value)) for record in part if shows(record)]:
+                await emit(b"".join(frames))
+        if self._options.announce:
+            await emit(self._bookmark({INITIAL_EVENTS_END: "true"}))
+
     async def _send_changes(self, emit: Emit) -> bool:
-        """Send what has come since; whether there was anything."""
+        """Send some of what has come since; whether there was anything.
+
+        No more is taken than is sent, so who does not read keeps no history from being forgotten.
+        """
+        events = self._cursor.take(_EVENTS_AT_ONCE)
         sent = False
-        for piece in pieces(self._changes()):
+        for piece in pieces(shown for event in events if (shown := self._shown(event))):
             await emit(piece)
             sent = True
-        return sent
-
-    def _changes(self) -> Iterator[bytes]:
-        for event in self._cursor.take():
-            if shown := self._shown(event):
-                yield shown
-        if self._due:
+        if self._due and not events:
             self._due = False
-            yield self._bookmark({})
-
-    def _initial(self, records: list[Record]) -> Iterator[bytes]:
-        for record in records:
-            if self._subject.shows(record):
-                yield frame("ADDED", self._forms.shown(record.value))
-        if self._options.announce:
-            yield self._bookmark({INITIAL_EVENTS_END: "true"})
+            await emit(self._bookmark({}))
+            return True
+        if events and not sent:
+            await self._core.turns.next(self._subject.user)
+        return bool(events)
 
     def _shown(self, event: Event) -> bytes:
         record, previous = event.record, event.previous
+        if self._subject.everything:
+            kind = "DELETED" if event.deleted else "ADDED" if previous is None else "MODIFIED"
+            return self._frame(kind, record)
         was = previous is not None and self._subject.shows(previous)
         now = not event.deleted and self._subject.shows(record)
         if not was and not now:
             return b""
         kind = "MODIFIED" if was and now else "ADDED" if now else "DELETED"
-        value = record.value
         if kind == "DELETED" and not event.deleted and previous is not None:
             # The state in which the client knew it, at the revision at which it left the selection.
             value = documents.encode(documents.fresh(previous), record.revision)
-        return frame(kind, self._forms.shown(value))
+            return frame(kind, self._forms.shown(value))
+        return self._frame(kind, record)
+
+    def _frame(self, kind: str, record: Record) -> bytes:
+        if self._forms.shared is None:
+            return frame(kind, self._forms.shown(record.value))
+        return self._core.frames.of(
+            (record.revision, kind, self._forms.shared),
+            lambda: frame(kind, self._forms.shown(record.value)),
+        )
 
     def _bookmark(self, annotations: dict[str, str]) -> bytes:
         metadata: dict[str, Any] = {"resourceVersion": str(self._cursor.revision)}

@@ -8,9 +8,10 @@ decided again.
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 import anyio
 
@@ -30,6 +31,8 @@ from ondol.store.records import ABSENT, Record
 _GENERATED_NAME_TRIES: Final = 8
 _UPDATE_TRIES: Final = 50
 
+T = TypeVar("T")
+
 
 def _silently(message: str) -> None:
     del message
@@ -43,6 +46,8 @@ class Options:
     manager: str = "unknown"
     dry_run: bool = False
     warn: Callable[[str], None] = _silently
+    body_bytes: int = 0
+    """How large what was sent is, from which follows how long the work on it may take."""
 
 
 class Written(NamedTuple):
@@ -63,6 +68,7 @@ class Writes:
         self.core = core
         self.served = served
         self.options = options
+        self._size_bytes = options.body_bytes
 
     def context(self, held: contextlib.ExitStack) -> Context:
         options = self.options
@@ -73,7 +79,7 @@ class Writes:
         served = self.served
         for _ in range(1 if objects.name(document) else _GENERATED_NAME_TRIES):
             with contextlib.ExitStack() as held:
-                obj = self._created(self.context(held), namespace, document, tracked=tracked)
+                obj = await self._created(self.context(held), namespace, document, tracked=tracked)
                 key = served.key(namespace, objects.name(obj))
                 if self.core.store.get(served.bucket, key) is not None:
                     continue
@@ -87,30 +93,36 @@ class Writes:
         existing = self.core.lookup(served.resource, namespace, objects.name(obj))
         raise _taken(served, obj, document, existing)
 
-    def _created(self, context: Context, namespace: str, document: Object, *, tracked: bool) -> Object:
+    async def _created(self, context: Context, namespace: str, document: Object, *, tracked: bool) -> Object:
         core, served = self.core, self.served
-        obj = served.schema.read(document)
+        obj = await self._beside(lambda: served.schema.read(document))
         metadata.for_create(obj, served.resource, now=context.now, uid=core.new_uid(), rng=core.rng)
         if not tracked:
             lens = Whole(has_status=served.strategy.has_status)
-            obj = self._owned(context, lens, None, obj)
+            obj = await self._owned(context, lens, None, obj)
         served.strategy.prepare_for_create(context, obj)
         request = admission.Request("create", served, namespace, obj, None)
         admission.admit(core, context, request)
-        self._check(context, request)
+        await self._check(context, request)
         admission.validate(core, context, request)
         return obj
 
-    def _owned(self, context: Context, lens: Lens, old: Object | None, new: Object) -> Object:
+    async def _beside(self, work: Callable[[], T]) -> T:
+        """The outcome of a pure function: beside the event loop if it may take long."""
+        return await self.core.heavy.run(self.options.user.name, self._size_bytes, work)
+
+    async def _owned(self, context: Context, lens: Lens, old: Object | None, new: Object) -> Object:
         """With the fields the client changes as its own; what the server adds later is nobody's."""
-        return ownership.update(
-            old,
-            new,
-            schema=self.served.schema.shape,
-            manager=self.options.manager,
-            now=context.now,
-            subresource=lens.subresource,
-            reset=lens.reset,
+        return await self._beside(
+            lambda: ownership.update(
+                old,
+                new,
+                schema=self.served.schema.shape,
+                manager=self.options.manager,
+                now=context.now,
+                subresource=lens.subresource,
+                reset=lens.reset,
+            )
         )
 
     async def update(
@@ -129,7 +141,9 @@ class Writes:
                 raise status.not_found(served.resource, name)
             old = core.document(served, record)
             with contextlib.ExitStack() as held:
-                new = self._changed(self.context(held), lens, old, change(lens.get(old)), tracked=tracked)
+                self._size_bytes = self.options.body_bytes + len(record.value)
+                part = await self._beside(functools.partial(_part, change, lens, old))
+                new = await self._changed(self.context(held), lens, old, part, tracked=tracked)
                 if new is None:
                     return Written(served.shown(record.value))
                 try:
@@ -143,33 +157,33 @@ class Writes:
                     raise
         raise status.conflict(served.resource, name)
 
-    def _changed(
+    async def _changed(
         self, context: Context, lens: Lens, old: Object, part: Object, *, tracked: bool
     ) -> Object | None:
         """The object to write, or None if the change changes nothing."""
         if part is old:
             return None
         served = self.served
-        new = served.schema.read(lens.put(old, part))
+        new = await self._beside(lambda: served.schema.read(lens.put(old, part)))
         metadata.check_version(new, old, served.resource)
         new["metadata"]["resourceVersion"] = old["metadata"]["resourceVersion"]
         metadata.for_update(new, old, served.resource)
         if not tracked:
-            new = self._owned(context, lens, old, new)
+            new = await self._owned(context, lens, old, new)
         lens.prepare(served.strategy, context, new, old)
         namespace = objects.namespace(old)
         request = admission.Request("update", served, namespace, new, old, lens.subresource)
         admission.admit(self.core, context, request)
-        self._check(context, request, metadata.update_problems(new, old))
+        await self._check(context, request, metadata.update_problems(new, old))
         admission.validate(self.core, context, request)
-        return None if _same(new, old) else new
+        return None if await self._beside(lambda: _same(new, old)) else new
 
-    def _check(
+    async def _check(
         self, context: Context, request: admission.Request, extra: Sequence[errors.Cause] = ()
     ) -> None:
         schema, strategy = self.served.schema, self.served.strategy
         new, old = request.new, request.old
-        causes = [*extra, *schema.problems(new, old, request.subresource)]
+        causes = [*extra, *await self._beside(lambda: schema.problems(new, old, request.subresource))]
         causes += strategy.problems(context, new, old)
         rules = None if request.subresource else self.core.rules.get(self.served.resource.group_resource)
         if rules is not None and not causes:
@@ -217,6 +231,10 @@ class Writes:
 def _keep(held: contextlib.ExitStack) -> None:
     """Let go of nothing: a write given up while it was being made may yet be made."""
     held.pop_all()
+
+
+def _part(change: Change, lens: Lens, old: Object) -> Object:
+    return change(lens.get(old))
 
 
 def _same(new: Object, old: Object) -> bool:

@@ -34,6 +34,8 @@ _STOP_GRACE_S: Final = 10.0
 _POLL_S: Final = 0.02
 _LISTENING_STEPS: Final = 4
 _PROBES_IN_SILENCE: Final = 6
+_BUSY_PATIENCE: Final = 4
+"""How many times longer than one that hangs a part may be silent that works all the while."""
 _LOG_CHECK_S: Final = 60.0
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_NAME: Final = 15
@@ -85,7 +87,7 @@ class Part:
     serves; an engine cannot, so it has a `probe` instead, which must answer at once. It starts once
     those in `after` are ready, and is asked to end once those in `outlives` have ended. One with a
     `silence_max_s` says that it is alive, or answers its probe, more often than that, or it is killed
-    and started again.
+    and started again: a Python part later if it works all the while than if it hangs.
     """
 
     name: str
@@ -111,6 +113,9 @@ class Running:
     kill_at: float = 0.0
     silent_s: float = 0.0
     probe_at: float = 0.0
+    runnable_s: float = 0.0
+    """How long it had been at work, or next in line for it, when it was last heard."""
+    patience: int = 1
     error: str = ""
     pipe: int = -1
     unread: bytes = field(default=b"", repr=False)
@@ -285,7 +290,7 @@ class Supervisor:
             self._close_pipe(running)
             return
         *lines, running.unread = (running.unread + data).split(b"\n")
-        running.silent_s = 0.0
+        self._heard(running)
         for line in lines:
             word, _, text = line.decode(errors="replace").partition(" ")
             if word == "READY" and running.state is State.STARTING:
@@ -293,11 +298,15 @@ class Supervisor:
             elif word == "FAILED":
                 running.error = text
 
+    def _heard(self, running: Running) -> None:
+        running.silent_s, running.patience = 0.0, 1
+        running.runnable_s = _runnable_s(running.pid)
+
     def _watched(self) -> Iterator[tuple[Running, float]]:
         """Those that have to speak up from time to time, and how long they may be silent."""
         for running in self._parts.values():
             if running.state is State.READY and running.part.silence_max_s is not None:
-                yield running, running.part.silence_max_s
+                yield running, running.part.silence_max_s * running.patience
 
     def _probe_watched(self) -> None:
         """Ask those that cannot speak up by themselves whether they are alive."""
@@ -306,22 +315,33 @@ class Supervisor:
             if running.part.probe is None or running.probe_at > now:
                 continue
             if running.part.probe():
-                running.silent_s = 0.0
+                self._heard(running)
             running.probe_at = time.monotonic() + limit_s / _PROBES_IN_SILENCE
 
     def _kill_silent(self) -> None:
-        """End a part that hangs, as its event loop may; it cannot be asked to."""
+        """End a part that hangs, as its event loop may; it cannot be asked to.
+
+        One that has had work for most of its silence gets some more time to end it: all that it was doing
+        would be lost, and come again.
+        """
         for running, limit_s in self._watched():
-            if running.silent_s >= limit_s:
-                self._log.warning(
-                    "part_silent", name=running.part.name, pid=running.pid, seconds=round(running.silent_s, 1)
-                )
-                running.error, running.silent_s = "stopped answering", 0.0
-                os.kill(running.pid, signal.SIGKILL)
+            if running.silent_s < limit_s:
+                continue
+            seconds = round(running.silent_s, 1)
+            busy = _runnable_s(running.pid) - running.runnable_s > running.silent_s / 2
+            if busy and running.patience == 1:
+                self._log.warning("part_busy", name=running.part.name, pid=running.pid, seconds=seconds)
+                running.patience = _BUSY_PATIENCE
+                continue
+            self._log.warning("part_silent", name=running.part.name, pid=running.pid, seconds=seconds)
+            running.error = "stopped answering"
+            self._heard(running)
+            os.kill(running.pid, signal.SIGKILL)
 
     def _set_ready(self, running: Running) -> None:
         running.error = ""
-        running.silent_s = running.probe_at = 0.0
+        running.probe_at = 0.0
+        self._heard(running)
         self._log.info(
             "part_ready",
             name=running.part.name,
@@ -418,6 +438,18 @@ class Supervisor:
             self._selector.close()
             reader.close()
             writer.close()
+
+
+def _runnable_s(pid: int) -> float:
+    """How long a process's first thread, whose event loop it is, has run or waited for a processor.
+
+    On a full machine the wait belongs to it. 0 where the kernel does not tell (proc(5), `schedstat`).
+    """
+    try:
+        run_ns, wait_ns, _ = Path(f"/proc/{pid}/schedstat").read_text(encoding="ascii").split()
+    except (OSError, ValueError):
+        return 0.0
+    return (int(run_ns) + int(wait_ns)) / 1e9
 
 
 def _end_with_parent(name: str, parent: int) -> None:

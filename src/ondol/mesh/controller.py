@@ -94,11 +94,16 @@ class Mesh:
             self._changed.set()
 
     async def run(self) -> None:
-        """Translate and publish after each change, forever."""
+        """Translate and publish after each change, forever.
+
+        After a translation changes gather for as long as it took: a large mesh, in which each takes longer,
+        is translated less often, and half of the time is left for the others in this process.
+        """
+        clock = self._manager.clock
         while True:
-            self._changed = anyio.Event()
+            self._changed, began = anyio.Event(), clock.monotonic()
             self._translate()
-            await self._manager.clock.sleep(self._config.debounce_s)
+            await clock.sleep(max(self._config.debounce_s, clock.monotonic() - began))
             await self._changed.wait()
 
     def _translate(self) -> None:

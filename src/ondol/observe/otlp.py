@@ -59,7 +59,8 @@ def _kind(number: int) -> str:
 
 
 def _attributes(pairs: Iterable[Any]) -> dict[str, Any]:
-    return {pair.key: _value(pair.value) for pair in pairs}
+    # Nearly all values are text, which is told without asking which of its forms a value has.
+    return {pair.key: (value := pair.value).string_value or _value(value) for pair in pairs}
 
 
 def _value(value: Any) -> Any:

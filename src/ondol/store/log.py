@@ -7,9 +7,10 @@ this order.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import anyio
 import anyio.lowlevel
@@ -23,6 +24,13 @@ from ondol.store.sqlite import Check, Database
 
 _FIRST_REVISION: Final = 1  # 0 means "any" to the API
 _PURGE_ROWS: Final = 2_000
+_CROWD: Final = 16
+"""Watches up to which each change is announced as it comes."""
+_WAKE_S: Final = 60e-6
+"""What waking one more watch may take, twice over: so at least half of the time is left for the rest."""
+_REST_MAX_S: Final = 0.02
+
+T = TypeVar("T")
 
 
 class RevisionConflict(errors.OndolError):
@@ -56,6 +64,8 @@ class Store:
         self._buckets: dict[str, Bucket] = {}
         self._pending: dict[tuple[str, str], anyio.Event] = {}
         self._advanced: anyio.Event | None = None
+        self._rest: Callable[[Bucket, float], None] | None = None
+        """Has a bucket rest for some seconds and announces then what came meanwhile."""
         self.compacted = 0
         """Lists at an earlier revision than this are refused."""
         self.revision = _FIRST_REVISION
@@ -69,8 +79,10 @@ class Store:
             self._bucket(name).compacted = revision
         for row in self._database.rows(check):
             bucket = self._bucket(row.bucket)
-            bucket.apply(Record(row.name, row.revision, row.value), deleted=row.deleted)
+            bucket.replay(Record(row.name, row.revision, row.value), deleted=row.deleted)
             self.revision = row.revision
+        for bucket in self._buckets.values():
+            bucket.put_in_order()
         for name, revision in reached.items():
             self._bucket(name).compact(revision)
         self.revision = max(self.revision, high_water, _FIRST_REVISION)
@@ -163,10 +175,47 @@ class Store:
         found = self._bucket(bucket)
         found.apply(record, deleted=deleted)
         self.revision = record.revision
-        found.announce()
+        self._announce(found)
         if self._advanced is not None:
             self._advanced.set()
             self._advanced = None
+
+    def _announce(self, bucket: Bucket) -> None:
+        if bucket.resting:
+            bucket.due = True
+            return
+        woken = bucket.announce()
+        if self._rest is not None and woken > _CROWD:
+            bucket.resting = True
+            self._rest(bucket, min(woken * _WAKE_S, _REST_MAX_S))
+
+    async def pace_forever(self, clock: Clock) -> None:
+        """Announce changes to many watches less often: they come together, a few milliseconds later.
+
+        To wake a hundred watches takes longer than to commit the next write. Without this, every change is
+        announced at once.
+        """
+
+        async def rest(bucket: Bucket, seconds: float) -> None:
+            await clock.sleep(seconds)
+            bucket.resting = False
+            if bucket.due:
+                bucket.due = False
+                self._announce(bucket)
+
+        async with anyio.create_task_group() as group:
+
+            def start(bucket: Bucket, seconds: float) -> None:
+                group.start_soon(rest, bucket, seconds)
+
+            self._rest = start
+            try:
+                await anyio.sleep_forever()
+            finally:
+                self._rest = None
+                for bucket in self._buckets.values():
+                    bucket.resting = bucket.due = False
+                    bucket.announce()
 
     async def reached(self, revision: int) -> None:
         """Wait until reads can see a revision."""
@@ -189,12 +238,35 @@ class Store:
         await self.purge()
 
     async def purge(self) -> None:
-        """Remove from the log the rows that history has already forgotten."""
+        """Remove from the log the rows that history has already forgotten, and give their space back.
+
+        Some at a time: the writes that come meanwhile are made in between.
+        """
         dead = [number for bucket in self._buckets.values() for number in bucket.dead]
         if not dead:
             return
         reached = {b.name: b.compacted for b in self._buckets.values() if b.compacted}
+        for bucket in self._buckets.values():
+            bucket.dead.clear()
+        high_water = self.revision
+        try:
+            while dead:
+                rows = dead[-_PURGE_ROWS:]
+                await self._work(functools.partial(self._database.purge, rows, reached, high_water))
+                del dead[-_PURGE_ROWS:]
+        finally:
+            if dead:  # another try at the next compaction
+                self._bucket(next(iter(reached))).dead.extend(dead)
+        await self._shrink()
+
+    async def _shrink(self) -> None:
+        while await self._work(self._database.shrink):
+            pass
+
+    async def _work(self, run: Callable[[], T]) -> T:
+        """What the writer's thread returns from doing something in its turn."""
         finished = anyio.Event()
+        result: list[T] = []
         failure: errors.OndolError | None = None
 
         def done(error: errors.OndolError | None) -> None:
@@ -202,14 +274,11 @@ class Store:
             failure = error
             finished.set()
 
-        for bucket in self._buckets.values():
-            bucket.dead.clear()
-        high_water = self.revision
-        self._writer.submit(writer.Work(lambda: self._database.purge(dead, reached, high_water), done))
+        self._writer.submit(writer.Work(lambda: result.append(run()), done))
         await finished.wait()
         if failure is not None:
-            self._bucket(next(iter(reached))).dead.extend(dead)  # another try at the next compaction
             raise failure
+        return result[0]
 
     async def copy(self, target: Path) -> None:
         """Write everything as of now into a new file of the same form; writes wait meanwhile."""
@@ -242,7 +311,7 @@ class Store:
 
     def wake(self, bucket: str) -> None:
         """End the waits of the watches of a bucket, for what they look at besides."""
-        self._bucket(bucket).announce()
+        self._announce(self._bucket(bucket))
 
     def close(self) -> None:
         """Finish the writes under way and let go of the file."""
@@ -270,15 +339,21 @@ class Watch:
 
     def check(self) -> None:
         if self.revision < self._bucket.compacted:
-            self._bucket.events_after(self.revision, self._prefix)
+            self._bucket.events_after(self.revision, 1)
 
-    def take(self) -> list[Event]:
-        """The changes since the last call, oldest first; `Expired` if some are already forgotten."""
-        if self.revision >= self._store.revision:
-            return []
-        found = self._bucket.events_after(self.revision, self._prefix)
-        self.revision = self._store.revision
-        return found
+    def take(self, limit: int = 0) -> list[Event]:
+        """The next changes, oldest first, and none only if there are no more; all without a `limit`.
+
+        `Expired` if some are already forgotten, which is how far a reader may fall behind who takes some
+        at a time: what it has not taken is not kept for it.
+        """
+        while self.revision < self._store.revision:
+            events = self._bucket.events_after(self.revision, limit)
+            cut_off = limit and len(events) == limit
+            self.revision = events[-1].revision if cut_off else self._store.revision
+            if chosen := [event for event in events if event.record.name.startswith(self._prefix)]:
+                return chosen
+        return []
 
     async def changed(self) -> None:
         """Wait until the bucket changes again, or `wake` is called."""

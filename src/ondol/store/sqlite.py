@@ -42,6 +42,11 @@ _UNKNOWN_MAX: Final = 1 << 40
 _USED: Final = b"in use\n"
 """What the lock file says once there is a database to lose."""
 _SALVAGE: Final = "ondol restore FILE (a backup), or ondol restore --salvage (what can still be read)"
+_LOG_BYTES_MAX: Final = 8 * 1024 * 1024
+"""What is kept of SQLite's write-ahead log once its content is in the file."""
+_FREE_PAGES_KEPT: Final = 256
+_FREE_PAGES_STEP: Final = 1024
+"""A turn of the writer: some 4 MB, which takes milliseconds."""
 
 Check = Callable[[bytes], bool]
 """Whether a value can be what its owner once wrote."""
@@ -63,6 +68,7 @@ class Database:
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
+        self._shrunk = False
         self._lock = _exclusive(path) if path is not None else None
         try:
             self._connection = self._open()
@@ -136,6 +142,7 @@ class Database:
             connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
             connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=FULL")
+        connection.execute(f"PRAGMA journal_size_limit={_LOG_BYTES_MAX}")
         if found == 0:
             connection.executescript(_SCHEMA)
             connection.execute(f"PRAGMA user_version={_FORMAT}")
@@ -194,15 +201,32 @@ class Database:
         self._connection.execute(f"INSERT INTO log VALUES {places}", values)  # noqa: S608 - only marks
 
     def purge(self, revisions: Sequence[int], compacted: Mapping[str, int], high_water: int) -> None:
-        """Remove rows nobody needs, remember how far history now reaches back, return the space."""
+        """Remove rows nobody needs, and remember how far history now reaches back."""
         reached = [*compacted.items(), (_HIGH_WATER, high_water)]
+        with self._translated(), self._transaction():
+            self._connection.executemany(
+                "DELETE FROM log WHERE revision=?", ((revision,) for revision in revisions)
+            )
+            self._connection.executemany("INSERT OR REPLACE INTO compacted VALUES (?,?)", reached)
+
+    def shrink(self) -> bool:
+        """Give some of the free pages back to the disk; whether there are more to give.
+
+        Some are left for the next rows. The file ends where its log is written back to it, so the last
+        call does that.
+        """
         with self._translated():
-            with self._transaction():
-                self._connection.executemany(
-                    "DELETE FROM log WHERE revision=?", ((revision,) for revision in revisions)
-                )
-                self._connection.executemany("INSERT OR REPLACE INTO compacted VALUES (?,?)", reached)
-            self._connection.execute("PRAGMA incremental_vacuum").fetchall()
+            (free,) = self._connection.execute("PRAGMA freelist_count").fetchone()
+            if free > _FREE_PAGES_KEPT:
+                # A script, since the pragma frees one page a step and answers without a row to step for.
+                step = min(free - _FREE_PAGES_KEPT, _FREE_PAGES_STEP)
+                self._connection.executescript(f"PRAGMA incremental_vacuum({step})")
+                self._shrunk = True
+                return True
+            if self._shrunk:
+                self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+                self._shrunk = False
+            return False
 
     def close(self) -> None:
         self._connection.close()

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
 
 from ondol.api import objects, resources, status
 from ondol.api.objects import Object, Resource
 from ondol.api.patch import apply, json_patch, merge_patch, strategic
 from ondol.apiserver import answers, bodies, bootstrap, documents, lenses, metadata, writing
 from ondol.apiserver.core import Core
-from ondol.apiserver.exchange import Reply, Request
+from ondol.apiserver.exchange import Answer, Reply, Request
 from ondol.apiserver.handlers import strict
+from ondol.apiserver.heavy import YAML_WEIGHT
 from ondol.apiserver.lenses import Lens
 from ondol.apiserver.schemas import Schema
 from ondol.apiserver.served import Served
@@ -24,6 +26,8 @@ APPLY_PATCH: Final = "application/apply-patch+yaml"
 _MANAGER_MAX: Final = 128
 _PRINTABLE: Final = re.compile(r"[^\x00-\x1f\x7f]*")
 
+T = TypeVar("T")
+
 
 def writes(core: Core, request: Request, served: Served) -> writing.Writes:
     return writing.Writes(core, served, options(request))
@@ -32,7 +36,11 @@ def writes(core: Core, request: Request, served: Served) -> writing.Writes:
 def options(request: Request) -> writing.Options:
     """How the query says a write is meant."""
     return writing.Options(
-        request.user, _manager(request), dry_run=dry_run(request.query.get("dryRun")), warn=request.warn
+        request.user,
+        _manager(request),
+        dry_run=dry_run(request.query.get("dryRun")),
+        warn=request.warn,
+        body_bytes=request.body_bytes,
     )
 
 
@@ -53,9 +61,17 @@ def _manager(request: Request) -> str:
     return given or request.user_agent.partition("/")[0][:_MANAGER_MAX] or "unknown"
 
 
-async def read_document(request: Request, schema: Schema, resource: Resource) -> Object:
+async def read_document(core: Core, request: Request, schema: Schema, resource: Resource) -> Object:
     """The object in the body; unknown and repeated fields are refused, told or ignored as asked."""
-    return document_in(await request.body(), request, schema, resource)
+    body = await request.body()
+    return await _beside(core, request, lambda: document_in(body, request, schema, resource))
+
+
+async def _beside(core: Core, request: Request, work: Callable[[], T]) -> T:
+    """What reading the body comes to: beside the event loop if it may take long."""
+    media_type = bodies.media_type(request.header(b"content-type"))
+    weight = YAML_WEIGHT if media_type in (*bodies.YAMLS, APPLY_PATCH) else 1
+    return await core.heavy.run(request.user.name, request.body_bytes * weight, work)
 
 
 def document_in(body: bytes, request: Request, schema: Schema, resource: Resource) -> Object:
@@ -66,36 +82,36 @@ def document_in(body: bytes, request: Request, schema: Schema, resource: Resourc
     return document
 
 
-async def read_typed(request: Request, resource: Resource, schema: Schema) -> Object:
+async def read_typed(core: Core, request: Request, resource: Resource, schema: Schema) -> Object:
     """The body of a subresource that has a kind of its own; every field has its type."""
-    document = await read_document(request, schema, resource)
+    document = await read_document(core, request, schema, resource)
     metadata.place(document, resource, request.info.namespace, request.info.name)
     return schema.read(document)
 
 
-async def create(core: Core, request: Request, served: Served) -> Reply:
-    document = await read_document(request, served.schema, served.resource)
+async def create(core: Core, request: Request, served: Served) -> Answer:
+    document = await read_document(core, request, served.schema, served.resource)
     metadata.place(document, served.resource, request.info.namespace)
     return await _create(core, request, writes(core, request, served), document)
 
 
 async def _create(
     core: Core, request: Request, how: writing.Writes, document: Object, *, tracked: bool = False
-) -> Reply:
+) -> Answer:
     written = await how.create(request.info.namespace, document, tracked=tracked)
     if how.served.resource == resources.NAMESPACE and not how.options.dry_run:
         await bootstrap.furnish(core, objects.name(documents.parse(written.value)))
     return answers.one(core, request, how.served, written.value, 201)
 
 
-async def update(core: Core, request: Request, served: Served, lens: Lens) -> Reply:
+async def update(core: Core, request: Request, served: Served, lens: Lens) -> Answer:
     info = request.info
     how = writes(core, request, served)
     if lens.subresource == "scale":
-        scale = await read_typed(request, lenses.SCALE, lenses.SCALE_SCHEMA)
+        scale = await read_typed(core, request, lenses.SCALE, lenses.SCALE_SCHEMA)
         written = await how.update(info.namespace, info.name, lens, lambda _: scale)
         return _shown_part(request, lens, written)
-    document = await read_document(request, served.schema, served.resource)
+    document = await read_document(core, request, served.schema, served.resource)
     metadata.place(document, served.resource, info.namespace, info.name)
     missing = core.record(served, info.namespace, info.name) is None
     if missing and served.strategy.create_on_update and not lens.subresource:
@@ -127,7 +143,7 @@ def _shown_part(request: Request, lens: Lens, written: writing.Written) -> Reply
     return answers.document(request, lens.get(documents.parse(written.value)))
 
 
-async def patch(core: Core, request: Request, served: Served, lens: Lens) -> Reply:
+async def patch(core: Core, request: Request, served: Served, lens: Lens) -> Answer:
     info = request.info
     content_type = bodies.media_type(request.header(b"content-type"))
     if content_type == APPLY_PATCH:
@@ -138,9 +154,8 @@ async def patch(core: Core, request: Request, served: Served, lens: Lens) -> Rep
             "non-apply patch"
         )
     body = await request.body()
-    patch_body = bodies.parse(body, bodies.JSON)
-    change = _change(content_type, patch_body, served, lens)
-    problems = strict.in_patch(request, body, patch_body)
+    sent, problems = await _beside(core, request, lambda: _read_patch(request, body))
+    change = _change(content_type, sent, served, lens)
     scaled = lens.subresource == "scale"
     schema = lenses.SCALE_SCHEMA if scaled else served.schema
     patched: Any = None
@@ -208,7 +223,22 @@ def _patched(live: Object, operations: Any) -> Any:
     return changed
 
 
-async def _apply(core: Core, request: Request, served: Served, lens: Lens) -> Reply:
+def _read_patch(request: Request, body: bytes) -> tuple[Any, list[str]]:
+    """The patch, and what is wrong in it that fieldValidation is about."""
+    sent = bodies.parse(body, bodies.JSON)
+    return sent, strict.in_patch(request, body, sent)
+
+
+def _applied(body: bytes, request: Request, served: Served, lens: Lens) -> Object:
+    """The document that is applied."""
+    document = bodies.decode(body, strict.applied_type(body))
+    if lens.subresource == "scale":
+        raise errors.UnsupportedMediaType(f"{APPLY_PATCH} is not accepted at the scale subresource")
+    strict.check_applied(request, served.schema, document, body)
+    return document
+
+
+async def _apply(core: Core, request: Request, served: Served, lens: Lens) -> Answer:
     info, how = request.info, writes(core, request, served)
     if not request.query.get("fieldManager"):
         raise errors.Invalid(
@@ -216,10 +246,7 @@ async def _apply(core: Core, request: Request, served: Served, lens: Lens) -> Re
             "is required for apply patch"
         )
     body = await request.body()
-    document = bodies.decode(body, strict.applied_type(body))
-    if lens.subresource == "scale":
-        raise errors.UnsupportedMediaType(f"{APPLY_PATCH} is not accepted at the scale subresource")
-    strict.check_applied(request, served.schema, document, body)
+    document = await _beside(core, request, lambda: _applied(body, request, served, lens))
     metadata.place(document, served.resource, info.namespace, info.name)
 
     def merged(live: Object | None) -> Object:
@@ -244,6 +271,7 @@ async def _apply(core: Core, request: Request, served: Served, lens: Lens) -> Re
             why = f"uid mismatch: the provided object specified uid {uid}, and no existing object was found"
             raise status.conflict(served.resource, info.name, why)
         try:
-            return await _create(core, request, how, _unversioned(merged(None)), tracked=True)
+            created = await _beside(core, request, lambda: _unversioned(merged(None)))
+            return await _create(core, request, how, created, tracked=True)
         except errors.AlreadyExists:
             continue

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from ondol.api import status
-from ondol.apiserver import answers, listing, watching
+from ondol.apiserver import answers, listing, selecting, watching
 from ondol.apiserver.core import Core
-from ondol.apiserver.exchange import Answer, Reply, Request
+from ondol.apiserver.exchange import Answer, Request
 from ondol.apiserver.lenses import Lens
 from ondol.apiserver.served import Served
 
 
-async def get(core: Core, request: Request, served: Served) -> Reply:
+async def get(core: Core, request: Request, served: Served) -> Answer:
     info = request.info
     record = core.record(served, info.namespace, info.name)
     if record is None:
@@ -26,7 +26,7 @@ async def _wait_for_known(core: Core, request: Request) -> None:
         await listing.reached(core, listing.revision_of(version))
 
 
-async def get_part(core: Core, request: Request, served: Served, lens: Lens) -> Reply:
+async def get_part(core: Core, request: Request, served: Served, lens: Lens) -> Answer:
     info = request.info
     record = core.record(served, info.namespace, info.name)
     if record is None:
@@ -37,11 +37,11 @@ async def get_part(core: Core, request: Request, served: Served, lens: Lens) -> 
 
 
 async def list_(core: Core, request: Request, served: Served) -> Answer:
-    chosen = listing.selection(request, served)
+    chosen = selecting.selection(request, served)
     answers.wanted(request)
     return answers.many(core, request, served, await listing.listing(core, request, served, chosen))
 
 
 async def watch(core: Core, request: Request, served: Served) -> Answer:
-    chosen = listing.selection(request, served)
+    chosen = selecting.selection(request, served)
     return await watching.watch(core, request, served, chosen, answers.frames(core, request, served))

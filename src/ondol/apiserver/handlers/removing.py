@@ -10,10 +10,10 @@ import anyio
 
 from ondol.api import status
 from ondol.api.objects import Object, Resource
-from ondol.apiserver import answers, deleting, documents, listing, writing
+from ondol.apiserver import answers, deleting, documents, listing, selecting, writing
 from ondol.apiserver.core import Core
 from ondol.apiserver.deleting import DeleteOptions
-from ondol.apiserver.exchange import Answer, Reply, Request
+from ondol.apiserver.exchange import Answer, Request
 from ondol.apiserver.handlers import changing
 from ondol.apiserver.schemas import BuiltinSchema
 from ondol.apiserver.served import Served
@@ -55,7 +55,7 @@ def _from_query(request: Request) -> Object:
     return found
 
 
-async def delete(core: Core, request: Request, served: Served) -> Reply:
+async def delete(core: Core, request: Request, served: Served) -> Answer:
     info = request.info
     asked, writes = await _asked(core, request, served)
     value, gone = await deleting.delete(writes, info.namespace, info.name, asked)
@@ -67,7 +67,7 @@ async def delete(core: Core, request: Request, served: Served) -> Reply:
 
 async def delete_collection(core: Core, request: Request, served: Served) -> Answer:
     asked, writes = await _asked(core, request, served)
-    chosen = listing.selection(request, served)
+    chosen = selecting.selection(request, served)
     listed = await listing.listing(core, request, served, chosen)
     removed = await _delete_all(writes, listed.records, asked)
     result = listing.Listing(removed, core.store.revision, listed.continue_token, listed.remaining)

@@ -84,7 +84,7 @@ async def create_legacy(core: Core, request: Request, served: Served) -> Reply:
 
 
 async def _bind(core: Core, request: Request, served: Served, name: str) -> Reply:
-    binding = await changing.read_typed(request, _BINDING, _SCHEMA)
+    binding = await changing.read_typed(core, request, _BINDING, _SCHEMA)
     target = binding.get("target") or {}
     if target.get("kind") not in (None, "", "Node") or not target.get("name"):
         raise errors.BadRequest("target: must name a Node")

@@ -19,7 +19,7 @@ _SCHEMA: Final = BuiltinSchema("io.k8s.api.policy.v1.Eviction")
 
 
 async def create(core: Core, request: Request, served: Served) -> Reply:
-    eviction = await changing.read_typed(request, _EVICTION, _SCHEMA)
+    eviction = await changing.read_typed(core, request, _EVICTION, _SCHEMA)
     name, namespace = request.info.name, request.info.namespace
     found = eviction.get("deleteOptions") or {}
     asked = deleting.DeleteOptions.of(found)

@@ -7,7 +7,7 @@ from ondol.api.objects import Object
 from ondol.api.patch.fieldset import FieldSet
 from ondol.apiserver import answers
 from ondol.apiserver.core import Core
-from ondol.apiserver.exchange import Reply, Request
+from ondol.apiserver.exchange import Answer, Request
 from ondol.apiserver.handlers import changing
 from ondol.apiserver.served import Served
 from ondol.apiserver.strategies.base import Context, Strategy
@@ -35,8 +35,8 @@ class Finalizers:
         """Nothing to undo: `put` took only the finalizers."""
 
 
-async def update(core: Core, request: Request, served: Served) -> Reply:
-    document = await changing.read_typed(request, served.resource, served.schema)
+async def update(core: Core, request: Request, served: Served) -> Answer:
+    document = await changing.read_typed(core, request, served.resource, served.schema)
     writes = changing.writes(core, request, served)
     written = await writes.update("", request.info.name, Finalizers(), lambda _: document)
     return answers.one(core, request, served, written.value)

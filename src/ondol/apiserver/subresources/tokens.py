@@ -22,7 +22,7 @@ async def create(core: Core, request: Request, served: Served) -> Reply:
     del served
     if core.tokens is None:
         raise errors.Unavailable("this server was started without a key to sign service-account tokens with")
-    document = await changing.read_document(request, _SCHEMA, _TOKEN_REQUEST)
+    document = await changing.read_document(core, request, _SCHEMA, _TOKEN_REQUEST)
     wanted = _SCHEMA.read({"spec": {}, **document})
     with contextlib.ExitStack() as held:
         context = core.context(request.user, request.warn, held)

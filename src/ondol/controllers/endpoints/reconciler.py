@@ -13,6 +13,7 @@ from ondol.controllers.endpoints import resources as makes
 from ondol.sdk import Controller, Manager, Result
 
 _BY_SERVICE: Final = "service"
+_BY_SELECTOR: Final = "selector"
 
 
 def add_to(manager: Manager) -> None:
@@ -25,6 +26,7 @@ class Reconciler:
     def __init__(self, manager: Manager) -> None:
         self._client = manager.client
         self._services = manager.informer(resources.SERVICE)
+        self._services.add_index(_BY_SELECTOR, _first_of_selector)
         self._pods = manager.informer(resources.POD)
         self._nodes = manager.informer(resources.NODE)
         self._slices = manager.informer(resources.ENDPOINT_SLICE)
@@ -41,8 +43,14 @@ class Reconciler:
         return controller
 
     def _services_of(self, pod: Object) -> Iterable[Key]:
-        found = self._services.lister.list(objects.namespace(pod))
-        return [objects.key(service) for service in found if _selects(service, pod)]
+        """Whose first label the pod has, and then the others: not every Service there is, for each pod."""
+        namespace, by_index = objects.namespace(pod), self._services.lister.by_index
+        return [
+            objects.key(service)
+            for pair in objects.labels(pod).items()
+            for service in by_index(_BY_SELECTOR, _place(namespace, *pair))
+            if _selects(service, pod)
+        ]
 
     def _services_on(self, node: Object) -> Iterable[Key]:
         name = objects.name(node)
@@ -118,6 +126,16 @@ class Reconciler:
 def _selector(service: Object) -> Mapping[str, str]:
     found: Mapping[str, str] = objects.spec(service).get("selector") or {}
     return found
+
+
+def _first_of_selector(service: Object) -> Iterable[str]:
+    """A Service selects only pods that have the first label of its selector."""
+    first = min(_selector(service).items(), default=None)
+    return [_place(objects.namespace(service), *first)] if first else ()
+
+
+def _place(namespace: str, label: str, value: str) -> str:
+    return f"{namespace}/{label}={value}"
 
 
 def _is_external(service: Object) -> bool:

@@ -6,6 +6,7 @@ unknown: named, but never seen.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -46,6 +47,19 @@ class Node:
         return any(
             ref.get("uid") == self.uid and bool(ref.get("blockOwnerDeletion")) for ref in dependent.owners
         )
+
+
+_IDENTITY: Final = ("namespace", "name", "uid", "resourceVersion")
+_FATE: Final = ("ownerReferences", "finalizers", "deletionTimestamp")
+
+
+def needed(obj: Object) -> Object:
+    """Of an object's metadata, what a node is made of: there is one of these for every object there is."""
+    metadata = objects.metadata(obj)
+    kept = {field: metadata[field] for field in (*_IDENTITY, *_FATE) if metadata.get(field)}
+    if "namespace" in kept:
+        kept["namespace"] = sys.intern(kept["namespace"])
+    return {"metadata": kept}
 
 
 def node(resource: Resource, obj: Object) -> Node:

@@ -78,6 +78,7 @@ class Trackers:
             Selection(resource, metadata_only=True),
             clock=self._manager.clock,
             rng=self._manager.rng,
+            transform=graph.needed,
             optional=True,
         )
         scope = self._running[resource] = anyio.CancelScope()

@@ -1,0 +1,100 @@
+"""Requests under way: how many at once, how much of their bodies, and what part of it one user may have.
+
+A write takes its place once its body is here, so who sends slowly keeps nobody else from writing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from ondol.apiserver.auth.identity import MASTERS, User
+from ondol.apiserver.config import ApiConfig
+from ondol.base import errors
+
+_PLATFORM: Final = "system:ondol:"
+"""What the names of the platform's own parts begin with; like administrators they have no share of their
+own, since each of them works for everybody."""
+
+
+class Flight:
+    """The bounds of one server."""
+
+    def __init__(self, config: ApiConfig) -> None:
+        self.reads = Places(config.reads_in_flight_max)
+        self.writes = Places(config.writes_in_flight_max)
+        self.arriving = Places(2 * config.writes_in_flight_max)
+        """Writes whose bodies are on their way, or that are made."""
+        self.body_bytes = Places(config.bodies_bytes_max)
+
+
+class Places:
+    """So many of something; one user has at most half of them, so that the others find some."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._share = max(1, count // 2)
+        self._taken = 0
+        self._by_user: dict[str, int] = {}
+
+    def take(self, user: User, number: int = 1) -> None:
+        """Take places; `TooManyRequests` if there are not so many, for this user or at all."""
+        taken = self._by_user.get(user.name, 0) + number
+        if self._taken + number > self._count or (taken > self._share and not _is_platform(user)):
+            raise errors.TooManyRequests("Too many requests, please try again later.", retry_after_s=1)
+        self._taken += number
+        self._by_user[user.name] = taken
+
+    def give_back(self, user: User, number: int = 1) -> None:
+        self._taken -= number
+        left = self._by_user.pop(user.name) - number
+        if left:
+            self._by_user[user.name] = left
+
+    def one(self, user: User) -> Place:
+        return Place(self, user)
+
+
+class Place:
+    """A place for as long as a `with` block lasts."""
+
+    __slots__ = ("_places", "_user")
+
+    def __init__(self, places: Places, user: User) -> None:
+        self._places = places
+        self._user = user
+
+    def __enter__(self) -> None:
+        self._places.take(self._user)
+
+    def __exit__(self, *_: object) -> None:
+        self._places.give_back(self._user)
+
+
+class Body:
+    """Room for a body that grows while it arrives, until the end of a `with` block."""
+
+    __slots__ = ("_flight", "_size_bytes", "_user")
+
+    def __init__(self, flight: Flight, user: User) -> None:
+        self._flight = flight
+        self._user = user
+        self._size_bytes = 0
+
+    def __enter__(self) -> Callable[[int], None]:
+        self._flight.arriving.take(self._user)
+        return self._grow
+
+    def _grow(self, size_bytes: int) -> None:
+        """Take room for so many bytes more; `TooManyRequests` if there is none."""
+        self._flight.body_bytes.take(self._user, size_bytes)
+        self._size_bytes += size_bytes
+
+    def __exit__(self, *_: object) -> None:
+        self._flight.arriving.give_back(self._user)
+        if self._size_bytes:
+            self._flight.body_bytes.give_back(self._user, self._size_bytes)
+
+
+def _is_platform(user: User) -> bool:
+    return MASTERS in user.groups or user.name.startswith(_PLATFORM)
