@@ -171,3 +171,72 @@ def test_the_first_version_serves_even_if_it_leads_nowhere() -> None:
     (rule,) = standing.admit("VirtualService", [document("a", 1)])
     assert not standing.wait_for("VirtualService", {rule.origin: "no service"})
     assert served(standing, document("a", 1)) == {"a": "a:1"}
+
+
+def refused_once(standing: Standing, *documents: dict[str, Any]) -> Resource:
+    """All of them served and refused, the table that was refused."""
+    worse = table(*standing.admit("VirtualService", documents), version="bad")
+    standing.hear([Rejected(types.ROUTES, worse, "port is busy")])
+    return worse
+
+
+def test_what_envoy_refused_is_tried_again_with_growing_waits() -> None:
+    """After one second, then two; while it is tried it still counts as refused, until all is settled."""
+    standing, first = Standing(), document("a", 1)
+    refused_once(standing, first)
+    assert standing.retry(now=100.0) == 1.0
+    assert served(standing, first) == {}
+    standing.retry(now=101.0)
+    assert standing.next_trial()
+    assert served(standing, first) == {"a": "a:1"}
+    assert standing.refusal("VirtualService", first) is not None
+    refused_once(standing, first)
+    assert served(standing, first) == {}
+    assert standing.retry(now=200.0) == 2.0
+    standing.retry(now=202.0)
+    assert standing.next_trial()
+    accept(standing, table(*standing.admit("VirtualService", [first])))
+    assert not standing.next_trial()
+    assert standing.refusal("VirtualService", first) is None
+    assert standing.export() == []
+    assert standing.retry(now=300.0) is None
+
+
+def test_a_change_around_a_refused_object_hastens_its_next_try() -> None:
+    """Long waits are cut to the first one when any rule comes, changes or goes."""
+    standing, first = Standing(), document("a", 1)
+    for _ in range(6):
+        refused_once(standing, first)
+        standing.retry(now=0.0)
+        standing.retry(now=100.0)
+        standing.next_trial()
+    refused_once(standing, first)
+    assert standing.retry(now=200.0) == 30.0
+    standing.admit("Gateway", [])
+    assert standing.retry(now=200.0) == 30.0
+    standing.admit("VirtualService", [first, document("b", 1)])
+    assert standing.retry(now=200.0) == 1.0
+
+
+def test_what_was_refused_is_tried_once_at_every_start() -> None:
+    """A new process serves the good version first, then gives the refused one a try by itself."""
+    standing, second = Standing(), document("a", 2, hosts=["b"])
+    good = table(*standing.admit("VirtualService", [document("a", 1)]))
+    accept(standing, good)
+    worse = table(*standing.admit("VirtualService", [second]), version="2")
+    standing.hear([Rejected(types.ROUTES, worse, "no", good)])
+    again = Standing()
+    again.restore(standing.export())
+    assert served(again, second) == {"a": "a:1"}
+    again.retry(now=0.0)
+    assert again.next_trial()
+    assert served(again, second) == {"a": "a:2"}
+
+
+def test_what_could_not_be_translated_is_tried_when_something_around_it_changes() -> None:
+    """The reason may have been another object."""
+    standing, first = Standing(), document("a", 1)
+    (rule,) = standing.admit("VirtualService", [first])
+    standing.refuse(rule.origin, "too large a number")
+    assert served(standing, first) == {}
+    assert served(standing, first, document("b", 1)) == {"a": "a:1", "b": "b:1"}

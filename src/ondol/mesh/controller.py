@@ -40,6 +40,8 @@ _PLAIN: Final = {
 }
 _RETRY_S: Final = 0.5
 _RETRY_REFUSED_S: Final = 1.0
+_RETRY_ALL_S: Final = 30.0
+"""How often all is sent again that was refused and for which no object is to blame."""
 
 
 class Mesh:
@@ -147,9 +149,28 @@ class Mesh:
             if isinstance(outcome, Rejected):
                 self._log.warning("proxy_refused", resource=outcome.resource.name, why=outcome.message)
                 self._note_pod(outcome)
-        if self._standing.hear(outcomes) or (self.hub.settled and self._standing.next_trial()):
+        if self._standing.hear(outcomes):
             self._changed.set()
+        self._try_next()
         self._say_what_runs()
+
+    def _try_next(self) -> None:
+        """Give the next suspect its try, unless what is served is about to change for another reason."""
+        if self.hub.settled and not self._changed.is_set() and self._standing.next_trial():
+            self._changed.set()
+
+    async def retry_refused(self) -> None:
+        """Try again what Envoy refused, forever: its reason may lie outside and be gone."""
+        clock = self._manager.clock
+        everything_at = clock.monotonic() + _RETRY_ALL_S
+        while True:
+            wait_s = self._standing.retry(clock.monotonic())
+            self._try_next()
+            if clock.monotonic() >= everything_at:
+                everything_at = clock.monotonic() + _RETRY_ALL_S
+                for type_url in types.MAKE_ORDER:
+                    self.hub.retry(type_url)
+            await clock.sleep(min(wait_s or _RETRY_REFUSED_S, _RETRY_REFUSED_S))
 
     def _note_pod(self, outcome: Rejected) -> None:
         for origin in outcome.resource.origins:
@@ -297,5 +318,6 @@ def add_to(manager: Manager, config: MeshConfig) -> Mesh:
 
     manager.add_runnable(serve, "mesh-xds")
     manager.add_runnable(mesh.run, "mesh-translate")
+    manager.add_runnable(mesh.retry_refused, "mesh-retry")
     manager.add_runnable(mesh.make_default_gateway, "mesh-default-gateway")
     return mesh
