@@ -399,7 +399,9 @@ def test_findings(objs: Any, translate: Translate) -> None:
     objs.put(
         "Gateway", "lost", "default", objs.of("Gateway")[0]["spec"] | {"selector": {"istio": "elsewhere"}}
     )
-    objs.gateway("same")
+    objs.gateway("shares-with-the-platform")
+    objs.gateway("first", namespace="default", hosts=["a.example", "b.example"])
+    objs.gateway("same", namespace="other", hosts=["b.example"])
     assert codes(objs, translate) == {
         "no-host": {"KIA1101"},
         "no-subset": {"KIA1107"},
@@ -410,9 +412,9 @@ def test_findings(objs: Any, translate: Translate) -> None:
         "never": {"IST0130"},
         "dr-twice": {"KIA0201"},
         "dr-host": {"KIA0202"},
-        "dr-labels": {"KIA0203"},
+        "dr-labels": {"KIA0203", "OND0001"},
         "lost": {"KIA0302"},
-        "same": {"KIA0301"},
+        "same": {"KIA0301", "IST0145"},
     }
 
 

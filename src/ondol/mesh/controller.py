@@ -7,7 +7,8 @@ Envoy's answers become conditions: `mesh.ondol.dev/Programmed` on pods, `Accepte
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 import anyio
@@ -39,6 +40,7 @@ _PLAIN: Final = {
     "EndpointSlice": resources.ENDPOINT_SLICE,
 }
 _RETRY_S: Final = 0.5
+_KEEP_S: Final = 5.0
 _RETRY_REFUSED_S: Final = 1.0
 _RETRY_ALL_S: Final = 30.0
 """How often all is sent again that was refused and for which no object is to blame."""
@@ -279,17 +281,41 @@ class Mesh:
     async def make_default_gateway(self) -> None:
         """Create the Gateway for the ingress port once; whoever deletes or changes it is left alone."""
         wanted = definitions.default_gateway(self._config.ingress_namespace)
+        namespace = self._config.ingress_namespace
+
+        async def make() -> None:
+            with suppress(errors.AlreadyExists):
+                await self._manager.client.create(resources.GATEWAY, wanted, namespace)
+
+        await self._persist(make)
+
+    async def keep_ingress_service(self) -> None:
+        """Have the Service of the ingress, with its namespace, for as long as this runs."""
+        service = definitions.ingress_service(self._config.ingress_port)
+        key = objects.key(service)
+        while True:
+            await self._persist(lambda: self._make_ingress_service(service))
+            await self._manager.clock.sleep(_KEEP_S)
+            while self._informers["Service"].lister.get(key) is not None:
+                await self._manager.clock.sleep(_KEEP_S)
+
+    async def _make_ingress_service(self, service: Object) -> None:
+        client, key = self._manager.client, objects.key(service)
+        namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": key.namespace}}
+        with suppress(errors.AlreadyExists):
+            await client.create(resources.NAMESPACE, namespace)
+        await client.apply(resources.SERVICE, service, field_manager="ondol-mesh")
+        status = definitions.ingress_status(self._config.ingress_address)
+        await client.patch(resources.SERVICE, key.name, key.namespace, patch=status, subresource="status")
+
+    async def _persist(self, make: Callable[[], Awaitable[None]]) -> None:
+        """Until it is done: the kind or the namespace may not be there while the platform starts."""
         while True:
             try:
-                await self._manager.client.create(resources.GATEWAY, wanted, self._config.ingress_namespace)
-            except errors.AlreadyExists:
-                return
+                return await make()
             except errors.ApiError as error:
-                # The kind or the namespace may not be there yet: both are made while the platform starts.
-                self._log.info("default_gateway_waits", why=error.message)
+                self._log.info("own_object_waits", why=error.message)
                 await self._manager.clock.sleep(_RETRY_S)
-            else:
-                return
 
 
 def _has_sandbox(pod: Object) -> bool:
@@ -320,4 +346,5 @@ def add_to(manager: Manager, config: MeshConfig) -> Mesh:
     manager.add_runnable(mesh.run, "mesh-translate")
     manager.add_runnable(mesh.retry_refused, "mesh-retry")
     manager.add_runnable(mesh.make_default_gateway, "mesh-default-gateway")
+    manager.add_runnable(mesh.keep_ingress_service, "mesh-ingress-service")
     return mesh

@@ -6,6 +6,7 @@ than ignore it. Served as v1 (stored), v1beta1 and v1alpha3, which are the same.
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -15,6 +16,7 @@ import msgspec.inspect as types
 from ondol.api.objects import Object
 from ondol.mesh import descriptions
 from ondol.mesh.model import istio
+from ondol.mesh.translate.reach import DEFAULT_GATEWAY, INGRESS_WORKLOAD, ISTIO_SYSTEM
 
 _GROUP: Final = "networking.istio.io"
 _VERSIONS: Final = ("v1", "v1beta1", "v1alpha3")
@@ -185,6 +187,30 @@ def default_gateway(namespace: str) -> Object:
     return {
         "apiVersion": f"{_GROUP}/v1",
         "kind": "Gateway",
-        "metadata": {"name": "ingress", "namespace": namespace},
+        "metadata": {"name": DEFAULT_GATEWAY, "namespace": namespace},
         "spec": msgspec.to_builtins(spec),
     }
+
+
+def ingress_service(port: int) -> Object:
+    """The Service of the ingress, by the name and port name that Istio's instructions look for.
+
+    It selects no pods: the proxy itself listens at the port, at the address in the Service's status.
+    """
+    labels = {"app": INGRESS_WORKLOAD, "istio": "ingressgateway"}
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": INGRESS_WORKLOAD, "namespace": ISTIO_SYSTEM, "labels": labels},
+        "spec": {
+            "type": "LoadBalancer",
+            "allocateLoadBalancerNodePorts": False,
+            "ports": [{"name": "http2", "port": port, "targetPort": 8080, "protocol": "TCP"}],
+        },
+    }
+
+
+def ingress_status(address: str) -> Object:
+    """Where the ingress is reached: on this machine, if it listens on every address."""
+    ip = "127.0.0.1" if ipaddress.ip_address(address).is_unspecified else address
+    return {"status": {"loadBalancer": {"ingress": [{"ip": ip}]}}}

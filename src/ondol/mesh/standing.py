@@ -32,7 +32,7 @@ _MISSING: Final = "DestinationMissing"
 _AT_ONCE: Final = -math.inf
 _UNTRANSLATED: Final = "TranslationFailed"
 _AGAIN: Final = Backoff(initial_s=1.0, maximum_s=30.0)
-"""Waits between the tries of what Envoy refused; the first is also how soon a change around it leads to one."""
+"""Waits between the tries of what Envoy refused; after a change around it, the first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +161,8 @@ class Standing:
         record = self._remembered.pop(key, None)
         if record is None or record.version != version:
             return _renewed(None, key[0], document, version)
-        entry = _renewed(record.good and record.good.rule(key), key[0], document, version)
+        good = record.good.rule(key) if record.good is not None else None
+        entry = _renewed(good, key[0], document, version)
         if record.refusal.by_proxy and entry.refusal is None:
             # Not sent with the first snapshot, lest it hold up the others: tried by itself right after.
             entry.refusal, entry.due = record.refusal, _AT_ONCE
@@ -267,10 +268,10 @@ class Standing:
         return True
 
     def next_trial(self) -> bool:
-        """Once all is settled: who was tried has passed. Let one suspect have its try; whether there was one."""
-        for entry in self._entries.values():
-            if entry.trying:
-                entry.good, entry.refusal, entry.trying = entry.current, None, False
+        """Once all is settled: who was tried has passed, and one suspect has its try, if there is one."""
+        for tried in self._entries.values():
+            if tried.trying:
+                tried.good, tried.refusal, tried.trying = tried.current, None, False
         while self._trials:
             entry = self._entries.get(self._trials.popleft())
             if entry is not None and entry.suspected:

@@ -190,6 +190,7 @@ class VirtualServiceSpec(Struct, frozen=True):
     hosts: Annotated[tuple[Host, ...], msgspec.Meta(min_length=1)]
     gateways: tuple[str, ...] = ()
     http: tuple[HTTPRoute, ...] = ()
+    export_to: tuple[str, ...] = ()
 
 
 # DestinationRule
@@ -302,6 +303,7 @@ class DestinationRuleSpec(Struct, frozen=True):
     host: Host
     traffic_policy: TrafficPolicy | None = None
     subsets: tuple[Subset, ...] = ()
+    export_to: tuple[str, ...] = ()
 
 
 # Gateway

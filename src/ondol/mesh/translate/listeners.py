@@ -16,6 +16,7 @@ from ondol.mesh.model.kube import Client, Protocol
 from ondol.mesh.translate import chains, clusters, wire
 from ondol.mesh.translate import messages as m
 from ondol.mesh.translate.chains import Identity, Layout, Limits, Observation
+from ondol.mesh.translate.reach import ANYBODY
 from ondol.mesh.translate.registry import Registry, cluster_name
 from ondol.mesh.xds.types import Origin, Resource
 
@@ -31,8 +32,8 @@ _CLIENTS_SPEAK: Final = frozenset({443, 1433, 1521, 2379, 5432, 5672, 6379, 6443
 """Well-known ports that are not HTTP, on which the client's first bytes come at once."""
 
 
-def layout(registry: Registry, always: Iterable[int]) -> Layout:
-    """What all services together ask of a listener."""
+def layout(registry: Registry, always: Iterable[int], caller: str = ANYBODY) -> Layout:
+    """What all services together ask of a listener, as `caller` calls them."""
     http: set[int] = set(always)
     sniffed: set[int] = set()
     tcp: set[int] = set()
@@ -41,8 +42,10 @@ def layout(registry: Registry, always: Iterable[int]) -> Layout:
     undeclared: dict[tuple[int, str], str] = {}
     limits: dict[str, Limits] = {}
     for service in registry.services.values():
+        scope = registry.scope(service.host, caller)
         for port in service.ports:
-            names = {(port.number, a): cluster_name(service.host, port.number) for a in service.addresses}
+            cluster = cluster_name(service.host, port.number, scope=scope)
+            names = {(port.number, address): cluster for address in service.addresses}
             if port.is_http:
                 http.add(port.number)
             if port.protocol is Protocol.SNIFFED:
@@ -54,7 +57,7 @@ def layout(registry: Registry, always: Iterable[int]) -> Layout:
                 if not names:
                     headless.add(port.number)
             if port.protocol in (Protocol.SNIFFED, Protocol.TCP):
-                found = _limits(registry.traffic(service.host, "", port.number))
+                found = _limits(registry.traffic(service.host, "", port.number, scope))
                 limits.update(dict.fromkeys(names.values(), found) if found else {})
     # Pods of a headless service are called by addresses of their own, which are not known here: where
     # such a TCP port is somebody else's HTTP, only the bytes can tell.
@@ -185,6 +188,8 @@ def ingress(
         stat_prefix=f"ingress_{port.number}",
         traffic_direction=m.base.OUTBOUND,
         address=m.socket(port.address, port.bind),
+        # Shared, two platforms on this machine would take each other's calls at random: better refused.
+        enable_reuse_port=m.boolean(False),
         filter_chains=[chain],
     )
     encoded = wire.encode(made)

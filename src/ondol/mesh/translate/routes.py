@@ -52,7 +52,7 @@ def translate(
             found = m.routes.Route(name=route.name or f"http-{index}", match=match)
             _act(found, route, destinations)
             made.append(found)
-            if _takes_all(match):
+            if takes_all(match):
                 return made
     return made
 
@@ -65,8 +65,14 @@ def _matching(route: istio.HTTPRoute, caller: Caller, namespace: str) -> Iterato
             yield matches.route_match(match)
 
 
-def _takes_all(match: Any) -> bool:
-    return bool(match == matches.anything())
+def takes_all(match: Any) -> bool:
+    """Whether no request is left after the match: any path, and nothing else is looked at."""
+    path = match.WhichOneof("path_specifier")
+    if (path == "prefix" and match.prefix == "/") or (
+        path == "safe_regex" and match.safe_regex.regex == ".*"
+    ):
+        return not (match.headers or match.query_parameters or match.filter_state)
+    return False
 
 
 def default(cluster: str, hashing: istio.ConsistentHashLB | None) -> Any:
