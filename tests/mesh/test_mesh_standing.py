@@ -80,7 +80,7 @@ def test_of_several_suspects_each_is_tried_alone() -> None:
         else:
             accept(standing, resource)
             accepted = resource
-            if not standing.next_trial():
+            if not standing.next_trial(Snapshot()):
                 break
     assert served_names[1] == set()
     assert served(standing, *documents) == {"a": "a:1", "c": "c:1"}
@@ -187,16 +187,16 @@ def test_what_envoy_refused_is_tried_again_with_growing_waits() -> None:
     assert standing.retry(now=100.0) == 1.0
     assert served(standing, first) == {}
     standing.retry(now=101.0)
-    assert standing.next_trial()
+    assert standing.next_trial(Snapshot())
     assert served(standing, first) == {"a": "a:1"}
     assert standing.refusal("VirtualService", first) is not None
     refused_once(standing, first)
     assert served(standing, first) == {}
     assert standing.retry(now=200.0) == 2.0
     standing.retry(now=202.0)
-    assert standing.next_trial()
+    assert standing.next_trial(Snapshot())
     accept(standing, table(*standing.admit("VirtualService", [first])))
-    assert not standing.next_trial()
+    assert not standing.next_trial(Snapshot())
     assert standing.refusal("VirtualService", first) is None
     assert standing.export() == []
     assert standing.retry(now=300.0) is None
@@ -209,7 +209,7 @@ def test_a_change_around_a_refused_object_hastens_its_next_try() -> None:
         refused_once(standing, first)
         standing.retry(now=0.0)
         standing.retry(now=100.0)
-        standing.next_trial()
+        standing.next_trial(Snapshot())
     refused_once(standing, first)
     assert standing.retry(now=200.0) == 30.0
     standing.admit("Gateway", [])
@@ -229,7 +229,7 @@ def test_what_was_refused_is_tried_once_at_every_start() -> None:
     again.restore(standing.export())
     assert served(again, second) == {"a": "a:1"}
     again.retry(now=0.0)
-    assert again.next_trial()
+    assert again.next_trial(Snapshot())
     assert served(again, second) == {"a": "a:2"}
 
 
@@ -240,3 +240,19 @@ def test_what_could_not_be_translated_is_tried_when_something_around_it_changes(
     standing.refuse(rule.origin, "too large a number")
     assert served(standing, first) == {}
     assert served(standing, first, document("b", 1)) == {"a": "a:1", "b": "b:1"}
+
+
+def test_a_trial_is_passed_only_by_what_envoy_runs() -> None:
+    """Silence is no consent: a table that was not yet asked for leaves the object refused."""
+    standing, first = Standing(), document("a", 1)
+    refused_once(standing, first)
+    standing.retry(now=0.0)
+    standing.retry(now=1.0)
+    standing.next_trial(Snapshot())
+    offered = table(*standing.admit("VirtualService", [first]), version="2")
+    snapshot = Snapshot({types.ROUTES: {offered.name: offered}})
+    standing.next_trial(snapshot)
+    assert standing.refusal("VirtualService", first) is not None
+    accept(standing, offered)
+    standing.next_trial(snapshot)
+    assert standing.refusal("VirtualService", first) is None

@@ -129,7 +129,8 @@ def test_a_running_pod_keeps_its_listener_whatever_labels_say(objs: Any, transla
 
 
 @pytest.mark.parametrize(
-    ("name", "number"), [("", 5001), ("web", 8443), ("http-web", 5002), ("tcp-redis", 6379), ("mysql", 3306)]
+    ("name", "number"),
+    [("", 5001), ("web", 80), ("http-web", 5002), ("tcp-redis", 6379), ("mysql", 3306), ("tcp-new", 7777)],
 )
 def test_a_new_port_leaves_connections_alone(objs: Any, translate: Translate, name: str, number: int) -> None:
     """Envoy keeps a listener's connections as long as nothing but its chains changes."""
@@ -137,7 +138,9 @@ def test_a_new_port_leaves_connections_alone(objs: Any, translate: Translate, na
     before = _pod_listener(translate(objs))
     objs.service("late", (name, number))
     after = _pod_listener(translate(objs))
-    assert after.filter_chains != before.filter_chains
+    kept = {chain.name: chain for chain in after.filter_chains}
+    assert [kept[chain.name] for chain in before.filter_chains] == list(before.filter_chains)
+    assert after != before
     for each in (before, after):
         each.ClearField("filter_chains")
         each.ClearField("filter_chain_matcher")
@@ -169,16 +172,32 @@ def _registry(objs: Any) -> registry.Registry:
     return found
 
 
-def test_a_server_may_speak_first_where_its_port_is_declared(objs: Any, translate: Translate) -> None:
-    """No listener filter waits for a client on a port that is declared to be TCP."""
+def test_only_what_is_undeclared_is_looked_at(objs: Any, translate: Translate) -> None:
+    """A pod's own listener waits for nobody's bytes; the one inside the proxy does, for its ports alone."""
     objs.pod("client")
     objs.service("mail", ("tcp-mail", 2525))
-    objs.put("Service", "peers", "default", {"clusterIP": "None", "ports": [{"name": "tcp-p", "port": 7946}]})
     objs.service("web", ("", 8080))
-    disabled = _pod_listener(translate(objs)).listener_filters[1].filter_disabled
-    ports = {rule.destination_port_range.start for rule in disabled.or_match.rules}
-    assert {2525, 7946} <= ports
-    assert 8080 not in ports
+    found = translate(objs)
+    filters = [each.name for each in _pod_listener(found).listener_filters]
+    assert filters == ["envoy.filters.listener.original_dst"]
+    plan = found.pods[Key("default", "client")]
+    inner = m.listener.Listener.FromString(found.snapshot.of(types.LISTENER)[plan.inspector].body)
+    assert [each.name for each in inner.listener_filters][1:] == ["envoy.filters.listener.http_inspector"]
+    assert set(inner.filter_chain_matcher.matcher_tree.exact_match_map.map) == {"8080"}
+    assert plan.inspector in found.snapshot.of(types.CLUSTER)
+
+
+def test_pods_of_a_workload_share_what_looks_at_the_undeclared(objs: Any, translate: Translate) -> None:
+    """One listener inside the proxy for those that nothing tells apart; none where all is declared."""
+    objs.service("web", ("", 8080))
+    for name in ("a", "b"):
+        objs.pod(name)["metadata"]["labels"] = {"app": "same"}
+    objs.pod("c")
+    plans = translate(objs).pods
+    assert plans[Key("default", "a")].inspector == plans[Key("default", "b")].inspector
+    assert plans[Key("default", "c")].inspector != plans[Key("default", "a")].inspector
+    objs.drop("Service", "web")
+    assert translate(objs).pods[Key("default", "a")].inspector == ""
 
 
 def test_a_rule_for_some_callers_changes_no_listener(objs: Any, translate: Translate) -> None:

@@ -20,6 +20,14 @@ _HTTP2: Final = {
     }
 }
 
+# For the listeners inside the proxy that look at undeclared connections.
+_INTERNAL_LISTENERS: Final = {
+    "name": "envoy.bootstrap.internal_listener",
+    "typed_config": {
+        "@type": "type.googleapis.com/envoy.extensions.bootstrap.internal_listener.v3.InternalListener"
+    },
+}
+
 # Envoy's own half a minute would keep new pods waiting after a restart of the control plane.
 _RECONNECT: Final = {"retry_back_off": {"base_interval": "0.05s", "max_interval": "1s"}}
 
@@ -66,6 +74,7 @@ def document(config: MeshConfig) -> Object:
             "cds_config": {"ads": {}, "resource_api_version": "V3"},
             "lds_config": {"ads": {}, "resource_api_version": "V3"},
         },
+        "bootstrap_extensions": [_INTERNAL_LISTENERS],
         "static_resources": {"clusters": [_xds_cluster(config)]},
         "overload_manager": _overload(config),
         # Request times are summed up at each flush, and the autoscaler reads them every second.

@@ -158,7 +158,8 @@ class Mesh:
 
     def _try_next(self) -> None:
         """Give the next suspect its try, unless what is served is about to change for another reason."""
-        if self.hub.settled and not self._changed.is_set() and self._standing.next_trial():
+        steady = self.hub.settled and not self._changed.is_set()
+        if steady and self._standing.next_trial(self._translation.snapshot):
             self._changed.set()
 
     async def retry_refused(self) -> None:
@@ -206,7 +207,7 @@ class Mesh:
         if plan is None:
             lost = conditions.is_true(pod, dataplane.PROGRAMMED) and not _has_sandbox(pod)
             return written.of_pod(pod, "NoSandbox", now=now) if lost else None
-        if self._standing.runs(types.LISTENER, plan.listener):
+        if all(self._standing.runs(types.LISTENER, name) for name in plan.listeners):
             self._refused_pods.pop(key, None)
             ready = all(self._standing.runs(types.ROUTES, table) for table in plan.tables)
             if ready and not conditions.is_true(pod, dataplane.PROGRAMMED):

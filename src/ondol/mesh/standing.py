@@ -267,16 +267,22 @@ class Standing:
             entry.good = None
         return True
 
-    def next_trial(self) -> bool:
-        """Once all is settled: who was tried has passed, and one suspect has its try, if there is one."""
-        for tried in self._entries.values():
-            if tried.trying:
-                tried.good, tried.refusal, tried.trying = tried.current, None, False
+    def next_trial(self, snapshot: Snapshot) -> bool:
+        """Once all is settled: let one suspect have its try; whether there was one.
+
+        Who is being tried has passed when Envoy runs all of it, and comes first.
+        """
+        tried = [entry for entry in self._entries.values() if entry.trying]
+        running = self.running(snapshot) if tried else {}
+        for entry in tried:
+            if entry.current is not None and not running.get(entry.current.origin, True):
+                return False
+            entry.good, entry.refusal, entry.trying = entry.current, None, False
         while self._trials:
-            entry = self._entries.get(self._trials.popleft())
-            if entry is not None and entry.suspected:
-                entry.suspected = False
-                entry.trying = entry.refusal is not None
+            suspect = self._entries.get(self._trials.popleft())
+            if suspect is not None and suspect.suspected:
+                suspect.suspected = False
+                suspect.trying = suspect.refusal is not None
                 return True
         return False
 

@@ -1,7 +1,9 @@
 """What a listener does with a connection: HTTP through a route table, TCP to a service, or onwards.
 
-Filter chains are named, and a tree of matches (`tree`) picks one by destination port, then protocol
-or address: so that one HTTP chain serves all services of a port.
+Filter chains are named, and a tree of matches (`tree`) picks one by destination port, then address:
+so that one HTTP chain serves all services of a port. What is undeclared goes on to a listener inside
+the proxy, whose tree (`inspecting_tree`) goes by the first bytes: so a pod's own listener looks at
+none, and changes in nothing but its chains whatever services come and go (decision 0014).
 """
 
 from __future__ import annotations
@@ -15,9 +17,15 @@ from ondol.mesh.translate import clusters, matches
 from ondol.mesh.translate import messages as m
 
 PASSTHROUGH: Final = "passthrough"
+INSPECT: Final = "inspect"
 _NO_HOST: Final = "no-host.invalid"
 _HTTP_PROTOCOLS: Final = ("'http/1.0'", "'http/1.1'", "'h2c'")
 """What the HTTP inspector calls what it saw, in the spelling of the matching input."""
+_CARRIED: Final = {
+    "envoy.filters.listener.original_dst.local_ip": "%DOWNSTREAM_LOCAL_ADDRESS%",
+    "envoy.filters.listener.original_dst.remote_ip": "%DOWNSTREAM_REMOTE_ADDRESS%",
+}
+"""What the original_dst filter of the inner listener reads, and where the outer one has it from."""
 _LOG_FIELDS: Final = {
     "start_time": "%START_TIME%",
     "method": "%REQ(:METHOD)%",
@@ -83,14 +91,20 @@ class Layout:
     http_ports: frozenset[int] = frozenset()
     sniffed_ports: frozenset[int] = frozenset()
     """Ports on which some service did not declare what it speaks."""
+    http: Mapping[int, frozenset[str]] = field(default_factory=dict)
+    """On these, the addresses of the services that declared HTTP."""
     tcp: Mapping[tuple[int, str], str] = field(default_factory=dict)
     """Clusters by destination port and address, for what is declared not to be HTTP."""
     sniffed: Mapping[tuple[int, str], str] = field(default_factory=dict)
     """The same for what is undeclared, if it turns out not to be HTTP."""
     limits: Mapping[str, Limits] = field(default_factory=dict)
     """By cluster, where a policy asks something of its connections."""
-    silent_ports: frozenset[int] = frozenset()
-    """Ports on which a client may wait for the server to speak: nobody waits for its first bytes."""
+    fixed_ports: frozenset[int] = frozenset()
+    """HTTP ports whose chain stays whatever services come, with the connections it has."""
+
+    def is_read_at_once(self, port: int) -> bool:
+        """Whether some connections to the port are known to be HTTP before their first bytes."""
+        return port in self.fixed_ports or port not in self.sniffed_ports or bool(self.http.get(port))
 
 
 def http(
@@ -147,6 +161,26 @@ def tcp(name: str, cluster: str, observation: Observation, limits: Limits = _NO_
         proxy.hash_policy.add().source_ip.SetInParent()
     found = _filter("envoy.filters.network.tcp_proxy", proxy)
     return m.listener_components.FilterChain(name=name, filters=[found])
+
+
+def inspect(cluster: str) -> Any:
+    """A chain that hands connections to the listener inside the proxy, with the addresses they are of."""
+    proxy = m.tcp_proxy.TcpProxy(stat_prefix="inspect", cluster=cluster, idle_timeout=m.duration(0))
+    addresses = m.set_filter_state.Config(
+        on_new_connection=[_carry(key, what) for key, what in _CARRIED.items()]
+    )
+    found = [
+        _filter("envoy.filters.network.set_filter_state", addresses),
+        _filter("envoy.filters.network.tcp_proxy", proxy),
+    ]
+    return m.listener_components.FilterChain(name=INSPECT, filters=found)
+
+
+def _carry(key: str, what: str) -> Any:
+    value = m.filter_state_value.FilterStateValue
+    carried = value(object_key=key, shared_with_upstream=value.ONCE)
+    carried.format_string.text_format_source.inline_string = what
+    return carried
 
 
 def _filter(name: str, config: Any) -> Any:
@@ -213,10 +247,14 @@ def _access_log(observation: Observation) -> list[Any]:
 
 
 def tree(layout: Layout, listener_port: int) -> Any:
-    """By destination port, then by what the bytes look like or by address; all else passes through."""
+    """By destination port, then by address; what no service is known to be passes through."""
     ports: dict[int, Any] = {listener_port: _take(clusters.BLACKHOLE)}
     for port in sorted(layout.http_ports | {port for port, _ in layout.tcp}):
         ports.setdefault(port, _port(port, layout))
+    return _by_port(ports)
+
+
+def _by_port(ports: Mapping[int, Any]) -> Any:
     made = m.matcher.Matcher(on_no_match=_take(PASSTHROUGH))
     made.matcher_tree.input.CopyFrom(_input("destination_port", m.inputs.DestinationPortInput()))
     for port, found in ports.items():
@@ -225,12 +263,17 @@ def tree(layout: Layout, listener_port: int) -> Any:
 
 
 def _port(port: int, layout: Layout) -> Any:
-    """First the addresses known to be TCP, then HTTP; where undeclared, only what looks like HTTP."""
+    """First the addresses that declared what they speak; then HTTP or, where some did not, a look."""
+    found = _at(port, layout.tcp)
     if port in layout.sniffed_ports:
-        otherwise = _by_looks(port, layout)
-    else:
-        otherwise = _take(http_name(port) if port in layout.http_ports else PASSTHROUGH)
-    return _by_address(_at(port, layout.tcp), otherwise)
+        found |= dict.fromkeys(layout.http.get(port, ()), http_name(port))
+        return _by_address(found, _take(INSPECT))
+    return _by_address(found, _take(http_name(port) if port in layout.http_ports else PASSTHROUGH))
+
+
+def inspecting_tree(layout: Layout) -> Any:
+    """By destination port, then by what the bytes look like; what is no HTTP goes by address."""
+    return _by_port({port: _by_looks(port, layout) for port in sorted(layout.sniffed_ports)})
 
 
 def _by_looks(port: int, layout: Layout) -> Any:

@@ -61,6 +61,12 @@ class PodPlan:
     pod: Key
     listener: str
     tables: tuple[str, ...]
+    inspector: str = ""
+    """The listener inside the proxy that looks at what is undeclared, if anything is."""
+
+    @property
+    def listeners(self) -> tuple[str, ...]:
+        return (self.listener, self.inspector) if self.inspector else (self.listener,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,9 +119,11 @@ class Translator:
         listening, table, plans = self._pods(world, era)
         ingress_listeners, ingress_tables = era.ingress
         made, assigned = self._clusters(found)
+        looks = {plan.inspector for plan in plans.values() if plan.inspector}
+        ways = {name: self._way_to_inspector(name) for name in sorted(looks)}
         snapshot = Snapshot(
             {
-                types.CLUSTER: {**made, **self._fixed_clusters()},
+                types.CLUSTER: {**made, **ways, **self._fixed_clusters()},
                 types.ENDPOINTS: assigned,
                 types.LISTENER: {**listening, **ingress_listeners},
                 types.ROUTES: {**table, **ingress_tables},
@@ -205,9 +213,13 @@ class Translator:
             names = named.get(client.key.namespace)
             if names is None:
                 names = named[client.key.namespace] = self._tables(era, client.key.namespace, used)
-            listener = self._pod_listener(client, era.layout(client.key.namespace), names)
+            layout = era.layout(client.key.namespace)
+            listener, inspector = self._pod_listeners(client, layout, names)
             made[listener.name] = listener
-            plans[client.key] = PodPlan(client.key, listener.name, tuple(names.values()))
+            if inspector is not None:
+                made[inspector.name] = inspector
+            inspects = inspector.name if inspector is not None else ""
+            plans[client.key] = PodPlan(client.key, listener.name, tuple(names.values()), inspects)
         return made, used, plans
 
     def _tables(self, era: _Era, namespace: str, used: dict[str, Resource]) -> dict[int, str]:
@@ -221,16 +233,23 @@ class Translator:
             used[name] = era.tables[name]
         return names
 
-    def _pod_listener(self, client: Client, layout: Layout, names: dict[int, str]) -> Resource:
+    def _pod_listeners(
+        self, client: Client, layout: Layout, names: dict[int, str]
+    ) -> tuple[Resource, Resource | None]:
+        """The pod's own, and its workload's for what is undeclared."""
         labels = matches.labels_text(client.labels)
         identity = Identity(client.workload, client.key.namespace, client.revision, labels)
-        body = self.memo.get(
-            ("listener", id(layout), identity, *names.values()),
-            partial(listeners.shared, layout, identity, names, self._observation),
-            layout,
-        )
+        key = (id(layout), identity, *names.values())
+        arguments = (layout, identity, names, self._observation)
+        body = self.memo.get(("listener", *key), partial(listeners.shared, *arguments), layout)
         make = partial(listeners.pod, client, self._config.netns_dir, body)
-        return self.memo.get(("pod-listener", client.key, client.uid, id(body)), make, body)
+        own = self.memo.get(("pod-listener", client.key, client.uid, id(body)), make, body)
+        if not layout.sniffed_ports:
+            return own, None
+        return own, self.memo.get(("inspector", *key), partial(listeners.inspector, *arguments), layout)
+
+    def _way_to_inspector(self, name: str) -> Resource:
+        return self.memo.get(("way", name), lambda: _resource(name, clusters.inspector(name)))
 
     # Ingress
 
