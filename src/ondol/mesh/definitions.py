@@ -1,7 +1,8 @@
 """The CustomResourceDefinitions of Istio's traffic kinds, derived from the structs that are read.
 
-What has no field here is not in the schema, so the API refuses it under strict validation rather
-than ignore it. Served as v1 (stored), v1beta1 and v1alpha3, which are the same.
+Istio's whole fields are in them: what the mesh does not act on is kept, whoever wrote it and with
+whatever validation, so that its object can be refused with words rather than served without it.
+Served as v1 (stored), v1beta1 and v1alpha3, which are the same.
 """
 
 from __future__ import annotations
@@ -43,6 +44,12 @@ _CONDITIONS: Final = {
             "observedGeneration": _OBSERVED_GENERATION,
         },
     },
+}
+
+
+_UNSUPPORTED: Final = {
+    "description": "Not supported: an object that says something here is refused (Accepted is False).",
+    "x-kubernetes-preserve-unknown-fields": True,
 }
 
 
@@ -129,11 +136,16 @@ def _schema(kind: types.Type) -> Object:
 
 
 def _struct(kind: Any) -> Object:
-    said = descriptions.FIELDS[kind.cls.__name__]
+    texts = descriptions.FIELDS[kind.cls.__name__]
+    unsupported = istio.unsupported(kind.cls)
     found: Object = {
         "type": "object",
         "properties": {
-            field.encode_name: {"description": said[field.encode_name], **_schema(field.type)}
+            field.encode_name: (
+                _UNSUPPORTED
+                if field.name in unsupported
+                else {"description": texts[field.encode_name], **_schema(field.type)}
+            )
             for field in kind.fields
         },
     }

@@ -18,7 +18,7 @@ FIELDS: Final[Mapping[str, Mapping[str, str]]] = {
         "hosts": "Whom the rules are for: service names, full domain names, or *. and a domain.",
         "gateways": "The Gateways whose traffic is meant; mesh, the default, means calls between pods.",
         "http": "The rules, first match first; a request that none matches is answered 404.",
-        "exportTo": "Namespaces for whose calls it holds: . is its own, * (the default) all, ~ none.",
+        "exportTo": "Namespaces for whose calls it holds: . is its own, * (the default) all.",
     },
     "HTTPRoute": {
         "name": "A name for people.",

@@ -326,7 +326,7 @@ def _renewed(good: Rule[Any] | None, kind: str, document: Object, version: str) 
     entry = _Entry(version, good=good)
     try:
         rule = registry.rule(kind, istio.SPECS[kind], document)
-        vetting.vet(rule.spec)
+        vetting.vet(rule.spec, rule.namespace, rule.origin.name)
         entry.current = rule
     except Refused as refused:
         entry.refusal = Refusal(refused.reason, str(refused))

@@ -41,11 +41,19 @@ class Host:
 
 def owner(host: str, cluster_domain: str) -> str:
     """The namespace a full name or wildcard belongs to; empty for one of the outside, or of several."""
-    short = host.removesuffix(f".svc.{cluster_domain}")
+    short = (
+        host.removesuffix(f".{cluster_domain}").removesuffix(".svc")
+        if _is_inside(host, cluster_domain)
+        else host
+    )
     if short == host:
         return ""
     _, dot, namespace = short.rpartition(".")
     return namespace if dot and namespace != "*" else ""
+
+
+def _is_inside(host: str, cluster_domain: str) -> bool:
+    return host.endswith((".svc", f".svc.{cluster_domain}"))
 
 
 def guests(annotation: str) -> frozenset[str]:

@@ -23,7 +23,6 @@ RETRIES: Final = 2
 _HOST_ATTEMPTS: Final = 5
 _CORS: Final = "envoy.filters.http.cors"
 _FAULT: Final = "envoy.filters.http.fault"
-_HOST_NAMES: Final = ("host", ":authority")
 _REDIRECTS: Final = {
     0: m.routes.RedirectAction.MOVED_PERMANENTLY,
     301: m.routes.RedirectAction.MOVED_PERMANENTLY,
@@ -113,7 +112,7 @@ def _headers(made: Any, headers: istio.Headers) -> None:
     made.request_headers_to_add.extend(
         each
         for each in _added(headers.request)
-        if each.header.key.lower() not in _HOST_NAMES  # see _authority
+        if each.header.key.lower() not in istio.HOST_HEADERS  # see _authority
     )
     made.request_headers_to_remove.extend(headers.request.remove)
     made.response_headers_to_add.extend(_added(headers.response))
@@ -195,7 +194,7 @@ def _weighted(found: Sequence[istio.RouteDestination]) -> list[istio.RouteDestin
 def _authority(action: Any, headers: istio.Headers) -> None:
     """Setting the host header is rewriting the authority: Envoy refuses it as a header operation."""
     for key in list(headers.request.set):
-        if key.lower() in _HOST_NAMES:
+        if key.lower() in istio.HOST_HEADERS:
             action.host_rewrite_literal = headers.request.set[key]
 
 
