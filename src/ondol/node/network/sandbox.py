@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from ondol.api import dataplane
 from ondol.node import linux
 from ondol.node.network import netlink, nft, rules
 
@@ -39,6 +40,8 @@ class Wiring:
     hostname: str
     address: ipaddress.IPv4Address | None
     redirect: bool = False
+    capture: dataplane.Capture = dataplane.EVERYTHING
+    """Of a redirected pod: which of its connections are turned to the proxy."""
     own_ipc: bool = True
     sysctls: tuple[tuple[str, str], ...] = ()
 
@@ -168,7 +171,7 @@ def _attach(
     for name, value in _POD_SYSCTLS:
         _set_sysctl(name, value)
     if wiring.redirect:
-        nft.run(rules.mesh_redirect(network.direct))
+        nft.run(rules.mesh_redirect(network.direct, wiring.capture))
     with netlink.Netlink() as pod:
         index = socket.if_nametoindex("eth0")
         pod.set_up(1)
