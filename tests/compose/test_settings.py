@@ -51,9 +51,13 @@ def test_later_sources_win(
 def test_each_setting_can_come_from_the_environment(tmp_path: Path, field: str) -> None:
     """The variable is the field's name in capitals behind `ONDOL_`, and its text becomes the field's type."""
     default = getattr(Settings(data_dir=tmp_path), field)
-    text = {"ingress_address": "0.0.0.0", "log_level": "debug", "runtime": "runc"}.get(
-        field, "other" if isinstance(default, str) else "61"
-    )
+    text = {
+        "ingress_address": "0.0.0.0",
+        "log_level": "debug",
+        "runtime": "runc",
+        "access_log": "access.log",
+        "access_log_format": "text",
+    }.get(field, "other" if isinstance(default, str) else "61")
     found = getattr(settings.load(tmp_path, environment={f"ONDOL_{field.upper()}": text}), field)
     assert type(found) is type(default)
     assert found == (text if isinstance(default, str) else 61)
@@ -99,6 +103,10 @@ def test_default_data_dir(monkeypatch: pytest.MonkeyPatch) -> None:
         ("log_level = 'loud'", "log_level must be"),
         ("runtime = 'docker'", "runtime must be"),
         ("ingress_address = 'here'", "ingress_address must be"),
+        ("access_log = '../access.log'", "access_log must be"),
+        ("access_log = 'access'", "access_log must be"),
+        ("access_log = '/nowhere/access.log'", "access_log must be"),
+        ("access_log_format = 'xml'", "access_log_format must be"),
         ("data_dir = '/elsewhere'", "data_dir"),
     ],
 )

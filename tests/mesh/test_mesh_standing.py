@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from ondol.mesh.standing import Standing
+from ondol.mesh import conditions
+from ondol.mesh.analysis import Finding
+from ondol.mesh.conditions import Progress
+from ondol.mesh.standing import Refusal, Standing
 from ondol.mesh.translate.registry import Rule
 from ondol.mesh.xds import types
 from ondol.mesh.xds.types import Accepted, Rejected, Resource, Snapshot
@@ -256,3 +259,20 @@ def test_a_trial_is_passed_only_by_what_envoy_runs() -> None:
     accept(standing, offered)
     standing.next_trial(snapshot)
     assert standing.refusal("VirtualService", first) is None
+
+
+def test_what_is_odd_is_told_once_as_a_warning() -> None:
+    """A new finding or refusal makes an event; one that stands as before makes none."""
+    obj = document("a", 1)
+    origin = Standing.origin("VirtualService", obj)
+
+    def judged(refusal: Refusal | None, *found: Finding) -> list[dict[str, Any]]:
+        return conditions.of_rule(obj, refusal=refusal, progress=Progress.RUNNING, findings=found, now=1.0)
+
+    sound = judged(None)
+    odd = judged(None, Finding(origin, "KIA1107", "no subset v9"))
+    assert conditions.warnings([], sound) == []
+    assert conditions.warnings(sound, odd) == [("KIA1107", "KIA1107: no subset v9")]
+    assert conditions.warnings(odd, odd) == []
+    refused = judged(Refusal("RejectedByProxy", "port is busy", by_proxy=True))
+    assert conditions.warnings(sound, refused) == [("RejectedByProxy", "port is busy")]

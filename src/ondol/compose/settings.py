@@ -42,6 +42,10 @@ class Settings:
     """Container runtime (`crun` or `runc`); empty means the first that works."""
     trace_sampling_percent: float = 100.0
     """Share of requests that are traced."""
+    access_log: str = ""
+    """File for the proxy's line a request: a path, or a name in the folder of logs; empty is none."""
+    access_log_format: str = "json"
+    """What is in these lines: `json`, or `text` as Istio's proxy writes it."""
     scale_to_zero_after_s: float = 60.0
     """Stable window of the autoscaler: how long without traffic before a revision goes to zero."""
     log_level: str = "info"
@@ -56,6 +60,14 @@ def _is_address(text: str) -> bool:
     return True
 
 
+def _is_file_name(text: str) -> bool:
+    """A name of its own among the logs, which are kept short; or anywhere, for who keeps it short himself."""
+    path = Path(text)
+    return not text or (
+        path.parent.is_dir() if path.is_absolute() else path.name == text and path.suffix == ".log"
+    )
+
+
 _LIMITS: Final[Mapping[str, tuple[Callable[[Any], bool], str]]] = {
     "api_port": (lambda port: 1 <= port <= 65535, "a port from 1 to 65535"),
     "ingress_port": (lambda port: 1 <= port <= 65535, "a port from 1 to 65535"),
@@ -64,6 +76,8 @@ _LIMITS: Final[Mapping[str, tuple[Callable[[Any], bool], str]]] = {
     "node_name": (lambda name: not name or names.is_dns1123_subdomain(name), "a DNS name"),
     "runtime": (lambda name: name in ("", "crun", "runc"), "crun, runc or empty"),
     "trace_sampling_percent": (lambda share: 0 <= share <= 100, "from 0 to 100"),
+    "access_log": (_is_file_name, "a name that ends in .log, or an absolute path in a folder that exists"),
+    "access_log_format": (lambda name: name in ("json", "text"), "json or text"),
     "scale_to_zero_after_s": (lambda window_s: 6 <= window_s <= 3600, "from 6 to 3600 seconds"),
     "log_level": (
         lambda level: level in ("debug", "info", "warning", "error"),

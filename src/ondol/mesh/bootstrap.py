@@ -5,6 +5,7 @@ A pure function of the configuration. Everything else reaches Envoy by xDS.
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final
 
 from ondol.api.objects import Object
@@ -33,8 +34,8 @@ _RECONNECT: Final = {"retry_back_off": {"base_interval": "0.05s", "max_interval"
 
 # Every statistic costs memory for every cluster and listener: only these are kept.
 _KEPT_STATS: Final = (
-    r"^cluster\.outbound\|.*\.upstream_rq_(active|total|time|pending_.*|timeout|retry|[1-5]xx)$",
-    r"^cluster\.outbound\|.*\.(upstream_cx_(active|total|connect_fail)|membership_(healthy|total))$",
+    r"{outbound}\.upstream_rq_(active|total|time|pending_.*|timeout|retry|[1-5]xx)$",
+    r"{outbound}\.(upstream_cx_(active|total|connect_fail)|membership_(healthy|total))$",
     r"^http\.[^.]+\.downstream_rq_(active|total|[1-5]xx)$",
     r"^cluster\.(xds|otlp|PassthroughCluster)\.upstream_(rq|cx)_(active|total)$",
     r"^(control_plane\.connected_state|server\.(live|state|memory_allocated|uptime|total_connections))$",
@@ -43,6 +44,10 @@ _KEPT_STATS: Final = (
     r"^tracing\.opentelemetry\..*$",
     r"^overload\..*$",
 )
+
+# A service's cluster, by its whole name: Envoy counts the same requests once more below it, by where
+# they came from (`.external.`), and who sums up would count them twice.
+_OUTBOUND: Final = r"^cluster\.outbound\|[^|]*\|[^|]*\|[^|]*\.svc\.{domain}(\|[^.|]+)?"
 
 # In Prometheus' form these become labels; cluster names hold dots, which Envoy's own patterns end at.
 _TAGS: Final = {
@@ -81,7 +86,11 @@ def document(config: MeshConfig) -> Object:
         "stats_flush_interval": "1s",
         "stats_config": {
             "stats_matcher": {
-                "inclusion_list": {"patterns": [{"safe_regex": {"regex": text}} for text in _KEPT_STATS]}
+                "inclusion_list": {
+                    "patterns": [
+                        {"safe_regex": {"regex": text}} for text in _kept_stats(config.cluster_domain)
+                    ]
+                }
             },
             "use_all_default_tags": False,
             "stats_tags": [{"tag_name": name, "regex": regex} for name, regex in _TAGS.items()],
@@ -93,6 +102,11 @@ def document(config: MeshConfig) -> Object:
             ]
         },
     }
+
+
+def _kept_stats(cluster_domain: str) -> list[str]:
+    outbound = _OUTBOUND.replace("{domain}", re.escape(cluster_domain))
+    return [text.replace("{outbound}", outbound) for text in _KEPT_STATS]
 
 
 def address(text: str) -> Object:

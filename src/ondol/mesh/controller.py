@@ -259,6 +259,8 @@ class Mesh:
         if obj is None or wanted is None:
             return None
         await self._patch(resource, obj, wanted, PatchType.MERGE)
+        for reason, message in written.warnings(conditions.of(obj), wanted):
+            self._manager.recorder.event(obj, "Warning", reason, message)
         return None
 
     async def _patch(

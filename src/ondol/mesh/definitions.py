@@ -55,18 +55,21 @@ _UNSUPPORTED: Final = {
 
 def crds() -> list[Object]:
     """VirtualService, DestinationRule and Gateway."""
-    programmed = _column("Programmed", '.status.conditions[?(@.type=="Programmed")].status')
+    judged = [
+        _column("Programmed", '.status.conditions[?(@.type=="Programmed")].status'),
+        _column("Findings", '.status.conditions[?(@.type=="PassedAnalysis")].reason'),
+    ]
     return [
         _crd(
             "VirtualService",
             "vs",
             _column("Gateways", ".spec.gateways"),
             _column("Hosts", ".spec.hosts"),
-            programmed,
+            *judged,
             _AGE,
         ),
-        _crd("DestinationRule", "dr", _column("Host", ".spec.host"), programmed, _AGE),
-        _crd("Gateway", "gw", programmed, _AGE),
+        _crd("DestinationRule", "dr", _column("Host", ".spec.host"), *judged, _AGE),
+        _crd("Gateway", "gw", *judged, _AGE),
     ]
 
 

@@ -47,6 +47,18 @@ _LOG_FIELDS: Final = {
 }
 
 
+_LOG_TEXT: Final = (
+    '[%START_TIME%] "%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %PROTOCOL%" %RESPONSE_CODE% '
+    "%RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS% %CONNECTION_TERMINATION_DETAILS% "
+    '"%UPSTREAM_TRANSPORT_FAILURE_REASON%" %BYTES_RECEIVED% %BYTES_SENT% %DURATION% '
+    '%RESP(X-ENVOY-UPSTREAM-SERVICE-TIME)% "%REQ(X-FORWARDED-FOR)%" "%REQ(USER-AGENT)%" '
+    '"%REQ(X-REQUEST-ID)%" "%REQ(:AUTHORITY)%" "%UPSTREAM_HOST%" %UPSTREAM_CLUSTER_RAW% '
+    "%UPSTREAM_LOCAL_ADDRESS% %DOWNSTREAM_LOCAL_ADDRESS% %DOWNSTREAM_REMOTE_ADDRESS% "
+    "%REQUESTED_SERVER_NAME% %ROUTE_NAME%\n"
+)
+"""The fields and order of Istio's default, for whoever reads such lines already."""
+
+
 @dataclass(frozen=True, slots=True)
 class Observation:
     """How calls are observed; the same for every listener."""
@@ -55,6 +67,7 @@ class Observation:
     """Address of the receiver of spans; none are made without it."""
     sampling_percent: float = 100.0
     access_log: Path | None = None
+    access_log_is_text: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,12 +245,12 @@ def _tracing(identity: Identity, observation: Observation) -> Any:
 def _access_log(observation: Observation) -> list[Any]:
     if observation.access_log is None:
         return []
-    line = m.struct_pb2.Struct()
-    line.update(_LOG_FIELDS)
-    config = m.file_log.FileAccessLog(
-        path=str(observation.access_log),
-        log_format=m.formats.SubstitutionFormatString(json_format=line, omit_empty_values=True),
-    )
+    config = m.file_log.FileAccessLog(path=str(observation.access_log))
+    if observation.access_log_is_text:
+        config.log_format.text_format_source.inline_string = _LOG_TEXT
+    else:
+        config.log_format.json_format.update(_LOG_FIELDS)
+        config.log_format.omit_empty_values = True
     return [
         m.accesslog.AccessLog(name="envoy.access_loggers.file", typed_config=m.any_of(config)),
     ]

@@ -110,7 +110,10 @@ class Translator:
         self.route_memo = Memo()
         self._era: _Era | None = None
         self._observation = Observation(
-            config.observe_address, config.trace_sampling_percent, config.access_log
+            config.observe_address,
+            config.trace_sampling_percent,
+            config.access_log,
+            config.access_log_is_text,
         )
 
     def translate(self, world: World) -> Translation:
