@@ -55,6 +55,6 @@ def test_an_annotation_that_cannot_be_read_refuses_the_pod(annotation: dict[str,
     ((name, value),) = annotation.items()
     full = f"traffic.sidecar.istio.io/{name}"
     pod: dict[str, Any] = {"metadata": {"annotations": {full: value}}, "spec": {}}
-    told = [cause for cause in pods.pod(pod) if cause.field == "metadata.annotations"]
-    assert len(told) == 1
-    assert full in told[0].message
+    refused = [cause for cause in pods.pod(pod) if cause.field == "metadata.annotations"]
+    assert len(refused) == 1
+    assert full in refused[0].message

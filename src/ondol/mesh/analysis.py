@@ -44,11 +44,11 @@ def findings(world: World, translation: Translation) -> list[Finding]:
     ]
 
 
-def missing(found: Iterable[VirtualService], registry: Registry) -> list[Finding]:
+def missing(virtual_services: Iterable[VirtualService], registry: Registry) -> list[Finding]:
     """The destinations that rules name and that do not exist."""
     return [
         finding
-        for rule in found
+        for rule in virtual_services
         for destination in dict.fromkeys(tables.destinations(rule.spec))
         for finding in _destination(rule, destination, registry)
     ]
@@ -208,16 +208,16 @@ def _without_pods(rule: VirtualService, registry: Registry) -> Iterator[Finding]
             yield Finding(rule.origin, "IST0173", text)
 
 
-def _only_in_mesh(found: Iterable[VirtualService], registry: Registry) -> Iterator[Finding]:
+def _only_in_mesh(virtual_services: Iterable[VirtualService], registry: Registry) -> Iterator[Finding]:
     """Who goes to a host from a gateway passes by the rules that the host has between pods."""
     in_mesh = {
         registry.qualified(host, rule.namespace): rule
-        for rule in found
+        for rule in virtual_services
         if matches.gateway_names(rule.spec.gateways, rule.namespace) == {matches.MESH}
         and any(destination.subset for destination in tables.destinations(rule.spec))
         for host in rule.spec.hosts
     }
-    for rule in found:
+    for rule in virtual_services:
         if matches.gateway_names(rule.spec.gateways, rule.namespace) == {matches.MESH}:
             continue
         for destination in dict.fromkeys(tables.destinations(rule.spec)):
@@ -303,10 +303,10 @@ def _subsets(rule: DestinationRule, matched: Iterable[str], registry: Registry) 
             )
 
 
-def _selects(subset: istio.Subset, found: Iterable[str], registry: Registry) -> bool:
+def _selects(subset: istio.Subset, names: Iterable[str], registry: Registry) -> bool:
     """Whether a pod behind these hosts is in the subset."""
     labels = subset.labels.items()
-    pods = (pod for name in found for pod in registry.pods_behind(registry.services[name].key))
+    pods = (pod for name in names for pod in registry.pods_behind(registry.services[name].key))
     return any(labels <= registry.labels.get(pod, {}).items() for pod in pods)
 
 

@@ -406,15 +406,15 @@ SPECS: Final[Mapping[str, type[Struct]]] = {
 
 def unsupported(struct: type[msgspec.Struct]) -> frozenset[str]:
     """The attributes of a struct that nothing is done about."""
-    found = _UNSUPPORTED_OF.get(struct)
-    if found is None:
+    names = _UNSUPPORTED_OF.get(struct)
+    if names is None:
         hints = get_type_hints(struct, include_extras=True)
-        found = _UNSUPPORTED_OF[struct] = frozenset(
+        names = _UNSUPPORTED_OF[struct] = frozenset(
             name
             for name, hint in hints.items()
             if get_origin(hint) is Annotated and is_unsupported(*get_args(hint))
         )
-    return found
+    return names
 
 
 _UNSUPPORTED_OF: Final[dict[type[msgspec.Struct], frozenset[str]]] = {}

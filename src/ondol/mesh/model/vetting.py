@@ -54,10 +54,10 @@ def _unsupported(value: Any, path: str) -> Iterator[str]:
     if isinstance(value, msgspec.Struct):
         ignored = istio.unsupported(type(value))
         for attribute, field in zip(value.__struct_fields__, value.__struct_encode_fields__, strict=True):
-            held = getattr(value, attribute)
+            content = getattr(value, attribute)
             if attribute not in ignored:
-                yield from _unsupported(held, f"{path}.{field}")
-            elif not _is_empty(held):
+                yield from _unsupported(content, f"{path}.{field}")
+            elif not _is_empty(content):
                 yield f"{path}.{field} is not supported: the object would not do what it says"
     elif isinstance(value, tuple):
         for index, item in enumerate(value):
@@ -92,7 +92,7 @@ def _problems(spec: istio.Struct, namespace: str, name: str) -> Iterator[str]:
     yield from _string_matches(spec)
 
 
-def _told(path: str, *problems: str) -> Iterator[str]:
+def _placed(path: str, *problems: str) -> Iterator[str]:
     """Those of the problems that are some, with their place."""
     yield from (f"{path}: {problem}" for problem in problems if problem)
 
@@ -100,7 +100,7 @@ def _told(path: str, *problems: str) -> Iterator[str]:
 def _durations(path: str, **texts: str | None) -> Iterator[str]:
     for field, text in texts.items():
         if text is not None:
-            yield from _told(f"{path}{field}", words.duration(text))
+            yield from _placed(f"{path}{field}", words.duration(text))
 
 
 def _export_to(export_to: tuple[str, ...], namespace: str) -> Iterator[str]:
@@ -123,12 +123,12 @@ def _virtual_service(spec: istio.VirtualServiceSpec) -> Iterator[str]:
         yield "spec.http: a VirtualService needs at least one route"
     if "*" in spec.hosts and in_mesh:
         yield "spec.hosts: * is for gateways; between pods name a host or a suffix such as *.example.com"
-    yield from _told("spec.hosts", *map(words.host, spec.hosts))
+    yield from _placed("spec.hosts", *map(words.host, spec.hosts))
     for index, host in enumerate(spec.hosts):
         for other in spec.hosts[:index]:
             if words.covers(other, host):
                 yield f"spec.hosts: {host} is given twice, {'again' if host == other else f'also by {other}'}"
-    yield from _told("spec.gateways", *map(words.gateway_name, spec.gateways))
+    yield from _placed("spec.gateways", *map(words.gateway_name, spec.gateways))
     for index, route in enumerate(spec.http):
         for problem in _route(route):
             yield f"spec.http[{index}]: {problem}"
@@ -177,7 +177,7 @@ def _destinations(route: istio.HTTPRoute) -> Iterator[str]:
     mirrors = [each.destination for each in route.mirrors] + ([route.mirror] if route.mirror else [])
     for destination in (*(each.destination for each in route.route), *mirrors):
         path = f"destination {destination.host}"
-        yield from _told(
+        yield from _placed(
             path, "" if destination.host != "*" else "* is no service", words.host(destination.host)
         )
         if destination.subset and not words.is_label(destination.subset):
@@ -193,13 +193,13 @@ def _headers(route: istio.HTTPRoute) -> Iterator[str]:
         for which, operations in (("request", headers.request), ("response", headers.response)):
             of_request = which == "request"
             for names in (operations.set, operations.add):
-                yield from _told(
+                yield from _placed(
                     f"headers.{which}",
                     *(words.changed_header(name, of_request=of_request) for name in names),
                     *(words.header_value(value) for value in names.values()),
                 )
             removed = (words.changed_header(name, of_request=False) for name in operations.remove)
-            yield from _told(f"headers.{which}.remove", *removed)
+            yield from _placed(f"headers.{which}.remove", *removed)
         for name in headers.request.add:
             if name.lower() in istio.HOST_HEADERS:
                 yield f"headers.request.add: {name} can only be set, for a request has one"
@@ -254,7 +254,7 @@ def _cors(policy: istio.CorsPolicy) -> Iterator[str]:
         if method not in _CORS_METHODS:
             yield f"corsPolicy.allowMethods: {method!r} is not a method"
     for name in (*policy.allow_headers, *policy.expose_headers):
-        yield from _told("corsPolicy", words.matched_header(name) if name != "*" else "")
+        yield from _placed("corsPolicy", words.matched_header(name) if name != "*" else "")
     yield from _durations("corsPolicy.", maxAge=policy.max_age)
     if policy.max_age is not None and istio.milliseconds(policy.max_age, "maxAge") % 1000:
         yield "corsPolicy.maxAge: browsers count whole seconds"
@@ -270,10 +270,10 @@ def _fault(fault: istio.HTTPFaultInjection) -> Iterator[str]:
 def _match(match: istio.HTTPMatchRequest) -> Iterator[str]:
     if match.ignore_uri_case and match.uri is not None and match.uri.regex is not None:
         yield "ignoreUriCase cannot stand together with a regex"
-    yield from _told("match.headers", *map(words.matched_header, match.headers))
-    yield from _told("match.withoutHeaders", *map(words.matched_header, match.without_headers))
-    yield from _told("match.sourceLabels", words.labels(match.source_labels))
-    yield from _told("match.gateways", *map(words.gateway_name, match.gateways))
+    yield from _placed("match.headers", *map(words.matched_header, match.headers))
+    yield from _placed("match.withoutHeaders", *map(words.matched_header, match.without_headers))
+    yield from _placed("match.sourceLabels", words.labels(match.source_labels))
+    yield from _placed("match.gateways", *map(words.gateway_name, match.gateways))
     if match.source_namespace and not words.is_label(match.source_namespace):
         yield f"match.sourceNamespace: {match.source_namespace!r} is no namespace"
     texts = (match.scheme, match.method, match.authority, *match.query_params.values())
@@ -286,14 +286,14 @@ def _match(match: istio.HTTPMatchRequest) -> Iterator[str]:
 
 
 def _destination_rule(spec: istio.DestinationRuleSpec) -> Iterator[str]:
-    yield from _told("spec.host", words.host(spec.host))
+    yield from _placed("spec.host", words.host(spec.host))
     names = [subset.name for subset in spec.subsets]
     for name in sorted({name for name in names if names.count(name) > 1}):
         yield f"spec.subsets: {name!r} is given twice"
     for subset in spec.subsets:
         if not words.is_label(subset.name):
             yield f"spec.subsets: {subset.name!r} is no name of a subset"
-        yield from _told(f"spec.subsets[{subset.name}].labels", words.labels(subset.labels))
+        yield from _placed(f"spec.subsets[{subset.name}].labels", words.labels(subset.labels))
     policies = [("spec.trafficPolicy", spec.traffic_policy)]
     policies += [(f"spec.subsets[{s.name}].trafficPolicy", s.traffic_policy) for s in spec.subsets]
     for path, policy in policies:
@@ -390,7 +390,7 @@ def _gateway(spec: istio.GatewaySpec) -> Iterator[str]:
         if server.port.protocol.upper() not in istio.PROTOCOLS:
             served = ", ".join(istio.PROTOCOLS)
             yield f"{path}.port.protocol: {server.port.protocol!r} is none of {served}, which are supported"
-        yield from _told(f"{path}.hosts", *map(words.gateway_host, server.hosts))
+        yield from _placed(f"{path}.hosts", *map(words.gateway_host, server.hosts))
 
 
 # Wherever it stands

@@ -277,11 +277,11 @@ def _by_port(ports: Mapping[int, Any]) -> Any:
 
 def _port(port: int, layout: Layout) -> Any:
     """First the addresses that declared what they speak; then HTTP or, where some did not, a look."""
-    found = _at(port, layout.tcp)
+    addresses = _at(port, layout.tcp)
     if port in layout.sniffed_ports:
-        found |= dict.fromkeys(layout.http.get(port, ()), http_name(port))
-        return _by_address(found, _take(INSPECT))
-    return _by_address(found, _take(http_name(port) if port in layout.http_ports else PASSTHROUGH))
+        addresses |= dict.fromkeys(layout.http.get(port, ()), http_name(port))
+        return _by_address(addresses, _take(INSPECT))
+    return _by_address(addresses, _take(http_name(port) if port in layout.http_ports else PASSTHROUGH))
 
 
 def inspecting_tree(layout: Layout) -> Any:

@@ -232,21 +232,21 @@ def blackhole() -> Any:
 
 def inspector(name: str) -> Any:
     """The way to the listener `name` inside the proxy; what is known of the connection goes along."""
-    made = m.cluster.Cluster(
+    way = m.cluster.Cluster(
         name=name,
         type=m.cluster.Cluster.STATIC,
         connect_timeout=m.duration(_CONNECT_TIMEOUT_MS),
         circuit_breakers=_breakers(istio.TCPSettings(), istio.HTTPSettings()),
     )
-    made.load_assignment.cluster_name = name
-    made.load_assignment.endpoints.add().lb_endpoints.add().endpoint.address.CopyFrom(m.internal(name))
+    way.load_assignment.cluster_name = name
+    way.load_assignment.endpoints.add().lb_endpoints.add().endpoint.address.CopyFrom(m.internal(name))
     raw = m.base.TransportSocket(
         name="envoy.transport_sockets.raw_buffer", typed_config=m.any_of(m.raw_buffer.RawBuffer())
     )
     carried = m.internal_upstream.InternalUpstreamTransport(transport_socket=raw)
-    made.transport_socket.name = "envoy.transport_sockets.internal_upstream"
-    made.transport_socket.typed_config.CopyFrom(m.any_of(carried))
-    return made
+    way.transport_socket.name = "envoy.transport_sockets.internal_upstream"
+    way.transport_socket.typed_config.CopyFrom(m.any_of(carried))
+    return way
 
 
 def otlp(host: str, port: int) -> Any:

@@ -126,10 +126,12 @@ def inspector(
     layout: Layout, identity: Identity, tables: dict[int, str], observation: Observation
 ) -> Resource:
     """The listener inside the proxy that takes a workload's undeclared connections."""
-    found = [chains.tcp(chains.PASSTHROUGH, clusters.PASSTHROUGH, observation)]
+    filter_chains = [chains.tcp(chains.PASSTHROUGH, clusters.PASSTHROUGH, observation)]
     ports = sorted(layout.sniffed_ports & layout.http_ports)
-    found += [chains.http(chains.http_name(port), tables[port], identity, observation) for port in ports]
-    found += _carrying(layout.sniffed.values(), layout, observation)
+    filter_chains += [
+        chains.http(chains.http_name(port), tables[port], identity, observation) for port in ports
+    ]
+    filter_chains += _carrying(layout.sniffed.values(), layout, observation)
     name = inspector_name(identity)
     looks = _listener_filter("envoy.filters.listener.http_inspector", m.http_inspector.HttpInspector())
     encoded = wire.encode(
@@ -141,18 +143,18 @@ def inspector(
             listener_filters=[_original_dst(), looks],
             listener_filters_timeout=m.duration(_SNIFF_MS),
             continue_on_listener_filters_timeout=True,
-            filter_chains=found,
+            filter_chains=filter_chains,
             filter_chain_matcher=chains.inspecting_tree(layout),
         )
     )
     return Resource(name, wire.digest(encoded), encoded)
 
 
-def _carrying(found: Iterable[str], layout: Layout, observation: Observation) -> list[Any]:
+def _carrying(names: Iterable[str], layout: Layout, observation: Observation) -> list[Any]:
     """A chain for each cluster that gets bytes."""
     return [
         chains.tcp(cluster, cluster, observation, layout.limits.get(cluster, Limits()))
-        for cluster in sorted(set(found))
+        for cluster in sorted(set(names))
     ]
 
 

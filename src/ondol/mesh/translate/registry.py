@@ -165,10 +165,10 @@ class Registry:
 
     def policy(self, host: str, caller: str = reach.ANYBODY) -> Policy:
         """What governs calls to `host` from the namespace `caller`."""
-        found = self._in_force.get((host, caller))
-        if found is None:
-            found = self._in_force[host, caller] = self._find_policy(host, caller)
-        return found
+        policy = self._in_force.get((host, caller))
+        if policy is None:
+            policy = self._in_force[host, caller] = self._find_policy(host, caller)
+        return policy
 
     def _find_policy(self, host: str, caller: str) -> Policy:
         """The rules of the strongest level, of these the ones that name the host most closely."""
@@ -183,8 +183,8 @@ class Registry:
 
     def scopes(self, host: str) -> tuple[str, ...]:
         """The namespaces whose calls to `host` are governed otherwise than anybody's."""
-        found = self._scopes.get(host)
-        if found is None:
+        callers = self._scopes.get(host)
+        if callers is None:
             concerned = {
                 name
                 for pattern in hosts.patterns(host)
@@ -192,9 +192,9 @@ class Registry:
                 for name in (rule.namespace, *rule.spec.export_to)
             } & self._apart
             anybody = self.policy(host).origins
-            found = tuple(name for name in sorted(concerned) if self.policy(host, name).origins != anybody)
-            self._scopes[host] = found
-        return found
+            callers = tuple(name for name in sorted(concerned) if self.policy(host, name).origins != anybody)
+            self._scopes[host] = callers
+        return callers
 
     def scope(self, host: str, caller: str) -> str:
         """As whom `caller` calls `host`: itself where it is governed otherwise than anybody."""

@@ -53,17 +53,19 @@ class MeshRules:
         """What governs calls to `host`: by the closest name, the caller's own first, then the oldest."""
         of = self._registry.host(host)
         for pattern in hosts.patterns(host):
-            if (found := self._choose(self._of.get(pattern, ()), of, caller)) is not None:
-                return found
+            if (chosen := self._choose(self._of.get(pattern, ()), of, caller)) is not None:
+                return chosen
         return None
 
     def exact(self, host: str, caller: str) -> VirtualService | None:
         """The same of a host that no service has: only rules that name it."""
         return self._choose(self._of.get(host, ()), self._registry.host(host), caller)
 
-    def _choose(self, found: Iterable[VirtualService], of: reach.Host, caller: str) -> VirtualService | None:
+    def _choose(
+        self, candidates: Iterable[VirtualService], of: reach.Host, caller: str
+    ) -> VirtualService | None:
         first = None
-        for rule in found:
+        for rule in candidates:
             level = reach.level(rule.namespace, caller, of, self._registry.roots)
             if level is None or not reach.exported(rule.spec.export_to, rule.namespace, caller):
                 continue
@@ -132,10 +134,10 @@ def admitted(gateway: Gateway, server: istio.Server, namespace: str) -> Iterator
     """
     for host in server.hosts:
         scope, slash, pattern = host.rpartition("/")
-        wanted = gateway.namespace if scope == "." else scope
-        if not slash or wanted == "*":
+        allowed = gateway.namespace if scope == "." else scope
+        if not slash or allowed == "*":
             yield pattern.lower(), False
-        elif wanted == namespace:
+        elif allowed == namespace:
             yield pattern.lower(), True
 
 
@@ -148,9 +150,9 @@ def at_ports(
     gateways: Iterable[Gateway], port_of: Mapping[int, int]
 ) -> dict[int, list[tuple[Gateway, istio.Server]]]:
     """The servers of each port of the ingress, the oldest Gateway first; `port_of` joins port numbers."""
-    found: dict[int, list[tuple[Gateway, istio.Server]]] = {}
+    servers: dict[int, list[tuple[Gateway, istio.Server]]] = {}
     for gateway in sorted(gateways, key=lambda gateway: gateway.age):
         for server in gateway.spec.servers:
             number = server.port.number
-            found.setdefault(port_of.get(number, number), []).append((gateway, server))
-    return found
+            servers.setdefault(port_of.get(number, number), []).append((gateway, server))
+    return servers

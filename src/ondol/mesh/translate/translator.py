@@ -95,12 +95,12 @@ class _Era:
     def layout(self, namespace: str) -> Layout:
         """What the services ask of the listeners of a namespace's pods."""
         caller = self.registry.caller(namespace)
-        found = self.layouts.get(caller)
-        if found is None:
-            found = listeners.layout(self.registry, _HTTP_PORTS, caller)
+        layout = self.layouts.get(caller)
+        if layout is None:
+            layout = listeners.layout(self.registry, _HTTP_PORTS, caller)
             earlier = self.before.get(caller)
-            self.layouts[caller] = found = earlier if earlier == found and earlier is not None else found
-        return found
+            self.layouts[caller] = layout = earlier if earlier == layout and earlier is not None else layout
+        return layout
 
 
 class Translator:
