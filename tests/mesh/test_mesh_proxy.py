@@ -26,6 +26,7 @@ from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
 from ondol import apiserver, mesh, sdk, store
 from ondol.api import conditions, dataplane, objects, resources
 from ondol.api.objects import Object
+from ondol.base import errors
 from ondol.base.clock import SystemClock
 from ondol.client import PatchType
 from ondol.mesh import process
@@ -536,6 +537,25 @@ async def test_the_ingress_gateway(live: Live) -> None:
     ]
     found = await anyio.run_process(command, input="\n".join(map(json.dumps, requests)).encode())
     assert [json.loads(line)["status"] for line in found.stdout.splitlines()] == [200, 404]
+
+
+async def test_the_service_of_the_ingress_is_there_and_comes_back(live: Live) -> None:
+    """Its status has the address and its port the number at which the ingress answers."""
+
+    async def is_there() -> bool:
+        try:
+            service = await live.client.get(resources.SERVICE, "istio-ingressgateway", "istio-system")
+        except errors.NotFound:
+            return False
+        at = objects.status(service).get("loadBalancer") or {}
+        port = objects.spec(service)["ports"][0]["port"]
+        return at.get("ingress") == [{"ip": "127.0.0.1", "ipMode": "VIP"}] and bool(
+            port == live.config.ingress_port
+        )
+
+    await live.world.eventually(is_there, why="the service to be made")
+    await live.client.delete(resources.SERVICE, "istio-ingressgateway", "istio-system")
+    await live.world.eventually(is_there, why="the service to be made again")
 
 
 async def test_each_attempt_is_a_span_in_the_callers_trace(live: Live) -> None:

@@ -251,3 +251,12 @@ def test_usual_selectors_find_the_ingress(
     gate(objs, "own", "prod", "own.example", answer(203))
     assert outside(objs, translate, "own.example") == 203
     assert codes(objs, translate, "ingress") == set()
+
+
+def test_hosts_are_the_same_in_either_case(objs: Any, ask: Ask, translate: Translate) -> None:
+    """As a rule, a Gateway and a caller write them."""
+    objs.gateway(hosts=["*.EXAMPLE"])
+    gate(objs, "own", "prod", "Shop.Example", answer(203))
+    assert outside(objs, translate, "SHOP.example") == 203
+    objs.virtual_service("api", {"hosts": ["API"], "http": [answer(204)]}, "prod")
+    assert ask("bystander", "Api.Prod").status == 204

@@ -538,6 +538,31 @@ def test_golden_snapshot(objs: Any, mesh_config: MeshConfig) -> None:
     assert json.loads(text) == json.loads(file.read_text(encoding="utf-8"))
 
 
+@pytest.mark.parametrize(("is_text", "part"), [(False, "json_format"), (True, "text_format_source")])
+def test_the_access_log_is_written_as_asked(is_text: bool, part: str) -> None:
+    """In JSON or as Istio's proxy writes it; none without a file."""
+    observation = chains.Observation(access_log=Path("/log"), access_log_is_text=is_text)
+    log = m.file_log.FileAccessLog()
+    proxy = m.tcp_proxy.TcpProxy()
+    chains.tcp("a", "a", observation).filters[0].typed_config.Unpack(proxy)
+    proxy.access_log[0].typed_config.Unpack(log)
+    assert (log.path, log.log_format.WhichOneof("format")) == ("/log", part)
+    chains.tcp("a", "a", chains.Observation()).filters[0].typed_config.Unpack(proxy)
+    assert not proxy.access_log
+
+
+@pytest.mark.parametrize(
+    ("listens", "address"), [("127.0.0.1", "127.0.0.1"), ("0.0.0.0", "127.0.0.1"), ("192.0.2.7", "192.0.2.7")]
+)
+def test_istios_instructions_find_the_ingress(listens: str, address: str) -> None:
+    """By the Service's name, its port's name, and the address in its status."""
+    service = definitions.ingress_service(18080)
+    assert (objects.namespace(service), objects.name(service)) == ("istio-system", "istio-ingressgateway")
+    assert [(port["name"], port["port"]) for port in objects.spec(service)["ports"]] == [("http2", 18080)]
+    status = definitions.ingress_status(listens)["status"]
+    assert status["loadBalancer"]["ingress"] == [{"ip": address}]
+
+
 @pytest.mark.parametrize("address", ["127.0.0.1:15010", "unix:/run/x.sock"])
 def test_envoy_finds_the_bootstrap_valid(mesh_config: MeshConfig, address: str) -> None:
     """`envoy --mode validate` accepts the document, whichever way the control plane is reached."""

@@ -335,7 +335,7 @@ def _server(
     number = server.port.number
     port = ingress_ports.get(number, number)
     others = []
-    for host in server.hosts:
+    for host in map(str.lower, server.hosts):
         other = taken.setdefault((port, host), gateway.origin)
         if other.name == reach.DEFAULT_GATEWAY and other.namespace in registry.roots:
             taken[port, host] = gateway.origin  # the platform's own is for everybody to share

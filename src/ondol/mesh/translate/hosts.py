@@ -43,9 +43,14 @@ def aliases(host: str, namespace: str, cluster_domain: str) -> tuple[str, ...]:
     return (*found, name) if own == namespace and name else tuple(found)
 
 
-def patterns(host: str) -> Iterator[str]:
-    """What a rule may call a host, the closest first: itself, its wildcards from the longest, and `*`."""
+def patterns(host: str, *, wildcards: bool = True) -> Iterator[str]:
+    """What a rule may call a host, the closest first: itself, its wildcards from the longest, and `*`.
+
+    Who knows that no rule has a wildcard says so, and is spared making them.
+    """
     yield host
+    if not wildcards:
+        return
     labels = host.split(".")
     for start in range(1, len(labels)):
         yield "*." + ".".join(labels[start:])

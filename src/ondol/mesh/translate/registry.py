@@ -147,6 +147,7 @@ class Registry:
     """Namespaces whose rules hold for every host and caller."""
     _rules: dict[str, list[DestinationRule]] = field(default_factory=dict)
     """By full name or wildcard as written, the oldest first."""
+    _has_wildcards: bool = False
     _in_force: dict[tuple[str, str], Policy] = field(default_factory=dict)
     _scopes: dict[str, tuple[str, ...]] = field(default_factory=dict)
     _apart: set[str] = field(default_factory=set)
@@ -172,10 +173,11 @@ class Registry:
 
     def _find_policy(self, host: str, caller: str) -> Policy:
         """The rules of the strongest level, of these the ones that name the host most closely."""
-        of = self.host(host)
         ranked: dict[tuple[int, int], list[DestinationRule]] = {}
-        for closeness, pattern in enumerate(hosts.patterns(host)):
+        of: reach.Host | None = None
+        for closeness, pattern in enumerate(hosts.patterns(host, wildcards=self._has_wildcards)):
             for rule in self._rules.get(pattern, ()):
+                of = of or self.host(host)
                 level = reach.level(rule.namespace, caller, of, self.roots)
                 if level is not None and reach.exported(rule.spec.export_to, rule.namespace, caller):
                     ranked.setdefault((level, closeness), []).append(rule)
@@ -183,11 +185,13 @@ class Registry:
 
     def scopes(self, host: str) -> tuple[str, ...]:
         """The namespaces whose calls to `host` are governed otherwise than anybody's."""
+        if not self._apart:
+            return ()
         callers = self._scopes.get(host)
         if callers is None:
             concerned = {
                 name
-                for pattern in hosts.patterns(host)
+                for pattern in hosts.patterns(host, wildcards=self._has_wildcards)
                 for rule in self._rules.get(pattern, ())
                 for name in (rule.namespace, *rule.spec.export_to)
             } & self._apart
@@ -222,6 +226,7 @@ class Registry:
         for each in sorted(rules, key=lambda rule: rule.age):
             host = self.qualified(each.spec.host, each.namespace)
             self._rules.setdefault(host, []).append(each)
+            self._has_wildcards |= host.startswith("*")
             if each.spec.export_to or reach.owner(host, self.cluster_domain) != each.namespace:
                 self._apart |= {each.namespace, *each.spec.export_to} - _NO_NAMESPACES
 

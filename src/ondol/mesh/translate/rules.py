@@ -33,6 +33,7 @@ class MeshRules:
                     self._of.setdefault(full, []).append(rule)
                     concerned.update(self._concerned(rule, full))
         self._concerned_callers = frozenset(concerned)
+        self._has_wildcards = any(host.startswith("*") for host in self._of)
 
     def _concerned(self, rule: VirtualService, host: str) -> Iterator[str]:
         """Callers that may hear of the host's rules otherwise than anybody."""
@@ -51,9 +52,10 @@ class MeshRules:
 
     def rule(self, host: str, caller: str) -> VirtualService | None:
         """What governs calls to `host`: by the closest name, the caller's own first, then the oldest."""
-        of = self._registry.host(host)
-        for pattern in hosts.patterns(host):
-            if (chosen := self._choose(self._of.get(pattern, ()), of, caller)) is not None:
+        for pattern in hosts.patterns(host, wildcards=self._has_wildcards):
+            candidates = self._of.get(pattern)
+            chosen = candidates and self._choose(candidates, self._registry.host(host), caller)
+            if chosen:
                 return chosen
         return None
 
