@@ -3,9 +3,10 @@
     python benchmarks/mesh_probes.py listeners --pods 500 [--rate 300]
     python benchmarks/mesh_probes.py kill [--rate 300]
     python benchmarks/mesh_probes.py hop [--rate 1000]
+    python benchmarks/mesh_probes.py ports [--rate 500]
 
 Needs root. Makes network namespaces of its own, sends a bounded load only inside them, and removes
-them at the end. Prints JSON. Numbers are kept in docs/decisions/0002-listeners-in-pod-namespaces.md.
+them at the end. Prints JSON. Numbers are kept in docs/decisions/, pages 0002 and 0014.
 """
 
 from __future__ import annotations
@@ -81,7 +82,7 @@ class Load:
 
     @staticmethod
     async def _call(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> str:
-        writer.write(b"GET / HTTP/1.1\r\nhost: probe\r\n\r\n")
+        writer.write(f"GET / HTTP/1.1\r\nhost: {SERVICE}\r\n\r\n".encode())
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
         length = next(
             int(x.split(":")[1]) for x in head.lower().split("\r\n") if x.startswith("content-length")
@@ -90,11 +91,9 @@ class Load:
         return head.split(" ")[1]
 
 
-def start_load(namespace: str, rate: float, seconds: float) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        ["ip", "netns", "exec", namespace, sys.executable, __file__, "load", str(rate), str(seconds)],
-        stdout=subprocess.PIPE,
-    )
+def start_load(namespace: str, rate: float, seconds: float, port: int = 80) -> subprocess.Popen[bytes]:
+    load = [sys.executable, __file__, "load", str(rate), str(seconds), SERVICE, str(port)]
+    return subprocess.Popen(["ip", "netns", "exec", namespace, *load], stdout=subprocess.PIPE)
 
 
 def finish_load(process: subprocess.Popen[bytes]) -> dict[str, Any]:
@@ -505,6 +504,69 @@ async def probe_hop(rate: float) -> dict[str, Any]:
     return {"rate_per_s": rate, "direct": straight, "mesh": hop, "added": added}
 
 
+# Ports that are declared and ports that are not, and what a new one costs the connections of others
+
+
+def translated(client: str, *new: tuple[str, int]) -> Any:
+    """What the mesh serves a pod in a cluster with a declared and an undeclared port, and `new` ones."""
+    from ondol.api import dataplane  # noqa: PLC0415 - the load process needs none of it
+    from ondol.mesh.config import MeshConfig  # noqa: PLC0415
+    from ondol.mesh.model.kube import Endpoint  # noqa: PLC0415
+    from ondol.mesh.translate import clusters, wire  # noqa: PLC0415
+    from ondol.mesh.translate.translator import Translator, World  # noqa: PLC0415
+    from ondol.mesh.xds import types  # noqa: PLC0415
+
+    ports = (("http", 80), ("", 81), *new)
+    services = [
+        {
+            "metadata": {"name": f"s{number}", "namespace": "default", "uid": f"s{number}"},
+            "spec": {"clusterIP": SERVICE, "ports": [{"name": name, "port": number}]},
+        }
+        for name, number in ports
+    ]
+    ready = {"conditions": [{"type": dataplane.SANDBOX_READY, "status": "True"}]}
+    pod = {"metadata": {"name": client, "namespace": "default", "uid": client}, "spec": {}, "status": ready}
+    config = MeshConfig(NETNS, "unix:/x", "unix:/y", Path("/z"))
+    served = Translator(config).translate(World(services=services, pods=[pod])).snapshot
+    upstream = [Endpoint("127.0.0.1", BASE_PORT, None)]
+    assigned = {}
+    for name in served.of(types.ENDPOINTS):
+        body = wire.encode(clusters.load_assignment(name, upstream))
+        assigned[name] = types.Resource(name, "1", body)
+    return types.Snapshot({**served.resources, types.ENDPOINTS: assigned})
+
+
+async def probe_ports(rate: float) -> dict[str, Any]:
+    """The same paced load to a declared and to an undeclared port, in turns; then a new TCP port."""
+    client = f"{PREFIX}-client"
+    found: dict[str, list[Any]] = {"declared": [], "undeclared": []}
+    with namespaces([client]):
+        prepare_client(client)
+        async with world(client) as made:
+            made.hub.publish(translated(client))
+            await made.settle()
+            for _ in range(3):
+                for name, port in (("declared", 80), ("undeclared", 81)):
+                    load = start_load(client, rate, 5, port)
+                    found[name] += (await asyncio.to_thread(finish_load, load))["samples"]
+            names = (
+                "listener_manager.total_listeners_draining",
+                "listener_manager.listener_in_place_updated",
+            )
+            before = [made.stat(name) for name in names]
+            made.hub.publish(translated(client, ("tcp-new", 7777)))
+            await made.settle()
+            after = {
+                name.rpartition(".")[2]: made.stat(name) - was
+                for name, was in zip(names, before, strict=True)
+            }
+    return {
+        "rate_per_s": rate,
+        **{name: summary(samples) for name, samples in found.items()},
+        "after_a_new_tcp_port": after,
+    }
+
+
 def count(samples: Sequence[Sequence[Any]]) -> dict[str, int]:
     found: dict[str, int] = {}
     for sample in samples:
@@ -519,7 +581,7 @@ def main() -> None:
         print(json.dumps(asyncio.run(Load(rate, seconds, 16, host, int(port)).run())))
         return
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("probe", choices=["listeners", "kill", "hop"])
+    parser.add_argument("probe", choices=["listeners", "kill", "hop", "ports"])
     parser.add_argument("--pods", type=int, default=500)
     parser.add_argument("--rate", type=float, default=300)
     options = parser.parse_args()
@@ -527,6 +589,8 @@ def main() -> None:
         result = asyncio.run(probe_listeners(options.pods, options.rate))
     elif options.probe == "kill":
         result = asyncio.run(probe_kill(options.rate, options.pods))
+    elif options.probe == "ports":
+        result = asyncio.run(probe_ports(options.rate))
     else:
         result = asyncio.run(probe_hop(options.rate))
     print(json.dumps(result, indent=2))

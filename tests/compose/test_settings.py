@@ -30,6 +30,8 @@ def test_settings_cannot_change(tmp_path: Path) -> None:
 
 
 OWN_TEXTS = {
+    "access_log": "access.log",
+    "access_log_format": "text",
     "allowed_unsafe_sysctls": "net.core.*",
     "deny_external_ips": "1",
     "ingress_address": "0.0.0.0",
@@ -134,6 +136,10 @@ def test_yes_and_no(tmp_path: Path, text: str, environment: dict[str, str], expe
         ("pod_security_enforce = 'strict'", "pod_security_enforce must be"),
         ("pod_security_warn = 'baseline:1.30'", "pod_security_warn must be"),
         ("pod_security_exempt_namespaces = ['a']", "pod_security_exempt_namespaces must be"),
+        ("access_log = '../access.log'", "access_log must be"),
+        ("access_log = 'access'", "access_log must be"),
+        ("access_log = '/nowhere/access.log'", "access_log must be"),
+        ("access_log_format = 'xml'", "access_log_format must be"),
         ("data_dir = '/elsewhere'", "data_dir"),
     ],
 )

@@ -26,6 +26,7 @@ from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
 from ondol import apiserver, mesh, sdk, store
 from ondol.api import conditions, dataplane, objects, resources
 from ondol.api.objects import Object
+from ondol.base import errors
 from ondol.base.clock import SystemClock
 from ondol.client import PatchType
 from ondol.mesh import process
@@ -72,7 +73,7 @@ class Servers:
         run("ip", "-n", self.name, "addr", "add", f"{self.address}/24", "dev", "eth0")
         for device in ("eth0", "lo"):
             run("ip", "-n", self.name, "link", "set", device, "up")
-        ports = ("8001", "8002", "9000", "9100")
+        ports = ("8001", "8002", "9000", "9100", "9200")
         command = ["ip", "netns", "exec", self.name, sys.executable, TRAFFIC, "serve", self.address, *ports]
         self.spans_file = spans_file
         environment = {**os.environ, "SPANS": str(spans_file)}
@@ -320,6 +321,10 @@ async def test_retries_and_timeouts(live: Live) -> None:
     found = await live.call("client", {"path": "/fail/2/a"}, {"path": "/fail/3/b"}, {"path": "/slow/2"})
     assert [answer["status"] for answer in found] == [200, 503, 504]
     assert 0.25 < found[2]["took_s"] < 1
+    # Rules say how long a call may take, not who calls: Istio's proxy takes Envoy's own headers away, too.
+    await live.rule(resources.VIRTUAL_SERVICE, "web", {"hosts": ["web"], "http": [split(("v1", 0))]})
+    impatient = {"path": "/slow/0.5", "headers": {"x-envoy-upstream-rq-timeout-ms": "50"}}
+    assert await live.statuses("client", impatient) == [200]
 
 
 async def test_what_envoy_refuses_is_told_and_the_last_good_rule_serves(live: Live) -> None:
@@ -418,6 +423,57 @@ async def test_servers_that_speak_first_are_not_kept_waiting(live: Live) -> None
     assert min(took[:4]) < 0.09 < min(took[4:])
 
 
+async def test_a_client_may_end_its_side_first(live: Live) -> None:
+    """The server's last words reach who said all: at once where the port is declared or no service's."""
+    await live.pod("client")
+    tcp = await live.service("tcp", port=("tcp-echo", 2700), to={"tcp": 9200})
+    odd = await live.service("odd", port=("odd", 2701), to={"odd": 9200})
+    await live.programmed("client")
+    declared, undeclared = (objects.spec(service)["clusterIP"] for service in (tcp, odd))
+    found = await live.call(
+        "client",
+        {"end_after_s": 0, "address": declared, "port": 2700},
+        {"end_after_s": 0, "address": live.servers.address, "port": 9200},
+        {"end_after_s": 0.5, "address": undeclared, "port": 2701},
+    )
+    assert [answer.get("text") for answer in found] == ["hello END"] * 3
+
+
+async def test_a_busy_gateway_port_is_served_once_it_is_free(live: Live) -> None:
+    """Refused while another holds it, without sharing it; tried again without a new write."""
+    with socket.create_server(("127.0.0.1", 0), reuse_port=True) as held:
+        port = held.getsockname()[1]
+        server = {"port": {"number": port, "name": "http", "protocol": "HTTP"}, "hosts": ["*"]}
+        spec = {"selector": {"istio": "ingressgateway"}, "servers": [server]}
+        told = await live.rule(resources.GATEWAY, "own", spec, status="False")
+        assert "in use" in (conditions.get(told, "Accepted") or {})["message"]
+        route = {"hosts": ["own.example"], "gateways": ["own"], "http": [{"directResponse": {"status": 203}}]}
+        document = {"kind": "VirtualService", "metadata": {"name": "own", "namespace": "default"}}
+        api = {"apiVersion": resources.VIRTUAL_SERVICE.api_version}
+        await live.client.apply(resources.VIRTUAL_SERVICE, {**api, **document, "spec": route})
+
+    async def served() -> bool:
+        found = await live.client.get(resources.GATEWAY, "own", "default")
+        return conditions.is_true(found, "Programmed") and conditions.is_true(found, "Accepted")
+
+    await live.world.eventually(served, why="the gateway to be served")
+
+
+async def test_what_was_refused_is_refused_again_when_it_is_made_again(live: Live) -> None:
+    """Deleted and made anew, or put in place of a good version: each time it is judged, and told."""
+    bad = {"hosts": ["r.example"], "http": [split(("v2", 0), match=[{"uri": {"regex": "["}}])]}
+    await live.pod("client")
+    await live.service(to={"web-v1": 8001})
+    await live.programmed("client")
+    for _ in range(2):
+        await live.rule(resources.VIRTUAL_SERVICE, "r", bad, status="False")
+        await live.client.delete(resources.VIRTUAL_SERVICE, "r", "default")
+    good = {"hosts": ["r.example"], "http": [{"directResponse": {"status": 203}}]}
+    await live.rule(resources.VIRTUAL_SERVICE, "r", good)
+    await live.rule(resources.VIRTUAL_SERVICE, "r", bad, status="False")
+    assert await live.statuses("client", {"host": "r.example"}) == [203]
+
+
 async def test_grpc_and_websockets(live: Live) -> None:
     """HTTP/2 without TLS and upgraded connections are carried, and follow routes."""
     await web(live)
@@ -489,6 +545,7 @@ async def test_statistics_carry_the_clusters_whole_name(live: Live) -> None:
     assert f"envoy_cluster_upstream_rq_active{{{name}}} 0" in lines
     assert any('envoy_response_code_class="2xx"' in line and name in line for line in lines), lines
     assert any('envoy_http_conn_manager_prefix="default/client"' in line for line in lines)
+    assert not any(".external" in line for line in lines), "each request is counted once"
     assert len(lines) < 400
 
 
@@ -504,6 +561,25 @@ async def test_the_ingress_gateway(live: Live) -> None:
     ]
     found = await anyio.run_process(command, input="\n".join(map(json.dumps, requests)).encode())
     assert [json.loads(line)["status"] for line in found.stdout.splitlines()] == [200, 404]
+
+
+async def test_the_service_of_the_ingress_is_there_and_comes_back(live: Live) -> None:
+    """Its status has the address and its port the number at which the ingress answers."""
+
+    async def is_there() -> bool:
+        try:
+            service = await live.client.get(resources.SERVICE, "istio-ingressgateway", "istio-system")
+        except errors.NotFound:
+            return False
+        at = objects.status(service).get("loadBalancer") or {}
+        port = objects.spec(service)["ports"][0]["port"]
+        return at.get("ingress") == [{"ip": "127.0.0.1", "ipMode": "VIP"}] and bool(
+            port == live.config.ingress_port
+        )
+
+    await live.world.eventually(is_there, why="the service to be made")
+    await live.client.delete(resources.SERVICE, "istio-ingressgateway", "istio-system")
+    await live.world.eventually(is_there, why="the service to be made again")
 
 
 async def test_each_attempt_is_a_span_in_the_callers_trace(live: Live) -> None:
@@ -578,6 +654,7 @@ async def test_a_new_service_closes_no_connection(live: Live) -> None:
     await web(live)
     await live.service("plain", port=("", 5001), to={"web-v1": 8001})
     await live.service("cache", port=("tcp-cache", 6379), to={"web-v1": 9000})
+    await live.service("unheard-of", port=("tcp-new", 7777), to={"web-v1": 9000})
 
     async def served() -> bool:
         return await live.statuses("client", {"port": 5001, "host": "plain"}) == [200]

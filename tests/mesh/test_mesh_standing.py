@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from ondol.mesh.standing import Standing
+from ondol.mesh import conditions
+from ondol.mesh.analysis import Finding
+from ondol.mesh.conditions import Progress
+from ondol.mesh.standing import Refusal, Standing
 from ondol.mesh.translate.registry import Rule
 from ondol.mesh.xds import types
 from ondol.mesh.xds.types import Accepted, Rejected, Resource, Snapshot
@@ -80,7 +83,7 @@ def test_of_several_suspects_each_is_tried_alone() -> None:
         else:
             accept(standing, resource)
             accepted = resource
-            if not standing.next_trial():
+            if not standing.next_trial(Snapshot()):
                 break
     assert served_names[1] == set()
     assert served(standing, *documents) == {"a": "a:1", "c": "c:1"}
@@ -171,3 +174,105 @@ def test_the_first_version_serves_even_if_it_leads_nowhere() -> None:
     (rule,) = standing.admit("VirtualService", [document("a", 1)])
     assert not standing.wait_for("VirtualService", {rule.origin: "no service"})
     assert served(standing, document("a", 1)) == {"a": "a:1"}
+
+
+def refused_once(standing: Standing, *documents: dict[str, Any]) -> Resource:
+    """All of them served and refused, the table that was refused."""
+    worse = table(*standing.admit("VirtualService", documents), version="bad")
+    standing.hear([Rejected(types.ROUTES, worse, "port is busy")])
+    return worse
+
+
+def test_what_envoy_refused_is_tried_again_with_growing_waits() -> None:
+    """After one second, then two; while it is tried it still counts as refused, until all is settled."""
+    standing, first = Standing(), document("a", 1)
+    refused_once(standing, first)
+    assert standing.retry(now=100.0) == 1.0
+    assert served(standing, first) == {}
+    standing.retry(now=101.0)
+    assert standing.next_trial(Snapshot())
+    assert served(standing, first) == {"a": "a:1"}
+    assert standing.refusal("VirtualService", first) is not None
+    refused_once(standing, first)
+    assert served(standing, first) == {}
+    assert standing.retry(now=200.0) == 2.0
+    standing.retry(now=202.0)
+    assert standing.next_trial(Snapshot())
+    accept(standing, table(*standing.admit("VirtualService", [first])))
+    assert not standing.next_trial(Snapshot())
+    assert standing.refusal("VirtualService", first) is None
+    assert standing.export() == []
+    assert standing.retry(now=300.0) is None
+
+
+def test_a_change_around_a_refused_object_hastens_its_next_try() -> None:
+    """Long waits are cut to the first one when any rule comes, changes or goes."""
+    standing, first = Standing(), document("a", 1)
+    for _ in range(6):
+        refused_once(standing, first)
+        standing.retry(now=0.0)
+        standing.retry(now=100.0)
+        standing.next_trial(Snapshot())
+    refused_once(standing, first)
+    assert standing.retry(now=200.0) == 30.0
+    standing.admit("Gateway", [])
+    assert standing.retry(now=200.0) == 30.0
+    standing.admit("VirtualService", [first, document("b", 1)])
+    assert standing.retry(now=200.0) == 1.0
+
+
+def test_what_was_refused_is_tried_once_at_every_start() -> None:
+    """A new process serves the good version first, then gives the refused one a try by itself."""
+    standing, second = Standing(), document("a", 2, hosts=["b"])
+    good = table(*standing.admit("VirtualService", [document("a", 1)]))
+    accept(standing, good)
+    worse = table(*standing.admit("VirtualService", [second]), version="2")
+    standing.hear([Rejected(types.ROUTES, worse, "no", good)])
+    again = Standing()
+    again.restore(standing.export())
+    assert served(again, second) == {"a": "a:1"}
+    again.retry(now=0.0)
+    assert again.next_trial(Snapshot())
+    assert served(again, second) == {"a": "a:2"}
+
+
+def test_what_could_not_be_translated_is_tried_when_something_around_it_changes() -> None:
+    """The reason may have been another object."""
+    standing, first = Standing(), document("a", 1)
+    (rule,) = standing.admit("VirtualService", [first])
+    standing.refuse(rule.origin, "too large a number")
+    assert served(standing, first) == {}
+    assert served(standing, first, document("b", 1)) == {"a": "a:1", "b": "b:1"}
+
+
+def test_a_trial_is_passed_only_by_what_envoy_runs() -> None:
+    """Silence is no consent: a table that was not yet asked for leaves the object refused."""
+    standing, first = Standing(), document("a", 1)
+    refused_once(standing, first)
+    standing.retry(now=0.0)
+    standing.retry(now=1.0)
+    standing.next_trial(Snapshot())
+    offered = table(*standing.admit("VirtualService", [first]), version="2")
+    snapshot = Snapshot({types.ROUTES: {offered.name: offered}})
+    standing.next_trial(snapshot)
+    assert standing.refusal("VirtualService", first) is not None
+    accept(standing, offered)
+    standing.next_trial(snapshot)
+    assert standing.refusal("VirtualService", first) is None
+
+
+def test_what_is_odd_is_told_once_as_a_warning() -> None:
+    """A new finding or refusal makes an event; one that stands as before makes none."""
+    obj = document("a", 1)
+    origin = Standing.origin("VirtualService", obj)
+
+    def judged(refusal: Refusal | None, *found: Finding) -> list[dict[str, Any]]:
+        return conditions.of_rule(obj, refusal=refusal, progress=Progress.RUNNING, findings=found, now=1.0)
+
+    sound = judged(None)
+    odd = judged(None, Finding(origin, "KIA1107", "no subset v9"))
+    assert conditions.warnings([], sound) == []
+    assert conditions.warnings(sound, odd) == [("KIA1107", "KIA1107: no subset v9")]
+    assert conditions.warnings(odd, odd) == []
+    refused = judged(Refusal("RejectedByProxy", "port is busy", by_proxy=True))
+    assert conditions.warnings(sound, refused) == [("RejectedByProxy", "port is busy")]

@@ -130,7 +130,8 @@ def test_a_running_pod_keeps_its_listener_whatever_labels_say(objs: Any, transla
 
 
 @pytest.mark.parametrize(
-    ("name", "number"), [("", 5001), ("web", 8443), ("http-web", 5002), ("tcp-redis", 6379), ("mysql", 3306)]
+    ("name", "number"),
+    [("", 5001), ("web", 80), ("http-web", 5002), ("tcp-redis", 6379), ("mysql", 3306), ("tcp-new", 7777)],
 )
 def test_a_new_port_leaves_connections_alone(objs: Any, translate: Translate, name: str, number: int) -> None:
     """Envoy keeps a listener's connections as long as nothing but its chains changes."""
@@ -138,7 +139,9 @@ def test_a_new_port_leaves_connections_alone(objs: Any, translate: Translate, na
     before = _pod_listener(translate(objs))
     objs.service("late", (name, number))
     after = _pod_listener(translate(objs))
-    assert after.filter_chains != before.filter_chains
+    kept = {chain.name: chain for chain in after.filter_chains}
+    assert [kept[chain.name] for chain in before.filter_chains] == list(before.filter_chains)
+    assert after != before
     for each in (before, after):
         each.ClearField("filter_chains")
         each.ClearField("filter_chain_matcher")
@@ -170,16 +173,32 @@ def _registry(objs: Any) -> registry.Registry:
     return found
 
 
-def test_a_server_may_speak_first_where_its_port_is_declared(objs: Any, translate: Translate) -> None:
-    """No listener filter waits for a client on a port that is declared to be TCP."""
+def test_only_what_is_undeclared_is_looked_at(objs: Any, translate: Translate) -> None:
+    """A pod's own listener waits for nobody's bytes; the one inside the proxy does, for its ports alone."""
     objs.pod("client")
     objs.service("mail", ("tcp-mail", 2525))
-    objs.put("Service", "peers", "default", {"clusterIP": "None", "ports": [{"name": "tcp-p", "port": 7946}]})
     objs.service("web", ("", 8080))
-    disabled = _pod_listener(translate(objs)).listener_filters[1].filter_disabled
-    ports = {rule.destination_port_range.start for rule in disabled.or_match.rules}
-    assert {2525, 7946} <= ports
-    assert 8080 not in ports
+    found = translate(objs)
+    filters = [each.name for each in _pod_listener(found).listener_filters]
+    assert filters == ["envoy.filters.listener.original_dst"]
+    plan = found.pods[Key("default", "client")]
+    inner = m.listener.Listener.FromString(found.snapshot.of(types.LISTENER)[plan.inspector].body)
+    assert [each.name for each in inner.listener_filters][1:] == ["envoy.filters.listener.http_inspector"]
+    assert set(inner.filter_chain_matcher.matcher_tree.exact_match_map.map) == {"8080"}
+    assert plan.inspector in found.snapshot.of(types.CLUSTER)
+
+
+def test_pods_of_a_workload_share_what_looks_at_the_undeclared(objs: Any, translate: Translate) -> None:
+    """One listener inside the proxy for those that nothing tells apart; none where all is declared."""
+    objs.service("web", ("", 8080))
+    for name in ("a", "b"):
+        objs.pod(name)["metadata"]["labels"] = {"app": "same"}
+    objs.pod("c")
+    plans = translate(objs).pods
+    assert plans[Key("default", "a")].inspector == plans[Key("default", "b")].inspector
+    assert plans[Key("default", "c")].inspector != plans[Key("default", "a")].inspector
+    objs.drop("Service", "web")
+    assert translate(objs).pods[Key("default", "a")].inspector == ""
 
 
 def test_a_rule_for_some_callers_changes_no_listener(objs: Any, translate: Translate) -> None:
@@ -325,7 +344,7 @@ WEB = {"destination": {"host": "web"}}
         ),
         (
             "Gateway",
-            {"servers": [{"port": {"number": 1, "name": "a", "protocol": "HTTP"}, "hosts": ["a.*"]}]},
+            {"servers": [{"port": {"number": 1, "name": "a", "protocol": "HTTP"}, "hosts": ["*-a.b"]}]},
             "first label",
         ),
         (
@@ -400,7 +419,9 @@ def test_findings(objs: Any, translate: Translate) -> None:
     objs.put(
         "Gateway", "lost", "default", objs.of("Gateway")[0]["spec"] | {"selector": {"istio": "elsewhere"}}
     )
-    objs.gateway("same")
+    objs.gateway("shares-with-the-platform")
+    objs.gateway("first", namespace="default", hosts=["a.example", "b.example"])
+    objs.gateway("same", namespace="other", hosts=["b.example"])
     assert codes(objs, translate) == {
         "no-host": {"KIA1101"},
         "no-subset": {"KIA1107"},
@@ -411,10 +432,59 @@ def test_findings(objs: Any, translate: Translate) -> None:
         "never": {"IST0130"},
         "dr-twice": {"KIA0201"},
         "dr-host": {"KIA0202"},
-        "dr-labels": {"KIA0203"},
+        "dr-labels": {"KIA0203", "OND0001"},
         "lost": {"KIA0302"},
-        "same": {"KIA0301"},
+        "same": {"KIA0301", "IST0145"},
     }
+
+
+FINDINGS: list[tuple[str, dict[str, Any], set[str]]] = [
+    ("IST0130", {"http": [{"match": [{"uri": {"prefix": "/"}}], "route": [WEB]}, {"route": [WEB]}]}, set()),
+    (
+        "IST0130",
+        {"http": [{"match": [{"uri": {"exact": "/a"}}], "route": [WEB]}] * 2},
+        set(),
+    ),
+    (
+        "IST0131",
+        {
+            "http": [
+                {"match": [{"uri": {"prefix": "/a"}}], "route": [WEB]},
+                {"match": [{"uri": {"prefix": "/ab"}}, {"uri": {"prefix": "/b"}}], "route": [WEB]},
+            ]
+        },
+        set(),
+    ),
+    ("IST0132", {"hosts": ["a.elsewhere"], "gateways": ["narrow"]}, {"IST0140"}),
+    ("IST0165", {"gateways": ["x-istio-autogenerated-k8s-gateway-y"]}, {"IST0140"}),
+    ("IST0140", {"gateways": ["ondol-system/ingress"]}, set()),
+    ("OND0003", {"hosts": ["db"]}, set()),
+    ("IST0173", {"http": [{"route": [{"destination": {"host": "web", "subset": "canary"}}]}]}, set()),
+]
+
+
+@pytest.mark.parametrize(("code", "spec", "others"), FINDINGS)
+def test_findings_of_one_rule(
+    objs: Any, translate: Translate, code: str, spec: dict[str, Any], others: set[str]
+) -> None:
+    """What a rule can have wrong beside what does not exist, by Istio's codes."""
+    shop(objs)
+    objs.gateway("narrow", namespace="default", hosts=["*.example"])
+    subsets = [{"name": "v1", "labels": {"version": "v1"}}, {"name": "canary", "labels": {"version": "v9"}}]
+    objs.destination_rule("web", {"host": "web", "subsets": subsets})
+    route = [{"destination": {"host": "web", "subset": "v1"}}]
+    objs.virtual_service("web", {"hosts": ["web"], "http": [{"route": route}]})
+    assert codes(objs, translate) == {"web": {"KIA0203"}}
+    rule = {"hosts": ["a.example"], "http": [{"route": [WEB]}]} | spec
+    objs.virtual_service("judged", rule)
+    assert codes(objs, translate)["judged"] == {code} | others
+
+
+def test_a_port_beside_the_ingress_is_told(objs: Any, translate: Translate) -> None:
+    """It is served on this machine, but the Service of the ingress does not lead there."""
+    shop(objs)
+    objs.gateway("more", port={"number": 9000, "name": "http", "protocol": "HTTP"})
+    assert codes(objs, translate) == {"more": {"IST0162"}}
 
 
 def test_the_crds_are_structural_and_hold_examples() -> None:
@@ -434,14 +504,17 @@ def test_the_crds_are_structural_and_hold_examples() -> None:
         "minimum": 0,
         "maximum": 2**31 - 1,
     }
-    assert "delegate" not in http
+    assert http["delegate"]["x-kubernetes-preserve-unknown-fields"] is True
+    assert "Not supported" in http["delegate"]["description"]
 
 
 def test_every_struct_that_is_explained_exists() -> None:
     """Explanations of fields that went are removed with them; those that lack one fail when it is made."""
     for name, fields in descriptions.FIELDS.items():
         struct = getattr(istio, name)
-        assert set(fields) == set(struct.__struct_encode_fields__), name
+        encoded = dict(zip(struct.__struct_fields__, struct.__struct_encode_fields__, strict=True))
+        ignored = {encoded[name] for name in istio.unsupported(struct)}
+        assert set(fields) == set(encoded.values()) - ignored, name
     assert set(descriptions.KINDS) == set(istio.SPECS)
 
 
@@ -476,6 +549,31 @@ def test_connections_say_whose_they_are(objs: Any, mesh_config: MeshConfig) -> N
     passing = m.cluster.Cluster.FromString(snapshot.of(types.CLUSTER)["PassthroughCluster"].body)
     (option,) = passing.upstream_bind_config.socket_options
     assert (option.level, option.name, option.int_value) == (socket.SOL_SOCKET, socket.SO_MARK, 0x2DABCDEF)
+
+
+@pytest.mark.parametrize(("is_text", "part"), [(False, "json_format"), (True, "text_format_source")])
+def test_the_access_log_is_written_as_asked(is_text: bool, part: str) -> None:
+    """In JSON or as Istio's proxy writes it; none without a file."""
+    observation = chains.Observation(access_log=Path("/log"), access_log_is_text=is_text)
+    log = m.file_log.FileAccessLog()
+    proxy = m.tcp_proxy.TcpProxy()
+    chains.tcp("a", "a", observation).filters[0].typed_config.Unpack(proxy)
+    proxy.access_log[0].typed_config.Unpack(log)
+    assert (log.path, log.log_format.WhichOneof("format")) == ("/log", part)
+    chains.tcp("a", "a", chains.Observation()).filters[0].typed_config.Unpack(proxy)
+    assert not proxy.access_log
+
+
+@pytest.mark.parametrize(
+    ("listens", "address"), [("127.0.0.1", "127.0.0.1"), ("0.0.0.0", "127.0.0.1"), ("192.0.2.7", "192.0.2.7")]
+)
+def test_istios_instructions_find_the_ingress(listens: str, address: str) -> None:
+    """By the Service's name, its port's name, and the address in its status."""
+    service = definitions.ingress_service(18080)
+    assert (objects.namespace(service), objects.name(service)) == ("istio-system", "istio-ingressgateway")
+    assert [(port["name"], port["port"]) for port in objects.spec(service)["ports"]] == [("http2", 18080)]
+    status = definitions.ingress_status(listens)["status"]
+    assert status["loadBalancer"]["ingress"] == [{"ip": address}]
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:15010", "unix:/run/x.sock"])

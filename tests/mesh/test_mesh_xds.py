@@ -202,6 +202,20 @@ def test_what_was_refused_can_be_tried_again() -> None:
     assert client.has[types.LISTENER] == {"a": "1"}
 
 
+def test_what_was_refused_and_comes_back_is_judged_anew() -> None:
+    """A refusal is of what is offered: once another version stood in its place, it is forgotten."""
+    names = {"a": "1"}
+    stream = Stream(whole(**names))
+    client = Client(stream, bad=["a2"])
+    client.connect()
+    worse = snapshot(C=names, E=names, L=names, R={"a": "2"})
+    client.take(stream.publish(worse))
+    client.take(stream.publish(whole(**names)))
+    client.log.clear()
+    client.take(stream.publish(worse))
+    assert client.log == ["R+a2"]
+
+
 def test_a_client_that_comes_back_is_told_only_what_it_missed() -> None:
     """Versions from before the stream count; what the client already runs is reported as running."""
     first = Client(Stream(whole(a="1", b="1")))

@@ -88,6 +88,17 @@ def greet(address: str, port: int) -> None:
                 connection.sendall(b"hello from the server\n")
 
 
+def echo_to_the_end(address: str, port: int) -> None:
+    """Sends back what it gets, and a word once the client's side has ended."""
+    with socket.create_server((address, port)) as listener:
+        while True:
+            connection, _ = listener.accept()
+            with connection:
+                while data := connection.recv(1000):
+                    connection.sendall(data)
+                connection.sendall(b" END")
+
+
 def speak_grpc(address: str, port: int) -> None:
     """One unary method that answers in capitals."""
     import grpc  # noqa: PLC0415 - the other servers need none of it
@@ -104,7 +115,7 @@ def serve_http(address: str, port: int) -> None:
     ThreadingHTTPServer((address, port), Handler).serve_forever()
 
 
-SPECIAL = {9000: greet, 9100: speak_grpc}
+SPECIAL = {9000: greet, 9100: speak_grpc, 9200: echo_to_the_end}
 
 
 def serve(address: str, ports: list[int]) -> None:
@@ -137,6 +148,15 @@ def call_websocket(host: str, port: int, authority: str) -> dict[str, Any]:
         return {"status": status, "text": reader.read(5).decode()}
 
 
+def call_and_end(host: str, port: int, pause_s: float) -> dict[str, Any]:
+    """Bytes, then the end of the client's side, after a pause or at once; all that comes back."""
+    with socket.create_connection((host, port), timeout=5) as raw:
+        raw.sendall(b"hello")
+        time.sleep(pause_s)
+        raw.shutdown(socket.SHUT_WR)
+        return {"text": raw.makefile("rb").read().decode()}
+
+
 def call_as_written(host: str, port: int, text: str) -> dict[str, Any]:
     """Bytes as a test wrote them, and the first line of the answer."""
     with socket.create_connection((host, port), timeout=5) as raw:
@@ -155,6 +175,8 @@ def call(request: dict[str, Any]) -> dict[str, Any]:
             return call_websocket(host, port, authority)
         if request.get("send"):
             return call_as_written(host, port, request["send"])
+        if "end_after_s" in request:
+            return call_and_end(host, port, request["end_after_s"])
         if request.get("raw"):
             with socket.create_connection((host, port), timeout=5) as raw:
                 return {"text": raw.recv(100).decode(), "took_s": time.monotonic() - started}

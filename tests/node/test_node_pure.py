@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ondol.api import dataplane
 from ondol.api.objects import Key, Object
 from ondol.base import errors
 from ondol.base.host_ports import HostPort
@@ -530,6 +531,33 @@ def test_mesh_redirect_text() -> None:
     text = rules.mesh_redirect([ipaddress.IPv4Address("10.0.0.1")])
     assert "ip daddr { 10.0.0.1 } return" in text
     assert text.index("127.0.0.0/8 return") < text.index("redirect to :15001")
+
+
+def test_istios_annotations_choose_what_is_turned_to_the_proxy() -> None:
+    """What is excluded is let past first; then named ports, then named ranges, and nothing else."""
+    traffic = {
+        "excludeOutboundPorts": "25, 3306",
+        "excludeOutboundIPRanges": "10.9.0.0/16",
+        "includeOutboundPorts": "8080",
+        "includeOutboundIPRanges": "10.0.0.0/8,172.16.0.1",
+        "excludeInterfaces": "eth1",
+        "excludeInboundPorts": "22",
+    }
+    capture = dataplane.capture({f"traffic.sidecar.istio.io/{name}": text for name, text in traffic.items()})
+    text = rules.mesh_redirect([ipaddress.IPv4Address("10.0.0.1")], capture)
+    lines = [line.strip() for line in text.splitlines()]
+    start = lines.index("ip daddr { 10.0.0.1 } return") + 1
+    assert lines[start : start + 6] == [
+        'oifname { "eth1" } return',
+        "tcp dport { 25, 3306 } return",
+        "ip daddr 10.9.0.0/16 return",
+        "meta nfproto ipv4 tcp dport { 8080 } redirect to :15001",
+        "ip daddr 10.0.0.0/8 meta l4proto tcp redirect to :15001",
+        "ip daddr 172.16.0.1/32 meta l4proto tcp redirect to :15001",
+    ]
+    assert text.count("redirect") == 3
+    none = dataplane.capture({"traffic.sidecar.istio.io/includeOutboundIPRanges": ""})
+    assert "redirect" not in rules.mesh_redirect([ipaddress.IPv4Address("10.0.0.1")], none)
 
 
 def service(name: str, address: str, **extra: Any) -> Object:

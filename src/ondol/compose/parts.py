@@ -387,6 +387,8 @@ def mesh_config(instance: Instance, settings: Settings) -> Any:
         ingress_address=settings.ingress_address,
         ingress_port=instance.ports.ingress,
         trace_sampling_percent=settings.trace_sampling_percent,
+        access_log=instance.log_dir / settings.access_log if settings.access_log else None,
+        access_log_is_text=settings.access_log_format == "text",
         node_id=f"ondol-{instance.id}",
         mark=dataplane.mark(instance.id),
         passthrough_mark=dataplane.mark(instance.id, passthrough=True),

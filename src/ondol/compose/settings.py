@@ -52,6 +52,10 @@ class Settings:
     """Longest wait before a container that fails again and again is started again (from 10 s or this)."""
     trace_sampling_percent: float = 100.0
     """Share of requests that are traced."""
+    access_log: str = ""
+    """File for the proxy's line a request: a path, or a name in the folder of logs; empty is none."""
+    access_log_format: str = "json"
+    """What is in these lines: `json`, or `text` as Istio's proxy writes it."""
     scale_to_zero_after_s: float = 60.0
     """Stable window of the autoscaler: how long without traffic before a revision goes to zero."""
     deny_external_ips: bool = False
@@ -87,6 +91,14 @@ def _is_address(text: str) -> bool:
     return True
 
 
+def _is_file_name(text: str) -> bool:
+    """A name of its own among the logs, which are kept short; or anywhere, for who keeps it short himself."""
+    path = Path(text)
+    return not text or (
+        path.parent.is_dir() if path.is_absolute() else path.name == text and path.suffix == ".log"
+    )
+
+
 def _is_level(text: str) -> bool:
     try:
         policies.parse_level_version(text)
@@ -115,6 +127,8 @@ _LIMITS: Final[Mapping[str, tuple[Callable[[Any], bool], str]]] = {
     "max_pods": (lambda count: 1 <= count <= 1000, "from 1 to 1000"),
     "restart_backoff_max_s": (lambda wait_s: 1 <= wait_s <= 300, "from 1 to 300 seconds"),
     "trace_sampling_percent": (lambda share: 0 <= share <= 100, "from 0 to 100"),
+    "access_log": (_is_file_name, "a name that ends in .log, or an absolute path in a folder that exists"),
+    "access_log_format": (lambda name: name in ("json", "text"), "json or text"),
     "scale_to_zero_after_s": (lambda window_s: 6 <= window_s <= 3600, "from 6 to 3600 seconds"),
     "pod_security_enforce": _LEVEL,
     "pod_security_audit": _LEVEL,

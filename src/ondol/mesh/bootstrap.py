@@ -5,6 +5,7 @@ A pure function of the configuration. Everything else reaches Envoy by xDS.
 
 from __future__ import annotations
 
+import re
 import socket
 from typing import Any, Final
 
@@ -22,13 +23,21 @@ _HTTP2: Final = {
     }
 }
 
+# For the listeners inside the proxy that look at undeclared connections.
+_INTERNAL_LISTENERS: Final = {
+    "name": "envoy.bootstrap.internal_listener",
+    "typed_config": {
+        "@type": "type.googleapis.com/envoy.extensions.bootstrap.internal_listener.v3.InternalListener"
+    },
+}
+
 # Envoy's own half a minute would keep new pods waiting after a restart of the control plane.
 _RECONNECT: Final = {"retry_back_off": {"base_interval": "0.05s", "max_interval": "1s"}}
 
 # Every statistic costs memory for every cluster and listener: only these are kept.
 _KEPT_STATS: Final = (
-    r"^cluster\.outbound\|.*\.upstream_rq_(active|total|time|pending_.*|timeout|retry|[1-5]xx)$",
-    r"^cluster\.outbound\|.*\.(upstream_cx_(active|total|connect_fail)|membership_(healthy|total))$",
+    r"{outbound}\.upstream_rq_(active|total|time|pending_.*|timeout|retry|[1-5]xx)$",
+    r"{outbound}\.(upstream_cx_(active|total|connect_fail)|membership_(healthy|total))$",
     r"^http\.[^.]+\.downstream_rq_(active|total|[1-5]xx)$",
     r"^cluster\.(xds|otlp|PassthroughCluster)\.upstream_(rq|cx)_(active|total)$",
     r"^(control_plane\.connected_state|server\.(live|state|memory_allocated|uptime|total_connections))$",
@@ -37,6 +46,10 @@ _KEPT_STATS: Final = (
     r"^tracing\.opentelemetry\..*$",
     r"^overload\..*$",
 )
+
+# A service's cluster, by its whole name: Envoy counts the same requests once more below it, by where
+# they came from (`.external.`), and who sums up would count them twice.
+_OUTBOUND: Final = r"^cluster\.outbound\|[^|]*\|[^|]*\|[^|]*\.svc\.{domain}(\|[^.|]+)?"
 
 # In Prometheus' form these become labels; cluster names hold dots, which Envoy's own patterns end at.
 _TAGS: Final = {
@@ -69,6 +82,7 @@ def document(config: MeshConfig) -> Object:
             "cds_config": {"ads": {}, "resource_api_version": "V3"},
             "lds_config": {"ads": {}, "resource_api_version": "V3"},
         },
+        "bootstrap_extensions": [_INTERNAL_LISTENERS],
         "static_resources": {"clusters": [_xds_cluster(config)]},
         "cluster_manager": _cluster_manager(config),
         "overload_manager": _overload(config),
@@ -76,7 +90,11 @@ def document(config: MeshConfig) -> Object:
         "stats_flush_interval": "1s",
         "stats_config": {
             "stats_matcher": {
-                "inclusion_list": {"patterns": [{"safe_regex": {"regex": text}} for text in _KEPT_STATS]}
+                "inclusion_list": {
+                    "patterns": [
+                        {"safe_regex": {"regex": text}} for text in _kept_stats(config.cluster_domain)
+                    ]
+                }
             },
             "use_all_default_tags": False,
             "stats_tags": [{"tag_name": name, "regex": regex} for name, regex in _TAGS.items()],
@@ -88,6 +106,11 @@ def document(config: MeshConfig) -> Object:
             ]
         },
     }
+
+
+def _kept_stats(cluster_domain: str) -> list[str]:
+    outbound = _OUTBOUND.replace("{domain}", re.escape(cluster_domain))
+    return [text.replace("{outbound}", outbound) for text in _KEPT_STATS]
 
 
 def address(text: str) -> Object:

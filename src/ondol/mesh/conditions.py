@@ -6,9 +6,9 @@ about it looks like a mistake; its reason is the first finding's code.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
 from ondol.api import conditions, dataplane, objects
 from ondol.api.objects import Object
@@ -77,6 +77,19 @@ def of_rule(
 def _is_stale(obj: Object) -> bool:
     current = conditions.get(obj, PROGRAMMED) or {}
     return current.get("observedGeneration") != objects.generation(obj)
+
+
+def warnings(before: Sequence[Mapping[str, Any]], after: Sequence[Object]) -> list[tuple[str, str]]:
+    """Reasons and messages of what is not as it should be and was not so before: events, once each."""
+    earlier = {
+        (c.get("type"), c.get("reason"), c.get("message")) for c in before if c.get("status") == "False"
+    }
+    return [
+        (str(c["reason"]), str(c.get("message") or ""))
+        for c in after
+        if c["type"] in (ACCEPTED, PASSED_ANALYSIS) and c["status"] == "False"
+        if (c["type"], c["reason"], c.get("message")) not in earlier
+    ]
 
 
 def of_pod(pod: Object, reason: str, message: str = "", *, now: float) -> list[Object]:

@@ -24,7 +24,9 @@ class MeshConfig:
     cluster_domain: str = "cluster.local"
     trace_sampling_percent: float = 100.0
     access_log: Path | None = None
-    """File that gets one JSON line a request; none are written when absent."""
+    """File that gets one line a request, in JSON; none are written when absent."""
+    access_log_is_text: bool = False
+    """Whether its lines are text, as Istio's proxy writes them by default."""
     concurrency: int = 2
     max_connections: int = 20_000
     """Connections the proxy holds at once, over all pods; more are refused."""

@@ -7,7 +7,8 @@ Envoy's answers become conditions: `mesh.ondol.dev/Programmed` on pods, `Accepte
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 import anyio
@@ -39,7 +40,10 @@ _PLAIN: Final = {
     "EndpointSlice": resources.ENDPOINT_SLICE,
 }
 _RETRY_S: Final = 0.5
+_KEEP_S: Final = 5.0
 _RETRY_REFUSED_S: Final = 1.0
+_RETRY_ALL_S: Final = 30.0
+"""How often all is sent again that was refused and for which no object is to blame."""
 
 
 class Mesh:
@@ -152,9 +156,29 @@ class Mesh:
             if isinstance(outcome, Rejected):
                 self._log.warning("proxy_refused", resource=outcome.resource.name, why=outcome.message)
                 self._note_pod(outcome)
-        if self._standing.hear(outcomes) or (self.hub.settled and self._standing.next_trial()):
+        if self._standing.hear(outcomes):
             self._changed.set()
+        self._try_next()
         self._say_what_runs()
+
+    def _try_next(self) -> None:
+        """Give the next suspect its try, unless what is served is about to change for another reason."""
+        steady = self.hub.settled and not self._changed.is_set()
+        if steady and self._standing.next_trial(self._translation.snapshot):
+            self._changed.set()
+
+    async def retry_refused(self) -> None:
+        """Try again what Envoy refused, forever: its reason may lie outside and be gone."""
+        clock = self._manager.clock
+        everything_at = clock.monotonic() + _RETRY_ALL_S
+        while True:
+            wait_s = self._standing.retry(clock.monotonic())
+            self._try_next()
+            if clock.monotonic() >= everything_at:
+                everything_at = clock.monotonic() + _RETRY_ALL_S
+                for type_url in types.MAKE_ORDER:
+                    self.hub.retry(type_url)
+            await clock.sleep(min(wait_s or _RETRY_REFUSED_S, _RETRY_REFUSED_S))
 
     def _note_pod(self, outcome: Rejected) -> None:
         for origin in outcome.resource.origins:
@@ -188,7 +212,7 @@ class Mesh:
         if plan is None:
             lost = conditions.is_true(pod, dataplane.PROGRAMMED) and not _has_sandbox(pod)
             return written.of_pod(pod, "NoSandbox", now=now) if lost else None
-        if self._standing.runs(types.LISTENER, plan.listener):
+        if all(self._standing.runs(types.LISTENER, name) for name in plan.listeners):
             self._refused_pods.pop(key, None)
             ready = all(self._standing.runs(types.ROUTES, table) for table in plan.tables)
             if ready and not conditions.is_true(pod, dataplane.PROGRAMMED):
@@ -240,6 +264,8 @@ class Mesh:
         if obj is None or wanted is None:
             return None
         await self._patch(resource, obj, wanted, PatchType.MERGE)
+        for reason, message in written.warnings(conditions.of(obj), wanted):
+            self._manager.recorder.event(obj, "Warning", reason, message)
         return None
 
     async def _patch(
@@ -263,17 +289,41 @@ class Mesh:
     async def make_default_gateway(self) -> None:
         """Create the Gateway for the ingress port once; whoever deletes or changes it is left alone."""
         wanted = definitions.default_gateway(self._config.ingress_namespace)
+        namespace = self._config.ingress_namespace
+
+        async def make() -> None:
+            with suppress(errors.AlreadyExists):
+                await self._manager.client.create(resources.GATEWAY, wanted, namespace)
+
+        await self._persist(make)
+
+    async def keep_ingress_service(self) -> None:
+        """Have the Service of the ingress, with its namespace, for as long as this runs."""
+        service = definitions.ingress_service(self._config.ingress_port)
+        key = objects.key(service)
+        while True:
+            await self._persist(lambda: self._make_ingress_service(service))
+            await self._manager.clock.sleep(_KEEP_S)
+            while self._informers["Service"].lister.get(key) is not None:
+                await self._manager.clock.sleep(_KEEP_S)
+
+    async def _make_ingress_service(self, service: Object) -> None:
+        client, key = self._manager.client, objects.key(service)
+        namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": key.namespace}}
+        with suppress(errors.AlreadyExists):
+            await client.create(resources.NAMESPACE, namespace)
+        await client.apply(resources.SERVICE, service, field_manager="ondol-mesh")
+        status = definitions.ingress_status(self._config.ingress_address)
+        await client.patch(resources.SERVICE, key.name, key.namespace, patch=status, subresource="status")
+
+    async def _persist(self, make: Callable[[], Awaitable[None]]) -> None:
+        """Until it is done: the kind or the namespace may not be there while the platform starts."""
         while True:
             try:
-                await self._manager.client.create(resources.GATEWAY, wanted, self._config.ingress_namespace)
-            except errors.AlreadyExists:
-                return
+                return await make()
             except errors.ApiError as error:
-                # The kind or the namespace may not be there yet: both are made while the platform starts.
-                self._log.info("default_gateway_waits", why=error.message)
+                self._log.info("own_object_waits", why=error.message)
                 await self._manager.clock.sleep(_RETRY_S)
-            else:
-                return
 
 
 def _has_sandbox(pod: Object) -> bool:
@@ -302,5 +352,7 @@ def add_to(manager: Manager, config: MeshConfig) -> Mesh:
 
     manager.add_runnable(serve, "mesh-xds")
     manager.add_runnable(mesh.run, "mesh-translate")
+    manager.add_runnable(mesh.retry_refused, "mesh-retry")
     manager.add_runnable(mesh.make_default_gateway, "mesh-default-gateway")
+    manager.add_runnable(mesh.keep_ingress_service, "mesh-ingress-service")
     return mesh

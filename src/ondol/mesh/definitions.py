@@ -1,11 +1,13 @@
 """The CustomResourceDefinitions of Istio's traffic kinds, derived from the structs that are read.
 
-What has no field here is not in the schema, so the API refuses it under strict validation rather
-than ignore it. Served as v1 (stored), v1beta1 and v1alpha3, which are the same.
+Istio's whole fields are in them: what the mesh does not act on is kept, whoever wrote it and with
+whatever validation, so that its object can be refused with words rather than served without it.
+Served as v1 (stored), v1beta1 and v1alpha3, which are the same.
 """
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -15,6 +17,7 @@ import msgspec.inspect as types
 from ondol.api.objects import Object
 from ondol.mesh import descriptions
 from ondol.mesh.model import istio
+from ondol.mesh.translate.reach import DEFAULT_GATEWAY, INGRESS_WORKLOAD, ISTIO_SYSTEM
 
 _GROUP: Final = "networking.istio.io"
 _VERSIONS: Final = ("v1", "v1beta1", "v1alpha3")
@@ -44,20 +47,29 @@ _CONDITIONS: Final = {
 }
 
 
+_UNSUPPORTED: Final = {
+    "description": "Not supported: an object that says something here is refused (Accepted is False).",
+    "x-kubernetes-preserve-unknown-fields": True,
+}
+
+
 def crds() -> list[Object]:
     """VirtualService, DestinationRule and Gateway."""
-    programmed = _column("Programmed", '.status.conditions[?(@.type=="Programmed")].status')
+    judged = [
+        _column("Programmed", '.status.conditions[?(@.type=="Programmed")].status'),
+        _column("Findings", '.status.conditions[?(@.type=="PassedAnalysis")].reason'),
+    ]
     return [
         _crd(
             "VirtualService",
             "vs",
             _column("Gateways", ".spec.gateways"),
             _column("Hosts", ".spec.hosts"),
-            programmed,
+            *judged,
             _AGE,
         ),
-        _crd("DestinationRule", "dr", _column("Host", ".spec.host"), programmed, _AGE),
-        _crd("Gateway", "gw", programmed, _AGE),
+        _crd("DestinationRule", "dr", _column("Host", ".spec.host"), *judged, _AGE),
+        _crd("Gateway", "gw", *judged, _AGE),
     ]
 
 
@@ -127,11 +139,16 @@ def _schema(kind: types.Type) -> Object:
 
 
 def _struct(kind: Any) -> Object:
-    said = descriptions.FIELDS[kind.cls.__name__]
+    texts = descriptions.FIELDS[kind.cls.__name__]
+    unsupported = istio.unsupported(kind.cls)
     found: Object = {
         "type": "object",
         "properties": {
-            field.encode_name: {"description": said[field.encode_name], **_schema(field.type)}
+            field.encode_name: (
+                _UNSUPPORTED
+                if field.name in unsupported
+                else {"description": texts[field.encode_name], **_schema(field.type)}
+            )
             for field in kind.fields
         },
     }
@@ -185,6 +202,30 @@ def default_gateway(namespace: str) -> Object:
     return {
         "apiVersion": f"{_GROUP}/v1",
         "kind": "Gateway",
-        "metadata": {"name": "ingress", "namespace": namespace},
+        "metadata": {"name": DEFAULT_GATEWAY, "namespace": namespace},
         "spec": msgspec.to_builtins(spec),
     }
+
+
+def ingress_service(port: int) -> Object:
+    """The Service of the ingress, by the name and port name that Istio's instructions look for.
+
+    It selects no pods: the proxy itself listens at the port, at the address in the Service's status.
+    """
+    labels = {"app": INGRESS_WORKLOAD, "istio": "ingressgateway"}
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": INGRESS_WORKLOAD, "namespace": ISTIO_SYSTEM, "labels": labels},
+        "spec": {
+            "type": "LoadBalancer",
+            "allocateLoadBalancerNodePorts": False,
+            "ports": [{"name": "http2", "port": port, "targetPort": 8080, "protocol": "TCP"}],
+        },
+    }
+
+
+def ingress_status(address: str) -> Object:
+    """Where the ingress is reached: on this machine, if it listens on every address."""
+    ip = "127.0.0.1" if ipaddress.ip_address(address).is_unspecified else address
+    return {"status": {"loadBalancer": {"ingress": [{"ip": ip}]}}}

@@ -18,6 +18,7 @@ FIELDS: Final[Mapping[str, Mapping[str, str]]] = {
         "hosts": "Whom the rules are for: service names, full domain names, or *. and a domain.",
         "gateways": "The Gateways whose traffic is meant; mesh, the default, means calls between pods.",
         "http": "The rules, first match first; a request that none matches is answered 404.",
+        "exportTo": "Namespaces for whose calls it holds: . is its own, * (the default) all.",
     },
     "HTTPRoute": {
         "name": "A name for people.",
@@ -116,6 +117,7 @@ FIELDS: Final[Mapping[str, Mapping[str, str]]] = {
         "host": "The service the rule is for.",
         "trafficPolicy": "How the service is called, unless a subset says otherwise.",
         "subsets": "Parts of the service by their pods' labels, such as versions.",
+        "exportTo": "Namespaces for whose calls it holds: . is its own, * (the default) all.",
     },
     "Subset": {
         "name": "What routes call it.",

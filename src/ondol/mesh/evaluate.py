@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ondol.base import regexp
-from ondol.mesh.translate import listeners
+from ondol.mesh.translate import chains, listeners
 from ondol.mesh.translate import messages as m
 from ondol.mesh.translate.translator import PodPlan
 from ondol.mesh.xds import types
@@ -93,6 +93,9 @@ def _through(snapshot: Snapshot, listener: Any, chain_name: str, call: Call) -> 
     if last.name != _HTTP_MANAGER:
         proxy = m.tcp_proxy.TcpProxy()
         last.typed_config.Unpack(proxy)
+        if chain_name == chains.INSPECT:
+            inner = m.listener.Listener.FromString(snapshot.of(types.LISTENER)[proxy.cluster].body)
+            return _through(snapshot, inner, _choose(inner.filter_chain_matcher, call), call)
         return Verdict(chain_name, clusters={proxy.cluster: 1}, endpoints=_behind(snapshot, [proxy.cluster]))
     manager = m.hcm.HttpConnectionManager()
     last.typed_config.Unpack(manager)

@@ -1,11 +1,15 @@
 """How each Istio object stands: read and sound, refused, or running; and what is served in its place.
 
-An object that is refused, by us or by Envoy, keeps its last good version in force. Pure state: the
-controller tells it of documents and of Envoy's answers, and writes what it says as conditions.
+An object that is refused, by us or by Envoy, keeps its last good version in force. What Envoy refused
+is tried again, one object at a time: with growing waits, soon after anything around it changes, and
+once at every start, for its reason may lie outside (a port that was busy, another rule). Pure state:
+the controller tells it of documents, of Envoy's answers and of the time, and writes what it says as
+conditions.
 """
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +19,7 @@ import msgspec
 
 from ondol.api import objects
 from ondol.api.objects import Object
+from ondol.base.backoff import Backoff
 from ondol.mesh.model import istio, vetting
 from ondol.mesh.model.istio import Refused
 from ondol.mesh.translate import registry
@@ -24,6 +29,10 @@ from ondol.mesh.xds.types import Accepted, Origin, Outcome, Rejected, Snapshot
 KINDS: Final = ("VirtualService", "DestinationRule", "Gateway")
 _Key = tuple[str, str, str]
 _MISSING: Final = "DestinationMissing"
+_AT_ONCE: Final = -math.inf
+_UNTRANSLATED: Final = "TranslationFailed"
+_AGAIN: Final = Backoff(initial_s=1.0, maximum_s=30.0)
+"""Waits between the tries of what Envoy refused; after a change around it, the first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +79,18 @@ class _Entry:
     good: Rule[Any] | None = None
     refusal: Refusal | None = None
     suspected: bool = False
+    trying: bool = False
+    """Refused by Envoy, and on its way there once more."""
+    refusals: int = 0
+    """How often Envoy has refused this version since this process started."""
+    due: float | None = None
+    """When it is tried again, on a monotonic clock; None until the wait is counted."""
     missing: str = ""
     """The destination the current version names and nobody has, in words; empty if all are there."""
+
+    @property
+    def is_retried(self) -> bool:
+        return self.refusal is not None and self.refusal.by_proxy and not self.trying
 
     @property
     def waits(self) -> bool:
@@ -80,7 +99,7 @@ class _Entry:
 
     @property
     def effective(self) -> Rule[Any] | None:
-        held = self.refusal is not None or self.suspected or self.waits
+        held = (self.refusal is not None and not self.trying) or self.suspected or self.waits
         return self.good if held or self.current is None else self.current
 
     @property
@@ -100,6 +119,7 @@ class Standing:
     def admit(self, kind: str, documents: Sequence[Object]) -> list[Rule[Any]]:
         """The rules to serve for these documents, all there are of this kind."""
         seen = set()
+        changed = False
         for document in documents:
             key = (kind, objects.namespace(document), objects.name(document))
             seen.add(key)
@@ -107,10 +127,15 @@ class Standing:
             entry = self._entries.get(key)
             if entry is None:
                 self._entries[key] = self._recalled(key, document, version)
+                changed = True
             elif entry.version != version:
                 self._entries[key] = _renewed(entry.good, kind, document, version)
+                changed = True
         for key in [key for key in self._entries if key[0] == kind and key not in seen]:
             del self._entries[key]
+            changed = True
+        if changed:
+            self._hasten()
         found = [entry.effective for key, entry in self._entries.items() if key[0] == kind]
         return [rule for rule in found if rule is not None]
 
@@ -137,9 +162,40 @@ class Standing:
         if record is None or record.version != version:
             return _renewed(None, key[0], document, version)
         good = record.good.rule(key) if record.good is not None else None
-        if record.refusal.reason == _MISSING:  # what was missing may be there by now
-            return _renewed(good, key[0], document, version)
-        return _Entry(version, good=good, refusal=record.refusal)
+        entry = _renewed(good, key[0], document, version)
+        if record.refusal.by_proxy and entry.refusal is None:
+            # Not sent with the first snapshot, lest it hold up the others: tried by itself right after.
+            entry.refusal, entry.due = record.refusal, _AT_ONCE
+        return entry
+
+    # Once more
+
+    def _hasten(self) -> None:
+        """Something around the refused changed: they are tried as soon as may be."""
+        for entry in self._entries.values():
+            if entry.is_retried and entry.due != _AT_ONCE:
+                entry.refusals, entry.due = 1, None
+            elif entry.refusal is not None and entry.refusal.reason == _UNTRANSLATED:
+                entry.refusal = None
+
+    def retry(self, now: float) -> float | None:
+        """Queue for trial what is due at `now`; the seconds until something else is, if anything."""
+        waits = []
+        for key, entry in self._entries.items():
+            if not entry.is_retried or entry.suspected:
+                continue
+            if entry.due is None:
+                entry.due = now + _AGAIN.delay_s(entry.refusals)
+            if entry.due <= now:
+                self._suspect(key, entry)
+            else:
+                waits.append(entry.due - now)
+        return min(waits, default=None)
+
+    def _suspect(self, key: _Key, entry: _Entry) -> None:
+        entry.suspected, entry.trying = True, False
+        if key not in self._trials:
+            self._trials.append(key)
 
     # What is missing around them
 
@@ -193,12 +249,12 @@ class Standing:
         if len(suspects) == 1:
             entry = suspects[0][1]
             entry.refusal = Refusal("RejectedByProxy", outcome.message, by_proxy=True)
+            entry.trying, entry.due = False, None
+            entry.refusals += 1
             if entry.good is entry.current:
                 entry.good = None
         for key, entry in suspects[:] if len(suspects) > 1 else ():
-            entry.suspected = True
-            if key not in self._trials:
-                self._trials.append(key)
+            self._suspect(key, entry)
         return bool(suspects)
 
     def refuse(self, origin: Origin, message: str) -> bool:
@@ -206,17 +262,27 @@ class Standing:
         entry = self._entries.get(origin.key)
         if entry is None or entry.effective is None or entry.effective.origin != origin:
             return False
-        entry.refusal = Refusal("TranslationFailed", message)
+        entry.refusal, entry.trying = Refusal(_UNTRANSLATED, message), False
         if entry.good is not None and entry.good.origin == origin:
             entry.good = None
         return True
 
-    def next_trial(self) -> bool:
-        """Once all is settled: let one suspect have its try; whether there was one."""
+    def next_trial(self, snapshot: Snapshot) -> bool:
+        """Once all is settled: let one suspect have its try; whether there was one.
+
+        Who is being tried has passed when Envoy runs all of it, and comes first.
+        """
+        tried = [entry for entry in self._entries.values() if entry.trying]
+        running = self.running(snapshot) if tried else {}
+        for entry in tried:
+            if entry.current is not None and not running.get(entry.current.origin, True):
+                return False
+            entry.good, entry.refusal, entry.trying = entry.current, None, False
         while self._trials:
-            entry = self._entries.get(self._trials.popleft())
-            if entry is not None and entry.suspected:
-                entry.suspected = False
+            suspect = self._entries.get(self._trials.popleft())
+            if suspect is not None and suspect.suspected:
+                suspect.suspected = False
+                suspect.trying = suspect.refusal is not None
                 return True
         return False
 
@@ -260,7 +326,7 @@ def _renewed(good: Rule[Any] | None, kind: str, document: Object, version: str) 
     entry = _Entry(version, good=good)
     try:
         rule = registry.rule(kind, istio.SPECS[kind], document)
-        vetting.vet(rule.spec)
+        vetting.vet(rule.spec, rule.namespace, rule.origin.name)
         entry.current = rule
     except Refused as refused:
         entry.refusal = Refusal(refused.reason, str(refused))

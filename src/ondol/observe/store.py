@@ -33,14 +33,18 @@ _CALLED: Final = "ALTER TABLE spans ADD COLUMN called TEXT NOT NULL DEFAULT ''"
 _BY_CALLED: Final = (
     "CREATE INDEX IF NOT EXISTS spans_by_called ON spans (called, start_ns) WHERE called <> ''"
 )
-_SERVICES: Final = """
-WITH RECURSIVE found(service) AS (
-  SELECT min(service) FROM spans
-  UNION ALL SELECT (SELECT min(service) FROM spans WHERE service > found.service) FROM found
-  WHERE found.service IS NOT NULL
+_NAMES: Final = """
+WITH RECURSIVE named(name) AS (
+  SELECT min({column}) FROM spans WHERE {column} <> ''
+  UNION ALL SELECT (SELECT min({column}) FROM spans WHERE {column} > named.name AND {column} <> '') FROM named
+  WHERE named.name IS NOT NULL
 )
-SELECT service FROM found WHERE service IS NOT NULL
+SELECT name FROM named WHERE name IS NOT NULL
 """
+_SERVICES: Final = f"""
+SELECT name FROM ({_NAMES.format(column="service")}) UNION SELECT name FROM ({_NAMES.format(column="called")})
+ORDER BY name
+"""  # noqa: S608 - fixed words
 # Alone with the file, SQLite keeps its index of the log in memory: a start needs no space on the disk.
 _PRAGMAS: Final = """
 PRAGMA locking_mode = EXCLUSIVE; PRAGMA busy_timeout = 5000;
@@ -166,7 +170,7 @@ class SpanStore:
         return [trace for row in found if (trace := self.trace(row[0]))]
 
     def services(self) -> list[str]:
-        """Every service there are spans of; one look into the index a service, not one a span."""
+        """Every service that called or was called; one look into the indexes a service, not one a span."""
         return [row[0] for row in self._rows(_SERVICES)]
 
     def operations(self, service: str = "") -> list[tuple[str, str]]:

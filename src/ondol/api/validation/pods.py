@@ -7,6 +7,7 @@ import ipaddress
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from ondol.api import dataplane, objects
 from ondol.api.schema import causes
 from ondol.api.validation import containers, fields, metadata, security
 from ondol.base.errors import Cause
@@ -23,7 +24,18 @@ _MUTABLE: Final = (
 
 
 def pod(obj: Mapping[str, Any]) -> Iterator[Cause]:
+    yield from _captured(obj)
     yield from spec(obj.get("spec") or {}, "spec")
+
+
+def _captured(obj: Mapping[str, Any]) -> Iterator[Cause]:
+    """Istio's annotations of what passes the mesh are read when the sandbox is made: they must be sound."""
+    annotations = objects.annotations(obj)
+    try:
+        dataplane.capture(annotations)
+    except ValueError as error:
+        name = str(error).partition(":")[0]
+        yield causes.invalid("metadata.annotations", annotations[name], str(error))
 
 
 def template(found: Mapping[str, Any], path: str) -> Iterator[Cause]:

@@ -1,14 +1,15 @@
-"""Istio's traffic kinds as frozen structs: every field that Ondol supports, and no other.
+"""Istio's traffic kinds as frozen structs: every field of Istio's, and no other.
 
-The CRD schemas are derived from these (see `definitions`), so the API refuses what is not here; a field is
-added here and in the translation together. Read from documents by `virtual_service` and its kin,
-which raise `Refused` with a sentence for the user.
+The CRD schemas are derived from these (see `definitions`), so what Istio does not have either is an
+unknown field to the API. What Istio has and the mesh does not act on is `Unsupported`: the API keeps
+it, and `vetting` refuses the object that says something in it. Read from documents by `read`, which
+raises `Refused` with a sentence for the user.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Final, Literal, TypeVar
+from typing import Annotated, Any, Final, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -36,8 +37,17 @@ StatusCode = Annotated[int, msgspec.Meta(ge=200, le=599)]
 Host = Annotated[str, msgspec.Meta(min_length=1, max_length=253)]
 
 
+_UNSUPPORTED: Final = "unsupported"
+Unsupported = Annotated[Any, msgspec.Meta(extra={_UNSUPPORTED: True})]
+"""A field of Istio's that nothing is done about; it may only be empty."""
+
+
 class Struct(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True, forbid_unknown_fields=True):
     """Camel case on the wire; unknown fields are errors, so none is dropped in silence."""
+
+
+HOST_HEADERS: Final = ("host", ":authority")
+"""The two names of the header that says whom a request is for."""
 
 
 # VirtualService
@@ -94,6 +104,7 @@ class HTTPMatchRequest(Struct, frozen=True):
     source_labels: dict[str, str] = {}
     source_namespace: str = ""
     gateways: tuple[str, ...] = ()
+    stat_prefix: Unsupported = None
 
 
 class RegexRewrite(Struct, frozen=True):
@@ -114,6 +125,7 @@ class HTTPRedirect(Struct, frozen=True):
     derive_port: Literal["FROM_PROTOCOL_DEFAULT", "FROM_REQUEST_PORT"] | None = None
     scheme: Literal["", "http", "https"] = ""
     redirect_code: Literal[0, 301, 302, 303, 307, 308] = 0
+    prefix_rewrite: Unsupported = None
 
 
 class HTTPBody(Struct, frozen=True):
@@ -133,6 +145,7 @@ class HTTPRetry(Struct, frozen=True):
     retry_on: str = ""
     retry_ignore_previous_hosts: bool | None = None
     backoff: Duration | None = None
+    retry_remote_localities: Unsupported = None
 
 
 class Percent(Struct, frozen=True):
@@ -142,11 +155,15 @@ class Percent(Struct, frozen=True):
 class FaultDelay(Struct, frozen=True):
     fixed_delay: Duration
     percentage: Percent | None = None
+    exponential_delay: Unsupported = None
+    percent: Unsupported = None
 
 
 class FaultAbort(Struct, frozen=True):
     http_status: StatusCode
     percentage: Percent | None = None
+    grpc_status: Unsupported = None
+    http2_error: Unsupported = msgspec.field(default=None, name="http2Error")
 
 
 class HTTPFaultInjection(Struct, frozen=True):
@@ -167,6 +184,7 @@ class CorsPolicy(Struct, frozen=True):
     max_age: Duration | None = None
     allow_credentials: bool | None = None
     unmatched_preflights: Literal["UNSPECIFIED", "FORWARD", "IGNORE"] = "UNSPECIFIED"
+    allow_origin: Unsupported = None
 
 
 class HTTPRoute(Struct, frozen=True):
@@ -184,12 +202,17 @@ class HTTPRoute(Struct, frozen=True):
     mirror_percentage: Percent | None = None
     cors_policy: CorsPolicy | None = None
     headers: Headers | None = None
+    delegate: Unsupported = None
+    mirror_percent: Unsupported = None
 
 
 class VirtualServiceSpec(Struct, frozen=True):
     hosts: Annotated[tuple[Host, ...], msgspec.Meta(min_length=1)]
     gateways: tuple[str, ...] = ()
     http: tuple[HTTPRoute, ...] = ()
+    export_to: tuple[str, ...] = ()
+    tcp: Unsupported = None
+    tls: Unsupported = None
 
 
 # DestinationRule
@@ -199,6 +222,7 @@ class HTTPCookie(Struct, frozen=True):
     name: str
     path: str = ""
     ttl: Duration | None = None
+    attributes: Unsupported = None
 
 
 class RingHash(Struct, frozen=True):
@@ -216,6 +240,7 @@ class ConsistentHashLB(Struct, frozen=True):
     http_query_parameter_name: str = ""
     ring_hash: RingHash | None = None
     maglev: MagLev | None = None
+    minimum_ring_size: Unsupported = None
 
 
 class LoadBalancerSettings(Struct, frozen=True):
@@ -224,6 +249,10 @@ class LoadBalancerSettings(Struct, frozen=True):
     ) = None
     consistent_hash: ConsistentHashLB | None = None
     warmup_duration_secs: Duration | None = None
+    backend_utilization: Unsupported = None
+    locality_lb_setting: Unsupported = None
+    warmup: Unsupported = None
+    zone_aware_lb_setting: Unsupported = None
 
 
 class TCPKeepalive(Struct, frozen=True):
@@ -250,6 +279,8 @@ class HTTPSettings(Struct, frozen=True):
         default="DEFAULT", name="h2UpgradePolicy"
     )
     max_concurrent_streams: Count = 0
+    use_client_protocol: Unsupported = None
+    http2_keep_alive: Unsupported = msgspec.field(default=None, name="http2KeepAlive")
 
 
 class ConnectionPoolSettings(Struct, frozen=True):
@@ -266,12 +297,20 @@ class OutlierDetection(Struct, frozen=True):
     base_ejection_time: Duration | None = None
     max_ejection_percent: Annotated[int, msgspec.Meta(ge=0, le=100)] = 0
     min_health_percent: Annotated[int, msgspec.Meta(ge=0, le=100)] = 0
+    consecutive_errors: Unsupported = None
+    outlier_detection_http_error_codes: Unsupported = None
 
 
 class ClientTLSSettings(Struct, frozen=True):
     mode: Literal["DISABLE", "SIMPLE"] = "DISABLE"
     sni: str = ""
     insecure_skip_verify: bool | None = None
+    ca_certificates: Unsupported = None
+    ca_crl: Unsupported = None
+    client_certificate: Unsupported = None
+    credential_name: Unsupported = None
+    private_key: Unsupported = None
+    subject_alt_names: Unsupported = None
 
 
 class PortTrafficPolicy(Struct, frozen=True):
@@ -290,6 +329,9 @@ class TrafficPolicy(Struct, frozen=True):
     outlier_detection: OutlierDetection | None = None
     tls: ClientTLSSettings | None = None
     port_level_settings: tuple[PortTrafficPolicy, ...] = ()
+    proxy_protocol: Unsupported = None
+    retry_budget: Unsupported = None
+    tunnel: Unsupported = None
 
 
 class Subset(Struct, frozen=True):
@@ -302,6 +344,8 @@ class DestinationRuleSpec(Struct, frozen=True):
     host: Host
     traffic_policy: TrafficPolicy | None = None
     subsets: tuple[Subset, ...] = ()
+    export_to: tuple[str, ...] = ()
+    workload_selector: Unsupported = None
 
 
 # Gateway
@@ -309,12 +353,34 @@ class DestinationRuleSpec(Struct, frozen=True):
 
 class ServerTLSSettings(Struct, frozen=True):
     https_redirect: bool = False
+    ca_cert_credential_name: Unsupported = None
+    ca_certificates: Unsupported = None
+    ca_crl: Unsupported = None
+    cipher_suites: Unsupported = None
+    credential_name: Unsupported = None
+    credential_names: Unsupported = None
+    ecdh_curves: Unsupported = None
+    insecure_skip_verify: Unsupported = None
+    max_protocol_version: Unsupported = None
+    min_protocol_version: Unsupported = None
+    mode: Unsupported = None
+    private_key: Unsupported = None
+    server_certificate: Unsupported = None
+    subject_alt_names: Unsupported = None
+    tls_certificates: Unsupported = None
+    verify_certificate_hash: Unsupported = None
+    verify_certificate_spki: Unsupported = None
+
+
+PROTOCOLS: Final = ("HTTP", "HTTP2", "GRPC")
+"""What a Gateway's port may speak, in whichever case it is written."""
 
 
 class Port(Struct, frozen=True):
     number: PortNumber
     name: str
-    protocol: Literal["HTTP", "HTTP2", "GRPC"]
+    protocol: str
+    target_port: Unsupported = None
 
 
 class Server(Struct, frozen=True):
@@ -322,6 +388,8 @@ class Server(Struct, frozen=True):
     hosts: Annotated[tuple[Host, ...], msgspec.Meta(min_length=1)]
     name: str = ""
     tls: ServerTLSSettings | None = None
+    bind: Unsupported = None
+    default_endpoint: Unsupported = None
 
 
 class GatewaySpec(Struct, frozen=True):
@@ -336,12 +404,40 @@ SPECS: Final[Mapping[str, type[Struct]]] = {
 }
 
 
+def unsupported(struct: type[msgspec.Struct]) -> frozenset[str]:
+    """The attributes of a struct that nothing is done about."""
+    names = _UNSUPPORTED_OF.get(struct)
+    if names is None:
+        hints = get_type_hints(struct, include_extras=True)
+        names = _UNSUPPORTED_OF[struct] = frozenset(
+            name
+            for name, hint in hints.items()
+            if get_origin(hint) is Annotated and is_unsupported(*get_args(hint))
+        )
+    return names
+
+
+_UNSUPPORTED_OF: Final[dict[type[msgspec.Struct], frozenset[str]]] = {}
+
+
+def is_unsupported(*annotations: Any) -> bool:
+    return any(
+        isinstance(each, msgspec.Meta) and (each.extra or {}).get(_UNSUPPORTED) for each in annotations
+    )
+
+
 def read(spec: type[T], obj: Object) -> T:
-    """The typed spec of an object; `Refused` says which field is wrong."""
+    """The typed spec of an object; `Refused` says which field is wrong. A null is as if it were not there."""
     try:
-        return msgspec.convert(objects.spec(obj), spec)
+        return msgspec.convert(_without_nulls(objects.spec(obj)), spec)
     except msgspec.ValidationError as error:
         raise Refused(str(error).replace("`$", "`spec")) from error
+
+
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _without_nulls(each) for name, each in value.items() if each is not None}
+    return [_without_nulls(each) for each in value] if isinstance(value, list) else value
 
 
 def milliseconds(text: str, field: str) -> int:

@@ -12,6 +12,8 @@ from ondol.api.objects import Key, Object
 from ondol.base import addresses
 
 SERVICE_NAME_LABEL: Final = "kubernetes.io/service-name"
+RULES_FROM: Final = "mesh.ondol.dev/rules-from"
+"""Annotation of a Service: namespaces, parted by commas, whose rules for it hold for all; `*` is any."""
 
 
 class Protocol(StrEnum):
@@ -79,6 +81,8 @@ class Service:
     selects: bool
     sticky: bool = False
     """A client's calls go to the same endpoint (sessionAffinity: ClientIP)."""
+    rules_from: str = ""
+    """The annotation by which the owner admits other namespaces' rules, as written."""
 
     def port(self, number: int) -> ServicePort | None:
         return next((port for port in self.ports if port.number == number), None)
@@ -102,6 +106,7 @@ def service(obj: Object, cluster_domain: str) -> Service | None:
         ),
         selects=bool(spec.get("selector")),
         sticky=spec.get("sessionAffinity") == "ClientIP",
+        rules_from=objects.annotations(obj).get(RULES_FROM, ""),
     )
 
 

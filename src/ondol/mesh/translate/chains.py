@@ -1,7 +1,9 @@
 """What a listener does with a connection: HTTP through a route table, TCP to a service, or onwards.
 
-Filter chains are named, and a tree of matches (`tree`) picks one by destination port, then protocol
-or address: so that one HTTP chain serves all services of a port.
+Filter chains are named, and a tree of matches (`tree`) picks one by destination port, then address:
+so that one HTTP chain serves all services of a port. What is undeclared goes on to a listener inside
+the proxy, whose tree (`inspecting_tree`) goes by the first bytes: so a pod's own listener looks at
+none, and changes in nothing but its chains whatever services come and go (decision 0014).
 """
 
 from __future__ import annotations
@@ -16,10 +18,16 @@ from ondol.mesh.translate import clusters, matches
 from ondol.mesh.translate import messages as m
 
 PASSTHROUGH: Final = "passthrough"
+INSPECT: Final = "inspect"
 _NO_HOST: Final = "no-host.invalid"
 _RECEIVER: Final = "http://observe/v1/traces"
 _HTTP_PROTOCOLS: Final = ("'http/1.0'", "'http/1.1'", "'h2c'")
 """What the HTTP inspector calls what it saw, in the spelling of the matching input."""
+_CARRIED: Final = {
+    "envoy.filters.listener.original_dst.local_ip": "%DOWNSTREAM_LOCAL_ADDRESS%",
+    "envoy.filters.listener.original_dst.remote_ip": "%DOWNSTREAM_REMOTE_ADDRESS%",
+}
+"""What the original_dst filter of the inner listener reads, and where the outer one has it from."""
 _LOG_FIELDS: Final = {
     "start_time": "%START_TIME%",
     "method": "%REQ(:METHOD)%",
@@ -41,6 +49,18 @@ _LOG_FIELDS: Final = {
 }
 
 
+_LOG_TEXT: Final = (
+    '[%START_TIME%] "%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %PROTOCOL%" %RESPONSE_CODE% '
+    "%RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS% %CONNECTION_TERMINATION_DETAILS% "
+    '"%UPSTREAM_TRANSPORT_FAILURE_REASON%" %BYTES_RECEIVED% %BYTES_SENT% %DURATION% '
+    '%RESP(X-ENVOY-UPSTREAM-SERVICE-TIME)% "%REQ(X-FORWARDED-FOR)%" "%REQ(USER-AGENT)%" '
+    '"%REQ(X-REQUEST-ID)%" "%REQ(:AUTHORITY)%" "%UPSTREAM_HOST%" %UPSTREAM_CLUSTER_RAW% '
+    "%UPSTREAM_LOCAL_ADDRESS% %DOWNSTREAM_LOCAL_ADDRESS% %DOWNSTREAM_REMOTE_ADDRESS% "
+    "%REQUESTED_SERVER_NAME% %ROUTE_NAME%\n"
+)
+"""The fields and order of Istio's default, for whoever reads such lines already."""
+
+
 @dataclass(frozen=True, slots=True)
 class Observation:
     """How calls are observed; the same for every listener."""
@@ -49,6 +69,7 @@ class Observation:
     """Address of the receiver of spans, as the `otlp` cluster has it; none are made without it."""
     sampling_percent: float = 100.0
     access_log: Path | None = None
+    access_log_is_text: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,14 +106,20 @@ class Layout:
     http_ports: frozenset[int] = frozenset()
     sniffed_ports: frozenset[int] = frozenset()
     """Ports on which some service did not declare what it speaks."""
+    http: Mapping[int, frozenset[str]] = field(default_factory=dict)
+    """On these, the addresses of the services that declared HTTP."""
     tcp: Mapping[tuple[int, str], str] = field(default_factory=dict)
     """Clusters by destination port and address, for what is declared not to be HTTP."""
     sniffed: Mapping[tuple[int, str], str] = field(default_factory=dict)
     """The same for what is undeclared, if it turns out not to be HTTP."""
     limits: Mapping[str, Limits] = field(default_factory=dict)
     """By cluster, where a policy asks something of its connections."""
-    silent_ports: frozenset[int] = frozenset()
-    """Ports on which a client may wait for the server to speak: nobody waits for its first bytes."""
+    fixed_ports: frozenset[int] = frozenset()
+    """HTTP ports whose chain stays whatever services come, with the connections it has."""
+
+    def is_read_at_once(self, port: int) -> bool:
+        """Whether some connections to the port are known to be HTTP before their first bytes."""
+        return port in self.fixed_ports or port not in self.sniffed_ports or bool(self.http.get(port))
 
 
 def http(
@@ -151,6 +178,26 @@ def tcp(name: str, cluster: str, observation: Observation, limits: Limits = _NO_
     return m.listener_components.FilterChain(name=name, filters=[found])
 
 
+def inspect(cluster: str) -> Any:
+    """A chain that hands connections to the listener inside the proxy, with the addresses they are of."""
+    proxy = m.tcp_proxy.TcpProxy(stat_prefix="inspect", cluster=cluster, idle_timeout=m.duration(0))
+    addresses = m.set_filter_state.Config(
+        on_new_connection=[_carry(key, what) for key, what in _CARRIED.items()]
+    )
+    found = [
+        _filter("envoy.filters.network.set_filter_state", addresses),
+        _filter("envoy.filters.network.tcp_proxy", proxy),
+    ]
+    return m.listener_components.FilterChain(name=INSPECT, filters=found)
+
+
+def _carry(key: str, what: str) -> Any:
+    value = m.filter_state_value.FilterStateValue
+    carried = value(object_key=key, shared_with_upstream=value.ONCE)
+    carried.format_string.text_format_source.inline_string = what
+    return carried
+
+
 def _filter(name: str, config: Any) -> Any:
     return m.listener_components.Filter(name=name, typed_config=m.any_of(config))
 
@@ -200,12 +247,12 @@ def _tracing(identity: Identity, observation: Observation) -> Any:
 def _access_log(observation: Observation) -> list[Any]:
     if observation.access_log is None:
         return []
-    line = m.struct_pb2.Struct()
-    line.update(_LOG_FIELDS)
-    config = m.file_log.FileAccessLog(
-        path=str(observation.access_log),
-        log_format=m.formats.SubstitutionFormatString(json_format=line, omit_empty_values=True),
-    )
+    config = m.file_log.FileAccessLog(path=str(observation.access_log))
+    if observation.access_log_is_text:
+        config.log_format.text_format_source.inline_string = _LOG_TEXT
+    else:
+        config.log_format.json_format.update(_LOG_FIELDS)
+        config.log_format.omit_empty_values = True
     return [
         m.accesslog.AccessLog(name="envoy.access_loggers.file", typed_config=m.any_of(config)),
     ]
@@ -222,24 +269,23 @@ _NOWHERE: Final = tuple(
 
 
 def tree(layout: Layout, listener_port: int) -> Any:
-    """Nowhere for what is nobody's address; else by port."""
+    """Nowhere for what is nobody's address; else by port, then by address; the unknown passes through."""
+    ports: dict[int, Any] = {listener_port: _take(clusters.BLACKHOLE)}
+    for port in sorted(layout.http_ports | {port for port, _ in layout.tcp}):
+        ports.setdefault(port, _port(port, layout))
     ranges = [
         m.cidr.CidrRange(address_prefix=str(each.network_address), prefix_len=m.number(each.prefixlen))
         for each in _NOWHERE
     ]
     nowhere = m.ip_matcher.IPMatcher.IPRangeMatcher(ranges=ranges, on_match=_take(clusters.BLACKHOLE))
-    made = m.matcher.Matcher(on_no_match=m.matcher.Matcher.OnMatch(matcher=_by_port(layout, listener_port)))
+    made = m.matcher.Matcher(on_no_match=m.matcher.Matcher.OnMatch(matcher=_by_port(ports)))
     made.matcher_tree.input.CopyFrom(_input("destination_ip", m.inputs.DestinationIPInput()))
     trie = m.ip_matcher.IPMatcher(range_matchers=[nowhere])
     made.matcher_tree.custom_match.CopyFrom(m.typed("envoy.matching.custom_matchers.trie_matcher", trie))
     return made
 
 
-def _by_port(layout: Layout, listener_port: int) -> Any:
-    """By destination port, then by what the bytes look like or by address; all else passes through."""
-    ports: dict[int, Any] = {listener_port: _take(clusters.BLACKHOLE)}
-    for port in sorted(layout.http_ports | {port for port, _ in layout.tcp}):
-        ports.setdefault(port, _port(port, layout))
+def _by_port(ports: Mapping[int, Any]) -> Any:
     made = m.matcher.Matcher(on_no_match=_take(PASSTHROUGH))
     made.matcher_tree.input.CopyFrom(_input("destination_port", m.inputs.DestinationPortInput()))
     for port, found in ports.items():
@@ -248,12 +294,17 @@ def _by_port(layout: Layout, listener_port: int) -> Any:
 
 
 def _port(port: int, layout: Layout) -> Any:
-    """First the addresses known to be TCP, then HTTP; where undeclared, only what looks like HTTP."""
+    """First the addresses that declared what they speak; then HTTP or, where some did not, a look."""
+    addresses = _at(port, layout.tcp)
     if port in layout.sniffed_ports:
-        otherwise = _by_looks(port, layout)
-    else:
-        otherwise = _take(http_name(port) if port in layout.http_ports else PASSTHROUGH)
-    return _by_address(_at(port, layout.tcp), otherwise)
+        addresses |= dict.fromkeys(layout.http.get(port, ()), http_name(port))
+        return _by_address(addresses, _take(INSPECT))
+    return _by_address(addresses, _take(http_name(port) if port in layout.http_ports else PASSTHROUGH))
+
+
+def inspecting_tree(layout: Layout) -> Any:
+    """By destination port, then by what the bytes look like; what is no HTTP goes by address."""
+    return _by_port({port: _by_looks(port, layout) for port in sorted(layout.sniffed_ports)})
 
 
 def _by_looks(port: int, layout: Layout) -> Any:

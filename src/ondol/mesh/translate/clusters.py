@@ -238,6 +238,25 @@ def blackhole() -> Any:
     return m.cluster.Cluster(name=BLACKHOLE, type=m.cluster.Cluster.STATIC, connect_timeout=m.duration(1000))
 
 
+def inspector(name: str) -> Any:
+    """The way to the listener `name` inside the proxy; what is known of the connection goes along."""
+    way = m.cluster.Cluster(
+        name=name,
+        type=m.cluster.Cluster.STATIC,
+        connect_timeout=m.duration(_CONNECT_TIMEOUT_MS),
+        circuit_breakers=_breakers(istio.TCPSettings(), istio.HTTPSettings()),
+    )
+    way.load_assignment.cluster_name = name
+    way.load_assignment.endpoints.add().lb_endpoints.add().endpoint.address.CopyFrom(m.internal(name))
+    raw = m.base.TransportSocket(
+        name="envoy.transport_sockets.raw_buffer", typed_config=m.any_of(m.raw_buffer.RawBuffer())
+    )
+    carried = m.internal_upstream.InternalUpstreamTransport(transport_socket=raw)
+    way.transport_socket.name = "envoy.transport_sockets.internal_upstream"
+    way.transport_socket.typed_config.CopyFrom(m.any_of(carried))
+    return way
+
+
 def otlp(address: str) -> Any:
     """The receiver of spans, at `unix:/path` or `host:port`."""
     made = m.cluster.Cluster(name=OTLP, type=m.cluster.Cluster.STATIC, connect_timeout=m.duration(1000))

@@ -1,13 +1,10 @@
-"""Host names: how a short one is completed, by which names a service is called, which rule fits best."""
+"""Host names: how a short one is completed, by which names a service is called, which pattern fits best."""
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping
-from typing import TypeVar
+from collections.abc import Container, Iterable, Iterator
 
 from ondol.mesh.model.kube import Service
-
-T = TypeVar("T")
 
 
 def qualified(host: str, namespace: str, cluster_domain: str, known: Container[str] = ()) -> str:
@@ -46,16 +43,19 @@ def aliases(host: str, namespace: str, cluster_domain: str) -> tuple[str, ...]:
     return (*found, name) if own == namespace and name else tuple(found)
 
 
-def best(host: str, rules: Mapping[str, T]) -> T | None:
-    """The rule for a host: its own, else that of the longest wildcard, else that of `*`."""
-    if host in rules:
-        return rules[host]
+def patterns(host: str, *, wildcards: bool = True) -> Iterator[str]:
+    """What a rule may call a host, the closest first: itself, its wildcards from the longest, and `*`.
+
+    Who knows that no rule has a wildcard says so, and is spared making them.
+    """
+    yield host
+    if not wildcards:
+        return
     labels = host.split(".")
     for start in range(1, len(labels)):
-        wildcard = "*." + ".".join(labels[start:])
-        if wildcard in rules:
-            return rules[wildcard]
-    return rules.get("*")
+        yield "*." + ".".join(labels[start:])
+    if host != "*":
+        yield "*"
 
 
 def covers(pattern: str, host: str) -> bool:

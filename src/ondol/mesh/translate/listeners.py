@@ -1,6 +1,8 @@
 """Listeners: one inside each mesh pod's network namespace, one on the host for each ingress port.
 
-What pods of one workload share is encoded once; a pod adds its name and its namespace's path.
+What pods of one workload share is encoded once; a pod adds its name and its namespace's path. Beside
+them stands one listener inside the proxy for each workload, which looks at the first bytes of what was
+not declared.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from ondol.mesh.model.kube import Client, Protocol
 from ondol.mesh.translate import chains, clusters, wire
 from ondol.mesh.translate import messages as m
 from ondol.mesh.translate.chains import Identity, Layout, Limits, Observation
+from ondol.mesh.translate.reach import ANYBODY
 from ondol.mesh.translate.registry import Registry, cluster_name
 from ondol.mesh.xds.types import Origin, Resource
 
@@ -23,38 +26,36 @@ POD_PORT: Final = 15001
 _SNIFF_MS: Final = 100
 """How long an undeclared port waits for a client to speak before it is taken for something else."""
 _LONGEST_MS: Final = 10 * 365 * 86_400_000
-_SERVERS_SPEAK: Final = frozenset(
-    {21, 22, 23, 25, 53, 110, 119, 143, 587, 873, 3306, 4222, 5900, 27017, 33060}
-)
-"""Well-known ports on which the server speaks first."""
-_CLIENTS_SPEAK: Final = frozenset({443, 1433, 1521, 2379, 5432, 5672, 6379, 6443, 8443, 9042, 9092, 11211})
-"""Well-known ports that are not HTTP, on which the client's first bytes come at once."""
 
 
-def layout(registry: Registry, always: Iterable[int]) -> Layout:
-    """What all services together ask of a listener."""
-    http: set[int] = set(always)
+def layout(registry: Registry, always: Iterable[int], caller: str = ANYBODY) -> Layout:
+    """What all services together ask of a listener, as `caller` calls them."""
+    fixed = frozenset(always)
+    http: set[int] = set(fixed)
     sniffed: set[int] = set()
-    tcp: set[int] = set()
+    read: dict[int, set[str]] = {}
     headless: set[int] = set()
     declared: dict[tuple[int, str], str] = {}
     undeclared: dict[tuple[int, str], str] = {}
     limits: dict[str, Limits] = {}
     for service in registry.services.values():
+        scope = registry.scope(service.host, caller)
         for port in service.ports:
-            names = {(port.number, a): cluster_name(service.host, port.number) for a in service.addresses}
+            cluster = cluster_name(service.host, port.number, scope=scope)
+            names = {(port.number, address): cluster for address in service.addresses}
             if port.is_http:
                 http.add(port.number)
             if port.protocol is Protocol.SNIFFED:
                 sniffed.add(port.number)
                 undeclared.update(names)
             elif port.protocol is Protocol.TCP:
-                tcp.add(port.number)
                 declared.update(names)
                 if not names:
                     headless.add(port.number)
+            else:
+                read.setdefault(port.number, set()).update(service.addresses)
             if port.protocol in (Protocol.SNIFFED, Protocol.TCP):
-                found = _limits(registry.traffic(service.host, "", port.number))
+                found = _limits(registry.traffic(service.host, "", port.number, scope))
                 limits.update(dict.fromkeys(names.values(), found) if found else {})
     # Pods of a headless service are called by addresses of their own, which are not known here: where
     # such a TCP port is somebody else's HTTP, only the bytes can tell.
@@ -62,10 +63,11 @@ def layout(registry: Registry, always: Iterable[int]) -> Layout:
     return Layout(
         frozenset(http),
         frozenset(sniffed),
+        {port: frozenset(addresses) for port, addresses in read.items() if port in sniffed},
         declared,
         undeclared,
         limits,
-        _silent(tcp, sniffed),
+        fixed,
     )
 
 
@@ -83,61 +85,81 @@ def _at_most(text: str | None) -> int | None:
     return None if text is None else min(milliseconds(text, "connectionPool.tcp"), _LONGEST_MS)
 
 
-def _silent(declared: set[int], sniffed: set[int]) -> frozenset[int]:
-    """Where nobody waits for a client's first bytes; as seldom as can be the services' affair.
-
-    Envoy takes a listener whose listener filters change for a new one, and closes every connection of
-    the old. So all ports are looked at but these, and a port that is not looked at yet is only one
-    that is declared to be TCP and of which no more is known.
-    """
-    return frozenset((_SERVERS_SPEAK | (declared - _CLIENTS_SPEAK)) - sniffed)
-
-
 def shared(
     layout: Layout,
     identity: Identity,
     tables: dict[int, str],
     observation: Observation,
 ) -> bytes:
-    """Everything of a pod's listener but its name and address, encoded."""
+    """Everything of a pod's listener but its name and address, encoded.
+
+    Its listener filters are always the same: Envoy takes a listener whose filters change for a new
+    one, and ends every connection of the old.
+    """
     found = [
         chains.tcp(clusters.BLACKHOLE, clusters.BLACKHOLE, observation),
         chains.tcp(chains.PASSTHROUGH, clusters.PASSTHROUGH, observation),
     ]
-    found += [
-        chains.http(chains.http_name(port), tables[port], identity, observation)
-        for port in sorted(layout.http_ports)
-    ]
-    found += [
-        chains.tcp(cluster, cluster, observation, layout.limits.get(cluster, Limits()))
-        for cluster in sorted({*layout.tcp.values(), *layout.sniffed.values()})
-    ]
+    if layout.sniffed_ports:
+        found.append(chains.inspect(inspector_name(identity)))
+    ports = filter(layout.is_read_at_once, sorted(layout.http_ports))
+    found += [chains.http(chains.http_name(port), tables[port], identity, observation) for port in ports]
+    found += _carrying(layout.tcp.values(), layout, observation)
     return wire.encode(
         m.listener.Listener(
             stat_prefix="pods",
             traffic_direction=m.base.OUTBOUND,
-            listener_filters=list(_listener_filters(layout)),
-            listener_filters_timeout=m.duration(_SNIFF_MS),
-            continue_on_listener_filters_timeout=True,
+            listener_filters=[_original_dst()],
             filter_chains=found,
             filter_chain_matcher=chains.tree(layout, POD_PORT),
         )
     )
 
 
-def _listener_filters(layout: Layout) -> Iterable[Any]:
-    yield _listener_filter("envoy.filters.listener.original_dst", m.original_dst.OriginalDst())
-    inspector = _listener_filter("envoy.filters.listener.http_inspector", m.http_inspector.HttpInspector())
-    inspector.filter_disabled.CopyFrom(_any_port(sorted(layout.silent_ports)))
-    yield inspector
+def inspector_name(identity: Identity) -> str:
+    """Of the listener, and of the cluster that leads to it."""
+    text = f"{identity.revision}\0{identity.labels}".encode()
+    return f"inspect|{identity.namespace}/{identity.workload}|{wire.digest(text)}"
 
 
-def _any_port(ports: list[int]) -> Any:
-    predicate = m.listener_components.ListenerFilterChainMatchPredicate
-    each = [predicate(destination_port_range=m.ranges.Int32Range(start=port, end=port + 1)) for port in ports]
-    if len(each) == 1:
-        return each[0]
-    return predicate(or_match=predicate.MatchSet(rules=each))
+def inspector(
+    layout: Layout, identity: Identity, tables: dict[int, str], observation: Observation
+) -> Resource:
+    """The listener inside the proxy that takes a workload's undeclared connections."""
+    filter_chains = [chains.tcp(chains.PASSTHROUGH, clusters.PASSTHROUGH, observation)]
+    ports = sorted(layout.sniffed_ports & layout.http_ports)
+    filter_chains += [
+        chains.http(chains.http_name(port), tables[port], identity, observation) for port in ports
+    ]
+    filter_chains += _carrying(layout.sniffed.values(), layout, observation)
+    name = inspector_name(identity)
+    looks = _listener_filter("envoy.filters.listener.http_inspector", m.http_inspector.HttpInspector())
+    encoded = wire.encode(
+        m.listener.Listener(
+            name=name,
+            stat_prefix="inspect",
+            traffic_direction=m.base.OUTBOUND,
+            internal_listener=m.listener.Listener.InternalListenerConfig(),
+            listener_filters=[_original_dst(), looks],
+            listener_filters_timeout=m.duration(_SNIFF_MS),
+            continue_on_listener_filters_timeout=True,
+            filter_chains=filter_chains,
+            filter_chain_matcher=chains.inspecting_tree(layout),
+        )
+    )
+    return Resource(name, wire.digest(encoded), encoded)
+
+
+def _carrying(names: Iterable[str], layout: Layout, observation: Observation) -> list[Any]:
+    """A chain for each cluster that gets bytes."""
+    return [
+        chains.tcp(cluster, cluster, observation, layout.limits.get(cluster, Limits()))
+        for cluster in sorted(set(names))
+    ]
+
+
+def _original_dst() -> Any:
+    return _listener_filter("envoy.filters.listener.original_dst", m.original_dst.OriginalDst())
 
 
 def _listener_filter(name: str, config: Any) -> Any:
@@ -185,6 +207,8 @@ def ingress(
         stat_prefix=f"ingress_{port.number}",
         traffic_direction=m.base.OUTBOUND,
         address=m.socket(port.address, port.bind),
+        # Shared, two platforms on this machine would take each other's calls at random: better refused.
+        enable_reuse_port=m.boolean(False),
         filter_chains=[chain],
     )
     encoded = wire.encode(made)

@@ -17,6 +17,9 @@ from ondol.mesh.translate import messages as m
 MESH: Final = "mesh"
 """The gateway name that means calls between pods."""
 
+_PRESENT: Final = "*"
+"""No regular expression, but what many write for any value; Istio reads it so."""
+
 LABELS: Final = "ondol.labels"
 """The filter state in which a pod's listener says the pod's labels, as `labels_text` writes them."""
 
@@ -115,6 +118,8 @@ def _query(name: str, wanted: istio.StringMatch) -> Any:
 
 def string(wanted: istio.StringMatch) -> Any | None:
     """The string matcher, or None where being there is all that is asked."""
+    if wanted.regex == _PRESENT:
+        return None
     if wanted.exact is not None:
         return m.strings.StringMatcher(exact=wanted.exact)
     if wanted.regex is not None:

@@ -42,6 +42,8 @@ from envoy.extensions.retry.host.previous_hosts.v3 import previous_hosts_pb2 as 
 from envoy.extensions.tracers.opentelemetry.resource_detectors.v3 import (
     static_config_resource_detector_pb2 as static_detector,
 )
+from envoy.extensions.transport_sockets.internal_upstream.v3 import internal_upstream_pb2 as internal_upstream
+from envoy.extensions.transport_sockets.raw_buffer.v3 import raw_buffer_pb2 as raw_buffer
 from envoy.extensions.transport_sockets.tls.v3 import common_pb2 as tls_common
 from envoy.extensions.transport_sockets.tls.v3 import tls_pb2 as tls
 from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2 as http_options
@@ -51,7 +53,6 @@ from envoy.type.matcher.v3 import regex_pb2 as regex
 from envoy.type.matcher.v3 import string_pb2 as strings
 from envoy.type.tracing.v3 import custom_tag_pb2 as tags
 from envoy.type.v3 import percent_pb2 as percent
-from envoy.type.v3 import range_pb2 as ranges
 from google.protobuf import any_pb2, duration_pb2, struct_pb2, wrappers_pb2
 from xds.core.v3 import cidr_pb2 as cidr
 from xds.core.v3 import extension_pb2 as matching_extension
@@ -87,6 +88,7 @@ __all__ = [
     "http_options",
     "http_service",
     "inputs",
+    "internal_upstream",
     "ip_matcher",
     "listener",
     "listener_components",
@@ -99,7 +101,7 @@ __all__ = [
     "percent",
     "previous_hosts",
     "protocol",
-    "ranges",
+    "raw_buffer",
     "regex",
     "route",
     "router",
@@ -169,6 +171,15 @@ def upstream(text: str) -> Any:
         return address.Address(pipe=address.Pipe(path=text.removeprefix(unix_socket.PREFIX)))
     host, _, port = text.rpartition(":")
     return socket(host, int(port))
+
+
+def internal(listener_name: str) -> Any:
+    """A listener inside the proxy itself, as the address of an endpoint."""
+    return address.Address(
+        envoy_internal_address=address.EnvoyInternalAddress(
+            server_listener_name=listener_name, endpoint_id=listener_name
+        )
+    )
 
 
 def typed(name: str, config: Any) -> Any:

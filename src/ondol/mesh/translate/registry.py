@@ -17,7 +17,7 @@ from ondol.api.objects import Key, Object
 from ondol.base import errors
 from ondol.mesh.model import istio
 from ondol.mesh.model.kube import Endpoint, Service
-from ondol.mesh.translate import hosts
+from ondol.mesh.translate import hosts, reach
 from ondol.mesh.xds.types import Origin
 
 S = TypeVar("S", bound=istio.Struct)
@@ -82,7 +82,7 @@ def rule(kind: str, spec: type[S], obj: Object) -> Rule[S]:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """The destination rules that govern one host: the first's policy, everyone's subsets."""
+    """The destination rules that govern one host for some callers: the first's policy, everyone's subsets."""
 
     rules: tuple[DestinationRule, ...] = ()
 
@@ -125,6 +125,8 @@ def _over(below: istio.TrafficPolicy, policy: istio.TrafficPolicy, port: int) ->
 
 
 _NO_POLICY = Policy()
+_NO_NAMESPACES = frozenset({".", "*", "~"})
+"""What `exportTo` may hold besides names of namespaces."""
 _BY_CLIENT = istio.LoadBalancerSettings(consistent_hash=istio.ConsistentHashLB(use_source_ip=True))
 
 Slice = tuple[tuple[str, Endpoint], ...]
@@ -141,22 +143,74 @@ class Registry:
     """Views of EndpointSlices by service."""
     labels: dict[Key, Mapping[str, str]] = field(default_factory=dict)
     """Of pods."""
-    policies: dict[str, Policy] = field(default_factory=dict)
-    """As written: by full name or wildcard."""
-    _in_force: dict[str, Policy] = field(default_factory=dict)
+    roots: frozenset[str] = frozenset({reach.ISTIO_SYSTEM})
+    """Namespaces whose rules hold for every host and caller."""
+    _rules: dict[str, list[DestinationRule]] = field(default_factory=dict)
+    """By full name or wildcard as written, the oldest first."""
+    _has_wildcards: bool = False
+    _in_force: dict[tuple[str, str], Policy] = field(default_factory=dict)
+    _scopes: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    _apart: set[str] = field(default_factory=set)
+    """Namespaces that may be governed otherwise than anybody somewhere: few, and a bound for the search."""
 
     def qualified(self, host: str, namespace: str) -> str:
         return hosts.qualified(host, namespace, self.cluster_domain, self.services)
 
-    def policy(self, host: str) -> Policy:
-        found = self._in_force.get(host)
-        if found is None:
-            found = self._in_force[host] = hosts.best(host, self.policies) or _NO_POLICY
-        return found
+    def host(self, name: str) -> reach.Host:
+        """Whose a full name is, and whose rules its owner admits."""
+        service = self.services.get(name)
+        admitted = (
+            reach.guests(service.rules_from) if service is not None and service.rules_from else frozenset()
+        )
+        return reach.Host(reach.owner(name, self.cluster_domain), admitted)
 
-    def traffic(self, host: str, subset: str, port: int) -> istio.TrafficPolicy:
+    def policy(self, host: str, caller: str = reach.ANYBODY) -> Policy:
+        """What governs calls to `host` from the namespace `caller`."""
+        policy = self._in_force.get((host, caller))
+        if policy is None:
+            policy = self._in_force[host, caller] = self._find_policy(host, caller)
+        return policy
+
+    def _find_policy(self, host: str, caller: str) -> Policy:
+        """The rules of the strongest level, of these the ones that name the host most closely."""
+        ranked: dict[tuple[int, int], list[DestinationRule]] = {}
+        of: reach.Host | None = None
+        for closeness, pattern in enumerate(hosts.patterns(host, wildcards=self._has_wildcards)):
+            for rule in self._rules.get(pattern, ()):
+                of = of or self.host(host)
+                level = reach.level(rule.namespace, caller, of, self.roots)
+                if level is not None and reach.exported(rule.spec.export_to, rule.namespace, caller):
+                    ranked.setdefault((level, closeness), []).append(rule)
+        return Policy(tuple(ranked[min(ranked)])) if ranked else _NO_POLICY
+
+    def scopes(self, host: str) -> tuple[str, ...]:
+        """The namespaces whose calls to `host` are governed otherwise than anybody's."""
+        if not self._apart:
+            return ()
+        callers = self._scopes.get(host)
+        if callers is None:
+            concerned = {
+                name
+                for pattern in hosts.patterns(host, wildcards=self._has_wildcards)
+                for rule in self._rules.get(pattern, ())
+                for name in (rule.namespace, *rule.spec.export_to)
+            } & self._apart
+            anybody = self.policy(host).origins
+            callers = tuple(name for name in sorted(concerned) if self.policy(host, name).origins != anybody)
+            self._scopes[host] = callers
+        return callers
+
+    def scope(self, host: str, caller: str) -> str:
+        """As whom `caller` calls `host`: itself where it is governed otherwise than anybody."""
+        return caller if caller in self._apart and caller in self.scopes(host) else reach.ANYBODY
+
+    def caller(self, namespace: str) -> str:
+        """As whom a namespace calls: itself if some rule may tell it apart, else anybody."""
+        return namespace if namespace in self._apart else reach.ANYBODY
+
+    def traffic(self, host: str, subset: str, port: int, caller: str = reach.ANYBODY) -> istio.TrafficPolicy:
         """The policy in force for a destination, the service's own session affinity included."""
-        found = self.policy(host).traffic(subset, port)
+        found = self.policy(host, caller).traffic(subset, port)
         service = self.services.get(host)
         if service is None or not service.sticky or found.load_balancer is not None:
             return found
@@ -168,20 +222,16 @@ class Registry:
         return {endpoint.pod for view in views for _, endpoint in view if endpoint.pod is not None}
 
     def add_policies(self, rules: Sequence[DestinationRule]) -> None:
-        """Group rules by host: those of the service's own namespace first, then the oldest."""
-        grouped: dict[str, list[DestinationRule]] = {}
-        for each in rules:
-            grouped.setdefault(self.qualified(each.spec.host, each.namespace), []).append(each)
-        for host, found in grouped.items():
-            service = self.services.get(host)
-            home = service.key.namespace if service else ""
-
-            def rank(each: DestinationRule, home: str = home) -> tuple[bool, tuple[str, str, str]]:
-                return (each.namespace != home, each.age)
-
-            self.policies[host] = Policy(tuple(sorted(found, key=rank)))
+        """Group rules by the host they name, the oldest first."""
+        for each in sorted(rules, key=lambda rule: rule.age):
+            host = self.qualified(each.spec.host, each.namespace)
+            self._rules.setdefault(host, []).append(each)
+            self._has_wildcards |= host.startswith("*")
+            if each.spec.export_to or reach.owner(host, self.cluster_domain) != each.namespace:
+                self._apart |= {each.namespace, *each.spec.export_to} - _NO_NAMESPACES
 
 
-def cluster_name(host: str, port: int, subset: str = "") -> str:
-    """Istio's name for a destination."""
-    return f"outbound|{port}|{subset}|{host}"
+def cluster_name(host: str, port: int, subset: str = "", scope: str = "") -> str:
+    """Istio's name for a destination; where calls from one namespace are governed otherwise, it is added."""
+    name = f"outbound|{port}|{subset}|{host}"
+    return f"{name}|{scope}" if scope else name

@@ -23,7 +23,6 @@ RETRIES: Final = 2
 _HOST_ATTEMPTS: Final = 5
 _CORS: Final = "envoy.filters.http.cors"
 _FAULT: Final = "envoy.filters.http.fault"
-_HOST_NAMES: Final = ("host", ":authority")
 _REDIRECTS: Final = {
     0: m.routes.RedirectAction.MOVED_PERMANENTLY,
     301: m.routes.RedirectAction.MOVED_PERMANENTLY,
@@ -52,7 +51,7 @@ def translate(
             found = m.routes.Route(name=route.name or f"http-{index}", match=match)
             _act(found, route, destinations)
             made.append(found)
-            if _takes_all(match):
+            if takes_all(match):
                 return made
     return made
 
@@ -65,8 +64,14 @@ def _matching(route: istio.HTTPRoute, caller: Caller, namespace: str) -> Iterato
             yield matches.route_match(match)
 
 
-def _takes_all(match: Any) -> bool:
-    return bool(match == matches.anything())
+def takes_all(match: Any) -> bool:
+    """Whether no request is left after the match: any path, and nothing else is looked at."""
+    path = match.WhichOneof("path_specifier")
+    if (path == "prefix" and match.prefix == "/") or (
+        path == "safe_regex" and match.safe_regex.regex == ".*"
+    ):
+        return not (match.headers or match.query_parameters or match.filter_state)
+    return False
 
 
 def default(cluster: str, hashing: istio.ConsistentHashLB | None) -> Any:
@@ -107,7 +112,7 @@ def _headers(made: Any, headers: istio.Headers) -> None:
     made.request_headers_to_add.extend(
         each
         for each in _added(headers.request)
-        if each.header.key.lower() not in _HOST_NAMES  # see _authority
+        if each.header.key.lower() not in istio.HOST_HEADERS  # see _authority
     )
     made.request_headers_to_remove.extend(headers.request.remove)
     made.response_headers_to_add.extend(_added(headers.response))
@@ -189,7 +194,7 @@ def _weighted(found: Sequence[istio.RouteDestination]) -> list[istio.RouteDestin
 def _authority(action: Any, headers: istio.Headers) -> None:
     """Setting the host header is rewriting the authority: Envoy refuses it as a header operation."""
     for key in list(headers.request.set):
-        if key.lower() in _HOST_NAMES:
+        if key.lower() in istio.HOST_HEADERS:
             action.host_rewrite_literal = headers.request.set[key]
 
 

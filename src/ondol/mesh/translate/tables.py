@@ -6,18 +6,20 @@ else in each). Ingress has a table a port.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Final
 
 from ondol.mesh.model import istio
 from ondol.mesh.model.kube import Service
-from ondol.mesh.translate import clusters, hosts, matches, routes, wire
+from ondol.mesh.translate import clusters, hosts, routes, wire
 from ondol.mesh.translate import messages as m
-from ondol.mesh.translate.matches import MESH, Caller
+from ondol.mesh.translate.matches import Caller
 from ondol.mesh.translate.memo import Memo
-from ondol.mesh.translate.registry import Gateway, Registry, VirtualService, blaming, cluster_name
+from ondol.mesh.translate.reach import ANYBODY
+from ondol.mesh.translate.registry import Registry, VirtualService, blaming, cluster_name
+from ondol.mesh.translate.rules import MeshRules, Servers, admissions
 from ondol.mesh.xds.types import Origin, Resource
 
 DEFAULT_PORT: Final = 80
@@ -45,6 +47,21 @@ class VirtualHost:
         return wire.field(_VIRTUAL_HOSTS, head + self.body)
 
 
+@dataclass(frozen=True, slots=True)
+class _Routes:
+    """The encoded routes of a rule for a kind of caller."""
+
+    some: bytes
+    """Those that look at the request."""
+    rest: bytes
+    """What takes every request that is left; always the last."""
+    origins: tuple[Origin, ...]
+
+    @property
+    def body(self) -> bytes:
+        return self.some + self.rest
+
+
 @dataclass(slots=True)
 class _Destinations:
     """Answers for the routes of one VirtualService, completing names as its namespace sees them."""
@@ -52,6 +69,8 @@ class _Destinations:
     registry: Registry
     namespace: str
     port: int
+    caller: str = ANYBODY
+    """The namespace that calls, where destination rules may tell it apart."""
     origins: dict[Origin, None] = field(default_factory=dict)
 
     def _find(self, destination: istio.Destination) -> tuple[str, int]:
@@ -65,12 +84,12 @@ class _Destinations:
 
     def cluster(self, destination: istio.Destination) -> str:
         host, port = self._find(destination)
-        return cluster_name(host, port, destination.subset)
+        return cluster_name(host, port, destination.subset, self.registry.scope(host, self.caller))
 
     def hash(self, destination: istio.Destination) -> istio.ConsistentHashLB | None:
         host, port = self._find(destination)
-        policy = self.registry.policy(host)
-        settings = self.registry.traffic(host, destination.subset, port).load_balancer
+        policy = self.registry.policy(host, self.caller)
+        settings = self.registry.traffic(host, destination.subset, port, self.caller).load_balancer
         if settings is None or settings.consistent_hash is None:
             return None
         self.origins.update(dict.fromkeys(policy.origins))
@@ -83,20 +102,19 @@ class Tables:
     What many tables ask for (the rule of a host, its names, what a rule depends on) is found once.
     """
 
-    def __init__(self, registry: Registry, rules: Mapping[str, VirtualService], memo: Memo) -> None:
-        """`rules` has the rule of each host for calls between pods."""
-        self._registry = registry
+    def __init__(self, registry: Registry, rules: MeshRules, memo: Memo) -> None:
+        self.registry = registry
         self._rules = rules
         self._memo = memo
-        self._facts_of: dict[Origin, tuple[Any, ...]] = {}
+        self._facts_of: dict[tuple[Origin, str], tuple[Any, ...]] = {}
         self._looks_of: dict[Origin, bool] = {}
         self._made: dict[tuple[Any, ...], VirtualHost] = {}
-        self._by_port: dict[int, list[tuple[Service, VirtualService | None]]] = {}
+        self._rule_of: dict[tuple[str, str], VirtualService | None] = {}
+        self._by_port: dict[int, list[Service]] = {}
         for service in registry.services.values():
-            rule = hosts.best(service.host, rules)
             for port in service.ports:
                 if port.is_http:
-                    self._by_port.setdefault(port.number, []).append((service, rule))
+                    self._by_port.setdefault(port.number, []).append(service)
 
     def mesh(self, name: str, caller: Caller) -> Resource:
         """The table of callers between pods."""
@@ -105,34 +123,51 @@ class Tables:
         return self._memo.get(("table", name, tuple(map(id, found))), lambda: _table(name, found), found)
 
     def _mesh_hosts(self, caller: Caller) -> Iterator[VirtualHost]:
-        for service, rule in self._by_port.get(caller.port, ()):
+        heard_as = self._rules.caller(caller.namespace)
+        for service in self._by_port.get(caller.port, ()):
+            rule = self._governing(service.host, heard_as)
             own = caller.namespace if service.key.namespace == caller.namespace else ""
             # Names differ for the service's own namespace alone; routes by what the rule looks at.
-            key = (service.host, own, self._relevant(rule, caller) if rule else caller.port)
+            looked = (rule.origin, *self._relevant(rule, caller)) if rule else (caller.port,)
+            key = (service.host, own, looked, self.registry.scope(service.host, caller.namespace))
             made = self._made.get(key)
             if made is None:
                 made = self._made[key] = self._service_host(service, own, rule, caller)
             yield made
-        for host, rule in self._rules.items():
-            if host not in self._registry.services and caller.port == DEFAULT_PORT:
-                names = hosts.aliases(host, caller.namespace, self._registry.cluster_domain)
-                yield self._rule_host(host, names, rule, caller)
+        if caller.port == DEFAULT_PORT:
+            yield from self._other_hosts(caller, heard_as)
+
+    def _other_hosts(self, caller: Caller, heard_as: str) -> Iterator[VirtualHost]:
+        """Hosts that rules name and no service has."""
+        for host in self._rules.named():
+            if host not in self.registry.services:
+                rule = self._rules.exact(host, heard_as)
+                if rule is not None:
+                    names = hosts.aliases(host, caller.namespace, self.registry.cluster_domain)
+                    yield self._rule_host(host, names, rule, caller)
+
+    def _governing(self, host: str, heard_as: str) -> VirtualService | None:
+        key = (host, heard_as)
+        if key not in self._rule_of:
+            self._rule_of[key] = self._rules.rule(host, heard_as)
+        return self._rule_of[key]
 
     def _service_host(
         self, service: Service, own: str, rule: VirtualService | None, caller: Caller
     ) -> VirtualHost:
-        names = hosts.domains(service, own, self._registry.cluster_domain)
+        names = hosts.domains(service, own, self.registry.cluster_domain)
         if rule is not None:
             return self._rule_host(service.host, names, rule, caller)
-        policy = self._registry.policy(service.host)
+        scope = self.registry.scope(service.host, caller.namespace)
+        policy = self.registry.policy(service.host, scope)
 
         def make() -> VirtualHost:
-            settings = self._registry.traffic(service.host, "", caller.port).load_balancer
+            settings = self.registry.traffic(service.host, "", caller.port, scope).load_balancer
             hashing = settings.consistent_hash if settings else None
-            made = routes.default(cluster_name(service.host, caller.port), hashing)
+            made = routes.default(cluster_name(service.host, caller.port, scope=scope), hashing)
             return VirtualHost(service.host, names, _body([made]), policy.origins if hashing else ())
 
-        key = ("service-host", service.host, service.sticky, names, caller.port, policy.origins)
+        key = ("service-host", service.host, service.sticky, names, caller.port, scope, policy.origins)
         return self._memo.get(key, make)
 
     def _rule_host(
@@ -142,9 +177,9 @@ class Tables:
         rule: VirtualService,
         caller: Caller,
     ) -> VirtualHost:
-        body, origins = self._rule_body(rule, caller)
-        key = ("rule-host", host, names, id(body))
-        return self._memo.get(key, lambda: VirtualHost(host, names, body, origins), body)
+        found = self._rule_routes(rule, caller)
+        key = ("rule-host", host, names, id(found))
+        return self._memo.get(key, lambda: VirtualHost(host, names, found.body, found.origins), found)
 
     def _relevant(self, rule: VirtualService, caller: Caller) -> tuple[Any, ...]:
         """What of the caller the rule looks at: callers that agree in it share its routes."""
@@ -155,37 +190,42 @@ class Tables:
             caller.port,
             caller.gateways,
             caller.namespace if looks else "",
+            self._facts(rule, caller.namespace),
         )
 
-    def _rule_body(self, rule: VirtualService, caller: Caller) -> tuple[bytes, tuple[Origin, ...]]:
+    def _rule_routes(self, rule: VirtualService, caller: Caller) -> _Routes:
         """A rule's routes, made anew only when the rule or something it refers to changed."""
 
-        def make() -> tuple[bytes, tuple[Origin, ...]]:
-            destinations = _Destinations(self._registry, rule.namespace, caller.port)
+        def make() -> _Routes:
+            destinations = _Destinations(self.registry, rule.namespace, caller.port, caller.namespace)
             with blaming([rule.origin]):
                 made = routes.translate(rule.spec, rule.namespace, caller, destinations)
-                return _body(made), (rule.origin, *destinations.origins)
+                some = [each for each in made if not routes.takes_all(each.match)]
+                rest = [each for each in made if routes.takes_all(each.match)]
+                return _Routes(_body(some), _body(rest), (rule.origin, *destinations.origins))
 
-        key = ("rule", rule.origin, self._relevant(rule, caller), self._facts(rule))
+        key = ("rule", rule.origin, self._relevant(rule, caller))
         return self._memo.get(key, make, rule)
 
-    def _facts(self, rule: VirtualService) -> tuple[Any, ...]:
-        """Everything the routes of a rule depend on besides the rule and its caller."""
-        found = self._facts_of.get(rule.origin)
+    def _facts(self, rule: VirtualService, caller: str) -> tuple[Any, ...]:
+        """Everything the routes of a rule depend on besides the rule and what it looks at of its caller."""
+        caller = self.registry.caller(caller)
+        found = self._facts_of.get((rule.origin, caller))
         if found is None:
-            found = self._facts_of[rule.origin] = self._find_facts(rule)
+            found = self._facts_of[rule.origin, caller] = self._find_facts(rule, caller)
         return found
 
-    def _find_facts(self, rule: VirtualService) -> tuple[Any, ...]:
+    def _find_facts(self, rule: VirtualService, caller: str) -> tuple[Any, ...]:
         named = dict.fromkeys(
-            self._registry.qualified(destination.host, rule.namespace)
+            self.registry.qualified(destination.host, rule.namespace)
             for destination in destinations(rule.spec)
         )
         return tuple(
             (
                 host,
-                (service.ports, service.sticky) if (service := self._registry.services.get(host)) else None,
-                self._registry.policy(host).origins,
+                (service.ports, service.sticky) if (service := self.registry.services.get(host)) else None,
+                scope := self.registry.scope(host, caller),
+                self.registry.policy(host, scope).origins,
             )
             for host in named
         )
@@ -194,60 +234,33 @@ class Tables:
         made = routes.passthrough(clusters.PASSTHROUGH)
         return self._memo.get(("allow-any",), lambda: VirtualHost("allow_any", ("*",), _body([made])))
 
-    def ingress(
-        self,
-        name: str,
-        port: int,
-        servers: Sequence[tuple[Gateway, istio.Server]],
-        rules: Sequence[VirtualService],
-    ) -> Resource:
-        """The table of a port of the ingress gateway; rules for one host are joined, oldest first."""
-        found: dict[str, list[tuple[bytes, tuple[Origin, ...]]]] = {}
+    def ingress(self, name: str, servers: Servers, rules: Iterable[VirtualService]) -> Resource:
+        """The table of a port of the ingress gateway.
+
+        Rules for one host are joined, oldest first, what takes every request after all else: so no
+        rule hides another that is younger and more particular.
+        """
+        joined: dict[str, dict[_Routes, None]] = {}
         redirecting: set[str] = set()
-        for gateway, server in servers:
-            caller = Caller(port, frozenset({f"{gateway.namespace}/{gateway.origin.name}"}))
-            for host, rule in self._bound(gateway, server, caller, rules):
-                bodies = found.setdefault(host, [])
-                body = self._rule_body(rule, caller)
-                if body not in bodies:
-                    bodies.append(body)
-                if server.tls is not None and server.tls.https_redirect:
-                    redirecting.add(host)
+        for each in admissions(self.registry, servers, rules):
+            if each.holder:
+                continue
+            gateway = f"{each.gateway.namespace}/{each.gateway.origin.name}"
+            caller = Caller(each.server.port.number, frozenset({gateway}))
+            joined.setdefault(each.host, {})[self._rule_routes(each.rule, caller)] = None
+            if each.server.tls is not None and each.server.tls.https_redirect:
+                redirecting.add(each.host)
         made = [
             VirtualHost(
                 host,
                 (host,),
-                b"".join(body for body, _ in bodies) + (_require_tls() if host in redirecting else b""),
-                tuple(dict.fromkeys(origin for _, origins in bodies for origin in origins)),
+                b"".join((*(each.some for each in found), *(each.rest for each in found)))
+                + (_require_tls() if host in redirecting else b""),
+                tuple(dict.fromkeys(origin for each in found for origin in each.origins)),
             )
-            for host, bodies in found.items()
+            for host, found in joined.items()
         ]
-        return _table(name, made, tuple(gateway.origin for gateway, _ in servers))
-
-    def _bound(
-        self,
-        gateway: Gateway,
-        server: istio.Server,
-        caller: Caller,
-        rules: Sequence[VirtualService],
-    ) -> Iterator[tuple[str, VirtualService]]:
-        for rule in sorted(rules, key=lambda rule: rule.age):
-            names = matches.gateway_names(rule.spec.gateways, rule.namespace)
-            if caller.gateways.isdisjoint(names):
-                continue
-            for host in rule.spec.hosts:
-                full = self._registry.qualified(host, rule.namespace)
-                for admitted in hosts.overlap(_admitted(gateway, server, rule.namespace), full):
-                    yield admitted, rule
-
-
-def _admitted(gateway: Gateway, server: istio.Server, namespace: str) -> Iterator[str]:
-    """Host patterns of a server for rules of a namespace: `./host` is the gateway's own, `*/host` all."""
-    for host in server.hosts:
-        scope, slash, pattern = host.rpartition("/")
-        wanted = gateway.namespace if scope == "." else scope
-        if not slash or wanted in ("*", namespace):
-            yield pattern.lower()
+        return _table(name, made, tuple(dict.fromkeys(gateway.origin for gateway, _ in servers)))
 
 
 def _looks_at_namespace(rule: VirtualService) -> bool:
@@ -261,17 +274,6 @@ def destinations(spec: istio.VirtualServiceSpec) -> Iterator[istio.Destination]:
         yield from (each.destination for each in route.mirrors)
         if route.mirror is not None:
             yield route.mirror
-
-
-def by_host(registry: Registry, rules: Iterable[VirtualService]) -> dict[str, VirtualService]:
-    """The rule of each host for calls between pods; the oldest wins."""
-    found: dict[str, VirtualService] = {}
-    for rule in sorted(rules, key=lambda rule: rule.age):
-        if MESH not in matches.gateway_names(rule.spec.gateways, rule.namespace):
-            continue
-        for host in rule.spec.hosts:
-            found.setdefault(registry.qualified(host, rule.namespace), rule)
-    return found
 
 
 def table_name(port: int, namespace: str) -> str:

@@ -14,19 +14,29 @@ from typing import Any, Final
 from ondol.api import objects
 from ondol.api.objects import Key, Object
 from ondol.mesh.config import MeshConfig
-from ondol.mesh.model import istio, kube
+from ondol.mesh.model import kube
 from ondol.mesh.model.kube import Client, Service
-from ondol.mesh.translate import clusters, listeners, matches, registry, tables, wire
+from ondol.mesh.translate import clusters, listeners, matches, reach, registry, rules, tables, wire
 from ondol.mesh.translate.chains import Identity, Layout, Observation
 from ondol.mesh.translate.matches import MESH, Caller
 from ondol.mesh.translate.memo import Memo
+from ondol.mesh.translate.reach import INGRESS_WORKLOAD
 from ondol.mesh.translate.registry import DestinationRule, Gateway, Registry, VirtualService
+from ondol.mesh.translate.rules import MeshRules
 from ondol.mesh.xds import types
 from ondol.mesh.xds.types import Resource, Snapshot
 
-INGRESS_SELECTOR: Final = {"istio": "ingressgateway"}
-"""The labels of the one ingress gateway: a Gateway that selects others has nowhere to go."""
-_INGRESS_WORKLOAD: Final = "istio-ingressgateway"
+INGRESS_SELECTOR: Final = {
+    "app": INGRESS_WORKLOAD,
+    "istio": "ingressgateway",
+    "istio.io/rev": "default",
+    "operator.istio.io/component": "IngressGateways",
+}
+"""The labels of the one ingress gateway, as Istio's has them: who selects others has nowhere to go."""
+INGRESS_PORT: Final = 80
+"""What the ingress port of this machine is called, whatever its number there."""
+_INGRESS_PORTS: Final = (80, 8080)
+"""Numbers by which Gateways mean it: Istio's own gateway listens on 8080 behind its Service's port 80."""
 _HTTP_PORTS: Final = (80,)
 """Ports that have an HTTP chain though no service may have them."""
 
@@ -51,6 +61,12 @@ class PodPlan:
     pod: Key
     listener: str
     tables: tuple[str, ...]
+    inspector: str = ""
+    """The listener inside the proxy that looks at what is undeclared, if anything is."""
+
+    @property
+    def listeners(self) -> tuple[str, ...]:
+        return (self.listener, self.inspector) if self.inspector else (self.listener,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +74,8 @@ class Translation:
     snapshot: Snapshot = field(default_factory=Snapshot)
     pods: Mapping[Key, PodPlan] = field(default_factory=dict)
     registry: Registry = field(default_factory=lambda: Registry(""))
+    ingress_ports: Mapping[int, int] = field(default_factory=dict)
+    """Port numbers of Gateways that are one port of the ingress, by what that is called."""
 
 
 @dataclass(slots=True)
@@ -65,10 +83,24 @@ class _Era:
     """What stays as it is while services and rules do, however pods and endpoints change."""
 
     key: tuple[Any, ...]
-    layout: Layout
+    registry: Registry
     maker: tables.Tables
+    before: Mapping[str, Layout]
+    """Layouts of the era before: what is equal stays the same object, for whoever goes by identity."""
+    layouts: dict[str, Layout] = field(default_factory=dict)
+    """By caller's namespace, where rules tell it apart; else under no name."""
     tables: dict[str, Resource] = field(default_factory=dict)
     ingress: tuple[dict[str, Resource], dict[str, Resource]] = ({}, {})
+
+    def layout(self, namespace: str) -> Layout:
+        """What the services ask of the listeners of a namespace's pods."""
+        caller = self.registry.caller(namespace)
+        layout = self.layouts.get(caller)
+        if layout is None:
+            layout = listeners.layout(self.registry, _HTTP_PORTS, caller)
+            earlier = self.before.get(caller)
+            self.layouts[caller] = layout = earlier if earlier == layout and earlier is not None else layout
+        return layout
 
 
 class Translator:
@@ -78,7 +110,10 @@ class Translator:
         self.route_memo = Memo()
         self._era: _Era | None = None
         self._observation = Observation(
-            config.observe_address, config.trace_sampling_percent, config.access_log
+            config.observe_address,
+            config.trace_sampling_percent,
+            config.access_log,
+            config.access_log_is_text,
         )
 
     def translate(self, world: World) -> Translation:
@@ -87,21 +122,23 @@ class Translator:
         listening, table, plans = self._pods(world, era)
         ingress_listeners, ingress_tables = era.ingress
         made, assigned = self._clusters(found)
+        looks = {plan.inspector for plan in plans.values() if plan.inspector}
+        ways = {name: self._way_to_inspector(name) for name in sorted(looks)}
         snapshot = Snapshot(
             {
-                types.CLUSTER: {**made, **self._fixed_clusters()},
+                types.CLUSTER: {**made, **ways, **self._fixed_clusters()},
                 types.ENDPOINTS: assigned,
                 types.LISTENER: {**listening, **ingress_listeners},
                 types.ROUTES: {**table, **ingress_tables},
             }
         )
         self.memo.sweep()
-        return Translation(snapshot, plans, found)
+        return Translation(snapshot, plans, found, ingress_ports(self._config))
 
     # What there is. Documents do not change while they live, so their identity stands for them.
 
     def _registry(self, world: World) -> Registry:
-        found = Registry(self._config.cluster_domain)
+        found = Registry(self._config.cluster_domain, roots=roots(self._config))
         domain = self._config.cluster_domain
         for obj in world.services:
             service = self.memo.get(("service", id(obj)), partial(kube.service, obj, domain), obj)
@@ -116,18 +153,15 @@ class Translator:
         return found
 
     def _era_of(self, world: World, found: Registry) -> _Era:
-        rules = (world.virtual_services, world.destination_rules, world.gateways)
-        origins = tuple(tuple(rule.origin for rule in each) for each in rules)
+        written = (world.virtual_services, world.destination_rules, world.gateways)
+        origins = tuple(tuple(rule.origin for rule in each) for each in written)
         key = (tuple(found.services.values()), *origins)
         if self._era is not None and self._era.key == key:
             return self._era
         self.route_memo.sweep()
-        by_host = tables.by_host(found, world.virtual_services)
-        maker = tables.Tables(found, by_host, self.route_memo)
-        layout = listeners.layout(found, _HTTP_PORTS)
-        if self._era is not None and self._era.layout == layout:
-            layout = self._era.layout
-        self._era = _Era(key, layout, maker)
+        maker = tables.Tables(found, MeshRules(found, world.virtual_services), self.route_memo)
+        before = self._era.layouts if self._era is not None else {}
+        self._era = _Era(key, found, maker, before)
         self._era.ingress = self._ingress(world, maker)
         return self._era
 
@@ -138,13 +172,17 @@ class Translator:
         made: dict[str, Resource] = {}
         assigned: dict[str, Resource] = {}
         for service in found.services.values():
-            policy = found.policy(service.host)
-            key = ("clusters", id(service), policy.origins)
-            made.update(self.memo.get(key, partial(_service_clusters, found, service, policy), service))
+            policies = {
+                scope: found.policy(service.host, scope) for scope in ("", *found.scopes(service.host))
+            }
+            origins = tuple((scope, policy.origins) for scope, policy in policies.items())
+            key = ("clusters", id(service), origins)
+            made.update(self.memo.get(key, partial(_service_clusters, found, service, policies), service))
             views = found.slices.get(service.key, [])
-            labels = _labels(found, service) if policy.subsets else []
-            seen = ("endpoints", id(service), policy.origins, *map(id, (*views, *labels)))
-            make = partial(_assignments, found, service, policy, views)
+            has_subsets = any(policy.subsets for policy in policies.values())
+            labels = _labels(found, service) if has_subsets else []
+            seen = ("endpoints", id(service), origins, *map(id, (*views, *labels)))
+            make = partial(_assignments, found, service, policies, views)
             assigned.update(self.memo.get(seen, make, (service, views, labels)))
         return made, assigned
 
@@ -177,15 +215,19 @@ class Translator:
             names = named.get(client.key.namespace)
             if names is None:
                 names = named[client.key.namespace] = self._tables(era, client.key.namespace, used)
-            listener = self._pod_listener(client, era.layout, names)
+            layout = era.layout(client.key.namespace)
+            listener, inspector = self._pod_listeners(client, layout, names)
             made[listener.name] = listener
-            plans[client.key] = PodPlan(client.key, listener.name, tuple(names.values()))
+            if inspector is not None:
+                made[inspector.name] = inspector
+            inspects = inspector.name if inspector is not None else ""
+            plans[client.key] = PodPlan(client.key, listener.name, tuple(names.values()), inspects)
         return made, used, plans
 
     def _tables(self, era: _Era, namespace: str, used: dict[str, Resource]) -> dict[int, str]:
         """The names of the tables that callers in a namespace follow, by port; the tables go into `used`."""
         names = {}
-        for port in sorted(era.layout.http_ports):
+        for port in sorted(era.layout(namespace).http_ports):
             name = names[port] = tables.table_name(port, namespace)
             if name not in era.tables:
                 caller = Caller(port, frozenset({MESH}), namespace)
@@ -193,43 +235,55 @@ class Translator:
             used[name] = era.tables[name]
         return names
 
-    def _pod_listener(self, client: Client, layout: Layout, names: dict[int, str]) -> Resource:
+    def _pod_listeners(
+        self, client: Client, layout: Layout, names: dict[int, str]
+    ) -> tuple[Resource, Resource | None]:
+        """The pod's own, and its workload's for what is undeclared."""
         labels = matches.labels_text(client.labels)
         identity = Identity(client.workload, client.key.namespace, client.revision, labels)
-        body = self.memo.get(
-            ("listener", id(layout), identity, *names.values()),
-            partial(listeners.shared, layout, identity, names, self._observation),
-            layout,
-        )
+        key = (id(layout), identity, *names.values())
+        arguments = (layout, identity, names, self._observation)
+        body = self.memo.get(("listener", *key), partial(listeners.shared, *arguments), layout)
         make = partial(listeners.pod, client, self._config.netns_dir, body)
-        return self.memo.get(("pod-listener", client.key, client.uid, id(body)), make, body)
+        own = self.memo.get(("pod-listener", client.key, client.uid, id(body)), make, body)
+        if not layout.sniffed_ports:
+            return own, None
+        return own, self.memo.get(("inspector", *key), partial(listeners.inspector, *arguments), layout)
+
+    def _way_to_inspector(self, name: str) -> Resource:
+        return self.memo.get(("way", name), lambda: _resource(name, clusters.inspector(name)))
 
     # Ingress
 
     def _ingress(self, world: World, maker: tables.Tables) -> tuple[dict[str, Resource], dict[str, Resource]]:
-        servers: dict[int, list[tuple[Gateway, istio.Server]]] = {}
-        for gateway in sorted(world.gateways, key=lambda gateway: gateway.age):
-            if gateway.spec.selector.items() <= INGRESS_SELECTOR.items():
-                for server in gateway.spec.servers:
-                    servers.setdefault(server.port.number, []).append((gateway, server))
+        selecting = (g for g in world.gateways if g.spec.selector.items() <= INGRESS_SELECTOR.items())
+        servers = rules.at_ports(selecting, ingress_ports(self._config))
         bound = [
             rule
             for rule in world.virtual_services
             if matches.gateway_names(rule.spec.gateways, rule.namespace) != {MESH}
+            and rules.heard_at_ingress(rule, maker.registry)
         ]
-        identity = Identity(_INGRESS_WORKLOAD, self._config.ingress_namespace, "latest")
+        identity = Identity(INGRESS_WORKLOAD, self._config.ingress_namespace, "latest")
         made, table = {}, {}
         for number, here in servers.items():
             name = listeners.ingress_name(number)
             origins = tuple(dict.fromkeys(gateway.origin for gateway, _ in here))
-            port = listeners.IngressPort(self._config.ingress_address, self._bind(number), number)
+            bind = self._config.ingress_port if number == INGRESS_PORT else number
+            port = listeners.IngressPort(self._config.ingress_address, bind, number)
             made[name] = listeners.ingress(port, identity, self._observation, origins)
-            table[name] = maker.ingress(name, number, here, bound)
+            table[name] = maker.ingress(name, here, bound)
         return made, table
 
-    def _bind(self, number: int) -> int:
-        """Port 80 of a Gateway is the ingress port of this machine; others are what they say."""
-        return self._config.ingress_port if number == 80 else number
+
+def ingress_ports(config: MeshConfig) -> dict[int, int]:
+    """The port numbers of Gateways that mean the ingress port of this machine, its own among them."""
+    return dict.fromkeys((*_INGRESS_PORTS, config.ingress_port), INGRESS_PORT)
+
+
+def roots(config: MeshConfig) -> frozenset[str]:
+    """The namespaces whose rules hold everywhere: whoever may write there rules the platform."""
+    return frozenset({reach.ISTIO_SYSTEM, config.ingress_namespace})
 
 
 def _slice(obj: Object) -> registry.Slice:
@@ -246,27 +300,34 @@ def _resource(name: str, message: Any, origins: tuple[types.Origin, ...] = ()) -
     return Resource(name, wire.digest(body), body, origins)
 
 
-def _service_clusters(found: Registry, service: Service, policy: registry.Policy) -> dict[str, Resource]:
+def _service_clusters(
+    found: Registry, service: Service, policies: Mapping[str, registry.Policy]
+) -> dict[str, Resource]:
     made = {}
-    for port in service.ports:
-        for subset in ("", *policy.subsets):
-            name = registry.cluster_name(service.host, port.number, subset)
-            with registry.blaming(policy.origins):
-                traffic = found.traffic(service.host, subset, port.number)
-                cluster = clusters.cluster(name, port.protocol, traffic, service.host)
-                made[name] = _resource(name, cluster, policy.origins)
+    for scope, policy in policies.items():
+        for port in service.ports:
+            for subset in ("", *policy.subsets):
+                name = registry.cluster_name(service.host, port.number, subset, scope)
+                with registry.blaming(policy.origins):
+                    traffic = found.traffic(service.host, subset, port.number, scope)
+                    cluster = clusters.cluster(name, port.protocol, traffic, service.host)
+                    made[name] = _resource(name, cluster, policy.origins)
     return made
 
 
 def _assignments(
-    found: Registry, service: Service, policy: registry.Policy, views: Iterable[registry.Slice]
+    found: Registry,
+    service: Service,
+    policies: Mapping[str, registry.Policy],
+    views: Iterable[registry.Slice],
 ) -> dict[str, Resource]:
     made = {}
-    for port in service.ports:
-        behind = [endpoint for view in views for name, endpoint in view if name == port.name]
-        for subset in ("", *policy.subsets):
-            wanted = policy.subsets[subset].labels if subset else {}
-            name = registry.cluster_name(service.host, port.number, subset)
-            chosen = clusters.in_subset(behind, wanted, found.labels)
-            made[name] = _resource(name, clusters.load_assignment(name, chosen))
+    for scope, policy in policies.items():
+        for port in service.ports:
+            behind = [endpoint for view in views for name, endpoint in view if name == port.name]
+            for subset in ("", *policy.subsets):
+                wanted = policy.subsets[subset].labels if subset else {}
+                name = registry.cluster_name(service.host, port.number, subset, scope)
+                chosen = clusters.in_subset(behind, wanted, found.labels)
+                made[name] = _resource(name, clusters.load_assignment(name, chosen))
     return made

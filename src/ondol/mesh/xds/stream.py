@@ -4,8 +4,9 @@ At most one response of a type is in flight. An update walks CDS, EDS, LDS, RDS 
 answer before the next type is sent, then takes away clusters that nothing refers to any more: so a
 client never holds a route to a cluster it has not warmed (make before break). Endpoints alone do
 not wait for the clusters' answer, for Envoy gives that only when they have warmed. A refused response
-that held several resources is sent again one by one, so that each gets an answer of its own; a
-refused resource is not sent again until its version changes.
+that held several resources is sent again one by one, so that each gets an answer of its own. A refused
+resource is sent again when its version changes, when it returns after another version stood in its
+place, and on `retry`.
 """
 
 from __future__ import annotations
@@ -44,6 +45,14 @@ class _Subscription:
         self.running.pop(name, None)
         self.versions.pop(name, None)
 
+    def forgive(self, offered: types.Resources) -> None:
+        """Keep refusals only of what is still offered as it was: what comes back is judged anew."""
+        self.refused = {
+            name: version
+            for name, version in self.refused.items()
+            if (resource := offered.get(name)) is not None and resource.version == version
+        }
+
 
 class Stream:
     """State of one client's stream; `receive` and `publish` return what to send now."""
@@ -67,6 +76,8 @@ class Stream:
     def publish(self, snapshot: Snapshot) -> list[Response]:
         """Serve this snapshot from now on."""
         self._snapshot = snapshot
+        for type_url, subscription in self._subscriptions.items():
+            subscription.forgive(snapshot.of(type_url))
         return self._advance()
 
     def retry(self, type_url: str) -> list[Response]:

@@ -7,7 +7,7 @@ be removed whole.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from ondol.api import dataplane
@@ -36,22 +36,43 @@ def service_table(instance: str) -> str:
     return f"ip ondol-{instance}-services"
 
 
-def mesh_redirect(direct: Iterable[ipaddress.IPv4Address]) -> str:
-    """Inside a pod: TCP that leaves it goes to the proxy; loopback and `direct` addresses do not.
+def mesh_redirect(
+    direct: Iterable[ipaddress.IPv4Address], capture: dataplane.Capture = dataplane.EVERYTHING
+) -> str:
+    """Inside a pod: TCP that leaves it goes to the proxy; loopback, `direct` and what it excludes do not.
 
     Nothing accepts the packets when no proxy listens: connections are refused, never let past.
     """
     exempt = ", ".join(str(address) for address in direct)
-    return replaced(
-        _POD_TABLE,
-        "  chain output {\n"
-        "    type nat hook output priority -100; policy accept;\n"
-        '    oifname "lo" return\n'
-        "    ip daddr 127.0.0.0/8 return\n"
-        f"    ip daddr {{ {exempt} }} return\n"
-        f"    meta nfproto ipv4 meta l4proto tcp redirect to :{MESH_OUTBOUND_PORT}\n"
-        "  }\n",
-    )
+    lines = [
+        "type nat hook output priority -100; policy accept;",
+        'oifname "lo" return',
+        "ip daddr 127.0.0.0/8 return",
+        f"ip daddr {{ {exempt} }} return",
+        *_captured(capture),
+    ]
+    body = "".join(f"    {line}\n" for line in lines)
+    return replaced(_POD_TABLE, f"  chain output {{\n{body}  }}\n")
+
+
+def _captured(capture: dataplane.Capture) -> Iterator[str]:
+    """The rules of Istio's annotations, in the order in which Istio has them."""
+    redirect = f"redirect to :{MESH_OUTBOUND_PORT}"
+    if capture.excluded_interfaces:
+        names = [f'"{name}"' for name in capture.excluded_interfaces]
+        yield f"oifname {_set(names)} return"
+    if capture.excluded_ports:
+        yield f"tcp dport {_set(capture.excluded_ports)} return"
+    yield from (f"ip daddr {network} return" for network in capture.excluded_ranges)
+    if capture.ports:
+        yield f"meta nfproto ipv4 tcp dport {_set(capture.ports)} {redirect}"
+    if capture.ranges is None:
+        yield f"meta nfproto ipv4 meta l4proto tcp {redirect}"
+    yield from (f"ip daddr {network} meta l4proto tcp {redirect}" for network in capture.ranges or ())
+
+
+def _set(members: Iterable[object]) -> str:
+    return f"{{ {', '.join(str(member) for member in dict.fromkeys(members))} }}"
 
 
 def strangers(instance: str, direction: str, verdict: str) -> str:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from ondol.api import sysctls
+from ondol.api import dataplane, sysctls
 from ondol.base import errors
 from ondol.node import linux
 from ondol.node.network import local, netlink, nft, rules
@@ -41,6 +41,8 @@ class Wiring:
     hostname: str
     address: ipaddress.IPv4Address | None
     redirect: bool = False
+    capture: dataplane.Capture = dataplane.EVERYTHING
+    """Of a redirected pod: which of its connections are turned to the proxy."""
     own_ipc: bool = True
     sysctls: tuple[tuple[str, str], ...] = ()
 
@@ -147,7 +149,7 @@ def _build(network: Network, wiring: Wiring, kinds: Sequence[str]) -> None:
             socket.sethostname(wiring.hostname)
         if wiring.address is not None:
             if wiring.redirect:
-                nft.run(rules.mesh_redirect(sorted(direct)))
+                nft.run(rules.mesh_redirect(sorted(direct), wiring.capture))
             _attach(network, wiring, wiring.address, host, bridge)
     for name, value in wiring.sysctls:
         _set_own_sysctl(name, value, kinds)

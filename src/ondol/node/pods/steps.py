@@ -54,6 +54,7 @@ def wiring(pod: Spec, address: str, *, redirect: bool) -> sandbox.Wiring:
         etc.hostname(pod),
         None if spec_.get("hostNetwork") else ipaddress.IPv4Address(address),
         redirect,
+        dataplane.capture(objects.annotations(pod)) if redirect else dataplane.EVERYTHING,
         own_ipc=not spec_.get("hostIPC"),
         sysctls=tuple(sysctls.of(pod)),
     )

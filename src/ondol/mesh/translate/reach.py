@@ -1,0 +1,78 @@
+"""For whose calls a rule holds: nobody takes over another namespace's host.
+
+A rule may be written by whoever may write in its namespace. So it holds for everyone only where the
+host is that namespace's own; for other hosts it holds for calls *from* its namespace, which are its
+own affair. A rule of a root namespace holds everywhere, as one does that the host's owner admits by
+an annotation on the Service. `exportTo` can narrow all of it. Decision 0013 says why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Final
+
+ISTIO_SYSTEM: Final = "istio-system"
+INGRESS_WORKLOAD: Final = "istio-ingressgateway"
+DEFAULT_GATEWAY: Final = "ingress"
+"""The Gateway of a root namespace that admits every host: the platform's, made to be shared."""
+ANYBODY: Final = ""
+"""A caller of whose namespace no rule speaks; those at a gateway are such."""
+
+
+class Level(IntEnum):
+    """Why a rule is heard, the strongest reason first."""
+
+    CALLER = 0
+    OWNER = 1
+    ROOT = 2
+    GUEST = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """Whose a host is, and whom the owner lets write rules for it."""
+
+    owner: str = ""
+    """Namespace; empty for names outside the cluster, which are nobody's."""
+    guests: frozenset[str] = frozenset()
+
+
+def owner(host: str, cluster_domain: str) -> str:
+    """The namespace a full name or wildcard belongs to; empty for one of the outside, or of several."""
+    short = (
+        host.removesuffix(f".{cluster_domain}").removesuffix(".svc")
+        if _is_inside(host, cluster_domain)
+        else host
+    )
+    if short == host:
+        return ""
+    _, dot, namespace = short.rpartition(".")
+    return namespace if dot and namespace != "*" else ""
+
+
+def _is_inside(host: str, cluster_domain: str) -> bool:
+    return host.endswith((".svc", f".svc.{cluster_domain}"))
+
+
+def guests(annotation: str) -> frozenset[str]:
+    return frozenset(filter(None, (part.strip() for part in annotation.split(","))))
+
+
+def exported(export_to: Sequence[str], namespace: str, caller: str) -> bool:
+    """Whether `exportTo` of a rule of `namespace` lets callers of another hear it."""
+    if not export_to or "*" in export_to:
+        return True
+    return caller != ANYBODY and caller in {namespace if name == "." else name for name in export_to}
+
+
+def level(namespace: str, caller: str, host: Host, roots: frozenset[str]) -> Level | None:
+    """Why callers of `caller` hear a rule of `namespace` about the host; None if they do not."""
+    if caller != ANYBODY and namespace == caller:
+        return Level.CALLER
+    if host.owner and namespace == host.owner:
+        return Level.OWNER
+    if namespace in roots:
+        return Level.ROOT
+    return Level.GUEST if namespace in host.guests or "*" in host.guests else None
