@@ -51,9 +51,12 @@ def test_later_sources_win(
 def test_each_setting_can_come_from_the_environment(tmp_path: Path, field: str) -> None:
     """The variable is the field's name in capitals behind `ONDOL_`, and its text becomes the field's type."""
     default = getattr(Settings(data_dir=tmp_path), field)
-    text = {"ingress_address": "0.0.0.0", "log_level": "debug", "runtime": "runc"}.get(
-        field, "other" if isinstance(default, str) else "61"
-    )
+    text = {
+        "ingress_address": "0.0.0.0",
+        "log_level": "debug",
+        "runtime": "runc",
+        "knative_features": "kubernetes.podspec-affinity",
+    }.get(field, "other" if isinstance(default, str) else "61")
     found = getattr(settings.load(tmp_path, environment={f"ONDOL_{field.upper()}": text}), field)
     assert type(found) is type(default)
     assert found == (text if isinstance(default, str) else 61)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ondol.api import objects
 from ondol.api.objects import Object
-from ondol.serverless.serving import crds, resources
+from ondol.serverless.serving import crds, defaults, resources
 from ondol.serverless.serving.resources import Target
 
 CONTAINER: Object = {"image": "ondol.local/hello:latest"}
@@ -36,7 +36,7 @@ def revision(spec: Object | None = None, **metadata: Any) -> Object:
         "serving.knative.dev/configuration": "hello",
         "serving.knative.dev/routingState": "active",
     }
-    filled = resources.with_defaults(spec or {"containers": [CONTAINER]})
+    filled = defaults.revision_spec(spec or {"containers": [CONTAINER]})
     return parent("Revision", filled, **{"name": "hello-00001", "labels": labels, **metadata})
 
 
@@ -167,7 +167,7 @@ def test_revision_takes_the_templates_labels_not_the_configurations() -> None:
 
 def test_defaults_of_a_revision() -> None:
     """Names, limits and the probe that Serving assumes."""
-    found = resources.with_defaults({"containers": [CONTAINER]})
+    found = defaults.revision_spec({"containers": [CONTAINER]})
     assert (found["containerConcurrency"], found["timeoutSeconds"], found["enableServiceLinks"]) == (
         0,
         300,
@@ -177,15 +177,16 @@ def test_defaults_of_a_revision() -> None:
         {
             **CONTAINER,
             "name": "user-container",
+            "resources": {},
             "readinessProbe": {"tcpSocket": {"port": 0}, "successThreshold": 1},
         }
     ]
-    assert resources.with_defaults(found) == found
+    assert defaults.revision_spec(found) == found
 
 
 def test_defaults_of_several_containers() -> None:
     """Each gets a name; only the one with a port is probed."""
-    found = resources.with_defaults(
+    found = defaults.revision_spec(
         {"containers": [{"image": "a"}, {"image": "b", "ports": [{"containerPort": 9000}]}]}
     )
     assert [c["name"] for c in found["containers"]] == ["user-container-0", "user-container-1"]
@@ -195,8 +196,92 @@ def test_defaults_of_several_containers() -> None:
 def test_a_probe_of_ones_own_is_kept() -> None:
     """Only a probe that says nothing of how to probe becomes a TCP probe."""
     probe = {"httpGet": {"path": "/ready"}, "periodSeconds": 3}
-    found = resources.with_defaults({"containers": [{**CONTAINER, "readinessProbe": probe}]})
-    assert found["containers"][0]["readinessProbe"] == {**probe, "successThreshold": 1}
+    found = defaults.revision_spec({"containers": [{**CONTAINER, "readinessProbe": probe}]})
+    assert found["containers"][0]["readinessProbe"] == {
+        "httpGet": {"path": "/ready", "port": 0},
+        "periodSeconds": 3,
+        "successThreshold": 1,
+        "failureThreshold": 3,
+        "timeoutSeconds": 1,
+    }
+
+
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        ({}, (300, None)),
+        ({"timeoutSeconds": 0}, (300, None)),
+        ({"timeoutSeconds": 400}, (400, 300)),
+        ({"timeoutSeconds": 400, "responseStartTimeoutSeconds": 0}, (400, 0)),
+    ],
+)
+def test_default_timeouts(spec: Object, expected: tuple[int, int | None]) -> None:
+    """None and 0 mean the default; the beginning of an answer is limited only by less than the whole."""
+    found = defaults.revision_spec({"containers": [CONTAINER], **spec})
+    assert (found["timeoutSeconds"], found.get("responseStartTimeoutSeconds")) == expected
+
+
+def test_default_names_clash_with_nobodys() -> None:
+    """A name that an author chose is not given again."""
+    containers: list[Object] = [{"image": "a"}, {"image": "b", "name": "user-container-0"}, {"image": "c"}]
+    found = defaults.revision_spec({"containers": containers, "initContainers": [{"image": "d"}]})
+    names = [c["name"] for c in found["containers"]]
+    assert names == ["user-container-1", "user-container-0", "user-container-2"]
+    assert found["initContainers"][0]["name"] == "init-container"
+
+
+def test_volumes_that_cannot_be_written_are_mounted_read_only() -> None:
+    """So says what is stored, whatever its author wrote."""
+    mounts = [{"name": name, "mountPath": f"/{name}"} for name in ("config", "scratch")]
+    volumes = [{"name": "config", "configMap": {"name": "c"}}, {"name": "scratch", "emptyDir": {}}]
+    container = {**CONTAINER, "volumeMounts": mounts}
+    found = defaults.revision_spec({"containers": [container], "volumes": volumes})
+    assert [m.get("readOnly", False) for m in found["containers"][0]["volumeMounts"]] == [True, False]
+
+
+@pytest.mark.parametrize("probe", ["readinessProbe", "livenessProbe", "startupProbe"])
+@pytest.mark.parametrize("kind", ["httpGet", "tcpSocket", "grpc"])
+def test_a_probe_without_a_port_gets_the_containers(probe: str, kind: str) -> None:
+    """Knative's authors name none: there is one port, the container's own."""
+    container = {**CONTAINER, "ports": [{"containerPort": 3000}], probe: {kind: {}}}
+    child = resources.deployment(revision({"containers": [container]}), progress_deadline_s=1)
+    assert only_container(child)[probe][kind]["port"] == 3000
+
+
+def test_a_probes_scheme_is_spelled_as_kubernetes_does() -> None:
+    """Knative reads it in any case."""
+    probe = {"httpGet": {"path": "/", "scheme": "http"}}
+    child = resources.deployment(
+        revision({"containers": [{**CONTAINER, "readinessProbe": probe}]}), progress_deadline_s=1
+    )
+    assert only_container(child)["readinessProbe"]["httpGet"]["scheme"] == "HTTP"
+
+
+@pytest.mark.parametrize(
+    ("policy", "expected"), [(None, "FallbackToLogsOnError"), ("File", "File")], ids=["unsaid", "said"]
+)
+def test_last_words_of_a_program_are_kept(policy: str | None, expected: str) -> None:
+    """A program that fails and wrote no message is quoted from its output, unless told otherwise."""
+    container = {**CONTAINER, **({"terminationMessagePolicy": policy} if policy else {})}
+    child = resources.deployment(revision({"containers": [container]}), progress_deadline_s=1)
+    assert only_container(child)["terminationMessagePolicy"] == expected
+
+
+def test_a_revision_was_made_by_who_changed_its_configuration() -> None:
+    """As Knative says it."""
+    notes = {"serving.knative.dev/creator": "ann", "serving.knative.dev/lastModifier": "bob"}
+    child = resources.revision(parent("Configuration", service()["spec"], annotations=notes))
+    assert objects.annotations(child) == {"serving.knative.dev/creator": "bob"}
+
+
+def test_the_services_of_a_routes_names_say_what_the_route_says() -> None:
+    """Its labels and annotations but for visibility, which is each name's own."""
+    labels = {"team": "a", "networking.knative.dev/visibility": "cluster-local"}
+    child = resources.placeholder_service(
+        parent("Route", {}, labels=labels, annotations={"note": "b"}), "hello"
+    )
+    assert objects.labels(child) == {"team": "a", "serving.knative.dev/route": "hello"}
+    assert objects.annotations(child) == {"note": "b"}
 
 
 @pytest.mark.parametrize(

@@ -150,7 +150,7 @@ def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
 async def _api(instance: Instance, settings: Settings, notify: Notify) -> None:
     from ondol import apiserver, store
     from ondol.apiserver import server, unsupported
-    from ondol.serverless.serving import validation
+    from ondol.serverless.serving import podspec, validation
 
     clock, rng = SystemClock(), random.SystemRandom()
     pki = _certify(instance)
@@ -168,7 +168,7 @@ async def _api(instance: Instance, settings: Settings, notify: Notify) -> None:
         rng,
         service_account_key=pki.service_account_key_file.read_bytes(),
         node_proxy=_node_proxy(instance),
-        rules=validation.rules(unsupported.warnings),
+        rules=validation.rules(unsupported.warnings, podspec.features(settings.knative_features)),
     )
     listen = [server.Listen("127.0.0.1", instance.ports.api)]
     if os.geteuid() == 0:
@@ -179,7 +179,6 @@ async def _api(instance: Instance, settings: Settings, notify: Notify) -> None:
         key_file=pki.server_key_file,
         client_ca_file=pki.ca_file,
     )
-    _ = settings
     try:
         await server.serve(app, serving, started=lambda _addresses: notify())
     finally:

@@ -44,6 +44,8 @@ class Settings:
     """Share of requests that are traced."""
     scale_to_zero_after_s: float = 60.0
     """Stable window of the autoscaler: how long without traffic before a revision goes to zero."""
+    knative_features: str = ""
+    """Knative's feature flags that are on besides its defaults, with commas between; `-name` is off."""
     log_level: str = "info"
     """Least severe log level written: debug, info, warning or error."""
 
@@ -51,6 +53,16 @@ class Settings:
 def _is_address(text: str) -> bool:
     try:
         ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _are_features(text: str) -> bool:
+    from ondol.serverless.serving import podspec  # noqa: PLC0415 - only who sets it pays for it
+
+    try:
+        podspec.features(text)
     except ValueError:
         return False
     return True
@@ -65,6 +77,7 @@ _LIMITS: Final[Mapping[str, tuple[Callable[[Any], bool], str]]] = {
     "runtime": (lambda name: name in ("", "crun", "runc"), "crun, runc or empty"),
     "trace_sampling_percent": (lambda share: 0 <= share <= 100, "from 0 to 100"),
     "scale_to_zero_after_s": (lambda window_s: 6 <= window_s <= 3600, "from 6 to 3600 seconds"),
+    "knative_features": (_are_features, "names of Knative's feature flags (see docs/serverless.md)"),
     "log_level": (
         lambda level: level in ("debug", "info", "warning", "error"),
         "debug, info, warning or error",

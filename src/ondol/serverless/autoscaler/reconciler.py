@@ -116,7 +116,9 @@ class PodAutoscalerReconciler:
         memory = self._memory(key, autoscaler, len(ready))
         if self._activator.demand(key):
             memory.decider.record(self._manager.clock.monotonic(), float(self._activator.demand(key)))
-        initialized = _initialized(autoscaler) or len(ready) >= max(1, memory.scaling.initial_scale)
+        initialized = _initialized(autoscaler) or len(ready) >= scaler.initial_replicas(
+            memory.scaling, reachable=_reachable(autoscaler)
+        )
         facts = await self._facts(key, autoscaler, deployment, memory, len(ready), initialized=initialized)
         wish = scaler.plan(facts)
         memory.idle_since_s = (memory.idle_since_s or self._manager.clock.monotonic()) if wish.idle else None
@@ -168,7 +170,7 @@ class PodAutoscalerReconciler:
         initialized: bool,
     ) -> Facts:
         now_s = self._manager.clock.monotonic()
-        reachable = objects.spec(autoscaler).get("reachability") != "Unreachable"
+        reachable = _reachable(autoscaler)
         idle_s = None if memory.idle_since_s is None else now_s - memory.idle_since_s
         created = clock.parse_rfc3339(str(objects.metadata(autoscaler)["creationTimestamp"]))
         if not ready and not self._activator.demand(key):
@@ -294,6 +296,10 @@ def _port_in_use(present: Mapping[str, Any] | None, address: str) -> int:
     if present is None or [e["addresses"] for e in present.get("endpoints") or ()] != [[address]]:
         return 0
     return int(present["ports"][0]["port"])
+
+
+def _reachable(autoscaler: Mapping[str, Any]) -> bool:
+    return objects.spec(autoscaler).get("reachability") != "Unreachable"
 
 
 def _initialized(autoscaler: Mapping[str, Any]) -> bool:

@@ -66,11 +66,16 @@ def plan(facts: Facts) -> Plan:
     return _leaving(facts)
 
 
+def initial_replicas(scaling: Scaling, *, reachable: bool) -> int:
+    """How many must have been ready once: before that a revision is not, and its forerunner keeps serving."""
+    return max(1, scaling.initial_scale, scaling.min_scale if reachable else 0)
+
+
 def _initial(facts: Facts) -> Plan:
     deadline_s = facts.scaling.progress_deadline_s + GRACE_S
     if facts.age_s > deadline_s and facts.ready == 0 and not facts.demand:
         return Plan(0, "Proxy", "False", TIMED_OUT, "The target could not be activated.")
-    replicas = max(facts.scaling.initial_scale, facts.scaling.min_scale if facts.reachable else 0)
+    replicas = initial_replicas(facts.scaling, reachable=facts.reachable)
     mode: Mode = "Serve" if facts.ready and _may_serve(facts) else "Proxy"
     return Plan(
         replicas,

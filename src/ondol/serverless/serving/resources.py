@@ -15,18 +15,18 @@ from typing import Any, Final
 from ondol.api import objects
 from ondol.api.objects import Object
 from ondol.base import names
+from ondol.serverless.serving import defaults
 from ondol.serverless.serving import metadata as words
 
 API_VERSION: Final = "serving.knative.dev/v1"
 USER_PORT: Final = "user-port"
-USER_CONTAINER: Final = "user-container"
 DEFAULT_PORT: Final = 8080
-DEFAULT_TIMEOUT_S: Final = 300
 HTTP_PORT: Final = 80
 # As long as the proxies may take to hear that a pod is going: until then it must still answer.
 LEAVING_S: Final = 2
 # Until an activator that died is back, about half a second; a pod that only just went is found sooner.
 CONNECT_ATTEMPTS: Final = 8
+_PROBES: Final = ("readinessProbe", "livenessProbe", "startupProbe")
 INGRESS: Final = "ondol-system/ingress"
 # kubectl's own bookkeeping speaks of the parent and would be wrong on a child.
 _NOT_COPIED: Final = {"kubectl.kubernetes.io/last-applied-configuration"}
@@ -125,28 +125,13 @@ def revision(configuration_: Mapping[str, Any]) -> Object:
         words.CONFIGURATION_GENERATION_LABEL: str(objects.generation(configuration_)),
         words.ROUTING_STATE_LABEL: "pending",
     }
-    child["metadata"]["annotations"] = _copied(objects.annotations(template))
-    child["spec"] = with_defaults(template.get("spec") or {})
+    maker = objects.annotations(configuration_).get(words.LAST_MODIFIER)
+    child["metadata"]["annotations"] = {
+        **_copied(objects.annotations(template)),
+        **({words.CREATOR: maker} if maker else {}),
+    }
+    child["spec"] = defaults.revision_spec(template.get("spec") or {})
     return child
-
-
-def with_defaults(spec: Mapping[str, Any]) -> Object:
-    """A revision's spec with Serving's defaults: container names, limits, the default probe."""
-    found = copy.deepcopy(dict(spec))
-    found.setdefault("containerConcurrency", 0)
-    found.setdefault("timeoutSeconds", DEFAULT_TIMEOUT_S)
-    found.setdefault("enableServiceLinks", False)
-    containers = found.get("containers") or []
-    for number, container in enumerate(containers):
-        if not container.get("name"):
-            container["name"] = USER_CONTAINER if len(containers) == 1 else f"{USER_CONTAINER}-{number}"
-    if containers:
-        container = containers[serving_container(found)]
-        probe = container.setdefault("readinessProbe", {})
-        if not any(kind in probe for kind in ("httpGet", "tcpSocket", "exec", "grpc")):
-            probe["tcpSocket"] = {"port": 0}
-        probe.setdefault("successThreshold", 1)
-    return found
 
 
 def serving_container(spec: Mapping[str, Any]) -> int:
@@ -209,7 +194,7 @@ def deployment(revision_: Mapping[str, Any], *, progress_deadline_s: float) -> O
 
 def _pod_spec(revision_: Mapping[str, Any]) -> Object:
     spec = copy.deepcopy(dict(objects.spec(revision_)))
-    timeout_s = int(spec.get("timeoutSeconds") or DEFAULT_TIMEOUT_S)
+    timeout_s = int(spec.get("timeoutSeconds") or defaults.TIMEOUT_S)
     for own in (
         "containerConcurrency",
         "timeoutSeconds",
@@ -224,22 +209,40 @@ def _pod_spec(revision_: Mapping[str, Any]) -> Object:
         own_env = [{"name": "PORT", "value": str(port)}] if number == chosen else []
         container["env"] = [*(container.get("env") or []), *own_env, *_knative_env(revision_)]
         container["lifecycle"] = {"preStop": {"sleep": {"seconds": LEAVING_S}}}
+        # The last words of a program that fails are the cause a Revision names.
+        container["terminationMessagePolicy"] = (
+            container.get("terminationMessagePolicy") or "FallbackToLogsOnError"
+        )
         if number == chosen:
             container["ports"] = [{"name": USER_PORT, "containerPort": port, "protocol": "TCP"}]
-            container["readinessProbe"] = _probe(container.get("readinessProbe") or {}, port, protocol)
+        for probe in _PROBES:
+            if container.get(probe):
+                container[probe] = _probe(container[probe], (port, protocol) if number == chosen else None)
+        if number == chosen and container.get("readinessProbe"):
+            container["readinessProbe"].setdefault("periodSeconds", 10)
+    for container in spec.get("initContainers") or ():
+        container["env"] = [*(container.get("env") or []), *_knative_env(revision_)]
     return spec
 
 
-def _probe(probe: Mapping[str, Any], port: int, protocol: str) -> Object:
-    """The probe with the user's port filled in where it was left open (0)."""
-    found = copy.deepcopy(dict(probe))
+def _probe(probe: Mapping[str, Any], own: tuple[int, str] | None) -> Object:
+    """A probe with the port filled in where it was left open (0); `own` is the serving container's."""
+    filled = {key: value for key, value in copy.deepcopy(dict(probe)).items() if value is not None}
+    if not filled.get("periodSeconds"):
+        filled.pop("periodSeconds", None)
+    action = filled.get("httpGet") or {}
+    if action.get("scheme"):
+        action["scheme"] = str(action["scheme"]).upper()
+    if own is None:
+        return filled
+    port, protocol = own
     for kind in ("httpGet", "tcpSocket", "grpc"):
-        if kind in found and not found[kind].get("port"):
-            found[kind]["port"] = port
-    if "httpGet" in found and protocol == "h2c":  # an HTTP/1 probe of an HTTP/2-only server cannot succeed
-        found = {k: v for k, v in found.items() if k != "httpGet"} | {"tcpSocket": {"port": port}}
-    found.setdefault("periodSeconds", 10)
-    return found
+        named = filled.get(kind, {}).get("port")
+        if kind in filled and (not named or isinstance(named, str)):  # a name is the container's own port
+            filled[kind]["port"] = port
+    if "httpGet" in filled and protocol == "h2c":  # an HTTP/1 probe of an HTTP/2-only server cannot succeed
+        filled = {k: v for k, v in filled.items() if k != "httpGet"} | {"tcpSocket": {"port": port}}
+    return filled
 
 
 def _knative_env(revision_: Mapping[str, Any]) -> list[Object]:
@@ -283,7 +286,7 @@ def pod_autoscaler(revision_: Mapping[str, Any]) -> Object:
     }
     child["spec"] = {
         "containerConcurrency": int(objects.spec(revision_).get("containerConcurrency") or 0),
-        "timeoutSeconds": int(objects.spec(revision_).get("timeoutSeconds") or DEFAULT_TIMEOUT_S),
+        "timeoutSeconds": int(objects.spec(revision_).get("timeoutSeconds") or defaults.TIMEOUT_S),
         "protocolType": protocol,
         "containerPort": port,
         "reachability": {"active": "Reachable", "reserve": "Unreachable"}.get(state, "Unknown"),
@@ -299,7 +302,10 @@ def pod_autoscaler(revision_: Mapping[str, Any]) -> Object:
 def placeholder_service(route_: Mapping[str, Any], name: str) -> Object:
     """A Service so that the Route's name (or a tag's) resolves; the mesh routes by that name."""
     child = _child(route_, "Service", name, "v1")
-    child["metadata"]["labels"] = {words.ROUTE_LABEL: objects.name(route_)}
+    # Visibility is not passed on: who wants one tag's name inside only labels that Service.
+    passed = {k: v for k, v in _copied(objects.labels(route_)).items() if k != words.VISIBILITY}
+    child["metadata"]["labels"] = {**passed, words.ROUTE_LABEL: objects.name(route_)}
+    child["metadata"]["annotations"] = _copied(objects.annotations(route_))
     child["spec"] = {
         "type": "ClusterIP",
         "ports": [{"name": "http", "port": HTTP_PORT, "appProtocol": "http", "protocol": "TCP"}],
