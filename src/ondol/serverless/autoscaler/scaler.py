@@ -33,6 +33,8 @@ class Facts:
     initialized: bool
     """Whether the initial scale was ever reached."""
     reachable: bool = True
+    timed: bool = False
+    """Whether the silence of a pod is limited, which only the activator can measure."""
     quiet: bool = False
     idle_s: float | None = None
     """How long the revision has been switched to the activator for going to zero."""
@@ -111,8 +113,8 @@ def _running(facts: Facts, wanted: int) -> Plan:
 
 def _may_serve(facts: Facts) -> bool:
     """Pods answer directly unless something must be counted or held on the way to them."""
-    if facts.scaling.container_concurrency > 0:
-        return False  # the exact limit is kept by the activator: the proxy knows none per pod
+    if facts.scaling.container_concurrency > 0 or facts.timed:
+        return False  # these limits are kept by the activator: the proxy knows none of them per pod
     return facts.decision is None or facts.decision.excess_burst_capacity >= 0
 
 

@@ -267,6 +267,8 @@ def _pod_autoscaler() -> Object:
         {
             "containerConcurrency": _INTEGER | _said("As in the revision."),
             "timeoutSeconds": _INTEGER | _said("As in the revision."),
+            "responseStartTimeoutSeconds": _INTEGER | _said("As in the revision."),
+            "idleTimeoutSeconds": _INTEGER | _said("As in the revision."),
             "containerPort": _INTEGER | _said("The port that requests are sent to."),
             "protocolType": {"type": "string", "enum": ["http1", "h2c"]} | _said("What is spoken there."),
             "reachability": reachability | _said("Whether a route leads to the revision."),

@@ -287,6 +287,8 @@ def pod_autoscaler(revision_: Mapping[str, Any]) -> Object:
     child["spec"] = {
         "containerConcurrency": int(objects.spec(revision_).get("containerConcurrency") or 0),
         "timeoutSeconds": int(objects.spec(revision_).get("timeoutSeconds") or defaults.TIMEOUT_S),
+        "responseStartTimeoutSeconds": int(objects.spec(revision_).get("responseStartTimeoutSeconds") or 0),
+        "idleTimeoutSeconds": int(objects.spec(revision_).get("idleTimeoutSeconds") or 0),
         "protocolType": protocol,
         "containerPort": port,
         "reachability": {"active": "Reachable", "reserve": "Unreachable"}.get(state, "Unknown"),
