@@ -6,8 +6,8 @@ only within its flow-control window, and its window opens again when what it sen
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
@@ -59,31 +59,29 @@ class Part:
 
 
 class Inbox:
-    """What came for one stream, in order; bounded by the stream's window."""
+    """What came for one stream, in order; bounded by the stream's window. It has one reader."""
 
     def __init__(self) -> None:
-        self._send, self._receive = anyio.create_memory_object_stream[Part | StreamReset](float("inf"))
+        self._items: deque[Part | StreamReset] = deque()
+        self._news = anyio.Event()
 
     def put(self, item: Part | StreamReset) -> None:
-        self._send.send_nowait(item)
+        self._items.append(item)
+        self._news.set()
 
     async def get(self) -> Part:
         """The next part; `StreamReset` once the stream was given up."""
-        item = await self._receive.receive()
+        while not self._items:
+            self._news = anyio.Event()
+            await self._news.wait()
+        item = self._items.popleft()
         if isinstance(item, StreamReset):
             raise item
         return item
 
-    def close(self) -> list[Part]:
-        """What nobody has taken and nobody will."""
-        left = []
-        with suppress(anyio.WouldBlock):
-            while True:
-                if isinstance(item := self._receive.receive_nowait(), Part):
-                    left.append(item)
-        self._send.close()
-        self._receive.close()
-        return left
+    def left(self) -> list[Part]:
+        """What nobody has taken."""
+        return [item for item in self._items if isinstance(item, Part)]
 
 
 @dataclass(slots=True)
@@ -250,7 +248,7 @@ class Wire:
     def forget(self, stream: int) -> None:
         """Nobody reads the stream any more; what still comes for it is dropped, its window given back."""
         if (state := self._streams.pop(stream, None)) is not None:
-            for part in state.inbox.close():
+            for part in state.inbox.left():
                 self.passed_on(stream, part)
 
     # Events

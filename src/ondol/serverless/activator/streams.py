@@ -51,13 +51,13 @@ class Pods:
             _, wire = idle.pop()
             if not wire.closed:
                 return wire
-        socket = await anyio.connect_tcp(endpoint.host, endpoint.port)
-        wire = Wire(socket)
-        self._group.start_soon(self._run, socket, wire)
-        return wire
+        fresh: Wire = await self._group.start(self._run, endpoint)
+        return fresh
 
-    async def _run(self, socket: anyio.abc.SocketStream, wire: Wire) -> None:
-        async with socket:
+    async def _run(self, endpoint: Endpoint, *, task_status: anyio.abc.TaskStatus[Wire]) -> None:
+        async with await anyio.connect_tcp(endpoint.host, endpoint.port) as socket:
+            wire = Wire(socket)
+            task_status.started(wire)
             await wire.run()
 
     def give_back(self, endpoint: Endpoint, wire: Wire) -> None:
