@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from typing import Any
 
 import pytest
@@ -424,11 +425,15 @@ def rules(targets: list[Target], **metadata: Any) -> Object:
     return dict(resources.virtual_service(parent("Route", {}, **metadata), targets, "localhost")["spec"])
 
 
-def chosen(spec: Object, authority: str) -> dict[str, int]:
+def chosen(spec: Object, authority: str, gateway: str = "mesh") -> dict[str, int]:
     """Which revision gets which share of a request to `authority`: the first rule that matches."""
     for rule in spec["http"]:
-        if any(authority.startswith(match["authority"]["prefix"]) for match in rule["match"]):
-            return {each["destination"]["host"].partition(".")[0]: each["weight"] for each in rule["route"]}
+        for match in rule["match"]:
+            name = match.get("authority", {"regex": ".*"})["regex"]
+            if gateway in match["gateways"] and re.fullmatch(name, authority):
+                return {
+                    each["destination"]["host"].partition(".")[0]: each["weight"] for each in rule["route"]
+                }
     return {}
 
 
@@ -447,6 +452,7 @@ def test_shares_of_a_route() -> None:
         "hello.shop.svc",
         "hello.shop.svc.cluster.local",
         "hello.shop.localhost:8080",
+        "HELLO.Shop.localhost",
     ],
 )
 def test_every_name_of_a_route_is_routed(authority: str) -> None:
@@ -455,12 +461,37 @@ def test_every_name_of_a_route_is_routed(authority: str) -> None:
 
 
 def test_tags_have_names_of_their_own() -> None:
-    """A tag's host goes to its revision alone, whatever the shares are."""
+    """A tag's host goes to its revision alone, whatever the shares are and however it is spelled."""
     spec = rules([Target("one", 100, tag="now"), Target("two", 0, tag="next")])
-    assert chosen(spec, "next-hello.shop.localhost") == {"two": 100}
+    for gateway in ("mesh", "ondol-system/ingress"):
+        assert chosen(spec, "next-hello.shop.localhost", gateway) == {"two": 100}
+        assert chosen(spec, "NOW-hello.shop.LOCALHOST:80", gateway) == {"one": 100}
+        assert chosen(spec, "hello.shop.localhost", gateway) == {"one": 100}
     assert chosen(spec, "now-hello.shop.svc.cluster.local") == {"one": 100}
-    assert chosen(spec, "hello.shop.localhost") == {"one": 100}
     assert {"hello.shop.localhost", "next-hello.shop.localhost"} <= set(spec["hosts"])
+
+
+@pytest.mark.parametrize(
+    "name", ["hello", "hello.shop", "hello.shop.svc", "next-hello.shop.svc.cluster.local"]
+)
+def test_the_ingress_answers_to_public_names_alone(name: str) -> None:
+    """What services call each other is nobody's outside, even when a Host header says it."""
+    spec = rules([Target("one", 100), Target("two", 0, tag="next")])
+    assert chosen(spec, name, "ondol-system/ingress") == {}
+    assert chosen(spec, name) != {}
+
+
+def test_a_request_is_cut_by_its_revisions_time() -> None:
+    """Of several revisions the most patient one's: the proxy has one time for a rule."""
+    targets = [Target("one", 90, timeout_s=10), Target("two", 10, timeout_s=20), Target("three", 0, tag="t")]
+    assert [rule["timeout"] for rule in rules(targets)["http"]] == ["300s", "20s"]
+
+
+def test_applications_are_told_who_asked() -> None:
+    """The header that Knative's runtime contract promises, in the words of RFC 7239."""
+    (rule,) = rules([Target("one", 100)])["http"]
+    added = rule["headers"]["request"]["add"]["forwarded"]
+    assert [pair.partition("=")[0] for pair in added.split(";")] == ["for", "host", "proto"]
 
 
 _TAGS = st.lists(st.sampled_from(["a", "hello"]), min_size=1, max_size=3).map("-".join)
@@ -486,10 +517,9 @@ def test_cluster_local_routes_are_not_published() -> None:
     assert rules([Target("one", 100)])["gateways"] == ["mesh", "ondol-system/ingress"]
 
 
-def test_held_requests_are_not_cut_and_only_unsent_ones_are_retried() -> None:
-    """The mesh sets no time limit, and repeats only what no server can have begun."""
+def test_only_unsent_requests_are_retried() -> None:
+    """The mesh repeats only what no server can have begun."""
     (rule,) = rules([Target("one", 100)])["http"]
-    assert rule["timeout"] == "0s"
     assert set(rule["retries"]["retryOn"].split(",")) == {
         "connect-failure",
         "refused-stream",

@@ -375,4 +375,5 @@ def node_config(instance: Instance, settings: Settings) -> Any:
         api_port=instance.ports.node,
         api_token=_node_token(instance),
         runtime=settings.runtime,
+        drain_s=settings.drain_s,
     )

@@ -46,6 +46,8 @@ class Settings:
     """Stable window of the autoscaler: how long without traffic before a revision goes to zero."""
     knative_features: str = ""
     """Knative's feature flags that are on besides its defaults, with commas between; `-name` is off."""
+    drain_s: float = 2.0
+    """Seconds a pod that was an endpoint answers on before SIGTERM; at most half its grace period."""
     log_level: str = "info"
     """Least severe log level written: debug, info, warning or error."""
 
@@ -77,6 +79,7 @@ _LIMITS: Final[Mapping[str, tuple[Callable[[Any], bool], str]]] = {
     "runtime": (lambda name: name in ("", "crun", "runc"), "crun, runc or empty"),
     "trace_sampling_percent": (lambda share: 0 <= share <= 100, "from 0 to 100"),
     "scale_to_zero_after_s": (lambda window_s: 6 <= window_s <= 3600, "from 6 to 3600 seconds"),
+    "drain_s": (lambda wait_s: 0 <= wait_s <= 600, "from 0 to 600 seconds"),
     "knative_features": (_are_features, "names of Knative's feature flags (see docs/serverless.md)"),
     "log_level": (
         lambda level: level in ("debug", "info", "warning", "error"),

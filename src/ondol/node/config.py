@@ -27,6 +27,8 @@ class NodeConfig:
     run_root: Path = Path("/run/ondol")
     mesh_enabled: bool = True
     mesh_patience_s: float = 10.0
+    drain_s: float = 2.0
+    """How long a pod in the mesh that was an endpoint answers on before SIGTERM; 0 is not at all."""
     api_host: str = ""
     api_port: int = 0
     """Where this node's own HTTP interface listens: empty is `host_ip`, port 0 a free one."""

@@ -15,6 +15,7 @@ from ondol.client import Client
 from ondol.node.pods import env, volumes
 from ondol.node.pods.model import Spec
 
+_BY_ADDRESS: Final = "address"
 _REFRESH_SHARE: Final = 0.8
 _REFRESH_MAX_S: Final = 24 * 3600.0
 
@@ -35,6 +36,8 @@ class Sources:
         self.secrets = manager.informer(resources.SECRET)
         self.services = manager.informer(resources.SERVICE)
         self.namespaces = manager.informer(resources.NAMESPACE)
+        self.endpoint_slices = manager.informer(resources.ENDPOINT_SLICE)
+        self.endpoint_slices.add_index(_BY_ADDRESS, _addresses)
         self._tokens: dict[tuple[str, volumes.TokenRequest], Token] = {}
 
     async def of(self, pod: Spec) -> env.Sources:
@@ -67,6 +70,17 @@ class Sources:
         if api is not None and namespace != "default":
             listed = [*listed, api]
         return env.service_variables(sorted(listed, key=objects.name))
+
+    def is_endpoint(self, address: str, *, leaving: bool = False) -> bool:
+        """Whether a Service's requests go to the address; `leaving`: or went there until just now."""
+        wanted = ("ready", "serving") if leaving else ("ready",)
+        return any(
+            (endpoint.get("conditions") or {}).get(word, True)
+            for each in self.endpoint_slices.lister.by_index(_BY_ADDRESS, address)
+            for endpoint in each.get("endpoints") or ()
+            if address in endpoint["addresses"]
+            for word in wanted
+        )
 
     async def tokens(self, pod: Spec) -> dict[volumes.TokenRequest, str]:
         """A current token for each that the pod's volumes ask for."""
@@ -105,6 +119,10 @@ class Sources:
         now = self._clock.now()
         lifetime_s = time.parse_rfc3339(answer["status"]["expirationTimestamp"]) - now
         return Token(answer["status"]["token"], now + min(lifetime_s * _REFRESH_SHARE, _REFRESH_MAX_S))
+
+
+def _addresses(each: Object) -> list[str]:
+    return [address for endpoint in each.get("endpoints") or () for address in endpoint["addresses"]]
 
 
 def _wants_links(pod: Spec) -> bool:

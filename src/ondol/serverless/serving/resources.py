@@ -8,6 +8,7 @@ its name resolves, and a VirtualService, which any Istio-compatible mesh underst
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -26,6 +27,10 @@ HTTP_PORT: Final = 80
 LEAVING_S: Final = 2
 # Until an activator that died is back, about half a second; a pod that only just went is found sooner.
 CONNECT_ATTEMPTS: Final = 8
+# Who asked, by what name and how, as RFC 7239 has it; the proxy fills in its own words.
+FORWARDED: Final = (
+    'for="%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%";host="%REQ(:AUTHORITY)%";proto=%REQ(X-FORWARDED-PROTO)%'
+)
 _PROBES: Final = ("readinessProbe", "livenessProbe", "startupProbe")
 INGRESS: Final = "ondol-system/ingress"
 # kubectl's own bookkeeping speaks of the parent and would be wrong on a child.
@@ -42,6 +47,7 @@ class Target:
     percent: int
     tag: str = ""
     latest: bool = False
+    timeout_s: int = defaults.TIMEOUT_S
 
 
 def _child(parent: Mapping[str, Any], kind: str, name: str, api_version: str = API_VERSION) -> Object:
@@ -330,8 +336,8 @@ def cluster_host(name: str, namespace: str) -> str:
 def virtual_service(route_: Mapping[str, Any], targets: Sequence[Target], domain: str) -> Object:
     """How the mesh splits the Route's requests between revisions, one rule for it and one a tag.
 
-    Each rule matches on the authority, so that all of a route's names live in one object and
-    change at once.
+    All of a route's names live in one object and change at once, so a rule says which names it is for:
+    between pods all of them, at the ingress only the public one, in whatever case they come.
     """
     child = _child(route_, "VirtualService", objects.name(route_), "networking.istio.io/v1")
     child["metadata"]["labels"] = {words.ROUTE_LABEL: objects.name(route_)}
@@ -339,19 +345,23 @@ def virtual_service(route_: Mapping[str, Any], targets: Sequence[Target], domain
     local_only = objects.labels(route_).get(words.VISIBILITY) == words.CLUSTER_LOCAL
     rules, hosts = [], []
     tags = sorted({t.tag for t in targets if t.tag}, key=lambda tag: (-len(tag), tag))
-    for tag in [*tags, ""]:  # first match wins: the longer names come first
+    for tag in [*tags, ""]:  # first match wins: what has no tag takes the names that are left
         own = name if not tag else tag_name(tag, name)
         shares = [t for t in targets if (t.percent > 0 if not tag else t.tag == tag)]
         if not shares:
             continue
-        authorities = [
+        inside = [
             own + suffix
             for suffix in (f".{namespace}.svc.cluster.local", f".{namespace}.svc", f".{namespace}")
         ]
-        if not local_only:
-            authorities.append(public_host(own, namespace, domain))
-        hosts += authorities
-        rules.append(_rule(namespace, shares, [*authorities, own], alone=bool(tag)))
+        outside = [] if local_only else [public_host(own, namespace, domain)]
+        hosts += [*inside, *outside]
+        matches: list[Object] = [{"gateways": ["mesh"]}]
+        if tag:
+            matches[0]["authority"] = _any_of([*inside, *outside, own])
+        if outside:
+            matches.append({"gateways": [INGRESS], "authority": _any_of(outside)})
+        rules.append(_rule(namespace, shares, matches, alone=bool(tag)))
     child["spec"] = {
         "hosts": hosts,
         "gateways": ["mesh"] if local_only else ["mesh", INGRESS],
@@ -360,7 +370,12 @@ def virtual_service(route_: Mapping[str, Any], targets: Sequence[Target], domain
     return child
 
 
-def _rule(namespace: str, shares: Sequence[Target], authorities: Sequence[str], *, alone: bool) -> Object:
+def _any_of(names_: Sequence[str]) -> Object:
+    """Matches these names in any case (RFC 9110, 4.2.3), with a port or without."""
+    return {"regex": f"(?i)(?:{'|'.join(re.escape(name) for name in names_)})(?::[0-9]+)?"}
+
+
+def _rule(namespace: str, shares: Sequence[Target], matches: list[Object], *, alone: bool) -> Object:
     destinations = [
         {
             "destination": {"host": cluster_host(t.revision, namespace), "port": {"number": HTTP_PORT}},
@@ -369,10 +384,11 @@ def _rule(namespace: str, shares: Sequence[Target], authorities: Sequence[str], 
         for t in shares
     ]
     return {
-        "match": [{"authority": {"prefix": authority}} for authority in authorities],
+        "match": matches,
         "route": destinations,
-        # A held request must not be cut by the mesh: the activator answers for its deadline.
-        "timeout": "0s",
+        "headers": {"request": {"add": {"forwarded": FORWARDED}}},
+        # One for all of its shares: a request must not be cut before its own revision would.
+        "timeout": f"{max(t.timeout_s for t in shares)}s",
         "retries": {
             "attempts": CONNECT_ATTEMPTS,
             "retryOn": "connect-failure,refused-stream,reset-before-request",
