@@ -29,6 +29,8 @@ STREAMS_MAX: Final = 256
 _CONNECTION_WINDOW_BYTES: Final = STREAMS_MAX * STREAM_WINDOW_BYTES  # so that no stream can starve another
 _HEADER_LIST_BYTES_MAX: Final = 64 * 1024
 _CHUNK_BYTES: Final = 64 * 1024
+_QUEUE_BYTES_MAX: Final = 64 * 1024
+_HEADERS_BYTES: Final = 256  # about what a block of headers takes
 _NO_LIMIT: Final = 2**31 - 1
 _PREFACE_BYTES: Final = 24
 _FRAME_HEAD_BYTES: Final = 9
@@ -94,8 +96,9 @@ class _Stream:
 class Wire:
     """One connection; `opened` is called with each stream the other side opens.
 
-    `run` must be running for anything to move. A sender waits until its octets are in the socket, a
-    reader never waits for senders: two sides that both have much to say cannot stop each other.
+    `run` must be running for anything to move. What is sent is written together with what else there is by
+    then; a sender waits when much is queued, a reader never: two sides that both have much to say cannot
+    stop each other.
     """
 
     def __init__(
@@ -114,6 +117,7 @@ class Wire:
         self._dirty = anyio.Event()
         self._flushed = anyio.Event()
         self._window = anyio.Event()
+        self._queued_bytes = 0
         self._over = False
         self._reading: anyio.CancelScope | None = None
         self.closed = False
@@ -153,6 +157,7 @@ class Wire:
                 await self._dirty.wait()
                 self._dirty = anyio.Event()
                 while data := self._h2.data_to_send():
+                    self._queued_bytes = 0
                     await self._socket.send(data)
                 self._flushed.set()
                 self._flushed = anyio.Event()
@@ -184,11 +189,11 @@ class Wire:
         return stream, self._streams[stream].inbox
 
     async def send(self, stream: int, part: Part) -> None:
-        """Send a part in as many frames as the windows ask for; waits until it is in the socket."""
+        """Send a part in as many frames as the windows ask for; waits while much is queued before it."""
         try:
             if part.headers is not None:
                 self._h2.send_headers(stream, part.headers, end_stream=part.ended)
-                await self._flush()
+                await self._queue(_HEADERS_BYTES)
             else:
                 await self._send_data(stream, part)
         except h2.exceptions.ProtocolError as error:
@@ -208,16 +213,18 @@ class Wire:
                 continue
             piece, left = left[: max(room, 0)], left[max(room, 0) :]
             self._h2.send_data(stream, bytes(piece), end_stream=part.ended and not left)
-            await self._flush()
+            await self._queue(len(piece))
             if not left:
                 return
 
-    async def _flush(self) -> None:
+    async def _queue(self, size_bytes: int) -> None:
         flushed = self._flushed
+        self._queued_bytes += size_bytes
         self._poke()
         if self._over:
             raise StreamReset
-        await flushed.wait()
+        if self._queued_bytes > _QUEUE_BYTES_MAX:
+            await flushed.wait()
 
     def passed_on(self, stream: int, part: Part) -> None:
         """Open the window again by what this part took of it."""
