@@ -489,6 +489,53 @@ async def test_what_serving_does_not_do_is_refused(mode: str, part: Object, stat
     assert place.encode() in answer.body
 
 
+@pytest.mark.parametrize(
+    "resource", [kinds.KNATIVE_SERVICE, kinds.KNATIVE_CONFIGURATION, kinds.KNATIVE_REVISION]
+)
+async def test_nonsense_is_refused_and_breaks_nothing(resource: Resource) -> None:
+    """Every field of a pod with a value of another form: a client error, whatever it is."""
+    app = apiserver.build(
+        apiserver.ApiConfig(), store.open_memory(), SystemClock(), random.Random(1), rules=validation.rules()
+    )
+    (crd,) = (c for c in wiring.crds() if c["metadata"]["name"] == resource.group_resource)
+    schema = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    of_revision = resource == kinds.KNATIVE_REVISION
+    pod = schema if of_revision else schema["properties"]["template"]["properties"]["spec"]
+    container = pod["properties"]["containers"]["items"]
+    good = {"image": "x"}
+    specs: list[Any] = [None, {}, {"containers": None}, {"containers": [None]}]
+    for value in (
+        None,
+        "text",
+        7,
+        [7],
+        [["text"]],
+        {"a": {"b": 7}},
+        [{"name": 7}],
+        [{"name": "a", "x": [1]}],
+    ):
+        specs += [{"containers": [good], name: value} for name in pod["properties"]]
+        specs += [{"containers": [{**good, name: value}]} for name in container["properties"]]
+    statuses = set()
+    async with World(app) as world:
+        await sdk.install_crds(world.client, wiring.crds())
+        for number, spec in enumerate(specs):
+            document: Object = {"apiVersion": resource.api_version, "kind": resource.kind}
+            document["metadata"] = {"name": f"odd-{number}", "namespace": NAMESPACE}
+            if spec is not None:
+                document["spec"] = spec if of_revision else {"template": {"spec": spec}}
+            answer = await world.client.raw(
+                "POST",
+                resource.path(NAMESPACE),
+                query={"fieldValidation": "Ignore", "dryRun": "All"},
+                headers={"content-type": "application/json"},
+                body=json.dumps(document).encode(),
+            )
+            assert answer.status in (201, 400, 422), (spec, answer.body)
+            statuses.add(answer.status)
+    assert statuses >= {422}
+
+
 async def test_defaults_are_stored_and_make_no_changes(platform: Platform) -> None:
     """What a client reads back says everything; writing the same again is no new generation."""
     await platform.serve("one")

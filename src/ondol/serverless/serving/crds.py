@@ -26,6 +26,8 @@ _ONLY: Final = {
     _CORE + "Container": podspec.CONTAINER_FIELDS,
     _CORE + "Volume": podspec.VOLUME_FIELDS,
 }
+_LOOKED_INTO: Final = ("initContainers", "securityContext", "persistentVolumeClaim")
+"""Refused unless a feature is on, and read before that is known: so their form is checked at any rate."""
 _FILLED_IN: Final = {
     _CORE + "Container": ("name",),
     _CORE + "ContainerPort": ("containerPort",),
@@ -71,7 +73,10 @@ def structural(type_name: str) -> Object:
     allowed = _ONLY.get(type_name, fields)
     schema: Object = {
         "type": "object",
-        "properties": {name: _field(fields[name]) if name in allowed else _OTHER for name in fields},
+        "properties": {
+            name: _field(field) if name in allowed or name in _LOOKED_INTO else _OTHER
+            for name, field in fields.items()
+        },
     }
     filled = _FILLED_IN.get(type_name, ())
     required = [
@@ -189,7 +194,7 @@ def _definition(
                     "storage": True,
                     "subresources": {"status": {}},
                     "additionalPrinterColumns": columns,
-                    "schema": {"openAPIV3Schema": _object(properties) | _said(said)},
+                    "schema": {"openAPIV3Schema": _object(properties, "spec") | _said(said)},
                 }
             ],
         },
