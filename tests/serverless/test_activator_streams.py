@@ -175,9 +175,9 @@ async def test_without_a_limit_calls_are_spread() -> None:
 async def test_a_call_given_up_is_held_no_longer() -> None:
     """It keeps no replicas wanted, and a pod that runs it hears of it."""
     async with _pods("a") as (pod,), _activator() as (activator, channel, _):
-        held = channel.unary_unary("/t.T/Wait")(b"")
+        waiting = channel.unary_unary("/t.T/Wait")(b"")
         await _until(lambda: activator.demand(REVISION) == 1)
-        held.cancel()
+        waiting.cancel()
         await _until(lambda: activator.demand(REVISION) == 0)
         activator.set_endpoints(REVISION, [pod.endpoint])
         running = channel.unary_unary("/t.T/Wait")(b"")

@@ -218,17 +218,17 @@ def test_a_probe_of_ones_own_is_kept() -> None:
 )
 def test_default_timeouts(spec: Object, expected: tuple[int, int | None]) -> None:
     """None and 0 mean the default; the beginning of an answer is limited only by less than the whole."""
-    found = defaults.revision_spec({"containers": [CONTAINER], **spec})
-    assert (found["timeoutSeconds"], found.get("responseStartTimeoutSeconds")) == expected
+    filled = defaults.revision_spec({"containers": [CONTAINER], **spec})
+    assert (filled["timeoutSeconds"], filled.get("responseStartTimeoutSeconds")) == expected
 
 
 def test_default_names_clash_with_nobodys() -> None:
     """A name that an author chose is not given again."""
     containers: list[Object] = [{"image": "a"}, {"image": "b", "name": "user-container-0"}, {"image": "c"}]
-    found = defaults.revision_spec({"containers": containers, "initContainers": [{"image": "d"}]})
-    names = [c["name"] for c in found["containers"]]
+    filled = defaults.revision_spec({"containers": containers, "initContainers": [{"image": "d"}]})
+    names = [c["name"] for c in filled["containers"]]
     assert names == ["user-container-1", "user-container-0", "user-container-2"]
-    assert found["initContainers"][0]["name"] == "init-container"
+    assert filled["initContainers"][0]["name"] == "init-container"
 
 
 def test_volumes_that_cannot_be_written_are_mounted_read_only() -> None:
@@ -236,8 +236,8 @@ def test_volumes_that_cannot_be_written_are_mounted_read_only() -> None:
     mounts = [{"name": name, "mountPath": f"/{name}"} for name in ("config", "scratch")]
     volumes = [{"name": "config", "configMap": {"name": "c"}}, {"name": "scratch", "emptyDir": {}}]
     container = {**CONTAINER, "volumeMounts": mounts}
-    found = defaults.revision_spec({"containers": [container], "volumes": volumes})
-    assert [m.get("readOnly", False) for m in found["containers"][0]["volumeMounts"]] == [True, False]
+    filled = defaults.revision_spec({"containers": [container], "volumes": volumes})
+    assert [m.get("readOnly", False) for m in filled["containers"][0]["volumeMounts"]] == [True, False]
 
 
 @pytest.mark.parametrize("probe", ["readinessProbe", "livenessProbe", "startupProbe"])

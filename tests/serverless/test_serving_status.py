@@ -149,16 +149,16 @@ def test_a_crash_loop_stays_a_failure_through_its_restarts(
 ) -> None:
     """Between two failures nothing has got better, whatever state the container is in; its words are kept."""
     scaler = autoscaler("Unknown", initialized=initialized)
-    found = revision_status(pod(state, last=last), deployment=obj(), scaler=scaler)
-    assert told(found)["Ready"] == ("False", "ExitCode7")
-    assert message(found) == "Container failed with: no DATABASE_URL given"
+    written = revision_status(pod(state, last=last), deployment=obj(), scaler=scaler)
+    assert told(written)["Ready"] == ("False", "ExitCode7")
+    assert message(written) == "Container failed with: no DATABASE_URL given"
 
 
 def test_a_program_that_ends_well_has_failed_too() -> None:
     """A service is expected to run on; where it said nothing, that is said."""
     ended = {"terminated": {"exitCode": 0, "reason": "Completed"}}
-    found = revision_status(pod(last=ended), deployment=obj(), scaler=autoscaler(initialized=False))
-    assert message(found) == "Container failed with: container exited with no error"
+    written = revision_status(pod(last=ended), deployment=obj(), scaler=autoscaler(initialized=False))
+    assert message(written) == "Container failed with: container exited with no error"
 
 
 def test_the_cause_outlives_the_pods() -> None:
@@ -167,17 +167,17 @@ def test_the_cause_outlives_the_pods() -> None:
     failed = revision_status(pod(last=ENDED), deployment=obj(), scaler=scaler)
     before = obj(conditions=failed["conditions"])
     given_up = autoscaler("False", initialized=False, reason="TimedOut")
-    found = revision_status(deployment=obj(), scaler=given_up, before=before)
-    assert told(found)["Ready"] == ("False", "ExitCode7")
-    assert "no DATABASE_URL given" in message(found)
+    written = revision_status(deployment=obj(), scaler=given_up, before=before)
+    assert told(written)["Ready"] == ("False", "ExitCode7")
+    assert "no DATABASE_URL given" in message(written)
 
 
 def test_a_pod_that_was_told_to_go_says_nothing_of_its_revision() -> None:
     """Going to zero ends every program by a signal."""
     going = pod({"terminated": {"exitCode": 143}})
     going["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
-    found = revision_status(going, deployment=obj(), scaler=autoscaler("False", reason="NoTraffic"))
-    assert told(found)["Ready"] == ("True", "")
+    written = revision_status(going, deployment=obj(), scaler=autoscaler("False", reason="NoTraffic"))
+    assert told(written)["Ready"] == ("True", "")
 
 
 @pytest.mark.parametrize(
@@ -187,8 +187,8 @@ def test_what_a_container_waits_for_is_named(late: bool, expected: str) -> None:
     """A ConfigMap that is missing may come yet; after the deadline its lack is the cause."""
     deployment = obj(conditions=[condition("Progressing", "False" if late else "True")])
     stuck = pod(waiting("CreateContainerConfigError", 'configmap "settings" not found'))
-    found = revision_status(stuck, deployment=deployment, scaler=autoscaler("Unknown", initialized=False))
-    available = next(c for c in found["conditions"] if c["type"] == "ResourcesAvailable")
+    written = revision_status(stuck, deployment=deployment, scaler=autoscaler("Unknown", initialized=False))
+    available = next(c for c in written["conditions"] if c["type"] == "ResourcesAvailable")
     assert (available["status"], available["reason"]) == (expected, "CreateContainerConfigError")
     assert "settings" in available["message"]
 
@@ -197,8 +197,10 @@ def test_an_image_named_by_digest_fails_with_the_nodes_own_reason() -> None:
     """Knative cannot resolve a digest any further, so the node's word is the reason."""
     before = obj()
     before["spec"] = {"containers": [{"name": "user-container", "image": f"web@sha256:{'0' * 64}"}]}
-    found = revision_status(pod(waiting("ImagePullBackOff", "no such blob")), deployment=obj(), before=before)
-    assert told(found)["Ready"] == ("False", "ImagePullBackOff")
+    written = revision_status(
+        pod(waiting("ImagePullBackOff", "no such blob")), deployment=obj(), before=before
+    )
+    assert told(written)["Ready"] == ("False", "ImagePullBackOff")
 
 
 def test_a_crash_beside_a_ready_pod_is_no_failure() -> None:

@@ -49,9 +49,9 @@ def wrong(
 
 
 def filled(obj: Object, plural: str = "services", old: Object | None = None) -> Object:
-    found = copy.deepcopy(obj)
-    RULES[f"{plural}.serving.knative.dev"].default(found, old, "ann")
-    return found
+    copied = copy.deepcopy(obj)
+    RULES[f"{plural}.serving.knative.dev"].default(copied, old, "ann")
+    return copied
 
 
 @pytest.mark.parametrize(

@@ -554,8 +554,8 @@ async def test_defaults_are_stored_and_make_no_changes(platform: Platform) -> No
     replaced = await platform.client.update(kinds.KNATIVE_SERVICE, bare)
     assert objects.generation(replaced) == 1
     for kind in (kinds.KNATIVE_SERVICE, kinds.KNATIVE_CONFIGURATION, kinds.KNATIVE_ROUTE):
-        made = await platform.eventually(kind, "hello", objects.uid)
-        assert objects.annotations(made)[words.CREATOR] == "system:admin", kind
+        stored = await platform.eventually(kind, "hello", objects.uid)
+        assert objects.annotations(stored)[words.CREATOR] == "system:admin", kind
 
 
 async def test_refused_child_is_told() -> None:

@@ -73,13 +73,13 @@ class Sources:
 
     def is_endpoint(self, address: str, *, leaving: bool = False) -> bool:
         """Whether a Service's requests go to the address; `leaving`: or went there until just now."""
-        wanted = ("ready", "serving") if leaving else ("ready",)
+        words = ("ready", "serving") if leaving else ("ready",)
         return any(
             (endpoint.get("conditions") or {}).get(word, True)
             for each in self.endpoint_slices.lister.by_index(_BY_ADDRESS, address)
             for endpoint in each.get("endpoints") or ()
             if address in endpoint["addresses"]
-            for word in wanted
+            for word in words
         )
 
     async def tokens(self, pod: Spec) -> dict[volumes.TokenRequest, str]:

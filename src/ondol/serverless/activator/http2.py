@@ -322,10 +322,10 @@ def _connection(*, client: bool) -> h2.connection.H2Connection:
         validate_outbound_headers=False,
         normalize_outbound_headers=False,
     )
-    made = h2.connection.H2Connection(config)
+    connection = h2.connection.H2Connection(config)
     codes = h2.settings.SettingCodes
     # The limit holds from the other side's acknowledgement on: it may have begun more streams before.
-    made.local_settings = h2.settings.Settings(
+    connection.local_settings = h2.settings.Settings(
         client=client,
         initial_values={
             codes.MAX_CONCURRENT_STREAMS: _NO_LIMIT,
@@ -333,10 +333,10 @@ def _connection(*, client: bool) -> h2.connection.H2Connection:
             **({codes.ENABLE_PUSH: 0} if client else {}),
         },
     )
-    made.initiate_connection()
-    made.update_settings({codes.MAX_CONCURRENT_STREAMS: STREAMS_MAX})
-    made.increment_flow_control_window(_CONNECTION_WINDOW_BYTES - STREAM_WINDOW_BYTES)
-    return made
+    connection.initiate_connection()
+    connection.update_settings({codes.MAX_CONCURRENT_STREAMS: STREAMS_MAX})
+    connection.increment_flow_control_window(_CONNECTION_WINDOW_BYTES - STREAM_WINDOW_BYTES)
+    return connection
 
 
 class GoAways:

@@ -51,10 +51,8 @@ _SCALARS: Final[Mapping[str, Object]] = {
 _STRING: Final[Object] = {"type": "string"}
 _INTEGER: Final[Object] = {"type": "integer"}
 _BOOLEAN: Final[Object] = {"type": "boolean"}
-_OTHER: Final[Object] = {
-    "x-kubernetes-preserve-unknown-fields": True,
-    "description": "Refused unless its feature is on.",
-}
+_CLOSED: Final[Object] = {"description": "Refused unless its feature is on."}
+_OTHER: Final[Object] = {"x-kubernetes-preserve-unknown-fields": True, **_CLOSED}
 _ANYTHING: Final[Object] = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
 _STATUS: Final[Object] = {**_ANYTHING, "description": "What became of it; the condition Ready sums it up."}
 _POD_FIELDS_SAID: Final[Mapping[str, str]] = {
@@ -74,8 +72,7 @@ def structural(type_name: str) -> Object:
     schema: Object = {
         "type": "object",
         "properties": {
-            name: _field(field) if name in allowed or name in _LOOKED_INTO else _OTHER
-            for name, field in fields.items()
+            name: _field(field) if name in allowed else _other(name, field) for name, field in fields.items()
         },
     }
     filled = _FILLED_IN.get(type_name, ())
@@ -87,6 +84,10 @@ def structural(type_name: str) -> Object:
     if required:
         schema["required"] = required
     return schema
+
+
+def _other(name: str, field: facts.Field) -> Object:
+    return _CLOSED | _field(field) if name in _LOOKED_INTO else _OTHER
 
 
 def _field(field: facts.Field) -> Object:

@@ -64,8 +64,8 @@ def _template(new: Object, old: Object | None) -> None:
 
 def template_of(obj: Mapping[str, Any]) -> Object:
     """The template of an object with everything filled in: what two versions of it are compared by."""
-    found = dict(objects.spec(obj).get("template") or {})
-    return {**found, "spec": revision_spec(found.get("spec") or {})}
+    template = dict(objects.spec(obj).get("template") or {})
+    return {**template, "spec": revision_spec(template.get("spec") or {})}
 
 
 def _targets(traffic: Sequence[Object]) -> None:

@@ -280,16 +280,16 @@ def _environment(container: Document, path: str, on: frozenset[str], *, serves: 
         if variable.get("name") in reserved:
             yield causes.forbidden(f"{where}.name", f"{variable['name']} is a reserved environment variable")
         source = variable.get("valueFrom") or {}
-        known = ("configMapKeyRef", "secretKeyRef")
-        yield from _masked(source, f"{where}.valueFrom", known, on, _FIELD_REFERENCES)
+        allowed = ("configMapKeyRef", "secretKeyRef")
+        yield from _masked(source, f"{where}.valueFrom", allowed, on, _FIELD_REFERENCES)
 
 
 def _mounts(container: Document, path: str, spec: Document, on: frozenset[str]) -> Iterator[Cause]:
     volumes = {volume.get("name"): volume for volume in spec.get("volumes") or ()}
     for number, mount in enumerate(container.get("volumeMounts") or ()):
         where = f"{path}.volumeMounts[{number}]"
-        known = ("name", "readOnly", "mountPath", "subPath")
-        yield from _masked(mount, where, known, on, _PROPAGATION)
+        allowed = ("name", "readOnly", "mountPath", "subPath")
+        yield from _masked(mount, where, allowed, on, _PROPAGATION)
         target = str(mount.get("mountPath") or "")
         if (target.rstrip("/") or target[:1]) in _RESERVED_PATHS:
             yield causes.forbidden(f"{where}.mountPath", f"{target} is a reserved path")
