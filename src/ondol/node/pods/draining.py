@@ -11,6 +11,7 @@ from typing import Final
 
 from ondol.base.clock import Clock
 from ondol.node.pods.host import Host
+from ondol.node.pods.model import Record
 
 _POLL_S: Final = 0.05
 
@@ -20,13 +21,14 @@ def bound_s(grace_s: float) -> float:
     return max(0.0, grace_s / 2)
 
 
-async def drain(host: Host, address: str, grace_s: float, is_hurried: Callable[[], bool]) -> None:
-    """Wait for as long as the pod at this address must answer on; not at all if no Service led to it."""
-    if not address or not host.sources.is_endpoint(address, leaving=True):
+async def drain(host: Host, record: Record, grace_s: float, is_hurried: Callable[[], bool]) -> None:
+    """Wait for as long as the pod must answer on; not at all if no Service led to it."""
+    namespace, address = record.namespace, record.address
+    if not address or not host.sources.is_endpoint(namespace, address, leaving=True):
         return
     await drained(
         host.clock,
-        is_endpoint=lambda: host.sources.is_endpoint(address),
+        is_endpoint=lambda: host.sources.is_endpoint(namespace, address),
         is_hurried=is_hurried,
         linger_s=host.config.drain_s,
         limit_s=bound_s(grace_s),

@@ -71,12 +71,13 @@ class Sources:
             listed = [*listed, api]
         return env.service_variables(sorted(listed, key=objects.name))
 
-    def is_endpoint(self, address: str, *, leaving: bool = False) -> bool:
-        """Whether a Service's requests go to the address; `leaving`: or went there until just now."""
+    def is_endpoint(self, namespace: str, address: str, *, leaving: bool = False) -> bool:
+        """Whether a Service of the namespace leads to the address; `leaving`: or did until just now."""
         words = ("ready", "serving") if leaving else ("ready",)
         return any(
             (endpoint.get("conditions") or {}).get(word, True)
             for each in self.endpoint_slices.lister.by_index(_BY_ADDRESS, address)
+            if objects.namespace(each) == namespace
             for endpoint in each.get("endpoints") or ()
             if address in endpoint["addresses"]
             for word in words

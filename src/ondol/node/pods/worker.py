@@ -511,7 +511,7 @@ class PodWorker:
         """Once for the pod: its sidecars, which end last, have been drained with it."""
         if self._is_drained or not self._is_ending() or not await self._is_in_mesh():
             return
-        await draining.drain(self._host, self._record.address, grace_s, lambda: self._is_hurried(grace_s))
+        await draining.drain(self._host, self._record, grace_s, lambda: self._is_hurried(grace_s))
         self._is_drained = True
 
     def _is_hurried(self, grace_s: float) -> bool:

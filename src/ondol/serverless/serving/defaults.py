@@ -18,7 +18,6 @@ from ondol.serverless.serving import metadata as words
 USER_CONTAINER: Final = "user-container"
 INIT_CONTAINER: Final = "init-container"
 TIMEOUT_S: Final = 300
-RESPONSE_START_TIMEOUT_S: Final = 300
 PROBE_KINDS: Final = ("httpGet", "tcpSocket", "exec", "grpc")
 _PROBES: Final = ("readinessProbe", "livenessProbe", "startupProbe")
 _WRITABLE: Final = ("emptyDir", "persistentVolumeClaim", "ephemeral")
@@ -92,10 +91,9 @@ def _sign(new: Object, old: Object | None, user: str) -> None:
 def revision_spec(spec: Mapping[str, Any]) -> Object:
     """A revision's spec with every default: limits, container names, the probe, read-only mounts."""
     filled = copy.deepcopy(dict(spec))
-    timeout_s = filled.get("timeoutSeconds") or TIMEOUT_S
-    filled["timeoutSeconds"] = timeout_s
-    if timeout_s > RESPONSE_START_TIMEOUT_S:
-        filled.setdefault("responseStartTimeoutSeconds", RESPONSE_START_TIMEOUT_S)
+    # Knative would limit the beginning of an answer to 300 s beside a longer time: who asks for ten minutes
+    # means them, and the limit would keep the activator in the path.
+    filled["timeoutSeconds"] = filled.get("timeoutSeconds") or TIMEOUT_S
     for field, value in (("containerConcurrency", 0), ("enableServiceLinks", False)):
         if filled.get(field) is None:
             filled[field] = value
