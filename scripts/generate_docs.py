@@ -64,6 +64,11 @@ REASONS: Final[Mapping[str, Reason]] = {
         "re2",
     ),
     "grpcio": Reason("The transport of xDS between the control plane and Envoy.", "grpc"),
+    "h2": Reason(
+        "HTTP/2 framing for the activator, which holds and counts each stream by itself. Loaded when the "
+        "first such connection comes.",
+        "h2",
+    ),
     "httptools": Reason(
         "The HTTP parser of the API server: parsing in Python would cost more than answering.",
         "uvicorn.protocols.http.httptools_impl",

@@ -35,6 +35,7 @@ OWN_TEXTS = {
     "allowed_unsafe_sysctls": "net.core.*",
     "deny_external_ips": "1",
     "ingress_address": "0.0.0.0",
+    "knative_features": "kubernetes.podspec-affinity",
     "log_level": "debug",
     "pod_security_audit": "baseline:v1.30",
     "pod_security_enforce": "baseline:v1.30",

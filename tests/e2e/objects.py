@@ -32,9 +32,7 @@ def pod(
 
 def deployment(name: str, *, version: str = "1", app: str = "", replicas: int = 1, **fields: Any) -> Any:
     labels = {"app": app or name, "version": f"v{version}"}
-    main = container(
-        env=[{"name": "VERSION", "value": version}, {"name": "STOP_AFTER_S", "value": "1"}], **fields
-    )
+    main = container(env=[{"name": "VERSION", "value": version}], **fields)  # it ends as soon as it is told
     template = {
         "metadata": {"labels": labels},
         "spec": {"containers": [main], "terminationGracePeriodSeconds": 5},

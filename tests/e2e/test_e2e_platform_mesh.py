@@ -7,6 +7,7 @@ import json
 import secrets
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -240,12 +241,17 @@ def test_ingress(world: World, platform: Platform) -> None:
 
 
 def test_scaling_does_not_lose_requests(world: World) -> None:
-    """While endpoints come and go, requests are answered."""
+    """While endpoints come and go, requests are answered, by programs that end as soon as they are told."""
     world.kubectl("scale", "deployment/reviews-v1", "--replicas=3")
     failed = [r for _ in range(40) if (r := world.ask()).status != 200]
     world.kubectl("rollout", "status", "deployment/reviews-v1", "--timeout=25s")
     world.kubectl("scale", "deployment/reviews-v1", "--replicas=1")
     failed += [r for _ in range(60) if (r := world.ask()).status != 200]
+    world.kubectl("rollout", "restart", "deployment/reviews-v1", "deployment/reviews-v2")
+    with ThreadPoolExecutor(4) as pool:
+        replies = pool.map(lambda _: world.ask(), range(600))
+        world.kubectl("rollout", "status", "deployment/reviews-v1", "--timeout=25s")
+        failed += [reply for reply in replies if reply.status != 200]
     assert failed == []
 
 

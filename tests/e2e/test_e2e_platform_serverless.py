@@ -122,6 +122,39 @@ def test_wrong_service_is_refused(space: Kubectl) -> None:
     assert "tarrget]: this annotation is not known" in warned.err
 
 
+def test_names_and_times_at_the_ingress(space: Kubectl, platform: Platform) -> None:
+    """A public name is one in any case, an inner one is none; what takes too long is cut."""
+    document = knative("named", "1", **{"min-scale": "1"})
+    document["spec"]["template"]["spec"]["timeoutSeconds"] = 2
+    space.apply(document)
+    space("wait", "--for=condition=Ready", "ksvc/named", "--timeout=25s")
+
+    def ask(host: str, path: str = "/") -> int:
+        return get(f"{platform.ingress}{path}", headers={"Host": host}).status
+
+    own = f"named.{space.namespace}"
+    eventually(lambda: ask(f"{own}.localhost") == 200, "an answer")
+    assert ask(f"{own}.localhost".upper()) == 200
+    assert {ask(f"{own}{rest}") for rest in ("", ".svc", ".svc.cluster.local")} == {404}
+    assert ask(f"{own}.localhost", "/sleep?s=5") == 504
+
+
+def test_http2_through_the_activator_is_spread(space: Kubectl, platform: Platform) -> None:
+    """The proxy's one connection carries many requests; each pod gets its part of them."""
+    document = knative("streams", "1", **{"min-scale": "2", "target-burst-capacity": "-1"})
+    container = document["spec"]["template"]["spec"]["containers"][0]
+    container["env"].append({"name": "HTTP2", "value": "1"})
+    container["ports"][0]["name"] = "h2c"
+    space.apply(document)
+    space("wait", "--for=condition=Ready", "ksvc/streams", "--timeout=25s")
+    serving = Serving(platform, space, "streams")
+    eventually(lambda: serving.ask().status == 200, "an answer")
+    with ThreadPoolExecutor(4) as pool:
+        replies = list(pool.map(lambda _: serving.ask(), range(40)))
+    assert {reply.status for reply in replies} == {200}
+    assert len({reply.value["pod"] for reply in replies}) == 2
+
+
 def test_being_routed_to_replaces_no_pod(space: Kubectl, platform: Platform) -> None:
     """A revision's pods stay the same ones when its Service becomes ready and routes to it."""
     serving = Serving(platform, space, "steady")

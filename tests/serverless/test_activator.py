@@ -16,6 +16,7 @@ from ondol.api.objects import Key
 from ondol.base.clock import SystemClock
 from ondol.serverless.activator import head
 from ondol.serverless.activator.activator import Activator
+from ondol.serverless.activator.limits import Limits
 from ondol.serverless.activator.throttler import Endpoint, QueueFull, Throttler, Ticket
 
 REVISION = Key("default", "hello-00001")
@@ -77,7 +78,7 @@ async def test_request_at_zero_is_held_until_a_pod_is_ready() -> None:
     seen: list[bytes] = []
     answers: list[bytes] = []
     async with _running(asked) as activator, _pod("pod-a", seen=seen) as pod:
-        port = await activator.listen(REVISION, concurrency=0, timeout_s=5)
+        port = await activator.listen(REVISION, concurrency=0, limits=Limits(5))
 
         async def request() -> None:
             answers.append(await _get(port))
@@ -96,7 +97,7 @@ async def test_client_that_hangs_up_is_not_waited_for() -> None:
     """Its request is held no longer, keeps no replicas wanted, and no pod ever sees it."""
     seen: list[bytes] = []
     async with _running([]) as activator, _pod("pod-a", seen=seen) as pod:
-        port = await activator.listen(REVISION, concurrency=0, timeout_s=5)
+        port = await activator.listen(REVISION, concurrency=0, limits=Limits(5))
         async with await anyio.connect_tcp("127.0.0.1", port) as stream:
             await stream.send(b"POST / HTTP/1.1\r\nHost: hello\r\nContent-Length: 9\r\n\r\nhalf")
             await _until(lambda: activator.demand(REVISION) == 1)
@@ -110,7 +111,7 @@ async def test_what_is_sent_while_held_arrives() -> None:
     """A body that comes after the head, while nobody can take it yet, is not lost."""
     seen: list[bytes] = []
     async with _running([]) as activator, _pod("pod-a", seen=seen) as pod:
-        port = await activator.listen(REVISION, concurrency=0, timeout_s=5)
+        port = await activator.listen(REVISION, concurrency=0, limits=Limits(5))
         async with await anyio.connect_tcp("127.0.0.1", port) as stream:
             await stream.send(b"POST / HTTP/1.1\r\nHost: hello\r\nContent-Length: 4\r\n\r\n")
             await anyio.sleep(0.05)
@@ -122,17 +123,17 @@ async def test_what_is_sent_while_held_arrives() -> None:
 
 
 async def test_nobody_comes_in_time() -> None:
-    """After the revision's time-out the request is answered 503, not left hanging."""
+    """After the revision's time-out the request is answered 504, not left hanging."""
     async with _running([]) as activator:
-        port = await activator.listen(REVISION, concurrency=0, timeout_s=0.05)
-        assert (await _get(port)).startswith(b"HTTP/1.1 503")
+        port = await activator.listen(REVISION, concurrency=0, limits=Limits(0.05))
+        assert (await _get(port)).startswith(b"HTTP/1.1 504")
         assert activator.demand(REVISION) == 0
 
 
 async def test_pod_that_went_away_is_not_the_requests_fault() -> None:
     """A refused connection is tried again, with the pods that are ready by then."""
     async with _running([]) as activator, _pod("alive") as pod:
-        port = await activator.listen(REVISION, concurrency=0, timeout_s=5)
+        port = await activator.listen(REVISION, concurrency=0, limits=Limits(5))
         activator.set_endpoints(REVISION, [Endpoint("127.0.0.1", 1)])
         async with anyio.create_task_group() as group:
             answers: list[bytes] = []
@@ -149,8 +150,8 @@ async def test_pod_that_went_away_is_not_the_requests_fault() -> None:
 async def test_port_is_kept_and_closed() -> None:
     """Listening again is the same port; closing ends it."""
     async with _running([]) as activator:
-        port = await activator.listen(REVISION, concurrency=0, timeout_s=1)
-        assert await activator.listen(REVISION, concurrency=2, timeout_s=1) == port
+        port = await activator.listen(REVISION, concurrency=0, limits=Limits(1))
+        assert await activator.listen(REVISION, concurrency=2, limits=Limits(1)) == port
         activator.close(REVISION)
         await anyio.wait_all_tasks_blocked()
         with pytest.raises(OSError, match=r".+"):

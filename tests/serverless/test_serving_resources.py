@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from ondol.api import objects
 from ondol.api.objects import Object
-from ondol.serverless.serving import crds, resources
+from ondol.serverless.serving import crds, defaults, resources
 from ondol.serverless.serving.resources import Target
 
 CONTAINER: Object = {"image": "ondol.local/hello:latest"}
@@ -36,7 +37,7 @@ def revision(spec: Object | None = None, **metadata: Any) -> Object:
         "serving.knative.dev/configuration": "hello",
         "serving.knative.dev/routingState": "active",
     }
-    filled = resources.with_defaults(spec or {"containers": [CONTAINER]})
+    filled = defaults.revision_spec(spec or {"containers": [CONTAINER]})
     return parent("Revision", filled, **{"name": "hello-00001", "labels": labels, **metadata})
 
 
@@ -167,7 +168,7 @@ def test_revision_takes_the_templates_labels_not_the_configurations() -> None:
 
 def test_defaults_of_a_revision() -> None:
     """Names, limits and the probe that Serving assumes."""
-    found = resources.with_defaults({"containers": [CONTAINER]})
+    found = defaults.revision_spec({"containers": [CONTAINER]})
     assert (found["containerConcurrency"], found["timeoutSeconds"], found["enableServiceLinks"]) == (
         0,
         300,
@@ -177,15 +178,16 @@ def test_defaults_of_a_revision() -> None:
         {
             **CONTAINER,
             "name": "user-container",
+            "resources": {},
             "readinessProbe": {"tcpSocket": {"port": 0}, "successThreshold": 1},
         }
     ]
-    assert resources.with_defaults(found) == found
+    assert defaults.revision_spec(found) == found
 
 
 def test_defaults_of_several_containers() -> None:
     """Each gets a name; only the one with a port is probed."""
-    found = resources.with_defaults(
+    found = defaults.revision_spec(
         {"containers": [{"image": "a"}, {"image": "b", "ports": [{"containerPort": 9000}]}]}
     )
     assert [c["name"] for c in found["containers"]] == ["user-container-0", "user-container-1"]
@@ -195,8 +197,92 @@ def test_defaults_of_several_containers() -> None:
 def test_a_probe_of_ones_own_is_kept() -> None:
     """Only a probe that says nothing of how to probe becomes a TCP probe."""
     probe = {"httpGet": {"path": "/ready"}, "periodSeconds": 3}
-    found = resources.with_defaults({"containers": [{**CONTAINER, "readinessProbe": probe}]})
-    assert found["containers"][0]["readinessProbe"] == {**probe, "successThreshold": 1}
+    found = defaults.revision_spec({"containers": [{**CONTAINER, "readinessProbe": probe}]})
+    assert found["containers"][0]["readinessProbe"] == {
+        "httpGet": {"path": "/ready", "port": 0},
+        "periodSeconds": 3,
+        "successThreshold": 1,
+        "failureThreshold": 3,
+        "timeoutSeconds": 1,
+    }
+
+
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        ({}, (300, None)),
+        ({"timeoutSeconds": 0}, (300, None)),
+        ({"timeoutSeconds": 400}, (400, None)),
+        ({"timeoutSeconds": 400, "responseStartTimeoutSeconds": 0}, (400, 0)),
+    ],
+)
+def test_default_timeouts(spec: Object, expected: tuple[int, int | None]) -> None:
+    """None and 0 mean the default; the beginning of an answer is limited only for who asks for it."""
+    filled = defaults.revision_spec({"containers": [CONTAINER], **spec})
+    assert (filled["timeoutSeconds"], filled.get("responseStartTimeoutSeconds")) == expected
+
+
+def test_default_names_clash_with_nobodys() -> None:
+    """A name that an author chose is not given again."""
+    containers: list[Object] = [{"image": "a"}, {"image": "b", "name": "user-container-0"}, {"image": "c"}]
+    filled = defaults.revision_spec({"containers": containers, "initContainers": [{"image": "d"}]})
+    names = [c["name"] for c in filled["containers"]]
+    assert names == ["user-container-1", "user-container-0", "user-container-2"]
+    assert filled["initContainers"][0]["name"] == "init-container"
+
+
+def test_volumes_that_cannot_be_written_are_mounted_read_only() -> None:
+    """So says what is stored, whatever its author wrote."""
+    mounts = [{"name": name, "mountPath": f"/{name}"} for name in ("config", "scratch")]
+    volumes = [{"name": "config", "configMap": {"name": "c"}}, {"name": "scratch", "emptyDir": {}}]
+    container = {**CONTAINER, "volumeMounts": mounts}
+    filled = defaults.revision_spec({"containers": [container], "volumes": volumes})
+    assert [m.get("readOnly", False) for m in filled["containers"][0]["volumeMounts"]] == [True, False]
+
+
+@pytest.mark.parametrize("probe", ["readinessProbe", "livenessProbe", "startupProbe"])
+@pytest.mark.parametrize("kind", ["httpGet", "tcpSocket", "grpc"])
+def test_a_probe_without_a_port_gets_the_containers(probe: str, kind: str) -> None:
+    """Knative's authors name none: there is one port, the container's own."""
+    container = {**CONTAINER, "ports": [{"containerPort": 3000}], probe: {kind: {}}}
+    child = resources.deployment(revision({"containers": [container]}), progress_deadline_s=1)
+    assert only_container(child)[probe][kind]["port"] == 3000
+
+
+def test_a_probes_scheme_is_spelled_as_kubernetes_does() -> None:
+    """Knative reads it in any case."""
+    probe = {"httpGet": {"path": "/", "scheme": "http"}}
+    child = resources.deployment(
+        revision({"containers": [{**CONTAINER, "readinessProbe": probe}]}), progress_deadline_s=1
+    )
+    assert only_container(child)["readinessProbe"]["httpGet"]["scheme"] == "HTTP"
+
+
+@pytest.mark.parametrize(
+    ("policy", "expected"), [(None, "FallbackToLogsOnError"), ("File", "File")], ids=["unsaid", "said"]
+)
+def test_last_words_of_a_program_are_kept(policy: str | None, expected: str) -> None:
+    """A program that fails and wrote no message is quoted from its output, unless told otherwise."""
+    container = {**CONTAINER, **({"terminationMessagePolicy": policy} if policy else {})}
+    child = resources.deployment(revision({"containers": [container]}), progress_deadline_s=1)
+    assert only_container(child)["terminationMessagePolicy"] == expected
+
+
+def test_a_revision_was_made_by_who_changed_its_configuration() -> None:
+    """As Knative says it."""
+    notes = {"serving.knative.dev/creator": "ann", "serving.knative.dev/lastModifier": "bob"}
+    child = resources.revision(parent("Configuration", service()["spec"], annotations=notes))
+    assert objects.annotations(child) == {"serving.knative.dev/creator": "bob"}
+
+
+def test_the_services_of_a_routes_names_say_what_the_route_says() -> None:
+    """Its labels and annotations but for visibility, which is each name's own."""
+    labels = {"team": "a", "networking.knative.dev/visibility": "cluster-local"}
+    child = resources.placeholder_service(
+        parent("Route", {}, labels=labels, annotations={"note": "b"}), "hello"
+    )
+    assert objects.labels(child) == {"team": "a", "serving.knative.dev/route": "hello"}
+    assert objects.annotations(child) == {"note": "b"}
 
 
 @pytest.mark.parametrize(
@@ -339,11 +425,15 @@ def rules(targets: list[Target], **metadata: Any) -> Object:
     return dict(resources.virtual_service(parent("Route", {}, **metadata), targets, "localhost")["spec"])
 
 
-def chosen(spec: Object, authority: str) -> dict[str, int]:
+def chosen(spec: Object, authority: str, gateway: str = "mesh") -> dict[str, int]:
     """Which revision gets which share of a request to `authority`: the first rule that matches."""
     for rule in spec["http"]:
-        if any(authority.startswith(match["authority"]["prefix"]) for match in rule["match"]):
-            return {each["destination"]["host"].partition(".")[0]: each["weight"] for each in rule["route"]}
+        for match in rule["match"]:
+            name = match.get("authority", {"regex": ".*"})["regex"]
+            if gateway in match["gateways"] and re.fullmatch(name, authority):
+                return {
+                    each["destination"]["host"].partition(".")[0]: each["weight"] for each in rule["route"]
+                }
     return {}
 
 
@@ -362,6 +452,7 @@ def test_shares_of_a_route() -> None:
         "hello.shop.svc",
         "hello.shop.svc.cluster.local",
         "hello.shop.localhost:8080",
+        "HELLO.Shop.localhost",
     ],
 )
 def test_every_name_of_a_route_is_routed(authority: str) -> None:
@@ -370,12 +461,37 @@ def test_every_name_of_a_route_is_routed(authority: str) -> None:
 
 
 def test_tags_have_names_of_their_own() -> None:
-    """A tag's host goes to its revision alone, whatever the shares are."""
+    """A tag's host goes to its revision alone, whatever the shares are and however it is spelled."""
     spec = rules([Target("one", 100, tag="now"), Target("two", 0, tag="next")])
-    assert chosen(spec, "next-hello.shop.localhost") == {"two": 100}
+    for gateway in ("mesh", "ondol-system/ingress"):
+        assert chosen(spec, "next-hello.shop.localhost", gateway) == {"two": 100}
+        assert chosen(spec, "NOW-hello.shop.LOCALHOST:80", gateway) == {"one": 100}
+        assert chosen(spec, "hello.shop.localhost", gateway) == {"one": 100}
     assert chosen(spec, "now-hello.shop.svc.cluster.local") == {"one": 100}
-    assert chosen(spec, "hello.shop.localhost") == {"one": 100}
     assert {"hello.shop.localhost", "next-hello.shop.localhost"} <= set(spec["hosts"])
+
+
+@pytest.mark.parametrize(
+    "name", ["hello", "hello.shop", "hello.shop.svc", "next-hello.shop.svc.cluster.local"]
+)
+def test_the_ingress_answers_to_public_names_alone(name: str) -> None:
+    """What services call each other is nobody's outside, even when a Host header says it."""
+    spec = rules([Target("one", 100), Target("two", 0, tag="next")])
+    assert chosen(spec, name, "ondol-system/ingress") == {}
+    assert chosen(spec, name) != {}
+
+
+def test_a_request_is_cut_by_its_revisions_time() -> None:
+    """Of several revisions the most patient one's: the proxy has one time for a rule."""
+    targets = [Target("one", 90, timeout_s=10), Target("two", 10, timeout_s=20), Target("three", 0, tag="t")]
+    assert [rule["timeout"] for rule in rules(targets)["http"]] == ["300s", "20s"]
+
+
+def test_applications_are_told_who_asked() -> None:
+    """The header that Knative's runtime contract promises, in the words of RFC 7239."""
+    (rule,) = rules([Target("one", 100)])["http"]
+    added = rule["headers"]["request"]["add"]["forwarded"]
+    assert [pair.partition("=")[0] for pair in added.split(";")] == ["for", "host", "proto"]
 
 
 _TAGS = st.lists(st.sampled_from(["a", "hello"]), min_size=1, max_size=3).map("-".join)
@@ -401,10 +517,9 @@ def test_cluster_local_routes_are_not_published() -> None:
     assert rules([Target("one", 100)])["gateways"] == ["mesh", "ondol-system/ingress"]
 
 
-def test_held_requests_are_not_cut_and_only_unsent_ones_are_retried() -> None:
-    """The mesh sets no time limit, and repeats only what no server can have begun."""
+def test_only_unsent_requests_are_retried() -> None:
+    """The mesh repeats only what no server can have begun."""
     (rule,) = rules([Target("one", 100)])["http"]
-    assert rule["timeout"] == "0s"
     assert set(rule["retries"]["retryOn"].split(",")) == {
         "connect-failure",
         "refused-stream",

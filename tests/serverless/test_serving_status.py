@@ -93,9 +93,19 @@ def test_a_new_revision_is_neither_ready_nor_failed() -> None:
 @pytest.mark.parametrize(
     ("state", "last", "reason", "said"),
     [
-        (waiting("ImagePullBackOff", "no such image"), None, "ContainerMissing", "no such image"),
-        (waiting("ErrImagePull"), None, "ContainerMissing", "ErrImagePull"),
-        (waiting("InvalidImageName", "bad name"), None, "ContainerMissing", "bad name"),
+        (
+            waiting("ImagePullBackOff", "no such image"),
+            None,
+            "ContainerMissing",
+            'Unable to fetch image "": no such image',
+        ),
+        (waiting("ErrImagePull"), None, "ContainerMissing", 'Unable to fetch image "": ErrImagePull'),
+        (
+            waiting("InvalidImageName", "bad name"),
+            None,
+            "ContainerMissing",
+            'Unable to fetch image "": bad name',
+        ),
         (
             waiting("CrashLoopBackOff", "back-off 10s"),
             {"terminated": {"exitCode": 3, "message": "no database"}},
@@ -119,6 +129,78 @@ def test_a_revision_that_cannot_start_says_why(
     found = revision_status(pod(state, last=last), deployment=obj(), scaler=scaler)
     assert told(found)["Ready"] == ("False", reason)
     assert message(found) == said
+
+
+ENDED = {"terminated": {"exitCode": 7, "message": "no DATABASE_URL given\n"}}
+
+
+@pytest.mark.parametrize(
+    ("state", "last"),
+    [
+        (ENDED, None),
+        ({"running": {}}, ENDED),
+        (waiting("CrashLoopBackOff"), ENDED),
+        (waiting("ContainerCreating"), ENDED),
+    ],
+)
+@pytest.mark.parametrize("initialized", [False, True])
+def test_a_crash_loop_stays_a_failure_through_its_restarts(
+    state: Object, last: Object | None, initialized: bool
+) -> None:
+    """Between two failures nothing has got better, whatever state the container is in; its words are kept."""
+    scaler = autoscaler("Unknown", initialized=initialized)
+    written = revision_status(pod(state, last=last), deployment=obj(), scaler=scaler)
+    assert told(written)["Ready"] == ("False", "ExitCode7")
+    assert message(written) == "Container failed with: no DATABASE_URL given"
+
+
+def test_a_program_that_ends_well_has_failed_too() -> None:
+    """A service is expected to run on; where it said nothing, that is said."""
+    ended = {"terminated": {"exitCode": 0, "reason": "Completed"}}
+    written = revision_status(pod(last=ended), deployment=obj(), scaler=autoscaler(initialized=False))
+    assert message(written) == "Container failed with: container exited with no error"
+
+
+def test_the_cause_outlives_the_pods() -> None:
+    """When the autoscaler has given up, the pods are gone and what they said is still told."""
+    scaler = autoscaler("Unknown", initialized=False)
+    failed = revision_status(pod(last=ENDED), deployment=obj(), scaler=scaler)
+    before = obj(conditions=failed["conditions"])
+    given_up = autoscaler("False", initialized=False, reason="TimedOut")
+    written = revision_status(deployment=obj(), scaler=given_up, before=before)
+    assert told(written)["Ready"] == ("False", "ExitCode7")
+    assert "no DATABASE_URL given" in message(written)
+
+
+def test_a_pod_that_was_told_to_go_says_nothing_of_its_revision() -> None:
+    """Going to zero ends every program by a signal."""
+    going = pod({"terminated": {"exitCode": 143}})
+    going["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    written = revision_status(going, deployment=obj(), scaler=autoscaler("False", reason="NoTraffic"))
+    assert told(written)["Ready"] == ("True", "")
+
+
+@pytest.mark.parametrize(
+    ("late", "expected"), [(False, "Unknown"), (True, "False")], ids=["in time", "too late"]
+)
+def test_what_a_container_waits_for_is_named(late: bool, expected: str) -> None:
+    """A ConfigMap that is missing may come yet; after the deadline its lack is the cause."""
+    deployment = obj(conditions=[condition("Progressing", "False" if late else "True")])
+    stuck = pod(waiting("CreateContainerConfigError", 'configmap "settings" not found'))
+    written = revision_status(stuck, deployment=deployment, scaler=autoscaler("Unknown", initialized=False))
+    available = next(c for c in written["conditions"] if c["type"] == "ResourcesAvailable")
+    assert (available["status"], available["reason"]) == (expected, "CreateContainerConfigError")
+    assert "settings" in available["message"]
+
+
+def test_an_image_named_by_digest_fails_with_the_nodes_own_reason() -> None:
+    """Knative cannot resolve a digest any further, so the node's word is the reason."""
+    before = obj()
+    before["spec"] = {"containers": [{"name": "user-container", "image": f"web@sha256:{'0' * 64}"}]}
+    written = revision_status(
+        pod(waiting("ImagePullBackOff", "no such blob")), deployment=obj(), before=before
+    )
+    assert told(written)["Ready"] == ("False", "ImagePullBackOff")
 
 
 def test_a_crash_beside_a_ready_pod_is_no_failure() -> None:

@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 
 from ondol.api.objects import Object
-from ondol.serverless.serving import validation
+from ondol.serverless.serving import defaults, podspec, validation
 
 POD = "spec.template.spec"
 CONTAINER = f"{POD}.containers[0]"
 NOTES = "spec.template.metadata.annotations"
+ALLOWED = podspec.DEFAULT_FEATURES
 RULES = validation.rules(lambda deployment: [f"{deployment['kind']} was looked at"])
 
 
@@ -38,8 +39,19 @@ def notes(**given: str) -> Object:
     return {"annotations": {f"autoscaling.knative.dev/{k.replace('_', '-')}": v for k, v in given.items()}}
 
 
-def wrong(obj: Object, old: Object | None = None, *, plural: str = "services") -> list[str]:
-    return [c.field for c in RULES[f"{plural}.serving.knative.dev"].problems(obj, old)]
+def wrong(
+    obj: Object, old: Object | None = None, *, plural: str = "services", features: frozenset[str] = ALLOWED
+) -> list[str]:
+    """The places of what is refused, once what is written was filled in."""
+    rules = validation.rules(features=features)[f"{plural}.serving.knative.dev"]
+    before = None if old is None else filled(old, plural)
+    return [c.field for c in rules.problems(filled(obj, plural, before), before)]
+
+
+def filled(obj: Object, plural: str = "services", old: Object | None = None) -> Object:
+    copied = copy.deepcopy(obj)
+    RULES[f"{plural}.serving.knative.dev"].default(copied, old, "ann")
+    return copied
 
 
 @pytest.mark.parametrize(
@@ -57,13 +69,24 @@ def wrong(obj: Object, old: Object | None = None, *, plural: str = "services") -
             container={"volumeMounts": [{"name": "data", "mountPath": "/data"}]},
             pod={"volumes": [{"name": "data", "emptyDir": {}}]},
         ),
-        service(sidecars=[{"name": "other", "image": "x", "env": [{"name": "PORT", "value": "1"}]}]),
+        service(
+            container={"ports": [{}]},
+            sidecars=[{"name": "other", "image": "x", "env": [{"name": "PORT", "value": "1"}]}],
+        ),
+        service(container={"livenessProbe": {"httpGet": {}}, "startupProbe": {"tcpSocket": {"port": 8080}}}),
+        service(container={"readinessProbe": {"httpGet": {"scheme": "http", "port": "http"}}}),
+        service(container={"securityContext": {"privileged": False, "capabilities": {"drop": ["ALL"]}}}),
+        service(container={"image": "registry.example.com:5000/a/b:1@sha256:" + "0" * 64}),
+        service(pod={"hostNetwork": False, "nodeSelector": {}, "automountServiceAccountToken": False}),
+        service(metadata={"annotations": {"serving.knative.dev/rollout-duration": "1m30s"}}),
+        service(template=notes(activation_scale="3", min_scale="2", max_scale="3")),
+        service(template=notes(scale_to_zero_pod_retention_period="1500ms")),
         service(metadata={"labels": {"networking.knative.dev/visibility": "cluster-local"}}),
     ],
 )
 def test_what_knative_takes_is_taken(obj: Object) -> None:
     """A Service within the rules is not refused."""
-    assert RULES["services.serving.knative.dev"].problems(obj, None) == []
+    assert wrong(obj) == []
 
 
 @pytest.mark.parametrize(
@@ -96,7 +119,7 @@ def test_what_knative_takes_is_taken(obj: Object) -> None:
         (
             service(
                 container={"ports": [{"containerPort": 80}]},
-                sidecars=[{"name": "b", "image": "b", "ports": [{"containerPort": 81}]}],
+                sidecars=[{"name": "b", "image": "b", "ports": [{"containerPort": 80}]}],
             ),
             [f"{POD}.containers[1].ports[0]"],
         ),
@@ -115,6 +138,111 @@ def test_what_knative_takes_is_taken(obj: Object) -> None:
         (service(container={"env": [{"name": "PORT", "value": "1"}]}), [f"{CONTAINER}.env[0].name"]),
         (service(container={"env": [{"name": "K_SERVICE", "value": "x"}]}), [f"{CONTAINER}.env[0].name"]),
         (service(container={"image": ""}), [f"{CONTAINER}.image"]),
+        (service(container={"image": "foo:bar:baz"}), [f"{CONTAINER}.image"]),
+        (service(container={"name": "queue-proxy"}), [f"{CONTAINER}.name"]),
+        (service(container={"ports": [{"containerPort": 8012}]}), [f"{CONTAINER}.ports[0].containerPort"]),
+        (
+            service(container={"securityContext": {"privileged": True}}),
+            [f"{CONTAINER}.securityContext.privileged"],
+        ),
+        (
+            service(container={"securityContext": {"capabilities": {"add": ["SYS_ADMIN"]}}}),
+            [f"{CONTAINER}.securityContext.capabilities.add"],
+        ),
+        (
+            service(container={"livenessProbe": {"tcpSocket": {"port": 1234}}}),
+            [f"{CONTAINER}.livenessProbe.tcpSocket.port"],
+        ),
+        (
+            service(container={"startupProbe": {}, "livenessProbe": {"periodSeconds": 3}}),
+            [f"{CONTAINER}.livenessProbe", f"{CONTAINER}.startupProbe"],
+        ),
+        (
+            service(container={"readinessProbe": {"failureThreshold": 5, "timeoutSeconds": 2}}),
+            [f"{CONTAINER}.readinessProbe.failureThreshold", f"{CONTAINER}.readinessProbe.timeoutSeconds"],
+        ),
+        (service(container={"stdin": True, "tty": True}), [f"{CONTAINER}.stdin", f"{CONTAINER}.tty"]),
+        (service(container={"restartPolicy": "Always"}), [f"{CONTAINER}.restartPolicy"]),
+        (service(pod={"terminationGracePeriodSeconds": 5}), [f"{POD}.terminationGracePeriodSeconds"]),
+        (service(pod={"hostNetwork": True}), [f"{POD}.hostNetwork"]),
+        (service(pod={"automountServiceAccountToken": True}), [f"{POD}.automountServiceAccountToken"]),
+        (service(sidecars=[{"name": "other", "image": "x"}]), [f"{POD}.containers"]),
+        (
+            service(
+                container={"ports": [{"containerPort": 80}]},
+                sidecars=[{"name": "b", "image": "b", "livenessProbe": {"exec": {"command": ["x"]}}}],
+            ),
+            [f"{POD}.containers[1].livenessProbe"],
+        ),
+        (
+            service(
+                container={"volumeMounts": [{"name": "data", "mountPath": "/data"}]},
+                pod={"volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": "c"}}]},
+            ),
+            [
+                f"{POD}.volumes[0].persistentVolumeClaim",
+                f"{POD}.volumes[0].persistentVolumeClaim.readOnly",
+            ],
+        ),
+        (
+            service(
+                container={"volumeMounts": [{"name": "data", "mountPath": "/data"}]},
+                pod={"volumes": [{"name": "data"}]},
+            ),
+            [f"{POD}.volumes[0]"],
+        ),
+        (
+            service(
+                container={"volumeMounts": [{"name": "data", "mountPath": "/data"}]},
+                pod={"volumes": [{"name": "data", "hostPath": {"path": "/"}}]},
+            ),
+            [f"{POD}.volumes[0].hostPath"],
+        ),
+        (service(pod={"volumes": [{"name": "data", "emptyDir": {}}]}), [f"{POD}.volumes[0].name"]),
+        (
+            service(
+                container={"volumeMounts": [{"name": "data", "mountPath": "a/b"}]},
+                pod={"volumes": [{"name": "data", "emptyDir": {}}]},
+            ),
+            [f"{CONTAINER}.volumeMounts[0].mountPath"],
+        ),
+        (
+            service(
+                container={"env": [{"name": "A", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}]}
+            ),
+            [f"{CONTAINER}.env[0].valueFrom.fieldRef"],
+        ),
+        (
+            service(metadata={"annotations": {"serving.knative.dev/rollout-duration": "soon"}}),
+            ["metadata.annotations[serving.knative.dev/rollout-duration]"],
+        ),
+        (
+            service(metadata={"annotations": {"serving.knative.dev/rollout-duration": "1500ms"}}),
+            ["metadata.annotations[serving.knative.dev/rollout-duration]"],
+        ),
+        (
+            service(template=notes(min_scale="5", max_scale="2")),
+            [f"{NOTES}[autoscaling.knative.dev/max-scale]"],
+        ),
+        (service(template=notes(max_scale="2147483648")), [f"{NOTES}[autoscaling.knative.dev/max-scale]"]),
+        (service(template=notes(min_scale="1_000")), [f"{NOTES}[autoscaling.knative.dev/min-scale]"]),
+        (
+            service(template=notes(activation_scale="2", min_scale="3")),
+            [f"{NOTES}[autoscaling.knative.dev/activation-scale]"],
+        ),
+        (
+            service(template=notes(activation_scale="4", max_scale="3")),
+            [f"{NOTES}[autoscaling.knative.dev/activation-scale]"],
+        ),
+        (
+            service(template=notes(target_burst_capacity="-0.5")),
+            [f"{NOTES}[autoscaling.knative.dev/target-burst-capacity]"],
+        ),
+        (
+            service(traffic=[{"configurationName": "a", "percent": 100}]),
+            ["spec.traffic[0].configurationName"],
+        ),
+        (service(traffic=[{"url": "http://a", "percent": 100}]), ["spec.traffic[0].url"]),
         (
             service(container={"volumeMounts": [{"name": "none", "mountPath": "/x"}]}),
             [f"{CONTAINER}.volumeMounts[0].name"],
@@ -144,6 +272,126 @@ def test_what_could_not_work_is_refused_with_its_field(obj: Object, fields: list
     assert wrong(obj) == fields
 
 
+@pytest.mark.parametrize(
+    ("feature", "obj"),
+    [
+        ("kubernetes.podspec-nodeselector", service(pod={"nodeSelector": {"a": "b"}})),
+        ("kubernetes.podspec-init-containers", service(pod={"initContainers": [{"image": "x"}]})),
+        (
+            "kubernetes.containerspec-addcapabilities",
+            service(container={"securityContext": {"capabilities": {"add": ["NET_BIND_SERVICE"]}}}),
+        ),
+        ("kubernetes.podspec-securitycontext", service(pod={"securityContext": {"runAsUser": 1000}})),
+        ("multi-container-probing", service(container={"livenessProbe": {"tcpSocket": {"port": 1234}}})),
+        (
+            "kubernetes.podspec-volumes-hostpath",
+            service(
+                container={"volumeMounts": [{"name": "data", "mountPath": "/data"}]},
+                pod={"volumes": [{"name": "data", "hostPath": {"path": "/srv"}}]},
+            ),
+        ),
+    ],
+)
+def test_a_feature_opens_what_is_refused_without_it(feature: str, obj: Object) -> None:
+    """Knative's flags are this platform's setting, off as they are there."""
+    assert wrong(obj) != []
+    assert wrong(obj, features=ALLOWED | {feature}) == []
+
+
+def test_a_feature_that_is_on_by_default_can_be_off() -> None:
+    """Empty directories and several containers are what Knative allows unless told not to."""
+    scratch = service(
+        container={"volumeMounts": [{"name": "data", "mountPath": "/data"}]},
+        pod={"volumes": [{"name": "data", "emptyDir": {}}]},
+    )
+    assert wrong(scratch, features=frozenset()) == [f"{POD}.volumes[0].emptyDir"]
+
+
+def test_who_writes_is_noted() -> None:
+    """The creator once, who changes the spec each time; who only labels is nobody."""
+    old = filled(service())
+    assert old["metadata"]["annotations"] == {
+        "serving.knative.dev/creator": "ann",
+        "serving.knative.dev/lastModifier": "ann",
+    }
+    rules = RULES["services.serving.knative.dev"]
+    changed = service(pod={"timeoutSeconds": 10})
+    rules.default(changed, old, "bob")
+    assert changed["metadata"]["annotations"] == {
+        "serving.knative.dev/creator": "ann",
+        "serving.knative.dev/lastModifier": "bob",
+    }
+    labelled = service(metadata={"labels": {"a": "b"}})
+    rules.default(labelled, old, "bob")
+    assert labelled["metadata"]["annotations"] == old["metadata"]["annotations"]
+    of_service = {"metadata": {"name": "c", "ownerReferences": [{"kind": "Service", "name": "c"}]}}
+    child = {**of_service, "spec": service()["spec"]}
+    RULES["configurations.serving.knative.dev"].default(child, None, "control")
+    assert "annotations" not in child["metadata"]
+
+
+@pytest.mark.parametrize("name", ["creator", "lastModifier"])
+def test_a_signature_cannot_be_forged(name: str) -> None:
+    """Nobody can say that somebody else made or changed it."""
+    key = f"serving.knative.dev/{name}"
+    assert wrong(service(metadata={"annotations": {key: "eve"}}), service()) == [
+        f"metadata.annotations[{key}]"
+    ]
+
+
+def test_a_template_left_alone_stays_as_it_was_stored() -> None:
+    """What an older version stored without a default makes no new Revision when something else changes."""
+    old = service(template={"name": "hello-a"})
+    moved = service(template={"name": "hello-a"}, traffic=[{"revisionName": "hello-a", "percent": 100}])
+    RULES["services.serving.knative.dev"].default(moved, old, "ann")
+    assert moved["spec"]["template"] == old["spec"]["template"]
+    assert moved["spec"]["traffic"] == [{"revisionName": "hello-a", "percent": 100, "latestRevision": False}]
+    assert RULES["services.serving.knative.dev"].problems(moved, old) == []
+
+
+def test_filling_in_twice_changes_nothing() -> None:
+    """What is read back and written again is the same object."""
+    once = filled(service(sidecars=[{"image": "b", "ports": [{}]}]))
+    assert filled(once, old=once) == once
+
+
+@pytest.mark.parametrize(
+    ("plural", "label", "kind"),
+    [
+        ("configurations", "service", "Service"),
+        ("routes", "service", "Service"),
+        ("revisions", "configuration", "Configuration"),
+    ],
+)
+def test_a_label_that_names_an_owner_must_be_true(plural: str, label: str, kind: str) -> None:
+    """Nobody slips an object under somebody else's Service."""
+    key = f"serving.knative.dev/{label}"
+    spec = service()["spec"]["template"]["spec"] if plural == "revisions" else service()["spec"]
+    spec = {"traffic": [{"revisionName": "a", "percent": 100}]} if plural == "routes" else spec
+    metadata: Object = {"name": "hello", "labels": {key: "other"}}
+    obj: Object = {"apiVersion": "serving.knative.dev/v1", "kind": plural.capitalize()[:-1]}
+    obj |= {"metadata": metadata, "spec": spec}
+    assert wrong(obj, plural=plural) == [f"metadata.labels[{key}]"]
+    metadata["ownerReferences"] = [{"kind": kind, "name": "other", "uid": "1", "controller": True}]
+    assert wrong(obj, plural=plural) == []
+
+
+def test_a_revision_made_by_hand_is_held_to_the_same_rules() -> None:
+    """It is no way around a Service's."""
+    spec = {"hostPID": True, "containers": [{"image": "x"}]}
+    assert wrong({"metadata": {"name": "hello"}, "spec": spec}, plural="revisions") == ["spec.hostPID"]
+
+
+@pytest.mark.parametrize("plural", ["configurations", "routes"])
+def test_scaling_annotations_belong_on_the_template(plural: str) -> None:
+    """On the object itself they would mean nothing."""
+    spec = service()["spec"] if plural == "configurations" else {}
+    spec = spec or {"traffic": [{"revisionName": "a", "percent": 100}]}
+    obj: Object = {"apiVersion": "serving.knative.dev/v1", "kind": plural.capitalize()[:-1], "spec": spec}
+    obj["metadata"] = {"name": "hello", **notes(min_scale="1")}
+    assert wrong(obj, plural=plural) == ["metadata.annotations[autoscaling.knative.dev/min-scale]"]
+
+
 def test_a_named_template_needs_a_new_name_for_each_change() -> None:
     """A Revision never changes, so neither does the template that has its name; annotations count."""
     old = service(template={"name": "hello-a"})
@@ -156,7 +404,10 @@ def test_a_named_template_needs_a_new_name_for_each_change() -> None:
 
 def test_a_revision_is_immutable() -> None:
     """Its labels may change, as routing does, its spec may not."""
-    revision: Object = {"metadata": {"name": "hello-00001"}, "spec": {"timeoutSeconds": 300}}
+    revision: Object = {
+        "metadata": {"name": "hello-00001"},
+        "spec": defaults.revision_spec({"containers": [{"image": "x"}]}),
+    }
     changed = copy.deepcopy(revision) | {"spec": {"timeoutSeconds": 10}}
     routed = revision | {"metadata": {"name": "hello-00001", "labels": {"a": "b"}}}
     assert wrong(changed, revision, plural="revisions") == ["spec"]
@@ -169,6 +420,7 @@ def test_a_revision_is_immutable() -> None:
         ({"configurationName": "hello"}, []),
         ({"revisionName": "hello-1"}, []),
         ({}, ["spec.traffic[0]"]),
+        ({"configurationName": "hello", "latestRevision": False}, ["spec.traffic[0].latestRevision"]),
         ({"configurationName": "hello", "revisionName": "hello-1"}, ["spec.traffic[0]"]),
         ({"revisionName": "hello-1", "latestRevision": True}, ["spec.traffic[0].latestRevision"]),
     ],
@@ -199,7 +451,26 @@ def test_what_has_no_effect_is_warned_of_once() -> None:
         "Deployment was looked at",
     ]
     assert rules.warnings(obj, obj) == []
-    limited = service(
-        container={"ports": [{"name": "h2c", "containerPort": 80}]}, pod={"containerConcurrency": 1}
-    )
-    assert any("counts connections" in message for message in rules.warnings(limited, None))
+
+
+@pytest.mark.parametrize(
+    ("text", "added", "removed"),
+    [
+        ("", set(), set()),
+        ("kubernetes.podspec-affinity", {"kubernetes.podspec-affinity"}, set()),
+        (
+            " kubernetes.podspec-affinity , -multi-container",
+            {"kubernetes.podspec-affinity"},
+            {"multi-container"},
+        ),
+    ],
+)
+def test_the_setting_adds_to_the_defaults(text: str, added: set[str], removed: set[str]) -> None:
+    """A flag is turned on by its name and off by its name with a dash."""
+    assert podspec.features(text) == (ALLOWED | added) - removed
+
+
+def test_an_unknown_feature_is_named() -> None:
+    """A misspelled flag must not be off in silence."""
+    with pytest.raises(ValueError, match="podspec-afinity"):
+        podspec.features("kubernetes.podspec-afinity")

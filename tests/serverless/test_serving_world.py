@@ -84,6 +84,8 @@ class Cluster:
         self.port = port
         self.crash: set[str] = set()
         self.slow: set[str] = set()
+        self.started = 100
+        """How many pods of a Deployment get ready."""
 
     async def run(self) -> None:
         while True:
@@ -120,7 +122,7 @@ class Cluster:
                 await self.client.delete(kinds.POD, objects.name(pod), NAMESPACE, grace_period_s=0)
         for pod_name in wanted - {objects.name(p) for p in pods}:
             await self._create_pod(pod_name, spec["template"])
-        for pod in pods:
+        for pod in sorted(pods, key=objects.name)[: self.started]:
             if revision not in self.slow and not objects.status(pod).get("podIP"):
                 await self._start_pod(objects.name(pod), revision)
 
@@ -256,14 +258,14 @@ def _on_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 async def platform() -> AsyncIterator[Platform]:
-    async with _platform() as found:
+    async with _platform(validation.rules()) as found:
         yield found
 
 
 @asynccontextmanager
-async def _platform() -> AsyncIterator[Platform]:
+async def _platform(rules: Mapping[str, validation.Rules]) -> AsyncIterator[Platform]:
     clock = SystemClock()
-    app = apiserver.build(apiserver.ApiConfig(), store.open_memory(), clock, random.Random(1))
+    app = apiserver.build(apiserver.ApiConfig(), store.open_memory(), clock, random.Random(1), rules=rules)
     listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
     async with listener, World(app, clock=clock) as world, anyio.create_task_group() as group:
         await sdk.install_crds(world.client, [VIRTUAL_SERVICE_CRD, *wiring.crds()])
@@ -435,16 +437,32 @@ async def test_a_tag_that_is_gone_leaves_no_name(platform: Platform) -> None:
     assert await platform.client.get(kinds.SERVICE, "hello", NAMESPACE)
 
 
-async def test_wrong_percentages_are_told(platform: Platform) -> None:
-    """Shares that do not add up to a hundred are reported, and what served before goes on."""
-    await platform.serve("one")
-    await platform.ready()
-    await platform.serve("one", traffic=[{"latestRevision": True, "percent": 60}])
-    service = await platform.eventually(
-        kinds.KNATIVE_SERVICE, "hello", lambda s: conditions.is_false(s, "RoutesReady")
+async def test_wrong_percentages_are_told() -> None:
+    """Where nothing refuses them, shares that do not add up are reported, and what served before goes on."""
+    async with _platform({}) as platform:
+        await platform.serve("one")
+        await platform.ready()
+        await platform.serve("one", traffic=[{"latestRevision": True, "percent": 60}])
+        service = await platform.eventually(
+            kinds.KNATIVE_SERVICE, "hello", lambda s: conditions.is_false(s, "RoutesReady")
+        )
+        assert "add up to 60" in (conditions.get(service, "RoutesReady") or {})["message"]
+        assert objects.status(service)["traffic"][0]["revisionName"] == "hello-00001"
+
+
+async def test_a_revision_is_ready_when_its_least_replicas_are(platform: Platform) -> None:
+    """One of three does not do: whoever updates would lose two thirds of what answered."""
+    platform.cluster.started = 1
+    await platform.serve("one", notes={"autoscaling.knative.dev/min-scale": "3"})
+    await platform.eventually(
+        kinds.POD_AUTOSCALER, "hello-00001", lambda a: objects.status(a).get("actualScale") == 1
     )
-    assert "add up to 60" in (conditions.get(service, "RoutesReady") or {})["message"]
-    assert objects.status(service)["traffic"][0]["revisionName"] == "hello-00001"
+    revision = await platform.client.get(kinds.KNATIVE_REVISION, "hello-00001", NAMESPACE)
+    assert not conditions.is_true(revision, "Ready")
+    platform.cluster.started = 3
+    await platform.ready()
+    scaler = await platform.client.get(kinds.POD_AUTOSCALER, "hello-00001", NAMESPACE)
+    assert objects.status(scaler)["actualScale"] == 3
 
 
 async def test_load_scales_out(platform: Platform) -> None:
@@ -458,27 +476,115 @@ async def test_load_scales_out(platform: Platform) -> None:
     )
 
 
-async def test_unknown_field_is_refused(platform: Platform) -> None:
-    """What Serving does not do is not accepted in silence."""
+@pytest.mark.parametrize("mode", ["Ignore", "Warn", "Strict"])
+@pytest.mark.parametrize(
+    ("part", "status", "place"),
+    [
+        ({"hostNetwork": True}, 422, "spec.template.spec.hostNetwork"),
+        ({"volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "c"}}]}, 422, "volumes[0]"),
+    ],
+)
+async def test_what_serving_does_not_do_is_refused(mode: str, part: Object, status: int, place: str) -> None:
+    """Whatever the client asks of unknown fields, none of a pod's is dropped in silence."""
+    rules = validation.rules()
+    app = apiserver.build(
+        apiserver.ApiConfig(), store.open_memory(), SystemClock(), random.Random(1), rules=rules
+    )
     document = {
         "apiVersion": "serving.knative.dev/v1",
         "kind": "Service",
         "metadata": {"name": "bad", "namespace": NAMESPACE},
-        "spec": {"template": {"spec": {"hostNetwork": True, "containers": [{"image": "x"}]}}},
+        "spec": {"template": {"spec": {**part, "containers": [{"image": "x"}]}}},
     }
-    answer = await platform.client.raw(
-        "POST",
-        kinds.KNATIVE_SERVICE.path(NAMESPACE),
-        query={"fieldValidation": "Strict"},
-        headers={"content-type": "application/json"},
-        body=json.dumps(document).encode(),
+    async with World(app) as world:
+        await sdk.install_crds(world.client, wiring.crds())
+        answer = await world.client.raw(
+            "POST",
+            kinds.KNATIVE_SERVICE.path(NAMESPACE),
+            query={"fieldValidation": mode},
+            headers={"content-type": "application/json"},
+            body=json.dumps(document).encode(),
+        )
+    assert answer.status == status
+    assert place.encode() in answer.body
+
+
+@pytest.mark.parametrize(
+    "resource", [kinds.KNATIVE_SERVICE, kinds.KNATIVE_CONFIGURATION, kinds.KNATIVE_REVISION]
+)
+async def test_nonsense_is_refused_and_breaks_nothing(resource: Resource) -> None:
+    """Every field of a pod with a value of another form: a client error, whatever it is."""
+    app = apiserver.build(
+        apiserver.ApiConfig(), store.open_memory(), SystemClock(), random.Random(1), rules=validation.rules()
     )
-    assert answer.status == 400
-    assert b'unknown field \\"spec.template.spec.hostNetwork\\"' in answer.body
+    (crd,) = (c for c in wiring.crds() if c["metadata"]["name"] == resource.group_resource)
+    schema = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    of_revision = resource == kinds.KNATIVE_REVISION
+    pod = schema if of_revision else schema["properties"]["template"]["properties"]["spec"]
+    container = pod["properties"]["containers"]["items"]
+    good = {"image": "x"}
+    specs: list[Any] = [None, {}, {"containers": None}, {"containers": [None]}]
+    for value in (
+        None,
+        "text",
+        7,
+        [7],
+        [["text"]],
+        {"a": {"b": 7}},
+        [{"name": 7}],
+        [{"name": "a", "x": [1]}],
+    ):
+        specs += [{"containers": [good], name: value} for name in pod["properties"]]
+        specs += [{"containers": [{**good, name: value}]} for name in container["properties"]]
+    statuses = set()
+    async with World(app) as world:
+        await sdk.install_crds(world.client, wiring.crds())
+        for number, spec in enumerate(specs):
+            document: Object = {"apiVersion": resource.api_version, "kind": resource.kind}
+            document["metadata"] = {"name": f"odd-{number}", "namespace": NAMESPACE}
+            if spec is not None:
+                document["spec"] = spec if of_revision else {"template": {"spec": spec}}
+            answer = await world.client.raw(
+                "POST",
+                resource.path(NAMESPACE),
+                query={"fieldValidation": "Ignore", "dryRun": "All"},
+                headers={"content-type": "application/json"},
+                body=json.dumps(document).encode(),
+            )
+            assert answer.status in (201, 400, 422), (spec, answer.body)
+            statuses.add(answer.status)
+    assert statuses >= {422}
 
 
-async def test_refused_child_is_told(platform: Platform) -> None:
-    """What the API server does not take of a Revision's children is told, up to the Service."""
+async def test_defaults_are_stored_and_make_no_changes(platform: Platform) -> None:
+    """What a client reads back says everything; writing the same again is no new generation."""
+    await platform.serve("one")
+    service = await platform.client.get(kinds.KNATIVE_SERVICE, "hello", NAMESPACE)
+    spec = service["spec"]["template"]["spec"]
+    assert service["spec"]["traffic"] == [{"latestRevision": True, "percent": 100}]
+    assert (spec["timeoutSeconds"], spec["containerConcurrency"], spec["enableServiceLinks"]) == (
+        300,
+        0,
+        False,
+    )
+    assert spec["containers"][0]["name"] == "user-container"
+    await platform.serve("one")
+    bare = platform.document("one")
+    bare["metadata"]["resourceVersion"] = service["metadata"]["resourceVersion"]
+    replaced = await platform.client.update(kinds.KNATIVE_SERVICE, bare)
+    assert objects.generation(replaced) == 1
+    for kind in (kinds.KNATIVE_SERVICE, kinds.KNATIVE_CONFIGURATION, kinds.KNATIVE_ROUTE):
+        stored = await platform.eventually(kind, "hello", objects.uid)
+        assert objects.annotations(stored)[words.CREATOR] == "system:admin", kind
+
+
+async def test_refused_child_is_told() -> None:
+    """What an API server without Serving's rules does not take of a Revision's children is told."""
+    async with _platform({}) as platform:
+        await _refused_child_is_told(platform)
+
+
+async def _refused_child_is_told(platform: Platform) -> None:
     document = platform.document("one")
     container = document["spec"]["template"]["spec"]["containers"][0]
     container["volumeMounts"] = [{"name": "none", "mountPath": "/x"}]

@@ -26,7 +26,11 @@ class Authorizer(Protocol):
 
 
 class KindRules(Protocol):
-    """What the author of a custom kind refuses and warns of beyond its schema, as webhooks would."""
+    """What a custom kind's author fills in, refuses and warns of beyond its schema, as webhooks would."""
+
+    def default(self, new: dict[str, Any], old: Mapping[str, Any] | None, user: str) -> None:
+        """Fill in, in place, an object that fits its schema; `old` is None on create, `user` who writes."""
+        ...
 
     def problems(self, new: Mapping[str, Any], old: Mapping[str, Any] | None) -> Sequence[Cause]:
         """Everything wrong with a write that fits the schema; `old` is None on create."""

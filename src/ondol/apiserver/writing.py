@@ -100,6 +100,7 @@ class Writes:
         if not tracked:
             lens = Whole(has_status=served.strategy.has_status)
             obj = await self._owned(context, lens, None, obj)
+        await self._default(context, obj, None)
         served.strategy.prepare_for_create(context, obj)
         request = admission.Request("create", served, namespace, obj, None)
         admission.admit(core, context, request)
@@ -170,6 +171,8 @@ class Writes:
         metadata.for_update(new, old, served.resource)
         if not tracked:
             new = await self._owned(context, lens, old, new)
+        if not lens.subresource:
+            await self._default(context, new, old)
         lens.prepare(served.strategy, context, new, old)
         namespace = objects.namespace(old)
         request = admission.Request("update", served, namespace, new, old, lens.subresource)
@@ -177,6 +180,12 @@ class Writes:
         await self._check(context, request, metadata.update_problems(new, old))
         admission.validate(self.core, context, request)
         return None if await self._beside(lambda: _same(new, old)) else new
+
+    async def _default(self, context: Context, new: Object, old: Object | None) -> None:
+        """What the kind's author fills in: before changes are counted, and of nobody's fields."""
+        rules = self.core.rules.get(self.served.resource.group_resource)
+        if rules is not None and not await self._beside(lambda: self.served.schema.problems(new, old)):
+            rules.default(new, old, context.user.name)
 
     async def _check(
         self, context: Context, request: admission.Request, extra: Sequence[errors.Cause] = ()

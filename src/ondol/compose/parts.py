@@ -160,7 +160,7 @@ async def _api(instance: Instance, settings: Settings, notify: Notify) -> None:
     from ondol import apiserver, store
     from ondol.apiserver import documents, server, unsupported
     from ondol.apiserver.handlers import backups
-    from ondol.serverless.serving import validation
+    from ondol.serverless.serving import podspec, validation
 
     clock, rng = SystemClock(), random.SystemRandom()
     backups.remove_leftovers(instance.data_dir)
@@ -184,7 +184,7 @@ async def _api(instance: Instance, settings: Settings, notify: Notify) -> None:
         rng,
         service_account_key=pki.service_account_key_file.read_bytes(),
         node_proxy=_node_proxy(instance),
-        rules=validation.rules(unsupported.warnings),
+        rules=validation.rules(unsupported.warnings, podspec.features(settings.knative_features)),
     )
     listen = [server.Listen("127.0.0.1", instance.ports.api)]
     if os.geteuid() == 0:
@@ -447,4 +447,5 @@ def node_config(instance: Instance, settings: Settings) -> Any:
         allowed_unsafe_sysctls=listed(settings.allowed_unsafe_sysctls),
         max_pods=settings.max_pods,
         restart_backoff=node.restart_backoff(settings.restart_backoff_max_s),
+        drain_s=settings.drain_s,
     )

@@ -74,6 +74,10 @@ class Settings:
     """Users whose pods are held to nothing, separated by commas."""
     pod_security_exempt_runtime_classes: str = ""
     """Runtime classes whose pods are held to nothing, separated by commas."""
+    knative_features: str = ""
+    """Knative's feature flags that are on besides its defaults, with commas between; `-name` is off."""
+    drain_s: float = 2.0
+    """Seconds a pod that was an endpoint answers on before SIGTERM; at most half its grace period."""
     log_level: str = "info"
     """Least severe log level written: debug, info, warning or error."""
 
@@ -86,6 +90,16 @@ def listed(text: str) -> tuple[str, ...]:
 def _is_address(text: str) -> bool:
     try:
         ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _are_features(text: str) -> bool:
+    from ondol.serverless.serving import podspec  # noqa: PLC0415 - only who sets it pays for it
+
+    try:
+        podspec.features(text)
     except ValueError:
         return False
     return True
@@ -135,6 +149,8 @@ _LIMITS: Final[Mapping[str, tuple[Callable[[Any], bool], str]]] = {
     "pod_security_warn": _LEVEL,
     "pod_security_exempt_namespaces": _NAMES,
     "pod_security_exempt_runtime_classes": _NAMES,
+    "drain_s": (lambda wait_s: 0 <= wait_s <= 600, "from 0 to 600 seconds"),
+    "knative_features": (_are_features, "names of Knative's feature flags (see docs/serverless.md)"),
     "log_level": (
         lambda level: level in ("debug", "info", "warning", "error"),
         "debug, info, warning or error",

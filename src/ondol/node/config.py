@@ -36,6 +36,8 @@ class NodeConfig:
     run_root: Path = Path("/run/ondol")
     mesh_enabled: bool = True
     mesh_patience_s: float = 10.0
+    drain_s: float = 2.0
+    """How long a pod in the mesh that was an endpoint answers on before SIGTERM; 0 is not at all."""
     api_token: str = ""
     """Bearer token that callers of the node's HTTP interface show; empty refuses all but health checks."""
     kept_ports: frozenset[HostPort] = frozenset()

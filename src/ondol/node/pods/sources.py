@@ -22,6 +22,7 @@ from ondol.sdk.informer import Selection
 
 Handler: TypeAlias = Callable[[Object | None, Object | None], None]
 
+_BY_ADDRESS: Final = "address"
 _REFRESH_SHARE: Final = 0.8
 _REFRESH_MAX_S: Final = 24 * 3600.0
 _FOLLOW_AFTER_S: Final = 1.0
@@ -134,6 +135,8 @@ class Sources:
         self.secrets = Referenced(manager, resources.SECRET)
         self.services = manager.informer(resources.SERVICE)
         self.namespaces = manager.informer(resources.NAMESPACE)
+        self.endpoint_slices = manager.informer(resources.ENDPOINT_SLICE)
+        self.endpoint_slices.add_index(_BY_ADDRESS, _addresses)
         self._tokens: dict[tuple[str, volumes.TokenRequest], Token] = {}
 
     def start(self, tasks: TaskGroup) -> None:
@@ -176,6 +179,18 @@ class Sources:
             listed = [*listed, api]
         return env.service_variables(sorted(listed, key=objects.name))
 
+    def is_endpoint(self, namespace: str, address: str, *, leaving: bool = False) -> bool:
+        """Whether a Service of the namespace leads to the address; `leaving`: or did until just now."""
+        words = ("ready", "serving") if leaving else ("ready",)
+        return any(
+            (endpoint.get("conditions") or {}).get(word, True)
+            for each in self.endpoint_slices.lister.by_index(_BY_ADDRESS, address)
+            if objects.namespace(each) == namespace
+            for endpoint in each.get("endpoints") or ()
+            if address in endpoint["addresses"]
+            for word in words
+        )
+
     async def tokens(self, pod: Spec) -> dict[volumes.TokenRequest, str]:
         """A current token for each that the pod's volumes ask for."""
         found: dict[volumes.TokenRequest, str] = {}
@@ -213,6 +228,10 @@ class Sources:
         now = self._clock.now()
         lifetime_s = time.parse_rfc3339(answer["status"]["expirationTimestamp"]) - now
         return Token(answer["status"]["token"], now + min(lifetime_s * _REFRESH_SHARE, _REFRESH_MAX_S))
+
+
+def _addresses(each: Object) -> list[str]:
+    return [address for endpoint in each.get("endpoints") or () for address in endpoint["addresses"]]
 
 
 def _wants_links(pod: Spec) -> bool:

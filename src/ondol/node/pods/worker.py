@@ -23,7 +23,7 @@ from ondol.base.backoff import Backoff
 from ondol.node.images import images
 from ondol.node.images.images import ImageUnavailable
 from ondol.node.pods import container as planning
-from ondol.node.pods import decide, env, model, probing, status, steps, sysctls, volumes
+from ondol.node.pods import decide, draining, env, model, probing, status, steps, sysctls, volumes
 from ondol.node.pods.decide import Action
 from ondol.node.pods.host import Host
 from ondol.node.pods.model import Attempt, Container, Record, Spec
@@ -55,6 +55,7 @@ class PodWorker:
         self._has_vanished = False
         self._is_meshed: bool | None = None
         self._is_done = False
+        self._is_drained = False
         self._watches: dict[str, anyio.CancelScope] = {}
         self._followed: set[str] = set()
         """Containers whose end is waited for, or which are being discarded after it."""
@@ -530,7 +531,9 @@ class PodWorker:
             self._keep_container(name, current=None)
             return
         deadline = self._host.clock.monotonic() + grace_s
-        await self._pre_stop(name, attempt, grace_s)
+        async with anyio.create_task_group() as both:
+            both.start_soon(self._drain, grace_s)
+            await self._pre_stop(name, attempt, grace_s)
         self._signal(attempt, steps.signal_number(attempt.stop_signal))
         while self._record.container(name).is_running:
             if self._is_ending():
@@ -548,6 +551,17 @@ class PodWorker:
             with anyio.move_on_after(0.2):
                 await self._news.wait()
                 await anyio.lowlevel.checkpoint()
+
+    async def _drain(self, grace_s: float) -> None:
+        """Once for the pod: its sidecars, which end last, have been drained with it."""
+        if self._is_drained or not self._is_ending() or not await self._is_in_mesh():
+            return
+        await draining.drain(self._host, self._record, grace_s, lambda: self._is_hurried(grace_s))
+        self._is_drained = True
+
+    def _is_hurried(self, grace_s: float) -> bool:
+        is_over = self._has_vanished or not self._record.is_any_running
+        return is_over or decide.grace_s(self._pod) < grace_s
 
     async def _pre_stop(self, name: str, attempt: Attempt, grace_s: float) -> None:
         hook = (self._spec_of(name).get("lifecycle") or {}).get("preStop")

@@ -1,12 +1,12 @@
-"""The activator's listeners: one a revision, each connection held until a pod can have it."""
+"""The activator's listeners: one a revision, each request held until a pod can have it."""
 
 from __future__ import annotations
 
 import random
 import socket
-from collections.abc import Callable, Iterable
-from contextlib import suppress
-from typing import Final
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import anyio
 import anyio.abc
@@ -15,7 +15,15 @@ from ondol.api.objects import Key
 from ondol.base import log
 from ondol.base.clock import Clock
 from ondol.serverless.activator import head as heads
+from ondol.serverless.activator import limits as words
+from ondol.serverless.activator.limits import Limits
 from ondol.serverless.activator.throttler import Endpoint, QueueFull, Throttler, Ticket
+
+if TYPE_CHECKING:
+    from ondol.serverless.activator.http2 import Wire
+    from ondol.serverless.activator.streams import Pods
+
+Connection = TypeVar("Connection")
 
 _CHUNK_BYTES: Final = 64 * 1024
 _EARLY_BYTES_MAX: Final = 64 * 1024
@@ -50,11 +58,11 @@ class Activator:
             task_status.started()
             await anyio.sleep_forever()
 
-    async def listen(self, revision: Key, *, concurrency: int, timeout_s: float, port: int = 0) -> int:
+    async def listen(self, revision: Key, *, concurrency: int, limits: Limits, port: int = 0) -> int:
         """Open the revision's port (`port` again, if it is free) and return it; a second call sets limits."""
         if (known := self._revisions.get(revision)) is not None:
             known.throttler.concurrency = concurrency
-            known.timeout_s = timeout_s
+            known.limits = limits
             return known.port
         if self._group is None:
             raise RuntimeError("the activator is not running")
@@ -62,7 +70,7 @@ class Activator:
         listening = _Listening(
             port=opened.getsockname()[1],
             throttler=Throttler(concurrency=concurrency, rng=self._rng),
-            timeout_s=timeout_s,
+            limits=limits,
         )
         self._revisions[revision] = listening
         self._group.start_soon(self._serve, revision, listening, opened)
@@ -77,6 +85,8 @@ class Activator:
         """Tell which pods of the revision are ready."""
         if (listening := self._revisions.get(revision)) is not None:
             listening.throttler.set_endpoints(endpoints)
+            if listening.pods is not None:
+                listening.pods.keep(listening.throttler.ready)
 
     def demand(self, revision: Key) -> int:
         """Requests held or in flight here for the revision."""
@@ -99,47 +109,86 @@ class Activator:
         with listening.scope:
             listener = await anyio.abc.SocketListener.from_socket(opened)
             async with listener, anyio.create_task_group() as connections:
+                listening.connections = connections
                 await listener.serve(lambda stream: self._handle(revision, listening, stream), connections)
 
     async def _handle(self, revision: Key, listening: _Listening, client: anyio.abc.SocketStream) -> None:
         async with client:
             with suppress(*_LOST, ClientLeft):
-                try:
-                    await self._forward(revision, listening, client)
-                except QueueFull:
-                    await client.send(
-                        heads.answer(503, "Service Unavailable", "too many requests are waiting\n")
-                    )
-                except TimeoutError:
-                    text = "no instance became ready in time\n"
-                    await client.send(heads.answer(503, "Service Unavailable", text))
+                received = await _receive_head(client)
+                if heads.is_http2(received):
+                    await self._forward_streams(revision, listening, client, received)
+                elif received:
+                    await self._forward(revision, listening, client, received)
 
-    async def _forward(self, revision: Key, listening: _Listening, client: anyio.abc.SocketStream) -> None:
-        received = await _receive_head(client)
-        if not received:
+    # HTTP/1: one request a connection, carried as bytes
+
+    async def _forward(
+        self, revision: Key, listening: _Listening, client: anyio.abc.SocketStream, received: bytes
+    ) -> None:
+        try:
+            waiting = _Waiting(client)
+            endpoint, pod = await self.place(
+                revision, listening, waiting.called, lambda at: anyio.connect_tcp(at.host, at.port)
+            )
+        except QueueFull:
+            await client.send(heads.answer(503, "Service Unavailable", "too many requests are waiting\n"))
             return
-        arrived_s = self._clock.monotonic()
-        waiting = _Waiting(client)
-        with anyio.fail_after(listening.timeout_s):
-            endpoint, pod = await self._connect(revision, listening.throttler, waiting)
-        held_s = self._clock.monotonic() - arrived_s
-        self._log.debug("request_handed_over", revision=str(revision), held_ms=round(held_s * 1000, 1))
+        except TimeoutError:
+            await client.send(heads.answer(504, "Gateway Timeout", words.REASON))
+            return
         try:
             async with pod:
                 await pod.send(received + waiting.early)
-                await _splice(client, pod)
+                await _splice(client, pod, listening.limits)
         finally:
             listening.throttler.release(endpoint)
 
+    # HTTP/2: every stream is a request
+
+    async def _forward_streams(
+        self, revision: Key, listening: _Listening, client: anyio.abc.SocketStream, received: bytes
+    ) -> None:
+        from ondol.serverless.activator import streams  # noqa: PLC0415 - a tenth of a second HTTP/1 never pays
+
+        if listening.connections is None:
+            return
+        if listening.pods is None:
+            listening.pods = streams.Pods(listening.connections, self._clock)
+        await streams.Front(client, _Places(self, revision, listening, listening.pods)).run(received)
+
+    # Placing
+
+    async def place(
+        self,
+        revision: Key,
+        listening: _Listening,
+        wait: Callable[[Throttler, Ticket], Awaitable[Endpoint]],
+        connect: Callable[[Endpoint], Awaitable[Connection]],
+    ) -> tuple[Endpoint, Connection]:
+        """An endpoint and a connection to it; a pod that just went away is not the request's fault."""
+        arrived_s = self._clock.monotonic()
+        with anyio.fail_after(listening.limits.total_s):
+            placed = await self._connect(revision, listening.throttler, wait, connect)
+        held_s = self._clock.monotonic() - arrived_s
+        self._log.debug("request_handed_over", revision=str(revision), held_ms=round(held_s * 1000, 1))
+        return placed
+
     async def _connect(
-        self, revision: Key, throttler: Throttler, waiting: _Waiting
-    ) -> tuple[Endpoint, anyio.abc.SocketStream]:
-        """An endpoint and an open connection to it; a pod that just went away is not the request's fault."""
+        self,
+        revision: Key,
+        throttler: Throttler,
+        wait: Callable[[Throttler, Ticket], Awaitable[Endpoint]],
+        connect: Callable[[Endpoint], Awaitable[Connection]],
+    ) -> tuple[Endpoint, Connection]:
         failed: OSError | None = None
         for attempt in range(_CONNECT_ATTEMPTS):
-            endpoint = await self._acquire(revision, throttler, waiting)
+            endpoint = throttler.try_acquire()
+            if isinstance(endpoint, Ticket):
+                self._on_demand(revision)
+                endpoint = await wait(throttler, endpoint)
             try:
-                return endpoint, await anyio.connect_tcp(endpoint.host, endpoint.port)
+                return endpoint, await connect(endpoint)
             except OSError as error:
                 throttler.release(endpoint)
                 failed = error
@@ -149,22 +198,53 @@ class Activator:
                 raise
         raise TimeoutError from failed
 
-    async def _acquire(self, revision: Key, throttler: Throttler, waiting: _Waiting) -> Endpoint:
-        got = throttler.try_acquire()
-        if isinstance(got, Endpoint):
-            return got
-        self._on_demand(revision)
-        return await waiting.called(throttler, got)
-
 
 class _Listening:
     """One revision's open port."""
 
-    def __init__(self, *, port: int, throttler: Throttler, timeout_s: float) -> None:
+    def __init__(self, *, port: int, throttler: Throttler, limits: Limits) -> None:
         self.port = port
         self.throttler = throttler
-        self.timeout_s = timeout_s
+        self.limits = limits
         self.scope = anyio.CancelScope()
+        self.connections: anyio.abc.TaskGroup | None = None
+        self.pods: Pods | None = None
+
+
+class _Places:
+    """Implements `streams.Places` for one revision."""
+
+    def __init__(self, activator: Activator, revision: Key, listening: _Listening, pods: Pods) -> None:
+        self._activator = activator
+        self._revision = revision
+        self._listening = listening
+        self._pods = pods
+
+    @property
+    def limits(self) -> Limits:
+        return self._listening.limits
+
+    @asynccontextmanager
+    async def place(self) -> AsyncIterator[Wire]:
+        place = self._activator.place
+        endpoint, wire = await place(self._revision, self._listening, _called, self._pods.connect)
+        try:
+            yield wire
+        finally:
+            self._pods.give_back(endpoint, wire)
+            self._listening.throttler.release(endpoint)
+
+
+async def _called(throttler: Throttler, ticket: Ticket) -> Endpoint:
+    """The endpoint, when the ticket's turn has come."""
+    try:
+        await ticket.called.wait()
+    except BaseException:
+        throttler.cancel(ticket)
+        raise
+    if ticket.endpoint is None:
+        raise QueueFull
+    return ticket.endpoint
 
 
 class _Waiting:
@@ -217,13 +297,23 @@ async def _receive_head(client: anyio.abc.SocketStream) -> bytes:
     return b""
 
 
-async def _splice(client: anyio.abc.SocketStream, pod: anyio.abc.SocketStream) -> None:
+async def _splice(client: anyio.abc.SocketStream, pod: anyio.abc.SocketStream, limits: Limits) -> None:
     """Carry bytes both ways until the pod has closed; the client may end its half earlier."""
+    begun = False
     async with anyio.create_task_group() as both:
         both.start_soon(_carry_requests, client, pod)
-        with suppress(*_LOST):
+        try:
             while True:
-                await client.send(await pod.receive(_CHUNK_BYTES))
+                with anyio.fail_after(limits.silence_s(begun=begun)):
+                    received = await pod.receive(_CHUNK_BYTES)
+                begun = True
+                await client.send(received)
+        except TimeoutError:
+            if not begun:
+                with suppress(*_LOST):
+                    await client.send(heads.answer(504, "Gateway Timeout", words.REASON))
+        except _LOST:
+            pass  # the pod has said all, or the client hears no more
         both.cancel_scope.cancel()
 
 

@@ -17,12 +17,14 @@ from ondol.base import clock, errors, log
 from ondol.client import PatchType
 from ondol.sdk import Controller, Manager, Result
 from ondol.serverless.activator.activator import Activator
+from ondol.serverless.activator.limits import Limits
 from ondol.serverless.activator.throttler import Endpoint
 from ondol.serverless.autoscaler import metrics, scaler
 from ondol.serverless.autoscaler.decide import Decider, Scaling
 from ondol.serverless.autoscaler.metrics import Busyness, Counters, ProxyMetrics
 from ondol.serverless.autoscaler.scaler import Facts, Mode, Plan
 from ondol.serverless.serving import metadata as words
+from ondol.serverless.serving.defaults import TIMEOUT_S
 from ondol.serverless.serving.resources import HTTP_PORT
 from ondol.serverless.serving.writing import write_status
 
@@ -116,7 +118,9 @@ class PodAutoscalerReconciler:
         memory = self._memory(key, autoscaler, len(ready))
         if self._activator.demand(key):
             memory.decider.record(self._manager.clock.monotonic(), float(self._activator.demand(key)))
-        initialized = _initialized(autoscaler) or len(ready) >= max(1, memory.scaling.initial_scale)
+        initialized = _initialized(autoscaler) or len(ready) >= scaler.initial_replicas(
+            memory.scaling, reachable=_reachable(autoscaler)
+        )
         facts = await self._facts(key, autoscaler, deployment, memory, len(ready), initialized=initialized)
         wish = scaler.plan(facts)
         memory.idle_since_s = (memory.idle_since_s or self._manager.clock.monotonic()) if wish.idle else None
@@ -140,7 +144,11 @@ class PodAutoscalerReconciler:
         return await self._activator.listen(
             key,
             concurrency=int(spec.get("containerConcurrency") or 0),
-            timeout_s=float(spec.get("timeoutSeconds") or 300),
+            limits=Limits(
+                total_s=float(spec.get("timeoutSeconds") or TIMEOUT_S),
+                response_start_s=_shorter(spec, "responseStartTimeoutSeconds"),
+                idle_s=_shorter(spec, "idleTimeoutSeconds"),
+            ),
             port=_port_in_use(self._slices.lister.get(key), self._activator.address),
         )
 
@@ -168,8 +176,9 @@ class PodAutoscalerReconciler:
         initialized: bool,
     ) -> Facts:
         now_s = self._manager.clock.monotonic()
-        reachable = objects.spec(autoscaler).get("reachability") != "Unreachable"
+        reachable = _reachable(autoscaler)
         idle_s = None if memory.idle_since_s is None else now_s - memory.idle_since_s
+        spec = objects.spec(autoscaler)
         created = clock.parse_rfc3339(str(objects.metadata(autoscaler)["creationTimestamp"]))
         if not ready and not self._activator.demand(key):
             memory.observed_since_s = now_s  # a window is one during which requests could be answered
@@ -180,6 +189,7 @@ class PodAutoscalerReconciler:
             demand=self._activator.demand(key),
             decision=memory.decider.decide(now_s, ready, reachable=reachable),
             observed_s=now_s - memory.observed_since_s,
+            timed=bool(_shorter(spec, "responseStartTimeoutSeconds") or _shorter(spec, "idleTimeoutSeconds")),
             initialized=initialized,
             reachable=reachable,
             quiet=memory.decider.quiet(now_s),
@@ -294,6 +304,16 @@ def _port_in_use(present: Mapping[str, Any] | None, address: str) -> int:
     if present is None or [e["addresses"] for e in present.get("endpoints") or ()] != [[address]]:
         return 0
     return int(present["ports"][0]["port"])
+
+
+def _shorter(spec: Mapping[str, Any], field: str) -> float:
+    """A time that is less than the whole request may take; 0 where it says nothing more."""
+    limit_s = float(spec.get(field) or 0)
+    return limit_s if limit_s < float(spec.get("timeoutSeconds") or TIMEOUT_S) else 0.0
+
+
+def _reachable(autoscaler: Mapping[str, Any]) -> bool:
+    return objects.spec(autoscaler).get("reachability") != "Unreachable"
 
 
 def _initialized(autoscaler: Mapping[str, Any]) -> bool:

@@ -33,6 +33,8 @@ class Facts:
     initialized: bool
     """Whether the initial scale was ever reached."""
     reachable: bool = True
+    timed: bool = False
+    """Whether the silence of a pod is limited, which only the activator can measure."""
     quiet: bool = False
     idle_s: float | None = None
     """How long the revision has been switched to the activator for going to zero."""
@@ -66,11 +68,16 @@ def plan(facts: Facts) -> Plan:
     return _leaving(facts)
 
 
+def initial_replicas(scaling: Scaling, *, reachable: bool) -> int:
+    """How many must have been ready once: before that a revision is not, and its forerunner keeps serving."""
+    return max(1, scaling.initial_scale, scaling.min_scale if reachable else 0)
+
+
 def _initial(facts: Facts) -> Plan:
     deadline_s = facts.scaling.progress_deadline_s + GRACE_S
     if facts.age_s > deadline_s and facts.ready == 0 and not facts.demand:
         return Plan(0, "Proxy", "False", TIMED_OUT, "The target could not be activated.")
-    replicas = max(facts.scaling.initial_scale, facts.scaling.min_scale if facts.reachable else 0)
+    replicas = initial_replicas(facts.scaling, reachable=facts.reachable)
     mode: Mode = "Serve" if facts.ready and _may_serve(facts) else "Proxy"
     return Plan(
         replicas,
@@ -106,8 +113,8 @@ def _running(facts: Facts, wanted: int) -> Plan:
 
 def _may_serve(facts: Facts) -> bool:
     """Pods answer directly unless something must be counted or held on the way to them."""
-    if facts.scaling.container_concurrency > 0:
-        return False  # the exact limit is kept by the activator: the proxy knows none per pod
+    if facts.scaling.container_concurrency > 0 or facts.timed:
+        return False  # these limits are kept by the activator: the proxy knows none of them per pod
     return facts.decision is None or facts.decision.excess_burst_capacity >= 0
 
 

@@ -1,7 +1,7 @@
 """The CustomResourceDefinitions of Serving. A pod's fields come from the table of built-in kinds.
 
-Only what Knative's default feature flags allow is in the schema, so that everything else is
-refused by the API server instead of being ignored.
+What Knative's default feature flags allow has its schema; the other fields of a pod are kept as they
+come, so that validation can refuse them where they stand: the API server would only drop them.
 """
 
 from __future__ import annotations
@@ -18,41 +18,24 @@ from ondol.api.resources import (
     KNATIVE_SERVICE,
     POD_AUTOSCALER,
 )
+from ondol.serverless.serving import podspec
 
 _CORE: Final = "io.k8s.api.core.v1."
-_POD_FIELDS: Final = (
-    "containers",
-    "volumes",
-    "serviceAccountName",
-    "imagePullSecrets",
-    "automountServiceAccountToken",
-    "enableServiceLinks",
-)
-_CONTAINER_FIELDS: Final = (
-    "name",
-    "image",
-    "command",
-    "args",
-    "env",
-    "envFrom",
-    "ports",
-    "resources",
-    "readinessProbe",
-    "livenessProbe",
-    "startupProbe",
-    "securityContext",
-    "workingDir",
-    "volumeMounts",
-    "imagePullPolicy",
-    "terminationMessagePath",
-    "terminationMessagePolicy",
-)
-_VOLUME_FIELDS: Final = ("name", "configMap", "secret", "emptyDir", "projected")
 _ONLY: Final = {
-    _CORE + "PodSpec": _POD_FIELDS,
-    _CORE + "Container": _CONTAINER_FIELDS,
-    _CORE + "Volume": _VOLUME_FIELDS,
+    _CORE + "PodSpec": podspec.POD_FIELDS,
+    _CORE + "Container": podspec.CONTAINER_FIELDS,
+    _CORE + "Volume": podspec.VOLUME_FIELDS,
 }
+_LOOKED_INTO: Final = ("initContainers", "securityContext", "persistentVolumeClaim")
+"""Refused unless a feature is on, and read before that is known: so their form is checked at any rate."""
+_FILLED_IN: Final = {
+    _CORE + "Container": ("name",),
+    _CORE + "ContainerPort": ("containerPort",),
+    _CORE + "HTTPGetAction": ("port",),
+    _CORE + "TCPSocketAction": ("port",),
+    _CORE + "GRPCAction": ("port",),
+}
+"""Required of a pod, but given by Serving to whoever leaves it out."""
 _SCALARS: Final[Mapping[str, Object]] = {
     "string": {"type": "string"},
     "bytes": {"type": "string", "format": "byte"},
@@ -68,6 +51,8 @@ _SCALARS: Final[Mapping[str, Object]] = {
 _STRING: Final[Object] = {"type": "string"}
 _INTEGER: Final[Object] = {"type": "integer"}
 _BOOLEAN: Final[Object] = {"type": "boolean"}
+_CLOSED: Final[Object] = {"description": "Refused unless its feature is on."}
+_OTHER: Final[Object] = {"x-kubernetes-preserve-unknown-fields": True, **_CLOSED}
 _ANYTHING: Final[Object] = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
 _STATUS: Final[Object] = {**_ANYTHING, "description": "What became of it; the condition Ready sums it up."}
 _POD_FIELDS_SAID: Final[Mapping[str, str]] = {
@@ -81,20 +66,28 @@ _POD_FIELDS_SAID: Final[Mapping[str, str]] = {
 
 
 def structural(type_name: str) -> Object:
-    """The structural schema of a built-in type, written out in full and masked to what is allowed."""
+    """The structural schema of a built-in type, written out in full where it is allowed."""
     fields = facts.type_named(type_name).fields
     allowed = _ONLY.get(type_name, fields)
     schema: Object = {
         "type": "object",
-        "properties": {name: _field(fields[name]) for name in fields if name in allowed},
+        "properties": {
+            name: _field(field) if name in allowed else _other(name, field) for name, field in fields.items()
+        },
     }
-    # A container is named by its revision when its author did not.
-    required = [n for n in fields if n in allowed and fields[n].required and fields[n].default is None]
-    if type_name == _CORE + "Container":
-        required = [n for n in required if n != "name"]
+    filled = _FILLED_IN.get(type_name, ())
+    required = [
+        name
+        for name, field in fields.items()
+        if name in allowed and name not in filled and field.required and field.default is None
+    ]
     if required:
         schema["required"] = required
     return schema
+
+
+def _other(name: str, field: facts.Field) -> Object:
+    return _CLOSED | _field(field) if name in _LOOKED_INTO else _OTHER
 
 
 def _field(field: facts.Field) -> Object:
@@ -137,14 +130,20 @@ def _revision_spec() -> Object:
     for name, text in _POD_FIELDS_SAID.items():
         properties[name] |= _said(text)
     concurrency: Object = {"type": "integer", "format": "int64", "minimum": 0, "maximum": 1000}
-    timeout: Object = {"type": "integer", "format": "int64", "minimum": 1, "maximum": 600}
+    timeout: Object = {"type": "integer", "format": "int64", "minimum": 0, "maximum": 600}
     properties["containerConcurrency"] = concurrency | _said(
         "How many requests a pod is sent at a time; 0, the default, means no limit."
     )
     properties["timeoutSeconds"] = timeout | _said(
-        "How long a request may wait for a pod; an answer is not cut."
+        "How long a request may take, its wait for a pod included; 0 or nothing means 300."
     )
-    properties["containers"]["minItems"] = 1
+    properties["responseStartTimeoutSeconds"] = timeout | _said(
+        "How long a pod may take to begin its answer; 0 means no such limit."
+    )
+    properties["idleTimeoutSeconds"] = timeout | _said(
+        "How long a pod may send nothing while it answers; 0, the default, means no such limit."
+    )
+    properties["containers"] |= {"minItems": 1}
     return schema
 
 
@@ -157,8 +156,9 @@ def _traffic(*, of_service: bool) -> Object:
         "percent": percent | _said("Its share of the requests; the shares make 100."),
         "tag": tag | _said("Gives it a host name of its own, with this in front."),
     }
-    if not of_service:
-        properties["configurationName"] = _STRING | _said("The Configuration whose newest revision is meant.")
+    whose = "Refused here: it is the Service's own." if of_service else "Whose newest revision is meant."
+    properties["configurationName"] = _STRING | _said(whose)
+    properties["url"] = _STRING | _said("Refused: the status says it.")
     listed: Object = {"type": "array", "items": _object(properties)}
     return listed | _said("Who gets the requests; all to the newest revision by default.")
 
@@ -195,7 +195,7 @@ def _definition(
                     "storage": True,
                     "subresources": {"status": {}},
                     "additionalPrinterColumns": columns,
-                    "schema": {"openAPIV3Schema": _object(properties) | _said(said)},
+                    "schema": {"openAPIV3Schema": _object(properties, "spec") | _said(said)},
                 }
             ],
         },
@@ -273,6 +273,8 @@ def _pod_autoscaler() -> Object:
         {
             "containerConcurrency": _INTEGER | _said("As in the revision."),
             "timeoutSeconds": _INTEGER | _said("As in the revision."),
+            "responseStartTimeoutSeconds": _INTEGER | _said("As in the revision."),
+            "idleTimeoutSeconds": _INTEGER | _said("As in the revision."),
             "containerPort": _INTEGER | _said("The port that requests are sent to."),
             "protocolType": {"type": "string", "enum": ["http1", "h2c"]} | _said("What is spoken there."),
             "reachability": reachability | _said("Whether a route leads to the revision."),

@@ -29,6 +29,8 @@ ROUTING_STATE_MODIFIED: Final = SERVING + "routingStateModified"
 ROUTES_ANNOTATION: Final = SERVING + "routes"
 PROGRESS_DEADLINE: Final = SERVING + "progress-deadline"
 ROLLOUT_DURATIONS: Final = (SERVING + "rollout-duration", SERVING + "rolloutDuration")
+CREATOR: Final = SERVING + "creator"
+LAST_MODIFIER: Final = SERVING + "lastModifier"
 VISIBILITY: Final = "networking.knative.dev/visibility"
 CLUSTER_LOCAL: Final = "cluster-local"
 
@@ -62,8 +64,19 @@ _KNOWN: Final = {
     "scale-to-zero-pod-retention-period",
     "metric-aggregation-algorithm",
 }
-_DURATION_UNITS_S: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
-_DURATION: Final = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|s|m|h))+")
+_DURATION_UNITS_S: Final = {
+    "ns": 1e-9,
+    "us": 1e-6,
+    "µs": 1e-6,
+    "ms": 0.001,
+    "s": 1.0,
+    "m": 60.0,
+    "h": 3600.0,
+}
+_PART: Final = r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ns|us|µs|ms|s|m|h)"
+_DURATION: Final = re.compile(f"[+]?(?:{_PART})+")
+_INTEGER: Final = re.compile(r"[+-]?[0-9]{1,20}")
+_INT32_MAX: Final = 2**31 - 1
 _RPS_TARGET: Final = 200.0
 
 
@@ -78,10 +91,7 @@ def duration_s(text: str) -> float:
         return 0.0
     if _DURATION.fullmatch(text) is None:
         raise ValueError(f"{text!r} is not a duration such as 30s or 1m30s")
-    return sum(
-        float(number) * _DURATION_UNITS_S[unit]
-        for number, unit in re.findall(r"(\d+(?:\.\d+)?)(ms|s|m|h)", text)
-    )
+    return sum(float(number) * _DURATION_UNITS_S[unit] for number, unit in re.findall(_PART, text))
 
 
 def whole_s(text: str) -> float:
@@ -111,6 +121,13 @@ def scaling(
     if max_scale and max_scale < min_scale:
         reader.refuse("max-scale", f"{max_scale} is less than min-scale {min_scale}")
         max_scale = 0
+    activation_scale = reader.whole("activation-scale", 2, base.activation_scale)
+    if activation_scale and activation_scale < min_scale:
+        reader.refuse("activation-scale", f"{activation_scale} is less than min-scale {min_scale}")
+        activation_scale = 0
+    if max_scale and activation_scale > max_scale:
+        reader.refuse("activation-scale", f"{activation_scale} is more than max-scale {max_scale}")
+        activation_scale = 0
     found = Scaling(
         metric=metric,
         target=reader.number("target", 0.01, None, _usual_target(metric, container_concurrency, base)),
@@ -119,14 +136,14 @@ def scaling(
         min_scale=min_scale,
         max_scale=max_scale,
         initial_scale=reader.whole("initial-scale", 1, base.initial_scale),
-        activation_scale=reader.whole("activation-scale", 2, base.activation_scale),
+        activation_scale=activation_scale,
         window_s=round(reader.duration("window", 6, 3600, base.window_s)),
         panic_window_percent=reader.number("panic-window-percentage", 1, 100, base.panic_window_percent),
         panic_threshold=reader.number("panic-threshold-percentage", 110, 1000, base.panic_threshold * 100)
         / 100,
-        burst_capacity=reader.number("target-burst-capacity", -1, None, base.burst_capacity),
+        burst_capacity=reader.burst("target-burst-capacity", base.burst_capacity),
         scale_down_delay_s=reader.duration("scale-down-delay", 0, 3600, base.scale_down_delay_s),
-        retention_s=reader.duration("scale-to-zero-pod-retention-period", 0, 3600, base.retention_s),
+        retention_s=reader.fraction("scale-to-zero-pod-retention-period", 0, 3600, base.retention_s),
         progress_deadline_s=_progress_deadline_s(annotations, reader, base.progress_deadline_s),
     )
     return found, reader.causes
@@ -178,6 +195,12 @@ def _normalised(annotations: Mapping[str, str]) -> dict[str, str]:
     return {_OLD_SPELLINGS.get(key, key): value for key, value in given.items()}
 
 
+def _whole(text: str) -> int:
+    if _INTEGER.fullmatch(text) is None:
+        raise ValueError(f"{text!r} is not a whole number")
+    return int(text)
+
+
 def _cause(key: str, why: str) -> errors.Cause:
     return errors.Cause("FieldValueInvalid", why, f"spec.template.metadata.annotations[{key}]")
 
@@ -185,25 +208,36 @@ def _cause(key: str, why: str) -> errors.Cause:
 class _Reader:
     """Reads typed values out of strings and keeps account of what was wrong."""
 
-    def __init__(self, given: Mapping[str, str]) -> None:
-        self._given = given
+    def __init__(self, texts: Mapping[str, str]) -> None:
+        self._texts = texts
         self.causes: list[errors.Cause] = []
 
     def refuse(self, key: str, why: str) -> None:
         self.causes.append(_cause(AUTOSCALING + key, why))
 
     def choice(self, key: str, allowed: tuple[str, ...], default: str) -> str:
-        text = self._given.get(key, default)
+        text = self._texts.get(key, default)
         if text in allowed:
             return text
         self.refuse(key, f"{text!r} is not supported; use {' or '.join(allowed)}")
         return default
 
     def whole(self, key: str, least: int, default: int) -> int:
-        return self._read(key, int, least, None, default)
+        return self._read(key, _whole, least, _INT32_MAX, default)
 
     def number(self, key: str, least: float, most: float | None, default: float) -> float:
         return self._read(key, float, least, most, default)
+
+    def burst(self, key: str, default: float) -> float:
+        """Requests, or -1 alone of what is less than none."""
+        value = self._read(key, float, -1, None, default)
+        if -1 < value < 0:
+            self.refuse(key, f"{self._texts[key]!r} must be -1 or at least 0")
+            return default
+        return value
+
+    def fraction(self, key: str, least: float, most: float, default: float) -> float:
+        return self._read(key, duration_s, least, most, default)
 
     def duration(self, key: str, least: float, most: float, default: float) -> float:
         return self._read(key, whole_s, least, most, default)
@@ -211,7 +245,7 @@ class _Reader:
     def _read(
         self, key: str, parse: Callable[[str], Number], least: float, most: float | None, default: Number
     ) -> Number:
-        text = self._given.get(key)
+        text = self._texts.get(key)
         if text is None:
             return default
         try:

@@ -8,6 +8,7 @@ its name resolves, and a VirtualService, which any Istio-compatible mesh underst
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -15,18 +16,22 @@ from typing import Any, Final
 from ondol.api import objects
 from ondol.api.objects import Object
 from ondol.base import names
+from ondol.serverless.serving import defaults
 from ondol.serverless.serving import metadata as words
 
 API_VERSION: Final = "serving.knative.dev/v1"
 USER_PORT: Final = "user-port"
-USER_CONTAINER: Final = "user-container"
 DEFAULT_PORT: Final = 8080
-DEFAULT_TIMEOUT_S: Final = 300
 HTTP_PORT: Final = 80
 # As long as the proxies may take to hear that a pod is going: until then it must still answer.
 LEAVING_S: Final = 2
 # Until an activator that died is back, about half a second; a pod that only just went is found sooner.
 CONNECT_ATTEMPTS: Final = 8
+# Who asked, by what name and how, as RFC 7239 has it; the proxy fills in its own words.
+FORWARDED: Final = (
+    'for="%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%";host="%REQ(:AUTHORITY)%";proto=%REQ(X-FORWARDED-PROTO)%'
+)
+_PROBES: Final = ("readinessProbe", "livenessProbe", "startupProbe")
 INGRESS: Final = "ondol-system/ingress"
 # kubectl's own bookkeeping speaks of the parent and would be wrong on a child.
 _NOT_COPIED: Final = {"kubectl.kubernetes.io/last-applied-configuration"}
@@ -42,6 +47,7 @@ class Target:
     percent: int
     tag: str = ""
     latest: bool = False
+    timeout_s: int = defaults.TIMEOUT_S
 
 
 def _child(parent: Mapping[str, Any], kind: str, name: str, api_version: str = API_VERSION) -> Object:
@@ -125,28 +131,13 @@ def revision(configuration_: Mapping[str, Any]) -> Object:
         words.CONFIGURATION_GENERATION_LABEL: str(objects.generation(configuration_)),
         words.ROUTING_STATE_LABEL: "pending",
     }
-    child["metadata"]["annotations"] = _copied(objects.annotations(template))
-    child["spec"] = with_defaults(template.get("spec") or {})
+    maker = objects.annotations(configuration_).get(words.LAST_MODIFIER)
+    child["metadata"]["annotations"] = {
+        **_copied(objects.annotations(template)),
+        **({words.CREATOR: maker} if maker else {}),
+    }
+    child["spec"] = defaults.revision_spec(template.get("spec") or {})
     return child
-
-
-def with_defaults(spec: Mapping[str, Any]) -> Object:
-    """A revision's spec with Serving's defaults: container names, limits, the default probe."""
-    found = copy.deepcopy(dict(spec))
-    found.setdefault("containerConcurrency", 0)
-    found.setdefault("timeoutSeconds", DEFAULT_TIMEOUT_S)
-    found.setdefault("enableServiceLinks", False)
-    containers = found.get("containers") or []
-    for number, container in enumerate(containers):
-        if not container.get("name"):
-            container["name"] = USER_CONTAINER if len(containers) == 1 else f"{USER_CONTAINER}-{number}"
-    if containers:
-        container = containers[serving_container(found)]
-        probe = container.setdefault("readinessProbe", {})
-        if not any(kind in probe for kind in ("httpGet", "tcpSocket", "exec", "grpc")):
-            probe["tcpSocket"] = {"port": 0}
-        probe.setdefault("successThreshold", 1)
-    return found
 
 
 def serving_container(spec: Mapping[str, Any]) -> int:
@@ -209,7 +200,7 @@ def deployment(revision_: Mapping[str, Any], *, progress_deadline_s: float) -> O
 
 def _pod_spec(revision_: Mapping[str, Any]) -> Object:
     spec = copy.deepcopy(dict(objects.spec(revision_)))
-    timeout_s = int(spec.get("timeoutSeconds") or DEFAULT_TIMEOUT_S)
+    timeout_s = int(spec.get("timeoutSeconds") or defaults.TIMEOUT_S)
     for own in (
         "containerConcurrency",
         "timeoutSeconds",
@@ -224,22 +215,40 @@ def _pod_spec(revision_: Mapping[str, Any]) -> Object:
         own_env = [{"name": "PORT", "value": str(port)}] if number == chosen else []
         container["env"] = [*(container.get("env") or []), *own_env, *_knative_env(revision_)]
         container["lifecycle"] = {"preStop": {"sleep": {"seconds": LEAVING_S}}}
+        # The last words of a program that fails are the cause a Revision names.
+        container["terminationMessagePolicy"] = (
+            container.get("terminationMessagePolicy") or "FallbackToLogsOnError"
+        )
         if number == chosen:
             container["ports"] = [{"name": USER_PORT, "containerPort": port, "protocol": "TCP"}]
-            container["readinessProbe"] = _probe(container.get("readinessProbe") or {}, port, protocol)
+        for probe in _PROBES:
+            if container.get(probe):
+                container[probe] = _probe(container[probe], (port, protocol) if number == chosen else None)
+        if number == chosen and container.get("readinessProbe"):
+            container["readinessProbe"].setdefault("periodSeconds", 10)
+    for container in spec.get("initContainers") or ():
+        container["env"] = [*(container.get("env") or []), *_knative_env(revision_)]
     return spec
 
 
-def _probe(probe: Mapping[str, Any], port: int, protocol: str) -> Object:
-    """The probe with the user's port filled in where it was left open (0)."""
-    found = copy.deepcopy(dict(probe))
+def _probe(probe: Mapping[str, Any], own: tuple[int, str] | None) -> Object:
+    """A probe with the port filled in where it was left open (0); `own` is the serving container's."""
+    filled = {key: value for key, value in copy.deepcopy(dict(probe)).items() if value is not None}
+    if not filled.get("periodSeconds"):
+        filled.pop("periodSeconds", None)
+    action = filled.get("httpGet") or {}
+    if action.get("scheme"):
+        action["scheme"] = str(action["scheme"]).upper()
+    if own is None:
+        return filled
+    port, protocol = own
     for kind in ("httpGet", "tcpSocket", "grpc"):
-        if kind in found and not found[kind].get("port"):
-            found[kind]["port"] = port
-    if "httpGet" in found and protocol == "h2c":  # an HTTP/1 probe of an HTTP/2-only server cannot succeed
-        found = {k: v for k, v in found.items() if k != "httpGet"} | {"tcpSocket": {"port": port}}
-    found.setdefault("periodSeconds", 10)
-    return found
+        named = filled.get(kind, {}).get("port")
+        if kind in filled and (not named or isinstance(named, str)):  # a name is the container's own port
+            filled[kind]["port"] = port
+    if "httpGet" in filled and protocol == "h2c":  # an HTTP/1 probe of an HTTP/2-only server cannot succeed
+        filled = {k: v for k, v in filled.items() if k != "httpGet"} | {"tcpSocket": {"port": port}}
+    return filled
 
 
 def _knative_env(revision_: Mapping[str, Any]) -> list[Object]:
@@ -283,7 +292,9 @@ def pod_autoscaler(revision_: Mapping[str, Any]) -> Object:
     }
     child["spec"] = {
         "containerConcurrency": int(objects.spec(revision_).get("containerConcurrency") or 0),
-        "timeoutSeconds": int(objects.spec(revision_).get("timeoutSeconds") or DEFAULT_TIMEOUT_S),
+        "timeoutSeconds": int(objects.spec(revision_).get("timeoutSeconds") or defaults.TIMEOUT_S),
+        "responseStartTimeoutSeconds": int(objects.spec(revision_).get("responseStartTimeoutSeconds") or 0),
+        "idleTimeoutSeconds": int(objects.spec(revision_).get("idleTimeoutSeconds") or 0),
         "protocolType": protocol,
         "containerPort": port,
         "reachability": {"active": "Reachable", "reserve": "Unreachable"}.get(state, "Unknown"),
@@ -299,7 +310,10 @@ def pod_autoscaler(revision_: Mapping[str, Any]) -> Object:
 def placeholder_service(route_: Mapping[str, Any], name: str) -> Object:
     """A Service so that the Route's name (or a tag's) resolves; the mesh routes by that name."""
     child = _child(route_, "Service", name, "v1")
-    child["metadata"]["labels"] = {words.ROUTE_LABEL: objects.name(route_)}
+    # Visibility is not passed on: who wants one tag's name inside only labels that Service.
+    passed = {k: v for k, v in _copied(objects.labels(route_)).items() if k != words.VISIBILITY}
+    child["metadata"]["labels"] = {**passed, words.ROUTE_LABEL: objects.name(route_)}
+    child["metadata"]["annotations"] = _copied(objects.annotations(route_))
     child["spec"] = {
         "type": "ClusterIP",
         "ports": [{"name": "http", "port": HTTP_PORT, "appProtocol": "http", "protocol": "TCP"}],
@@ -322,8 +336,8 @@ def cluster_host(name: str, namespace: str) -> str:
 def virtual_service(route_: Mapping[str, Any], targets: Sequence[Target], domain: str) -> Object:
     """How the mesh splits the Route's requests between revisions, one rule for it and one a tag.
 
-    Each rule matches on the authority, so that all of a route's names live in one object and
-    change at once.
+    All of a route's names live in one object and change at once, so a rule says which names it is for:
+    between pods all of them, at the ingress only the public one, in whatever case they come.
     """
     child = _child(route_, "VirtualService", objects.name(route_), "networking.istio.io/v1")
     child["metadata"]["labels"] = {words.ROUTE_LABEL: objects.name(route_)}
@@ -331,19 +345,23 @@ def virtual_service(route_: Mapping[str, Any], targets: Sequence[Target], domain
     local_only = objects.labels(route_).get(words.VISIBILITY) == words.CLUSTER_LOCAL
     rules, hosts = [], []
     tags = sorted({t.tag for t in targets if t.tag}, key=lambda tag: (-len(tag), tag))
-    for tag in [*tags, ""]:  # first match wins: the longer names come first
+    for tag in [*tags, ""]:  # first match wins: what has no tag takes the names that are left
         own = name if not tag else tag_name(tag, name)
         shares = [t for t in targets if (t.percent > 0 if not tag else t.tag == tag)]
         if not shares:
             continue
-        authorities = [
+        inside = [
             own + suffix
             for suffix in (f".{namespace}.svc.cluster.local", f".{namespace}.svc", f".{namespace}")
         ]
-        if not local_only:
-            authorities.append(public_host(own, namespace, domain))
-        hosts += authorities
-        rules.append(_rule(namespace, shares, [*authorities, own], alone=bool(tag)))
+        outside = [] if local_only else [public_host(own, namespace, domain)]
+        hosts += [*inside, *outside]
+        matches: list[Object] = [{"gateways": ["mesh"]}]
+        if tag:
+            matches[0]["authority"] = _any_of([*inside, *outside, own])
+        if outside:
+            matches.append({"gateways": [INGRESS], "authority": _any_of(outside)})
+        rules.append(_rule(namespace, shares, matches, alone=bool(tag)))
     child["spec"] = {
         "hosts": hosts,
         "gateways": ["mesh"] if local_only else ["mesh", INGRESS],
@@ -352,7 +370,12 @@ def virtual_service(route_: Mapping[str, Any], targets: Sequence[Target], domain
     return child
 
 
-def _rule(namespace: str, shares: Sequence[Target], authorities: Sequence[str], *, alone: bool) -> Object:
+def _any_of(names_: Sequence[str]) -> Object:
+    """Matches these names in any case (RFC 9110, 4.2.3), with a port or without."""
+    return {"regex": f"(?i)(?:{'|'.join(re.escape(name) for name in names_)})(?::[0-9]+)?"}
+
+
+def _rule(namespace: str, shares: Sequence[Target], matches: list[Object], *, alone: bool) -> Object:
     destinations = [
         {
             "destination": {"host": cluster_host(t.revision, namespace), "port": {"number": HTTP_PORT}},
@@ -361,10 +384,11 @@ def _rule(namespace: str, shares: Sequence[Target], authorities: Sequence[str], 
         for t in shares
     ]
     return {
-        "match": [{"authority": {"prefix": authority}} for authority in authorities],
+        "match": matches,
         "route": destinations,
-        # A held request must not be cut by the mesh: the activator answers for its deadline.
-        "timeout": "0s",
+        "headers": {"request": {"add": {"forwarded": FORWARDED}}},
+        # One for all of its shares: a request must not be cut before its own revision would.
+        "timeout": f"{max(t.timeout_s for t in shares)}s",
         "retries": {
             "attempts": CONNECT_ATTEMPTS,
             "retryOn": "connect-failure,refused-stream,reset-before-request",

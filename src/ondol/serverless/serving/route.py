@@ -15,6 +15,7 @@ from ondol.sdk import Controller, Manager, Result
 from ondol.serverless.serving import metadata as words
 from ondol.serverless.serving import resources, status
 from ondol.serverless.serving.children import AGAIN_S, ChildProblem, Children
+from ondol.serverless.serving.defaults import TIMEOUT_S
 from ondol.serverless.serving.resources import Target
 from ondol.serverless.serving.service import owner_key, owner_uid
 from ondol.serverless.serving.status import Verdict
@@ -149,7 +150,9 @@ class RouteReconciler:
             percent = int(spec.get("percent") or 0)
             total += percent
             latest = bool(spec.get("configurationName"))
-            targets.append(Target(objects.name(revision), percent, str(spec.get("tag") or ""), latest))
+            timeout_s = int(objects.spec(revision).get("timeoutSeconds") or TIMEOUT_S)
+            tag = str(spec.get("tag") or "")
+            targets.append(Target(objects.name(revision), percent, tag, latest, timeout_s))
         tags = [target.tag for target in targets if target.tag]
         if twice := next((tag for tag in tags if tags.count(tag) > 1), ""):
             return [], Verdict("False", "InvalidTraffic", f'the tag "{twice}" is given twice')

@@ -18,7 +18,10 @@ from ondol.serverless.serving.resources import Target
 
 READY: Final = "Ready"
 _IMAGE_REASONS: Final = {"ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName"}
-_EXIT_REASONS: Final = {"CrashLoopBackOff", "RunContainerError", "CreateContainerError"}
+_FATAL: Final = {"CreateContainerError", "RunContainerError"}
+_STARTING: Final = {"ContainerCreating", "PodInitializing", "CrashLoopBackOff", ""}
+"""Why a container may wait without anything being wrong with it, or with more to be said elsewhere."""
+_NO_ERROR: Final = "container exited with no error"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,14 +62,15 @@ def revision(
     `problem` says why one of its children cannot be.
     """
     initialized = autoscaler is not None and conditions.is_true(autoscaler, "ScaleTargetInitialized")
-    available = problem or (OK if initialized else _resources(deployment, autoscaler, pods))
-    healthy = _containers(pods, initialized=initialized)
+    pods = [pod for pod in pods if not objects.is_deleting(pod)]
+    available = problem or (OK if initialized else _resources(revision_, deployment, autoscaler, pods))
+    healthy = _containers(revision_, pods, initialized=initialized)
     verdicts = {"ResourcesAvailable": available, "ContainerHealthy": healthy, "Active": _active(autoscaler)}
     scaled = objects.status(autoscaler or {})
     return {
         "observedGeneration": objects.generation(revision_),
         "conditions": written(
-            revision_, verdicts, of_ready=("ResourcesAvailable", "ContainerHealthy"), now=now
+            revision_, verdicts, of_ready=("ContainerHealthy", "ResourcesAvailable"), now=now
         ),
         "containerStatuses": _container_statuses(revision_, pods),
         "actualReplicas": int(scaled.get("actualScale") or 0),
@@ -75,24 +79,32 @@ def revision(
 
 
 def _resources(
+    revision_: Mapping[str, Any],
     deployment: Mapping[str, Any] | None,
     autoscaler: Mapping[str, Any] | None,
     pods: Sequence[Mapping[str, Any]],
 ) -> Verdict:
-    for waiting in _waiting(pods):
+    for status, waiting in _waiting(pods):
         if waiting.get("reason") in _IMAGE_REASONS:
-            return Verdict("False", "ContainerMissing", str(waiting.get("message") or waiting["reason"]))
+            return _image_missing(revision_, status, waiting)
     for pod in pods:
         scheduled = conditions.get(pod, "PodScheduled") or {}
         if scheduled.get("status") == "False":
             return Verdict("False", str(scheduled.get("reason") or "Unschedulable"), _message(scheduled))
     given_up = conditions.get(autoscaler or {}, "Active") or {}
     if given_up.get("reason") == scaler.TIMED_OUT:  # its pods are gone, so nobody else could say it any more
-        return Verdict("False", "ProgressDeadlineExceeded", "Initial scale was never achieved")
+        return _lost(revision_) or Verdict(
+            "False", "ProgressDeadlineExceeded", "Initial scale was never achieved"
+        )
     if deployment is None:
         return Verdict("Unknown", "Deploying")
+    stuck = next(((s, w) for s, w in _waiting(pods) if w.get("reason") not in _STARTING), None)
     progressing = conditions.get(deployment, "Progressing")
-    if progressing is not None and progressing.get("status") == "False":
+    is_late = progressing is not None and progressing.get("status") == "False"
+    if stuck is not None:  # it may come in time yet: what it refers to is often made right after it
+        reason, text = str(stuck[1]["reason"]), str(stuck[1].get("message") or "")
+        return Verdict("False" if is_late or reason in _FATAL else "Unknown", reason, text)
+    if is_late:
         return Verdict("False", "ProgressDeadlineExceeded", "Initial scale was never achieved")
     refused = conditions.get(deployment, "ReplicaFailure")
     if refused is not None and refused.get("status") == "True":
@@ -100,26 +112,58 @@ def _resources(
     return Verdict("Unknown", "Deploying")
 
 
+def _lost(revision_: Mapping[str, Any]) -> Verdict | None:
+    """What was wrong with the resources while there were pods to say it."""
+    before = conditions.get(revision_, "ResourcesAvailable") or {}
+    if before.get("status") != "False":
+        return None
+    return Verdict("False", str(before.get("reason") or ""), _message(before))
+
+
+def _image_missing(
+    revision_: Mapping[str, Any], status: Mapping[str, Any], waiting: Mapping[str, Any]
+) -> Verdict:
+    """Knative resolves tags itself and says ContainerMissing; a digest is the node's to find."""
+    containers = objects.spec(revision_).get("containers") or ()
+    image = next((str(c.get("image")) for c in containers if c.get("name") == status.get("name")), "")
+    reason, text = str(waiting["reason"]), str(waiting.get("message") or waiting["reason"])
+    if "@" in image:
+        return Verdict("False", reason, text)
+    return Verdict("False", "ContainerMissing", f'Unable to fetch image "{image}": {text}')
+
+
 def _message(condition: Mapping[str, Any]) -> str:
     return str(condition.get("message") or "")
 
 
-def _containers(pods: Sequence[Mapping[str, Any]], *, initialized: bool) -> Verdict:
-    ready = any(conditions.is_true(pod, READY) for pod in pods)
-    if not ready:
-        for status in _statuses(pods):
-            if (status.get("state") or {}).get("waiting", {}).get("reason") in _EXIT_REASONS:
-                return _exit_verdict(status)
+def _containers(
+    revision_: Mapping[str, Any], pods: Sequence[Mapping[str, Any]], *, initialized: bool
+) -> Verdict:
+    """Unhealthy from a container's first failure until a pod answers, however often it starts meanwhile."""
+    if any(conditions.is_true(pod, READY) for pod in pods):
+        return OK
+    for status in _statuses(pods):
+        if (ended := _ended(status)) is not None:
+            return _exit_verdict(ended)
+    before = conditions.get(revision_, "ContainerHealthy") or {}
+    if not pods and not initialized and before.get("status") == "False":
+        return Verdict("False", str(before.get("reason") or ""), _message(before))
     return OK if initialized else Verdict("Unknown", "Deploying")
 
 
-def _exit_verdict(status: Mapping[str, Any]) -> Verdict:
-    ended = (status.get("lastState") or {}).get("terminated") or {}
-    waiting = status["state"]["waiting"]
-    if "exitCode" in ended:
-        words = ended.get("message") or ended.get("reason") or waiting.get("message") or ""
-        return Verdict("False", f"ExitCode{ended['exitCode']}", f"Container failed with: {words}")
-    return Verdict("False", str(waiting["reason"]), str(waiting.get("message") or ""))
+def _ended(status: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """How the container ended last, if it ever did."""
+    for state in ("state", "lastState"):
+        ended: Mapping[str, Any] | None = (status.get(state) or {}).get("terminated")
+        if ended is not None:
+            return ended
+    return None
+
+
+def _exit_verdict(ended: Mapping[str, Any]) -> Verdict:
+    code = int(ended.get("exitCode") or 0)
+    text = str(ended.get("message") or "").strip() or (_NO_ERROR if code == 0 else ended.get("reason") or "")
+    return Verdict("False", f"ExitCode{code}", f"Container failed with: {text}")
 
 
 def _active(autoscaler: Mapping[str, Any] | None) -> Verdict:
@@ -134,10 +178,13 @@ def _statuses(pods: Sequence[Mapping[str, Any]]) -> Iterable[Mapping[str, Any]]:
         yield from objects.status(pod).get("containerStatuses") or ()
 
 
-def _waiting(pods: Sequence[Mapping[str, Any]]) -> Iterable[Mapping[str, Any]]:
+def _waiting(
+    pods: Sequence[Mapping[str, Any]],
+) -> Iterable[tuple[Mapping[str, Any], Mapping[str, Any]]]:
+    """Containers that wait, each with what it says of it."""
     for status in _statuses(pods):
         if waiting := (status.get("state") or {}).get("waiting"):
-            yield waiting
+            yield status, waiting
 
 
 def _container_statuses(revision_: Mapping[str, Any], pods: Sequence[Mapping[str, Any]]) -> list[Object]:

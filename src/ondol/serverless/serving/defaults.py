@@ -1,0 +1,144 @@
+"""What Serving fills in when one of its kinds is written, so that whoever reads it back finds it stored.
+
+The values are those of Knative's `config-defaults`, the rules those of its defaulting webhook
+(knative/serving `pkg/apis/serving/v1/*_defaults.go`). A template that a write leaves as it was stays as it
+was stored: what a newer version would fill in otherwise never makes a new Revision by itself.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from ondol.api import objects
+from ondol.api.objects import Object
+from ondol.serverless.serving import metadata as words
+
+USER_CONTAINER: Final = "user-container"
+INIT_CONTAINER: Final = "init-container"
+TIMEOUT_S: Final = 300
+PROBE_KINDS: Final = ("httpGet", "tcpSocket", "exec", "grpc")
+_PROBES: Final = ("readinessProbe", "livenessProbe", "startupProbe")
+_WRITABLE: Final = ("emptyDir", "persistentVolumeClaim", "ephemeral")
+
+
+def service(new: Object, old: Object | None, user: str) -> None:
+    """Fill a Service in, in place, and note who wrote it; `old` is None on create."""
+    _template(new, old)
+    spec = new["spec"]
+    if not spec.get("traffic"):
+        spec["traffic"] = [{"latestRevision": True, "percent": 100}]
+    _targets(spec["traffic"])
+    _sign(new, old, user)
+
+
+def configuration(new: Object, old: Object | None, user: str) -> None:
+    """Fill a Configuration in, in place; one that a Service made is not signed."""
+    _template(new, old)
+    if not objects.metadata(new).get("ownerReferences"):
+        _sign(new, old, user)
+
+
+def route(new: Object, old: Object | None, user: str) -> None:
+    """Fill a Route in, in place; one that a Service made is not signed."""
+    _targets(objects.spec(new).get("traffic") or ())
+    if not objects.metadata(new).get("ownerReferences"):
+        _sign(new, old, user)
+
+
+def revision(new: Object, old: Object | None, user: str) -> None:
+    """Fill a new Revision in, in place; its spec never changes later."""
+    del user
+    if old is None:
+        new["spec"] = revision_spec(new["spec"])
+
+
+def _template(new: Object, old: Object | None) -> None:
+    template = new["spec"]["template"]
+    before = (objects.spec(old).get("template") or {}) if old is not None else None
+    if template != before:
+        template["spec"] = revision_spec(template.get("spec") or {})
+
+
+def template_of(obj: Mapping[str, Any]) -> Object:
+    """The template of an object with everything filled in: what two versions of it are compared by."""
+    template = dict(objects.spec(obj).get("template") or {})
+    return {**template, "spec": revision_spec(template.get("spec") or {})}
+
+
+def _targets(traffic: Sequence[Object]) -> None:
+    for target in traffic:
+        target.setdefault("latestRevision", not target.get("revisionName"))
+        target.setdefault("percent", 0)
+
+
+def _sign(new: Object, old: Object | None, user: str) -> None:
+    """Who made the object and who changed its spec last; a write that leaves them out keeps them."""
+    before = objects.annotations(old) if old is not None else {}
+    if old is None:
+        signed = {words.CREATOR: user, words.LAST_MODIFIER: user}
+    elif objects.spec(new) != objects.spec(old):
+        signed = {words.LAST_MODIFIER: user}
+    else:
+        signed = {}
+    own = objects.annotations(new)
+    kept = {k: before[k] for k in (words.CREATOR, words.LAST_MODIFIER) if k in before and k not in own}
+    if signed or kept:
+        new["metadata"]["annotations"] = {**own, **kept, **signed}
+
+
+def revision_spec(spec: Mapping[str, Any]) -> Object:
+    """A revision's spec with every default: limits, container names, the probe, read-only mounts."""
+    filled = copy.deepcopy(dict(spec))
+    # Knative would limit the beginning of an answer to 300 s beside a longer time: who asks for ten minutes
+    # means them, and the limit would keep the activator in the path.
+    filled["timeoutSeconds"] = filled.get("timeoutSeconds") or TIMEOUT_S
+    for field, value in (("containerConcurrency", 0), ("enableServiceLinks", False)):
+        if filled.get(field) is None:
+            filled[field] = value
+    containers, first = filled.get("containers") or [], filled.get("initContainers") or []
+    taken = {str(c.get("name") or "") for c in (*containers, *first)}
+    _name(containers, USER_CONTAINER, taken)
+    _name(first, INIT_CONTAINER, taken)
+    writable = {v.get("name") for v in filled.get("volumes") or () if any(v.get(k) for k in _WRITABLE)}
+    writable |= {v.get("name") for v in filled.get("volumes") or () if "emptyDir" in v}
+    for container in containers:
+        _container(container, serves=len(containers) == 1 or bool(container.get("ports")), writable=writable)
+    return filled
+
+
+def _name(containers: Sequence[Object], base: str, taken: set[str]) -> None:
+    """A container without a name gets one that no other has."""
+    number = 0
+    for container in containers:
+        if container.get("name"):
+            continue
+        name = base
+        while len(containers) > 1 or name in taken:
+            name, number = f"{base}-{number}", number + 1
+            if name not in taken:
+                break
+        container["name"] = name
+
+
+def _container(container: Object, *, serves: bool, writable: set[Any]) -> None:
+    container.setdefault("resources", {})
+    if serves:
+        probe = container["readinessProbe"] = container.get("readinessProbe") or {}
+        if not any(kind in probe for kind in PROBE_KINDS):
+            probe["tcpSocket"] = {"port": 0}
+    if (probe := container.get("readinessProbe")) is not None:
+        probe["successThreshold"] = probe.get("successThreshold") or 1
+        if probe.get("periodSeconds"):
+            probe["failureThreshold"] = probe.get("failureThreshold") or 3
+            probe["timeoutSeconds"] = probe.get("timeoutSeconds") or 1
+    for field in _PROBES:
+        for kind in ("httpGet", "tcpSocket"):
+            if kind in (container.get(field) or {}):
+                container[field][kind] = {"port": 0, **(container[field][kind] or {})}
+        if "grpc" in (container.get(field) or {}):
+            container[field]["grpc"] = {"service": "", "port": 0, **(container[field]["grpc"] or {})}
+    for mount in container.get("volumeMounts") or ():
+        if mount.get("name") not in writable:
+            mount["readOnly"] = True
