@@ -181,11 +181,11 @@ def test_second_up_on_the_same_data_is_refused(stage: Stage) -> None:
 
 
 def test_an_image_in_use_is_kept(stage: Stage) -> None:
-    """An image that pods use is not removed, and they are named; one that nobody uses goes."""
+    """An image that something needs is not removed, and what needs it is named; one that nothing needs goes."""
     refused = stage.platform.run("image", "rm", "probe:1")
     assert refused.status == 1
-    assert refused.err.startswith("error: ondol.local/probe:1 is used by pods ")
-    assert "default/client" in refused.err
+    assert refused.err.startswith("error: ondol.local/probe:1 is used by ")
+    assert "pod default/client" in refused.err
     stage.platform("image", "build", HERE / "app", "--tag", "unused:1")
     stage.platform("image", "rm", "unused:1")
     listed = {image["reference"] for image in json.loads(stage.platform("image", "ls", "-o", "json"))}
