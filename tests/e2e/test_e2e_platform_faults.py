@@ -181,7 +181,7 @@ def test_second_up_on_the_same_data_is_refused(stage: Stage) -> None:
 
 
 def test_an_image_in_use_is_kept(stage: Stage) -> None:
-    """An image that something needs is not removed, and what needs it is named; one that nothing needs goes."""
+    """An image that something needs is kept, and what needs it is named; one that nothing needs goes."""
     refused = stage.platform.run("image", "rm", "probe:1")
     assert refused.status == 1
     assert refused.err.startswith("error: ondol.local/probe:1 is used by ")
