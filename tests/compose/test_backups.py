@@ -72,6 +72,8 @@ def test_restored_into_an_empty_folder(platform: Settings, tmp_path: Path) -> No
     assert before is not None
     assert after is not None
     assert after.service_cidr == before.service_cidr
+    (finding,) = [f for f in doctor.examine(elsewhere) if f.name == "objects"]
+    assert finding.verdict is doctor.Verdict.OK
     assert after.id == instances.identity(elsewhere.data_dir) != before.id
     assert not list(elsewhere.data_dir.glob(".backup-*"))
 

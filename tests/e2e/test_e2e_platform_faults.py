@@ -472,3 +472,21 @@ def test_doctor_and_status(stage: Stage) -> None:
         assert part["memory_bytes"] > 0
         assert part["address"]
     assert stage.platform.kubeconfig.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_backup_of_a_running_platform(stage: Stage, tmp_path: Path) -> None:
+    """It is made while everything runs, is its owner's alone, and a folder of its own comes out of it."""
+    archive = tmp_path / "backup.tgz"
+    stage.platform("backup", archive)
+    assert archive.stat().st_mode & 0o777 == 0o600
+    elsewhere = Platform(tmp_path / "elsewhere")
+    elsewhere("restore", archive)
+    assert (elsewhere.data_dir / "pki" / "ca.crt").read_bytes() == (
+        stage.platform.data_dir / "pki" / "ca.crt"
+    ).read_bytes()
+    findings = json.loads(elsewhere.run("doctor", "-o", "json").out)
+    (objects_,) = [f for f in findings if f["name"] == "objects"]
+    assert objects_["verdict"] == "ok"
+    assert "is there and whole" in elsewhere.run("restore", archive).err
+    assert "already running" in stage.platform.run("restore", archive).err
+    assert stage.platform.ready()

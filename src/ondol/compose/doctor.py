@@ -68,8 +68,8 @@ def _data(settings: Settings) -> Iterator[Finding]:
     from ondol.apiserver import documents  # noqa: PLC0415 - none of the other findings needs the store
     from ondol.store import repair  # noqa: PLC0415 - likewise
 
-    if not existing.store_file.with_name(existing.store_file.name + ".lock").exists():
-        return  # it never ran
+    if not repair.was_made(existing.store_file):
+        return
     try:
         rows = repair.examine(existing.store_file, documents.is_whole)
     except errors.HostError as error:

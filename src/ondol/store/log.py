@@ -383,6 +383,7 @@ def open_file(path: Path, retention: Retention | None = None, *, check: Check | 
     """
     database = Database(path)
     try:
+        database.take_reserve()
         return Store(database, writer.Threaded(database), retention or Retention(), check)
     except BaseException:
         database.close()

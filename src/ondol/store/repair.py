@@ -29,6 +29,11 @@ def files(path: Path) -> list[Path]:
     return [file for suffix in _SUFFIXES if (file := path.with_name(path.name + suffix)).exists()]
 
 
+def was_made(path: Path) -> bool:
+    """Whether there is, or once was, such a file."""
+    return path.exists() or path.with_name(path.name + ".lock").exists()
+
+
 def examine(path: Path, check: Check) -> int:
     """How many rows it has; `HostError` says what is damaged, lost, or that it is in use."""
     database = Database(path)

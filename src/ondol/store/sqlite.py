@@ -73,7 +73,6 @@ class Database:
         try:
             self._connection = self._open()
             self._mark()
-            self.take_reserve()
         except BaseException:
             self._unlock()
             raise
