@@ -41,13 +41,14 @@ class Selection:
 def selection(request: Request, served: Served) -> Selection:
     """What the query selects; `BadRequest` for selectors that cannot be read."""
     query = request.query
-    field_text = query.get("fieldSelector") or ""
-    if request.info.name and not field_text:  # the legacy watch path of one object
-        field_text = f"metadata.name={request.info.name}"
+    field = fields.parse_for(served.resource, query.get("fieldSelector") or "", served.schema.selectable)
+    named = fields.Term("metadata.name", request.info.name)
+    if named.value and named not in field.terms:  # the legacy watch path of one object
+        field = fields.Selector((named, *field.terms))  # always: the right to it is that to this name
     return Selection(
         request.info.namespace if served.resource.namespaced else "",
         labels.parse(query.get("labelSelector") or ""),
-        fields.parse_for(served.resource, field_text, served.schema.selectable),
+        field,
     )
 
 
