@@ -191,11 +191,14 @@ async def test_a_new_default_holds_for_old_objects(api: Any) -> None:
     crd = (await api.get(f"{CRDS}/widgets.example.org")).json
     spec = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
     spec["properties"]["shape"] = {"type": "string", "default": "round"}
+    crd["spec"]["versions"][0]["selectableFields"] = [{"jsonPath": ".spec.shape"}]
     assert (await api.put(f"{CRDS}/widgets.example.org", crd)).status == 200
     await api.settle()
     wanted = {"size": 1, "colour": "red", "shape": "round"}
     assert (await api.get(f"{WIDGETS}/a")).json["spec"] == wanted
     assert (await api.get(WIDGETS)).json["items"][0]["spec"] == wanted
+    selected = (await api.get(f"{WIDGETS}?fieldSelector=spec.shape%3Dround")).json["items"]
+    assert [item["spec"] for item in selected] == [wanted]
     async with api.watch(f"{WIDGETS}?watch=true") as watch:
         assert (await watch.next())["object"]["spec"] == wanted
     assert b"round" not in api.store.get("widgets.example.org", "default/a").value

@@ -2,7 +2,8 @@
 
 Most objects of a large kind are ruled out without being parsed: what a selector pins must stand in the
 bytes as it is written there, since all of them come from one encoder and no conversion changes labels or
-rewrites text. What is left has its labels read, and is parsed whole only for a field selector.
+rewrites text. Where a conversion adds text (defaults), fields rule nothing out. What is left has its labels
+read, and is parsed whole only for a field selector.
 """
 
 from __future__ import annotations
@@ -62,7 +63,8 @@ class Chooser:
         terms = chosen.field.terms
         self._key = fields.Selector(tuple(term for term in terms if term.field in _OF_KEY))
         self._field = fields.Selector(tuple(term for term in terms if term.field not in _OF_KEY))
-        self._needles = needles(self._label, self._field)
+        keeps_texts = served.conversion is None or served.conversion.keeps_texts
+        self._needles = needles(self._label, self._field if keeps_texts else fields.everything())
 
     def __call__(self, record: Record) -> bool:
         value = record.value

@@ -166,6 +166,7 @@ class Reading:
         self._head = b'{"apiVersion":' + msgspec.json.encode(shown)
         self._fill = fill
         self._filled: dict[bytes, bytes] = {}
+        self.keeps_texts = fill is None  # a default stands in none of the bytes written before it
 
     def shown(self, value: bytes) -> bytes:
         if self._fill is None:
