@@ -5,6 +5,7 @@ from __future__ import annotations
 import stat
 from pathlib import Path
 
+from ondol.apiserver.handlers import backups
 from ondol.compose import folders
 
 
@@ -19,6 +20,8 @@ def test_a_folder_made_beforehand_is_closed(tmp_path: Path) -> None:
         folder.mkdir(mode=0o755)
     (data / "config.toml").touch()
     (data / "store.db-wal").touch()
+    (data / f"{folders.ASIDE}20260101T000000-x").mkdir(mode=0o700)
+    (data / f"{backups.SCRATCH}x").mkdir(mode=0o700)
     for _ in range(2):
         assert folders.prepare(data) == []
         assert {mode(folder) for folder in (data, *(f for f in data.iterdir() if f.is_dir()))} == {0o700}

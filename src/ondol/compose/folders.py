@@ -26,7 +26,10 @@ _INNER: Final = (
     "seccomp",
 )
 _BESIDE: Final = ("addresses.json", "config.toml", "kubeconfig", "lost+found", "supervisor.lock")
-_BEGINNINGS: Final = ("instance.", "store.db")
+ASIDE: Final = "before-restore-"
+"""How the folders begin in which a restore keeps what was there before it."""
+# The last is a backup's that was cut off, which the API server removes as it starts.
+_BEGINNINGS: Final = ("instance.", "store.db", ASIDE, ".backup-")
 
 
 def prepare(data_dir: Path) -> list[str]:
