@@ -36,3 +36,18 @@ def test_a_folder_that_others_use_stays_open_to_them(tmp_path: Path) -> None:
     (data / "letters").mkdir(mode=0o755)
     assert folders.prepare(data) == ["letters"]
     assert (mode(data), mode(data / "letters"), mode(data / "layers")) == (0o755, 0o755, 0o700)
+
+
+def test_what_others_keep_there_is_not_removed(tmp_path: Path) -> None:
+    """Whoever gave the platform a home keeps the home; a folder of its own goes whole."""
+    home, own = tmp_path / "home", tmp_path / "own"
+    for data in (home, own):
+        data.mkdir()
+        folders.prepare(data)
+        (data / "instance.json").touch()
+    (home / "letters").mkdir()
+    (home / "letters" / "first").touch()
+    assert (folders.remove(home), folders.remove(own)) == (["letters"], [])
+    assert [path.name for path in home.iterdir()] == ["letters"]
+    assert (home / "letters" / "first").exists()
+    assert not own.exists()
