@@ -9,6 +9,8 @@ import pytest
 
 from ondol import store
 from ondol.api.objects import Object
+from ondol.apiserver import documents
+from ondol.apiserver.crds import serving
 
 pytestmark = pytest.mark.anyio
 
@@ -425,3 +427,13 @@ async def test_every_write_of_rules_in_cel_is_warned_of(api: Any) -> None:
     for answer in written:
         assert answer.status in (200, 201)
         assert any("CEL rules are not evaluated by this server" in text for text in answer.warnings)
+
+
+def test_what_was_filled_in_is_remembered_by_its_size() -> None:
+    """Large objects with defaults take no more memory than many small ones."""
+    reading = serving.Reading("example.org/v1", "example.org/v1", lambda obj: obj.update(shape="round"))
+    for number in range(60):
+        value = documents.dump({"apiVersion": "example.org/v1", "n": number, "text": "x" * 1_000_000})
+        assert documents.parse(reading.shown(value))["shape"] == "round"
+        assert sum(len(k) + len(v) for k, v in reading._filled.items()) <= 16 * 1024 * 1024
+    assert reading.shown(value) is reading.shown(value)
