@@ -30,6 +30,27 @@ async def test_a_backup_is_a_store_of_its_own(
     copy.close()
 
 
+async def test_a_slow_reader_gets_all_of_it(start: Callable[..., Any], tmp_path: Path) -> None:
+    """It waits on the disk and not in memory, so it may take longer than other answers."""
+    kept = store.open_file(tmp_path / "store.db")
+    config = apiserver.ApiConfig(scratch_dir=tmp_path, request_timeout_s=0.05)
+    async with start(kept, config) as api:
+
+        async def receive() -> dict[str, Any]:
+            return {"type": "http.request"}
+
+        sent: list[dict[str, Any]] = []
+
+        async def send(message: dict[str, Any]) -> None:
+            await anyio.sleep(0.1 if message.get("body") else 0.0)
+            sent.append(message)
+
+        await api.app(api._scope("GET", PATH, {}), receive, send)
+        assert sent[0]["status"] == 200
+        assert sent[-1] == {"type": "http.response.body", "body": b""}, "its end, and no cut"
+    kept.close()
+
+
 async def test_only_who_may_do_anything_may_have_it(start: Callable[..., Any], tmp_path: Path) -> None:
     """It holds every Secret: readers of everything else, parts of the platform and nodes are refused."""
     kept = store.open_memory()

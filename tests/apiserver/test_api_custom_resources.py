@@ -9,6 +9,8 @@ import pytest
 
 from ondol import store
 from ondol.api.objects import Object
+from ondol.apiserver import documents
+from ondol.apiserver.crds import serving
 
 pytestmark = pytest.mark.anyio
 
@@ -191,11 +193,14 @@ async def test_a_new_default_holds_for_old_objects(api: Any) -> None:
     crd = (await api.get(f"{CRDS}/widgets.example.org")).json
     spec = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
     spec["properties"]["shape"] = {"type": "string", "default": "round"}
+    crd["spec"]["versions"][0]["selectableFields"] = [{"jsonPath": ".spec.shape"}]
     assert (await api.put(f"{CRDS}/widgets.example.org", crd)).status == 200
     await api.settle()
     wanted = {"size": 1, "colour": "red", "shape": "round"}
     assert (await api.get(f"{WIDGETS}/a")).json["spec"] == wanted
     assert (await api.get(WIDGETS)).json["items"][0]["spec"] == wanted
+    selected = (await api.get(f"{WIDGETS}?fieldSelector=spec.shape%3Dround")).json["items"]
+    assert [item["spec"] for item in selected] == [wanted]
     async with api.watch(f"{WIDGETS}?watch=true") as watch:
         assert (await watch.next())["object"]["spec"] == wanted
     assert b"round" not in api.store.get("widgets.example.org", "default/a").value
@@ -422,3 +427,13 @@ async def test_every_write_of_rules_in_cel_is_warned_of(api: Any) -> None:
     for answer in written:
         assert answer.status in (200, 201)
         assert any("CEL rules are not evaluated by this server" in text for text in answer.warnings)
+
+
+def test_what_was_filled_in_is_remembered_by_its_size() -> None:
+    """Large objects with defaults take no more memory than many small ones."""
+    reading = serving.Reading("example.org/v1", "example.org/v1", lambda obj: obj.update(shape="round"))
+    for number in range(60):
+        value = documents.dump({"apiVersion": "example.org/v1", "n": number, "text": "x" * 1_000_000})
+        assert documents.parse(reading.shown(value))["shape"] == "round"
+        assert sum(len(k) + len(v) for k, v in reading._filled.items()) <= 16 * 1024 * 1024
+    assert reading.shown(value) is reading.shown(value)

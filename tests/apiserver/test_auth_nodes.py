@@ -112,6 +112,18 @@ async def test_a_node_lists_and_watches_by_name(api: Any, pod: Make) -> None:
     assert (await own.get(f"{NS}/configmaps/volume")).status == 200
 
 
+async def test_the_name_in_a_path_holds_whatever_else_is_selected(api: Any, pod: Make) -> None:
+    """A right to watch one object is none to the others that a field selector beside it picks."""
+    await api.post(PODS, using(pod, "p", "a"))
+    path = "/api/v1/watch/namespaces/default/secrets/volume"
+    for selector in ("type%3DOpaque", "metadata.namespace%3Ddefault", "metadata.name%3Dother"):
+        async with node(api).watch(f"{path}?fieldSelector={selector}") as watch:
+            assert watch.status == 200
+            if selector != "metadata.name%3Dother":
+                assert (await watch.next())["object"]["metadata"]["name"] == "volume"
+            assert await watch.quiet()
+
+
 async def test_a_node_writes_no_secrets(api: Any, pod: Make) -> None:
     """Not even those it may read."""
     await api.post(PODS, using(pod, "p", "a"))

@@ -196,3 +196,10 @@ def test_a_default_that_nobody_wrote_warns_of_nothing(seconds: int, warned: bool
     config = {"clientIP": {"timeoutSeconds": seconds}}
     service = {"kind": "Service", "spec": {"sessionAffinity": "ClientIP", "sessionAffinityConfig": config}}
     assert bool(unsupported.warnings(service)) == warned
+
+
+def test_what_the_node_does_is_not_warned_of() -> None:
+    """A host port is open at its `hostIP` alone, as it says."""
+    ports = [{"containerPort": 80, "hostPort": 8080, "hostIP": "127.0.0.1"}]
+    pod = {"kind": "Pod", "spec": {"containers": [{"name": "c", "image": "i", "ports": ports}]}}
+    assert unsupported.warnings(pod) == []

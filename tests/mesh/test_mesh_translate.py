@@ -543,12 +543,19 @@ def test_connections_say_whose_they_are(objs: Any, mesh_config: MeshConfig) -> N
     """By marks that the node's rules know: one for all, another where a pod chose the destination."""
     marks = dataplane.mark("abcdef"), dataplane.mark("abcdef", passthrough=True)
     config = dataclasses.replace(mesh_config, mark=marks[0], passthrough_mark=marks[1])
+    objs.service("web")
+    balancer = {"simple": "PASSTHROUGH"}
+    objs.destination_rule("web", {"host": "web", "trafficPolicy": {"loadBalancer": balancer}})
+    objs.service("db")
     (option,) = bootstrap.document(config)["cluster_manager"]["upstream_bind_config"]["socket_options"]
     assert option == {"level": socket.SOL_SOCKET, "name": socket.SO_MARK, "int_value": 0x0DABCDEF}
     snapshot = Translator(config).translate(objs.world()).snapshot
-    passing = m.cluster.Cluster.FromString(snapshot.of(types.CLUSTER)["PassthroughCluster"].body)
-    (option,) = passing.upstream_bind_config.socket_options
-    assert (option.level, option.name, option.int_value) == (socket.SOL_SOCKET, socket.SO_MARK, 0x2DABCDEF)
+    for name in ("PassthroughCluster", "outbound|80||web.default.svc.cluster.local"):
+        passing = m.cluster.Cluster.FromString(snapshot.of(types.CLUSTER)[name].body)
+        (own,) = passing.upstream_bind_config.socket_options
+        assert (own.level, own.name, own.int_value) == (socket.SOL_SOCKET, socket.SO_MARK, 0x2DABCDEF)
+    usual = snapshot.of(types.CLUSTER)["outbound|80||db.default.svc.cluster.local"]
+    assert not m.cluster.Cluster.FromString(usual.body).HasField("upstream_bind_config")
 
 
 @pytest.mark.parametrize(("is_text", "part"), [(False, "json_format"), (True, "text_format_source")])

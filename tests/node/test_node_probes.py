@@ -452,3 +452,11 @@ async def test_a_pod_that_ends_is_not_restarted() -> None:
     heard = Heard([0, 1, 1, 1], ending_after=1)
     await heard.watch(readiness={"periodSeconds": 1})
     assert heard.verdicts == [("readiness", True), ("readiness", False)]
+
+
+@pytest.mark.parametrize("action", ["tcpSocket", "httpGet"])
+async def test_a_host_that_is_no_name_is_a_failure(action: str) -> None:
+    """Of the probe, and not of whoever asks."""
+    target = Target("127.0.0.1", {}, no_exec)
+    answer = await probing.ask({action: {"host": "ü..b", "port": 80}}, target, 1.0, {})
+    assert answer.kind == "failure"

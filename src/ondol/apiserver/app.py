@@ -139,7 +139,8 @@ class App:
         if isinstance(answer, Reply) and len(answer.body) <= WHOLE_BYTES_MAX:
             await sending.answer(answer)
             return
-        with anyio.move_on_after(self.core.config.request_timeout_s) as scope:
+        own_s = answer.limit_s if isinstance(answer, Stream) else None
+        with anyio.move_on_after(self.core.config.request_timeout_s if own_s is None else own_s) as scope:
             await sending.answer(answer)
         if scope.cancelled_caught:
             raise ConnectionAbortedError("the client does not read the answer")

@@ -24,6 +24,8 @@ _BACK: Final = {new: old for old, new in _NAMES.items()}
 class EventConversion:
     """Between events.k8s.io/v1 and the stored core/v1."""
 
+    keeps_texts = True
+
     def shown(self, value: bytes) -> bytes:
         document = documents.parse(value)
         renamed = {_NAMES.get(key, key): item for key, item in document.items()}

@@ -207,6 +207,8 @@ class Stream:
     produce: Callable[[Emit], Awaitable[None]]
     content_type: bytes = JSON
     status: int = 200
+    limit_s: float | None = None
+    """How long the client may take to read it; None for as long as any other answer."""
 
 
 Answer: TypeAlias = Reply | Stream

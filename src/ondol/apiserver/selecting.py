@@ -2,7 +2,8 @@
 
 Most objects of a large kind are ruled out without being parsed: what a selector pins must stand in the
 bytes as it is written there, since all of them come from one encoder and no conversion changes labels or
-rewrites text. What is left has its labels read, and is parsed whole only for a field selector.
+rewrites text. Where a conversion adds text (defaults), fields rule nothing out. What is left has its labels
+read, and is parsed whole only for a field selector.
 """
 
 from __future__ import annotations
@@ -41,13 +42,14 @@ class Selection:
 def selection(request: Request, served: Served) -> Selection:
     """What the query selects; `BadRequest` for selectors that cannot be read."""
     query = request.query
-    field_text = query.get("fieldSelector") or ""
-    if request.info.name and not field_text:  # the legacy watch path of one object
-        field_text = f"metadata.name={request.info.name}"
+    field = fields.parse_for(served.resource, query.get("fieldSelector") or "", served.schema.selectable)
+    named = fields.Term("metadata.name", request.info.name)
+    if named.value and named not in field.terms:  # the legacy watch path of one object
+        field = fields.Selector((named, *field.terms))  # always: the right to it is that to this name
     return Selection(
         request.info.namespace if served.resource.namespaced else "",
         labels.parse(query.get("labelSelector") or ""),
-        fields.parse_for(served.resource, field_text, served.schema.selectable),
+        field,
     )
 
 
@@ -61,7 +63,8 @@ class Chooser:
         terms = chosen.field.terms
         self._key = fields.Selector(tuple(term for term in terms if term.field in _OF_KEY))
         self._field = fields.Selector(tuple(term for term in terms if term.field not in _OF_KEY))
-        self._needles = needles(self._label, self._field)
+        keeps_texts = served.conversion is None or served.conversion.keeps_texts
+        self._needles = needles(self._label, self._field if keeps_texts else fields.everything())
 
     def __call__(self, record: Record) -> bool:
         value = record.value

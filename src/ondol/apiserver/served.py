@@ -26,6 +26,11 @@ _DEPRECATED = {
 class Conversion(Protocol):
     """Between one served version of a kind and the one its objects are stored in."""
 
+    @property
+    def keeps_texts(self) -> bool:
+        """Whether every text of an object as it is shown stands in its stored bytes, too."""
+        ...
+
     def shown(self, value: bytes) -> bytes:
         """Stored bytes as the served version."""
         ...

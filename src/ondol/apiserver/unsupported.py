@@ -52,7 +52,6 @@ _VOLUMES: Final = (
 _NO_LSM: Final = "security modules are left as the host has them"
 
 _CONTAINER: Final = (
-    Rule("ports[*].hostIP", "host ports are open at every address of the host", ("0.0.0.0",)),
     Rule("resizePolicy", "resources are not resized in place"),
     Rule("resources.claims", "there are no dynamic resources"),
     Rule("restartPolicyRules", "restarts follow the restart policy alone"),

@@ -109,8 +109,9 @@ def down(
         chosen = settings.load(data_dir)
         stopped = platform.stop(chosen, pods=not keep_pods)
         terminal.note("stopped" if stopped else f"no platform was running on {chosen.data_dir}")
-        if remove_data and platform.remove_data(chosen):
-            terminal.note(f"{chosen.data_dir} is deleted")
+        if remove_data and (others := platform.remove_data(chosen)) is not None:
+            kept = f" but for what is not the platform's: {', '.join(others)}" if others else ""
+            terminal.note(f"{chosen.data_dir} is deleted{kept}")
 
 
 def status(data_dir: DataDir = None, form: Output = Format.TABLE) -> None:

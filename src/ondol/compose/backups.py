@@ -24,8 +24,8 @@ from ondol.apiserver import documents
 from ondol.apiserver.handlers import backups as served
 from ondol.apiserver.pki import Pki
 from ondol.base import errors
+from ondol.compose import folders, lock
 from ondol.compose import instance as instances
-from ondol.compose import lock
 from ondol.compose.instance import Instance
 from ondol.compose.settings import CONFIG_FILE, Settings
 from ondol.store import repair
@@ -184,7 +184,7 @@ def _put_aside(data_dir: Path, names: tuple[str, ...]) -> Path | None:
     if not existing:
         return None
     now = dt.datetime.now(dt.UTC).strftime("%Y%m%dT%H%M%S")
-    kept = Path(tempfile.mkdtemp(prefix=f"before-restore-{now}-", dir=data_dir))
+    kept = Path(tempfile.mkdtemp(prefix=f"{folders.ASIDE}{now}-", dir=data_dir))
     for place in existing:
         place.replace(kept / place.name)
     return kept

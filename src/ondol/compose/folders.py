@@ -7,6 +7,7 @@ the one above. Containers need to pass none of them: what they see is mounted, n
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -26,7 +27,10 @@ _INNER: Final = (
     "seccomp",
 )
 _BESIDE: Final = ("addresses.json", "config.toml", "kubeconfig", "lost+found", "supervisor.lock")
-_BEGINNINGS: Final = ("instance.", "store.db")
+ASIDE: Final = "before-restore-"
+"""How the folders begin in which a restore keeps what was there before it."""
+# The last is a backup's that was cut off, which the API server removes as it starts.
+_BEGINNINGS: Final = ("instance.", "store.db", ASIDE, ".backup-")
 
 
 def prepare(data_dir: Path) -> list[str]:
@@ -34,7 +38,7 @@ def prepare(data_dir: Path) -> list[str]:
 
     One that holds other things (a home, say) stays open to those who use them; their names are returned.
     """
-    strangers = list(_strangers(data_dir))
+    strangers = [entry.name for entry in _strangers(data_dir)]
     if not strangers:
         data_dir.chmod(_CLOSED)
     for name in _INNER:
@@ -44,7 +48,25 @@ def prepare(data_dir: Path) -> list[str]:
     return strangers
 
 
-def _strangers(data_dir: Path) -> Iterator[str]:
+def remove(data_dir: Path) -> list[str]:
+    """Delete the data directory; where it holds other things only what is the platform's own in it.
+
+    The names of what stays are returned.
+    """
+    strangers = list(_strangers(data_dir))
+    if not strangers:
+        shutil.rmtree(data_dir)
+    for entry in data_dir.iterdir() if strangers else ():
+        if entry in strangers:
+            continue
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
+    return [entry.name for entry in strangers]
+
+
+def _strangers(data_dir: Path) -> Iterator[Path]:
     for entry in sorted(data_dir.iterdir()):
         if entry.name not in (*_INNER, *_BESIDE) and not entry.name.startswith(_BEGINNINGS):
-            yield entry.name
+            yield entry

@@ -7,7 +7,6 @@ import json
 import os
 import re
 import resource
-import shutil
 import signal
 import sys
 import time
@@ -263,14 +262,15 @@ def stop(settings: Settings, *, pods: bool = True, timeout_s: float = 30.0) -> b
     return pid is not None
 
 
-def remove_data(settings: Settings) -> bool:
-    """Delete the data directory of a stopped platform; False if there is none.
+def remove_data(settings: Settings) -> list[str] | None:
+    """Delete the data directory of a stopped platform; None if there is none.
 
+    What is not the platform's own in it (of a home, say) stays; its names are returned.
     `HostError` while it runs, or while something is mounted below it: what a mount shows is another's.
     """
     instance = instances.load(settings.data_dir)
     if instance is None:
-        return False
+        return None
     if supervisor_pid(instance) is not None:
         raise errors.HostError(
             f"a platform is running on {settings.data_dir}",
@@ -280,9 +280,9 @@ def remove_data(settings: Settings) -> bool:
         raise errors.HostError(
             f"{settings.data_dir} is not deleted: {mounts[0]} is mounted", remedy=f"umount {mounts[0]}"
         )
-    shutil.rmtree(settings.data_dir)
+    strangers = folders.remove(settings.data_dir)
     instances.forget(instance)
-    return True
+    return strangers
 
 
 def mounts_below(folder: Path, *, table: Path = Path("/proc/self/mountinfo")) -> list[str]:

@@ -356,11 +356,11 @@ class Agent:
         if not storage.is_limited(worker.pod) or not worker.record.is_any_running:
             return
         try:
-            held = await storage.measured(self._host, worker.pod, worker.record)
+            usage = await storage.measured(self._host, worker.pod, worker.record)
         except OSError as error:
             _log.warning("storage_not_measured", pod=str(objects.key(worker.pod)), error=str(error))
             return
-        if message := storage.excess(worker.pod, held):
+        if message := storage.excess(worker.pod, usage):
             worker.fail(decide.EVICTED, message)
 
     async def _rotate_logs(self, worker: PodWorker) -> None:

@@ -75,7 +75,7 @@ def read(root: Path, path: str) -> bytes | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     if len(content) > _FILE_MAX_BYTES:
-        raise errors.Invalid(f"/{path} of the image is larger than {_FILE_MAX_BYTES} bytes")
+        raise errors.Invalid(f"{path} is larger than {_FILE_MAX_BYTES} bytes")
     return content
 
 

@@ -282,18 +282,7 @@ class Store:
 
     async def copy(self, target: Path) -> None:
         """Write everything as of now into a new file of the same form; writes wait meanwhile."""
-        finished = anyio.Event()
-        failure: errors.OndolError | None = None
-
-        def done(error: errors.OndolError | None) -> None:
-            nonlocal failure
-            failure = error
-            finished.set()
-
-        self._writer.submit(writer.Work(lambda: self._database.copy(target), done))
-        await finished.wait()
-        if failure is not None:
-            raise failure
+        await self._work(functools.partial(self._database.copy, target))
 
     async def compact_forever(self, clock: Clock, interval_s: float) -> None:
         """At each interval, forget what was already there at the one before."""

@@ -35,7 +35,7 @@ class Form:
 
 _ANYTHING: Final = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
 _DEFAULT: Final = b'"default":'
-_FILLED_MAX: Final = 4096
+_FILLED_BYTES_MAX: Final = 16 * 1024 * 1024
 
 
 def of(crd: Object, form: object = None) -> list[Served]:
@@ -166,16 +166,26 @@ class Reading:
         self._head = b'{"apiVersion":' + msgspec.json.encode(shown)
         self._fill = fill
         self._filled: dict[bytes, bytes] = {}
+        self._filled_bytes = 0
+        self.keeps_texts = fill is None  # a default stands in none of the bytes written before it
 
     def shown(self, value: bytes) -> bytes:
         if self._fill is None:
             return self._renamed(value)
-        found = self._filled.get(value)
-        if found is None:
-            if len(self._filled) >= _FILLED_MAX:
-                self._filled.clear()
-            found = self._filled[value] = self._defaulted(self._renamed(value), self._fill)
-        return found
+        filled = self._filled.get(value)
+        if filled is None:
+            filled = self._defaulted(self._renamed(value), self._fill)
+            self._remember(value, filled)
+        return filled
+
+    def _remember(self, value: bytes, filled: bytes) -> None:
+        """For as long as all that is remembered takes no more than so much memory."""
+        size_bytes = len(value) + len(filled)
+        if self._filled_bytes + size_bytes > _FILLED_BYTES_MAX:
+            self._filled.clear()
+            self._filled_bytes = 0
+        self._filled[value] = filled
+        self._filled_bytes += size_bytes
 
     def _renamed(self, value: bytes) -> bytes:
         if value.startswith(self._head):

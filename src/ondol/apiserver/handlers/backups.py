@@ -21,6 +21,8 @@ from ondol.base import errors
 PATH: Final = "/ondol/backup"
 SCRATCH: Final = ".backup-"
 """How folders begin that are only used while a backup is made or restored."""
+_LIMIT_S: Final = 3600.0
+"""How long it may be read: what is not read yet is on the disk, not in memory."""
 
 
 def remove_leftovers(folder: Path) -> None:
@@ -51,4 +53,4 @@ async def get(core: Core) -> Stream:
             with anyio.CancelScope(shield=True):
                 await anyio.to_thread.run_sync(place.cleanup)
 
-    return Stream(produce, b"application/vnd.sqlite3")
+    return Stream(produce, b"application/vnd.sqlite3", limit_s=_LIMIT_S)

@@ -30,8 +30,13 @@ _LB: Final = {
 }
 
 
-def cluster(name: str, protocol: Protocol, policy: istio.TrafficPolicy, sni: str) -> Any:
-    """The cluster of a service port; its endpoints come by EDS."""
+def cluster(
+    name: str, protocol: Protocol, policy: istio.TrafficPolicy, sni: str, passthrough_mark: int = 0
+) -> Any:
+    """The cluster of a service port; its endpoints come by EDS.
+
+    A policy may leave it to the caller where a connection goes: then it carries the mark of `passthrough`.
+    """
     pool = policy.connection_pool or istio.ConnectionPoolSettings()
     tcp, http = pool.tcp or istio.TCPSettings(), pool.http or istio.HTTPSettings()
     made = m.cluster.Cluster(
@@ -48,6 +53,8 @@ def cluster(name: str, protocol: Protocol, policy: istio.TrafficPolicy, sni: str
         ),
     )
     _balance(made, policy.load_balancer or istio.LoadBalancerSettings())
+    if made.type == m.cluster.Cluster.ORIGINAL_DST:
+        _mark(made, passthrough_mark)
     made.typed_extension_protocol_options[_HTTP_OPTIONS].CopyFrom(
         m.any_of(_protocol_options(protocol, tcp, http))
     )
@@ -226,11 +233,15 @@ def passthrough(mark: int) -> Any:
     options.use_downstream_protocol_config.http_protocol_options.SetInParent()
     options.use_downstream_protocol_config.http2_protocol_options.SetInParent()
     made.typed_extension_protocol_options[_HTTP_OPTIONS].CopyFrom(m.any_of(options))
+    _mark(made, mark)
+    return made
+
+
+def _mark(made: Any, mark: int) -> None:
     if mark:
         made.upstream_bind_config.socket_options.add(
             level=socket.SOL_SOCKET, name=socket.SO_MARK, int_value=mark
         )
-    return made
 
 
 def blackhole() -> Any:

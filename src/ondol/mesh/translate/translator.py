@@ -177,7 +177,8 @@ class Translator:
             }
             origins = tuple((scope, policy.origins) for scope, policy in policies.items())
             key = ("clusters", id(service), origins)
-            made.update(self.memo.get(key, partial(_service_clusters, found, service, policies), service))
+            arguments = (found, service, policies, self._config.passthrough_mark)
+            made.update(self.memo.get(key, partial(_service_clusters, *arguments), service))
             views = found.slices.get(service.key, [])
             has_subsets = any(policy.subsets for policy in policies.values())
             labels = _labels(found, service) if has_subsets else []
@@ -301,7 +302,7 @@ def _resource(name: str, message: Any, origins: tuple[types.Origin, ...] = ()) -
 
 
 def _service_clusters(
-    found: Registry, service: Service, policies: Mapping[str, registry.Policy]
+    found: Registry, service: Service, policies: Mapping[str, registry.Policy], passthrough_mark: int
 ) -> dict[str, Resource]:
     made = {}
     for scope, policy in policies.items():
@@ -310,7 +311,7 @@ def _service_clusters(
                 name = registry.cluster_name(service.host, port.number, subset, scope)
                 with registry.blaming(policy.origins):
                     traffic = found.traffic(service.host, subset, port.number, scope)
-                    cluster = clusters.cluster(name, port.protocol, traffic, service.host)
+                    cluster = clusters.cluster(name, port.protocol, traffic, service.host, passthrough_mark)
                     made[name] = _resource(name, cluster, policy.origins)
     return made
 

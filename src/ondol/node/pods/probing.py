@@ -188,7 +188,7 @@ async def _tcp(action: Spec, target: Target, timeout_s: float) -> Answer:
         with anyio.fail_after(timeout_s):
             stream = await anyio.connect_tcp(host, port)
             await stream.aclose()
-    except (OSError, TimeoutError) as error:
+    except (OSError, TimeoutError, UnicodeError) as error:  # the last: of a host that is no name
         return Answer("failure", http_probe.dial_failure(host, port, error))
     return Answer("success")
 

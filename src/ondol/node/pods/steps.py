@@ -294,6 +294,12 @@ def termination_message(host: Host, pod: Spec, given: Spec, attempt: Attempt) ->
     return said.decode(errors="replace")
 
 
+def forget_attempt(host: Host, uid: str, name: str, number: int) -> None:
+    """Remove the logs and last words of one attempt, if there was one of that number."""
+    for left in (host.config.pod_dir(uid) / name).glob(f"{number}.*"):
+        left.unlink()
+
+
 async def discard_container(host: Host, identity: str) -> None:
     """Forget a container that has ended, and its writable layer."""
     await host.runtime.delete(identity)

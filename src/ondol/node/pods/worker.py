@@ -99,8 +99,12 @@ class PodWorker:
 
     def fail(self, reason: str, message: str) -> None:
         """The node will not have it, or no longer: what runs of it is stopped, what it holds is freed."""
-        if not self.is_over:
-            self._act(decide.Fail(reason, message))
+        try:
+            if not self.is_over:
+                self._act(decide.Fail(reason, message))
+        except OSError as error:  # a full disk, say: it ends all the same, and is judged anew after a restart
+            self._log.warning("record_not_kept", error=str(error))
+            self.touch()
 
     def touch(self) -> None:
         self._news.set()
@@ -121,8 +125,8 @@ class PodWorker:
             self._tasks = tasks
             tasks.start_soon(self._statuses.run, self._status)
             tasks.start_soon(self._warn_of_a_closed_gate)
-            if self._refuse_unsupported():
-                self._adopt()
+            self._refuse_unsupported()
+            self._adopt()
             if not self._record.has_sandbox and conditions.is_true(self._pod, dataplane.SANDBOX_READY):
                 self._statuses.changed()  # what was lost while nobody looked is told before it is made anew
             while not self._is_done:
@@ -194,7 +198,7 @@ class PodWorker:
             message = "The mesh has not programmed this pod's proxy yet; its containers wait for it"
             self._event("Warning", "MeshNotProgrammed", message)
 
-    def _refuse_unsupported(self) -> bool:
+    def _refuse_unsupported(self) -> None:
         refused, warned = planning.unsupported(self._pod)
         if warned:
             self._event("Warning", "UnsupportedField", f"not applied by this node: {', '.join(warned)}")
@@ -203,7 +207,6 @@ class PodWorker:
             self._act(decide.Fail(sysctls.REASON, f"Pod was rejected: {forbidden}"))
         elif refused and not self._record.has_sandbox:
             self._act(decide.Fail("UnsupportedField", f"this node cannot honour {', '.join(refused)}"))
-        return True
 
     def _adopt(self) -> None:
         """Take up what an earlier agent left: wait for its containers, probe them on."""
@@ -362,10 +365,7 @@ class PodWorker:
             is_started=False,
             is_ready=False,
         )
-        if attempt.number >= 2:
-            folder = self._host.config.pod_dir(self.uid) / name
-            for old in folder.glob(f"{attempt.number - 2}.*"):
-                old.unlink()
+        steps.forget_attempt(self._host, self.uid, name, attempt.number - 2)
 
     def _image_failed(self, name: str, error: ImageUnavailable) -> None:
         failures = self._failures(name) + 1
@@ -424,8 +424,7 @@ class PodWorker:
             )
             return
         given = self._spec_of(name)
-        hook = (given.get("lifecycle") or {}).get("postStart")
-        is_started = not given.get("startupProbe") and not hook
+        is_started = not given.get("startupProbe") and not (given.get("lifecycle") or {}).get("postStart")
         attempt = msgspec.structs.replace(attempt, started_at=self._host.clock.now())
         self._keep_container(name, current=attempt, is_started=is_started)
         self._event("Normal", "Started", f"Started container {name}", name)
