@@ -38,8 +38,8 @@ def failure(error: errors.ApiError) -> Object:
 
 
 def _ordered(details: Mapping[str, Any]) -> Object:
-    known = {field: details[field] for field in _DETAILS if details.get(field)}
-    return known | {field: value for field, value in details.items() if field not in _DETAILS}
+    ordered = {field: details[field] for field in _DETAILS if details.get(field)}
+    return ordered | {field: value for field, value in details.items() if field not in _DETAILS}
 
 
 def success(resource: Resource, name: str, uid: str) -> Object:

@@ -15,7 +15,6 @@ from ondol.apiserver.core import Core
 from ondol.base import clock, errors, log, memory
 
 _EVENT_SWEEP_S: Final = 60.0
-_EVENTS_AT_ONCE: Final = 200
 
 
 def tasks(core: Core) -> list[Callable[[], Coroutine[Any, Any, None]]]:
@@ -50,16 +49,19 @@ async def _expire_events(core: Core) -> None:
     while True:
         await core.clock.sleep(min(_EVENT_SWEEP_S, core.config.event_ttl_s))
         oldest = core.clock.now() - core.config.event_ttl_s
-        for number, event in enumerate(list(core.list_objects(resources.EVENT))):
-            if number % _EVENTS_AT_ONCE == 0:
-                await anyio.lowlevel.checkpoint()  # thousands of Events must not hold up requests
-            if _last_seen(event) > oldest:
-                continue
-            asked = deleting.DeleteOptions(uid=objects.uid(event))
-            try:
-                await deleting.delete(writes, objects.namespace(event), objects.name(event), asked)
-            except errors.ApiError as error:
-                log.get("apiserver").warning("event_not_expired", name=objects.name(event), error=str(error))
+        records = core.store.page(served.bucket, served.prefix("")).records
+        read = core.reader(served, len(records))
+        async for part in core.turns.slices(bootstrap.SELF.name, records):
+            for event in [event for event in map(read, part) if _last_seen(event) <= oldest]:
+                await _expire(writes, event)
+
+
+async def _expire(writes: writing.Writes, event: Object) -> None:
+    asked = deleting.DeleteOptions(uid=objects.uid(event))
+    try:
+        await deleting.delete(writes, objects.namespace(event), objects.name(event), asked)
+    except errors.ApiError as error:
+        log.get("apiserver").warning("event_not_expired", name=objects.name(event), error=str(error))
 
 
 def _last_seen(event: Object) -> float:

@@ -77,14 +77,14 @@ def built(
         return Wheel(_described(project, record), layer, True)
     with tempfile.TemporaryDirectory(prefix="ondol-project-") as folder:
         installed = _install(_wheel(sources, python, Path(folder)), python, Path(folder) / "installed")
-        said = _read(installed)
+        described = _read(installed)
         provided = base.provided(store, python, epoch_s=epoch_s)
         content: Tree = dependencies.tree(installed, python, provided, place=PLACE)
         with store.draft() as draft:
             content.write(draft, epoch_s=epoch_s)
-    record = {**said, "digest": draft.digest, "size": draft.size_bytes}
+    record = {**described, "digest": draft.digest, "size": draft.size_bytes}
     store.remember(key, record)
-    layer = oci.Layer(draft.digest, draft.size_bytes, _title(said["name"]))
+    layer = oci.Layer(draft.digest, draft.size_bytes, _title(described["name"]))
     return Wheel(_described(project, record), layer, False)
 
 

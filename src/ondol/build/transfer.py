@@ -64,15 +64,15 @@ def load(source: Path, store: ImageStore, *, reference: str = "") -> list[Image]
     """Take the images of an archive or folder into the store; `reference` names the only one."""
     with _archive(source) as archive, store.building():
         if "index.json" in archive.names:
-            found = list(_from_layout(archive, store))
+            archived = list(_from_layout(archive, store))
         elif "manifest.json" in archive.names:
-            found = list(_from_docker(archive, store))
+            archived = list(_from_docker(archive, store))
         else:
             raise BuildError(
                 f"{source} is neither an OCI image layout nor an archive of docker save",
                 remedy="skopeo copy docker://NAME oci-archive:FILE, or docker save NAME -o FILE",
             )
-        return [store.add(name, manifest) for name, manifest in _named(source, found, reference)]
+        return [store.add(name, manifest) for name, manifest in _named(source, archived, reference)]
 
 
 @contextlib.contextmanager

@@ -118,13 +118,13 @@ class Instance:
 def load(data_dir: Path) -> Instance | None:
     """The instance that lives in `data_dir`, or None before its first start."""
     try:
-        found = json.loads((data_dir / FILE).read_text(encoding="utf-8"))
+        document = json.loads((data_dir / FILE).read_text(encoding="utf-8"))
         return Instance(
-            id=f"{int(found['id'], 16):06x}",
+            id=f"{int(document['id'], 16):06x}",
             data_dir=data_dir,
-            ports=Ports(**{field.name: int(found["ports"][field.name]) for field in fields(Ports)}),
-            pod_cidr=str(ipaddress.IPv4Network(found["pod_cidr"])),
-            service_cidr=str(ipaddress.IPv4Network(found["service_cidr"])),
+            ports=Ports(**{field.name: int(document["ports"][field.name]) for field in fields(Ports)}),
+            pod_cidr=str(ipaddress.IPv4Network(document["pod_cidr"])),
+            service_cidr=str(ipaddress.IPv4Network(document["service_cidr"])),
         )
     except (FileNotFoundError, NotADirectoryError):
         return None

@@ -99,8 +99,8 @@ class _Entry:
 
     @property
     def effective(self) -> Rule[Any] | None:
-        held = (self.refusal is not None and not self.trying) or self.suspected or self.waits
-        return self.good if held or self.current is None else self.current
+        is_held_back = (self.refusal is not None and not self.trying) or self.suspected or self.waits
+        return self.good if is_held_back or self.current is None else self.current
 
     @property
     def held_for(self) -> Refusal | None:

@@ -204,8 +204,8 @@ def _added(spec: Spec, allowed: Collection[str]) -> str:
     """Who adds capabilities beyond the allowed ones, in words, or nothing."""
     beyond = _each(spec, lambda _, context: set(_capabilities(context, "add")) - set(allowed))
     bad = [name for name, capabilities in beyond if capabilities]
-    said = f"{_named(bad)} must not include {_quoted(_union(beyond))} in securityContext.capabilities.add"
-    return said if bad else ""
+    detail = f"{_named(bad)} must not include {_quoted(_union(beyond))} in securityContext.capabilities.add"
+    return detail if bad else ""
 
 
 def _capabilities_baseline(_metadata: Spec, spec: Spec) -> Violation | None:
@@ -217,8 +217,8 @@ def _proc_mount(_metadata: Spec, spec: Spec) -> Violation | None:
     kinds = _each(spec, lambda _, context: context.get("procMount"))
     bad = [(name, str(kind)) for name, kind in kinds if kind not in (None, "Default")]
     names, values = [name for name, _ in bad], sorted({kind for _, kind in bad})
-    said = f"{_named(names)} must not set securityContext.procMount to {_quoted(values)}"
-    return Violation("procMount", said) if bad else None
+    detail = f"{_named(names)} must not set securityContext.procMount to {_quoted(values)}"
+    return Violation("procMount", detail) if bad else None
 
 
 def _host_process(_metadata: Spec, spec: Spec) -> Violation | None:
@@ -227,8 +227,8 @@ def _host_process(_metadata: Spec, spec: Spec) -> Violation | None:
 
     bad = [name for name, _, context in _containers(spec) if sets(context)]
     setters = _setters(pod=sets(_pod_context(spec)), containers=bad)
-    said = f"{setters} must not set securityContext.windowsOptions.hostProcess=true"
-    return Violation("hostProcess", said) if setters else None
+    detail = f"{setters} must not set securityContext.windowsOptions.hostProcess=true"
+    return Violation("hostProcess", detail) if setters else None
 
 
 _APP_ARMOR_ANNOTATION: Final = "container.apparmor.security.beta.kubernetes.io/"
@@ -250,8 +250,8 @@ def _app_armor(metadata: Spec, spec: Spec) -> Violation | None:
     if not setters:
         return None
     shown += annotations
-    said = f"{' and '.join(setters)} must not set AppArmor profile type to {_quoted(shown)}"
-    return Violation(_plural("forbidden AppArmor profile", len(shown)), said)
+    detail = f"{' and '.join(setters)} must not set AppArmor profile type to {_quoted(shown)}"
+    return Violation(_plural("forbidden AppArmor profile", len(shown)), detail)
 
 
 _PROFILES_OR_NONE: Final = (None, "RuntimeDefault", "Localhost")
@@ -291,10 +291,12 @@ def _se_linux(*more_types: str) -> Rule:
             return None
         every = [own, *(options for _, options in each)]
         types = sorted({kind for options in every if (kind := options.get("type") or "") not in allowed})
-        said = [f"{_plural('type', len(types))} {_quoted(types)}"] if types else []
-        said += [f"{field} may not be set" for field in ("user", "role") if any(o.get(field) for o in every)]
+        detail = [f"{_plural('type', len(types))} {_quoted(types)}"] if types else []
+        detail += [
+            f"{field} may not be set" for field in ("user", "role") if any(o.get(field) for o in every)
+        ]
         return Violation(
-            "seLinuxOptions", f"{setters} set forbidden securityContext.seLinuxOptions: {'; '.join(said)}"
+            "seLinuxOptions", f"{setters} set forbidden securityContext.seLinuxOptions: {'; '.join(detail)}"
         )
 
     return rule
@@ -316,8 +318,8 @@ def _seccomp_annotations(metadata: Spec, spec: Spec) -> Violation | None:
             and not annotations[key].startswith("localhost/")
         }
     )
-    said = f"forbidden {_plural('annotation', len(bad))} {', '.join(bad)}"
-    return Violation("seccompProfile", said) if bad else None
+    detail = f"forbidden {_plural('annotation', len(bad))} {', '.join(bad)}"
+    return Violation("seccompProfile", detail) if bad else None
 
 
 def _seccomp(_metadata: Spec, spec: Spec) -> Violation | None:
@@ -328,8 +330,8 @@ def _seccomp(_metadata: Spec, spec: Spec) -> Violation | None:
         return None
     shown = _other_profiles(pod_value, values)
     setters = _setters(pod=bad_pod, containers=bad)
-    said = f"{setters} must not set securityContext.seccompProfile.type to {_quoted(shown)}"
-    return Violation("seccompProfile", said)
+    detail = f"{setters} must not set securityContext.seccompProfile.type to {_quoted(shown)}"
+    return Violation("seccompProfile", detail)
 
 
 _SYSCTLS: Final = (
@@ -364,16 +366,16 @@ def _sysctls(allowed: Collection[str]) -> Rule:
 
 def _escalation(_metadata: Spec, spec: Spec) -> Violation | None:
     bad = [n for n, _, context in _containers(spec) if context.get("allowPrivilegeEscalation") is not False]
-    said = f"{_named(bad)} must set securityContext.allowPrivilegeEscalation=false"
-    return Violation("allowPrivilegeEscalation != false", said) if bad else None
+    detail = f"{_named(bad)} must set securityContext.allowPrivilegeEscalation=false"
+    return Violation("allowPrivilegeEscalation != false", detail) if bad else None
 
 
 def _capabilities_restricted(_metadata: Spec, spec: Spec) -> Violation | None:
     keeping = [n for n, _, context in _containers(spec) if "ALL" not in _capabilities(context, "drop")]
-    said = [f'{_named(keeping)} must set securityContext.capabilities.drop=["ALL"]'] if keeping else []
+    detail = [f'{_named(keeping)} must set securityContext.capabilities.drop=["ALL"]'] if keeping else []
     if beyond := _added(spec, ("NET_BIND_SERVICE",)):
-        said.append(beyond)
-    return Violation("unrestricted capabilities", "; ".join(said)) if said else None
+        detail.append(beyond)
+    return Violation("unrestricted capabilities", "; ".join(detail)) if detail else None
 
 
 _VOLUMES: Final = frozenset(
@@ -424,8 +426,8 @@ def _volumes(_metadata: Spec, spec: Spec) -> Violation | None:
     if not bad:
         return None
     verb, what = "uses" if len(bad) == 1 else "use", _plural("restricted volume type", len(kinds))
-    said = f"{_plural('volume', len(bad))} {_quoted(bad)} {verb} {what} {_quoted(sorted(kinds))}"
-    return Violation("restricted volume types", said)
+    detail = f"{_plural('volume', len(bad))} {_quoted(bad)} {verb} {what} {_quoted(sorted(kinds))}"
+    return Violation("restricted volume types", detail)
 
 
 def _non_root(_metadata: Spec, spec: Spec) -> Violation | None:
@@ -435,8 +437,8 @@ def _non_root(_metadata: Spec, spec: Spec) -> Violation | None:
     if setters:
         return Violation("runAsNonRoot != true", f"{setters} must not set securityContext.runAsNonRoot=false")
     silent = [name for name, value in each if value is None and not own]
-    said = f"pod or {_named(silent)} must set securityContext.runAsNonRoot=true"
-    return Violation("runAsNonRoot != true", said) if silent else None
+    detail = f"pod or {_named(silent)} must set securityContext.runAsNonRoot=true"
+    return Violation("runAsNonRoot != true", detail) if silent else None
 
 
 def _user(_metadata: Spec, spec: Spec) -> Violation | None:
@@ -451,8 +453,8 @@ def _seccomp_restricted(metadata: Spec, spec: Spec) -> Violation | None:
     own, each = _profile_types(spec, "seccompProfile")
     silent = [name for name, value in each if value is None and own is None]
     field = "securityContext.seccompProfile.type"
-    said = f'pod or {_named(silent)} must set {field} to "RuntimeDefault" or "Localhost"'
-    return Violation("seccompProfile", said) if silent else None
+    detail = f'pod or {_named(silent)} must set {field} to "RuntimeDefault" or "Localhost"'
+    return Violation("seccompProfile", detail) if silent else None
 
 
 CHECKS: Final = (

@@ -290,9 +290,9 @@ def _defaults(schema: Mapping[str, Any], path: str) -> Iterator[Cause]:
     if default is not None:
         if structural.unknown(model.of_schema(schema), default):
             yield causes.invalid(f"{path}.default", default, "must not have unknown fields")
-        found = validation.Causes()
-        validation.compiled(schema)(copy.deepcopy(default), f"{path}.default", found)
-        yield from found
+        problems = validation.Causes()
+        validation.compiled(schema)(copy.deepcopy(default), f"{path}.default", problems)
+        yield from problems
     for name, prop in (schema.get("properties") or {}).items():
         yield from _defaults(prop, f"{path}.properties[{name}]")
     for key in ("items", "additionalProperties"):

@@ -48,9 +48,9 @@ class Structural:
 
     def validate(self, document: Object) -> list[Cause]:
         """Everything wrong with the document by its schema."""
-        found = validation.Causes()
-        self._check(document, "", found)
-        return found
+        problems = validation.Causes()
+        self._check(document, "", problems)
+        return problems
 
     def validate_update(self, new: Object, old: Object) -> list[Cause]:
         """As `validate`, forgiving what was wrong already and did not change (ratcheting)."""
@@ -152,9 +152,9 @@ def _metadata(value: Any, kind: str) -> Object:
 
 def unknown(node: model.Node, value: Any) -> list[str]:
     """The paths of what pruning takes from a value because no field of the kind is described."""
-    found: list[str] = []
-    _unknown(node, value, "", found)
-    return sorted(found)
+    paths: list[str] = []
+    _unknown(node, value, "", paths)
+    return sorted(paths)
 
 
 def _unknown(node: model.Node, value: Any, path: str, found: list[str]) -> None:

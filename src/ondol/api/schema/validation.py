@@ -219,8 +219,8 @@ def _pattern(schema: Mapping[str, Any]) -> Check:
             if not regexp.compiled(expression).search(value, found.budget):
                 found.append(causes.invalid(path, value, f"{path} in body should match '{expression}'"))
         except ValueError as wrong:  # in a definition that was stored when its pattern was still taken
-            said = f"{path} in body should match '{expression}, but pattern is invalid: {wrong}'"
-            found.append(causes.invalid(path, value, said))
+            message = f"{path} in body should match '{expression}, but pattern is invalid: {wrong}'"
+            found.append(causes.invalid(path, value, message))
         except errors.TooLarge as wrong:
             found.append(causes.invalid(path, value[:_SHOWN_MAX], str(wrong)))
 
@@ -299,9 +299,9 @@ def _joined(schema: Mapping[str, Any]) -> list[Check]:
 
 
 def _passes(rule: Check, value: Any, path: str, budget: regexp.Budget) -> bool:
-    found = Causes(budget)
-    rule(value, path, found)
-    return not found
+    problems = Causes(budget)
+    rule(value, path, problems)
+    return not problems
 
 
 def _some(rules: list[Check]) -> Check:
@@ -316,9 +316,9 @@ def _one(rules: list[Check]) -> Check:
     def check(value: Any, path: str, found: Causes) -> None:
         passed = sum(_passes(rule, value, path, found.budget) for rule in rules)
         if passed != 1:
-            said = f"Found {passed} valid alternatives" if passed else "Found none valid"
-            said = f'"{path}" must validate one and only one schema (oneOf). {said}'
-            found.append(causes.invalid(path, value, said))
+            message = f"Found {passed} valid alternatives" if passed else "Found none valid"
+            message = f'"{path}" must validate one and only one schema (oneOf). {message}'
+            found.append(causes.invalid(path, value, message))
 
     return check
 

@@ -46,10 +46,10 @@ class Path:
 
     def find(self, document: Any) -> list[Any]:
         """Every value the path selects, in document order; the first ten thousand at each step."""
-        found: list[Any] = [document]
+        values: list[Any] = [document]
         for step in self._steps:
-            found = list(itertools.islice((value for item in found for value in step(item)), _VALUES_MAX))
-        return found
+            values = list(itertools.islice((value for item in values for value in step(item)), _VALUES_MAX))
+        return values
 
 
 def parse(text: str) -> Path:
@@ -126,13 +126,13 @@ def _descendants(item: Any) -> Iterator[Any]:
 def _where(match: re.Match[str]) -> Step:
     path = Path(_steps(match["path"].rstrip(), match[0]))
     compare = _COMPARISONS.get(match["operator"] or "")
-    wanted = _literal(match["value"].strip(), match[0]) if compare is not None else None
+    operand = _literal(match["value"].strip(), match[0]) if compare is not None else None
 
     def holds(item: Any) -> bool:
         found = path.find(item)
         if compare is None:
             return bool(found)
-        return any(_comparable(value, wanted) and compare(value, wanted) for value in found)
+        return any(_comparable(value, operand) and compare(value, operand) for value in found)
 
     def select(item: Any) -> Iterable[Any]:
         return [child for child in _children(item) if holds(child)]

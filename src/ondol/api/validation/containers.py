@@ -186,11 +186,11 @@ def _mounts(container: Mapping[str, Any], path: str, volumes: Collection[str]) -
         for field in ("subPath", "subPathExpr"):
             yield from fields.inner_path(f"{where}.{field}", mount.get(field) or "")
         if mount.get("subPath") and mount.get("subPathExpr"):
-            said = "subPathExpr and subPath are mutually exclusive"
-            yield causes.invalid(f"{where}.subPathExpr", mount["subPathExpr"], said)
+            detail = "subPathExpr and subPath are mutually exclusive"
+            yield causes.invalid(f"{where}.subPathExpr", mount["subPathExpr"], detail)
         if mount.get("mountPropagation") == "Bidirectional" and not is_privileged:
-            said = "Bidirectional mount propagation is available only to privileged containers"
-            yield causes.forbidden(f"{where}.mountPropagation", said)
+            detail = "Bidirectional mount propagation is available only to privileged containers"
+            yield causes.forbidden(f"{where}.mountPropagation", detail)
 
 
 def resources(found: Mapping[str, Any], path: str) -> Iterator[Cause]:

@@ -114,8 +114,8 @@ def _one_of_each_first(settings: policies.Settings, pods: Iterable[Object]) -> l
 
 def _first_and_others(names: list[str]) -> str:
     others = len(names) - 1
-    said = f" (and {others} other {'pod' if others == 1 else 'pods'})" if others else ""
-    return min(names) + said
+    rest = f" (and {others} other {'pod' if others == 1 else 'pods'})" if others else ""
+    return min(names) + rest
 
 
 # --- pods and their templates
@@ -185,8 +185,8 @@ class _Violations:
 
 
 def _policy(core: Core, namespace: str) -> tuple[Policy, list[errors.Cause]]:
-    found = core.lookup(resources.NAMESPACE, "", namespace) or {}
-    return policies.of_labels(objects.labels(found), core.config.pod_security.defaults)
+    stored = core.lookup(resources.NAMESPACE, "", namespace) or {}
+    return policies.of_labels(objects.labels(stored), core.config.pod_security.defaults)
 
 
 def _exemption(settings: policies.Settings, context: Context, namespace: str, pod: Mapping[str, Any]) -> str:

@@ -64,10 +64,10 @@ def _manager(request: Request) -> str:
 async def read_document(core: Core, request: Request, schema: Schema, resource: Resource) -> Object:
     """The object in the body; unknown and repeated fields are refused, told or ignored as asked."""
     body = await request.body()
-    return await _beside(core, request, lambda: document_in(body, request, schema, resource))
+    return await beside(core, request, lambda: document_in(body, request, schema, resource))
 
 
-async def _beside(core: Core, request: Request, work: Callable[[], T]) -> T:
+async def beside(core: Core, request: Request, work: Callable[[], T]) -> T:
     """What reading the body comes to: beside the event loop if it may take long."""
     media_type = bodies.media_type(request.header(b"content-type"))
     weight = YAML_WEIGHT if media_type in (*bodies.YAMLS, APPLY_PATCH) else 1
@@ -154,7 +154,7 @@ async def patch(core: Core, request: Request, served: Served, lens: Lens) -> Ans
             "non-apply patch"
         )
     body = await request.body()
-    sent, problems = await _beside(core, request, lambda: _read_patch(request, body))
+    sent, problems = await beside(core, request, lambda: _read_patch(request, body))
     change = _change(content_type, sent, served, lens)
     scaled = lens.subresource == "scale"
     schema = lenses.SCALE_SCHEMA if scaled else served.schema
@@ -246,7 +246,7 @@ async def _apply(core: Core, request: Request, served: Served, lens: Lens) -> An
             "is required for apply patch"
         )
     body = await request.body()
-    document = await _beside(core, request, lambda: _applied(body, request, served, lens))
+    document = await beside(core, request, lambda: _applied(body, request, served, lens))
     metadata.place(document, served.resource, info.namespace, info.name)
 
     def merged(live: Object | None) -> Object:
@@ -271,7 +271,7 @@ async def _apply(core: Core, request: Request, served: Served, lens: Lens) -> An
             why = f"uid mismatch: the provided object specified uid {uid}, and no existing object was found"
             raise status.conflict(served.resource, info.name, why)
         try:
-            created = await _beside(core, request, lambda: _unversioned(merged(None)))
+            created = await beside(core, request, lambda: _unversioned(merged(None)))
             return await _create(core, request, how, created, tracked=True)
         except errors.AlreadyExists:
             continue

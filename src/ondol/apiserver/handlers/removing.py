@@ -32,7 +32,9 @@ async def _asked(core: Core, request: Request, served: Served) -> tuple[DeleteOp
     body = await request.body()
     if not body:
         return DeleteOptions.of(_from_query(request)), writing.Writes(core, served, how)
-    document = _SCHEMA.read(changing.document_in(body, request, _SCHEMA, _OPTIONS))
+    document = await changing.beside(
+        core, request, lambda: _SCHEMA.read(changing.document_in(body, request, _SCHEMA, _OPTIONS))
+    )
     if document.get("kind") not in (None, "", "DeleteOptions"):
         raise errors.BadRequest(f"the body of a delete must be DeleteOptions, not {document['kind']}")
     return DeleteOptions.of(document), writing.Writes(core, served, dry_run_too(how, document))

@@ -42,19 +42,19 @@ class _Slice:
 
 def changes(endpoints: Object, existing: Sequence[Object]) -> Changes:
     """The fewest writes after which the slices mirror the Endpoints."""
-    found = Changes()
+    needed = Changes()
     slices = _slices(endpoints)
     unused = dict(slices)
     for each in sorted(existing, key=objects.name):
         mirrored = unused.pop(shape_key(each.get("addressType"), each.get("ports") or ()), None)
         if mirrored is None:
-            found.delete.append(each)
+            needed.delete.append(each)
         elif not _is_current(each, document := _document(endpoints, objects.name(each), mirrored)):
             metadata = {**objects.metadata(each), **document["metadata"]}
-            found.update.append({**document, "metadata": metadata})
+            needed.update.append({**document, "metadata": metadata})
     for what, mirrored in unused.items():
-        found.create.append(_document(endpoints, _name(endpoints, what), mirrored))
-    return found
+        needed.create.append(_document(endpoints, _name(endpoints, what), mirrored))
+    return needed
 
 
 def _slices(endpoints: Object) -> dict[str, _Slice]:

@@ -172,8 +172,8 @@ class ImageStore:
             name = (entry.get("annotations") or {}).get(REF_NAME)
             if name:
                 names.setdefault(str(entry["digest"]), []).append(str(name))
-        found = [stored for digest, listed in names.items() if (stored := self._stored(digest, listed))]
-        return sorted(found, key=lambda image: (-image.size_bytes, image.names))
+        images = [stored for digest, listed in names.items() if (stored := self._stored(digest, listed))]
+        return sorted(images, key=lambda image: (-image.size_bytes, image.names))
 
     def _stored(self, digest: str, names: Sequence[str]) -> Stored | None:
         """None for one that is damaged or for other machines: no container can be made of it."""

@@ -122,9 +122,9 @@ def command(container: Spec, image: Mapping[str, Any], declared: Mapping[str, st
 
 def account(pod: Spec, container: Spec, image: Mapping[str, Any]) -> str:
     """Who the process is: the pod's `runAsUser`, else the image's `User` as it is written there."""
-    wanted = _identity(pod, container, "runAsUser")
-    if wanted is not None:
-        return str(wanted)
+    uid = _identity(pod, container, "runAsUser")
+    if uid is not None:
+        return str(uid)
     user = str(image.get("User") or "")
     name = user.partition(":")[0]
     if _identity(pod, container, "runAsNonRoot") and name and not name.isdigit():
@@ -198,8 +198,8 @@ def oom_score_adj(pod: Spec, container: Spec, node_memory_bytes: int, current: i
         return 1000
     requested = ((container.get("resources") or {}).get("requests") or {}).get("memory")
     share = quantity.bytes_of(requested) / node_memory_bytes if requested else 0.0
-    wanted = -997 if kind == "Guaranteed" else min(max(2, round(1000 - 1000 * share)), 999)
-    return max(wanted, current)
+    adjustment = -997 if kind == "Guaranteed" else min(max(2, round(1000 - 1000 * share)), 999)
+    return max(adjustment, current)
 
 
 def environment(image: Mapping[str, str], declared: Mapping[str, str], hostname: str) -> dict[str, str]:

@@ -107,17 +107,17 @@ def is_name(name: str) -> bool:
 
 def skipped(pod: Spec, container: Spec, sources: Sources) -> list[str]:
     """What is left out of `envFrom` because it cannot name a variable; a sentence for each source."""
-    found: list[str] = []
+    sentences: list[str] = []
     for entry in container.get("envFrom") or ():
         names = [name for name in _from_whole(entry, sources) if not is_name(name)]
         if names:
             kind = "configMap" if "configMapRef" in entry else "secret"
             source = f"{objects.namespace(pod)}/{entry[f'{kind}Ref']['name']}"
-            found.append(
+            sentences.append(
                 f"Keys [{', '.join(sorted(names))}] from the EnvFrom {kind} {source} were skipped since they "
                 "are considered invalid environment variable names."
             )
-    return found
+    return sentences
 
 
 def _from_whole(entry: Spec, sources: Sources) -> dict[str, str]:

@@ -170,8 +170,10 @@ async def ask(probe: Spec, target: Target, timeout_s: float, container: Spec) ->
 
 async def _exec(action: Spec, target: Target, timeout_s: float, container: Spec) -> Answer:
     """The command may name variables that the container spells out; it has the container's environment."""
-    known = {v["name"]: str(v.get("value") or "") for v in container.get("env") or () if "valueFrom" not in v}
-    command = [env.expand(str(part), known) for part in action.get("command") or ()]
+    declared = {
+        v["name"]: str(v.get("value") or "") for v in container.get("env") or () if "valueFrom" not in v
+    }
+    command = [env.expand(str(part), declared) for part in action.get("command") or ()]
     try:
         result = await target.run(command, timeout_s)
     except ExecTimeout as error:

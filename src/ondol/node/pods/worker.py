@@ -78,7 +78,7 @@ class PodWorker:
 
     def update(self, pod: Object) -> None:
         if objects.is_deleting(pod) and not objects.is_deleting(self._pod):
-            self._hurry.set()
+            self._hurry_up()
         if volumes.shown_metadata(pod) != volumes.shown_metadata(self._pod):
             self._are_volumes_stale = True
         self._pod = pod
@@ -89,8 +89,7 @@ class PodWorker:
         self._has_vanished = True
         metadata = {**objects.metadata(self._pod), "deletionGracePeriodSeconds": _VANISHED_GRACE_S}
         self._pod = {**self._pod, "metadata": metadata}
-        self._hurry.set()
-        self.touch()
+        self._hurry_up()
 
     @property
     def is_over(self) -> bool:
@@ -113,7 +112,12 @@ class PodWorker:
     def refresh_volumes(self) -> None:
         """Something the pod refers to has changed."""
         self._are_volumes_stale = True
+        self._hurry_up()
+
+    def _hurry_up(self) -> None:
+        """Look again, and try every step that waits for its next try."""
         self._hurry.set()
+        self._hurry = anyio.Event()
         self.touch()
 
     def _is_ending(self) -> bool:
@@ -302,7 +306,6 @@ class PodWorker:
         failures = self._step_failures[what] = self._step_failures.get(what, 0) + 1
         self._log.warning("step_failed", step=what, error=str(error), failures=failures)
         self._event("Warning", self._FAILED.get(what, "Failed"), str(error))
-        self._hurry = anyio.Event()
         with anyio.move_on_after(_STEP_BACKOFF.delay_s(failures)):
             await self._hurry.wait()
 

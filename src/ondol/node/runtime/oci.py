@@ -147,7 +147,7 @@ class OciRuntime:
         """The pid of the created container; conmon answers on a pipe once the runtime has made it."""
         reader, writer = os.pipe()
         try:
-            said = await anyio.to_thread.run_sync(self._spawn_shim, bundle, creation, writer)
+            output = await anyio.to_thread.run_sync(self._spawn_shim, bundle, creation, writer)
             answer = await _read_line(reader)
         except FileNotFoundError as error:
             raise errors.HostError(
@@ -155,7 +155,7 @@ class OciRuntime:
             ) from error
         finally:
             os.close(reader)
-        return _created_pid(answer, said, bundle)
+        return _created_pid(answer, output, bundle)
 
     def _spawn_shim(self, bundle: Path, creation: Creation, writer: int) -> bytes:
         """What the shim's foreground half said before it went to the background. Closes `writer`."""
