@@ -201,20 +201,28 @@ class _Idle:
         return b"".join(message.get("body", b"") for message in self.messages)
 
 
+async def _fill(api: Any, config_map: Make) -> None:
+    """Two megabytes to list."""
+    for number in range(20):
+        await api.post(CMS, config_map(f"a{number}", {"k": "x" * 100_000}))
+
+
 @pytest.mark.parametrize("accept", ["application/json", "application/yaml"])
 async def test_who_does_not_read_a_long_answer_costs_little(
     start: Any, config_map: Make, accept: str
 ) -> None:
     """It is given a piece, holds no place among the requests, and is cut off when its time is over."""
-    config = apiserver.ApiConfig(reads_in_flight_max=1, request_timeout_s=0.2)
-    async with start(config=config) as api:
-        for number in range(20):
-            await api.post(CMS, config_map(f"a{number}", {"k": "x" * 100_000}))
-        eager, idle = _Idle(reads=1_000), _Idle(reads=1)
+    async with start() as api:
+        await _fill(api, config_map)
+        eager = _Idle(reads=1_000)
         await eager.ask(api.app, CMS, accept=accept)
         assert len(eager.sent) > 2_000_000
         assert max(len(message.get("body", b"")) for message in eager.messages) < 2 * exchange.PIECE_BYTES
         assert eager.messages[-1].get("more_body", False) is False
+    config = apiserver.ApiConfig(reads_in_flight_max=1, request_timeout_s=2.0)
+    async with start(config=config) as api:
+        await _fill(api, config_map)
+        idle = _Idle(reads=1)
         async with anyio.create_task_group() as group:
 
             async def ask() -> None:
