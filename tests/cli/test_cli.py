@@ -662,6 +662,15 @@ def test_a_full_disk_under_the_output_is_told(tmp_path: Path) -> None:
     assert done.returncode == 1
 
 
+@pytest.mark.parametrize("words", [["--version"], ["get", "--help"], ["image", "--help"]])
+def test_so_are_the_version_and_help(words: list[str]) -> None:
+    """They are printed by libraries."""
+    with Path("/dev/full").open("w") as full:
+        done = _ondol(*words, stdout=full)
+    assert done.stderr == "error: the output cannot be written: No space left on device\n"
+    assert done.returncode == 1
+
+
 def test_a_reader_that_has_ended_is_no_failure(tmp_path: Path) -> None:
     """As in `ondol doctor | head -1`: nothing is said."""
     reader, writer = os.pipe()

@@ -109,7 +109,8 @@ def export_image(
         store = _store(data_dir)
         named = _named(store, reference).reference
         if str(target) == "-":
-            transfer.save(named, store, sys.stdout.buffer)
+            with terminal.binary() as stream:
+                transfer.save(named, store, stream)
             return
         with output.whole_file(target) as file:
             saved = transfer.save(named, store, file)
