@@ -57,6 +57,18 @@ def test_names_are_listed_tagged_and_removed(store: ImageStore) -> None:
     assert found.size_bytes == len(b"layer")
 
 
+def test_a_name_of_another_tool_is_found_and_removed(store: ImageStore) -> None:
+    """Skopeo and buildah write into the index what they were given, without a host."""
+    digest = _add(store, "cart:v1")
+    index = store.directory / "index.json"
+    index.write_text(index.read_text().replace("ondol.local/cart:v1", "cart:v1"))
+    image = store.find("cart:v1")
+    assert image is not None
+    assert (image.reference, image.digest) == ("cart:v1", digest)
+    assert store.remove("cart:v1")
+    assert store.images() == []
+
+
 def test_tagging_what_is_not_there_is_told(store: ImageStore) -> None:
     """An unknown source is an error that names it."""
     with pytest.raises(StoreError, match="no image ondol"):

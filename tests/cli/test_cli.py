@@ -370,7 +370,9 @@ def test_apply_from_standard_input(api: _Api) -> None:
 
 def test_delete_needs_to_know_what(api: _Api) -> None:
     """Without a name or a file nothing is deleted."""
-    assert "say what to delete: KIND NAME, or -f FILE" in one_line(run("delete", "pods"))
+    no_name = run("delete", "pods")
+    assert "say what to delete: KIND NAME, or -f FILE" in one_line(no_name)
+    assert no_name.exit_code == 2
     assert run("delete").exit_code == 2
     assert run("delete", "pod", "a", "-f", "a.yaml").exit_code == 2
     assert api.deleted == []
@@ -493,7 +495,7 @@ def test_objects_are_addressed_as_for_kubectl(words: list[str], pairs: list[tupl
 @pytest.mark.parametrize("words", [["deploy/a", "b"], ["deploy/"], ["/a"], ["a/b/c"], ["a,b/c"], [","]])
 def test_words_that_address_nothing(words: list[str]) -> None:
     """Mixed and broken forms are told, not guessed."""
-    with pytest.raises(addressing.UsageError):
+    with pytest.raises(output.UsageError):
         addressing.pairs(words)
 
 
@@ -572,7 +574,7 @@ def test_what_has_no_pods_has_no_logs() -> None:
     """A Service without a selector, a ConfigMap: told, not taken for all pods."""
     owners: list[dict[str, Any]] = [{}, {"spec": {}}, {"spec": {"selector": {}}}]
     for owner in owners:
-        with pytest.raises(addressing.UsageError, match="ConfigMap x has no pods of its own"):
+        with pytest.raises(output.UsageError, match="ConfigMap x has no pods of its own"):
             logs.pod_selector(addressing.Target(kinds.CONFIG_MAP, "x"), owner)
 
 
@@ -600,7 +602,7 @@ def test_how_long_ago(text: str, seconds: int) -> None:
 @pytest.mark.parametrize("text", ["", "0s", "1.5h", "-1m", "soon"])
 def test_no_duration(text: str) -> None:
     """What is none is told with the forms that are."""
-    with pytest.raises(addressing.UsageError, match="write 30s, 5m or 2h"):
+    with pytest.raises(output.UsageError, match="write 30s, 5m or 2h"):
         logs._seconds(text)
 
 
@@ -656,6 +658,15 @@ def test_a_full_disk_under_the_output_is_told(tmp_path: Path) -> None:
     """One line and status 1, where the interpreter would print a traceback as it ends."""
     with Path("/dev/full").open("w") as full:
         done = _ondol("status", "-o", "json", "--data-dir", tmp_path, stdout=full)
+    assert done.stderr == "error: the output cannot be written: No space left on device\n"
+    assert done.returncode == 1
+
+
+@pytest.mark.parametrize("words", [["--version"], ["get", "--help"], ["image", "--help"]])
+def test_so_are_the_version_and_help(words: list[str]) -> None:
+    """They are printed by libraries."""
+    with Path("/dev/full").open("w") as full:
+        done = _ondol(*words, stdout=full)
     assert done.stderr == "error: the output cannot be written: No space left on device\n"
     assert done.returncode == 1
 

@@ -279,3 +279,15 @@ async def test_discovery_reads_both_forms() -> None:
     assert len(app.asked) == 1
     with pytest.raises(errors.NotFound):
         await api.resource_for("apps/v1", "Scale")
+
+
+async def test_a_version_that_is_not_served_is_named() -> None:
+    """Its discovery answers 404, whose words name neither the version nor the kind."""
+    missing = {
+        "kind": "Status",
+        "reason": "NotFound",
+        "message": "the server could not find the requested resource",
+    }
+    app = Recorder(missing, status=404)
+    with pytest.raises(errors.NotFound, match=r'no kind "Toy" is served in version "example\.org/v2"'):
+        await client(app).resource_for("example.org/v2", "Toy")

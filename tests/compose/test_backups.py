@@ -78,6 +78,15 @@ def test_restored_into_an_empty_folder(platform: Settings, tmp_path: Path) -> No
     assert not list(elsewhere.data_dir.glob(".backup-*"))
 
 
+def test_where_there_is_no_room_for_the_archive(platform: Settings) -> None:
+    """It is the archive that is named, not the data directory."""
+    with (
+        Path("/dev/full").open("wb", buffering=0) as full,
+        pytest.raises(errors.HostError, match="the backup cannot be written: No space left on device"),
+    ):
+        backups.create(platform, full)
+
+
 def test_a_damaged_folder_is_restored_and_kept_beside(platform: Settings) -> None:
     """What was there is moved as it is; doctor tells the damage before and none after."""
     made = archive(platform)

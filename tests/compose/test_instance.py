@@ -215,3 +215,21 @@ def test_a_read_only_folder_is_told(tmp_path: Path) -> None:
     finally:
         linux.unmount(str(tmp_path))
     assert "--data-dir" in raised.value.remedy
+
+
+def test_a_folder_that_cannot_be_looked_into_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An ordinary user finds no platform there, and what it was promised stays its own."""
+    instance = made(tmp_path / "private")
+    promise = tmp_path / "run" / "promises" / instance.id
+    assert promise.exists()
+
+    def refuse(path: Path, **_: object) -> bool:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "exists", refuse)
+        patched.setattr(instances, "load", lambda _: None)
+        assert list(instances.on_this_machine()) == []
+    assert promise.exists()

@@ -327,6 +327,13 @@ def test_attributes_of_the_host_are_left_out(layout: Layout, tmp_path: Path) -> 
 
 
 @needs_root
+def test_the_bytes_of_a_layer_say_whether_it_is_gzipped(layout: Layout, tmp_path: Path) -> None:
+    """Skopeo writes a gzipped layer's type over a plain one that was in the layout before."""
+    root = unpack(layout, tmp_path, gzip.decompress(packed(file("a", b"1"))))
+    assert (root / "a").read_bytes() == b"1"
+
+
+@needs_root
 def test_digest_is_checked(layout: Layout, tmp_path: Path) -> None:
     """A layer with other content than its digest says is refused."""
     writer = layout("images")

@@ -103,8 +103,10 @@ class ImageStore:
         return sorted((self._image(entry) for entry in self._entries()), key=lambda image: image.reference)
 
     def find(self, reference: str) -> Image | None:
-        wanted = references.full(reference)
-        return next((self._image(e) for e in self._entries() if _name(e) == wanted), None)
+        """The image of exactly this name, as another tool may have written it, else of the full one."""
+        entries = {_name(entry): entry for entry in self._entries()}
+        entry = entries.get(reference) or entries.get(references.full(reference))
+        return self._image(entry) if entry is not None else None
 
     def manifest(self, digest: str) -> dict[str, Any]:
         """The manifest of an image; `StoreError` if it is missing or damaged."""
@@ -187,9 +189,10 @@ class ImageStore:
 
     def remove(self, reference: str) -> bool:
         """Take a name away (blobs stay until `garbage_collect`); False if it was not there."""
-        wanted = references.full(reference)
         with self._locked(".index.lock"):
             entries = self._entries()
+            is_literal = any(_name(entry) == reference for entry in entries)
+            wanted = reference if is_literal else references.full(reference)
             kept = [entry for entry in entries if _name(entry) != wanted]
             if len(kept) == len(entries):
                 return False

@@ -62,17 +62,30 @@ class _Archive:
 
 def load(source: Path, store: ImageStore, *, reference: str = "") -> list[Image]:
     """Take the images of an archive or folder into the store; `reference` names the only one."""
-    with _archive(source) as archive, store.building():
+    with _archive(source) as archive, _understood(source), store.building():
         if "index.json" in archive.names:
             archived = list(_from_layout(archive, store))
         elif "manifest.json" in archive.names:
             archived = list(_from_docker(archive, store))
         else:
-            raise BuildError(
-                f"{source} is neither an OCI image layout nor an archive of docker save",
-                remedy="skopeo copy docker://NAME oci-archive:FILE, or docker save NAME -o FILE",
-            )
+            raise _no_archive(source)
         return [store.add(name, manifest) for name, manifest in _named(source, archived, reference)]
+
+
+def _no_archive(source: Path) -> BuildError:
+    return BuildError(
+        f"{source} is neither an OCI image layout nor an archive of docker save",
+        remedy="skopeo copy docker://NAME oci-archive:FILE, or docker save NAME -o FILE",
+    )
+
+
+@contextlib.contextmanager
+def _understood(source: Path) -> Iterator[None]:
+    """Documents of an archive's names and another form, as in skopeo's `dir:`, make no archive."""
+    try:
+        yield
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise _no_archive(source) from error
 
 
 @contextlib.contextmanager

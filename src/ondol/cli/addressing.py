@@ -8,11 +8,8 @@ from dataclasses import dataclass
 from ondol import client as clients
 from ondol.api.objects import Resource
 from ondol.base import errors
+from ondol.cli.output import UsageError
 from ondol.client import discovery
-
-
-class UsageError(errors.OndolError):
-    """Words that cannot be understood, whatever the server knows."""
 
 
 @dataclass(frozen=True, slots=True)

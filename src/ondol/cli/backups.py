@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -30,25 +29,9 @@ def backup(
             backups.create(chosen, sys.stdout.buffer)
             sys.stdout.buffer.flush()
             return
-        _write(chosen, Path(file))
-        terminal.note(f"wrote {file}; it holds secrets and the keys of the platform")
-
-
-def _write(chosen: settings.Settings, target: Path) -> None:
-    """Whole or not at all, and for its owner alone."""
-    draft = target.with_name(f".{target.name}.new")
-    try:
-        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as out:
+        with output.whole_file(Path(file), mode=0o600) as out:
             backups.create(chosen, out)
-            out.flush()
-            os.fsync(out.fileno())
-        draft.replace(target)
-    except OSError as error:
-        raise errors.HostError(
-            f"{target} cannot be written: {error.strerror}", remedy="choose another place"
-        ) from error
-    finally:
-        draft.unlink(missing_ok=True)
+        terminal.note(f"wrote {file}; it holds secrets and the keys of the platform")
 
 
 def restore(

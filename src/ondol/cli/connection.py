@@ -65,7 +65,7 @@ def platform_of(data_dir: Path | None, kubeconfig_paths: str) -> Instance:
             return instance
     raise errors.NotRunning(
         f"{server} of {kubeconfig_paths} is no platform that runs on this machine",
-        remedy="name its folder with --data-dir",
+        remedy=f"{'run with sudo, and ' if os.geteuid() else ''}name its folder with --data-dir",
     )
 
 

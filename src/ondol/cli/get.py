@@ -66,7 +66,7 @@ def get(
         async with aclosing(connected.client) as client:
             targets = await addressing.targets(client, words)
             if watch and len(targets) > 1:
-                raise addressing.UsageError("--watch takes one kind or one object")
+                raise output.UsageError("--watch takes one kind or one object")
             source = _Source(client, "" if all_namespaces else connected.namespace, selector, form)
             results, failures = await _read_all(source, targets)
             printer = _Printer(form, with_namespace=all_namespaces, with_kind=_names_kinds(targets, form))

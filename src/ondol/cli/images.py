@@ -15,7 +15,7 @@ import typer
 
 from ondol.base import errors
 from ondol.build import image, transfer
-from ondol.build.store import ImageStore
+from ondol.build.store import Image, ImageStore
 from ondol.cli import output, terminal
 from ondol.cli.output import DataDir, Format, Output
 from ondol.compose import settings
@@ -106,18 +106,14 @@ def export_image(
 ) -> None:
     """Write an image as a tar for docker load, podman load, skopeo and ondol image import."""
     with output.explained():
+        store = _store(data_dir)
+        named = _named(store, reference).reference
         if str(target) == "-":
-            transfer.save(reference, _store(data_dir), sys.stdout.buffer)
+            with terminal.binary() as stream:
+                transfer.save(named, store, stream)
             return
-        draft = target.with_name(f".{target.name}.new")
-        try:
-            with draft.open("wb") as file:
-                saved = transfer.save(reference, _store(data_dir), file)
-            draft.replace(target)
-        except OSError as error:
-            raise errors.HostError(f"{target} cannot be written: {error.strerror}") from error
-        finally:
-            draft.unlink(missing_ok=True)
+        with output.whole_file(target) as file:
+            saved = transfer.save(named, store, file)
         terminal.note(f"{saved.reference} written to {target}")
 
 
@@ -150,15 +146,25 @@ def remove_image(
     """Remove an image and what only it needed; one that a running platform needs is kept."""
     with output.explained():
         store = _store(data_dir)
-        if (image := store.find(reference)) is None:
-            raise errors.NotFound(f"there is no image {reference}")
+        image = _named(store, reference)
         if not force:
             from ondol.cli import image_users  # noqa: PLC0415 - a client, which the other commands do not need
 
             _refuse_used(image.reference, image_users.users(image, store.images(), data_dir))
-        store.remove(reference)
+        store.remove(image.reference)
         freed = store.garbage_collect()
-        terminal.write(f"{reference} removed, {output.megabytes(freed.size_bytes)} freed")
+        terminal.write(f"{image.reference} removed, {output.megabytes(freed.size_bytes)} freed")
+
+
+def _named(store: ImageStore, reference: str) -> Image:
+    """The image of a name, read as the node reads that of a pod; `errors.NotFound` if there is none."""
+    from ondol.node.images.store import spellings  # noqa: PLC0415 - the node, which no build needs
+
+    images = {image.reference: image for image in store.images()}
+    for spelling in spellings(reference):
+        if spelling in images:
+            return images[spelling]
+    raise errors.NotFound(f"there is no image {reference}")
 
 
 def _refuse_used(reference: str, users: Sequence[str]) -> None:

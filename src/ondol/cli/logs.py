@@ -76,7 +76,7 @@ def _seconds(text: str) -> int:
     """How many seconds `90`, `30s`, `5m`, `2h` or `1d` are."""
     parts = _SINCE.fullmatch(text)
     if parts is None:
-        raise addressing.UsageError(f"--since {text}: write 30s, 5m or 2h")
+        raise output.UsageError(f"--since {text}: write 30s, 5m or 2h")
     return int(parts["count"]) * _UNITS_S[parts["unit"]]
 
 
@@ -86,7 +86,7 @@ async def _pod_name(client: clients.Client, words: Sequence[str], namespace: str
         return words[0]
     pairs = addressing.pairs(words)
     if len(pairs) != 1 or not pairs[0][1]:
-        raise addressing.UsageError("name one pod, or one KIND/NAME")
+        raise output.UsageError("name one pod, or one KIND/NAME")
     [target] = await addressing.targets(client, words)
     if target.resource.group_resource == resources.POD.group_resource:
         return target.name
@@ -107,7 +107,7 @@ def pod_selector(target: Target, owner: Object) -> str:
         return f"{_KNATIVE}/{target.resource.kind.lower()}={target.name}"
     selector = objects.spec(owner).get("selector")
     if not isinstance(selector, Mapping) or not selector:
-        raise addressing.UsageError(f"{target.resource.kind} {target.name} has no pods of its own")
+        raise output.UsageError(f"{target.resource.kind} {target.name} has no pods of its own")
     is_document = "matchLabels" in selector or "matchExpressions" in selector
     return str(labels.from_document(selector) if is_document else labels.from_map(selector))
 

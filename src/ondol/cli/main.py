@@ -78,7 +78,8 @@ def main() -> None:
     os.environ["PATH"] = complete_path(os.environ.get("PATH", ""))
     try:
         try:
-            app()
+            with terminal.watched():
+                app()
         finally:
             terminal.flush()
     except terminal.OutputLost as lost:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import enum
 import json
+import os
 import sys
 from collections.abc import AsyncIterable, AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import IO, Annotated, Any
 
 import typer
 import yaml
@@ -16,7 +17,11 @@ import yaml
 from ondol.base import errors
 from ondol.cli.terminal import note, write
 
-FAILED, NOT_RUNNING, NOT_FOUND, INTERRUPTED = 1, 3, 4, 130
+FAILED, WRONG_USAGE, NOT_RUNNING, NOT_FOUND, INTERRUPTED = 1, 2, 3, 4, 130
+
+
+class UsageError(errors.OndolError):
+    """Words of a command line that cannot be understood, whatever the server knows."""
 
 
 class Format(enum.StrEnum):
@@ -124,11 +129,41 @@ def explained() -> Iterator[None]:
     except errors.ApiError as error:
         note(f"error: {error.message}")
         raise typer.Exit(FAILED) from error
+    except UsageError as error:
+        note(f"error: {error}")
+        raise typer.Exit(WRONG_USAGE) from error
     except errors.OndolError as error:
         note(f"error: {error}")
         raise typer.Exit(FAILED) from error
     except KeyboardInterrupt:
         raise typer.Exit(INTERRUPTED) from None
+
+
+@contextmanager
+def whole_file(target: Path, *, mode: int = 0o666) -> Iterator[IO[bytes]]:
+    """A file to write, which is there whole or not at all; a device or a pipe is written to as it is.
+
+    `HostError` if it cannot be written. A link stays one: what it leads to is replaced.
+    """
+    try:
+        if target.exists() and not target.is_file():
+            with target.open("wb", buffering=0) as file:
+                yield file
+            return
+        place = target.resolve()
+        draft = place.with_name(f".{place.name}.new")
+        try:
+            with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            draft.replace(place)
+        finally:
+            draft.unlink(missing_ok=True)
+    except OSError as error:
+        raise errors.HostError(
+            f"{target} cannot be written: {error.strerror}", remedy="choose another place"
+        ) from error
 
 
 def load_documents(path: str) -> Iterator[Mapping[str, Any]]:

@@ -131,7 +131,7 @@ async def _targets(client: clients.Client, words: Sequence[str]) -> list[Target]
     if not words:
         return []
     if any(not name for _, name in addressing.pairs(words)):
-        raise addressing.UsageError("say what to delete: KIND NAME, or -f FILE")
+        raise output.UsageError("say what to delete: KIND NAME, or -f FILE")
     return await addressing.targets(client, words)
 
 

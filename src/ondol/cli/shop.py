@@ -185,9 +185,13 @@ async def _cold_start(client: Client, instance: Instance) -> None:
 
     def timed() -> float:
         start = time.monotonic()
-        status, _ = fetch(instance, "thumbnail.shop.localhost", "/thumbnails/tea")
+        status, body = fetch(instance, "thumbnail.shop.localhost", "/thumbnails/tea")
         if status != 200:
-            raise errors.HostError(f"the first request at zero was answered {status}", remedy="ondol status")
+            why = body.decode(errors="replace").strip()[:200] or "nothing more"
+            raise errors.HostError(
+                f"a request at zero was answered {status}: {why}",
+                remedy="run the demo again with --keep, and see the logs in its data directory",
+            )
         return time.monotonic() - start
 
     cold = await anyio.to_thread.run_sync(timed)

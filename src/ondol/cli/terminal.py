@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import BinaryIO, Final
+
+_LOST: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EPIPE})
 
 
 class OutputLost(Exception):
@@ -30,6 +34,15 @@ def write_bytes(chunk: bytes) -> None:
         sys.stdout.buffer.flush()
 
 
+@contextmanager
+def binary() -> Iterator[BinaryIO]:
+    """Standard output for a document of bytes that something else writes."""
+    with _watched():
+        sys.stdout.flush()
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+
+
 def flush() -> None:
     with _watched():
         sys.stdout.flush()
@@ -44,6 +57,20 @@ def note(text: str) -> None:
 def columns() -> int:
     """How wide the terminal is; 0 where the output goes to a file or a program."""
     return shutil.get_terminal_size((80, 24)).columns if sys.stdout.isatty() else 0
+
+
+@contextmanager
+def watched() -> Iterator[None]:
+    """While libraries print by themselves, as help is: what a stream refuses is lost output.
+
+    An error that names a file, or is of another kind, is none of ours and goes on.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None or error.errno not in _LOST:
+            raise
+        raise OutputLost(error) from error
 
 
 @contextmanager

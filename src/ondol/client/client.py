@@ -291,11 +291,15 @@ class Client:
         cached = self._discovered.get(api_version, {}).get(kind)
         if cached is not None:
             return cached
-        answer = await self._call("GET", discovery.path(api_version))
+        missing = errors.NotFound(f'no kind "{kind}" is served in version "{api_version}"')
+        try:
+            answer = await self._call("GET", discovery.path(api_version))
+        except errors.NotFound as error:
+            raise missing from error
         served = {entry.resource.kind: entry.resource for entry in discovery.resource_list(answer)}
         self._discovered[api_version] = served
         if kind not in served:
-            raise errors.NotFound(f'no kind "{kind}" is served in version "{api_version}"')
+            raise missing
         return served[kind]
 
     def _headers(self, accept: str) -> dict[str, str]:

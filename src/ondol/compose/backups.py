@@ -53,12 +53,22 @@ def create(settings: Settings, target: IO[bytes]) -> None:
                 repair.copy(instance.store_file, copy)
         manifest = folder / _MANIFEST
         manifest.write_text(json.dumps(_manifest(instance), indent=2) + "\n", encoding="utf-8")
+        _pack(settings.data_dir, manifest, copy, target)
+
+
+def _pack(data_dir: Path, manifest: Path, copy: Path, target: IO[bytes]) -> None:
+    """The archive; what it is written to is not the data directory, and is told as such."""
+    try:
         with tarfile.open(fileobj=target, mode="w|gz") as archive:
             archive.add(manifest, _MANIFEST)
             archive.add(copy, _STORE)
             for name in (instances.FILE, CONFIG_FILE, "pki"):
-                if (place := settings.data_dir / name).exists():
+                if (place := data_dir / name).exists():
                     archive.add(place, name)
+    except OSError as error:
+        raise errors.HostError(
+            f"the backup cannot be written: {error.strerror or error}", remedy="choose another place for it"
+        ) from error
 
 
 def _manifest(instance: Instance) -> dict[str, object]:

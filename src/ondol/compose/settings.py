@@ -220,7 +220,7 @@ def _file(config: Path) -> dict[str, Any]:
         raise errors.HostError(f"{config} is not valid TOML: {error}", remedy=f"edit {config}") from error
     except (OSError, UnicodeDecodeError) as error:
         raise errors.HostError(
-            f"{config} cannot be read: {error}",
+            f"{config} cannot be read: {getattr(error, 'strerror', None) or error}",
             remedy="run with sudo, or choose another folder with --data-dir",
         ) from error
 

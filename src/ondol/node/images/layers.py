@@ -26,6 +26,7 @@ from ondol.node import paths
 from ondol.node.images.store import ImageCorrupt, ImageStore, Layer
 
 _WHITEOUT: Final = ".wh."
+_GZIP: Final = b"\x1f\x8b"
 _OPAQUE: Final = ".wh..wh..opq"
 _XATTR: Final = "SCHILY.xattr."
 _BROKEN: Final = (tarfile.TarError, OSError, EOFError, zlib.error, ValueError, errors.Invalid)
@@ -89,9 +90,11 @@ class Layers:
 
     def _extract(self, layer: Layer, into: Path) -> None:
         with self._store.blob_path(layer.digest).open("rb") as blob:
+            is_gzipped = blob.read(len(_GZIP)) == _GZIP
+            blob.seek(0)
             hashed = _Hashed(blob)
             with (
-                _decompressed(hashed, layer.media_type) as stream,
+                _decompressed(hashed, layer.media_type, is_gzipped) as stream,
                 _archive(stream) as archive,
                 _Tree(into) as tree,
             ):
@@ -107,8 +110,9 @@ def target_digest(layer: Layer) -> str:
 
 
 @contextmanager
-def _decompressed(source: _Hashed, media_type: str) -> Iterator[IO[bytes]]:
-    if media_type.endswith(("gzip", "diff.tar.gzip")):
+def _decompressed(source: _Hashed, media_type: str, is_gzipped: bool) -> Iterator[IO[bytes]]:
+    """The tar in a blob. Its bytes decide on gzip: skopeo names a plain layer that it meets here gzipped."""
+    if is_gzipped:
         with gzip.GzipFile(fileobj=source) as stream:
             yield stream  # type: ignore[misc]  # a GzipFile reads like any binary file
     elif media_type.endswith("zstd"):
