@@ -400,7 +400,7 @@ def _exec_envoy(instance: Instance, settings: Settings, notify: Notify) -> None:
 
     _ = notify  # the supervisor asks its admin page instead
     command: list[str] = process.command(mesh_config(instance, settings))
-    os.execv(command[0], command)  # noqa: S606 - a fixed command line, no shell
+    os.execve(command[0], command, process.ENVIRONMENT)  # noqa: S606 - a fixed command line, no shell
 
 
 def _kept_ports(instance: Instance) -> frozenset[HostPort]:
