@@ -22,6 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final
 
+import msgspec
+
 from ondol.base import errors
 from ondol.build import oci
 from ondol.build import reference as references
@@ -64,14 +66,21 @@ def load(source: Path, store: ImageStore, *, reference: str = "") -> list[Image]
     """Take the images of an archive or folder into the store; `reference` names the only one."""
     with _archive(source) as archive, store.building():
         if "index.json" in archive.names:
-            found = list(_from_layout(archive, store))
+            read = _from_layout
         elif "manifest.json" in archive.names:
-            found = list(_from_docker(archive, store))
+            read = _from_docker
         else:
             raise BuildError(
                 f"{source} is neither an OCI image layout nor an archive of docker save",
                 remedy="skopeo copy docker://NAME oci-archive:FILE, or docker save NAME -o FILE",
             )
+        try:
+            found = list(read(archive, store))
+        except errors.OndolError:
+            raise  # with words of its own
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            # Whoever made the archive wrote its documents: anything may stand where a digest should.
+            raise BuildError(f"{source} is not described as images are: {error!r}") from error
         return [store.add(name, manifest) for name, manifest in _named(source, found, reference)]
 
 
@@ -115,6 +124,23 @@ def _extracted(tar: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
 
 # --- an OCI image layout
 
+
+class _Blob(msgspec.Struct):
+    digest: str
+
+
+class _Layer(_Blob, kw_only=True):
+    size: int
+    mediaType: str = ""  # noqa: N815 - its name in the document
+
+
+class _Manifest(msgspec.Struct):
+    """What is read of a manifest once it is stored, here and on the node."""
+
+    config: _Blob
+    layers: list[_Layer]
+
+
 _Found = tuple[str, bytes]
 """The name that an archive gives an image (perhaps none), and its manifest."""
 
@@ -128,9 +154,9 @@ def _from_layout(archive: _Archive, store: ImageStore) -> Iterator[_Found]:
             text = file.read(_DOCUMENT_BYTES_MAX)
         if oci.digest(text) != manifest["digest"]:
             raise BuildError(f"the manifest of {name or 'the image'} does not match its digest")
-        document = json.loads(text)
-        for part in (document["config"], *document["layers"]):
-            _keep(archive, store, _blob(part["digest"]), part["digest"])
+        document = msgspec.json.decode(text, type=_Manifest)
+        for part in (document.config, *document.layers):
+            _keep(archive, store, _blob(part.digest), part.digest)
         yield str(name), text
 
 

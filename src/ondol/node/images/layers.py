@@ -28,7 +28,7 @@ from ondol.node.images.store import ImageCorrupt, ImageStore, Layer
 _WHITEOUT: Final = ".wh."
 _OPAQUE: Final = ".wh..wh..opq"
 _XATTR: Final = "SCHILY.xattr."
-_BROKEN: Final = (tarfile.TarError, OSError, EOFError, zlib.error, ValueError, errors.Invalid)
+_BROKEN: Final = (tarfile.TarError, OSError, EOFError, zlib.error, ValueError, OverflowError, errors.Invalid)
 
 
 class _Hashed(io.RawIOBase):
