@@ -182,6 +182,14 @@ def test_a_gateways_name_is_one_label() -> None:
         judge("Gateway", server(), name="a.b")
 
 
+def test_a_gateway_has_no_port_of_the_platform() -> None:
+    """The proxy would keep it while the part that has it is started anew, which then never comes back."""
+    spec = istio.read(istio.SPECS["Gateway"], {"spec": port(number=6443)})
+    vetting.vet(spec, "default", "gw", kept_ports={53})
+    with pytest.raises(Refused, match=r"servers\[0\].port.number: 6443 is a port of the platform itself"):
+        vetting.vet(spec, "default", "gw", kept_ports={53, 6443})
+
+
 @pytest.mark.parametrize(
     ("kind", "spec"),
     [

@@ -386,6 +386,7 @@ def mesh_config(instance: Instance, settings: Settings) -> Any:
         observe_address=_unix(instance, "observe"),
         ingress_address=settings.ingress_address,
         ingress_port=instance.ports.ingress,
+        kept_ports=frozenset({instance.ports.api, instance.ports.observe, _DNS_PORT}),
         trace_sampling_percent=settings.trace_sampling_percent,
         access_log=instance.log_dir / settings.access_log if settings.access_log else None,
         access_log_is_text=settings.access_log_format == "text",
