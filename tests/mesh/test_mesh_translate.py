@@ -539,16 +539,6 @@ def test_golden_snapshot(objs: Any, mesh_config: MeshConfig) -> None:
     assert json.loads(text) == json.loads(file.read_text(encoding="utf-8"))
 
 
-def test_the_proxy_listens_on_no_port_of_the_platform(objs: Any, mesh_config: MeshConfig) -> None:
-    """Not even for a Gateway that was served by an earlier version."""
-    server = {"port": {"number": 6443, "name": "http", "protocol": "HTTP"}, "hosts": ["*"]}
-    objs.put("Gateway", "gw", "red", {"selector": {"istio": "ingressgateway"}, "servers": [server]})
-    for kept, listens in (([], True), ([6443], False)):
-        config = dataclasses.replace(mesh_config, kept_ports=frozenset(kept))
-        snapshot = Translator(config).translate(objs.world()).snapshot
-        assert ("ingress|6443" in snapshot.of(types.LISTENER)) is listens
-
-
 def test_connections_say_whose_they_are(objs: Any, mesh_config: MeshConfig) -> None:
     """By marks that the node's rules know: one for all, another where a pod chose the destination."""
     marks = dataplane.mark("abcdef"), dataplane.mark("abcdef", passthrough=True)
