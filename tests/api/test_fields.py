@@ -128,3 +128,10 @@ def test_any_value_survives_escaping(values: list[tuple[str, bool]]) -> None:
     """Printing then parsing gives back every value, whatever characters it holds."""
     terms = tuple(fields.Term(f"field{i}", value, equal) for i, (value, equal) in enumerate(values))
     assert set(fields.parse(str(fields.Selector(terms))).terms) == set(terms)
+
+
+def test_the_terms_of_a_selector_are_bounded() -> None:
+    """Each object is held against all of them, for everyone who waits meanwhile."""
+    fields.parse(",".join(["metadata.name!=a"] * fields.TERMS_MAX))
+    with pytest.raises(errors.BadRequest, match="at most"):
+        fields.parse(",".join(["metadata.name!=a"] * (fields.TERMS_MAX + 1)))

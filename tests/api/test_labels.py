@@ -158,3 +158,19 @@ def test_printing_and_parsing_keep_the_meaning(
     selector = labels.parse(text)
     assert labels.parse(str(selector)) == selector
     assert labels.parse(str(selector)).matches(found) is selector.matches(found)
+
+
+@pytest.mark.parametrize(("operator", "inside"), [("in", True), ("notin", False)])
+def test_one_of_many_values_is_looked_up(operator: str, inside: bool) -> None:
+    """A term may name thousands of values, the first, the last and those between."""
+    values = [f"v{number}" for number in range(3000)]
+    selector = labels.parse(f"a {operator} ({','.join(values)})")
+    assert all(selector.matches({"a": value}) is inside for value in ("v0", "v1500", "v999"))
+    assert all(selector.matches({"a": value}) is not inside for value in ("", "v3000", "z"))
+
+
+def test_the_terms_of_a_selector_are_bounded() -> None:
+    """Each object is held against all of them, for everyone who waits meanwhile."""
+    labels.parse(",".join(["!a"] * labels.TERMS_MAX))
+    with pytest.raises(errors.BadRequest, match="at most"):
+        labels.parse(",".join(["!a"] * (labels.TERMS_MAX + 1)))

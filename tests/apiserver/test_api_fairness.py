@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
 from collections.abc import Awaitable, Callable
@@ -99,19 +100,44 @@ async def test_a_body_that_is_late_still_has_the_time_of_a_write(
         assert (await api.post(CMS, config_map("a"))).status == 201
 
 
-def test_one_user_has_half_of_the_places() -> None:
-    """Somebody else finds one; administrators and the platform's own parts may have all."""
-    places = Places(4)
-    places.take(ANN, 2)
-    with pytest.raises(errors.TooManyRequests):
-        places.take(ANN)
-    places.take(BEN)
-    places.give_back(ANN)
-    places.take(ANN)
-    with pytest.raises(errors.TooManyRequests):
-        places.take(BEN, 2)
-    places.give_back(BEN)
+def _filled(places: Places, user: User) -> int:
+    """How many places a user gets who takes all there are."""
+    count = 0
+    with contextlib.suppress(errors.TooManyRequests):
+        while True:
+            places.take(user)
+            count += 1
+    return count
+
+
+def test_a_tenant_has_as_many_places_as_it_leaves_free() -> None:
+    """Half of them alone, and the next one half of the rest; what is given back is there again."""
+    places = Places(7)
+    assert _filled(places, ANN) == 3
+    assert _filled(places, BEN) == 2
     places.give_back(ANN, 2)
+    assert _filled(places, ANN) == 1
+    assert _filled(Places(1), ANN) == 1
+
+
+def test_places_are_kept_for_the_platform_however_many_tenants_there_are() -> None:
+    """Each takes what it can get: an eighth is left to administrators, parts and nodes."""
+    places = Places(80)
+    assert sum(_filled(places, User(f"user-{number}")) for number in range(100)) == 70
+    assert _filled(places, User("system:node:n", ("system:nodes",))) == 10
+
+
+def test_the_service_accounts_of_a_namespace_share_one_account() -> None:
+    """Who may make one may make as many as they like."""
+    places = Places(8)
+    assert _filled(places, User("system:serviceaccount:red:a")) == 3
+    assert _filled(places, User("system:serviceaccount:red:b")) == 0
+    assert _filled(places, User("system:serviceaccount:blue:a")) == 2
+
+
+def test_the_platform_may_have_all_places() -> None:
+    """Administrators and the platform's own parts work for everybody."""
+    places = Places(4)
     for user in (User("root", ("system:masters",)), User("system:ondol:control")):
         places.take(user, 4)
         with pytest.raises(errors.TooManyRequests):
@@ -125,13 +151,15 @@ def test_bodies_are_bounded_by_their_bytes_together() -> None:
     for _ in range(3):
         with Body(flight, ANN) as grow:
             grow(300)
-            grow(200)
+            grow(100)
             with pytest.raises(errors.TooManyRequests):
-                grow(1)
+                grow(50)
             with Body(flight, BEN) as other:
-                other(500)
+                other(200)
+                with pytest.raises(errors.TooManyRequests):
+                    other(50)
     with pytest.raises(errors.TooManyRequests), Body(flight, ANN) as grow:
-        grow(501)
+        grow(438)
     flight.body_bytes.take(User("root", ("system:masters",)), 1000)
 
 

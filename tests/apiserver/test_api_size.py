@@ -151,6 +151,23 @@ def test_parts_are_bounded_by_size_and_lose_nothing() -> None:
     assert [len(part) for part in sliced] == [3, 3]
 
 
+async def test_what_costs_more_goes_in_smaller_slices() -> None:
+    """A selector of many terms holds the others no longer than one of few."""
+    records = [Record(str(n), n, b"x") for n in range(1000)]
+    cheap = [len(part) async for part in Turns().slices("a", records)]
+    dear = [len(part) async for part in Turns().slices("a", records, cost=10)]
+    assert sum(cheap) == sum(dear) == len(records)
+    assert max(dear) <= max(cheap) // 9
+    few, many = (Selection("", labels.parse(",".join(["!a"] * n)), fields.Selector()) for n in (1, 100))
+    assert (few.cost, many.cost) == (1, 11)
+
+
+def test_many_values_are_not_looked_for_in_the_bytes() -> None:
+    """Reading the labels once is cheaper than to look for each of a thousand values."""
+    values = ",".join(f"v{number}" for number in range(1000))
+    assert selecting.needles(labels.parse(f"a in ({values}),b=c"), fields.Selector()) == [(b'"b":"c"',)]
+
+
 @pytest.mark.parametrize("query", ["labelSelector=group%3Dg7", "labelSelector=even!%3Dyes,group%3Dg7"])
 async def test_others_are_answered_while_a_long_selection_goes_on(
     api: Any, monkeypatch: pytest.MonkeyPatch, query: str

@@ -123,6 +123,9 @@ async def test_a_watch_is_a_message_an_event(api: Any, config_map: Make) -> None
     ("headers", "protocols", "code"),
     [
         ({"origin": "https://evil.test"}, (), 403),
+        ({"origin": "null"}, (), 403),
+        ({"origin": "file://"}, (), 403),
+        ({"origin": ""}, (), 403),
         ({"origin": "https://api.test"}, (), 404),
         ({}, (), 404),
         ({"origin": "https://evil.test", "authorization": "Bearer t"}, (), 404),

@@ -207,3 +207,36 @@ def test_skopeo_reads_and_writes_the_same(tmp_path: Path, images: ImageStore, st
         assert from_layout.reference == "quay.io/a/b:1"
         assert from_docker.reference == "docker.io/a/b:1"
     assert store.verify() == []
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"manifest": {"layers": [{"digest": oci.digest(LAYER), "size": "much"}]}},
+        {"manifest": {"layers": [{"digest": oci.digest(LAYER), "size": 1, "mediaType": 5}]}},
+        {"manifest": {"layers": {}}},
+        {"manifest": {"layers": ["x"]}},
+        {"manifest": {"config": "x"}},
+        {"index": {"manifests": ["x"]}},
+        {"index": {"manifests": [{"mediaType": oci.MANIFEST}]}},
+        {"index": {"manifests": 5}},
+    ],
+)
+def test_documents_that_are_not_of_an_image_are_refused(
+    store: ImageStore, tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    """With a reason, and before anything has a name: whoever lists images reads them all."""
+    archive = _tar(tmp_path / "bad.tar", _layout("app:1", **changes))
+    with pytest.raises(BuildError, match="not described as images are"):
+        transfer.load(archive, store)
+    assert store.images() == []
+
+
+@pytest.mark.parametrize("entry", ["x", {}, {"Config": "abc.json"}, {"Config": "abc.json", "Layers": []}])
+def test_dockers_documents_that_are_not_of_an_image_are_refused(
+    store: ImageStore, tmp_path: Path, entry: Any
+) -> None:
+    """As those of a layout are."""
+    files = {**_docker(["app:1"]), "manifest.json": json.dumps([entry]).encode()}
+    with pytest.raises(BuildError, match="not described as images are"):
+        transfer.load(_tar(tmp_path / "bad.tar", files), store)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 
@@ -89,6 +90,30 @@ def test_a_part_speaks_for_as_long_as_its_loop_goes_round(
     hangs = said.index("hangs")
     assert said[hangs - 1 : hangs + 2] == ["READY", "hangs", "goes on"]
     assert said[-1] == "alive"
+
+
+def test_no_gateway_is_given_a_port_of_the_platform(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Neither the API server's nor those that pods use; the ingress port is there for Gateways."""
+    monkeypatch.setattr(instances, "_PROMISES", tmp_path / "run" / "promises")
+    settings = Settings(data_dir=tmp_path / "data")
+    instance = instances.load_or_create(settings)
+    kept = parts.mesh_config(instance, settings).kept_ports
+    assert kept == {instance.ports.api, instance.ports.observe, 53}
+    assert instance.ports.ingress not in kept
+
+
+def test_the_proxy_is_not_told_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Rules can have the proxy write its variables into headers; whoever starts the platform has secrets."""
+    monkeypatch.setattr(instances, "_PROMISES", tmp_path / "run" / "promises")
+    monkeypatch.setenv("SECRET_OF_THE_ADMINISTRATOR", "x")
+    started: list[dict[str, str]] = []
+    monkeypatch.setattr(os, "execve", lambda *called: started.append(called[2]))
+    settings = Settings(data_dir=tmp_path / "data")
+    instance = instances.load_or_create(settings)
+    instance.run_dir.mkdir(parents=True, exist_ok=True)
+    parts._exec_envoy(instance, settings, Notify(-1))
+    (variables,) = started
+    assert set(variables) == {"LC_ALL"}
 
 
 def test_the_node_is_told_what_was_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

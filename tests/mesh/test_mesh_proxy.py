@@ -123,7 +123,9 @@ class Live:
     def start_envoy(self) -> None:
         log = self.config.bootstrap_file.with_suffix(".log")
         with log.open("ab") as output:
-            self.envoy = subprocess.Popen(process.command(self.config), stdout=output, stderr=output)
+            self.envoy = subprocess.Popen(
+                process.command(self.config), env=process.ENVIRONMENT, stdout=output, stderr=output
+            )
 
     def stop_envoy(self) -> None:
         if self.envoy is not None:

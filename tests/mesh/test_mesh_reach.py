@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -9,9 +10,10 @@ import pytest
 
 from ondol.api.objects import Key
 from ondol.mesh import analysis, evaluate
+from ondol.mesh.config import MeshConfig
 from ondol.mesh.evaluate import Call, Verdict
 from ondol.mesh.translate import messages as m
-from ondol.mesh.translate.translator import Translation
+from ondol.mesh.translate.translator import Translation, Translator
 from ondol.mesh.xds import types
 
 Ask = Callable[..., Verdict]
@@ -260,3 +262,13 @@ def test_hosts_are_the_same_in_either_case(objs: Any, ask: Ask, translate: Trans
     assert outside(objs, translate, "SHOP.example") == 203
     objs.virtual_service("api", {"hosts": ["API"], "http": [answer(204)]}, "prod")
     assert ask("bystander", "Api.Prod").status == 204
+
+
+def test_the_proxy_listens_on_no_port_of_the_platform(objs: Any, mesh_config: MeshConfig) -> None:
+    """Not even for a Gateway that was served by an earlier version."""
+    server = {"port": {"number": 6443, "name": "http", "protocol": "HTTP"}, "hosts": ["*"]}
+    objs.put("Gateway", "gw", "red", {"selector": {"istio": "ingressgateway"}, "servers": [server]})
+    for kept, listens in (([], True), ([6443], False)):
+        config = dataclasses.replace(mesh_config, kept_ports=frozenset(kept))
+        snapshot = Translator(config).translate(objs.world()).snapshot
+        assert ("ingress|6443" in snapshot.of(types.LISTENER)) is listens

@@ -51,6 +51,18 @@ def test_a_new_object_that_is_refused_is_not_served() -> None:
     assert served(Standing(), document("a", 1, http=[])) == {}
 
 
+def test_a_gateway_with_a_port_of_the_platform_is_not_served() -> None:
+    """It is refused as what is unsound is, and told why."""
+    server = {"port": {"number": 6443, "name": "http", "protocol": "HTTP"}, "hosts": ["*"]}
+    gateway = {**document("gw", 1), "spec": {"servers": [server]}}
+    assert Standing().admit("Gateway", [gateway]) != []
+    standing = Standing(frozenset({6443}))
+    assert standing.admit("Gateway", [gateway]) == []
+    refusal = standing.refusal("Gateway", gateway)
+    assert refusal is not None
+    assert "platform itself" in refusal.message
+
+
 def test_envoys_refusal_blames_what_is_new() -> None:
     """Of the objects in a refused table, the one that changed is at fault."""
     standing = Standing()

@@ -110,6 +110,10 @@ RULES: list[tuple[dict[str, Any], str]] = [
     (request(remove=["host"]), "cannot be changed here"),
     (request(set={"x": "100%"}), "%"),
     (request(set={"x": "a\x01"}), "not a header value"),
+    (request(set={"x": "%ENVIRONMENT(HOME)%"}), "%ENVIRONMENT%"),
+    (request(add={"x": "%PROTOCOL% %FILE_CONTENT(/etc/shadow)%"}), "%FILE_CONTENT%"),
+    (route(headers={"response": {"set": {"x": "%SECRET(key)%"}}}), "%SECRET%"),
+    (request(set={"x": "%environment(HOME)%"}), "%environment%"),
     (request(set={"host": "a", ":authority": "b"}), "set twice"),
     (route(rewrite={"authority": "a"}, headers={"request": {"set": {"Host": "b"}}}), "set twice"),
     (route(headers={"response": {"set": {"host": "a"}}}), "cannot be changed here"),
@@ -178,6 +182,14 @@ def test_a_gateways_name_is_one_label() -> None:
         judge("Gateway", server(), name="a.b")
 
 
+def test_a_gateway_has_no_port_of_the_platform() -> None:
+    """The proxy would keep it while the part that has it is started anew, which then never comes back."""
+    spec = istio.read(istio.SPECS["Gateway"], {"spec": port(number=6443)})
+    vetting.vet(spec, "default", "gw", kept_ports={53})
+    with pytest.raises(Refused, match=r"servers\[0\].port.number: 6443 is a port of the platform itself"):
+        vetting.vet(spec, "default", "gw", kept_ports={53, 6443})
+
+
 @pytest.mark.parametrize(
     ("kind", "spec"),
     [
@@ -190,6 +202,7 @@ def test_a_gateways_name_is_one_label() -> None:
         ("VirtualService", match(headers={"x-a": {}, ":method": {"exact": "GET"}, "b": {"regex": "*"}})),
         ("VirtualService", match(uri={"prefix": ""})),
         ("VirtualService", request(set={"x": "%DOWNSTREAM_REMOTE_ADDRESS% 100%% %REQ(X-A?:PATH):5%"})),
+        ("VirtualService", request(set={"x": "%START_TIME(%s)% %ROUTE_NAME% %UPSTREAM_METADATA(a:b)%"})),
         ("VirtualService", rule(http=[{"redirect": {"derivePort": "FROM_REQUEST_PORT"}}])),
         ("VirtualService", rule(http=[{"redirect": {"scheme": "https"}, "match": None, "timeout": None}])),
         ("DestinationRule", {"host": "*.local", "trafficPolicy": None, "subsets": None}),

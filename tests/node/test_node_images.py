@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import json
 import os
 import stat
 import tarfile
@@ -52,6 +53,14 @@ def file(name: str, content: bytes = b"", mode: int = 0o644) -> tuple[tarfile.Ta
 def link(name: str, target: str, kind: bytes = tarfile.SYMTYPE) -> tuple[tarfile.TarInfo, bytes]:
     member = tarfile.TarInfo(name)
     member.type, member.linkname = kind, target
+    return member, b""
+
+
+def numbered(**numbers: int) -> tuple[tarfile.TarInfo, bytes]:
+    """A file of which a number is larger than a kernel takes."""
+    member = tarfile.TarInfo("a")
+    for name, number in numbers.items():
+        setattr(member, name, number)
     return member, b""
 
 
@@ -179,6 +188,50 @@ def test_damaged_documents_are_refused(layout: Layout, tmp_path: Path) -> None:
         ImageStore(tmp_path / "images").resolve("app:1")
 
 
+def _replaced(writer: Any, folder: Path, digest: str, **changes: Any) -> str:
+    """Another manifest, like that of an image but for some fields; its digest."""
+    document = json.loads((folder / "blobs" / "sha256" / digest.partition(":")[2]).read_bytes())
+    return str(writer.blob(json.dumps({**document, **changes}).encode()))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"layers": {}},
+        {"layers": ["x"]},
+        {"layers": [{}]},
+        {"layers": [{"digest": "sha256:" + "0" * 64, "size": "much"}]},
+        {"layers": [{"digest": "sha256:" + "0" * 64, "size": [1]}]},
+        {"layers": None},
+        {"config": "x"},
+        {"config": {}},
+    ],
+)
+def test_a_manifest_that_is_none_is_the_images_own_affair(
+    layout: Layout, tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    """Refused with a reason: the node lists its images whatever stands in one of them."""
+    writer = layout("images")
+    good = writer.image("app:1", [packed(file("a"))])
+    bad = _replaced(writer, tmp_path / "images", good, **changes)
+    with pytest.raises(ImageCorrupt, match="not described"):
+        ImageStore(tmp_path / "images").resolve(f"app@{bad}")
+
+
+@pytest.mark.parametrize(
+    "config",
+    [{"Env": ["A=1", 5]}, {"Cmd": "sh"}, {"Entrypoint": {"a": 1}}, {"WorkingDir": ["/"]}, {"User": 0}, ["x"]],
+)
+def test_a_configuration_that_is_none_is_refused(layout: Layout, tmp_path: Path, config: Any) -> None:
+    """What is not of the type it should be is named before a container is made of it."""
+    writer = layout("images")
+    good = writer.image("app:1", [packed(file("a"))])
+    digest = writer.blob(json.dumps({"architecture": "amd64", "os": "linux", "config": config}).encode())
+    bad = _replaced(writer, tmp_path / "images", good, config={"digest": digest})
+    with pytest.raises(ImageCorrupt, match="not described"):
+        ImageStore(tmp_path / "images").resolve(f"app@{bad}")
+
+
 def unpack(layout: Layout, tmp_path: Path, content: bytes) -> Path:
     writer = layout("images")
     digest = writer.blob(content)
@@ -219,8 +272,20 @@ def test_whiteouts(layout: Layout, tmp_path: Path) -> None:
         packed(file("a/.wh...")),
         packed(file("a", b"x" * 5000))[:-30],
         b"not a layer",
+        packed(numbered(uid=2**40)),
+        packed(numbered(mtime=10**30)),
     ],
-    ids=["parent", "endless link", "hard link", "deletes its folder", "deletes above", "cut off", "garbage"],
+    ids=[
+        "parent",
+        "endless link",
+        "hard link",
+        "deletes its folder",
+        "deletes above",
+        "cut off",
+        "garbage",
+        "owner",
+        "time",
+    ],
 )
 def test_bad_layers_leave_nothing(layout: Layout, tmp_path: Path, content: bytes) -> None:
     """A hostile or broken layer is refused whole: no half-unpacked directory, nothing outside."""
@@ -407,6 +472,8 @@ def test_users(tmp_path: Path) -> None:
     assert rootfs.user(tmp_path, "").uid == 0
     with pytest.raises(errors.Invalid, match="nobody"):
         rootfs.user(tmp_path, "nobody")
+    (tmp_path / "etc/passwd").write_text(f"root:x:{'1' * 5000}:0::/:/bin/sh\n")
+    assert rootfs.user(tmp_path, "").uid == 0, "a line with a number that is none is none"
 
 
 @pytest.mark.anyio

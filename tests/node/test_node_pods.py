@@ -513,6 +513,17 @@ async def test_a_node_takes_no_more_pods_than_it_may(world: Any) -> None:
         await world.ready("third")
 
 
+async def test_a_node_takes_no_pod_that_asks_for_more_than_there_is(world: Any) -> None:
+    """It would count with the scheduler for as long as it ran, and nobody else would find room."""
+    async with world.node():
+        pod = world.pod("greedy")
+        pod["spec"]["containers"][0]["resources"] = {"requests": {"memory": "9e999"}}
+        await world.create(pod)
+        status = objects.status(await world.phase("greedy", "Failed"))
+        assert status["reason"] == "OutOfmemory"
+        assert "resource: memory, requested: 9" in status["message"]
+
+
 async def test_unsupported_fields_are_refused(world: Any) -> None:
     """A pod the node cannot honour fails and says which field it was."""
     async with world.node():

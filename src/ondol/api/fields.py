@@ -77,6 +77,10 @@ _ABSENT: Final[Mapping[tuple[str, str], str]] = {
 }
 
 
+TERMS_MAX: Final = 100
+"""Terms of one selector: each object is held against every one of them."""
+
+
 @dataclass(frozen=True, slots=True)
 class Term:
     field: str
@@ -121,7 +125,10 @@ def parse(text: str) -> Selector:
     """The selector a query string spells; `BadRequest` if a term cannot be read."""
     if not text:
         return _EVERYTHING
-    return Selector(tuple(_term(part, text) for part in sorted(_TERMS.findall(text))))
+    parts = sorted(_TERMS.findall(text))
+    if len(parts) > TERMS_MAX:
+        raise errors.BadRequest(f"a field selector may have at most {TERMS_MAX} terms, got {len(parts)}")
+    return Selector(tuple(_term(part, text) for part in parts))
 
 
 def _term(part: str, whole: str) -> Term:

@@ -8,6 +8,7 @@ apimachinery `pkg/labels`.
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
@@ -44,6 +45,10 @@ _NOT_QUALIFIED: Final = (
 _TOKEN: Final = re.compile(r"[ \t\r\n]*(?:(?P<symbol>==|!=|[=!(),<>])|(?P<word>[^ \t\r\n=!(),<>]+))")
 
 
+TERMS_MAX: Final = 100
+"""Terms of one selector that a caller sends: each object is held against every one of them."""
+
+
 @dataclass(frozen=True, slots=True)
 class Requirement:
     """One term: a key, an operator and the values it compares with (sorted, without repeats)."""
@@ -56,15 +61,20 @@ class Requirement:
         found = labels.get(self.key)
         match self.operator:
             case "=" | "==" | "in":
-                return found is not None and found in self.values
+                return found is not None and self._names(found)
             case "!=" | "notin":
-                return found is None or found not in self.values
+                return found is None or not self._names(found)
             case "exists":
                 return found is not None
             case "!":
                 return found is None
             case _:
                 return self._compares(found)
+
+    def _names(self, value: str) -> bool:
+        """Whether the value is one of the sorted ones, of which there may be thousands."""
+        place = bisect_left(self.values, value)
+        return place < len(self.values) and self.values[place] == value
 
     def _compares(self, found: str | None) -> bool:
         number = _int64(found)
@@ -155,6 +165,8 @@ def parse(text: str) -> Selector:
     if not text:
         return _EVERYTHING
     found = _Parser(_tokens(text)).parse()
+    if len(found) > TERMS_MAX:
+        raise errors.BadRequest(f"a label selector may have at most {TERMS_MAX} terms, got {len(found)}")
     return Selector(tuple(sorted(found, key=lambda requirement: requirement.key)))
 
 

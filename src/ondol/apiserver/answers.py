@@ -47,7 +47,7 @@ def one(core: Core, request: Request, served: Served, value: bytes, code: int = 
         return shown()
 
     async def produce(emit: Emit) -> None:
-        await emit((await core.heavy.run(request.user.name, len(value) * weight, shown)).body)
+        await emit((await core.heavy.run(request.user.tenant, len(value) * weight, shown)).body)
 
     return Stream(produce, _YAML if accepted.format == "yaml" else _JSON, code)
 
@@ -56,7 +56,7 @@ def many(core: Core, request: Request, served: Served, listed: Listing) -> Answe
     """A list."""
     accepted = wanted(request)
     as_list = _table_list if accepted.form == "Table" else _partial_list if accepted.form else _plain_list
-    return as_list(core, request, served, listed).answer(core, request.user.name, listed.records)
+    return as_list(core, request, served, listed).answer(core, request.user.tenant, listed.records)
 
 
 def _plain_list(core: Core, request: Request, served: Served, listed: Listing) -> lists.Writing:

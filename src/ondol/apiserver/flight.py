@@ -1,4 +1,4 @@
-"""Requests under way: how many at once, how much of their bodies, and what part of it one user may have.
+"""Requests under way: how many at once, how much of their bodies, and what part of it one tenant may have.
 
 A write takes its place once its body is here, so who sends slowly keeps nobody else from writing.
 """
@@ -8,13 +8,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from ondol.apiserver.auth.identity import MASTERS, User
+from ondol.apiserver.auth.identity import MASTERS, NODES, User
 from ondol.apiserver.config import ApiConfig
 from ondol.base import errors
 
 _PLATFORM: Final = "system:ondol:"
 """What the names of the platform's own parts begin with; like administrators they have no share of their
 own, since each of them works for everybody."""
+_KEPT_PART: Final = 8
+"""One place in so many is for these alone."""
 
 
 class Flight:
@@ -29,27 +31,35 @@ class Flight:
 
 
 class Places:
-    """So many of something; one user has at most half of them, so that the others find some."""
+    """So many of something. A tenant has at most as many as it leaves free, so that the next finds some.
+
+    So one alone has half, a second one half of the rest, and however many there are, the platform's parts
+    and administrators find those that are kept for them.
+    """
 
     def __init__(self, count: int) -> None:
         self._count = count
-        self._share = max(1, count // 2)
+        self._kept = count // _KEPT_PART
         self._taken = 0
-        self._by_user: dict[str, int] = {}
+        self._by_tenant: dict[str, int] = {}
 
     def take(self, user: User, number: int = 1) -> None:
         """Take places; `TooManyRequests` if there are not so many, for this user or at all."""
-        taken = self._by_user.get(user.name, 0) + number
-        if self._taken + number > self._count or (taken > self._share and not _is_platform(user)):
+        taken = self._by_tenant.get(user.tenant, 0) + number
+        free = self._count - self._taken - number
+        is_bound = not _is_platform(user)
+        if is_bound:
+            free -= self._kept
+        if free < 0 or (is_bound and taken > max(free, 1)):
             raise errors.TooManyRequests("Too many requests, please try again later.", retry_after_s=1)
         self._taken += number
-        self._by_user[user.name] = taken
+        self._by_tenant[user.tenant] = taken
 
     def give_back(self, user: User, number: int = 1) -> None:
         self._taken -= number
-        left = self._by_user.pop(user.name) - number
+        left = self._by_tenant.pop(user.tenant) - number
         if left:
-            self._by_user[user.name] = left
+            self._by_tenant[user.tenant] = left
 
     def one(self, user: User) -> Place:
         return Place(self, user)
@@ -97,4 +107,4 @@ class Body:
 
 
 def _is_platform(user: User) -> bool:
-    return MASTERS in user.groups or user.name.startswith(_PLATFORM)
+    return not {MASTERS, NODES}.isdisjoint(user.groups) or user.name.startswith(_PLATFORM)

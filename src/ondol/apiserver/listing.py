@@ -138,7 +138,7 @@ class _Pages:
 
     def __init__(self, core: Core, request: Request, served: Served, chosen: Selection, limit: int) -> None:
         self._core = core
-        self._user = request.user.name
+        self._user = request.user.tenant
         self._served = served
         self._chosen = chosen
         self._limit = limit
@@ -171,7 +171,7 @@ class _Pages:
         """Those that are selected, up to one more than is asked for, which tells that there are more."""
         chooser = Chooser(self._core, self._served, self._chosen)
         selected: list[Record] = []
-        async for part in self._core.turns.slices(self._user, records):
+        async for part in self._core.turns.slices(self._user, records, self._chosen.cost):
             selected += filter(chooser, part)
             if self._limit and len(selected) > self._limit:
                 break

@@ -23,6 +23,9 @@ _PINNED: Final = (labels.IN, labels.EQUALS, labels.DOUBLE_EQUALS)
 _PRESENT: Final = (labels.EXISTS, labels.GREATER_THAN, labels.LESS_THAN)
 _TEXT: Final = re.compile(r"(?!(true|false)\Z)[A-Za-z][^,]*")
 """Values of fields that are text as it stands in the object: no number, no truth value, nothing joined."""
+_ALTERNATIVES_MAX: Final = 16
+"""To look for each of more values in the bytes costs more than to read the labels."""
+_TERMS_A_COST: Final = 10
 _OF_KEY: Final = frozenset({"metadata.name", "metadata.namespace"})
 
 
@@ -37,6 +40,11 @@ class Selection:
     @property
     def is_everything(self) -> bool:
         return self.label.is_everything and self.field.is_everything
+
+    @property
+    def cost(self) -> int:
+        """How many times the usual it costs to look at one object."""
+        return 1 + (len(self.label.requirements) + len(self.field.terms)) // _TERMS_A_COST
 
 
 def selection(request: Request, served: Served) -> Selection:
@@ -90,11 +98,14 @@ class Chooser:
 
 
 def needles(label: labels.Selector, field: fields.Selector) -> list[tuple[bytes, ...]]:
-    """What must stand in the bytes of every object that is selected: one of each of these."""
+    """What must stand in the bytes of every object that is selected: one of each of these.
+
+    Nothing is lost by leaving some out: what they would rule out is found not to match.
+    """
     pinned = [
         tuple(b"%b:%b" % (documents.dump(r.key), documents.dump(value)) for value in r.values)
         for r in label.requirements
-        if r.operator in _PINNED
+        if r.operator in _PINNED and len(r.values) <= _ALTERNATIVES_MAX
     ]
     present = [(b"%b:" % documents.dump(r.key),) for r in label.requirements if r.operator in _PRESENT]
     texts = [

@@ -52,6 +52,8 @@ _UNWANTED_BYTES_MAX: Final = 256 * 1024
 _SOCKET_BYTES_MAX: Final = 1 << 16
 # How long a closed connection waits for the client's own goodbye.
 _CLOSE_NOTIFY_S: Final = 2.0
+# How long somebody of whom nothing is known yet may keep a connection by being slow to say hello.
+_HANDSHAKE_S: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -365,6 +367,7 @@ class _Server:
                     sock=bound,
                     ssl=context,
                     backlog=self._config.backlog,
+                    ssl_handshake_timeout=_HANDSHAKE_S,
                     ssl_shutdown_timeout=_CLOSE_NOTIFY_S,
                 )
                 self._servers.append(server)

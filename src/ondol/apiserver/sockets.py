@@ -34,8 +34,9 @@ def as_request(scope: Scope) -> dict[str, Any]:
     if tokens and not any(name == b"authorization" for name, _ in headers):
         headers.append((b"authorization", b"Bearer " + _token(tokens[0])))
     named = dict(headers)
-    origin = named.get(b"origin", b"").partition(b"://")[2]
-    if origin and origin != named.get(b"host") and b"authorization" not in named:
+    origin = named.get(b"origin")  # `null` for pages in a sandbox and those that are files
+    is_elsewhere = origin is not None and origin.partition(b"://")[2] != named.get(b"host")
+    if is_elsewhere and b"authorization" not in named:
         raise errors.Forbidden("a page of another origin may open a WebSocket with a token of its own only")
     return {**scope, "type": "http", "method": "GET", "headers": headers}
 

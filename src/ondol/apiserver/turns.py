@@ -72,20 +72,27 @@ class Turns:
             else:
                 self._rotation.leave(user, turn)
 
-    async def slices(self, user: str, records: Sequence[Record]) -> AsyncIterator[Sequence[Record]]:
-        """Records in order, some at a time: the first at once, each of the others in a turn."""
-        for number, part in enumerate(parts(records)):
+    async def slices(
+        self, user: str, records: Sequence[Record], cost: int = 1
+    ) -> AsyncIterator[Sequence[Record]]:
+        """Records in order, some at a time: the first at once, each of the others in a turn.
+
+        `cost` is how many times the usual each of them takes.
+        """
+        for number, part in enumerate(parts(records, SLICE_BYTES // cost, max(1, _SLICE_RECORDS // cost))):
             if number:
                 await self.next(user)
             yield part
 
 
-def parts(records: Sequence[Record], size_bytes: int = SLICE_BYTES) -> Iterator[Sequence[Record]]:
+def parts(
+    records: Sequence[Record], size_bytes: int = SLICE_BYTES, count: int = _SLICE_RECORDS
+) -> Iterator[Sequence[Record]]:
     """Records in order, as many at a time as make a slice."""
     start = size = 0
     for number, record in enumerate(records):
         size += len(record.value)
-        if size >= size_bytes or number - start >= _SLICE_RECORDS:
+        if size >= size_bytes or number - start >= count:
             yield records[start : number + 1]
             start, size = number + 1, 0
     if start < len(records):

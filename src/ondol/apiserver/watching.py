@@ -64,7 +64,7 @@ async def watch(core: Core, request: Request, served: Served, chosen: Selection,
         core.store.page(served.bucket, served.prefix(chosen.namespace)).records if options.initial else []
     )
     chooser = Chooser(core, served, chosen)
-    subject = _Subject(core, request.user.name, served, chosen.is_everything, chooser, forms)
+    subject = _Subject(core, request.user.tenant, served, chosen, chooser, forms)
     running = _Running(subject, cursor, options)
 
     async def produce(emit: Emit) -> None:
@@ -137,7 +137,7 @@ class _Subject:
     core: Core
     user: str
     served: Served
-    everything: bool
+    chosen: Selection
     shows: Callable[[Record], bool]
     forms: Forms
 
@@ -229,7 +229,7 @@ class _Running:
     async def _send_initial(self, records: list[Record], emit: Emit) -> None:
         """What there is, as ADDED, in turns with the other requests: it may be much."""
         shows, shown = self._subject.shows, self._forms.shown
-        async for part in self._core.turns.slices(self._subject.user, records):
+        async for part in self._core.turns.slices(self._subject.user, records, self._subject.chosen.cost):
             if frames := [frame("ADDED", shown(record.value)) for record in part if shows(record)]:
                 await emit(b"".join(frames))
         if self._options.announce:
@@ -240,7 +240,7 @@ class _Running:
 
         No more is taken than is sent, so who does not read keeps no history from being forgotten.
         """
-        events = self._cursor.take(_EVENTS_AT_ONCE)
+        events = self._cursor.take(max(1, _EVENTS_AT_ONCE // self._subject.chosen.cost))
         sent = False
         for piece in pieces(shown for event in events if (shown := self._shown(event))):
             await emit(piece)
@@ -255,7 +255,7 @@ class _Running:
 
     def _shown(self, event: Event) -> bytes:
         record, previous = event.record, event.previous
-        if self._subject.everything:
+        if self._subject.chosen.is_everything:
             kind = "DELETED" if event.deleted else "ADDED" if previous is None else "MODIFIED"
             return self._frame(kind, record)
         was = previous is not None and self._subject.shows(previous)

@@ -110,7 +110,7 @@ class Writes:
 
     async def _beside(self, work: Callable[[], T]) -> T:
         """The outcome of a pure function: beside the event loop if it may take long."""
-        return await self.core.heavy.run(self.options.user.name, self._size_bytes, work)
+        return await self.core.heavy.run(self.options.user.tenant, self._size_bytes, work)
 
     async def _owned(self, context: Context, lens: Lens, old: Object | None, new: Object) -> Object:
         """With the fields the client changes as its own; what the server adds later is nobody's."""

@@ -22,6 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final
 
+import msgspec
+
 from ondol.base import errors
 from ondol.build import oci
 from ondol.build import reference as references
@@ -128,6 +130,23 @@ def _extracted(tar: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
 
 # --- an OCI image layout
 
+
+class _Blob(msgspec.Struct):
+    digest: str
+
+
+class _Layer(_Blob, kw_only=True):
+    size: int
+    mediaType: str = ""  # noqa: N815 - its name in the document
+
+
+class _Manifest(msgspec.Struct):
+    """What is read of a manifest once it is stored, here and on the node."""
+
+    config: _Blob
+    layers: list[_Layer]
+
+
 _Found = tuple[str, bytes]
 """The name that an archive gives an image (perhaps none), and its manifest."""
 
@@ -141,9 +160,9 @@ def _from_layout(archive: _Archive, store: ImageStore) -> Iterator[_Found]:
             text = file.read(_DOCUMENT_BYTES_MAX)
         if oci.digest(text) != manifest["digest"]:
             raise BuildError(f"the manifest of {name or 'the image'} does not match its digest")
-        document = json.loads(text)
-        for part in (document["config"], *document["layers"]):
-            _keep(archive, store, _blob(part["digest"]), part["digest"])
+        document = msgspec.json.decode(text, type=_Manifest)
+        for part in (document.config, *document.layers):
+            _keep(archive, store, _blob(part.digest), part.digest)
         yield str(name), text
 
 

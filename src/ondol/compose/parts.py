@@ -386,6 +386,7 @@ def mesh_config(instance: Instance, settings: Settings) -> Any:
         observe_address=_unix(instance, "observe"),
         ingress_address=settings.ingress_address,
         ingress_port=instance.ports.ingress,
+        kept_ports=frozenset({instance.ports.api, instance.ports.observe, _DNS_PORT}),
         trace_sampling_percent=settings.trace_sampling_percent,
         access_log=instance.log_dir / settings.access_log if settings.access_log else None,
         access_log_is_text=settings.access_log_format == "text",
@@ -400,7 +401,7 @@ def _exec_envoy(instance: Instance, settings: Settings, notify: Notify) -> None:
 
     _ = notify  # the supervisor asks its admin page instead
     command: list[str] = process.command(mesh_config(instance, settings))
-    os.execv(command[0], command)  # noqa: S606 - a fixed command line, no shell
+    os.execve(command[0], command, process.ENVIRONMENT)  # noqa: S606 - a fixed command line, no shell
 
 
 def _kept_ports(instance: Instance) -> frozenset[HostPort]:

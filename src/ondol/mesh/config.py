@@ -20,6 +20,8 @@ class MeshConfig:
     """Where spans go by OTLP over HTTP; empty turns tracing off."""
     ingress_address: str = "127.0.0.1"
     ingress_port: int = 8080
+    kept_ports: frozenset[int] = frozenset()
+    """Ports on which other parts of the platform listen."""
     ingress_namespace: str = "ondol-system"
     cluster_domain: str = "cluster.local"
     trace_sampling_percent: float = 100.0

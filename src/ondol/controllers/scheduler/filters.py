@@ -151,7 +151,7 @@ def _expression_holds(expression: Mapping[str, Any], held: Mapping[str, str]) ->
     operator = operators.get(str(expression.get("operator")))
     if operator is None:
         return False
-    values = tuple(expression.get("values") or ())
+    values = tuple(sorted(set(expression.get("values") or ())))
     return labels.Requirement(str(expression.get("key")), operator, values).matches(held)
 
 

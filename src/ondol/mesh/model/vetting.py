@@ -5,7 +5,7 @@ The rules are those of Istio's validation, and some for what Envoy would pass ov
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -41,12 +41,21 @@ _DIRECT_BODY_MAX: Final = 1 << 20
 _TABLE_SIZE_MAX: Final = 5_000_011
 
 
-def vet(spec: istio.Struct, namespace: str = "", name: str = "") -> None:
-    """`Refused` with the first mistake in the spec of the object of that name."""
+def vet(spec: istio.Struct, namespace: str = "", name: str = "", kept_ports: Collection[int] = ()) -> None:
+    """`Refused` with the first mistake in the spec of the object of that name.
+
+    `kept_ports` are the platform's own: the proxy would take one as soon as a part that is started anew has
+    left it, and the part could not come back.
+    """
     for problem in _unsupported(spec, "spec"):
         raise Refused(problem, reason="Unsupported")
     for problem in _problems(spec, namespace, name):
         raise Refused(problem)
+    if isinstance(spec, istio.GatewaySpec):
+        for index, server in enumerate(spec.servers):
+            number = server.port.number
+            if number in kept_ports:
+                raise Refused(f"spec.servers[{index}].port.number: {number} is a port of the platform itself")
 
 
 def _unsupported(value: Any, path: str) -> Iterator[str]:

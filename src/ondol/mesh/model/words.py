@@ -22,6 +22,14 @@ _TOKEN: Final = re.compile(r"[-!#$%&'*+.^_`|~0-9A-Za-z]+")
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _PSEUDO: Final = frozenset({":method", ":scheme", ":authority", ":path", ":status"})
 _VARIABLE: Final = re.compile(r"%%|%[A-Za-z0-9_]+(?:\((?:[^()\\]|\\.)*\))?(?::[0-9]+)?%")
+_NAME: Final = re.compile(r"%([A-Za-z0-9_]+)")
+_OF_EXCHANGE: Final = re.compile(
+    r"REQ|RESP|TRAILER|(?:REQUEST|RESPONSE|DOWNSTREAM|UPSTREAM|BYTES|CONNECTION|GRPC|TLS)_?[A-Z0-9_]*"
+    r"|(?:COMMON_)?DURATION|ROUNDTRIP_DURATION|START_TIME(?:_LOCAL)?|EMIT_TIME(?:_LOCAL)?"
+    r"|PROTOCOL|PATH|QUERY_PARAMS?|ROUTE_NAME|VIRTUAL_CLUSTER_NAME|FILTER_CHAIN_NAME|TRACE_ID|STREAM_ID"
+    r"|UNIQUE_ID|HOSTNAME|METADATA|(?:CLUSTER|DYNAMIC)_METADATA|FILTER_STATE|PER_REQUEST_STATE"
+)
+"""Variables that tell of the exchange. Others read the machine: `ENVIRONMENT`, `FILE_CONTENT`, `SECRET`."""
 _MILLISECOND_NS: Final = 1_000_000
 _HOST_MAX: Final = 255
 CLAIMS: Final = "@request.auth."
@@ -118,12 +126,17 @@ def changed_header(name: str, *, of_request: bool) -> str:
 
 
 def header_value(text: str) -> str:
-    """A value in which a per cent sign is doubled, or begins and ends a variable of the proxy's."""
+    """A value in which a per cent sign is doubled, or begins and ends a variable of the proxy's.
+
+    The proxy is everybody's and runs as root, so its variables may tell of nothing but the exchange.
+    """
     if _CONTROL.search(text) is not None:
         return f"{text!r} is not a header value"
     if "%" in _VARIABLE.sub("", text):
         return f"{text!r}: % begins a variable such as %PROTOCOL%; for the sign itself write %%"
-    return ""
+    names = (name[1] for match in _VARIABLE.finditer(text) if (name := _NAME.match(match[0])))
+    strange = next((name for name in names if _OF_EXCHANGE.fullmatch(name) is None), "")
+    return f"{text!r}: %{strange}% is no variable of a request or its answer" if strange else ""
 
 
 def duration(text: str) -> str:

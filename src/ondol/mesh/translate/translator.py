@@ -268,6 +268,8 @@ class Translator:
         identity = Identity(INGRESS_WORKLOAD, self._config.ingress_namespace, "latest")
         made, table = {}, {}
         for number, here in servers.items():
+            if number in kept_ports(self._config):
+                continue  # of a version that was served before this was refused
             name = listeners.ingress_name(number)
             origins = tuple(dict.fromkeys(gateway.origin for gateway, _ in here))
             bind = self._config.ingress_port if number == INGRESS_PORT else number
@@ -280,6 +282,11 @@ class Translator:
 def ingress_ports(config: MeshConfig) -> dict[int, int]:
     """The port numbers of Gateways that mean the ingress port of this machine, its own among them."""
     return dict.fromkeys((*_INGRESS_PORTS, config.ingress_port), INGRESS_PORT)
+
+
+def kept_ports(config: MeshConfig) -> frozenset[int]:
+    """Ports that no Gateway may have; a number that means the ingress port takes nobody's."""
+    return config.kept_ports - ingress_ports(config).keys()
 
 
 def roots(config: MeshConfig) -> frozenset[str]:

@@ -29,7 +29,7 @@ _WHITEOUT: Final = ".wh."
 _GZIP: Final = b"\x1f\x8b"
 _OPAQUE: Final = ".wh..wh..opq"
 _XATTR: Final = "SCHILY.xattr."
-_BROKEN: Final = (tarfile.TarError, OSError, EOFError, zlib.error, ValueError, errors.Invalid)
+_BROKEN: Final = (tarfile.TarError, OSError, EOFError, zlib.error, ValueError, OverflowError, errors.Invalid)
 
 
 class _Hashed(io.RawIOBase):

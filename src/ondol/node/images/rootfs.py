@@ -14,6 +14,7 @@ from ondol.node import linux, paths
 from ondol.node.runtime import spec
 
 _OPTIONS_MAX: Final = 4000  # the kernel takes one page of mount options
+_DIGITS_MAX: Final = 10  # those of the largest number of an account; an image may have any text there
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +112,7 @@ def make_folder(root: Path, path: str, owner: spec.User) -> None:
 
 
 def _is_number(text: str) -> bool:
-    return text.isascii() and text.isdigit()
+    return text.isascii() and text.isdigit() and len(text) <= _DIGITS_MAX
 
 
 def _table(root: Path, name: str) -> dict[str, list[str]]:

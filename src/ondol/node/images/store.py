@@ -129,6 +129,22 @@ def _alike(reference: str, stored: Collection[str | None]) -> str:
     return f", which has {' and '.join(names)}" if names else "; `ondol image ls` lists what is in it"
 
 
+_TEXTS: Final = ("User", "WorkingDir", "StopSignal")
+_LISTS: Final = ("Entrypoint", "Cmd", "Env")
+
+
+def _sound(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The configuration, each part of what it should be; `TypeError` names the one that is not."""
+    for name in _TEXTS:
+        if not isinstance(config.get(name), str | None):
+            raise TypeError(f"{name} is not text")
+    for name in _LISTS:
+        parts = config.get(name)
+        if parts is not None and not (isinstance(parts, list) and all(isinstance(p, str) for p in parts)):
+            raise TypeError(f"{name} is not a list of texts")
+    return config
+
+
 class ImageStore:
     """Reads `<root>/index.json` and `<root>/blobs`."""
 
@@ -143,16 +159,27 @@ class ImageStore:
 
     def resolve(self, reference: str) -> Image:
         """The image for this machine's platform; `ImageMissing` or `ImageCorrupt`."""
+        try:
+            return self._resolved(reference)
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            # Whoever made the image wrote these documents: anything may stand where a digest should.
+            raise ImageCorrupt(
+                f"image {reference!r} is not described as images are: {type(error).__name__}: {error}"
+            ) from error
+
+    def _resolved(self, reference: str) -> Image:
         descriptor = self._find(reference)
         while descriptor.get("mediaType") in _INDEXES:
             descriptor = self._for_this_platform(self._document(descriptor["digest"]), reference)
         manifest = self._document(descriptor["digest"])
         configuration = self._document(manifest["config"]["digest"])
+        if not isinstance(manifest["layers"], list):
+            raise TypeError("layers is not a list")
         layers = [
-            Layer(layer["digest"], layer.get("mediaType", ""), int(layer.get("size") or 0))
+            Layer(str(layer["digest"]), str(layer.get("mediaType", "")), int(layer.get("size") or 0))
             for layer in manifest["layers"]
         ]
-        return Image(reference, descriptor["digest"], configuration.get("config") or {}, layers)
+        return Image(reference, descriptor["digest"], _sound(configuration.get("config") or {}), layers)
 
     def layer_digests(self) -> set[str]:
         """The layers of every image that has a name; `ImageCorrupt` if one of them cannot be read."""
