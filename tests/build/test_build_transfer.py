@@ -144,9 +144,9 @@ _WRONG = hashlib.sha256(b"other").hexdigest()
         (_layout("a/b:1", manifest={"config": {"digest": "sha256:../../etc/passwd"}}), "not a sha256 digest"),
         ({**_docker(["Not A Name"])}, "is not an image reference"),
         ({"manifest.json": b'{"schemaVersion": 2, "layers": []}'}, "neither an OCI image layout nor"),
-        ({"manifest.json": b'[{"Layers": []}]'}, "neither an OCI image layout nor"),
-        ({"index.json": b"[]"}, "neither an OCI image layout nor"),
-        (_layout("a/b:1", manifest={"layers": None}), "neither an OCI image layout nor"),
+        ({"manifest.json": b'[{"Layers": []}]'}, "is not described as images are"),
+        ({"index.json": b"[]"}, "is not described as images are"),
+        (_layout("a/b:1", manifest={"layers": None}), "is not described as images are"),
     ],
 )
 def test_archives_that_are_refused(

@@ -68,7 +68,7 @@ def load(source: Path, store: ImageStore, *, reference: str = "") -> list[Image]
         if "index.json" in archive.names:
             archived = list(_from_layout(archive, store))
         elif "manifest.json" in archive.names:
-            archived = list(_from_docker(archive, store))
+            archived = list(_from_docker(source, archive, store))
         else:
             raise _no_archive(source)
         return [store.add(name, manifest) for name, manifest in _named(source, archived, reference)]
@@ -83,11 +83,11 @@ def _no_archive(source: Path) -> BuildError:
 
 @contextlib.contextmanager
 def _understood(source: Path) -> Iterator[None]:
-    """Documents of an archive's names and another form, as in skopeo's `dir:`, make no archive."""
+    """Whoever made the archive wrote its documents: anything may stand where a digest should."""
     try:
         yield
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise _no_archive(source) from error
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise BuildError(f"{source} is not described as images are: {error!r}") from error
 
 
 @contextlib.contextmanager
@@ -200,8 +200,11 @@ def _keep(archive: _Archive, store: ImageStore, name: str, digest: str) -> None:
 # --- docker save
 
 
-def _from_docker(archive: _Archive, store: ImageStore) -> Iterator[_Found]:
-    for entry in archive.document("manifest.json"):
+def _from_docker(source: Path, archive: _Archive, store: ImageStore) -> Iterator[_Found]:
+    listed = archive.document("manifest.json")
+    if isinstance(listed, dict):  # an image's own manifest, as in skopeo's `dir:`
+        raise _no_archive(source)
+    for entry in listed:
         with archive.open(entry["Config"]) as file:
             config = file.read(_DOCUMENT_BYTES_MAX)
         diff_ids = json.loads(config)["rootfs"]["diff_ids"]
