@@ -46,6 +46,10 @@ class MeshRules:
         """Every host that some rule names, in full."""
         return self._of
 
+    def at(self, host: str) -> Sequence[VirtualService]:
+        """The rules that name just this host, the oldest first."""
+        return self._of.get(host, ())
+
     def caller(self, namespace: str) -> str:
         """As whom a namespace calls: itself if rules may tell it apart, else anybody."""
         return namespace if namespace in self._concerned_callers else reach.ANYBODY
@@ -61,7 +65,7 @@ class MeshRules:
 
     def exact(self, host: str, caller: str) -> VirtualService | None:
         """The same of a host that no service has: only rules that name it."""
-        return self._choose(self._of.get(host, ()), self._registry.host(host), caller)
+        return self._choose(self.at(host), self._registry.host(host), caller)
 
     def _choose(
         self, candidates: Iterable[VirtualService], of: reach.Host, caller: str

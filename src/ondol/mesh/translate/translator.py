@@ -74,6 +74,8 @@ class Translation:
     snapshot: Snapshot = field(default_factory=Snapshot)
     pods: Mapping[Key, PodPlan] = field(default_factory=dict)
     registry: Registry = field(default_factory=lambda: Registry(""))
+    rules: MeshRules = field(default_factory=lambda: MeshRules(Registry(""), ()))
+    """The same object for as long as services and the Istio objects stay what they are."""
     ingress_ports: Mapping[int, int] = field(default_factory=dict)
     """Port numbers of Gateways that are one port of the ingress, by what that is called."""
 
@@ -84,6 +86,7 @@ class _Era:
 
     key: tuple[Any, ...]
     registry: Registry
+    rules: MeshRules
     maker: tables.Tables
     before: Mapping[str, Layout]
     """Layouts of the era before: what is equal stays the same object, for whoever goes by identity."""
@@ -133,7 +136,7 @@ class Translator:
             }
         )
         self.memo.sweep()
-        return Translation(snapshot, plans, found, ingress_ports(self._config))
+        return Translation(snapshot, plans, found, era.rules, ingress_ports(self._config))
 
     # What there is. Documents do not change while they live, so their identity stands for them.
 
@@ -159,9 +162,10 @@ class Translator:
         if self._era is not None and self._era.key == key:
             return self._era
         self.route_memo.sweep()
-        maker = tables.Tables(found, MeshRules(found, world.virtual_services), self.route_memo)
+        mesh_rules = MeshRules(found, world.virtual_services)
+        maker = tables.Tables(found, mesh_rules, self.route_memo)
         before = self._era.layouts if self._era is not None else {}
-        self._era = _Era(key, found, maker, before)
+        self._era = _Era(key, found, mesh_rules, maker, before)
         self._era.ingress = self._ingress(world, maker)
         return self._era
 
