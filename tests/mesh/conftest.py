@@ -141,6 +141,12 @@ def objs() -> Objects:
     return Objects()
 
 
+@pytest.fixture(scope="session")
+def new_objects() -> Callable[[], Objects]:
+    """For tests that need a world for each of many examples."""
+    return Objects
+
+
 @pytest.fixture
 def mesh_config(tmp_path: Path) -> MeshConfig:
     return MeshConfig(

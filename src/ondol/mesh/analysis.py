@@ -12,11 +12,10 @@ from typing import Final, NamedTuple, TypeAlias
 
 import msgspec
 
-from ondol.mesh import surroundings
 from ondol.mesh.model import istio
 from ondol.mesh.model.kube import RULES_FROM
 from ondol.mesh.surroundings import Surroundings
-from ondol.mesh.translate import hosts, matches, reach, rules, tables
+from ondol.mesh.translate import changes, hosts, matches, reach, rules
 from ondol.mesh.translate.memo import Memo
 from ondol.mesh.translate.registry import DestinationRule, Gateway, Registry, VirtualService
 from ondol.mesh.translate.rules import MeshRules
@@ -78,7 +77,7 @@ class Analyst:
             self._memo, self._shared = Memo(), shared
 
     def _once(self, judge: Judge, rule: VirtualService, around: Surroundings) -> list[Finding]:
-        names = self._memo.get(("names", rule.origin), lambda: surroundings.names(rule, around.cluster_domain))
+        names = self._memo.get(("names", rule.origin), lambda: changes.names(rule, around.cluster_domain))
         key = (judge, rule.origin, around.signature(names))
         return self._memo.get(key, lambda: list(judge(rule, around)), around.parts(names))
 
@@ -107,7 +106,7 @@ def _virtual_service(rule: VirtualService, around: Surroundings) -> Iterator[Fin
 
 
 def _missing(rule: VirtualService, around: Surroundings) -> Iterator[Finding]:
-    for destination in dict.fromkeys(tables.destinations(rule.spec)):
+    for destination in dict.fromkeys(changes.destinations(rule.spec)):
         yield from _destination(rule, destination, around.translation.registry)
 
 
@@ -233,7 +232,7 @@ def _without_http(rule: VirtualService, registry: Registry) -> Iterator[Finding]
 
 def _without_pods(rule: VirtualService, registry: Registry) -> Iterator[Finding]:
     """A subset nobody belongs to answers 503, though the service itself has pods."""
-    for destination in dict.fromkeys(tables.destinations(rule.spec)):
+    for destination in dict.fromkeys(changes.destinations(rule.spec)):
         host = registry.qualified(destination.host, rule.namespace)
         subset = registry.policy(host, rule.namespace).subsets.get(destination.subset)
         service = registry.services.get(host)
@@ -250,7 +249,7 @@ def _only_in_mesh(rule: VirtualService, mesh_rules: MeshRules, registry: Registr
     """Who goes to a host from a gateway passes by the rules that the host has between pods."""
     if _is_only_in_mesh(rule):
         return
-    for destination in dict.fromkeys(tables.destinations(rule.spec)):
+    for destination in dict.fromkeys(changes.destinations(rule.spec)):
         if destination.subset:
             continue
         there = mesh_rules.at(registry.qualified(destination.host, rule.namespace))
@@ -266,14 +265,14 @@ def _is_only_in_mesh(rule: VirtualService) -> bool:
 
 
 def _has_subsets(rule: VirtualService) -> bool:
-    return any(destination.subset for destination in tables.destinations(rule.spec))
+    return any(destination.subset for destination in changes.destinations(rule.spec))
 
 
 def _without_port(rule: VirtualService, registry: Registry) -> Iterator[Finding]:
     """A call at a gateway does not say which port of the service it is for, as one between pods does."""
     if _is_only_in_mesh(rule):
         return
-    for destination in dict.fromkeys(tables.destinations(rule.spec)):
+    for destination in dict.fromkeys(changes.destinations(rule.spec)):
         service = registry.services.get(registry.qualified(destination.host, rule.namespace))
         if (
             service is not None

@@ -17,8 +17,8 @@ from ondol.api import conditions, dataplane, objects, resources
 from ondol.api.objects import Key, Object, Resource
 from ondol.base import errors, log
 from ondol.client import PatchType
-from ondol.mesh import definitions, keeping, server
 from ondol.mesh import conditions as written
+from ondol.mesh import definitions, keeping, server
 from ondol.mesh.analysis import Analyst, Finding
 from ondol.mesh.conditions import Progress
 from ondol.mesh.config import MeshConfig

@@ -1,4 +1,4 @@
-"""What a rule is judged by: all that stands under the names it mentions.
+"""What a rule is judged by: all that stands under the names it mentions (`changes.names`).
 
 A rule says names; what is looked up for its judgement is looked up by these, as written or completed. So a
 judgement holds for as long as the same things stand under them, and the Gateways and DestinationRules, which
@@ -11,16 +11,7 @@ from collections.abc import Hashable, Iterable
 from typing import Any
 
 from ondol.mesh.model.kube import Service
-from ondol.mesh.translate import hosts, tables
-from ondol.mesh.translate.registry import VirtualService
 from ondol.mesh.translate.translator import Translation, World
-
-
-def names(rule: VirtualService, cluster_domain: str) -> tuple[str, ...]:
-    """Every full name by which anything may be looked up for the rule."""
-    mentioned = dict.fromkeys([*rule.spec.hosts, *(each.host for each in tables.destinations(rule.spec))])
-    full = (hosts.completions(host, rule.namespace, cluster_domain) for host in mentioned)
-    return tuple(dict.fromkeys(name for completed in full for name in completed))
 
 
 class Surroundings:
@@ -29,7 +20,9 @@ class Surroundings:
     def __init__(self, world: World, translation: Translation) -> None:
         self.world = world
         self.translation = translation
-        self._parts = {service.host: self._behind(service) for service in translation.registry.services.values()}
+        self._parts = {
+            service.host: self._behind(service) for service in translation.registry.services.values()
+        }
         self._ids = {host: tuple(map(id, parts)) for host, parts in self._parts.items()}
 
     @property
