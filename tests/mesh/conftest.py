@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import itertools
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -37,9 +38,7 @@ class Objects:
             "uid": before["metadata"]["uid"] if before else str(uuid.uuid4()),
             "generation": serial,
             "resourceVersion": str(serial),
-            "creationTimestamp": before["metadata"]["creationTimestamp"]
-            if before
-            else f"2026-01-01T00:{serial // 60 % 60:02}:{serial % 60:02}Z",
+            "creationTimestamp": before["metadata"]["creationTimestamp"] if before else _time(serial),
             "labels": more.pop("labels", {}),
         }
         obj = {"apiVersion": "v1", "kind": kind, "metadata": meta, "spec": dict(spec), **more}
@@ -134,6 +133,11 @@ class Objects:
             destination_rules=rules("DestinationRule"),
             gateways=rules("Gateway"),
         )
+
+
+def _time(second: int) -> str:
+    moment = dt.datetime(2026, 1, 1, tzinfo=dt.UTC) + dt.timedelta(seconds=second)
+    return f"{moment:%Y-%m-%dT%H:%M:%SZ}"
 
 
 @pytest.fixture

@@ -12,11 +12,11 @@ from typing import Final, NamedTuple, TypeAlias
 
 import msgspec
 
+from ondol.base.memo import Memo
 from ondol.mesh.model import istio
 from ondol.mesh.model.kube import RULES_FROM
 from ondol.mesh.surroundings import Surroundings
 from ondol.mesh.translate import changes, hosts, matches, reach, rules
-from ondol.mesh.translate.memo import Memo
 from ondol.mesh.translate.registry import DestinationRule, Gateway, Registry, VirtualService
 from ondol.mesh.translate.rules import MeshRules
 from ondol.mesh.translate.translator import INGRESS_SELECTOR, Translation, World

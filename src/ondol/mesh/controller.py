@@ -16,6 +16,7 @@ import anyio
 from ondol.api import conditions, dataplane, objects, resources
 from ondol.api.objects import Key, Object, Resource
 from ondol.base import errors, log
+from ondol.base.memo import Memo
 from ondol.client import PatchType
 from ondol.mesh import conditions as written
 from ondol.mesh import definitions, keeping, server
@@ -25,7 +26,6 @@ from ondol.mesh.config import MeshConfig
 from ondol.mesh.standing import Standing
 from ondol.mesh.surroundings import Surroundings
 from ondol.mesh.translate import registry
-from ondol.mesh.translate.memo import Memo
 from ondol.mesh.translate.translator import Translation, Translator, World
 from ondol.mesh.xds import types
 from ondol.mesh.xds.types import Outcome, Rejected

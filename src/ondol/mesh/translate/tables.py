@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Final
 
+from ondol.base.memo import Memo
 from ondol.mesh.model import istio
 from ondol.mesh.model.kube import Service
 from ondol.mesh.translate import changes, clusters, hosts, routes, wire
 from ondol.mesh.translate import messages as m
 from ondol.mesh.translate.matches import Caller
-from ondol.mesh.translate.memo import Memo
 from ondol.mesh.translate.reach import ANYBODY
 from ondol.mesh.translate.registry import Registry, VirtualService, blaming, cluster_name
 from ondol.mesh.translate.rules import Admission, MeshRules, Servers, asked, judged

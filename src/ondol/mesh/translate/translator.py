@@ -13,13 +13,13 @@ from typing import Any, Final
 
 from ondol.api import objects
 from ondol.api.objects import Key, Object
+from ondol.base.memo import Memo
 from ondol.mesh.config import MeshConfig
 from ondol.mesh.model import kube
 from ondol.mesh.model.kube import Client, Service
 from ondol.mesh.translate import changes, clusters, listeners, matches, reach, registry, rules, tables, wire
 from ondol.mesh.translate.chains import Identity, Layout, Observation
 from ondol.mesh.translate.matches import MESH, Caller
-from ondol.mesh.translate.memo import Memo
 from ondol.mesh.translate.reach import INGRESS_WORKLOAD
 from ondol.mesh.translate.registry import DestinationRule, Gateway, Registry, VirtualService
 from ondol.mesh.translate.rules import MeshRules
