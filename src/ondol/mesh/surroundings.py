@@ -24,6 +24,7 @@ class Surroundings:
             service.host: self._behind(service) for service in translation.registry.services.values()
         }
         self._ids = {host: tuple(map(id, parts)) for host, parts in self._parts.items()}
+        self._signatures: dict[tuple[str, ...], Hashable] = {}
 
     @property
     def cluster_domain(self) -> str:
@@ -38,10 +39,14 @@ class Surroundings:
         pods = sorted(registry.pods_behind(service.key))
         return (service, *views, *(registry.labels.get(pod) for pod in pods))
 
-    def signature(self, names: Iterable[str]) -> Hashable:
+    def signature(self, names: tuple[str, ...]) -> Hashable:
         """Equal as long as the same stands under these names; it holds ids, of `parts`."""
-        at = self.translation.rules.at
-        return tuple((self._ids.get(name), *(rule.origin for rule in at(name))) for name in names)
+        signature = self._signatures.get(names)
+        if signature is None:
+            at = self.translation.rules.at
+            parts = [(self._ids.get(name), *(rule.origin for rule in at(name))) for name in names]
+            signature = self._signatures[names] = tuple(parts)
+        return signature
 
     def parts(self, names: Iterable[str]) -> list[Any]:
         """What must stay alive as long as a `signature` is in use."""
