@@ -142,7 +142,7 @@ def town(objs: Any) -> None:
     objs.destination_rule("b", {"host": "b", "subsets": subsets})
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(steps=st.lists(st.tuples(step, st.booleans()), min_size=1, max_size=10))
 def test_a_changed_world_is_translated_like_a_new_one(
     new_objects: Callable[[], Any], steps: list[tuple[tuple[Any, ...], bool]]
@@ -163,6 +163,35 @@ def test_a_changed_world_is_translated_like_a_new_one(
 def test_a_host_is_completed_to_a_name_that_was_foreseen(host: str, namespace: str, known: set[str]) -> None:
     """What a rule mentions is all that can be meant by it."""
     assert hosts.qualified(host, namespace, DOMAIN, known) in hosts.completions(host, namespace, DOMAIN)
+
+
+def test_what_one_change_costs_does_not_grow_with_the_world(new_objects: Callable[[], Any]) -> None:
+    """A new service with its rule: as many values are made among thirty as among three."""
+
+    def add(objs: Any, name: str) -> None:
+        objs.service(name, endpoints=[("10.100.0.1", 8080)])
+        gateways = ["mesh", "ondol-system/ingress"]
+        route = [{"destination": {"host": name}}]
+        hosts = [name, f"{name}.example"]
+        objs.virtual_service(name, {"hosts": hosts, "gateways": gateways, "http": [{"route": route}]})
+
+    def made(mesh: Mesh) -> int:
+        memos = (mesh.translator.memo, mesh.translator.route_memo, mesh.analyst.memo)
+        return sum(memo.made for memo in memos)
+
+    def cost(count: int) -> int:
+        objs, mesh = new_objects(), Mesh()
+        objs.gateway()
+        objs.pod("client")
+        for index in range(count):
+            add(objs, f"s{index}")
+        mesh.look(objs.world())
+        before = made(mesh)
+        add(objs, "late")
+        mesh.look(objs.world())
+        return made(mesh) - before
+
+    assert cost(30) == cost(3)
 
 
 def test_a_new_service_concerns_only_who_mentions_it(objs: Any) -> None:

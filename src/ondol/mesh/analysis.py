@@ -43,7 +43,7 @@ class Analyst:
     """Judges one world after another; looks again only at rules around which something changed."""
 
     def __init__(self) -> None:
-        self._memo = Memo()
+        self.memo = Memo()
         self._shared: tuple[Sequence[Origin], ...] = ()
 
     def missing(self, rules: Iterable[VirtualService], around: Surroundings) -> list[Finding]:
@@ -56,7 +56,7 @@ class Analyst:
         world, translation = around.world, around.translation
         registry, ports = translation.registry, translation.ingress_ports
         self._heed(world)
-        claimed = self._memo.get(
+        claimed = self.memo.get(
             ("claimed", id(translation.rules)),
             lambda: list(_claimed(world, registry, ports)),
             translation.rules,
@@ -67,19 +67,19 @@ class Analyst:
             *_destination_rules(world, registry),
             *_gateways(world, registry, ports),
         ]
-        self._memo.sweep()
+        self.memo.sweep()
         return listed
 
     def _heed(self, world: World) -> None:
         """Gateways and DestinationRules may concern any host: with them all is judged anew."""
         shared = tuple([rule.origin for rule in each] for each in (world.destination_rules, world.gateways))
         if shared != self._shared:
-            self._memo, self._shared = Memo(), shared
+            self.memo, self._shared = Memo(), shared
 
     def _once(self, judge: Judge, rule: VirtualService, around: Surroundings) -> list[Finding]:
-        names = self._memo.get(("names", rule.origin), lambda: changes.names(rule, around.cluster_domain))
+        names = self.memo.get(("names", rule.origin), lambda: changes.names(rule, around.cluster_domain))
         key = (judge, rule.origin, around.signature(names))
-        return self._memo.get(key, lambda: list(judge(rule, around)), around.parts(names))
+        return self.memo.get(key, lambda: list(judge(rule, around)), around.parts(names))
 
 
 def findings(world: World, translation: Translation) -> list[Finding]:
