@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import itertools
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -37,9 +38,7 @@ class Objects:
             "uid": before["metadata"]["uid"] if before else str(uuid.uuid4()),
             "generation": serial,
             "resourceVersion": str(serial),
-            "creationTimestamp": before["metadata"]["creationTimestamp"]
-            if before
-            else f"2026-01-01T00:{serial // 60 % 60:02}:{serial % 60:02}Z",
+            "creationTimestamp": before["metadata"]["creationTimestamp"] if before else _time(serial),
             "labels": more.pop("labels", {}),
         }
         obj = {"apiVersion": "v1", "kind": kind, "metadata": meta, "spec": dict(spec), **more}
@@ -136,9 +135,20 @@ class Objects:
         )
 
 
+def _time(second: int) -> str:
+    moment = dt.datetime(2026, 1, 1, tzinfo=dt.UTC) + dt.timedelta(seconds=second)
+    return f"{moment:%Y-%m-%dT%H:%M:%SZ}"
+
+
 @pytest.fixture
 def objs() -> Objects:
     return Objects()
+
+
+@pytest.fixture(scope="session")
+def new_objects() -> Callable[[], Objects]:
+    """For tests that need a world for each of many examples."""
+    return Objects
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from ondol.api import dataplane
 from ondol.api.objects import Key, Object
 from ondol.base import errors
 from ondol.base.host_ports import HostPort
+from ondol.base.memo import Memo
 from ondol.node.network import ipam, rules, services
 from ondol.node.pods import container, env, etc, probing, storage, volumes
 from ondol.node.runtime import seccomp, spec
@@ -586,6 +587,20 @@ def test_service_entries() -> None:
     assert [(e.owner.key, e.places, e.backends) for e in found] == [
         (Key("n", "a"), (place,), (services.Backend("10.1.0.2", 8080),))
     ]
+
+
+def test_the_entries_of_a_service_are_made_once() -> None:
+    """Remembered or not they are the same; only what has another document is looked at again."""
+    memo = Memo()
+    listed = [service("a", "10.0.0.5"), service("b", "10.0.0.6")]
+    slices = [slice_of(name, {"addresses": ["10.1.0.2"]}) for name in ("a", "b")]
+    first = services.entries(listed, slices, memo)
+    changed = [slices[0], slice_of("b", {"addresses": ["10.1.0.3"]})]
+    again = services.entries(listed, changed, memo)
+    assert again == services.entries(listed, changed)
+    assert again[0] is first[0]
+    assert again[1].backends == (services.Backend("10.1.0.3", 8080),)
+    assert services.entries(listed[:1], changed, memo) == again[:1]
 
 
 def test_service_table_text() -> None:

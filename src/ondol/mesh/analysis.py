@@ -7,14 +7,16 @@ warnings: the configuration is served all the same, except that a version whose 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Final, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Final, NamedTuple, TypeAlias
 
 import msgspec
 
+from ondol.base.memo import Memo
 from ondol.mesh.model import istio
 from ondol.mesh.model.kube import RULES_FROM
-from ondol.mesh.translate import hosts, matches, reach, rules, tables
+from ondol.mesh.surroundings import Surroundings
+from ondol.mesh.translate import changes, hosts, matches, reach, rules
 from ondol.mesh.translate.registry import DestinationRule, Gateway, Registry, VirtualService
 from ondol.mesh.translate.rules import MeshRules
 from ondol.mesh.translate.translator import INGRESS_SELECTOR, Translation, World
@@ -34,43 +36,78 @@ class Finding(NamedTuple):
     message: str
 
 
+Judge: TypeAlias = Callable[[VirtualService, Surroundings], Iterable[Finding]]
+
+
+class Analyst:
+    """Judges one world after another; looks again only at rules around which something changed."""
+
+    def __init__(self) -> None:
+        self.memo = Memo()
+        self._shared: tuple[Sequence[Origin], ...] = ()
+
+    def missing(self, rules: Iterable[VirtualService], around: Surroundings) -> list[Finding]:
+        """The destinations that rules name and that do not exist."""
+        self._heed(around.world)
+        return [finding for rule in rules for finding in self._once(_missing, rule, around)]
+
+    def findings(self, around: Surroundings) -> list[Finding]:
+        """Everything that is odd about the Istio objects of this world."""
+        world, translation = around.world, around.translation
+        registry, ports = translation.registry, translation.ingress_ports
+        self._heed(world)
+        claimed = self.memo.get(
+            ("claimed", id(translation.rules)),
+            lambda: list(_claimed(world, registry, ports)),
+            translation.rules,
+        )
+        listed = [
+            *(f for rule in world.virtual_services for f in self._once(_virtual_service, rule, around)),
+            *claimed,
+            *_destination_rules(world, registry),
+            *_gateways(world, registry, ports),
+        ]
+        self.memo.sweep()
+        return listed
+
+    def _heed(self, world: World) -> None:
+        """Gateways and DestinationRules may concern any host: with them all is judged anew."""
+        shared = tuple([rule.origin for rule in each] for each in (world.destination_rules, world.gateways))
+        if shared != self._shared:
+            self.memo, self._shared = Memo(), shared
+
+    def _once(self, judge: Judge, rule: VirtualService, around: Surroundings) -> list[Finding]:
+        names = self.memo.get(("names", rule.origin), lambda: changes.names(rule, around.cluster_domain))
+        key = (judge, rule.origin, around.signature(names))
+        return self.memo.get(key, lambda: list(judge(rule, around)), around.parts(names))
+
+
 def findings(world: World, translation: Translation) -> list[Finding]:
-    """Everything that is odd about the Istio objects of this world."""
-    registry = translation.registry
-    return [
-        *_virtual_services(world, registry, translation.ingress_ports),
-        *_destination_rules(world, registry),
-        *_gateways(world, registry, translation.ingress_ports),
-    ]
+    """Everything that is odd about the Istio objects of a world seen for the first time."""
+    return Analyst().findings(Surroundings(world, translation))
 
 
-def missing(virtual_services: Iterable[VirtualService], registry: Registry) -> list[Finding]:
-    """The destinations that rules name and that do not exist."""
-    return [
-        finding
-        for rule in virtual_services
-        for destination in dict.fromkeys(tables.destinations(rule.spec))
-        for finding in _destination(rule, destination, registry)
-    ]
+# Of one rule: each may look things up only by the names the rule mentions (`Surroundings`).
 
 
-def _virtual_services(
-    world: World, registry: Registry, ingress_ports: Mapping[int, int]
-) -> Iterator[Finding]:
-    mesh_rules = MeshRules(registry, world.virtual_services)
-    gateways = {f"{gateway.namespace}/{gateway.origin.name}": gateway for gateway in world.gateways}
-    for rule in world.virtual_services:
-        yield from _gateway_names(rule, gateways, registry)
-        if matches.MESH in matches.gateway_names(rule.spec.gateways, rule.namespace):
-            yield from _losing(rule, mesh_rules, registry)
-            yield from _elsewhere(rule, registry)
-            yield from _without_http(rule, registry)
-        yield from _without_port(rule, registry)
-        yield from _unreachable(rule)
-        yield from _without_pods(rule, registry)
-    yield from missing(world.virtual_services, registry)
-    yield from _claimed(world, registry, ingress_ports)
-    yield from _only_in_mesh(world.virtual_services, registry)
+def _virtual_service(rule: VirtualService, around: Surroundings) -> Iterator[Finding]:
+    registry, mesh_rules = around.translation.registry, around.translation.rules
+    gateways = {f"{gateway.namespace}/{gateway.origin.name}": gateway for gateway in around.world.gateways}
+    yield from _gateway_names(rule, gateways, registry)
+    if matches.MESH in matches.gateway_names(rule.spec.gateways, rule.namespace):
+        yield from _losing(rule, mesh_rules, registry)
+        yield from _elsewhere(rule, registry)
+        yield from _without_http(rule, registry)
+    yield from _without_port(rule, registry)
+    yield from _unreachable(rule)
+    yield from _without_pods(rule, registry)
+    yield from _missing(rule, around)
+    yield from _only_in_mesh(rule, mesh_rules, registry)
+
+
+def _missing(rule: VirtualService, around: Surroundings) -> Iterator[Finding]:
+    for destination in dict.fromkeys(changes.destinations(rule.spec)):
+        yield from _destination(rule, destination, around.translation.registry)
 
 
 def _gateway_names(
@@ -195,7 +232,7 @@ def _without_http(rule: VirtualService, registry: Registry) -> Iterator[Finding]
 
 def _without_pods(rule: VirtualService, registry: Registry) -> Iterator[Finding]:
     """A subset nobody belongs to answers 503, though the service itself has pods."""
-    for destination in dict.fromkeys(tables.destinations(rule.spec)):
+    for destination in dict.fromkeys(changes.destinations(rule.spec)):
         host = registry.qualified(destination.host, rule.namespace)
         subset = registry.policy(host, rule.namespace).subsets.get(destination.subset)
         service = registry.services.get(host)
@@ -208,31 +245,34 @@ def _without_pods(rule: VirtualService, registry: Registry) -> Iterator[Finding]
             yield Finding(rule.origin, "IST0173", text)
 
 
-def _only_in_mesh(virtual_services: Iterable[VirtualService], registry: Registry) -> Iterator[Finding]:
+def _only_in_mesh(rule: VirtualService, mesh_rules: MeshRules, registry: Registry) -> Iterator[Finding]:
     """Who goes to a host from a gateway passes by the rules that the host has between pods."""
-    in_mesh = {
-        registry.qualified(host, rule.namespace): rule
-        for rule in virtual_services
-        if matches.gateway_names(rule.spec.gateways, rule.namespace) == {matches.MESH}
-        and any(destination.subset for destination in tables.destinations(rule.spec))
-        for host in rule.spec.hosts
-    }
-    for rule in virtual_services:
-        if matches.gateway_names(rule.spec.gateways, rule.namespace) == {matches.MESH}:
+    if _is_only_in_mesh(rule):
+        return
+    for destination in dict.fromkeys(changes.destinations(rule.spec)):
+        if destination.subset:
             continue
-        for destination in dict.fromkeys(tables.destinations(rule.spec)):
-            other = in_mesh.get(registry.qualified(destination.host, rule.namespace))
-            if other is not None and not destination.subset:
-                name = f"{other.namespace}/{other.origin.name}"
-                text = f"the subsets of VirtualService {name} have no effect here"
-                yield Finding(rule.origin, "IST0140", f"destination {destination.host}: {text}")
+        there = mesh_rules.at(registry.qualified(destination.host, rule.namespace))
+        splitting = [other for other in there if _is_only_in_mesh(other) and _has_subsets(other)]
+        if splitting:
+            name = f"{splitting[-1].namespace}/{splitting[-1].origin.name}"
+            text = f"the subsets of VirtualService {name} have no effect here"
+            yield Finding(rule.origin, "IST0140", f"destination {destination.host}: {text}")
+
+
+def _is_only_in_mesh(rule: VirtualService) -> bool:
+    return matches.gateway_names(rule.spec.gateways, rule.namespace) == {matches.MESH}
+
+
+def _has_subsets(rule: VirtualService) -> bool:
+    return any(destination.subset for destination in changes.destinations(rule.spec))
 
 
 def _without_port(rule: VirtualService, registry: Registry) -> Iterator[Finding]:
     """A call at a gateway does not say which port of the service it is for, as one between pods does."""
-    if matches.gateway_names(rule.spec.gateways, rule.namespace) == {matches.MESH}:
+    if _is_only_in_mesh(rule):
         return
-    for destination in dict.fromkeys(tables.destinations(rule.spec)):
+    for destination in dict.fromkeys(changes.destinations(rule.spec)):
         service = registry.services.get(registry.qualified(destination.host, rule.namespace))
         if (
             service is not None

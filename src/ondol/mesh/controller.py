@@ -16,13 +16,15 @@ import anyio
 from ondol.api import conditions, dataplane, objects, resources
 from ondol.api.objects import Key, Object, Resource
 from ondol.base import errors, log
+from ondol.base.memo import Memo
 from ondol.client import PatchType
-from ondol.mesh import analysis, definitions, keeping, server
 from ondol.mesh import conditions as written
-from ondol.mesh.analysis import Finding
+from ondol.mesh import definitions, keeping, server
+from ondol.mesh.analysis import Analyst, Finding
 from ondol.mesh.conditions import Progress
 from ondol.mesh.config import MeshConfig
 from ondol.mesh.standing import Standing
+from ondol.mesh.surroundings import Surroundings
 from ondol.mesh.translate import registry
 from ondol.mesh.translate.translator import Translation, Translator, World, kept_ports
 from ondol.mesh.xds import types
@@ -55,9 +57,11 @@ class Mesh:
         self._translator = Translator(config)
         self._standing = Standing(kept_ports(config))
         self._translation = Translation()
+        self._analyst = Analyst()
         self._findings: dict[types.Origin, list[Finding]] = {}
         self._refused_pods: dict[Key, str] = {}
         self._running: Mapping[types.Origin, bool] = {}
+        self._conditions = Memo()
         self._changed = anyio.Event()
         self._log = log.get("mesh")
         self._kept = keeping.load(config.state_file)
@@ -122,13 +126,14 @@ class Mesh:
             self._changed.set()
             return
         rules = self._standing.candidates("VirtualService")
-        missing = analysis.missing(rules, translation.registry)
+        around = Surroundings(world, translation)
+        missing = self._analyst.missing(rules, around)
         if self._standing.wait_for("VirtualService", {f.origin: f.message for f in missing}):
             self._changed.set()  # before anything of it is published
             return
         self._translation = translation
         self._findings = {}
-        for finding in dict.fromkeys([*missing, *analysis.findings(world, self._translation)]):
+        for finding in dict.fromkeys([*missing, *self._analyst.findings(around)]):
             self._findings.setdefault(finding.origin, []).append(finding)
         self.hub.publish(self._translation.snapshot)
         self._say_what_runs()
@@ -203,6 +208,7 @@ class Mesh:
             for obj in self._informers[kind].lister.list():
                 if self._rule_conditions(kind, obj) is not None:
                     controller.enqueue(objects.key(obj))
+        self._conditions.sweep()
 
     def _pod_condition(self, pod: Object) -> list[Object] | None:
         """The condition to write, or None when it is there or it is too early."""
@@ -241,14 +247,15 @@ class Mesh:
         if self.hub.busy or not self._standing.knows(kind, obj):
             return None
         origin = self._standing.origin(kind, obj)
-        wanted = written.of_rule(
-            obj,
-            refusal=self._standing.refusal(kind, obj),
-            progress=self._progress(origin),
-            findings=self._findings.get(origin, ()),
-            now=self._manager.clock.now(),
-        )
-        return None if wanted == list(conditions.of(obj)) else wanted
+        refusal, progress = self._standing.refusal(kind, obj), self._progress(origin)
+        findings = tuple(self._findings.get(origin, ()))
+
+        def compare() -> list[Object] | None:
+            now = self._manager.clock.now()
+            wanted = written.of_rule(obj, refusal=refusal, progress=progress, findings=findings, now=now)
+            return None if wanted == list(conditions.of(obj)) else wanted
+
+        return self._conditions.get((id(obj), refusal, progress, findings), compare, obj)
 
     def _progress(self, origin: types.Origin) -> Progress:
         if not self.hub.settled:

@@ -18,6 +18,7 @@ from ondol.api import conditions, dataplane, objects, resources
 from ondol.api.objects import Object, Resource
 from ondol.base import errors, host_ports, log
 from ondol.base.host_ports import HostPort
+from ondol.base.memo import Memo
 from ondol.client import PatchType
 from ondol.node.network import claims, local, nft, services
 from ondol.node.network.claims import Grant, Loss, Settlement
@@ -49,6 +50,7 @@ class ServiceRules:
         self._in_use = in_use
         self._changed = anyio.Event()
         self._table = ""
+        self._entries = Memo()
         self._grants: frozenset[Grant] = frozenset()
         self._has_losers = False
 
@@ -80,7 +82,9 @@ class ServiceRules:
             await self._tell(settlement.losses)
 
     def _settlement(self) -> Settlement:
-        listed = services.entries(self._host.sources.services.lister.list(), self._slices.lister.list())
+        listed = services.entries(
+            self._host.sources.services.lister.list(), self._slices.lister.list(), self._entries
+        )
         listed += services.host_ports(self._pods.lister.list())
         newcomers = any((entry.owner.uid, place) not in self._grants for entry, place in _of_machine(listed))
         return claims.settle(

@@ -23,6 +23,16 @@ def qualified(host: str, namespace: str, cluster_domain: str, known: Container[s
     return lowered
 
 
+def completions(host: str, namespace: str, cluster_domain: str) -> tuple[str, ...]:
+    """Every name that `qualified` may make of a host, whatever services there are, and those it looks for."""
+    lowered = host.lower().rstrip(".")
+    if "." not in lowered and lowered != "*":
+        return (f"{lowered}.{namespace}.svc.{cluster_domain}",)
+    if lowered.endswith(f".svc.{cluster_domain}"):
+        return (lowered,)
+    return (lowered, f"{lowered}.svc.{cluster_domain}", f"{lowered}.{cluster_domain}")
+
+
 def domains(service: Service, namespace: str, cluster_domain: str) -> tuple[str, ...]:
     """What a client in `namespace` may call the service; ports in the Host header do not matter."""
     name, own = service.key.name, service.key.namespace

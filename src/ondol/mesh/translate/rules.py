@@ -46,6 +46,10 @@ class MeshRules:
         """Every host that some rule names, in full."""
         return self._of
 
+    def at(self, host: str) -> Sequence[VirtualService]:
+        """The rules that name just this host, the oldest first."""
+        return self._of.get(host, ())
+
     def caller(self, namespace: str) -> str:
         """As whom a namespace calls: itself if rules may tell it apart, else anybody."""
         return namespace if namespace in self._concerned_callers else reach.ANYBODY
@@ -61,7 +65,7 @@ class MeshRules:
 
     def exact(self, host: str, caller: str) -> VirtualService | None:
         """The same of a host that no service has: only rules that name it."""
-        return self._choose(self._of.get(host, ()), self._registry.host(host), caller)
+        return self._choose(self.at(host), self._registry.host(host), caller)
 
     def _choose(
         self, candidates: Iterable[VirtualService], of: reach.Host, caller: str
@@ -96,17 +100,21 @@ def admissions(registry: Registry, servers: Servers, rules: Iterable[VirtualServ
     other namespaces are served beside only where a Gateway of the holder's or of a root namespace
     names theirs (`hosts: [theirs/host]`).
     """
-    asked = [
-        each for rule in sorted(rules, key=lambda rule: rule.age) for each in _asked(registry, servers, rule)
-    ]
+    ordered = sorted(rules, key=lambda rule: rule.age)
+    return judged(registry, [each for rule in ordered for each in asked(registry, servers, rule)])
+
+
+def judged(registry: Registry, listed: Sequence[Admission]) -> list[Admission]:
+    """Those who ask, in order of age, with the holder where another namespace has the host."""
     holders: dict[str, str] = {}
-    for each in asked:
-        name = reach.owner(each.host, registry.cluster_domain) or each.rule.namespace
-        holders.setdefault(each.host, name)
-    return [_judged(each, holders[each.host], registry.roots) for each in asked]
+    for each in listed:
+        if each.host not in holders:
+            holders[each.host] = reach.owner(each.host, registry.cluster_domain) or each.rule.namespace
+    return [_judged(each, holders[each.host], registry.roots) for each in listed]
 
 
-def _asked(registry: Registry, servers: Servers, rule: VirtualService) -> Iterator[Admission]:
+def asked(registry: Registry, servers: Servers, rule: VirtualService) -> Iterator[Admission]:
+    """What one rule asks for, as if it were alone."""
     names = matches.gateway_names(rule.spec.gateways, rule.namespace)
     full = [registry.qualified(host, rule.namespace) for host in rule.spec.hosts]
     for gateway, server in servers:

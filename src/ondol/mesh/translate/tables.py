@@ -11,15 +11,15 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Final
 
+from ondol.base.memo import Memo
 from ondol.mesh.model import istio
 from ondol.mesh.model.kube import Service
-from ondol.mesh.translate import clusters, hosts, routes, wire
+from ondol.mesh.translate import changes, clusters, hosts, routes, wire
 from ondol.mesh.translate import messages as m
 from ondol.mesh.translate.matches import Caller
-from ondol.mesh.translate.memo import Memo
 from ondol.mesh.translate.reach import ANYBODY
 from ondol.mesh.translate.registry import Registry, VirtualService, blaming, cluster_name
-from ondol.mesh.translate.rules import MeshRules, Servers, admissions
+from ondol.mesh.translate.rules import Admission, MeshRules, Servers, asked, judged
 from ondol.mesh.xds.types import Origin, Resource
 
 DEFAULT_PORT: Final = 80
@@ -99,10 +99,17 @@ class _Destinations:
 class Tables:
     """Makes tables over one registry; what was made for the same inputs before is taken from `memo`.
 
-    What many tables ask for (the rule of a host, its names, what a rule depends on) is found once.
+    What many tables ask for (the rule of a host, its names, what a rule depends on) is found once. Of
+    hosts and rules that a change does not concern, what was found `before` it stands.
     """
 
-    def __init__(self, registry: Registry, rules: MeshRules, memo: Memo) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        rules: MeshRules,
+        memo: Memo,
+        before: tuple[Tables, changes.Concerned] | None = None,
+    ) -> None:
         self.registry = registry
         self._rules = rules
         self._memo = memo
@@ -110,11 +117,28 @@ class Tables:
         self._looks_of: dict[Origin, bool] = {}
         self._made: dict[tuple[Any, ...], VirtualHost] = {}
         self._rule_of: dict[tuple[str, str], VirtualService | None] = {}
+        self._hosts: dict[Caller, dict[str, VirtualHost | None]] = {}
+        """By caller and full name; None where no rule speaks of a host that no service has."""
+        self._earlier: dict[Caller, dict[str, VirtualHost | None]] = {}
+        self._routes: dict[tuple[Origin, Caller], _Routes] = {}
+        self._asked: dict[tuple[Origin, str], list[Admission]] = {}
+        """What a rule asks for at a port of the ingress."""
+        if before is not None:
+            self._inherit(*before)
         self._by_port: dict[int, list[Service]] = {}
         for service in registry.services.values():
             for port in service.ports:
                 if port.is_http:
                     self._by_port.setdefault(port.number, []).append(service)
+
+    def _inherit(self, before: Tables, concerned: changes.Concerned) -> None:
+        """Only what was asked for there, lest what nobody asks for any more be kept forever."""
+        self._earlier = {
+            caller: {host: made for host, made in found.items() if host not in concerned.hosts}
+            for caller, found in before._hosts.items()
+        }
+        self._routes = {key: made for key, made in before._routes.items() if key[0] not in concerned.rules}
+        self._asked = {key: made for key, made in before._asked.items() if key[0] not in concerned.rules}
 
     def mesh(self, name: str, caller: Caller) -> Resource:
         """The table of callers between pods."""
@@ -124,27 +148,44 @@ class Tables:
 
     def _mesh_hosts(self, caller: Caller) -> Iterator[VirtualHost]:
         heard_as = self._rules.caller(caller.namespace)
+        made = self._hosts.setdefault(caller, self._earlier.pop(caller, {}))
         for service in self._by_port.get(caller.port, ()):
-            rule = self._governing(service.host, heard_as)
-            own = caller.namespace if service.key.namespace == caller.namespace else ""
-            # Names differ for the service's own namespace alone; routes by what the rule looks at.
-            looked = (rule.origin, *self._relevant(rule, caller)) if rule else (caller.port,)
-            key = (service.host, own, looked, self.registry.scope(service.host, caller.namespace))
-            made = self._made.get(key)
-            if made is None:
-                made = self._made[key] = self._service_host(service, own, rule, caller)
-            yield made
+            host = made.get(service.host)
+            if host is None:
+                host = made[service.host] = self._served_host(service, heard_as, caller)
+            yield host
         if caller.port == DEFAULT_PORT:
-            yield from self._other_hosts(caller, heard_as)
+            yield from self._other_hosts(caller, heard_as, made)
 
-    def _other_hosts(self, caller: Caller, heard_as: str) -> Iterator[VirtualHost]:
+    def _served_host(self, service: Service, heard_as: str, caller: Caller) -> VirtualHost:
+        rule = self._governing(service.host, heard_as)
+        own = caller.namespace if service.key.namespace == caller.namespace else ""
+        # Names differ for the service's own namespace alone; routes by what the rule looks at.
+        looked = (rule.origin, *self._relevant(rule, caller)) if rule else (caller.port,)
+        key = (service.host, own, looked, self.registry.scope(service.host, caller.namespace))
+        made = self._made.get(key)
+        if made is None:
+            made = self._made[key] = self._service_host(service, own, rule, caller)
+        return made
+
+    def _other_hosts(
+        self, caller: Caller, heard_as: str, made: dict[str, VirtualHost | None]
+    ) -> Iterator[VirtualHost]:
         """Hosts that rules name and no service has."""
-        for host in self._rules.named():
-            if host not in self.registry.services:
-                rule = self._rules.exact(host, heard_as)
-                if rule is not None:
-                    names = hosts.aliases(host, caller.namespace, self.registry.cluster_domain)
-                    yield self._rule_host(host, names, rule, caller)
+        for name in self._rules.named():
+            if name in self.registry.services:
+                continue
+            if name not in made:
+                made[name] = self._named_host(name, heard_as, caller)
+            if (host := made[name]) is not None:
+                yield host
+
+    def _named_host(self, host: str, heard_as: str, caller: Caller) -> VirtualHost | None:
+        rule = self._rules.exact(host, heard_as)
+        if rule is None:
+            return None
+        names = hosts.aliases(host, caller.namespace, self.registry.cluster_domain)
+        return self._rule_host(host, names, rule, caller)
 
     def _governing(self, host: str, heard_as: str) -> VirtualService | None:
         key = (host, heard_as)
@@ -207,6 +248,12 @@ class Tables:
         key = ("rule", rule.origin, self._relevant(rule, caller))
         return self._memo.get(key, make, rule)
 
+    def _ingress_routes(self, rule: VirtualService, caller: Caller) -> _Routes:
+        found = self._routes.get((rule.origin, caller))
+        if found is None:
+            found = self._routes[rule.origin, caller] = self._rule_routes(rule, caller)
+        return found
+
     def _facts(self, rule: VirtualService, caller: str) -> tuple[Any, ...]:
         """Everything the routes of a rule depend on besides the rule and what it looks at of its caller."""
         caller = self.registry.caller(caller)
@@ -218,7 +265,7 @@ class Tables:
     def _find_facts(self, rule: VirtualService, caller: str) -> tuple[Any, ...]:
         named = dict.fromkeys(
             self.registry.qualified(destination.host, rule.namespace)
-            for destination in destinations(rule.spec)
+            for destination in changes.destinations(rule.spec)
         )
         return tuple(
             (
@@ -242,38 +289,39 @@ class Tables:
         """
         joined: dict[str, dict[_Routes, None]] = {}
         redirecting: set[str] = set()
-        for each in admissions(self.registry, servers, rules):
+        listed = [
+            each
+            for rule in sorted(rules, key=lambda rule: rule.age)
+            for each in self._asked_at(name, servers, rule)
+        ]
+        for each in judged(self.registry, listed):
             if each.holder:
                 continue
             gateway = f"{each.gateway.namespace}/{each.gateway.origin.name}"
             caller = Caller(each.server.port.number, frozenset({gateway}))
-            joined.setdefault(each.host, {})[self._rule_routes(each.rule, caller)] = None
+            joined.setdefault(each.host, {})[self._ingress_routes(each.rule, caller)] = None
             if each.server.tls is not None and each.server.tls.https_redirect:
                 redirecting.add(each.host)
-        made = [
-            VirtualHost(
-                host,
-                (host,),
-                b"".join((*(each.some for each in found), *(each.rest for each in found)))
-                + (_require_tls() if host in redirecting else b""),
-                tuple(dict.fromkeys(origin for each in found for origin in each.origins)),
-            )
-            for host, found in joined.items()
-        ]
+        made = [self._ingress_host(host, tuple(found), host in redirecting) for host, found in joined.items()]
         return _table(name, made, tuple(dict.fromkeys(gateway.origin for gateway, _ in servers)))
+
+    def _asked_at(self, name: str, servers: Servers, rule: VirtualService) -> list[Admission]:
+        found = self._asked.get((rule.origin, name))
+        if found is None:
+            found = self._asked[rule.origin, name] = list(asked(self.registry, servers, rule))
+        return found
+
+    def _ingress_host(self, host: str, found: tuple[_Routes, ...], redirects: bool) -> VirtualHost:
+        def make() -> VirtualHost:
+            body = b"".join((*(each.some for each in found), *(each.rest for each in found)))
+            origins = dict.fromkeys(origin for each in found for origin in each.origins)
+            return VirtualHost(host, (host,), body + (_require_tls() if redirects else b""), tuple(origins))
+
+        return self._memo.get(("ingress-host", host, *map(id, found), redirects), make, found)
 
 
 def _looks_at_namespace(rule: VirtualService) -> bool:
     return any(match.source_namespace for route in rule.spec.http for match in route.match)
-
-
-def destinations(spec: istio.VirtualServiceSpec) -> Iterator[istio.Destination]:
-    """Everything a rule refers to."""
-    for route in spec.http:
-        yield from (each.destination for each in route.route)
-        yield from (each.destination for each in route.mirrors)
-        if route.mirror is not None:
-            yield route.mirror
 
 
 def table_name(port: int, namespace: str) -> str:

@@ -13,13 +13,13 @@ from typing import Any, Final
 
 from ondol.api import objects
 from ondol.api.objects import Key, Object
+from ondol.base.memo import Memo
 from ondol.mesh.config import MeshConfig
 from ondol.mesh.model import kube
 from ondol.mesh.model.kube import Client, Service
-from ondol.mesh.translate import clusters, listeners, matches, reach, registry, rules, tables, wire
+from ondol.mesh.translate import changes, clusters, listeners, matches, reach, registry, rules, tables, wire
 from ondol.mesh.translate.chains import Identity, Layout, Observation
 from ondol.mesh.translate.matches import MESH, Caller
-from ondol.mesh.translate.memo import Memo
 from ondol.mesh.translate.reach import INGRESS_WORKLOAD
 from ondol.mesh.translate.registry import DestinationRule, Gateway, Registry, VirtualService
 from ondol.mesh.translate.rules import MeshRules
@@ -74,6 +74,8 @@ class Translation:
     snapshot: Snapshot = field(default_factory=Snapshot)
     pods: Mapping[Key, PodPlan] = field(default_factory=dict)
     registry: Registry = field(default_factory=lambda: Registry(""))
+    rules: MeshRules = field(default_factory=lambda: MeshRules(Registry(""), ()))
+    """The same object for as long as services and the Istio objects stay what they are."""
     ingress_ports: Mapping[int, int] = field(default_factory=dict)
     """Port numbers of Gateways that are one port of the ingress, by what that is called."""
 
@@ -84,6 +86,8 @@ class _Era:
 
     key: tuple[Any, ...]
     registry: Registry
+    rules: MeshRules
+    named: Sequence[changes.Named]
     maker: tables.Tables
     before: Mapping[str, Layout]
     """Layouts of the era before: what is equal stays the same object, for whoever goes by identity."""
@@ -133,7 +137,7 @@ class Translator:
             }
         )
         self.memo.sweep()
-        return Translation(snapshot, plans, found, ingress_ports(self._config))
+        return Translation(snapshot, plans, found, era.rules, ingress_ports(self._config))
 
     # What there is. Documents do not change while they live, so their identity stands for them.
 
@@ -159,11 +163,29 @@ class Translator:
         if self._era is not None and self._era.key == key:
             return self._era
         self.route_memo.sweep()
-        maker = tables.Tables(found, MeshRules(found, world.virtual_services), self.route_memo)
+        mesh_rules = MeshRules(found, world.virtual_services)
+        named = [(rule, self._names(rule)) for rule in world.virtual_services]
+        maker = tables.Tables(found, mesh_rules, self.route_memo, self._before(key, found, named))
         before = self._era.layouts if self._era is not None else {}
-        self._era = _Era(key, found, maker, before)
-        self._era.ingress = self._ingress(world, maker)
-        return self._era
+        era = _Era(key, found, mesh_rules, named, maker, before)
+        era.ingress = self._ingress(world, maker)
+        self._era = era
+        return era
+
+    def _names(self, rule: VirtualService) -> tuple[str, ...]:
+        return self.route_memo.get(
+            ("names", rule.origin), lambda: changes.names(rule, self._config.cluster_domain)
+        )
+
+    def _before(
+        self, key: tuple[Any, ...], found: Registry, named: Sequence[changes.Named]
+    ) -> tuple[tables.Tables, changes.Concerned] | None:
+        """What was made in the era before, and what of it no longer holds; None if none of it does."""
+        era = self._era
+        if era is None or era.key[2:] != key[2:]:  # the DestinationRules and Gateways
+            return None
+        concerned = changes.concerned((era.registry.services, found.services), (era.named, named))
+        return (era.maker, concerned) if concerned is not None else None
 
     # Clusters and endpoints
 

@@ -17,6 +17,7 @@ from ondol.node.network.services import Entry, Owner
 _TAKEN: Final = "is in use by {}"
 _PLATFORM: Final = _TAKEN.format("the platform itself")
 _PROGRAM: Final = _TAKEN.format("a program of this machine")
+_EVERYWHERE: Final = ""
 _ELSEWHERE: Final = "is no address of this machine"
 
 
@@ -89,7 +90,8 @@ class _Book:
     is_local: Callable[[str], bool]
     granted: set[tuple[Owner, HostPort]] = field(default_factory=set)
     losses: list[Loss] = field(default_factory=list)
-    _holders: dict[tuple[str, int], list[tuple[HostPort, Owner]]] = field(default_factory=dict)
+    _holders: dict[tuple[str, int], dict[str, Owner]] = field(default_factory=dict)
+    """By protocol and port, then by address; `_EVERYWHERE` is every address of the machine."""
 
     def enter(self, owner: Owner, place: HostPort, *, is_assigned: bool) -> None:
         """Grant the place, or note why not; what an owner has already it does not lose to itself."""
@@ -100,7 +102,8 @@ class _Book:
             self.losses.append(Loss(owner, place, why))
             return
         self.granted.add((owner, place))
-        self._holders.setdefault((place.protocol, place.port), []).append((place, owner))
+        address = _EVERYWHERE if place.is_everywhere else place.address
+        self._holders.setdefault((place.protocol, place.port), {})[address] = owner
 
     def _objection(self, owner: Owner, place: HostPort, *, is_assigned: bool) -> str:
         is_here = place.is_everywhere or self.is_local(place.address)
@@ -111,13 +114,13 @@ class _Book:
                 return _PLATFORM
             if (owner.uid, place) not in self.before and any(place.clashes(each) for each in self.in_use):
                 return _PROGRAM
-        for other, holder in self._holders.get((place.protocol, place.port), ()):
-            if self._clashes(place, other):
-                return _TAKEN.format(holder)
-        return ""
+        holder = self._holder(place)
+        return _TAKEN.format(holder) if holder is not None else ""
 
-    def _clashes(self, one: HostPort, other: HostPort) -> bool:
-        """Every address of the machine is none of those that are elsewhere."""
-        if one.is_everywhere != other.is_everywhere:
-            return self.is_local(other.address if one.is_everywhere else one.address)
-        return one.is_everywhere or one.address == other.address
+    def _holder(self, place: HostPort) -> Owner | None:
+        """Who has what clashes; every address of the machine is none of those that are elsewhere."""
+        holders = self._holders.get((place.protocol, place.port), {})
+        everywhere = holders.get(_EVERYWHERE)
+        if not place.is_everywhere:
+            return holders.get(place.address) or (everywhere if self.is_local(place.address) else None)
+        return everywhere or next((holders[each] for each in holders if self.is_local(each)), None)

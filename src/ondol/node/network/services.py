@@ -10,12 +10,14 @@ import hashlib
 import ipaddress
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 from ondol.api import objects
 from ondol.api.objects import Key
 from ondol.base import addresses
 from ondol.base.host_ports import ANY, HostPort
+from ondol.base.memo import Memo
 from ondol.node.network import rules
 
 SERVICE_NAME_LABEL: Final = "kubernetes.io/service-name"
@@ -74,16 +76,30 @@ def is_ready(endpoint: Mapping[str, Any]) -> bool:
     return (endpoint.get("conditions") or {}).get("ready") is not False
 
 
-def entries(services: Iterable[Mapping[str, Any]], slices: Iterable[Mapping[str, Any]]) -> list[Entry]:
-    """Every Service port that needs translation, in a stable order."""
+def entries(
+    services: Iterable[Mapping[str, Any]], slices: Iterable[Mapping[str, Any]], memo: Memo | None = None
+) -> list[Entry]:
+    """Every Service port that needs translation, in a stable order.
+
+    Those of a Service depend on it and its slices alone: `memo` keeps them as long as these are the same
+    documents, which nobody changes.
+    """
+    memo = Memo() if memo is None else memo
     by_service: dict[Key, list[Mapping[str, Any]]] = {}
     for one in slices:
         if one.get("addressType", "IPv4") == "IPv4":
             by_service.setdefault(service_of(one), []).append(one)
-    found = [
-        entry for service in services for entry in _of(service, by_service.get(objects.key(service), ()))
-    ]
+    found: list[Entry] = []
+    for service in services:
+        own = by_service.get(objects.key(service), [])
+        key = (id(service), *map(id, own))
+        found += memo.get(key, partial(_listed, service, own), (service, own))
+    memo.sweep()
     return _sorted(found)
+
+
+def _listed(service: Mapping[str, Any], slices: Sequence[Mapping[str, Any]]) -> list[Entry]:
+    return list(_of(service, slices))
 
 
 def host_ports(pods: Iterable[Mapping[str, Any]]) -> list[Entry]:

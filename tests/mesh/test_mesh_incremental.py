@@ -1,0 +1,213 @@
+"""A translator that saw every step of a world says what one says that sees only the last."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ondol.mesh.analysis import Analyst
+from ondol.mesh.config import MeshConfig
+from ondol.mesh.surroundings import Surroundings
+from ondol.mesh.translate import changes, hosts, registry
+from ondol.mesh.translate.translator import Translator, World
+
+CONFIG = MeshConfig(Path("/run/netns"), "unix:/xds", "unix:/admin", Path("/envoy.json"))
+DOMAIN = "cluster.local"
+NAMESPACES = ("default", "other", "istio-system")
+SERVICES = ("a", "b")
+EXACT = (
+    *SERVICES,
+    *(f"{name}.other" for name in SERVICES),
+    *(f"{name}.default.svc.cluster.local" for name in SERVICES),
+    "a.example",
+)
+WILDCARDS = ("*.default.svc.cluster.local", "*.example")
+HOSTS = (*EXACT, *WILDCARDS)
+GATEWAYS = ("mesh", "ondol-system/ingress", "mine", "gone")
+
+spaces = st.sampled_from((*NAMESPACES[:2], *NAMESPACES))
+names = st.sampled_from(SERVICES)
+pods = st.sampled_from(("p", "q"))
+versions = st.sampled_from(("1", "2"))
+export_to = st.sampled_from(((), (), (".",), ("other",), ("*",)))
+destination = st.fixed_dictionaries(
+    {"host": st.sampled_from(EXACT[:-1])},
+    optional={"subset": versions, "port": st.just({"number": 80})},
+)
+route = st.fixed_dictionaries(
+    {"route": destination.map(lambda to: [{"destination": to}])},
+    optional={"match": st.sampled_from(([{"sourceNamespace": "other"}], [{"uri": {"prefix": "/x"}}]))},
+)
+virtual_service = st.fixed_dictionaries(
+    {
+        "hosts": st.one_of(
+            st.lists(st.sampled_from(EXACT), min_size=1, max_size=2, unique=True),
+            st.sampled_from(WILDCARDS).map(lambda host: [host]),
+        ),
+        "http": st.lists(route, min_size=1, max_size=2),
+        "exportTo": export_to,
+    },
+    optional={"gateways": st.lists(st.sampled_from(GATEWAYS), min_size=1, max_size=3, unique=True)},
+)
+destination_rule = st.fixed_dictionaries(
+    {
+        "host": st.sampled_from(HOSTS),
+        "subsets": st.just([{"name": each, "labels": {"version": each}} for each in ("1", "2")]),
+        "exportTo": export_to,
+    },
+    optional={"trafficPolicy": st.just({"loadBalancer": {"consistentHash": {"useSourceIp": True}}})},
+)
+ports = st.sampled_from(
+    ((("http", 80),), (("http", 8080),), (("tcp", 80),), (("", 80),), (("http", 80), ("tcp-x", 81)))
+)
+rules_from = st.sampled_from(("", "", "other", "*"))
+step = st.one_of(
+    st.tuples(st.just("service"), names, spaces, ports, rules_from),
+    st.tuples(st.just("endpoints"), names, spaces, st.lists(pods, unique=True)),
+    st.tuples(st.just("pod"), pods, spaces, versions),
+    st.tuples(st.just("VirtualService"), names, spaces, virtual_service),
+    st.tuples(st.just("DestinationRule"), names, spaces, destination_rule),
+    st.tuples(st.just("Gateway"), st.just("mine"), spaces, st.sampled_from(("*", "*/a.example", "./*"))),
+    st.tuples(st.just("drop"), st.integers(0, 40)),
+)
+
+
+def take(objs: Any, step: tuple[Any, ...]) -> None:
+    """Change the world as the step says."""
+    kind, *rest = step
+    if kind == "drop":
+        everything = [
+            (kind, *key) for kind, each in objs.found.items() if kind != "Namespace" for key in each
+        ]
+        if everything:
+            kind, namespace, name = everything[rest[0] % len(everything)]
+            objs.drop(kind, name, namespace)
+        return
+    name, namespace, *more = rest
+    if kind == "service":
+        address = f"10.101.{NAMESPACES.index(namespace)}.{SERVICES.index(name) + 1}"
+        objs.service(name, *more[0], namespace=namespace, ip=address)
+        objs.found["Service"][namespace, name]["metadata"]["annotations"] = {
+            "mesh.ondol.dev/rules-from": more[1]
+        }
+    elif kind == "endpoints":
+        addresses = [(f"10.100.0.{ord(pod)}", 8080) for pod in more[0]]
+        objs.endpoints(name, *addresses, namespace=namespace, pods=more[0])
+    elif kind == "pod":
+        objs.pod(name, namespace, version=more[0])
+    elif kind == "Gateway":
+        objs.gateway(name, namespace, hosts=[more[0]])
+    else:
+        objs.put(kind, name, namespace, more[0])
+
+
+class Mesh:
+    """A translator and who judges what it made, as the controller has them."""
+
+    def __init__(self) -> None:
+        self.translator = Translator(CONFIG)
+        self.analyst = Analyst()
+
+    def look(self, world: World) -> tuple[Any, ...]:
+        try:
+            translation = self.translator.translate(world)
+        except registry.Failed as failed:
+            return (failed.origin, str(failed))
+        around = Surroundings(world, translation)
+        missing = self.analyst.missing(world.virtual_services, around)
+        findings = self.analyst.findings(around)
+        return (translation.snapshot.resources, translation.pods, missing, findings)
+
+
+def town(objs: Any) -> None:
+    """Two namespaces in which everything refers to something."""
+    objs.gateway()
+    for name, namespace in itertools.product(SERVICES, NAMESPACES[:2]):
+        take(objs, ("service", name, namespace, (("http", 80),), ""))
+        take(objs, ("endpoints", name, namespace, ["p"]))
+        take(objs, ("pod", "p", namespace, "1"))
+    to = {"destination": {"host": "b", "subset": "1"}}
+    objs.virtual_service("a", {"hosts": ["a", "a.example"], "http": [{"route": [to]}]})
+    gateways = ["ondol-system/ingress"]
+    objs.virtual_service(
+        "b",
+        {"hosts": ["b.example"], "gateways": gateways, "http": [{"route": [{"destination": {"host": "b"}}]}]},
+    )
+    subsets = [{"name": each, "labels": {"version": each}} for each in ("1", "2")]
+    objs.destination_rule("b", {"host": "b", "subsets": subsets})
+
+
+@settings(max_examples=150, deadline=None)
+@given(steps=st.lists(st.tuples(step, st.booleans()), min_size=1, max_size=10))
+def test_a_changed_world_is_translated_like_a_new_one(
+    new_objects: Callable[[], Any], steps: list[tuple[tuple[Any, ...], bool]]
+) -> None:
+    """Snapshot, origins, plans and findings: whatever came before, and however much came at once."""
+    objs = new_objects()
+    town(objs)
+    mesh = Mesh()
+    mesh.look(objs.world())
+    for index, (each, is_seen) in enumerate(steps):
+        take(objs, each)
+        if is_seen or index == len(steps) - 1:
+            world = objs.world()
+            assert mesh.look(world) == Mesh().look(world)
+
+
+@given(st.sampled_from(HOSTS), spaces, st.sets(st.sampled_from(HOSTS)))
+def test_a_host_is_completed_to_a_name_that_was_foreseen(host: str, namespace: str, known: set[str]) -> None:
+    """What a rule mentions is all that can be meant by it."""
+    assert hosts.qualified(host, namespace, DOMAIN, known) in hosts.completions(host, namespace, DOMAIN)
+
+
+def test_what_one_change_costs_does_not_grow_with_the_world(new_objects: Callable[[], Any]) -> None:
+    """A new service with its rule: as many values are made among thirty as among three."""
+
+    def add(objs: Any, name: str) -> None:
+        objs.service(name, endpoints=[("10.100.0.1", 8080)])
+        gateways = ["mesh", "ondol-system/ingress"]
+        route = [{"destination": {"host": name}}]
+        hosts = [name, f"{name}.example"]
+        objs.virtual_service(name, {"hosts": hosts, "gateways": gateways, "http": [{"route": route}]})
+
+    def made(mesh: Mesh) -> int:
+        memos = (mesh.translator.memo, mesh.translator.route_memo, mesh.analyst.memo)
+        return sum(memo.made for memo in memos)
+
+    def cost(count: int) -> int:
+        objs, mesh = new_objects(), Mesh()
+        objs.gateway()
+        objs.pod("client")
+        for index in range(count):
+            add(objs, f"s{index}")
+        mesh.look(objs.world())
+        before = made(mesh)
+        add(objs, "late")
+        mesh.look(objs.world())
+        return made(mesh) - before
+
+    assert cost(30) == cost(3)
+
+
+def test_a_new_service_concerns_only_who_mentions_it(objs: Any) -> None:
+    """Everything else is taken over as it was made."""
+    for name in ("a", "b"):
+        objs.service(name)
+        objs.virtual_service(name, {"hosts": [name], "http": [{"route": [{"destination": {"host": "c"}}]}]})
+    objs.virtual_service("d", {"hosts": ["d"], "http": [{"route": [{"destination": {"host": "a"}}]}]})
+    world = objs.world()
+    named = [(rule, changes.names(rule, DOMAIN)) for rule in world.virtual_services]
+    before = Translator(CONFIG).translate(world).registry.services
+    objs.service("c")
+    added = Translator(CONFIG).translate(objs.world()).registry.services[f"c.default.svc.{DOMAIN}"]
+    concerned = changes.concerned((before, {**before, added.host: added}), (named, named))
+    assert concerned is not None
+    assert {origin.name for origin in concerned.rules} == {"a", "b"}
+    assert concerned.hosts == {f"{name}.default.svc.{DOMAIN}" for name in "abc"}
+    wildcard = registry.Rule(named[0][0].origin._replace(version="2"), "", named[0][0].spec)
+    assert changes.concerned((before, before), (named, [(wildcard, ("*.example",))])) is None
