@@ -184,11 +184,11 @@ def inspect(cluster: str) -> Any:
     addresses = m.set_filter_state.Config(
         on_new_connection=[_carry(key, what) for key, what in _CARRIED.items()]
     )
-    found = [
+    filters = [
         _filter("envoy.filters.network.set_filter_state", addresses),
         _filter("envoy.filters.network.tcp_proxy", proxy),
     ]
-    return m.listener_components.FilterChain(name=INSPECT, filters=found)
+    return m.listener_components.FilterChain(name=INSPECT, filters=filters)
 
 
 def _carry(key: str, what: str) -> Any:
@@ -278,11 +278,13 @@ def tree(layout: Layout, listener_port: int) -> Any:
         for each in _NOWHERE
     ]
     nowhere = m.ip_matcher.IPMatcher.IPRangeMatcher(ranges=ranges, on_match=_take(clusters.BLACKHOLE))
-    made = m.matcher.Matcher(on_no_match=m.matcher.Matcher.OnMatch(matcher=_by_port(ports)))
-    made.matcher_tree.input.CopyFrom(_input("destination_ip", m.inputs.DestinationIPInput()))
+    by_address = m.matcher.Matcher(on_no_match=m.matcher.Matcher.OnMatch(matcher=_by_port(ports)))
+    by_address.matcher_tree.input.CopyFrom(_input("destination_ip", m.inputs.DestinationIPInput()))
     trie = m.ip_matcher.IPMatcher(range_matchers=[nowhere])
-    made.matcher_tree.custom_match.CopyFrom(m.typed("envoy.matching.custom_matchers.trie_matcher", trie))
-    return made
+    by_address.matcher_tree.custom_match.CopyFrom(
+        m.typed("envoy.matching.custom_matchers.trie_matcher", trie)
+    )
+    return by_address
 
 
 def _by_port(ports: Mapping[int, Any]) -> Any:

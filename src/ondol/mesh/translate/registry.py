@@ -210,11 +210,11 @@ class Registry:
 
     def traffic(self, host: str, subset: str, port: int, caller: str = reach.ANYBODY) -> istio.TrafficPolicy:
         """The policy in force for a destination, the service's own session affinity included."""
-        found = self.policy(host, caller).traffic(subset, port)
+        policy = self.policy(host, caller).traffic(subset, port)
         service = self.services.get(host)
-        if service is None or not service.sticky or found.load_balancer is not None:
-            return found
-        return msgspec.structs.replace(found, load_balancer=_BY_CLIENT)
+        if service is None or not service.sticky or policy.load_balancer is not None:
+            return policy
+        return msgspec.structs.replace(policy, load_balancer=_BY_CLIENT)
 
     def pods_behind(self, service: Key) -> set[Key]:
         """The pods that are endpoints of a service."""

@@ -205,8 +205,8 @@ class Tables:
         def make() -> VirtualHost:
             settings = self.registry.traffic(service.host, "", caller.port, scope).load_balancer
             hashing = settings.consistent_hash if settings else None
-            made = routes.default(cluster_name(service.host, caller.port, scope=scope), hashing)
-            return VirtualHost(service.host, names, _body([made]), policy.origins if hashing else ())
+            table = routes.default(cluster_name(service.host, caller.port, scope=scope), hashing)
+            return VirtualHost(service.host, names, _body([table]), policy.origins if hashing else ())
 
         key = ("service-host", service.host, service.sticky, names, caller.port, scope, policy.origins)
         return self._memo.get(key, make)
@@ -218,9 +218,11 @@ class Tables:
         rule: VirtualService,
         caller: Caller,
     ) -> VirtualHost:
-        found = self._rule_routes(rule, caller)
-        key = ("rule-host", host, names, id(found))
-        return self._memo.get(key, lambda: VirtualHost(host, names, found.body, found.origins), found)
+        routes_of_rule = self._rule_routes(rule, caller)
+        key = ("rule-host", host, names, id(routes_of_rule))
+        return self._memo.get(
+            key, lambda: VirtualHost(host, names, routes_of_rule.body, routes_of_rule.origins), routes_of_rule
+        )
 
     def _relevant(self, rule: VirtualService, caller: Caller) -> tuple[Any, ...]:
         """What of the caller the rule looks at: callers that agree in it share its routes."""
@@ -240,9 +242,9 @@ class Tables:
         def make() -> _Routes:
             destinations = _Destinations(self.registry, rule.namespace, caller.port, caller.namespace)
             with blaming([rule.origin]):
-                made = routes.translate(rule.spec, rule.namespace, caller, destinations)
-                some = [each for each in made if not routes.takes_all(each.match)]
-                rest = [each for each in made if routes.takes_all(each.match)]
+                table = routes.translate(rule.spec, rule.namespace, caller, destinations)
+                some = [each for each in table if not routes.takes_all(each.match)]
+                rest = [each for each in table if routes.takes_all(each.match)]
                 return _Routes(_body(some), _body(rest), (rule.origin, *destinations.origins))
 
         key = ("rule", rule.origin, self._relevant(rule, caller))
@@ -257,10 +259,10 @@ class Tables:
     def _facts(self, rule: VirtualService, caller: str) -> tuple[Any, ...]:
         """Everything the routes of a rule depend on besides the rule and what it looks at of its caller."""
         caller = self.registry.caller(caller)
-        found = self._facts_of.get((rule.origin, caller))
-        if found is None:
-            found = self._facts_of[rule.origin, caller] = self._find_facts(rule, caller)
-        return found
+        facts = self._facts_of.get((rule.origin, caller))
+        if facts is None:
+            facts = self._facts_of[rule.origin, caller] = self._find_facts(rule, caller)
+        return facts
 
     def _find_facts(self, rule: VirtualService, caller: str) -> tuple[Any, ...]:
         named = dict.fromkeys(

@@ -142,19 +142,19 @@ class Translator:
     # What there is. Documents do not change while they live, so their identity stands for them.
 
     def _registry(self, world: World) -> Registry:
-        found = Registry(self._config.cluster_domain, roots=roots(self._config))
+        registry = Registry(self._config.cluster_domain, roots=roots(self._config))
         domain = self._config.cluster_domain
         for obj in world.services:
             service = self.memo.get(("service", id(obj)), partial(kube.service, obj, domain), obj)
             if service is not None:
-                found.services[service.host] = service
+                registry.services[service.host] = service
         for slice_ in world.endpoint_slices:
             owner = Key(objects.namespace(slice_), objects.labels(slice_).get(kube.SERVICE_NAME_LABEL, ""))
             view = self.memo.get(("slice", id(slice_)), partial(_slice, slice_), slice_)
-            found.slices.setdefault(owner, []).append(view)
-        found.labels = {objects.key(pod): objects.labels(pod) for pod in world.pods}
-        found.add_policies(world.destination_rules)
-        return found
+            registry.slices.setdefault(owner, []).append(view)
+        registry.labels = {objects.key(pod): objects.labels(pod) for pod in world.pods}
+        registry.add_policies(world.destination_rules)
+        return registry
 
     def _era_of(self, world: World, found: Registry) -> _Era:
         written = (world.virtual_services, world.destination_rules, world.gateways)
@@ -211,10 +211,10 @@ class Translator:
 
     def _fixed_clusters(self) -> dict[str, Resource]:
         def make() -> dict[str, Resource]:
-            found = [clusters.passthrough(self._config.passthrough_mark), clusters.blackhole()]
+            resources = [clusters.passthrough(self._config.passthrough_mark), clusters.blackhole()]
             if self._config.observe_address:
-                found.append(clusters.otlp(self._config.observe_address))
-            return {each.name: _resource(each.name, each) for each in found}
+                resources.append(clusters.otlp(self._config.observe_address))
+            return {each.name: _resource(each.name, each) for each in resources}
 
         return self.memo.get(("fixed-clusters",), make)
 
@@ -356,8 +356,8 @@ def _assignments(
         for port in service.ports:
             behind = [endpoint for view in views for name, endpoint in view if name == port.name]
             for subset in ("", *policy.subsets):
-                wanted = policy.subsets[subset].labels if subset else {}
+                labels = policy.subsets[subset].labels if subset else {}
                 name = registry.cluster_name(service.host, port.number, subset, scope)
-                chosen = clusters.in_subset(behind, wanted, found.labels)
+                chosen = clusters.in_subset(behind, labels, found.labels)
                 made[name] = _resource(name, clusters.load_assignment(name, chosen))
     return made
