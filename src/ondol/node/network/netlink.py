@@ -53,6 +53,15 @@ def _link(index: int = 0, *, up: bool = False) -> bytes:
     return _IFINFO.pack(socket.AF_UNSPEC, 0, index, flags, flags)
 
 
+def bridge_mac(name: str) -> bytes:
+    """A bridge's hardware address, which follows from its name.
+
+    One that the kernel chooses is its lowest port's and changes as pods come and go, and those that stay
+    would send to the old one for seconds.
+    """
+    return b"\x02" + hashlib.sha256(name.encode()).digest()[:5]
+
+
 class Netlink:
     """A route socket in the namespace of the thread that makes it."""
 
@@ -86,18 +95,13 @@ class Netlink:
             raise OSError(code, f"{what}: {os.strerror(code)}")
 
     def add_bridge(self, name: str) -> None:
-        """Make the bridge unless it is there.
-
-        Its hardware address follows from its name: one that the kernel chooses is its lowest port's and
-        changes as pods come and go, and those that stay would send to the old one for seconds.
-        """
+        """Make the bridge unless it is there; either way it has the hardware address `bridge_mac`."""
         info = attribute(_IFLA_LINKINFO | _NESTED, _text(_INFO_KIND, "bridge"))
-        mac = b"\x02" + hashlib.sha256(name.encode()).digest()[:5]
-        asked = _link() + _text(_IFLA_IFNAME, name) + attribute(_IFLA_ADDRESS, mac) + info
+        bridge = _link() + _text(_IFLA_IFNAME, name) + attribute(_IFLA_ADDRESS, bridge_mac(name))
         try:
-            self._request(_NEWLINK, _CREATE | _EXCL, asked, f"bridge {name}")
+            self._request(_NEWLINK, _CREATE | _EXCL, bridge + info, f"bridge {name}")
         except FileExistsError:
-            return
+            self._request(_NEWLINK, 0, bridge, f"address of bridge {name}")
 
     def add_veth(
         self, name: str, *, master: int, peer: str, peer_namespace: int, peer_mac: bytes, mtu: int
