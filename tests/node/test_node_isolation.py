@@ -248,8 +248,10 @@ def test_nobody_takes_a_pods_address_by_arp(sides: tuple[Side, Side], liar: ipad
     ]
     tagged = EVERYBODY + own + VLAN + b"\x00\x01" + ARP + claim(2, own, one.pod)
     poisoned = EVERYBODY + theirs + ARP + claim(1, own, liar)
+    elsewhere = EVERYBODY + own + ARP + claim(1, theirs, liar)
     assert reach(one.pod, 8080) == "one", "the host has learned the address"
-    one.inside(lambda: send(*lies, tagged, poisoned), "liar")
+    assert one.inside(lambda: reach(one.pod, 8080), "liar") == "one"
+    one.inside(lambda: send(*lies, tagged, poisoned, elsewhere), "liar")
     assert reach(one.pod, 8080) == "one"
     assert one.inside(lambda: reach(one.pod, 8080), "liar") == "one", "honest traffic goes on"
 

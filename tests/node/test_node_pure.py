@@ -546,7 +546,8 @@ def test_bridge_text() -> None:
         "ether type ip iifname . ether saddr . ip saddr @bound ip daddr 224.0.0.0/4 accept",
         (
             "ether type arp arp htype 1 arp ptype ip arp hlen 6 arp plen 4 "
-            "iifname . ether saddr . arp saddr ip @bound iifname . arp saddr ether . arp saddr ip @bound accept"
+            "iifname . ether saddr . arp saddr ip @bound "
+            "iifname . arp saddr ether . arp saddr ip @bound accept"
         ),
         "drop",
     ]
