@@ -554,7 +554,6 @@ def test_bridge_text() -> None:
     assert "elements" not in rules.bridge("a1b2c3", pod.mac, [])
     assert rules.bindings(rules.bind("a1b2c3", pod)) == rules.bindings(text) == [pod]
     assert rules.unbind("a1b2c3", [pod]) == f"delete element bridge ondol-a1b2c3 bound {{ {element} }}\n"
-    assert rules.unbind("a1b2c3", []) == ""
 
 
 def test_mesh_redirect_text() -> None:

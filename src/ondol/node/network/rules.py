@@ -130,7 +130,8 @@ def bridge(instance: str, mac: bytes, bound: Iterable[Bound]) -> str:
         f"ether type ip {ip_source} ip daddr 224.0.0.0/4 accept",
         (
             "ether type arp arp htype 1 arp ptype ip arp hlen 6 arp plen 4 "
-            "iifname . ether saddr . arp saddr ip @bound iifname . arp saddr ether . arp saddr ip @bound accept"
+            "iifname . ether saddr . arp saddr ip @bound "
+            "iifname . arp saddr ether . arp saddr ip @bound accept"
         ),
         "drop",
     ]
@@ -148,9 +149,7 @@ def bind(instance: str, bound: Bound) -> str:
 
 
 def unbind(instance: str, bound: Iterable[Bound]) -> str:
-    """Nothing to do where nothing is bound."""
-    elements = ", ".join(map(str, bound))
-    return f"delete element {bridge_table(instance)} bound {{ {elements} }}\n" if elements else ""
+    return f"delete element {bridge_table(instance)} bound {{ {', '.join(map(str, bound))} }}\n"
 
 
 _ELEMENT: Final = re.compile(r'"(\w+)" \. ([0-9a-f:]{17}) \. ([0-9.]+)')

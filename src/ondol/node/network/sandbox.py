@@ -100,11 +100,11 @@ def prepare_host(network: Network, living: Mapping[str, ipaddress.IPv4Address] |
 
 def remove_host(network: Network) -> None:
     """Undo `prepare_host` and every sandbox of the instance."""
+    # The rules first: to take one pod at a time out of them costs some 12 ms each.
+    for table in (rules.host_table, rules.service_table, rules.bridge_table):
+        nft.run(rules.removed(table(network.instance)))
     for uid in existing(network):
         destroy(network, uid)
-    nft.run(rules.removed(rules.host_table(network.instance)))
-    nft.run(rules.removed(rules.service_table(network.instance)))
-    nft.run(rules.removed(rules.bridge_table(network.instance)))
     with netlink.Netlink() as host:
         host.delete(network.bridge)
 
@@ -137,9 +137,15 @@ def _bound(network: Network, uid: str, address: ipaddress.IPv4Address) -> rules.
 def _unbind(network: Network, port: str) -> None:
     """Take what is bound to the port out of the bridge's rules, should they still stand."""
     table = rules.bridge_table(network.instance)
-    if f"table {table}" in nft.run("list tables bridge").splitlines():
+    try:
         bound = rules.bindings(nft.run(f"list set {table} bound"))
-        nft.run(rules.unbind(network.instance, [each for each in bound if each.port == port]))
+    except errors.HostError:
+        if f"table {table}" in nft.run("list tables").splitlines():
+            raise
+        return
+    bound_here = [each for each in bound if each.port == port]
+    if bound_here:
+        nft.run(rules.unbind(network.instance, bound_here))
 
 
 def kinds_of(wiring: Wiring) -> Sequence[str]:
