@@ -302,3 +302,18 @@ def test_what_is_bound_is_what_lives(sides: tuple[Side, Side], liar: ipaddress.I
     sandbox.create(network, Wiring("liar", "liar", liar))
     assert bound(network) == {other}
     sandbox.prepare_host(network, {"pod": one.pod, "liar": liar})
+
+
+def test_without_the_bridges_rules_no_sandbox_is_made(
+    sides: tuple[Side, Side], liar: ipaddress.IPv4Address
+) -> None:
+    """Somebody flushed the machine's rules: what lives can end, and what begins waits for them."""
+    network = sides[0].network
+    nft.run(rules.removed(rules.bridge_table(network.instance)))
+    sandbox.destroy(network, "liar")
+    assert sandbox.existing(network) == ["pod"]
+    with pytest.raises(FileNotFoundError, match=f"table bridge ondol-{network.instance}"):
+        sandbox.create(network, Wiring("liar", "liar", liar))
+    sandbox.prepare_host(network, {"pod": sides[0].pod})
+    sandbox.create(network, Wiring("liar", "liar", liar))
+    assert (network.port("liar"), str(liar)) in bound(network)

@@ -552,7 +552,8 @@ def test_bridge_text() -> None:
         "drop",
     ]
     assert "elements" not in rules.bridge("a1b2c3", pod.mac, [])
-    assert rules.bindings(rules.bind("a1b2c3", pod)) == rules.bindings(text) == [pod]
+    assert rules.bindings(text) == [pod]
+    assert pod.key == b"va1b2c301234567\0\x0a\x58\x0a\0\0\x02\0\0\x0a\0\0\x02"
     assert rules.unbind("a1b2c3", [pod]) == f"delete element bridge ondol-a1b2c3 bound {{ {element} }}\n"
 
 

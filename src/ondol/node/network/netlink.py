@@ -28,7 +28,13 @@ _IFA_ADDRESS, _IFA_LOCAL = 1, 2
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY = 1, 4, 5
 _TABLE_MAIN, _PROTO_STATIC, _SCOPE_GLOBAL, _SCOPE_LINK, _UNICAST = 254, 4, 0, 253, 1
 
+# nftables: the messages of a transaction, their attributes and the family of bridges.
+_NETFILTER, _NFTABLES, _NFPROTO_BRIDGE = 12, 10, 7
+_BATCH_BEGIN, _BATCH_END, _NEWSETELEM = 16, 17, _NFTABLES << 8 | 12
+_ELEMENTS_TABLE, _ELEMENTS_SET, _ELEMENTS, _LIST_ELEMENT, _ELEMENT_KEY, _DATA_VALUE = 1, 2, 3, 1, 1, 1
+
 _HEADER: Final = struct.Struct("=IHHII")
+_NFGEN: Final = struct.Struct("!BBH")
 _IFINFO: Final = struct.Struct("=BxHiII")
 _IFADDR: Final = struct.Struct("=BBBBI")
 _ROUTE: Final = struct.Struct("=BBBBBBBBI")
@@ -85,14 +91,7 @@ class Netlink:
         self._sequence += 1
         header = _HEADER.pack(16 + len(payload), kind, flags | _REQUEST | _ACK, self._sequence, 0)
         self._socket.send(header + payload)
-        while True:
-            answer = self._socket.recv(65536)
-            _, answer_kind, _, sequence, _ = _HEADER.unpack_from(answer)
-            if sequence == self._sequence and answer_kind == _ERROR:
-                break
-        code = -struct.unpack_from("=i", answer, 16)[0]
-        if code:
-            raise OSError(code, f"{what}: {os.strerror(code)}")
+        _await_answer(self._socket, self._sequence, what)
 
     def add_bridge(self, name: str) -> None:
         """Make the bridge unless it is there; either way it has the hardware address `bridge_mac`."""
@@ -156,3 +155,40 @@ class Netlink:
     @staticmethod
     def _route(length: int, scope: int) -> bytes:
         return _ROUTE.pack(socket.AF_INET, length, 0, 0, _TABLE_MAIN, _PROTO_STATIC, scope, _UNICAST, 0)
+
+
+def _await_answer(asked: socket.socket, sequence: int, what: str) -> None:
+    """Until the kernel has said how the request went; `OSError` when it refused."""
+    while True:
+        answer = asked.recv(65536)
+        _, kind, _, answered, _ = _HEADER.unpack_from(answer)
+        if answered == sequence and kind == _ERROR:
+            break
+    code = -struct.unpack_from("=i", answer, 16)[0]
+    if code:
+        raise OSError(code, f"{what}: {os.strerror(code)}")
+
+
+def add_bridge_set_element(table: str, name: str, key: bytes) -> None:
+    """Add to the named set of an nftables table of the bridge family; one that is there stays.
+
+    nft reads every table, chain and set of the machine before it adds anything, which takes milliseconds
+    that grow with the Services: too long for the start of a pod.
+    """
+    element = attribute(_ELEMENT_KEY | _NESTED, attribute(_DATA_VALUE, key))
+    elements = attribute(_ELEMENTS | _NESTED, attribute(_LIST_ELEMENT | _NESTED, element))
+    body = _text(_ELEMENTS_TABLE, table) + _text(_ELEMENTS_SET, name) + elements
+    batch = (
+        _netfilter(_BATCH_BEGIN, 0, socket.AF_UNSPEC, _NFTABLES)
+        + _netfilter(_NEWSETELEM, _CREATE | _ACK, _NFPROTO_BRIDGE, 0, body)
+        + _netfilter(_BATCH_END, 0, socket.AF_UNSPEC, _NFTABLES)
+    )
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETFILTER) as kernel:
+        kernel.bind((0, 0))
+        kernel.send(batch)
+        _await_answer(kernel, 1, f"element of the set {name} of the table bridge {table}")
+
+
+def _netfilter(kind: int, flags: int, family: int, resource: int, body: bytes = b"") -> bytes:
+    payload = _NFGEN.pack(family, 0, resource) + body
+    return _HEADER.pack(16 + len(payload), kind, flags | _REQUEST, 1, 0) + payload

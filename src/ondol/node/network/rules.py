@@ -15,6 +15,8 @@ from typing import Final
 from ondol.api import dataplane
 
 MESH_OUTBOUND_PORT: Final = 15001
+BOUND: Final = "bound"
+"""The set of what pods send from, in the table of the bridge."""
 _POD_TABLE: Final = "inet ondol-mesh"
 _BRIDGES: Final = "ondol*"
 """The bridges of all platforms on the machine."""
@@ -39,7 +41,11 @@ def service_table(instance: str) -> str:
 
 
 def bridge_table(instance: str) -> str:
-    return f"bridge ondol-{instance}"
+    return f"bridge {bridge_table_name(instance)}"
+
+
+def bridge_table_name(instance: str) -> str:
+    return f"ondol-{instance}"
 
 
 def mesh_redirect(
@@ -114,6 +120,11 @@ class Bound:
     def __str__(self) -> str:
         return f'"{self.port}" . {self.mac.hex(":")} . {self.address}'
 
+    @property
+    def key(self) -> bytes:
+        """As the kernel has it: each part padded to four bytes, the name to its sixteen."""
+        return self.port.encode().ljust(16, b"\0") + self.mac.ljust(8, b"\0") + self.address.packed
+
 
 def bridge(instance: str, mac: bytes, bound: Iterable[Bound]) -> str:
     """On the bridge: pods send from their own addresses alone, and to each other by way of the host.
@@ -139,17 +150,13 @@ def bridge(instance: str, mac: bytes, bound: Iterable[Bound]) -> str:
     content = f"    elements = {{ {elements} }}\n" if elements else ""
     return replaced(
         bridge_table(instance),
-        f"  set bound {{\n    type ifname . ether_addr . ipv4_addr;\n{content}  }}\n"
+        f"  set {BOUND} {{\n    type ifname . ether_addr . ipv4_addr;\n{content}  }}\n"
         "  chain prerouting {\n" + "".join(f"    {line}\n" for line in lines) + "  }\n",
     )
 
 
-def bind(instance: str, bound: Bound) -> str:
-    return f"add element {bridge_table(instance)} bound {{ {bound} }}\n"
-
-
 def unbind(instance: str, bound: Iterable[Bound]) -> str:
-    return f"delete element {bridge_table(instance)} bound {{ {', '.join(map(str, bound))} }}\n"
+    return f"delete element {bridge_table(instance)} {BOUND} {{ {', '.join(map(str, bound))} }}\n"
 
 
 _ELEMENT: Final = re.compile(r'"(\w+)" \. ([0-9a-f:]{17}) \. ([0-9.]+)')

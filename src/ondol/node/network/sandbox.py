@@ -125,7 +125,8 @@ def create(network: Network, wiring: Wiring) -> dict[str, str]:
     if kinds:
         linux.in_own_thread(lambda: _build(network, wiring, kinds))
         if wiring.address is not None:
-            nft.run(rules.bind(network.instance, _bound(network, wiring.uid, wiring.address)))
+            bound = _bound(network, wiring.uid, wiring.address)
+            netlink.add_bridge_set_element(rules.bridge_table_name(network.instance), rules.BOUND, bound.key)
             _reflect(network.port(wiring.uid))
     return {kind: str(network.namespace_path(kind, wiring.uid)) for kind in kinds}
 
@@ -138,7 +139,7 @@ def _unbind(network: Network, port: str) -> None:
     """Take what is bound to the port out of the bridge's rules, should they still stand."""
     table = rules.bridge_table(network.instance)
     try:
-        bound = rules.bindings(nft.run(f"list set {table} bound"))
+        bound = rules.bindings(nft.run(f"list set {table} {rules.BOUND}"))
     except errors.HostError:
         if f"table {table}" in nft.run("list tables").splitlines():
             raise
