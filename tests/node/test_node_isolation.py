@@ -6,6 +6,7 @@ import functools
 import ipaddress
 import os
 import socket
+import struct
 import threading
 import uuid
 from collections.abc import Callable, Iterator
@@ -17,7 +18,7 @@ import pytest
 
 from ondol.api import dataplane
 from ondol.node import linux
-from ondol.node.network import local, nft, sandbox, services
+from ondol.node.network import local, netlink, nft, rules, sandbox, services
 from ondol.node.network.sandbox import Network, Wiring
 
 pytestmark = pytest.mark.root
@@ -36,9 +37,9 @@ class Side:
     service: ipaddress.IPv4Address
     """An address of the pod's Service, port 80."""
 
-    def inside(self, work: Callable[[], T]) -> T:
+    def inside(self, work: Callable[[], T], uid: str = "pod") -> T:
         """Do it in the pod's network."""
-        path = str(self.network.namespace_path("net", "pod"))
+        path = str(self.network.namespace_path("net", uid))
 
         def entered() -> T:
             linux.enter(path, linux.CLONE_NEWNET)
@@ -185,3 +186,134 @@ def test_the_machines_own_addresses_are_listed() -> None:
     for address in found:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
             probe.bind((str(address), 0))
+
+
+EVERYBODY = b"\xff" * 6
+RESERVED = (bytes.fromhex("0180c2000000"), bytes.fromhex("0180c2000003"), bytes.fromhex("0180c200000e"))
+"""Groups whose frames the bridge takes itself, past its rules: spanning tree, 802.1X, LLDP."""
+ARP, IPV4, IPV6, VLAN = b"\x08\x06", b"\x08\x00", b"\x86\xdd", b"\x81\x00"
+
+
+@pytest.fixture
+def liar(sides: tuple[Side, Side]) -> Iterator[ipaddress.IPv4Address]:
+    """The address of a second pod on the first platform, which has every right in its network."""
+    network = sides[0].network
+    address = network.pods[3]
+    sandbox.create(network, Wiring("liar", "liar", address))
+    yield address
+    sandbox.destroy(network, "liar")
+
+
+def claim(operation: int, mac: bytes, address: ipaddress.IPv4Address) -> bytes:
+    """An ARP packet that says, unasked, where the address is."""
+    about = mac + address.packed
+    return struct.pack("!HHBBH", 1, 0x0800, 6, 4, operation) + about + EVERYBODY + address.packed
+
+
+def datagram(source: ipaddress.IPv4Address, target: ipaddress.IPv4Address, port: int, text: bytes) -> bytes:
+    """An IPv4 packet of UDP."""
+    body = struct.pack("!HHHH", 4000, port, 8 + len(text), 0) + text
+    head = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(body), 0, 0, 64, 17, 0) + source.packed + target.packed
+    total = sum(struct.unpack("!10H", head))
+    total = (total & 0xFFFF) + (total >> 16)
+    check = ~((total & 0xFFFF) + (total >> 16)) & 0xFFFF
+    return head[:10] + struct.pack("!H", check) + head[12:] + body
+
+
+def send(*frames: bytes) -> None:
+    """Put them on the pod's wire as they are."""
+    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as wire:
+        wire.bind(("eth0", 0))
+        for frame in frames:
+            wire.send(frame.ljust(60, b"\0"))
+
+
+def bound(network: Network) -> set[tuple[str, str]]:
+    """Ports and addresses by the rules of the bridge."""
+    listing = nft.run(f"list set {rules.bridge_table(network.instance)} bound")
+    assert all(each.mac == sandbox.mac_of(each.address) for each in rules.bindings(listing))
+    return {(each.port, str(each.address)) for each in rules.bindings(listing)}
+
+
+def test_nobody_takes_a_pods_address_by_arp(sides: tuple[Side, Side], liar: ipaddress.IPv4Address) -> None:
+    """Whatever is claimed, and from whichever hardware address: the host's calls reach the pod."""
+    one, _ = sides
+    own, theirs = sandbox.mac_of(liar), sandbox.mac_of(one.pod)
+    bridge = netlink.bridge_mac(one.network.bridge)
+    lies = [
+        target + source + ARP + claim(operation, mac, one.pod)
+        for operation in (1, 2)
+        for target in (EVERYBODY, bridge, *RESERVED)
+        for source, mac in ((own, own), (theirs, own), (theirs, theirs))
+    ]
+    tagged = EVERYBODY + own + VLAN + b"\x00\x01" + ARP + claim(2, own, one.pod)
+    poisoned = EVERYBODY + theirs + ARP + claim(1, own, liar)
+    elsewhere = EVERYBODY + own + ARP + claim(1, theirs, liar)
+    assert reach(one.pod, 8080) == "one", "the host has learned the address"
+    assert one.inside(lambda: reach(one.pod, 8080), "liar") == "one"
+    one.inside(lambda: send(*lies, tagged, poisoned, elsewhere), "liar")
+    assert reach(one.pod, 8080) == "one"
+    assert one.inside(lambda: reach(one.pod, 8080), "liar") == "one", "honest traffic goes on"
+
+
+def test_no_pod_sends_from_anothers_address(sides: tuple[Side, Side], liar: ipaddress.IPv4Address) -> None:
+    """Neither to the host nor to pods; to pods by way of the host alone."""
+    one, _ = sides
+    own, theirs = sandbox.mac_of(liar), sandbox.mac_of(one.pod)
+    gateway, bridge = one.network.gateway, netlink.bridge_mac(one.network.bridge)
+
+    def receiver() -> socket.socket:
+        server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        server.bind(("0.0.0.0", 0))
+        server.settimeout(5)
+        return server
+
+    with receiver() as host, one.inside(receiver) as pod:
+        for server, address in ((host, gateway), (pod, one.pod)):
+            port = server.getsockname()[1]
+            lies = [
+                target + source + IPV4 + datagram(claimed, address, port, b"lie")
+                for target in (bridge, theirs, EVERYBODY, *RESERVED)
+                for source in (own, theirs)
+                for claimed in (one.pod, gateway, one.network.pods[9], ipaddress.IPv4Address("192.0.2.1"))
+            ]
+            past = theirs + own + IPV4 + datagram(liar, address, port, b"past the host")
+            tagged = bridge + own + VLAN + b"\x00\x01" + IPV4 + datagram(one.pod, address, port, b"lie")
+            sixth = theirs + own + IPV6 + b"\x60" + bytes(39)
+            honest = bridge + own + IPV4 + datagram(liar, address, port, b"honest")
+            one.inside(functools.partial(send, *lies, past, tagged, sixth, honest), "liar")
+            assert server.recvfrom(100)[0] == b"honest", "nothing came before it"
+
+
+def test_what_is_bound_is_what_lives(sides: tuple[Side, Side], liar: ipaddress.IPv4Address) -> None:
+    """From the making of a sandbox to its end, and again when the host is prepared anew."""
+    one, _ = sides
+    network = one.network
+    pod, other = (network.port("pod"), str(one.pod)), (network.port("liar"), str(liar))
+    assert bound(network) == {pod, other}
+    nft.run(rules.removed(rules.bridge_table(network.instance)))
+    for _ in range(2):
+        sandbox.prepare_host(network, {"pod": one.pod, "liar": liar})
+        assert bound(network) == {pod, other}
+    assert one.inside(lambda: reach(one.pod, 8080), "liar") == "one"
+    sandbox.destroy(network, "liar")
+    assert bound(network) == {pod}
+    nft.run(f"flush set {rules.bridge_table(network.instance)} bound")
+    sandbox.create(network, Wiring("liar", "liar", liar))
+    assert bound(network) == {other}
+    sandbox.prepare_host(network, {"pod": one.pod, "liar": liar})
+
+
+def test_without_the_bridges_rules_no_sandbox_is_made(
+    sides: tuple[Side, Side], liar: ipaddress.IPv4Address
+) -> None:
+    """Somebody flushed the machine's rules: what lives can end, and what begins waits for them."""
+    network = sides[0].network
+    nft.run(rules.removed(rules.bridge_table(network.instance)))
+    sandbox.destroy(network, "liar")
+    assert sandbox.existing(network) == ["pod"]
+    with pytest.raises(FileNotFoundError, match=f"table bridge ondol-{network.instance}"):
+        sandbox.create(network, Wiring("liar", "liar", liar))
+    sandbox.prepare_host(network, {"pod": sides[0].pod})
+    sandbox.create(network, Wiring("liar", "liar", liar))
+    assert (network.port("liar"), str(liar)) in bound(network)

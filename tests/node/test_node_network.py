@@ -23,7 +23,7 @@ from ondol.client import PatchType
 from ondol.node import agent
 from ondol.node.config import NodeConfig
 from ondol.node.dns import codec
-from ondol.node.network import sandbox
+from ondol.node.network import nft, rules, sandbox
 
 pytestmark = [pytest.mark.anyio, pytest.mark.root]
 
@@ -340,6 +340,29 @@ async def test_names_over_tcp_and_upstream_silence(world: Any) -> None:
         async with await anyio.connect_tcp(gateway, 53) as stream:
             await stream.send(len(inside).to_bytes(2, "big") + inside)
             assert b"1.1.0" in await stream.receive()
+
+
+async def test_pods_go_on_sending_after_a_restart(world: Any) -> None:
+    """The next agent binds those that live to their addresses, whatever became of the rules meanwhile."""
+    table = rules.bridge_table(world.config.instance)
+
+    def bound() -> set[str]:
+        return {str(each.address) for each in rules.bindings(nft.run(f"list set {table} bound"))}
+
+    async with world.node():
+        await world.create(server(world, "stays"))
+        address = ip_of(await world.ready("stays"))
+        assert await anyio.to_thread.run_sync(bound) == {address}
+    await anyio.to_thread.run_sync(nft.run, rules.removed(table))
+    async with world.node():
+        assert await anyio.to_thread.run_sync(bound) == {address}
+        assert await fetch(f"http://{address}:8080/") == "stays"
+        await world.delete("stays")
+        with anyio.fail_after(10):
+            while True:
+                if not await anyio.to_thread.run_sync(bound):
+                    break
+                await anyio.sleep(0.02)
 
 
 async def test_nothing_is_left_behind(world: Any) -> None:

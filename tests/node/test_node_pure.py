@@ -527,6 +527,37 @@ def test_no_two_owners_share_an_address(owners: list[str]) -> None:
         assert pool.gateway not in held.values()
 
 
+def test_bridge_text() -> None:
+    """A pod's frames pass with its own two addresses; the rest is dropped, and other ports are let alone."""
+    pod = rules.Bound("va1b2c301234567", b"\x0a\x58\x0a\x00\x00\x02", ipaddress.IPv4Address("10.0.0.2"))
+    element = '"va1b2c301234567" . 0a:58:0a:00:00:02 . 10.0.0.2'
+    text = rules.bridge("a1b2c3", b"\x02\x00\x00\x00\x00\x01", [pod])
+    lines = [line.strip() for line in text.splitlines()]
+    assert lines[:3] == [
+        "add table bridge ondol-a1b2c3",
+        "delete table bridge ondol-a1b2c3",
+        "table bridge ondol-a1b2c3 {",
+    ]
+    assert f"elements = {{ {element} }}" in lines
+    chain = lines[lines.index("chain prerouting {") + 1 : -2]
+    assert chain == [
+        "type filter hook prerouting priority -300; policy accept;",
+        'iifname != "va1b2c3*" accept',
+        "ether type ip iifname . ether saddr . ip saddr @bound ether daddr 02:00:00:00:00:01 accept",
+        "ether type ip iifname . ether saddr . ip saddr @bound ip daddr 224.0.0.0/4 accept",
+        (
+            "ether type arp arp htype 1 arp ptype ip arp hlen 6 arp plen 4 "
+            "iifname . ether saddr . arp saddr ip @bound "
+            "iifname . arp saddr ether . arp saddr ip @bound accept"
+        ),
+        "drop",
+    ]
+    assert "elements" not in rules.bridge("a1b2c3", pod.mac, [])
+    assert rules.bindings(text) == [pod]
+    assert pod.key == b"va1b2c301234567\0\x0a\x58\x0a\0\0\x02\0\0\x0a\0\0\x02"
+    assert rules.unbind("a1b2c3", [pod]) == f"delete element bridge ondol-a1b2c3 bound {{ {element} }}\n"
+
+
 def test_mesh_redirect_text() -> None:
     """Loopback and the node are let past, all other TCP goes to the proxy's port."""
     text = rules.mesh_redirect([ipaddress.IPv4Address("10.0.0.1")])

@@ -66,7 +66,7 @@ async def run(
         config.data_dir.mkdir(parents=True, exist_ok=True)
     manager = sdk.Manager(client, clock=clock, rng=random.Random(), identity="kubelet")  # noqa: S311 - jitter only
     network = _network(config)
-    await anyio.to_thread.run_sync(sandbox.prepare_host, network)
+    await anyio.to_thread.run_sync(sandbox.prepare_host, network, _living(config, network))
     folders = oci.Folders(config.data_dir, config.run_dir)
     with _full_disk_told(config):
         runtime = await learn.working(folders, clock, config.cgroup, config.runtime)
@@ -128,6 +128,15 @@ def _await_empty(group: str) -> None:
         if cgroups.remove(group):
             return
         time.sleep(0.05)
+
+
+def _living(config: NodeConfig, network: sandbox.Network) -> dict[str, ipaddress.IPv4Address]:
+    """The addresses of the pods whose sandboxes an earlier agent made and that still stand, by uid."""
+    return {
+        record.uid: ipaddress.IPv4Address(record.address)
+        for record in read_records(config.data_dir)
+        if record.has_sandbox and record.address and sandbox.is_kept(network, record.uid)
+    }
 
 
 def _network(config: NodeConfig) -> sandbox.Network:

@@ -28,7 +28,13 @@ _IFA_ADDRESS, _IFA_LOCAL = 1, 2
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY = 1, 4, 5
 _TABLE_MAIN, _PROTO_STATIC, _SCOPE_GLOBAL, _SCOPE_LINK, _UNICAST = 254, 4, 0, 253, 1
 
+# nftables: the messages of a transaction, their attributes and the family of bridges.
+_NETFILTER, _NFTABLES, _NFPROTO_BRIDGE = 12, 10, 7
+_BATCH_BEGIN, _BATCH_END, _NEWSETELEM = 16, 17, _NFTABLES << 8 | 12
+_ELEMENTS_TABLE, _ELEMENTS_SET, _ELEMENTS, _LIST_ELEMENT, _ELEMENT_KEY, _DATA_VALUE = 1, 2, 3, 1, 1, 1
+
 _HEADER: Final = struct.Struct("=IHHII")
+_NFGEN: Final = struct.Struct("!BBH")
 _IFINFO: Final = struct.Struct("=BxHiII")
 _IFADDR: Final = struct.Struct("=BBBBI")
 _ROUTE: Final = struct.Struct("=BBBBBBBBI")
@@ -51,6 +57,15 @@ def _number(kind: int, value: int) -> bytes:
 def _link(index: int = 0, *, up: bool = False) -> bytes:
     flags = _IFF_UP if up else 0
     return _IFINFO.pack(socket.AF_UNSPEC, 0, index, flags, flags)
+
+
+def bridge_mac(name: str) -> bytes:
+    """A bridge's hardware address, which follows from its name.
+
+    One that the kernel chooses is its lowest port's and changes as pods come and go, and those that stay
+    would send to the old one for seconds.
+    """
+    return b"\x02" + hashlib.sha256(name.encode()).digest()[:5]
 
 
 class Netlink:
@@ -76,28 +91,16 @@ class Netlink:
         self._sequence += 1
         header = _HEADER.pack(16 + len(payload), kind, flags | _REQUEST | _ACK, self._sequence, 0)
         self._socket.send(header + payload)
-        while True:
-            answer = self._socket.recv(65536)
-            _, answer_kind, _, sequence, _ = _HEADER.unpack_from(answer)
-            if sequence == self._sequence and answer_kind == _ERROR:
-                break
-        code = -struct.unpack_from("=i", answer, 16)[0]
-        if code:
-            raise OSError(code, f"{what}: {os.strerror(code)}")
+        _await_answer(self._socket, self._sequence, what)
 
     def add_bridge(self, name: str) -> None:
-        """Make the bridge unless it is there.
-
-        Its hardware address follows from its name: one that the kernel chooses is its lowest port's and
-        changes as pods come and go, and those that stay would send to the old one for seconds.
-        """
+        """Make the bridge unless it is there; either way it has the hardware address `bridge_mac`."""
         info = attribute(_IFLA_LINKINFO | _NESTED, _text(_INFO_KIND, "bridge"))
-        mac = b"\x02" + hashlib.sha256(name.encode()).digest()[:5]
-        asked = _link() + _text(_IFLA_IFNAME, name) + attribute(_IFLA_ADDRESS, mac) + info
+        bridge = _link() + _text(_IFLA_IFNAME, name) + attribute(_IFLA_ADDRESS, bridge_mac(name))
         try:
-            self._request(_NEWLINK, _CREATE | _EXCL, asked, f"bridge {name}")
+            self._request(_NEWLINK, _CREATE | _EXCL, bridge + info, f"bridge {name}")
         except FileExistsError:
-            return
+            self._request(_NEWLINK, 0, bridge, f"address of bridge {name}")
 
     def add_veth(
         self, name: str, *, master: int, peer: str, peer_namespace: int, peer_mac: bytes, mtu: int
@@ -152,3 +155,40 @@ class Netlink:
     @staticmethod
     def _route(length: int, scope: int) -> bytes:
         return _ROUTE.pack(socket.AF_INET, length, 0, 0, _TABLE_MAIN, _PROTO_STATIC, scope, _UNICAST, 0)
+
+
+def _await_answer(asked: socket.socket, sequence: int, what: str) -> None:
+    """Until the kernel has said how the request went; `OSError` when it refused."""
+    while True:
+        answer = asked.recv(65536)
+        _, kind, _, answered, _ = _HEADER.unpack_from(answer)
+        if answered == sequence and kind == _ERROR:
+            break
+    code = -struct.unpack_from("=i", answer, 16)[0]
+    if code:
+        raise OSError(code, f"{what}: {os.strerror(code)}")
+
+
+def add_bridge_set_element(table: str, name: str, key: bytes) -> None:
+    """Add to the named set of an nftables table of the bridge family; one that is there stays.
+
+    nft reads every table, chain and set of the machine before it adds anything, which takes milliseconds
+    that grow with the Services: too long for the start of a pod.
+    """
+    element = attribute(_ELEMENT_KEY | _NESTED, attribute(_DATA_VALUE, key))
+    elements = attribute(_ELEMENTS | _NESTED, attribute(_LIST_ELEMENT | _NESTED, element))
+    body = _text(_ELEMENTS_TABLE, table) + _text(_ELEMENTS_SET, name) + elements
+    batch = (
+        _netfilter(_BATCH_BEGIN, 0, socket.AF_UNSPEC, _NFTABLES)
+        + _netfilter(_NEWSETELEM, _CREATE | _ACK, _NFPROTO_BRIDGE, 0, body)
+        + _netfilter(_BATCH_END, 0, socket.AF_UNSPEC, _NFTABLES)
+    )
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETFILTER) as kernel:
+        kernel.bind((0, 0))
+        kernel.send(batch)
+        _await_answer(kernel, 1, f"element of the set {name} of the table bridge {table}")
+
+
+def _netfilter(kind: int, flags: int, family: int, resource: int, body: bytes = b"") -> bytes:
+    payload = _NFGEN.pack(family, 0, resource) + body
+    return _HEADER.pack(16 + len(payload), kind, flags | _REQUEST, 1, 0) + payload

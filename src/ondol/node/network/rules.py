@@ -1,4 +1,4 @@
-"""nftables text as pure functions: the redirect inside a mesh pod and the host's rules for all pods.
+"""nftables text as pure functions: the redirect inside a mesh pod, the host's rules and its bridge's.
 
 The names of tables carry the instance id, so that several instances live on one host and each can
 be removed whole.
@@ -7,12 +7,16 @@ be removed whole.
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Final
 
 from ondol.api import dataplane
 
 MESH_OUTBOUND_PORT: Final = 15001
+BOUND: Final = "bound"
+"""The set of what pods send from, in the table of the bridge."""
 _POD_TABLE: Final = "inet ondol-mesh"
 _BRIDGES: Final = "ondol*"
 """The bridges of all platforms on the machine."""
@@ -34,6 +38,14 @@ def host_table(instance: str) -> str:
 
 def service_table(instance: str) -> str:
     return f"ip ondol-{instance}-services"
+
+
+def bridge_table(instance: str) -> str:
+    return f"bridge {bridge_table_name(instance)}"
+
+
+def bridge_table_name(instance: str) -> str:
+    return f"ondol-{instance}"
 
 
 def mesh_redirect(
@@ -92,6 +104,72 @@ def _bridge(instance: str) -> str:
     return f"ondol{instance}"
 
 
+def _ports(instance: str) -> str:
+    """The bridge ports of the instance's pods."""
+    return f"v{instance}*"
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """What the pod behind a bridge port sends from."""
+
+    port: str
+    mac: bytes
+    address: ipaddress.IPv4Address
+
+    def __str__(self) -> str:
+        return f'"{self.port}" . {self.mac.hex(":")} . {self.address}'
+
+    @property
+    def key(self) -> bytes:
+        """As the kernel has it: each part padded to four bytes, the name to its sixteen."""
+        return self.port.encode().ljust(16, b"\0") + self.mac.ljust(8, b"\0") + self.address.packed
+
+
+def bridge(instance: str, mac: bytes, bound: Iterable[Bound]) -> str:
+    """On the bridge: pods send from their own addresses alone, and to each other by way of the host.
+
+    IPv4 and ARP that name the pod's hardware and IP address pass, everything else is dropped before the
+    bridge learns of it. Unicast goes to the bridge's own `mac`, where the host's rules judge it. (An
+    `isolated` port would say the same, and break Services where br_netfilter translates inside the bridge.)
+    """
+    ip_source = "iifname . ether saddr . ip saddr @bound"
+    lines = [
+        "type filter hook prerouting priority -300; policy accept;",
+        f'iifname != "{_ports(instance)}" accept',
+        f"ether type ip {ip_source} ether daddr {mac.hex(':')} accept",
+        f"ether type ip {ip_source} ip daddr 224.0.0.0/4 accept",
+        (
+            "ether type arp arp htype 1 arp ptype ip arp hlen 6 arp plen 4 "
+            "iifname . ether saddr . arp saddr ip @bound "
+            "iifname . arp saddr ether . arp saddr ip @bound accept"
+        ),
+        "drop",
+    ]
+    elements = ", ".join(map(str, bound))
+    content = f"    elements = {{ {elements} }}\n" if elements else ""
+    return replaced(
+        bridge_table(instance),
+        f"  set {BOUND} {{\n    type ifname . ether_addr . ipv4_addr;\n{content}  }}\n"
+        "  chain prerouting {\n" + "".join(f"    {line}\n" for line in lines) + "  }\n",
+    )
+
+
+def unbind(instance: str, bound: Iterable[Bound]) -> str:
+    return f"delete element {bridge_table(instance)} {BOUND} {{ {', '.join(map(str, bound))} }}\n"
+
+
+_ELEMENT: Final = re.compile(r'"(\w+)" \. ([0-9a-f:]{17}) \. ([0-9.]+)')
+
+
+def bindings(listing: str) -> list[Bound]:
+    """What `nft list` tells of the set."""
+    return [
+        Bound(port, bytes.fromhex(mac.replace(":", "")), ipaddress.IPv4Address(address))
+        for port, mac, address in _ELEMENT.findall(listing)
+    ]
+
+
 def host(
     instance: str,
     pods: ipaddress.IPv4Network,
@@ -100,6 +178,8 @@ def host(
     """On the host: who may reach whom, besides what the table of Services translates.
 
     - Pods leave under the host's address, and may not pose as the host's loopback.
+    - What a bridge port hands to the host itself came past the bridge's rules: frames to a reserved group
+      address, such as that of LLDP.
     - A Service's address that nobody has programmed is refused here, not sent to the default route.
     - Other platforms of the machine, their pods and their proxies, do not reach these pods.
     - The proxy dials for pods from the host's own namespace: it reaches neither the host's loopback nor
@@ -112,6 +192,7 @@ def host(
         host_table(instance),
         "  chain prerouting {\n"
         "    type filter hook prerouting priority -300; policy accept;\n"
+        f'    iifname "{_ports(instance)}" drop\n'
         f'    iifname "{bridge}" ip daddr 127.0.0.0/8 drop\n'
         f'    iifname "{bridge}" ip saddr != {pods} drop\n'
         "  }\n"
