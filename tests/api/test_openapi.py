@@ -238,6 +238,11 @@ def test_every_kind_and_what_all_objects_have_is_described(dialect: schemas.Dial
         assert name.endswith("CronTab") or found[name]["description"]
         for field in ("apiVersion", "kind", "metadata"):
             assert properties[field]["description"], (name, field)
+        # The words by which the conformance suite knows them.
+        assert properties["apiVersion"]["description"].startswith("APIVersion defines ")
+    created = found[facts.META + "ObjectMeta"]["properties"]["creationTimestamp"]["description"]
+    assert created.startswith("CreationTimestamp is a timestamp")
+    assert descriptions.METADATA.startswith("Standard object's metadata")
 
 
 @pytest.mark.parametrize("schema", [None, {"type": "object", "x-kubernetes-preserve-unknown-fields": True}])

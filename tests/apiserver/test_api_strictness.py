@@ -36,6 +36,19 @@ async def test_unknown_and_repeated_fields_are_told_or_refused(api: Any) -> None
     assert (await api.post(f"{CMS}?fieldValidation=Maybe", body)).status == 400
 
 
+async def test_what_strict_decoding_finds_is_told_in_the_order_of_the_body(api: Any) -> None:
+    """Of built-in kinds, which are decoded in one pass; what is inside of an unknown field is not read."""
+    body = (
+        b'{"metadata":{"name":"a","nick":"n"},"colour":{"k":1,"k":2},"data":{"k":"1","k":"2","k":"3"},'
+        b'"immutable":false,"immutable":false,"shade":1,"shade":1}'
+    )
+    strict = await api.post(f"{CMS}?fieldValidation=Strict", body)
+    assert strict.json["message"].partition("strict decoding error: ")[2] == (
+        'unknown field "metadata.nick", unknown field "colour", duplicate field "data.k", '
+        'duplicate field "immutable", unknown field "shade"'
+    )
+
+
 async def test_keys_that_stand_twice_in_yaml_are_told_or_refused(api: Any) -> None:
     """The last one would win in silence."""
     body = b"kind: ConfigMap\napiVersion: v1\nmetadata: {name: y}\ndata:\n  k: a\n  k: b\n"

@@ -679,6 +679,24 @@ async def test_http_1_0_without_a_host_goes_where_it_was_going(live: Live) -> No
     assert await live.statuses("client", called) == [200]
 
 
+@pytest.mark.parametrize("name", ["http", ""])
+async def test_a_call_may_be_the_last_on_its_connection(live: Live, name: str) -> None:
+    """The answer comes whole before the connection ends, on a declared and on an undeclared port."""
+    await web(live)
+    await live.service("once", port=(name, 5002), to={"web-v1": 8001})
+    called = {"port": 5002, "host": "once"}
+
+    async def served() -> bool:
+        return await live.statuses("client", called) == [200]
+
+    await live.world.eventually(served, why="the new service to answer")
+    heads = [
+        "GET / HTTP/1.1\r\nhost: once\r\nconnection: close\r\n\r\n",
+        "GET / HTTP/1.0\r\nhost: once\r\n\r\n",
+    ]
+    assert await live.statuses("client", *({**called, "send": head} for head in heads)) == [200, 200]
+
+
 async def test_the_server_says_whether_it_wants_a_body(live: Live) -> None:
     """`Expect: 100-continue` is answered by the application, not by the proxy in its place."""
     await web(live)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection, Iterator
 from typing import Any, Final
 
 import msgspec
@@ -87,43 +88,56 @@ def too_deep() -> errors.BadRequest:
 def duplicates(body: bytes, content_type: str) -> list[str]:
     """What strict decoding says of keys that stand twice in one object."""
     if content_type == JSON:
-        return [f'duplicate field "{path}"' for path in _json_duplicates(body)]
+        return strict_findings(body, frozenset())
     return yaml_text.parse(body, DEPTH_MAX).repeated if content_type in YAMLS else []
 
 
-class _Twice(dict[str, Any]):
-    """An object in which `again` stood more than once."""
+def strict_findings(body: bytes, unknown: Collection[str]) -> list[str]:
+    """What strict decoding of a JSON body says, in the order of the body.
 
-    __slots__ = ("again",)
-    again: list[str]
+    `unknown` are the paths of fields that the kind does not have; what is inside of these is not read.
+    """
+    if not unknown and not _has_twins(body):
+        return []
+    document = json.loads(body, object_pairs_hook=_Pairs)
+    return list(dict.fromkeys(_findings(document, "", frozenset(unknown))))
 
 
-def _json_duplicates(body: bytes) -> list[str]:
+class _Pairs(list[tuple[str, Any]]):
+    """The members of an object as they stand, with those that are repeated."""
+
+    __slots__ = ()
+
+
+def _has_twins(body: bytes) -> bool:
     seen = False
 
     def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
         nonlocal seen
-        plain = dict(items)
-        if len(plain) == len(items):
-            return plain
-        seen = True
-        marked = _Twice(plain)
-        counted: set[str] = set()
-        marked.again = [key for key, _ in items if key in counted or counted.add(key)]  # type: ignore[func-returns-value]  # set.add answers None, which is the point
-        return marked
+        members = dict(items)
+        seen = seen or len(members) != len(items)
+        return members
 
-    document = json.loads(body, object_pairs_hook=pairs)
-    return list(dict.fromkeys(_paths(document, ""))) if seen else []
+    json.loads(body, object_pairs_hook=pairs)
+    return seen
 
 
-def _paths(value: Any, path: str) -> list[str]:
-    found: list[str] = []
-    if isinstance(value, dict):
-        if isinstance(value, _Twice):
-            found += [f"{path}.{key}".lstrip(".") for key in value.again]
-        for key, item in value.items():
-            found += _paths(item, f"{path}.{key}")
+def _findings(value: Any, path: str, unknown: frozenset[str]) -> Iterator[str]:
+    if isinstance(value, _Pairs):
+        yield from _findings_in_object(value, path, unknown)
     elif isinstance(value, list):
         for index, item in enumerate(value):
-            found += _paths(item, f"{path}[{index}]")
-    return found
+            yield from _findings(item, f"{path}[{index}]", unknown)
+
+
+def _findings_in_object(members: _Pairs, path: str, unknown: frozenset[str]) -> Iterator[str]:
+    seen: set[str] = set()
+    for key, item in members:
+        where = f"{path}.{key}" if path else key
+        if where in unknown:
+            yield f'unknown field "{where}"'
+            continue
+        if key in seen:
+            yield f'duplicate field "{where}"'
+        seen.add(key)
+        yield from _findings(item, where, unknown)

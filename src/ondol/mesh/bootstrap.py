@@ -31,6 +31,10 @@ _INTERNAL_LISTENERS: Final = {
     },
 }
 
+# A server that answers `connection: close` ends the inner connection with its last bytes. Envoy takes
+# that end inside the proxy for a reset, and resets the caller before the answer is written out.
+_ENDS_INSIDE: Final = {"envoy.reloadable_features.enable_send_rst_on_user_space_socket": False}
+
 # Envoy's own half a minute would keep new pods waiting after a restart of the control plane.
 _RECONNECT: Final = {"retry_back_off": {"base_interval": "0.05s", "max_interval": "1s"}}
 
@@ -102,6 +106,7 @@ def document(config: MeshConfig) -> Object:
         "layered_runtime": {
             "layers": [
                 {"name": "spans", "static_layer": _SPAN_EXPORT},
+                {"name": "internal-listeners", "static_layer": _ENDS_INSIDE},
                 {"name": "admin", "admin_layer": {}},
             ]
         },

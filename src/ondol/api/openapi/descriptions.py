@@ -18,9 +18,9 @@ _RBAC: Final = "io.k8s.api.rbac.v1."
 _DISCOVERY: Final = "io.k8s.api.discovery.v1."
 _CRDS: Final = facts.JSON_SCHEMA_PROPS.rpartition(".")[0] + "."
 
-API_VERSION: Final = "The group and version of the API this object is written in, such as apps/v1."
+API_VERSION: Final = "APIVersion defines the group and version this object is written in, such as apps/v1."
 KIND: Final = "What kind of object this is, in CamelCase. It cannot be changed."
-METADATA: Final = "The object's name, labels and what else every object has."
+METADATA: Final = "Standard object's metadata: its name, labels and what else every object has."
 LIST_METADATA: Final = "The version of the list, and how to go on with it if it is cut into pages."
 _EVERYWHERE: Final = {
     "apiVersion": API_VERSION,
@@ -72,7 +72,7 @@ TYPES: Final[Mapping[str, str]] = {
 FIELDS: Final[Mapping[str, Mapping[str, str]]] = {
     facts.META + "ObjectMeta": {
         "annotations": "Notes for tools and people, as keys and values. They cannot be selected by.",
-        "creationTimestamp": "When the object was created.",
+        "creationTimestamp": "CreationTimestamp is a timestamp: when the object was created.",
         "deletionGracePeriodSeconds": "How long the object may take to end once it is deleted.",
         "deletionTimestamp": "When the object, whose deletion was asked for, is expected to be gone.",
         "finalizers": "Who has still to clean up before the object can go.",

@@ -27,7 +27,7 @@ def check_document(
     if (choice := _choice(request)) == "Ignore":
         return
     content_type = bodies.media_type(request.header(b"content-type"))
-    problems = [*bodies.duplicates(body, content_type), *_unknown(schema, document)]
+    problems = _of_document(schema, document, body, content_type)
 
     def refusal(listed: list[str]) -> errors.ApiError:
         if content_type != bodies.JSON:
@@ -103,6 +103,13 @@ def _choice(request: Request) -> str:
             '"Strict", "Warn"'
         )
     return choice
+
+
+def _of_document(schema: Schema, document: Object, body: bytes, content_type: str) -> list[str]:
+    """Built-in kinds are decoded in one pass over the JSON; others are read whole, then compared."""
+    if content_type == bodies.JSON and not schema.structural:
+        return bodies.strict_findings(body, schema.unknown_fields(document))
+    return [*bodies.duplicates(body, content_type), *_unknown(schema, document)]
 
 
 def _unknown(schema: Schema, document: Object) -> list[str]:

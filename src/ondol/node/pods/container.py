@@ -122,12 +122,12 @@ def command(container: Spec, image: Mapping[str, Any], declared: Mapping[str, st
 
 def account(pod: Spec, container: Spec, image: Mapping[str, Any]) -> str:
     """Who the process is: the pod's `runAsUser`, else the image's `User` as it is written there."""
-    uid = _identity(pod, container, "runAsUser")
+    uid = model.identity(pod, container, "runAsUser")
     if uid is not None:
         return str(uid)
     user = str(image.get("User") or "")
     name = user.partition(":")[0]
-    if _identity(pod, container, "runAsNonRoot") and name and not name.isdigit():
+    if model.identity(pod, container, "runAsNonRoot") and name and not name.isdigit():
         why = f"image has non-numeric user ({name}), cannot verify user is non-root"
         raise env.ConfigMissing(f"container has runAsNonRoot and {why}")
     return user
@@ -136,26 +136,18 @@ def account(pod: Spec, container: Spec, image: Mapping[str, Any]) -> str:
 def effective_user(pod: Spec, container: Spec, account: oci.User) -> oci.User:
     """The process' numbers: its account's, with the pod's groups besides those the image gives it."""
     general = objects.spec(pod).get("securityContext") or {}
-    if _identity(pod, container, "runAsNonRoot") and account.uid == 0:
-        if _identity(pod, container, "runAsUser") is not None:
+    if model.identity(pod, container, "runAsNonRoot") and account.uid == 0:
+        if model.identity(pod, container, "runAsUser") is not None:
             raise env.ConfigMissing("container's runAsUser breaks non-root policy")
         raise env.ConfigMissing("container has runAsNonRoot and image will run as root")
-    group = _identity(pod, container, "runAsGroup")
+    group = model.identity(pod, container, "runAsGroup")
     own = () if general.get("supplementalGroupsPolicy") == "Strict" else account.groups
-    added = [*(general.get("supplementalGroups") or ()), *([fs] if (fs := fs_group(pod)) is not None else ())]
+    added = [
+        *(general.get("supplementalGroups") or ()),
+        *([fs] if (fs := model.fs_group(pod)) is not None else ()),
+    ]
     groups = tuple(dict.fromkeys([*own, *(int(each) for each in added)]))
     return oci.User(account.uid, account.gid if group is None else int(group), groups)
-
-
-def _identity(pod: Spec, container: Spec, name: str) -> Any:
-    """A field of the container's security context, else of the pod's."""
-    general = objects.spec(pod).get("securityContext") or {}
-    return (container.get("securityContext") or {}).get(name, general.get(name))
-
-
-def fs_group(pod: Spec) -> int | None:
-    value = (objects.spec(pod).get("securityContext") or {}).get("fsGroup")
-    return None if value is None else int(value)
 
 
 def capabilities(container: Spec, available: Sequence[str] = oci.ALL_CAPABILITIES) -> list[str]:

@@ -144,6 +144,25 @@ def all_containers(pod: Spec) -> Iterator[Spec]:
     yield from app_containers(pod)
 
 
+def identity(pod: Spec, container: Spec, name: str) -> Any:
+    """A field of the container's security context, else of the pod's."""
+    general = objects.spec(pod).get("securityContext") or {}
+    return (container.get("securityContext") or {}).get(name, general.get(name))
+
+
+def fs_group(pod: Spec) -> int | None:
+    """Whose group the pod's volumes are."""
+    value = (objects.spec(pod).get("securityContext") or {}).get("fsGroup")
+    return None if value is None else int(value)
+
+
+def only_user(pod: Spec) -> int | None:
+    """The `runAsUser` of all its containers, if each has one and all have the same."""
+    users = {identity(pod, container, "runAsUser") for container in all_containers(pod)}
+    (user,) = users if len(users) == 1 else (None,)
+    return None if user is None else int(user)
+
+
 def field_path(pod: Spec, name: str) -> str:
     """Where a container stands in its pod, as events name it."""
     is_init = any(container["name"] == name for container in init_containers(pod))

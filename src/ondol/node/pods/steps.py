@@ -120,7 +120,7 @@ async def prepare_volumes(host: Host, pod: Spec, record: Record) -> None:
     sources = await host.sources.of(pod)
     tokens = await host.sources.tokens(pod)
     facts = pod_facts(host, record)
-    group = planning.fs_group(pod)
+    group = model.fs_group(pod)
     revision = str(int(host.clock.now() * 1e6))
     work: list[tuple[Path, Spec, volumes.Payload | None]] = []
     for volume in given:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from ondol.api import objects, pod_references
 from ondol.base import errors, quantity
@@ -21,10 +21,22 @@ from ondol.node import linux, paths
 from ondol.node.pods import env, model
 
 Spec = Mapping[str, Any]
-Payload = dict[str, tuple[bytes, int]]
-"""Relative path → content and mode."""
+
+
+class File(NamedTuple):
+    """Content, mode and owner; root's if None."""
+
+    content: bytes
+    mode: int
+    owner: int | None = None
+
+
+Payload = dict[str, File]
+"""By relative path."""
 
 _DEFAULT_MODE: Final = 0o644
+_TOKEN_MODE: Final = 0o600
+"""Of tokens in pods that say whose their files are: the one user's, or by `fsGroup` the group's, too."""
 _WRITTEN: Final = ("configMap", "secret", "projected", "downwardAPI")
 _PROJECTED: Final = ("configMap", "secret", "downwardAPI", "serviceAccountToken")
 _CHANGING: Final = ("metadata.labels", "metadata.annotations")
@@ -117,7 +129,7 @@ def _projection(source: Spec, given: _Given) -> Payload:
         return _keys("secret", name, source["secret"], given.sources.secrets.get(name), given.mode)
     if "downwardAPI" in source:
         return {
-            item["path"]: (
+            item["path"]: File(
                 _downward(given.pod, item, given.facts).encode(),
                 _mode(item.get("mode"), given.mode),
             )
@@ -131,7 +143,9 @@ def _projection(source: Spec, given: _Given) -> Payload:
 def _token(path: str, given: _Given) -> Payload:
     for asked, token in given.tokens.items():
         if (asked.volume, asked.path) == (given.volume, path):
-            return {path: (token.encode(), given.mode)}
+            user = model.only_user(given.pod)
+            is_owned = user is not None or model.fs_group(given.pod) is not None
+            return {path: File(token.encode(), _TOKEN_MODE if is_owned else given.mode, user)}
     raise VolumeFailed(f"volume {given.volume}: the service account token was not issued yet")
 
 
@@ -152,11 +166,11 @@ def _keys(what: str, name: str, source: Spec, obj: Mapping[str, Any] | None, mod
         raise VolumeFailed(f'{what} "{name}" not found')
     values = env.decoded(obj)
     if not source.get("items"):
-        return {key: (value, mode) for key, value in values.items()}
+        return {key: File(value, mode) for key, value in values.items()}
     found: Payload = {}
     for item in source["items"]:
         if item["key"] in values:
-            found[item["path"]] = (values[item["key"]], _mode(item.get("mode"), mode))
+            found[item["path"]] = File(values[item["key"]], _mode(item.get("mode"), mode))
         elif not source.get("optional"):
             raise VolumeFailed(f"{what} {name} has no key {item['key']}")
     return found
@@ -218,14 +232,14 @@ def _host_path(path: Path, type: str) -> None:
 def write(folder: Path, files: Payload, *, fs_group: int | None, revision: str) -> bool:
     """Put the payload in place in one step; False when it already is. Blocks."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o755)
-    if _current(folder) == {path: content for path, (content, _) in files.items()}:
+    if _current(folder) == {path: file.content for path, file in files.items()}:
         return False
     fresh = folder / f"..{revision}"
     if fresh.exists():
         shutil.rmtree(fresh)
     fresh.mkdir(mode=0o755)
-    for path, (content, mode) in files.items():
-        _write_file(fresh, path, content, mode, fs_group)
+    for path, file in files.items():
+        _write_file(fresh, path, file, fs_group)
     _swing(folder, fresh, files)
     return True
 
@@ -238,16 +252,14 @@ def _point(link: Path, target: str) -> None:
         link.symlink_to(target)
 
 
-def _write_file(root: Path, path: str, content: bytes, mode: int, fs_group: int | None) -> None:
+def _write_file(root: Path, path: str, file: File, fs_group: int | None) -> None:
     target = root / path
     if path.startswith("..") or ".." in Path(path).parts or Path(path).is_absolute():
         raise VolumeFailed(f"path {path!r} leads out of the volume")
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_bytes(content)
-    if fs_group is not None:
-        os.chown(target, -1, fs_group)
-        mode |= 0o440
-    target.chmod(mode)
+    target.write_bytes(file.content)
+    os.chown(target, -1 if file.owner is None else file.owner, -1 if fs_group is None else fs_group)
+    target.chmod(file.mode if fs_group is None else file.mode | 0o440)
 
 
 def _current(folder: Path) -> dict[str, bytes] | None:
