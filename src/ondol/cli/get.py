@@ -137,12 +137,14 @@ async def _read_all(
 async def _follow(source: _Source, target: Target, document: Object, printer: _Printer) -> None:
     """Print what changes after a document, until the person or the server ends it."""
     version = str(objects.metadata(document).get("resourceVersion") or "")
+    terminal.flush()  # a pipe or a file is to show each change as it comes
     async with source.changes(target, version) as answer:
         async for line in output.lines(answer.chunks):
             event = msgspec.json.decode(line)
             if event["type"] == "ERROR":
                 raise status.error_from(event["object"], int(event["object"].get("code") or 500))
             printer.print([(target, event["object"])])
+            terminal.flush()
 
 
 class _Printer:
