@@ -22,14 +22,14 @@ class Memo:
         """How many values were made, not remembered."""
 
     def get(self, key: Hashable, make: Callable[[], T], alive: Any = None) -> T:
-        found = self._current.get(key)
-        if found is None:
-            found = self._previous.get(key)
-            if found is None:
+        entry = self._current.get(key)
+        if entry is None:
+            entry = self._previous.get(key)
+            if entry is None:
                 self.made += 1
-                found = (make(), alive)
-            self._current[key] = found
-        value: T = found[0]
+                entry = (make(), alive)
+            self._current[key] = entry
+        value: T = entry[0]
         return value
 
     def sweep(self) -> None:

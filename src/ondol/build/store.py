@@ -192,8 +192,8 @@ class ImageStore:
         with self._locked(".index.lock"):
             entries = self._entries()
             is_literal = any(_name(entry) == reference for entry in entries)
-            wanted = reference if is_literal else references.full(reference)
-            kept = [entry for entry in entries if _name(entry) != wanted]
+            name = reference if is_literal else references.full(reference)
+            kept = [entry for entry in entries if _name(entry) != name]
             if len(kept) == len(entries):
                 return False
             self._save(kept)

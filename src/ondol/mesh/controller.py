@@ -252,8 +252,8 @@ class Mesh:
 
         def compare() -> list[Object] | None:
             now = self._manager.clock.now()
-            wanted = written.of_rule(obj, refusal=refusal, progress=progress, findings=findings, now=now)
-            return None if wanted == list(conditions.of(obj)) else wanted
+            desired = written.of_rule(obj, refusal=refusal, progress=progress, findings=findings, now=now)
+            return None if desired == list(conditions.of(obj)) else desired
 
         return self._conditions.get((id(obj), refusal, progress, findings), compare, obj)
 

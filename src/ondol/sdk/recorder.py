@@ -100,8 +100,8 @@ class EventRecorder:
         """
         now = self._clock.now()
         self.metrics.recorded += 1
-        told = _key(obj, component or self._component, type, reason, message[:_MESSAGE_MAX])
-        key = self._combined(told._replace(part=part, host=host), now)
+        occurrence = _key(obj, component or self._component, type, reason, message[:_MESSAGE_MAX])
+        key = self._combined(occurrence._replace(part=part, host=host), now)
         text = f"{_COMBINED}{message}"[:_MESSAGE_MAX] if key.message == _COMBINED else key.message
         pending = self._pending.get(key)
         if pending is not None:

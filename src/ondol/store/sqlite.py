@@ -333,16 +333,16 @@ def _salvaged(connection: sqlite3.Connection, check: Check | None) -> Iterator[R
     while last + step <= limit:
         try:
             query = _ROWS.replace("ORDER BY", "WHERE revision > ? ORDER BY") + " LIMIT 1"
-            found = connection.execute(query, (last + step,)).fetchone()
+            columns = connection.execute(query, (last + step,)).fetchone()
         except sqlite3.DatabaseError as error:
             if not step:
                 yield f"behind row {last}: {error}"
             step = max(1, step * 2)
             continue
-        if found is None:
+        if columns is None:
             return
-        last, step = found[0], 0
-        row = Row(found[0], found[1], found[2], bool(found[3]), found[4])
+        last, step = columns[0], 0
+        row = Row(columns[0], columns[1], columns[2], bool(columns[3]), columns[4])
         is_whole = check is None or check(row.value)
         yield row if is_whole else f"row {last} ({row.bucket}, {row.name}) is not what was written"
 

@@ -60,9 +60,9 @@ def choose(
     taken = in_use() if needs.ports else ()
     for node in nodes:
         usage = accounts.usage(objects.name(node))
-        found = [*refusal(pod, needs, node, usage, taken), *peers.refusal(node)]
-        refusals.update(found)
-        if not found:
+        against = [*refusal(pod, needs, node, usage, taken), *peers.refusal(node)]
+        refusals.update(against)
+        if not against:
             fitting.append(node)
     if fitting:
         best = min(fitting, key=lambda node: (-_score(pod, needs, node, accounts), objects.name(node)))

@@ -55,8 +55,8 @@ def layout(registry: Registry, always: Iterable[int], caller: str = ANYBODY) -> 
             else:
                 read.setdefault(port.number, set()).update(service.addresses)
             if port.protocol in (Protocol.SNIFFED, Protocol.TCP):
-                found = _limits(registry.traffic(service.host, "", port.number, scope))
-                limits.update(dict.fromkeys(names.values(), found) if found else {})
+                bounds = _limits(registry.traffic(service.host, "", port.number, scope))
+                limits.update(dict.fromkeys(names.values(), bounds) if bounds else {})
     # Pods of a headless service are called by addresses of their own, which are not known here: where
     # such a TCP port is somebody else's HTTP, only the bytes can tell.
     sniffed |= headless & http

@@ -148,14 +148,14 @@ class Tables:
 
     def _mesh_hosts(self, caller: Caller) -> Iterator[VirtualHost]:
         heard_as = self._rules.caller(caller.namespace)
-        made = self._hosts.setdefault(caller, self._earlier.pop(caller, {}))
+        by_name = self._hosts.setdefault(caller, self._earlier.pop(caller, {}))
         for service in self._by_port.get(caller.port, ()):
-            host = made.get(service.host)
+            host = by_name.get(service.host)
             if host is None:
-                host = made[service.host] = self._served_host(service, heard_as, caller)
+                host = by_name[service.host] = self._served_host(service, heard_as, caller)
             yield host
         if caller.port == DEFAULT_PORT:
-            yield from self._other_hosts(caller, heard_as, made)
+            yield from self._other_hosts(caller, heard_as, by_name)
 
     def _served_host(self, service: Service, heard_as: str, caller: Caller) -> VirtualHost:
         rule = self._governing(service.host, heard_as)
@@ -163,10 +163,10 @@ class Tables:
         # Names differ for the service's own namespace alone; routes by what the rule looks at.
         looked = (rule.origin, *self._relevant(rule, caller)) if rule else (caller.port,)
         key = (service.host, own, looked, self.registry.scope(service.host, caller.namespace))
-        made = self._made.get(key)
-        if made is None:
-            made = self._made[key] = self._service_host(service, own, rule, caller)
-        return made
+        host = self._made.get(key)
+        if host is None:
+            host = self._made[key] = self._service_host(service, own, rule, caller)
+        return host
 
     def _other_hosts(
         self, caller: Caller, heard_as: str, made: dict[str, VirtualHost | None]
@@ -251,10 +251,10 @@ class Tables:
         return self._memo.get(key, make, rule)
 
     def _ingress_routes(self, rule: VirtualService, caller: Caller) -> _Routes:
-        found = self._routes.get((rule.origin, caller))
-        if found is None:
-            found = self._routes[rule.origin, caller] = self._rule_routes(rule, caller)
-        return found
+        routes_at_ingress = self._routes.get((rule.origin, caller))
+        if routes_at_ingress is None:
+            routes_at_ingress = self._routes[rule.origin, caller] = self._rule_routes(rule, caller)
+        return routes_at_ingress
 
     def _facts(self, rule: VirtualService, caller: str) -> tuple[Any, ...]:
         """Everything the routes of a rule depend on besides the rule and what it looks at of its caller."""
@@ -304,14 +304,16 @@ class Tables:
             joined.setdefault(each.host, {})[self._ingress_routes(each.rule, caller)] = None
             if each.server.tls is not None and each.server.tls.https_redirect:
                 redirecting.add(each.host)
-        made = [self._ingress_host(host, tuple(found), host in redirecting) for host, found in joined.items()]
-        return _table(name, made, tuple(dict.fromkeys(gateway.origin for gateway, _ in servers)))
+        virtual_hosts = [
+            self._ingress_host(host, tuple(of_host), host in redirecting) for host, of_host in joined.items()
+        ]
+        return _table(name, virtual_hosts, tuple(dict.fromkeys(gateway.origin for gateway, _ in servers)))
 
     def _asked_at(self, name: str, servers: Servers, rule: VirtualService) -> list[Admission]:
-        found = self._asked.get((rule.origin, name))
-        if found is None:
-            found = self._asked[rule.origin, name] = list(asked(self.registry, servers, rule))
-        return found
+        admissions = self._asked.get((rule.origin, name))
+        if admissions is None:
+            admissions = self._asked[rule.origin, name] = list(asked(self.registry, servers, rule))
+        return admissions
 
     def _ingress_host(self, host: str, found: tuple[_Routes, ...], redirects: bool) -> VirtualHost:
         def make() -> VirtualHost:

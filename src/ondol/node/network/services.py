@@ -89,13 +89,13 @@ def entries(
     for one in slices:
         if one.get("addressType", "IPv4") == "IPv4":
             by_service.setdefault(service_of(one), []).append(one)
-    found: list[Entry] = []
+    listed: list[Entry] = []
     for service in services:
         own = by_service.get(objects.key(service), [])
         key = (id(service), *map(id, own))
-        found += memo.get(key, partial(_listed, service, own), (service, own))
+        listed += memo.get(key, partial(_listed, service, own), (service, own))
     memo.sweep()
-    return _sorted(found)
+    return _sorted(listed)
 
 
 def _listed(service: Mapping[str, Any], slices: Sequence[Mapping[str, Any]]) -> list[Entry]:

@@ -68,6 +68,21 @@ class Container(msgspec.Struct, frozen=True):
         """Of the run that comes next: no two have the same."""
         return 1 + max((each.number for each in (self.current, self.last) if each is not None), default=-1)
 
+    def succeeded_by(self, attempt: Attempt, failures: int) -> dict[str, Any]:
+        """The fields that a new attempt changes: it becomes current, the former one the last."""
+        return {
+            "current": attempt,
+            "last": self.current or self.last,
+            "restarts": attempt.number,
+            "tried_image": attempt.image,
+            "failures": failures,
+            "retry_at": 0.0,
+            "waiting_reason": "",
+            "waiting_message": "",
+            "is_started": False,
+            "is_ready": False,
+        }
+
     @property
     def has_exited(self) -> bool:
         return self.current is not None and self.current.exit is not None

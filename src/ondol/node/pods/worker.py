@@ -354,20 +354,7 @@ class PodWorker:
 
     def _rotate(self, name: str, attempt: Attempt, *, failures: int) -> None:
         """The new attempt becomes current, the former one the last state."""
-        before = self._record.container(name)
-        self._keep_container(
-            name,
-            current=attempt,
-            last=before.current or before.last,
-            restarts=attempt.number,
-            tried_image=attempt.image,
-            failures=failures,
-            retry_at=0.0,
-            waiting_reason="",
-            waiting_message="",
-            is_started=False,
-            is_ready=False,
-        )
+        self._keep_container(name, **self._record.container(name).succeeded_by(attempt, failures))
         steps.forget_attempt(self._host, self.uid, name, attempt.number - 2)
 
     def _image_failed(self, name: str, error: ImageUnavailable) -> None:
