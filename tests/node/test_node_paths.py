@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import random
 import stat
 import threading
 from collections.abc import Iterator
@@ -118,12 +119,17 @@ def test_sub_paths_stay_in_their_volume(tmp_path: Path, path: str) -> None:
 
 @contextmanager
 def swapping(one: Path, other: Path) -> Iterator[None]:
-    """Exchange two names as fast as it goes, as a hostile container does."""
-    library, is_over = ctypes.CDLL(None), threading.Event()
+    """Exchange two names again and again, as a hostile container does.
+
+    At irregular moments: at a steady pace the walk, which waits for the same interpreter, can fall into
+    step and meet one of the two alone.
+    """
+    library, is_over, rng = ctypes.CDLL(None), threading.Event(), random.Random(1)
 
     def swap() -> None:
         while not is_over.is_set():
             library.renameat2(_AT_FDCWD, bytes(one), _AT_FDCWD, bytes(other), _EXCHANGE)
+            is_over.wait(rng.choice((0.0, 0.0, 0.00005, 0.0005)))
 
     thread = threading.Thread(target=swap)
     thread.start()
