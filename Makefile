@@ -7,7 +7,7 @@ ARGS ?=
 # Pods need root; a user who is not root is asked by sudo.
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo -E)
 
-.PHONY: help setup setup-run demo test check fmt lint types imports docs e2e unit bench golden clean
+.PHONY: help setup setup-run demo test check fmt types imports docs e2e unit pythons release bench golden clean
 
 help: ## Show this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -21,22 +21,15 @@ setup-run:
 demo: setup-run ## Start the platform, run the demo application on it, show what happened (ARGS=--once to end by itself)
 	@$(SUDO) $(BIN)/ondol demo $(ARGS)
 
-test: setup ## Run every test, end-to-end included
+check: setup ## Check without running: format, lint, spelling, types, import contracts, generated pages
+	@scripts/check
+
+test: check ## Check, then run every test, end-to-end included: what CI runs
 	@scripts/test
-
-check: setup fmt-check lint types imports test ## All that CI checks and more
-
-.PHONY: fmt-check
-fmt-check:
-	$(BIN)/ruff format --check src tests examples benchmarks scripts
 
 fmt: ## Format the code
 	$(BIN)/ruff format src tests examples benchmarks scripts
 	$(BIN)/ruff check --fix src tests examples benchmarks scripts
-
-lint: ## Lint and spelling
-	$(BIN)/ruff check src tests examples benchmarks scripts
-	$(BIN)/codespell src tests docs examples README.md CONTRIBUTING.md CHANGELOG.md
 
 types: ## Check types, strictly
 	$(BIN)/mypy
@@ -50,6 +43,12 @@ unit: ## Fast tests only
 e2e: ## End-to-end tests only
 	$(SUDO) $(BIN)/pytest -m e2e
 
+pythons: ## Quick tests on every supported Python of this machine
+	@scripts/test-pythons
+
+release: setup ## Build what is published: wheel, source archive, bill of materials, checksums (ARGS=--draft to try)
+	@scripts/release $(ARGS)
+
 bench: setup ## Measure; prints a table and writes benchmarks/results/*.json
 	$(SUDO) $(BIN)/python benchmarks/run.py $(ARGS)
 
@@ -60,4 +59,4 @@ docs: ## Write the generated pages anew
 	$(BIN)/python scripts/generate_docs.py
 
 clean: ## Remove what was built
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage dist

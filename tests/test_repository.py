@@ -16,6 +16,8 @@ from typing import Final
 
 import pytest
 
+import ondol
+
 ROOT: Final = Path(__file__).resolve().parent.parent
 DOCS: Final = ROOT / "docs"
 FOLDERS: Final = (".ci", "benchmarks", "docs", "examples", "scripts", "src", "tests")
@@ -23,6 +25,8 @@ IGNORED: Final = {"__pycache__", "results", ".hypothesis", ".mypy_cache", ".ruff
 LINE_MAX: Final = 110
 FILE_LINES: Final = 600
 FUNCTION_LINES: Final = 60
+LONG: Final[dict[str, str]] = {}
+"""Files, and functions as `file:name`, that may be longer, each with the reason."""
 # Written in two halves, so that this file does not contain what it forbids.
 FORBIDDEN: Final = (
     r"(?<![\w.~-])/wo" + r"rk/",
@@ -307,18 +311,30 @@ def test_ci_runs_the_command_of_the_readme() -> None:
     assert said == ["set -euo pipefail", 'cd "$(dirname "$0")/.."', "exec make test"]
 
 
-def test_size_report(capsys: pytest.CaptureFixture[str]) -> None:
-    """Prints where to look: long files and long functions. It fails nothing."""
-    report = []
+def test_files_and_functions_stay_short() -> None:
+    """No file is longer than 600 lines and no function than 60, but for those named with a reason."""
+    long = set()
     for path in python_files():
-        length = len(path.read_text(encoding="utf-8").splitlines())
-        report += [f"{length:5} lines  {shown(path)}"] if length > FILE_LINES else []
+        if len(path.read_text(encoding="utf-8").splitlines()) > FILE_LINES:
+            long.add(shown(path))
         for node in ast.walk(tree(path)):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-                length = (node.end_lineno or node.lineno) - node.lineno + 1
-                where = f"{shown(path)}:{node.lineno} {node.name}"
-                report += [f"{length:5} lines  {where}"] if length > FUNCTION_LINES else []
-    with capsys.disabled():
-        if report:
-            sys.stdout.write("\nlong files and functions:\n" + "\n".join(sorted(report, reverse=True)) + "\n")
-    assert python_files()
+                lines = (node.end_lineno or node.lineno) - node.lineno + 1
+                if lines > FUNCTION_LINES:
+                    long.add(f"{shown(path)}:{node.name}")
+    assert sorted(long - LONG.keys()) == []
+    assert sorted(LONG.keys() - long) == [], "no longer long: take it off the list"
+
+
+def test_the_version_stands_in_one_place() -> None:
+    """The package says its version; the project's description, the locks and the code read it there."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    assert project["project"]["dynamic"] == ["version"]
+    assert project["tool"]["hatch"]["version"]["path"] == "src/ondol/__init__.py"
+    literal = f'"{ondol.__version__}"'
+    holders = [
+        shown(path)
+        for path in python_files()
+        if path.is_relative_to(ROOT / "src") and literal in path.read_text(encoding="utf-8")
+    ]
+    assert holders == ["src/ondol/__init__.py"]

@@ -14,7 +14,7 @@ import os
 import random
 import shutil
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Set
 from pathlib import Path
 from typing import Any, Final
 
@@ -275,14 +275,7 @@ class Agent:
             c.current for r in records.values() for c in r.containers.values() if c.current is not None
         ]
         kept = {attempt.id for attempt in attempts if attempt.exit is None}
-        for left in staging.existing(host.config.run_dir):
-            await anyio.to_thread.run_sync(left.give_back)
-        for identity in host.runtime.known():
-            if identity not in kept:
-                await steps.discard_container(host, identity)
-        for identity in rootfs.existing(host.roots):
-            if identity not in kept:
-                await anyio.to_thread.run_sync(rootfs.remove, host.roots, identity)
+        await self._remove_orphan_containers(kept)
         folder = host.config.data_dir / "pods"
         for uid in [entry.name for entry in folder.iterdir()] if folder.exists() else []:
             if uid not in records and uid not in pods:
@@ -293,6 +286,18 @@ class Agent:
         for uid in host.addresses.owners():
             if uid not in records and uid not in pods:
                 host.addresses.give_back(uid)
+
+    async def _remove_orphan_containers(self, kept: Set[str]) -> None:
+        """What the runtime and the image store still have of containers that no record keeps."""
+        host = self._host
+        for left in staging.existing(host.config.run_dir):
+            await anyio.to_thread.run_sync(left.give_back)
+        for identity in host.runtime.known():
+            if identity not in kept:
+                await steps.discard_container(host, identity)
+        for identity in rootfs.existing(host.roots):
+            if identity not in kept:
+                await anyio.to_thread.run_sync(rootfs.remove, host.roots, identity)
 
     def _pod_changed(self, old: Object | None, new: Object | None) -> None:
         if new is not None:

@@ -44,35 +44,58 @@ def _plain(core: Core, request: Request, parts: list[str]) -> Answer | None:
             return _health(core, request, check, rest)
         case ["metrics"]:
             return Reply(core.metrics.text().encode(), 200, b"text/plain; version=0.0.4")
-        case ["openapi", "v2"]:
-            return _openapi_v2(core, request)
-        case ["openapi", "v3", *rest]:
-            return _openapi_v3(core, request, "/".join(rest))
-        case [".well-known", "openid-configuration"] if core.tokens is not None:
-            address = f"https://{_address(core)}/openid/v1/jwks"
-            return answers.document(request, core.tokens.openid_configuration(address))
-        case ["openid", "v1", "jwks"] if core.tokens is not None:
-            return answers.document(request, core.tokens.jwks())
-        case ["api"]:
+        case ["api" | "apis", *rest]:
+            return _discovery(core, request, parts[0], rest)
+        case ["openapi", version_name, *rest]:
+            return _openapi(core, request, version_name, rest)
+        case _:
+            return _token_keys(core, request, parts)
+
+
+def _discovery(core: Core, request: Request, root: str, rest: list[str]) -> Answer | None:
+    registry = core.catalogue.registry
+    match root, rest:
+        case "api", []:
             return _discovered(
                 core,
                 request,
                 core=True,
-                legacy=lambda: kinds_discovery.api_versions(core.catalogue.registry, _address(core)),
+                legacy=lambda: kinds_discovery.api_versions(registry, _address(core)),
             )
-        case ["apis"]:
-            return _discovered(
-                core, request, core=False, legacy=lambda: kinds_discovery.group_list(core.catalogue.registry)
-            )
-        case ["api", group_version]:
-            return _maybe(request, kinds_discovery.resource_list(core.catalogue.registry, "", group_version))
-        case ["apis", group]:
-            return _maybe(request, kinds_discovery.group(core.catalogue.registry, group))
-        case ["apis", group, group_version]:
-            return _maybe(
-                request, kinds_discovery.resource_list(core.catalogue.registry, group, group_version)
-            )
-    return None
+        case "api", [version_name]:
+            return _maybe(request, kinds_discovery.resource_list(registry, "", version_name))
+        case "apis", []:
+            return _discovered(core, request, core=False, legacy=lambda: kinds_discovery.group_list(registry))
+        case "apis", [group]:
+            return _maybe(request, kinds_discovery.group(registry, group))
+        case "apis", [group, version_name]:
+            return _maybe(request, kinds_discovery.resource_list(registry, group, version_name))
+        case _:
+            return None
+
+
+def _openapi(core: Core, request: Request, version_name: str, rest: list[str]) -> Answer | None:
+    match version_name, rest:
+        case "v2", []:
+            return _openapi_v2(core, request)
+        case "v3", _:
+            return _openapi_v3(core, request, "/".join(rest))
+        case _:
+            return None
+
+
+def _token_keys(core: Core, request: Request, parts: list[str]) -> Answer | None:
+    """What others need to check service-account tokens, where this server issues them (OpenID discovery)."""
+    if core.tokens is None:
+        return None
+    match parts:
+        case [".well-known", "openid-configuration"]:
+            address = f"https://{_address(core)}/openid/v1/jwks"
+            return answers.document(request, core.tokens.openid_configuration(address))
+        case ["openid", "v1", "jwks"]:
+            return answers.document(request, core.tokens.jwks())
+        case _:
+            return None
 
 
 def _openapi_v2(core: Core, request: Request) -> Reply:

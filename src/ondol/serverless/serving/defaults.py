@@ -134,11 +134,16 @@ def _container(container: Object, *, serves: bool, writable: set[Any]) -> None:
             probe["failureThreshold"] = probe.get("failureThreshold") or 3
             probe["timeoutSeconds"] = probe.get("timeoutSeconds") or 1
     for field in _PROBES:
-        for kind in ("httpGet", "tcpSocket"):
-            if kind in (container.get(field) or {}):
-                container[field][kind] = {"port": 0, **(container[field][kind] or {})}
-        if "grpc" in (container.get(field) or {}):
-            container[field]["grpc"] = {"service": "", "port": 0, **(container[field]["grpc"] or {})}
+        _handler(container.get(field) or {})
     for mount in container.get("volumeMounts") or ():
         if mount.get("name") not in writable:
             mount["readOnly"] = True
+
+
+def _handler(probe: Object) -> None:
+    """Port 0 stands for the port the container serves on, to be filled in when the pod is built."""
+    for kind in ("httpGet", "tcpSocket"):
+        if kind in probe:
+            probe[kind] = {"port": 0, **(probe[kind] or {})}
+    if "grpc" in probe:
+        probe["grpc"] = {"service": "", "port": 0, **(probe["grpc"] or {})}
