@@ -14,7 +14,7 @@ import os
 import random
 import shutil
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping, Set
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -287,7 +287,7 @@ class Agent:
             if uid not in records and uid not in pods:
                 host.addresses.give_back(uid)
 
-    async def _remove_orphan_containers(self, kept: Set[str]) -> None:
+    async def _remove_orphan_containers(self, kept: Collection[str]) -> None:
         """What the runtime and the image store still have of containers that no record keeps."""
         host = self._host
         for left in staging.existing(host.config.run_dir):
