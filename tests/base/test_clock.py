@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import anyio
 import pytest
 from hypothesis import given
@@ -39,6 +41,41 @@ async def test_a_sleep_of_nothing_does_not_wait_for_the_clock() -> None:
     await manual.sleep(0)
     await manual.sleep(-1)
     assert manual.monotonic() == 0.0
+
+
+@pytest.mark.parametrize("make", [clock.ManualClock, clock.SystemClock])
+async def test_a_limit_ends_what_takes_longer(make: Callable[[], clock.Clock]) -> None:
+    """One kind goes on behind the block, the other raises; a block that ends in time feels neither."""
+    timekeeper = make()
+    reached: list[str] = []
+
+    async def work() -> None:
+        with timekeeper.move_on_after(0.02):
+            await anyio.sleep_forever()
+        reached.append("behind")
+        with pytest.raises(TimeoutError), timekeeper.fail_after(0.02):
+            await anyio.sleep_forever()
+        with timekeeper.fail_after(0.02) as scope:
+            reached.append("within")
+        assert not scope.cancelled_caught
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(work)
+        await anyio.wait_all_tasks_blocked()
+        if isinstance(timekeeper, clock.ManualClock):
+            assert reached == []
+            await timekeeper.advance(0.05)
+    assert reached == ["behind", "within"]
+
+
+async def test_a_limit_of_nothing_ends_the_block_at_its_first_wait() -> None:
+    """As with the loop's own limits: what does not wait is done."""
+    manual = clock.ManualClock()
+    done = False
+    with manual.move_on_after(0):
+        done = True
+        await anyio.sleep_forever()
+    assert done
 
 
 async def test_the_systems_clock_sleeps_at_least_as_long_as_asked() -> None:

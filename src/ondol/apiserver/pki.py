@@ -12,9 +12,7 @@ from __future__ import annotations
 import base64
 import datetime as dt
 import ipaddress
-import os
 import re
-import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,7 +25,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from ondol.api.objects import Object
 from ondol.base import clock as clocks
-from ondol.base import errors, log
+from ondol.base import errors, files, log
 
 _log = log.get("pki")
 
@@ -185,7 +183,7 @@ def _ensure_authority(pki: Pki, now: float) -> _Authority:
             .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
             .add_extension(_key_usage(signs_certificates=True), critical=True)
         )
-        _write_private(pki.ca_file, _pem(usable.sign(key, hashes.SHA256())))
+        files.replace(pki.ca_file, _pem(usable.sign(key, hashes.SHA256())))
         certificate = _load_certificate(pki.ca_file)
     if certificate is None or not _belongs(certificate, key):
         raise errors.HostError(
@@ -208,7 +206,7 @@ def _ensure_leaf(
         and authority.issued(found)
     )
     if not usable:
-        _write_private(certificate_file, authority.issue(identity, key.public_key(), now))
+        files.replace(certificate_file, authority.issue(identity, key.public_key(), now))
 
 
 def _ensure_signing_key(path: Path) -> None:
@@ -229,7 +227,7 @@ def _ensure_key(path: Path) -> ec.EllipticCurvePrivateKey:
             raise errors.HostError(f"{path} is not an elliptic-curve key", remedy=f"remove {path}")
         return loaded
     key = ec.generate_private_key(ec.SECP256R1())
-    _write_private(
+    files.replace(
         path,
         key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
@@ -337,32 +335,13 @@ def _private_directory(path: Path) -> None:
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
-def _write_private(path: Path, content: bytes) -> None:
-    """Replace the file whole: a reader sees the old content or the new, never a part; mode 0600."""
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
 def write_kubeconfig(path: Path, document: bytes) -> None:
     """Write a kubeconfig (or any secret document) atomically, readable by its owner alone.
 
     One that says the same already is left alone, so that a server starts again on a full disk.
     """
     if not path.exists() or path.read_bytes() != document:
-        _write_private(path, document)
+        files.replace(path, document)
 
 
 def kubeconfig(

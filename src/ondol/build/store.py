@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final
 
+from ondol.base import files
 from ondol.build import oci
 from ondol.build import reference as references
 from ondol.build.errors import StoreError
@@ -156,7 +157,7 @@ class ImageStore:
         except BaseException:
             path.unlink(missing_ok=True)
             raise
-        _sync_directory(self._blobs)
+        files.sync_folder(self._blobs)
 
     def put(self, content: bytes) -> str:
         """Keep these bytes; their digest is returned."""
@@ -317,27 +318,8 @@ class ImageStore:
             yield
 
     def _write(self, target: Path, content: bytes) -> None:
-        descriptor, name = tempfile.mkstemp(prefix=_DRAFT, dir=target.parent)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fchmod(file.fileno(), 0o644)
-                os.fsync(file.fileno())
-            Path(name).replace(target)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
-        _sync_directory(target.parent)
+        files.replace(target, content, mode=0o644)
 
 
 def _name(entry: Mapping[str, Any]) -> str:
     return str((entry.get("annotations") or {}).get(oci.REF_NAME, ""))
-
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

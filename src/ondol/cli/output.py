@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import enum
 import json
-import os
 import sys
 from collections.abc import AsyncIterable, AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,7 +13,7 @@ from typing import IO, Annotated, Any
 import typer
 import yaml
 
-from ondol.base import errors
+from ondol.base import errors, files
 from ondol.cli.terminal import note, write
 
 FAILED, WRONG_USAGE, NOT_RUNNING, NOT_FOUND, INTERRUPTED = 1, 2, 3, 4, 130
@@ -151,15 +150,8 @@ def whole_file(target: Path, *, mode: int = 0o666) -> Iterator[IO[bytes]]:
                 yield file
             return
         place = target.resolve()
-        draft = place.with_name(f".{place.name}.new")
-        try:
-            with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "wb") as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            draft.replace(place)
-        finally:
-            draft.unlink(missing_ok=True)
+        with files.replacing(place, mode=mode) as file:
+            yield file
     except OSError as error:
         raise errors.HostError(
             f"{target} cannot be written: {error.strerror}", remedy="choose another place"

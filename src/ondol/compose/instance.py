@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Final
 
-from ondol.base import errors
+from ondol.base import errors, files
 from ondol.compose import lock
 from ondol.compose.settings import Settings
 
@@ -218,10 +218,8 @@ def save(instance: Instance) -> None:
         "service_cidr": instance.service_cidr,
     }
     target = instance.data_dir / FILE
-    draft = target.with_suffix(".new")
     try:
-        draft.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-        draft.replace(target)
+        files.replace(target, (json.dumps(document, indent=2) + "\n").encode(), mode=0o644)
     except OSError as error:
         raise errors.HostError(
             f"{target} cannot be written: {error.strerror}",
@@ -309,9 +307,7 @@ def _promise(instance: Instance) -> None:
         "networks": [instance.pod_cidr, instance.service_cidr],
         "ports": list(asdict(instance.ports).values()),
     }
-    draft = _PROMISES.parent / f"{instance.id}.promise"
-    draft.write_text(json.dumps(document), encoding="utf-8")
-    draft.replace(_PROMISES / instance.id)
+    files.replace(_PROMISES / instance.id, json.dumps(document).encode(), mode=0o644, durable=False)
 
 
 def forget(instance: Instance) -> None:
@@ -322,7 +318,7 @@ def forget(instance: Instance) -> None:
 
 def _promises() -> Iterator[_Promise]:
     """What is promised to whom; of folders that are gone nothing is left."""
-    for file in _PROMISES.glob("*"):
+    for file in _PROMISES.glob("[0-9a-f]*"):
         try:
             promise = json.loads(file.read_text(encoding="utf-8"))
         except FileNotFoundError:

@@ -23,7 +23,7 @@ import anyio.abc
 
 from ondol import client as clients
 from ondol.api.pod_security import policies
-from ondol.base import errors, host_ports, log, unix_socket
+from ondol.base import errors, files, host_ports, log, unix_socket
 from ondol.base.clock import SystemClock
 from ondol.base.host_ports import HostPort
 from ondol.client import Client
@@ -258,11 +258,8 @@ def _node_token(instance: Instance) -> str:
 
     file = instance.pki_dir / "node.token"
     if not file.exists():
-        draft = file.with_suffix(".new")
-        draft.parent.mkdir(parents=True, exist_ok=True, mode=0o700)  # `down` may come before a first start
-        draft.touch(mode=0o600)
-        draft.write_text(secrets.token_urlsafe(32), encoding="ascii")
-        draft.replace(file)
+        file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)  # `down` may come before a first start
+        files.replace(file, secrets.token_urlsafe(32).encode())
     return file.read_text(encoding="ascii")
 
 

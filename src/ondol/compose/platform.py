@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from ondol.base import errors, log
+from ondol.base import errors, files, log
 from ondol.compose import doctor, folders, hints, lock, parts
 from ondol.compose import instance as instances
 from ondol.compose.instance import Instance
@@ -379,9 +379,7 @@ def _write_status(instance: Instance, running: Sequence[Running]) -> None:
         }
         for r in running
     ]
-    draft = instance.status_file.with_suffix(".new")
-    draft.write_text(json.dumps(document), encoding="utf-8")
-    draft.replace(instance.status_file)
+    files.replace(instance.status_file, json.dumps(document).encode(), mode=0o644, durable=False)
 
 
 def _read_status(instance: Instance) -> Iterator[Mapping[str, Any]]:

@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from ondol.api.objects import Object
-from ondol.base import log
+from ondol.base import files, log
 
 
 def load(file: Path) -> list[Object]:
@@ -27,6 +27,4 @@ def load(file: Path) -> list[Object]:
 
 
 def save(file: Path, found: list[Object]) -> None:
-    draft = file.with_suffix(".new")
-    draft.write_text(json.dumps(found, indent=1), encoding="utf-8")
-    draft.replace(file)
+    files.replace(file, json.dumps(found, indent=1).encode(), durable=False)

@@ -8,10 +8,12 @@ from typing import TypeVar
 
 import anyio
 
+from ondol.base.clock import SystemClock
+
 T = TypeVar("T")
 
 
-class LoopClock:
+class LoopClock(SystemClock):
     """The time of the event loop; under `simulate` it jumps as soon as everything waits."""
 
     def __init__(self, start: float = 1_700_000_000.0) -> None:
@@ -22,9 +24,6 @@ class LoopClock:
 
     def monotonic(self) -> float:
         return anyio.current_time()
-
-    async def sleep(self, seconds: float) -> None:
-        await anyio.sleep(seconds)
 
 
 def simulate(main: Callable[[], Awaitable[T]], *, seed: int = 0) -> T:
