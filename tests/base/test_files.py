@@ -25,9 +25,14 @@ def test_a_writer_that_fails_changes_nothing(tmp_path: Path) -> None:
     """What was there stays, and no draft is left."""
     path = tmp_path / "file"
     path.write_bytes(b"before")
-    with pytest.raises(RuntimeError), files.replacing(path) as file:
-        file.write(b"half")
-        raise RuntimeError
+
+    def fail() -> None:
+        with files.replacing(path) as file:
+            file.write(b"half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
     assert path.read_bytes() == b"before"
     assert list(tmp_path.iterdir()) == [path]
 
