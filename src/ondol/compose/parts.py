@@ -387,6 +387,7 @@ def mesh_config(instance: Instance, settings: Settings) -> Any:
         ingress_address=settings.ingress_address,
         ingress_port=instance.ports.ingress,
         kept_ports=frozenset({instance.ports.api, instance.ports.observe, _DNS_PORT}),
+        open_ports=host_ports.ranges(settings.ingress_ports),
         trace_sampling_percent=settings.trace_sampling_percent,
         access_log=instance.log_dir / settings.access_log if settings.access_log else None,
         access_log_is_text=settings.access_log_format == "text",
