@@ -48,12 +48,13 @@ class KindRules(Protocol):
         """Fill in, in place, an object that fits its schema; `old` is None on create, `user` who writes."""
         ...
 
-    def problems(self, new: Mapping[str, Any], old: Mapping[str, Any] | None) -> Sequence[Cause]:
-        """Everything wrong with a write that fits the schema; `old` is None on create."""
-        ...
+    def judge(
+        self, new: Mapping[str, Any], old: Mapping[str, Any] | None
+    ) -> tuple[Sequence[Cause], Sequence[str]]:
+        """Of a write that fits the schema: everything wrong, and what its author should know if nothing is.
 
-    def warnings(self, new: Mapping[str, Any], old: Mapping[str, Any] | None) -> Sequence[str]:
-        """What its author should know although the write is made."""
+        `old` is None on create.
+        """
         ...
 
 
