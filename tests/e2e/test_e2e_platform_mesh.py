@@ -57,10 +57,9 @@ def condition(kubectl: Kubectl, kind: str, name: str, wanted: str) -> dict[str, 
 
 
 def printed(kubectl: Kubectl, kind: str, name: str) -> dict[str, str]:
-    """Whether the proxy has it and why not, as a table shows them; no cell of it has a blank in it."""
-    head, row = (line.split() for line in kubectl("get", kind, name).splitlines())
-    cells = dict(zip(head, row, strict=True))
-    return {name: cells[name] for name in ("PROGRAMMED", "REASON")}
+    """Whether the proxy has it and why not, as a table shows them: each cell stands below its head."""
+    head, row = kubectl("get", kind, name).splitlines()
+    return {column: row[head.index(column) :].partition(" ")[0] for column in ("PROGRAMMED", "REASON")}
 
 
 @pytest.fixture(scope="module")
