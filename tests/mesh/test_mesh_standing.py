@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ondol.mesh import conditions
+from ondol.mesh import conditions, definitions
 from ondol.mesh.analysis import Finding
 from ondol.mesh.conditions import Progress
 from ondol.mesh.standing import Refusal, Standing
@@ -303,3 +303,14 @@ def test_what_is_odd_is_told_once_as_a_warning() -> None:
     assert conditions.warnings(odd, odd) == []
     refused = judged(Refusal("RejectedByProxy", "port is busy", by_proxy=True))
     assert conditions.warnings(sound, refused) == [("RejectedByProxy", "port is busy")]
+
+
+def test_every_table_has_the_reason() -> None:
+    """Why the proxy does not have an object is printed beside that it has not; the words in wide output."""
+    path = '.status.conditions[?(@.type=="Programmed")]'
+    for crd in definitions.crds():
+        for version in crd["spec"]["versions"]:
+            columns = {c["name"]: c for c in version["additionalPrinterColumns"]}
+            assert columns["Reason"]["jsonPath"] == f"{path}.reason"
+            assert "priority" not in columns["Reason"]
+            assert (columns["Message"]["jsonPath"], columns["Message"]["priority"]) == (f"{path}.message", 1)

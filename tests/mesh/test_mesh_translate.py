@@ -495,12 +495,6 @@ def test_the_crds_are_structural_and_hold_examples() -> None:
         schema = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
         assert not list(rules.check(schema, "schema"))
         assert '"default"' not in json.dumps(schema)
-        for version in crd["spec"]["versions"]:
-            columns = {
-                c["name"]: (c["jsonPath"], c.get("priority", 0)) for c in version["additionalPrinterColumns"]
-            }
-            assert columns["Reason"] == ('.status.conditions[?(@.type=="Programmed")].reason', 0)
-            assert columns["Message"] == ('.status.conditions[?(@.type=="Programmed")].message', 1)
     route = definitions.crds()[0]["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
     http = route["properties"]["http"]["items"]["properties"]
     attempts = dict(http["retries"]["properties"]["attempts"])
