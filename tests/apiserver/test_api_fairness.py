@@ -14,10 +14,12 @@ import pytest
 
 from ondol import apiserver
 from ondol.apiserver import documents, heavy
-from ondol.apiserver.auth.identity import User
+from ondol.apiserver.auth.identity import MASTERS, User
+from ondol.apiserver.connections import Connection
 from ondol.apiserver.documents import Views
 from ondol.apiserver.flight import Body, Flight, Places
 from ondol.apiserver.heavy import HEAVY_BYTES, Heavy
+from ondol.apiserver.ports import CONNECTION
 from ondol.base import errors, memory
 from ondol.store import Record
 
@@ -83,6 +85,56 @@ async def test_a_body_that_does_not_arrive_in_time_ends_its_connection(start: An
         assert slow.status == 504
         assert (b"connection", b"close") in slow.sent[0]["headers"]
         assert b"did not arrive" in slow.sent[1]["body"]
+
+
+class _Asking:
+    """A client with a connection of its own."""
+
+    def __init__(self, api: Any, name: str, *groups: str) -> None:
+        self._api = api
+        self._caller = api.as_(name, *groups)
+        self.connection = Connection("10.0.0.1")
+
+    async def get(self, headers: dict[str, str] | None = None) -> tuple[int, bool]:
+        """The status, and whether the connection ends with the answer."""
+        sent: list[dict[str, Any]] = []
+
+        async def receive() -> dict[str, Any]:
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        async def send(message: dict[str, Any]) -> None:
+            sent.append(message)
+
+        scope = self._caller._scope("GET", CMS, headers or {})
+        await self._api.app({**scope, CONNECTION: self.connection}, receive, send)
+        return sent[0]["status"], (b"connection", b"close") in sent[0]["headers"]
+
+
+async def test_a_users_connections_are_bounded_and_the_last_is_told(start: Any) -> None:
+    """Who opens too many is refused on the next, which is closed; others, and those they have, go on."""
+    async with start(config=apiserver.ApiConfig(connections_max=5)) as api:
+        first, second, third = (_Asking(api, "ann") for _ in range(3))
+        allowed = await first.get()
+        assert allowed[1] is False
+        assert await second.get() == allowed
+        assert await third.get() == (429, True)
+        assert not third.connection.is_known
+        assert await first.get() == allowed
+        root, ben = _Asking(api, "root", MASTERS), _Asking(api, "ben")
+        assert await root.get() == (200, False)
+        assert await ben.get() == allowed
+        for closed in (second, root, ben):
+            closed.connection.lost()
+        assert await third.get() == allowed
+
+
+async def test_who_acts_for_another_pays_for_the_connection(start: Any) -> None:
+    """It counts among those of who opened it, whoever they say they are in one request or the next."""
+    async with start(config=apiserver.ApiConfig(connections_max=5)) as api:
+        for name in ("ann", "ben", "eve"):
+            asking = _Asking(api, "root", MASTERS)
+            assert (await asking.get({"impersonate-user": name}))[0] == 403
+        assert await _Asking(api, "ann").get() == (403, False)
 
 
 async def test_a_body_that_is_late_still_has_the_time_of_a_write(

@@ -71,3 +71,24 @@ def test_who_is_in_whose_way(one: tuple[str, str, int], other: tuple[str, str, i
     """Every address clashes with each one, whichever way round."""
     assert host_ports.clash([HostPort(*one)], [HostPort(*other)]) is clashes
     assert host_ports.clash([HostPort(*other)], [HostPort(*one)]) is clashes
+
+
+@pytest.mark.parametrize(
+    ("text", "ports"),
+    [
+        ("", ()),
+        ("80", (range(80, 81),)),
+        (" 80 , 9000-9099,", (range(80, 81), range(9000, 9100))),
+        ("1-65535", (range(1, 65536),)),
+    ],
+)
+def test_ranges_of_ports(text: str, ports: tuple[range, ...]) -> None:
+    """Ports and ranges, parted by commas."""
+    assert host_ports.ranges(text) == ports
+
+
+@pytest.mark.parametrize("text", ["http", "0", "65536", "9-1", "-5", "5-", "80-90-100", "80;81", "0-10"])
+def test_what_is_no_range_of_ports(text: str) -> None:
+    """A mistake is told, not passed over."""
+    with pytest.raises(ValueError, match=r".+"):
+        host_ports.ranges(text)

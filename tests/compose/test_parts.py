@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import time
 from pathlib import Path
@@ -13,6 +14,7 @@ from ondol.compose import instance as instances
 from ondol.compose import parts
 from ondol.compose.settings import Settings
 from ondol.compose.supervisor import Notify
+from ondol.mesh.translate.translator import port_problem
 
 
 @pytest.mark.parametrize("text", ["", "kind: Config\n", "{", "\0"])
@@ -100,6 +102,22 @@ def test_no_gateway_is_given_a_port_of_the_platform(monkeypatch: pytest.MonkeyPa
     kept = parts.mesh_config(instance, settings).kept_ports
     assert kept == {instance.ports.api, instance.ports.observe, 53}
     assert instance.ports.ingress not in kept
+
+
+def test_gateways_open_the_ports_that_the_administrator_names(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Without a word of theirs those of Istio's own gateway, and the ingress port whatever its number."""
+    monkeypatch.setattr(instances, "_PROMISES", tmp_path / "run" / "promises")
+    settings = Settings(data_dir=tmp_path / "data", ingress_port=28080)
+    instance = instances.load_or_create(settings)
+    config = parts.mesh_config(instance, settings)
+    own = instance.ports.ingress
+    numbers = (22, 80, 443, 5432, 8080, 8443, 9000, 15443, 31400, own)
+    allowed = [number for number in numbers if not port_problem(config, number)]
+    assert allowed == [80, 443, 8080, 8443, 15443, 31400, own]
+    more = dataclasses.replace(settings, ingress_ports="9000-9099")
+    assert not port_problem(parts.mesh_config(instance, more), 9000)
 
 
 def test_the_proxy_is_not_told_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -56,6 +56,12 @@ def condition(kubectl: Kubectl, kind: str, name: str, wanted: str) -> dict[str, 
     return {}
 
 
+def printed(kubectl: Kubectl, kind: str, name: str) -> dict[str, str]:
+    """Whether the proxy has it and why not, as a table shows them: each cell stands below its head."""
+    head, row = kubectl("get", kind, name).splitlines()
+    return {column: row[head.index(column) :].partition(" ")[0] for column in ("PROGRAMMED", "REASON")}
+
+
 @pytest.fixture(scope="module")
 def world(space: Kubectl) -> World:
     space.apply(
@@ -189,7 +195,26 @@ def test_what_the_proxy_refuses_is_told_and_the_last_good_serves(world: World) -
     )
     assert told["status"] == "False", told
     assert "missing )" in told["message"]
+    assert printed(world.kubectl, "vs", "reviews") == {"PROGRAMMED": "False", "REASON": "RejectedByProxy"}
+    assert told["message"] in world.kubectl("get", "vs", "reviews", "-o", "wide")
     assert set(world.versions(10)) == {"1"}
+
+
+def test_a_gateway_opens_no_port_that_it_may_not(world: World) -> None:
+    """The machine's own are the administrator's to give: who asks for another reads why it is not had."""
+    server = {"port": {"number": 5432, "name": "http", "protocol": "HTTP"}, "hosts": ["*"]}
+    spec = {"selector": {"istio": "ingressgateway"}, "servers": [server]}
+    world.kubectl.apply({**objects.virtual_service("greedy"), "kind": "Gateway", "spec": spec})
+    eventually(
+        lambda: printed(world.kubectl, "gw", "greedy") == {"PROGRAMMED": "False", "REASON": "PortNotAllowed"},
+        "the refusal is printed",
+    )
+    assert "setting ingress_ports" in condition(world.kubectl, "Gateway", "greedy", "Accepted")["message"]
+    field = "involvedObject.name=greedy"
+    eventually(
+        lambda: "PortNotAllowed" in world.kubectl("get", "events", "--field-selector", field), "an event"
+    )
+    world.kubectl("delete", "gw", "greedy")
 
 
 def test_opting_out(world: World, cluster: Kubectl) -> None:

@@ -109,6 +109,16 @@ def test_fewer_replicas_lose_no_request(space: Kubectl, platform: Platform) -> N
     assert [reply for reply in replies if reply.status != 200] == []
 
 
+def test_requests_through_the_activator_are_all_answered(space: Kubectl, platform: Platform) -> None:
+    """With a hard limit each goes that way, to a server that ends its connection without a word."""
+    serving = Serving(platform, space, "hard")
+    hard = knative("hard", "1", **{"max-scale": "1"})
+    hard["spec"]["template"]["spec"]["containerConcurrency"] = 1
+    space.apply(hard)
+    space("wait", "--for=condition=Ready", "ksvc/hard", "--timeout=25s")
+    assert [reply for reply in (serving.ask() for _ in range(600)) if reply.status != 200] == []
+
+
 def test_wrong_service_is_refused(space: Kubectl) -> None:
     """What can never work is told by kubectl apply, with its field; what has no effect is warned of."""
     wrong = knative("wrong", "1", **{"min-scale": "few"})

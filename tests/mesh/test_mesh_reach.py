@@ -13,7 +13,7 @@ from ondol.mesh import analysis, evaluate
 from ondol.mesh.config import MeshConfig
 from ondol.mesh.evaluate import Call, Verdict
 from ondol.mesh.translate import messages as m
-from ondol.mesh.translate.translator import Translation, Translator
+from ondol.mesh.translate.translator import Translation, Translator, port_problem
 from ondol.mesh.xds import types
 
 Ask = Callable[..., Verdict]
@@ -264,11 +264,42 @@ def test_hosts_are_the_same_in_either_case(objs: Any, ask: Ask, translate: Trans
     assert ask("bystander", "Api.Prod").status == 204
 
 
+@pytest.mark.parametrize(
+    ("number", "problem"),
+    [
+        (6443, "a port of the platform itself"),
+        (22, "not among the ports that Gateways may open"),
+        (9100, "not among the ports that Gateways may open"),
+        (9000, ""),
+        (9099, ""),
+        (443, ""),
+        (8080, ""),
+        (80, ""),
+        (18080, ""),
+    ],
+)
+def test_a_gateway_opens_only_what_it_may(mesh_config: MeshConfig, number: int, problem: str) -> None:
+    """The platform's own are kept while a part is started anew; others are the administrator's to open."""
+    config = dataclasses.replace(
+        mesh_config,
+        kept_ports=frozenset({6443, 18080}),
+        open_ports=(range(443, 444), range(6000, 7000), range(9000, 9100)),
+        ingress_port=18080,
+    )
+    said = port_problem(config, number)
+    assert (problem in said) if problem else said == ""
+
+
 def test_the_proxy_listens_on_no_port_of_the_platform(objs: Any, mesh_config: MeshConfig) -> None:
     """Not even for a Gateway that was served by an earlier version."""
     server = {"port": {"number": 6443, "name": "http", "protocol": "HTTP"}, "hosts": ["*"]}
     objs.put("Gateway", "gw", "red", {"selector": {"istio": "ingressgateway"}, "servers": [server]})
-    for kept, listens in (([], True), ([6443], False)):
-        config = dataclasses.replace(mesh_config, kept_ports=frozenset(kept))
+    everything = mesh_config.open_ports
+    for kept, may_open, listens in (
+        ([], everything, True),
+        ([6443], everything, False),
+        ([], (range(443, 444),), False),
+    ):
+        config = dataclasses.replace(mesh_config, kept_ports=frozenset(kept), open_ports=may_open)
         snapshot = Translator(config).translate(objs.world()).snapshot
         assert ("ingress|6443" in snapshot.of(types.LISTENER)) is listens

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ondol.mesh import conditions
+from ondol.mesh import conditions, definitions
 from ondol.mesh.analysis import Finding
 from ondol.mesh.conditions import Progress
 from ondol.mesh.standing import Refusal, Standing
@@ -56,11 +56,26 @@ def test_a_gateway_with_a_port_of_the_platform_is_not_served() -> None:
     server = {"port": {"number": 6443, "name": "http", "protocol": "HTTP"}, "hosts": ["*"]}
     gateway = {**document("gw", 1), "spec": {"servers": [server]}}
     assert Standing().admit("Gateway", [gateway]) != []
-    standing = Standing(frozenset({6443}))
+    standing = Standing(lambda number: "a port of the platform itself" if number == 6443 else "")
     assert standing.admit("Gateway", [gateway]) == []
     refusal = standing.refusal("Gateway", gateway)
     assert refusal is not None
+    assert refusal.reason == "PortNotAllowed"
     assert "platform itself" in refusal.message
+    told = conditions.of_rule(gateway, refusal=refusal, progress=Progress.UNUSED, findings=(), now=0.0)
+    assert [(c["status"], c["reason"]) for c in told[:2]] == [("False", "PortNotAllowed")] * 2
+    assert ("PortNotAllowed", refusal.message) in conditions.warnings([], told)
+
+
+def test_a_port_that_was_opened_is_judged_anew() -> None:
+    """What an earlier process refused for its port is served once the administrator lets it."""
+    server = {"port": {"number": 9000, "name": "http", "protocol": "HTTP"}, "hosts": ["*"]}
+    gateway = {**document("gw", 1), "spec": {"servers": [server]}}
+    closed, opened = Standing(lambda number: f"{number} is closed"), Standing()
+    assert closed.admit("Gateway", [gateway]) == []
+    opened.restore(closed.export())
+    assert opened.admit("Gateway", [gateway]) != []
+    assert opened.refusal("Gateway", gateway) is None
 
 
 def test_envoys_refusal_blames_what_is_new() -> None:
@@ -288,3 +303,14 @@ def test_what_is_odd_is_told_once_as_a_warning() -> None:
     assert conditions.warnings(odd, odd) == []
     refused = judged(Refusal("RejectedByProxy", "port is busy", by_proxy=True))
     assert conditions.warnings(sound, refused) == [("RejectedByProxy", "port is busy")]
+
+
+def test_every_table_has_the_reason() -> None:
+    """Why the proxy does not have an object is printed beside that it has not; the words in wide output."""
+    path = '.status.conditions[?(@.type=="Programmed")]'
+    for crd in definitions.crds():
+        for version in crd["spec"]["versions"]:
+            columns = {c["name"]: c for c in version["additionalPrinterColumns"]}
+            assert columns["Reason"]["jsonPath"] == f"{path}.reason"
+            assert "priority" not in columns["Reason"]
+            assert (columns["Message"]["jsonPath"], columns["Message"]["priority"]) == (f"{path}.message", 1)

@@ -24,8 +24,8 @@ pytestmark = pytest.mark.anyio
 
 
 @asynccontextmanager
-async def _pod(name: str, *, seen: list[bytes] | None = None) -> AsyncIterator[Endpoint]:
-    """A tiny HTTP server that answers with its name and closes."""
+async def _pod(name: str, *, seen: list[bytes] | None = None, answer: bytes = b"") -> AsyncIterator[Endpoint]:
+    """A tiny HTTP server that answers with its name, or as it is told, and closes."""
 
     async def handle(stream: anyio.abc.SocketStream) -> None:
         async with stream:
@@ -34,7 +34,7 @@ async def _pod(name: str, *, seen: list[bytes] | None = None) -> AsyncIterator[E
                 received += await stream.receive()
             if seen is not None:
                 seen.append(received)
-            await stream.send(head.answer(200, "OK", name))
+            await stream.send(answer or head.answer(200, "OK", name))
 
     listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
     async with listener, anyio.create_task_group() as group:
@@ -91,6 +91,23 @@ async def test_request_at_zero_is_held_until_a_pod_is_ready() -> None:
     assert answers[0].endswith(b"pod-a")
     assert b"Connection: close" in seen[0]
     assert activator.demand(REVISION) == 0
+
+
+async def test_answer_says_that_no_other_follows_it() -> None:
+    """A server that closes without a word must not leave the proxy with a connection it would use again."""
+    silent = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
+    async with _running([]) as activator, _pod("pod-a", answer=silent) as pod:
+        port = await activator.listen(REVISION, concurrency=1, limits=Limits(5))
+        activator.set_endpoints(REVISION, [pod])
+        assert await _get(port) == b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nConnection: close\r\n\r\nok"
+
+
+async def test_answer_that_breaks_off_is_passed_as_far_as_it_came() -> None:
+    """Half of a head is the proxy's to judge."""
+    async with _running([]) as activator, _pod("pod-a", answer=b"HTTP/1.1 200 OK\r\ncont") as pod:
+        port = await activator.listen(REVISION, concurrency=1, limits=Limits(5))
+        activator.set_endpoints(REVISION, [pod])
+        assert await _get(port) == b"HTTP/1.1 200 OK\r\ncont"
 
 
 async def test_client_that_hangs_up_is_not_waited_for() -> None:
@@ -216,3 +233,33 @@ def test_head_is_told_to_close_and_upgrade_is_left_alone() -> None:
     assert head.split(b"GET / HTTP/1.1\r\n") is None
     assert head.is_http2(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
     assert not head.is_http2(plain)
+
+
+_INTERIM = b"HTTP/1.1 100 Continue\r\n\r\n"
+_KEPT = b"HTTP/1.1 200 OK\r\nconnection: keep-alive\r\nx: y\r\n\r\n"
+_CLOSED = b"HTTP/1.1 200 OK\r\nx: y\r\nConnection: close\r\n\r\n"
+_SWITCHED = b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("sent", "passed"),
+    [
+        (_KEPT + b"body\r\n\r\nHTTP/1.1 200 OK\r\n\r\n", _CLOSED + b"body\r\n\r\nHTTP/1.1 200 OK\r\n\r\n"),
+        (_INTERIM + _INTERIM + _KEPT + b"body", _INTERIM + _INTERIM + _CLOSED + b"body"),
+        (_SWITCHED + b"frames" + _KEPT, _SWITCHED + b"frames" + _KEPT),
+        (b"HTTP/1.1 200 OK\n\n" + _KEPT, b"HTTP/1.1 200 OK\n\n" + _KEPT),
+        (b"SSH-2.0-x\r\n\r\n" + _KEPT, b"SSH-2.0-x\r\n\r\n" + _KEPT),
+        (
+            b"HTTP/1.1 200 OK\r\nx: " + b"y" * head.HEAD_BYTES_MAX,
+            b"HTTP/1.1 200 OK\r\nx: " + b"y" * head.HEAD_BYTES_MAX,
+        ),
+    ],
+    ids=["last", "interim", "switched", "bare line ends", "another protocol", "too large"],
+)
+@given(data=st.data())
+def test_answers_head_however_it_comes(sent: bytes, passed: bytes, data: st.DataObject) -> None:
+    """The head of the answer proper says it is the last, in whatever pieces it comes; all else stays."""
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(sent)), max_size=8)))
+    answer = head.Answer()
+    pieces = [answer.feed(sent[start:end]) for start, end in zip([0, *cuts], [*cuts, len(sent)], strict=True)]
+    assert b"".join(pieces) + answer.rest() == passed

@@ -45,7 +45,7 @@ def wrong(
     """The places of what is refused, once what is written was filled in."""
     rules = validation.rules(features=features)[f"{plural}.serving.knative.dev"]
     before = None if old is None else filled(old, plural)
-    return [c.field for c in rules.problems(filled(obj, plural, before), before)]
+    return [c.field for c in rules.judge(filled(obj, plural, before), before)[0]]
 
 
 def filled(obj: Object, plural: str = "services", old: Object | None = None) -> Object:
@@ -346,7 +346,7 @@ def test_a_template_left_alone_stays_as_it_was_stored() -> None:
     RULES["services.serving.knative.dev"].default(moved, old, "ann")
     assert moved["spec"]["template"] == old["spec"]["template"]
     assert moved["spec"]["traffic"] == [{"revisionName": "hello-a", "percent": 100, "latestRevision": False}]
-    assert RULES["services.serving.knative.dev"].problems(moved, old) == []
+    assert RULES["services.serving.knative.dev"].judge(moved, old)[0] == []
 
 
 def test_filling_in_twice_changes_nothing() -> None:
@@ -445,12 +445,51 @@ def test_what_has_no_effect_is_warned_of_once() -> None:
     obj = service(
         metadata={"annotations": {"serving.knative.dev/rollout-duration": "30s"}}, template=notes(tarrget="5")
     )
-    assert rules.warnings(obj, None) == [
+    assert rules.judge(obj, None)[1] == [
         "metadata.annotations[serving.knative.dev/rollout-duration] has no effect: traffic moves at once",
         f"{NOTES}[autoscaling.knative.dev/tarrget]: this annotation is not known",
         "Deployment was looked at",
     ]
-    assert rules.warnings(obj, obj) == []
+    assert rules.judge(obj, obj)[1] == []
+
+
+def test_a_template_is_made_a_workload_once_a_write(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is most of the work of a write: what is wrong and what has no effect is read from the same one."""
+    judged: list[Any] = []
+    deployment = validation._deployment
+
+    def counted(obj: Any) -> Object:
+        judged.append(obj)
+        return deployment(obj)
+
+    monkeypatch.setattr(validation, "_deployment", counted)
+    rules = RULES["services.serving.knative.dev"]
+    first = filled(service())
+    assert rules.judge(first, None) == ([], ["Deployment was looked at"])
+    assert judged == [first]
+    moved = copy.deepcopy(first)
+    moved["metadata"]["labels"] = {"a": "b"}
+    assert rules.judge(moved, first) == ([], [])
+    assert judged == [first, moved]
+    changed = copy.deepcopy(first)
+    changed["spec"]["template"]["metadata"] = {"annotations": {"a": "b"}}
+    assert rules.judge(changed, first) == ([], []), "what was told of it before"
+    assert judged == [first, moved, changed, first]
+
+
+def test_a_change_is_told_what_it_brings() -> None:
+    """A field that has no effect is told of when it comes, not because others are there already."""
+
+    def unsupported(deployment: Object) -> list[str]:
+        annotations = deployment["spec"]["template"]["metadata"]["annotations"]
+        return sorted(set("ab") & set(annotations))
+
+    rules = validation.rules(unsupported)["services.serving.knative.dev"]
+    first, second = (
+        filled(service(template={"annotations": dict.fromkeys(keys, "x")})) for keys in ("a", "ab")
+    )
+    assert rules.judge(first, None) == ([], ["a"])
+    assert rules.judge(second, first) == ([], ["b"])
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ from ondol.apiserver.exchange import (
 )
 from ondol.apiserver.flight import Body, Flight
 from ondol.apiserver.lifecycle import Lifecycle
-from ondol.apiserver.ports import Authenticator, Authorizer
+from ondol.apiserver.ports import CONNECTION, Authenticator, Authorizer
 from ondol.base import errors, log
 
 _SHORT: Final = frozenset({"patch", "delete"})
@@ -147,6 +147,11 @@ class App:
 
     def _authenticate(self, request: Request) -> None:
         user = self._authenticator.authenticate(request.scope)
+        try:
+            self._flight.own(request.scope.get(CONNECTION), user)
+        except errors.TooManyRequests:
+            request.is_last = True
+            raise
         request.user = authenticate.impersonated(user, request.scope["headers"], self._authorizer.authorize)
 
     def _authorize(self, request: Request) -> None:
@@ -212,7 +217,7 @@ class _Sending:
 
     async def fail(self, reply: Reply) -> None:
         if not self._started:
-            if self._request.cut_short:
+            if self._request.cut_short or self._request.is_last:
                 reply.headers.append(_CLOSE)  # nobody reads on to where the next request begins
             await self.reply(reply)
             return

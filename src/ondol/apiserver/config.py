@@ -34,6 +34,8 @@ class ApiConfig:
     """Of all requests under way together; a user has at most half, as of those in flight."""
     body_timeout_s: float = 30.0
     """How long a body may take to arrive."""
+    connections_max: int = 16_384
+    """Open connections of who is known; a user has at most half, as of requests in flight."""
     reads_in_flight_max: int = 400
     writes_in_flight_max: int = 200
     request_timeout_s: float = 60.0

@@ -39,6 +39,7 @@ class Request:
         "_receiving",
         "body_bytes_max",
         "info",
+        "is_last",
         "query",
         "scope",
         "user",
@@ -58,6 +59,8 @@ class Request:
         self.user = User("")
         self.info: RequestInfo
         self.warnings: list[str] = []
+        self.is_last = False
+        """Whether the connection ends with the answer."""
 
     @property
     def method(self) -> str:

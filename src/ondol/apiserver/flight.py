@@ -1,4 +1,4 @@
-"""Requests under way: how many at once, how much of their bodies, and what part of it one tenant may have.
+"""Requests under way and the connections they come by: how many at once, and what part one tenant may have.
 
 A write takes its place once its body is here, so who sends slowly keeps nobody else from writing.
 """
@@ -6,10 +6,12 @@ A write takes its place once its body is here, so who sends slowly keeps nobody 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
-from ondol.apiserver.auth.identity import MASTERS, NODES, User
+from ondol.apiserver.auth.identity import ANONYMOUS, MASTERS, NODES, User
 from ondol.apiserver.config import ApiConfig
+from ondol.apiserver.ports import Connection
 from ondol.base import errors
 
 _PLATFORM: Final = "system:ondol:"
@@ -28,6 +30,21 @@ class Flight:
         self.arriving = Places(2 * config.writes_in_flight_max)
         """Writes whose bodies are on their way, or that are made."""
         self.body_bytes = Places(config.bodies_bytes_max)
+        self.connections = Places(config.connections_max)
+
+    def own(self, connection: Connection | None, user: User) -> None:
+        """Count a connection among its user's, from the first request they are known by until it is closed.
+
+        `TooManyRequests` if they have too many. Whoever is anonymous has none: theirs are a stranger's.
+        """
+        if connection is None or connection.is_known or user.name == ANONYMOUS:
+            return
+        try:
+            self.connections.take(user)
+        except errors.TooManyRequests:
+            text = "Too many connections are open: close some, or try again later."
+            raise errors.TooManyRequests(text, retry_after_s=1) from None
+        connection.known(partial(self.connections.give_back, user))
 
 
 class Places:

@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from ondol.apiserver.auth.identity import User
 from ondol.apiserver.auth.rbac import Attributes, Decision
 from ondol.base.errors import Cause
+
+CONNECTION: Final = "ondol.connection"
+"""Scope key where the edge puts the `Connection` a request came by; callers in process have none."""
+
+
+class Connection(Protocol):
+    """What a request came by, for as long as it is open."""
+
+    @property
+    def is_known(self) -> bool:
+        """Whether it counts among somebody's own."""
+        ...
+
+    def known(self, give_back: Callable[[], None]) -> None:
+        """Somebody answers for it from now on; `give_back` is called when it is lost."""
+        ...
 
 
 class Authenticator(Protocol):
@@ -32,12 +48,13 @@ class KindRules(Protocol):
         """Fill in, in place, an object that fits its schema; `old` is None on create, `user` who writes."""
         ...
 
-    def problems(self, new: Mapping[str, Any], old: Mapping[str, Any] | None) -> Sequence[Cause]:
-        """Everything wrong with a write that fits the schema; `old` is None on create."""
-        ...
+    def judge(
+        self, new: Mapping[str, Any], old: Mapping[str, Any] | None
+    ) -> tuple[Sequence[Cause], Sequence[str]]:
+        """Of a write that fits the schema: everything wrong, and what its author should know if nothing is.
 
-    def warnings(self, new: Mapping[str, Any], old: Mapping[str, Any] | None) -> Sequence[str]:
-        """What its author should know although the write is made."""
+        `old` is None on create.
+        """
         ...
 
 

@@ -15,7 +15,7 @@ import functools
 import socket
 import ssl
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeAlias, cast
@@ -25,8 +25,9 @@ import uvicorn
 import uvicorn.server
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from ondol.apiserver import framing
+from ondol.apiserver import connections, framing
 from ondol.apiserver.auth import authenticate
+from ondol.apiserver.ports import CONNECTION
 from ondol.base import errors, log
 
 Scope: TypeAlias = MutableMapping[str, Any]
@@ -52,6 +53,10 @@ _UNWANTED_BYTES_MAX: Final = 256 * 1024
 _SOCKET_BYTES_MAX: Final = 1 << 16
 # How long a closed connection waits for the client's own goodbye.
 _CLOSE_NOTIFY_S: Final = 2.0
+# How many connections are accepted before those that are open get their turn.
+_ACCEPTS_AT_ONCE: Final = 32
+# How long nothing is accepted when nothing more can be opened.
+_ACCEPT_AGAIN_S: Final = 1.0
 # How long somebody of whom nothing is known yet may keep a connection by being slow to say hello.
 _HANDSHAKE_S: Final = 10.0
 
@@ -77,6 +82,8 @@ class ServeConfig:
     grace_s: float = 3.0
     """How long requests under way may take when the server stops; watches end at once."""
     backlog: int = 1024
+    strangers_max: int = connections.STRANGERS_MAX
+    """Open connections of whom nothing is known; one more takes the place of the longest silent."""
     first_request_s: float = 32.0
     """How long a new connection may take to ask for something: nobody has said yet who they are."""
 
@@ -86,7 +93,7 @@ async def serve(app: Application, config: ServeConfig, *, started: Started) -> N
     async with _lifespan(app) as state:
         server = _Server(app, config, state)
         try:
-            await server.start()
+            server.start()
             started(server.addresses())
             await anyio.sleep_forever()
         finally:
@@ -209,6 +216,7 @@ class _Protocol(HttpToolsProtocol):
     """
 
     first_request_s: float = 32.0
+    connection: connections.Connection
     _joined: _Joined
     _certificate: Mapping[str, Any] | None = None
     _waiting: asyncio.TimerHandle | None = None
@@ -222,9 +230,12 @@ class _Protocol(HttpToolsProtocol):
         self._joined = _Joined(transport)
         self._certificate = subject(transport.get_extra_info("peercert"))
         self._waiting = self.loop.call_later(self.first_request_s, transport.abort)
+        self.connection.drop = transport.abort
+        self.connection.shaken_hands()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._waited()
+        self.connection.lost()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -237,6 +248,7 @@ class _Protocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._in_head, self._plain_bytes, self._unwanted_bytes = True, 0, 0
+        cast("Scope", self.scope)[CONNECTION] = self.connection
         if self._certificate is not None:
             cast("Scope", self.scope)[authenticate.CERTIFICATE] = self._certificate
 
@@ -282,7 +294,8 @@ class _Protocol(HttpToolsProtocol):
         return bool(self.parser.get_method() == b"GET")
 
     def handle_websocket_upgrade(self) -> None:
-        self.ws_protocol_class = _socket_protocol()
+        own = functools.partial(_socket_protocol(), connection=self.connection)
+        self.ws_protocol_class = cast("type[asyncio.Protocol]", own)
         super().handle_websocket_upgrade()
 
     def _unsupported_upgrade_warning(self) -> None:
@@ -306,13 +319,22 @@ class _Protocol(HttpToolsProtocol):
 
 
 @functools.cache
-def _socket_protocol() -> type[asyncio.Protocol]:
+def _socket_protocol() -> Callable[..., asyncio.Protocol]:
     """What a connection goes on with as a WebSocket; imported for the first one, for few servers see any."""
     from uvicorn.protocols.websockets import wsproto_impl  # noqa: PLC0415 - see above
 
     class Socket(wsproto_impl.WSProtocol):
+        def __init__(self, *, connection: connections.Connection, **arguments: Any) -> None:
+            super().__init__(**arguments)
+            self._connection = connection
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            self._connection.lost()
+            super().connection_lost(exc)
+
         def handle_connect(self, event: Any) -> None:
             super().handle_connect(event)
+            cast("Scope", self.scope)[CONNECTION] = self._connection
             certificate = subject(self.transport.get_extra_info("peercert"))
             if certificate is not None:  # the application, begun above, first runs after this
                 cast("Scope", self.scope)[authenticate.CERTIFICATE] = certificate
@@ -329,6 +351,100 @@ def subject(certificate: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
     if not name:
         return None
     return {"name": name, "groups": [value for key, value in pairs if key == "organizationName"]}
+
+
+class _Entrance:
+    """Accepts connections and has them shake hands, no more of them at a time than may be.
+
+    Not the loop's own server: that one tells of a connection once its handshake is done, and could end none
+    before.
+    """
+
+    def __init__(
+        self,
+        listening: Sequence[socket.socket],
+        context: ssl.SSLContext,
+        protocol: Callable[[connections.Connection], _Protocol],
+        config: ServeConfig,
+    ) -> None:
+        self._listening = listening
+        self._context = context
+        self._protocol = protocol
+        self._loop = asyncio.get_running_loop()
+        self._strangers = connections.Strangers(config.strangers_max)
+        self._handshakes: dict[asyncio.Task[None], connections.Connection] = {}
+        for bound in listening:
+            bound.listen(config.backlog)
+            self._loop.add_reader(bound, self._accept, bound)
+
+    def addresses(self) -> tuple[Address, ...]:
+        names = [bound.getsockname() for bound in self._listening]
+        return tuple((str(name[0]), int(name[1])) for name in names)
+
+    def _accept(self, listening: socket.socket) -> None:
+        """Take in some of those that wait: between them who shakes hands gets on, too."""
+        for _ in range(_ACCEPTS_AT_ONCE):
+            try:
+                accepted, address = listening.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                self._make_room(listening, error)
+                return
+            accepted.setblocking(False)
+            self._greet(accepted, str(address[0]))
+
+    def _make_room(self, listening: socket.socket, error: OSError) -> None:
+        """Nothing more can be opened: a stranger goes, or it is tried again later."""
+        if (gone := self._strangers.oldest()) is not None:
+            gone.lost()
+            gone.drop()
+            return
+        log.get("apiserver").warning("cannot_accept", error=str(error))
+        self._loop.remove_reader(listening)
+        self._loop.call_later(_ACCEPT_AGAIN_S, self._accept_again, listening)
+
+    def _accept_again(self, listening: socket.socket) -> None:
+        if listening.fileno() >= 0:  # else the server has stopped meanwhile
+            self._loop.add_reader(listening, self._accept, listening)
+
+    def _greet(self, accepted: socket.socket, peer: str) -> None:
+        connection = connections.Connection(peer, drop=functools.partial(_hang_up, accepted))
+        if (gone := self._strangers.enter(connection)) is not None:
+            gone.drop()
+        task = self._loop.create_task(self._shake_hands(accepted, connection))
+        self._handshakes[task] = connection
+        task.add_done_callback(self._handshakes.pop)
+
+    async def _shake_hands(self, accepted: socket.socket, connection: connections.Connection) -> None:
+        try:
+            await self._loop.connect_accepted_socket(
+                functools.partial(self._protocol, connection),
+                accepted,
+                ssl=self._context,
+                ssl_handshake_timeout=_HANDSHAKE_S,
+                ssl_shutdown_timeout=_CLOSE_NOTIFY_S,
+            )
+        except OSError:  # they speak no TLS, have the wrong certificate, were too slow, or had to go
+            connection.lost()
+        except BaseException:
+            connection.lost()
+            raise
+
+    async def close(self) -> None:
+        for bound in self._listening:
+            self._loop.remove_reader(bound)
+            bound.close()
+        for connection in list(self._handshakes.values()):
+            connection.drop()
+        if self._handshakes:
+            await asyncio.wait(list(self._handshakes), timeout=_CANCELLED_GRACE_S)
+
+
+def _hang_up(accepted: socket.socket) -> None:
+    """End a connection from below: whatever reads from it is told that it is over."""
+    with contextlib.suppress(OSError):  # it is over already
+        accepted.shutdown(socket.SHUT_RDWR)
 
 
 class _Server:
@@ -353,42 +469,26 @@ class _Server:
             timeout_keep_alive=cast("int", config.keep_alive_s),
         )
         self._uvicorn.load()
-        self._servers: list[asyncio.Server] = []
+        self._entrance: _Entrance | None = None
 
-    async def start(self) -> None:
+    def start(self) -> None:
         context = tls_context(self._config)
-        loop = asyncio.get_running_loop()
-        sockets: list[socket.socket] = []
-        try:
-            sockets.extend(_bound(self._config.listen))
-            for bound in sockets:
-                server = await loop.create_server(
-                    self._protocol,
-                    sock=bound,
-                    ssl=context,
-                    backlog=self._config.backlog,
-                    ssl_handshake_timeout=_HANDSHAKE_S,
-                    ssl_shutdown_timeout=_CLOSE_NOTIFY_S,
-                )
-                self._servers.append(server)
-        except BaseException:
-            for bound in sockets:
-                bound.close()
-            raise
+        listening = _bound(self._config.listen)
+        self._entrance = _Entrance(listening, context, self._protocol, self._config)
 
-    def _protocol(self) -> _Protocol:
-        made = _Protocol(self._uvicorn, self._state, self._app_state, asyncio.get_running_loop())
-        made.first_request_s = self._config.first_request_s
-        return made
+    def _protocol(self, connection: connections.Connection) -> _Protocol:
+        protocol = _Protocol(self._uvicorn, self._state, self._app_state, asyncio.get_running_loop())
+        protocol.first_request_s = self._config.first_request_s
+        protocol.connection = connection
+        return protocol
 
     def addresses(self) -> tuple[Address, ...]:
-        names = [bound.getsockname() for server in self._servers for bound in server.sockets]
-        return tuple((str(name[0]), int(name[1])) for name in names)
+        return self._entrance.addresses() if self._entrance is not None else ()
 
     async def stop(self) -> None:
         """Accept no more, end streams, let short requests finish, then cancel what is left."""
-        for server in self._servers:
-            server.close()
+        if self._entrance is not None:
+            await self._entrance.close()
         for connection in list(self._state.connections):
             cast("_Protocol", connection).shutdown()
         left = await self._settle(self._config.grace_s)

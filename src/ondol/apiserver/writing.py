@@ -192,18 +192,18 @@ class Writes:
     ) -> None:
         schema, strategy = self.served.schema, self.served.strategy
         new, old = request.new, request.old
+        causes: Sequence[errors.Cause]
         causes = [*extra, *await self._beside(lambda: schema.problems(new, old, request.subresource))]
-        causes += strategy.problems(context, new, old)
+        causes = [*causes, *strategy.problems(context, new, old)]
         rules = None if request.subresource else self.core.rules.get(self.served.resource.group_resource)
+        told: Sequence[str] = ()
         if rules is not None and not causes:
-            causes += rules.problems(new, old)
+            causes, told = rules.judge(new, old)
         if causes:
             raise status.invalid(self.served.resource, objects.name(new), causes)
         if request.subresource:
             return
-        for message in (*strategy.warnings(new, old), *unsupported.added(new, old)):
-            context.warn(message)
-        for message in rules.warnings(new, old) if rules is not None else ():
+        for message in (*strategy.warnings(new, old), *unsupported.added(new, old), *told):
             context.warn(message)
 
     async def append(self, key: str, obj: Object, expected: int) -> bytes:

@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 
 ANY: Final = ("", "0.0.0.0", "::")
 """How every address of the machine is written."""
+_PORT_MAX: Final = 65535
 _PROC: Final = Path("/proc/net")
 _LISTENING: Final = "0A"
 _UNCONNECTED: Final = "07"
@@ -33,6 +34,19 @@ class HostPort(NamedTuple):
         return (self.protocol, self.port) == (other.protocol, other.port) and (
             self.address == other.address or self.is_everywhere or other.is_everywhere
         )
+
+
+def ranges(text: str) -> tuple[range, ...]:
+    """Ports and ranges of them, parted by commas (`80, 9000-9099`); `ValueError` for what is neither."""
+    return tuple(_range(part.strip()) for part in text.split(",") if part.strip())
+
+
+def _range(text: str) -> range:
+    first, separator, last = text.partition("-")
+    ports = range(int(first), int(last if separator else first) + 1)
+    if not (ports and ports[0] >= 1 and ports[-1] <= _PORT_MAX):
+        raise ValueError(f"{text} is no range of ports")
+    return ports
 
 
 def clash(asked: Iterable[HostPort], taken: Iterable[HostPort]) -> bool:

@@ -11,6 +11,7 @@ import errno
 import importlib
 import os
 import random
+import resource
 import signal
 import socket
 from collections.abc import Callable, Coroutine
@@ -158,11 +159,12 @@ def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
 
 async def _api(instance: Instance, settings: Settings, notify: Notify) -> None:
     from ondol import apiserver, store
-    from ondol.apiserver import documents, server, unsupported
+    from ondol.apiserver import connections, documents, server, unsupported
     from ondol.apiserver.handlers import backups
     from ondol.serverless.serving import podspec, validation
 
     clock, rng = SystemClock(), random.SystemRandom()
+    allowed = connections.bounds(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
     backups.remove_leftovers(instance.data_dir)
     pki = _certify(instance, node_name(settings))
     kept = store.open_file(instance.store_file, check=documents.looks_whole)
@@ -175,6 +177,7 @@ async def _api(instance: Instance, settings: Settings, notify: Notify) -> None:
         advertise_port=instance.ports.api,
         ca_certificate=pki.ca_file.read_text(encoding="ascii"),
         scratch_dir=instance.data_dir,
+        connections_max=allowed.known,
         pod_security=pod_security(settings),
     )
     app = apiserver.build(
@@ -194,6 +197,7 @@ async def _api(instance: Instance, settings: Settings, notify: Notify) -> None:
         certificate_file=pki.server_certificate_file,
         key_file=pki.server_key_file,
         client_ca_file=pki.ca_file,
+        strangers_max=allowed.strangers,
     )
     try:
         await server.serve(app, serving, started=lambda _addresses: notify())
@@ -384,6 +388,7 @@ def mesh_config(instance: Instance, settings: Settings) -> Any:
         ingress_address=settings.ingress_address,
         ingress_port=instance.ports.ingress,
         kept_ports=frozenset({instance.ports.api, instance.ports.observe, _DNS_PORT}),
+        open_ports=host_ports.ranges(settings.ingress_ports),
         trace_sampling_percent=settings.trace_sampling_percent,
         access_log=instance.log_dir / settings.access_log if settings.access_log else None,
         access_log_is_text=settings.access_log_format == "text",

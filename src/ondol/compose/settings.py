@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from ondol.api import sysctls
 from ondol.api.pod_security import policies
-from ondol.base import errors, names
+from ondol.base import errors, host_ports, names
 
 ENVIRONMENT_PREFIX = "ONDOL_"
 CONFIG_FILE = "config.toml"
@@ -36,6 +36,9 @@ class Settings:
     """Preferred port of the ingress gateway on this machine."""
     ingress_address: str = "127.0.0.1"
     """Address the ingress gateway listens on; `0.0.0.0` opens it to the network."""
+    ingress_ports: str = "80, 443, 8080, 8443, 15443, 31400"
+    """Ports and ranges (`9000-9099`), parted by commas, that Gateways may open at that address. The default
+    are those of Istio's own gateway; whoever may write a Gateway could otherwise take any free one."""
     domain: str = "localhost"
     """Domain of serverless services: `<name>.<namespace>.<domain>`."""
     node_name: str = ""
@@ -105,6 +108,14 @@ def _are_features(text: str) -> bool:
     return True
 
 
+def _are_ports(text: str) -> bool:
+    try:
+        host_ports.ranges(text)
+    except ValueError:
+        return False
+    return True
+
+
 def _is_file_name(text: str) -> bool:
     """A name of its own among the logs, which are kept short; or anywhere, for who keeps it short himself."""
     path = Path(text)
@@ -130,6 +141,7 @@ _LIMITS: Final[Mapping[str, tuple[Callable[[Any], bool], str]]] = {
     "api_port": (lambda port: 1 <= port <= 65535, "a port from 1 to 65535"),
     "ingress_port": (lambda port: 1 <= port <= 65535, "a port from 1 to 65535"),
     "ingress_address": (_is_address, "an IP address"),
+    "ingress_ports": (_are_ports, "ports and ranges of ports from 1 to 65535, parted by commas"),
     "domain": (names.is_dns1123_subdomain, "a DNS name"),
     "node_name": (lambda name: not name or names.is_dns1123_subdomain(name), "a DNS name"),
     "runtime": (lambda name: name in ("", "crun", "runc"), "crun, runc or empty"),

@@ -22,6 +22,8 @@ class MeshConfig:
     ingress_port: int = 8080
     kept_ports: frozenset[int] = frozenset()
     """Ports on which other parts of the platform listen."""
+    open_ports: tuple[range, ...] = (range(1, 65536),)
+    """Ports that Gateways may open at the ingress address, beside the ingress port."""
     ingress_namespace: str = "ondol-system"
     cluster_domain: str = "cluster.local"
     trace_sampling_percent: float = 100.0

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final
 
 import anyio
@@ -26,7 +27,7 @@ from ondol.mesh.config import MeshConfig
 from ondol.mesh.standing import Standing
 from ondol.mesh.surroundings import Surroundings
 from ondol.mesh.translate import registry
-from ondol.mesh.translate.translator import Translation, Translator, World, kept_ports
+from ondol.mesh.translate.translator import Translation, Translator, World, port_problem
 from ondol.mesh.xds import types
 from ondol.mesh.xds.types import Outcome, Rejected
 from ondol.sdk import Controller, Manager, Result, generation_changed
@@ -55,7 +56,7 @@ class Mesh:
         self._manager = manager
         self._config = config
         self._translator = Translator(config)
-        self._standing = Standing(kept_ports(config))
+        self._standing = Standing(partial(port_problem, config))
         self._translation = Translation()
         self._analyst = Analyst()
         self._findings: dict[types.Origin, list[Finding]] = {}

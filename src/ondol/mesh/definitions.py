@@ -57,7 +57,12 @@ def crds() -> list[Object]:
     """VirtualService, DestinationRule and Gateway."""
     judged = [
         _column("Programmed", '.status.conditions[?(@.type=="Programmed")].status'),
+        _column("Reason", '.status.conditions[?(@.type=="Programmed")].reason'),
         _column("Findings", '.status.conditions[?(@.type=="PassedAnalysis")].reason'),
+    ]
+    last = [
+        _AGE,
+        {**_column("Message", '.status.conditions[?(@.type=="Programmed")].message'), "priority": 1},
     ]
     return [
         _crd(
@@ -66,10 +71,10 @@ def crds() -> list[Object]:
             _column("Gateways", ".spec.gateways"),
             _column("Hosts", ".spec.hosts"),
             *judged,
-            _AGE,
+            *last,
         ),
-        _crd("DestinationRule", "dr", _column("Host", ".spec.host"), *judged, _AGE),
-        _crd("Gateway", "gw", *judged, _AGE),
+        _crd("DestinationRule", "dr", _column("Host", ".spec.host"), *judged, *last),
+        _crd("Gateway", "gw", *judged, *last),
     ]
 
 

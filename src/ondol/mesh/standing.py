@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -111,8 +111,8 @@ class _Entry:
 class Standing:
     """`admit` documents, `hear` outcomes, then ask for `effective` rules and `refusals`."""
 
-    kept_ports: frozenset[int] = frozenset()
-    """Ports of the platform's own, which no Gateway may have."""
+    port_problem: Callable[[int], str] = lambda _number: ""
+    """Why no Gateway may have a port of this machine, or nothing."""
     _entries: dict[_Key, _Entry] = field(default_factory=dict)
     _trials: deque[_Key] = field(default_factory=deque)
     _running: dict[tuple[str, str], str] = field(default_factory=dict)
@@ -321,7 +321,7 @@ class Standing:
         entry = _Entry(version, good=good)
         try:
             rule = registry.rule(kind, istio.SPECS[kind], document)
-            vetting.vet(rule.spec, rule.namespace, rule.origin.name, self.kept_ports)
+            vetting.vet(rule.spec, rule.namespace, rule.origin.name, self.port_problem)
             entry.current = rule
         except Refused as refused:
             entry.refusal = Refusal(refused.reason, str(refused))

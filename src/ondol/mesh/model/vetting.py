@@ -5,7 +5,7 @@ The rules are those of Istio's validation, and some for what Envoy would pass ov
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -41,11 +41,16 @@ _DIRECT_BODY_MAX: Final = 1 << 20
 _TABLE_SIZE_MAX: Final = 5_000_011
 
 
-def vet(spec: istio.Struct, namespace: str = "", name: str = "", kept_ports: Collection[int] = ()) -> None:
+def _any_port(_number: int) -> str:
+    return ""
+
+
+def vet(
+    spec: istio.Struct, namespace: str = "", name: str = "", port_problem: Callable[[int], str] = _any_port
+) -> None:
     """`Refused` with the first mistake in the spec of the object of that name.
 
-    `kept_ports` are the platform's own: the proxy would take one as soon as a part that is started anew has
-    left it, and the part could not come back.
+    `port_problem` says why no Gateway may have a port of this machine, or nothing.
     """
     for problem in _unsupported(spec, "spec"):
         raise Refused(problem, reason="Unsupported")
@@ -53,9 +58,8 @@ def vet(spec: istio.Struct, namespace: str = "", name: str = "", kept_ports: Col
         raise Refused(problem)
     if isinstance(spec, istio.GatewaySpec):
         for index, server in enumerate(spec.servers):
-            number = server.port.number
-            if number in kept_ports:
-                raise Refused(f"spec.servers[{index}].port.number: {number} is a port of the platform itself")
+            if problem := port_problem(server.port.number):
+                raise Refused(f"spec.servers[{index}].port.number: {problem}", reason="PortNotAllowed")
 
 
 def _unsupported(value: Any, path: str) -> Iterator[str]:

@@ -290,7 +290,7 @@ class Translator:
         identity = Identity(INGRESS_WORKLOAD, self._config.ingress_namespace, "latest")
         made, table = {}, {}
         for number, here in servers.items():
-            if number in kept_ports(self._config):
+            if port_problem(self._config, number):
                 continue  # of a version that was served before this was refused
             name = listeners.ingress_name(number)
             origins = tuple(dict.fromkeys(gateway.origin for gateway, _ in here))
@@ -306,9 +306,17 @@ def ingress_ports(config: MeshConfig) -> dict[int, int]:
     return dict.fromkeys((*_INGRESS_PORTS, config.ingress_port), INGRESS_PORT)
 
 
-def kept_ports(config: MeshConfig) -> frozenset[int]:
-    """Ports that no Gateway may have; a number that means the ingress port takes nobody's."""
-    return config.kept_ports - ingress_ports(config).keys()
+def port_problem(config: MeshConfig, number: int) -> str:
+    """Why no Gateway may have the port, or nothing; a number that means the ingress port takes nobody's."""
+    if number in ingress_ports(config):
+        return ""
+    if number in config.kept_ports:
+        return f"{number} is a port of the platform itself"
+    if not any(number in ports for ports in config.open_ports):
+        return (
+            f"{number} is not among the ports that Gateways may open on this machine (setting ingress_ports)"
+        )
+    return ""
 
 
 def roots(config: MeshConfig) -> frozenset[str]:

@@ -299,7 +299,7 @@ async def _receive_head(client: anyio.abc.SocketStream) -> bytes:
 
 async def _splice(client: anyio.abc.SocketStream, pod: anyio.abc.SocketStream, limits: Limits) -> None:
     """Carry bytes both ways until the pod has closed; the client may end its half earlier."""
-    begun = False
+    begun, answer = False, heads.Answer()
     async with anyio.create_task_group() as both:
         both.start_soon(_carry_requests, client, pod)
         try:
@@ -307,13 +307,14 @@ async def _splice(client: anyio.abc.SocketStream, pod: anyio.abc.SocketStream, l
                 with anyio.fail_after(limits.silence_s(begun=begun)):
                     received = await pod.receive(_CHUNK_BYTES)
                 begun = True
-                await client.send(received)
+                await client.send(answer.feed(received))
         except TimeoutError:
             if not begun:
                 with suppress(*_LOST):
                     await client.send(heads.answer(504, "Gateway Timeout", words.REASON))
-        except _LOST:
-            pass  # the pod has said all, or the client hears no more
+        except _LOST:  # the pod has said all, or the client hears no more
+            with suppress(*_LOST):
+                await client.send(answer.rest())
         both.cancel_scope.cancel()
 
 

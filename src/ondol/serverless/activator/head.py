@@ -1,4 +1,4 @@
-"""The head of an HTTP/1 request as bytes: found, checked for size, and told to be the last.
+"""The heads of an HTTP/1 request and of its answer: found in bytes, checked for size, told to be the last.
 
 One request a connection through the activator: each held request can then go to the pod that is
 free for it, and no connection outlives the moment when the pods take over.
@@ -6,11 +6,16 @@ free for it, and no connection outlives the moment when the pods take over.
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 HEAD_BYTES_MAX: Final = 64 * 1024
 PREFACE: Final = b"PRI * HTTP/2.0\r\n"
 _END: Final = b"\r\n\r\n"
+_ANY_END: Final = re.compile(rb"\n\r?\n")
+"""Where a head ends that may have been written with bare line ends; such a one is passed as it is."""
+_ANSWER: Final = b"HTTP/1."
+_SWITCHED: Final = b"101"
 
 
 def split(received: bytes) -> tuple[bytes, bytes] | None:
@@ -46,6 +51,44 @@ def _headers(head: bytes) -> list[tuple[bytes, bytes]]:
     return [
         (name.strip().lower(), value.strip()) for name, _, value in (line.partition(b":") for line in lines)
     ]
+
+
+class Answer:
+    """A pod's answer on its way: whoever asked is told that no other comes on the connection.
+
+    Servers need not say so themselves when they were asked to close (RFC 9112, 9.6: SHOULD). The proxy would
+    keep the connection for its next request, which would meet the end of it and be answered 503.
+    """
+
+    def __init__(self) -> None:
+        self._waiting = b""
+        self._is_past_head = False
+
+    def feed(self, received: bytes) -> bytes:
+        """What can be sent on by now."""
+        if self._is_past_head:
+            return received
+        self._waiting += received
+        ready = b""
+        while not self._is_past_head and self._begins_answer() and (end := _ANY_END.search(self._waiting)):
+            head, self._waiting = self._waiting[: end.end()], self._waiting[end.end() :]
+            status = head.partition(b" ")[2][:3]
+            is_interim = status[:1] == b"1"
+            ready += head if is_interim or not head.endswith(_END) else closing(head)
+            self._is_past_head = not is_interim or status == _SWITCHED
+        if self._is_past_head or not self._begins_answer() or len(self._waiting) > HEAD_BYTES_MAX:
+            self._is_past_head = True
+            ready += self.rest()
+        return ready
+
+    def rest(self) -> bytes:
+        """What was kept back and will not become a whole head."""
+        rest, self._waiting = self._waiting, b""
+        return rest
+
+    def _begins_answer(self) -> bool:
+        """Whether what waits is HTTP/1, as far as can be seen: another protocol is not kept waiting."""
+        return self._waiting[: len(_ANSWER)] == _ANSWER[: len(self._waiting)]
 
 
 def answer(status: int, reason: str, body: str) -> bytes:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Final, TypeAlias
 
 from ondol.api import defaults as builtin
@@ -23,7 +24,6 @@ from ondol.serverless.serving import defaults, podspec, resources
 from ondol.serverless.serving import metadata as words
 
 Document: TypeAlias = Mapping[str, Any]
-Check: TypeAlias = Callable[[Document, Document | None, frozenset[str]], Iterator[Cause]]
 Fill: TypeAlias = Callable[[Object, Object | None, str], None]
 
 _DEPLOYMENT: Final = "io.k8s.api.apps.v1.Deployment"
@@ -31,6 +31,23 @@ _TEMPLATE: Final = "spec.template"
 _POD: Final = "spec.template.spec"
 _NOTES: Final = "spec.template.metadata.annotations"
 _OWNERS: Final = {words.SERVICE_LABEL: "Service", words.CONFIGURATION_LABEL: "Configuration"}
+
+
+@dataclass(frozen=True)
+class Write:
+    """An object as it is to be written and as it was (None on create); `features` are those that are on."""
+
+    new: Document
+    old: Document | None
+    features: frozenset[str]
+
+    @cached_property
+    def workload(self) -> Object:
+        """The Deployment that the template would become, made once; `BadRequest` if there can be none."""
+        return _deployment(self.new)
+
+
+Check: TypeAlias = Callable[[Write], Iterator[Cause]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,27 +67,40 @@ class Rules:
         """Fill in, in place, what Knative's webhook would; the object fits its schema."""
         self.fill(new, dict(old) if old is not None else None, user)
 
-    def problems(self, new: Document, old: Document | None) -> list[Cause]:
-        """Everything wrong with the object; nothing while its user's part stays what it was."""
+    def judge(self, new: Document, old: Document | None) -> tuple[list[Cause], list[str]]:
+        """Everything wrong with the object, and what of it has no effect; of a change, only what it brings.
+
+        Nothing while its user's part stays what it was.
+        """
         if old is not None and _of_users(new) == _of_users(old):
-            return []
-        return list(self.check(new, old, self.features))
+            return [], []
+        write = Write(new, old, self.features)
+        if problems := list(self.check(write)):
+            return problems, []
+        return [], self._warnings(write) if self.templated else []
 
-    def warnings(self, new: Document, old: Document | None) -> list[str]:
-        """What of the object has no effect; of a change, only what it brings."""
-        if not self.templated:
-            return []
-        before = set(self._warnings(old)) if old is not None else set()
-        return [message for message in self._warnings(new) if message not in before]
+    def _warnings(self, write: Write) -> list[str]:
+        """What is told of the object and was not told of it before; the same template says the same again."""
+        told = list(_notes(write.new))
+        before = set(_notes(write.old)) if write.old is not None else set()
+        if write.old is None or _template(write.new) != _template(write.old):
+            told += self.unsupported(write.workload)
+            before |= self._told_of(write.old) if write.old is not None else set()
+        return [message for message in told if message not in before]
 
-    def _warnings(self, obj: Document) -> Iterator[str]:
-        yield from words.without_effect(objects.annotations(obj))
-        notes = objects.annotations(_template(obj))
-        yield from (f"{_NOTES}[{key}]: this annotation is not known" for key in words.unknown(notes))
+    def _told_of(self, obj: Document) -> set[str]:
+        """What the node would not honour in an object that is stored."""
         try:
-            yield from self.unsupported(_deployment(obj))
+            return set(self.unsupported(_deployment(obj)))
         except errors.BadRequest:
-            return  # it is refused, with the reason
+            return set()  # stored by an earlier version that took it
+
+
+def _notes(obj: Document) -> Iterator[str]:
+    """Annotations that do nothing."""
+    yield from words.without_effect(objects.annotations(obj))
+    notes = objects.annotations(_template(obj))
+    yield from (f"{_NOTES}[{key}]: this annotation is not known" for key in words.unknown(notes))
 
 
 def rules(
@@ -87,39 +117,39 @@ def rules(
     }
 
 
-def service(new: Document, old: Document | None, features: frozenset[str]) -> Iterator[Cause]:
-    yield from _metadata(new)
-    yield from _rollout(new)
-    yield from _signatures(new, old)
-    yield from _templated(new, old, features)
-    yield from _traffic(objects.spec(new).get("traffic") or (), of_service=True)
+def service(write: Write) -> Iterator[Cause]:
+    yield from _metadata(write.new)
+    yield from _rollout(write.new)
+    yield from _signatures(write.new, write.old)
+    yield from _templated(write)
+    yield from _traffic(objects.spec(write.new).get("traffic") or (), of_service=True)
 
 
-def configuration(new: Document, old: Document | None, features: frozenset[str]) -> Iterator[Cause]:
-    yield from _metadata(new)
-    if not objects.metadata(new).get("ownerReferences"):
-        yield from _signatures(new, old)
-    yield from _templated(new, old, features)
+def configuration(write: Write) -> Iterator[Cause]:
+    yield from _metadata(write.new)
+    if not objects.metadata(write.new).get("ownerReferences"):
+        yield from _signatures(write.new, write.old)
+    yield from _templated(write)
 
 
-def route(new: Document, old: Document | None, features: frozenset[str]) -> Iterator[Cause]:
-    del features
-    yield from _metadata(new)
-    yield from _rollout(new)
-    if not objects.metadata(new).get("ownerReferences"):
-        yield from _signatures(new, old)
-    yield from _traffic(objects.spec(new).get("traffic") or (), of_service=False)
+def route(write: Write) -> Iterator[Cause]:
+    yield from _metadata(write.new)
+    yield from _rollout(write.new)
+    if not objects.metadata(write.new).get("ownerReferences"):
+        yield from _signatures(write.new, write.old)
+    yield from _traffic(objects.spec(write.new).get("traffic") or (), of_service=False)
 
 
-def revision(new: Document, old: Document | None, features: frozenset[str]) -> Iterator[Cause]:
+def revision(write: Write) -> Iterator[Cause]:
     """What a Configuration stamps out was looked at in its template."""
+    new, old = write.new, write.old
     yield from _owned(new)
     if old is not None and objects.spec(new) != objects.spec(old):
         yield causes.forbidden(
             "spec", "a Revision is immutable; change spec.template of its Service for a new one"
         )
     elif old is None and objects.controller_of(new) is None:
-        yield from podspec.problems(objects.spec(new), "spec", features)
+        yield from podspec.problems(objects.spec(new), "spec", write.features)
 
 
 def _metadata(obj: Document) -> Iterator[Cause]:
@@ -174,13 +204,13 @@ def _template(obj: Document) -> Document:
     return objects.spec(obj).get("template") or {}
 
 
-def _templated(new: Document, old: Document | None, features: frozenset[str]) -> Iterator[Cause]:
-    template = _template(new)
-    yield from _revision_name(new, old)
+def _templated(write: Write) -> Iterator[Cause]:
+    template = _template(write.new)
+    yield from _revision_name(write.new, write.old)
     _, wrong = words.scaling(objects.annotations(template), container_concurrency=0)
     yield from wrong
-    own = [*podspec.problems(template.get("spec") or {}, _POD, features)]
-    yield from own or _as_deployment(new)  # what is wrong already would only be told twice
+    own = [*podspec.problems(template.get("spec") or {}, _POD, write.features)]
+    yield from own or _as_deployment(write)  # what is wrong already would only be told twice
 
 
 def _revision_name(new: Document, old: Document | None) -> Iterator[Cause]:
@@ -198,10 +228,10 @@ def _revision_name(new: Document, old: Document | None) -> Iterator[Cause]:
         yield causes.invalid(path, name, said)
 
 
-def _as_deployment(obj: Document) -> Iterator[Cause]:
+def _as_deployment(write: Write) -> Iterator[Cause]:
     """What is wrong with the pod of the template, at the same paths."""
     try:
-        found = _deployment(obj)
+        found = write.workload
     except errors.BadRequest as error:
         yield Cause("FieldValueInvalid", f"Invalid value: {str(error).rpartition(': Deployment.')[2]}", _POD)
         return
