@@ -88,12 +88,37 @@ def test_what_is_made_for_one_change_is_counted(objs: Any, mesh_config: MeshConf
         objs.service(f"s{number}", endpoints=[("10.100.1.1", 80)])
     translator = Translator(mesh_config)
     before = translator.translate(objs.world())
-    made = translator.memo.made
+    made = translator.memo.made + translator.route_memo.made
     objs.endpoints("web", ("10.100.0.1", 8080), ("10.100.0.2", 8080), pods=["web-1"])
     after = translator.translate(objs.world())
     names = {"outbound|80||web.default.svc.cluster.local"}
     assert changed(before.snapshot, after.snapshot) == {"ClusterLoadAssignment": names}
-    assert translator.memo.made - made <= 3
+    assert translator.memo.made + translator.route_memo.made - made <= 3
+
+
+def test_pods_and_endpoints_do_not_ask_who_governs(
+    objs: Any, mesh_config: MeshConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which rules govern a service is looked up again when services or rules change, and only then."""
+    asked: list[str] = []
+    policy = registry.Registry.policy
+
+    def counted(self: registry.Registry, host: str, *caller: str) -> registry.Policy:
+        asked.append(host)
+        return policy(self, host, *caller)
+
+    monkeypatch.setattr(registry.Registry, "policy", counted)
+    shop(objs)
+    translator = Translator(mesh_config)
+    translator.translate(objs.world())
+    asked.clear()
+    objs.endpoints("web", ("10.100.0.1", 8080), ("10.100.0.2", 8080), pods=["web-1"])
+    objs.pod("new")
+    translator.translate(objs.world())
+    assert asked == []
+    objs.service("late")
+    translator.translate(objs.world())
+    assert asked
 
 
 def test_a_rules_status_is_no_change(objs: Any, translate: Translate) -> None:
