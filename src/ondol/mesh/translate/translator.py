@@ -105,14 +105,9 @@ class _Era:
     """By caller's namespace, where rules tell it apart; else under no name."""
     tables: dict[str, Resource] = field(default_factory=dict)
     ingress: tuple[dict[str, Resource], dict[str, Resource]] = ({}, {})
+    governed: dict[str, _Governed] = field(default_factory=dict)
+    """By host, every service with what DestinationRules say of it."""
     clusters: dict[str, Resource] | None = None
-    _governed: list[_Governed] | None = None
-
-    def governed(self) -> list[_Governed]:
-        """Every service with what DestinationRules say of it."""
-        if self._governed is None:
-            self._governed = [_governed(self.registry, each) for each in self.registry.services.values()]
-        return self._governed
 
     def layout(self, namespace: str) -> Layout:
         """What the services ask of the listeners of a namespace's pods."""
@@ -186,6 +181,7 @@ class Translator:
         maker = tables.Tables(found, mesh_rules, self.route_memo, self._before(key, found, named))
         before = self._era.layouts if self._era is not None else {}
         era = _Era(key, found, mesh_rules, named, maker, before)
+        era.governed = self._governed(found)
         era.ingress = self._ingress(world, maker)
         self._era = era
         return era
@@ -207,11 +203,22 @@ class Translator:
 
     # Clusters and endpoints
 
+    def _governed(self, found: Registry) -> dict[str, _Governed]:
+        """By host; of services that stayed as the era before had it, if the same rules govern."""
+        era = self._era
+        earlier = era.governed if era is not None and found.is_governed_as(era.registry) else {}
+        return {
+            host: before
+            if (before := earlier.get(host)) is not None and before.service is service
+            else _governed(found, service)
+            for host, service in found.services.items()
+        }
+
     def _clusters(self, era: _Era) -> dict[str, Resource]:
         """The clusters of all services: no pod and no endpoint changes them."""
         if era.clusters is None:
             made: dict[str, Resource] = {}
-            for each in era.governed():
+            for each in era.governed.values():
                 key = ("clusters", id(each.service), each.origins)
                 arguments = (era.registry, each.service, each.policies, self._config.passthrough_mark)
                 made.update(self.route_memo.get(key, partial(_service_clusters, *arguments), each.service))
@@ -221,7 +228,7 @@ class Translator:
     def _endpoints(self, era: _Era, found: Registry) -> dict[str, Resource]:
         """What stands behind the clusters, service by service."""
         assigned: dict[str, Resource] = {}
-        for each in era.governed():
+        for each in era.governed.values():
             service, policies = each.service, each.policies
             views = found.slices.get(service.key, [])
             labels = _labels(found, service) if each.has_subsets else []
