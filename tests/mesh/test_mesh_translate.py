@@ -96,49 +96,6 @@ def test_what_is_made_for_one_change_is_counted(objs: Any, mesh_config: MeshConf
     assert translator.memo.made + translator.route_memo.made - made <= 3
 
 
-def test_who_governs_is_asked_of_what_is_new(
-    objs: Any, mesh_config: MeshConfig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Pods and endpoints: of no service; a new service: of it alone; a new DestinationRule: of all."""
-    asked: list[str] = []
-    policy = registry.Registry.policy
-
-    def counted(self: registry.Registry, host: str, *caller: str) -> registry.Policy:
-        asked.append(host)
-        return policy(self, host, *caller)
-
-    monkeypatch.setattr(registry.Registry, "policy", counted)
-    shop(objs)
-    translator = Translator(mesh_config)
-    translator.translate(objs.world())
-    asked.clear()
-    objs.endpoints("web", ("10.100.0.1", 8080), ("10.100.0.2", 8080), pods=["web-1"])
-    objs.pod("new")
-    translator.translate(objs.world())
-    assert asked == []
-    objs.service("late")
-    translator.translate(objs.world())
-    assert "late.default.svc.cluster.local" in asked
-    assert "web.default.svc.cluster.local" not in asked
-    objs.destination_rule("db", {"host": "db", "subsets": [{"name": "v1", "labels": {"version": "v1"}}]})
-    translator.translate(objs.world())
-    assert {"db.default.svc.cluster.local", "web.default.svc.cluster.local"} <= set(asked)
-
-
-def test_a_rule_comes_to_govern_a_service_that_is_new(objs: Any, mesh_config: MeshConfig) -> None:
-    """`web.other` in a rule is a name of the outside until there is such a service."""
-    objs.service("first", namespace="other", endpoints=[("10.100.0.1", 8080)])
-    subsets = [{"name": "v1", "labels": {"version": "v1"}}]
-    objs.destination_rule("web", {"host": "web.other", "subsets": subsets})
-    translator = Translator(mesh_config)
-    translator.translate(objs.world())
-    for name in ("second", "web"):
-        objs.service(name, namespace="other")
-        after = translator.translate(objs.world()).snapshot
-        assert after == Translator(mesh_config).translate(objs.world()).snapshot
-    assert any("|v1|web.other.svc.cluster.local" in name for name in after.of(types.CLUSTER))
-
-
 def test_a_rules_status_is_no_change(objs: Any, translate: Translate) -> None:
     """Writing conditions on an object does not make its configuration anew."""
     shop(objs)
