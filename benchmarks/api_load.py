@@ -26,27 +26,27 @@ def measure(kubeconfig: Path) -> dict[str, float]:
 async def _measure(config: dict[str, object]) -> dict[str, float]:
     cluster = config["clusters"][0]["cluster"]  # type: ignore[index]
     host, _, port = str(cluster["server"]).removeprefix("https://").partition(":")
-    context = _tls(cluster, config["users"][0]["user"])  # type: ignore[index]
-    loads = [_Load(host, int(port), context, number) for number in range(CONNECTIONS)]
+    context = tls(cluster, config["users"][0]["user"])  # type: ignore[index]
+    loads = [Load(host, int(port), context, number) for number in range(CONNECTIONS)]
     await asyncio.gather(*(load.open() for load in loads))
     path = f"/api/v1/namespaces/{NAMESPACE}/configmaps"
     names = iter(range(10**9))
     rates = {"create": await _rate(loads, lambda: _create(path, f"bench-{next(names)}"))}
     rates["get"] = await _rate(loads, lambda: _get(f"{path}/bench-0"))
     rates["list of 500"] = await _rate(loads, lambda: _get(f"{path}?limit=500"))
-    await loads[0].ask(_request("DELETE", path + "?labelSelector=bench%3Dyes", b"{}"))
+    await loads[0].ask(request_of("DELETE", path + "?labelSelector=bench%3Dyes", b"{}"))
     for load in loads:
         load.close()
     return rates
 
 
-async def _rate(loads: list[_Load], request: Callable[[], bytes]) -> float:
+async def _rate(loads: list[Load], request: Callable[[], bytes]) -> float:
     began = time.perf_counter()
     counts = await asyncio.gather(*(load.run(request, began + SECONDS) for load in loads))
     return sum(counts) / (time.perf_counter() - began)
 
 
-class _Load:
+class Load:
     """One kept-open connection that asks as fast as it is answered."""
 
     def __init__(self, host: str, port: int, context: ssl.SSLContext, number: int) -> None:
@@ -55,10 +55,10 @@ class _Load:
 
     async def open(self) -> None:
         host, port, context = self._target
-        self._reader, self._writer = await asyncio.open_connection(host, port, ssl=context, limit=1 << 22)
+        self.reader, self.writer = await asyncio.open_connection(host, port, ssl=context, limit=1 << 22)
 
     def close(self) -> None:
-        self._writer.close()
+        self.writer.close()
 
     async def run(self, request: Callable[[], bytes], until: float) -> int:
         count = 0
@@ -70,23 +70,23 @@ class _Load:
         return count
 
     async def ask(self, request: bytes) -> int:
-        self._writer.write(request)
-        head = await self._reader.readuntil(b"\r\n\r\n")
+        self.writer.write(request)
+        head = await self.reader.readuntil(b"\r\n\r\n")
         lines = head.lower().split(b"\r\n")
         length = next((int(line[15:]) for line in lines if line.startswith(b"content-length:")), None)
         if length is None:
             await self._chunks()
         else:
-            await self._reader.readexactly(length)
+            await self.reader.readexactly(length)
         return int(head[9:12])
 
     async def _chunks(self) -> None:
-        while size := int((await self._reader.readline()).strip(), 16):
-            await self._reader.readexactly(size + 2)
-        await self._reader.readline()
+        while size := int((await self.reader.readline()).strip(), 16):
+            await self.reader.readexactly(size + 2)
+        await self.reader.readline()
 
 
-def _request(method: str, path: str, body: bytes = b"") -> bytes:
+def request_of(method: str, path: str, body: bytes = b"") -> bytes:
     head = f"{method} {path} HTTP/1.1\r\nhost: api\r\naccept: application/json\r\n"
     if body:
         head += f"content-type: application/json\r\ncontent-length: {len(body)}\r\n"
@@ -98,14 +98,14 @@ def _create(path: str, name: str) -> bytes:
         f'{{"apiVersion":"v1","kind":"ConfigMap","metadata":{{"name":"{name}","labels":{{"bench":"yes"}}}},'
         f'"data":{{"key":"{DATA}"}}}}'
     )
-    return _request("POST", path, body.encode())
+    return request_of("POST", path, body.encode())
 
 
 def _get(path: str) -> bytes:
-    return _request("GET", path)
+    return request_of("GET", path)
 
 
-def _tls(cluster: dict[str, str], user: dict[str, str]) -> ssl.SSLContext:
+def tls(cluster: dict[str, str], user: dict[str, str]) -> ssl.SSLContext:
     context = ssl.create_default_context(
         cadata=base64.b64decode(cluster["certificate-authority-data"]).decode()
     )

@@ -23,6 +23,7 @@ from typing import Any
 
 import anyio
 import api_load
+import at_size
 
 from ondol import client as clients
 from ondol.api import conditions, objects
@@ -269,6 +270,43 @@ def api(instance: Instance) -> list[Row]:
     ]
 
 
+def services(instance: Instance) -> list[Row]:
+    """Processor time of control for one more Knative service, beside none and beside 300."""
+    _build(instance)
+    costs = anyio.run(_services, instance)
+    return [
+        _row(
+            f"control: a Knative service beside {existing}",
+            parts["control"] * 1000,
+            "ms",
+            400.0,
+            note=", ".join(f"{part} {used * 1000:.0f}" for part, used in parts.items()),
+        )
+        for existing, parts in costs.items()
+    ]
+
+
+async def _services(instance: Instance) -> dict[int, dict[str, float]]:
+    async with aclosing(clients.from_kubeconfig(instance.kubeconfig)) as client:
+        await _namespace(client)
+        return await at_size.cost_of_services(client, instance, NAMESPACE, LOAD_IMAGE)
+
+
+def watchers(instance: Instance) -> list[Row]:
+    """From a write to its event at one of 100 watchers, at 500 writes a second over TLS."""
+    rounds = [at_size.watch_delivery(instance.kubeconfig) for _ in range(3)]
+    return [
+        _row(
+            f"watch: a write to 100 watchers, {rank}",
+            statistics.median(r[rank] for r in rounds),
+            "ms",
+            aim,
+            note=", ".join(f"{r[rank]:.1f} at {r['rate']:.0f}/s" for r in rounds),
+        )
+        for rank, aim in (("p50", 10.0), ("p99", 42.0))
+    ]
+
+
 MEASUREMENTS: dict[str, Callable[[Instance], list[Row]] | None] = {
     "up": None,
     "memory": memory,
@@ -276,6 +314,8 @@ MEASUREMENTS: dict[str, Callable[[Instance], list[Row]] | None] = {
     "cold": cold,
     "mesh": mesh,
     "api": api,
+    "services": services,
+    "watchers": watchers,
 }
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from ondol.api import facts, kinds, openapi
 from ondol.api.openapi import descriptions, gnostic, schemas
-from ondol.api.protobuf import wire
+from ondol.base import protowire
 
 CRD = {
     "spec": {
@@ -181,7 +181,7 @@ def test_the_index_leads_to_each_state_of_a_document() -> None:
 def test_the_protobuf_form_of_v2_holds_every_path_and_definition() -> None:
     """Names, references, defaults and extensions are found where Go clients look."""
     document = openapi.v2(registry(), release="v1.34.0", schema_of=schema_of)
-    parts = dict(wire.fields(gnostic.encode(document)))
+    parts = dict(protowire.fields(gnostic.encode(document)))
     assert parts[1] == b"2.0"
     paths, definitions = parts[8], parts[9]
     assert isinstance(paths, bytes)
@@ -189,11 +189,13 @@ def test_the_protobuf_form_of_v2_holds_every_path_and_definition() -> None:
     assert names(paths) == set(document["paths"])
     assert names(definitions) == set(document["definitions"])
     spec = entry(definitions, "io.k8s.api.core.v1.PodSpec")
-    containers = entry(dict(wire.fields(spec))[25], "containers")
-    found = list(wire.fields(containers))
+    containers = entry(dict(protowire.fields(spec))[25], "containers")
+    found = list(protowire.fields(containers))
     assert (22, b"\x0a\x05array") in found
     extensions = {
-        dict(wire.fields(value))[1] for number, value in found if number == 31 and isinstance(value, bytes)
+        dict(protowire.fields(value))[1]
+        for number, value in found
+        if number == 31 and isinstance(value, bytes)
     }
     assert b"x-kubernetes-patch-merge-key" in extensions
 
@@ -204,9 +206,9 @@ def names(data: bytes) -> set[str]:
 
 def entries(data: int | bytes) -> Iterator[tuple[str, bytes]]:
     assert isinstance(data, bytes)
-    for _, value in wire.fields(data):
+    for _, value in protowire.fields(data):
         assert isinstance(value, bytes)
-        parts = dict(wire.fields(value))
+        parts = dict(protowire.fields(value))
         name, inner = parts[1], parts[2]
         assert isinstance(name, bytes)
         assert isinstance(inner, bytes)

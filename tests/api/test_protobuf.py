@@ -10,9 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ondol.api import facts, protobuf
-from ondol.api.protobuf import wire
 from ondol.api.schema import typed
-from ondol.base import errors
+from ondol.base import errors, protowire
 
 
 def named(group: str, version: str, kind: str) -> tuple[str, str]:
@@ -121,7 +120,7 @@ def test_a_time_is_of_any_year_with_four_digits(seconds: int, shown: str) -> Non
     """From Go's first moments on, and back to the same bytes."""
     lease = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease"}
     body = protobuf.encode({**lease, "spec": {"renewTime": shown}})
-    assert wire.put_number(1, seconds) in body
+    assert protowire.put_number(1, seconds) in body
     assert protobuf.decode(body)["spec"]["renewTime"] == shown
 
 
@@ -130,7 +129,7 @@ def test_a_time_nobody_set_is_absent_and_one_out_of_range_is_refused() -> None:
     lease = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease"}
     body = protobuf.encode({**lease, "spec": {"renewTime": "0001-01-01T00:00:00.000000Z"}})
     assert "renewTime" not in protobuf.decode(body).get("spec", {})
-    near, far = wire.put_number(1, 253402300799), wire.put_number(1, 1 << 41)
+    near, far = protowire.put_number(1, 253402300799), protowire.put_number(1, 1 << 41)
     body = protobuf.encode({**lease, "spec": {"renewTime": "9999-12-31T23:59:59.000000Z"}})
     with pytest.raises(errors.BadRequest, match="outside of the years"):
         protobuf.decode(body.replace(near, far))
@@ -171,12 +170,12 @@ def test_lists_have_a_form_too() -> None:
 def test_unknown_numbers_are_skipped() -> None:
     """A newer client's fields do not stop an older server."""
     body = protobuf.encode({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "a"}})
-    opened = dict(wire.fields(body[4:]))
+    opened = dict(protowire.fields(body[4:]))
     meta, raw = opened[1], opened[2]
     assert isinstance(meta, bytes)
     assert isinstance(raw, bytes)
-    newer = raw + wire.put_number(99, 5) + wire.put_bytes(100, b"x")
-    read = protobuf.decode(protobuf.MAGIC + wire.put_bytes(1, meta) + wire.put_bytes(2, newer))
+    newer = raw + protowire.put_number(99, 5) + protowire.put_bytes(100, b"x")
+    read = protobuf.decode(protobuf.MAGIC + protowire.put_bytes(1, meta) + protowire.put_bytes(2, newer))
     assert read["metadata"] == {"name": "a"}
 
 
@@ -192,9 +191,9 @@ def test_a_broken_body_is_a_bad_request(body: bytes) -> None:
 @given(st.binary(max_size=40))
 def test_no_bytes_crash_the_reader(tail: bytes) -> None:
     """Whatever follows a good envelope's head."""
-    head = wire.put_bytes(1, b"\x0a\x02v1\x12\x03Pod")
+    head = protowire.put_bytes(1, b"\x0a\x02v1\x12\x03Pod")
     with contextlib.suppress(errors.BadRequest):
-        protobuf.decode(protobuf.MAGIC + head + wire.put_bytes(2, tail))
+        protobuf.decode(protobuf.MAGIC + head + protowire.put_bytes(2, tail))
 
 
 def test_custom_kinds_have_no_protobuf_form() -> None:

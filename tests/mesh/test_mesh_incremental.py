@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,6 +16,7 @@ from ondol.mesh.config import MeshConfig
 from ondol.mesh.surroundings import Surroundings
 from ondol.mesh.translate import changes, hosts, registry
 from ondol.mesh.translate.translator import Translator, World
+from ondol.mesh.xds import types
 
 CONFIG = MeshConfig(Path("/run/netns"), "unix:/xds", "unix:/admin", Path("/envoy.json"))
 DOMAIN = "cluster.local"
@@ -211,3 +213,47 @@ def test_a_new_service_concerns_only_who_mentions_it(objs: Any) -> None:
     assert concerned.hosts == {f"{name}.default.svc.{DOMAIN}" for name in "abc"}
     wildcard = registry.Rule(named[0][0].origin._replace(version="2"), "", named[0][0].spec)
     assert changes.concerned((before, before), (named, [(wildcard, ("*.example",))])) is None
+
+
+def test_who_governs_is_asked_of_what_is_new(objs: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pods and endpoints: of no service; a new service: of it alone; a new DestinationRule: of all."""
+    asked: list[str] = []
+    policy = registry.Registry.policy
+
+    def counted(self: registry.Registry, host: str, *caller: str) -> registry.Policy:
+        asked.append(host)
+        return policy(self, host, *caller)
+
+    monkeypatch.setattr(registry.Registry, "policy", counted)
+    objs.pod("client")
+    for name in ("web", "db"):
+        objs.service(name, endpoints=[("10.100.0.1", 8080)])
+    objs.destination_rule("web", {"host": "web", "subsets": [{"name": "v1", "labels": {"version": "v1"}}]})
+    translator = Translator(CONFIG)
+    translator.translate(objs.world())
+    asked.clear()
+    objs.endpoints("web", ("10.100.0.1", 8080), ("10.100.0.2", 8080))
+    objs.pod("new")
+    translator.translate(objs.world())
+    assert asked == []
+    objs.service("late")
+    translator.translate(objs.world())
+    assert "late.default.svc.cluster.local" in asked
+    assert "web.default.svc.cluster.local" not in asked
+    objs.destination_rule("db", {"host": "db", "subsets": [{"name": "v1", "labels": {"version": "v1"}}]})
+    translator.translate(objs.world())
+    assert {"db.default.svc.cluster.local", "web.default.svc.cluster.local"} <= set(asked)
+
+
+def test_a_rule_comes_to_govern_a_service_that_is_new(objs: Any) -> None:
+    """`web.other` in a rule is a name of the outside until there is such a service."""
+    objs.service("first", namespace="other", endpoints=[("10.100.0.1", 8080)])
+    subsets = [{"name": "v1", "labels": {"version": "v1"}}]
+    objs.destination_rule("web", {"host": "web.other", "subsets": subsets})
+    translator = Translator(CONFIG)
+    translator.translate(objs.world())
+    for name in ("second", "web"):
+        objs.service(name, namespace="other")
+        after = translator.translate(objs.world()).snapshot
+        assert after == Translator(CONFIG).translate(objs.world()).snapshot
+    assert any("|v1|web.other.svc.cluster.local" in name for name in after.of(types.CLUSTER))

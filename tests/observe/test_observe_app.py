@@ -23,9 +23,9 @@ from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
 from ondol.base import errors
 from ondol.base.clock import ManualClock, SystemClock
 from ondol.base.unix_http import UnixConnection
-from ondol.observe import jaeger, otlp, server
+from ondol.observe import jaeger, otlp_protobuf, server
 from ondol.observe.app import App, PodsOnly
-from ondol.observe.spans import Span
+from ondol.observe.spans import Row, Span, row
 from ondol.observe.store import Query, SpanStore
 
 pytestmark = pytest.mark.anyio
@@ -183,6 +183,7 @@ async def test_searches_narrow(app: App, path: str, expected: int) -> None:
     ("method", "path", "body", "headers", "status"),
     [
         ("POST", "/v1/traces", b"\xff\xff\xff", {}, 400),
+        ("POST", "/v1/traces", b"\x0a\x05\x12", {}, 400),
         ("POST", "/v1/traces", b"{", {"content-type": "application/json"}, 400),
         ("POST", "/v1/traces", b"[1]", {"content-type": "application/json"}, 400),
         ("POST", "/v1/traces", b"plain", {"content-encoding": "gzip"}, 400),
@@ -216,8 +217,7 @@ async def test_bad_requests_are_answered(  # noqa: PLR0917 - a row of the table
 
 def test_retention_drops_the_oldest(store: SpanStore) -> None:
     """Old spans go first, and then what is too much."""
-    spans = otlp.from_protobuf(_export())
-    store.add(spans)
+    store.add(otlp_protobuf.rows(_export()))
     plenty = 1 << 30
     assert store.forget(before_ns=0, keep_spans=10, keep_bytes=plenty) == 0
     assert store.forget(before_ns=0, keep_spans=1, keep_bytes=plenty) == 1
@@ -239,7 +239,7 @@ def test_a_service_that_calls_nobody_is_found(store: SpanStore) -> None:
     other = Span(
         trace_id="2" * 32, span_id="2" * 16, service="cart", name="work", start_ns=NOW_NS, duration_ns=1
     )
-    store.add([call, other])
+    store.add([row(call), row(other)])
     (found,) = store.search(Query(service="reviews"))
     assert found == [call]
     assert [entry["name"] for entry in jaeger.summary(found)["services"]] == ["front", "reviews"]
@@ -260,16 +260,18 @@ def test_a_file_of_an_older_version_is_read(tmp_path: Path) -> None:
     opened.close()
 
 
-def _many(count: int) -> list[Span]:
+def _many(count: int) -> list[Row]:
     return [
-        Span(
-            trace_id=f"{number // 4:032x}",
-            span_id=f"{number:016x}",
-            service=f"s{number % 3}",
-            name="work",
-            start_ns=NOW_NS + number,
-            duration_ns=10,
-            attributes={"text": "x" * 300},
+        row(
+            Span(
+                trace_id=f"{number // 4:032x}",
+                span_id=f"{number:016x}",
+                service=f"s{number % 3}",
+                name="work",
+                start_ns=NOW_NS + number,
+                duration_ns=10,
+                attributes={"text": "x" * 300},
+            )
         )
         for number in range(count)
     ]
@@ -298,12 +300,12 @@ def test_services_are_listed_once_in_order(store: SpanStore) -> None:
 _KILLED = """
 import os, signal, sys
 from pathlib import Path
-from ondol.observe.spans import Span
+from ondol.observe.spans import Row, Span, row
 from ondol.observe.store import SpanStore
 store = SpanStore(Path(sys.argv[1]))
 for number in range(50):
     span = Span(trace_id="1" * 32, span_id=f"{number:016x}", service="s", name="n", start_ns=1, duration_ns=1)
-    store.add([span])
+    store.add([row(span)])
     print(number, flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
 """

@@ -20,8 +20,8 @@ import msgspec
 
 from ondol.base import errors
 from ondol.base.clock import Clock
-from ondol.observe import jaeger, otlp, spans
-from ondol.observe.spans import Span
+from ondol.observe import jaeger, otlp, otlp_protobuf, spans
+from ondol.observe.spans import Row, Span
 from ondol.observe.store import Query, SpanStore
 
 Scope = Mapping[str, Any]
@@ -102,22 +102,28 @@ class App:
         body = _plain_body(await _read_body(receive), headers.get(b"content-encoding", "identity"))
         is_json = content_type == _JSON
         with self._waiting(len(body)):
-            received, mistakes = await anyio.to_thread.run_sync(self._keep, body, is_json)
+            received, refused, mistake = await anyio.to_thread.run_sync(self._keep, body, is_json)
         self.counts.spans_received += received
-        self.counts.spans_refused += len(mistakes)
+        self.counts.spans_refused += refused
         self.counts.exports += 1
-        if mistakes:
+        if refused:
             answer = otlp.partial_success_json if is_json else otlp.partial_success
-            return Answer(200, answer(len(mistakes), mistakes[0]), content_type)
+            return Answer(200, answer(refused, mistake), content_type)
         # An export that was taken whole is answered with an empty message of the same kind.
         return Answer(200, b"{}" if is_json else b"", content_type)
 
-    def _keep(self, body: bytes, is_json: bool) -> tuple[int, list[str]]:
-        """Keep the spans that can be kept; how many, and what is wrong with the others."""
-        decode = otlp.from_json if is_json else otlp.from_protobuf
-        judged = [(span, spans.mistake(span)) for span in decode(body)]
-        kept = self._store.add(span for span, mistake in judged if not mistake)
-        return kept, [mistake for _, mistake in judged if mistake]
+    def _keep(self, body: bytes, is_json: bool) -> tuple[int, int, str]:
+        """Keep the spans that can be kept; how many, how many others, and what is wrong with the first."""
+        rows = map(spans.row, otlp.from_json(body)) if is_json else otlp_protobuf.rows(body)
+        kept: list[Row] = []
+        refused, first = 0, ""
+        for row in rows:
+            if mistake := spans.mistake(row):
+                refused, first = refused + 1, first or mistake
+            else:
+                kept.append(row)
+        self._store.add(kept)
+        return len(kept), refused, first
 
     @contextlib.contextmanager
     def _waiting(self, size_bytes: int) -> Iterator[None]:

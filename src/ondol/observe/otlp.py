@@ -1,78 +1,17 @@
-"""OTLP trace exports decoded to spans, from protobuf or JSON (opentelemetry-proto 1.x)."""
+"""OTLP trace exports in JSON decoded to spans (opentelemetry-proto 1.x), and the answers to exports."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
-from ondol.base import errors
-from ondol.observe.spans import KINDS, Span
+from ondol.base import errors, protowire
+from ondol.observe import spans
+from ondol.observe.spans import Span
 
 _STATUS_ERROR = 2
-_NO_PARENT = "0" * 16
-"""As some exporters say that a span is a root."""
-
-
-def from_protobuf(body: bytes) -> list[Span]:
-    """Spans of an `ExportTraceServiceRequest`; `BadRequest` if it is none."""
-    # The generated classes cost memory: they are loaded with the first export, not with the process.
-    from google.protobuf.message import DecodeError  # noqa: PLC0415
-    from opentelemetry.proto.collector.trace.v1 import trace_service_pb2  # noqa: PLC0415
-
-    request = trace_service_pb2.ExportTraceServiceRequest()
-    try:
-        request.ParseFromString(body)
-    except DecodeError as error:
-        raise errors.BadRequest(f"not an OTLP trace export: {error}") from error
-    return list(_spans(request))
-
-
-def _spans(request: Any) -> Iterator[Span]:
-    for resource_spans in request.resource_spans:
-        resource = _attributes(resource_spans.resource.attributes)
-        service = str(resource.get("service.name") or "unknown")
-        # Field 2 by number: releases of the generated classes have called it by different names.
-        for scope_spans in getattr(resource_spans, resource_spans.DESCRIPTOR.fields_by_number[2].name):
-            for span in scope_spans.spans:
-                yield Span(
-                    trace_id=span.trace_id.hex(),
-                    span_id=span.span_id.hex(),
-                    parent_id=_parent(span.parent_span_id.hex()),
-                    service=service,
-                    name=span.name,
-                    kind=_kind(span.kind),
-                    start_ns=span.start_time_unix_nano,
-                    duration_ns=max(0, span.end_time_unix_nano - span.start_time_unix_nano),
-                    error=span.status.code == _STATUS_ERROR,
-                    attributes=_attributes(span.attributes),
-                )
-
-
-def _parent(text: str) -> str:
-    return "" if text == _NO_PARENT else text
-
-
-def _kind(number: int) -> str:
-    return KINDS[number] if 0 <= number < len(KINDS) else KINDS[0]
-
-
-def _attributes(pairs: Iterable[Any]) -> dict[str, Any]:
-    # Nearly all values are text, which is told without asking which of its forms a value has.
-    return {pair.key: (value := pair.value).string_value or _value(value) for pair in pairs}
-
-
-def _value(value: Any) -> Any:
-    which = value.WhichOneof("value")
-    if which is None:
-        return None
-    found = getattr(value, which)
-    if which == "array_value":
-        return [_value(item) for item in found.values]
-    if which == "kvlist_value":
-        return _attributes(found.values)
-    return found.hex() if which == "bytes_value" else found
 
 
 def from_json(body: bytes) -> list[Span]:
@@ -80,7 +19,7 @@ def from_json(body: bytes) -> list[Span]:
     try:
         document = msgspec.json.decode(body)
         return [
-            _json_span(span, str(resource.get("service.name") or "unknown"))
+            _json_span(span, spans.service(resource))
             for resource_spans in document.get("resourceSpans") or ()
             for resource in [_json_attributes((resource_spans.get("resource") or {}).get("attributes"))]
             for scope_spans in resource_spans.get("scopeSpans") or ()
@@ -93,12 +32,12 @@ def from_json(body: bytes) -> list[Span]:
 def _json_span(span: Mapping[str, Any], service: str) -> Span:
     start_ns, end_ns = int(span.get("startTimeUnixNano") or 0), int(span.get("endTimeUnixNano") or 0)
     return Span(
-        trace_id=str(span.get("traceId") or "").lower(),
-        span_id=str(span.get("spanId") or "").lower(),
-        parent_id=_parent(str(span.get("parentSpanId") or "").lower()),
+        trace_id=spans.identifier(str(span.get("traceId") or "")),
+        span_id=spans.identifier(str(span.get("spanId") or "")),
+        parent_id=spans.parent(spans.identifier(str(span.get("parentSpanId") or ""))),
         service=service,
         name=str(span.get("name") or ""),
-        kind=_kind(int(span.get("kind") or 0)),
+        kind=spans.kind(int(span.get("kind") or 0)),
         start_ns=start_ns,
         duration_ns=max(0, end_ns - start_ns),
         error=(span.get("status") or {}).get("code") == _STATUS_ERROR,
@@ -126,18 +65,9 @@ def _json_value(value: Mapping[str, Any]) -> Any:
 
 
 def partial_success(rejected: int, message: str) -> bytes:
-    text = message.encode()
-    inner = b"\x08" + _varint(rejected) + b"\x12" + _varint(len(text)) + text
-    return b"\x0a" + _varint(len(inner)) + inner
+    inner = protowire.put_number(1, rejected) + protowire.put_bytes(2, message.encode())
+    return protowire.put_bytes(1, inner)
 
 
 def partial_success_json(rejected: int, message: str) -> bytes:
     return msgspec.json.encode({"partialSuccess": {"rejectedSpans": str(rejected), "errorMessage": message}})
-
-
-def _varint(value: int) -> bytes:
-    found = bytearray()
-    while value > 0x7F:
-        found.append(value & 0x7F | 0x80)
-        value >>= 7
-    return bytes([*found, value])

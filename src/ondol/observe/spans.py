@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
 KINDS: Final = ("unspecified", "internal", "server", "client", "producer", "consumer")
-_TRACE_ID: Final = re.compile(r"(?!0+$)[0-9a-f]{32}")
-_SPAN_ID: Final = re.compile(r"(?!0+$)[0-9a-f]{16}")
+_HEX: Final = re.compile(r"[0-9A-Fa-f]*")
+_NO_HEX: Final = "?"
+_NO_TRACE: Final = "0" * 32
+_NO_SPAN: Final = "0" * 16
+_PARENT_DIGITS: Final = (16, 0)
 _TIME_NS_MAX: Final = 2**63 - 1
+CLUSTERS: Final = ("upstream_cluster.name", "upstream_cluster")
+"""The attributes by which a proxy names whom it called; the first that has a value counts."""
 _CLUSTER: Final = re.compile(r"(?:outbound\|\d+\|(?P<subset>[^|]*)\|)(?P<host>[^|]+)")
 
 
@@ -36,27 +41,92 @@ class Span(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def callee(self) -> str:
         """The service a proxy's span says it called (`reviews`, or `reviews/v2`), empty if none."""
-        cluster = str(
-            self.attributes.get("upstream_cluster.name") or self.attributes.get("upstream_cluster") or ""
-        )
-        match = _CLUSTER.search(cluster)
-        if match is None:
-            return ""
-        name = match["host"].split(".", 1)[0]
-        return f"{name}/{match['subset']}" if match["subset"] else name
+        return callee(self.attributes)
 
     @property
     def called(self) -> str:
-        """The called service without its version: `reviews`, however the call was split."""
-        return self.callee.partition("/")[0]
+        """The called service without its version."""
+        return called(self.attributes)
 
 
-def mistake(span: Span) -> str:
-    """Why a span cannot be kept, in words; empty if it can."""
-    if not _TRACE_ID.fullmatch(span.trace_id):
+class Row(NamedTuple):
+    """A span as it is stored, column by column: the attributes are a JSON object."""
+
+    trace_id: str
+    span_id: str
+    parent_id: str
+    service: str
+    name: str
+    kind: str
+    start_ns: int
+    duration_ns: int
+    error: bool
+    attributes: bytes
+    called: str
+
+
+def row(span: Span) -> Row:
+    """What is stored of a span."""
+    return Row(
+        span.trace_id,
+        span.span_id,
+        span.parent_id,
+        span.service,
+        span.name,
+        span.kind,
+        span.start_ns,
+        span.duration_ns,
+        span.error,
+        msgspec.json.encode(span.attributes),
+        called(span.attributes),
+    )
+
+
+def callee(attributes: Mapping[str, Any]) -> str:
+    """The service that a proxy called, and its version if the call was split; empty if none."""
+    cluster = str(next(filter(None, (attributes.get(key) for key in CLUSTERS)), ""))
+    match = _CLUSTER.search(cluster)
+    if match is None:
+        return ""
+    name = match["host"].split(".", 1)[0]
+    return f"{name}/{match['subset']}" if match["subset"] else name
+
+
+def called(attributes: Mapping[str, Any]) -> str:
+    """The called service without its version: `reviews`, however the call was split."""
+    return callee(attributes).partition("/")[0]
+
+
+def service(resource: Mapping[str, Any]) -> str:
+    """The name of the service whose resource has these attributes."""
+    return str(resource.get("service.name") or "unknown")
+
+
+def parent(span_id: str) -> str:
+    """The parent's id as it is kept: empty for a root, of which some exporters say that it is all zeros."""
+    return "" if span_id == _NO_SPAN else span_id
+
+
+def kind(number: int) -> str:
+    """The word for a number of OTLP's `SpanKind`."""
+    return KINDS[number] if 0 <= number < len(KINDS) else KINDS[0]
+
+
+def identifier(text: str) -> str:
+    """An id spelled as it is kept; one that is not in hex becomes one that cannot be."""
+    return text.lower() if _HEX.fullmatch(text) else _NO_HEX
+
+
+def mistake(span: Row) -> str:
+    """Why a span, whose ids are hex, cannot be kept, in words; empty if it can."""
+    if len(span.trace_id) != len(_NO_TRACE) or span.trace_id == _NO_TRACE:
         return "a trace id has 16 bytes that are not all zero"
-    if not _SPAN_ID.fullmatch(span.span_id) or (span.parent_id and not _SPAN_ID.fullmatch(span.parent_id)):
+    if (
+        len(span.span_id) != len(_NO_SPAN)
+        or span.span_id == _NO_SPAN
+        or len(span.parent_id) not in _PARENT_DIGITS
+    ):
         return "a span id has 8 bytes that are not all zero"
-    if span.start_ns < 0 or span.end_ns > _TIME_NS_MAX:
+    if span.start_ns < 0 or span.start_ns + span.duration_ns > _TIME_NS_MAX:
         return "a time is between 1970 and 2262"
     return ""

@@ -17,7 +17,7 @@ from typing import Any, Final
 import msgspec
 
 from ondol.base import errors, log
-from ondol.observe.spans import Span
+from ondol.observe.spans import Row, Span
 
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS spans (
@@ -118,27 +118,10 @@ class SpanStore:
         with self._lock:
             self._db.close()
 
-    def add(self, spans: Iterable[Span]) -> int:
+    def add(self, rows: Iterable[Row]) -> None:
         """Keep the spans; one that is known already (an exporter's retry) is kept once."""
-        rows = [
-            (
-                s.trace_id,
-                s.span_id,
-                s.parent_id,
-                s.service,
-                s.name,
-                s.kind,
-                s.start_ns,
-                s.duration_ns,
-                int(s.error),
-                msgspec.json.encode(s.attributes),
-                s.called,
-            )
-            for s in spans
-        ]
         with self._transaction() as db:
             db.executemany(_INSERT, rows)
-        return len(rows)
 
     def trace(self, trace_id: str) -> list[Span]:
         """Every span of a trace, earliest first; none if it is unknown."""

@@ -11,7 +11,7 @@ import struct
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
-from ondol.api.protobuf import wire
+from ondol.base import protowire
 
 ACCEPTED: Final = (
     "application/com.github.proto-openapi.spec.v2@v1.0+protobuf",
@@ -42,15 +42,15 @@ def encode(document: Mapping[str, Any]) -> bytes:
     return b"".join(
         (
             _text(1, document["swagger"]),
-            wire.put_bytes(2, _text(1, info["title"]) + _text(2, info["version"])),
-            wire.put_bytes(8, paths),
-            wire.put_bytes(9, definitions),
+            protowire.put_bytes(2, _text(1, info["title"]) + _text(2, info["version"])),
+            protowire.put_bytes(8, paths),
+            protowire.put_bytes(9, definitions),
         )
     )
 
 
 def _text(number: int, value: str) -> bytes:
-    return wire.put_bytes(number, value.encode())
+    return protowire.put_bytes(number, value.encode())
 
 
 def _texts(number: int, values: Iterable[str]) -> bytes:
@@ -59,7 +59,7 @@ def _texts(number: int, values: Iterable[str]) -> bytes:
 
 def _named(number: int, name: str, value: bytes) -> bytes:
     """An entry of one of the format's maps: a name and a message."""
-    return wire.put_bytes(number, _text(1, name) + wire.put_bytes(2, value))
+    return protowire.put_bytes(number, _text(1, name) + protowire.put_bytes(2, value))
 
 
 def _any(value: Any) -> bytes:
@@ -72,9 +72,11 @@ def _extensions(number: int, found: Mapping[str, Any]) -> bytes:
 
 def _path_item(item: Mapping[str, Any]) -> bytes:
     parts = [
-        wire.put_bytes(number, _operation(item[name])) for name, number in _METHODS.items() if name in item
+        protowire.put_bytes(number, _operation(item[name]))
+        for name, number in _METHODS.items()
+        if name in item
     ]
-    parts += [wire.put_bytes(9, _parameter(found)) for found in item.get("parameters") or ()]
+    parts += [protowire.put_bytes(9, _parameter(found)) for found in item.get("parameters") or ()]
     return b"".join(parts)
 
 
@@ -86,8 +88,8 @@ def _operation(found: Mapping[str, Any]) -> bytes:
             _text(5, found["operationId"]),
             _texts(6, found["produces"]),
             _texts(7, found["consumes"]),
-            *(wire.put_bytes(8, _parameter(each)) for each in found["parameters"]),
-            wire.put_bytes(9, responses),
+            *(protowire.put_bytes(8, _parameter(each)) for each in found["parameters"]),
+            protowire.put_bytes(9, responses),
             _extensions(13, found),
         )
     )
@@ -95,29 +97,32 @@ def _operation(found: Mapping[str, Any]) -> bytes:
 
 def _response(found: Mapping[str, Any]) -> bytes:
     """A ResponseValue holding a Response holding a SchemaItem holding a Schema."""
-    schema = wire.put_bytes(1, _schema(found["schema"]))
-    return wire.put_bytes(1, _text(1, found["description"]) + wire.put_bytes(2, schema))
+    schema = protowire.put_bytes(1, _schema(found["schema"]))
+    return protowire.put_bytes(1, _text(1, found["description"]) + protowire.put_bytes(2, schema))
 
 
 def _parameter(found: Mapping[str, Any]) -> bytes:
     """A ParametersItem: of a body, of a path or of a query."""
     if found["in"] == "body":
-        needed = wire.put_number(4, 1) if found.get("required") else b""
+        needed = protowire.put_number(4, 1) if found.get("required") else b""
         body = (
-            _text(2, found["name"]) + _text(3, "body") + needed + wire.put_bytes(5, _schema(found["schema"]))
+            _text(2, found["name"])
+            + _text(3, "body")
+            + needed
+            + protowire.put_bytes(5, _schema(found["schema"]))
         )
-        return wire.put_bytes(1, wire.put_bytes(1, body))
+        return protowire.put_bytes(1, protowire.put_bytes(1, body))
     path = found["in"] == "path"
     described = b"".join(
         (
-            wire.put_number(1, 1) if found.get("required") else b"",
+            protowire.put_number(1, 1) if found.get("required") else b"",
             _text(2, found["in"]),
             _text(4, found["name"]),
             _text(5 if path else 6, found["type"]),
-            wire.put_number(19 if path else 20, 1) if found.get("uniqueItems") else b"",
+            protowire.put_number(19 if path else 20, 1) if found.get("uniqueItems") else b"",
         )
     )
-    return wire.put_bytes(1, wire.put_bytes(2, wire.put_bytes(4 if path else 3, described)))
+    return protowire.put_bytes(1, protowire.put_bytes(2, protowire.put_bytes(4 if path else 3, described)))
 
 
 def _schema(found: Mapping[str, Any]) -> bytes:
@@ -128,11 +133,11 @@ def _word(key: str, value: Any) -> bytes:
     if key in _SCHEMA_TEXT:
         return _text(_SCHEMA_TEXT[key], value)
     if key in _SCHEMA_BOOL:
-        return wire.put_number(_SCHEMA_BOOL[key], int(value))
+        return protowire.put_number(_SCHEMA_BOOL[key], int(value))
     if key in _SCHEMA_INT:
-        return wire.put_number(_SCHEMA_INT[key], value)
+        return protowire.put_number(_SCHEMA_INT[key], value)
     if key in _SCHEMA_DOUBLE:
-        return wire.put_varint(_SCHEMA_DOUBLE[key] << 3 | wire.FIXED64) + struct.pack("<d", value)
+        return protowire.put_varint(_SCHEMA_DOUBLE[key] << 3 | protowire.FIXED64) + struct.pack("<d", value)
     structured = _STRUCTURED.get(key)
     if structured is not None:
         return structured(value)
@@ -141,21 +146,21 @@ def _word(key: str, value: Any) -> bytes:
 
 def _additional(value: Any) -> bytes:
     if isinstance(value, Mapping):
-        return wire.put_bytes(21, wire.put_bytes(1, _schema(value)))
-    return wire.put_bytes(21, wire.put_number(2, int(value)))
+        return protowire.put_bytes(21, protowire.put_bytes(1, _schema(value)))
+    return protowire.put_bytes(21, protowire.put_number(2, int(value)))
 
 
 def _properties(value: Mapping[str, Any]) -> bytes:
-    return wire.put_bytes(25, b"".join(_named(1, name, _schema(each)) for name, each in value.items()))
+    return protowire.put_bytes(25, b"".join(_named(1, name, _schema(each)) for name, each in value.items()))
 
 
 _STRUCTURED: Final[dict[str, Callable[[Any], bytes]]] = {
-    "default": lambda value: wire.put_bytes(5, _any(value)),
-    "example": lambda value: wire.put_bytes(30, _any(value)),
+    "default": lambda value: protowire.put_bytes(5, _any(value)),
+    "example": lambda value: protowire.put_bytes(30, _any(value)),
     "required": lambda value: _texts(19, value),
-    "enum": lambda value: b"".join(wire.put_bytes(20, _any(each)) for each in value),
+    "enum": lambda value: b"".join(protowire.put_bytes(20, _any(each)) for each in value),
     "additionalProperties": _additional,
-    "type": lambda value: wire.put_bytes(22, _text(1, value)),
-    "items": lambda value: wire.put_bytes(23, wire.put_bytes(1, _schema(value))),
+    "type": lambda value: protowire.put_bytes(22, _text(1, value)),
+    "items": lambda value: protowire.put_bytes(23, protowire.put_bytes(1, _schema(value))),
     "properties": _properties,
 }

@@ -11,8 +11,8 @@ from typing import Final
 
 from ondol.api import facts
 from ondol.api.objects import Object
-from ondol.api.protobuf import reading, wire, writing
-from ondol.base import errors
+from ondol.api.protobuf import reading, writing
+from ondol.base import errors, protowire
 
 MEDIA_TYPE: Final = "application/vnd.kubernetes.protobuf"
 MAGIC: Final = b"k8s\x00"
@@ -33,14 +33,14 @@ def decode(body: bytes) -> Object:
 
 
 def _opened(data: bytes) -> tuple[str, str, bytes]:
-    outer = dict(wire.fields(data))
+    outer = dict(protowire.fields(data))
     meta = outer.get(1, b"")
     raw = outer.get(2, b"")
     if not isinstance(meta, bytes) or not isinstance(raw, bytes):
         raise ValueError("wrong wire type")  # noqa: TRY004  # malformed input
     if outer.get(3):
         raise ValueError("encoded content is not supported")
-    named = {number: value.decode() for number, value in wire.fields(meta) if isinstance(value, bytes)}
+    named = {number: value.decode() for number, value in protowire.fields(meta) if isinstance(value, bytes)}
     return named.get(1, ""), named.get(2, ""), raw
 
 
@@ -50,7 +50,7 @@ def encode(document: Object) -> bytes:
     type_name = facts.type_of(api_version, kind)
     if not type_name:
         raise errors.NotAcceptable(f"{kind} of {api_version} has no protobuf form")
-    meta = wire.put_bytes(1, api_version.encode()) + wire.put_bytes(2, kind.encode())
+    meta = protowire.put_bytes(1, api_version.encode()) + protowire.put_bytes(2, kind.encode())
     raw = writing.message(type_name, document)
-    tail = wire.put_bytes(3, b"") + wire.put_bytes(4, b"")
-    return MAGIC + wire.put_bytes(1, meta) + wire.put_bytes(2, raw) + tail
+    tail = protowire.put_bytes(3, b"") + protowire.put_bytes(4, b"")
+    return MAGIC + protowire.put_bytes(1, meta) + protowire.put_bytes(2, raw) + tail

@@ -9,7 +9,8 @@ from typing import Any, Final, TypeAlias
 
 from ondol.api import facts
 from ondol.api.objects import Object
-from ondol.api.protobuf import scalars, wire
+from ondol.api.protobuf import scalars
+from ondol.base import protowire
 
 Take: TypeAlias = Callable[[Object, Any], None]
 """Puts one wire value into the document it belongs to."""
@@ -31,7 +32,7 @@ def message(type_name: str, data: bytes) -> Object:
 
 
 def _into(takers: dict[int, Take], data: bytes, out: Object) -> None:
-    for number, value in wire.fields(data):
+    for number, value in protowire.fields(data):
         take = takers.get(number)
         if take is not None:
             take(out, value)
@@ -96,7 +97,7 @@ def _wrapped(read: scalars.Reader) -> scalars.Reader:
     """A list that protobuf holds in a message of its own."""
 
     def unwrapped(value: Any) -> list[Any]:
-        return [read(item) for _, item in wire.fields(_bytes(value))]
+        return [read(item) for _, item in protowire.fields(_bytes(value))]
 
     return unwrapped
 
@@ -116,7 +117,7 @@ def _appending(name: str, read: scalars.Reader, *, packed: bool) -> Take:
         if packed and isinstance(value, bytes):
             at = 0
             while at < len(value):
-                number, at = wire.varint(value, at)
+                number, at = protowire.varint(value, at)
                 items.append(read(number))
             return
         items.append(read(value))
@@ -126,7 +127,7 @@ def _appending(name: str, read: scalars.Reader, *, packed: bool) -> Take:
 
 def _mapping(name: str, read: scalars.Reader) -> Take:
     def take(out: Object, value: Any) -> None:
-        parts = dict(wire.fields(_bytes(value)))
+        parts = dict(protowire.fields(_bytes(value)))
         key = _bytes(parts.get(1, b"")).decode()
         out.setdefault(name, {})[key] = read(parts.get(2, b""))
 
@@ -137,7 +138,7 @@ def _raw(value: Any) -> Any:
     """An embedded object: JSON, or protobuf in its envelope."""
     from ondol.api import protobuf  # noqa: PLC0415  # an envelope may hold an envelope
 
-    raw = _bytes(dict(wire.fields(_bytes(value))).get(1, b""))
+    raw = _bytes(dict(protowire.fields(_bytes(value))).get(1, b""))
     return protobuf.decode(raw) if raw.startswith(protobuf.MAGIC) else scalars.READERS["json"](value)
 
 
@@ -146,17 +147,17 @@ def _schema(value: Any) -> Object:
 
 
 def _array(value: Any) -> Any:
-    parts = list(wire.fields(_bytes(value)))
+    parts = list(protowire.fields(_bytes(value)))
     alone = [part for number, part in parts if number == 1]
     return _schema(alone[0]) if alone else [_schema(part) for number, part in parts if number == 2]
 
 
 def _bool(value: Any) -> Any:
-    parts = dict(wire.fields(_bytes(value)))
+    parts = dict(protowire.fields(_bytes(value)))
     return _schema(parts[2]) if 2 in parts else bool(parts.get(1, 0))
 
 
 def _strings(value: Any) -> Any:
-    parts = list(wire.fields(_bytes(value)))
+    parts = list(protowire.fields(_bytes(value)))
     alone = [part for number, part in parts if number == 1]
     return _schema(alone[0]) if alone else [_bytes(part).decode() for number, part in parts if number == 2]

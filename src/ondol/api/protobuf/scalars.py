@@ -13,8 +13,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeAlias
 
-from ondol.api.protobuf import wire
-from ondol.base import timestamps
+from ondol.base import protowire, timestamps
 
 Reader: TypeAlias = Callable[[Any], Any]
 Writer: TypeAlias = Callable[[Any], bytes]
@@ -33,7 +32,7 @@ def _content(value: Any) -> bytes:
 def _number(value: Any) -> int:
     if not isinstance(value, int):
         raise ValueError("wrong wire type")  # noqa: TRY004  # malformed input, as every other here
-    return wire.signed(value)
+    return protowire.signed(value)
 
 
 def _text(value: Any) -> str:
@@ -49,7 +48,7 @@ def _moment(value: Any) -> datetime | None:
     data = _content(value)
     if not data:
         return None
-    parts = dict(wire.fields(data))
+    parts = dict(protowire.fields(data))
     seconds, nanos = _number(parts.get(1, 0)), _number(parts.get(2, 0))
     try:
         moment = _EPOCH + timedelta(seconds=seconds, microseconds=nanos // 1000)
@@ -69,12 +68,12 @@ def _micro_time(value: Any) -> str | None:
 
 
 def _quantity(value: Any) -> str:
-    found = dict(wire.fields(_content(value))).get(1, b"")
+    found = dict(protowire.fields(_content(value))).get(1, b"")
     return _text(found) or "0"
 
 
 def _int_or_string(value: Any) -> int | str:
-    parts = dict(wire.fields(_content(value)))
+    parts = dict(protowire.fields(_content(value)))
     if parts.get(1, 0) == 1:
         return _text(parts.get(3, b""))
     number = _number(parts.get(2, 0))
@@ -82,7 +81,7 @@ def _int_or_string(value: Any) -> int | str:
 
 
 def _document(value: Any) -> Any:
-    raw = _content(dict(wire.fields(_content(value))).get(1, b""))
+    raw = _content(dict(protowire.fields(_content(value))).get(1, b""))
     return json.loads(raw) if raw else None
 
 
@@ -110,30 +109,34 @@ def _put_moment(value: Any) -> bytes:
         return b""
     passed = datetime.fromisoformat(value) - _EPOCH
     seconds = passed.days * 86400 + passed.seconds
-    return wire.put_number(1, seconds) + wire.put_number(2, passed.microseconds * 1000)
+    return protowire.put_number(1, seconds) + protowire.put_number(2, passed.microseconds * 1000)
 
 
 def _put_int_or_string(value: Any) -> bytes:
     text = value if isinstance(value, str) else ""
     number = 0 if isinstance(value, str) else value or 0
     kind = int(isinstance(value, str))
-    return wire.put_number(1, kind) + wire.put_number(2, number) + wire.put_bytes(3, text.encode())
+    return (
+        protowire.put_number(1, kind)
+        + protowire.put_number(2, number)
+        + protowire.put_bytes(3, text.encode())
+    )
 
 
 def _put_document(value: Any) -> bytes:
-    return wire.put_bytes(1, json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode())
+    return protowire.put_bytes(1, json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode())
 
 
 WRITERS: Final[dict[str, Writer]] = {
     "string": lambda value: (value or "").encode(),
     "bytes": lambda value: base64.b64decode(value or ""),
-    "int32": lambda value: wire.put_varint(value or 0),
-    "int64": lambda value: wire.put_varint(value or 0),
-    "bool": lambda value: wire.put_varint(int(value or False)),
+    "int32": lambda value: protowire.put_varint(value or 0),
+    "int64": lambda value: protowire.put_varint(value or 0),
+    "bool": lambda value: protowire.put_varint(int(value or False)),
     "double": lambda value: struct.pack("<d", value or 0),
     "time": _put_moment,
     "micro-time": _put_moment,
-    "quantity": lambda value: wire.put_bytes(1, str(value if value is not None else "0").encode()),
+    "quantity": lambda value: protowire.put_bytes(1, str(value if value is not None else "0").encode()),
     "int-or-string": _put_int_or_string,
     "fields": _put_document,
     "json": _put_document,

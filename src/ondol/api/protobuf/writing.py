@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 from ondol.api import facts
-from ondol.api.protobuf import scalars, wire
+from ondol.api.protobuf import scalars
+from ondol.base import protowire
 
 Put: TypeAlias = Callable[[Mapping[str, Any]], bytes]
 """The bytes of one field, tags included, taken from the document it stands in."""
@@ -38,7 +39,7 @@ def _putters(type_name: str) -> list[Put]:
 
 
 def _folding(number: int, inner: list[Put]) -> Put:
-    return lambda document: wire.put_bytes(number, b"".join(put(document) for put in inner))
+    return lambda document: protowire.put_bytes(number, b"".join(put(document) for put in inner))
 
 
 def _putter(name: str, field: facts.Field, number: int) -> Put:
@@ -64,19 +65,20 @@ def _putter(name: str, field: facts.Field, number: int) -> Put:
 
 def _tagged(number: int, word: str, write: scalars.Writer) -> scalars.Writer:
     if word in scalars.NUMBERS:
-        tag = wire.put_varint(number << 3 | wire.VARINT)
+        tag = protowire.put_varint(number << 3 | protowire.VARINT)
         return lambda value: tag + write(value)
     if word == "double":
-        tag = wire.put_varint(number << 3 | wire.FIXED64)
+        tag = protowire.put_varint(number << 3 | protowire.FIXED64)
         return lambda value: tag + write(value)
-    return lambda value: wire.put_bytes(number, write(value))
+    return lambda value: protowire.put_bytes(number, write(value))
 
 
 def _mapping(name: str, number: int, tagged: scalars.Writer) -> Put:
     def put(document: Mapping[str, Any]) -> bytes:
         entries = sorted((document.get(name) or {}).items())
         return b"".join(
-            wire.put_bytes(number, wire.put_bytes(1, key.encode()) + tagged(value)) for key, value in entries
+            protowire.put_bytes(number, protowire.put_bytes(1, key.encode()) + tagged(value))
+            for key, value in entries
         )
 
     return put
@@ -96,11 +98,11 @@ def _writer(word: str) -> scalars.Writer:
 
 
 def _wrapped(write: scalars.Writer) -> scalars.Writer:
-    return lambda value: b"".join(wire.put_bytes(1, write(item)) for item in value or ())
+    return lambda value: b"".join(protowire.put_bytes(1, write(item)) for item in value or ())
 
 
 def _schema(number: int, value: Mapping[str, Any]) -> bytes:
-    return wire.put_bytes(number, message(facts.JSON_SCHEMA_PROPS, value))
+    return protowire.put_bytes(number, message(facts.JSON_SCHEMA_PROPS, value))
 
 
 def _array(value: Any) -> bytes:
@@ -111,11 +113,11 @@ def _array(value: Any) -> bytes:
 
 def _bool(value: Any) -> bytes:
     if isinstance(value, Mapping):
-        return wire.put_number(1, 1) + _schema(2, value)
-    return wire.put_number(1, int(value))
+        return protowire.put_number(1, 1) + _schema(2, value)
+    return protowire.put_number(1, int(value))
 
 
 def _strings(value: Any) -> bytes:
     if isinstance(value, Mapping):
         return _schema(1, value)
-    return b"".join(wire.put_bytes(2, item.encode()) for item in value)
+    return b"".join(protowire.put_bytes(2, item.encode()) for item in value)

@@ -164,6 +164,13 @@ class Registry:
         )
         return reach.Host(reach.owner(name, self.cluster_domain), admitted)
 
+    def is_governed_as(self, other: Registry) -> bool:
+        """Whether the same rules stand under the same names: which those are depends on the services too."""
+        return self._origins() == other._origins()
+
+    def _origins(self) -> dict[str, list[Origin]]:
+        return {name: [rule.origin for rule in rules] for name, rules in self._rules.items()}
+
     def policy(self, host: str, caller: str = reach.ANYBODY) -> Policy:
         """What governs calls to `host` from the namespace `caller`."""
         policy = self._in_force.get((host, caller))

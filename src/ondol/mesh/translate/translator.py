@@ -80,6 +80,16 @@ class Translation:
     """Port numbers of Gateways that are one port of the ingress, by what that is called."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Governed:
+    """A service with its policies, by whom they govern, and where those come from."""
+
+    service: Service
+    policies: Mapping[str, registry.Policy]
+    origins: tuple[tuple[str, tuple[types.Origin, ...]], ...]
+    has_subsets: bool
+
+
 @dataclass(slots=True)
 class _Era:
     """What stays as it is while services and rules do, however pods and endpoints change."""
@@ -95,6 +105,9 @@ class _Era:
     """By caller's namespace, where rules tell it apart; else under no name."""
     tables: dict[str, Resource] = field(default_factory=dict)
     ingress: tuple[dict[str, Resource], dict[str, Resource]] = ({}, {})
+    governed: dict[str, _Governed] = field(default_factory=dict)
+    """By host, every service with what DestinationRules say of it."""
+    clusters: dict[str, Resource] | None = None
 
     def layout(self, namespace: str) -> Layout:
         """What the services ask of the listeners of a namespace's pods."""
@@ -125,7 +138,7 @@ class Translator:
         era = self._era_of(world, found)
         listening, table, plans = self._pods(world, era)
         ingress_listeners, ingress_tables = era.ingress
-        made, assigned = self._clusters(found)
+        made, assigned = self._clusters(era), self._endpoints(era, found)
         looks = {plan.inspector for plan in plans.values() if plan.inspector}
         ways = {name: self._way_to_inspector(name) for name in sorted(looks)}
         snapshot = Snapshot(
@@ -168,6 +181,7 @@ class Translator:
         maker = tables.Tables(found, mesh_rules, self.route_memo, self._before(key, found, named))
         before = self._era.layouts if self._era is not None else {}
         era = _Era(key, found, mesh_rules, named, maker, before)
+        era.governed = self._governed(found)
         era.ingress = self._ingress(world, maker)
         self._era = era
         return era
@@ -189,25 +203,39 @@ class Translator:
 
     # Clusters and endpoints
 
-    def _clusters(self, found: Registry) -> tuple[dict[str, Resource], dict[str, Resource]]:
-        """Clusters and their endpoints, service by service."""
-        made: dict[str, Resource] = {}
+    def _governed(self, found: Registry) -> dict[str, _Governed]:
+        """By host; of services that stayed as the era before had it, if the same rules govern."""
+        era = self._era
+        earlier = era.governed if era is not None and found.is_governed_as(era.registry) else {}
+        return {
+            host: before
+            if (before := earlier.get(host)) is not None and before.service is service
+            else _governed(found, service)
+            for host, service in found.services.items()
+        }
+
+    def _clusters(self, era: _Era) -> dict[str, Resource]:
+        """The clusters of all services: no pod and no endpoint changes them."""
+        if era.clusters is None:
+            made: dict[str, Resource] = {}
+            for each in era.governed.values():
+                key = ("clusters", id(each.service), each.origins)
+                arguments = (era.registry, each.service, each.policies, self._config.passthrough_mark)
+                made.update(self.route_memo.get(key, partial(_service_clusters, *arguments), each.service))
+            era.clusters = made
+        return era.clusters
+
+    def _endpoints(self, era: _Era, found: Registry) -> dict[str, Resource]:
+        """What stands behind the clusters, service by service."""
         assigned: dict[str, Resource] = {}
-        for service in found.services.values():
-            policies = {
-                scope: found.policy(service.host, scope) for scope in ("", *found.scopes(service.host))
-            }
-            origins = tuple((scope, policy.origins) for scope, policy in policies.items())
-            key = ("clusters", id(service), origins)
-            arguments = (found, service, policies, self._config.passthrough_mark)
-            made.update(self.memo.get(key, partial(_service_clusters, *arguments), service))
+        for each in era.governed.values():
+            service, policies = each.service, each.policies
             views = found.slices.get(service.key, [])
-            has_subsets = any(policy.subsets for policy in policies.values())
-            labels = _labels(found, service) if has_subsets else []
-            seen = ("endpoints", id(service), origins, *map(id, (*views, *labels)))
+            labels = _labels(found, service) if each.has_subsets else []
+            key = ("endpoints", id(service), each.origins, *map(id, (*views, *labels)))
             make = partial(_assignments, found, service, policies, views)
-            assigned.update(self.memo.get(seen, make, (service, views, labels)))
-        return made, assigned
+            assigned.update(self.memo.get(key, make, (service, views, labels)))
+        return assigned
 
     def _fixed_clusters(self) -> dict[str, Resource]:
         def make() -> dict[str, Resource]:
@@ -326,6 +354,12 @@ def roots(config: MeshConfig) -> frozenset[str]:
 
 def _slice(obj: Object) -> registry.Slice:
     return tuple(kube.endpoints(obj))
+
+
+def _governed(found: Registry, service: Service) -> _Governed:
+    policies = {scope: found.policy(service.host, scope) for scope in ("", *found.scopes(service.host))}
+    origins = tuple((scope, policy.origins) for scope, policy in policies.items())
+    return _Governed(service, policies, origins, any(policy.subsets for policy in policies.values()))
 
 
 def _labels(found: Registry, service: Service) -> list[Mapping[str, str]]:

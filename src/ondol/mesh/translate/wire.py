@@ -9,6 +9,8 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
+from ondol.base import protowire
+
 
 def encode(message: Any) -> bytes:
     """The message in bytes, the same for equal messages."""
@@ -18,16 +20,7 @@ def encode(message: Any) -> bytes:
 
 def field(number: int, encoded: bytes) -> bytes:
     """An encoded message as field `number` of another."""
-    return _varint(number << 3 | 2) + _varint(len(encoded)) + encoded
-
-
-def _varint(value: int) -> bytes:
-    parts = bytearray()
-    while value > 0x7F:
-        parts.append(value & 0x7F | 0x80)
-        value >>= 7
-    parts.append(value)
-    return bytes(parts)
+    return protowire.put_bytes(number, encoded)
 
 
 def digest(*parts: bytes) -> str:

@@ -10,6 +10,7 @@ from typing import Final
 import grpc
 import grpc.aio
 
+from ondol.base import protowire
 from ondol.node.pods.target import Answer
 
 _METHOD: Final = "/grpc.health.v1.Health/Check"
@@ -53,19 +54,10 @@ def _refused(address: str, timeout_s: float, error: grpc.aio.AioRpcError) -> str
 
 def request(service: str) -> bytes:
     """A `HealthCheckRequest`: field 1 is the service's name."""
-    name = service.encode()
-    return b"\x0a" + _varint(len(name)) + name if name else b""
+    return protowire.put_bytes(1, service.encode()) if service else b""
 
 
 def status(answer: bytes) -> str:
     """The state in a `HealthCheckResponse`: field 1, a number; absent is the first."""
     number = answer[1] if len(answer) > 1 and answer[0] == 0x08 else 0
     return _STATES[number] if number < len(_STATES) else str(number)
-
-
-def _varint(number: int) -> bytes:
-    digits = bytearray()
-    while number > 0x7F:
-        digits.append(number & 0x7F | 0x80)
-        number >>= 7
-    return bytes([*digits, number])
