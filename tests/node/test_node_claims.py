@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from ondol.api.objects import Object
 from ondol.base.host_ports import HostPort
 from ondol.node import linux
-from ondol.node.network import claims, nft, services
+from ondol.node.network import claims, nft, service_table, services
 from ondol.node.network.services import Entry
 
 BRIDGE, LAN, OUTSIDE = "10.100.0.1", "192.0.2.2", "203.0.113.77"
@@ -217,9 +217,9 @@ def test_where_the_activator_listens_nothing_is_translated() -> None:
         "endpoints": [{"addresses": [BRIDGE]}],
         "ports": [{"port": 40001}, {"port": 40002, "protocol": "UDP"}],
     }
-    kept = services.served_at(BRIDGE, [slice_])
+    kept = services.served_at(BRIDGE, slice_)
     assert kept == {HostPort("TCP", BRIDGE, 40001), HostPort("UDP", BRIDGE, 40002)}
-    table = services.table("abcdef", settled(pod("p", 40001)).entries, kept)
+    table = service_table.whole(service_table.table("abcdef", settled(pod("p", 40001)).entries, kept))
     before, _, after = table.partition("ip daddr . meta l4proto . th dport @kept return")
     assert f"{BRIDGE} . tcp . 40001" in before
     assert "@node-ports" in after
@@ -275,5 +275,5 @@ def test_the_kernel_takes_every_table(objs: list[Object]) -> None:
     """Whatever users ask for, the rules of the others are programmed."""
     if os.geteuid() != 0:
         pytest.skip("needs root")
-    table = services.table("abcdef", settled(*objs).entries, KEPT)
-    in_a_network_of_its_own(lambda: nft.run(table))
+    table = service_table.table("abcdef", settled(*objs).entries, KEPT)
+    in_a_network_of_its_own(lambda: nft.run(service_table.whole(table)))
