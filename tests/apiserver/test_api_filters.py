@@ -11,7 +11,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from ondol import apiserver
-from ondol.apiserver import exchange, housekeeping, routing
+from ondol.apiserver import bootstrap, exchange, housekeeping, routing
+from ondol.base import errors
 
 pytestmark = pytest.mark.anyio
 
@@ -316,6 +317,39 @@ async def test_a_background_task_that_fails_is_begun_anew(
         assert runs == 2
         assert (await api.get(CMS)).status == 200
     assert "background_task_failed" in "".join(capsys.readouterr())
+
+
+async def test_what_cannot_be_made_sure_of_is_told_once(
+    start: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A full disk is one line, not one a second; once there is space, all is made sure of again."""
+    runs: list[float] = []
+    is_full = False
+    run = bootstrap.run
+
+    async def on_a_full_disk(core: Any) -> None:
+        runs.append(core.clock.now())
+        if is_full:
+            raise errors.Unavailable("the disk is full")
+        await run(core)
+
+    monkeypatch.setattr(bootstrap, "run", on_a_full_disk)
+    async with start() as api:
+        await api.settle()
+        is_full = True
+        begun = len(runs)
+        assert (await api.delete("/api/v1/namespaces/default/services/kubernetes")).status == 200
+        for _ in range(60):
+            await api.clock.advance(1)
+        assert 3 <= len(runs) - begun <= 8
+        is_full = False
+        for _ in range(31):
+            await api.clock.advance(1)
+        assert (await api.get("/api/v1/namespaces/default/services/kubernetes")).status == 200
+    logged = "".join(capsys.readouterr())
+    assert logged.count("bootstrap_failed") == 1
+    assert logged.count("bootstrap_recovered") == 1
+    assert "Traceback" not in logged
 
 
 async def test_every_answer_has_its_id_and_is_not_cached(api: Any) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,8 +15,10 @@ from hypothesis import strategies as st
 from ondol.api.objects import Object
 from ondol.base.host_ports import HostPort
 from ondol.node import linux
-from ondol.node.network import claims, nft, services
+from ondol.node.config import NodeConfig
+from ondol.node.network import claims, nft, service_table, services
 from ondol.node.network.services import Entry
+from ondol.node.service_rules import ServiceRules
 
 BRIDGE, LAN, OUTSIDE = "10.100.0.1", "192.0.2.2", "203.0.113.77"
 KEPT = (HostPort("TCP", "", 6443), HostPort("UDP", BRIDGE, 53))
@@ -217,12 +221,45 @@ def test_where_the_activator_listens_nothing_is_translated() -> None:
         "endpoints": [{"addresses": [BRIDGE]}],
         "ports": [{"port": 40001}, {"port": 40002, "protocol": "UDP"}],
     }
-    kept = services.served_at(BRIDGE, [slice_])
+    kept = services.served_at(BRIDGE, slice_)
     assert kept == {HostPort("TCP", BRIDGE, 40001), HostPort("UDP", BRIDGE, 40002)}
-    table = services.table("abcdef", settled(pod("p", 40001)).entries, kept)
+    table = service_table.whole(service_table.table("abcdef", settled(pod("p", 40001)).entries, kept))
     before, _, after = table.partition("ip daddr . meta l4proto . th dport @kept return")
     assert f"{BRIDGE} . tcp . 40001" in before
     assert "@node-ports" in after
+
+
+def test_where_the_activator_listens_is_followed_slice_by_slice() -> None:
+    """No slice is searched for a change elsewhere; what a slice no longer says is no longer kept."""
+
+    class NotSearched:
+        @property
+        def lister(self) -> Any:
+            raise AssertionError("every slice was looked at")
+
+    config = NodeConfig(
+        "abcdef", "n", Path("/nowhere"), LAN, pod_cidr="10.100.0.0/16", kept_ports=frozenset(KEPT)
+    )
+    host: Any = SimpleNamespace(config=config)
+    slices: Any = NotSearched()
+    kept = ServiceRules(host, slices, slices)
+
+    def at(port: int, address: str = BRIDGE) -> Object:
+        metadata = {"name": "x", "namespace": "shop"}
+        return {"metadata": metadata, "endpoints": [{"addresses": [address]}], "ports": [{"port": port}]}
+
+    old: Object | None = None
+    for new, ports in [
+        (at(40001), {40001}),
+        (at(40002), {40002}),
+        (at(40002, "10.100.0.9"), set()),
+        (at(40003), {40003}),
+        (None, set()),
+    ]:
+        kept.slice_changed(old, new)
+        beside = kept._kept(claims.Settlement([])) - set(KEPT)
+        assert beside == {HostPort("TCP", BRIDGE, port) for port in ports}
+        old = new
 
 
 _ADDRESSES = st.sampled_from([OUTSIDE, LAN, "10.101.0.97", "127.0.0.1"])
@@ -275,5 +312,5 @@ def test_the_kernel_takes_every_table(objs: list[Object]) -> None:
     """Whatever users ask for, the rules of the others are programmed."""
     if os.geteuid() != 0:
         pytest.skip("needs root")
-    table = services.table("abcdef", settled(*objs).entries, KEPT)
-    in_a_network_of_its_own(lambda: nft.run(table))
+    table = service_table.table("abcdef", settled(*objs).entries, KEPT)
+    in_a_network_of_its_own(lambda: nft.run(service_table.whole(table)))

@@ -18,7 +18,7 @@ import pytest
 
 from ondol.api import dataplane
 from ondol.node import linux
-from ondol.node.network import local, netlink, nft, rules, sandbox, services
+from ondol.node.network import local, netlink, nft, rules, sandbox, service_table, services
 from ondol.node.network.sandbox import Network, Wiring
 
 pytestmark = pytest.mark.root
@@ -96,7 +96,8 @@ def _side(folder: Path, name: str) -> Side:
         "endpoints": [{"addresses": [str(pods[2])]}],
         "ports": [{"port": 8080}],
     }
-    nft.run(services.table(instance, services.entries([service], [slice_])))
+    table = service_table.table(instance, services.entries([service], [slice_]))
+    nft.run(service_table.whole(table))
     return Side(network, pods[2], range_[7])
 
 

@@ -15,7 +15,7 @@ from ondol.api.objects import Key, Object
 from ondol.base import errors
 from ondol.base.host_ports import HostPort
 from ondol.base.memo import Memo
-from ondol.node.network import ipam, rules, services
+from ondol.node.network import ipam, rules, service_table, services
 from ondol.node.pods import container, env, etc, probing, storage, volumes
 from ondol.node.runtime import seccomp, spec
 
@@ -640,7 +640,7 @@ def test_service_table_text() -> None:
         [service("a", "10.0.0.5", sessionAffinity="ClientIP"), service("b", "10.0.0.6")],
         [slice_of("a", {"addresses": ["10.1.0.2"]})],
     )
-    text = services.table("abcdef", listed)
+    text = service_table.whole(service_table.table("abcdef", listed))
     assert f"10.0.0.5 . tcp . 80 : goto {listed[0].chain}" in text
     assert "dnat ip to jhash ip saddr mod 1 map { 0 : 10.1.0.2 . 8080 }" in text
     rejected = text[text.index("set rejected {") :].split("}", 1)[0]

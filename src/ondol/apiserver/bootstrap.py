@@ -21,7 +21,8 @@ from ondol.apiserver.admission.accounts import DEFAULT, ROOT_CA
 from ondol.apiserver.auth import bootstrap_policy
 from ondol.apiserver.auth.identity import MASTERS, User
 from ondol.apiserver.core import Core
-from ondol.base import errors
+from ondol.base import errors, log
+from ondol.base.backoff import Backoff
 
 NAMESPACES: Final = ("default", "kube-system", "kube-public", "kube-node-lease", "ondol-system")
 SELF: Final = User("system:apiserver", (MASTERS,))
@@ -29,6 +30,9 @@ OPTIONS: Final = writing.Options(SELF, "ondol-apiserver")
 _KUBERNETES: Final = "kubernetes"
 _PORT_NAME: Final = "https"
 _LOOK_S: Final = 1.0
+_BACKOFF: Final = Backoff(initial_s=_LOOK_S, maximum_s=30.0)
+
+_log = log.get("apiserver")
 
 
 async def run(core: Core) -> None:
@@ -58,13 +62,26 @@ async def _retire(core: Core, resource: Resource, name: str) -> None:
 
 
 async def keep(core: Core) -> None:
-    """Do it again whenever one of these objects has changed, for ever."""
+    """Do it again whenever one of these objects has changed, for ever.
+
+    What cannot be written, on a full disk say, is told of once, and once more when it could be.
+    """
     places = _places(core)
     seen: list[int] = []
+    failures = 0
     while True:
         if _revisions(core, places) != seen:
-            await run(core)
-            seen = _revisions(core, places)
+            try:
+                await run(core)
+            except errors.OndolError as error:
+                failures += 1
+                if failures == 1:
+                    _log.warning("bootstrap_failed", error=str(error))
+                await core.clock.sleep(_BACKOFF.delay_s(failures))
+                continue
+            if failures:
+                _log.info("bootstrap_recovered", failures=failures)
+            failures, seen = 0, _revisions(core, places)
         await core.clock.sleep(_LOOK_S)
 
 

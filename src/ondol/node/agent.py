@@ -228,7 +228,7 @@ class Agent:
     def _listen(self) -> None:
         sources = self._host.sources
         sources.services.add_handler(lambda _old, _new: self._services.changed())
-        self._slices.add_handler(lambda _old, _new: self._services.changed())
+        self._slices.add_handler(self._services.slice_changed)
         self._pods.add_handler(self._services.pod_changed)
         sources.config_maps.add_handler(functools.partial(self._source_changed, 0))
         sources.secrets.add_handler(functools.partial(self._source_changed, 1))
@@ -353,7 +353,7 @@ class Agent:
         collected_at_s = self._host.clock.monotonic()
         while True:
             await self._host.clock.sleep(self._host.config.housekeeping_interval_s)
-            self._services.look_again()
+            await self._services.look_again()
             for worker in list(self._workers.values()):
                 await self._rotate_logs(worker)
                 await self._hold_to_its_storage(worker)

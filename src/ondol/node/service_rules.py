@@ -1,7 +1,7 @@
 """Keeps the kernel's table of Services and host ports in step with the objects, and tells who lost what.
 
-The table is computed from all objects and replaced whole; whoever asks for an address and port that is
-somebody else's loses that alone, and finds it in a condition and an event of its own.
+The table is computed from all objects and the kernel told what differs; whoever asks for an address and
+port that is somebody else's loses that alone, and finds it in a condition and an event of its own.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Final
 
 import anyio
-import anyio.to_thread
 
 from ondol import sdk
 from ondol.api import conditions, dataplane, objects, resources
-from ondol.api.objects import Object, Resource
+from ondol.api.objects import Key, Object, Resource
 from ondol.base import errors, host_ports, log
 from ondol.base.host_ports import HostPort
 from ondol.base.memo import Memo
 from ondol.client import PatchType
-from ondol.node.network import claims, local, nft, services
+from ondol.node.network import claims, local, service_table, services
 from ondol.node.network.claims import Grant, Loss, Settlement
+from ondol.node.network.kernel_table import KernelTable
 from ondol.node.network.services import Entry
 from ondol.node.pods.host import Host
 
@@ -43,13 +43,16 @@ class ServiceRules:
         pods: sdk.Informer,
         slices: sdk.Informer,
         in_use: Callable[[], Collection[HostPort]] = host_ports.in_use,
+        kernel: KernelTable | None = None,
     ) -> None:
         self._host = host
         self._pods = pods
         self._slices = slices
         self._in_use = in_use
         self._changed = anyio.Event()
-        self._table = ""
+        self._kernel = kernel or KernelTable()
+        self._served_here: dict[Key, frozenset[HostPort]] = {}
+        """Where the endpoints of a slice at the node's own address listen, for slices that have some."""
         self._entries = Memo()
         self._grants: frozenset[Grant] = frozenset()
         self._has_losers = False
@@ -57,10 +60,22 @@ class ServiceRules:
     def changed(self) -> None:
         self._changed.set()
 
-    def look_again(self) -> None:
-        """What a program of the machine had may be free by now: no object tells of that."""
-        if self._has_losers:
+    async def look_again(self) -> None:
+        """What no object tells of: a port that a program had may be free by now, the table be gone."""
+        try:
+            is_there = await self._kernel.check()
+        except OSError as error:
+            _log.warning("services_not_checked", error=str(error))
+            is_there = True
+        if self._has_losers or not is_there:
             self._changed.set()
+
+    def slice_changed(self, old: Object | None, new: Object | None) -> None:
+        if old is not None:
+            self._served_here.pop(objects.key(old), None)
+        if new is not None and (own := services.served_at(str(self._host.config.gateway), new)):
+            self._served_here[objects.key(new)] = own
+        self._changed.set()
 
     def pod_changed(self, old: Object | None, new: Object | None) -> None:
         if services.host_ports(pod for pod in (old, new) if pod is not None):
@@ -96,15 +111,12 @@ class ServiceRules:
         )
 
     async def _program(self, settlement: Settlement) -> bool:
-        table = services.table(self._host.config.instance, settlement.entries, self._kept(settlement))
-        if table == self._table:
-            return True
+        kept = self._kept(settlement)
         try:
-            await anyio.to_thread.run_sync(nft.run, table)
-        except errors.HostError as error:
+            await self._kernel.put(service_table.table(self._host.config.instance, settlement.entries, kept))
+        except (errors.HostError, OSError) as error:
             _log.error("services_not_programmed", error=str(error))
             return False
-        self._table = table
         return True
 
     def _kept(self, settlement: Settlement) -> frozenset[HostPort]:
@@ -113,7 +125,7 @@ class ServiceRules:
         There the activator opens a port for each revision as they come, which no pod with a `hostPort`
         of that number may take over. Node ports are promised by the API, and none of it is among them.
         """
-        own = services.served_at(str(self._host.config.gateway), self._slices.lister.list())
+        own = frozenset[HostPort]().union(*self._served_here.values())
         node_ports = {
             (place.protocol, place.port)
             for entry, place in _of_machine(settlement.entries)

@@ -13,12 +13,14 @@ import ipaddress
 import os
 import socket
 import struct
+from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import Final, Self
 
 _NEWLINK, _DELLINK, _NEWADDR, _NEWROUTE = 16, 17, 20, 24
 _REQUEST, _ACK, _CREATE, _EXCL, _REPLACE = 0x1, 0x4, 0x400, 0x200, 0x100
-_ERROR: Final = 2
+_ERROR, _DONE = 2, 3
+_MULTIPART, _DUMP = 0x2, 0x300
 _IFF_UP: Final = 0x1
 _NESTED: Final = 0x8000
 
@@ -28,9 +30,11 @@ _IFA_ADDRESS, _IFA_LOCAL = 1, 2
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY = 1, 4, 5
 _TABLE_MAIN, _PROTO_STATIC, _SCOPE_GLOBAL, _SCOPE_LINK, _UNICAST = 254, 4, 0, 253, 1
 
-# nftables: the messages of a transaction, their attributes and the family of bridges.
+# nftables: its messages, their attributes and the family of bridges.
 _NETFILTER, _NFTABLES, _NFPROTO_BRIDGE = 12, 10, 7
 _BATCH_BEGIN, _BATCH_END, _NEWSETELEM = 16, 17, _NFTABLES << 8 | 12
+_GETTABLE, _GETRULE, _GETSETELEM, _GETGEN = (_NFTABLES << 8 | kind for kind in (1, 7, 13, 16))
+_TABLE_NAME, _RULE_TABLE, _GENERATION = 1, 1, 1
 _ELEMENTS_TABLE, _ELEMENTS_SET, _ELEMENTS, _LIST_ELEMENT, _ELEMENT_KEY, _DATA_VALUE = 1, 2, 3, 1, 1, 1
 
 _HEADER: Final = struct.Struct("=IHHII")
@@ -183,8 +187,7 @@ def add_bridge_set_element(table: str, name: str, key: bytes) -> None:
         + _netfilter(_NEWSETELEM, _CREATE | _ACK, _NFPROTO_BRIDGE, 0, body)
         + _netfilter(_BATCH_END, 0, socket.AF_UNSPEC, _NFTABLES)
     )
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETFILTER) as kernel:
-        kernel.bind((0, 0))
+    with _nftables() as kernel:
         kernel.send(batch)
         _await_answer(kernel, 1, f"element of the set {name} of the table bridge {table}")
 
@@ -192,3 +195,53 @@ def add_bridge_set_element(table: str, name: str, key: bytes) -> None:
 def _netfilter(kind: int, flags: int, family: int, resource: int, body: bytes = b"") -> bytes:
     payload = _NFGEN.pack(family, 0, resource) + body
     return _HEADER.pack(16 + len(payload), kind, flags | _REQUEST, 1, 0) + payload
+
+
+def _nftables() -> socket.socket:
+    kernel = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETFILTER)
+    kernel.bind((0, 0))
+    return kernel
+
+
+def generation() -> int:
+    """How often the nftables of this network namespace were changed, by whomever: 32 bits that go round."""
+    (answer,) = _answers(_GETGEN, 0, socket.AF_UNSPEC)
+    return int(struct.unpack_from("!I", answer, 4)[0])  # behind the head of its one attribute
+
+
+def ip_table_digest(table: str, sets: Iterable[str]) -> bytes:
+    """Differs whenever a table of the ip family does, in its rules or in what these sets and maps hold.
+
+    Empty when the table is gone. The same content may have another digest, as in a table made anew.
+    """
+    name = _text(_TABLE_NAME, table)
+    listed = [_text(_ELEMENTS_TABLE, table) + _text(_ELEMENTS_SET, each) for each in sets]
+    asked = [(_GETTABLE, 0, name), (_GETRULE, _DUMP, _text(_RULE_TABLE, table))]
+    asked += [(_GETSETELEM, _DUMP, body) for body in listed]
+    digest = hashlib.sha256()
+    try:
+        for kind, flags, body in asked:
+            for answer in _answers(kind, flags, socket.AF_INET, body):
+                digest.update(answer)
+    except FileNotFoundError:
+        return b""
+    return digest.digest()
+
+
+def _answers(kind: int, flags: int, family: int, body: bytes = b"") -> Iterator[bytes]:
+    """What nftables in the kernel answers, without the heads, which tell of the generation."""
+    with _nftables() as kernel:
+        kernel.send(_netfilter(kind, flags, family, 0, body))
+        while True:
+            received = kernel.recv(1 << 17)
+            while received:
+                length, answered, parts, _, _ = _HEADER.unpack_from(received)
+                if answered in (_ERROR, _DONE):
+                    code = -struct.unpack_from("=i", received, _HEADER.size)[0]
+                    if code:
+                        raise OSError(code, f"nftables: {os.strerror(code)}")
+                    return
+                yield received[_HEADER.size + _NFGEN.size : length]
+                if not parts & _MULTIPART:
+                    return
+                received = received[length + -length % 4 :]

@@ -1,7 +1,6 @@
-"""Service addresses for all who do not pass the mesh: ClusterIP and NodePort to ready endpoints.
+"""Service addresses for all who do not pass the mesh: which lead where, by the objects. Pure.
 
-The whole table is computed from the objects (pure) and put in place in one transaction; the kernel
-chooses an endpoint per connection. An address without endpoints answers with a refusal at once.
+`claims` settles who has what, `service_table` says it to the kernel.
 """
 
 from __future__ import annotations
@@ -18,7 +17,6 @@ from ondol.api.objects import Key
 from ondol.base import addresses
 from ondol.base.host_ports import ANY, HostPort
 from ondol.base.memo import Memo
-from ondol.node.network import rules
 
 SERVICE_NAME_LABEL: Final = "kubernetes.io/service-name"
 
@@ -197,116 +195,9 @@ def _is_usable(address: str) -> bool:
     return _is_ipv4(address) and not addresses.is_special(address)
 
 
-def served_at(address: str, slices: Iterable[Mapping[str, Any]]) -> frozenset[HostPort]:
+def served_at(address: str, slice: Mapping[str, Any]) -> frozenset[HostPort]:
     """Where endpoints at an address of this machine listen: the activator's ports, those of host pods."""
-    return frozenset(
-        HostPort(port.get("protocol") or "TCP", address, int(port["port"]))
-        for one in slices
-        if any(address in (endpoint.get("addresses") or ()) for endpoint in one.get("endpoints") or ())
-        for port in one.get("ports") or ()
-        if port.get("port")
-    )
-
-
-def table(instance: str, listed: Sequence[Entry], kept: Iterable[HostPort] = ()) -> str:
-    """The batch that makes the kernel do what the entries say; `kept` places are never translated.
-
-    No two entries may have a place in common (`claims.settle`): nftables would refuse the whole table.
-    """
-    served = [entry for entry in listed if entry.backends]
-    empty = [entry for entry in listed if not entry.backends]
-    own = sorted({backend.address for entry in served for backend in entry.backends})
-    at_address = "ipv4_addr . inet_proto . inet_service"
-    anywhere = "inet_proto . inet_service"
-    at_kept, anywhere_kept = _elements(sorted(kept))
-    at_served, anywhere_served = _verdicts(served)
-    at_empty, anywhere_empty = _elements(place for entry in empty for place in entry.places)
-    body = [
-        _map("set kept", at_address, at_kept),
-        _map("set kept-ports", anywhere, anywhere_kept),
-        _map("map vips", f"{at_address} : verdict", at_served),
-        _map("map node-ports", f"{anywhere} : verdict", anywhere_served),
-        _map("set rejected", at_address, at_empty),
-        _map("set rejected-ports", anywhere, anywhere_empty),
-        _map("set own", "ipv4_addr . ipv4_addr", [f"{address} . {address}" for address in own]),
-        *(_chain(entry) for entry in served),
-        _chains(instance),
-    ]
-    return rules.replaced(rules.service_table(instance), "".join(body))
-
-
-def _elements(places: Iterable[HostPort]) -> tuple[list[str], list[str]]:
-    """Places as nftables writes them: those at an address, and those at every address of the machine."""
-    at_address, anywhere = [], []
-    for place in places:
-        if place.is_everywhere:
-            anywhere.append(f"{place.protocol.lower()} . {place.port}")
-        else:
-            at_address.append(f"{place.address} . {place.protocol.lower()} . {place.port}")
-    return at_address, anywhere
-
-
-def _verdicts(listed: Iterable[Entry]) -> tuple[list[str], list[str]]:
-    at_address: list[str] = []
-    anywhere: list[str] = []
-    for entry in listed:
-        for elements, verdicts in zip(_elements(entry.places), (at_address, anywhere), strict=True):
-            verdicts += [f"{element} : goto {entry.chain}" for element in elements]
-    return at_address, anywhere
-
-
-def _map(name: str, type: str, elements: Iterable[str]) -> str:
-    listed = list(dict.fromkeys(elements))
-    inside = f"    elements = {{ {', '.join(listed)} }}\n" if listed else ""
-    return f"  {name} {{\n    type {type}\n{inside}  }}\n"
-
-
-def _chain(entry: Entry) -> str:
-    choice = f"{'jhash ip saddr' if entry.is_sticky else 'numgen random'} mod {len(entry.backends)}"
-    numbered = ", ".join(f"{i} : {b.address} . {b.port}" for i, b in enumerate(entry.backends))
-    return (
-        f"  chain {entry.chain} {{\n"
-        f"    meta l4proto {entry.protocol.lower()} dnat ip to {choice} map {{ {numbered} }}\n"
-        "  }\n"
-    )
-
-
-def _chains(instance: str) -> str:
-    return f"""\
-  chain services {{
-    ip daddr . meta l4proto . th dport @kept return
-    fib daddr type local meta l4proto . th dport @kept-ports return
-    ip daddr . meta l4proto . th dport vmap @vips
-    fib daddr type local meta l4proto . th dport vmap @node-ports
-  }}
-  chain reject-services {{
-    ip daddr . meta l4proto . th dport @rejected reject
-    fib daddr type local meta l4proto . th dport @rejected-ports reject
-  }}
-  chain prerouting {{
-    type nat hook prerouting priority -100; policy accept;
-{rules.strangers(instance, "iifname", "return")}\
-    jump services
-  }}
-  chain output {{
-    type nat hook output priority -100; policy accept;
-    {rules.strangers_mark(instance)} return
-    jump services
-  }}
-  chain postrouting {{
-    type nat hook postrouting priority 90; policy accept;
-    ip saddr . ip daddr @own masquerade
-  }}
-  chain forward-filter {{
-    type filter hook forward priority -10; policy accept;
-    jump reject-services
-  }}
-  chain output-filter {{
-    type filter hook output priority -10; policy accept;
-    jump reject-services
-  }}
-  chain input-filter {{
-    type filter hook input priority -10; policy accept;
-    jump reject-services
-  }}
-"""
+    if not any(address in (endpoint.get("addresses") or ()) for endpoint in slice.get("endpoints") or ()):
+        return frozenset()
+    ports = [port for port in slice.get("ports") or () if port.get("port")]
+    return frozenset(HostPort(port.get("protocol") or "TCP", address, int(port["port"])) for port in ports)

@@ -1,0 +1,333 @@
+"""The kernel's table of Services: what differs leads where the whole table does, whatever came before."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import re
+import subprocess
+from collections.abc import Sequence
+from typing import Any
+
+import anyio
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ondol.api.objects import Key
+from ondol.base import errors
+from ondol.base.host_ports import HostPort
+from ondol.node import linux
+from ondol.node.network import kernel_table, nft, service_table
+from ondol.node.network.kernel_table import Kernel, KernelTable
+from ondol.node.network.service_table import Table
+from ondol.node.network.services import Backend, Entry, Owner
+
+INSTANCE = "abcdef"
+NAME = "ip ondol-abcdef-services"
+
+
+def entry(
+    name: str, places: Sequence[HostPort], backends: Sequence[Backend], *, is_sticky: bool = False
+) -> Entry:
+    owner = Owner("Service", Key("shop", name), name)
+    own = tuple(places)
+    return Entry(owner, "", "TCP", 80, own, frozenset(own), is_sticky, tuple(sorted(backends)))
+
+
+_PLACES = st.sampled_from([HostPort("TCP", address, 80) for address in ("10.96.0.1", "10.96.0.2", "")])
+_BACKENDS = st.sets(st.sampled_from([Backend(f"10.244.0.{last}", 8080) for last in (2, 3)]))
+_ENTRIES = st.builds(
+    entry,
+    st.sampled_from("abc"),
+    st.sets(_PLACES, min_size=1).map(sorted),
+    _BACKENDS.map(sorted),
+    is_sticky=st.booleans(),
+)
+_KEPT = st.sets(st.sampled_from([HostPort("TCP", "", 6443), HostPort("UDP", "10.244.0.1", 53)]))
+
+
+def settled(entries: Sequence[Entry], kept: set[HostPort]) -> Table:
+    """A table in which each entry and each place stands once, as claims leave them."""
+    taken: set[HostPort] = set()
+    listed = []
+    for each in {each.owner: each for each in entries}.values():
+        if taken.isdisjoint(each.places):
+            listed.append(each)
+            taken.update(each.places)
+    return service_table.table(INSTANCE, listed, kept)
+
+
+_TABLES = st.builds(settled, st.lists(_ENTRIES, max_size=4), _KEPT)
+
+
+class Ruleset:
+    """nftables for one table, as strict as the kernel: each command holds or the batch is refused."""
+
+    def __init__(self) -> None:
+        self.elements: dict[str, dict[str, str]] | None = None
+        self.chains: dict[str, list[str]] = {}
+        self.generation = 0
+        self.batches: list[str] = []
+
+    def run(self, batch: str) -> None:
+        before = json.dumps([self.elements, self.chains])
+        try:
+            self._whole(batch) if batch.startswith("add table") else self._lines(batch)
+        except (AssertionError, KeyError, TypeError) as error:
+            self.elements, self.chains = json.loads(before)
+            raise errors.HostError(f"refused: {error!r}", remedy="none") from error
+        self.batches.append(batch)
+        self.generation += 1
+
+    def _whole(self, batch: str) -> None:
+        self.elements = {name: {} for name in service_table.SETS}
+        self.chains = {}
+        for name, body in re.findall(r"(?:set|map) ([a-z-]+) \{\n(.*?)\n  \}", batch, re.DOTALL):
+            listed = re.search(r"elements = \{ (.*) \}", body)
+            self.elements[name] = _parsed(listed.group(1)) if listed else {}
+        for name, body in re.findall(r"chain (\S+) \{\n(.*?)\n  \}", batch, re.DOTALL):
+            self.chains[name] = [line.strip() for line in body.splitlines()]
+        self._consistent()
+
+    def _lines(self, batch: str) -> None:
+        assert self.elements is not None, "no such table"
+        for line in batch.splitlines():
+            verb, noun, _, _, name, *rest = line.split(" ", 5)
+            assert line.split(" ", 2)[2].startswith(NAME)
+            match verb, noun:
+                case "add", "chain":
+                    self.chains.setdefault(name, [])
+                case "flush", "chain":
+                    self.chains[name].clear()
+                case "add", "rule":
+                    self.chains[name].append(rest[0])
+                case "delete", "chain":
+                    del self.chains[name]
+                    self._consistent()
+                case "add", "element":
+                    for key, verdict in _parsed(rest[0].strip("{} ")).items():
+                        assert self.elements[name].get(key, verdict) == verdict, "exists"
+                        self.elements[name][key] = verdict
+                    self._consistent()
+                case "delete", "element":
+                    for key in rest[0].strip("{} ").split(", "):
+                        del self.elements[name][key]
+                case _:
+                    raise AssertionError(line)
+
+    def _consistent(self) -> None:
+        for elements in (self.elements or {}).values():
+            for verdict in elements.values():
+                assert not verdict or verdict.removeprefix("goto ") in self.chains, verdict
+
+    @property
+    def kernel(self) -> Kernel:
+        return Kernel(self.run, lambda: self.generation, lambda _: self.digest())
+
+    def digest(self) -> bytes:
+        return b"" if self.elements is None else repr(self.content).encode()
+
+    @property
+    def content(self) -> Any:
+        return sorted(self.chains.items()), {
+            n: dict(sorted(e.items())) for n, e in (self.elements or {}).items()
+        }
+
+
+def _parsed(listed: str) -> dict[str, str]:
+    pairs = (each.partition(" : ") for each in listed.split(", "))
+    return {key: verdict for key, _, verdict in pairs}
+
+
+def whole(table: Table) -> Ruleset:
+    ruleset = Ruleset()
+    ruleset.run(service_table.whole(table))
+    return ruleset
+
+
+@given(st.lists(_TABLES, min_size=2, max_size=5))
+def test_differences_lead_to_the_whole(tables: list[Table]) -> None:
+    """After any sequence of them, none of which is refused; what is the same has none."""
+    ruleset = whole(tables[0])
+    for old, new in itertools.pairwise(tables):
+        batch = service_table.difference(old, new)
+        assert (batch == "") == (old == new)
+        ruleset.run(batch)
+        assert ruleset.content == whole(new).content
+
+
+def test_what_stays_is_not_sent_again() -> None:
+    """A change of one Service names that one alone."""
+    places = {name: HostPort("TCP", f"10.96.0.{last}", 80) for last, name in enumerate("abc", start=1)}
+    backend, other = Backend("10.244.0.2", 8080), Backend("10.244.0.3", 8080)
+    old = settled([entry(name, [place], [backend]) for name, place in places.items()], set())
+    new = settled([entry(n, [p], [other if n == "b" else backend]) for n, p in places.items()], set())
+    chain = entry("b", [], []).chain
+    rule = "meta l4proto tcp dnat ip to numgen random mod 1 map { 0 : 10.244.0.3 . 8080 }"
+    assert service_table.difference(old, new).splitlines() == [
+        f"flush chain {NAME} {chain}",
+        f"add rule {NAME} {chain} {rule}",
+        f"add element {NAME} own {{ 10.244.0.3 . 10.244.0.3 }}",
+    ]
+
+
+ONE = settled([entry("a", [HostPort("TCP", "10.96.0.1", 80)], [Backend("10.244.0.2", 8080)])], set())
+TWO = settled([entry("a", [HostPort("TCP", "10.96.0.1", 80)], [])], set())
+STEPS = st.one_of(
+    st.tuples(st.just("put"), _TABLES),
+    st.sampled_from([("elsewhere", None), ("gone", None), ("flushed", None), ("check", None)]),
+)
+
+
+@settings(deadline=None)
+@given(st.lists(STEPS, max_size=10), _TABLES)
+def test_others_hands_are_mended(steps: list[tuple[str, Any]], last: Table) -> None:
+    """Whatever others do to the table, a check and a put later it is whole again."""
+
+    async def run() -> None:
+        ruleset = Ruleset()
+        table = KernelTable(ruleset.kernel)
+        for step, argument in [*steps, ("put", last), ("check", None), ("put", last)]:
+            match step:
+                case "put":
+                    await table.put(argument)
+                case "check":
+                    await table.check()
+                case "elsewhere":
+                    ruleset.generation += 1
+                case "gone":
+                    ruleset.elements, ruleset.chains = None, {}
+                    ruleset.generation += 1
+                case "flushed" if ruleset.elements is not None:
+                    ruleset.elements["vips"] = {}
+                    ruleset.generation += 1
+        assert ruleset.content == whole(last).content
+
+    anyio.run(run)
+
+
+@pytest.mark.anyio
+async def test_only_what_differs_is_put() -> None:
+    """Whole at first, then by difference; the same table is nothing to do."""
+    ruleset = Ruleset()
+    table = KernelTable(ruleset.kernel)
+    for each in (ONE, ONE, TWO, ONE):
+        await table.put(each)
+    first, *others = ruleset.batches
+    assert first == service_table.whole(ONE)
+    assert others == [service_table.difference(ONE, TWO), service_table.difference(TWO, ONE)]
+
+
+@pytest.mark.anyio
+async def test_changes_elsewhere_cost_nothing() -> None:
+    """Other tables of the machine may change as they like: ours is looked at, not put anew."""
+    ruleset = Ruleset()
+    table = KernelTable(ruleset.kernel)
+    await table.put(ONE)
+    assert await table.check()
+    ruleset.generation += 1
+    assert await table.check()
+    await table.put(ONE)
+    assert len(ruleset.batches) == 1
+
+
+@pytest.mark.anyio
+async def test_a_table_that_is_gone_is_put_whole() -> None:
+    """At the next change even before anybody checks."""
+    ruleset = Ruleset()
+    table = KernelTable(ruleset.kernel)
+    await table.put(ONE)
+    ruleset.elements, ruleset.chains = None, {}
+    await table.put(TWO)
+    assert ruleset.batches[-1] == service_table.whole(TWO)
+
+
+@pytest.mark.anyio
+async def test_what_was_refused_is_put_whole() -> None:
+    """Nobody knows what the kernel has after an error."""
+    ruleset = Ruleset()
+    table = KernelTable(ruleset.kernel)
+    await table.put(ONE)
+
+    def refuse(batch: str) -> None:
+        raise errors.HostError("no memory", remedy="none")
+
+    table._kernel = Kernel(refuse, ruleset.kernel.generation, ruleset.kernel.digest)
+    with pytest.raises(errors.HostError):
+        await table.put(TWO)
+    table._kernel = ruleset.kernel
+    await table.put(ONE)
+    assert ruleset.batches == [service_table.whole(ONE)] * 2
+
+
+def listed(ruleset: str) -> list[str]:
+    """The kernel's table without its handles, in no order."""
+    found = []
+    for each in json.loads(ruleset)["nftables"]:
+        for kind, document in each.items():
+            if kind != "metainfo":
+                document.pop("handle", None)
+                elements = document.get("elem")
+                if elements:
+                    document["elem"] = sorted(elements, key=json.dumps)
+                found.append(json.dumps({kind: document}, sort_keys=True))
+    return sorted(found)
+
+
+def in_a_network_of_its_own(work: Any) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+
+    def alone() -> None:
+        linux.unshare(linux.CLONE_NEWNET)
+        work()
+
+    linux.in_own_thread(alone)
+
+
+def kernels() -> list[str]:
+    done = linux_nft("-j", "list", "table", *NAME.split())
+    return listed(done)
+
+
+def linux_nft(*arguments: str) -> str:
+    return subprocess.run(["nft", *arguments], check=True, capture_output=True, text=True).stdout
+
+
+@pytest.mark.root
+@settings(max_examples=15, deadline=None)
+@given(st.lists(_TABLES, min_size=2, max_size=4))
+def test_the_kernel_ends_with_the_same_table(tables: list[Table]) -> None:
+    """By differences and whole: the kernel lists the same."""
+
+    def compare() -> None:
+        nft.run(service_table.whole(tables[0]))
+        for old, new in itertools.pairwise(tables):
+            nft.run(service_table.difference(old, new))
+        by_difference = kernels()
+        nft.run(service_table.whole(tables[-1]))
+        assert by_difference == kernels()
+
+    in_a_network_of_its_own(compare)
+
+
+@pytest.mark.root
+def test_the_kernel_tells_who_changed_what() -> None:
+    """Its generation moves with every change, the digest with those of the table."""
+    kernel = kernel_table.Kernel()
+
+    def look() -> None:
+        assert kernel.digest(ONE) == b""
+        kernel.run(service_table.whole(ONE))
+        generation, digest = kernel.generation(), kernel.digest(ONE)
+        nft.run("add table ip other\n")
+        assert (kernel.generation(), kernel.digest(ONE)) == (generation + 1, digest)
+        nft.run(f"delete element {NAME} own {{ 10.244.0.2 . 10.244.0.2 }}\n")
+        assert kernel.generation() == generation + 2
+        assert kernel.digest(ONE) not in (digest, b"")
+        nft.run("flush ruleset\n")
+        assert kernel.digest(ONE) == b""
+
+    in_a_network_of_its_own(look)
