@@ -27,6 +27,7 @@ from ondol.base import errors, host_ports, log, unix_socket
 from ondol.base.clock import SystemClock
 from ondol.base.host_ports import HostPort
 from ondol.client import Client
+from ondol.compose import hints
 from ondol.compose.instance import Instance
 from ondol.compose.settings import Settings, listed
 from ondol.compose.supervisor import Notify, Part
@@ -165,7 +166,8 @@ async def _api(instance: Instance, settings: Settings, notify: Notify) -> None:
     clock, rng = SystemClock(), random.SystemRandom()
     backups.remove_leftovers(instance.data_dir)
     pki = _certify(instance, node_name(settings))
-    kept = store.open_file(instance.store_file, check=documents.looks_whole)
+    with hints.restorable(instance.data_dir):
+        kept = store.open_file(instance.store_file, check=documents.looks_whole)
     config = apiserver.ApiConfig(
         service_cidr=instance.service_cidr,
         pod_cidr=instance.pod_cidr,
