@@ -2,7 +2,7 @@
 
 The request before the upgrade is authenticated, authorised and handled as the GET that it is. Then:
 
-- a watch is accepted, by the first of the protocols that the client offers or none, and each event is one text
+- a watch is accepted, by the first of the protocols that the client offers, if any; each event is one text
   message;
 - a log is accepted by a protocol of `_LOG_PROTOCOLS`; an empty message comes first, then the bytes as they
   come, in binary messages, or as base64 in text ones by `base64.binary.k8s.io`;
