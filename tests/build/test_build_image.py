@@ -97,6 +97,14 @@ def test_a_second_build_makes_only_what_changed(tmp_path: Path, images: ImageSto
     assert found.digest == changed.digest != again.digest
 
 
+def test_only_steps_that_are_taken_are_told(tmp_path: Path, images: ImageStore) -> None:
+    """No word of dependencies where there are none, with or without a file that could name some."""
+    steps: list[str] = []
+    app = _write(tmp_path / "app", {**SOURCES, "requirements.txt": "# none\n"})
+    image.build(app, "app:v1", images, progress=steps.append)
+    assert steps == ["base: the machine's Python", "application"]
+
+
 def test_what_the_configuration_says(tmp_path: Path, images: ImageStore) -> None:
     """Entrypoint, user, port, environment and labels are as the project describes them."""
     text = (

@@ -7,50 +7,23 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import typer
 import yaml
-from typer.testing import CliRunner, Result
+from tests.cli.commands import one_line, run
+from typer.testing import CliRunner
 
 from ondol import __version__
-from ondol.api import resources as kinds
-from ondol.api.objects import Resource
 from ondol.base import errors
-from ondol.cli import addressing, connection, get, logs, main, output, platform, tables
-from ondol.client import discovery
+from ondol.cli import connection, get, main, output, platform
 from ondol.compose import instance as instances
 from ondol.compose import platform as compose_platform
 from ondol.compose import settings
 
 COMMANDS = list(main._COMMANDS)
-
-
-def run(*words: object, env: Mapping[str, str] | None = None) -> Result:
-    """Run a command; what it raises other than its exit is the test's to see."""
-    return CliRunner().invoke(main.app, [str(w) for w in words], env=dict(env or {}), catch_exceptions=False)
-
-
-@pytest.fixture(autouse=True)
-def plain(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No colours, wide lines, nobody's environment."""
-    for name in ("ONDOL_DATA_DIR", "ONDOL_API_PORT", "KUBECONFIG", "SUDO_UID"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setenv("TERM", "dumb")
-
-
-def one_line(result: Result) -> str:
-    """The error a person sees: one line, and perhaps a second with what to try."""
-    lines = result.stderr.rstrip("\n").split("\n")
-    assert len(lines) <= 2, result.stderr
-    assert lines[0].startswith("error: ")
-    assert all(line.startswith("  try: ") for line in lines[1:])
-    assert "Traceback" not in result.output
-    return lines[0]
 
 
 def test_version() -> None:
@@ -242,159 +215,6 @@ def test_setting_of_the_wrong_type_in_the_environment(tmp_path: Path) -> None:
 # --- documents
 
 
-class _Api:
-    """Stands for a client: keeps what it is asked, knows two kinds."""
-
-    def __init__(self) -> None:
-        self.applied: list[tuple[Resource, Any]] = []
-        self.deleted: list[str] = []
-        self.absent: set[str] = set()
-
-    async def aclose(self) -> None:
-        return
-
-    async def resource_for(self, api_version: str, kind: str) -> Resource:
-        for known in (kinds.CONFIG_MAP, kinds.NAMESPACE):
-            if (known.api_version, known.kind) == (api_version, kind):
-                return known
-        raise errors.NotFound(f'no matches for kind "{kind}" in version "{api_version}"')
-
-    async def describe(self) -> list[discovery.Described]:
-        return [
-            discovery.Described(kinds.CONFIG_MAP, "configmap", ("cm",)),
-            discovery.Described(kinds.NAMESPACE, "namespace", ("ns",)),
-        ]
-
-    async def apply(self, resource: Resource, document: Any, **_: object) -> Any:
-        self.applied.append((resource, document))
-        return document
-
-    async def delete(self, resource: Resource, name: str, namespace: str) -> None:
-        if name in self.absent:
-            raise errors.NotFound(f'{resource.plural} "{name}" not found')
-        self.deleted.append(f"{resource.plural}/{namespace}/{name}")
-
-
-@pytest.fixture
-def api(monkeypatch: pytest.MonkeyPatch) -> _Api:
-    """A platform that answers, as far as `apply` can tell."""
-    found = _Api()
-    monkeypatch.setattr(
-        connection,
-        "connect",
-        lambda _data_dir, _kubeconfig, namespace: connection.Connection(found, namespace or "default"),  # type: ignore[arg-type]  # all that `apply` and `delete` need
-    )
-    return found
-
-
-def manifest(folder: Path, text: str, name: str = "manifest.yaml") -> Path:
-    file = folder / name
-    file.write_text(text, encoding="utf-8")
-    return file
-
-
-_MAP = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: %s}\n"
-
-
-def test_apply_fills_in_the_namespace(api: _Api, tmp_path: Path) -> None:
-    """An object that says no namespace goes to `-n`; a cluster-wide one to none."""
-    text = _MAP % "a" + "---\napiVersion: v1\nkind: Namespace\nmetadata: {name: b}\n"
-    result = run("apply", "-f", manifest(tmp_path, text), "-n", "shop")
-    assert result.exit_code == 0
-    assert result.stdout == "configmap/a serverside-applied\nnamespace/b serverside-applied\n"
-    assert [document["metadata"] for _, document in api.applied] == [
-        {"name": "a", "namespace": "shop"},
-        {"name": "b"},
-    ]
-
-
-def test_apply_takes_a_folder_in_order(api: _Api, tmp_path: Path) -> None:
-    """A folder's YAML and JSON files are applied in the order of their names, other files left alone."""
-    manifest(tmp_path, _MAP % "second", "20.yaml")
-    manifest(tmp_path, _MAP % "first", "10.yml")
-    manifest(tmp_path, "not a manifest", "README.md")
-    assert run("apply", "-f", tmp_path).exit_code == 0
-    assert [document["metadata"]["name"] for _, document in api.applied] == ["first", "second"]
-
-
-def test_apply_takes_lists_and_empty_documents(api: _Api, tmp_path: Path) -> None:
-    """A List is what is in it; an empty document is nothing."""
-    item = "{apiVersion: v1, kind: ConfigMap, metadata: {name: a}}"
-    text = f"---\n---\napiVersion: v1\nkind: List\nitems:\n- {item}\n"
-    assert run("apply", "-f", manifest(tmp_path, text)).exit_code == 0
-    assert [document["metadata"]["name"] for _, document in api.applied] == ["a"]
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("kind: [unclosed\n", "is not valid YAML"),
-        ("a: b\n\tc: d\n", "is not valid YAML"),
-        ("just words\n", "no apiVersion and kind"),
-        ("- a\n- b\n", "no apiVersion and kind"),
-        ("apiVersion: v1\n", "no apiVersion and kind"),
-        ("apiVersion: v1\nkind: Unheard\nmetadata: {name: a}\n", 'no matches for kind "Unheard"'),
-        ("apiVersion: v1\nkind: List\nitems: [1]\n", "no apiVersion and kind"),
-    ],
-)
-def test_apply_of_what_cannot_be_applied(api: _Api, tmp_path: Path, text: str, said: str) -> None:
-    """Each is one line that names the trouble, and no traceback."""
-    result = run("apply", "-f", manifest(tmp_path, text))
-    assert result.exit_code in (1, 4)
-    assert said in one_line(result)
-    assert api.applied == []
-
-
-def test_apply_of_bytes_that_are_no_text(api: _Api, tmp_path: Path) -> None:
-    """A binary file is refused by its name."""
-    file = tmp_path / "image.yaml"
-    file.write_bytes(b"\x89PNG\xff\xfe")
-    result = run("apply", "-f", file)
-    assert result.exit_code == 1
-    assert str(file) in one_line(result)
-
-
-def test_apply_of_a_missing_file(api: _Api, tmp_path: Path) -> None:
-    """The file is named."""
-    result = run("apply", "-f", tmp_path / "gone.yaml")
-    assert result.exit_code == 1
-    assert one_line(result) == f"error: {tmp_path / 'gone.yaml'}: no such file or folder"
-
-
-def test_apply_from_standard_input(api: _Api) -> None:
-    """`-f -` reads what is piped in."""
-    result = CliRunner().invoke(main.app, ["apply", "-f", "-"], input=_MAP % "piped")
-    assert result.exit_code == 0
-    assert api.applied[0][1]["metadata"]["name"] == "piped"
-
-
-def test_delete_needs_to_know_what(api: _Api) -> None:
-    """Without a name or a file nothing is deleted."""
-    no_name = run("delete", "pods")
-    assert "say what to delete: KIND NAME, or -f FILE" in one_line(no_name)
-    assert no_name.exit_code == 2
-    assert run("delete").exit_code == 2
-    assert run("delete", "pod", "a", "-f", "a.yaml").exit_code == 2
-    assert api.deleted == []
-
-
-def test_apply_of_nothing(api: _Api, tmp_path: Path) -> None:
-    """A pipe that brought nothing, or a folder without a manifest, is not taken for success."""
-    (tmp_path / "notes.txt").write_text("nothing")
-    assert one_line(run("apply", "-f", tmp_path)) == f"error: {tmp_path}: there is nothing to apply or delete"
-    result = CliRunner().invoke(main.app, ["apply", "-f", "-"], input="---\n")
-    assert result.exit_code == 1
-    assert one_line(result) == "error: standard input: there is nothing to apply or delete"
-
-
-def test_apply_needs_a_name(api: _Api, tmp_path: Path) -> None:
-    """An object without a name is told before the server is asked."""
-    result = run("apply", "-f", manifest(tmp_path, "apiVersion: v1\nkind: ConfigMap\nmetadata: {}\n"))
-    assert result.exit_code == 1
-    assert one_line(result) == "error: a ConfigMap has no metadata.name"
-    assert api.applied == []
-
-
 def test_data_dir_that_may_not_be_read(tmp_path: Path) -> None:
     """What another user owns is one line, and no wrong usage."""
     (tmp_path / "config.toml").mkdir()  # as unreadable to root as a closed folder is to others
@@ -447,16 +267,6 @@ def test_tables_line_up(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == "NAME          AGE\na-long-name   1\nb             12h\n"
 
 
-def test_apply_goes_on_after_a_failure(api: _Api, tmp_path: Path) -> None:
-    """One object that cannot be applied does not keep the others back; the status tells of it."""
-    unknown = "apiVersion: x/v1\nkind: Nothing\nmetadata: {name: n}\n"
-    result = run("apply", "-f", manifest(tmp_path, unknown + "---\n" + _MAP % "a"))
-    assert result.exit_code == 4
-    assert "error: nothing.x/n: no matches for kind" in result.stderr
-    assert result.stdout == "configmap/a serverside-applied\n"
-    assert len(api.applied) == 1
-
-
 @pytest.mark.parametrize(
     ("environment", "line"),
     [
@@ -472,138 +282,6 @@ def test_the_line_to_paste_suits_who_started(
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     assert platform._how_to_use(Path("/a b/kubeconfig")) == line
-
-
-# --- addressing objects
-
-
-@pytest.mark.parametrize(
-    ("words", "pairs"),
-    [
-        (["pods"], [("pods", "")]),
-        (["pods,svc"], [("pods", ""), ("svc", "")]),
-        (["pod", "a", "b"], [("pod", "a"), ("pod", "b")]),
-        (["pod,svc", "a"], [("pod", "a"), ("svc", "a")]),
-        (["deploy/a", "svc/b"], [("deploy", "a"), ("svc", "b")]),
-    ],
-)
-def test_objects_are_addressed_as_for_kubectl(words: list[str], pairs: list[tuple[str, str]]) -> None:
-    """Kinds with commas, names behind a kind, and pairs of both."""
-    assert addressing.pairs(words) == pairs
-
-
-@pytest.mark.parametrize("words", [["deploy/a", "b"], ["deploy/"], ["/a"], ["a/b/c"], ["a,b/c"], [","]])
-def test_words_that_address_nothing(words: list[str]) -> None:
-    """Mixed and broken forms are told, not guessed."""
-    with pytest.raises(output.UsageError):
-        addressing.pairs(words)
-
-
-@pytest.mark.parametrize(
-    ("word", "plurals"),
-    [
-        ("deploy", ["deployments"]),
-        ("Deployment", ["deployments"]),
-        ("deployments.apps", ["deployments"]),
-        ("deployments.v1.apps", ["deployments"]),
-        ("deployments.extensions", []),
-        ("all", ["pods", "deployments"]),
-        ("nothing", []),
-    ],
-)
-def test_a_kind_is_named_by_any_of_its_words(word: str, plurals: list[str]) -> None:
-    """Plural, singular, kind, short name, with a group behind it; a category names several."""
-    pods = discovery.Described(kinds.POD, "pod", ("po",), ("all",))
-    deployments = discovery.Described(kinds.DEPLOYMENT, "deployment", ("deploy",), ("all",))
-    assert [resource.plural for resource in discovery.named([pods, deployments], word)] == plurals
-
-
-def test_apply_takes_several_files(api: _Api, tmp_path: Path) -> None:
-    """Each `-f` is applied, in the order given; one that is missing keeps all back."""
-    first, second = manifest(tmp_path, _MAP % "a", "a.yaml"), manifest(tmp_path, _MAP % "b", "b.yaml")
-    assert run("apply", "-f", second, "-f", first).exit_code == 0
-    assert [document["metadata"]["name"] for _, document in api.applied] == ["b", "a"]
-    assert run("apply", "-f", first, "-f", tmp_path / "gone.yaml").exit_code == 1
-    assert len(api.applied) == 2
-
-
-def test_delete_goes_on_past_what_is_gone(api: _Api, tmp_path: Path) -> None:
-    """What is missing is told and makes the status; the others are deleted."""
-    api.absent = {"b"}
-    text = "---\n".join(_MAP % name for name in "abc")
-    result = run("delete", "-f", manifest(tmp_path, text), "-n", "shop")
-    assert api.deleted == ["configmaps/shop/a", "configmaps/shop/c"]
-    assert one_line(result) == 'error: configmaps "b" not found'
-    assert result.exit_code == 4
-    assert run("delete", "cm", "a", "b", "--ignore-not-found").exit_code == 0
-    assert run("delete", "ns/b", "cm/a").exit_code == 4
-    assert api.deleted[-2:] == ["configmaps/default/a", "configmaps/default/a"]
-
-
-def test_rows_that_come_later_stand_under_the_same_header() -> None:
-    """A watch prints its header once and keeps its columns; a longer cell moves only its own line."""
-    definitions: list[dict[str, Any]] = [{"name": "Name"}, {"name": "Age"}, {"name": "IP", "priority": 1}]
-    columns = tables.Columns(definitions, prefix="pod/", with_namespace=True)
-    row = {"cells": ["web", "1s", "10.0.0.1"], "object": {"metadata": {"namespace": "shop"}}}
-    assert list(columns.lines([row])) == ["NAMESPACE   NAME      AGE", "shop        pod/web   1s"]
-    later = {"cells": ["longer", None, ""], "object": {"metadata": {"namespace": "shop"}}}
-    assert list(columns.lines([later])) == ["shop        pod/longer   <none>"]
-    wide = tables.Columns(definitions, wide=True)
-    assert list(wide.lines([row])) == ["NAME   AGE   IP", "web    1s    10.0.0.1"]
-
-
-@pytest.mark.parametrize(
-    ("resource", "owner", "selector"),
-    [
-        (kinds.SERVICE, {"spec": {"selector": {"app": "a", "tier": "b"}}}, "app=a,tier=b"),
-        (kinds.DEPLOYMENT, {"spec": {"selector": {"matchLabels": {"app": "a"}}}}, "app=a"),
-        (
-            kinds.DEPLOYMENT,
-            {"spec": {"selector": {"matchExpressions": [{"key": "app", "operator": "Exists"}]}}},
-            "app",
-        ),
-        (Resource("serving.knative.dev", "v1", "services", "Service"), {}, "serving.knative.dev/service=x"),
-    ],
-)
-def test_the_pods_of_a_workload(resource: Resource, owner: dict[str, Any], selector: str) -> None:
-    """Whatever has pods says which by labels; Knative's kinds by their own."""
-    assert logs.pod_selector(addressing.Target(resource, "x"), owner) == selector
-
-
-def test_what_has_no_pods_has_no_logs() -> None:
-    """A Service without a selector, a ConfigMap: told, not taken for all pods."""
-    owners: list[dict[str, Any]] = [{}, {"spec": {}}, {"spec": {"selector": {}}}]
-    for owner in owners:
-        with pytest.raises(output.UsageError, match="ConfigMap x has no pods of its own"):
-            logs.pod_selector(addressing.Target(kinds.CONFIG_MAP, "x"), owner)
-
-
-def test_logs_are_of_the_newest_ready_pod() -> None:
-    """Of several pods the one that serves; of those alike, the one made last."""
-
-    def pod(name: str, created: str, ready: str) -> dict[str, Any]:
-        metadata = {"name": name, "creationTimestamp": created}
-        return {"metadata": metadata, "status": {"conditions": [{"type": "Ready", "status": ready}]}}
-
-    old, new = pod("old", "2026-01-01T00:00:00Z", "True"), pod("new", "2026-01-02T00:00:00Z", "True")
-    starting = pod("starting", "2026-01-03T00:00:00Z", "False")
-    assert logs._preferred([old, starting, new]) == new
-    assert logs._preferred([starting]) == starting
-
-
-@pytest.mark.parametrize(
-    ("text", "seconds"), [("90", 90), ("30s", 30), ("5m", 300), ("2h", 7200), ("1d", 86400)]
-)
-def test_how_long_ago(text: str, seconds: int) -> None:
-    """Durations as people write them."""
-    assert logs._seconds(text) == seconds
-
-
-@pytest.mark.parametrize("text", ["", "0s", "1.5h", "-1m", "soon"])
-def test_no_duration(text: str) -> None:
-    """What is none is told with the forms that are."""
-    with pytest.raises(output.UsageError, match="write 30s, 5m or 2h"):
-        logs._seconds(text)
 
 
 # --- which API server

@@ -176,7 +176,25 @@ def test_prune_all_takes_what_nothing_needs(
     store.add("old:1", oci.canonical({"config": {"digest": store.put(b"{ }"), "size": 3}, "layers": []}))
     words = ["image", "prune", "--all", "--data-dir", str(tmp_path)]
     assert CliRunner().invoke(main.app, words).exit_code == 3
-    _platform(monkeypatch, _Api(_template("Deployment", "web:1"), _pod("done", "old:1", phase="Succeeded")))
+    never_started = _pod("refused", "old:1", phase="Failed")
+    _platform(monkeypatch, _Api(_template("Deployment", "web:1"), never_started))
     result = CliRunner().invoke(main.app, words, catch_exceptions=False)
     assert result.stdout.splitlines()[0] == "ondol.local/old:1 removed"
     assert [image.reference for image in store.images()] == ["ondol.local/web:1"]
+
+
+@pytest.mark.parametrize("field", ["containerStatuses", "initContainerStatuses"])
+def test_prune_all_keeps_the_images_of_containers_that_have_ended(
+    store: ImageStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, field: str
+) -> None:
+    """As for the kubelet a completed pod uses what its containers ran, and not what bears the name now."""
+    ran = store.add(
+        "old:1", oci.canonical({"config": {"digest": store.put(b"{ }"), "size": 3}, "layers": []})
+    )
+    pod = _pod("done", "web:1", phase="Succeeded")
+    pod["status"][field] = [{"name": "main", "image": "web:1", "imageID": f"ondol.local/web@{ran.digest}"}]
+    _platform(monkeypatch, _Api(pod))
+    words = ["image", "prune", "--all", "--data-dir", str(tmp_path)]
+    result = CliRunner().invoke(main.app, words, catch_exceptions=False)
+    assert result.stdout.splitlines()[0] == "ondol.local/web:1 removed"
+    assert [image.reference for image in store.images()] == ["ondol.local/old:1"]

@@ -94,7 +94,10 @@ def test_a_damaged_folder_is_restored_and_kept_beside(platform: Settings) -> Non
     (platform.data_dir / "store.db").write_bytes(damaged)
     (finding,) = [f for f in doctor.examine(platform) if f.name == "objects"]
     assert finding.verdict is doctor.Verdict.FAIL
-    assert "ondol restore" in finding.remedy
+    place = f"--data-dir {platform.data_dir}"
+    assert finding.remedy == (
+        f"ondol restore FILE {place} (a backup), or ondol restore --salvage {place} (what can still be read)"
+    )
     aside = backups.restore(platform, made)
     assert aside is not None
     assert (aside / "store.db").read_bytes() == damaged
@@ -152,11 +155,37 @@ MANIFEST = json.dumps({"format": 1}).encode()
     ],
 )
 def test_what_is_no_backup_is_refused(tmp_path: Path, made: io.BytesIO, why: str) -> None:
-    """Before anything is moved."""
+    """Before anything is moved; of folders that were not there none remains, nor a lock in one that was."""
+    with pytest.raises(errors.HostError, match=why):
+        backups.restore(Settings(data_dir=tmp_path / "new" / "data"), made)
+    assert list(tmp_path.iterdir()) == []
     settings = Settings(data_dir=tmp_path / "data")
+    settings.data_dir.mkdir()
+    (settings.data_dir / "config.toml").touch()
+    made.seek(0)
     with pytest.raises(errors.HostError, match=why):
         backups.restore(settings, made)
-    assert {path.name for path in settings.data_dir.iterdir()} == {"supervisor.lock"}
+    assert [path.name for path in settings.data_dir.iterdir()] == ["config.toml"]
+
+
+def test_nothing_to_salvage_leaves_nothing(tmp_path: Path) -> None:
+    """A folder named by mistake is not made; the remedy is for the folder that was named."""
+    settings = Settings(data_dir=tmp_path / "no such")
+    with pytest.raises(errors.HostError, match="there is no") as caught:
+        backups.salvage(settings)
+    assert caught.value.remedy == f"ondol restore FILE --data-dir '{settings.data_dir}' (a backup)"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_lock_that_was_there_stays(platform: Settings) -> None:
+    """A failed restore takes away only what it made."""
+    instance = instances.load(platform.data_dir)
+    assert instance is not None
+    with lock.hold(instance.lock_file):
+        pass
+    with pytest.raises(errors.HostError, match="cannot be read"):
+        backups.restore(platform, io.BytesIO(b"nothing of the kind"), force=True)
+    assert instance.lock_file.exists()
 
 
 def test_an_archive_cannot_write_elsewhere(platform: Settings, tmp_path: Path) -> None:

@@ -136,3 +136,19 @@ def test_the_children_of_a_killed_holder_are_waited_for(tmp_path: Path) -> None:
         killed.stdin.close()  # what the child waits for
         with lock.hold(file):
             assert lock.holder(file) == os.getpid()
+
+
+def test_a_platform_of_another_user_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who may read the lock but not end its holder learns whose it is, and the command that may."""
+    file = tmp_path / "lock"
+
+    def refuse(_pid: int, _signum: int) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/ondol", "down", "--keep-pods"])
+    with lock.hold(file):
+        monkeypatch.setattr(os, "kill", refuse)
+        with pytest.raises(errors.HostError, match="belongs to another user") as caught:
+            lock.holder(file)
+    typed = f"sudo ondol down --keep-pods --data-dir {tmp_path}"
+    assert caught.value.remedy == f"{typed}; or choose another --data-dir"

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.mesh.live import live, servers  # noqa: F401 - fixtures, for every test that names them
 
 from ondol.api import dataplane
 from ondol.api.objects import Object

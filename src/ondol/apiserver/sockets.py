@@ -1,8 +1,16 @@
-"""WebSockets: the streams of the API (logs, watches) as messages, for clients that read no chunks.
+"""WebSockets: what the API streams (logs, watches), sent as messages to clients that ask for the upgrade.
 
-A request that asks for the upgrade is authenticated, authorised and answered like any other. What streams
-is sent in messages (kube-apiserver's `wsstream` and `HandleWS`): a log as binary ones after a first empty
-one, or in base64; a watch as one text message an event. What does not stream is answered in plain HTTP.
+The request before the upgrade is authenticated, authorised and handled as the GET that it is. Then:
+
+- a watch is accepted, by the first of the protocols that the client offers, if any; each event is one text
+  message;
+- a log is accepted by a protocol of `_LOG_PROTOCOLS`; an empty message comes first, then the bytes as they
+  come, in binary messages, or as base64 in text ones by `base64.binary.k8s.io`;
+- the end of what streams closes the WebSocket with 1000, a failure after it was accepted with 1011;
+- an answer that does not stream (a list, an error) is the plain HTTP answer to the request, without upgrade.
+
+Nothing that the client sends is read but its closing. Sources: kube-apiserver's `wsstream.NewReader`
+(logs) and `WatchServer.HandleWS` (watches).
 """
 
 from __future__ import annotations

@@ -34,6 +34,11 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 
+def why(error: Exception) -> str:
+    """What went wrong, for a message that names the file already: an OSError's words without its number."""
+    return str((isinstance(error, OSError) and error.strerror) or error)
+
+
 class OndolError(Exception):
     """Root of every error this project raises on purpose."""
 
@@ -47,6 +52,10 @@ class HostError(OndolError):
     def __init__(self, message: str, *, remedy: str = "") -> None:
         super().__init__(message)
         self.remedy = remedy
+
+
+class Damaged(HostError):
+    """What was kept is there no more, or is not what was written; its `remedy` says what else can be done."""
 
 
 class NotRunning(HostError):

@@ -36,12 +36,9 @@ _INSTALL_TIMEOUT_S: Final = 600
 
 
 def layer(
-    store: ImageStore, project: Project, python: Interpreter, *, epoch_s: int
-) -> tuple[oci.Layer, bool] | None:
-    """The layer in the store, and whether it was there already; None without dependencies."""
-    lines = projects.requirement_lines(project)
-    if not lines:
-        return None
+    store: ImageStore, project: Project, lines: Sequence[str], python: Interpreter, *, epoch_s: int
+) -> tuple[oci.Layer, bool]:
+    """The layer of these requirements in the store, and whether it was there already."""
     title = f"ondol: {len(lines)} requirements for {python.abi}"
     provided = base.provided(store, python, epoch_s=epoch_s)
     has_sdk = any(sdk.is_named(line) for line in lines)

@@ -15,6 +15,7 @@ from typing import Final, Protocol
 
 import pathspec
 
+from ondol.base import errors
 from ondol.build.errors import BuildError
 
 DOCKERIGNORE: Final = ".dockerignore"
@@ -115,5 +116,5 @@ def _lines(file: Path) -> list[str]:
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise BuildError(f"{file} cannot be read: {error}", remedy=f"correct {file}") from error
+        raise BuildError(f"{file} cannot be read: {errors.why(error)}", remedy=f"correct {file}") from error
     return [line for line in lines if line.strip() and not line.startswith("#")]

@@ -79,9 +79,11 @@ def build(
             wheel = distribution.built(store, project, files, found, epoch_s=epoch_s)
             project, project_layers = wheel.project, [("project", wheel.layer, wheel.reused)]
         start = entry.find(project, files.files, python=base.PYTHON)
-        progress("dependencies")
-        if (made := dependencies.layer(store, project, found, epoch_s=epoch_s)) is not None:
-            layers.append(("dependencies", *made))
+        if lines := projects.requirement_lines(project):
+            progress("dependencies")
+            layers.append(
+                ("dependencies", *dependencies.layer(store, project, lines, found, epoch_s=epoch_s))
+            )
         layers += project_layers
         progress("application")
         layer, reused, warnings = application.layer(

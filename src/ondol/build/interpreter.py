@@ -107,7 +107,7 @@ def _ask(executable: Path, program: str, *arguments: str) -> str:
             timeout=60,
         ).stdout
     except (OSError, subprocess.SubprocessError) as error:
-        detail = getattr(error, "stderr", "") or str(error)
+        detail = getattr(error, "stderr", "") or errors.why(error)
         raise errors.HostError(
             f"the Python {executable} cannot be used: {detail.strip().splitlines()[-1]}",
             remedy="install python3, or name another with --python",

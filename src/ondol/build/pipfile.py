@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from ondol.base import errors
 from ondol.build.errors import BuildError
 
 LOCK = "Pipfile.lock"
@@ -32,7 +33,7 @@ def _read(file: Path, parse: Any) -> Mapping[str, Any]:
     try:
         document = parse(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise BuildError(f"{file} cannot be read: {error}", remedy=f"correct {file}") from error
+        raise BuildError(f"{file} cannot be read: {errors.why(error)}", remedy=f"correct {file}") from error
     if not isinstance(document, dict):
         raise BuildError(f"{file} is not a table", remedy=f"correct {file}")
     return document

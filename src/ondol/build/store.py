@@ -152,7 +152,7 @@ class ImageStore:
             path.unlink(missing_ok=True)
             raise StoreError(
                 f"a blob cannot be written to {self.directory}: {error}",
-                remedy=f"make room on that disk: df -h {self.directory}; ondol image rm",
+                remedy=f"make room on that disk (df -h {self.directory}), or remove images",
             ) from error
         except BaseException:
             path.unlink(missing_ok=True)
@@ -183,7 +183,9 @@ class ImageStore:
         with self.building():
             entry = next((e for e in self._entries() if _name(e) == wanted), None)
             if entry is None:
-                raise StoreError(f"there is no image {wanted}", remedy="ondol image ls")
+                raise StoreError(
+                    f"there is no image {wanted}", remedy="name one that ImageStore.images() lists"
+                )
             return self._name(
                 references.full(target), oci.descriptor(entry["mediaType"], entry["digest"], entry["size"])
             )

@@ -104,7 +104,9 @@ def _archive(source: Path) -> Iterator[_Archive]:
     except FileNotFoundError as error:
         raise errors.HostError(f"{source}: no such file or folder") from error
     except (tarfile.TarError, OSError, EOFError) as error:
-        raise BuildError(f"{source} cannot be read: {error}", remedy="export the image again") from error
+        raise BuildError(
+            f"{source} cannot be read: {errors.why(error)}", remedy="export the image again"
+        ) from error
 
 
 @contextlib.contextmanager

@@ -20,7 +20,7 @@ from ondol.cli import output, shop, terminal
 from ondol.compose import hints, platform, settings
 from ondol.compose.instance import Instance
 
-_DATA_DIR: Final = settings.DEFAULT_DATA_DIR.with_name("ondol-demo")
+_DATA_DIR: Final = hints.DEFAULT_DATA_DIR.with_name("ondol-demo")
 _EXAMPLES: Final = Path(__file__).resolve().parents[3] / "examples"
 
 

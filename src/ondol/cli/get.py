@@ -56,7 +56,9 @@ def get(
         bool, typer.Option("--all-namespaces", "-A", help="In every namespace.")
     ] = False,
     selector: Annotated[str, typer.Option("--selector", "-l", help="Label selector.")] = "",
-    watch: Annotated[bool, typer.Option("--watch", "-w", help="Go on with what changes.")] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", "-w", help="Go on with what changes, of each kind or object.")
+    ] = False,
     form: Annotated[Form, typer.Option("--output", "-o", help="How to print.")] = Form.TABLE,
 ) -> None:
     """Show objects."""
@@ -65,16 +67,14 @@ def get(
         connected = connection.connect(data_dir, kubeconfig, namespace)
         async with aclosing(connected.client) as client:
             targets = await addressing.targets(client, words)
-            if watch and len(targets) > 1:
-                raise output.UsageError("--watch takes one kind or one object")
             source = _Source(client, "" if all_namespaces else connected.namespace, selector, form)
             results, failures = await _read_all(source, targets)
             printer = _Printer(form, with_namespace=all_namespaces, with_kind=_names_kinds(targets, form))
             printer.print(results)
             if not failures and not watch and printer.is_empty:
                 terminal.note("No resources found")
-            if watch and results:
-                await _follow(source, *results[0], printer)
+            if watch:
+                await _follow_all(source, results, printer)
         return failures
 
     with output.explained():
@@ -108,10 +108,15 @@ class _Source:
     def changes(
         self, target: Target, resource_version: str
     ) -> AbstractAsyncContextManager[transport.StreamResponse]:
-        """The open watch of what changes from a version on."""
-        query = {"watch": "true", "resourceVersion": resource_version, "labelSelector": self._selector}
+        """The open watch of what changes from a list's version on, or of one object beginning with itself.
+
+        The version of an object may be long forgotten, as that of a list just read is not.
+        """
+        query = {"watch": "true", "labelSelector": self._selector}
         if target.name:
             query["fieldSelector"] = f"metadata.name={target.name}"
+        else:
+            query["resourceVersion"] = resource_version
         path = target.resource.path(self._namespace_of(target))
         return self._client.stream("GET", path, {k: v for k, v in query.items() if v}, self._accept)
 
@@ -134,21 +139,51 @@ async def _read_all(
     return results, failures
 
 
-async def _follow(source: _Source, target: Target, document: Object, printer: _Printer) -> None:
-    """Print what changes after a document, until the person or the server ends it."""
-    version = str(objects.metadata(document).get("resourceVersion") or "")
+async def _follow_all(source: _Source, results: Sequence[tuple[Target, Object]], printer: _Printer) -> None:
+    """Print what changes after each document, until the person or the server ends it, or one watch fails."""
     terminal.flush()  # a pipe or a file is to show each change as it comes
+    failure: Exception | None = None
+    async with anyio.create_task_group() as group:
+
+        async def follow(target: Target, document: Object) -> None:
+            nonlocal failure
+            try:
+                await _follow(source, target, document, printer)
+            except Exception as error:  # noqa: BLE001 - raised below, outside the task group's ExceptionGroup
+                failure = error
+                group.cancel_scope.cancel()
+
+        for target, document in results:
+            group.start_soon(follow, target, document)
+    if failure is not None:
+        raise failure
+
+
+async def _follow(source: _Source, target: Target, document: Object, printer: _Printer) -> None:
+    """Print what changes after one document, in a watch of its own; itself it is printed already."""
+    version = str(objects.metadata(document).get("resourceVersion") or "")
     async with source.changes(target, version) as answer:
         async for line in output.lines(answer.chunks):
             event = msgspec.json.decode(line)
             if event["type"] == "ERROR":
                 raise status.error_from(event["object"], int(event["object"].get("code") or 500))
+            if target.name and _version(event["object"]) == version:
+                continue
             printer.print([(target, event["object"])])
             terminal.flush()
 
 
+def _version(document: Object) -> str:
+    """The version of an object, or of the one row of a Table."""
+    rows = document.get("rows")
+    return str(objects.metadata(rows[0]["object"] if rows else document).get("resourceVersion") or "")
+
+
 class _Printer:
-    """Prints documents in one form; what comes later of the same kind goes under the same header."""
+    """Prints documents in one form; what comes later of the same kind goes under the same header.
+
+    Where another kind came in between, its header is printed again, so that each row stands under its own.
+    """
 
     def __init__(self, form: Form, *, with_namespace: bool, with_kind: bool) -> None:
         self.is_empty = True
@@ -156,6 +191,7 @@ class _Printer:
         self._with_kind = with_kind
         self._with_namespace = with_namespace
         self._tables: dict[Resource, tables.Columns] = {}
+        self._last: Resource | None = None
 
     def print(self, results: Sequence[tuple[Target, Object]]) -> None:
         if self._form in _TABLES:
@@ -177,16 +213,18 @@ class _Printer:
             rows = [row for table in answers for row in table.get("rows") or ()]
             if not rows:
                 continue
+            if resource != self._last and not self.is_empty:
+                terminal.write()
             if resource not in self._tables:
-                if not self.is_empty:
-                    terminal.write()
                 self._tables[resource] = tables.Columns(
                     answers[0]["columnDefinitions"],
                     wide=self._form is Form.WIDE,
                     with_namespace=self._with_namespace,
                     prefix=self._prefix(resource),
                 )
-            self.is_empty = False
+            elif resource != self._last:
+                terminal.write(self._tables[resource].header())
+            self.is_empty, self._last = False, resource
             for line in self._tables[resource].lines(rows):
                 terminal.write(line)
 

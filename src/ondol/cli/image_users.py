@@ -17,6 +17,7 @@ from ondol.cli import connection
 from ondol.node.images.store import spellings
 
 _FINISHED: Final = ("Succeeded", "Failed")
+_CONTAINER_STATUSES: Final = ("initContainerStatuses", "containerStatuses", "ephemeralContainerStatuses")
 _NAMING_IMAGES: Final = (
     "Pod", "Deployment", "ReplicaSet", "StatefulSet", "DaemonSet", "Job", "CronJob", "ReplicationController",
     "PodTemplate", "Service", "Configuration", "Revision",
@@ -39,14 +40,16 @@ def users(image: Image, images: Collection[Image], data_dir: Path | None) -> lis
 
 
 def unused(images: Collection[Image], data_dir: Path | None) -> list[str]:
-    """The images, by name, that nothing of a running platform needs.
+    """The images, by name, that nothing of a running platform needs or has a container of.
 
+    As the kubelet collects them: an image is in use by every container that exists, also one that has ended.
     `NotRunning` where the platform does not run: what it will start next is not known then.
     """
     listed = anyio.run(_all, data_dir)
     names = {name for item in listed if not _is_finished(item) for name in _image_names(item)}
-    needed = {_digest(name, images) for name in names}
-    return sorted(image.reference for image in images if image.digest not in needed)
+    in_use = {_digest(name, images) for name in names}
+    in_use.update(digest for item in listed for digest in _container_digests(item))
+    return sorted(image.reference for image in images if image.digest not in in_use)
 
 
 async def _all(data_dir: Path | None) -> list[Object]:
@@ -66,6 +69,13 @@ def uses(item: Object, image: Image, images: Collection[Image]) -> bool:
 
 def _is_finished(item: Object) -> bool:
     return item.get("kind") == "Pod" and objects.status(item).get("phase") in _FINISHED
+
+
+def _container_digests(item: Object) -> Iterator[str]:
+    """The image of each container that a pod has or had; another may have its name by now."""
+    for field in _CONTAINER_STATUSES:
+        for status in objects.status(item).get(field) or ():
+            yield str(status.get("imageID") or "").partition("@")[2]
 
 
 def _image_names(value: Any) -> Iterator[str]:

@@ -120,7 +120,7 @@ def export_image(
 @app.command("prune")
 def prune_images(
     every: Annotated[
-        bool, typer.Option("--all", "-a", help="Also images that no pod and no workload names now.")
+        bool, typer.Option("--all", "-a", help="Also images that no container has and no workload names now.")
     ] = False,
     data_dir: DataDir = None,
 ) -> None:

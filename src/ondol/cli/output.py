@@ -134,6 +134,11 @@ def explained() -> Iterator[None]:
     except errors.OndolError as error:
         note(f"error: {error}")
         raise typer.Exit(FAILED) from error
+    except PermissionError as error:
+        if error.filename is None:
+            raise
+        note(f"error: {error.filename} cannot be used: {error.strerror}\n  try: run as a user who may")
+        raise typer.Exit(FAILED) from error
     except KeyboardInterrupt:
         raise typer.Exit(INTERRUPTED) from None
 

@@ -23,7 +23,7 @@ from ondol.build import image
 from ondol.build.store import ImageStore
 from ondol.cli import output, resources, terminal, traces
 from ondol.client import Client
-from ondol.compose import platform
+from ondol.compose import hints, platform
 from ondol.compose.instance import Instance
 
 _NAMESPACE: Final = "shop"
@@ -137,7 +137,9 @@ def _traffic(instance: Instance) -> None:
         f"  the cart, kept in the operator's cache: {json.loads(body)['items'] if status == 200 else status}"
     )
     if failed or status != 200 or set(testers) != {"v2"} or not seen["v1"] > seen["v2"]:
-        raise errors.HostError("the traffic did not go as the rules say", remedy="ondol traces")
+        raise errors.HostError(
+            "the traffic did not go as the rules say", remedy=hints.command("traces", instance.data_dir)
+        )
 
 
 def fetch(

@@ -31,15 +31,24 @@ class Columns:
         self._prefix = prefix
         self._widths: list[int] = []
 
+    def header(self) -> str:
+        """The header again, for rows that follow something else; only after the first ones."""
+        return self._line(self._titles())
+
     def lines(self, rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         """The rows as text, before the first ones the header."""
         printed = [self._cells(row) for row in rows]
         if not self._widths:
-            printed.insert(0, (["NAMESPACE"] if self._with_namespace else []) + self._header)
+            printed.insert(0, self._titles())
             self._widths = [max(map(len, column)) for column in zip(*printed, strict=True)]
-        for cells in printed:
-            padded = (cell.ljust(width) for cell, width in zip(cells, self._widths, strict=True))
-            yield _GAP.join(padded).rstrip()
+        yield from map(self._line, printed)
+
+    def _titles(self) -> list[str]:
+        return (["NAMESPACE"] if self._with_namespace else []) + self._header
+
+    def _line(self, cells: Sequence[str]) -> str:
+        padded = (cell.ljust(width) for cell, width in zip(cells, self._widths, strict=True))
+        return _GAP.join(padded).rstrip()
 
     def _cells(self, row: Mapping[str, Any]) -> list[str]:
         cells = ["<none>" if row["cells"][i] is None else str(row["cells"][i]) for i in self._shown]

@@ -145,7 +145,7 @@ def _message(answer: http.client.HTTPResponse, body: bytes) -> str:
     try:
         return str(json.loads(body)["errors"][0]["msg"])
     except (ValueError, LookupError, TypeError):
-        return f"observe answered {answer.status} {answer.reason}; its log says why (ondol status)"
+        return f"observe answered {answer.status} {answer.reason}; its log says why"
 
 
 def _print_list(found: list[dict[str, Any]], form: Format) -> None:

@@ -85,13 +85,24 @@ def in_pod(environ: Mapping[str, str]) -> bool:
     return bool(environ.get("KUBERNETES_SERVICE_HOST")) and (_SERVICE_ACCOUNT / "token").exists()
 
 
-def _load(path: Path) -> Mapping[str, Any]:
+def _readable(path: Path, error: Exception) -> str:
+    if isinstance(error, PermissionError):
+        return f"use a copy of your own, or run as the owner of {path}"
+    return f"mend or replace {path}"
+
+
+def _load(path: Path) -> Mapping[str, Any] | None:
+    """What the file says; None if there is none."""
     import yaml  # noqa: PLC0415 - only needed where there is a kubeconfig
 
     try:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
     except (OSError, yaml.YAMLError) as error:
-        raise errors.HostError(f"{path} cannot be read: {error}", remedy=f"mend or replace {path}") from error
+        raise errors.HostError(
+            f"{path} cannot be read: {errors.why(error)}", remedy=_readable(path, error)
+        ) from error
     if not isinstance(document, dict):
         raise errors.HostError(f"{path} is not a kubeconfig", remedy=f"mend or replace {path}")
     return document
@@ -103,7 +114,7 @@ _Loaded = list[tuple[Path, Mapping[str, Any]]]
 def _existing(paths: Iterable[str | Path]) -> _Loaded:
     """The files that are there, read; `HostError` if none is."""
     listed = [Path(path) for path in paths]
-    loaded = [(path, _load(path)) for path in listed if path.exists()]
+    loaded = [(path, document) for path in listed if (document := _load(path)) is not None]
     if not loaded:
         raise errors.HostError(
             f"no kubeconfig at {', '.join(map(str, listed))}", remedy="set KUBECONFIG to a kubeconfig file"

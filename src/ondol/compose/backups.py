@@ -24,7 +24,7 @@ from ondol.apiserver import documents
 from ondol.apiserver.handlers import backups as served
 from ondol.apiserver.pki import Pki
 from ondol.base import errors
-from ondol.compose import folders, lock
+from ondol.compose import folders, hints, lock
 from ondol.compose import instance as instances
 from ondol.compose.instance import Instance
 from ondol.compose.settings import CONFIG_FILE, Settings
@@ -49,7 +49,7 @@ def create(settings: Settings, target: IO[bytes]) -> None:
         if lock.holder(instance.lock_file) is not None:
             _fetch(instance, copy)
         else:
-            with lock.hold(instance.lock_file):
+            with lock.hold(instance.lock_file), hints.restorable(settings.data_dir):
                 repair.copy(instance.store_file, copy)
         manifest = folder / _MANIFEST
         manifest.write_text(json.dumps(_manifest(instance), indent=2) + "\n", encoding="utf-8")
@@ -90,7 +90,7 @@ def _writable(data_dir: Path) -> Iterator[None]:
     except OSError as error:
         raise errors.HostError(
             f"{error.filename or data_dir} cannot be written: {error.strerror or error}",
-            remedy="run with sudo, make some room on the disk, or choose another folder with --data-dir",
+            remedy=f"{hints.as_root(data_dir)}; or make some room on the disk, or choose another --data-dir",
         ) from error
 
 
@@ -107,13 +107,16 @@ def _fetch(instance: Instance, target: Path) -> None:
         answer = connection.getresponse()
         if answer.status != http.client.OK:
             raise errors.HostError(
-                f"the API server makes no backup: {_said(answer.read())}", remedy="ondol status"
+                f"the API server makes no backup: {_said(answer.read())}",
+                remedy=hints.command("status", instance.data_dir),
             )
         with target.open("wb") as file:
             shutil.copyfileobj(answer, file, 1 << 18)
     except (OSError, http.client.HTTPException) as error:
         raise errors.HostError(
-            f"the API server does not answer: {error}", remedy="ondol status, or ondol down and then again"
+            f"the API server does not answer: {error}",
+            remedy=f"{hints.command('status', instance.data_dir)}, or stop it and then again: "
+            f"{hints.command('down', instance.data_dir)}",
         ) from error
     finally:
         connection.close()
@@ -159,7 +162,10 @@ def salvage(settings: Settings) -> tuple[repair.Salvaged, Path | None]:
     with _alone(settings.data_dir), _scratch(settings.data_dir) as folder:
         _refuse_whole(settings.data_dir)
         if not store_file.exists():
-            raise errors.HostError(f"there is no {store_file}", remedy="ondol restore FILE (a backup)")
+            raise errors.HostError(
+                f"there is no {store_file}",
+                remedy=f"{hints.command('restore FILE', settings.data_dir)} (a backup)",
+            )
         saved = repair.salvage(store_file, folder / _STORE, documents.is_whole)
         kept = _put_aside(settings.data_dir, (_STORE,))
         (folder / _STORE).replace(store_file)
@@ -168,11 +174,25 @@ def salvage(settings: Settings) -> tuple[repair.Salvaged, Path | None]:
 
 @contextlib.contextmanager
 def _alone(data_dir: Path) -> Iterator[None]:
-    """While no platform runs on the folder."""
-    with _writable(data_dir):
-        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with lock.hold(data_dir / instances.LOCK_FILE):
-        yield
+    """While no platform runs on the folder; a failure leaves no folder and no lock that was not there."""
+    missing = [folder for folder in (data_dir, *data_dir.parents) if not folder.exists()]
+    lock_file = data_dir / instances.LOCK_FILE
+    is_new = not lock_file.exists()
+    try:
+        with _writable(data_dir):
+            data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with lock.hold(lock_file):
+            try:
+                yield
+            except BaseException:
+                if is_new:
+                    lock_file.unlink()  # while it is held: another who waits for it has seen it
+                raise
+    except BaseException:
+        for folder in missing:
+            with contextlib.suppress(OSError):  # not begun, or somebody else's by now
+                folder.rmdir()
+        raise
 
 
 def _refuse_whole(data_dir: Path) -> None:
@@ -215,7 +235,9 @@ def _unpack(source: IO[bytes], folder: Path) -> None:
                 with place.open("wb") as file:
                     shutil.copyfileobj(content, file)
     except (tarfile.TarError, EOFError, OSError) as error:
-        raise errors.HostError(f"the backup cannot be read: {error}", remedy="use another backup") from error
+        raise errors.HostError(
+            f"the backup cannot be read: {errors.why(error)}", remedy="use another backup"
+        ) from error
     if not (folder / _MANIFEST).exists() or not (folder / _STORE).exists():
         raise errors.HostError("this is no backup of ondol, or not all of one", remedy="use another backup")
     written = json.loads((folder / _MANIFEST).read_text(encoding="utf-8")).get("format")

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Final
 
 from ondol.base import errors
+from ondol.compose import hints, lock
 from ondol.compose import instance as instances
-from ondol.compose import lock
 from ondol.compose.settings import Settings
 
 _CLONE_NEWNS: Final = 0x00020000
@@ -71,7 +71,8 @@ def _data(settings: Settings) -> Iterator[Finding]:
     if not repair.was_made(existing.store_file):
         return
     try:
-        rows = repair.examine(existing.store_file, documents.is_whole)
+        with hints.restorable(settings.data_dir):
+            rows = repair.examine(existing.store_file, documents.is_whole)
     except errors.HostError as error:
         yield Finding("objects", Verdict.FAIL, str(error), error.remedy)
         return

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from ondol.base import errors, files
-from ondol.compose import lock
+from ondol.compose import hints, lock
 from ondol.compose.settings import Settings
 
 FILE: Final = "instance.json"
@@ -130,7 +130,8 @@ def load(data_dir: Path) -> Instance | None:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise errors.HostError(
-            f"{data_dir / FILE} cannot be read: {error}", remedy=f"restore or remove {data_dir / FILE}"
+            f"{data_dir / FILE} cannot be read: {errors.why(error)}",
+            remedy=f"restore or remove {data_dir / FILE}",
         ) from error
 
 
@@ -286,7 +287,7 @@ def promise_networks(instance: Instance) -> None:
         if any(network.overlaps(own) for network in promise.networks for own in mine):
             raise errors.HostError(
                 f"the networks of this platform ({instance.pod_cidr}) are in use by the one on {other}",
-                remedy=f"ondol down --data-dir {other}, or use another --data-dir here",
+                remedy=f"{hints.command('down', other)}, or use another --data-dir here",
             )
     _promise(instance)
 
@@ -346,5 +347,5 @@ def _free_networks(taken: Iterable[ipaddress.IPv4Network]) -> tuple[str, str]:
             return str(pods), str(services)
     raise errors.HostError(
         "no free 10.x.0.0/16 network pair is left on this machine",
-        remedy="stop another platform (ondol down) or remove a route",
+        remedy="stop another platform (ondol down --data-dir FOLDER) or remove a route",
     )

@@ -57,7 +57,9 @@ def turn(file: Path) -> Iterator[None]:
 
 
 def holder(file: Path) -> int | None:
-    """The pid that holds the lock, or None; `HostError` if this user may not know.
+    """The pid that holds the lock, or None; `HostError` if this user may not know, or not end it.
+
+    The file may be a user's who has had the folder before root's platform; what is in it then is root's.
 
     Asking does not touch it: a start at that moment succeeds.
     """
@@ -66,15 +68,22 @@ def holder(file: Path) -> int | None:
     except FileNotFoundError:
         return None
     except PermissionError as error:
-        raise errors.HostError(
-            f"the platform on {file.parent} belongs to another user",
-            remedy="run with sudo, or choose another folder with --data-dir",
-        ) from error
+        raise _of_another_user(file.parent) from error
     try:
-        found = fcntl.fcntl(fd, fcntl.F_OFD_GETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
-        return None if _FLOCK.unpack(found)[0] == fcntl.F_UNLCK else _named(fd)
+        answer = fcntl.fcntl(fd, fcntl.F_OFD_GETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
+        pid = None if _FLOCK.unpack(answer)[0] == fcntl.F_UNLCK else _named(fd)
     finally:
         os.close(fd)
+    if pid and not _may_signal(pid):
+        raise _of_another_user(file.parent)
+    return pid
+
+
+def _of_another_user(data_dir: Path) -> errors.HostError:
+    return errors.HostError(
+        f"the platform on {data_dir} belongs to another user",
+        remedy=f"{hints.as_root(data_dir)}; or choose another --data-dir",
+    )
 
 
 def _opened(file: Path) -> int:
@@ -83,7 +92,7 @@ def _opened(file: Path) -> int:
     except OSError as error:
         raise errors.HostError(
             f"{file} cannot be written: {error.strerror}",
-            remedy="run with sudo, or choose another folder with --data-dir",
+            remedy=f"{hints.as_root(file.parent)}; or choose another --data-dir",
         ) from error
 
 
@@ -110,4 +119,15 @@ def _is_alive(pid: int) -> bool:
         return False
     except PermissionError:
         return True
+    return True
+
+
+def _may_signal(pid: int) -> bool:
+    """Whether the process is one that this user may end; one that has ended is nobody's."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
     return True

@@ -28,6 +28,7 @@ from ondol.base import errors, files, host_ports, log, unix_socket
 from ondol.base.clock import SystemClock
 from ondol.base.host_ports import HostPort
 from ondol.client import Client
+from ondol.compose import hints
 from ondol.compose.instance import Instance
 from ondol.compose.settings import Settings, listed
 from ondol.compose.supervisor import Notify, Part
@@ -167,7 +168,8 @@ async def _api(instance: Instance, settings: Settings, notify: Notify) -> None:
     allowed = connections.bounds(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
     backups.remove_leftovers(instance.data_dir)
     pki = _certify(instance, node_name(settings))
-    kept = store.open_file(instance.store_file, check=documents.looks_whole)
+    with hints.restorable(instance.data_dir):
+        kept = store.open_file(instance.store_file, check=documents.looks_whole)
     config = apiserver.ApiConfig(
         service_cidr=instance.service_cidr,
         pod_cidr=instance.pod_cidr,

@@ -19,6 +19,7 @@ from typing import Any, Final
 from ondol.api import sysctls
 from ondol.api.pod_security import policies
 from ondol.base import errors, host_ports, names
+from ondol.compose import hints
 
 ENVIRONMENT_PREFIX = "ONDOL_"
 CONFIG_FILE = "config.toml"
@@ -171,10 +172,6 @@ _LIMITS: Final[Mapping[str, tuple[Callable[[Any], bool], str]]] = {
 """What a value must be beyond its type, with the words that say so."""
 
 
-DEFAULT_DATA_DIR: Final = Path("/var/lib/ondol")
-"""One for the machine, whoever asks: only root can start a platform, with or without sudo."""
-
-
 def load(
     data_dir: Path | None = None,
     *,
@@ -197,7 +194,7 @@ def explicit(
 
 
 def _directory(data_dir: Path | None, environment: Mapping[str, str]) -> Path:
-    chosen = data_dir or Path(environment.get(f"{ENVIRONMENT_PREFIX}DATA_DIR") or DEFAULT_DATA_DIR)
+    chosen = data_dir or Path(environment.get(f"{ENVIRONMENT_PREFIX}DATA_DIR") or hints.DEFAULT_DATA_DIR)
     return chosen.expanduser().absolute()
 
 
@@ -232,23 +229,23 @@ def _file(config: Path) -> dict[str, Any]:
         raise errors.HostError(f"{config} is not valid TOML: {error}", remedy=f"edit {config}") from error
     except (OSError, UnicodeDecodeError) as error:
         raise errors.HostError(
-            f"{config} cannot be read: {getattr(error, 'strerror', None) or error}",
-            remedy="run with sudo, or choose another folder with --data-dir",
+            f"{config} cannot be read: {errors.why(error)}",
+            remedy=f"{hints.as_root(config.parent)}; or choose another --data-dir",
         ) from error
 
 
 def _checked(found: Mapping[str, Any], *, source: str) -> dict[str, Any]:
-    hints = typing.get_type_hints(Settings)
+    types = typing.get_type_hints(Settings)
     checked: dict[str, Any] = {}
     for key, value in found.items():
-        if key not in hints:
+        if key not in types:
             raise errors.HostError(
-                f"{source}: unknown setting {key!r}", remedy=f"use one of: {', '.join(sorted(hints))}"
+                f"{source}: unknown setting {key!r}", remedy=f"use one of: {', '.join(sorted(types))}"
             )
         try:
-            checked[key] = _boolean(value) if hints[key] is bool else hints[key](value)
+            checked[key] = _boolean(value) if types[key] is bool else types[key](value)
         except (TypeError, ValueError, KeyError) as error:
-            wanted = hints[key].__name__
+            wanted = types[key].__name__
             raise errors.HostError(
                 f"{source}: setting {key} must be {wanted}, not {value!r}", remedy=f"correct {key}"
             ) from error

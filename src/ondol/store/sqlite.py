@@ -2,7 +2,7 @@
 
 The only module that names `sqlite3`. Its errors leave here as errors of the project: a full disk is
 `Unavailable` (nothing of that commit is kept, and writing works again once there is space), a file
-that is damaged or in use by another process is a `HostError` with its remedy.
+that is damaged or lost is `Damaged`, one in use by another process a `HostError` with its remedy.
 
 A file that was in use once is known by its lock file, which then says so: found empty or missing, it was
 lost, and nothing is begun in its place.
@@ -41,7 +41,6 @@ _RESERVE_BYTES: Final = 4 * 1024 * 1024
 _UNKNOWN_MAX: Final = 1 << 40
 _USED: Final = b"in use\n"
 """What the lock file says once there is a database to lose."""
-_SALVAGE: Final = "ondol restore FILE (a backup), or ondol restore --salvage (what can still be read)"
 _LOG_BYTES_MAX: Final = 8 * 1024 * 1024
 """What is kept of SQLite's write-ahead log once its content is in the file."""
 _FREE_PAGES_KEPT: Final = 256
@@ -147,7 +146,7 @@ class Database:
             connection.execute(f"PRAGMA user_version={_FORMAT}")
 
     def rows(self, check: Check | None = None) -> Iterator[Row]:
-        """Every row of the log, oldest first; `HostError` names the first that is damaged."""
+        """Every row of the log, oldest first; `Damaged` names the first that is not whole."""
         last = 0
         try:
             for revision, bucket, name, deleted, value in self._connection.execute(_ROWS):
@@ -166,10 +165,8 @@ class Database:
             return f" ({str(said).splitlines()[-1]})" if said != "ok" else ""
         return ""
 
-    def _damaged(self, what: str) -> errors.HostError:
-        return errors.HostError(
-            f"the API's data at {self._path} is damaged: {what}; the file is left as it is", remedy=_SALVAGE
-        )
+    def _damaged(self, what: str) -> errors.Damaged:
+        return errors.Damaged(f"the API's data at {self._path} is damaged: {what}; the file is left as it is")
 
     def copy(self, target: Path) -> None:
         """Write all there is at this moment into a new file."""
@@ -299,13 +296,13 @@ def _exclusive(path: Path) -> int:
 
 
 def _refuse_lost(path: Path, lock: Path) -> None:
-    """`HostError` if there was a database, and what is there now is none or has nothing in it."""
+    """`Damaged` if there was a database, and what is there now is none or has nothing in it."""
     was_used = lock.exists() and lock.read_bytes() == _USED
     if was_used and (not path.exists() or not path.stat().st_size):
         state = "is empty" if path.exists() else "is gone"
-        raise errors.HostError(
+        raise errors.Damaged(
             f"the API's data at {path} {state}, though there was some; nothing is begun in its place",
-            remedy=f"{_SALVAGE}; to begin with nothing, remove {lock}",
+            remedy=f"to begin with nothing, remove {lock}",
         )
 
 

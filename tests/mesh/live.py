@@ -1,0 +1,299 @@
+"""A mesh for real: an API server, the controller, Envoy, and pods that are network namespaces."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.parse
+import uuid
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.to_thread
+import pytest
+from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
+
+from ondol import apiserver, mesh, sdk, store
+from ondol.api import conditions, dataplane, objects, resources
+from ondol.api.objects import Object
+from ondol.base.clock import SystemClock
+from ondol.client import PatchType
+from ondol.mesh import process
+from ondol.mesh.config import MeshConfig
+from ondol.sdk.testing import World
+
+MARKS = [
+    pytest.mark.anyio,
+    pytest.mark.root,
+    pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root"),
+    pytest.mark.skipif(
+        shutil.which("nft") is None, reason="nftables is not installed (apt install nftables)"
+    ),
+]
+
+TRAFFIC = str(Path(__file__).with_name("traffic.py"))
+
+
+REDIRECT = """
+table ip mesh {
+  chain output {
+    type nat hook output priority -100
+    ip protocol tcp ip daddr != 127.0.0.0/8 redirect to :15001
+  }
+}
+"""
+
+
+def run(*command: str, text: str = "") -> None:
+    subprocess.run(command, input=text.encode(), check=True)
+
+
+class Servers:
+    """Real servers behind one address, in a namespace of their own beside the pods'."""
+
+    def __init__(self, spans_file: Path) -> None:
+        tag = uuid.uuid4().hex[:6]
+        self.name = f"mesh-test-{tag}"
+        octet = 1 + int(tag[:2], 16) % 250
+        self.host, self.address = f"10.98.{octet}.1", f"10.98.{octet}.2"
+        self._link = f"mt{tag}"
+        run("ip", "netns", "add", self.name)
+        run("ip", "link", "add", self._link, "type", "veth", "peer", "name", "eth0", "netns", self.name)
+        run("ip", "addr", "add", f"{self.host}/24", "dev", self._link)
+        run("ip", "link", "set", self._link, "up")
+        run("ip", "-n", self.name, "addr", "add", f"{self.address}/24", "dev", "eth0")
+        for device in ("eth0", "lo"):
+            run("ip", "-n", self.name, "link", "set", device, "up")
+        ports = ("8001", "8002", "9000", "9100", "9200")
+        command = ["ip", "netns", "exec", self.name, sys.executable, TRAFFIC, "serve", self.address, *ports]
+        self.spans_file = spans_file
+        environment = {**os.environ, "SPANS": str(spans_file)}
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, env=environment)
+        assert self._process.stdout is not None
+        assert self._process.stdout.readline() == b"serving\n"
+
+    def spans(self, trace: str) -> list[Any]:
+        """The spans of a trace that have arrived, with the name of the service that sent them."""
+        data = self.spans_file.read_bytes() if self.spans_file.exists() else b""
+        found = []
+        while data:
+            size = int.from_bytes(data[:4], "big")
+            request = trace_service_pb2.ExportTraceServiceRequest.FromString(data[4 : 4 + size])
+            data = data[4 + size :]
+            for resource in request.resource_spans:
+                names = {a.key: a.value.string_value for a in resource.resource.attributes}
+                for scope in resource.instrumentation_library_spans:
+                    found += [(names["service.name"], s) for s in scope.spans if s.trace_id.hex() == trace]
+        return found
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.communicate()
+        run("ip", "link", "del", self._link)
+        run("ip", "netns", "del", self.name)
+
+
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    made = Servers(tmp_path_factory.mktemp("spans") / "spans")
+    yield made
+    made.close()
+
+
+class Live:
+    """One platform in small: what a test does to it goes through the API or a pod's namespace."""
+
+    def __init__(self, world: World, config: MeshConfig, servers: Servers) -> None:
+        self.world = world
+        self.client = world.client
+        self.config = config
+        self.servers = servers
+        self.envoy: subprocess.Popen[bytes] | None = None
+        self.pods: dict[str, str] = {}
+
+    def start_envoy(self) -> None:
+        log = self.config.bootstrap_file.with_suffix(".log")
+        with log.open("ab") as output:
+            self.envoy = subprocess.Popen(
+                process.command(self.config), env=process.ENVIRONMENT, stdout=output, stderr=output
+            )
+
+    def stop_envoy(self) -> None:
+        if self.envoy is not None:
+            self.envoy.kill()
+            self.envoy.wait()
+
+    async def pod(self, name: str, *, namespace_exists: bool = True, **labels: str) -> None:
+        """A pod as the node leaves it once its sandbox is up."""
+        metadata = {"name": name, "namespace": "default", "labels": {"app": name, **labels}}
+        spec = {"nodeName": "here", "containers": [{"name": "main", "image": "none"}]}
+        made = await self.client.create(
+            resources.POD, {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}, "default"
+        )
+        self.pods[name] = objects.uid(made)
+        if namespace_exists:
+            self.make_namespace(name)
+        ready = conditions.set((), dataplane.SANDBOX_READY, "True", now=time.time())
+        await self.client.patch(
+            resources.POD,
+            name,
+            "default",
+            patch={"status": {"phase": "Pending", "conditions": ready}},
+            patch_type=PatchType.STRATEGIC,
+            subresource="status",
+        )
+
+    def make_namespace(self, name: str) -> None:
+        netns = self.pods[name]
+        run("ip", "netns", "add", netns)
+        run("ip", "-n", netns, "link", "set", "lo", "up")
+        run("ip", "-n", netns, "addr", "add", "10.98.0.2/32", "dev", "lo")
+        run("ip", "-n", netns, "route", "add", "default", "dev", "lo")
+        run("ip", "netns", "exec", netns, "nft", "-f", "-", text=REDIRECT)
+
+    async def service(
+        self, name: str = "web", *, port: tuple[str, int] = ("http", 80), to: Mapping[str, int]
+    ) -> Object:
+        """A service whose endpoints are the test servers' ports, each as the pod of that name."""
+        spec = {"ports": [{"name": port[0], "port": port[1]}]}
+        made = await self.client.create(
+            resources.SERVICE,
+            {"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": spec},
+            "default",
+        )
+        for pod, number in to.items():
+            target = {"kind": "Pod", "name": pod, "namespace": "default"}
+            await self.client.create(
+                resources.ENDPOINT_SLICE,
+                {
+                    "apiVersion": "discovery.k8s.io/v1",
+                    "kind": "EndpointSlice",
+                    "metadata": {"name": f"{name}-{number}", "labels": {"kubernetes.io/service-name": name}},
+                    "addressType": "IPv4",
+                    "endpoints": [
+                        {
+                            "addresses": [self.servers.address],
+                            "conditions": {"ready": True},
+                            "targetRef": target,
+                        }
+                    ],
+                    "ports": [{"name": port[0], "port": number, "protocol": "TCP"}],
+                },
+                "default",
+            )
+        return made
+
+    async def rule(self, resource: Any, name: str, spec: Mapping[str, Any], status: str = "True") -> Object:
+        """Apply an Istio object and wait until it says whether the proxy runs it."""
+        document = {
+            "apiVersion": resource.api_version,
+            "kind": resource.kind,
+            "metadata": {"name": name, "namespace": "default"},
+            "spec": dict(spec),
+        }
+        written = await self.client.apply(resource, document)
+        generation = objects.generation(written)
+
+        async def told() -> bool:
+            found = conditions.get(await self.client.get(resource, name, "default"), "Programmed") or {}
+            return found.get("observedGeneration") == generation and found.get("status") == status
+
+        await self.world.eventually(told, why=f"{resource.kind} {name} to be Programmed={status}")
+        return await self.client.get(resource, name, "default")
+
+    async def programmed(self, *names: str) -> None:
+        for name in names:
+
+            async def told(name: str = name) -> bool:
+                return conditions.is_true(
+                    await self.client.get(resources.POD, name, "default"), dataplane.PROGRAMMED
+                )
+
+            await self.world.eventually(told, why=f"pod {name} to be programmed")
+
+    async def call(self, pod: str, *requests: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Send requests from inside a pod, one after the other."""
+        lines = "".join(json.dumps(dict(request)) + "\n" for request in requests)
+        command = ["ip", "netns", "exec", self.pods[pod], sys.executable, TRAFFIC, "call"]
+        found = await anyio.run_process(command, input=lines.encode())
+        return [json.loads(line) for line in found.stdout.splitlines()]
+
+    async def statuses(self, pod: str, *requests: Mapping[str, Any]) -> list[int]:
+        return [answer["status"] for answer in await self.call(pod, *requests)]
+
+    def close(self) -> None:
+        self.stop_envoy()
+        for uid in self.pods.values():
+            if Path(f"/run/netns/{uid}").exists():
+                run("ip", "netns", "del", uid)
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        port: int = found.getsockname()[1]
+        return port
+
+
+@pytest.fixture
+async def live(tmp_path: Path, servers: Servers) -> AsyncIterator[Live]:
+    config = MeshConfig(
+        netns_dir=Path("/run/netns"),
+        xds_address=f"unix:{tmp_path}/xds.sock",
+        admin_address=f"unix:{tmp_path}/admin.sock",
+        bootstrap_file=tmp_path / "envoy.json",
+        ingress_port=free_port(),
+        observe_address=f"{servers.address}:8002",
+    )
+    # Uids name network namespaces of this machine: other runs at the same time must have others.
+    app = apiserver.build(apiserver.ApiConfig(), store.open_memory(), SystemClock(), random.SystemRandom())
+    async with World(app, clock=SystemClock()) as world:
+        await sdk.install_crds(world.client, mesh.crds())
+        made = Live(world, config, servers)
+        try:
+            made.start_envoy()
+            await start_mesh(made)
+            yield made
+        finally:
+            made.close()
+
+
+async def start_mesh(live: Live) -> sdk.Manager:
+    manager = live.world.manager("mesh")
+    mesh.add_to(manager, live.config)
+    return await live.world.start(manager)
+
+
+def split(*weights: tuple[str, int], **more: Any) -> dict[str, Any]:
+    route = [{"destination": {"host": "web", "subset": name}, "weight": weight} for name, weight in weights]
+    return {"route": route, **more}
+
+
+async def web(live: Live) -> None:
+    """A client, and a service with two versions behind it."""
+    await live.pod("client")
+    for version in ("v1", "v2"):
+        await live.pod(f"web-{version}", version=version)
+    await live.service(to={"web-v1": 8001, "web-v2": 8002})
+    subsets = [{"name": version, "labels": {"version": version}} for version in ("v1", "v2")]
+    await live.rule(resources.DESTINATION_RULE, "web", {"host": "web", "subsets": subsets})
+    await live.programmed("client")
+
+
+def ports(answers: Sequence[Mapping[str, Any]]) -> Counter[int]:
+    return Counter(answer["seen"]["port"] for answer in answers)
+
+
+def counter(live: Live, name: str) -> int:
+    """A statistic of the proxy, by a pattern of its name."""
+    pattern = urllib.parse.quote(f"^{name}$")
+    _, body = process.admin_get(live.config.admin_address, f"/stats?filter={pattern}")
+    return int(body.decode().partition(": ")[2] or 0)
