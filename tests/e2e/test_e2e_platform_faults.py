@@ -404,7 +404,7 @@ def test_another_user_is_told_to_use_sudo(stage: Stage, command: str) -> None:
     nobody = as_nobody(data_dir)
     refused = run([*nobody, ONDOL, *command.split(), "--data-dir", data_dir])
     assert refused.status == 1, str(refused)
-    assert "run with sudo" in refused.err
+    assert f"try: sudo ondol {command} --data-dir {data_dir}" in refused.err
     assert "Traceback" not in refused.err
     assert len(refused.err.strip().splitlines()) <= 2
 
