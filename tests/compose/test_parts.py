@@ -107,17 +107,17 @@ def test_no_gateway_is_given_a_port_of_the_platform(monkeypatch: pytest.MonkeyPa
 def test_gateways_open_the_ports_that_the_administrator_names(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Without a word of theirs those of Istio's own gateway, and the ingress port whatever its number."""
+    """Without a word of theirs those of the web and from 1024 on, and the ingress port whatever its number."""
     monkeypatch.setattr(instances, "_PROMISES", tmp_path / "run" / "promises")
     settings = Settings(data_dir=tmp_path / "data", ingress_port=28080)
     instance = instances.load_or_create(settings)
     config = parts.mesh_config(instance, settings)
     own = instance.ports.ingress
-    numbers = (22, 80, 443, 5432, 8080, 8443, 9000, 15443, 31400, own)
+    numbers = (22, 80, 443, 1023, 5432, 8080, 31400, own, instance.ports.api)
     allowed = [number for number in numbers if not port_problem(config, number)]
-    assert allowed == [80, 443, 8080, 8443, 15443, 31400, own]
-    more = dataclasses.replace(settings, ingress_ports="9000-9099")
-    assert not port_problem(parts.mesh_config(instance, more), 9000)
+    assert allowed == [80, 443, 5432, 8080, 31400, own]
+    few = parts.mesh_config(instance, dataclasses.replace(settings, ingress_ports="80, 9000-9099"))
+    assert [number for number in (*numbers, 9000) if not port_problem(few, number)] == [80, 8080, own, 9000]
 
 
 def test_the_proxy_is_not_told_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

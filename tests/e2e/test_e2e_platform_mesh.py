@@ -202,7 +202,7 @@ def test_what_the_proxy_refuses_is_told_and_the_last_good_serves(world: World) -
 
 def test_a_gateway_opens_no_port_that_it_may_not(world: World) -> None:
     """The machine's own are the administrator's to give: who asks for another reads why it is not had."""
-    server = {"port": {"number": 5432, "name": "http", "protocol": "HTTP"}, "hosts": ["*"]}
+    server = {"port": {"number": 587, "name": "http", "protocol": "HTTP"}, "hosts": ["*"]}
     spec = {"selector": {"istio": "ingressgateway"}, "servers": [server]}
     world.kubectl.apply({**objects.virtual_service("greedy"), "kind": "Gateway", "spec": spec})
     eventually(

@@ -37,9 +37,9 @@ class Settings:
     """Preferred port of the ingress gateway on this machine."""
     ingress_address: str = "127.0.0.1"
     """Address the ingress gateway listens on; `0.0.0.0` opens it to the network."""
-    ingress_ports: str = "80, 443, 8080, 8443, 15443, 31400"
-    """Ports and ranges (`9000-9099`), parted by commas, that Gateways may open at that address. The default
-    are those of Istio's own gateway; whoever may write a Gateway could otherwise take any free one."""
+    ingress_ports: str = "80, 443, 1024-65535"
+    """Ports and ranges (`9000-9099`), parted by commas, that Gateways may open at that address: whoever may
+    write a Gateway can take any of them that is free. List few where the address is open to the network."""
     domain: str = "localhost"
     """Domain of serverless services: `<name>.<namespace>.<domain>`."""
     node_name: str = ""
