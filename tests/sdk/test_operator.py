@@ -258,7 +258,7 @@ async def test_nothing_is_remembered_of_what_is_gone() -> None:
 
     async def body(ctx: sdk.Context[Task]) -> sdk.Result | None:
         await apply_parts(ctx)
-        remembered.append(len(ctx._tools.applied))
+        remembered.append(max(len(ctx._tools.children._applied), len(ctx._tools.owned_status)))
         return None
 
     async with running(Worker(body)) as (world, _):
@@ -529,3 +529,33 @@ async def test_what_the_server_warns_of_a_definition_is_logged() -> None:
     assert (line["crd"], line["log_level"]) == ("ranges.work.test", "warning")
     assert "CEL rules are not evaluated by this server" in line["warning"]
     assert heard == [line["warning"]]
+
+
+async def test_a_status_keeps_what_others_and_earlier_reconciles_wrote() -> None:
+    """Another writer's condition that came meanwhile, and own ones that are not set every time."""
+    rounds: list[int] = []
+
+    async def body(ctx: sdk.Context[Task]) -> sdk.Result | None:
+        rounds.append(1)
+        if len(rounds) == 1:
+            ctx.set_condition("Built", status=True)
+            ctx.set_status(phase="Built")
+            other = {"type": "Audited", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"}
+            patch = {"status": {"conditions": [other]}}
+            await world.client.patch(TASK, "a", "default", patch=patch, subresource="status")
+        else:
+            ctx.set_condition("Ready", status=True, message=str(len(rounds)))
+        return None
+
+    async with running(Worker(body)) as (world, manager):
+        await create(world)
+        written = [c["type"] for c in conditions.of(await world.client.get(TASK, "a", "default"))]
+        assert sorted(written) == ["Audited", "Built"]
+        world.crash(manager)
+        await world.start(Worker(body))
+        await world.run_until_stable()
+        task = await world.client.get(TASK, "a", "default")
+        assert sorted(c["type"] for c in conditions.of(task)) == ["Audited", "Built", "Ready"]
+        assert objects.status(task)["phase"] == "Built"
+        appliers = [m for m in objects.metadata(task)["managedFields"] if m["operation"] == "Apply"]
+        assert [(m["manager"], m["subresource"]) for m in appliers] == [("worker", "status")]

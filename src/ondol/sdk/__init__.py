@@ -5,6 +5,7 @@ From below: `Informer` and `Lister` (a local copy of the objects), `Workqueue`, 
 It knows the client and nothing of the platform.
 """
 
+from ondol.sdk.children import Children
 from ondol.sdk.context import Context
 from ondol.sdk.controller import (
     Controller,
@@ -38,6 +39,7 @@ from ondol.sdk.workqueue import Workqueue
 
 __all__ = [
     "IMMUTABLE",
+    "Children",
     "Column",
     "Condition",
     "Context",
