@@ -16,12 +16,9 @@ import pytest
 from ondol import controllers
 from ondol.api import objects, resources
 from ondol.api.objects import Object
+from ondol.controllers import endpoints, garbage, scheduler
 from ondol.controllers.catalogue import Catalogue
-from ondol.controllers.deployment import reconciler as deployment
-from ondol.controllers.endpoints import reconciler as endpoints
-from ondol.controllers.garbage import reconciler as garbage
-from ondol.controllers.replicaset import reconciler as replicaset
-from ondol.controllers.scheduler import reconciler as scheduler
+from ondol.controllers.workloads import deployment, replicaset
 from ondol.sdk.testing import rough
 
 CPU_MAX = 40

@@ -11,9 +11,8 @@ from ondol import controllers
 from ondol.api import objects, resources
 from ondol.api.objects import Object, Resource
 from ondol.base import errors
+from ondol.controllers import garbage, namespace
 from ondol.controllers.catalogue import Catalogue
-from ondol.controllers.garbage import reconciler as garbage
-from ondol.controllers.namespace import reconciler as namespace
 
 Play = Callable[..., None]
 BED = Resource("garden.test", "v1", "beds", "Bed")

@@ -7,8 +7,7 @@ from typing import Any, cast
 
 from ondol.api import objects, resources
 from ondol.api.objects import Object
-from ondol.controllers.endpoints import reconciler as endpoints
-from ondol.controllers.mirroring import reconciler as mirroring
+from ondol.controllers import endpoints, mirroring
 
 Play = Callable[..., None]
 

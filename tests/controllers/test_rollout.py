@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ondol.controllers.deployment import rollout
-from ondol.controllers.deployment.rollout import Set, Terms
+from ondol.controllers.workloads.deployment import rollout
+from ondol.controllers.workloads.deployment.rollout import Set, Terms
 
 
 def deployment(replicas: int, surge: int | str, unavailable: int | str) -> dict[str, object]:

@@ -12,13 +12,9 @@ from ondol.api import conditions, objects, resources
 from ondol.api.objects import Object, Resource
 from ondol.base import errors
 from ondol.base.host_ports import HostPort
-from ondol.controllers.deployment import reconciler as deployment
-from ondol.controllers.deployment import resources as deployments
-from ondol.controllers.endpoints import reconciler as endpoints
-from ondol.controllers.node import reconciler as node
-from ondol.controllers.podgc import reconciler as podgc
-from ondol.controllers.replicaset import reconciler as replicaset
-from ondol.controllers.scheduler import reconciler as scheduler
+from ondol.controllers import endpoints, node, podgc, scheduler
+from ondol.controllers.workloads import deployment, replicaset
+from ondol.controllers.workloads.deployment import replica_sets
 
 Play = Callable[..., None]
 REVISION = "deployment.kubernetes.io/revision"
@@ -227,7 +223,7 @@ def test_a_taken_name_makes_the_deployment_choose_another(play: Play) -> None:
             "template": {"metadata": {"labels": {"app": "other"}}, "spec": template()["spec"]},
         }
         created = await stage.create(resources.DEPLOYMENT, "web", spec=spec(1))
-        hashed = deployments.template_hash(created["spec"]["template"], 0)
+        hashed = replica_sets.template_hash(created["spec"]["template"], 0)
         await stage.create(resources.REPLICA_SET, f"web-{hashed}", spec=stranger)
         await stage.run(*WORKLOADS)
         await stage.settle()

@@ -13,7 +13,7 @@ import msgspec
 from ondol.api import objects
 from ondol.api.objects import Object
 from ondol.base import names
-from ondol.controllers import pods
+from ondol.controllers.workloads import pods
 
 SERVICE_NAME: Final = "kubernetes.io/service-name"
 MANAGED_BY: Final = "endpointslice.kubernetes.io/managed-by"

@@ -1,4 +1,4 @@
-"""The EndpointSlices that say what an Endpoints object says. Pure.
+"""The EndpointSlices that mirror an Endpoints object. Pure.
 
 Follows the endpointslicemirroring controller of Kubernetes: one slice for the addresses of one family
 behind one set of ports, of at most a thousand endpoints.
@@ -15,7 +15,7 @@ from ondol.api import objects
 from ondol.api.objects import Object
 from ondol.api.patch.apply import LAST_APPLIED
 from ondol.base import names
-from ondol.controllers.endpoints.resources import MANAGED_BY, SERVICE_NAME, Changes, shape_key
+from ondol.controllers.endpoints.slices import MANAGED_BY, SERVICE_NAME, Changes, shape_key
 
 MANAGER: Final = "endpointslicemirroring-controller.k8s.io"
 SKIP: Final = "endpointslice.kubernetes.io/skip-mirror"

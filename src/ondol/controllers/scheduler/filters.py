@@ -15,7 +15,6 @@ from ondol.api import conditions, labels, objects
 from ondol.api.objects import Object
 from ondol.base import host_ports
 from ondol.base.host_ports import HostPort
-from ondol.controllers import pods
 from ondol.controllers.scheduler.accounts import (
     PODS,
     Accounts,
@@ -24,6 +23,7 @@ from ondol.controllers.scheduler.accounts import (
     allocatable,
     demand,
 )
+from ondol.controllers.workloads import pods
 
 UNSCHEDULABLE: Final = "node.kubernetes.io/unschedulable"
 NO_PORT: Final = "node(s) didn't have free ports for the requested pod ports"
