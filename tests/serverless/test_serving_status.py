@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from ondol.api.objects import Object
-from ondol.serverless.serving import status
-from ondol.serverless.serving.resources import Target
-from ondol.serverless.serving.status import OK, Verdict
+from ondol.serverless.serving import verdicts
+from ondol.serverless.serving.documents import Target
+from ondol.serverless.serving.verdicts import OK, Verdict
 
 NOW = 1_700_000_000.0
 
@@ -58,7 +58,7 @@ def revision_status(
     scaler: Object | None = None,
     before: Object | None = None,
 ) -> Object:
-    return status.revision(before or obj(), deployment, scaler, pods, now=NOW)
+    return verdicts.revision_status(before or obj(), deployment, scaler, pods, now=NOW)
 
 
 def test_a_revision_that_answers() -> None:
@@ -253,7 +253,7 @@ def test_digests_are_kept_while_no_pod_runs() -> None:
 def test_times_move_only_with_the_status() -> None:
     """The same observation later writes the same status, so that nothing is written."""
     first = revision_status(deployment=obj(), scaler=autoscaler())
-    again = status.revision(obj(**first), obj(), autoscaler(), [], now=NOW + 60)
+    again = verdicts.revision_status(obj(**first), obj(), autoscaler(), [], now=NOW + 60)
     assert again == first
 
 
@@ -263,11 +263,11 @@ def test_times_move_only_with_the_status() -> None:
 def test_configuration_follows_its_newest_revision() -> None:
     """A ready one becomes the latest ready; until then the one before stays it."""
     ready = obj("hello-00001", conditions=[condition("Ready", "True")])
-    found = status.configuration(obj(), ready, now=NOW)
+    found = verdicts.configuration_status(obj(), ready, now=NOW)
     assert told(found) == {"Ready": ("True", "")}
     assert found["latestReadyRevisionName"] == found["latestCreatedRevisionName"] == "hello-00001"
     new = obj("hello-00002", conditions=[condition("Ready", "Unknown")])
-    later = status.configuration(obj(**found), new, now=NOW)
+    later = verdicts.configuration_status(obj(**found), new, now=NOW)
     assert told(later)["Ready"][0] == "Unknown"
     assert later["latestReadyRevisionName"] == "hello-00001"
     assert later["latestCreatedRevisionName"] == "hello-00002"
@@ -276,7 +276,7 @@ def test_configuration_follows_its_newest_revision() -> None:
 def test_configuration_tells_why_its_revision_failed() -> None:
     """In the sentence Knative uses, and the last good revision stays the latest ready."""
     failed = obj("hello-00002", conditions=[condition("Ready", "False", "ExitCode1", "crashed")])
-    found = status.configuration(obj(latestReadyRevisionName="hello-00001"), failed, now=NOW)
+    found = verdicts.configuration_status(obj(latestReadyRevisionName="hello-00001"), failed, now=NOW)
     assert told(found)["Ready"] == ("False", "RevisionFailed")
     assert message(found) == 'Revision "hello-00002" failed with message: crashed.'
     assert found["latestReadyRevisionName"] == "hello-00001"
@@ -293,7 +293,7 @@ def test_a_good_revision_is_not_passed_over_for_a_broken_newer_one(third: str, l
         found["metadata"]["labels"] = {"serving.knative.dev/configurationGeneration": str(number)}
         revisions.append(found)
     before = obj(latestReadyRevisionName="hello-00001")
-    found = status.configuration(before, revisions[-1], revisions=revisions, now=NOW)
+    found = verdicts.configuration_status(before, revisions[-1], revisions=revisions, now=NOW)
     assert found["latestReadyRevisionName"] == latest
 
 
@@ -306,13 +306,13 @@ def test_latest_ready_never_goes_back() -> None:
         revisions.append(found)
     before = obj(latestReadyRevisionName="hello-00002")
     for seen in (revisions, revisions[:1]):
-        found = status.configuration(before, revisions[-1], revisions=seen, now=NOW)
+        found = verdicts.configuration_status(before, revisions[-1], revisions=seen, now=NOW)
         assert found["latestReadyRevisionName"] == "hello-00002"
 
 
 def test_configuration_with_a_name_that_is_taken() -> None:
     """A changed template under an old name is a failure, not a silence."""
-    found = status.configuration(obj(), None, now=NOW, problem="taken")
+    found = verdicts.configuration_status(obj(), None, now=NOW, problem="taken")
     assert told(found)["Ready"] == ("False", "RevisionNameTaken")
 
 
@@ -322,7 +322,7 @@ def test_configuration_with_a_name_that_is_taken() -> None:
 def route_status(
     *targets: Target, assigned: Verdict = OK, ingress: Verdict = OK, port: int = 8080, local: bool = False
 ) -> Object:
-    return status.route(
+    return verdicts.route_status(
         obj(), targets, assigned, ingress, domain="localhost", public_port=port, local_only=local, now=NOW
     )
 
@@ -387,12 +387,12 @@ def test_ingress_is_ready_when_the_mesh_says_so(
     conditions: list[Object], reported: bool, expected: str
 ) -> None:
     """Only a report on the present rules counts; a mesh that reports nothing is trusted."""
-    assert status.ingress(obj(conditions=conditions), reported=reported).status == expected
+    assert verdicts.ingress_verdict(obj(conditions=conditions), reported=reported).status == expected
 
 
 def test_ingress_without_rules_is_unknown() -> None:
     """Rules that are not written yet are neither good nor bad."""
-    assert status.ingress(None, reported=False).status == "Unknown"
+    assert verdicts.ingress_verdict(None, reported=False).status == "Unknown"
 
 
 # --- Service
@@ -402,7 +402,7 @@ def test_service_is_what_its_children_are() -> None:
     """Ready when both are, with their names and addresses."""
     configuration = obj(conditions=[condition("Ready", "True")], latestReadyRevisionName="hello-00001")
     route = obj(conditions=[condition("Ready", "True")], url="http://x", traffic=[], address={})
-    found = status.service(obj(), configuration, route, now=NOW)
+    found = verdicts.service_status(obj(), configuration, route, now=NOW)
     assert told(found) == {
         "ConfigurationsReady": ("True", ""),
         "Ready": ("True", ""),
@@ -415,7 +415,7 @@ def test_service_tells_its_childrens_trouble() -> None:
     """The child's reason and message are the Service's."""
     configuration = obj(conditions=[condition("Ready", "False", "RevisionFailed", "crashed")])
     route = obj(conditions=[condition("Ready", "Unknown", "RevisionMissing", "waiting")])
-    found = status.service(obj(), configuration, route, now=NOW)
+    found = verdicts.service_status(obj(), configuration, route, now=NOW)
     assert told(found)["Ready"] == ("False", "RevisionFailed")
     assert told(found)["RoutesReady"] == ("Unknown", "RevisionMissing")
     assert message(found) == "crashed"
@@ -424,6 +424,6 @@ def test_service_tells_its_childrens_trouble() -> None:
 def test_service_does_not_believe_an_old_report() -> None:
     """A child that has not seen the present wish says nothing about it."""
     stale = obj(generation=2, observed=1, conditions=[condition("Ready", "True")])
-    found = told(status.service(obj(), stale, None, now=NOW))
+    found = told(verdicts.service_status(obj(), stale, None, now=NOW))
     assert found["ConfigurationsReady"] == ("Unknown", "OutOfDate")
     assert found["Ready"][0] == "Unknown"

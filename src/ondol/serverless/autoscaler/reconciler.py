@@ -10,8 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from ondol.api import conditions, objects
-from ondol.api import resources as kinds
+from ondol.api import conditions, objects, resources
 from ondol.api.objects import Key, Object
 from ondol.base import clock, errors, log
 from ondol.client import PatchType
@@ -23,10 +22,10 @@ from ondol.serverless.autoscaler import metrics, scaler
 from ondol.serverless.autoscaler.decide import Decider, Scaling
 from ondol.serverless.autoscaler.metrics import Busyness, Counters, ProxyMetrics
 from ondol.serverless.autoscaler.scaler import Facts, Mode, Plan
-from ondol.serverless.serving import metadata as words
+from ondol.serverless.serving import wellknown
 from ondol.serverless.serving.defaults import TIMEOUT_S
-from ondol.serverless.serving.resources import HTTP_PORT
-from ondol.serverless.serving.writing import write_status
+from ondol.serverless.serving.documents import HTTP_PORT
+from ondol.serverless.serving.reporting import Reporter
 
 FIELD_MANAGER: Final = "ondol-autoscaler"
 _BY_REVISION: Final = "revision"
@@ -58,10 +57,16 @@ class PodAutoscalerReconciler:
         self._defaults = defaults
         self._memories: dict[Key, _Memory] = {}
         self._log = log.get("autoscaler")
-        self._scalers = manager.informer(kinds.POD_AUTOSCALER)
-        self._deployments = manager.informer(kinds.DEPLOYMENT, label_selector=words.REVISION_LABEL)
-        self._pods = manager.informer(kinds.POD, label_selector=words.REVISION_LABEL)
-        self._slices = manager.informer(kinds.ENDPOINT_SLICE, label_selector=words.REVISION_LABEL)
+        self._status = Reporter(
+            manager,
+            resources.POD_AUTOSCALER,
+            ("Active", "ScaleTargetInitialized"),
+            field_manager=FIELD_MANAGER,
+        )
+        self._scalers = manager.informer(resources.POD_AUTOSCALER)
+        self._deployments = manager.informer(resources.DEPLOYMENT, label_selector=wellknown.REVISION_LABEL)
+        self._pods = manager.informer(resources.POD, label_selector=wellknown.REVISION_LABEL)
+        self._slices = manager.informer(resources.ENDPOINT_SLICE, label_selector=wellknown.REVISION_LABEL)
         self._pods.add_index(_BY_REVISION, lambda pod: [str(k) for k in _revision_key(pod)])
         self._controller = Controller("pod-autoscaler", self.reconcile, concurrency=8)
 
@@ -153,7 +158,7 @@ class PodAutoscalerReconciler:
         )
 
     def _memory(self, key: Key, autoscaler: Object, ready: int) -> _Memory:
-        scaling, _ = words.scaling(
+        scaling, _ = wellknown.scaling(
             objects.annotations(autoscaler),
             container_concurrency=int(objects.spec(autoscaler).get("containerConcurrency") or 0),
             defaults=self._defaults,
@@ -215,7 +220,7 @@ class PodAutoscalerReconciler:
         present = self._slices.lister.get(key)
         if present is not None and _same_endpoints(present, wanted):
             return
-        await self._manager.client.apply(kinds.ENDPOINT_SLICE, wanted, field_manager=FIELD_MANAGER)
+        await self._manager.client.apply(resources.ENDPOINT_SLICE, wanted, field_manager=FIELD_MANAGER)
 
     async def _scale(self, key: Key, deployment: Object, facts: Facts, wish: Plan) -> None:
         self._log.info(
@@ -227,7 +232,7 @@ class PodAutoscalerReconciler:
         )
         try:
             await self._manager.client.patch(
-                kinds.DEPLOYMENT,
+                resources.DEPLOYMENT,
                 objects.name(deployment),
                 key.namespace,
                 patch={"spec": {"replicas": wish.replicas}},
@@ -240,7 +245,7 @@ class PodAutoscalerReconciler:
 
     async def _write(self, autoscaler: Object, facts: Facts, wish: Plan, *, initialized: bool) -> None:
         now = self._manager.clock.now()
-        found = conditions.set(
+        listed = conditions.set(
             conditions.of(autoscaler),
             "Active",
             wish.active,
@@ -248,18 +253,19 @@ class PodAutoscalerReconciler:
             message=wish.message,
             now=now,
         )
-        found = conditions.set(found, "ScaleTargetInitialized", "True" if initialized else "Unknown", now=now)
-        found = conditions.ready_from(found, ("Active",), now=now)
-        wanted = {
+        scaled: conditions.Status = "True" if initialized else "Unknown"
+        listed = conditions.set(listed, "ScaleTargetInitialized", scaled, now=now)
+        listed = conditions.ready_from(listed, ("Active",), now=now)
+        desired = {
             "observedGeneration": objects.generation(autoscaler),
             "desiredScale": wish.replicas,
             "actualScale": facts.ready,
             "mode": wish.mode,
-            "conditions": found,
+            "conditions": listed,
         }
         # To rest and to wake are no news, least of all a warning.
-        told = wish.reason == scaler.TIMED_OUT
-        await write_status(self._manager, kinds.POD_AUTOSCALER, autoscaler, wanted, announce=told)
+        announce = wish.reason == scaler.TIMED_OUT
+        await self._status.write(autoscaler, desired, announce=announce)
 
 
 def endpoint_slice(autoscaler: Mapping[str, Any], serving: Sequence[Endpoint]) -> Object:
@@ -274,7 +280,7 @@ def endpoint_slice(autoscaler: Mapping[str, Any], serving: Sequence[Endpoint]) -
             "labels": {
                 "kubernetes.io/service-name": name,
                 "endpointslice.kubernetes.io/managed-by": "autoscaler.ondol.dev",
-                words.REVISION_LABEL: name,
+                wellknown.REVISION_LABEL: name,
             },
             "ownerReferences": [objects.controller_reference(autoscaler)],
         },
@@ -330,7 +336,7 @@ def _again(wish: Plan, facts: Facts) -> Result | None:
 
 
 def _revision_key(obj: Object) -> list[Key]:
-    name = objects.labels(obj).get(words.REVISION_LABEL)
+    name = objects.labels(obj).get(wellknown.REVISION_LABEL)
     return [Key(objects.namespace(obj), name)] if name else []
 
 

@@ -54,7 +54,19 @@ _BOOLEAN: Final[Object] = {"type": "boolean"}
 _CLOSED: Final[Object] = {"description": "Refused unless its feature is on."}
 _OTHER: Final[Object] = {"x-kubernetes-preserve-unknown-fields": True, **_CLOSED}
 _ANYTHING: Final[Object] = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
-_STATUS: Final[Object] = {**_ANYTHING, "description": "What became of it; the condition Ready sums it up."}
+_STATUS: Final[Object] = {
+    **_ANYTHING,
+    "description": "What became of it; the condition Ready sums it up.",
+    "properties": {
+        "conditions": {
+            "type": "array",
+            "description": "One for each of its parts, by type; others may add theirs.",
+            "items": {**_ANYTHING, "required": ["type"], "properties": {"type": {"type": "string"}}},
+            "x-kubernetes-list-type": "map",
+            "x-kubernetes-list-map-keys": ["type"],
+        }
+    },
+}
 _POD_FIELDS_SAID: Final[Mapping[str, str]] = {
     "containers": "What runs. The one with a port, or the only one, is sent the requests.",
     "volumes": "Files for the containers: config maps, secrets, empty directories.",
