@@ -43,8 +43,9 @@ class Tools:
     owned: Mapping[Resource, Informer]
     watched: Mapping[Resource, Informer]
     children: Children
-    owned_status: dict[Key, tuple[str, Owned]] = field(default_factory=dict)
-    """By the key of an object, with the uid it had: what of its status this operator applied."""
+    owned_status: dict[Key, tuple[str, Owned | None]] = field(default_factory=dict)
+    """By the key of an object, with the uid it had: what of its status this operator applied; None if
+    an apply failed, which may have taken effect."""
 
     def forget(self, key: Key) -> None:
         """The object is gone."""

@@ -211,19 +211,24 @@ class _Framework(Generic[T]):
         except errors.NotFound:
             return
         desired, types = ctx.status(before, observed=observed)
+        self._tools.owned_status[ctx.key] = (ctx.object.uid, None)
         writer = Writer(ctx.client, self._resource, field_manager=self._name, conditions=types)
         written = await writer.write(ctx.raw, desired)
-        if written is not None:
-            self._tools.owned_status[ctx.key] = (ctx.object.uid, owned(written, self._name))
+        after = owned(written, self._name) if written is not None else before
+        self._tools.owned_status[ctx.key] = (ctx.object.uid, after)
 
     async def _owned_status(self, raw: Object) -> Owned:
         """What this operator applied of the status before, perhaps in an earlier process.
 
-        Informers keep no managedFields, so the server is asked, once for each object that has a status.
+        Informers keep no managedFields, so the server is asked where that is not remembered: once for
+        each object that has a status, and after a write that failed.
         """
-        uid, before = self._tools.owned_status.get(objects.key(raw), ("", Owned()))
-        if uid == objects.uid(raw) or not objects.status(raw):
-            return before if uid == objects.uid(raw) else Owned()
+        uid, before = self._tools.owned_status.get(objects.key(raw), ("", None))
+        is_remembered = uid == objects.uid(raw)
+        if is_remembered and before is not None:
+            return before
+        if not is_remembered and not objects.status(raw):
+            return Owned()
         live = await self._tools.client.get(self._resource, objects.name(raw), objects.namespace(raw))
         return owned(live, self._name) if objects.uid(live) == objects.uid(raw) else Owned()
 
