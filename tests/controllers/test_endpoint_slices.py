@@ -55,10 +55,10 @@ def only(found: slices.Changes) -> Object:
 
 def test_a_slice_tells_where_pods_are() -> None:
     """Address, conditions, pod, node and zone; labels and owner lead back to the Service."""
-    made = only(slices.changes(service(), [pod(1)], NODES, []))
-    assert made["addressType"] == "IPv4"
-    assert made["ports"] == [{"name": "http", "port": 8080, "protocol": "TCP"}]
-    assert made["endpoints"] == [
+    document = only(slices.changes(service(), [pod(1)], NODES, []))
+    assert document["addressType"] == "IPv4"
+    assert document["ports"] == [{"name": "http", "port": 8080, "protocol": "TCP"}]
+    assert document["endpoints"] == [
         {
             "addresses": ["10.0.0.2"],
             "conditions": {"ready": True, "serving": True, "terminating": False},
@@ -67,26 +67,26 @@ def test_a_slice_tells_where_pods_are() -> None:
             "zone": "z1",
         }
     ]
-    assert made["metadata"]["labels"] == {
+    assert document["metadata"]["labels"] == {
         "team": "x",
         "kubernetes.io/service-name": "web",
         "endpointslice.kubernetes.io/managed-by": "endpointslice-controller.k8s.io",
     }
-    assert objects.is_controlled_by(made, service())
+    assert objects.is_controlled_by(document, service())
 
 
 def test_conditions_follow_the_pod() -> None:
     """One that is going may still serve; a Service may want those not ready too."""
 
-    def found(**facts: Any) -> tuple[bool, bool, bool]:
-        wanted = service(publishNotReadyAddresses=facts.pop("published", False))
-        made = slices.endpoint(wanted, pod(1, **facts), "10.0.0.1", None)["conditions"]
-        return made["ready"], made["serving"], made["terminating"]
+    def outcome(**facts: Any) -> tuple[bool, bool, bool]:
+        exposed = service(publishNotReadyAddresses=facts.pop("published", False))
+        reported = slices.endpoint(exposed, pod(1, **facts), "10.0.0.1", None)["conditions"]
+        return reported["ready"], reported["serving"], reported["terminating"]
 
-    assert found() == (True, True, False)
-    assert found(ready=False) == (False, False, False)
-    assert found(deleted=True) == (False, True, True)
-    assert found(ready=False, published=True) == (True, False, False)
+    assert outcome() == (True, True, False)
+    assert outcome(ready=False) == (False, False, False)
+    assert outcome(deleted=True) == (False, True, True)
+    assert outcome(ready=False, published=True) == (True, False, False)
 
 
 def test_only_pods_with_an_address_that_still_run_are_endpoints() -> None:
@@ -118,8 +118,8 @@ def test_a_service_without_pods_has_a_slice_without_endpoints() -> None:
 def test_named_ports_are_looked_up_in_each_pod() -> None:
     """Pods that serve it on different ports stand in different slices."""
     named = service(ports=[{"name": "http", "port": 80, "targetPort": "web"}])
-    found = slices.changes(named, [pod(1), pod(2, port=9001), pod(3)], NODES, [])
-    by_port = {made["ports"][0]["port"]: len(made["endpoints"]) for made in found.create}
+    needed = slices.changes(named, [pod(1), pod(2, port=9001), pod(3)], NODES, [])
+    by_port = {made["ports"][0]["port"]: len(made["endpoints"]) for made in needed.create}
     assert by_port == {9000: 2, 9001: 1}
 
 
@@ -134,18 +134,18 @@ def test_each_family_has_slices_of_its_own() -> None:
 def test_stateful_names_are_passed_on() -> None:
     """The hostname of a pod that belongs to this Service as its subdomain."""
     member = pod(1, spec={"hostname": "db-0", "subdomain": "web"})
-    made = only(slices.changes(service(clusterIP="None"), [member], NODES, []))
-    assert made["endpoints"][0]["hostname"] == "db-0"
-    assert made["metadata"]["labels"]["service.kubernetes.io/headless"] == ""
+    document = only(slices.changes(service(clusterIP="None"), [member], NODES, []))
+    assert document["endpoints"][0]["hostname"] == "db-0"
+    assert document["metadata"]["labels"]["service.kubernetes.io/headless"] == ""
 
 
 def test_legacy_endpoints_part_ready_from_not_ready() -> None:
     """And leave out those that go."""
     members = [pod(1), pod(2, ready=False), pod(3, deleted=True)]
-    made = slices.legacy(service(), members)
-    assert [a["ip"] for a in made["subsets"][0]["addresses"]] == ["10.0.0.2"]
-    assert [a["ip"] for a in made["subsets"][0]["notReadyAddresses"]] == ["10.0.0.3"]
-    assert made["subsets"][0]["ports"] == [{"name": "http", "port": 8080, "protocol": "TCP"}]
+    endpoints = slices.legacy(service(), members)
+    assert [a["ip"] for a in endpoints["subsets"][0]["addresses"]] == ["10.0.0.2"]
+    assert [a["ip"] for a in endpoints["subsets"][0]["notReadyAddresses"]] == ["10.0.0.3"]
+    assert endpoints["subsets"][0]["ports"] == [{"name": "http", "port": 8080, "protocol": "TCP"}]
     assert "subsets" not in slices.legacy(service(), [])
 
 
@@ -153,9 +153,9 @@ def test_legacy_endpoints_are_cut_at_a_thousand() -> None:
     """With the annotation that says so."""
     whole = slices.legacy(service(), [pod(n) for n in range(1000)])
     assert "annotations" not in whole["metadata"]
-    made = slices.legacy(service(), [pod(n) for n in range(1001)])
-    assert len(made["subsets"][0]["addresses"]) == 1000
-    assert made["metadata"]["annotations"] == {"endpoints.kubernetes.io/over-capacity": "truncated"}
+    endpoints = slices.legacy(service(), [pod(n) for n in range(1001)])
+    assert len(endpoints["subsets"][0]["addresses"]) == 1000
+    assert endpoints["metadata"]["annotations"] == {"endpoints.kubernetes.io/over-capacity": "truncated"}
 
 
 _numbers = st.sets(st.integers(0, 600), max_size=450)
@@ -165,14 +165,14 @@ _numbers = st.sets(st.integers(0, 600), max_size=450)
 def test_writes_lead_to_exactly_the_pods_and_then_stop(before: set[int], after: set[int]) -> None:
     """No slice over a hundred, no pod twice, no second round, and kept pods stay where they are."""
     existing = applied([], slices.changes(service(), [pod(n) for n in before], NODES, []))
-    wanted = [pod(n) for n in after]
-    changed = slices.changes(service(), wanted, NODES, existing)
+    members = [pod(n) for n in after]
+    changed = slices.changes(service(), members, NODES, existing)
     later = applied(existing, changed)
-    held = [e["targetRef"]["uid"] for each in later for e in each["endpoints"]]
-    assert sorted(held) == sorted(f"u{n}" for n in after)
+    uids = [e["targetRef"]["uid"] for each in later for e in each["endpoints"]]
+    assert sorted(uids) == sorted(f"u{n}" for n in after)
     assert all(len(each["endpoints"]) <= slices.SLICE_MAX for each in later)
     assert all(each["endpoints"] for each in later) or len(later) == 1
-    assert slices.changes(service(), wanted, NODES, later) == slices.Changes()
+    assert slices.changes(service(), members, NODES, later) == slices.Changes()
     was, now = places(existing), places(later)
     assert all(now[uid] == was[uid] for uid in now.keys() & was.keys())
 

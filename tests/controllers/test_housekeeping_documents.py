@@ -109,13 +109,13 @@ def node(ready: str | None = "True", **spec: Any) -> Object:
 )
 def test_conditions_become_taints(host: Object, wanted: list[tuple[str, str]]) -> None:
     """Not ready, unreachable or cordoned; taints for evictions carry their time."""
-    made = taints.taints(host, host["status"]["conditions"], NOW)
-    assert [(t["key"].removeprefix("node.kubernetes.io/"), t["effect"]) for t in made] == wanted
-    assert all(("timeAdded" in t) == (t["effect"] == "NoExecute") for t in made)
+    tainted = taints.taints(host, host["status"]["conditions"], NOW)
+    assert [(t["key"].removeprefix("node.kubernetes.io/"), t["effect"]) for t in tainted] == wanted
+    assert all(("timeAdded" in t) == (t["effect"] == "NoExecute") for t in tainted)
     again = taints.taints(
-        {**host, "spec": {**host["spec"], "taints": made}}, host["status"]["conditions"], NOW + 9
+        {**host, "spec": {**host["spec"], "taints": tainted}}, host["status"]["conditions"], NOW + 9
     )
-    assert again == made
+    assert again == tainted
 
 
 def test_taints_of_others_stay_and_ours_go_when_they_are_over() -> None:
@@ -154,9 +154,9 @@ def test_taints_are_tolerated_for_a_time(tolerations: list[Object], tolerated_s:
 def test_nothing_is_known_of_a_silent_node() -> None:
     """Every condition it used to report becomes Unknown, once."""
     first = taints.unknown_conditions(node(), NOW)
-    found = {c["type"]: (c["status"], c["reason"]) for c in first}
-    assert found["Ready"] == ("Unknown", "NodeStatusUnknown")
-    assert found["MemoryPressure"] == ("Unknown", "NodeStatusNeverUpdated")
+    outcomes = {c["type"]: (c["status"], c["reason"]) for c in first}
+    assert outcomes["Ready"] == ("Unknown", "NodeStatusUnknown")
+    assert outcomes["MemoryPressure"] == ("Unknown", "NodeStatusNeverUpdated")
     assert taints.unknown_conditions({"status": {"conditions": first}}, NOW + 9) == first
 
 
@@ -164,13 +164,13 @@ def test_a_namespace_tells_what_keeps_it() -> None:
     """What remains, which finalizers hold it, what could not be deleted."""
     remains = deletion.Remains(Counter({"pods.": 2}), Counter({"x/y": 1}), ["secrets: no"])
     listed = deletion.deletion_conditions({}, remains, NOW)
-    found = {c["type"]: (c["status"], c["message"]) for c in listed}
-    assert found["NamespaceContentRemaining"] == (
+    outcomes = {c["type"]: (c["status"], c["message"]) for c in listed}
+    assert outcomes["NamespaceContentRemaining"] == (
         "True",
         "Some resources are remaining: pods. has 2 resource instances",
     )
-    assert found["NamespaceFinalizersRemaining"][0] == "True"
-    assert found["NamespaceDeletionContentFailure"][0] == "True"
+    assert outcomes["NamespaceFinalizersRemaining"][0] == "True"
+    assert outcomes["NamespaceDeletionContentFailure"][0] == "True"
     assert not remains.empty
     clean = deletion.deletion_conditions({"status": {"conditions": listed}}, deletion.Remains(), NOW)
     assert all(condition["status"] == "False" for condition in clean)
@@ -207,9 +207,9 @@ def crd(*, established: bool = True, served: bool = True) -> Object:
 
 def test_custom_kinds_are_reached_by_their_storage_version() -> None:
     """Once they are established and served."""
-    found = catalogue.custom_resource(crd())
-    assert found is not None
-    assert (found.api_version, found.plural, found.namespaced) == ("garden.test/v2", "beds", True)
+    resource = catalogue.custom_resource(crd())
+    assert resource is not None
+    assert (resource.api_version, resource.plural, resource.namespaced) == ("garden.test/v2", "beds", True)
     assert catalogue.custom_resource(crd(established=False)) is None
     assert catalogue.custom_resource(crd(served=False)) is None
     assert conditions.of(crd())

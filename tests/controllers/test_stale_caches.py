@@ -23,7 +23,7 @@ TEMPLATE: Object = {
 SPEC: Object = {"replicas": 2, "selector": {"matchLabels": {"app": "web"}}, "template": TEMPLATE}
 
 
-async def made(stage: Any) -> list[Object]:
+async def children(stage: Any) -> list[Object]:
     sets = (await stage.client.list(resources.REPLICA_SET, "default")).items
     return [*sets, *await stage.pods()]
 
@@ -43,13 +43,13 @@ def test_a_parent_that_is_no_more_gets_no_children(play: Play, change: str) -> N
                 await stage.client.delete(resource, "web", "default")
             if change == "replaced":
                 await stage.create(resource, "web", spec={**SPEC, "replicas": 0})
-            before = [objects.uid(each) for each in await made(stage)]
+            before = [objects.uid(each) for each in await children(stage)]
             if resource is resources.DEPLOYMENT:
                 with contextlib.suppress(errors.Conflict):  # of the status of the one that is gone
                     await DeploymentReconciler(manager)._roll(seen, None, [])
             else:
                 await ReplicaSetReconciler(manager)._resize(seen, [], 0.0)
-            assert [objects.uid(each) for each in await made(stage)] == before
+            assert [objects.uid(each) for each in await children(stage)] == before
 
     play(scene)
 

@@ -57,8 +57,8 @@ def test_the_pod_least_missed_goes_first(first: dict[str, Any], second: dict[str
     """Whatever the order they come in; `n1` is crowded by a pod of the same workload."""
     one, other, crowd = pod("b", **first), pod("a", **second), pod("c", node="n1")
     for order in ([one, other], [other, one]):
-        gone = sizing.surplus(order, [*order, crowd], 1, NOW)
-        assert [objects.name(each) for each in gone] == ["b"]
+        chosen = sizing.surplus(order, [*order, crowd], 1, NOW)
+        assert [objects.name(each) for each in chosen] == ["b"]
 
 
 def test_a_deletion_cost_that_is_no_number_counts_as_none() -> None:
@@ -111,20 +111,20 @@ def test_replacing_what_failed_waits_longer_each_time(
 
 def test_a_pod_is_its_template_with_an_owner() -> None:
     """Labels and annotations come along, the name is the server's to give."""
-    made = pod_from_template(replica_set(), objects.spec(replica_set())["template"])
-    assert made["metadata"]["generateName"] == "web-"
-    assert made["metadata"]["labels"] == {"app": "web"}
-    assert made["metadata"]["annotations"] == {"a": "b"}
-    assert objects.is_controlled_by(made, replica_set())
-    assert made["spec"] == {"containers": [{"name": "c", "image": "shop:1"}]}
+    document = pod_from_template(replica_set(), objects.spec(replica_set())["template"])
+    assert document["metadata"]["generateName"] == "web-"
+    assert document["metadata"]["labels"] == {"app": "web"}
+    assert document["metadata"]["annotations"] == {"a": "b"}
+    assert objects.is_controlled_by(document, replica_set())
+    assert document["spec"] == {"containers": [{"name": "c", "image": "shop:1"}]}
 
 
 def test_replica_set_status_counts_pods() -> None:
     """Ready, available and fully labelled ones; zero is left out as Kubernetes does."""
     waiting = replica_set(spec={"minReadySeconds": 60})
     pods = [pod("a"), pod("b", ready_s=10), pod("c", ready=False)]
-    said = replica_status.status(waiting, pods, failure=None, now=NOW)
-    assert said == {
+    counted = replica_status.status(waiting, pods, failure=None, now=NOW)
+    assert counted == {
         "replicas": 3,
         "fullyLabeledReplicas": 3,
         "readyReplicas": 2,
@@ -165,20 +165,23 @@ def deployment(**fields: Any) -> Object:
 
 
 def owned(name: str, template: Object, created: float, **fields: Any) -> Object:
-    made = replica_set(spec={"template": template, **fields.pop("spec", {})}, **fields)
+    document = replica_set(spec={"template": template, **fields.pop("spec", {})}, **fields)
     metadata = {"name": name, "uid": name, "creationTimestamp": rfc3339(created)}
-    return {**made, "metadata": {**made["metadata"], **metadata}}
+    return {**document, "metadata": {**document["metadata"], **metadata}}
 
 
 def test_the_set_of_a_template_has_its_hash_in_name_labels_and_selector() -> None:
     """So that pods of different templates never meet."""
-    made = replica_sets.replica_set(deployment(), [], rollout.terms(deployment()))
-    hashed = made["metadata"]["labels"][replica_sets.HASH_LABEL]
-    assert made["metadata"]["name"] == f"web-{hashed}"
-    assert made["spec"]["selector"]["matchLabels"] == {"app": "web", replica_sets.HASH_LABEL: hashed}
-    assert made["spec"]["template"]["metadata"]["labels"] == {"app": "web", replica_sets.HASH_LABEL: hashed}
-    assert made["metadata"]["annotations"][replica_sets.REVISION] == "1"
-    assert objects.is_controlled_by(made, deployment())
+    document = replica_sets.replica_set(deployment(), [], rollout.terms(deployment()))
+    hashed = document["metadata"]["labels"][replica_sets.HASH_LABEL]
+    assert document["metadata"]["name"] == f"web-{hashed}"
+    assert document["spec"]["selector"]["matchLabels"] == {"app": "web", replica_sets.HASH_LABEL: hashed}
+    assert document["spec"]["template"]["metadata"]["labels"] == {
+        "app": "web",
+        replica_sets.HASH_LABEL: hashed,
+    }
+    assert document["metadata"]["annotations"][replica_sets.REVISION] == "1"
+    assert objects.is_controlled_by(document, deployment())
 
 
 def test_templates_are_the_same_whatever_the_server_adds_in_emptiness() -> None:
@@ -202,8 +205,8 @@ def test_the_oldest_set_of_the_template_is_the_current_one() -> None:
     """Others, even of the same template, are old ones."""
     template = deployment()["spec"]["template"]
     other = {**template, "spec": {"containers": []}}
-    found = [owned("late", template, NOW + 9), owned("early", template, NOW), owned("old", other, NOW - 9)]
-    new, olds = replica_sets.split(deployment(), found)
+    listed = [owned("late", template, NOW + 9), owned("early", template, NOW), owned("old", other, NOW - 9)]
+    new, olds = replica_sets.split(deployment(), listed)
     assert new is not None
     assert objects.name(new) == "early"
     assert [objects.name(each) for each in olds] == ["old", "late"]
@@ -315,7 +318,7 @@ def test_a_sets_failure_is_shown_on_the_deployment() -> None:
     failure = {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": "quota"}
     failing = running(0)
     failing = {**failing, "status": {**failing["status"], "conditions": [failure]}}
-    shown = rollout_status.status(deployment(), failing, [failing], now=NOW)
-    assert said(shown, "ReplicaFailure") == ("True", "FailedCreate", "quota")
-    over = rollout_status.status(deployment(status=shown), running(0), [running(0)], now=NOW)
+    reported = rollout_status.status(deployment(), failing, [failing], now=NOW)
+    assert said(reported, "ReplicaFailure") == ("True", "FailedCreate", "quota")
+    over = rollout_status.status(deployment(status=reported), running(0), [running(0)], now=NOW)
     assert conditions.find(over["conditions"], "ReplicaFailure") is None

@@ -88,12 +88,12 @@ def test_data_is_hashed_as_go_would_write_it() -> None:
 def test_a_revision_stands_for_its_template() -> None:
     """Named by the hash, labelled with it, owned by the workload."""
     owner = workload()
-    made = history.document(owner, history.template_data(owner), 3, labels={"app": "web"})
-    hashed = made["metadata"]["labels"][history.HASH_LABEL]
-    assert made["metadata"]["name"] == f"web-{hashed}"
-    assert made["metadata"]["labels"]["app"] == "web"
-    assert made["data"]["spec"]["template"]["$patch"] == "replace"
-    assert (made["revision"], objects.is_controlled_by(made, owner)) == (3, True)
+    document = history.document(owner, history.template_data(owner), 3, labels={"app": "web"})
+    hashed = document["metadata"]["labels"][history.HASH_LABEL]
+    assert document["metadata"]["name"] == f"web-{hashed}"
+    assert document["metadata"]["labels"]["app"] == "web"
+    assert document["data"]["spec"]["template"]["$patch"] == "replace"
+    assert (document["revision"], objects.is_controlled_by(document, owner)) == (3, True)
     assert len(history.revision_name("x" * 300, "hash")) == 228
 
 
@@ -127,14 +127,14 @@ def test_a_history_follows_its_workload(play: Play) -> None:
         kinds = [WORKLOAD, REVISION]
         await sdk.install_crds(stage.client, [definition(kind) for kind in kinds], clock=stage.clock)
         manager = stage.manager("history")
-        kept = history.History(manager, manager.informer(WORKLOAD), resource=REVISION)
+        revisions_kept = history.History(manager, manager.informer(WORKLOAD), resource=REVISION)
         await stage.start(manager)
 
         async def settle(image: str) -> tuple[Object, int | None, list[Object]]:
             await stage.settle()
             owner["spec"] = workload(image)["spec"]
-            revisions = await kept.claim(owner)
-            return *await kept.settle(owner, revisions, labels={"app": "web"}), revisions
+            revisions = await revisions_kept.claim(owner)
+            return *await revisions_kept.settle(owner, revisions, labels={"app": "web"}), revisions
 
         owner = await stage.create(WORKLOAD, "web", spec=workload("a")["spec"])
         first, _, _ = await settle("a")
@@ -153,8 +153,10 @@ def test_a_history_follows_its_workload(play: Play) -> None:
         assert objects.name(third) != name
         assert names(revisions) == [objects.name(second), objects.name(first)]
         await stage.settle()
-        await kept.truncate(await kept.claim(owner), {objects.name(third)}, 1)
+        await revisions_kept.truncate(await revisions_kept.claim(owner), {objects.name(third)}, 1)
         await stage.settle()
-        assert sorted(names(await kept.claim(owner))) == sorted([objects.name(first), objects.name(third)])
+        assert sorted(names(await revisions_kept.claim(owner))) == sorted(
+            [objects.name(first), objects.name(third)]
+        )
 
     play(scene)

@@ -53,17 +53,17 @@ async def test_a_settled_child_costs_no_request() -> None:
     """Until it is wished for otherwise, or changed by another hand."""
     async with server() as (client, world):
         parent = await config_map(client, "parent")
-        kept = Children(client, field_manager="keeper")
-        first = await kept.of(parent).apply(resources.CONFIG_MAP, child(parent, a="1"), None)
+        memory = Children(client, field_manager="keeper")
+        first = await memory.of(parent).apply(resources.CONFIG_MAP, child(parent, a="1"), None)
         before = world.transport.writes
-        assert await kept.of(parent).apply(resources.CONFIG_MAP, child(parent, a="1"), first) is first
+        assert await memory.of(parent).apply(resources.CONFIG_MAP, child(parent, a="1"), first) is first
         assert world.transport.writes == before
-        second = await kept.of(parent).apply(resources.CONFIG_MAP, child(parent, a="2"), first)
+        second = await memory.of(parent).apply(resources.CONFIG_MAP, child(parent, a="2"), first)
         assert second["data"] == {"a": "2"}
         changed = await client.patch(
             resources.CONFIG_MAP, "child", "default", patch={"data": {"a": "x", "own": "y"}}
         )
-        mended = await kept.of(parent).apply(resources.CONFIG_MAP, child(parent, a="2"), changed)
+        mended = await memory.of(parent).apply(resources.CONFIG_MAP, child(parent, a="2"), changed)
         assert mended["data"] == {"a": "2", "own": "y"}
 
 
@@ -71,16 +71,16 @@ async def test_another_parent_of_the_name_begins_anew() -> None:
     """What was applied for the one before says nothing about it; nor does it after it was forgotten."""
     async with server() as (client, world):
         parent = await config_map(client, "parent")
-        kept = Children(client, field_manager="keeper")
+        memory = Children(client, field_manager="keeper")
         desired = child(parent)
-        first = await kept.of(parent).apply(resources.CONFIG_MAP, desired, None)
-        kept.forget(objects.key(parent))
+        first = await memory.of(parent).apply(resources.CONFIG_MAP, desired, None)
+        memory.forget(objects.key(parent))
         before = world.transport.writes
-        await kept.of(parent).apply(resources.CONFIG_MAP, desired, first)
+        await memory.of(parent).apply(resources.CONFIG_MAP, desired, first)
         assert world.transport.writes == before + 1
         successor = {**parent, "metadata": {**parent["metadata"], "uid": "another"}}
         with pytest.raises(children.NotOwned):
-            await kept.of(successor).apply(resources.CONFIG_MAP, desired, first)
+            await memory.of(successor).apply(resources.CONFIG_MAP, desired, first)
 
 
 async def test_a_child_of_another_is_left_to_it() -> None:

@@ -93,9 +93,9 @@ async def test_conditions_of_others_stay() -> None:
         stale = {**obj, "status": {"conditions": [condition("Audited", "False")]}}
         desired = {"conditions": [condition("Audited", "False"), condition("Available")]}
         await writer(client, "Available").write(stale, desired)
-        found = await live(client)
-        assert conditions.get(found, "Audited") == condition("Audited", reason="New")
-        assert conditions.is_true(found, "Available")
+        current = await live(client)
+        assert conditions.get(current, "Audited") == condition("Audited", reason="New")
+        assert conditions.is_true(current, "Available")
 
 
 async def test_conditions_stand_in_the_order_they_are_given() -> None:
@@ -140,8 +140,8 @@ async def test_what_an_earlier_writer_owns_as_well_goes() -> None:
         )
         desired = {"replicas": 2, "readyReplicas": None, "conditions": [condition("A")]}
         await writer(client, "A", "B").write(obj, desired)
-        found = await live(client)
-        assert objects.status(found) == {"replicas": 2, "conditions": [condition("A"), condition("Other")]}
+        current = await live(client)
+        assert objects.status(current) == {"replicas": 2, "conditions": [condition("A"), condition("Other")]}
 
 
 async def test_a_status_lands_on_no_successor() -> None:
@@ -200,10 +200,10 @@ async def test_conditions_that_are_a_plain_list_keep_others_too() -> None:
         await client.patch(LISTING, "web", "default", patch=others, subresource="status")
         own = status.Writer(client, LISTING, field_manager="c", conditions=("A", "B"), by_type=False)
         await own.write(obj, {"phase": "Up", "conditions": [condition("B"), condition("A")]})
-        found = await live(client, LISTING)
-        assert types(found) == ["Other", "A", "B"]
-        assert conditions.is_true(found, "A")
-        await own.write(found, {"phase": "Up", "conditions": None})
+        current = await live(client, LISTING)
+        assert types(current) == ["Other", "A", "B"]
+        assert conditions.is_true(current, "A")
+        await own.write(current, {"phase": "Up", "conditions": None})
         assert types(await live(client, LISTING)) == ["Other"]
 
 

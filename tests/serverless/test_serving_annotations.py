@@ -69,8 +69,8 @@ def test_a_hard_limit_is_the_target_unless_another_is_given() -> None:
 
 def test_unknown_annotations_are_named() -> None:
     """Only those of autoscaling that no spelling of a known one matches."""
-    given = ("tarrget", "minScale", "min-scale")
-    notes = {f"autoscaling.knative.dev/{key}": "1" for key in given} | {"example.com/x": "1"}
+    annotated = ("tarrget", "minScale", "min-scale")
+    notes = {f"autoscaling.knative.dev/{key}": "1" for key in annotated} | {"example.com/x": "1"}
     assert wellknown.unknown(notes) == ["autoscaling.knative.dev/tarrget"]
 
 

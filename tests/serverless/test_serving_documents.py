@@ -85,13 +85,13 @@ def test_making_children_changes_no_parent() -> None:
 
 def test_configuration_takes_template_labels_and_annotations() -> None:
     """All but kubectl's own bookkeeping, which speaks of the parent."""
-    found = service()
-    found["metadata"] |= {
+    document = service()
+    document["metadata"] |= {
         "labels": {"team": "a"},
         "annotations": {"note": "b", "kubectl.kubernetes.io/last-applied-configuration": "{}"},
     }
-    child = documents.configuration(found)
-    assert child["spec"]["template"] == found["spec"]["template"]
+    child = documents.configuration(document)
+    assert child["spec"]["template"] == document["spec"]["template"]
     assert objects.labels(child) == {
         "team": "a",
         "serving.knative.dev/service": "hello",
@@ -126,8 +126,8 @@ def test_configuration_takes_template_labels_and_annotations() -> None:
 )
 def test_route_targets(traffic: list[Object] | None, expected: list[Object]) -> None:
     """A target without a revision follows the Service's Configuration."""
-    found = service(traffic=traffic) if traffic else service()
-    assert documents.route(found)["spec"]["traffic"] == expected
+    targets = service(traffic=traffic) if traffic else service()
+    assert documents.route(targets)["spec"]["traffic"] == expected
 
 
 @pytest.mark.parametrize(
@@ -142,9 +142,9 @@ def test_route_targets(traffic: list[Object] | None, expected: list[Object]) -> 
 def test_revision_names(given_name: str, generation: int, expected: str) -> None:
     """As the template asks, or the Configuration's name and generation in five digits."""
     template = {"metadata": {"name": given_name} if given_name else {}, "spec": {"containers": [CONTAINER]}}
-    found = parent("Configuration", {"template": template}, generation=generation)
-    assert documents.revision_name(found) == expected
-    assert objects.name(documents.revision(found)) == expected
+    name = parent("Configuration", {"template": template}, generation=generation)
+    assert documents.revision_name(name) == expected
+    assert objects.name(documents.revision(name)) == expected
 
 
 def test_revision_takes_the_templates_labels_not_the_configurations() -> None:
@@ -168,13 +168,13 @@ def test_revision_takes_the_templates_labels_not_the_configurations() -> None:
 
 def test_defaults_of_a_revision() -> None:
     """Names, limits and the probe that Serving assumes."""
-    found = defaults.revision_spec({"containers": [CONTAINER]})
-    assert (found["containerConcurrency"], found["timeoutSeconds"], found["enableServiceLinks"]) == (
+    spec = defaults.revision_spec({"containers": [CONTAINER]})
+    assert (spec["containerConcurrency"], spec["timeoutSeconds"], spec["enableServiceLinks"]) == (
         0,
         300,
         False,
     )
-    assert found["containers"] == [
+    assert spec["containers"] == [
         {
             **CONTAINER,
             "name": "user-container",
@@ -182,23 +182,23 @@ def test_defaults_of_a_revision() -> None:
             "readinessProbe": {"tcpSocket": {"port": 0}, "successThreshold": 1},
         }
     ]
-    assert defaults.revision_spec(found) == found
+    assert defaults.revision_spec(spec) == spec
 
 
 def test_defaults_of_several_containers() -> None:
     """Each gets a name; only the one with a port is probed."""
-    found = defaults.revision_spec(
+    spec = defaults.revision_spec(
         {"containers": [{"image": "a"}, {"image": "b", "ports": [{"containerPort": 9000}]}]}
     )
-    assert [c["name"] for c in found["containers"]] == ["user-container-0", "user-container-1"]
-    assert ["readinessProbe" in c for c in found["containers"]] == [False, True]
+    assert [c["name"] for c in spec["containers"]] == ["user-container-0", "user-container-1"]
+    assert ["readinessProbe" in c for c in spec["containers"]] == [False, True]
 
 
 def test_a_probe_of_ones_own_is_kept() -> None:
     """Only a probe that says nothing of how to probe becomes a TCP probe."""
     probe = {"httpGet": {"path": "/ready"}, "periodSeconds": 3}
-    found = defaults.revision_spec({"containers": [{**CONTAINER, "readinessProbe": probe}]})
-    assert found["containers"][0]["readinessProbe"] == {
+    spec = defaults.revision_spec({"containers": [{**CONTAINER, "readinessProbe": probe}]})
+    assert spec["containers"][0]["readinessProbe"] == {
         "httpGet": {"path": "/ready", "port": 0},
         "periodSeconds": 3,
         "successThreshold": 1,

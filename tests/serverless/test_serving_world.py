@@ -306,8 +306,8 @@ async def test_everything_of_a_service_is_owned(platform: Platform) -> None:
         (resources.VIRTUAL_SERVICE, "hello"),
         (resources.ENDPOINT_SLICE, "hello-00001"),
     ):
-        found = objects.controller_of(await platform.client.get(resource, name, NAMESPACE)) or {}
-        owners[resource.plural, name] = found.get("kind")
+        owner = objects.controller_of(await platform.client.get(resource, name, NAMESPACE)) or {}
+        owners[resource.plural, name] = owner.get("kind")
     assert owners == {
         ("configurations", "hello"): "Service",
         ("routes", "hello"): "Service",
@@ -379,9 +379,9 @@ async def test_broken_revision_does_not_take_over(platform: Platform) -> None:
     service = await platform.eventually(
         resources.KNATIVE_SERVICE, "hello", lambda s: conditions.is_false(s, "ConfigurationsReady")
     )
-    found = conditions.get(service, "ConfigurationsReady") or {}
-    assert found["reason"] == "RevisionFailed"
-    assert "no such module" in found["message"]
+    live = conditions.get(service, "ConfigurationsReady") or {}
+    assert live["reason"] == "RevisionFailed"
+    assert "no such module" in live["message"]
     assert objects.status(service)["traffic"][0]["revisionName"] == "hello-00001"
     assert conditions.is_true(service, "RoutesReady")
 

@@ -103,8 +103,8 @@ class PodAutoscalerReconciler:
         if measured is None:
             return
         concurrency, rate = measured
-        held = float(self._activator.demand(key))
-        memory.decider.record(now_s, rate if memory.scaling.metric == "rps" else max(concurrency, held))
+        demand = float(self._activator.demand(key))
+        memory.decider.record(now_s, rate if memory.scaling.metric == "rps" else max(concurrency, demand))
 
     async def reconcile(self, key: Key) -> Result | None:
         autoscaler = self._scalers.lister.get(key)
@@ -127,22 +127,22 @@ class PodAutoscalerReconciler:
             memory.scaling, reachable=_reachable(autoscaler)
         )
         facts = await self._facts(key, autoscaler, deployment, memory, len(ready), initialized=initialized)
-        wish = scaler.plan(facts)
-        memory.idle_since_s = (memory.idle_since_s or self._manager.clock.monotonic()) if wish.idle else None
-        await self._point_endpoints(key, autoscaler, wish.mode, ready, port)
-        if wish.replicas != facts.replicas:
-            await self._scale(key, deployment, facts, wish)
-        await self._write(autoscaler, facts, wish, initialized=initialized)
-        return _again(wish, facts)
+        plan = scaler.plan(facts)
+        memory.idle_since_s = (memory.idle_since_s or self._manager.clock.monotonic()) if plan.idle else None
+        await self._point_endpoints(key, autoscaler, plan.mode, ready, port)
+        if plan.replicas != facts.replicas:
+            await self._scale(key, deployment, facts, plan)
+        await self._write(autoscaler, facts, plan, initialized=initialized)
+        return _requeue(plan, facts)
 
     def _ready(self, key: Key) -> list[Endpoint]:
         """The pods of the revision that may get requests."""
-        found = []
+        endpoints = []
         for pod in self._pods.lister.by_index(_BY_REVISION, str(key)):
             address = objects.status(pod).get("podIP")
             if address and conditions.is_true(pod, "Ready") and not objects.is_deleting(pod):
-                found.append(Endpoint(str(address), _user_port(pod)))
-        return sorted(found)
+                endpoints.append(Endpoint(str(address), _user_port(pod)))
+        return sorted(endpoints)
 
     async def _listen(self, key: Key, autoscaler: Object) -> int:
         spec = objects.spec(autoscaler)
@@ -163,12 +163,12 @@ class PodAutoscalerReconciler:
             container_concurrency=int(objects.spec(autoscaler).get("containerConcurrency") or 0),
             defaults=self._defaults,
         )
-        found = self._memories.get(key)
-        if found is None or found.scaling != scaling:
+        memory = self._memories.get(key)
+        if memory is None or memory.scaling != scaling:
             now_s = self._manager.clock.monotonic()
-            found = _Memory(scaling, Decider(scaling, now_s=now_s, ready=ready), observed_since_s=now_s)
-            self._memories[key] = found
-        return found
+            memory = _Memory(scaling, Decider(scaling, now_s=now_s, ready=ready), observed_since_s=now_s)
+            self._memories[key] = memory
+        return memory
 
     async def _facts(
         self,
@@ -216,18 +216,18 @@ class PodAutoscalerReconciler:
     ) -> None:
         """Put the pods or the activator into the revision's Service."""
         serving = list(ready) if mode == "Serve" and ready else [Endpoint(self._activator.address, port)]
-        wanted = endpoint_slice(autoscaler, serving)
-        present = self._slices.lister.get(key)
-        if present is not None and _same_endpoints(present, wanted):
+        desired = endpoint_slice(autoscaler, serving)
+        live = self._slices.lister.get(key)
+        if live is not None and _same_endpoints(live, desired):
             return
-        await self._manager.client.apply(resources.ENDPOINT_SLICE, wanted, field_manager=FIELD_MANAGER)
+        await self._manager.client.apply(resources.ENDPOINT_SLICE, desired, field_manager=FIELD_MANAGER)
 
-    async def _scale(self, key: Key, deployment: Object, facts: Facts, wish: Plan) -> None:
+    async def _scale(self, key: Key, deployment: Object, facts: Facts, plan: Plan) -> None:
         self._log.info(
             "scaled",
             revision=str(key),
             from_replicas=facts.replicas,
-            to_replicas=wish.replicas,
+            to_replicas=plan.replicas,
             held=facts.demand,
         )
         try:
@@ -235,7 +235,7 @@ class PodAutoscalerReconciler:
                 resources.DEPLOYMENT,
                 objects.name(deployment),
                 key.namespace,
-                patch={"spec": {"replicas": wish.replicas}},
+                patch={"spec": {"replicas": plan.replicas}},
                 patch_type=PatchType.MERGE,
                 subresource="scale",
                 field_manager=FIELD_MANAGER,
@@ -243,14 +243,14 @@ class PodAutoscalerReconciler:
         except errors.NotFound:
             return
 
-    async def _write(self, autoscaler: Object, facts: Facts, wish: Plan, *, initialized: bool) -> None:
+    async def _write(self, autoscaler: Object, facts: Facts, plan: Plan, *, initialized: bool) -> None:
         now = self._manager.clock.now()
         listed = conditions.set(
             conditions.of(autoscaler),
             "Active",
-            wish.active,
-            reason=wish.reason,
-            message=wish.message,
+            plan.active,
+            reason=plan.reason,
+            message=plan.message,
             now=now,
         )
         scaled: conditions.Status = "True" if initialized else "Unknown"
@@ -258,13 +258,13 @@ class PodAutoscalerReconciler:
         listed = conditions.ready_from(listed, ("Active",), now=now)
         desired = {
             "observedGeneration": objects.generation(autoscaler),
-            "desiredScale": wish.replicas,
+            "desiredScale": plan.replicas,
             "actualScale": facts.ready,
-            "mode": wish.mode,
+            "mode": plan.mode,
             "conditions": listed,
         }
         # To rest and to wake are no news, least of all a warning.
-        announce = wish.reason == scaler.TIMED_OUT
+        announce = plan.reason == scaler.TIMED_OUT
         await self._status.write(autoscaler, desired, announce=announce)
 
 
@@ -297,12 +297,12 @@ def _port_name(autoscaler: Mapping[str, Any]) -> str:
     return "http2" if objects.spec(autoscaler).get("protocolType") == "h2c" else "http"
 
 
-def _same_endpoints(present: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+def _same_endpoints(live: Mapping[str, Any], desired: Mapping[str, Any]) -> bool:
     def essence(obj: Mapping[str, Any]) -> object:
         ports = [(p.get("name"), p.get("port")) for p in obj.get("ports") or ()]
         return ports, sorted(e["addresses"][0] for e in obj.get("endpoints") or ())
 
-    return essence(present) == essence(wanted)
+    return essence(live) == essence(desired)
 
 
 def _port_in_use(present: Mapping[str, Any] | None, address: str) -> int:
@@ -326,11 +326,11 @@ def _initialized(autoscaler: Mapping[str, Any]) -> bool:
     return conditions.is_true(autoscaler, "ScaleTargetInitialized")
 
 
-def _again(wish: Plan, facts: Facts) -> Result | None:
+def _requeue(plan: Plan, facts: Facts) -> Result | None:
     """At zero only events matter; otherwise time does too."""
-    if wish.idle and wish.replicas:
+    if plan.idle and plan.replicas:
         return Result(_DRAIN_POLL_S)
-    if wish.replicas or facts.replicas or facts.demand:
+    if plan.replicas or facts.replicas or facts.demand:
         return Result(_TICK_S)
     return None
 

@@ -13,7 +13,7 @@ from ondol.sdk.children import Family
 FIELD_MANAGER: Final = "ondol-serving"
 
 
-AGAIN_S: Final = 30.0
+RETRY_S: Final = 30.0
 """When to try again what only a person, or the end of something else, can mend."""
 
 

@@ -83,11 +83,11 @@ def _sign(new: Object, old: Object | None, user: str) -> None:
     else:
         signed = {}
     own = objects.annotations(new)
-    kept = {
+    unchanged = {
         k: before[k] for k in (wellknown.CREATOR, wellknown.LAST_MODIFIER) if k in before and k not in own
     }
-    if signed or kept:
-        new["metadata"]["annotations"] = {**own, **kept, **signed}
+    if signed or unchanged:
+        new["metadata"]["annotations"] = {**own, **unchanged, **signed}
 
 
 def revision_spec(spec: Mapping[str, Any]) -> Object:

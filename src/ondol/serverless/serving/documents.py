@@ -63,8 +63,8 @@ def _child(parent: Mapping[str, Any], kind: str, name: str, api_version: str = A
     }
 
 
-def _copied(found: Mapping[str, str]) -> dict[str, str]:
-    return {key: value for key, value in found.items() if key not in _NOT_COPIED}
+def _copied(annotations: Mapping[str, str]) -> dict[str, str]:
+    return {key: value for key, value in annotations.items() if key not in _NOT_COPIED}
 
 
 def configuration(service: Mapping[str, Any]) -> Object:
@@ -94,21 +94,21 @@ def route(service: Mapping[str, Any]) -> Object:
 
 
 def _route_target(target: Mapping[str, Any], configuration_name: str) -> Object:
-    found = {k: v for k, v in target.items() if k in {"revisionName", "percent", "tag"}}
-    if not found.get("revisionName"):
-        found.pop("revisionName", None)
-        found["configurationName"] = configuration_name
-        found["latestRevision"] = True
+    route_target = {k: v for k, v in target.items() if k in {"revisionName", "percent", "tag"}}
+    if not route_target.get("revisionName"):
+        route_target.pop("revisionName", None)
+        route_target["configurationName"] = configuration_name
+        route_target["latestRevision"] = True
     else:
-        found["latestRevision"] = False
-    return found
+        route_target["latestRevision"] = False
+    return route_target
 
 
 def revision_name(configuration_: Mapping[str, Any]) -> str:
     """The name the template asks for, or the configuration's with its generation."""
     template = objects.spec(configuration_).get("template") or {}
-    given = objects.name(template)
-    return given or names.child_name(
+    name = objects.name(template)
+    return name or names.child_name(
         objects.name(configuration_), f"-{objects.generation(configuration_):05d}"
     )
 
@@ -158,12 +158,12 @@ def _revision_labels(revision_: Mapping[str, Any]) -> dict[str, str]:
     service = (
         own.get(wellknown.SERVICE_LABEL) or own.get(wellknown.CONFIGURATION_LABEL) or objects.name(revision_)
     )
-    kept = {
+    passed = {
         key: value for key, value in own.items() if not key.startswith(wellknown.SERVING + "routingState")
     }
     return {
         "app": objects.name(revision_),  # unless the author says which application this is
-        **kept,
+        **passed,
         "service.istio.io/canonical-name": service,
         "service.istio.io/canonical-revision": objects.name(revision_),
         wellknown.REVISION_LABEL: objects.name(revision_),

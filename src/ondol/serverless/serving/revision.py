@@ -9,7 +9,7 @@ from ondol.api.objects import Key, Object
 from ondol.base.errors import Cause
 from ondol.sdk import Children, Controller, Manager, Result
 from ondol.serverless.serving import children, documents, verdicts, wellknown
-from ondol.serverless.serving.children import AGAIN_S, FIELD_MANAGER, ChildProblem
+from ondol.serverless.serving.children import FIELD_MANAGER, RETRY_S, ChildProblem
 from ondol.serverless.serving.reporting import Reporter
 from ondol.serverless.serving.service import owner_key
 
@@ -64,7 +64,7 @@ class RevisionReconciler:
         now = self._manager.clock.now()
         desired = verdicts.revision_status(revision, deployment, scaler, pods, problem=problem, now=now)
         await self._status.write(revision, desired)
-        return Result(AGAIN_S) if problem is not None else None
+        return Result(RETRY_S) if problem is not None else None
 
     def _warn(self, revision: Object, causes: Sequence[Cause]) -> None:
         """Tell once, in events, which annotations do not hold, though a Service that has them is refused."""

@@ -11,7 +11,7 @@ from ondol.api.objects import Key, Object
 from ondol.base import clock, errors
 from ondol.sdk import Children, Controller, Manager, Result
 from ondol.serverless.serving import children, documents, verdicts, wellknown
-from ondol.serverless.serving.children import AGAIN_S, FIELD_MANAGER, ChildProblem
+from ondol.serverless.serving.children import FIELD_MANAGER, RETRY_S, ChildProblem
 from ondol.serverless.serving.defaults import TIMEOUT_S
 from ondol.serverless.serving.documents import Target
 from ondol.serverless.serving.reporting import Reporter
@@ -73,15 +73,15 @@ class RouteReconciler:
         if assigned.status != "True":
             await self._write(route, self._present(route), assigned, Verdict("Unknown"))
             return None
-        again = None
+        result = None
         try:
             ingress = await self._program(route, targets)
         except ChildProblem as error:
-            again = Result(AGAIN_S)
+            result = Result(RETRY_S)
             ingress = Verdict("False", error.reason, str(error))
         await self._mark(key, {target.revision for target in targets})
         await self._write(route, targets, assigned, ingress)
-        return again
+        return result
 
     async def _write(
         self, route: Object, targets: Sequence[Target], assigned: Verdict, ingress: Verdict

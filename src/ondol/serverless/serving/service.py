@@ -6,7 +6,7 @@ from ondol.api import objects, resources
 from ondol.api.objects import Key
 from ondol.sdk import Children, Controller, Manager, Result
 from ondol.serverless.serving import children, documents, verdicts
-from ondol.serverless.serving.children import AGAIN_S, FIELD_MANAGER, ChildProblem
+from ondol.serverless.serving.children import FIELD_MANAGER, RETRY_S, ChildProblem
 from ondol.serverless.serving.reporting import Reporter
 
 
@@ -48,7 +48,7 @@ class ServiceReconciler:
         now = self._manager.clock.now()
         desired = verdicts.service_status(service, configuration, route, problem=problem, now=now)
         await self._status.write(service, desired)
-        return Result(AGAIN_S) if problem is not None else None
+        return Result(RETRY_S) if problem is not None else None
 
 
 def owner_key(obj: objects.Object) -> list[Key]:

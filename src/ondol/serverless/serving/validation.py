@@ -196,26 +196,26 @@ def _revision_name(new: Document, old: Document | None) -> Iterator[Cause]:
     if old is None or name != objects.name(_template(old)):
         return
     if defaults.template_of(old) != defaults.template_of(new):
-        said = "the template was changed without a change of its name, and a Revision never changes"
-        yield causes.invalid(path, name, said)
+        message = "the template was changed without a change of its name, and a Revision never changes"
+        yield causes.invalid(path, name, message)
 
 
 def _as_deployment(obj: Document) -> Iterator[Cause]:
     """What is wrong with the pod of the template, at the same paths."""
     try:
-        found = _deployment(obj)
+        deployment = _deployment(obj)
     except errors.BadRequest as error:
         yield Cause("FieldValueInvalid", f"Invalid value: {str(error).rpartition(': Deployment.')[2]}", _POD)
         return
-    for cause in validation.validate(_DEPLOYMENT, found):
+    for cause in validation.validate(_DEPLOYMENT, deployment):
         if cause.field.startswith((f"{_POD}.", f"{_TEMPLATE}.labels", f"{_TEMPLATE}.annotations")):
             yield cause
 
 
 def _deployment(obj: Document) -> Object:
     """The Deployment of the Revision that the template would become."""
-    wanted = documents.deployment(documents.revision(obj), progress_deadline_s=1)
-    document = typed.of(_DEPLOYMENT).decode(wanted)
+    deployment = documents.deployment(documents.revision(obj), progress_deadline_s=1)
+    document = typed.of(_DEPLOYMENT).decode(deployment)
     builtin.apply(_DEPLOYMENT, document)
     return document
 

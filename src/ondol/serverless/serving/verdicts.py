@@ -35,16 +35,16 @@ class Verdict:
 OK: Final = Verdict("True")
 
 
-def written(
+def with_ready(
     obj: Mapping[str, Any], verdicts: Mapping[str, Verdict], *, of_ready: Sequence[str], now: float
 ) -> list[Object]:
     """The object's conditions with `verdicts` written and Ready derived from `of_ready`."""
-    found: Sequence[Mapping[str, Any]] = conditions.of(obj)
+    listed: Sequence[Mapping[str, Any]] = conditions.of(obj)
     for type_, verdict in verdicts.items():
-        found = conditions.set(
-            found, type_, verdict.status, reason=verdict.reason, message=verdict.message, now=now
+        listed = conditions.set(
+            listed, type_, verdict.status, reason=verdict.reason, message=verdict.message, now=now
         )
-    return sorted(conditions.ready_from(found, of_ready, now=now), key=lambda c: str(c["type"]))
+    return sorted(conditions.ready_from(listed, of_ready, now=now), key=lambda c: str(c["type"]))
 
 
 def revision_status(
@@ -68,7 +68,7 @@ def revision_status(
     scaled = objects.status(autoscaler or {})
     return {
         "observedGeneration": objects.generation(revision),
-        "conditions": written(
+        "conditions": with_ready(
             revision, verdicts, of_ready=("ContainerHealthy", "ResourcesAvailable"), now=now
         ),
         "containerStatuses": _container_statuses(revision, pods),
@@ -166,10 +166,10 @@ def _exit_verdict(ended: Mapping[str, Any]) -> Verdict:
 
 
 def _active(autoscaler: Mapping[str, Any] | None) -> Verdict:
-    found = conditions.get(autoscaler, "Active") if autoscaler is not None else None
-    if found is None:
+    active = conditions.get(autoscaler, "Active") if autoscaler is not None else None
+    if active is None:
         return Verdict("Unknown", "Deploying")
-    return Verdict(found["status"], str(found.get("reason") or ""), str(found.get("message") or ""))
+    return Verdict(active["status"], str(active.get("reason") or ""), str(active.get("message") or ""))
 
 
 def _statuses(pods: Sequence[Mapping[str, Any]]) -> Iterable[Mapping[str, Any]]:
@@ -188,11 +188,11 @@ def _waiting(
 
 def _container_statuses(revision: Mapping[str, Any], pods: Sequence[Mapping[str, Any]]) -> list[Object]:
     """Container names with the digests they run; known digests stay while no pod runs."""
-    known = {s["name"]: s for s in objects.status(revision).get("containerStatuses") or ()}
+    by_name = {s["name"]: s for s in objects.status(revision).get("containerStatuses") or ()}
     for status in _statuses(pods):
         if status.get("imageID"):
-            known[status["name"]] = {"name": status["name"], "imageDigest": status["imageID"]}
-    return [dict(known[name]) for name in sorted(known)]
+            by_name[status["name"]] = {"name": status["name"], "imageDigest": status["imageID"]}
+    return [dict(by_name[name]) for name in sorted(by_name)]
 
 
 def configuration_status(
@@ -217,17 +217,17 @@ def configuration_status(
         elif ready.get("status") == "False":
             message = f'Revision "{name}" failed with message: {ready.get("message", "")}.'
             verdict = Verdict("False", "RevisionFailed", message)
-    found: Object = {
+    desired: Object = {
         "observedGeneration": objects.generation(configuration),
-        "conditions": written(configuration, {"Revision": verdict}, of_ready=("Revision",), now=now),
+        "conditions": with_ready(configuration, {"Revision": verdict}, of_ready=("Revision",), now=now),
     }
-    found["conditions"] = [c for c in found["conditions"] if c["type"] == READY]
+    desired["conditions"] = [c for c in desired["conditions"] if c["type"] == READY]
     created = objects.name(latest_created) if latest_created else status.get("latestCreatedRevisionName")
     if created:
-        found["latestCreatedRevisionName"] = created
+        desired["latestCreatedRevisionName"] = created
     if latest_ready:
-        found["latestReadyRevisionName"] = latest_ready
-    return found
+        desired["latestReadyRevisionName"] = latest_ready
+    return desired
 
 
 def _latest_ready(
@@ -239,10 +239,10 @@ def _latest_ready(
     """
     if latest_created is not None and conditions.is_true(latest_created, READY):
         return objects.name(latest_created)
-    known = next((r for r in revisions if objects.name(r) == before), None)
-    if before and known is None:
+    present = next((r for r in revisions if objects.name(r) == before), None)
+    if before and present is None:
         return before  # what is unknown is not older than everything
-    least = wellknown.generation_of(known) if known is not None else 0
+    least = wellknown.generation_of(present) if present is not None else 0
     ready = [r for r in revisions if conditions.is_true(r, READY) and wellknown.generation_of(r) > least]
     return objects.name(max(ready, key=wellknown.generation_of)) if ready else before
 
@@ -273,20 +273,20 @@ def route_status(
         "url": url(name),
         "address": {"url": f"http://{documents.cluster_host(name, namespace)}"},
         "traffic": [_traffic(target, name, url) for target in targets],
-        "conditions": written(route, verdicts, of_ready=("AllTrafficAssigned", "IngressReady"), now=now),
+        "conditions": with_ready(route, verdicts, of_ready=("AllTrafficAssigned", "IngressReady"), now=now),
     }
 
 
 def _traffic(target: Target, name: str, url: Any) -> Object:
-    found: Object = {
+    share: Object = {
         "revisionName": target.revision,
         "percent": target.percent,
         "latestRevision": target.latest,
     }
     if target.tag:
-        found["tag"] = target.tag
-        found["url"] = url(documents.tag_name(target.tag, name))
-    return found
+        share["tag"] = target.tag
+        share["url"] = url(documents.tag_name(target.tag, name))
+    return share
 
 
 def ingress_verdict(virtual_service: Mapping[str, Any] | None, *, reported: bool) -> Verdict:
@@ -296,9 +296,9 @@ def ingress_verdict(virtual_service: Mapping[str, Any] | None, *, reported: bool
     if not reported:
         return OK
     for type_ in ("Accepted", "Programmed"):
-        found = conditions.get(virtual_service, type_)
-        if found is not None and found.get("status") == "False":
-            return Verdict("False", "IngressNotConfigured", str(found.get("message") or ""))
+        condition = conditions.get(virtual_service, type_)
+        if condition is not None and condition.get("status") == "False":
+            return Verdict("False", "IngressNotConfigured", str(condition.get("message") or ""))
     programmed = conditions.get(virtual_service, "Programmed")
     current = programmed is not None and programmed.get("observedGeneration") == objects.generation(
         virtual_service
@@ -321,9 +321,9 @@ def service_status(
         "ConfigurationsReady": problem or _of_child(configuration),
         "RoutesReady": problem or _migrated(configuration, route) or _of_child(route),
     }
-    found: Object = {
+    desired: Object = {
         "observedGeneration": objects.generation(service),
-        "conditions": written(service, verdicts, of_ready=("ConfigurationsReady", "RoutesReady"), now=now),
+        "conditions": with_ready(service, verdicts, of_ready=("ConfigurationsReady", "RoutesReady"), now=now),
     }
     for child, fields in (
         ()
@@ -334,8 +334,8 @@ def service_status(
         )
     ):
         status = objects.status(child or {})
-        found.update({field: status[field] for field in fields if field in status})
-    return found
+        desired.update({field: status[field] for field in fields if field in status})
+    return desired
 
 
 def _migrated(configuration: Mapping[str, Any] | None, route: Mapping[str, Any] | None) -> Verdict | None:
