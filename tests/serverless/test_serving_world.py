@@ -478,86 +478,6 @@ async def test_load_scales_out(platform: Platform) -> None:
     )
 
 
-@pytest.mark.parametrize("mode", ["Ignore", "Warn", "Strict"])
-@pytest.mark.parametrize(
-    ("part", "status", "place"),
-    [
-        ({"hostNetwork": True}, 422, "spec.template.spec.hostNetwork"),
-        ({"volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "c"}}]}, 422, "volumes[0]"),
-    ],
-)
-async def test_what_serving_does_not_do_is_refused(mode: str, part: Object, status: int, place: str) -> None:
-    """Whatever the client asks of unknown fields, none of a pod's is dropped in silence."""
-    rules = validation.rules()
-    app = apiserver.build(
-        apiserver.ApiConfig(), store.open_memory(), SystemClock(), random.Random(1), rules=rules
-    )
-    document = {
-        "apiVersion": "serving.knative.dev/v1",
-        "kind": "Service",
-        "metadata": {"name": "bad", "namespace": NAMESPACE},
-        "spec": {"template": {"spec": {**part, "containers": [{"image": "x"}]}}},
-    }
-    async with World(app) as world:
-        await sdk.install_crds(world.client, wiring.crds())
-        answer = await world.client.raw(
-            "POST",
-            resources.KNATIVE_SERVICE.path(NAMESPACE),
-            query={"fieldValidation": mode},
-            headers={"content-type": "application/json"},
-            body=json.dumps(document).encode(),
-        )
-    assert answer.status == status
-    assert place.encode() in answer.body
-
-
-@pytest.mark.parametrize(
-    "resource", [resources.KNATIVE_SERVICE, resources.KNATIVE_CONFIGURATION, resources.KNATIVE_REVISION]
-)
-async def test_nonsense_is_refused_and_breaks_nothing(resource: Resource) -> None:
-    """Every field of a pod with a value of another form: a client error, whatever it is."""
-    app = apiserver.build(
-        apiserver.ApiConfig(), store.open_memory(), SystemClock(), random.Random(1), rules=validation.rules()
-    )
-    (crd,) = (c for c in wiring.crds() if c["metadata"]["name"] == resource.group_resource)
-    schema = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
-    of_revision = resource == resources.KNATIVE_REVISION
-    pod = schema if of_revision else schema["properties"]["template"]["properties"]["spec"]
-    container = pod["properties"]["containers"]["items"]
-    good = {"image": "x"}
-    specs: list[Any] = [None, {}, {"containers": None}, {"containers": [None]}]
-    for value in (
-        None,
-        "text",
-        7,
-        [7],
-        [["text"]],
-        {"a": {"b": 7}},
-        [{"name": 7}],
-        [{"name": "a", "x": [1]}],
-    ):
-        specs += [{"containers": [good], name: value} for name in pod["properties"]]
-        specs += [{"containers": [{**good, name: value}]} for name in container["properties"]]
-    statuses = set()
-    async with World(app) as world:
-        await sdk.install_crds(world.client, wiring.crds())
-        for number, spec in enumerate(specs):
-            document: Object = {"apiVersion": resource.api_version, "kind": resource.kind}
-            document["metadata"] = {"name": f"odd-{number}", "namespace": NAMESPACE}
-            if spec is not None:
-                document["spec"] = spec if of_revision else {"template": {"spec": spec}}
-            answer = await world.client.raw(
-                "POST",
-                resource.path(NAMESPACE),
-                query={"fieldValidation": "Ignore", "dryRun": "All"},
-                headers={"content-type": "application/json"},
-                body=json.dumps(document).encode(),
-            )
-            assert answer.status in (201, 400, 422), (spec, answer.body)
-            statuses.add(answer.status)
-    assert statuses >= {422}
-
-
 async def test_defaults_are_stored_and_make_no_changes(platform: Platform) -> None:
     """What a client reads back says everything; writing the same again is no new generation."""
     await platform.serve("one")
@@ -610,6 +530,23 @@ async def test_overtaken_revision_keeps_no_replicas(platform: Platform) -> None:
     )
 
 
+async def test_name_taken_by_somebody_else(platform: Platform) -> None:
+    """A Configuration of another owner is not taken over."""
+    other = {
+        "apiVersion": "serving.knative.dev/v1",
+        "kind": "Configuration",
+        "metadata": {"name": "hello", "namespace": NAMESPACE},
+        "spec": {"template": {"spec": {"containers": [{"image": "x"}]}}},
+    }
+    await platform.client.create(resources.KNATIVE_CONFIGURATION, other)
+    await platform.serve("one")
+    service = await platform.eventually(
+        resources.KNATIVE_SERVICE, "hello", lambda s: conditions.is_false(s, "Ready")
+    )
+    assert (conditions.get(service, "Ready") or {})["reason"] == "NotOwned"
+    assert Key(NAMESPACE, "hello") == objects.key(service)
+
+
 async def test_wrong_service_is_refused_when_it_is_written() -> None:
     """An API server that was given Serving's rules keeps to them, on every way in but the status."""
     rules = validation.rules(lambda _: ["seen"])
@@ -632,20 +569,3 @@ async def test_wrong_service_is_refused_when_it_is_written() -> None:
         )
         assert answer.status == 201
         assert "seen" in answer.headers["warning"]
-
-
-async def test_name_taken_by_somebody_else(platform: Platform) -> None:
-    """A Configuration of another owner is not taken over."""
-    other = {
-        "apiVersion": "serving.knative.dev/v1",
-        "kind": "Configuration",
-        "metadata": {"name": "hello", "namespace": NAMESPACE},
-        "spec": {"template": {"spec": {"containers": [{"image": "x"}]}}},
-    }
-    await platform.client.create(resources.KNATIVE_CONFIGURATION, other)
-    await platform.serve("one")
-    service = await platform.eventually(
-        resources.KNATIVE_SERVICE, "hello", lambda s: conditions.is_false(s, "Ready")
-    )
-    assert (conditions.get(service, "Ready") or {})["reason"] == "NotOwned"
-    assert Key(NAMESPACE, "hello") == objects.key(service)
