@@ -1,7 +1,8 @@
 """The Operator SDK: what every controller of this project, and of its users, is written with.
 
 From below: `Informer` and `Lister` (a local copy of the objects), `Workqueue`, `Controller`,
-`Manager`. Above them what authors of operators use: `CustomResource`, `Operator`, `Context`, `run`.
+`Manager`, `Children` and `status.Writer` (the one way to keep children and to write a status). Above
+them what authors of operators use: `CustomResource`, `Operator`, `Context`, `run`.
 It knows the client and nothing of the platform.
 """
 
