@@ -107,7 +107,7 @@ def test_no_gateway_is_given_a_port_of_the_platform(monkeypatch: pytest.MonkeyPa
 def test_gateways_open_the_ports_that_the_administrator_names(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Without a word of theirs those of the web and from 1024 on, and the ingress port whatever its number."""
+    """Without a word of theirs the web's and those from 1024 on; the ingress port whatever its number."""
     monkeypatch.setattr(instances, "_PROMISES", tmp_path / "run" / "promises")
     settings = Settings(data_dir=tmp_path / "data", ingress_port=28080)
     instance = instances.load_or_create(settings)

@@ -16,12 +16,9 @@ import pytest
 from ondol import controllers
 from ondol.api import objects, resources
 from ondol.api.objects import Object
+from ondol.controllers import endpoints, garbage, scheduler
 from ondol.controllers.catalogue import Catalogue
-from ondol.controllers.deployment import reconciler as deployment
-from ondol.controllers.endpoints import reconciler as endpoints
-from ondol.controllers.garbage import reconciler as garbage
-from ondol.controllers.replicaset import reconciler as replicaset
-from ondol.controllers.scheduler import reconciler as scheduler
+from ondol.controllers.workloads import deployment, replicaset
 from ondol.sdk.testing import rough
 
 CPU_MAX = 40
@@ -58,10 +55,10 @@ def spec(name: str, rng: random.Random) -> Object:
 async def change(stage: Any, rng: random.Random) -> None:
     """Create, change or delete a deployment, or lose one of its pods."""
     name = rng.choice(["front", "back"])
-    found = await stage.get(resources.DEPLOYMENT, name, "default")
-    if found is None:
+    live = await stage.get(resources.DEPLOYMENT, name, "default")
+    if live is None:
         await stage.create(resources.DEPLOYMENT, name, spec=spec(name, rng))
-    elif objects.is_deleting(found):
+    elif objects.is_deleting(live):
         return
     elif rng.random() < 0.15:
         how = rng.choice(["Background", "Foreground"])
@@ -69,10 +66,10 @@ async def change(stage: Any, rng: random.Random) -> None:
     elif rng.random() < 0.4 and (pods := await stage.pods()):
         await stage.client.delete(resources.POD, objects.name(rng.choice(pods)), "default")
     else:
-        wanted = spec(name, rng)
-        if wanted["strategy"] == {"type": "Recreate"}:
-            wanted["strategy"]["rollingUpdate"] = None
-        await stage.client.patch(resources.DEPLOYMENT, name, "default", patch={"spec": wanted})
+        template_spec = spec(name, rng)
+        if template_spec["strategy"] == {"type": "Recreate"}:
+            template_spec["strategy"]["rollingUpdate"] = None
+        await stage.client.patch(resources.DEPLOYMENT, name, "default", patch={"spec": template_spec})
 
 
 async def safe(stage: Any) -> None:
@@ -93,16 +90,16 @@ async def safe(stage: Any) -> None:
 
 async def settled(stage: Any) -> None:
     """Every deployment has its pods, all of its template; nothing else is left."""
-    wanted: Counter[tuple[str, str]] = Counter()
+    expected: Counter[tuple[str, str]] = Counter()
     for each in (await stage.client.list(resources.DEPLOYMENT, "default")).items:
         image = each["spec"]["template"]["spec"]["containers"][0]["image"]
-        wanted[objects.name(each), image] += each["spec"]["replicas"]
+        expected[objects.name(each), image] += each["spec"]["replicas"]
         ready = each["status"].get("availableReplicas", 0)
         assert ready == each["spec"]["replicas"], f"seed {stage.seed}"
-    found = Counter(
+    actual = Counter(
         (objects.labels(pod)["app"], pod["spec"]["containers"][0]["image"]) for pod in await stage.pods()
     )
-    assert found == +wanted, f"seed {stage.seed}"
+    assert actual == +expected, f"seed {stage.seed}"
     await endpoints_agree(stage)
 
 

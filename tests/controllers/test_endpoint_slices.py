@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ondol.api import objects
 from ondol.api.objects import Key, Object
-from ondol.controllers.endpoints import resources
+from ondol.controllers.endpoints import slices
 from ondol.controllers.endpoints.reconciler import Reconciler
 from ondol.sdk.store import Lister, Store
 
@@ -46,7 +46,7 @@ def pod(number: int, **facts: Any) -> Object:
 NODES = {"n1": {"metadata": {"name": "n1", "labels": {"topology.kubernetes.io/zone": "z1"}}}}
 
 
-def only(found: resources.Changes) -> Object:
+def only(found: slices.Changes) -> Object:
     assert not found.update
     assert not found.delete
     assert len(found.create) == 1
@@ -55,10 +55,10 @@ def only(found: resources.Changes) -> Object:
 
 def test_a_slice_tells_where_pods_are() -> None:
     """Address, conditions, pod, node and zone; labels and owner lead back to the Service."""
-    made = only(resources.changes(service(), [pod(1)], NODES, []))
-    assert made["addressType"] == "IPv4"
-    assert made["ports"] == [{"name": "http", "port": 8080, "protocol": "TCP"}]
-    assert made["endpoints"] == [
+    document = only(slices.changes(service(), [pod(1)], NODES, []))
+    assert document["addressType"] == "IPv4"
+    assert document["ports"] == [{"name": "http", "port": 8080, "protocol": "TCP"}]
+    assert document["endpoints"] == [
         {
             "addresses": ["10.0.0.2"],
             "conditions": {"ready": True, "serving": True, "terminating": False},
@@ -67,50 +67,50 @@ def test_a_slice_tells_where_pods_are() -> None:
             "zone": "z1",
         }
     ]
-    assert made["metadata"]["labels"] == {
+    assert document["metadata"]["labels"] == {
         "team": "x",
         "kubernetes.io/service-name": "web",
         "endpointslice.kubernetes.io/managed-by": "endpointslice-controller.k8s.io",
     }
-    assert objects.is_controlled_by(made, service())
+    assert objects.is_controlled_by(document, service())
 
 
 def test_conditions_follow_the_pod() -> None:
     """One that is going may still serve; a Service may want those not ready too."""
 
-    def found(**facts: Any) -> tuple[bool, bool, bool]:
-        wanted = service(publishNotReadyAddresses=facts.pop("published", False))
-        made = resources.endpoint(wanted, pod(1, **facts), "10.0.0.1", None)["conditions"]
-        return made["ready"], made["serving"], made["terminating"]
+    def outcome(**facts: Any) -> tuple[bool, bool, bool]:
+        exposed = service(publishNotReadyAddresses=facts.pop("published", False))
+        reported = slices.endpoint(exposed, pod(1, **facts), "10.0.0.1", None)["conditions"]
+        return reported["ready"], reported["serving"], reported["terminating"]
 
-    assert found() == (True, True, False)
-    assert found(ready=False) == (False, False, False)
-    assert found(deleted=True) == (False, True, True)
-    assert found(ready=False, published=True) == (True, False, False)
+    assert outcome() == (True, True, False)
+    assert outcome(ready=False) == (False, False, False)
+    assert outcome(deleted=True) == (False, True, True)
+    assert outcome(ready=False, published=True) == (True, False, False)
 
 
 def test_only_pods_with_an_address_that_still_run_are_endpoints() -> None:
     """An ended pod's address may be another's by now."""
     members = [pod(1, ips=[]), pod(2, phase="Succeeded"), pod(3, phase="Failed")]
-    assert only(resources.changes(service(), members, NODES, []))["endpoints"] == []
+    assert only(slices.changes(service(), members, NODES, []))["endpoints"] == []
 
 
 def test_a_service_without_pods_has_a_slice_without_endpoints() -> None:
     """Clients watch slices: one of each family is always there, and is filled when pods come."""
     dual = service(ipFamilies=["IPv4", "IPv6"])
-    empty = resources.changes(dual, [], NODES, []).create
+    empty = slices.changes(dual, [], NODES, []).create
     assert [(each["addressType"], each["ports"], each["endpoints"]) for each in empty] == [
         ("IPv4", [], []),
         ("IPv6", [], []),
     ]
-    assert resources.changes(dual, [], NODES, empty) == resources.Changes()
-    single = resources.changes(service(), [], NODES, []).create
-    filled = resources.changes(service(), [pod(1)], NODES, single)
+    assert slices.changes(dual, [], NODES, empty) == slices.Changes()
+    single = slices.changes(service(), [], NODES, []).create
+    filled = slices.changes(service(), [pod(1)], NODES, single)
     assert not filled.create
     assert not filled.delete
     assert [objects.name(each) for each in filled.update] == [objects.name(single[0])]
     assert filled.update[0]["ports"][0]["port"] == 8080
-    emptied = resources.changes(service(), [], NODES, filled.update)
+    emptied = slices.changes(service(), [], NODES, filled.update)
     assert [(each["ports"], each["endpoints"]) for each in emptied.update] == [([], [])]
     assert not emptied.delete
 
@@ -118,44 +118,44 @@ def test_a_service_without_pods_has_a_slice_without_endpoints() -> None:
 def test_named_ports_are_looked_up_in_each_pod() -> None:
     """Pods that serve it on different ports stand in different slices."""
     named = service(ports=[{"name": "http", "port": 80, "targetPort": "web"}])
-    found = resources.changes(named, [pod(1), pod(2, port=9001), pod(3)], NODES, [])
-    by_port = {made["ports"][0]["port"]: len(made["endpoints"]) for made in found.create}
+    needed = slices.changes(named, [pod(1), pod(2, port=9001), pod(3)], NODES, [])
+    by_port = {made["ports"][0]["port"]: len(made["endpoints"]) for made in needed.create}
     assert by_port == {9000: 2, 9001: 1}
 
 
 def test_each_family_has_slices_of_its_own() -> None:
     """A dual-stack pod is in both, if the Service has both."""
     both = pod(1, ips=["10.0.0.1", "fd00::1"])
-    dual = resources.changes(service(ipFamilies=["IPv4", "IPv6"]), [both], NODES, [])
+    dual = slices.changes(service(ipFamilies=["IPv4", "IPv6"]), [both], NODES, [])
     assert sorted(made["addressType"] for made in dual.create) == ["IPv4", "IPv6"]
-    assert only(resources.changes(service(), [both], NODES, []))["addressType"] == "IPv4"
+    assert only(slices.changes(service(), [both], NODES, []))["addressType"] == "IPv4"
 
 
 def test_stateful_names_are_passed_on() -> None:
     """The hostname of a pod that belongs to this Service as its subdomain."""
     member = pod(1, spec={"hostname": "db-0", "subdomain": "web"})
-    made = only(resources.changes(service(clusterIP="None"), [member], NODES, []))
-    assert made["endpoints"][0]["hostname"] == "db-0"
-    assert made["metadata"]["labels"]["service.kubernetes.io/headless"] == ""
+    document = only(slices.changes(service(clusterIP="None"), [member], NODES, []))
+    assert document["endpoints"][0]["hostname"] == "db-0"
+    assert document["metadata"]["labels"]["service.kubernetes.io/headless"] == ""
 
 
 def test_legacy_endpoints_part_ready_from_not_ready() -> None:
     """And leave out those that go."""
     members = [pod(1), pod(2, ready=False), pod(3, deleted=True)]
-    made = resources.legacy(service(), members)
-    assert [a["ip"] for a in made["subsets"][0]["addresses"]] == ["10.0.0.2"]
-    assert [a["ip"] for a in made["subsets"][0]["notReadyAddresses"]] == ["10.0.0.3"]
-    assert made["subsets"][0]["ports"] == [{"name": "http", "port": 8080, "protocol": "TCP"}]
-    assert "subsets" not in resources.legacy(service(), [])
+    endpoints = slices.legacy(service(), members)
+    assert [a["ip"] for a in endpoints["subsets"][0]["addresses"]] == ["10.0.0.2"]
+    assert [a["ip"] for a in endpoints["subsets"][0]["notReadyAddresses"]] == ["10.0.0.3"]
+    assert endpoints["subsets"][0]["ports"] == [{"name": "http", "port": 8080, "protocol": "TCP"}]
+    assert "subsets" not in slices.legacy(service(), [])
 
 
 def test_legacy_endpoints_are_cut_at_a_thousand() -> None:
     """With the annotation that says so."""
-    whole = resources.legacy(service(), [pod(n) for n in range(1000)])
+    whole = slices.legacy(service(), [pod(n) for n in range(1000)])
     assert "annotations" not in whole["metadata"]
-    made = resources.legacy(service(), [pod(n) for n in range(1001)])
-    assert len(made["subsets"][0]["addresses"]) == 1000
-    assert made["metadata"]["annotations"] == {"endpoints.kubernetes.io/over-capacity": "truncated"}
+    endpoints = slices.legacy(service(), [pod(n) for n in range(1001)])
+    assert len(endpoints["subsets"][0]["addresses"]) == 1000
+    assert endpoints["metadata"]["annotations"] == {"endpoints.kubernetes.io/over-capacity": "truncated"}
 
 
 _numbers = st.sets(st.integers(0, 600), max_size=450)
@@ -164,20 +164,20 @@ _numbers = st.sets(st.integers(0, 600), max_size=450)
 @given(_numbers, _numbers)
 def test_writes_lead_to_exactly_the_pods_and_then_stop(before: set[int], after: set[int]) -> None:
     """No slice over a hundred, no pod twice, no second round, and kept pods stay where they are."""
-    slices = applied([], resources.changes(service(), [pod(n) for n in before], NODES, []))
-    wanted = [pod(n) for n in after]
-    changed = resources.changes(service(), wanted, NODES, slices)
-    later = applied(slices, changed)
-    held = [e["targetRef"]["uid"] for each in later for e in each["endpoints"]]
-    assert sorted(held) == sorted(f"u{n}" for n in after)
-    assert all(len(each["endpoints"]) <= resources.SLICE_MAX for each in later)
+    existing = applied([], slices.changes(service(), [pod(n) for n in before], NODES, []))
+    members = [pod(n) for n in after]
+    changed = slices.changes(service(), members, NODES, existing)
+    later = applied(existing, changed)
+    uids = [e["targetRef"]["uid"] for each in later for e in each["endpoints"]]
+    assert sorted(uids) == sorted(f"u{n}" for n in after)
+    assert all(len(each["endpoints"]) <= slices.SLICE_MAX for each in later)
     assert all(each["endpoints"] for each in later) or len(later) == 1
-    assert resources.changes(service(), wanted, NODES, later) == resources.Changes()
-    was, now = places(slices), places(later)
+    assert slices.changes(service(), members, NODES, later) == slices.Changes()
+    was, now = places(existing), places(later)
     assert all(now[uid] == was[uid] for uid in now.keys() & was.keys())
 
 
-def applied(slices: list[Object], found: resources.Changes) -> list[Object]:
+def applied(slices: list[Object], found: slices.Changes) -> list[Object]:
     by_name = {objects.name(each): each for each in slices}
     for gone in found.delete:
         del by_name[objects.name(gone)]

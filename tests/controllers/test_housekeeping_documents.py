@@ -11,11 +11,11 @@ from ondol.api import conditions, objects, resources
 from ondol.api.objects import Key, Object
 from ondol.base.clock import rfc3339
 from ondol.controllers import catalogue
-from ondol.controllers.aggregation import resources as aggregation
+from ondol.controllers.aggregation.rules import aggregated_rules
 from ondol.controllers.garbage import graph as garbage
 from ondol.controllers.garbage.graph import Graph, Node
-from ondol.controllers.namespace import status as namespace_status
-from ondol.controllers.node import resources as nodes
+from ondol.controllers.namespace import deletion
+from ondol.controllers.node import taints
 
 NOW = 1_700_000_000.0
 
@@ -109,35 +109,35 @@ def node(ready: str | None = "True", **spec: Any) -> Object:
 )
 def test_conditions_become_taints(host: Object, wanted: list[tuple[str, str]]) -> None:
     """Not ready, unreachable or cordoned; taints for evictions carry their time."""
-    made = nodes.taints(host, host["status"]["conditions"], NOW)
-    assert [(t["key"].removeprefix("node.kubernetes.io/"), t["effect"]) for t in made] == wanted
-    assert all(("timeAdded" in t) == (t["effect"] == "NoExecute") for t in made)
-    again = nodes.taints(
-        {**host, "spec": {**host["spec"], "taints": made}}, host["status"]["conditions"], NOW + 9
+    tainted = taints.taints(host, host["status"]["conditions"], NOW)
+    assert [(t["key"].removeprefix("node.kubernetes.io/"), t["effect"]) for t in tainted] == wanted
+    assert all(("timeAdded" in t) == (t["effect"] == "NoExecute") for t in tainted)
+    again = taints.taints(
+        {**host, "spec": {**host["spec"], "taints": tainted}}, host["status"]["conditions"], NOW + 9
     )
-    assert again == made
+    assert again == tainted
 
 
 def test_taints_of_others_stay_and_ours_go_when_they_are_over() -> None:
     """A node that is ready again keeps what its administrator put there."""
     own = {"key": "mine", "effect": "NoSchedule"}
-    ended = {"key": nodes.NOT_READY, "effect": "NoExecute", "timeAdded": rfc3339(NOW)}
-    assert nodes.taints(node(taints=[ended, own]), [{"type": "Ready", "status": "True"}], NOW) == [own]
+    ended = {"key": taints.NOT_READY, "effect": "NoExecute", "timeAdded": rfc3339(NOW)}
+    assert taints.taints(node(taints=[ended, own]), [{"type": "Ready", "status": "True"}], NOW) == [own]
 
 
 @pytest.mark.parametrize(
     ("tolerations", "tolerated_s"),
     [
         ([], 0),
-        ([{"key": nodes.UNREACHABLE, "operator": "Exists", "effect": "NoExecute"}], None),
-        ([{"key": nodes.UNREACHABLE, "operator": "Exists", "tolerationSeconds": 300}], 300),
+        ([{"key": taints.UNREACHABLE, "operator": "Exists", "effect": "NoExecute"}], None),
+        ([{"key": taints.UNREACHABLE, "operator": "Exists", "tolerationSeconds": 300}], 300),
         ([{"operator": "Exists", "tolerationSeconds": 0}], 0),
         ([{"operator": "Exists", "tolerationSeconds": -5}], 0),
         ([{"key": "other", "operator": "Exists"}], 0),
         (
             [
                 {"operator": "Exists"},
-                {"key": nodes.UNREACHABLE, "operator": "Exists", "tolerationSeconds": 9},
+                {"key": taints.UNREACHABLE, "operator": "Exists", "tolerationSeconds": 9},
             ],
             None,
         ),
@@ -145,36 +145,34 @@ def test_taints_of_others_stay_and_ours_go_when_they_are_over() -> None:
 )
 def test_taints_are_tolerated_for_a_time(tolerations: list[Object], tolerated_s: float | None) -> None:
     """By the first toleration that fits; taints that only keep new pods away send none off."""
-    taint = {"key": nodes.UNREACHABLE, "effect": "NoExecute", "timeAdded": rfc3339(NOW - 100)}
-    assert nodes.tolerated_s({"spec": {"tolerations": tolerations}}, [taint]) == tolerated_s
+    taint = {"key": taints.UNREACHABLE, "effect": "NoExecute", "timeAdded": rfc3339(NOW - 100)}
+    assert taints.tolerated_s({"spec": {"tolerations": tolerations}}, [taint]) == tolerated_s
     harmless = {**taint, "effect": "NoSchedule"}
-    assert nodes.tolerated_s({"spec": {"tolerations": tolerations}}, [harmless]) is None
+    assert taints.tolerated_s({"spec": {"tolerations": tolerations}}, [harmless]) is None
 
 
 def test_nothing_is_known_of_a_silent_node() -> None:
     """Every condition it used to report becomes Unknown, once."""
-    first = nodes.unknown_conditions(node(), NOW)
-    found = {c["type"]: (c["status"], c["reason"]) for c in first}
-    assert found["Ready"] == ("Unknown", "NodeStatusUnknown")
-    assert found["MemoryPressure"] == ("Unknown", "NodeStatusNeverUpdated")
-    assert nodes.unknown_conditions({"status": {"conditions": first}}, NOW + 9) == first
+    first = taints.unknown_conditions(node(), NOW)
+    outcomes = {c["type"]: (c["status"], c["reason"]) for c in first}
+    assert outcomes["Ready"] == ("Unknown", "NodeStatusUnknown")
+    assert outcomes["MemoryPressure"] == ("Unknown", "NodeStatusNeverUpdated")
+    assert taints.unknown_conditions({"status": {"conditions": first}}, NOW + 9) == first
 
 
 def test_a_namespace_tells_what_keeps_it() -> None:
     """What remains, which finalizers hold it, what could not be deleted."""
-    remains = namespace_status.Remains(Counter({"pods.": 2}), Counter({"x/y": 1}), ["secrets: no"])
-    listed = namespace_status.deletion_conditions({}, remains, NOW)
-    found = {c["type"]: (c["status"], c["message"]) for c in listed}
-    assert found["NamespaceContentRemaining"] == (
+    remains = deletion.Remains(Counter({"pods.": 2}), Counter({"x/y": 1}), ["secrets: no"])
+    listed = deletion.deletion_conditions({}, remains, NOW)
+    outcomes = {c["type"]: (c["status"], c["message"]) for c in listed}
+    assert outcomes["NamespaceContentRemaining"] == (
         "True",
         "Some resources are remaining: pods. has 2 resource instances",
     )
-    assert found["NamespaceFinalizersRemaining"][0] == "True"
-    assert found["NamespaceDeletionContentFailure"][0] == "True"
+    assert outcomes["NamespaceFinalizersRemaining"][0] == "True"
+    assert outcomes["NamespaceDeletionContentFailure"][0] == "True"
     assert not remains.empty
-    clean = namespace_status.deletion_conditions(
-        {"status": {"conditions": listed}}, namespace_status.Remains(), NOW
-    )
+    clean = deletion.deletion_conditions({"status": {"conditions": listed}}, deletion.Remains(), NOW)
     assert all(condition["status"] == "False" for condition in clean)
     assert len(clean) == 5
 
@@ -188,7 +186,7 @@ def test_aggregated_rules_are_those_of_the_selected_roles() -> None:
     selector = {"matchLabels": {"to": "x"}}
     outer = {**role("x", "old", to="x"), "aggregationRule": {"clusterRoleSelectors": [selector]}}
     others = [role("b", "get", to="x"), role("a", "list", to="x"), role("c", "get", to="x"), role("d", "no")]
-    assert aggregation.rules(outer, [outer, *others]) == [{"verbs": ["list"]}, {"verbs": ["get"]}]
+    assert aggregated_rules(outer, [outer, *others]) == [{"verbs": ["list"]}, {"verbs": ["get"]}]
 
 
 def crd(*, established: bool = True, served: bool = True) -> Object:
@@ -209,9 +207,9 @@ def crd(*, established: bool = True, served: bool = True) -> Object:
 
 def test_custom_kinds_are_reached_by_their_storage_version() -> None:
     """Once they are established and served."""
-    found = catalogue.custom_resource(crd())
-    assert found is not None
-    assert (found.api_version, found.plural, found.namespaced) == ("garden.test/v2", "beds", True)
+    resource = catalogue.custom_resource(crd())
+    assert resource is not None
+    assert (resource.api_version, resource.plural, resource.namespaced) == ("garden.test/v2", "beds", True)
     assert catalogue.custom_resource(crd(established=False)) is None
     assert catalogue.custom_resource(crd(served=False)) is None
     assert conditions.of(crd())

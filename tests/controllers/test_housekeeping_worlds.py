@@ -11,9 +11,8 @@ from ondol import controllers
 from ondol.api import objects, resources
 from ondol.api.objects import Object, Resource
 from ondol.base import errors
+from ondol.controllers import garbage, namespace
 from ondol.controllers.catalogue import Catalogue
-from ondol.controllers.garbage import reconciler as garbage
-from ondol.controllers.namespace import reconciler as namespace
 
 Play = Callable[..., None]
 BED = Resource("garden.test", "v1", "beds", "Bed")
@@ -56,13 +55,13 @@ def owned_by(*owners: Object, kind: str = "ConfigMap", version: str = "v1", bloc
 
 
 async def config_map(stage: Any, name: str, **metadata: Any) -> Object:
-    made: Object = await stage.create(resources.CONFIG_MAP, name, metadata=metadata)
-    return made
+    created: Object = await stage.create(resources.CONFIG_MAP, name, metadata=metadata)
+    return created
 
 
-async def left(stage: Any) -> list[str]:
-    found = (await stage.client.list(resources.CONFIG_MAP, "default")).items
-    return sorted(objects.name(each) for each in found)
+async def remaining(stage: Any) -> list[str]:
+    items = (await stage.client.list(resources.CONFIG_MAP, "default")).items
+    return sorted(objects.name(each) for each in items)
 
 
 def test_dependents_follow_their_owner_in_the_background(play: Play) -> None:
@@ -77,7 +76,7 @@ def test_dependents_follow_their_owner_in_the_background(play: Play) -> None:
         await stage.settle()
         await stage.client.delete(resources.CONFIG_MAP, "one", "default")
         await stage.settle()
-        assert await left(stage) == ["shared", "two"]
+        assert await remaining(stage) == ["shared", "two"]
         shared = await stage.client.get(resources.CONFIG_MAP, "shared", "default")
         assert [ref["name"] for ref in objects.owner_references(shared)] == ["two"]
 
@@ -94,7 +93,7 @@ def test_what_was_orphaned_before_is_found_at_the_start(play: Play) -> None:
         await config_map(stage, "one")
         await stage.run(collector, kubelet=False)
         await stage.settle()
-        assert await left(stage) == ["one"]
+        assert await remaining(stage) == ["one"]
 
     play(scene)
 
@@ -111,12 +110,12 @@ def test_in_the_foreground_the_owner_goes_last(play: Play) -> None:
         await stage.client.delete(resources.CONFIG_MAP, "child", "default", propagation="Foreground")
         await stage.client.delete(resources.CONFIG_MAP, "one", "default", propagation="Foreground")
         await stage.settle()
-        assert await left(stage) == ["child", "grandchild", "loose", "one"]
+        assert await remaining(stage) == ["child", "grandchild", "loose", "one"]
         await stage.client.patch(
             resources.CONFIG_MAP, "grandchild", "default", patch={"metadata": {"finalizers": None}}
         )
         await stage.settle()
-        assert await left(stage) == []
+        assert await remaining(stage) == []
 
     play(scene)
 
@@ -131,7 +130,7 @@ def test_orphans_lose_their_reference_and_stay(play: Play) -> None:
         await stage.settle()
         await stage.client.delete(resources.CONFIG_MAP, "one", "default", propagation="Orphan")
         await stage.settle()
-        assert await left(stage) == ["child"]
+        assert await remaining(stage) == ["child"]
         child = await stage.client.get(resources.CONFIG_MAP, "child", "default")
         assert list(objects.owner_references(child)) == []
 
@@ -150,7 +149,7 @@ def test_a_circle_does_not_block(play: Play) -> None:
         await stage.settle()
         await stage.client.delete(resources.CONFIG_MAP, "one", "default", propagation="Foreground")
         await stage.settle()
-        assert await left(stage) == []
+        assert await remaining(stage) == []
 
     play(scene)
 
@@ -168,11 +167,11 @@ def test_custom_kinds_own_and_are_owned(play: Play) -> None:
         soil = await config_map(stage, "seed")
         await stage.create(BED, "sprout", metadata=owned_by(soil))
         await stage.settle()
-        assert await left(stage) == ["seed", "soil"]
+        assert await remaining(stage) == ["seed", "soil"]
         await stage.client.delete(BED, "plot", "default")
         await stage.client.delete(resources.CONFIG_MAP, "seed", "default")
         await stage.settle()
-        assert await left(stage) == []
+        assert await remaining(stage) == []
         await stage.assert_gone(BED, "sprout", "default")
 
     play(scene)
@@ -186,10 +185,10 @@ def test_an_owner_of_an_unknown_kind_costs_nothing(play: Play) -> None:
         ghost = {"apiVersion": "garden.test/v1", "kind": "Bed", "metadata": {"name": "x", "uid": "ghost"}}
         await config_map(stage, "child", **owned_by(ghost))
         await stage.settle()
-        assert await left(stage) == ["child"]
+        assert await remaining(stage) == ["child"]
         await stage.client.create(resources.CUSTOM_RESOURCE_DEFINITION, CRD)
         await stage.settle()
-        assert await left(stage) == []
+        assert await remaining(stage) == []
 
     play(scene)
 
@@ -203,7 +202,7 @@ def test_an_owner_in_another_namespace_is_none(play: Play) -> None:
         far = await stage.client.create(resources.CONFIG_MAP, {"metadata": metadata})
         await config_map(stage, "child", **owned_by(far))
         await stage.settle()
-        assert await left(stage) == []
+        assert await remaining(stage) == []
         (message,) = await stage.events("OwnerRefInvalidNamespace")
         assert 'does not exist in namespace "default"' in message
 
@@ -233,13 +232,13 @@ def test_a_namespace_goes_with_everything_in_it(play: Play) -> None:
         await stage.client.delete(resources.POD, "p", "shop", grace_period_s=0)
         await stage.advance(5)
         await stage.assert_gone(resources.SECRET, "s", "shop")
-        found = await stage.client.get(resources.NAMESPACE, "shop")
-        assert found["status"]["phase"] == "Terminating"
-        said = {c["type"]: c["message"] for c in found["status"]["conditions"]}
-        assert said["NamespaceContentRemaining"] == (
+        live = await stage.client.get(resources.NAMESPACE, "shop")
+        assert live["status"]["phase"] == "Terminating"
+        reasons = {c["type"]: c["message"] for c in live["status"]["conditions"]}
+        assert reasons["NamespaceContentRemaining"] == (
             "Some resources are remaining: beds.garden.test. has 1 resource instances"
         )
-        assert "test/hold in 1 resource instances" in said["NamespaceFinalizersRemaining"]
+        assert "test/hold in 1 resource instances" in reasons["NamespaceFinalizersRemaining"]
         await stage.client.patch(BED, "held", "shop", patch={"metadata": {"finalizers": None}})
         await stage.advance(5)
         await stage.assert_gone(resources.NAMESPACE, "shop")
@@ -259,15 +258,15 @@ def test_every_namespace_has_its_account_and_certificate(play: Play) -> None:
         await stage.client.create(resources.NAMESPACE, {"metadata": {"name": "shop"}})
         await stage.advance(1)
         await stage.client.get(resources.SERVICE_ACCOUNT, "default", "shop")
-        found = await stage.client.get(resources.CONFIG_MAP, "kube-root-ca.crt", "shop")
-        assert found["data"] == {"ca.crt": "-----BEGIN-----"}
+        live = await stage.client.get(resources.CONFIG_MAP, "kube-root-ca.crt", "shop")
+        assert live["data"] == {"ca.crt": "-----BEGIN-----"}
         patch = {"data": {"ca.crt": "forged", "more": "x"}}
         await stage.client.patch(resources.CONFIG_MAP, "kube-root-ca.crt", "shop", patch=patch)
         await stage.client.delete(resources.SERVICE_ACCOUNT, "default", "shop")
         await stage.advance(1)
         await stage.client.get(resources.SERVICE_ACCOUNT, "default", "shop")
-        found = await stage.client.get(resources.CONFIG_MAP, "kube-root-ca.crt", "shop")
-        assert found["data"] == {"ca.crt": "-----BEGIN-----"}
+        live = await stage.client.get(resources.CONFIG_MAP, "kube-root-ca.crt", "shop")
+        assert live["data"] == {"ca.crt": "-----BEGIN-----"}
         await stage.client.delete(resources.NAMESPACE, "shop")
         await stage.advance(10)
         await stage.assert_gone(resources.NAMESPACE, "shop")
@@ -289,8 +288,8 @@ def test_aggregated_roles_show_their_rules(play: Play) -> None:
             resources.CLUSTER_ROLE, "beds", metadata={"labels": {"to": "gardener"}}, rules=[rule]
         )
         await stage.advance(1)
-        found = await stage.client.get(resources.CLUSTER_ROLE, "gardener")
-        assert found["rules"] == [rule]
+        live = await stage.client.get(resources.CLUSTER_ROLE, "gardener")
+        assert live["rules"] == [rule]
         view = await stage.client.get(resources.CLUSTER_ROLE, "view")
         assert view["rules"]
 

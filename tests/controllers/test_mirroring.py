@@ -7,8 +7,7 @@ from typing import Any, cast
 
 from ondol.api import objects, resources
 from ondol.api.objects import Object
-from ondol.controllers.endpoints import reconciler as endpoints
-from ondol.controllers.mirroring import reconciler as mirroring
+from ondol.controllers import endpoints, mirroring
 
 Play = Callable[..., None]
 
@@ -32,8 +31,8 @@ def test_endpoints_written_by_hand_are_mirrored(play: Play) -> None:
         ports = [{"name": "http", "port": 81}]
         await stage.create(resources.SERVICE, "web", spec={"ports": ports})
         last = {"kubectl.kubernetes.io/last-applied-configuration": "{}", "note": "x"}
-        made = _by_hand("192.0.2.7", "2001:db8::7", labels={"team": "a"}, annotations=last)
-        await stage.create(resources.ENDPOINTS, "web", **made)
+        mirrored = _by_hand("192.0.2.7", "2001:db8::7", labels={"team": "a"}, annotations=last)
+        await stage.create(resources.ENDPOINTS, "web", **mirrored)
         await stage.settle()
         selector = "kubernetes.io/service-name=web"
         listed = (await stage.client.list(resources.ENDPOINT_SLICE, "default", label_selector=selector)).items
@@ -56,8 +55,10 @@ def test_endpoints_written_by_hand_are_mirrored(play: Play) -> None:
         assert changed["endpoints"][0]["addresses"] == ["192.0.2.8"]
         await stage.client.delete(resources.SERVICE, "web", "default")
         await stage.settle()
-        left = (await stage.client.list(resources.ENDPOINT_SLICE, "default", label_selector=selector)).items
-        assert not left
+        remaining = (
+            await stage.client.list(resources.ENDPOINT_SLICE, "default", label_selector=selector)
+        ).items
+        assert not remaining
 
     play(scene)
 

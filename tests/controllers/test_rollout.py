@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ondol.controllers.deployment import rollout
-from ondol.controllers.deployment.rollout import Set, Terms
+from ondol.controllers.workloads.deployment import rollout
+from ondol.controllers.workloads.deployment.rollout import Set, Terms
 
 
 def deployment(replicas: int, surge: int | str, unavailable: int | str) -> dict[str, object]:
@@ -42,9 +42,9 @@ def test_percentages_round_surge_up_and_unavailable_down(
 
 def test_recreate_asks_for_everything_at_once() -> None:
     """There is no surge, and nothing must stay available."""
-    wanted = rollout.terms({"spec": {"replicas": 3, "strategy": {"type": "Recreate"}}})
-    assert wanted == Terms(3, 0, 0, recreate=True)
-    assert rollout.initial_size(wanted, []) == 3
+    terms = rollout.terms({"spec": {"replicas": 3, "strategy": {"type": "Recreate"}}})
+    assert terms == Terms(3, 0, 0, recreate=True)
+    assert rollout.initial_size(terms, []) == 3
 
 
 @pytest.mark.parametrize(
@@ -87,13 +87,13 @@ def test_a_rollout_ends_and_keeps_its_promises_on_the_way(
     replicas: int, surge: int, unavailable: int, sizes: list[int], rng: object
 ) -> None:
     """Never more pods than allowed beyond those there were, never fewer available than asked for."""
-    wanted = rollout.terms(deployment(replicas, surge, unavailable))
+    terms = rollout.terms(deployment(replicas, surge, unavailable))
     new = Set("new", 0, 0, 9.0)
     olds = [Set(f"old{i}", size, size, float(i)) for i, size in enumerate(sizes)]
-    ceiling = max(wanted.max_total, sum(sizes))
-    floor = min(wanted.min_available, sum(sizes))
+    ceiling = max(terms.max_total, sum(sizes))
+    floor = min(terms.min_available, sum(sizes))
     for _ in range(200):
-        changes = rollout.rolling(wanted, new, olds)
+        changes = rollout.rolling(terms, new, olds)
         new = _applied(new, changes)
         olds = [_applied(old, changes) for old in olds]
         total = new.replicas + sum(old.replicas for old in olds)
@@ -103,7 +103,7 @@ def test_a_rollout_ends_and_keeps_its_promises_on_the_way(
             break
         if new.available < new.replicas and rng.random() < 0.7:  # type: ignore[attr-defined] # a Random of Hypothesis
             new = replace(new, available=new.available + 1)
-    assert new.replicas == new.available == wanted.replicas
+    assert new.replicas == new.available == terms.replicas
     assert all(old.replicas == 0 for old in olds)
 
 
@@ -145,7 +145,7 @@ def test_shares_add_up(replicas: int, surge: int, sizes: list[int]) -> None:
     wanted = Terms(replicas, surge, 0)
     total = sum(sizes)
     new, *olds = [Set(f"s{i}", size, 0, float(i), total) for i, size in enumerate(sizes)]
-    found = rollout.proportional(wanted, new, olds, total)
-    assert min(found.values()) >= 0
-    if all(size > 0 for size in found.values()):
-        assert sum(found.values()) == wanted.max_total
+    shared = rollout.proportional(wanted, new, olds, total)
+    assert min(shared.values()) >= 0
+    if all(size > 0 for size in shared.values()):
+        assert sum(shared.values()) == wanted.max_total

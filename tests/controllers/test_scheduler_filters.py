@@ -124,12 +124,12 @@ def test_resources_of_bound_pods_are_taken() -> None:
 
 def test_init_containers_count_by_their_peak() -> None:
     """They run one by one; sidecars stay beside what follows."""
-    wanted = pod(cpu="500m")
-    wanted["spec"]["initContainers"] = [
+    pending = pod(cpu="500m")
+    pending["spec"]["initContainers"] = [
         {"resources": {"requests": {"cpu": "100m"}}, "restartPolicy": "Always"},
         {"resources": {"requests": {"cpu": "1"}}},
     ]
-    assert accounts.demand(wanted).resources["cpu"] == 1100
+    assert accounts.demand(pending).resources["cpu"] == 1100
     limited = pod()
     limited["spec"]["containers"][0]["resources"] = {"limits": {"memory": "1Gi"}}
     assert accounts.demand(limited).resources["memory"] == 1024**3 * 1000
@@ -193,11 +193,11 @@ def test_affinity_looks_at_the_domain_of_other_pods() -> None:
 
 def test_namespaces_of_affinity_are_its_own_or_chosen() -> None:
     """By name, by label, or the pod's own."""
-    known = filters.Namespaces({"shop": {"tier": "a"}, "data": {"tier": "b"}})
-    assert known.of({}, "shop") == {"shop"}
-    assert known.of({"namespaces": ["x"]}, "shop") == {"x"}
-    assert known.of({"namespaceSelector": {"matchLabels": {"tier": "b"}}}, "shop") == {"data"}
-    assert known.of({"namespaceSelector": {}}, "shop") == {"shop", "data"}
+    namespaces = filters.Namespaces({"shop": {"tier": "a"}, "data": {"tier": "b"}})
+    assert namespaces.of({}, "shop") == {"shop"}
+    assert namespaces.of({"namespaces": ["x"]}, "shop") == {"x"}
+    assert namespaces.of({"namespaceSelector": {"matchLabels": {"tier": "b"}}}, "shop") == {"data"}
+    assert namespaces.of({"namespaceSelector": {}}, "shop") == {"shop", "data"}
 
 
 def test_spread_keeps_domains_level() -> None:
@@ -210,10 +210,10 @@ def test_spread_keeps_domains_level() -> None:
         "whenUnsatisfiable": "DoNotSchedule",
         "labelSelector": {"matchLabels": labels},
     }
-    wanted = pod(labels=labels, topologySpreadConstraints=[constraint])
-    assert chosen(wanted, *nodes, book=bound((pod("x", labels=labels), "a"))).node == "b"
+    pending = pod(labels=labels, topologySpreadConstraints=[constraint])
+    assert chosen(pending, *nodes, book=bound((pod("x", labels=labels), "a"))).node == "b"
     blocked = chosen(
-        wanted, nodes[0], node("b", zone="z2", ready="False"), book=bound((pod("x", labels=labels), "a"))
+        pending, nodes[0], node("b", zone="z2", ready="False"), book=bound((pod("x", labels=labels), "a"))
     )
     assert "topology spread" in blocked.reason
 
@@ -248,20 +248,20 @@ def test_accounts_are_the_sum_of_the_pods_there_are(history: list[tuple[int, str
             for p in world.values()
             if p["spec"].get("nodeName") == name and p.get("status", {}).get("phase") != "Succeeded"
         ]
-        wanted = sum(accounts.demand(p).resources["cpu"] for p in living)
-        assert book.usage(name).resources["cpu"] == wanted
+        expected = sum(accounts.demand(p).resources["cpu"] for p in living)
+        assert book.usage(name).resources["cpu"] == expected
         assert len(book.usage(name).pods) == len(living)
 
 
 def test_an_assumed_pod_counts_until_it_is_forgotten() -> None:
     """A watch that does not show the binding yet changes nothing; the binding itself confirms it."""
     book = accounts.Accounts()
-    wanted = pod(cpu="1")
-    book.observe(None, wanted)
-    book.assume(wanted, "n1")
-    book.observe(wanted, {**wanted, "status": {"conditions": []}})
+    pending = pod(cpu="1")
+    book.observe(None, pending)
+    book.assume(pending, "n1")
+    book.observe(pending, {**pending, "status": {"conditions": []}})
     assert book.usage("n1").resources["cpu"] == 1000
-    book.observe(wanted, {**wanted, "spec": {**wanted["spec"], "nodeName": "n1"}})
+    book.observe(pending, {**pending, "spec": {**pending["spec"], "nodeName": "n1"}})
     assert book.usage("n1").resources["cpu"] == 1000
     other = pod("q", cpu="1")
     book.assume(other, "n1")

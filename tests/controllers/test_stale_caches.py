@@ -11,9 +11,9 @@ import pytest
 from ondol.api import objects, resources
 from ondol.api.objects import Object
 from ondol.base import errors
-from ondol.controllers import claims
-from ondol.controllers.deployment import reconciler as deployment
-from ondol.controllers.replicaset import reconciler as replicaset
+from ondol.controllers.workloads import claims
+from ondol.controllers.workloads.deployment.reconciler import Reconciler as DeploymentReconciler
+from ondol.controllers.workloads.replicaset.reconciler import Reconciler as ReplicaSetReconciler
 
 Play = Callable[..., None]
 TEMPLATE: Object = {
@@ -23,7 +23,7 @@ TEMPLATE: Object = {
 SPEC: Object = {"replicas": 2, "selector": {"matchLabels": {"app": "web"}}, "template": TEMPLATE}
 
 
-async def made(stage: Any) -> list[Object]:
+async def children(stage: Any) -> list[Object]:
     sets = (await stage.client.list(resources.REPLICA_SET, "default")).items
     return [*sets, *await stage.pods()]
 
@@ -43,13 +43,13 @@ def test_a_parent_that_is_no_more_gets_no_children(play: Play, change: str) -> N
                 await stage.client.delete(resource, "web", "default")
             if change == "replaced":
                 await stage.create(resource, "web", spec={**SPEC, "replicas": 0})
-            before = [objects.uid(each) for each in await made(stage)]
+            before = [objects.uid(each) for each in await children(stage)]
             if resource is resources.DEPLOYMENT:
                 with contextlib.suppress(errors.Conflict):  # of the status of the one that is gone
-                    await deployment.Reconciler(manager)._roll(seen, None, [])
+                    await DeploymentReconciler(manager)._roll(seen, None, [])
             else:
-                await replicaset.Reconciler(manager)._manage(seen, [], 0.0)
-            assert [objects.uid(each) for each in await made(stage)] == before
+                await ReplicaSetReconciler(manager)._resize(seen, [], 0.0)
+            assert [objects.uid(each) for each in await children(stage)] == before
 
     play(scene)
 
@@ -62,9 +62,9 @@ def test_an_owner_that_is_gone_adopts_nothing(play: Play) -> None:
         orphan = await stage.create(
             resources.POD, "p", metadata={"name": "p", "labels": {"app": "web"}}, spec=TEMPLATE["spec"]
         )
-        found = claims.Claims(stage.client, resources.REPLICA_SET, resources.POD)
+        claiming = _claims(stage, orphan)
         await stage.client.delete(resources.REPLICA_SET, "web", "default")
-        assert await found.claim(owner, [], [orphan]) == []
+        assert await claiming.claim(owner) == []
         assert not list(objects.owner_references(await stage.client.get(resources.POD, "p", "default")))
 
     play(scene)
@@ -80,8 +80,17 @@ def test_a_child_that_changed_is_looked_at_again(play: Play) -> None:
         )
         changed = {"metadata": {"annotations": {"example.com/a": "b"}}}
         await stage.client.patch(resources.POD, "p", "default", patch=changed)
-        found = claims.Claims(stage.client, resources.REPLICA_SET, resources.POD)
         with pytest.raises(errors.Conflict):
-            await found.claim(owner, [], [seen])
+            await _claims(stage, seen).claim(owner)
 
     play(scene)
+
+
+def _claims(stage: Any, *cached: Object) -> claims.Claims:
+    """Claims over a cache that shows these pods, as they were."""
+    manager = stage.manager("stale")
+    pods = manager.informer(resources.POD)
+    claiming = claims.Claims(stage.client, manager.informer(resources.REPLICA_SET), pods)
+    for pod in cached:
+        pods._store.put(objects.key(pod), pod)
+    return claiming

@@ -12,13 +12,9 @@ from ondol.api import conditions, objects, resources
 from ondol.api.objects import Object, Resource
 from ondol.base import errors
 from ondol.base.host_ports import HostPort
-from ondol.controllers.deployment import reconciler as deployment
-from ondol.controllers.deployment import resources as deployments
-from ondol.controllers.endpoints import reconciler as endpoints
-from ondol.controllers.node import reconciler as node
-from ondol.controllers.podgc import reconciler as podgc
-from ondol.controllers.replicaset import reconciler as replicaset
-from ondol.controllers.scheduler import reconciler as scheduler
+from ondol.controllers import endpoints, node, podgc, scheduler
+from ondol.controllers.workloads import deployment, replicaset
+from ondol.controllers.workloads.deployment import replica_sets
 
 Play = Callable[..., None]
 REVISION = "deployment.kubernetes.io/revision"
@@ -44,21 +40,21 @@ def plain_pod(**labels: str) -> Object:
 
 async def rolled(stage: Any, name: str = "web") -> Object:
     """The deployment, which must be complete."""
-    found: Object = await stage.client.get(resources.DEPLOYMENT, name, "default")
-    wanted = found["spec"]["replicas"]
-    counts = {f: found["status"].get(f, 0) for f in ("replicas", "updatedReplicas", "availableReplicas")}
-    assert counts == dict.fromkeys(counts, wanted)
-    assert found["status"]["observedGeneration"] == found["metadata"]["generation"]
-    condition = conditions.get(found, "Progressing") or {}
+    live: Object = await stage.client.get(resources.DEPLOYMENT, name, "default")
+    replicas = live["spec"]["replicas"]
+    counts = {f: live["status"].get(f, 0) for f in ("replicas", "updatedReplicas", "availableReplicas")}
+    assert counts == dict.fromkeys(counts, replicas)
+    assert live["status"]["observedGeneration"] == live["metadata"]["generation"]
+    condition = conditions.get(live, "Progressing") or {}
     assert condition["reason"] == "NewReplicaSetAvailable"
-    return found
+    return live
 
 
 async def sizes(stage: Any) -> dict[str, int]:
     """Replicas of each ReplicaSet by its image."""
-    found = (await stage.client.list(resources.REPLICA_SET, "default")).items
-    image = {objects.name(each): each["spec"]["template"]["spec"]["containers"][0]["image"] for each in found}
-    return {image[objects.name(each)]: each["spec"]["replicas"] for each in found}
+    items = (await stage.client.list(resources.REPLICA_SET, "default")).items
+    image = {objects.name(each): each["spec"]["template"]["spec"]["containers"][0]["image"] for each in items}
+    return {image[objects.name(each)]: each["spec"]["replicas"] for each in items}
 
 
 async def set_image(stage: Any, image: str, **more: Any) -> None:
@@ -75,8 +71,8 @@ def test_a_deployment_becomes_running_pods(play: Play) -> None:
         await stage.run(*WORKLOADS)
         await stage.create(resources.DEPLOYMENT, "web", spec=spec())
         await stage.settle()
-        found = await rolled(stage)
-        assert found["metadata"]["annotations"][REVISION] == "1"
+        live = await rolled(stage)
+        assert live["metadata"]["annotations"][REVISION] == "1"
         pods = await stage.pods()
         assert len(pods) == 3
         assert all(p["spec"]["nodeName"] == "n1" for p in pods)
@@ -127,10 +123,10 @@ def test_a_rollout_that_cannot_start_leaves_enough_of_the_old(play: Play) -> Non
         assert await sizes(stage) == {"shop:1": 3, "shop:2": 2}
         await stage.advance(70)
         await stage.settle()
-        found = await stage.client.get(resources.DEPLOYMENT, "web", "default")
-        condition = conditions.get(found, "Progressing") or {}
+        live = await stage.client.get(resources.DEPLOYMENT, "web", "default")
+        condition = conditions.get(live, "Progressing") or {}
         assert condition["reason"] == "ProgressDeadlineExceeded"
-        assert conditions.is_true(found, "Available")
+        assert conditions.is_true(live, "Available")
 
     play(scene)
 
@@ -169,8 +165,8 @@ def test_a_paused_deployment_scales_but_does_not_roll(play: Play) -> None:
         await set_image(stage, "shop:2", paused=True, replicas=5)
         await stage.settle()
         assert await sizes(stage) == {"shop:1": 5}
-        found = await stage.client.get(resources.DEPLOYMENT, "web", "default")
-        assert (conditions.get(found, "Progressing") or {})["reason"] == "DeploymentPaused"
+        live = await stage.client.get(resources.DEPLOYMENT, "web", "default")
+        assert (conditions.get(live, "Progressing") or {})["reason"] == "DeploymentPaused"
         await stage.client.patch(resources.DEPLOYMENT, "web", "default", patch={"spec": {"paused": False}})
         await stage.settle()
         assert await sizes(stage) == {"shop:1": 0, "shop:2": 5}
@@ -209,9 +205,9 @@ def test_scaling_in_the_middle_is_shared(play: Play) -> None:
         assert await sizes(stage) == {"shop:1": 8, "shop:2": 5}
         await stage.client.patch(resources.DEPLOYMENT, "web", "default", patch={"spec": {"replicas": 20}})
         await stage.settle()
-        found = await sizes(stage)
-        assert sum(found.values()) == 25
-        assert found["shop:1"] > found["shop:2"] > 5
+        by_name = await sizes(stage)
+        assert sum(by_name.values()) == 25
+        assert by_name["shop:1"] > by_name["shop:2"] > 5
 
     play(scene)
 
@@ -227,12 +223,12 @@ def test_a_taken_name_makes_the_deployment_choose_another(play: Play) -> None:
             "template": {"metadata": {"labels": {"app": "other"}}, "spec": template()["spec"]},
         }
         created = await stage.create(resources.DEPLOYMENT, "web", spec=spec(1))
-        hashed = deployments.template_hash(created["spec"]["template"], 0)
+        hashed = replica_sets.template_hash(created["spec"]["template"], 0)
         await stage.create(resources.REPLICA_SET, f"web-{hashed}", spec=stranger)
         await stage.run(*WORKLOADS)
         await stage.settle()
-        found = await rolled(stage)
-        assert found["status"]["collisionCount"] == 1
+        live = await rolled(stage)
+        assert live["status"]["collisionCount"] == 1
         taken = await stage.client.get(resources.REPLICA_SET, f"web-{hashed}", "default")
         assert objects.controller_of(taken) is None
 
@@ -265,9 +261,9 @@ def test_a_replica_set(play: Play, row: Row) -> None:
         await stage.start(manager)
         await stage.settle()
         assert done == writes
-        found = await stage.client.get(resources.REPLICA_SET, "web", "default")
-        assert {field: found["status"][field] for field in status} == status
-        assert found["status"]["observedGeneration"] == 1
+        live = await stage.client.get(resources.REPLICA_SET, "web", "default")
+        assert {field: live["status"][field] for field in status} == status
+        assert live["status"]["observedGeneration"] == 1
 
     play(scene)
 
@@ -305,15 +301,15 @@ def test_refused_pods_are_told_and_tried_again(play: Play) -> None:
         await stage.create(resources.DEPLOYMENT, "web", spec=spec(2))
         await stage.advance(5)
         for resource in (resources.REPLICA_SET, resources.DEPLOYMENT):
-            (found,) = (await stage.client.list(resource, "default")).items
-            condition = conditions.get(found, "ReplicaFailure") or {}
+            (live,) = (await stage.client.list(resource, "default")).items
+            condition = conditions.get(live, "ReplicaFailure") or {}
             assert (condition["reason"], condition["message"]) == ("FailedCreate", refused.message)
         assert await stage.events("FailedCreate") == [f"Error creating: {refused.message}"]
         full[0] = False
         await stage.advance(600)
         assert len(await stage.pods()) == 2
-        found = await stage.client.get(resources.DEPLOYMENT, "web", "default")
-        assert conditions.get(found, "ReplicaFailure") is None
+        live = await stage.client.get(resources.DEPLOYMENT, "web", "default")
+        assert conditions.get(live, "ReplicaFailure") is None
 
     play(scene)
 
@@ -364,13 +360,13 @@ def test_ready_pods_count_as_available_after_their_time(play: Play) -> None:
         await stage.run(replicaset.add_to, scheduler.add_to)
         await stage.create(resources.REPLICA_SET, "web", spec=spec(1, minReadySeconds=60))
         await stage.settle()
-        found = await stage.client.get(resources.REPLICA_SET, "web", "default")
-        assert found["status"]["readyReplicas"] == 1
-        assert "availableReplicas" not in found["status"]
+        live = await stage.client.get(resources.REPLICA_SET, "web", "default")
+        assert live["status"]["readyReplicas"] == 1
+        assert "availableReplicas" not in live["status"]
         await stage.advance(61)
         await stage.settle()
-        found = await stage.client.get(resources.REPLICA_SET, "web", "default")
-        assert found["status"]["availableReplicas"] == 1
+        live = await stage.client.get(resources.REPLICA_SET, "web", "default")
+        assert live["status"]["availableReplicas"] == 1
 
     play(scene)
 
@@ -459,15 +455,15 @@ def test_endpoints_follow_readiness(play: Play) -> None:
         await stage.create(resources.SERVICE, "web", spec={"selector": {"app": "web"}, "ports": ports})
         await stage.create(resources.DEPLOYMENT, "web", spec=spec(3))
         await stage.settle()
-        found = await the_slice(stage)
-        assert [e["conditions"]["ready"] for e in found["endpoints"]] == [True] * 3
-        assert found["ports"][0]["port"] == 8080
+        endpoints_slice = await the_slice(stage)
+        assert [e["conditions"]["ready"] for e in endpoints_slice["endpoints"]] == [True] * 3
+        assert endpoints_slice["ports"][0]["port"] == 8080
         legacy = await stage.client.get(resources.ENDPOINTS, "web", "default")
         assert len(legacy["subsets"][0]["addresses"]) == 3
         await stage.client.patch(resources.DEPLOYMENT, "web", "default", patch={"spec": {"replicas": 1}})
         await stage.settle()
-        found = await the_slice(stage)
-        assert len(found["endpoints"]) == 1
+        endpoints_slice = await the_slice(stage)
+        assert len(endpoints_slice["endpoints"]) == 1
         writes = stage.transport.writes
         await stage.advance(300)
         assert stage.transport.writes == writes

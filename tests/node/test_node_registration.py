@@ -18,7 +18,7 @@ from ondol.api.objects import Object
 from ondol.base import errors
 from ondol.base.clock import ManualClock, rfc3339
 from ondol.client import Client
-from ondol.controllers.node import resources as node_controller
+from ondol.controllers.node import taints as node_controller
 from ondol.controllers.scheduler import accounts
 from ondol.node import registration
 from ondol.node.config import NodeConfig

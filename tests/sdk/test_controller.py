@@ -118,8 +118,8 @@ async def test_a_reconcile_reads_its_own_writes(world: World) -> None:
 
     async def reconcile(key: Key) -> sdk.Result | None:
         nonlocal written
-        found = informer.lister.get(key)
-        seen = int((found or {}).get("data", {}).get("n", 0))
+        cached = informer.lister.get(key)
+        seen = int((cached or {}).get("data", {}).get("n", 0))
         if seen < written:
             stale.append((seen, written))
         if seen >= 5:
@@ -137,8 +137,8 @@ async def test_a_reconcile_reads_its_own_writes(world: World) -> None:
     await world.client.create(resources.CONFIG_MAP, config_map("a", n="0"))
 
     async def finished() -> bool:
-        found = await world.client.get(resources.CONFIG_MAP, "a", "default")
-        return bool(found["data"]["n"] == "5")
+        cached = await world.client.get(resources.CONFIG_MAP, "a", "default")
+        return bool(cached["data"]["n"] == "5")
 
     await world.eventually(finished, limit_s=20)
     assert stale == []
@@ -267,9 +267,9 @@ async def test_events_are_counted_not_repeated(world: World) -> None:
     for number in range(30):
         manager.recorder.event(obj, "Warning", "Odd", f"number {number}")
     await world.run_until_stable()
-    found = (await world.client.list(resources.EVENT, "default")).items
-    seen = [event for event in found if event["reason"] == "Seen"]
-    odd = [event for event in found if event["reason"] == "Odd"]
+    items = (await world.client.list(resources.EVENT, "default")).items
+    seen = [event for event in items if event["reason"] == "Seen"]
+    odd = [event for event in items if event["reason"] == "Odd"]
     assert [event["count"] for event in seen] == [5]
     assert seen[0]["involvedObject"]["uid"] == objects.uid(obj)
     assert seen[0]["source"] == {"component": "tester"}
@@ -302,9 +302,9 @@ async def test_only_the_holder_of_the_lease_acts(world: World) -> None:
     world.crash(managers[0])
     await anyio.sleep(2.2)
     assert acted == ["first", "second"]
-    held = await world.client.get(resources.LEASE, "test", "default")
-    assert held["spec"]["holderIdentity"] == "second"
-    assert held["spec"]["leaseTransitions"] == 1
+    lease_now = await world.client.get(resources.LEASE, "test", "default")
+    assert lease_now["spec"]["holderIdentity"] == "second"
+    assert lease_now["spec"]["leaseTransitions"] == 1
 
 
 async def test_losing_the_lease_ends_the_manager(world: World) -> None:

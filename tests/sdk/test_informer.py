@@ -115,8 +115,8 @@ class Server:
 
 
 def document(name: str, revision: int, **metadata: Any) -> Object:
-    found = {"name": name, "namespace": "default", "resourceVersion": str(revision), **metadata}
-    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": found}
+    copy_ = {"name": name, "namespace": "default", "resourceVersion": str(revision), **metadata}
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": copy_}
 
 
 def frame(kind: str, obj: Object) -> bytes:
@@ -202,13 +202,13 @@ async def test_resumes_after_a_break_without_listing() -> None:
     """A broken stream goes on where it stopped; nothing is missed and nothing told twice."""
     server = Server()
     server.put("a")
-    told: list[tuple[bool, bool]] = []
+    changes: list[tuple[bool, bool]] = []
     async with running(make(server)) as informer:
-        informer.add_handler(lambda old, new: told.append((old is not None, new is not None)))
+        informer.add_handler(lambda old, new: changes.append((old is not None, new is not None)))
         server.cut()
         server.put("b")
         await until(informer, server.revision)
-    assert told == [(False, True), (False, True)]
+    assert changes == [(False, True), (False, True)]
     assert server.asked[-1].get("sendInitialEvents") is None
     assert server.asked[-1]["resourceVersion"] == "11"
 
@@ -218,7 +218,7 @@ async def test_lists_again_when_the_server_has_forgotten() -> None:
     server = Server()
     for name in ("gone", "kept", "changed"):
         server.put(name)
-    told: list[tuple[str, bool, bool]] = []
+    changes: list[tuple[str, bool, bool]] = []
     async with running(make(server)) as informer:
         server.deaf = True
         server.remove("gone")
@@ -228,13 +228,15 @@ async def test_lists_again_when_the_server_has_forgotten() -> None:
         server.compacted = server.revision
         server.history.clear()
         informer.add_handler(
-            lambda old, new: told.append((objects.name(new or old or {}), old is not None, new is not None))
+            lambda old, new: changes.append(
+                (objects.name(new or old or {}), old is not None, new is not None)
+            )
         )
-        told.clear()
+        changes.clear()
         server.cut()
         await until(informer, server.revision)
         assert names(informer) == ["changed", "kept", "new"]
-    assert sorted(told) == [("changed", True, True), ("gone", True, False), ("new", False, True)]
+    assert sorted(changes) == [("changed", True, True), ("gone", True, False), ("new", False, True)]
 
 
 async def test_a_silent_stream_is_opened_again() -> None:
@@ -276,8 +278,8 @@ async def test_listers_select_by_namespace_and_label() -> None:
         assert informer.lister.get(Key("default", "a")) is not None
         assert informer.lister.get(Key("other", "a")) is None
         assert informer.lister.list("other") == []
-        found = informer.lister.list("default", labels.parse("app=y"))
-        assert [objects.name(obj) for obj in found] == ["b"]
+        matches = informer.lister.list("default", labels.parse("app=y"))
+        assert [objects.name(obj) for obj in matches] == ["b"]
 
 
 async def test_a_broken_handler_stops_nobody_else() -> None:
@@ -308,9 +310,9 @@ async def test_transforms_shape_what_is_kept() -> None:
         return {**obj, "metadata": metadata}
 
     async with running(make(server, transform=slim)) as informer:
-        kept = informer.lister.get(Key("default", "a"))
-        assert kept is not None
-        assert objects.annotations(kept) == {}
+        stored = informer.lister.get(Key("default", "a"))
+        assert stored is not None
+        assert objects.annotations(stored) == {}
 
 
 async def test_the_bookkeeping_of_fields_is_not_kept() -> None:
@@ -346,7 +348,7 @@ async def test_an_optional_kind_that_is_not_served_counts_as_empty() -> None:
         assert names(informer) == ["a"]
 
 
-def told(lines: list[Any]) -> list[tuple[str, str]]:
+def messages(lines: list[Any]) -> list[tuple[str, str]]:
     return [(line["log_level"], line["event"]) for line in lines]
 
 
@@ -374,7 +376,7 @@ async def test_only_the_first_failure_of_a_streak_and_the_recovery_are_told() ->
             with anyio.fail_after(5):
                 await informer.wait_synced()
             tasks.cancel_scope.cancel()
-    failed = [line for line in told(lines) if line[1] == "watch_failed"]
+    failed = [line for line in messages(lines) if line[1] == "watch_failed"]
     assert len(failed) > 2
     assert failed == [("warning", "watch_failed"), *[("debug", "watch_failed")] * (len(failed) - 1)]
     (recovery,) = [line for line in lines if line["event"] == "watch_recovered"]
@@ -389,14 +391,14 @@ async def test_a_kind_that_is_not_there_yet_is_told_of_when_it_stays_away() -> N
         streak = _Streak(structlog.get_logger(), clock)
         streak.failed(missing, is_expected=True)
         streak.ended()
-        assert told(lines) == [("debug", "watch_failed"), ("debug", "watch_recovered")]
+        assert messages(lines) == [("debug", "watch_failed"), ("debug", "watch_recovered")]
         lines.clear()
         for _ in range(4):
             streak.failed(missing, is_expected=True)
             await clock.advance(5)
         streak.ended()
         streak.ended()
-    assert [level for level, _ in told(lines)] == ["debug", "debug", "warning", "debug", "info"]
+    assert [level for level, _ in messages(lines)] == ["debug", "debug", "warning", "debug", "info"]
 
 
 def test_a_selection_includes_what_the_server_would_send() -> None:

@@ -86,18 +86,18 @@ async def apply_parts(ctx: sdk.Context[Task]) -> sdk.Result | None:
 
 
 async def names(world: World) -> list[str]:
-    found = (await world.client.list(resources.CONFIG_MAP, "default", label_selector="")).items
-    return sorted(objects.name(obj) for obj in found if objects.controller_of(obj))
+    items = (await world.client.list(resources.CONFIG_MAP, "default", label_selector="")).items
+    return sorted(objects.name(obj) for obj in items if objects.controller_of(obj))
 
 
-async def told(world: World, resource: Resource, name: str, namespace: str = "") -> str:
-    """What the object's Ready condition says, once it says anything."""
+async def ready_message(world: World, resource: Resource, name: str, namespace: str = "") -> str:
+    """The message of the object's Ready condition, which is False, once there is one."""
     with anyio.fail_after(30):
         while True:
-            found = conditions.get(await world.client.get(resource, name, namespace), "Ready")
-            if found is not None:
-                assert found["status"] == "False"
-                return str(found["message"])
+            ready = conditions.get(await world.client.get(resource, name, namespace), "Ready")
+            if ready is not None:
+                assert ready["status"] == "False"
+                return str(ready["message"])
             await world.advance(0.05)
 
 
@@ -258,7 +258,7 @@ async def test_nothing_is_remembered_of_what_is_gone() -> None:
 
     async def body(ctx: sdk.Context[Task]) -> sdk.Result | None:
         await apply_parts(ctx)
-        remembered.append(len(ctx._tools.applied))
+        remembered.append(max(len(ctx._tools.children._applied), len(ctx._tools.owned_status)))
         return None
 
     async with running(Worker(body)) as (world, _):
@@ -279,10 +279,10 @@ async def test_a_status_field_that_does_not_exist_is_a_bug() -> None:
     async with running(Worker(body)) as (world, _):
         await world.client.create(TASK, {"metadata": {"name": "a", "namespace": "default"}})
 
-        async def told() -> bool:
+        async def is_reported() -> bool:
             return conditions.is_false(await world.client.get(TASK, "a", "default"), "Ready")
 
-        await world.eventually(told)
+        await world.eventually(is_reported)
         ready = conditions.get(await world.client.get(TASK, "a", "default"), "Ready")
         assert ready is not None
         assert ready["reason"] == "ReconcileFailed"
@@ -346,8 +346,8 @@ async def test_a_finalizer_runs_before_the_object_goes() -> None:
 
     async with running(Careful(apply_parts)) as (world, _):
         await create(world)
-        found = await world.client.get(TASK, "a", "default")
-        assert objects.finalizers(found) == ("work.test/worker",)
+        live = await world.client.get(TASK, "a", "default")
+        assert objects.finalizers(live) == ("work.test/worker",)
         await world.client.delete(TASK, "a", "default")
         await world.run_until_stable()
         await world.assert_gone(TASK, "a", "default")
@@ -378,8 +378,8 @@ async def test_an_operator_outlives_its_definition() -> None:
 async def test_without_finalize_there_is_no_finalizer() -> None:
     """An operator with nothing to undo never holds a deletion up."""
     async with running(Worker(apply_parts)) as (world, _):
-        found = await create(world)
-        assert objects.finalizers(found) == ()
+        live = await create(world)
+        assert objects.finalizers(live) == ()
         await world.client.delete(TASK, "a", "default")
         await world.assert_gone(TASK, "a", "default")
 
@@ -394,10 +394,10 @@ async def test_another_controllers_child_is_not_taken() -> None:
         await world.client.create(
             TASK, {"metadata": {"name": "a", "namespace": "default"}, "spec": {"parts": ["x"]}}
         )
-        said = await told(world, TASK, "a", "default")
-        assert said == "ConfigMap default/x belongs to another controller"
-        kept = await world.client.get(resources.CONFIG_MAP, "x", "default")
-        assert kept["data"] == {"of": "other"}
+        ready = await ready_message(world, TASK, "a", "default")
+        assert ready == "ConfigMap default/x belongs to another controller"
+        live = await world.client.get(resources.CONFIG_MAP, "x", "default")
+        assert live["data"] == {"of": "other"}
 
 
 async def test_undeclared_children_are_refused() -> None:
@@ -451,7 +451,7 @@ async def test_a_cluster_scoped_owner_names_the_namespace_of_each_child() -> Non
         spec = {"parts": ["x"], "source": "default"}
         await world.client.create(team, {"metadata": {"name": "good"}, "spec": spec})
         await world.client.create(team, {"metadata": {"name": "bad"}, "spec": {"parts": ["y"]}})
-        said = await told(world, team, "bad")
+        said = await ready_message(world, team, "bad")
         assert said == "ConfigMap y needs a namespace, for its owner is in none"
         with anyio.fail_after(30):
             while await names(world) != ["x"]:
@@ -469,8 +469,8 @@ async def test_other_kinds_wake_the_objects_they_concern() -> None:
             return [sdk.Watch(resources.SECRET, lambda obj: [Key("default", objects.name(obj))])]
 
     async def body(ctx: sdk.Context[Task]) -> sdk.Result | None:
-        found = ctx.lister(resources.SECRET).get(ctx.key)
-        seen.append(f"{ctx.name}:{(found or {}).get('type', 'none')}")
+        secret = ctx.lister(resources.SECRET).get(ctx.key)
+        seen.append(f"{ctx.name}:{(secret or {}).get('type', 'none')}")
         return None
 
     async with running(Reader(body)) as (world, _):
@@ -529,3 +529,51 @@ async def test_what_the_server_warns_of_a_definition_is_logged() -> None:
     assert (line["crd"], line["log_level"]) == ("ranges.work.test", "warning")
     assert "CEL rules are not evaluated by this server" in line["warning"]
     assert heard == [line["warning"]]
+
+
+async def test_a_status_keeps_what_others_and_earlier_reconciles_wrote() -> None:
+    """Another writer's condition that came meanwhile, and own ones that are not set every time."""
+    rounds: list[int] = []
+
+    async def body(ctx: sdk.Context[Task]) -> sdk.Result | None:
+        rounds.append(1)
+        if len(rounds) == 1:
+            ctx.set_condition("Built", status=True)
+            ctx.set_status(phase="Built")
+            other = {"type": "Audited", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"}
+            patch = {"status": {"conditions": [other]}}
+            await world.client.patch(TASK, "a", "default", patch=patch, subresource="status")
+        else:
+            ctx.set_condition("Ready", status=True, message=str(len(rounds)))
+        return None
+
+    async with running(Worker(body)) as (world, manager):
+        await create(world)
+        written = [c["type"] for c in conditions.of(await world.client.get(TASK, "a", "default"))]
+        assert sorted(written) == ["Audited", "Built"]
+        world.crash(manager)
+        await world.start(Worker(body))
+        await world.run_until_stable()
+        task = await world.client.get(TASK, "a", "default")
+        assert sorted(c["type"] for c in conditions.of(task)) == ["Audited", "Built", "Ready"]
+        assert objects.status(task)["phase"] == "Built"
+        appliers = [m for m in objects.metadata(task)["managedFields"] if m["operation"] == "Apply"]
+        assert [(m["manager"], m["subresource"]) for m in appliers] == [("worker", "status")]
+
+
+async def test_a_status_whose_answer_was_lost_is_not_taken_back() -> None:
+    """It may have been written: what the next reconcile does not set again stays all the same."""
+    rounds = iter(("Early", "Built", "Ready"))
+
+    async def body(ctx: sdk.Context[Task]) -> sdk.Result | None:
+        type_ = next(rounds)
+        world.faults.lost_reply = 1.0 if type_ == "Built" else 0.0
+        ctx.set_condition(type_, status=True)
+        return None
+
+    async with running(Worker(body)) as (world, _):
+        await create(world)
+        await world.client.patch(TASK, "a", "default", patch={"spec": {"source": "x"}})
+        await world.run_until_stable()
+        task = await world.client.get(TASK, "a", "default")
+        assert sorted(c["type"] for c in conditions.of(task)) == ["Built", "Early", "Ready"]

@@ -68,8 +68,8 @@ class Thing(sdk.CustomResource, frozen=True):
 
 
 def spec_properties() -> Object:
-    found: Object = schema.open_api(Thing)["properties"]["spec"]["properties"]
-    return found
+    properties: Object = schema.open_api(Thing)["properties"]["spec"]["properties"]
+    return properties
 
 
 def test_the_definition_says_how_the_kind_is_served() -> None:
@@ -207,11 +207,11 @@ def test_a_view_reads_a_document_and_keeps_it() -> None:
         "spec": {"title": "abc", "part": {"sizeMm": 5}, "unknown": 1},
         "status": {"phase": "Fine", "conditions": [{"type": "Ready", "status": "True"}]},
     }
-    thing = Thing.view(document)
-    assert (thing.name, thing.namespace, thing.generation, thing.uid) == ("a", "n", 2, "u")
-    assert (thing.spec.title, thing.spec.part.size_mm, thing.spec.mode) == ("abc", 5, "safe")
-    assert thing.status.conditions[0].type == "Ready"
-    assert thing.raw is document
+    view = Thing.view(document)
+    assert (view.name, view.namespace, view.generation, view.uid) == ("a", "n", 2, "u")
+    assert (view.spec.title, view.spec.part.size_mm, view.spec.mode) == ("abc", 5, "safe")
+    assert view.status.conditions[0].type == "Ready"
+    assert view.raw is document
 
 
 def test_a_view_names_the_field_that_does_not_fit() -> None:

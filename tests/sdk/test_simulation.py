@@ -97,12 +97,12 @@ async def history(seed: int) -> tuple[list[Object], dict[str, int]]:
 async def change(world: World, rng: random.Random) -> None:
     """Create, resize, replant, tamper with or delete something."""
     name = rng.choice(["north", "south", "east"])
-    found = await world.get(PLOT, name, "default")
+    plot = await world.get(PLOT, name, "default")
     spec = {"beds": rng.randrange(6), "crop": rng.choice(["leek", "kale"])}
-    if found is None:
+    if plot is None:
         document = {"metadata": {"name": name, "namespace": "default"}, "spec": spec}
         await world.client.create(PLOT, document)
-    elif objects.is_deleting(found):
+    elif objects.is_deleting(plot):
         return
     elif rng.random() < 0.2:
         await world.client.delete(PLOT, name, "default")
@@ -117,9 +117,9 @@ async def check(world: World, outside: set[str]) -> list[Object]:
     beds = (await world.client.list(resources.CONFIG_MAP, "default")).items
     for plot in plots:
         name, spec = objects.name(plot), objects.spec(plot)
-        mine = {objects.name(b): b["data"] for b in beds if objects.is_controlled_by(b, plot)}
-        wanted = {f"{name}-{n}": {"crop": spec["crop"]} for n in range(spec["beds"])}
-        assert mine == wanted, f"seed {world.seed}"
+        actual = {objects.name(b): b["data"] for b in beds if objects.is_controlled_by(b, plot)}
+        expected = {f"{name}-{n}": {"crop": spec["crop"]} for n in range(spec["beds"])}
+        assert actual == expected, f"seed {world.seed}"
         assert objects.status(plot).get("planted") == spec["beds"], f"seed {world.seed}"
         await world.assert_condition(PLOT, name, "default", "Ready")
     assert outside == {objects.name(plot) for plot in plots}, f"seed {world.seed}"

@@ -86,13 +86,13 @@ async def test_a_guarded_delay_comes_to_nothing_when_its_reason_is_gone() -> Non
     """`unless` is asked when the delay ends, not when it begins."""
     clock = ManualClock()
     queue: Workqueue[str] = Workqueue(clock)
-    gone: list[bool] = []
+    results: list[bool] = []
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(queue.run)
-        queue.add_after("a", 5, unless=lambda: bool(gone))
-        queue.add_after("b", 6, unless=lambda: bool(gone))
+        queue.add_after("a", 5, unless=lambda: bool(results))
+        queue.add_after("b", 6, unless=lambda: bool(results))
         await clock.advance(5)
-        gone.append(True)
+        results.append(True)
         await clock.advance(5)
         assert len(queue) == 1
         assert await queue.get() == "a"
@@ -122,20 +122,20 @@ async def test_a_closed_queue_hands_out_what_it_has() -> None:
 async def test_closing_wakes_idle_workers() -> None:
     """A worker that waits for a key learns that none will come."""
     queue: Workqueue[str] = Workqueue(ManualClock())
-    left: list[str] = []
+    ended: list[str] = []
 
     async def work() -> None:
         try:
             await queue.get()
         except Closed:
-            left.append("home")
+            ended.append("home")
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(work)
         tasks.start_soon(work)
         await anyio.wait_all_tasks_blocked()
         queue.close()
-    assert left == ["home", "home"]
+    assert ended == ["home", "home"]
 
 
 async def test_a_cancelled_worker_passes_its_wake_up_on() -> None:

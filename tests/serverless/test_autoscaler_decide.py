@@ -92,10 +92,10 @@ def test_burst_panics_and_does_not_shrink_until_the_window_has_passed() -> None:
     assert panic.replicas == 20
     for second in range(66, 100):
         decider.record(second, 1.0)
-    held = decider.decide(99.0, ready=20)
-    assert held is not None
-    assert held.panicking
-    assert held.replicas == 20
+    decision = decider.decide(99.0, ready=20)
+    assert decision is not None
+    assert decision.panicking
+    assert decision.replicas == 20
     for second in range(100, 190):
         decider.record(second, 1.0)
     after = decider.decide(189.0, ready=20)

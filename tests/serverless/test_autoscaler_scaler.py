@@ -73,9 +73,9 @@ def test_to_zero_in_steps() -> None:
 
 def test_retention_keeps_the_last_pod() -> None:
     """The retention period is waited out even when the proxy has followed."""
-    kept = replace(RUNNING, scaling=Scaling(retention_s=60), idle_s=40.0, drained=True)
-    assert plan(kept).replicas == 1
-    assert plan(replace(kept, idle_s=60.0)).replicas == 0
+    retaining = replace(RUNNING, scaling=Scaling(retention_s=60), idle_s=40.0, drained=True)
+    assert plan(retaining).replicas == 1
+    assert plan(replace(retaining, idle_s=60.0)).replicas == 0
 
 
 def test_a_request_on_the_way_to_zero_turns_it_around() -> None:
@@ -86,9 +86,9 @@ def test_a_request_on_the_way_to_zero_turns_it_around() -> None:
 
 def test_min_scale_holds_only_while_reachable() -> None:
     """A revision that no route points at may go to zero whatever its minimum."""
-    kept = replace(RUNNING, scaling=Scaling(min_scale=2), replicas=2, ready=2)
-    assert plan(kept).replicas == 2
-    assert plan(replace(kept, reachable=False)).idle
+    minimal = replace(RUNNING, scaling=Scaling(min_scale=2), replicas=2, ready=2)
+    assert plan(minimal).replicas == 2
+    assert plan(replace(minimal, reachable=False)).idle
 
 
 def test_prometheus_page_is_read_by_cluster() -> None:

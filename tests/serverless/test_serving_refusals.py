@@ -1,4 +1,4 @@
-"""What an API server with Serving's rules refuses, field by field."""
+"""Services that Serving refuses when they are written, on an API server in this process."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from ondol import apiserver, sdk, store
-from ondol.api import resources as kinds
+from ondol.api import resources
 from ondol.api.objects import Object, Resource
 from ondol.base.clock import SystemClock
 from ondol.sdk.testing.world import World
@@ -17,8 +17,6 @@ from ondol.serverless import wiring
 from ondol.serverless.serving import validation
 
 pytestmark = pytest.mark.anyio
-
-
 NAMESPACE = "default"
 
 
@@ -46,7 +44,7 @@ async def test_what_serving_does_not_do_is_refused(mode: str, part: Object, stat
         await sdk.install_crds(world.client, wiring.crds())
         answer = await world.client.raw(
             "POST",
-            kinds.KNATIVE_SERVICE.path(NAMESPACE),
+            resources.KNATIVE_SERVICE.path(NAMESPACE),
             query={"fieldValidation": mode},
             headers={"content-type": "application/json"},
             body=json.dumps(document).encode(),
@@ -56,7 +54,7 @@ async def test_what_serving_does_not_do_is_refused(mode: str, part: Object, stat
 
 
 @pytest.mark.parametrize(
-    "resource", [kinds.KNATIVE_SERVICE, kinds.KNATIVE_CONFIGURATION, kinds.KNATIVE_REVISION]
+    "resource", [resources.KNATIVE_SERVICE, resources.KNATIVE_CONFIGURATION, resources.KNATIVE_REVISION]
 )
 async def test_nonsense_is_refused_and_breaks_nothing(resource: Resource) -> None:
     """Every field of a pod with a value of another form: a client error, whatever it is."""
@@ -65,7 +63,7 @@ async def test_nonsense_is_refused_and_breaks_nothing(resource: Resource) -> Non
     )
     (crd,) = (c for c in wiring.crds() if c["metadata"]["name"] == resource.group_resource)
     schema = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
-    of_revision = resource == kinds.KNATIVE_REVISION
+    of_revision = resource == resources.KNATIVE_REVISION
     pod = schema if of_revision else schema["properties"]["template"]["properties"]["spec"]
     container = pod["properties"]["containers"]["items"]
     good = {"image": "x"}

@@ -24,15 +24,15 @@ def service(name: str = "hello", **changes: Any) -> Object:
         "metadata": changes.get("template", {}),
         "spec": {"containers": [container, *changes.get("sidecars", [])], **changes.get("pod", {})},
     }
-    found: Object = {
+    document: Object = {
         "apiVersion": "serving.knative.dev/v1",
         "kind": "Service",
         "metadata": {"name": name, "namespace": "shop", "uid": "1", **changes.get("metadata", {})},
         "spec": {"template": template},
     }
     if "traffic" in changes:
-        found["spec"]["traffic"] = changes["traffic"]
-    return found
+        document["spec"]["traffic"] = changes["traffic"]
+    return document
 
 
 def notes(**given: str) -> Object:

@@ -15,8 +15,7 @@ import anyio.abc
 import pytest
 
 from ondol import apiserver, sdk, store
-from ondol.api import conditions, objects
-from ondol.api import resources as kinds
+from ondol.api import conditions, objects, resources
 from ondol.api.objects import Key, Object, Resource
 from ondol.base import errors
 from ondol.base.clock import SystemClock
@@ -27,8 +26,7 @@ from ondol.serverless.activator import head
 from ondol.serverless.activator.activator import Activator
 from ondol.serverless.autoscaler.decide import Scaling
 from ondol.serverless.autoscaler.metrics import Counters
-from ondol.serverless.serving import metadata as words
-from ondol.serverless.serving import validation
+from ondol.serverless.serving import validation, wellknown
 from ondol.serverless.serving.route import RouteConfig
 
 pytestmark = pytest.mark.anyio
@@ -71,7 +69,7 @@ class PlayedProxy:
 
     async def hosts(self, cluster: str) -> frozenset[str]:
         name = cluster.split("|")[3].split(".", maxsplit=1)[0]
-        found = await self._client.get(kinds.ENDPOINT_SLICE, name, NAMESPACE)
+        found = await self._client.get(resources.ENDPOINT_SLICE, name, NAMESPACE)
         port = found["ports"][0]["port"]
         return frozenset(f"{e['addresses'][0]}:{port}" for e in found["endpoints"])
 
@@ -89,9 +87,9 @@ class Cluster:
 
     async def run(self) -> None:
         while True:
-            for deployment in (await self.client.list(kinds.DEPLOYMENT, NAMESPACE)).items:
+            for deployment in (await self.client.list(resources.DEPLOYMENT, NAMESPACE)).items:
                 await self._run_pods(deployment)
-            for rules in (await self.client.list(kinds.VIRTUAL_SERVICE, NAMESPACE)).items:
+            for rules in (await self.client.list(resources.VIRTUAL_SERVICE, NAMESPACE)).items:
                 await self._programmed(rules)
             await anyio.sleep(0.02)
 
@@ -103,7 +101,7 @@ class Cluster:
             (), "Programmed", "True", now=0, observed_generation=objects.generation(rules)
         )
         await self.client.patch(
-            kinds.VIRTUAL_SERVICE,
+            resources.VIRTUAL_SERVICE,
             objects.name(rules),
             NAMESPACE,
             patch={"status": {"conditions": written}},
@@ -112,14 +110,16 @@ class Cluster:
 
     async def _run_pods(self, deployment: Object) -> None:
         name, spec = objects.name(deployment), objects.spec(deployment)
-        revision = objects.labels(deployment)[words.REVISION_LABEL]
+        revision = objects.labels(deployment)[wellknown.REVISION_LABEL]
         wanted = {f"{name}-{n}" for n in range(int(spec["replicas"]))}
         pods = (
-            await self.client.list(kinds.POD, NAMESPACE, label_selector=f"{words.REVISION_LABEL}={revision}")
+            await self.client.list(
+                resources.POD, NAMESPACE, label_selector=f"{wellknown.REVISION_LABEL}={revision}"
+            )
         ).items
         for pod in pods:
             if objects.name(pod) not in wanted:
-                await self.client.delete(kinds.POD, objects.name(pod), NAMESPACE, grace_period_s=0)
+                await self.client.delete(resources.POD, objects.name(pod), NAMESPACE, grace_period_s=0)
         for pod_name in wanted - {objects.name(p) for p in pods}:
             await self._create_pod(pod_name, spec["template"])
         for pod in sorted(pods, key=objects.name)[: self.started]:
@@ -129,7 +129,7 @@ class Cluster:
     async def _create_pod(self, name: str, template: Mapping[str, Any]) -> None:
         metadata = {"name": name, "namespace": NAMESPACE, "labels": template["metadata"]["labels"]}
         await self.client.create(
-            kinds.POD, {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template["spec"]}
+            resources.POD, {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template["spec"]}
         )
 
     async def _start_pod(self, name: str, revision: str) -> None:
@@ -153,7 +153,9 @@ class Cluster:
                     "lastState": {"terminated": ended},
                 }
             ]
-        await self.client.patch(kinds.POD, name, NAMESPACE, patch={"status": status}, subresource="status")
+        await self.client.patch(
+            resources.POD, name, NAMESPACE, patch={"status": status}, subresource="status"
+        )
 
 
 class Platform:
@@ -190,7 +192,7 @@ class Platform:
     async def serve(
         self, text: str, *, traffic: list[Object] | None = None, notes: Mapping[str, str] = NONE
     ) -> None:
-        await self.client.apply(kinds.KNATIVE_SERVICE, self.document(text, traffic=traffic, notes=notes))
+        await self.client.apply(resources.KNATIVE_SERVICE, self.document(text, traffic=traffic, notes=notes))
 
     async def eventually(self, resource: Resource, name: str, test: Callable[[Object], Any]) -> Object:
         """The object once `test` holds of it; the last state is shown when it never does."""
@@ -208,7 +210,7 @@ class Platform:
 
     async def ready(self, name: str = "hello", *, latest: str = "") -> Object:
         return await self.eventually(
-            kinds.KNATIVE_SERVICE,
+            resources.KNATIVE_SERVICE,
             name,
             lambda s: (
                 conditions.is_true(s, "Ready")
@@ -228,7 +230,7 @@ class Platform:
 
     async def request(self, revision: str) -> bytes:
         """What the proxy would do: connect to the endpoint of the revision's Service."""
-        slice_ = await self.client.get(kinds.ENDPOINT_SLICE, revision, NAMESPACE)
+        slice_ = await self.client.get(resources.ENDPOINT_SLICE, revision, NAMESPACE)
         host, port = slice_["endpoints"][0]["addresses"][0], slice_["ports"][0]["port"]
         async with await anyio.connect_tcp(host, port) as stream:
             await stream.send(b"GET / HTTP/1.1\r\nhost: hello\r\n\r\n")
@@ -294,18 +296,18 @@ async def test_everything_of_a_service_is_owned(platform: Platform) -> None:
     await platform.ready()
     owners = {}
     for resource, name in (
-        (kinds.KNATIVE_CONFIGURATION, "hello"),
-        (kinds.KNATIVE_ROUTE, "hello"),
-        (kinds.KNATIVE_REVISION, "hello-00001"),
-        (kinds.DEPLOYMENT, "hello-00001-deployment"),
-        (kinds.SERVICE, "hello-00001"),
-        (kinds.SERVICE, "hello"),
-        (kinds.POD_AUTOSCALER, "hello-00001"),
-        (kinds.VIRTUAL_SERVICE, "hello"),
-        (kinds.ENDPOINT_SLICE, "hello-00001"),
+        (resources.KNATIVE_CONFIGURATION, "hello"),
+        (resources.KNATIVE_ROUTE, "hello"),
+        (resources.KNATIVE_REVISION, "hello-00001"),
+        (resources.DEPLOYMENT, "hello-00001-deployment"),
+        (resources.SERVICE, "hello-00001"),
+        (resources.SERVICE, "hello"),
+        (resources.POD_AUTOSCALER, "hello-00001"),
+        (resources.VIRTUAL_SERVICE, "hello"),
+        (resources.ENDPOINT_SLICE, "hello-00001"),
     ):
-        found = objects.controller_of(await platform.client.get(resource, name, NAMESPACE)) or {}
-        owners[resource.plural, name] = found.get("kind")
+        owner = objects.controller_of(await platform.client.get(resource, name, NAMESPACE)) or {}
+        owners[resource.plural, name] = owner.get("kind")
     assert owners == {
         ("configurations", "hello"): "Service",
         ("routes", "hello"): "Service",
@@ -327,11 +329,11 @@ async def test_service_becomes_revision_route_and_rules(platform: Platform) -> N
     assert status["url"] == "http://hello.default.localhost"
     assert status["latestReadyRevisionName"] == "hello-00001"
     assert status["traffic"] == [{"revisionName": "hello-00001", "percent": 100, "latestRevision": True}]
-    rules = await platform.client.get(kinds.VIRTUAL_SERVICE, "hello", NAMESPACE)
+    rules = await platform.client.get(resources.VIRTUAL_SERVICE, "hello", NAMESPACE)
     destination = rules["spec"]["http"][0]["route"][0]["destination"]
     assert destination["host"] == "hello-00001.default.svc.cluster.local"
     assert "hello.default.localhost" in rules["spec"]["hosts"]
-    deployment = await platform.client.get(kinds.DEPLOYMENT, "hello-00001-deployment", NAMESPACE)
+    deployment = await platform.client.get(resources.DEPLOYMENT, "hello-00001-deployment", NAMESPACE)
     env = {e["name"]: e["value"] for e in deployment["spec"]["template"]["spec"]["containers"][0]["env"]}
     assert (env["K_SERVICE"], env["K_REVISION"], env["TEXT"]) == ("hello", "hello-00001", "one")
 
@@ -341,15 +343,15 @@ async def test_to_zero_and_back_by_one_request(platform: Platform) -> None:
     await platform.serve("one")
     await platform.ready()
     await platform.eventually(
-        kinds.DEPLOYMENT, "hello-00001-deployment", lambda d: objects.spec(d)["replicas"] == 0
+        resources.DEPLOYMENT, "hello-00001-deployment", lambda d: objects.spec(d)["replicas"] == 0
     )
     revision = await platform.eventually(
-        kinds.KNATIVE_REVISION, "hello-00001", lambda r: conditions.is_false(r, "Active")
+        resources.KNATIVE_REVISION, "hello-00001", lambda r: conditions.is_false(r, "Active")
     )
     assert conditions.is_true(revision, "Ready")
     assert (await platform.request("hello-00001")).endswith(b"hello")
     await platform.eventually(
-        kinds.KNATIVE_REVISION, "hello-00001", lambda r: conditions.is_true(r, "Active")
+        resources.KNATIVE_REVISION, "hello-00001", lambda r: conditions.is_true(r, "Active")
     )
 
 
@@ -361,11 +363,11 @@ async def test_new_revision_takes_over_when_it_is_ready(platform: Platform) -> N
     service = await platform.ready(latest="hello-00002")
     assert objects.status(service)["traffic"][0]["revisionName"] == "hello-00002"
     old = await platform.eventually(
-        kinds.KNATIVE_REVISION,
+        resources.KNATIVE_REVISION,
         "hello-00001",
-        lambda r: objects.labels(r)[words.ROUTING_STATE_LABEL] == "reserve",
+        lambda r: objects.labels(r)[wellknown.ROUTING_STATE_LABEL] == "reserve",
     )
-    assert words.ROUTES_ANNOTATION not in objects.annotations(old)
+    assert wellknown.ROUTES_ANNOTATION not in objects.annotations(old)
 
 
 async def test_broken_revision_does_not_take_over(platform: Platform) -> None:
@@ -375,11 +377,11 @@ async def test_broken_revision_does_not_take_over(platform: Platform) -> None:
     platform.cluster.crash.add("hello-00002")
     await platform.serve("two")
     service = await platform.eventually(
-        kinds.KNATIVE_SERVICE, "hello", lambda s: conditions.is_false(s, "ConfigurationsReady")
+        resources.KNATIVE_SERVICE, "hello", lambda s: conditions.is_false(s, "ConfigurationsReady")
     )
-    found = conditions.get(service, "ConfigurationsReady") or {}
-    assert found["reason"] == "RevisionFailed"
-    assert "no such module" in found["message"]
+    live = conditions.get(service, "ConfigurationsReady") or {}
+    assert live["reason"] == "RevisionFailed"
+    assert "no such module" in live["message"]
     assert objects.status(service)["traffic"][0]["revisionName"] == "hello-00001"
     assert conditions.is_true(service, "RoutesReady")
 
@@ -396,7 +398,7 @@ async def test_traffic_is_split_and_tagged(platform: Platform) -> None:
     service = await platform.ready(latest="hello-00002")
     shares = [(t["revisionName"], t["percent"], t.get("tag")) for t in objects.status(service)["traffic"]]
     assert shares == [("hello-00001", 70, "old"), ("hello-00002", 30, None)]
-    rules = await platform.client.get(kinds.VIRTUAL_SERVICE, "hello", NAMESPACE)
+    rules = await platform.client.get(resources.VIRTUAL_SERVICE, "hello", NAMESPACE)
     weights = [[d["weight"] for d in rule["route"]] for rule in rules["spec"]["http"]]
     assert weights == [[100], [70, 30]]
     assert "old-hello.default.localhost" in rules["spec"]["hosts"]
@@ -409,15 +411,15 @@ async def test_a_named_revision_is_routed_to_once_it_is_ready(platform: Platform
     platform.cluster.slow.add("hello-00002")
     await platform.serve("two", traffic=[{"revisionName": "hello-00002", "percent": 100}])
     service = await platform.eventually(
-        kinds.KNATIVE_SERVICE, "hello", lambda s: "not ready" in _said(s, "RoutesReady")
+        resources.KNATIVE_SERVICE, "hello", lambda s: "not ready" in _said(s, "RoutesReady")
     )
     assert objects.status(service)["traffic"][0]["revisionName"] == "hello-00001"
-    rules = await platform.client.get(kinds.VIRTUAL_SERVICE, "hello", NAMESPACE)
+    rules = await platform.client.get(resources.VIRTUAL_SERVICE, "hello", NAMESPACE)
     assert "hello-00002" not in str(rules["spec"])
     platform.cluster.slow.clear()
     await platform.ready(latest="hello-00002")
     service = await platform.eventually(
-        kinds.KNATIVE_SERVICE, "hello", lambda s: conditions.is_true(s, "RoutesReady")
+        resources.KNATIVE_SERVICE, "hello", lambda s: conditions.is_true(s, "RoutesReady")
     )
     assert objects.status(service)["traffic"][0]["revisionName"] == "hello-00002"
 
@@ -431,10 +433,10 @@ async def test_a_tag_that_is_gone_leaves_no_name(platform: Platform) -> None:
     tagged: list[Object] = [{"latestRevision": True, "percent": 100, "tag": "new"}]
     await platform.serve("one", traffic=tagged)
     await platform.ready()
-    await platform.eventually(kinds.SERVICE, "new-hello", objects.uid)
+    await platform.eventually(resources.SERVICE, "new-hello", objects.uid)
     await platform.serve("one", traffic=[{"latestRevision": True, "percent": 100}])
-    await platform.gone(kinds.SERVICE, "new-hello")
-    assert await platform.client.get(kinds.SERVICE, "hello", NAMESPACE)
+    await platform.gone(resources.SERVICE, "new-hello")
+    assert await platform.client.get(resources.SERVICE, "hello", NAMESPACE)
 
 
 async def test_wrong_percentages_are_told() -> None:
@@ -444,7 +446,7 @@ async def test_wrong_percentages_are_told() -> None:
         await platform.ready()
         await platform.serve("one", traffic=[{"latestRevision": True, "percent": 60}])
         service = await platform.eventually(
-            kinds.KNATIVE_SERVICE, "hello", lambda s: conditions.is_false(s, "RoutesReady")
+            resources.KNATIVE_SERVICE, "hello", lambda s: conditions.is_false(s, "RoutesReady")
         )
         assert "add up to 60" in (conditions.get(service, "RoutesReady") or {})["message"]
         assert objects.status(service)["traffic"][0]["revisionName"] == "hello-00001"
@@ -455,13 +457,13 @@ async def test_a_revision_is_ready_when_its_least_replicas_are(platform: Platfor
     platform.cluster.started = 1
     await platform.serve("one", notes={"autoscaling.knative.dev/min-scale": "3"})
     await platform.eventually(
-        kinds.POD_AUTOSCALER, "hello-00001", lambda a: objects.status(a).get("actualScale") == 1
+        resources.POD_AUTOSCALER, "hello-00001", lambda a: objects.status(a).get("actualScale") == 1
     )
-    revision = await platform.client.get(kinds.KNATIVE_REVISION, "hello-00001", NAMESPACE)
+    revision = await platform.client.get(resources.KNATIVE_REVISION, "hello-00001", NAMESPACE)
     assert not conditions.is_true(revision, "Ready")
     platform.cluster.started = 3
     await platform.ready()
-    scaler = await platform.client.get(kinds.POD_AUTOSCALER, "hello-00001", NAMESPACE)
+    scaler = await platform.client.get(resources.POD_AUTOSCALER, "hello-00001", NAMESPACE)
     assert objects.status(scaler)["actualScale"] == 3
 
 
@@ -472,14 +474,14 @@ async def test_load_scales_out(platform: Platform) -> None:
     cluster = "outbound|80||hello-00001.default.svc.cluster.local"
     platform.proxy.busy[cluster] = Counters(active=200, total=1000)
     await platform.eventually(
-        kinds.DEPLOYMENT, "hello-00001-deployment", lambda d: objects.spec(d)["replicas"] == 3
+        resources.DEPLOYMENT, "hello-00001-deployment", lambda d: objects.spec(d)["replicas"] == 3
     )
 
 
 async def test_defaults_are_stored_and_make_no_changes(platform: Platform) -> None:
     """What a client reads back says everything; writing the same again is no new generation."""
     await platform.serve("one")
-    service = await platform.client.get(kinds.KNATIVE_SERVICE, "hello", NAMESPACE)
+    service = await platform.client.get(resources.KNATIVE_SERVICE, "hello", NAMESPACE)
     spec = service["spec"]["template"]["spec"]
     assert service["spec"]["traffic"] == [{"latestRevision": True, "percent": 100}]
     assert (spec["timeoutSeconds"], spec["containerConcurrency"], spec["enableServiceLinks"]) == (
@@ -491,11 +493,11 @@ async def test_defaults_are_stored_and_make_no_changes(platform: Platform) -> No
     await platform.serve("one")
     bare = platform.document("one")
     bare["metadata"]["resourceVersion"] = service["metadata"]["resourceVersion"]
-    replaced = await platform.client.update(kinds.KNATIVE_SERVICE, bare)
+    replaced = await platform.client.update(resources.KNATIVE_SERVICE, bare)
     assert objects.generation(replaced) == 1
-    for kind in (kinds.KNATIVE_SERVICE, kinds.KNATIVE_CONFIGURATION, kinds.KNATIVE_ROUTE):
+    for kind in (resources.KNATIVE_SERVICE, resources.KNATIVE_CONFIGURATION, resources.KNATIVE_ROUTE):
         stored = await platform.eventually(kind, "hello", objects.uid)
-        assert objects.annotations(stored)[words.CREATOR] == "system:admin", kind
+        assert objects.annotations(stored)[wellknown.CREATOR] == "system:admin", kind
 
 
 async def test_refused_child_is_told() -> None:
@@ -508,9 +510,9 @@ async def _refused_child_is_told(platform: Platform) -> None:
     document = platform.document("one")
     container = document["spec"]["template"]["spec"]["containers"][0]
     container["volumeMounts"] = [{"name": "none", "mountPath": "/x"}]
-    await platform.client.create(kinds.KNATIVE_SERVICE, document)
+    await platform.client.create(resources.KNATIVE_SERVICE, document)
     service = await platform.eventually(
-        kinds.KNATIVE_SERVICE, "hello", lambda s: conditions.is_false(s, "Ready")
+        resources.KNATIVE_SERVICE, "hello", lambda s: conditions.is_false(s, "Ready")
     )
     assert 'volumeMounts[0].name: Not found: "none"' in (conditions.get(service, "Ready") or {})["message"]
 
@@ -519,13 +521,30 @@ async def test_overtaken_revision_keeps_no_replicas(platform: Platform) -> None:
     """A Revision that gets ready when a newer one is wanted already, and that no Route names, may rest."""
     platform.cluster.slow.add("hello-00001")
     await platform.serve("one", notes=KEPT)
-    await platform.eventually(kinds.DEPLOYMENT, "hello-00001-deployment", objects.uid)
+    await platform.eventually(resources.DEPLOYMENT, "hello-00001-deployment", objects.uid)
     await platform.serve("two", notes=KEPT)
     await platform.ready(latest="hello-00002")
     platform.cluster.slow.clear()
     await platform.eventually(
-        kinds.DEPLOYMENT, "hello-00001-deployment", lambda d: objects.spec(d)["replicas"] == 0
+        resources.DEPLOYMENT, "hello-00001-deployment", lambda d: objects.spec(d)["replicas"] == 0
     )
+
+
+async def test_name_taken_by_somebody_else(platform: Platform) -> None:
+    """A Configuration of another owner is not taken over."""
+    other = {
+        "apiVersion": "serving.knative.dev/v1",
+        "kind": "Configuration",
+        "metadata": {"name": "hello", "namespace": NAMESPACE},
+        "spec": {"template": {"spec": {"containers": [{"image": "x"}]}}},
+    }
+    await platform.client.create(resources.KNATIVE_CONFIGURATION, other)
+    await platform.serve("one")
+    service = await platform.eventually(
+        resources.KNATIVE_SERVICE, "hello", lambda s: conditions.is_false(s, "Ready")
+    )
+    assert (conditions.get(service, "Ready") or {})["reason"] == "NotOwned"
+    assert Key(NAMESPACE, "hello") == objects.key(service)
 
 
 async def test_wrong_service_is_refused_when_it_is_written() -> None:
@@ -539,31 +558,14 @@ async def test_wrong_service_is_refused_when_it_is_written() -> None:
         platform = Platform(world, Cluster(world, 8080), PlayedProxy(world.client))
         wrong = platform.document("one", traffic=[{"latestRevision": True, "percent": 60}])
         with pytest.raises(errors.Invalid, match="Traffic targets sum to 60, want 100"):
-            await world.client.create(kinds.KNATIVE_SERVICE, wrong)
+            await world.client.create(resources.KNATIVE_SERVICE, wrong)
         with pytest.raises(errors.Invalid, match="want 100"):
-            await world.client.apply(kinds.KNATIVE_SERVICE, wrong)
+            await world.client.apply(resources.KNATIVE_SERVICE, wrong)
         answer = await world.client.raw(
             "POST",
-            kinds.KNATIVE_SERVICE.path(NAMESPACE),
+            resources.KNATIVE_SERVICE.path(NAMESPACE),
             headers={"content-type": "application/json"},
             body=json.dumps(platform.document("one")).encode(),
         )
         assert answer.status == 201
         assert "seen" in answer.headers["warning"]
-
-
-async def test_name_taken_by_somebody_else(platform: Platform) -> None:
-    """A Configuration of another owner is not taken over."""
-    other = {
-        "apiVersion": "serving.knative.dev/v1",
-        "kind": "Configuration",
-        "metadata": {"name": "hello", "namespace": NAMESPACE},
-        "spec": {"template": {"spec": {"containers": [{"image": "x"}]}}},
-    }
-    await platform.client.create(kinds.KNATIVE_CONFIGURATION, other)
-    await platform.serve("one")
-    service = await platform.eventually(
-        kinds.KNATIVE_SERVICE, "hello", lambda s: conditions.is_false(s, "Ready")
-    )
-    assert (conditions.get(service, "Ready") or {})["reason"] == "NotOwned"
-    assert Key(NAMESPACE, "hello") == objects.key(service)

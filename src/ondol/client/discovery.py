@@ -1,4 +1,4 @@
-"""Discovery documents read as `Resource` values: pure, used by `Client.discover` and `resource_for`."""
+"""Discovery documents read as `Resource` values: pure, used by `Client.describe` and `resource_for`."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ class Described:
     singular: str
     short_names: tuple[str, ...] = ()
     categories: tuple[str, ...] = ()
+    verbs: frozenset[str] = frozenset()
 
     def is_called(self, word: str) -> bool:
         """Whether a lower-case word names it: plural, singular, kind or short name, perhaps with a group."""
@@ -92,6 +93,7 @@ def _described(resource: Resource, singular: str | None, entry: Mapping[str, Any
         singular or resource.kind.lower(),
         tuple(entry.get("shortNames") or ()),
         tuple(entry.get("categories") or ()),
+        frozenset(entry.get("verbs") or ()),
     )
 
 

@@ -1,7 +1,8 @@
 """The controllers of the platform: workloads, scheduling, endpoints and housekeeping.
 
-One folder a kind: `reconciler` reads listers and writes through the client, `resources` and `status`
-are pure. Wired by compose into one `sdk.Manager`; they know nothing but the public API.
+One folder a kind: `reconciler` reads listers and writes through the SDK, the modules beside it are pure.
+Those of workloads stand on a kit, `workloads/`. Wired by compose into one `sdk.Manager`; they know
+nothing but the public API.
 """
 
 from ondol.controllers.wiring import ControllersConfig, add_to

@@ -6,17 +6,15 @@ without asking for discovery again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import anyio
-import msgspec
 
-from ondol.api import conditions, kinds, objects, resources, status
+from ondol.api import conditions, kinds, objects, resources
 from ondol.api.objects import Object, Resource
 from ondol.sdk import Manager
 
-_ACCEPT: Final = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
 _NEEDED: Final = frozenset({"list", "watch", "delete"})
 
 
@@ -51,12 +49,9 @@ class Catalogue:
         async with self._loading:
             if self._loaded:
                 return
-            for path in ("/api", "/apis"):
-                response = await self._client.raw("GET", path, headers={"accept": _ACCEPT})
-                document: Object = msgspec.json.decode(response.body)
-                if response.status >= 400:
-                    raise status.error_from(document, response.status)
-                for resource in collectable(document):
+            for described in await self._client.describe():
+                if described.verbs >= _NEEDED:  # the best version comes first
+                    resource = described.resource
                     self._discovered.setdefault(resource.group_resource, resource)
             self._loaded = True
 
@@ -70,22 +65,6 @@ class Catalogue:
         """The resource of an owner reference; any version of its group will do."""
         group = api_version.rpartition("/")[0]
         return next((each for each in self.resources() if (each.group, each.kind) == (group, kind)), None)
-
-
-def collectable(document: Mapping[str, Any]) -> Iterator[Resource]:
-    """The listable, watchable and deletable resources of an `APIGroupDiscoveryList`, best version first."""
-    for group in document.get("items") or ():
-        group_name = objects.name(group)
-        for version in group.get("versions") or ():
-            for entry in version.get("resources") or ():
-                if set(entry.get("verbs") or ()) >= _NEEDED:
-                    yield Resource(
-                        group_name,
-                        str(version["version"]),
-                        str(entry["resource"]),
-                        str((entry.get("responseKind") or {}).get("kind") or ""),
-                        namespaced=entry.get("scope") == "Namespaced",
-                    )
 
 
 def custom_resource(crd: Mapping[str, Any]) -> Resource | None:

@@ -6,18 +6,19 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from ondol.base.host_ports import HostPort
-from ondol.controllers.aggregation import reconciler as aggregation
+from ondol.controllers import (
+    aggregation,
+    endpoints,
+    garbage,
+    mirroring,
+    namespace,
+    node,
+    podgc,
+    scheduler,
+    serviceaccount,
+)
 from ondol.controllers.catalogue import Catalogue
-from ondol.controllers.deployment import reconciler as deployment
-from ondol.controllers.endpoints import reconciler as endpoints
-from ondol.controllers.garbage import reconciler as garbage
-from ondol.controllers.mirroring import reconciler as mirroring
-from ondol.controllers.namespace import reconciler as namespace
-from ondol.controllers.node import reconciler as node
-from ondol.controllers.podgc import reconciler as podgc
-from ondol.controllers.replicaset import reconciler as replicaset
-from ondol.controllers.scheduler import reconciler as scheduler
-from ondol.controllers.serviceaccount import reconciler as serviceaccount
+from ondol.controllers.workloads import deployment, replicaset
 from ondol.sdk import Manager
 
 

@@ -1,10 +1,12 @@
 """The Operator SDK: what every controller of this project, and of its users, is written with.
 
 From below: `Informer` and `Lister` (a local copy of the objects), `Workqueue`, `Controller`,
-`Manager`. Above them what authors of operators use: `CustomResource`, `Operator`, `Context`, `run`.
+`Manager`, `Children` and `status.Writer` (the one way to keep children and to write a status). Above
+them what authors of operators use: `CustomResource`, `Operator`, `Context`, `run`.
 It knows the client and nothing of the platform.
 """
 
+from ondol.sdk.children import Children
 from ondol.sdk.context import Context
 from ondol.sdk.controller import (
     Controller,
@@ -38,6 +40,7 @@ from ondol.sdk.workqueue import Workqueue
 
 __all__ = [
     "IMMUTABLE",
+    "Children",
     "Column",
     "Condition",
     "Context",

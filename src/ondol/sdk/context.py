@@ -6,8 +6,6 @@ collected and written by the framework when the reconcile ends.
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Generic, TypeVar
@@ -16,13 +14,15 @@ import msgspec
 
 from ondol.api import conditions, objects
 from ondol.api.objects import Key, Object, Resource
-from ondol.base import errors
 from ondol.base.clock import Clock
 from ondol.base.log import Logger
 from ondol.client import Client
+from ondol.sdk import children
+from ondol.sdk.children import Children
 from ondol.sdk.informer import Informer
 from ondol.sdk.model import CustomResource, Status, plain
 from ondol.sdk.recorder import EventRecorder, EventType
+from ondol.sdk.status import Owned
 from ondol.sdk.store import Lister
 
 T = TypeVar("T", bound=CustomResource)
@@ -30,9 +30,6 @@ T = TypeVar("T", bound=CustomResource)
 MANAGED_BY: Final = "app.kubernetes.io/managed-by"
 """The label children carry; the informers of owned kinds hold only those of their operator."""
 OWNER_INDEX: Final = "ondol.dev/owner"
-
-Applied = dict[tuple[Resource, Key], tuple[bytes, bytes]]
-"""For each child what was applied and what it then looked like, as digests."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,16 +42,15 @@ class Tools:
     recorder: EventRecorder
     owned: Mapping[Resource, Informer]
     watched: Mapping[Resource, Informer]
-    applied: dict[Key, tuple[str, Applied]] = field(default_factory=dict)
-    """By the key of the parent, with the uid it had."""
+    children: Children
+    owned_status: dict[Key, tuple[str, Owned | None]] = field(default_factory=dict)
+    """By the key of an object, with the uid it had: what of its status this operator applied; None if
+    an apply failed, which may have taken effect."""
 
-    def memory(self, parent: CustomResource) -> Applied:
-        """What was applied for this parent; another one of its name begins anew."""
-        uid, known = self.applied.get(parent.key, ("", {}))
-        if uid != parent.uid:
-            known = {}
-            self.applied[parent.key] = (parent.uid, known)
-        return known
+    def forget(self, key: Key) -> None:
+        """The object is gone."""
+        self.children.forget(key)
+        self.owned_status.pop(key, None)
 
 
 class Context(Generic[T]):
@@ -67,11 +63,12 @@ class Context(Generic[T]):
         self.client = tools.client
         self.clock = tools.clock
         self.log = log
-        self.wanted: set[tuple[Resource, Key]] = set()
         self.prunes = True
         self._tools = tools
+        self._family = tools.children.of(obj.raw)
         self._fields: dict[str, Any] = {}
         self._conditions: list[Object] = [dict(c) for c in conditions.of(obj.raw)]
+        self._condition_types: set[str] = set()
 
     @property
     def name(self) -> str:
@@ -89,8 +86,8 @@ class Context(Generic[T]):
 
     def children(self, resource: Resource) -> list[Object]:
         """All children of one kind in the cache."""
-        found = self._owned(resource).lister.by_index(OWNER_INDEX, self.object.uid)
-        return [obj for obj in found if objects.is_controlled_by(obj, self.raw)]
+        owned = self._owned(resource).lister.by_index(OWNER_INDEX, self.object.uid)
+        return [obj for obj in owned if objects.is_controlled_by(obj, self.raw)]
 
     def lister(self, resource: Resource) -> Lister:
         """The cache of a kind the operator owns or watches."""
@@ -105,25 +102,14 @@ class Context(Generic[T]):
         """
         resource = self._resource_of(child)
         desired = self._adopted(child, resource)
-        key = objects.key(desired)
-        self.wanted.add((resource, key))
-        live = self._tools.owned[resource].lister.get(key)
-        memory = self._tools.memory(self.object)
-        known = memory.get((resource, key))
-        digest = _digest(desired)
-        if live is not None and known == (digest, _digest(_lasting(live))) and not objects.is_deleting(live):
-            return live
-        if live is not None and objects.controller_of(live) and not objects.is_controlled_by(live, self.raw):
-            raise errors.AlreadyExists(f"{resource.kind} {key} belongs to another controller")
-        written = await self.client.apply(resource, desired, field_manager=self._tools.operator)
-        memory[resource, key] = (digest, _digest(_lasting(written)))
-        return written
+        live = self._tools.owned[resource].lister.get(objects.key(desired))
+        return await self._family.apply(resource, desired, live)
 
     def keep(self, child: Object) -> None:
         """Keep a child as it is, though this reconcile applies none of its name."""
         resource = self._resource_of(child)
         home = (objects.namespace(child) or self.namespace) if resource.namespaced else ""
-        self.wanted.add((resource, Key(home, objects.name(child) or self.name)))
+        self._family.keep(resource, Key(home, objects.name(child) or self.name))
 
     async def delete(self, child: Object) -> None:
         """Delete a child now, in the background of what depends on it; one that is gone is no error.
@@ -134,10 +120,7 @@ class Context(Generic[T]):
         resource = self._resource_of(child)
         if not objects.is_controlled_by(child, self.raw):
             raise TypeError(f"{resource.kind} {objects.key(child)} is no child of {self._kind()} {self.key}")
-        with contextlib.suppress(errors.NotFound, errors.Conflict):  # gone, or another of its name by now
-            await self.client.delete(
-                resource, objects.name(child), objects.namespace(child), uid=objects.uid(child)
-            )
+        await children.delete(self.client, resource, child)
 
     def keep_children(self) -> None:
         """Delete no child after this reconcile, whatever it applied."""
@@ -145,8 +128,8 @@ class Context(Generic[T]):
 
     def set_status(self, **fields: Any) -> None:
         """Set fields of the object's status by their Python names; the others stay as they are."""
-        known = {f.name for f in msgspec.structs.fields(self._status_type())}
-        unknown = fields.keys() - (known - {"conditions", "observed_generation"})
+        names = {f.name for f in msgspec.structs.fields(self._status_type())}
+        unknown = fields.keys() - (names - {"conditions", "observed_generation"})
         if unknown:
             raise TypeError(f"the status of {self._kind()} has no field {', '.join(sorted(unknown))}")
         self._fields |= fields
@@ -156,6 +139,7 @@ class Context(Generic[T]):
         word = str(status) if not isinstance(status, bool) else "True" if status else "False"
         if word not in ("True", "False", "Unknown"):
             raise ValueError(f"a condition is True, False or Unknown, not {word!r}")
+        self._condition_types.add(type)
         self._conditions = conditions.set(
             self._conditions,
             type,
@@ -170,14 +154,25 @@ class Context(Generic[T]):
         """Tell that something happened to the object."""
         self._tools.recorder.event(self.raw, type, reason, message, component=self._tools.operator)
 
-    def status_patch(self, *, observed: bool) -> Object:
-        """What must change in the document's status; empty if nothing. For the framework."""
+    async def prune(self) -> None:
+        """Delete the children that this reconcile neither applied nor kept. For the framework."""
+        for resource in self._tools.owned:
+            for child in await self._family.prune(resource, self.children(resource)):
+                self.event("Normal", "Pruned", f"deleted {resource.kind} {objects.name(child)}")
+
+    def status(self, owned: Owned, *, observed: bool) -> tuple[Object, frozenset[str]]:
+        """All of the status that is the operator's, and the types of its conditions. For the framework.
+
+        That is what it `owned` before, as it is now, and what this reconcile set.
+        """
         current = objects.status(self.raw)
-        desired: Object = {"conditions": self._conditions} if self._conditions else {}
+        desired: Object = {name: current[name] for name in owned.fields if name in current}
+        types = owned.conditions | self._condition_types
+        if types:
+            desired["conditions"] = self._conditions
         if observed and self.object.generation:
             desired["observedGeneration"] = self.object.generation
-        desired |= self._encoded_fields()
-        return {name: value for name, value in desired.items() if current.get(name) != value}
+        return desired | self._encoded_fields(), types
 
     def _encoded_fields(self) -> Object:
         kind = self._status_type()
@@ -196,10 +191,10 @@ class Context(Generic[T]):
         return type(self.object).definition.resource.kind
 
     def _owned(self, resource: Resource) -> Informer:
-        found = self._tools.owned.get(resource)
-        if found is None:
+        informer = self._tools.owned.get(resource)
+        if informer is None:
             raise TypeError(f"the operator does not name {resource.group_resource} in `owns`")
-        return found
+        return informer
 
     def _resource_of(self, child: Object) -> Resource:
         for resource in self._tools.owned:
@@ -223,13 +218,3 @@ class Context(Generic[T]):
         metadata["labels"] = {**(metadata.get("labels") or {}), MANAGED_BY: self._tools.operator}
         metadata["ownerReferences"] = [objects.controller_reference(self.raw)]
         return {**child, "metadata": metadata}
-
-
-def _lasting(obj: Object) -> Object:
-    """The object without what changes by itself: status, version and the bookkeeping of fields."""
-    metadata = {k: v for k, v in obj["metadata"].items() if k not in ("resourceVersion", "managedFields")}
-    return {**obj, "metadata": metadata, "status": None}
-
-
-def _digest(obj: Object) -> bytes:
-    return hashlib.blake2b(msgspec.json.encode(obj, order="deterministic"), digest_size=16).digest()

@@ -31,8 +31,8 @@ async def remove(client: Client, resource: Resource, obj: Object, finalizer: str
         return
 
 
-async def _write(client: Client, resource: Resource, obj: Object, wanted: list[str]) -> Object:
-    metadata = {"finalizers": wanted, "resourceVersion": objects.resource_version(obj)}
+async def _write(client: Client, resource: Resource, obj: Object, desired: list[str]) -> Object:
+    metadata = {"finalizers": desired, "resourceVersion": objects.resource_version(obj)}
     return await client.patch(
         resource, objects.name(obj), objects.namespace(obj), patch={"metadata": metadata}
     )

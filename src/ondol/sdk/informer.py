@@ -77,24 +77,24 @@ class _Streak:
         self._clock = clock
         self._count = 0
         self._since = 0.0
-        self._is_told = False
+        self._is_logged = False
 
     def failed(self, error: errors.ApiError, *, is_expected: bool) -> None:
         if not self._count:
             self._since = self._clock.monotonic()
         self._count += 1
         is_early = is_expected and self._lasted_s() < _ABSENT_S
-        tell = self._log.debug if self._is_told or is_early else self._log.warning
-        tell("watch_failed", error=error.message, reason=error.reason)
-        self._is_told = self._is_told or not is_early
+        record = self._log.debug if self._is_logged or is_early else self._log.warning
+        record("watch_failed", error=error.message, reason=error.reason)
+        self._is_logged = self._is_logged or not is_early
 
     def ended(self) -> None:
         """The server answers."""
         if not self._count:
             return
-        tell = self._log.info if self._is_told else self._log.debug
-        tell("watch_recovered", failures=self._count, seconds=round(self._lasted_s(), 3))
-        self._count, self._is_told = 0, False
+        record = self._log.info if self._is_logged else self._log.debug
+        record("watch_recovered", failures=self._count, seconds=round(self._lasted_s(), 3))
+        self._count, self._is_logged = 0, False
 
     def _lasted_s(self) -> float:
         return self._clock.monotonic() - self._since
@@ -234,7 +234,7 @@ class Informer:
 
     async def _initial(self, events: AsyncIterator[WatchEvent]) -> tuple[dict[Key, Object], str]:
         """The objects there are, and the version at which they are all."""
-        found: dict[Key, Object] = {}
+        collected: dict[Key, Object] = {}
         while True:
             with anyio.move_on_after(self._initial_s) as guard:
                 event = await anext(events, None)
@@ -243,20 +243,20 @@ class Informer:
             if event is None:
                 raise errors.Unavailable("the watch ended before its initial events did")
             if event.ends_initial_events:
-                return found, objects.resource_version(event.object)
+                return collected, objects.resource_version(event.object)
             if event.type != "BOOKMARK":
-                self._collect(found, event)
+                self._collect(collected, event)
 
-    def _collect(self, found: dict[Key, Object], event: WatchEvent) -> None:
+    def _collect(self, collected: dict[Key, Object], event: WatchEvent) -> None:
         key = objects.key(event.object)
         if event.type == "DELETED":
-            found.pop(key, None)
+            collected.pop(key, None)
         else:
-            found[key] = self._shaped(event.object)
+            collected[key] = self._shaped(event.object)
 
     async def _list(self) -> None:
         self.metrics.lists += 1
-        found: dict[Key, Object] = {}
+        listed: dict[Key, Object] = {}
         token = ""
         while True:
             page = await self._client.list(
@@ -268,11 +268,11 @@ class Informer:
                 continue_token=token,
                 metadata_only=self.selection.metadata_only,
             )
-            found.update({objects.key(item): self._shaped(item) for item in page.items})
+            listed.update({objects.key(item): self._shaped(item) for item in page.items})
             token = page.continue_token
             if not token:
                 break
-        self._replace(found, page.resource_version)
+        self._replace(listed, page.resource_version)
 
     async def _resume(self) -> None:
         async with self._watch(initial=False) as events:
@@ -313,11 +313,11 @@ class Informer:
             self._changed(self._store.put(key, shaped), shaped)
         self._reached(version)
 
-    def _replace(self, found: dict[Key, Object], version: str) -> None:
+    def _replace(self, complete: dict[Key, Object], version: str) -> None:
         """Make the copy equal to a complete list, telling handlers of the differences only."""
-        for key in [key for key in self._store if key not in found]:
+        for key in [key for key in self._store if key not in complete]:
             self._changed(self._store.discard(key), None)
-        for key, obj in found.items():
+        for key, obj in complete.items():
             old = self._store.get(key)
             if old is None or objects.resource_version(old) != objects.resource_version(obj):
                 self._store.put(key, obj)

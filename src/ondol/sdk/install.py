@@ -32,28 +32,30 @@ async def install_crds(
     clock = clock or SystemClock()
     documents = [schema.crd(crd) if isinstance(crd, type) else crd for crd in crds]
     for document in documents:
-        await _telling(client, objects.name(document)).apply(resources.CUSTOM_RESOURCE_DEFINITION, document)
+        await _logging_warnings(client, objects.name(document)).apply(
+            resources.CUSTOM_RESOURCE_DEFINITION, document
+        )
     deadline = clock.monotonic() + wait_s
     for document in documents:
-        await _established(client, objects.name(document), clock, deadline)
+        await _wait_until_established(client, objects.name(document), clock, deadline)
         for resource in _served(document):
-            await _answering(client, resource, clock, deadline)
+            await _wait_until_served(client, resource, clock, deadline)
 
 
-def _telling(client: Client, name: str) -> Client:
+def _logging_warnings(client: Client, name: str) -> Client:
     """The client, logging what the server warns of: rules in CEL that it does not evaluate, for instance."""
-    telling = copy.copy(client)
+    logging = copy.copy(client)
 
-    def tell(warning: str) -> None:
+    def record(warning: str) -> None:
         log.get("install").warning("definition_warning", crd=name, warning=warning)
         if client.on_warning is not None:
             client.on_warning(warning)
 
-    telling.on_warning = tell
-    return telling
+    logging.on_warning = record
+    return logging
 
 
-async def _established(client: Client, name: str, clock: Clock, deadline: float) -> None:
+async def _wait_until_established(client: Client, name: str, clock: Clock, deadline: float) -> None:
     while True:
         crd = await client.get(resources.CUSTOM_RESOURCE_DEFINITION, name)
         if conditions.is_true(crd, "Established"):
@@ -63,7 +65,7 @@ async def _established(client: Client, name: str, clock: Clock, deadline: float)
         await clock.sleep(_POLL_S)
 
 
-async def _answering(client: Client, resource: Resource, clock: Clock, deadline: float) -> None:
+async def _wait_until_served(client: Client, resource: Resource, clock: Clock, deadline: float) -> None:
     """A server says Established a moment before it serves the kind; requests would still find nothing."""
     while True:
         try:

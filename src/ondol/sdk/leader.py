@@ -96,12 +96,12 @@ class Election:
 
     def _spec(self, old: Object) -> Object:
         now = time.rfc3339_micro(self._clock.now())
-        mine = old.get("holderIdentity") == self._identity
+        is_holder = old.get("holderIdentity") == self._identity
         return {
             **old,
             "holderIdentity": self._identity,
             "leaseDurationSeconds": int(self._lease.duration_s),
-            "acquireTime": old.get("acquireTime") if mine else now,
+            "acquireTime": old.get("acquireTime") if is_holder else now,
             "renewTime": now,
-            "leaseTransitions": int(old.get("leaseTransitions") or 0) + (0 if mine or not old else 1),
+            "leaseTransitions": int(old.get("leaseTransitions") or 0) + (0 if is_holder or not old else 1),
         }

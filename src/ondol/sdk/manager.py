@@ -76,10 +76,10 @@ class Manager:
         `optional`: do not wait for a kind that may not be installed; it counts as empty until it is.
         """
         selection = Selection(resource, namespace, label_selector, field_selector, metadata_only)
-        found = self._informers.get(selection)
-        if found is not None:
-            found.optional = found.optional and optional
-            return found
+        shared = self._informers.get(selection)
+        if shared is not None:
+            shared.optional = shared.optional and optional
+            return shared
         informer = Informer(
             self.client,
             selection,
@@ -159,20 +159,20 @@ class Manager:
 
     def metrics(self) -> dict[str, float]:
         """Counters by `name{label="value"}`, ready for a Prometheus page."""
-        found: dict[str, float] = {}
+        values: dict[str, float] = {}
         for controller in self.controllers:
             label = f'{{controller="{controller.name}"}}'
-            for name, value in asdict(controller.metrics).items():
-                found[f"ondol_controller_{name}_total{label}"] = value
-            for name, value in asdict(controller.queue.metrics).items():
-                found[f"ondol_workqueue_{name}_total{label}"] = value
-            found[f"ondol_workqueue_depth{label}"] = len(controller.queue)
+            for name, count in asdict(controller.metrics).items():
+                values[f"ondol_controller_{name}_total{label}"] = count
+            for name, count in asdict(controller.queue.metrics).items():
+                values[f"ondol_workqueue_{name}_total{label}"] = count
+            values[f"ondol_workqueue_depth{label}"] = len(controller.queue)
         for informer in self._informers.values():
             label = f'{{resource="{informer.resource.group_resource}"}}'
             counts = {**asdict(informer.metrics), "objects": len(informer.lister)}
-            for name, value in counts.items():
+            for name, count in counts.items():
                 key = f"ondol_informer_{name}{'' if name == 'objects' else '_total'}{label}"
-                found[key] = found.get(key, 0) + value
-        for name, value in asdict(self.recorder.metrics).items():
-            found[f"ondol_events_{name}_total"] = value
-        return found
+                values[key] = values.get(key, 0) + count
+        for name, count in asdict(self.recorder.metrics).items():
+            values[f"ondol_events_{name}_total"] = count
+        return values

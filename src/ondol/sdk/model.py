@@ -83,9 +83,9 @@ class CustomResource(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     @classmethod
     def view(cls, document: Object) -> Self:
         """The typed view of a document; `msgspec.ValidationError` names the field that does not fit."""
-        found = msgspec.convert({k: v for k, v in document.items() if k != "raw"}, cls)
-        msgspec.structs.force_setattr(found, "raw", document)
-        return found
+        typed = msgspec.convert({k: v for k, v in document.items() if k != "raw"}, cls)
+        msgspec.structs.force_setattr(typed, "raw", document)
+        return typed
 
     @property
     def name(self) -> str:

@@ -17,12 +17,14 @@ from ondol.api.objects import Key, Object, Resource
 from ondol.base import errors, log
 from ondol.base.backoff import Backoff
 from ondol.sdk import finalizers
+from ondol.sdk.children import Children
 from ondol.sdk.context import MANAGED_BY, OWNER_INDEX, Context, Tools
 from ondol.sdk.controller import Controller, Map, Predicate, always, controller_key, generation_changed
 from ondol.sdk.informer import Informer
 from ondol.sdk.manager import Manager
 from ondol.sdk.model import CustomResource
 from ondol.sdk.reconcile import Result, Retry, Terminal
+from ondol.sdk.status import Owned, Writer, difference, owned
 
 T = TypeVar("T", bound=CustomResource)
 
@@ -114,6 +116,7 @@ class _Framework(Generic[T]):
             manager.recorder,
             {resource: self._watch_owned(manager, resource) for resource in operator.owns},
             dict(self._watch_others(manager)),
+            Children(manager.client, field_manager=self._name, adopts=True),
         )
         # Status is ours to write; only labels, annotations and the spec are news.
         self.controller.watch(self._informer, predicate=_concerns)
@@ -144,7 +147,7 @@ class _Framework(Generic[T]):
     async def reconcile(self, key: Key) -> Result | None:
         raw = self._informer.lister.get(key)
         if raw is None or objects.is_deleting(raw):
-            self._tools.applied.pop(key, None)
+            self._tools.forget(key)
         if raw is None:
             return None
         if objects.is_deleting(raw):
@@ -155,9 +158,9 @@ class _Framework(Generic[T]):
         try:
             result = await self._operator.reconcile(ctx)
             if ctx.prunes:
-                await self._prune(ctx)
+                await ctx.prune()
         except Exception as error:
-            self._tell(ctx, error)
+            self._record_failure(ctx, error)
             await self._write_status(ctx, observed=isinstance(error, Terminal))
             raise
         await self._write_status(ctx, observed=True)
@@ -171,7 +174,7 @@ class _Framework(Generic[T]):
             try:
                 result = await self._operator.finalize(ctx)
             except Exception as error:
-                self._tell(ctx, error)
+                self._record_failure(ctx, error)
                 await self._write_status(ctx, observed=False)
                 raise
             if result is not None:
@@ -190,42 +193,44 @@ class _Framework(Generic[T]):
                 f"{self._resource.kind} {objects.key(raw)} does not fit its type: {error}"
             ) from error
 
-    def _tell(self, ctx: Context[T], error: Exception) -> None:
-        """Let the object say why it is not ready, unless the cause is a passing one."""
+    def _record_failure(self, ctx: Context[T], error: Exception) -> None:
+        """Set the condition and the event of a failure, unless its cause passes by itself."""
         if isinstance(error, _PASSING) and not isinstance(error, errors.AlreadyExists):
             return  # a conflict passes by itself; a name that is taken does not
         reason = "GaveUp" if isinstance(error, Terminal) else "ReconcileFailed"
         ctx.set_condition(READY, status=False, reason=reason, message=str(error)[:1024])
         ctx.event("Warning", reason, str(error))
 
-    async def _prune(self, ctx: Context[T]) -> None:
-        """Delete the children that this reconcile did not apply."""
-        for resource in self._tools.owned:
-            for obj in ctx.children(resource):
-                key = objects.key(obj)
-                if (resource, key) in ctx.wanted or objects.is_deleting(obj):
-                    continue
-                try:
-                    await ctx.client.delete(resource, key.name, key.namespace, uid=objects.uid(obj))
-                except (errors.NotFound, errors.Conflict):
-                    continue  # it is gone, or another one of its name is there now
-                ctx.event("Normal", "Pruned", f"deleted {resource.kind} {key.name}")
-
     async def _write_status(self, ctx: Context[T], *, observed: bool) -> None:
-        patch = ctx.status_patch(observed=observed)
-        if not patch:
+        """Apply all of the status that is the operator's; see `ondol.sdk.status`."""
+        desired, types = ctx.status(Owned(), observed=observed)
+        if not difference(objects.status(ctx.raw), desired, types):
             return
         try:
-            await ctx.client.patch(
-                self._resource,
-                ctx.name,
-                ctx.namespace,
-                patch={"metadata": {"uid": ctx.object.uid}, "status": patch},
-                subresource="status",
-                field_manager=self._name,
-            )
-        except (errors.NotFound, errors.Conflict):
-            return  # it went away meanwhile, and its status with it; another of its name has its own
+            before = await self._owned_status(ctx.raw)
+        except errors.NotFound:
+            return
+        desired, types = ctx.status(before, observed=observed)
+        self._tools.owned_status[ctx.key] = (ctx.object.uid, None)
+        writer = Writer(ctx.client, self._resource, field_manager=self._name, conditions=types)
+        written = await writer.write(ctx.raw, desired)
+        after = owned(written, self._name) if written is not None else before
+        self._tools.owned_status[ctx.key] = (ctx.object.uid, after)
+
+    async def _owned_status(self, raw: Object) -> Owned:
+        """What this operator applied of the status before, perhaps in an earlier process.
+
+        Informers keep no managedFields, so the server is asked where that is not remembered: once for
+        each object that has a status, and after a write that failed.
+        """
+        uid, before = self._tools.owned_status.get(objects.key(raw), ("", None))
+        is_remembered = uid == objects.uid(raw)
+        if is_remembered and before is not None:
+            return before
+        if not is_remembered and not objects.status(raw):
+            return Owned()
+        live = await self._tools.client.get(self._resource, objects.name(raw), objects.namespace(raw))
+        return owned(live, self._name) if objects.uid(live) == objects.uid(raw) else Owned()
 
 
 def _controller_uids(obj: Object) -> Iterable[str]:

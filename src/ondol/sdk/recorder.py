@@ -80,7 +80,7 @@ class EventRecorder:
         self._pending: OrderedDict[_Key, _Pending] = OrderedDict()
         self._written: OrderedDict[_Key, tuple[str, int]] = OrderedDict()
         self._similar: OrderedDict[_Key, _Similar] = OrderedDict()
-        self._wanted = anyio.Event()
+        self._recorded = anyio.Event()
         self._log = log.get("events")
 
     def event(
@@ -112,7 +112,7 @@ class EventRecorder:
             self.metrics.dropped += 1
             return
         self._pending[key] = _Pending(_reference(obj, part), text, now, now, 1)
-        self._wanted.set()
+        self._recorded.set()
 
     @property
     def idle(self) -> bool:
@@ -120,8 +120,8 @@ class EventRecorder:
 
     async def run(self) -> None:
         while True:
-            await self._wanted.wait()
-            self._wanted = anyio.Event()
+            await self._recorded.wait()
+            self._recorded = anyio.Event()
             while self._pending:
                 key, pending = self._pending.popitem(last=False)
                 await self._deliver(key, pending)
@@ -153,9 +153,9 @@ class EventRecorder:
         self.metrics.dropped += 1
 
     async def _write(self, key: _Key, pending: _Pending) -> None:
-        known = self._written.get(key)
-        if known is not None:
-            name, count = known
+        previous = self._written.get(key)
+        if previous is not None:
+            name, count = previous
             change = {
                 "count": count + pending.count,
                 "lastTimestamp": time.rfc3339(pending.last),

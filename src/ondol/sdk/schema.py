@@ -69,14 +69,14 @@ def _version(cls: type[model.CustomResource], definition: model.Definition) -> O
 
 
 def _scale(scale: model.Scale) -> Object:
-    found = {"specReplicasPath": scale.spec_path, "statusReplicasPath": scale.status_path}
-    return {**found, "labelSelectorPath": scale.selector_path} if scale.selector_path else found
+    paths = {"specReplicasPath": scale.spec_path, "statusReplicasPath": scale.status_path}
+    return {**paths, "labelSelectorPath": scale.selector_path} if scale.selector_path else paths
 
 
 def _column(column: model.Column) -> Object:
-    found: Object = {"name": column.name, "type": column.type, "jsonPath": column.json_path}
+    document: Object = {"name": column.name, "type": column.type, "jsonPath": column.json_path}
     optional = {"priority": column.priority, "description": column.description, "format": column.format}
-    return {**found, **{name: value for name, value in optional.items() if value}}
+    return {**document, **{name: value for name, value in optional.items() if value}}
 
 
 def open_api(cls: type[model.CustomResource]) -> Object:
@@ -131,8 +131,8 @@ def _default(field: types.Field) -> Any:
 
 def _schema(kind: types.Type, path: tuple[str, ...], seen: tuple[type, ...], *, defaults: bool) -> Object:
     if isinstance(kind, types.Metadata):
-        found = _schema(kind.type, path, seen, defaults=defaults)
-        return {**found, **(kind.extra_json_schema or {})}
+        schema = _schema(kind.type, path, seen, defaults=defaults)
+        return {**schema, **(kind.extra_json_schema or {})}
     if isinstance(kind, types.UnionType):
         return _union(kind, path, seen, defaults=defaults)
     if isinstance(kind, types.StructType):
@@ -143,8 +143,8 @@ def _schema(kind: types.Type, path: tuple[str, ...], seen: tuple[type, ...], *, 
         return _map(kind, path, seen, defaults=defaults)
     if isinstance(kind, types.LiteralType) and len({type(value) for value in kind.values}) > 1:
         raise Unsupported(f"{'.'.join(path)}: the values of a Literal are strings or integers, not both")
-    for known, make in _SCALARS:
-        if isinstance(kind, known):
+    for scalar, make in _SCALARS:
+        if isinstance(kind, scalar):
             return make(kind)
     raise Unsupported(f"{'.'.join(path)}: {type(kind).__name__} has no structural schema")
 
@@ -243,8 +243,8 @@ _SCALARS: Final[tuple[tuple[type[types.Type], Callable[[Any], Object]], ...]] = 
 
 
 def _bounds(kind: Any, **names: str) -> Object:
-    found = {name: getattr(kind, attribute) for name, attribute in names.items()}
-    return {name: value for name, value in found.items() if value is not None}
+    bounds = {name: getattr(kind, attribute) for name, attribute in names.items()}
+    return {name: value for name, value in bounds.items() if value is not None}
 
 
 def _described(schema: Object, cls: type) -> Object:

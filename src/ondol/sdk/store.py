@@ -96,10 +96,10 @@ class Lister:
 
     def list(self, namespace: str = "", selector: labels.Selector | None = None) -> list[Object]:
         """Objects of one namespace, or of all; `selector` compares labels."""
-        found = self._store.by_index(_NAMESPACE, namespace) if namespace else self._store.values()
+        candidates = self._store.by_index(_NAMESPACE, namespace) if namespace else self._store.values()
         if selector is None or selector.is_everything:
-            return found
-        return [obj for obj in found if selector.matches(objects.labels(obj))]
+            return candidates
+        return [obj for obj in candidates if selector.matches(objects.labels(obj))]
 
     def by_index(self, index: str, value: str) -> Objects:
         return self._store.by_index(index, value)

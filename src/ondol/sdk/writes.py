@@ -37,20 +37,20 @@ class Writes:
     def seen(self) -> bool:
         """Whether every informer concerned has caught up; what was seen is forgotten."""
         self._revisions = {i: r for i, r in self._revisions.items() if i.revision < r}
-        self._removed = [entry for entry in self._removed if _still_there(*entry)]
+        self._removed = [removal for removal in self._removed if _is_cached(*removal)]
         return not self._revisions and not self._removed
 
     def when_seen(self, then: Callable[[], None]) -> None:
         """Call `then` as each informer catches up; it looks at `seen` again itself."""
         for informer, revision in self._revisions.items():
             informer.when(lambda i=informer, r=revision: i.revision >= r, then)  # type: ignore[misc]  # defaults bind
-        for entry in self._removed:
-            entry[0].when(lambda e=entry: not _still_there(*e), then)  # type: ignore[misc]  # defaults bind
+        for removal in self._removed:
+            removal[0].when(lambda r=removal: not _is_cached(*r), then)  # type: ignore[misc]  # defaults bind
 
 
-def _still_there(informer: Informer, key: Key, uid: str) -> bool:
-    found = informer.lister.get(key)
-    return found is not None and (not uid or objects.uid(found) == uid)
+def _is_cached(informer: Informer, key: Key, uid: str) -> bool:
+    cached = informer.lister.get(key)
+    return cached is not None and (not uid or objects.uid(cached) == uid)
 
 
 CURRENT: ContextVar[Writes | None] = ContextVar("ondol_sdk_writes", default=None)
@@ -115,5 +115,5 @@ class TrackedClient(Client):
         return written
 
     def _of(self, resource: Resource) -> Iterable[Informer]:
-        wanted = (resource.group, resource.plural)
-        return [i for i in self._informers() if (i.resource.group, i.resource.plural) == wanted]
+        name = (resource.group, resource.plural)
+        return [i for i in self._informers() if (i.resource.group, i.resource.plural) == name]

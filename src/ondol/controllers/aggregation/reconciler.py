@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from ondol.api import objects, resources
 from ondol.api.objects import Key, Object
-from ondol.controllers.aggregation import resources as makes
+from ondol.controllers.aggregation.rules import aggregated_rules
 from ondol.sdk import Controller, Manager, Result
 
 
@@ -32,9 +32,9 @@ class Reconciler:
         role = self._roles.lister.get(key)
         if role is None or not role.get("aggregationRule") or objects.is_deleting(role):
             return None
-        wanted = makes.rules(role, self._roles.lister.list())
-        if wanted != (role.get("rules") or []):
+        desired = aggregated_rules(role, self._roles.lister.list())
+        if desired != (role.get("rules") or []):
             metadata = {"uid": objects.uid(role), "resourceVersion": objects.resource_version(role)}
-            patch = {"metadata": metadata, "rules": wanted}
+            patch = {"metadata": metadata, "rules": desired}
             await self._client.patch(resources.CLUSTER_ROLE, key.name, patch=patch)
         return None

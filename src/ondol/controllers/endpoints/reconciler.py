@@ -8,9 +8,9 @@ from typing import Any, Final
 from ondol.api import labels, objects, resources
 from ondol.api.objects import Key, Object
 from ondol.base import errors
-from ondol.controllers import pods, writing
-from ondol.controllers.endpoints import resources as makes
-from ondol.sdk import Controller, Manager, Result
+from ondol.controllers.endpoints import slices
+from ondol.controllers.workloads import pods
+from ondol.sdk import Controller, Manager, Result, children
 
 _BY_SERVICE: Final = "service"
 _BY_SELECTOR: Final = "selector"
@@ -62,11 +62,11 @@ class Reconciler:
         existing = [
             each
             for each in self._slices.lister.by_index(_BY_SERVICE, str(key))
-            if objects.labels(each).get(makes.MANAGED_BY) == makes.MANAGER
+            if objects.labels(each).get(slices.MANAGED_BY) == slices.MANAGER
         ]
         if service is None:
             for each in existing:
-                await writing.delete(self._client, resources.ENDPOINT_SLICE, each)
+                await children.delete(self._client, resources.ENDPOINT_SLICE, each)
             await self._remove_endpoints(key)
             return None
         if not _selector(service) or objects.is_deleting(service) or _is_external(service):
@@ -74,58 +74,58 @@ class Reconciler:
         selector = labels.from_map(_selector(service))
         members = self._pods.lister.list(key.namespace, selector)
         nodes = {objects.name(node): node for node in self._nodes.lister.list()}
-        await self._write(makes.changes(service, members, nodes, existing), service)
+        await self._write(slices.changes(service, members, nodes, existing), service)
         await self._write_endpoints(service, members)
         return None
 
-    async def _write(self, wanted: makes.Changes, service: Object) -> None:
-        if wanted.create and not await writing.is_current(self._client, resources.SERVICE, service):
+    async def _write(self, changes: slices.Changes, service: Object) -> None:
+        if changes.create and not await children.is_current(self._client, resources.SERVICE, service):
             return  # the watch will tell
-        for each in wanted.create:
+        for each in changes.create:
             try:
                 await self._client.create(resources.ENDPOINT_SLICE, each)
             except errors.Forbidden:
                 if await self._is_alive(objects.namespace(service)):
                     raise
                 return
-        for each in wanted.update:
+        for each in changes.update:
             await self._client.update(resources.ENDPOINT_SLICE, each)
-        for each in wanted.delete:
-            await writing.delete(self._client, resources.ENDPOINT_SLICE, each)
+        for each in changes.delete:
+            await children.delete(self._client, resources.ENDPOINT_SLICE, each)
 
     async def _is_alive(self, namespace: str) -> bool:
         """Nothing can be created in a namespace that is being deleted, and nothing need be."""
         return not objects.is_deleting(await self._client.get(resources.NAMESPACE, namespace))
 
     async def _write_endpoints(self, service: Object, members: Iterable[Object]) -> None:
-        wanted = makes.legacy(service, members)
-        found = self._endpoints.lister.get(objects.key(service))
-        if found is None:
+        desired = slices.legacy(service, members)
+        live = self._endpoints.lister.get(objects.key(service))
+        if live is None:
             try:
-                await self._client.create(resources.ENDPOINTS, wanted)
+                await self._client.create(resources.ENDPOINTS, desired)
             except (errors.AlreadyExists, errors.Forbidden) as error:
                 if isinstance(error, errors.Forbidden) and await self._is_alive(objects.namespace(service)):
                     raise
             return
         same = (
-            (found.get("subsets") or []) == (wanted.get("subsets") or [])
-            and dict(objects.labels(found)) == wanted["metadata"]["labels"]
-            and objects.annotations(found).get(makes.OVER_CAPACITY)
-            == (wanted["metadata"].get("annotations") or {}).get(makes.OVER_CAPACITY)
+            (live.get("subsets") or []) == (desired.get("subsets") or [])
+            and dict(objects.labels(live)) == desired["metadata"]["labels"]
+            and objects.annotations(live).get(slices.OVER_CAPACITY)
+            == (desired["metadata"].get("annotations") or {}).get(slices.OVER_CAPACITY)
         )
         if not same:
-            metadata = {**objects.metadata(found), **wanted["metadata"]}
-            await self._client.update(resources.ENDPOINTS, {**wanted, "metadata": metadata})
+            metadata = {**objects.metadata(live), **desired["metadata"]}
+            await self._client.update(resources.ENDPOINTS, {**desired, "metadata": metadata})
 
     async def _remove_endpoints(self, key: Key) -> None:
-        found = self._endpoints.lister.get(key)
-        if found is not None and objects.labels(found).get(makes.MANAGED_BY) == "endpoint-controller":
-            await writing.delete(self._client, resources.ENDPOINTS, found)
+        live = self._endpoints.lister.get(key)
+        if live is not None and objects.labels(live).get(slices.MANAGED_BY) == "endpoint-controller":
+            await children.delete(self._client, resources.ENDPOINTS, live)
 
 
 def _selector(service: Object) -> Mapping[str, str]:
-    found: Mapping[str, str] = objects.spec(service).get("selector") or {}
-    return found
+    selector: Mapping[str, str] = objects.spec(service).get("selector") or {}
+    return selector
 
 
 def _first_of_selector(service: Object) -> Iterable[str]:
@@ -143,8 +143,8 @@ def _is_external(service: Object) -> bool:
 
 
 def _selects(service: Object, pod: Object) -> bool:
-    selector, found = _selector(service), objects.labels(pod)
-    return bool(selector) and all(found.get(key) == value for key, value in selector.items())
+    selector, labels_ = _selector(service), objects.labels(pod)
+    return bool(selector) and all(labels_.get(key) == value for key, value in selector.items())
 
 
 def _service_of(each: Object) -> Iterable[str]:
@@ -152,7 +152,7 @@ def _service_of(each: Object) -> Iterable[str]:
 
 
 def _key_of_slice(each: Object) -> Iterable[Key]:
-    name = objects.labels(each).get(makes.SERVICE_NAME)
+    name = objects.labels(each).get(slices.SERVICE_NAME)
     return [Key(objects.namespace(each), name)] if name else ()
 
 

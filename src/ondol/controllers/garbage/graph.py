@@ -56,10 +56,10 @@ _FATE: Final = ("ownerReferences", "finalizers", "deletionTimestamp")
 def needed(obj: Object) -> Object:
     """Of an object's metadata, what a node is made of: there is one of these for every object there is."""
     metadata = objects.metadata(obj)
-    kept = {field: metadata[field] for field in (*_IDENTITY, *_FATE) if metadata.get(field)}
-    if "namespace" in kept:
-        kept["namespace"] = sys.intern(kept["namespace"])
-    return {"metadata": kept}
+    identity = {field: metadata[field] for field in (*_IDENTITY, *_FATE) if metadata.get(field)}
+    if "namespace" in identity:
+        identity["namespace"] = sys.intern(identity["namespace"])
+    return {"metadata": identity}
 
 
 def node(resource: Resource, obj: Object) -> Node:
@@ -102,10 +102,10 @@ class Graph:
     def _unlink(self, uid: str) -> Node | None:
         old = self.nodes.pop(uid, None)
         for owner in old.owner_uids if old else ():
-            known = self._dependents.get(owner)
-            if known is not None:
-                known.pop(uid, None)
-                if not known:
+            dependents = self._dependents.get(owner)
+            if dependents is not None:
+                dependents.pop(uid, None)
+                if not dependents:
                     del self._dependents[owner]
         return old
 

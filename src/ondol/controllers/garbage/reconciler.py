@@ -119,21 +119,21 @@ class Reconciler:
         )
 
     async def _sorted(self, node: Node, references: Iterable[Mapping[str, Any]]) -> _Owners:
-        found = _Owners()
+        sorted_owners = _Owners()
         for reference in references:
             uid = str(reference.get("uid"))
             owner = self.trackers.graph.nodes.get(uid)
             if owner is not None and owner.key.namespace not in ("", node.key.namespace):
                 self._warn_of_namespace(node, reference)
-                found.dangling.append(uid)
+                sorted_owners.dangling.append(uid)
             elif owner is not None:
                 waiting = owner.waits_for_dependents and owner.is_blocked_by(node)
-                (found.waiting if waiting else found.solid).append(uid)
+                (sorted_owners.waiting if waiting else sorted_owners.solid).append(uid)
             elif await self._exists(node, reference):
-                found.solid.append(uid)
+                sorted_owners.solid.append(uid)
             else:
-                found.dangling.append(uid)
-        return found
+                sorted_owners.dangling.append(uid)
+        return sorted_owners
 
     async def _exists(self, node: Node, reference: Mapping[str, Any]) -> bool:
         """Ask the server for an owner that no watch has shown."""
@@ -149,10 +149,10 @@ class Reconciler:
             raise _Unknown("a cluster-scoped object cannot be owned by a namespaced one")
         namespace = node.key.namespace if resource.namespaced else ""
         try:
-            found = await self._client.get(resource, str(reference.get("name")), namespace)
+            live = await self._client.get(resource, str(reference.get("name")), namespace)
         except errors.NotFound:
-            found = {}
-        if objects.uid(found) == uid:
+            live = {}
+        if objects.uid(live) == uid:
             return True
         if len(self._absent) >= _ABSENT_MAX:
             self._absent.clear()
@@ -185,23 +185,23 @@ class Reconciler:
         live = await self._live(node)
         if live is None:
             return
-        kept = [ref for ref in objects.owner_references(live) if ref.get("uid") not in uids]
-        await self._patch(node, live, {"ownerReferences": kept})
+        remaining = [ref for ref in objects.owner_references(live) if ref.get("uid") not in uids]
+        await self._patch(node, live, {"ownerReferences": remaining})
 
     async def _remove_finalizer(self, node: Node, finalizer: str) -> None:
         live = await self._live(node)
         if live is None or finalizer not in objects.finalizers(live):
             return
-        kept = [each for each in objects.finalizers(live) if each != finalizer]
-        await self._patch(node, live, {"finalizers": kept})
+        remaining = [each for each in objects.finalizers(live) if each != finalizer]
+        await self._patch(node, live, {"finalizers": remaining})
 
     async def _live(self, node: Node) -> Object | None:
         """The object as the server has it, unless it is gone or another has its name."""
         try:
-            found = await self._client.get(node.resource, node.key.name, node.key.namespace)
+            live = await self._client.get(node.resource, node.key.name, node.key.namespace)
         except errors.NotFound:
             return None
-        return found if objects.uid(found) == node.uid else None
+        return live if objects.uid(live) == node.uid else None
 
     async def _patch(self, node: Node, live: Object, metadata: Object) -> None:
         precise = {"uid": node.uid, "resourceVersion": objects.resource_version(live), **metadata}

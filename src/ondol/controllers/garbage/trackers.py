@@ -67,10 +67,10 @@ class Trackers:
 
     def _align(self, tasks: TaskGroup) -> list[Informer]:
         """Start what is missing and end what is no longer served."""
-        wanted = [each for each in self._catalogue.resources() if each.group_resource not in _IGNORED]
-        for gone in [each for each in self._running if each not in wanted]:
-            self._running.pop(gone).cancel()
-        return [self._start(tasks, each) for each in wanted if each not in self._running]
+        served = [each for each in self._catalogue.resources() if each.group_resource not in _IGNORED]
+        for removed in [each for each in self._running if each not in served]:
+            self._running.pop(removed).cancel()
+        return [self._start(tasks, each) for each in served if each not in self._running]
 
     def _start(self, tasks: TaskGroup, resource: Resource) -> Informer:
         informer = Informer(
@@ -89,8 +89,8 @@ class Trackers:
         async def run() -> None:
             with scope:
                 await informer.run()
-            for left in informer.lister.list():  # the kind is gone, and its objects with it
-                self._observe(resource, left, None)
+            for obj in informer.lister.list():  # the kind is gone, and its objects with it
+                self._observe(resource, obj, None)
 
         informer.add_handler(changed)
         tasks.start_soon(run, name=f"garbage {resource.group_resource}")

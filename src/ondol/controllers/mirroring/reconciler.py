@@ -8,10 +8,9 @@ from typing import Final
 from ondol.api import objects, resources
 from ondol.api.objects import Key, Object
 from ondol.base import errors
-from ondol.controllers import writing
-from ondol.controllers.endpoints.resources import MANAGED_BY, SERVICE_NAME
-from ondol.controllers.mirroring import resources as makes
-from ondol.sdk import Controller, Manager, Result
+from ondol.controllers.endpoints.slices import MANAGED_BY, SERVICE_NAME
+from ondol.controllers.mirroring import mirrored_slices
+from ondol.sdk import Controller, Manager, Result, children
 
 _MIRRORED: Final = "mirrored"
 
@@ -40,11 +39,11 @@ class Reconciler:
     async def reconcile(self, key: Key) -> Result | None:
         existing = list(self._slices.lister.by_index(_MIRRORED, str(key)))
         endpoints = self._endpoints.lister.get(key)
-        if endpoints is None or not makes.is_mirrored(endpoints, self._services.lister.get(key)):
+        if endpoints is None or not mirrored_slices.is_mirrored(endpoints, self._services.lister.get(key)):
             for each in existing:
-                await writing.delete(self._client, resources.ENDPOINT_SLICE, each)
+                await children.delete(self._client, resources.ENDPOINT_SLICE, each)
             return None
-        changes = makes.changes(endpoints, existing)
+        changes = mirrored_slices.changes(endpoints, existing)
         if changes.create and not await self._is_current(endpoints):
             return None  # the watch will tell
         for each in changes.create:
@@ -53,11 +52,11 @@ class Reconciler:
         for each in changes.update:
             await self._client.update(resources.ENDPOINT_SLICE, each)
         for each in changes.delete:
-            await writing.delete(self._client, resources.ENDPOINT_SLICE, each)
+            await children.delete(self._client, resources.ENDPOINT_SLICE, each)
         return None
 
     async def _is_current(self, endpoints: Object) -> bool:
-        return await writing.is_current(self._client, resources.ENDPOINTS, endpoints)
+        return await children.is_current(self._client, resources.ENDPOINTS, endpoints)
 
     async def _create(self, each: Object) -> bool:
         """Create a slice; False where its namespace is being deleted, where nothing need be made."""
@@ -77,7 +76,7 @@ def _mirrored_of(each: Object) -> Iterable[str]:
 
 def _key_of_slice(each: Object) -> Iterable[Key]:
     labels = objects.labels(each)
-    if labels.get(MANAGED_BY) != makes.MANAGER or not labels.get(SERVICE_NAME):
+    if labels.get(MANAGED_BY) != mirrored_slices.MANAGER or not labels.get(SERVICE_NAME):
         return ()
     return [Key(objects.namespace(each), labels[SERVICE_NAME])]
 

@@ -8,11 +8,12 @@ from typing import Final
 from ondol.api import objects, resources
 from ondol.api.objects import Key, Object, Resource
 from ondol.base import errors
-from ondol.controllers import writing
 from ondol.controllers.catalogue import Catalogue
-from ondol.controllers.namespace import status as statuses
+from ondol.controllers.namespace import deletion
 from ondol.sdk import Controller, Manager, Result
+from ondol.sdk.status import Writer
 
+COMPONENT: Final = "namespace-controller"
 FINALIZER: Final = "kubernetes"
 _PAGE: Final = 500
 # Content that others must finalize tells nobody when it is gone; pods do.
@@ -30,6 +31,9 @@ class Reconciler:
         self._catalogue = catalogue
         self._namespaces = manager.informer(resources.NAMESPACE)
         self._pods = manager.informer(resources.POD)
+        self._status = Writer(
+            manager.client, resources.NAMESPACE, field_manager=COMPONENT, conditions=deletion.CONDITIONS
+        )
 
     def controller(self) -> Controller:
         controller = Controller("namespace", self.reconcile, concurrency=4)
@@ -48,43 +52,43 @@ class Reconciler:
         if FINALIZER not in (objects.spec(namespace).get("finalizers") or ()):
             return None
         await self._catalogue.load()
-        remains = statuses.Remains()
+        remains = deletion.Remains()
         await self._empty(resources.POD, key.name, remains)
         if remains.empty:
             for resource in self._catalogue.resources():
                 if resource.namespaced and resource != resources.POD:
                     await self._empty(resource, key.name, remains)
-        listed = statuses.deletion_conditions(namespace, remains, self._manager.clock.now())
-        await writing.write_status(self._client, resources.NAMESPACE, namespace, {"conditions": listed})
+        listed = deletion.deletion_conditions(namespace, remains, self._manager.clock.now())
+        await self._status.write(namespace, {"conditions": listed})
         if not remains.empty:
             return Result(_LOOK_AGAIN_S)
         await self._finalize(key.name)
         return None
 
-    async def _empty(self, resource: Resource, namespace: str, remains: statuses.Remains) -> None:
+    async def _empty(self, resource: Resource, namespace: str, remains: deletion.Remains) -> None:
         """Delete all objects of one kind, and note what is left of them."""
         try:
-            if not await self._left(resource, namespace):
+            if not await self._content(resource, namespace):
                 return
             await self._client.delete_collection(resource, namespace)
-            for left in await self._left(resource, namespace):
+            for obj in await self._content(resource, namespace):
                 remains.objects[f"{resource.group_resource}."] += 1
-                remains.finalizers.update(objects.finalizers(left))
+                remains.finalizers.update(objects.finalizers(obj))
         except (errors.NotFound, errors.MethodNotAllowed):
             return  # the kind went away meanwhile
         except errors.ApiError as error:
             remains.failures.append(f"{resource.group_resource}: {error.message}")
 
-    async def _left(self, resource: Resource, namespace: str) -> list[Object]:
-        found = await self._client.list(resource, namespace, limit=_PAGE, metadata_only=True)
-        return found.items
+    async def _content(self, resource: Resource, namespace: str) -> list[Object]:
+        page = await self._client.list(resource, namespace, limit=_PAGE, metadata_only=True)
+        return page.items
 
     async def _finalize(self, name: str) -> None:
         """Take off our finalizer; with the last one the server removes the namespace."""
         try:
             live = await self._client.get(resources.NAMESPACE, name)
-            kept = [each for each in objects.spec(live).get("finalizers") or () if each != FINALIZER]
-            finalized = {**live, "spec": {**objects.spec(live), "finalizers": kept}}
+            others = [each for each in objects.spec(live).get("finalizers") or () if each != FINALIZER]
+            finalized = {**live, "spec": {**objects.spec(live), "finalizers": others}}
             await self._client.update(resources.NAMESPACE, finalized, subresource="finalize")
         except errors.NotFound:
             return

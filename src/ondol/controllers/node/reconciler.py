@@ -8,9 +8,10 @@ from typing import Final
 from ondol.api import conditions, objects, resources
 from ondol.api.objects import Key, Object
 from ondol.base import errors
-from ondol.controllers import pods, writing
-from ondol.controllers.node import resources as makes
-from ondol.sdk import Controller, Manager, Result
+from ondol.controllers.node import taints
+from ondol.controllers.workloads import pods
+from ondol.sdk import Controller, Manager, Result, children
+from ondol.sdk.status import Writer
 
 COMPONENT: Final = "node-controller"
 LEASES: Final = "kube-node-lease"
@@ -36,7 +37,11 @@ class Reconciler:
         self._leases = manager.informer(resources.LEASE, namespace=LEASES)
         self._pods = manager.informer(resources.POD)
         self._pods.add_index(pods.BY_NODE, pods.by_node)
-        self._heard: dict[str, tuple[str, float]] = {}
+        self._node_status = Writer(
+            self._client, resources.NODE, field_manager=COMPONENT, conditions=taints.REPORTED
+        )
+        self._pod_status = Writer(self._client, resources.POD, field_manager=COMPONENT, conditions=("Ready",))
+        self._heartbeats: dict[str, tuple[str, float]] = {}
         self._tainted_since: dict[str, dict[str, float]] = {}
         """By node and uid, since when each pod has been seen to bear its node's taints."""
 
@@ -55,20 +60,20 @@ class Reconciler:
     async def reconcile(self, key: Key) -> Result | None:
         node = self._nodes.lister.get(key)
         if node is None:
-            self._heard.pop(key.name, None)
+            self._heartbeats.pop(key.name, None)
             self._tainted_since.pop(key.name, None)
             return None
         now = self._clock.now()
         silent_in_s = self._silent_in_s(node)
         listed: list[Object] = [dict(condition) for condition in conditions.of(node)]
         if silent_in_s <= 0:
-            listed = makes.unknown_conditions(node, now)
-            if await writing.write_status(self._client, resources.NODE, node, {"conditions": listed}):
+            listed = taints.unknown_conditions(node, now)
+            if await self._node_status.write(node, {"conditions": listed}):
                 await self._mark_pods_unready(node)
                 self._event(node, "NodeNotReady", f"Node {key.name} status is now: NodeNotReady")
-        taints = makes.taints(node, listed, now)
-        await self._write_taints(node, taints)
-        leaving_in_s = await self._evict(node, taints)
+        desired = taints.taints(node, listed, now)
+        await self._write_taints(node, desired)
+        leaving_in_s = await self._evict(node, desired)
         due = [each for each in (silent_in_s, leaving_in_s) if each is not None and each > 0]
         return Result(min(due)) if due else None
 
@@ -78,17 +83,17 @@ class Reconciler:
         lease = self._leases.lister.get(Key(LEASES, name))
         ready = conditions.get(node, "Ready") or {}
         beat = f"{objects.spec(lease or {}).get('renewTime')} {ready.get('lastHeartbeatTime')}"
-        heard = self._heard.get(name)
-        if heard is None or heard[0] != beat:
-            heard = self._heard[name] = (beat, self._clock.monotonic())
-        return heard[1] + GRACE_S - self._clock.monotonic()
+        last = self._heartbeats.get(name)
+        if last is None or last[0] != beat:
+            last = self._heartbeats[name] = (beat, self._clock.monotonic())
+        return last[1] + GRACE_S - self._clock.monotonic()
 
-    async def _write_taints(self, node: Object, taints: list[Object]) -> None:
-        if taints == (objects.spec(node).get("taints") or []):
+    async def _write_taints(self, node: Object, desired: list[Object]) -> None:
+        if desired == (objects.spec(node).get("taints") or []):
             return
         metadata = {"uid": objects.uid(node), "resourceVersion": objects.resource_version(node)}
         try:
-            patch = {"metadata": metadata, "spec": {"taints": taints or None}}
+            patch = {"metadata": metadata, "spec": {"taints": desired or None}}
             await self._client.patch(resources.NODE, objects.name(node), patch=patch)
         except errors.Conflict:
             # Our own status write, or the agent's, came between: the watch brings the next try.
@@ -101,18 +106,18 @@ class Reconciler:
             if not pods.is_ready(pod):
                 continue
             listed = conditions.set(conditions.of(pod), "Ready", "False", reason="NodeNotReady", now=now)
-            await writing.write_status(self._client, resources.POD, pod, {"conditions": listed})
+            await self._pod_status.write(pod, {"conditions": listed})
 
-    async def _evict(self, node: Object, taints: list[Object]) -> float | None:
+    async def _evict(self, node: Object, node_taints: list[Object]) -> float | None:
         """Delete the pods whose time is up; seconds until the next one's is."""
         before = self._tainted_since.pop(objects.name(node), {})
-        if not any(taint.get("effect") == "NoExecute" for taint in taints):
+        if not any(taint.get("effect") == "NoExecute" for taint in node_taints):
             return None
         now = self._clock.monotonic()
         bearing = self._tainted_since[objects.name(node)] = {}
         waits: list[float] = []
         for pod in self._pods.lister.by_index(pods.BY_NODE, objects.name(node)):
-            limit_s = makes.tolerated_s(pod, taints)
+            limit_s = taints.tolerated_s(pod, node_taints)
             if limit_s is None or not pods.is_active(pod):
                 continue
             uid = objects.uid(pod)
@@ -126,7 +131,7 @@ class Reconciler:
         return min(waits, default=None)
 
     async def _remove(self, pod: Object) -> None:
-        if await writing.delete(self._client, resources.POD, pod):
+        if await children.delete(self._client, resources.POD, pod):
             message = f"Marking for deletion Pod {objects.namespace(pod)}/{objects.name(pod)}"
             recorder = self._manager.recorder
             recorder.event(pod, "Normal", "TaintManagerEviction", message, component=COMPONENT)

@@ -8,8 +8,8 @@ from typing import Final
 from ondol.api import objects, resources
 from ondol.api.objects import Key, Object
 from ondol.base import errors
-from ondol.controllers import pods, writing
-from ondol.sdk import Controller, Manager, Result
+from ondol.controllers.workloads import pods
+from ondol.sdk import Controller, Manager, Result, children
 
 # A node that registers anew within this time keeps its pods.
 QUARANTINE_S: Final = 40.0
@@ -38,8 +38,8 @@ class Reconciler:
         return controller
 
     def _pods_of(self, node: Object) -> Iterable[Key]:
-        found = self._pods.lister.by_index(pods.BY_NODE, objects.name(node))
-        return [objects.key(pod) for pod in found]
+        bound = self._pods.lister.by_index(pods.BY_NODE, objects.name(node))
+        return [objects.key(pod) for pod in bound]
 
     async def reconcile(self, key: Key) -> Result | None:
         pod = self._pods.lister.get(key)
@@ -75,7 +75,7 @@ class Reconciler:
             await self._remove(pod)
 
     async def _remove(self, pod: Object) -> None:
-        await writing.delete(self._client, resources.POD, pod, grace_period_s=0)
+        await children.delete(self._client, resources.POD, pod, grace_period_s=0)
 
 
 def _by_termination(pod: Object) -> Iterable[str]:

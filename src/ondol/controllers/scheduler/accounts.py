@@ -14,7 +14,7 @@ from ondol.api import demand as demands
 from ondol.api import objects
 from ondol.api.objects import Key, Object
 from ondol.base.host_ports import HostPort
-from ondol.controllers import pods
+from ondol.controllers.workloads import pods
 
 PODS: Final = demands.PODS
 

@@ -15,7 +15,6 @@ from ondol.api import conditions, labels, objects
 from ondol.api.objects import Object
 from ondol.base import host_ports
 from ondol.base.host_ports import HostPort
-from ondol.controllers import pods
 from ondol.controllers.scheduler.accounts import (
     PODS,
     Accounts,
@@ -24,6 +23,7 @@ from ondol.controllers.scheduler.accounts import (
     allocatable,
     demand,
 )
+from ondol.controllers.workloads import pods
 
 UNSCHEDULABLE: Final = "node.kubernetes.io/unschedulable"
 NO_PORT: Final = "node(s) didn't have free ports for the requested pod ports"
@@ -121,13 +121,13 @@ def _preference(pod: Object, node: Object) -> float:
 
 
 def _node_affinity(pod: Object) -> Mapping[str, Any]:
-    found: Mapping[str, Any] = (objects.spec(pod).get("affinity") or {}).get("nodeAffinity") or {}
-    return found
+    affinity: Mapping[str, Any] = (objects.spec(pod).get("affinity") or {}).get("nodeAffinity") or {}
+    return affinity
 
 
 def _selected(pod: Object, node: Object) -> bool:
-    wanted, held = objects.spec(pod).get("nodeSelector") or {}, objects.labels(node)
-    if any(held.get(key) != value for key, value in wanted.items()):
+    selector, node_labels = objects.spec(pod).get("nodeSelector") or {}, objects.labels(node)
+    if any(node_labels.get(key) != value for key, value in selector.items()):
         return False
     required = _node_affinity(pod).get("requiredDuringSchedulingIgnoredDuringExecution")
     if required is None:
@@ -145,14 +145,14 @@ def node_term_matches(term: Mapping[str, Any], node: Object) -> bool:
     )
 
 
-def _expression_holds(expression: Mapping[str, Any], held: Mapping[str, str]) -> bool:
+def _expression_holds(expression: Mapping[str, Any], node_labels: Mapping[str, str]) -> bool:
     operators = {**_NODE_OPERATORS, "DoesNotExist": labels.DOES_NOT_EXIST}
     operators |= {"Gt": labels.GREATER_THAN, "Lt": labels.LESS_THAN}
     operator = operators.get(str(expression.get("operator")))
     if operator is None:
         return False
     values = tuple(sorted(set(expression.get("values") or ())))
-    return labels.Requirement(str(expression.get("key")), operator, values).matches(held)
+    return labels.Requirement(str(expression.get("key")), operator, values).matches(node_labels)
 
 
 def untolerated(
@@ -162,8 +162,8 @@ def untolerated(
     tolerations = objects.spec(pod).get("tolerations") or ()
     for taint in objects.spec(node).get("taints") or ():
         if taint.get("effect") in effects and not any(pods.tolerates(each, taint) for each in tolerations):
-            found: Mapping[str, Any] = taint
-            return found
+            untolerated: Mapping[str, Any] = taint
+            return untolerated
     return None
 
 
@@ -183,7 +183,9 @@ class Namespaces:
         selector = term.get("namespaceSelector")
         if selector is not None:
             chosen = labels.from_document(selector)
-            named |= {name for name, held in self.labels.items() if chosen.matches(held)}
+            named |= {
+                name for name, namespace_labels in self.labels.items() if chosen.matches(namespace_labels)
+            }
         elif not named:
             named = {own}
         return frozenset(named)
@@ -214,27 +216,27 @@ class Peers:
         ]
 
     def refusal(self, node: Object) -> Iterator[str]:
-        held = objects.labels(node)
-        if not all(self._is_near(term, held) for term in self._near):
+        node_labels = objects.labels(node)
+        if not all(self._is_near(term, node_labels) for term in self._near):
             yield "node(s) didn't match pod affinity rules"
-        elif any(self._in_domain(term, held, self._pod) for term in self._far):
+        elif any(self._in_domain(term, node_labels, self._pod) for term in self._far):
             yield "node(s) didn't match pod anti-affinity rules"
-        elif any(self._is_unwelcome(term, held, where, other) for term, where, other in self._against):
+        elif any(self._is_unwelcome(term, node_labels, where, other) for term, where, other in self._against):
             yield "node(s) didn't satisfy existing pods anti-affinity rules"
-        elif not all(self._is_level(constraint, held) for constraint in self._spread):
+        elif not all(self._is_level(constraint, node_labels) for constraint in self._spread):
             yield "node(s) didn't match pod topology spread constraints"
 
-    def _is_near(self, term: Mapping[str, Any], held: Mapping[str, str]) -> bool:
+    def _is_near(self, term: Mapping[str, Any], node_labels: Mapping[str, str]) -> bool:
         """A pod of that kind is in the node's domain; the first of a family may be its own company."""
-        if term.get("topologyKey") not in held:
+        if term.get("topologyKey") not in node_labels:
             return False
-        if self._in_domain(term, held, self._pod):
+        if self._in_domain(term, node_labels, self._pod):
             return True
         alone = not any(self._means(term, self._pod, other) for _, other in self._bound)
         return alone and self._means(term, self._pod, self._pod)
 
-    def _in_domain(self, term: Mapping[str, Any], held: Mapping[str, str], owner: Object) -> bool:
-        domain = held.get(str(term.get("topologyKey")))
+    def _in_domain(self, term: Mapping[str, Any], node_labels: Mapping[str, str], owner: Object) -> bool:
+        domain = node_labels.get(str(term.get("topologyKey")))
         return domain is not None and any(
             self._held.get(node, {}).get(str(term.get("topologyKey"))) == domain
             and self._means(term, owner, other)
@@ -242,10 +244,10 @@ class Peers:
         )
 
     def _is_unwelcome(
-        self, term: Mapping[str, Any], held: Mapping[str, str], where: str, other: Object
+        self, term: Mapping[str, Any], node_labels: Mapping[str, str], where: str, other: Object
     ) -> bool:
         key = str(term.get("topologyKey"))
-        domain = held.get(key)
+        domain = node_labels.get(key)
         same = domain is not None and self._held.get(where, {}).get(key) == domain
         return same and self._means(term, other, self._pod)
 
@@ -255,10 +257,10 @@ class Peers:
             return False
         return labels.from_document(term.get("labelSelector")).matches(objects.labels(other))
 
-    def _is_level(self, constraint: Mapping[str, Any], held: Mapping[str, str]) -> bool:
+    def _is_level(self, constraint: Mapping[str, Any], node_labels: Mapping[str, str]) -> bool:
         """Whether one more here keeps the difference to the emptiest domain within `maxSkew`."""
         key = str(constraint.get("topologyKey"))
-        if key not in held:
+        if key not in node_labels:
             return False
         selector = labels.from_document(constraint.get("labelSelector"))
         counted = Counter({labels_[key]: 0 for labels_ in self._held.values() if key in labels_})
@@ -268,11 +270,11 @@ class Peers:
             if domain is not None and own and selector.matches(objects.labels(other)):
                 counted[domain] += 1
         one = int(selector.matches(objects.labels(self._pod)))
-        return counted[held[key]] + one - min(counted.values()) <= int(constraint.get("maxSkew") or 1)
+        return counted[node_labels[key]] + one - min(counted.values()) <= int(constraint.get("maxSkew") or 1)
 
 
 def _required(affinity: Mapping[str, Any] | None) -> Sequence[Mapping[str, Any]]:
-    found: Sequence[Mapping[str, Any]] = (affinity or {}).get(
+    terms: Sequence[Mapping[str, Any]] = (affinity or {}).get(
         "requiredDuringSchedulingIgnoredDuringExecution"
     ) or ()
-    return found
+    return terms

@@ -1,4 +1,4 @@
-"""Reconciles pods without a node: choose one and bind, or say why not and try again when that changed."""
+"""Reconciles pods without a node: choose one and bind, or report why not and try again when that changed."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from ondol.api import conditions, objects, resources
 from ondol.api.objects import Key, Object
 from ondol.base import errors
 from ondol.base.host_ports import HostPort
-from ondol.controllers import pods
 from ondol.controllers.scheduler import filters
 from ondol.controllers.scheduler.accounts import Accounts
+from ondol.controllers.workloads import pods
 from ondol.sdk import Controller, Manager, Result
+from ondol.sdk.status import Writer
 
 NAME: Final = "default-scheduler"
-
-
+_SCHEDULED: Final = "PodScheduled"
 _PORT_RETRY_S: Final = 2.0
 """No watch tells that a program of the machine has given a port back."""
 
@@ -34,6 +34,7 @@ class Reconciler:
         self._in_use = in_use
         self._client = manager.client
         self._accounts = Accounts()
+        self._status = Writer(manager.client, resources.POD, field_manager=NAME, conditions=(_SCHEDULED,))
         self._waiting: set[Key] = set()
         self._pods = manager.informer(resources.POD)
         self._nodes = manager.informer(resources.NODE)
@@ -67,7 +68,7 @@ class Reconciler:
             return None
         if objects.spec(pod).get("schedulingGates"):
             message = "Scheduling is blocked due to non-empty scheduling gates"
-            await self._say(pod, "SchedulingGated", message)
+            await self._report(pod, "SchedulingGated", message)
             return None
         labels = {objects.name(each): objects.labels(each) for each in self._namespaces.lister.list()}
         choice = filters.choose(
@@ -103,31 +104,23 @@ class Reconciler:
 
     async def _refuse(self, pod: Object, reason: str) -> None:
         self._waiting.add(objects.key(pod))
-        if await self._say(pod, "Unschedulable", reason):
+        if await self._report(pod, "Unschedulable", reason):
             self._manager.recorder.event(pod, "Warning", "FailedScheduling", reason, component=NAME)
 
-    async def _say(self, pod: Object, reason: str, message: str) -> bool:
-        """Write the PodScheduled condition unless it says so already; whether it was news."""
-        current = conditions.get(pod, "PodScheduled") or {}
+    async def _report(self, pod: Object, reason: str, message: str) -> bool:
+        """Write the PodScheduled condition unless it is so already; whether it was written."""
+        current = conditions.get(pod, _SCHEDULED) or {}
         if (current.get("reason"), current.get("message")) == (reason, message):
             return False
         listed = conditions.set(
             conditions.of(pod),
-            "PodScheduled",
+            _SCHEDULED,
             "False",
             reason=reason,
             message=message,
             now=self._manager.clock.now(),
         )
-        metadata = {"uid": objects.uid(pod), "resourceVersion": objects.resource_version(pod)}
-        patch = {"metadata": metadata, "status": {"conditions": listed}}
-        try:
-            await self._client.patch(
-                resources.POD, objects.name(pod), objects.namespace(pod), patch=patch, subresource="status"
-            )
-        except errors.NotFound:
-            return False
-        return True
+        return await self._status.write(pod, {"conditions": listed}) is not None
 
 
 def _is_ours(pod: Object) -> bool:

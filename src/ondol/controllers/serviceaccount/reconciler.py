@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from ondol.api import objects, resources
 from ondol.api.objects import Key, Object
 from ondol.base import errors
-from ondol.controllers.serviceaccount import resources as makes
+from ondol.controllers.serviceaccount import documents
 from ondol.sdk import Controller, Manager, Result
 
 
@@ -23,14 +23,14 @@ class Reconciler:
         self._namespaces = manager.informer(resources.NAMESPACE)
         self._accounts = manager.informer(resources.SERVICE_ACCOUNT)
         self._certificates = manager.informer(
-            resources.CONFIG_MAP, field_selector=f"metadata.name={makes.ROOT_CA}"
+            resources.CONFIG_MAP, field_selector=f"metadata.name={documents.ROOT_CA}"
         )
 
     def controller(self) -> Controller:
         controller = Controller("serviceaccount", self.reconcile, concurrency=4)
         controller.watch(self._namespaces)
-        controller.watch(self._accounts, _namespace_of(makes.ACCOUNT))
-        controller.watch(self._certificates, _namespace_of(makes.ROOT_CA))
+        controller.watch(self._accounts, _namespace_of(documents.ACCOUNT))
+        controller.watch(self._certificates, _namespace_of(documents.ROOT_CA))
         return controller
 
     async def reconcile(self, key: Key) -> Result | None:
@@ -50,30 +50,30 @@ class Reconciler:
         return None
 
     async def _ensure_account(self, namespace: str) -> None:
-        if self._accounts.lister.get(Key(namespace, makes.ACCOUNT)) is None:
+        if self._accounts.lister.get(Key(namespace, documents.ACCOUNT)) is None:
             try:
-                await self._client.create(resources.SERVICE_ACCOUNT, makes.account(namespace))
+                await self._client.create(resources.SERVICE_ACCOUNT, documents.account(namespace))
             except errors.AlreadyExists:
                 return
 
     async def _ensure_certificate(self, namespace: str) -> None:
-        wanted = makes.root_ca(namespace, self._root_ca)
-        found = self._certificates.lister.get(Key(namespace, makes.ROOT_CA))
-        if found is None:
+        desired = documents.root_ca(namespace, self._root_ca)
+        live = self._certificates.lister.get(Key(namespace, documents.ROOT_CA))
+        if live is None:
             try:
-                await self._client.create(resources.CONFIG_MAP, wanted)
+                await self._client.create(resources.CONFIG_MAP, desired)
             except errors.AlreadyExists:
-                found = await self._client.get(resources.CONFIG_MAP, makes.ROOT_CA, namespace)
-        if found is not None and found.get("data") != wanted["data"]:
+                live = await self._client.get(resources.CONFIG_MAP, documents.ROOT_CA, namespace)
+        if live is not None and live.get("data") != desired["data"]:
             await self._client.patch(
-                resources.CONFIG_MAP, makes.ROOT_CA, namespace, patch={"data": _replaced(found, wanted)}
+                resources.CONFIG_MAP, documents.ROOT_CA, namespace, patch={"data": _replaced(live, desired)}
             )
 
 
-def _replaced(found: Object, wanted: Object) -> Object:
-    """The merge patch that leaves exactly the wanted data."""
-    strange = dict.fromkeys(found.get("data") or {})
-    return {**strange, **wanted["data"]}
+def _replaced(live: Object, desired: Object) -> Object:
+    """The merge patch after which the data is exactly the desired one."""
+    removed = dict.fromkeys(live.get("data") or {})
+    return {**removed, **desired["data"]}
 
 
 def _namespace_of(name: str) -> Callable[[Object], Iterable[Key]]:

@@ -149,14 +149,14 @@ class World:
     ) -> Object:
         """The object, which must have the condition."""
         obj = await self.client.get(resource, name, namespace)
-        found = conditions.get(obj, type)
-        assert found is not None, f"{name} has no condition {type}: {objects.status(obj)}"  # noqa: S101 - it is an assertion
-        assert found["status"] == status, f"{name}: {found}"  # noqa: S101 - it is an assertion
+        condition = conditions.get(obj, type)
+        assert condition is not None, f"{name} has no condition {type}: {objects.status(obj)}"  # noqa: S101 - it is an assertion
+        assert condition["status"] == status, f"{name}: {condition}"  # noqa: S101 - it is an assertion
         return obj
 
     async def assert_gone(self, resource: Resource, name: str, namespace: str = "") -> None:
-        found = await self.get(resource, name, namespace)
-        assert found is None, f"{resource.kind} {name} is still there: {found}"  # noqa: S101 - it is an assertion
+        live = await self.get(resource, name, namespace)
+        assert live is None, f"{resource.kind} {name} is still there: {live}"  # noqa: S101 - it is an assertion
 
     async def _collect_garbage(self) -> None:
         while True:
@@ -203,8 +203,8 @@ class World:
 
 
 def _progress(manager: Manager) -> list[float]:
-    wanted = ("ondol_informer_events", "ondol_controller_errors")
-    return [value for name, value in manager.metrics().items() if name.startswith(wanted)]
+    counters = ("ondol_informer_events", "ondol_controller_errors")
+    return [value for name, value in manager.metrics().items() if name.startswith(counters)]
 
 
 def _leaves(error: BaseException) -> list[BaseException]:

@@ -98,13 +98,13 @@ class Decider:
         over = self._raw(burst) / max(1, ready) >= self.scaling.panic_threshold
         self._panic = self._next_panic(now_s, over)
         panicking = self._panic.until_s > now_s
-        wanted = by_stable
+        replicas = by_stable
         if panicking:
-            wanted = max(by_stable, by_burst, self._panic.most_replicas)
-            self._panic = replace(self._panic, most_replicas=wanted)
+            replicas = max(by_stable, by_burst, self._panic.most_replicas)
+            self._panic = replace(self._panic, most_replicas=replicas)
         if reachable and self.scaling.scale_down_delay_s > 0:
-            wanted = self._delayed.record(now_s, wanted)
-        return Decision(self._bounded(wanted, reachable), self._excess(ready, burst), panicking)
+            replicas = self._delayed.record(now_s, replicas)
+        return Decision(self._bounded(replicas, reachable), self._excess(ready, burst), panicking)
 
     def _raw(self, value: float) -> int:
         return math.ceil(value / self.scaling.target_value)
@@ -112,8 +112,8 @@ class Decider:
     def _replicas_for(self, value: float, ready: int, reachable: bool) -> int:
         most = math.ceil(self.scaling.max_scale_up_rate * max(1, ready))
         least = math.floor(max(1, ready) / self.scaling.max_scale_down_rate) if reachable else 0
-        wanted = min(max(self._raw(value), least), most)
-        return max(wanted, self.scaling.activation_scale) if wanted > 0 else wanted
+        replicas = min(max(self._raw(value), least), most)
+        return max(replicas, self.scaling.activation_scale) if replicas > 0 else replicas
 
     def _next_panic(self, now_s: float, over: bool) -> _Panic:
         if over:
@@ -127,7 +127,7 @@ class Decider:
             return -1.0
         return math.floor(ready * self.scaling.total - self.scaling.burst_capacity - burst)
 
-    def _bounded(self, wanted: int, reachable: bool) -> int:
+    def _bounded(self, replicas: int, reachable: bool) -> int:
         least = self.scaling.min_scale if reachable else 0
         most = self.scaling.max_scale or math.inf
-        return int(min(max(wanted, least), most))
+        return int(min(max(replicas, least), most))

@@ -10,8 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from ondol.api import conditions, objects
-from ondol.api import resources as kinds
+from ondol.api import conditions, objects, resources
 from ondol.api.objects import Key, Object
 from ondol.base import clock, errors, log
 from ondol.client import PatchType
@@ -23,10 +22,10 @@ from ondol.serverless.autoscaler import metrics, scaler
 from ondol.serverless.autoscaler.decide import Decider, Scaling
 from ondol.serverless.autoscaler.metrics import Busyness, Counters, ProxyMetrics
 from ondol.serverless.autoscaler.scaler import Facts, Mode, Plan
-from ondol.serverless.serving import metadata as words
+from ondol.serverless.serving import wellknown
 from ondol.serverless.serving.defaults import TIMEOUT_S
-from ondol.serverless.serving.resources import HTTP_PORT
-from ondol.serverless.serving.writing import write_status
+from ondol.serverless.serving.documents import HTTP_PORT
+from ondol.serverless.serving.reporting import Reporter
 
 FIELD_MANAGER: Final = "ondol-autoscaler"
 _BY_REVISION: Final = "revision"
@@ -58,10 +57,16 @@ class PodAutoscalerReconciler:
         self._defaults = defaults
         self._memories: dict[Key, _Memory] = {}
         self._log = log.get("autoscaler")
-        self._scalers = manager.informer(kinds.POD_AUTOSCALER)
-        self._deployments = manager.informer(kinds.DEPLOYMENT, label_selector=words.REVISION_LABEL)
-        self._pods = manager.informer(kinds.POD, label_selector=words.REVISION_LABEL)
-        self._slices = manager.informer(kinds.ENDPOINT_SLICE, label_selector=words.REVISION_LABEL)
+        self._status = Reporter(
+            manager,
+            resources.POD_AUTOSCALER,
+            ("Active", "ScaleTargetInitialized"),
+            field_manager=FIELD_MANAGER,
+        )
+        self._scalers = manager.informer(resources.POD_AUTOSCALER)
+        self._deployments = manager.informer(resources.DEPLOYMENT, label_selector=wellknown.REVISION_LABEL)
+        self._pods = manager.informer(resources.POD, label_selector=wellknown.REVISION_LABEL)
+        self._slices = manager.informer(resources.ENDPOINT_SLICE, label_selector=wellknown.REVISION_LABEL)
         self._pods.add_index(_BY_REVISION, lambda pod: [str(k) for k in _revision_key(pod)])
         self._controller = Controller("pod-autoscaler", self.reconcile, concurrency=8)
 
@@ -98,8 +103,8 @@ class PodAutoscalerReconciler:
         if measured is None:
             return
         concurrency, rate = measured
-        held = float(self._activator.demand(key))
-        memory.decider.record(now_s, rate if memory.scaling.metric == "rps" else max(concurrency, held))
+        demand = float(self._activator.demand(key))
+        memory.decider.record(now_s, rate if memory.scaling.metric == "rps" else max(concurrency, demand))
 
     async def reconcile(self, key: Key) -> Result | None:
         autoscaler = self._scalers.lister.get(key)
@@ -122,22 +127,22 @@ class PodAutoscalerReconciler:
             memory.scaling, reachable=_reachable(autoscaler)
         )
         facts = await self._facts(key, autoscaler, deployment, memory, len(ready), initialized=initialized)
-        wish = scaler.plan(facts)
-        memory.idle_since_s = (memory.idle_since_s or self._manager.clock.monotonic()) if wish.idle else None
-        await self._point_endpoints(key, autoscaler, wish.mode, ready, port)
-        if wish.replicas != facts.replicas:
-            await self._scale(key, deployment, facts, wish)
-        await self._write(autoscaler, facts, wish, initialized=initialized)
-        return _again(wish, facts)
+        plan = scaler.plan(facts)
+        memory.idle_since_s = (memory.idle_since_s or self._manager.clock.monotonic()) if plan.idle else None
+        await self._point_endpoints(key, autoscaler, plan.mode, ready, port)
+        if plan.replicas != facts.replicas:
+            await self._scale(key, deployment, facts, plan)
+        await self._write(autoscaler, facts, plan, initialized=initialized)
+        return _requeue(plan, facts)
 
     def _ready(self, key: Key) -> list[Endpoint]:
         """The pods of the revision that may get requests."""
-        found = []
+        endpoints = []
         for pod in self._pods.lister.by_index(_BY_REVISION, str(key)):
             address = objects.status(pod).get("podIP")
             if address and conditions.is_true(pod, "Ready") and not objects.is_deleting(pod):
-                found.append(Endpoint(str(address), _user_port(pod)))
-        return sorted(found)
+                endpoints.append(Endpoint(str(address), _user_port(pod)))
+        return sorted(endpoints)
 
     async def _listen(self, key: Key, autoscaler: Object) -> int:
         spec = objects.spec(autoscaler)
@@ -153,17 +158,17 @@ class PodAutoscalerReconciler:
         )
 
     def _memory(self, key: Key, autoscaler: Object, ready: int) -> _Memory:
-        scaling, _ = words.scaling(
+        scaling, _ = wellknown.scaling(
             objects.annotations(autoscaler),
             container_concurrency=int(objects.spec(autoscaler).get("containerConcurrency") or 0),
             defaults=self._defaults,
         )
-        found = self._memories.get(key)
-        if found is None or found.scaling != scaling:
+        memory = self._memories.get(key)
+        if memory is None or memory.scaling != scaling:
             now_s = self._manager.clock.monotonic()
-            found = _Memory(scaling, Decider(scaling, now_s=now_s, ready=ready), observed_since_s=now_s)
-            self._memories[key] = found
-        return found
+            memory = _Memory(scaling, Decider(scaling, now_s=now_s, ready=ready), observed_since_s=now_s)
+            self._memories[key] = memory
+        return memory
 
     async def _facts(
         self,
@@ -211,26 +216,26 @@ class PodAutoscalerReconciler:
     ) -> None:
         """Put the pods or the activator into the revision's Service."""
         serving = list(ready) if mode == "Serve" and ready else [Endpoint(self._activator.address, port)]
-        wanted = endpoint_slice(autoscaler, serving)
-        present = self._slices.lister.get(key)
-        if present is not None and _same_endpoints(present, wanted):
+        desired = endpoint_slice(autoscaler, serving)
+        live = self._slices.lister.get(key)
+        if live is not None and _same_endpoints(live, desired):
             return
-        await self._manager.client.apply(kinds.ENDPOINT_SLICE, wanted, field_manager=FIELD_MANAGER)
+        await self._manager.client.apply(resources.ENDPOINT_SLICE, desired, field_manager=FIELD_MANAGER)
 
-    async def _scale(self, key: Key, deployment: Object, facts: Facts, wish: Plan) -> None:
+    async def _scale(self, key: Key, deployment: Object, facts: Facts, plan: Plan) -> None:
         self._log.info(
             "scaled",
             revision=str(key),
             from_replicas=facts.replicas,
-            to_replicas=wish.replicas,
+            to_replicas=plan.replicas,
             held=facts.demand,
         )
         try:
             await self._manager.client.patch(
-                kinds.DEPLOYMENT,
+                resources.DEPLOYMENT,
                 objects.name(deployment),
                 key.namespace,
-                patch={"spec": {"replicas": wish.replicas}},
+                patch={"spec": {"replicas": plan.replicas}},
                 patch_type=PatchType.MERGE,
                 subresource="scale",
                 field_manager=FIELD_MANAGER,
@@ -238,28 +243,29 @@ class PodAutoscalerReconciler:
         except errors.NotFound:
             return
 
-    async def _write(self, autoscaler: Object, facts: Facts, wish: Plan, *, initialized: bool) -> None:
+    async def _write(self, autoscaler: Object, facts: Facts, plan: Plan, *, initialized: bool) -> None:
         now = self._manager.clock.now()
-        found = conditions.set(
+        listed = conditions.set(
             conditions.of(autoscaler),
             "Active",
-            wish.active,
-            reason=wish.reason,
-            message=wish.message,
+            plan.active,
+            reason=plan.reason,
+            message=plan.message,
             now=now,
         )
-        found = conditions.set(found, "ScaleTargetInitialized", "True" if initialized else "Unknown", now=now)
-        found = conditions.ready_from(found, ("Active",), now=now)
-        wanted = {
+        scaled: conditions.Status = "True" if initialized else "Unknown"
+        listed = conditions.set(listed, "ScaleTargetInitialized", scaled, now=now)
+        listed = conditions.ready_from(listed, ("Active",), now=now)
+        desired = {
             "observedGeneration": objects.generation(autoscaler),
-            "desiredScale": wish.replicas,
+            "desiredScale": plan.replicas,
             "actualScale": facts.ready,
-            "mode": wish.mode,
-            "conditions": found,
+            "mode": plan.mode,
+            "conditions": listed,
         }
         # To rest and to wake are no news, least of all a warning.
-        told = wish.reason == scaler.TIMED_OUT
-        await write_status(self._manager, kinds.POD_AUTOSCALER, autoscaler, wanted, announce=told)
+        announce = plan.reason == scaler.TIMED_OUT
+        await self._status.write(autoscaler, desired, announce=announce)
 
 
 def endpoint_slice(autoscaler: Mapping[str, Any], serving: Sequence[Endpoint]) -> Object:
@@ -274,7 +280,7 @@ def endpoint_slice(autoscaler: Mapping[str, Any], serving: Sequence[Endpoint]) -
             "labels": {
                 "kubernetes.io/service-name": name,
                 "endpointslice.kubernetes.io/managed-by": "autoscaler.ondol.dev",
-                words.REVISION_LABEL: name,
+                wellknown.REVISION_LABEL: name,
             },
             "ownerReferences": [objects.controller_reference(autoscaler)],
         },
@@ -291,12 +297,12 @@ def _port_name(autoscaler: Mapping[str, Any]) -> str:
     return "http2" if objects.spec(autoscaler).get("protocolType") == "h2c" else "http"
 
 
-def _same_endpoints(present: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+def _same_endpoints(live: Mapping[str, Any], desired: Mapping[str, Any]) -> bool:
     def essence(obj: Mapping[str, Any]) -> object:
         ports = [(p.get("name"), p.get("port")) for p in obj.get("ports") or ()]
         return ports, sorted(e["addresses"][0] for e in obj.get("endpoints") or ())
 
-    return essence(present) == essence(wanted)
+    return essence(live) == essence(desired)
 
 
 def _port_in_use(present: Mapping[str, Any] | None, address: str) -> int:
@@ -320,17 +326,17 @@ def _initialized(autoscaler: Mapping[str, Any]) -> bool:
     return conditions.is_true(autoscaler, "ScaleTargetInitialized")
 
 
-def _again(wish: Plan, facts: Facts) -> Result | None:
+def _requeue(plan: Plan, facts: Facts) -> Result | None:
     """At zero only events matter; otherwise time does too."""
-    if wish.idle and wish.replicas:
+    if plan.idle and plan.replicas:
         return Result(_DRAIN_POLL_S)
-    if wish.replicas or facts.replicas or facts.demand:
+    if plan.replicas or facts.replicas or facts.demand:
         return Result(_TICK_S)
     return None
 
 
 def _revision_key(obj: Object) -> list[Key]:
-    name = objects.labels(obj).get(words.REVISION_LABEL)
+    name = objects.labels(obj).get(wellknown.REVISION_LABEL)
     return [Key(objects.namespace(obj), name)] if name else []
 
 

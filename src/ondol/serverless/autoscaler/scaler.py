@@ -60,9 +60,9 @@ def plan(facts: Facts) -> Plan:
     """The wish for this moment; asking again later with newer facts is always safe."""
     if not facts.initialized:
         return _initial(facts)
-    wanted = _wanted(facts)
-    if wanted > 0:
-        return _running(facts, wanted)
+    replicas = _desired_replicas(facts)
+    if replicas > 0:
+        return _running(facts, replicas)
     if facts.replicas == 0:
         return Plan(0, "Proxy", "False", "NoTraffic", "The target is not receiving traffic.")
     return _leaving(facts)
@@ -88,27 +88,27 @@ def _initial(facts: Facts) -> Plan:
     )
 
 
-def _wanted(facts: Facts) -> int:
+def _desired_replicas(facts: Facts) -> int:
     least = facts.scaling.min_scale if facts.reachable else 0
     if facts.demand > 0:
         least = max(least, 1, facts.scaling.activation_scale)
     if facts.decision is None:
         return max(least, facts.replicas) if facts.replicas and not _settled_quiet(facts) else least
-    wanted = max(facts.decision.replicas, least)
-    if wanted == 0 and facts.replicas and not _settled_quiet(facts):
+    replicas = max(facts.decision.replicas, least)
+    if replicas == 0 and facts.replicas and not _settled_quiet(facts):
         return 1  # at most one replica waits out the window; the last goes only after a whole quiet one
-    return wanted
+    return replicas
 
 
 def _settled_quiet(facts: Facts) -> bool:
     return facts.quiet and facts.demand == 0 and facts.observed_s >= facts.scaling.window_s
 
 
-def _running(facts: Facts, wanted: int) -> Plan:
+def _running(facts: Facts, replicas: int) -> Plan:
     if facts.ready == 0:
         message = "Requests to the target are being buffered as resources are provisioned."
-        return Plan(wanted, "Proxy", "Unknown", "Queued", message)
-    return Plan(wanted, "Serve" if _may_serve(facts) else "Proxy", "True")
+        return Plan(replicas, "Proxy", "Unknown", "Queued", message)
+    return Plan(replicas, "Serve" if _may_serve(facts) else "Proxy", "True")
 
 
 def _may_serve(facts: Facts) -> bool:
@@ -121,9 +121,9 @@ def _may_serve(facts: Facts) -> bool:
 def _leaving(facts: Facts) -> Plan:
     """First the activator takes the requests, then, when the proxy has confirmed it, the pods go."""
     switched_s = facts.idle_s
-    gone = switched_s is not None and (
+    may_go = switched_s is not None and (
         (facts.drained and switched_s >= facts.scaling.retention_s)
         or switched_s >= max(GRACE_S, facts.scaling.retention_s)
     )
-    replicas = 0 if gone else facts.replicas
+    replicas = 0 if may_go else facts.replicas
     return Plan(replicas, "Proxy", "False", "NoTraffic", "The target is not receiving traffic.", idle=True)

@@ -5,15 +5,13 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Final
 
-from ondol.api import conditions, objects
-from ondol.api import resources as kinds
+from ondol.api import conditions, objects, resources
 from ondol.api.objects import Key, Object
 from ondol.base import clock, errors
 from ondol.sdk import Controller, Manager, Result
-from ondol.serverless.serving import metadata as words
-from ondol.serverless.serving import resources, status
+from ondol.serverless.serving import documents, verdicts, wellknown
+from ondol.serverless.serving.reporting import Reporter
 from ondol.serverless.serving.service import owner_key, owner_uid
-from ondol.serverless.serving.writing import write_status
 
 _BY_CONFIGURATION: Final = "configuration"
 
@@ -23,8 +21,9 @@ class ConfigurationReconciler:
 
     def __init__(self, manager: Manager) -> None:
         self._manager = manager
-        self._configurations = manager.informer(kinds.KNATIVE_CONFIGURATION)
-        self._revisions = manager.informer(kinds.KNATIVE_REVISION)
+        self._status = Reporter(manager, resources.KNATIVE_CONFIGURATION, ())
+        self._configurations = manager.informer(resources.KNATIVE_CONFIGURATION)
+        self._revisions = manager.informer(resources.KNATIVE_REVISION)
         self._revisions.add_index(_BY_CONFIGURATION, owner_uid)
 
     def controller(self) -> Controller:
@@ -40,8 +39,10 @@ class ConfigurationReconciler:
         revision, problem = await self._latest(configuration)
         own = self._revisions.lister.by_index(_BY_CONFIGURATION, str(objects.uid(configuration)))
         now = self._manager.clock.now()
-        wanted = status.configuration(configuration, revision, revisions=own, now=now, problem=problem)
-        await write_status(self._manager, kinds.KNATIVE_CONFIGURATION, configuration, wanted)
+        desired = verdicts.configuration_status(
+            configuration, revision, revisions=own, now=now, problem=problem
+        )
+        await self._status.write(configuration, desired)
         if revision is not None:
             await self._retire([r for r in own if _overtaken(r, revision)])
         return None
@@ -55,12 +56,12 @@ class ConfigurationReconciler:
         for revision in overtaken:
             meta = {
                 "resourceVersion": objects.resource_version(revision),
-                "labels": {words.ROUTING_STATE_LABEL: "reserve"},
-                "annotations": {words.ROUTING_STATE_MODIFIED: clock.rfc3339(self._manager.clock.now())},
+                "labels": {wellknown.ROUTING_STATE_LABEL: "reserve"},
+                "annotations": {wellknown.ROUTING_STATE_MODIFIED: clock.rfc3339(self._manager.clock.now())},
             }
             with suppress(errors.NotFound, errors.Conflict):  # the next event tells what it is now
                 await self._manager.client.patch(
-                    kinds.KNATIVE_REVISION,
+                    resources.KNATIVE_REVISION,
                     objects.name(revision),
                     objects.namespace(revision),
                     patch={"metadata": meta},
@@ -68,30 +69,30 @@ class ConfigurationReconciler:
 
     async def _latest(self, configuration: Object) -> tuple[Object | None, str]:
         """The Revision of the present generation, made if need be, or why it cannot be made."""
-        desired = resources.revision(configuration)
-        found = self._revisions.lister.get(objects.key(desired))
-        if found is None:
-            found = await self._create(desired)
-        generation = objects.labels(found).get(words.CONFIGURATION_GENERATION_LABEL)
-        mine = objects.is_controlled_by(found, configuration)
-        if mine and generation == str(objects.generation(configuration)):
-            return found, ""
-        if mine and objects.spec(found) == desired["spec"]:
-            return found, ""  # the template of an older generation again
+        desired = documents.revision(configuration)
+        revision = self._revisions.lister.get(objects.key(desired))
+        if revision is None:
+            revision = await self._create(desired)
+        generation = objects.labels(revision).get(wellknown.CONFIGURATION_GENERATION_LABEL)
+        is_own = objects.is_controlled_by(revision, configuration)
+        if is_own and generation == str(objects.generation(configuration)):
+            return revision, ""
+        if is_own and objects.spec(revision) == desired["spec"]:
+            return revision, ""  # the template of an older generation again
         name = objects.name(desired)
         return None, f'The name "{name}" is taken by another Revision; a changed template needs a new name.'
 
     async def _create(self, desired: Object) -> Object:
         try:
-            return await self._manager.client.create(kinds.KNATIVE_REVISION, desired)
+            return await self._manager.client.create(resources.KNATIVE_REVISION, desired)
         except errors.AlreadyExists:
             return await self._manager.client.get(
-                kinds.KNATIVE_REVISION, objects.name(desired), objects.namespace(desired)
+                resources.KNATIVE_REVISION, objects.name(desired), objects.namespace(desired)
             )
 
 
 def _overtaken(revision: Object, newest: Object) -> bool:
     """Whether a newer one came before any Route pointed here; it got ready all the same."""
-    pending = objects.labels(revision).get(words.ROUTING_STATE_LABEL) == "pending"
-    older = words.generation_of(revision) < words.generation_of(newest)
-    return pending and older and conditions.is_true(revision, status.READY)
+    pending = objects.labels(revision).get(wellknown.ROUTING_STATE_LABEL) == "pending"
+    older = wellknown.generation_of(revision) < wellknown.generation_of(newest)
+    return pending and older and conditions.is_true(revision, verdicts.READY)

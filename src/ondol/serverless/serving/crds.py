@@ -54,8 +54,20 @@ _BOOLEAN: Final[Object] = {"type": "boolean"}
 _CLOSED: Final[Object] = {"description": "Refused unless its feature is on."}
 _OTHER: Final[Object] = {"x-kubernetes-preserve-unknown-fields": True, **_CLOSED}
 _ANYTHING: Final[Object] = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
-_STATUS: Final[Object] = {**_ANYTHING, "description": "What became of it; the condition Ready sums it up."}
-_POD_FIELDS_SAID: Final[Mapping[str, str]] = {
+_STATUS: Final[Object] = {
+    **_ANYTHING,
+    "description": "What became of it; the condition Ready sums it up.",
+    "properties": {
+        "conditions": {
+            "type": "array",
+            "description": "One for each of its parts, by type; others may add theirs.",
+            "items": {**_ANYTHING, "required": ["type"], "properties": {"type": {"type": "string"}}},
+            "x-kubernetes-list-type": "map",
+            "x-kubernetes-list-map-keys": ["type"],
+        }
+    },
+}
+_POD_FIELDS: Final[Mapping[str, str]] = {
     "containers": "What runs. The one with a port, or the only one, is sent the requests.",
     "volumes": "Files for the containers: config maps, secrets, empty directories.",
     "serviceAccountName": "Whom the pods are to the API.",
@@ -102,7 +114,7 @@ def _field(field: facts.Field) -> Object:
     return schema
 
 
-def _said(text: str) -> Object:
+def _description(text: str) -> Object:
     return {"description": text}
 
 
@@ -115,32 +127,34 @@ def _template() -> Object:
     strings: Object = {"type": "object", "additionalProperties": _STRING}
     metadata = _object(
         {
-            "name": _STRING | _said("The revision's name, which begins with the service's; else made up."),
-            "labels": strings | _said("Labels of the revision and its pods."),
-            "annotations": strings | _said("Of the revision; autoscaling.knative.dev/* say how it scales."),
+            "name": _STRING
+            | _description("The revision's name, which begins with the service's; else made up."),
+            "labels": strings | _description("Labels of the revision and its pods."),
+            "annotations": strings
+            | _description("Of the revision; autoscaling.knative.dev/* say how it scales."),
         }
     )
-    template = _object({"metadata": metadata, "spec": _revision_spec() | _said("The pods.")})
-    return template | _said("What the next revision is like; a change makes a new one.")
+    template = _object({"metadata": metadata, "spec": _revision_spec() | _description("The pods.")})
+    return template | _description("What the next revision is like; a change makes a new one.")
 
 
 def _revision_spec() -> Object:
     schema = structural(_CORE + "PodSpec")
     properties = schema["properties"]
-    for name, text in _POD_FIELDS_SAID.items():
-        properties[name] |= _said(text)
+    for name, text in _POD_FIELDS.items():
+        properties[name] |= _description(text)
     concurrency: Object = {"type": "integer", "format": "int64", "minimum": 0, "maximum": 1000}
     timeout: Object = {"type": "integer", "format": "int64", "minimum": 0, "maximum": 600}
-    properties["containerConcurrency"] = concurrency | _said(
+    properties["containerConcurrency"] = concurrency | _description(
         "How many requests a pod is sent at a time; 0, the default, means no limit."
     )
-    properties["timeoutSeconds"] = timeout | _said(
+    properties["timeoutSeconds"] = timeout | _description(
         "How long a request may take, its wait for a pod included; 0 or nothing means 300."
     )
-    properties["responseStartTimeoutSeconds"] = timeout | _said(
+    properties["responseStartTimeoutSeconds"] = timeout | _description(
         "How long a pod may take to begin its answer; 0 means no such limit."
     )
-    properties["idleTimeoutSeconds"] = timeout | _said(
+    properties["idleTimeoutSeconds"] = timeout | _description(
         "How long a pod may send nothing while it answers; 0, the default, means no such limit."
     )
     properties["containers"] |= {"minItems": 1}
@@ -151,28 +165,28 @@ def _traffic(*, of_service: bool) -> Object:
     percent: Object = {"type": "integer", "format": "int64", "minimum": 0, "maximum": 100}
     tag: Object = {"type": "string", "pattern": "^[a-z]([-a-z0-9]*[a-z0-9])?$", "maxLength": 63}
     properties: dict[str, Object] = {
-        "revisionName": _STRING | _said("The revision."),
-        "latestRevision": _BOOLEAN | _said("Whether the newest revision that is ready is meant."),
-        "percent": percent | _said("Its share of the requests; the shares make 100."),
-        "tag": tag | _said("Gives it a host name of its own, with this in front."),
+        "revisionName": _STRING | _description("The revision."),
+        "latestRevision": _BOOLEAN | _description("Whether the newest revision that is ready is meant."),
+        "percent": percent | _description("Its share of the requests; the shares make 100."),
+        "tag": tag | _description("Gives it a host name of its own, with this in front."),
     }
     whose = "Refused here: it is the Service's own." if of_service else "Whose newest revision is meant."
-    properties["configurationName"] = _STRING | _said(whose)
-    properties["url"] = _STRING | _said("Refused: the status says it.")
+    properties["configurationName"] = _STRING | _description(whose)
+    properties["url"] = _STRING | _description("Refused: the status says it.")
     listed: Object = {"type": "array", "items": _object(properties)}
-    return listed | _said("Who gets the requests; all to the newest revision by default.")
+    return listed | _description("Who gets the requests; all to the newest revision by default.")
 
 
 def _definition(
     resource: Resource,
     spec: Object,
     *,
-    said: str,
+    description: str,
     short_names: tuple[str, ...],
     columns: list[Object],
     category: str = "serving",
 ) -> Object:
-    properties = {"spec": spec | _said("What is wanted."), "status": _STATUS}
+    properties = {"spec": spec | _description("What is wanted."), "status": _STATUS}
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
@@ -195,7 +209,7 @@ def _definition(
                     "storage": True,
                     "subresources": {"status": {}},
                     "additionalPrinterColumns": columns,
-                    "schema": {"openAPIV3Schema": _object(properties, "spec") | _said(said)},
+                    "schema": {"openAPIV3Schema": _object(properties, "spec") | _description(description)},
                 }
             ],
         },
@@ -225,7 +239,7 @@ def _service() -> Object:
     return _definition(
         KNATIVE_SERVICE,
         _object({"template": _template(), "traffic": _traffic(of_service=True)}, "template"),
-        said="Runs an image as a service that grows and shrinks with its requests, down to none.",
+        description="Runs an image as a service that grows and shrinks with its requests, down to none.",
         short_names=("kservice", "ksvc"),
         columns=[_column("URL", ".status.url"), *_LATEST_COLUMNS, *_READY_COLUMNS],
     )
@@ -235,7 +249,7 @@ def _configuration() -> Object:
     return _definition(
         KNATIVE_CONFIGURATION,
         _object({"template": _template()}, "template"),
-        said="The wanted state of a service's pods; makes a Revision of each change.",
+        description="The wanted state of a service's pods; makes a Revision of each change.",
         short_names=("config", "cfg"),
         columns=[*_LATEST_COLUMNS, *_READY_COLUMNS],
     )
@@ -245,7 +259,7 @@ def _revision() -> Object:
     return _definition(
         KNATIVE_REVISION,
         _revision_spec(),
-        said="One state of a service's pods, which is never changed.",
+        description="One state of a service's pods, which is never changed.",
         short_names=("rev",),
         columns=[
             _column("Config Name", r".metadata.labels['serving\.knative\.dev/configuration']"),
@@ -261,7 +275,7 @@ def _route() -> Object:
     return _definition(
         KNATIVE_ROUTE,
         _object({"traffic": _traffic(of_service=False)}),
-        said="Gives revisions a host name, and divides its requests among them.",
+        description="Gives revisions a host name, and divides its requests among them.",
         short_names=("rt",),
         columns=[_column("URL", ".status.url"), *_READY_COLUMNS],
     )
@@ -271,21 +285,22 @@ def _pod_autoscaler() -> Object:
     reachability: Object = {"type": "string", "enum": ["Reachable", "Unreachable", "Unknown"]}
     spec = _object(
         {
-            "containerConcurrency": _INTEGER | _said("As in the revision."),
-            "timeoutSeconds": _INTEGER | _said("As in the revision."),
-            "responseStartTimeoutSeconds": _INTEGER | _said("As in the revision."),
-            "idleTimeoutSeconds": _INTEGER | _said("As in the revision."),
-            "containerPort": _INTEGER | _said("The port that requests are sent to."),
-            "protocolType": {"type": "string", "enum": ["http1", "h2c"]} | _said("What is spoken there."),
-            "reachability": reachability | _said("Whether a route leads to the revision."),
-            "scaleTargetRef": _ANYTHING | _said("The Deployment to scale."),
+            "containerConcurrency": _INTEGER | _description("As in the revision."),
+            "timeoutSeconds": _INTEGER | _description("As in the revision."),
+            "responseStartTimeoutSeconds": _INTEGER | _description("As in the revision."),
+            "idleTimeoutSeconds": _INTEGER | _description("As in the revision."),
+            "containerPort": _INTEGER | _description("The port that requests are sent to."),
+            "protocolType": {"type": "string", "enum": ["http1", "h2c"]}
+            | _description("What is spoken there."),
+            "reachability": reachability | _description("Whether a route leads to the revision."),
+            "scaleTargetRef": _ANYTHING | _description("The Deployment to scale."),
         },
         "scaleTargetRef",
     )
     return _definition(
         POD_AUTOSCALER,
         spec,
-        said="How many pods a revision should have; the platform's own, made for each revision.",
+        description="How many pods a revision should have; the platform's own, made for each revision.",
         short_names=("kpa", "pa"),
         columns=[
             {**_column("DesiredScale", ".status.desiredScale"), "type": "integer"},

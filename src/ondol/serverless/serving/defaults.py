@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from ondol.api import objects
 from ondol.api.objects import Object
-from ondol.serverless.serving import metadata as words
+from ondol.serverless.serving import wellknown
 
 USER_CONTAINER: Final = "user-container"
 INIT_CONTAINER: Final = "init-container"
@@ -77,15 +77,17 @@ def _sign(new: Object, old: Object | None, user: str) -> None:
     """Who made the object and who changed its spec last; a write that leaves them out keeps them."""
     before = objects.annotations(old) if old is not None else {}
     if old is None:
-        signed = {words.CREATOR: user, words.LAST_MODIFIER: user}
+        signed = {wellknown.CREATOR: user, wellknown.LAST_MODIFIER: user}
     elif objects.spec(new) != objects.spec(old):
-        signed = {words.LAST_MODIFIER: user}
+        signed = {wellknown.LAST_MODIFIER: user}
     else:
         signed = {}
     own = objects.annotations(new)
-    kept = {k: before[k] for k in (words.CREATOR, words.LAST_MODIFIER) if k in before and k not in own}
-    if signed or kept:
-        new["metadata"]["annotations"] = {**own, **kept, **signed}
+    unchanged = {
+        k: before[k] for k in (wellknown.CREATOR, wellknown.LAST_MODIFIER) if k in before and k not in own
+    }
+    if signed or unchanged:
+        new["metadata"]["annotations"] = {**own, **unchanged, **signed}
 
 
 def revision_spec(spec: Mapping[str, Any]) -> Object:

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ondol.api import objects
-from ondol.api import resources as kinds
+from ondol.api import objects, resources
 from ondol.api.objects import Key, Object
 from ondol.base.errors import Cause
-from ondol.sdk import Controller, Manager, Result
-from ondol.serverless.serving import metadata as words
-from ondol.serverless.serving import resources, status
-from ondol.serverless.serving.children import AGAIN_S, ChildProblem, Children
+from ondol.sdk import Children, Controller, Manager, Result
+from ondol.serverless.serving import children, documents, verdicts, wellknown
+from ondol.serverless.serving.children import FIELD_MANAGER, RETRY_S, ChildProblem
+from ondol.serverless.serving.reporting import Reporter
 from ondol.serverless.serving.service import owner_key
-from ondol.serverless.serving.writing import write_status
 
 _BY_REVISION = "revision"
 
@@ -23,12 +21,15 @@ class RevisionReconciler:
 
     def __init__(self, manager: Manager) -> None:
         self._manager = manager
-        self._children = Children(manager.client)
-        self._revisions = manager.informer(kinds.KNATIVE_REVISION)
-        self._deployments = manager.informer(kinds.DEPLOYMENT)
-        self._services = manager.informer(kinds.SERVICE)
-        self._scalers = manager.informer(kinds.POD_AUTOSCALER)
-        self._pods = manager.informer(kinds.POD)
+        self._children = Children(manager.client, field_manager=FIELD_MANAGER)
+        self._status = Reporter(
+            manager, resources.KNATIVE_REVISION, ("ResourcesAvailable", "ContainerHealthy", "Active")
+        )
+        self._revisions = manager.informer(resources.KNATIVE_REVISION)
+        self._deployments = manager.informer(resources.DEPLOYMENT)
+        self._services = manager.informer(resources.SERVICE)
+        self._scalers = manager.informer(resources.POD_AUTOSCALER)
+        self._pods = manager.informer(resources.POD)
         self._pods.add_index(_BY_REVISION, _revision_of)
 
     def controller(self) -> Controller:
@@ -43,57 +44,51 @@ class RevisionReconciler:
     async def reconcile(self, key: Key) -> Result | None:
         revision = self._revisions.lister.get(key)
         if revision is None:
-            self._forget(key)
+            self._children.forget(key)
             return None
         if objects.is_deleting(revision):
             return None
-        scaling, causes = words.scaling(
+        scaling, causes = wellknown.scaling(
             objects.annotations(revision),
             container_concurrency=int(objects.spec(revision).get("containerConcurrency") or 0),
         )
         if not objects.status(revision):
-            self._tell(revision, causes)
+            self._warn(revision, causes)
         problem = None
         deployment, scaler = None, self._scalers.lister.get(key)
         try:
             deployment, scaler = await self._apply(revision, scaling.progress_deadline_s)
         except ChildProblem as error:
-            problem = status.Verdict("False", error.reason, str(error))
+            problem = verdicts.Verdict("False", error.reason, str(error))
         pods = self._pods.lister.by_index(_BY_REVISION, str(key))
         now = self._manager.clock.now()
-        wanted = status.revision(revision, deployment, scaler, pods, problem=problem, now=now)
-        await write_status(self._manager, kinds.KNATIVE_REVISION, revision, wanted)
-        return Result(AGAIN_S) if problem is not None else None
+        desired = verdicts.revision_status(revision, deployment, scaler, pods, problem=problem, now=now)
+        await self._status.write(revision, desired)
+        return Result(RETRY_S) if problem is not None else None
 
-    def _tell(self, revision: Object, causes: Sequence[Cause]) -> None:
-        """Say once which annotations do not hold, though a Service that has them is refused."""
+    def _warn(self, revision: Object, causes: Sequence[Cause]) -> None:
+        """Tell once, in events, which annotations do not hold, though a Service that has them is refused."""
         for cause in causes:
             self._manager.recorder.event(
                 revision, "Warning", "InvalidAnnotation", f"{cause.field}: {cause.message}"
             )
 
     async def _apply(self, revision: Object, progress_deadline_s: float) -> tuple[Object, Object]:
-        key = objects.key(revision)
-        await self._children.apply(
-            kinds.SERVICE, resources.revision_service(revision), self._services.lister.get(key)
-        )
-        wanted = resources.deployment(revision, progress_deadline_s=progress_deadline_s)
-        deployment = await self._children.apply(
-            kinds.DEPLOYMENT, wanted, self._deployments.lister.get(objects.key(wanted))
-        )
-        scaler = await self._children.apply(
-            kinds.POD_AUTOSCALER, resources.pod_autoscaler(revision), self._scalers.lister.get(key)
+        key, family = objects.key(revision), self._children.of(revision)
+        service = documents.revision_service(revision)
+        await children.apply(family, resources.SERVICE, service, self._services.lister.get(key))
+        desired = documents.deployment(revision, progress_deadline_s=progress_deadline_s)
+        live = self._deployments.lister.get(objects.key(desired))
+        deployment = await children.apply(family, resources.DEPLOYMENT, desired, live)
+        autoscaler = documents.pod_autoscaler(revision)
+        scaler = await children.apply(
+            family, resources.POD_AUTOSCALER, autoscaler, self._scalers.lister.get(key)
         )
         return deployment, scaler
 
-    def _forget(self, key: Key) -> None:
-        self._children.forget(kinds.SERVICE, key)
-        self._children.forget(kinds.POD_AUTOSCALER, key)
-        self._children.forget(kinds.DEPLOYMENT, Key(key.namespace, resources.deployment_name(key.name)))
-
 
 def _revision_of(pod: Object) -> list[str]:
-    name = objects.labels(pod).get(words.REVISION_LABEL)
+    name = objects.labels(pod).get(wellknown.REVISION_LABEL)
     return [str(Key(objects.namespace(pod), name))] if name else []
 
 

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
-from ondol.api import conditions, objects
-from ondol.api import resources as kinds
+from ondol.api import conditions, objects, resources
 from ondol.api.objects import Key, Object
 from ondol.base import clock, errors
-from ondol.sdk import Controller, Manager, Result
-from ondol.serverless.serving import metadata as words
-from ondol.serverless.serving import resources, status
-from ondol.serverless.serving.children import AGAIN_S, ChildProblem, Children
+from ondol.sdk import Children, Controller, Manager, Result
+from ondol.serverless.serving import children, documents, verdicts, wellknown
+from ondol.serverless.serving.children import FIELD_MANAGER, RETRY_S, ChildProblem
 from ondol.serverless.serving.defaults import TIMEOUT_S
-from ondol.serverless.serving.resources import Target
+from ondol.serverless.serving.documents import Target
+from ondol.serverless.serving.reporting import Reporter
 from ondol.serverless.serving.service import owner_key, owner_uid
-from ondol.serverless.serving.status import Verdict
-from ondol.serverless.serving.writing import write_status
+from ondol.serverless.serving.verdicts import Verdict
 
 _BY_CONFIGURATION: Final = "configuration"
 _BY_REVISION: Final = "revision"
@@ -41,12 +38,13 @@ class RouteReconciler:
     def __init__(self, manager: Manager, config: RouteConfig) -> None:
         self._manager = manager
         self._config = config
-        self._children = Children(manager.client)
-        self._routes = manager.informer(kinds.KNATIVE_ROUTE)
-        self._configurations = manager.informer(kinds.KNATIVE_CONFIGURATION)
-        self._revisions = manager.informer(kinds.KNATIVE_REVISION)
-        self._services = manager.informer(kinds.SERVICE)
-        self._virtual_services = manager.informer(kinds.VIRTUAL_SERVICE)
+        self._children = Children(manager.client, field_manager=FIELD_MANAGER)
+        self._status = Reporter(manager, resources.KNATIVE_ROUTE, ("AllTrafficAssigned", "IngressReady"))
+        self._routes = manager.informer(resources.KNATIVE_ROUTE)
+        self._configurations = manager.informer(resources.KNATIVE_CONFIGURATION)
+        self._revisions = manager.informer(resources.KNATIVE_REVISION)
+        self._services = manager.informer(resources.SERVICE)
+        self._virtual_services = manager.informer(resources.VIRTUAL_SERVICE)
         self._services.add_index(_BY_OWNER, owner_uid)
         self._routes.add_index(_BY_CONFIGURATION, lambda route: _mentioned(route, "configurationName"))
         self._routes.add_index(_BY_REVISION, lambda route: _mentioned(route, "revisionName"))
@@ -66,7 +64,7 @@ class RouteReconciler:
     async def reconcile(self, key: Key) -> Result | None:
         route = self._routes.lister.get(key)
         if route is None:
-            self._children.forget(kinds.VIRTUAL_SERVICE, key)
+            self._children.forget(key)
             await self._mark(key, ())
             return None
         if objects.is_deleting(route):
@@ -75,57 +73,49 @@ class RouteReconciler:
         if assigned.status != "True":
             await self._write(route, self._present(route), assigned, Verdict("Unknown"))
             return None
-        again = None
+        result = None
         try:
             ingress = await self._program(route, targets)
         except ChildProblem as error:
-            again = Result(AGAIN_S)
+            result = Result(RETRY_S)
             ingress = Verdict("False", error.reason, str(error))
         await self._mark(key, {target.revision for target in targets})
         await self._write(route, targets, assigned, ingress)
-        return again
+        return result
 
     async def _write(
         self, route: Object, targets: Sequence[Target], assigned: Verdict, ingress: Verdict
     ) -> None:
-        wanted = status.route(
+        desired = verdicts.route_status(
             route,
             targets,
             assigned,
             ingress,
             domain=self._config.domain,
             public_port=self._config.public_port,
-            local_only=objects.labels(route).get(words.VISIBILITY) == words.CLUSTER_LOCAL,
+            local_only=objects.labels(route).get(wellknown.VISIBILITY) == wellknown.CLUSTER_LOCAL,
             now=self._manager.clock.now(),
         )
-        await write_status(self._manager, kinds.KNATIVE_ROUTE, route, wanted)
+        await self._status.write(route, desired)
 
     async def _program(self, route: Object, targets: Sequence[Target]) -> Verdict:
         """Make the names resolvable, then hand the mesh its rules; say whether it serves them."""
         namespace, name = objects.namespace(route), objects.name(route)
-        own = [name, *(resources.tag_name(t.tag, name) for t in targets if t.tag)]
+        family = self._children.of(route)
+        own = [name, *(documents.tag_name(t.tag, name) for t in targets if t.tag)]
         for service_name in own:
-            await self._children.apply(
-                kinds.SERVICE,
-                resources.placeholder_service(route, service_name),
+            await children.apply(
+                family,
+                resources.SERVICE,
+                documents.placeholder_service(route, service_name),
                 self._services.lister.get(Key(namespace, service_name)),
             )
-        wanted = resources.virtual_service(route, targets, self._config.domain)
-        present = self._virtual_services.lister.get(objects.key(wanted))
-        done = await self._children.apply(kinds.VIRTUAL_SERVICE, wanted, present)
-        await self._remove_names(route, own)
-        return status.ingress(done, reported=self._config.mesh_reports)
-
-    async def _remove_names(self, route: Object, wanted: Sequence[str]) -> None:
-        """The Services of tags that are no more; nothing routes by their names by now."""
-        for service in self._services.lister.by_index(_BY_OWNER, objects.uid(route)):
-            if objects.name(service) not in wanted:
-                key = objects.key(service)
-                self._children.forget(kinds.SERVICE, key)
-                with suppress(errors.NotFound, errors.Conflict):
-                    await self._manager.client.delete(
-                        kinds.SERVICE, key.name, key.namespace, uid=objects.uid(service)
-                    )
+        desired = documents.virtual_service(route, targets, self._config.domain)
+        live = self._virtual_services.lister.get(objects.key(desired))
+        virtual_service = await children.apply(family, resources.VIRTUAL_SERVICE, desired, live)
+        # The Services of tags that are no more: nothing routes by their names by now.
+        await family.prune(resources.SERVICE, self._services.lister.by_index(_BY_OWNER, objects.uid(route)))
+        return verdicts.ingress_verdict(virtual_service, reported=self._config.mesh_reports)
 
     def _present(self, route: Object) -> list[Target]:
         """What the status says is served now."""
@@ -158,7 +148,7 @@ class RouteReconciler:
             return [], Verdict("False", "InvalidTraffic", f'the tag "{twice}" is given twice')
         if total != 100:
             return [], Verdict("False", "InvalidTraffic", f"the percentages add up to {total}, not 100")
-        return targets, status.OK
+        return targets, verdicts.OK
 
     def _revision_for(self, route: Object, spec: Mapping[str, Any]) -> tuple[Object, Verdict | None]:
         namespace = objects.namespace(route)
@@ -171,7 +161,7 @@ class RouteReconciler:
             return {}, Verdict("False", "ConfigurationMissing", message)
         latest = objects.status(configuration).get("latestReadyRevisionName")
         if not latest:
-            ready = conditions.get(configuration, status.READY) or {}
+            ready = conditions.get(configuration, verdicts.READY) or {}
             if ready.get("status") == "False":
                 message = f'Configuration "{name}" does not have any ready Revision.'
                 return {}, Verdict("False", "RevisionMissing", message)
@@ -184,8 +174,8 @@ class RouteReconciler:
         if revision is None:
             message = f'Revision "{key.name}" referenced in traffic not found.'
             return {}, Verdict("False", "RevisionMissing", message)
-        if not conditions.is_true(revision, status.READY):
-            failed = conditions.is_false(revision, status.READY)
+        if not conditions.is_true(revision, verdicts.READY):
+            failed = conditions.is_false(revision, verdicts.READY)
             message = f'Revision "{key.name}" is not ready.'
             return {}, Verdict("False" if failed else "Unknown", "RevisionMissing", message)
         return revision, None
@@ -194,7 +184,7 @@ class RouteReconciler:
         """Tell each revision whether this route points at it: `active`, or `reserve` when it ceased to."""
         for revision in self._revisions.lister.list(route.namespace):
             before = set(
-                filter(None, objects.annotations(revision).get(words.ROUTES_ANNOTATION, "").split(","))
+                filter(None, objects.annotations(revision).get(wellknown.ROUTES_ANNOTATION, "").split(","))
             )
             after = before | {route.name} if objects.name(revision) in pointed_at else before - {route.name}
             if after != before:
@@ -205,16 +195,16 @@ class RouteReconciler:
         modified = clock.rfc3339(self._manager.clock.now())
         patch = {
             "metadata": {
-                "labels": {words.ROUTING_STATE_LABEL: state},
+                "labels": {wellknown.ROUTING_STATE_LABEL: state},
                 "annotations": {
-                    words.ROUTES_ANNOTATION: ",".join(sorted(routes)) or None,
-                    words.ROUTING_STATE_MODIFIED: modified,
+                    wellknown.ROUTES_ANNOTATION: ",".join(sorted(routes)) or None,
+                    wellknown.ROUTING_STATE_MODIFIED: modified,
                 },
             }
         }
         try:
             await self._manager.client.patch(
-                kinds.KNATIVE_REVISION, objects.name(revision), objects.namespace(revision), patch=patch
+                resources.KNATIVE_REVISION, objects.name(revision), objects.namespace(revision), patch=patch
             )
         except errors.NotFound:
             return
@@ -222,5 +212,5 @@ class RouteReconciler:
 
 def _mentioned(route: Object, field: str) -> list[str]:
     namespace = objects.namespace(route)
-    found = objects.spec(route).get("traffic") or ()
-    return [str(Key(namespace, t[field])) for t in found if t.get(field)]
+    targets = objects.spec(route).get("traffic") or ()
+    return [str(Key(namespace, target[field])) for target in targets if target.get(field)]

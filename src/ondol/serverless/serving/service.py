@@ -1,14 +1,13 @@
-"""Reconciles Knative Services: a Configuration and a Route, and what they say."""
+"""Reconciles Knative Services: a Configuration and a Route, and their readiness."""
 
 from __future__ import annotations
 
-from ondol.api import objects
-from ondol.api import resources as kinds
+from ondol.api import objects, resources
 from ondol.api.objects import Key
-from ondol.sdk import Controller, Manager, Result
-from ondol.serverless.serving import resources, status
-from ondol.serverless.serving.children import AGAIN_S, ChildProblem, Children
-from ondol.serverless.serving.writing import write_status
+from ondol.sdk import Children, Controller, Manager, Result
+from ondol.serverless.serving import children, documents, verdicts
+from ondol.serverless.serving.children import FIELD_MANAGER, RETRY_S, ChildProblem
+from ondol.serverless.serving.reporting import Reporter
 
 
 class ServiceReconciler:
@@ -16,10 +15,11 @@ class ServiceReconciler:
 
     def __init__(self, manager: Manager) -> None:
         self._manager = manager
-        self._children = Children(manager.client)
-        self._services = manager.informer(kinds.KNATIVE_SERVICE)
-        self._configurations = manager.informer(kinds.KNATIVE_CONFIGURATION)
-        self._routes = manager.informer(kinds.KNATIVE_ROUTE)
+        self._children = Children(manager.client, field_manager=FIELD_MANAGER)
+        self._status = Reporter(manager, resources.KNATIVE_SERVICE, ("ConfigurationsReady", "RoutesReady"))
+        self._services = manager.informer(resources.KNATIVE_SERVICE)
+        self._configurations = manager.informer(resources.KNATIVE_CONFIGURATION)
+        self._routes = manager.informer(resources.KNATIVE_ROUTE)
 
     def controller(self) -> Controller:
         controller = Controller("knative-service", self.reconcile)
@@ -31,29 +31,30 @@ class ServiceReconciler:
     async def reconcile(self, key: Key) -> Result | None:
         service = self._services.lister.get(key)
         if service is None:
-            self._children.forget(kinds.KNATIVE_CONFIGURATION, key)
-            self._children.forget(kinds.KNATIVE_ROUTE, key)
+            self._children.forget(key)
             return None
         if objects.is_deleting(service):
             return None
         configuration, route = self._configurations.lister.get(key), self._routes.lister.get(key)
         problem = None
+        family = self._children.of(service)
         try:
-            wish = resources.configuration(service)
-            configuration = await self._children.apply(kinds.KNATIVE_CONFIGURATION, wish, configuration)
-            route = await self._children.apply(kinds.KNATIVE_ROUTE, resources.route(service), route)
+            configuration = await children.apply(
+                family, resources.KNATIVE_CONFIGURATION, documents.configuration(service), configuration
+            )
+            route = await children.apply(family, resources.KNATIVE_ROUTE, documents.route(service), route)
         except ChildProblem as error:
-            problem = status.Verdict("False", error.reason, str(error))
+            problem = verdicts.Verdict("False", error.reason, str(error))
         now = self._manager.clock.now()
-        wanted = status.service(service, configuration, route, problem=problem, now=now)
-        await write_status(self._manager, kinds.KNATIVE_SERVICE, service, wanted)
-        return Result(AGAIN_S) if problem is not None else None
+        desired = verdicts.service_status(service, configuration, route, problem=problem, now=now)
+        await self._status.write(service, desired)
+        return Result(RETRY_S) if problem is not None else None
 
 
 def owner_key(obj: objects.Object) -> list[Key]:
     """The key of the Serving object that controls this one."""
     owner = objects.controller_of(obj)
-    if owner is None or owner.get("apiVersion") != resources.API_VERSION:
+    if owner is None or owner.get("apiVersion") != documents.API_VERSION:
         return []
     return [Key(objects.namespace(obj), str(owner["name"]))]
 

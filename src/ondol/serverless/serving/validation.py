@@ -13,15 +13,13 @@ from functools import cached_property
 from typing import Any, Final, TypeAlias
 
 from ondol.api import defaults as builtin
-from ondol.api import objects, validation
-from ondol.api import resources as kinds
+from ondol.api import objects, resources, validation
 from ondol.api.objects import Object
 from ondol.api.schema import causes, typed
 from ondol.api.validation import fields
 from ondol.base import errors
 from ondol.base.errors import Cause
-from ondol.serverless.serving import defaults, podspec, resources
-from ondol.serverless.serving import metadata as words
+from ondol.serverless.serving import defaults, documents, podspec, wellknown
 
 Document: TypeAlias = Mapping[str, Any]
 Fill: TypeAlias = Callable[[Object, Object | None, str], None]
@@ -30,7 +28,7 @@ _DEPLOYMENT: Final = "io.k8s.api.apps.v1.Deployment"
 _TEMPLATE: Final = "spec.template"
 _POD: Final = "spec.template.spec"
 _NOTES: Final = "spec.template.metadata.annotations"
-_OWNERS: Final = {words.SERVICE_LABEL: "Service", words.CONFIGURATION_LABEL: "Configuration"}
+_OWNERS: Final = {wellknown.SERVICE_LABEL: "Service", wellknown.CONFIGURATION_LABEL: "Configuration"}
 
 
 @dataclass(frozen=True)
@@ -98,9 +96,9 @@ class Rules:
 
 def _notes(obj: Document) -> Iterator[str]:
     """Annotations that do nothing."""
-    yield from words.without_effect(objects.annotations(obj))
+    yield from wellknown.without_effect(objects.annotations(obj))
     notes = objects.annotations(_template(obj))
-    yield from (f"{_NOTES}[{key}]: this annotation is not known" for key in words.unknown(notes))
+    yield from (f"{_NOTES}[{key}]: this annotation is not known" for key in wellknown.unknown(notes))
 
 
 def rules(
@@ -110,10 +108,12 @@ def rules(
     """By group and resource."""
     templated = (True, unsupported, features)
     return {
-        kinds.KNATIVE_SERVICE.group_resource: Rules(service, defaults.service, *templated),
-        kinds.KNATIVE_CONFIGURATION.group_resource: Rules(configuration, defaults.configuration, *templated),
-        kinds.KNATIVE_REVISION.group_resource: Rules(revision, defaults.revision, features=features),
-        kinds.KNATIVE_ROUTE.group_resource: Rules(route, defaults.route),
+        resources.KNATIVE_SERVICE.group_resource: Rules(service, defaults.service, *templated),
+        resources.KNATIVE_CONFIGURATION.group_resource: Rules(
+            configuration, defaults.configuration, *templated
+        ),
+        resources.KNATIVE_REVISION.group_resource: Rules(revision, defaults.revision, features=features),
+        resources.KNATIVE_ROUTE.group_resource: Rules(route, defaults.route),
     }
 
 
@@ -154,11 +154,13 @@ def revision(write: Write) -> Iterator[Cause]:
 
 def _metadata(obj: Document) -> Iterator[Cause]:
     yield from fields.label_1035("metadata.name", objects.name(obj))
-    visibility = objects.labels(obj).get(words.VISIBILITY)
-    if visibility not in (None, words.CLUSTER_LOCAL):
-        yield causes.not_supported(f"metadata.labels[{words.VISIBILITY}]", visibility, (words.CLUSTER_LOCAL,))
+    visibility = objects.labels(obj).get(wellknown.VISIBILITY)
+    if visibility not in (None, wellknown.CLUSTER_LOCAL):
+        yield causes.not_supported(
+            f"metadata.labels[{wellknown.VISIBILITY}]", visibility, (wellknown.CLUSTER_LOCAL,)
+        )
     for key in sorted(objects.annotations(obj)):
-        if key.startswith(words.AUTOSCALING):
+        if key.startswith(wellknown.AUTOSCALING):
             text = f"autoscaling annotations must be put under {_NOTES} to work"
             yield causes.forbidden(f"metadata.annotations[{key}]", text)
     yield from _owned(obj)
@@ -176,12 +178,12 @@ def _owned(obj: Document) -> Iterator[Cause]:
 
 
 def _rollout(obj: Document) -> Iterator[Cause]:
-    for key in words.ROLLOUT_DURATIONS:
+    for key in wellknown.ROLLOUT_DURATIONS:
         text = objects.annotations(obj).get(key)
         if not text:
             continue
         try:
-            words.whole_s(text)
+            wellknown.whole_s(text)
         except ValueError as error:
             yield causes.invalid(f"metadata.annotations[{key}]", text, str(error))
 
@@ -190,7 +192,7 @@ def _signatures(new: Document, old: Document | None) -> Iterator[Cause]:
     if old is None:
         return
     is_same = objects.spec(new) == objects.spec(old)
-    for key, is_fixed in ((words.CREATOR, True), (words.LAST_MODIFIER, is_same)):
+    for key, is_fixed in ((wellknown.CREATOR, True), (wellknown.LAST_MODIFIER, is_same)):
         value = objects.annotations(new).get(key)
         if is_fixed and value != objects.annotations(old).get(key):
             yield causes.invalid(f"metadata.annotations[{key}]", value, "annotation value is immutable")
@@ -207,7 +209,7 @@ def _template(obj: Document) -> Document:
 def _templated(write: Write) -> Iterator[Cause]:
     template = _template(write.new)
     yield from _revision_name(write.new, write.old)
-    _, wrong = words.scaling(objects.annotations(template), container_concurrency=0)
+    _, wrong = wellknown.scaling(objects.annotations(template), container_concurrency=0)
     yield from wrong
     own = [*podspec.problems(template.get("spec") or {}, _POD, write.features)]
     yield from own or _as_deployment(write)  # what is wrong already would only be told twice
@@ -224,26 +226,26 @@ def _revision_name(new: Document, old: Document | None) -> Iterator[Cause]:
     if old is None or name != objects.name(_template(old)):
         return
     if defaults.template_of(old) != defaults.template_of(new):
-        said = "the template was changed without a change of its name, and a Revision never changes"
-        yield causes.invalid(path, name, said)
+        message = "the template was changed without a change of its name, and a Revision never changes"
+        yield causes.invalid(path, name, message)
 
 
 def _as_deployment(write: Write) -> Iterator[Cause]:
     """What is wrong with the pod of the template, at the same paths."""
     try:
-        found = write.workload
+        deployment = write.workload
     except errors.BadRequest as error:
         yield Cause("FieldValueInvalid", f"Invalid value: {str(error).rpartition(': Deployment.')[2]}", _POD)
         return
-    for cause in validation.validate(_DEPLOYMENT, found):
+    for cause in validation.validate(_DEPLOYMENT, deployment):
         if cause.field.startswith((f"{_POD}.", f"{_TEMPLATE}.labels", f"{_TEMPLATE}.annotations")):
             yield cause
 
 
 def _deployment(obj: Document) -> Object:
     """The Deployment of the Revision that the template would become."""
-    wanted = resources.deployment(resources.revision(obj), progress_deadline_s=1)
-    document = typed.of(_DEPLOYMENT).decode(wanted)
+    deployment = documents.deployment(documents.revision(obj), progress_deadline_s=1)
+    document = typed.of(_DEPLOYMENT).decode(deployment)
     builtin.apply(_DEPLOYMENT, document)
     return document
 

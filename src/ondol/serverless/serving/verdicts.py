@@ -12,9 +12,8 @@ from typing import Any, Final
 from ondol.api import conditions, objects
 from ondol.api.objects import Object
 from ondol.serverless.autoscaler import scaler
-from ondol.serverless.serving import metadata as words
-from ondol.serverless.serving import resources
-from ondol.serverless.serving.resources import Target
+from ondol.serverless.serving import documents, wellknown
+from ondol.serverless.serving.documents import Target
 
 READY: Final = "Ready"
 _IMAGE_REASONS: Final = {"ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName"}
@@ -36,20 +35,20 @@ class Verdict:
 OK: Final = Verdict("True")
 
 
-def written(
+def with_ready(
     obj: Mapping[str, Any], verdicts: Mapping[str, Verdict], *, of_ready: Sequence[str], now: float
 ) -> list[Object]:
     """The object's conditions with `verdicts` written and Ready derived from `of_ready`."""
-    found: Sequence[Mapping[str, Any]] = conditions.of(obj)
+    listed: Sequence[Mapping[str, Any]] = conditions.of(obj)
     for type_, verdict in verdicts.items():
-        found = conditions.set(
-            found, type_, verdict.status, reason=verdict.reason, message=verdict.message, now=now
+        listed = conditions.set(
+            listed, type_, verdict.status, reason=verdict.reason, message=verdict.message, now=now
         )
-    return sorted(conditions.ready_from(found, of_ready, now=now), key=lambda c: str(c["type"]))
+    return sorted(conditions.ready_from(listed, of_ready, now=now), key=lambda c: str(c["type"]))
 
 
-def revision(
-    revision_: Mapping[str, Any],
+def revision_status(
+    revision: Mapping[str, Any],
     deployment: Mapping[str, Any] | None,
     autoscaler: Mapping[str, Any] | None,
     pods: Sequence[Mapping[str, Any]],
@@ -63,37 +62,37 @@ def revision(
     """
     initialized = autoscaler is not None and conditions.is_true(autoscaler, "ScaleTargetInitialized")
     pods = [pod for pod in pods if not objects.is_deleting(pod)]
-    available = problem or (OK if initialized else _resources(revision_, deployment, autoscaler, pods))
-    healthy = _containers(revision_, pods, initialized=initialized)
+    available = problem or (OK if initialized else _resources(revision, deployment, autoscaler, pods))
+    healthy = _containers(revision, pods, initialized=initialized)
     verdicts = {"ResourcesAvailable": available, "ContainerHealthy": healthy, "Active": _active(autoscaler)}
     scaled = objects.status(autoscaler or {})
     return {
-        "observedGeneration": objects.generation(revision_),
-        "conditions": written(
-            revision_, verdicts, of_ready=("ContainerHealthy", "ResourcesAvailable"), now=now
+        "observedGeneration": objects.generation(revision),
+        "conditions": with_ready(
+            revision, verdicts, of_ready=("ContainerHealthy", "ResourcesAvailable"), now=now
         ),
-        "containerStatuses": _container_statuses(revision_, pods),
+        "containerStatuses": _container_statuses(revision, pods),
         "actualReplicas": int(scaled.get("actualScale") or 0),
         "desiredReplicas": max(0, int(scaled.get("desiredScale") or 0)),
     }
 
 
 def _resources(
-    revision_: Mapping[str, Any],
+    revision: Mapping[str, Any],
     deployment: Mapping[str, Any] | None,
     autoscaler: Mapping[str, Any] | None,
     pods: Sequence[Mapping[str, Any]],
 ) -> Verdict:
     for status, waiting in _waiting(pods):
         if waiting.get("reason") in _IMAGE_REASONS:
-            return _image_missing(revision_, status, waiting)
+            return _image_missing(revision, status, waiting)
     for pod in pods:
         scheduled = conditions.get(pod, "PodScheduled") or {}
         if scheduled.get("status") == "False":
             return Verdict("False", str(scheduled.get("reason") or "Unschedulable"), _message(scheduled))
     given_up = conditions.get(autoscaler or {}, "Active") or {}
     if given_up.get("reason") == scaler.TIMED_OUT:  # its pods are gone, so nobody else could say it any more
-        return _lost(revision_) or Verdict(
+        return _lost(revision) or Verdict(
             "False", "ProgressDeadlineExceeded", "Initial scale was never achieved"
         )
     if deployment is None:
@@ -112,19 +111,19 @@ def _resources(
     return Verdict("Unknown", "Deploying")
 
 
-def _lost(revision_: Mapping[str, Any]) -> Verdict | None:
+def _lost(revision: Mapping[str, Any]) -> Verdict | None:
     """What was wrong with the resources while there were pods to say it."""
-    before = conditions.get(revision_, "ResourcesAvailable") or {}
+    before = conditions.get(revision, "ResourcesAvailable") or {}
     if before.get("status") != "False":
         return None
     return Verdict("False", str(before.get("reason") or ""), _message(before))
 
 
 def _image_missing(
-    revision_: Mapping[str, Any], status: Mapping[str, Any], waiting: Mapping[str, Any]
+    revision: Mapping[str, Any], status: Mapping[str, Any], waiting: Mapping[str, Any]
 ) -> Verdict:
     """Knative resolves tags itself and says ContainerMissing; a digest is the node's to find."""
-    containers = objects.spec(revision_).get("containers") or ()
+    containers = objects.spec(revision).get("containers") or ()
     image = next((str(c.get("image")) for c in containers if c.get("name") == status.get("name")), "")
     reason, text = str(waiting["reason"]), str(waiting.get("message") or waiting["reason"])
     if "@" in image:
@@ -137,7 +136,7 @@ def _message(condition: Mapping[str, Any]) -> str:
 
 
 def _containers(
-    revision_: Mapping[str, Any], pods: Sequence[Mapping[str, Any]], *, initialized: bool
+    revision: Mapping[str, Any], pods: Sequence[Mapping[str, Any]], *, initialized: bool
 ) -> Verdict:
     """Unhealthy from a container's first failure until a pod answers, however often it starts meanwhile."""
     if any(conditions.is_true(pod, READY) for pod in pods):
@@ -145,7 +144,7 @@ def _containers(
     for status in _statuses(pods):
         if (ended := _ended(status)) is not None:
             return _exit_verdict(ended)
-    before = conditions.get(revision_, "ContainerHealthy") or {}
+    before = conditions.get(revision, "ContainerHealthy") or {}
     if not pods and not initialized and before.get("status") == "False":
         return Verdict("False", str(before.get("reason") or ""), _message(before))
     return OK if initialized else Verdict("Unknown", "Deploying")
@@ -167,10 +166,10 @@ def _exit_verdict(ended: Mapping[str, Any]) -> Verdict:
 
 
 def _active(autoscaler: Mapping[str, Any] | None) -> Verdict:
-    found = conditions.get(autoscaler, "Active") if autoscaler is not None else None
-    if found is None:
+    active = conditions.get(autoscaler, "Active") if autoscaler is not None else None
+    if active is None:
         return Verdict("Unknown", "Deploying")
-    return Verdict(found["status"], str(found.get("reason") or ""), str(found.get("message") or ""))
+    return Verdict(active["status"], str(active.get("reason") or ""), str(active.get("message") or ""))
 
 
 def _statuses(pods: Sequence[Mapping[str, Any]]) -> Iterable[Mapping[str, Any]]:
@@ -187,17 +186,17 @@ def _waiting(
             yield status, waiting
 
 
-def _container_statuses(revision_: Mapping[str, Any], pods: Sequence[Mapping[str, Any]]) -> list[Object]:
+def _container_statuses(revision: Mapping[str, Any], pods: Sequence[Mapping[str, Any]]) -> list[Object]:
     """Container names with the digests they run; known digests stay while no pod runs."""
-    known = {s["name"]: s for s in objects.status(revision_).get("containerStatuses") or ()}
+    by_name = {s["name"]: s for s in objects.status(revision).get("containerStatuses") or ()}
     for status in _statuses(pods):
         if status.get("imageID"):
-            known[status["name"]] = {"name": status["name"], "imageDigest": status["imageID"]}
-    return [dict(known[name]) for name in sorted(known)]
+            by_name[status["name"]] = {"name": status["name"], "imageDigest": status["imageID"]}
+    return [dict(by_name[name]) for name in sorted(by_name)]
 
 
-def configuration(
-    configuration_: Mapping[str, Any],
+def configuration_status(
+    configuration: Mapping[str, Any],
     latest_created: Mapping[str, Any] | None,
     *,
     revisions: Sequence[Mapping[str, Any]] = (),
@@ -205,7 +204,7 @@ def configuration(
     problem: str = "",
 ) -> Object:
     """The status of a Configuration from the newest Revision it stamped out, and from all of them."""
-    status = objects.status(configuration_)
+    status = objects.status(configuration)
     latest_ready = _latest_ready(status.get("latestReadyRevisionName"), latest_created, revisions)
     verdict = Verdict("Unknown")
     if problem:
@@ -218,17 +217,17 @@ def configuration(
         elif ready.get("status") == "False":
             message = f'Revision "{name}" failed with message: {ready.get("message", "")}.'
             verdict = Verdict("False", "RevisionFailed", message)
-    found: Object = {
-        "observedGeneration": objects.generation(configuration_),
-        "conditions": written(configuration_, {"Revision": verdict}, of_ready=("Revision",), now=now),
+    desired: Object = {
+        "observedGeneration": objects.generation(configuration),
+        "conditions": with_ready(configuration, {"Revision": verdict}, of_ready=("Revision",), now=now),
     }
-    found["conditions"] = [c for c in found["conditions"] if c["type"] == READY]
+    desired["conditions"] = [c for c in desired["conditions"] if c["type"] == READY]
     created = objects.name(latest_created) if latest_created else status.get("latestCreatedRevisionName")
     if created:
-        found["latestCreatedRevisionName"] = created
+        desired["latestCreatedRevisionName"] = created
     if latest_ready:
-        found["latestReadyRevisionName"] = latest_ready
-    return found
+        desired["latestReadyRevisionName"] = latest_ready
+    return desired
 
 
 def _latest_ready(
@@ -240,16 +239,16 @@ def _latest_ready(
     """
     if latest_created is not None and conditions.is_true(latest_created, READY):
         return objects.name(latest_created)
-    known = next((r for r in revisions if objects.name(r) == before), None)
-    if before and known is None:
+    present = next((r for r in revisions if objects.name(r) == before), None)
+    if before and present is None:
         return before  # what is unknown is not older than everything
-    least = words.generation_of(known) if known is not None else 0
-    ready = [r for r in revisions if conditions.is_true(r, READY) and words.generation_of(r) > least]
-    return objects.name(max(ready, key=words.generation_of)) if ready else before
+    least = wellknown.generation_of(present) if present is not None else 0
+    ready = [r for r in revisions if conditions.is_true(r, READY) and wellknown.generation_of(r) > least]
+    return objects.name(max(ready, key=wellknown.generation_of)) if ready else before
 
 
-def route(
-    route_: Mapping[str, Any],
+def route_status(
+    route: Mapping[str, Any],
     targets: Sequence[Target],
     assigned: Verdict,
     ingress: Verdict,
@@ -260,46 +259,46 @@ def route(
     now: float,
 ) -> Object:
     """The status of a Route: where its traffic goes and under which addresses."""
-    name, namespace = objects.name(route_), objects.namespace(route_)
+    name, namespace = objects.name(route), objects.namespace(route)
 
     def url(own: str) -> str:
         if local_only:
-            return f"http://{resources.cluster_host(own, namespace)}"
-        suffix = "" if public_port == resources.HTTP_PORT else f":{public_port}"
-        return f"http://{resources.public_host(own, namespace, domain)}{suffix}"
+            return f"http://{documents.cluster_host(own, namespace)}"
+        suffix = "" if public_port == documents.HTTP_PORT else f":{public_port}"
+        return f"http://{documents.public_host(own, namespace, domain)}{suffix}"
 
     verdicts = {"AllTrafficAssigned": assigned, "IngressReady": ingress}
     return {
-        "observedGeneration": objects.generation(route_),
+        "observedGeneration": objects.generation(route),
         "url": url(name),
-        "address": {"url": f"http://{resources.cluster_host(name, namespace)}"},
+        "address": {"url": f"http://{documents.cluster_host(name, namespace)}"},
         "traffic": [_traffic(target, name, url) for target in targets],
-        "conditions": written(route_, verdicts, of_ready=("AllTrafficAssigned", "IngressReady"), now=now),
+        "conditions": with_ready(route, verdicts, of_ready=("AllTrafficAssigned", "IngressReady"), now=now),
     }
 
 
 def _traffic(target: Target, name: str, url: Any) -> Object:
-    found: Object = {
+    share: Object = {
         "revisionName": target.revision,
         "percent": target.percent,
         "latestRevision": target.latest,
     }
     if target.tag:
-        found["tag"] = target.tag
-        found["url"] = url(resources.tag_name(target.tag, name))
-    return found
+        share["tag"] = target.tag
+        share["url"] = url(documents.tag_name(target.tag, name))
+    return share
 
 
-def ingress(virtual_service: Mapping[str, Any] | None, *, reported: bool) -> Verdict:
+def ingress_verdict(virtual_service: Mapping[str, Any] | None, *, reported: bool) -> Verdict:
     """Whether the mesh serves the Route's rules; a mesh that reports nothing is trusted."""
     if virtual_service is None:
         return Verdict("Unknown", "IngressNotConfigured", "the VirtualService does not exist yet")
     if not reported:
         return OK
     for type_ in ("Accepted", "Programmed"):
-        found = conditions.get(virtual_service, type_)
-        if found is not None and found.get("status") == "False":
-            return Verdict("False", "IngressNotConfigured", str(found.get("message") or ""))
+        condition = conditions.get(virtual_service, type_)
+        if condition is not None and condition.get("status") == "False":
+            return Verdict("False", "IngressNotConfigured", str(condition.get("message") or ""))
     programmed = conditions.get(virtual_service, "Programmed")
     current = programmed is not None and programmed.get("observedGeneration") == objects.generation(
         virtual_service
@@ -309,40 +308,40 @@ def ingress(virtual_service: Mapping[str, Any] | None, *, reported: bool) -> Ver
     return OK
 
 
-def service(
-    service_: Mapping[str, Any],
-    configuration_: Mapping[str, Any] | None,
-    route_: Mapping[str, Any] | None,
+def service_status(
+    service: Mapping[str, Any],
+    configuration: Mapping[str, Any] | None,
+    route: Mapping[str, Any] | None,
     *,
     problem: Verdict | None = None,
     now: float,
 ) -> Object:
     """The status of a Service: what its Configuration and its Route say, unless they are another's."""
     verdicts = {
-        "ConfigurationsReady": problem or _of_child(configuration_),
-        "RoutesReady": problem or _migrated(configuration_, route_) or _of_child(route_),
+        "ConfigurationsReady": problem or _of_child(configuration),
+        "RoutesReady": problem or _migrated(configuration, route) or _of_child(route),
     }
-    found: Object = {
-        "observedGeneration": objects.generation(service_),
-        "conditions": written(service_, verdicts, of_ready=("ConfigurationsReady", "RoutesReady"), now=now),
+    desired: Object = {
+        "observedGeneration": objects.generation(service),
+        "conditions": with_ready(service, verdicts, of_ready=("ConfigurationsReady", "RoutesReady"), now=now),
     }
     for child, fields in (
         ()
         if problem
         else (
-            (configuration_, ("latestCreatedRevisionName", "latestReadyRevisionName")),
-            (route_, ("url", "address", "traffic")),
+            (configuration, ("latestCreatedRevisionName", "latestReadyRevisionName")),
+            (route, ("url", "address", "traffic")),
         )
     ):
         status = objects.status(child or {})
-        found.update({field: status[field] for field in fields if field in status})
-    return found
+        desired.update({field: status[field] for field in fields if field in status})
+    return desired
 
 
-def _migrated(configuration_: Mapping[str, Any] | None, route_: Mapping[str, Any] | None) -> Verdict | None:
+def _migrated(configuration: Mapping[str, Any] | None, route: Mapping[str, Any] | None) -> Verdict | None:
     """Unknown while the Route still sends the latest revision's share to an older one."""
-    latest = objects.status(configuration_ or {}).get("latestReadyRevisionName")
-    for target in objects.status(route_ or {}).get("traffic") or ():
+    latest = objects.status(configuration or {}).get("latestReadyRevisionName")
+    for target in objects.status(route or {}).get("traffic") or ():
         if latest and target.get("latestRevision") and target.get("revisionName") != latest:
             message = "Traffic is not yet migrated to the latest revision."
             return Verdict("Unknown", "TrafficNotMigrated", message)

@@ -1,4 +1,4 @@
-"""What a Deployment makes: ReplicaSets named after their template, with revisions as annotations. Pure."""
+"""The ReplicaSets of a Deployment: named after their template, with revisions as annotations. Pure."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import msgspec
 from ondol.api import objects
 from ondol.api.objects import Object
 from ondol.base import names
-from ondol.controllers import pods
-from ondol.controllers.deployment import rollout
+from ondol.controllers.workloads import pods
+from ondol.controllers.workloads.deployment import rollout
 
 HASH_LABEL: Final = "pod-template-hash"
 REVISION: Final = "deployment.kubernetes.io/revision"
@@ -68,7 +68,7 @@ def split(
     return new, [each for each in ordered if each is not new]
 
 
-def replica_set(deployment: Object, olds: Sequence[Object], wanted: rollout.Terms) -> Object:
+def replica_set(deployment: Object, olds: Sequence[Object], terms: rollout.Terms) -> Object:
     """The set for the Deployment's template, sized for its first step."""
     spec = objects.spec(deployment)
     template = spec.get("template") or {}
@@ -76,8 +76,8 @@ def replica_set(deployment: Object, olds: Sequence[Object], wanted: rollout.Term
     metadata = template.get("metadata") or {}
     labels = {**(metadata.get("labels") or {}), HASH_LABEL: hashed}
     selector = spec.get("selector") or {}
-    size = rollout.initial_size(wanted, [view(old) for old in olds])
-    annotations = {**_copied(deployment), **size_annotations(wanted), REVISION: str(next_revision(olds))}
+    size = rollout.initial_size(terms, [view(old) for old in olds])
+    annotations = {**_copied(deployment), **size_annotations(terms), REVISION: str(next_revision(olds))}
     return {
         "apiVersion": "apps/v1",
         "kind": "ReplicaSet",
@@ -111,8 +111,8 @@ def view(replica_set: Mapping[str, Any]) -> rollout.Set:
 
 
 def replicas(obj: Mapping[str, Any]) -> int:
-    found = objects.spec(obj).get("replicas")
-    return 1 if found is None else int(found)
+    count = objects.spec(obj).get("replicas")
+    return 1 if count is None else int(count)
 
 
 def number(text: str | None) -> int | None:
@@ -120,17 +120,17 @@ def number(text: str | None) -> int | None:
     return int(text) if text and text.isdecimal() else None
 
 
-def size_annotations(wanted: rollout.Terms) -> dict[str, str]:
-    return {DESIRED: str(wanted.replicas), MAXIMUM: str(wanted.max_total)}
+def size_annotations(terms: rollout.Terms) -> dict[str, str]:
+    return {DESIRED: str(terms.replicas), MAXIMUM: str(terms.max_total)}
 
 
-def resized(replica_set: Object, size: int, wanted: rollout.Terms) -> Object:
+def resized(replica_set: Object, size: int, terms: rollout.Terms) -> Object:
     """The patch that gives a set its size and notes what it was worked out from; empty if all is so."""
     patch: Object = {}
     annotations = objects.annotations(replica_set)
-    noted = {key: text for key, text in size_annotations(wanted).items() if annotations.get(key) != text}
-    if noted:
-        patch["metadata"] = {"annotations": noted}
+    sizes = {key: text for key, text in size_annotations(terms).items() if annotations.get(key) != text}
+    if sizes:
+        patch["metadata"] = {"annotations": sizes}
     if replicas(replica_set) != size:
         patch["spec"] = {"replicas": size}
     return patch
@@ -146,9 +146,9 @@ def updated(new: Object, deployment: Object, olds: Sequence[Object]) -> Object:
         if last:
             annotations[REVISION_HISTORY] = history(current.get(REVISION_HISTORY, ""), last)
     patch: Object = {"metadata": {"annotations": annotations}} if annotations else {}
-    wanted = int(objects.spec(deployment).get("minReadySeconds") or 0)
-    if int(objects.spec(new).get("minReadySeconds") or 0) != wanted:
-        patch["spec"] = {"minReadySeconds": wanted}
+    min_ready_s = int(objects.spec(deployment).get("minReadySeconds") or 0)
+    if int(objects.spec(new).get("minReadySeconds") or 0) != min_ready_s:
+        patch["spec"] = {"minReadySeconds": min_ready_s}
     return patch
 
 

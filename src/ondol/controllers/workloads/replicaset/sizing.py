@@ -1,4 +1,4 @@
-"""What a ReplicaSet makes: its pods, and the choice of those to give up. Pure."""
+"""How many pods a ReplicaSet makes and when, and which ones it gives up. Pure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from ondol.api import objects
 from ondol.api.objects import Object
-from ondol.controllers import pods
+from ondol.controllers.workloads import pods
 
 DELETION_COST: Final = "controller.kubernetes.io/pod-deletion-cost"
 _WAIT_S_MAX: Final = 300.0
@@ -16,24 +16,10 @@ _FORGOTTEN_S: Final = 600.0
 _PHASES: Final = {"Pending": 0, "Unknown": 1, "Running": 2}
 
 
-def pod(replica_set: Object) -> Object:
-    """A pod of the template, controlled by the set, to be named by the server."""
-    template = objects.spec(replica_set).get("template") or {}
-    metadata = template.get("metadata") or {}
-    kept = {
-        field: metadata[field] for field in ("labels", "annotations", "finalizers") if metadata.get(field)
-    }
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {
-            **kept,
-            "generateName": f"{objects.name(replica_set)}-",
-            "namespace": objects.namespace(replica_set),
-            "ownerReferences": [objects.controller_reference(replica_set)],
-        },
-        "spec": template.get("spec") or {},
-    }
+def replicas(obj: Mapping[str, Any]) -> int:
+    """How many are asked for; one where nothing is said."""
+    count = objects.spec(obj).get("replicas")
+    return 1 if count is None else int(count)
 
 
 def replacement_wait_s(claimed: Iterable[Object], replicas: int, now: float) -> float:

@@ -1,4 +1,4 @@
-"""What a ReplicaSet says about its pods. Pure."""
+"""The status of a ReplicaSet from its pods. Pure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from ondol.api import conditions, labels, objects
 from ondol.api.objects import Object
-from ondol.controllers import pods
+from ondol.controllers.workloads import pods
 
 FAILURE: Final = "ReplicaFailure"
 

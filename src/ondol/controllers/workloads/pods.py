@@ -13,22 +13,9 @@ from ondol.api import conditions, objects
 from ondol.api.objects import Object
 from ondol.base import clock
 
-BY_CONTROLLER: Final = "controller"
-"""Index of pods by the uid of their controller."""
-ORPHANS: Final = "orphans"
-"""Index of pods without a controller, by namespace."""
 BY_NODE: Final = "node"
 """Index of pods by the node they are bound to; unbound ones are under the empty name."""
 _TERMINAL: Final = ("Succeeded", "Failed")
-
-
-def by_controller(pod: Object) -> Iterable[str]:
-    owner = objects.controller_of(pod)
-    return (str(owner["uid"]),) if owner else ()
-
-
-def by_orphanage(pod: Object) -> Iterable[str]:
-    return () if objects.controller_of(pod) else (objects.namespace(pod),)
 
 
 def by_node(pod: Object) -> Iterable[str]:
@@ -59,10 +46,10 @@ def is_ready(pod: Mapping[str, Any]) -> bool:
 
 def ready_since(pod: Mapping[str, Any]) -> float | None:
     """When it became ready, if it is."""
-    found = conditions.get(pod, "Ready")
-    if found is None or found.get("status") != "True":
+    ready = conditions.get(pod, "Ready")
+    if ready is None or ready.get("status") != "True":
         return None
-    return moment(found.get("lastTransitionTime"))
+    return moment(ready.get("lastTransitionTime"))
 
 
 def available_in_s(pod: Mapping[str, Any], min_ready_s: float, now: float) -> float | None:

@@ -96,10 +96,10 @@ def duration_s(text: str) -> float:
 
 def whole_s(text: str) -> float:
     """Seconds of a Go duration that has no fraction of one; `ValueError` if it is not that."""
-    found = duration_s(text)
-    if found != int(found):
+    seconds = duration_s(text)
+    if seconds != int(seconds):
         raise ValueError(f"{text!r} must be a whole number of seconds")
-    return found
+    return seconds
 
 
 def scaling(
@@ -111,8 +111,8 @@ def scaling(
     default holds.
     """
     base = defaults or Scaling()
-    given = _normalised(annotations)
-    reader = _Reader(given)
+    normalised = _normalised(annotations)
+    reader = _Reader(normalised)
     metric = reader.choice("metric", ("concurrency", "rps"), base.metric)
     reader.choice("class", ("kpa.autoscaling.knative.dev",), "kpa.autoscaling.knative.dev")
     reader.choice("metric-aggregation-algorithm", ("linear",), "linear")
@@ -128,7 +128,7 @@ def scaling(
     if max_scale and activation_scale > max_scale:
         reader.refuse("activation-scale", f"{activation_scale} is more than max-scale {max_scale}")
         activation_scale = 0
-    found = Scaling(
+    settings = Scaling(
         metric=metric,
         target=reader.number("target", 0.01, None, _usual_target(metric, container_concurrency, base)),
         utilization=reader.number("target-utilization-percentage", 1, 100, base.utilization * 100) / 100,
@@ -146,7 +146,7 @@ def scaling(
         retention_s=reader.fraction("scale-to-zero-pod-retention-period", 0, 3600, base.retention_s),
         progress_deadline_s=_progress_deadline_s(annotations, reader, base.progress_deadline_s),
     )
-    return found, reader.causes
+    return settings, reader.causes
 
 
 def _usual_target(metric: str, container_concurrency: int, base: Scaling) -> float:
@@ -180,19 +180,19 @@ def _progress_deadline_s(annotations: Mapping[str, str], reader: _Reader, defaul
     if text is None:
         return default
     try:
-        found = whole_s(text)
+        seconds = whole_s(text)
     except ValueError as error:
         reader.causes.append(_cause(PROGRESS_DEADLINE, str(error)))
         return default
-    if found < 1:
+    if seconds < 1:
         reader.causes.append(_cause(PROGRESS_DEADLINE, f"{text!r} must be at least 1s"))
         return default
-    return found
+    return seconds
 
 
 def _normalised(annotations: Mapping[str, str]) -> dict[str, str]:
-    given = {k.removeprefix(AUTOSCALING): v for k, v in annotations.items() if k.startswith(AUTOSCALING)}
-    return {_OLD_SPELLINGS.get(key, key): value for key, value in given.items()}
+    by_key = {k.removeprefix(AUTOSCALING): v for k, v in annotations.items() if k.startswith(AUTOSCALING)}
+    return {_OLD_SPELLINGS.get(key, key): value for key, value in by_key.items()}
 
 
 def _whole(text: str) -> int:

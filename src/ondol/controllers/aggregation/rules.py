@@ -9,7 +9,7 @@ from ondol.api import labels, objects
 from ondol.api.objects import Object
 
 
-def rules(role: Object, cluster_roles: Iterable[Object]) -> list[Mapping[str, Any]]:
+def aggregated_rules(role: Object, cluster_roles: Iterable[Object]) -> list[Mapping[str, Any]]:
     """The rules of the selected roles by their names, each rule once."""
     selectors = [
         labels.from_document(selector)

@@ -1,4 +1,4 @@
-"""The EndpointSlices that say what an Endpoints object says. Pure.
+"""The EndpointSlices that mirror an Endpoints object. Pure.
 
 Follows the endpointslicemirroring controller of Kubernetes: one slice for the addresses of one family
 behind one set of ports, of at most a thousand endpoints.
@@ -15,7 +15,7 @@ from ondol.api import objects
 from ondol.api.objects import Object
 from ondol.api.patch.apply import LAST_APPLIED
 from ondol.base import names
-from ondol.controllers.endpoints.resources import MANAGED_BY, SERVICE_NAME, Changes, shape_key
+from ondol.controllers.endpoints.slices import MANAGED_BY, SERVICE_NAME, Changes, shape_key
 
 MANAGER: Final = "endpointslicemirroring-controller.k8s.io"
 SKIP: Final = "endpointslice.kubernetes.io/skip-mirror"
@@ -52,8 +52,8 @@ def changes(endpoints: Object, existing: Sequence[Object]) -> Changes:
         elif not _is_current(each, document := _document(endpoints, objects.name(each), mirrored)):
             metadata = {**objects.metadata(each), **document["metadata"]}
             needed.update.append({**document, "metadata": metadata})
-    for what, mirrored in unused.items():
-        needed.create.append(_document(endpoints, _name(endpoints, what), mirrored))
+    for shape, mirrored in unused.items():
+        needed.create.append(_document(endpoints, _name(endpoints, shape), mirrored))
     return needed
 
 
@@ -89,9 +89,9 @@ def _port(port: Mapping[str, Any]) -> Object:
     return {**copied, "appProtocol": port["appProtocol"]} if port.get("appProtocol") else copied
 
 
-def _name(endpoints: Object, what: str) -> str:
+def _name(endpoints: Object, shape: str) -> str:
     """A name that is the same each time it is worked out: a slice is never made twice."""
-    full = f"{objects.uid(endpoints)} {what}"
+    full = f"{objects.uid(endpoints)} {shape}"
     return names.child_name(objects.name(endpoints), f"-{names.stable_hash(full.encode(), 8)}")
 
 

@@ -13,7 +13,7 @@ import msgspec
 from ondol.api import objects
 from ondol.api.objects import Object
 from ondol.base import names
-from ondol.controllers import pods
+from ondol.controllers.workloads import pods
 
 SERVICE_NAME: Final = "kubernetes.io/service-name"
 MANAGED_BY: Final = "endpointslice.kubernetes.io/managed-by"
@@ -53,85 +53,85 @@ def changes(
     slice that is left without endpoints takes the place of a new one of its family, if there is one; and
     every family of the Service keeps one slice, though without endpoints.
     """
-    found = Changes()
+    needed = Changes()
     shapes = _by_shape(service, members, nodes)
-    left: dict[str, list[Object]] = {}
+    by_shape: dict[str, list[Object]] = {}
     for each in existing:
-        left.setdefault(shape_key(each.get("addressType"), each.get("ports") or ()), []).append(each)
+        by_shape.setdefault(shape_key(each.get("addressType"), each.get("ports") or ()), []).append(each)
     taken = {objects.name(each) for each in existing}
-    for shape in shapes.keys() | left.keys():
-        _place(service, shapes.get(shape) or _Shape(), left.get(shape, []), taken, found)
-    _recycle(found)
+    for shape in shapes.keys() | by_shape.keys():
+        _place(service, shapes.get(shape) or _Shape(), by_shape.get(shape, []), taken, needed)
+    _recycle(needed)
     for family in objects.spec(service).get("ipFamilies") or _FAMILIES:
-        _hold_place(service, family, existing, taken, found)
-    return found
+        _keep_placeholder(service, family, existing, taken, needed)
+    return needed
 
 
 def _place(
-    service: Object, shape: _Shape, existing: Sequence[Object], taken: AbstractSet[str], found: Changes
+    service: Object, shape: _Shape, existing: Sequence[Object], taken: AbstractSet[str], needed: Changes
 ) -> None:
     unplaced = dict(shape.endpoints)
-    kept: list[tuple[Object, list[Object]]] = []
+    staying: list[tuple[Object, list[Object]]] = []
     for each in sorted(existing, key=objects.name):
         stay = [unplaced.pop(_identity(e)) for e in each.get("endpoints") or () if _identity(e) in unplaced]
-        kept.append((each, stay))
+        staying.append((each, stay))
     waiting = list(unplaced.values())
     # The fullest slices first: the others may then become empty and go.
-    for each, stay in sorted(kept, key=lambda pair: -len(pair[1])):
+    for each, stay in sorted(staying, key=lambda pair: -len(pair[1])):
         room = SLICE_MAX - len(stay)
-        _settle(service, each, stay + waiting[:room], found)
+        _settle(service, each, stay + waiting[:room], needed)
         waiting = waiting[room:]
     index = 0
     while waiting:
         name = _name(service, shape, index)
         index += 1
         if name not in taken:
-            found.create.append(_slice(service, name, shape, waiting[:SLICE_MAX]))
+            needed.create.append(_slice(service, name, shape, waiting[:SLICE_MAX]))
             waiting = waiting[SLICE_MAX:]
 
 
-def _settle(service: Object, each: Object, endpoints: list[Object], found: Changes) -> None:
+def _settle(service: Object, each: Object, endpoints: list[Object], needed: Changes) -> None:
     if not endpoints:
-        found.delete.append(each)
+        needed.delete.append(each)
         return
     labels = _labels(service)
     same = each.get("endpoints") == endpoints and dict(objects.labels(each)) == labels
     if not same:
         metadata = {**objects.metadata(each), "labels": labels}
-        found.update.append({**each, "metadata": metadata, "endpoints": endpoints})
+        needed.update.append({**each, "metadata": metadata, "endpoints": endpoints})
 
 
-def _recycle(found: Changes) -> None:
+def _recycle(needed: Changes) -> None:
     """One write in the place of two, and no moment at which watchers see neither slice."""
-    for document in list(found.create):
-        old = next((each for each in found.delete if each["addressType"] == document["addressType"]), None)
+    for document in list(needed.create):
+        old = next((each for each in needed.delete if each["addressType"] == document["addressType"]), None)
         if old is not None:
-            found.create.remove(document)
-            found.delete.remove(old)
-            found.update.append(
+            needed.create.remove(document)
+            needed.delete.remove(old)
+            needed.update.append(
                 {**document, "metadata": {**objects.metadata(old), "labels": dict(objects.labels(document))}}
             )
 
 
-def _hold_place(
-    service: Object, family: str, existing: Sequence[Object], taken: AbstractSet[str], found: Changes
+def _keep_placeholder(
+    service: Object, family: str, existing: Sequence[Object], taken: AbstractSet[str], needed: Changes
 ) -> None:
     """Keep or make an empty slice for a family that is left with none."""
-    doomed = [each for each in found.delete if each["addressType"] == family]
+    doomed = [each for each in needed.delete if each["addressType"] == family]
     present = [each for each in existing if each["addressType"] == family and each not in doomed]
-    if present or any(each["addressType"] == family for each in found.create):
+    if present or any(each["addressType"] == family for each in needed.create):
         return
     empty = _Shape(family)
     if doomed:
         each = doomed[0]
-        found.delete.remove(each)
+        needed.delete.remove(each)
         labels = _labels(service)
         if each.get("endpoints") or each.get("ports") or dict(objects.labels(each)) != labels:
             metadata = {**objects.metadata(each), "labels": labels}
-            found.update.append({**each, "metadata": metadata, "ports": [], "endpoints": []})
+            needed.update.append({**each, "metadata": metadata, "ports": [], "endpoints": []})
         return
     name = next(name for index in itertools.count() if (name := _name(service, empty, index)) not in taken)
-    found.create.append(_slice(service, name, empty, []))
+    needed.create.append(_slice(service, name, empty, []))
 
 
 def _by_shape(service: Object, members: Iterable[Object], nodes: Mapping[str, Object]) -> dict[str, _Shape]:
@@ -142,15 +142,15 @@ def _by_shape(service: Object, members: Iterable[Object], nodes: Mapping[str, Ob
             continue
         ports = slice_ports(service, pod)
         for family, address in _addresses(service, pod):
-            made = endpoint(service, pod, address, nodes.get(pods.node_name(pod)))
+            member = endpoint(service, pod, address, nodes.get(pods.node_name(pod)))
             shape = shapes.setdefault(shape_key(family, ports), _Shape(family, ports))
-            shape.endpoints[_identity(made)] = made
+            shape.endpoints[_identity(member)] = member
     return shapes
 
 
 def shape_key(family: Any, ports: Iterable[Mapping[str, Any]]) -> str:
     """What tells slices apart: their family and ports."""
-    known = sorted(
+    port_keys = sorted(
         (
             str(p.get("name") or ""),
             str(p.get("port")),
@@ -159,7 +159,7 @@ def shape_key(family: Any, ports: Iterable[Mapping[str, Any]]) -> str:
         )
         for p in ports
     )
-    return msgspec.json.encode([family, known]).decode()
+    return msgspec.json.encode([family, port_keys]).decode()
 
 
 def _identity(endpoint: Mapping[str, Any]) -> str:
@@ -182,20 +182,20 @@ def _addresses(service: Object, pod: Object) -> list[tuple[str, str]]:
 
 def slice_ports(service: Object, pod: Object) -> list[Object]:
     """The Service's ports as this pod serves them: names of container ports are looked up in it."""
-    found: list[Object] = []
+    ports: list[Object] = []
     for port in objects.spec(service).get("ports") or ():
         number = _target(port, pod)
         if number is None:
             continue  # the pod has no port of that name
-        entry: Object = {
+        resolved: Object = {
             "name": port.get("name") or "",
             "port": number,
             "protocol": port.get("protocol") or "TCP",
         }
         if port.get("appProtocol"):
-            entry["appProtocol"] = port["appProtocol"]
-        found.append(entry)
-    return found
+            resolved["appProtocol"] = port["appProtocol"]
+        ports.append(resolved)
+    return ports
 
 
 def _target(port: Mapping[str, Any], pod: Object) -> int | None:
@@ -218,20 +218,20 @@ def endpoint(service: Object, pod: Object, address: str, node: Object | None) ->
     serving = pods.is_ready(pod)
     terminating = objects.is_deleting(pod)
     ready = bool(objects.spec(service).get("publishNotReadyAddresses")) or (serving and not terminating)
-    made: Object = {
+    document: Object = {
         "addresses": [address],
         "conditions": {"ready": ready, "serving": serving, "terminating": terminating},
         "targetRef": reference(pod),
     }
     if pods.node_name(pod):
-        made["nodeName"] = pods.node_name(pod)
+        document["nodeName"] = pods.node_name(pod)
     zone = objects.labels(node).get(_ZONE) if node else None
     if zone:
-        made["zone"] = zone
+        document["zone"] = zone
     spec = objects.spec(pod)
     if spec.get("hostname") and spec.get("subdomain") == objects.name(service):
-        made["hostname"] = spec["hostname"]
-    return made
+        document["hostname"] = spec["hostname"]
+    return document
 
 
 def reference(pod: Object) -> Object:
@@ -255,16 +255,16 @@ def _labels(service: Object) -> dict[str, str]:
     return {**labels, SERVICE_NAME: objects.name(service), MANAGED_BY: MANAGER}
 
 
-def _name(service: Object, wanted: _Shape, index: int) -> str:
+def _name(service: Object, shape: _Shape, index: int) -> str:
     """A name that is the same each time it is worked out: a slice is never made twice.
 
     The Service's uid is in it, so that slices of an earlier one of that name are not in the way.
     """
-    what = f"{objects.uid(service)} {shape_key(wanted.family, wanted.ports)} {index}"
-    return names.child_name(objects.name(service), f"-{names.stable_hash(what.encode(), 8)}")
+    identity = f"{objects.uid(service)} {shape_key(shape.family, shape.ports)} {index}"
+    return names.child_name(objects.name(service), f"-{names.stable_hash(identity.encode(), 8)}")
 
 
-def _slice(service: Object, name: str, wanted: _Shape, endpoints: list[Object]) -> Object:
+def _slice(service: Object, name: str, shape: _Shape, endpoints: list[Object]) -> Object:
     return {
         "apiVersion": "discovery.k8s.io/v1",
         "kind": "EndpointSlice",
@@ -274,8 +274,8 @@ def _slice(service: Object, name: str, wanted: _Shape, endpoints: list[Object]) 
             "labels": _labels(service),
             "ownerReferences": [objects.controller_reference(service)],
         },
-        "addressType": wanted.family,
-        "ports": wanted.ports,
+        "addressType": shape.family,
+        "ports": shape.ports,
         "endpoints": endpoints,
     }
 

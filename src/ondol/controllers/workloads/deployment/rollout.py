@@ -47,8 +47,8 @@ class Set:
 
 def terms(deployment: Mapping[str, Any]) -> Terms:
     spec = objects.spec(deployment)
-    found = spec.get("replicas")
-    replicas = 1 if found is None else int(found)
+    count = spec.get("replicas")
+    replicas = 1 if count is None else int(count)
     strategy = spec.get("strategy") or {}
     if strategy.get("type") == "Recreate":
         return Terms(replicas, 0, 0, recreate=True)
@@ -68,54 +68,54 @@ def scaled(value: int | str, total: int, *, up: bool) -> int:
     return int(value)
 
 
-def initial_size(wanted: Terms, others: Iterable[Set]) -> int:
+def initial_size(terms: Terms, others: Iterable[Set]) -> int:
     """The size a new set is created with, beside the ones there are."""
-    return _raised(wanted, 0, sum(other.replicas for other in others))
+    return _raised(terms, 0, sum(other.replicas for other in others))
 
 
-def _raised(wanted: Terms, size: int, total: int) -> int:
-    if wanted.recreate:
-        return wanted.replicas
-    room = wanted.max_total - total
-    return size if room <= 0 else size + min(room, wanted.replicas - size)
+def _raised(terms: Terms, size: int, total: int) -> int:
+    if terms.recreate:
+        return terms.replicas
+    room = terms.max_total - total
+    return size if room <= 0 else size + min(room, terms.replicas - size)
 
 
-def rolling(wanted: Terms, new: Set, olds: Sequence[Set]) -> dict[str, int]:
+def rolling(terms: Terms, new: Set, olds: Sequence[Set]) -> dict[str, int]:
     """One step of a rolling update: the sizes that change, by name."""
     total = new.replicas + sum(old.replicas for old in olds)
-    size = wanted.replicas if new.replicas > wanted.replicas else _raised(wanted, new.replicas, total)
+    size = terms.replicas if new.replicas > terms.replicas else _raised(terms, new.replicas, total)
     grown = replace(new, replicas=size)
-    changes = _lowered(wanted, grown, olds)
+    changes = _lowered(terms, grown, olds)
     if size != new.replicas:
         changes[new.name] = size
     return changes
 
 
-def _lowered(wanted: Terms, new: Set, olds: Sequence[Set]) -> dict[str, int]:
+def _lowered(terms: Terms, new: Set, olds: Sequence[Set]) -> dict[str, int]:
     """Old sets give up replicas as far as enough stay available: first those that never came up."""
     total = new.replicas + sum(old.replicas for old in olds)
     not_up = max(0, new.replicas - new.available)
-    room = total - wanted.min_available - not_up
+    room = total - terms.min_available - not_up
     if room <= 0:
         return {}
-    left = sorted((old for old in olds if old.replicas > 0), key=lambda old: (old.created, old.name))
+    shrinkable = sorted((old for old in olds if old.replicas > 0), key=lambda old: (old.created, old.name))
     changes: dict[str, int] = {}
-    for index, old in enumerate(left):
-        gone = min(room, max(0, old.replicas - old.available))
-        if gone > 0:
-            room -= gone
-            left[index] = replace(old, replicas=old.replicas - gone)
-            changes[old.name] = old.replicas - gone
-    spare = new.available + sum(old.available for old in olds) - wanted.min_available
-    for old in left:
-        gone = min(old.replicas, spare)
-        if gone > 0:
-            spare -= gone
-            changes[old.name] = old.replicas - gone
+    for index, old in enumerate(shrinkable):
+        removed = min(room, max(0, old.replicas - old.available))
+        if removed > 0:
+            room -= removed
+            shrinkable[index] = replace(old, replicas=old.replicas - removed)
+            changes[old.name] = old.replicas - removed
+    spare = new.available + sum(old.available for old in olds) - terms.min_available
+    for old in shrinkable:
+        removed = min(old.replicas, spare)
+        if removed > 0:
+            spare -= removed
+            changes[old.name] = old.replicas - removed
     return changes
 
 
-def proportional(wanted: Terms, new: Set | None, olds: Sequence[Set], current: int) -> dict[str, int]:
+def proportional(terms: Terms, new: Set | None, olds: Sequence[Set], current: int) -> dict[str, int]:
     """Sizes after `replicas` changed: the one active set takes it all, several share it.
 
     `current` is how many pods the Deployment's status counts, for sets without an annotation.
@@ -127,16 +127,16 @@ def proportional(wanted: Terms, new: Set | None, olds: Sequence[Set], current: i
         return {}
     if len(active) <= 1:
         latest = active[0] if active else new or max(olds, key=lambda old: old.created)
-        return {latest.name: wanted.replicas}
-    if new and new.replicas == wanted.replicas == new.available and new.max_before == wanted.max_total:
+        return {latest.name: terms.replicas}
+    if new and new.replicas == terms.replicas == new.available and new.max_before == terms.max_total:
         return {old.name: 0 for old in olds if old.replicas > 0}
-    if wanted.recreate:
+    if terms.recreate:
         return {}
-    return _shared(wanted, active, current)
+    return _shared(terms, active, current)
 
 
-def _shared(wanted: Terms, active: Sequence[Set], current: int) -> dict[str, int]:
-    allowed = wanted.max_total if wanted.replicas > 0 else 0
+def _shared(terms: Terms, active: Sequence[Set], current: int) -> dict[str, int]:
+    allowed = terms.max_total if terms.replicas > 0 else 0
     to_add = allowed - sum(each.replicas for each in active)
     # Growing favours the newer of equal sets, shrinking the older.
     newer = -1 if to_add > 0 else 1
@@ -144,7 +144,7 @@ def _shared(wanted: Terms, active: Sequence[Set], current: int) -> dict[str, int
     sizes: dict[str, int] = {}
     added = 0
     for each in ordered:
-        share = _share(wanted, each, to_add, added, current)
+        share = _share(terms, each, to_add, added, current)
         sizes[each.name] = each.replicas + share
         added += share
     if to_add:
@@ -153,16 +153,16 @@ def _shared(wanted: Terms, active: Sequence[Set], current: int) -> dict[str, int
     return sizes
 
 
-def _share(wanted: Terms, each: Set, to_add: int, added: int, current: int) -> int:
+def _share(terms: Terms, each: Set, to_add: int, added: int, current: int) -> int:
     if to_add in (0, added):
         return 0
-    if wanted.replicas == 0:
+    if terms.replicas == 0:
         fraction = -each.replicas
     else:
         before = each.max_before or current
         if not before:
             return 0
-        exact = each.replicas * wanted.max_total / before
+        exact = each.replicas * terms.max_total / before
         fraction = math.floor(exact + 0.5) - each.replicas
-    left = to_add - added
-    return min(fraction, left) if to_add > 0 else max(fraction, left)
+    remaining = to_add - added
+    return min(fraction, remaining) if to_add > 0 else max(fraction, remaining)

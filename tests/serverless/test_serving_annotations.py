@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from ondol.serverless.autoscaler.decide import Scaling
-from ondol.serverless.serving import metadata
+from ondol.serverless.serving import wellknown
 
 
 def test_defaults_are_knatives() -> None:
     """Without annotations the documented defaults hold."""
-    scaling, causes = metadata.scaling({}, container_concurrency=0)
+    scaling, causes = wellknown.scaling({}, container_concurrency=0)
     assert causes == []
     assert (scaling.target, scaling.utilization, scaling.window_s) == (100.0, 0.7, 60)
     assert (scaling.min_scale, scaling.max_scale, scaling.initial_scale) == (0, 0, 1)
@@ -18,7 +18,7 @@ def test_defaults_are_knatives() -> None:
 
 def test_values_are_read_old_spelling_too() -> None:
     """Kebab case and the older camel case mean the same."""
-    scaling, causes = metadata.scaling(
+    scaling, causes = wellknown.scaling(
         {
             "autoscaling.knative.dev/minScale": "2",
             "autoscaling.knative.dev/target": "10",
@@ -49,7 +49,7 @@ def test_values_are_read_old_spelling_too() -> None:
 )
 def test_wrong_values_are_told_and_defaults_used(key: str, value: str) -> None:
     """A value that cannot be honoured is reported with its field; the service still scales."""
-    scaling, causes = metadata.scaling({f"autoscaling.knative.dev/{key}": value}, container_concurrency=0)
+    scaling, causes = wellknown.scaling({f"autoscaling.knative.dev/{key}": value}, container_concurrency=0)
     assert [c.field for c in causes] == [f"spec.template.metadata.annotations[autoscaling.knative.dev/{key}]"]
     assert scaling == Scaling()
 
@@ -64,17 +64,17 @@ def test_a_hard_limit_is_the_target_unless_another_is_given() -> None:
         (0, {}, 100),
         (50, {f"{prefix}metric": "rps"}, 200),
     ):
-        assert metadata.scaling(notes, container_concurrency=limit)[0].total == total
+        assert wellknown.scaling(notes, container_concurrency=limit)[0].total == total
 
 
 def test_unknown_annotations_are_named() -> None:
     """Only those of autoscaling that no spelling of a known one matches."""
-    given = ("tarrget", "minScale", "min-scale")
-    notes = {f"autoscaling.knative.dev/{key}": "1" for key in given} | {"example.com/x": "1"}
-    assert metadata.unknown(notes) == ["autoscaling.knative.dev/tarrget"]
+    annotated = ("tarrget", "minScale", "min-scale")
+    notes = {f"autoscaling.knative.dev/{key}": "1" for key in annotated} | {"example.com/x": "1"}
+    assert wellknown.unknown(notes) == ["autoscaling.knative.dev/tarrget"]
 
 
 def test_rps_has_its_own_target() -> None:
     """Requests a second aim at two hundred unless told otherwise."""
-    scaling, _ = metadata.scaling({"autoscaling.knative.dev/metric": "rps"}, container_concurrency=0)
+    scaling, _ = wellknown.scaling({"autoscaling.knative.dev/metric": "rps"}, container_concurrency=0)
     assert scaling.target_value == pytest.approx(140.0)

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from ondol.api import objects
 from ondol.api.objects import Object
-from ondol.serverless.serving import crds, defaults, resources
-from ondol.serverless.serving.resources import Target
+from ondol.serverless.serving import crds, defaults, documents
+from ondol.serverless.serving.documents import Target
 
 CONTAINER: Object = {"image": "ondol.local/hello:latest"}
 
@@ -55,13 +55,13 @@ def test_every_child_is_owned_and_in_its_parents_namespace() -> None:
     """Deleting a parent deletes its children; none leaves the namespace."""
     of_service, of_revision, of_route = service(), revision(), parent("Route", {})
     children = [
-        (of_service, resources.configuration(of_service)),
-        (of_service, resources.route(of_service)),
-        (of_revision, resources.deployment(of_revision, progress_deadline_s=600)),
-        (of_revision, resources.revision_service(of_revision)),
-        (of_revision, resources.pod_autoscaler(of_revision)),
-        (of_route, resources.placeholder_service(of_route, "hello")),
-        (of_route, resources.virtual_service(of_route, [Target("hello-00001", 100)], "localhost")),
+        (of_service, documents.configuration(of_service)),
+        (of_service, documents.route(of_service)),
+        (of_revision, documents.deployment(of_revision, progress_deadline_s=600)),
+        (of_revision, documents.revision_service(of_revision)),
+        (of_revision, documents.pod_autoscaler(of_revision)),
+        (of_route, documents.placeholder_service(of_route, "hello")),
+        (of_route, documents.virtual_service(of_route, [Target("hello-00001", 100)], "localhost")),
     ]
     for above, child in children:
         assert owner(child) == (above["kind"], "u-1", True), child["kind"]
@@ -71,11 +71,11 @@ def test_every_child_is_owned_and_in_its_parents_namespace() -> None:
 def test_making_children_changes_no_parent() -> None:
     """Parents come from caches and are shared."""
     for above, make in (
-        (service(), resources.configuration),
-        (service(traffic=[{"latestRevision": True, "percent": 100}]), resources.route),
-        (parent("Configuration", service()["spec"]), resources.revision),
-        (revision(), lambda r: resources.deployment(r, progress_deadline_s=1)),
-        (revision(), resources.pod_autoscaler),
+        (service(), documents.configuration),
+        (service(traffic=[{"latestRevision": True, "percent": 100}]), documents.route),
+        (parent("Configuration", service()["spec"]), documents.revision),
+        (revision(), lambda r: documents.deployment(r, progress_deadline_s=1)),
+        (revision(), documents.pod_autoscaler),
     ):
         before = copy.deepcopy(above)
         child = make(above)
@@ -85,13 +85,13 @@ def test_making_children_changes_no_parent() -> None:
 
 def test_configuration_takes_template_labels_and_annotations() -> None:
     """All but kubectl's own bookkeeping, which speaks of the parent."""
-    found = service()
-    found["metadata"] |= {
+    document = service()
+    document["metadata"] |= {
         "labels": {"team": "a"},
         "annotations": {"note": "b", "kubectl.kubernetes.io/last-applied-configuration": "{}"},
     }
-    child = resources.configuration(found)
-    assert child["spec"]["template"] == found["spec"]["template"]
+    child = documents.configuration(document)
+    assert child["spec"]["template"] == document["spec"]["template"]
     assert objects.labels(child) == {
         "team": "a",
         "serving.knative.dev/service": "hello",
@@ -126,8 +126,8 @@ def test_configuration_takes_template_labels_and_annotations() -> None:
 )
 def test_route_targets(traffic: list[Object] | None, expected: list[Object]) -> None:
     """A target without a revision follows the Service's Configuration."""
-    found = service(traffic=traffic) if traffic else service()
-    assert resources.route(found)["spec"]["traffic"] == expected
+    targets = service(traffic=traffic) if traffic else service()
+    assert documents.route(targets)["spec"]["traffic"] == expected
 
 
 @pytest.mark.parametrize(
@@ -142,9 +142,9 @@ def test_route_targets(traffic: list[Object] | None, expected: list[Object]) -> 
 def test_revision_names(given_name: str, generation: int, expected: str) -> None:
     """As the template asks, or the Configuration's name and generation in five digits."""
     template = {"metadata": {"name": given_name} if given_name else {}, "spec": {"containers": [CONTAINER]}}
-    found = parent("Configuration", {"template": template}, generation=generation)
-    assert resources.revision_name(found) == expected
-    assert objects.name(resources.revision(found)) == expected
+    name = parent("Configuration", {"template": template}, generation=generation)
+    assert documents.revision_name(name) == expected
+    assert objects.name(documents.revision(name)) == expected
 
 
 def test_revision_takes_the_templates_labels_not_the_configurations() -> None:
@@ -154,7 +154,7 @@ def test_revision_takes_the_templates_labels_not_the_configurations() -> None:
         "spec": {"containers": [CONTAINER]},
     }
     labels = {"team": "a", "serving.knative.dev/service": "hello"}
-    child = resources.revision(parent("Configuration", {"template": template}, labels=labels))
+    child = documents.revision(parent("Configuration", {"template": template}, labels=labels))
     assert objects.labels(child) == {
         "tier": "web",
         "serving.knative.dev/service": "hello",
@@ -168,13 +168,13 @@ def test_revision_takes_the_templates_labels_not_the_configurations() -> None:
 
 def test_defaults_of_a_revision() -> None:
     """Names, limits and the probe that Serving assumes."""
-    found = defaults.revision_spec({"containers": [CONTAINER]})
-    assert (found["containerConcurrency"], found["timeoutSeconds"], found["enableServiceLinks"]) == (
+    spec = defaults.revision_spec({"containers": [CONTAINER]})
+    assert (spec["containerConcurrency"], spec["timeoutSeconds"], spec["enableServiceLinks"]) == (
         0,
         300,
         False,
     )
-    assert found["containers"] == [
+    assert spec["containers"] == [
         {
             **CONTAINER,
             "name": "user-container",
@@ -182,23 +182,23 @@ def test_defaults_of_a_revision() -> None:
             "readinessProbe": {"tcpSocket": {"port": 0}, "successThreshold": 1},
         }
     ]
-    assert defaults.revision_spec(found) == found
+    assert defaults.revision_spec(spec) == spec
 
 
 def test_defaults_of_several_containers() -> None:
     """Each gets a name; only the one with a port is probed."""
-    found = defaults.revision_spec(
+    spec = defaults.revision_spec(
         {"containers": [{"image": "a"}, {"image": "b", "ports": [{"containerPort": 9000}]}]}
     )
-    assert [c["name"] for c in found["containers"]] == ["user-container-0", "user-container-1"]
-    assert ["readinessProbe" in c for c in found["containers"]] == [False, True]
+    assert [c["name"] for c in spec["containers"]] == ["user-container-0", "user-container-1"]
+    assert ["readinessProbe" in c for c in spec["containers"]] == [False, True]
 
 
 def test_a_probe_of_ones_own_is_kept() -> None:
     """Only a probe that says nothing of how to probe becomes a TCP probe."""
     probe = {"httpGet": {"path": "/ready"}, "periodSeconds": 3}
-    found = defaults.revision_spec({"containers": [{**CONTAINER, "readinessProbe": probe}]})
-    assert found["containers"][0]["readinessProbe"] == {
+    spec = defaults.revision_spec({"containers": [{**CONTAINER, "readinessProbe": probe}]})
+    assert spec["containers"][0]["readinessProbe"] == {
         "httpGet": {"path": "/ready", "port": 0},
         "periodSeconds": 3,
         "successThreshold": 1,
@@ -245,14 +245,14 @@ def test_volumes_that_cannot_be_written_are_mounted_read_only() -> None:
 def test_a_probe_without_a_port_gets_the_containers(probe: str, kind: str) -> None:
     """Knative's authors name none: there is one port, the container's own."""
     container = {**CONTAINER, "ports": [{"containerPort": 3000}], probe: {kind: {}}}
-    child = resources.deployment(revision({"containers": [container]}), progress_deadline_s=1)
+    child = documents.deployment(revision({"containers": [container]}), progress_deadline_s=1)
     assert only_container(child)[probe][kind]["port"] == 3000
 
 
 def test_a_probes_scheme_is_spelled_as_kubernetes_does() -> None:
     """Knative reads it in any case."""
     probe = {"httpGet": {"path": "/", "scheme": "http"}}
-    child = resources.deployment(
+    child = documents.deployment(
         revision({"containers": [{**CONTAINER, "readinessProbe": probe}]}), progress_deadline_s=1
     )
     assert only_container(child)["readinessProbe"]["httpGet"]["scheme"] == "HTTP"
@@ -264,21 +264,21 @@ def test_a_probes_scheme_is_spelled_as_kubernetes_does() -> None:
 def test_last_words_of_a_program_are_kept(policy: str | None, expected: str) -> None:
     """A program that fails and wrote no message is quoted from its output, unless told otherwise."""
     container = {**CONTAINER, **({"terminationMessagePolicy": policy} if policy else {})}
-    child = resources.deployment(revision({"containers": [container]}), progress_deadline_s=1)
+    child = documents.deployment(revision({"containers": [container]}), progress_deadline_s=1)
     assert only_container(child)["terminationMessagePolicy"] == expected
 
 
 def test_a_revision_was_made_by_who_changed_its_configuration() -> None:
     """As Knative says it."""
     notes = {"serving.knative.dev/creator": "ann", "serving.knative.dev/lastModifier": "bob"}
-    child = resources.revision(parent("Configuration", service()["spec"], annotations=notes))
+    child = documents.revision(parent("Configuration", service()["spec"], annotations=notes))
     assert objects.annotations(child) == {"serving.knative.dev/creator": "bob"}
 
 
 def test_the_services_of_a_routes_names_say_what_the_route_says() -> None:
     """Its labels and annotations but for visibility, which is each name's own."""
     labels = {"team": "a", "networking.knative.dev/visibility": "cluster-local"}
-    child = resources.placeholder_service(
+    child = documents.placeholder_service(
         parent("Route", {}, labels=labels, annotations={"note": "b"}), "hello"
     )
     assert objects.labels(child) == {"team": "a", "serving.knative.dev/route": "hello"}
@@ -297,12 +297,12 @@ def test_the_services_of_a_routes_names_say_what_the_route_says() -> None:
 )
 def test_user_port(ports: list[Object], expected: tuple[int, str]) -> None:
     """The port and protocol requests go to; 8080 and HTTP/1 unless said otherwise."""
-    assert resources.user_port({"containers": [{**CONTAINER, "ports": ports}]}) == expected
+    assert documents.user_port({"containers": [{**CONTAINER, "ports": ports}]}) == expected
 
 
 def test_deployment_names_no_replicas() -> None:
     """Their number belongs to the autoscaler; an apply must not take it away."""
-    child = resources.deployment(revision(), progress_deadline_s=600)
+    child = documents.deployment(revision(), progress_deadline_s=600)
     assert "replicas" not in child["spec"]
     assert objects.name(child) == "hello-00001-deployment"
     assert child["spec"]["progressDeadlineSeconds"] == 600
@@ -310,7 +310,7 @@ def test_deployment_names_no_replicas() -> None:
 
 def test_deployment_selects_its_own_pods() -> None:
     """The selector is by uid, so that a revision of the same name made anew takes no old pods."""
-    child = resources.deployment(revision(), progress_deadline_s=600)
+    child = documents.deployment(revision(), progress_deadline_s=600)
     selector = child["spec"]["selector"]["matchLabels"]
     labels = child["spec"]["template"]["metadata"]["labels"]
     assert selector == {"serving.knative.dev/revisionUID": "u-1"}
@@ -321,30 +321,30 @@ def test_deployment_selects_its_own_pods() -> None:
 
 def test_an_author_may_name_the_application() -> None:
     """The label `app` is the revision's name only where the template has none."""
-    plain = resources.deployment(revision({}), progress_deadline_s=600)
+    plain = documents.deployment(revision({}), progress_deadline_s=600)
     assert plain["spec"]["template"]["metadata"]["labels"]["app"] == "hello-00001"
     named = revision({})
     named["metadata"]["labels"]["app"] = "shop"
-    child = resources.deployment(named, progress_deadline_s=600)
+    child = documents.deployment(named, progress_deadline_s=600)
     assert child["spec"]["template"]["metadata"]["labels"]["app"] == "shop"
 
 
 def test_what_changes_in_a_revisions_life_does_not_reach_its_pods() -> None:
     """What routes write on it is on no pod: a change of traffic would roll all pods."""
-    first = resources.deployment(revision(), progress_deadline_s=600)
+    first = documents.deployment(revision(), progress_deadline_s=600)
     written = {
         "serving.knative.dev/routes": "hello",
         "serving.knative.dev/routingStateModified": "2026-01-01T00:00:00Z",
     }
     moved = revision(annotations=written)
     moved["metadata"]["labels"]["serving.knative.dev/routingState"] = "reserve"
-    assert resources.deployment(moved, progress_deadline_s=600)["spec"] == first["spec"]
+    assert documents.deployment(moved, progress_deadline_s=600)["spec"] == first["spec"]
 
 
 def test_container_of_a_deployment() -> None:
     """Its port is named and told by PORT, the open port of its probe filled in; Serving's fields are gone."""
     spec = {"containers": [{**CONTAINER, "env": [{"name": "A", "value": "b"}]}], "timeoutSeconds": 20}
-    child = resources.deployment(revision(spec), progress_deadline_s=600)
+    child = documents.deployment(revision(spec), progress_deadline_s=600)
     container = only_container(child)
     assert container["env"] == [
         {"name": "A", "value": "b"},
@@ -372,7 +372,7 @@ def test_http_probe_of_an_http2_server_becomes_tcp() -> None:
             }
         ]
     }
-    probe = only_container(resources.deployment(revision(spec), progress_deadline_s=1))["readinessProbe"]
+    probe = only_container(documents.deployment(revision(spec), progress_deadline_s=1))["readinessProbe"]
     assert "httpGet" not in probe
     assert probe["tcpSocket"] == {"port": 50051}
     assert probe["failureThreshold"] == 2
@@ -385,7 +385,7 @@ def test_http_probe_of_an_http2_server_becomes_tcp() -> None:
 def test_service_of_a_revision(port_name: str, expected: tuple[str, str]) -> None:
     """It has no selector, for the autoscaler chooses its endpoints, and says its protocol."""
     spec = {"containers": [{**CONTAINER, "ports": [{"containerPort": 8080, "name": port_name}]}]}
-    child = resources.revision_service(revision(spec))
+    child = documents.revision_service(revision(spec))
     assert "selector" not in child["spec"]
     (port,) = child["spec"]["ports"]
     assert (port["name"], port["appProtocol"], port["port"]) == (*expected, 80)
@@ -398,7 +398,7 @@ def test_service_of_a_revision(port_name: str, expected: tuple[str, str]) -> Non
 def test_reachability_follows_the_routing_state(state: str, expected: str) -> None:
     """Only a revision that a route has left is unreachable; a new one is not yet."""
     labels = {"serving.knative.dev/routingState": state} if state else {}
-    child = resources.pod_autoscaler(revision(labels=labels))
+    child = documents.pod_autoscaler(revision(labels=labels))
     assert child["spec"]["reachability"] == expected
     assert child["spec"]["scaleTargetRef"]["name"] == "hello-00001-deployment"
 
@@ -411,7 +411,7 @@ def test_autoscaler_is_told_its_annotations_only() -> None:
         "serving.knative.dev/routes": "hello",
         "note": "b",
     }
-    child = resources.pod_autoscaler(revision(annotations=annotations))
+    child = documents.pod_autoscaler(revision(annotations=annotations))
     assert set(objects.annotations(child)) == {
         "autoscaling.knative.dev/window",
         "serving.knative.dev/progress-deadline",
@@ -422,7 +422,7 @@ def test_autoscaler_is_told_its_annotations_only() -> None:
 
 
 def rules(targets: list[Target], **metadata: Any) -> Object:
-    return dict(resources.virtual_service(parent("Route", {}, **metadata), targets, "localhost")["spec"])
+    return dict(documents.virtual_service(parent("Route", {}, **metadata), targets, "localhost")["spec"])
 
 
 def chosen(spec: Object, authority: str, gateway: str = "mesh") -> dict[str, int]:
@@ -502,7 +502,7 @@ def test_no_name_is_taken_for_another(tags: list[str]) -> None:
     """Whatever the tags and their order, each host reaches its own revision, also by its short name."""
     targets = [Target(f"rev-{tag}", 0, tag=tag) for tag in tags]
     spec = rules([*targets, Target("main", 100)])
-    names = {resources.tag_name(tag, "hello"): f"rev-{tag}" for tag in tags} | {"hello": "main"}
+    names = {documents.tag_name(tag, "hello"): f"rev-{tag}" for tag in tags} | {"hello": "main"}
     for name, wanted in names.items():
         for suffix in ("", ":80", ".shop", ".shop.svc.cluster.local", ".shop.localhost"):
             assert chosen(spec, name + suffix) == {wanted: 100}, name + suffix

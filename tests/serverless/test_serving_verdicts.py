@@ -8,24 +8,24 @@ from typing import Any
 import pytest
 
 from ondol.api.objects import Object
-from ondol.serverless.serving import status
-from ondol.serverless.serving.resources import Target
-from ondol.serverless.serving.status import OK, Verdict
+from ondol.serverless.serving import verdicts
+from ondol.serverless.serving.documents import Target
+from ondol.serverless.serving.verdicts import OK, Verdict
 
 NOW = 1_700_000_000.0
 
 
 def obj(name: str = "hello", *, generation: int = 1, observed: int | None = None, **status_: Any) -> Object:
-    found = {"observedGeneration": generation if observed is None else observed, **status_}
-    return {"metadata": {"name": name, "namespace": "shop", "generation": generation}, "status": found}
+    document = {"observedGeneration": generation if observed is None else observed, **status_}
+    return {"metadata": {"name": name, "namespace": "shop", "generation": generation}, "status": document}
 
 
 def condition(type_: str, value: str, reason: str = "", message: str = "") -> Object:
-    said = {"reason": reason, "message": message}
-    return {"type": type_, "status": value, **{k: v for k, v in said.items() if v}}
+    document = {"reason": reason, "message": message}
+    return {"type": type_, "status": value, **{k: v for k, v in document.items() if v}}
 
 
-def told(written: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+def outcomes(written: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
     return {c["type"]: (c["status"], c.get("reason", "")) for c in written["conditions"]}
 
 
@@ -58,31 +58,31 @@ def revision_status(
     scaler: Object | None = None,
     before: Object | None = None,
 ) -> Object:
-    return status.revision(before or obj(), deployment, scaler, pods, now=NOW)
+    return verdicts.revision_status(before or obj(), deployment, scaler, pods, now=NOW)
 
 
 def test_a_revision_that_answers() -> None:
     """Once its initial scale was reached it is ready, with the replicas the autoscaler tells."""
-    found = revision_status(pod(ready=True), deployment=obj(), scaler=autoscaler())
-    assert told(found) == {
+    status = revision_status(pod(ready=True), deployment=obj(), scaler=autoscaler())
+    assert outcomes(status) == {
         "Active": ("True", ""),
         "ContainerHealthy": ("True", ""),
         "Ready": ("True", ""),
         "ResourcesAvailable": ("True", ""),
     }
-    assert (found["actualReplicas"], found["desiredReplicas"]) == (2, 3)
+    assert (status["actualReplicas"], status["desiredReplicas"]) == (2, 3)
 
 
 def test_a_revision_at_zero_stays_ready() -> None:
     """Resting is no fault: Active is False and says so, Ready stays True."""
-    found = told(revision_status(deployment=obj(), scaler=autoscaler("False", reason="NoTraffic")))
-    assert found["Active"] == ("False", "NoTraffic")
-    assert found["Ready"] == ("True", "")
+    status = outcomes(revision_status(deployment=obj(), scaler=autoscaler("False", reason="NoTraffic")))
+    assert status["Active"] == ("False", "NoTraffic")
+    assert status["Ready"] == ("True", "")
 
 
 def test_a_new_revision_is_neither_ready_nor_failed() -> None:
     """Before anything is observed everything is Unknown."""
-    assert told(revision_status()) == {
+    assert outcomes(revision_status()) == {
         "Active": ("Unknown", "Deploying"),
         "ContainerHealthy": ("Unknown", "Deploying"),
         "Ready": ("Unknown", "Deploying"),
@@ -126,9 +126,9 @@ def test_a_revision_that_cannot_start_says_why(
 ) -> None:
     """A missing image and a crash are told in the words of the container."""
     scaler = autoscaler("Unknown", initialized=False)
-    found = revision_status(pod(state, last=last), deployment=obj(), scaler=scaler)
-    assert told(found)["Ready"] == ("False", reason)
-    assert message(found) == said
+    status = revision_status(pod(state, last=last), deployment=obj(), scaler=scaler)
+    assert outcomes(status)["Ready"] == ("False", reason)
+    assert message(status) == said
 
 
 ENDED = {"terminated": {"exitCode": 7, "message": "no DATABASE_URL given\n"}}
@@ -150,7 +150,7 @@ def test_a_crash_loop_stays_a_failure_through_its_restarts(
     """Between two failures nothing has got better, whatever state the container is in; its words are kept."""
     scaler = autoscaler("Unknown", initialized=initialized)
     written = revision_status(pod(state, last=last), deployment=obj(), scaler=scaler)
-    assert told(written)["Ready"] == ("False", "ExitCode7")
+    assert outcomes(written)["Ready"] == ("False", "ExitCode7")
     assert message(written) == "Container failed with: no DATABASE_URL given"
 
 
@@ -168,7 +168,7 @@ def test_the_cause_outlives_the_pods() -> None:
     before = obj(conditions=failed["conditions"])
     given_up = autoscaler("False", initialized=False, reason="TimedOut")
     written = revision_status(deployment=obj(), scaler=given_up, before=before)
-    assert told(written)["Ready"] == ("False", "ExitCode7")
+    assert outcomes(written)["Ready"] == ("False", "ExitCode7")
     assert "no DATABASE_URL given" in message(written)
 
 
@@ -177,7 +177,7 @@ def test_a_pod_that_was_told_to_go_says_nothing_of_its_revision() -> None:
     going = pod({"terminated": {"exitCode": 143}})
     going["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
     written = revision_status(going, deployment=obj(), scaler=autoscaler("False", reason="NoTraffic"))
-    assert told(written)["Ready"] == ("True", "")
+    assert outcomes(written)["Ready"] == ("True", "")
 
 
 @pytest.mark.parametrize(
@@ -200,13 +200,13 @@ def test_an_image_named_by_digest_fails_with_the_nodes_own_reason() -> None:
     written = revision_status(
         pod(waiting("ImagePullBackOff", "no such blob")), deployment=obj(), before=before
     )
-    assert told(written)["Ready"] == ("False", "ImagePullBackOff")
+    assert outcomes(written)["Ready"] == ("False", "ImagePullBackOff")
 
 
 def test_a_crash_beside_a_ready_pod_is_no_failure() -> None:
     """As long as one pod answers, the revision does."""
     crashing = pod(waiting("CrashLoopBackOff"), last={"terminated": {"exitCode": 1}})
-    found = told(revision_status(crashing, pod(ready=True), deployment=obj(), scaler=autoscaler()))
+    found = outcomes(revision_status(crashing, pod(ready=True), deployment=obj(), scaler=autoscaler()))
     assert found["Ready"] == ("True", "")
 
 
@@ -220,24 +220,24 @@ def test_a_crash_beside_a_ready_pod_is_no_failure() -> None:
 def test_a_deployment_that_fails(type_: str, value: str, reason: str, expected: str) -> None:
     """What its Deployment cannot do, a revision cannot."""
     deployment = obj(conditions=[condition(type_, value, reason, "quota")])
-    found = revision_status(deployment=deployment, scaler=autoscaler("Unknown", initialized=False))
-    assert told(found)["ResourcesAvailable"] == ("False", expected)
-    assert told(found)["Ready"] == ("False", expected)
+    status = revision_status(deployment=deployment, scaler=autoscaler("Unknown", initialized=False))
+    assert outcomes(status)["ResourcesAvailable"] == ("False", expected)
+    assert outcomes(status)["Ready"] == ("False", expected)
 
 
 def test_a_pod_without_a_place_is_told() -> None:
     """What the scheduler says of the pod, the Revision says too."""
     lost = obj("pod", conditions=[condition("PodScheduled", "False", "Unschedulable", "0/1 nodes")])
-    found = revision_status(lost, deployment=obj(), scaler=autoscaler("Unknown", initialized=False))
-    assert told(found)["Ready"] == ("False", "Unschedulable")
-    assert message(found) == "0/1 nodes"
+    status = revision_status(lost, deployment=obj(), scaler=autoscaler("Unknown", initialized=False))
+    assert outcomes(status)["Ready"] == ("False", "Unschedulable")
+    assert message(status) == "0/1 nodes"
 
 
 def test_a_start_that_was_given_up_stays_a_failure() -> None:
     """With its pods the Deployment lost all cause to complain; the Revision does not become unknown again."""
     given_up = autoscaler("False", initialized=False, reason="TimedOut")
-    found = revision_status(deployment=obj(conditions=[condition("Progressing", "True")]), scaler=given_up)
-    assert told(found)["Ready"] == ("False", "ProgressDeadlineExceeded")
+    status = revision_status(deployment=obj(conditions=[condition("Progressing", "True")]), scaler=given_up)
+    assert outcomes(status)["Ready"] == ("False", "ProgressDeadlineExceeded")
 
 
 def test_digests_are_kept_while_no_pod_runs() -> None:
@@ -245,15 +245,15 @@ def test_digests_are_kept_while_no_pod_runs() -> None:
     running = pod(ready=True)
     running["status"]["containerStatuses"][0]["imageID"] = "sha256:abc"
     first = revision_status(running, deployment=obj(), scaler=autoscaler())
-    kept = [{"name": "user-container", "imageDigest": "sha256:abc"}]
-    assert first["containerStatuses"] == kept
-    assert revision_status(before=obj(**first))["containerStatuses"] == kept
+    statuses = [{"name": "user-container", "imageDigest": "sha256:abc"}]
+    assert first["containerStatuses"] == statuses
+    assert revision_status(before=obj(**first))["containerStatuses"] == statuses
 
 
 def test_times_move_only_with_the_status() -> None:
     """The same observation later writes the same status, so that nothing is written."""
     first = revision_status(deployment=obj(), scaler=autoscaler())
-    again = status.revision(obj(**first), obj(), autoscaler(), [], now=NOW + 60)
+    again = verdicts.revision_status(obj(**first), obj(), autoscaler(), [], now=NOW + 60)
     assert again == first
 
 
@@ -263,12 +263,12 @@ def test_times_move_only_with_the_status() -> None:
 def test_configuration_follows_its_newest_revision() -> None:
     """A ready one becomes the latest ready; until then the one before stays it."""
     ready = obj("hello-00001", conditions=[condition("Ready", "True")])
-    found = status.configuration(obj(), ready, now=NOW)
-    assert told(found) == {"Ready": ("True", "")}
-    assert found["latestReadyRevisionName"] == found["latestCreatedRevisionName"] == "hello-00001"
+    status = verdicts.configuration_status(obj(), ready, now=NOW)
+    assert outcomes(status) == {"Ready": ("True", "")}
+    assert status["latestReadyRevisionName"] == status["latestCreatedRevisionName"] == "hello-00001"
     new = obj("hello-00002", conditions=[condition("Ready", "Unknown")])
-    later = status.configuration(obj(**found), new, now=NOW)
-    assert told(later)["Ready"][0] == "Unknown"
+    later = verdicts.configuration_status(obj(**status), new, now=NOW)
+    assert outcomes(later)["Ready"][0] == "Unknown"
     assert later["latestReadyRevisionName"] == "hello-00001"
     assert later["latestCreatedRevisionName"] == "hello-00002"
 
@@ -276,10 +276,10 @@ def test_configuration_follows_its_newest_revision() -> None:
 def test_configuration_tells_why_its_revision_failed() -> None:
     """In the sentence Knative uses, and the last good revision stays the latest ready."""
     failed = obj("hello-00002", conditions=[condition("Ready", "False", "ExitCode1", "crashed")])
-    found = status.configuration(obj(latestReadyRevisionName="hello-00001"), failed, now=NOW)
-    assert told(found)["Ready"] == ("False", "RevisionFailed")
-    assert message(found) == 'Revision "hello-00002" failed with message: crashed.'
-    assert found["latestReadyRevisionName"] == "hello-00001"
+    status = verdicts.configuration_status(obj(latestReadyRevisionName="hello-00001"), failed, now=NOW)
+    assert outcomes(status)["Ready"] == ("False", "RevisionFailed")
+    assert message(status) == 'Revision "hello-00002" failed with message: crashed.'
+    assert status["latestReadyRevisionName"] == "hello-00001"
 
 
 @pytest.mark.parametrize(
@@ -289,31 +289,31 @@ def test_a_good_revision_is_not_passed_over_for_a_broken_newer_one(third: str, l
     """Of those newer than the latest ready one, the newest that is ready follows it."""
     revisions = []
     for number, ready in ((1, "True"), (2, "True"), (3, third)):
-        found = obj(f"hello-0000{number}", conditions=[condition("Ready", ready)])
-        found["metadata"]["labels"] = {"serving.knative.dev/configurationGeneration": str(number)}
-        revisions.append(found)
+        status = obj(f"hello-0000{number}", conditions=[condition("Ready", ready)])
+        status["metadata"]["labels"] = {"serving.knative.dev/configurationGeneration": str(number)}
+        revisions.append(status)
     before = obj(latestReadyRevisionName="hello-00001")
-    found = status.configuration(before, revisions[-1], revisions=revisions, now=NOW)
-    assert found["latestReadyRevisionName"] == latest
+    status = verdicts.configuration_status(before, revisions[-1], revisions=revisions, now=NOW)
+    assert status["latestReadyRevisionName"] == latest
 
 
 def test_latest_ready_never_goes_back() -> None:
     """Not when the latest ready one fails later, and not when it is not seen."""
     revisions = []
     for number, ready in ((1, "True"), (2, "False")):
-        found = obj(f"hello-0000{number}", conditions=[condition("Ready", ready)])
-        found["metadata"]["labels"] = {"serving.knative.dev/configurationGeneration": str(number)}
-        revisions.append(found)
+        status = obj(f"hello-0000{number}", conditions=[condition("Ready", ready)])
+        status["metadata"]["labels"] = {"serving.knative.dev/configurationGeneration": str(number)}
+        revisions.append(status)
     before = obj(latestReadyRevisionName="hello-00002")
     for seen in (revisions, revisions[:1]):
-        found = status.configuration(before, revisions[-1], revisions=seen, now=NOW)
-        assert found["latestReadyRevisionName"] == "hello-00002"
+        status = verdicts.configuration_status(before, revisions[-1], revisions=seen, now=NOW)
+        assert status["latestReadyRevisionName"] == "hello-00002"
 
 
 def test_configuration_with_a_name_that_is_taken() -> None:
     """A changed template under an old name is a failure, not a silence."""
-    found = status.configuration(obj(), None, now=NOW, problem="taken")
-    assert told(found)["Ready"] == ("False", "RevisionNameTaken")
+    status = verdicts.configuration_status(obj(), None, now=NOW, problem="taken")
+    assert outcomes(status)["Ready"] == ("False", "RevisionNameTaken")
 
 
 # --- Route
@@ -322,17 +322,17 @@ def test_configuration_with_a_name_that_is_taken() -> None:
 def route_status(
     *targets: Target, assigned: Verdict = OK, ingress: Verdict = OK, port: int = 8080, local: bool = False
 ) -> Object:
-    return status.route(
+    return verdicts.route_status(
         obj(), targets, assigned, ingress, domain="localhost", public_port=port, local_only=local, now=NOW
     )
 
 
 def test_route_says_where_it_is() -> None:
     """The public address with the ingress's port, the address inside, and each tag's own."""
-    found = route_status(Target("one", 90, latest=True), Target("two", 10, tag="old"))
-    assert found["url"] == "http://hello.shop.localhost:8080"
-    assert found["address"] == {"url": "http://hello.shop.svc.cluster.local"}
-    assert found["traffic"] == [
+    status = route_status(Target("one", 90, latest=True), Target("two", 10, tag="old"))
+    assert status["url"] == "http://hello.shop.localhost:8080"
+    assert status["address"] == {"url": "http://hello.shop.svc.cluster.local"}
+    assert status["traffic"] == [
         {"revisionName": "one", "percent": 90, "latestRevision": True},
         {
             "revisionName": "two",
@@ -342,7 +342,7 @@ def test_route_says_where_it_is() -> None:
             "url": "http://old-hello.shop.localhost:8080",
         },
     ]
-    assert told(found)["Ready"] == ("True", "")
+    assert outcomes(status)["Ready"] == ("True", "")
 
 
 @pytest.mark.parametrize(
@@ -360,9 +360,9 @@ def test_route_addresses(port: int, local: bool, url: str) -> None:
 def test_route_that_cannot_be_resolved() -> None:
     """What is wrong with a target is wrong with the route."""
     problem = Verdict("False", "RevisionMissing", 'Revision "x" referenced in traffic not found.')
-    found = route_status(assigned=problem, ingress=Verdict("Unknown"))
-    assert told(found)["AllTrafficAssigned"] == ("False", "RevisionMissing")
-    assert told(found)["Ready"] == ("False", "RevisionMissing")
+    status = route_status(assigned=problem, ingress=Verdict("Unknown"))
+    assert outcomes(status)["AllTrafficAssigned"] == ("False", "RevisionMissing")
+    assert outcomes(status)["Ready"] == ("False", "RevisionMissing")
 
 
 @pytest.mark.parametrize(
@@ -387,12 +387,12 @@ def test_ingress_is_ready_when_the_mesh_says_so(
     conditions: list[Object], reported: bool, expected: str
 ) -> None:
     """Only a report on the present rules counts; a mesh that reports nothing is trusted."""
-    assert status.ingress(obj(conditions=conditions), reported=reported).status == expected
+    assert verdicts.ingress_verdict(obj(conditions=conditions), reported=reported).status == expected
 
 
 def test_ingress_without_rules_is_unknown() -> None:
     """Rules that are not written yet are neither good nor bad."""
-    assert status.ingress(None, reported=False).status == "Unknown"
+    assert verdicts.ingress_verdict(None, reported=False).status == "Unknown"
 
 
 # --- Service
@@ -402,28 +402,28 @@ def test_service_is_what_its_children_are() -> None:
     """Ready when both are, with their names and addresses."""
     configuration = obj(conditions=[condition("Ready", "True")], latestReadyRevisionName="hello-00001")
     route = obj(conditions=[condition("Ready", "True")], url="http://x", traffic=[], address={})
-    found = status.service(obj(), configuration, route, now=NOW)
-    assert told(found) == {
+    status = verdicts.service_status(obj(), configuration, route, now=NOW)
+    assert outcomes(status) == {
         "ConfigurationsReady": ("True", ""),
         "Ready": ("True", ""),
         "RoutesReady": ("True", ""),
     }
-    assert (found["latestReadyRevisionName"], found["url"]) == ("hello-00001", "http://x")
+    assert (status["latestReadyRevisionName"], status["url"]) == ("hello-00001", "http://x")
 
 
 def test_service_tells_its_childrens_trouble() -> None:
     """The child's reason and message are the Service's."""
     configuration = obj(conditions=[condition("Ready", "False", "RevisionFailed", "crashed")])
     route = obj(conditions=[condition("Ready", "Unknown", "RevisionMissing", "waiting")])
-    found = status.service(obj(), configuration, route, now=NOW)
-    assert told(found)["Ready"] == ("False", "RevisionFailed")
-    assert told(found)["RoutesReady"] == ("Unknown", "RevisionMissing")
-    assert message(found) == "crashed"
+    status = verdicts.service_status(obj(), configuration, route, now=NOW)
+    assert outcomes(status)["Ready"] == ("False", "RevisionFailed")
+    assert outcomes(status)["RoutesReady"] == ("Unknown", "RevisionMissing")
+    assert message(status) == "crashed"
 
 
 def test_service_does_not_believe_an_old_report() -> None:
     """A child that has not seen the present wish says nothing about it."""
     stale = obj(generation=2, observed=1, conditions=[condition("Ready", "True")])
-    found = told(status.service(obj(), stale, None, now=NOW))
-    assert found["ConfigurationsReady"] == ("Unknown", "OutOfDate")
-    assert found["Ready"][0] == "Unknown"
+    status = outcomes(verdicts.service_status(obj(), stale, None, now=NOW))
+    assert status["ConfigurationsReady"] == ("Unknown", "OutOfDate")
+    assert status["Ready"][0] == "Unknown"

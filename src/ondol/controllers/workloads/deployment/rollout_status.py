@@ -1,4 +1,4 @@
-"""What a Deployment says: counts over its ReplicaSets, and the three conditions tools wait for. Pure."""
+"""The status of a Deployment: counts over its ReplicaSets, and the three conditions tools wait for. Pure."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from typing import Any, Final
 from ondol.api import conditions, objects, progress
 from ondol.api.objects import Object
 from ondol.base import clock
-from ondol.controllers import pods
-from ondol.controllers.deployment import rollout
+from ondol.controllers.workloads import pods
+from ondol.controllers.workloads.deployment import rollout
 
 PROGRESSING: Final = "Progressing"
 AVAILABLE: Final = "Available"
 REPLICA_FAILURE: Final = "ReplicaFailure"
+CONDITIONS: Final = (PROGRESSING, AVAILABLE, REPLICA_FAILURE)
 NEW_AVAILABLE: Final = "NewReplicaSetAvailable"
 TIMED_OUT: Final = "ProgressDeadlineExceeded"
 PAUSED: Final = "DeploymentPaused"
@@ -32,11 +33,11 @@ class Happening:
     message: str
 
 
-def created(name: str) -> Happening:
+def new_set_created(name: str) -> Happening:
     return Happening("True", "NewReplicaSetCreated", f'Created new replica set "{name}"')
 
 
-def found(name: str) -> Happening:
+def existing_set(name: str) -> Happening:
     return Happening("True", "FoundNewReplicaSet", f'Found new replica set "{name}"')
 
 
@@ -92,6 +93,7 @@ def status(
         listed = _failures(listed, new, replica_sets)
     return {
         **{field: value or None for field, value in counted.items()},
+        "collisionCount": objects.status(deployment).get("collisionCount"),
         "conditions": listed or None,
     }
 
@@ -111,11 +113,11 @@ def _paused(deployment: Object, listed: list[Object], now: float) -> list[Object
 
 def _availability(deployment: Object, listed: list[Object], available: int, now: float) -> list[Object]:
     if available >= rollout.terms(deployment).min_available:
-        what = Happening("True", "MinimumReplicasAvailable", "Deployment has minimum availability.")
+        happening = Happening("True", "MinimumReplicasAvailable", "Deployment has minimum availability.")
     else:
         message = "Deployment does not have minimum availability."
-        what = Happening("False", "MinimumReplicasUnavailable", message)
-    return _put(listed, AVAILABLE, what, now)
+        happening = Happening("False", "MinimumReplicasUnavailable", message)
+    return _put(listed, AVAILABLE, happening, now)
 
 
 def _progress(
@@ -127,14 +129,14 @@ def _progress(
     settled = current is not None and current.get("reason") == NEW_AVAILABLE
     if settled and counted["replicas"] == counted["updatedReplicas"]:
         return listed
-    who = f'ReplicaSet "{objects.name(new)}"' if new else f'Deployment "{objects.name(deployment)}"'
+    subject = f'ReplicaSet "{objects.name(new)}"' if new else f'Deployment "{objects.name(deployment)}"'
     if progress.is_rolled_out({**deployment, "status": counted}):
-        done = Happening("True", NEW_AVAILABLE, f"{who} has successfully progressed.")
+        done = Happening("True", NEW_AVAILABLE, f"{subject} has successfully progressed.")
         return _put(listed, PROGRESSING, done, now)
     if _is_progressing(objects.status(deployment), counted):
-        return _progressed(listed, f"{who} is progressing.", now)
+        return _progressed(listed, f"{subject} is progressing.", now)
     if has_timed_out(deployment, current, now):
-        stuck = Happening("False", TIMED_OUT, f"{who} has timed out progressing.")
+        stuck = Happening("False", TIMED_OUT, f"{subject} has timed out progressing.")
         return _put(listed, PROGRESSING, stuck, now)
     return listed
 
@@ -142,11 +144,11 @@ def _progress(
 def _progressed(listed: list[Object], message: str, now: float) -> list[Object]:
     """Each step forward renews the update time, from which the deadline counts."""
     current = conditions.find(listed, PROGRESSING)
-    kept = current.get("lastTransitionTime") if current and current.get("status") == "True" else None
-    what = Happening("True", "ReplicaSetUpdated", message)
-    renewed = _put(conditions.remove(listed, PROGRESSING), PROGRESSING, what, now)
-    if kept:
-        renewed[-1]["lastTransitionTime"] = kept
+    since = current.get("lastTransitionTime") if current and current.get("status") == "True" else None
+    happening = Happening("True", "ReplicaSetUpdated", message)
+    renewed = _put(conditions.remove(listed, PROGRESSING), PROGRESSING, happening, now)
+    if since:
+        renewed[-1]["lastTransitionTime"] = since
     return renewed
 
 
@@ -156,22 +158,22 @@ def _failures(listed: list[Object], new: Object | None, replica_sets: Sequence[O
         failure = conditions.get(each, REPLICA_FAILURE)
         if failure is not None:
             since = failure.get("lastTransitionTime")
-            shown = {**failure, "lastUpdateTime": since}
-            if conditions.find(listed, REPLICA_FAILURE) == shown:
+            copied = {**failure, "lastUpdateTime": since}
+            if conditions.find(listed, REPLICA_FAILURE) == copied:
                 return listed
-            return [*conditions.remove(listed, REPLICA_FAILURE), shown]
+            return [*conditions.remove(listed, REPLICA_FAILURE), copied]
     return conditions.remove(listed, REPLICA_FAILURE)
 
 
 def _is_progressing(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
-    def was(field: str) -> int:
+    def earlier(field: str) -> int:
         return int(before.get(field) or 0)
 
     return bool(
-        now["updatedReplicas"] > was("updatedReplicas")
-        or now["replicas"] - now["updatedReplicas"] < was("replicas") - was("updatedReplicas")
-        or now["readyReplicas"] > was("readyReplicas")
-        or now["availableReplicas"] > was("availableReplicas")
+        now["updatedReplicas"] > earlier("updatedReplicas")
+        or now["replicas"] - now["updatedReplicas"] < earlier("replicas") - earlier("updatedReplicas")
+        or now["readyReplicas"] > earlier("readyReplicas")
+        or now["availableReplicas"] > earlier("availableReplicas")
     )
 
 
@@ -196,19 +198,27 @@ def check_again_s(deployment: Object, written: Mapping[str, Any], now: float) ->
     return max(0.0, since + limit - now) + _AFTER_DEADLINE_S
 
 
-def _put(listed: list[Object], type: str, what: Happening, now: float) -> list[Object]:
+def _put(listed: list[Object], type: str, happening: Happening, now: float) -> list[Object]:
     """Write one condition at the end; nothing moves when status and reason are what they were."""
     current = conditions.find(listed, type)
-    if current is not None and (current.get("status"), current.get("reason")) == (what.status, what.reason):
+    if current is not None and _outcome(current) == (
+        happening.status,
+        happening.reason,
+    ):
         return listed
     stamp = clock.rfc3339(now)
-    kept = current.get("lastTransitionTime") if current and current.get("status") == what.status else None
+    unturned = current is not None and current.get("status") == happening.status
+    since = current.get("lastTransitionTime") if current and unturned else None
     written = {
         "type": type,
-        "status": what.status,
+        "status": happening.status,
         "lastUpdateTime": stamp,
-        "lastTransitionTime": kept or stamp,
-        "reason": what.reason,
-        "message": what.message,
+        "lastTransitionTime": since or stamp,
+        "reason": happening.reason,
+        "message": happening.message,
     }
     return [*conditions.remove(listed, type), written]
+
+
+def _outcome(condition: Mapping[str, Any]) -> tuple[Any, Any]:
+    return condition.get("status"), condition.get("reason")

@@ -8,7 +8,7 @@ from typing import Any, Final
 from ondol.api import conditions, objects
 from ondol.api.objects import Object
 from ondol.base import clock
-from ondol.controllers import pods
+from ondol.controllers.workloads import pods
 
 NOT_READY: Final = "node.kubernetes.io/not-ready"
 UNREACHABLE: Final = "node.kubernetes.io/unreachable"
@@ -20,17 +20,18 @@ _PRESSURE: Final = {
     "NetworkUnavailable": "node.kubernetes.io/network-unavailable",
 }
 _OURS: Final = frozenset({NOT_READY, UNREACHABLE, UNSCHEDULABLE, *_PRESSURE.values()})
-_REPORTED: Final = ("Ready", "MemoryPressure", "DiskPressure", "PIDPressure")
+REPORTED: Final = ("Ready", "MemoryPressure", "DiskPressure", "PIDPressure")
+"""Conditions that a node reports; when it is silent they are Unknown."""
 
 
 def unknown_conditions(node: Object, now: float) -> list[Object]:
-    """What is known of a node that is silent: nothing."""
+    """The conditions of a node that is silent: all that it reports is Unknown."""
     listed: list[Object] = [dict(condition) for condition in conditions.of(node)]
-    for name in _REPORTED:
-        found = conditions.find(listed, name)
-        if found is None:
+    for name in REPORTED:
+        condition = conditions.find(listed, name)
+        if condition is None:
             reason, message = "NodeStatusNeverUpdated", "Kubelet never posted node status."
-        elif found.get("status") == "Unknown":
+        elif condition.get("status") == "Unknown":
             continue
         else:
             reason, message = "NodeStatusUnknown", "Kubelet stopped posting node status."
@@ -40,16 +41,16 @@ def unknown_conditions(node: Object, now: float) -> list[Object]:
 
 def taints(node: Object, listed: Iterable[Mapping[str, Any]], now: float) -> list[Object]:
     """The node's taints with ours as its conditions ask for; others stay as they are."""
-    wanted = set(_wanted(node, list(listed)))
-    kept: list[Object] = []
+    missing = set(_desired(node, list(listed)))
+    present: list[Object] = []
     for taint in objects.spec(node).get("taints") or ():
         identity = (str(taint.get("key")), str(taint.get("effect")))
-        if identity[0] not in _OURS or identity in wanted:
-            kept.append(dict(taint))
-            wanted.discard(identity)
+        if identity[0] not in _OURS or identity in missing:
+            present.append(dict(taint))
+            missing.discard(identity)
     stamp = clock.rfc3339(now)
-    added = [_taint(key, effect, stamp) for key, effect in sorted(wanted)]
-    return kept + added
+    added = [_taint(key, effect, stamp) for key, effect in sorted(missing)]
+    return present + added
 
 
 def _taint(key: str, effect: str, stamp: str) -> Object:
@@ -57,7 +58,7 @@ def _taint(key: str, effect: str, stamp: str) -> Object:
     return {"key": key, "effect": effect, **timed}
 
 
-def _wanted(node: Object, listed: list[Mapping[str, Any]]) -> Iterable[tuple[str, str]]:
+def _desired(node: Object, listed: list[Mapping[str, Any]]) -> Iterable[tuple[str, str]]:
     ready = conditions.find(listed, "Ready") or {"status": "False"}
     if ready.get("status") != "True":
         key = UNREACHABLE if ready.get("status") == "Unknown" else NOT_READY

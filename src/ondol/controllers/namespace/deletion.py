@@ -1,4 +1,4 @@
-"""What a namespace says while it is being emptied. Pure."""
+"""The conditions of a namespace while it is being emptied. Pure."""
 
 from __future__ import annotations
 
@@ -9,6 +9,14 @@ from typing import Final, NamedTuple
 
 from ondol.api import conditions
 from ondol.api.objects import Object
+
+CONDITIONS: Final = (
+    "NamespaceDeletionDiscoveryFailure",
+    "NamespaceDeletionGroupVersionParsingFailure",
+    "NamespaceDeletionContentFailure",
+    "NamespaceContentRemaining",
+    "NamespaceFinalizersRemaining",
+)
 
 
 @dataclass(slots=True)
@@ -58,8 +66,8 @@ _PARSED: Final = _Condition(
 def _failure(remains: Remains) -> _Condition:
     name = "NamespaceDeletionContentFailure"
     if remains.failures:
-        which = ", ".join(remains.failures)
-        message = f"Failed to delete all resource types, {len(remains.failures)} remaining: {which}"
+        failures = ", ".join(remains.failures)
+        message = f"Failed to delete all resource types, {len(remains.failures)} remaining: {failures}"
         return _Condition(name, "True", "ContentDeletionFailed", message)
     message = "All content successfully deleted, may be waiting on finalization"
     return _Condition(name, "False", "ContentDeleted", message)

@@ -16,8 +16,7 @@ from typing import Any, Final
 from ondol.api import objects
 from ondol.api.objects import Object
 from ondol.base import names
-from ondol.serverless.serving import defaults
-from ondol.serverless.serving import metadata as words
+from ondol.serverless.serving import defaults, wellknown
 
 API_VERSION: Final = "serving.knative.dev/v1"
 USER_PORT: Final = "user-port"
@@ -27,7 +26,7 @@ HTTP_PORT: Final = 80
 LEAVING_S: Final = 2
 # Until an activator that died is back, about half a second; a pod that only just went is found sooner.
 CONNECT_ATTEMPTS: Final = 8
-# Who asked, by what name and how, as RFC 7239 has it; the proxy fills in its own words.
+# Who asked, by what name and how, as RFC 7239 has it; the proxy fills in its own wellknown.
 FORWARDED: Final = (
     'for="%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%";host="%REQ(:AUTHORITY)%";proto=%REQ(X-FORWARDED-PROTO)%'
 )
@@ -36,7 +35,7 @@ INGRESS: Final = "ondol-system/ingress"
 # kubectl's own bookkeeping speaks of the parent and would be wrong on a child.
 _NOT_COPIED: Final = {"kubectl.kubernetes.io/last-applied-configuration"}
 # Routes change these in a Revision's life; in a pod template they would roll every pod each time.
-_OF_ROUTING: Final = {words.ROUTES_ANNOTATION, words.ROUTING_STATE_MODIFIED}
+_OF_ROUTING: Final = {wellknown.ROUTES_ANNOTATION, wellknown.ROUTING_STATE_MODIFIED}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +63,8 @@ def _child(parent: Mapping[str, Any], kind: str, name: str, api_version: str = A
     }
 
 
-def _copied(found: Mapping[str, str]) -> dict[str, str]:
-    return {key: value for key, value in found.items() if key not in _NOT_COPIED}
+def _copied(annotations: Mapping[str, str]) -> dict[str, str]:
+    return {key: value for key, value in annotations.items() if key not in _NOT_COPIED}
 
 
 def configuration(service: Mapping[str, Any]) -> Object:
@@ -73,8 +72,8 @@ def configuration(service: Mapping[str, Any]) -> Object:
     child = _child(service, "Configuration", objects.name(service))
     child["metadata"]["labels"] = {
         **_copied(objects.labels(service)),
-        words.SERVICE_LABEL: objects.name(service),
-        words.SERVICE_UID_LABEL: objects.uid(service),
+        wellknown.SERVICE_LABEL: objects.name(service),
+        wellknown.SERVICE_UID_LABEL: objects.uid(service),
     }
     child["metadata"]["annotations"] = _copied(objects.annotations(service))
     child["spec"] = {"template": copy.deepcopy(objects.spec(service).get("template") or {})}
@@ -86,7 +85,7 @@ def route(service: Mapping[str, Any]) -> Object:
     child = _child(service, "Route", objects.name(service))
     child["metadata"]["labels"] = {
         **_copied(objects.labels(service)),
-        words.SERVICE_LABEL: objects.name(service),
+        wellknown.SERVICE_LABEL: objects.name(service),
     }
     child["metadata"]["annotations"] = _copied(objects.annotations(service))
     traffic = objects.spec(service).get("traffic") or [{"latestRevision": True, "percent": 100}]
@@ -95,21 +94,21 @@ def route(service: Mapping[str, Any]) -> Object:
 
 
 def _route_target(target: Mapping[str, Any], configuration_name: str) -> Object:
-    found = {k: v for k, v in target.items() if k in {"revisionName", "percent", "tag"}}
-    if not found.get("revisionName"):
-        found.pop("revisionName", None)
-        found["configurationName"] = configuration_name
-        found["latestRevision"] = True
+    route_target = {k: v for k, v in target.items() if k in {"revisionName", "percent", "tag"}}
+    if not route_target.get("revisionName"):
+        route_target.pop("revisionName", None)
+        route_target["configurationName"] = configuration_name
+        route_target["latestRevision"] = True
     else:
-        found["latestRevision"] = False
-    return found
+        route_target["latestRevision"] = False
+    return route_target
 
 
 def revision_name(configuration_: Mapping[str, Any]) -> str:
     """The name the template asks for, or the configuration's with its generation."""
     template = objects.spec(configuration_).get("template") or {}
-    given = objects.name(template)
-    return given or names.child_name(
+    name = objects.name(template)
+    return name or names.child_name(
         objects.name(configuration_), f"-{objects.generation(configuration_):05d}"
     )
 
@@ -121,20 +120,20 @@ def revision(configuration_: Mapping[str, Any]) -> Object:
     inherited = {
         key: value
         for key, value in objects.labels(configuration_).items()
-        if key in {words.SERVICE_LABEL, words.SERVICE_UID_LABEL}
+        if key in {wellknown.SERVICE_LABEL, wellknown.SERVICE_UID_LABEL}
     }
     child["metadata"]["labels"] = {
         **objects.labels(template),
         **inherited,
-        words.CONFIGURATION_LABEL: objects.name(configuration_),
-        words.CONFIGURATION_UID_LABEL: objects.uid(configuration_),
-        words.CONFIGURATION_GENERATION_LABEL: str(objects.generation(configuration_)),
-        words.ROUTING_STATE_LABEL: "pending",
+        wellknown.CONFIGURATION_LABEL: objects.name(configuration_),
+        wellknown.CONFIGURATION_UID_LABEL: objects.uid(configuration_),
+        wellknown.CONFIGURATION_GENERATION_LABEL: str(objects.generation(configuration_)),
+        wellknown.ROUTING_STATE_LABEL: "pending",
     }
-    maker = objects.annotations(configuration_).get(words.LAST_MODIFIER)
+    maker = objects.annotations(configuration_).get(wellknown.LAST_MODIFIER)
     child["metadata"]["annotations"] = {
         **_copied(objects.annotations(template)),
-        **({words.CREATOR: maker} if maker else {}),
+        **({wellknown.CREATOR: maker} if maker else {}),
     }
     child["spec"] = defaults.revision_spec(template.get("spec") or {})
     return child
@@ -156,15 +155,19 @@ def user_port(spec: Mapping[str, Any]) -> tuple[int, str]:
 
 def _revision_labels(revision_: Mapping[str, Any]) -> dict[str, str]:
     own = objects.labels(revision_)
-    service = own.get(words.SERVICE_LABEL) or own.get(words.CONFIGURATION_LABEL) or objects.name(revision_)
-    kept = {key: value for key, value in own.items() if not key.startswith(words.SERVING + "routingState")}
+    service = (
+        own.get(wellknown.SERVICE_LABEL) or own.get(wellknown.CONFIGURATION_LABEL) or objects.name(revision_)
+    )
+    passed = {
+        key: value for key, value in own.items() if not key.startswith(wellknown.SERVING + "routingState")
+    }
     return {
         "app": objects.name(revision_),  # unless the author says which application this is
-        **kept,
+        **passed,
         "service.istio.io/canonical-name": service,
         "service.istio.io/canonical-revision": objects.name(revision_),
-        words.REVISION_LABEL: objects.name(revision_),
-        words.REVISION_UID_LABEL: objects.uid(revision_),
+        wellknown.REVISION_LABEL: objects.name(revision_),
+        wellknown.REVISION_UID_LABEL: objects.uid(revision_),
     }
 
 
@@ -186,7 +189,7 @@ def deployment(revision_: Mapping[str, Any], *, progress_deadline_s: float) -> O
     child["metadata"]["labels"] = labels
     child["metadata"]["annotations"] = annotations
     child["spec"] = {
-        "selector": {"matchLabels": {words.REVISION_UID_LABEL: objects.uid(revision_)}},
+        "selector": {"matchLabels": {wellknown.REVISION_UID_LABEL: objects.uid(revision_)}},
         "progressDeadlineSeconds": max(1, round(progress_deadline_s)),
         "revisionHistoryLimit": 1,
         "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": "25%"}},
@@ -255,8 +258,8 @@ def _knative_env(revision_: Mapping[str, Any]) -> list[Object]:
     own = objects.labels(revision_)
     return [
         {"name": "K_REVISION", "value": objects.name(revision_)},
-        {"name": "K_CONFIGURATION", "value": own.get(words.CONFIGURATION_LABEL, "")},
-        {"name": "K_SERVICE", "value": own.get(words.SERVICE_LABEL, "")},
+        {"name": "K_CONFIGURATION", "value": own.get(wellknown.CONFIGURATION_LABEL, "")},
+        {"name": "K_SERVICE", "value": own.get(wellknown.SERVICE_LABEL, "")},
     ]
 
 
@@ -265,9 +268,9 @@ def revision_service(revision_: Mapping[str, Any]) -> Object:
     child = _child(revision_, "Service", objects.name(revision_), "v1")
     _, protocol = user_port(objects.spec(revision_))
     child["metadata"]["labels"] = {
-        words.REVISION_LABEL: objects.name(revision_),
-        words.REVISION_UID_LABEL: objects.uid(revision_),
-        **{k: v for k, v in objects.labels(revision_).items() if k == words.SERVICE_LABEL},
+        wellknown.REVISION_LABEL: objects.name(revision_),
+        wellknown.REVISION_UID_LABEL: objects.uid(revision_),
+        **{k: v for k, v in objects.labels(revision_).items() if k == wellknown.SERVICE_LABEL},
     }
     port_name, app_protocol = ("http2", "kubernetes.io/h2c") if protocol == "h2c" else ("http", "http")
     child["spec"] = {
@@ -282,13 +285,13 @@ def pod_autoscaler(revision_: Mapping[str, Any]) -> Object:
     child = _child(
         revision_, "PodAutoscaler", objects.name(revision_), "autoscaling.internal.knative.dev/v1alpha1"
     )
-    state = objects.labels(revision_).get(words.ROUTING_STATE_LABEL, "pending")
+    state = objects.labels(revision_).get(wellknown.ROUTING_STATE_LABEL, "pending")
     port, protocol = user_port(objects.spec(revision_))
-    child["metadata"]["labels"] = {words.REVISION_LABEL: objects.name(revision_)}
+    child["metadata"]["labels"] = {wellknown.REVISION_LABEL: objects.name(revision_)}
     child["metadata"]["annotations"] = {
         k: v
         for k, v in objects.annotations(revision_).items()
-        if k.startswith(words.AUTOSCALING) or k == words.PROGRESS_DEADLINE
+        if k.startswith(wellknown.AUTOSCALING) or k == wellknown.PROGRESS_DEADLINE
     }
     child["spec"] = {
         "containerConcurrency": int(objects.spec(revision_).get("containerConcurrency") or 0),
@@ -311,8 +314,8 @@ def placeholder_service(route_: Mapping[str, Any], name: str) -> Object:
     """A Service so that the Route's name (or a tag's) resolves; the mesh routes by that name."""
     child = _child(route_, "Service", name, "v1")
     # Visibility is not passed on: who wants one tag's name inside only labels that Service.
-    passed = {k: v for k, v in _copied(objects.labels(route_)).items() if k != words.VISIBILITY}
-    child["metadata"]["labels"] = {**passed, words.ROUTE_LABEL: objects.name(route_)}
+    passed = {k: v for k, v in _copied(objects.labels(route_)).items() if k != wellknown.VISIBILITY}
+    child["metadata"]["labels"] = {**passed, wellknown.ROUTE_LABEL: objects.name(route_)}
     child["metadata"]["annotations"] = _copied(objects.annotations(route_))
     child["spec"] = {
         "type": "ClusterIP",
@@ -340,9 +343,9 @@ def virtual_service(route_: Mapping[str, Any], targets: Sequence[Target], domain
     between pods all of them, at the ingress only the public one, in whatever case they come.
     """
     child = _child(route_, "VirtualService", objects.name(route_), "networking.istio.io/v1")
-    child["metadata"]["labels"] = {words.ROUTE_LABEL: objects.name(route_)}
+    child["metadata"]["labels"] = {wellknown.ROUTE_LABEL: objects.name(route_)}
     name, namespace = objects.name(route_), objects.namespace(route_)
-    local_only = objects.labels(route_).get(words.VISIBILITY) == words.CLUSTER_LOCAL
+    local_only = objects.labels(route_).get(wellknown.VISIBILITY) == wellknown.CLUSTER_LOCAL
     rules, hosts = [], []
     tags = sorted({t.tag for t in targets if t.tag}, key=lambda tag: (-len(tag), tag))
     for tag in [*tags, ""]:  # first match wins: what has no tag takes the names that are left

@@ -1,1 +1,0 @@
-"""ReplicaSets: keep as many pods of a template as asked for."""

@@ -1,0 +1,135 @@
+"""The pods of a workload: made from its template, adopted or released, and removed, with events.
+
+What a controller wrote is read back before the same object is reconciled again (see
+`ondol.sdk.writes`): there is nothing to expect and nothing to count here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Final
+
+import anyio
+
+from ondol.api import objects, resources
+from ondol.api.objects import Key, Object
+from ondol.base import errors
+from ondol.controllers.workloads.claims import Claims
+from ondol.sdk import Controller, Informer, Manager, children
+from ondol.sdk.recorder import EventType
+
+BURST: Final = 500
+"""How many pods one reconcile makes or removes at most."""
+_FIRST_BATCH: Final = 4
+_COPIED: Final = ("labels", "annotations", "finalizers")
+
+
+def pod_from_template(owner: Object, template: Mapping[str, Any], *, name: str = "") -> Object:
+    """A pod of the template, controlled by the owner; without a name the server makes one of the owner's."""
+    metadata = template.get("metadata") or {}
+    copied = {field: metadata[field] for field in _COPIED if metadata.get(field)}
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            **copied,
+            **({"name": name} if name else {"generateName": f"{objects.name(owner)}-"}),
+            "namespace": objects.namespace(owner),
+            "ownerReferences": [objects.controller_reference(owner)],
+        },
+        "spec": template.get("spec") or {},
+    }
+
+
+class PodControl:
+    """The pods of all owners of one kind; one for a controller, made before its manager runs."""
+
+    def __init__(self, manager: Manager, owners: Informer, *, component: str) -> None:
+        """`component` is the controller's name in events."""
+        self._client = manager.client
+        self._recorder = manager.recorder
+        self._owners = owners
+        self._component = component
+        self.pods = manager.informer(resources.POD)
+        self._claims = Claims(manager.client, owners, self.pods)
+
+    def watch(self, controller: Controller) -> None:
+        """Reconcile an owner on each change of its pods, and of orphans that it may adopt."""
+        controller.watch(self.pods, self.owners_of)
+
+    def owners_of(self, pod: Object) -> list[Key]:
+        return list(self._claims.owners_of(pod))
+
+    def owned(self, owner: Object) -> list[Object]:
+        """The pods that name the owner as their controller, whatever their labels."""
+        return self._claims.owned(owner)
+
+    async def claim(self, owner: Object) -> list[Object]:
+        """The pods that are the owner's now; orphans are adopted, strangers released."""
+        return await self._claims.claim(owner)
+
+    async def create(self, owner: Object, pods: Sequence[Object]) -> list[Object]:
+        """Create pods in growing batches (4, 8, 16, …); those created.
+
+        When the first are refused, few others were tried in vain: the first error is raised, after an
+        event. None are created for an owner that changed or is gone, whose watch will tell, and no
+        more where the namespace is going away.
+        """
+        created: list[Object] = []
+        if not pods or not await children.is_current(self._client, self._owners.resource, owner):
+            return created
+
+        async def one(document: Object) -> None:
+            pod = await self._client.create(resources.POD, document, objects.namespace(owner))
+            created.append(pod)
+            self._event(owner, "Normal", "SuccessfulCreate", f"Created pod: {objects.name(pod)}")
+
+        start, size = 0, _FIRST_BATCH
+        while start < len(pods):
+            batch = pods[start : start + size]
+            try:
+                await _together([lambda pod=pod: one(pod) for pod in batch])  # type: ignore[misc] # defaults bind
+            except errors.ApiError as error:
+                if is_terminating(error):
+                    return created
+                self._event(owner, "Warning", "FailedCreate", f"Error creating: {error.message}")
+                raise
+            start, size = start + size, size * 2
+        return created
+
+    async def delete(self, owner: Object, pods: Sequence[Object]) -> None:
+        """Delete exactly these pods, all at once; then the first error is raised."""
+        await _together([lambda pod=pod: self._delete(owner, pod) for pod in pods])  # type: ignore[misc] # defaults bind
+
+    async def _delete(self, owner: Object, pod: Object) -> None:
+        try:
+            if await children.delete(self._client, resources.POD, pod):
+                self._event(owner, "Normal", "SuccessfulDelete", f"Deleted pod: {objects.name(pod)}")
+        except errors.ApiError as error:
+            self._event(owner, "Warning", "FailedDelete", f"Error deleting: {error.message}")
+            raise
+
+    def _event(self, owner: Object, type: EventType, reason: str, message: str) -> None:
+        self._recorder.event(owner, type, reason, message, component=self._component)
+
+
+def is_terminating(error: errors.ApiError) -> bool:
+    """Whether a create was refused because its namespace is going away, and its owner with it."""
+    return any(cause.reason == "NamespaceTerminating" for cause in error.causes)
+
+
+async def _together(calls: Sequence[Callable[[], Awaitable[None]]]) -> None:
+    """Run all at once and to their end; then raise the first API error, if any."""
+    failures: list[errors.ApiError] = []
+
+    async def attempt(call: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await call()
+        except errors.ApiError as error:
+            failures.append(error)
+
+    async with anyio.create_task_group() as tasks:
+        for call in calls:
+            tasks.start_soon(attempt, call)
+    if failures:
+        raise failures[0]

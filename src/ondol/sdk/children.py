@@ -1,0 +1,158 @@
+"""The one way to keep children: apply what is desired, skip what is so already, delete exactly.
+
+`Children` is a controller's memory of what it applied; `Children.of(parent)` is the view of it for
+one reconcile. Used by `Context`, by Serving and by every controller that makes objects of its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from typing import Final
+
+import msgspec
+
+from ondol.api import objects
+from ondol.api.objects import Key, Object, Resource
+from ondol.base import errors
+from ondol.client import Client
+
+Place = tuple[Resource, Key]
+"""Where a child is."""
+
+_DIGEST_BYTES: Final = 16
+_SHAPE: Final = ("uid", "generation", "labels", "annotations", "ownerReferences", "finalizers")
+"""Of an object with a generation these and the generation itself tell whether an apply might change it."""
+
+
+class NotOwned(errors.AlreadyExists):
+    """An object of the child's name exists, and its controller is not the parent."""
+
+
+class Children:
+    """What one controller applied, by parent; one of them serves all reconciles of the controller.
+
+    An apply that would change nothing costs the server a merge. Remembered are a digest of what was
+    applied and one of what the child then looked like, so that a reconcile of settled objects is free.
+    """
+
+    def __init__(self, client: Client, *, field_manager: str, adopts: bool = False) -> None:
+        """`adopts`: take over a child of that name that nobody controls, instead of refusing it."""
+        self.client = client
+        self.field_manager = field_manager
+        self.adopts = adopts
+        self._applied: dict[Key, tuple[str, dict[Place, tuple[bytes, bytes]]]] = {}
+
+    def of(self, parent: Object) -> Family:
+        """The children of this parent; another parent of its name begins anew."""
+        key, uid = objects.key(parent), objects.uid(parent)
+        last_uid, applied = self._applied.get(key, ("", {}))
+        if last_uid != uid:
+            applied = {}
+            self._applied[key] = (uid, applied)
+        return Family(self, parent, applied)
+
+    def forget(self, parent: Key) -> None:
+        """The parent is gone."""
+        self._applied.pop(parent, None)
+
+
+class Family:
+    """The children of one parent, during one reconcile of it."""
+
+    def __init__(self, children: Children, parent: Object, applied: dict[Place, tuple[bytes, bytes]]) -> None:
+        self._children = children
+        self._parent = parent
+        self._applied = applied
+        self._desired: set[Place] = set()
+
+    async def apply(self, resource: Resource, desired: Object, live: Object | None) -> Object:
+        """Make the child so; it, as it is now. `live` is what the lister has under its name.
+
+        `NotOwned` if that belongs to another controller, or to none and the controller adopts none.
+        """
+        place = (resource, objects.key(desired))
+        self._desired.add(place)
+        digest = _digest(desired)
+        if live is not None:
+            self._require_own(resource, live)
+            if self._applied.get(place) == (digest, _shape(live)) and not objects.is_deleting(live):
+                return live
+        children = self._children
+        written = await children.client.apply(resource, desired, field_manager=children.field_manager)
+        self._applied[place] = (digest, _shape(written))
+        return written
+
+    def keep(self, resource: Resource, key: Key) -> None:
+        """Keep a child as it is, though this reconcile applies none of its name."""
+        self._desired.add((resource, key))
+
+    async def prune(self, resource: Resource, live: Iterable[Object]) -> list[Object]:
+        """Delete the children of one kind that were neither applied nor kept; those deleted.
+
+        `live` are children of the parent; one of another controller is passed over.
+        """
+        surplus = [
+            child
+            for child in live
+            if (resource, objects.key(child)) not in self._desired
+            and objects.is_controlled_by(child, self._parent)
+            and not objects.is_deleting(child)
+        ]
+        deleted = []
+        for child in surplus:
+            self._applied.pop((resource, objects.key(child)), None)
+            if await delete(self._children.client, resource, child):
+                deleted.append(child)
+        return deleted
+
+    def _require_own(self, resource: Resource, live: Object) -> None:
+        if objects.is_controlled_by(live, self._parent):
+            return
+        if objects.controller_of(live) is not None or not self._children.adopts:
+            raise NotOwned(f"{resource.kind} {objects.key(live)} belongs to another controller")
+
+
+async def delete(
+    client: Client, resource: Resource, obj: Object, *, grace_period_s: int | None = None
+) -> bool:
+    """Delete exactly this object; False if it was gone already, or another has its name by now."""
+    try:
+        await client.delete(
+            resource,
+            objects.name(obj),
+            objects.namespace(obj),
+            uid=objects.uid(obj),
+            grace_period_s=grace_period_s,
+        )
+    except (errors.NotFound, errors.Conflict):
+        return False
+    return True
+
+
+async def is_current(client: Client, resource: Resource, parent: Object) -> bool:
+    """Whether the server still has this parent as it was looked at: asked before children are created.
+
+    A cache that lags behind (its watch broke, say) may show a parent that is gone. Its children
+    would be collected, made again, and so on as fast as both sides can.
+    """
+    try:
+        live = await client.get(resource, objects.name(parent), objects.namespace(parent))
+    except errors.NotFound:
+        return False
+    same = objects.uid(live) == objects.uid(parent) and objects.generation(live) == objects.generation(parent)
+    return same and not objects.is_deleting(live)
+
+
+def _shape(obj: Object) -> bytes:
+    """All of an object that an apply could change: not its status, version and bookkeeping of fields."""
+    metadata = objects.metadata(obj)
+    if metadata.get("generation"):
+        return _digest({field: metadata.get(field) for field in _SHAPE})
+    lasting = {k: v for k, v in metadata.items() if k not in ("resourceVersion", "managedFields")}
+    return _digest({**obj, "metadata": lasting, "status": None})
+
+
+def _digest(document: Object) -> bytes:
+    encoded = msgspec.json.encode(document, order="deterministic")
+    return hashlib.blake2b(encoded, digest_size=_DIGEST_BYTES).digest()

@@ -1,0 +1,224 @@
+"""How a status is written: alone its writer's part, only where it differs, on exactly the object meant."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from ondol import apiserver, sdk, store
+from ondol.api import conditions, objects, resources
+from ondol.api.objects import Object, Resource
+from ondol.base import errors
+from ondol.base.clock import SystemClock
+from ondol.client import Client
+from ondol.sdk import status
+from ondol.sdk.testing import World
+
+NOW = 1_700_000_000.0
+SPEC = {
+    "selector": {"matchLabels": {"app": "web"}},
+    "template": {
+        "metadata": {"labels": {"app": "web"}},
+        "spec": {"containers": [{"name": "c", "image": "shop:1"}]},
+    },
+}
+LISTING = Resource("test.dev", "v1", "listings", "Listing")
+"""A kind whose conditions are a plain list, as those of many an older CRD."""
+
+
+@asynccontextmanager
+async def server() -> AsyncIterator[Client]:
+    app = apiserver.build(apiserver.ApiConfig(), store.open_memory(), SystemClock(), random.Random(0))
+    async with World(app) as world:
+        yield world.client
+
+
+async def deployment(client: Client) -> Object:
+    return await client.create(
+        resources.DEPLOYMENT, {"metadata": {"name": "web", "namespace": "default"}, "spec": SPEC}
+    )
+
+
+async def live(client: Client, resource: Resource = resources.DEPLOYMENT) -> Object:
+    return await client.get(resource, "web", "default")
+
+
+def condition(type: str, status: str = "True", **more: str) -> Object:
+    return {"type": type, "status": status, "lastTransitionTime": "2026-01-01T00:00:00Z", **more}
+
+
+def writer(client: Client, *types: str, **options: Any) -> status.Writer:
+    return status.Writer(
+        client, resources.DEPLOYMENT, field_manager="controller", conditions=types, **options
+    )
+
+
+def types(obj: Mapping[str, Any]) -> list[str]:
+    return [each["type"] for each in conditions.of(obj)]
+
+
+def test_a_difference_has_what_is_otherwise() -> None:
+    """Fields that are equal are left out, conditions are compared by type, whatever their order."""
+    current = {"replicas": 1, "ready": 1, "conditions": [condition("B"), condition("Other"), condition("A")]}
+    desired = {"replicas": 2, "ready": 1, "gone": None, "conditions": [condition("A"), condition("B")]}
+    assert status.difference(current, desired, ("A", "B")) == {"replicas": 2}
+    turned = {"conditions": [condition("A", "False"), condition("B")]}
+    assert status.difference(current, turned, ("A", "B")) == turned
+    assert status.difference(current, {"conditions": None}, ("A",)) == {"conditions": []}
+    assert status.difference(current, {"ready": None}) == {"ready": None}
+
+
+async def test_nothing_is_written_while_nothing_differs() -> None:
+    """The version of the object stays."""
+    async with server() as client:
+        desired = {"replicas": 2, "readyReplicas": None, "conditions": [condition("Available")]}
+        first = await writer(client, "Available").write(await deployment(client), desired)
+        assert first is not None
+        assert await writer(client, "Available").write(first, desired) is None
+        assert objects.resource_version(await live(client)) == objects.resource_version(first)
+
+
+async def test_conditions_of_others_stay() -> None:
+    """Though the object was read before they were written, and a copy of an old one is in the list."""
+    async with server() as client:
+        obj = await deployment(client)
+        others = {"status": {"conditions": [condition("Audited", reason="New")]}}
+        await client.patch(
+            resources.DEPLOYMENT, "web", "default", patch=others, subresource="status", field_manager="audit"
+        )
+        stale = {**obj, "status": {"conditions": [condition("Audited", "False")]}}
+        desired = {"conditions": [condition("Audited", "False"), condition("Available")]}
+        await writer(client, "Available").write(stale, desired)
+        current = await live(client)
+        assert conditions.get(current, "Audited") == condition("Audited", reason="New")
+        assert conditions.is_true(current, "Available")
+
+
+async def test_conditions_stand_in_the_order_they_are_given() -> None:
+    """As a writer that moves the newest to the end wants it."""
+    async with server() as client:
+        own = writer(client, "A", "B", "C")
+        first = await own.write(
+            await deployment(client), {"conditions": [condition("A"), condition("B"), condition("C")]}
+        )
+        assert first is not None
+        moved = [condition("B"), condition("C"), condition("A", "False")]
+        await own.write(first, {"conditions": moved})
+        assert list(conditions.of(await live(client))) == moved
+
+
+async def test_what_is_not_said_any_more_goes() -> None:
+    """Fields that are None or not named, and conditions."""
+    async with server() as client:
+        own = writer(client, "A", "B")
+        desired: Object = {
+            "replicas": 2,
+            "readyReplicas": 1,
+            "conditions": [condition("A", message="m"), condition("B")],
+        }
+        first = await own.write(await deployment(client), desired)
+        assert first is not None
+        await own.write(first, {"replicas": 2, "readyReplicas": None, "conditions": [condition("A")]})
+        assert objects.status(await live(client)) == {"replicas": 2, "conditions": [condition("A")]}
+
+
+async def test_what_an_earlier_writer_owns_as_well_goes() -> None:
+    """A controller that wrote by merge patch, before an upgrade, still owns what must be absent now."""
+    async with server() as client:
+        await deployment(client)
+        earlier: Object = {
+            "replicas": 2,
+            "readyReplicas": 1,
+            "conditions": [condition("A", message="m"), condition("B"), condition("Other")],
+        }
+        obj = await client.patch(
+            resources.DEPLOYMENT, "web", "default", patch={"status": earlier}, subresource="status"
+        )
+        desired = {"replicas": 2, "readyReplicas": None, "conditions": [condition("A")]}
+        await writer(client, "A", "B").write(obj, desired)
+        current = await live(client)
+        assert objects.status(current) == {"replicas": 2, "conditions": [condition("A"), condition("Other")]}
+
+
+async def test_a_status_lands_on_no_successor() -> None:
+    """Another object of the name is a conflict, of which the queue makes another reconcile."""
+    async with server() as client:
+        obj = await deployment(client)
+        await client.delete(resources.DEPLOYMENT, "web", "default")
+        await deployment(client)
+        with pytest.raises(errors.Conflict):
+            await writer(client).write(obj, {"replicas": 9})
+        assert objects.status(await live(client)) == {}
+
+
+@pytest.mark.parametrize("by_type", [True, False])
+async def test_what_is_gone_needs_no_status(*, by_type: bool) -> None:
+    """It was deleted meanwhile: no error, and nothing is made."""
+    async with server() as client:
+        obj = await deployment(client)
+        await client.delete(resources.DEPLOYMENT, "web", "default")
+        desired = {"replicas": 9, "conditions": [condition("A")]}
+        assert await writer(client, "A", by_type=by_type).write(obj, desired) is None
+        with pytest.raises(errors.NotFound):
+            await live(client)
+
+
+async def test_a_condition_of_nobody_is_a_bug() -> None:
+    """One that differs and is not declared would be dropped in silence."""
+    async with server() as client:
+        with pytest.raises(TypeError, match="Surprise"):
+            await writer(client, "A").write(await deployment(client), {"conditions": [condition("Surprise")]})
+
+
+async def test_conditions_that_are_a_plain_list_keep_others_too() -> None:
+    """Others' are read from the live object, and the write is repeated if that changed meanwhile."""
+    anything = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    schema = {"type": "object", "properties": {"status": anything}}
+    version = {
+        "name": "v1",
+        "served": True,
+        "storage": True,
+        "schema": {"openAPIV3Schema": schema},
+        "subresources": {"status": {}},
+    }
+    names = {"plural": "listings", "singular": "listing", "kind": "Listing"}
+    spec = {"group": "test.dev", "scope": "Namespaced", "names": names, "versions": [version]}
+    crd = {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": "listings.test.dev"},
+        "spec": spec,
+    }
+    async with server() as client:
+        await sdk.install_crds(client, [crd])
+        obj = await client.create(LISTING, {"metadata": {"name": "web", "namespace": "default"}})
+        others = {"status": {"conditions": [condition("Other"), condition("A", "False")]}}
+        await client.patch(LISTING, "web", "default", patch=others, subresource="status")
+        own = status.Writer(client, LISTING, field_manager="c", conditions=("A", "B"), by_type=False)
+        await own.write(obj, {"phase": "Up", "conditions": [condition("B"), condition("A")]})
+        current = await live(client, LISTING)
+        assert types(current) == ["Other", "A", "B"]
+        assert conditions.is_true(current, "A")
+        await own.write(current, {"phase": "Up", "conditions": None})
+        assert types(await live(client, LISTING)) == ["Other"]
+
+
+async def test_managed_fields_tell_what_a_manager_applied() -> None:
+    """Of the status, and not what it did to the rest, nor others."""
+    async with server() as client:
+        obj = await deployment(client)
+        assert status.owned(obj, "controller") == status.Owned()
+        desired = {"replicas": 1, "conditions": [condition("A")]}
+        written = await writer(client, "A").write(obj, desired)
+        assert written is not None
+        assert status.owned(written, "controller") == status.Owned(frozenset({"replicas"}), frozenset({"A"}))
+        assert status.owned(written, "test") == status.Owned()
+
+
+def test_of_a_status_that_is_all_its_writers_other_fields_go() -> None:
+    """Each field that is there and not desired is to be absent."""
+    assert status.whole({"old": 1, "phase": "A"}, {"phase": "B"}) == {"old": None, "phase": "B"}
