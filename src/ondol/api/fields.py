@@ -168,9 +168,9 @@ def supported(resource: Resource, selectable: Collection[str] = ()) -> frozenset
 
 def check(selector: Selector, resource: Resource, selectable: Collection[str] = ()) -> None:
     """Refuse a selector that names a field this kind is not indexed by."""
-    known = supported(resource, selectable)
+    labels = supported(resource, selectable)
     for term in selector.terms:
-        if term.field not in known:
+        if term.field not in labels:
             raise errors.BadRequest(f"field label not supported: {term.field}")
 
 
@@ -215,8 +215,8 @@ def _text(value: Any, absent: str) -> str:
 
 
 def _pod_ips(pod: Mapping[str, Any]) -> str:
-    found = _walk(pod, ["status", "podIPs"]) or ()
-    return ",".join(str(entry.get("ip") or "") for entry in found)
+    addresses = _walk(pod, ["status", "podIPs"]) or ()
+    return ",".join(str(address.get("ip") or "") for address in addresses)
 
 
 def _event_source(event: Mapping[str, Any]) -> str:

@@ -47,7 +47,7 @@ def of_environments(spec: Spec) -> References:
 def _origins(spec: Spec) -> Iterator[Spec]:
     for field in _CONTAINERS:
         for container in spec.get(field) or ():
-            yield from (entry.get("valueFrom") or {} for entry in container.get("env") or ())
+            yield from (variable.get("valueFrom") or {} for variable in container.get("env") or ())
             yield from container.get("envFrom") or ()
 
 

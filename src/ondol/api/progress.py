@@ -16,7 +16,7 @@ def is_rolled_out(deployment: Mapping[str, Any]) -> bool:
 
     `readyReplicas` alone does not say it: while a change rolls out it counts the replicas of before.
     """
-    status, wanted = objects.status(deployment), objects.spec(deployment).get("replicas", 1)
-    counts = (int(status.get(f"{what}Replicas") or 0) for what in ("updated", "available"))
+    status, desired = objects.status(deployment), objects.spec(deployment).get("replicas", 1)
+    counts = (int(status.get(f"{counted}Replicas") or 0) for counted in ("updated", "available"))
     is_seen = int(status.get("observedGeneration") or 0) >= objects.generation(deployment)
-    return is_seen and {wanted} == {*counts, int(status.get("replicas") or 0)}
+    return is_seen and {desired} == {*counts, int(status.get("replicas") or 0)}

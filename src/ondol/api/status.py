@@ -84,8 +84,8 @@ def already_exists(resource: Resource, name: str) -> errors.AlreadyExists:
     )
 
 
-def conflict(resource: Resource, name: str, why: str = "") -> errors.Conflict:
-    text = why or (
+def conflict(resource: Resource, name: str, reason: str = "") -> errors.Conflict:
+    text = reason or (
         "the object has been modified; please apply your changes to the latest version and try again"
     )
     return errors.Conflict(
@@ -94,11 +94,11 @@ def conflict(resource: Resource, name: str, why: str = "") -> errors.Conflict:
     )
 
 
-def kind_conflict(resource: Resource, name: str, why: str) -> errors.Conflict:
+def kind_conflict(resource: Resource, name: str, reason: str) -> errors.Conflict:
     """A conflict told of the kind, as of the preconditions of a delete."""
     subject = f"{resource.kind}.{resource.group}" if resource.group else resource.kind
     return errors.Conflict(
-        f'Operation cannot be fulfilled on {subject} "{name}": {why}',
+        f'Operation cannot be fulfilled on {subject} "{name}": {reason}',
         details={"name": name, "group": resource.group, "kind": resource.kind},
     )
 

@@ -35,10 +35,10 @@ class HostPort(NamedTuple):
         )
 
 
-def clash(asked: Iterable[HostPort], taken: Iterable[HostPort]) -> bool:
+def clash(ports: Iterable[HostPort], taken: Iterable[HostPort]) -> bool:
     """Whether any of these clashes with any of those."""
     those = list(taken)
-    return any(each.clashes(other) for each in asked for other in those)
+    return any(each.clashes(other) for each in ports for other in those)
 
 
 def in_use(proc: Path = _PROC) -> frozenset[HostPort]:

@@ -18,18 +18,18 @@ class Memo:
     def __init__(self) -> None:
         self._current: dict[Hashable, tuple[Any, Any]] = {}
         self._previous: dict[Hashable, tuple[Any, Any]] = {}
-        self.made = 0
+        self.misses = 0
         """How many values were made, not remembered."""
 
     def get(self, key: Hashable, make: Callable[[], T], alive: Any = None) -> T:
-        entry = self._current.get(key)
-        if entry is None:
-            entry = self._previous.get(key)
-            if entry is None:
-                self.made += 1
-                entry = (make(), alive)
-            self._current[key] = entry
-        value: T = entry[0]
+        cached = self._current.get(key)
+        if cached is None:
+            cached = self._previous.get(key)
+            if cached is None:
+                self.misses += 1
+                cached = (make(), alive)
+            self._current[key] = cached
+        value: T = cached[0]
         return value
 
     def sweep(self) -> None:

@@ -96,7 +96,7 @@ def _in_words_of_go(wrong: Exception) -> str:
     """RE2's reason with what is wrong in the backquotes that Go puts around it."""
     reason = wrong.args[0] if wrong.args else ""
     text = reason.decode("utf-8", "replace") if isinstance(reason, bytes) else str(reason)
-    what, colon, where = text.partition(": ")
+    problem, colon, fragment = text.partition(": ")
     named = {
         "invalid perl operator": "invalid or unsupported Perl syntax",
         "invalid repetition size": "invalid repeat count",
@@ -105,5 +105,5 @@ def _in_words_of_go(wrong: Exception) -> str:
         "missing ]": "missing closing ]",
         "missing )": "missing closing )",
         "trailing \\": "trailing backslash at end of expression",
-    }.get(what, what)
-    return f"{named}: `{where}`" if colon else named
+    }.get(problem, problem)
+    return f"{named}: `{fragment}`" if colon else named

@@ -121,17 +121,17 @@ class _Request:
 
     def __init__(self, body: bytes) -> None:
         self._body: bytes | None = body
-        self._gone = anyio.Event()
+        self._disconnected = anyio.Event()
 
     async def receive(self) -> Message:
         if self._body is not None:
             body, self._body = self._body, None
             return {"type": "http.request", "body": body, "more_body": False}
-        await self._gone.wait()
+        await self._disconnected.wait()
         return {"type": "http.disconnect"}
 
     def disconnect(self) -> None:
-        self._gone.set()
+        self._disconnected.set()
 
 
 class _Whole(_Request):
@@ -171,7 +171,7 @@ class _Streamed(_Request):
         self._sender, self._receiver = anyio.create_memory_object_stream[bytes](_BUFFERED_CHUNKS)
 
     async def send(self, message: Message) -> None:
-        if self._gone.is_set():
+        if self._disconnected.is_set():
             raise _Disconnected
         if message["type"] == "http.response.start":
             self._status = message["status"]
@@ -217,8 +217,8 @@ class _Streamed(_Request):
 
 
 def _headers(message: Message) -> dict[str, str]:
-    found = message.get("headers") or ()
-    return joined((bytes(k).decode().lower(), bytes(v).decode()) for k, v in found)
+    pairs = message.get("headers") or ()
+    return joined((bytes(k).decode().lower(), bytes(v).decode()) for k, v in pairs)
 
 
 @asynccontextmanager

@@ -282,7 +282,7 @@ class Client:
                 continue
             for api_version in discovery.versions(answer):
                 described += discovery.resource_list(await self._call("GET", discovery.path(api_version)))
-        for resource in (entry.resource for entry in described):
+        for resource in (kind.resource for kind in described):
             self._discovered.setdefault(resource.api_version, {})[resource.kind] = resource
         return described
 
@@ -296,7 +296,9 @@ class Client:
             answer = await self._call("GET", discovery.path(api_version))
         except errors.NotFound as error:
             raise missing from error
-        served = {entry.resource.kind: entry.resource for entry in discovery.resource_list(answer)}
+        served = {
+            described.resource.kind: described.resource for described in discovery.resource_list(answer)
+        }
         self._discovered[api_version] = served
         if kind not in served:
             raise missing

@@ -67,10 +67,10 @@ class Transport(Protocol):
 
 def joined(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
     """Headers by name; what came more than once is one list, separated by commas."""
-    found: dict[str, str] = {}
+    by_name: dict[str, str] = {}
     for name, value in headers:
-        found[name] = f"{found[name]}, {value}" if name in found else value
-    return found
+        by_name[name] = f"{by_name[name]}, {value}" if name in by_name else value
+    return by_name
 
 
 def warnings(headers: Mapping[str, str]) -> list[str]:

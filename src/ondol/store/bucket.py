@@ -100,9 +100,9 @@ class Bucket:
         records = [record for record in self._ordered[start:stop] if record.name not in past]
         records += sorted(record for record in past.values() if record is not None)
         records.sort(key=_NAME)  # two sorted runs: merged, not sorted anew
-        shown = records[:limit] if limit else records
+        page = records[:limit] if limit else records
         grown = sum((name in self.records) - (record is not None) for name, record in past.items())
-        return Page(shown, revision, max(0, end - start) - grown - len(shown))
+        return Page(page, revision, max(0, end - start) - grown - len(page))
 
     def _past(self, prefix: str, after: str, revision: int) -> dict[str, Record | None]:
         """What the names of a page that changed since a revision were then; None where there was nothing."""

@@ -89,8 +89,8 @@ class Store:
         self.compacted = max(reached.values(), default=0)
 
     def get(self, bucket: str, name: str) -> Record | None:
-        found = self._buckets.get(bucket)
-        return found.records.get(name) if found is not None else None
+        contents = self._buckets.get(bucket)
+        return contents.records.get(name) if contents is not None else None
 
     def page(
         self,
@@ -105,14 +105,14 @@ class Store:
 
         With a revision, as they were then; `RevisionCompacted` if that is too long ago.
         """
-        found = self._bucket(bucket)
+        contents = self._bucket(bucket)
         if revision is not None and revision < self.revision:
-            if revision < max(found.compacted, self.compacted):
+            if revision < max(contents.compacted, self.compacted):
                 raise RevisionCompacted("The resourceVersion for the provided list is too old.")
-            return found.page_at(prefix, after, limit, revision)
-        records = found.page(prefix, after, limit)
+            return contents.page_at(prefix, after, limit, revision)
+        records = contents.page(prefix, after, limit)
         cut_off = limit and len(records) == limit
-        remaining = found.count(prefix, records[-1].name) if cut_off else 0
+        remaining = contents.count(prefix, records[-1].name) if cut_off else 0
         return Page(records, self.revision, remaining)
 
     def buckets(self) -> list[str]:
@@ -172,10 +172,10 @@ class Store:
         return record
 
     def _apply(self, bucket: str, record: Record, *, deleted: bool) -> None:
-        found = self._bucket(bucket)
-        found.apply(record, deleted=deleted)
+        contents = self._bucket(bucket)
+        contents.apply(record, deleted=deleted)
         self.revision = record.revision
-        self._announce(found)
+        self._announce(contents)
         if self._advanced is not None:
             self._advanced.set()
             self._advanced = None
@@ -307,11 +307,11 @@ class Store:
         self._writer.close()
 
     def _bucket(self, name: str) -> Bucket:
-        found = self._buckets.get(name)
-        if found is None:
+        bucket = self._buckets.get(name)
+        if bucket is None:
             events_max = self._retention.events_of(name)
-            found = self._buckets[name] = Bucket(name, events_max, self._retention.size_bytes)
-        return found
+            bucket = self._buckets[name] = Bucket(name, events_max, self._retention.size_bytes)
+        return bucket
 
 
 class Watch:

@@ -29,7 +29,7 @@ def files(path: Path) -> list[Path]:
     return [file for suffix in _SUFFIXES if (file := path.with_name(path.name + suffix)).exists()]
 
 
-def was_made(path: Path) -> bool:
+def ever_existed(path: Path) -> bool:
     """Whether there is, or once was, such a file."""
     return path.exists() or path.with_name(path.name + ".lock").exists()
 

@@ -131,18 +131,18 @@ class Database:
         """Open the file, or make it; one that was made before is only read, which a full disk allows."""
         # Alone with the file, SQLite keeps its index of the log in memory, not in a file that needs space.
         connection.execute("PRAGMA locking_mode=EXCLUSIVE")
-        (found,) = connection.execute("PRAGMA user_version").fetchone()
-        if found not in (0, _FORMAT):
+        (format_version,) = connection.execute("PRAGMA user_version").fetchone()
+        if format_version not in (0, _FORMAT):
             raise errors.HostError(
-                f"{self._path} was written by a newer version (format {found})",
+                f"{self._path} was written by a newer version (format {format_version})",
                 remedy="use the version of ondol that wrote it, or another data directory",
             )
-        if found == 0:
+        if format_version == 0:
             connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
             connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute(f"PRAGMA journal_size_limit={_LOG_BYTES_MAX}")
-        if found == 0:
+        if format_version == 0:
             connection.executescript(_SCHEMA)
             connection.execute(f"PRAGMA user_version={_FORMAT}")
 
@@ -156,19 +156,19 @@ class Database:
                 last = revision
                 yield Row(revision, bucket, name, bool(deleted), value)
         except sqlite3.DatabaseError as error:
-            where = f"behind row {last}" if last else "from its first row on"
-            raise self._damaged(f"{error} {where}{self._pages()}") from error
+            position = f"behind row {last}" if last else "from its first row on"
+            raise self._damaged(f"{error} {position}{self._pages()}") from error
 
     def _pages(self) -> str:
         """The first thing SQLite's own examination has to say, which names a page."""
         with contextlib.suppress(sqlite3.Error):
-            (said,) = self._connection.execute("PRAGMA quick_check(1)").fetchone()
-            return f" ({str(said).splitlines()[-1]})" if said != "ok" else ""
+            (report,) = self._connection.execute("PRAGMA quick_check(1)").fetchone()
+            return f" ({str(report).splitlines()[-1]})" if report != "ok" else ""
         return ""
 
-    def _damaged(self, what: str) -> errors.HostError:
+    def _damaged(self, detail: str) -> errors.HostError:
         return errors.HostError(
-            f"the API's data at {self._path} is damaged: {what}; the file is left as it is", remedy=_SALVAGE
+            f"the API's data at {self._path} is damaged: {detail}; the file is left as it is", remedy=_SALVAGE
         )
 
     def copy(self, target: Path) -> None:
@@ -179,9 +179,9 @@ class Database:
     def compacted(self) -> tuple[dict[str, int], int]:
         """How far each bucket's history was purged, and the highest revision at that time."""
         with self._translated():
-            found = dict(self._connection.execute("SELECT bucket, revision FROM compacted").fetchall())
-        high_water = found.pop(_HIGH_WATER, 0)
-        return found, high_water
+            revisions = dict(self._connection.execute("SELECT bucket, revision FROM compacted").fetchall())
+        high_water = revisions.pop(_HIGH_WATER, 0)
+        return revisions, high_water
 
     def commit(self, rows: Sequence[Row]) -> None:
         """Append all the rows or none; they are on disk when this returns."""

@@ -74,7 +74,7 @@ class Threaded:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._reserve_is_gone = False
+        self._reserve_is_spent = False
         self._jobs: queue.SimpleQueue[Append | Work | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
 
@@ -121,14 +121,14 @@ class Threaded:
         On a full disk the reserve is given up for what makes room; until it can be taken again, all else is
         refused.
         """
-        if self._reserve_is_gone and self._database.take_reserve():
-            self._reserve_is_gone = False
-        if not self._reserve_is_gone:
+        if self._reserve_is_spent and self._database.take_reserve():
+            self._reserve_is_spent = False
+        if not self._reserve_is_spent:
             error = _attempt(self._database, group)
             if not isinstance(error, DiskFull) or not self._database.give_up_reserve():
                 _report(group, error)
                 return
-            self._reserve_is_gone = True
+            self._reserve_is_spent = True
         urgent = [job for job in group if job.urgent]
         _report([job for job in group if not job.urgent], self._database.full())
         _report(urgent, _attempt(self._database, urgent))

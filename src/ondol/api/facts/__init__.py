@@ -151,14 +151,14 @@ def referenced(name: str) -> Iterator[str]:
 
 def reachable(*names: str) -> dict[str, Type]:
     """The named types and all they refer to, however deep, in order of name."""
-    found: dict[str, Type] = {}
-    waiting = list(names)
-    while waiting:
-        name = waiting.pop()
-        if name not in found:
-            found[name] = type_named(name)
-            waiting.extend(referenced(name))
-    return dict(sorted(found.items()))
+    types: dict[str, Type] = {}
+    pending = list(names)
+    while pending:
+        name = pending.pop()
+        if name not in types:
+            types[name] = type_named(name)
+            pending.extend(referenced(name))
+    return dict(sorted(types.items()))
 
 
 def list_type(type_name: str) -> str:
@@ -170,13 +170,13 @@ def list_type(type_name: str) -> str:
 @functools.cache
 def _packages() -> dict[str, str]:
     """The package of types behind each apiVersion that is served."""
-    found: dict[str, str] = {}
+    packages: dict[str, str] = {}
     for kind in kinds():
         served = [(kind.group, kind.version, kind.type)]
         served += [(sub.group, sub.version, sub.type) for sub in kind.subresources]
         for group, version, name in served:
-            found[f"{group}/{version}" if group else version] = name.rpartition(".")[0]
-    return found
+            packages[f"{group}/{version}" if group else version] = name.rpartition(".")[0]
+    return packages
 
 
 @functools.cache

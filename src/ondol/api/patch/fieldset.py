@@ -67,13 +67,13 @@ def decode(document: Any) -> FieldSet:
     """A set as some client wrote it, in canonical spelling; `ValueError` if it is none."""
     if not isinstance(document, dict):
         raise ValueError("a field set is an object")  # noqa: TRY004 - one error for all wrong input
-    found: FieldSet = {}
+    fields: FieldSet = {}
     for element, node in document.items():
         if element == SELF:
-            found[SELF] = {}
+            fields[SELF] = {}
         elif (canonical := _canonical(element)) is not None:
-            found[canonical] = decode(node)
-    return found
+            fields[canonical] = decode(node)
+    return fields
 
 
 def encode(fields: FieldSet) -> FieldSet:
@@ -89,13 +89,13 @@ def _order(element: str) -> tuple[int, str]:
 
 def from_paths(paths: Iterable[Iterable[str]]) -> FieldSet:
     """The set with exactly these paths as members."""
-    found: FieldSet = {}
+    fields: FieldSet = {}
     for path in paths:
         single: FieldSet = {}
         for element in reversed(tuple(path)):
             single = {element: single}
-        found = union(found, single)
-    return found
+        fields = union(fields, single)
+    return fields
 
 
 def paths(fields: FieldSet, prefix: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
@@ -150,14 +150,14 @@ def _union_below(mine: FieldSet, other: FieldSet) -> FieldSet:
 
 def intersection(left: FieldSet, right: FieldSet) -> FieldSet:
     """Members of both."""
-    kept: FieldSet = {}
+    shared: FieldSet = {}
     for element, node in left.items():
         other = right.get(element)
         if other is None or element == SELF:
             continue
         children = intersection(node, other) if node and other else {}
-        _keep(kept, element, children, member=is_member(node) and is_member(other))
-    return kept
+        _put_node(shared, element, children, member=is_member(node) and is_member(other))
+    return shared
 
 
 def difference(left: FieldSet, right: FieldSet, *, below: bool = False) -> FieldSet:
@@ -167,26 +167,26 @@ def difference(left: FieldSet, right: FieldSet, *, below: bool = False) -> Field
     """
     if not left or not right:
         return left
-    kept: FieldSet = {}
+    remaining: FieldSet = {}
     for element, node in left.items():
         if element == SELF:
             continue
         other = right.get(element)
         if other is None:
-            kept[element] = node
+            remaining[element] = node
         elif not (below and is_member(other)):
             children = difference(node, other, below=below)
-            _keep(kept, element, children, member=is_member(node) and not is_member(other))
-    return kept
+            _put_node(remaining, element, children, member=is_member(node) and not is_member(other))
+    return remaining
 
 
-def _keep(kept: FieldSet, element: str, children: FieldSet, *, member: bool) -> None:
+def _put_node(fields: FieldSet, element: str, children: FieldSet, *, member: bool) -> None:
     """Put a node back, given its remaining children and whether it is still a member itself."""
     below = {e: n for e, n in children.items() if e != SELF} if SELF in children else children
     if member:
-        kept[element] = {SELF: {}, **below} if below else {}
+        fields[element] = {SELF: {}, **below} if below else {}
     elif below:
-        kept[element] = below
+        fields[element] = below
 
 
 def render(path: Iterable[str]) -> str:

@@ -84,8 +84,8 @@ def _text(operation: Mapping[str, Any], member: str) -> str:
     value = operation.get(member)
     if not isinstance(value, str):
         kind = operation.get("op")
-        why = f"operation missing {member} field: missing value"
-        raise _refused(f"{kind} operation failed to decode {member}: {why}")
+        reason = f"operation missing {member} field: missing value"
+        raise _refused(f"{kind} operation failed to decode {member}: {reason}")
     return value
 
 
@@ -189,8 +189,8 @@ def _rebuilt(document: Any, path: str, kind: str, value: Any, failure: str) -> A
     """Copies of the containers along the path, the last one changed; all else is shared."""
     try:
         return _along(document, _tokens(path), kind, value)
-    except _NotThere as why:
-        raise _refused(f"{failure}: {why}") from None
+    except _NotThere as reason:
+        raise _refused(f"{failure}: {reason}") from None
 
 
 def _along(container: Any, path: Sequence[str], kind: str, value: Any) -> Any:
@@ -233,8 +233,8 @@ def _insertion(container: list[Any], token: str) -> int:
     return number % places
 
 
-def _refused(why: str) -> errors.Invalid:
+def _refused(message: str) -> errors.Invalid:
     return errors.Invalid(
         "the server rejected our request due to an error in our request",
-        causes=[errors.Cause("UnexpectedServerResponse", why)],
+        causes=[errors.Cause("UnexpectedServerResponse", message)],
     )

@@ -54,11 +54,11 @@ class Structural:
 
     def validate_update(self, new: Object, old: Object) -> list[Cause]:
         """As `validate`, forgiving what was wrong already and did not change (ratcheting)."""
-        found = self.validate(new)
-        if not found:
-            return found
+        problems = self.validate(new)
+        if not problems:
+            return problems
         before = {cause for cause in self.validate(old) if cause.reason != "FieldValueRequired"}
-        return [c for c in found if c not in before or _at(new, c.field) != _at(old, c.field)]
+        return [c for c in problems if c not in before or _at(new, c.field) != _at(old, c.field)]
 
     def unsupported(self) -> list[str]:
         """The paths of rules that are not evaluated."""
@@ -75,9 +75,9 @@ def _at(value: Any, path: str) -> Any:
     for key, inner in value.items() if isinstance(value, dict) else ():
         rest = path.removeprefix(key)
         if path.startswith(key) and rest[:1] in ("", ".", "["):
-            found = _at(inner, rest.removeprefix("."))
-            if found is not None:
-                return found
+            match = _at(inner, rest.removeprefix("."))
+            if match is not None:
+                return match
     return None
 
 
@@ -91,16 +91,16 @@ def _without_root_fields(schema: Mapping[str, Any]) -> dict[str, Any]:
 
 def unsupported(schema: Mapping[str, Any], path: str = "openAPIV3Schema") -> list[str]:
     """Where a schema has CEL rules, which are not evaluated."""
-    found = [f"{path}.x-kubernetes-validations"] if schema.get("x-kubernetes-validations") else []
+    paths = [f"{path}.x-kubernetes-validations"] if schema.get("x-kubernetes-validations") else []
     for name, prop in (schema.get("properties") or {}).items():
-        found += unsupported(prop, f"{path}.properties[{name}]")
+        paths += unsupported(prop, f"{path}.properties[{name}]")
     for key in ("items", "additionalProperties", "not"):
         if isinstance(schema.get(key), Mapping):
-            found += unsupported(schema[key], f"{path}.{key}")
+            paths += unsupported(schema[key], f"{path}.{key}")
     for key in ("allOf", "anyOf", "oneOf"):
         for index, part in enumerate(schema.get(key) or ()):
-            found += unsupported(part, f"{path}.{key}[{index}]")
-    return found
+            paths += unsupported(part, f"{path}.{key}[{index}]")
+    return paths
 
 
 def _pruned(node: model.Node, value: Any) -> Any:
@@ -157,31 +157,31 @@ def unknown(node: model.Node, value: Any) -> list[str]:
     return sorted(paths)
 
 
-def _unknown(node: model.Node, value: Any, path: str, found: list[str]) -> None:
+def _unknown(node: model.Node, value: Any, path: str, paths: list[str]) -> None:
     if type(value) is dict and node.kind == model.OBJECT:
         for key, item in value.items():
             child = node.fields.get(key) or node.element
-            where = f"{path}.{key}" if path else key
+            field_path = f"{path}.{key}" if path else key
             if child is not None:
-                _unknown(child, item, where, found)
+                _unknown(child, item, field_path, paths)
             elif not node.open:
-                found.append(where)
+                paths.append(field_path)
     elif node.kind == model.BARE:
-        _unknown_in_bare(value, path, found)
+        _unknown_in_bare(value, path, paths)
     elif type(value) is dict and node.element is not None:
         for key, item in value.items():
-            _unknown(node.element, item, f"{path}.{key}" if path else key, found)
+            _unknown(node.element, item, f"{path}.{key}" if path else key, paths)
     elif type(value) is list and node.element is not None:
         for index, item in enumerate(value):
-            _unknown(node.element, item, f"{path}[{index}]", found)
+            _unknown(node.element, item, f"{path}[{index}]", paths)
 
 
-def _unknown_in_bare(value: Any, path: str, found: list[str]) -> None:
+def _unknown_in_bare(value: Any, path: str, paths: list[str]) -> None:
     if type(value) is list:
         for index, item in enumerate(value):
-            _unknown_in_bare(item, f"{path}[{index}]", found)
+            _unknown_in_bare(item, f"{path}[{index}]", paths)
     elif type(value) is dict:
-        found.extend(f"{path}.{key}" for key in value)
+        paths.extend(f"{path}.{key}" for key in value)
 
 
 def _defaulter(node: model.Node) -> Default | None:

@@ -66,10 +66,12 @@ def summarize(pod: Mapping[str, Any]) -> Summary:
     """Status, readiness and restarts as `kubectl get pods` shows them."""
     initial = _initial(pod)
     initializing = initial.reason.startswith("Init:")
-    found = initial
+    summary = initial
     if not initializing or conditions.is_true(pod, "Initialized"):
-        found = _running(pod, initial)
-    return Summary(_final(pod, found.reason), found.ready, found.total, found.restarts, found.last_restart)
+        summary = _running(pod, initial)
+    return Summary(
+        _final(pod, summary.reason), summary.ready, summary.total, summary.restarts, summary.last_restart
+    )
 
 
 def _final(pod: Mapping[str, Any], reason: str) -> str:
@@ -174,6 +176,6 @@ def _sidecar_restarts(pod: Mapping[str, Any]) -> tuple[int, str]:
     declared = objects.spec(pod).get("initContainers") or ()
     sidecars = {c.get("name") for c in declared if c.get("restartPolicy") == "Always"}
     statuses = objects.status(pod).get("initContainerStatuses") or ()
-    found = [status for status in statuses if status.get("name") in sidecars]
-    last = max((_finished_before(status) for status in found), default="")
-    return sum(status.get("restartCount") or 0 for status in found), last
+    sidecar_statuses = [status for status in statuses if status.get("name") in sidecars]
+    last = max((_finished_before(status) for status in sidecar_statuses), default="")
+    return sum(status.get("restartCount") or 0 for status in sidecar_statuses), last
