@@ -20,7 +20,7 @@ CORE = "io.k8s.api.core.v1."
 TYPES_GO = """package v1
 
 import (
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+    metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 // How it rises.
@@ -28,32 +28,32 @@ import (
 type RisePolicy string
 
 const (
-	RiseSlowly RisePolicy = "Slowly"
-	RiseFast RisePolicy = "Fast"
+    RiseSlowly RisePolicy = "Slowly"
+    RiseFast RisePolicy = "Fast"
 )
 
 type Dough struct {
-	metav1.TypeMeta `json:",inline"`
-	metav1.ObjectMeta `json:"metadata,omitempty" protobuf:"bytes,1,opt,name=metadata"`
-	Rise RisePolicy `json:"rise" protobuf:"bytes,3,opt,name=rise,casttype=RisePolicy"`
-	Loaves *int32 `json:"loaves,omitempty" protobuf:"varint,2,opt,name=loaves"`
-	Toppings []Topping `json:"toppings,omitempty" protobuf:"bytes,4,rep,name=toppings"`
-	hidden string
+    metav1.TypeMeta `json:",inline"`
+    metav1.ObjectMeta `json:"metadata,omitempty" protobuf:"bytes,1,opt,name=metadata"`
+    Rise RisePolicy `json:"rise" protobuf:"bytes,3,opt,name=rise,casttype=RisePolicy"`
+    Loaves *int32 `json:"loaves,omitempty" protobuf:"varint,2,opt,name=loaves"`
+    Toppings []Topping `json:"toppings,omitempty" protobuf:"bytes,4,rep,name=toppings"`
+    hidden string
 }
 
 type Topping struct {
-	Name string `json:"name" protobuf:"bytes,1,opt,name=name"`
+    Name string `json:"name" protobuf:"bytes,1,opt,name=name"`
 }
 """
 META_GO = """package v1
 
 type TypeMeta struct {
-	Kind string `json:"kind,omitempty" protobuf:"bytes,1,opt,name=kind"`
-	APIVersion string `json:"apiVersion,omitempty" protobuf:"bytes,2,opt,name=apiVersion"`
+    Kind string `json:"kind,omitempty" protobuf:"bytes,1,opt,name=kind"`
+    APIVersion string `json:"apiVersion,omitempty" protobuf:"bytes,2,opt,name=apiVersion"`
 }
 
 type ObjectMeta struct {
-	Name string `json:"name,omitempty" protobuf:"bytes,1,opt,name=name"`
+    Name string `json:"name,omitempty" protobuf:"bytes,1,opt,name=name"`
 }
 """
 GVK = {"group": "", "version": "v1", "kind": "Dough"}
