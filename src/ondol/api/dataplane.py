@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from ondol.api import objects
+from ondol.base import comma_list
 
 T = TypeVar("T")
 
@@ -101,7 +102,7 @@ def capture(annotations: Mapping[str, str]) -> Capture:
     def parts(name: str, read: Callable[[str], T]) -> tuple[T, ...]:
         text = annotations.get(f"{_TRAFFIC}{name}", "")
         try:
-            return tuple(read(part.strip()) for part in text.split(",") if part.strip())
+            return tuple(read(item) for item in comma_list.items(text))
         except ValueError as error:
             raise ValueError(f"{_TRAFFIC}{name}: {error}") from error
 
