@@ -42,6 +42,3 @@ KNATIVE_ROUTE: Final = Resource("serving.knative.dev", "v1", "routes", "Route")
 POD_AUTOSCALER: Final = Resource(
     "autoscaling.internal.knative.dev", "v1alpha1", "podautoscalers", "PodAutoscaler"
 )
-SERVERLESS_SERVICE: Final = Resource(
-    "networking.internal.knative.dev", "v1alpha1", "serverlessservices", "ServerlessService"
-)

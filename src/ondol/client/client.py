@@ -46,7 +46,7 @@ class ObjectList:
 class Client:
     """One verb a method. `field_manager` owns the fields this client writes, unless a call says otherwise.
 
-    `on_warning` is told each warning that comes with an answer; nobody is until it is set.
+    `on_warning` is called with each warning that comes with an answer; None ignores them.
     """
 
     def __init__(
@@ -107,7 +107,10 @@ class Client:
         inactivity_s: float | None = None,
         metadata_only: bool = False,
     ) -> AsyncIterator[AsyncIterator[WatchEvent]]:
-        """An open watch; `errors.Expired` (from the answer or the stream) means: list again.
+        """An open watch of the changes after `resource_version`; how to resume one stands in `client.watch`.
+
+        `errors.Expired`, from the answer or the stream, means: list again. Without a version, and with
+        `send_initial_events`, all objects come first, then a bookmark that `ends_initial_events`.
 
         `timeout_s` asks the server to end it; `inactivity_s` raises `errors.Timeout` after a
         silence, so choose it longer than the server's bookmark period.
@@ -207,7 +210,7 @@ class Client:
         uid: str = "",
         resource_version: str = "",
     ) -> Object:
-        """The object with its deletion timestamp, or a Status once it is gone."""
+        """The object with its deletion timestamp, or a Status if it is deleted already."""
         options = _delete_options(propagation, grace_period_s, uid, resource_version)
         return await self._call(
             "DELETE", resource.path(namespace, name), body=_encode(options), content_type=_JSON

@@ -58,8 +58,8 @@ class Row(NamedTuple):
 class Retention:
     """How much history a bucket keeps for watchers that come back.
 
-    What is older than both the last two compactions, or beyond these bounds, is forgotten; watchers
-    that still needed it are told to list again.
+    Events older than the last two compactions, or beyond these bounds, are forgotten; watches that still
+    needed them end with `Expired`, and their clients list again.
     """
 
     events: int = 10_000

@@ -6,6 +6,26 @@ what in a create, an update or any other patch. Both return a new document whose
 `metadata.managedFields` are up to date, or the live document itself when nothing changed. The
 semantics are those of structured-merge-diff under apimachinery's field manager; the one difference
 is that an object has one shape for all its API versions. The API server is the caller.
+
+An apply by ann, one by bob that fails since ann owns what he would change, bob's again with force
+(ann loses that field), and ann's without the field she has left (nobody owns it then, so it goes):
+
+>>> schema = shape.of_custom(None)
+>>> def widget(**spec):
+...     return {"apiVersion": "example.com/v1", "kind": "Widget", "metadata": {"name": "w"}, "spec": spec}
+>>> def owners(obj):
+...     entries = obj["metadata"]["managedFields"]
+...     return {entry["manager"]: sorted(entry["fieldsV1"]["f:spec"].keys() - {"."}) for entry in entries}
+>>> live = apply(None, widget(size=1, color="red"), schema=schema, manager="ann", now=0)
+>>> apply(live, widget(color="blue"), schema=schema, manager="bob", now=1)
+Traceback (most recent call last):
+ondol.base.errors.Conflict: Apply failed with 1 conflict: conflict with "ann": .spec.color
+>>> live = apply(live, widget(color="blue"), schema=schema, manager="bob", now=1, force=True)
+>>> live["spec"], owners(live)
+({'size': 1, 'color': 'blue'}, {'ann': ['f:size'], 'bob': ['f:color']})
+>>> live = apply(live, widget(), schema=schema, manager="ann", now=2)
+>>> live["spec"]
+{'color': 'blue'}
 """
 
 from __future__ import annotations
@@ -139,7 +159,11 @@ def _reconciled(schema: shape.TypeSchema, managers: Managers) -> Managers:
 def _released(
     managers: Managers, change: typed.Comparison, *, everyone: bool, me: ManagerId | None = None
 ) -> Managers:
-    """Owners lose what was changed over their heads and what is gone; those with nothing left go."""
+    """The owners after a change: each loses what it wrote, added or removed, and goes if it owns nothing.
+
+    `everyone` counts the writer among them (an update, which then takes what it changed); an applier
+    `me` keeps its own entry, since `_own` replaces it.
+    """
     lost = fieldset.union(fieldset.union(change.modified, change.added), change.removed)
     released: Managers = {}
     for manager, entry in managers.items():
@@ -164,7 +188,7 @@ def apply(
     subresource: str = "",
     reset: FieldSet | None = None,
 ) -> Object:
-    """The live object with `manager`'s wishes applied; `Conflict` names each field others own.
+    """The live object with what `manager` applies merged in; `Conflict` names each field others own.
 
     `live` is None when the object is to be created. The result is `live` itself when nothing changed,
     neither fields nor owners. `BadRequest` if the applied configuration does not fit the schema.
@@ -235,7 +259,12 @@ class _Application:
         return str(self.applied.get("apiVersion", ""))
 
     def run(self, managers: Managers, *, force: bool) -> tuple[Mapping[str, Any], Managers]:
-        """The merged object (the live one itself if it did not change) and its owners."""
+        """The merged object (the live one itself if it did not change) and its owners.
+
+        1. Merge what is applied into the live object. 2. Take out what this manager applied last time
+        and does not now (`_pruned`). 3. Compare with the live object: what differs and others own is a
+        conflict, unless forced. 4. The others lose what differs; this manager owns exactly what it applied.
+        """
         managers = _reconciled(self.schema, managers)
         before = managers.get(self.me)
         applied_fields = fieldset.difference(typed.owned(self.schema, self.applied), self.reset, below=True)
@@ -266,7 +295,12 @@ class _Application:
         return Entry(fields, self._api_version, timestamps.rfc3339(self.now))
 
     def _pruned(self, merged: Any, last: FieldSet, managers: Managers, applied_fields: FieldSet) -> Any:
-        """Without what this manager applied last time, does not now, and nobody else owns."""
+        """Without what this manager applied last time, does not now, and nobody else owns.
+
+        Removing an element or struct takes along what is below it, also what others own there. So it is
+        removed twice: `pruned` shows what would go with it, what others own of that is added again, and
+        only then the difference, as far as this manager had applied it, is taken from the merged object.
+        """
         schema = self.schema
         withdrawn = fieldset.difference(last, applied_fields)
         if not withdrawn:

@@ -4,6 +4,17 @@ A set is a tree of path elements: `f:<field>`, `k:{<keys>}` (an element of a key
 (an element of a set) and `i:<index>`. A node `{}` is a member; a node with children is a member only
 if it holds `.` too. The root is never a member, so `{}` at the root is the empty set. All functions
 are pure: they share what they do not change. `patch.apply` and `patch.typed` are the callers.
+
+>>> one = {"f:spec": {"f:replicas": {}, "f:ports": {'k:{"name":"web"}': {".": {}, "f:port": {}}}}}
+>>> for path in paths(one):
+...     print(render(path))
+.spec.replicas
+.spec.ports[name="web"]
+.spec.ports[name="web"].port
+>>> union(one, {"f:spec": {}}) == {"f:spec": {".": {}, **one["f:spec"]}}  # `.spec` is a member now
+True
+>>> intersection(one, {"f:spec": {"f:replicas": {}, "f:paused": {}}})
+{'f:spec': {'f:replicas': {}}}
 """
 
 from __future__ import annotations
@@ -27,7 +38,7 @@ def field(name: str) -> str:
 
 
 def keyed(keys: Mapping[str, Any]) -> str:
-    """The path element of a list element known by its keys."""
+    """The path element of an element of a keyed list, by the values of its keys."""
     return "k:" + _json({key: _number(value) for key, value in sorted(keys.items())})
 
 
@@ -164,6 +175,13 @@ def difference(left: FieldSet, right: FieldSet, *, below: bool = False) -> Field
     """Members of the left that are not members of the right.
 
     Children outlive their parent, unless a member of the right takes all that is `below` it along.
+
+    >>> difference({"f:spec": {".": {}, "f:a": {}, "f:b": {}}}, {"f:spec": {"f:a": {}}})
+    {'f:spec': {'.': {}, 'f:b': {}}}
+    >>> difference({"f:spec": {"f:a": {}}}, {"f:spec": {}})
+    {'f:spec': {'f:a': {}}}
+    >>> difference({"f:spec": {"f:a": {}}}, {"f:spec": {}}, below=True)
+    {}
     """
     if not left or not right:
         return left
@@ -181,7 +199,7 @@ def difference(left: FieldSet, right: FieldSet, *, below: bool = False) -> Field
 
 
 def _put_node(fields: FieldSet, element: str, children: FieldSet, *, member: bool) -> None:
-    """Put a node back, given its remaining children and whether it is still a member itself."""
+    """Set a node of `fields` from its children and whether it is a member itself; nothing if neither."""
     below = {e: n for e, n in children.items() if e != SELF} if SELF in children else children
     if member:
         fields[element] = {SELF: {}, **below} if below else {}

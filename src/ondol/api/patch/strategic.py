@@ -2,8 +2,25 @@
 
 Directives: `$patch: replace|delete|merge`, `$deleteFromPrimitiveList/<field>`,
 `$setElementOrder/<field>` and `$retainKeys`. What is keyed, and by what, comes from a `PatchSchema`
-(for built-in kinds `patch.shapes` makes one from the table of kinds). Order of a merged list:
+(for built-in kinds `patch.shape` makes one from the table of facts). Order of a merged list:
 `$setElementOrder` first, then the patch, then the live list.
+
+>>> from ondol.api.patch import shape
+>>> pod_spec = shape.of_builtin("io.k8s.api.core.v1.PodSpec")
+>>> live = {"containers": [{"name": "a", "image": "a:1"}, {"name": "b", "image": "b:1"}, {"name": "c"}]}
+>>> apply(live, {"containers": [{"name": "b", "image": "b:2"}]}, pod_spec)["containers"]
+[{'name': 'a', 'image': 'a:1'}, {'name': 'b', 'image': 'b:2'}, {'name': 'c'}]
+>>> apply(live, {"containers": [{"name": "a", "$patch": "delete"}]}, pod_spec)["containers"]
+[{'name': 'b', 'image': 'b:1'}, {'name': 'c'}]
+>>> apply(live, {"containers": [{"name": "d"}, {"$patch": "replace"}]}, pod_spec)
+{'containers': [{'name': 'd'}]}
+>>> metadata = {"finalizers": ["x", "y"]}
+>>> apply(metadata, {"$deleteFromPrimitiveList/finalizers": ["x"]}, shape.object_meta())
+{'finalizers': ['y']}
+>>> update = {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1}}
+>>> deployment = shape.of_builtin("io.k8s.api.apps.v1.DeploymentSpec")
+>>> apply({"strategy": update}, {"strategy": {"$retainKeys": ["type"], "type": "Recreate"}}, deployment)
+{'strategy': {'type': 'Recreate'}}
 """
 
 from __future__ import annotations
@@ -238,7 +255,7 @@ def _unique(values: _List) -> _List:
 
 
 def _directed_list(current: _List, patch: _List, merge_key: str) -> tuple[_List, _List]:
-    """Carry out the list's own directives: what is left of the live list, and plain changes."""
+    """The live list less what directives delete (all of it under `replace`), and the plain changes."""
     remaining, changes, replace = current, [], False
     for item in patch:
         match item.get(_DIRECTIVE):
@@ -289,7 +306,18 @@ def _identity_or_none(item: Any, merge_key: str) -> Hashable:
 
 
 def _ordered(merged: _List, order: _List, live: _List, merge_key: str) -> _List:
-    """Elements named in `order` in that order, the others as they stood, woven in by the live list."""
+    """Elements named in `order` in that order, the others as they stood, woven in by the live list.
+
+    Another element comes before the first named one that stands behind it in the live list; one that
+    has no live place comes last. Here b stood before c, and n is new:
+
+    >>> def containers(names):
+    ...     return [{"name": name} for name in names]
+    >>> live = containers("abc")
+    >>> ordered = _ordered([*live, {"name": "n"}], containers("nca"), live, "name")
+    >>> "".join(item["name"] for item in ordered)
+    'nbca'
+    """
     ranks = _ranks(order, merge_key)
     live_ranks = _ranks(live, merge_key)
     named = [item for item in merged if _identity(item, merge_key) in ranks]

@@ -1,7 +1,24 @@
 """Documents seen through their type: which fields they mention, how two differ, how they merge.
 
 The walks of structured-merge-diff over plain JSON documents, driven by a `shape.TypeSchema`.
-`patch.apply` composes them; nothing here knows managers.
+`patch.apply` composes them; nothing here knows managers. `ValueError` is an element of a set or keyed
+list that cannot be named. The examples below share one type, a struct with a keyed list:
+
+>>> port = shape.struct({"name": shape.LEAF, "port": shape.LEAF})
+>>> spec = shape.struct({"replicas": shape.LEAF, "ports": shape.keyed_list(port, "name")})
+>>> owned(spec, {"replicas": 2, "ports": [{"name": "web", "port": 80}]})
+{'f:replicas': {}, 'f:ports': {'k:{"name":"web"}': {'.': {}, 'f:name': {}, 'f:port': {}}}}
+>>> live = {"replicas": 2, "ports": [{"name": "web", "port": 80}, {"name": "old", "port": 1}]}
+>>> applied = {"replicas": 3, "ports": [{"name": "web"}, {"name": "new"}]}
+>>> merge(spec, live, applied)["ports"]
+[{'name': 'web', 'port': 80}, {'name': 'old', 'port': 1}, {'name': 'new'}]
+>>> change = compare(spec, live, merge(spec, live, applied))
+>>> change.modified, change.removed
+({'f:replicas': {}}, {})
+>>> change.added
+{'f:ports': {'k:{"name":"new"}': {'.': {}, 'f:name': {}}}}
+>>> remove(spec, live, {"f:ports": {'k:{"name":"old"}': {}}})
+{'replicas': 2, 'ports': [{'name': 'web', 'port': 80}]}
 """
 
 from __future__ import annotations
@@ -94,7 +111,12 @@ def _has(key: str, item: Mapping[str, Any], defaults: Mapping[str, Any]) -> bool
 
 
 def owned(schema: shape.TypeSchema, document: Mapping[str, Any]) -> FieldSet:
-    """The fields a document mentions: every leaf, and every element of a keyed list or free map."""
+    """The fields a document mentions: every leaf, and every element of a keyed list or free map.
+
+    A struct's fields are no members by themselves: `spec` with `replicas` inside owns `.spec.replicas`
+    alone, so that two managers can share a struct. An element of a list, or of a free map, is a member
+    beside its fields, since somebody added it; so is an empty or null struct, which has nothing else.
+    """
     node = _owned(schema, document, member=False)
     return node or {}
 
@@ -132,7 +154,11 @@ def _by_element(schema: shape.TypeSchema, items: Sequence[Any]) -> dict[str, lis
 
 
 def compare(schema: shape.TypeSchema, left: Any, right: Any) -> Comparison:
-    """What was added, modified and removed on the way from left to right."""
+    """What was added, modified and removed on the way from left to right.
+
+    A field is in at most one of the three. Values that are owned whole (leaves, atomic lists) are
+    modified, never added to; where the form itself changed (a list became a map) the whole is modified.
+    """
     added, modified, removed = _delta(schema, left, right)
     return Comparison(_root(added), _root(modified), _root(removed))
 
@@ -230,7 +256,11 @@ def _all(schema: shape.TypeSchema, value: Any) -> FieldSet:
 
 
 def merge(schema: shape.TypeSchema, live: Any, applied: Any) -> Any:
-    """The live value with the applied one laid over it; nothing is removed by merging."""
+    """The live value with the applied one laid over it; nothing is removed by merging.
+
+    Maps merge by field, keyed lists and sets by element (`_woven` says in which order), all else is
+    replaced whole. What the applied value does not mention is shared with the live one, not copied.
+    """
     if applied is _ABSENT or live is applied:
         return live
     if live is _ABSENT:
@@ -272,7 +302,23 @@ def _merged_list(schema: shape.TypeSchema, live: Sequence[Any], applied: Sequenc
 
 
 def _woven(applied: Sequence[str], live: Sequence[str]) -> Iterator[tuple[str, int]]:
-    """The order of a merged list: names, with the live position of those only the live list has."""
+    """The order of a merged list: names, with the live position of those only the live list has.
+
+    What is applied comes in its own order. What only the live list has comes in the live order, each
+    before the first shared element that stands behind it there and has not been yielded yet; at the
+    end of the live list, new elements follow. Every name of either list comes once.
+
+    >>> def order(applied, live):
+    ...     return "".join(name for name, _ in _woven(applied, live))
+    >>> order("ab", live="axb")  # x stays between its neighbours
+    'axb'
+    >>> order("ba", live="axb")  # b comes first now: x, which stood before b, comes before both
+    'xba'
+    >>> order("bna", live="axb")  # n is new and keeps its applied place
+    'xbna'
+    >>> order("n", live="xyz")
+    'xyzn'
+    """
     in_live, in_applied = set(live), set(applied)
     shared = iter([name for name in applied if name in in_live])
     next_shared = next(shared, None)
@@ -330,7 +376,13 @@ def _removed_from_map(
 
 
 def with_named_fields(schema: shape.TypeSchema, fields: FieldSet) -> FieldSet:
-    """The set with every declared field on the way to a member made a member too."""
+    """The set with every declared field on the way to a member made a member too.
+
+    Pruning needs it: a struct goes with its last field only if the manager's set names the struct too.
+
+    >>> with_named_fields(shape.struct({"a": shape.struct({"b": shape.LEAF})}), {"f:a": {"f:b": {}}})
+    {'f:a': {'.': {}, 'f:b': {}}}
+    """
     members: FieldSet = {}
     for name, node in fields.items():
         if name == SELF:
@@ -343,7 +395,11 @@ def with_named_fields(schema: shape.TypeSchema, fields: FieldSet) -> FieldSet:
 
 
 def reconciled(schema: shape.TypeSchema, fields: FieldSet) -> FieldSet:
-    """The set after the schema made some of its maps or lists atomic: they are owned whole then."""
+    """The set after the schema made some of its maps or lists atomic: they are owned whole then.
+
+    >>> reconciled(shape.struct({"m": shape.map_of(atomic=True)}), {"f:m": {"f:a": {}}})
+    {'f:m': {}}
+    """
     changed: FieldSet = {}
     for name, node in fields.items():
         if name == SELF or not node:

@@ -3,6 +3,18 @@
 A `Structural` is compiled once when the CRD is established. The order for a write is `decode`, then
 `default`, then `validate`. Rules in CEL (`x-kubernetes-validations`) are not evaluated; `unsupported`
 names them, so that whoever accepts the CRD can say so.
+
+>>> size = {"type": "integer", "minimum": 1, "default": 1}
+>>> box = {"type": "object", "properties": {"size": size, "label": {"type": "string", "nullable": True}}}
+>>> compiled = Structural({"type": "object", "properties": {"spec": box}})
+>>> box = compiled.decode({"spec": {"weight": 3, "size": None, "label": None}})  # no field `weight`
+>>> box
+{'spec': {'size': None, 'label': None}}
+>>> compiled.default(box)  # a null that may not be gives way to the default
+>>> box
+{'spec': {'size': 1, 'label': None}}
+>>> compiled.validate({"spec": {"size": 0}})[0].message
+'Invalid value: 0: spec.size in body should be greater than or equal to 1'
 """
 
 from __future__ import annotations
@@ -104,6 +116,11 @@ def unsupported(schema: Mapping[str, Any], path: str = "openAPIV3Schema") -> lis
 
 
 def _pruned(node: model.Node, value: Any) -> Any:
+    """A copy of the value that has only what the node describes.
+
+    A field stays if it is described, if the object has an `element` for other fields, or if it is open
+    (`x-kubernetes-preserve-unknown-fields`): an open object keeps fields, and prunes inside described ones.
+    """
     if type(value) is dict and node.kind == model.OBJECT:
         return _pruned_object(node, value)
     if node.kind == model.BARE:
@@ -185,7 +202,12 @@ def _unknown_in_bare(value: Any, path: str, paths: list[str]) -> None:
 
 
 def _defaulter(node: model.Node) -> Default | None:
-    """The in-place defaulting below a node; None where there is nothing to default."""
+    """The in-place defaulting below a node; None where there is nothing to default.
+
+    A default is written before what is inside it is defaulted, so that a default `{}` of an object is
+    filled by the defaults of its fields. An absent object without a default stays absent, whatever its
+    fields' defaults are.
+    """
     if node.kind != model.OBJECT:
         return _each(node.element) if node.element is not None else None
     if node.type_name:

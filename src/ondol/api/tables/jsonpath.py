@@ -3,6 +3,18 @@ r"""The part of JSONPath that printer columns use: fields, indices, slices, wild
 `.spec.replicas`, `.metadata.annotations.a\.b/c`, `['a.b']`, `[0]`, `[-1]`, `[0:2]`, `[*]`, `..name`,
 `[?(@.type=="Ready")].status`. Missing fields select nothing. `parse` once, `find` for each object.
 
+A path is a list of steps, and each step turns one value into any number of values:
+
+>>> pod = {"status": {"conditions": [{"type": "Ready", "status": "True"}, {"type": "Initialized"}]}}
+>>> parse(".status.conditions[*].type").find(pod)
+['Ready', 'Initialized']
+>>> parse('{.status.conditions[?(@.type=="Ready")].status}').find(pod)
+['True']
+>>> parse(".status.phase").find(pod)
+[]
+>>> parse("..type").find(pod)  # the steps "every value inside" and "its field `type`"
+['Ready', 'Initialized']
+
 Paths are users' own: no text matches an expression here in two ways, and a path selects a bounded number of
 values, since every `..` multiplies them.
 """

@@ -31,13 +31,6 @@ _RESOURCE_FIELDS: Final = re.compile(r"(?:limits|requests)\.(?:cpu|memory|epheme
 _SOURCES: Final = ("fieldRef", "resourceFieldRef", "configMapKeyRef", "secretKeyRef", "fileKeyRef")
 _HANDLERS: Final = ("exec", "httpGet", "tcpSocket", "grpc")
 _STANDARD: Final = ("cpu", "memory", "ephemeral-storage")
-_TIMINGS: Final = (
-    "initialDelaySeconds",
-    "timeoutSeconds",
-    "periodSeconds",
-    "successThreshold",
-    "failureThreshold",
-)
 _WHOLE: Final = re.compile(r"\d+")
 
 
