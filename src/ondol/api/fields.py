@@ -78,7 +78,7 @@ _ABSENT: Final[Mapping[tuple[str, str], str]] = {
 
 
 TERMS_MAX: Final = 100
-"""Terms of one selector: each object is held against every one of them."""
+"""Most terms a selector may have: each object is compared with every one of them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,7 +88,7 @@ class Kind:
 
 
 class Registry:
-    """The kinds being served, found by path or by what a document says it is."""
+    """The kinds being served, by path or by a document's apiVersion and kind."""
 
     def __init__(self, kinds: Iterable[Kind] = ()) -> None:
         self._by_path: dict[tuple[str, str, str], Kind] = {}

@@ -1,4 +1,4 @@
-"""Label selectors: which objects a list, a watch, a Service or a Deployment means.
+"""Label selectors: which objects a list, a watch, a Service or a Deployment selects.
 
 One frozen `Selector` serves both spellings: the query string (`a=b,c!=d,e in (x,y),!f`) and the
 `LabelSelector` document (`matchLabels`, `matchExpressions`). Grammar, matching and messages follow
@@ -46,7 +46,7 @@ _TOKEN: Final = re.compile(r"[ \t\r\n]*(?:(?P<symbol>==|!=|[=!(),<>])|(?P<word>[
 
 
 TERMS_MAX: Final = 100
-"""Terms of one selector that a caller sends: each object is held against every one of them."""
+"""Most terms a caller's selector may have: each object is compared with every one of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +161,7 @@ def from_document(document: Mapping[str, Any] | None) -> Selector:
 
 
 def parse(text: str) -> Selector:
-    """The selector a query string spells; `BadRequest` says where it cannot be read."""
+    """The selector written in a query string; `BadRequest` names the place that cannot be parsed."""
     if not text:
         return _EVERYTHING
     requirements = _Parser(_tokens(text)).parse()

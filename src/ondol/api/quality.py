@@ -1,4 +1,4 @@
-"""A pod's quality of service: one meaning for the API server, which says it, and the node.
+"""A pod's quality of service class: one rule for the API server, which reports it, and the node.
 
 The node acts by it: who dies first when memory runs out.
 """
@@ -16,7 +16,7 @@ _COMPUTE: Final = ("cpu", "memory")
 
 
 def of(pod: Mapping[str, Any]) -> str:
-    """Guaranteed, Burstable or BestEffort, by what all containers request and are limited to.
+    """Guaranteed, Burstable or BestEffort, by the requests and limits of all containers.
 
     A limit without a request is the request; zero is as good as none.
     """

@@ -1,4 +1,4 @@
-"""Where the kinds this project speaks to are served, as constants for clients and controllers."""
+"""The resources that this project's own clients and controllers address, as constants."""
 
 from __future__ import annotations
 

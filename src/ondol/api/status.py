@@ -95,7 +95,7 @@ def conflict(resource: Resource, name: str, reason: str = "") -> errors.Conflict
 
 
 def kind_conflict(resource: Resource, name: str, reason: str) -> errors.Conflict:
-    """A conflict told of the kind, as of the preconditions of a delete."""
+    """A conflict whose message names the kind, such as one of a delete's preconditions."""
     subject = f"{resource.kind}.{resource.group}" if resource.group else resource.kind
     return errors.Conflict(
         f'Operation cannot be fulfilled on {subject} "{name}": {reason}',
@@ -104,7 +104,7 @@ def kind_conflict(resource: Resource, name: str, reason: str) -> errors.Conflict
 
 
 def invalid(resource: Resource, name: str, causes: Sequence[errors.Cause]) -> errors.Invalid:
-    """Every cause at once, so that one round trip tells the whole story."""
+    """All causes in one error, so that the user sees everything wrong at once."""
     listed = [f"{c.field}: {c.message}" if c.field else c.message for c in causes]
     text = listed[0] if len(listed) == 1 else f"[{', '.join(listed)}]"
     subject = f"{resource.kind}.{resource.group}" if resource.group else resource.kind

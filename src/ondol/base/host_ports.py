@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 ANY: Final = ("", "0.0.0.0", "::")
-"""How every address of the machine is written."""
+"""The spellings of "every address of the machine"."""
 _PROC: Final = Path("/proc/net")
 _LISTENING: Final = "0A"
 _UNCONNECTED: Final = "07"

@@ -83,7 +83,7 @@ class AsgiTransport:
             raise failure
 
     async def aclose(self) -> None:
-        """Nothing is held between requests."""
+        """Nothing to close: no connection outlives a request."""
 
     def _scope(self, call: Call) -> dict[str, Any]:
         headers = {"host": "ondol", **call.headers}
@@ -113,11 +113,11 @@ class AsgiTransport:
 
 
 class _Disconnected(OSError):
-    """What `send` raises once the reader has gone, as ASGI servers do."""
+    """Raised by `send` once the reader has disconnected, as ASGI servers do."""
 
 
 class _Request:
-    """Hands the application its body, then a disconnect once the reader has gone."""
+    """Gives the application the body, then `http.disconnect` once the reader disconnects."""
 
     def __init__(self, body: bytes) -> None:
         self._body: bytes | None = body

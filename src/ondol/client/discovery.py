@@ -96,7 +96,7 @@ def _described(resource: Resource, singular: str | None, item: Mapping[str, Any]
 
 
 def named(described: Iterable[Described], word: str) -> list[Resource]:
-    """What a word means, the first that is called so, or every resource of a category; empty if neither."""
+    """The first resource that is called `word`, or all of a category of that name; empty if neither."""
     choices = list(described)
     lower = word.lower()
     if called := next((choice for choice in choices if choice.is_called(lower)), None):

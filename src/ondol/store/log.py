@@ -75,7 +75,7 @@ class RevisionConflict(errors.OndolError):
 
 
 class RevisionCompacted(errors.Expired):
-    """The revision asked for is no longer remembered."""
+    """A list was requested at a revision whose history is forgotten."""
 
 
 class Store:
@@ -98,7 +98,7 @@ class Store:
         self._pending: dict[tuple[str, str], anyio.Event] = {}
         self._advanced: anyio.Event | None = None
         self._rest: Callable[[Bucket, float], None] | None = None
-        """Has a bucket rest for some seconds and announces then what came meanwhile."""
+        """Lets a bucket rest for some seconds, and then announces the changes that came meanwhile."""
         self.compacted = 0
         """Lists at an earlier revision than this are refused."""
         self.revision = _FIRST_REVISION
@@ -250,7 +250,7 @@ class Store:
                     bucket.announce()
 
     async def reached(self, revision: int) -> None:
-        """Wait until reads can see a revision."""
+        """Wait until a revision is visible to reads."""
         while self.revision < revision:
             if self._advanced is None:
                 self._advanced = anyio.Event()
@@ -411,7 +411,7 @@ class Watch:
 def open_file(path: Path, retention: Retention | None = None, *, check: Check | None = None) -> Store:
     """The store in a file; `HostError` if the file is damaged or another process has it.
 
-    `check` says of each value whether it can be what was written; the first that cannot is named.
+    `check` tests whether a value can be what was written; the first that cannot is named in the error.
     """
     database = Database(path)
     try:
@@ -423,6 +423,6 @@ def open_file(path: Path, retention: Retention | None = None, *, check: Check | 
 
 
 def open_memory(retention: Retention | None = None) -> Store:
-    """A store that lives and dies with the process, without a thread."""
+    """A store in memory, gone with the process; it commits in the caller's thread."""
     database = Database(None)
     return Store(database, writer.Inline(database), retention or Retention())

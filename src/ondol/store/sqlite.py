@@ -40,7 +40,7 @@ _ROWS_PER_STATEMENT: Final = 500
 _RESERVE_BYTES: Final = 4 * 1024 * 1024
 _UNKNOWN_MAX: Final = 1 << 40
 _USED: Final = b"in use\n"
-"""What the lock file says once there is a database to lose."""
+"""The lock file's content once there is a database to lose."""
 _SALVAGE: Final = "ondol restore FILE (a backup), or ondol restore --salvage (what can still be read)"
 _LOG_BYTES_MAX: Final = 8 * 1024 * 1024
 """What is kept of SQLite's write-ahead log once its content is in the file."""
@@ -110,9 +110,9 @@ class Database:
         return True
 
     def _mark(self) -> None:
-        """From now on there is something to lose."""
+        """Record in the lock file that there is a database to lose."""
         if self._lock is not None and not os.pread(self._lock, len(_USED), 0):
-            with contextlib.suppress(OSError):  # a full disk, say; the next opening says it
+            with contextlib.suppress(OSError):  # such as a full disk; the next opening writes it
                 os.pwrite(self._lock, _USED, 0)
 
     def _open(self) -> sqlite3.Connection:
@@ -160,7 +160,7 @@ class Database:
             raise self._damaged(f"{error} {position}{self._pages()}") from error
 
     def _pages(self) -> str:
-        """The first thing SQLite's own examination has to say, which names a page."""
+        """The first problem that SQLite's `quick_check` reports, which names a page; empty if none."""
         with contextlib.suppress(sqlite3.Error):
             (report,) = self._connection.execute("PRAGMA quick_check(1)").fetchone()
             return f" ({str(report).splitlines()[-1]})" if report != "ok" else ""
@@ -258,9 +258,9 @@ class Database:
         return errors.Unavailable(f"the API's data at {self._path} cannot be written: {error}")
 
     def full(self) -> DiskFull:
-        """What is said of a full disk.
+        """The error of a full disk.
 
-        Without a time to retry after: clients wait it out many times over before they say why.
+        It has no `Retry-After`: clients would retry many times before they report the reason.
         """
         return DiskFull(
             f"the disk is full: no space left for the API's data at {self._path}; "
@@ -279,7 +279,7 @@ def _exclusive(path: Path) -> int:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _refuse_lost(path, file)
-        # SQLite gives its journal files the mode of the database: secrets lie in all of them.
+        # SQLite gives its journal files the mode of the database: all of them contain secrets.
         os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
         lock = os.open(file, os.O_CREAT | os.O_RDWR, 0o600)
     except OSError as error:

@@ -67,7 +67,7 @@ def _requests_from_limits(container: Any) -> None:
 
 
 def _pod_requests(spec: Any) -> None:
-    """Requests of the whole pod, where only its limits were given: what containers ask, else the limit."""
+    """Fill the whole pod's requests: what its containers request together, else the pod's limit."""
     resources = spec["resources"]
     requests = dict(resources.get("requests") or {})
     for name, limit in resources["limits"].items():

@@ -48,7 +48,7 @@ class Field(msgspec.Struct, frozen=True):
 
     `type` is a scalar's word, `[]item`, `{}value` or the name of a type; `n` is the protobuf number,
     or the path of numbers where protobuf nests what JSON inlines, or 0 where protobuf has none.
-    `pointer` fields tell absent from zero; others have a zero value whenever they are absent.
+    `pointer` fields distinguish absent from zero; others have their zero value when they are absent.
     """
 
     type: str
@@ -81,7 +81,7 @@ class Type(msgspec.Struct, frozen=True):
 
 
 class SubresourceFacts(msgspec.Struct, frozen=True):
-    """How a part of a resource is served, and what kind answers there."""
+    """How a subresource is served, and the kind of its documents."""
 
     name: str
     group: str
@@ -181,7 +181,7 @@ def _packages() -> dict[str, str]:
 
 @functools.cache
 def type_of(api_version: str, kind: str) -> str:
-    """The type of a document by what it says it is, lists and options included; empty if unknown."""
+    """The type of a document by its apiVersion and kind, lists and options included; empty if unknown."""
     home = _packages().get(api_version, "")
     if home and f"{home}.{kind}" in package(home):
         return f"{home}.{kind}"

@@ -17,7 +17,7 @@ ACCEPTED: Final = (
     "application/com.github.proto-openapi.spec.v2@v1.0+protobuf",
     "application/com.github.proto-openapi.spec.v2.v1.0+protobuf",
 )
-"""What clients ask with; the older spelling is no valid media type, so answers use the other."""
+"""What clients send in `Accept`; the older spelling is no valid media type, so answers use the other."""
 MEDIA_TYPE: Final = ACCEPTED[1]
 
 _METHODS: Final = {"get": 2, "put": 3, "post": 4, "delete": 5, "options": 6, "head": 7, "patch": 8}

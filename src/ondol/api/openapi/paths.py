@@ -73,7 +73,7 @@ _COLLECTION: Final = (("deletecollection", "deletecollection"), ("list", "list")
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One operation, told without a version of OpenAPI: the writers of v2 and v3 spell it."""
+    """One operation in no version of OpenAPI: `_v2` and `_v3` write it in theirs."""
 
     path: str
     method: str

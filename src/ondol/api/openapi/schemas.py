@@ -73,7 +73,7 @@ class Dialect:
         return {"$ref": self.root + name}
 
     def property_ref(self, name: str) -> dict[str, Any]:
-        """A reference that other words may stand beside."""
+        """A reference that may have other keywords beside it."""
         return {"allOf": [self.ref(name)]} if self.wraps_refs else self.ref(name)
 
 
@@ -214,7 +214,7 @@ def _translated(dialect: Dialect, schema: Mapping[str, Any]) -> dict[str, Any]:
         return dict(schema)
     out = {key: value for key, value in schema.items() if key not in _NOT_IN_V2}
     if schema.get("nullable") or (schema.get("x-kubernetes-preserve-unknown-fields") and "type" in out):
-        out.pop("type", None)  # v2 cannot say "or null", nor "and anything else"
+        out.pop("type", None)  # v2 has no way to write "or null" or "and anything else"
         out.pop("properties", None)
         out.pop("items", None)
     if isinstance(out.get("properties"), Mapping):

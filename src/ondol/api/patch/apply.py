@@ -97,7 +97,7 @@ def update(
     try:
         change = typed.compare(schema, _bare(live or {}), _bare(new)).without(reset or {})
     except ValueError:
-        # An element without its keys: validation, which comes later, says so in the API's words.
+        # An element without its keys: validation comes later and reports it as Kubernetes does.
         return _with_managers(new, managers)
     if change.is_same:
         return _with_managers(new, managers)
@@ -235,7 +235,7 @@ def _describe(document: Mapping[str, Any]) -> str:
 def _before_first_apply(
     live: Mapping[str, Any], schema: shape.TypeSchema, now: float, reset: FieldSet
 ) -> Managers:
-    """An object nobody tracked: whatever it holds was set by someone before the first apply."""
+    """The owner of an object without managed fields: all of it was set before the first apply."""
     change = typed.compare(schema, {}, live).without(reset)
     fields = fieldset.difference(change.added, _STRIPPED)
     api_version = str(live.get("apiVersion", ""))

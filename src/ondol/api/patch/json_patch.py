@@ -24,7 +24,7 @@ _INDEX: Final = re.compile(r"[+-]?[0-9]{1,10}")
 
 
 class _NotThere(Exception):
-    """A part of a path does not stand in the document, or a container has no such place."""
+    """A part of a path does not exist in the document, or an index is out of range."""
 
 
 def apply(document: Any, patch: Any) -> Any:
@@ -154,7 +154,7 @@ def _tokens(text: str) -> list[str]:
 
 
 def _find(document: Any, path: Sequence[str]) -> Any:
-    """What stands at a path; null where only the last member is missing from an object."""
+    """The value at a path; null where only the last member is missing from an object."""
     *parents, last = path
     for token in parents:
         document = _inner(document, token)
@@ -172,7 +172,7 @@ def _inner(container: Any, token: str) -> Any:
 
 
 def _index(container: list[Any], token: str) -> int:
-    """The position a token means in a list, never negative."""
+    """The index that a token refers to in a list, never negative."""
     number, length = _number(token), len(container)
     if not -length <= number < length:
         raise _NotThere(f"Unable to access invalid index: {number}: invalid index referenced")

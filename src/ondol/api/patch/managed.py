@@ -21,7 +21,7 @@ ANCIENT: Final = "ancient-changes"
 
 
 class ManagerId(NamedTuple):
-    """What makes an entry one's own; an applier keeps its entry when it changes API version."""
+    """What identifies an entry; an applier's has no API version, so that it keeps its entry under another."""
 
     name: str
     operation: str

@@ -290,7 +290,7 @@ def _merge_elements(current: _List, changes: _List, field: PatchField) -> _List:
 
 
 def _identity(item: Any, merge_key: str) -> Hashable:
-    """What tells a list element apart: its merge key's value, or itself if it is a scalar."""
+    """What identifies a list element: its merge key's value, or itself if it is a scalar."""
     if not merge_key:
         return type(item) is bool, item
     if not isinstance(item, dict) or merge_key not in item:

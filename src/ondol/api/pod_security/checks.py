@@ -106,7 +106,7 @@ def _named(containers: Collection[str]) -> str:
 
 
 def _setters(*, pod: bool, containers: Collection[str]) -> str:
-    """Who set something, or nothing when nobody did."""
+    """The pod and containers that set a field, as messages name them; empty if none did."""
     return " and ".join([*(["pod"] if pod else []), *([_named(containers)] if containers else [])])
 
 
@@ -166,7 +166,7 @@ def _probe_hosts(_metadata: Spec, spec: Spec) -> Violation | None:
 
 
 def _hosts(container: Spec) -> Iterator[str]:
-    """Hosts other than the pod that the node would be made to ask."""
+    """The `host` of each probe and hook but the pod itself: the node would connect to it."""
     lifecycle = container.get("lifecycle") or {}
     handlers = [container.get(probe) for probe in ("livenessProbe", "readinessProbe", "startupProbe")]
     handlers += [lifecycle.get(hook) for hook in ("postStart", "preStop")]

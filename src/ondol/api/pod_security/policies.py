@@ -56,7 +56,7 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What holds where no label says otherwise, and for whom nothing holds."""
+    """The policy of namespaces without labels of their own, and the exemptions."""
 
     defaults: Policy = field(default_factory=Policy)
     exempt_users: frozenset[str] = frozenset()

@@ -23,7 +23,7 @@ ANY: Final = "any"
 """Any JSON value."""
 
 BARE: Final = "bare"
-"""A value no schema describes though it may stand there: objects in it keep no fields."""
+"""A value that is allowed but not described (`additionalProperties: true`): objects in it keep no fields."""
 
 _SPECIAL: Final = {"raw": ANY, "fields": ANY, "json": ANY}
 _ROOT_METADATA: Final = facts.META + "ObjectMeta"
@@ -31,7 +31,7 @@ _ROOT_METADATA: Final = facts.META + "ObjectMeta"
 
 @dataclass(slots=True)
 class Node:
-    """What may stand at one place of a document.
+    """What the value at one path of a document may be.
 
     `kind` is OBJECT, MAP, LIST, ANY, BARE or a scalar's word as in the table (`string`, `int32`, ...).
     An object may have an `element` beside its fields, for those not named.

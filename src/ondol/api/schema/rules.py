@@ -1,6 +1,6 @@
-"""What a CRD's schema must be for Kubernetes to accept it: structural, complete, and at peace with itself.
+"""What a CRD's schema must be for Kubernetes to accept it: structural, complete and consistent.
 
-`check` answers the causes for `spec.versions[*].schema.openAPIV3Schema`; the rules are those of
+`check` returns the causes for `spec.versions[*].schema.openAPIV3Schema`; the rules are those of
 apiextensions (structural schemas, list types, defaults), restated.
 """
 
@@ -61,7 +61,7 @@ def check(schema: Mapping[str, Any], path: str) -> list[Cause]:
 
 
 def _has_too_many_patterns(schema: Mapping[str, Any]) -> bool:
-    """Whether compiling all of them would take longer than a server may stand still."""
+    """Whether compiling all of them would block the server for too long."""
     size = 0
     for expression in set(_expressions(schema)):
         try:
@@ -74,7 +74,7 @@ def _has_too_many_patterns(schema: Mapping[str, Any]) -> bool:
 
 
 def _expressions(value: Any) -> Iterator[str]:
-    """What stands at `pattern` anywhere in a schema."""
+    """Every `pattern` anywhere in a schema."""
     inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
     if isinstance(value, Mapping) and isinstance(value.get("pattern"), str):
         yield value["pattern"]
@@ -289,7 +289,7 @@ def _specified(
 
 
 def _defaults(schema: Mapping[str, Any], path: str) -> Iterator[Cause]:
-    """Each default must be what the schema itself would let stand."""
+    """Each default must be valid by the schema, and have no field that pruning would drop."""
     default = schema.get("default")
     if default is not None:
         if structural.unknown(model.of_schema(schema), default):

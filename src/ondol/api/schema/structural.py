@@ -78,7 +78,7 @@ class Structural:
 
 
 def _at(value: Any, path: str) -> Any:
-    """What stands at a cause's path, or None; keys may hold the characters that part the path."""
+    """The value at a cause's path, or None; keys may contain the characters that separate a path."""
     if not path:
         return value
     if isinstance(value, list) and path.startswith("["):
@@ -94,7 +94,7 @@ def _at(value: Any, path: str) -> Any:
 
 
 def _without_root_fields(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """What the schema says beside apiVersion, kind and metadata; metadata may restrict the name."""
+    """The schema's properties less apiVersion and kind; metadata stays, since it may restrict the name."""
     properties = dict(schema.get("properties") or {})
     properties.pop("apiVersion", None)
     properties.pop("kind", None)
@@ -168,7 +168,7 @@ def _metadata(value: Any, kind: str) -> Object:
 
 
 def unknown(node: model.Node, value: Any) -> list[str]:
-    """The paths of what pruning takes from a value because no field of the kind is described."""
+    """The paths of the fields that pruning drops from a value, sorted."""
     paths: list[str] = []
     _unknown(node, value, "", paths)
     return sorted(paths)

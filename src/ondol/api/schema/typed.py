@@ -23,7 +23,7 @@ from ondol.api.schema import model
 from ondol.base import errors, quantity, timestamps
 
 _STRUCT_ZEROS: Final = {"int-or-string": 0, "quantity": "0"}
-"""Structs to Go, though scalars in JSON: their zero is told where nothing was given."""
+"""Structs in Go, though scalars in JSON: an absent one is written as its zero value."""
 
 Decode: TypeAlias = Callable[[Any], Any]
 Fill: TypeAlias = Callable[[Any], None]
@@ -97,7 +97,7 @@ class Typed:
 
 @functools.cache
 def of(type_name: str) -> Typed:
-    """The walkers of a type, compiled when first asked for."""
+    """The walkers of a type, compiled at the first call."""
     return Typed(type_name)
 
 
@@ -370,7 +370,7 @@ def _plan(type_name: str) -> list[tuple[str, Any, Fill | None]]:
 
 
 def _absent(node: model.Node) -> Any:
-    """What stands where nothing was given; None if nothing does."""
+    """The value that an absent field is filled with; None if it stays absent."""
     if node.kind == model.OBJECT:
         return None if node.pointer else {}
     if node.kind in _STRUCT_ZEROS and not node.pointer:

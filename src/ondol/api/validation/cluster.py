@@ -134,7 +134,7 @@ def lease(obj: Mapping[str, Any]) -> Iterator[Cause]:
 
 
 def event(obj: Mapping[str, Any]) -> Iterator[Cause]:
-    """An event lives where what it is about lives."""
+    """An event must be in the namespace of the object it is about."""
     regarding = obj.get("involvedObject") or obj.get("regarding") or {}
     path = "involvedObject.namespace" if "involvedObject" in obj else "regarding.namespace"
     home = (obj.get("metadata") or {}).get("namespace") or ""
@@ -144,7 +144,7 @@ def event(obj: Mapping[str, Any]) -> Iterator[Cause]:
 
 
 def event_v1(obj: Mapping[str, Any]) -> Iterator[Cause]:
-    """events.k8s.io wants to know who reports, and what."""
+    """An event of events.k8s.io must name its reporter, an action and a reason."""
     yield from event(obj)
     if not obj.get("eventTime"):
         yield causes.required("eventTime")

@@ -25,7 +25,7 @@ _FIELD_PATHS: Final = (
     "status.podIPs",
 )
 _PODS_OWN: Final = ("spec.restartPolicy", "spec.schedulerName", "status.phase")
-"""Fields of a pod that its containers cannot be told."""
+"""Fields of a pod that `fieldRef` cannot refer to."""
 _FIELD_KEYS: Final = re.compile(r"metadata\.(?:labels|annotations)\['[^']+'\]")
 _RESOURCE_FIELDS: Final = re.compile(r"(?:limits|requests)\.(?:cpu|memory|ephemeral-storage|hugepages-.+)")
 _SOURCES: Final = ("fieldRef", "resourceFieldRef", "configMapKeyRef", "secretKeyRef", "fileKeyRef")

@@ -108,7 +108,7 @@ def _version(version: Mapping[str, Any], path: str) -> Iterator[Cause]:
 
 
 def _selectable(path: str, value: str, schema: Mapping[str, Any]) -> Iterator[Cause]:
-    """A selector on what is never there would select nothing, in silence."""
+    """A selectable field must exist in the schema and be a scalar: any other would select nothing."""
     yield from _json_path(path, value, root="")
     if not value.startswith("."):
         return
@@ -151,7 +151,7 @@ def _conversion(conversion: Mapping[str, Any]) -> Iterator[Cause]:
 
 
 def crd_update(new: Mapping[str, Any], old: Mapping[str, Any]) -> Iterator[Cause]:
-    """What stored objects hang on stays: group, scope, kind, and versions they are stored in."""
+    """What stored objects depend on may not change: group, scope, kind and their storage versions."""
     spec, old_spec = new.get("spec") or {}, old.get("spec") or {}
     yield from fields.same("spec.group", spec.get("group"), old_spec.get("group"))
     yield from fields.same(

@@ -127,7 +127,7 @@ def _reachable(path: str, value: str) -> Iterator[Cause]:
 
 
 def service_update(new: Mapping[str, Any], old: Mapping[str, Any]) -> Iterator[Cause]:
-    """A cluster address and family, once given, stay, unless the service is or becomes an alias."""
+    """An assigned cluster address and its family may not change, but for services of type ExternalName."""
     spec, old_spec = new.get("spec") or {}, old.get("spec") or {}
     if "ExternalName" in (spec.get("type"), old_spec.get("type")):
         return

@@ -29,7 +29,7 @@ def pod(obj: Mapping[str, Any]) -> Iterator[Cause]:
 
 
 def _captured(obj: Mapping[str, Any]) -> Iterator[Cause]:
-    """Istio's annotations of what passes the mesh are read when the sandbox is made: they must be sound."""
+    """Istio's annotations of captured traffic must be readable, since the sandbox is set up by them."""
     annotations = objects.annotations(obj)
     try:
         dataplane.capture(annotations)
@@ -213,7 +213,7 @@ def _target(item: Mapping[str, Any], path: str) -> Iterator[Cause]:
 
 
 def _volume_path(path: str, value: str) -> Iterator[Cause]:
-    """Where a file stands in its volume; names with two dots are the volume's own."""
+    """The path of a file in its volume; names that begin with two dots are the volume's own."""
     yield from fields.inner_path(path, value)
     if value.startswith("..") and ".." not in value.split("/"):
         yield causes.invalid(path, value, "must not start with '..'")

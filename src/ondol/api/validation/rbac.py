@@ -1,4 +1,4 @@
-"""Rules of roles, bindings, and the reviews that are asked and answered, not kept."""
+"""Rules of roles, bindings, and the reviews, which are answered and not stored."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ _SECCOMP_POD: Final = "seccomp.security.alpha.kubernetes.io/pod"
 _SECCOMP_CONTAINER: Final = "container.seccomp.security.alpha.kubernetes.io/"
 _APP_ARMOR: Final = "container.apparmor.security.beta.kubernetes.io/"
 _MANAGED_BY: Final = "endpointslice.kubernetes.io/managed-by"
-"""Whom controllers name here spell their addresses well; theirs are not looked at."""
+"""A label that controllers set: the addresses of such slices are canonical and not checked."""
 _MOUNTABLE: Final = "kubernetes.io/enforce-mountable-secrets"
 _WHOLE: Final = ("memory", "ephemeral-storage")
 _NO_SELECTOR: Final = "a null labelSelector results in matching no pod"
@@ -74,7 +74,7 @@ def pod(obj: Object) -> list[str]:
 
 
 def workload(new: Object, old: Object | None) -> list[str]:
-    """Of a Deployment or ReplicaSet: of its template whenever what is wished for changes."""
+    """Of a Deployment or ReplicaSet: of its template whenever its spec changes."""
     if old is not None and objects.generation(new) == objects.generation(old):
         return []
     template = objects.spec(new).get("template") or {}
@@ -248,7 +248,7 @@ def _container(
 
 
 def _variables(variables: Iterable[Mapping[str, Any]], path: str) -> Iterator[str]:
-    """A second definition is well only if it builds on the first: `PATH=$(PATH):/more`."""
+    """A second definition is fine only if it refers to the first: `PATH=$(PATH):/more`."""
     seen: set[str] = set()
     for index, variable in enumerate(variables):
         name, value = variable.get("name") or "", variable.get("value") or ""
@@ -403,7 +403,7 @@ def endpoints(new: Object, old: Object | None) -> list[str]:
 
 
 def service_account(new: Object, old: Object | None) -> list[str]:
-    """Of a ServiceAccount that begins to limit the secrets of its pods in the way that was given up."""
+    """Of a ServiceAccount that newly limits its pods' secrets by the deprecated annotation."""
     if _MOUNTABLE not in objects.annotations(new) or _MOUNTABLE in objects.annotations(old or {}):
         return []
     return [

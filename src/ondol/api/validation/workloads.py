@@ -27,7 +27,7 @@ def replica_set(obj: Mapping[str, Any]) -> Iterator[Cause]:
 
 
 def immutable_selector(new: Mapping[str, Any], old: Mapping[str, Any]) -> Iterator[Cause]:
-    """Pods already made would be lost sight of."""
+    """A selector may not change: the workload would no longer select its existing pods."""
     selector = (new.get("spec") or {}).get("selector")
     yield from fields.same("spec.selector", selector, (old.get("spec") or {}).get("selector"))
 
