@@ -7,7 +7,7 @@ ARGS ?=
 # Pods need root; a user who is not root is asked by sudo.
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo -E)
 
-.PHONY: help setup setup-run demo test check fmt types imports docs e2e unit pythons release bench golden clean
+.PHONY: help setup setup-run demo test check fmt types imports docs facts e2e unit pythons release bench golden clean
 
 help: ## Show this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -57,6 +57,9 @@ golden: ## Write the golden files anew
 
 docs: ## Write the generated pages anew
 	$(BIN)/python scripts/generate_docs.py
+
+facts: setup ## Write the facts of the built-in kinds anew from Kubernetes' public sources (ARGS=<tag> for another release)
+	@scripts/facts $(ARGS)
 
 clean: ## Remove what was built
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage dist

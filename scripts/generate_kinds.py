@@ -1,16 +1,19 @@
 """Derive the facts of the built-in kinds (src/ondol/api/facts) from a Kubernetes source tree.
 
-    python scripts/generate_kinds.py --kubernetes PATH --out src/ondol/api/facts
+    python scripts/generate_kinds.py --kubernetes PATH --release TAG --out src/ondol/api/facts
 
-PATH is a checkout of Kubernetes 1.34. Three of its parts are read and none is copied: the OpenAPI v3
-documents say what each type's fields are, the struct tags of its Go types say how each field is
-numbered in protobuf and which constants an enumeration has, and the discovery document says how each
-kind is served. To serve more kinds, name them in `SERVED` and run this again.
+`make facts` fetches the sources and calls this. PATH is a checkout of the public Kubernetes repository
+at TAG. Three of its parts are read and none is copied: the OpenAPI v3 documents (api/openapi-spec/v3)
+give each type's fields, the struct tags of its Go types (staging/src/k8s.io) give the number of each
+field in protobuf and the constants of an enumeration, and the discovery documents (api/discovery) tell
+how each kind is served. To serve more kinds, name them in `SERVED` and run this again. The same release
+gives the same files, byte for byte; `source.json` among them names the release and has a digest of each.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import re
 import sys
@@ -19,6 +22,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+REPOSITORY = "https://github.com/kubernetes/kubernetes"
+LICENCE = "Apache-2.0"
 ALL = ("*",)
 SERVED: dict[tuple[str, str], tuple[str, ...]] = {
     ("", "v1"): (
@@ -124,6 +129,7 @@ IMPORT = re.compile(r"^\s+(?:(\w+) )?\"k8s\.io/([\w./-]+)\"$", re.MULTILINE)
 
 
 def read_package(directory: Path) -> Package:
+    """The structs, enumerations, list types and imports of a directory's Go files, tests left out."""
     package = Package()
     constants: list[tuple[str, str]] = []
     for path in sorted(directory.glob("*.go")):
@@ -144,6 +150,7 @@ def read_package(directory: Path) -> Package:
 
 
 def tag_of(match: re.Match[str]) -> Tag | None:
+    """The tags of one line of a struct (a match of `FIELD`), or none if JSON does not show the field."""
     name, go_type, tags = match[1], match[2], match[3]
     json_tag = re.search(r'json:"([^"]*)"', tags)
     protobuf = re.search(r'protobuf:"\w+,(\d+)', tags)
@@ -157,7 +164,7 @@ def tag_of(match: re.Match[str]) -> Tag | None:
 
 
 class Source:
-    """The three parts of the Kubernetes tree, read as asked for."""
+    """The three parts of the Kubernetes tree; a package of Go types is read at its first use."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -175,11 +182,13 @@ class Source:
         self.packages: dict[str, Package] = {}
 
     def package(self, type_name: str) -> Package:
+        """The Go package that declares a type, by the type's full OpenAPI name."""
         prefix, directory = next((p, d) for p, d in PACKAGE_ROOTS.items() if type_name.startswith(p))
         path = directory + type_name[len(prefix) :].rpartition(".")[0].replace(".", "/")
         return self.package_at(path)
 
     def package_at(self, path: str) -> Package:
+        """The Go package at a path of the tree."""
         if path not in self.packages:
             self.packages[path] = read_package(self.root / path)
         return self.packages[path]
@@ -210,43 +219,48 @@ class Source:
 
 def nested(resources: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """A flat resource list in the shape of aggregated discovery: subresources under their resource."""
-    found: dict[str, dict[str, Any]] = {}
-    for entry in resources:
-        plural, _, sub = entry["name"].partition("/")
-        kind = {"group": entry.get("group", ""), "version": entry.get("version", ""), "kind": entry["kind"]}
+    by_plural: dict[str, dict[str, Any]] = {}
+    for listed in resources:
+        plural, _, sub = listed["name"].partition("/")
+        kind = {
+            "group": listed.get("group", ""),
+            "version": listed.get("version", ""),
+            "kind": listed["kind"],
+        }
         if sub:
-            parent = found[plural]
+            parent = by_plural[plural]
             parent.setdefault("subresources", []).append(
-                {"subresource": sub, "responseKind": kind, "verbs": entry["verbs"]}
+                {"subresource": sub, "responseKind": kind, "verbs": listed["verbs"]}
             )
             continue
-        found[plural] = {
+        by_plural[plural] = {
             "resource": plural,
             "responseKind": kind,
-            "scope": "Namespaced" if entry["namespaced"] else "Cluster",
-            "singularResource": entry["singularName"],
-            "verbs": entry["verbs"],
-            **{k: entry[k] for k in ("shortNames", "categories") if k in entry},
+            "scope": "Namespaced" if listed["namespaced"] else "Cluster",
+            "singularResource": listed["singularName"],
+            "verbs": listed["verbs"],
+            **{k: listed[k] for k in ("shortNames", "categories") if k in listed},
         }
-    return list(found.values())
+    return list(by_plural.values())
 
 
-def kind_facts(source: Source, group: str, version: str, entry: dict[str, Any]) -> dict[str, Any]:
-    kind = entry["responseKind"]["kind"]
-    plural = entry["resource"]
+def kind_facts(source: Source, group: str, version: str, resource: dict[str, Any]) -> dict[str, Any]:
+    """How one resource is served, from its item of aggregated discovery; unserved subresources left out."""
+    kind = resource["responseKind"]["kind"]
+    plural = resource["resource"]
     facts: dict[str, Any] = {
         "group": group,
         "version": version,
         "kind": kind,
         "plural": plural,
-        "singular": entry["singularResource"],
-        "namespaced": entry["scope"] == "Namespaced",
-        "verbs": entry["verbs"],
+        "singular": resource["singularResource"],
+        "namespaced": resource["scope"] == "Namespaced",
+        "verbs": resource["verbs"],
         "type": type_of(source, group, version, kind),
     }
-    facts |= {k: entry[k] for k in ("shortNames", "categories") if k in entry}
+    facts |= {k: resource[k] for k in ("shortNames", "categories") if k in resource}
     subresources = []
-    for sub in entry.get("subresources", ()):
+    for sub in resource.get("subresources", ()):
         if f"{plural}/{sub['subresource']}" in UNSERVED_SUBRESOURCES:
             continue
         answered = sub["responseKind"]
@@ -267,12 +281,12 @@ def kind_facts(source: Source, group: str, version: str, entry: dict[str, Any]) 
 
 
 def type_of(source: Source, group: str, version: str, kind: str) -> str:
-    """The schema that carries this group, version and kind (the most specific one)."""
-    wanted = {"group": group, "version": version, "kind": kind}
-    found = [n for n, s in source.schemas.items() if wanted in s.get("x-kubernetes-group-version-kind", ())]
-    if not found:
+    """The name of the first schema that carries this group, version and kind."""
+    gvk = {"group": group, "version": version, "kind": kind}
+    names = [n for n, s in source.schemas.items() if gvk in s.get("x-kubernetes-group-version-kind", ())]
+    if not names:
         raise SystemExit(f"no schema for {group}/{version} {kind}")
-    return found[0]
+    return names[0]
 
 
 def field_type(schema: dict[str, Any]) -> str:
@@ -288,7 +302,7 @@ def field_type(schema: dict[str, Any]) -> str:
     return FORMATS[schema["type"], schema.get("format", "")]
 
 
-OPTIONS = {
+MARKERS = {
     "x-kubernetes-list-type": "list",
     "x-kubernetes-list-map-keys": "keys",
     "x-kubernetes-map-type": "map",
@@ -298,6 +312,7 @@ OPTIONS = {
 
 
 def type_facts(source: Source, name: str) -> dict[str, Any]:
+    """The fields of one type: OpenAPI's description joined with the struct tags, by JSON name."""
     schema = source.schemas[name]
     package = source.package(name)
     tags = {
@@ -315,23 +330,24 @@ def type_facts(source: Source, name: str) -> dict[str, Any]:
             facts["pointer"] = True
         if prop.get("default", {}) != {}:
             facts["default"] = prop["default"]
-        facts |= {short: prop[long] for long, short in OPTIONS.items() if long in prop}
-        named_in, bare = source.named(owner, tag.go_type)
-        if path != (0,) and named_in.enums.get(bare):
-            facts["enum"] = sorted(named_in.enums[bare])
-        if path != (0,) and bare in named_in.lists:
+        facts |= {short: prop[long] for long, short in MARKERS.items() if long in prop}
+        package_of_type, bare = source.named(owner, tag.go_type)
+        if path != (0,) and package_of_type.enums.get(bare):
+            facts["enum"] = sorted(package_of_type.enums[bare])
+        if path != (0,) and bare in package_of_type.lists:
             facts["wrapped"] = True
         fields[json_name] = facts
-    whole: dict[str, Any] = {}
+    attributes: dict[str, Any] = {}
     kinds = schema.get("x-kubernetes-group-version-kind", ())
     if kinds and len(kinds) == 1:
-        whole["gvk"] = [kinds[0]["group"], kinds[0]["version"], kinds[0]["kind"]]
+        attributes["gvk"] = [kinds[0]["group"], kinds[0]["version"], kinds[0]["kind"]]
     if "x-kubernetes-map-type" in schema:
-        whole["map"] = schema["x-kubernetes-map-type"]
-    return {**whole, "fields": fields}
+        attributes["map"] = schema["x-kubernetes-map-type"]
+    return {**attributes, "fields": fields}
 
 
 def referenced(facts: dict[str, Any]) -> Iterator[str]:
+    """The names of the types that a type's fields refer to."""
     for described in facts["fields"].values():
         bare = re.sub(r"^(?:\[\]|\{\})*", "", described["type"])
         if bare.startswith("io.k8s."):
@@ -341,60 +357,80 @@ def referenced(facts: dict[str, Any]) -> Iterator[str]:
 
 
 def derive(source: Source) -> tuple[list[dict[str, Any]], dict[str, dict[str, Any]]]:
+    """The facts of every served kind, and of every type they reach, by the type's name."""
     kinds = [
         kind_facts(source, group, version, entry)
         for (group, version), plurals in SERVED.items()
         for entry in source.served[group, version]
         if plurals == ALL or entry["resource"] in plurals
     ]
-    wanted = [*EXTRA_TYPES]
+    pending = [*EXTRA_TYPES]
     for kind in kinds:
-        wanted += [kind["type"], *(sub["type"] for sub in kind.get("subresources", ()))]
+        pending += [kind["type"], *(sub["type"] for sub in kind.get("subresources", ()))]
         if kind["type"] + "List" in source.schemas:
-            wanted.append(kind["type"] + "List")
+            pending.append(kind["type"] + "List")
     types: dict[str, dict[str, Any]] = {}
-    while wanted:
-        name = wanted.pop()
+    while pending:
+        name = pending.pop()
         if name not in types:
             types[name] = type_facts(source, name)
-            wanted += referenced(types[name])
+            pending += referenced(types[name])
     return kinds, types
 
 
 def compact(value: Any) -> str:
+    """The one form in which facts are written: JSON without spaces, keys in the order of the source."""
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
 
 
-def write_types(path: Path, types: dict[str, dict[str, Any]]) -> None:
-    """One field a line, so that a change of facts reads well in a diff."""
+def kinds_text(kinds: list[dict[str, Any]]) -> str:
+    """The content of kinds.json, a kind a line."""
+    return "[\n" + ",\n".join(map(compact, kinds)) + "\n]\n"
+
+
+def types_text(types: dict[str, dict[str, Any]]) -> str:
+    """The content of one package's file, a field a line, so that a change of facts reads well in a diff."""
     blocks = []
     for name, facts in sorted(types.items()):
         head = "".join(f"{compact(k)}:{compact(v)}," for k, v in facts.items() if k != "fields")
         lines = ",\n".join(f"{compact(k)}:{compact(v)}" for k, v in facts["fields"].items())
-        blocks.append(
-            f'{compact(name)}:{{{head}"fields":{{\n{lines}\n}}}}'
-            if lines
-            else f'{compact(name)}:{{{head}"fields":{{}}}}'
-        )
-    path.write_text("{\n" + ",\n".join(blocks) + "\n}\n")
+        fields = f"{{\n{lines}\n}}" if lines else "{}"
+        blocks.append(f'{compact(name)}:{{{head}"fields":{fields}}}')
+    return "{\n" + ",\n".join(blocks) + "\n}\n"
+
+
+def source_text(release: str, texts: dict[str, str]) -> str:
+    """The content of source.json: where the facts are from, and the SHA-256 of every other file."""
+    digests = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in sorted(texts.items())}
+    source = {"repository": REPOSITORY, "release": release, "licence": LICENCE, "sha256": digests}
+    return json.dumps(source, indent=1) + "\n"
+
+
+def fact_files(kinds: list[dict[str, Any]], types: dict[str, dict[str, Any]], release: str) -> dict[str, str]:
+    """Every file of facts by its name: kinds.json, one a package of types, and source.json."""
+    packages: dict[str, dict[str, Any]] = {}
+    for name, facts in types.items():
+        packages.setdefault(name.rpartition(".")[0], {})[name] = facts
+    texts = {"kinds.json": kinds_text(kinds)}
+    texts |= {f"{package}.json": types_text(members) for package, members in packages.items()}
+    return texts | {"source.json": source_text(release, texts)}
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--kubernetes", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--kubernetes", type=Path, required=True, help="checkout of Kubernetes")
+    parser.add_argument("--release", required=True, help="the tag that is checked out, such as v1.34.1")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="folder of facts; its JSON files are replaced"
+    )
     options = parser.parse_args()
     kinds, types = derive(Source(options.kubernetes))
     options.out.mkdir(parents=True, exist_ok=True)
     for old in options.out.glob("*.json"):
         old.unlink()
-    (options.out / "kinds.json").write_text("[\n" + ",\n".join(map(compact, kinds)) + "\n]\n")
-    packages: dict[str, dict[str, Any]] = {}
-    for name, facts in types.items():
-        packages.setdefault(name.rpartition(".")[0], {})[name] = facts
-    for package, members in packages.items():
-        write_types(options.out / f"{package}.json", members)
-    sys.stderr.write(f"{len(kinds)} kinds, {len(types)} types\n")
+    for name, text in fact_files(kinds, types, options.release).items():
+        (options.out / name).write_text(text)
+    sys.stderr.write(f"{len(kinds)} kinds, {len(types)} types of Kubernetes {options.release}\n")
     return 0
 
 

@@ -42,11 +42,11 @@ def test_the_transition_time_moves_only_with_the_status() -> None:
 
 def test_the_given_list_is_not_changed() -> None:
     """Documents from caches are shared, so a new list is returned."""
-    given_list = conditions.set([], "Ready", "False", now=_THEN)
-    kept = [dict(c) for c in given_list]
-    conditions.set(given_list, "Ready", "True", now=_LATER)
-    conditions.remove(given_list, "Ready")
-    assert given_list == kept
+    listed = conditions.set([], "Ready", "False", now=_THEN)
+    before = [dict(c) for c in listed]
+    conditions.set(listed, "Ready", "True", now=_LATER)
+    conditions.remove(listed, "Ready")
+    assert listed == before
 
 
 def test_reading_an_object_without_status_finds_nothing() -> None:

@@ -33,10 +33,10 @@ def test_every_type_a_kind_reaches_is_in_the_table(kind: facts.KindFacts) -> Non
 def test_every_field_has_a_protobuf_number() -> None:
     """Only kind and apiVersion travel outside the message; nothing else may lack a number."""
     roots = [k.type for k in facts.kinds()] + [facts.META + "DeleteOptions", facts.META + "Status"]
-    for name, found in facts.reachable(*roots).items():
-        paths = [field.path for field in found.fields.values() if field.path]
+    for name, type_facts in facts.reachable(*roots).items():
+        paths = [field.path for field in type_facts.fields.values() if field.path]
         assert len(paths) == len(set(paths)), name
-        unnumbered = {field for field, known in found.fields.items() if not known.path}
+        unnumbered = {field for field, field_facts in type_facts.fields.items() if not field_facts.path}
         assert unnumbered <= {"kind", "apiVersion"}, name
 
 
@@ -92,9 +92,9 @@ def test_reviews_are_answered_but_not_stored() -> None:
 def test_custom_kinds_come_and_go() -> None:
     """A CRD's served versions are found while registered, and each registry is its own."""
     registry = kinds.builtin()
-    found = kinds.of_crd(CRD)
-    assert [k.version for k in found] == ["v1", "v1beta1"]
-    for kind in found:
+    crd_kinds = kinds.of_crd(CRD)
+    assert [k.version for k in crd_kinds] == ["v1", "v1beta1"]
+    for kind in crd_kinds:
         registry.add(kind)
     order = registry.of("shop.example.com/v1", "Order")
     assert order is not None

@@ -15,7 +15,7 @@ _LABELS = st.dictionaries(_KEYS, _VALUES, max_size=4)
 
 
 @pytest.mark.parametrize(
-    ("text", "found", "matches"),
+    ("text", "carried", "matches"),
     [
         ("", {}, True),
         ("a=1", {"a": "1"}, True),
@@ -45,9 +45,9 @@ _LABELS = st.dictionaries(_KEYS, _VALUES, max_size=4)
         ("in in (notin)", {"in": "notin"}, True),
     ],
 )
-def test_a_selector_matches_as_kubernetes_does(text: str, found: dict[str, str], matches: bool) -> None:
+def test_a_selector_matches_as_kubernetes_does(text: str, carried: dict[str, str], matches: bool) -> None:
     """Each operator decides on present, absent and empty values as apimachinery does."""
-    assert labels.parse(text).matches(found) is matches
+    assert labels.parse(text).matches(carried) is matches
 
 
 @pytest.mark.parametrize(
@@ -144,20 +144,20 @@ def test_a_pinned_value_is_known_without_matching() -> None:
 
 
 @given(_LABELS, _LABELS)
-def test_a_map_selects_exactly_its_supersets(wanted: dict[str, str], found: dict[str, str]) -> None:
+def test_a_map_selects_exactly_its_supersets(selected: dict[str, str], carried: dict[str, str]) -> None:
     """`from_map` means: every wanted label is there with that value."""
-    assert labels.from_map(wanted).matches(found) is (wanted.items() <= found.items())
+    assert labels.from_map(selected).matches(carried) is (selected.items() <= carried.items())
 
 
 @given(st.lists(st.tuples(_KEYS, st.sampled_from(["=", "!=", "in", "notin"]), _VALUES), max_size=4), _LABELS)
 def test_printing_and_parsing_keep_the_meaning(
-    terms: list[tuple[str, str, str]], found: dict[str, str]
+    terms: list[tuple[str, str, str]], carried: dict[str, str]
 ) -> None:
     """The text of a selector parses to an equal selector."""
     text = ",".join(f"{k} {o} ({v})" if o in ("in", "notin") else f"{k}{o}{v}" for k, o, v in terms)
     selector = labels.parse(text)
     assert labels.parse(str(selector)) == selector
-    assert labels.parse(str(selector)).matches(found) is selector.matches(found)
+    assert labels.parse(str(selector)).matches(carried) is selector.matches(carried)
 
 
 @pytest.mark.parametrize(("operator", "inside"), [("in", True), ("notin", False)])

@@ -40,10 +40,10 @@ SCHEMA: dict[str, Any] = {
 
 
 def registry() -> kinds.Registry:
-    found = kinds.builtin()
+    served = kinds.builtin()
     for kind in kinds.of_crd(CRD):
-        found.add(kind)
-    return found
+        served.add(kind)
+    return served
 
 
 def schema_of(kind: kinds.Kind) -> Mapping[str, Any] | None:
@@ -72,8 +72,8 @@ GROUPS = [(g, v) for g in registry().groups() for v in registry().versions(g)]
 def test_every_reference_of_a_v3_document_resolves(group: str, version: str) -> None:
     """Each document stands alone."""
     document = v3(group, version)
-    known = {f"#/components/schemas/{name}" for name in document["components"]["schemas"]}
-    assert set(references(document)) <= known
+    targets = {f"#/components/schemas/{name}" for name in document["components"]["schemas"]}
+    assert set(references(document)) <= targets
     assert document["paths"]
 
 
@@ -118,20 +118,20 @@ def test_custom_kinds_take_no_strategic_patches() -> None:
 
 def test_a_pod_s_schema_tells_what_patches_and_explain_need() -> None:
     """Merge keys, list types, enums, defaults and the kind."""
-    found = v3("", "v1")["components"]["schemas"]
-    containers = found["io.k8s.api.core.v1.PodSpec"]["properties"]["containers"]
+    components = v3("", "v1")["components"]["schemas"]
+    containers = components["io.k8s.api.core.v1.PodSpec"]["properties"]["containers"]
     assert containers["x-kubernetes-patch-merge-key"] == "name"
     assert containers["x-kubernetes-list-map-keys"] == ["name"]
     assert containers["description"] == "What the pod runs: at least one container."
     assert containers["items"] == {"allOf": [{"$ref": "#/components/schemas/io.k8s.api.core.v1.Container"}]}
-    protocol = found["io.k8s.api.core.v1.ContainerPort"]["properties"]["protocol"]
+    protocol = components["io.k8s.api.core.v1.ContainerPort"]["properties"]["protocol"]
     assert protocol == {
         "description": "TCP, UDP or SCTP.",
         "type": "string",
         "default": "TCP",
         "enum": ["SCTP", "TCP", "UDP"],
     }
-    assert found["io.k8s.api.core.v1.Pod"]["x-kubernetes-group-version-kind"] == [
+    assert components["io.k8s.api.core.v1.Pod"]["x-kubernetes-group-version-kind"] == [
         {"group": "", "version": "v1", "kind": "Pod"}
     ]
 
@@ -139,11 +139,11 @@ def test_a_pod_s_schema_tells_what_patches_and_explain_need() -> None:
 def test_a_custom_kind_s_schema_is_published() -> None:
     """With metadata, its list, and its scale."""
     document = v3("stable.example.com", "v1")
-    found = document["components"]["schemas"]
-    kind = found["com.example.stable.v1.CronTab"]
+    components = document["components"]["schemas"]
+    kind = components["com.example.stable.v1.CronTab"]
     assert kind["properties"]["spec"] == SCHEMA["properties"]["spec"]
     assert "ObjectMeta" in kind["properties"]["metadata"]["allOf"][0]["$ref"]
-    assert found["com.example.stable.v1.CronTabList"]["properties"]["items"]["items"]["$ref"].endswith(
+    assert components["com.example.stable.v1.CronTabList"]["properties"]["items"]["items"]["$ref"].endswith(
         ".CronTab"
     )
     scale = document["paths"]["/apis/stable.example.com/v1/namespaces/{namespace}/crontabs/{name}/scale"][
@@ -190,11 +190,11 @@ def test_the_protobuf_form_of_v2_holds_every_path_and_definition() -> None:
     assert names(definitions) == set(document["definitions"])
     spec = entry(definitions, "io.k8s.api.core.v1.PodSpec")
     containers = entry(dict(protowire.fields(spec))[25], "containers")
-    found = list(protowire.fields(containers))
-    assert (22, b"\x0a\x05array") in found
+    decoded = list(protowire.fields(containers))
+    assert (22, b"\x0a\x05array") in decoded
     extensions = {
         dict(protowire.fields(value))[1]
-        for number, value in found
+        for number, value in decoded
         if number == 31 and isinstance(value, bytes)
     }
     assert b"x-kubernetes-patch-merge-key" in extensions
@@ -230,19 +230,19 @@ def test_every_description_is_of_a_field_there_is() -> None:
 @pytest.mark.parametrize("dialect", [schemas.V2, schemas.V3])
 def test_every_kind_and_what_all_objects_have_is_described(dialect: schemas.Dialect) -> None:
     """`kubectl explain` has something to say of each kind, built in or custom."""
-    known = kinds.builtin()
-    names = [kind.type for kind in known if kind.stored]
-    found = schemas.collect(dialect, names, [])
+    builtin_kinds = kinds.builtin()
+    names = [kind.type for kind in builtin_kinds if kind.stored]
+    collected = schemas.collect(dialect, names, [])
     (crontab,) = kinds.of_crd(CRD)
-    found |= schemas.custom(dialect, crontab, SCHEMA)
+    collected |= schemas.custom(dialect, crontab, SCHEMA)
     for name in [*names, "com.example.stable.v1.CronTab"]:
-        properties = found[name]["properties"]
-        assert name.endswith("CronTab") or found[name]["description"]
+        properties = collected[name]["properties"]
+        assert name.endswith("CronTab") or collected[name]["description"]
         for field in ("apiVersion", "kind", "metadata"):
             assert properties[field]["description"], (name, field)
         # The words by which the conformance suite knows them.
         assert properties["apiVersion"]["description"].startswith("APIVersion defines ")
-    created = found[facts.META + "ObjectMeta"]["properties"]["creationTimestamp"]["description"]
+    created = collected[facts.META + "ObjectMeta"]["properties"]["creationTimestamp"]["description"]
     assert created.startswith("CreationTimestamp is a timestamp")
     assert descriptions.METADATA.startswith("Standard object's metadata")
 

@@ -60,9 +60,9 @@ def _widget(**spec: Any) -> Object:
     return {"apiVersion": "example.com/v1", "kind": "Widget", "metadata": {"name": "w"}, "spec": spec}
 
 
-def _apply(live: Object | None, wanted: Object, manager: str = "one", **options: Any) -> Object:
+def _apply(live: Object | None, applied: Object, manager: str = "one", **options: Any) -> Object:
     options.setdefault("now", _NOW)
-    return apply.apply(live, wanted, schema=options.pop("schema", _WIDGET), manager=manager, **options)
+    return apply.apply(live, applied, schema=options.pop("schema", _WIDGET), manager=manager, **options)
 
 
 def _update(live: Object | None, new: Object, manager: str = "editor", **options: Any) -> Object:
@@ -77,19 +77,19 @@ def _edited(live: Object, **spec: Any) -> Object:
 
 def _owners(obj: Object) -> dict[str, list[str]]:
     """Each manager's fields, rendered as conflicts name them."""
-    found: dict[str, list[str]] = {}
+    owners: dict[str, list[str]] = {}
     for entry in obj["metadata"].get("managedFields", ()):
         mark = "*" if entry["operation"] == "Apply" else ""
         paths = fieldset.paths(entry["fieldsV1"])
-        found[entry["manager"] + mark] = [fieldset.render(path) for path in paths]
-    return found
+        owners[entry["manager"] + mark] = [fieldset.render(path) for path in paths]
+    return owners
 
 
 def test_a_first_apply_creates_and_owns_what_it_names() -> None:
     """Identity is never owned; elements of keyed lists and sets are."""
-    made = _apply(None, _widget(size=1, set=["x"], keyed=[{"name": "k", "value": "v"}], list=["a"]))
-    assert made["spec"] == {"size": 1, "set": ["x"], "keyed": [{"name": "k", "value": "v"}], "list": ["a"]}
-    assert made["metadata"]["managedFields"] == [
+    created = _apply(None, _widget(size=1, set=["x"], keyed=[{"name": "k", "value": "v"}], list=["a"]))
+    assert created["spec"] == {"size": 1, "set": ["x"], "keyed": [{"name": "k", "value": "v"}], "list": ["a"]}
+    assert created["metadata"]["managedFields"] == [
         {
             "manager": "one",
             "operation": "Apply",
@@ -154,13 +154,13 @@ def test_agreeing_on_a_value_shares_the_field() -> None:
     """Two appliers with one value both own it; when one leaves, the value stays."""
     live = _apply(_apply(None, _widget(size=1, map={"a": "1"})), _widget(size=1), "two")
     assert _owners(live) == {"one*": [".spec.size", ".spec.map.a"], "two*": [".spec.size"]}
-    left = _apply(live, _widget(map={"a": "1"}))
-    assert left["spec"] == {"size": 1, "map": {"a": "1"}}
-    assert _owners(left) == {"one*": [".spec.map.a"], "two*": [".spec.size"]}
+    after = _apply(live, _widget(map={"a": "1"}))
+    assert after["spec"] == {"size": 1, "map": {"a": "1"}}
+    assert _owners(after) == {"one*": [".spec.map.a"], "two*": [".spec.size"]}
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "kept"),
+    ("before", "after", "remaining"),
     [
         ({"size": 1, "map": {"a": "1"}}, {"map": {"a": "1"}}, {"map": {"a": "1"}}),
         ({"map": {"a": "1", "b": "2"}}, {"map": {"b": "2"}}, {"map": {"b": "2"}}),
@@ -178,33 +178,33 @@ def test_agreeing_on_a_value_shares_the_field() -> None:
     ],
 )
 def test_what_is_no_longer_applied_goes(
-    before: dict[str, Any], after: dict[str, Any], kept: dict[str, Any]
+    before: dict[str, Any], after: dict[str, Any], remaining: dict[str, Any]
 ) -> None:
     """A sole owner who stops naming a field, element or member removes it."""
-    assert _apply(_apply(None, _widget(**before)), _widget(**after))["spec"] == kept
+    assert _apply(_apply(None, _widget(**before)), _widget(**after))["spec"] == remaining
 
 
 def test_others_keep_what_they_own_when_an_applier_leaves() -> None:
     """An element lives on with the fields somebody else owns."""
     live = _apply(None, _widget(keyed=[{"name": "a", "value": "1"}], set=["x"]))
     live = _apply(live, _widget(keyed=[{"name": "a"}], set=["x", "y"]), "two")
-    gone = _apply(live, _widget())
-    assert gone["spec"] == {"keyed": [{"name": "a"}], "set": ["x", "y"]}
+    pruned = _apply(live, _widget())
+    assert pruned["spec"] == {"keyed": [{"name": "a"}], "set": ["x", "y"]}
 
 
 def test_an_updaters_field_inside_an_applied_map_survives() -> None:
     """Dropping one's own labels leaves those a controller added."""
     live = _apply(None, _widget(map={"mine": "1"}))
     live = _update(live, _edited(live, map={"mine": "1", "theirs": "2"}), "controller")
-    gone = _apply(live, _widget())
-    assert gone["spec"] == {"map": {"theirs": "2"}}
-    assert _owners(gone) == {"one*": [".spec"], "controller": [".spec.map.theirs"]}
+    pruned = _apply(live, _widget())
+    assert pruned["spec"] == {"map": {"theirs": "2"}}
+    assert _owners(pruned) == {"one*": [".spec"], "controller": [".spec.map.theirs"]}
 
 
 def test_a_create_is_owned_by_its_creator() -> None:
     """Containers are owned with their contents, so that a later owner can be told apart."""
-    made = _update(None, {**_widget(size=1, set=["x"]), "metadata": {"name": "w", "labels": {"l": "1"}}})
-    assert set(_owners(made)["editor"]) == {
+    created = _update(None, {**_widget(size=1, set=["x"]), "metadata": {"name": "w", "labels": {"l": "1"}}})
+    assert set(_owners(created)["editor"]) == {
         ".spec",
         ".metadata.labels",
         ".metadata.labels.l",
@@ -232,9 +232,9 @@ def test_an_update_that_changes_nothing_changes_no_entry() -> None:
 
 def test_status_is_not_owned_through_the_main_resource() -> None:
     """Reset fields are neither owned nor in conflict."""
-    made = _update(None, {**_widget(size=1), "status": {"x": 1}}, reset=apply.STATUS_ONLY)
-    assert not any(field.startswith(".status") for field in _owners(made)["editor"])
-    written = _update(made, {**made, "status": {"x": 2}}, "controller", subresource="status")
+    created = _update(None, {**_widget(size=1), "status": {"x": 1}}, reset=apply.STATUS_ONLY)
+    assert not any(field.startswith(".status") for field in _owners(created)["editor"])
+    written = _update(created, {**created, "status": {"x": 2}}, "controller", subresource="status")
     assert _owners(written)["controller"] == [".status.x"]
     applied = _apply(written, {**_widget(size=1), "status": {"x": 3}}, reset=apply.STATUS_ONLY)
     assert _owners(applied)["one*"] == [".spec.size"]
@@ -242,8 +242,8 @@ def test_status_is_not_owned_through_the_main_resource() -> None:
 
 def test_an_entry_per_subresource() -> None:
     """One manager writing spec and status has two entries."""
-    made = _update(None, _widget(size=1), "m")
-    both = _update(made, {**made, "status": {"x": 1}}, "m", subresource="status")
+    created = _update(None, _widget(size=1), "m")
+    both = _update(created, {**created, "status": {"x": 1}}, "m", subresource="status")
     entries = both["metadata"]["managedFields"]
     assert [(e["manager"], e.get("subresource")) for e in entries] == [("m", None), ("m", "status")]
 
@@ -332,7 +332,7 @@ def test_kubectl_still_conflicts_where_the_object_was_changed_since() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wanted", "message"),
+    ("applied", "message"),
     [
         (_widget(unknown=1), ".spec.unknown: field not declared in schema"),
         (_widget(keyed=[{"value": "v"}]), "omits all key fields"),
@@ -344,10 +344,10 @@ def test_kubectl_still_conflicts_where_the_object_was_changed_since() -> None:
         ({**_widget(), "metadata": {"name": "w", "managedFields": []}}, "metadata.managedFields must be nil"),
     ],
 )
-def test_what_does_not_fit_the_schema_cannot_be_applied(wanted: Object, message: str) -> None:
+def test_what_does_not_fit_the_schema_cannot_be_applied(applied: Object, message: str) -> None:
     """A typo must not be dropped in silence, nor an element be lost."""
     with pytest.raises(errors.BadRequest) as caught:
-        _apply(None, wanted)
+        _apply(None, applied)
     assert message in caught.value.message
 
 
@@ -382,11 +382,11 @@ def test_a_list_made_atomic_is_owned_whole() -> None:
 def test_inputs_stay_as_they_are() -> None:
     """Documents from the cache are shared by every watcher."""
     live = _apply(None, _widget(size=1, keyed=[{"name": "a", "value": "1"}], map={"a": "1"}))
-    wanted = _widget(keyed=[{"name": "b"}], map={"b": "2"})
-    kept = copy.deepcopy((live, wanted))
-    _apply(live, wanted)
+    applied = _widget(keyed=[{"name": "b"}], map={"b": "2"})
+    originals = copy.deepcopy((live, applied))
+    _apply(live, applied)
     _update(live, _edited(live, size=2))
-    assert (live, wanted) == kept
+    assert (live, applied) == originals
 
 
 _SPECS = st.fixed_dictionaries(
@@ -420,21 +420,21 @@ def test_applying_twice_is_applying_once(
 
 
 @given(_SPECS, _SPECS)
-def test_what_was_applied_is_there(created: dict[str, Any], wanted: dict[str, Any]) -> None:
+def test_what_was_applied_is_there(created: dict[str, Any], applied: dict[str, Any]) -> None:
     """After a forced apply, applying changes nothing: the wish is fulfilled."""
-    merged = _apply(_update(None, _widget(**created)), _widget(**wanted), force=True)
+    merged = _apply(_update(None, _widget(**created)), _widget(**applied), force=True)
     bare = {**merged, "metadata": {"name": "w"}}
-    overlaid = typed.merge(_WIDGET, bare, _widget(**wanted))
+    overlaid = typed.merge(_WIDGET, bare, _widget(**applied))
     assert typed.compare(_WIDGET, bare, overlaid).is_same
 
 
 @given(_SPECS)
-def test_leaving_takes_everything_along(wanted: dict[str, Any]) -> None:
+def test_leaving_takes_everything_along(applied: dict[str, Any]) -> None:
     """A sole applier that applies nothing leaves nothing it owned."""
-    gone = _apply(_apply(None, _widget(**wanted)), _widget())
-    assert not fieldset.intersection(typed.owned(_WIDGET, gone), typed.owned(_WIDGET, _widget(**wanted))).get(
-        "f:spec"
-    )
+    pruned = _apply(_apply(None, _widget(**applied)), _widget())
+    assert not fieldset.intersection(
+        typed.owned(_WIDGET, pruned), typed.owned(_WIDGET, _widget(**applied))
+    ).get("f:spec")
 
 
 @given(_SPECS, _SPECS)

@@ -75,7 +75,7 @@ def test_an_operation_changes_what_it_names(document: Any, operation: dict[str, 
 
 
 @pytest.mark.parametrize(
-    ("operation", "why"),
+    ("operation", "message"),
     [
         (_op("test", "/a", value=2), "testing value /a failed: test failed"),
         (_op("test", "/a", value=True), "testing value /a failed: test failed"),
@@ -115,12 +115,12 @@ def test_an_operation_changes_what_it_names(document: Any, operation: dict[str, 
         ({"op": "remove"}, "remove operation failed to decode path: operation missing path field"),
     ],
 )
-def test_a_patch_that_does_not_fit_is_unprocessable(operation: dict[str, Any], why: str) -> None:
+def test_a_patch_that_does_not_fit_is_unprocessable(operation: dict[str, Any], message: str) -> None:
     """Operators rely on 422 to learn that a `test` failed; the cause says which."""
     with pytest.raises(errors.Invalid) as caught:
         json_patch.apply({"a": 1, "l": [1, 2], "n": None}, [operation])
     assert caught.value.status_code == 422
-    assert why in caught.value.causes[0].message
+    assert message in caught.value.causes[0].message
 
 
 @pytest.mark.parametrize("patch", [{}, "[]", ["x"], [["add", "/a"]], 1])

@@ -27,23 +27,25 @@ def test_the_table_of_facts_gives_the_shape(
     type_name: str, path: str, form: str, atomic: bool, keys: tuple[str, ...]
 ) -> None:
     """Lists and maps merge as Kubernetes' own schema says."""
-    found = shape.of_builtin(type_name)
+    derived = shape.of_builtin(type_name)
     for name in path.split("."):
-        within = found.element if found.form == "list" else found
+        within = derived.element if derived.form == "list" else derived
         assert within is not None
-        found = within.fields[name]
-    assert (found.form, found.atomic, found.keys) == (form, atomic, keys)
+        derived = within.fields[name]
+    assert (derived.form, derived.atomic, derived.keys) == (form, atomic, keys)
 
 
 def test_every_built_in_kind_has_a_shape_that_can_be_applied() -> None:
     """No kind is left out, and recursion in a type ends."""
     for kind in kinds.builtin():
-        found = shape.of_builtin(kind.type)
-        assert found.form == "map"
+        derived = shape.of_builtin(kind.type)
+        assert derived.form == "map"
         document = {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": {"name": "x"}}
-        made = apply.apply(None, {**document, "metadata": {"name": "x", "labels": {"a": "1"}}}, schema=found,
-                           manager="m", now=0.0)  # fmt: skip
-        assert made["metadata"]["managedFields"][0]["fieldsV1"] == {"f:metadata": {"f:labels": {"f:a": {}}}}
+        labelled = {**document, "metadata": {"name": "x", "labels": {"a": "1"}}}
+        created = apply.apply(None, labelled, schema=derived, manager="m", now=0.0)
+        assert created["metadata"]["managedFields"][0]["fieldsV1"] == {
+            "f:metadata": {"f:labels": {"f:a": {}}}
+        }
 
 
 def test_shapes_are_built_once() -> None:
@@ -61,7 +63,7 @@ def test_defaults_of_keys_come_from_the_table() -> None:
 
 def test_a_custom_schema_gives_the_shape() -> None:
     """List and map types, embedded objects, int-or-string and free-form parts are all known."""
-    found = shape.of_custom(
+    derived = shape.of_custom(
         {
             "type": "object",
             "properties": {
@@ -90,8 +92,8 @@ def test_a_custom_schema_gives_the_shape() -> None:
             },
         }
     )
-    spec = found.fields["spec"]
-    assert found.fields["metadata"] is shape.object_meta()
+    spec = derived.fields["spec"]
+    assert derived.fields["metadata"] is shape.object_meta()
     assert spec.fields["port"].form == "leaf"
     assert spec.fields["free"].element is shape.ANY
     assert spec.fields["unknown"] is shape.ANY
@@ -103,7 +105,12 @@ def test_a_custom_schema_gives_the_shape() -> None:
 
 def test_a_kind_without_a_schema_is_free_form() -> None:
     """Fields are told apart as the document itself shows them; lists are owned whole."""
-    wanted = {"apiVersion": "x/v1", "kind": "X", "metadata": {"name": "x"}, "spec": {"a": {"b": 1}, "l": [1]}}
-    made = apply.apply(None, wanted, schema=shape.of_custom(None), manager="m", now=0.0)
-    fields = made["metadata"]["managedFields"][0]["fieldsV1"]
+    original = {
+        "apiVersion": "x/v1",
+        "kind": "X",
+        "metadata": {"name": "x"},
+        "spec": {"a": {"b": 1}, "l": [1]},
+    }
+    created = apply.apply(None, original, schema=shape.of_custom(None), manager="m", now=0.0)
+    fields = created["metadata"]["managedFields"][0]["fieldsV1"]
     assert fields == {"f:spec": {".": {}, "f:a": {".": {}, "f:b": {}}, "f:l": {}}}

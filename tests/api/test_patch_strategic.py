@@ -124,9 +124,9 @@ def test_a_patch_merges_by_the_kinds_keys(
     live: dict[str, Any], patch: dict[str, Any], result: dict[str, Any]
 ) -> None:
     """The merged document is as Kubernetes makes it, and neither input changes."""
-    kept = copy.deepcopy((live, patch))
+    originals = copy.deepcopy((live, patch))
     assert strategic.apply(live, patch, _POD) == result
-    assert (live, patch) == kept
+    assert (live, patch) == originals
 
 
 def test_retained_keys_clear_the_other_branch_of_a_union() -> None:

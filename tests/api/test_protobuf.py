@@ -55,17 +55,17 @@ def value(draw: st.DrawFn, word: str, depth: int) -> Any:
 
 @st.composite
 def document(draw: st.DrawFn, type_name: str, depth: int) -> dict[str, Any]:
-    known = {
+    described = {
         name: field
         for name, field in facts.type_named(type_name).fields.items()
         if field.path and (depth > 0 or facts.split(field.type)[1] in facts.SCALARS)
     }
-    chosen = draw(st.lists(st.sampled_from(sorted(known)), unique=True, max_size=4)) if known else []
-    return {name: draw(value(known[name].type, depth)) for name in chosen}
+    chosen = draw(st.lists(st.sampled_from(sorted(described)), unique=True, max_size=4)) if described else []
+    return {name: draw(value(described[name].type, depth)) for name in chosen}
 
 
-def completed(type_name: str, found: dict[str, Any]) -> dict[str, Any]:
-    canonical = typed.of(type_name).decode(found)
+def completed(type_name: str, drawn: dict[str, Any]) -> dict[str, Any]:
+    canonical = typed.of(type_name).decode(drawn)
     typed.of(type_name).fill(canonical)
     return canonical
 
@@ -76,16 +76,16 @@ def completed(type_name: str, found: dict[str, Any]) -> dict[str, Any]:
 def test_every_kind_survives_the_wire(api_version: str, kind: str, data: st.DataObject) -> None:
     """What is written is read again, up to what typed structs cannot tell apart."""
     type_name = KINDS[api_version, kind]
-    given_document = {**data.draw(document(type_name, 4)), "apiVersion": api_version, "kind": kind}
-    read = protobuf.decode(protobuf.encode(given_document))
-    assert completed(type_name, read) == completed(type_name, given_document)
+    original = {**data.draw(document(type_name, 4)), "apiVersion": api_version, "kind": kind}
+    read = protobuf.decode(protobuf.encode(original))
+    assert completed(type_name, read) == completed(type_name, original)
 
 
 @pytest.mark.parametrize("rule", [{}, {"exitCodes": {"operator": "In"}}])
 def test_a_required_field_that_json_leaves_out_stays_out(rule: dict[str, Any]) -> None:
     """Protobuf writes its zero all the same: read again, nothing was given."""
-    given = {"apiVersion": "v1", "kind": "Pod", "spec": {"containers": [{"restartPolicyRules": [rule]}]}}
-    read = protobuf.decode(protobuf.encode(given))
+    original = {"apiVersion": "v1", "kind": "Pod", "spec": {"containers": [{"restartPolicyRules": [rule]}]}}
+    read = protobuf.decode(protobuf.encode(original))
     assert "action" not in read["spec"]["containers"][0]["restartPolicyRules"][0]
 
 
@@ -109,19 +109,19 @@ def test_the_bytes_are_kubernetes_own() -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "shown"),
+    ("seconds", "text"),
     [
         (-62135596798, "0001-01-01T00:00:02.000000Z"),
         (-30610224000, "1000-01-01T00:00:00.000000Z"),
         (253402300799, "9999-12-31T23:59:59.000000Z"),
     ],
 )
-def test_a_time_is_of_any_year_with_four_digits(seconds: int, shown: str) -> None:
+def test_a_time_is_of_any_year_with_four_digits(seconds: int, text: str) -> None:
     """From Go's first moments on, and back to the same bytes."""
     lease = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease"}
-    body = protobuf.encode({**lease, "spec": {"renewTime": shown}})
+    body = protobuf.encode({**lease, "spec": {"renewTime": text}})
     assert protowire.put_number(1, seconds) in body
-    assert protobuf.decode(body)["spec"]["renewTime"] == shown
+    assert protobuf.decode(body)["spec"]["renewTime"] == text
 
 
 def test_a_time_nobody_set_is_absent_and_one_out_of_range_is_refused() -> None:

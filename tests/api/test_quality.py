@@ -25,5 +25,5 @@ from ondol.api.objects import Object
 )
 def test_quality_of_service(resources: Object, expected: str) -> None:
     """By requests and limits of CPU and memory."""
-    wanted = {"spec": {"containers": [{"name": "a", "resources": resources}]}}
-    assert quality.of(wanted) == expected
+    pod = {"spec": {"containers": [{"name": "a", "resources": resources}]}}
+    assert quality.of(pod) == expected

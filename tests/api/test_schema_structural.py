@@ -187,8 +187,8 @@ def test_pruning_keeps_what_is_known_or_open() -> None:
         "spec": {"image": "a", "bogus": {}, "free": {"x": 1}, "ports": [{"name": "p", "y": 2}]},
     }
     document["metadata"] = {"name": "a", "wrong": 1}
-    kept = compiled.decode(document)
-    assert kept == {**CR, "spec": {"image": "a", "free": {"x": 1}, "ports": [{"name": "p"}]}}
+    pruned = compiled.decode(document)
+    assert pruned == {**CR, "spec": {"image": "a", "free": {"x": 1}, "ports": [{"name": "p"}]}}
     assert sorted(compiled.unknown_fields(document)) == [
         "extra",
         "metadata.wrong",
@@ -227,7 +227,7 @@ _NULLS = {
 
 
 @pytest.mark.parametrize(
-    ("spec", "kept"),
+    ("spec", "expected"),
     [
         ({"plain": None, "list": None, "free": None, "object": None, "labels": None}, {}),
         ({"nullable": None}, {"nullable": None}),
@@ -243,13 +243,13 @@ _NULLS = {
         ({"any": {"deep": {"x": 1}, "l": [{"x": 1}, 2]}}, {"any": {"deep": {}, "l": [{}, 2]}}),
     ],
 )
-def test_nulls_go_where_they_may_not_be(spec: dict[str, Any], kept: dict[str, Any]) -> None:
+def test_nulls_go_where_they_may_not_be(spec: dict[str, Any], expected: dict[str, Any]) -> None:
     """As Go decodes into structs: a null is nothing unless the schema says nullable, or nothing of it."""
     walkers = structural.Structural(_NULLS)
     document = {"apiVersion": "x/v1", "kind": "X", "metadata": {"name": "a"}, "spec": spec}
     pruned = walkers.decode(document)
     walkers.default(pruned)
-    assert pruned["spec"] == {"defaulted": "d", **kept}
+    assert pruned["spec"] == {"defaulted": "d", **expected}
 
 
 def test_what_additional_properties_true_leaves_out_is_told() -> None:

@@ -24,12 +24,12 @@ def pod(**container: Any) -> dict[str, Any]:
 
 def test_decoding_copies_and_drops_what_no_struct_would_hold() -> None:
     """Unknown fields, nulls and empty optional values go; the caller's document stays as it was."""
-    given = pod(bogus=1, command=None, args=[], tty=False, resources={})
-    given["metadata"]["labels"] = {}
-    decoded = typed.of(POD).decode(given)
+    original = pod(bogus=1, command=None, args=[], tty=False, resources={})
+    original["metadata"]["labels"] = {}
+    decoded = typed.of(POD).decode(original)
     assert decoded["spec"]["containers"] == [{"name": "c", "image": "i", "resources": {}}]
     assert decoded["metadata"] == {"name": "a"}
-    assert "bogus" in given["spec"]["containers"][0]
+    assert "bogus" in original["spec"]["containers"][0]
 
 
 def test_zero_is_kept_where_absent_means_something_else() -> None:
@@ -39,11 +39,11 @@ def test_zero_is_kept_where_absent_means_something_else() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "canonical"), [("1000m", "1"), (1, "1"), (0.5, "500m"), ("1024Mi", "1Gi"), ("0.1", "100m")]
+    ("written", "canonical"), [("1000m", "1"), (1, "1"), (0.5, "500m"), ("1024Mi", "1Gi"), ("0.1", "100m")]
 )
-def test_quantities_have_one_spelling(given: Any, canonical: str) -> None:
+def test_quantities_have_one_spelling(written: Any, canonical: str) -> None:
     """As Kubernetes answers them, however they were written."""
-    decoded = typed.of(POD).decode(pod(resources={"limits": {"cpu": given}}))
+    decoded = typed.of(POD).decode(pod(resources={"limits": {"cpu": written}}))
     assert decoded["spec"]["containers"][0]["resources"]["limits"]["cpu"] == canonical
 
 
@@ -81,7 +81,7 @@ def test_times_are_told_in_utc() -> None:
 
 
 @pytest.mark.parametrize(
-    ("document", "said"),
+    ("document", "message"),
     [
         ({"spec": {"replicas": "3"}}, "string into Go struct field Deployment.spec.replicas of type int32"),
         ({"spec": {"replicas": 1.5}}, "number 1.5 into"),
@@ -100,11 +100,11 @@ def test_times_are_told_in_utc() -> None:
         ([], "array into"),
     ],
 )
-def test_a_wrong_json_type_is_a_bad_request_that_names_the_field(document: Any, said: str) -> None:
+def test_a_wrong_json_type_is_a_bad_request_that_names_the_field(document: Any, message: str) -> None:
     """The client learns which field and what was wanted."""
     with pytest.raises(errors.BadRequest) as caught:
         typed.of(DEPLOYMENT).decode(document)
-    assert said in caught.value.message
+    assert message in caught.value.message
     assert "cannot be handled as a Deployment" in caught.value.message
 
 
@@ -166,8 +166,10 @@ def test_schemas_inside_a_crd_are_decoded_too() -> None:
             ]
         }
     }
-    known = typed.of("io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.CustomResourceDefinition")
-    schema = known.decode(crd)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    typed_crd = typed.of("io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.CustomResourceDefinition")
+    schema = typed_crd.decode(crd)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
     assert schema["properties"]["a"]["items"] == {"type": "string"}
     assert schema["additionalProperties"] is False
-    assert known.unknown_fields(crd) == ["spec.versions[0].schema.openAPIV3Schema.properties.a.items.nope"]
+    assert typed_crd.unknown_fields(crd) == [
+        "spec.versions[0].schema.openAPIV3Schema.properties.a.items.nope"
+    ]

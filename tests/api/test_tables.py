@@ -54,13 +54,13 @@ def test_an_age_has_two_or_three_figures(seconds: float, text: str) -> None:
 def test_an_age_never_overstates(seconds: int) -> None:
     """The age shown is never longer than the real one and less than a unit short of it."""
     units = {"s": 1, "m": 60, "h": 3600, "d": _DAY, "y": 365 * _DAY}
-    shown, number = 0, ""
+    total_s, number = 0, ""
     for character in age.human(seconds):
         if character.isdigit():
             number += character
         else:
-            shown, number, last = shown + int(number) * units[character], "", units[character]
-    assert shown <= seconds < shown + last
+            total_s, number, last = total_s + int(number) * units[character], "", units[character]
+    assert total_s <= seconds < total_s + last
 
 
 def test_an_absent_time_is_unknown() -> None:
@@ -455,17 +455,17 @@ def test_a_custom_kind_without_columns_shows_its_age() -> None:
 def test_a_table_carries_the_list_metadata_and_each_objects_metadata() -> None:
     """Paged lists and kubectl's sort both depend on what travels beside the cells."""
     obj = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": _meta("c"), "data": {}}
-    shown = table.table(
+    document = table.table(
         [obj],
         builtin.layout("", "ConfigMap"),
         now=_NOW,
         metadata={"resourceVersion": "7", "continue": "t", "remainingItemCount": 0, "selfLink": "x"},
     )
-    assert shown["kind"] == "Table"
-    assert shown["apiVersion"] == "meta.k8s.io/v1"
-    assert shown["metadata"] == {"resourceVersion": "7", "continue": "t", "remainingItemCount": 0}
-    assert [c["name"] for c in shown["columnDefinitions"]] == ["Name", "Data", "Age"]
-    assert shown["rows"][0]["object"] == {
+    assert document["kind"] == "Table"
+    assert document["apiVersion"] == "meta.k8s.io/v1"
+    assert document["metadata"] == {"resourceVersion": "7", "continue": "t", "remainingItemCount": 0}
+    assert [c["name"] for c in document["columnDefinitions"]] == ["Name", "Data", "Age"]
+    assert document["rows"][0]["object"] == {
         "kind": "PartialObjectMetadata",
         "apiVersion": "meta.k8s.io/v1",
         "metadata": obj["metadata"],

@@ -14,7 +14,7 @@ _DOCUMENT: dict[str, Any] = {
 
 
 @pytest.mark.parametrize(
-    ("path", "found"),
+    ("path", "values"),
     [
         (".spec.a", [1]),
         ("{.spec.a}", [1]),
@@ -38,9 +38,9 @@ _DOCUMENT: dict[str, Any] = {
         (".spec.a.deep", []),
     ],
 )
-def test_a_path_finds_what_it_names(path: str, found: list[Any]) -> None:
+def test_a_path_finds_what_it_names(path: str, values: list[Any]) -> None:
     """Missing fields find nothing, and nothing is an error at read time."""
-    assert jsonpath.parse(path).find(_DOCUMENT) == found
+    assert jsonpath.parse(path).find(_DOCUMENT) == values
 
 
 @pytest.mark.parametrize("path", [".spec[", ".spec.list[?(@.k==oops)]", ".a[x]"])

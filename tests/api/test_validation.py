@@ -18,24 +18,24 @@ CRD = "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.CustomResourceDe
 SUBJECT_REVIEW = "io.k8s.api.authorization.v1.SubjectAccessReview"
 
 
-def made(type_name: str, document: dict[str, Any]) -> dict[str, Any]:
-    given = {"metadata": {"name": "a", "namespace": "default"}, **copy.deepcopy(document)}
-    decoded = typed.of(type_name).decode(given)
+def complete(type_name: str, document: dict[str, Any]) -> dict[str, Any]:
+    filled = {"metadata": {"name": "a", "namespace": "default"}, **copy.deepcopy(document)}
+    decoded = typed.of(type_name).decode(filled)
     defaults.apply(type_name, decoded)
     return decoded
 
 
 def faults(type_name: str, document: dict[str, Any]) -> dict[str, str]:
-    return by_field(validation.validate(type_name, made(type_name, document)))
+    return by_field(validation.validate(type_name, complete(type_name, document)))
 
 
 def update_faults(type_name: str, new: dict[str, Any], old: dict[str, Any]) -> dict[str, str]:
-    return by_field(validation.validate_update(type_name, made(type_name, new), made(type_name, old)))
+    return by_field(validation.validate_update(type_name, complete(type_name, new), complete(type_name, old)))
 
 
-def by_field(found: list[Cause]) -> dict[str, str]:
-    assert len({(c.field, c.message) for c in found}) == len(found)
-    return {cause.field: cause.message for cause in found}
+def by_field(problems: list[Cause]) -> dict[str, str]:
+    assert len({(c.field, c.message) for c in problems}) == len(problems)
+    return {cause.field: cause.message for cause in problems}
 
 
 def pod(spec: dict[str, Any] | None = None, **container: Any) -> dict[str, Any]:
@@ -269,8 +269,8 @@ def test_the_words_are_those_kubectl_users_know() -> None:
         == 'Unsupported value: "Maybe": supported values: "Always", "Never", "OnFailure"'
     )
     over = pod(resources={"limits": {"memory": "1Gi"}, "requests": {"memory": "2Gi"}})
-    said = 'Invalid value: "2Gi": must be less than or equal to memory limit of 1Gi'
-    assert faults(CORE + "Pod", over) == {"spec.containers[0].resources.requests": said}
+    message = 'Invalid value: "2Gi": must be less than or equal to memory limit of 1Gi'
+    assert faults(CORE + "Pod", over) == {"spec.containers[0].resources.requests": message}
 
 
 @pytest.mark.parametrize(
@@ -389,17 +389,17 @@ def test_a_field_reference_that_is_none_is_told_before_its_value() -> None:
     container = {"name": "c", "image": "i"}
     wrong = {"name": "A", "value": "x", "valueFrom": {"fieldRef": {"fieldPath": "nope"}}}
     other = {"name": "B", "valueFrom": {"fieldRef": {"fieldPath": "status.phase"}}}
-    found = faults(CORE + "Pod", {"spec": {"containers": [{**container, "env": [wrong, other]}]}})
+    problems = faults(CORE + "Pod", {"spec": {"containers": [{**container, "env": [wrong, other]}]}})
     path = "spec.containers[0].env"
-    assert list(found) == [
+    assert list(problems) == [
         f"{path}[0].valueFrom.fieldRef.fieldPath",
         f"{path}[0].valueFrom",
         f"{path}[1].valueFrom.fieldRef.fieldPath",
     ]
-    assert found[f"{path}[0].valueFrom.fieldRef.fieldPath"] == (
+    assert problems[f"{path}[0].valueFrom.fieldRef.fieldPath"] == (
         'Invalid value: "nope": error converting fieldPath: field label not supported: nope'
     )
-    assert found[f"{path}[1].valueFrom.fieldRef.fieldPath"].startswith('Unsupported value: "status.phase"')
+    assert problems[f"{path}[1].valueFrom.fieldRef.fieldPath"].startswith('Unsupported value: "status.phase"')
 
 
 def test_a_selector_is_for_life() -> None:

@@ -13,6 +13,7 @@ from ondol.apiserver import requestinfo
         ("GET", "/api/v1/pods", {}, ("list", "", "v1", "pods", "", "", "")),
         ("GET", "/api/v1/pods", {"watch": "true"}, ("watch", "", "v1", "pods", "", "", "")),
         ("GET", "/api/v1/pods", {"watch": "0"}, ("list", "", "v1", "pods", "", "", "")),
+        ("GET", "/api/v1/pods", {"watch": "False"}, ("list", "", "v1", "pods", "", "", "")),
         ("GET", "/api/v1/watch/pods", {}, ("watch", "", "v1", "pods", "", "", "")),
         ("GET", "/api/v1/watch/namespaces/d/pods/p", {}, ("watch", "", "v1", "pods", "", "d", "p")),
         ("GET", "/api/v1/namespaces/d/pods/p", {}, ("get", "", "v1", "pods", "", "d", "p")),

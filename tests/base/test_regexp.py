@@ -37,7 +37,7 @@ def test_what_go_takes(expression: str, good: str, bad: str | None) -> None:
 
 
 @pytest.mark.parametrize(
-    ("expression", "why"),
+    ("expression", "message"),
     [
         ("(?=a)", "invalid or unsupported Perl syntax: `(?=`"),
         ("^(?!x).*$", "invalid or unsupported Perl syntax: `(?!`"),
@@ -56,9 +56,9 @@ def test_what_go_takes(expression: str, good: str, bad: str | None) -> None:
         (r"(?:\pL{900}){1}", "pattern too large - compile failed"),
     ],
 )
-def test_what_go_refuses(expression: str, why: str) -> None:
+def test_what_go_refuses(expression: str, message: str) -> None:
     """Look-around, back-references and what would need too much memory, each in Go's words."""
-    with pytest.raises(ValueError, match=re.escape(why)):
+    with pytest.raises(ValueError, match=re.escape(message)):
         regexp.compiled(expression)
 
 

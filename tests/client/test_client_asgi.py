@@ -23,11 +23,11 @@ class Recorder:
         self.answer = answer if isinstance(answer, bytes) else msgspec.json.encode(answer)
         self.status = status
         self.headers = headers or {}
-        self.asked: list[dict[str, Any]] = []
+        self.requests: list[dict[str, Any]] = []
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         body = (await receive())["body"]
-        self.asked.append(
+        self.requests.append(
             {
                 "method": scope["method"],
                 "path": scope["path"],
@@ -46,7 +46,7 @@ def client(app: App) -> Client:
     return Client(AsgiTransport(app, identity={"name": "test", "groups": ["system:masters"]}))
 
 
-def streaming(*chunks: bytes, hold: bool = False, gone: list[str] | None = None) -> App:
+def streaming(*chunks: bytes, hold: bool = False, disconnects: list[str] | None = None) -> App:
     """An application that sends chunks and then ends, or waits for the client to leave."""
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -56,8 +56,8 @@ def streaming(*chunks: bytes, hold: bool = False, gone: list[str] | None = None)
             await send({"type": "http.response.body", "body": chunk, "more_body": True})
         if hold:
             message = await receive()
-            if gone is not None:
-                gone.append(message["type"])
+            if disconnects is not None:
+                disconnects.append(message["type"])
         else:
             await send({"type": "http.response.body", "body": b""})
 
@@ -68,9 +68,9 @@ async def test_reads_a_document_as_the_given_identity() -> None:
     """A get is one GET of the object's path, by the identity of the transport."""
     app = Recorder({"kind": "Pod", "metadata": {"name": "a"}})
     assert await client(app).get(resources.POD, "a", "default") == {"kind": "Pod", "metadata": {"name": "a"}}
-    asked = app.asked[0]
-    assert (asked["method"], asked["path"]) == ("GET", "/api/v1/namespaces/default/pods/a")
-    assert asked["identity"] == {"name": "test", "groups": ["system:masters"]}
+    sent = app.requests[0]
+    assert (sent["method"], sent["path"]) == ("GET", "/api/v1/namespaces/default/pods/a")
+    assert sent["identity"] == {"name": "test", "groups": ["system:masters"]}
 
 
 async def test_lists_fill_in_the_kind_of_items() -> None:
@@ -85,7 +85,7 @@ async def test_lists_fill_in_the_kind_of_items() -> None:
     page = await client(app).list(resources.POD, label_selector="app=x", limit=1)
     assert (page.items[0]["kind"], page.items[0]["apiVersion"]) == ("Pod", "v1")
     assert (page.resource_version, page.continue_token) == ("7", "more")
-    assert app.asked[0]["query"] == "labelSelector=app%3Dx&limit=1"
+    assert app.requests[0]["query"] == "labelSelector=app%3Dx&limit=1"
 
 
 async def test_warnings_are_told_to_who_listens() -> None:
@@ -93,8 +93,8 @@ async def test_warnings_are_told_to_who_listens() -> None:
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await receive()
-        told = [b'299 - "spec.tty: no \\"terminal\\""', b'299 - "unknown field, x"']
-        headers = [(b"warning", text) for text in told]
+        texts = [b'299 - "spec.tty: no \\"terminal\\""', b'299 - "unknown field, x"']
+        headers = [(b"warning", text) for text in texts]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": b"{}"})
 
@@ -110,17 +110,17 @@ async def test_apply_sends_the_document_as_its_field_manager() -> None:
     """Server-side apply is a PATCH with its own content type, manager and force."""
     app = Recorder({})
     await client(app).apply(resources.POD, {"metadata": {"name": "a", "namespace": "n"}})
-    asked = app.asked[0]
-    assert asked["headers"]["content-type"] == PatchType.APPLY.value
-    assert asked["query"] == "fieldManager=ondol&force=true"
-    assert asked["body"] == {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a", "namespace": "n"}}
+    sent = app.requests[0]
+    assert sent["headers"]["content-type"] == PatchType.APPLY.value
+    assert sent["query"] == "fieldManager=ondol&force=true"
+    assert sent["body"] == {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a", "namespace": "n"}}
 
 
 async def test_delete_sends_its_preconditions() -> None:
     """A delete names propagation, grace and the identity it expects."""
     app = Recorder({"kind": "Status"})
     await client(app).delete(resources.POD, "a", "n", grace_period_s=0, uid="u")
-    assert app.asked[0]["body"] == {
+    assert app.requests[0]["body"] == {
         "apiVersion": "v1",
         "kind": "DeleteOptions",
         "propagationPolicy": "Background",
@@ -133,8 +133,8 @@ async def test_subresources_of_a_name_are_posted_to() -> None:
     """Binding a pod is a POST below the pod."""
     app = Recorder({"kind": "Status"})
     await client(app).create(resources.POD, {"kind": "Binding"}, "n", name="a", subresource="binding")
-    assert app.asked[0]["path"] == "/api/v1/namespaces/n/pods/a/binding"
-    assert app.asked[0]["body"] == {"kind": "Binding"}
+    assert app.requests[0]["path"] == "/api/v1/namespaces/n/pods/a/binding"
+    assert app.requests[0]["body"] == {"kind": "Binding"}
 
 
 async def test_a_status_document_becomes_its_error() -> None:
@@ -156,8 +156,8 @@ async def test_watch_joins_lines_over_chunks() -> None:
     line = b'{"type":"ADDED","object":{"metadata":{"name":"a"}}}\n'
     app = streaming(line[:10], line[10:] + line, line[:-1], b"\n")
     async with client(app).watch(resources.POD) as events:
-        found = [event async for event in events]
-    assert [event.object["metadata"]["name"] for event in found] == ["a", "a", "a"]
+        received = [event async for event in events]
+    assert [event.object["metadata"]["name"] for event in received] == ["a", "a", "a"]
 
 
 async def test_watch_raises_expired_from_the_answer_and_from_the_stream() -> None:
@@ -181,10 +181,10 @@ async def test_a_silent_watch_is_given_up() -> None:
 
 async def test_leaving_a_watch_reaches_the_application_as_a_disconnect() -> None:
     """An application that waits for the client learns that it left."""
-    gone: list[str] = []
-    async with client(streaming(hold=True, gone=gone)).watch(resources.POD):
+    disconnects: list[str] = []
+    async with client(streaming(hold=True, disconnects=disconnects)).watch(resources.POD):
         await anyio.wait_all_tasks_blocked()
-    assert gone == ["http.disconnect"]
+    assert disconnects == ["http.disconnect"]
 
 
 async def test_cancelling_a_watch_ends_the_application_too() -> None:
@@ -276,7 +276,7 @@ async def test_discovery_reads_both_forms() -> None:
     api = client(app)
     assert await api.resource_for("apps/v1", "Deployment") == resources.DEPLOYMENT
     assert await api.resource_for("apps/v1", "Deployment") == resources.DEPLOYMENT
-    assert len(app.asked) == 1
+    assert len(app.requests) == 1
     with pytest.raises(errors.NotFound):
         await api.resource_for("apps/v1", "Scale")
 

@@ -31,7 +31,7 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> pki.Pki:
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> pki.Pki:
     admin = pki.Client("admin", "kubernetes-admin", ("system:masters",))
     return pki.ensure(tmp_path_factory.mktemp("pki"), clock=SystemClock(), clients=(admin,))
 
@@ -41,7 +41,7 @@ class NoTokens:
 
 
 @contextlib.asynccontextmanager
-async def serving(made: pki.Pki) -> AsyncIterator[str]:
+async def serving(certificates: pki.Pki) -> AsyncIterator[str]:
     """The real API server on a port of its own; yields its address."""
     app: server.Application = apiserver.build(
         apiserver.ApiConfig(),
@@ -51,11 +51,14 @@ async def serving(made: pki.Pki) -> AsyncIterator[str]:
         authenticator=Authenticator(NoTokens()),  # type: ignore[arg-type]  # no test here sends a token
     )
     config = server.ServeConfig(
-        (server.Listen("127.0.0.1", 0),), made.server_certificate_file, made.server_key_file, made.ca_file
+        (server.Listen("127.0.0.1", 0),),
+        certificates.server_certificate_file,
+        certificates.server_key_file,
+        certificates.ca_file,
     )
 
     async def serve(*, task_status: anyio.abc.TaskStatus[int]) -> None:
-        await server.serve(app, config, started=lambda found: task_status.started(found[0][1]))
+        await server.serve(app, config, started=lambda listeners: task_status.started(listeners[0][1]))
 
     async with anyio.create_task_group() as tasks:
         port = await tasks.start(serve)
@@ -63,10 +66,10 @@ async def serving(made: pki.Pki) -> AsyncIterator[str]:
         tasks.cancel_scope.cancel()
 
 
-async def test_a_kubeconfig_opens_a_session_by_certificate(made: pki.Pki, tmp_path: Path) -> None:
+async def test_a_kubeconfig_opens_a_session_by_certificate(certificates: pki.Pki, tmp_path: Path) -> None:
     """Everything embedded: authority, certificate and key; reads, writes and watches work."""
-    async with serving(made) as address:
-        document = pki.kubeconfig(address, made.ca_file.read_bytes(), made.client("admin"))
+    async with serving(certificates) as address:
+        document = pki.kubeconfig(address, certificates.ca_file.read_bytes(), certificates.client("admin"))
         path = tmp_path / "config"
         path.write_text(json.dumps(document))
         client = from_kubeconfig(path)
@@ -81,18 +84,18 @@ async def test_a_kubeconfig_opens_a_session_by_certificate(made: pki.Pki, tmp_pa
                             break
             with pytest.raises(errors.NotFound):
                 await client.get(resources.CONFIG_MAP, "b", "default")
-            found = await client.resource_for("apps/v1", "Deployment")
-            assert found == resources.DEPLOYMENT
+            resource = await client.resource_for("apps/v1", "Deployment")
+            assert resource == resources.DEPLOYMENT
             assert resources.POD in await client.discover()
         finally:
             await client.aclose()
 
 
-async def test_files_beside_a_kubeconfig_are_found_from_it(made: pki.Pki, tmp_path: Path) -> None:
+async def test_files_beside_a_kubeconfig_are_found_from_it(certificates: pki.Pki, tmp_path: Path) -> None:
     """Relative paths are relative to the kubeconfig, not to the process."""
-    async with serving(made) as address:
-        certificate, key = made.client_files("admin")
-        for name, source in (("ca.crt", made.ca_file), ("me.crt", certificate), ("me.key", key)):
+    async with serving(certificates) as address:
+        certificate, key = certificates.client_files("admin")
+        for name, source in (("ca.crt", certificates.ca_file), ("me.crt", certificate), ("me.key", key)):
             (tmp_path / name).write_bytes(source.read_bytes())
         path = write(
             tmp_path,
@@ -151,13 +154,13 @@ async def test_outside_a_pod_there_is_no_service_account() -> None:
 
 
 async def test_in_a_pod_the_mounted_token_speaks(
-    made: pki.Pki, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    certificates: pki.Pki, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Address from the environment, authority and token from the mount; the token is read again."""
-    (tmp_path / "ca.crt").write_bytes(made.ca_file.read_bytes())
+    (tmp_path / "ca.crt").write_bytes(certificates.ca_file.read_bytes())
     (tmp_path / "token").write_text("first\n")
     tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    tls.load_cert_chain(made.server_certificate_file, made.server_key_file)
+    tls.load_cert_chain(certificates.server_certificate_file, certificates.server_key_file)
     async with plain_server(echo_authorization, tls) as port:
         monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
         monkeypatch.setenv("KUBERNETES_SERVICE_PORT", str(port))
@@ -208,8 +211,8 @@ async def plain_server(answer: Answer, tls: ssl.SSLContext | None = None) -> Asy
 
 async def echo_authorization(stream: anyio.abc.ByteStream, request: bytes) -> None:
     lines = [line.split(": ", 1) for line in request.decode().split("\r\n") if ": " in line]
-    found = {name.lower(): value for name, value in lines}
-    body = json.dumps({"authorization": found.get("authorization")}).encode()
+    headers = {name.lower(): value for name, value in lines}
+    body = json.dumps({"authorization": headers.get("authorization")}).encode()
     await stream.send(
         b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: %d\r\n\r\n" % len(body) + body
     )

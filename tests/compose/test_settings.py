@@ -156,11 +156,6 @@ def test_what_cannot_be_is_refused(tmp_path: Path, text: str, said: str) -> None
     assert "\n" not in str(raised.value)
 
 
-def test_lists_are_parted_by_commas() -> None:
-    """With or without blanks; nothing between two commas is nothing."""
-    assert settings.listed(" net.core.*,, kernel.msgmax ,") == ("net.core.*", "kernel.msgmax")
-
-
 def test_a_wrong_flag_is_refused(tmp_path: Path) -> None:
     """Flags are held to the same limits."""
     with pytest.raises(errors.HostError, match="api_port must be"):

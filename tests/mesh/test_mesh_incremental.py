@@ -179,7 +179,7 @@ def test_what_one_change_costs_does_not_grow_with_the_world(new_objects: Callabl
 
     def made(mesh: Mesh) -> int:
         memos = (mesh.translator.memo, mesh.translator.route_memo, mesh.analyst.memo)
-        return sum(memo.made for memo in memos)
+        return sum(memo.misses for memo in memos)
 
     def cost(count: int) -> int:
         objs, mesh = new_objects(), Mesh()

@@ -58,13 +58,13 @@ def test_every_acknowledged_write_survives_kill_9(tmp_path: Path) -> None:
         rest, _ = process.communicate()
         lines += rest[: rest.rfind("\n") + 1].splitlines()
         acknowledged += [(int(line.split()[0]), line.split()[1]) for line in lines]
-        kept = store.open_file(file)
+        log = store.open_file(file)
         try:
             for revision, name in acknowledged:
-                assert kept.get("b", name) == store.Record(name, revision, b"%d" % revision)
-            assert kept.revision >= max(revision for revision, _ in acknowledged)
+                assert log.get("b", name) == store.Record(name, revision, b"%d" % revision)
+            assert log.revision >= max(revision for revision, _ in acknowledged)
         finally:
-            kept.close()
+            log.close()
 
 
 def _again(file: Path) -> list[str]:
@@ -75,11 +75,11 @@ def _again(file: Path) -> list[str]:
 
 async def test_a_second_opener_is_refused_with_a_remedy(tmp_path: Path) -> None:
     """Two platforms on one data directory would corrupt it: the second is told to stop the first."""
-    kept = store.open_file(tmp_path / "store.db")
+    log = store.open_file(tmp_path / "store.db")
     with pytest.raises(errors.HostError, match="in use by another process") as caught:
         store.open_file(tmp_path / "store.db")
     assert "stop the platform" in caught.value.remedy
-    kept.close()
+    log.close()
     store.open_file(tmp_path / "store.db").close()
 
 
@@ -96,9 +96,9 @@ def test_a_damaged_file_is_named_with_a_remedy(tmp_path: Path) -> None:
 async def test_a_lost_file_is_not_begun_anew(tmp_path: Path, loss: str) -> None:
     """Found empty or gone where there was one: refused with the way out, and nothing is begun."""
     file = tmp_path / "store.db"
-    kept = store.open_file(file)
-    await _put(kept, "a")
-    kept.close()
+    log = store.open_file(file)
+    await _put(log, "a")
+    log.close()
     file.write_bytes(b"") if loss == "emptied" else file.unlink()
     for _ in range(2):
         with pytest.raises(errors.Damaged, match=r"is (empty|gone)") as caught:
@@ -114,10 +114,10 @@ def _json(value: bytes) -> bool:
 
 
 async def _filled(file: Path, count: int) -> None:
-    kept = store.open_file(file)
+    log = store.open_file(file)
     for number in range(count):
-        await kept.append("b", f"n{number}", lambda _: b'{"a":"' + b"x" * 900 + b'"}')
-    kept.close()
+        await log.append("b", f"n{number}", lambda _: b'{"a":"' + b"x" * 900 + b'"}')
+    log.close()
 
 
 def _overwrite(file: Path, name: bytes, with_: bytes, *, offset: int = 0) -> None:
@@ -167,11 +167,11 @@ async def test_a_damaged_page_is_named(tmp_path: Path) -> None:
 
 async def test_a_copy_of_a_store_in_use(tmp_path: Path) -> None:
     """It is whole by itself, and the store goes on."""
-    kept = store.open_file(tmp_path / "store.db")
-    await _put(kept, "a")
-    await kept.copy(tmp_path / "copy.db")
-    await _put(kept, "b")
-    kept.close()
+    log = store.open_file(tmp_path / "store.db")
+    await _put(log, "a")
+    await log.copy(tmp_path / "copy.db")
+    await _put(log, "b")
+    log.close()
     copy = store.open_file(tmp_path / "copy.db")
     assert [record.name for record in copy.page("b").records] == ["a"]
     copy.close()
@@ -189,38 +189,38 @@ def test_a_file_of_a_newer_format_is_left_alone(tmp_path: Path) -> None:
 
 def test_the_file_is_private(tmp_path: Path) -> None:
     """Secrets lie in the file and in its journal: nobody else may read either."""
-    kept = store.open_file(tmp_path / "store.db")
-    anyio.run(_put, kept, "a")
+    log = store.open_file(tmp_path / "store.db")
+    anyio.run(_put, log, "a")
     modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
-    kept.close()
+    log.close()
     assert modes
     assert set(modes.values()) == {0o600}, modes
 
 
-async def _put(kept: store.Store, name: str, size: int = 10) -> store.Record:
-    return await kept.append("b", name, lambda _: b"x" * size)
+async def _put(log: store.Store, name: str, size: int = 10) -> store.Record:
+    return await log.append("b", name, lambda _: b"x" * size)
 
 
-async def _delete(kept: store.Store, name: str) -> None:
-    await kept.append("b", name, lambda _: b"", delete=True)
+async def _delete(log: store.Store, name: str) -> None:
+    await log.append("b", name, lambda _: b"", delete=True)
 
 
 async def test_a_full_disk_refuses_writes_and_loses_nothing(tmp_path: Path) -> None:
     """No space: the write is refused as Unavailable and not visible; with space again, writing works."""
-    kept = store.open_file(tmp_path / "store.db")
-    await _put(kept, "before")
-    connection = kept._database._connection
+    log = store.open_file(tmp_path / "store.db")
+    await _put(log, "before")
+    connection = log._database._connection
     (pages,) = connection.execute("PRAGMA page_count").fetchone()
     connection.execute(f"PRAGMA max_page_count={pages}")
     with pytest.raises(errors.Unavailable, match="the disk is full") as refused:
-        await _put(kept, "too-much", 100_000)
+        await _put(log, "too-much", 100_000)
     assert str(tmp_path / "store.db") in refused.value.message
     assert refused.value.retry_after_s is None
-    assert kept.get("b", "too-much") is None
-    assert [event.record.name for event in kept.watch("b", after=1).take()] == ["before"]
+    assert log.get("b", "too-much") is None
+    assert [event.record.name for event in log.watch("b", after=1).take()] == ["before"]
     connection.execute("PRAGMA max_page_count=1000000")
-    await _put(kept, "too-much", 100_000)
-    kept.close()
+    await _put(log, "too-much", 100_000)
+    log.close()
     again = store.open_file(tmp_path / "store.db")
     assert sorted(r.name for r in again.page("b").records) == ["before", "too-much"]
     again.close()
@@ -232,27 +232,27 @@ async def test_things_can_be_deleted_on_a_full_disk(small_disk: Any, monkeypatch
     monkeypatch.setattr(sqlite, "_RESERVE_BYTES", 512 * 1024)
     file = small_disk.path / "store.db"
     reserve = file.with_name("store.db.reserve")
-    kept = store.open_file(file)
+    log = store.open_file(file)
     for number in range(40):
-        await _put(kept, f"n{number}", 4000)
+        await _put(log, f"n{number}", 4000)
     assert reserve.stat().st_size == 512 * 1024
     small_disk.fill()
     with pytest.raises(errors.Unavailable, match="the disk is full"):
-        await _put(kept, "more", 100_000)
+        await _put(log, "more", 100_000)
     assert not reserve.exists()
     with pytest.raises(errors.Unavailable, match="the disk is full"):
-        await _put(kept, "little", 10)
-    await kept.append("b", "n0", lambda _: b"marked", urgent=True)
+        await _put(log, "little", 10)
+    await log.append("b", "n0", lambda _: b"marked", urgent=True)
     for number in range(40):
-        await kept.append("b", f"n{number}", lambda _: b"gone", delete=True)
-    assert kept.get("b", "n0") is None
+        await log.append("b", f"n{number}", lambda _: b"gone", delete=True)
+    assert log.get("b", "n0") is None
     with pytest.raises(errors.Unavailable, match="the disk is full"):
-        await _put(kept, "not-yet", 100)
+        await _put(log, "not-yet", 100)
     small_disk.make_room()
-    await _put(kept, "now", 100)
+    await _put(log, "now", 100)
     assert reserve.stat().st_size == 512 * 1024
-    names = {record.name for record in kept.page("b").records}
-    kept.close()
+    names = {record.name for record in log.page("b").records}
+    log.close()
     again = store.open_file(file)
     assert {record.name for record in again.page("b").records} == names
     again.close()
@@ -270,24 +270,24 @@ def test_a_store_opens_on_a_full_disk(small_disk: Any, *, killed: bool) -> None:
     assert file.with_name("store.db-wal").exists() == killed, "the log is left for the next one to read"
     small_disk.fill()
 
-    kept = store.open_file(file)
-    assert len(kept.page("b").records) == 160
+    log = store.open_file(file)
+    assert len(log.page("b").records) == 160
     with pytest.raises(errors.Unavailable, match="the disk is full"):
-        anyio.run(_put, kept, "new", 100_000)
+        anyio.run(_put, log, "new", 100_000)
     small_disk.make_room()
-    anyio.run(_put, kept, "new", 100_000)
-    assert len(kept.page("b").records) == 161
-    kept.close()
+    anyio.run(_put, log, "new", 100_000)
+    assert len(log.page("b").records) == 161
+    log.close()
 
 
 async def test_history_survives_a_restart(tmp_path: Path) -> None:
     """A watcher that comes back after a restart goes on where it was."""
     file = tmp_path / "store.db"
-    kept = store.open_file(file)
-    first = await _put(kept, "a")
-    await kept.append("b", "a", lambda _: b"changed")
-    await kept.append("b", "a", lambda _: b"gone", delete=True)
-    kept.close()
+    log = store.open_file(file)
+    first = await _put(log, "a")
+    await log.append("b", "a", lambda _: b"changed")
+    await log.append("b", "a", lambda _: b"gone", delete=True)
+    log.close()
     again = store.open_file(file)
     events = again.watch("b", after=first.revision).take()
     assert [(e.record.value, e.deleted) for e in events] == [(b"changed", False), (b"gone", True)]
@@ -298,19 +298,19 @@ async def test_history_survives_a_restart(tmp_path: Path) -> None:
 async def test_compaction_gives_rows_back_and_is_remembered(tmp_path: Path) -> None:
     """Overwritten rows leave the file; what is forgotten stays forgotten after a restart."""
     file = tmp_path / "store.db"
-    kept = store.open_file(file)
-    first = await _put(kept, "a", 1000)
+    log = store.open_file(file)
+    first = await _put(log, "a", 1000)
     for _ in range(200):
-        await _put(kept, "a", 1000)
-    await _put(kept, "b", 10)
-    await kept.append("b", "b", lambda _: b"", delete=True)
-    last = kept.revision
-    await kept.compact(last)
-    (rows,) = kept._database._connection.execute("SELECT count(*) FROM log").fetchone()
+        await _put(log, "a", 1000)
+    await _put(log, "b", 10)
+    await log.append("b", "b", lambda _: b"", delete=True)
+    last = log.revision
+    await log.compact(last)
+    (rows,) = log._database._connection.execute("SELECT count(*) FROM log").fetchone()
     assert rows == 1
     with pytest.raises(errors.Expired):
-        kept.watch("b", after=first.revision)
-    kept.close()
+        log.watch("b", after=first.revision)
+    log.close()
     again = store.open_file(file)
     assert again.revision == last  # although the row that had it was purged
     with pytest.raises(errors.Expired):
@@ -323,21 +323,21 @@ async def test_compaction_gives_rows_back_and_is_remembered(tmp_path: Path) -> N
 async def test_the_file_and_its_log_shrink_with_what_they_hold(tmp_path: Path) -> None:
     """Space that nothing needs any more goes back to the disk, not only a page of it."""
     file = tmp_path / "store.db"
-    kept = store.open_file(file, store.Retention(events=2))
+    log = store.open_file(file, store.Retention(events=2))
     async with anyio.create_task_group() as group:
         for number in range(3_000):
-            group.start_soon(_put, kept, f"a/{number}", 10_000)
-    await kept.compact(kept.revision)
+            group.start_soon(_put, log, f"a/{number}", 10_000)
+    await log.compact(log.revision)
     full = file.stat().st_size
     async with anyio.create_task_group() as group:
         for number in range(3_000):
-            group.start_soon(_delete, kept, f"a/{number}")
-    await _put(kept, "b", 10)
-    await kept.compact(kept.revision)
+            group.start_soon(_delete, log, f"a/{number}")
+    await _put(log, "b", 10)
+    await log.compact(log.revision)
     assert full > 20_000_000
     assert file.stat().st_size < 3_000_000
     assert file.with_name("store.db-wal").stat().st_size < 10_000_000
-    kept.close()
+    log.close()
     again = store.open_file(file)
     assert [record.name for record in again.page("b").records] == ["b"]
     again.close()
@@ -345,26 +345,26 @@ async def test_the_file_and_its_log_shrink_with_what_they_hold(tmp_path: Path) -
 
 async def test_writes_are_made_between_the_steps_of_a_large_purge() -> None:
     """Forgetting ten thousand rows is work in turns with the writes that come meanwhile."""
-    kept = store.open_memory(store.Retention(events=1))
+    log = store.open_memory(store.Retention(events=1))
     for number in range(10_000):
-        await _put(kept, f"a/{number % 10}")
-    kept._writer = writer = _Queued(kept._database)
+        await _put(log, f"a/{number % 10}")
+    log._writer = writer = _Queued(log._database)
     async with anyio.create_task_group() as group:
-        group.start_soon(kept.purge)
+        group.start_soon(log.purge)
         await anyio.wait_all_tasks_blocked()
-        group.start_soon(_put, kept, "urgent")
+        group.start_soon(_put, log, "urgent")
         await anyio.wait_all_tasks_blocked()
         writer.run()
         await anyio.wait_all_tasks_blocked()
-        assert kept.get("b", "urgent") is not None
-        (rows,) = kept._database._connection.execute("SELECT count(*) FROM log").fetchone()
+        assert log.get("b", "urgent") is not None
+        (rows,) = log._database._connection.execute("SELECT count(*) FROM log").fetchone()
         assert rows > 1_000  # most of them are still to go
         while writer.jobs:
             writer.run()
             await anyio.wait_all_tasks_blocked()
-    (rows,) = kept._database._connection.execute("SELECT count(*) FROM log").fetchone()
+    (rows,) = log._database._connection.execute("SELECT count(*) FROM log").fetchone()
     assert rows < 30
-    kept.close()
+    log.close()
 
 
 class _Queued(Inline):
@@ -385,32 +385,32 @@ class _Queued(Inline):
 
 async def test_compaction_goes_on_by_the_clock() -> None:
     """What was there at one interval is forgotten at the next."""
-    kept, clock = store.open_memory(), ManualClock()
+    log, clock = store.open_memory(), ManualClock()
     async with anyio.create_task_group() as group:
-        group.start_soon(kept.compact_forever, clock, 300.0)
+        group.start_soon(log.compact_forever, clock, 300.0)
         await anyio.wait_all_tasks_blocked()
-        first = await _put(kept, "a")
-        await _put(kept, "a")
-        second = kept.revision
+        first = await _put(log, "a")
+        await _put(log, "a")
+        second = log.revision
         await clock.advance(300)
-        assert kept.watch("b", after=first.revision).take()
+        assert log.watch("b", after=first.revision).take()
         await clock.advance(300)
         with pytest.raises(errors.Expired):
-            kept.watch("b", after=1)
-        assert kept.watch("b", after=second).take() == []
+            log.watch("b", after=1)
+        assert log.watch("b", after=second).take() == []
         group.cancel_scope.cancel()
-    kept.close()
+    log.close()
 
 
 async def test_concurrent_writers_of_one_name_are_put_in_order(tmp_path: Path) -> None:
     """Of many who expect the same revision one wins, and the losers are told after it is visible."""
-    kept = store.open_file(tmp_path / "store.db")
-    start = await _put(kept, "a")
+    log = store.open_file(tmp_path / "store.db")
+    start = await _put(log, "a")
     outcomes: list[str] = []
 
     async def contend(worker: int) -> None:
         try:
-            await kept.append("b", "a", lambda _: b"%d" % worker, expected=start.revision)
+            await log.append("b", "a", lambda _: b"%d" % worker, expected=start.revision)
         except store.log.RevisionConflict as conflict:
             seen = conflict.current is not None and conflict.current.revision > start.revision
             outcomes.append("lost" if seen else "lost, and not told to whom")
@@ -421,4 +421,4 @@ async def test_concurrent_writers_of_one_name_are_put_in_order(tmp_path: Path) -
         for worker in range(20):
             group.start_soon(contend, worker)
     assert sorted(outcomes) == ["lost"] * 19 + ["won"]
-    kept.close()
+    log.close()

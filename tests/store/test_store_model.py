@@ -42,7 +42,7 @@ class StoreModel(RuleBasedStateMachine):
         self.runner.close()
 
     def _remember(self) -> None:
-        self.snapshots[self.store.revision] = {b: dict(found) for b, found in self.current.items()}
+        self.snapshots[self.store.revision] = {b: dict(records) for b, records in self.current.items()}
 
     @rule(bucket=_BUCKETS, name=_NAMES, value=_VALUES)
     def put(self, bucket: str, name: str, value: bytes) -> None:
@@ -58,10 +58,10 @@ class StoreModel(RuleBasedStateMachine):
     @rule(bucket=_BUCKETS, name=_NAMES, offset=st.integers(-1, 1))
     def put_expecting(self, bucket: str, name: str, offset: int) -> None:
         """A write with an expectation happens exactly when it holds, and says what is there if not."""
-        held = self.current[bucket].get(name)
-        expected = max((held[0] if held else ABSENT) + offset, 0)
+        stored = self.current[bucket].get(name)
+        expected = max((stored[0] if stored else ABSENT) + offset, 0)
         write = self.store.append(bucket, name, lambda _: b"cas", expected=expected)
-        if expected == (held[0] if held else ABSENT):
+        if expected == (stored[0] if stored else ABSENT):
             record = self.run(write)
             self.current[bucket][name] = (record.revision, b"cas")
             self.history.append((record.revision, bucket, name, b"cas"))
@@ -69,8 +69,8 @@ class StoreModel(RuleBasedStateMachine):
         else:
             with pytest.raises(RevisionConflict) as caught:
                 self.run(write)
-            found = caught.value.current
-            assert ((found.revision, found.value) if found else None) == held
+            current = caught.value.current
+            assert ((current.revision, current.value) if current else None) == stored
 
     @rule(bucket=_BUCKETS, name=_NAMES)
     def delete(self, bucket: str, name: str) -> None:
@@ -88,15 +88,15 @@ class StoreModel(RuleBasedStateMachine):
     @rule(bucket=_BUCKETS, prefix=st.sampled_from(["", "a/", "b/", "z/"]), limit=st.integers(0, 3))
     def pages(self, bucket: str, prefix: str, limit: int) -> None:
         """Pages put together are the bucket in order of name, and say how much is left."""
-        wanted = sorted(name for name in self.current[bucket] if name.startswith(prefix))
+        expected = sorted(name for name in self.current[bucket] if name.startswith(prefix))
         seen: list[str] = []
         while True:
             page = self.store.page(bucket, prefix, after=seen[-1] if seen else "", limit=limit)
             seen += [record.name for record in page.records]
-            assert page.remaining == len(wanted) - len(seen)
+            assert page.remaining == len(expected) - len(seen)
             if not page.remaining:
                 break
-        assert seen == wanted
+        assert seen == expected
 
     @precondition(lambda self: self.snapshots)
     @rule(data=st.data(), bucket=_BUCKETS)
@@ -108,8 +108,8 @@ class StoreModel(RuleBasedStateMachine):
         except errors.Expired:
             assert revision < self.store.revision
             return
-        found = {record.name: (record.revision, record.value) for record in page.records}
-        assert found == self.snapshots[revision][bucket]
+        records = {record.name: (record.revision, record.value) for record in page.records}
+        assert records == self.snapshots[revision][bucket]
 
     @precondition(lambda self: self.snapshots)
     @rule(
@@ -159,8 +159,8 @@ class StoreModel(RuleBasedStateMachine):
             assert len(missed) > 2 or missed[0][0] <= self.store.compacted
             del self.watches[bucket]
             return
-        told = [(e.revision, bucket, e.record.name, None if e.deleted else e.record.value) for e in events]
-        assert told == missed
+        changes = [(e.revision, bucket, e.record.name, None if e.deleted else e.record.value) for e in events]
+        assert changes == missed
         self.watches[bucket] = (watch, self.store.revision)
 
     @rule()
@@ -172,17 +172,17 @@ class StoreModel(RuleBasedStateMachine):
     def reload(self) -> None:
         """What lies in the log is enough to bring everything back at the same revision."""
         again = store.Store(self.store._database, self.store._writer, store.Retention())
-        for bucket, wanted in self.current.items():
-            found = {r.name: (r.revision, r.value) for r in again.page(bucket).records}
-            assert found == wanted
+        for bucket, expected in self.current.items():
+            records = {r.name: (r.revision, r.value) for r in again.page(bucket).records}
+            assert records == expected
         assert again.revision == self.store.revision
 
     @invariant()
     def reads_agree(self) -> None:
-        for bucket, wanted in self.current.items():
-            for name, (revision, value) in wanted.items():
+        for bucket, expected in self.current.items():
+            for name, (revision, value) in expected.items():
                 assert self.store.get(bucket, name) == store.Record(name, revision, value)
-            assert self.store.count(bucket) == len(wanted)
+            assert self.store.count(bucket) == len(expected)
 
 
 TestStoreModel = StoreModel.TestCase

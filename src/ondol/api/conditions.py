@@ -21,8 +21,8 @@ UNKNOWN: Final = "Unknown"
 
 def of(obj: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
     """The object's conditions; none when it has no status yet."""
-    found: Sequence[Mapping[str, Any]] = (obj.get("status") or {}).get("conditions") or ()
-    return found
+    listed: Sequence[Mapping[str, Any]] = (obj.get("status") or {}).get("conditions") or ()
+    return listed
 
 
 def find(conditions: Iterable[Mapping[str, Any]], type: str) -> Mapping[str, Any] | None:
@@ -34,13 +34,13 @@ def get(obj: Mapping[str, Any], type: str) -> Mapping[str, Any] | None:
 
 
 def is_true(obj: Mapping[str, Any], type: str) -> bool:
-    found = get(obj, type)
-    return found is not None and found.get("status") == TRUE
+    condition = get(obj, type)
+    return condition is not None and condition.get("status") == TRUE
 
 
 def is_false(obj: Mapping[str, Any], type: str) -> bool:
-    found = get(obj, type)
-    return found is not None and found.get("status") == FALSE
+    condition = get(obj, type)
+    return condition is not None and condition.get("status") == FALSE
 
 
 def set(  # noqa: A001 - callers read it as conditions.set(...), the field's own word
@@ -110,7 +110,7 @@ def ready_from(
 
 def _decisive(conditions: Sequence[Object], dependents: Sequence[str]) -> Mapping[str, Any] | None:
     """The dependent that keeps the happy condition from True, the failed before the unknown."""
-    found = [find(conditions, dependent) or {"status": UNKNOWN} for dependent in dependents]
-    unhappy = [condition for condition in found if condition.get("status") != TRUE]
+    listed = [find(conditions, dependent) or {"status": UNKNOWN} for dependent in dependents]
+    unhappy = [condition for condition in listed if condition.get("status") != TRUE]
     failed = [condition for condition in unhappy if condition.get("status") == FALSE]
     return next(iter(failed or unhappy), None)

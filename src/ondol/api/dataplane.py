@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from ondol.api import objects
+from ondol.base import comma_list
 
 T = TypeVar("T")
 
@@ -52,7 +53,7 @@ _INTERFACE: Final = re.compile(r"[A-Za-z0-9_.-]{1,15}")
 
 
 def in_mesh(pod: Mapping[str, Any], namespace: Mapping[str, Any] | None) -> bool:
-    """Whether the pod's traffic passes the mesh; what the pod says decides over its namespace."""
+    """Whether the pod's traffic passes the mesh; the pod's label or annotation wins over its namespace's."""
     if objects.spec(pod).get("hostNetwork"):
         return False
     chosen = _pods_choice(pod)
@@ -77,7 +78,7 @@ def _namespaces_choice(labels: Mapping[str, str]) -> bool | None:
 
 @dataclass(frozen=True, slots=True)
 class Capture:
-    """Which of a meshed pod's connections are turned to the proxy, as Istio's annotations say it.
+    """Which of a meshed pod's connections are redirected to the proxy, by Istio's annotations.
 
     What is excluded is let past; else a port of `ports` is taken wherever it leads, and other ports
     where they lead into `ranges`. Inbound connections are never taken, so what Istio's annotations
@@ -101,7 +102,7 @@ def capture(annotations: Mapping[str, str]) -> Capture:
     def parts(name: str, read: Callable[[str], T]) -> tuple[T, ...]:
         text = annotations.get(f"{_TRAFFIC}{name}", "")
         try:
-            return tuple(read(part.strip()) for part in text.split(",") if part.strip())
+            return tuple(read(item) for item in comma_list.items(text))
         except ValueError as error:
             raise ValueError(f"{_TRAFFIC}{name}: {error}") from error
 

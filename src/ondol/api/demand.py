@@ -35,8 +35,8 @@ def of(pod: Mapping[str, Any]) -> Counter[str]:
 
 def requests(container: Mapping[str, Any]) -> Counter[str]:
     """A limit without a request is the request."""
-    asked = container.get("resources") or {}
-    return milli({**(asked.get("limits") or {}), **(asked.get("requests") or {})})
+    resources = container.get("resources") or {}
+    return milli({**(resources.get("limits") or {}), **(resources.get("requests") or {})})
 
 
 def milli(quantities: Mapping[str, Any]) -> Counter[str]:

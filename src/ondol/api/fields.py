@@ -78,7 +78,7 @@ _ABSENT: Final[Mapping[tuple[str, str], str]] = {
 
 
 TERMS_MAX: Final = 100
-"""Terms of one selector: each object is held against every one of them."""
+"""Most terms a selector may have: each object is compared with every one of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,9 +168,9 @@ def supported(resource: Resource, selectable: Collection[str] = ()) -> frozenset
 
 def check(selector: Selector, resource: Resource, selectable: Collection[str] = ()) -> None:
     """Refuse a selector that names a field this kind is not indexed by."""
-    known = supported(resource, selectable)
+    labels = supported(resource, selectable)
     for term in selector.terms:
-        if term.field not in known:
+        if term.field not in labels:
             raise errors.BadRequest(f"field label not supported: {term.field}")
 
 
@@ -215,8 +215,8 @@ def _text(value: Any, absent: str) -> str:
 
 
 def _pod_ips(pod: Mapping[str, Any]) -> str:
-    found = _walk(pod, ["status", "podIPs"]) or ()
-    return ",".join(str(entry.get("ip") or "") for entry in found)
+    addresses = _walk(pod, ["status", "podIPs"]) or ()
+    return ",".join(str(address.get("ip") or "") for address in addresses)
 
 
 def _event_source(event: Mapping[str, Any]) -> str:

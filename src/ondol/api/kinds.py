@@ -88,7 +88,7 @@ class Kind:
 
 
 class Registry:
-    """The kinds being served, found by path or by what a document says it is."""
+    """The kinds being served, by path or by a document's apiVersion and kind."""
 
     def __init__(self, kinds: Iterable[Kind] = ()) -> None:
         self._by_path: dict[tuple[str, str, str], Kind] = {}
@@ -128,13 +128,13 @@ class Registry:
 
     def versions(self, group: str) -> list[str]:
         """A group's versions, the preferred one first."""
-        found = {version for g, version, _ in self._by_path if g == group}
-        return sorted(found, key=version_priority, reverse=True)
+        served = {version for g, version, _ in self._by_path if g == group}
+        return sorted(served, key=version_priority, reverse=True)
 
     def in_version(self, group: str, version: str) -> list[Kind]:
         """The kinds of one group and version, by plural name."""
-        found = [k for k in self._by_path.values() if k.group == group and k.version == version]
-        return sorted(found, key=lambda kind: kind.plural)
+        kinds = [k for k in self._by_path.values() if k.group == group and k.version == version]
+        return sorted(kinds, key=lambda kind: kind.plural)
 
 
 def version_priority(version: str) -> tuple[int, int, int, int, str]:
@@ -147,26 +147,26 @@ def version_priority(version: str) -> tuple[int, int, int, int, str]:
 
 @functools.cache
 def _builtin() -> tuple[Kind, ...]:
-    return tuple(_of_facts(known) for known in facts.kinds())
+    return tuple(_of_facts(kind) for kind in facts.kinds())
 
 
-def _of_facts(known: facts.KindFacts) -> Kind:
+def _of_facts(described: facts.KindFacts) -> Kind:
     return Kind(
-        group=known.group,
-        version=known.version,
-        kind=known.kind,
-        plural=known.plural,
-        singular=known.singular,
-        short_names=known.short_names,
-        categories=known.categories,
-        namespaced=known.namespaced,
-        verbs=known.verbs,
+        group=described.group,
+        version=described.version,
+        kind=described.kind,
+        plural=described.plural,
+        singular=described.singular,
+        short_names=described.short_names,
+        categories=described.categories,
+        namespaced=described.namespaced,
+        verbs=described.verbs,
         subresources=tuple(
-            Subresource(s.name, s.group, s.version, s.kind, s.verbs, s.type) for s in known.subresources
+            Subresource(s.name, s.group, s.version, s.kind, s.verbs, s.type) for s in described.subresources
         ),
-        type=known.type,
-        list_kind=f"{known.kind}List" if "list" in known.verbs else "",
-        stored="get" in known.verbs,
+        type=described.type,
+        list_kind=f"{described.kind}List" if "list" in described.verbs else "",
+        stored="get" in described.verbs,
     )
 
 

@@ -50,12 +50,12 @@ def resource_list(registry: Registry, group_name: str, version: str) -> Object |
         "kind": "APIResourceList",
         "apiVersion": "v1",
         "groupVersion": kinds[0].api_version,
-        "resources": [entry for kind in kinds for entry in _entries(kind)],
+        "resources": [resource for kind in kinds for resource in _resources(kind)],
     }
 
 
-def _entries(kind: Kind) -> list[Object]:
-    entry: Object = {
+def _resources(kind: Kind) -> list[Object]:
+    resource: Object = {
         "name": kind.plural,
         "singularName": kind.singular,
         "namespaced": kind.namespaced,
@@ -64,8 +64,8 @@ def _entries(kind: Kind) -> list[Object]:
         **_aliases(kind),
     }
     if kind.stored:
-        entry["storageVersionHash"] = storage_version_hash(kind)
-    return [entry, *(_sub_entry(kind, sub) for sub in kind.subresources)]
+        resource["storageVersionHash"] = storage_version_hash(kind)
+    return [resource, *(_subresource(kind, sub) for sub in kind.subresources)]
 
 
 def _aliases(kind: Kind) -> Object:
@@ -73,8 +73,8 @@ def _aliases(kind: Kind) -> Object:
     return {key: value for key, value in named.items() if value}
 
 
-def _sub_entry(kind: Kind, sub: Subresource) -> Object:
-    entry: Object = {
+def _subresource(kind: Kind, sub: Subresource) -> Object:
+    resource: Object = {
         "name": f"{kind.plural}/{sub.name}",
         "singularName": "",
         "namespaced": kind.namespaced,
@@ -82,8 +82,8 @@ def _sub_entry(kind: Kind, sub: Subresource) -> Object:
         "verbs": list(sub.verbs),
     }
     if (sub.group, sub.version) != (kind.group, kind.version):
-        entry |= {"group": sub.group, "version": sub.version}
-    return entry
+        resource |= {"group": sub.group, "version": sub.version}
+    return resource
 
 
 def storage_version_hash(kind: Kind) -> str:
@@ -116,7 +116,7 @@ def _version(registry: Registry, group_name: str, version: str) -> Object:
 
 
 def _resource(kind: Kind) -> Object:
-    found: Object = {
+    resource: Object = {
         "resource": kind.plural,
         "responseKind": {"group": kind.group, "version": kind.version, "kind": kind.kind},
         "scope": "Namespaced" if kind.namespaced else "Cluster",
@@ -125,7 +125,7 @@ def _resource(kind: Kind) -> Object:
         **_aliases(kind),
     }
     if kind.subresources:
-        found["subresources"] = [
+        resource["subresources"] = [
             {
                 "subresource": sub.name,
                 "responseKind": {"group": sub.group, "version": sub.version, "kind": sub.kind},
@@ -133,4 +133,4 @@ def _resource(kind: Kind) -> Object:
             }
             for sub in kind.subresources
         ]
-    return found
+    return resource

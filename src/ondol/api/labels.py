@@ -1,4 +1,4 @@
-"""Label selectors: which objects a list, a watch, a Service or a Deployment means.
+"""Label selectors: which objects a list, a watch, a Service or a Deployment selects.
 
 One frozen `Selector` serves both spellings: the query string (`a=b,c!=d,e in (x,y),!f`) and the
 `LabelSelector` document (`matchLabels`, `matchExpressions`). Grammar, matching and messages follow
@@ -46,7 +46,7 @@ _TOKEN: Final = re.compile(r"[ \t\r\n]*(?:(?P<symbol>==|!=|[=!(),<>])|(?P<word>[
 
 
 TERMS_MAX: Final = 100
-"""Terms of one selector that a caller sends: each object is held against every one of them."""
+"""Most terms a caller's selector may have: each object is compared with every one of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,26 +58,26 @@ class Requirement:
     values: tuple[str, ...] = ()
 
     def matches(self, labels: Mapping[str, str]) -> bool:
-        found = labels.get(self.key)
+        value = labels.get(self.key)
         match self.operator:
             case "=" | "==" | "in":
-                return found is not None and self._names(found)
+                return value is not None and self._names(value)
             case "!=" | "notin":
-                return found is None or not self._names(found)
+                return value is None or not self._names(value)
             case "exists":
-                return found is not None
+                return value is not None
             case "!":
-                return found is None
+                return value is None
             case _:
-                return self._compares(found)
+                return self._compares(value)
 
     def _names(self, value: str) -> bool:
         """Whether the value is one of the sorted ones, of which there may be thousands."""
         place = bisect_left(self.values, value)
         return place < len(self.values) and self.values[place] == value
 
-    def _compares(self, found: str | None) -> bool:
-        number = _int64(found)
+    def _compares(self, value: str | None) -> bool:
+        number = _int64(value)
         bound = _int64(self.values[0])
         if number is None or bound is None:
             return False
@@ -150,24 +150,26 @@ def from_document(document: Mapping[str, Any] | None) -> Selector:
     if document is None:
         return _NOTHING
     pairs: Mapping[str, str] = document.get("matchLabels") or {}
-    found = [_requirement(key, EQUALS, (value,)) for key, value in pairs.items()]
+    requirements = [_requirement(key, EQUALS, (value,)) for key, value in pairs.items()]
     for expression in document.get("matchExpressions") or ():
         operator = expression.get("operator") or ""
         if operator not in _DOCUMENT_OPERATORS:
             raise errors.BadRequest(f'"{operator}" is not a valid label selector operator')
         values = expression.get("values") or ()
-        found.append(_requirement(expression.get("key") or "", _DOCUMENT_OPERATORS[operator], values))
-    return Selector(tuple(sorted(found, key=lambda requirement: requirement.key)))
+        requirements.append(_requirement(expression.get("key") or "", _DOCUMENT_OPERATORS[operator], values))
+    return Selector(tuple(sorted(requirements, key=lambda requirement: requirement.key)))
 
 
 def parse(text: str) -> Selector:
-    """The selector a query string spells; `BadRequest` says where it cannot be read."""
+    """The selector written in a query string; `BadRequest` names the place that cannot be parsed."""
     if not text:
         return _EVERYTHING
-    found = _Parser(_tokens(text)).parse()
-    if len(found) > TERMS_MAX:
-        raise errors.BadRequest(f"a label selector may have at most {TERMS_MAX} terms, got {len(found)}")
-    return Selector(tuple(sorted(found, key=lambda requirement: requirement.key)))
+    requirements = _Parser(_tokens(text)).parse()
+    if len(requirements) > TERMS_MAX:
+        raise errors.BadRequest(
+            f"a label selector may have at most {TERMS_MAX} terms, got {len(requirements)}"
+        )
+    return Selector(tuple(sorted(requirements, key=lambda requirement: requirement.key)))
 
 
 class _Token(NamedTuple):
@@ -209,20 +211,20 @@ class _Parser:
         return token
 
     def parse(self) -> list[Requirement]:
-        found: list[Requirement] = []
+        requirements: list[Requirement] = []
         while True:
             token = self._peek()
             if token.kind == "end":
-                return found
+                return requirements
             if token.kind not in ("word", "!"):
                 raise _unexpected(token, "!, identifier, or 'end of string'")
             try:
-                found.append(self._one())
+                requirements.append(self._one())
             except errors.BadRequest as error:
                 raise errors.BadRequest(f"unable to parse requirement: {error.message}") from error
             separator = self._take()
             if separator.kind == "end":
-                return found
+                return requirements
             if separator.kind != ",":
                 raise _unexpected(separator, "',' or 'end of string'")
             after = self._peek()

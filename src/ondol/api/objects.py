@@ -52,8 +52,8 @@ class Resource:
 
 
 def metadata(obj: Mapping[str, Any]) -> Mapping[str, Any]:
-    found: Mapping[str, Any] = obj.get("metadata") or {}
-    return found
+    section: Mapping[str, Any] = obj.get("metadata") or {}
+    return section
 
 
 def name(obj: Mapping[str, Any]) -> str:
@@ -81,13 +81,13 @@ def generation(obj: Mapping[str, Any]) -> int:
 
 
 def labels(obj: Mapping[str, Any]) -> Mapping[str, str]:
-    found: Mapping[str, str] = metadata(obj).get("labels") or {}
-    return found
+    pairs: Mapping[str, str] = metadata(obj).get("labels") or {}
+    return pairs
 
 
 def annotations(obj: Mapping[str, Any]) -> Mapping[str, str]:
-    found: Mapping[str, str] = metadata(obj).get("annotations") or {}
-    return found
+    pairs: Mapping[str, str] = metadata(obj).get("annotations") or {}
+    return pairs
 
 
 def finalizers(obj: Mapping[str, Any]) -> tuple[str, ...]:
@@ -99,13 +99,13 @@ def is_deleting(obj: Mapping[str, Any]) -> bool:
 
 
 def spec(obj: Mapping[str, Any]) -> Mapping[str, Any]:
-    found: Mapping[str, Any] = obj.get("spec") or {}
-    return found
+    section: Mapping[str, Any] = obj.get("spec") or {}
+    return section
 
 
 def status(obj: Mapping[str, Any]) -> Mapping[str, Any]:
-    found: Mapping[str, Any] = obj.get("status") or {}
-    return found
+    section: Mapping[str, Any] = obj.get("status") or {}
+    return section
 
 
 def owner_references(obj: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

@@ -24,7 +24,7 @@ class References(NamedTuple):
 
 
 def of_volumes(spec: Spec) -> References:
-    """What volumes are filled from; it is followed while the pod lives."""
+    """What volumes are filled from; the node follows it while the pod runs."""
     maps: set[str] = set()
     secrets: set[str] = set()
     for volume in spec.get("volumes") or ():
@@ -35,7 +35,7 @@ def of_volumes(spec: Spec) -> References:
 
 
 def of_environments(spec: Spec) -> References:
-    """What variables are taken from when a container is made."""
+    """What environment variables are taken from when a container is created."""
     maps: set[str] = set()
     secrets: set[str] = set()
     for origin in _origins(spec):
@@ -47,7 +47,7 @@ def of_environments(spec: Spec) -> References:
 def _origins(spec: Spec) -> Iterator[Spec]:
     for field in _CONTAINERS:
         for container in spec.get(field) or ():
-            yield from (entry.get("valueFrom") or {} for entry in container.get("env") or ())
+            yield from (variable.get("valueFrom") or {} for variable in container.get("env") or ())
             yield from container.get("envFrom") or ()
 
 
@@ -60,7 +60,7 @@ def pull_secrets(spec: Spec) -> frozenset[str]:
 
 
 def claims(pod_name: str, spec: Spec) -> frozenset[str]:
-    """PersistentVolumeClaims, with those made for its ephemeral volumes."""
+    """Names of PersistentVolumeClaims, those created for its ephemeral volumes included."""
     named = {_name(volume, "persistentVolumeClaim", "claimName") for volume in spec.get("volumes") or ()}
     own = {
         f"{pod_name}-{volume['name']}"

@@ -1,4 +1,4 @@
-"""Whether a Deployment runs what its spec says: the question that `kubectl rollout status` asks.
+"""Whether a Deployment runs what its spec asks for: what `kubectl rollout status` waits for.
 
 Asked by the Deployment's controller, and by operators whose object is ready once its Deployment is.
 """
@@ -12,11 +12,11 @@ from ondol.api import objects
 
 
 def is_rolled_out(deployment: Mapping[str, Any]) -> bool:
-    """Whether every replica is wanted, of the newest template and available, as of the newest spec.
+    """Whether there are exactly `spec.replicas` pods, all of the newest template and available.
 
-    `readyReplicas` alone does not say it: while a change rolls out it counts the replicas of before.
+    `readyReplicas` does not suffice: while a change rolls out it counts pods of the former template too.
     """
-    status, wanted = objects.status(deployment), objects.spec(deployment).get("replicas", 1)
-    counts = (int(status.get(f"{what}Replicas") or 0) for what in ("updated", "available"))
+    status, desired = objects.status(deployment), objects.spec(deployment).get("replicas", 1)
+    counts = (int(status.get(f"{counted}Replicas") or 0) for counted in ("updated", "available"))
     is_seen = int(status.get("observedGeneration") or 0) >= objects.generation(deployment)
-    return is_seen and {wanted} == {*counts, int(status.get("replicas") or 0)}
+    return is_seen and {desired} == {*counts, int(status.get("replicas") or 0)}

@@ -1,4 +1,4 @@
-"""A pod's quality of service: one meaning for the API server, which says it, and the node.
+"""A pod's quality of service class: one rule for the API server, which reports it, and the node.
 
 The node acts by it: who dies first when memory runs out.
 """
@@ -16,16 +16,16 @@ _COMPUTE: Final = ("cpu", "memory")
 
 
 def of(pod: Mapping[str, Any]) -> str:
-    """Guaranteed, Burstable or BestEffort, by what all containers request and are limited to.
+    """Guaranteed, Burstable or BestEffort, by the requests and limits of all containers.
 
     A limit without a request is the request; zero is as good as none.
     """
     spec = objects.spec(pod)
     containers = [*(spec.get("containers") or ()), *(spec.get("initContainers") or ())]
     amounts = [container.get("resources") or {} for container in containers]
-    limits = [_compute(found.get("limits")) for found in amounts]
+    limits = [_compute(amount.get("limits")) for amount in amounts]
     requests = [
-        _compute({**(found.get("limits") or {}), **(found.get("requests") or {})}) for found in amounts
+        _compute({**(amount.get("limits") or {}), **(amount.get("requests") or {})}) for amount in amounts
     ]
     if not any(requests) and not any(limits):
         return "BestEffort"
@@ -33,6 +33,6 @@ def of(pod: Mapping[str, Any]) -> str:
     return "Guaranteed" if is_guaranteed else "Burstable"
 
 
-def _compute(found: Mapping[str, Any] | None) -> dict[str, Fraction]:
-    parsed = {name: quantity.parse((found or {})[name]) for name in _COMPUTE if name in (found or {})}
+def _compute(amounts: Mapping[str, Any] | None) -> dict[str, Fraction]:
+    parsed = {name: quantity.parse((amounts or {})[name]) for name in _COMPUTE if name in (amounts or {})}
     return {name: amount for name, amount in parsed.items() if amount}

@@ -1,4 +1,4 @@
-"""Where the kinds this project speaks to are served, as constants for clients and controllers."""
+"""The resources that this project's own clients and controllers address, as constants."""
 
 from __future__ import annotations
 
@@ -41,7 +41,4 @@ KNATIVE_REVISION: Final = Resource("serving.knative.dev", "v1", "revisions", "Re
 KNATIVE_ROUTE: Final = Resource("serving.knative.dev", "v1", "routes", "Route")
 POD_AUTOSCALER: Final = Resource(
     "autoscaling.internal.knative.dev", "v1alpha1", "podautoscalers", "PodAutoscaler"
-)
-SERVERLESS_SERVICE: Final = Resource(
-    "networking.internal.knative.dev", "v1alpha1", "serverlessservices", "ServerlessService"
 )

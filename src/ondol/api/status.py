@@ -84,8 +84,8 @@ def already_exists(resource: Resource, name: str) -> errors.AlreadyExists:
     )
 
 
-def conflict(resource: Resource, name: str, why: str = "") -> errors.Conflict:
-    text = why or (
+def conflict(resource: Resource, name: str, reason: str = "") -> errors.Conflict:
+    text = reason or (
         "the object has been modified; please apply your changes to the latest version and try again"
     )
     return errors.Conflict(
@@ -94,17 +94,17 @@ def conflict(resource: Resource, name: str, why: str = "") -> errors.Conflict:
     )
 
 
-def kind_conflict(resource: Resource, name: str, why: str) -> errors.Conflict:
-    """A conflict told of the kind, as of the preconditions of a delete."""
+def kind_conflict(resource: Resource, name: str, reason: str) -> errors.Conflict:
+    """A conflict whose message names the kind, such as one of a delete's preconditions."""
     subject = f"{resource.kind}.{resource.group}" if resource.group else resource.kind
     return errors.Conflict(
-        f'Operation cannot be fulfilled on {subject} "{name}": {why}',
+        f'Operation cannot be fulfilled on {subject} "{name}": {reason}',
         details={"name": name, "group": resource.group, "kind": resource.kind},
     )
 
 
 def invalid(resource: Resource, name: str, causes: Sequence[errors.Cause]) -> errors.Invalid:
-    """Every cause at once, so that one round trip tells the whole story."""
+    """All causes in one error, so that the user sees everything wrong at once."""
     listed = [f"{c.field}: {c.message}" if c.field else c.message for c in causes]
     text = listed[0] if len(listed) == 1 else f"[{', '.join(listed)}]"
     subject = f"{resource.kind}.{resource.group}" if resource.group else resource.kind

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 
 import anyio
 
+from ondol.api import parameters
 from ondol.apiserver.auth.identity import User
 from ondol.apiserver.requestinfo import RequestInfo
 from ondol.base import errors
@@ -76,9 +77,8 @@ class Request:
         return self.header(b"user-agent")
 
     def flag(self, name: str) -> bool:
-        """A boolean query parameter; like Go, any spelling but 0 and false is true when given."""
-        value = self.query.get(name)
-        return value is not None and value not in ("", "0", "false", "False", "FALSE", "f", "F")
+        """A boolean query parameter; as `parameters.is_true` reads it."""
+        return parameters.is_true(self.query.get(name))
 
     def number(self, name: str) -> int | None:
         """A whole number of the query; `BadRequest` if it is not one."""

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from ondol.api import fields
+from ondol.api import fields, parameters
 from ondol.base import errors
 
 _VERBS: Final = {
@@ -72,15 +72,11 @@ def _resource(
         name, subresource = "", ""  # the legacy watch of one object selects it by name
         name = parts[1] if len(parts) > 1 else _named(query)
     elif not name and verb == "get":
-        verb = "watch" if _true(query.get("watch")) else "list"
+        verb = "watch" if parameters.is_true(query.get("watch")) else "list"
         name = _named(query)
     elif not name and verb == "delete":
         verb, name = "deletecollection", _named(query)
     return RequestInfo(verb, path, *group_version, resource, subresource, namespace, name, rest)
-
-
-def _true(value: str | None) -> bool:
-    return value is not None and value not in ("", "0", "false")
 
 
 def _named(query: Mapping[str, str]) -> str:

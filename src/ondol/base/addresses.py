@@ -1,4 +1,4 @@
-"""Addresses that never mean another machine's service: what nobody may be sent to by what a user wrote."""
+"""IP addresses that no endpoint may have: loopback, link-local, multicast and others of no one service."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _LINK_LOCAL_MULTICAST: Final = (ipaddress.ip_network("224.0.0.0/24"), ipaddress.
 
 
 def parsed(text: str) -> Address | None:
-    """The address meant, None for what is none; an IPv4 address in IPv6's clothes is an IPv4 address.
+    """The address in a text, or None; an IPv4-mapped IPv6 address is returned as the IPv4 address.
 
     The kernel takes `::ffff:127.0.0.1` to 127.0.0.1. A zone (`fe80::1%eth0`) is part of no address.
     """
@@ -25,7 +25,7 @@ def parsed(text: str) -> Address | None:
 
 
 def is_special(text: str) -> bool:
-    """Whether the text is no address of a service: one's own loopback or link, many, or none at all."""
+    """Whether the text is no address that a service can have, or no address at all."""
     address = parsed(text)
     return address is None or bool(objection(address))
 

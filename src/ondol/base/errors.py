@@ -97,7 +97,7 @@ class BadRequest(ApiError):
 
 
 class Undecodable(BadRequest):
-    """A document whose fields do not have the types of its kind; `why` names the field."""
+    """A document whose fields do not have the types of its kind; `why` is the decoder's reason."""
 
     def __init__(self, message: str, *, why: str) -> None:
         super().__init__(message)

@@ -9,8 +9,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from ondol.base import comma_list
+
 ANY: Final = ("", "0.0.0.0", "::")
-"""How every address of the machine is written."""
+"""The spellings of "every address of the machine"."""
 _PORT_MAX: Final = 65535
 _PROC: Final = Path("/proc/net")
 _LISTENING: Final = "0A"
@@ -38,7 +40,7 @@ class HostPort(NamedTuple):
 
 def ranges(text: str) -> tuple[range, ...]:
     """Ports and ranges of them, parted by commas (`80, 9000-9099`); `ValueError` for what is neither."""
-    return tuple(_range(part.strip()) for part in text.split(",") if part.strip())
+    return tuple(_range(part) for part in comma_list.items(text))
 
 
 def _range(text: str) -> range:
@@ -49,10 +51,10 @@ def _range(text: str) -> range:
     return ports
 
 
-def clash(asked: Iterable[HostPort], taken: Iterable[HostPort]) -> bool:
+def clash(ports: Iterable[HostPort], taken: Iterable[HostPort]) -> bool:
     """Whether any of these clashes with any of those."""
     those = list(taken)
-    return any(each.clashes(other) for each in asked for other in those)
+    return any(each.clashes(other) for each in ports for other in those)
 
 
 def in_use(proc: Path = _PROC) -> frozenset[HostPort]:

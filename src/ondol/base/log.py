@@ -13,7 +13,7 @@ Logger = structlog.typing.FilteringBoundLogger
 
 
 class _Forgiving:
-    """A stream whose lines are lost when they cannot be written: on a full disk, what is told of goes on."""
+    """A stream that drops lines it cannot write, so that a full disk does not stop what is logged."""
 
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
@@ -28,7 +28,7 @@ class _Forgiving:
             self.stream.flush()
 
 
-# One for all loggers: those made before a later `configure` write where it says, too.
+# One for all loggers, so that those created before `configure` write to its stream too.
 _output: Final = _Forgiving(sys.stderr)
 
 
@@ -59,7 +59,7 @@ def configure(*, level: str = "info", json: bool = False, stream: TextIO | None 
 
 
 def get(part: str) -> Logger:
-    """A logger bound to the part of the platform that speaks."""
+    """A logger bound to the name of a part of the platform."""
     logger: Logger = structlog.get_logger().bind(part=part)
     return logger
 

@@ -1,4 +1,4 @@
-"""Remembering what was made from the same inputs, for as long as each translation uses it again."""
+"""A cache of computed values that forgets what one translation (generation) did not use."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ T = TypeVar("T")
 
 
 class Memo:
-    """Values by key; `sweep` forgets what was not asked for since the last sweep.
+    """Values by key; `sweep` forgets those that `get` did not return since the sweep before.
 
     `alive` keeps objects whose `id` is part of a key from being freed, and their ids from being
     used anew, while the entry lives.
@@ -18,18 +18,18 @@ class Memo:
     def __init__(self) -> None:
         self._current: dict[Hashable, tuple[Any, Any]] = {}
         self._previous: dict[Hashable, tuple[Any, Any]] = {}
-        self.made = 0
-        """How many values were made, not remembered."""
+        self.misses = 0
+        """How many values had to be computed."""
 
     def get(self, key: Hashable, make: Callable[[], T], alive: Any = None) -> T:
-        entry = self._current.get(key)
-        if entry is None:
-            entry = self._previous.get(key)
-            if entry is None:
-                self.made += 1
-                entry = (make(), alive)
-            self._current[key] = entry
-        value: T = entry[0]
+        cached = self._current.get(key)
+        if cached is None:
+            cached = self._previous.get(key)
+            if cached is None:
+                self.misses += 1
+                cached = (make(), alive)
+            self._current[key] = cached
+        value: T = cached[0]
         return value
 
     def sweep(self) -> None:

@@ -1,4 +1,4 @@
-"""Memory that was needed once and is free again, given back to the machine."""
+"""Return freed memory of this process to the machine."""
 
 from __future__ import annotations
 

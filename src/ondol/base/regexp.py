@@ -68,7 +68,7 @@ class Pattern:
 
 @functools.lru_cache(maxsize=_REMEMBERED_MAX)
 def compiled(expression: str) -> Pattern:
-    """Compile a Go regular expression; `ValueError` says in Go's words why it is none."""
+    """Compile a Go regular expression; `ValueError` has the reason as Go's compiler words it."""
     import re2  # noqa: PLC0415 - ten milliseconds and three megabytes that most processes never need
 
     if _any_byte(expression):
@@ -93,10 +93,10 @@ def _any_byte(expression: str) -> bool:
 
 
 def _in_words_of_go(wrong: Exception) -> str:
-    """RE2's reason with what is wrong in the backquotes that Go puts around it."""
+    """RE2's reason in Go's words, the offending fragment in backquotes."""
     reason = wrong.args[0] if wrong.args else ""
     text = reason.decode("utf-8", "replace") if isinstance(reason, bytes) else str(reason)
-    what, colon, where = text.partition(": ")
+    problem, colon, fragment = text.partition(": ")
     named = {
         "invalid perl operator": "invalid or unsupported Perl syntax",
         "invalid repetition size": "invalid repeat count",
@@ -105,5 +105,5 @@ def _in_words_of_go(wrong: Exception) -> str:
         "missing ]": "missing closing ]",
         "missing )": "missing closing )",
         "trailing \\": "trailing backslash at end of expression",
-    }.get(what, what)
-    return f"{named}: `{where}`" if colon else named
+    }.get(problem, problem)
+    return f"{named}: `{fragment}`" if colon else named

@@ -83,7 +83,7 @@ class AsgiTransport:
             raise failure
 
     async def aclose(self) -> None:
-        """Nothing is held between requests."""
+        """Nothing to close: no connection outlives a request."""
 
     def _scope(self, call: Call) -> dict[str, Any]:
         headers = {"host": "ondol", **call.headers}
@@ -113,25 +113,25 @@ class AsgiTransport:
 
 
 class _Disconnected(OSError):
-    """What `send` raises once the reader has gone, as ASGI servers do."""
+    """Raised by `send` once the reader has disconnected, as ASGI servers do."""
 
 
 class _Request:
-    """Hands the application its body, then a disconnect once the reader has gone."""
+    """Gives the application the body, then `http.disconnect` once the reader disconnects."""
 
     def __init__(self, body: bytes) -> None:
         self._body: bytes | None = body
-        self._gone = anyio.Event()
+        self._disconnected = anyio.Event()
 
     async def receive(self) -> Message:
         if self._body is not None:
             body, self._body = self._body, None
             return {"type": "http.request", "body": body, "more_body": False}
-        await self._gone.wait()
+        await self._disconnected.wait()
         return {"type": "http.disconnect"}
 
     def disconnect(self) -> None:
-        self._gone.set()
+        self._disconnected.set()
 
 
 class _Whole(_Request):
@@ -171,7 +171,7 @@ class _Streamed(_Request):
         self._sender, self._receiver = anyio.create_memory_object_stream[bytes](_BUFFERED_CHUNKS)
 
     async def send(self, message: Message) -> None:
-        if self._gone.is_set():
+        if self._disconnected.is_set():
             raise _Disconnected
         if message["type"] == "http.response.start":
             self._status = message["status"]
@@ -217,8 +217,8 @@ class _Streamed(_Request):
 
 
 def _headers(message: Message) -> dict[str, str]:
-    found = message.get("headers") or ()
-    return joined((bytes(k).decode().lower(), bytes(v).decode()) for k, v in found)
+    pairs = message.get("headers") or ()
+    return joined((bytes(k).decode().lower(), bytes(v).decode()) for k, v in pairs)
 
 
 @asynccontextmanager

@@ -46,7 +46,7 @@ class ObjectList:
 class Client:
     """One verb a method. `field_manager` owns the fields this client writes, unless a call says otherwise.
 
-    `on_warning` is told each warning that comes with an answer; nobody is until it is set.
+    `on_warning` is called with each warning that comes with an answer; None ignores them.
     """
 
     def __init__(
@@ -107,7 +107,10 @@ class Client:
         inactivity_s: float | None = None,
         metadata_only: bool = False,
     ) -> AsyncIterator[AsyncIterator[WatchEvent]]:
-        """An open watch; `errors.Expired` (from the answer or the stream) means: list again.
+        """An open watch of the changes after `resource_version`; how to resume one stands in `client.watch`.
+
+        `errors.Expired`, from the answer or the stream, means: list again. Without a version, and with
+        `send_initial_events`, all objects come first, then a bookmark that `ends_initial_events`.
 
         `timeout_s` asks the server to end it; `inactivity_s` raises `errors.Timeout` after a
         silence, so choose it longer than the server's bookmark period.
@@ -207,7 +210,7 @@ class Client:
         uid: str = "",
         resource_version: str = "",
     ) -> Object:
-        """The object with its deletion timestamp, or a Status once it is gone."""
+        """The object with its deletion timestamp, or a Status if it is deleted already."""
         options = _delete_options(propagation, grace_period_s, uid, resource_version)
         return await self._call(
             "DELETE", resource.path(namespace, name), body=_encode(options), content_type=_JSON
@@ -282,7 +285,7 @@ class Client:
                 continue
             for api_version in discovery.versions(answer):
                 described += discovery.resource_list(await self._call("GET", discovery.path(api_version)))
-        for resource in (entry.resource for entry in described):
+        for resource in (kind.resource for kind in described):
             self._discovered.setdefault(resource.api_version, {})[resource.kind] = resource
         return described
 
@@ -296,7 +299,9 @@ class Client:
             answer = await self._call("GET", discovery.path(api_version))
         except errors.NotFound as error:
             raise missing from error
-        served = {entry.resource.kind: entry.resource for entry in discovery.resource_list(answer)}
+        served = {
+            described.resource.kind: described.resource for described in discovery.resource_list(answer)
+        }
         self._discovered[api_version] = served
         if kind not in served:
             raise missing

@@ -52,17 +52,17 @@ def resource_list(document: Mapping[str, Any]) -> list[Described]:
     return [
         _described(
             Resource(
-                entry.get("group") or group,
-                entry.get("version") or version,
-                str(entry["name"]),
-                str(entry["kind"]),
-                namespaced=bool(entry.get("namespaced")),
+                item.get("group") or group,
+                item.get("version") or version,
+                str(item["name"]),
+                str(item["kind"]),
+                namespaced=bool(item.get("namespaced")),
             ),
-            entry.get("singularName"),
-            entry,
+            item.get("singularName"),
+            item,
         )
-        for entry in document.get("resources") or ()
-        if "/" not in str(entry["name"])
+        for item in document.get("resources") or ()
+        if "/" not in str(item["name"])
     ]
 
 
@@ -75,30 +75,30 @@ def _aggregated(document: Mapping[str, Any]) -> Iterator[Described]:
     for group in document.get("items") or ():
         group_name = str((group.get("metadata") or {}).get("name") or "")
         for version in group.get("versions") or ():
-            for entry in version.get("resources") or ():
-                kind = entry.get("responseKind") or {}
+            for item in version.get("resources") or ():
+                kind = item.get("responseKind") or {}
                 resource = Resource(
                     group_name,
                     str(version["version"]),
-                    str(entry["resource"]),
+                    str(item["resource"]),
                     str(kind.get("kind") or ""),
-                    namespaced=entry.get("scope") == "Namespaced",
+                    namespaced=item.get("scope") == "Namespaced",
                 )
-                yield _described(resource, entry.get("singularResource"), entry)
+                yield _described(resource, item.get("singularResource"), item)
 
 
-def _described(resource: Resource, singular: str | None, entry: Mapping[str, Any]) -> Described:
+def _described(resource: Resource, singular: str | None, item: Mapping[str, Any]) -> Described:
     return Described(
         resource,
         singular or resource.kind.lower(),
-        tuple(entry.get("shortNames") or ()),
-        tuple(entry.get("categories") or ()),
-        frozenset(entry.get("verbs") or ()),
+        tuple(item.get("shortNames") or ()),
+        tuple(item.get("categories") or ()),
+        frozenset(item.get("verbs") or ()),
     )
 
 
 def named(described: Iterable[Described], word: str) -> list[Resource]:
-    """What a word means, the first that is called so, or every resource of a category; empty if neither."""
+    """The first resource that is called `word`, or all of a category of that name; empty if neither."""
     choices = list(described)
     lower = word.lower()
     if called := next((choice for choice in choices if choice.is_called(lower)), None):

@@ -145,9 +145,9 @@ def _selected(loaded: _Loaded, context: str) -> tuple[Mapping[str, Any], Mapping
 
 def _named(loaded: _Loaded, plural: str, singular: str, name: str) -> tuple[Mapping[str, Any], Path]:
     for path, document in loaded:
-        for entry in document.get(plural) or ():
-            if entry.get("name") == name:
-                return entry.get(singular) or {}, path.parent
+        for item in document.get(plural) or ():
+            if item.get("name") == name:
+                return item.get(singular) or {}, path.parent
     raise errors.HostError(
         f"the kubeconfig has no {singular} {name!r}", remedy="kubectl config get-contexts lists what it has"
     )

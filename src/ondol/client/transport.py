@@ -23,7 +23,7 @@ class ConnectionLost(errors.Unavailable):
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What is asked of the API server; a path without its query, neither of them encoded."""
+    """One request; `path` has no query, and neither of them is percent-encoded."""
 
     method: str
     path: str
@@ -66,13 +66,13 @@ class Transport(Protocol):
 
 
 def joined(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """Headers by name; what came more than once is one list, separated by commas."""
-    found: dict[str, str] = {}
+    """Headers by name; the values of a repeated header are joined by commas."""
+    by_name: dict[str, str] = {}
     for name, value in headers:
-        found[name] = f"{found[name]}, {value}" if name in found else value
-    return found
+        by_name[name] = f"{by_name[name]}, {value}" if name in by_name else value
+    return by_name
 
 
 def warnings(headers: Mapping[str, str]) -> list[str]:
-    """What the server warns of: the texts of its `Warning` headers."""
+    """The texts of an answer's `Warning` headers."""
     return [re.sub(r"\\(.)", r"\1", text) for text in _WARNING.findall(headers.get("warning", ""))]

@@ -1,6 +1,28 @@
-"""A watch stream read as events: lines joined over chunks, errors in the stream raised as errors.
+r"""A watch stream read as events: lines joined over chunks, errors in the stream raised as errors.
 
 `Client.watch` opens it; informers and commands iterate it inside the watch's context.
+
+A stream does not resume by itself. Its reader remembers the `resourceVersion` of the last event it has
+taken, bookmarks included, and opens the next watch with it: the server then sends every change after
+that one, so nothing is missed or repeated. `errors.Expired` is the one error after which that version is
+of no use: the server has forgotten the changes behind it, and the reader lists anew. Any other end
+(the server's time limit, a broken connection, silence) is followed by a watch from the same version.
+`sdk.informer` is that reader.
+
+>>> import anyio
+>>> async def chunks():
+...     yield b'{"type":"MODIFIED","object":{"metadata":{"name":"a","resourceVersion":"7"}}}\n{"type":"BOOK'
+...     yield b'MARK","object":{"metadata":{"resourceVersion":"12"}}}\n'
+>>> async def last_version():
+...     version = "5"
+...     async for event in WatchStream(chunks(), inactivity_s=None):
+...         version = event.object["metadata"]["resourceVersion"]
+...         print(event.type, version)
+...     return version
+>>> anyio.run(last_version)  # the next watch begins here, not at 7: the server vouches for what lies between
+MODIFIED 7
+BOOKMARK 12
+'12'
 """
 
 from __future__ import annotations
@@ -64,7 +86,7 @@ class WatchStream:
         return _event(self._ready.popleft())
 
     async def _read(self) -> None:
-        """Take one chunk; what follows its last line end waits for the next."""
+        """Read one chunk; the part after its last line end is kept for the next."""
         with anyio.move_on_after(self._inactivity_s) as guard:
             chunk = await anext(self._chunks)
         if guard.cancelled_caught:

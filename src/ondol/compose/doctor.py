@@ -68,7 +68,7 @@ def _data(settings: Settings) -> Iterator[Finding]:
     from ondol.apiserver import documents  # noqa: PLC0415 - none of the other findings needs the store
     from ondol.store import repair  # noqa: PLC0415 - likewise
 
-    if not repair.was_made(existing.store_file):
+    if not repair.ever_existed(existing.store_file):
         return
     try:
         with hints.restorable(settings.data_dir):

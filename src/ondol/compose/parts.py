@@ -24,13 +24,13 @@ import anyio.abc
 
 from ondol import client as clients
 from ondol.api.pod_security import policies
-from ondol.base import errors, files, host_ports, log, unix_socket
+from ondol.base import comma_list, errors, files, host_ports, log, unix_socket
 from ondol.base.clock import SystemClock
 from ondol.base.host_ports import HostPort
 from ondol.client import Client
 from ondol.compose import hints
 from ondol.compose.instance import Instance
-from ondol.compose.settings import Settings, listed
+from ondol.compose.settings import Settings
 from ondol.compose.supervisor import Notify, Part
 
 # What at least two parts use and what starts no thread: imported once, before the fork.
@@ -215,9 +215,9 @@ def pod_security(settings: Settings) -> policies.Settings:
     )
     return policies.Settings(
         policies.Policy(enforce, audit, warn),
-        exempt_users=frozenset(listed(settings.pod_security_exempt_users)),
-        exempt_namespaces=frozenset(listed(settings.pod_security_exempt_namespaces)),
-        exempt_runtime_classes=frozenset(listed(settings.pod_security_exempt_runtime_classes)),
+        exempt_users=frozenset(comma_list.items(settings.pod_security_exempt_users)),
+        exempt_namespaces=frozenset(comma_list.items(settings.pod_security_exempt_namespaces)),
+        exempt_runtime_classes=frozenset(comma_list.items(settings.pod_security_exempt_runtime_classes)),
     )
 
 
@@ -449,7 +449,7 @@ def node_config(instance: Instance, settings: Settings) -> Any:
         api_token=_node_token(instance),
         runtime=settings.runtime,
         pod_pids_limit=settings.pod_pids_limit,
-        allowed_unsafe_sysctls=listed(settings.allowed_unsafe_sysctls),
+        allowed_unsafe_sysctls=comma_list.items(settings.allowed_unsafe_sysctls),
         max_pods=settings.max_pods,
         restart_backoff=node.restart_backoff(settings.restart_backoff_max_s),
         drain_s=settings.drain_s,

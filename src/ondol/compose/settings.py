@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from ondol.api import sysctls
 from ondol.api.pod_security import policies
-from ondol.base import errors, host_ports, names
+from ondol.base import comma_list, errors, host_ports, names
 from ondol.compose import hints
 
 ENVIRONMENT_PREFIX = "ONDOL_"
@@ -86,11 +86,6 @@ class Settings:
     """Least severe log level written: debug, info, warning or error."""
 
 
-def listed(text: str) -> tuple[str, ...]:
-    """The entries of a setting that is a list parted by commas."""
-    return tuple(entry.strip() for entry in text.split(",") if entry.strip())
-
-
 def _is_address(text: str) -> bool:
     try:
         ipaddress.ip_address(text)
@@ -135,7 +130,7 @@ def _is_level(text: str) -> bool:
 
 _LEVEL: Final = (_is_level, "privileged, baseline or restricted, as such or of a release (baseline:v1.34)")
 _NAMES: Final = (
-    lambda text: all(names.is_dns1123_subdomain(name) for name in listed(text)),
+    lambda text: all(names.is_dns1123_subdomain(name) for name in comma_list.items(text)),
     "names separated by commas",
 )
 _LIMITS: Final[Mapping[str, tuple[Callable[[Any], bool], str]]] = {
@@ -148,7 +143,7 @@ _LIMITS: Final[Mapping[str, tuple[Callable[[Any], bool], str]]] = {
     "runtime": (lambda name: name in ("", "crun", "runc"), "crun, runc or empty"),
     "pod_pids_limit": (lambda count: count == 0 or 16 <= count <= 4_194_304, "0 or from 16 to 4194304"),
     "allowed_unsafe_sysctls": (
-        lambda text: all(map(sysctls.is_pattern, listed(text))),
+        lambda text: all(map(sysctls.is_pattern, comma_list.items(text))),
         "names or patterns below net., kernel.shm, kernel.msg, kernel.sem or fs.mqueue., parted by commas",
     ),
     "max_pods": (lambda count: 1 <= count <= 1000, "from 1 to 1000"),

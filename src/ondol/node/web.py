@@ -16,6 +16,7 @@ from urllib.parse import parse_qs, unquote
 
 import anyio
 
+from ondol.api import parameters
 from ondol.base import errors
 from ondol.base.clock import Clock, parse_rfc3339
 from ondol.node import logs
@@ -62,7 +63,7 @@ class Application:
         match parts:
             case ["containerLogs", namespace, pod, container]:
                 options = log_options(_query(scope), self._clock.now())
-                is_previous = _query(scope).get("previous", "").lower() in ("true", "1")
+                is_previous = parameters.is_true(_query(scope).get("previous"))
                 place = self._subject.log(namespace, pod, container, previous=is_previous)
                 await while_connected(receive, lambda: self._log(send, place, options))
             case ["stats", "summary"]:
@@ -117,8 +118,8 @@ def log_options(query: Mapping[str, str], now: float) -> logs.LogOptions:
         raise errors.BadRequest("log options: tailLines must be at least 0 and limitBytes at least 1")
     stream = query.get("stream", "All")
     return logs.LogOptions(
-        follow=query.get("follow", "").lower() in ("true", "1"),
-        timestamps=query.get("timestamps", "").lower() in ("true", "1"),
+        follow=parameters.is_true(query.get("follow")),
+        timestamps=parameters.is_true(query.get("timestamps")),
         tail_lines=tail,
         since=since,
         limit_bytes=limit,

@@ -18,7 +18,7 @@ from typing import Any, Final
 import anyio.to_thread
 import msgspec
 
-from ondol.base import errors
+from ondol.base import durations, errors
 from ondol.base.clock import Clock
 from ondol.observe import jaeger, otlp, otlp_protobuf, spans
 from ondol.observe.spans import Row, Span
@@ -283,24 +283,13 @@ def _whole(query: Mapping[str, str], key: str, default: int = 0) -> int:
     return int(text)
 
 
-_UNITS_NS: Final = {
-    "ns": 1,
-    "us": 1_000,
-    "µs": 1_000,
-    "ms": 1_000_000,
-    "s": 1_000_000_000,
-    "m": 60_000_000_000,
-}
-
-
 def _duration_ns(text: str) -> int:
     """Nanoseconds of a duration such as `1.5s` or `200ms`."""
     if not text:
         return 0
-    number = text.rstrip("nuµms")
     try:
-        return min(int(float(number) * _UNITS_NS[text[len(number) :]]), _TIME_NS_MAX)
-    except (KeyError, ValueError, OverflowError) as error:
+        return min(int(durations.nanoseconds(text)), _TIME_NS_MAX)
+    except ValueError as error:
         raise errors.BadRequest(f"{text[:40]!r} is not a duration such as 200ms") from error
 
 

@@ -1,7 +1,7 @@
 """One bucket in memory: its current records in order of name, and its recent history.
 
 A watch is a cursor into the history: nothing is queued per watcher, so a slow one costs nothing,
-holds nobody up, and expires when the history it still needed is forgotten.
+delays nobody, and expires when the history it still needed is forgotten.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Bucket:
         self._ordered = [self.records[name] for name in self._names]
 
     def announce(self) -> int:
-        """Wake whoever waits for a change; how many they were."""
+        """Wake all that wait for a change; returns how many they were."""
         woken = len(self.waiting)
         for waiter in self.waiting:
             waiter.set()
@@ -100,9 +100,9 @@ class Bucket:
         records = [record for record in self._ordered[start:stop] if record.name not in past]
         records += sorted(record for record in past.values() if record is not None)
         records.sort(key=_NAME)  # two sorted runs: merged, not sorted anew
-        shown = records[:limit] if limit else records
+        page = records[:limit] if limit else records
         grown = sum((name in self.records) - (record is not None) for name, record in past.items())
-        return Page(shown, revision, max(0, end - start) - grown - len(shown))
+        return Page(page, revision, max(0, end - start) - grown - len(page))
 
     def _past(self, prefix: str, after: str, revision: int) -> dict[str, Record | None]:
         """What the names of a page that changed since a revision were then; None where there was nothing."""
@@ -125,7 +125,7 @@ class Bucket:
         self._trim(bisect.bisect_right(self._revisions, revision))
 
     def _range(self, prefix: str, after: str) -> tuple[int, int]:
-        """Where the names lie that begin with `prefix` and come after `after`."""
+        """The slice of `_names` that begin with `prefix` and come after `after`."""
         names = self._names
         start = bisect.bisect_right(names, after) if after else bisect.bisect_left(names, prefix)
         # U+10FFFF sorts after every character a name may hold.

@@ -2,7 +2,40 @@
 
 Reads are plain function calls on the state as of the last commit. A write is checked, gets its
 revision, is committed by the writer, becomes visible to reads and watches, and is acknowledged, in
-this order.
+this order. Revisions are handed out in the order of the checks and the writer commits in that order,
+so when a revision is visible, all earlier ones are.
+
+A name has at most one write under way. The next one of that name waits for it before its own check, so
+that `expected` is compared with a committed record, never with one that may yet fail; writes of other
+names go on, into the same commit (`writer`).
+
+>>> import anyio
+>>> def state(text):
+...     return lambda revision: text
+>>> async def story():
+...     log = open_memory()
+...     first = await log.append("pods", "a", state(b"pending"), expected=ABSENT)
+...     watch = log.watch("pods", after=first.revision)
+...     await log.append("pods", "a", state(b"running"), expected=first.revision)
+...     try:
+...         await log.append("pods", "a", state(b"failed"), expected=first.revision)
+...     except RevisionConflict as conflict:
+...         print("conflict with", conflict.current.value)
+...     print("watched:", [event.record.value for event in watch.take()])
+...     print("then:", log.page("pods", revision=first.revision).records[0].value)
+...     await log.compact(log.revision)
+...     try:
+...         log.watch("pods", after=first.revision)
+...     except errors.Expired as expired:
+...         print(expired)
+...     print("now:", log.get("pods", "a").value)
+...     log.close()
+>>> anyio.run(story)
+conflict with b'running'
+watched: [b'running']
+then: b'pending'
+The resourceVersion for the provided watch is too old.
+now: b'running'
 """
 
 from __future__ import annotations
@@ -34,7 +67,7 @@ T = TypeVar("T")
 
 
 class RevisionConflict(errors.OndolError):
-    """The record is not at the expected revision; `current` is what is there."""
+    """The record is not at the expected revision; `current` is the one that is, None if there is none."""
 
     def __init__(self, current: Record | None) -> None:
         super().__init__("the record changed")
@@ -42,7 +75,7 @@ class RevisionConflict(errors.OndolError):
 
 
 class RevisionCompacted(errors.Expired):
-    """The revision asked for is no longer remembered."""
+    """A list was requested at a revision whose history is forgotten."""
 
 
 class Store:
@@ -65,7 +98,7 @@ class Store:
         self._pending: dict[tuple[str, str], anyio.Event] = {}
         self._advanced: anyio.Event | None = None
         self._rest: Callable[[Bucket, float], None] | None = None
-        """Has a bucket rest for some seconds and announces then what came meanwhile."""
+        """Lets a bucket rest for some seconds, and then announces the changes that came meanwhile."""
         self.compacted = 0
         """Lists at an earlier revision than this are refused."""
         self.revision = _FIRST_REVISION
@@ -89,8 +122,8 @@ class Store:
         self.compacted = max(reached.values(), default=0)
 
     def get(self, bucket: str, name: str) -> Record | None:
-        found = self._buckets.get(bucket)
-        return found.records.get(name) if found is not None else None
+        contents = self._buckets.get(bucket)
+        return contents.records.get(name) if contents is not None else None
 
     def page(
         self,
@@ -105,14 +138,14 @@ class Store:
 
         With a revision, as they were then; `RevisionCompacted` if that is too long ago.
         """
-        found = self._bucket(bucket)
+        contents = self._bucket(bucket)
         if revision is not None and revision < self.revision:
-            if revision < max(found.compacted, self.compacted):
+            if revision < max(contents.compacted, self.compacted):
                 raise RevisionCompacted("The resourceVersion for the provided list is too old.")
-            return found.page_at(prefix, after, limit, revision)
-        records = found.page(prefix, after, limit)
+            return contents.page_at(prefix, after, limit, revision)
+        records = contents.page(prefix, after, limit)
         cut_off = limit and len(records) == limit
-        remaining = found.count(prefix, records[-1].name) if cut_off else 0
+        remaining = contents.count(prefix, records[-1].name) if cut_off else 0
         return Page(records, self.revision, remaining)
 
     def buckets(self) -> list[str]:
@@ -132,12 +165,11 @@ class Store:
         delete: bool = False,
         urgent: bool = False,
     ) -> Record:
-        """Write one record, or its end, and return it once it is on disk.
+        """Write one record, or its deletion, and return it once it is on disk.
 
-        An end, and what is `urgent` because it leads to one, is written on a full disk too, for a while.
-
-        `value` makes the bytes for the revision it is given. `expected` is the revision the record
-        must have (`ABSENT`: none); otherwise `RevisionConflict`.
+        `value` makes the bytes from the record's revision. `expected` is the revision the record must
+        have now (`ABSENT`: there must be none); otherwise `RevisionConflict`, and nothing is written. A
+        deletion, and an `urgent` write that leads to one, is made on a full disk too, for a while.
         """
         place = (bucket, name)
         while (writing := self._pending.get(place)) is not None:
@@ -172,10 +204,10 @@ class Store:
         return record
 
     def _apply(self, bucket: str, record: Record, *, deleted: bool) -> None:
-        found = self._bucket(bucket)
-        found.apply(record, deleted=deleted)
+        contents = self._bucket(bucket)
+        contents.apply(record, deleted=deleted)
         self.revision = record.revision
-        self._announce(found)
+        self._announce(contents)
         if self._advanced is not None:
             self._advanced.set()
             self._advanced = None
@@ -218,20 +250,25 @@ class Store:
                     bucket.announce()
 
     async def reached(self, revision: int) -> None:
-        """Wait until reads can see a revision."""
+        """Wait until a revision is visible to reads."""
         while self.revision < revision:
             if self._advanced is None:
                 self._advanced = anyio.Event()
             await self._advanced.wait()
 
     def watch(self, bucket: str, prefix: str = "", *, after: int) -> Watch:
-        """Follow the changes behind a revision; `Expired` at once if they are forgotten."""
+        """Follow the changes after a revision; `Expired` at once if some of them are forgotten."""
         watch = Watch(self, self._bucket(bucket), prefix, after)
         watch.check()
         return watch
 
     async def compact(self, revision: int) -> None:
-        """Forget what happened up to a revision, and purge the rows nobody needs from the log."""
+        """Forget what happened up to a revision, and purge the rows nobody needs from the log.
+
+        The current records stay, whatever their revision. What goes is the past: the event of each
+        change up to `revision`, and so the rows that only those events needed (a record's former state, a
+        deletion). Lists at, and watches after, an earlier revision are refused from then on.
+        """
         for bucket in self._buckets.values():
             bucket.compact(revision)
         self.compacted = max(self.compacted, revision)
@@ -240,7 +277,9 @@ class Store:
     async def purge(self) -> None:
         """Remove from the log the rows that history has already forgotten, and give their space back.
 
-        Some at a time: the writes that come meanwhile are made in between.
+        Some rows at a time, each step a job of the writer's, so that writes are committed in between. How far
+        history reaches is written in the same transaction: after a crash the store refuses what it
+        refused before. So is the highest revision, whose own row may be among those removed.
         """
         dead = [number for bucket in self._buckets.values() for number in bucket.dead]
         if not dead:
@@ -285,7 +324,7 @@ class Store:
         await self._work(functools.partial(self._database.copy, target))
 
     async def compact_forever(self, clock: Clock, interval_s: float) -> None:
-        """At each interval, forget what was already there at the one before."""
+        """At each interval, forget the changes up to the one before: none younger than `interval_s`."""
         while True:
             seen = self.revision
             for _ in range(5):
@@ -299,7 +338,7 @@ class Store:
         self._bucket(bucket).events_max = events
 
     def wake(self, bucket: str) -> None:
-        """End the waits of the watches of a bucket, for what they look at besides."""
+        """End the waits of a bucket's watches though nothing changed, so that their readers look around."""
         self._announce(self._bucket(bucket))
 
     def close(self) -> None:
@@ -307,22 +346,26 @@ class Store:
         self._writer.close()
 
     def _bucket(self, name: str) -> Bucket:
-        found = self._buckets.get(name)
-        if found is None:
+        bucket = self._buckets.get(name)
+        if bucket is None:
             events_max = self._retention.events_of(name)
-            found = self._buckets[name] = Bucket(name, events_max, self._retention.size_bytes)
-        return found
+            bucket = self._buckets[name] = Bucket(name, events_max, self._retention.size_bytes)
+        return bucket
 
 
 class Watch:
-    """A cursor over the changes to one bucket."""
+    """A cursor over the changes to one bucket.
+
+    `revision` is how far it has read: every change up to it was taken, or is of another prefix or bucket.
+    So a watch that ends can be opened again after its `revision`, and misses and repeats nothing.
+    """
 
     def __init__(self, store: Store, bucket: Bucket, prefix: str, after: int) -> None:
         self._store = store
         self._bucket = bucket
         self._prefix = prefix
         self.revision = after
-        """Everything up to here has been taken."""
+        """Every change up to here has been taken."""
         self._waiter: anyio.Event | None = None
         self._woken = False
 
@@ -333,8 +376,8 @@ class Watch:
     def take(self, limit: int = 0) -> list[Event]:
         """The next changes, oldest first, and none only if there are no more; all without a `limit`.
 
-        `Expired` if some are already forgotten, which is how far a reader may fall behind who takes some
-        at a time: what it has not taken is not kept for it.
+        `Expired` if some of them are already forgotten: changes are kept as long as the bucket's history
+        reaches, not for a reader that takes some at a time.
         """
         while self.revision < self._store.revision:
             events = self._bucket.events_after(self.revision, limit)
@@ -368,7 +411,7 @@ class Watch:
 def open_file(path: Path, retention: Retention | None = None, *, check: Check | None = None) -> Store:
     """The store in a file; `HostError` if the file is damaged or another process has it.
 
-    `check` says of each value whether it can be what was written; the first that cannot is named.
+    `check` tests whether a value can be what was written; the first that cannot is named in the error.
     """
     database = Database(path)
     try:
@@ -380,6 +423,6 @@ def open_file(path: Path, retention: Retention | None = None, *, check: Check | 
 
 
 def open_memory(retention: Retention | None = None) -> Store:
-    """A store that lives and dies with the process, without a thread."""
+    """A store in memory, gone with the process; it commits in the caller's thread."""
     database = Database(None)
     return Store(database, writer.Inline(database), retention or Retention())

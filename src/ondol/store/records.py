@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 UNCHECKED: Final = -1
-"""An expected revision that matches whatever is there."""
+"""As an expected revision: any, and none."""
 ABSENT: Final = 0
-"""An expected revision that means the name must be free."""
+"""As an expected revision: there must be no record of this name."""
 
 
 class Record(NamedTuple):
@@ -21,7 +21,7 @@ class Record(NamedTuple):
 
 
 class Event(NamedTuple):
-    """One change: what the object became, what it was, and whether that was its end.
+    """One change: the record, the one before it (None if it was created), and whether it was deleted.
 
     The record of a deletion carries the last state under the revision of the deletion.
     """
@@ -45,7 +45,7 @@ class Page(NamedTuple):
 
 
 class Row(NamedTuple):
-    """One line of the log as it lies on disk."""
+    """One row of the log as it is on disk."""
 
     revision: int
     bucket: str
@@ -58,8 +58,8 @@ class Row(NamedTuple):
 class Retention:
     """How much history a bucket keeps for watchers that come back.
 
-    What is older than both the last two compactions, or beyond these bounds, is forgotten; watchers
-    that still needed it are told to list again.
+    Events older than the last two compactions, or beyond these bounds, are forgotten; watches that still
+    needed them end with `Expired`, and their clients list again.
     """
 
     events: int = 10_000

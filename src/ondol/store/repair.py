@@ -1,4 +1,4 @@
-"""A log's file while nobody uses it: whether it is whole, a copy of it, what can be saved of it."""
+"""A log's file that no process has open: check it, copy it, salvage what can be read of it."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ def files(path: Path) -> list[Path]:
     return [file for suffix in _SUFFIXES if (file := path.with_name(path.name + suffix)).exists()]
 
 
-def was_made(path: Path) -> bool:
-    """Whether there is, or once was, such a file."""
+def ever_existed(path: Path) -> bool:
+    """Whether the file exists, or did once: its lock file remains."""
     return path.exists() or path.with_name(path.name + ".lock").exists()
 
 
 def examine(path: Path, check: Check) -> int:
-    """How many rows it has; `HostError` says what is damaged, lost, or that it is in use."""
+    """The number of rows; `HostError` if the file is damaged, lost or in use."""
     database = Database(path)
     try:
         return sum(1 for _ in database.rows(check))
@@ -55,7 +55,7 @@ def copy(path: Path, target: Path) -> None:
 def salvage(path: Path, target: Path, check: Check) -> Salvaged:
     """Put what can be read of a damaged file into a new one; the damaged one is only copied.
 
-    Its history is forgotten, so that whoever followed it lists anew.
+    Its history is forgotten, so that clients with open watches list anew.
     """
     scratch = target.parent / "damaged.db"
     for file in files(path):
@@ -88,7 +88,7 @@ def _rows(path: Path, check: Check, problems: list[str]) -> Iterator[Row]:
 
 
 def problem(path: Path, check: Check) -> errors.HostError | None:
-    """What `examine` has to say against it, or None."""
+    """The error of `examine`, or None."""
     try:
         examine(path, check)
     except errors.HostError as error:

@@ -40,7 +40,7 @@ _ROWS_PER_STATEMENT: Final = 500
 _RESERVE_BYTES: Final = 4 * 1024 * 1024
 _UNKNOWN_MAX: Final = 1 << 40
 _USED: Final = b"in use\n"
-"""What the lock file says once there is a database to lose."""
+"""The lock file's content once there is a database to lose."""
 _LOG_BYTES_MAX: Final = 8 * 1024 * 1024
 """What is kept of SQLite's write-ahead log once its content is in the file."""
 _FREE_PAGES_KEPT: Final = 256
@@ -109,9 +109,9 @@ class Database:
         return True
 
     def _mark(self) -> None:
-        """From now on there is something to lose."""
+        """Record in the lock file that there is a database to lose."""
         if self._lock is not None and not os.pread(self._lock, len(_USED), 0):
-            with contextlib.suppress(OSError):  # a full disk, say; the next opening says it
+            with contextlib.suppress(OSError):  # such as a full disk; the next opening writes it
                 os.pwrite(self._lock, _USED, 0)
 
     def _open(self) -> sqlite3.Connection:
@@ -130,18 +130,18 @@ class Database:
         """Open the file, or make it; one that was made before is only read, which a full disk allows."""
         # Alone with the file, SQLite keeps its index of the log in memory, not in a file that needs space.
         connection.execute("PRAGMA locking_mode=EXCLUSIVE")
-        (found,) = connection.execute("PRAGMA user_version").fetchone()
-        if found not in (0, _FORMAT):
+        (format_version,) = connection.execute("PRAGMA user_version").fetchone()
+        if format_version not in (0, _FORMAT):
             raise errors.HostError(
-                f"{self._path} was written by a newer version (format {found})",
+                f"{self._path} was written by a newer version (format {format_version})",
                 remedy="use the version of ondol that wrote it, or another data directory",
             )
-        if found == 0:
+        if format_version == 0:
             connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
             connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute(f"PRAGMA journal_size_limit={_LOG_BYTES_MAX}")
-        if found == 0:
+        if format_version == 0:
             connection.executescript(_SCHEMA)
             connection.execute(f"PRAGMA user_version={_FORMAT}")
 
@@ -155,18 +155,20 @@ class Database:
                 last = revision
                 yield Row(revision, bucket, name, bool(deleted), value)
         except sqlite3.DatabaseError as error:
-            where = f"behind row {last}" if last else "from its first row on"
-            raise self._damaged(f"{error} {where}{self._pages()}") from error
+            position = f"behind row {last}" if last else "from its first row on"
+            raise self._damaged(f"{error} {position}{self._pages()}") from error
 
     def _pages(self) -> str:
-        """The first thing SQLite's own examination has to say, which names a page."""
+        """The first problem that SQLite's `quick_check` reports, which names a page; empty if none."""
         with contextlib.suppress(sqlite3.Error):
-            (said,) = self._connection.execute("PRAGMA quick_check(1)").fetchone()
-            return f" ({str(said).splitlines()[-1]})" if said != "ok" else ""
+            (report,) = self._connection.execute("PRAGMA quick_check(1)").fetchone()
+            return f" ({str(report).splitlines()[-1]})" if report != "ok" else ""
         return ""
 
-    def _damaged(self, what: str) -> errors.Damaged:
-        return errors.Damaged(f"the API's data at {self._path} is damaged: {what}; the file is left as it is")
+    def _damaged(self, detail: str) -> errors.Damaged:
+        return errors.Damaged(
+            f"the API's data at {self._path} is damaged: {detail}; the file is left as it is"
+        )
 
     def copy(self, target: Path) -> None:
         """Write all there is at this moment into a new file."""
@@ -176,9 +178,9 @@ class Database:
     def compacted(self) -> tuple[dict[str, int], int]:
         """How far each bucket's history was purged, and the highest revision at that time."""
         with self._translated():
-            found = dict(self._connection.execute("SELECT bucket, revision FROM compacted").fetchall())
-        high_water = found.pop(_HIGH_WATER, 0)
-        return found, high_water
+            revisions = dict(self._connection.execute("SELECT bucket, revision FROM compacted").fetchall())
+        high_water = revisions.pop(_HIGH_WATER, 0)
+        return revisions, high_water
 
     def commit(self, rows: Sequence[Row]) -> None:
         """Append all the rows or none; they are on disk when this returns."""
@@ -255,9 +257,9 @@ class Database:
         return errors.Unavailable(f"the API's data at {self._path} cannot be written: {error}")
 
     def full(self) -> DiskFull:
-        """What is said of a full disk.
+        """The error of a full disk.
 
-        Without a time to retry after: clients wait it out many times over before they say why.
+        It has no `Retry-After`: clients would retry many times before they report the reason.
         """
         return DiskFull(
             f"the disk is full: no space left for the API's data at {self._path}; "
@@ -276,7 +278,7 @@ def _exclusive(path: Path) -> int:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _refuse_lost(path, file)
-        # SQLite gives its journal files the mode of the database: secrets lie in all of them.
+        # SQLite gives its journal files the mode of the database: all of them contain secrets.
         os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
         lock = os.open(file, os.O_CREAT | os.O_RDWR, 0o600)
     except OSError as error:

@@ -2,6 +2,13 @@
 
 The event loop hands over jobs and is called back, in order, when each group is on disk. `Inline`
 does the same on the spot, for tests and simulation, where a thread would break the replay.
+
+Nobody waits for a group to fill: it is what came while the disk was busy with the group before. Say a
+commit takes 1 ms. A lone write is committed at once, in 1 ms. Of a hundred that come together, the
+thread takes the first, and perhaps some more, and the other 99 gather meanwhile: they are the second
+group, and all hundred are on disk after 2 ms, by two syncs of the disk instead of a hundred. A group is
+one transaction: it is on disk whole or not at all, and all its writes fail alike (but see `_settle` for a
+full disk).
 """
 
 from __future__ import annotations
@@ -25,7 +32,7 @@ Done = Callable[[errors.OndolError | None], None]
 
 
 class Append:
-    """One row to append; an `urgent` one makes room, and may use what is kept for that on a full disk."""
+    """One row to append; an `urgent` one makes room, and may use the reserve on a full disk."""
 
     __slots__ = ("done", "row", "token", "urgent")
 
@@ -74,7 +81,7 @@ class Threaded:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._reserve_is_gone = False
+        self._reserve_is_spent = False
         self._jobs: queue.SimpleQueue[Append | Work | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
 
@@ -93,6 +100,10 @@ class Threaded:
         self._database.close()
 
     def _run(self) -> None:
+        """Take a job, and with an append all appends that stand directly behind it; `_settle` them; again.
+
+        Other work runs alone, at its place in the order: what ends a group is `waiting` for the next turn.
+        """
         waiting: Append | Work | None = None
         while True:
             job = waiting if waiting is not None else self._jobs.get()
@@ -116,19 +127,19 @@ class Threaded:
                 return
 
     def _settle(self, group: list[Append | Work]) -> None:
-        """Commit a group and say so.
+        """Commit a group and report to each of its jobs.
 
-        On a full disk the reserve is given up for what makes room; until it can be taken again, all else is
-        refused.
+        On a full disk the reserve file is given up, and the urgent jobs (which make room) are tried again in
+        its space; the others are refused, until there is space enough to take the reserve again.
         """
-        if self._reserve_is_gone and self._database.take_reserve():
-            self._reserve_is_gone = False
-        if not self._reserve_is_gone:
+        if self._reserve_is_spent and self._database.take_reserve():
+            self._reserve_is_spent = False
+        if not self._reserve_is_spent:
             error = _attempt(self._database, group)
             if not isinstance(error, DiskFull) or not self._database.give_up_reserve():
                 _report(group, error)
                 return
-            self._reserve_is_gone = True
+            self._reserve_is_spent = True
         urgent = [job for job in group if job.urgent]
         _report([job for job in group if not job.urgent], self._database.full())
         _report(urgent, _attempt(self._database, urgent))
@@ -154,7 +165,7 @@ def _report(group: Sequence[Append | Work], error: errors.OndolError | None) -> 
     try:
         anyio.from_thread.run_sync(_call_back, group, error, token=group[0].token)
     except anyio.RunFinishedError:
-        return  # the event loop ended meanwhile: nobody is left to be told
+        return  # the event loop ended meanwhile, and with it whoever waited
 
 
 def _call_back(group: Sequence[Append | Work], error: errors.OndolError | None) -> None:

@@ -1,4 +1,4 @@
-"""What Kubernetes assumes where an object of a built-in kind says nothing.
+"""The defaults of fields that an object of a built-in kind leaves out.
 
 `apply` is called on a decoded document before it is validated: first the table's defaults and empty
 structs, then the rules that Kubernetes keeps in code (pkg/apis/*/v1/defaults.go), restated here.

@@ -67,20 +67,20 @@ def _requests_from_limits(container: Any) -> None:
 
 
 def _pod_requests(spec: Any) -> None:
-    """Requests of the whole pod, where only its limits were given: what containers ask, else the limit."""
+    """Fill the whole pod's requests: what its containers request together, else the pod's limit."""
     resources = spec["resources"]
     requests = dict(resources.get("requests") or {})
     for name, limit in resources["limits"].items():
-        asked = _asked(spec, name)
-        requests.setdefault(name, limit if asked is None else asked)
+        amount = _containers_request(spec, name)
+        requests.setdefault(name, limit if amount is None else amount)
     for name in ("cpu", "memory"):
-        asked = _asked(spec, name)
-        if asked is not None:
-            requests.setdefault(name, asked)
+        amount = _containers_request(spec, name)
+        if amount is not None:
+            requests.setdefault(name, amount)
     resources["requests"] = requests
 
 
-def _asked(spec: Any, name: str) -> str | None:
+def _containers_request(spec: Any, name: str) -> str | None:
     """What the containers ask for at most at any time: init containers in turn, the rest together."""
     amounts = [c["resources"].get("requests", {}).get(name) for c in _containers(spec)]
     if name not in ("cpu", "memory") or not any(amounts):

@@ -48,7 +48,7 @@ class Field(msgspec.Struct, frozen=True):
 
     `type` is a scalar's word, `[]item`, `{}value` or the name of a type; `n` is the protobuf number,
     or the path of numbers where protobuf nests what JSON inlines, or 0 where protobuf has none.
-    `pointer` fields tell absent from zero; others have a zero value whenever they are absent.
+    `pointer` fields distinguish absent from zero; others have their zero value when they are absent.
     """
 
     type: str
@@ -81,7 +81,7 @@ class Type(msgspec.Struct, frozen=True):
 
 
 class SubresourceFacts(msgspec.Struct, frozen=True):
-    """How a part of a resource is served, and what kind answers there."""
+    """How a subresource is served, and the kind of its documents."""
 
     name: str
     group: str
@@ -151,14 +151,14 @@ def referenced(name: str) -> Iterator[str]:
 
 def reachable(*names: str) -> dict[str, Type]:
     """The named types and all they refer to, however deep, in order of name."""
-    found: dict[str, Type] = {}
-    waiting = list(names)
-    while waiting:
-        name = waiting.pop()
-        if name not in found:
-            found[name] = type_named(name)
-            waiting.extend(referenced(name))
-    return dict(sorted(found.items()))
+    types: dict[str, Type] = {}
+    pending = list(names)
+    while pending:
+        name = pending.pop()
+        if name not in types:
+            types[name] = type_named(name)
+            pending.extend(referenced(name))
+    return dict(sorted(types.items()))
 
 
 def list_type(type_name: str) -> str:
@@ -170,18 +170,18 @@ def list_type(type_name: str) -> str:
 @functools.cache
 def _packages() -> dict[str, str]:
     """The package of types behind each apiVersion that is served."""
-    found: dict[str, str] = {}
+    packages: dict[str, str] = {}
     for kind in kinds():
         served = [(kind.group, kind.version, kind.type)]
         served += [(sub.group, sub.version, sub.type) for sub in kind.subresources]
         for group, version, name in served:
-            found[f"{group}/{version}" if group else version] = name.rpartition(".")[0]
-    return found
+            packages[f"{group}/{version}" if group else version] = name.rpartition(".")[0]
+    return packages
 
 
 @functools.cache
 def type_of(api_version: str, kind: str) -> str:
-    """The type of a document by what it says it is, lists and options included; empty if unknown."""
+    """The type of a document by its apiVersion and kind, lists and options included; empty if unknown."""
     home = _packages().get(api_version, "")
     if home and f"{home}.{kind}" in package(home):
         return f"{home}.{kind}"

@@ -39,7 +39,8 @@ def index(hashes: Mapping[str, str]) -> Object:
     """The answer at `/openapi/v3`, from the hash of each document by its key."""
     return {
         "paths": {
-            path: {"serverRelativeURL": f"/openapi/v3/{path}?hash={found}"} for path, found in hashes.items()
+            path: {"serverRelativeURL": f"/openapi/v3/{path}?hash={checksum}"}
+            for path, checksum in hashes.items()
         }
     }
 
@@ -93,18 +94,18 @@ def _scale(kind: str) -> str:
 
 
 def _paths(kinds: list[Kind], dialect: schemas.Dialect) -> Object:
-    found: Object = {}
+    items: Object = {}
     old = dialect is schemas.V2
     for kind in kinds:
         for operation in paths.operations(kind):
-            item = found.setdefault(operation.path, _path_item(operation.path, v2=old))
+            item = items.setdefault(operation.path, _path_item(operation.path, v2=old))
             item[operation.method] = _v2(operation, kind) if old else _v3(operation, kind)
-    return dict(sorted(found.items()))
+    return dict(sorted(items.items()))
 
 
 def _path_item(path: str, *, v2: bool) -> Object:
-    held = [paths.parameter(name, "path", "string", v2=v2) for name in paths.placeholders(path)]
-    return {"parameters": [*held, paths.parameter("pretty", "query", "string", v2=v2)]}
+    placeholders = [paths.parameter(name, "path", "string", v2=v2) for name in paths.placeholders(path)]
+    return {"parameters": [*placeholders, paths.parameter("pretty", "query", "string", v2=v2)]}
 
 
 def _common(operation: paths.Operation, kind: Kind) -> Object:
@@ -138,28 +139,30 @@ def _v3(operation: paths.Operation, kind: Kind) -> Object:
     text = operation.answers == "text"
     answer = {"schema": {"type": "string"} if text else dialect.ref(_answer(operation, kind))}
     media = ("text/plain",) if text else _JSON
-    found = _common(operation, kind)
-    found["responses"] = {"200": {"description": "OK", "content": {kind_: dict(answer) for kind_ in media}}}
+    document = _common(operation, kind)
+    document["responses"] = {
+        "200": {"description": "OK", "content": {kind_: dict(answer) for kind_ in media}}
+    }
     if operation.query:
-        found["parameters"] = paths.parameters(operation, v2=False)
+        document["parameters"] = paths.parameters(operation, v2=False)
     if operation.sends:
         body = {"schema": dialect.ref(_sent(operation, kind))}
-        found["requestBody"] = {"content": {kind_: dict(body) for kind_ in operation.patches or ("*/*",)}}
+        document["requestBody"] = {"content": {kind_: dict(body) for kind_ in operation.patches or ("*/*",)}}
         if operation.sends != "options":
-            found["requestBody"]["required"] = True
-    return found
+            document["requestBody"]["required"] = True
+    return document
 
 
 def _v2(operation: paths.Operation, kind: Kind) -> Object:
     dialect = schemas.V2
     text = operation.answers == "text"
-    found = _common(operation, kind)
+    document = _common(operation, kind)
     answer = {"type": "string"} if text else dialect.ref(_answer(operation, kind))
-    found["responses"] = {"200": {"description": "OK", "schema": answer}}
-    found["produces"] = ["text/plain"] if text else list(_JSON)
-    found["consumes"] = list(operation.patches or ("*/*",))
-    found["parameters"] = paths.parameters(operation, v2=True)
+    document["responses"] = {"200": {"description": "OK", "schema": answer}}
+    document["produces"] = ["text/plain"] if text else list(_JSON)
+    document["consumes"] = list(operation.patches or ("*/*",))
+    document["parameters"] = paths.parameters(operation, v2=True)
     if operation.sends:
         body = {"in": "body", "name": "body", "schema": dialect.ref(_sent(operation, kind))}
-        found["parameters"].insert(0, {**body, "required": True} if operation.sends != "options" else body)
-    return found
+        document["parameters"].insert(0, {**body, "required": True} if operation.sends != "options" else body)
+    return document

@@ -17,7 +17,7 @@ ACCEPTED: Final = (
     "application/com.github.proto-openapi.spec.v2@v1.0+protobuf",
     "application/com.github.proto-openapi.spec.v2.v1.0+protobuf",
 )
-"""What clients ask with; the older spelling is no valid media type, so answers use the other."""
+"""What clients send in `Accept`; the older spelling is no valid media type, so answers use the other."""
 MEDIA_TYPE: Final = ACCEPTED[1]
 
 _METHODS: Final = {"get": 2, "put": 3, "post": 4, "delete": 5, "options": 6, "head": 7, "patch": 8}
@@ -66,8 +66,10 @@ def _any(value: Any) -> bytes:
     return _text(2, json.dumps(value, ensure_ascii=False))
 
 
-def _extensions(number: int, found: Mapping[str, Any]) -> bytes:
-    return b"".join(_named(number, key, _any(value)) for key, value in found.items() if key.startswith("x-"))
+def _extensions(number: int, document: Mapping[str, Any]) -> bytes:
+    return b"".join(
+        _named(number, key, _any(value)) for key, value in document.items() if key.startswith("x-")
+    )
 
 
 def _path_item(item: Mapping[str, Any]) -> bytes:
@@ -76,57 +78,59 @@ def _path_item(item: Mapping[str, Any]) -> bytes:
         for name, number in _METHODS.items()
         if name in item
     ]
-    parts += [protowire.put_bytes(9, _parameter(found)) for found in item.get("parameters") or ()]
+    parts += [protowire.put_bytes(9, _parameter(parameter)) for parameter in item.get("parameters") or ()]
     return b"".join(parts)
 
 
-def _operation(found: Mapping[str, Any]) -> bytes:
-    responses = b"".join(_named(1, code, _response(answer)) for code, answer in found["responses"].items())
+def _operation(operation: Mapping[str, Any]) -> bytes:
+    responses = b"".join(
+        _named(1, code, _response(answer)) for code, answer in operation["responses"].items()
+    )
     return b"".join(
         (
-            _texts(1, found["tags"]),
-            _text(5, found["operationId"]),
-            _texts(6, found["produces"]),
-            _texts(7, found["consumes"]),
-            *(protowire.put_bytes(8, _parameter(each)) for each in found["parameters"]),
+            _texts(1, operation["tags"]),
+            _text(5, operation["operationId"]),
+            _texts(6, operation["produces"]),
+            _texts(7, operation["consumes"]),
+            *(protowire.put_bytes(8, _parameter(each)) for each in operation["parameters"]),
             protowire.put_bytes(9, responses),
-            _extensions(13, found),
+            _extensions(13, operation),
         )
     )
 
 
-def _response(found: Mapping[str, Any]) -> bytes:
+def _response(response: Mapping[str, Any]) -> bytes:
     """A ResponseValue holding a Response holding a SchemaItem holding a Schema."""
-    schema = protowire.put_bytes(1, _schema(found["schema"]))
-    return protowire.put_bytes(1, _text(1, found["description"]) + protowire.put_bytes(2, schema))
+    schema = protowire.put_bytes(1, _schema(response["schema"]))
+    return protowire.put_bytes(1, _text(1, response["description"]) + protowire.put_bytes(2, schema))
 
 
-def _parameter(found: Mapping[str, Any]) -> bytes:
+def _parameter(parameter: Mapping[str, Any]) -> bytes:
     """A ParametersItem: of a body, of a path or of a query."""
-    if found["in"] == "body":
-        needed = protowire.put_number(4, 1) if found.get("required") else b""
+    if parameter["in"] == "body":
+        needed = protowire.put_number(4, 1) if parameter.get("required") else b""
         body = (
-            _text(2, found["name"])
+            _text(2, parameter["name"])
             + _text(3, "body")
             + needed
-            + protowire.put_bytes(5, _schema(found["schema"]))
+            + protowire.put_bytes(5, _schema(parameter["schema"]))
         )
         return protowire.put_bytes(1, protowire.put_bytes(1, body))
-    path = found["in"] == "path"
+    path = parameter["in"] == "path"
     described = b"".join(
         (
-            protowire.put_number(1, 1) if found.get("required") else b"",
-            _text(2, found["in"]),
-            _text(4, found["name"]),
-            _text(5 if path else 6, found["type"]),
-            protowire.put_number(19 if path else 20, 1) if found.get("uniqueItems") else b"",
+            protowire.put_number(1, 1) if parameter.get("required") else b"",
+            _text(2, parameter["in"]),
+            _text(4, parameter["name"]),
+            _text(5 if path else 6, parameter["type"]),
+            protowire.put_number(19 if path else 20, 1) if parameter.get("uniqueItems") else b"",
         )
     )
     return protowire.put_bytes(1, protowire.put_bytes(2, protowire.put_bytes(4 if path else 3, described)))
 
 
-def _schema(found: Mapping[str, Any]) -> bytes:
-    return b"".join(_word(key, value) for key, value in found.items())
+def _schema(schema: Mapping[str, Any]) -> bytes:
+    return b"".join(_word(key, value) for key, value in schema.items())
 
 
 def _word(key: str, value: Any) -> bytes:

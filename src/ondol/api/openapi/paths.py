@@ -73,7 +73,7 @@ _COLLECTION: Final = (("deletecollection", "deletecollection"), ("list", "list")
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One operation, told without a version of OpenAPI: the writers of v2 and v3 spell it."""
+    """One operation in no version of OpenAPI: `_v2` and `_v3` write it in theirs."""
 
     path: str
     method: str
@@ -116,16 +116,16 @@ def operations(kind: Kind) -> Iterator[Operation]:
 def _operation(
     kind: Kind, path: str, action: str, scope: str, *, tail: str = "", sub: Subresource | None = None
 ) -> Operation:
-    about = sub or kind
+    subject = sub or kind
     log = sub is not None and sub.name == "log"
     return Operation(
         path=path,
         method=_METHODS.get(action, action),
         action=action,
         id=f"{_WORDS[action]}{group_word(kind)}{_title(kind.version)}{scope}{kind.kind}{tail}",
-        group=about.group,
-        version=about.version,
-        kind=about.kind,
+        group=subject.group,
+        version=subject.version,
+        kind=subject.kind,
         type=sub.type if sub is not None else "",
         sends={"post": "object", "put": "object", "patch": "patch"}.get(
             action, "options" if "delete" in action else ""

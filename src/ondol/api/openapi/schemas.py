@@ -73,7 +73,7 @@ class Dialect:
         return {"$ref": self.root + name}
 
     def property_ref(self, name: str) -> dict[str, Any]:
-        """A reference that other words may stand beside."""
+        """A reference that may have other keywords beside it."""
         return {"allOf": [self.ref(name)]} if self.wraps_refs else self.ref(name)
 
 
@@ -86,18 +86,18 @@ def collect(
 ) -> dict[str, Any]:
     """The schemas of the named built-in types and of all they refer to, by name."""
     roots = [name for name in names if name not in dialect.special]
-    found: dict[str, Any] = {PATCH: dict(dialect.special[PATCH])}
+    schemas: dict[str, Any] = {PATCH: dict(dialect.special[PATCH])}
     every = [*group_versions]
-    for name, known in facts.reachable(*roots).items():
-        found[name] = _type(dialect, name, known)
-        for field in known.fields.values():
+    for name, described in facts.reachable(*roots).items():
+        schemas[name] = _type(dialect, name, described)
+        for field in described.fields.values():
             special = _NAMED.get(facts.split(field.type)[1])
             if special is not None:
-                found[special] = dict(dialect.special[special])
+                schemas[special] = dict(dialect.special[special])
         shared = name.rpartition(".")[2]
         if name in (facts.META + "DeleteOptions", facts.META + "WatchEvent"):
-            found[name][GVK] = [gvk_of(group, version, shared) for group, version in every]
-    return dict(sorted(found.items()))
+            schemas[name][GVK] = [gvk_of(group, version, shared) for group, version in every]
+    return dict(sorted(schemas.items()))
 
 
 GVK: Final = "x-kubernetes-group-version-kind"
@@ -107,20 +107,20 @@ def gvk_of(group: str, version: str, kind: str) -> dict[str, str]:
     return {"group": group, "version": version, "kind": kind}
 
 
-def _type(dialect: Dialect, type_name: str, known: facts.Type) -> dict[str, Any]:
+def _type(dialect: Dialect, type_name: str, described: facts.Type) -> dict[str, Any]:
     schema: dict[str, Any] = {**_described(descriptions.of_type(type_name)), "type": "object"}
-    if known.fields:
+    if described.fields:
         schema["properties"] = {
             name: {**_described(descriptions.of_field(type_name, name)), **_field(dialect, field)}
-            for name, field in known.fields.items()
+            for name, field in described.fields.items()
         }
-    required = [name for name, field in known.fields.items() if field.required]
+    required = [name for name, field in described.fields.items() if field.required]
     if required:
         schema["required"] = required
-    if known.map_type:
-        schema["x-kubernetes-map-type"] = known.map_type
-    if known.gvk is not None:
-        schema[GVK] = [gvk_of(*known.gvk)]
+    if described.map_type:
+        schema["x-kubernetes-map-type"] = described.map_type
+    if described.gvk is not None:
+        schema[GVK] = [gvk_of(*described.gvk)]
     return schema
 
 
@@ -214,7 +214,7 @@ def _translated(dialect: Dialect, schema: Mapping[str, Any]) -> dict[str, Any]:
         return dict(schema)
     out = {key: value for key, value in schema.items() if key not in _NOT_IN_V2}
     if schema.get("nullable") or (schema.get("x-kubernetes-preserve-unknown-fields") and "type" in out):
-        out.pop("type", None)  # v2 cannot say "or null", nor "and anything else"
+        out.pop("type", None)  # v2 has no way to write "or null" or "and anything else"
         out.pop("properties", None)
         out.pop("items", None)
     if isinstance(out.get("properties"), Mapping):

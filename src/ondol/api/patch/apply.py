@@ -6,6 +6,26 @@ what in a create, an update or any other patch. Both return a new document whose
 `metadata.managedFields` are up to date, or the live document itself when nothing changed. The
 semantics are those of structured-merge-diff under apimachinery's field manager; the one difference
 is that an object has one shape for all its API versions. The API server is the caller.
+
+An apply by ann, one by bob that fails since ann owns what he would change, bob's again with force
+(ann loses that field), and ann's without the field she has left (nobody owns it then, so it goes):
+
+>>> schema = shape.of_custom(None)
+>>> def widget(**spec):
+...     return {"apiVersion": "example.com/v1", "kind": "Widget", "metadata": {"name": "w"}, "spec": spec}
+>>> def owners(obj):
+...     entries = obj["metadata"]["managedFields"]
+...     return {entry["manager"]: sorted(entry["fieldsV1"]["f:spec"].keys() - {"."}) for entry in entries}
+>>> live = apply(None, widget(size=1, color="red"), schema=schema, manager="ann", now=0)
+>>> apply(live, widget(color="blue"), schema=schema, manager="bob", now=1)
+Traceback (most recent call last):
+ondol.base.errors.Conflict: Apply failed with 1 conflict: conflict with "ann": .spec.color
+>>> live = apply(live, widget(color="blue"), schema=schema, manager="bob", now=1, force=True)
+>>> live["spec"], owners(live)
+({'size': 1, 'color': 'blue'}, {'ann': ['f:size'], 'bob': ['f:color']})
+>>> live = apply(live, widget(), schema=schema, manager="ann", now=2)
+>>> live["spec"]
+{'color': 'blue'}
 """
 
 from __future__ import annotations
@@ -77,7 +97,7 @@ def update(
     try:
         change = typed.compare(schema, _bare(live or {}), _bare(new)).without(reset or {})
     except ValueError:
-        # An element without its keys: validation, which comes later, says so in the API's words.
+        # An element without its keys: validation comes later and reports it as Kubernetes does.
         return _with_managers(new, managers)
     if change.is_same:
         return _with_managers(new, managers)
@@ -139,18 +159,22 @@ def _reconciled(schema: shape.TypeSchema, managers: Managers) -> Managers:
 def _released(
     managers: Managers, change: typed.Comparison, *, everyone: bool, me: ManagerId | None = None
 ) -> Managers:
-    """Owners lose what was changed over their heads and what is gone; those with nothing left go."""
+    """The owners after a change: each loses what it wrote, added or removed, and goes if it owns nothing.
+
+    `everyone` counts the writer among them (an update, which then takes what it changed); an applier
+    `me` keeps its own entry, since `_own` replaces it.
+    """
     lost = fieldset.union(fieldset.union(change.modified, change.added), change.removed)
-    kept: Managers = {}
+    released: Managers = {}
     for manager, entry in managers.items():
         if not everyone and manager == me:
-            kept[manager] = entry
+            released[manager] = entry
             continue
         if not fieldset.intersection(entry.fields, lost):
-            kept[manager] = entry
+            released[manager] = entry
         elif fields := fieldset.difference(entry.fields, lost):
-            kept[manager] = entry.owning(fields)
-    return kept
+            released[manager] = entry.owning(fields)
+    return released
 
 
 def apply(
@@ -164,7 +188,7 @@ def apply(
     subresource: str = "",
     reset: FieldSet | None = None,
 ) -> Object:
-    """The live object with `manager`'s wishes applied; `Conflict` names each field others own.
+    """The live object with what `manager` applies merged in; `Conflict` names each field others own.
 
     `live` is None when the object is to be created. The result is `live` itself when nothing changed,
     neither fields nor owners. `BadRequest` if the applied configuration does not fit the schema.
@@ -197,21 +221,21 @@ def _identity_of(applied: Mapping[str, Any]) -> Mapping[str, Any]:
 def _check_applied(applied: Object, schema: shape.TypeSchema) -> None:
     if objects.metadata(applied).get("managedFields") is not None:
         raise errors.BadRequest("metadata.managedFields must be nil")
-    found = list(typed.problems(schema, applied))
-    if found:
-        described = found[0] if len(found) == 1 else "errors:\n" + "\n".join(f"  {p}" for p in found)
+    problems = list(typed.problems(schema, applied))
+    if problems:
+        described = problems[0] if len(problems) == 1 else "errors:\n" + "\n".join(f"  {p}" for p in problems)
         raise errors.BadRequest(f"failed to create typed patch object ({_describe(applied)}): {described}")
 
 
 def _describe(document: Mapping[str, Any]) -> str:
-    where = f"{objects.namespace(document)}/{objects.name(document)}"
-    return f"{where}; {document.get('apiVersion', '')}, Kind={document.get('kind', '')}"
+    name = f"{objects.namespace(document)}/{objects.name(document)}"
+    return f"{name}; {document.get('apiVersion', '')}, Kind={document.get('kind', '')}"
 
 
 def _before_first_apply(
     live: Mapping[str, Any], schema: shape.TypeSchema, now: float, reset: FieldSet
 ) -> Managers:
-    """An object nobody tracked: whatever it holds was set by someone before the first apply."""
+    """The owner of an object without managed fields: all of it was set before the first apply."""
     change = typed.compare(schema, {}, live).without(reset)
     fields = fieldset.difference(change.added, _STRIPPED)
     api_version = str(live.get("apiVersion", ""))
@@ -235,23 +259,30 @@ class _Application:
         return str(self.applied.get("apiVersion", ""))
 
     def run(self, managers: Managers, *, force: bool) -> tuple[Mapping[str, Any], Managers]:
-        """The merged object (the live one itself if it did not change) and its owners."""
+        """The merged object (the live one itself if it did not change) and its owners.
+
+        1. Merge what is applied into the live object. 2. Take out what this manager applied last time
+        and does not now (`_pruned`). 3. Compare with the live object: what differs and others own is a
+        conflict, unless forced. 4. The others lose what differs; this manager owns exactly what it applied.
+        """
         managers = _reconciled(self.schema, managers)
         before = managers.get(self.me)
-        wanted = fieldset.difference(typed.owned(self.schema, self.applied), self.reset, below=True)
+        applied_fields = fieldset.difference(typed.owned(self.schema, self.applied), self.reset, below=True)
         merged = typed.merge(self.schema, self.live, self.applied)
         if before is not None:
-            merged = self._pruned(merged, before.fields, managers, wanted)
+            merged = self._pruned(merged, before.fields, managers, applied_fields)
         change = typed.compare(self.schema, self.live, merged).without(self.reset)
         if not force:
             self._refuse_conflicts(managers, change)
         owners = _released(managers, change, everyone=False, me=self.me)
         same = json_patch.same(self.live, merged)
-        self._own(owners, wanted, before, changed=not same)
+        self._own(owners, applied_fields, before, changed=not same)
         return (self.live if same else merged), owners
 
-    def _own(self, owners: Managers, wanted: FieldSet, before: Entry | None, *, changed: bool) -> None:
-        fields = fieldset.difference(wanted, _STRIPPED)
+    def _own(
+        self, owners: Managers, applied_fields: FieldSet, before: Entry | None, *, changed: bool
+    ) -> None:
+        fields = fieldset.difference(applied_fields, _STRIPPED)
         owners.pop(self.me, None)
         if not fields:
             return
@@ -263,30 +294,35 @@ class _Application:
     def _entry(self, fields: FieldSet) -> Entry:
         return Entry(fields, self._api_version, timestamps.rfc3339(self.now))
 
-    def _pruned(self, merged: Any, last: FieldSet, managers: Managers, wanted: FieldSet) -> Any:
-        """Without what this manager applied last time, does not now, and nobody else owns."""
+    def _pruned(self, merged: Any, last: FieldSet, managers: Managers, applied_fields: FieldSet) -> Any:
+        """Without what this manager applied last time, does not now, and nobody else owns.
+
+        Removing an element or struct takes along what is below it, also what others own there. So it is
+        removed twice: `pruned` shows what would go with it, what others own of that is added again, and
+        only then the difference, as far as this manager had applied it, is taken from the merged object.
+        """
         schema = self.schema
-        gone = fieldset.difference(last, wanted)
-        if not gone:
+        withdrawn = fieldset.difference(last, applied_fields)
+        if not withdrawn:
             return merged
         named = typed.with_named_fields
         last = named(schema, last)
         pruned = typed.remove(schema, merged, last)
         in_merged = named(schema, typed.owned(schema, merged))
-        owned = wanted
+        owned = applied_fields
         for manager, entry in managers.items():
             if manager != self.me:
                 owned = fieldset.union(owned, entry.fields)
-        kept = fieldset.union(named(schema, typed.owned(schema, pruned)), named(schema, owned))
-        pruned = typed.remove(schema, merged, fieldset.difference(in_merged, kept))
+        remaining = fieldset.union(named(schema, typed.owned(schema, pruned)), named(schema, owned))
+        pruned = typed.remove(schema, merged, fieldset.difference(in_merged, remaining))
         in_pruned = named(schema, typed.owned(schema, pruned))
-        doomed = fieldset.intersection(fieldset.difference(in_merged, in_pruned), last)
-        return typed.remove(schema, merged, doomed)
+        removed = fieldset.intersection(fieldset.difference(in_merged, in_pruned), last)
+        return typed.remove(schema, merged, removed)
 
     def _refuse_conflicts(self, managers: Managers, change: typed.Comparison) -> None:
-        found = self._conflicts(managers, change)
-        if found:
-            raise conflict(found)
+        conflicts = self._conflicts(managers, change)
+        if conflicts:
+            raise conflict(conflicts)
 
     def _conflicts(
         self, managers: Managers, change: typed.Comparison
@@ -306,8 +342,8 @@ class _Application:
         allowed = self._last_applied_fields()
         merged, owners = self.run(managers, force=True)
         change = typed.compare(self.schema, self.live, merged).without(self.reset)
-        found = self._conflicts(_reconciled(self.schema, managers), change)
-        remaining = [(m, path) for m, path in found if not fieldset.has(allowed, path)]
+        conflicts = self._conflicts(_reconciled(self.schema, managers), change)
+        remaining = [(m, path) for m, path in conflicts if not fieldset.has(allowed, path)]
         if remaining:
             raise conflict(remaining)
         return merged, owners
@@ -329,21 +365,21 @@ class _Application:
         return fieldset.difference(fields, lost)
 
 
-def conflict(found: list[tuple[ManagerId, tuple[str, ...]]]) -> errors.Conflict:
+def conflict(conflicts: list[tuple[ManagerId, tuple[str, ...]]]) -> errors.Conflict:
     """The error that names every owner and field in the way."""
     causes = [
         errors.Cause("FieldManagerConflict", f"conflict with {manager}", fieldset.render(path))
-        for manager, path in found
+        for manager, path in conflicts
     ]
-    if len(found) == 1:
+    if len(conflicts) == 1:
         text = f"Apply failed with 1 conflict: {causes[0].message}: {causes[0].field}"
         return errors.Conflict(text, causes=causes)
     lines: list[str] = []
-    for manager in dict.fromkeys(manager for manager, _ in found):
+    for manager in dict.fromkeys(manager for manager, _ in conflicts):
         lines.append(f"conflicts with {manager}:")
-        lines.extend(f"- {fieldset.render(path)}" for other, path in found if other == manager)
+        lines.extend(f"- {fieldset.render(path)}" for other, path in conflicts if other == manager)
     listed = "\n".join(lines)
-    return errors.Conflict(f"Apply failed with {len(found)} conflicts: {listed}", causes=causes)
+    return errors.Conflict(f"Apply failed with {len(conflicts)} conflicts: {listed}", causes=causes)
 
 
 def _with_last_applied(merged: Mapping[str, Any], applied: Object) -> Mapping[str, Any]:

@@ -4,6 +4,17 @@ A set is a tree of path elements: `f:<field>`, `k:{<keys>}` (an element of a key
 (an element of a set) and `i:<index>`. A node `{}` is a member; a node with children is a member only
 if it holds `.` too. The root is never a member, so `{}` at the root is the empty set. All functions
 are pure: they share what they do not change. `patch.apply` and `patch.typed` are the callers.
+
+>>> one = {"f:spec": {"f:replicas": {}, "f:ports": {'k:{"name":"web"}': {".": {}, "f:port": {}}}}}
+>>> for path in paths(one):
+...     print(render(path))
+.spec.replicas
+.spec.ports[name="web"]
+.spec.ports[name="web"].port
+>>> union(one, {"f:spec": {}}) == {"f:spec": {".": {}, **one["f:spec"]}}  # `.spec` is a member now
+True
+>>> intersection(one, {"f:spec": {"f:replicas": {}, "f:paused": {}}})
+{'f:spec': {'f:replicas': {}}}
 """
 
 from __future__ import annotations
@@ -27,7 +38,7 @@ def field(name: str) -> str:
 
 
 def keyed(keys: Mapping[str, Any]) -> str:
-    """The path element of a list element known by its keys."""
+    """The path element of an element of a keyed list, by the values of its keys."""
     return "k:" + _json({key: _number(value) for key, value in sorted(keys.items())})
 
 
@@ -67,13 +78,13 @@ def decode(document: Any) -> FieldSet:
     """A set as some client wrote it, in canonical spelling; `ValueError` if it is none."""
     if not isinstance(document, dict):
         raise ValueError("a field set is an object")  # noqa: TRY004 - one error for all wrong input
-    found: FieldSet = {}
+    fields: FieldSet = {}
     for element, node in document.items():
         if element == SELF:
-            found[SELF] = {}
+            fields[SELF] = {}
         elif (canonical := _canonical(element)) is not None:
-            found[canonical] = decode(node)
-    return found
+            fields[canonical] = decode(node)
+    return fields
 
 
 def encode(fields: FieldSet) -> FieldSet:
@@ -89,13 +100,13 @@ def _order(element: str) -> tuple[int, str]:
 
 def from_paths(paths: Iterable[Iterable[str]]) -> FieldSet:
     """The set with exactly these paths as members."""
-    found: FieldSet = {}
+    fields: FieldSet = {}
     for path in paths:
         single: FieldSet = {}
         for element in reversed(tuple(path)):
             single = {element: single}
-        found = union(found, single)
-    return found
+        fields = union(fields, single)
+    return fields
 
 
 def paths(fields: FieldSet, prefix: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
@@ -150,43 +161,50 @@ def _union_below(mine: FieldSet, other: FieldSet) -> FieldSet:
 
 def intersection(left: FieldSet, right: FieldSet) -> FieldSet:
     """Members of both."""
-    kept: FieldSet = {}
+    shared: FieldSet = {}
     for element, node in left.items():
         other = right.get(element)
         if other is None or element == SELF:
             continue
         children = intersection(node, other) if node and other else {}
-        _keep(kept, element, children, member=is_member(node) and is_member(other))
-    return kept
+        _put_node(shared, element, children, member=is_member(node) and is_member(other))
+    return shared
 
 
 def difference(left: FieldSet, right: FieldSet, *, below: bool = False) -> FieldSet:
     """Members of the left that are not members of the right.
 
     Children outlive their parent, unless a member of the right takes all that is `below` it along.
+
+    >>> difference({"f:spec": {".": {}, "f:a": {}, "f:b": {}}}, {"f:spec": {"f:a": {}}})
+    {'f:spec': {'.': {}, 'f:b': {}}}
+    >>> difference({"f:spec": {"f:a": {}}}, {"f:spec": {}})
+    {'f:spec': {'f:a': {}}}
+    >>> difference({"f:spec": {"f:a": {}}}, {"f:spec": {}}, below=True)
+    {}
     """
     if not left or not right:
         return left
-    kept: FieldSet = {}
+    remaining: FieldSet = {}
     for element, node in left.items():
         if element == SELF:
             continue
         other = right.get(element)
         if other is None:
-            kept[element] = node
+            remaining[element] = node
         elif not (below and is_member(other)):
             children = difference(node, other, below=below)
-            _keep(kept, element, children, member=is_member(node) and not is_member(other))
-    return kept
+            _put_node(remaining, element, children, member=is_member(node) and not is_member(other))
+    return remaining
 
 
-def _keep(kept: FieldSet, element: str, children: FieldSet, *, member: bool) -> None:
-    """Put a node back, given its remaining children and whether it is still a member itself."""
+def _put_node(fields: FieldSet, element: str, children: FieldSet, *, member: bool) -> None:
+    """Set a node of `fields` from its children and whether it is a member itself; nothing if neither."""
     below = {e: n for e, n in children.items() if e != SELF} if SELF in children else children
     if member:
-        kept[element] = {SELF: {}, **below} if below else {}
+        fields[element] = {SELF: {}, **below} if below else {}
     elif below:
-        kept[element] = below
+        fields[element] = below
 
 
 def render(path: Iterable[str]) -> str:

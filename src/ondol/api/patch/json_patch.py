@@ -24,7 +24,7 @@ _INDEX: Final = re.compile(r"[+-]?[0-9]{1,10}")
 
 
 class _NotThere(Exception):
-    """A part of a path does not stand in the document, or a container has no such place."""
+    """A part of a path does not exist in the document, or an index is out of range."""
 
 
 def apply(document: Any, patch: Any) -> Any:
@@ -84,8 +84,8 @@ def _text(operation: Mapping[str, Any], member: str) -> str:
     value = operation.get(member)
     if not isinstance(value, str):
         kind = operation.get("op")
-        why = f"operation missing {member} field: missing value"
-        raise _refused(f"{kind} operation failed to decode {member}: {why}")
+        reason = f"operation missing {member} field: missing value"
+        raise _refused(f"{kind} operation failed to decode {member}: {reason}")
     return value
 
 
@@ -154,7 +154,7 @@ def _tokens(text: str) -> list[str]:
 
 
 def _find(document: Any, path: Sequence[str]) -> Any:
-    """What stands at a path; null where only the last member is missing from an object."""
+    """The value at a path; null where only the last member is missing from an object."""
     *parents, last = path
     for token in parents:
         document = _inner(document, token)
@@ -172,7 +172,7 @@ def _inner(container: Any, token: str) -> Any:
 
 
 def _index(container: list[Any], token: str) -> int:
-    """The position a token means in a list, never negative."""
+    """The index that a token refers to in a list, never negative."""
     number, length = _number(token), len(container)
     if not -length <= number < length:
         raise _NotThere(f"Unable to access invalid index: {number}: invalid index referenced")
@@ -189,8 +189,8 @@ def _rebuilt(document: Any, path: str, kind: str, value: Any, failure: str) -> A
     """Copies of the containers along the path, the last one changed; all else is shared."""
     try:
         return _along(document, _tokens(path), kind, value)
-    except _NotThere as why:
-        raise _refused(f"{failure}: {why}") from None
+    except _NotThere as reason:
+        raise _refused(f"{failure}: {reason}") from None
 
 
 def _along(container: Any, path: Sequence[str], kind: str, value: Any) -> Any:
@@ -233,8 +233,8 @@ def _insertion(container: list[Any], token: str) -> int:
     return number % places
 
 
-def _refused(why: str) -> errors.Invalid:
+def _refused(message: str) -> errors.Invalid:
     return errors.Invalid(
         "the server rejected our request due to an error in our request",
-        causes=[errors.Cause("UnexpectedServerResponse", why)],
+        causes=[errors.Cause("UnexpectedServerResponse", message)],
     )

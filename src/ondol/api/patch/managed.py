@@ -21,7 +21,7 @@ ANCIENT: Final = "ancient-changes"
 
 
 class ManagerId(NamedTuple):
-    """What makes an entry one's own; an applier keeps its entry when it changes API version."""
+    """What identifies an entry; an applier's has no API version, so that it keeps its entry under another."""
 
     name: str
     operation: str
@@ -63,7 +63,7 @@ def decode(documents: Iterable[Mapping[str, Any]], *, trusted: bool = False) -> 
 
     `trusted` entries were written by `encode` and are taken as they are.
     """
-    found: Managers = {}
+    managers: Managers = {}
     for index, document in enumerate(documents):
         if not trusted:
             _check(document, index)
@@ -72,13 +72,13 @@ def decode(documents: Iterable[Mapping[str, Any]], *, trusted: bool = False) -> 
         manager = identify(
             document.get("manager", ""), document["operation"], api_version, document.get("subresource", "")
         )
-        found[manager] = Entry(
+        managers[manager] = Entry(
             fields if trusted else fieldset.decode(fields),
             api_version,
             document.get("time") or "",
             dict(document) if not isinstance(document, dict) else document,
         )
-    return found
+    return managers
 
 
 def _check(document: Mapping[str, Any], index: int) -> None:
@@ -127,7 +127,7 @@ def capped(managers: Managers) -> Managers:
     surplus = len(updaters) - UPDATE_MANAGERS_MAX
     if surplus <= 0:
         return managers
-    kept = dict(managers)
+    remaining = dict(managers)
     first: dict[str, ManagerId] = {}
     for manager, entry in sorted(updaters, key=lambda item: (item[1].time, item[0])):
         if surplus <= 0:
@@ -137,10 +137,10 @@ def capped(managers: Managers) -> Managers:
             first[version] = manager
             continue
         bucket = identify(ANCIENT, UPDATE, version, "")
-        earlier = kept.pop(first[version], None) or kept.get(bucket)
-        del kept[manager]
+        earlier = remaining.pop(first[version], None) or remaining.get(bucket)
+        del remaining[manager]
         first[version] = bucket
         merged = fieldset.union(entry.fields, earlier.fields if earlier else {})
-        kept[bucket] = Entry(merged, version, entry.time)
+        remaining[bucket] = Entry(merged, version, entry.time)
         surplus -= 1
-    return kept
+    return remaining

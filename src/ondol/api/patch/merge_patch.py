@@ -29,7 +29,7 @@ def apply(document: Any, patch: Any) -> Any:
 def diff(before: Any, after: Any) -> Any:
     """The patch that turns `before` into `after`; `{}` when two objects are equal.
 
-    A null inside `after` cannot be said in a merge patch: it comes out as a removal.
+    A null inside `after` cannot be expressed in a merge patch: it becomes a removal.
     """
     if not isinstance(before, dict) or not isinstance(after, dict):
         return after

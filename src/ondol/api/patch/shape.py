@@ -62,10 +62,10 @@ class Shape:
     patches: dict[str, strategic.PatchField] = field(default_factory=dict)
 
     def patch_field(self, name: str) -> strategic.PatchField | None:
-        found = self.patches.get(name)
-        if found is None and self.element is not None and self.form == "map":
+        declared = self.patches.get(name)
+        if declared is None and self.element is not None and self.form == "map":
             return strategic.PatchField(child=self.element)
-        return found
+        return declared
 
 
 LEAF: Final = Shape()
@@ -104,9 +104,9 @@ _BUILT: Final[dict[str, Shape]] = {}
 
 
 def _named(name: str) -> Shape:
-    known = _BUILT.get(name)
-    if known is not None:
-        return known
+    built = _BUILT.get(name)
+    if built is not None:
+        return built
     described = facts.type_named(name)
     shape = _BUILT[name] = Shape("map", atomic=described.map_type == "atomic")
     for field_name, described_field in described.fields.items():
@@ -157,8 +157,8 @@ def _list(element: Shape, described: facts.Field | None) -> Shape:
 def _key_defaults(described: facts.Field) -> dict[str, Any]:
     """Defaults of the keys, so that a port without `protocol` and one with `TCP` are one element."""
     item = facts.type_named(facts.split(described.type)[1])
-    known = {key: item.fields[key] for key in described.list_keys}
-    return {key: fact.default for key, fact in known.items() if fact.default is not None}
+    key_fields = {key: item.fields[key] for key in described.list_keys}
+    return {key: fact.default for key, fact in key_fields.items() if fact.default is not None}
 
 
 @functools.cache

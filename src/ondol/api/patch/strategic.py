@@ -2,8 +2,25 @@
 
 Directives: `$patch: replace|delete|merge`, `$deleteFromPrimitiveList/<field>`,
 `$setElementOrder/<field>` and `$retainKeys`. What is keyed, and by what, comes from a `PatchSchema`
-(for built-in kinds `patch.shapes` makes one from the table of kinds). Order of a merged list:
+(for built-in kinds `patch.shape` makes one from the table of facts). Order of a merged list:
 `$setElementOrder` first, then the patch, then the live list.
+
+>>> from ondol.api.patch import shape
+>>> pod_spec = shape.of_builtin("io.k8s.api.core.v1.PodSpec")
+>>> live = {"containers": [{"name": "a", "image": "a:1"}, {"name": "b", "image": "b:1"}, {"name": "c"}]}
+>>> apply(live, {"containers": [{"name": "b", "image": "b:2"}]}, pod_spec)["containers"]
+[{'name': 'a', 'image': 'a:1'}, {'name': 'b', 'image': 'b:2'}, {'name': 'c'}]
+>>> apply(live, {"containers": [{"name": "a", "$patch": "delete"}]}, pod_spec)["containers"]
+[{'name': 'b', 'image': 'b:1'}, {'name': 'c'}]
+>>> apply(live, {"containers": [{"name": "d"}, {"$patch": "replace"}]}, pod_spec)
+{'containers': [{'name': 'd'}]}
+>>> metadata = {"finalizers": ["x", "y"]}
+>>> apply(metadata, {"$deleteFromPrimitiveList/finalizers": ["x"]}, shape.object_meta())
+{'finalizers': ['y']}
+>>> update = {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1}}
+>>> deployment = shape.of_builtin("io.k8s.api.apps.v1.DeploymentSpec")
+>>> apply({"strategy": update}, {"strategy": {"$retainKeys": ["type"], "type": "Recreate"}}, deployment)
+{'strategy': {'type': 'Recreate'}}
 """
 
 from __future__ import annotations
@@ -54,8 +71,8 @@ def apply(document: _Map, patch: _Map, schema: PatchSchema) -> _Map:
 
 
 def _field(schema: PatchSchema | None, name: str) -> PatchField:
-    found = schema.patch_field(name) if schema is not None else None
-    return found or _UNKNOWN
+    declared = schema.patch_field(name) if schema is not None else None
+    return declared or _UNKNOWN
 
 
 def _merge_map(original: _Map, patch: _Map, schema: PatchSchema | None) -> _Map:
@@ -118,8 +135,8 @@ def _merge_field(merged: _Map, key: str, value: Any, field: PatchField) -> None:
     if isinstance(current, list) and isinstance(value, list):
         merged[key] = value
         return
-    kept, clean = _without_directives(value)
-    if kept:
+    has_content, clean = _without_directives(value)
+    if has_content:
         merged[key] = clean
     else:
         merged.pop(key, None)
@@ -135,9 +152,9 @@ def _without_directives(value: Any) -> tuple[bool, Any]:
             for key, item in value.items()
             if item is not None and not _is_directive(key)
         }
-        return True, {key: item for key, (kept, item) in cleaned.items() if kept}
+        return True, {key: item for key, (has_content, item) in cleaned.items() if has_content}
     if isinstance(value, list):
-        return True, [item for kept, item in map(_without_directives, value) if kept]
+        return True, [item for has_content, item in map(_without_directives, value) if has_content]
     return True, value
 
 
@@ -153,9 +170,9 @@ def _delete_from(merged: _Map, name: str, values: Any) -> None:
         merged[name] = [item for item in current if not _contains(values, item)]
 
 
-def _contains(values: _List, wanted: Any) -> bool:
+def _contains(values: _List, value: Any) -> bool:
     """Membership by JSON equality of scalars: `1` is not `true`."""
-    return any(item == wanted and isinstance(item, bool) is isinstance(wanted, bool) for item in values)
+    return any(item == value and isinstance(item, bool) is isinstance(value, bool) for item in values)
 
 
 def _merge_ordered(merged: _Map, patch: _Map, name: str, field: PatchField) -> None:
@@ -182,10 +199,10 @@ def _live_order(current: _List, changes: _List, field: PatchField) -> _List:
     """The order others are woven in by; an element that comes for a deleted one takes its place."""
     if field.strategy != "merge" or not field.merge_key:
         return current
-    kept, plain = _directed_list(current, changes, field.merge_key)
-    known = _ranks(kept, field.merge_key)
-    added = [item for item in plain if _identity(item, field.merge_key) not in known]
-    return [*kept, *added][: len(current)]
+    remaining, plain = _directed_list(current, changes, field.merge_key)
+    ranks = _ranks(remaining, field.merge_key)
+    added = [item for item in plain if _identity(item, field.merge_key) not in ranks]
+    return [*remaining, *added][: len(current)]
 
 
 def _merged_for_order(current: _List | None, changes: _List | None, field: PatchField) -> _List:
@@ -224,36 +241,38 @@ def _merge_list(current: _List, patch: _List, field: PatchField) -> _List:
         raise errors.BadRequest("list element types are not identical")
     if not field.merge_key:
         raise errors.BadRequest("cannot merge lists without merge key")
-    kept, changes = _directed_list(current, patch, field.merge_key)
-    merged = _merge_elements(kept, changes, field)
-    return _ordered(merged, changes, kept, field.merge_key)
+    remaining, changes = _directed_list(current, patch, field.merge_key)
+    merged = _merge_elements(remaining, changes, field)
+    return _ordered(merged, changes, remaining, field.merge_key)
 
 
 def _unique(values: _List) -> _List:
-    found: _List = []
+    distinct: _List = []
     for value in values:
-        if not _contains(found, value):
-            found.append(value)
-    return found
+        if not _contains(distinct, value):
+            distinct.append(value)
+    return distinct
 
 
 def _directed_list(current: _List, patch: _List, merge_key: str) -> tuple[_List, _List]:
-    """Carry out the list's own directives: what is left of the live list, and plain changes."""
-    kept, changes, replace = current, [], False
+    """The live list less what directives delete (all of it under `replace`), and the plain changes."""
+    remaining, changes, replace = current, [], False
     for item in patch:
         match item.get(_DIRECTIVE):
             case None:
                 changes.append(item)
             case "delete":
-                doomed = _identity(item, merge_key)
-                kept = [element for element in kept if _identity_or_none(element, merge_key) != doomed]
+                identity = _identity(item, merge_key)
+                remaining = [
+                    element for element in remaining if _identity_or_none(element, merge_key) != identity
+                ]
             case "replace":
                 replace = True
             case "merge":
                 raise errors.BadRequest("merging lists cannot yet be specified in the patch")
             case directive:
                 raise _bad_directive(directive)
-    return ([], [_without_directives(item)[1] for item in changes]) if replace else (kept, changes)
+    return ([], [_without_directives(item)[1] for item in changes]) if replace else (remaining, changes)
 
 
 def _merge_elements(current: _List, changes: _List, field: PatchField) -> _List:
@@ -271,7 +290,7 @@ def _merge_elements(current: _List, changes: _List, field: PatchField) -> _List:
 
 
 def _identity(item: Any, merge_key: str) -> Hashable:
-    """What tells a list element apart: its merge key's value, or itself if it is a scalar."""
+    """What identifies a list element: its merge key's value, or itself if it is a scalar."""
     if not merge_key:
         return type(item) is bool, item
     if not isinstance(item, dict) or merge_key not in item:
@@ -287,7 +306,18 @@ def _identity_or_none(item: Any, merge_key: str) -> Hashable:
 
 
 def _ordered(merged: _List, order: _List, live: _List, merge_key: str) -> _List:
-    """Elements named in `order` in that order, the others as they stood, woven in by the live list."""
+    """Elements named in `order` in that order, the others as they stood, woven in by the live list.
+
+    Another element comes before the first named one that stands behind it in the live list; one that
+    has no live place comes last. Here b stood before c, and n is new:
+
+    >>> def containers(names):
+    ...     return [{"name": name} for name in names]
+    >>> live = containers("abc")
+    >>> ordered = _ordered([*live, {"name": "n"}], containers("nca"), live, "name")
+    >>> "".join(item["name"] for item in ordered)
+    'nbca'
+    """
     ranks = _ranks(order, merge_key)
     live_ranks = _ranks(live, merge_key)
     named = [item for item in merged if _identity(item, merge_key) in ranks]
@@ -298,10 +328,10 @@ def _ordered(merged: _List, order: _List, live: _List, merge_key: str) -> _List:
 
 
 def _ranks(items: _List, merge_key: str) -> dict[Hashable, int]:
-    found: dict[Hashable, int] = {}
+    ranks: dict[Hashable, int] = {}
     for place, item in enumerate(items):
-        found.setdefault(_identity(item, merge_key), place)
-    return found
+        ranks.setdefault(_identity(item, merge_key), place)
+    return ranks
 
 
 def _woven(

@@ -1,7 +1,24 @@
 """Documents seen through their type: which fields they mention, how two differ, how they merge.
 
 The walks of structured-merge-diff over plain JSON documents, driven by a `shape.TypeSchema`.
-`patch.apply` composes them; nothing here knows managers.
+`patch.apply` composes them; nothing here knows managers. `ValueError` is an element of a set or keyed
+list that cannot be named. The examples below share one type, a struct with a keyed list:
+
+>>> port = shape.struct({"name": shape.LEAF, "port": shape.LEAF})
+>>> spec = shape.struct({"replicas": shape.LEAF, "ports": shape.keyed_list(port, "name")})
+>>> owned(spec, {"replicas": 2, "ports": [{"name": "web", "port": 80}]})
+{'f:replicas': {}, 'f:ports': {'k:{"name":"web"}': {'.': {}, 'f:name': {}, 'f:port': {}}}}
+>>> live = {"replicas": 2, "ports": [{"name": "web", "port": 80}, {"name": "old", "port": 1}]}
+>>> applied = {"replicas": 3, "ports": [{"name": "web"}, {"name": "new"}]}
+>>> merge(spec, live, applied)["ports"]
+[{'name': 'web', 'port': 80}, {'name': 'old', 'port': 1}, {'name': 'new'}]
+>>> change = compare(spec, live, merge(spec, live, applied))
+>>> change.modified, change.removed
+({'f:replicas': {}}, {})
+>>> change.added
+{'f:ports': {'k:{"name":"new"}': {'.': {}, 'f:name': {}}}}
+>>> remove(spec, live, {"f:ports": {'k:{"name":"old"}': {}}})
+{'replicas': 2, 'ports': [{'name': 'web', 'port': 80}]}
 """
 
 from __future__ import annotations
@@ -94,7 +111,12 @@ def _has(key: str, item: Mapping[str, Any], defaults: Mapping[str, Any]) -> bool
 
 
 def owned(schema: shape.TypeSchema, document: Mapping[str, Any]) -> FieldSet:
-    """The fields a document mentions: every leaf, and every element of a keyed list or free map."""
+    """The fields a document mentions: every leaf, and every element of a keyed list or free map.
+
+    A struct's fields are no members by themselves: `spec` with `replicas` inside owns `.spec.replicas`
+    alone, so that two managers can share a struct. An element of a list, or of a free map, is a member
+    beside its fields, since somebody added it; so is an empty or null struct, which has nothing else.
+    """
     node = _owned(schema, document, member=False)
     return node or {}
 
@@ -125,14 +147,18 @@ def _node(below: FieldSet, *, member: bool) -> _Node:
 
 
 def _by_element(schema: shape.TypeSchema, items: Sequence[Any]) -> dict[str, list[Any]]:
-    found: dict[str, list[Any]] = {}
+    grouped: dict[str, list[Any]] = {}
     for item in items:
-        found.setdefault(path_element(schema, item), []).append(item)
-    return found
+        grouped.setdefault(path_element(schema, item), []).append(item)
+    return grouped
 
 
 def compare(schema: shape.TypeSchema, left: Any, right: Any) -> Comparison:
-    """What was added, modified and removed on the way from left to right."""
+    """What was added, modified and removed on the way from left to right.
+
+    A field is in at most one of the three. Values that are owned whole (leaves, atomic lists) are
+    modified, never added to; where the form itself changed (a list became a map) the whole is modified.
+    """
     added, modified, removed = _delta(schema, left, right)
     return Comparison(_root(added), _root(modified), _root(removed))
 
@@ -230,7 +256,11 @@ def _all(schema: shape.TypeSchema, value: Any) -> FieldSet:
 
 
 def merge(schema: shape.TypeSchema, live: Any, applied: Any) -> Any:
-    """The live value with the applied one laid over it; nothing is removed by merging."""
+    """The live value with the applied one laid over it; nothing is removed by merging.
+
+    Maps merge by field, keyed lists and sets by element (`_woven` says in which order), all else is
+    replaced whole. What the applied value does not mention is shared with the live one, not copied.
+    """
     if applied is _ABSENT or live is applied:
         return live
     if live is _ABSENT:
@@ -257,93 +287,119 @@ def _merged_map(
 def _merged_list(schema: shape.TypeSchema, live: Sequence[Any], applied: Sequence[Any]) -> list[Any]:
     """Shared elements in the applied order, the live ones around them where they stood."""
     element = _element(schema)
-    wanted = {path_element(schema, item): item for item in applied}
+    applied_items = {path_element(schema, item): item for item in applied}
     names = [path_element(schema, item) for item in live]
     current = _by_element(schema, live)
     merged: list[Any] = []
-    for name, position in _woven(list(wanted), names):
-        if name not in wanted:
+    for name, position in _woven(list(applied_items), names):
+        if name not in applied_items:
             merged.append(live[position])
             continue
-        found = current.get(name, [])
+        live_items = current.get(name, [])
         # A repeated element cannot be merged with: the applied one stands in for all of them.
-        merged.append(merge(element, found[0] if len(found) == 1 else _ABSENT, wanted[name]))
+        merged.append(merge(element, live_items[0] if len(live_items) == 1 else _ABSENT, applied_items[name]))
     return merged
 
 
-def _woven(wanted: Sequence[str], live: Sequence[str]) -> Iterator[tuple[str, int]]:
-    """The order of a merged list: names, with the live position of those only the live list has."""
-    in_live, in_wanted = set(live), set(wanted)
-    shared = iter([name for name in wanted if name in in_live])
-    due = next(shared, None)
-    done: set[str] = set()
-    left = right = 0
-    while left < len(live) or right < len(wanted):
-        name = live[left] if left < len(live) else None
-        both = name is not None and right < len(wanted)
-        if name is not None and name not in in_wanted:
-            yield name, left
-            left += 1
+def _woven(applied: Sequence[str], live: Sequence[str]) -> Iterator[tuple[str, int]]:
+    """The order of a merged list: names, with the live position of those only the live list has.
+
+    What is applied comes in its own order. What only the live list has comes in the live order, each
+    before the first shared element that stands behind it there and has not been yielded yet; at the
+    end of the live list, new elements follow. Every name of either list comes once.
+
+    >>> def order(applied, live):
+    ...     return "".join(name for name, _ in _woven(applied, live))
+    >>> order("ab", live="axb")  # x stays between its neighbours
+    'axb'
+    >>> order("ba", live="axb")  # b comes first now: x, which stood before b, comes before both
+    'xba'
+    >>> order("bna", live="axb")  # n is new and keeps its applied place
+    'xbna'
+    >>> order("n", live="xyz")
+    'xyzn'
+    """
+    in_live, in_applied = set(live), set(applied)
+    shared = iter([name for name in applied if name in in_live])
+    next_shared = next(shared, None)
+    yielded: set[str] = set()
+    live_at = applied_at = 0
+    while live_at < len(live) or applied_at < len(applied):
+        name = live[live_at] if live_at < len(live) else None
+        both = name is not None and applied_at < len(applied)
+        if name is not None and name not in in_applied:
+            yield name, live_at
+            live_at += 1
             continue
-        if both and due is not None and name != due:
-            left += 1  # shared, but another shared element comes first
+        if both and next_shared is not None and name != next_shared:
+            live_at += 1  # shared, but another shared element comes first
             continue
-        if name in done or (both and name == wanted[right]):
-            left += 1
-        if right < len(wanted):
-            name = wanted[right]
-            done.add(name)
+        if name in yielded or (both and name == applied[applied_at]):
+            live_at += 1
+        if applied_at < len(applied):
+            name = applied[applied_at]
+            yielded.add(name)
             yield name, -1
-            right += 1
-            due = next(shared, None) if name == due else due
+            applied_at += 1
+            next_shared = next(shared, None) if name == next_shared else next_shared
 
 
-def remove(schema: shape.TypeSchema, value: Any, doomed: FieldSet) -> Any:
+def remove(schema: shape.TypeSchema, value: Any, fields: FieldSet) -> Any:
     """The value without these fields and elements; what is emptied but not named itself stays, empty."""
     form = _form(schema, value)
     if form == _LEAF or not value:
         return value
     if form == "map":
-        return _removed_from_map(schema, value, doomed)
+        return _removed_from_map(schema, value, fields)
     element = _element(schema)
-    kept = []
+    remaining = []
     for item in value:
-        node = doomed.get(path_element(schema, item))
+        node = fields.get(path_element(schema, item))
         if node is None:
-            kept.append(item)
+            remaining.append(item)
         elif not fieldset.is_member(node):
-            kept.append(remove(element, item, node))
-    return kept
+            remaining.append(remove(element, item, node))
+    return remaining
 
 
 def _removed_from_map(
-    schema: shape.TypeSchema, value: Mapping[str, Any], doomed: FieldSet
+    schema: shape.TypeSchema, value: Mapping[str, Any], fields: FieldSet
 ) -> Mapping[str, Any]:
-    kept: dict[str, Any] = {}
+    remaining: dict[str, Any] = {}
     for name, item in value.items():
-        node = doomed.get("f:" + name)
+        node = fields.get("f:" + name)
         if node is None:
-            kept[name] = item
+            remaining[name] = item
         elif not fieldset.is_member(node):
-            kept[name] = remove(_child(schema, name), item, node)
-    return kept
+            remaining[name] = remove(_child(schema, name), item, node)
+    return remaining
 
 
 def with_named_fields(schema: shape.TypeSchema, fields: FieldSet) -> FieldSet:
-    """The set with every declared field on the way to a member made a member too."""
-    found: FieldSet = {}
+    """The set with every declared field on the way to a member made a member too.
+
+    Pruning needs it: a struct goes with its last field only if the manager's set names the struct too.
+
+    >>> with_named_fields(shape.struct({"a": shape.struct({"b": shape.LEAF})}), {"f:a": {"f:b": {}}})
+    {'f:a': {'.': {}, 'f:b': {}}}
+    """
+    members: FieldSet = {}
     for name, node in fields.items():
         if name == SELF:
             continue
         named = name.startswith("f:") and name[2:] in schema.fields
         child = _child(schema, name[2:]) if name.startswith("f:") else _element(schema)
         below = with_named_fields(child, node)
-        found[name] = _node(below, member=named or fieldset.is_member(node)) or {}
-    return found
+        members[name] = _node(below, member=named or fieldset.is_member(node)) or {}
+    return members
 
 
 def reconciled(schema: shape.TypeSchema, fields: FieldSet) -> FieldSet:
-    """The set after the schema made some of its maps or lists atomic: they are owned whole then."""
+    """The set after the schema made some of its maps or lists atomic: they are owned whole then.
+
+    >>> reconciled(shape.struct({"m": shape.map_of(atomic=True)}), {"f:m": {"f:a": {}}})
+    {'f:m': {}}
+    """
     changed: FieldSet = {}
     for name, node in fields.items():
         if name == SELF or not node:

@@ -39,12 +39,12 @@ class Check(NamedTuple):
     overrides: str = ""
 
 
-def evaluate(asked: LevelVersion, metadata: Spec, spec: Spec) -> list[Violation]:
+def evaluate(standard: LevelVersion, metadata: Spec, spec: Spec) -> list[Violation]:
     """Everything a pod breaks of a level, in Kubernetes' order."""
-    if asked.level == PRIVILEGED:
+    if standard.level == PRIVILEGED:
         return []
-    minor = MINOR_MAX if asked.minor is None else min(asked.minor, MINOR_MAX)
-    results = (rule(metadata, spec) for rule in _rules(asked.level, minor))
+    minor = MINOR_MAX if standard.minor is None else min(standard.minor, MINOR_MAX)
+    results = (rule(metadata, spec) for rule in _rules(standard.level, minor))
     return [violation for violation in results if violation is not None]
 
 
@@ -106,7 +106,7 @@ def _named(containers: Collection[str]) -> str:
 
 
 def _setters(*, pod: bool, containers: Collection[str]) -> str:
-    """Who set something, or nothing when nobody did."""
+    """The pod and containers that set a field, as messages name them; empty if none did."""
     return " and ".join([*(["pod"] if pod else []), *([_named(containers)] if containers else [])])
 
 
@@ -161,12 +161,12 @@ def _probe_hosts(_metadata: Spec, spec: Spec) -> Violation | None:
     if not bad:
         return None
     hosts = _union(used)
-    verb, what = "uses" if len(bad) == 1 else "use", _plural("probe or lifecycle host", len(hosts))
-    return Violation("probe or lifecycle host", f"{_named(bad)} {verb} {what} {_quoted(hosts)}")
+    verb, noun = "uses" if len(bad) == 1 else "use", _plural("probe or lifecycle host", len(hosts))
+    return Violation("probe or lifecycle host", f"{_named(bad)} {verb} {noun} {_quoted(hosts)}")
 
 
 def _hosts(container: Spec) -> Iterator[str]:
-    """Hosts other than the pod that the node would be made to ask."""
+    """The `host` of each probe and hook but the pod itself: the node would connect to it."""
     lifecycle = container.get("lifecycle") or {}
     handlers = [container.get(probe) for probe in ("livenessProbe", "readinessProbe", "startupProbe")]
     handlers += [lifecycle.get(hook) for hook in ("postStart", "preStop")]
@@ -238,7 +238,7 @@ def _app_armor(metadata: Spec, spec: Spec) -> Violation | None:
     pod_value, values = _profile_types(spec, "appArmorProfile")
     bad_pod = pod_value not in _PROFILES_OR_NONE
     bad = [name for name, value in values if value not in _PROFILES_OR_NONE]
-    shown = _other_profiles(pod_value, values)
+    profiles = _other_profiles(pod_value, values)
     annotations = sorted(
         f"{key}={json.dumps(value, ensure_ascii=False)}"
         for key, value in (metadata.get("annotations") or {}).items()
@@ -249,9 +249,9 @@ def _app_armor(metadata: Spec, spec: Spec) -> Violation | None:
     setters += [_plural("annotation", len(annotations))] if annotations else []
     if not setters:
         return None
-    shown += annotations
-    detail = f"{' and '.join(setters)} must not set AppArmor profile type to {_quoted(shown)}"
-    return Violation(_plural("forbidden AppArmor profile", len(shown)), detail)
+    profiles += annotations
+    detail = f"{' and '.join(setters)} must not set AppArmor profile type to {_quoted(profiles)}"
+    return Violation(_plural("forbidden AppArmor profile", len(profiles)), detail)
 
 
 _PROFILES_OR_NONE: Final = (None, "RuntimeDefault", "Localhost")
@@ -328,9 +328,9 @@ def _seccomp(_metadata: Spec, spec: Spec) -> Violation | None:
     bad = [name for name, value in values if value not in _PROFILES_OR_NONE]
     if not bad_pod and not bad:
         return None
-    shown = _other_profiles(pod_value, values)
+    profiles = _other_profiles(pod_value, values)
     setters = _setters(pod=bad_pod, containers=bad)
-    detail = f"{setters} must not set securityContext.seccompProfile.type to {_quoted(shown)}"
+    detail = f"{setters} must not set securityContext.seccompProfile.type to {_quoted(profiles)}"
     return Violation("seccompProfile", detail)
 
 
@@ -354,8 +354,8 @@ _SYSCTLS_32: Final = (*_SYSCTLS_29, "net.ipv4.tcp_rmem", "net.ipv4.tcp_wmem")
 
 def _sysctls(allowed: Collection[str]) -> Rule:
     def rule(_metadata: Spec, spec: Spec) -> Violation | None:
-        asked = [sysctl.get("name") or "" for sysctl in _pod_context(spec).get("sysctls") or ()]
-        bad = [name for name in asked if name not in allowed]
+        names = [sysctl.get("name") or "" for sysctl in _pod_context(spec).get("sysctls") or ()]
+        bad = [name for name in names if name not in allowed]
         return Violation("forbidden sysctls", ", ".join(bad)) if bad else None
 
     return rule
@@ -425,8 +425,8 @@ def _volumes(_metadata: Spec, spec: Spec) -> Violation | None:
             kinds.add(next((kind for kind in _OTHER_VOLUMES if kind in present), "unknown"))
     if not bad:
         return None
-    verb, what = "uses" if len(bad) == 1 else "use", _plural("restricted volume type", len(kinds))
-    detail = f"{_plural('volume', len(bad))} {_quoted(bad)} {verb} {what} {_quoted(sorted(kinds))}"
+    verb, noun = "uses" if len(bad) == 1 else "use", _plural("restricted volume type", len(kinds))
+    detail = f"{_plural('volume', len(bad))} {_quoted(bad)} {verb} {noun} {_quoted(sorted(kinds))}"
     return Violation("restricted volume types", detail)
 
 

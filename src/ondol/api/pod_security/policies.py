@@ -56,7 +56,7 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What holds where no label says otherwise, and for whom nothing holds."""
+    """The policy of namespaces without labels of their own, and the exemptions."""
 
     defaults: Policy = field(default_factory=Policy)
     exempt_users: frozenset[str] = frozenset()
@@ -91,24 +91,26 @@ def of_labels(labels: Mapping[str, str], defaults: Policy) -> tuple[Policy, list
 def _mode(
     labels: Mapping[str, str], mode: str, default: LevelVersion, unreadable: str, causes: list[Cause]
 ) -> LevelVersion:
-    asked = default
+    standard = default
     if (level := labels.get(f"{PREFIX}{mode}")) is not None:
-        asked = LevelVersion(level if level in LEVELS else unreadable, asked.version)
+        standard = LevelVersion(level if level in LEVELS else unreadable, standard.version)
         if level not in LEVELS:
             causes.append(_cause(mode, level, f"must be one of {', '.join(LEVELS)}"))
     if (version := labels.get(f"{PREFIX}{mode}-version")) is not None:
-        asked = LevelVersion(asked.level, version if _is_version(version) else LATEST)
+        standard = LevelVersion(standard.level, version if _is_version(version) else LATEST)
         if not _is_version(version):
             causes.append(_cause(f"{mode}-version", version, 'must be "latest" or "v1.x"'))
-    return asked
+    return standard
 
 
 def _is_version(text: str) -> bool:
     return text == LATEST or _VERSION.fullmatch(text) is not None
 
 
-def _cause(label: str, value: str, why: str) -> Cause:
-    return Cause("FieldValueInvalid", f'Invalid value: "{value}": {why}', f"metadata.labels[{PREFIX}{label}]")
+def _cause(label: str, value: str, detail: str) -> Cause:
+    return Cause(
+        "FieldValueInvalid", f'Invalid value: "{value}": {detail}', f"metadata.labels[{PREFIX}{label}]"
+    )
 
 
 def ignored(namespace: str, labels: Mapping[str, str], policy: Policy, defaults: Policy) -> str:
@@ -116,12 +118,12 @@ def ignored(namespace: str, labels: Mapping[str, str], policy: Policy, defaults:
     if policy.is_privileged or policy == defaults:
         return ""
     modes = (("enforce", policy.enforce), ("audit", policy.audit), ("warn", policy.warn))
-    shown = [
-        f"{mode}={asked}"
-        for mode, asked in modes
-        if asked.level != PRIVILEGED and {f"{PREFIX}{mode}", f"{PREFIX}{mode}-version"} & labels.keys()
+    modes_set = [
+        f"{mode}={standard}"
+        for mode, standard in modes
+        if standard.level != PRIVILEGED and {f"{PREFIX}{mode}", f"{PREFIX}{mode}-version"} & labels.keys()
     ]
     return (
-        f'namespace "{namespace}" is exempt from Pod Security, and the policy ({", ".join(shown)}) '
+        f'namespace "{namespace}" is exempt from Pod Security, and the policy ({", ".join(modes_set)}) '
         "will be ignored"
     )

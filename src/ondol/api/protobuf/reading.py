@@ -40,17 +40,17 @@ def _into(takers: dict[int, Take], data: bytes, out: Object) -> None:
 
 @functools.cache
 def _takers(type_name: str) -> dict[int, Take]:
-    found: dict[int, Take] = {}
+    takers: dict[int, Take] = {}
     nested: dict[int, dict[int, Take]] = {}
     for name, field in facts.type_named(type_name).fields.items():
         path = field.path
         if len(path) == 1:
-            found[path[0]] = _taker(name, field)
+            takers[path[0]] = _taker(name, field)
         elif path:
             nested.setdefault(path[0], {})[path[1]] = _taker(name, field)
     for number, inner in nested.items():
-        found[number] = _unfolding(inner)
-    return found
+        takers[number] = _unfolding(inner)
+    return takers
 
 
 def _unfolding(inner: dict[int, Take]) -> Take:
@@ -77,8 +77,8 @@ def _taker(name: str, field: facts.Field) -> Take:
         return _appending(name, read, packed=word in scalars.NUMBERS)
     if marks == "{}":
         return _mapping(name, read)
-    is_told = field.pointer or (field.required and field.default is not None)
-    return _setting(_Slot(name, is_told or word not in _DROPPED), read)
+    keeps_zero = field.pointer or (field.required and field.default is not None)
+    return _setting(_Slot(name, keeps_zero or word not in _DROPPED), read)
 
 
 _DROPPED: Final = ("string", "bytes", "int32", "int64", "bool", "double")
@@ -86,9 +86,9 @@ _DROPPED: Final = ("string", "bytes", "int32", "int64", "bool", "double")
 
 
 def _reader(word: str) -> scalars.Reader:
-    known = scalars.READERS.get(word)
-    if known is not None:
-        return known
+    scalar = scalars.READERS.get(word)
+    if scalar is not None:
+        return scalar
     special = {"raw": _raw, "schema-or-array": _array, "schema-or-bool": _bool, "schema-or-strings": _strings}
     return special.get(word) or (lambda value: message(word, _bytes(value)))
 
@@ -104,9 +104,9 @@ def _wrapped(read: scalars.Reader) -> scalars.Reader:
 
 def _setting(slot: _Slot, read: scalars.Reader) -> Take:
     def take(out: Object, value: Any) -> None:
-        found = read(value)
-        if found is not None and (slot.keeps_zero or found):
-            out[slot.name] = found
+        decoded = read(value)
+        if decoded is not None and (slot.keeps_zero or decoded):
+            out[slot.name] = decoded
 
     return take
 

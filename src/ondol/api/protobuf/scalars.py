@@ -40,8 +40,8 @@ def _text(value: Any) -> str:
 
 
 def _double(value: Any) -> float | int:
-    (found,) = struct.unpack("<d", _content(value))
-    return int(found) if float(found).is_integer() and abs(found) < 1 << 53 else float(found)
+    (number,) = struct.unpack("<d", _content(value))
+    return int(number) if float(number).is_integer() and abs(number) < 1 << 53 else float(number)
 
 
 def _moment(value: Any) -> datetime | None:
@@ -68,8 +68,8 @@ def _micro_time(value: Any) -> str | None:
 
 
 def _quantity(value: Any) -> str:
-    found = dict(protowire.fields(_content(value))).get(1, b"")
-    return _text(found) or "0"
+    text = dict(protowire.fields(_content(value))).get(1, b"")
+    return _text(text) or "0"
 
 
 def _int_or_string(value: Any) -> int | str:

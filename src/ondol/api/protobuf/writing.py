@@ -25,17 +25,17 @@ def message(type_name: str, document: Mapping[str, Any]) -> bytes:
 
 @functools.cache
 def _putters(type_name: str) -> list[Put]:
-    found: dict[int, Put] = {}
+    putters: dict[int, Put] = {}
     nested: dict[int, dict[int, Put]] = {}
     for name, field in facts.type_named(type_name).fields.items():
         path = field.path
         if len(path) == 1:
-            found[path[0]] = _putter(name, field, path[0])
+            putters[path[0]] = _putter(name, field, path[0])
         elif path:
             nested.setdefault(path[0], {})[path[1]] = _putter(name, field, path[1])
     for number, inner in nested.items():
-        found[number] = _folding(number, [inner[n] for n in sorted(inner)])
-    return [found[number] for number in sorted(found)]
+        putters[number] = _folding(number, [inner[n] for n in sorted(inner)])
+    return [putters[number] for number in sorted(putters)]
 
 
 def _folding(number: int, inner: list[Put]) -> Put:
@@ -85,9 +85,9 @@ def _mapping(name: str, number: int, tagged: scalars.Writer) -> Put:
 
 
 def _writer(word: str) -> scalars.Writer:
-    known = scalars.WRITERS.get(word)
-    if known is not None:
-        return known
+    scalar = scalars.WRITERS.get(word)
+    if scalar is not None:
+        return scalar
     special: dict[str, scalars.Writer] = {
         "raw": scalars.WRITERS["json"],
         "schema-or-array": _array,

@@ -17,22 +17,22 @@ def required(path: str, detail: str = "") -> Cause:
 
 
 def invalid(path: str, value: Any, detail: str) -> Cause:
-    return Cause("FieldValueInvalid", f"Invalid value: {shown(value)}: {detail}", path)
+    return Cause("FieldValueInvalid", f"Invalid value: {quoted(value)}: {detail}", path)
 
 
 def type_invalid(path: str, value: Any, detail: str) -> Cause:
-    return Cause("FieldValueTypeInvalid", f"Invalid value: {shown(value)}: {detail}", path)
+    return Cause("FieldValueTypeInvalid", f"Invalid value: {quoted(value)}: {detail}", path)
 
 
 def not_supported(path: str, value: Any, supported: Iterable[Any]) -> Cause:
-    listed = ", ".join(f'"{v}"' if isinstance(v, str) else f'"{shown(v)}"' for v in supported)
+    listed = ", ".join(f'"{v}"' if isinstance(v, str) else f'"{quoted(v)}"' for v in supported)
     return Cause(
-        "FieldValueNotSupported", f"Unsupported value: {shown(value)}: supported values: {listed}", path
+        "FieldValueNotSupported", f"Unsupported value: {quoted(value)}: supported values: {listed}", path
     )
 
 
 def duplicate(path: str, value: Any) -> Cause:
-    return Cause("FieldValueDuplicate", f"Duplicate value: {shown(value)}", path)
+    return Cause("FieldValueDuplicate", f"Duplicate value: {quoted(value)}", path)
 
 
 def forbidden(path: str, detail: str) -> Cause:
@@ -40,7 +40,7 @@ def forbidden(path: str, detail: str) -> Cause:
 
 
 def not_found(path: str, value: Any) -> Cause:
-    return Cause("FieldValueNotFound", f"Not found: {shown(value)}", path)
+    return Cause("FieldValueNotFound", f"Not found: {quoted(value)}", path)
 
 
 def too_long(path: str, limit: int) -> Cause:
@@ -51,7 +51,7 @@ def too_many(path: str, actual: int, limit: int) -> Cause:
     return Cause("FieldValueTooMany", f"Too many: {actual}: must have at most {limit} items", path)
 
 
-def shown(value: Any) -> str:
+def quoted(value: Any) -> str:
     """A value as messages quote it."""
     if value is None:
         return "null"

@@ -88,11 +88,11 @@ def _isbn13(text: str) -> bool:
 
 def _card(text: str) -> bool:
     digits = re.sub(r"\D", "", text)
-    known = (
+    issued = (
         r"4\d{12}(?:\d{3})?|5[1-5]\d{14}|6(?:011|5\d\d)\d{12}|3[47]\d{13}"
         r"|3(?:0[0-5]|[68]\d)\d{11}|(?:2131|1800|35\d{3})\d{11}"
     )
-    if not re.fullmatch(known, digits):
+    if not re.fullmatch(issued, digits):
         return False
     doubled = (int(c) * (2 if i % 2 else 1) for i, c in enumerate(reversed(digits)))
     return sum(d - 9 if d > 9 else d for d in doubled) % 10 == 0

@@ -23,7 +23,7 @@ ANY: Final = "any"
 """Any JSON value."""
 
 BARE: Final = "bare"
-"""A value no schema describes though it may stand there: objects in it keep no fields."""
+"""A value that is allowed but not described (`additionalProperties: true`): objects in it keep no fields."""
 
 _SPECIAL: Final = {"raw": ANY, "fields": ANY, "json": ANY}
 _ROOT_METADATA: Final = facts.META + "ObjectMeta"
@@ -31,7 +31,7 @@ _ROOT_METADATA: Final = facts.META + "ObjectMeta"
 
 @dataclass(slots=True)
 class Node:
-    """What may stand at one place of a document.
+    """What the value at one path of a document may be.
 
     `kind` is OBJECT, MAP, LIST, ANY, BARE or a scalar's word as in the table (`string`, `int32`, ...).
     An object may have an `element` beside its fields, for those not named.
@@ -83,12 +83,12 @@ class Node:
 @functools.cache
 def of_type(name: str) -> Node:
     """The node of a type of the table."""
-    known = facts.type_named(name)
-    return Node(OBJECT, type_name=name, map_type=known.map_type, _load=lambda: _fields_of(known))
+    described = facts.type_named(name)
+    return Node(OBJECT, type_name=name, map_type=described.map_type, _load=lambda: _fields_of(described))
 
 
-def _fields_of(known: facts.Type) -> dict[str, Node]:
-    return {name: _of_field(described) for name, described in known.fields.items()}
+def _fields_of(described: facts.Type) -> dict[str, Node]:
+    return {name: _of_field(field) for name, field in described.fields.items()}
 
 
 def _of_field(described: facts.Field) -> Node:
@@ -110,11 +110,11 @@ def _of_word(word: str, described: facts.Field) -> Node:
         return Node(MAP, _element(word), map_type=described.map_type)
     if word in facts.SCALARS:
         return Node(_SPECIAL.get(word, word), type_name=word)
-    known = facts.type_named(word)
+    type_facts = facts.type_named(word)
     return Node(
         OBJECT,
         type_name=word,
-        map_type=described.map_type or known.map_type,
+        map_type=described.map_type or type_facts.map_type,
         _load=lambda: of_type(word).fields,
     )
 

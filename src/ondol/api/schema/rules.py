@@ -1,6 +1,6 @@
-"""What a CRD's schema must be for Kubernetes to accept it: structural, complete, and at peace with itself.
+"""What a CRD's schema must be for Kubernetes to accept it: structural, complete and consistent.
 
-`check` answers the causes for `spec.versions[*].schema.openAPIV3Schema`; the rules are those of
+`check` returns the causes for `spec.versions[*].schema.openAPIV3Schema`; the rules are those of
 apiextensions (structural schemas, list types, defaults), restated.
 """
 
@@ -54,14 +54,14 @@ def check(schema: Mapping[str, Any], path: str) -> list[Cause]:
     """Every reason the schema cannot be served, in order of path."""
     if _has_too_many_patterns(schema):
         return [causes.forbidden(path, "the regular expressions are too many or too large together")]
-    found = [*_structure(schema, "root", path), *_completeness(schema, path)]
-    if not found:
-        found = list(_defaults(schema, path))
-    return sorted(found, key=lambda cause: (cause.field, cause.message))
+    problems = [*_structure(schema, "root", path), *_completeness(schema, path)]
+    if not problems:
+        problems = list(_defaults(schema, path))
+    return sorted(problems, key=lambda cause: (cause.field, cause.message))
 
 
 def _has_too_many_patterns(schema: Mapping[str, Any]) -> bool:
-    """Whether compiling all of them would take longer than a server may stand still."""
+    """Whether compiling all of them would block the server for too long."""
     size = 0
     for expression in set(_expressions(schema)):
         try:
@@ -74,7 +74,7 @@ def _has_too_many_patterns(schema: Mapping[str, Any]) -> bool:
 
 
 def _expressions(value: Any) -> Iterator[str]:
-    """What stands at `pattern` anywhere in a schema."""
+    """Every `pattern` anywhere in a schema."""
     inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
     if isinstance(value, Mapping) and isinstance(value.get("pattern"), str):
         yield value["pattern"]
@@ -114,30 +114,30 @@ def _shape(schema: Mapping[str, Any], level: str, path: str) -> Iterator[Cause]:
     if level == "root" and schema.get("nullable"):
         yield causes.forbidden(f"{path}.nullable", "nullable cannot be true at the root")
     if either and preserving:
-        said = "must be false if x-kubernetes-int-or-string is true"
-        yield causes.invalid(f"{path}.x-kubernetes-preserve-unknown-fields", preserving, said)
+        detail = "must be false if x-kubernetes-int-or-string is true"
+        yield causes.invalid(f"{path}.x-kubernetes-preserve-unknown-fields", preserving, detail)
     yield from _values(schema, level, path)
 
 
 def _values(schema: Mapping[str, Any], level: str, path: str) -> Iterator[Cause]:
     values, embedded = schema.get("additionalProperties"), schema.get("x-kubernetes-embedded-resource")
     if values is not None and values is not True and schema.get("properties"):
-        said = "additionalProperties and properties are mutual exclusive"
-        yield causes.forbidden(f"{path}.additionalProperties", said)
+        detail = "additionalProperties and properties are mutual exclusive"
+        yield causes.forbidden(f"{path}.additionalProperties", detail)
     if values is False:
         yield causes.forbidden(f"{path}.additionalProperties", "additionalProperties cannot be set to false")
     if values is not None and level == "root":
         yield causes.forbidden(f"{path}.additionalProperties", "must not be used at the root")
     if values is not None and embedded:
-        said = "must not be used if x-kubernetes-embedded-resource is set"
-        yield causes.forbidden(f"{path}.additionalProperties", said)
+        detail = "must not be used if x-kubernetes-embedded-resource is set"
+        yield causes.forbidden(f"{path}.additionalProperties", detail)
     open_ended = schema.get("x-kubernetes-preserve-unknown-fields")
     if embedded and not open_ended and not schema.get("properties"):
-        said = (
+        detail = (
             "must not be empty if x-kubernetes-embedded-resource is true"
             " without x-kubernetes-preserve-unknown-fields"
         )
-        yield causes.required(f"{path}.properties", said)
+        yield causes.required(f"{path}.properties", detail)
 
 
 def _lists(schema: Mapping[str, Any], path: str) -> Iterator[Cause]:
@@ -148,21 +148,21 @@ def _lists(schema: Mapping[str, Any], path: str) -> Iterator[Cause]:
     if isinstance(items, list):
         yield causes.forbidden(f"{path}.items", "items must be a schema object and not an array")
     if schema.get("uniqueItems"):
-        said = "uniqueItems cannot be set to true since the runtime complexity becomes quadratic"
-        yield causes.forbidden(f"{path}.uniqueItems", said)
+        detail = "uniqueItems cannot be set to true since the runtime complexity becomes quadratic"
+        yield causes.forbidden(f"{path}.uniqueItems", detail)
     if list_type not in (None, "atomic", "set", "map"):
         yield causes.not_supported(f"{path}.x-kubernetes-list-type", list_type, ("atomic", "map", "set"))
     if list_type is not None and schema.get("type") != "array":
-        said = "must be array if x-kubernetes-list-type is specified"
-        yield causes.invalid(f"{path}.type", schema.get("type") or "", said)
+        detail = "must be array if x-kubernetes-list-type is specified"
+        yield causes.invalid(f"{path}.type", schema.get("type") or "", detail)
     if keys and list_type != "map":
-        said = "must be map if x-kubernetes-list-map-keys is non-empty"
-        yield causes.invalid(f"{path}.x-kubernetes-list-type", list_type or "", said)
+        detail = "must be map if x-kubernetes-list-map-keys is non-empty"
+        yield causes.invalid(f"{path}.x-kubernetes-list-type", list_type or "", detail)
     if list_type == "map":
         yield from _map_keys(items if isinstance(items, Mapping) else {}, keys, path)
     if schema.get("x-kubernetes-map-type") not in (None, "atomic", "granular"):
-        told = schema["x-kubernetes-map-type"]
-        yield causes.not_supported(f"{path}.x-kubernetes-map-type", told, ("atomic", "granular"))
+        map_type = schema["x-kubernetes-map-type"]
+        yield causes.not_supported(f"{path}.x-kubernetes-map-type", map_type, ("atomic", "granular"))
 
 
 def _map_keys(items: Mapping[str, Any], keys: Any, path: str) -> Iterator[Cause]:
@@ -173,17 +173,17 @@ def _map_keys(items: Mapping[str, Any], keys: Any, path: str) -> Iterator[Cause]
     properties = items.get("properties") or {}
     for index, key in enumerate(keys):
         if key not in properties:
-            said = "entries must all be names of item properties"
-            yield causes.invalid(f"{path}.x-kubernetes-list-map-keys[{index}]", key, said)
+            detail = "entries must all be names of item properties"
+            yield causes.invalid(f"{path}.x-kubernetes-list-map-keys[{index}]", key, detail)
         elif properties[key].get("type") in ("array", "object"):
-            said = "must be a scalar type if parent array's x-kubernetes-list-type is map"
-            yield causes.invalid(f"{path}.items.properties[{key}].type", properties[key]["type"], said)
+            detail = "must be a scalar type if parent array's x-kubernetes-list-type is map"
+            yield causes.invalid(f"{path}.items.properties[{key}].type", properties[key]["type"], detail)
         elif key not in (items.get("required") or ()) and properties[key].get("default") is None:
-            said = (
+            detail = (
                 "this property is in x-kubernetes-list-map-keys,"
                 " so it must have a default or be a required property"
             )
-            yield causes.required(f"{path}.items.properties[{key}].default", said)
+            yield causes.required(f"{path}.items.properties[{key}].default", detail)
 
 
 def _patterns(schema: Mapping[str, Any], path: str) -> Iterator[Cause]:
@@ -191,8 +191,8 @@ def _patterns(schema: Mapping[str, Any], path: str) -> Iterator[Cause]:
         try:
             regexp.compiled(schema["pattern"])
         except ValueError as wrong:
-            said = f"must be a valid regular expression, but isn't: {wrong}"
-            yield causes.invalid(f"{path}.pattern", schema["pattern"], said)
+            detail = f"must be a valid regular expression, but isn't: {wrong}"
+            yield causes.invalid(f"{path}.pattern", schema["pattern"], detail)
 
 
 def _metadata(schema: Mapping[str, Any], level: str, path: str) -> Iterator[Cause]:
@@ -213,10 +213,10 @@ def _metadata(schema: Mapping[str, Any], level: str, path: str) -> Iterator[Caus
         )
     extra = set(metadata.get("properties") or ()) - {"name", "generateName"}
     if level == "root" and (extra or set(metadata) - {"type", "properties", "description"}):
-        said = (
+        detail = (
             "must not specify anything other than name and generateName, but metadata is implicitly specified"
         )
-        yield causes.forbidden(f"{path}.properties[metadata]", said)
+        yield causes.forbidden(f"{path}.properties[metadata]", detail)
 
 
 def _parts(schema: Mapping[str, Any], path: str) -> Iterator[tuple[Mapping[str, Any], str]]:
@@ -230,17 +230,19 @@ def _parts(schema: Mapping[str, Any], path: str) -> Iterator[tuple[Mapping[str, 
 
 def _junctors(schema: Mapping[str, Any], path: str) -> Iterator[Cause]:
     either = schema.get("x-kubernetes-int-or-string")
-    for part, where in _parts(schema, path):
-        spelled = schema.get("anyOf") == _INT_OR_STRING and ".anyOf[" in where[len(path) :]
+    for part, part_path in _parts(schema, path):
+        spelled = schema.get("anyOf") == _INT_OR_STRING and ".anyOf[" in part_path[len(path) :]
         if not (either and (spelled or part.get("anyOf") == _INT_OR_STRING)):
-            yield from _value_validation(part, where)
+            yield from _value_validation(part, part_path)
 
 
 def _value_validation(part: Mapping[str, Any], path: str) -> Iterator[Cause]:
     for key in _INSIDE_JUNCTORS:
         if part.get(key):
-            said = "must be empty to be structural" if key == "type" else "must be undefined to be structural"
-            yield causes.forbidden(f"{path}.{key}", said)
+            detail = (
+                "must be empty to be structural" if key == "type" else "must be undefined to be structural"
+            )
+            yield causes.forbidden(f"{path}.{key}", detail)
     yield from _patterns(part, path)
     for name, prop in (part.get("properties") or {}).items():
         if name == "metadata":
@@ -250,14 +252,14 @@ def _value_validation(part: Mapping[str, Any], path: str) -> Iterator[Cause]:
         yield from _value_validation(prop, f"{path}.properties[{name}]")
     if isinstance(part.get("items"), Mapping):
         yield from _value_validation(part["items"], f"{path}.items")
-    for inner, where in _parts(part, path):
-        yield from _value_validation(inner, where)
+    for inner, part_path in _parts(part, path):
+        yield from _value_validation(inner, part_path)
 
 
 def _completeness(schema: Mapping[str, Any], path: str) -> Iterator[Cause]:
     """Every field a junctor speaks of must be specified outside of it."""
-    for part, where in _parts(schema, path):
-        yield from _specified(schema, part, path, where)
+    for part, part_path in _parts(schema, path):
+        yield from _specified(schema, part, path, part_path)
     for name, prop in (schema.get("properties") or {}).items():
         yield from _completeness(prop, f"{path}.properties[{name}]")
     for key in ("items", "additionalProperties"):
@@ -265,27 +267,29 @@ def _completeness(schema: Mapping[str, Any], path: str) -> Iterator[Cause]:
             yield from _completeness(schema[key], f"{path}.{key}")
 
 
-def _specified(schema: Mapping[str, Any], part: Mapping[str, Any], path: str, where: str) -> Iterator[Cause]:
-    known = schema.get("properties") or {}
+def _specified(
+    schema: Mapping[str, Any], part: Mapping[str, Any], path: str, part_path: str
+) -> Iterator[Cause]:
+    properties = schema.get("properties") or {}
     for name, prop in (part.get("properties") or {}).items():
-        if name in known:
+        if name in properties:
             yield from _specified(
-                known[name], prop, f"{path}.properties[{name}]", f"{where}.properties[{name}]"
+                properties[name], prop, f"{path}.properties[{name}]", f"{part_path}.properties[{name}]"
             )
         else:
-            said = f"because it is defined in {where}.properties[{name}]"
-            yield causes.required(f"{path}.properties[{name}]", said)
+            detail = f"because it is defined in {part_path}.properties[{name}]"
+            yield causes.required(f"{path}.properties[{name}]", detail)
     if isinstance(part.get("items"), Mapping):
         if isinstance(schema.get("items"), Mapping):
-            yield from _specified(schema["items"], part["items"], f"{path}.items", f"{where}.items")
+            yield from _specified(schema["items"], part["items"], f"{path}.items", f"{part_path}.items")
         else:
-            yield causes.required(f"{path}.items", f"because it is defined in {where}.items")
-    for inner, deeper in _parts(part, where):
+            yield causes.required(f"{path}.items", f"because it is defined in {part_path}.items")
+    for inner, deeper in _parts(part, part_path):
         yield from _specified(schema, inner, path, deeper)
 
 
 def _defaults(schema: Mapping[str, Any], path: str) -> Iterator[Cause]:
-    """Each default must be what the schema itself would let stand."""
+    """Each default must be valid by the schema, and have no field that pruning would drop."""
     default = schema.get("default")
     if default is not None:
         if structural.unknown(model.of_schema(schema), default):

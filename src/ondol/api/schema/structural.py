@@ -3,6 +3,18 @@
 A `Structural` is compiled once when the CRD is established. The order for a write is `decode`, then
 `default`, then `validate`. Rules in CEL (`x-kubernetes-validations`) are not evaluated; `unsupported`
 names them, so that whoever accepts the CRD can say so.
+
+>>> size = {"type": "integer", "minimum": 1, "default": 1}
+>>> box = {"type": "object", "properties": {"size": size, "label": {"type": "string", "nullable": True}}}
+>>> compiled = Structural({"type": "object", "properties": {"spec": box}})
+>>> box = compiled.decode({"spec": {"weight": 3, "size": None, "label": None}})  # no field `weight`
+>>> box
+{'spec': {'size': None, 'label': None}}
+>>> compiled.default(box)  # a null that may not be gives way to the default
+>>> box
+{'spec': {'size': 1, 'label': None}}
+>>> compiled.validate({"spec": {"size": 0}})[0].message
+'Invalid value: 0: spec.size in body should be greater than or equal to 1'
 """
 
 from __future__ import annotations
@@ -54,11 +66,11 @@ class Structural:
 
     def validate_update(self, new: Object, old: Object) -> list[Cause]:
         """As `validate`, forgiving what was wrong already and did not change (ratcheting)."""
-        found = self.validate(new)
-        if not found:
-            return found
+        problems = self.validate(new)
+        if not problems:
+            return problems
         before = {cause for cause in self.validate(old) if cause.reason != "FieldValueRequired"}
-        return [c for c in found if c not in before or _at(new, c.field) != _at(old, c.field)]
+        return [c for c in problems if c not in before or _at(new, c.field) != _at(old, c.field)]
 
     def unsupported(self) -> list[str]:
         """The paths of rules that are not evaluated."""
@@ -66,7 +78,7 @@ class Structural:
 
 
 def _at(value: Any, path: str) -> Any:
-    """What stands at a cause's path, or None; keys may hold the characters that part the path."""
+    """The value at a cause's path, or None; keys may contain the characters that separate a path."""
     if not path:
         return value
     if isinstance(value, list) and path.startswith("["):
@@ -75,14 +87,14 @@ def _at(value: Any, path: str) -> Any:
     for key, inner in value.items() if isinstance(value, dict) else ():
         rest = path.removeprefix(key)
         if path.startswith(key) and rest[:1] in ("", ".", "["):
-            found = _at(inner, rest.removeprefix("."))
-            if found is not None:
-                return found
+            match = _at(inner, rest.removeprefix("."))
+            if match is not None:
+                return match
     return None
 
 
 def _without_root_fields(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """What the schema says beside apiVersion, kind and metadata; metadata may restrict the name."""
+    """The schema's properties less apiVersion and kind; metadata stays, since it may restrict the name."""
     properties = dict(schema.get("properties") or {})
     properties.pop("apiVersion", None)
     properties.pop("kind", None)
@@ -91,19 +103,24 @@ def _without_root_fields(schema: Mapping[str, Any]) -> dict[str, Any]:
 
 def unsupported(schema: Mapping[str, Any], path: str = "openAPIV3Schema") -> list[str]:
     """Where a schema has CEL rules, which are not evaluated."""
-    found = [f"{path}.x-kubernetes-validations"] if schema.get("x-kubernetes-validations") else []
+    paths = [f"{path}.x-kubernetes-validations"] if schema.get("x-kubernetes-validations") else []
     for name, prop in (schema.get("properties") or {}).items():
-        found += unsupported(prop, f"{path}.properties[{name}]")
+        paths += unsupported(prop, f"{path}.properties[{name}]")
     for key in ("items", "additionalProperties", "not"):
         if isinstance(schema.get(key), Mapping):
-            found += unsupported(schema[key], f"{path}.{key}")
+            paths += unsupported(schema[key], f"{path}.{key}")
     for key in ("allOf", "anyOf", "oneOf"):
         for index, part in enumerate(schema.get(key) or ()):
-            found += unsupported(part, f"{path}.{key}[{index}]")
-    return found
+            paths += unsupported(part, f"{path}.{key}[{index}]")
+    return paths
 
 
 def _pruned(node: model.Node, value: Any) -> Any:
+    """A copy of the value that has only what the node describes.
+
+    A field stays if it is described, if the object has an `element` for other fields, or if it is open
+    (`x-kubernetes-preserve-unknown-fields`): an open object keeps fields, and prunes inside described ones.
+    """
     if type(value) is dict and node.kind == model.OBJECT:
         return _pruned_object(node, value)
     if node.kind == model.BARE:
@@ -151,41 +168,46 @@ def _metadata(value: Any, kind: str) -> Object:
 
 
 def unknown(node: model.Node, value: Any) -> list[str]:
-    """The paths of what pruning takes from a value because no field of the kind is described."""
+    """The paths of the fields that pruning drops from a value, sorted."""
     paths: list[str] = []
     _unknown(node, value, "", paths)
     return sorted(paths)
 
 
-def _unknown(node: model.Node, value: Any, path: str, found: list[str]) -> None:
+def _unknown(node: model.Node, value: Any, path: str, paths: list[str]) -> None:
     if type(value) is dict and node.kind == model.OBJECT:
         for key, item in value.items():
             child = node.fields.get(key) or node.element
-            where = f"{path}.{key}" if path else key
+            field_path = f"{path}.{key}" if path else key
             if child is not None:
-                _unknown(child, item, where, found)
+                _unknown(child, item, field_path, paths)
             elif not node.open:
-                found.append(where)
+                paths.append(field_path)
     elif node.kind == model.BARE:
-        _unknown_in_bare(value, path, found)
+        _unknown_in_bare(value, path, paths)
     elif type(value) is dict and node.element is not None:
         for key, item in value.items():
-            _unknown(node.element, item, f"{path}.{key}" if path else key, found)
+            _unknown(node.element, item, f"{path}.{key}" if path else key, paths)
     elif type(value) is list and node.element is not None:
         for index, item in enumerate(value):
-            _unknown(node.element, item, f"{path}[{index}]", found)
+            _unknown(node.element, item, f"{path}[{index}]", paths)
 
 
-def _unknown_in_bare(value: Any, path: str, found: list[str]) -> None:
+def _unknown_in_bare(value: Any, path: str, paths: list[str]) -> None:
     if type(value) is list:
         for index, item in enumerate(value):
-            _unknown_in_bare(item, f"{path}[{index}]", found)
+            _unknown_in_bare(item, f"{path}[{index}]", paths)
     elif type(value) is dict:
-        found.extend(f"{path}.{key}" for key in value)
+        paths.extend(f"{path}.{key}" for key in value)
 
 
 def _defaulter(node: model.Node) -> Default | None:
-    """The in-place defaulting below a node; None where there is nothing to default."""
+    """The in-place defaulting below a node; None where there is nothing to default.
+
+    A default is written before what is inside it is defaulted, so that a default `{}` of an object is
+    filled by the defaults of its fields. An absent object without a default stays absent, whatever its
+    fields' defaults are.
+    """
     if node.kind != model.OBJECT:
         return _each(node.element) if node.element is not None else None
     if node.type_name:

@@ -23,7 +23,7 @@ from ondol.api.schema import model
 from ondol.base import errors, quantity, timestamps
 
 _STRUCT_ZEROS: Final = {"int-or-string": 0, "quantity": "0"}
-"""Structs to Go, though scalars in JSON: their zero is told where nothing was given."""
+"""Structs in Go, though scalars in JSON: an absent one is written as its zero value."""
 
 Decode: TypeAlias = Callable[[Any], Any]
 Fill: TypeAlias = Callable[[Any], None]
@@ -37,17 +37,19 @@ _KEPT: Final = (model.OBJECT, model.ANY, "int-or-string", "quantity", "time", "m
 class Mismatch(Exception):
     """A value is not of its field's type; `path` grows as the walkers return."""
 
-    def __init__(self, found: str, wanted: str) -> None:
-        super().__init__(found, wanted)
-        self.found, self.wanted = found, wanted
+    def __init__(self, actual: str, expected: str) -> None:
+        super().__init__(actual, expected)
+        self.actual, self.expected = actual, expected
         self.path: list[str] = []
 
     @property
     def message(self) -> str:
-        if not self.wanted.startswith("!"):
+        if not self.expected.startswith("!"):
             field = ".".join(self.path)
-            return f"json: cannot unmarshal {self.found} into Go struct field {field} of type {self.wanted}"
-        return f"{'.'.join(self.path)}: {self.wanted[1:]}"
+            return (
+                f"json: cannot unmarshal {self.actual} into Go struct field {field} of type {self.expected}"
+            )
+        return f"{'.'.join(self.path)}: {self.expected[1:]}"
 
 
 class Typed:
@@ -77,10 +79,10 @@ class Typed:
         gvk = facts.type_named(self.type_name).gvk
         kind = kind or (gvk[2] if gvk else self.type_name.rpartition(".")[2])
         wrong.path.insert(0, kind)
-        found = document if isinstance(document, dict) else {}
-        version = str(found.get("apiVersion") or (gvk[1] if gvk else "")).rpartition("/")[2]
-        where = f'{kind} in version "{version}"' if version else kind
-        return f"{where} cannot be handled as a {kind}: {wrong.message}"
+        fields = document if isinstance(document, dict) else {}
+        version = str(fields.get("apiVersion") or (gvk[1] if gvk else "")).rpartition("/")[2]
+        versioned = f'{kind} in version "{version}"' if version else kind
+        return f"{versioned} cannot be handled as a {kind}: {wrong.message}"
 
     def fill(self, document: Object) -> None:
         """Add, in place, the defaults and empty structs the table names."""
@@ -88,14 +90,14 @@ class Typed:
 
     def unknown_fields(self, document: Any) -> list[str]:
         """The paths of fields that `decode` drops because no such field exists."""
-        found: list[str] = []
-        _unknown(self.node, document, "", found)
-        return found
+        paths: list[str] = []
+        _unknown(self.node, document, "", paths)
+        return paths
 
 
 @functools.cache
 def of(type_name: str) -> Typed:
-    """The walkers of a type, compiled when first asked for."""
+    """The walkers of a type, compiled at the first call."""
     return Typed(type_name)
 
 
@@ -133,8 +135,8 @@ def _integer(word: str) -> Decode:
     def decode(value: Any) -> Any:
         number = int(value) if type(value) is float and value.is_integer() else value
         if type(number) is not int:
-            found = f"number {value}" if isinstance(value, float) else json_type(value)
-            raise Mismatch(found, word)
+            actual = f"number {value}" if isinstance(value, float) else json_type(value)
+            raise Mismatch(actual, word)
         if not -bound <= number < bound:
             raise Mismatch(f"number {number}", word)
         return number
@@ -184,15 +186,15 @@ def _moment(pattern: re.Pattern[str], spelled: Callable[[datetime], str]) -> Dec
     def decode(value: Any) -> Any:
         if type(value) is not str:
             raise Mismatch(json_type(value), "v1.Time")
-        shown = ""
+        quoted = ""
         with contextlib.suppress(ValueError, OverflowError):
             moment = datetime.fromisoformat(value)
             if pattern.fullmatch(value):
                 return value
-            shown = spelled(moment.astimezone(UTC)) if moment.tzinfo is not None else ""
-        if not shown:
+            quoted = spelled(moment.astimezone(UTC)) if moment.tzinfo is not None else ""
+        if not quoted:
             raise Mismatch("string", f'!parsing time "{value}": want RFC 3339, as 2006-01-02T15:04:05Z')
-        return shown
+        return quoted
 
     return decode
 
@@ -274,12 +276,12 @@ def _object_decoder(type_name: str) -> Decode:
         key = ""
         try:
             for key, item in value.items():
-                entry = table.get(key)
-                if entry is None or item is None:
+                decoder = table.get(key)
+                if decoder is None or item is None:
                     continue
-                found = entry[0](item)
-                if found or entry[1]:
-                    out[key] = found
+                decoded = decoder[0](item)
+                if decoded or decoder[1]:
+                    out[key] = decoded
         except Mismatch as wrong:
             wrong.path.insert(0, key)
             raise
@@ -295,8 +297,8 @@ def _decoders(type_name: str) -> dict[str, tuple[Decode, bool]]:
 
 
 def _keeps_empty(node: model.Node) -> bool:
-    is_always_shown = node.required and (node.default is not None or node.kind in (model.LIST, model.MAP))
-    return is_always_shown or node.pointer or node.kind in _KEPT
+    is_always_present = node.required and (node.default is not None or node.kind in (model.LIST, model.MAP))
+    return is_always_present or node.pointer or node.kind in _KEPT
 
 
 def _list_decoder(inner: Decode, null: Callable[[], Any]) -> Decode:
@@ -368,7 +370,7 @@ def _plan(type_name: str) -> list[tuple[str, Any, Fill | None]]:
 
 
 def _absent(node: model.Node) -> Any:
-    """What stands where nothing was given; None if nothing does."""
+    """The value that an absent field is filled with; None if it stays absent."""
     if node.kind == model.OBJECT:
         return None if node.pointer else {}
     if node.kind in _STRUCT_ZEROS and not node.pointer:
@@ -417,28 +419,28 @@ def _type_fills(node: model.Node, above: frozenset[str]) -> bool:
 # --- unknown fields
 
 
-def _unknown(node: model.Node, value: Any, path: str, found: list[str]) -> None:
+def _unknown(node: model.Node, value: Any, path: str, paths: list[str]) -> None:
     if node.kind == model.OBJECT and isinstance(value, dict):
-        _unknown_in_object(node.fields, value, path, found)
+        _unknown_in_object(node.fields, value, path, paths)
     elif node.kind.startswith("schema-or-") and isinstance(value, dict):
-        _unknown(model.of_type(facts.JSON_SCHEMA_PROPS), value, path, found)
+        _unknown(model.of_type(facts.JSON_SCHEMA_PROPS), value, path, paths)
     elif node.element is None or (node.element.element is None and node.element.kind != model.OBJECT):
         return
     elif isinstance(value, list):
         for index, item in enumerate(value):
-            _unknown(node.element, item, f"{path}[{index}]", found)
+            _unknown(node.element, item, f"{path}[{index}]", paths)
     elif isinstance(value, dict):
         for key, item in value.items():
-            _unknown(node.element, item, f"{path}.{key}" if path else key, found)
+            _unknown(node.element, item, f"{path}.{key}" if path else key, paths)
 
 
 def _unknown_in_object(
-    fields: Mapping[str, model.Node], value: Mapping[str, Any], path: str, found: list[str]
+    fields: Mapping[str, model.Node], value: Mapping[str, Any], path: str, paths: list[str]
 ) -> None:
     for key, item in value.items():
         child = fields.get(key)
-        where = f"{path}.{key}" if path else key
+        field_path = f"{path}.{key}" if path else key
         if child is None:
-            found.append(where)
+            paths.append(field_path)
         elif type(item) in (dict, list):
-            _unknown(child, item, where, found)
+            _unknown(child, item, field_path, paths)

@@ -43,21 +43,21 @@ def compiled(schema: Mapping[str, Any]) -> Check:
     """The check of one schema and all below it."""
     checks = [*_typed(schema), *_valued(schema), *_joined(schema)]
     nullable = bool(schema.get("nullable"))
-    wanted = _wanted(schema)
+    has_type = _type_test(schema)
 
-    def check(value: Any, path: str, found: Causes) -> None:
+    def check(value: Any, path: str, problems: Causes) -> None:
         if value is None and nullable:
             return
-        if wanted is not None and not wanted(value):
-            found.append(_wrong_type(schema, value, path))
+        if has_type is not None and not has_type(value):
+            problems.append(_wrong_type(schema, value, path))
             return
         for rule in checks:
-            rule(value, path, found)
+            rule(value, path, problems)
 
     return check
 
 
-def _wanted(schema: Mapping[str, Any]) -> Callable[[Any], bool] | None:
+def _type_test(schema: Mapping[str, Any]) -> Callable[[Any], bool] | None:
     if schema.get("x-kubernetes-int-or-string"):
         return lambda value: isinstance(value, str) or is_integer(value)
     return _TYPE_TESTS.get(schema.get("type", ""))
@@ -79,10 +79,10 @@ _TYPE_TESTS: Final[dict[str, Callable[[Any], bool]]] = {
 
 
 def _wrong_type(schema: Mapping[str, Any], value: Any, path: str) -> Cause:
-    wanted = "integer,string" if schema.get("x-kubernetes-int-or-string") else schema["type"]
+    expected = "integer,string" if schema.get("x-kubernetes-int-or-string") else schema["type"]
     actual = _WORDS.get(type(value), "null")
     named = f"{path} in body" if path else "body"
-    return causes.type_invalid(path, actual, f'{named} must be of type {wanted}: "{actual}"')
+    return causes.type_invalid(path, actual, f'{named} must be of type {expected}: "{actual}"')
 
 
 # --- objects and lists
@@ -107,29 +107,29 @@ def _object(schema: Mapping[str, Any]) -> Check:
     other = compiled(values) if isinstance(values, Mapping) else None
     least, most = schema.get("minProperties"), schema.get("maxProperties")
 
-    def check(value: Any, path: str, found: Causes) -> None:
+    def check(value: Any, path: str, problems: Causes) -> None:
         if type(value) is not dict:
             return
-        found.extend(causes.required(causes.child(path, name)) for name in required if name not in value)
+        problems.extend(causes.required(causes.child(path, name)) for name in required if name not in value)
         for name, item in value.items():
             rule = properties.get(name) or other
             if rule is not None:
-                rule(item, f"{path}.{name}" if path else name, found)
+                rule(item, f"{path}.{name}" if path else name, problems)
         if least is not None and len(value) < least:
-            found.append(
+            problems.append(
                 causes.invalid(path, len(value), f"{path} in body should have at least {least} properties")
             )
         if most is not None and len(value) > most:
-            found.append(causes.too_many(path, len(value), most))
+            problems.append(causes.too_many(path, len(value), most))
 
     return check
 
 
 def _items(rule: Check) -> Check:
-    def check(value: Any, path: str, found: Causes) -> None:
+    def check(value: Any, path: str, problems: Causes) -> None:
         if type(value) is list:
             for index, item in enumerate(value):
-                rule(item, f"{path}[{index}]", found)
+                rule(item, f"{path}[{index}]", problems)
 
     return check
 
@@ -139,16 +139,16 @@ def _unique(schema: Mapping[str, Any]) -> Check:
     properties = (schema.get("items") or {}).get("properties") or {}
     fallback = {key: (properties.get(key) or {}).get("default") for key in keys}
 
-    def check(value: Any, path: str, found: Causes) -> None:
+    def check(value: Any, path: str, problems: Causes) -> None:
         if type(value) is not list:
             return
         seen: set[str] = set()
         for index, item in enumerate(value):
             identity = {k: item.get(k, fallback[k]) for k in keys} if keys and type(item) is dict else item
-            shown = causes.shown(identity)
-            if shown in seen:
-                found.append(causes.duplicate(f"{path}[{index}]", identity))
-            seen.add(shown)
+            quoted = causes.quoted(identity)
+            if quoted in seen:
+                problems.append(causes.duplicate(f"{path}[{index}]", identity))
+            seen.add(quoted)
 
     return check
 
@@ -166,11 +166,11 @@ def _valued(schema: Mapping[str, Any]) -> list[Check]:
 
 def _enum(schema: Mapping[str, Any]) -> Check:
     allowed = list(schema["enum"])
-    exact = {causes.shown(value) for value in allowed}
+    exact = {causes.quoted(value) for value in allowed}
 
-    def check(value: Any, path: str, found: Causes) -> None:
-        if causes.shown(value) not in exact:
-            found.append(causes.not_supported(path, value, allowed))
+    def check(value: Any, path: str, problems: Causes) -> None:
+        if causes.quoted(value) not in exact:
+            problems.append(causes.not_supported(path, value, allowed))
 
     return check
 
@@ -180,11 +180,11 @@ def _bound(
 ) -> Callable[[Mapping[str, Any]], Check]:
     def rule(schema: Mapping[str, Any]) -> Check:
         limit, strict = schema[key], bool(schema.get(exclusive))
-        said = f"{word} than {limit:g}" if strict else f"{word} than or equal to {limit:g}"
+        relation = f"{word} than {limit:g}" if strict else f"{word} than or equal to {limit:g}"
 
-        def check(value: Any, path: str, found: Causes) -> None:
+        def check(value: Any, path: str, problems: Causes) -> None:
             if type(value) in (int, float) and fails(value, limit, strict):
-                found.append(causes.invalid(path, value, f"{path} in body should be {said}"))
+                problems.append(causes.invalid(path, value, f"{path} in body should be {relation}"))
 
         return check
 
@@ -200,9 +200,9 @@ def _sized(
     def rule(schema: Mapping[str, Any]) -> Check:
         limit = schema[key]
 
-        def check(value: Any, path: str, found: Causes) -> None:
+        def check(value: Any, path: str, problems: Causes) -> None:
             if type(value) is of and fails(len(value), limit):
-                found.append(cause(path, value, limit))
+                problems.append(cause(path, value, limit))
 
         return check
 
@@ -212,17 +212,17 @@ def _sized(
 def _pattern(schema: Mapping[str, Any]) -> Check:
     expression = schema["pattern"]
 
-    def check(value: Any, path: str, found: Causes) -> None:
+    def check(value: Any, path: str, problems: Causes) -> None:
         if type(value) is not str:
             return
         try:
-            if not regexp.compiled(expression).search(value, found.budget):
-                found.append(causes.invalid(path, value, f"{path} in body should match '{expression}'"))
+            if not regexp.compiled(expression).search(value, problems.budget):
+                problems.append(causes.invalid(path, value, f"{path} in body should match '{expression}'"))
         except ValueError as wrong:  # in a definition that was stored when its pattern was still taken
             message = f"{path} in body should match '{expression}, but pattern is invalid: {wrong}'"
-            found.append(causes.invalid(path, value, message))
+            problems.append(causes.invalid(path, value, message))
         except errors.TooLarge as wrong:
-            found.append(causes.invalid(path, value[:_SHOWN_MAX], str(wrong)))
+            problems.append(causes.invalid(path, value[:_SHOWN_MAX], str(wrong)))
 
     return check
 
@@ -230,27 +230,27 @@ def _pattern(schema: Mapping[str, Any]) -> Check:
 def _multiple(schema: Mapping[str, Any]) -> Check:
     factor = schema["multipleOf"]
 
-    def check(value: Any, path: str, found: Causes) -> None:
+    def check(value: Any, path: str, problems: Causes) -> None:
         if type(value) in (int, float) and not float(value / factor).is_integer():
-            found.append(causes.invalid(path, value, f"{path} in body should be a multiple of {factor:g}"))
+            problems.append(causes.invalid(path, value, f"{path} in body should be a multiple of {factor:g}"))
 
     return check
 
 
 def _distinct(schema: Mapping[str, Any]) -> Check:
-    wanted = bool(schema["uniqueItems"])
+    is_required = bool(schema["uniqueItems"])
 
-    def check(value: Any, path: str, found: Causes) -> None:
-        if wanted and type(value) is list and len({causes.shown(item) for item in value}) < len(value):
-            found.append(causes.invalid(path, value, f"{path} in body shouldn't contain duplicates"))
+    def check(value: Any, path: str, problems: Causes) -> None:
+        if is_required and type(value) is list and len({causes.quoted(item) for item in value}) < len(value):
+            problems.append(causes.invalid(path, value, f"{path} in body shouldn't contain duplicates"))
 
     return check
 
 
 def _format(test: Callable[[str], bool], name: str) -> Check:
-    def check(value: Any, path: str, found: Causes) -> None:
+    def check(value: Any, path: str, problems: Causes) -> None:
         if type(value) is str and not test(value):
-            found.append(causes.invalid(path, value, f'{path} in body must be of type {name}: "{value}"'))
+            problems.append(causes.invalid(path, value, f'{path} in body must be of type {name}: "{value}"'))
 
     return check
 
@@ -305,27 +305,29 @@ def _passes(rule: Check, value: Any, path: str, budget: regexp.Budget) -> bool:
 
 
 def _some(rules: list[Check]) -> Check:
-    def check(value: Any, path: str, found: Causes) -> None:
-        if not any(_passes(rule, value, path, found.budget) for rule in rules):
-            found.append(causes.invalid(path, value, f'"{path}" must validate at least one schema (anyOf)'))
+    def check(value: Any, path: str, problems: Causes) -> None:
+        if not any(_passes(rule, value, path, problems.budget) for rule in rules):
+            problems.append(
+                causes.invalid(path, value, f'"{path}" must validate at least one schema (anyOf)')
+            )
 
     return check
 
 
 def _one(rules: list[Check]) -> Check:
-    def check(value: Any, path: str, found: Causes) -> None:
-        passed = sum(_passes(rule, value, path, found.budget) for rule in rules)
+    def check(value: Any, path: str, problems: Causes) -> None:
+        passed = sum(_passes(rule, value, path, problems.budget) for rule in rules)
         if passed != 1:
             message = f"Found {passed} valid alternatives" if passed else "Found none valid"
             message = f'"{path}" must validate one and only one schema (oneOf). {message}'
-            found.append(causes.invalid(path, value, message))
+            problems.append(causes.invalid(path, value, message))
 
     return check
 
 
 def _none(rule: Check) -> Check:
-    def check(value: Any, path: str, found: Causes) -> None:
-        if _passes(rule, value, path, found.budget):
-            found.append(causes.invalid(path, value, f'"{path}" must not validate the schema (not)'))
+    def check(value: Any, path: str, problems: Causes) -> None:
+        if _passes(rule, value, path, problems.budget):
+            problems.append(causes.invalid(path, value, f'"{path}" must not validate the schema (not)'))
 
     return check

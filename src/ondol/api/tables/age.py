@@ -1,4 +1,4 @@
-"""How long ago, as kubectl says it: two or three significant figures, coarser as it gets longer."""
+"""How long ago, as kubectl prints it: two or three significant figures, coarser for longer times."""
 
 from __future__ import annotations
 

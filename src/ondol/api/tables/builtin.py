@@ -50,8 +50,8 @@ def _replica_set(obj: Document, now: float) -> Sequence[Cell]:
 
 
 def _replicas(obj: Document) -> int:
-    wanted = objects.spec(obj).get("replicas")
-    return 1 if wanted is None else int(wanted)
+    desired = objects.spec(obj).get("replicas")
+    return 1 if desired is None else int(desired)
 
 
 def _template(obj: Document) -> tuple[str, str]:
@@ -131,8 +131,8 @@ def _node_status(node: Document) -> str:
 
 
 def _node_roles(node: Document) -> list[str]:
-    found = {key.removeprefix(_ROLE_PREFIX) for key in objects.labels(node) if key.startswith(_ROLE_PREFIX)}
-    return sorted((found | {objects.labels(node).get(_ROLE_LABEL, "")}) - {""})
+    roles = {key.removeprefix(_ROLE_PREFIX) for key in objects.labels(node) if key.startswith(_ROLE_PREFIX)}
+    return sorted((roles | {objects.labels(node).get(_ROLE_LABEL, "")}) - {""})
 
 
 def _node_address(node: Document, type: str) -> str:
@@ -145,13 +145,13 @@ def _namespace(obj: Document, now: float) -> Sequence[Cell]:
 
 
 def _config_map(obj: Document, now: float) -> Sequence[Cell]:
-    held = len(obj.get("data") or ()) + len(obj.get("binaryData") or ())
-    return objects.name(obj), held, columns.age_of(obj, now)
+    keys = len(obj.get("data") or ()) + len(obj.get("binaryData") or ())
+    return objects.name(obj), keys, columns.age_of(obj, now)
 
 
 def _secret(obj: Document, now: float) -> Sequence[Cell]:
-    held = len(obj.get("data") or ())
-    return objects.name(obj), obj.get("type") or "Opaque", held, columns.age_of(obj, now)
+    keys = len(obj.get("data") or ())
+    return objects.name(obj), obj.get("type") or "Opaque", keys, columns.age_of(obj, now)
 
 
 def _named(obj: Document, now: float) -> Sequence[Cell]:
@@ -164,19 +164,19 @@ def _lease(obj: Document, now: float) -> Sequence[Cell]:
 
 def _endpoint_slice(obj: Document, now: float) -> Sequence[Cell]:
     ports = [str(port.get("port") or port.get("name") or "*") for port in obj.get("ports") or ()]
-    found = [address for e in obj.get("endpoints") or () for address in e.get("addresses") or ()]
+    addresses = [address for e in obj.get("endpoints") or () for address in e.get("addresses") or ()]
     return (
         objects.name(obj),
         obj.get("addressType") or "",
         _shortened(ports, "<unset>"),
-        _shortened(found, "<unset>"),
+        _shortened(addresses, "<unset>"),
         columns.age_of(obj, now),
     )
 
 
 def _endpoints(obj: Document, now: float) -> Sequence[Cell]:
-    found = [text for subset in obj.get("subsets") or () for text in _subset(subset)]
-    return objects.name(obj), _shortened(found, "<none>"), columns.age_of(obj, now)
+    addresses = [text for subset in obj.get("subsets") or () for text in _subset(subset)]
+    return objects.name(obj), _shortened(addresses, "<none>"), columns.age_of(obj, now)
 
 
 def _subset(subset: Mapping[str, Any]) -> Iterable[str]:
@@ -189,10 +189,10 @@ def _host_port(ip: str, port: Any) -> str:
     return f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}"
 
 
-def _shortened(found: Sequence[str], empty: str) -> str:
-    shown = ",".join(found[:_SHOWN_MAX])
-    more = len(found) - _SHOWN_MAX
-    return f"{shown} + {more} more..." if more > 0 else shown or empty
+def _shortened(items: Sequence[str], empty: str) -> str:
+    first = ",".join(items[:_SHOWN_MAX])
+    more = len(items) - _SHOWN_MAX
+    return f"{first} + {more} more..." if more > 0 else first or empty
 
 
 def _binding(obj: Document, now: float) -> Sequence[Cell]:
@@ -206,27 +206,27 @@ def _binding(obj: Document, now: float) -> Sequence[Cell]:
 
 
 def _subjects(binding: Document, kind: str) -> str:
-    found = [s for s in binding.get("subjects") or () if s.get("kind") == kind]
+    subjects = [s for s in binding.get("subjects") or () if s.get("kind") == kind]
     if kind == "ServiceAccount":
-        return ", ".join(f"{s.get('namespace', '')}/{s.get('name', '')}" for s in found)
-    return ", ".join(str(s.get("name", "")) for s in found)
+        return ", ".join(f"{s.get('namespace', '')}/{s.get('name', '')}" for s in subjects)
+    return ", ".join(str(s.get("name", "")) for s in subjects)
 
 
 def _event(obj: Document, now: float) -> Sequence[Cell]:
-    about = obj.get("involvedObject") or obj.get("regarding") or {}
+    regarding = obj.get("involvedObject") or obj.get("regarding") or {}
     series = obj.get("series") or {}
     first = age.since(
         obj.get("firstTimestamp") or obj.get("deprecatedFirstTimestamp") or obj.get("eventTime"), now
     )
     last_time = obj.get("lastTimestamp") or obj.get("deprecatedLastTimestamp")
     last = age.since(series.get("lastObservedTime"), now) if series else None
-    kind = str(about.get("kind") or "").lower()
+    kind = str(regarding.get("kind") or "").lower()
     return (
         last or (age.since(last_time, now) if last_time else first),
         obj.get("type") or "",
         obj.get("reason") or "",
-        f"{kind}/{about['name']}" if about.get("name") else kind,
-        about.get("fieldPath") or "",
+        f"{kind}/{regarding['name']}" if regarding.get("name") else kind,
+        regarding.get("fieldPath") or "",
         _event_source(obj),
         str(obj.get("message") or obj.get("note") or "").strip(),
         first,
@@ -245,9 +245,9 @@ def _event_source(event: Document) -> str:
 def _disruption_budget(obj: Document, now: float) -> Sequence[Cell]:
     spec = objects.spec(obj)
     limits = [spec.get(field) for field in ("minAvailable", "maxUnavailable")]
-    shown = ["N/A" if limit is None else str(limit) for limit in limits]
+    cells = ["N/A" if limit is None else str(limit) for limit in limits]
     allowed = objects.status(obj).get("disruptionsAllowed") or 0
-    return objects.name(obj), *shown, allowed, columns.age_of(obj, now)
+    return objects.name(obj), *cells, allowed, columns.age_of(obj, now)
 
 
 _WORKLOAD: Final = (wide("Containers"), wide("Images"), wide("Selector"))

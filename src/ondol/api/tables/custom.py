@@ -24,8 +24,8 @@ def layout(declared: Iterable[Mapping[str, Any]]) -> Layout:
     heads = [_column(column) for column in listed]
 
     def cells(obj: Document, now: float) -> Sequence[Cell]:
-        found = [_cell(head.type, path.find(obj), now) for head, path in zip(heads, paths, strict=True)]
-        return objects.name(obj), *found
+        values = [_cell(head.type, path.find(obj), now) for head, path in zip(heads, paths, strict=True)]
+        return objects.name(obj), *values
 
     return Layout((columns.NAME, *heads), cells)
 
@@ -41,10 +41,10 @@ def _column(declared: Mapping[str, Any]) -> Column:
     )
 
 
-def _cell(type: str, found: Sequence[Any], now: float) -> Cell:
-    if not found or found[0] is None:
+def _cell(type: str, values: Sequence[Any], now: float) -> Cell:
+    if not values or values[0] is None:
         return None
-    return _CELLS.get(type, _nothing)(found[0], now)
+    return _CELLS.get(type, _nothing)(values[0], now)
 
 
 def _nothing(_value: Any, _now: float) -> Cell:

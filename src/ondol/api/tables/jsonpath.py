@@ -3,6 +3,18 @@ r"""The part of JSONPath that printer columns use: fields, indices, slices, wild
 `.spec.replicas`, `.metadata.annotations.a\.b/c`, `['a.b']`, `[0]`, `[-1]`, `[0:2]`, `[*]`, `..name`,
 `[?(@.type=="Ready")].status`. Missing fields select nothing. `parse` once, `find` for each object.
 
+A path is a list of steps, and each step turns one value into any number of values:
+
+>>> pod = {"status": {"conditions": [{"type": "Ready", "status": "True"}, {"type": "Initialized"}]}}
+>>> parse(".status.conditions[*].type").find(pod)
+['Ready', 'Initialized']
+>>> parse('{.status.conditions[?(@.type=="Ready")].status}').find(pod)
+['True']
+>>> parse(".status.phase").find(pod)
+[]
+>>> parse("..type").find(pod)  # the steps "every value inside" and "its field `type`"
+['Ready', 'Initialized']
+
 Paths are users' own: no text matches an expression here in two ways, and a path selects a bounded number of
 values, since every `..` multiplies them.
 """
@@ -81,7 +93,7 @@ def _step(rest: str, position: int, whole: str) -> tuple[Step, int]:
     if match := _SLICE.match(rest, position):
         return _between(match), match.end()
     if match := _FILTER.match(rest, position):
-        return _where(match), match.end()
+        return _filter(match), match.end()
     if (match := _NAME.match(rest, position)) and rest[position] != "[":
         return _field(re.sub(r"\\(.)", r"\1", match["name"])), match.end()
     raise ValueError(f"unrecognized column definition {whole!r}")
@@ -123,16 +135,16 @@ def _descendants(item: Any) -> Iterator[Any]:
         yield from _descendants(child)
 
 
-def _where(match: re.Match[str]) -> Step:
+def _filter(match: re.Match[str]) -> Step:
     path = Path(_steps(match["path"].rstrip(), match[0]))
     compare = _COMPARISONS.get(match["operator"] or "")
     operand = _literal(match["value"].strip(), match[0]) if compare is not None else None
 
     def holds(item: Any) -> bool:
-        found = path.find(item)
+        values = path.find(item)
         if compare is None:
-            return bool(found)
-        return any(_comparable(value, operand) and compare(value, operand) for value in found)
+            return bool(values)
+        return any(_comparable(value, operand) and compare(value, operand) for value in values)
 
     def select(item: Any) -> Iterable[Any]:
         return [child for child in _children(item) if holds(child)]

@@ -24,7 +24,7 @@ _COLUMNS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What the row says of a pod's containers."""
+    """What the row shows of a pod's containers."""
 
     reason: str
     ready: int
@@ -66,14 +66,16 @@ def summarize(pod: Mapping[str, Any]) -> Summary:
     """Status, readiness and restarts as `kubectl get pods` shows them."""
     initial = _initial(pod)
     initializing = initial.reason.startswith("Init:")
-    found = initial
+    summary = initial
     if not initializing or conditions.is_true(pod, "Initialized"):
-        found = _running(pod, initial)
-    return Summary(_final(pod, found.reason), found.ready, found.total, found.restarts, found.last_restart)
+        summary = _running(pod, initial)
+    return Summary(
+        _final(pod, summary.reason), summary.ready, summary.total, summary.restarts, summary.last_restart
+    )
 
 
 def _final(pod: Mapping[str, Any], reason: str) -> str:
-    """A pod being deleted says so, unless it is over."""
+    """The status column: `Terminating` for a pod being deleted, unless it has ended."""
     status = objects.status(pod)
     if not objects.is_deleting(pod):
         return reason
@@ -91,7 +93,7 @@ def _base_reason(pod: Mapping[str, Any]) -> str:
 
 
 def _initial(pod: Mapping[str, Any]) -> Summary:
-    """What the init containers say; the reason starts with `Init:` while they are at it."""
+    """The summary of the init containers; the reason starts with `Init:` while they run."""
     spec = objects.spec(pod)
     declared = spec.get("initContainers") or ()
     sidecars = {c.get("name") for c in declared if c.get("restartPolicy") == "Always"}
@@ -141,7 +143,7 @@ def _terminated_reason(terminated: Mapping[str, Any]) -> str:
 
 
 def _running(pod: Mapping[str, Any], initial: Summary) -> Summary:
-    """What the app containers say; the first one in trouble gives the reason."""
+    """The summary with the app containers; the first one that is not running gives the reason."""
     restarts, last_restart = _sidecar_restarts(pod)
     ready, reason, failed, has_running = initial.ready, initial.reason, "", False
     for container in reversed(objects.status(pod).get("containerStatuses") or ()):
@@ -162,7 +164,7 @@ def _running(pod: Mapping[str, Any], initial: Summary) -> Summary:
 
 
 def _completed_reason(pod: Mapping[str, Any], *, has_running: bool, failed: str) -> str:
-    """What to say when one container completed: others may still run, or have failed."""
+    """The reason when one container completed: others may still run, or have failed."""
     if has_running and conditions.is_true(pod, "Ready"):
         return "Running"
     if failed:
@@ -174,6 +176,6 @@ def _sidecar_restarts(pod: Mapping[str, Any]) -> tuple[int, str]:
     declared = objects.spec(pod).get("initContainers") or ()
     sidecars = {c.get("name") for c in declared if c.get("restartPolicy") == "Always"}
     statuses = objects.status(pod).get("initContainerStatuses") or ()
-    found = [status for status in statuses if status.get("name") in sidecars]
-    last = max((_finished_before(status) for status in found), default="")
-    return sum(status.get("restartCount") or 0 for status in found), last
+    sidecar_statuses = [status for status in statuses if status.get("name") in sidecars]
+    last = max((_finished_before(status) for status in sidecar_statuses), default="")
+    return sum(status.get("restartCount") or 0 for status in sidecar_statuses), last

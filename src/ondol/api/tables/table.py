@@ -39,11 +39,13 @@ def table(
     `metadata` is that of the list, or of the object for a single get. In a watch only the first
     event needs `headers`.
     """
-    known = metadata or {}
+    list_metadata = metadata or {}
     return {
         "kind": "Table",
         "apiVersion": f"{_GROUP}/{version}",
-        "metadata": {key: known[key] for key in _LIST_METADATA if known.get(key) not in (None, "")},
+        "metadata": {
+            key: list_metadata[key] for key in _LIST_METADATA if list_metadata.get(key) not in (None, "")
+        },
         "columnDefinitions": [column.definition() for column in layout.columns] if headers else [],
         "rows": [_row(item, layout, now, include_object, version) for item in items],
     }

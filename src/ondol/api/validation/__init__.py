@@ -71,13 +71,13 @@ _PLAIN: Final = _Rules()
 
 def validate(type_name: str, obj: Object) -> list[Cause]:
     """Everything wrong with a defaulted object of a built-in type."""
-    known = _BY_TYPE.get(type_name, _PLAIN)
-    found: list[Cause] = []
-    if not known.nameless:
-        found.extend(metadata.check(obj, name_rule=known.name))
-    if known.check is not None:
-        found.extend(known.check(obj))
-    return found
+    rules = _BY_TYPE.get(type_name, _PLAIN)
+    problems: list[Cause] = []
+    if not rules.nameless:
+        problems.extend(metadata.check(obj, name_rule=rules.name))
+    if rules.check is not None:
+        problems.extend(rules.check(obj))
+    return problems
 
 
 def validate_metadata_update(type_name: str, new: Object, old: Object) -> list[Cause]:
@@ -90,9 +90,9 @@ def validate_metadata_update(type_name: str, new: Object, old: Object) -> list[C
 
 def validate_update(type_name: str, new: Object, old: Object) -> list[Cause]:
     """Everything wrong with replacing `old` by `new`; covers `validate` of the new object too."""
-    known = _BY_TYPE.get(type_name, _PLAIN)
-    found = validate(type_name, new)
-    found.extend(metadata.update(new, old))
-    if known.update is not None:
-        found.extend(known.update(new, old))
-    return found
+    rules = _BY_TYPE.get(type_name, _PLAIN)
+    problems = validate(type_name, new)
+    problems.extend(metadata.update(new, old))
+    if rules.update is not None:
+        problems.extend(rules.update(new, old))
+    return problems

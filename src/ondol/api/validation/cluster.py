@@ -97,9 +97,11 @@ def namespace(obj: Mapping[str, Any]) -> Iterator[Cause]:
 def node(obj: Mapping[str, Any]) -> Iterator[Cause]:
     spec = obj.get("spec") or {}
     for index, taint in enumerate(spec.get("taints") or ()):
-        where = f"spec.taints[{index}]"
-        yield from metadata.label_pairs({taint.get("key") or "": taint.get("value") or ""}, f"{where}.key")
-        yield from fields.one_of(f"{where}.effect", taint.get("effect"), _EFFECTS, required=True)
+        taint_path = f"spec.taints[{index}]"
+        yield from metadata.label_pairs(
+            {taint.get("key") or "": taint.get("value") or ""}, f"{taint_path}.key"
+        )
+        yield from fields.one_of(f"{taint_path}.effect", taint.get("effect"), _EFFECTS, required=True)
     yield from fields.unique(
         "spec.taints", ((i, (t.get("key"), t.get("effect"))) for i, t in enumerate(spec.get("taints") or ()))
     )
@@ -107,18 +109,18 @@ def node(obj: Mapping[str, Any]) -> Iterator[Cause]:
         try:
             ipaddress.ip_network(cidr)
         except ValueError:
-            said = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)"
-            yield causes.invalid(f"spec.podCIDRs[{index}]", cidr, said)
+            detail = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)"
+            yield causes.invalid(f"spec.podCIDRs[{index}]", cidr, detail)
 
 
 def node_update(new: Mapping[str, Any], old: Mapping[str, Any]) -> Iterator[Cause]:
-    spec, was = new.get("spec") or {}, old.get("spec") or {}
+    spec, old_spec = new.get("spec") or {}, old.get("spec") or {}
     for field in ("podCIDRs", "providerID"):
-        if was.get(field) and spec.get(field) != was[field]:
-            said = 'node updates may not change podCIDR except from "" to valid'
+        if old_spec.get(field) and spec.get(field) != old_spec[field]:
+            detail = 'node updates may not change podCIDR except from "" to valid'
             if field == "providerID":
-                said = 'node updates may not change providerID except from "" to valid'
-            yield causes.forbidden(f"spec.{field}", said)
+                detail = 'node updates may not change providerID except from "" to valid'
+            yield causes.forbidden(f"spec.{field}", detail)
 
 
 def lease(obj: Mapping[str, Any]) -> Iterator[Cause]:
@@ -132,17 +134,17 @@ def lease(obj: Mapping[str, Any]) -> Iterator[Cause]:
 
 
 def event(obj: Mapping[str, Any]) -> Iterator[Cause]:
-    """An event lives where what it is about lives."""
-    about = obj.get("involvedObject") or obj.get("regarding") or {}
+    """An event must be in the namespace of the object it is about."""
+    regarding = obj.get("involvedObject") or obj.get("regarding") or {}
     path = "involvedObject.namespace" if "involvedObject" in obj else "regarding.namespace"
     home = (obj.get("metadata") or {}).get("namespace") or ""
-    place = about.get("namespace") or ""
+    place = regarding.get("namespace") or ""
     if place != home and not (not place and home in ("default", "kube-system")):
         yield causes.invalid(path, place, "does not match event.namespace")
 
 
 def event_v1(obj: Mapping[str, Any]) -> Iterator[Cause]:
-    """events.k8s.io wants to know who reports, and what."""
+    """An event of events.k8s.io must name its reporter, an action and a reason."""
     yield from event(obj)
     if not obj.get("eventTime"):
         yield causes.required("eventTime")

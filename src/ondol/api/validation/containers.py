@@ -25,19 +25,12 @@ _FIELD_PATHS: Final = (
     "status.podIPs",
 )
 _PODS_OWN: Final = ("spec.restartPolicy", "spec.schedulerName", "status.phase")
-"""Fields of a pod that its containers cannot be told."""
+"""Fields of a pod that `fieldRef` cannot refer to."""
 _FIELD_KEYS: Final = re.compile(r"metadata\.(?:labels|annotations)\['[^']+'\]")
 _RESOURCE_FIELDS: Final = re.compile(r"(?:limits|requests)\.(?:cpu|memory|ephemeral-storage|hugepages-.+)")
 _SOURCES: Final = ("fieldRef", "resourceFieldRef", "configMapKeyRef", "secretKeyRef", "fileKeyRef")
 _HANDLERS: Final = ("exec", "httpGet", "tcpSocket", "grpc")
 _STANDARD: Final = ("cpu", "memory", "ephemeral-storage")
-_TIMINGS: Final = (
-    "initialDelaySeconds",
-    "timeoutSeconds",
-    "periodSeconds",
-    "successThreshold",
-    "failureThreshold",
-)
 _WHOLE: Final = re.compile(r"\d+")
 
 
@@ -83,64 +76,66 @@ def running(container: Mapping[str, Any], path: str) -> Iterator[Cause]:
 def _ports(ports: Any, path: str) -> Iterator[Cause]:
     yield from fields.unique(path, ((i, p["name"]) for i, p in enumerate(ports) if p.get("name")), "name")
     for index, port in enumerate(ports):
-        where = f"{path}[{index}]"
+        item_path = f"{path}[{index}]"
         if port.get("name"):
-            yield from fields.port_name(f"{where}.name", port["name"])
+            yield from fields.port_name(f"{item_path}.name", port["name"])
         if not port.get("containerPort"):
-            yield causes.required(f"{where}.containerPort")
+            yield causes.required(f"{item_path}.containerPort")
         else:
-            yield from fields.port(f"{where}.containerPort", port["containerPort"])
+            yield from fields.port(f"{item_path}.containerPort", port["containerPort"])
         if port.get("hostPort"):
-            yield from fields.port(f"{where}.hostPort", port["hostPort"])
-        yield from fields.one_of(f"{where}.protocol", port.get("protocol"), fields.PROTOCOLS, required=True)
+            yield from fields.port(f"{item_path}.hostPort", port["hostPort"])
+        yield from fields.one_of(
+            f"{item_path}.protocol", port.get("protocol"), fields.PROTOCOLS, required=True
+        )
 
 
 def _environment(container: Mapping[str, Any], path: str) -> Iterator[Cause]:
     for index, variable in enumerate(container.get("env") or ()):
-        where = f"{path}.env[{index}]"
+        item_path = f"{path}.env[{index}]"
         name = variable.get("name") or ""
         if not name:
-            yield causes.required(f"{where}.name")
+            yield causes.required(f"{item_path}.name")
         elif not _ENV_NAME.fullmatch(name):
-            said = (
+            detail = (
                 "a valid environment variable name must consist only of printable ASCII characters"
                 " other than '='"
             )
-            yield causes.invalid(f"{where}.name", name, said)
+            yield causes.invalid(f"{item_path}.name", name, detail)
         if variable.get("valueFrom") is not None:
-            yield from _value_from(variable, f"{where}.valueFrom")
+            yield from _value_from(variable, f"{item_path}.valueFrom")
     for index, source in enumerate(container.get("envFrom") or ()):
-        where = f"{path}.envFrom[{index}]"
-        given = [kind for kind in ("configMapRef", "secretRef") if source.get(kind) is not None]
-        if not given:
-            yield causes.invalid(where, "", "must specify one of: `configMapRef` or `secretRef`")
-        elif len(given) > 1:
-            yield causes.invalid(where, "", "may not have more than one field specified at a time")
-        elif not source[given[0]].get("name"):
-            yield causes.required(f"{where}.{given[0]}.name")
+        item_path = f"{path}.envFrom[{index}]"
+        present = [kind for kind in ("configMapRef", "secretRef") if source.get(kind) is not None]
+        if not present:
+            yield causes.invalid(item_path, "", "must specify one of: `configMapRef` or `secretRef`")
+        elif len(present) > 1:
+            yield causes.invalid(item_path, "", "may not have more than one field specified at a time")
+        elif not source[present[0]].get("name"):
+            yield causes.required(f"{item_path}.{present[0]}.name")
 
 
 def _value_from(variable: Mapping[str, Any], path: str) -> Iterator[Cause]:
     source = variable["valueFrom"]
-    given = [kind for kind in _SOURCES if source.get(kind) is not None]
-    if "fieldRef" in given:
+    present = [kind for kind in _SOURCES if source.get(kind) is not None]
+    if "fieldRef" in present:
         yield from field_ref(source["fieldRef"], f"{path}.fieldRef")
-    if "resourceFieldRef" in given:
+    if "resourceFieldRef" in present:
         yield from resource_field_ref(source["resourceFieldRef"], f"{path}.resourceFieldRef")
     for kind in ("configMapKeyRef", "secretKeyRef"):
-        if kind in given:
+        if kind in present:
             if not source[kind].get("name"):
                 yield causes.required(f"{path}.{kind}.name")
             if not source[kind].get("key"):
                 yield causes.required(f"{path}.{kind}.key")
             else:
                 yield from fields.key(f"{path}.{kind}.key", source[kind]["key"])
-    if not given:
+    if not present:
         listed = ", ".join(f"`{kind}`" for kind in _SOURCES)
         yield causes.invalid(path, "", f"must specify one of: {listed}")
     elif variable.get("value"):
         yield causes.invalid(path, "", "may not be specified when `value` is not empty")
-    elif len(given) > 1:
+    elif len(present) > 1:
         yield causes.invalid(path, "", "may not have more than one field specified at a time")
 
 
@@ -155,8 +150,8 @@ def field_ref(ref: Mapping[str, Any], path: str) -> Iterator[Cause]:
         if field in _PODS_OWN:
             yield causes.not_supported(f"{path}.fieldPath", field, _FIELD_PATHS)
         else:
-            why = f"error converting fieldPath: field label not supported: {field}"
-            yield causes.invalid(f"{path}.fieldPath", field, why)
+            detail = f"error converting fieldPath: field label not supported: {field}"
+            yield causes.invalid(f"{path}.fieldPath", field, detail)
 
 
 def resource_field_ref(ref: Mapping[str, Any], path: str) -> Iterator[Cause]:
@@ -164,7 +159,7 @@ def resource_field_ref(ref: Mapping[str, Any], path: str) -> Iterator[Cause]:
     if not resource:
         yield causes.required(f"{path}.resource")
     elif not _RESOURCE_FIELDS.fullmatch(resource):
-        allowed = [f"{kind}.{what}" for kind in ("limits", "requests") for what in _STANDARD]
+        allowed = [f"{kind}.{standard}" for kind in ("limits", "requests") for standard in _STANDARD]
         yield causes.not_supported(f"{path}.resource", resource, allowed)
 
 
@@ -172,38 +167,38 @@ def _mounts(container: Mapping[str, Any], path: str, volumes: Collection[str]) -
     seen = set()
     is_privileged = (container.get("securityContext") or {}).get("privileged")
     for index, mount in enumerate(container.get("volumeMounts") or ()):
-        where = f"{path}[{index}]"
+        item_path = f"{path}[{index}]"
         name, target = mount.get("name") or "", mount.get("mountPath") or ""
         if not name:
-            yield causes.required(f"{where}.name")
+            yield causes.required(f"{item_path}.name")
         elif name not in volumes:
-            yield causes.not_found(f"{where}.name", name)
+            yield causes.not_found(f"{item_path}.name", name)
         if not target:
-            yield causes.required(f"{where}.mountPath")
+            yield causes.required(f"{item_path}.mountPath")
         if target in seen:
-            yield causes.invalid(f"{where}.mountPath", target, "must be unique")
+            yield causes.invalid(f"{item_path}.mountPath", target, "must be unique")
         seen.add(target)
         for field in ("subPath", "subPathExpr"):
-            yield from fields.inner_path(f"{where}.{field}", mount.get(field) or "")
+            yield from fields.inner_path(f"{item_path}.{field}", mount.get(field) or "")
         if mount.get("subPath") and mount.get("subPathExpr"):
             detail = "subPathExpr and subPath are mutually exclusive"
-            yield causes.invalid(f"{where}.subPathExpr", mount["subPathExpr"], detail)
+            yield causes.invalid(f"{item_path}.subPathExpr", mount["subPathExpr"], detail)
         if mount.get("mountPropagation") == "Bidirectional" and not is_privileged:
             detail = "Bidirectional mount propagation is available only to privileged containers"
-            yield causes.forbidden(f"{where}.mountPropagation", detail)
+            yield causes.forbidden(f"{item_path}.mountPropagation", detail)
 
 
-def resources(found: Mapping[str, Any], path: str) -> Iterator[Cause]:
+def resources(requirements: Mapping[str, Any], path: str) -> Iterator[Cause]:
     """Amounts not below zero, whole where the resource comes in pieces, requests within limits."""
-    limits, requests = found.get("limits") or {}, found.get("requests") or {}
+    limits, requests = requirements.get("limits") or {}, requirements.get("requests") or {}
     for kind, amounts in (("limits", limits), ("requests", requests)):
         for name, amount in amounts.items():
-            where = f"{path}.{kind}[{name}]" if "." in name or "/" in name else f"{path}.{kind}.{name}"
-            yield from _resource_name(where, name)
+            item_path = f"{path}.{kind}[{name}]" if "." in name or "/" in name else f"{path}.{kind}.{name}"
+            yield from _resource_name(item_path, name)
             if amount.startswith("-"):
-                yield causes.invalid(where, amount, "must be greater than or equal to 0")
+                yield causes.invalid(item_path, amount, "must be greater than or equal to 0")
             elif "/" in name and not _WHOLE.fullmatch(amount) and quantity.parse(amount).denominator != 1:
-                yield causes.invalid(where, amount, "must be an integer")
+                yield causes.invalid(item_path, amount, "must be an integer")
     for name, amount in requests.items():
         limit = limits.get(name)
         if limit is None or amount == limit:
@@ -211,14 +206,14 @@ def resources(found: Mapping[str, Any], path: str) -> Iterator[Cause]:
                 yield causes.required(f"{path}.limits", "Limit must be set for non overcommitable resources")
             continue
         if quantity.parse(amount) > quantity.parse(limit):
-            said = f"must be less than or equal to {name} limit of {limit}"
-            yield causes.invalid(f"{path}.requests", amount, said)
+            detail = f"must be less than or equal to {name} limit of {limit}"
+            yield causes.invalid(f"{path}.requests", amount, detail)
         elif "/" in name:
             yield causes.invalid(f"{path}.requests", amount, f"must be equal to {name} limit of {limit}")
 
 
 def _resource_name(path: str, name: str) -> Iterator[Cause]:
-    yield from (causes.invalid(path, name, said) for said in selectors.label_key_problems(name))
+    yield from (causes.invalid(path, name, detail) for detail in selectors.label_key_problems(name))
     if (
         "/" not in name
         and name not in ("cpu", "memory", "ephemeral-storage")
@@ -240,10 +235,10 @@ def _probe(probe: Mapping[str, Any], path: str) -> Iterator[Cause]:
 
 
 def _handler(handler: Mapping[str, Any], path: str, kinds: tuple[str, ...]) -> Iterator[Cause]:
-    given = [kind for kind in kinds if handler.get(kind) is not None]
-    if not given:
+    present = [kind for kind in kinds if handler.get(kind) is not None]
+    if not present:
         yield causes.required(path, "must specify a handler type")
-    for kind in given[1:]:
+    for kind in present[1:]:
         yield causes.forbidden(f"{path}.{kind}", "may not specify more than 1 handler type")
     if handler.get("exec") is not None and not handler["exec"].get("command"):
         yield causes.required(f"{path}.exec.command")
@@ -257,5 +252,5 @@ def _handler(handler: Mapping[str, Any], path: str, kinds: tuple[str, ...]) -> I
         )
         for index, header in enumerate(get.get("httpHeaders") or ()):
             if not re.fullmatch(r"[-A-Za-z0-9!#$%&'*+.^_`|~]+", header.get("name") or ""):
-                said = "a valid HTTP header must consist of alphanumeric characters or '-' (e.g. 'X-Name')"
-                yield causes.invalid(f"{path}.httpGet.httpHeaders[{index}]", header.get("name") or "", said)
+                detail = "a valid HTTP header must consist of alphanumeric characters or '-' (e.g. 'X-Name')"
+                yield causes.invalid(f"{path}.httpGet.httpHeaders[{index}]", header.get("name") or "", detail)

@@ -33,32 +33,34 @@ def crd(obj: Mapping[str, Any]) -> Iterator[Cause]:
     yield from _versions(spec.get("versions") or ())
     yield from _conversion(spec.get("conversion") or {})
     if spec.get("preserveUnknownFields"):
-        said = (
+        detail = (
             "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in"
             " spec.versions[*].schema instead"
         )
-        yield causes.invalid("spec.preserveUnknownFields", True, said)
+        yield causes.invalid("spec.preserveUnknownFields", True, detail)
 
 
-def _names(found: Mapping[str, Any]) -> Iterator[Cause]:
+def _names(declared: Mapping[str, Any]) -> Iterator[Cause]:
     path = "spec.names"
     for field in ("plural", "singular"):
-        value = found.get(field) or ""
+        value = declared.get(field) or ""
         if not value:
             yield causes.required(f"{path}.{field}")
         else:
             yield from fields.label_1035(f"{path}.{field}", value)
     for field in ("kind", "listKind"):
-        value = found.get(field) or ""
+        value = declared.get(field) or ""
         if not value:
             yield causes.required(f"{path}.{field}")
         elif not names.is_dns1035_label(value.lower()):
-            said = f"may have mixed case, but should otherwise match: {fields.LABEL_1035}"
-            yield causes.invalid(f"{path}.{field}", value, said)
-    if found.get("kind") and found.get("kind") == found.get("listKind"):
-        yield causes.invalid(f"{path}.listKind", found["listKind"], "kind and listKind may not be the same")
+            detail = f"may have mixed case, but should otherwise match: {fields.LABEL_1035}"
+            yield causes.invalid(f"{path}.{field}", value, detail)
+    if declared.get("kind") and declared.get("kind") == declared.get("listKind"):
+        yield causes.invalid(
+            f"{path}.listKind", declared["listKind"], "kind and listKind may not be the same"
+        )
     for field in ("shortNames", "categories"):
-        for index, value in enumerate(found.get(field) or ()):
+        for index, value in enumerate(declared.get(field) or ()):
             yield from fields.label_1035(f"{path}.{field}[{index}]", value)
 
 
@@ -69,8 +71,8 @@ def _versions(versions: Any) -> Iterator[Cause]:
         return
     yield from fields.unique(path, ((i, v.get("name")) for i, v in enumerate(versions)), "name")
     if sum(bool(v.get("storage")) for v in versions) != 1:
-        said = "must have exactly one version marked as storage version"
-        yield causes.invalid(path, [v.get("name") for v in versions], said)
+        detail = "must have exactly one version marked as storage version"
+        yield causes.invalid(path, [v.get("name") for v in versions], detail)
     for index, version in enumerate(versions):
         yield from _version(version, f"{path}[{index}]")
 
@@ -84,29 +86,29 @@ def _version(version: Mapping[str, Any], path: str) -> Iterator[Cause]:
     else:
         yield from rules.check(schema, f"{path}.schema.openAPIV3Schema")
     for index, column in enumerate(version.get("additionalPrinterColumns") or ()):
-        where = f"{path}.additionalPrinterColumns[{index}]"
+        item_path = f"{path}.additionalPrinterColumns[{index}]"
         if not column.get("name"):
-            yield causes.required(f"{where}.name")
-        yield from fields.one_of(f"{where}.type", column.get("type"), _COLUMN_TYPES, required=True)
-        yield from fields.one_of(f"{where}.format", column.get("format"), _COLUMN_FORMATS)
-        yield from _json_path(f"{where}.jsonPath", column.get("jsonPath") or "", root="")
+            yield causes.required(f"{item_path}.name")
+        yield from fields.one_of(f"{item_path}.type", column.get("type"), _COLUMN_TYPES, required=True)
+        yield from fields.one_of(f"{item_path}.format", column.get("format"), _COLUMN_FORMATS)
+        yield from _json_path(f"{item_path}.jsonPath", column.get("jsonPath") or "", root="")
     scale = (version.get("subresources") or {}).get("scale")
     if scale is not None:
         yield from _json_path(
             f"{path}.subresources.scale.specReplicasPath", scale.get("specReplicasPath") or "", root=".spec."
         )
-        where = f"{path}.subresources.scale.statusReplicasPath"
-        yield from _json_path(where, scale.get("statusReplicasPath") or "", root=".status.")
+        item_path = f"{path}.subresources.scale.statusReplicasPath"
+        yield from _json_path(item_path, scale.get("statusReplicasPath") or "", root=".status.")
     selectable = version.get("selectableFields") or ()
     if len(selectable) > _MAX_SELECTABLE:
         yield causes.too_many(f"{path}.selectableFields", len(selectable), _MAX_SELECTABLE)
     for index, field in enumerate(selectable):
-        where = f"{path}.selectableFields[{index}].jsonPath"
-        yield from _selectable(where, field.get("jsonPath") or "", schema or {})
+        item_path = f"{path}.selectableFields[{index}].jsonPath"
+        yield from _selectable(item_path, field.get("jsonPath") or "", schema or {})
 
 
 def _selectable(path: str, value: str, schema: Mapping[str, Any]) -> Iterator[Cause]:
-    """A selector on what is never there would select nothing, in silence."""
+    """A selectable field must exist in the schema and be a scalar: any other would select nothing."""
     yield from _json_path(path, value, root="")
     if not value.startswith("."):
         return
@@ -114,12 +116,12 @@ def _selectable(path: str, value: str, schema: Mapping[str, Any]) -> Iterator[Ca
     if names[0] == "metadata":
         yield causes.invalid(path, value, "must not point to fields in metadata")
         return
-    found: Mapping[str, Any] | None = schema
+    field_schema: Mapping[str, Any] | None = schema
     for name in names:
-        found = (found.get("properties") or {}).get(name) if found is not None else None
-    if found is None:
+        field_schema = (field_schema.get("properties") or {}).get(name) if field_schema is not None else None
+    if field_schema is None:
         yield causes.invalid(path, value, "is an invalid path: does not refer to a valid field")
-    elif found.get("type") not in _SELECTABLE_TYPES:
+    elif field_schema.get("type") not in _SELECTABLE_TYPES:
         yield causes.invalid(path, value, "must point to a field of type string, boolean or integer")
 
 
@@ -144,28 +146,32 @@ def _conversion(conversion: Mapping[str, Any]) -> Iterator[Cause]:
         elif not webhook.get("conversionReviewVersions"):
             yield causes.required("spec.conversion.webhook.conversionReviewVersions")
     elif webhook is not None:
-        said = "should not be set when strategy is not set to Webhook"
-        yield causes.forbidden("spec.conversion.webhook", said)
+        detail = "should not be set when strategy is not set to Webhook"
+        yield causes.forbidden("spec.conversion.webhook", detail)
 
 
 def crd_update(new: Mapping[str, Any], old: Mapping[str, Any]) -> Iterator[Cause]:
-    """What stored objects hang on stays: group, scope, kind, and versions they are stored in."""
-    spec, was = new.get("spec") or {}, old.get("spec") or {}
-    yield from fields.same("spec.group", spec.get("group"), was.get("group"))
+    """What stored objects depend on may not change: group, scope, kind and their storage versions."""
+    spec, old_spec = new.get("spec") or {}, old.get("spec") or {}
+    yield from fields.same("spec.group", spec.get("group"), old_spec.get("group"))
     yield from fields.same(
-        "spec.names.plural", (spec.get("names") or {}).get("plural"), (was.get("names") or {}).get("plural")
+        "spec.names.plural",
+        (spec.get("names") or {}).get("plural"),
+        (old_spec.get("names") or {}).get("plural"),
     )
     established = any(
         c.get("type") == "Established" and c.get("status") == "True"
         for c in (old.get("status") or {}).get("conditions") or ()
     )
     if established:
-        yield from fields.same("spec.scope", spec.get("scope"), was.get("scope"))
+        yield from fields.same("spec.scope", spec.get("scope"), old_spec.get("scope"))
         yield from fields.same(
-            "spec.names.kind", (spec.get("names") or {}).get("kind"), (was.get("names") or {}).get("kind")
+            "spec.names.kind",
+            (spec.get("names") or {}).get("kind"),
+            (old_spec.get("names") or {}).get("kind"),
         )
-    kept = {version.get("name") for version in spec.get("versions") or ()}
+    served = {version.get("name") for version in spec.get("versions") or ()}
     for index, stored in enumerate((old.get("status") or {}).get("storedVersions") or ()):
-        if stored not in kept:
-            said = f"missing from spec.versions; {stored} was previously a storage version, and must remain in spec.versions until a storage migration ensures no data remains persisted in {stored} and removes {stored} from status.storedVersions"  # noqa: E501  # one message
-            yield causes.invalid(f"status.storedVersions[{index}]", stored, said)
+        if stored not in served:
+            detail = f"missing from spec.versions; {stored} was previously a storage version, and must remain in spec.versions until a storage migration ensures no data remains persisted in {stored} and removes {stored} from status.storedVersions"  # noqa: E501  # one message
+            yield causes.invalid(f"status.storedVersions[{index}]", stored, detail)

@@ -52,8 +52,8 @@ def port_name(path: str, value: str) -> Iterator[Cause]:
     if len(value) > 15:
         yield causes.invalid(path, value, "must be no more than 15 characters")
     if not _PORT_NAME.fullmatch(value):
-        said = "must contain only alphanumeric characters (a-z, 0-9), and hyphens (-)"
-        yield causes.invalid(path, value, said)
+        detail = "must contain only alphanumeric characters (a-z, 0-9), and hyphens (-)"
+        yield causes.invalid(path, value, detail)
     elif not re.search("[a-z]", value):
         yield causes.invalid(path, value, "must contain at least one letter (a-z)")
     elif "--" in value:
@@ -110,11 +110,11 @@ def key(path: str, value: str) -> Iterator[Cause]:
     if len(value) > 253:
         yield causes.invalid(path, value, "must be no more than 253 bytes")
     if not _KEY.fullmatch(value):
-        said = (
+        detail = (
             "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name', "
             " or 'KEY_NAME',  or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')"
         )
-        yield causes.invalid(path, value, said)
+        yield causes.invalid(path, value, detail)
     elif value in (".", ".."):
         yield causes.invalid(path, value, f"must not be '{value}'")
     elif value.startswith(".."):
@@ -132,8 +132,8 @@ def inner_path(path: str, value: str) -> Iterator[Cause]:
 def int_or_percent(path: str, value: Any) -> Iterator[Cause]:
     if isinstance(value, str):
         if not _PERCENT.fullmatch(value):
-            said = "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or '93%', regex used for validation is '[0-9]+%')"  # noqa: E501  # one message
-            yield causes.invalid(path, value, said)
+            detail = "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or '93%', regex used for validation is '[0-9]+%')"  # noqa: E501  # one message
+            yield causes.invalid(path, value, detail)
     else:
         yield from non_negative(path, value)
 

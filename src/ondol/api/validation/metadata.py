@@ -42,24 +42,24 @@ def check(
         yield from finalizer_name("metadata.finalizers", finalizer)
 
 
-def label_pairs(found: Mapping[str, str], path: str) -> Iterator[Cause]:
-    for key, value in found.items():
-        yield from (causes.invalid(path, key, said) for said in selectors.label_key_problems(key))
-        yield from (causes.invalid(path, value, said) for said in selectors.label_value_problems(value))
+def label_pairs(pairs: Mapping[str, str], path: str) -> Iterator[Cause]:
+    for key, value in pairs.items():
+        yield from (causes.invalid(path, key, detail) for detail in selectors.label_key_problems(key))
+        yield from (causes.invalid(path, value, detail) for detail in selectors.label_value_problems(value))
 
 
-def annotation_pairs(found: Mapping[str, str], path: str) -> Iterator[Cause]:
+def annotation_pairs(pairs: Mapping[str, str], path: str) -> Iterator[Cause]:
     size = 0
-    for key, value in found.items():
+    for key, value in pairs.items():
         size += len(key.encode()) + len(value.encode())
-        yield from (causes.invalid(path, key, said) for said in selectors.label_key_problems(key.lower()))
+        yield from (causes.invalid(path, key, detail) for detail in selectors.label_key_problems(key.lower()))
     if size > _ANNOTATIONS_BYTES:
         yield causes.too_long(path, _ANNOTATIONS_BYTES)
 
 
 def finalizer_name(path: str, name: str) -> Iterator[Cause]:
     problems = selectors.label_key_problems(name)
-    yield from (causes.invalid(path, name, said) for said in problems)
+    yield from (causes.invalid(path, name, detail) for detail in problems)
     if not problems and "/" not in name and name not in _PLAIN_FINALIZERS:
         yield causes.invalid(
             path, name, "name is neither a standard finalizer name nor is it fully qualified"
@@ -82,15 +82,15 @@ def _owners(references: Any) -> Iterator[Cause]:
         if ref.get("controller"):
             controllers.append(f"{ref.get('kind')}/{ref.get('name')}")
     if len(controllers) > 1:
-        said = (
+        detail = (
             "Only one reference can have Controller set to true. "
             f'Found "true" in references for {controllers[0]} and {controllers[1]}'
         )
-        yield causes.invalid(path, list(references), said)
+        yield causes.invalid(path, list(references), detail)
 
 
 def update(new: Mapping[str, Any], old: Mapping[str, Any]) -> Iterator[Cause]:
     """What may not change in metadata, as far as a document shows it."""
     for field in ("name", "namespace", "uid", "creationTimestamp"):
-        value, was = (new.get("metadata") or {}).get(field), (old.get("metadata") or {}).get(field)
-        yield from fields.same(f"metadata.{field}", value, was)
+        value, old_value = (new.get("metadata") or {}).get(field), (old.get("metadata") or {}).get(field)
+        yield from fields.same(f"metadata.{field}", value, old_value)

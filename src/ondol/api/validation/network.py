@@ -33,14 +33,14 @@ def service(obj: Mapping[str, Any]) -> Iterator[Cause]:
             yield causes.required("spec.ports")
         yield from _cluster_ips(spec)
     if kind == "LoadBalancer" and spec.get("clusterIP") == "None":
-        said = "may not be set to 'None' for LoadBalancer services"
-        yield causes.invalid("spec.clusterIPs[0]", "None", said)
+        detail = "may not be set to 'None' for LoadBalancer services"
+        yield causes.invalid("spec.clusterIPs[0]", "None", detail)
     yield from _ports(spec.get("ports") or (), kind)
     yield from _traffic(spec, kind)
     timeout = ((spec.get("sessionAffinityConfig") or {}).get("clientIP") or {}).get("timeoutSeconds")
     if timeout is not None and not 0 < timeout <= _MAX_AFFINITY_S:
-        said = f"must be greater than 0 and less than {_MAX_AFFINITY_S}"
-        yield causes.invalid("spec.sessionAffinityConfig.clientIP.timeoutSeconds", timeout, said)
+        detail = f"must be greater than 0 and less than {_MAX_AFFINITY_S}"
+        yield causes.invalid("spec.sessionAffinityConfig.clientIP.timeoutSeconds", timeout, detail)
     for index, address in enumerate(spec.get("externalIPs") or ()):
         yield from _reachable(f"spec.externalIPs[{index}]", address)
 
@@ -65,8 +65,8 @@ def _cluster_ips(spec: Mapping[str, Any]) -> Iterator[Cause]:
     for index, address in enumerate(cluster_ips):
         if address == "None":
             if len(cluster_ips) > 1:
-                said = "'None' must be the first and only value"
-                yield causes.invalid(f"spec.clusterIPs[{index}]", address, said)
+                detail = "'None' must be the first and only value"
+                yield causes.invalid(f"spec.clusterIPs[{index}]", address, detail)
         else:
             yield from _address(f"spec.clusterIPs[{index}]", address)
 
@@ -77,22 +77,24 @@ def _ports(ports: Any, kind: str) -> Iterator[Cause]:
         "spec.ports", ((i, p["name"]) for i, p in enumerate(ports) if p.get("name")), "name"
     )
     for index, port in enumerate(ports):
-        where = f"spec.ports[{index}]"
+        item_path = f"spec.ports[{index}]"
         if port.get("name"):
-            yield from fields.label(f"{where}.name", port["name"])
+            yield from fields.label(f"{item_path}.name", port["name"])
         elif len(ports) > 1:
-            yield causes.required(f"{where}.name")
-        yield from fields.port(f"{where}.port", port.get("port"))
-        yield from fields.one_of(f"{where}.protocol", port.get("protocol"), fields.PROTOCOLS, required=True)
-        yield from fields.port_or_name(f"{where}.targetPort", port.get("targetPort"))
+            yield causes.required(f"{item_path}.name")
+        yield from fields.port(f"{item_path}.port", port.get("port"))
+        yield from fields.one_of(
+            f"{item_path}.protocol", port.get("protocol"), fields.PROTOCOLS, required=True
+        )
+        yield from fields.port_or_name(f"{item_path}.targetPort", port.get("targetPort"))
         if port.get("nodePort"):
-            yield from fields.port(f"{where}.nodePort", port["nodePort"])
+            yield from fields.port(f"{item_path}.nodePort", port["nodePort"])
             if kind not in _EXTERNAL:
-                said = "may not be used when `type` is 'ClusterIP'"
-                yield causes.forbidden(f"{where}.nodePort", said)
+                detail = "may not be used when `type` is 'ClusterIP'"
+                yield causes.forbidden(f"{item_path}.nodePort", detail)
         pair = (port.get("protocol"), port.get("port"))
         if pair in seen:
-            yield causes.duplicate(where, {"port": port.get("port"), "protocol": port.get("protocol")})
+            yield causes.duplicate(item_path, {"port": port.get("port"), "protocol": port.get("protocol")})
         seen.add(pair)
 
 
@@ -101,8 +103,8 @@ def _traffic(spec: Mapping[str, Any], kind: str) -> Iterator[Cause]:
     external = spec.get("externalTrafficPolicy")
     yield from fields.one_of("spec.externalTrafficPolicy", external, _POLICIES)
     if external and kind not in _EXTERNAL and not spec.get("externalIPs"):
-        said = "may only be set for externally-accessible services"
-        yield causes.invalid("spec.externalTrafficPolicy", external, said)
+        detail = "may only be set for externally-accessible services"
+        yield causes.invalid("spec.externalTrafficPolicy", external, detail)
     for field in ("allocateLoadBalancerNodePorts", "loadBalancerClass"):
         if spec.get(field) is not None and kind != "LoadBalancer":
             yield causes.forbidden(f"spec.{field}", "may only be used when `type` is 'LoadBalancer'")
@@ -125,37 +127,37 @@ def _reachable(path: str, value: str) -> Iterator[Cause]:
 
 
 def service_update(new: Mapping[str, Any], old: Mapping[str, Any]) -> Iterator[Cause]:
-    """A cluster address and family, once given, stay, unless the service is or becomes an alias."""
-    spec, was = new.get("spec") or {}, old.get("spec") or {}
-    if "ExternalName" in (spec.get("type"), was.get("type")):
+    """An assigned cluster address and its family may not change, but for services of type ExternalName."""
+    spec, old_spec = new.get("spec") or {}, old.get("spec") or {}
+    if "ExternalName" in (spec.get("type"), old_spec.get("type")):
         return
-    if was.get("clusterIP"):
-        if spec.get("clusterIP") != was["clusterIP"]:
-            said = "may not change once set"
-            yield causes.invalid("spec.clusterIPs[0]", spec.get("clusterIP") or "", said)
-        families, before = spec.get("ipFamilies") or (), was.get("ipFamilies") or ()
+    if old_spec.get("clusterIP"):
+        if spec.get("clusterIP") != old_spec["clusterIP"]:
+            detail = "may not change once set"
+            yield causes.invalid("spec.clusterIPs[0]", spec.get("clusterIP") or "", detail)
+        families, before = spec.get("ipFamilies") or (), old_spec.get("ipFamilies") or ()
         if families and before and families[0] != before[0]:
             yield causes.invalid("spec.ipFamilies[0]", families[0], "may not change once set")
-    if was.get("loadBalancerClass") and spec.get("type") == "LoadBalancer":
+    if old_spec.get("loadBalancerClass") and spec.get("type") == "LoadBalancer":
         yield from fields.same(
             "spec.loadBalancerClass",
             spec.get("loadBalancerClass"),
-            was["loadBalancerClass"],
+            old_spec["loadBalancerClass"],
             "may not change once set",
         )
 
 
 def endpoints(obj: Mapping[str, Any]) -> Iterator[Cause]:
     for index, subset in enumerate(obj.get("subsets") or ()):
-        where = f"subsets[{index}]"
+        item_path = f"subsets[{index}]"
         if not subset.get("addresses") and not subset.get("notReadyAddresses"):
-            yield causes.required(where, "must specify `addresses` or `notReadyAddresses`")
+            yield causes.required(item_path, "must specify `addresses` or `notReadyAddresses`")
         for field in ("addresses", "notReadyAddresses"):
             for at, address in enumerate(subset.get(field) or ()):
-                yield from _reachable(f"{where}.{field}[{at}].ip", address.get("ip") or "")
+                yield from _reachable(f"{item_path}.{field}[{at}].ip", address.get("ip") or "")
         ports = subset.get("ports") or ()
         for at, port in enumerate(ports):
-            spot = f"{where}.ports[{at}]"
+            spot = f"{item_path}.ports[{at}]"
             if len(ports) > 1 and not port.get("name"):
                 yield causes.required(f"{spot}.name")
             yield from fields.port(f"{spot}.port", port.get("port"))
@@ -167,10 +169,10 @@ def endpoints(obj: Mapping[str, Any]) -> Iterator[Cause]:
 def endpoint_slice(obj: Mapping[str, Any]) -> Iterator[Cause]:
     family = obj.get("addressType") or ""
     yield from fields.one_of("addressType", family, ("FQDN", "IPv4", "IPv6"), required=True)
-    found = obj.get("endpoints") or ()
-    if len(found) > 1000:
-        yield causes.too_many("endpoints", len(found), 1000)
-    for index, endpoint in enumerate(found):
+    listed = obj.get("endpoints") or ()
+    if len(listed) > 1000:
+        yield causes.too_many("endpoints", len(listed), 1000)
+    for index, endpoint in enumerate(listed):
         yield from _endpoint(endpoint, f"endpoints[{index}]", family)
     ports = obj.get("ports") or ()
     if len(ports) > 20000:
@@ -191,11 +193,11 @@ def _endpoint(endpoint: Mapping[str, Any], path: str, family: str) -> Iterator[C
     if len(listed) > 100:
         yield causes.too_many(f"{path}.addresses", len(listed), 100)
     for index, address in enumerate(listed):
-        where = f"{path}.addresses[{index}]"
+        item_path = f"{path}.addresses[{index}]"
         if family == "FQDN":
-            yield from fields.subdomain(where, address)
+            yield from fields.subdomain(item_path, address)
         elif family in ("IPv4", "IPv6"):
-            yield from _of_family(where, address, family)
+            yield from _of_family(item_path, address, family)
     if endpoint.get("hostname"):
         yield from fields.label(f"{path}.hostname", endpoint["hostname"])
     if endpoint.get("nodeName"):

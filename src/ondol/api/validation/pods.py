@@ -29,7 +29,7 @@ def pod(obj: Mapping[str, Any]) -> Iterator[Cause]:
 
 
 def _captured(obj: Mapping[str, Any]) -> Iterator[Cause]:
-    """Istio's annotations of what passes the mesh are read when the sandbox is made: they must be sound."""
+    """Istio's annotations of captured traffic must be readable, since the sandbox is set up by them."""
     annotations = objects.annotations(obj)
     try:
         dataplane.capture(annotations)
@@ -38,63 +38,65 @@ def _captured(obj: Mapping[str, Any]) -> Iterator[Cause]:
         yield causes.invalid("metadata.annotations", annotations[name], str(error))
 
 
-def template(found: Mapping[str, Any], path: str) -> Iterator[Cause]:
+def template(pod_template: Mapping[str, Any], path: str) -> Iterator[Cause]:
     """A pod template: labels, annotations and spec, no name."""
-    meta = found.get("metadata") or {}
+    meta = pod_template.get("metadata") or {}
     yield from metadata.label_pairs(meta.get("labels") or {}, f"{path}.metadata.labels")
     yield from metadata.annotation_pairs(meta.get("annotations") or {}, f"{path}.metadata.annotations")
-    if found.get("spec", {}).get("ephemeralContainers"):
-        said = "ephemeral containers not allowed in pod template"
-        yield causes.forbidden(f"{path}.spec.ephemeralContainers", said)
-    yield from spec(found.get("spec") or {}, f"{path}.spec")
+    if pod_template.get("spec", {}).get("ephemeralContainers"):
+        detail = "ephemeral containers not allowed in pod template"
+        yield causes.forbidden(f"{path}.spec.ephemeralContainers", detail)
+    yield from spec(pod_template.get("spec") or {}, f"{path}.spec")
 
 
-def spec(found: Mapping[str, Any], path: str) -> Iterator[Cause]:
-    volumes = {v.get("name") or "" for v in found.get("volumes") or ()}
-    yield from _volumes(found.get("volumes") or (), f"{path}.volumes")
-    yield from _containers(found, path, volumes)
-    yield from fields.one_of(f"{path}.restartPolicy", found.get("restartPolicy"), _RESTART, required=True)
-    yield from fields.one_of(f"{path}.dnsPolicy", found.get("dnsPolicy"), _DNS, required=True)
-    yield from _dns(found, path)
+def spec(pod_spec: Mapping[str, Any], path: str) -> Iterator[Cause]:
+    volumes = {v.get("name") or "" for v in pod_spec.get("volumes") or ()}
+    yield from _volumes(pod_spec.get("volumes") or (), f"{path}.volumes")
+    yield from _containers(pod_spec, path, volumes)
+    yield from fields.one_of(f"{path}.restartPolicy", pod_spec.get("restartPolicy"), _RESTART, required=True)
+    yield from fields.one_of(f"{path}.dnsPolicy", pod_spec.get("dnsPolicy"), _DNS, required=True)
+    yield from _dns(pod_spec, path)
     yield from fields.non_negative(
-        f"{path}.terminationGracePeriodSeconds", found.get("terminationGracePeriodSeconds")
+        f"{path}.terminationGracePeriodSeconds", pod_spec.get("terminationGracePeriodSeconds")
     )
-    if found.get("activeDeadlineSeconds") is not None:
+    if pod_spec.get("activeDeadlineSeconds") is not None:
         yield from fields.between(
-            f"{path}.activeDeadlineSeconds", found["activeDeadlineSeconds"], 1, _MAX_INT32
+            f"{path}.activeDeadlineSeconds", pod_spec["activeDeadlineSeconds"], 1, _MAX_INT32
         )
     for field in ("serviceAccountName", "nodeName", "priorityClassName", "runtimeClassName"):
-        if found.get(field):
-            yield from fields.subdomain(f"{path}.{field}", found[field])
+        if pod_spec.get(field):
+            yield from fields.subdomain(f"{path}.{field}", pod_spec[field])
     for field in ("hostname", "subdomain"):
-        if found.get(field):
-            yield from fields.label(f"{path}.{field}", found[field])
-    yield from metadata.label_pairs(found.get("nodeSelector") or {}, f"{path}.nodeSelector")
-    yield from _tolerations(found.get("tolerations") or (), f"{path}.tolerations")
-    yield from _host(found, path)
-    yield from containers.resources(found.get("resources") or {}, f"{path}.resources")
+        if pod_spec.get(field):
+            yield from fields.label(f"{path}.{field}", pod_spec[field])
+    yield from metadata.label_pairs(pod_spec.get("nodeSelector") or {}, f"{path}.nodeSelector")
+    yield from _tolerations(pod_spec.get("tolerations") or (), f"{path}.tolerations")
+    yield from _host(pod_spec, path)
+    yield from containers.resources(pod_spec.get("resources") or {}, f"{path}.resources")
 
 
-def _containers(found: Mapping[str, Any], path: str, volumes: set[str]) -> Iterator[Cause]:
-    if not found.get("containers"):
+def _containers(pod_spec: Mapping[str, Any], path: str, volumes: set[str]) -> Iterator[Cause]:
+    if not pod_spec.get("containers"):
         yield causes.required(f"{path}.containers")
     seen: set[str] = set()
     for field in ("initContainers", "containers", "ephemeralContainers"):
-        for index, container in enumerate(found.get(field) or ()):
-            where = f"{path}.{field}[{index}]"
+        for index, container in enumerate(pod_spec.get(field) or ()):
+            item_path = f"{path}.{field}[{index}]"
             name = container.get("name") or ""
-            yield from containers.check(container, where, volumes)
-            yield from security.proc_mount(container, found.get("hostUsers"), where)
+            yield from containers.check(container, item_path, volumes)
+            yield from security.proc_mount(container, pod_spec.get("hostUsers"), item_path)
             if name and name in seen:
-                yield causes.duplicate(f"{where}.name", name)
+                yield causes.duplicate(f"{item_path}.name", name)
             seen.add(name)
             if field == "initContainers":
-                yield from _init(container, where)
+                yield from _init(container, item_path)
             elif field == "containers":
-                yield from containers.running(container, where)
+                yield from containers.running(container, item_path)
                 if container.get("restartPolicy"):
-                    yield causes.forbidden(f"{where}.restartPolicy", "may not be set for non-init containers")
-    yield from _host_ports(found, path)
+                    yield causes.forbidden(
+                        f"{item_path}.restartPolicy", "may not be set for non-init containers"
+                    )
+    yield from _host_ports(pod_spec, path)
 
 
 def _init(container: Mapping[str, Any], path: str) -> Iterator[Cause]:
@@ -107,40 +109,40 @@ def _init(container: Mapping[str, Any], path: str) -> Iterator[Cause]:
         yield causes.not_supported(f"{path}.restartPolicy", policy, ("Always",))
     for name in ("lifecycle", "livenessProbe", "readinessProbe", "startupProbe"):
         if container.get(name) is not None:
-            said = "may not be set for init containers without restartPolicy=Always"
-            yield causes.forbidden(f"{path}.{name}", said)
+            detail = "may not be set for init containers without restartPolicy=Always"
+            yield causes.forbidden(f"{path}.{name}", detail)
 
 
-def _host_ports(found: Mapping[str, Any], path: str) -> Iterator[Cause]:
+def _host_ports(pod_spec: Mapping[str, Any], path: str) -> Iterator[Cause]:
     seen = set()
-    for index, container in enumerate(found.get("containers") or ()):
+    for index, container in enumerate(pod_spec.get("containers") or ()):
         for number, port in enumerate(container.get("ports") or ()):
             if port.get("hostPort"):
-                taken = (port.get("protocol"), port.get("hostIP") or "", port["hostPort"])
-                if taken in seen:
-                    shown = f"{taken[0]}/{taken[1]}/{taken[2]}"
-                    yield causes.duplicate(f"{path}.containers[{index}].ports[{number}].hostPort", shown)
-                seen.add(taken)
-            if found.get("hostNetwork") and port.get("hostPort") != port.get("containerPort"):
-                said = "must match `hostPort` when `hostNetwork` is true"
-                where = f"{path}.containers[{index}].ports[{number}].containerPort"
-                yield causes.invalid(where, port.get("containerPort"), said)
+                host_port = (port.get("protocol"), port.get("hostIP") or "", port["hostPort"])
+                if host_port in seen:
+                    quoted = f"{host_port[0]}/{host_port[1]}/{host_port[2]}"
+                    yield causes.duplicate(f"{path}.containers[{index}].ports[{number}].hostPort", quoted)
+                seen.add(host_port)
+            if pod_spec.get("hostNetwork") and port.get("hostPort") != port.get("containerPort"):
+                detail = "must match `hostPort` when `hostNetwork` is true"
+                item_path = f"{path}.containers[{index}].ports[{number}].containerPort"
+                yield causes.invalid(item_path, port.get("containerPort"), detail)
 
 
 def _volumes(volumes: Any, path: str) -> Iterator[Cause]:
     yield from fields.unique(path, ((i, v["name"]) for i, v in enumerate(volumes) if v.get("name")), "name")
     for index, volume in enumerate(volumes):
-        where = f"{path}[{index}]"
+        item_path = f"{path}[{index}]"
         if not volume.get("name"):
-            yield causes.required(f"{where}.name")
+            yield causes.required(f"{item_path}.name")
         else:
-            yield from fields.label(f"{where}.name", volume["name"])
+            yield from fields.label(f"{item_path}.name", volume["name"])
         sources = [key for key in volume if key != "name"]
         if not sources:
-            yield causes.required(where, "must specify a volume type")
+            yield causes.required(item_path, "must specify a volume type")
         for extra in sources[1:]:
-            yield causes.forbidden(f"{where}.{extra}", "may not specify more than 1 volume type")
-        yield from _source(volume, where)
+            yield causes.forbidden(f"{item_path}.{extra}", "may not specify more than 1 volume type")
+        yield from _source(volume, item_path)
 
 
 def _source(volume: Mapping[str, Any], path: str) -> Iterator[Cause]:
@@ -166,39 +168,41 @@ def _source(volume: Mapping[str, Any], path: str) -> Iterator[Cause]:
         yield from _items((volume.get(source) or {}).get("items") or (), f"{path}.{source}.items")
     yield from _downward(volume.get("downwardAPI") or {}, f"{path}.downwardAPI")
     for index, projected in enumerate((volume.get("projected") or {}).get("sources") or ()):
-        where = f"{path}.projected.sources[{index}]"
+        item_path = f"{path}.projected.sources[{index}]"
         for source in ("secret", "configMap"):
-            yield from _items((projected.get(source) or {}).get("items") or (), f"{where}.{source}.items")
-        yield from _downward(projected.get("downwardAPI") or {}, f"{where}.downwardAPI")
+            yield from _items((projected.get(source) or {}).get("items") or (), f"{item_path}.{source}.items")
+        yield from _downward(projected.get("downwardAPI") or {}, f"{item_path}.downwardAPI")
         token = projected.get("serviceAccountToken")
         if token is not None and not token.get("path"):
-            yield causes.required(f"{where}.serviceAccountToken.path")
-        yield from _volume_path(f"{where}.serviceAccountToken.path", (token or {}).get("path") or "")
+            yield causes.required(f"{item_path}.serviceAccountToken.path")
+        yield from _volume_path(f"{item_path}.serviceAccountToken.path", (token or {}).get("path") or "")
         if token is not None and token.get("expirationSeconds", 3600) < 600:
-            said = "may not specify a duration less than 10 minutes"
+            detail = "may not specify a duration less than 10 minutes"
             yield causes.invalid(
-                f"{where}.serviceAccountToken.expirationSeconds", token["expirationSeconds"], said
+                f"{item_path}.serviceAccountToken.expirationSeconds", token["expirationSeconds"], detail
             )
 
 
 def _items(items: Any, path: str) -> Iterator[Cause]:
     for index, item in enumerate(items):
-        where = f"{path}[{index}]"
+        item_path = f"{path}[{index}]"
         if not item.get("key"):
-            yield causes.required(f"{where}.key")
-        yield from _target(item, where)
+            yield causes.required(f"{item_path}.key")
+        yield from _target(item, item_path)
 
 
 def _downward(source: Mapping[str, Any], path: str) -> Iterator[Cause]:
     for index, item in enumerate(source.get("items") or ()):
-        where = f"{path}[{index}]"
-        yield from _target(item, where)
+        item_path = f"{path}[{index}]"
+        yield from _target(item, item_path)
         if item.get("fieldRef") is not None:
-            yield from containers.field_ref(item["fieldRef"], f"{where}.fieldRef")
+            yield from containers.field_ref(item["fieldRef"], f"{item_path}.fieldRef")
         elif item.get("resourceFieldRef") is not None:
-            yield from containers.resource_field_ref(item["resourceFieldRef"], f"{where}.resourceFieldRef")
+            yield from containers.resource_field_ref(
+                item["resourceFieldRef"], f"{item_path}.resourceFieldRef"
+            )
         else:
-            yield causes.required(where, "one of fieldRef and resourceFieldRef is required")
+            yield causes.required(item_path, "one of fieldRef and resourceFieldRef is required")
 
 
 def _target(item: Mapping[str, Any], path: str) -> Iterator[Cause]:
@@ -209,7 +213,7 @@ def _target(item: Mapping[str, Any], path: str) -> Iterator[Cause]:
 
 
 def _volume_path(path: str, value: str) -> Iterator[Cause]:
-    """Where a file stands in its volume; names with two dots are the volume's own."""
+    """The path of a file in its volume; names that begin with two dots are the volume's own."""
     yield from fields.inner_path(path, value)
     if value.startswith("..") and ".." not in value.split("/"):
         yield causes.invalid(path, value, "must not start with '..'")
@@ -220,14 +224,14 @@ def _mode(path: str, mode: int | None) -> Iterator[Cause]:
         yield causes.invalid(path, mode, "must be a number between 0 and 0777 (octal), both inclusive")
 
 
-def _dns(found: Mapping[str, Any], path: str) -> Iterator[Cause]:
-    config = found.get("dnsConfig") or {}
-    if found.get("dnsPolicy") == "None" and not config.get("nameservers"):
-        said = "must provide at least one DNS nameserver when `dnsPolicy` is None"
-        yield causes.required(f"{path}.dnsConfig.nameservers", said)
+def _dns(pod_spec: Mapping[str, Any], path: str) -> Iterator[Cause]:
+    config = pod_spec.get("dnsConfig") or {}
+    if pod_spec.get("dnsPolicy") == "None" and not config.get("nameservers"):
+        detail = "must provide at least one DNS nameserver when `dnsPolicy` is None"
+        yield causes.required(f"{path}.dnsConfig.nameservers", detail)
     for index, server in enumerate(config.get("nameservers") or ()):
         yield from _address(f"{path}.dnsConfig.nameservers[{index}]", server)
-    for index, alias in enumerate(found.get("hostAliases") or ()):
+    for index, alias in enumerate(pod_spec.get("hostAliases") or ()):
         yield from _address(f"{path}.hostAliases[{index}].ip", alias.get("ip") or "")
 
 
@@ -240,80 +244,89 @@ def _address(path: str, value: str) -> Iterator[Cause]:
 
 def _tolerations(tolerations: Any, path: str) -> Iterator[Cause]:
     for index, toleration in enumerate(tolerations):
-        where = f"{path}[{index}]"
+        item_path = f"{path}[{index}]"
         operator = toleration.get("operator") or "Equal"
-        yield from fields.one_of(f"{where}.operator", operator, ("Equal", "Exists"))
+        yield from fields.one_of(f"{item_path}.operator", operator, ("Equal", "Exists"))
         if toleration.get("effect"):
-            yield from fields.one_of(f"{where}.effect", toleration["effect"], _EFFECTS)
+            yield from fields.one_of(f"{item_path}.effect", toleration["effect"], _EFFECTS)
         if not toleration.get("key") and operator != "Exists":
-            said = 'operator must be Exists when `key` is empty, which means "match all values and all keys"'
-            yield causes.invalid(f"{where}.operator", operator, said)
+            detail = (
+                'operator must be Exists when `key` is empty, which means "match all values and all keys"'
+            )
+            yield causes.invalid(f"{item_path}.operator", operator, detail)
         if operator == "Exists" and toleration.get("value"):
             yield causes.invalid(
-                f"{where}.operator", operator, "value must be empty when `operator` is 'Exists'"
+                f"{item_path}.operator", operator, "value must be empty when `operator` is 'Exists'"
             )
         if toleration.get("tolerationSeconds") is not None and toleration.get("effect") != "NoExecute":
-            said = "effect must be 'NoExecute' when `tolerationSeconds` is set"
-            yield causes.invalid(f"{where}.effect", toleration.get("effect") or "", said)
+            detail = "effect must be 'NoExecute' when `tolerationSeconds` is set"
+            yield causes.invalid(f"{item_path}.effect", toleration.get("effect") or "", detail)
 
 
-def _host(found: Mapping[str, Any], path: str) -> Iterator[Cause]:
-    if found.get("hostPID") and found.get("shareProcessNamespace"):
-        said = "ShareProcessNamespace and HostPID cannot both be enabled"
-        yield causes.invalid(f"{path}.shareProcessNamespace", True, said)
-    yield from security.of_pod(found, f"{path}.securityContext")
-    for index, secret in enumerate(found.get("imagePullSecrets") or ()):
+def _host(pod_spec: Mapping[str, Any], path: str) -> Iterator[Cause]:
+    if pod_spec.get("hostPID") and pod_spec.get("shareProcessNamespace"):
+        detail = "ShareProcessNamespace and HostPID cannot both be enabled"
+        yield causes.invalid(f"{path}.shareProcessNamespace", True, detail)
+    yield from security.of_pod(pod_spec, f"{path}.securityContext")
+    for index, secret in enumerate(pod_spec.get("imagePullSecrets") or ()):
         if not secret.get("name"):
             yield causes.required(f"{path}.imagePullSecrets[{index}].name")
 
 
 def pod_update(new: Mapping[str, Any], old: Mapping[str, Any]) -> Iterator[Cause]:
     """All but images, the deadline and added tolerations is fixed once a pod exists."""
-    spec, was = new.get("spec") or {}, old.get("spec") or {}
-    if spec == was:
+    spec, old_spec = new.get("spec") or {}, old.get("spec") or {}
+    if spec == old_spec:
         return
     for field in ("containers", "initContainers"):
-        if len(spec.get(field) or ()) != len(was.get(field) or ()):
+        if len(spec.get(field) or ()) != len(old_spec.get(field) or ()):
             yield causes.forbidden(f"spec.{field}", "pod updates may not add or remove containers")
             return
-    yield from _deadline(spec.get("activeDeadlineSeconds"), was.get("activeDeadlineSeconds"))
-    if not all(toleration in (spec.get("tolerations") or ()) for toleration in was.get("tolerations") or ()):
-        said = "existing toleration can not be modified except its tolerationSeconds"
-        yield causes.forbidden("spec.tolerations", said)
+    yield from _deadline(spec.get("activeDeadlineSeconds"), old_spec.get("activeDeadlineSeconds"))
+    if not all(
+        toleration in (spec.get("tolerations") or ()) for toleration in old_spec.get("tolerations") or ()
+    ):
+        detail = "existing toleration can not be modified except its tolerationSeconds"
+        yield causes.forbidden("spec.tolerations", detail)
     gates = [
-        gate for gate in spec.get("schedulingGates") or () if gate not in (was.get("schedulingGates") or ())
+        gate
+        for gate in spec.get("schedulingGates") or ()
+        if gate not in (old_spec.get("schedulingGates") or ())
     ]
     if gates:
         yield causes.forbidden(
             "spec.schedulingGates", "only deletion is allowed, but found new scheduling gate"
         )
-    if _fixed(spec, was) != was:
+    if _fixed(spec, old_spec) != old_spec:
         yield causes.forbidden("spec", _MUTABLE)
 
 
-def _deadline(seconds: int | None, was: int | None) -> Iterator[Cause]:
+def _deadline(seconds: int | None, old_seconds: int | None) -> Iterator[Cause]:
     path = "spec.activeDeadlineSeconds"
-    if was is not None and seconds is None:
+    if old_seconds is not None and seconds is None:
         yield causes.invalid(path, None, "must not update from a positive integer to nil value")
-    elif was is not None and seconds is not None and seconds > was:
+    elif old_seconds is not None and seconds is not None and seconds > old_seconds:
         yield causes.invalid(path, seconds, "must be less than or equal to previous value")
 
 
-def _fixed(spec: Mapping[str, Any], was: Mapping[str, Any]) -> dict[str, Any]:
+def _fixed(spec: Mapping[str, Any], old_spec: Mapping[str, Any]) -> dict[str, Any]:
     """The new spec with what may change put back."""
     fixed = copy.deepcopy(dict(spec))
     for field in ("activeDeadlineSeconds", "tolerations", "schedulingGates"):
         fixed.pop(field, None)
-        if field in was:
-            fixed[field] = was[field]
-    if was.get("terminationGracePeriodSeconds", 0) < 0 and spec.get("terminationGracePeriodSeconds") == 1:
-        fixed["terminationGracePeriodSeconds"] = was["terminationGracePeriodSeconds"]
+        if field in old_spec:
+            fixed[field] = old_spec[field]
+    if (
+        old_spec.get("terminationGracePeriodSeconds", 0) < 0
+        and spec.get("terminationGracePeriodSeconds") == 1
+    ):
+        fixed["terminationGracePeriodSeconds"] = old_spec["terminationGracePeriodSeconds"]
     for field in ("containers", "initContainers"):
-        for container, before in zip(fixed.get(field) or (), was.get(field) or (), strict=True):
+        for container, before in zip(fixed.get(field) or (), old_spec.get(field) or (), strict=True):
             container["image"] = before.get("image")
-    if not was.get("nodeName") and was.get("schedulingGates"):
+    if not old_spec.get("nodeName") and old_spec.get("schedulingGates"):
         for field in ("nodeSelector", "affinity"):
             fixed.pop(field, None)
-            if field in was:
-                fixed[field] = was[field]
+            if field in old_spec:
+                fixed[field] = old_spec[field]
     return fixed

@@ -1,4 +1,4 @@
-"""Rules of roles, bindings, and the reviews that are asked and answered, not kept."""
+"""Rules of roles, bindings, and the reviews, which are answered and not stored."""
 
 from __future__ import annotations
 
@@ -25,30 +25,34 @@ def cluster_role(obj: Mapping[str, Any]) -> Iterator[Cause]:
         return
     chosen = aggregation.get("clusterRoleSelectors") or ()
     if not chosen:
-        said = "at least one clusterRoleSelector required if aggregationRule is non-nil"
-        yield causes.required("aggregationRule.clusterRoleSelectors", said)
+        detail = "at least one clusterRoleSelector required if aggregationRule is non-nil"
+        yield causes.required("aggregationRule.clusterRoleSelectors", detail)
     for index, selector in enumerate(chosen):
         yield from workloads.label_selector(selector, f"aggregationRule.clusterRoleSelectors[{index}]")
 
 
 def _rules(obj: Mapping[str, Any], *, namespaced: bool) -> Iterator[Cause]:
     for index, rule in enumerate(obj.get("rules") or ()):
-        where = f"rules[{index}]"
+        rule_path = f"rules[{index}]"
         if not rule.get("verbs"):
-            yield causes.required(f"{where}.verbs", "verbs must contain at least one value")
+            yield causes.required(f"{rule_path}.verbs", "verbs must contain at least one value")
         urls, resources = rule.get("nonResourceURLs"), rule.get("resources")
         if urls:
             if namespaced:
-                said = "namespaced rules cannot apply to non-resource URLs"
-                yield causes.invalid(f"{where}.nonResourceURLs", urls, said)
+                detail = "namespaced rules cannot apply to non-resource URLs"
+                yield causes.invalid(f"{rule_path}.nonResourceURLs", urls, detail)
             if rule.get("apiGroups") or resources or rule.get("resourceNames"):
-                said = "rules cannot apply to both regular resources and non-resource URLs"
-                yield causes.invalid(f"{where}.nonResourceURLs", urls, said)
+                detail = "rules cannot apply to both regular resources and non-resource URLs"
+                yield causes.invalid(f"{rule_path}.nonResourceURLs", urls, detail)
             continue
         if not rule.get("apiGroups"):
-            yield causes.required(f"{where}.apiGroups", "resource rules must supply at least one api group")
+            yield causes.required(
+                f"{rule_path}.apiGroups", "resource rules must supply at least one api group"
+            )
         if not resources:
-            yield causes.required(f"{where}.resources", "resource rules must supply at least one resource")
+            yield causes.required(
+                f"{rule_path}.resources", "resource rules must supply at least one resource"
+            )
 
 
 def role_binding(obj: Mapping[str, Any]) -> Iterator[Cause]:
@@ -115,12 +119,12 @@ def access_review(obj: Mapping[str, Any]) -> Iterator[Cause]:
 def local_access_review(obj: Mapping[str, Any]) -> Iterator[Cause]:
     yield from access_review(obj)
     spec = obj.get("spec") or {}
-    about = (spec.get("resourceAttributes") or {}).get("namespace") or ""
-    if about != ((obj.get("metadata") or {}).get("namespace") or ""):
-        yield causes.invalid("spec.resourceAttributes.namespace", about, "must match metadata.namespace")
+    namespace = (spec.get("resourceAttributes") or {}).get("namespace") or ""
+    if namespace != ((obj.get("metadata") or {}).get("namespace") or ""):
+        yield causes.invalid("spec.resourceAttributes.namespace", namespace, "must match metadata.namespace")
     if spec.get("nonResourceAttributes") is not None:
-        said = "disallowed on this kind of request"
-        yield causes.invalid("spec.nonResourceAttributes", dict(spec["nonResourceAttributes"]), said)
+        detail = "disallowed on this kind of request"
+        yield causes.invalid("spec.nonResourceAttributes", dict(spec["nonResourceAttributes"]), detail)
 
 
 def self_access_review(obj: Mapping[str, Any]) -> Iterator[Cause]:
@@ -128,10 +132,10 @@ def self_access_review(obj: Mapping[str, Any]) -> Iterator[Cause]:
 
 
 def _attributes(spec: Mapping[str, Any]) -> Iterator[Cause]:
-    given = [f for f in ("resourceAttributes", "nonResourceAttributes") if spec.get(f) is not None]
-    if len(given) > 1:
-        said = "cannot be specified in combination with resourceAttributes"
-        yield causes.invalid("spec.nonResourceAttributes", dict(spec["nonResourceAttributes"]), said)
-    elif not given:
-        said = "exactly one of nonResourceAttributes or resourceAttributes must be specified"
-        yield causes.invalid("spec.resourceAttributes", None, said)
+    present = [f for f in ("resourceAttributes", "nonResourceAttributes") if spec.get(f) is not None]
+    if len(present) > 1:
+        detail = "cannot be specified in combination with resourceAttributes"
+        yield causes.invalid("spec.nonResourceAttributes", dict(spec["nonResourceAttributes"]), detail)
+    elif not present:
+        detail = "exactly one of nonResourceAttributes or resourceAttributes must be specified"
+        yield causes.invalid("spec.resourceAttributes", None, detail)

@@ -29,18 +29,18 @@ def of_pod(spec: Mapping[str, Any], path: str) -> Iterator[Cause]:
 def _sysctls(spec: Mapping[str, Any], listed: Any, path: str) -> Iterator[Cause]:
     seen: set[str] = set()
     for index, sysctl in enumerate(listed):
-        where, name = f"{path}[{index}].name", sysctl.get("name") or ""
+        name_path, name = f"{path}[{index}].name", sysctl.get("name") or ""
         if not name:
-            yield causes.required(where)
+            yield causes.required(name_path)
         elif not sysctls.is_valid(name):
             detail = f"must have at most {sysctls.MAX_LENGTH} characters and match regex {sysctls.FORM}"
-            yield causes.invalid(where, name, detail)
+            yield causes.invalid(name_path, name, detail)
         elif name in seen:
-            yield causes.duplicate(where, name)
+            yield causes.duplicate(name_path, name)
         else:
             shared = _SHARED.get(sysctls.namespace(name) or "", "")
             if shared and spec.get(shared):
-                yield causes.invalid(where, name, f"may not be specified when '{shared}' is true")
+                yield causes.invalid(name_path, name, f"may not be specified when '{shared}' is true")
         seen.add(name)
 
 
@@ -51,9 +51,9 @@ def of_container(context: Mapping[str, Any], path: str) -> Iterator[Cause]:
     if context.get("allowPrivilegeEscalation") is False:
         excess = [("`privileged` to true", context.get("privileged"))]
         excess += [("`capabilities.Add` CAP_SYS_ADMIN", "CAP_SYS_ADMIN" in added)]
-        for what, is_set in excess:
+        for setting, is_set in excess:
             if is_set:
-                detail = f"cannot set `allowPrivilegeEscalation` to false and {what}"
+                detail = f"cannot set `allowPrivilegeEscalation` to false and {setting}"
                 yield causes.invalid(path, dict(context), detail)
     yield from fields.one_of(f"{path}.procMount", context.get("procMount"), ("Default", "Unmasked"))
     yield from _seccomp(context.get("seccompProfile"), f"{path}.seccompProfile")

@@ -59,7 +59,7 @@ _SECCOMP_POD: Final = "seccomp.security.alpha.kubernetes.io/pod"
 _SECCOMP_CONTAINER: Final = "container.seccomp.security.alpha.kubernetes.io/"
 _APP_ARMOR: Final = "container.apparmor.security.beta.kubernetes.io/"
 _MANAGED_BY: Final = "endpointslice.kubernetes.io/managed-by"
-"""Whom controllers name here spell their addresses well; theirs are not looked at."""
+"""A label that controllers set: the addresses of such slices are canonical and not checked."""
 _MOUNTABLE: Final = "kubernetes.io/enforce-mountable-secrets"
 _WHOLE: Final = ("memory", "ephemeral-storage")
 _NO_SELECTOR: Final = "a null labelSelector results in matching no pod"
@@ -74,7 +74,7 @@ def pod(obj: Object) -> list[str]:
 
 
 def workload(new: Object, old: Object | None) -> list[str]:
-    """Of a Deployment or ReplicaSet: of its template whenever what is wished for changes."""
+    """Of a Deployment or ReplicaSet: of its template whenever its spec changes."""
     if old is not None and objects.generation(new) == objects.generation(old):
         return []
     template = objects.spec(new).get("template") or {}
@@ -82,52 +82,52 @@ def workload(new: Object, old: Object | None) -> list[str]:
     return [*listed, *_of_pod(objects.metadata(template), objects.spec(template), "spec.template")]
 
 
-def _name(obj: Object, why: str) -> Iterator[str]:
+def _name(obj: Object, reason: str) -> Iterator[str]:
     problems = [cause.message.partition(": ")[2] for cause in fields.label("", objects.name(obj))]
-    problems = [message.removeprefix(f"{causes.shown(objects.name(obj))}: ") for message in problems]
+    problems = [message.removeprefix(f"{causes.quoted(objects.name(obj))}: ") for message in problems]
     if problems:
         listed = " ".join(problems)
         yield (
-            f"metadata.name: {why}, which can result in surprising behavior; a DNS label is recommended: "
+            f"metadata.name: {reason}, which can result in surprising behavior; a DNS label is recommended: "
             f"[{listed}]"
         )
 
 
 def _of_pod(metadata: Mapping[str, Any], spec: Mapping[str, Any], path: str) -> Iterator[str]:
-    where = causes.child(path, "spec")
+    spec_path = causes.child(path, "spec")
     annotated = causes.child(path, "metadata.annotations")
     annotations = metadata.get("annotations") or {}
-    yield from _node_labels(spec, where)
+    yield from _node_labels(spec, spec_path)
     for key, message in _ANNOTATIONS.items():
         if key in annotations:
             yield f"{annotated}[{key}]: {message}"
-    yield from _volumes(spec.get("volumes") or (), where)
-    yield from _repeated(spec.get("hostAliases") or (), "ip", f"{where}.hostAliases")
-    yield from _repeated(spec.get("imagePullSecrets") or (), "name", f"{where}.imagePullSecrets")
+    yield from _volumes(spec.get("volumes") or (), spec_path)
+    yield from _repeated(spec.get("hostAliases") or (), "ip", f"{spec_path}.hostAliases")
+    yield from _repeated(spec.get("imagePullSecrets") or (), "name", f"{spec_path}.imagePullSecrets")
     for index, secret in enumerate(spec.get("imagePullSecrets") or ()):
         if not secret.get("name"):
-            yield f'{where}.imagePullSecrets[{index}].name: invalid empty name ""'
-    yield from _fractions(spec.get("overhead") or {}, f"{where}.overhead")
+            yield f'{spec_path}.imagePullSecrets[{index}].name: invalid empty name ""'
+    yield from _fractions(spec.get("overhead") or {}, f"{spec_path}.overhead")
     if _SECCOMP_POD in annotations and not (spec.get("securityContext") or {}).get("seccompProfile"):
         yield f"{annotated}[{_SECCOMP_POD}]: {_SECCOMP}"
-    for container, spot in _containers(spec, where):
+    for container, spot in _containers(spec, spec_path):
         yield from _container(container, spot, annotations, annotated)
-    yield from _ports(spec, where)
+    yield from _ports(spec, spec_path)
     if (spec.get("terminationGracePeriodSeconds") or 0) < 0:
         yield (
-            f"{where}.terminationGracePeriodSeconds: must be >= 0; "
+            f"{spec_path}.terminationGracePeriodSeconds: must be >= 0; "
             "negative values are invalid and will be treated as 1"
         )
-    yield from _affinity(spec.get("affinity") or {}, f"{where}.affinity")
-    yield from _addresses(spec, where)
+    yield from _affinity(spec.get("affinity") or {}, f"{spec_path}.affinity")
+    yield from _addresses(spec, spec_path)
 
 
-def _node_labels(spec: Mapping[str, Any], where: str) -> Iterator[str]:
+def _node_labels(spec: Mapping[str, Any], path: str) -> Iterator[str]:
     for key in spec.get("nodeSelector") or {}:
         if key in _NODE_LABELS:
-            yield f"{where}.nodeSelector[{key}]: {_NODE_LABELS[key]}"
+            yield f"{path}.nodeSelector[{key}]: {_NODE_LABELS[key]}"
     nodes = (spec.get("affinity") or {}).get("nodeAffinity") or {}
-    spot = f"{where}.affinity.nodeAffinity"
+    spot = f"{path}.affinity.nodeAffinity"
     required = nodes.get("requiredDuringSchedulingIgnoredDuringExecution") or {}
     for index, term in enumerate(required.get("nodeSelectorTerms") or ()):
         place = f"{spot}.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms[{index}]"
@@ -136,16 +136,16 @@ def _node_labels(spec: Mapping[str, Any], where: str) -> Iterator[str]:
         place = f"{spot}.preferredDuringSchedulingIgnoredDuringExecution[{index}].preference"
         yield from _term(term.get("preference") or {}, place, values=True)
     for index, spread in enumerate(spec.get("topologySpreadConstraints") or ()):
-        place, key = f"{where}.topologySpreadConstraints[{index}]", spread.get("topologyKey") or ""
+        place, key = f"{path}.topologySpreadConstraints[{index}]", spread.get("topologyKey") or ""
         if key in _NODE_LABELS:
             yield f"{place}.topologyKey: {key} is {_NODE_LABELS[key]}"
         if spread.get("labelSelector") is None:
             yield f"{place}.labelSelector: {_NO_SELECTOR}"
 
 
-def _term(term: Mapping[str, Any], where: str, *, values: bool) -> Iterator[str]:
+def _term(term: Mapping[str, Any], path: str, *, values: bool) -> Iterator[str]:
     for index, expression in enumerate(term.get("matchExpressions") or ()):
-        spot, key = f"{where}.matchExpressions[{index}]", expression.get("key") or ""
+        spot, key = f"{path}.matchExpressions[{index}]", expression.get("key") or ""
         if key in _NODE_LABELS:
             yield f"{spot}.key: {key} is {_NODE_LABELS[key]}"
         for at, value in enumerate((expression.get("values") or ()) if values else ()):
@@ -153,23 +153,23 @@ def _term(term: Mapping[str, Any], where: str, *, values: bool) -> Iterator[str]
                 yield f"{spot}.values[{at}]: {value} is invalid, {message}"
 
 
-def _volumes(volumes: Iterable[Mapping[str, Any]], where: str) -> Iterator[str]:
+def _volumes(volumes: Iterable[Mapping[str, Any]], path: str) -> Iterator[str]:
     listed = list(volumes)
     for index, volume in enumerate(listed):
         for kind, message in _VOLUMES.items():
             if volume.get(kind) is not None:
-                yield f"{where}.volumes[{index}].{kind}: {message}"
+                yield f"{path}.volumes[{index}].{kind}: {message}"
     for volume in listed:
         yield from _overlaps(volume)
 
 
 def _overlaps(volume: Mapping[str, Any]) -> Iterator[str]:
     """Items of one volume that would be written over, or into, each other."""
-    name = causes.shown(volume.get("name") or "")
+    name = causes.quoted(volume.get("name") or "")
     for kind, word, named in _SOURCES:
         source = volume.get(kind)
         if source is not None:
-            title = f"{word} {causes.shown(source.get(named) or '')}" if named else word
+            title = f"{word} {causes.quoted(source.get(named) or '')}" if named else word
             for overlap in _colliding((item.get("path") or "", "") for item in source.get("items") or ()):
                 yield f"volume {name} ({title}): overlapping paths: {overlap}"
     projected = (volume.get("projected") or {}).get("sources") or ()
@@ -189,7 +189,7 @@ _SOURCES: Final = (
 def _projected(source: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for kind, title in (("configMap", "ConfigMap"), ("secret", "Secret")):
         for item in (source.get(kind) or {}).get("items") or ():
-            yield item.get("path") or "", f"{title} {causes.shown(source[kind].get('name') or '')}"
+            yield item.get("path") or "", f"{title} {causes.quoted(source[kind].get('name') or '')}"
     for item in (source.get("downwardAPI") or {}).get("items") or ():
         yield item.get("path") or "", "DownwardAPI"
     if source.get("serviceAccountToken"):
@@ -210,31 +210,31 @@ def _quoted(path: str, source: str) -> str:
     return f'"{path}" ({source})' if source else f'"{path}"'
 
 
-def _repeated(items: Iterable[Mapping[str, Any]], field: str, where: str) -> Iterator[str]:
+def _repeated(items: Iterable[Mapping[str, Any]], field: str, path: str) -> Iterator[str]:
     seen: set[Any] = set()
     for index, item in enumerate(items):
         value = item.get(field) or ""
         if value in seen:
-            yield f"{where}[{index}].{field}: duplicate {field} {causes.shown(value)}"
+            yield f"{path}[{index}].{field}: duplicate {field} {causes.quoted(value)}"
         seen.add(value)
 
 
-def _fractions(amounts: Mapping[str, Any], where: str) -> Iterator[str]:
+def _fractions(amounts: Mapping[str, Any], path: str) -> Iterator[str]:
     for resource in _WHOLE:
         amount = amounts.get(resource)
         if amount is not None and quantity.parse(amount).denominator != 1:
-            shown = causes.shown(amount)
-            yield f"{where}[{resource}]: fractional byte value {shown} is invalid, must be an integer"
+            quoted = causes.quoted(amount)
+            yield f"{path}[{resource}]: fractional byte value {quoted} is invalid, must be an integer"
 
 
-def _containers(spec: Mapping[str, Any], where: str) -> Iterator[tuple[Mapping[str, Any], str]]:
+def _containers(spec: Mapping[str, Any], path: str) -> Iterator[tuple[Mapping[str, Any], str]]:
     for field in ("initContainers", "containers", "ephemeralContainers"):
         for index, container in enumerate(spec.get(field) or ()):
-            yield container, f"{where}.{field}[{index}]"
+            yield container, f"{path}.{field}[{index}]"
 
 
 def _container(
-    container: Mapping[str, Any], where: str, annotations: Mapping[str, str], annotated: str
+    container: Mapping[str, Any], path: str, annotations: Mapping[str, str], annotated: str
 ) -> Iterator[str]:
     name, context = container.get("name") or "", container.get("securityContext") or {}
     if not context.get("seccompProfile") and (key := _SECCOMP_CONTAINER + name) in annotations:
@@ -243,29 +243,29 @@ def _container(
         yield f'{annotated}[{key}]: deprecated since v1.30; use the "appArmorProfile" field instead'
     for kind in ("limits", "requests"):
         amounts = (container.get("resources") or {}).get(kind) or {}
-        yield from _fractions(amounts, f"{where}.resources.{kind}")
-    yield from _variables(container.get("env") or (), where)
+        yield from _fractions(amounts, f"{path}.resources.{kind}")
+    yield from _variables(container.get("env") or (), path)
 
 
-def _variables(variables: Iterable[Mapping[str, Any]], where: str) -> Iterator[str]:
-    """A second definition is well only if it builds on the first: `PATH=$(PATH):/more`."""
+def _variables(variables: Iterable[Mapping[str, Any]], path: str) -> Iterator[str]:
+    """A second definition is fine only if it refers to the first: `PATH=$(PATH):/more`."""
     seen: set[str] = set()
     for index, variable in enumerate(variables):
         name, value = variable.get("name") or "", variable.get("value") or ""
         first = f"$({name})"
         if name in seen and (variable.get("valueFrom") or value == first or first not in value):
             yield (
-                f"{where}.env[{index}]: hides previous definition of {causes.shown(name)}, "
+                f"{path}.env[{index}]: hides previous definition of {causes.quoted(name)}, "
                 "which may be dropped when using apply"
             )
         seen.add(name)
 
 
-def _ports(spec: Mapping[str, Any], where: str) -> Iterator[str]:
+def _ports(spec: Mapping[str, Any], path: str) -> Iterator[str]:
     seen: dict[tuple[Any, Any], list[tuple[str, Mapping[str, Any]]]] = {}
     named: dict[str, str] = {}
     repeated: list[str] = []
-    for container, spot in _containers(spec, where):
+    for container, spot in _containers(spec, path):
         for index, port in enumerate(container.get("ports") or ()):
             place = f"{spot}.ports[{index}]"
             if port.get("hostIP") and not port.get("hostPort"):
@@ -288,11 +288,11 @@ def _ports(spec: Mapping[str, Any], where: str) -> Iterator[str]:
 def _port(port: Mapping[str, Any]) -> str:
     """A port as Go prints the struct."""
     fields = ("name", "hostPort", "containerPort", "protocol", "hostIP")
-    shown = " ".join(
+    printed = " ".join(
         f"{field[0].upper()}{field[1:]}:{port.get(field, 0 if field.endswith('Port') else '')}"
         for field in fields
     )
-    return f"{{{shown}}}"
+    return f"{{{printed}}}"
 
 
 def _clash(port: Mapping[str, Any], other: Mapping[str, Any]) -> str:
@@ -305,27 +305,27 @@ def _clash(port: Mapping[str, Any], other: Mapping[str, Any]) -> str:
     return "dangerously ambiguous" if at == others_at and bool(address) != bool(others) else ""
 
 
-def _affinity(affinity: Mapping[str, Any], where: str) -> Iterator[str]:
+def _affinity(affinity: Mapping[str, Any], path: str) -> Iterator[str]:
     for field in ("podAffinity", "podAntiAffinity"):
         terms = affinity.get(field) or {}
-        spot = f"{where}.{field}.requiredDuringSchedulingIgnoredDuringExecution"
+        spot = f"{path}.{field}.requiredDuringSchedulingIgnoredDuringExecution"
         for index, term in enumerate(terms.get("requiredDuringSchedulingIgnoredDuringExecution") or ()):
             if term.get("labelSelector") is None:
                 yield f"{spot}[{index}].labelSelector: {_NO_SELECTOR}"
-        spot = f"{where}.{field}.preferredDuringSchedulingIgnoredDuringExecution"
+        spot = f"{path}.{field}.preferredDuringSchedulingIgnoredDuringExecution"
         for index, term in enumerate(terms.get("preferredDuringSchedulingIgnoredDuringExecution") or ()):
             if (term.get("podAffinityTerm") or {}).get("labelSelector") is None:
                 yield f"{spot}[{index}].podAffinityTerm.labelSelector: {_NO_SELECTOR}"
 
 
-def _addresses(spec: Mapping[str, Any], where: str) -> Iterator[str]:
+def _addresses(spec: Mapping[str, Any], path: str) -> Iterator[str]:
     for index, server in enumerate((spec.get("dnsConfig") or {}).get("nameservers") or ()):
-        yield from _address(server, f"{where}.dnsConfig.nameservers[{index}]")
+        yield from _address(server, f"{path}.dnsConfig.nameservers[{index}]")
     for index, alias in enumerate(spec.get("hostAliases") or ()):
-        yield from _address(alias.get("ip") or "", f"{where}.hostAliases[{index}].ip")
+        yield from _address(alias.get("ip") or "", f"{path}.hostAliases[{index}].ip")
 
 
-def _address(value: str, where: str) -> Iterator[str]:
+def _address(value: str, path: str) -> Iterator[str]:
     """Of an IPv6 address that is not spelled as it should be."""
     try:
         parsed = ipaddress.ip_address(value)
@@ -335,13 +335,13 @@ def _address(value: str, where: str) -> Iterator[str]:
         return
     if parsed.ipv4_mapped is not None:
         yield (
-            f"{where}: non-standard IP address {causes.shown(value)} is invalid: "
-            f"use {causes.shown(str(parsed.ipv4_mapped))}"
+            f"{path}: non-standard IP address {causes.quoted(value)} is invalid: "
+            f"use {causes.quoted(str(parsed.ipv4_mapped))}"
         )
     elif str(parsed) != value:
         yield (
-            f"{where}: IPv6 address {causes.shown(value)} should be in RFC 5952 canonical format "
-            f"({causes.shown(str(parsed))})"
+            f"{path}: IPv6 address {causes.quoted(value)} should be in RFC 5952 canonical format "
+            f"({causes.quoted(str(parsed))})"
         )
 
 
@@ -403,7 +403,7 @@ def endpoints(new: Object, old: Object | None) -> list[str]:
 
 
 def service_account(new: Object, old: Object | None) -> list[str]:
-    """Of a ServiceAccount that begins to limit the secrets of its pods in the way that was given up."""
+    """Of a ServiceAccount that newly limits its pods' secrets by the deprecated annotation."""
     if _MOUNTABLE not in objects.annotations(new) or _MOUNTABLE in objects.annotations(old or {}):
         return []
     return [

@@ -27,7 +27,7 @@ def replica_set(obj: Mapping[str, Any]) -> Iterator[Cause]:
 
 
 def immutable_selector(new: Mapping[str, Any], old: Mapping[str, Any]) -> Iterator[Cause]:
-    """Pods already made would be lost sight of."""
+    """A selector may not change: the workload would no longer select its existing pods."""
     selector = (new.get("spec") or {}).get("selector")
     yield from fields.same("spec.selector", selector, (old.get("spec") or {}).get("selector"))
 
@@ -42,8 +42,8 @@ def _replicated(spec: Mapping[str, Any], word: str) -> Iterator[Cause]:
     if policy in ("Never", "OnFailure"):
         yield causes.not_supported("spec.template.spec.restartPolicy", policy, ("Always",))
     if (template.get("spec") or {}).get("activeDeadlineSeconds") is not None:
-        said = "activeDeadlineSeconds in ReplicaSet is not Supported"
-        yield causes.forbidden("spec.template.spec.activeDeadlineSeconds", said)
+        detail = "activeDeadlineSeconds in ReplicaSet is not Supported"
+        yield causes.forbidden("spec.template.spec.activeDeadlineSeconds", detail)
 
 
 _MISMATCH: Final = "`selector` does not match template `labels`"
@@ -58,29 +58,31 @@ def _selected(selector: Any, template: Mapping[str, Any], word: str) -> Iterator
     if not selector.get("matchLabels") and not selector.get("matchExpressions"):
         yield causes.invalid("spec.selector", selector, f"empty selector is invalid for {word}")
         return
-    found = list(label_selector(selector, "spec.selector"))
-    yield from found
-    if not found and not labels.from_document(selector).matches(labelled):
+    problems = list(label_selector(selector, "spec.selector"))
+    yield from problems
+    if not problems and not labels.from_document(selector).matches(labelled):
         yield causes.invalid("spec.template.metadata.labels", labelled or None, _MISMATCH)
 
 
 def label_selector(selector: Mapping[str, Any], path: str) -> Iterator[Cause]:
     """The form of matchLabels and matchExpressions."""
     for key, value in (selector.get("matchLabels") or {}).items():
-        for said in (*labels.label_key_problems(key), *labels.label_value_problems(value)):
-            yield causes.invalid(f"{path}.matchLabels", key, said)
-    for index, wanted in enumerate(selector.get("matchExpressions") or ()):
-        where = f"{path}.matchExpressions[{index}]"
-        operator, values = wanted.get("operator") or "", wanted.get("values") or ()
+        for detail in (*labels.label_key_problems(key), *labels.label_value_problems(value)):
+            yield causes.invalid(f"{path}.matchLabels", key, detail)
+    for index, expression in enumerate(selector.get("matchExpressions") or ()):
+        item_path = f"{path}.matchExpressions[{index}]"
+        operator, values = expression.get("operator") or "", expression.get("values") or ()
         if operator in ("In", "NotIn") and not values:
-            yield causes.required(f"{where}.values", "must be specified when `operator` is 'In' or 'NotIn'")
+            yield causes.required(
+                f"{item_path}.values", "must be specified when `operator` is 'In' or 'NotIn'"
+            )
         elif operator in ("Exists", "DoesNotExist") and values:
-            said = "may not be specified when `operator` is 'Exists' or 'DoesNotExist'"
-            yield causes.forbidden(f"{where}.values", said)
+            detail = "may not be specified when `operator` is 'Exists' or 'DoesNotExist'"
+            yield causes.forbidden(f"{item_path}.values", detail)
         elif operator not in ("In", "NotIn", "Exists", "DoesNotExist"):
-            yield causes.invalid(f"{where}.operator", operator, "not a valid selector operator")
-        for said in labels.label_key_problems(wanted.get("key") or ""):
-            yield causes.invalid(f"{where}.key", wanted.get("key") or "", said)
+            yield causes.invalid(f"{item_path}.operator", operator, "not a valid selector operator")
+        for detail in labels.label_key_problems(expression.get("key") or ""):
+            yield causes.invalid(f"{item_path}.key", expression.get("key") or "", detail)
 
 
 def _strategy(strategy: Mapping[str, Any]) -> Iterator[Cause]:
@@ -88,8 +90,8 @@ def _strategy(strategy: Mapping[str, Any]) -> Iterator[Cause]:
     kind, rolling = strategy.get("type") or "", strategy.get("rollingUpdate")
     if kind == "Recreate":
         if rolling is not None:
-            said = "may not be specified when strategy `type` is 'Recreate'"
-            yield causes.forbidden(f"{path}.rollingUpdate", said)
+            detail = "may not be specified when strategy `type` is 'Recreate'"
+            yield causes.forbidden(f"{path}.rollingUpdate", detail)
         return
     if kind != "RollingUpdate":
         yield causes.not_supported(path, kind, ("Recreate", "RollingUpdate"))
@@ -98,8 +100,8 @@ def _strategy(strategy: Mapping[str, Any]) -> Iterator[Cause]:
     yield from fields.int_or_percent(f"{path}.rollingUpdate.maxUnavailable", unavailable)
     yield from fields.int_or_percent(f"{path}.rollingUpdate.maxSurge", surge)
     if _zero(unavailable) and _zero(surge):
-        said = "may not be 0 when `maxSurge` is 0"
-        yield causes.invalid(f"{path}.rollingUpdate.maxUnavailable", unavailable, said)
+        detail = "may not be 0 when `maxSurge` is 0"
+        yield causes.invalid(f"{path}.rollingUpdate.maxUnavailable", unavailable, detail)
     if (
         isinstance(unavailable, str)
         and unavailable.rstrip("%").isdigit()

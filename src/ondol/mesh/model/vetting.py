@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
+from ondol.base import comma_list
 from ondol.mesh.model import istio, words
 from ondol.mesh.model.istio import Refused
 
@@ -252,7 +253,7 @@ def _retries(retries: istio.HTTPRetry) -> Iterator[str]:
         if value and not retries.attempts:
             yield f"retries.{name} needs retries.attempts, which is 0: no retries"
     yield from _durations("retries.", perTryTimeout=retries.per_try_timeout, backoff=retries.backoff)
-    for word in filter(None, (part.strip() for part in retries.retry_on.split(","))):
+    for word in comma_list.items(retries.retry_on):
         is_code = word.isdigit() and int(word) in _STATUS_CODES
         if not is_code and word not in _RETRY_CONDITIONS:
             conditions = ", ".join(_RETRY_CONDITIONS)

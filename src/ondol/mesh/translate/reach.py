@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
 
+from ondol.base import comma_list
+
 ISTIO_SYSTEM: Final = "istio-system"
 INGRESS_WORKLOAD: Final = "istio-ingressgateway"
 DEFAULT_GATEWAY: Final = "ingress"
@@ -57,7 +59,7 @@ def _is_inside(host: str, cluster_domain: str) -> bool:
 
 
 def guests(annotation: str) -> frozenset[str]:
-    return frozenset(filter(None, (part.strip() for part in annotation.split(","))))
+    return frozenset(comma_list.items(annotation))
 
 
 def exported(export_to: Sequence[str], namespace: str, caller: str) -> bool:

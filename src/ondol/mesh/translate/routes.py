@@ -11,6 +11,7 @@ import binascii
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, Protocol
 
+from ondol.base import comma_list
 from ondol.mesh.model import istio
 from ondol.mesh.model.istio import Refused, milliseconds
 from ondol.mesh.translate import matches
@@ -238,7 +239,7 @@ def retry_policy(retries: istio.HTTPRetry | None) -> Any:
 
 def _retry_on(text: str) -> tuple[list[str], list[int]]:
     """Envoy's condition names, and status codes, which may stand among them."""
-    words = [word.strip() for word in text.split(",") if word.strip()]
+    words = comma_list.items(text)
     codes = [int(word) for word in words if word.isdigit()]
     names = [word for word in words if not word.isdigit()]
     if codes and "retriable-status-codes" not in names:

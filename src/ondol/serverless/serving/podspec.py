@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from ondol.api.schema import causes
+from ondol.base import comma_list
 from ondol.base.errors import Cause
 from ondol.serverless.serving.defaults import PROBE_KINDS
 
@@ -57,7 +58,7 @@ def features(text: str) -> frozenset[str]:
     `kubernetes.podspec-nodeselector,-multi-container` turns one on and one off.
     """
     chosen = set(DEFAULT_FEATURES)
-    for word in filter(None, (part.strip() for part in text.split(","))):
+    for word in comma_list.items(text):
         name = word.removeprefix("-")
         if name not in FEATURES:
             raise ValueError(f"{name!r} is not a feature flag")

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from ondol.api import conditions, objects, resources
 from ondol.api.objects import Key, Object
-from ondol.base import clock, errors
+from ondol.base import clock, comma_list, errors
 from ondol.sdk import Children, Controller, Manager, Result
 from ondol.serverless.serving import children, documents, verdicts, wellknown
 from ondol.serverless.serving.children import FIELD_MANAGER, RETRY_S, ChildProblem
@@ -183,9 +183,7 @@ class RouteReconciler:
     async def _mark(self, route: Key, pointed_at: set[str] | tuple[()]) -> None:
         """Tell each revision whether this route points at it: `active`, or `reserve` when it ceased to."""
         for revision in self._revisions.lister.list(route.namespace):
-            before = set(
-                filter(None, objects.annotations(revision).get(wellknown.ROUTES_ANNOTATION, "").split(","))
-            )
+            before = set(comma_list.items(objects.annotations(revision).get(wellknown.ROUTES_ANNOTATION, "")))
             after = before | {route.name} if objects.name(revision) in pointed_at else before - {route.name}
             if after != before:
                 await self._write_routes(revision, after)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeVar
 
 from ondol.api import objects
-from ondol.base import errors
+from ondol.base import durations, errors
 from ondol.serverless.autoscaler.decide import Scaling
 
 Number = TypeVar("Number", int, float)
@@ -64,17 +64,6 @@ _KNOWN: Final = {
     "scale-to-zero-pod-retention-period",
     "metric-aggregation-algorithm",
 }
-_DURATION_UNITS_S: Final = {
-    "ns": 1e-9,
-    "us": 1e-6,
-    "µs": 1e-6,
-    "ms": 0.001,
-    "s": 1.0,
-    "m": 60.0,
-    "h": 3600.0,
-}
-_PART: Final = r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ns|us|µs|ms|s|m|h)"
-_DURATION: Final = re.compile(f"[+]?(?:{_PART})+")
 _INTEGER: Final = re.compile(r"[+-]?[0-9]{1,20}")
 _INT32_MAX: Final = 2**31 - 1
 _RPS_TARGET: Final = 200.0
@@ -87,11 +76,7 @@ def generation_of(revision: Mapping[str, Any]) -> int:
 
 def duration_s(text: str) -> float:
     """Seconds of a Go duration such as `1m30s`; `ValueError` if it is not one."""
-    if text == "0":
-        return 0.0
-    if _DURATION.fullmatch(text) is None:
-        raise ValueError(f"{text!r} is not a duration such as 30s or 1m30s")
-    return sum(float(number) * _DURATION_UNITS_S[unit] for number, unit in re.findall(_PART, text))
+    return float(durations.nanoseconds(text) / 1_000_000_000)
 
 
 def whole_s(text: str) -> float:
