@@ -6,10 +6,12 @@ import dataclasses
 import os
 import time
 from pathlib import Path
+from unittest.mock import AsyncMock
 
 import anyio
 import pytest
 
+from ondol.base.clock import ManualClock
 from ondol.compose import instance as instances
 from ondol.compose import parts
 from ondol.compose.part import Notify
@@ -93,6 +95,50 @@ def test_a_part_speaks_for_as_long_as_its_loop_goes_round(
     hangs = said.index("hangs")
     assert said[hangs - 1 : hangs + 2] == ["READY", "hangs", "goes on"]
     assert said[-1] == "alive"
+
+
+def test_the_parts_share_the_memory_of_the_platform(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Each has its bound, and all of them with the supervisor stay below 300 MiB at rest."""
+    monkeypatch.setattr(instances, "_PROMISES", tmp_path / "run" / "promises")
+    settings = Settings(data_dir=tmp_path / "data")
+    bounds = [part.idle_memory_mib for part in parts.of(instances.load_or_create(settings), settings)]
+    assert all(bound > 0 for bound in bounds)
+    assert sum(bounds) + 22 <= 300
+
+
+async def test_certificates_are_read_once_somebody_listens(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """While the API server starts, a waiting part costs a look at its port, not a client each time."""
+    monkeypatch.setattr(instances, "_PROMISES", tmp_path / "run" / "promises")
+    settings, clock = Settings(data_dir=tmp_path / "data"), ManualClock()
+    context = process.Context(instances.load_or_create(settings), settings, clock, Notify(-1))
+    clients: list[AsyncMock] = []
+
+    def client_from(_file: Path) -> AsyncMock:
+        clients.append(AsyncMock())
+        clients[-1].raw.return_value.status = 200 if len(clients) > 1 else 500
+        return clients[-1]
+
+    monkeypatch.setattr(process, "client_from", client_from)
+    connected: list[object] = []
+
+    async def connect() -> None:
+        connected.append(await process.connected(context, "node"))
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(connect)
+        await clock.advance(1.0)
+        assert clients == []
+        listener = await anyio.create_tcp_listener(
+            local_host="127.0.0.1", local_port=context.instance.ports.api
+        )
+        async with listener:
+            with anyio.fail_after(10):
+                while not connected:
+                    await clock.advance(0.02)
+    assert connected == clients[1:]
+    clients[0].aclose.assert_awaited_once()
 
 
 def test_no_gateway_is_given_a_port_of_the_platform(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ def part(instance: Instance, settings: Settings) -> Part:
         outlives=credentials.COMPONENTS,
         silence_max_s=process.SILENCE_MAX_S,
         address=instance.api_url,
+        idle_memory_mib=58,
     )
 
 

@@ -17,11 +17,13 @@ def part(instance: Instance, settings: Settings) -> Part:
         process.runner(main, instance, settings),
         silence_max_s=process.SILENCE_MAX_S,
         address=addresses.unix(instance, "xds"),
+        idle_memory_mib=58,
     )
 
 
 async def main(context: Context) -> None:
     from ondol import controllers, mesh, sdk
+    from ondol.mesh import controller  # noqa: F401 - loaded here, while the API server starts
     from ondol.serverless import wiring
     from ondol.serverless.serving.route import RouteConfig
 

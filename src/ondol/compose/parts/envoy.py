@@ -26,6 +26,7 @@ def part(instance: Instance, settings: Settings) -> Part:
         probe=_probe(mesh_config(instance, settings)),
         silence_max_s=process.SILENCE_MAX_S,
         address=addresses.ingress_url(settings.ingress_address, instance.ports.ingress),
+        idle_memory_mib=72,
     )
 
 

@@ -15,6 +15,7 @@ def part(instance: Instance, settings: Settings) -> Part:
         process.runner(main, instance, settings),
         silence_max_s=process.SILENCE_MAX_S,
         address=instance.bridge_address,
+        idle_memory_mib=26,
     )
 
 

@@ -22,11 +22,13 @@ def part(instance: Instance, settings: Settings) -> Part:
         process.runner(main, instance, settings, fast_loop=False),
         silence_max_s=process.SILENCE_MAX_S,
         address=addresses.unix(instance, "node"),
+        idle_memory_mib=40,
     )
 
 
 async def main(context: Context) -> None:
     from ondol import node
+    from ondol.node import agent  # noqa: F401 - loaded here, while the API server starts, not in `run`
 
     client = await process.connected(context, "node")
     agent_config = config(context.instance, context.settings)

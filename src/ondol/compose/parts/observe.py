@@ -23,6 +23,7 @@ def part(instance: Instance, settings: Settings) -> Part:
         outlives=("envoy",),
         silence_max_s=process.SILENCE_MAX_S,
         address=instance.spans_url,
+        idle_memory_mib=24,
     )
 
 

@@ -94,9 +94,10 @@ async def serve(run: Callable[..., Coroutine[Any, Any, None]], notify: Notify) -
 
 async def connected(context: Context, component: str) -> Client:
     """A client with the part's own certificate, once the API server answers it."""
-    file = context.instance.component_kubeconfig(component)
+    file, port = context.instance.component_kubeconfig(component), context.instance.ports.api
     while True:
-        if (client := client_from(file)) is not None:
+        # A look at the port first: certificates take milliseconds to read, and all parts wait at once.
+        if await _is_open(port) and (client := client_from(file)) is not None:
             try:
                 if (await client.raw("GET", "/readyz")).status == 200:
                     return client
@@ -104,6 +105,16 @@ async def connected(context: Context, component: str) -> Client:
                 pass
             await client.aclose()
         await context.clock.sleep(_API_POLL_S)
+
+
+async def _is_open(port: int) -> bool:
+    """Whether anything of this machine listens there."""
+    try:
+        stream = await anyio.connect_tcp("127.0.0.1", port)
+    except OSError:
+        return False
+    await stream.aclose()
+    return True
 
 
 def client_from(kubeconfig: Path) -> Client | None:
