@@ -44,7 +44,7 @@ e2e: ## End-to-end tests only
 	$(SUDO) $(BIN)/pytest -m e2e
 
 pythons: ## Quick tests on every supported Python of this machine
-	@scripts/test-pythons
+	@scripts/test-pythons $(ARGS)
 
 release: setup ## Build what is published: wheel, source archive, bill of materials, checksums (ARGS=--draft to try)
 	@scripts/release $(ARGS)

@@ -32,7 +32,7 @@ from ondol.build import image
 from ondol.build.store import ImageStore
 from ondol.cli import shop
 from ondol.client import Client
-from ondol.compose import platform, settings
+from ondol.compose import parts, platform, settings
 from ondol.compose.instance import Instance
 
 HERE = Path(__file__).resolve().parent
@@ -99,11 +99,17 @@ def memory(instance: Instance) -> list[Row]:
     time.sleep(rest_s)
     after = platform.status(instance.data_dir)
     used = sum(p.cpu_s for p in after.parts) - sum(p.cpu_s for p in before.parts)
-    parts = ", ".join(f"{p.name} {p.memory_bytes >> 20}" for p in after.parts)
+    bounds = {p.name: p.idle_memory_mib for p in parts.of(instance, settings.Settings(instance.data_dir))}
+    sizes = ", ".join(_size(p.name, p.memory_bytes >> 20, bounds.get(p.name)) for p in after.parts)
     return [
-        _row("idle memory, all parts", after.memory_bytes / (1 << 20), "MB", 400.0, note=parts),
+        _row("idle memory, all parts", after.memory_bytes / (1 << 20), "MB", 400.0, note=sizes),
         _row("idle processor, share of one core", 100 * used / rest_s, "%", 2.0),
     ]
+
+
+def _size(name: str, mib: int, bound_mib: int | None) -> str:
+    """A part's memory, and its bound if that is passed."""
+    return f"{name} {mib}" + (f" (more than {bound_mib})" if bound_mib and mib > bound_mib else "")
 
 
 def pod(instance: Instance) -> list[Row]:

@@ -131,9 +131,9 @@ def measure_sqlite(folder: Path) -> dict[str, float]:
         store.add(map(stored, batch))
     lookup_ms = median_ms(store.trace)
     started = time.perf_counter()
-    store._db.execute(_AGGREGATE).fetchall()  # noqa: SLF001 - no query of the store's own aggregates
+    store._db.rows(_AGGREGATE)  # noqa: SLF001 - no query of the store's own aggregates
     aggregate_ms = (time.perf_counter() - started) * 1000
-    store._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # noqa: SLF001 - so that one file holds it all
+    store._db.checkpoint()  # noqa: SLF001 - so that one file holds it all
     store.close()
     return {
         **results(rate, lookup_ms, aggregate_ms, folder / "full.db"),

@@ -6,14 +6,17 @@ import dataclasses
 import os
 import time
 from pathlib import Path
+from unittest.mock import AsyncMock
 
 import anyio
 import pytest
 
+from ondol.base.clock import ManualClock
 from ondol.compose import instance as instances
 from ondol.compose import parts
+from ondol.compose.part import Notify
+from ondol.compose.parts import api, envoy, node, process
 from ondol.compose.settings import Settings
-from ondol.compose.supervisor import Notify
 from ondol.mesh.translate.translator import port_problem
 
 
@@ -21,9 +24,9 @@ from ondol.mesh.translate.translator import port_problem
 def test_a_damaged_kubeconfig_is_waited_for(tmp_path: Path, text: str) -> None:
     """What a power cut left half written is no error of the part: the API server writes it anew."""
     file = tmp_path / "node.kubeconfig"
-    assert parts._client(file) is None
+    assert process.client_from(file) is None
     file.write_text(text)
-    assert parts._client(file) is None
+    assert process.client_from(file) is None
 
 
 def test_what_settings_hold_pods_to(tmp_path: Path) -> None:
@@ -35,7 +38,7 @@ def test_what_settings_hold_pods_to(tmp_path: Path) -> None:
         pod_security_exempt_users="system:admin, bob",
         pod_security_exempt_namespaces="kube-system",
     )
-    held_to = parts.pod_security(settings)
+    held_to = api.pod_security(settings)
     assert str(held_to.defaults.enforce) == "baseline:v1.30"
     assert str(held_to.defaults.audit) == "privileged:latest"
     assert str(held_to.defaults.warn) == "restricted:latest"
@@ -48,18 +51,18 @@ def test_servers_outlive_their_clients(monkeypatch: pytest.MonkeyPatch, tmp_path
     """Whatever connects to the API server ends before it; spans of the proxy's end are still taken in."""
     monkeypatch.setattr(instances, "_PROMISES", tmp_path / "run" / "promises")
     settings = Settings(data_dir=tmp_path / "data")
-    found = {part.name: part for part in parts.parts(instances.load_or_create(settings), settings)}
+    found = {part.name: part for part in parts.of(instances.load_or_create(settings), settings)}
     assert set(found["api"].outlives) == {"control", "node", "gateway"}
     assert found["observe"].outlives == ("envoy",)
-    assert {name for part in found.values() for name in (*part.outlives, *part.after)} <= set(found)
+    assert {name for part in found.values() for name in (*part.outlives, *part.needs)} <= set(found)
 
 
 def test_every_part_has_to_show_that_it_lives(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A part that hangs is found out: a Python part no longer speaks, an engine no longer answers."""
     monkeypatch.setattr(instances, "_PROMISES", tmp_path / "run" / "promises")
     settings = Settings(data_dir=tmp_path / "data")
-    found = parts.parts(instances.load_or_create(settings), settings)
-    assert all(part.silence_max_s is not None and part.silence_max_s >= 3 * parts._BEAT_S for part in found)
+    found = parts.of(instances.load_or_create(settings), settings)
+    assert all(part.silence_max_s is not None and part.silence_max_s >= 3 * process.BEAT_S for part in found)
     assert {part.name for part in found if part.probe is not None} == {"envoy"}
 
 
@@ -68,7 +71,7 @@ def test_a_part_speaks_for_as_long_as_its_loop_goes_round(
 ) -> None:
     """The signs of life come from the part's own event loop, before it serves and after."""
     monkeypatch.setattr(instances, "_PROMISES", tmp_path / "run" / "promises")
-    monkeypatch.setattr(parts, "_BEAT_S", 0.01)
+    monkeypatch.setattr(process, "BEAT_S", 0.01)
     settings = Settings(data_dir=tmp_path / "data")
     said: list[str] = []
 
@@ -76,22 +79,66 @@ def test_a_part_speaks_for_as_long_as_its_loop_goes_round(
         def alive(self) -> None:
             said.append("alive")
 
-        def say(self, line: str) -> None:
+        def write(self, line: str) -> None:
             said.append(line)
 
-    async def main(_instance: object, _settings: object, notify: Notify) -> None:
+    async def main(context: process.Context) -> None:
         await anyio.sleep(0.05)
-        notify()
+        context.notify()
         said.append("hangs")
         time.sleep(0.05)  # noqa: ASYNC251 - what a part must not do
         said.append("goes on")
         await anyio.sleep(0.05)
 
-    parts._run(main, instances.load_or_create(settings), settings, Told(-1))
+    process.runner(main, instances.load_or_create(settings), settings)(Told(-1))
     assert said[0] == "alive"
     hangs = said.index("hangs")
     assert said[hangs - 1 : hangs + 2] == ["READY", "hangs", "goes on"]
     assert said[-1] == "alive"
+
+
+def test_the_parts_share_the_memory_of_the_platform(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Each has its bound, and all of them with the supervisor stay below 300 MiB at rest."""
+    monkeypatch.setattr(instances, "_PROMISES", tmp_path / "run" / "promises")
+    settings = Settings(data_dir=tmp_path / "data")
+    bounds = [part.idle_memory_mib for part in parts.of(instances.load_or_create(settings), settings)]
+    assert all(bound > 0 for bound in bounds)
+    assert sum(bounds) + 22 <= 300
+
+
+async def test_certificates_are_read_once_somebody_listens(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """While the API server starts, a waiting part costs a look at its port, not a client each time."""
+    monkeypatch.setattr(instances, "_PROMISES", tmp_path / "run" / "promises")
+    settings, clock = Settings(data_dir=tmp_path / "data"), ManualClock()
+    context = process.Context(instances.load_or_create(settings), settings, clock, Notify(-1))
+    clients: list[AsyncMock] = []
+
+    def client_from(_file: Path) -> AsyncMock:
+        clients.append(AsyncMock())
+        clients[-1].raw.return_value.status = 200 if len(clients) > 1 else 500
+        return clients[-1]
+
+    monkeypatch.setattr(process, "client_from", client_from)
+    connected: list[object] = []
+
+    async def connect() -> None:
+        connected.append(await process.connected(context, "node"))
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(connect)
+        await clock.advance(1.0)
+        assert clients == []
+        listener = await anyio.create_tcp_listener(
+            local_host="127.0.0.1", local_port=context.instance.ports.api
+        )
+        async with listener:
+            with anyio.fail_after(10):
+                while not connected:
+                    await clock.advance(0.02)
+    assert connected == clients[1:]
+    clients[0].aclose.assert_awaited_once()
 
 
 def test_no_gateway_is_given_a_port_of_the_platform(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -99,7 +146,7 @@ def test_no_gateway_is_given_a_port_of_the_platform(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(instances, "_PROMISES", tmp_path / "run" / "promises")
     settings = Settings(data_dir=tmp_path / "data")
     instance = instances.load_or_create(settings)
-    kept = parts.mesh_config(instance, settings).kept_ports
+    kept = envoy.mesh_config(instance, settings).kept_ports
     assert kept == {instance.ports.api, instance.ports.observe, 53}
     assert instance.ports.ingress not in kept
 
@@ -111,12 +158,12 @@ def test_gateways_open_the_ports_that_the_administrator_names(
     monkeypatch.setattr(instances, "_PROMISES", tmp_path / "run" / "promises")
     settings = Settings(data_dir=tmp_path / "data", ingress_port=28080)
     instance = instances.load_or_create(settings)
-    config = parts.mesh_config(instance, settings)
+    config = envoy.mesh_config(instance, settings)
     own = instance.ports.ingress
     numbers = (22, 80, 443, 1023, 5432, 8080, 31400, own, instance.ports.api)
     allowed = [number for number in numbers if not port_problem(config, number)]
     assert allowed == [80, 443, 5432, 8080, 31400, own]
-    few = parts.mesh_config(instance, dataclasses.replace(settings, ingress_ports="80, 9000-9099"))
+    few = envoy.mesh_config(instance, dataclasses.replace(settings, ingress_ports="80, 9000-9099"))
     assert [number for number in (*numbers, 9000) if not port_problem(few, number)] == [80, 8080, own, 9000]
 
 
@@ -129,7 +176,7 @@ def test_the_proxy_is_not_told_the_environment(monkeypatch: pytest.MonkeyPatch, 
     settings = Settings(data_dir=tmp_path / "data")
     instance = instances.load_or_create(settings)
     instance.run_dir.mkdir(parents=True, exist_ok=True)
-    parts._exec_envoy(instance, settings, Notify(-1))
+    envoy.run(instance, settings, Notify(-1))
     (variables,) = started
     assert set(variables) == {"LC_ALL"}
 
@@ -140,6 +187,6 @@ def test_the_node_is_told_what_was_set(monkeypatch: pytest.MonkeyPatch, tmp_path
     settings = Settings(data_dir=tmp_path / "data", max_pods=250, restart_backoff_max_s=4.0)
     instance = instances.load_or_create(settings)
     instance.pki_dir.mkdir()
-    told = parts.node_config(instance, settings)
+    told = node.config(instance, settings)
     assert told.max_pods == 250
     assert (told.restart_backoff.initial_s, told.restart_backoff.maximum_s) == (4.0, 4.0)

@@ -13,8 +13,8 @@ import pytest
 from ondol.base import errors, log
 from ondol.compose import doctor, lock, parts, platform
 from ondol.compose import instance as instances
+from ondol.compose.lifecycle import Running
 from ondol.compose.settings import Settings
-from ondol.compose.supervisor import Running
 
 
 @pytest.fixture
@@ -89,7 +89,7 @@ def test_the_ingress_is_told_where_it_listens(
     chosen = dataclasses.replace(settings, ingress_address=address)
     with lock.hold(instance.lock_file):
         assert platform.status(settings.data_dir).ingress == ""
-        platform._write_status(instance, [Running(part) for part in parts.parts(instance, chosen)])
+        platform._write_status(instance, [Running(part) for part in parts.of(instance, chosen)])
         found = platform.status(settings.data_dir)
     assert found.ingress == f"http://{host}:{instance.ports.ingress}"
 

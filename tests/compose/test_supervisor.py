@@ -11,7 +11,10 @@ from pathlib import Path
 import pytest
 
 from ondol.base import errors
-from ondol.compose.supervisor import Notify, Part, Running, State, Supervisor
+from ondol.base.clock import SystemClock
+from ondol.compose.lifecycle import Running, State
+from ondol.compose.part import Notify, Part
+from ondol.compose.supervisor import Supervisor
 
 
 def _sleeper(notify: Notify) -> None:
@@ -29,7 +32,7 @@ def test_starts_in_order_and_stops_all(tmp_path: Path) -> None:
             os.kill(os.getpid(), signal.SIGTERM)
 
     supervisor = Supervisor(
-        [Part("second", _sleeper, after=("first",)), Part("first", _sleeper)],
+        [Part("second", _sleeper, needs=("first",)), Part("first", _sleeper)],
         log_dir=tmp_path,
         on_change=on_change,
     )
@@ -70,6 +73,39 @@ def test_hopeless_start_is_given_up_with_its_words(tmp_path: Path) -> None:
         supervisor.run()
     assert all(r.pid == 0 for r in supervisor.parts)
     assert "HostError" in (tmp_path / "api.log").read_text()
+
+
+class _Leaping(SystemClock):
+    """Half a minute and more passes whenever it is read."""
+
+    def __init__(self) -> None:
+        self._time = 0.0
+
+    def monotonic(self) -> float:
+        self._time += 31.0
+        return self._time
+
+
+def test_failures_far_apart_are_not_counted_together(tmp_path: Path) -> None:
+    """By the supervisor's clock: one that lived for half a minute and more each time is started on and on."""
+    (tmp_path / "life").touch()
+
+    def ends_five_times(notify: Notify) -> None:
+        with (tmp_path / "life").open("a") as lives:
+            lives.write("x")
+        if (tmp_path / "life").stat().st_size > 5:
+            _sleeper(notify)
+
+    def on_change(parts: Sequence[Running]) -> None:
+        if parts[0].state is State.READY:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    part = Part("api", ends_five_times)
+    with pytest.raises(errors.HostError):
+        Supervisor([part], log_dir=tmp_path).run()
+    supervisor = Supervisor([part], log_dir=tmp_path, on_change=on_change, clock=_Leaping())
+    assert supervisor.run() == signal.SIGTERM
+    assert (supervisor.parts[0].restarts, supervisor.parts[0].failures) == (2, 1)
 
 
 def test_engine_is_ready_when_its_probe_says_so(tmp_path: Path) -> None:

@@ -210,7 +210,7 @@ async def test_a_full_disk_refuses_writes_and_loses_nothing(tmp_path: Path) -> N
     log = store.open_file(tmp_path / "store.db")
     await _put(log, "before")
     connection = log._database._connection
-    (pages,) = connection.execute("PRAGMA page_count").fetchone()
+    pages = connection.value("PRAGMA page_count")
     connection.execute(f"PRAGMA max_page_count={pages}")
     with pytest.raises(errors.Unavailable, match="the disk is full") as refused:
         await _put(log, "too-much", 100_000)
@@ -306,7 +306,7 @@ async def test_compaction_gives_rows_back_and_is_remembered(tmp_path: Path) -> N
     await log.append("b", "b", lambda _: b"", delete=True)
     last = log.revision
     await log.compact(last)
-    (rows,) = log._database._connection.execute("SELECT count(*) FROM log").fetchone()
+    rows = log._database._connection.value("SELECT count(*) FROM log")
     assert rows == 1
     with pytest.raises(errors.Expired):
         log.watch("b", after=first.revision)
@@ -357,12 +357,12 @@ async def test_writes_are_made_between_the_steps_of_a_large_purge() -> None:
         writer.run()
         await anyio.wait_all_tasks_blocked()
         assert log.get("b", "urgent") is not None
-        (rows,) = log._database._connection.execute("SELECT count(*) FROM log").fetchone()
+        rows = log._database._connection.value("SELECT count(*) FROM log")
         assert rows > 1_000  # most of them are still to go
         while writer.jobs:
             writer.run()
             await anyio.wait_all_tasks_blocked()
-    (rows,) = log._database._connection.execute("SELECT count(*) FROM log").fetchone()
+    rows = log._database._connection.value("SELECT count(*) FROM log")
     assert rows < 30
     log.close()
 

@@ -8,12 +8,12 @@ fourth below its sources, what that made of them.
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from ondol.base.clock import Clock, SystemClock
 from ondol.build import application, base, dependencies, distribution, entry, interpreter, oci
 from ondol.build import project as projects
 from ondol.build import reference as references
@@ -55,14 +55,15 @@ def build(
     python: Path | None = None,
     environment: Mapping[str, str] = os.environ,
     progress: Callable[[str], None] = lambda _: None,
-    timer: Callable[[], float] = time.monotonic,
+    clock: Clock | None = None,
 ) -> Built:
     """Build the application in `directory` and name the image `reference` in the store.
 
     `python` is the Python to put into the image (this process's own machine Python if none is
     given); `progress` is told each step. `SOURCE_DATE_EPOCH` in the environment dates the image.
     """
-    started_s = timer()
+    monotonic = (clock or SystemClock()).monotonic
+    started_s = monotonic()
     reference = references.full(reference)
     project = projects.read(directory)
     found = interpreter.probe(python)
@@ -98,7 +99,7 @@ def build(
         reference=reference,
         digest=named.digest,
         size_bytes=named.size_bytes,
-        seconds=timer() - started_s,
+        seconds=monotonic() - started_s,
         command=(*start.entrypoint, *start.arguments),
         layers=tuple(BuiltLayer(kind, la.digest, la.size_bytes, again) for kind, la, again in layers),
         warnings=tuple(warnings),

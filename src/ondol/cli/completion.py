@@ -17,6 +17,7 @@ from ondol import client as clients
 from ondol.api import objects, resources
 from ondol.api.objects import Resource
 from ondol.base import errors
+from ondol.base.clock import SystemClock
 
 _PATIENCE_S: Final = 2.0
 
@@ -81,12 +82,13 @@ def _asked(ctx: Any, read: Callable[[clients.Client, str], Awaitable[list[str]]]
     from ondol.cli import connection  # noqa: PLC0415 - it imports what completes its options
 
     async def run() -> list[str]:
-        with anyio.move_on_after(_PATIENCE_S):
+        names: list[str] = []
+        with SystemClock().move_on_after(_PATIENCE_S):
             namespace = ctx.params.get("namespace") or ""
             connected = connection.connect(_data_dir(ctx), _kubeconfig(ctx), namespace)
             async with aclosing(connected.client) as client:
-                return list(await read(client, connected.namespace))
-        return []
+                names = list(await read(client, connected.namespace))
+        return names
 
     try:
         return anyio.run(run)

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,8 +16,9 @@ import typer
 
 from ondol.base import errors
 from ondol.cli import output, shop, terminal
-from ondol.compose import hints, platform, settings
+from ondol.compose import hints, platform, settings, waiting
 from ondol.compose.instance import Instance
+from ondol.compose.waiting import Stopwatch
 
 _DATA_DIR: Final = hints.DEFAULT_DATA_DIR.with_name("ondol-demo")
 _EXAMPLES: Final = Path(__file__).resolve().parents[3] / "examples"
@@ -49,11 +49,11 @@ def demo(
         chosen = settings.load(data_dir or _DATA_DIR)
         leaves_nothing = data_dir is None and not chosen.data_dir.exists() and not keep
         signal.signal(signal.SIGTERM, _interrupt)
-        began = time.monotonic()
+        watch = Stopwatch()
         instance, is_ours = _started(chosen)
         try:
             with _operator(instance, examples):
-                anyio.run(shop.show, instance, examples, began)
+                anyio.run(shop.show, instance, examples, watch)
                 if not once:
                     _stay(instance)
         except KeyboardInterrupt:
@@ -76,9 +76,9 @@ def _started(chosen: settings.Settings) -> tuple[Instance, bool]:
     if state.running:
         terminal.note(f"a platform is already running on {chosen.data_dir}: it is used, and left as it is")
         return platform.require_running(chosen.data_dir), False
-    began = time.monotonic()
+    watch = Stopwatch()
     instance = platform.run_detached(chosen)
-    terminal.write(f"platform ready in {time.monotonic() - began:.1f} s  ({instance.api_url})")
+    terminal.write(f"platform ready in {watch.elapsed_s:.1f} s  ({instance.api_url})")
     return instance, True
 
 
@@ -114,4 +114,4 @@ def _stay(instance: Instance) -> None:
         f"  {sudo}{ondol} traces last --data-dir {data_dir}\n"
     )
     while True:
-        time.sleep(3600)
+        waiting.sleep(3600)

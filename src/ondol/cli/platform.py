@@ -16,8 +16,8 @@ from ondol.cli.output import DataDir, Format, Output
 from ondol.compose import doctor as doctors
 from ondol.compose import hints, platform, settings
 from ondol.compose import instance as instances
+from ondol.compose.lifecycle import Running
 from ondol.compose.platform import PlatformStatus
-from ondol.compose.supervisor import Running
 
 
 def up(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
@@ -19,12 +18,14 @@ from ondol.api import conditions, objects
 from ondol.api import resources as kinds
 from ondol.api.objects import Object, Resource
 from ondol.base import errors, quantity
+from ondol.base.clock import SystemClock
 from ondol.build import image
 from ondol.build.store import ImageStore
 from ondol.cli import output, resources, terminal, traces
 from ondol.client import Client
-from ondol.compose import hints, platform
+from ondol.compose import hints, platform, waiting
 from ondol.compose.instance import Instance
+from ondol.compose.waiting import Deadline, Stopwatch
 
 _NAMESPACE: Final = "shop"
 _CACHE: Final = Resource("shop.ondol.dev", "v1", "caches", "Cache")
@@ -34,15 +35,16 @@ _REQUESTS: Final = 200
 _SPANS_OF_A_REQUEST: Final = 8
 """The way in and the three calls it leads to, two spans each; the proxy's threads send theirs apart."""
 _WAIT_S: Final = 90.0
+_POLL_S: Final = 0.05
 
 
-async def show(instance: Instance, examples: Path, began: float) -> None:
+async def show(instance: Instance, examples: Path, watch: Stopwatch) -> None:
     """Run the whole story against a platform that is up."""
     await anyio.to_thread.run_sync(_build, instance, examples)
     async with aclosing(clients.from_kubeconfig(instance.kubeconfig)) as client:
         await _deploy(client, examples)
         await _until("the shop's first answer", _answers, instance)
-        terminal.write(f"\nFrom nothing to a running shop: {time.monotonic() - began:.1f} s")
+        terminal.write(f"\nFrom nothing to a running shop: {watch.elapsed_s:.1f} s")
         await anyio.to_thread.run_sync(_traffic, instance)
         await anyio.to_thread.run_sync(_trace, instance)
         await _cold_start(client, instance)
@@ -61,19 +63,17 @@ def _build(instance: Instance, examples: Path) -> None:
 
 async def _deploy(client: Client, examples: Path) -> None:
     terminal.write("\nThe shop:")
-    began = time.monotonic()
+    watch = Stopwatch()
     await _until("the operator's kind", _cache_kind, client)
     for document in output.load_documents(str(examples / "shop" / "manifests")):
         await resources.apply_document(client, dict(document), _NAMESPACE)
     for name in _DEPLOYMENTS:
         await _until(f"deployment {name}", _is_available, client, name)
-        terminal.write(f"  {name:<12} ready after {time.monotonic() - began:4.1f} s")
+        terminal.write(f"  {name:<12} ready after {watch.elapsed_s:4.1f} s")
     await _until("cache carts", _is_ready, client, _CACHE, "carts")
-    terminal.write(
-        f"  {'carts':<12} ready after {time.monotonic() - began:4.1f} s  (made by the cache operator)"
-    )
+    terminal.write(f"  {'carts':<12} ready after {watch.elapsed_s:4.1f} s  (made by the cache operator)")
     await _until("serverless thumbnail", _is_ready, client, kinds.KNATIVE_SERVICE, "thumbnail")
-    terminal.write(f"  {'thumbnail':<12} ready after {time.monotonic() - began:4.1f} s  (serverless)")
+    terminal.write(f"  {'thumbnail':<12} ready after {watch.elapsed_s:4.1f} s  (serverless)")
 
 
 async def _answers(instance: Instance) -> bool:
@@ -102,14 +102,14 @@ async def _is_ready(client: Client, resource: Resource, name: str) -> bool:
 
 
 async def _until(what: str, test: Callable[..., Awaitable[bool]], *arguments: Any) -> None:
-    deadline = time.monotonic() + _WAIT_S
+    deadline = Deadline(_WAIT_S)
     while not await test(*arguments):
-        if time.monotonic() > deadline:
+        if deadline.has_passed:
             raise errors.HostError(
                 f"{what} was not ready after {_WAIT_S:.0f} s",
                 remedy="kubectl -n shop get pods,events; see the logs folder of the data directory",
             )
-        await anyio.sleep(0.05)
+        await SystemClock().sleep(_POLL_S)
 
 
 def _traffic(instance: Instance) -> None:
@@ -118,7 +118,7 @@ def _traffic(instance: Instance) -> None:
     testers: Counter[str] = Counter()
     failed = 0
     status, body = fetch(instance, "shop.localhost", "/buy/tea")
-    began = time.monotonic()
+    watch = Stopwatch()
     for number in range(_REQUESTS):
         is_tester = number % 10 == 0
         headers = {"x-tester": "yes"} if is_tester else {}
@@ -127,7 +127,7 @@ def _traffic(instance: Instance) -> None:
             (testers if is_tester else seen)[json.loads(page)["reviews"]["version"]] += 1
         else:
             failed += 1
-    took = time.monotonic() - began
+    took = watch.elapsed_s
     total = sum(seen.values()) or 1
     terminal.write(f"\nTraffic: {_REQUESTS} requests in {took:.1f} s, one after the other; {failed} failed")
     shares = ", ".join(f"{v} {n} ({100 * n / total:.0f} %)" for v, n in sorted(seen.items()))
@@ -165,15 +165,15 @@ def fetch(
 def _trace(instance: Instance) -> None:
     """Draw the fullest of the newest traces."""
     terminal.write("\nOne request, drawn from its spans:")
-    deadline = time.monotonic() + 15.0
+    deadline = Deadline(15.0)
     while True:
         found = traces.summaries(instance, limit=40)
         fullest = max(found, key=lambda entry: int(entry["spanCount"]), default=None)
         if fullest is not None and int(fullest["spanCount"]) >= _SPANS_OF_A_REQUEST:
             break
-        if time.monotonic() > deadline:
+        if deadline.has_passed:
             raise errors.HostError("no whole trace arrived in 15 s", remedy="see logs/observe.log")
-        time.sleep(0.25)
+        waiting.sleep(0.25)
     for line in traces.draw(
         traces.ask(instance, f"/api/v3/traces/{fullest['traceId']}")["result"], width=100
     ):
@@ -183,12 +183,12 @@ def _trace(instance: Instance) -> None:
 async def _cold_start(client: Client, instance: Instance) -> None:
     """Let the serverless service rest, then time the first request that finds nobody."""
     terminal.write("\nServerless: thumbnail rests at zero until somebody asks")
-    began = time.monotonic()
+    watch = Stopwatch()
     await _until("thumbnail at zero", _is_at_zero, client)
-    terminal.write(f"  at zero replicas after {time.monotonic() - began:.1f} s without requests")
+    terminal.write(f"  at zero replicas after {watch.elapsed_s:.1f} s without requests")
 
     def timed() -> float:
-        start = time.monotonic()
+        watch = Stopwatch()
         status, body = fetch(instance, "thumbnail.shop.localhost", "/thumbnails/tea")
         if status != 200:
             why = body.decode(errors="replace").strip()[:200] or "nothing more"
@@ -196,7 +196,7 @@ async def _cold_start(client: Client, instance: Instance) -> None:
                 f"a request at zero was answered {status}: {why}",
                 remedy="run the demo again with --keep, and see the logs in its data directory",
             )
-        return time.monotonic() - start
+        return watch.elapsed_s
 
     cold = await anyio.to_thread.run_sync(timed)
     warm = await anyio.to_thread.run_sync(timed)

@@ -24,7 +24,7 @@ from ondol.apiserver import documents
 from ondol.apiserver.handlers import backups as served
 from ondol.apiserver.pki import Pki
 from ondol.base import errors
-from ondol.compose import folders, hints, lock
+from ondol.compose import folders, hints, lock, waiting
 from ondol.compose import instance as instances
 from ondol.compose.instance import Instance
 from ondol.compose.settings import CONFIG_FILE, Settings
@@ -72,7 +72,7 @@ def _pack(data_dir: Path, manifest: Path, copy: Path, target: IO[bytes]) -> None
 
 
 def _manifest(instance: Instance) -> dict[str, object]:
-    now = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
+    now = dt.datetime.fromtimestamp(waiting.now(), dt.UTC).isoformat(timespec="seconds")
     return {"format": _FORMAT, "version": __version__, "created": now, "instance": instance.id}
 
 
@@ -213,7 +213,7 @@ def _put_aside(data_dir: Path, names: tuple[str, ...]) -> Path | None:
     existing += [file for file in repair.files(data_dir / _STORE) if file not in existing]
     if not existing:
         return None
-    now = dt.datetime.now(dt.UTC).strftime("%Y%m%dT%H%M%S")
+    now = dt.datetime.fromtimestamp(waiting.now(), dt.UTC).strftime("%Y%m%dT%H%M%S")
     kept = Path(tempfile.mkdtemp(prefix=f"{folders.ASIDE}{now}-", dir=data_dir))
     for place in existing:
         place.replace(kept / place.name)

@@ -6,13 +6,13 @@ import contextlib
 import fcntl
 import os
 import struct
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 from ondol.base import errors
 from ondol.compose import hints
+from ondol.compose.waiting import Deadline, sleep
 
 _ENDING_S: Final = 15.0
 _POLL_S: Final = 0.02
@@ -29,15 +29,15 @@ def hold(file: Path, *, ending_s: float = _ENDING_S) -> Iterator[None]:
     """
     fd = _opened(file)
     try:
-        deadline = time.monotonic() + ending_s
+        deadline = Deadline(ending_s)
         while not _taken(fd):
             holder = _named(fd)
-            if _is_alive(holder) or time.monotonic() > deadline:
+            if _is_alive(holder) or deadline.has_passed:
                 raise errors.HostError(
                     f"a platform is already running on {file.parent} (pid {holder or 'unknown'})",
                     remedy=f"{hints.command('status', file.parent)}; or another --data-dir",
                 )
-            time.sleep(_POLL_S)
+            sleep(_POLL_S)
         os.ftruncate(fd, 0)
         os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
         yield

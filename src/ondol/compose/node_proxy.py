@@ -12,7 +12,7 @@ import aiohttp
 from ondol.base import errors
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Answer:
     status: int
     content_type: str

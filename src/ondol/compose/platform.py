@@ -9,25 +9,25 @@ import re
 import resource
 import signal
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from ondol.base import errors, files, log
-from ondol.compose import doctor, folders, hints, lock, parts
+from ondol.compose import doctor, folders, hints, lock, parts, processes, waiting
 from ondol.compose import instance as instances
 from ondol.compose.instance import Instance
+from ondol.compose.lifecycle import Running, State
+from ondol.compose.parts.node import remove_pods
 from ondol.compose.settings import Settings
-from ondol.compose.supervisor import Running, State, Supervisor
+from ondol.compose.supervisor import Supervisor
+from ondol.compose.waiting import Deadline
 
 _OCTAL: Final = re.compile(r"\\([0-7]{3})")
 """How the kernel writes spaces and the like in its table of mounts."""
-_PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 _LOG: Final = "supervisor.log"
 _DESCRIPTORS_MAX: Final = 1 << 20
-_TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
 
 Progress = Callable[[Sequence[Running]], None]
 
@@ -118,14 +118,14 @@ def _supervise(instance: Instance, settings: Settings, progress: Progress) -> in
             log.get("supervisor").warning("status_not_written", error=str(error))
         progress(running)
 
-    supervisor = Supervisor(parts.parts(instance, settings), log_dir=instance.log_dir, on_change=on_change)
+    supervisor = Supervisor(parts.of(instance, settings), log_dir=instance.log_dir, on_change=on_change)
     try:
         signum = supervisor.run()
     finally:
         instance.status_file.unlink(missing_ok=True)
     if signum == signal.SIGINT:
         with _uninterrupted():
-            parts.remove_pods(instance, settings)
+            remove_pods(instance, settings)
     return signum
 
 
@@ -211,11 +211,10 @@ def _say(writer: int, document: Mapping[str, str]) -> None:
 def _await_ready(fd: int, instance: Instance, timeout_s: float) -> None:
     import select  # noqa: PLC0415 - only the waiting command needs it
 
-    deadline = time.monotonic() + timeout_s
+    deadline = Deadline(timeout_s)
     received = b""
     while b"\n" not in received:
-        left = deadline - time.monotonic()
-        ready, _, _ = select.select([fd], [], [], max(left, 0.0))
+        ready, _, _ = select.select([fd], [], [], deadline.left_s)
         if not ready:
             raise errors.HostError(
                 f"the platform was not ready after {timeout_s:.0f} s",
@@ -248,17 +247,14 @@ def stop(settings: Settings, *, pods: bool = True, timeout_s: float = 30.0) -> b
         if pid:
             with contextlib.suppress(ProcessLookupError):  # it was killed: its parts end by themselves
                 os.kill(pid, signal.SIGTERM)
-        deadline = time.monotonic() + timeout_s
-        while supervisor_pid(instance) is not None:
-            if time.monotonic() > deadline:
-                raise errors.HostError(
-                    f"the supervisor (pid {pid}) did not end in {timeout_s:.0f} s",
-                    remedy=f"kill -9 {pid}; {hints.command('down', settings.data_dir)}",
-                )
-            time.sleep(0.02)
+        if not waiting.until(lambda: supervisor_pid(instance) is None, timeout_s=timeout_s):
+            raise errors.HostError(
+                f"the supervisor (pid {pid}) did not end in {timeout_s:.0f} s",
+                remedy=f"kill -9 {pid}; {hints.command('down', settings.data_dir)}",
+            )
     if pods:
         with _uninterrupted():
-            parts.remove_pods(instance, settings)
+            remove_pods(instance, settings)
     return pid is not None
 
 
@@ -310,7 +306,15 @@ def status(data_dir: Path) -> PlatformStatus:
     if instance is None or pid is None:
         return PlatformStatus(False, False, str(data_dir), "", "", 0, 0, ())
     found = [_part_status(entry) for entry in _read_status(instance)]
-    own = PartStatus("supervisor", "ready", pid, 0, memory_bytes(pid), cpu_s(pid), str(instance.status_file))
+    own = PartStatus(
+        "supervisor",
+        "ready",
+        pid,
+        0,
+        processes.memory_bytes(pid),
+        processes.cpu_s(pid),
+        str(instance.status_file),
+    )
     everything = (own, *found)
     return PlatformStatus(
         running=True,
@@ -331,31 +335,11 @@ def _part_status(entry: Mapping[str, Any]) -> PartStatus:
         state=entry["state"],
         pid=pid,
         restarts=int(entry["restarts"]),
-        memory_bytes=memory_bytes(pid) if pid else 0,
-        cpu_s=cpu_s(pid) if pid else 0.0,
+        memory_bytes=processes.memory_bytes(pid) if pid else 0,
+        cpu_s=processes.cpu_s(pid) if pid else 0.0,
         address=entry["address"],
         error=entry["error"],
     )
-
-
-def memory_bytes(pid: int) -> int:
-    """Proportional set size of a process, or its resident size where that may not be read."""
-    with contextlib.suppress(OSError):
-        for line in Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines():
-            if line.startswith("Pss:"):
-                return int(line.split()[1]) * 1024
-    with contextlib.suppress(OSError):
-        return int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1]) * _PAGE_BYTES
-    return 0
-
-
-def cpu_s(pid: int) -> float:
-    """Processor seconds a process has used, its own and the kernel's for it."""
-    with contextlib.suppress(OSError):
-        stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
-        fields = stat.rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
-    return 0.0
 
 
 def _prepare_folders(instance: Instance) -> list[str]:

@@ -1,4 +1,4 @@
-"""Edge: spans kept in SQLite, one file, written in the batches they arrive in.
+"""Spans kept in SQLite, one file, written in the batches they arrive in.
 
 A batch is in the file when `add` returns; it survives the end of the process, however it ends. A
 file that cannot be read is moved aside, never deleted. What SQLite cannot do at the moment (a full
@@ -8,7 +8,6 @@ disk, say) is `Unavailable` to callers: an exporter keeps its spans and comes ag
 from __future__ import annotations
 
 import contextlib
-import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -16,10 +15,10 @@ from typing import Any, Final
 
 import msgspec
 
-from ondol.base import errors, log
+from ondol.base import database, errors, log
 from ondol.observe.spans import Row, Span
 
-_SCHEMA: Final = """
+_TABLES: Final = """
 CREATE TABLE IF NOT EXISTS spans (
   trace_id TEXT NOT NULL, span_id TEXT NOT NULL, parent_id TEXT NOT NULL, service TEXT NOT NULL,
   name TEXT NOT NULL, kind TEXT NOT NULL, start_ns INTEGER NOT NULL, duration_ns INTEGER NOT NULL,
@@ -45,13 +44,8 @@ _SERVICES: Final = f"""
 SELECT name FROM ({_NAMES.format(column="service")}) UNION SELECT name FROM ({_NAMES.format(column="called")})
 ORDER BY name
 """  # noqa: S608 - fixed words
-# Alone with the file, SQLite keeps its index of the log in memory: a start needs no space on the disk.
-_PRAGMAS: Final = """
-PRAGMA locking_mode = EXCLUSIVE; PRAGMA busy_timeout = 5000;
-PRAGMA synchronous = NORMAL; PRAGMA cache_size = -4096;
-"""
-_NEW: Final = "PRAGMA auto_vacuum = INCREMENTAL; PRAGMA journal_mode = WAL;"  # each would write once more
-_DAMAGED: Final = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
+_SCHEMA: Final = database.Schema((_TABLES,), versioned=False)
+_OPTIONS: Final = database.Options(durable=False, cache_kib=4096)
 _FORGOTTEN_AT_ONCE: Final = 5_000  # exports wait while spans are dropped, so that is done in small steps
 _COLUMNS: Final = (
     "trace_id, span_id, parent_id, service, name, kind, start_ns, duration_ns, error, attributes"
@@ -91,25 +85,21 @@ class SpanStore:
         self._lock = threading.Lock()
         try:
             self._db = self._open()
-        except sqlite3.DatabaseError as error:
-            if not error.sqlite_errorname.startswith(_DAMAGED):
-                raise
+        except errors.Damaged as error:
             aside = _move_aside(file)
-            log.get("observe").error("traces_unreadable", moved_to=str(aside), error=str(error))
+            log.get("observe").error("traces_unreadable", moved_to=str(aside), error=database.reason(error))
             self._db = self._open()
 
-    def _open(self) -> sqlite3.Connection:
-        db = sqlite3.connect(self._file, check_same_thread=False, isolation_level=None)
+    def _open(self) -> database.Connection:
+        db = database.Connection(
+            self._file, subject=f"the traces at {self._file}", schema=_SCHEMA, options=_OPTIONS
+        )
         try:
-            db.executescript(_PRAGMAS)
-            if db.execute("PRAGMA journal_mode").fetchone() != ("wal",):
-                db.executescript(_NEW)
-            db.executescript(_SCHEMA)
-            if "called" not in {column[1] for column in db.execute("PRAGMA table_info(spans)")}:
+            if "called" not in {column[1] for column in db.rows("PRAGMA table_info(spans)")}:
                 db.execute(_CALLED)
             db.execute(_BY_CALLED)
-            db.execute("SELECT count(*) FROM spans").fetchone()
-        except sqlite3.DatabaseError:
+            db.value("SELECT count(*) FROM spans")
+        except errors.OndolError:
             db.close()
             raise
         return db
@@ -121,7 +111,7 @@ class SpanStore:
     def add(self, rows: Iterable[Row]) -> None:
         """Keep the spans; one that is known already (an exporter's retry) is kept once."""
         with self._transaction() as db:
-            db.executemany(_INSERT, rows)
+            db.execute_many(_INSERT, rows)
 
     def trace(self, trace_id: str) -> list[Span]:
         """Every span of a trace, earliest first; none if it is unknown."""
@@ -181,57 +171,49 @@ class SpanStore:
             dropped += step
         if dropped:
             with self._lock, _explained():
-                # As a script: each step gives one page back, and `execute` takes a single step.
-                self._db.executescript("PRAGMA incremental_vacuum; PRAGMA wal_checkpoint(TRUNCATE);")
+                self._db.vacuum(self._db.free_pages)
+                self._db.checkpoint()
         return dropped
 
     def usage(self) -> tuple[int, int]:
         """How many spans are kept, and how many bytes of the file they fill."""
         count = self._rows("SELECT count(*) FROM spans")[0][0]
-        pages, unused, size_bytes = (
-            self._rows(f"PRAGMA {name}")[0][0] for name in ("page_count", "freelist_count", "page_size")
-        )
-        return count, (pages - unused) * size_bytes
+        with self._lock, _explained():
+            return count, self._db.used_bytes()
 
     def _forget_some(self, before_ns: int, surplus: int) -> int:
         """Drop one step of what is too old or, oldest first, of the surplus."""
         with self._transaction() as db:
-            oldest = db.execute(
+            oldest = db.rows(
                 "SELECT trace_id, span_id, start_ns FROM spans ORDER BY start_ns LIMIT ?",
                 (_FORGOTTEN_AT_ONCE,),
-            ).fetchall()
+            )
             gone = [row[:2] for number, row in enumerate(oldest) if row[2] < before_ns or number < surplus]
-            db.executemany("DELETE FROM spans WHERE trace_id = ? AND span_id = ?", gone)
+            db.execute_many("DELETE FROM spans WHERE trace_id = ? AND span_id = ?", gone)
         return len(gone)
 
     @contextlib.contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._lock, _explained():
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._db
-                self._db.execute("COMMIT")
-            except BaseException:
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
-                raise
+    def _transaction(self) -> Iterator[database.Connection]:
+        with self._lock, _explained(), self._db.transaction():
+            yield self._db
 
     def _spans(self, tail: str, values: Sequence[Any]) -> list[Span]:
         return [_span(row) for row in self._rows(f"SELECT {_COLUMNS} FROM spans {tail}", values)]  # noqa: S608
 
     def _rows(self, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         with self._lock, _explained():
-            return self._db.execute(statement, values).fetchall()
+            return self._db.rows(statement, values)
 
 
 @contextlib.contextmanager
 def _explained() -> Iterator[None]:
-    """Say what SQLite cannot do in the words of an API error."""
+    """Whatever SQLite cannot do at the moment is `Unavailable`: who asks comes again."""
     try:
         yield
-    except sqlite3.Error as error:
-        log.get("observe").error("traces_failed", error=str(error))
-        raise errors.Unavailable(f"traces cannot be read or written: {error}", retry_after_s=1) from error
+    except errors.OndolError as error:
+        reason = database.reason(error)
+        log.get("observe").error("traces_failed", error=reason)
+        raise errors.Unavailable(f"traces cannot be read or written: {reason}", retry_after_s=1) from error
 
 
 def _attribute(key: str, value: str) -> tuple[str, ...]:

@@ -1,10 +1,9 @@
-"""The edge to SQLite: one append-only table in one file, opened by one process at a time.
+"""The log in SQLite: one append-only table in one file, opened by one process at a time.
 
-The only module that names `sqlite3`. Its errors leave here as errors of the project: a full disk is
-`Unavailable` (nothing of that commit is kept, and writing works again once there is space), a file
-that is damaged or lost is `Damaged`, one in use by another process a `HostError` with its remedy.
+A file that is damaged or lost is `Damaged`, one in use by another process a `HostError` with its remedy;
+other errors are those of `ondol.base.database`.
 
-A file that was in use once is known by its lock file, which then says so: found empty or missing, it was
+A file that was in use once is known by its lock file, which then says so: when it is empty or missing, it was
 lost, and nothing is begun in its place.
 """
 
@@ -13,16 +12,16 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import sqlite3
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from ondol.base import errors
+from ondol.base import database, errors
+from ondol.base.database import DiskFull
 from ondol.store.records import Row
 
-_SCHEMA: Final = """
+_TABLES: Final = """
 CREATE TABLE IF NOT EXISTS log (
     revision INTEGER PRIMARY KEY,
     bucket TEXT NOT NULL,
@@ -32,8 +31,8 @@ CREATE TABLE IF NOT EXISTS log (
 );
 CREATE TABLE IF NOT EXISTS compacted (bucket TEXT PRIMARY KEY, revision INTEGER NOT NULL) WITHOUT ROWID;
 """
+_SCHEMA: Final = database.Schema((_TABLES,))
 _ROWS: Final = "SELECT revision, bucket, name, deleted, value FROM log ORDER BY revision"
-_FORMAT: Final = 1
 _HIGH_WATER: Final = ""
 """The row of `compacted` that keeps the highest revision, should its own row be purged."""
 _ROWS_PER_STATEMENT: Final = 500
@@ -41,18 +40,13 @@ _RESERVE_BYTES: Final = 4 * 1024 * 1024
 _UNKNOWN_MAX: Final = 1 << 40
 _USED: Final = b"in use\n"
 """The lock file's content once there is a database to lose."""
-_LOG_BYTES_MAX: Final = 8 * 1024 * 1024
-"""What is kept of SQLite's write-ahead log once its content is in the file."""
+_OPTIONS: Final = database.Options(durable=True, log_bytes_max=8 * 1024 * 1024)
 _FREE_PAGES_KEPT: Final = 256
 _FREE_PAGES_STEP: Final = 1024
 """A turn of the writer: some 4 MB, which takes milliseconds."""
 
 Check = Callable[[bytes], bool]
 """Whether a value can be what its owner once wrote."""
-
-
-class DiskFull(errors.Unavailable):
-    """There is no space for a commit; nothing of it is kept."""
 
 
 class Database:
@@ -70,7 +64,9 @@ class Database:
         self._shrunk = False
         self._lock = _exclusive(path) if path is not None else None
         try:
-            self._connection = self._open()
+            self._connection = database.Connection(
+                path, subject=_subject(path), schema=_SCHEMA, options=_OPTIONS
+            )
             self._mark()
         except BaseException:
             self._unlock()
@@ -114,83 +110,45 @@ class Database:
             with contextlib.suppress(OSError):  # such as a full disk; the next opening writes it
                 os.pwrite(self._lock, _USED, 0)
 
-    def _open(self) -> sqlite3.Connection:
-        with self._translated():
-            connection = sqlite3.connect(
-                self._path or ":memory:", isolation_level=None, check_same_thread=False
-            )
-            try:
-                self._prepare(connection)
-            except BaseException:
-                connection.close()
-                raise
-            return connection
-
-    def _prepare(self, connection: sqlite3.Connection) -> None:
-        """Open the file, or make it; one that was made before is only read, which a full disk allows."""
-        # Alone with the file, SQLite keeps its index of the log in memory, not in a file that needs space.
-        connection.execute("PRAGMA locking_mode=EXCLUSIVE")
-        (format_version,) = connection.execute("PRAGMA user_version").fetchone()
-        if format_version not in (0, _FORMAT):
-            raise errors.HostError(
-                f"{self._path} was written by a newer version (format {format_version})",
-                remedy="use the version of ondol that wrote it, or another data directory",
-            )
-        if format_version == 0:
-            connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
-            connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=FULL")
-        connection.execute(f"PRAGMA journal_size_limit={_LOG_BYTES_MAX}")
-        if format_version == 0:
-            connection.executescript(_SCHEMA)
-            connection.execute(f"PRAGMA user_version={_FORMAT}")
-
     def rows(self, check: Check | None = None) -> Iterator[Row]:
         """Every row of the log, oldest first; `Damaged` names the first that is not whole."""
         last = 0
         try:
-            for revision, bucket, name, deleted, value in self._connection.execute(_ROWS):
-                if check is not None and not check(value):
-                    raise self._damaged(f"row {revision} ({bucket}, {name}) is not what was written")
-                last = revision
-                yield Row(revision, bucket, name, bool(deleted), value)
-        except sqlite3.DatabaseError as error:
+            for columns in self._connection.stream(_ROWS):
+                row = _row(columns)
+                if check is not None and not check(row.value):
+                    break
+                last = row.revision
+                yield row
+            else:
+                return
+        except errors.OndolError as error:
             position = f"behind row {last}" if last else "from its first row on"
-            raise self._damaged(f"{error} {position}{self._pages()}") from error
-
-    def _pages(self) -> str:
-        """The first problem that SQLite's `quick_check` reports, which names a page; empty if none."""
-        with contextlib.suppress(sqlite3.Error):
-            (report,) = self._connection.execute("PRAGMA quick_check(1)").fetchone()
-            return f" ({str(report).splitlines()[-1]})" if report != "ok" else ""
-        return ""
-
-    def _damaged(self, detail: str) -> errors.Damaged:
-        return errors.Damaged(
-            f"the API's data at {self._path} is damaged: {detail}; the file is left as it is"
+            page = f" ({fault})" if (fault := self._connection.examine()) else ""
+            raise self._connection.damaged(f"{database.reason(error)} {position}{page}") from error
+        raise self._connection.damaged(
+            f"row {row.revision} ({row.bucket}, {row.name}) is not what was written"
         )
 
     def copy(self, target: Path) -> None:
         """Write all there is at this moment into a new file."""
-        with self._translated():
-            self._connection.execute("VACUUM INTO ?", (str(target),))
+        self._connection.copy(target)
 
     def compacted(self) -> tuple[dict[str, int], int]:
         """How far each bucket's history was purged, and the highest revision at that time."""
-        with self._translated():
-            revisions = dict(self._connection.execute("SELECT bucket, revision FROM compacted").fetchall())
+        rows = self._connection.rows("SELECT bucket, revision FROM compacted")
+        revisions: dict[str, int] = dict(rows)
         high_water = revisions.pop(_HIGH_WATER, 0)
         return revisions, high_water
 
     def commit(self, rows: Sequence[Row]) -> None:
         """Append all the rows or none; they are on disk when this returns."""
-        with self._translated():
-            if len(rows) <= _ROWS_PER_STATEMENT:
-                self._insert(rows)  # a statement is its own transaction
-                return
-            with self._transaction():
-                for start in range(0, len(rows), _ROWS_PER_STATEMENT):
-                    self._insert(rows[start : start + _ROWS_PER_STATEMENT])
+        if len(rows) <= _ROWS_PER_STATEMENT:
+            self._insert(rows)  # a statement is its own transaction
+            return
+        with self._connection.transaction():
+            for start in range(0, len(rows), _ROWS_PER_STATEMENT):
+                self._insert(rows[start : start + _ROWS_PER_STATEMENT])
 
     def _insert(self, rows: Sequence[Row]) -> None:
         # One statement for the batch: each step gives up the interpreter lock once.
@@ -201,11 +159,11 @@ class Database:
     def purge(self, revisions: Sequence[int], compacted: Mapping[str, int], high_water: int) -> None:
         """Remove rows nobody needs, and remember how far history now reaches back."""
         reached = [*compacted.items(), (_HIGH_WATER, high_water)]
-        with self._translated(), self._transaction():
-            self._connection.executemany(
+        with self._connection.transaction():
+            self._connection.execute_many(
                 "DELETE FROM log WHERE revision=?", ((revision,) for revision in revisions)
             )
-            self._connection.executemany("INSERT OR REPLACE INTO compacted VALUES (?,?)", reached)
+            self._connection.execute_many("INSERT OR REPLACE INTO compacted VALUES (?,?)", reached)
 
     def shrink(self) -> bool:
         """Give some of the free pages back to the disk; whether there are more to give.
@@ -213,63 +171,37 @@ class Database:
         Some are left for the next rows. The file ends where its log is written back to it, so the last
         call does that.
         """
-        with self._translated():
-            (free,) = self._connection.execute("PRAGMA freelist_count").fetchone()
-            if free > _FREE_PAGES_KEPT:
-                # A script, since the pragma frees one page a step and answers without a row to step for.
-                step = min(free - _FREE_PAGES_KEPT, _FREE_PAGES_STEP)
-                self._connection.executescript(f"PRAGMA incremental_vacuum({step})")
-                self._shrunk = True
-                return True
-            if self._shrunk:
-                self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-                self._shrunk = False
-            return False
+        free = self._connection.free_pages
+        if free > _FREE_PAGES_KEPT:
+            self._connection.vacuum(min(free - _FREE_PAGES_KEPT, _FREE_PAGES_STEP))
+            self._shrunk = True
+            return True
+        if self._shrunk:
+            self._connection.checkpoint()
+            self._shrunk = False
+        return False
 
     def close(self) -> None:
         self._connection.close()
         self._unlock()
 
-    @contextlib.contextmanager
-    def _transaction(self) -> Iterator[None]:
-        self._connection.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-            self._connection.execute("COMMIT")
-        except BaseException:
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
-            raise
-
-    @contextlib.contextmanager
-    def _translated(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.Error as error:
-            raise self._error(error) from error
-
-    def _error(self, error: sqlite3.Error) -> errors.OndolError:
-        name = getattr(error, "sqlite_errorname", "") or ""
-        if name.startswith("SQLITE_FULL"):
-            return self.full()
-        if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
-            return self._damaged(str(error))
-        return errors.Unavailable(f"the API's data at {self._path} cannot be written: {error}")
-
     def full(self) -> DiskFull:
-        """The error of a full disk.
-
-        It has no `Retry-After`: clients would retry many times before they report the reason.
-        """
-        return DiskFull(
-            f"the disk is full: no space left for the API's data at {self._path}; "
-            "the change was not made; free some space"
-        )
+        """What is answered when neither the disk nor the reserve has space."""
+        return self._connection.full()
 
     def _unlock(self) -> None:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
+
+
+def _subject(path: Path | None) -> str:
+    return f"the API's data at {path}"
+
+
+def _row(columns: tuple[Any, ...]) -> Row:
+    revision, bucket, name, deleted, value = columns
+    return Row(revision, bucket, name, bool(deleted), value)
 
 
 def _exclusive(path: Path) -> int:
@@ -316,39 +248,39 @@ def salvage(path: Path, check: Check | None = None) -> Iterator[Row | str]:
     if not path.exists() or not path.stat().st_size:
         yield f"{path} is empty"
         return
-    connection = sqlite3.connect(path, isolation_level=None)
     try:
-        connection.execute("PRAGMA locking_mode=EXCLUSIVE")
+        connection = database.Connection(path, subject=_subject(path))
+    except errors.OndolError as error:
+        yield f"nothing can be read: {database.reason(error)}"
+        return
+    try:
         yield from _salvaged(connection, check)
-    except sqlite3.DatabaseError as error:
-        yield f"nothing can be read: {error}"
     finally:
         connection.close()
 
 
-def _salvaged(connection: sqlite3.Connection, check: Check | None) -> Iterator[Row | str]:
+def _salvaged(connection: database.Connection, check: Check | None) -> Iterator[Row | str]:
     """In order; behind a place that cannot be read, row numbers are tried in growing steps."""
     last, step, limit = 0, 0, _highest(connection)
+    query = _ROWS.replace("ORDER BY", "WHERE revision > ? ORDER BY") + " LIMIT 1"
     while last + step <= limit:
         try:
-            query = _ROWS.replace("ORDER BY", "WHERE revision > ? ORDER BY") + " LIMIT 1"
-            columns = connection.execute(query, (last + step,)).fetchone()
-        except sqlite3.DatabaseError as error:
+            rows = connection.rows(query, (last + step,))
+        except errors.OndolError as error:
             if not step:
-                yield f"behind row {last}: {error}"
+                yield f"behind row {last}: {database.reason(error)}"
             step = max(1, step * 2)
             continue
-        if columns is None:
+        if not rows:
             return
-        last, step = columns[0], 0
-        row = Row(columns[0], columns[1], columns[2], bool(columns[3]), columns[4])
+        row = _row(rows[0])
+        last, step = row.revision, 0
         is_whole = check is None or check(row.value)
         yield row if is_whole else f"row {last} ({row.bucket}, {row.name}) is not what was written"
 
 
-def _highest(connection: sqlite3.Connection) -> int:
+def _highest(connection: database.Connection) -> int:
     """The last row's number, or as far as row numbers are tried when that cannot be read."""
-    with contextlib.suppress(sqlite3.DatabaseError):
-        (highest,) = connection.execute("SELECT max(revision) FROM log").fetchone()
-        return int(highest or 0)
+    with contextlib.suppress(errors.OndolError):
+        return int(connection.value("SELECT max(revision) FROM log") or 0)
     return _UNKNOWN_MAX

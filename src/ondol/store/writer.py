@@ -22,8 +22,9 @@ import anyio.from_thread
 import anyio.lowlevel
 
 from ondol.base import errors
+from ondol.base.database import DiskFull
 from ondol.store.records import Row
-from ondol.store.sqlite import Database, DiskFull
+from ondol.store.sqlite import Database
 
 _GROUP_MAX = 500
 

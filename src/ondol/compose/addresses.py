@@ -1,0 +1,34 @@
+"""Where the parts of an instance are: sockets of its run folder, and ports that nobody else is given."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ondol.base import unix_socket
+from ondol.base.host_ports import HostPort
+from ondol.compose.instance import Instance
+
+DNS_PORT: Final = 53
+
+
+def unix(instance: Instance, name: str) -> str:
+    """The URL-like address of a part's socket."""
+    return f"{unix_socket.PREFIX}{instance.socket(name)}"
+
+
+def ingress_url(address: str, port: int) -> str:
+    return f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"
+
+
+def reserved_ports(instance: Instance) -> frozenset[HostPort]:
+    """What nobody else is given: at every address what others connect to, at the bridge what pods use."""
+    ports, bridge = instance.ports, instance.bridge_address
+    return frozenset(
+        {
+            HostPort("TCP", "", ports.api),
+            HostPort("TCP", "", ports.ingress),
+            HostPort("TCP", bridge, ports.observe),
+            HostPort("TCP", bridge, DNS_PORT),
+            HostPort("UDP", bridge, DNS_PORT),
+        }
+    )

@@ -1,0 +1,41 @@
+"""The parts of a platform, one module a process: how it is declared, and how it is put together in its child.
+
+Each has a function `part` for the supervisor. What only that part needs is imported in its child, in its
+functions, so that the supervisor, and so every other part, does not carry it.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Final
+
+from ondol.compose.instance import Instance
+from ondol.compose.part import Part
+from ondol.compose.parts import api, control, envoy, gateway, node, observe
+from ondol.compose.settings import Settings
+
+_MODULES: Final = (api, control, node, gateway, observe, envoy)
+# What at least two parts use and what starts no thread: imported once, before the fork.
+_SHARED: Final = (
+    "anyio._backends._asyncio",
+    "uvloop",
+    "msgspec",
+    "aiohttp",
+    "uvicorn",
+    "uvicorn.protocols.http.httptools_impl",
+    "ondol.client.http",
+    "ondol.sdk",
+    "ondol.api.kinds",
+    "ondol.api.patch.strategic",
+)
+
+
+def preload() -> None:
+    """Import what the parts share."""
+    for module in _SHARED:
+        importlib.import_module(module)
+
+
+def of(instance: Instance, settings: Settings) -> list[Part]:
+    """Every part of the platform, in the order of their start."""
+    return [module.part(instance, settings) for module in _MODULES]

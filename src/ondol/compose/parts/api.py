@@ -1,0 +1,92 @@
+"""The part `api`: the API server with the store."""
+
+from __future__ import annotations
+
+import os
+import random
+import resource
+
+from ondol.api.pod_security import policies
+from ondol.base import comma_list
+from ondol.compose import addresses, credentials, hints
+from ondol.compose.instance import Instance
+from ondol.compose.part import Part
+from ondol.compose.parts import process
+from ondol.compose.parts.process import Context
+from ondol.compose.settings import Settings
+
+
+def part(instance: Instance, settings: Settings) -> Part:
+    """Who speaks to the API server ends before it."""
+    return Part(
+        "api",
+        process.runner(main, instance, settings),
+        outlives=credentials.COMPONENTS,
+        silence_max_s=process.SILENCE_MAX_S,
+        address=instance.api_url,
+        idle_memory_mib=58,
+    )
+
+
+async def main(context: Context) -> None:
+    from ondol import apiserver, store
+    from ondol.apiserver import connections, documents, server, unsupported
+    from ondol.apiserver.handlers import backups
+    from ondol.compose.node_proxy import HttpNodeProxy
+    from ondol.serverless.serving import podspec, validation
+
+    instance, settings, clock = context.instance, context.settings, context.clock
+    limits = connections.bounds(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+    backups.remove_leftovers(instance.data_dir)
+    pki = credentials.certify(instance, credentials.node_name(settings), clock)
+    with hints.restorable(instance.data_dir):
+        log_store = store.open_file(instance.store_file, check=documents.looks_whole)
+    config = apiserver.ApiConfig(
+        service_cidr=instance.service_cidr,
+        pod_cidr=instance.pod_cidr,
+        own_ports=frozenset({instance.ports.api, instance.ports.observe, addresses.DNS_PORT}),
+        deny_external_ips=settings.deny_external_ips,
+        advertise_address=instance.bridge_address,
+        advertise_port=instance.ports.api,
+        ca_certificate=pki.ca_file.read_text(encoding="ascii"),
+        scratch_dir=instance.data_dir,
+        connections_max=limits.known,
+        pod_security=pod_security(settings),
+    )
+    app = apiserver.build(
+        config,
+        log_store,
+        clock,
+        random.SystemRandom(),
+        service_account_key=pki.service_account_key_file.read_bytes(),
+        node_proxy=HttpNodeProxy(instance.socket("node"), credentials.node_token(instance)),
+        rules=validation.rules(unsupported.warnings, podspec.features(settings.knative_features)),
+    )
+    listen = [server.Listen("127.0.0.1", instance.ports.api)]
+    if os.geteuid() == 0:
+        listen.append(server.Listen(instance.bridge_address, instance.ports.api, free=True))
+    serving = server.ServeConfig(
+        listen=tuple(listen),
+        certificate_file=pki.server_certificate_file,
+        key_file=pki.server_key_file,
+        client_ca_file=pki.ca_file,
+        strangers_max=limits.strangers,
+    )
+    try:
+        await server.serve(app, serving, started=lambda _addresses: context.notify())
+    finally:
+        log_store.close()
+
+
+def pod_security(settings: Settings) -> policies.Settings:
+    """The levels that pods are held to, and whose pods are exempt."""
+    enforce, audit, warn = (
+        policies.parse_level_version(text)
+        for text in (settings.pod_security_enforce, settings.pod_security_audit, settings.pod_security_warn)
+    )
+    return policies.Settings(
+        policies.Policy(enforce, audit, warn),
+        exempt_users=frozenset(comma_list.items(settings.pod_security_exempt_users)),
+        exempt_namespaces=frozenset(comma_list.items(settings.pod_security_exempt_namespaces)),
+        exempt_runtime_classes=frozenset(comma_list.items(settings.pod_security_exempt_runtime_classes)),
+    )

@@ -1,0 +1,43 @@
+"""The part `control`: every controller, Knative Serving, and the mesh with its xDS server."""
+
+from __future__ import annotations
+
+from ondol.base import host_ports
+from ondol.compose import addresses
+from ondol.compose.instance import Instance
+from ondol.compose.part import Part
+from ondol.compose.parts import envoy, process
+from ondol.compose.parts.process import Context
+from ondol.compose.settings import Settings
+
+
+def part(instance: Instance, settings: Settings) -> Part:
+    return Part(
+        "control",
+        process.runner(main, instance, settings),
+        silence_max_s=process.SILENCE_MAX_S,
+        address=addresses.unix(instance, "xds"),
+        idle_memory_mib=58,
+    )
+
+
+async def main(context: Context) -> None:
+    from ondol import controllers, mesh, sdk
+    from ondol.mesh import controller  # noqa: F401 - loaded here, while the API server starts
+    from ondol.serverless import wiring
+    from ondol.serverless.serving.route import RouteConfig
+
+    instance, settings = context.instance, context.settings
+    client = await process.connected(context, "control")
+    await sdk.install_crds(client, [*mesh.crds(), *wiring.crds()])
+    manager = sdk.Manager(client, clock=context.clock, rng=process.jitter(), identity="ondol-control")
+    controllers.add_to(
+        manager,
+        controllers.ControllersConfig(
+            root_ca=(instance.pki_dir / "ca.crt").read_text(),
+            ports_in_use=lambda: host_ports.in_use() | addresses.reserved_ports(instance),
+        ),
+    )
+    mesh.add_to(manager, envoy.mesh_config(instance, settings))
+    wiring.add_to(manager, RouteConfig(domain=settings.domain, public_port=instance.ports.ingress))
+    await process.serve(manager.run, context.notify)

@@ -1,0 +1,40 @@
+"""The part `gateway`: the activator that holds requests for services at zero, and the autoscaler."""
+
+from __future__ import annotations
+
+from ondol.compose.instance import Instance
+from ondol.compose.part import Part
+from ondol.compose.parts import process
+from ondol.compose.parts.process import Context
+from ondol.compose.settings import Settings
+
+
+def part(instance: Instance, settings: Settings) -> Part:
+    return Part(
+        "gateway",
+        process.runner(main, instance, settings),
+        silence_max_s=process.SILENCE_MAX_S,
+        address=instance.bridge_address,
+        idle_memory_mib=26,
+    )
+
+
+async def main(context: Context) -> None:
+    from ondol import sdk
+    from ondol.serverless import wiring
+    from ondol.serverless.autoscaler.decide import Scaling
+    from ondol.serverless.autoscaler.envoy_admin import EnvoyAdmin
+
+    instance, settings = context.instance, context.settings
+    client = await process.connected(context, "gateway")
+    manager = sdk.Manager(client, clock=context.clock, rng=process.jitter(), identity="ondol-gateway")
+    config = wiring.GatewayConfig(
+        address=instance.bridge_address,
+        scaling=Scaling(window_s=round(settings.scale_to_zero_after_s)),
+    )
+    proxy = EnvoyAdmin(instance.socket("envoy-admin"))
+    wiring.add_gateway_to(manager, proxy, config, process.jitter())
+    try:
+        await process.serve(manager.run, context.notify)
+    finally:
+        await proxy.aclose()

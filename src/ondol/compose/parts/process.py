@@ -1,0 +1,130 @@
+"""The process of a Python part: its event loop, its signs of life, its way to the API server."""
+
+from __future__ import annotations
+
+import random
+import signal
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import anyio
+import anyio.abc
+
+from ondol import client as clients
+from ondol.base import errors, log
+from ondol.base.clock import Clock, SystemClock
+from ondol.client import Client
+from ondol.compose.instance import Instance
+from ondol.compose.part import Notify
+from ondol.compose.settings import Settings
+
+SILENCE_MAX_S: Final = 30.0
+BEAT_S: Final = 5.0
+_API_POLL_S: Final = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a part's coroutine has: whose part it is, and its ways to the time and to the supervisor."""
+
+    instance: Instance
+    settings: Settings
+    clock: Clock
+    notify: Notify
+
+
+Main = Callable[[Context], Coroutine[Any, Any, None]]
+
+
+def runner(
+    main: Main, instance: Instance, settings: Settings, *, fast_loop: bool = True
+) -> Callable[[Notify], None]:
+    """What the forked child calls: run a part's coroutine until it ends or SIGTERM comes."""
+    return partial(_run, main, instance, settings, fast_loop)
+
+
+def _run(main: Main, instance: Instance, settings: Settings, fast_loop: bool, notify: Notify) -> None:
+    log.configure(level=settings.log_level)
+    context = Context(instance, settings, SystemClock(), notify)
+    try:
+        anyio.run(_until_signal, main, context, backend_options={"use_uvloop": fast_loop})
+    except BaseExceptionGroup as group:
+        raise first_error(group) from group
+
+
+async def _until_signal(main: Main, context: Context) -> None:
+    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async with anyio.create_task_group() as group:
+
+            async def run_main() -> None:
+                await main(context)
+                group.cancel_scope.cancel()
+
+            group.start_soon(_beat, context)
+            group.start_soon(run_main)
+            async for _ in signals:
+                group.cancel_scope.cancel()
+                return
+
+
+async def _beat(context: Context) -> None:
+    """Report from the event loop that it goes round."""
+    while True:
+        context.notify.alive()
+        await context.clock.sleep(BEAT_S)
+
+
+def first_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The one error that is reported: the first that is not a group."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+async def serve(run: Callable[..., Coroutine[Any, Any, None]], notify: Notify) -> None:
+    """Run something that reports to its task group when it has started."""
+    async with anyio.create_task_group() as group:
+        await group.start(run)
+        notify()
+
+
+async def connected(context: Context, component: str) -> Client:
+    """A client with the part's own certificate, once the API server answers it."""
+    file, port = context.instance.component_kubeconfig(component), context.instance.ports.api
+    while True:
+        # A look at the port first: certificates take milliseconds to read, and all parts wait at once.
+        if await _is_open(port) and (client := client_from(file)) is not None:
+            try:
+                if (await client.raw("GET", "/readyz")).status == 200:
+                    return client
+            except (errors.Unavailable, errors.Timeout):
+                pass
+            await client.aclose()
+        await context.clock.sleep(_API_POLL_S)
+
+
+async def _is_open(port: int) -> bool:
+    """Whether anything of this machine listens there."""
+    try:
+        stream = await anyio.connect_tcp("127.0.0.1", port)
+    except OSError:
+        return False
+    await stream.aclose()
+    return True
+
+
+def client_from(kubeconfig: Path) -> Client | None:
+    """None for a file that is missing or damaged: the API server writes it anew when it starts."""
+    try:
+        return clients.from_kubeconfig(kubeconfig) if kubeconfig.exists() else None
+    except errors.HostError:
+        return None
+
+
+def jitter() -> random.Random:
+    """Randomness that spreads retries and load; no secret depends on it."""
+    return random.Random()  # noqa: S311
