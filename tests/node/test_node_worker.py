@@ -33,7 +33,7 @@ async def test_a_pod_is_failed_on_a_full_disk_too() -> None:
         clock=ManualClock(),
         config=SimpleNamespace(name="here"),
         recorder=SimpleNamespace(event=lambda _pod, _type, reason, *_, **__: events.append(reason)),
-        save=save,
+        records=SimpleNamespace(save=save),
     )
     worker = PodWorker(host, POD, Record("u", "n", "p", "b", 0.0))
     worker.fail(decide.EVICTED, "too much")

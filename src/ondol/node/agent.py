@@ -28,16 +28,17 @@ from ondol.api import objects, resources
 from ondol.api.objects import Key, Object
 from ondol.base import errors, log
 from ondol.base.clock import Clock, rfc3339
+from ondol.base.reserve import Reserve
 from ondol.client import Client
-from ondol.node import files, linux, logs, registration, web, web_server
+from ondol.node import linux, logs, registration, web, web_server
 from ondol.node.config import NodeConfig
 from ondol.node.dns.server import CacheView, DnsServer
 from ondol.node.images import rootfs
 from ondol.node.images.images import Images, ImageSource
 from ondol.node.images.store import ImageCorrupt
 from ondol.node.network import ipam, sandbox
-from ondol.node.pods import admission, decide, etc, model, staging, status, steps, storage, volumes
-from ondol.node.pods.host import Host, read_records
+from ondol.node.pods import admission, decide, etc, model, records, staging, status, steps, storage, volumes
+from ondol.node.pods.host import Host
 from ondol.node.pods.model import Attempt, Container, Record
 from ondol.node.pods.sources import Sources
 from ondol.node.pods.worker import PodWorker
@@ -47,6 +48,7 @@ from ondol.node.service_rules import ServiceRules
 
 _WORKER_RETRY_S: Final = 5.0
 _COLLECTION_INTERVAL_S: Final = 300.0
+_RESERVE_BYTES: Final = 1024 * 1024
 
 _log = log.get("node")
 
@@ -109,10 +111,9 @@ def remove(config: NodeConfig) -> None:
         config.data_dir / "exits",
     ):
         shutil.rmtree(path, ignore_errors=True)
-    for record in read_records(config.data_dir):
-        path = config.pod_dir(record.uid) / "record.json"
+    for record in records.read_all(config.data_dir):
         try:
-            files.write(path, msgspec.json.encode(msgspec.structs.replace(record, boot="")))
+            records.write(config.data_dir, msgspec.structs.replace(record, boot=""))
         except OSError as error:  # a full disk, say: the next start sees that its namespaces are gone
             _log.warning("record_not_renewed", pod=f"{record.namespace}/{record.name}", error=str(error))
 
@@ -134,7 +135,7 @@ def _living(config: NodeConfig, network: sandbox.Network) -> dict[str, ipaddress
     """The addresses of the pods whose sandboxes an earlier agent made and that still stand, by uid."""
     return {
         record.uid: ipaddress.IPv4Address(record.address)
-        for record in read_records(config.data_dir)
+        for record in records.read_all(config.data_dir)
         if record.has_sandbox and record.address and sandbox.is_kept(network, record.uid)
     }
 
@@ -159,6 +160,8 @@ def _host(
     images: ImageSource | None,
 ) -> Host:
     machine = registration.measured(config.data_dir)
+    reserve = Reserve(config.data_dir / "node.reserve", _RESERVE_BYTES)
+    reserve.take()
     return Host(
         config=config,
         client=manager.client,
@@ -168,7 +171,9 @@ def _host(
         images=Images(config.data_dir, images),
         roots=rootfs.RootFolders(config.data_dir / "rootfs"),
         network=network,
-        addresses=ipam.AddressPool(config.pods, config.data_dir / "addresses.json"),
+        addresses=ipam.AddressPool(config.pods, config.data_dir / "addresses.json", reserve),
+        records=records.DiskRecords(config.data_dir, reserve),
+        reserve=reserve,
         sources=Sources(manager, manager.clock),
         boot=linux.boot_id(),
         memory_bytes=machine.memory_bytes,
@@ -243,7 +248,7 @@ class Agent:
 
     async def _take_up(self) -> None:
         """Match the disk, the runtime and the API: adopt what belongs to a pod, remove what does not."""
-        records = {record.uid: self._current(record) for record in self._host.records()}
+        records = {record.uid: self._current(record) for record in self._host.records.all()}
         pods = {objects.uid(pod): pod for pod in self._pods.lister.list()}
         await self._remove_orphans(records, pods)
         for record in records.values():
@@ -264,7 +269,7 @@ class Agent:
             return record
         renewed = model.rebooted(record, self._host.boot, self._host.clock.now())
         try:
-            self._host.save(renewed)
+            self._host.records.save(renewed)
         except OSError as error:  # a full disk, say: what it has leads here again
             _log.warning("record_not_renewed", pod=f"{record.namespace}/{record.name}", error=str(error))
         return renewed
@@ -342,7 +347,7 @@ class Agent:
             leaves = [str(leaf) for leaf in _leaves(error)]
             _log.error("pod_worker_failed", pod=str(objects.key(worker.pod)), error=leaves, exc_info=error)
         await self._host.clock.sleep(_WORKER_RETRY_S)
-        record = next((r for r in self._host.records() if r.uid == worker.uid), None)
+        record = next((r for r in self._host.records.all() if r.uid == worker.uid), None)
         self._begin(worker.pod, record)
         if self._pods.lister.get(objects.key(worker.pod)) is None:
             self._workers[worker.uid].vanish()
@@ -354,6 +359,7 @@ class Agent:
         while True:
             await self._host.clock.sleep(self._host.config.housekeeping_interval_s)
             await self._services.look_again()
+            await anyio.to_thread.run_sync(self._host.reserve.take)
             for worker in list(self._workers.values()):
                 await self._rotate_logs(worker)
                 await self._hold_to_its_storage(worker)

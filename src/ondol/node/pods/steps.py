@@ -20,8 +20,8 @@ import anyio
 import anyio.to_thread
 
 from ondol.api import dataplane, objects
-from ondol.base import errors
-from ondol.node import files, linux, paths
+from ondol.base import errors, files
+from ondol.node import linux, paths
 from ondol.node.images import images, rootfs
 from ondol.node.network import sandbox
 from ondol.node.pods import container as planning
@@ -97,7 +97,8 @@ def _write_etc(host: Host, pod: Spec, address: str) -> None:
         ("resolv.conf", resolv),
         ("hostname", kernel_name(host, pod) + "\n"),
     ):
-        files.write(folder / name, text.encode(), mode=0o644)
+        files.replace(folder / name, text.encode(), durable=False)
+        (folder / name).chmod(0o644)  # whatever the umask: every user of the pod reads it
 
 
 def pod_facts(host: Host, record: Record) -> env.PodFacts:

@@ -239,7 +239,7 @@ class PodWorker:
 
     def _keep(self, record: Record) -> None:
         self._record = record
-        self._host.save(record)
+        self._host.records.save(record)
         self.touch()
 
     def _keep_container(self, name: str, **changes: Any) -> Container:
@@ -310,7 +310,7 @@ class PodWorker:
             await self._hurry.wait()
 
     async def _set_up_sandbox(self) -> None:
-        self._host.save(self._record)
+        self._host.records.save(self._record)
         address = await steps.set_up_sandbox(self._host, self._pod)
         anew = decide.begun_anew(self._pod, self._record)
         self._keep(msgspec.structs.replace(anew, address=address, has_sandbox=True))

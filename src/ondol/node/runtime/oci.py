@@ -24,9 +24,9 @@ from typing import Any, Final
 import anyio
 import anyio.to_thread
 
-from ondol.base import errors, log
+from ondol.base import errors, files, log
 from ondol.base.clock import Clock
-from ondol.node import files, linux
+from ondol.node import linux
 from ondol.node.runtime import bpf, cgroups
 from ondol.node.runtime.port import Creation, ExecResult, ExecTimeout, Exit, Handle, RuntimeFailed
 
@@ -177,7 +177,7 @@ class OciRuntime:
             return done.stdout
 
         try:
-            files.write(bundle / "config.json", self._described(creation.spec))
+            files.replace(bundle / "config.json", self._described(creation.spec), durable=False)
             return linux.in_own_thread(spawn) if self._binary.hides_unified else spawn()
         finally:
             os.close(writer)
