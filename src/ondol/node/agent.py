@@ -24,7 +24,7 @@ import msgspec
 from anyio.abc import TaskGroup, TaskStatus
 
 from ondol import sdk
-from ondol.api import objects, resources
+from ondol.api import objects, pod_references, resources
 from ondol.api.objects import Key, Object
 from ondol.base import errors, log
 from ondol.base.clock import Clock, rfc3339
@@ -37,7 +37,7 @@ from ondol.node.images import rootfs
 from ondol.node.images.images import Images, ImageSource
 from ondol.node.images.store import ImageCorrupt
 from ondol.node.network import ipam, sandbox
-from ondol.node.pods import admission, decide, etc, model, records, staging, status, steps, storage, volumes
+from ondol.node.pods import admission, decide, etc, model, records, staging, status, steps, storage
 from ondol.node.pods.host import Host
 from ondol.node.pods.model import Attempt, Container, Record
 from ondol.node.pods.sources import Sources
@@ -242,7 +242,7 @@ class Agent:
         changed = new or old or {}
         key = objects.key(changed)
         for worker in self._workers.values():
-            is_named = key.name in volumes.references(worker.pod)[which]
+            is_named = key.name in pod_references.of(objects.spec(worker.pod))[which]
             if is_named and objects.namespace(worker.pod) == key.namespace:
                 worker.refresh_volumes()
 

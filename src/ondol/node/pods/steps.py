@@ -20,17 +20,18 @@ import anyio
 import anyio.to_thread
 
 from ondol.api import dataplane, objects
-from ondol.base import errors, files
+from ondol.base import files
 from ondol.node import linux, paths
 from ondol.node.images import images, rootfs
 from ondol.node.network import sandbox
-from ondol.node.pods import container as planning
-from ondol.node.pods import env, etc, http_probe, model, probing, staging, sysctls, volumes
+from ondol.node.pods import env, etc, http_probe, model, planning, probing, staging, sysctls
 from ondol.node.pods.host import Host
 from ondol.node.pods.model import Attempt, Record, Spec
 from ondol.node.pods.target import Target, UnknownPort
 from ondol.node.runtime import cgroups, spec
 from ondol.node.runtime.port import Creation
+from ondol.node.volumes import registry, sub_path
+from ondol.node.volumes.volume import Inputs, Place
 
 _MESSAGE_MAX: Final = 4096
 _LOG_TAIL_MAX: Final = 2048
@@ -107,33 +108,31 @@ def pod_facts(host: Host, record: Record) -> env.PodFacts:
     )
 
 
-def volume_folder(host: Host, pod: Spec, volume: Spec) -> Path:
-    if volumes.kind(volume) == "hostPath":
-        return Path(volume["hostPath"]["path"])
-    return host.config.pod_dir(objects.uid(pod)) / "volumes" / str(volume["name"])
+def volume_folders(host: Host, pod: Spec) -> dict[str, Path]:
+    """Where each volume of the pod is, by its name."""
+    own = host.config.pod_dir(objects.uid(pod)) / "volumes"
+    volumes = objects.spec(pod).get("volumes") or ()
+    return {str(v["name"]): registry.of(v).folder(own / str(v["name"])) for v in volumes}
 
 
-async def prepare_volumes(host: Host, pod: Spec, record: Record) -> None:
-    """Make every volume, or bring its content up to date."""
-    given = objects.spec(pod).get("volumes") or ()
-    if not given:
+async def prepare_volumes(host: Host, pod: Spec, record: Record, *, is_refresh: bool) -> None:
+    """Make every volume or, for a refresh, bring its files up to date."""
+    volumes = objects.spec(pod).get("volumes") or ()
+    if not volumes:
         return
-    sources = await host.sources.of(pod)
-    tokens = await host.sources.tokens(pod)
-    facts = pod_facts(host, record)
-    group = model.fs_group(pod)
-    revision = str(int(host.clock.now() * 1e6))
-    work: list[tuple[Path, Spec, volumes.Payload | None]] = []
-    for volume in given:
-        content = volumes.payload(pod, volume, sources, facts, tokens) if volumes.is_written(volume) else None
-        work.append((volume_folder(host, pod, volume), volume, content))
+    sources, tokens = await host.sources.of(pod), await host.sources.tokens(pod)
+    inputs = Inputs(pod, sources, pod_facts(host, record), tokens)
+    group, revision = model.fs_group(pod), str(int(host.clock.now() * 1e6))
+    folders = volume_folders(host, pod)
+    resolved = [
+        (volume, Place(folders[str(spec_["name"])], group, revision), volume.resolve(inputs))
+        for spec_ in volumes
+        for volume in (registry.of(spec_),)
+    ]
 
     def put() -> None:
-        for folder, volume, content in work:
-            if content is None:
-                volumes.place(folder, volume, fs_group=group)
-            else:
-                volumes.write(folder, content, fs_group=group, revision=revision)
+        for volume, place, files_ in resolved:
+            (volume.refresh if is_refresh else volume.place)(place, files_)
 
     await anyio.to_thread.run_sync(put)
 
@@ -256,13 +255,12 @@ def _mounts(
     host: Host, pod: Spec, given: Spec, attempted: _Attempted, staged: staging.Staging
 ) -> list[spec.Document]:
     folder = host.config.pod_dir(objects.uid(pod))
-    given_volumes = {v["name"]: v for v in objects.spec(pod).get("volumes") or ()}
-    folders = {name: str(volume_folder(host, pod, volume)) for name, volume in given_volumes.items()}
+    volumes = {v["name"]: registry.of(v) for v in objects.spec(pod).get("volumes") or ()}
+    folders = {name: str(path) for name, path in volume_folders(host, pod).items()}
     found: list[spec.Document] = []
-    for mount, source, sub_path in planning.volume_mounts(given, folders, attempted.declared):
-        is_written = volumes.is_written(given_volumes[mount["name"]])
-        place = _staged(source, sub_path, staged) if sub_path else source
-        found.append(planning.bind(mount, place, is_read_only=is_written))
+    for mount, source, path in planning.volume_mounts(given, folders, attempted.declared):
+        place = _staged(source, path, staged) if path else source
+        found.append(planning.bind(mount, place, is_read_only=volumes[mount["name"]].is_read_only))
     taken = {mount["destination"] for mount in found}
     own = [name for name in ("hosts", "resolv.conf", "hostname") if f"/etc/{name}" not in taken]
     found += [spec.bind(str(folder / "etc" / name), f"/etc/{name}") for name in own]
@@ -273,8 +271,8 @@ def _mounts(
     return [*found, spec.bind(str(message), planning.termination_path(given))]
 
 
-def _staged(source: str, sub_path: str, staged: staging.Staging) -> str:
-    with volumes.sub_path(Path(source), sub_path) as descriptor:
+def _staged(source: str, path: str, staged: staging.Staging) -> str:
+    with sub_path.opened(Path(source), path) as descriptor:
         return str(staged.put(descriptor))
 
 
@@ -355,19 +353,12 @@ async def tear_down(host: Host, uid: str) -> None:
 
 
 async def free_volumes(host: Host, pod: Spec) -> None:
-    """Remove what the volumes of a pod that has ended hold on this disk; its logs stay.
-
-    Nothing may be mounted there any more: what is mounted belongs to someone else.
-    """
-    folder = host.config.pod_dir(objects.uid(pod)) / "volumes"
-    names = [str(volume["name"]) for volume in objects.spec(pod).get("volumes") or ()]
+    """Remove what the volumes of a pod that has ended hold on this disk; its logs stay."""
+    folders = volume_folders(host, pod)
 
     def remove() -> None:
-        for path in (folder / name for name in names):
-            if linux.mounts_below(str(path)) or path.is_mount():
-                raise errors.HostError(f"{path} is still mounted", remedy="it is tried again")
-            if path.exists():
-                shutil.rmtree(path)
+        for volume in objects.spec(pod).get("volumes") or ():
+            registry.of(volume).remove(folders[str(volume["name"])])
 
     await anyio.to_thread.run_sync(remove)
 

@@ -22,14 +22,15 @@ from ondol.base import errors, log
 from ondol.base.backoff import Backoff
 from ondol.node.images import images
 from ondol.node.images.images import ImageUnavailable
-from ondol.node.pods import container as planning
-from ondol.node.pods import decide, draining, env, model, probing, status, steps, sysctls, volumes
+from ondol.node.pods import decide, draining, env, model, planning, probing, status, steps, sysctls
 from ondol.node.pods.decide import Action
 from ondol.node.pods.host import Host
 from ondol.node.pods.model import Attempt, Container, Record, Spec
 from ondol.node.pods.status_writer import StatusWriter
 from ondol.node.pods.target import Answer, Target
 from ondol.node.runtime.port import Exit, RuntimeFailed
+from ondol.node.volumes import downward_api
+from ondol.node.volumes.volume import VolumeFailed
 
 _START_ERROR: Final = 128
 _STEP_BACKOFF: Final = Backoff(initial_s=0.2, maximum_s=10.0)
@@ -51,6 +52,8 @@ class PodWorker:
         self._statuses = StatusWriter(host, pod)
         self._busy: set[str] = set()
         self._are_volumes_ready = False
+        self._are_volumes_placed = False
+        """By this agent; what an earlier one placed is placed again, for it may have ended in the middle."""
         self._are_volumes_stale = False
         self._has_vanished = False
         self._is_meshed: bool | None = None
@@ -79,7 +82,7 @@ class PodWorker:
     def update(self, pod: Object) -> None:
         if objects.is_deleting(pod) and not objects.is_deleting(self._pod):
             self._hurry_up()
-        if volumes.shown_metadata(pod) != volumes.shown_metadata(self._pod):
+        if downward_api.shown_metadata(pod) != downward_api.shown_metadata(self._pod):
             self._are_volumes_stale = True
         self._pod = pod
         self.touch()
@@ -323,7 +326,10 @@ class PodWorker:
         """What changes from here on, while content is read and written, is for the next one."""
         self._are_volumes_stale = False
         try:
-            await steps.prepare_volumes(self._host, self._pod, self._record)
+            await steps.prepare_volumes(
+                self._host, self._pod, self._record, is_refresh=self._are_volumes_placed
+            )
+            self._are_volumes_placed = True
         except BaseException:
             self._are_volumes_stale = True
             raise
@@ -336,7 +342,7 @@ class PodWorker:
         except ImageUnavailable as error:
             self._image_failed(name, error)
             return
-        except (env.ConfigMissing, volumes.VolumeFailed, errors.Invalid) as error:
+        except (env.ConfigMissing, VolumeFailed, errors.Invalid) as error:
             await steps.discard_container(self._host, steps.container_id(self.uid, name, number))
             self._config_failed(name, str(error))
             return
@@ -565,7 +571,7 @@ class PodWorker:
     async def _tear_down(self) -> None:
         await steps.tear_down(self._host, self.uid)
         await steps.free_volumes(self._host, self._pod)
-        self._are_volumes_ready = False
+        self._are_volumes_ready = self._are_volumes_placed = False
         self._keep(msgspec.structs.replace(self._record, has_sandbox=False))
 
     async def _finish(self) -> None:
