@@ -153,7 +153,9 @@ def test_a_folder_swapped_for_a_link_is_never_followed_out(tmp_path: Path, targe
     place = staging.place_of(tmp_path / "run", "c")
     mounted = 0
     with swapping(volume / "x", volume / "link"):
-        for _ in range(300):
+        for number in range(30_000):
+            if number >= 300 and mounted:  # on a busy machine the folder may be away at each of the first looks
+                break
             try:
                 with sub_path.opened(volume, "x/y") as descriptor:
                     mount = place.put(descriptor)

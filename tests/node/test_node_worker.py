@@ -31,6 +31,7 @@ async def test_a_pod_is_failed_on_a_full_disk_too() -> None:
     host: Any = SimpleNamespace(
         boot="b",
         clock=ManualClock(),
+        machine=None,
         config=SimpleNamespace(name="here"),
         recorder=SimpleNamespace(event=lambda _pod, _type, reason, *_, **__: events.append(reason)),
         records=SimpleNamespace(save=save),
