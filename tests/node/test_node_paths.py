@@ -154,7 +154,9 @@ def test_a_folder_swapped_for_a_link_is_never_followed_out(tmp_path: Path, targe
     mounted = 0
     with swapping(volume / "x", volume / "link"):
         for number in range(30_000):
-            if number >= 300 and mounted:  # on a busy machine the folder may be away at each of the first looks
+            if (
+                number >= 300 and mounted
+            ):  # on a busy machine the folder may be away at each of the first looks
                 break
             try:
                 with sub_path.opened(volume, "x/y") as descriptor:

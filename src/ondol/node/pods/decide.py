@@ -106,7 +106,7 @@ STAGES: Final[Mapping[Stage, StageFacts]] = {
     Stage.PREPARING: StageFacts(
         "the sandbox or the volumes are not there yet",
         (SetUpSandbox, PrepareVolumes, Fail),
-        (Stage.RUNNING, Stage.STOPPING, Stage.CLEARING, Stage.OVER, Stage.LEAVING),
+        (Stage.RUNNING, Stage.STOPPING, Stage.CLEARING, Stage.LEAVING),
     ),
     Stage.RUNNING: StageFacts(
         "containers are made, run and are made again, each in its turn",

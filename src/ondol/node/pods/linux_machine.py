@@ -5,15 +5,16 @@ Blocking system calls run in threads.
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Final
 
 import anyio.to_thread
 
 from ondol.api import objects
-from ondol.base import files
+from ondol.base import errors, files, log
 from ondol.node import linux
 from ondol.node.images import rootfs
 from ondol.node.network import sandbox
@@ -30,6 +31,8 @@ _MESSAGE_MAX: Final = 4096
 _LOG_TAIL_MAX: Final = 2048
 _LOG_TAIL_READ: Final = 64 * 1024  # every line has a time and a stream before it
 _LOG_TAIL_LINES: Final = 80
+
+_log = log.get("node.pod")
 
 
 class LinuxMachine:
@@ -150,13 +153,16 @@ class LinuxMachine:
         folder = engines.config.data_dir / "pods"
         for uid in [entry.name for entry in folder.iterdir()] if folder.exists() else []:
             if uid not in records and uid not in pods:
-                await self.remove_files(uid)
+                with _orphan(pod=uid):
+                    await self.remove_files(uid)
         for uid in sandbox.existing(engines.network):
             if uid not in records:
-                await anyio.to_thread.run_sync(sandbox.destroy, engines.network, uid)
+                with _orphan(sandbox=uid):
+                    await anyio.to_thread.run_sync(sandbox.destroy, engines.network, uid)
         for uid in engines.addresses.owners():
             if uid not in records and uid not in pods:
-                engines.addresses.give_back(uid)
+                with _orphan(address=uid):
+                    engines.addresses.give_back(uid)
         for record in records.values():
             if record.has_sandbox and record.address:
                 engines.addresses.reserve(record.uid, ipaddress.IPv4Address(record.address))
@@ -170,7 +176,18 @@ class LinuxMachine:
             await anyio.to_thread.run_sync(staged.give_back)
         for identity in engines.runtime.known():
             if identity not in current:
-                await self.discard_container(identity)
+                with _orphan(container=identity):
+                    await self.discard_container(identity)
         for identity in rootfs.existing(engines.roots):
             if identity not in current:
-                await anyio.to_thread.run_sync(rootfs.remove, engines.roots, identity)
+                with _orphan(root=identity):
+                    await anyio.to_thread.run_sync(rootfs.remove, engines.roots, identity)
+
+
+@contextlib.contextmanager
+def _orphan(**name: str) -> Iterator[None]:
+    """What belongs to nobody and cannot be removed now is left to the next start of the node."""
+    try:
+        yield
+    except (errors.OndolError, OSError) as error:
+        _log.warning("orphan_not_removed", error=str(error), **name)

@@ -16,7 +16,7 @@ from ondol.api import objects
 from ondol.api.objects import Key, Object
 from ondol.base import log
 from ondol.node import logs
-from ondol.node.pods import admission, decide, model, storage
+from ondol.node.pods import admission, decide, lifecycle, model, storage
 from ondol.node.pods.host import Host
 from ondol.node.pods.model import Record
 from ondol.node.pods.references import Kind, ReferenceIndex
@@ -108,7 +108,7 @@ class PodWorkers:
         is_over = objects.status(pod).get("phase") in ("Succeeded", "Failed")
         if self._tasks is None or (is_over and record is None and not objects.is_deleting(pod)):
             return  # it has ended, and nothing of it is here: it must not run a second time
-        worker = PodWorker(self._host, pod, record)
+        worker = PodWorker(self._host, pod, _as_told(pod, record))
         if record is None and not objects.is_deleting(pod):
             self._admit(worker)
         self._by_uid[worker.uid] = worker
@@ -177,6 +177,15 @@ class PodWorkers:
                 await self._host.runtime.reopen_log(attempt.handle)
             except OSError as error:
                 _log.warning("log_not_rotated", path=str(path), error=str(error))
+
+
+def _as_told(pod: Object, record: Record | None) -> Record | None:
+    """The record with the failure that the API knows of, should the disk have had no room for it."""
+    status = objects.status(pod)
+    is_lost = status.get("phase") == "Failed" and status.get("reason") and record is not None
+    if not is_lost or record is None or record.failed_reason:
+        return record
+    return lifecycle.failed(record, str(status["reason"]), str(status.get("message", "")))
 
 
 def _remembered(record: Record) -> Object:
