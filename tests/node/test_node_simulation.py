@@ -405,7 +405,7 @@ def test_the_page_has_the_table_of_stages() -> None:
 
 
 async def ended_before_it_began(world: Scene) -> None:
-    """Pods that are deleted, or whose time is over, while the first steps fail, or wait for their next try."""
+    """Pods that are deleted, or whose time is over, while the first steps fail or are to be tried again."""
     world.node.machine.working_s = 2.0
     world.node.machine.failures = {"sandbox": 99, "volumes": 99}
     await world.pod("deleted")
