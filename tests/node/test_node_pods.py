@@ -390,7 +390,7 @@ async def test_containers_outlive_the_agent(world: Any) -> None:
     data = anyio.Path(world.config.data_dir)
     await (data / "rootfs" / ending / "root" / "go").touch()
     with anyio.fail_after(15):
-        while not await (data / "exits" / ending).exists():  # noqa: ASYNC110 - a file tells nobody
+        while not await anyio.Path(world.config.run_dir, "exits", ending).exists():  # noqa: ASYNC110 - a file tells nobody
             await anyio.sleep(0.01)
     async with world.node():
         ended = await world.phase("end", "Failed")

@@ -109,7 +109,6 @@ def remove(config: NodeConfig) -> None:
         config.run_dir,
         config.data_dir / "rootfs",
         config.data_dir / "containers",
-        config.data_dir / "exits",
     ):
         shutil.rmtree(path, ignore_errors=True)
     for record in records.read_all(config.data_dir):

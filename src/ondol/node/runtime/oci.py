@@ -1,7 +1,7 @@
 """crun or runc under conmon, one small shim process a container.
 
 conmon owns the container's output and waits for its end, so neither is lost while the agent is
-away: logs are files in the CRI format, exits are files in `<data>/exits`. The agent learns of an
+away: logs are files in the CRI format, exits are files in `<run>/exits`. The agent learns of an
 end from the shim's own end (a pidfd), started and adopted containers alike.
 """
 
@@ -71,7 +71,8 @@ class Folders:
 
     @property
     def exits(self) -> Path:
-        return self.data / "exits"
+        """How containers ended: in memory, since a full disk would have no room for it."""
+        return self.run / "exits"
 
     @property
     def bundles(self) -> Path:
