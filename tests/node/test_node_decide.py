@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ondol.api import conditions
 from ondol.api.objects import Object
 from ondol.node.config import restart_backoff
-from ondol.node.pods import decide, model, status
+from ondol.node.pods import decide, lifecycle, model, status
 from ondol.node.pods.decide import (
     Create,
     Fail,
@@ -178,11 +178,11 @@ def test_wakes_for_back_off_and_deadline() -> None:
 @given(st.integers(1, 30))
 def test_back_off_grows_to_its_bound(failures: int) -> None:
     """The first restart is at once, later ones wait 10 s and twice as long each, up to five minutes."""
-    container = Container(attempt())
+    ending = record(main=Container(attempt()))
+    ended = Exit(1, oom_killed=False, finished_at=NOW)
     for _ in range(failures):
-        container = decide.exited(
-            container, Exit(1, oom_killed=False, finished_at=NOW), message="", backoff=BACKOFF
-        )
+        ending = lifecycle.exited(ending, "main", ended, message="", backoff=BACKOFF)
+    container = ending.container("main")
     wait_s = container.retry_at - NOW if container.retry_at else 0.0
     assert wait_s == (0 if failures == 1 else min(10.0 * 2.0 ** (failures - 2), 300.0))
 
@@ -195,9 +195,10 @@ def test_a_shorter_longest_wait_is_also_the_first() -> None:
 
 def test_a_clean_run_forgives() -> None:
     """Ten minutes without a crash start the back-off anew."""
-    container = Container(attempt(), failures=7)
-    ended = Exit(1, oom_killed=False, finished_at=NOW + decide.CLEAN_RUN_S)
-    assert decide.exited(container, ended, message="", backoff=BACKOFF).retry_at == 0.0
+    running = record(main=Container(attempt(), failures=7))
+    ended = Exit(1, oom_killed=False, finished_at=NOW + lifecycle.CLEAN_RUN_S)
+    after = lifecycle.exited(running, "main", ended, message="", backoff=BACKOFF)
+    assert after.container("main").retry_at == 0.0
 
 
 def deleted(policy: str = "Always", **spec: Any) -> Object:
@@ -361,7 +362,7 @@ def test_a_new_sandbox_is_begun_from_the_beginning() -> None:
     """Init containers run again and the others after them; what will not run again stays as it ended."""
     wanted = pod("OnFailure", [{"name": "i"}, SIDECAR], containers=[{"name": "main"}, {"name": "done"}])
     before = model.rebooted(record(i=DONE, side=RUNNING, main=RUNNING, done=DONE), "new", NOW)
-    after = decide.begun_anew(wanted, before)
+    after = lifecycle.placed(wanted, before, "10.0.0.3")
     assert after.container("done") == DONE
     for name in ("i", "side", "main"):
         container = after.container(name)
@@ -370,7 +371,7 @@ def test_a_new_sandbox_is_begun_from_the_beginning() -> None:
         assert container.next_number == 1, "no two runs share a name"
     always = pod(init=[{"name": "i"}])
     lost = model.rebooted(record(i=DONE, main=RUNNING), "new", NOW)
-    again = msgspec.structs.replace(decide.begun_anew(always, lost), has_sandbox=True)
+    again = lifecycle.placed(always, lost, "10.0.0.3")
     assert decide.decide(always, again, READY).actions == (Create("i"),)
     assert decide.phase(always, again) == "Pending"
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tests.node.example_pod import FACTS, POD
 
 from ondol.api.objects import Object
-from ondol.node.pods import container, env
+from ondol.node.pods import env, planning
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_environment_order() -> None:
     sources = env.Sources({"m": {"kind": "ConfigMap", "data": {"k": "v"}}})
     declared = env.variables(POD, given_, sources=sources, facts=FACTS, services={"S": "s"})
     assert declared == {"S": "s", "P_k": "v", "X": "v", "Y": "v$(LATER)"}
-    whole = container.environment({"PATH": "/bin", "S": "image"}, declared, "box")
+    whole = planning.environment({"PATH": "/bin", "S": "image"}, declared, "box")
     assert whole == {"PATH": "/bin", "HOSTNAME": "box", "S": "s", "P_k": "v", "X": "v", "Y": "v$(LATER)"}
 
 

@@ -76,7 +76,7 @@ def test_what_survives(node_config: NodeConfig, image: str, tmp_path: Path) -> N
     written = len(log.read_text().splitlines())
     ending = attempt(node_config, before["end"]["uid"])
     (node_config.data_dir / "rootfs" / ending["id"] / "root" / "go").touch()
-    until("the container ended", (node_config.data_dir / "exits" / ending["id"]).exists)
+    until("the container ended", (node_config.run_dir / "exits" / ending["id"]).exists)
     until("output is kept", lambda: len(log.read_text().splitlines()) > written + 10)
     os.kill(attempt(node_config, before["stay"]["uid"])["handle"]["pid"], 0)
     second, after = start(node_config, database, image, "Failed")

@@ -18,7 +18,7 @@ from ondol.api import conditions, objects, resources
 from ondol.api.objects import Object
 from ondol.client import PatchType
 from ondol.node import agent
-from ondol.node.pods import steps
+from ondol.node.pods import machine
 
 pytestmark = [pytest.mark.anyio, pytest.mark.root]
 
@@ -386,11 +386,11 @@ async def test_containers_outlive_the_agent(world: Any) -> None:
         script = "while [ ! -e /go ]; do sleep 0.05; done; exit 4"
         await world.create(world.pod("end", script, restartPolicy="Never"))
         before = await world.ready("stay")
-        ending = steps.container_id(objects.uid(await world.ready("end")), "main", 0)
+        ending = machine.container_id(objects.uid(await world.ready("end")), "main", 0)
     data = anyio.Path(world.config.data_dir)
     await (data / "rootfs" / ending / "root" / "go").touch()
     with anyio.fail_after(15):
-        while not await (data / "exits" / ending).exists():  # noqa: ASYNC110 - a file tells nobody
+        while not await anyio.Path(world.config.run_dir, "exits", ending).exists():  # noqa: ASYNC110 - a file tells nobody
             await anyio.sleep(0.01)
     async with world.node():
         ended = await world.phase("end", "Failed")

@@ -28,6 +28,7 @@ from ondol.node.runtime.port import ExecResult, ExecTimeout, RuntimeFailed
 
 pytestmark = pytest.mark.anyio
 
+CLOCK = SystemClock()
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 Replies = Callable[[bytes], bytes]
 
@@ -86,7 +87,7 @@ def by_path(**replies: bytes) -> Replies:
 
 async def asked(reply: Replies, action: Object, timeout_s: float = 10) -> tuple[Answer, list[bytes]]:
     async with server(reply) as (target, seen):
-        return await http_probe.ask({"port": "web", **action}, target, timeout_s), seen
+        return await http_probe.ask({"port": "web", **action}, target, timeout_s, CLOCK), seen
 
 
 @pytest.mark.parametrize(
@@ -214,10 +215,10 @@ async def test_nobody_listens() -> None:
     await listener.aclose()
     target = Target("127.0.0.1", {}, no_exec)
     words = f"dial tcp 127.0.0.1:{port}: connect: connection refused"
-    answer = await http_probe.ask({"port": port, "path": "/x"}, target, 10)
+    answer = await http_probe.ask({"port": port, "path": "/x"}, target, 10, CLOCK)
     assert answer == Answer("failure", f'Get "http://127.0.0.1:{port}/x": {words}')
-    assert await probing.ask({"tcpSocket": {"port": port}}, target, 10, {}) == Answer("failure", words)
-    answer = await probing.ask({"grpc": {"port": port}}, target, 10, {})
+    assert await probing.ask({"tcpSocket": {"port": port}}, target, 10, {}, CLOCK) == Answer("failure", words)
+    answer = await probing.ask({"grpc": {"port": port}}, target, 10, {}, CLOCK)
     assert answer.kind == "failure"
     assert f"127.0.0.1:{port}" in answer.message
 
@@ -234,7 +235,7 @@ async def test_silence_ends_with_the_timeout() -> None:
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(listener.serve, silent)
         target = Target("127.0.0.1", {"web": port_of(listener)}, no_exec)
-        answer = await http_probe.ask({"port": "web"}, target, 0.2)
+        answer = await http_probe.ask({"port": "web"}, target, 0.2, CLOCK)
         tasks.cancel_scope.cancel()
     await listener.aclose()
     assert answer.kind == "failure"
@@ -259,7 +260,7 @@ def certificate(folder: Path) -> ssl.SSLContext:
 async def test_any_certificate_will_do(tmp_path: Path) -> None:
     """HTTPS without verification: expired, self-signed and for another name."""
     async with server(lambda _: OK, tls=certificate(tmp_path)) as (target, seen):
-        answer = await http_probe.ask({"port": "web", "scheme": "HTTPS"}, target, 10)
+        answer = await http_probe.ask({"port": "web", "scheme": "HTTPS"}, target, 10, CLOCK)
     assert answer == Answer("success")
     assert len(seen) == 1
 
@@ -269,7 +270,7 @@ async def test_a_port_that_is_not_there_says_nothing_about_the_container(port: A
     """The question could not be put: an error, which counts neither way."""
     target = Target("127.0.0.1", {}, no_exec)
     for kind in ("httpGet", "tcpSocket"):
-        answer = await probing.ask({kind: {"port": port}}, target, 10, {})
+        answer = await probing.ask({kind: {"port": port}}, target, 10, {}, CLOCK)
         assert answer.kind == "error"
         assert str(port) in answer.message
 
@@ -314,7 +315,7 @@ async def test_grpc(anyio_backend_name: str, reply: Any, kind: str, words: str) 
     assert anyio_backend_name == "asyncio"
     async with health(reply) as (port, seen):
         target = Target("127.0.0.1", {}, no_exec)
-        answer = await probing.ask({"grpc": {"port": port, "service": "shop"}}, target, 10, {})
+        answer = await probing.ask({"grpc": {"port": port, "service": "shop"}}, target, 10, {}, CLOCK)
     assert answer.kind == kind
     assert words in answer.message
     [(request, agent)] = seen
@@ -353,7 +354,7 @@ async def test_commands(outcome: Any, kind: str, words: str) -> None:
         "env": [{"name": "A", "value": "1"}, {"name": "B", "valueFrom": {"fieldRef": {"fieldPath": "x"}}}]
     }
     probe = {"exec": {"command": ["test", "$(A)", "$(B)", "$$(A)"]}}
-    answer = await probing.ask(probe, Target("127.0.0.1", {}, run), 10, container)
+    answer = await probing.ask(probe, Target("127.0.0.1", {}, run), 10, container, CLOCK)
     assert (answer.kind, answer.message) == (kind, words)
     assert asked_ == [["test", "1", "$(B)", "$(A)"]], "variables that the container spells out are known"
 
@@ -384,7 +385,7 @@ class Heard:
         self.asked: list[float] = []
         self.verdicts: list[tuple[str, bool]] = []
         self.told: list[tuple[str, str]] = []
-        self.ears = probing.Ears(
+        self.listener = probing.Listener(
             lambda kind, ok: self.verdicts.append((kind, ok)),
             lambda kind, answer: self.told.append((kind, answer.kind)),
             lambda: len(self.asked) >= ending_after,
@@ -404,7 +405,7 @@ class Heard:
         listed = {f"{kind}Probe": {"exec": {"command": ["x"]}, **probe} for kind, probe in probes.items()}
         run = probing.Run(listed, Target("127.0.0.1", {}, self.run), 1000.0, is_started=False)
         with anyio.CancelScope() as self.scope:
-            await probing.watch_all(run, self.clock, self.ears)
+            await probing.watch_all(run, self.clock, self.listener)
 
 
 async def test_a_container_that_fails_its_liveness_probe_is_not_asked_on() -> None:
@@ -458,5 +459,5 @@ async def test_a_pod_that_ends_is_not_restarted() -> None:
 async def test_a_host_that_is_no_name_is_a_failure(action: str) -> None:
     """Of the probe, and not of whoever asks."""
     target = Target("127.0.0.1", {}, no_exec)
-    answer = await probing.ask({action: {"host": "ü..b", "port": 80}}, target, 1.0, {})
+    answer = await probing.ask({action: {"host": "ü..b", "port": 80}}, target, 1.0, {}, CLOCK)
     assert answer.kind == "failure"

@@ -9,7 +9,7 @@ from tests.node.example_pod import POD
 
 from ondol.api.objects import Object
 from ondol.base import errors
-from ondol.node.pods import container, etc, probing
+from ondol.node.pods import etc, planning, probing
 
 
 def test_names_of_the_kernel() -> None:
@@ -115,7 +115,7 @@ def test_unsupported_fields_are_named() -> None:
             ],
         }
     }
-    refused, warned = container.unsupported(pod)
+    refused, warned = planning.unsupported(pod)
     assert refused == [
         "spec.shareProcessNamespace",
         "spec.volumes[d].nfs",

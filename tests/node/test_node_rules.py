@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 from pathlib import Path
 from typing import Any
@@ -12,22 +13,27 @@ from hypothesis import strategies as st
 
 from ondol.api import dataplane
 from ondol.api.objects import Key, Object
-from ondol.base import errors
+from ondol.base import errors, files
 from ondol.base.host_ports import HostPort
 from ondol.base.memo import Memo
+from ondol.base.reserve import Reserve
 from ondol.node.network import ipam, rules, service_table, services
+
+
+def pool_in(folder: Path, network: ipaddress.IPv4Network) -> ipam.AddressPool:
+    return ipam.AddressPool(network, folder / "a.json", Reserve(folder / "reserve", 4096))
 
 
 def test_addresses_come_back_late(tmp_path: Path) -> None:
     """A freed address is given out again only after all others; what is given survives a restart."""
     network = ipaddress.IPv4Network("10.0.0.0/29")
-    pool = ipam.AddressPool(network, tmp_path / "a.json")
+    pool = pool_in(tmp_path, network)
     first = pool.take("a")
     assert first == pool.take("a")
     pool.give_back("a")
     given_ = [str(pool.take(owner)) for owner in "bcde"]
     assert str(first) not in given_
-    again = ipam.AddressPool(network, tmp_path / "a.json")
+    again = pool_in(tmp_path, network)
     assert str(again.take("b")) == given_[0]
     assert again.take("f") == first
     with pytest.raises(errors.HostError, match="no free address"):
@@ -37,10 +43,32 @@ def test_addresses_come_back_late(tmp_path: Path) -> None:
 def test_a_damaged_pool_is_filled_again(tmp_path: Path) -> None:
     """Addresses in use are put back into a pool whose file cannot be read."""
     (tmp_path / "a.json").write_text("{half")
-    pool = ipam.AddressPool(ipaddress.IPv4Network("10.0.0.0/29"), tmp_path / "a.json")
+    pool = ipam.AddressPool(
+        ipaddress.IPv4Network("10.0.0.0/29"), tmp_path / "a.json", Reserve(tmp_path / "r", 4096)
+    )
     pool.reserve("a", ipaddress.IPv4Address("10.0.0.2"))
     assert str(pool.take("a")) == "10.0.0.2"
     assert str(pool.take("b")) != "10.0.0.2"
+
+
+def test_what_could_not_be_written_is_not_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A change that the disk has no room for has not happened, and happens when it is tried again."""
+    pool = pool_in(tmp_path, ipaddress.IPv4Network("10.0.0.0/29"))
+    pool.take("a")
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as disk:
+        disk.setattr(files, "replace", full)
+        with pytest.raises(OSError, match="No space"):
+            pool.take("b")
+        with pytest.raises(OSError, match="No space"):
+            pool.give_back("a")
+    assert pool.owners() == ["a"]
+    pool.give_back("a")
+    pool.take("b")
+    assert pool_in(tmp_path, ipaddress.IPv4Network("10.0.0.0/29")).owners() == ["b"]
 
 
 @given(st.lists(st.sampled_from("abcdefgh"), max_size=40))
@@ -49,7 +77,9 @@ def test_no_two_owners_share_an_address(owners: list[str]) -> None:
     import tempfile  # noqa: PLC0415 - a fresh folder for each example
 
     with tempfile.TemporaryDirectory() as folder:
-        pool = ipam.AddressPool(ipaddress.IPv4Network("10.0.0.0/28"), Path(folder, "a.json"))
+        pool = ipam.AddressPool(
+            ipaddress.IPv4Network("10.0.0.0/28"), Path(folder, "a.json"), Reserve(Path(folder, "r"), 4096)
+        )
         held: dict[str, Any] = {}
         for owner in owners:
             if owner in held:

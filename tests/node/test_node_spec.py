@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.node.example_pod import POD
 
 from ondol.api.objects import Object
-from ondol.node.pods import container, env
+from ondol.node.pods import env, planning
 from ondol.node.runtime import seccomp, spec
 
 IMAGE = {"Entrypoint": ["/e"], "Cmd": ["d"]}
@@ -31,22 +31,22 @@ IMAGE = {"Entrypoint": ["/e"], "Cmd": ["d"]}
 )
 def test_command(given_: Object, expected: list[str]) -> None:
     """The pod's command replaces the image's entrypoint and with it the image's arguments."""
-    assert container.command(given_, IMAGE, {"A": "1"}) == expected
+    assert planning.command(given_, IMAGE, {"A": "1"}) == expected
 
 
 def test_capabilities() -> None:
     """Defaults, less what is dropped, plus what is added; `ALL` both ways."""
     drop_all = {"securityContext": {"capabilities": {"drop": ["ALL"], "add": ["NET_BIND_SERVICE"]}}}
-    assert container.capabilities(drop_all) == ["CAP_NET_BIND_SERVICE"]
-    assert container.capabilities({}) == list(spec.DEFAULT_CAPABILITIES)
+    assert planning.capabilities(drop_all) == ["CAP_NET_BIND_SERVICE"]
+    assert planning.capabilities({}) == list(spec.DEFAULT_CAPABILITIES)
     add_all = {"securityContext": {"capabilities": {"add": ["ALL"]}}}
-    assert container.capabilities(add_all) == list(spec.ALL_CAPABILITIES)
+    assert planning.capabilities(add_all) == list(spec.ALL_CAPABILITIES)
     for everything in (add_all, {"securityContext": {"privileged": True}}):
         available = [
             "CAP_CHOWN",
             "CAP_SYS_ADMIN",
         ]  # on a host that has fewer, a runtime would refuse the others
-        assert container.capabilities(everything, available) == available
+        assert planning.capabilities(everything, available) == available
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_capabilities() -> None:
 def test_capabilities_are_exact(add: list[str], drop: list[str], expected: list[str]) -> None:
     """In containerd's order: ALL first, then what is added by name, then what is dropped by name."""
     context = {"securityContext": {"capabilities": {"add": add, "drop": drop}}}
-    assert container.capabilities(context) == expected
+    assert planning.capabilities(context) == expected
 
 
 def test_raw_sockets_are_not_for_everyone() -> None:
@@ -96,17 +96,17 @@ def test_capabilities_by_number() -> None:
 def test_whose_account_it_is(general: Object, own: Object, image: str, expected: str) -> None:
     """The container's over the pod's over the image's, whose words are kept."""
     pod = {"spec": {"securityContext": general}}
-    assert container.account(pod, {"securityContext": own}, {"User": image}) == expected
+    assert planning.account(pod, {"securityContext": own}, {"User": image}) == expected
 
 
 def test_users_and_groups() -> None:
     """The account's group unless another is asked for; the pod's groups beside those the image gives."""
     pod: Object = {"spec": {"securityContext": {"fsGroup": 9, "supplementalGroups": [8]}}}
-    assert container.effective_user(pod, {}, spec.User(5, 2, (3,))) == spec.User(5, 2, (3, 8, 9))
+    assert planning.effective_user(pod, {}, spec.User(5, 2, (3,))) == spec.User(5, 2, (3, 8, 9))
     own = {"securityContext": {"runAsGroup": 7}}
-    assert container.effective_user(pod, own, spec.User()) == spec.User(0, 7, (8, 9))
+    assert planning.effective_user(pod, own, spec.User()) == spec.User(0, 7, (8, 9))
     pod["spec"]["securityContext"]["supplementalGroupsPolicy"] = "Strict"
-    assert container.effective_user(pod, {}, spec.User(5, 2, (3,))) == spec.User(5, 2, (8, 9))
+    assert planning.effective_user(pod, {}, spec.User(5, 2, (3,))) == spec.User(5, 2, (8, 9))
 
 
 @pytest.mark.parametrize(
@@ -123,8 +123,8 @@ def test_root_is_refused(own: Object, image: str, words: str) -> None:
     pod = {"spec": {"securityContext": {"runAsNonRoot": True}}}
 
     def decide() -> None:
-        container.account(pod, {"securityContext": own}, {"User": image})
-        container.effective_user(pod, {"securityContext": own}, spec.User())
+        planning.account(pod, {"securityContext": own}, {"User": image})
+        planning.effective_user(pod, {"securityContext": own}, spec.User())
 
     with pytest.raises(env.ConfigMissing, match=words):
         decide()
@@ -135,14 +135,14 @@ def test_oom_score_is_never_lowered(current: int) -> None:
     """No quality of service goes below what the node itself has."""
     guaranteed: Object = {"name": "c", "resources": {"limits": {"cpu": "1", "memory": "1Gi"}}}
     for given_ in ({"name": "c"}, guaranteed):
-        found = container.oom_score_adj({"spec": {"containers": [given_]}}, given_, 2**30, current)
+        found = planning.oom_score_adj({"spec": {"containers": [given_]}}, given_, 2**30, current)
         assert current <= found <= 1000
 
 
 def test_limits_in_the_runtime_spec() -> None:
     """CPU becomes shares and quota, memory a limit."""
     given_ = {"resources": {"requests": {"cpu": "250m"}, "limits": {"cpu": "500m", "memory": "64Mi"}}}
-    document = spec.runtime_spec(spec.Container("/r", ["x"], "/g", limits=container.limits(given_)))
+    document = spec.runtime_spec(spec.Container("/r", ["x"], "/g", limits=planning.limits(given_)))
     resources = document["linux"]["resources"]
     assert resources["cpu"] == {"shares": 256, "period": 100_000, "quota": 50_000}
     assert resources["memory"] == {"limit": 64 * 2**20}
@@ -159,7 +159,7 @@ def planned(own: Object | None = None, pod: Object | None = None, **changes: Any
     """The runtime spec of a container of a pod with such security contexts."""
     given_ = {"name": "c", "command": ["x"], "securityContext": own or {}, **changes}
     whole = {**POD, "spec": {"containers": [given_], "securityContext": pod or {}}}
-    place = container.Place(
+    place = planning.Place(
         rootfs="/r",
         cgroup="/g",
         namespaces={},
@@ -173,7 +173,7 @@ def planned(own: Object | None = None, pod: Object | None = None, **changes: Any
         also_masked=["/sys/of/this/machine"],
         seccomp={"defaultAction": "SCMP_ACT_LOG"},
     )
-    return spec.runtime_spec(container.planned(whole, given_, place))
+    return spec.runtime_spec(planning.planned(whole, given_, place))
 
 
 @pytest.mark.parametrize(
@@ -260,4 +260,4 @@ def test_mounts_are_in_order() -> None:
 )
 def test_paths_in_a_container(path: str, expected: str) -> None:
     """Mount paths begin at the container's root and say nothing twice, so that they can be put in order."""
-    assert container.inner(path) == expected
+    assert planning.inner(path) == expected

@@ -11,7 +11,8 @@ import pytest
 
 from ondol.api import conditions, objects, resources
 from ondol.api.objects import Object
-from ondol.node import agent, files
+from ondol.base import files
+from ondol.node import agent
 
 pytestmark = [pytest.mark.anyio, pytest.mark.root]
 

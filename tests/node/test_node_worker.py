@@ -31,9 +31,10 @@ async def test_a_pod_is_failed_on_a_full_disk_too() -> None:
     host: Any = SimpleNamespace(
         boot="b",
         clock=ManualClock(),
+        machine=None,
         config=SimpleNamespace(name="here"),
         recorder=SimpleNamespace(event=lambda _pod, _type, reason, *_, **__: events.append(reason)),
-        save=save,
+        records=SimpleNamespace(save=save),
     )
     worker = PodWorker(host, POD, Record("u", "n", "p", "b", 0.0))
     worker.fail(decide.EVICTED, "too much")

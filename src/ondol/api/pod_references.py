@@ -23,6 +23,11 @@ class References(NamedTuple):
         return References(self.config_maps | other.config_maps, self.secrets | other.secrets)
 
 
+def of(spec: Spec) -> References:
+    """Everything the pod needs, in volumes and in environments."""
+    return of_volumes(spec) | of_environments(spec)
+
+
 def of_volumes(spec: Spec) -> References:
     """What volumes are filled from; the node follows it while the pod runs."""
     maps: set[str] = set()

@@ -6,11 +6,11 @@ types, so that a field is either acted on or named; docs/unsupported-fields.md i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from ondol.api import objects
+from ondol.api import facts, objects, volume_kinds
 from ondol.api.objects import Object
 
 
@@ -23,33 +23,26 @@ class Rule:
     harmless: tuple[Any, ...] = ()
 
 
-_VOLUMES: Final = (
-    "awsElasticBlockStore",
-    "azureDisk",
-    "azureFile",
-    "cephfs",
-    "cinder",
-    "csi",
-    "ephemeral",
-    "fc",
-    "flexVolume",
-    "flocker",
-    "gcePersistentDisk",
-    "gitRepo",
-    "glusterfs",
-    "image",
-    "iscsi",
-    "nfs",
-    "persistentVolumeClaim",
-    "photonPersistentDisk",
-    "portworxVolume",
-    "quobyte",
-    "rbd",
-    "scaleIO",
-    "storageos",
-    "vsphereVolume",
-)
 _NO_LSM: Final = "security modules are left as the host has them"
+
+
+def volume_rules(
+    kinds: Collection[str] = volume_kinds.KINDS, projections: Collection[str] = volume_kinds.PROJECTIONS
+) -> Iterator[Rule]:
+    """A rule for each kind of volume, and part of one, that nodes do not make: all that are not listed."""
+    message = "the node refuses pods with such a volume"
+    yield Rule(
+        "volumes[*].emptyDir.medium", message, tuple(medium for medium in volume_kinds.MEDIA if medium)
+    )
+    for name in sorted(_fields("VolumeProjection") - set(projections)):
+        yield Rule(f"volumes[*].projected.sources[*].{name}", message)
+    for name in sorted(_fields("Volume") - set(kinds) - {"name"}):
+        yield Rule(f"volumes[*].{name}", message)
+
+
+def _fields(type_name: str) -> set[str]:
+    return set(facts.type_named(f"io.k8s.api.core.v1.{type_name}").fields)
+
 
 _CONTAINER: Final = (
     Rule("resizePolicy", "resources are not resized in place"),
@@ -82,12 +75,7 @@ _POD: Final = (
     Rule("securityContext.seLinuxOptions", _NO_LSM),
     Rule("securityContext.windowsOptions", "containers are Linux containers"),
     Rule("shareProcessNamespace", "the node refuses pods that share one process namespace", (False,)),
-    Rule("volumes[*].emptyDir.medium", "the node refuses pods with such a volume", ("Memory",)),
-    *(
-        Rule(f"volumes[*].projected.sources[*].{source}", "the node refuses pods with such a volume")
-        for source in ("clusterTrustBundle", "podCertificate")
-    ),
-    *(Rule(f"volumes[*].{source}", "the node refuses pods with such a volume") for source in _VOLUMES),
+    *volume_rules(),
     *(
         replace(rule, path=f"{group}[*].{rule.path}")
         for group in ("containers", "initContainers")

@@ -7,46 +7,49 @@ takes them up from the disk and the runtime.
 from __future__ import annotations
 
 import contextlib
-import errno
 import functools
 import ipaddress
 import os
 import random
 import shutil
 import time
-from collections.abc import AsyncIterator, Collection, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 import anyio
 import anyio.to_thread
 import msgspec
-from anyio.abc import TaskGroup, TaskStatus
+from anyio.abc import TaskStatus
 
 from ondol import sdk
 from ondol.api import objects, resources
 from ondol.api.objects import Key, Object
 from ondol.base import errors, log
 from ondol.base.clock import Clock, rfc3339
+from ondol.base.reserve import Reserve, is_full
 from ondol.client import Client
-from ondol.node import files, linux, logs, registration, web, web_server
+from ondol.node import linux, registration, web, web_server
 from ondol.node.config import NodeConfig
 from ondol.node.dns.server import CacheView, DnsServer
-from ondol.node.images import rootfs
+from ondol.node.images import rootfs, watch
 from ondol.node.images.images import Images, ImageSource
 from ondol.node.images.store import ImageCorrupt
 from ondol.node.network import ipam, sandbox
-from ondol.node.pods import admission, decide, etc, model, staging, status, steps, storage, volumes
-from ondol.node.pods.host import Host, read_records
-from ondol.node.pods.model import Attempt, Container, Record
+from ondol.node.pods import etc, model, records, status
+from ondol.node.pods.engines import Engines
+from ondol.node.pods.host import Host
+from ondol.node.pods.linux_machine import LinuxMachine
+from ondol.node.pods.model import Attempt, Container
 from ondol.node.pods.sources import Sources
 from ondol.node.pods.worker import PodWorker
+from ondol.node.pods.workers import PodWorkers
 from ondol.node.runtime import bpf, cgroups, learn, oci, seccomp, spec
 from ondol.node.runtime.port import Runtime
 from ondol.node.service_rules import ServiceRules
 
-_WORKER_RETRY_S: Final = 5.0
 _COLLECTION_INTERVAL_S: Final = 300.0
+_RESERVE_BYTES: Final = 1024 * 1024
 
 _log = log.get("node")
 
@@ -70,8 +73,8 @@ async def run(
     folders = oci.Folders(config.data_dir, config.run_dir)
     with _full_disk_told(config):
         runtime = await learn.working(folders, clock, config.cgroup, config.runtime)
-        host = _host(config, manager, runtime, network, images)
-    await Agent(host, manager).run(task_status=task_status)
+        engines = _engines(config, manager, runtime, network, images)
+    await Agent(engines, manager).run(task_status=task_status)
 
 
 @contextlib.contextmanager
@@ -80,7 +83,7 @@ def _full_disk_told(config: NodeConfig) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if not is_full(error):
             raise
         place = error.filename or config.data_dir
         raise errors.HostError(
@@ -94,8 +97,8 @@ def remove(config: NodeConfig) -> None:
     What pods wrote (logs, emptyDirs) stays in the data directory with their records: a later start
     goes on as after a reboot.
     """
-    for entry in _kept_containers(config):
-        cgroups.kill(f"{config.cgroup}/{entry}")
+    for group in _cgroups_of_pods(config):
+        cgroups.kill(group)
     cgroups.kill(config.cgroup)
     for folder in (config.data_dir, config.run_dir):
         for point in linux.mounts_below(str(folder)):
@@ -106,20 +109,18 @@ def remove(config: NodeConfig) -> None:
         config.run_dir,
         config.data_dir / "rootfs",
         config.data_dir / "containers",
-        config.data_dir / "exits",
     ):
         shutil.rmtree(path, ignore_errors=True)
-    for record in read_records(config.data_dir):
-        path = config.pod_dir(record.uid) / "record.json"
+    for record in records.read_all(config.data_dir):
         try:
-            files.write(path, msgspec.json.encode(msgspec.structs.replace(record, boot="")))
+            records.write(config.data_dir, msgspec.structs.replace(record, boot=""))
         except OSError as error:  # a full disk, say: the next start sees that its namespaces are gone
             _log.warning("record_not_renewed", pod=f"{record.namespace}/{record.name}", error=str(error))
 
 
-def _kept_containers(config: NodeConfig) -> list[str]:
+def _cgroups_of_pods(config: NodeConfig) -> list[str]:
     path = config.data_dir / "pods"
-    return [f"pod{entry.name}" for entry in path.iterdir()] if path.exists() else []
+    return [config.pod_cgroup(entry.name) for entry in path.iterdir()] if path.exists() else []
 
 
 def _await_empty(group: str) -> None:
@@ -134,7 +135,7 @@ def _living(config: NodeConfig, network: sandbox.Network) -> dict[str, ipaddress
     """The addresses of the pods whose sandboxes an earlier agent made and that still stand, by uid."""
     return {
         record.uid: ipaddress.IPv4Address(record.address)
-        for record in read_records(config.data_dir)
+        for record in records.read_all(config.data_dir)
         if record.has_sandbox and record.address and sandbox.is_kept(network, record.uid)
     }
 
@@ -151,46 +152,62 @@ def _network(config: NodeConfig) -> sandbox.Network:
     )
 
 
-def _host(
+def _engines(
     config: NodeConfig,
     manager: sdk.Manager,
     runtime: Runtime,
     network: sandbox.Network,
     images: ImageSource | None,
-) -> Host:
+) -> Engines:
     machine = registration.measured(config.data_dir)
-    return Host(
+    reserve = Reserve(config.data_dir / "node.reserve", _RESERVE_BYTES)
+    reserve.take()
+    return Engines(
         config=config,
-        client=manager.client,
         clock=manager.clock,
-        recorder=manager.recorder,
         runtime=runtime,
         images=Images(config.data_dir, images),
         roots=rootfs.RootFolders(config.data_dir / "rootfs"),
         network=network,
-        addresses=ipam.AddressPool(config.pods, config.data_dir / "addresses.json"),
+        addresses=ipam.AddressPool(config.pods, config.data_dir / "addresses.json", reserve),
         sources=Sources(manager, manager.clock),
-        boot=linux.boot_id(),
+        reserve=reserve,
         memory_bytes=machine.memory_bytes,
         allocatable=registration.capacity(machine, config.max_pods),
         oom_score_adj=int(Path("/proc/self/oom_score_adj").read_text()),
-        kernel=os.uname().release,
         also_masked=tuple(map(str, Path("/sys/devices/system/cpu").glob("cpu[0-9]*/thermal_throttle"))),
         also_read_only=tuple(map(str, cgroups.hierarchies())),
+    )
+
+
+def _host(engines: Engines, manager: sdk.Manager) -> Host:
+    return Host(
+        config=engines.config,
+        client=manager.client,
+        clock=manager.clock,
+        recorder=manager.recorder,
+        runtime=engines.runtime,
+        machine=LinuxMachine(engines),
+        records=records.DiskRecords(engines.config.data_dir, engines.reserve),
+        sources=engines.sources,
+        boot=linux.boot_id(),
+        allocatable=engines.allocatable,
+        kernel=os.uname().release,
     )
 
 
 class Agent:
     """The running parts; made by `run`."""
 
-    def __init__(self, host: Host, manager: sdk.Manager) -> None:
-        self._host = host
+    def __init__(self, engines: Engines, manager: sdk.Manager) -> None:
+        self._engines = engines
+        self._host = _host(engines, manager)
         self._manager = manager
-        self._pods = manager.informer(resources.POD, field_selector=f"spec.nodeName={host.config.name}")
+        pods = manager.informer(resources.POD, field_selector=f"spec.nodeName={engines.config.name}")
+        self._pods = pods
         self._slices = manager.informer(resources.ENDPOINT_SLICE)
-        self._workers: dict[str, PodWorker] = {}
-        self._tasks: TaskGroup | None = None
-        self._services = ServiceRules(host, self._pods, self._slices)
+        self._workers = PodWorkers(self._host, pods)
+        self._services = ServiceRules(self._host, pods, self._slices)
 
     async def run(self, *, task_status: TaskStatus[None]) -> None:
         config = self._host.config
@@ -204,7 +221,6 @@ class Agent:
         )
         application = web.Application(self, self._host.clock, config.api_token)
         async with anyio.create_task_group() as tasks:
-            self._tasks = tasks
             await tasks.start(web_server.serve, application, config.api_socket)
             await tasks.start(dns.serve, str(config.gateway), config.dns_port)
             await node.register()
@@ -212,7 +228,8 @@ class Agent:
             await tasks.start(functools.partial(_run_manager, self._manager))
             sources.start(tasks)
             with _full_disk_told(config):
-                await self._take_up()
+                await self._workers.start(tasks)
+            tasks.start_soon(watch.follow, config.data_dir / "images", self._host.clock, self._images_changed)
             tasks.start_soon(node.keep)
             self._services.changed()
             tasks.start_soon(self._services.keep)
@@ -223,129 +240,14 @@ class Agent:
             _log.info("node_started", node=config.name, runtime=runtime.name)
             task_status.started()
 
-    # Pods
-
     def _listen(self) -> None:
-        sources = self._host.sources
-        sources.services.add_handler(lambda _old, _new: self._services.changed())
+        self._host.sources.services.add_handler(lambda _old, _new: self._services.changed())
         self._slices.add_handler(self._services.slice_changed)
         self._pods.add_handler(self._services.pod_changed)
-        sources.config_maps.add_handler(functools.partial(self._source_changed, 0))
-        sources.secrets.add_handler(functools.partial(self._source_changed, 1))
 
-    def _source_changed(self, which: int, old: Object | None, new: Object | None) -> None:
-        changed = new or old or {}
-        key = objects.key(changed)
-        for worker in self._workers.values():
-            is_named = key.name in volumes.references(worker.pod)[which]
-            if is_named and objects.namespace(worker.pod) == key.namespace:
-                worker.refresh_volumes()
-
-    async def _take_up(self) -> None:
-        """Match the disk, the runtime and the API: adopt what belongs to a pod, remove what does not."""
-        records = {record.uid: self._current(record) for record in self._host.records()}
-        pods = {objects.uid(pod): pod for pod in self._pods.lister.list()}
-        await self._remove_orphans(records, pods)
-        for record in records.values():
-            if record.has_sandbox and record.address:
-                self._host.addresses.reserve(record.uid, ipaddress.IPv4Address(record.address))
-        for uid, pod in pods.items():
-            self._begin(pod, records.get(uid))
-        for uid, record in records.items():
-            if uid not in pods:
-                self._begin(_last_words(record), record)
-                self._workers[uid].vanish()
-        self._pods.add_handler(self._pod_changed)
-
-    def _current(self, record: Record) -> Record:
-        """The record as it is true now: nothing runs of what ran before the machine started anew."""
-        is_kept = not record.address or sandbox.is_kept(self._host.network, record.uid)
-        if record.boot == self._host.boot and (is_kept or not record.has_sandbox):
-            return record
-        renewed = model.rebooted(record, self._host.boot, self._host.clock.now())
-        try:
-            self._host.save(renewed)
-        except OSError as error:  # a full disk, say: what it has leads here again
-            _log.warning("record_not_renewed", pod=f"{record.namespace}/{record.name}", error=str(error))
-        return renewed
-
-    async def _remove_orphans(self, records: Mapping[str, Record], pods: Mapping[str, Object]) -> None:
-        host = self._host
-        attempts = [
-            c.current for r in records.values() for c in r.containers.values() if c.current is not None
-        ]
-        kept = {attempt.id for attempt in attempts if attempt.exit is None}
-        await self._remove_orphan_containers(kept)
-        folder = host.config.data_dir / "pods"
-        for uid in [entry.name for entry in folder.iterdir()] if folder.exists() else []:
-            if uid not in records and uid not in pods:
-                await steps.remove_files(host, uid)
-        for uid in sandbox.existing(host.network):
-            if uid not in records:
-                await anyio.to_thread.run_sync(sandbox.destroy, host.network, uid)
-        for uid in host.addresses.owners():
-            if uid not in records and uid not in pods:
-                host.addresses.give_back(uid)
-
-    async def _remove_orphan_containers(self, kept: Collection[str]) -> None:
-        """What the runtime and the image store still have of containers that no record keeps."""
-        host = self._host
-        for left in staging.existing(host.config.run_dir):
-            await anyio.to_thread.run_sync(left.give_back)
-        for identity in host.runtime.known():
-            if identity not in kept:
-                await steps.discard_container(host, identity)
-        for identity in rootfs.existing(host.roots):
-            if identity not in kept:
-                await anyio.to_thread.run_sync(rootfs.remove, host.roots, identity)
-
-    def _pod_changed(self, old: Object | None, new: Object | None) -> None:
-        if new is not None:
-            worker = self._workers.get(objects.uid(new))
-            if worker is not None:
-                worker.update(new)
-            else:
-                self._begin(new, None)
-        if old is not None and (new is None or objects.uid(new) != objects.uid(old)):
-            worker = self._workers.get(objects.uid(old))
-            if worker is not None:
-                worker.vanish()
-
-    def _begin(self, pod: Object, record: Record | None) -> None:
-        is_over = objects.status(pod).get("phase") in ("Succeeded", "Failed")
-        if self._tasks is None or (is_over and record is None and not objects.is_deleting(pod)):
-            return  # it has ended, and nothing of it is here: it must not run a second time
-        worker = PodWorker(self._host, pod, record)
-        if record is None and not objects.is_deleting(pod):
-            self._admit(worker)
-        self._workers[worker.uid] = worker
-        self._tasks.start_soon(self._drive, worker)
-
-    def _admit(self, worker: PodWorker) -> None:
-        """Whoever names its node itself passes by the scheduler, but not by what the node takes.
-
-        A pod that asked for more than there is would otherwise count with the scheduler for as long as it
-        likes, and no other pod would find room.
-        """
-        pods = [other.pod for other in self._workers.values() if not other.is_over]
-        lack = admission.lack(worker.pod, pods, self._host.allocatable)
-        if lack is not None:
-            worker.fail(f"OutOf{lack.resource}", f"Pod was rejected: Node didn't have enough {lack}")
-
-    async def _drive(self, worker: PodWorker) -> None:
-        """Run the worker to its end; one that fails unexpectedly starts anew from the disk."""
-        try:
-            await worker.run()
-            del self._workers[worker.uid]
-            return
-        except Exception as error:  # noqa: BLE001 - one pod's defect must not end all others
-            leaves = [str(leaf) for leaf in _leaves(error)]
-            _log.error("pod_worker_failed", pod=str(objects.key(worker.pod)), error=leaves, exc_info=error)
-        await self._host.clock.sleep(_WORKER_RETRY_S)
-        record = next((r for r in self._host.records() if r.uid == worker.uid), None)
-        self._begin(worker.pod, record)
-        if self._pods.lister.get(objects.key(worker.pod)) is None:
-            self._workers[worker.uid].vanish()
+    async def _images_changed(self) -> None:
+        self._engines.images.changed()
+        await self._workers.images_changed()
 
     # House-keeping
 
@@ -354,64 +256,35 @@ class Agent:
         while True:
             await self._host.clock.sleep(self._host.config.housekeeping_interval_s)
             await self._services.look_again()
-            for worker in list(self._workers.values()):
-                await self._rotate_logs(worker)
-                await self._hold_to_its_storage(worker)
-            self._host.sources.keep([worker.pod for worker in self._workers.values()])
+            await anyio.to_thread.run_sync(self._engines.reserve.take)
+            await self._workers.keep_house()
             if self._host.clock.monotonic() - collected_at_s >= _COLLECTION_INTERVAL_S:
                 await self._collect_layers()
                 collected_at_s = self._host.clock.monotonic()
 
     async def _collect_layers(self) -> None:
         try:
-            if digests := await self._host.images.collect():
+            if digests := await self._engines.images.collect():
                 _log.info("layers_removed", layers=len(digests))
         except (ImageCorrupt, OSError) as error:
             _log.warning("layers_not_collected", error=str(error))
-
-    async def _hold_to_its_storage(self, worker: PodWorker) -> None:
-        if not storage.is_limited(worker.pod) or not worker.record.is_any_running:
-            return
-        try:
-            usage = await storage.measured(self._host, worker.pod, worker.record)
-        except OSError as error:
-            _log.warning("storage_not_measured", pod=str(objects.key(worker.pod)), error=str(error))
-            return
-        if message := storage.excess(worker.pod, usage):
-            worker.fail(decide.EVICTED, message)
-
-    async def _rotate_logs(self, worker: PodWorker) -> None:
-        config = self._host.config
-        for name, container in worker.record.containers.items():
-            attempt = container.current
-            if attempt is None or attempt.handle is None or not container.is_running:
-                continue
-            path = steps.log_path(self._host, worker.uid, name, attempt.number)
-            if not logs.due_for_rotation(iter([path]), config.log_bytes_max):
-                continue
-            try:
-                logs.set_aside(path, self._host.clock.now(), config.log_files_max)
-                await self._host.runtime.reopen_log(attempt.handle)
-            except OSError as error:
-                _log.warning("log_not_rotated", path=str(path), error=str(error))
 
     # What the HTTP interface tells
 
     def _worker_of(self, namespace: str, pod: str) -> PodWorker:
         key = Key(namespace, pod)
-        found = [worker for worker in self._workers.values() if objects.key(worker.pod) == key]
-        if not found:
+        worker = self._workers.named(key)
+        if worker is None:
             raise errors.NotFound(f'pod "{key}" is not on this node')
-        return found[-1]
+        return worker
 
     def log(self, namespace: str, pod: str, container: str, *, previous: bool) -> web.LogPlace:
         worker = self._worker_of(namespace, pod)
         names = [str(c["name"]) for c in model.all_containers(worker.pod)]
         if container not in names:
             raise errors.NotFound(f"container {container} is not valid for pod {pod}")
-        known = worker.record.container(container)
-        attempt = logged_attempt(worker.pod, container, known, previous=previous)
-        path = steps.log_path(self._host, worker.uid, container, attempt.number)
+        attempt = logged_attempt(worker.pod, container, worker.record.container(container), previous=previous)
+        path = self._host.config.log_path(worker.uid, container, attempt.number)
 
         def is_over() -> bool:
             current = worker.record.container(container).current
@@ -421,11 +294,11 @@ class Agent:
 
     def summary(self) -> Mapping[str, Any]:
         now = rfc3339(self._host.clock.now())
-        pods = [self._pod_usage(worker, now) for worker in self._workers.values()]
+        pods = [self._pod_usage(worker, now) for worker in self._workers]
         return {"node": {"nodeName": self._host.config.name}, "pods": pods}
 
     def _pod_usage(self, worker: PodWorker, now: str) -> Mapping[str, Any]:
-        group = self._host.cgroup_of(worker.uid)
+        group = self._host.config.pod_cgroup(worker.uid)
         containers = [
             {"name": name, **_usage(f"{group}/{container.current.id}", now)}
             for name, container in worker.record.containers.items()
@@ -473,23 +346,6 @@ def _host_resolvers(config: NodeConfig) -> tuple[str, ...]:
     text = Path("/etc/resolv.conf").read_text() if Path("/etc/resolv.conf").exists() else ""
     servers = etc.parse_resolv_conf(text)[0]
     return tuple(server for server in servers if server != str(config.gateway))
-
-
-def _last_words(record: Record) -> Object:
-    """Enough of a pod that is gone from the API to end what is left of it."""
-    names = sorted(record.containers)
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": record.name, "namespace": record.namespace, "uid": record.uid},
-        "spec": {"containers": [{"name": name, "image": ""} for name in names]},
-    }
-
-
-def _leaves(error: BaseException) -> list[BaseException]:
-    if isinstance(error, BaseExceptionGroup):
-        return [leaf for inner in error.exceptions for leaf in _leaves(inner)]
-    return [error]
 
 
 @contextlib.asynccontextmanager

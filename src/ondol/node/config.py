@@ -98,3 +98,10 @@ class NodeConfig:
 
     def pod_dir(self, uid: str) -> Path:
         return self.data_dir / "pods" / uid
+
+    def pod_cgroup(self, uid: str) -> str:
+        return f"{self.cgroup}/pod{uid}"
+
+    def log_path(self, uid: str, container: str, number: int) -> Path:
+        """The log of one run of a container."""
+        return self.pod_dir(uid) / container / f"{number}.log"

@@ -19,10 +19,9 @@ from typing import Any, Final
 from ondol.api import conditions, objects, resources
 from ondol.api.objects import Object
 from ondol.base import clock as time
-from ondol.base import errors, log
+from ondol.base import errors, files, log
 from ondol.base.clock import Clock
 from ondol.client import Client, PatchType
-from ondol.node import files
 from ondol.node.config import NodeConfig
 from ondol.node.images.store import ImageCorrupt, ImageStore, Stored
 

@@ -19,6 +19,7 @@ from typing import Any, Final
 
 from ondol.base import database, errors
 from ondol.base.database import DiskFull
+from ondol.base.reserve import Reserve
 from ondol.store.records import Row
 
 _TABLES: Final = """
@@ -61,6 +62,9 @@ class Database:
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
+        self._reserve = (
+            Reserve(path.with_name(path.name + ".reserve"), _RESERVE_BYTES) if path is not None else None
+        )
         self._shrunk = False
         self._lock = _exclusive(path) if path is not None else None
         try:
@@ -74,35 +78,13 @@ class Database:
         if path is None:  # nothing of it outlives its owner, who need not close it
             weakref.finalize(self, self._connection.close)
 
-    @property
-    def _reserve(self) -> Path | None:
-        return self._path.with_name(self._path.name + ".reserve") if self._path is not None else None
-
     def take_reserve(self) -> bool:
         """Whether the reserve is there, if need be again."""
-        reserve = self._reserve
-        if reserve is None or reserve.exists():
-            return True
-        draft = reserve.with_name(reserve.name + ".new")
-        try:
-            descriptor = os.open(draft, os.O_CREAT | os.O_WRONLY, 0o600)
-            try:
-                os.posix_fallocate(descriptor, 0, _RESERVE_BYTES)
-            finally:
-                os.close(descriptor)
-            draft.replace(reserve)
-        except OSError:
-            with contextlib.suppress(OSError):
-                draft.unlink(missing_ok=True)
-            return False
-        return True
+        return self._reserve is None or self._reserve.take()
 
     def give_up_reserve(self) -> bool:
         """Make room for what makes room; False if there is nothing to give up."""
-        if self._reserve is None or not self._reserve.exists():
-            return False
-        self._reserve.unlink()
-        return True
+        return self._reserve is not None and self._reserve.give_up()
 
     def _mark(self) -> None:
         """Record in the lock file that there is a database to lose."""

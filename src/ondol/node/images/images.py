@@ -29,6 +29,10 @@ class ImageUnavailable(errors.OndolError):
         self.reason = reason
 
 
+IMAGE_REASONS: Final = ("ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull")
+"""Why a container waits for an image that may yet come."""
+
+
 @dataclass(frozen=True, slots=True)
 class Refusal:
     """How the lack of an image is told: waiting reason and message, and events as (reason, message)."""
@@ -70,6 +74,20 @@ class Images:
         self._store = ImageStore(data / "images")
         self._layers = Layers(data / "layers", self._store)
         self._source = source
+        self.revision = 0
+        """Grows with each change of the store that was heard of."""
+
+    def changed(self) -> None:
+        """The store has other images than before."""
+        self.revision += 1
+
+    async def has(self, reference: str) -> bool:
+        """Whether the store has the image, whole or not."""
+        try:
+            await anyio.to_thread.run_sync(self._store.resolve, reference)
+        except (ImageMissing, ImageCorrupt):
+            return False
+        return True
 
     async def ensure(self, reference: str, policy: str) -> Unpacked:
         """The image, unpacked; `ImageUnavailable` when it cannot be had under the pull policy."""

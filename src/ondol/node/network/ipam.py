@@ -10,17 +10,21 @@ import ipaddress
 import json
 from pathlib import Path
 
-from ondol.base import errors, log
-from ondol.node import files
+from ondol.base import errors, files, log
+from ondol.base.reserve import Reserve
 
 _log = log.get("node.network")
 
 
 class AddressPool:
-    """`take` and `give_back` by owner (the pod's uid); each change is on disk when they return."""
+    """`take` and `give_back` by owner (the pod's uid); each change is on disk when they return.
 
-    def __init__(self, network: ipaddress.IPv4Network, path: Path) -> None:
+    On a full disk they are written in the space of the node's reserve.
+    """
+
+    def __init__(self, network: ipaddress.IPv4Network, path: Path, reserve: Reserve) -> None:
         self._network = network
+        self._reserve = reserve
         self._path = path
         self._owners: dict[str, int] = {}
         self._last = 1
@@ -39,20 +43,19 @@ class AddressPool:
     def take(self, owner: str) -> ipaddress.IPv4Address:
         """The owner's address: the one it has, else the next free one."""
         if owner not in self._owners:
-            self._last = self._next_free()
-            self._owners[owner] = self._last
-            self._save()
+            offset = self._next_free()
+            self._keep({**self._owners, owner: offset}, offset)
         return self._network[self._owners[owner]]
 
     def reserve(self, owner: str, address: ipaddress.IPv4Address) -> None:
         """What the owner is known to have, should the pool have forgotten it."""
         if owner not in self._owners and address in self._network:
-            self._owners[owner] = int(address) - int(self._network.network_address)
-            self._save()
+            offset = int(address) - int(self._network.network_address)
+            self._keep({**self._owners, owner: offset}, self._last)
 
     def give_back(self, owner: str) -> None:
-        if self._owners.pop(owner, None) is not None:
-            self._save()
+        if owner in self._owners:
+            self._keep({name: offset for name, offset in self._owners.items() if name != owner}, self._last)
 
     def _next_free(self) -> int:
         taken = set(self._owners.values())
@@ -79,6 +82,9 @@ class AddressPool:
         self._owners = {str(k): int(v) for k, v in owners.items()} if isinstance(owners, dict) else {}
         self._last = int(str(document.get("last", 1)))
 
-    def _save(self) -> None:
-        document = {"network": str(self._network), "last": self._last, "owners": self._owners}
-        files.write(self._path, json.dumps(document).encode())
+    def _keep(self, owners: dict[str, int], last: int) -> None:
+        """Write, then remember: one that could not be written is written when it is tried again."""
+        document = {"network": str(self._network), "last": last, "owners": owners}
+        content = json.dumps(document).encode()
+        self._reserve.write(lambda: files.replace(self._path, content, durable=False))
+        self._owners, self._last = owners, last

@@ -1,23 +1,21 @@
-"""What to do next for a pod: one pure function from what is wanted and known to actions.
+"""What to do next for a pod: one pure function from its spec, its record and the facts to actions.
 
-The worker carries the actions out, records what came of them and asks again; nothing here waits.
+The worker carries the actions out, records what came of them and asks again; nothing here waits. Where a
+pod stands is its `Stage`; `STAGES` says of each what may be begun there and which may come next.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Final, TypeAlias
 
-import msgspec
-
 from ondol.api import objects
-from ondol.base.backoff import Backoff
-from ondol.node.pods import model
+from ondol.node.pods import lifecycle, model
+from ondol.node.pods.lifecycle import should_restart
 from ondol.node.pods.model import Attempt, Container, Facts, Record, Spec, Unhealthy
-from ondol.node.runtime.port import Exit
 
-CLEAN_RUN_S: Final = 600.0
 DEFAULT_GRACE_S: Final = 30
 EVICTED: Final = "Evicted"
 EVICTION_GRACE_S: Final = 1.0  # as the kubelet's immediate eviction
@@ -82,54 +80,130 @@ Action: TypeAlias = (
 )
 
 
+class Stage(StrEnum):
+    """Where a pod stands on this node."""
+
+    PREPARING = "preparing"
+    RUNNING = "running"
+    STOPPING = "stopping"
+    CLEARING = "clearing"
+    OVER = "over"
+    LEAVING = "leaving"
+
+
+@dataclass(frozen=True, slots=True)
+class StageFacts:
+    """One row of the table of stages."""
+
+    meaning: str
+    actions: tuple[type[Action], ...]
+    """What may be begun there."""
+    following: tuple[Stage, ...]
+    """Which stages may come next."""
+
+
+STAGES: Final[Mapping[Stage, StageFacts]] = {
+    Stage.PREPARING: StageFacts(
+        "the sandbox or the volumes are not there yet",
+        (SetUpSandbox, PrepareVolumes, Fail),
+        (Stage.RUNNING, Stage.STOPPING, Stage.CLEARING, Stage.LEAVING),
+    ),
+    Stage.RUNNING: StageFacts(
+        "containers are made, run and are made again, each in its turn",
+        (RefreshVolumes, Create, Start, Stop, Fail),
+        (Stage.STOPPING, Stage.CLEARING),
+    ),
+    Stage.STOPPING: StageFacts(
+        "the pod is to end, and something of it runs or is under way: applications first, then sidecars",
+        (Stop,),
+        (Stage.CLEARING, Stage.OVER, Stage.LEAVING),
+    ),
+    Stage.CLEARING: StageFacts(
+        "nothing runs; sandbox, mounts and volumes are given back",
+        (TearDown,),
+        (Stage.OVER, Stage.LEAVING),
+    ),
+    Stage.OVER: StageFacts(
+        "Succeeded or Failed; only its logs are left, until it is deleted", (), (Stage.LEAVING,)
+    ),
+    Stage.LEAVING: StageFacts("deleted, and nothing is left but the object and the files", (Finish,), ()),
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Decision:
+    stage: Stage
     actions: tuple[Action, ...] = ()
     wake_at: float | None = None
     """Ask again by then even if nothing happens."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Ahead:
+    """As a `Decision`, of a part of the pod."""
+
+    actions: tuple[Action, ...] = ()
+    wake_at: float | None = None
+
+
 def decide(pod: Spec, record: Record, facts: Facts) -> Decision:
-    if facts.is_deleting:
-        return _ending(pod, record, facts, grace_s(pod), is_final=True)
-    if outcome(pod, record):
-        grace = EVICTION_GRACE_S if record.failed_reason == EVICTED else grace_s(pod)
-        return _ending(pod, record, facts, grace, is_final=False)
+    match at := stage(pod, record, facts):
+        case Stage.PREPARING | Stage.RUNNING:
+            return _forward(at, pod, record, facts)
+        case Stage.STOPPING:
+            names = [name for name in _next_to_stop(pod, record) if name not in facts.busy]
+            grace = _ending_grace_s(pod, record, facts)
+            return Decision(at, tuple(Stop(name, grace) for name in names))
+        case Stage.CLEARING:
+            return Decision(at, () if facts.busy else (TearDown(),))
+        case Stage.LEAVING:
+            return Decision(at, () if facts.busy else (Finish(),))
+        case Stage.OVER:
+            return Decision(at)
+
+
+def stage(pod: Spec, record: Record, facts: Facts) -> Stage:
+    if not facts.is_deleting and not outcome(pod, record):
+        is_ready = record.has_sandbox and facts.are_volumes_ready
+        return Stage.RUNNING if is_ready else Stage.PREPARING
+    if record.is_any_running or facts.busy - ENDING_STEPS:
+        return Stage.STOPPING
+    if record.has_sandbox or facts.are_volumes_ready or "teardown" in facts.busy:
+        return Stage.CLEARING
+    return Stage.LEAVING if facts.is_deleting else Stage.OVER
+
+
+ENDING_STEPS: Final = frozenset({"teardown", "finish"})
+"""The names of the steps that only a pod that ends has."""
+
+
+def _ending_grace_s(pod: Spec, record: Record, facts: Facts) -> float:
+    is_evicted = record.failed_reason == EVICTED and not facts.is_deleting
+    return EVICTION_GRACE_S if is_evicted else grace_s(pod)
+
+
+def _forward(at: Stage, pod: Spec, record: Record, facts: Facts) -> Decision:
+    """The next steps of a pod that is to run, unless it has run for as long as it may."""
     deadline = _deadline(pod, record)
     if deadline is not None and facts.now >= deadline:
         message = "Pod was active on the node longer than the specified deadline"
-        return Decision((Fail("DeadlineExceeded", message),))
-    return _earliest(_running(pod, record, facts), deadline)
+        return Decision(at, (Fail("DeadlineExceeded", message),))
+    ahead = _running(pod, record, facts) if at is Stage.RUNNING else _preparing(record, facts)
+    moments = [moment for moment in (ahead.wake_at, deadline) if moment is not None]
+    return Decision(at, ahead.actions, min(moments, default=None))
 
 
 def grace_s(pod: Spec) -> float:
-    given = objects.metadata(pod).get("deletionGracePeriodSeconds")
-    if given is None:
-        given = objects.spec(pod).get("terminationGracePeriodSeconds")
-    return float(DEFAULT_GRACE_S if given is None else given)
+    """How long its containers may take to end, in seconds: as the deletion says, else as the pod does."""
+    seconds = objects.metadata(pod).get("deletionGracePeriodSeconds")
+    if seconds is None:
+        seconds = objects.spec(pod).get("terminationGracePeriodSeconds")
+    return float(DEFAULT_GRACE_S if seconds is None else seconds)
 
 
 def _deadline(pod: Spec, record: Record) -> float | None:
     seconds = objects.spec(pod).get("activeDeadlineSeconds")
     return None if seconds is None else record.start_time + float(seconds)
-
-
-def _earliest(decision: Decision, moment: float | None) -> Decision:
-    moments = [m for m in (decision.wake_at, moment) if m is not None]
-    return Decision(decision.actions, min(moments) if moments else None)
-
-
-def _ending(pod: Spec, record: Record, facts: Facts, grace: float, *, is_final: bool) -> Decision:
-    """Applications stop first, sidecars after them in reverse order, then everything goes back."""
-    if record.is_any_running:
-        return Decision(
-            tuple(Stop(name, grace) for name in _next_to_stop(pod, record) if name not in facts.busy)
-        )
-    if facts.busy:
-        return Decision()
-    if record.has_sandbox or facts.are_volumes_ready:
-        return Decision((TearDown(),))
-    return Decision((Finish(),)) if is_final else Decision()
 
 
 def _next_to_stop(pod: Spec, record: Record) -> list[str]:
@@ -143,20 +217,21 @@ def _next_to_stop(pod: Spec, record: Record) -> list[str]:
     return first or [name for name in reversed(sidecars) if name in alive][:1]
 
 
-def _running(pod: Spec, record: Record, facts: Facts) -> Decision:
+def _preparing(record: Record, facts: Facts) -> _Ahead:
     actions: list[Action] = []
     if not record.has_sandbox and facts.is_proxy_gone and "sandbox" not in facts.busy:
         actions.append(SetUpSandbox())
     if not facts.are_volumes_ready and "volumes" not in facts.busy:
         actions.append(PrepareVolumes())
-    if not record.has_sandbox or not facts.are_volumes_ready:
-        return Decision(tuple(actions))
-    if facts.are_volumes_stale and "refresh" not in facts.busy:
-        actions.append(RefreshVolumes())
-    decisions = [_forward(pod, spec, record, facts) for spec in runnable(pod, record)]
-    return Decision(
-        (*actions, *(action for decision in decisions for action in decision.actions)),
-        min((d.wake_at for d in decisions if d.wake_at is not None), default=None),
+    return _Ahead(tuple(actions))
+
+
+def _running(pod: Spec, record: Record, facts: Facts) -> _Ahead:
+    is_stale = facts.are_volumes_stale and "refresh" not in facts.busy
+    ahead = [_next_of(pod, spec, record, facts) for spec in runnable(pod, record)]
+    return _Ahead(
+        (*((RefreshVolumes(),) if is_stale else ()), *(action for each in ahead for action in each.actions)),
+        min((each.wake_at for each in ahead if each.wake_at is not None), default=None),
     )
 
 
@@ -188,91 +263,32 @@ def is_initialized(pod: Spec, record: Record) -> bool:
     )
 
 
-def _forward(pod: Spec, spec: Spec, record: Record, facts: Facts) -> Decision:
+def _next_of(pod: Spec, spec: Spec, record: Record, facts: Facts) -> _Ahead:
     """The next step of one container."""
     name = str(spec["name"])
-    container = afresh(spec, record.container(name))
+    container = lifecycle.afresh(spec, record.container(name))
     if name in facts.busy:
-        return Decision()
+        return _Ahead()
     if container.is_running and container.current is not None:
         return _running_on(pod, spec, container.current, facts.unhealthy.get(name))
     if container.current is not None and container.current.is_created:
-        return Decision((Start(name),)) if facts.is_gate_open else Decision()
+        return _Ahead((Start(name),)) if facts.is_gate_open else _Ahead()
     if container.has_exited and not should_restart(pod, spec, container):
-        return Decision()
+        return _Ahead()
     if facts.now < container.retry_at:
-        return Decision(wake_at=container.retry_at)
-    return Decision((Create(name),))
+        return _Ahead(wake_at=container.retry_at)
+    return _Ahead((Create(name),))
 
 
-def afresh(spec: Spec, container: Container) -> Container:
-    """The container as it stands for its image: the back-off was from another one if that was changed."""
-    if container.tried_image in ("", spec.get("image", "")):
-        return container
-    return msgspec.structs.replace(container, failures=0, retry_at=0.0)
-
-
-def begun_anew(pod: Spec, record: Record) -> Record:
-    """The record for a new sandbox: what is to run runs from the beginning, init containers too.
-
-    They may have filled what is gone with the machine's last run: memory, the network. Source: the kubelet's
-    `computePodActions`.
-    """
-    renewed = dict(record.containers)
-    for spec in model.all_containers(pod):
-        container = record.container(spec["name"])
-        is_init = spec in model.init_containers(pod) and not model.is_sidecar(spec)
-        if container.has_exited and (is_init or should_restart(pod, spec, container)):
-            renewed[str(spec["name"])] = msgspec.structs.replace(
-                container, current=None, last=container.current, is_started=False, is_ready=False
-            )
-    return msgspec.structs.replace(record, containers=renewed)
-
-
-def _running_on(pod: Spec, spec: Spec, current: Attempt, unhealthy: Unhealthy | None) -> Decision:
+def _running_on(pod: Spec, spec: Spec, current: Attempt, unhealthy: Unhealthy | None) -> _Ahead:
     """A container that runs goes on, unless its image was changed or a probe has given it up."""
     name, grace = str(spec["name"]), grace_s(pod)
     if current.image != spec.get("image", current.image):
-        return Decision((Stop(name, grace, f"Container {name} definition changed, will be restarted"),))
+        return _Ahead((Stop(name, grace, f"Container {name} definition changed, will be restarted"),))
     if unhealthy is not None:
         own = unhealthy.grace_s
-        return Decision((Stop(name, grace if own is None else own, unhealthy.why),))
-    return Decision()
-
-
-def should_restart(pod: Spec, spec: Spec, container: Container) -> bool:
-    """Whether a container that ended runs again, by the pod's restart policy."""
-    if model.is_sidecar(spec):
-        return True
-    policy = model.restart_policy(pod)
-    is_init = any(spec["name"] == init["name"] for init in model.init_containers(pod))
-    if container.has_succeeded:
-        return policy == "Always" and not is_init
-    return policy != "Never"
-
-
-def exited(container: Container, ended: Exit, *, message: str, backoff: Backoff) -> Container:
-    """The container after its end: reason, and when it may run again (at once after a first failure)."""
-    attempt = container.current
-    if attempt is None:
-        return container
-    reason = "OOMKilled" if ended.oom_killed else "Completed" if ended.code == 0 else "Error"
-    over = msgspec.structs.replace(
-        attempt, exit=ended, reason=attempt.reason or reason, message=message or attempt.message
-    )
-    was_clean = attempt.started_at > 0 and ended.finished_at - attempt.started_at >= CLEAN_RUN_S
-    failures = 1 if was_clean else container.failures + 1
-    wait_s = backoff.delay_s(failures - 1) if failures > 1 else 0.0
-    return msgspec.structs.replace(
-        container,
-        current=over,
-        failures=failures,
-        retry_at=ended.finished_at + wait_s if wait_s else 0.0,
-        is_ready=False,
-        is_started=False,
-        waiting_reason="",
-        waiting_message="",
-    )
+        return _Ahead((Stop(name, grace if own is None else own, unhealthy.why),))
+    return _Ahead()
 
 
 def phase(pod: Spec, record: Record, *, is_starting: bool = False) -> str:

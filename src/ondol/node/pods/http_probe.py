@@ -17,6 +17,7 @@ from urllib.parse import SplitResult, quote, urljoin, urlsplit
 import anyio
 from anyio.abc import ByteStream
 
+from ondol.base.clock import Clock
 from ondol.node.pods.target import Answer, Target
 
 Spec = Mapping[str, Any]
@@ -56,10 +57,10 @@ class Response:
     """At most 10 KiB."""
 
 
-async def ask(action: Spec, target: Target, timeout_s: float) -> Answer:
+async def ask(action: Spec, target: Target, timeout_s: float, clock: Clock) -> Answer:
     """Whether `httpGet` is answered with 200 to 399; a redirect to elsewhere is a success with a warning."""
     try:
-        response = await get(action, target, timeout_s, agent=PROBE_AGENT)
+        response = await get(action, target, timeout_s, clock, agent=PROBE_AGENT)
     except HalfAnswer as error:
         return Answer("error", str(error))
     except (OSError, TimeoutError, ValueError) as error:
@@ -73,7 +74,7 @@ async def ask(action: Spec, target: Target, timeout_s: float) -> Answer:
     return Answer("failure", f"HTTP probe failed with statuscode: {response.status}")
 
 
-async def get(action: Spec, target: Target, timeout_s: float, *, agent: str) -> Response:
+async def get(action: Spec, target: Target, timeout_s: float, clock: Clock, *, agent: str) -> Response:
     """The answer to `httpGet`, after redirects on the same host.
 
     `OSError`, `TimeoutError` and `ValueError` name the address and what went wrong, `HalfAnswer` when only
@@ -81,7 +82,7 @@ async def get(action: Spec, target: Target, timeout_s: float, *, agent: str) -> 
     """
     url = first_url(action, target)
     try:
-        with anyio.fail_after(timeout_s):
+        with clock.fail_after(timeout_s):
             return await _follow(url, headers(action.get("httpHeaders") or (), agent))
     except TimeoutError as error:
         raise TimeoutError(f'Get "{url.geturl()}": no answer within {timeout_s:g}s') from error

@@ -80,7 +80,7 @@ def wait_s(count: Count, schedule: Schedule) -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class Ears:
+class Listener:
     """Who hears of a container's probes."""
 
     report: Callable[[Kind, bool], None]
@@ -103,18 +103,18 @@ class Run:
     """It has started up; its startup probe was content or it has none."""
 
 
-async def watch_all(run: Run, clock: Clock, ears: Ears) -> None:
+async def watch_all(run: Run, clock: Clock, listener: Listener) -> None:
     """Ask all probes of a container for as long as it runs, the others once the startup probe is content."""
     is_held = bool(run.container.get("startupProbe")) and not run.is_started
-    if is_held and not await _watch("startup", run, clock, ears):
+    if is_held and not await _watch("startup", run, clock, listener):
         return
     async with anyio.create_task_group() as probes:
         for kind in ("readiness", "liveness"):
             if run.container.get(f"{kind}Probe"):
-                probes.start_soon(_watch, kind, run, clock, ears)
+                probes.start_soon(_watch, kind, run, clock, listener)
 
 
-async def _watch(kind: Kind, run: Run, clock: Clock, ears: Ears) -> bool:
+async def _watch(kind: Kind, run: Run, clock: Clock, listener: Listener) -> bool:
     """Ask again and again; ends, with the verdict, once nothing more depends on it.
 
     That is so for a container that has started up or is to be restarted, and for a pod that is to end
@@ -125,15 +125,15 @@ async def _watch(kind: Kind, run: Run, clock: Clock, ears: Ears) -> bool:
     schedule = Schedule.of(probe)
     await clock.sleep(max(run.started_at + schedule.initial_delay_s - clock.now(), 0.0))
     count, told_at = Count(), clock.monotonic()
-    while kind == "readiness" or not ears.is_ending():
-        answer = await ask(probe, run.target, schedule.timeout_s, run.container)
+    while kind == "readiness" or not listener.is_ending():
+        answer = await ask(probe, run.target, schedule.timeout_s, run.container, clock)
         now = clock.monotonic()
         before, count = count, _after(count, schedule, answer, now)
         if _is_news(before, count, answer) or (answer.kind == "error" and now - told_at >= schedule.period_s):
             told_at = now
-            ears.tell(kind, answer)
+            listener.tell(kind, answer)
         if count.verdict is not None and count.verdict != before.verdict:
-            ears.report(kind, count.verdict)
+            listener.report(kind, count.verdict)
             if kind == "startup" or (kind == "liveness" and not count.verdict):
                 return count.verdict
         await clock.sleep(wait_s(count, schedule))
@@ -154,13 +154,13 @@ def _is_news(before: Count, after: Count, answer: Answer) -> bool:
     return answer.kind == "failure" and is_told and after.failures > before.failures
 
 
-async def ask(probe: Spec, target: Target, timeout_s: float, container: Spec) -> Answer:
+async def ask(probe: Spec, target: Target, timeout_s: float, container: Spec, clock: Clock) -> Answer:
     """One question by the means the probe names."""
     try:
         if "httpGet" in probe:
-            return await http_probe.ask(probe["httpGet"], target, timeout_s)
+            return await http_probe.ask(probe["httpGet"], target, timeout_s, clock)
         if "tcpSocket" in probe:
-            return await _tcp(probe["tcpSocket"], target, timeout_s)
+            return await _tcp(probe["tcpSocket"], target, timeout_s, clock)
         if "grpc" in probe:
             return await _grpc(probe["grpc"], target, timeout_s)
         return await _exec(probe["exec"], target, timeout_s, container)
@@ -184,10 +184,10 @@ async def _exec(action: Spec, target: Target, timeout_s: float, container: Spec)
     return Answer("success" if result.code == 0 else "failure", text)
 
 
-async def _tcp(action: Spec, target: Target, timeout_s: float) -> Answer:
+async def _tcp(action: Spec, target: Target, timeout_s: float, clock: Clock) -> Answer:
     host, port = action.get("host") or target.address, target.port(action["port"])
     try:
-        with anyio.fail_after(timeout_s):
+        with clock.fail_after(timeout_s):
             stream = await anyio.connect_tcp(host, port)
             await stream.aclose()
     except (OSError, TimeoutError, UnicodeError) as error:  # the last: of a host that is no name

@@ -16,8 +16,10 @@ from ondol.base import clock as time
 from ondol.base import errors
 from ondol.base.clock import Clock
 from ondol.client import Client
-from ondol.node.pods import env, volumes
+from ondol.node.pods import env
 from ondol.node.pods.model import Spec
+from ondol.node.volumes import registry
+from ondol.node.volumes.volume import TokenRequest
 from ondol.sdk.informer import Selection
 
 Handler: TypeAlias = Callable[[Object | None, Object | None], None]
@@ -137,7 +139,7 @@ class Sources:
         self.namespaces = manager.informer(resources.NAMESPACE)
         self.endpoint_slices = manager.informer(resources.ENDPOINT_SLICE)
         self.endpoint_slices.add_index(_BY_ADDRESS, _addresses)
-        self._tokens: dict[tuple[str, volumes.TokenRequest], Token] = {}
+        self._tokens: dict[tuple[str, TokenRequest], Token] = {}
 
     def start(self, tasks: TaskGroup) -> None:
         """From now on what pods have mounted is followed, in these tasks."""
@@ -147,7 +149,7 @@ class Sources:
     async def of(self, pod: Spec) -> env.Sources:
         """Every ConfigMap and Secret the pod refers to; those it mounts are followed."""
         namespace = objects.namespace(pod)
-        maps, secrets = volumes.references(pod)
+        maps, secrets = pod_references.of(objects.spec(pod))
         mounted = pod_references.of_volumes(objects.spec(pod))
         return env.Sources(
             {
@@ -191,10 +193,10 @@ class Sources:
             for word in words
         )
 
-    async def tokens(self, pod: Spec) -> dict[volumes.TokenRequest, str]:
+    async def tokens(self, pod: Spec) -> dict[TokenRequest, str]:
         """A current token for each that the pod's volumes ask for."""
-        found: dict[volumes.TokenRequest, str] = {}
-        for asked in volumes.token_requests(pod):
+        found: dict[TokenRequest, str] = {}
+        for asked in registry.token_requests(pod):
             held = self._tokens.get((objects.uid(pod), asked))
             if held is None or self._clock.now() >= held.refresh_at:
                 held = await self._issue(pod, asked)
@@ -203,14 +205,14 @@ class Sources:
         return found
 
     def next_refresh(self, pod: Spec) -> float | None:
-        held = [self._tokens.get((objects.uid(pod), asked)) for asked in volumes.token_requests(pod)]
+        held = [self._tokens.get((objects.uid(pod), asked)) for asked in registry.token_requests(pod)]
         return min((token.refresh_at for token in held if token is not None), default=None)
 
     def forget(self, uid: str) -> None:
         for key in [key for key in self._tokens if key[0] == uid]:
             del self._tokens[key]
 
-    async def _issue(self, pod: Spec, asked: volumes.TokenRequest) -> Token:
+    async def _issue(self, pod: Spec, asked: TokenRequest) -> Token:
         account = str(objects.spec(pod).get("serviceAccountName") or "default")
         bound = {"apiVersion": "v1", "kind": "Pod", "name": objects.name(pod), "uid": objects.uid(pod)}
         request: Object = {

@@ -8,7 +8,7 @@ from typing import Any, Final
 from ondol.api import conditions, dataplane, objects, quality
 from ondol.api.objects import Object
 from ondol.base import clock
-from ondol.node.pods import decide, model
+from ondol.node.pods import decide, lifecycle, model
 from ondol.node.pods.model import Attempt, Container, Record, Spec
 
 _CONDITIONS: Final = (
@@ -191,7 +191,7 @@ def _states(pod: Spec, record: Record, spec: Spec, runtime: str, now: float) -> 
         over = {"terminated": _terminated(attempt, runtime, room)}
         if container.waiting_reason:
             return {"waiting": _reasoned(container.waiting_reason, container.waiting_message)}, over
-        will_restart = decide.should_restart(pod, spec, container) and not record.failed_reason
+        will_restart = lifecycle.should_restart(pod, spec, container) and not record.failed_reason
         if container.retry_at > now and will_restart:
             return {"waiting": _crash_loop(record, spec, container, attempt)}, over
         return over, before

@@ -17,7 +17,6 @@ import anyio.to_thread
 from ondol.api import objects
 from ondol.base import quantity
 from ondol.node.pods import model
-from ondol.node.pods.host import Host
 from ondol.node.pods.model import Record, Spec
 
 _RESOURCE: Final = "ephemeral-storage"
@@ -25,7 +24,7 @@ _BLOCK_BYTES: Final = 512
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class Usage:
     """Bytes on the disk by name: of emptyDirs, and of containers with their logs."""
 
     volumes: Mapping[str, int] = field(default_factory=dict)
@@ -38,20 +37,20 @@ def is_limited(pod: Spec) -> bool:
     return any(True for _ in _bounded(pod)) or any(limit is not None for limit in limits)
 
 
-def excess(pod: Spec, held: Held) -> str:
+def excess(pod: Spec, usage: Usage) -> str:
     """What goes beyond its limit, in the kubelet's words; empty when nothing does."""
     for volume, limit in _bounded(pod):
-        if held.volumes.get(volume, 0) > quantity.bytes_of(limit):
+        if usage.volumes.get(volume, 0) > quantity.bytes_of(limit):
             return f'Usage of EmptyDir volume "{volume}" exceeds the limit "{limit}".'
     limits = {str(c["name"]): _limit(c) for c in model.all_containers(pod)}
     for name, limit in limits.items():
-        if limit is not None and held.containers.get(name, 0) > quantity.bytes_of(limit):
+        if limit is not None and usage.containers.get(name, 0) > quantity.bytes_of(limit):
             return f'Container {name} exceeded its local ephemeral storage limit "{limit}".'
     apps = [limits[str(c["name"])] for c in model.app_containers(pod)]
     if any(limit is None for limit in apps):
         return ""
     total = sum(quantity.bytes_of(limit) for limit in apps if limit is not None)
-    if sum(held.volumes.values()) + sum(held.containers.values()) > total:
+    if sum(usage.volumes.values()) + sum(usage.containers.values()) > total:
         return f"Pod ephemeral local storage usage exceeds the total limit of containers {total} bytes."
     return ""
 
@@ -73,17 +72,17 @@ def _bounded(pod: Spec) -> Iterator[tuple[str, Any]]:
             yield str(volume["name"]), limit
 
 
-async def measured(host: Host, pod: Spec, record: Record) -> Held:
-    folder = host.config.pod_dir(record.uid)
+async def measured(folder: Path, roots: Path, pod: Spec, record: Record) -> Usage:
+    """What the pod holds in its own folder and in the writable layers below `roots`."""
     volumes = {str(v["name"]): [folder / "volumes" / str(v["name"])] for v in _on_disk(pod)}
     containers = {
-        name: [folder / name, host.roots.root / container.current.id / "upper"]
+        name: [folder / name, roots / container.current.id / "upper"]
         for name, container in record.containers.items()
         if container.current is not None
     }
 
-    def look() -> Held:
-        return Held(
+    def look() -> Usage:
+        return Usage(
             *({n: sum(map(size_bytes, p)) for n, p in each.items()} for each in (volumes, containers))
         )
 

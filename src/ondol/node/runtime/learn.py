@@ -18,9 +18,9 @@ from typing import Any, Final
 
 import anyio
 
-from ondol.base import errors, log
+from ondol.base import errors, files, log
 from ondol.base.clock import Clock
-from ondol.node import files, linux
+from ondol.node import linux
 from ondol.node.runtime import oci, seccomp, spec
 from ondol.node.runtime.port import Creation, RuntimeFailed
 
@@ -79,7 +79,7 @@ def _candidates(folders: oci.Folders, preferred: str) -> Iterator[oci.Binary]:
 
 def _wrapper(folders: oci.Folders, path: str) -> Path:
     wrapper = folders.run / "crun-without-unified"
-    files.write(wrapper, _HIDE_UNIFIED.format(path=path).encode(), mode=0o700)
+    files.replace(wrapper, _HIDE_UNIFIED.format(path=path).encode(), mode=0o700, durable=False)
     return wrapper
 
 
@@ -146,7 +146,7 @@ def _remember(folders: oci.Folders, binary: oci.Binary) -> None:
         "version": binary.version,
         "wrapper": binary.wrapper,
     }
-    files.write(folders.run / "runtime.json", json.dumps(document).encode())
+    files.replace(folders.run / "runtime.json", json.dumps(document).encode(), durable=False)
 
 
 def _remembered(folders: oci.Folders, preferred: str) -> oci.Binary | None:

@@ -1,7 +1,7 @@
 """crun or runc under conmon, one small shim process a container.
 
 conmon owns the container's output and waits for its end, so neither is lost while the agent is
-away: logs are files in the CRI format, exits are files in `<data>/exits`. The agent learns of an
+away: logs are files in the CRI format, exits are files in `<run>/exits`. The agent learns of an
 end from the shim's own end (a pidfd), started and adopted containers alike.
 """
 
@@ -24,9 +24,9 @@ from typing import Any, Final
 import anyio
 import anyio.to_thread
 
-from ondol.base import errors, log
+from ondol.base import errors, files, log
 from ondol.base.clock import Clock
-from ondol.node import files, linux
+from ondol.node import linux
 from ondol.node.runtime import bpf, cgroups
 from ondol.node.runtime.port import Creation, ExecResult, ExecTimeout, Exit, Handle, RuntimeFailed
 
@@ -71,7 +71,8 @@ class Folders:
 
     @property
     def exits(self) -> Path:
-        return self.data / "exits"
+        """How containers ended: in memory, since a full disk would have no room for it."""
+        return self.run / "exits"
 
     @property
     def bundles(self) -> Path:
@@ -177,7 +178,7 @@ class OciRuntime:
             return done.stdout
 
         try:
-            files.write(bundle / "config.json", self._described(creation.spec))
+            files.replace(bundle / "config.json", self._described(creation.spec), durable=False)
             return linux.in_own_thread(spawn) if self._binary.hides_unified else spawn()
         finally:
             os.close(writer)

@@ -9,10 +9,11 @@ from typing import Any, Final
 
 from ondol.api import objects, quality
 from ondol.base import quantity
-from ondol.node.pods import env, model, volumes
+from ondol.node.pods import env, model
 from ondol.node.pods.model import Spec
 from ondol.node.runtime import seccomp
 from ondol.node.runtime import spec as oci
+from ondol.node.volumes import registry
 
 DEFAULT_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _TERMINATION_LOG: Final = "/dev/termination-log"
@@ -55,10 +56,7 @@ def unsupported(pod: Spec) -> tuple[list[str], list[str]]:
         refused.append("spec.hostUsers=false")
     if (spec.get("os") or {}).get("name", "linux") != "linux":
         refused.append("spec.os.name")
-    kinds = {str(v["name"]): volumes.kind(v) for v in spec.get("volumes") or ()}
-    refused += [f"spec.volumes[{n}].{kind}" for n, kind in kinds.items() if kind not in volumes.SUPPORTED]
-    for volume in spec.get("volumes") or ():
-        refused += [f"spec.volumes[{volume['name']}].{part}" for part in volumes.unsupported(volume)]
+    refused += registry.unsupported(pod)
     warned += [f"spec.{name}" for name in _NOT_APPLIED if spec.get(name)]
     warned += _security("spec", spec)
     for container in model.all_containers(pod):

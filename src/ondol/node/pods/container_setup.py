@@ -1,0 +1,170 @@
+"""How a container is made: image, root file system, mounts, variables, and what the runtime is told."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.to_thread
+
+from ondol.api import objects
+from ondol.node import linux, paths
+from ondol.node.images import images, rootfs
+from ondol.node.network import sandbox
+from ondol.node.pods import env, etc, model, planning, sandbox_setup, staging
+from ondol.node.pods.engines import Engines
+from ondol.node.pods.machine import Created, container_id
+from ondol.node.pods.model import Attempt, Record, Spec
+from ondol.node.runtime import cgroups, spec
+from ondol.node.runtime.port import Creation
+from ondol.node.volumes import registry, sub_path
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """What belongs to one run of a container."""
+
+    root: Path
+    identity: str
+    number: int
+    image: Mapping[str, Any]
+    """The `config` part of its image's configuration."""
+    declared: Mapping[str, str]
+    """The variables that the pod gives it."""
+    address: str
+    """The pod's own; empty in the host's network."""
+
+
+async def create(engines: Engines, pod: Spec, record: Record, name: str, number: int) -> Created:
+    """As `Machine.create_container`."""
+    container = next(c for c in model.all_containers(pod) if c["name"] == name)
+    policy = container.get("imagePullPolicy") or "IfNotPresent"
+    unpacked = await engines.images.ensure(container["image"], policy)
+    uid = objects.uid(pod)
+    identity = container_id(uid, name, number)
+    sources = await engines.sources.of(pod)
+    declared = env.variables(
+        pod,
+        container,
+        sources=sources,
+        facts=engines.pod_facts(record),
+        services=engines.sources.service_environment(pod),
+    )
+    staged = staging.place_of(engines.config.run_dir, identity)
+
+    def plan() -> spec.Container:
+        root = rootfs.mount(engines.roots, identity, unpacked.layers)
+        run = _Run(root, identity, number, unpacked.image.config, declared, record.address)
+        return _planned(engines, pod, container, run, staged)
+
+    try:
+        planned = await anyio.to_thread.run_sync(plan)
+        creation = Creation(
+            identity,
+            spec.runtime_spec(planned),
+            engines.config.log_path(uid, name, number),
+            stdin=bool(container.get("stdin")),
+        )
+        handle = await engines.runtime.create(creation)
+    finally:
+        if staged.is_used:
+            with anyio.CancelScope(shield=True):
+                await anyio.to_thread.run_sync(staged.give_back)
+    cgroups.limit_pids(engines.config.pod_cgroup(uid), engines.config.pod_pids_limit)
+    stop = planning.stop_signal(container, unpacked.image.config)
+    attempt = Attempt(number, identity, container["image"], unpacked.image.id, handle, stop_signal=stop)
+    return Created(attempt, unpacked.was_pulled, env.skipped(pod, container, sources))
+
+
+def _planned(
+    engines: Engines, pod: Spec, container: Spec, run: _Run, staged: staging.Staging
+) -> spec.Container:
+    hostname = etc.kernel_name(pod, domain=engines.config.cluster_domain, host=platform.node())
+    place = planning.Place(
+        rootfs=str(run.root),
+        cgroup=f"{engines.config.pod_cgroup(objects.uid(pod))}/{run.identity}",
+        namespaces=_namespaces(engines, pod, run),
+        mounts=_mounts(engines, pod, container, run, staged),
+        image=run.image,
+        account=rootfs.user(run.root, planning.account(pod, container, run.image)),
+        environment=planning.environment(images.environment(dict(run.image)), run.declared, hostname),
+        declared=run.declared,
+        node_memory_bytes=engines.memory_bytes,
+        current_oom_score_adj=engines.oom_score_adj,
+        capabilities=spec.capabilities_of(linux.capability_mask()),
+        also_masked=engines.also_masked,
+        also_read_only=engines.also_read_only,
+        seccomp=_local_profile(engines, pod, container),
+    )
+    planned = planning.planned(pod, container, place)
+    rootfs.make_folder(run.root, planned.cwd, planned.user)
+    return planned
+
+
+def _local_profile(engines: Engines, pod: Spec, container: Spec) -> spec.Document | None:
+    """The seccomp profile of type `Localhost`, if the container names one."""
+    kind, file = planning.seccomp_profile(pod, container)
+    if kind != "Localhost":
+        return None
+    folder = engines.config.seccomp_dir
+    content = paths.read(folder, file) if folder.is_dir() else None
+    if content is None:
+        raise env.ConfigMissing(f"cannot load seccomp profile {folder / file}: no such file")
+    try:
+        profile: spec.Document = json.loads(content)
+    except ValueError as error:
+        raise env.ConfigMissing(f"cannot load seccomp profile {folder / file}: {error}") from error
+    return profile
+
+
+def _namespaces(engines: Engines, pod: Spec, run: _Run) -> dict[str, str]:
+    """Paths of the sandbox's namespaces, as the runtime spec calls their kinds."""
+    address = ipaddress.IPv4Address(run.address) if run.address else None
+    plan = sandbox_setup.wiring(pod, address, redirect=False)
+    names = {"net": "network", "ipc": "ipc", "uts": "uts"}
+    return {
+        names[kind]: str(engines.network.namespace_path(kind, plan.uid)) for kind in sandbox.kinds_of(plan)
+    }
+
+
+def volume_folders(engines: Engines, pod: Spec) -> dict[str, Path]:
+    """Where each volume of the pod is, by its name."""
+    own = engines.config.pod_dir(objects.uid(pod)) / "volumes"
+    volumes = objects.spec(pod).get("volumes") or ()
+    return {str(v["name"]): registry.of(v).folder(own / str(v["name"])) for v in volumes}
+
+
+def _mounts(
+    engines: Engines, pod: Spec, container: Spec, run: _Run, staged: staging.Staging
+) -> list[spec.Document]:
+    volumes = {v["name"]: registry.of(v) for v in objects.spec(pod).get("volumes") or ()}
+    folders = {name: str(path) for name, path in volume_folders(engines, pod).items()}
+    mounts: list[spec.Document] = []
+    for mount, source, path in planning.volume_mounts(container, folders, run.declared):
+        place = _staged(source, path, staged) if path else source
+        mounts.append(planning.bind(mount, place, is_read_only=volumes[mount["name"]].is_read_only))
+    taken = {mount["destination"] for mount in mounts}
+    folder = engines.config.pod_dir(objects.uid(pod))
+    own = [name for name in ("hosts", "resolv.conf", "hostname") if f"/etc/{name}" not in taken]
+    mounts += [spec.bind(str(folder / "etc" / name), f"/etc/{name}") for name in own]
+    message = termination_file(folder, container, run.number)
+    message.parent.mkdir(parents=True, exist_ok=True)
+    message.touch()
+    message.chmod(0o666)
+    return [*mounts, spec.bind(str(message), planning.termination_path(container))]
+
+
+def _staged(source: str, path: str, staged: staging.Staging) -> str:
+    with sub_path.opened(Path(source), path) as descriptor:
+        return str(staged.put(descriptor))
+
+
+def termination_file(folder: Path, container: Spec, number: int) -> Path:
+    """Where one run of a container may leave its last words; `folder` is the pod's."""
+    return folder / str(container["name"]) / f"{number}.termination"

@@ -1,0 +1,41 @@
+"""The engines of this machine that pods run on, and what was measured of it once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ondol.base.clock import Clock
+from ondol.base.reserve import Reserve
+from ondol.node.config import NodeConfig
+from ondol.node.images.images import Images
+from ondol.node.images.rootfs import RootFolders
+from ondol.node.network.ipam import AddressPool
+from ondol.node.network.sandbox import Network
+from ondol.node.pods import env
+from ondol.node.pods.model import Record
+from ondol.node.pods.sources import Sources
+from ondol.node.runtime.port import Runtime
+
+
+@dataclass(frozen=True, slots=True)
+class Engines:
+    config: NodeConfig
+    clock: Clock
+    runtime: Runtime
+    images: Images
+    roots: RootFolders
+    network: Network
+    addresses: AddressPool
+    sources: Sources
+    reserve: Reserve
+    """Space that records and addresses are written in on a full disk."""
+    memory_bytes: int
+    allocatable: dict[str, str]
+    oom_score_adj: int
+    also_masked: tuple[str, ...]
+    also_read_only: tuple[str, ...]
+    """What containers do not see, and may not write, of this machine beside what is so on all."""
+
+    def pod_facts(self, record: Record) -> env.PodFacts:
+        config = self.config
+        return env.PodFacts(record.address or config.host_ip, config.host_ip, config.name, self.allocatable)

@@ -1,0 +1,165 @@
+"""What happens to a pod, as functions from its record to the next one. Pure: nothing here waits or writes."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any, Final
+
+import msgspec
+
+from ondol.base.backoff import Backoff
+from ondol.node.images.images import IMAGE_REASONS
+from ondol.node.pods import model
+from ondol.node.pods.model import Attempt, Container, Record, Spec
+from ondol.node.runtime.port import Exit
+
+CLEAN_RUN_S: Final = 600.0
+"""A run so long forgives the failures before it."""
+START_ERROR: Final = 128
+"""The exit code of a container that could not be started."""
+
+
+def replaced(record: Record, name: str, **changes: Any) -> Record:
+    """The record with these fields of one container changed."""
+    return record.with_container(name, msgspec.structs.replace(record.container(name), **changes))
+
+
+def placed(pod: Spec, record: Record, address: str) -> Record:
+    """A new sandbox is there: what is to run runs from the beginning, init containers too.
+
+    They may have filled what is gone with the machine's last run: memory, the network. Source: the kubelet's
+    `computePodActions`.
+    """
+    renewed = dict(record.containers)
+    for spec in model.all_containers(pod):
+        container = record.container(spec["name"])
+        is_init = spec in model.init_containers(pod) and not model.is_sidecar(spec)
+        if container.has_exited and (is_init or should_restart(pod, spec, container)):
+            renewed[str(spec["name"])] = msgspec.structs.replace(
+                container, current=None, last=container.current, is_started=False, is_ready=False
+            )
+    return msgspec.structs.replace(record, containers=renewed, address=address, has_sandbox=True)
+
+
+def should_restart(pod: Spec, spec: Spec, container: Container) -> bool:
+    """Whether a container that ended runs again, by the pod's restart policy."""
+    if model.is_sidecar(spec):
+        return True
+    policy = model.restart_policy(pod)
+    is_init = any(spec["name"] == init["name"] for init in model.init_containers(pod))
+    if container.has_succeeded:
+        return policy == "Always" and not is_init
+    return policy != "Never"
+
+
+def afresh(spec: Spec, container: Container) -> Container:
+    """The container as it stands for its image: the back-off was from another one if that was changed."""
+    if container.tried_image in ("", spec.get("image", "")):
+        return container
+    return msgspec.structs.replace(container, failures=0, retry_at=0.0)
+
+
+def waiting(record: Record, spec: Spec, reason: str, message: str, *, now: float, backoff: Backoff) -> Record:
+    """A container could not be made: it waits, longer each time."""
+    name = str(spec["name"])
+    failures = afresh(spec, record.container(name)).failures + 1
+    return replaced(
+        record,
+        name,
+        waiting_reason=reason,
+        waiting_message=message,
+        tried_image=spec.get("image", ""),
+        failures=failures,
+        retry_at=now + backoff.delay_s(failures),
+    )
+
+
+def waits_for_image(record: Record, spec: Spec) -> bool:
+    """Whether the container waits for the image that it names now."""
+    container = record.container(spec["name"])
+    is_tried = container.tried_image == spec.get("image", "") and container.retry_at > 0
+    return is_tried and container.waiting_reason in IMAGE_REASONS
+
+
+def image_arrived(pod: Spec, record: Record, images: Collection[str]) -> Record:
+    """The containers that wait for one of these images are tried again at once."""
+    for spec in model.all_containers(pod):
+        if spec.get("image", "") in images and waits_for_image(record, spec):
+            record = replaced(record, str(spec["name"]), retry_at=0.0)
+    return record
+
+
+def created(record: Record, spec: Spec, attempt: Attempt) -> Record:
+    """A new run is there and waits to be started; the former one becomes the last.
+
+    Failures to make it are over; failures of its runs count on.
+    """
+    name = str(spec["name"])
+    before = afresh(spec, record.container(name))
+    failures = 0 if before.waiting_reason else before.failures
+    return replaced(record, name, **record.container(name).succeeded_by(attempt, failures))
+
+
+def started(record: Record, spec: Spec, now: float) -> Record:
+    """It runs. It has started up unless something is yet to say so: a probe or a hook."""
+    container = record.container(spec["name"])
+    if container.current is None:
+        return record
+    is_started = not spec.get("startupProbe") and not (spec.get("lifecycle") or {}).get("postStart")
+    attempt = msgspec.structs.replace(container.current, started_at=now)
+    return replaced(record, str(spec["name"]), current=attempt, is_started=is_started)
+
+
+def not_created(
+    record: Record, spec: Spec, attempt: Attempt, message: str, *, now: float, backoff: Backoff
+) -> Record:
+    """The runtime would not make it: a run that ended before it began."""
+    name = str(spec["name"])
+    failed = msgspec.structs.replace(attempt, reason="StartError", message=message)
+    failures = record.container(name).failures
+    rotated = replaced(record, name, **record.container(name).succeeded_by(failed, failures))
+    return exited(rotated, name, start_error(now), message="", backoff=backoff)
+
+
+def not_started(record: Record, name: str, message: str, *, now: float, backoff: Backoff) -> Record:
+    """The runtime would not start it: the same, of a run that is already there."""
+    current = record.container(name).current
+    if current is None:
+        return record
+    failed = msgspec.structs.replace(current, reason="StartError", message=message)
+    return exited(replaced(record, name, current=failed), name, start_error(now), message="", backoff=backoff)
+
+
+def start_error(now: float) -> Exit:
+    return Exit(START_ERROR, oom_killed=False, finished_at=now)
+
+
+def exited(record: Record, name: str, ended: Exit, *, message: str, backoff: Backoff) -> Record:
+    """It has ended: with its reason, and when it may run again (at once after a first failure)."""
+    container = record.container(name)
+    attempt = container.current
+    if attempt is None:
+        return record
+    reason = "OOMKilled" if ended.oom_killed else "Completed" if ended.code == 0 else "Error"
+    over = msgspec.structs.replace(
+        attempt, exit=ended, reason=attempt.reason or reason, message=message or attempt.message
+    )
+    was_clean = attempt.started_at > 0 and ended.finished_at - attempt.started_at >= CLEAN_RUN_S
+    failures = 1 if was_clean else container.failures + 1
+    wait_s = backoff.delay_s(failures - 1) if failures > 1 else 0.0
+    return replaced(
+        record,
+        name,
+        current=over,
+        failures=failures,
+        retry_at=ended.finished_at + wait_s if wait_s else 0.0,
+        is_ready=False,
+        is_started=False,
+        waiting_reason="",
+        waiting_message="",
+    )
+
+
+def failed(record: Record, reason: str, message: str) -> Record:
+    """The pod as a whole has failed."""
+    return msgspec.structs.replace(record, failed_reason=reason, failed_message=message)

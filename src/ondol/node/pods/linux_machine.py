@@ -1,0 +1,193 @@
+"""The machine as pods take it: Linux' namespaces, mounts, control groups and files, and its images.
+
+Blocking system calls run in threads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import shutil
+from collections.abc import Collection, Iterator, Mapping
+from typing import Final
+
+import anyio.to_thread
+
+from ondol.api import objects
+from ondol.base import errors, files, log
+from ondol.node import linux
+from ondol.node.images import rootfs
+from ondol.node.network import sandbox
+from ondol.node.pods import container_setup, model, sandbox_setup, staging, storage
+from ondol.node.pods.engines import Engines
+from ondol.node.pods.machine import Created
+from ondol.node.pods.model import Attempt, Record, Spec
+from ondol.node.pods.storage import Usage
+from ondol.node.runtime import cgroups
+from ondol.node.volumes import registry
+from ondol.node.volumes.volume import Inputs, Place
+
+_MESSAGE_MAX: Final = 4096
+_LOG_TAIL_MAX: Final = 2048
+_LOG_TAIL_READ: Final = 64 * 1024  # every line has a time and a stream before it
+_LOG_TAIL_LINES: Final = 80
+
+_log = log.get("node.pod")
+
+
+class LinuxMachine:
+    """The `Machine` of a node that is root on its machine."""
+
+    def __init__(self, engines: Engines) -> None:
+        self._engines = engines
+
+    # Sandboxes
+
+    async def set_up_sandbox(self, pod: Spec, *, redirect: bool) -> str:
+        return await sandbox_setup.create(self._engines, pod, redirect=redirect)
+
+    def has_sandbox(self, uid: str) -> bool:
+        return sandbox.is_kept(self._engines.network, uid)
+
+    async def tear_down(self, uid: str) -> None:
+        engines = self._engines
+
+        def undo() -> None:
+            sandbox.destroy(engines.network, uid)
+            for point in linux.mounts_below(str(engines.config.pod_dir(uid))):
+                linux.unmount(point)
+
+        cgroups.kill(engines.config.pod_cgroup(uid))
+        await anyio.to_thread.run_sync(undo)
+        engines.addresses.give_back(uid)
+        engines.sources.forget(uid)
+
+    # Volumes
+
+    async def prepare_volumes(self, pod: Spec, record: Record, *, is_refresh: bool) -> None:
+        engines = self._engines
+        specs = objects.spec(pod).get("volumes") or ()
+        if not specs:
+            return
+        sources, tokens = await engines.sources.of(pod), await engines.sources.tokens(pod)
+        inputs = Inputs(pod, sources, engines.pod_facts(record), tokens)
+        group, revision = model.fs_group(pod), str(int(engines.clock.now() * 1e6))
+        folders = container_setup.volume_folders(engines, pod)
+        volumes = [(registry.of(spec), Place(folders[str(spec["name"])], group, revision)) for spec in specs]
+        contents = [(volume, place, volume.resolve(inputs)) for volume, place in volumes]
+
+        def put() -> None:
+            for volume, place, content in contents:
+                (volume.refresh if is_refresh else volume.place)(place, content)
+
+        await anyio.to_thread.run_sync(put)
+
+    async def free_volumes(self, pod: Spec) -> None:
+        folders = container_setup.volume_folders(self._engines, pod)
+
+        def remove() -> None:
+            for volume in objects.spec(pod).get("volumes") or ():
+                registry.of(volume).remove(folders[str(volume["name"])])
+
+        await anyio.to_thread.run_sync(remove)
+
+    async def measured(self, pod: Spec, record: Record) -> Usage:
+        config, roots = self._engines.config, self._engines.roots
+        return await storage.measured(config.pod_dir(record.uid), roots.root, pod, record)
+
+    # Containers
+
+    async def create_container(self, pod: Spec, record: Record, name: str, number: int) -> Created:
+        return await container_setup.create(self._engines, pod, record, name, number)
+
+    async def discard_container(self, container_id: str) -> None:
+        await self._engines.runtime.delete(container_id)
+        await anyio.to_thread.run_sync(rootfs.remove, self._engines.roots, container_id)
+
+    def termination_message(self, pod: Spec, container: Spec, attempt: Attempt) -> str:
+        config, uid = self._engines.config, objects.uid(pod)
+        file = container_setup.termination_file(config.pod_dir(uid), container, attempt.number)
+        message = files.tail(file, _MESSAGE_MAX)
+        is_failed = attempt.exit is not None and attempt.exit.code != 0
+        if not message and container.get("terminationMessagePolicy") == "FallbackToLogsOnError" and is_failed:
+            path = config.log_path(uid, container["name"], attempt.number)
+            lines = files.tail(path, _LOG_TAIL_READ).splitlines()
+            texts = [line.split(b" ", 3)[-1] for line in lines[-_LOG_TAIL_LINES:]]
+            message = b"\n".join(texts)[-_LOG_TAIL_MAX:]
+        return message.decode(errors="replace")
+
+    def forget_attempt(self, uid: str, name: str, number: int) -> None:
+        for file in (self._engines.config.pod_dir(uid) / name).glob(f"{number}.*"):
+            file.unlink()
+
+    # Images
+
+    async def has_image(self, reference: str) -> bool:
+        return await self._engines.images.has(reference)
+
+    @property
+    def image_revision(self) -> int:
+        return self._engines.images.revision
+
+    # What is left
+
+    async def remove_files(self, uid: str) -> None:
+        engines = self._engines
+        folder = engines.config.pod_dir(uid)
+
+        def undo() -> None:
+            for point in linux.mounts_below(str(folder)):
+                linux.unmount(point)
+            if folder.exists():
+                shutil.rmtree(folder)
+
+        await anyio.to_thread.run_sync(undo)
+        for _ in range(50):
+            if cgroups.remove(engines.config.pod_cgroup(uid)):
+                return
+            await engines.clock.sleep(0.02)
+
+    async def adopt(self, records: Mapping[str, Record], pods: Collection[str]) -> None:
+        engines = self._engines
+        await self._remove_orphan_containers(records)
+        folder = engines.config.data_dir / "pods"
+        for uid in [entry.name for entry in folder.iterdir()] if folder.exists() else []:
+            if uid not in records and uid not in pods:
+                with _orphan(pod=uid):
+                    await self.remove_files(uid)
+        for uid in sandbox.existing(engines.network):
+            if uid not in records:
+                with _orphan(sandbox=uid):
+                    await anyio.to_thread.run_sync(sandbox.destroy, engines.network, uid)
+        for uid in engines.addresses.owners():
+            if uid not in records and uid not in pods:
+                with _orphan(address=uid):
+                    engines.addresses.give_back(uid)
+        for record in records.values():
+            if record.has_sandbox and record.address:
+                engines.addresses.reserve(record.uid, ipaddress.IPv4Address(record.address))
+
+    async def _remove_orphan_containers(self, records: Mapping[str, Record]) -> None:
+        """What the runtime and the image store still have of containers that no record names."""
+        engines = self._engines
+        attempts = [each.current for record in records.values() for each in record.containers.values()]
+        current = {attempt.id for attempt in attempts if attempt is not None and attempt.exit is None}
+        for staged in staging.existing(engines.config.run_dir):
+            await anyio.to_thread.run_sync(staged.give_back)
+        for identity in engines.runtime.known():
+            if identity not in current:
+                with _orphan(container=identity):
+                    await self.discard_container(identity)
+        for identity in rootfs.existing(engines.roots):
+            if identity not in current:
+                with _orphan(root=identity):
+                    await anyio.to_thread.run_sync(rootfs.remove, engines.roots, identity)
+
+
+@contextlib.contextmanager
+def _orphan(**name: str) -> Iterator[None]:
+    """What belongs to nobody and cannot be removed now is left to the next start of the node."""
+    try:
+        yield
+    except (errors.OndolError, OSError) as error:
+        _log.warning("orphan_not_removed", error=str(error), **name)

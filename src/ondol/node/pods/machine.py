@@ -1,0 +1,80 @@
+"""What pods take of the machine, as a port: `LinuxMachine` is the real one, simulations have their own."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from ondol.node.pods.model import Attempt, Record, Spec
+from ondol.node.pods.storage import Usage
+
+
+def container_id(uid: str, name: str, number: int) -> str:
+    """The same for the same run of a container: one cut short is met again and not made twice."""
+    return hashlib.sha256(f"{uid}/{name}/{number}".encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Created:
+    """A container that waits to be started, and what its owner should hear of."""
+
+    attempt: Attempt
+    was_pulled: bool = False
+    skipped: Sequence[str] = ()
+    """Sentences on variables that were left out."""
+
+
+class Machine(Protocol):
+    """Each call does all of its work, or raises and may be made again.
+
+    `OndolError` and `OSError` say why. What a call leaves half done is found and finished, or removed, by the
+    next call of the same kind, also one of a later agent.
+    """
+
+    async def set_up_sandbox(self, pod: Spec, *, redirect: bool) -> str:
+        """Make namespaces, address and rules; the address, empty in the host's network.
+
+        `redirect`: connections go to the mesh's proxy.
+        """
+
+    async def tear_down(self, uid: str) -> None:
+        """Give back the sandbox, the address and every mount; files stay."""
+
+    async def prepare_volumes(self, pod: Spec, record: Record, *, is_refresh: bool) -> None:
+        """Make every volume or, for a refresh, bring its files up to date."""
+
+    async def free_volumes(self, pod: Spec) -> None:
+        """Remove what the volumes of a pod that has ended hold on this machine; its logs stay."""
+
+    async def create_container(self, pod: Spec, record: Record, name: str, number: int) -> Created:
+        """Image, root file system and container. `ImageUnavailable` when the first cannot be had."""
+
+    async def discard_container(self, container_id: str) -> None:
+        """Forget a container that has ended, and its writable layer; nothing when it is not there."""
+
+    def termination_message(self, pod: Spec, container: Spec, attempt: Attempt) -> str:
+        """What a container that has ended left to say, from its file or (if asked for) the end of its log."""
+
+    def forget_attempt(self, uid: str, name: str, number: int) -> None:
+        """Remove the log and last words of one run, if there was one of that number."""
+
+    async def remove_files(self, uid: str) -> None:
+        """The end: nothing on this machine remembers the pod."""
+
+    def has_sandbox(self, uid: str) -> bool:
+        """Whether the sandbox that was made for the pod still stands."""
+
+    async def adopt(self, records: Mapping[str, Record], pods: Collection[str]) -> None:
+        """Keep what these records name, by uid, and remove all else but what belongs to these pods."""
+
+    async def has_image(self, reference: str) -> bool:
+        """Whether the image can be had without anything being brought."""
+
+    @property
+    def image_revision(self) -> int:
+        """Grows with each change of the images that are here."""
+
+    async def measured(self, pod: Spec, record: Record) -> Usage:
+        """What the pod holds of the disk."""

@@ -1,0 +1,344 @@
+"""A node for simulations: the real pod workers over a runtime and a machine that only pretend.
+
+For tests only. It needs no root and no thread, and all its time is the clock's, so a `World` on virtual time
+runs it beside the controllers:
+
+    node = SimulatedNode("n1", clock)
+    node.machine.add_image("shop:1")
+    node.runtime.programs["shop:1"] = Program(lifetime_s=5.0, code=1)  # crashes again and again
+    await tasks.start(node.run, world.manager("kubelet"))
+
+Runtime, machine and records outlive the agent: run `SimulatedNode.run` again after its end, and a new agent
+takes up what the former one left. Whatever a pod may never do (run without its sandbox, be started
+twice) is an `AssertionError`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import math
+import signal
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import anyio
+from anyio.abc import TaskStatus
+
+from ondol import sdk
+from ondol.api import objects, resources
+from ondol.base.clock import Clock
+from ondol.node.config import NodeConfig
+from ondol.node.images.images import ImageUnavailable
+from ondol.node.pods import env, model
+from ondol.node.pods.host import Host
+from ondol.node.pods.machine import Created, container_id
+from ondol.node.pods.model import Attempt, Record, Spec
+from ondol.node.pods.sources import Sources
+from ondol.node.pods.storage import Usage
+from ondol.node.pods.workers import PodWorkers
+from ondol.node.runtime.port import Creation, ExecResult, Exit, Handle, RuntimeFailed
+from ondol.node.volumes import registry
+from ondol.node.volumes.volume import Inputs, Payload
+
+_KILLED: Final = 128 + signal.SIGKILL
+_TERMINATED: Final = 128 + signal.SIGTERM
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """How containers of an image behave."""
+
+    lifetime_s: float = math.inf
+    """When it ends by itself, with `code`."""
+    code: int = 0
+    stopping_s: float = 0.0
+    """How long it takes to end after SIGTERM; infinite is until SIGKILL."""
+
+
+@dataclass(slots=True)
+class _Process:
+    program: Program
+    started_at: float = math.inf
+    ends_at: float = math.inf
+    code: int = 0
+    changed: anyio.Event = field(default_factory=anyio.Event)
+
+
+class FakeRuntime:
+    """Containers that are entries in a table. `Creation.spec` names their program's image.
+
+    `failures` says how often a call by this name (`create`, `start`, `delete`) is still to fail. `answers`
+    are the exit codes of commands by their first word, 0 for all others.
+    """
+
+    name = "fake"
+    version = "1"
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._processes: dict[str, _Process] = {}
+        self.programs: dict[str, Program] = {}
+        self.failures: dict[str, int] = {}
+        self.answers: dict[str, int] = {}
+        self.signals: list[tuple[str, int, float]] = []
+        """Container, number and moment of each that was sent."""
+        self.commands: list[tuple[str, float]] = []
+        """The first word and the moment of each that was run."""
+
+    def _may_fail(self, call: str) -> None:
+        if self.failures.get(call, 0) > 0:
+            self.failures[call] -= 1
+            raise RuntimeFailed(f"injected: {call}")
+
+    async def create(self, creation: Creation) -> Handle:
+        await self._clock.sleep(0.01)
+        self._may_fail("create")
+        if creation.id in self._processes:
+            raise RuntimeFailed(f"container {creation.id} exists")
+        program = self.programs.get(str(creation.spec["image"]), Program())
+        self._processes[creation.id] = _Process(program)
+        return Handle(creation.id, 1, 1, 1, 1)
+
+    async def start(self, handle: Handle) -> None:
+        await self._clock.sleep(0.01)
+        self._may_fail("start")
+        process = self._processes[handle.id]
+        assert process.started_at == math.inf, "a container is started twice"  # noqa: S101 - it is an assertion
+        process.started_at = self._clock.now()
+        self._end(process, process.program.lifetime_s, process.program.code)
+
+    def _end(self, process: _Process, after_s: float, code: int) -> None:
+        ends_at = self._clock.now() + after_s
+        if ends_at < process.ends_at:
+            process.ends_at, process.code = ends_at, code
+            process.changed.set()
+            process.changed = anyio.Event()
+
+    async def wait(self, handle: Handle) -> Exit:
+        process = self._processes.get(handle.id)
+        if process is None:
+            return Exit(_KILLED, oom_killed=False, finished_at=self._clock.now())
+        while (left_s := process.ends_at - self._clock.now()) > 0:
+            changed = process.changed
+            with self._clock.move_on_after(left_s):
+                await changed.wait()
+        return Exit(process.code, oom_killed=False, finished_at=process.ends_at)
+
+    def is_running(self, handle: Handle) -> bool:
+        process = self._processes.get(handle.id)
+        return process is not None and process.started_at <= self._clock.now() < process.ends_at
+
+    def signal(self, handle: Handle, number: int) -> None:
+        if not self.is_running(handle):
+            return
+        self.signals.append((handle.id, number, self._clock.now()))
+        process = self._processes[handle.id]
+        if number == signal.SIGKILL:
+            self._end(process, 0.0, _KILLED)
+        else:
+            self._end(process, process.program.stopping_s, _TERMINATED)
+
+    async def exec(self, handle: Handle, args: Sequence[str], timeout_s: float) -> ExecResult:  # noqa: ARG002 - the port's
+        if not self.is_running(handle):
+            raise RuntimeFailed("the container does not run")
+        self.commands.append((args[0], self._clock.now()))
+        return ExecResult(self.answers.get(args[0], 0), b"")
+
+    async def reopen_log(self, handle: Handle) -> None:
+        """There is none."""
+
+    async def delete(self, container_id: str) -> None:
+        await self._clock.sleep(0.01)
+        self._may_fail("delete")
+        self._processes.pop(container_id, None)
+
+    def known(self) -> list[str]:
+        return sorted(self._processes)
+
+    def running(self) -> set[str]:
+        """The containers that run now, by id."""
+        return {each for each in self._processes if self.is_running(Handle(each, 1, 1, 1, 1))}
+
+
+class FakeMachine:
+    """Sandboxes, volumes and images that are entries in tables."""
+
+    def __init__(self, clock: Clock, runtime: FakeRuntime, records: FakeRecords) -> None:
+        self._clock = clock
+        self._runtime = runtime
+        self._records = records
+        self._images: set[str] = set()
+        self._addresses = 1
+        self.sandboxes: dict[str, str] = {}
+        """Address by uid."""
+        self.volumes: dict[str, dict[str, Payload]] = {}
+        """The files of each volume by its name, by uid."""
+        self.written: Counter[str] = Counter()
+        """How often the volumes of a pod were made or brought up to date, by uid."""
+        self.sources: Sources | None = None
+        """The present agent's."""
+        self.looking_s = 0.01
+        """How long it takes to see whether an image is here."""
+        self.working_s = 0.01
+        """How long everything else takes."""
+        self.image_revision = 0
+        self.failures: dict[str, int] = {}
+        """How often `sandbox` or `volumes` is still to fail."""
+
+    def add_image(self, reference: str) -> None:
+        self._images.add(reference)
+        self.image_revision += 1
+
+    def remove_image(self, reference: str) -> None:
+        self._images.discard(reference)
+        self.image_revision += 1
+
+    def _may_fail(self, call: str) -> None:
+        if self.failures.get(call, 0) > 0:
+            self.failures[call] -= 1
+            raise OSError(errno.EIO, f"injected: {call}")
+
+    async def set_up_sandbox(self, pod: Spec, *, redirect: bool) -> str:  # noqa: ARG002 - there is no proxy
+        await self._clock.sleep(self.working_s)
+        self._may_fail("sandbox")
+        uid = objects.uid(pod)
+        if uid not in self.sandboxes:
+            self._addresses += 1
+            self.sandboxes[uid] = f"10.9.{self._addresses // 250}.{self._addresses % 250 + 1}"
+        return self.sandboxes[uid]
+
+    def has_sandbox(self, uid: str) -> bool:
+        return uid in self.sandboxes
+
+    async def tear_down(self, uid: str) -> None:
+        await self._clock.sleep(self.working_s)
+        self.sandboxes.pop(uid, None)
+
+    async def prepare_volumes(self, pod: Spec, record: Record, *, is_refresh: bool) -> None:  # noqa: ARG002 - the port's
+        await self._clock.sleep(self.working_s)
+        self._may_fail("volumes")
+        inputs = Inputs(pod, env.Sources(), env.PodFacts(record.address))
+        if self.sources is not None:
+            sources, tokens = await self.sources.of(pod), await self.sources.tokens(pod)
+            inputs = Inputs(pod, sources, env.PodFacts(record.address), tokens)
+        volumes = objects.spec(pod).get("volumes") or ()
+        self.volumes[record.uid] = {str(v["name"]): registry.of(v).resolve(inputs) for v in volumes}
+        self.written[record.uid] += 1
+
+    async def free_volumes(self, pod: Spec) -> None:
+        self.volumes.pop(objects.uid(pod), None)
+
+    async def create_container(self, pod: Spec, record: Record, name: str, number: int) -> Created:
+        spec = next(each for each in model.all_containers(pod) if each["name"] == name)
+        image = str(spec["image"])
+        is_here = image in self._images
+        await self._clock.sleep(self.looking_s)
+        if not is_here:
+            raise ImageUnavailable("ErrImagePull", f'image "{image}" is not in the local image store')
+        assert record.uid in self.sandboxes, "a container without a sandbox"  # noqa: S101 - likewise
+        assert record.uid in self.volumes, "a container without its volumes"  # noqa: S101 - likewise
+        identity = container_id(record.uid, name, number)
+        handle = await self._runtime.create(Creation(identity, {"image": image}, Path("/none")))
+        return Created(Attempt(number, identity, image, f"{image}@digest", handle))
+
+    async def discard_container(self, container_id: str) -> None:
+        await self._runtime.delete(container_id)
+
+    def termination_message(self, pod: Spec, container: Spec, attempt: Attempt) -> str:  # noqa: ARG002 - the port's
+        return ""
+
+    def forget_attempt(self, uid: str, name: str, number: int) -> None:
+        """There is nothing to forget."""
+
+    async def remove_files(self, uid: str) -> None:
+        assert uid not in self.sandboxes, "files of a pod that still has a sandbox"  # noqa: S101 - likewise
+        self._records.forget(uid)
+
+    async def adopt(self, records: Mapping[str, Record], pods: Collection[str]) -> None:
+        attempts = [each.current for record in records.values() for each in record.containers.values()]
+        current = {attempt.id for attempt in attempts if attempt is not None and attempt.exit is None}
+        for identity in self._runtime.known():
+            if identity not in current:
+                with contextlib.suppress(RuntimeFailed):  # the next agent tries again
+                    await self._runtime.delete(identity)
+        for uid in list(self.sandboxes):
+            if uid not in records and uid not in pods:
+                del self.sandboxes[uid]
+
+    async def has_image(self, reference: str) -> bool:
+        return reference in self._images
+
+    async def measured(self, pod: Spec, record: Record) -> Usage:  # noqa: ARG002 - the port's
+        return Usage()
+
+
+class FakeRecords:
+    """Records in memory; while `is_full` nothing is kept."""
+
+    def __init__(self) -> None:
+        self._records: dict[str, Record] = {}
+        self.is_full = False
+
+    def save(self, record: Record) -> None:
+        if self.is_full:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        self._records[record.uid] = record
+
+    def all(self) -> list[Record]:
+        return list(self._records.values())
+
+    def forget(self, uid: str) -> None:
+        self._records.pop(uid, None)
+
+
+class SimulatedNode:
+    """One node: what outlives its agent, and `run`, which is the agent."""
+
+    def __init__(self, name: str, clock: Clock, **settings: object) -> None:
+        self.clock = clock
+        self.config = NodeConfig(
+            instance="000000",
+            name=name,
+            data_dir=Path("/none"),
+            host_ip="192.0.2.2",
+            **{"mesh_enabled": False, **settings},  # type: ignore[arg-type]  # fields of NodeConfig
+        )
+        self.runtime = FakeRuntime(clock)
+        self.records = FakeRecords()
+        self.machine = FakeMachine(clock, self.runtime, self.records)
+        self.boot = "first"
+        """Another one is the machine started anew."""
+
+    async def run(
+        self, manager: sdk.Manager, *, task_status: TaskStatus[PodWorkers] = anyio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Be the node until cancelled; containers, sandboxes and records stay. Starts the manager."""
+        sources = Sources(manager, manager.clock)
+        pods = manager.informer(resources.POD, field_selector=f"spec.nodeName={self.config.name}")
+        host = Host(
+            config=self.config,
+            client=manager.client,
+            clock=manager.clock,
+            recorder=manager.recorder,
+            runtime=self.runtime,
+            machine=self.machine,
+            records=self.records,
+            sources=sources,
+            boot=self.boot,
+            allocatable={"cpu": "40", "memory": "64Gi", "pods": "110"},
+            kernel="6.1.0",
+        )
+        self.machine.sources = sources
+        workers = PodWorkers(host, pods)
+        async with anyio.create_task_group() as tasks:
+            await tasks.start(manager.run)
+            sources.start(tasks)
+            await workers.start(tasks)
+            task_status.started(workers)
+            while True:
+                await manager.clock.sleep(self.config.housekeeping_interval_s)
+                await workers.keep_house()

@@ -1,0 +1,36 @@
+"""`hostPath`: a place of this machine as it is; what containers write there stays."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from ondol.node.volumes.volume import Kind, OwnFolder, Payload, Place, VolumeFailed
+
+_CHECKS: Final = {
+    "Directory": Path.is_dir,
+    "File": Path.is_file,
+    "Socket": Path.is_socket,
+    "CharDevice": Path.is_char_device,
+    "BlockDevice": Path.is_block_device,
+}
+
+
+class HostPathVolume(OwnFolder):
+    def folder(self, own: Path) -> Path:  # noqa: ARG002 - it is elsewhere
+        return Path(self.source["path"])
+
+    def place(self, at: Place, files: Payload) -> None:  # noqa: ARG002 - it has none
+        path, type_ = at.folder, str(self.source.get("type") or "")
+        if type_ == "DirectoryOrCreate":
+            path.mkdir(mode=0o755, parents=True, exist_ok=True)
+        elif type_ == "FileOrCreate":
+            path.touch(mode=0o644)
+        elif type_ and not _CHECKS[type_](path):
+            raise VolumeFailed(f"hostPath type check failed: {path} is not a {type_}")
+
+    def remove(self, folder: Path) -> None:
+        """It is the machine's, not the pod's."""
+
+
+KIND: Final[Kind] = HostPathVolume

@@ -1,0 +1,22 @@
+"""`secret`: the keys of a Secret as files."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ondol.node.volumes import keys
+from ondol.node.volumes.volume import Inputs, Kind, Payload, Spec
+from ondol.node.volumes.written import WrittenVolume
+
+
+def project(source: Spec, inputs: Inputs, *, volume: str, mode: int) -> Payload:  # noqa: ARG001 - the protocol's
+    name = source.get("secretName") or source["name"]  # a volume has the one, a projection the other
+    return keys.files("secret", name, source, inputs.sources.secrets.get(name), mode)
+
+
+class SecretVolume(WrittenVolume):
+    def resolve(self, inputs: Inputs) -> Payload:
+        return project(self.source, inputs, volume=self.name, mode=self.mode)
+
+
+KIND: Final[Kind] = SecretVolume
