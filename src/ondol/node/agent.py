@@ -29,7 +29,7 @@ from ondol.api.objects import Key, Object
 from ondol.base import errors, log
 from ondol.base.clock import Clock, rfc3339
 from ondol.client import Client
-from ondol.node import files, linux, logs, registration, web, web_server
+from ondol.node import files, linux, logs, registration, web
 from ondol.node.config import NodeConfig
 from ondol.node.dns.server import CacheView, DnsServer
 from ondol.node.images import rootfs
@@ -202,10 +202,10 @@ class Agent:
         node = registration.Registration(
             config, self._host.client, self._host.clock, runtime=f"{runtime.name}://{runtime.version}"
         )
-        application = web.Application(self, self._host.clock, config.api_token)
+        application = web.application(self, self._host.clock, config.api_token)
         async with anyio.create_task_group() as tasks:
             self._tasks = tasks
-            await tasks.start(web_server.serve, application, config.api_socket)
+            await tasks.start(web.serve, application, config.api_socket)
             await tasks.start(dns.serve, str(config.gateway), config.dns_port)
             await node.register()
             self._listen()

@@ -17,7 +17,7 @@ from typing import Any, Final
 import msgspec
 
 from ondol.base import errors, log
-from ondol.observe.spans import Row, Span
+from ondol.observe.traces.spans import Row, Span
 
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS spans (

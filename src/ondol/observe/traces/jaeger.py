@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from ondol.api.objects import Object
-from ondol.observe import otlp_json
-from ondol.observe.spans import Span
+from ondol.observe.traces import otlp_json
+from ondol.observe.traces.spans import Span
 
 _TYPES: Final = {bool: "bool", int: "int64", float: "float64"}
 

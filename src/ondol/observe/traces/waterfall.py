@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from ondol.observe.spans import Span
+from ondol.observe.traces.spans import Span
 
 _FULL, _HALF = "█", "▌"
 _BAR_MIN: Final = 10

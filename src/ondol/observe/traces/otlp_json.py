@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ondol.api.objects import Object
-from ondol.observe.spans import KINDS, Span
+from ondol.observe.traces.spans import KINDS, Span
 
 
 def groups(spans: Iterable[Span]) -> list[Object]:
