@@ -17,7 +17,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, TypeVar
 
 from prometheus_client import (
     CONTENT_TYPE_PLAIN_0_0_4,
@@ -35,6 +35,7 @@ Family: TypeAlias = Metric
 """One metric of a page: its name, kind, explanation and samples."""
 Collector: TypeAlias = Callable[[], Iterable[Family]]
 LabelValues: TypeAlias = tuple[str, ...]
+_Values = TypeVar("_Values", bound=LabelValues)
 
 CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
 REQUEST_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0)
@@ -72,7 +73,7 @@ class Histogram:
 
 
 def counter(
-    name: str, documentation: str, samples: Mapping[LabelValues, float], labels: Sequence[str] = ()
+    name: str, documentation: str, samples: Mapping[_Values, float], labels: Sequence[str] = ()
 ) -> Family:
     """What only grows; `samples` are by the values of `labels`. The name ends in `_total`."""
     family = CounterMetricFamily(name, documentation, labels=labels)
@@ -82,7 +83,7 @@ def counter(
 
 
 def gauge(
-    name: str, documentation: str, samples: Mapping[LabelValues, float], labels: Sequence[str] = ()
+    name: str, documentation: str, samples: Mapping[_Values, float], labels: Sequence[str] = ()
 ) -> Family:
     """What may grow and shrink; `samples` are by the values of `labels`."""
     family = GaugeMetricFamily(name, documentation, labels=labels)
@@ -92,7 +93,7 @@ def gauge(
 
 
 def histogram(
-    name: str, documentation: str, samples: Mapping[LabelValues, Histogram], labels: Sequence[str] = ()
+    name: str, documentation: str, samples: Mapping[_Values, Histogram], labels: Sequence[str] = ()
 ) -> Family:
     """How values are spread; `samples` are by the values of `labels`."""
     family = HistogramMetricFamily(name, documentation, labels=labels)

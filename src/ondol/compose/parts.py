@@ -41,6 +41,8 @@ _SHARED: Final = (
     "aiohttp",
     "uvicorn",
     "uvicorn.protocols.http.httptools_impl",
+    "ondol.base.metrics",
+    "ondol.web.serving",
     "ondol.client.http",
     "ondol.sdk",
     "ondol.api.kinds",
@@ -162,6 +164,7 @@ async def _api(instance: Instance, settings: Settings, notify: Notify) -> None:
     from ondol import apiserver, store
     from ondol.apiserver import connections, documents, server, unsupported
     from ondol.apiserver.handlers import backups
+    from ondol.compose import exposition
     from ondol.serverless.serving import podspec, validation
 
     clock, rng = SystemClock(), random.SystemRandom()
@@ -169,7 +172,8 @@ async def _api(instance: Instance, settings: Settings, notify: Notify) -> None:
     backups.remove_leftovers(instance.data_dir)
     pki = _certify(instance, node_name(settings))
     with hints.restorable(instance.data_dir):
-        kept = store.open_file(instance.store_file, check=documents.looks_whole)
+        commits = store.CommitMetrics(clock, instance.store_file)
+        kept = store.open_file(instance.store_file, check=documents.looks_whole, metrics=commits)
     config = apiserver.ApiConfig(
         service_cidr=instance.service_cidr,
         pod_cidr=instance.pod_cidr,
@@ -179,6 +183,7 @@ async def _api(instance: Instance, settings: Settings, notify: Notify) -> None:
         advertise_port=instance.ports.api,
         ca_certificate=pki.ca_file.read_text(encoding="ascii"),
         scratch_dir=instance.data_dir,
+        platform_metrics=partial(exposition.page, instance),
         connections_max=allowed.known,
         pod_security=pod_security(settings),
     )
@@ -202,7 +207,8 @@ async def _api(instance: Instance, settings: Settings, notify: Notify) -> None:
         strangers_max=allowed.strangers,
     )
     try:
-        await server.serve(app, serving, started=lambda _addresses: notify())
+        async with exposition.exposed(instance, "api", app.core.metrics.collect, commits.collect):
+            await server.serve(app, serving, started=lambda _addresses: notify())
     finally:
         kept.close()
 
@@ -269,14 +275,17 @@ def _node_token(instance: Instance) -> str:
     return file.read_text(encoding="ascii")
 
 
-async def _connected(instance: Instance, component: str) -> Client:
-    """A client with the part's own certificate, once the API server answers it."""
+async def _connected(instance: Instance, component: str) -> tuple[Client, Any]:
+    """A client with the part's own certificate, once the API server answers it, and what counts its calls."""
+    from ondol.client.counting import CountingTransport
+
     file = instance.component_kubeconfig(component)
     while True:
         if (client := _client(file)) is not None:
             try:
                 if (await client.raw("GET", "/readyz")).status == 200:
-                    return client
+                    client.transport = requests = CountingTransport(client.transport, SystemClock())
+                    return client, requests
             except (errors.Unavailable, errors.Timeout):
                 pass
             await client.aclose()
@@ -293,10 +302,11 @@ def _client(file: Path) -> Client | None:
 
 async def _control(instance: Instance, settings: Settings, notify: Notify) -> None:
     from ondol import controllers, mesh, sdk
+    from ondol.compose import exposition
     from ondol.serverless import wiring
     from ondol.serverless.serving.route import RouteConfig
 
-    client = await _connected(instance, "control")
+    client, requests = await _connected(instance, "control")
     await sdk.install_crds(client, [*mesh.crds(), *wiring.crds()])
     manager = sdk.Manager(client, clock=SystemClock(), rng=_jitter(), identity="ondol-control")
     controllers.add_to(
@@ -311,16 +321,19 @@ async def _control(instance: Instance, settings: Settings, notify: Notify) -> No
         manager,
         RouteConfig(domain=settings.domain, public_port=instance.ports.ingress),
     )
-    await _serve(manager.run, notify)
+    async with exposition.exposed(instance, "control", manager.metrics, requests.collect):
+        await _serve(manager.run, notify)
 
 
 async def _node(instance: Instance, settings: Settings, notify: Notify) -> None:
     from ondol import node
+    from ondol.compose import exposition
 
-    client = await _connected(instance, "node")
+    client, requests = await _connected(instance, "node")
     config = node_config(instance, settings)
     try:
-        await _serve(partial(node.run, config, client, SystemClock()), notify)
+        async with exposition.exposed(instance, "node", requests.collect) as page:
+            await _serve(partial(node.run, config, client, SystemClock(), page=page), notify)
     except* OSError as group:
         error = _first(group)
         if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
@@ -333,11 +346,12 @@ async def _node(instance: Instance, settings: Settings, notify: Notify) -> None:
 
 async def _gateway(instance: Instance, settings: Settings, notify: Notify) -> None:
     from ondol import sdk
+    from ondol.compose import exposition
     from ondol.serverless import wiring
     from ondol.serverless.autoscaler.decide import Scaling
     from ondol.serverless.autoscaler.envoy_admin import EnvoyAdmin
 
-    client = await _connected(instance, "gateway")
+    client, requests = await _connected(instance, "gateway")
     manager = sdk.Manager(client, clock=SystemClock(), rng=_jitter(), identity="ondol-gateway")
     config = wiring.GatewayConfig(
         address=instance.bridge_address,
@@ -346,12 +360,14 @@ async def _gateway(instance: Instance, settings: Settings, notify: Notify) -> No
     proxy = EnvoyAdmin(instance.socket("envoy-admin"))
     wiring.add_gateway_to(manager, proxy, config, _jitter())
     try:
-        await _serve(manager.run, notify)
+        async with exposition.exposed(instance, "gateway", manager.metrics, requests.collect):
+            await _serve(manager.run, notify)
     finally:
         await proxy.aclose()
 
 
 async def _observe(instance: Instance, settings: Settings, notify: Notify) -> None:
+    from ondol.compose import exposition
     from ondol.observe import server
 
     _ = settings
@@ -360,6 +376,7 @@ async def _observe(instance: Instance, settings: Settings, notify: Notify) -> No
         instance.data_dir / "observe",
         instance.socket("observe"),
         intake=server.Intake(instance.bridge_address, instance.ports.observe, instance.pod_cidr),
+        expositions=exposition.expositions(instance),
     )
     await _serve(partial(server.run, config, SystemClock()), notify)
 

@@ -26,10 +26,10 @@ from anyio.abc import TaskGroup, TaskStatus
 from ondol import sdk
 from ondol.api import objects, resources
 from ondol.api.objects import Key, Object
-from ondol.base import errors, log
+from ondol.base import errors, log, metrics
 from ondol.base.clock import Clock, rfc3339
 from ondol.client import Client
-from ondol.node import files, linux, logs, registration, web
+from ondol.node import files, linux, logs, registration, usage, web
 from ondol.node.config import NodeConfig
 from ondol.node.dns.server import CacheView, DnsServer
 from ondol.node.images import rootfs
@@ -57,6 +57,7 @@ async def run(
     clock: Clock,
     *,
     images: ImageSource | None = None,
+    page: metrics.Page | None = None,
     task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
 ) -> None:
     """Be this machine's node until cancelled; `started` once the node is registered and pods are driven."""
@@ -71,7 +72,11 @@ async def run(
     with _full_disk_told(config):
         runtime = await learn.working(folders, clock, config.cgroup, config.runtime)
         host = _host(config, manager, runtime, network, images)
-    await Agent(host, manager).run(task_status=task_status)
+    agent = Agent(host, manager)
+    if page is not None:
+        page.add(manager.metrics)
+        page.add(lambda: usage.families(agent.summary()))
+    await agent.run(task_status=task_status)
 
 
 @contextlib.contextmanager

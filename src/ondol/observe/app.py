@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import msgspec
 
+from ondol.api import own_paths
 from ondol.base import errors, metrics
 from ondol.base.clock import Clock
 from ondol.observe.metrics import parts
@@ -42,7 +43,7 @@ def application(
         text = await parts.page(expositions, {PART: page.text().decode()})
         return Response(text, media_type=metrics.CONTENT_TYPE)
 
-    own_routes = [Route("/healthz", healthz), Route(exposition.PATH, own), Route(parts.PATH, platform)]
+    own_routes = [Route("/healthz", healthz), Route(exposition.PATH, own), Route(own_paths.METRICS, platform)]
     return Application(
         [*routes.routes(store, intake, clock), *own_routes],
         error_document=routes.failure,

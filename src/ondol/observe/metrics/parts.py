@@ -16,8 +16,6 @@ from ondol.base import log, metrics
 from ondol.base.unix_http import UnixConnection
 from ondol.observe.metrics import merging
 
-PATH: Final = "/metrics/platform"
-"""Where the merged page is served, here and by the API server."""
 _TIMEOUT_S: Final = 5.0
 
 
@@ -47,9 +45,7 @@ async def page(expositions: Mapping[str, Exposition], own: Mapping[str, str]) ->
 
 
 def _up(answered: Mapping[str, bool]) -> str:
-    samples: dict[metrics.LabelValues, float] = {
-        (part,): float(has_answered) for part, has_answered in answered.items()
-    }
+    samples = {(part,): float(has_answered) for part, has_answered in answered.items()}
     return metrics.text([metrics.gauge("up", "Whether the part answered.", samples, ["part"])]).decode()
 
 
