@@ -202,7 +202,7 @@ class Agent:
         sources = self._host.sources
         view = CacheView(sources.services, self._slices, sources.namespaces)
         upstream = config.upstream_dns or _host_resolvers(config)
-        dns = DnsServer(config.cluster_domain, view, upstream)
+        dns = DnsServer(config.cluster_domain, view, upstream, self._host.clock)
         runtime = self._host.runtime
         node = registration.Registration(
             config, self._host.client, self._host.clock, runtime=f"{runtime.name}://{runtime.version}"

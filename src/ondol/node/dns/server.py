@@ -14,6 +14,7 @@ from anyio.abc import TaskStatus
 from ondol.api import objects
 from ondol.api.objects import Key
 from ondol.base import log
+from ondol.base.clock import Clock
 from ondol.node.dns import codec, records
 from ondol.node.network import services
 from ondol.sdk import Informer
@@ -53,7 +54,10 @@ class CacheView:
 
 
 class DnsServer:
-    def __init__(self, zone: str, view: records.View, upstream: Sequence[str]) -> None:
+    """Answers for `zone` from `view`, and asks the resolvers `upstream`, in turn, for other names."""
+
+    def __init__(self, zone: str, view: records.View, upstream: Sequence[str], clock: Clock) -> None:
+        self._clock = clock
         self._zone = zone
         self._view = view
         self._upstream = list(upstream)
@@ -90,7 +94,7 @@ class DnsServer:
         async with stream:
             try:
                 while True:
-                    with anyio.fail_after(_TCP_IDLE_S):
+                    with self._clock.fail_after(_TCP_IDLE_S):
                         (length,) = struct.unpack("!H", await _exactly(stream, 2))
                         message = await _exactly(stream, length)
                     reply = await self.answer(message, is_tcp=True)
@@ -126,7 +130,7 @@ class DnsServer:
     async def _forward(self, message: bytes, question: codec.Question, *, is_tcp: bool) -> bytes:
         for server in self._upstream:
             try:
-                with anyio.fail_after(_UPSTREAM_TIMEOUT_S):
+                with self._clock.fail_after(_UPSTREAM_TIMEOUT_S):
                     return await (_ask_tcp if is_tcp else _ask_udp)(server, message)
             except (OSError, TimeoutError, anyio.EndOfStream, anyio.BrokenResourceError) as error:
                 _log.debug("dns_upstream_silent", server=server, name=question.name, error=str(error))

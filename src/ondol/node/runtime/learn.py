@@ -95,7 +95,7 @@ async def _try(binary: oci.Binary, folders: oci.Folders, clock: Clock, cgroup: s
     runtime = oci.OciRuntime(binary, bench, clock)
     container_id = f"trial-{os.getpid()}"
     try:
-        with anyio.fail_after(_PATIENCE_S):
+        with clock.fail_after(_PATIENCE_S):
             creation = Creation(container_id, _trial_spec(bench, cgroup), bench.data / "log")
             handle = await runtime.create(creation)
             await runtime.start(handle)
