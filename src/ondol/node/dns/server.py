@@ -110,22 +110,22 @@ class DnsServer:
             return codec.failure(message, codec.FORMERR)
         if question.opcode != 0:
             return codec.failure(message, codec.NOTIMP)
-        found = records.answer(question.name, question.type, self._zone, self._view)
-        if not found.is_ours:
+        answer = records.answer(question.name, question.type, self._zone, self._view)
+        if not answer.is_ours:
             return await self._forward(message, question, is_tcp=is_tcp)
         size = 65535 if is_tcp else question.payload_max
-        answers = list(found.records)
-        if found.follow and question.type in (codec.A, codec.AAAA):
-            answers += await self._followed(found.follow, question.type)
+        answers = list(answer.records)
+        if answer.follow and question.type in (codec.A, codec.AAAA):
+            answers += await self._followed(answer.follow, question.type)
         authority = [codec.start_of_authority(self._zone, records.TTL_S)] if not answers else []
         return codec.reply(
-            question, answers, code=found.code, authority=authority, extra=found.extra, size_max=size
+            question, answers, code=answer.code, authority=authority, extra=answer.extra, size_max=size
         )
 
     async def _followed(self, name: str, type: int) -> Sequence[codec.Record]:
         """Where an ExternalName points inside the zone; for outside names the resolver asks itself."""
-        found = records.answer(name, type, self._zone, self._view)
-        return found.records if found.is_ours else ()
+        answer = records.answer(name, type, self._zone, self._view)
+        return answer.records if answer.is_ours else ()
 
     async def _forward(self, message: bytes, question: codec.Question, *, is_tcp: bool) -> bytes:
         for server in self._upstream:

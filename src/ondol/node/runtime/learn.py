@@ -84,8 +84,10 @@ def _wrapper(folders: oci.Folders, path: str) -> Path:
 
 
 def _version(path: str) -> str:
-    said = subprocess.run([path, "--version"], capture_output=True, text=True, check=False, timeout=10).stdout
-    words = said.split("\n", 1)[0].split()
+    output = subprocess.run(
+        [path, "--version"], capture_output=True, text=True, check=False, timeout=10
+    ).stdout
+    words = output.split("\n", 1)[0].split()
     return words[-1] if words else "unknown"
 
 
