@@ -13,31 +13,44 @@ from ondol.base.metrics import Family, Histogram
 _LABELS: Final = ("verb", "group", "resource")
 
 
+class _Cell:
+    """Requests of one verb, resource and code; their latencies go with those of the other codes."""
+
+    __slots__ = ("count", "latency")
+
+    def __init__(self, latency: Histogram) -> None:
+        self.count = 0
+        self.latency = latency
+
+
 class Metrics:
-    """Counts and latencies of requests."""
+    """Counts and latencies of requests. A request costs one look-up: it is on every request's path."""
 
     def __init__(self) -> None:
-        self._counts: dict[tuple[str, str, str, str], int] = defaultdict(int)
+        self._cells: dict[tuple[str, str, str, int], _Cell] = {}
         self._latencies: dict[tuple[str, str, str], Histogram] = defaultdict(Histogram)
-        self._codes: dict[int, str] = {}
 
     def observe(self, request: Request, status: int, seconds: float) -> None:
         info = request.info
-        verb = info.verb.upper()
         # Paths are unbounded, resources are not: a path counts under one name.
-        labels = (verb, info.group, info.resource or "")
-        code = self._codes.get(status) or self._codes.setdefault(status, str(status))
-        self._counts[*labels, code] += 1
-        if verb != "WATCH":
-            self._latencies[labels].observe(seconds)
+        key = (info.verb, info.group, info.resource or "", status)
+        cell = self._cells.get(key)
+        if cell is None:
+            cell = self._cells[key] = _Cell(self._latencies[key[:3]])
+        cell.count += 1
+        cell.latency.observe(seconds)
 
     def collect(self) -> Iterable[Family]:
-        yield metrics.counter(
-            "apiserver_request_total", "Requests answered.", self._counts, (*_LABELS, "code")
-        )
+        counts = {
+            (verb.upper(), group, resource, str(code)): cell.count
+            for (verb, group, resource, code), cell in self._cells.items()
+        }
+        # How long a watch lasts says nothing.
+        latencies = {(key[0].upper(), *key[1:]): h for key, h in self._latencies.items() if key[0] != "watch"}
+        yield metrics.counter("apiserver_request_total", "Requests answered.", counts, (*_LABELS, "code"))
         yield metrics.histogram(
             "apiserver_request_duration_seconds",
             "How long requests took that were no watches.",
-            self._latencies,
+            latencies,
             _LABELS,
         )
