@@ -1,4 +1,4 @@
-"""Where should spans be kept? SQLite, as `ondol.observe.store` does, beside DuckDB.
+"""Where should spans be kept? SQLite, as `ondol.observe.traces.store` does, beside DuckDB.
 
     python benchmarks/spans.py [--json FILE]
 
@@ -25,10 +25,10 @@ from pathlib import Path
 from typing import Any
 
 from ondol.base import protowire
-from ondol.observe import otlp_protobuf
-from ondol.observe.spans import Span
-from ondol.observe.spans import row as stored
-from ondol.observe.store import SpanStore
+from ondol.observe.traces import otlp_protobuf
+from ondol.observe.traces.spans import Span
+from ondol.observe.traces.spans import row as stored
+from ondol.observe.traces.store import SpanStore
 
 SPANS = 200_000
 SPANS_A_TRACE = 8

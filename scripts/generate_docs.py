@@ -82,11 +82,21 @@ REASONS: Final[Mapping[str, Reason]] = {
         "would leave out.",
         "pathspec",
     ),
+    "prometheus-client": Reason(
+        "The pages at which every part shows its metrics: the text format that Prometheus reads, and what "
+        "every process tells of itself.",
+        "prometheus_client",
+    ),
     "pyjwt": Reason("Signs and checks service-account tokens.", "jwt"),
     "pyyaml": Reason("Manifests and kubeconfigs are YAML.", "yaml"),
+    "starlette": Reason(
+        "Routes, requests and answers of `node` and `observe`; the API server, whose paths are data, has "
+        "its own.",
+        "starlette",
+    ),
     "structlog": Reason("Logs with fields instead of sentences.", "structlog"),
     "typer": Reason("The command line: options from annotations, help, shell completion.", "typer"),
-    "uvicorn": Reason("The HTTP server under the API server and `observe`.", "uvicorn"),
+    "uvicorn": Reason("The HTTP server under the API server, `node` and `observe`.", "uvicorn"),
     "uvloop": Reason("The event loop of every part; about twice as fast as asyncio's own.", "uvloop"),
     "wsproto": Reason(
         "WebSockets of the API server, for clients that read logs and watches in messages. Read in when "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from typing import Any, Self
 
 import anyio
 import pytest
@@ -12,7 +13,8 @@ from hypothesis import strategies as st
 
 from ondol.api import objects
 from ondol.api.objects import Object
-from ondol.node.dns import codec, records
+from ondol.base import clock
+from ondol.node.dns import codec, records, server
 from ondol.node.dns.server import DnsServer
 from ondol.node.network import services
 
@@ -186,15 +188,75 @@ def test_names_survive_the_wire(labels: list[str]) -> None:
 @pytest.mark.anyio
 async def test_upstream_silence_is_servfail() -> None:
     """No name server to ask: a failure at once, not a hang."""
-    server = DnsServer(ZONE, VIEW, [])
+    dns = DnsServer(ZONE, VIEW, [], clock.ManualClock())
     with anyio.fail_after(1):
-        reply = await server.answer(query("example.com"), is_tcp=False)
+        reply = await dns.answer(query("example.com"), is_tcp=False)
     assert struct.unpack_from("!HH", reply)[1] & 0xF == codec.SERVFAIL
 
 
 @pytest.mark.anyio
 async def test_empty_answers_carry_the_authority() -> None:
     """NXDOMAIN comes with an SOA record, so that it may be remembered."""
-    reply = await DnsServer(ZONE, VIEW, []).answer(query("no.ns.svc.cluster.local"), is_tcp=False)
+    reply = await DnsServer(ZONE, VIEW, [], clock.ManualClock()).answer(
+        query("no.ns.svc.cluster.local"), is_tcp=False
+    )
     _, flags, _, answers, authority, _ = struct.unpack_from("!HHHHHH", reply)
     assert (flags & 0xF, answers, authority) == (codec.NXDOMAIN, 0, 1)
+
+
+@pytest.mark.anyio
+async def test_a_silent_resolver_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next one is asked once the first has had its two seconds."""
+
+    async def ask(address: str, message: bytes) -> bytes:
+        if address == "silent":
+            await anyio.sleep_forever()
+        return message[:2] + b"answered"
+
+    monkeypatch.setattr(server, "_ask_udp", ask)
+    time = clock.ManualClock()
+    dns = DnsServer(ZONE, VIEW, ["silent", "other"], time)
+    replies: list[bytes] = []
+
+    async def answer() -> None:
+        replies.append(await dns.answer(query("example.com"), is_tcp=False))
+
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(answer)
+            await anyio.wait_all_tasks_blocked()
+            await time.advance(1.9)
+            assert replies == []
+            await time.advance(0.2)
+    assert replies == [query("example.com")[:2] + b"answered"]
+
+
+class _SilentStream:
+    """A connection over which nothing comes."""
+
+    is_closed = False
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_error: object) -> None:
+        self.is_closed = True
+
+    async def receive(self, _bytes_max: int) -> bytes:
+        await anyio.sleep_forever()
+        return b""
+
+
+@pytest.mark.anyio
+async def test_a_connection_that_asks_nothing_is_closed() -> None:
+    """After ten seconds: others want its place."""
+    time, stream = clock.ManualClock(), _SilentStream()
+    as_stream: Any = stream
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(DnsServer(ZONE, VIEW, [], time)._connection, as_stream)
+            await anyio.wait_all_tasks_blocked()
+            await time.advance(9.9)
+            assert not stream.is_closed
+            await time.advance(0.2)
+    assert stream.is_closed

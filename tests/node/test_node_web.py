@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from ondol.api import objects, resources
 from ondol.base import clock, errors
 from ondol.base.unix_http import UnixConnection
-from ondol.node import agent, logs, web, web_server
+from ondol.node import agent, logs, web
 from ondol.node.pods.model import Attempt, Container
 from ondol.node.runtime.port import Exit, Handle
 
@@ -185,7 +185,7 @@ async def test_a_follower_that_leaves_is_not_answered_on(tmp_path: Path) -> None
     }
     with anyio.fail_after(15):
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(web.Application(Subject(), clock.SystemClock(), "token"), scope, receive, send)
+            tasks.start_soon(web.application(Subject(), clock.SystemClock(), "token"), scope, receive, send)
             await begun.wait()
             left.set()
 
@@ -279,10 +279,14 @@ async def test_a_log_that_is_not_there_yet_says_what_is_waited_for(world: Any) -
         )
 
 
+async def _nothing(_scope: Any, _receive: Any, _send: Any) -> None:
+    """An application that is asked nothing."""
+
+
 async def test_its_socket_is_given_back_whole(tmp_path: Path) -> None:
     """Once it has ended, whoever is given its descriptor's number is told when there is something to read."""
     async with anyio.create_task_group() as tasks:
-        await tasks.start(web_server.serve, None, tmp_path / "node.sock")
+        await tasks.start(web.serve, _nothing, tmp_path / "node.sock")
         tasks.cancel_scope.cancel()
     pipes = [os.pipe() for _ in range(8)]
     with anyio.fail_after(5):

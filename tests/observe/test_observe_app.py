@@ -23,10 +23,13 @@ from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
 from ondol.base import errors
 from ondol.base.clock import ManualClock, SystemClock
 from ondol.base.unix_http import UnixConnection
-from ondol.observe import jaeger, otlp_protobuf, server
-from ondol.observe.app import App, PodsOnly
-from ondol.observe.spans import Row, Span, row
-from ondol.observe.store import Query, SpanStore
+from ondol.observe import server
+from ondol.observe.app import PodsOnly, application
+from ondol.observe.traces import jaeger, otlp_protobuf
+from ondol.observe.traces.exports import Exports
+from ondol.observe.traces.spans import Row, Span, row
+from ondol.observe.traces.store import Query, SpanStore
+from ondol.web.application import Application
 
 pytestmark = pytest.mark.anyio
 TRACE, NOW_NS = "0af7651916cd43dd8448eb211c80319c", 1_700_000_000_000_000_000
@@ -40,12 +43,17 @@ def store(tmp_path: Path) -> Iterator[SpanStore]:
 
 
 @pytest.fixture
-def app(store: SpanStore) -> App:
-    return App(store, ManualClock())
+def exports(store: SpanStore) -> Exports:
+    return Exports(store)
+
+
+@pytest.fixture
+def app(store: SpanStore, exports: Exports) -> Application:
+    return application(store, exports, ManualClock(), {})
 
 
 async def _call(
-    app: App | PodsOnly,
+    app: Application | PodsOnly,
     method: str,
     path: str,
     *,
@@ -56,7 +64,7 @@ async def _call(
     target, _, query = path.partition("?")
     sent: list[Mapping[str, Any]] = []
 
-    async def receive() -> Mapping[str, Any]:
+    async def receive() -> dict[str, Any]:
         return {"type": "http.request", "body": body}
 
     async def send(message: Mapping[str, Any]) -> None:
@@ -104,7 +112,7 @@ def _export() -> bytes:
     return bytes(request.SerializeToString())
 
 
-async def test_protobuf_in_jaeger_out(app: App) -> None:
+async def test_protobuf_in_jaeger_out(app: Application) -> None:
     """A protobuf export is found again by service and by id, with its tags and its parent."""
     # OTLP: an export that was taken whole is answered by an empty message of its own kind
     assert await _call(app, "POST", "/v1/traces", body=_export()) == (200, "")
@@ -121,7 +129,7 @@ async def test_protobuf_in_jaeger_out(app: App) -> None:
     assert (await _call(app, "GET", f"/api/traces/{TRACE}"))[1]["data"][0]["traceID"] == TRACE
 
 
-async def test_gzip_and_repeated_exports(app: App, store: SpanStore) -> None:
+async def test_gzip_and_repeated_exports(app: Application, store: SpanStore) -> None:
     """Compressed exports are read; an export sent twice is kept once."""
     body = gzip.compress(_export())
     for _ in range(2):
@@ -132,7 +140,7 @@ async def test_gzip_and_repeated_exports(app: App, store: SpanStore) -> None:
     assert len(store.trace(TRACE)) == 2
 
 
-async def test_json_round_trip_through_v3(app: App) -> None:
+async def test_json_round_trip_through_v3(app: Application) -> None:
     """What the v3 API answers can be sent in again as OTLP JSON and is the same."""
     await _call(app, "POST", "/v1/traces", body=_export())
     _, before = await _call(app, "GET", f"/api/v3/traces/{TRACE}")
@@ -142,7 +150,7 @@ async def test_json_round_trip_through_v3(app: App) -> None:
     assert json.loads(json.dumps(after).replace("f" * 32, TRACE)) == before
 
 
-async def test_summaries_and_dependencies(app: App) -> None:
+async def test_summaries_and_dependencies(app: Application) -> None:
     """A search sums traces up, and the graph says who calls whom."""
     await _call(app, "POST", "/v1/traces", body=_export())
     _, found = await _call(app, "GET", "/api/v3/trace-summaries?query.serviceName=front&query.searchDepth=3")
@@ -171,7 +179,7 @@ async def test_summaries_and_dependencies(app: App) -> None:
         (f"/api/traces?service=front&start={NOW_NS // 1000 + 2_000}", 0),
     ],
 )
-async def test_searches_narrow(app: App, path: str, expected: int) -> None:
+async def test_searches_narrow(app: Application, path: str, expected: int) -> None:
     """Duration, attributes, service and time each narrow the result."""
     await _call(app, "POST", "/v1/traces", body=_export())
     status, found = await _call(app, "GET", path)
@@ -207,7 +215,7 @@ async def test_searches_narrow(app: App, path: str, expected: int) -> None:
     ],
 )
 async def test_bad_requests_are_answered(  # noqa: PLR0917 - a row of the table
-    app: App, method: str, path: str, body: bytes, headers: Mapping[str, str], status: int
+    app: Application, method: str, path: str, body: bytes, headers: Mapping[str, str], status: int
 ) -> None:
     """Wrong input gets a status and a message, never a broken connection."""
     found, document = await _call(app, method, path, body=body, headers=headers)
@@ -300,8 +308,8 @@ def test_services_are_listed_once_in_order(store: SpanStore) -> None:
 _KILLED = """
 import os, signal, sys
 from pathlib import Path
-from ondol.observe.spans import Row, Span, row
-from ondol.observe.store import SpanStore
+from ondol.observe.traces.spans import Row, Span, row
+from ondol.observe.traces.store import SpanStore
 store = SpanStore(Path(sys.argv[1]))
 for number in range(50):
     span = Span(trace_id="1" * 32, span_id=f"{number:016x}", service="s", name="n", start_ns=1, duration_ns=1)
@@ -338,7 +346,7 @@ def test_what_was_acknowledged_survives_a_kill(tmp_path: Path) -> None:
     ],
     ids=str,
 )
-async def test_a_span_that_cannot_be_is_refused_alone(app: App, wrong: dict[str, str]) -> None:
+async def test_a_span_that_cannot_be_is_refused_alone(app: Application, wrong: dict[str, str]) -> None:
     """The others of its export are kept, the sender is told, and lists of traces go on working."""
     good = {
         "traceId": TRACE,
@@ -358,7 +366,7 @@ async def test_a_span_that_cannot_be_is_refused_alone(app: App, wrong: dict[str,
     assert "ondol_observe_spans_refused_total 1" in text
 
 
-async def test_a_refused_span_is_told_in_protobuf_too(app: App) -> None:
+async def test_a_refused_span_is_told_in_protobuf_too(app: Application) -> None:
     """The answer is an ExportTraceServiceResponse whose partial success says how many and why."""
     request = trace_service_pb2.ExportTraceServiceRequest.FromString(_export())
     scopes = getattr(request.resource_spans[0], request.resource_spans[0].DESCRIPTOR.fields_by_number[2].name)
@@ -370,7 +378,7 @@ async def test_a_refused_span_is_told_in_protobuf_too(app: App) -> None:
     assert (status, partial) == (200, b"\x0a" + bytes([len(inner)]) + inner)
 
 
-async def test_a_store_that_cannot_write_asks_to_come_again(app: App, store: SpanStore) -> None:
+async def test_a_store_that_cannot_write_asks_to_come_again(app: Application, store: SpanStore) -> None:
     """What goes wrong below is a 503 with a reason, never a broken connection."""
     store._db.execute("PRAGMA query_only = 1")
     status, document = await _call(app, "POST", "/v1/traces", body=_export())
@@ -380,24 +388,26 @@ async def test_a_store_that_cannot_write_asks_to_come_again(app: App, store: Spa
     assert (await _call(app, "POST", "/v1/traces", body=_export()))[0] == 200
 
 
-async def test_exports_that_wait_are_bounded(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_exports_that_wait_are_bounded(
+    app: Application, exports: Exports, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Beyond a number of waiting bytes an export is refused and counted, and later taken."""
-    monkeypatch.setattr("ondol.observe.app._WAITING_BYTES_MAX", 10)
-    with app._waiting(1):
+    monkeypatch.setattr("ondol.observe.traces.exports._WAITING_BYTES_MAX", 10)
+    with exports._waiting(1):
         assert (await _call(app, "POST", "/v1/traces", body=_export()))[0] == 503
     assert (await _call(app, "POST", "/v1/traces", body=_export()))[0] == 200
     assert "ondol_observe_exports_refused_total 1" in (await _call(app, "GET", "/metrics"))[1]
 
 
-async def test_metrics_count_what_came_in(app: App) -> None:
+async def test_metrics_count_what_came_in(app: Application) -> None:
     """Prometheus reads how many spans came and how many are kept."""
     await _call(app, "POST", "/v1/traces", body=_export())
     status, text = await _call(app, "GET", "/metrics")
     assert status == 200
-    values = dict(line.split(" ") for line in text.splitlines() if not line.startswith("#"))
-    assert values["ondol_observe_spans_received_total"] == "2"
-    assert values["ondol_observe_spans"] == "2"
-    assert int(values["ondol_observe_store_bytes"]) > 0
+    values = dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
+    assert float(values["ondol_observe_spans_received_total"]) == 2
+    assert float(values["ondol_observe_spans"]) == 2
+    assert float(values["ondol_observe_store_bytes"]) > 0
 
 
 @pytest.mark.parametrize(
@@ -414,7 +424,9 @@ async def test_metrics_count_what_came_in(app: App) -> None:
 )
 async def test_pods_may_send_but_not_ask(store: SpanStore, caller: str, exported: int, asked: int) -> None:
     """At the address for pods their spans are taken in, nobody else's, and nobody's traces are shown."""
-    app = PodsOnly(App(store, ManualClock()), ipaddress.IPv4Network("10.100.0.0/16"))
+    app = PodsOnly(
+        application(store, Exports(store), ManualClock(), {}), ipaddress.IPv4Network("10.100.0.0/16")
+    )
     assert (await _call(app, "POST", "/v1/traces", body=_export(), host=caller))[0] == exported
     assert (await _call(app, "GET", "/api/services", host=caller))[0] == asked
     assert (await _call(app, "GET", "/v1/traces", host=caller))[0] == asked

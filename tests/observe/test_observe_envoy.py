@@ -19,8 +19,9 @@ import pytest
 
 from ondol.base.clock import SystemClock
 from ondol.base.unix_http import UnixConnection
-from ondol.observe import otlp, server
-from ondol.observe.waterfall import waterfall
+from ondol.observe import server
+from ondol.observe.traces import otlp
+from ondol.observe.traces.waterfall import waterfall
 
 pytestmark = pytest.mark.anyio
 _TYPE = "type.googleapis.com/envoy"

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ondol.observe.spans import Span
-from ondol.observe.waterfall import cells, render, waterfall
+from ondol.observe.traces.spans import Span
+from ondol.observe.traces.waterfall import cells, render, waterfall
 
 MS = 1_000_000
 

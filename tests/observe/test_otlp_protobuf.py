@@ -14,8 +14,8 @@ from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
 from opentelemetry.proto.common.v1 import common_pb2
 
 from ondol.base import errors, protowire
-from ondol.observe import otlp_protobuf, spans
-from ondol.observe.spans import Row, Span
+from ondol.observe.traces import otlp_protobuf, spans
+from ondol.observe.traces.spans import Row, Span
 
 _VALUES = st.recursive(
     st.one_of(

@@ -239,7 +239,7 @@ async def test_runnables_run_beside_controllers(world: World) -> None:
 
 
 async def test_metrics_name_each_part(world: World) -> None:
-    """Counters are plain numbers under Prometheus names."""
+    """Queues, reconciles and informers are counted under the names that client-go's have."""
     manager = world.manager()
 
     async def reconcile(_key: Key) -> sdk.Result | None:
@@ -251,10 +251,50 @@ async def test_metrics_name_each_part(world: World) -> None:
     await world.start(manager)
     await world.client.create(resources.CONFIG_MAP, config_map("a"))
     await world.run_until_stable()
-    metrics = manager.metrics()
-    assert metrics['ondol_controller_reconciles_total{controller="mine"}'] == 1
-    assert metrics['ondol_workqueue_depth{controller="mine"}'] == 0
-    assert metrics['ondol_informer_watches_total{resource="configmaps"}'] == 1
+    samples = {
+        (sample.name, *sample.labels.values()): sample.value
+        for family in manager.metrics()
+        for sample in family.samples
+    }
+    assert samples["controller_runtime_reconcile_total", "mine", "success"] == 1
+    assert samples["controller_runtime_reconcile_time_seconds_count", "mine"] == 1
+    assert samples["workqueue_adds_total", "mine"] == 1
+    assert samples["workqueue_depth", "mine"] == 0
+    assert samples["workqueue_queue_duration_seconds_count", "mine"] == 1
+    assert samples["workqueue_work_duration_seconds_count", "mine"] == 1
+    assert samples["ondol_informer_watches_total", "configmaps"] == 1
+    assert samples["ondol_informer_objects", "configmaps"] == 1
+
+
+async def test_reconciles_are_counted_by_their_result(world: World) -> None:
+    """Done, to be called again, failed and tried again, failed for good: each once."""
+    manager = world.manager()
+
+    async def reconcile(key: Key) -> sdk.Result | None:
+        match key.name:
+            case "again":
+                return sdk.Result(requeue_after_s=3600)
+            case "later":
+                raise sdk.Retry("not yet", after_s=3600)
+            case "never":
+                raise sdk.Terminal("it cannot be")
+            case _:
+                return None
+
+    controller = sdk.Controller("mine", reconcile)
+    controller.watch(manager.informer(resources.CONFIG_MAP), ours)
+    manager.add(controller)
+    await world.start(manager)
+    for name in ("again", "later", "never", "fine"):
+        await world.client.create(resources.CONFIG_MAP, config_map(name))
+    await world.run_until_stable()
+    counts = {
+        sample.labels["result"]: sample.value
+        for family in manager.metrics()
+        if family.name == "controller_runtime_reconcile"
+        for sample in family.samples
+    }
+    assert counts == {"error": 1, "requeue_after": 2, "success": 1}
 
 
 async def test_events_are_counted_not_repeated(world: World) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -49,5 +50,7 @@ class ApiConfig:
     """The Kubernetes release whose API is served."""
     scratch_dir: Path | None = None
     """Where a copy for a backup is put while it is sent; none if there are no backups."""
+    platform_metrics: Callable[[], Awaitable[bytes]] | None = None
+    """Reads the metrics of all parts of the platform this server is of; none if it is of none."""
     pod_security: policies.Settings = field(default_factory=policies.Settings)
     """What pods are held to where their namespace has no labels, and for whom nothing holds."""

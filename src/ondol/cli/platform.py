@@ -149,6 +149,7 @@ def _print_status(found: PlatformStatus, form: Format) -> None:
     terminal.write(
         f"\n{state}; {output.megabytes(found.memory_bytes)} in all; API {found.api}"
         + (f"; ingress {found.ingress}" if found.ingress else "")
+        + f"; metrics {found.metrics}"
     )
 
 

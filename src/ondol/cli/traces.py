@@ -19,7 +19,7 @@ from ondol.cli.connection import KubeconfigOption
 from ondol.cli.output import DataDir, Format, Output
 from ondol.compose import hints
 from ondol.compose.instance import Instance
-from ondol.observe import otlp, waterfall
+from ondol.observe.traces import otlp, waterfall
 
 _TIMEOUT_S: Final = 10.0
 _ID_DIGITS: Final = 32

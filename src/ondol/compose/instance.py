@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Final
 
+from ondol.api import own_paths
 from ondol.base import errors, files
 from ondol.compose import hints, lock
 from ondol.compose.settings import Settings
@@ -105,6 +106,11 @@ class Instance:
     def spans_url(self) -> str:
         """Where pods send spans."""
         return f"http://{self.bridge_address}:{self.ports.observe}"
+
+    @property
+    def metrics_url(self) -> str:
+        """Where whoever may read the API server's metrics reads those of every part."""
+        return f"{self.api_url}{own_paths.METRICS}"
 
     def socket(self, name: str) -> Path:
         """Where a part speaks with the others: `xds`, `envoy-admin`, `observe`, `node`."""

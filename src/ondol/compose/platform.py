@@ -50,7 +50,8 @@ class PartStatus:
 class PlatformStatus:
     """The whole platform: `running` says a supervisor lives, `ready` that every part serves.
 
-    `ingress` is where Envoy was told to listen; empty until the supervisor has told of its parts.
+    `ingress` is where Envoy was told to listen; empty until the supervisor has told of its parts. `metrics`
+    is where the metrics of every part are read.
     """
 
     running: bool
@@ -58,6 +59,7 @@ class PlatformStatus:
     data_dir: str
     api: str
     ingress: str
+    metrics: str
     supervisor_pid: int
     memory_bytes: int
     parts: tuple[PartStatus, ...]
@@ -304,7 +306,7 @@ def status(data_dir: Path) -> PlatformStatus:
     instance = instances.load(data_dir)
     pid = supervisor_pid(instance) if instance is not None else None
     if instance is None or pid is None:
-        return PlatformStatus(False, False, str(data_dir), "", "", 0, 0, ())
+        return PlatformStatus(False, False, str(data_dir), "", "", "", 0, 0, ())
     found = [_part_status(entry) for entry in _read_status(instance)]
     own = PartStatus(
         "supervisor",
@@ -322,6 +324,7 @@ def status(data_dir: Path) -> PlatformStatus:
         data_dir=str(data_dir),
         api=instance.api_url,
         ingress=next((part.address for part in found if part.name == "envoy"), ""),
+        metrics=instance.metrics_url,
         supervisor_pid=pid,
         memory_bytes=sum(part.memory_bytes for part in everything),
         parts=everything,

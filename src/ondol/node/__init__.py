@@ -9,6 +9,7 @@ from __future__ import annotations
 import anyio
 from anyio.abc import TaskStatus
 
+from ondol.base import metrics
 from ondol.base.clock import Clock
 from ondol.client import Client
 from ondol.node.config import NodeConfig, restart_backoff
@@ -21,12 +22,16 @@ async def run(
     client: Client,
     clock: Clock,
     *,
+    page: metrics.Page | None = None,
     task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Be this machine's node until cancelled; `started` once the node is registered and pods are driven."""
+    """Be this machine's node until cancelled; `started` once the node is registered and pods are driven.
+
+    What it counts is added to `page`.
+    """
     from ondol.node import agent  # noqa: PLC0415 - heavy: loaded only in the process that is the node
 
-    await agent.run(config, client, clock, task_status=task_status)
+    await agent.run(config, client, clock, page=page, task_status=task_status)
 
 
 def cleanup(config: NodeConfig) -> None:

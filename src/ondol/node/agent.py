@@ -25,11 +25,11 @@ from anyio.abc import TaskStatus
 from ondol import sdk
 from ondol.api import objects, resources
 from ondol.api.objects import Key, Object
-from ondol.base import errors, log
+from ondol.base import errors, log, metrics
 from ondol.base.clock import Clock, rfc3339
 from ondol.base.reserve import Reserve, is_full
 from ondol.client import Client
-from ondol.node import linux, registration, web, web_server
+from ondol.node import linux, registration, usage, web
 from ondol.node.config import NodeConfig
 from ondol.node.dns.server import CacheView, DnsServer
 from ondol.node.images import rootfs, watch
@@ -60,6 +60,7 @@ async def run(
     clock: Clock,
     *,
     images: ImageSource | None = None,
+    page: metrics.Page | None = None,
     task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
 ) -> None:
     """Be this machine's node until cancelled; `started` once the node is registered and pods are driven."""
@@ -74,7 +75,11 @@ async def run(
     with _full_disk_told(config):
         runtime = await learn.working(folders, clock, config.cgroup, config.runtime)
         engines = _engines(config, manager, runtime, network, images)
-    await Agent(engines, manager).run(task_status=task_status)
+    agent = Agent(engines, manager)
+    if page is not None:
+        page.add(manager.metrics)
+        page.add(lambda: usage.families(agent.summary()))
+    await agent.run(task_status=task_status)
 
 
 @contextlib.contextmanager
@@ -214,14 +219,14 @@ class Agent:
         sources = self._host.sources
         view = CacheView(sources.services, self._slices, sources.namespaces)
         upstream = config.upstream_dns or _host_resolvers(config)
-        dns = DnsServer(config.cluster_domain, view, upstream)
+        dns = DnsServer(config.cluster_domain, view, upstream, self._host.clock)
         runtime = self._host.runtime
         node = registration.Registration(
             config, self._host.client, self._host.clock, runtime=f"{runtime.name}://{runtime.version}"
         )
-        application = web.Application(self, self._host.clock, config.api_token)
+        application = web.application(self, self._host.clock, config.api_token)
         async with anyio.create_task_group() as tasks:
-            await tasks.start(web_server.serve, application, config.api_socket)
+            await tasks.start(web.serve, application, config.api_socket)
             await tasks.start(dns.serve, str(config.gateway), config.dns_port)
             await node.register()
             self._listen()

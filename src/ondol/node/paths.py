@@ -93,16 +93,16 @@ class _Walk:
             os.close(descriptor)
 
     def to_the_end(self) -> int:
-        left, links = self._parts(self._path), 0
-        while left:
-            part = left.pop()
+        remaining, links = self._parts(self._path), 0
+        while remaining:
+            part = remaining.pop()
             if part == "..":
                 self._back()
                 continue
             step = self._step(part)
             if stat.S_ISLNK(os.fstat(step).st_mode):
                 links += 1
-                left += self._through(step, links)
+                remaining += self._through(step, links)
             else:
                 self._open.append(step)
         return self._open[-1]

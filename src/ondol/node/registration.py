@@ -180,13 +180,13 @@ def _conditions(machine: Machine, now: float, previous: list[Mapping[str, Any]])
     low_disk = machine.disk_free_bytes < machine.disk_bytes * _DISK_FLOOR_SHARE
     low_pids = machine.pids_max - machine.pids_used < _PIDS_FLOOR
     listed = own_conditions(previous)
-    for name, is_low, bad, good, what in (
+    for name, is_low, bad, good, resource in (
         ("MemoryPressure", low_memory, "NodeHasInsufficientMemory", "NodeHasSufficientMemory", "memory"),
         ("DiskPressure", low_disk, "NodeHasDiskPressure", "NodeHasNoDiskPressure", "disk space"),
         ("PIDPressure", low_pids, "NodeHasInsufficientPID", "NodeHasSufficientPID", "room for processes"),
     ):
         state: conditions.Status = "True" if is_low else "False"
-        message = f"the node has {'too little' if is_low else 'sufficient'} {what}"
+        message = f"the node has {'too little' if is_low else 'sufficient'} {resource}"
         reason = bad if is_low else good
         listed = conditions.set(listed, name, state, reason=reason, message=message, now=now)
     return conditions.set(
@@ -199,10 +199,10 @@ def own_conditions(listed: Iterable[Mapping[str, Any]]) -> list[Object]:
     return [dict(condition) for condition in listed if condition.get("type") in _CONDITIONS]
 
 
-def is_said(node: Object, wanted: Object) -> bool:
+def reports(node: Object, desired: Object) -> bool:
     """Whether the Node's status says all that is wanted; of an empty list it says nothing."""
-    said = {**objects.status(node), "conditions": own_conditions(conditions.of(node))}
-    return all((said.get(name) or []) == (value or []) for name, value in wanted.items())
+    reported = {**objects.status(node), "conditions": own_conditions(conditions.of(node))}
+    return all((reported.get(name) or []) == (value or []) for name, value in desired.items())
 
 
 def stamped(status: Object, now: float) -> Object:
@@ -254,24 +254,24 @@ class Registration:
         try:
             await self._introduce()
         except errors.Unavailable as error:
-            self._node = await self._known_from_before(error)
+            self._node = await self._registered_before(error)
             _log.warning("node_not_registered", error=str(error))
         return self._node
 
     async def _introduce(self) -> None:
         self._is_introduced = False
         machine = measured(self._config.data_dir)
-        wanted = node(self._config, machine)
+        desired = node(self._config, machine)
         try:
-            self._node = await self._client.create(resources.NODE, wanted)
+            self._node = await self._client.create(resources.NODE, desired)
         except errors.AlreadyExists:
-            patch = {"metadata": {"labels": wanted["metadata"]["labels"]}, "spec": wanted["spec"]}
+            patch = {"metadata": {"labels": desired["metadata"]["labels"]}, "spec": desired["spec"]}
             self._node = await self._client.patch(resources.NODE, self._config.name, patch=patch)
         await self._write_status(machine)
         await self._renew()
         self._is_introduced = True
 
-    async def _known_from_before(self, refusal: errors.Unavailable) -> Object:
+    async def _registered_before(self, refusal: errors.Unavailable) -> Object:
         try:
             return await self._client.get(resources.NODE, self._config.name)
         except errors.NotFound:
@@ -312,19 +312,19 @@ class Registration:
         The time of the heartbeat alone is no change: that the node lives is what its Lease says.
         """
         now = self._clock.now()
-        wanted = status(
+        desired = status(
             self._config,
             machine,
             runtime=self._runtime,
             now=now,
             previous=list(conditions.of(self._node)),
         )
-        if is_said(self._node, wanted):
+        if reports(self._node, desired):
             return
         self._node = await self._client.patch(
             resources.NODE,
             self._config.name,
-            patch={"status": stamped(wanted, now)},
+            patch={"status": stamped(desired, now)},
             patch_type=PatchType.STRATEGIC,
             subresource="status",
         )

@@ -1,30 +1,39 @@
 """The node's own HTTP interface, a subset of the kubelet's: container logs, health, usage.
 
-An ASGI application without a framework; the API server's `pods/log` reads from it with a bearer
-token. Health needs none.
+The API server's `pods/log` reads from it with a bearer token. Health needs none.
 """
 
 from __future__ import annotations
 
-import contextlib
 import hmac
 import json
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
-from urllib.parse import parse_qs, unquote
 
 import anyio
+from anyio.abc import TaskStatus
 
 from ondol.api import parameters
-from ondol.base import errors
+from ondol.base import errors, unix_socket
 from ondol.base.clock import Clock, parse_rfc3339
 from ondol.node import logs
+from ondol.web import serving
+from ondol.web.application import (
+    Application,
+    Asgi,
+    Mount,
+    Receive,
+    Request,
+    Response,
+    Route,
+    Scope,
+    Send,
+    Streamed,
+    query,
+)
 
-Scope: TypeAlias = MutableMapping[str, Any]
-Message: TypeAlias = MutableMapping[str, Any]
-Receive: TypeAlias = Callable[[], Awaitable[Message]]
-Send: TypeAlias = Callable[[Message], Awaitable[None]]
+_TEXT = "text/plain; charset=utf-8"
 LogPlace: TypeAlias = tuple[Path, Callable[[], bool]]
 
 
@@ -38,70 +47,68 @@ class Subject(Protocol):
         """CPU and memory of the node and each pod, in the kubelet's `/stats/summary` shape."""
 
 
-class Application:
-    def __init__(self, subject: Subject, clock: Clock, token: str) -> None:
-        self._subject = subject
-        self._clock = clock
+def application(subject: Subject, clock: Clock, token: str) -> Application:
+    """The interface; whoever has not the bearer `token` is shown health alone."""
+    pages = _Pages(subject, clock)
+    return Application(
+        [
+            Route("/healthz", Response(b"ok", media_type=_TEXT)),
+            Mount("/", _Authorized(pages.application(), token)),
+        ]
+    )
+
+
+async def serve(
+    application: Asgi, path: Path, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED
+) -> None:
+    """Serve at the socket `path` until cancelled, which cuts followed logs; `started` once it listens."""
+    async with serving.serving(application, unix_socket.listen(path), grace_s=0):
+        task_status.started()
+        await anyio.sleep_forever()
+
+
+class _Authorized:
+    """Lets requests with the bearer token through that read, and no others."""
+
+    def __init__(self, application: Application, token: str) -> None:
+        self._application = application
         self._token = token
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            return
-        try:
-            await self._route(scope, receive, send)
-        except errors.ApiError as error:
-            await _reply(send, error.status_code, str(error).encode(), "text/plain; charset=utf-8")
-
-    async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
-        parts = [unquote(part) for part in str(scope["path"]).strip("/").split("/")]
-        if parts == ["healthz"]:
-            await _reply(send, 200, b"ok", "text/plain; charset=utf-8")
-            return
-        self._authorize(scope)
+        authorization = Request(scope).headers.get("authorization", "")
+        expected = f"Bearer {self._token}"
+        if not self._token or not hmac.compare_digest(authorization.encode(), expected.encode()):
+            raise errors.Unauthorized("a bearer token is needed")
         if scope["method"] != "GET":
             raise errors.MethodNotAllowed("only GET is served here")
-        match parts:
-            case ["containerLogs", namespace, pod, container]:
-                options = log_options(_query(scope), self._clock.now())
-                is_previous = parameters.is_true(_query(scope).get("previous"))
-                place = self._subject.log(namespace, pod, container, previous=is_previous)
-                await while_connected(receive, lambda: self._log(send, place, options))
-            case ["stats", "summary"]:
-                await _reply(send, 200, json.dumps(self._subject.summary()).encode(), "application/json")
-            case _:
-                raise errors.NotFound(f"no such page: {scope['path']}")
-
-    def _authorize(self, scope: Scope) -> None:
-        given = dict(scope["headers"]).get(b"authorization", b"").decode("latin-1")
-        if not self._token or not hmac.compare_digest(given.encode(), f"Bearer {self._token}".encode()):
-            raise errors.Unauthorized("a bearer token is needed")
-
-    async def _log(self, send: Send, place: LogPlace, options: logs.LogOptions) -> None:
-        path, is_over = place
-        await _start(send, 200, "text/plain; charset=utf-8")
-        async with contextlib.aclosing(logs.read(path, options, self._clock, is_over)) as chunks:
-            async for chunk in chunks:
-                await send({"type": "http.response.body", "body": chunk, "more_body": True})
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+        await self._application(scope, receive, send)
 
 
-async def while_connected(receive: Receive, answer: Callable[[], Awaitable[None]]) -> None:
-    """Answer for as long as there is someone to hear it: who follows a log may leave long before its end."""
+class _Pages:
+    """What is shown to who may see it."""
 
-    async def watch() -> None:
-        while (await receive())["type"] != "http.disconnect":
-            pass
-        tasks.cancel_scope.cancel()
+    def __init__(self, subject: Subject, clock: Clock) -> None:
+        self._subject = subject
+        self._clock = clock
 
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(watch)
-        await answer()
-        tasks.cancel_scope.cancel()
+    def application(self) -> Application:
+        return Application(
+            [
+                Route("/containerLogs/{namespace}/{pod}/{container}", self._log),
+                Route("/stats/summary", self._summary),
+            ],
+            unserved="no such page: {}".format,
+        )
 
+    async def _log(self, request: Request) -> Response:
+        asked = query(request)
+        options = log_options(asked, self._clock.now())
+        is_previous = parameters.is_true(asked.get("previous"))
+        path, is_over = self._subject.log(**request.path_params, previous=is_previous)
+        return Streamed(logs.read(path, options, self._clock, is_over), media_type=_TEXT)
 
-def _query(scope: Scope) -> dict[str, str]:
-    parsed = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True)
-    return {name: values[-1] for name, values in parsed.items()}
+    async def _summary(self, _request: Request) -> Response:
+        return Response(json.dumps(self._subject.summary()), media_type="application/json")
 
 
 def log_options(query: Mapping[str, str], now: float) -> logs.LogOptions:
@@ -125,13 +132,3 @@ def log_options(query: Mapping[str, str], now: float) -> logs.LogOptions:
         limit_bytes=limit,
         stream="" if stream == "All" else stream.lower(),
     )
-
-
-async def _start(send: Send, status: int, content_type: str) -> None:
-    headers = [(b"content-type", content_type.encode())]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-
-
-async def _reply(send: Send, status: int, body: bytes, content_type: str) -> None:
-    await _start(send, status, content_type)
-    await send({"type": "http.response.body", "body": body})

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
 from typing import Final
 
 import anyio
@@ -19,6 +18,7 @@ from ondol.base import errors, log
 from ondol.base.backoff import Backoff
 from ondol.base.clock import Clock, SystemClock
 from ondol.sdk.informer import Informer
+from ondol.sdk.metrics import ControllerMetrics
 from ondol.sdk.reconcile import Result, Retry, Terminal
 from ondol.sdk.workqueue import Closed, Workqueue
 from ondol.sdk.writes import CURRENT, Writes
@@ -65,15 +65,6 @@ def generation_changed(old: Object | None, new: Object | None) -> bool:
     return changed or objects.is_deleting(old) != objects.is_deleting(new)
 
 
-@dataclass(slots=True)
-class Metrics:
-    reconciles: int = 0
-    errors: int = 0
-    terminal: int = 0
-    held_back: int = 0
-    """Reconciles put off until the informers showed the key's own writes."""
-
-
 class Controller:
     """`reconcile(key)` brings one object's world to what it wants; `None` means all is done."""
 
@@ -86,7 +77,7 @@ class Controller:
         backoff: Backoff = _RETRIES,
     ) -> None:
         self.name = name
-        self.metrics = Metrics()
+        self.metrics = ControllerMetrics()
         self.informers: list[Informer] = []
         self._reconcile = reconcile
         self._concurrency = concurrency
@@ -160,6 +151,7 @@ class Controller:
         writes = Writes()
         token = CURRENT.set(writes)
         self.metrics.reconciles += 1
+        began = self._clock.monotonic()
         try:
             result = await self._reconcile(key)
         except Terminal as error:
@@ -167,6 +159,7 @@ class Controller:
             self.queue.forget(key)
             self._log.error("reconcile_gave_up", key=str(key), error=str(error))
         except Retry as error:
+            self.metrics.requeued_after += 1
             self.queue.add_after(key, error.after_s)
             self._log.debug("reconcile_put_off", key=str(key), after_s=error.after_s, why=str(error))
         except Exception as error:  # noqa: BLE001 - a bug in one reconcile must not stop the others
@@ -174,9 +167,11 @@ class Controller:
         else:
             self.queue.forget(key)
             if result is not None and result.requeue_after_s is not None:
+                self.metrics.requeued_after += 1
                 self.queue.add_after(key, result.requeue_after_s)
         finally:
             CURRENT.reset(token)
+            self.metrics.seconds.observe(self._clock.monotonic() - began)
             if not writes.seen:
                 self._remember(key, writes)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Final
 
 import anyio
@@ -164,6 +164,10 @@ class Informer:
 
     async def wait_synced(self) -> None:
         await self._synced.wait()
+
+    def counts(self) -> dict[str, int]:
+        """Counters since the start, and the number of objects there are."""
+        return {**asdict(self.metrics), "objects": len(self.lister)}
 
     def add_index(self, name: str, function: IndexFunction) -> None:
         self._store.add_index(name, function)

@@ -7,7 +7,7 @@ runnables, and stops them in the opposite order.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import asdict
 from typing import Any, Final
 
@@ -17,7 +17,9 @@ from anyio.abc import TaskGroup, TaskStatus
 from ondol.api.objects import Resource
 from ondol.base import log
 from ondol.base.clock import Clock, SystemClock
+from ondol.base.metrics import Family
 from ondol.client import Client
+from ondol.sdk import metrics
 from ondol.sdk.controller import Controller
 from ondol.sdk.informer import Informer, Selection, Transform
 from ondol.sdk.leader import Election, Lease
@@ -157,22 +159,16 @@ class Manager:
             and self.recorder.idle
         )
 
-    def metrics(self) -> dict[str, float]:
-        """Counters by `name{label="value"}`, ready for a Prometheus page."""
-        values: dict[str, float] = {}
-        for controller in self.controllers:
-            label = f'{{controller="{controller.name}"}}'
-            for name, count in asdict(controller.metrics).items():
-                values[f"ondol_controller_{name}_total{label}"] = count
-            for name, count in asdict(controller.queue.metrics).items():
-                values[f"ondol_workqueue_{name}_total{label}"] = count
-            values[f"ondol_workqueue_depth{label}"] = len(controller.queue)
-        for informer in self._informers.values():
-            label = f'{{resource="{informer.resource.group_resource}"}}'
-            counts = {**asdict(informer.metrics), "objects": len(informer.lister)}
-            for name, count in counts.items():
-                key = f"ondol_informer_{name}{'' if name == 'objects' else '_total'}{label}"
-                values[key] = values.get(key, 0) + count
-        for name, count in asdict(self.recorder.metrics).items():
-            values[f"ondol_events_{name}_total"] = count
-        return values
+    def metrics(self) -> Iterator[Family]:
+        """Counters of everything that runs here: a collector for a `metrics.Page`."""
+        yield from metrics.of_queues(self.controllers)
+        yield from metrics.of_controllers(self.controllers)
+        yield from metrics.of_informers(self._informers.values())
+        yield from metrics.of_events(asdict(self.recorder.metrics))
+
+    @property
+    def activity(self) -> int:
+        """Events seen and reconciles failed: it grows for as long as something goes on."""
+        return sum(informer.metrics.events for informer in self._informers.values()) + sum(
+            controller.metrics.errors for controller in self.controllers
+        )

@@ -11,13 +11,13 @@ import heapq
 import random
 from collections import deque
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 import anyio
 
 from ondol.base.backoff import Backoff
 from ondol.base.clock import Clock
+from ondol.sdk.metrics import QueueMetrics
 
 K = TypeVar("K", bound=Hashable)
 
@@ -26,24 +26,13 @@ class Closed(Exception):
     """The queue was closed and is empty: workers may leave."""
 
 
-@dataclass(slots=True)
-class Metrics:
-    """Counters since the start; seconds are totals, for means and rates."""
-
-    adds: int = 0
-    retries: int = 0
-    done: int = 0
-    waited_s: float = 0.0
-    worked_s: float = 0.0
-
-
 class Workqueue(Generic[K]):
     """Add from anywhere in the event loop; `get` and `done` from workers; `run` serves the delays."""
 
     def __init__(
         self, clock: Clock, *, backoff: Backoff | None = None, rng: random.Random | None = None
     ) -> None:
-        self.metrics = Metrics()
+        self.metrics = QueueMetrics()
         self._clock = clock
         self._backoff = backoff or Backoff()
         self._rng = rng
@@ -130,14 +119,13 @@ class Workqueue(Generic[K]):
             await self._wait()
         key = self._queue.popleft()
         now = self._clock.monotonic()
-        self.metrics.waited_s += now - self._dirty.pop(key)
+        self.metrics.waited.observe(now - self._dirty.pop(key))
         self._processing[key] = now
         return key
 
     def done(self, key: K) -> None:
         now = self._clock.monotonic()
-        self.metrics.worked_s += now - self._processing.pop(key)
-        self.metrics.done += 1
+        self.metrics.worked.observe(now - self._processing.pop(key))
         if key in self._dirty:
             self._push(key)
 

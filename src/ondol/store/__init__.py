@@ -6,7 +6,18 @@ compose use it. A write that was acknowledged is on disk.
 """
 
 from ondol.store import repair
+from ondol.store.commits import CommitMetrics
 from ondol.store.log import Store, open_file, open_memory
 from ondol.store.records import Event, Page, Record, Retention
 
-__all__ = ["Event", "Page", "Record", "Retention", "Store", "open_file", "open_memory", "repair"]
+__all__ = [
+    "CommitMetrics",
+    "Event",
+    "Page",
+    "Record",
+    "Retention",
+    "Store",
+    "open_file",
+    "open_memory",
+    "repair",
+]

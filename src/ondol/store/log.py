@@ -52,6 +52,7 @@ from ondol.base import errors
 from ondol.base.clock import Clock
 from ondol.store import writer
 from ondol.store.bucket import Bucket
+from ondol.store.commits import CommitMetrics, MeasuredDatabase
 from ondol.store.records import ABSENT, UNCHECKED, Event, Page, Record, Retention, Row
 from ondol.store.sqlite import Check, Database
 
@@ -408,12 +409,19 @@ class Watch:
             self._waiter.set()
 
 
-def open_file(path: Path, retention: Retention | None = None, *, check: Check | None = None) -> Store:
+def open_file(
+    path: Path,
+    retention: Retention | None = None,
+    *,
+    check: Check | None = None,
+    metrics: CommitMetrics | None = None,
+) -> Store:
     """The store in a file; `HostError` if the file is damaged or another process has it.
 
     `check` tests whether a value can be what was written; the first that cannot is named in the error.
+    `metrics` counts the commits.
     """
-    database = Database(path)
+    database = Database(path) if metrics is None else MeasuredDatabase(path, metrics)
     try:
         database.take_reserve()
         return Store(database, writer.Threaded(database), retention or Retention(), check)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-from ondol.api import objects
+from ondol.api import objects, own_paths
 from ondol.api.objects import Object
 from ondol.apiserver.auth import escalation, identity, rbac
 
@@ -142,7 +142,9 @@ def _platform_roles() -> Iterator[Object]:
     yield _role(
         "system:monitoring",
         [
-            _urls("/metrics", "/metrics/slis", *probes, "/livez/*", "/readyz/*", "/healthz/*"),
+            _urls(
+                "/metrics", "/metrics/slis", own_paths.METRICS, *probes, "/livez/*", "/readyz/*", "/healthz/*"
+            ),
             _rule(["get"], [""], ["nodes/metrics"]),
         ],
     )

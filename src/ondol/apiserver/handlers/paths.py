@@ -11,7 +11,7 @@ from ondol.api.openapi import gnostic
 from ondol.apiserver import answers, documents
 from ondol.apiserver.core import Core
 from ondol.apiserver.exchange import Answer, Reply, Request
-from ondol.apiserver.handlers import backups
+from ondol.apiserver.handlers import backups, platform_metrics
 from ondol.base import errors
 
 _AGGREGATED: Final = {
@@ -28,6 +28,8 @@ async def handle(core: Core, request: Request) -> Answer:
     parts = [part for part in request.info.path.split("/") if part]
     if request.info.path == backups.PATH:
         return await backups.get(core)
+    if request.info.path == platform_metrics.PATH:
+        return await platform_metrics.get(core)
     found = _plain(core, request, parts)
     if found is None:
         raise errors.NotFound("the server could not find the requested resource")
@@ -43,7 +45,7 @@ def _plain(core: Core, request: Request, parts: list[str]) -> Answer | None:
         case [check, *rest] if check in _HEALTH:
             return _health(core, request, check, rest)
         case ["metrics"]:
-            return Reply(core.metrics.text().encode(), 200, b"text/plain; version=0.0.4")
+            return platform_metrics.own(core)
         case ["api" | "apis", *rest]:
             return _discovery(core, request, parts[0], rest)
         case ["openapi", version_name, *rest]:

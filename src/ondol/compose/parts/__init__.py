@@ -23,6 +23,8 @@ _SHARED: Final = (
     "aiohttp",
     "uvicorn",
     "uvicorn.protocols.http.httptools_impl",
+    "ondol.base.metrics",
+    "ondol.web.serving",
     "ondol.client.http",
     "ondol.sdk",
     "ondol.api.kinds",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import resource
+from functools import partial
 
 from ondol.api.pod_security import policies
 from ondol.base import comma_list
@@ -32,6 +33,7 @@ async def main(context: Context) -> None:
     from ondol import apiserver, store
     from ondol.apiserver import connections, documents, server, unsupported
     from ondol.apiserver.handlers import backups
+    from ondol.compose import exposition
     from ondol.compose.node_proxy import HttpNodeProxy
     from ondol.serverless.serving import podspec, validation
 
@@ -40,7 +42,8 @@ async def main(context: Context) -> None:
     backups.remove_leftovers(instance.data_dir)
     pki = credentials.certify(instance, credentials.node_name(settings), clock)
     with hints.restorable(instance.data_dir):
-        log_store = store.open_file(instance.store_file, check=documents.looks_whole)
+        commits = store.CommitMetrics(clock, instance.store_file)
+        log_store = store.open_file(instance.store_file, check=documents.looks_whole, metrics=commits)
     config = apiserver.ApiConfig(
         service_cidr=instance.service_cidr,
         pod_cidr=instance.pod_cidr,
@@ -50,6 +53,7 @@ async def main(context: Context) -> None:
         advertise_port=instance.ports.api,
         ca_certificate=pki.ca_file.read_text(encoding="ascii"),
         scratch_dir=instance.data_dir,
+        platform_metrics=partial(exposition.page, instance),
         connections_max=limits.known,
         pod_security=pod_security(settings),
     )
@@ -73,7 +77,8 @@ async def main(context: Context) -> None:
         strangers_max=limits.strangers,
     )
     try:
-        await server.serve(app, serving, started=lambda _addresses: context.notify())
+        async with exposition.exposed(instance, "api", app.core.metrics.collect, commits.collect):
+            await server.serve(app, serving, started=lambda _addresses: context.notify())
     finally:
         log_store.close()
 

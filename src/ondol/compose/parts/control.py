@@ -23,12 +23,13 @@ def part(instance: Instance, settings: Settings) -> Part:
 
 async def main(context: Context) -> None:
     from ondol import controllers, mesh, sdk
+    from ondol.compose import exposition
     from ondol.mesh import controller  # noqa: F401 - loaded here, while the API server starts
     from ondol.serverless import wiring
     from ondol.serverless.serving.route import RouteConfig
 
     instance, settings = context.instance, context.settings
-    client = await process.connected(context, "control")
+    client, requests = await process.connected(context, "control")
     await sdk.install_crds(client, [*mesh.crds(), *wiring.crds()])
     manager = sdk.Manager(client, clock=context.clock, rng=process.jitter(), identity="ondol-control")
     controllers.add_to(
@@ -40,4 +41,5 @@ async def main(context: Context) -> None:
     )
     mesh.add_to(manager, envoy.mesh_config(instance, settings))
     wiring.add_to(manager, RouteConfig(domain=settings.domain, public_port=instance.ports.ingress))
-    await process.serve(manager.run, context.notify)
+    async with exposition.exposed(instance, "control", manager.metrics, requests.collect):
+        await process.serve(manager.run, context.notify)

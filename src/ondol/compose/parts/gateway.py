@@ -21,12 +21,13 @@ def part(instance: Instance, settings: Settings) -> Part:
 
 async def main(context: Context) -> None:
     from ondol import sdk
+    from ondol.compose import exposition
     from ondol.serverless import wiring
     from ondol.serverless.autoscaler.decide import Scaling
     from ondol.serverless.autoscaler.envoy_admin import EnvoyAdmin
 
     instance, settings = context.instance, context.settings
-    client = await process.connected(context, "gateway")
+    client, requests = await process.connected(context, "gateway")
     manager = sdk.Manager(client, clock=context.clock, rng=process.jitter(), identity="ondol-gateway")
     config = wiring.GatewayConfig(
         address=instance.bridge_address,
@@ -35,6 +36,7 @@ async def main(context: Context) -> None:
     proxy = EnvoyAdmin(instance.socket("envoy-admin"))
     wiring.add_gateway_to(manager, proxy, config, process.jitter())
     try:
-        await process.serve(manager.run, context.notify)
+        async with exposition.exposed(instance, "gateway", manager.metrics, requests.collect):
+            await process.serve(manager.run, context.notify)
     finally:
         await proxy.aclose()

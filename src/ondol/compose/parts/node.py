@@ -28,12 +28,15 @@ def part(instance: Instance, settings: Settings) -> Part:
 
 async def main(context: Context) -> None:
     from ondol import node
+    from ondol.compose import exposition
     from ondol.node import agent  # noqa: F401 - loaded here, while the API server starts, not in `run`
 
-    client = await process.connected(context, "node")
+    client, requests = await process.connected(context, "node")
     agent_config = config(context.instance, context.settings)
     try:
-        await process.serve(partial(node.run, agent_config, client, context.clock), context.notify)
+        async with exposition.exposed(context.instance, "node", requests.collect) as page:
+            run = partial(node.run, agent_config, client, context.clock, page=page)
+            await process.serve(run, context.notify)
     except* OSError as group:
         error = process.first_error(group)
         if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:

@@ -28,6 +28,7 @@ def part(instance: Instance, settings: Settings) -> Part:
 
 
 async def main(context: Context) -> None:
+    from ondol.compose import exposition
     from ondol.observe import server
 
     instance = context.instance
@@ -36,5 +37,6 @@ async def main(context: Context) -> None:
         instance.data_dir / "observe",
         instance.socket("observe"),
         intake=server.Intake(instance.bridge_address, instance.ports.observe, instance.pod_cidr),
+        expositions=exposition.expositions(instance),
     )
     await process.serve(partial(server.run, config, context.clock), context.notify)

@@ -17,6 +17,7 @@ from ondol import client as clients
 from ondol.base import errors, log
 from ondol.base.clock import Clock, SystemClock
 from ondol.client import Client
+from ondol.client.counting import CountingTransport
 from ondol.compose.instance import Instance
 from ondol.compose.part import Notify
 from ondol.compose.settings import Settings
@@ -92,15 +93,16 @@ async def serve(run: Callable[..., Coroutine[Any, Any, None]], notify: Notify) -
         notify()
 
 
-async def connected(context: Context, component: str) -> Client:
-    """A client with the part's own certificate, once the API server answers it."""
+async def connected(context: Context, component: str) -> tuple[Client, CountingTransport]:
+    """A client with the certificate of the part once the API server answers, and the count of its requests."""
     file, port = context.instance.component_kubeconfig(component), context.instance.ports.api
     while True:
         # A look at the port first: certificates take milliseconds to read, and all parts wait at once.
         if await _is_open(port) and (client := client_from(file)) is not None:
             try:
                 if (await client.raw("GET", "/readyz")).status == 200:
-                    return client
+                    client.transport = requests = CountingTransport(client.transport, context.clock)
+                    return client, requests
             except (errors.Unavailable, errors.Timeout):
                 pass
             await client.aclose()

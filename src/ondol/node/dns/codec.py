@@ -58,11 +58,11 @@ def parse(message: bytes) -> Question:
     name, end = _read_name(message, 12)
     if end + 4 > len(message):
         raise Malformed("cut off")
-    asked, kind = struct.unpack_from("!HH", message, end)
+    record_type, kind = struct.unpack_from("!HH", message, end)
     size = _payload_max(message, end + 4, answers + authority + additional)
     is_recursive = bool(flags & _RECURSION_DESIRED)
     raw = message[12 : end + 4]
-    return Question(identity, name.lower(), asked, kind, is_recursive, raw, size, (flags >> 11) & 0xF)
+    return Question(identity, name.lower(), record_type, kind, is_recursive, raw, size, (flags >> 11) & 0xF)
 
 
 def _read_name(message: bytes, at: int) -> tuple[str, int]:
@@ -82,8 +82,8 @@ def _read_name(message: bytes, at: int) -> tuple[str, int]:
 def _payload_max(message: bytes, at: int, records: int) -> int:
     """The size in an OPT record that directly follows, else the 512 of old."""
     if records and len(message) >= at + 11 and message[at] == 0:
-        found, size = struct.unpack_from("!HH", message, at + 1)
-        if found == OPT:
+        record_type, size = struct.unpack_from("!HH", message, at + 1)
+        if record_type == OPT:
             return max(512, min(int(size), 4096))
     return 512
 

@@ -97,43 +97,43 @@ def answer(name: str, type: int, zone: str, view: View) -> Answer:
 
 def _of_type(type: int, records: Sequence[codec.Record], extra: Sequence[codec.Record] = ()) -> Answer:
     """Records of the asked type; a name that exists with none of that type is an empty answer."""
-    wanted = [r for r in records if type in (r.type, codec.ANY)]
-    return Answer(records=wanted, extra=extra if wanted else ())
+    matching = [r for r in records if type in (r.type, codec.ANY)]
+    return Answer(records=matching, extra=extra if matching else ())
 
 
-def _service(asked: _Name, view: View, key: Key) -> Answer:
+def _service(question: _Name, view: View, key: Key) -> Answer:
     service = view.service(*key)
     if service is None:
         return _NOTHING
     spec = objects.spec(service)
-    base = f"{key.name}.{key.namespace}.svc.{asked.zone}"
+    base = f"{key.name}.{key.namespace}.svc.{question.zone}"
     if spec.get("type") == "ExternalName":
-        return _external(asked, str(spec.get("externalName") or ""))
+        return _external(question, str(spec.get("externalName") or ""))
     if _is_headless(spec):
-        return _headless(asked, base, list(_targets(service, view.slices(*key))))
-    return _cluster(asked, base, spec)
+        return _headless(question, base, list(_targets(service, view.slices(*key))))
+    return _cluster(question, base, spec)
 
 
 def _is_headless(spec: Spec) -> bool:
     return spec.get("clusterIP") in (None, "", "None")
 
 
-def _external(asked: _Name, target: str) -> Answer:
-    if asked.head or not target:
+def _external(question: _Name, target: str) -> Answer:
+    if question.head or not target:
         return _NOTHING
     plain = target.rstrip(".")
-    return Answer(records=[codec.cname(asked.name, plain, TTL_S)], follow=plain.lower())
+    return Answer(records=[codec.cname(question.name, plain, TTL_S)], follow=plain.lower())
 
 
-def _cluster(asked: _Name, base: str, spec: Spec) -> Answer:
+def _cluster(question: _Name, base: str, spec: Spec) -> Answer:
     addresses = [str(ip) for ip in spec.get("clusterIPs") or [spec.get("clusterIP")] if ip]
-    if not asked.head:
-        return _of_type(asked.type, [codec.address(asked.name, ip, TTL_S) for ip in addresses])
-    ports = [p for p in spec.get("ports") or () if _is_port(p, asked.head)]
-    if len(asked.head) != 2 or not ports:
+    if not question.head:
+        return _of_type(question.type, [codec.address(question.name, ip, TTL_S) for ip in addresses])
+    ports = [p for p in spec.get("ports") or () if _is_port(p, question.head)]
+    if len(question.head) != 2 or not ports:
         return _NOTHING
-    records = [codec.service(asked.name, base, int(p["port"]), 100, TTL_S) for p in ports]
-    return _of_type(asked.type, records, [codec.address(base, ip, TTL_S) for ip in addresses])
+    records = [codec.service(question.name, base, int(p["port"]), 100, TTL_S) for p in ports]
+    return _of_type(question.type, records, [codec.address(base, ip, TTL_S) for ip in addresses])
 
 
 def _is_port(port: Spec, head: Sequence[str]) -> bool:
@@ -153,28 +153,28 @@ def _targets(service: Spec, slices: Sequence[Spec]) -> Iterator[_Target]:
                 yield _Target(label, ip, tuple(one.get("ports") or ()))
 
 
-def _headless(asked: _Name, base: str, targets: Sequence[_Target]) -> Answer:
-    if not asked.head:
+def _headless(question: _Name, base: str, targets: Sequence[_Target]) -> Answer:
+    if not question.head:
         ips = list(dict.fromkeys(target.address for target in targets))
-        found = _of_type(asked.type, [codec.address(asked.name, ip, TTL_S) for ip in ips])
-        return found if targets else _NOTHING
-    if len(asked.head) == 1:
-        matched = [target for target in targets if target.label == asked.head[0]]
-        records = [codec.address(asked.name, target.address, TTL_S) for target in matched]
-        return _of_type(asked.type, records) if matched else _NOTHING
-    return _headless_ports(asked, base, targets)
+        answer = _of_type(question.type, [codec.address(question.name, ip, TTL_S) for ip in ips])
+        return answer if targets else _NOTHING
+    if len(question.head) == 1:
+        matched = [target for target in targets if target.label == question.head[0]]
+        records = [codec.address(question.name, target.address, TTL_S) for target in matched]
+        return _of_type(question.type, records) if matched else _NOTHING
+    return _headless_ports(question, base, targets)
 
 
-def _headless_ports(asked: _Name, base: str, targets: Sequence[_Target]) -> Answer:
-    found = [
-        (t, int(p["port"])) for t in targets for p in t.ports if _is_port(p, asked.head) and p.get("port")
+def _headless_ports(question: _Name, base: str, targets: Sequence[_Target]) -> Answer:
+    ports = [
+        (t, int(p["port"])) for t in targets for p in t.ports if _is_port(p, question.head) and p.get("port")
     ]
-    if len(asked.head) != 2 or not found:
+    if len(question.head) != 2 or not ports:
         return _NOTHING
-    weight = max(1, 100 // len(found))
-    records = [codec.service(asked.name, f"{t.label}.{base}", port, weight, TTL_S) for t, port in found]
-    extra = [codec.address(f"{t.label}.{base}", t.address, TTL_S) for t, _ in found]
-    return _of_type(asked.type, records, list(dict.fromkeys(extra)))
+    weight = max(1, 100 // len(ports))
+    records = [codec.service(question.name, f"{t.label}.{base}", port, weight, TTL_S) for t, port in ports]
+    extra = [codec.address(f"{t.label}.{base}", t.address, TTL_S) for t, _ in ports]
+    return _of_type(question.type, records, list(dict.fromkeys(extra)))
 
 
 def _pod(name: str, type: int, view: View, namespace: str, dashed: str) -> Answer:
@@ -194,12 +194,12 @@ def _reverse(name: str, type: int, zone: str, view: View) -> Answer:
     if ip is None:
         return _ELSEWHERE
     targets = [f"{objects.name(s)}.{objects.namespace(s)}.svc.{zone}" for s in view.services_at(ip)]
-    for found in view.slices_with(ip):
-        key = services.service_of(found)
+    for endpoint_slice in view.slices_with(ip):
+        key = services.service_of(endpoint_slice)
         service = view.service(*key)
         if service is not None and _is_headless(objects.spec(service)):
             base = f"{key.name}.{key.namespace}.svc.{zone}"
-            targets += [f"{t.label}.{base}" for t in _targets(service, [found]) if t.address == ip]
+            targets += [f"{t.label}.{base}" for t in _targets(service, [endpoint_slice]) if t.address == ip]
     if not targets:
         return _ELSEWHERE
     return _of_type(type, [codec.pointer(name, target, TTL_S) for target in dict.fromkeys(targets)])

@@ -14,6 +14,7 @@ from anyio.abc import TaskStatus
 from ondol.api import objects
 from ondol.api.objects import Key
 from ondol.base import log
+from ondol.base.clock import Clock
 from ondol.node.dns import codec, records
 from ondol.node.network import services
 from ondol.sdk import Informer
@@ -53,7 +54,10 @@ class CacheView:
 
 
 class DnsServer:
-    def __init__(self, zone: str, view: records.View, upstream: Sequence[str]) -> None:
+    """Answers for `zone` from `view`, and asks the resolvers `upstream`, in turn, for other names."""
+
+    def __init__(self, zone: str, view: records.View, upstream: Sequence[str], clock: Clock) -> None:
+        self._clock = clock
         self._zone = zone
         self._view = view
         self._upstream = list(upstream)
@@ -90,7 +94,7 @@ class DnsServer:
         async with stream:
             try:
                 while True:
-                    with anyio.fail_after(_TCP_IDLE_S):
+                    with self._clock.fail_after(_TCP_IDLE_S):
                         (length,) = struct.unpack("!H", await _exactly(stream, 2))
                         message = await _exactly(stream, length)
                     reply = await self.answer(message, is_tcp=True)
@@ -106,27 +110,27 @@ class DnsServer:
             return codec.failure(message, codec.FORMERR)
         if question.opcode != 0:
             return codec.failure(message, codec.NOTIMP)
-        found = records.answer(question.name, question.type, self._zone, self._view)
-        if not found.is_ours:
+        answer = records.answer(question.name, question.type, self._zone, self._view)
+        if not answer.is_ours:
             return await self._forward(message, question, is_tcp=is_tcp)
         size = 65535 if is_tcp else question.payload_max
-        answers = list(found.records)
-        if found.follow and question.type in (codec.A, codec.AAAA):
-            answers += await self._followed(found.follow, question.type)
+        answers = list(answer.records)
+        if answer.follow and question.type in (codec.A, codec.AAAA):
+            answers += await self._followed(answer.follow, question.type)
         authority = [codec.start_of_authority(self._zone, records.TTL_S)] if not answers else []
         return codec.reply(
-            question, answers, code=found.code, authority=authority, extra=found.extra, size_max=size
+            question, answers, code=answer.code, authority=authority, extra=answer.extra, size_max=size
         )
 
     async def _followed(self, name: str, type: int) -> Sequence[codec.Record]:
         """Where an ExternalName points inside the zone; for outside names the resolver asks itself."""
-        found = records.answer(name, type, self._zone, self._view)
-        return found.records if found.is_ours else ()
+        answer = records.answer(name, type, self._zone, self._view)
+        return answer.records if answer.is_ours else ()
 
     async def _forward(self, message: bytes, question: codec.Question, *, is_tcp: bool) -> bytes:
         for server in self._upstream:
             try:
-                with anyio.fail_after(_UPSTREAM_TIMEOUT_S):
+                with self._clock.fail_after(_UPSTREAM_TIMEOUT_S):
                     return await (_ask_tcp if is_tcp else _ask_udp)(server, message)
             except (OSError, TimeoutError, anyio.EndOfStream, anyio.BrokenResourceError) as error:
                 _log.debug("dns_upstream_silent", server=server, name=question.name, error=str(error))

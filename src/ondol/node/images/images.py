@@ -44,17 +44,17 @@ class Refusal:
     """An event that is no warning."""
 
 
-_TOLD: Final = {"InvalidImageName": "InspectFailed", "ErrImageNeverPull": "ErrImageNeverPull"}
+_EVENT_REASONS: Final = {"InvalidImageName": "InspectFailed", "ErrImageNeverPull": "ErrImageNeverPull"}
 
 
 def refusal(image: str, error: ImageUnavailable, *, failures: int) -> Refusal:
     """In the kubelet's words; one that is tried for a second time is backed off from."""
     if error.reason != "ErrImagePull":
-        what = (_TOLD.get(error.reason, "Failed"), str(error))
-        return Refusal(error.reason, str(error), (what, ("Failed", f"Error: {error.reason}")))
+        event = (_EVENT_REASONS.get(error.reason, "Failed"), str(error))
+        return Refusal(error.reason, str(error), (event, ("Failed", f"Error: {error.reason}")))
     if failures <= 1:
-        what = ("Failed", f'Failed to pull image "{image}": {error}')
-        return Refusal(error.reason, str(error), (what, ("Failed", f"Error: {error.reason}")))
+        event = ("Failed", f'Failed to pull image "{image}": {error}')
+        return Refusal(error.reason, str(error), (event, ("Failed", f"Error: {error.reason}")))
     back_off = f'Back-off pulling image "{image}"'
     message = f"{back_off}: {error.reason}: {error}"
     return Refusal(

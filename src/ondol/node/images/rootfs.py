@@ -73,35 +73,35 @@ def existing(folders: RootFolders) -> list[str]:
     return sorted(entry.name for entry in folders.root.iterdir()) if folders.root.exists() else []
 
 
-def user(root: Path, wanted: str) -> spec.User:
+def user(root: Path, requested: str) -> spec.User:
     """An image's `User` (`name`, `uid`, `name:group`, …) as numbers, by the root's own passwd and group."""
-    name, _, group = wanted.partition(":")
+    name, _, group = requested.partition(":")
     accounts, groups = _table(root, "etc/passwd"), _table(root, "etc/group")
     uid, gid, login = 0, 0, name
     if _is_number(name):
         uid = int(name)
-        entry = next((fields for fields in accounts.values() if fields[2] == name), None)
-        login = entry[0] if entry else name
+        account = next((fields for fields in accounts.values() if fields[2] == name), None)
+        login = account[0] if account else name
     elif name:
-        entry = accounts.get(name)
-        if entry is None:
+        account = accounts.get(name)
+        if account is None:
             raise errors.Invalid(f"unable to find user {name}: no matching entries in passwd file")
     else:
-        entry, login = accounts.get("root"), "root"
-    if entry is not None:
-        uid, gid = int(entry[2]), int(entry[3])
+        account, login = accounts.get("root"), "root"
+    if account is not None:
+        uid, gid = int(account[2]), int(account[3])
     if group:
         gid = _group(groups, group)
     also = tuple(sorted(int(g[2]) for g in groups.values() if len(g) > 3 and login in g[3].split(",")))
     return spec.User(uid, gid, also)
 
 
-def _group(groups: Mapping[str, list[str]], wanted: str) -> int:
-    if _is_number(wanted):
-        return int(wanted)
-    if wanted not in groups:
-        raise errors.Invalid(f"unable to find group {wanted}: no matching entries in group file")
-    return int(groups[wanted][2])
+def _group(groups: Mapping[str, list[str]], name: str) -> int:
+    if _is_number(name):
+        return int(name)
+    if name not in groups:
+        raise errors.Invalid(f"unable to find group {name}: no matching entries in group file")
+    return int(groups[name][2])
 
 
 def make_folder(root: Path, path: str, owner: spec.User) -> None:

@@ -215,12 +215,12 @@ class ImageStore:
         listed = list(self._listed())
         _, _, digest = reference.partition("@")
         if digest:
-            found = next((entry for entry in listed if entry.get("digest") == digest), None)
-            if found is not None:
-                return found
+            match = next((descriptor for descriptor in listed if descriptor.get("digest") == digest), None)
+            if match is not None:
+                return match
             if self.blob_path(digest).exists():  # stored without a name
                 return {"digest": digest, "mediaType": self._document(digest).get("mediaType", "")}
-        named = {(entry.get("annotations") or {}).get(REF_NAME): entry for entry in listed}
+        named = {(descriptor.get("annotations") or {}).get(REF_NAME): descriptor for descriptor in listed}
         for spelling in spellings(reference):
             if spelling in named:  # the last writer of a name wins
                 return named[spelling]
@@ -239,12 +239,15 @@ class ImageStore:
 
     def _for_this_platform(self, index: Mapping[str, Any], reference: str) -> Mapping[str, Any]:
         machine = platform.machine()
-        wanted = _ARCHITECTURES.get(machine, machine)
-        for entry in index.get("manifests") or ():
-            described = entry.get("platform") or {}
-            if described.get("os", "linux") == "linux" and described.get("architecture", wanted) == wanted:
-                return dict(entry)
-        raise ImageMissing(f'image "{reference}" has no manifest for linux/{wanted}')
+        architecture = _ARCHITECTURES.get(machine, machine)
+        for manifest in index.get("manifests") or ():
+            described = manifest.get("platform") or {}
+            if (
+                described.get("os", "linux") == "linux"
+                and described.get("architecture", architecture) == architecture
+            ):
+                return dict(manifest)
+        raise ImageMissing(f'image "{reference}" has no manifest for linux/{architecture}')
 
     def _document(self, digest: str) -> Mapping[str, Any]:
         try:

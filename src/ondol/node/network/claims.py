@@ -77,8 +77,8 @@ def _asked(entries: Iterable[Entry]) -> Iterator[tuple[Entry, HostPort]]:
     return ((entry, place) for entry in entries for place in entry.places)
 
 
-def _rank(asked: tuple[Entry, HostPort]) -> tuple[object, ...]:
-    entry, place = asked
+def _rank(place_of_entry: tuple[Entry, HostPort]) -> tuple[object, ...]:
+    entry, place = place_of_entry
     return (place not in entry.assigned, entry.created, entry.owner, place)
 
 

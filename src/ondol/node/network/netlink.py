@@ -161,10 +161,10 @@ class Netlink:
         return _ROUTE.pack(socket.AF_INET, length, 0, 0, _TABLE_MAIN, _PROTO_STATIC, scope, _UNICAST, 0)
 
 
-def _await_answer(asked: socket.socket, sequence: int, what: str) -> None:
+def _await_answer(connection: socket.socket, sequence: int, what: str) -> None:
     """Until the kernel has said how the request went; `OSError` when it refused."""
     while True:
-        answer = asked.recv(65536)
+        answer = connection.recv(65536)
         _, kind, _, answered, _ = _HEADER.unpack_from(answer)
         if answered == sequence and kind == _ERROR:
             break

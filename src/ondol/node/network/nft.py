@@ -59,8 +59,8 @@ def _by_library(library: ctypes.CDLL, batch: str) -> str:
         library.nft_ctx_buffer_error(context)
         library.nft_ctx_buffer_output(context)
         if library.nft_run_cmd_from_buffer(context, batch.encode()) != 0:
-            said = library.nft_ctx_get_error_buffer(context) or b""
-            raise _refused(said.decode(errors="replace"))
+            message = library.nft_ctx_get_error_buffer(context) or b""
+            raise _refused(message.decode(errors="replace"))
         output: bytes = library.nft_ctx_get_output_buffer(context) or b""
         return output.decode()
     finally:
@@ -81,8 +81,8 @@ def _by_command(batch: str) -> str:
     return done.stdout.decode()
 
 
-def _refused(said: str) -> errors.HostError:
+def _refused(message: str) -> errors.HostError:
     return errors.HostError(
-        f"nftables refused the rules: {said.strip()[:500]}",
+        f"nftables refused the rules: {message.strip()[:500]}",
         remedy="check that the kernel has nf_tables with nat, and that this user may change it",
     )

@@ -111,11 +111,11 @@ def remove_host(network: Network) -> None:
 
 def existing(network: Network) -> list[str]:
     """Pods that have a sandbox, or part of one."""
-    found: set[str] = set()
+    uids: set[str] = set()
     for folder in _FOLDERS.values():
         path = network.run_dir / folder
-        found.update(entry.name for entry in path.iterdir()) if path.exists() else None
-    return sorted(found)
+        uids.update(entry.name for entry in path.iterdir()) if path.exists() else None
+    return sorted(uids)
 
 
 def create(network: Network, wiring: Wiring) -> dict[str, str]:
@@ -151,8 +151,8 @@ def _unbind(network: Network, port: str) -> None:
 
 def kinds_of(wiring: Wiring) -> Sequence[str]:
     """The namespaces the pod has of its own."""
-    wanted = {"net": wiring.address is not None, "uts": wiring.address is not None, "ipc": wiring.own_ipc}
-    return [kind for kind, is_wanted in wanted.items() if is_wanted]
+    owned = {"net": wiring.address is not None, "uts": wiring.address is not None, "ipc": wiring.own_ipc}
+    return [kind for kind, is_owned in owned.items() if is_owned]
 
 
 def _reflect(port: str) -> None:
@@ -228,8 +228,8 @@ def _attach(
 
 def destroy(network: Network, uid: str) -> None:
     """Remove what there is of the pod's sandbox."""
-    kept = network.namespace_path("net", uid)
-    if kept.exists():
+    namespace = network.namespace_path("net", uid)
+    if namespace.exists():
         with netlink.Netlink() as host:
             host.delete(network.port(uid))
         _unbind(network, network.port(uid))

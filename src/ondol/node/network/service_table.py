@@ -92,9 +92,9 @@ def whole(table: Table) -> str:
 
 
 def _set(name: str, elements: Elements) -> str:
-    what = "map" if _SETS[name].endswith("verdict") else "set"
+    noun = "map" if _SETS[name].endswith("verdict") else "set"
     inside = f"    elements = {{ {_listed(elements)} }}\n" if elements else ""
-    return f"  {what} {name} {{\n    type {_SETS[name]}\n{inside}  }}\n"
+    return f"  {noun} {name} {{\n    type {_SETS[name]}\n{inside}  }}\n"
 
 
 def _listed(elements: Elements) -> str:

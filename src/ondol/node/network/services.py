@@ -102,15 +102,17 @@ def _listed(service: Mapping[str, Any], slices: Sequence[Mapping[str, Any]]) -> 
 
 def host_ports(pods: Iterable[Mapping[str, Any]]) -> list[Entry]:
     """The `hostPort`s of pods that have an address of their own."""
-    found: list[Entry] = []
+    entries: list[Entry] = []
     for pod in pods:
         address = str(objects.status(pod).get("podIP") or "")
         is_over = objects.status(pod).get("phase") in ("Succeeded", "Failed")
         if not address or is_over or objects.spec(pod).get("hostNetwork"):
             continue
         for container in _lasting(objects.spec(pod)):
-            found += [_host_port(pod, address, p) for p in container.get("ports") or () if p.get("hostPort")]
-    return _sorted(found)
+            entries += [
+                _host_port(pod, address, p) for p in container.get("ports") or () if p.get("hostPort")
+            ]
+    return _sorted(entries)
 
 
 def _lasting(spec: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
@@ -176,7 +178,7 @@ def _is_ipv4(text: str) -> bool:
 
 
 def _backends(port: Mapping[str, Any], slices: Sequence[Mapping[str, Any]]) -> tuple[Backend, ...]:
-    found: set[Backend] = set()
+    backends: set[Backend] = set()
     for one in slices:
         numbers = [
             int(p["port"])
@@ -186,8 +188,8 @@ def _backends(port: Mapping[str, Any], slices: Sequence[Mapping[str, Any]]) -> t
         for endpoint in one.get("endpoints") or ():
             if is_ready(endpoint):
                 usable = [a for a in endpoint.get("addresses") or () if _is_usable(a)]
-                found |= {Backend(a, n) for a in usable for n in numbers}
-    return tuple(sorted(found))
+                backends |= {Backend(a, n) for a in usable for n in numbers}
+    return tuple(sorted(backends))
 
 
 def _is_usable(address: str) -> bool:

@@ -88,14 +88,14 @@ def limit_pids(group: str, count: int) -> None:
 
 def processes(group: str) -> set[int]:
     """Every process in the group or below, in any hierarchy."""
-    found: set[int] = set()
+    pids: set[int] = set()
     for hierarchy in hierarchies():
         for folder, _, _ in os.walk(hierarchy / group.lstrip("/")):
             try:
-                found.update(int(pid) for pid in Path(folder, "cgroup.procs").read_text().split())
+                pids.update(int(pid) for pid in Path(folder, "cgroup.procs").read_text().split())
             except OSError:
                 continue  # removed between the walk and the read
-    return found
+    return pids
 
 
 def kill(group: str) -> None:

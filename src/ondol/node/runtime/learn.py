@@ -84,8 +84,10 @@ def _wrapper(folders: oci.Folders, path: str) -> Path:
 
 
 def _version(path: str) -> str:
-    said = subprocess.run([path, "--version"], capture_output=True, text=True, check=False, timeout=10).stdout
-    words = said.split("\n", 1)[0].split()
+    output = subprocess.run(
+        [path, "--version"], capture_output=True, text=True, check=False, timeout=10
+    ).stdout
+    words = output.split("\n", 1)[0].split()
     return words[-1] if words else "unknown"
 
 
@@ -95,7 +97,7 @@ async def _try(binary: oci.Binary, folders: oci.Folders, clock: Clock, cgroup: s
     runtime = oci.OciRuntime(binary, bench, clock)
     container_id = f"trial-{os.getpid()}"
     try:
-        with anyio.fail_after(_PATIENCE_S):
+        with clock.fail_after(_PATIENCE_S):
             creation = Creation(container_id, _trial_spec(bench, cgroup), bench.data / "log")
             handle = await runtime.create(creation)
             await runtime.start(handle)

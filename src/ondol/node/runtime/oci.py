@@ -195,7 +195,7 @@ class OciRuntime:
     async def start(self, handle: Handle) -> None:
         done = await self._call(self._binary.path, "start", handle.id)
         if done.code != 0:
-            raise RuntimeFailed(_said(done.output))
+            raise RuntimeFailed(_message(done.output))
 
     async def wait(self, handle: Handle) -> Exit:
         await _wait_for_end(handle.shim_pid, handle.shim_started)
@@ -249,9 +249,9 @@ class OciRuntime:
             try:
                 return self._run(self._binary.careful_path, *arguments, timeout_s=timeout_s)
             except subprocess.TimeoutExpired as error:
-                if said := files.read(pid):
+                if written := files.read(pid):
                     with contextlib.suppress(ProcessLookupError):
-                        os.kill(int(said), signal.SIGKILL)
+                        os.kill(int(written), signal.SIGKILL)
                 command = process["args"]
                 raise ExecTimeout(f"command {command!r} timed out after {timeout_s:g}s") from error
 
@@ -274,7 +274,7 @@ class OciRuntime:
         if (self._folders.state / container_id).exists():
             done = await self._call(self._binary.careful_path, "delete", "--force", container_id)
             if done.code != 0 and (self._folders.state / container_id).exists():
-                raise RuntimeFailed(_said(done.output))
+                raise RuntimeFailed(_message(done.output))
         shutil.rmtree(self._folders.bundles / container_id, ignore_errors=True)
         (self._folders.exits / container_id).unlink(missing_ok=True)
 
@@ -316,19 +316,19 @@ def _hide_unified() -> None:
     linux.unmount("/sys/fs/cgroup/unified")
 
 
-def _created_pid(answer: bytes, said: bytes, bundle: Path) -> int:
+def _created_pid(answer: bytes, log: bytes, bundle: Path) -> int:
     if not answer:
-        raise RuntimeFailed(f"the shim ended without an answer: {_said(said) or bundle.name}")
+        raise RuntimeFailed(f"the shim ended without an answer: {_message(log) or bundle.name}")
     document = json.loads(answer)
     pid = int(document.get("data", -1))
     if pid <= 0:
         raise RuntimeFailed(
-            _said(str(document.get("message", "")).encode()) or "the container was not created"
+            _message(str(document.get("message", "")).encode()) or "the container was not created"
         )
     return pid
 
 
-def _said(output: bytes) -> str:
+def _message(output: bytes) -> str:
     """The runtime's own words, without the frame runc puts around them."""
     text = output.decode(errors="replace").strip()
     if 'msg="' in text:

@@ -179,8 +179,8 @@ def runtime_spec(container: Container) -> Document:
 def in_order(base: Sequence[Document], own: Sequence[Document]) -> Iterator[Document]:
     """All mounts, a folder's before those in it whatever the order they are listed in; own ones win."""
     taken = {posixpath.normpath(mount["destination"]) for mount in own}
-    kept = [mount for mount in base if mount["destination"] not in taken]
-    yield from sorted([*kept, *own], key=lambda mount: _depth(mount["destination"]))
+    inherited = [mount for mount in base if mount["destination"] not in taken]
+    yield from sorted([*inherited, *own], key=lambda mount: _depth(mount["destination"]))
 
 
 def _depth(path: str) -> int:

@@ -18,7 +18,7 @@ from anyio.abc import TaskGroup
 
 from ondol.api import conditions, objects
 from ondol.api.objects import Object, Resource
-from ondol.base import errors
+from ondol.base import errors, metrics
 from ondol.base.clock import Clock, ManualClock, SystemClock
 from ondol.client import AsgiTransport, Client
 from ondol.client.asgi import App, Identity, lifespan
@@ -186,10 +186,10 @@ class World:
             )
 
     def _activity(self) -> tuple[float, ...]:
-        return (self.transport.writes, *(sum(_progress(manager)) for manager in self.managers))
+        return (self.transport.writes, *(manager.activity for manager in self.managers))
 
     def _busy(self) -> list[str]:
-        return [f"{m.identity} {dict(m.metrics())}" for m in self.managers]
+        return [f"{m.identity} {metrics.text(m.metrics()).decode()}" for m in self.managers]
 
     def _tasks_now(self) -> TaskGroup:
         if self._tasks is None:
@@ -200,11 +200,6 @@ class World:
         with anyio.CancelScope() as scope:
             self._running[manager] = scope
             await manager.run()
-
-
-def _progress(manager: Manager) -> list[float]:
-    counters = ("ondol_informer_events", "ondol_controller_errors")
-    return [value for name, value in manager.metrics().items() if name.startswith(counters)]
 
 
 def _leaves(error: BaseException) -> list[BaseException]:

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from ondol.api.objects import Object
-from ondol.observe import otlp_json
-from ondol.observe.spans import Span
+from ondol.observe.traces import otlp_json
+from ondol.observe.traces.spans import Span
 
 _TYPES: Final = {bool: "bool", int: "int64", float: "float64"}
 
@@ -53,10 +53,12 @@ def _span(span: Span, process: str) -> Object:
 
 
 def _tags(span: Span) -> list[Object]:
-    found: dict[str, Any] = {**span.attributes, "span.kind": span.kind}
+    attributes: dict[str, Any] = {**span.attributes, "span.kind": span.kind}
     if span.error:
-        found["error"] = True
-    return [{"key": k, "type": _TYPES.get(type(v), "string"), "value": _plain(v)} for k, v in found.items()]
+        attributes["error"] = True
+    return [
+        {"key": k, "type": _TYPES.get(type(v), "string"), "value": _plain(v)} for k, v in attributes.items()
+    ]
 
 
 def _plain(value: Any) -> Any:

@@ -16,8 +16,8 @@ from typing import Any, Final
 import msgspec
 
 from ondol.base import errors, protowire
-from ondol.observe import spans
-from ondol.observe.spans import Row
+from ondol.observe.traces import spans
+from ondol.observe.traces.spans import Row
 
 # Tags: number << 3 | wire type, of ExportTraceServiceRequest, ResourceSpans, Resource, ScopeSpans, ...
 _RESOURCE_SPANS: Final = 1 << 3 | protowire.BYTES

@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 
 from ondol.base import errors, protowire
-from ondol.observe import spans
-from ondol.observe.spans import Span
+from ondol.observe.traces import spans
+from ondol.observe.traces.spans import Span
 
 _STATUS_ERROR = 2
 

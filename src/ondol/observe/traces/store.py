@@ -16,7 +16,7 @@ from typing import Any, Final
 import msgspec
 
 from ondol.base import database, errors, log
-from ondol.observe.spans import Row, Span
+from ondol.observe.traces.spans import Row, Span
 
 _TABLES: Final = """
 CREATE TABLE IF NOT EXISTS spans (
@@ -132,15 +132,15 @@ class SpanStore:
                 where.append(condition)
                 values.append(value)
         for key, value in query.attributes.items():
-            clause, *found_in = _attribute(key, value)
+            clause, *bound = _attribute(key, value)
             where.append(clause)
-            values += found_in
-        found = self._rows(
+            values += bound
+        newest_first = self._rows(
             f"SELECT trace_id, max(start_ns) AS newest FROM spans WHERE {' AND '.join(where)} "  # noqa: S608 - fixed words, values are bound
             "GROUP BY trace_id ORDER BY newest DESC LIMIT ?",
             (*values, query.limit),
         )
-        return [trace for row in found if (trace := self.trace(row[0]))]
+        return [trace for row in newest_first if (trace := self.trace(row[0]))]
 
     def services(self) -> list[str]:
         """Every service that called or was called; one look into the indexes a service, not one a span."""
@@ -159,8 +159,8 @@ class SpanStore:
 
         Counted here, for a day's spans would not fit into memory.
         """
-        found = self._rows(_CALLS, (start_ns, end_ns))
-        return [(child, called, parent, its, count) for child, called, parent, its, count in found]
+        counted = self._rows(_CALLS, (start_ns, end_ns))
+        return [(child, called, parent, its, count) for child, called, parent, its, count in counted]
 
     def forget(self, *, before_ns: int, keep_spans: int, keep_bytes: int) -> int:
         """Drop what is too old or too much, oldest first; the number of spans dropped is returned."""
@@ -188,9 +188,9 @@ class SpanStore:
                 "SELECT trace_id, span_id, start_ns FROM spans ORDER BY start_ns LIMIT ?",
                 (_FORGOTTEN_AT_ONCE,),
             )
-            gone = [row[:2] for number, row in enumerate(oldest) if row[2] < before_ns or number < surplus]
-            db.execute_many("DELETE FROM spans WHERE trace_id = ? AND span_id = ?", gone)
-        return len(gone)
+            dropped = [row[:2] for number, row in enumerate(oldest) if row[2] < before_ns or number < surplus]
+            db.execute_many("DELETE FROM spans WHERE trace_id = ? AND span_id = ?", dropped)
+        return len(dropped)
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[database.Connection]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ondol.api.objects import Object
-from ondol.observe.spans import KINDS, Span
+from ondol.observe.traces.spans import KINDS, Span
 
 
 def groups(spans: Iterable[Span]) -> list[Object]:
@@ -17,14 +17,14 @@ def groups(spans: Iterable[Span]) -> list[Object]:
     return [
         {
             "resource": {"attributes": _attributes({"service.name": service})},
-            "scopeSpans": [{"scope": {}, "spans": [_span(span) for span in found]}],
+            "scopeSpans": [{"scope": {}, "spans": [_span(span) for span in of_service]}],
         }
-        for service, found in by_service.items()
+        for service, of_service in by_service.items()
     ]
 
 
 def _span(span: Span) -> Object:
-    found: Object = {
+    document: Object = {
         "traceId": span.trace_id,
         "spanId": span.span_id,
         "name": span.name,
@@ -35,12 +35,12 @@ def _span(span: Span) -> Object:
         "status": {"code": 2} if span.error else {},
     }
     if span.parent_id:
-        found["parentSpanId"] = span.parent_id
-    return found
+        document["parentSpanId"] = span.parent_id
+    return document
 
 
-def _attributes(found: Mapping[str, Any]) -> list[Object]:
-    return [{"key": key, "value": _value(value)} for key, value in found.items()]
+def _attributes(attributes: Mapping[str, Any]) -> list[Object]:
+    return [{"key": key, "value": _value(value)} for key, value in attributes.items()]
 
 
 def _value(value: Any) -> Object:

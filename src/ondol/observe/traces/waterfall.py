@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from ondol.observe.spans import Span
+from ondol.observe.traces.spans import Span
 
 _FULL, _HALF = "█", "▌"
 _BAR_MIN: Final = 10
@@ -158,23 +158,23 @@ def _mark_critical(root: Node) -> None:
                 upto = child.span.start_ns
 
 
-def render(found: Waterfall, *, width: int = 100) -> list[str]:
+def render(diagram: Waterfall, *, width: int = 100) -> list[str]:
     """Lines of text: a row a span with its bar, then the time in each service and the waits."""
     label_max = max(20, width // 2)
-    labels = [_label(node, label_max // 2) for node in found.rows]
+    labels = [_label(node, label_max // 2) for node in diagram.rows]
     label_width = min(max(map(cells, labels)), label_max)
     bar_width = max(_BAR_MIN, width - label_width - 14)
     lines = []
-    for node, label in zip(found.rows, labels, strict=True):
+    for node, label in zip(diagram.rows, labels, strict=True):
         mark = "!" if node.span.error else ("*" if node.critical else " ")
-        bar = _bar(node.span, found, bar_width)
+        bar = _bar(node.span, diagram, bar_width)
         lines.append(f"{_fit(label, label_width)} {mark} {_ms(node.span.duration_ns):>9} {bar}".rstrip())
     lines += ["", f"{'service':<24} {'calls':>5} {'own time':>10} {'waited for it':>14}"]
     lines += [
         f"{_fit(printable(s.service), 24)} {s.calls:>5} {_ms(s.self_ns):>10} {_ms(s.wait_ns):>14}"
-        for s in found.shares
+        for s in diagram.shares
     ]
-    return [*lines, f"{'in all':<24} {'':>5} {_ms(found.duration_ns):>10}      (* critical path, ! error)"]
+    return [*lines, f"{'in all':<24} {'':>5} {_ms(diagram.duration_ns):>10}      (* critical path, ! error)"]
 
 
 def printable(text: str) -> str:
@@ -215,9 +215,9 @@ def _title(node: Node) -> str:
     return title + (f" {path}" if path else "") + (" (parent missing)" if node.orphan else "")
 
 
-def _bar(span: Span, found: Waterfall, width: int) -> str:
-    scale = width / max(found.duration_ns, 1)
-    before = min(int((span.start_ns - found.start_ns) * scale), width - 1)
+def _bar(span: Span, diagram: Waterfall, width: int) -> str:
+    scale = width / max(diagram.duration_ns, 1)
+    before = min(int((span.start_ns - diagram.start_ns) * scale), width - 1)
     length = span.duration_ns * scale
     return " " * before + (_FULL * min(round(length), width - before) or _HALF)
 

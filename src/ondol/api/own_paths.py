@@ -1,0 +1,8 @@
+"""Paths of the API server that Kubernetes does not have: the platform's own."""
+
+from __future__ import annotations
+
+from typing import Final
+
+METRICS: Final = "/ondol/metrics"
+"""The metrics of every part of the platform on one page, a label `part` saying whose."""

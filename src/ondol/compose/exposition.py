@@ -1,0 +1,67 @@
+"""The metrics of the parts: each shows a page at a socket of the run folder, `observe` merges them.
+
+The merged page is `/ondol/metrics` of the API server, which asks `observe` for it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Final
+
+import anyio.to_thread
+
+from ondol.api import own_paths
+from ondol.base import errors, metrics, unix_socket
+from ondol.base.metrics import Collector
+from ondol.base.unix_http import UnixConnection
+from ondol.compose.instance import Instance
+from ondol.observe.metrics.parts import Exposition
+from ondol.web import exposition, serving
+
+_PARTS: Final = ("api", "control", "node", "gateway")
+"""Those that show a page of their own; `observe` has its own at hand, and Envoy its admin page."""
+_ENVOY: Final = "/stats/prometheus?usedonly"
+_TIMEOUT_S: Final = 10.0
+
+
+def expositions(instance: Instance) -> dict[str, Exposition]:
+    """Where the parts show their metrics, by part."""
+    shown = {part: Exposition(_socket(instance, part), exposition.PATH) for part in _PARTS}
+    return shown | {"envoy": Exposition(instance.socket("envoy-admin"), _ENVOY)}
+
+
+@contextlib.asynccontextmanager
+async def exposed(instance: Instance, part: str, *collectors: Collector) -> AsyncIterator[metrics.Page]:
+    """Show a part's metrics inside the block; collectors may be added to the page."""
+    page = metrics.Page(*collectors)
+    listening = unix_socket.listen(_socket(instance, part))
+    async with serving.serving(exposition.application(page), listening, grace_s=0):
+        yield page
+
+
+async def page(instance: Instance) -> bytes:
+    """The merged page, from `observe`; `Unavailable` if it does not answer."""
+    return await anyio.to_thread.run_sync(read, instance)
+
+
+def read(instance: Instance) -> bytes:
+    """Likewise, for who need not go on meanwhile."""
+    connection = UnixConnection(str(instance.socket("observe")), timeout=_TIMEOUT_S)
+    try:
+        connection.request("GET", own_paths.METRICS)
+        answer = connection.getresponse()
+        body = answer.read()
+    except (OSError, http.client.HTTPException) as error:
+        raise errors.Unavailable(f"observe does not answer: {error}", retry_after_s=1) from error
+    finally:
+        connection.close()
+    if answer.status != http.client.OK:
+        raise errors.Unavailable(f"observe answered {answer.status} {answer.reason}", retry_after_s=1)
+    return body
+
+
+def _socket(instance: Instance, part: str) -> Path:
+    return instance.socket(f"{part}-metrics")

@@ -1,0 +1,1 @@
+"""Metrics: the pages of all parts of the platform, merged to one."""

@@ -1,0 +1,1 @@
+"""Traces: spans taken in by OTLP, kept in SQLite, answered in Jaeger's shapes, drawn as waterfalls."""
