@@ -58,7 +58,7 @@ class Caller:
             "method": method,
             "path": path,
             "query_string": query,
-            "headers": [*HEADERS, *headers],
+            "headers": [*headers, *HEADERS],  # of repeated headers the first counts
             "ondol.identity": IDENTITY,
         }
         await self._app(scope, receive, send)

@@ -9,8 +9,7 @@ import msgspec
 
 from ondol.api import objects, status
 from ondol.api.objects import Object
-from ondol.api.tables import builtin, table
-from ondol.api.tables.columns import Layout
+from ondol.api.tables import table
 from ondol.apiserver import documents, lists, negotiation, watching, yaml_text
 from ondol.apiserver.core import Core
 from ondol.apiserver.exchange import Answer, Emit, Reply, Request, Stream
@@ -116,7 +115,7 @@ class _Tables:
             raise errors.BadRequest(f"unrecognized includeObject value: {include!r}")
         self._include: table.IncludeObject = include  # type: ignore[assignment]  # checked just above
         self._now = core.clock.now
-        self._layout = layout(served)
+        self._layout = served.layout
         self._version = accepted.version
 
     def __call__(self, items: list[Object], metadata: Mapping[str, Any], *, headers: bool = True) -> Object:
@@ -146,11 +145,6 @@ def form(core: Core, request: Request, served: Served) -> Callable[[bytes, bool]
     return shown
 
 
-def layout(served: Served) -> Layout:
-    """The columns of a kind."""
-    return served.layout or builtin.layout(served.resource.group, served.resource.kind)
-
-
 def frames(core: Core, request: Request, served: Served) -> watching.Forms:
     """How a watch shows objects and bookmarks in the accepted form."""
     accepted = wanted(request)
@@ -167,7 +161,7 @@ def frames(core: Core, request: Request, served: Served) -> watching.Forms:
     def bookmark(obj: Object) -> Object:
         if accepted.form != "Table":
             return table.partial(obj, version=accepted.version)
-        empty = table.table([], layout(served), now=0, version=accepted.version, headers=False)
+        empty = table.table([], served.layout, now=0, version=accepted.version, headers=False)
         return {**empty, "metadata": obj["metadata"]}
 
     shared = None if accepted.form == "Table" else (accepted, served.conversion)

@@ -37,9 +37,9 @@ async def run(core: Core) -> None:
         await _ensure(core, resources.NAMESPACE, {"metadata": {"name": name}})
         if not objects.is_deleting(core.lookup(resources.NAMESPACE, "", name) or {}):
             await furnish(core, name)
-    for role in bootstrap_policy.cluster_roles():
+    for role in core.cluster_roles:
         await _complete(core, resources.CLUSTER_ROLE, role)
-    for binding in bootstrap_policy.cluster_role_bindings():
+    for binding in core.cluster_role_bindings:
         await _complete(core, resources.CLUSTER_ROLE_BINDING, binding)
     for name in bootstrap_policy.RETIRED:
         await _retire(core, resources.CLUSTER_ROLE_BINDING, name)
@@ -71,10 +71,9 @@ async def keep(core: Core) -> None:
 def _places(core: Core) -> list[tuple[str, str]]:
     """The bucket and key of each object that is kept."""
     kept = [(resources.NAMESPACE, "", name) for name in NAMESPACES]
-    kept += [(resources.CLUSTER_ROLE, "", objects.name(role)) for role in bootstrap_policy.cluster_roles()]
+    kept += [(resources.CLUSTER_ROLE, "", objects.name(role)) for role in core.cluster_roles]
     kept += [
-        (resources.CLUSTER_ROLE_BINDING, "", objects.name(binding))
-        for binding in bootstrap_policy.cluster_role_bindings()
+        (resources.CLUSTER_ROLE_BINDING, "", objects.name(binding)) for binding in core.cluster_role_bindings
     ]
     kept += [
         (resource, "default", _KUBERNETES)

@@ -6,13 +6,13 @@ is the garbage collector's work; this module only leaves it the finalizers it ac
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from ondol.api import objects, status
 from ondol.api.objects import Object
-from ondol.apiserver import admission, metadata, writing
+from ondol.apiserver import metadata, writing
+from ondol.apiserver.admission.request import Request
 from ondol.apiserver.served import Served
 from ondol.base import clock, errors
 from ondol.store.log import RevisionConflict
@@ -94,17 +94,17 @@ async def _delete(writes: writing.Writes, namespace: str, record: Record, asked:
     core, served = writes.core, writes.served
     old = core.document(served, record)
     metadata.check_preconditions(old, served.resource, asked.uid, asked.resource_version)
-    with contextlib.ExitStack() as held:
-        context = writes.context(held)
-        request = admission.Request("delete", served, namespace, {}, old)
-        admission.admit(core, context, request)
-        admission.validate(core, context, request)
+    with core.reservations.begin() as reserved:
+        context = writes.context(reserved)
+        request = Request("delete", served, namespace, {}, old)
+        await core.admission.mutate(context, request)
+        await core.admission.validate(context, request)
         new, waits = _marked(served, old, asked, context.now)
         if not waits:
             return Deleted(await writes.remove(new, record), gone=True)
         if new == old:
             return Deleted(served.shown(record.value), gone=False)
-        return Deleted(await writes.append(record.name, new, record.revision), gone=False)
+        return Deleted(await writes.append(record.name, new, record.revision, reserved), gone=False)
 
 
 def _marked(served: Served, old: Object, asked: DeleteOptions, now: float) -> tuple[Object, bool]:

@@ -8,8 +8,7 @@ from ondol.api import labels, objects
 from ondol.api.objects import Object, Resource
 from ondol.api.patch.apply import STATUS_ONLY
 from ondol.api.patch.fieldset import FieldSet
-from ondol.apiserver.schemas import BuiltinSchema
-from ondol.apiserver.strategies.base import Context, Strategy
+from ondol.apiserver.strategy import Context, Strategy
 from ondol.base import errors
 
 _IDENTITY: Final = ("managedFields", "resourceVersion", "uid", "name", "namespace")
@@ -167,4 +166,3 @@ def _selector_text(selector: Any) -> str:
 
 
 SCALE: Final = Resource("autoscaling", "v1", "scales", "Scale")
-SCALE_SCHEMA: Final = BuiltinSchema("io.k8s.api.autoscaling.v1.Scale")

@@ -169,7 +169,7 @@ class _Pages:
 
     async def _selected(self, records: list[Record]) -> list[Record]:
         """Those that are selected, up to one more than is asked for, which tells that there are more."""
-        chooser = Chooser(self._core, self._served, self._chosen)
+        chooser = Chooser(self._core.state, self._served, self._chosen)
         selected: list[Record] = []
         async for part in self._core.turns.slices(self._user, records, self._chosen.cost):
             selected += filter(chooser, part)

@@ -6,8 +6,10 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Final, Protocol
 
+from ondol.apiserver.admission.request import Request as AdmissionRequest
 from ondol.apiserver.auth.identity import User
 from ondol.apiserver.auth.rbac import Attributes, Decision
+from ondol.apiserver.strategy import Context
 from ondol.base.errors import Cause
 
 CONNECTION: Final = "ondol.connection"
@@ -39,6 +41,21 @@ class Authorizer(Protocol):
     """Decides what a user may do."""
 
     def authorize(self, user: User, wanted: Attributes) -> Decision: ...
+
+
+class Admission(Protocol):
+    """What is asked of each write outside of this process, as webhooks are.
+
+    It may wait as long as the request may, and is cancelled with it. What it raises refuses the write.
+    """
+
+    async def mutate(self, context: Context, request: AdmissionRequest) -> None:
+        """Complete `request.new`, behind the plug-ins of this process and before validation."""
+        ...
+
+    async def validate(self, context: Context, request: AdmissionRequest) -> None:
+        """Refuse the object as it will be stored, or warn of it (`context.warn`)."""
+        ...
 
 
 class KindRules(Protocol):

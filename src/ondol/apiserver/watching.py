@@ -63,7 +63,7 @@ async def watch(core: Core, request: Request, served: Served, chosen: Selection,
     initial = (
         core.store.page(served.bucket, served.prefix(chosen.namespace)).records if options.initial else []
     )
-    chooser = Chooser(core, served, chosen)
+    chooser = Chooser(core.state, served, chosen)
     subject = _Subject(core, request.user.tenant, served, chosen, chooser, forms)
     running = _Running(subject, cursor, options)
 

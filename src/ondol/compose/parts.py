@@ -159,7 +159,7 @@ def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
 
 async def _api(instance: Instance, settings: Settings, notify: Notify) -> None:
     from ondol import apiserver, store
-    from ondol.apiserver import connections, documents, server, unsupported
+    from ondol.apiserver import connections, documents, kinds, server
     from ondol.apiserver.handlers import backups
     from ondol.serverless.serving import podspec, validation
 
@@ -187,7 +187,7 @@ async def _api(instance: Instance, settings: Settings, notify: Notify) -> None:
         rng,
         service_account_key=pki.service_account_key_file.read_bytes(),
         node_proxy=_node_proxy(instance),
-        rules=validation.rules(unsupported.warnings, podspec.features(settings.knative_features)),
+        rules=validation.rules(kinds.BUILTIN.unsupported, podspec.features(settings.knative_features)),
     )
     listen = [server.Listen("127.0.0.1", instance.ports.api)]
     if os.geteuid() == 0:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from ondol.api import objects, resources
+from ondol.api import objects
+from ondol.apiserver.admission.parts import Parts
 from ondol.apiserver.admission.request import Request
-from ondol.apiserver.core import Core
-from ondol.apiserver.strategies.base import Context
+from ondol.apiserver.strategy import Context
 from ondol.base import errors
 
 _TOLERATED: Final = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
@@ -24,9 +24,9 @@ _COMPUTED: Final = {
 }
 
 
-def admit(core: Core, context: Context, request: Request) -> None:
-    del core, context
-    if request.served.resource != resources.POD or request.operation == "delete" or request.subresource:
+def admit(parts: Parts, context: Context, request: Request) -> None:
+    del parts, context
+    if request.operation == "delete" or request.subresource:
         return
     spec = request.new["spec"]
     if request.old is None:

@@ -65,8 +65,10 @@ class Bound(NamedTuple):
 class Authorizer(rbac.Authorizer):
     """RBAC, with what the graph of pods gives to the nodes they are bound to."""
 
-    def __init__(self, list_objects: rbac.ListObjects, pods: Pods) -> None:
-        super().__init__(list_objects)
+    def __init__(
+        self, list_objects: rbac.ListObjects, pods: Pods, has_changed: Callable[[], bool] = lambda: False
+    ) -> None:
+        super().__init__(list_objects, has_changed)
         self._pods = pods
         self._bound: dict[tuple[str, int], Bound] = {}
 

@@ -1,7 +1,7 @@
 """Role-based access control: whether a user may do something, and why not.
 
 The authorizer keeps an index of rules by subject, built from the roles and bindings the server holds
-and dropped whenever one of them changes (`invalidate`). A decision is then a walk over the few rules
+and dropped whenever one of them changes (`has_changed`). A decision is then a walk over the few rules
 of the user and its groups. Rules only add up; nothing denies.
 """
 
@@ -25,7 +25,7 @@ KINDS: Final = (
     resources.CLUSTER_ROLE,
     resources.CLUSTER_ROLE_BINDING,
 )
-"""The resources whose change must `invalidate` an authorizer."""
+"""The resources whose changes an authorizer must be told of."""
 _REMEMBERED_MAX: Final = 8192
 
 ListObjects: TypeAlias = Callable[[Resource], Iterable[Object]]
@@ -138,10 +138,15 @@ class _Grants:
 
 
 class Authorizer:
-    """Decides by the RBAC objects that `list_objects` returns; call `invalidate` when one changes."""
+    """Decides by the RBAC objects that `list_objects` returns.
 
-    def __init__(self, list_objects: ListObjects) -> None:
+    `has_changed` says whether one of them changed since it was last called: what is derived from them is
+    forgotten then. `invalidate` does the same.
+    """
+
+    def __init__(self, list_objects: ListObjects, has_changed: Callable[[], bool] = lambda: False) -> None:
         self._list = list_objects
+        self._has_changed = has_changed
         self._by_subject: dict[tuple[str, str], _Grants] | None = None
         self._roles: dict[tuple[str, str], tuple[Rule, ...]] = {}
         self._by_user: dict[tuple[str, tuple[str, ...]], _Grants] = {}
@@ -154,9 +159,14 @@ class Authorizer:
         self._by_user = {}
         self._decisions = {}
 
+    def _refresh(self) -> None:
+        if self._has_changed():
+            self.invalidate()
+
     def authorize(self, user: User, wanted: Attributes) -> Decision:
         if identity.MASTERS in user.groups:
             return _ALLOWED
+        self._refresh()
         key = (user.name, user.groups, wanted)
         decision = self._decisions.get(key)
         if decision is None:
@@ -191,11 +201,16 @@ class Authorizer:
                 Rule.of({"verbs": [ALL], "nonResourceURLs": [ALL]}),
             ]
             return everything, []
+        self._refresh()
         grants = list(self._grants(user).within(namespace))
         return [rule for grant in grants for rule in grant.rules], [g.problem for g in grants if g.problem]
 
     def role_rules(self, reference: Mapping[str, Any], namespace: str) -> tuple[Rule, ...]:
         """The rules a roleRef stands for; `NotFound` when there is no such role."""
+        self._refresh()
+        return self._role_rules(reference, namespace)
+
+    def _role_rules(self, reference: Mapping[str, Any], namespace: str) -> tuple[Rule, ...]:
         self._index()
         kind, name = str(reference.get("kind")), str(reference.get("name"))
         rules = self._roles.get((namespace if kind == "Role" else "", name))
@@ -230,7 +245,7 @@ class Authorizer:
     ) -> None:
         reference, namespace = binding.get("roleRef") or {}, objects.namespace(binding)
         try:
-            rules, problem = self.role_rules(reference, namespace), ""
+            rules, problem = self._role_rules(reference, namespace), ""
         except errors.NotFound as error:
             rules, problem = (), error.message
         qualified = "/".join(part for part in (objects.name(binding), namespace) if part)

@@ -10,8 +10,8 @@ from ondol.apiserver import deleting, lenses, writing
 from ondol.apiserver.auth.identity import MASTERS, User
 from ondol.apiserver.core import Core
 from ondol.apiserver.crds import naming, serving
+from ondol.apiserver.kinds.apiextensions.custom_resource_definition import CLEANUP
 from ondol.apiserver.served import Served
-from ondol.apiserver.strategies.crds import CLEANUP
 from ondol.base import errors, log
 from ondol.store.log import Watch
 

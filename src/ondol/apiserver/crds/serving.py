@@ -17,7 +17,7 @@ from ondol.api.validation import metadata
 from ondol.apiserver import documents
 from ondol.apiserver.lenses import Scale
 from ondol.apiserver.served import Served
-from ondol.apiserver.strategies.base import Strategy
+from ondol.apiserver.strategy import Strategy
 from ondol.base import errors
 from ondol.base.errors import Cause
 

@@ -10,12 +10,11 @@ import anyio
 
 from ondol.api import status
 from ondol.api.objects import Object, Resource
-from ondol.apiserver import answers, deleting, documents, listing, selecting, writing
+from ondol.apiserver import answers, deleting, documents, listing, schemas, selecting, writing
 from ondol.apiserver.core import Core
 from ondol.apiserver.deleting import DeleteOptions
 from ondol.apiserver.exchange import Answer, Request
 from ondol.apiserver.handlers import changing
-from ondol.apiserver.schemas import BuiltinSchema
 from ondol.apiserver.served import Served
 from ondol.base import errors
 from ondol.store import Record
@@ -23,7 +22,6 @@ from ondol.store import Record
 _AT_ONCE: Final = 64
 """Deletes of one collection under way together: what waits for the disk goes there in one commit."""
 _OPTIONS: Final = Resource("meta.k8s.io", "v1", "deleteoptions", "DeleteOptions", namespaced=False)
-_SCHEMA: Final = BuiltinSchema("io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions")
 
 
 async def _asked(core: Core, request: Request, served: Served) -> tuple[DeleteOptions, writing.Writes]:
@@ -33,7 +31,11 @@ async def _asked(core: Core, request: Request, served: Served) -> tuple[DeleteOp
     if not body:
         return DeleteOptions.of(_from_query(request)), writing.Writes(core, served, how)
     document = await changing.beside(
-        core, request, lambda: _SCHEMA.read(changing.document_in(body, request, _SCHEMA, _OPTIONS))
+        core,
+        request,
+        lambda: schemas.DELETE_OPTIONS.read(
+            changing.document_in(body, request, schemas.DELETE_OPTIONS, _OPTIONS)
+        ),
     )
     if document.get("kind") not in (None, "", "DeleteOptions"):
         raise errors.BadRequest(f"the body of a delete must be DeleteOptions, not {document['kind']}")

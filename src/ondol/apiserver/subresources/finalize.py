@@ -10,7 +10,7 @@ from ondol.apiserver.core import Core
 from ondol.apiserver.exchange import Answer, Request
 from ondol.apiserver.handlers import changing
 from ondol.apiserver.served import Served
-from ondol.apiserver.strategies.base import Context, Strategy
+from ondol.apiserver.strategy import Context, Strategy
 
 
 class Finalizers:

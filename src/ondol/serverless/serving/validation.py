@@ -15,9 +15,10 @@ from typing import Any, Final, TypeAlias
 from ondol.api import defaults as builtin
 from ondol.api import objects, validation
 from ondol.api import resources as kinds
+from ondol.api.defaults import pods as pod_defaults
 from ondol.api.objects import Object
 from ondol.api.schema import causes, typed
-from ondol.api.validation import fields
+from ondol.api.validation import fields, workloads
 from ondol.base import errors
 from ondol.base.errors import Cause
 from ondol.serverless.serving import defaults, podspec, resources
@@ -27,6 +28,7 @@ Document: TypeAlias = Mapping[str, Any]
 Fill: TypeAlias = Callable[[Object, Object | None, str], None]
 
 _DEPLOYMENT: Final = "io.k8s.api.apps.v1.Deployment"
+_RULES: Final = validation.Rules(workloads.deployment)
 _TEMPLATE: Final = "spec.template"
 _POD: Final = "spec.template.spec"
 _NOTES: Final = "spec.template.metadata.annotations"
@@ -235,7 +237,7 @@ def _as_deployment(write: Write) -> Iterator[Cause]:
     except errors.BadRequest as error:
         yield Cause("FieldValueInvalid", f"Invalid value: {str(error).rpartition(': Deployment.')[2]}", _POD)
         return
-    for cause in validation.validate(_DEPLOYMENT, found):
+    for cause in validation.validate(found, _RULES):
         if cause.field.startswith((f"{_POD}.", f"{_TEMPLATE}.labels", f"{_TEMPLATE}.annotations")):
             yield cause
 
@@ -244,7 +246,7 @@ def _deployment(obj: Document) -> Object:
     """The Deployment of the Revision that the template would become."""
     wanted = resources.deployment(resources.revision(obj), progress_deadline_s=1)
     document = typed.of(_DEPLOYMENT).decode(wanted)
-    builtin.apply(_DEPLOYMENT, document)
+    builtin.apply(_DEPLOYMENT, document, pod_defaults.deployment)
     return document
 
 
