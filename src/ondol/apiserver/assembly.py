@@ -38,9 +38,10 @@ class Certified:
     """Knows callers by what the edge verified; tokens mean nothing to it."""
 
     def authenticate(self, scope: Mapping[str, Any]) -> User:
-        for key in (IDENTITY, CERTIFICATE):
-            if given := scope.get(key):
-                return identity.authenticated(identity.from_document(given))
+        if in_process := scope.get(IDENTITY):
+            return identity.authenticated(identity.from_document(in_process))
+        if certificate := scope.get(CERTIFICATE):
+            return identity.of_certificate(certificate)
         if any(name == b"authorization" for name, _ in scope["headers"]):
             raise errors.Unauthorized("Unauthorized")
         return identity.anonymous()

@@ -37,14 +37,14 @@ class Flight:
 
         `TooManyRequests` if they have too many. Whoever is anonymous has none: theirs are a stranger's.
         """
-        if connection is None or connection.is_known or user.name == ANONYMOUS:
+        if connection is None or connection.is_authenticated or user.name == ANONYMOUS:
             return
         try:
             self.connections.take(user)
         except errors.TooManyRequests:
             text = "Too many connections are open: close some, or try again later."
             raise errors.TooManyRequests(text, retry_after_s=1) from None
-        connection.known(partial(self.connections.give_back, user))
+        connection.authenticated(partial(self.connections.give_back, user))
 
 
 class Places:

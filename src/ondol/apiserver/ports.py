@@ -20,12 +20,12 @@ class Connection(Protocol):
     """What a request came by, for as long as it is open."""
 
     @property
-    def is_known(self) -> bool:
-        """Whether it counts among somebody's own."""
+    def is_authenticated(self) -> bool:
+        """Whether it counts among a user's own."""
         ...
 
-    def known(self, give_back: Callable[[], None]) -> None:
-        """Somebody answers for it from now on; `give_back` is called when it is lost."""
+    def authenticated(self, give_back: Callable[[], None]) -> None:
+        """It counts among a user's own from now on; `give_back` is called when it is lost."""
         ...
 
 

@@ -177,7 +177,7 @@ async def _api(instance: Instance, settings: Settings, notify: Notify) -> None:
         advertise_port=instance.ports.api,
         ca_certificate=pki.ca_file.read_text(encoding="ascii"),
         scratch_dir=instance.data_dir,
-        connections_max=allowed.known,
+        connections_max=allowed.authenticated,
         pod_security=pod_security(settings),
     )
     app = apiserver.build(
@@ -197,7 +197,7 @@ async def _api(instance: Instance, settings: Settings, notify: Notify) -> None:
         certificate_file=pki.server_certificate_file,
         key_file=pki.server_key_file,
         client_ca_file=pki.ca_file,
-        strangers_max=allowed.strangers,
+        unauthenticated_max=allowed.unauthenticated,
     )
     try:
         await server.serve(app, serving, started=lambda _addresses: notify())

@@ -38,7 +38,7 @@ class Authenticator:
         if in_process := scope.get(IDENTITY):
             return identity.authenticated(identity.from_document(in_process))
         if certificate := scope.get(CERTIFICATE):
-            return identity.authenticated(identity.from_document(certificate))
+            return identity.of_certificate(certificate)
         authorization = _header(scope.get("headers") or (), b"authorization")
         if authorization:
             return self._bearer(authorization)
@@ -64,6 +64,8 @@ def impersonated(user: User, headers: Headers, authorize: Authorize) -> User:
 
     Each thing asked for (user, groups, uid, extra) needs RBAC's `impersonate` on it.
     """
+    if not any(name.startswith(_IMPERSONATE) for name, _ in headers):
+        return user
     asked = _Impersonation(headers)
     if not asked.any:
         return user
