@@ -25,14 +25,14 @@ _YAML: Final = b"application/yaml"
 _BROWSERS: Final = ("curl", "Wget", "Mozilla/5.0")
 
 
-def wanted(request: Request) -> Accepted:
+def accepted_by(request: Request) -> Accepted:
     """What the client accepts; `NotAcceptable` if nothing of it can be served."""
     return negotiation.accepted(request.header(b"accept"))
 
 
 def one(core: Core, request: Request, served: Served, value: bytes, code: int = 200) -> Answer:
     """One object, given as it is stored."""
-    accepted = wanted(request)
+    accepted = accepted_by(request)
     if accepted.plain and not pretty(request):
         return Reply(b"%b\n" % value, code)
 
@@ -53,7 +53,7 @@ def one(core: Core, request: Request, served: Served, value: bytes, code: int = 
 
 def many(core: Core, request: Request, served: Served, listed: Listing) -> Answer:
     """A list."""
-    accepted = wanted(request)
+    accepted = accepted_by(request)
     as_list = _table_list if accepted.form == "Table" else _partial_list if accepted.form else _plain_list
     return as_list(core, request, served, listed).answer(core, request.user.tenant, listed.records)
 
@@ -72,7 +72,7 @@ def _plain_list(core: Core, request: Request, served: Served, listed: Listing) -
 
 def _partial_list(core: Core, request: Request, served: Served, listed: Listing) -> lists.Writing:
     del core
-    accepted = wanted(request)
+    accepted = accepted_by(request)
     partial = _partial(accepted)
     head = table.partial_list([], listed.metadata(), version=accepted.version)
     return lists.Writing(
@@ -84,7 +84,7 @@ def _partial_list(core: Core, request: Request, served: Served, listed: Listing)
 
 
 def _table_list(core: Core, request: Request, served: Served, listed: Listing) -> lists.Writing:
-    tables = _Tables(core, request, served, wanted(request))
+    tables = _Tables(core, request, served, accepted_by(request))
     read = core.reader(served, len(listed.records))
 
     def rows(records: Sequence[Record]) -> list[bytes]:
@@ -95,7 +95,7 @@ def _table_list(core: Core, request: Request, served: Served, listed: Listing) -
 
 
 def _format(request: Request) -> lists.Format:
-    if wanted(request).format == "yaml":
+    if accepted_by(request).format == "yaml":
         return lists.Yaml()
     return lists.Pretty() if pretty(request) else lists.Json()
 
@@ -132,7 +132,7 @@ class _Tables:
 
 def form(core: Core, request: Request, served: Served) -> Callable[[bytes, bool], bytes]:
     """How one object, as it is served, is shown in the accepted form; the flag asks for a table's headers."""
-    accepted = wanted(request)
+    accepted = accepted_by(request)
     if accepted.form != "Table":
         partial = _partial(accepted)
         return lambda value, headers: partial(value)  # noqa: ARG005 - tables have them
@@ -147,7 +147,7 @@ def form(core: Core, request: Request, served: Served) -> Callable[[bytes, bool]
 
 def frames(core: Core, request: Request, served: Served) -> watching.Forms:
     """How a watch shows objects and bookmarks in the accepted form."""
-    accepted = wanted(request)
+    accepted = accepted_by(request)
     if not accepted.form:
         return watching.Forms(served.shown, shared=("", served.conversion))
     show = form(core, request, served)
@@ -170,7 +170,7 @@ def frames(core: Core, request: Request, served: Served) -> watching.Forms:
 
 def document(request: Request, value: Any, code: int = 200) -> Reply:
     """Any document, as JSON or YAML."""
-    if wanted(request).format == "yaml":
+    if accepted_by(request).format == "yaml":
         return Reply(yaml_text.dump(value), code, _YAML)
     body = documents.dump(value)
     if pretty(request):

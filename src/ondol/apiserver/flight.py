@@ -17,7 +17,7 @@ from ondol.base import errors
 _PLATFORM: Final = "system:ondol:"
 """What the names of the platform's own parts begin with; like administrators they have no share of their
 own, since each of them works for everybody."""
-_KEPT_PART: Final = 8
+_RESERVED_PART: Final = 8
 """One place in so many is for these alone."""
 
 
@@ -56,7 +56,7 @@ class Places:
 
     def __init__(self, count: int) -> None:
         self._count = count
-        self._kept = count // _KEPT_PART
+        self._reserved = count // _RESERVED_PART
         self._taken = 0
         self._by_tenant: dict[str, int] = {}
 
@@ -66,7 +66,7 @@ class Places:
         free = self._count - self._taken - number
         is_bound = not _is_platform(user)
         if is_bound:
-            free -= self._kept
+            free -= self._reserved
         if free < 0 or (is_bound and taken > max(free, 1)):
             raise errors.TooManyRequests("Too many requests, please try again later.", retry_after_s=1)
         self._taken += number
@@ -74,9 +74,9 @@ class Places:
 
     def give_back(self, user: User, number: int = 1) -> None:
         self._taken -= number
-        left = self._by_tenant.pop(user.tenant) - number
-        if left:
-            self._by_tenant[user.tenant] = left
+        rest = self._by_tenant.pop(user.tenant) - number
+        if rest:
+            self._by_tenant[user.tenant] = rest
 
     def one(self, user: User) -> Place:
         return Place(self, user)

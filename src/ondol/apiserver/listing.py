@@ -44,12 +44,12 @@ class Listing:
 
     def metadata(self) -> dict[str, Any]:
         """`ListMeta`."""
-        found: dict[str, Any] = {"resourceVersion": str(self.revision)}
+        metadata: dict[str, Any] = {"resourceVersion": str(self.revision)}
         if self.continue_token:
-            found["continue"] = self.continue_token
+            metadata["continue"] = self.continue_token
             if self.remaining is not None:
-                found["remainingItemCount"] = self.remaining
-        return found
+                metadata["remainingItemCount"] = self.remaining
+        return metadata
 
 
 def revision_of(text: str) -> int:

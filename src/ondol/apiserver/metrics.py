@@ -24,15 +24,15 @@ class Metrics:
         info = request.info
         verb = info.verb.upper()
         # Paths are unbounded, resources are not: a path counts under one name.
-        what = (verb, info.group, info.resource or "")
-        self._counts[*what, status] += 1
+        labels = (verb, info.group, info.resource or "")
+        self._counts[*labels, status] += 1
         if verb == "WATCH":
             return
-        counts = self._latencies.get(what)
+        counts = self._latencies.get(labels)
         if counts is None:
-            counts = self._latencies[what] = [0] * (len(BUCKETS_S) + 1)
+            counts = self._latencies[labels] = [0] * (len(BUCKETS_S) + 1)
         counts[bisect_left(BUCKETS_S, seconds)] += 1
-        self._sums_s[what] += seconds
+        self._sums_s[labels] += seconds
 
     def text(self) -> str:
         """The exposition format of Prometheus."""

@@ -40,7 +40,7 @@ class Authenticator(Protocol):
 class Authorizer(Protocol):
     """Decides what a user may do."""
 
-    def authorize(self, user: User, wanted: Attributes) -> Decision: ...
+    def authorize(self, user: User, attributes: Attributes) -> Decision: ...
 
 
 class Admission(Protocol):

@@ -116,12 +116,12 @@ async def _lifespan(app: Application) -> AsyncIterator[dict[str, Any]]:
         with replies_in, anyio.CancelScope(shield=True):
             await app(scope, requests_out.receive, replies_in.send)
 
-    async def ask(what: str) -> None:
-        await requests_in.send({"type": f"lifespan.{what}"})
+    async def ask(phase: str) -> None:
+        await requests_in.send({"type": f"lifespan.{phase}"})
         with contextlib.suppress(anyio.EndOfStream):  # the application ended: its error says why
             reply = await replies_out.receive()
-            if reply["type"] == f"lifespan.{what}.failed":
-                raise errors.HostError(f"the API server failed at {what}: {reply.get('message', '')}")
+            if reply["type"] == f"lifespan.{phase}.failed":
+                raise errors.HostError(f"the API server failed at {phase}: {reply.get('message', '')}")
 
     with _unwrapped(), requests_in, requests_out, replies_out:
         async with anyio.create_task_group() as group:
@@ -491,10 +491,10 @@ class _Server:
             await self._entrance.close()
         for connection in list(self._state.connections):
             cast("_Protocol", connection).shutdown()
-        left = await self._settle(self._config.grace_s)
-        if left:
-            log.get("apiserver").warning("requests_cancelled", count=len(left))
-            for task in left:
+        unfinished = await self._settle(self._config.grace_s)
+        if unfinished:
+            log.get("apiserver").warning("requests_cancelled", count=len(unfinished))
+            for task in unfinished:
                 task.cancel()
             await self._settle(_CANCELLED_GRACE_S)
         for connection in list(self._state.connections):
@@ -536,19 +536,19 @@ def _bound(listen: Iterable[Listen]) -> list[socket.socket]:
 def _socket(address: Listen) -> socket.socket:
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
     # Named by protocol: the event loop turns off Nagle's delay only for sockets it knows to be TCP.
-    made = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
-        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if address.free and family == socket.AF_INET6:
-            made.setsockopt(socket.IPPROTO_IPV6, _IPV6_FREEBIND, 1)
+            bound.setsockopt(socket.IPPROTO_IPV6, _IPV6_FREEBIND, 1)
         elif address.free:
-            made.setsockopt(socket.IPPROTO_IP, _IP_FREEBIND, 1)
-        made.setblocking(False)
-        made.bind((address.host, address.port))
+            bound.setsockopt(socket.IPPROTO_IP, _IP_FREEBIND, 1)
+        bound.setblocking(False)
+        bound.bind((address.host, address.port))
     except OSError as error:
-        made.close()
+        bound.close()
         raise _cannot_bind(address, error) from error
-    return made
+    return bound
 
 
 def _cannot_bind(address: Listen, error: OSError) -> errors.HostError:

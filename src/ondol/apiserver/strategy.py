@@ -100,7 +100,7 @@ class Strategy:
     def prepare_for_delete(self, new: Object, now: float) -> None:
         """Mark an object whose deletion begins, in place; only its top level may be changed."""
 
-    def grace_period_s(self, obj: Object, asked: int | None) -> int | None:
+    def grace_period_s(self, obj: Object, requested_s: int | None) -> int | None:
         """How long a delete waits for whoever runs the object; None for kinds that go at once."""
         return None
 

@@ -194,16 +194,16 @@ class Writes:
         causes = [*extra, *await self._beside(lambda: schema.problems(new, old, request.subresource))]
         causes = [*causes, *strategy.problems(context, new, old)]
         rules = None if request.subresource else self.core.rules.get(self.served.resource.group_resource)
-        told: Sequence[str] = ()
+        advice: Sequence[str] = ()
         if rules is not None and not causes:
-            causes, told = rules.judge(new, old)
+            causes, advice = rules.judge(new, old)
         if causes:
             raise status.invalid(self.served.resource, objects.name(new), causes)
         if request.subresource:
             return
         unsupported = self.served.unsupported
         added = unsupported.added(new, old) if unsupported is not None else ()
-        for message in (*strategy.warnings(new, old), *added, *told):
+        for message in (*strategy.warnings(new, old), *added, *advice):
             context.warn(message)
 
     async def append(self, key: str, obj: Object, expected: int, reserved: Reserved) -> bytes:

@@ -50,9 +50,9 @@ def _missing(request: Request, account: str) -> errors.Forbidden:
 
 def _automounts(spec: Object, account: Object) -> bool:
     for holder in (spec, account):
-        wanted = holder.get("automountServiceAccountToken")
-        if wanted is not None:
-            return bool(wanted)
+        automounts = holder.get("automountServiceAccountToken")
+        if automounts is not None:
+            return bool(automounts)
     return True
 
 

@@ -111,12 +111,12 @@ def _lease(node: str, request: Request) -> None:
         raise _refused(request, "can only access node lease with the same name as the requesting node")
 
 
-def check_token(parts: Parts, context: Context, asked: Object, namespace: str, account: str) -> None:
+def check_token(parts: Parts, context: Context, token_request: Object, namespace: str, account: str) -> None:
     """Refuse a node's request for a token that is not bound to a pod of its own, or not for its audiences."""
     node = nodes.name_of(context.user)
     if not node:
         return
-    spec = asked.get("spec") or {}
+    spec = token_request.get("spec") or {}
     bound = spec.get("boundObjectRef") or {}
     if (bound.get("apiVersion"), bound.get("kind")) != ("v1", "Pod") or not bound.get("name"):
         raise _token_refused(account, "node requested token not bound to a pod")
@@ -136,9 +136,9 @@ def check_token(parts: Parts, context: Context, asked: Object, namespace: str, a
     _check_audiences(parts, context, pod, [str(a) for a in spec.get("audiences") or ()], account)
 
 
-def _check_audiences(parts: Parts, context: Context, pod: Object, asked: list[str], account: str) -> None:
+def _check_audiences(parts: Parts, context: Context, pod: Object, audiences: list[str], account: str) -> None:
     allowed = pod_references.audiences(objects.spec(pod))
-    for audience in asked or [""]:
+    for audience in audiences or [""]:
         if audience in allowed:
             continue
         if (

@@ -177,11 +177,11 @@ class _Violations:
         self._spec: Mapping[str, Any] = pod.get("spec") or {}
         self._by_level: dict[LevelVersion, str] = {}
 
-    def of(self, asked: LevelVersion) -> str:
-        if asked not in self._by_level:
-            violations = checks.evaluate(asked, self._metadata, self._spec)
-            self._by_level[asked] = checks.details(violations)
-        return self._by_level[asked]
+    def of(self, level: LevelVersion) -> str:
+        if level not in self._by_level:
+            violations = checks.evaluate(level, self._metadata, self._spec)
+            self._by_level[level] = checks.details(violations)
+        return self._by_level[level]
 
 
 def _policy(parts: Parts, namespace: str) -> tuple[Policy, list[errors.Cause]]:

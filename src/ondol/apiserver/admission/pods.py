@@ -40,16 +40,16 @@ def admit(parts: Parts, context: Context, request: Request) -> None:
 
 
 def _prioritize(spec: Any, pod: str) -> None:
-    wanted = spec.get("priorityClassName") or ""
-    if wanted and wanted not in _SYSTEM_PRIORITIES:
-        raise _forbidden(pod, f"no PriorityClass with name {wanted} was found")
-    computed = {"priority": _SYSTEM_PRIORITIES.get(wanted, 0), "preemptionPolicy": "PreemptLowerPriority"}
-    for field, what in _COMPUTED.items():
-        asked = spec.setdefault(field, computed[field])
-        if asked != computed[field]:
+    class_name = spec.get("priorityClassName") or ""
+    if class_name and class_name not in _SYSTEM_PRIORITIES:
+        raise _forbidden(pod, f"no PriorityClass with name {class_name} was found")
+    computed = {"priority": _SYSTEM_PRIORITIES.get(class_name, 0), "preemptionPolicy": "PreemptLowerPriority"}
+    for field, described in _COMPUTED.items():
+        value = spec.setdefault(field, computed[field])
+        if value != computed[field]:
             raise _forbidden(
                 pod,
-                f"the {what} ({asked}) must not be provided in pod spec; priority admission controller "
+                f"the {described} ({value}) must not be provided in pod spec; priority admission controller "
                 f"computed {computed[field]} from the given PriorityClass name",
             )
 

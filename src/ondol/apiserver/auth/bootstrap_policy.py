@@ -361,30 +361,30 @@ def _mesh_rules() -> list[_Rule]:
     ]
 
 
-def reconciled(existing: Object, wanted: Object) -> Object | None:
-    """The object a restarted server should write so that nothing of `wanted` is missing, or none.
+def reconciled(existing: Object, desired: Object) -> Object | None:
+    """The object a restarted server should write so that nothing of `desired` is missing, or none.
 
     What an administrator added stays; an object annotated with autoupdate "false" is left alone.
     """
     if objects.annotations(existing).get(AUTOUPDATE) == "false":
         return None
-    merged = {**existing, "metadata": _merged_metadata(existing, wanted)}
-    if "subjects" in wanted:
+    merged = {**existing, "metadata": _merged_metadata(existing, desired)}
+    if "subjects" in desired:
         present = existing.get("subjects") or []
-        missing = [subject for subject in wanted["subjects"] if subject not in present]
+        missing = [subject for subject in desired["subjects"] if subject not in present]
         merged["subjects"] = [*present, *missing]
-    elif "aggregationRule" in wanted:
-        merged["aggregationRule"] = existing.get("aggregationRule") or wanted["aggregationRule"]
+    elif "aggregationRule" in desired:
+        merged["aggregationRule"] = existing.get("aggregationRule") or desired["aggregationRule"]
     else:
         present = existing.get("rules") or []
-        held = [rbac.Rule.of(rule) for rule in present]
-        missing = [rule for rule in wanted["rules"] if escalation.uncovered(held, [rule])]
+        covering = [rbac.Rule.of(rule) for rule in present]
+        missing = [rule for rule in desired["rules"] if escalation.uncovered(covering, [rule])]
         merged["rules"] = [*present, *missing]
     return None if merged == existing else merged
 
 
-def _merged_metadata(existing: Object, wanted: Object) -> Object:
+def _merged_metadata(existing: Object, desired: Object) -> Object:
     metadata = dict(objects.metadata(existing))
     for field in ("labels", "annotations"):
-        metadata[field] = {**(wanted["metadata"].get(field) or {}), **(metadata.get(field) or {})}
+        metadata[field] = {**(desired["metadata"].get(field) or {}), **(metadata.get(field) or {})}
     return metadata

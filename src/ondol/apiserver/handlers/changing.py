@@ -53,12 +53,12 @@ def dry_run(value: str | None) -> bool:
 
 
 def _manager(request: Request) -> str:
-    given = request.query.get("fieldManager") or ""
-    if len(given) > _MANAGER_MAX or not _PRINTABLE.fullmatch(given):
+    manager = request.query.get("fieldManager") or ""
+    if len(manager) > _MANAGER_MAX or not _PRINTABLE.fullmatch(manager):
         raise errors.BadRequest(
-            f'fieldManager: Invalid value: "{given}": must be printable and at most {_MANAGER_MAX} bytes'
+            f'fieldManager: Invalid value: "{manager}": must be printable and at most {_MANAGER_MAX} bytes'
         )
-    return given or request.user_agent.partition("/")[0][:_MANAGER_MAX] or "unknown"
+    return manager or request.user_agent.partition("/")[0][:_MANAGER_MAX] or "unknown"
 
 
 async def read_document(core: Core, request: Request, schema: Schema, resource: Resource) -> Object:

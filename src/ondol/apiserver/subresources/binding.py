@@ -50,15 +50,15 @@ class Assign:
             )
         if current := objects.spec(obj).get("nodeName"):
             raise status.conflict(resources.POD, name, f'pod {name} is already assigned to node "{current}"')
-        found = objects.metadata(self._binding)
+        own = objects.metadata(self._binding)
         metadata: dict[str, Any] = {**obj["metadata"]}
-        if found.get("uid"):
-            metadata["uid"] = found["uid"]
-        if found.get("resourceVersion"):
-            metadata["resourceVersion"] = found["resourceVersion"]
+        if own.get("uid"):
+            metadata["uid"] = own["uid"]
+        if own.get("resourceVersion"):
+            metadata["resourceVersion"] = own["resourceVersion"]
         for field in ("annotations", "labels"):
-            if found.get(field):
-                metadata[field] = {**(metadata.get(field) or {}), **found[field]}
+            if own.get(field):
+                metadata[field] = {**(metadata.get(field) or {}), **own[field]}
         listed = conditions.set(conditions.of(obj), "PodScheduled", "True", now=self._now)
         return {
             **obj,

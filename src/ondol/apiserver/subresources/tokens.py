@@ -19,10 +19,10 @@ async def create(core: Core, request: Request, served: Served) -> Reply:
     if core.tokens is None:
         raise errors.Unavailable("this server was started without a key to sign service-account tokens with")
     document = await changing.read_document(core, request, schemas.TOKEN_REQUEST, _TOKEN_REQUEST)
-    wanted = schemas.TOKEN_REQUEST.read({"spec": {}, **document})
+    token_request = schemas.TOKEN_REQUEST.read({"spec": {}, **document})
     with core.reservations.begin() as reserved:
         context = core.context(request.user, request.warn, reserved)
         parts = core.admission.parts
-        node_restriction.check_token(parts, context, wanted, request.info.namespace, request.info.name)
-    issued = core.tokens.request(wanted, request.info.namespace, request.info.name)
+        node_restriction.check_token(parts, context, token_request, request.info.namespace, request.info.name)
+    issued = core.tokens.request(token_request, request.info.namespace, request.info.name)
     return answers.document(request, issued, 201)

@@ -53,14 +53,14 @@ class Pod(Strategy):
         """Only of new ones: what changes pods is rarely a person."""
         return warnings.pod(new) if old is None else []
 
-    def grace_period_s(self, obj: Object, asked: int | None) -> int | None:
+    def grace_period_s(self, obj: Object, requested_s: int | None) -> int | None:
         """Nobody runs a pod that was not bound or is over: it goes at once."""
         if not objects.spec(obj).get("nodeName") or objects.status(obj).get("phase") in _OVER:
             return 0
-        if asked is not None:
-            return asked
-        wanted = objects.spec(obj).get("terminationGracePeriodSeconds")
-        return _DEFAULT_GRACE_S if wanted is None else max(int(wanted), 1 if wanted < 0 else 0)
+        if requested_s is not None:
+            return requested_s
+        own_s = objects.spec(obj).get("terminationGracePeriodSeconds")
+        return _DEFAULT_GRACE_S if own_s is None else max(int(own_s), 1 if own_s < 0 else 0)
 
 
 def _observed(conditions: Iterable[Object], before: Iterable[Mapping[str, Any]]) -> list[Object]:

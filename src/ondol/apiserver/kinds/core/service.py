@@ -97,9 +97,9 @@ def _keep_node_ports(ports: Any, was: Mapping[str, Any]) -> None:
     by_name = {port.get("name"): port.get("nodePort") for port in was.get("ports") or ()}
     taken = _node_ports({"ports": ports})
     for port in ports:
-        kept = by_name.get(port.get("name"))
-        if not port.get("nodePort") and kept and kept not in taken:
-            port["nodePort"] = kept
+        former = by_name.get(port.get("name"))
+        if not port.get("nodePort") and former and former not in taken:
+            port["nodePort"] = former
 
 
 def _node_ports(spec: Mapping[str, Any]) -> set[int]:
