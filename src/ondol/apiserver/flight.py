@@ -14,6 +14,7 @@ from ondol.apiserver.config import ApiConfig
 from ondol.apiserver.ports import Connection
 from ondol.base import errors
 
+_PLATFORM_GROUPS: Final = frozenset({MASTERS, NODES})
 _PLATFORM: Final = "system:ondol:"
 """What the names of the platform's own parts begin with; like administrators they have no share of their
 own, since each of them works for everybody."""
@@ -124,4 +125,4 @@ class Body:
 
 
 def _is_platform(user: User) -> bool:
-    return not {MASTERS, NODES}.isdisjoint(user.groups) or user.name.startswith(_PLATFORM)
+    return not _PLATFORM_GROUPS.isdisjoint(user.groups) or user.name.startswith(_PLATFORM)

@@ -9,8 +9,7 @@ request, between the live object being read and the write being made, and never 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import ClassVar, NamedTuple, Protocol
 
 from ondol.api.objects import Object, Resource
 from ondol.api.patch.fieldset import FieldSet
@@ -26,8 +25,7 @@ class Lookup(Protocol):
     def __call__(self, resource: Resource, namespace: str, name: str) -> Object | None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Context:
+class Context(NamedTuple):
     """What a strategy may know of the request and the world."""
 
     user: User
