@@ -41,13 +41,13 @@ _PODS_MAX: Final = 1000
 def admit(parts: Parts, context: Context, request: Request) -> None:
     if request.operation == "delete":
         return
-    resource = request.served.resource
-    if resource == resources.NAMESPACE:
+    resource = request.served.resource.group_resource
+    if resource == "namespaces":
         _namespace(parts, context, request)
-    elif resource == resources.POD:
+    elif resource == "pods":
         _pod(parts, context, request)
-    elif resource.group_resource in TEMPLATES and not request.subresource:
-        _template(parts, context, request, TEMPLATES[resource.group_resource])
+    elif resource in TEMPLATES and not request.subresource:
+        _template(parts, context, request, TEMPLATES[resource])
 
 
 # --- namespaces

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from ondol.api import labels, objects, resources
 from ondol.api.objects import Object, Resource
@@ -32,8 +32,7 @@ ListObjects: TypeAlias = Callable[[Resource], Iterable[Object]]
 """All objects of one of `KINDS` as the server holds them now."""
 
 
-@dataclass(frozen=True, slots=True)
-class Attributes:
+class Attributes(NamedTuple):
     """What a request wants: a verb on a resource, or on a path when `resource` is empty."""
 
     verb: str
@@ -43,7 +42,7 @@ class Attributes:
     namespace: str = ""
     name: str = ""
     path: str = ""
-    field_selector: str = field(default="", compare=False)
+    field_selector: str = ""
     """What a collection is narrowed to, as it was written; only nodes are judged by it."""
 
     @property
@@ -150,7 +149,7 @@ class Authorizer:
         self._by_subject: dict[tuple[str, str], _Grants] | None = None
         self._roles: dict[tuple[str, str], tuple[Rule, ...]] = {}
         self._by_user: dict[tuple[str, tuple[str, ...]], _Grants] = {}
-        self._decisions: dict[tuple[str, tuple[str, ...], Attributes], Decision] = {}
+        self._decisions: dict[tuple[str, tuple[str, ...], tuple[str, ...]], Decision] = {}
 
     def invalidate(self) -> None:
         """Forget everything derived from roles and bindings."""
@@ -167,7 +166,7 @@ class Authorizer:
         if identity.MASTERS in user.groups:
             return _ALLOWED
         self._refresh()
-        key = (user.name, user.groups, attributes)
+        key = (user.name, user.groups, attributes[:-1])  # RBAC decides without the selector
         decision = self._decisions.get(key)
         if decision is None:
             if len(self._decisions) >= _REMEMBERED_MAX:
