@@ -1,17 +1,18 @@
-"""Writes docs/unsupported-fields.md from the table of the API server's warnings."""
+"""Writes docs/unsupported-fields.md from the registrations of the API server's kinds."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from ondol.apiserver import unsupported
+from ondol.apiserver import kinds
 
 PAGE = Path(__file__).parent.parent / "docs" / "unsupported-fields.md"
 HEAD = """# Fields that are kept but not acted on
 
 Ondol keeps every field Kubernetes knows. A field that no part acts on yet is answered with a `Warning`
 header when it is written, which kubectl prints. This page is written by
-`scripts/generate_unsupported_fields.py` from `src/ondol/apiserver/unsupported.py`: change it there.
+`scripts/generate_unsupported_fields.py` from the registrations in `src/ondol/apiserver/kinds/`: change
+it there.
 """
 COLUMNS = "| Field of the spec | What happens instead | No warning for |\n|---|---|---|\n"
 
@@ -19,10 +20,12 @@ COLUMNS = "| Field of the spec | What happens instead | No warning for |\n|---|-
 def page() -> str:
     """The whole page."""
     parts = [HEAD]
-    for kind, rules in unsupported.TABLE.items():
-        heading = "Pods and pod templates" if kind == "Pod" else f"{kind}s"
+    for kind in kinds.BUILTIN:
+        if kind.unsupported is None or kind.unsupported.path != ("spec",):
+            continue  # templates are held to what holds for pods
+        heading = "Pods and pod templates" if kind.kind == "Pod" else f"{kind.kind}s"
         parts.append(f"\n## {heading}\n\n{COLUMNS}")
-        for rule in rules:
+        for rule in kind.unsupported.rules:
             harmless = ", ".join(f"`{value}`" for value in rule.harmless)
             parts.append(f"| `{rule.path}` | {rule.message} | {harmless} |\n")
     return "".join(parts)

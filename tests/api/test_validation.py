@@ -7,30 +7,29 @@ from typing import Any
 
 import pytest
 
-from ondol.api import defaults, facts, validation
-from ondol.api.schema import typed
+from ondol.api import facts
+from ondol.apiserver import kinds
 from ondol.base.errors import Cause
 
 CORE = "io.k8s.api.core.v1."
 APPS = "io.k8s.api.apps.v1."
 RBAC = "io.k8s.api.rbac.v1."
 CRD = "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.CustomResourceDefinition"
+SCHEMAS = {schema.type_name: schema for schema in kinds.BUILTIN.schemas()}
 SUBJECT_REVIEW = "io.k8s.api.authorization.v1.SubjectAccessReview"
 
 
 def complete(type_name: str, document: dict[str, Any]) -> dict[str, Any]:
-    filled = {"metadata": {"name": "a", "namespace": "default"}, **copy.deepcopy(document)}
-    decoded = typed.of(type_name).decode(filled)
-    defaults.apply(type_name, decoded)
-    return decoded
+    full = {"metadata": {"name": "a", "namespace": "default"}, **copy.deepcopy(document)}
+    return SCHEMAS[type_name].read(full)
 
 
 def faults(type_name: str, document: dict[str, Any]) -> dict[str, str]:
-    return by_field(validation.validate(type_name, complete(type_name, document)))
+    return by_field(SCHEMAS[type_name].problems(complete(type_name, document), None))
 
 
 def update_faults(type_name: str, new: dict[str, Any], old: dict[str, Any]) -> dict[str, str]:
-    return by_field(validation.validate_update(type_name, complete(type_name, new), complete(type_name, old)))
+    return by_field(SCHEMAS[type_name].problems(complete(type_name, new), complete(type_name, old)))
 
 
 def by_field(problems: list[Cause]) -> dict[str, str]:
@@ -574,7 +573,6 @@ def test_a_stored_version_stays_in_the_crd() -> None:
 @pytest.mark.parametrize("type_name", sorted({k.type for k in facts.kinds()}))
 def test_an_empty_object_of_every_kind_is_answered(type_name: str) -> None:
     """Missing everything is a list of causes, not a crash."""
-    document = typed.of(type_name).decode({})
-    defaults.apply(type_name, document)
-    validation.validate(type_name, document)
-    validation.validate_update(type_name, document, document)
+    document = SCHEMAS[type_name].read({})
+    SCHEMAS[type_name].problems(document, None)
+    SCHEMAS[type_name].problems(document, document)

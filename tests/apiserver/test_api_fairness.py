@@ -118,7 +118,7 @@ async def test_a_users_connections_are_bounded_and_the_last_is_told(start: Any) 
         assert allowed[1] is False
         assert await second.get() == allowed
         assert await third.get() == (429, True)
-        assert not third.connection.is_known
+        assert not third.connection.is_authenticated
         assert await first.get() == allowed
         root, ben = _Asking(api, "root", MASTERS), _Asking(api, "ben")
         assert await root.get() == (200, False)

@@ -252,7 +252,7 @@ async def test_a_write_that_hangs_ends_in_a_timeout(start: Any, monkeypatch: pyt
 async def test_a_full_disk_reaches_the_client(api: Any, config_map: Make) -> None:
     """503 with the reason, at once: no header has clients wait; nothing is visible of the write."""
     connection = api.store._database._connection
-    (pages,) = connection.execute("PRAGMA page_count").fetchone()
+    pages = connection.value("PRAGMA page_count")
     connection.execute(f"PRAGMA max_page_count={pages}")
     refused = await api.post(CMS, config_map("a", {"k": "v" * 200_000}))
     assert (refused.status, refused.json["reason"]) == (503, "ServiceUnavailable")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
 from typing import Any
 
@@ -14,11 +13,11 @@ from hypothesis import strategies as st
 
 from ondol import apiserver, store
 from ondol.api import fields, labels, resources
-from ondol.apiserver import documents, selecting, watching
-from ondol.apiserver.core import Core
+from ondol.apiserver import documents, kinds, selecting, watching
 from ondol.apiserver.selecting import Chooser, Selection
+from ondol.apiserver.served import Catalogue
+from ondol.apiserver.state import State
 from ondol.apiserver.turns import Turns, parts
-from ondol.base.clock import ManualClock
 from ondol.store import Record
 
 pytestmark = pytest.mark.anyio
@@ -46,7 +45,8 @@ def _fill(kept: store.Store, count: int, size: int = 300) -> None:
 
 
 _LABELS = st.dictionaries(st.sampled_from(["a", "b", "x.io/a"]), st.sampled_from(["", "a", "b", "10"]))
-_CORE = Core(apiserver.ApiConfig(), store.open_memory(), ManualClock(), random.Random(1))
+_STORE = store.open_memory()
+_CATALOGUE = Catalogue(kinds.BUILTIN.served())
 _NAME = st.sampled_from(["a", "true", "x,y", 'q"b', "10", "über"])
 
 
@@ -80,8 +80,8 @@ def test_what_is_chosen_by_its_bytes_is_what_the_document_says(
 ) -> None:
     """Ruling objects out unparsed never changes the answer."""
     chosen = Selection("", labels.parse(label), fields.Selector(tuple(terms)))
-    chooser = Chooser(_CORE, _CORE.catalogue.of(resources.POD), chosen)
-    _CORE.views = documents.Views()  # which knows objects by their revision
+    state = State(_STORE, _CATALOGUE)  # a new one, since it knows objects by their revision
+    chooser = Chooser(state, _CATALOGUE.of(resources.POD), chosen)
     record = Record(f"n/{pod['metadata']['name']}", 7, documents.encode(pod, 7))
     by_document = chosen.label.matches(pod["metadata"].get("labels") or {}) and fields.matches(
         chosen.field, resources.POD, pod

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from ondol.api import objects, resources
 from ondol.api.objects import Object, Resource
+from ondol.apiserver import kinds
 from ondol.apiserver.auth import bootstrap_policy, escalation, identity, rbac, reviews
 from ondol.apiserver.auth.identity import User
 from ondol.base import errors
@@ -306,9 +307,15 @@ def test_the_garbage_collector_may_touch_any_role() -> None:
         escalation.check(Policy().authorizer, ALICE, resources.ROLE, relabelled, old)
 
 
+def _cluster_roles() -> list[Object]:
+    return bootstrap_policy.cluster_roles(kinds.BUILTIN.grants())
+
+
 @pytest.fixture(scope="module")
 def bootstrap() -> Policy:
-    return Policy(*bootstrap_policy.cluster_roles(), *bootstrap_policy.cluster_role_bindings())
+    return Policy(
+        *bootstrap_policy.cluster_roles(kinds.BUILTIN.grants()), *bootstrap_policy.cluster_role_bindings()
+    )
 
 
 @pytest.mark.parametrize(
@@ -365,7 +372,11 @@ def test_edit_includes_view_and_admin_both(bootstrap: Policy) -> None:
 
 def test_a_restart_brings_back_missing_rules_and_keeps_added_ones() -> None:
     """Reconciling is a union; what opts out of it is left alone."""
-    wanted = next(r for r in bootstrap_policy.cluster_roles() if objects.name(r) == "system:basic-user")
+    wanted = next(
+        r
+        for r in bootstrap_policy.cluster_roles(kinds.BUILTIN.grants())
+        if objects.name(r) == "system:basic-user"
+    )
     assert bootstrap_policy.reconciled(wanted, wanted) is None
     added = rule("get", "widgets")
     changed = {**wanted, "rules": [added, wanted["rules"][0]]}

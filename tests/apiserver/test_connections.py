@@ -1,4 +1,4 @@
-"""Connections of strangers: how many, who goes for another, and what is given back."""
+"""Unauthenticated connections: how many, which is closed for another, and what is given back."""
 
 from __future__ import annotations
 
@@ -12,66 +12,73 @@ from ondol import apiserver
 from ondol.apiserver import connections
 from ondol.apiserver.auth import identity
 from ondol.apiserver.auth.identity import MASTERS, User
-from ondol.apiserver.connections import Bounds, Connection, Strangers
+from ondol.apiserver.connections import Bounds, Connection, Unauthenticated
 from ondol.apiserver.flight import Flight
 from ondol.base import errors
 
 
-def entered(strangers: Strangers, peer: str) -> Connection:
-    connection = Connection(peer)
-    strangers.enter(connection)
-    return connection
+def entered(pool: Unauthenticated, peer: str) -> Connection:
+    return pool.add(peer)[0]
+
+
+def evicted_for(pool: Unauthenticated, peer: str) -> Connection | None:
+    return pool.add(peer)[1]
 
 
 def test_the_longest_silent_goes_first() -> None:
     """Of one address: whoever has shaken hands is behind all who have not, whenever they came."""
-    strangers = Strangers(3)
-    polite, first, second = (entered(strangers, "a") for _ in range(3))
-    polite.shaken_hands()
-    assert strangers.enter(Connection("a")) is first
-    assert strangers.enter(Connection("a")) is second
-    assert len(strangers) == 3
+    pool = Unauthenticated(3)
+    polite, first, second = (entered(pool, "a") for _ in range(3))
+    polite.handshake_done()
+    assert evicted_for(pool, "a") is first
+    assert evicted_for(pool, "a") is second
+    assert len(pool) == 3
 
 
 def test_the_address_that_has_most_gives_way() -> None:
     """Who has the places of many loses to who has one, though that one is the oldest of all."""
-    strangers = Strangers(5)
-    lone = entered(strangers, "b")
-    many = [entered(strangers, "a") for _ in range(4)]
-    gone = [strangers.enter(Connection("c")) for _ in range(2)]
-    assert gone == many[:2]
-    assert strangers.enter(Connection("a")) is many[2]
-    assert lone is not strangers.oldest()
+    pool = Unauthenticated(5)
+    lone = entered(pool, "b")
+    many = [entered(pool, "a") for _ in range(4)]
+    assert [evicted_for(pool, "c") for _ in range(2)] == many[:2]
+    assert evicted_for(pool, "a") is many[2]
+    assert lone is not pool.oldest()
 
 
-@given(st.lists(st.tuples(st.sampled_from(["enter", "greet", "know", "lose"]), st.integers(0, 30))))
+def test_one_that_was_evicted_is_not_counted_again() -> None:
+    """Its handshake may end, and it may be lost, after another one has its place."""
+    pool = Unauthenticated(1)
+    first = entered(pool, "a")
+    assert evicted_for(pool, "a") is first
+    first.handshake_done()
+    first.lost()
+    assert len(pool) == 1
+
+
+@given(st.lists(st.tuples(st.sampled_from(["add", "shake", "authenticate", "lose"]), st.integers(0, 30))))
 def test_no_more_than_may_be_and_nothing_is_lost_count_of(steps: list[tuple[str, int]]) -> None:
     """Whatever the order of events: the bound holds, and each is given back once, when it is lost."""
-    strangers, all_of_them = Strangers(4), list[Connection]()
+    pool, every = Unauthenticated(4), list[Connection]()
     given_back: list[int] = []
-    known: set[int] = set()
-    dropped: set[int] = set()
+    owned: set[int] = set()
     for (step, number), count in zip(steps, itertools.count()):
-        index = number % len(all_of_them) if all_of_them else -1
-        if step == "enter":
-            connection = Connection("ab"[number % 2])
-            if (gone := strangers.enter(connection)) is not None:
-                dropped.add(all_of_them.index(gone))
-            all_of_them.append(connection)
-        elif index >= 0 and step == "greet":
-            all_of_them[index].shaken_hands()
-        elif index >= 0 and step == "know" and not all_of_them[index].is_known:
-            all_of_them[index].known(lambda index=count: given_back.append(index))  # type: ignore[misc]
-            known.add(count)
+        index = number % len(every) if every else -1
+        if step == "add":
+            every.append(entered(pool, "ab"[number % 2]))
+        elif index >= 0 and step == "shake":
+            every[index].handshake_done()
+        elif index >= 0 and step == "authenticate" and not every[index].is_authenticated:
+            every[index].authenticated(lambda index=count: given_back.append(index))  # type: ignore[misc]
+            owned.add(count)
         elif index >= 0 and step == "lose":
-            all_of_them[index].lost()
-        assert len(strangers) <= 4
-    for connection in all_of_them:
+            every[index].lost()
+        assert len(pool) <= 4
+    for connection in every:
         connection.lost()
         connection.lost()
-    assert len(strangers) == 0
-    assert strangers.oldest() is None
-    assert sorted(given_back) == sorted(known)
+    assert len(pool) == 0
+    assert pool.oldest() is None
+    assert sorted(given_back) == sorted(owned)
 
 
 @pytest.mark.parametrize(
@@ -111,9 +118,9 @@ def test_a_users_connections_are_bounded() -> None:
 
 
 def test_nobody_answers_for_anonymous_connections() -> None:
-    """They stay a stranger's, however often they ask."""
+    """They stay unauthenticated, however often they ask."""
     flight = Flight(apiserver.ApiConfig(connections_max=1))
     for _ in range(3):
         connection = Connection("10.0.0.1")
         flight.own(connection, identity.anonymous())
-        assert not connection.is_known
+        assert not connection.is_authenticated

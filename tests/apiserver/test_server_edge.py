@@ -44,7 +44,7 @@ class App:
         elif scope["path"] == "/watch":
             await self._watch(receive, send)
         elif scope["path"] == "/known":
-            scope[CONNECTION].known(lambda: self.events.append("given back"))
+            scope[CONNECTION].authenticated(lambda: self.events.append("given back"))
             await self._answer(scope, send)
         elif scope["path"] == "/slow":
             await anyio.sleep(0.3)
@@ -81,7 +81,7 @@ class App:
 
     async def _talk(self, scope: server.Scope, receive: server.Receive, send: server.Send) -> None:
         assert (await receive())["type"] == "websocket.connect"
-        scope[CONNECTION].known(lambda: self.events.append("given back"))
+        scope[CONNECTION].authenticated(lambda: self.events.append("given back"))
         await send({"type": "websocket.accept"})
         await send({"type": "websocket.send", "text": json.dumps(scope.get("ondol.certificate"))})
         await send({"type": "websocket.close"})
@@ -537,7 +537,7 @@ LOOPS = [("asyncio", {"use_uvloop": fast}) for fast in (False, True)]
 @pytest.mark.parametrize("begin", [b"", b"\x16\x03\x01\x02\x00\x01"], ids=["nothing", "half a hello"])
 async def test_who_is_silent_keeps_nobody_out(made: pki.Pki, app: App, begin: bytes) -> None:
     """However many say no hello, a client that does is answered; and what they took is given back."""
-    async with serving(app, config(made, strangers_max=8)) as ((address,), _):
+    async with serving(app, config(made, unauthenticated_max=8)) as ((address,), _):
         await get(address, tls(made))
         before = descriptors()
         async with silent(address, 50, begin) as streams:
@@ -552,7 +552,7 @@ async def test_who_is_silent_keeps_nobody_out(made: pki.Pki, app: App, begin: by
 async def test_who_shakes_hands_and_says_nothing_keeps_nobody_out(made: pki.Pki, app: App) -> None:
     """A handshake proves nothing: such a one goes, too, but after those who have not even done that."""
     async with (
-        serving(app, config(made, strangers_max=3)) as ((address,), _),
+        serving(app, config(made, unauthenticated_max=3)) as ((address,), _),
         raw(address, made) as first,
         raw(address, made) as second,
         silent(address, 4) as speechless,
@@ -565,10 +565,10 @@ async def test_who_shakes_hands_and_says_nothing_keeps_nobody_out(made: pki.Pki,
                 assert (await _until_closed(stream)).startswith(b"HTTP/1.1 200")
 
 
-async def test_who_is_known_stays(made: pki.Pki, app: App) -> None:
+async def test_who_is_authenticated_stays(made: pki.Pki, app: App) -> None:
     """A connection that somebody answers for does not go for others, and is given back when it is closed."""
     async with (
-        serving(app, config(made, strangers_max=4)) as ((address,), _),
+        serving(app, config(made, unauthenticated_max=4)) as ((address,), _),
         raw(address, made) as known,
     ):
         await known.send(b"GET /known HTTP/1.1\r\nhost: x\r\n\r\n")
@@ -620,7 +620,7 @@ class _Full:
         return self.bound.accept()
 
 
-async def test_when_nothing_more_can_be_opened_strangers_go(
+async def test_when_nothing_more_can_be_opened_the_unauthenticated_go(
     made: pki.Pki, app: App, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And if there are none it is tried again: what waits is answered then."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import runpy
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from ondol.api import facts
-from ondol.apiserver import unsupported
+from ondol.apiserver import kinds
+from ondol.apiserver.unsupported import Rule
 
 _CORE = "io.k8s.api.core.v1."
 _ROOT = Path(__file__).parents[2]
@@ -156,13 +158,19 @@ _ACTED: dict[str, tuple[str, str, set[str]]] = {
 }
 
 
+def _rules(kind: str) -> Sequence[Rule]:
+    unsupported = kinds.BUILTIN.of("", kind).unsupported
+    assert unsupported is not None
+    return unsupported.rules
+
+
 @pytest.mark.parametrize("name", sorted(_ACTED))
 def test_every_field_is_acted_on_or_named(name: str) -> None:
     """Nothing is ignored in silence."""
     kind, prefix, acted = _ACTED[name]
     named = {
         rule.path.removeprefix(prefix).partition(".")[0].removesuffix("[*]")
-        for rule in unsupported.TABLE[kind]
+        for rule in _rules(kind)
         if rule.path.startswith(prefix)
     }
     known = set(facts.type_named(_CORE + name).fields)
@@ -173,9 +181,9 @@ def test_every_field_is_acted_on_or_named(name: str) -> None:
 def test_the_table_names_only_fields_that_exist() -> None:
     """A path with a slip would never warn."""
     roots = {"Pod": "PodSpec", "Service": "ServiceSpec"}
-    for kind, rules in unsupported.TABLE.items():
-        for rule in rules:
-            type_name = _CORE + roots[kind]
+    for kind, root in roots.items():
+        for rule in _rules(kind):
+            type_name = _CORE + root
             for part in rule.path.split("."):
                 field = facts.type_named(type_name).fields.get(part.removesuffix("[*]"))
                 assert field is not None, f"{kind}: {rule.path}"
@@ -194,12 +202,20 @@ def test_the_page_is_what_the_table_says() -> None:
 def test_a_default_that_nobody_wrote_warns_of_nothing(seconds: int, warned: bool) -> None:
     """Session affinity brings its configuration with it; only another time than usual is news."""
     config = {"clientIP": {"timeoutSeconds": seconds}}
-    service = {"kind": "Service", "spec": {"sessionAffinity": "ClientIP", "sessionAffinityConfig": config}}
-    assert bool(unsupported.warnings(service)) == warned
+    service = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "spec": {"sessionAffinity": "ClientIP", "sessionAffinityConfig": config},
+    }
+    assert bool(kinds.BUILTIN.unsupported(service)) == warned
 
 
 def test_what_the_node_does_is_not_warned_of() -> None:
     """A host port is open at its `hostIP` alone, as it says."""
     ports = [{"containerPort": 80, "hostPort": 8080, "hostIP": "127.0.0.1"}]
-    pod = {"kind": "Pod", "spec": {"containers": [{"name": "c", "image": "i", "ports": ports}]}}
-    assert unsupported.warnings(pod) == []
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "spec": {"containers": [{"name": "c", "image": "i", "ports": ports}]},
+    }
+    assert kinds.BUILTIN.unsupported(pod) == []

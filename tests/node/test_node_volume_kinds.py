@@ -12,7 +12,8 @@ from tests.node.example_pod import FACTS, POD
 import ondol.node.volumes
 from ondol.api import volume_kinds
 from ondol.api.objects import Object
-from ondol.apiserver import unsupported
+from ondol.apiserver import kinds
+from ondol.apiserver.kinds.core import pod as pod_kind
 from ondol.node.pods import env, planning
 from ondol.node.volumes import registry, sub_path, written
 from ondol.node.volumes.volume import File, Inputs, Payload, Place, TokenRequest, VolumeFailed
@@ -133,7 +134,7 @@ def test_what_is_not_supported_is_said(volume: Object, fields: list[str]) -> Non
     """By the node, which refuses the pod, and by the API server, which warns, of the same volumes."""
     pod = {"kind": "Pod", "spec": {"containers": [], "volumes": [volume]}}
     assert planning.unsupported(pod)[0] == fields
-    assert bool(unsupported.warnings(pod)) == bool(fields)
+    assert bool(kinds.BUILTIN.unsupported(pod)) == bool(fields)
 
 
 TOY = """
@@ -165,7 +166,7 @@ def test_a_kind_is_added_by_a_module_and_a_line(tmp_path: Path) -> None:
     source = {"name": "v", "gitRepo": {"repository": "r", "revision": "main"}}
     pod: Any = {**POD, "spec": {**POD["spec"], "volumes": [source]}}
     assert planning.unsupported(pod)[0] == []
-    paths = {rule.path for rule in unsupported.volume_rules(volume_kinds.KINDS)}
+    paths = {rule.path for rule in pod_kind.volume_rules(volume_kinds.KINDS)}
     assert "volumes[*].gitRepo" not in paths
     assert "volumes[*].nfs" in paths
     volume = registry.of(source)

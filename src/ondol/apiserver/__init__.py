@@ -9,10 +9,11 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping
 
+from ondol.apiserver import kinds
 from ondol.apiserver.app import App
 from ondol.apiserver.assembly import assemble
 from ondol.apiserver.config import ApiConfig
-from ondol.apiserver.ports import Authenticator, Authorizer, KindRules, NodeProxy
+from ondol.apiserver.ports import Admission, Authenticator, Authorizer, KindRules, NodeProxy
 from ondol.base.clock import Clock
 from ondol.store import Store
 
@@ -30,6 +31,8 @@ def build(
     service_account_key: bytes | None = None,
     node_proxy: NodeProxy | None = None,
     rules: Mapping[str, KindRules] | None = None,
+    admission: Admission | None = None,
+    builtin: kinds.Table = kinds.BUILTIN,
 ) -> App:
     """The application.
 
@@ -37,7 +40,8 @@ def build(
     process) and, with a `service_account_key` (PEM), by service-account tokens, which are then also
     issued. The RBAC objects in the store decide what they may do. An `authenticator` or `authorizer`
     takes the place of either. `rules`, by group and resource, hold custom kinds to more than their
-    schema.
+    schema. `admission` is asked of every write, and may wait. `builtin` are the kinds there are without a
+    definition.
     """
     return assemble(
         config,
@@ -49,4 +53,6 @@ def build(
         service_account_key=service_account_key,
         node_proxy=node_proxy,
         rules=rules or {},
+        admission=admission,
+        builtin=builtin,
     )

@@ -9,8 +9,7 @@ import msgspec
 
 from ondol.api import objects, status
 from ondol.api.objects import Object
-from ondol.api.tables import builtin, table
-from ondol.api.tables.columns import Layout
+from ondol.api.tables import table
 from ondol.apiserver import documents, lists, negotiation, watching, yaml_text
 from ondol.apiserver.core import Core
 from ondol.apiserver.exchange import Answer, Emit, Reply, Request, Stream
@@ -26,14 +25,14 @@ _YAML: Final = b"application/yaml"
 _BROWSERS: Final = ("curl", "Wget", "Mozilla/5.0")
 
 
-def wanted(request: Request) -> Accepted:
+def accepted_by(request: Request) -> Accepted:
     """What the client accepts; `NotAcceptable` if nothing of it can be served."""
     return negotiation.accepted(request.header(b"accept"))
 
 
 def one(core: Core, request: Request, served: Served, value: bytes, code: int = 200) -> Answer:
     """One object, given as it is stored."""
-    accepted = wanted(request)
+    accepted = accepted_by(request)
     if accepted.plain and not pretty(request):
         return Reply(b"%b\n" % value, code)
 
@@ -54,7 +53,7 @@ def one(core: Core, request: Request, served: Served, value: bytes, code: int = 
 
 def many(core: Core, request: Request, served: Served, listed: Listing) -> Answer:
     """A list."""
-    accepted = wanted(request)
+    accepted = accepted_by(request)
     as_list = _table_list if accepted.form == "Table" else _partial_list if accepted.form else _plain_list
     return as_list(core, request, served, listed).answer(core, request.user.tenant, listed.records)
 
@@ -73,7 +72,7 @@ def _plain_list(core: Core, request: Request, served: Served, listed: Listing) -
 
 def _partial_list(core: Core, request: Request, served: Served, listed: Listing) -> lists.Writing:
     del core
-    accepted = wanted(request)
+    accepted = accepted_by(request)
     partial = _partial(accepted)
     head = table.partial_list([], listed.metadata(), version=accepted.version)
     return lists.Writing(
@@ -85,7 +84,7 @@ def _partial_list(core: Core, request: Request, served: Served, listed: Listing)
 
 
 def _table_list(core: Core, request: Request, served: Served, listed: Listing) -> lists.Writing:
-    tables = _Tables(core, request, served, wanted(request))
+    tables = _Tables(core, request, served, accepted_by(request))
     read = core.reader(served, len(listed.records))
 
     def rows(records: Sequence[Record]) -> list[bytes]:
@@ -96,7 +95,7 @@ def _table_list(core: Core, request: Request, served: Served, listed: Listing) -
 
 
 def _format(request: Request) -> lists.Format:
-    if wanted(request).format == "yaml":
+    if accepted_by(request).format == "yaml":
         return lists.Yaml()
     return lists.Pretty() if pretty(request) else lists.Json()
 
@@ -116,7 +115,7 @@ class _Tables:
             raise errors.BadRequest(f"unrecognized includeObject value: {include!r}")
         self._include: table.IncludeObject = include  # type: ignore[assignment]  # checked just above
         self._now = core.clock.now
-        self._layout = layout(served)
+        self._layout = served.layout
         self._version = accepted.version
 
     def __call__(self, items: list[Object], metadata: Mapping[str, Any], *, headers: bool = True) -> Object:
@@ -133,7 +132,7 @@ class _Tables:
 
 def form(core: Core, request: Request, served: Served) -> Callable[[bytes, bool], bytes]:
     """How one object, as it is served, is shown in the accepted form; the flag asks for a table's headers."""
-    accepted = wanted(request)
+    accepted = accepted_by(request)
     if accepted.form != "Table":
         partial = _partial(accepted)
         return lambda value, headers: partial(value)  # noqa: ARG005 - tables have them
@@ -146,14 +145,9 @@ def form(core: Core, request: Request, served: Served) -> Callable[[bytes, bool]
     return shown
 
 
-def layout(served: Served) -> Layout:
-    """The columns of a kind."""
-    return served.layout or builtin.layout(served.resource.group, served.resource.kind)
-
-
 def frames(core: Core, request: Request, served: Served) -> watching.Forms:
     """How a watch shows objects and bookmarks in the accepted form."""
-    accepted = wanted(request)
+    accepted = accepted_by(request)
     if not accepted.form:
         return watching.Forms(served.shown, shared=("", served.conversion))
     show = form(core, request, served)
@@ -167,7 +161,7 @@ def frames(core: Core, request: Request, served: Served) -> watching.Forms:
     def bookmark(obj: Object) -> Object:
         if accepted.form != "Table":
             return table.partial(obj, version=accepted.version)
-        empty = table.table([], layout(served), now=0, version=accepted.version, headers=False)
+        empty = table.table([], served.layout, now=0, version=accepted.version, headers=False)
         return {**empty, "metadata": obj["metadata"]}
 
     shared = None if accepted.form == "Table" else (accepted, served.conversion)
@@ -176,7 +170,7 @@ def frames(core: Core, request: Request, served: Served) -> watching.Forms:
 
 def document(request: Request, value: Any, code: int = 200) -> Reply:
     """Any document, as JSON or YAML."""
-    if wanted(request).format == "yaml":
+    if accepted_by(request).format == "yaml":
         return Reply(yaml_text.dump(value), code, _YAML)
     body = documents.dump(value)
     if pretty(request):

@@ -156,7 +156,7 @@ class App:
 
     def _authorize(self, request: Request) -> None:
         info = request.info
-        wanted = rbac.Attributes(
+        attributes = rbac.Attributes(
             info.verb,
             info.group,
             info.resource,
@@ -166,9 +166,9 @@ class App:
             info.path,
             request.query.get("fieldSelector", ""),
         )
-        decision = self._authorizer.authorize(request.user, wanted)
+        decision = self._authorizer.authorize(request.user, attributes)
         if not decision.allowed:
-            raise rbac.forbidden(request.user, wanted, decision.reason)
+            raise rbac.forbidden(request.user, attributes, decision.reason)
 
 
 def _late(request: Request) -> errors.Timeout:
@@ -244,10 +244,10 @@ class _Sending:
 def _warnings(messages: list[str]) -> Headers:
     """As `Warning` headers, cut where Kubernetes cuts them: clients bound the headers they read."""
     shown: Headers = []
-    left = _WARNINGS_MAX
+    room = _WARNINGS_MAX
     for message in messages:
-        text = "".join(c if c.isprintable() else " " for c in message)[: min(_WARNING_MAX, left)]
-        left -= len(text)
+        text = "".join(c if c.isprintable() else " " for c in message)[: min(_WARNING_MAX, room)]
+        room -= len(text)
         if not text:
             break
         quoted = text.replace("\\", "\\\\").replace('"', '\\"')

@@ -9,17 +9,24 @@ from typing import Any, Final
 
 from ondol.api import resources
 from ondol.api.objects import Object
-from ondol.apiserver import housekeeping
+from ondol.apiserver import housekeeping, kinds
+from ondol.apiserver.admission import builtin as plugins
+from ondol.apiserver.admission.chain import Chain
+from ondol.apiserver.admission.parts import Parts
 from ondol.apiserver.app import App
 from ondol.apiserver.auth import authenticate, identity, nodes, rbac
 from ondol.apiserver.auth.authenticate import CERTIFICATE, IDENTITY
 from ondol.apiserver.auth.identity import User
 from ondol.apiserver.auth.tokens import Tokens
 from ondol.apiserver.config import ApiConfig
-from ondol.apiserver.core import Core
+from ondol.apiserver.core import Core, new_uid
 from ondol.apiserver.crds.controller import Controller
 from ondol.apiserver.lifecycle import Lifecycle
-from ondol.apiserver.ports import Authenticator, Authorizer, KindRules, NodeProxy
+from ondol.apiserver.ports import Admission, Authenticator, Authorizer, KindRules, NodeProxy
+from ondol.apiserver.reservations import Reservations
+from ondol.apiserver.served import Catalogue
+from ondol.apiserver.service_addresses import ServiceAddresses
+from ondol.apiserver.state import State
 from ondol.base import errors
 from ondol.base.clock import Clock
 from ondol.store import Record, Store
@@ -31,9 +38,10 @@ class Certified:
     """Knows callers by what the edge verified; tokens mean nothing to it."""
 
     def authenticate(self, scope: Mapping[str, Any]) -> User:
-        for key in (IDENTITY, CERTIFICATE):
-            if given := scope.get(key):
-                return identity.authenticated(identity.from_document(given))
+        if in_process := scope.get(IDENTITY):
+            return identity.authenticated(identity.from_document(in_process))
+        if certificate := scope.get(CERTIFICATE):
+            return identity.of_certificate(certificate)
         if any(name == b"authorization" for name, _ in scope["headers"]):
             raise errors.Unauthorized("Unauthorized")
         return identity.anonymous()
@@ -50,35 +58,59 @@ def assemble(
     service_account_key: bytes | None,
     node_proxy: NodeProxy | None,
     rules: Mapping[str, KindRules],
+    admission: Admission | None,
+    builtin: kinds.Table,
 ) -> App:
-    core = Core(config, store, clock, rng)
+    """From below: the state, what decides by it, the core that has both, and what answers with the core."""
+    state = State(store, Catalogue(builtin.served()))
     for resource in (resources.LEASE, resources.NODE):  # heartbeats: their past interests nobody
-        store.bound(core.catalogue.of(resource).bucket, _HEARTBEAT_EVENTS)
-    core.node_proxy = node_proxy
-    core.rules = rules
-    if service_account_key is not None:
-        core.tokens = Tokens(
-            service_account_key, issuer=config.issuer, clock=clock, lookup=core.lookup, new_id=core.new_uid
-        )
-    known = authenticate.Authenticator(core.tokens) if core.tokens is not None else Certified()
+        store.bound(state.catalogue.of(resource).bucket, _HEARTBEAT_EVENTS)
+    access = _rbac(state) if authorizer is None else None
+    reservations = Reservations(store)
+    parts = Parts(config, state, rng, ServiceAddresses(state, reservations), access)
+    core = Core(
+        config,
+        state,
+        clock,
+        rng,
+        admission=Chain(parts, plugins.EVERY, builtin.plugins(), admission),
+        reservations=reservations,
+        grants=builtin.grants(),
+        tokens=_tokens(service_account_key, config, state, clock, rng),
+        rbac=access,
+        node_proxy=node_proxy,
+        rules=rules,
+    )
+    certified = authenticate.Authenticator(core.tokens) if core.tokens is not None else Certified()
     crds = Controller(core)
-    return App(
-        core,
-        authenticator or known,
-        authorizer or _rbac(core),
-        Lifecycle(core, [crds.run, *housekeeping.tasks(core)], load=crds.load),
+    chosen = authorizer or access
+    assert chosen is not None  # noqa: S101 - one of them was made above
+    lifecycle = Lifecycle(core, [crds.run, *housekeeping.tasks(core)], load=crds.load)
+    return App(core, authenticator or certified, chosen, lifecycle)
+
+
+def _tokens(
+    key: bytes | None, config: ApiConfig, state: State, clock: Clock, rng: random.Random
+) -> Tokens | None:
+    """What issues and checks service-account tokens, if there is a key to sign them with."""
+    if key is None:
+        return None
+    return Tokens(
+        key, issuer=config.issuer, clock=clock, lookup=state.lookup, new_id=functools.partial(new_uid, rng)
     )
 
 
-def _rbac(core: Core) -> rbac.Authorizer:
-    """The authorizer over the RBAC objects and the pods kept here, told when the former change."""
+def _rbac(state: State) -> rbac.Authorizer:
+    """The authorizer over the RBAC objects and the pods kept here, which sees when the former change."""
 
     def pods(namespace: str) -> Iterator[tuple[Record, Callable[[], Object]]]:
-        served = core.catalogue.of(resources.POD)
-        for record in core.store.page(served.bucket, served.prefix(namespace)).records:
-            yield record, functools.partial(core.document, served, record)
+        served = state.catalogue.of(resources.POD)
+        for record in state.records(resources.POD, namespace):
+            yield record, functools.partial(state.document, served, record)
 
-    authorizer = core.rbac = nodes.Authorizer(core.list_objects, pods)
-    for resource in rbac.KINDS:
-        core.on_change.setdefault(core.catalogue.of(resource).bucket, []).append(authorizer.invalidate)
-    return authorizer
+    followed = [state.changes(resource) for resource in rbac.KINDS]
+
+    def has_changed() -> bool:
+        return sum(changes.take() != [] for changes in followed) > 0  # each of them is asked
+
+    return nodes.Authorizer(state.list_objects, pods, has_changed)

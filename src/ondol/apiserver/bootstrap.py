@@ -41,9 +41,9 @@ async def run(core: Core) -> None:
         await _ensure(core, resources.NAMESPACE, {"metadata": {"name": name}})
         if not objects.is_deleting(core.lookup(resources.NAMESPACE, "", name) or {}):
             await furnish(core, name)
-    for role in bootstrap_policy.cluster_roles():
+    for role in core.cluster_roles:
         await _complete(core, resources.CLUSTER_ROLE, role)
-    for binding in bootstrap_policy.cluster_role_bindings():
+    for binding in core.cluster_role_bindings:
         await _complete(core, resources.CLUSTER_ROLE_BINDING, binding)
     for name in bootstrap_policy.RETIRED:
         await _retire(core, resources.CLUSTER_ROLE_BINDING, name)
@@ -87,17 +87,16 @@ async def keep(core: Core) -> None:
 
 def _places(core: Core) -> list[tuple[str, str]]:
     """The bucket and key of each object that is kept."""
-    kept = [(resources.NAMESPACE, "", name) for name in NAMESPACES]
-    kept += [(resources.CLUSTER_ROLE, "", objects.name(role)) for role in bootstrap_policy.cluster_roles()]
-    kept += [
-        (resources.CLUSTER_ROLE_BINDING, "", objects.name(binding))
-        for binding in bootstrap_policy.cluster_role_bindings()
+    own = [(resources.NAMESPACE, "", name) for name in NAMESPACES]
+    own += [(resources.CLUSTER_ROLE, "", objects.name(role)) for role in core.cluster_roles]
+    own += [
+        (resources.CLUSTER_ROLE_BINDING, "", objects.name(binding)) for binding in core.cluster_role_bindings
     ]
-    kept += [
+    own += [
         (resource, "default", _KUBERNETES)
         for resource in (resources.SERVICE, resources.ENDPOINTS, resources.ENDPOINT_SLICE)
     ]
-    every = [(core.catalogue.of(resource), namespace, name) for resource, namespace, name in kept]
+    every = [(core.catalogue.of(resource), namespace, name) for resource, namespace, name in own]
     return [(served.bucket, served.key(namespace, name)) for served, namespace, name in every]
 
 
@@ -134,25 +133,25 @@ async def _replace(core: Core, resource: Resource, document: Object, fields: tup
     await _ensure(core, resource, document)
 
     def change(live: Object) -> Object:
-        wanted = {field: document[field] for field in fields}
-        return live if all(live.get(f) == v for f, v in wanted.items()) else {**live, **wanted}
+        desired = {field: document[field] for field in fields}
+        return live if all(live.get(f) == v for f, v in desired.items()) else {**live, **desired}
 
     writes = writing.Writes(core, core.catalogue.of(resource), OPTIONS)
     whole = lenses.Whole(has_status=writes.served.strategy.has_status)
     await writes.update(objects.namespace(document), objects.name(document), whole, change)
 
 
-async def _complete(core: Core, resource: Resource, wanted: Object) -> None:
+async def _complete(core: Core, resource: Resource, desired: Object) -> None:
     """Make sure that nothing of a role or binding is missing."""
-    live = core.lookup(resource, "", objects.name(wanted))
+    live = core.lookup(resource, "", objects.name(desired))
     if live is None:
-        await _ensure(core, resource, wanted)
+        await _ensure(core, resource, desired)
         return
-    completed = bootstrap_policy.reconciled(live, wanted)
+    completed = bootstrap_policy.reconciled(live, desired)
     if completed is not None:
         writes = writing.Writes(core, core.catalogue.of(resource), OPTIONS)
         whole = lenses.Whole(has_status=False)
-        await writes.update("", objects.name(wanted), whole, lambda _: completed)
+        await writes.update("", objects.name(desired), whole, lambda _: completed)
 
 
 async def _own_service(core: Core) -> None:

@@ -1,7 +1,7 @@
-"""Connections of whom nothing is known yet: how many there may be, and who goes when there are more.
+"""Open connections whose user is not authenticated yet: how many may be, and which is closed for another.
 
-Used by the network edge. Who is known by a request is no stranger any more: their connections are bounded as
-all that users share is (`flight`).
+Used by the network edge. Once a request has authenticated its user, a connection is bounded as all that users
+share is (`flight`).
 """
 
 from __future__ import annotations
@@ -10,89 +10,87 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-STRANGERS_MAX: Final = 1024
-KNOWN_MAX: Final = 16_384
+UNAUTHENTICATED_MAX: Final = 1024
+AUTHENTICATED_MAX: Final = 16_384
 _OWN_DESCRIPTORS: Final = 256
 """What the process itself has open besides: the store, logs, calls of the node, copies for a backup."""
-_STRANGERS_PART: Final = 4
-"""One connection in so many may be a stranger's where the machine allows few."""
+_UNAUTHENTICATED_PART: Final = 4
+"""One connection in so many may be unauthenticated where the machine allows few."""
 
 
 class Bounds(NamedTuple):
-    """How many connections may be open, of strangers and of who is known."""
+    """How many connections may be open, before and after their user is authenticated."""
 
-    strangers: int
-    known: int
+    unauthenticated: int
+    authenticated: int
 
 
 def bounds(descriptors: int) -> Bounds:
     """The bounds in a process that may open so many descriptors."""
-    room = max(_STRANGERS_PART, descriptors - _OWN_DESCRIPTORS)
-    strangers = min(STRANGERS_MAX, room // _STRANGERS_PART)
-    return Bounds(strangers, min(KNOWN_MAX, room - strangers))
+    room = max(_UNAUTHENTICATED_PART, descriptors - _OWN_DESCRIPTORS)
+    unauthenticated = min(UNAUTHENTICATED_MAX, room // _UNAUTHENTICATED_PART)
+    return Bounds(unauthenticated, min(AUTHENTICATED_MAX, room - unauthenticated))
 
 
 @dataclass(slots=True, eq=False)
 class Connection:
-    """One accepted connection; `drop` ends it at once."""
+    """One accepted connection; `drop` ends it at once, and `pool` counts it while it is unauthenticated."""
 
     peer: str
     drop: Callable[[], None] = lambda: None
-    has_shaken_hands: bool = False
+    pool: Unauthenticated | None = None
     is_lost: bool = False
-    _strangers: Strangers | None = None
     _give_back: Callable[[], None] | None = None
 
     @property
-    def is_known(self) -> bool:
-        """Whether it counts among somebody's own."""
+    def is_authenticated(self) -> bool:
+        """Whether it counts among a user's own."""
         return self._give_back is not None
 
-    def known(self, give_back: Callable[[], None]) -> None:
-        """Somebody answers for it from now on; `give_back` is called when it is lost."""
-        self._leave()
+    def authenticated(self, give_back: Callable[[], None]) -> None:
+        """It counts among a user's own from now on; `give_back` is called when it is lost."""
+        self._leave_pool()
         if self.is_lost:
             give_back()
         else:
             self._give_back = give_back
 
-    def shaken_hands(self) -> None:
-        self.has_shaken_hands = True
-        if self._strangers is not None:
-            self._strangers.greeted(self)
+    def handshake_done(self) -> None:
+        if self.pool is not None:
+            self.pool.handshake_done(self)
 
     def lost(self) -> None:
         """It is closed: nothing is counted for it any more. A second call does nothing."""
         self.is_lost = True
-        self._leave()
+        self._leave_pool()
         give_back, self._give_back = self._give_back, None
         if give_back is not None:
             give_back()
 
-    def _leave(self) -> None:
-        if self._strangers is not None:
-            self._strangers.leave(self)
-            self._strangers = None
+    def _leave_pool(self) -> None:
+        if self.pool is not None:
+            self.pool.remove(self)
 
 
 @dataclass(slots=True)
 class _Peer:
-    """The strangers from one address, each dict in the order they came."""
+    """The connections from one address, each dict in the order they came."""
 
-    silent: dict[Connection, None] = field(default_factory=dict)
+    shaking: dict[Connection, None] = field(default_factory=dict)
     """They have not ended their handshake."""
-    greeted: dict[Connection, None] = field(default_factory=dict)
+    silent: dict[Connection, None] = field(default_factory=dict)
+    """They have, and have not authenticated anybody."""
 
     @property
     def count(self) -> int:
-        return len(self.silent) + len(self.greeted)
+        return len(self.shaking) + len(self.silent)
 
     @property
-    def first_to_go(self) -> Connection:
-        return next(iter(self.silent or self.greeted))
+    def oldest(self) -> Connection:
+        return next(iter(self.shaking or self.silent))
 
 
-class Strangers:
+class Unauthenticated:
     """At most so many. One more takes the place of the one that has been silent longest.
 
     It is one of the address that has the most of them: who fills them all loses to everybody else. Nobody is
@@ -108,30 +106,38 @@ class Strangers:
     def __len__(self) -> int:
         return self._count
 
-    def enter(self, connection: Connection) -> Connection | None:
-        """Count a new connection; who is to go for it, and is counted no more."""
-        gone = self.oldest() if self._count >= self._most else None
-        if gone is not None:
-            gone._leave()  # noqa: SLF001 - the other half of this
-        self._peers.setdefault(connection.peer, _Peer()).silent[connection] = None
+    def add(self, peer: str, drop: Callable[[], None] = lambda: None) -> tuple[Connection, Connection | None]:
+        """Count a new connection; it, and the one to close for it, which is counted no more."""
+        evicted = self.oldest() if self._count >= self._most else None
+        if evicted is not None:
+            self.remove(evicted)
+        connection = Connection(peer, drop, self)
+        self._peers.setdefault(peer, _Peer()).shaking[connection] = None
         self._count += 1
-        connection._strangers = self  # noqa: SLF001 - likewise
-        return gone
+        return connection, evicted
 
     def oldest(self) -> Connection | None:
-        """Who would have to go first, if anybody."""
+        """The first one to close, if there is any."""
         if not self._peers:
             return None
-        return max(self._peers.values(), key=lambda peer: peer.count).first_to_go
+        return max(self._peers.values(), key=lambda peer: peer.count).oldest
 
-    def greeted(self, connection: Connection) -> None:
-        peer = self._peers[connection.peer]
-        peer.silent.pop(connection, None)
-        peer.greeted[connection] = None
+    def handshake_done(self, connection: Connection) -> None:
+        """Close it later than those that have not come so far; nothing happens if it is not counted."""
+        peer = self._peers.get(connection.peer)
+        if peer is not None and connection in peer.shaking:
+            del peer.shaking[connection]
+            peer.silent[connection] = None
 
-    def leave(self, connection: Connection) -> None:
-        peer = self._peers[connection.peer]
-        (peer.greeted if connection in peer.greeted else peer.silent).pop(connection)
+    def remove(self, connection: Connection) -> None:
+        """Count a connection no more; nothing happens if it is not counted."""
+        peer = self._peers.get(connection.peer)
+        if peer is None:
+            return
+        listed = peer.shaking if connection in peer.shaking else peer.silent
+        if connection not in listed:
+            return
+        del listed[connection]
         self._count -= 1
         if not peer.count:
             del self._peers[connection.peer]

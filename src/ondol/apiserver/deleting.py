@@ -6,13 +6,13 @@ is the garbage collector's work; this module only leaves it the finalizers it ac
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from ondol.api import objects, status
 from ondol.api.objects import Object
-from ondol.apiserver import admission, metadata, writing
+from ondol.apiserver import metadata, writing
+from ondol.apiserver.admission.request import Request
 from ondol.apiserver.served import Served
 from ondol.base import clock, errors
 from ondol.store.log import RevisionConflict
@@ -73,10 +73,10 @@ class Deleted(NamedTuple):
     """The last state, and whether the object is gone or waits for its finalizers or its grace."""
 
     value: bytes
-    gone: bool
+    is_removed: bool
 
 
-async def delete(writes: writing.Writes, namespace: str, name: str, asked: DeleteOptions) -> Deleted:
+async def delete(writes: writing.Writes, namespace: str, name: str, options: DeleteOptions) -> Deleted:
     """Delete one object, or begin to."""
     served = writes.served
     key = served.key(namespace, name)
@@ -85,77 +85,77 @@ async def delete(writes: writing.Writes, namespace: str, name: str, asked: Delet
         if record is None:
             raise status.not_found(served.resource, name)
         try:
-            return await _delete(writes, namespace, record, asked)
+            return await _delete(writes, namespace, record, options)
         except RevisionConflict:
             continue
 
 
-async def _delete(writes: writing.Writes, namespace: str, record: Record, asked: DeleteOptions) -> Deleted:
+async def _delete(writes: writing.Writes, namespace: str, record: Record, options: DeleteOptions) -> Deleted:
     core, served = writes.core, writes.served
     old = core.document(served, record)
-    metadata.check_preconditions(old, served.resource, asked.uid, asked.resource_version)
-    with contextlib.ExitStack() as held:
-        context = writes.context(held)
-        request = admission.Request("delete", served, namespace, {}, old)
-        admission.admit(core, context, request)
-        admission.validate(core, context, request)
-        new, waits = _marked(served, old, asked, context.now)
+    metadata.check_preconditions(old, served.resource, options.uid, options.resource_version)
+    with core.reservations.begin() as reserved:
+        context = writes.context(reserved)
+        request = Request("delete", served, namespace, {}, old)
+        await core.admission.mutate(context, request)
+        await core.admission.validate(context, request)
+        new, waits = _marked(served, old, options, context.now)
         if not waits:
-            return Deleted(await writes.remove(new, record), gone=True)
+            return Deleted(await writes.remove(new, record), is_removed=True)
         if new == old:
-            return Deleted(served.shown(record.value), gone=False)
-        return Deleted(await writes.append(record.name, new, record.revision), gone=False)
+            return Deleted(served.shown(record.value), is_removed=False)
+        return Deleted(await writes.append(record.name, new, record.revision, reserved), is_removed=False)
 
 
-def _marked(served: Served, old: Object, asked: DeleteOptions, now: float) -> tuple[Object, bool]:
+def _marked(served: Served, old: Object, options: DeleteOptions, now: float) -> tuple[Object, bool]:
     """The object under deletion, and whether anything still keeps it."""
-    found: dict[str, Any] = dict(old["metadata"])
-    grace_s = _grace(served, old, asked)
-    finalizers = _finalizers(served, old, asked)
+    meta: dict[str, Any] = dict(old["metadata"])
+    grace_s = _grace(served, old, options)
+    finalizers = _finalizers(served, old, options)
     if finalizers:
-        found["finalizers"] = finalizers
+        meta["finalizers"] = finalizers
     else:
-        found.pop("finalizers", None)
-    new = {**old, "metadata": found}
+        meta.pop("finalizers", None)
+    new = {**old, "metadata": meta}
     waits = bool(finalizers) or bool(grace_s) or served.strategy.holds(new)
     if not objects.is_deleting(old):
-        found["deletionTimestamp"] = clock.rfc3339(now + (grace_s or 0))
-        found["deletionGracePeriodSeconds"] = grace_s or 0
-        if found.get("generation") and waits:
-            found["generation"] += 1
-    elif grace_s is not None and grace_s != found.get("deletionGracePeriodSeconds"):
-        shortened = int(found.get("deletionGracePeriodSeconds") or 0) - grace_s
-        begun = clock.parse_rfc3339(found["deletionTimestamp"])
-        found["deletionTimestamp"] = clock.rfc3339(begun - shortened)
-        found["deletionGracePeriodSeconds"] = grace_s
+        meta["deletionTimestamp"] = clock.rfc3339(now + (grace_s or 0))
+        meta["deletionGracePeriodSeconds"] = grace_s or 0
+        if meta.get("generation") and waits:
+            meta["generation"] += 1
+    elif grace_s is not None and grace_s != meta.get("deletionGracePeriodSeconds"):
+        shortened = int(meta.get("deletionGracePeriodSeconds") or 0) - grace_s
+        begun = clock.parse_rfc3339(meta["deletionTimestamp"])
+        meta["deletionTimestamp"] = clock.rfc3339(begun - shortened)
+        meta["deletionGracePeriodSeconds"] = grace_s
     if waits:
         served.strategy.prepare_for_delete(new, now)
     return new, waits
 
 
-def _grace(served: Served, old: Object, asked: DeleteOptions) -> int | None:
+def _grace(served: Served, old: Object, options: DeleteOptions) -> int | None:
     """Seconds to wait; a second delete may only shorten the first one's."""
-    wanted = asked.grace_period_s
-    if wanted is not None and wanted < 0:
-        wanted = 1
-    grace_s = served.strategy.grace_period_s(old, wanted)
+    seconds = options.grace_period_s
+    if seconds is not None and seconds < 0:
+        seconds = 1
+    grace_s = served.strategy.grace_period_s(old, seconds)
     if grace_s is None or not objects.is_deleting(old):
         return grace_s
     current = int(old["metadata"].get("deletionGracePeriodSeconds") or 0)
-    return min(current, grace_s) if wanted is not None else current
+    return min(current, grace_s) if seconds is not None else current
 
 
-def _finalizers(served: Served, old: Object, asked: DeleteOptions) -> list[str]:
+def _finalizers(served: Served, old: Object, options: DeleteOptions) -> list[str]:
     current = list(objects.finalizers(old))
     if not objects.is_deleting(old):
         current += [name for name in served.strategy.cleanup_finalizers if name not in current]
-    orphan = asked.propagation == "Orphan" or asked.orphan_dependents is True
-    foreground = asked.propagation == "Foreground"
-    if not asked.propagation and asked.orphan_dependents is None:
+    orphan = options.propagation == "Orphan" or options.orphan_dependents is True
+    foreground = options.propagation == "Foreground"
+    if not options.propagation and options.orphan_dependents is None:
         return current
-    kept = [name for name in current if name not in (ORPHAN, FOREGROUND)]
+    finalizers = [name for name in current if name not in (ORPHAN, FOREGROUND)]
     if orphan:
-        kept.append(ORPHAN)
+        finalizers.append(ORPHAN)
     elif foreground:
-        kept.append(FOREGROUND)
-    return kept
+        finalizers.append(FOREGROUND)
+    return finalizers

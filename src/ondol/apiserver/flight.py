@@ -14,10 +14,11 @@ from ondol.apiserver.config import ApiConfig
 from ondol.apiserver.ports import Connection
 from ondol.base import errors
 
+_PLATFORM_GROUPS: Final = frozenset({MASTERS, NODES})
 _PLATFORM: Final = "system:ondol:"
 """What the names of the platform's own parts begin with; like administrators they have no share of their
 own, since each of them works for everybody."""
-_KEPT_PART: Final = 8
+_RESERVED_PART: Final = 8
 """One place in so many is for these alone."""
 
 
@@ -37,14 +38,14 @@ class Flight:
 
         `TooManyRequests` if they have too many. Whoever is anonymous has none: theirs are a stranger's.
         """
-        if connection is None or connection.is_known or user.name == ANONYMOUS:
+        if connection is None or connection.is_authenticated or user.name == ANONYMOUS:
             return
         try:
             self.connections.take(user)
         except errors.TooManyRequests:
             text = "Too many connections are open: close some, or try again later."
             raise errors.TooManyRequests(text, retry_after_s=1) from None
-        connection.known(partial(self.connections.give_back, user))
+        connection.authenticated(partial(self.connections.give_back, user))
 
 
 class Places:
@@ -56,7 +57,7 @@ class Places:
 
     def __init__(self, count: int) -> None:
         self._count = count
-        self._kept = count // _KEPT_PART
+        self._reserved = count // _RESERVED_PART
         self._taken = 0
         self._by_tenant: dict[str, int] = {}
 
@@ -66,7 +67,7 @@ class Places:
         free = self._count - self._taken - number
         is_bound = not _is_platform(user)
         if is_bound:
-            free -= self._kept
+            free -= self._reserved
         if free < 0 or (is_bound and taken > max(free, 1)):
             raise errors.TooManyRequests("Too many requests, please try again later.", retry_after_s=1)
         self._taken += number
@@ -74,9 +75,9 @@ class Places:
 
     def give_back(self, user: User, number: int = 1) -> None:
         self._taken -= number
-        left = self._by_tenant.pop(user.tenant) - number
-        if left:
-            self._by_tenant[user.tenant] = left
+        rest = self._by_tenant.pop(user.tenant) - number
+        if rest:
+            self._by_tenant[user.tenant] = rest
 
     def one(self, user: User) -> Place:
         return Place(self, user)
@@ -124,4 +125,4 @@ class Body:
 
 
 def _is_platform(user: User) -> bool:
-    return not {MASTERS, NODES}.isdisjoint(user.groups) or user.name.startswith(_PLATFORM)
+    return not _PLATFORM_GROUPS.isdisjoint(user.groups) or user.name.startswith(_PLATFORM)

@@ -57,9 +57,9 @@ async def _expire_events(core: Core) -> None:
 
 
 async def _expire(writes: writing.Writes, event: Object) -> None:
-    asked = deleting.DeleteOptions(uid=objects.uid(event))
+    options = deleting.DeleteOptions(uid=objects.uid(event))
     try:
-        await deleting.delete(writes, objects.namespace(event), objects.name(event), asked)
+        await deleting.delete(writes, objects.namespace(event), objects.name(event), options)
     except errors.ApiError as error:
         log.get("apiserver").warning("event_not_expired", name=objects.name(event), error=str(error))
 
@@ -67,10 +67,10 @@ async def _expire(writes: writing.Writes, event: Object) -> None:
 def _last_seen(event: Object) -> float:
     """When an event was last written, as well as it says."""
     series = event.get("series") or {}
-    found = (
+    timestamp = (
         series.get("lastObservedTime")
         or event.get("lastTimestamp")
         or event.get("eventTime")
         or event["metadata"]["creationTimestamp"]
     )
-    return clock.parse_rfc3339(found)
+    return clock.parse_rfc3339(timestamp)

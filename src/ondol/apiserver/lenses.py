@@ -8,8 +8,7 @@ from ondol.api import labels, objects
 from ondol.api.objects import Object, Resource
 from ondol.api.patch.apply import STATUS_ONLY
 from ondol.api.patch.fieldset import FieldSet
-from ondol.apiserver.schemas import BuiltinSchema
-from ondol.apiserver.strategies.base import Context, Strategy
+from ondol.apiserver.strategy import Context, Strategy
 from ondol.base import errors
 
 _IDENTITY: Final = ("managedFields", "resourceVersion", "uid", "name", "namespace")
@@ -81,10 +80,10 @@ class Status:
         return changed
 
     def _metadata(self, was: Object, sent: Object) -> Object:
-        kept = self.reset.get("f:metadata")
-        if kept == {}:
+        unwritten = self.reset.get("f:metadata")
+        if unwritten == {}:
             return {**was, **{field: sent[field] for field in _IDENTITY if field in sent}}
-        fields = [element.removeprefix("f:") for element in kept or ()]
+        fields = [element.removeprefix("f:") for element in unwritten or ()]
         metadata = {field: value for field, value in sent.items() if field not in fields}
         return {**metadata, **{field: was[field] for field in fields if field in was}}
 
@@ -110,16 +109,16 @@ class Scale:
 
     def get(self, obj: Object) -> Object:
         metadata = objects.metadata(obj)
-        kept = ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
-        wanted, found = _at(obj, self._spec_path), _at(obj, self._status_path)
-        status: Object = {"replicas": found if isinstance(found, int) else 0}
+        fields = ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
+        replicas, observed = _at(obj, self._spec_path), _at(obj, self._status_path)
+        status: Object = {"replicas": observed if isinstance(observed, int) else 0}
         if self._selector_path and (selector := _selector_text(_at(obj, self._selector_path))):
             status["selector"] = selector
         return {
             "apiVersion": "autoscaling/v1",
             "kind": "Scale",
-            "metadata": {field: metadata[field] for field in kept if field in metadata},
-            "spec": {"replicas": wanted} if isinstance(wanted, int) else {},
+            "metadata": {field: metadata[field] for field in fields if field in metadata},
+            "spec": {"replicas": replicas} if isinstance(replicas, int) else {},
             "status": status,
         }
 
@@ -139,8 +138,8 @@ class Scale:
             )
         changed = _with(obj, self._spec_path, replicas)
         sent = objects.metadata(part)
-        if given := {f: sent[f] for f in ("resourceVersion", "uid") if sent.get(f)}:
-            changed = {**changed, "metadata": {**changed["metadata"], **given}}
+        if conditions := {f: sent[f] for f in ("resourceVersion", "uid") if sent.get(f)}:
+            changed = {**changed, "metadata": {**changed["metadata"], **conditions}}
         return changed
 
     def prepare(self, strategy: Strategy, context: Context, new: Object, old: Object) -> None:
@@ -167,4 +166,3 @@ def _selector_text(selector: Any) -> str:
 
 
 SCALE: Final = Resource("autoscaling", "v1", "scales", "Scale")
-SCALE_SCHEMA: Final = BuiltinSchema("io.k8s.api.autoscaling.v1.Scale")

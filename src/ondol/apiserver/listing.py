@@ -44,12 +44,12 @@ class Listing:
 
     def metadata(self) -> dict[str, Any]:
         """`ListMeta`."""
-        found: dict[str, Any] = {"resourceVersion": str(self.revision)}
+        metadata: dict[str, Any] = {"resourceVersion": str(self.revision)}
         if self.continue_token:
-            found["continue"] = self.continue_token
+            metadata["continue"] = self.continue_token
             if self.remaining is not None:
-                found["remainingItemCount"] = self.remaining
-        return found
+                metadata["remainingItemCount"] = self.remaining
+        return metadata
 
 
 def revision_of(text: str) -> int:
@@ -169,7 +169,7 @@ class _Pages:
 
     async def _selected(self, records: list[Record]) -> list[Record]:
         """Those that are selected, up to one more than is asked for, which tells that there are more."""
-        chooser = Chooser(self._core, self._served, self._chosen)
+        chooser = Chooser(self._core.state, self._served, self._chosen)
         selected: list[Record] = []
         async for part in self._core.turns.slices(self._user, records, self._chosen.cost):
             selected += filter(chooser, part)

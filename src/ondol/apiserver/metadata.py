@@ -24,13 +24,13 @@ def place(document: Object, resource: Resource, namespace: str, name: str = "") 
         metadata = document["metadata"] = {}
     if not isinstance(metadata, dict):
         raise errors.BadRequest("metadata: must be an object")
-    given = metadata.get("namespace") or ""
+    own = metadata.get("namespace") or ""
     if not resource.namespaced:
         metadata.pop("namespace", None)
-    elif given and given != namespace:
+    elif own and own != namespace:
         raise errors.BadRequest(
             f"the namespace of the provided object does not match the namespace sent on the request: "
-            f"{given} != {namespace}"
+            f"{own} != {namespace}"
         )
     else:
         metadata["namespace"] = namespace
@@ -52,11 +52,9 @@ def _check_kind(document: Object, resource: Resource) -> None:
 
 
 def _check_name(metadata: dict[str, Any], name: str) -> None:
-    given = metadata.get("name") or ""
-    if given and given != name:
-        raise errors.BadRequest(
-            f"the name of the object ({given}) does not match the name on the URL ({name})"
-        )
+    own = metadata.get("name") or ""
+    if own and own != name:
+        raise errors.BadRequest(f"the name of the object ({own}) does not match the name on the URL ({name})")
     metadata["name"] = name
 
 
@@ -136,14 +134,14 @@ def update_problems(new: Object, old: Object) -> list[errors.Cause]:
 def check_preconditions(obj: Object, resource: Resource, uid: str, resource_version: str) -> None:
     """`Conflict` unless the object has the uid and resourceVersion asked for (empty: any)."""
     live = obj["metadata"]
-    for what, asked, current, why in (
+    for field, expected, current, why in (
         ("UID", uid, live["uid"], "deleted and then recreated"),
         ("ResourceVersion", resource_version, live["resourceVersion"], "modified"),
     ):
-        if asked and asked != current:
+        if expected and expected != current:
             raise status.kind_conflict(
                 resource,
                 live["name"],
-                f"the {what} in the precondition ({asked}) does not match the {what} in record ({current}). "
-                f"The object might have been {why}",
+                f"the {field} in the precondition ({expected}) does not match the {field} in record "
+                f"({current}). The object might have been {why}",
             )

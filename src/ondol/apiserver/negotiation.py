@@ -43,8 +43,8 @@ def accepted(header: str) -> Accepted:
         return DEFAULT
     clauses = [_clause(text) for text in header.split(",")]
     for _, media_type, parameters in sorted(clauses, key=lambda clause: -clause[0]):
-        if found := _accept(media_type, parameters):
-            return found
+        if form := _accept(media_type, parameters):
+            return form
     raise errors.NotAcceptable(
         "only the following media types are accepted: application/json, application/yaml"
     )
@@ -61,13 +61,13 @@ def _clause(text: str) -> tuple[float, str, dict[str, str]]:
 
 
 def _accept(media_type: str, parameters: dict[str, str]) -> Accepted | None:
-    known = _FORMATS.get(media_type)
-    if known is None:
+    encoding = _FORMATS.get(media_type)
+    if encoding is None:
         return None
     form = parameters.get("as", "")
     if not form:
-        return Accepted(known)
+        return Accepted(encoding)
     version = parameters.get("v", "")
     if form in _FORMS and parameters.get("g") == "meta.k8s.io" and version in _META_VERSIONS:
-        return Accepted(known, form, version)
+        return Accepted(encoding, form, version)
     return None

@@ -118,8 +118,8 @@ def ensure(
     _private_directory(directory / "clients")
     authority = _ensure_authority(pki, now)
     _ensure_signing_key(pki.service_account_key_file)
-    wanted = _server_identity({*SERVER_NAMES, *names}, {"127.0.0.1", *addresses})
-    _ensure_leaf(authority, pki.server_certificate_file, pki.server_key_file, wanted, now)
+    identity = _server_identity({*SERVER_NAMES, *names}, {"127.0.0.1", *addresses})
+    _ensure_leaf(authority, pki.server_certificate_file, pki.server_key_file, identity, now)
     for client in clients:
         if not _FILE_NAME.fullmatch(client.file_name):
             raise ValueError(f"client file name {client.file_name!r} is not a plain file name")
@@ -197,13 +197,13 @@ def _ensure_leaf(
     authority: _Authority, certificate_file: Path, key_file: Path, identity: _Identity, now: float
 ) -> None:
     key = _ensure_key(key_file)
-    found = _load_certificate(certificate_file)
+    certificate = _load_certificate(certificate_file)
     usable = (
-        found is not None
-        and not _is_out_of_time(certificate_file, found, now, RENEW_BEFORE_S)
-        and identity.fits(found)
-        and _belongs(found, key)
-        and authority.issued(found)
+        certificate is not None
+        and not _is_out_of_time(certificate_file, certificate, now, RENEW_BEFORE_S)
+        and identity.fits(certificate)
+        and _belongs(certificate, key)
+        and authority.issued(certificate)
     )
     if not usable:
         files.replace(certificate_file, authority.issue(identity, key.public_key(), now))

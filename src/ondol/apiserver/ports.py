@@ -6,8 +6,10 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Final, Protocol
 
+from ondol.apiserver.admission.request import Request as AdmissionRequest
 from ondol.apiserver.auth.identity import User
 from ondol.apiserver.auth.rbac import Attributes, Decision
+from ondol.apiserver.strategy import Context
 from ondol.base.errors import Cause
 
 CONNECTION: Final = "ondol.connection"
@@ -18,12 +20,12 @@ class Connection(Protocol):
     """What a request came by, for as long as it is open."""
 
     @property
-    def is_known(self) -> bool:
-        """Whether it counts among somebody's own."""
+    def is_authenticated(self) -> bool:
+        """Whether it counts among a user's own."""
         ...
 
-    def known(self, give_back: Callable[[], None]) -> None:
-        """Somebody answers for it from now on; `give_back` is called when it is lost."""
+    def authenticated(self, give_back: Callable[[], None]) -> None:
+        """It counts among a user's own from now on; `give_back` is called when it is lost."""
         ...
 
 
@@ -38,7 +40,22 @@ class Authenticator(Protocol):
 class Authorizer(Protocol):
     """Decides what a user may do."""
 
-    def authorize(self, user: User, wanted: Attributes) -> Decision: ...
+    def authorize(self, user: User, attributes: Attributes) -> Decision: ...
+
+
+class Admission(Protocol):
+    """What is asked of each write outside of this process, as webhooks are.
+
+    It may wait as long as the request may, and is cancelled with it. What it raises refuses the write.
+    """
+
+    async def mutate(self, context: Context, request: AdmissionRequest) -> None:
+        """Complete `request.new`, behind the plug-ins of this process and before validation."""
+        ...
+
+    async def validate(self, context: Context, request: AdmissionRequest) -> None:
+        """Refuse the object as it will be stored, or warn of it (`context.warn`)."""
+        ...
 
 
 class KindRules(Protocol):

@@ -7,8 +7,7 @@ authorisation alike.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from ondol.api import fields, parameters
 from ondol.base import errors
@@ -26,8 +25,7 @@ _NAMESPACE_SUBRESOURCES: Final = frozenset({"status", "finalize"})
 _COLLECTION: Final = frozenset({"get", "watch"})
 
 
-@dataclass(frozen=True, slots=True)
-class RequestInfo:
+class RequestInfo(NamedTuple):
     """A request to a resource, or to a plain path when `resource` is empty."""
 
     verb: str

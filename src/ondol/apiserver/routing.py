@@ -81,10 +81,10 @@ def _whole(served: Served) -> Lens:
 
 async def _subresource(core: Core, request: Request, served: Served) -> Answer:
     name, verb = request.info.subresource, request.info.verb
-    known = served.kind.subresource(name)
-    if known is None:
+    subresource = served.kind.subresource(name)
+    if subresource is None:
         raise _unserved(served, name)
-    if verb not in known.verbs:
+    if verb not in subresource.verbs:
         raise not_allowed()
     lens = _lens(served, name)
     if lens is not None:

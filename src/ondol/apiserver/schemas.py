@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from ondol.api import defaults, validation
+from ondol.api.defaults import cluster
 from ondol.api.objects import Object
 from ondol.api.patch import shape
 from ondol.api.schema import typed
+from ondol.api.validation import rbac, workloads
 from ondol.base.errors import Cause
+
+_NO_RULES: Final = validation.Rules()
 
 
 class Schema(Protocol):
@@ -48,14 +52,21 @@ class Schema(Protocol):
 
 
 class BuiltinSchema:
-    """The form of a built-in kind, from the table of facts."""
+    """The form of a built-in type: from the table of facts, with the defaults and rules of its kind."""
 
     selectable: tuple[str, ...] = ()
     structural = False
     published: None = None
 
-    def __init__(self, type_name: str) -> None:
+    def __init__(
+        self,
+        type_name: str,
+        default: defaults.Rule | None = None,
+        rules: validation.Rules = _NO_RULES,
+    ) -> None:
         self.type_name = type_name
+        self._default = default
+        self._rules = rules
 
     @functools.cached_property  # many kinds are never written in a server's life
     def shape(self) -> shape.Shape:
@@ -67,7 +78,7 @@ class BuiltinSchema:
 
     def read(self, document: Object) -> Object:
         obj = self._typed.decode(document)
-        defaults.apply(self.type_name, obj)
+        defaults.apply(self.type_name, obj, self._default)
         return obj
 
     def unknown_fields(self, document: Object) -> list[str]:
@@ -75,8 +86,21 @@ class BuiltinSchema:
 
     def problems(self, obj: Object, old: Object | None, subresource: str = "") -> list[Cause]:
         if old is None:
-            return validation.validate(self.type_name, obj)
+            return validation.validate(obj, self._rules)
         if subresource in ("status", "binding", "finalize"):
             # What validation knows beyond metadata is about wishes, and those have not changed.
-            return validation.validate_metadata_update(self.type_name, obj, old)
-        return validation.validate_update(self.type_name, obj, old)
+            return validation.validate_metadata_update(obj, old, self._rules)
+        return validation.validate_update(obj, old, self._rules)
+
+
+BINDING: Final = BuiltinSchema("io.k8s.api.core.v1.Binding", rules=validation.Rules(nameless=True))
+EVICTION: Final = BuiltinSchema("io.k8s.api.policy.v1.Eviction", rules=validation.Rules(nameless=True))
+SCALE: Final = BuiltinSchema("io.k8s.api.autoscaling.v1.Scale", rules=validation.Rules(workloads.scale))
+TOKEN_REQUEST: Final = BuiltinSchema(
+    "io.k8s.api.authentication.v1.TokenRequest",
+    cluster.token_request,
+    validation.Rules(rbac.token_request, nameless=True),
+)
+DELETE_OPTIONS: Final = BuiltinSchema("io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions")
+PARTS: Final = (BINDING, EVICTION, SCALE, TOKEN_REQUEST, DELETE_OPTIONS)
+"""What is sent to subresources and with deletes, and is no kind that is served by itself."""

@@ -14,9 +14,9 @@ from typing import Final
 
 from ondol.api import fields, labels
 from ondol.apiserver import documents
-from ondol.apiserver.core import Core
 from ondol.apiserver.exchange import Request
 from ondol.apiserver.served import Served
+from ondol.apiserver.state import State
 from ondol.store import Record
 
 _PINNED: Final = (labels.IN, labels.EQUALS, labels.DOUBLE_EQUALS)
@@ -64,9 +64,9 @@ def selection(request: Request, served: Served) -> Selection:
 class Chooser:
     """Tells of each record of a kind whether a selection is about it."""
 
-    def __init__(self, core: Core, served: Served, chosen: Selection) -> None:
+    def __init__(self, state: State, served: Served, chosen: Selection) -> None:
         self._served = served
-        self._read = core.reader(served, core.store.count(served.bucket))
+        self._read = state.reader(served, state.store.count(served.bucket))
         self._label = chosen.label
         terms = chosen.field.terms
         self._key = fields.Selector(tuple(term for term in terms if term.field in _OF_KEY))

@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
 from ondol.api import kinds
 from ondol.api.objects import Object, Resource
 from ondol.api.tables.columns import Layout
-from ondol.apiserver import strategies
-from ondol.apiserver.events import EventConversion
 from ondol.apiserver.lenses import Scale
-from ondol.apiserver.schemas import BuiltinSchema, Schema
-from ondol.apiserver.strategies.base import Strategy
-
-_SHARED_BUCKETS = {"events.events.k8s.io": "events"}
-"""Kinds that are views of another one's objects."""
-
-_DEPRECATED = {
-    ("v1", "endpoints"): "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice",
-}
+from ondol.apiserver.schemas import Schema
+from ondol.apiserver.strategy import Strategy
+from ondol.apiserver.unsupported import Unsupported
 
 
 class Conversion(Protocol):
@@ -49,8 +41,8 @@ class Served:
     bucket: str
     schema: Schema
     strategy: Strategy
-    layout: Layout | None = None
-    """The columns a custom kind declares."""
+    layout: Layout
+    """The columns of its tables."""
     scale: Scale | None = None
     """Where the kind keeps what the scale subresource shows."""
     conversion: Conversion | None = None
@@ -60,6 +52,8 @@ class Served:
     """Whether the definition of a custom kind is being deleted: nothing new may be created."""
     deprecation: str = ""
     """What every request for the version is warned of; empty where it is in good standing."""
+    unsupported: Unsupported | None = None
+    """The fields of a built-in kind that nothing acts on."""
     form: object = None
     """Stands for what a custom kind's definition says: another object once it says something else."""
 
@@ -83,13 +77,13 @@ class Served:
 class Catalogue:
     """What is served now, by path."""
 
-    def __init__(self) -> None:
-        self.registry = kinds.builtin()
+    def __init__(self, builtin: Iterable[Served] = ()) -> None:
+        self.registry = kinds.Registry()
         self.version = 0
         """Grows whenever kinds come or go, for what is made from all of them."""
         self._served: dict[tuple[str, str, str], Served] = {}
-        for kind in self.registry:
-            self._served[kind.group, kind.version, kind.plural] = _builtin(kind)
+        for served in builtin:
+            self.add(served)
 
     def get(self, group: str, version: str, plural: str) -> Served | None:
         return self._served.get((group, version, plural))
@@ -110,16 +104,3 @@ class Catalogue:
 
     def __iter__(self) -> Iterator[Served]:
         return iter(tuple(self._served.values()))
-
-
-def _builtin(kind: kinds.Kind) -> Served:
-    return Served(
-        kind=kind,
-        resource=kind.resource,
-        bucket=_SHARED_BUCKETS.get(kind.group_resource, kind.group_resource),
-        schema=BuiltinSchema(kind.type),
-        strategy=strategies.of(kind.group, kind.kind),
-        scale=Scale() if kind.subresource("scale") else None,
-        conversion=EventConversion() if kind.group == "events.k8s.io" else None,
-        deprecation=_DEPRECATED.get((kind.api_version, kind.plural), ""),
-    )

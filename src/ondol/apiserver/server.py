@@ -57,7 +57,7 @@ _CLOSE_NOTIFY_S: Final = 2.0
 _ACCEPTS_AT_ONCE: Final = 32
 # How long nothing is accepted when nothing more can be opened.
 _ACCEPT_AGAIN_S: Final = 1.0
-# How long somebody of whom nothing is known yet may keep a connection by being slow to say hello.
+# How long an unauthenticated connection may be kept open by being slow to say hello.
 _HANDSHAKE_S: Final = 10.0
 
 
@@ -82,8 +82,8 @@ class ServeConfig:
     grace_s: float = 3.0
     """How long requests under way may take when the server stops; watches end at once."""
     backlog: int = 1024
-    strangers_max: int = connections.STRANGERS_MAX
-    """Open connections of whom nothing is known; one more takes the place of the longest silent."""
+    unauthenticated_max: int = connections.UNAUTHENTICATED_MAX
+    """Open connections whose user is not authenticated; one more takes the place of the longest silent."""
     first_request_s: float = 32.0
     """How long a new connection may take to ask for something: nobody has said yet who they are."""
 
@@ -116,12 +116,12 @@ async def _lifespan(app: Application) -> AsyncIterator[dict[str, Any]]:
         with replies_in, anyio.CancelScope(shield=True):
             await app(scope, requests_out.receive, replies_in.send)
 
-    async def ask(what: str) -> None:
-        await requests_in.send({"type": f"lifespan.{what}"})
+    async def ask(phase: str) -> None:
+        await requests_in.send({"type": f"lifespan.{phase}"})
         with contextlib.suppress(anyio.EndOfStream):  # the application ended: its error says why
             reply = await replies_out.receive()
-            if reply["type"] == f"lifespan.{what}.failed":
-                raise errors.HostError(f"the API server failed at {what}: {reply.get('message', '')}")
+            if reply["type"] == f"lifespan.{phase}.failed":
+                raise errors.HostError(f"the API server failed at {phase}: {reply.get('message', '')}")
 
     with _unwrapped(), requests_in, requests_out, replies_out:
         async with anyio.create_task_group() as group:
@@ -231,7 +231,7 @@ class _Protocol(HttpToolsProtocol):
         self._certificate = subject(transport.get_extra_info("peercert"))
         self._waiting = self.loop.call_later(self.first_request_s, transport.abort)
         self.connection.drop = transport.abort
-        self.connection.shaken_hands()
+        self.connection.handshake_done()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._waited()
@@ -371,7 +371,7 @@ class _Entrance:
         self._context = context
         self._protocol = protocol
         self._loop = asyncio.get_running_loop()
-        self._strangers = connections.Strangers(config.strangers_max)
+        self._unauthenticated = connections.Unauthenticated(config.unauthenticated_max)
         self._handshakes: dict[asyncio.Task[None], connections.Connection] = {}
         for bound in listening:
             bound.listen(config.backlog)
@@ -395,10 +395,10 @@ class _Entrance:
             self._greet(accepted, str(address[0]))
 
     def _make_room(self, listening: socket.socket, error: OSError) -> None:
-        """Nothing more can be opened: a stranger goes, or it is tried again later."""
-        if (gone := self._strangers.oldest()) is not None:
-            gone.lost()
-            gone.drop()
+        """Nothing more can be opened: an unauthenticated one is closed, or it is tried again later."""
+        if (oldest := self._unauthenticated.oldest()) is not None:
+            oldest.lost()
+            oldest.drop()
             return
         log.get("apiserver").warning("cannot_accept", error=str(error))
         self._loop.remove_reader(listening)
@@ -409,9 +409,9 @@ class _Entrance:
             self._loop.add_reader(listening, self._accept, listening)
 
     def _greet(self, accepted: socket.socket, peer: str) -> None:
-        connection = connections.Connection(peer, drop=functools.partial(_hang_up, accepted))
-        if (gone := self._strangers.enter(connection)) is not None:
-            gone.drop()
+        connection, evicted = self._unauthenticated.add(peer, functools.partial(_hang_up, accepted))
+        if evicted is not None:
+            evicted.drop()
         task = self._loop.create_task(self._shake_hands(accepted, connection))
         self._handshakes[task] = connection
         task.add_done_callback(self._handshakes.pop)
@@ -491,10 +491,10 @@ class _Server:
             await self._entrance.close()
         for connection in list(self._state.connections):
             cast("_Protocol", connection).shutdown()
-        left = await self._settle(self._config.grace_s)
-        if left:
-            log.get("apiserver").warning("requests_cancelled", count=len(left))
-            for task in left:
+        unfinished = await self._settle(self._config.grace_s)
+        if unfinished:
+            log.get("apiserver").warning("requests_cancelled", count=len(unfinished))
+            for task in unfinished:
                 task.cancel()
             await self._settle(_CANCELLED_GRACE_S)
         for connection in list(self._state.connections):
@@ -536,19 +536,19 @@ def _bound(listen: Iterable[Listen]) -> list[socket.socket]:
 def _socket(address: Listen) -> socket.socket:
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
     # Named by protocol: the event loop turns off Nagle's delay only for sockets it knows to be TCP.
-    made = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
-        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if address.free and family == socket.AF_INET6:
-            made.setsockopt(socket.IPPROTO_IPV6, _IPV6_FREEBIND, 1)
+            bound.setsockopt(socket.IPPROTO_IPV6, _IPV6_FREEBIND, 1)
         elif address.free:
-            made.setsockopt(socket.IPPROTO_IP, _IP_FREEBIND, 1)
-        made.setblocking(False)
-        made.bind((address.host, address.port))
+            bound.setsockopt(socket.IPPROTO_IP, _IP_FREEBIND, 1)
+        bound.setblocking(False)
+        bound.bind((address.host, address.port))
     except OSError as error:
-        made.close()
+        bound.close()
         raise _cannot_bind(address, error) from error
-    return made
+    return bound
 
 
 def _cannot_bind(address: Listen, error: OSError) -> errors.HostError:

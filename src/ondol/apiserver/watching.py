@@ -63,7 +63,7 @@ async def watch(core: Core, request: Request, served: Served, chosen: Selection,
     initial = (
         core.store.page(served.bucket, served.prefix(chosen.namespace)).records if options.initial else []
     )
-    chooser = Chooser(core, served, chosen)
+    chooser = Chooser(core.state, served, chosen)
     subject = _Subject(core, request.user.tenant, served, chosen, chooser, forms)
     running = _Running(subject, cursor, options)
 
@@ -104,7 +104,7 @@ class _Options:
         match = query.get("resourceVersionMatch") or ""
         bookmarks = request.flag("allowWatchBookmarks")
         send = query.get("sendInitialEvents")
-        asked = request.flag("sendInitialEvents")
+        sends_initial = request.flag("sendInitialEvents")
         if send is not None and match != "NotOlderThan":
             raise errors.Invalid(
                 'ListOptions.meta.k8s.io "" is invalid: resourceVersionMatch: Forbidden: '
@@ -119,15 +119,15 @@ class _Options:
         return cls(
             revision,
             _timeout_s(request.number("timeoutSeconds"), core.config.watch_timeout_s, core.rng),
-            initial=asked if send is not None else revision == 0,
+            initial=sends_initial if send is not None else revision == 0,
             bookmarks=bookmarks,
-            announce=asked and bookmarks,
+            announce=sends_initial and bookmarks,
         )
 
 
-def _timeout_s(asked: int | None, least_s: float, rng: random.Random) -> float:
+def _timeout_s(requested_s: int | None, least_s: float, rng: random.Random) -> float:
     # Spread, so that the watches of a restarted server do not all end together again.
-    return float(asked) if asked else least_s * (1.0 + rng.random())
+    return float(requested_s) if requested_s else least_s * (1.0 + rng.random())
 
 
 @dataclass(frozen=True, slots=True)

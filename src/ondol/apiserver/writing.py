@@ -1,29 +1,31 @@
 """Create and update: the road of every write from a document to the store.
 
-A write is decided synchronously on the live record (read, admit, validate, track owners) and then
+A write is decided on the live record (read, track owners, default, mutate, validate, admit) and then
 appended under the condition that the record is still the one it was decided on; otherwise it is
-decided again.
+decided again. So it may wait for a plug-in or a thread while others write, and none of them is lost:
+
+    A reads revision 7, waits;  B reads 7, appends 8;  A appends on 7: conflict, reads 8, decides anew
 """
 
 from __future__ import annotations
 
-import contextlib
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple, TypeVar
 
-import anyio
-
 from ondol.api import objects, status
 from ondol.api.objects import Object
 from ondol.api.patch import apply as ownership
-from ondol.apiserver import admission, documents, metadata, unsupported
+from ondol.apiserver import documents, metadata
+from ondol.apiserver.admission import namespaces
+from ondol.apiserver.admission.request import Request
 from ondol.apiserver.auth.identity import User
 from ondol.apiserver.core import Core
 from ondol.apiserver.lenses import Lens, Whole
+from ondol.apiserver.reservations import Reserved
 from ondol.apiserver.served import Served
-from ondol.apiserver.strategies.base import Context
+from ondol.apiserver.strategy import Context
 from ondol.base import errors
 from ondol.store.log import RevisionConflict
 from ondol.store.records import ABSENT, Record
@@ -70,31 +72,29 @@ class Writes:
         self.options = options
         self._size_bytes = options.body_bytes
 
-    def context(self, held: contextlib.ExitStack) -> Context:
+    def context(self, reserved: Reserved) -> Context:
         options = self.options
-        return self.core.context(options.user, options.warn, held, dry_run=options.dry_run)
+        return self.core.context(options.user, options.warn, reserved, dry_run=options.dry_run)
 
     async def create(self, namespace: str, document: Object, *, tracked: bool = False) -> Written:
         """Store a new object; `tracked` when the document brings its managedFields from an apply."""
         served = self.served
         for _ in range(1 if objects.name(document) else _GENERATED_NAME_TRIES):
-            with contextlib.ExitStack() as held:
-                obj = await self._created(self.context(held), namespace, document, tracked=tracked)
+            with self.core.reservations.begin() as reserved:
+                obj = await self._created(self.context(reserved), namespace, document, tracked=tracked)
                 key = served.key(namespace, objects.name(obj))
                 if self.core.store.get(served.bucket, key) is not None:
                     continue
                 try:
-                    return Written(await self.append(key, obj, ABSENT), created=True)
+                    return Written(await self.append(key, obj, ABSENT, reserved), created=True)
                 except RevisionConflict:
                     continue
-                except anyio.get_cancelled_exc_class():
-                    _keep(held)
-                    raise
         existing = self.core.lookup(served.resource, namespace, objects.name(obj))
         raise _taken(served, obj, document, existing)
 
     async def _created(self, context: Context, namespace: str, document: Object, *, tracked: bool) -> Object:
         core, served = self.core, self.served
+        revision = core.store.revision
         obj = await self._beside(lambda: served.schema.read(document))
         metadata.for_create(obj, served.resource, now=context.now, uid=core.new_uid(), rng=core.rng)
         if not tracked:
@@ -102,11 +102,13 @@ class Writes:
             obj = await self._owned(context, lens, None, obj)
         await self._default(context, obj, None)
         served.strategy.prepare_for_create(context, obj)
-        request = admission.Request("create", served, namespace, obj, None)
-        admission.admit(core, context, request)
+        request = Request("create", served, namespace, obj, None)
+        await core.admission.mutate(context, request)
         await self._check(context, request)
-        admission.validate(core, context, request)
-        return obj
+        await core.admission.validate(context, request)
+        if core.store.revision != revision:  # it waited: the namespace may be gone by now
+            namespaces.admit(core.admission.parts, context, request)
+        return request.new
 
     async def _beside(self, work: Callable[[], T]) -> T:
         """The outcome of a pure function: beside the event loop if it may take long."""
@@ -141,21 +143,18 @@ class Writes:
             if record is None:
                 raise status.not_found(served.resource, name)
             old = core.document(served, record)
-            with contextlib.ExitStack() as held:
+            with core.reservations.begin() as reserved:
                 self._size_bytes = self.options.body_bytes + len(record.value)
                 part = await self._beside(functools.partial(_part, change, lens, old))
-                new = await self._changed(self.context(held), lens, old, part, tracked=tracked)
+                new = await self._changed(self.context(reserved), lens, old, part, tracked=tracked)
                 if new is None:
                     return Written(served.shown(record.value))
                 try:
                     if _ends(served, new, old):
                         return Written(await self.remove(new, record))
-                    return Written(await self.append(key, new, record.revision))
+                    return Written(await self.append(key, new, record.revision, reserved))
                 except RevisionConflict:
                     continue
-                except anyio.get_cancelled_exc_class():
-                    _keep(held)
-                    raise
         raise status.conflict(served.resource, name)
 
     async def _changed(
@@ -175,10 +174,11 @@ class Writes:
             await self._default(context, new, old)
         lens.prepare(served.strategy, context, new, old)
         namespace = objects.namespace(old)
-        request = admission.Request("update", served, namespace, new, old, lens.subresource)
-        admission.admit(self.core, context, request)
+        request = Request("update", served, namespace, new, old, lens.subresource)
+        await self.core.admission.mutate(context, request)
+        new = request.new
         await self._check(context, request, metadata.update_problems(new, old))
-        admission.validate(self.core, context, request)
+        await self.core.admission.validate(context, request)
         return None if await self._beside(lambda: _same(new, old)) else new
 
     async def _default(self, context: Context, new: Object, old: Object | None) -> None:
@@ -187,38 +187,37 @@ class Writes:
         if rules is not None and not await self._beside(lambda: self.served.schema.problems(new, old)):
             rules.default(new, old, context.user.name)
 
-    async def _check(
-        self, context: Context, request: admission.Request, extra: Sequence[errors.Cause] = ()
-    ) -> None:
+    async def _check(self, context: Context, request: Request, extra: Sequence[errors.Cause] = ()) -> None:
         schema, strategy = self.served.schema, self.served.strategy
         new, old = request.new, request.old
         causes: Sequence[errors.Cause]
         causes = [*extra, *await self._beside(lambda: schema.problems(new, old, request.subresource))]
         causes = [*causes, *strategy.problems(context, new, old)]
         rules = None if request.subresource else self.core.rules.get(self.served.resource.group_resource)
-        told: Sequence[str] = ()
+        advice: Sequence[str] = ()
         if rules is not None and not causes:
-            causes, told = rules.judge(new, old)
+            causes, advice = rules.judge(new, old)
         if causes:
             raise status.invalid(self.served.resource, objects.name(new), causes)
         if request.subresource:
             return
-        for message in (*strategy.warnings(new, old), *unsupported.added(new, old), *told):
+        unsupported = self.served.unsupported
+        added = unsupported.added(new, old) if unsupported is not None else ()
+        for message in (*strategy.warnings(new, old), *added, *advice):
             context.warn(message)
 
-    async def append(self, key: str, obj: Object, expected: int) -> bytes:
+    async def append(self, key: str, obj: Object, expected: int, reserved: Reserved) -> bytes:
         """Store the object's next state; `RevisionConflict` if it is not at the expected revision."""
         served, stored = self.served, self.served.stored(obj)
         if self.options.dry_run:
             return served.shown(documents.encode(stored))
-        record = await self.core.store.append(
-            served.bucket,
-            key,
-            lambda revision: documents.encode(stored, revision),
-            expected=expected,
-            urgent=objects.is_deleting(obj),
-        )
-        self.core.changed(served)
+
+        def value(revision: int) -> bytes:
+            reserved.revision = revision
+            return documents.encode(stored, revision)
+
+        urgent = objects.is_deleting(obj)
+        record = await self.core.store.append(served.bucket, key, value, expected=expected, urgent=urgent)
         return served.shown(record.value)
 
     async def remove(self, last: Object, record: Record) -> bytes:
@@ -226,20 +225,14 @@ class Writes:
         served, stored = self.served, self.served.stored(last)
         if self.options.dry_run:
             return served.shown(documents.encode(stored))
-        gone = await self.core.store.append(
+        removed = await self.core.store.append(
             served.bucket,
             record.name,
             lambda revision: documents.encode(stored, revision),
             expected=record.revision,
             delete=True,
         )
-        self.core.changed(served)
-        return served.shown(gone.value)
-
-
-def _keep(held: contextlib.ExitStack) -> None:
-    """Let go of nothing: a write given up while it was being made may yet be made."""
-    held.pop_all()
+        return served.shown(removed.value)
 
 
 def _part(change: Change, lens: Lens, old: Object) -> Object:

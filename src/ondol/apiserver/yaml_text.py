@@ -78,7 +78,7 @@ class _Open:
         if self.items is not None:
             return self.items
         # The mapping's own keys win over merged ones, and earlier merged ones over later ones.
-        return {k: v for found in (*reversed(self.merged), self.pairs) for k, v in found.items()}
+        return {k: v for pairs in (*reversed(self.merged), self.pairs) for k, v in pairs.items()}
 
 
 def parse(body: bytes, depth_max: int) -> Parsed:
@@ -184,10 +184,10 @@ class _Reading:
                 self._repeated.append(f'line {_line(event)}: key "{key}" already set in map')
             around.pairs[key] = value
             return
-        found = value if isinstance(value, list) else [value]
-        if not all(isinstance(one, dict) for one in found):
+        sources = value if isinstance(value, list) else [value]
+        if not all(isinstance(one, dict) for one in sources):
             raise _refused(f"line {_line(event)}: map merge requires map or sequence of maps as the value")
-        around.merged += found
+        around.merged += sources
 
 
 def _copy(value: Any) -> Any:
@@ -222,11 +222,11 @@ def _resolved(event: Any) -> Any:
 def _tagged(tag: str, text: str) -> Any:
     if tag == f"{_TAG}str":
         return text
-    known = _TAGGED.get(tag)
-    if known is None:
+    tags = _TAGGED.get(tag)
+    if tags is None:
         raise _refused(f"{tag} has no JSON form")
     value = _plain(text)
-    if not isinstance(value, known):
+    if not isinstance(value, tags):
         raise _refused(f"cannot decode !!str `{text}` as a !!{tag.removeprefix(_TAG)}")
     return value
 

@@ -9,9 +9,9 @@ from typing import Any, Final
 
 from ondol.api import objects, resources
 from ondol.api.objects import Object
+from ondol.apiserver.admission.parts import Parts
 from ondol.apiserver.admission.request import Request
-from ondol.apiserver.core import Core
-from ondol.apiserver.strategies.base import Context
+from ondol.apiserver.strategy import Context
 from ondol.base import errors, names
 
 DEFAULT: Final = "default"
@@ -23,20 +23,20 @@ _EXPIRATION_S: Final = 3607
 _FILE_MODE: Final = 0o644
 
 
-def admit(core: Core, context: Context, request: Request) -> None:
+def admit(parts: Parts, context: Context, request: Request) -> None:
     del context
-    if request.served.resource != resources.POD or request.operation != "create" or request.subresource:
+    if request.operation != "create" or request.subresource:
         return
     spec = request.new["spec"]
     name = spec.get("serviceAccountName") or spec.get("serviceAccount") or DEFAULT
     spec["serviceAccountName"] = spec["serviceAccount"] = name
-    account = core.lookup(resources.SERVICE_ACCOUNT, request.namespace, name)
+    account = parts.state.lookup(resources.SERVICE_ACCOUNT, request.namespace, name)
     if account is None:
         raise _missing(request, name)
     if not spec.get("imagePullSecrets") and account.get("imagePullSecrets"):
         spec["imagePullSecrets"] = [dict(secret) for secret in account["imagePullSecrets"]]
     if _automounts(spec, account):
-        _mount(core, spec)
+        _mount(parts, spec)
 
 
 def _missing(request: Request, account: str) -> errors.Forbidden:
@@ -50,17 +50,17 @@ def _missing(request: Request, account: str) -> errors.Forbidden:
 
 def _automounts(spec: Object, account: Object) -> bool:
     for holder in (spec, account):
-        wanted = holder.get("automountServiceAccountToken")
-        if wanted is not None:
-            return bool(wanted)
+        automounts = holder.get("automountServiceAccountToken")
+        if automounts is not None:
+            return bool(automounts)
     return True
 
 
-def _mount(core: Core, spec: Any) -> None:
+def _mount(parts: Parts, spec: Any) -> None:
     """Mount the volume in each container that has nothing at the path yet."""
     volumes = spec.setdefault("volumes", [])
     existing = next((v["name"] for v in volumes if v["name"].startswith(_VOLUME_PREFIX)), "")
-    name = existing or _VOLUME_PREFIX + names.random_suffix(core.rng, 5)
+    name = existing or _VOLUME_PREFIX + names.random_suffix(parts.rng, 5)
     mounted = False
     for container in (*(spec.get("containers") or ()), *(spec.get("initContainers") or ())):
         mounts = container.setdefault("volumeMounts", [])

@@ -14,11 +14,11 @@ from typing import Any, Final
 from ondol.api import objects, resources, status
 from ondol.api.objects import Object
 from ondol.api.schema import causes
+from ondol.apiserver.admission.parts import Parts
 from ondol.apiserver.admission.request import Request
 from ondol.apiserver.auth import bootstrap_policy
 from ondol.apiserver.config import ApiConfig
-from ondol.apiserver.core import Core
-from ondol.apiserver.strategies.base import Context
+from ondol.apiserver.strategy import Context
 from ondol.base import addresses, errors
 from ondol.base.errors import Cause
 
@@ -28,16 +28,20 @@ Named = tuple[str, str, frozenset[int] | None]
 """A path, the address there, and the ports that go with it (None: every port)."""
 
 
-def admit(core: Core, context: Context, request: Request) -> None:
-    if request.operation == "delete" or request.subresource:
+def admit_service(parts: Parts, context: Context, request: Request) -> None:
+    del context
+    if request.operation != "delete" and not request.subresource:
+        _check_external_ips(parts.config, request)
+
+
+def admit_endpoints(parts: Parts, context: Context, request: Request) -> None:
+    """Of an EndpointSlice or Endpoints."""
+    if request.operation == "delete" or request.subresource or _is_part(context):
         return
     resource = request.served.resource
-    if resource == resources.SERVICE:
-        _admit_service(core.config, request)
-    elif resource in _ENDPOINTS and not _is_part(context):
-        former = set(_ENDPOINTS[resource](request.old or {}))
-        added = [named for named in _ENDPOINTS[resource](request.new) if _beyond(named, former)]
-        _refuse(resource, request.new, [c for named in added for c in _of_endpoint(core.config, named)])
+    former = set(_ENDPOINTS[resource](request.old or {}))
+    added = [named for named in _ENDPOINTS[resource](request.new) if _beyond(named, former)]
+    _refuse(resource, request.new, [c for named in added for c in _of_endpoint(parts.config, named)])
 
 
 def _is_part(context: Context) -> bool:
@@ -53,7 +57,7 @@ def _refuse(resource: Any, obj: Object, problems: list[Cause]) -> None:
 # External IPs
 
 
-def _admit_service(config: ApiConfig, request: Request) -> None:
+def _check_external_ips(config: ApiConfig, request: Request) -> None:
     former = set(objects.spec(request.old or {}).get("externalIPs") or ())
     listed = objects.spec(request.new).get("externalIPs") or ()
     if config.deny_external_ips and set(listed) - former:

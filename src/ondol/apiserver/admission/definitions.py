@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from ondol.apiserver.admission.parts import Parts
 from ondol.apiserver.admission.request import Request
-from ondol.apiserver.core import Core
-from ondol.apiserver.strategies.base import Context
+from ondol.apiserver.strategy import Context
 from ondol.base import errors
 
 
-def admit(core: Core, context: Context, request: Request) -> None:
-    del core, context
+def admit(parts: Parts, context: Context, request: Request) -> None:
+    del parts, context
     if request.operation == "create" and request.served.terminating:
         raise errors.MethodNotAllowed(
             f"create is not supported on resources of kind "

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from ondol.apiserver.admission.parts import Parts
 from ondol.apiserver.admission.request import Request
-from ondol.apiserver.auth import escalation, rbac
-from ondol.apiserver.core import Core
-from ondol.apiserver.strategies.base import Context
+from ondol.apiserver.auth import escalation
+from ondol.apiserver.strategy import Context
 
 
-def admit(core: Core, context: Context, request: Request) -> None:
+def admit(parts: Parts, context: Context, request: Request) -> None:
     resource = request.served.resource
-    if core.rbac is None or request.operation == "delete" or resource not in rbac.KINDS:
+    if parts.rbac is None or request.operation == "delete":
         return
-    escalation.check(core.rbac, context.user, resource, request.new, request.old)
+    escalation.check(parts.rbac, context.user, resource, request.new, request.old)

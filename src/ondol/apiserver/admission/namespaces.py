@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import Final
 
 from ondol.api import objects, resources, status
+from ondol.apiserver.admission.parts import Parts
 from ondol.apiserver.admission.request import Request
-from ondol.apiserver.core import Core
-from ondol.apiserver.strategies.base import Context
+from ondol.apiserver.strategy import Context
 from ondol.base import errors
 
 IMMORTAL: Final = frozenset({"default", "kube-system", "kube-public"})
 
 
-def admit(core: Core, context: Context, request: Request) -> None:
+def admit(parts: Parts, context: Context, request: Request) -> None:
     del context
     resource = request.served.resource
     if request.operation == "delete":
@@ -26,7 +26,7 @@ def admit(core: Core, context: Context, request: Request) -> None:
         return
     if request.operation != "create" or not resource.namespaced:
         return
-    namespace = core.lookup(resources.NAMESPACE, "", request.namespace)
+    namespace = parts.state.lookup(resources.NAMESPACE, "", request.namespace)
     if namespace is None:
         raise status.not_found(resources.NAMESPACE, request.namespace)
     if objects.is_deleting(namespace) and not request.subresource:

@@ -10,11 +10,11 @@ from typing import Any, Final
 
 from ondol.api import objects, pod_references, resources
 from ondol.api.objects import Object
+from ondol.apiserver.admission.parts import Parts
 from ondol.apiserver.admission.request import Request
 from ondol.apiserver.auth import nodes
 from ondol.apiserver.auth.rbac import Attributes
-from ondol.apiserver.core import Core
-from ondol.apiserver.strategies.base import Context
+from ondol.apiserver.strategy import Context
 from ondol.base import errors
 
 _OWN_LABELS: Final = frozenset(
@@ -38,8 +38,8 @@ _OWN_DOMAINS: Final = ("kubelet.kubernetes.io", "node.kubernetes.io")
 _RESERVED_DOMAINS: Final = ("kubernetes.io", "k8s.io")
 
 
-def admit(core: Core, context: Context, request: Request) -> None:
-    del core
+def admit(parts: Parts, context: Context, request: Request) -> None:
+    del parts
     node = nodes.name_of(context.user)
     if not node:
         return
@@ -111,18 +111,18 @@ def _lease(node: str, request: Request) -> None:
         raise _refused(request, "can only access node lease with the same name as the requesting node")
 
 
-def check_token(core: Core, context: Context, asked: Object, namespace: str, account: str) -> None:
+def check_token(parts: Parts, context: Context, token_request: Object, namespace: str, account: str) -> None:
     """Refuse a node's request for a token that is not bound to a pod of its own, or not for its audiences."""
     node = nodes.name_of(context.user)
     if not node:
         return
-    spec = asked.get("spec") or {}
+    spec = token_request.get("spec") or {}
     bound = spec.get("boundObjectRef") or {}
     if (bound.get("apiVersion"), bound.get("kind")) != ("v1", "Pod") or not bound.get("name"):
         raise _token_refused(account, "node requested token not bound to a pod")
     if not bound.get("uid"):
         raise _token_refused(account, "node requested token with a pod binding without a uid")
-    pod = core.lookup(resources.POD, namespace, bound["name"])
+    pod = parts.state.lookup(resources.POD, namespace, bound["name"])
     if pod is None:
         raise _token_refused(account, f'pods "{bound["name"]}" not found')
     if objects.uid(pod) != bound["uid"]:
@@ -133,17 +133,17 @@ def check_token(core: Core, context: Context, asked: Object, namespace: str, acc
         )
     if objects.spec(pod).get("nodeName") != node:
         raise _token_refused(account, "node requested token bound to a pod scheduled on a different node")
-    _check_audiences(core, context, pod, [str(a) for a in spec.get("audiences") or ()], account)
+    _check_audiences(parts, context, pod, [str(a) for a in spec.get("audiences") or ()], account)
 
 
-def _check_audiences(core: Core, context: Context, pod: Object, asked: list[str], account: str) -> None:
+def _check_audiences(parts: Parts, context: Context, pod: Object, audiences: list[str], account: str) -> None:
     allowed = pod_references.audiences(objects.spec(pod))
-    for audience in asked or [""]:
+    for audience in audiences or [""]:
         if audience in allowed:
             continue
         if (
-            core.rbac is not None
-            and core.rbac.authorize(
+            parts.rbac is not None
+            and parts.rbac.authorize(
                 context.user,
                 Attributes(
                     "request-serviceaccounts-token-audience",

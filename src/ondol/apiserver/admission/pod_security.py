@@ -12,9 +12,9 @@ from ondol.api import objects, resources, status
 from ondol.api.objects import Object
 from ondol.api.pod_security import checks, policies
 from ondol.api.pod_security.policies import LevelVersion, Policy
+from ondol.apiserver.admission.parts import Parts
 from ondol.apiserver.admission.request import Request
-from ondol.apiserver.core import Core
-from ondol.apiserver.strategies.base import Context
+from ondol.apiserver.strategy import Context
 from ondol.base import errors, log
 
 _OTHER_SUBRESOURCES: Final = frozenset(
@@ -38,25 +38,25 @@ _PODS_MAX: Final = 1000
 """How many of a namespace's pods a stricter level is tried on: the labels wait for it."""
 
 
-def admit(core: Core, context: Context, request: Request) -> None:
+def admit(parts: Parts, context: Context, request: Request) -> None:
     if request.operation == "delete":
         return
-    resource = request.served.resource
-    if resource == resources.NAMESPACE:
-        _namespace(core, context, request)
-    elif resource == resources.POD:
-        _pod(core, context, request)
-    elif resource.group_resource in TEMPLATES and not request.subresource:
-        _template(core, context, request, TEMPLATES[resource.group_resource])
+    resource = request.served.resource.group_resource
+    if resource == "namespaces":
+        _namespace(parts, context, request)
+    elif resource == "pods":
+        _pod(parts, context, request)
+    elif resource in TEMPLATES and not request.subresource:
+        _template(parts, context, request, TEMPLATES[resource])
 
 
 # --- namespaces
 
 
-def _namespace(core: Core, context: Context, request: Request) -> None:
+def _namespace(parts: Parts, context: Context, request: Request) -> None:
     if request.subresource:
         return
-    settings, name = core.config.pod_security, objects.name(request.new)
+    settings, name = parts.config.pod_security, objects.name(request.new)
     policy, causes = policies.of_labels(objects.labels(request.new), settings.defaults)
     before, old_causes = policies.of_labels(objects.labels(request.old or {}), settings.defaults)
     if causes and (request.old is None or causes != old_causes):
@@ -68,7 +68,7 @@ def _namespace(core: Core, context: Context, request: Request) -> None:
         for message in [warning] if warning else []:
             context.warn(message)
     elif request.old is not None:
-        for message in _existing(core, name, policy.enforce):
+        for message in _existing(parts, name, policy.enforce):
             context.warn(message)
 
 
@@ -79,9 +79,9 @@ def _is_stricter(new: LevelVersion, old: LevelVersion) -> bool:
     return new.version != old.version or new.is_stricter_than(old)
 
 
-def _existing(core: Core, namespace: str, enforce: LevelVersion) -> Iterator[str]:
+def _existing(parts: Parts, namespace: str, enforce: LevelVersion) -> Iterator[str]:
     """What is said of the pods a namespace has, the ones with the same violations together."""
-    every = _one_of_each_first(core.config.pod_security, core.list_objects(resources.POD, namespace))
+    every = _one_of_each_first(parts.config.pod_security, parts.state.list_objects(resources.POD, namespace))
     together: dict[str, list[str]] = {}
     for pod in every[:_PODS_MAX]:
         if violations := checks.evaluate(enforce, objects.metadata(pod), objects.spec(pod)):
@@ -121,10 +121,10 @@ def _first_and_others(names: list[str]) -> str:
 # --- pods and their templates
 
 
-def _pod(core: Core, context: Context, request: Request) -> None:
+def _pod(parts: Parts, context: Context, request: Request) -> None:
     if request.subresource in _OTHER_SUBRESOURCES or not _changes_what_it_may(request.new, request.old):
         return
-    _evaluate(core, context, request, request.new, enforce=True)
+    _evaluate(parts, context, request, request.new, enforce=True)
 
 
 def _changes_what_it_may(new: Object, old: Object | None) -> bool:
@@ -136,22 +136,22 @@ def _weighty(spec: Mapping[str, Any]) -> dict[str, Any]:
     return {field: value for field, value in spec.items() if field not in _HARMLESS}
 
 
-def _template(core: Core, context: Context, request: Request, path: tuple[str, ...]) -> None:
+def _template(parts: Parts, context: Context, request: Request, path: tuple[str, ...]) -> None:
     template: Any = request.new
     for field in path:
         template = template.get(field) if isinstance(template, Mapping) else None
     if isinstance(template, Mapping) and template.get("spec") is not None:
-        _evaluate(core, context, request, template, enforce=False)
+        _evaluate(parts, context, request, template, enforce=False)
 
 
 def _evaluate(
-    core: Core, context: Context, request: Request, pod: Mapping[str, Any], *, enforce: bool
+    parts: Parts, context: Context, request: Request, pod: Mapping[str, Any], *, enforce: bool
 ) -> None:
     """Refuse, record and warn as the namespace asks."""
-    policy, causes = _policy(core, request.namespace)
+    policy, causes = _policy(parts, request.namespace)
     if policy.is_privileged and not causes:
         return
-    if reason := _exemption(core.config.pod_security, context, request.namespace, pod):
+    if reason := _exemption(parts.config.pod_security, context, request.namespace, pod):
         log.get("audit").info("pod_security_exempt", reason=reason, **_named(context, request))
         return
     violations = _Violations(pod)
@@ -177,16 +177,16 @@ class _Violations:
         self._spec: Mapping[str, Any] = pod.get("spec") or {}
         self._by_level: dict[LevelVersion, str] = {}
 
-    def of(self, asked: LevelVersion) -> str:
-        if asked not in self._by_level:
-            violations = checks.evaluate(asked, self._metadata, self._spec)
-            self._by_level[asked] = checks.details(violations)
-        return self._by_level[asked]
+    def of(self, level: LevelVersion) -> str:
+        if level not in self._by_level:
+            violations = checks.evaluate(level, self._metadata, self._spec)
+            self._by_level[level] = checks.details(violations)
+        return self._by_level[level]
 
 
-def _policy(core: Core, namespace: str) -> tuple[Policy, list[errors.Cause]]:
-    stored = core.lookup(resources.NAMESPACE, "", namespace) or {}
-    return policies.of_labels(objects.labels(stored), core.config.pod_security.defaults)
+def _policy(parts: Parts, namespace: str) -> tuple[Policy, list[errors.Cause]]:
+    stored = parts.state.lookup(resources.NAMESPACE, "", namespace) or {}
+    return policies.of_labels(objects.labels(stored), parts.config.pod_security.defaults)
 
 
 def _exemption(settings: policies.Settings, context: Context, namespace: str, pod: Mapping[str, Any]) -> str:

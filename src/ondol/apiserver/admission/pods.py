@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from ondol.api import objects, resources
+from ondol.api import objects
+from ondol.apiserver.admission.parts import Parts
 from ondol.apiserver.admission.request import Request
-from ondol.apiserver.core import Core
-from ondol.apiserver.strategies.base import Context
+from ondol.apiserver.strategy import Context
 from ondol.base import errors
 
 _TOLERATED: Final = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
@@ -24,9 +24,9 @@ _COMPUTED: Final = {
 }
 
 
-def admit(core: Core, context: Context, request: Request) -> None:
-    del core, context
-    if request.served.resource != resources.POD or request.operation == "delete" or request.subresource:
+def admit(parts: Parts, context: Context, request: Request) -> None:
+    del parts, context
+    if request.operation == "delete" or request.subresource:
         return
     spec = request.new["spec"]
     if request.old is None:
@@ -40,16 +40,16 @@ def admit(core: Core, context: Context, request: Request) -> None:
 
 
 def _prioritize(spec: Any, pod: str) -> None:
-    wanted = spec.get("priorityClassName") or ""
-    if wanted and wanted not in _SYSTEM_PRIORITIES:
-        raise _forbidden(pod, f"no PriorityClass with name {wanted} was found")
-    computed = {"priority": _SYSTEM_PRIORITIES.get(wanted, 0), "preemptionPolicy": "PreemptLowerPriority"}
-    for field, what in _COMPUTED.items():
-        asked = spec.setdefault(field, computed[field])
-        if asked != computed[field]:
+    class_name = spec.get("priorityClassName") or ""
+    if class_name and class_name not in _SYSTEM_PRIORITIES:
+        raise _forbidden(pod, f"no PriorityClass with name {class_name} was found")
+    computed = {"priority": _SYSTEM_PRIORITIES.get(class_name, 0), "preemptionPolicy": "PreemptLowerPriority"}
+    for field, described in _COMPUTED.items():
+        value = spec.setdefault(field, computed[field])
+        if value != computed[field]:
             raise _forbidden(
                 pod,
-                f"the {what} ({asked}) must not be provided in pod spec; priority admission controller "
+                f"the {described} ({value}) must not be provided in pod spec; priority admission controller "
                 f"computed {computed[field]} from the given PriorityClass name",
             )
 

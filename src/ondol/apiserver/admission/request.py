@@ -1,4 +1,4 @@
-"""What a plug-in is asked about."""
+"""`Request`: the write that admission is asked about."""
 
 from __future__ import annotations
 
@@ -8,9 +8,13 @@ from ondol.api.objects import Object
 from ondol.apiserver.served import Served
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Request:
-    """One write: `new` may be changed in place (it is empty for a delete), `old` is read-only."""
+    """One write.
+
+    In the mutating phase `new` may be changed in place or replaced; from then on it is the object as it will
+    be stored, and nobody's to change. It is empty for a delete. `old` is shared and read-only.
+    """
 
     operation: str
     """`create`, `update` or `delete`."""

@@ -1,148 +1,136 @@
-"""Service addresses: cluster IPs and node ports, given out without a second book.
-
-What is taken is read from the Services themselves; values of writes under way are held until those
-are over, so that two of them cannot get the same.
-"""
+"""Service addresses: cluster IPs and node ports are given out here, and checked if they are chosen."""
 
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterator
 from typing import Any, Final
 
 from ondol.api import objects, resources, status
 from ondol.api.objects import Object
+from ondol.apiserver.admission.parts import Parts
 from ondol.apiserver.admission.request import Request
-from ondol.apiserver.core import Core
-from ondol.apiserver.strategies import services
-from ondol.apiserver.strategies.base import Context
+from ondol.apiserver.strategy import Context
 from ondol.base import errors
 
+ADDRESSED: Final = ("ClusterIP", "NodePort", "LoadBalancer")
+"""The types of Services that have a cluster IP."""
 _TRIES: Final = 64
 _HEADLESS: Final = "None"
 
 
-def admit(core: Core, context: Context, request: Request) -> None:
-    if request.served.resource != resources.SERVICE or request.operation == "delete" or request.subresource:
+def admit(parts: Parts, context: Context, request: Request) -> None:
+    if request.operation == "delete" or request.subresource:
         return
-    _Allocation(core, context, request).run()
+    _Allocation(parts, context, request).run()
 
 
 class _Allocation:
     """The addresses of one Service in one write."""
 
-    def __init__(self, core: Core, context: Context, request: Request) -> None:
-        self._core = core
-        self._context = context
+    def __init__(self, parts: Parts, context: Context, request: Request) -> None:
+        self._config = parts.config
+        self._rng = parts.rng
+        self._addresses = parts.service_addresses
+        self._reserved = context.reserved
         self._service = request.new
         self._old = request.old or {}
         self._spec: dict[str, Any] = request.new["spec"]
+        self._key = request.served.key(request.namespace, objects.name(request.new))
 
     def run(self) -> None:
         self._cluster_ip()
-        if services.needs_node_ports(self._service):
+        if _needs_node_ports(self._service):
             self._node_ports()
 
-    def _others(self) -> Iterator[Object]:
-        own = objects.key(self._service)
-        for service in self._core.list_objects(resources.SERVICE):
-            if objects.key(service) != own:
-                yield service
+    def _is_taken(self, value: str | int) -> bool:
+        return self._addresses.is_taken(value, besides=self._key)
 
     def _cluster_ip(self) -> None:
-        if services.needs_address(self._service):
+        if _needs_address(self._service):
             self._set_ip(self._free_ip())
             return
-        asked = self._spec.get("clusterIP") or ""
-        if asked in ("", _HEADLESS) or asked == objects.spec(self._old).get("clusterIP"):
+        chosen = self._spec.get("clusterIP") or ""
+        if chosen in ("", _HEADLESS) or chosen == objects.spec(self._old).get("clusterIP"):
             return
-        network = ipaddress.ip_network(self._core.config.service_cidr)
-        if ipaddress.ip_address(asked) not in network:
+        network = ipaddress.ip_network(self._config.service_cidr)
+        if ipaddress.ip_address(chosen) not in network:
             raise self._refused(
                 "spec.clusterIPs",
-                [asked],
-                f"failed to allocate IP {asked}: the provided IP ({asked}) is not in the valid range. "
+                [chosen],
+                f"failed to allocate IP {chosen}: the provided IP ({chosen}) is not in the valid range. "
                 f"The range of valid IPs is {network}",
             )
-        if asked in self._taken_ips():
-            said = f"failed to allocate IP {asked}: provided IP is already allocated"
-            raise self._refused("spec.clusterIPs", [asked], said)
-        self._hold(asked)
+        if self._is_taken(chosen):
+            why = f"failed to allocate IP {chosen}: provided IP is already allocated"
+            raise self._refused("spec.clusterIPs", [chosen], why)
+        self._reserved.add(chosen)
 
     def _set_ip(self, address: str) -> None:
-        self._hold(address)
+        self._reserved.add(address)
         self._spec["clusterIP"] = address
         self._spec["clusterIPs"] = [address]
 
-    def _taken_ips(self) -> set[str]:
-        found = {str(objects.spec(service).get("clusterIP") or "") for service in self._others()}
-        return found | {str(held) for held in self._core.held_addresses}
-
     def _free_ip(self) -> str:
-        network = ipaddress.ip_network(self._core.config.service_cidr)
+        network = ipaddress.ip_network(self._config.service_cidr)
         last = network.num_addresses - 2
         # The lower band is left to addresses people choose, as in Kubernetes.
         band = min(max(16, network.num_addresses // 16), 256)
         first = band if band < last else 2
-        taken = self._taken_ips()
         for _ in range(_TRIES):
-            address = str(network[self._core.rng.randint(first, last)])
-            if address not in taken:
+            address = str(network[self._rng.randint(first, last)])
+            if not self._is_taken(address):
                 return address
         for offset in (*range(first, last + 1), *range(2, first)):
-            if (address := str(network[offset])) not in taken:
+            if not self._is_taken(address := str(network[offset])):
                 return address
         raise errors.Internal(f"failed to allocate a serviceIP: range {network} is full")
 
     def _node_ports(self) -> None:
-        taken = self._taken_ports()
         own = {port.get("nodePort") for port in objects.spec(self._old).get("ports") or ()}
-        low, high = self._core.config.node_ports
+        low, high = self._config.node_ports
         for index, port in enumerate(self._spec.get("ports") or ()):
-            asked = port.get("nodePort")
-            if not asked:
-                port["nodePort"] = asked = self._free_port(taken)
-            elif asked not in own:
-                self._check_port(index, asked, taken, range(low, high + 1))
-            taken.add(asked)
-            self._hold(asked)
+            chosen = port.get("nodePort")
+            if not chosen:
+                port["nodePort"] = chosen = self._free_port()
+            elif chosen not in own:
+                self._check_port(index, chosen, range(low, high + 1))
+            self._reserved.add(chosen)
 
-    def _check_port(self, index: int, asked: int, taken: set[int], allowed: range) -> None:
+    def _check_port(self, index: int, chosen: int, allowed: range) -> None:
         path = f"spec.ports[{index}].nodePort"
-        if asked not in allowed:
-            said = (
+        if chosen not in allowed:
+            why = (
                 "provided port is not in the valid range. The range of valid ports is "
                 f"{allowed.start}-{allowed.stop - 1}"
             )
-            raise self._refused(path, asked, said)
-        if asked in taken:
-            raise self._refused(path, asked, "provided port is already allocated")
+            raise self._refused(path, chosen, why)
+        if self._is_taken(chosen):
+            raise self._refused(path, chosen, "provided port is already allocated")
 
-    def _taken_ports(self) -> set[int]:
-        found = {
-            port["nodePort"]
-            for service in self._others()
-            for port in objects.spec(service).get("ports") or ()
-            if port.get("nodePort")
-        }
-        return found | {held for held in self._core.held_addresses if isinstance(held, int)}
-
-    def _free_port(self, taken: set[int]) -> int:
-        low, high = self._core.config.node_ports
+    def _free_port(self) -> int:
+        low, high = self._config.node_ports
         for _ in range(_TRIES):
-            port = self._core.rng.randint(low, high)
-            if port not in taken:
+            port = self._rng.randint(low, high)
+            if not self._is_taken(port):
                 return port
-        free = next((port for port in range(low, high + 1) if port not in taken), None)
+        free = next((port for port in range(low, high + 1) if not self._is_taken(port)), None)
         if free is None:
             raise errors.Internal("failed to allocate a nodePort: range is full")
         return free
 
-    def _hold(self, value: str | int) -> None:
-        self._core.held_addresses.add(value)
-        self._context.held.callback(self._core.held_addresses.discard, value)
-
-    def _refused(self, path: str, value: object, said: str) -> errors.Invalid:
+    def _refused(self, path: str, value: object, why: str) -> errors.Invalid:
         shown = f'["{value[0]}"]' if isinstance(value, list) else str(value)
-        cause = errors.Cause("FieldValueInvalid", f"Invalid value: {shown}: {said}", path)
+        cause = errors.Cause("FieldValueInvalid", f"Invalid value: {shown}: {why}", path)
         return status.invalid(resources.SERVICE, objects.name(self._service), [cause])
+
+
+def _needs_address(service: Object) -> bool:
+    spec = objects.spec(service)
+    return spec.get("type") in ADDRESSED and not spec.get("clusterIP")
+
+
+def _needs_node_ports(service: Object) -> bool:
+    spec = objects.spec(service)
+    if spec.get("type") == "LoadBalancer":
+        return spec.get("allocateLoadBalancerNodePorts") is not False
+    return spec.get("type") == "NodePort"

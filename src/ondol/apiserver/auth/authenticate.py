@@ -38,7 +38,7 @@ class Authenticator:
         if in_process := scope.get(IDENTITY):
             return identity.authenticated(identity.from_document(in_process))
         if certificate := scope.get(CERTIFICATE):
-            return identity.authenticated(identity.from_document(certificate))
+            return identity.of_certificate(certificate)
         authorization = _header(scope.get("headers") or (), b"authorization")
         if authorization:
             return self._bearer(authorization)
@@ -64,18 +64,20 @@ def impersonated(user: User, headers: Headers, authorize: Authorize) -> User:
 
     Each thing asked for (user, groups, uid, extra) needs RBAC's `impersonate` on it.
     """
-    asked = _Impersonation(headers)
-    if not asked.any:
+    if not any(name.startswith(_IMPERSONATE) for name, _ in headers):
         return user
-    if not asked.user:
+    impersonation = _Impersonation(headers)
+    if not impersonation.any:
+        return user
+    if not impersonation.user:
         raise errors.BadRequest(
             "requested to impersonate groups, a uid or extra without impersonating a user"
         )
-    for attributes in asked.attributes():
+    for attributes in impersonation.attributes():
         decision = authorize(user, attributes)
         if not decision.allowed:
             raise rbac.forbidden(user, attributes, decision.reason)
-    return asked.result()
+    return impersonation.result()
 
 
 class _Impersonation:
@@ -138,5 +140,5 @@ class _Impersonation:
         return identity.authenticated(User(self.user, groups, self.uid, extra))
 
 
-def _header(headers: Headers, wanted: bytes) -> str:
-    return next((value.decode("latin-1") for name, value in headers if name == wanted), "")
+def _header(headers: Headers, field: bytes) -> str:
+    return next((value.decode("latin-1") for name, value in headers if name == field), "")

@@ -7,8 +7,9 @@ node authorizer (`nodes`) knows what belongs to it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any, Final
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
 
 from ondol.api import objects, own_paths
 from ondol.api.objects import Object
@@ -39,6 +40,25 @@ RETIRED: Final = ("system:ondol:node",)
 """Roles and their bindings that earlier versions made and this one takes away: nodes have an authorizer."""
 
 _Rule = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Of a kind, the resources (with subresources) that the default roles reach.
+
+    `view` may read the former; `edit` reads and writes the latter, and what it may only read of them is not
+    in `view`. `admin` may all that `edit` may.
+    """
+
+    view: tuple[str, ...] = ()
+    edit: tuple[str, ...] = ()
+
+
+class Grant(NamedTuple):
+    """The access to the kinds of one group."""
+
+    group: str
+    access: Access
 
 
 def _rule(verbs: Sequence[str], groups: Sequence[str], resources: Sequence[str]) -> _Rule:
@@ -77,8 +97,9 @@ def _binding(role: str, *, users: Sequence[str] = (), groups: Sequence[str] = ()
     }
 
 
-def cluster_roles() -> list[Object]:
-    return [*_platform_roles(), *_user_roles(), *_part_roles()]
+def cluster_roles(grants: Iterable[Grant]) -> list[Object]:
+    """The default roles; `grants` are what the built-in kinds say of themselves."""
+    return [*_platform_roles(), *_user_roles(list(grants)), *_part_roles()]
 
 
 def cluster_role_bindings() -> list[Object]:
@@ -157,7 +178,7 @@ def _platform_roles() -> Iterator[Object]:
     )
 
 
-def _user_roles() -> Iterator[Object]:
+def _user_roles(grants: Sequence[Grant]) -> Iterator[Object]:
     yield _aggregated("admin")
     yield _aggregated("edit", aggregate_to="admin")
     yield _aggregated("view", aggregate_to="edit")
@@ -169,115 +190,86 @@ def _user_roles() -> Iterator[Object]:
         ],
         aggregate_to="admin",
     )
-    yield _role("system:aggregate-to-edit", _edit_rules(), aggregate_to="edit")
-    yield _role("system:aggregate-to-view", _view_rules(), aggregate_to="view")
+    yield _role("system:aggregate-to-edit", _edit_rules(grants), aggregate_to="edit")
+    yield _role("system:aggregate-to-view", _view_rules(grants), aggregate_to="view")
     extended = [*_ISTIO, *_GATEWAY_API, *_KNATIVE]
     yield _role("ondol:aggregate-to-edit", [_rule(_WRITE, extended, ["*"])], aggregate_to="edit")
     yield _role("ondol:aggregate-to-view", [_rule(_READ, extended, ["*"])], aggregate_to="view")
 
 
-def _edit_rules() -> list[_Rule]:
+_UNSERVED_EDIT: Final = {
+    "": [
+        "replicationcontrollers",
+        "replicationcontrollers/scale",
+        "services/proxy",
+        "persistentvolumeclaims",
+    ],
+    "apps": ["statefulsets", "statefulsets/scale", "daemonsets"],
+    "autoscaling": ["horizontalpodautoscalers"],
+    "batch": ["jobs", "cronjobs"],
+    "policy": ["poddisruptionbudgets"],
+    "networking.k8s.io": ["networkpolicies", "ingresses"],
+}
+"""Kinds of Kubernetes that are not built in here: definitions may bring them, with their usual access."""
+_UNSERVED_VIEW: Final = {
+    "": [
+        "replicationcontrollers",
+        "replicationcontrollers/scale",
+        "replicationcontrollers/status",
+        "persistentvolumeclaims",
+        "persistentvolumeclaims/status",
+        "limitranges",
+        "resourcequotas",
+        "resourcequotas/status",
+        "bindings",
+    ],
+    "apps": [
+        "controllerrevisions",
+        "statefulsets",
+        "statefulsets/status",
+        "statefulsets/scale",
+        "daemonsets",
+        "daemonsets/status",
+    ],
+    "autoscaling": ["horizontalpodautoscalers", "horizontalpodautoscalers/status"],
+    "batch": ["jobs", "cronjobs", "cronjobs/status", "jobs/status"],
+    "policy": ["poddisruptionbudgets", "poddisruptionbudgets/status"],
+    "networking.k8s.io": ["networkpolicies", "ingresses", "ingresses/status"],
+}
+
+
+def _by_group(
+    verbs: Sequence[str], unserved: Mapping[str, Sequence[str]], own: Iterable[tuple[str, Sequence[str]]]
+) -> Iterator[_Rule]:
+    """A rule for each group: the same verbs for all of its resources."""
+    by_group: dict[str, list[str]] = {}
+    for group, names in (*own, *unserved.items()):
+        by_group.setdefault(group, []).extend(names)
+    for group, names in by_group.items():
+        if names:
+            yield _rule(verbs, [group], names)
+
+
+def _edit_rules(grants: Sequence[Grant]) -> list[_Rule]:
     connections = ["pods/attach", "pods/proxy", "pods/exec", "pods/portforward"]
+    hidden = [(group, sorted({*access.edit} - {*access.view})) for group, access in grants]
     return [
-        _rule(_READ, [""], [*connections, "secrets", "services/proxy"]),
+        _rule(_READ, [""], [*connections, "services/proxy"]),
+        *_by_group(_READ, {}, hidden),
         _rule(["impersonate"], [""], ["serviceaccounts"]),
-        _rule(_WRITE, [""], ["pods", *connections]),
+        _rule(_WRITE, [""], connections),
         _rule(["create"], [""], ["pods/eviction"]),
-        _rule(
-            _WRITE,
-            [""],
-            [
-                "replicationcontrollers",
-                "replicationcontrollers/scale",
-                "serviceaccounts",
-                "services",
-                "services/proxy",
-                "persistentvolumeclaims",
-                "configmaps",
-                "secrets",
-            ],
-        ),
         _rule(["create"], [""], ["serviceaccounts/token"]),
         _rule(_WRITE, ["", "events.k8s.io"], ["events"]),
-        _rule(
-            _WRITE,
-            ["apps"],
-            [
-                "statefulsets",
-                "statefulsets/scale",
-                "daemonsets",
-                "deployments",
-                "deployments/scale",
-                "deployments/rollback",
-                "replicasets",
-                "replicasets/scale",
-            ],
-        ),
-        _rule(_WRITE, ["autoscaling"], ["horizontalpodautoscalers"]),
-        _rule(_WRITE, ["batch"], ["jobs", "cronjobs"]),
-        _rule(_WRITE, ["policy"], ["poddisruptionbudgets"]),
-        _rule(_WRITE, ["networking.k8s.io"], ["networkpolicies", "ingresses"]),
+        *_by_group(_WRITE, _UNSERVED_EDIT, [(group, access.edit) for group, access in grants]),
         _rule(_READ_WRITE, ["coordination.k8s.io"], ["leases"]),
     ]
 
 
-def _view_rules() -> list[_Rule]:
+def _view_rules(grants: Sequence[Grant]) -> list[_Rule]:
     return [
-        _rule(
-            _READ,
-            [""],
-            [
-                "pods",
-                "replicationcontrollers",
-                "replicationcontrollers/scale",
-                "serviceaccounts",
-                "services",
-                "services/status",
-                "endpoints",
-                "persistentvolumeclaims",
-                "persistentvolumeclaims/status",
-                "configmaps",
-            ],
-        ),
-        _rule(
-            _READ,
-            [""],
-            [
-                "limitranges",
-                "resourcequotas",
-                "bindings",
-                "pods/status",
-                "resourcequotas/status",
-                "namespaces/status",
-                "replicationcontrollers/status",
-                "pods/log",
-            ],
-        ),
-        _rule(_READ, [""], ["namespaces"]),
         _rule(_READ, ["", "events.k8s.io"], ["events"]),
-        _rule(_READ, ["discovery.k8s.io"], ["endpointslices"]),
-        _rule(
-            _READ,
-            ["apps"],
-            [
-                "controllerrevisions",
-                "statefulsets",
-                "statefulsets/status",
-                "statefulsets/scale",
-                "daemonsets",
-                "daemonsets/status",
-                "deployments",
-                "deployments/status",
-                "deployments/scale",
-                "replicasets",
-                "replicasets/status",
-                "replicasets/scale",
-            ],
-        ),
-        _rule(_READ, ["autoscaling"], ["horizontalpodautoscalers", "horizontalpodautoscalers/status"]),
-        _rule(_READ, ["batch"], ["jobs", "cronjobs", "cronjobs/status", "jobs/status"]),
-        _rule(_READ, ["policy"], ["poddisruptionbudgets", "poddisruptionbudgets/status"]),
-        _rule(_READ, ["networking.k8s.io"], ["networkpolicies", "ingresses", "ingresses/status"]),
+        *_by_group(_READ, _UNSERVED_VIEW, [(group, access.view) for group, access in grants]),
     ]
 
 
@@ -371,30 +363,30 @@ def _mesh_rules() -> list[_Rule]:
     ]
 
 
-def reconciled(existing: Object, wanted: Object) -> Object | None:
-    """The object a restarted server should write so that nothing of `wanted` is missing, or none.
+def reconciled(existing: Object, desired: Object) -> Object | None:
+    """The object a restarted server should write so that nothing of `desired` is missing, or none.
 
     What an administrator added stays; an object annotated with autoupdate "false" is left alone.
     """
     if objects.annotations(existing).get(AUTOUPDATE) == "false":
         return None
-    merged = {**existing, "metadata": _merged_metadata(existing, wanted)}
-    if "subjects" in wanted:
+    merged = {**existing, "metadata": _merged_metadata(existing, desired)}
+    if "subjects" in desired:
         present = existing.get("subjects") or []
-        missing = [subject for subject in wanted["subjects"] if subject not in present]
+        missing = [subject for subject in desired["subjects"] if subject not in present]
         merged["subjects"] = [*present, *missing]
-    elif "aggregationRule" in wanted:
-        merged["aggregationRule"] = existing.get("aggregationRule") or wanted["aggregationRule"]
+    elif "aggregationRule" in desired:
+        merged["aggregationRule"] = existing.get("aggregationRule") or desired["aggregationRule"]
     else:
         present = existing.get("rules") or []
-        held = [rbac.Rule.of(rule) for rule in present]
-        missing = [rule for rule in wanted["rules"] if escalation.uncovered(held, [rule])]
+        covering = [rbac.Rule.of(rule) for rule in present]
+        missing = [rule for rule in desired["rules"] if escalation.uncovered(covering, [rule])]
         merged["rules"] = [*present, *missing]
     return None if merged == existing else merged
 
 
-def _merged_metadata(existing: Object, wanted: Object) -> Object:
+def _merged_metadata(existing: Object, desired: Object) -> Object:
     metadata = dict(objects.metadata(existing))
     for field in ("labels", "annotations"):
-        metadata[field] = {**(wanted["metadata"].get(field) or {}), **(metadata.get(field) or {})}
+        metadata[field] = {**(desired["metadata"].get(field) or {}), **(metadata.get(field) or {})}
     return metadata

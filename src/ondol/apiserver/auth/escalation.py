@@ -45,8 +45,8 @@ def check(
 
 def _check_role(authorizer: rbac.Authorizer, user: User, resource: Resource, role: Object) -> None:
     namespace = objects.namespace(role)
-    wanted = rbac.Attributes("escalate", rbac.GROUP, resource.plural, "", namespace, objects.name(role))
-    if authorizer.authorize(user, wanted).allowed:
+    attributes = rbac.Attributes("escalate", rbac.GROUP, resource.plural, "", namespace, objects.name(role))
+    if authorizer.authorize(user, attributes).allowed:
         return
     if role.get("aggregationRule"):
         # Aggregation can later bring in any rule there is, so it takes all of them to set it up.
@@ -59,8 +59,8 @@ def _check_role(authorizer: rbac.Authorizer, user: User, resource: Resource, rol
 def _check_binding(authorizer: rbac.Authorizer, user: User, resource: Resource, binding: Object) -> None:
     reference, namespace = binding.get("roleRef") or {}, objects.namespace(binding)
     plural = "roles" if reference.get("kind") == "Role" else "clusterroles"
-    wanted = rbac.Attributes("bind", rbac.GROUP, plural, "", namespace, reference.get("name") or "")
-    if authorizer.authorize(user, wanted).allowed:
+    attributes = rbac.Attributes("bind", rbac.GROUP, plural, "", namespace, reference.get("name") or "")
+    if authorizer.authorize(user, attributes).allowed:
         return
     rules = [rule.document for rule in authorizer.role_rules(reference, namespace)]
     _confirm(authorizer, user, resource, binding, rules)
@@ -73,8 +73,8 @@ def _confirm(
     obj: Object,
     rules: Iterable[Mapping[str, Any]],
 ) -> None:
-    held, problems = authorizer.rules_for(user, objects.namespace(obj))
-    missing = uncovered(held, rules)
+    own, problems = authorizer.rules_for(user, objects.namespace(obj))
+    missing = uncovered(own, rules)
     if not missing:
         return
     groups = "[" + " ".join(f'"{group}"' for group in user.groups) + "]"
@@ -89,9 +89,9 @@ def _confirm(
     raise errors.Forbidden(f'{resource.group_resource} "{name}" is forbidden: {text}', details=details)
 
 
-def uncovered(held: Sequence[rbac.Rule], rules: Iterable[Mapping[str, Any]]) -> list[Atom]:
-    """What of `rules` is not in `held`, atom by atom."""
-    return [atom for rule in rules for atom in atoms(rule) if not any(_covers(own, atom) for own in held)]
+def uncovered(own: Sequence[rbac.Rule], rules: Iterable[Mapping[str, Any]]) -> list[Atom]:
+    """What of `rules` is not in `own`, atom by atom."""
+    return [atom for rule in rules for atom in atoms(rule) if not any(_covers(each, atom) for each in own)]
 
 
 def atoms(rule: Mapping[str, Any]) -> Iterator[Atom]:
@@ -128,7 +128,7 @@ def _described(missing: Iterable[Atom]) -> list[str]:
     verbs: dict[Atom, list[str]] = {}
     for atom in missing:
         verbs.setdefault(atom._replace(verb=""), []).append(atom.verb)
-    return sorted(_line(atom, held) for atom, held in verbs.items())
+    return sorted(_line(atom, together) for atom, together in verbs.items())
 
 
 def _line(atom: Atom, verbs: Sequence[str]) -> str:

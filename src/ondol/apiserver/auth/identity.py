@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from ondol.api.objects import Object, Resource
 
@@ -36,8 +37,7 @@ class User:
 
         Who may make service accounts in a namespace has as many names as they like: they share one account.
         """
-        account = split_service_account(self.name)
-        return self.name if account is None else f"{SERVICE_ACCOUNTS}:{account[0]}"
+        return _tenant(self.name)
 
     def document(self) -> Object:
         """`UserInfo`, as reviews and admission webhooks show it."""
@@ -49,6 +49,12 @@ class User:
         if self.extra:
             document["extra"] = {key: list(values) for key, values in self.extra.items()}
         return document
+
+
+@functools.lru_cache(maxsize=1024)
+def _tenant(name: str) -> str:
+    account = split_service_account(name)
+    return name if account is None else f"{SERVICE_ACCOUNTS}:{account[0]}"
 
 
 def anonymous() -> User:
@@ -76,6 +82,16 @@ def split_service_account(user_name: str) -> tuple[str, str] | None:
         return None
     namespace, separator, name = user_name.removeprefix(_SERVICE_ACCOUNT_PREFIX).partition(":")
     return (namespace, name) if separator and namespace and name and ":" not in name else None
+
+
+def of_certificate(subject: Mapping[str, Any]) -> User:
+    """The authenticated user of a verified certificate: `{"name", "groups"}`."""
+    return _of_certificate(subject["name"], tuple(subject["groups"]))
+
+
+@functools.lru_cache(maxsize=1024)
+def _of_certificate(name: str, groups: tuple[str, ...]) -> User:
+    return authenticated(User(name, groups))
 
 
 def from_document(document: Mapping[str, object]) -> User:

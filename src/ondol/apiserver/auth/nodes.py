@@ -65,49 +65,51 @@ class Bound(NamedTuple):
 class Authorizer(rbac.Authorizer):
     """RBAC, with what the graph of pods gives to the nodes they are bound to."""
 
-    def __init__(self, list_objects: rbac.ListObjects, pods: Pods) -> None:
-        super().__init__(list_objects)
+    def __init__(
+        self, list_objects: rbac.ListObjects, pods: Pods, has_changed: Callable[[], bool] = lambda: False
+    ) -> None:
+        super().__init__(list_objects, has_changed)
         self._pods = pods
         self._bound: dict[tuple[str, int], Bound] = {}
 
-    def authorize(self, user: User, wanted: Attributes) -> Decision:
+    def authorize(self, user: User, attributes: Attributes) -> Decision:
         node = name_of(user)
         if not node:
-            return super().authorize(user, wanted)
-        reason = self._refusal(node, wanted)
+            return super().authorize(user, attributes)
+        reason = self._refusal(node, attributes)
         if not reason:
             return Decision(allowed=True)
-        decision = super().authorize(user, wanted)
+        decision = super().authorize(user, attributes)
         return decision if decision.allowed else Decision(allowed=False, reason=reason)
 
-    def _refusal(self, node: str, wanted: Attributes) -> str:
+    def _refusal(self, node: str, attributes: Attributes) -> str:
         """Why the node may not, or nothing."""
-        if wanted.resource == "nodes" and not wanted.group and wanted.verb in _READ:
-            return "" if wanted.name == node and not wanted.subresource else _own("nodes", node)
-        if wanted.resource == "pods" and not wanted.group and wanted.verb in _READ:
-            return self._pods_refusal(node, wanted)
-        if wanted.resource == "leases" and wanted.group == resources.LEASE.group:
-            return _lease_refusal(node, wanted)
-        if not wanted.group and wanted.resource in _REFERRED:
-            return self._referred_refusal(node, wanted)
-        return "" if any(rule.allows(wanted) for rule in RULES) else _NOTHING
+        if attributes.resource == "nodes" and not attributes.group and attributes.verb in _READ:
+            return "" if attributes.name == node and not attributes.subresource else _own("nodes", node)
+        if attributes.resource == "pods" and not attributes.group and attributes.verb in _READ:
+            return self._pods_refusal(node, attributes)
+        if attributes.resource == "leases" and attributes.group == resources.LEASE.group:
+            return _lease_refusal(node, attributes)
+        if not attributes.group and attributes.resource in _REFERRED:
+            return self._referred_refusal(node, attributes)
+        return "" if any(rule.allows(attributes) for rule in RULES) else _NOTHING
 
-    def _pods_refusal(self, node: str, wanted: Attributes) -> str:
-        if wanted.subresource:
+    def _pods_refusal(self, node: str, attributes: Attributes) -> str:
+        if attributes.subresource:
             return _NOTHING
-        if wanted.verb in _COLLECTIONS:
-            selected = _required(wanted.field_selector, "spec.nodeName") == node
+        if attributes.verb in _COLLECTIONS:
+            selected = _required(attributes.field_selector, "spec.nodeName") == node
             return "" if selected else f"can only list/watch pods with spec.nodeName={node} field selector"
-        is_its = bool(wanted.name) and self._refers(node, wanted.namespace, "pods", wanted.name)
+        is_its = bool(attributes.name) and self._refers(node, attributes.namespace, "pods", attributes.name)
         return "" if is_its else _unrelated(node)
 
-    def _referred_refusal(self, node: str, wanted: Attributes) -> str:
-        verbs, subresource = _REFERRED[wanted.resource]
-        if wanted.verb not in verbs or wanted.subresource != subresource:
-            return f"can only {'/'.join(sorted(verbs))} {wanted.full_resource} its pods refer to"
-        if not wanted.name or not wanted.namespace:
+    def _referred_refusal(self, node: str, attributes: Attributes) -> str:
+        verbs, subresource = _REFERRED[attributes.resource]
+        if attributes.verb not in verbs or attributes.subresource != subresource:
+            return f"can only {'/'.join(sorted(verbs))} {attributes.full_resource} its pods refer to"
+        if not attributes.name or not attributes.namespace:
             return "No Object name found"
-        related = self._refers(node, wanted.namespace, wanted.resource, wanted.name)
+        related = self._refers(node, attributes.namespace, attributes.resource, attributes.name)
         return "" if related else _unrelated(node)
 
     def _refers(self, node: str, namespace: str, resource: str, name: str) -> bool:
@@ -148,12 +150,12 @@ def _bound(pod: Object) -> Bound:
     )
 
 
-def _lease_refusal(node: str, wanted: Attributes) -> str:
-    if wanted.verb not in ("get", "create", "update", "patch", "delete"):
+def _lease_refusal(node: str, attributes: Attributes) -> str:
+    if attributes.verb not in ("get", "create", "update", "patch", "delete"):
         return "can only get, create, update, patch, or delete a node lease"
-    if wanted.namespace != LEASE_NAMESPACE:
+    if attributes.namespace != LEASE_NAMESPACE:
         return f'can only access leases in the "{LEASE_NAMESPACE}" system namespace'
-    if wanted.verb != "create" and wanted.name != node:
+    if attributes.verb != "create" and attributes.name != node:
         return "can only access node lease with the same name as the requesting node"
     return ""
 
@@ -165,8 +167,8 @@ def _required(selector: str, field: str) -> str | None:
         return None  # the handler reports it
 
 
-def _own(what: str, node: str) -> str:
-    return f"node '{node}' cannot read all {what}, only its own Node object"
+def _own(plural: str, node: str) -> str:
+    return f"node '{node}' cannot read all {plural}, only its own Node object"
 
 
 def _unrelated(node: str) -> str:

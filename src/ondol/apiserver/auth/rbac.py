@@ -1,7 +1,7 @@
 """Role-based access control: whether a user may do something, and why not.
 
 The authorizer keeps an index of rules by subject, built from the roles and bindings the server holds
-and dropped whenever one of them changes (`invalidate`). A decision is then a walk over the few rules
+and dropped whenever one of them changes (`has_changed`). A decision is then a walk over the few rules
 of the user and its groups. Rules only add up; nothing denies.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from ondol.api import labels, objects, resources
 from ondol.api.objects import Object, Resource
@@ -25,15 +25,14 @@ KINDS: Final = (
     resources.CLUSTER_ROLE,
     resources.CLUSTER_ROLE_BINDING,
 )
-"""The resources whose change must `invalidate` an authorizer."""
+"""The resources whose changes an authorizer must be told of."""
 _REMEMBERED_MAX: Final = 8192
 
 ListObjects: TypeAlias = Callable[[Resource], Iterable[Object]]
 """All objects of one of `KINDS` as the server holds them now."""
 
 
-@dataclass(frozen=True, slots=True)
-class Attributes:
+class Attributes(NamedTuple):
     """What a request wants: a verb on a resource, or on a path when `resource` is empty."""
 
     verb: str
@@ -43,7 +42,7 @@ class Attributes:
     namespace: str = ""
     name: str = ""
     path: str = ""
-    field_selector: str = field(default="", compare=False)
+    field_selector: str = ""
     """What a collection is narrowed to, as it was written; only nodes are judged by it."""
 
     @property
@@ -82,21 +81,21 @@ class Rule:
             tuple(document.get("nonResourceURLs") or ()),
         )
 
-    def allows(self, wanted: Attributes) -> bool:
-        if wanted.verb not in self.verbs and ALL not in self.verbs:
+    def allows(self, attributes: Attributes) -> bool:
+        if attributes.verb not in self.verbs and ALL not in self.verbs:
             return False
-        if not wanted.resource:
-            return any(url_covers(url, wanted.path) for url in self.urls)
-        if wanted.group not in self.groups and ALL not in self.groups:
+        if not attributes.resource:
+            return any(url_covers(url, attributes.path) for url in self.urls)
+        if attributes.group not in self.groups and ALL not in self.groups:
             return False
-        if self.names and wanted.name not in self.names:
+        if self.names and attributes.name not in self.names:
             return False
-        return self._has_resource(wanted)
+        return self._has_resource(attributes)
 
-    def _has_resource(self, wanted: Attributes) -> bool:
-        if ALL in self.resources or wanted.full_resource in self.resources:
+    def _has_resource(self, attributes: Attributes) -> bool:
+        if ALL in self.resources or attributes.full_resource in self.resources:
             return True
-        return bool(wanted.subresource) and f"*/{wanted.subresource}" in self.resources
+        return bool(attributes.subresource) and f"*/{attributes.subresource}" in self.resources
 
 
 def url_covers(pattern: str, path: str) -> bool:
@@ -138,14 +137,19 @@ class _Grants:
 
 
 class Authorizer:
-    """Decides by the RBAC objects that `list_objects` returns; call `invalidate` when one changes."""
+    """Decides by the RBAC objects that `list_objects` returns.
 
-    def __init__(self, list_objects: ListObjects) -> None:
+    `has_changed` says whether one of them changed since it was last called: what is derived from them is
+    forgotten then. `invalidate` does the same.
+    """
+
+    def __init__(self, list_objects: ListObjects, has_changed: Callable[[], bool] = lambda: False) -> None:
         self._list = list_objects
+        self._has_changed = has_changed
         self._by_subject: dict[tuple[str, str], _Grants] | None = None
         self._roles: dict[tuple[str, str], tuple[Rule, ...]] = {}
         self._by_user: dict[tuple[str, tuple[str, ...]], _Grants] = {}
-        self._decisions: dict[tuple[str, tuple[str, ...], Attributes], Decision] = {}
+        self._decisions: dict[tuple[str, tuple[str, ...], tuple[str, ...]], Decision] = {}
 
     def invalidate(self) -> None:
         """Forget everything derived from roles and bindings."""
@@ -154,27 +158,32 @@ class Authorizer:
         self._by_user = {}
         self._decisions = {}
 
-    def authorize(self, user: User, wanted: Attributes) -> Decision:
+    def _refresh(self) -> None:
+        if self._has_changed():
+            self.invalidate()
+
+    def authorize(self, user: User, attributes: Attributes) -> Decision:
         if identity.MASTERS in user.groups:
             return _ALLOWED
-        key = (user.name, user.groups, wanted)
+        self._refresh()
+        key = (user.name, user.groups, attributes[:-1])  # RBAC decides without the selector
         decision = self._decisions.get(key)
         if decision is None:
             if len(self._decisions) >= _REMEMBERED_MAX:
                 self._decisions.clear()
-            decision = self._decisions[key] = self._decide(user, wanted)
+            decision = self._decisions[key] = self._decide(user, attributes)
         return decision
 
-    def require(self, user: User, wanted: Attributes) -> None:
+    def require(self, user: User, attributes: Attributes) -> None:
         """Raise `Forbidden`, in Kubernetes' words, unless the user may do it."""
-        decision = self.authorize(user, wanted)
+        decision = self.authorize(user, attributes)
         if not decision.allowed:
-            raise forbidden(user, wanted, decision.reason)
+            raise forbidden(user, attributes, decision.reason)
 
-    def _decide(self, user: User, wanted: Attributes) -> Decision:
+    def _decide(self, user: User, attributes: Attributes) -> Decision:
         problems: list[str] = []
-        for grant in self._grants(user).within(wanted.namespace):
-            if any(rule.allows(wanted) for rule in grant.rules):
+        for grant in self._grants(user).within(attributes.namespace):
+            if any(rule.allows(attributes) for rule in grant.rules):
                 return Decision(allowed=True, reason=f"RBAC: allowed by {grant.why}")
             if grant.problem and grant.problem not in problems:
                 problems.append(grant.problem)
@@ -191,11 +200,16 @@ class Authorizer:
                 Rule.of({"verbs": [ALL], "nonResourceURLs": [ALL]}),
             ]
             return everything, []
+        self._refresh()
         grants = list(self._grants(user).within(namespace))
         return [rule for grant in grants for rule in grant.rules], [g.problem for g in grants if g.problem]
 
     def role_rules(self, reference: Mapping[str, Any], namespace: str) -> tuple[Rule, ...]:
         """The rules a roleRef stands for; `NotFound` when there is no such role."""
+        self._refresh()
+        return self._role_rules(reference, namespace)
+
+    def _role_rules(self, reference: Mapping[str, Any], namespace: str) -> tuple[Rule, ...]:
         self._index()
         kind, name = str(reference.get("kind")), str(reference.get("name"))
         rules = self._roles.get((namespace if kind == "Role" else "", name))
@@ -205,16 +219,16 @@ class Authorizer:
 
     def _grants(self, user: User) -> _Grants:
         key = (user.name, user.groups)
-        found = self._by_user.get(key)
-        if found is None:
+        grants = self._by_user.get(key)
+        if grants is None:
             if len(self._by_user) >= _REMEMBERED_MAX:
                 self._by_user.clear()
             by_subject = self._index()
-            found = self._by_user[key] = _Grants()
+            grants = self._by_user[key] = _Grants()
             for subject in (("User", user.name), *(("Group", group) for group in user.groups)):
                 if subject in by_subject:
-                    found.extend(by_subject[subject])
-        return found
+                    grants.extend(by_subject[subject])
+        return grants
 
     def _index(self) -> dict[tuple[str, str], _Grants]:
         if self._by_subject is None:
@@ -230,7 +244,7 @@ class Authorizer:
     ) -> None:
         reference, namespace = binding.get("roleRef") or {}, objects.namespace(binding)
         try:
-            rules, problem = self.role_rules(reference, namespace), ""
+            rules, problem = self._role_rules(reference, namespace), ""
         except errors.NotFound as error:
             rules, problem = (), error.message
         qualified = "/".join(part for part in (objects.name(binding), namespace) if part)
@@ -244,15 +258,15 @@ class Authorizer:
 
 def _roles(list_objects: ListObjects) -> dict[tuple[str, str], tuple[Rule, ...]]:
     """Rules by namespace and name of the role; cluster roles have the empty namespace."""
-    found = {
+    by_name = {
         (objects.namespace(role), objects.name(role)): _compiled(role)
         for role in list_objects(resources.ROLE)
     }
     cluster_roles = list(list_objects(resources.CLUSTER_ROLE))
     for role in cluster_roles:
         rules = aggregated_rules(role, cluster_roles)
-        found["", objects.name(role)] = tuple(Rule.of(rule) for rule in rules)
-    return found
+        by_name["", objects.name(role)] = tuple(Rule.of(rule) for rule in rules)
+    return by_name
 
 
 def _compiled(role: Object) -> tuple[Rule, ...]:
@@ -303,28 +317,28 @@ def _described(subject: Mapping[str, Any], namespace: str) -> str:
     return f'{subject.get("kind")} "{name}"'
 
 
-def forbidden(user: User, wanted: Attributes, reason: str = "") -> errors.Forbidden:
+def forbidden(user: User, attributes: Attributes, reason: str = "") -> errors.Forbidden:
     """The refusal in Kubernetes' exact words, which clients show and some parse."""
-    what = _sentence(user, wanted) + (f": {reason}" if reason else "")
-    if not wanted.resource:
-        return errors.Forbidden(f"forbidden: {what}", details={})
-    subject = f"{wanted.resource}.{wanted.group}" if wanted.group else wanted.resource
-    details = {"kind": wanted.resource}
-    if wanted.group:
-        details["group"] = wanted.group
-    if wanted.name:
-        subject += f' "{wanted.name}"'
-        details["name"] = wanted.name
-    return errors.Forbidden(f"{subject} is forbidden: {what}", details=details)
+    message = _sentence(user, attributes) + (f": {reason}" if reason else "")
+    if not attributes.resource:
+        return errors.Forbidden(f"forbidden: {message}", details={})
+    subject = f"{attributes.resource}.{attributes.group}" if attributes.group else attributes.resource
+    details = {"kind": attributes.resource}
+    if attributes.group:
+        details["group"] = attributes.group
+    if attributes.name:
+        subject += f' "{attributes.name}"'
+        details["name"] = attributes.name
+    return errors.Forbidden(f"{subject} is forbidden: {message}", details=details)
 
 
-def _sentence(user: User, wanted: Attributes) -> str:
-    if not wanted.resource:
-        return _escaped(f'User "{user.name}" cannot {wanted.verb} path "{wanted.path}"')
-    where = f'in the namespace "{wanted.namespace}"' if wanted.namespace else "at the cluster scope"
+def _sentence(user: User, attributes: Attributes) -> str:
+    if not attributes.resource:
+        return _escaped(f'User "{user.name}" cannot {attributes.verb} path "{attributes.path}"')
+    where = f'in the namespace "{attributes.namespace}"' if attributes.namespace else "at the cluster scope"
     return _escaped(
-        f'User "{user.name}" cannot {wanted.verb} resource "{wanted.full_resource}" '
-        f'in API group "{wanted.group}" {where}'
+        f'User "{user.name}" cannot {attributes.verb} resource "{attributes.full_resource}" '
+        f'in API group "{attributes.group}" {where}'
     )
 
 

@@ -43,9 +43,9 @@ def local_subject_access_review(document: Object, namespace: str, authorizer: rb
     """The same within one namespace, for those who may ask only there."""
     spec = document.get("spec") or {}
     causes = _attribute_causes(spec) + _subject_causes(spec)
-    asked = (spec.get("resourceAttributes") or {}).get("namespace", "")
-    if spec.get("resourceAttributes") is not None and asked != namespace:
-        message = f'Invalid value: "{asked}": must match metadata.namespace'
+    namespace_reviewed = (spec.get("resourceAttributes") or {}).get("namespace", "")
+    if spec.get("resourceAttributes") is not None and namespace_reviewed != namespace:
+        message = f'Invalid value: "{namespace_reviewed}": must match metadata.namespace'
         causes.append(_cause("spec.resourceAttributes.namespace", message))
     if spec.get("nonResourceAttributes") is not None:
         causes.append(_cause("spec.nonResourceAttributes", "disallowed on this kind of request"))
@@ -124,14 +124,14 @@ def _attributes(spec: Mapping[str, Any]) -> rbac.Attributes:
     on_path = spec.get("nonResourceAttributes")
     if on_path is not None:
         return rbac.Attributes(on_path.get("verb") or "", path=on_path.get("path") or "")
-    wanted = spec["resourceAttributes"]
+    resource_attributes = spec["resourceAttributes"]
     return rbac.Attributes(
-        wanted.get("verb") or "",
-        group=wanted.get("group") or "",
-        resource=wanted.get("resource") or "",
-        subresource=wanted.get("subresource") or "",
-        namespace=wanted.get("namespace") or "",
-        name=wanted.get("name") or "",
+        resource_attributes.get("verb") or "",
+        group=resource_attributes.get("group") or "",
+        resource=resource_attributes.get("resource") or "",
+        subresource=resource_attributes.get("subresource") or "",
+        namespace=resource_attributes.get("namespace") or "",
+        name=resource_attributes.get("name") or "",
     )
 
 

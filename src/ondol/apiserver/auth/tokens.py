@@ -112,17 +112,17 @@ class Tokens:
 
     def _check_metadata(self, document: Object, account: Object) -> None:
         for field in ("name", "namespace"):
-            given = objects.metadata(document).get(field)
-            if given and given != objects.metadata(account)[field]:
-                message = f'Invalid value: "{given}": must match the service account {field} if specified'
+            value = objects.metadata(document).get(field)
+            if value and value != objects.metadata(account)[field]:
+                message = f'Invalid value: "{value}": must match the service account {field} if specified'
                 cause = errors.Cause("FieldValueInvalid", message, f"metadata.{field}")
                 raise status.invalid(TOKEN_REQUEST, objects.name(account), [cause])
-        given = objects.uid(document)
-        if given and given != objects.uid(account):
+        value = objects.uid(document)
+        if value and value != objects.uid(account):
             raise status.conflict(
                 TOKEN_REQUEST,
                 objects.name(account),
-                f"the UID in the token request ({given}) does not match the UID of the service account "
+                f"the UID in the token request ({value}) does not match the UID of the service account "
                 f"({objects.uid(account)})",
             )
 
@@ -134,27 +134,27 @@ class Tokens:
         resource = _BINDABLE.get((api_version, kind))
         if resource is None:
             raise errors.BadRequest(f"cannot bind token to object of type {api_version}, Kind={kind}")
-        wanted = reference.get("name") or ""
-        found = self._lookup(resource, namespace if resource.namespaced else "", wanted)
-        if found is None:
-            raise status.not_found(resource, wanted)
-        if kind == "Pod" and objects.spec(found).get("serviceAccountName") != account:
+        name = reference.get("name") or ""
+        bound = self._lookup(resource, namespace if resource.namespaced else "", name)
+        if bound is None:
+            raise status.not_found(resource, name)
+        if kind == "Pod" and objects.spec(bound).get("serviceAccountName") != account:
             raise errors.BadRequest(
                 f'cannot bind token for serviceaccount "{account}" to pod running with different '
                 "serviceaccount name."
             )
-        if reference.get("uid") and reference["uid"] != objects.uid(found):
+        if reference.get("uid") and reference["uid"] != objects.uid(bound):
             raise status.conflict(
                 resource,
-                wanted,
+                name,
                 f"the UID in the bound object reference ({reference['uid']}) does not match the UID in "
                 "record. The object might have been deleted and then recreated",
             )
-        return self._bound_claims(kind.lower(), found)
+        return self._bound_claims(kind.lower(), bound)
 
-    def _bound_claims(self, kind: str, found: Object) -> Object:
-        claims: Object = {kind: {"name": objects.name(found), "uid": objects.uid(found)}}
-        node_name = objects.spec(found).get("nodeName") if kind == "pod" else None
+    def _bound_claims(self, kind: str, bound: Object) -> Object:
+        claims: Object = {kind: {"name": objects.name(bound), "uid": objects.uid(bound)}}
+        node_name = objects.spec(bound).get("nodeName") if kind == "pod" else None
         if node_name:
             node = self._lookup(resources.NODE, "", node_name)
             claims["node"] = {"name": node_name, **({"uid": objects.uid(node)} if node else {})}
@@ -240,21 +240,21 @@ class Tokens:
 
     def _check_bound(self, kind: str, reference: Mapping[str, str], namespace: str, now: float) -> None:
         resource = _BINDABLE[("v1", kind.capitalize())]
-        found = self._lookup(resource, namespace if resource.namespaced else "", reference["name"])
-        if found is None or _deleted(found, now):
+        bound = self._lookup(resource, namespace if resource.namespaced else "", reference["name"])
+        if bound is None or _deleted(bound, now):
             raise InvalidToken("service account token has been invalidated")
-        if objects.uid(found) != reference.get("uid"):
+        if objects.uid(bound) != reference.get("uid"):
             raise InvalidToken(
-                f"{kind} UID ({objects.uid(found)}) does not match service account {kind} ref claim "
+                f"{kind} UID ({objects.uid(bound)}) does not match service account {kind} ref claim "
                 f"({reference.get('uid')})"
             )
 
     def review(self, document: Object) -> Object:
         """Answer a TokenReview: whose token it is, or why it is nobody's."""
         spec = document.get("spec") or {}
-        asked = tuple(spec.get("audiences") or ())
+        audiences = tuple(spec.get("audiences") or ())
         try:
-            user, accepted = self.verify(spec.get("token") or "", asked)
+            user, accepted = self.verify(spec.get("token") or "", audiences)
         except InvalidToken as error:
             outcome: Object = {
                 "authenticated": False,
@@ -297,8 +297,8 @@ class Tokens:
 
 
 def _expiration_s(spec: Mapping[str, Any]) -> int:
-    given = spec.get("expirationSeconds")
-    seconds = DEFAULT_EXPIRATION_S if given is None else int(given)
+    requested = spec.get("expirationSeconds")
+    seconds = DEFAULT_EXPIRATION_S if requested is None else int(requested)
     problem = ""
     if seconds < MINIMUM_EXPIRATION_S:
         problem = "may not specify a duration less than 10 minutes"

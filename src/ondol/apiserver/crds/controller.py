@@ -10,8 +10,8 @@ from ondol.apiserver import deleting, lenses, writing
 from ondol.apiserver.auth.identity import MASTERS, User
 from ondol.apiserver.core import Core
 from ondol.apiserver.crds import naming, serving
+from ondol.apiserver.kinds.apiextensions.custom_resource_definition import CLEANUP
 from ondol.apiserver.served import Served
-from ondol.apiserver.strategies.crds import CLEANUP
 from ondol.base import errors, log
 from ondol.store.log import Watch
 
@@ -90,19 +90,19 @@ class Controller:
             await self._clean_up(crd)
             return
         others = self._core.list_objects(self._crds.resource)
-        wanted = naming.status(crd, others, self._core.clock.now())
-        if wanted != objects.status(crd):
-            await self._write_status(crd, wanted)
+        desired = naming.status(crd, others, self._core.clock.now())
+        if desired != objects.status(crd):
+            await self._write_status(crd, desired)
             crd = self._core.lookup(self._crds.resource, "", name) or crd
         self._serve(crd)
 
-    async def _write_status(self, crd: Object, wanted: Object) -> None:
+    async def _write_status(self, crd: Object, desired: Object) -> None:
         version = objects.resource_version(crd)
 
         def change(live: Object) -> Object:
             if objects.resource_version(live) != version:
                 return live  # decided on something older: the newer change is coming to us as well
-            return {**live, "status": wanted}
+            return {**live, "status": desired}
 
         await self._writes(self._crds).update(
             "", objects.name(crd), lenses.Status(self._crds.strategy.status_reset), change
@@ -117,20 +117,20 @@ class Controller:
         if form is None or not form.is_of(crd):
             form = serving.Form(crd)
         try:
-            found = serving.of(crd, form)
+            kinds = serving.of(crd, form)
         except (errors.ApiError, ValueError, KeyError) as error:
             self._log.error("definition_not_served", crd=name, error=repr(error))
             return
-        paths = {served.kind.api_version for served in found}
+        paths = {served.kind.api_version for served in kinds}
         for served in self._serving.get(name, ()):
             if served.kind.api_version not in paths:
                 self._core.catalogue.remove(served)
-        for served in found:
+        for served in kinds:
             self._core.catalogue.add(served)
-        self._serving[name] = found
+        self._serving[name] = kinds
         if form is not self._forms.get(name):
             self._forms[name] = form
-            self._core.store.wake(found[0].bucket)
+            self._core.store.wake(kinds[0].bucket)
 
     def _withdraw(self, name: str) -> None:
         self._forms.pop(name, None)
@@ -151,22 +151,22 @@ class Controller:
             raise errors.Conflict("custom resources wait for their finalizers")
 
         def release(live: Object) -> Object:
-            kept = [name for name in objects.finalizers(live) if name != CLEANUP]
-            return {**live, "metadata": {**live["metadata"], "finalizers": kept}}
+            finalizers = [name for name in objects.finalizers(live) if name != CLEANUP]
+            return {**live, "metadata": {**live["metadata"], "finalizers": finalizers}}
 
         whole = lenses.Whole(has_status=True)
         await self._writes(self._crds).update("", objects.name(crd), whole, release)
 
     async def _delete(self, served: Served, obj: Object) -> bool:
         """Delete one object; whether it is still there."""
-        asked = deleting.DeleteOptions(uid=objects.uid(obj))
+        options = deleting.DeleteOptions(uid=objects.uid(obj))
         try:
             deleted = await deleting.delete(
-                self._writes(served), objects.namespace(obj), objects.name(obj), asked
+                self._writes(served), objects.namespace(obj), objects.name(obj), options
             )
         except errors.NotFound:
             return False
-        return not deleted.gone
+        return not deleted.is_removed
 
     def _writes(self, served: Served) -> writing.Writes:
         return writing.Writes(self._core, served, _OPTIONS)

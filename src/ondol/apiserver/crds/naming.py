@@ -18,8 +18,8 @@ ESTABLISHED: Final = "Established"
 
 def status(crd: Object, others: Iterable[Object], now: float) -> Object:
     """The status a definition should have among the others of its group."""
-    wanted = crd["spec"]["names"]
-    accepted, problem = _accepted(wanted, crd, others)
+    names = crd["spec"]["names"]
+    accepted, problem = _accepted(names, crd, others)
     listed = conditions.of(crd)
     established = conditions.is_true(crd, ESTABLISHED)
     if problem is None:
@@ -50,11 +50,11 @@ def status(crd: Object, others: Iterable[Object], now: float) -> Object:
 
 
 def _accepted(
-    wanted: Mapping[str, Any], crd: Object, others: Iterable[Object]
+    names: Mapping[str, Any], crd: Object, others: Iterable[Object]
 ) -> tuple[Object, tuple[str, str] | None]:
     resources, kinds = _taken(crd, others)
     before = objects.status(crd).get("acceptedNames") or {}
-    accepted: Object = {**wanted}
+    accepted: Object = {**names}
     problem: tuple[str, str] | None = None
     for field, taken, reason in (
         ("plural", resources, "PluralConflict"),
@@ -62,11 +62,11 @@ def _accepted(
         ("kind", kinds, "KindConflict"),
         ("listKind", kinds, "ListKindConflict"),
     ):
-        name = wanted.get(field) or ""
+        name = names.get(field) or ""
         if name in taken:
             problem = (reason, f'"{name}" is already in use')
             accepted[field] = before.get(field) or ""
-    for name in wanted.get("shortNames") or ():
+    for name in names.get("shortNames") or ():
         if name in resources:
             problem = ("ShortNamesConflict", f'"{name}" is already in use')
             accepted["shortNames"] = before.get("shortNames") or []
@@ -80,9 +80,13 @@ def _taken(crd: Object, others: Iterable[Object]) -> tuple[set[str], set[str]]:
     for other in others:
         if other["spec"]["group"] != crd["spec"]["group"] or objects.name(other) == objects.name(crd):
             continue
-        held = objects.status(other).get("acceptedNames") or {}
-        resources |= {held.get("plural") or "", held.get("singular") or "", *(held.get("shortNames") or ())}
-        kinds |= {held.get("kind") or "", held.get("listKind") or ""}
+        accepted = objects.status(other).get("acceptedNames") or {}
+        resources |= {
+            accepted.get("plural") or "",
+            accepted.get("singular") or "",
+            *(accepted.get("shortNames") or ()),
+        }
+        kinds |= {accepted.get("kind") or "", accepted.get("listKind") or ""}
     return resources - {""}, kinds - {""}
 
 

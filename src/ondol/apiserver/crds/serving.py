@@ -17,7 +17,7 @@ from ondol.api.validation import metadata
 from ondol.apiserver import documents
 from ondol.apiserver.lenses import Scale
 from ondol.apiserver.served import Served
-from ondol.apiserver.strategies.base import Strategy
+from ondol.apiserver.strategy import Strategy
 from ondol.base import errors
 from ondol.base.errors import Cause
 
@@ -79,11 +79,11 @@ def _deprecation(spec: Mapping[str, Any], version: Mapping[str, Any], kind: kind
     return f"{kind.api_version} {kind.kind} is deprecated{instead}"
 
 
-def _scale(found: Mapping[str, Any]) -> Scale:
-    selector = found.get("labelSelectorPath") or ""
+def _scale(paths: Mapping[str, Any]) -> Scale:
+    selector = paths.get("labelSelectorPath") or ""
     return Scale(
-        _path(found["specReplicasPath"]),
-        _path(found["statusReplicasPath"]),
+        _path(paths["specReplicasPath"]),
+        _path(paths["statusReplicasPath"]),
         _path(selector) if selector else None,
     )
 
@@ -120,10 +120,10 @@ class CustomSchema:
 
     def problems(self, obj: Object, old: Object | None, subresource: str = "") -> list[Cause]:
         del subresource  # a custom kind's status is held to the schema as well
-        found = list(metadata.check(obj))
+        causes = list(metadata.check(obj))
         if old is None:
-            return found + self._walkers.validate(obj)
-        return found + list(metadata.update(obj, old)) + self._walkers.validate_update(obj, old)
+            return causes + self._walkers.validate(obj)
+        return causes + list(metadata.update(obj, old)) + self._walkers.validate_update(obj, old)
 
 
 class _WithoutStatus(Strategy):
@@ -145,7 +145,7 @@ class _WithStatus(Strategy):
 def _conversion(crd: Object, version: Mapping[str, Any], schema: CustomSchema) -> Reading | None:
     """None where stored bytes are always what is shown."""
     group, versions = crd["spec"]["group"], crd["spec"]["versions"]
-    storage = next(found["name"] for found in versions if found["storage"])
+    storage = next(each["name"] for each in versions if each["storage"])
     ever_stored = {storage, *((crd.get("status") or {}).get("storedVersions") or ())}
     has_defaults = _DEFAULT in msgspec.json.encode(schema.published)
     if ever_stored == {version["name"]} and not has_defaults:

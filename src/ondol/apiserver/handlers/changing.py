@@ -9,7 +9,7 @@ from typing import Any, Final, TypeVar
 from ondol.api import objects, resources, status
 from ondol.api.objects import Object, Resource
 from ondol.api.patch import apply, json_patch, merge_patch, strategic
-from ondol.apiserver import answers, bodies, bootstrap, documents, lenses, metadata, writing
+from ondol.apiserver import answers, bodies, bootstrap, documents, lenses, metadata, schemas, writing
 from ondol.apiserver.core import Core
 from ondol.apiserver.exchange import Answer, Reply, Request
 from ondol.apiserver.handlers import strict
@@ -53,12 +53,12 @@ def dry_run(value: str | None) -> bool:
 
 
 def _manager(request: Request) -> str:
-    given = request.query.get("fieldManager") or ""
-    if len(given) > _MANAGER_MAX or not _PRINTABLE.fullmatch(given):
+    manager = request.query.get("fieldManager") or ""
+    if len(manager) > _MANAGER_MAX or not _PRINTABLE.fullmatch(manager):
         raise errors.BadRequest(
-            f'fieldManager: Invalid value: "{given}": must be printable and at most {_MANAGER_MAX} bytes'
+            f'fieldManager: Invalid value: "{manager}": must be printable and at most {_MANAGER_MAX} bytes'
         )
-    return given or request.user_agent.partition("/")[0][:_MANAGER_MAX] or "unknown"
+    return manager or request.user_agent.partition("/")[0][:_MANAGER_MAX] or "unknown"
 
 
 async def read_document(core: Core, request: Request, schema: Schema, resource: Resource) -> Object:
@@ -108,7 +108,7 @@ async def update(core: Core, request: Request, served: Served, lens: Lens) -> An
     info = request.info
     how = writes(core, request, served)
     if lens.subresource == "scale":
-        scale = await read_typed(core, request, lenses.SCALE, lenses.SCALE_SCHEMA)
+        scale = await read_typed(core, request, lenses.SCALE, schemas.SCALE)
         written = await how.update(info.namespace, info.name, lens, lambda _: scale)
         return _shown_part(request, lens, written)
     document = await read_document(core, request, served.schema, served.resource)
@@ -157,7 +157,7 @@ async def patch(core: Core, request: Request, served: Served, lens: Lens) -> Ans
     sent, problems = await beside(core, request, lambda: _read_patch(request, body))
     change = _change(content_type, sent, served, lens)
     scaled = lens.subresource == "scale"
-    schema = lenses.SCALE_SCHEMA if scaled else served.schema
+    schema = schemas.SCALE if scaled else served.schema
     patched: Any = None
 
     def checked(live: Object) -> Object:
@@ -202,7 +202,7 @@ def _change(content_type: str, body: Any, served: Served, lens: Lens) -> writing
     if content_type == MERGE_PATCH:
         return lambda live: merge_patch.apply(live, body)
     if content_type == STRATEGIC_PATCH and not served.schema.structural:
-        shape = (lenses.SCALE_SCHEMA if lens.subresource == "scale" else served.schema).shape
+        shape = (schemas.SCALE if lens.subresource == "scale" else served.schema).shape
         return lambda live: strategic.apply(live, body, shape)
     accepted = [JSON_PATCH, MERGE_PATCH, APPLY_PATCH]
     if not served.schema.structural:

@@ -30,10 +30,10 @@ async def handle(core: Core, request: Request) -> Answer:
         return await backups.get(core)
     if request.info.path == platform_metrics.PATH:
         return await platform_metrics.get(core)
-    found = _plain(core, request, parts)
-    if found is None:
+    answer = _plain(core, request, parts)
+    if answer is None:
         raise errors.NotFound("the server could not find the requested resource")
-    return found
+    return answer
 
 
 def _plain(core: Core, request: Request, parts: list[str]) -> Answer | None:
@@ -101,8 +101,8 @@ def _token_keys(core: Core, request: Request, parts: list[str]) -> Answer | None
 
 
 def _openapi_v2(core: Core, request: Request) -> Reply:
-    wanted = {clause.partition(";")[0].strip() for clause in request.header(b"accept").split(",")}
-    if wanted.isdisjoint(gnostic.ACCEPTED):
+    media_types = {clause.partition(";")[0].strip() for clause in request.header(b"accept").split(",")}
+    if media_types.isdisjoint(gnostic.ACCEPTED):
         return Reply(core.openapi.v2())
     return Reply(core.openapi.v2_message(), 200, gnostic.MEDIA_TYPE.encode())
 
@@ -111,18 +111,18 @@ def _openapi_v3(core: Core, request: Request, path: str) -> Reply | None:
     """The index, or a document: for ever if asked for by its hash, elsewhere if the hash is stale."""
     if not path:
         hashes = {
-            known: entry[0] for known in core.openapi.paths() if (entry := core.openapi.v3(known)) is not None
+            each: entry[0] for each in core.openapi.paths() if (entry := core.openapi.v3(each)) is not None
         }
         return answers.document(request, openapi.index(hashes))
     entry = core.openapi.v3(path)
     if entry is None:
         return None
     current, body = entry
-    asked = request.query.get("hash")
-    if asked and asked != current:
+    digest = request.query.get("hash")
+    if digest and digest != current:
         location = f"/openapi/v3/{path}?hash={current}"
         return Reply(b"", 301, headers=[(b"location", location.encode())])
-    return Reply(body, headers=[_FOREVER] if asked else [(b"etag", f'"{current}"'.encode())])
+    return Reply(body, headers=[_FOREVER] if digest else [(b"etag", f'"{current}"'.encode())])
 
 
 def _maybe(request: Request, document: Any) -> Reply | None:
@@ -154,7 +154,7 @@ def _tagged(request: Request, body: bytes, content_type: bytes) -> Reply:
 
 def _known_paths(core: Core) -> list[str]:
     registry = core.catalogue.registry
-    found = [
+    paths = [
         "/api",
         "/apis",
         "/healthz",
@@ -167,8 +167,8 @@ def _known_paths(core: Core) -> list[str]:
     ]
     for group in registry.groups():
         root = f"/apis/{group}" if group else "/api"
-        found += [root, *(f"{root}/{version}" for version in registry.versions(group))]
-    return sorted(set(found))
+        paths += [root, *(f"{root}/{version}" for version in registry.versions(group))]
+    return sorted(set(paths))
 
 
 def version(core: Core) -> dict[str, str]:

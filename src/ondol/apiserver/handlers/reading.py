@@ -38,7 +38,7 @@ async def get_part(core: Core, request: Request, served: Served, lens: Lens) -> 
 
 async def list_(core: Core, request: Request, served: Served) -> Answer:
     chosen = selecting.selection(request, served)
-    answers.wanted(request)
+    answers.accepted_by(request)
     return answers.many(core, request, served, await listing.listing(core, request, served, chosen))
 
 

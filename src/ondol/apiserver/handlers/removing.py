@@ -10,12 +10,11 @@ import anyio
 
 from ondol.api import status
 from ondol.api.objects import Object, Resource
-from ondol.apiserver import answers, deleting, documents, listing, selecting, writing
+from ondol.apiserver import answers, deleting, documents, listing, schemas, selecting, writing
 from ondol.apiserver.core import Core
 from ondol.apiserver.deleting import DeleteOptions
 from ondol.apiserver.exchange import Answer, Request
 from ondol.apiserver.handlers import changing
-from ondol.apiserver.schemas import BuiltinSchema
 from ondol.apiserver.served import Served
 from ondol.base import errors
 from ondol.store import Record
@@ -23,17 +22,20 @@ from ondol.store import Record
 _AT_ONCE: Final = 64
 """Deletes of one collection under way together: what waits for the disk goes there in one commit."""
 _OPTIONS: Final = Resource("meta.k8s.io", "v1", "deleteoptions", "DeleteOptions", namespaced=False)
-_SCHEMA: Final = BuiltinSchema("io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions")
 
 
-async def _asked(core: Core, request: Request, served: Served) -> tuple[DeleteOptions, writing.Writes]:
+async def _requested(core: Core, request: Request, served: Served) -> tuple[DeleteOptions, writing.Writes]:
     """Delete options, from the body if there is one, else from the query."""
     how = changing.options(request)
     body = await request.body()
     if not body:
         return DeleteOptions.of(_from_query(request)), writing.Writes(core, served, how)
     document = await changing.beside(
-        core, request, lambda: _SCHEMA.read(changing.document_in(body, request, _SCHEMA, _OPTIONS))
+        core,
+        request,
+        lambda: schemas.DELETE_OPTIONS.read(
+            changing.document_in(body, request, schemas.DELETE_OPTIONS, _OPTIONS)
+        ),
     )
     if document.get("kind") not in (None, "", "DeleteOptions"):
         raise errors.BadRequest(f"the body of a delete must be DeleteOptions, not {document['kind']}")
@@ -42,42 +44,42 @@ async def _asked(core: Core, request: Request, served: Served) -> tuple[DeleteOp
 
 def dry_run_too(how: writing.Options, document: Object) -> writing.Options:
     """The options of a write, with what the delete options of its body say of a dry run."""
-    asked = [changing.dry_run(value) for value in document.get("dryRun") or ()]
-    return dataclasses.replace(how, dry_run=True) if any(asked) else how
+    dry_runs = [changing.dry_run(value) for value in document.get("dryRun") or ()]
+    return dataclasses.replace(how, dry_run=True) if any(dry_runs) else how
 
 
 def _from_query(request: Request) -> Object:
-    found: dict[str, Any] = {}
+    options: dict[str, Any] = {}
     if (grace_s := request.number("gracePeriodSeconds")) is not None:
-        found["gracePeriodSeconds"] = grace_s
+        options["gracePeriodSeconds"] = grace_s
     if policy := request.query.get("propagationPolicy"):
-        found["propagationPolicy"] = policy
+        options["propagationPolicy"] = policy
     if "orphanDependents" in request.query:
-        found["orphanDependents"] = request.flag("orphanDependents")
-    return found
+        options["orphanDependents"] = request.flag("orphanDependents")
+    return options
 
 
 async def delete(core: Core, request: Request, served: Served) -> Answer:
     info = request.info
-    asked, writes = await _asked(core, request, served)
-    value, gone = await deleting.delete(writes, info.namespace, info.name, asked)
-    if not gone or served.strategy.returns_deleted:
+    options, writes = await _requested(core, request, served)
+    value, is_removed = await deleting.delete(writes, info.namespace, info.name, options)
+    if not is_removed or served.strategy.returns_deleted:
         return answers.one(core, request, served, value)
     last = documents.parse(value)
     return answers.document(request, status.success(served.resource, info.name, last["metadata"]["uid"]))
 
 
 async def delete_collection(core: Core, request: Request, served: Served) -> Answer:
-    asked, writes = await _asked(core, request, served)
+    options, writes = await _requested(core, request, served)
     chosen = selecting.selection(request, served)
     listed = await listing.listing(core, request, served, chosen)
-    removed = await _delete_all(writes, listed.records, asked)
+    removed = await _delete_all(writes, listed.records, options)
     result = listing.Listing(removed, core.store.revision, listed.continue_token, listed.remaining)
     return answers.many(core, request, served, result)
 
 
 async def _delete_all(
-    writes: writing.Writes, records: Sequence[Record], asked: DeleteOptions
+    writes: writing.Writes, records: Sequence[Record], options: DeleteOptions
 ) -> list[Record]:
     """Delete many objects, in the order of the records; the first error ends it, with what is done done."""
     removed: dict[str, Record] = {}
@@ -90,7 +92,7 @@ async def _delete_all(
                 return
             namespace, _, name = record.name.rpartition("/")
             try:
-                value, _ = await deleting.delete(writes, namespace, name, asked)
+                value, _ = await deleting.delete(writes, namespace, name, options)
                 removed[record.name] = Record(record.name, record.revision, value)
             except errors.NotFound:
                 continue  # someone else was faster: it is gone, as wanted

@@ -53,7 +53,7 @@ def in_patch(request: Request, body: bytes, patch: Any) -> list[str]:
     """What is wrong in the body of a patch: members that stand twice, or that no operation has."""
     if _choice(request) == "Ignore":
         return []
-    problems = bodies.duplicates(body, bodies.JSON)
+    problems = bodies.duplicates(body, bodies.JSON, patch)
     if not isinstance(patch, list):
         return problems
     operations = [(index, each) for index, each in enumerate(patch) if isinstance(each, dict)]
@@ -71,10 +71,10 @@ def check_applied(request: Request, schema: Schema, applied: Object, body: bytes
         raise errors.BadRequest(
             f"failed to create typed patch object ({_described(applied)}): {_joined(problems)}"
         )
-    if choice == "Ignore" or not (repeated := bodies.duplicates(body, applied_type(body))):
+    if choice == "Ignore" or not (repeated := bodies.duplicates(body, applied_type(body), applied)):
         return
     # An applied configuration is YAML even where it is written in JSON.
-    lines = bodies.duplicates(body, bodies.YAML) or repeated
+    lines = bodies.duplicates(body, bodies.YAML, applied) or repeated
 
     def refusal(listed: list[str]) -> errors.ApiError:
         why = ", ".join(_of_yaml(listed))
@@ -108,8 +108,11 @@ def _choice(request: Request) -> str:
 def _of_document(schema: Schema, document: Object, body: bytes, content_type: str) -> list[str]:
     """Built-in kinds are decoded in one pass over the JSON; others are read whole, then compared."""
     if content_type == bodies.JSON and not schema.structural:
-        return bodies.strict_findings(body, schema.unknown_fields(document))
-    return [*bodies.duplicates(body, content_type), *_unknown(schema, document)]
+        unknown = schema.unknown_fields(document)
+        if not unknown and bodies.repeats_nothing(body, document):
+            return []
+        return bodies.strict_findings(body, unknown)
+    return [*bodies.duplicates(body, content_type, document), *_unknown(schema, document)]
 
 
 def _unknown(schema: Schema, document: Object) -> list[str]:

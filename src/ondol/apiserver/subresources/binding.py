@@ -7,13 +7,12 @@ from typing import Any, Final
 from ondol.api import conditions, objects, resources, status
 from ondol.api.objects import Object, Resource
 from ondol.api.patch.fieldset import FieldSet
-from ondol.apiserver import answers
+from ondol.apiserver import answers, schemas
 from ondol.apiserver.core import Core
 from ondol.apiserver.exchange import Reply, Request
 from ondol.apiserver.handlers import changing
-from ondol.apiserver.schemas import BuiltinSchema
 from ondol.apiserver.served import Served
-from ondol.apiserver.strategies.base import Context, Strategy
+from ondol.apiserver.strategy import Context, Strategy
 from ondol.base import errors
 
 SUCCESS: Final[Object] = {
@@ -26,7 +25,6 @@ SUCCESS: Final[Object] = {
 
 
 _BINDING: Final = Resource("", "v1", "bindings", "Binding")
-_SCHEMA: Final = BuiltinSchema("io.k8s.api.core.v1.Binding")
 
 
 class Assign:
@@ -52,15 +50,15 @@ class Assign:
             )
         if current := objects.spec(obj).get("nodeName"):
             raise status.conflict(resources.POD, name, f'pod {name} is already assigned to node "{current}"')
-        found = objects.metadata(self._binding)
+        own = objects.metadata(self._binding)
         metadata: dict[str, Any] = {**obj["metadata"]}
-        if found.get("uid"):
-            metadata["uid"] = found["uid"]
-        if found.get("resourceVersion"):
-            metadata["resourceVersion"] = found["resourceVersion"]
+        if own.get("uid"):
+            metadata["uid"] = own["uid"]
+        if own.get("resourceVersion"):
+            metadata["resourceVersion"] = own["resourceVersion"]
         for field in ("annotations", "labels"):
-            if found.get(field):
-                metadata[field] = {**(metadata.get(field) or {}), **found[field]}
+            if own.get(field):
+                metadata[field] = {**(metadata.get(field) or {}), **own[field]}
         listed = conditions.set(conditions.of(obj), "PodScheduled", "True", now=self._now)
         return {
             **obj,
@@ -84,7 +82,7 @@ async def create_legacy(core: Core, request: Request, served: Served) -> Reply:
 
 
 async def _bind(core: Core, request: Request, served: Served, name: str) -> Reply:
-    binding = await changing.read_typed(core, request, _BINDING, _SCHEMA)
+    binding = await changing.read_typed(core, request, _BINDING, schemas.BINDING)
     target = binding.get("target") or {}
     if target.get("kind") not in (None, "", "Node") or not target.get("name"):
         raise errors.BadRequest("target: must name a Node")

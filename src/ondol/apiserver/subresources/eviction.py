@@ -6,24 +6,22 @@ from typing import Final
 
 from ondol.api import conditions, objects
 from ondol.api.objects import Object, Resource
-from ondol.apiserver import answers, deleting, lenses, writing
+from ondol.apiserver import answers, deleting, lenses, schemas, writing
 from ondol.apiserver.core import Core
 from ondol.apiserver.exchange import Reply, Request
 from ondol.apiserver.handlers import changing, removing
-from ondol.apiserver.schemas import BuiltinSchema
 from ondol.apiserver.served import Served
 from ondol.apiserver.subresources.binding import SUCCESS
 
 _EVICTION: Final = Resource("policy", "v1", "evictions", "Eviction")
-_SCHEMA: Final = BuiltinSchema("io.k8s.api.policy.v1.Eviction")
 
 
 async def create(core: Core, request: Request, served: Served) -> Reply:
-    eviction = await changing.read_typed(core, request, _EVICTION, _SCHEMA)
+    eviction = await changing.read_typed(core, request, _EVICTION, schemas.EVICTION)
     name, namespace = request.info.name, request.info.namespace
-    found = eviction.get("deleteOptions") or {}
-    asked = deleting.DeleteOptions.of(found)
-    how = removing.dry_run_too(changing.options(request), found)
+    document = eviction.get("deleteOptions") or {}
+    options = deleting.DeleteOptions.of(document)
+    how = removing.dry_run_too(changing.options(request), document)
     writes = writing.Writes(core, served, how)
 
     def marked(pod: Object) -> Object:
@@ -40,5 +38,5 @@ async def create(core: Core, request: Request, served: Served) -> Reply:
         return {**pod, "status": {**objects.status(pod), "conditions": listed}}
 
     await writes.update(namespace, name, lenses.Status(served.strategy.status_reset), marked)
-    await deleting.delete(writes, namespace, name, asked)
+    await deleting.delete(writes, namespace, name, options)
     return answers.document(request, SUCCESS, 201)

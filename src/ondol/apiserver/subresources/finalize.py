@@ -10,7 +10,7 @@ from ondol.apiserver.core import Core
 from ondol.apiserver.exchange import Answer, Request
 from ondol.apiserver.handlers import changing
 from ondol.apiserver.served import Served
-from ondol.apiserver.strategies.base import Context, Strategy
+from ondol.apiserver.strategy import Context, Strategy
 
 
 class Finalizers:
@@ -25,11 +25,11 @@ class Finalizers:
         return obj
 
     def put(self, obj: Object, part: Object) -> Object:
-        kept = list(objects.spec(part).get("finalizers") or ())
+        finalizers = list(objects.spec(part).get("finalizers") or ())
         sent = objects.metadata(part)
-        given = {field: sent[field] for field in ("resourceVersion", "uid") if sent.get(field)}
-        spec = {**objects.spec(obj), "finalizers": kept}
-        return {**obj, "metadata": {**obj["metadata"], **given}, "spec": spec}
+        conditions = {field: sent[field] for field in ("resourceVersion", "uid") if sent.get(field)}
+        spec = {**objects.spec(obj), "finalizers": finalizers}
+        return {**obj, "metadata": {**obj["metadata"], **conditions}, "spec": spec}
 
     def prepare(self, strategy: Strategy, context: Context, new: Object, old: Object) -> None:
         """Nothing to undo: `put` took only the finalizers."""

@@ -24,7 +24,7 @@ async def get(core: Core, request: Request, served: Served) -> Stream:
         raise status.not_found(served.resource, info.name)
     container = _container(pod, request.query.get("container") or "")
     for option in ("sinceSeconds", "tailLines", "limitBytes"):
-        if (given := request.number(option)) is not None and given < 0:
+        if (number := request.number(option)) is not None and number < 0:
             raise errors.BadRequest(f"{option} must be greater than or equal to 0")
     node = _node(core, pod)
     if core.node_proxy is None:
@@ -54,7 +54,7 @@ def _refused(code: int, text: str) -> errors.ApiError:
     return errors.BadRequest(text) if code < 500 else errors.Internal(text)
 
 
-def _container(pod: Object, asked: str) -> str:
+def _container(pod: Object, requested: str) -> str:
     """The container meant; `BadRequest` if that is not clear or there is none of the name."""
     name, spec = objects.name(pod), objects.spec(pod)
     main = [container["name"] for container in spec.get("containers") or ()]
@@ -63,10 +63,10 @@ def _container(pod: Object, asked: str) -> str:
         for field in ("initContainers", "ephemeralContainers")
         for container in spec.get(field) or ()
     ]
-    if asked:
-        if asked not in (*main, *others):
-            raise errors.BadRequest(f"container {asked} is not valid for pod {name}")
-        return asked
+    if requested:
+        if requested not in (*main, *others):
+            raise errors.BadRequest(f"container {requested} is not valid for pod {name}")
+        return requested
     if len(main) == 1:
         return str(main[0])
     preferred = objects.annotations(pod).get(_DEFAULT_CONTAINER, "")

@@ -24,7 +24,7 @@ RESOURCES: Final = (
 
 
 async def create(core: Core, request: Request, served: Served) -> Reply:
-    if answers.wanted(request).form:
+    if answers.accepted_by(request).form:
         raise errors.NotAcceptable(f"{served.resource.kind} has no other form than its own")
     document = await changing.read_typed(core, request, served.resource, served.schema)
     return answers.document(request, _answer(core, request, document, served), 201)

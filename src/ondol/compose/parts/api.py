@@ -31,7 +31,7 @@ def part(instance: Instance, settings: Settings) -> Part:
 
 async def main(context: Context) -> None:
     from ondol import apiserver, store
-    from ondol.apiserver import connections, documents, server, unsupported
+    from ondol.apiserver import connections, documents, kinds, server
     from ondol.apiserver.handlers import backups
     from ondol.compose import exposition
     from ondol.compose.node_proxy import HttpNodeProxy
@@ -54,7 +54,7 @@ async def main(context: Context) -> None:
         ca_certificate=pki.ca_file.read_text(encoding="ascii"),
         scratch_dir=instance.data_dir,
         platform_metrics=partial(exposition.page, instance),
-        connections_max=limits.known,
+        connections_max=limits.authenticated,
         pod_security=pod_security(settings),
     )
     app = apiserver.build(
@@ -64,7 +64,7 @@ async def main(context: Context) -> None:
         random.SystemRandom(),
         service_account_key=pki.service_account_key_file.read_bytes(),
         node_proxy=HttpNodeProxy(instance.socket("node"), credentials.node_token(instance)),
-        rules=validation.rules(unsupported.warnings, podspec.features(settings.knative_features)),
+        rules=validation.rules(kinds.BUILTIN.unsupported, podspec.features(settings.knative_features)),
     )
     listen = [server.Listen("127.0.0.1", instance.ports.api)]
     if os.geteuid() == 0:
@@ -74,7 +74,7 @@ async def main(context: Context) -> None:
         certificate_file=pki.server_certificate_file,
         key_file=pki.server_key_file,
         client_ca_file=pki.ca_file,
-        strangers_max=limits.strangers,
+        unauthenticated_max=limits.unauthenticated,
     )
     try:
         async with exposition.exposed(instance, "api", app.core.metrics.collect, commits.collect):

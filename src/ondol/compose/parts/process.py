@@ -94,7 +94,7 @@ async def serve(run: Callable[..., Coroutine[Any, Any, None]], notify: Notify) -
 
 
 async def connected(context: Context, component: str) -> tuple[Client, CountingTransport]:
-    """A client with the certificate of the part once the API server answers, and the count of its requests."""
+    """A client with the certificate of the part, once the API server answers, and a count of its requests."""
     file, port = context.instance.component_kubeconfig(component), context.instance.ports.api
     while True:
         # A look at the port first: certificates take milliseconds to read, and all parts wait at once.

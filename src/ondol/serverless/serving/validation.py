@@ -14,9 +14,10 @@ from typing import Any, Final, TypeAlias
 
 from ondol.api import defaults as builtin
 from ondol.api import objects, resources, validation
+from ondol.api.defaults import pods as pod_defaults
 from ondol.api.objects import Object
 from ondol.api.schema import causes, typed
-from ondol.api.validation import fields
+from ondol.api.validation import fields, workloads
 from ondol.base import errors
 from ondol.base.errors import Cause
 from ondol.serverless.serving import defaults, documents, podspec, wellknown
@@ -25,6 +26,7 @@ Document: TypeAlias = Mapping[str, Any]
 Fill: TypeAlias = Callable[[Object, Object | None, str], None]
 
 _DEPLOYMENT: Final = "io.k8s.api.apps.v1.Deployment"
+_RULES: Final = validation.Rules(workloads.deployment)
 _TEMPLATE: Final = "spec.template"
 _POD: Final = "spec.template.spec"
 _NOTES: Final = "spec.template.metadata.annotations"
@@ -237,7 +239,7 @@ def _as_deployment(write: Write) -> Iterator[Cause]:
     except errors.BadRequest as error:
         yield Cause("FieldValueInvalid", f"Invalid value: {str(error).rpartition(': Deployment.')[2]}", _POD)
         return
-    for cause in validation.validate(_DEPLOYMENT, deployment):
+    for cause in validation.validate(deployment, _RULES):
         if cause.field.startswith((f"{_POD}.", f"{_TEMPLATE}.labels", f"{_TEMPLATE}.annotations")):
             yield cause
 
@@ -246,7 +248,7 @@ def _deployment(obj: Document) -> Object:
     """The Deployment of the Revision that the template would become."""
     deployment = documents.deployment(documents.revision(obj), progress_deadline_s=1)
     document = typed.of(_DEPLOYMENT).decode(deployment)
-    builtin.apply(_DEPLOYMENT, document)
+    builtin.apply(_DEPLOYMENT, document, pod_defaults.deployment)
     return document
 
 

@@ -7,8 +7,13 @@ from __future__ import annotations
 from typing import ClassVar, Final
 
 from ondol.api import objects
+from ondol.api.defaults import cluster as defaults
 from ondol.api.objects import Object
-from ondol.apiserver.strategies.base import Context, Strategy
+from ondol.api.tables import builtin
+from ondol.api.validation import Rules, cluster, fields
+from ondol.apiserver.auth.bootstrap_policy import Access
+from ondol.apiserver.kinds.registration import Kind
+from ondol.apiserver.strategy import Context, Strategy
 
 FINALIZER: Final = "kubernetes"
 
@@ -32,3 +37,14 @@ class Namespace(Strategy):
 
     def prepare_for_delete(self, new: Object, now: float) -> None:
         new["status"] = {**objects.status(new), "phase": "Terminating"}
+
+
+KIND: Final = Kind(
+    "",
+    "Namespace",
+    strategy=Namespace(),
+    default=defaults.namespace,
+    rules=Rules(cluster.namespace, name=fields.label),
+    layout=builtin.layout("", "Namespace"),
+    access=Access(view=("namespaces", "namespaces/status")),
+)

@@ -8,9 +8,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Final
 
 from ondol.api import conditions, kinds, objects
+from ondol.api.defaults import cluster as defaults
 from ondol.api.objects import Object
 from ondol.api.schema import structural
-from ondol.apiserver.strategies.base import Context, Strategy
+from ondol.api.validation import Rules, crds
+from ondol.apiserver.kinds.registration import Kind
+from ondol.apiserver.strategy import Context, Strategy
 
 CLEANUP: Final = "customresourcecleanup.apiextensions.k8s.io"
 
@@ -78,3 +81,12 @@ def _unconverted(spec: Mapping[str, Any]) -> Iterator[str]:
             "spec.conversion: webhooks are not called by this server yet: objects are stored and served as "
             f"{', '.join(served) or 'no version'} only, not as {', '.join(others)}"
         )
+
+
+KIND: Final = Kind(
+    "apiextensions.k8s.io",
+    "CustomResourceDefinition",
+    strategy=CustomResourceDefinition(),
+    default=defaults.crd,
+    rules=Rules(crds.crd, crds.crd_update),
+)

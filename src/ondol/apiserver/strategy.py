@@ -9,13 +9,13 @@ request, between the live object being read and the write being made, and never 
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import ExitStack
-from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import ClassVar, NamedTuple, Protocol
 
 from ondol.api.objects import Object, Resource
 from ondol.api.patch.fieldset import FieldSet
+from ondol.api.validation import warnings
 from ondol.apiserver.auth.identity import User
+from ondol.apiserver.reservations import Reserved
 from ondol.base.errors import Cause
 
 
@@ -25,8 +25,7 @@ class Lookup(Protocol):
     def __call__(self, resource: Resource, namespace: str, name: str) -> Object | None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Context:
+class Context(NamedTuple):
     """What a strategy may know of the request and the world."""
 
     user: User
@@ -34,8 +33,8 @@ class Context:
     dry_run: bool
     lookup: Lookup
     warn: Callable[[str], None]
-    held: ExitStack
-    """Unwound once the write is over, made or not: what was reserved for it is let go there."""
+    reserved: Reserved
+    """What the write was given that no other may get until it is over."""
 
 
 class Strategy:
@@ -99,7 +98,7 @@ class Strategy:
     def prepare_for_delete(self, new: Object, now: float) -> None:
         """Mark an object whose deletion begins, in place; only its top level may be changed."""
 
-    def grace_period_s(self, obj: Object, asked: int | None) -> int | None:
+    def grace_period_s(self, obj: Object, requested_s: int | None) -> int | None:
         """How long a delete waits for whoever runs the object; None for kinds that go at once."""
         return None
 
@@ -109,3 +108,20 @@ def _take_over(field: str, new: Object, old: Object) -> None:
         new[field] = old[field]
     else:
         new.pop(field, None)
+
+
+class Upserted(Strategy):
+    """PUT creates what is missing."""
+
+    create_on_update: ClassVar[bool] = True
+
+
+class Workload(Strategy):
+    """Counts generations, and has its status written by controllers only."""
+
+    has_generation: ClassVar[bool] = True
+    has_status: ClassVar[bool] = True
+    empty_status: ClassVar[Object | None] = {}
+
+    def warnings(self, new: Object, old: Object | None) -> list[str]:
+        return warnings.workload(new, old)

@@ -6,11 +6,17 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, Final
 
 from ondol.api import objects
+from ondol.api.defaults import network as defaults
 from ondol.api.objects import Object
-from ondol.api.validation import warnings
-from ondol.apiserver.strategies.base import Context, Strategy
+from ondol.api.tables import builtin
+from ondol.api.validation import Rules, fields, network, warnings
+from ondol.apiserver.admission import addresses, services
+from ondol.apiserver.admission.chain import Plugins
+from ondol.apiserver.auth.bootstrap_policy import Access
+from ondol.apiserver.kinds.registration import Kind
+from ondol.apiserver.strategy import Context, Strategy
+from ondol.apiserver.unsupported import Rule, Unsupported
 
-_ADDRESSED: Final = ("ClusterIP", "NodePort", "LoadBalancer")
 _ON_NODES: Final = ("NodePort", "LoadBalancer")
 
 
@@ -28,9 +34,9 @@ class Service(Strategy):
         super().prepare_for_update(context, new, old)
         spec, was = new["spec"], old["spec"]
         _keep_allocated(spec, was)
-        for applies, fields in _TYPED:
+        for applies, typed in _TYPED:
             if applies(was) and not applies(spec):
-                _drop_unchanged(spec, was, fields)
+                _drop_unchanged(spec, was, typed)
         if _is_on_nodes(was) and not _is_on_nodes(spec) and _node_ports(was) >= _node_ports(spec):
             for port in spec.get("ports") or ():
                 port.pop("nodePort", None)
@@ -42,7 +48,7 @@ class Service(Strategy):
 
 
 def _is_addressed(spec: Mapping[str, Any]) -> bool:
-    return spec.get("type") in _ADDRESSED
+    return spec.get("type") in services.ADDRESSED
 
 
 def _is_on_nodes(spec: Mapping[str, Any]) -> bool:
@@ -72,9 +78,9 @@ _TYPED: Final[tuple[tuple[Callable[[Mapping[str, Any]], bool], tuple[tuple[str, 
 
 
 def _drop_unchanged(spec: Any, was: Mapping[str, Any], together: Iterable[tuple[str, ...]]) -> None:
-    for fields in together:
-        if all(spec.get(field) == was.get(field) for field in fields):
-            for field in fields:
+    for group in together:
+        if all(spec.get(field) == was.get(field) for field in group):
+            for field in group:
                 spec.pop(field, None)
 
 
@@ -91,22 +97,44 @@ def _keep_node_ports(ports: Any, was: Mapping[str, Any]) -> None:
     by_name = {port.get("name"): port.get("nodePort") for port in was.get("ports") or ()}
     taken = _node_ports({"ports": ports})
     for port in ports:
-        kept = by_name.get(port.get("name"))
-        if not port.get("nodePort") and kept and kept not in taken:
-            port["nodePort"] = kept
+        former = by_name.get(port.get("name"))
+        if not port.get("nodePort") and former and former not in taken:
+            port["nodePort"] = former
 
 
 def _node_ports(spec: Mapping[str, Any]) -> set[int]:
     return {port["nodePort"] for port in spec.get("ports") or () if port.get("nodePort")}
 
 
-def needs_address(service: Object) -> bool:
-    spec = objects.spec(service)
-    return spec.get("type") in _ADDRESSED and not spec.get("clusterIP")
+_UNSUPPORTED: Final = (
+    Rule("externalTrafficPolicy", "traffic goes to any ready pod", ("Cluster",)),
+    Rule("healthCheckNodePort", "there is no health check port"),
+    Rule("internalTrafficPolicy", "traffic goes to any ready pod", ("Cluster",)),
+    Rule("ipFamilyPolicy", "addresses are IPv4", ("SingleStack", "PreferDualStack")),
+    Rule("loadBalancerClass", "no load balancer is provided"),
+    Rule("loadBalancerIP", "no load balancer is provided"),
+    Rule("loadBalancerSourceRanges", "no load balancer is provided"),
+    Rule(
+        "sessionAffinityConfig",
+        "the time of session affinity is the data plane's own",
+        ({"clientIP": {"timeoutSeconds": 10800}},),  # the default, which nobody wrote
+    ),
+    Rule("trafficDistribution", "traffic goes to any ready pod"),
+    Rule(
+        "type",
+        "no load balancer is provided: use the node port or an ingress",
+        ("ClusterIP", "NodePort", "ExternalName"),
+    ),
+)
 
-
-def needs_node_ports(service: Object) -> bool:
-    spec = objects.spec(service)
-    if spec.get("type") == "LoadBalancer":
-        return spec.get("allocateLoadBalancerNodePorts") is not False
-    return spec.get("type") == "NodePort"
+KIND: Final = Kind(
+    "",
+    "Service",
+    strategy=Service(),
+    default=defaults.service,
+    rules=Rules(network.service, network.service_update, fields.label_1035),
+    layout=builtin.layout("", "Service"),
+    unsupported=Unsupported(_UNSUPPORTED),
+    plugins=Plugins(mutating=(addresses.admit_service, services.admit)),
+    access=Access(view=("services", "services/status"), edit=("services",)),
+)

@@ -1,0 +1,10 @@
+"""The plug-ins that look at several kinds; those of one kind stand in its registration."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ondol.apiserver.admission import definitions, namespaces, node_restriction, pod_security
+from ondol.apiserver.admission.chain import Plugins
+
+EVERY: Final = Plugins((definitions.admit, namespaces.admit), (node_restriction.admit, pod_security.admit))

@@ -1,0 +1,39 @@
+"""The built-in kinds: `<group>/<kind>.py` has what is particular about one, as one registration.
+
+A kind whose facts say everything is a line in the table of facts and nothing here.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ondol.apiserver.kinds import (
+    apiextensions,
+    apps,
+    authentication,
+    authorization,
+    coordination,
+    core,
+    discovery,
+    events,
+    rbac,
+)
+from ondol.apiserver.kinds.registration import Kind
+from ondol.apiserver.kinds.table import Table
+
+__all__ = ["BUILTIN", "Kind", "Table"]
+
+BUILTIN: Final = Table(
+    (
+        *apiextensions.KINDS,
+        *apps.KINDS,
+        *authentication.KINDS,
+        *authorization.KINDS,
+        *coordination.KINDS,
+        *core.KINDS,
+        *discovery.KINDS,
+        *events.KINDS,
+        *rbac.KINDS,
+    )
+)
+"""Everything that is particular about the kinds this server has built in."""
