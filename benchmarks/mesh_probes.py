@@ -509,7 +509,7 @@ async def probe_hop(rate: float) -> dict[str, Any]:
 
 def translated(client: str, *new: tuple[str, int]) -> Any:
     """What the mesh serves a pod in a cluster with a declared and an undeclared port, and `new` ones."""
-    from ondol.api import dataplane  # noqa: PLC0415 - the load process needs none of it
+    from ondol.contracts import mesh  # noqa: PLC0415 - the load process needs none of it
     from ondol.mesh.config import MeshConfig  # noqa: PLC0415
     from ondol.mesh.model.kube import Endpoint  # noqa: PLC0415
     from ondol.mesh.translate import clusters, wire  # noqa: PLC0415
@@ -524,7 +524,7 @@ def translated(client: str, *new: tuple[str, int]) -> Any:
         }
         for name, number in ports
     ]
-    ready = {"conditions": [{"type": dataplane.SANDBOX_READY, "status": "True"}]}
+    ready = {"conditions": [{"type": mesh.SANDBOX_READY, "status": "True"}]}
     pod = {"metadata": {"name": client, "namespace": "default", "uid": client}, "spec": {}, "status": ready}
     config = MeshConfig(NETNS, "unix:/x", "unix:/y", Path("/z"))
     served = Translator(config).translate(World(services=services, pods=[pod])).snapshot

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from ondol.api import dataplane
 from ondol.api.objects import Object
+from ondol.contracts import mesh
 from ondol.mesh.config import MeshConfig
 from ondol.mesh.model import istio, vetting
 from ondol.mesh.translate import registry
@@ -98,7 +98,7 @@ class Objects:
             )
 
     def pod(self, name: str, namespace: str = "default", **labels: str) -> Object:
-        ready = [{"type": dataplane.SANDBOX_READY, "status": "True"}]
+        ready = [{"type": mesh.SANDBOX_READY, "status": "True"}]
         status = {"phase": "Running", "conditions": ready}
         return self.put("Pod", name, namespace, {}, labels={"app": name} | labels, status=status)
 

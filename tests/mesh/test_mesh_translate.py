@@ -15,9 +15,10 @@ from typing import Any
 import pytest
 from google.protobuf import json_format
 
-from ondol.api import dataplane, objects
+from ondol.api import objects
 from ondol.api.objects import Key
 from ondol.api.schema import rules
+from ondol.contracts import mesh, proxy
 from ondol.mesh import analysis, bootstrap, definitions, descriptions, process
 from ondol.mesh.config import MeshConfig
 from ondol.mesh.model import durations, istio, kube, vetting
@@ -120,8 +121,8 @@ def test_a_remembering_translator_says_what_a_fresh_one_says(
 def test_a_running_pod_keeps_its_listener_whatever_labels_say(objs: Any, translate: Translate) -> None:
     """Its calls go to the proxy until its sandbox ends: without a listener they would all fail."""
     pod = objs.pod("in")
-    pod["status"]["conditions"].append({"type": dataplane.PROGRAMMED, "status": "True"})
-    pod["metadata"]["labels"][dataplane.MODE_LABEL] = "none"
+    pod["status"]["conditions"].append({"type": mesh.POD_PROGRAMMED, "status": "True"})
+    pod["metadata"]["labels"][mesh.MODE_LABEL] = "none"
     assert set(translate(objs).pods) == {Key("default", "in")}
     next_sandbox = copy.deepcopy(pod)
     next_sandbox["status"]["conditions"].pop()
@@ -541,7 +542,7 @@ def test_golden_snapshot(objs: Any, mesh_config: MeshConfig) -> None:
 
 def test_connections_say_whose_they_are(objs: Any, mesh_config: MeshConfig) -> None:
     """By marks that the node's rules know: one for all, another where a pod chose the destination."""
-    marks = dataplane.mark("abcdef"), dataplane.mark("abcdef", passthrough=True)
+    marks = proxy.mark("abcdef"), proxy.mark("abcdef", passthrough=True)
     config = dataclasses.replace(mesh_config, mark=marks[0], passthrough_mark=marks[1])
     objs.service("web")
     balancer = {"simple": "PASSTHROUGH"}
@@ -586,7 +587,7 @@ def test_istios_instructions_find_the_ingress(listens: str, address: str) -> Non
 @pytest.mark.parametrize("address", ["127.0.0.1:15010", "unix:/run/x.sock"])
 def test_envoy_finds_the_bootstrap_valid(mesh_config: MeshConfig, address: str) -> None:
     """`envoy --mode validate` accepts the document, whichever way the control plane is reached."""
-    mark = dataplane.mark("abcdef")
+    mark = proxy.mark("abcdef")
     config = dataclasses.replace(mesh_config, xds_address=address, admin_address=address, mark=mark)
     command = process.command(config)
     found = subprocess.run([*command, "--mode", "validate"], capture_output=True, text=True, check=False)

@@ -25,6 +25,7 @@ from ondol.cli import output, resources, terminal, traces
 from ondol.client import Client
 from ondol.compose import platform
 from ondol.compose.instance import Instance
+from ondol.contracts import serving
 
 _NAMESPACE: Final = "shop"
 _CACHE: Final = Resource("shop.ondol.dev", "v1", "caches", "Cache")
@@ -202,7 +203,7 @@ async def _cold_start(client: Client, instance: Instance) -> None:
 
 
 async def _is_at_zero(client: Client) -> bool:
-    pods = await client.list(kinds.POD, _NAMESPACE, label_selector="serving.knative.dev/service=thumbnail")
+    pods = await client.list(kinds.POD, _NAMESPACE, label_selector=f"{serving.SERVICE_LABEL}=thumbnail")
     return not pods.items
 
 

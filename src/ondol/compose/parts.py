@@ -376,7 +376,7 @@ async def _serve(run: Callable[..., Coroutine[Any, Any, None]], notify: Notify) 
 
 def mesh_config(instance: Instance, settings: Settings) -> Any:
     """Where the mesh finds pods, proxy and telemetry."""
-    from ondol.api import dataplane
+    from ondol.contracts import proxy
     from ondol.mesh.config import MeshConfig
 
     return MeshConfig(
@@ -393,8 +393,8 @@ def mesh_config(instance: Instance, settings: Settings) -> Any:
         access_log=instance.log_dir / settings.access_log if settings.access_log else None,
         access_log_is_text=settings.access_log_format == "text",
         node_id=f"ondol-{instance.id}",
-        mark=dataplane.mark(instance.id),
-        passthrough_mark=dataplane.mark(instance.id, passthrough=True),
+        mark=proxy.mark(instance.id),
+        passthrough_mark=proxy.mark(instance.id, passthrough=True),
     )
 
 

@@ -13,6 +13,7 @@ from typing import Final, NamedTuple, TypeAlias
 import msgspec
 
 from ondol.base.memo import Memo
+from ondol.contracts.mesh import DEFAULT_GATEWAY
 from ondol.mesh.model import istio
 from ondol.mesh.model.kube import RULES_FROM
 from ondol.mesh.surroundings import Surroundings
@@ -377,7 +378,7 @@ def _server(
     others = []
     for host in map(str.lower, server.hosts):
         other = taken.setdefault((port, host), gateway.origin)
-        if other.name == reach.DEFAULT_GATEWAY and other.namespace in registry.roots:
+        if other.name == DEFAULT_GATEWAY and other.namespace in registry.roots:
             taken[port, host] = gateway.origin  # the platform's own is for everybody to share
         elif other != gateway.origin:
             others.append(f"{other.namespace}/{other.name}")

@@ -10,13 +10,12 @@ from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Any, Final
 
-from ondol.api import conditions, dataplane, objects
+from ondol.api import conditions, objects
 from ondol.api.objects import Object
+from ondol.contracts import mesh
 from ondol.mesh.analysis import Finding
 from ondol.mesh.standing import Refusal
 
-ACCEPTED: Final = "Accepted"
-PROGRAMMED: Final = "Programmed"
 PASSED_ANALYSIS: Final = "PassedAnalysis"
 
 
@@ -59,13 +58,13 @@ def of_rule(
         )
 
     if refusal is None:
-        put(ACCEPTED, "True", "Accepted")
+        put(mesh.ACCEPTED, "True", "Accepted")
     else:
-        put(ACCEPTED, "False", refusal.reason, refusal.message)
+        put(mesh.ACCEPTED, "False", refusal.reason, refusal.message)
     if refusal is not None:
-        put(PROGRAMMED, "False", refusal.reason, f"{refusal.message}; {last_good}")
+        put(mesh.PROGRAMMED, "False", refusal.reason, f"{refusal.message}; {last_good}")
     elif progress is not Progress.UNKNOWN or _is_stale(obj):
-        put(PROGRAMMED, *_PROGRESS[progress])
+        put(mesh.PROGRAMMED, *_PROGRESS[progress])
     if findings:
         text = "; ".join(f"{finding.code}: {finding.message}" for finding in findings)
         put(PASSED_ANALYSIS, "False", findings[0].code, text)
@@ -75,7 +74,7 @@ def of_rule(
 
 
 def _is_stale(obj: Object) -> bool:
-    current = conditions.get(obj, PROGRAMMED) or {}
+    current = conditions.get(obj, mesh.PROGRAMMED) or {}
     return current.get("observedGeneration") != objects.generation(obj)
 
 
@@ -87,7 +86,7 @@ def warnings(before: Sequence[Mapping[str, Any]], after: Sequence[Object]) -> li
     return [
         (str(c["reason"]), str(c.get("message") or ""))
         for c in after
-        if c["type"] in (ACCEPTED, PASSED_ANALYSIS) and c["status"] == "False"
+        if c["type"] in (mesh.ACCEPTED, PASSED_ANALYSIS) and c["status"] == "False"
         if (c["type"], c["reason"], c.get("message")) not in earlier
     ]
 
@@ -99,10 +98,10 @@ def of_pod(pod: Object, reason: str, message: str = "", *, now: float) -> list[O
     """
     found = conditions.set(
         conditions.of(pod),
-        dataplane.PROGRAMMED,
-        "True" if reason == PROGRAMMED else "False",
+        mesh.POD_PROGRAMMED,
+        "True" if reason == mesh.PROGRAMMED else "False",
         reason=reason,
         message=message,
         now=now,
     )
-    return [{"message": "", **c} for c in found if c["type"] == dataplane.PROGRAMMED]
+    return [{"message": "", **c} for c in found if c["type"] == mesh.POD_PROGRAMMED]

@@ -14,11 +14,12 @@ from typing import Any, Final
 
 import anyio
 
-from ondol.api import conditions, dataplane, objects, resources
+from ondol.api import conditions, objects, resources
 from ondol.api.objects import Key, Object, Resource
 from ondol.base import errors, log
 from ondol.base.memo import Memo
 from ondol.client import PatchType
+from ondol.contracts import mesh
 from ondol.mesh import conditions as written
 from ondol.mesh import definitions, keeping, server
 from ondol.mesh.analysis import Analyst, Finding
@@ -217,16 +218,16 @@ class Mesh:
         key = objects.key(pod)
         plan = self._translation.pods.get(key)
         if plan is None:
-            lost = conditions.is_true(pod, dataplane.PROGRAMMED) and not _has_sandbox(pod)
+            lost = conditions.is_true(pod, mesh.POD_PROGRAMMED) and not _has_sandbox(pod)
             return written.of_pod(pod, "NoSandbox", now=now) if lost else None
         if all(self._standing.runs(types.LISTENER, name) for name in plan.listeners):
             self._refused_pods.pop(key, None)
             ready = all(self._standing.runs(types.ROUTES, table) for table in plan.tables)
-            if ready and not conditions.is_true(pod, dataplane.PROGRAMMED):
+            if ready and not conditions.is_true(pod, mesh.POD_PROGRAMMED):
                 return written.of_pod(pod, "Programmed", now=now)
             return None
         refused = self._refused_pods.get(key, "")
-        if refused and (conditions.get(pod, dataplane.PROGRAMMED) or {}).get("message") != refused:
+        if refused and (conditions.get(pod, mesh.POD_PROGRAMMED) or {}).get("message") != refused:
             return written.of_pod(pod, "RejectedByProxy", refused, now=now)
         return None
 
@@ -336,7 +337,7 @@ class Mesh:
 
 def _has_sandbox(pod: Object) -> bool:
     ended = objects.status(pod).get("phase") in ("Succeeded", "Failed")
-    return ended or conditions.is_true(pod, dataplane.SANDBOX_READY)
+    return ended or conditions.is_true(pod, mesh.SANDBOX_READY)
 
 
 def _pod_matters(pod: Object | None) -> tuple[Any, ...] | None:
@@ -347,20 +348,20 @@ def _pod_matters(pod: Object | None) -> tuple[Any, ...] | None:
         objects.uid(pod),
         objects.labels(pod),
         objects.status(pod).get("phase") in ("Succeeded", "Failed"),
-        conditions.is_true(pod, dataplane.SANDBOX_READY),
+        conditions.is_true(pod, mesh.SANDBOX_READY),
     )
 
 
 def add_to(manager: Manager, config: MeshConfig) -> Mesh:
     """Add the mesh to a manager: its informers, its status controllers and the xDS server."""
-    mesh = Mesh(manager, config)
+    controller = Mesh(manager, config)
 
     async def serve() -> None:
-        await server.serve(mesh.hub, config.xds_address)
+        await server.serve(controller.hub, config.xds_address)
 
     manager.add_runnable(serve, "mesh-xds")
-    manager.add_runnable(mesh.run, "mesh-translate")
-    manager.add_runnable(mesh.retry_refused, "mesh-retry")
-    manager.add_runnable(mesh.make_default_gateway, "mesh-default-gateway")
-    manager.add_runnable(mesh.keep_ingress_service, "mesh-ingress-service")
-    return mesh
+    manager.add_runnable(controller.run, "mesh-translate")
+    manager.add_runnable(controller.retry_refused, "mesh-retry")
+    manager.add_runnable(controller.make_default_gateway, "mesh-default-gateway")
+    manager.add_runnable(controller.keep_ingress_service, "mesh-ingress-service")
+    return controller

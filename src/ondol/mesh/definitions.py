@@ -15,11 +15,11 @@ import msgspec
 import msgspec.inspect as types
 
 from ondol.api.objects import Object
+from ondol.contracts import mesh
 from ondol.mesh import descriptions
 from ondol.mesh.model import istio
-from ondol.mesh.translate.reach import DEFAULT_GATEWAY, INGRESS_WORKLOAD, ISTIO_SYSTEM
+from ondol.mesh.translate.reach import INGRESS_WORKLOAD, ISTIO_SYSTEM
 
-_GROUP: Final = "networking.istio.io"
 _VERSIONS: Final = ("v1", "v1beta1", "v1alpha3")
 _AGE: Final = {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}
 _OBSERVED_GENERATION: Final = {
@@ -114,9 +114,9 @@ def _crd(kind: str, short: str, *columns: Object) -> Object:
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"{plural}.{_GROUP}"},
+        "metadata": {"name": f"{plural}.{mesh.GROUP}"},
         "spec": {
-            "group": _GROUP,
+            "group": mesh.GROUP,
             "names": {
                 "kind": kind,
                 "listKind": f"{kind}List",
@@ -205,9 +205,9 @@ def default_gateway(namespace: str) -> Object:
     server = istio.Server(port=istio.Port(number=80, name="http", protocol="HTTP"), hosts=("*",))
     spec = istio.GatewaySpec(servers=(server,), selector={"istio": "ingressgateway"})
     return {
-        "apiVersion": f"{_GROUP}/v1",
+        "apiVersion": f"{mesh.GROUP}/v1",
         "kind": "Gateway",
-        "metadata": {"name": DEFAULT_GATEWAY, "namespace": namespace},
+        "metadata": {"name": mesh.DEFAULT_GATEWAY, "namespace": namespace},
         "spec": msgspec.to_builtins(spec),
     }
 

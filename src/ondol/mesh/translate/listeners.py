@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from ondol.contracts.proxy import cluster_name
 from ondol.mesh.model import istio
 from ondol.mesh.model.istio import milliseconds
 from ondol.mesh.model.kube import Client, Protocol
@@ -19,7 +20,7 @@ from ondol.mesh.translate import chains, clusters, wire
 from ondol.mesh.translate import messages as m
 from ondol.mesh.translate.chains import Identity, Layout, Limits, Observation
 from ondol.mesh.translate.reach import ANYBODY
-from ondol.mesh.translate.registry import Registry, cluster_name
+from ondol.mesh.translate.registry import Registry
 from ondol.mesh.xds.types import Origin, Resource
 
 POD_PORT: Final = 15001

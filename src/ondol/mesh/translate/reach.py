@@ -15,8 +15,6 @@ from typing import Final
 
 ISTIO_SYSTEM: Final = "istio-system"
 INGRESS_WORKLOAD: Final = "istio-ingressgateway"
-DEFAULT_GATEWAY: Final = "ingress"
-"""The Gateway of a root namespace that admits every host: the platform's, made to be shared."""
 ANYBODY: Final = ""
 """A caller of whose namespace no rule speaks; those at a gateway are such."""
 

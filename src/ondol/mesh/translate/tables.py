@@ -12,13 +12,14 @@ from functools import cached_property
 from typing import Any, Final
 
 from ondol.base.memo import Memo
+from ondol.contracts.proxy import cluster_name
 from ondol.mesh.model import istio
 from ondol.mesh.model.kube import Service
 from ondol.mesh.translate import changes, clusters, hosts, routes, wire
 from ondol.mesh.translate import messages as m
 from ondol.mesh.translate.matches import Caller
 from ondol.mesh.translate.reach import ANYBODY
-from ondol.mesh.translate.registry import Registry, VirtualService, blaming, cluster_name
+from ondol.mesh.translate.registry import Registry, VirtualService, blaming
 from ondol.mesh.translate.rules import Admission, MeshRules, Servers, asked, judged
 from ondol.mesh.xds.types import Origin, Resource
 

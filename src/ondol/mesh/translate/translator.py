@@ -14,6 +14,7 @@ from typing import Any, Final
 from ondol.api import objects
 from ondol.api.objects import Key, Object
 from ondol.base.memo import Memo
+from ondol.contracts import cluster, proxy
 from ondol.mesh.config import MeshConfig
 from ondol.mesh.model import kube
 from ondol.mesh.model.kube import Client, Service
@@ -162,7 +163,7 @@ class Translator:
             if service is not None:
                 registry.services[service.host] = service
         for slice_ in world.endpoint_slices:
-            owner = Key(objects.namespace(slice_), objects.labels(slice_).get(kube.SERVICE_NAME_LABEL, ""))
+            owner = Key(objects.namespace(slice_), objects.labels(slice_).get(cluster.SERVICE_NAME_LABEL, ""))
             view = self.memo.get(("slice", id(slice_)), partial(_slice, slice_), slice_)
             registry.slices.setdefault(owner, []).append(view)
         registry.labels = {objects.key(pod): objects.labels(pod) for pod in world.pods}
@@ -379,7 +380,7 @@ def _service_clusters(
     for scope, policy in policies.items():
         for port in service.ports:
             for subset in ("", *policy.subsets):
-                name = registry.cluster_name(service.host, port.number, subset, scope)
+                name = proxy.cluster_name(service.host, port.number, subset, scope)
                 with registry.blaming(policy.origins):
                     traffic = found.traffic(service.host, subset, port.number, scope)
                     cluster = clusters.cluster(name, port.protocol, traffic, service.host, passthrough_mark)
@@ -399,7 +400,7 @@ def _assignments(
             behind = [endpoint for view in views for name, endpoint in view if name == port.name]
             for subset in ("", *policy.subsets):
                 labels = policy.subsets[subset].labels if subset else {}
-                name = registry.cluster_name(service.host, port.number, subset, scope)
+                name = proxy.cluster_name(service.host, port.number, subset, scope)
                 chosen = clusters.in_subset(behind, labels, found.labels)
                 made[name] = _resource(name, clusters.load_assignment(name, chosen))
     return made

@@ -21,6 +21,7 @@ import anyio.to_thread
 
 from ondol.api import dataplane, objects
 from ondol.base import errors
+from ondol.contracts import mesh
 from ondol.node import files, linux, paths
 from ondol.node.images import images, rootfs
 from ondol.node.network import sandbox
@@ -63,7 +64,7 @@ def wiring(pod: Spec, address: str, *, redirect: bool) -> sandbox.Wiring:
 async def is_meshed(host: Host, pod: Spec) -> bool:
     if not host.config.mesh_enabled:
         return False
-    return dataplane.in_mesh(pod, await host.sources.namespace(objects.namespace(pod)))
+    return mesh.in_mesh(pod, await host.sources.namespace(objects.namespace(pod)))
 
 
 async def set_up_sandbox(host: Host, pod: Spec) -> str:

@@ -16,10 +16,11 @@ import anyio.lowlevel
 import msgspec
 from anyio.abc import TaskGroup
 
-from ondol.api import conditions, dataplane, objects, resources
+from ondol.api import conditions, objects, resources
 from ondol.api.objects import Object
 from ondol.base import errors, log
 from ondol.base.backoff import Backoff
+from ondol.contracts import mesh
 from ondol.node.images import images
 from ondol.node.images.images import ImageUnavailable
 from ondol.node.pods import container as planning
@@ -131,7 +132,7 @@ class PodWorker:
             tasks.start_soon(self._warn_of_a_closed_gate)
             self._refuse_unsupported()
             self._adopt()
-            if not self._record.has_sandbox and conditions.is_true(self._pod, dataplane.SANDBOX_READY):
+            if not self._record.has_sandbox and conditions.is_true(self._pod, mesh.SANDBOX_READY):
                 self._statuses.changed()  # what was lost while nobody looked is told before it is made anew
             while not self._is_done:
                 self._news = anyio.Event()
@@ -181,7 +182,7 @@ class PodWorker:
         """Containers of a mesh pod start only once its proxy listens in the sandbox it has now."""
         if not await self._is_in_mesh():
             return True
-        return self._record.has_sandbox and conditions.is_true(self._pod, dataplane.PROGRAMMED)
+        return self._record.has_sandbox and conditions.is_true(self._pod, mesh.POD_PROGRAMMED)
 
     async def _is_proxy_gone(self) -> bool:
         """A sandbox is made anew only once the mesh has seen that the former one is gone.
@@ -189,7 +190,7 @@ class PodWorker:
         Else its listener would stay in the dead namespace, and the condition that says it is there
         would let the containers start.
         """
-        return not (await self._is_in_mesh() and conditions.is_true(self._pod, dataplane.PROGRAMMED))
+        return not (await self._is_in_mesh() and conditions.is_true(self._pod, mesh.POD_PROGRAMMED))
 
     async def _is_in_mesh(self) -> bool:
         if self._is_meshed is None:

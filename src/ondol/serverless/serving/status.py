@@ -11,6 +11,8 @@ from typing import Any, Final
 
 from ondol.api import conditions, objects
 from ondol.api.objects import Object
+from ondol.contracts import cluster, mesh
+from ondol.contracts.serving import HTTP_PORT
 from ondol.serverless.autoscaler import scaler
 from ondol.serverless.serving import metadata as words
 from ondol.serverless.serving import resources
@@ -264,15 +266,15 @@ def route(
 
     def url(own: str) -> str:
         if local_only:
-            return f"http://{resources.cluster_host(own, namespace)}"
-        suffix = "" if public_port == resources.HTTP_PORT else f":{public_port}"
+            return f"http://{cluster.service_host(own, namespace)}"
+        suffix = "" if public_port == HTTP_PORT else f":{public_port}"
         return f"http://{resources.public_host(own, namespace, domain)}{suffix}"
 
     verdicts = {"AllTrafficAssigned": assigned, "IngressReady": ingress}
     return {
         "observedGeneration": objects.generation(route_),
         "url": url(name),
-        "address": {"url": f"http://{resources.cluster_host(name, namespace)}"},
+        "address": {"url": f"http://{cluster.service_host(name, namespace)}"},
         "traffic": [_traffic(target, name, url) for target in targets],
         "conditions": written(route_, verdicts, of_ready=("AllTrafficAssigned", "IngressReady"), now=now),
     }
@@ -296,11 +298,11 @@ def ingress(virtual_service: Mapping[str, Any] | None, *, reported: bool) -> Ver
         return Verdict("Unknown", "IngressNotConfigured", "the VirtualService does not exist yet")
     if not reported:
         return OK
-    for type_ in ("Accepted", "Programmed"):
+    for type_ in (mesh.ACCEPTED, mesh.PROGRAMMED):
         found = conditions.get(virtual_service, type_)
         if found is not None and found.get("status") == "False":
             return Verdict("False", "IngressNotConfigured", str(found.get("message") or ""))
-    programmed = conditions.get(virtual_service, "Programmed")
+    programmed = conditions.get(virtual_service, mesh.PROGRAMMED)
     current = programmed is not None and programmed.get("observedGeneration") == objects.generation(
         virtual_service
     )
