@@ -32,7 +32,7 @@ from ondol.mesh.xds.types import Snapshot
 
 Translate = Callable[[Any], Translation]
 GOLDEN = Path(__file__).with_name("golden")
-MESSAGES = {
+MESSAGES: dict[str, type[m.Message]] = {
     types.CLUSTER: m.cluster.Cluster,
     types.ENDPOINTS: m.endpoint.ClusterLoadAssignment,
     types.LISTENER: m.listener.Listener,

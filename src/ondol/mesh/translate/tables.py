@@ -333,7 +333,7 @@ def table_name(port: int, namespace: str) -> str:
     return f"{port}|{namespace}"
 
 
-def _body(made: Sequence[Any]) -> bytes:
+def _body(made: Sequence[m.routes.Route]) -> bytes:
     return wire.encode(m.routes.VirtualHost(routes=made, include_request_attempt_count=True))
 
 

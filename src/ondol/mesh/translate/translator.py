@@ -19,6 +19,7 @@ from ondol.mesh.config import MeshConfig
 from ondol.mesh.model import kube
 from ondol.mesh.model.kube import Client, Service
 from ondol.mesh.translate import changes, clusters, listeners, matches, reach, registry, rules, tables, wire
+from ondol.mesh.translate import messages as m
 from ondol.mesh.translate.chains import Identity, Layout, Observation
 from ondol.mesh.translate.matches import MESH, Caller
 from ondol.mesh.translate.reach import INGRESS_WORKLOAD
@@ -368,7 +369,7 @@ def _labels(found: Registry, service: Service) -> list[Mapping[str, str]]:
     return [found.labels[pod] for pod in sorted(found.pods_behind(service.key)) if pod in found.labels]
 
 
-def _resource(name: str, message: Any, origins: tuple[types.Origin, ...] = ()) -> Resource:
+def _resource(name: str, message: m.Message, origins: tuple[types.Origin, ...] = ()) -> Resource:
     body = wire.encode(message)
     return Resource(name, wire.digest(body), body, origins)
 
