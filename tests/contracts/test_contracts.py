@@ -15,7 +15,7 @@ from ondol.contracts import cluster, mesh, proxy, serving
 from ondol.controllers.endpoints import resources as endpoints
 from ondol.mesh import bootstrap, conditions, definitions
 from ondol.mesh.config import MeshConfig
-from ondol.mesh.model import istio, kube, vetting
+from ondol.mesh.model import istio, kube, validation
 from ondol.mesh.translate.translator import Translator, World
 from ondol.mesh.xds import types
 from ondol.node.config import NodeConfig
@@ -135,7 +135,7 @@ def test_the_rules_of_a_route_are_sound_for_the_mesh() -> None:
     metadata = {"name": "hello", "namespace": "shop", "uid": "r"}
     route = {"apiVersion": "serving.knative.dev/v1", "kind": "Route", "metadata": metadata}
     rule = resources.virtual_service(route, [Target("hello-00001", 100)], "example.com")
-    vetting.vet(istio.read(istio.VirtualServiceSpec, rule), "shop", "hello")
+    validation.validate(istio.read(istio.VirtualServiceSpec, rule), "shop", "hello")
     assert rule["apiVersion"] == mesh.API_VERSION
     assert set(rule["spec"]["gateways"]) == {mesh.MESH_GATEWAY, mesh.INGRESS}
 

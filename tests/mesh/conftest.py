@@ -14,7 +14,7 @@ import pytest
 from ondol.api.objects import Object
 from ondol.contracts import mesh
 from ondol.mesh.config import MeshConfig
-from ondol.mesh.model import istio, vetting
+from ondol.mesh.model import istio, validation
 from ondol.mesh.translate import registry
 from ondol.mesh.translate.translator import Translation, Translator, World
 
@@ -121,7 +121,7 @@ class Objects:
         def rules(kind: str) -> list[Any]:
             made = [registry.rule(kind, istio.SPECS[kind], obj) for obj in self.of(kind)]
             for each in made:
-                vetting.vet(each.spec)
+                validation.validate(each.spec)
             return made
 
         return World(

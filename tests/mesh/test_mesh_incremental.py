@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from ondol.mesh.analysis import Analyst
 from ondol.mesh.config import MeshConfig
-from ondol.mesh.surroundings import Surroundings
+from ondol.mesh.dependencies import Dependencies
 from ondol.mesh.translate import changes, hosts, registry
 from ondol.mesh.translate.translator import Translator, World
 from ondol.mesh.xds import types
@@ -120,9 +120,9 @@ class Mesh:
             translation = self.translator.translate(world)
         except registry.Failed as failed:
             return (failed.origin, str(failed))
-        around = Surroundings(world, translation)
-        missing = self.analyst.missing(world.virtual_services, around)
-        findings = self.analyst.findings(around)
+        dependencies = Dependencies(world, translation)
+        missing = self.analyst.missing(world.virtual_services, dependencies)
+        findings = self.analyst.findings(dependencies)
         return (translation.snapshot.resources, translation.pods, missing, findings)
 
 

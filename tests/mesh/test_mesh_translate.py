@@ -21,7 +21,7 @@ from ondol.api.schema import rules
 from ondol.contracts import mesh, proxy
 from ondol.mesh import analysis, bootstrap, definitions, descriptions, process
 from ondol.mesh.config import MeshConfig
-from ondol.mesh.model import durations, istio, kube, vetting
+from ondol.mesh.model import durations, istio, kube, validation
 from ondol.mesh.model.istio import Refused
 from ondol.mesh.model.kube import Protocol, protocol
 from ondol.mesh.translate import chains, listeners, registry
@@ -358,7 +358,7 @@ WEB = {"destination": {"host": "web"}}
 def test_what_means_nothing_is_refused_with_its_place(kind: str, spec: dict[str, Any], words: str) -> None:
     """The message names the field or the contradiction."""
     with pytest.raises(Refused) as refused:
-        vetting.vet(istio.read(istio.SPECS[kind], {"spec": spec}))
+        validation.validate(istio.read(istio.SPECS[kind], {"spec": spec}))
     assert words in str(refused.value)
 
 

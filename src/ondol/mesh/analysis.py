@@ -14,9 +14,9 @@ import msgspec
 
 from ondol.base.memo import Memo
 from ondol.contracts.mesh import DEFAULT_GATEWAY
+from ondol.mesh.dependencies import Dependencies
 from ondol.mesh.model import istio
 from ondol.mesh.model.kube import RULES_FROM
-from ondol.mesh.surroundings import Surroundings
 from ondol.mesh.translate import changes, hosts, matches, reach, rules
 from ondol.mesh.translate.registry import DestinationRule, Gateway, Registry, VirtualService
 from ondol.mesh.translate.rules import MeshRules
@@ -37,7 +37,7 @@ class Finding(NamedTuple):
     message: str
 
 
-Judge: TypeAlias = Callable[[VirtualService, Surroundings], Iterable[Finding]]
+Judge: TypeAlias = Callable[[VirtualService, Dependencies], Iterable[Finding]]
 
 
 class Analyst:
@@ -47,14 +47,14 @@ class Analyst:
         self.memo = Memo()
         self._shared: tuple[Sequence[Origin], ...] = ()
 
-    def missing(self, rules: Iterable[VirtualService], around: Surroundings) -> list[Finding]:
+    def missing(self, rules: Iterable[VirtualService], dependencies: Dependencies) -> list[Finding]:
         """The destinations that rules name and that do not exist."""
-        self._heed(around.world)
-        return [finding for rule in rules for finding in self._once(_missing, rule, around)]
+        self._heed(dependencies.world)
+        return [finding for rule in rules for finding in self._once(_missing, rule, dependencies)]
 
-    def findings(self, around: Surroundings) -> list[Finding]:
+    def findings(self, dependencies: Dependencies) -> list[Finding]:
         """Everything that is odd about the Istio objects of this world."""
-        world, translation = around.world, around.translation
+        world, translation = dependencies.world, dependencies.translation
         registry, ports = translation.registry, translation.ingress_ports
         self._heed(world)
         claimed = self.memo.get(
@@ -63,7 +63,7 @@ class Analyst:
             translation.rules,
         )
         listed = [
-            *(f for rule in world.virtual_services for f in self._once(_virtual_service, rule, around)),
+            *(f for rule in world.virtual_services for f in self._once(_virtual_service, rule, dependencies)),
             *claimed,
             *_destination_rules(world, registry),
             *_gateways(world, registry, ports),
@@ -77,23 +77,27 @@ class Analyst:
         if shared != self._shared:
             self.memo, self._shared = Memo(), shared
 
-    def _once(self, judge: Judge, rule: VirtualService, around: Surroundings) -> list[Finding]:
-        names = self.memo.get(("names", rule.origin), lambda: changes.names(rule, around.cluster_domain))
-        key = (judge, rule.origin, around.signature(names))
-        return self.memo.get(key, lambda: list(judge(rule, around)), around.parts(names))
+    def _once(self, judge: Judge, rule: VirtualService, dependencies: Dependencies) -> list[Finding]:
+        names = self.memo.get(
+            ("names", rule.origin), lambda: changes.names(rule, dependencies.cluster_domain)
+        )
+        key = (judge, rule.origin, dependencies.signature(names))
+        return self.memo.get(key, lambda: list(judge(rule, dependencies)), dependencies.parts(names))
 
 
 def findings(world: World, translation: Translation) -> list[Finding]:
     """Everything that is odd about the Istio objects of a world seen for the first time."""
-    return Analyst().findings(Surroundings(world, translation))
+    return Analyst().findings(Dependencies(world, translation))
 
 
-# Of one rule: each may look things up only by the names the rule mentions (`Surroundings`).
+# Of one rule: each may look things up only by the names the rule mentions (`Dependencies`).
 
 
-def _virtual_service(rule: VirtualService, around: Surroundings) -> Iterator[Finding]:
-    registry, mesh_rules = around.translation.registry, around.translation.rules
-    gateways = {f"{gateway.namespace}/{gateway.origin.name}": gateway for gateway in around.world.gateways}
+def _virtual_service(rule: VirtualService, dependencies: Dependencies) -> Iterator[Finding]:
+    registry, mesh_rules = dependencies.translation.registry, dependencies.translation.rules
+    gateways = {
+        f"{gateway.namespace}/{gateway.origin.name}": gateway for gateway in dependencies.world.gateways
+    }
     yield from _gateway_names(rule, gateways, registry)
     if matches.MESH in matches.gateway_names(rule.spec.gateways, rule.namespace):
         yield from _losing(rule, mesh_rules, registry)
@@ -102,13 +106,13 @@ def _virtual_service(rule: VirtualService, around: Surroundings) -> Iterator[Fin
     yield from _without_port(rule, registry)
     yield from _unreachable(rule)
     yield from _without_pods(rule, registry)
-    yield from _missing(rule, around)
+    yield from _missing(rule, dependencies)
     yield from _only_in_mesh(rule, mesh_rules, registry)
 
 
-def _missing(rule: VirtualService, around: Surroundings) -> Iterator[Finding]:
+def _missing(rule: VirtualService, dependencies: Dependencies) -> Iterator[Finding]:
     for destination in dict.fromkeys(changes.destinations(rule.spec)):
-        yield from _destination(rule, destination, around.translation.registry)
+        yield from _destination(rule, destination, dependencies.translation.registry)
 
 
 def _gateway_names(

@@ -13,8 +13,8 @@ from typing import Any, Final
 from ondol.api import conditions, objects
 from ondol.api.objects import Object
 from ondol.contracts import mesh
+from ondol.mesh.acceptance import Refusal
 from ondol.mesh.analysis import Finding
-from ondol.mesh.standing import Refusal
 
 PASSED_ANALYSIS: Final = "PassedAnalysis"
 

@@ -21,12 +21,12 @@ from ondol.base.memo import Memo
 from ondol.client import PatchType
 from ondol.contracts import mesh
 from ondol.mesh import conditions as written
-from ondol.mesh import definitions, keeping, server
+from ondol.mesh import definitions, persistence, server
+from ondol.mesh.acceptance import Acceptance
 from ondol.mesh.analysis import Analyst, Finding
 from ondol.mesh.conditions import Progress
 from ondol.mesh.config import MeshConfig
-from ondol.mesh.standing import Standing
-from ondol.mesh.surroundings import Surroundings
+from ondol.mesh.dependencies import Dependencies
 from ondol.mesh.translate import registry
 from ondol.mesh.translate.translator import Translation, Translator, World, port_problem
 from ondol.mesh.xds import types
@@ -57,7 +57,7 @@ class Mesh:
         self._manager = manager
         self._config = config
         self._translator = Translator(config)
-        self._standing = Standing(partial(port_problem, config))
+        self._acceptance = Acceptance(partial(port_problem, config))
         self._translation = Translation()
         self._analyst = Analyst()
         self._findings: dict[types.Origin, list[Finding]] = {}
@@ -66,8 +66,8 @@ class Mesh:
         self._conditions = Memo()
         self._changed = anyio.Event()
         self._log = log.get("mesh")
-        self._kept = keeping.load(config.state_file)
-        self._standing.restore(self._kept)
+        self._kept = persistence.load(config.state_file)
+        self._acceptance.restore(self._kept)
         self.hub = server.Hub(self._hear, self._disconnected)
         self._informers = {kind: manager.informer(found) for kind, found in _PLAIN.items()}
         for informer in self._informers.values():
@@ -123,19 +123,19 @@ class Mesh:
             translation = self._translator.translate(world)
         except registry.Failed as failed:
             self._log.error("translation_failed", object=str(failed.origin), why=str(failed))
-            if not self._standing.refuse(failed.origin, str(failed)):
+            if not self._acceptance.refuse(failed.origin, str(failed)):
                 raise
             self._changed.set()
             return
-        rules = self._standing.candidates("VirtualService")
-        around = Surroundings(world, translation)
-        missing = self._analyst.missing(rules, around)
-        if self._standing.wait_for("VirtualService", {f.origin: f.message for f in missing}):
+        rules = self._acceptance.candidates("VirtualService")
+        dependencies = Dependencies(world, translation)
+        missing = self._analyst.missing(rules, dependencies)
+        if self._acceptance.wait_for("VirtualService", {f.origin: f.message for f in missing}):
             self._changed.set()  # before anything of it is published
             return
         self._translation = translation
         self._findings = {}
-        for finding in dict.fromkeys([*missing, *self._analyst.findings(around)]):
+        for finding in dict.fromkeys([*missing, *self._analyst.findings(dependencies)]):
             self._findings.setdefault(finding.origin, []).append(finding)
         self.hub.publish(self._translation.snapshot)
         self._say_what_runs()
@@ -151,9 +151,9 @@ class Mesh:
             pods=self._pods.lister.list(),
             services=documents("Service"),
             endpoint_slices=documents("EndpointSlice"),
-            virtual_services=self._standing.admit("VirtualService", documents("VirtualService")),
-            destination_rules=self._standing.admit("DestinationRule", documents("DestinationRule")),
-            gateways=self._standing.admit("Gateway", documents("Gateway")),
+            virtual_services=self._acceptance.admit("VirtualService", documents("VirtualService")),
+            destination_rules=self._acceptance.admit("DestinationRule", documents("DestinationRule")),
+            gateways=self._acceptance.admit("Gateway", documents("Gateway")),
         )
 
     # Answers out
@@ -163,7 +163,7 @@ class Mesh:
             if isinstance(outcome, Rejected):
                 self._log.warning("proxy_refused", resource=outcome.resource.name, why=outcome.message)
                 self._note_pod(outcome)
-        if self._standing.hear(outcomes):
+        if self._acceptance.hear(outcomes):
             self._changed.set()
         self._try_next()
         self._say_what_runs()
@@ -171,7 +171,7 @@ class Mesh:
     def _try_next(self) -> None:
         """Give the next suspect its try, unless what is served is about to change for another reason."""
         steady = self.hub.settled and not self._changed.is_set()
-        if steady and self._standing.next_trial(self._translation.snapshot):
+        if steady and self._acceptance.next_trial(self._translation.snapshot):
             self._changed.set()
 
     async def retry_refused(self) -> None:
@@ -179,7 +179,7 @@ class Mesh:
         clock = self._manager.clock
         everything_at = clock.monotonic() + _RETRY_ALL_S
         while True:
-            wait_s = self._standing.retry(clock.monotonic())
+            wait_s = self._acceptance.retry(clock.monotonic())
             self._try_next()
             if clock.monotonic() >= everything_at:
                 everything_at = clock.monotonic() + _RETRY_ALL_S
@@ -193,7 +193,7 @@ class Mesh:
                 self._refused_pods[Key(origin.namespace, origin.name)] = outcome.message
 
     def _disconnected(self) -> None:
-        self._standing.disconnected()
+        self._acceptance.disconnected()
 
     def _say_what_runs(self) -> None:
         """Queue every object whose conditions no longer say how it stands."""
@@ -202,9 +202,9 @@ class Mesh:
                 self._pod_status.enqueue(objects.key(pod))
         if self.hub.busy:
             return  # rules stand on many resources: what is half sent says nothing yet
-        self._running = self._standing.running(self._translation.snapshot)
-        if (kept := self._standing.export()) != self._kept:
-            keeping.save(self._config.state_file, kept)
+        self._running = self._acceptance.running(self._translation.snapshot)
+        if (kept := self._acceptance.export()) != self._kept:
+            persistence.save(self._config.state_file, kept)
             self._kept = kept
         for kind, controller in self._rule_status.items():
             for obj in self._informers[kind].lister.list():
@@ -220,9 +220,9 @@ class Mesh:
         if plan is None:
             lost = conditions.is_true(pod, mesh.POD_PROGRAMMED) and not _has_sandbox(pod)
             return written.of_pod(pod, "NoSandbox", now=now) if lost else None
-        if all(self._standing.runs(types.LISTENER, name) for name in plan.listeners):
+        if all(self._acceptance.runs(types.LISTENER, name) for name in plan.listeners):
             self._refused_pods.pop(key, None)
-            ready = all(self._standing.runs(types.ROUTES, table) for table in plan.tables)
+            ready = all(self._acceptance.runs(types.ROUTES, table) for table in plan.tables)
             if ready and not conditions.is_true(pod, mesh.POD_PROGRAMMED):
                 return written.of_pod(pod, "Programmed", now=now)
             return None
@@ -246,10 +246,10 @@ class Mesh:
 
     def _rule_conditions(self, kind: str, obj: Object) -> list[Object] | None:
         """The conditions to write, or None when they are there already or it is too early."""
-        if self.hub.busy or not self._standing.knows(kind, obj):
+        if self.hub.busy or not self._acceptance.knows(kind, obj):
             return None
-        origin = self._standing.origin(kind, obj)
-        refusal, progress = self._standing.refusal(kind, obj), self._progress(origin)
+        origin = self._acceptance.origin(kind, obj)
+        refusal, progress = self._acceptance.refusal(kind, obj), self._progress(origin)
         findings = tuple(self._findings.get(origin, ()))
 
         def compare() -> list[Object] | None:

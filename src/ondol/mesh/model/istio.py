@@ -2,7 +2,7 @@
 
 The CRD schemas are derived from these (see `definitions`), so what Istio does not have either is an
 unknown field to the API. What Istio has and the mesh does not act on is `Unsupported`: the API keeps
-it, and `vetting` refuses the object that says something in it. Read from documents by `read`, which
+it, and `validation` refuses the object that says something in it. Read from documents by `read`, which
 raises `Refused` with a sentence for the user.
 """
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
-from ondol.mesh.model import istio, words
+from ondol.mesh.model import istio, syntax
 from ondol.mesh.model.istio import Refused
 
 _RETRY_CONDITIONS: Final = (
@@ -45,7 +45,7 @@ def _any_port(_number: int) -> str:
     return ""
 
 
-def vet(
+def validate(
     spec: istio.Struct, namespace: str = "", name: str = "", port_problem: Callable[[int], str] = _any_port
 ) -> None:
     """`Refused` with the first mistake in the spec of the object of that name.
@@ -77,7 +77,7 @@ def _unsupported(value: Any, path: str) -> Iterator[str]:
             yield from _unsupported(item, f"{path}[{index}]")
     elif isinstance(value, dict):
         for key, item in value.items():
-            if key.lower().startswith(words.CLAIMS):
+            if key.lower().startswith(syntax.CLAIMS):
                 text = "claims of a token are not looked at, since no token is checked (IST0149)"
                 yield f"{path}[{key}] is not supported: {text}"
             yield from _unsupported(item, f"{path}[{key}]")
@@ -99,7 +99,7 @@ def _problems(spec: istio.Struct, namespace: str, name: str) -> Iterator[str]:
             yield from _destination_rule(spec)
             yield from _export_to(spec.export_to, namespace)
         case istio.GatewaySpec():
-            if name and not words.is_label(name):
+            if name and not syntax.is_label(name):
                 yield f"metadata.name: {name!r} has dots; a Gateway's name is one label"
             yield from _gateway(spec)
     yield from _string_matches(spec)
@@ -113,13 +113,13 @@ def _placed(path: str, *problems: str) -> Iterator[str]:
 def _durations(path: str, **texts: str | None) -> Iterator[str]:
     for field, text in texts.items():
         if text is not None:
-            yield from _placed(f"{path}{field}", words.duration(text))
+            yield from _placed(f"{path}{field}", syntax.duration(text))
 
 
 def _export_to(export_to: tuple[str, ...], namespace: str) -> Iterator[str]:
     meant = [namespace if name == "." and namespace else name for name in export_to]
     for name in export_to:
-        if name not in (".", "*") and not words.is_label(name):
+        if name not in (".", "*") and not syntax.is_label(name):
             yield f"spec.exportTo: {name!r} is none of ., * and a namespace"
     if len(set(meant)) < len(meant):
         yield "spec.exportTo: a namespace is given twice"
@@ -136,12 +136,12 @@ def _virtual_service(spec: istio.VirtualServiceSpec) -> Iterator[str]:
         yield "spec.http: a VirtualService needs at least one route"
     if "*" in spec.hosts and in_mesh:
         yield "spec.hosts: * is for gateways; between pods name a host or a suffix such as *.example.com"
-    yield from _placed("spec.hosts", *map(words.host, spec.hosts))
+    yield from _placed("spec.hosts", *map(syntax.host, spec.hosts))
     for index, host in enumerate(spec.hosts):
         for other in spec.hosts[:index]:
-            if words.covers(other, host):
+            if syntax.covers(other, host):
                 yield f"spec.hosts: {host} is given twice, {'again' if host == other else f'also by {other}'}"
-    yield from _placed("spec.gateways", *map(words.gateway_name, spec.gateways))
+    yield from _placed("spec.gateways", *map(syntax.gateway_name, spec.gateways))
     for index, route in enumerate(spec.http):
         for problem in _route(route):
             yield f"spec.http[{index}]: {problem}"
@@ -191,9 +191,9 @@ def _destinations(route: istio.HTTPRoute) -> Iterator[str]:
     for destination in (*(each.destination for each in route.route), *mirrors):
         path = f"destination {destination.host}"
         yield from _placed(
-            path, "" if destination.host != "*" else "* is no service", words.host(destination.host)
+            path, "" if destination.host != "*" else "* is no service", syntax.host(destination.host)
         )
-        if destination.subset and not words.is_label(destination.subset):
+        if destination.subset and not syntax.is_label(destination.subset):
             yield f"{path}: {destination.subset!r} is no name of a subset"
         if destination.port is not None and not destination.port.number:
             yield f"{path}: port.number must be given"
@@ -208,10 +208,10 @@ def _headers(route: istio.HTTPRoute) -> Iterator[str]:
             for names in (operations.set, operations.add):
                 yield from _placed(
                     f"headers.{which}",
-                    *(words.changed_header(name, of_request=of_request) for name in names),
-                    *(words.header_value(value) for value in names.values()),
+                    *(syntax.changed_header(name, of_request=of_request) for name in names),
+                    *(syntax.header_value(value) for value in names.values()),
                 )
-            removed = (words.changed_header(name, of_request=False) for name in operations.remove)
+            removed = (syntax.changed_header(name, of_request=False) for name in operations.remove)
             yield from _placed(f"headers.{which}.remove", *removed)
         for name in headers.request.add:
             if name.lower() in istio.HOST_HEADERS:
@@ -267,7 +267,7 @@ def _cors(policy: istio.CorsPolicy) -> Iterator[str]:
         if method not in _CORS_METHODS:
             yield f"corsPolicy.allowMethods: {method!r} is not a method"
     for name in (*policy.allow_headers, *policy.expose_headers):
-        yield from _placed("corsPolicy", words.matched_header(name) if name != "*" else "")
+        yield from _placed("corsPolicy", syntax.matched_header(name) if name != "*" else "")
     yield from _durations("corsPolicy.", maxAge=policy.max_age)
     if policy.max_age is not None and istio.milliseconds(policy.max_age, "maxAge") % 1000:
         yield "corsPolicy.maxAge: browsers count whole seconds"
@@ -283,11 +283,11 @@ def _fault(fault: istio.HTTPFaultInjection) -> Iterator[str]:
 def _match(match: istio.HTTPMatchRequest) -> Iterator[str]:
     if match.ignore_uri_case and match.uri is not None and match.uri.regex is not None:
         yield "ignoreUriCase cannot stand together with a regex"
-    yield from _placed("match.headers", *map(words.matched_header, match.headers))
-    yield from _placed("match.withoutHeaders", *map(words.matched_header, match.without_headers))
-    yield from _placed("match.sourceLabels", words.labels(match.source_labels))
-    yield from _placed("match.gateways", *map(words.gateway_name, match.gateways))
-    if match.source_namespace and not words.is_label(match.source_namespace):
+    yield from _placed("match.headers", *map(syntax.matched_header, match.headers))
+    yield from _placed("match.withoutHeaders", *map(syntax.matched_header, match.without_headers))
+    yield from _placed("match.sourceLabels", syntax.labels(match.source_labels))
+    yield from _placed("match.gateways", *map(syntax.gateway_name, match.gateways))
+    if match.source_namespace and not syntax.is_label(match.source_namespace):
         yield f"match.sourceNamespace: {match.source_namespace!r} is no namespace"
     texts = (match.scheme, match.method, match.authority, *match.query_params.values())
     for text in (*texts, *match.headers.values(), *match.without_headers.values()):
@@ -299,14 +299,14 @@ def _match(match: istio.HTTPMatchRequest) -> Iterator[str]:
 
 
 def _destination_rule(spec: istio.DestinationRuleSpec) -> Iterator[str]:
-    yield from _placed("spec.host", words.host(spec.host))
+    yield from _placed("spec.host", syntax.host(spec.host))
     names = [subset.name for subset in spec.subsets]
     for name in sorted({name for name in names if names.count(name) > 1}):
         yield f"spec.subsets: {name!r} is given twice"
     for subset in spec.subsets:
-        if not words.is_label(subset.name):
+        if not syntax.is_label(subset.name):
             yield f"spec.subsets: {subset.name!r} is no name of a subset"
-        yield from _placed(f"spec.subsets[{subset.name}].labels", words.labels(subset.labels))
+        yield from _placed(f"spec.subsets[{subset.name}].labels", syntax.labels(subset.labels))
     policies = [("spec.trafficPolicy", spec.traffic_policy)]
     policies += [(f"spec.subsets[{s.name}].trafficPolicy", s.traffic_policy) for s in spec.subsets]
     for path, policy in policies:
@@ -403,7 +403,7 @@ def _gateway(spec: istio.GatewaySpec) -> Iterator[str]:
         if server.port.protocol.upper() not in istio.PROTOCOLS:
             served = ", ".join(istio.PROTOCOLS)
             yield f"{path}.port.protocol: {server.port.protocol!r} is none of {served}, which are supported"
-        yield from _placed(f"{path}.hosts", *map(words.gateway_host, server.hosts))
+        yield from _placed(f"{path}.hosts", *map(syntax.gateway_host, server.hosts))
 
 
 # Wherever it stands

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ondol.mesh.model import istio, vetting, words
+from ondol.mesh.model import istio, syntax, validation
 from ondol.mesh.model.istio import Refused
 
 TO_WEB = {"route": [{"destination": {"host": "web"}}]}
@@ -14,7 +14,7 @@ SERVER = {"port": {"number": 80, "name": "http", "protocol": "HTTP"}, "hosts": [
 
 
 def judge(kind: str, spec: dict[str, Any], name: str = "") -> None:
-    vetting.vet(istio.read(istio.SPECS[kind], {"spec": spec}), "default", name)
+    validation.validate(istio.read(istio.SPECS[kind], {"spec": spec}), "default", name)
 
 
 def rule(**more: Any) -> dict[str, Any]:
@@ -185,9 +185,9 @@ def test_a_gateways_name_is_one_label() -> None:
 def test_a_gateway_has_no_port_that_it_may_not_have() -> None:
     """The first server's whose port is somebody else's is named."""
     spec = istio.read(istio.SPECS["Gateway"], {"spec": port(number=6443)})
-    vetting.vet(spec, "default", "gw", lambda number: "no" if number == 53 else "")
+    validation.validate(spec, "default", "gw", lambda number: "no" if number == 53 else "")
     with pytest.raises(Refused, match=r"servers\[0\].port.number: 6443 is taken") as refused:
-        vetting.vet(spec, "default", "gw", lambda number: f"{number} is taken")
+        validation.validate(spec, "default", "gw", lambda number: f"{number} is taken")
     assert refused.value.reason == "PortNotAllowed"
 
 
@@ -273,4 +273,4 @@ def test_what_says_nothing_in_a_field_that_is_not_acted_on_is_let_through() -> N
 )
 def test_hosts_overlap(first: str, second: str, expected: bool) -> None:
     """Equal in either case, or one in the wildcard of the other."""
-    assert words.covers(first, second) is expected
+    assert syntax.covers(first, second) is expected

@@ -20,7 +20,7 @@ import msgspec
 from ondol.api import objects
 from ondol.api.objects import Object
 from ondol.base.backoff import Backoff
-from ondol.mesh.model import istio, vetting
+from ondol.mesh.model import istio, validation
 from ondol.mesh.model.istio import Refused
 from ondol.mesh.translate import registry
 from ondol.mesh.translate.registry import Rule
@@ -108,7 +108,7 @@ class _Entry:
 
 
 @dataclass(slots=True)
-class Standing:
+class Acceptance:
     """`admit` documents, `hear` outcomes, then ask for `effective` rules and `refusals`."""
 
     port_problem: Callable[[int], str] = lambda _number: ""
@@ -321,7 +321,7 @@ class Standing:
         entry = _Entry(version, good=good)
         try:
             rule = registry.rule(kind, istio.SPECS[kind], document)
-            vetting.vet(rule.spec, rule.namespace, rule.origin.name, self.port_problem)
+            validation.validate(rule.spec, rule.namespace, rule.origin.name, self.port_problem)
             entry.current = rule
         except Refused as refused:
             entry.refusal = Refusal(refused.reason, str(refused))

@@ -14,7 +14,7 @@ from ondol.mesh.model.kube import Service
 from ondol.mesh.translate.translator import Translation, World
 
 
-class Surroundings:
+class Dependencies:
     """A world and what was made of it, by the full names of hosts."""
 
     def __init__(self, world: World, translation: Translation) -> None:
