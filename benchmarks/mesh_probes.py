@@ -513,7 +513,8 @@ def translated(client: str, *new: tuple[str, int]) -> Any:
     from ondol.mesh.config import MeshConfig  # noqa: PLC0415
     from ondol.mesh.model.kube import Endpoint  # noqa: PLC0415
     from ondol.mesh.translate import clusters, wire  # noqa: PLC0415
-    from ondol.mesh.translate.translator import Translator, World  # noqa: PLC0415
+    from ondol.mesh.translate.translator import Translator  # noqa: PLC0415
+    from ondol.mesh.translate.world import World  # noqa: PLC0415
     from ondol.mesh.xds import types  # noqa: PLC0415
 
     ports = (("http", 80), ("", 81), *new)

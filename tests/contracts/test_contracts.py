@@ -15,8 +15,12 @@ from ondol.contracts import cluster, mesh, proxy, serving
 from ondol.controllers.endpoints import resources as endpoints
 from ondol.mesh import bootstrap, conditions, definitions
 from ondol.mesh.config import MeshConfig
-from ondol.mesh.model import istio, kube, validation
-from ondol.mesh.translate.translator import Translator, World
+from ondol.mesh.kinds import KINDS
+from ondol.mesh.kinds.kind import Progress
+from ondol.mesh.model import kube
+from ondol.mesh.model.validation import Subject
+from ondol.mesh.translate.translator import Translator
+from ondol.mesh.translate.world import World
 from ondol.mesh.xds import types
 from ondol.node.config import NodeConfig
 from ondol.node.network import services
@@ -135,7 +139,8 @@ def test_the_rules_of_a_route_are_sound_for_the_mesh() -> None:
     metadata = {"name": "hello", "namespace": "shop", "uid": "r"}
     route = {"apiVersion": "serving.knative.dev/v1", "kind": "Route", "metadata": metadata}
     rule = resources.virtual_service(route, [Target("hello-00001", 100)], "example.com")
-    validation.validate(istio.read(istio.VirtualServiceSpec, rule), "shop", "hello")
+    kind = KINDS["VirtualService"]
+    kind.check(kind.rule(rule).spec, Subject("shop", "hello"))
     assert rule["apiVersion"] == mesh.API_VERSION
     assert set(rule["spec"]["gateways"]) == {mesh.MESH_GATEWAY, mesh.INGRESS}
 
@@ -149,11 +154,9 @@ def test_a_route_refers_to_the_gateway_that_the_mesh_makes() -> None:
 
 @pytest.mark.parametrize(
     ("progress", "expected"),
-    [(conditions.Progress.RUNNING, "True"), (conditions.Progress.PENDING, "Unknown")],
+    [(Progress.RUNNING, "True"), (Progress.PENDING, "Unknown")],
 )
-def test_serving_reads_the_conditions_that_the_mesh_writes(
-    progress: conditions.Progress, expected: str
-) -> None:
+def test_serving_reads_the_conditions_that_the_mesh_writes(progress: Progress, expected: str) -> None:
     """A Route is ready when the mesh says that its rules run."""
     rule: dict[str, Any] = {"metadata": {"name": "hello", "namespace": "shop", "generation": 3}}
     listed = conditions.of_rule(rule, refusal=None, progress=progress, findings=(), now=0.0)

@@ -6,8 +6,7 @@ from typing import Any
 
 from ondol.mesh import conditions, definitions
 from ondol.mesh.acceptance import Acceptance, Refusal
-from ondol.mesh.analysis import Finding
-from ondol.mesh.conditions import Progress
+from ondol.mesh.kinds.kind import Finding, Progress
 from ondol.mesh.translate.registry import Rule
 from ondol.mesh.xds import types
 from ondol.mesh.xds.types import Accepted, Rejected, Resource, Snapshot

@@ -21,12 +21,14 @@ from ondol.api.schema import rules
 from ondol.contracts import mesh, proxy
 from ondol.mesh import analysis, bootstrap, definitions, descriptions, process
 from ondol.mesh.config import MeshConfig
-from ondol.mesh.model import durations, istio, kube, validation
+from ondol.mesh.kinds import KINDS
+from ondol.mesh.model import durations, istio, kube
 from ondol.mesh.model.istio import Refused
 from ondol.mesh.model.kube import Protocol, protocol
 from ondol.mesh.translate import chains, listeners, registry
 from ondol.mesh.translate import messages as m
-from ondol.mesh.translate.translator import Translation, Translator
+from ondol.mesh.translate.translator import Translator
+from ondol.mesh.translate.world import Translation
 from ondol.mesh.xds import types
 from ondol.mesh.xds.types import Snapshot
 
@@ -89,12 +91,12 @@ def test_what_is_made_for_one_change_is_counted(objs: Any, mesh_config: MeshConf
         objs.service(f"s{number}", endpoints=[("10.100.1.1", 80)])
     translator = Translator(mesh_config)
     before = translator.translate(objs.world())
-    made = translator.memo.made + translator.route_memo.made
+    made = translator.cache.made
     objs.endpoints("web", ("10.100.0.1", 8080), ("10.100.0.2", 8080), pods=["web-1"])
     after = translator.translate(objs.world())
     names = {"outbound|80||web.default.svc.cluster.local"}
     assert changed(before.snapshot, after.snapshot) == {"ClusterLoadAssignment": names}
-    assert translator.memo.made + translator.route_memo.made - made <= 3
+    assert translator.cache.made - made <= 3
 
 
 def test_a_rules_status_is_no_change(objs: Any, translate: Translate) -> None:
@@ -358,7 +360,7 @@ WEB = {"destination": {"host": "web"}}
 def test_what_means_nothing_is_refused_with_its_place(kind: str, spec: dict[str, Any], words: str) -> None:
     """The message names the field or the contradiction."""
     with pytest.raises(Refused) as refused:
-        validation.validate(istio.read(istio.SPECS[kind], {"spec": spec}))
+        KINDS[kind].check(istio.read(KINDS[kind].spec, {"spec": spec}))
     assert words in str(refused.value)
 
 
@@ -516,7 +518,6 @@ def test_every_struct_that_is_explained_exists() -> None:
         encoded = dict(zip(struct.__struct_fields__, struct.__struct_encode_fields__, strict=True))
         ignored = {encoded[name] for name in istio.unsupported(struct)}
         assert set(fields) == set(encoded.values()) - ignored, name
-    assert set(descriptions.KINDS) == set(istio.SPECS)
 
 
 def test_golden_snapshot(objs: Any, mesh_config: MeshConfig) -> None:

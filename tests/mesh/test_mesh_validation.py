@@ -6,15 +6,18 @@ from typing import Any
 
 import pytest
 
-from ondol.mesh.model import istio, syntax, validation
+from ondol.mesh.kinds import KINDS
+from ondol.mesh.model import istio, syntax
 from ondol.mesh.model.istio import Refused
+from ondol.mesh.model.validation import Subject
 
 TO_WEB = {"route": [{"destination": {"host": "web"}}]}
 SERVER = {"port": {"number": 80, "name": "http", "protocol": "HTTP"}, "hosts": ["a.example"]}
 
 
 def judge(kind: str, spec: dict[str, Any], name: str = "") -> None:
-    validation.validate(istio.read(istio.SPECS[kind], {"spec": spec}), "default", name)
+    of = KINDS[kind]
+    of.check(istio.read(of.spec, {"spec": spec}), Subject("default", name))
 
 
 def rule(**more: Any) -> dict[str, Any]:
@@ -184,10 +187,11 @@ def test_a_gateways_name_is_one_label() -> None:
 
 def test_a_gateway_has_no_port_that_it_may_not_have() -> None:
     """The first server's whose port is somebody else's is named."""
-    spec = istio.read(istio.SPECS["Gateway"], {"spec": port(number=6443)})
-    validation.validate(spec, "default", "gw", lambda number: "no" if number == 53 else "")
+    kind = KINDS["Gateway"]
+    spec = istio.read(kind.spec, {"spec": port(number=6443)})
+    kind.check(spec, Subject("default", "gw", lambda number: "no" if number == 53 else ""))
     with pytest.raises(Refused, match=r"servers\[0\].port.number: 6443 is taken") as refused:
-        validation.validate(spec, "default", "gw", lambda number: f"{number} is taken")
+        kind.check(spec, Subject("default", "gw", lambda number: f"{number} is taken"))
     assert refused.value.reason == "PortNotAllowed"
 
 

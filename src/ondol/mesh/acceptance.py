@@ -20,13 +20,15 @@ import msgspec
 from ondol.api import objects
 from ondol.api.objects import Object
 from ondol.base.backoff import Backoff
-from ondol.mesh.model import istio, validation
+from ondol.mesh.kinds import KINDS
+from ondol.mesh.kinds.kind import Kind, Kinds
+from ondol.mesh.model import istio
 from ondol.mesh.model.istio import Refused
+from ondol.mesh.model.validation import Subject
 from ondol.mesh.translate import registry
 from ondol.mesh.translate.registry import Rule
 from ondol.mesh.xds.types import Accepted, Origin, Outcome, Rejected, Snapshot
 
-KINDS: Final = ("VirtualService", "DestinationRule", "Gateway")
 _Key = tuple[str, str, str]
 _MISSING: Final = "DestinationMissing"
 _AT_ONCE: Final = -math.inf
@@ -57,8 +59,8 @@ class _Good(msgspec.Struct, frozen=True):
             return None
         return _Good(rule.origin.version, rule.created, msgspec.to_builtins(rule.spec))
 
-    def rule(self, key: _Key) -> Rule[Any]:
-        spec = istio.read(istio.SPECS[key[0]], {"spec": self.spec})
+    def rule(self, kind: Kind[Any], key: _Key) -> Rule[Any]:
+        spec = istio.read(kind.spec, {"spec": self.spec})
         return Rule(Origin(*key, self.version), self.created, spec)
 
 
@@ -113,6 +115,7 @@ class Acceptance:
 
     port_problem: Callable[[int], str] = lambda _number: ""
     """Why no Gateway may have a port of this machine, or nothing."""
+    kinds: Kinds = field(default_factory=lambda: KINDS)
     _entries: dict[_Key, _Entry] = field(default_factory=dict)
     _trials: deque[_Key] = field(default_factory=deque)
     _running: dict[tuple[str, str], str] = field(default_factory=dict)
@@ -163,7 +166,7 @@ class Acceptance:
         record = self._remembered.pop(key, None)
         if record is None or record.version != version:
             return self._renewed(None, key[0], document, version)
-        good = record.good.rule(key) if record.good is not None else None
+        good = record.good.rule(self.kinds[key[0]], key) if record.good is not None else None
         entry = self._renewed(good, key[0], document, version)
         if record.refusal.by_proxy and entry.refusal is None:
             # Not sent with the first snapshot, lest it hold up the others: tried by itself right after.
@@ -320,8 +323,9 @@ class Acceptance:
     def _renewed(self, good: Rule[Any] | None, kind: str, document: Object, version: str) -> _Entry:
         entry = _Entry(version, good=good)
         try:
-            rule = registry.rule(kind, istio.SPECS[kind], document)
-            validation.validate(rule.spec, rule.namespace, rule.origin.name, self.port_problem)
+            rule = self.kinds[kind].rule(document)
+            subject = Subject(rule.namespace, rule.origin.name, self.port_problem)
+            self.kinds[kind].check(rule.spec, subject)
             entry.current = rule
         except Refused as refused:
             entry.refusal = Refusal(refused.reason, str(refused))

@@ -7,35 +7,15 @@ about it looks like a mistake; its reason is the first finding's code.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from enum import StrEnum
 from typing import Any, Final
 
 from ondol.api import conditions, objects
 from ondol.api.objects import Object
 from ondol.contracts import mesh
 from ondol.mesh.acceptance import Refusal
-from ondol.mesh.analysis import Finding
+from ondol.mesh.kinds.kind import PROGRESS, Finding, Progress, Word
 
 PASSED_ANALYSIS: Final = "PassedAnalysis"
-
-
-class Progress(StrEnum):
-    """How far an object's configuration got."""
-
-    UNUSED = "unused"
-    """Nothing is made from it: nobody calls its hosts, or they do not exist."""
-    RUNNING = "running"
-    PENDING = "pending"
-    UNKNOWN = "unknown"
-    """No proxy is there to say; what was last said of this version stands."""
-
-
-_PROGRESS: Final[dict[Progress, tuple[conditions.Status, str, str]]] = {
-    Progress.UNUSED: ("Unknown", "NotInUse", "no proxy configuration is made from it yet"),
-    Progress.RUNNING: ("True", "Programmed", ""),
-    Progress.PENDING: ("Unknown", "Pending", "the proxy has not answered yet"),
-    Progress.UNKNOWN: ("Unknown", "Pending", "no proxy is connected"),
-}
 
 
 def of_rule(
@@ -45,6 +25,7 @@ def of_rule(
     progress: Progress,
     findings: Sequence[Finding],
     now: float,
+    words: Mapping[Progress, Word] = PROGRESS,
 ) -> list[Object]:
     """The conditions an Istio object should have."""
     found = [dict(condition) for condition in conditions.of(obj)]
@@ -64,7 +45,7 @@ def of_rule(
     if refusal is not None:
         put(mesh.PROGRAMMED, "False", refusal.reason, f"{refusal.message}; {last_good}")
     elif progress is not Progress.UNKNOWN or _is_stale(obj):
-        put(mesh.PROGRAMMED, *_PROGRESS[progress])
+        put(mesh.PROGRAMMED, *words[progress])
     if findings:
         text = "; ".join(f"{finding.code}: {finding.message}" for finding in findings)
         put(PASSED_ANALYSIS, "False", findings[0].code, text)

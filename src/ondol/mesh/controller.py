@@ -23,21 +23,18 @@ from ondol.contracts import mesh
 from ondol.mesh import conditions as written
 from ondol.mesh import definitions, persistence, server
 from ondol.mesh.acceptance import Acceptance
-from ondol.mesh.analysis import Analyst, Finding
-from ondol.mesh.conditions import Progress
+from ondol.mesh.analysis import Analyst
 from ondol.mesh.config import MeshConfig
 from ondol.mesh.dependencies import Dependencies
+from ondol.mesh.kinds import KINDS
+from ondol.mesh.kinds.kind import Finding, Kinds, Progress, no_findings
 from ondol.mesh.translate import registry
-from ondol.mesh.translate.translator import Translation, Translator, World, port_problem
+from ondol.mesh.translate.translator import Translator, port_problem
+from ondol.mesh.translate.world import Translation, World
 from ondol.mesh.xds import types
 from ondol.mesh.xds.types import Outcome, Rejected
 from ondol.sdk import Controller, Manager, Result, generation_changed
 
-RULES: Final = {
-    "VirtualService": resources.VIRTUAL_SERVICE,
-    "DestinationRule": resources.DESTINATION_RULE,
-    "Gateway": resources.GATEWAY,
-}
 _PLAIN: Final = {
     "Namespace": resources.NAMESPACE,
     "Service": resources.SERVICE,
@@ -53,13 +50,14 @@ _RETRY_ALL_S: Final = 30.0
 class Mesh:
     """Holds the one translator, the served snapshot and how each object stands."""
 
-    def __init__(self, manager: Manager, config: MeshConfig) -> None:
+    def __init__(self, manager: Manager, config: MeshConfig, kinds: Kinds = KINDS) -> None:
         self._manager = manager
         self._config = config
-        self._translator = Translator(config)
-        self._acceptance = Acceptance(partial(port_problem, config))
+        self._kinds = kinds
+        self._translator = Translator(config, kinds)
+        self._acceptance = Acceptance(partial(port_problem, config), kinds)
         self._translation = Translation()
-        self._analyst = Analyst()
+        self._analyst = Analyst(kinds)
         self._findings: dict[types.Origin, list[Finding]] = {}
         self._refused_pods: dict[Key, str] = {}
         self._running: Mapping[types.Origin, bool] = {}
@@ -69,17 +67,19 @@ class Mesh:
         self._kept = persistence.load(config.state_file)
         self._acceptance.restore(self._kept)
         self.hub = server.Hub(self._hear, self._disconnected)
-        self._informers = {kind: manager.informer(found) for kind, found in _PLAIN.items()}
+        self._informers = {name: manager.informer(resource) for name, resource in _PLAIN.items()}
         for informer in self._informers.values():
             informer.add_handler(self._on_change)
-        for kind, resource in RULES.items():
-            self._informers[kind] = manager.informer(resource, optional=True)
-            self._informers[kind].add_handler(self._on_rule)
+        for name, kind in kinds.items():
+            self._informers[name] = manager.informer(kind.resource, optional=True)
+            self._informers[name].add_handler(self._on_rule)
         self._pods = manager.informer(resources.POD)
         self._pods.add_handler(self._on_pod)
         self._pod_status = Controller("mesh-pods", self._write_pod)
         manager.add(self._pod_status)
-        self._rule_status = {kind: self._status_controller(kind, found) for kind, found in RULES.items()}
+        self._rule_status = {
+            name: self._status_controller(name, kind.resource) for name, kind in kinds.items()
+        }
 
     def _status_controller(self, kind: str, resource: Resource) -> Controller:
         async def reconcile(key: Key) -> Result | None:
@@ -127,10 +127,9 @@ class Mesh:
                 raise
             self._changed.set()
             return
-        rules = self._acceptance.candidates("VirtualService")
         dependencies = Dependencies(world, translation)
-        missing = self._analyst.missing(rules, dependencies)
-        if self._acceptance.wait_for("VirtualService", {f.origin: f.message for f in missing}):
+        missing = self._missing(dependencies)
+        if missing is None:
             self._changed.set()  # before anything of it is published
             return
         self._translation = translation
@@ -142,6 +141,17 @@ class Mesh:
         took = self._manager.clock.monotonic() - started
         self._log.debug("translated", pods=len(self._translation.pods), took_ms=round(took * 1000, 1))
 
+    def _missing(self, dependencies: Dependencies) -> list[Finding] | None:
+        """What rules name and does not exist; None if what is served changes, as versions wait for it."""
+        missing: list[Finding] = []
+        is_changed = False
+        for name, kind in self._kinds.items():
+            if kind.missing is not no_findings:
+                found = self._analyst.missing(name, self._acceptance.candidates(name), dependencies)
+                is_changed |= self._acceptance.wait_for(name, {f.origin: f.message for f in found})
+                missing += found
+        return None if is_changed else missing
+
     def _world(self) -> World:
         def documents(kind: str) -> list[Object]:
             return self._informers[kind].lister.list()
@@ -151,9 +161,7 @@ class Mesh:
             pods=self._pods.lister.list(),
             services=documents("Service"),
             endpoint_slices=documents("EndpointSlice"),
-            virtual_services=self._acceptance.admit("VirtualService", documents("VirtualService")),
-            destination_rules=self._acceptance.admit("DestinationRule", documents("DestinationRule")),
-            gateways=self._acceptance.admit("Gateway", documents("Gateway")),
+            rules={name: self._acceptance.admit(name, documents(name)) for name in self._kinds},
         )
 
     # Answers out
@@ -254,7 +262,14 @@ class Mesh:
 
         def compare() -> list[Object] | None:
             now = self._manager.clock.now()
-            desired = written.of_rule(obj, refusal=refusal, progress=progress, findings=findings, now=now)
+            desired = written.of_rule(
+                obj,
+                refusal=refusal,
+                progress=progress,
+                findings=findings,
+                now=now,
+                words=self._kinds[kind].progress,
+            )
             return None if desired == list(conditions.of(obj)) else desired
 
         return self._conditions.get((id(obj), refusal, progress, findings), compare, obj)
@@ -352,9 +367,9 @@ def _pod_matters(pod: Object | None) -> tuple[Any, ...] | None:
     )
 
 
-def add_to(manager: Manager, config: MeshConfig) -> Mesh:
+def add_to(manager: Manager, config: MeshConfig, kinds: Kinds = KINDS) -> Mesh:
     """Add the mesh to a manager: its informers, its status controllers and the xDS server."""
-    controller = Mesh(manager, config)
+    controller = Mesh(manager, config, kinds)
 
     async def serve() -> None:
         await server.serve(controller.hub, config.xds_address)

@@ -11,7 +11,7 @@ from collections.abc import Hashable, Iterable
 from typing import Any
 
 from ondol.mesh.model.kube import Service
-from ondol.mesh.translate.translator import Translation, World
+from ondol.mesh.translate.world import Translation, World
 
 
 class Dependencies:

@@ -14,7 +14,7 @@ from typing import Any
 from ondol.base import regexp
 from ondol.mesh.translate import chains, listeners
 from ondol.mesh.translate import messages as m
-from ondol.mesh.translate.translator import PodPlan
+from ondol.mesh.translate.world import PodPlan
 from ondol.mesh.xds import types
 from ondol.mesh.xds.types import Snapshot
 

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from ondol.mesh.model import istio, syntax
-from ondol.mesh.model.istio import Refused
 
 _RETRY_CONDITIONS: Final = (
     "5xx",
@@ -45,42 +44,60 @@ def _any_port(_number: int) -> str:
     return ""
 
 
-def validate(
-    spec: istio.Struct, namespace: str = "", name: str = "", port_problem: Callable[[int], str] = _any_port
-) -> None:
-    """`Refused` with the first mistake in the spec of the object of that name.
+class Problem(NamedTuple):
+    """A mistake, in words; the reason becomes that of the condition."""
 
-    `port_problem` says why no Gateway may have a port of this machine, or nothing.
-    """
-    for problem in _unsupported(spec, "spec"):
-        raise Refused(problem, reason="Unsupported")
-    for problem in _problems(spec, namespace, name):
-        raise Refused(problem)
-    if isinstance(spec, istio.GatewaySpec):
-        for index, server in enumerate(spec.servers):
-            if problem := port_problem(server.port.number):
-                raise Refused(f"spec.servers[{index}].port.number: {problem}", reason="PortNotAllowed")
+    message: str
+    reason: str = "Invalid"
 
 
-def _unsupported(value: Any, path: str) -> Iterator[str]:
+class Subject(NamedTuple):
+    """Whose spec is validated, and where."""
+
+    namespace: str = ""
+    name: str = ""
+    port_problem: Callable[[int], str] = _any_port
+    """Why no Gateway may have a port of this machine, or nothing."""
+
+
+def virtual_service(spec: istio.VirtualServiceSpec, subject: Subject) -> Iterator[Problem]:
+    yield from map(Problem, _virtual_service(spec))
+    yield from map(Problem, _export_to(spec.export_to, subject.namespace))
+
+
+def destination_rule(spec: istio.DestinationRuleSpec, subject: Subject) -> Iterator[Problem]:
+    yield from map(Problem, _destination_rule(spec))
+    yield from map(Problem, _export_to(spec.export_to, subject.namespace))
+
+
+def gateway(spec: istio.GatewaySpec, subject: Subject) -> Iterator[Problem]:
+    if subject.name and not syntax.is_label(subject.name):
+        yield Problem(f"metadata.name: {subject.name!r} has dots; a Gateway's name is one label")
+    yield from map(Problem, _gateway(spec))
+    for index, server in enumerate(spec.servers):
+        if problem := subject.port_problem(server.port.number):
+            yield Problem(f"spec.servers[{index}].port.number: {problem}", "PortNotAllowed")
+
+
+def unsupported(value: Any, path: str) -> Iterator[str]:
     """Every field, wherever it stands, that says something and that nothing is done about."""
     if isinstance(value, msgspec.Struct):
         ignored = istio.unsupported(type(value))
         for attribute, field in zip(value.__struct_fields__, value.__struct_encode_fields__, strict=True):
             content = getattr(value, attribute)
             if attribute not in ignored:
-                yield from _unsupported(content, f"{path}.{field}")
+                yield from unsupported(content, f"{path}.{field}")
             elif not _is_empty(content):
                 yield f"{path}.{field} is not supported: the object would not do what it says"
     elif isinstance(value, tuple):
         for index, item in enumerate(value):
-            yield from _unsupported(item, f"{path}[{index}]")
+            yield from unsupported(item, f"{path}[{index}]")
     elif isinstance(value, dict):
         for key, item in value.items():
             if key.lower().startswith(syntax.CLAIMS):
                 text = "claims of a token are not looked at, since no token is checked (IST0149)"
                 yield f"{path}[{key}] is not supported: {text}"
-            yield from _unsupported(item, f"{path}[{key}]")
+            yield from unsupported(item, f"{path}[{key}]")
 
 
 def _is_empty(value: Any) -> bool:
@@ -88,21 +105,6 @@ def _is_empty(value: Any) -> bool:
     if isinstance(value, dict):
         return all(map(_is_empty, value.values()))
     return not value
-
-
-def _problems(spec: istio.Struct, namespace: str, name: str) -> Iterator[str]:
-    match spec:
-        case istio.VirtualServiceSpec():
-            yield from _virtual_service(spec)
-            yield from _export_to(spec.export_to, namespace)
-        case istio.DestinationRuleSpec():
-            yield from _destination_rule(spec)
-            yield from _export_to(spec.export_to, namespace)
-        case istio.GatewaySpec():
-            if name and not syntax.is_label(name):
-                yield f"metadata.name: {name!r} has dots; a Gateway's name is one label"
-            yield from _gateway(spec)
-    yield from _string_matches(spec)
 
 
 def _placed(path: str, *problems: str) -> Iterator[str]:
@@ -409,7 +411,7 @@ def _gateway(spec: istio.GatewaySpec) -> Iterator[str]:
 # Wherever it stands
 
 
-def _string_matches(value: Any) -> Iterator[str]:
+def string_matches(value: Any) -> Iterator[str]:
     """Every match in the document: what it has too much of, and what it has and is nothing."""
     if isinstance(value, istio.StringMatch):
         kinds = [name for name in ("exact", "prefix", "regex") if getattr(value, name) is not None]
@@ -418,7 +420,7 @@ def _string_matches(value: Any) -> Iterator[str]:
         if value.regex == "":
             yield "a match has an empty regex"
     for item in _parts(value):
-        yield from _string_matches(item)
+        yield from string_matches(item)
 
 
 def _parts(value: Any) -> Iterable[Any]:

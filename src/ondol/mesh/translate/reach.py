@@ -15,6 +15,13 @@ from typing import Final
 
 ISTIO_SYSTEM: Final = "istio-system"
 INGRESS_WORKLOAD: Final = "istio-ingressgateway"
+INGRESS_SELECTOR: Final = {
+    "app": INGRESS_WORKLOAD,
+    "istio": "ingressgateway",
+    "istio.io/rev": "default",
+    "operator.istio.io/component": "IngressGateways",
+}
+"""The labels of the one ingress gateway, as Istio's has them: who selects others has nowhere to go."""
 ANYBODY: Final = ""
 """A caller of whose namespace no rule speaks; those at a gateway are such."""
 
