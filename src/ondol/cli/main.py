@@ -26,6 +26,7 @@ _COMMANDS: Final = {
     "logs": "ondol.cli.logs:logs",
     "image": "ondol.cli.images:app",
     "traces": "ondol.cli.traces:app",
+    "mesh": "ondol.cli.mesh:app",
     "demo": "ondol.cli.demo:demo",
 }
 
