@@ -7,7 +7,7 @@ ARGS ?=
 # Pods need root; a user who is not root is asked by sudo.
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo -E)
 
-.PHONY: help setup setup-run demo test check fmt types imports docs facts e2e unit pythons release bench golden clean
+.PHONY: help setup setup-run demo test check fmt types stubs imports docs facts e2e unit pythons release bench golden clean
 
 help: ## Show this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -33,6 +33,9 @@ fmt: ## Format the code
 
 types: ## Check types, strictly
 	$(BIN)/mypy
+
+stubs: ## Write the stubs of the xDS messages anew, for mypy
+	$(BIN)/python scripts/generate_xds_stubs.py
 
 imports: ## Check that each room imports only what the design allows
 	$(BIN)/lint-imports

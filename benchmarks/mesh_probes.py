@@ -5,8 +5,7 @@
     python benchmarks/mesh_probes.py hop [--rate 1000]
     python benchmarks/mesh_probes.py ports [--rate 500]
 
-Needs root. Makes network namespaces of its own, sends a bounded load only inside them, and removes
-them at the end. Prints JSON. Numbers are kept in docs/decisions/, pages 0002 and 0014.
+Needs root, makes network namespaces of its own and loads only these. Prints JSON. See decisions 0002 and 0014.
 """
 
 from __future__ import annotations
@@ -509,11 +508,12 @@ async def probe_hop(rate: float) -> dict[str, Any]:
 
 def translated(client: str, *new: tuple[str, int]) -> Any:
     """What the mesh serves a pod in a cluster with a declared and an undeclared port, and `new` ones."""
-    from ondol.api import dataplane  # noqa: PLC0415 - the load process needs none of it
+    from ondol.contracts import mesh  # noqa: PLC0415 - the load process needs none of it
     from ondol.mesh.config import MeshConfig  # noqa: PLC0415
     from ondol.mesh.model.kube import Endpoint  # noqa: PLC0415
     from ondol.mesh.translate import clusters, wire  # noqa: PLC0415
-    from ondol.mesh.translate.translator import Translator, World  # noqa: PLC0415
+    from ondol.mesh.translate.translator import Translator  # noqa: PLC0415
+    from ondol.mesh.translate.world import World  # noqa: PLC0415
     from ondol.mesh.xds import types  # noqa: PLC0415
 
     ports = (("http", 80), ("", 81), *new)
@@ -524,7 +524,7 @@ def translated(client: str, *new: tuple[str, int]) -> Any:
         }
         for name, number in ports
     ]
-    ready = {"conditions": [{"type": dataplane.SANDBOX_READY, "status": "True"}]}
+    ready = {"conditions": [{"type": mesh.SANDBOX_READY, "status": "True"}]}
     pod = {"metadata": {"name": client, "namespace": "default", "uid": client}, "spec": {}, "status": ready}
     config = MeshConfig(NETNS, "unix:/x", "unix:/y", Path("/z"))
     served = Translator(config).translate(World(services=services, pods=[pod])).snapshot

@@ -340,3 +340,34 @@ def test_the_version_stands_in_one_place() -> None:
         if path.is_relative_to(ROOT / "src") and literal in path.read_text(encoding="utf-8")
     ]
     assert holders == ["src/ondol/__init__.py"]
+
+
+TIMED: Final = frozenset({"sleep", "sleep_until", "fail_after", "move_on_after", "current_time"})
+"""What of anyio reads the time or waits for it; `sleep_forever` does neither."""
+TIMED_MODULES: Final[dict[str, str]] = {
+    "src/ondol/base/clock.py": "the machine's clock itself",
+    "src/ondol/sdk/testing/": "the virtual clock of simulations",
+    "src/ondol/apiserver/app.py": "time limits of requests, not yet by the clock",
+    "src/ondol/client/asgi.py": "time limits of the in-process transport, not yet by the clock",
+    "src/ondol/client/watch.py": "the guard of an inactive watch, not yet by the clock",
+    "src/ondol/sdk/informer.py": "the limit of a first list, not yet by the clock",
+    "src/ondol/sdk/manager.py": "the limit of a stop, not yet by the clock",
+}
+"""Modules, or folders, that may name these; each with the reason."""
+
+
+def test_time_is_a_parameter() -> None:
+    """Nothing in the source waits or reads the time but through a `Clock`, except where it is named here."""
+    using = set()
+    for path in python_files():
+        if not path.is_relative_to(ROOT / "src"):
+            continue
+        for node in ast.walk(tree(path)):
+            is_attribute = isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)
+            if is_attribute and node.value.id == "anyio" and node.attr in TIMED:  # type: ignore[attr-defined]  # checked above
+                using.add(shown(path))
+            if isinstance(node, ast.ImportFrom) and node.module == "anyio":
+                using |= {shown(path) for alias in node.names if alias.name in TIMED}
+    allowed = {path: next((each for each in TIMED_MODULES if path.startswith(each)), "") for path in using}
+    assert sorted(path for path, reason in allowed.items() if not reason) == []
+    assert sorted(TIMED_MODULES.keys() - set(allowed.values())) == [], "no longer used: take it off the list"

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from ondol.api import dataplane
 from ondol.api.validation import pods
+from ondol.contracts import mesh
 
-MODE, INJECT, INJECTION = dataplane.MODE_LABEL, dataplane.INJECT, dataplane.INJECTION_LABEL
+MODE, INJECT, INJECTION = mesh.MODE_LABEL, mesh.INJECT, mesh.INJECTION_LABEL
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ def test_who_is_in_the_mesh(
 ) -> None:
     """Everybody who does not opt out: the pod before its namespace, a label before an annotation."""
     pod = {"metadata": {"labels": labels, "annotations": annotations}, "spec": {}}
-    assert dataplane.in_mesh(pod, {"metadata": {"labels": namespace}}) is expected
+    assert mesh.in_mesh(pod, {"metadata": {"labels": namespace}}) is expected
 
 
 @pytest.mark.parametrize(

@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 from tests.mesh.live import live, servers  # noqa: F401 - fixtures, for every test that names them
 
-from ondol.api import dataplane
 from ondol.api.objects import Object
+from ondol.contracts import mesh
 from ondol.mesh.config import MeshConfig
-from ondol.mesh.model import istio, vetting
-from ondol.mesh.translate import registry
-from ondol.mesh.translate.translator import Translation, Translator, World
+from ondol.mesh.kinds import KINDS
+from ondol.mesh.kinds.kind import Kinds
+from ondol.mesh.translate.translator import Translator
+from ondol.mesh.translate.world import Translation, World
 
 _SERIAL = itertools.count(1)
 
@@ -25,7 +26,8 @@ _SERIAL = itertools.count(1)
 class Objects:
     """Collects documents as a user would write them and reads them as the controller does."""
 
-    def __init__(self) -> None:
+    def __init__(self, kinds: Kinds = KINDS) -> None:
+        self.kinds = kinds
         self.found: dict[str, dict[tuple[str, str], Object]] = {}
         for name in ("default", "other"):
             self.put("Namespace", name, "", {})
@@ -99,7 +101,7 @@ class Objects:
             )
 
     def pod(self, name: str, namespace: str = "default", **labels: str) -> Object:
-        ready = [{"type": dataplane.SANDBOX_READY, "status": "True"}]
+        ready = [{"type": mesh.SANDBOX_READY, "status": "True"}]
         status = {"phase": "Running", "conditions": ready}
         return self.put("Pod", name, namespace, {}, labels={"app": name} | labels, status=status)
 
@@ -119,20 +121,17 @@ class Objects:
         return list(self.found.get(kind, {}).values())
 
     def world(self) -> World:
-        def rules(kind: str) -> list[Any]:
-            made = [registry.rule(kind, istio.SPECS[kind], obj) for obj in self.of(kind)]
-            for each in made:
-                vetting.vet(each.spec)
-            return made
-
+        rules: dict[str, list[Any]] = {}
+        for name, kind in self.kinds.items():
+            rules[name] = [kind.rule(obj) for obj in self.of(name)]
+            for rule in rules[name]:
+                kind.check(rule.spec)
         return World(
             namespaces=self.of("Namespace"),
             pods=self.of("Pod"),
             services=self.of("Service"),
             endpoint_slices=self.of("EndpointSlice"),
-            virtual_services=rules("VirtualService"),
-            destination_rules=rules("DestinationRule"),
-            gateways=rules("Gateway"),
+            rules=rules,
         )
 
 

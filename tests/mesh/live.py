@@ -23,10 +23,11 @@ import pytest
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
 
 from ondol import apiserver, mesh, sdk, store
-from ondol.api import conditions, dataplane, objects, resources
+from ondol.api import conditions, objects, resources
 from ondol.api.objects import Object
 from ondol.base.clock import SystemClock
 from ondol.client import PatchType
+from ondol.contracts import mesh as mesh_contract
 from ondol.mesh import process
 from ondol.mesh.config import MeshConfig
 from ondol.sdk.testing import World
@@ -142,7 +143,7 @@ class Live:
         self.pods[name] = objects.uid(made)
         if namespace_exists:
             self.make_namespace(name)
-        ready = conditions.set((), dataplane.SANDBOX_READY, "True", now=time.time())
+        ready = conditions.set((), mesh_contract.SANDBOX_READY, "True", now=time.time())
         await self.client.patch(
             resources.POD,
             name,
@@ -215,7 +216,7 @@ class Live:
 
             async def told(name: str = name) -> bool:
                 return conditions.is_true(
-                    await self.client.get(resources.POD, name, "default"), dataplane.PROGRAMMED
+                    await self.client.get(resources.POD, name, "default"), mesh_contract.POD_PROGRAMMED
                 )
 
             await self.world.eventually(told, why=f"pod {name} to be programmed")

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from ondol.mesh.analysis import Analyst
 from ondol.mesh.config import MeshConfig
-from ondol.mesh.surroundings import Surroundings
+from ondol.mesh.dependencies import Dependencies
 from ondol.mesh.translate import changes, hosts, registry
-from ondol.mesh.translate.translator import Translator, World
+from ondol.mesh.translate.translator import Translator
+from ondol.mesh.translate.world import World
 from ondol.mesh.xds import types
 
 CONFIG = MeshConfig(Path("/run/netns"), "unix:/xds", "unix:/admin", Path("/envoy.json"))
@@ -120,9 +121,9 @@ class Mesh:
             translation = self.translator.translate(world)
         except registry.Failed as failed:
             return (failed.origin, str(failed))
-        around = Surroundings(world, translation)
-        missing = self.analyst.missing(world.virtual_services, around)
-        findings = self.analyst.findings(around)
+        dependencies = Dependencies(world, translation)
+        missing = self.analyst.missing("VirtualService", world.virtual_services, dependencies)
+        findings = self.analyst.findings(dependencies)
         return (translation.snapshot.resources, translation.pods, missing, findings)
 
 
@@ -178,8 +179,7 @@ def test_what_one_change_costs_does_not_grow_with_the_world(new_objects: Callabl
         objs.virtual_service(name, {"hosts": hosts, "gateways": gateways, "http": [{"route": route}]})
 
     def made(mesh: Mesh) -> int:
-        memos = (mesh.translator.memo, mesh.translator.route_memo, mesh.analyst.memo)
-        return sum(memo.misses for memo in memos)
+        return mesh.translator.cache.misses + mesh.analyst.memo.misses
 
     def cost(count: int) -> int:
         objs, mesh = new_objects(), Mesh()

@@ -13,8 +13,9 @@ import anyio.to_thread
 from tests.mesh import live as real
 from tests.mesh.live import Live, counter, ports, split, start_mesh, web
 
-from ondol.api import conditions, dataplane, objects, resources
+from ondol.api import conditions, objects, resources
 from ondol.base import errors
+from ondol.contracts.mesh import POD_PROGRAMMED
 from ondol.mesh import process
 
 pytestmark = real.MARKS
@@ -127,7 +128,7 @@ async def test_a_pod_without_its_namespace_is_told_and_tried_again(live: Live) -
 
     async def refused() -> bool:
         pod = await live.client.get(resources.POD, "early", "default")
-        return conditions.is_false(pod, dataplane.PROGRAMMED)
+        return conditions.is_false(pod, POD_PROGRAMMED)
 
     await live.world.eventually(refused, why="the refusal to be told")
     await live.pod("other")

@@ -12,8 +12,10 @@ from ondol.api.objects import Key
 from ondol.mesh import analysis, evaluate
 from ondol.mesh.config import MeshConfig
 from ondol.mesh.evaluate import Call, Verdict
+from ondol.mesh.kinds import findings
 from ondol.mesh.translate import messages as m
-from ondol.mesh.translate.translator import Translation, Translator, port_problem
+from ondol.mesh.translate.translator import Translator, port_problem
+from ondol.mesh.translate.world import Translation
 from ondol.mesh.xds import types
 
 Ask = Callable[..., Verdict]
@@ -86,7 +88,7 @@ def test_a_root_namespace_rules_everywhere(objs: Any, ask: Ask) -> None:
 def test_the_owner_can_admit_anothers_rules(objs: Any, ask: Ask, translate: Translate) -> None:
     """An annotation on the Service names the namespaces; the finding that told of it goes."""
     objs.virtual_service("guest", {"hosts": [API], "http": [answer(203)]}, namespace="evil")
-    assert codes(objs, translate, "guest") == {analysis.NOT_OWN}
+    assert codes(objs, translate, "guest") == {findings.NOT_OWN}
     service = objs.found["Service"]["prod", "api"]
     service["metadata"] = service["metadata"] | {"annotations": {"mesh.ondol.dev/rules-from": "ops, evil"}}
     objs.found["Service"]["prod", "api"] = dict(service)
@@ -125,7 +127,7 @@ def test_a_strangers_destination_rule_governs_its_own_calls_only(
     ]
     assert timeouts == [10, 1]
     assert found.of(types.ENDPOINTS)[evils].body != b""
-    assert analysis.NOT_OWN in codes(objs, translate, "slow")
+    assert findings.NOT_OWN in codes(objs, translate, "slow")
 
 
 def test_a_strangers_subsets_do_not_leak_into_the_owners(objs: Any, ask: Ask) -> None:
@@ -155,7 +157,7 @@ def test_a_host_at_the_ingress_is_its_first_namespaces(objs: Any, ask: Ask, tran
     gate(objs, "grab", "evil", "shop.example", at("/login", 418))
     assert outside(objs, translate, "shop.example", "/shop") == 203
     assert outside(objs, translate, "shop.example", "/login") == 404
-    assert codes(objs, translate, "grab") == {analysis.CLAIMED}
+    assert codes(objs, translate, "grab") == {findings.CLAIMED}
     gate(objs, "more", "prod", "shop.example", at("/login", 204))
     assert outside(objs, translate, "shop.example", "/login") == 204
 

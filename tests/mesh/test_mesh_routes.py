@@ -11,7 +11,7 @@ from ondol.api.objects import Key
 from ondol.mesh import evaluate
 from ondol.mesh.evaluate import Call, Verdict
 from ondol.mesh.translate import messages as m
-from ondol.mesh.translate.translator import Translation
+from ondol.mesh.translate.world import Translation
 from ondol.mesh.xds import types
 
 WEB = "outbound|80||web.default.svc.cluster.local"

@@ -7,7 +7,6 @@ import dataclasses
 import json
 import os
 import socket
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,23 +14,26 @@ from typing import Any
 import pytest
 from google.protobuf import json_format
 
-from ondol.api import dataplane, objects
+from ondol.api import objects
 from ondol.api.objects import Key
 from ondol.api.schema import rules
-from ondol.mesh import analysis, bootstrap, definitions, descriptions, process
+from ondol.contracts import mesh, proxy
+from ondol.mesh import analysis, bootstrap, definitions, descriptions
 from ondol.mesh.config import MeshConfig
-from ondol.mesh.model import durations, istio, kube, vetting
+from ondol.mesh.kinds import KINDS
+from ondol.mesh.model import durations, istio, kube
 from ondol.mesh.model.istio import Refused
 from ondol.mesh.model.kube import Protocol, protocol
 from ondol.mesh.translate import chains, listeners, registry
 from ondol.mesh.translate import messages as m
-from ondol.mesh.translate.translator import Translation, Translator
+from ondol.mesh.translate.translator import Translator
+from ondol.mesh.translate.world import Translation
 from ondol.mesh.xds import types
 from ondol.mesh.xds.types import Snapshot
 
 Translate = Callable[[Any], Translation]
 GOLDEN = Path(__file__).with_name("golden")
-MESSAGES = {
+MESSAGES: dict[str, type[m.Message]] = {
     types.CLUSTER: m.cluster.Cluster,
     types.ENDPOINTS: m.endpoint.ClusterLoadAssignment,
     types.LISTENER: m.listener.Listener,
@@ -88,12 +90,12 @@ def test_what_is_made_for_one_change_is_counted(objs: Any, mesh_config: MeshConf
         objs.service(f"s{number}", endpoints=[("10.100.1.1", 80)])
     translator = Translator(mesh_config)
     before = translator.translate(objs.world())
-    misses = translator.memo.misses + translator.route_memo.misses
+    misses = translator.cache.misses
     objs.endpoints("web", ("10.100.0.1", 8080), ("10.100.0.2", 8080), pods=["web-1"])
     after = translator.translate(objs.world())
     names = {"outbound|80||web.default.svc.cluster.local"}
     assert changed(before.snapshot, after.snapshot) == {"ClusterLoadAssignment": names}
-    assert translator.memo.misses + translator.route_memo.misses - misses <= 3
+    assert translator.cache.misses - misses <= 3
 
 
 def test_a_rules_status_is_no_change(objs: Any, translate: Translate) -> None:
@@ -120,8 +122,8 @@ def test_a_remembering_translator_says_what_a_fresh_one_says(
 def test_a_running_pod_keeps_its_listener_whatever_labels_say(objs: Any, translate: Translate) -> None:
     """Its calls go to the proxy until its sandbox ends: without a listener they would all fail."""
     pod = objs.pod("in")
-    pod["status"]["conditions"].append({"type": dataplane.PROGRAMMED, "status": "True"})
-    pod["metadata"]["labels"][dataplane.MODE_LABEL] = "none"
+    pod["status"]["conditions"].append({"type": mesh.POD_PROGRAMMED, "status": "True"})
+    pod["metadata"]["labels"][mesh.MODE_LABEL] = "none"
     assert set(translate(objs).pods) == {Key("default", "in")}
     next_sandbox = copy.deepcopy(pod)
     next_sandbox["status"]["conditions"].pop()
@@ -357,7 +359,7 @@ WEB = {"destination": {"host": "web"}}
 def test_what_means_nothing_is_refused_with_its_place(kind: str, spec: dict[str, Any], words: str) -> None:
     """The message names the field or the contradiction."""
     with pytest.raises(Refused) as refused:
-        vetting.vet(istio.read(istio.SPECS[kind], {"spec": spec}))
+        KINDS[kind].check(istio.read(KINDS[kind].spec, {"spec": spec}))
     assert words in str(refused.value)
 
 
@@ -515,7 +517,6 @@ def test_every_struct_that_is_explained_exists() -> None:
         encoded = dict(zip(struct.__struct_fields__, struct.__struct_encode_fields__, strict=True))
         ignored = {encoded[name] for name in istio.unsupported(struct)}
         assert set(fields) == set(encoded.values()) - ignored, name
-    assert set(descriptions.KINDS) == set(istio.SPECS)
 
 
 def test_golden_snapshot(objs: Any, mesh_config: MeshConfig) -> None:
@@ -541,7 +542,7 @@ def test_golden_snapshot(objs: Any, mesh_config: MeshConfig) -> None:
 
 def test_connections_say_whose_they_are(objs: Any, mesh_config: MeshConfig) -> None:
     """By marks that the node's rules know: one for all, another where a pod chose the destination."""
-    marks = dataplane.mark("abcdef"), dataplane.mark("abcdef", passthrough=True)
+    marks = proxy.mark("abcdef"), proxy.mark("abcdef", passthrough=True)
     config = dataclasses.replace(mesh_config, mark=marks[0], passthrough_mark=marks[1])
     objs.service("web")
     balancer = {"simple": "PASSTHROUGH"}
@@ -581,20 +582,3 @@ def test_istios_instructions_find_the_ingress(listens: str, address: str) -> Non
     assert [(port["name"], port["port"]) for port in objects.spec(service)["ports"]] == [("http2", 18080)]
     status = definitions.ingress_status(listens)["status"]
     assert status["loadBalancer"]["ingress"] == [{"ip": address}]
-
-
-@pytest.mark.parametrize("address", ["127.0.0.1:15010", "unix:/run/x.sock"])
-def test_envoy_finds_the_bootstrap_valid(mesh_config: MeshConfig, address: str) -> None:
-    """`envoy --mode validate` accepts the document, whichever way the control plane is reached."""
-    mark = dataplane.mark("abcdef")
-    config = dataclasses.replace(mesh_config, xds_address=address, admin_address=address, mark=mark)
-    command = process.command(config)
-    found = subprocess.run([*command, "--mode", "validate"], capture_output=True, text=True, check=False)
-    assert found.returncode == 0, found.stderr
-    assert bootstrap.document(config)["overload_manager"]["resource_monitors"]
-
-
-def test_envoy_is_not_ready_when_it_is_not_there(mesh_config: MeshConfig) -> None:
-    """Readiness is an answer, not an error, while nothing runs."""
-    assert not process.ready(mesh_config)
-    assert not process.ready(dataclasses.replace(mesh_config, admin_address="127.0.0.1:1"))

@@ -8,9 +8,10 @@ from typing import Any
 import anyio
 import pytest
 
-from ondol.api import conditions, dataplane, objects, resources
+from ondol.api import conditions, objects, resources
 from ondol.api.objects import Object
 from ondol.client import PatchType
+from ondol.contracts import mesh
 from ondol.node.pods import draining
 from ondol.sdk.testing.clock import LoopClock, simulate
 
@@ -77,8 +78,8 @@ async def meshed(world: Any, name: str) -> Object:
     pod["spec"]["terminationGracePeriodSeconds"] = 3600
     pod["metadata"]["finalizers"] = ["test.ondol.dev/look"]
     await world.create(pod)
-    await world.until(name, lambda p: conditions.is_true(p, dataplane.SANDBOX_READY))
-    condition = {"type": dataplane.PROGRAMMED, "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"}
+    await world.until(name, lambda p: conditions.is_true(p, mesh.SANDBOX_READY))
+    condition = {"type": mesh.POD_PROGRAMMED, "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"}
     await world.client.patch(
         resources.POD,
         name,

@@ -16,7 +16,7 @@ from typing import TypeVar
 
 import pytest
 
-from ondol.api import dataplane
+from ondol.contracts import proxy
 from ondol.node import linux
 from ondol.node.network import local, netlink, nft, rules, sandbox, service_table, services
 from ondol.node.network.sandbox import Network, Wiring
@@ -130,17 +130,17 @@ def test_platforms_do_not_reach_each_other(sides: tuple[Side, Side]) -> None:
         for address, port in ((two.pod, 8080), (two.service, 80), (two.network.gateway, 8090)):
             assert one.inside(functools.partial(reach, address, port)) == REFUSED
             for passthrough in (False, True):
-                theirs = dataplane.mark(one.network.instance, passthrough=passthrough)
+                theirs = proxy.mark(one.network.instance, passthrough=passthrough)
                 assert reach(address, port, mark=theirs) == REFUSED
-    assert reach(two.pod, 8080, mark=dataplane.mark(two.network.instance, passthrough=True)) == "two"
-    assert reach(two.service, 80, mark=dataplane.mark(two.network.instance)) == "two"
+    assert reach(two.pod, 8080, mark=proxy.mark(two.network.instance, passthrough=True)) == "two"
+    assert reach(two.service, 80, mark=proxy.mark(two.network.instance)) == "two"
 
 
 def test_the_proxy_does_not_dial_the_machine_for_pods(sides: tuple[Side, Side]) -> None:
     """Loopback and link never; the machine's other addresses only where no pod chose them."""
     one, _ = sides
-    own = dataplane.mark(one.network.instance)
-    chosen = dataplane.mark(one.network.instance, passthrough=True)
+    own = proxy.mark(one.network.instance)
+    chosen = proxy.mark(one.network.instance, passthrough=True)
     with listen("host", "0.0.0.0", 0) as server:
         port = server.getsockname()[1]
         assert reach("127.0.0.1", port) == "host", "who is on the machine reaches it"
@@ -158,7 +158,7 @@ def test_a_mapped_address_is_what_it_maps_to(sides: tuple[Side, Side]) -> None:
     one, _ = sides
     with listen("host", "127.0.0.1", 0) as server, socket.socket(socket.AF_INET6) as client:
         client.settimeout(3)
-        client.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, dataplane.mark(one.network.instance))
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, proxy.mark(one.network.instance))
         with pytest.raises(ConnectionRefusedError):
             client.connect(("::ffff:127.0.0.1", server.getsockname()[1]))
 

@@ -17,9 +17,10 @@ import anyio
 import anyio.to_thread
 import pytest
 
-from ondol.api import conditions, dataplane, objects, resources
+from ondol.api import conditions, objects, resources
 from ondol.api.objects import Object
 from ondol.client import PatchType
+from ondol.contracts import mesh
 from ondol.node import agent
 from ondol.node.config import NodeConfig
 from ondol.node.dns import codec
@@ -159,7 +160,9 @@ async def told(world: Any, resource: Any, name: str, *, lost: str) -> None:
     """Until the object says what it did not get; nothing if it has all."""
     with anyio.fail_after(10):
         while True:
-            found = conditions.get(await world.client.get(resource, name, "default"), dataplane.ADDRESSES)
+            found = conditions.get(
+                await world.client.get(resource, name, "default"), mesh.ADDRESSES_PROGRAMMED
+            )
             if found is not None and (found.get("message") or "") == lost:
                 assert found["status"] == ("False" if lost else "True")
                 return
@@ -253,14 +256,14 @@ async def test_mesh_pods_wait_and_are_redirected(world: Any) -> None:
         pod = python(world, "mesh", script.replace("TARGET", target), restartPolicy="Never")
         del pod["metadata"]["labels"]
         await world.create(pod)
-        waiting = await world.until("mesh", lambda p: conditions.is_true(p, dataplane.SANDBOX_READY))
+        waiting = await world.until("mesh", lambda p: conditions.is_true(p, mesh.SANDBOX_READY))
         await world.told("mesh", {"MeshNotProgrammed"})
         waiting = await world.get("mesh")
         assert objects.status(waiting)["phase"] == "Pending"
         await programmed(world, "mesh", is_true=True)
         done = await world.phase("mesh", "Succeeded")
         assert (await world.events("mesh")).count("MeshNotProgrammed") == 1
-        assert conditions.is_true(done, dataplane.PROGRAMMED), "the node keeps others' conditions"
+        assert conditions.is_true(done, mesh.POD_PROGRAMMED), "the node keeps others' conditions"
         api = await world.client.get(resources.SERVICE, "kubernetes", "default")
         assert (await world.log("mesh")).split("\n")[:5] == [
             *("ConnectionRefusedError", "open", f"{target} 8080", "open", objects.spec(api)["clusterIP"])
@@ -273,7 +276,7 @@ async def test_a_pod_that_has_ended_waits_for_nothing(world: Any) -> None:
     del pod["metadata"]["labels"]
     async with world.node():
         await world.create(pod)
-        await world.until("brief", lambda p: conditions.is_true(p, dataplane.SANDBOX_READY))
+        await world.until("brief", lambda p: conditions.is_true(p, mesh.SANDBOX_READY))
         await programmed(world, "brief", is_true=True)
         await world.phase("brief", "Succeeded")
         await anyio.sleep(2 * world.config.mesh_patience_s)
@@ -286,16 +289,16 @@ async def test_a_lost_sandbox_is_told_before_it_is_made_anew(world: Any) -> None
     del pod["metadata"]["labels"]
     async with world.node():
         await world.create(pod)
-        await world.until("mesh", lambda p: conditions.is_true(p, dataplane.SANDBOX_READY))
+        await world.until("mesh", lambda p: conditions.is_true(p, mesh.SANDBOX_READY))
         await programmed(world, "mesh", is_true=True)
         before = await world.ready("mesh")
     await anyio.to_thread.run_sync(agent.remove, world.config)
     async with world.node():
-        await world.until("mesh", lambda p: not conditions.is_true(p, dataplane.SANDBOX_READY))
+        await world.until("mesh", lambda p: not conditions.is_true(p, mesh.SANDBOX_READY))
         await world.told("mesh", {"MeshNotProgrammed"})
         assert sandbox.existing(agent._network(world.config)) == []
         await programmed(world, "mesh", is_true=False)
-        await world.until("mesh", lambda p: conditions.is_true(p, dataplane.SANDBOX_READY))
+        await world.until("mesh", lambda p: conditions.is_true(p, mesh.SANDBOX_READY))
         waiting = await world.get("mesh")
         assert not conditions.is_true(waiting, "Ready")
         assert sandbox.existing(agent._network(world.config)) == [objects.uid(before)]
@@ -307,7 +310,7 @@ async def test_a_lost_sandbox_is_told_before_it_is_made_anew(world: Any) -> None
 async def programmed(world: Any, name: str, *, is_true: bool) -> None:
     """What the mesh says once its proxy listens in the pod, or no longer does."""
     condition = {
-        "type": dataplane.PROGRAMMED,
+        "type": mesh.POD_PROGRAMMED,
         "status": "True" if is_true else "False",
         "lastTransitionTime": "2026-01-01T00:00:00Z",
     }

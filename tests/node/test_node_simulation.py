@@ -13,9 +13,10 @@ import anyio
 import pytest
 
 from ondol import apiserver, store
-from ondol.api import conditions, dataplane, objects, pod_references, resources
+from ondol.api import conditions, objects, pod_references, resources
 from ondol.api.objects import Object
 from ondol.base.backoff import Backoff
+from ondol.contracts import mesh as mesh_contract
 from ondol.node.config import restart_backoff
 from ondol.node.pods import decide
 from ondol.node.pods.decide import STAGES, Stage
@@ -428,7 +429,7 @@ async def cleared_before_it_ran(world: Scene) -> None:
     """A pod that waits for the mesh to leave its former sandbox is deleted: only its volumes were made."""
     world.end_agent()
     await world.pod()
-    programmed = {"status": {"conditions": [{"type": dataplane.PROGRAMMED, "status": "True"}]}}
+    programmed = {"status": {"conditions": [{"type": mesh_contract.POD_PROGRAMMED, "status": "True"}]}}
     await world.client.patch(resources.POD, "p", "default", patch=programmed, subresource="status")
     await world.start_agent()
     await world.clock.sleep(5.0)

@@ -14,6 +14,7 @@ from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
 from opentelemetry.proto.common.v1 import common_pb2
 
 from ondol.base import errors, protowire
+from ondol.contracts import proxy
 from ondol.observe.traces import otlp_protobuf, spans
 from ondol.observe.traces.spans import Row, Span
 
@@ -29,7 +30,7 @@ _VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=8,
 )
-_KEYS = st.sampled_from(("service.name", *spans.CLUSTERS)) | st.text(max_size=150)
+_KEYS = st.sampled_from(("service.name", *proxy.CLUSTER_ATTRIBUTES)) | st.text(max_size=150)
 _CLUSTERS = st.sampled_from(("outbound|80|v1|reviews.shop.svc.cluster.local", "outbound|80||b.c", "local"))
 _PAIRS = st.lists(st.tuples(_KEYS, _VALUES | _CLUSTERS), max_size=6)
 _TIMES = st.integers(0, 2**64 - 1) | st.integers(0, 2**62)

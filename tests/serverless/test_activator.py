@@ -13,13 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ondol.api.objects import Key
-from ondol.base.clock import SystemClock
+from ondol.base.clock import Clock, ManualClock, SystemClock
 from ondol.serverless.activator import head
 from ondol.serverless.activator.activator import Activator
 from ondol.serverless.activator.limits import Limits
 from ondol.serverless.activator.throttler import Endpoint, QueueFull, Throttler, Ticket
 
 REVISION = Key("default", "hello-00001")
+REQUEST = b"GET / HTTP/1.1\r\nHost: hello\r\nConnection: keep-alive\r\n\r\n"
 pytestmark = pytest.mark.anyio
 
 
@@ -45,8 +46,10 @@ async def _pod(name: str, *, seen: list[bytes] | None = None, answer: bytes = b"
 
 
 @asynccontextmanager
-async def _running(asked: list[Key]) -> AsyncIterator[Activator]:
-    activator = Activator("127.0.0.1", on_demand=asked.append, clock=SystemClock(), rng=random.Random(1))
+async def _running(asked: list[Key], clock: Clock | None = None) -> AsyncIterator[Activator]:
+    activator = Activator(
+        "127.0.0.1", on_demand=asked.append, clock=clock or SystemClock(), rng=random.Random(1)
+    )
     async with anyio.create_task_group() as group:
         await group.start(activator.run)
         yield activator
@@ -55,7 +58,7 @@ async def _running(asked: list[Key]) -> AsyncIterator[Activator]:
 
 async def _get(port: int) -> bytes:
     async with await anyio.connect_tcp("127.0.0.1", port) as stream:
-        await stream.send(b"GET / HTTP/1.1\r\nHost: hello\r\nConnection: keep-alive\r\n\r\n")
+        await stream.send(REQUEST)
         answer = b""
         try:
             while True:
@@ -145,6 +148,35 @@ async def test_nobody_comes_in_time() -> None:
         port = await activator.listen(REVISION, concurrency=0, limits=Limits(0.05))
         assert (await _get(port)).startswith(b"HTTP/1.1 504")
         assert activator.demand(REVISION) == 0
+
+
+async def _answer_after(clock: ManualClock, port: int, request: bytes, limit_s: float) -> bytes:
+    """What is answered once `limit_s` have passed on the clock; nothing may be until just before."""
+    async with await anyio.connect_tcp("127.0.0.1", port) as stream:
+        if request:
+            await stream.send(request)
+        due = clock.monotonic() + limit_s
+        await _until(lambda: any(timer[0] == due for timer in clock._timers))
+        await clock.advance(limit_s - 1)
+        assert clock._timers, "answered too early"
+        await clock.advance(1)
+        return await stream.receive()
+
+
+async def test_every_limit_is_counted_by_the_clock() -> None:
+    """Five minutes for a pod, fifteen seconds for a head, an hour for an answer: no test waits for them."""
+    clock = ManualClock()
+    async with _running([], clock) as activator:
+        held = await activator.listen(REVISION, concurrency=0, limits=Limits(300))
+        assert (await _answer_after(clock, held, REQUEST, 300)).startswith(b"HTTP/1.1 504")
+        assert (await _answer_after(clock, held, b"", 15)).startswith(b"HTTP/1.1 408")
+    listener = await anyio.create_tcp_listener(local_host="127.0.0.1")  # accepts and says nothing
+    async with listener, _running([], clock) as activator:
+        silent = Endpoint("127.0.0.1", listener.extra(anyio.abc.SocketAttribute.local_port))  # noqa: S610 - no SQL
+        limits = Limits(3600, response_start_s=3500)
+        placed = await activator.listen(REVISION, concurrency=0, limits=limits)
+        activator.set_endpoints(REVISION, [silent])
+        assert (await _answer_after(clock, placed, REQUEST, 3500)).startswith(b"HTTP/1.1 504")
 
 
 async def test_pod_that_went_away_is_not_the_requests_fault() -> None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from ondol.contracts import proxy
 from ondol.serverless.autoscaler import metrics
 from ondol.serverless.autoscaler.decide import Decision, Scaling
 from ondol.serverless.autoscaler.metrics import Busyness, Counters
@@ -101,7 +102,7 @@ def test_prometheus_page_is_read_by_cluster() -> None:
         'envoy_cluster_upstream_rq_time_count{envoy_cluster_name="outbound|80||a.b.svc.cluster.local"} 7\n'
         'envoy_cluster_upstream_cx_active{envoy_cluster_name="other"} 1\n'
     )
-    assert metrics.prometheus_text(page) == {metrics.cluster_name("a", "b"): Counters(3, 10, 250.5, 7)}
+    assert metrics.prometheus_text(page) == {proxy.revision_cluster("a", "b", 80): Counters(3, 10, 250.5, 7)}
 
 
 def test_short_requests_count_by_their_time() -> None:

@@ -1,4 +1,4 @@
-"""Which pods the mesh serves, what of their traffic, and how its connections are known: one rule for all."""
+"""Which connections of a pod are turned to the proxy: Istio's annotations, validated and obeyed alike."""
 
 from __future__ import annotations
 
@@ -6,74 +6,14 @@ import ipaddress
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
-from ondol.api import objects
 from ondol.base import comma_list
 
 T = TypeVar("T")
 
-MODE_LABEL: Final = "istio.io/dataplane-mode"
-"""Istio's label; the value `none` on a pod, or else on its namespace, opts out."""
-
-PROGRAMMED: Final = "mesh.ondol.dev/Programmed"
-"""Pod condition: the proxy accepted this pod's listeners."""
-
-ADDRESSES: Final = "ondol.dev/AddressesProgrammed"
-"""Condition of Services and pods that did not get an address or port of the machine they ask for."""
-
-SANDBOX_READY: Final = "PodReadyToStartContainers"
-"""Pod condition (Kubernetes' own): network namespace and address are in place."""
-
-
-MARK: Final = 0x0D00_0000
-MARK_MASK: Final = 0xDF00_0000
-INSTANCE_MASK: Final = 0x00FF_FFFF
-_PASSTHROUGH: Final = 0x2000_0000
-
-
-def mark(instance: str, *, passthrough: bool = False) -> int:
-    """What the proxy of an instance (six hexadecimal digits) puts on its connections (SO_MARK).
-
-    They begin in the host's network namespace, where nothing else tells the kernel for whom they are;
-    `passthrough` is for those whose destination a pod chose itself.
-    """
-    return MARK | int(instance, 16) | (_PASSTHROUGH if passthrough else 0)
-
-
-INJECT: Final = "sidecar.istio.io/inject"
-"""Istio's label or annotation of a pod, the label before the annotation; `false` opts out."""
-
-INJECTION_LABEL: Final = "istio-injection"
-"""Istio's label of a namespace; `disabled` opts its pods out."""
-
 _TRAFFIC: Final = "traffic.sidecar.istio.io/"
-_TRUE: Final = frozenset({"", "true", "yes", "y", "on"})
 _INTERFACE: Final = re.compile(r"[A-Za-z0-9_.-]{1,15}")
-
-
-def in_mesh(pod: Mapping[str, Any], namespace: Mapping[str, Any] | None) -> bool:
-    """Whether the pod's traffic passes the mesh; the pod's label or annotation wins over its namespace's."""
-    if objects.spec(pod).get("hostNetwork"):
-        return False
-    chosen = _pods_choice(pod)
-    if chosen is None and namespace is not None:
-        chosen = _namespaces_choice(objects.labels(namespace))
-    return chosen is not False
-
-
-def _pods_choice(pod: Mapping[str, Any]) -> bool | None:
-    labels = objects.labels(pod)
-    if MODE_LABEL in labels:
-        return labels[MODE_LABEL] != "none"
-    inject = labels.get(INJECT, objects.annotations(pod).get(INJECT))
-    return None if inject is None else inject.strip().lower() in _TRUE
-
-
-def _namespaces_choice(labels: Mapping[str, str]) -> bool | None:
-    if MODE_LABEL in labels:
-        return labels[MODE_LABEL] != "none"
-    return False if labels.get(INJECTION_LABEL) == "disabled" else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,8 +18,8 @@ from ondol.cli import addressing, completion, connection, output, terminal
 from ondol.cli.addressing import Target
 from ondol.cli.connection import KubeconfigOption
 from ondol.cli.output import DataDir, NamespaceOption
+from ondol.contracts import serving
 
-_KNATIVE: Final = "serving.knative.dev"
 _SINCE: Final = re.compile(r"(?P<count>[1-9]\d{0,9})(?P<unit>[smhd]?)")
 _UNITS_S: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -103,8 +103,8 @@ async def _pod_name(client: clients.Client, words: Sequence[str], namespace: str
 
 def pod_selector(target: Target, owner: Object) -> str:
     """The label selector of an object's pods; `UsageError` for what has none."""
-    if target.resource.group == _KNATIVE:
-        return f"{_KNATIVE}/{target.resource.kind.lower()}={target.name}"
+    if target.resource.group == serving.GROUP:
+        return f"{serving.GROUP}/{target.resource.kind.lower()}={target.name}"
     selector = objects.spec(owner).get("selector")
     if not isinstance(selector, Mapping) or not selector:
         raise output.UsageError(f"{target.resource.kind} {target.name} has no pods of its own")

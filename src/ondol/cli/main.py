@@ -27,6 +27,7 @@ _COMMANDS: Final = {
     "image": "ondol.cli.images:app",
     "traces": "ondol.cli.traces:app",
     "metrics": "ondol.cli.metrics:metrics",
+    "mesh": "ondol.cli.mesh:app",
     "demo": "ondol.cli.demo:demo",
 }
 

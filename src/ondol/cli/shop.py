@@ -26,6 +26,7 @@ from ondol.client import Client
 from ondol.compose import hints, platform, waiting
 from ondol.compose.instance import Instance
 from ondol.compose.waiting import Deadline, Stopwatch
+from ondol.contracts import serving
 
 _NAMESPACE: Final = "shop"
 _CACHE: Final = Resource("shop.ondol.dev", "v1", "caches", "Cache")
@@ -204,7 +205,7 @@ async def _cold_start(client: Client, instance: Instance) -> None:
 
 
 async def _is_at_zero(client: Client) -> bool:
-    pods = await client.list(kinds.POD, _NAMESPACE, label_selector="serving.knative.dev/service=thumbnail")
+    pods = await client.list(kinds.POD, _NAMESPACE, label_selector=f"{serving.SERVICE_LABEL}=thumbnail")
     return not pods.items
 
 

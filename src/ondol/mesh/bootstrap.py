@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from ondol.api.objects import Object
 from ondol.base import unix_socket
+from ondol.contracts import proxy
 from ondol.mesh.config import MeshConfig
 
 XDS_CLUSTER: Final = "xds"
@@ -57,7 +58,7 @@ _OUTBOUND: Final = r"^cluster\.outbound\|[^|]*\|[^|]*\|[^|]*\.svc\.{domain}(\|[^
 
 # In Prometheus' form these become labels; cluster names hold dots, which Envoy's own patterns end at.
 _TAGS: Final = {
-    "envoy.cluster_name": r"^cluster\.((.+?)\.)(?:upstream_|membership_)",
+    proxy.CLUSTER_TAG: r"^cluster\.((.+?)\.)(?:upstream_|membership_)",
     "envoy.http_conn_manager_prefix": r"^http\.((.+?)\.)downstream_",
     "envoy.response_code_class": r"_rq(_([1-5]xx))$",
 }

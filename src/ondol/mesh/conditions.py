@@ -7,36 +7,15 @@ about it looks like a mistake; its reason is the first finding's code.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from enum import StrEnum
 from typing import Any, Final
 
-from ondol.api import conditions, dataplane, objects
+from ondol.api import conditions, objects
 from ondol.api.objects import Object
-from ondol.mesh.analysis import Finding
-from ondol.mesh.standing import Refusal
+from ondol.contracts import mesh
+from ondol.mesh.acceptance import Refusal
+from ondol.mesh.kinds.kind import PROGRESS, Finding, Progress, Word
 
-ACCEPTED: Final = "Accepted"
-PROGRAMMED: Final = "Programmed"
 PASSED_ANALYSIS: Final = "PassedAnalysis"
-
-
-class Progress(StrEnum):
-    """How far an object's configuration got."""
-
-    UNUSED = "unused"
-    """Nothing is made from it: nobody calls its hosts, or they do not exist."""
-    RUNNING = "running"
-    PENDING = "pending"
-    UNKNOWN = "unknown"
-    """No proxy is there to say; what was last said of this version stands."""
-
-
-_PROGRESS: Final[dict[Progress, tuple[conditions.Status, str, str]]] = {
-    Progress.UNUSED: ("Unknown", "NotInUse", "no proxy configuration is made from it yet"),
-    Progress.RUNNING: ("True", "Programmed", ""),
-    Progress.PENDING: ("Unknown", "Pending", "the proxy has not answered yet"),
-    Progress.UNKNOWN: ("Unknown", "Pending", "no proxy is connected"),
-}
 
 
 def of_rule(
@@ -46,6 +25,7 @@ def of_rule(
     progress: Progress,
     findings: Sequence[Finding],
     now: float,
+    words: Mapping[Progress, Word] = PROGRESS,
 ) -> list[Object]:
     """The conditions an Istio object should have."""
     found = [dict(condition) for condition in conditions.of(obj)]
@@ -59,13 +39,13 @@ def of_rule(
         )
 
     if refusal is None:
-        put(ACCEPTED, "True", "Accepted")
+        put(mesh.ACCEPTED, "True", "Accepted")
     else:
-        put(ACCEPTED, "False", refusal.reason, refusal.message)
+        put(mesh.ACCEPTED, "False", refusal.reason, refusal.message)
     if refusal is not None:
-        put(PROGRAMMED, "False", refusal.reason, f"{refusal.message}; {last_good}")
+        put(mesh.PROGRAMMED, "False", refusal.reason, f"{refusal.message}; {last_good}")
     elif progress is not Progress.UNKNOWN or _is_stale(obj):
-        put(PROGRAMMED, *_PROGRESS[progress])
+        put(mesh.PROGRAMMED, *words[progress])
     if findings:
         text = "; ".join(f"{finding.code}: {finding.message}" for finding in findings)
         put(PASSED_ANALYSIS, "False", findings[0].code, text)
@@ -75,7 +55,7 @@ def of_rule(
 
 
 def _is_stale(obj: Object) -> bool:
-    current = conditions.get(obj, PROGRAMMED) or {}
+    current = conditions.get(obj, mesh.PROGRAMMED) or {}
     return current.get("observedGeneration") != objects.generation(obj)
 
 
@@ -87,7 +67,7 @@ def warnings(before: Sequence[Mapping[str, Any]], after: Sequence[Object]) -> li
     return [
         (str(c["reason"]), str(c.get("message") or ""))
         for c in after
-        if c["type"] in (ACCEPTED, PASSED_ANALYSIS) and c["status"] == "False"
+        if c["type"] in (mesh.ACCEPTED, PASSED_ANALYSIS) and c["status"] == "False"
         if (c["type"], c["reason"], c.get("message")) not in earlier
     ]
 
@@ -99,10 +79,10 @@ def of_pod(pod: Object, reason: str, message: str = "", *, now: float) -> list[O
     """
     found = conditions.set(
         conditions.of(pod),
-        dataplane.PROGRAMMED,
-        "True" if reason == PROGRAMMED else "False",
+        mesh.POD_PROGRAMMED,
+        "True" if reason == mesh.PROGRAMMED else "False",
         reason=reason,
         message=message,
         now=now,
     )
-    return [{"message": "", **c} for c in found if c["type"] == dataplane.PROGRAMMED]
+    return [{"message": "", **c} for c in found if c["type"] == mesh.POD_PROGRAMMED]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from ondol.contracts import cluster
+
 
 @dataclass(frozen=True, slots=True)
 class MeshConfig:
@@ -24,8 +26,8 @@ class MeshConfig:
     """Ports on which other parts of the platform listen."""
     open_ports: tuple[range, ...] = (range(1, 65536),)
     """Ports that Gateways may open at the ingress address, beside the ingress port."""
-    ingress_namespace: str = "ondol-system"
-    cluster_domain: str = "cluster.local"
+    ingress_namespace: str = cluster.PLATFORM_NAMESPACE
+    cluster_domain: str = cluster.DOMAIN
     trace_sampling_percent: float = 100.0
     access_log: Path | None = None
     """File that gets one line a request, in JSON; none are written when absent."""
@@ -40,7 +42,7 @@ class MeshConfig:
     """How long changes that follow a change are gathered before the next translation."""
     node_id: str = "ondol"
     mark: int = 0
-    """What the kernel knows the proxy's connections by (`dataplane.mark`); 0 for none."""
+    """What the kernel knows the proxy's connections by (`contracts.proxy.mark`); 0 for none."""
     passthrough_mark: int = 0
     """The same for those to where a pod was going by itself."""
 

@@ -14,29 +14,27 @@ from typing import Any, Final
 
 import anyio
 
-from ondol.api import conditions, dataplane, objects, resources
+from ondol.api import conditions, objects, resources
 from ondol.api.objects import Key, Object, Resource
 from ondol.base import errors, log
 from ondol.base.memo import Memo
 from ondol.client import PatchType
+from ondol.contracts import mesh
 from ondol.mesh import conditions as written
-from ondol.mesh import definitions, keeping, server
-from ondol.mesh.analysis import Analyst, Finding
-from ondol.mesh.conditions import Progress
+from ondol.mesh import definitions, persistence, server
+from ondol.mesh.acceptance import Acceptance
+from ondol.mesh.analysis import Analyst
 from ondol.mesh.config import MeshConfig
-from ondol.mesh.standing import Standing
-from ondol.mesh.surroundings import Surroundings
+from ondol.mesh.dependencies import Dependencies
+from ondol.mesh.kinds import KINDS
+from ondol.mesh.kinds.kind import Finding, Kinds, Progress, no_findings
 from ondol.mesh.translate import registry
-from ondol.mesh.translate.translator import Translation, Translator, World, port_problem
+from ondol.mesh.translate.translator import Translator, port_problem
+from ondol.mesh.translate.world import Translation, World
 from ondol.mesh.xds import types
 from ondol.mesh.xds.types import Outcome, Rejected
 from ondol.sdk import Controller, Manager, Result, generation_changed
 
-RULES: Final = {
-    "VirtualService": resources.VIRTUAL_SERVICE,
-    "DestinationRule": resources.DESTINATION_RULE,
-    "Gateway": resources.GATEWAY,
-}
 _PLAIN: Final = {
     "Namespace": resources.NAMESPACE,
     "Service": resources.SERVICE,
@@ -52,33 +50,36 @@ _RETRY_ALL_S: Final = 30.0
 class Mesh:
     """Holds the one translator, the served snapshot and how each object stands."""
 
-    def __init__(self, manager: Manager, config: MeshConfig) -> None:
+    def __init__(self, manager: Manager, config: MeshConfig, kinds: Kinds = KINDS) -> None:
         self._manager = manager
         self._config = config
-        self._translator = Translator(config)
-        self._standing = Standing(partial(port_problem, config))
+        self._kinds = kinds
+        self._translator = Translator(config, kinds)
+        self._acceptance = Acceptance(partial(port_problem, config), kinds)
         self._translation = Translation()
-        self._analyst = Analyst()
+        self._analyst = Analyst(kinds)
         self._findings: dict[types.Origin, list[Finding]] = {}
         self._refused_pods: dict[Key, str] = {}
         self._running: Mapping[types.Origin, bool] = {}
         self._conditions = Memo()
         self._changed = anyio.Event()
         self._log = log.get("mesh")
-        self._kept = keeping.load(config.state_file)
-        self._standing.restore(self._kept)
+        self._kept = persistence.load(config.state_file)
+        self._acceptance.restore(self._kept)
         self.hub = server.Hub(self._hear, self._disconnected)
-        self._informers = {kind: manager.informer(found) for kind, found in _PLAIN.items()}
+        self._informers = {name: manager.informer(resource) for name, resource in _PLAIN.items()}
         for informer in self._informers.values():
             informer.add_handler(self._on_change)
-        for kind, resource in RULES.items():
-            self._informers[kind] = manager.informer(resource, optional=True)
-            self._informers[kind].add_handler(self._on_rule)
+        for name, kind in kinds.items():
+            self._informers[name] = manager.informer(kind.resource, optional=True)
+            self._informers[name].add_handler(self._on_rule)
         self._pods = manager.informer(resources.POD)
         self._pods.add_handler(self._on_pod)
         self._pod_status = Controller("mesh-pods", self._write_pod)
         manager.add(self._pod_status)
-        self._rule_status = {kind: self._status_controller(kind, found) for kind, found in RULES.items()}
+        self._rule_status = {
+            name: self._status_controller(name, kind.resource) for name, kind in kinds.items()
+        }
 
     def _status_controller(self, kind: str, resource: Resource) -> Controller:
         async def reconcile(key: Key) -> Result | None:
@@ -122,24 +123,34 @@ class Mesh:
             translation = self._translator.translate(world)
         except registry.Failed as failed:
             self._log.error("translation_failed", object=str(failed.origin), why=str(failed))
-            if not self._standing.refuse(failed.origin, str(failed)):
+            if not self._acceptance.refuse(failed.origin, str(failed)):
                 raise
             self._changed.set()
             return
-        rules = self._standing.candidates("VirtualService")
-        around = Surroundings(world, translation)
-        missing = self._analyst.missing(rules, around)
-        if self._standing.wait_for("VirtualService", {f.origin: f.message for f in missing}):
+        dependencies = Dependencies(world, translation)
+        missing = self._missing(dependencies)
+        if missing is None:
             self._changed.set()  # before anything of it is published
             return
         self._translation = translation
         self._findings = {}
-        for finding in dict.fromkeys([*missing, *self._analyst.findings(around)]):
+        for finding in dict.fromkeys([*missing, *self._analyst.findings(dependencies)]):
             self._findings.setdefault(finding.origin, []).append(finding)
         self.hub.publish(self._translation.snapshot)
         self._say_what_runs()
         took = self._manager.clock.monotonic() - started
         self._log.debug("translated", pods=len(self._translation.pods), took_ms=round(took * 1000, 1))
+
+    def _missing(self, dependencies: Dependencies) -> list[Finding] | None:
+        """What rules name and does not exist; None if what is served changes, as versions wait for it."""
+        missing: list[Finding] = []
+        is_changed = False
+        for name, kind in self._kinds.items():
+            if kind.missing is not no_findings:
+                found = self._analyst.missing(name, self._acceptance.candidates(name), dependencies)
+                is_changed |= self._acceptance.wait_for(name, {f.origin: f.message for f in found})
+                missing += found
+        return None if is_changed else missing
 
     def _world(self) -> World:
         def documents(kind: str) -> list[Object]:
@@ -150,9 +161,7 @@ class Mesh:
             pods=self._pods.lister.list(),
             services=documents("Service"),
             endpoint_slices=documents("EndpointSlice"),
-            virtual_services=self._standing.admit("VirtualService", documents("VirtualService")),
-            destination_rules=self._standing.admit("DestinationRule", documents("DestinationRule")),
-            gateways=self._standing.admit("Gateway", documents("Gateway")),
+            rules={name: self._acceptance.admit(name, documents(name)) for name in self._kinds},
         )
 
     # Answers out
@@ -162,7 +171,7 @@ class Mesh:
             if isinstance(outcome, Rejected):
                 self._log.warning("proxy_refused", resource=outcome.resource.name, why=outcome.message)
                 self._note_pod(outcome)
-        if self._standing.hear(outcomes):
+        if self._acceptance.hear(outcomes):
             self._changed.set()
         self._try_next()
         self._say_what_runs()
@@ -170,7 +179,7 @@ class Mesh:
     def _try_next(self) -> None:
         """Give the next suspect its try, unless what is served is about to change for another reason."""
         steady = self.hub.settled and not self._changed.is_set()
-        if steady and self._standing.next_trial(self._translation.snapshot):
+        if steady and self._acceptance.next_trial(self._translation.snapshot):
             self._changed.set()
 
     async def retry_refused(self) -> None:
@@ -178,7 +187,7 @@ class Mesh:
         clock = self._manager.clock
         everything_at = clock.monotonic() + _RETRY_ALL_S
         while True:
-            wait_s = self._standing.retry(clock.monotonic())
+            wait_s = self._acceptance.retry(clock.monotonic())
             self._try_next()
             if clock.monotonic() >= everything_at:
                 everything_at = clock.monotonic() + _RETRY_ALL_S
@@ -192,7 +201,7 @@ class Mesh:
                 self._refused_pods[Key(origin.namespace, origin.name)] = outcome.message
 
     def _disconnected(self) -> None:
-        self._standing.disconnected()
+        self._acceptance.disconnected()
 
     def _say_what_runs(self) -> None:
         """Queue every object whose conditions no longer say how it stands."""
@@ -201,9 +210,9 @@ class Mesh:
                 self._pod_status.enqueue(objects.key(pod))
         if self.hub.busy:
             return  # rules stand on many resources: what is half sent says nothing yet
-        self._running = self._standing.running(self._translation.snapshot)
-        if (kept := self._standing.export()) != self._kept:
-            keeping.save(self._config.state_file, kept)
+        self._running = self._acceptance.running(self._translation.snapshot)
+        if (kept := self._acceptance.export()) != self._kept:
+            persistence.save(self._config.state_file, kept)
             self._kept = kept
         for kind, controller in self._rule_status.items():
             for obj in self._informers[kind].lister.list():
@@ -217,16 +226,16 @@ class Mesh:
         key = objects.key(pod)
         plan = self._translation.pods.get(key)
         if plan is None:
-            lost = conditions.is_true(pod, dataplane.PROGRAMMED) and not _has_sandbox(pod)
+            lost = conditions.is_true(pod, mesh.POD_PROGRAMMED) and not _has_sandbox(pod)
             return written.of_pod(pod, "NoSandbox", now=now) if lost else None
-        if all(self._standing.runs(types.LISTENER, name) for name in plan.listeners):
+        if all(self._acceptance.runs(types.LISTENER, name) for name in plan.listeners):
             self._refused_pods.pop(key, None)
-            ready = all(self._standing.runs(types.ROUTES, table) for table in plan.tables)
-            if ready and not conditions.is_true(pod, dataplane.PROGRAMMED):
+            ready = all(self._acceptance.runs(types.ROUTES, table) for table in plan.tables)
+            if ready and not conditions.is_true(pod, mesh.POD_PROGRAMMED):
                 return written.of_pod(pod, "Programmed", now=now)
             return None
         refused = self._refused_pods.get(key, "")
-        if refused and (conditions.get(pod, dataplane.PROGRAMMED) or {}).get("message") != refused:
+        if refused and (conditions.get(pod, mesh.POD_PROGRAMMED) or {}).get("message") != refused:
             return written.of_pod(pod, "RejectedByProxy", refused, now=now)
         return None
 
@@ -245,15 +254,22 @@ class Mesh:
 
     def _rule_conditions(self, kind: str, obj: Object) -> list[Object] | None:
         """The conditions to write, or None when they are there already or it is too early."""
-        if self.hub.busy or not self._standing.knows(kind, obj):
+        if self.hub.busy or not self._acceptance.knows(kind, obj):
             return None
-        origin = self._standing.origin(kind, obj)
-        refusal, progress = self._standing.refusal(kind, obj), self._progress(origin)
+        origin = self._acceptance.origin(kind, obj)
+        refusal, progress = self._acceptance.refusal(kind, obj), self._progress(origin)
         findings = tuple(self._findings.get(origin, ()))
 
         def compare() -> list[Object] | None:
             now = self._manager.clock.now()
-            desired = written.of_rule(obj, refusal=refusal, progress=progress, findings=findings, now=now)
+            desired = written.of_rule(
+                obj,
+                refusal=refusal,
+                progress=progress,
+                findings=findings,
+                now=now,
+                words=self._kinds[kind].progress,
+            )
             return None if desired == list(conditions.of(obj)) else desired
 
         return self._conditions.get((id(obj), refusal, progress, findings), compare, obj)
@@ -336,7 +352,7 @@ class Mesh:
 
 def _has_sandbox(pod: Object) -> bool:
     ended = objects.status(pod).get("phase") in ("Succeeded", "Failed")
-    return ended or conditions.is_true(pod, dataplane.SANDBOX_READY)
+    return ended or conditions.is_true(pod, mesh.SANDBOX_READY)
 
 
 def _pod_matters(pod: Object | None) -> tuple[Any, ...] | None:
@@ -347,20 +363,20 @@ def _pod_matters(pod: Object | None) -> tuple[Any, ...] | None:
         objects.uid(pod),
         objects.labels(pod),
         objects.status(pod).get("phase") in ("Succeeded", "Failed"),
-        conditions.is_true(pod, dataplane.SANDBOX_READY),
+        conditions.is_true(pod, mesh.SANDBOX_READY),
     )
 
 
-def add_to(manager: Manager, config: MeshConfig) -> Mesh:
+def add_to(manager: Manager, config: MeshConfig, kinds: Kinds = KINDS) -> Mesh:
     """Add the mesh to a manager: its informers, its status controllers and the xDS server."""
-    mesh = Mesh(manager, config)
+    controller = Mesh(manager, config, kinds)
 
     async def serve() -> None:
-        await server.serve(mesh.hub, config.xds_address)
+        await server.serve(controller.hub, config.xds_address)
 
     manager.add_runnable(serve, "mesh-xds")
-    manager.add_runnable(mesh.run, "mesh-translate")
-    manager.add_runnable(mesh.retry_refused, "mesh-retry")
-    manager.add_runnable(mesh.make_default_gateway, "mesh-default-gateway")
-    manager.add_runnable(mesh.keep_ingress_service, "mesh-ingress-service")
-    return mesh
+    manager.add_runnable(controller.run, "mesh-translate")
+    manager.add_runnable(controller.retry_refused, "mesh-retry")
+    manager.add_runnable(controller.make_default_gateway, "mesh-default-gateway")
+    manager.add_runnable(controller.keep_ingress_service, "mesh-ingress-service")
+    return controller

@@ -1,26 +1,26 @@
-"""The CustomResourceDefinitions of Istio's traffic kinds, derived from the structs that are read.
+"""The CustomResourceDefinitions of the mesh's kinds, derived from the structs that are read.
 
 Istio's whole fields are in them: what the mesh does not act on is kept, whoever wrote it and with
 whatever validation, so that its object can be refused with words rather than served without it.
-Served as v1 (stored), v1beta1 and v1alpha3, which are the same.
+All versions of a kind are the same.
 """
 
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
 import msgspec.inspect as types
 
 from ondol.api.objects import Object
-from ondol.mesh import descriptions
+from ondol.contracts import mesh
+from ondol.mesh.kinds import KINDS
+from ondol.mesh.kinds.kind import Kind, Kinds
 from ondol.mesh.model import istio
-from ondol.mesh.translate.reach import DEFAULT_GATEWAY, INGRESS_WORKLOAD, ISTIO_SYSTEM
+from ondol.mesh.translate.reach import INGRESS_WORKLOAD, ISTIO_SYSTEM
 
-_GROUP: Final = "networking.istio.io"
-_VERSIONS: Final = ("v1", "v1beta1", "v1alpha3")
 _AGE: Final = {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}
 _OBSERVED_GENERATION: Final = {
     "type": "integer",
@@ -53,8 +53,12 @@ _UNSUPPORTED: Final = {
 }
 
 
-def crds() -> list[Object]:
-    """VirtualService, DestinationRule and Gateway."""
+def crds(kinds: Kinds = KINDS) -> list[Object]:
+    """The definitions of the mesh's kinds."""
+    return [_crd(kind) for kind in kinds.values()]
+
+
+def _columns(kind: Kind[Any]) -> list[Object]:
     judged = [
         _column("Programmed", '.status.conditions[?(@.type=="Programmed")].status'),
         _column("Reason", '.status.conditions[?(@.type=="Programmed")].reason'),
@@ -64,66 +68,39 @@ def crds() -> list[Object]:
         _AGE,
         {**_column("Message", '.status.conditions[?(@.type=="Programmed")].message'), "priority": 1},
     ]
-    return [
-        _crd(
-            "VirtualService",
-            "vs",
-            _column("Gateways", ".spec.gateways"),
-            _column("Hosts", ".spec.hosts"),
-            *judged,
-            *last,
-        ),
-        _crd("DestinationRule", "dr", _column("Host", ".spec.host"), *judged, *last),
-        _crd("Gateway", "gw", *judged, *last),
-    ]
+    return [*(_column(*column) for column in kind.columns), *judged, *last]
 
 
 def _column(name: str, path: str) -> Object:
     return {"name": name, "type": "string", "jsonPath": path}
 
 
-def _crd(kind: str, short: str, *columns: Object) -> Object:
-    plural = f"{kind.lower()}s"
-    schema = {
-        "type": "object",
-        "description": descriptions.KINDS[kind],
-        "properties": {
-            "spec": _schema(types.type_info(istio.SPECS[kind])),
-            "status": {
-                "type": "object",
-                "description": "What became of it.",
-                "properties": {
-                    "conditions": _CONDITIONS,
-                    "observedGeneration": _OBSERVED_GENERATION,
-                },
-            },
-        },
-        "required": ["spec"],
-    }
+def _crd(kind: Kind[Any]) -> Object:
+    resource = kind.resource
     versions: list[Object] = [
         {
             "name": version,
             "served": True,
-            "storage": version == _VERSIONS[0],
-            "schema": {"openAPIV3Schema": schema},
+            "storage": version == kind.versions[0],
+            "schema": {"openAPIV3Schema": _document(kind)},
             "subresources": {"status": {}},
-            "additionalPrinterColumns": list(columns),
+            "additionalPrinterColumns": _columns(kind),
         }
-        for version in _VERSIONS
+        for version in kind.versions
     ]
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"{plural}.{_GROUP}"},
+        "metadata": {"name": f"{resource.plural}.{resource.group}"},
         "spec": {
-            "group": _GROUP,
+            "group": resource.group,
             "names": {
-                "kind": kind,
-                "listKind": f"{kind}List",
-                "plural": plural,
-                "singular": kind.lower(),
-                "shortNames": [short],
-                "categories": ["istio-io", "networking-istio-io"],
+                "kind": kind.name,
+                "listKind": f"{kind.name}List",
+                "plural": resource.plural,
+                "singular": kind.name.lower(),
+                "shortNames": [kind.short_name],
+                "categories": ["istio-io", resource.group.replace(".", "-")],
             },
             "scope": "Namespaced",
             "versions": versions,
@@ -131,73 +108,84 @@ def _crd(kind: str, short: str, *columns: Object) -> Object:
     }
 
 
-def _schema(kind: types.Type) -> Object:
-    """The structural schema of a type; there are no defaults in it, as there are none in Istio's."""
-    if isinstance(kind, types.Metadata):
-        return _schema(kind.type)
-    if isinstance(kind, types.UnionType):
-        members = [member for member in kind.types if not isinstance(member, types.NoneType)]
-        if len(members) != 1:
-            raise TypeError(f"a field has more than one type: {members}")
-        return _schema(members[0])
-    return _MAKERS[type(kind)](kind)
-
-
-def _struct(kind: Any) -> Object:
-    texts = descriptions.FIELDS[kind.cls.__name__]
-    unsupported = istio.unsupported(kind.cls)
-    found: Object = {
+def _document(kind: Kind[Any]) -> Object:
+    """The schema of whole objects."""
+    status = {
         "type": "object",
-        "properties": {
-            field.encode_name: (
-                _UNSUPPORTED
-                if field.name in unsupported
-                else {"description": texts[field.encode_name], **_schema(field.type)}
-            )
-            for field in kind.fields
-        },
+        "description": "What became of it.",
+        "properties": {"conditions": _CONDITIONS, "observedGeneration": _OBSERVED_GENERATION},
     }
-    required = [field.encode_name for field in kind.fields if field.required]
-    return {**found, "required": required} if required else found
+    spec = Schemas(kind.fields).schema(types.type_info(kind.spec))
+    return {
+        "type": "object",
+        "description": kind.description,
+        "properties": {"spec": spec, "status": status},
+        "required": ["spec"],
+    }
 
 
-def _array(kind: Any) -> Object:
-    return {"type": "array", "items": _schema(kind.item_type)} | _bounds(kind, minItems="min_length")
+class Schemas:
+    """Structural schemas of structs, described by `fields`; no defaults are in them, as in Istio's."""
+
+    def __init__(self, fields: Mapping[str, Mapping[str, str]]) -> None:
+        self._fields = fields
+
+    def schema(self, type: types.Type) -> Object:
+        match type:
+            case types.Metadata():
+                return self.schema(type.type)
+            case types.UnionType():
+                members = [member for member in type.types if not isinstance(member, types.NoneType)]
+                if len(members) != 1:
+                    raise TypeError(f"a field has more than one type: {members}")
+                return self.schema(members[0])
+            case types.StructType():
+                return self._struct(type)
+            case types.VarTupleType():
+                items = {"items": self.schema(type.item_type)}
+                return {"type": "array"} | items | _bounds(type, minItems="min_length")
+            case types.DictType():
+                return {"type": "object", "additionalProperties": self.schema(type.value_type)}
+        return _scalar(type)
+
+    def _struct(self, type: types.StructType) -> Object:
+        texts = self._fields[type.cls.__name__]
+        unsupported = istio.unsupported(type.cls)
+        schema: Object = {
+            "type": "object",
+            "properties": {
+                field.encode_name: (
+                    _UNSUPPORTED
+                    if field.name in unsupported
+                    else {"description": texts[field.encode_name], **self.schema(field.type)}
+                )
+                for field in type.fields
+            },
+        }
+        required = [field.encode_name for field in type.fields if field.required]
+        return {**schema, "required": required} if required else schema
 
 
-def _map(kind: Any) -> Object:
-    return {"type": "object", "additionalProperties": _schema(kind.value_type)}
+def _scalar(type: types.Type) -> Object:
+    match type:
+        case types.StrType():
+            bounds = _bounds(type, minLength="min_length", maxLength="max_length", pattern="pattern")
+            return {"type": "string"} | bounds
+        case types.BoolType():
+            return {"type": "boolean"}
+        case types.IntType():
+            return {"type": "integer"} | _bounds(type, minimum="ge", maximum="le")
+        case types.FloatType():
+            return {"type": "number"} | _bounds(type, minimum="ge", maximum="le")
+        case types.LiteralType():
+            name = "integer" if isinstance(type.values[0], int) else "string"
+            return {"type": name, "enum": list(type.values)}
+    raise TypeError(f"no schema for {type}")
 
 
-def _string(kind: Any) -> Object:
-    bounds = _bounds(kind, minLength="min_length", maxLength="max_length", pattern="pattern")
-    return {"type": "string"} | bounds
-
-
-def _number(name: str) -> Callable[[Any], Object]:
-    return lambda kind: {"type": name} | _bounds(kind, minimum="ge", maximum="le")
-
-
-def _literal(kind: Any) -> Object:
-    name = "integer" if isinstance(kind.values[0], int) else "string"
-    return {"type": name, "enum": list(kind.values)}
-
-
-def _bounds(kind: Any, **names: str) -> Object:
-    found = {name: getattr(kind, attribute) for name, attribute in names.items()}
-    return {name: value for name, value in found.items() if value is not None}
-
-
-_MAKERS: Final[dict[type[Any], Callable[[Any], Object]]] = {
-    types.StructType: _struct,
-    types.VarTupleType: _array,
-    types.DictType: _map,
-    types.StrType: _string,
-    types.BoolType: lambda _: {"type": "boolean"},
-    types.IntType: _number("integer"),
-    types.FloatType: _number("number"),
-    types.LiteralType: _literal,
-}
+def _bounds(type: types.Type, **names: str) -> Object:
+    values = {name: getattr(type, attribute) for name, attribute in names.items()}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def default_gateway(namespace: str) -> Object:
@@ -205,9 +193,9 @@ def default_gateway(namespace: str) -> Object:
     server = istio.Server(port=istio.Port(number=80, name="http", protocol="HTTP"), hosts=("*",))
     spec = istio.GatewaySpec(servers=(server,), selector={"istio": "ingressgateway"})
     return {
-        "apiVersion": f"{_GROUP}/v1",
+        "apiVersion": f"{mesh.GROUP}/v1",
         "kind": "Gateway",
-        "metadata": {"name": DEFAULT_GATEWAY, "namespace": namespace},
+        "metadata": {"name": mesh.DEFAULT_GATEWAY, "namespace": namespace},
         "spec": msgspec.to_builtins(spec),
     }
 

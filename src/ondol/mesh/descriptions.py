@@ -7,12 +7,6 @@ from typing import Final
 
 _WHOLE_DESTINATION: Final = "Where to: a service, and which of its subsets and ports."
 
-KINDS: Final[Mapping[str, str]] = {
-    "VirtualService": "Decides where requests for some hosts go, and what is done to them on the way.",
-    "DestinationRule": "How calls to one service are made: its subsets, load balancing, limits and TLS.",
-    "Gateway": "Which hosts are reachable from outside, at the ports of the ingress.",
-}
-
 FIELDS: Final[Mapping[str, Mapping[str, str]]] = {
     "VirtualServiceSpec": {
         "hosts": "Whom the rules are for: service names, full domain names, or *. and a domain.",

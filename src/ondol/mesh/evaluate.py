@@ -1,20 +1,18 @@
 """Which route would this call take? Answered from the snapshot itself, as Envoy would read it.
 
 Pure: listener, chain, route table, virtual host, route, cluster and endpoints are looked up in the
-encoded resources, so that what is judged is what is served. For tests, and for whoever explains
-traffic to a person.
+encoded resources, so that what is judged is what is served. For `explain`, and for tests.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from ondol.base import regexp
 from ondol.mesh.translate import chains, listeners
 from ondol.mesh.translate import messages as m
-from ondol.mesh.translate.translator import PodPlan
+from ondol.mesh.translate.world import PodPlan
 from ondol.mesh.xds import types
 from ondol.mesh.xds.types import Snapshot
 
@@ -32,8 +30,10 @@ class Call:
     method: str = "GET"
     headers: Mapping[str, str] = field(default_factory=dict)
     scheme: str = "http"
-    said: Mapping[str, str] = field(default_factory=dict)
-    """What the listener says of every connection; found in the chain."""
+    target: str = ""
+    """The name that was resolved to the address, where it is none of a service's."""
+    filter_state: Mapping[str, str] = field(default_factory=dict)
+    """What the listener adds to every connection: it is filled in from the chain."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +49,8 @@ class Verdict:
     endpoints: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     status: int = 0
     """Answered by the proxy itself: a redirect, a direct response, 404 for no route."""
-    message: Any = None
-    """Envoy's route, for who wants all of it."""
+    message: m.routes.Route = field(default_factory=m.routes.Route)
+    """Envoy's route, for who wants all of it; an empty one if none was reached."""
 
 
 def from_pod(snapshot: Snapshot, plan: PodPlan, call: Call) -> Verdict:
@@ -61,14 +61,14 @@ def from_pod(snapshot: Snapshot, plan: PodPlan, call: Call) -> Verdict:
 
 def from_outside(snapshot: Snapshot, call: Call) -> Verdict:
     """What happens to a call that comes in at the ingress gateway; `port` is the Gateway's."""
-    found = snapshot.of(types.LISTENER).get(listeners.ingress_name(call.port))
-    if found is None:
+    resource = snapshot.of(types.LISTENER).get(listeners.ingress_name(call.port))
+    if resource is None:
         return Verdict()
-    listener = m.listener.Listener.FromString(found.body)
+    listener = m.listener.Listener.FromString(resource.body)
     return _through(snapshot, listener, listener.filter_chains[0].name, call)
 
 
-def _choose(matcher: Any, call: Call) -> str:
+def _choose(matcher: m.matcher.Matcher, call: Call) -> str:
     """Walk the tree of matches to the name of a chain."""
     inputs = {
         "destination_port": str(call.port),
@@ -78,16 +78,16 @@ def _choose(matcher: Any, call: Call) -> str:
     while True:
         table = matcher.matcher_tree.exact_match_map.map
         value = inputs[matcher.matcher_tree.input.name]
-        found = table.get(value, matcher.on_no_match)
-        if found.WhichOneof("on_match") == "matcher":
-            matcher = found.matcher
+        match = table.get(value, matcher.on_no_match)
+        if match.WhichOneof("on_match") == "matcher":
+            matcher = match.matcher
             continue
         name = m.text("")
-        found.action.typed_config.Unpack(name)
-        return str(name.value)
+        match.action.typed_config.Unpack(name)
+        return name.value
 
 
-def _through(snapshot: Snapshot, listener: Any, chain_name: str, call: Call) -> Verdict:
+def _through(snapshot: Snapshot, listener: m.listener.Listener, chain_name: str, call: Call) -> Verdict:
     chain = next(chain for chain in listener.filter_chains if chain.name == chain_name)
     *before, last = chain.filters
     if last.name != _HTTP_MANAGER:
@@ -100,10 +100,10 @@ def _through(snapshot: Snapshot, listener: Any, chain_name: str, call: Call) -> 
     manager = m.hcm.HttpConnectionManager()
     last.typed_config.Unpack(manager)
     table = manager.rds.route_config_name
-    return _routed(snapshot, chain_name, table, replace(call, said=_said(before)))
+    return _routed(snapshot, chain_name, table, replace(call, filter_state=_filter_state(before)))
 
 
-def _said(filters: Iterable[Any]) -> dict[str, str]:
+def _filter_state(filters: Iterable[m.listener_components.Filter]) -> dict[str, str]:
     """The constants that a chain's filters give to each connection."""
     config = m.set_filter_state.Config()
     return {
@@ -135,16 +135,16 @@ def _routed(snapshot: Snapshot, chain: str, table: str, call: Call) -> Verdict:
     )
 
 
-def _virtual_host(found: Iterable[Any], name: str) -> Any:
+def _virtual_host(virtual_hosts: Iterable[m.routes.VirtualHost], name: str) -> m.routes.VirtualHost | None:
     """Envoy's order: the exact domain, the longest suffix wildcard, then `*`."""
-    domains = {domain: host for host in found for domain in host.domains}
+    domains = {domain: host for host in virtual_hosts for domain in host.domains}
     if name.lower() in domains:
         return domains[name.lower()]
     wildcards = [d for d in domains if d.startswith("*") and len(d) > 1 and name.lower().endswith(d[1:])]
     return domains[max(wildcards, key=len)] if wildcards else domains.get("*")
 
 
-def matches(match: Any, call: Call) -> bool:
+def matches(match: m.routes.RouteMatch, call: Call) -> bool:
     """Whether an Envoy route match holds for the request."""
     path, _, query = call.path.partition("?")
     pairs = dict(part.partition("=")[::2] for part in query.split("&") if part)
@@ -152,71 +152,74 @@ def matches(match: Any, call: Call) -> bool:
     headers = {name.lower(): value for name, value in call.headers.items()} | pseudo
     return (
         _path(match, path)
-        and all(_header(wanted, headers.get(wanted.name)) for wanted in match.headers)
-        and all(_present(wanted, pairs.get(wanted.name)) for wanted in match.query_parameters)
-        and all(_present(wanted, call.said.get(wanted.key)) for wanted in match.filter_state)
+        and all(_header(matcher, headers.get(matcher.name)) for matcher in match.headers)
+        and all(_present(matcher, pairs.get(matcher.name)) for matcher in match.query_parameters)
+        and all(_text(each.string_match, call.filter_state.get(each.key)) for each in match.filter_state)
     )
 
 
-def _path(match: Any, path: str) -> bool:
+def _path(match: m.routes.RouteMatch, path: str) -> bool:
     kind = match.WhichOneof("path_specifier")
     if kind == "safe_regex":
         return regexp.compiled(match.safe_regex.regex).fullmatch(path)
-    wanted = getattr(match, kind)
+    expected = match.path if kind == "path" else match.prefix
     if match.HasField("case_sensitive") and not match.case_sensitive.value:
-        wanted, path = wanted.lower(), path.lower()
-    return bool(path == wanted if kind == "path" else path.startswith(wanted))
+        expected, path = expected.lower(), path.lower()
+    return path == expected if kind == "path" else path.startswith(expected)
 
 
-def _header(wanted: Any, value: str | None) -> bool:
-    if value is None and wanted.treat_missing_header_as_empty:
+def _header(matcher: m.routes.HeaderMatcher, value: str | None) -> bool:
+    if value is None and matcher.treat_missing_header_as_empty:
         value = ""
-    return _present(wanted, value) is not wanted.invert_match
+    return _present(matcher, value) is not matcher.invert_match
 
 
-def _present(wanted: Any, value: str | None) -> bool:
+def _present(matcher: m.routes.HeaderMatcher | m.routes.QueryParameterMatcher, value: str | None) -> bool:
+    if not matcher.HasField("string_match"):
+        return value is not None
+    return _text(matcher.string_match, value)
+
+
+def _text(matcher: m.strings.StringMatcher, value: str | None) -> bool:
     if value is None:
         return False
-    return not wanted.HasField("string_match") or _string(wanted.string_match, value)
+    match matcher.WhichOneof("match_pattern"):
+        case "safe_regex":
+            return regexp.compiled(matcher.safe_regex.regex).fullmatch(value)
+        case "contains":
+            return matcher.contains in value
+        case "prefix":
+            return value.startswith(matcher.prefix)
+    return value == matcher.exact
 
 
-def _string(wanted: Any, value: str) -> bool:
-    kind = wanted.WhichOneof("match_pattern")
-    if kind == "safe_regex":
-        return regexp.compiled(wanted.safe_regex.regex).fullmatch(value)
-    expected = getattr(wanted, kind)
-    if kind == "contains":
-        return expected in value
-    return bool(value.startswith(expected) if kind == "prefix" else value == expected)
-
-
-def _weights(route: Any) -> dict[str, int]:
+def _weights(route: m.routes.Route) -> dict[str, int]:
     if route.WhichOneof("action") != "route":
         return {}
     if route.route.WhichOneof("cluster_specifier") == "cluster":
         return {route.route.cluster: 1}
-    found: dict[str, int] = {}
+    weights: dict[str, int] = {}
     for each in route.route.weighted_clusters.clusters:
-        found[each.name] = found.get(each.name, 0) + each.weight.value
-    return found
+        weights[each.name] = weights.get(each.name, 0) + each.weight.value
+    return weights
 
 
 def _behind(snapshot: Snapshot, clusters: Iterable[str]) -> dict[str, tuple[str, ...]]:
     """The addresses behind each cluster; a cluster that does not exist is not in it."""
-    found = {}
+    addresses = {}
     for name in clusters:
         assignment = snapshot.of(types.ENDPOINTS).get(name)
         if assignment is not None:
             decoded = m.endpoint.ClusterLoadAssignment.FromString(assignment.body)
-            found[name] = tuple(
+            addresses[name] = tuple(
                 f"{each.endpoint.address.socket_address.address}:{each.endpoint.address.socket_address.port_value}"
                 for locality in decoded.endpoints
                 for each in locality.lb_endpoints
             )
-    return found
+    return addresses
 
 
-def _status(route: Any) -> int:
+def _status(route: m.routes.Route) -> int:
     action = route.WhichOneof("action")
     if action == "direct_response":
         return int(route.direct_response.status)

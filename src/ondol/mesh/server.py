@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol, TypeAlias
 
 import anyio
 import anyio.abc
@@ -36,7 +36,15 @@ _OPTIONS: Final = (
     ("grpc.http2.max_ping_strikes", 0),
 )
 
-_Outbox = anyio.streams.memory.MemoryObjectSendStream[Response]
+_Inbox: TypeAlias = anyio.streams.memory.MemoryObjectReceiveStream[Response]
+_Outbox: TypeAlias = anyio.streams.memory.MemoryObjectSendStream[Response]
+
+
+class _Context(Protocol):
+    """gRPC's context of a call: what of it is used."""
+
+    async def write(self, message: discovery.DeltaDiscoveryResponse) -> None: ...
+
 
 Observer = Callable[[Sequence[Outcome]], None]
 
@@ -90,10 +98,12 @@ class Hub:
         if not self._streams:
             self._on_disconnect()
 
-    def _receive(self, stream: Stream, message: Any) -> None:
+    def _receive(self, stream: Stream, message: discovery.DeltaDiscoveryRequest) -> None:
         self._say(stream, stream.receive(_request(message)))
 
-    async def converse(self, messages: AsyncIterator[Any], context: Any) -> None:
+    async def converse(
+        self, messages: AsyncIterator[discovery.DeltaDiscoveryRequest], context: _Context
+    ) -> None:
         """Serve one stream until the client leaves."""
         outbox, responses = anyio.create_memory_object_stream[Response](math.inf)
         stream = self._open(outbox)
@@ -109,12 +119,12 @@ class Hub:
             self._close(stream)
 
 
-async def _write(responses: Any, context: Any) -> None:
+async def _write(responses: _Inbox, context: _Context) -> None:
     async for response in responses:
         await context.write(_message(response))
 
 
-def _request(message: Any) -> Request:
+def _request(message: discovery.DeltaDiscoveryRequest) -> Request:
     return Request(
         type_url=message.type_url,
         subscribe=tuple(message.resource_names_subscribe),
@@ -125,7 +135,7 @@ def _request(message: Any) -> Request:
     )
 
 
-def _message(response: Response) -> Any:
+def _message(response: Response) -> discovery.DeltaDiscoveryResponse:
     message = discovery.DeltaDiscoveryResponse(
         type_url=response.type_url, nonce=response.nonce, removed_resources=response.removed
     )

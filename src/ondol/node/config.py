@@ -9,6 +9,7 @@ from typing import Final
 
 from ondol.base.backoff import Backoff
 from ondol.base.host_ports import HostPort
+from ondol.contracts import cluster
 
 _RESTART_FIRST_S: Final = 10.0
 _RESTART_MAX_S: Final = 300.0
@@ -32,7 +33,7 @@ class NodeConfig:
     host_ip: str
     pod_cidr: str = "10.244.0.0/16"
     service_cidr: str = "10.96.0.0/16"
-    cluster_domain: str = "cluster.local"
+    cluster_domain: str = cluster.DOMAIN
     run_root: Path = Path("/run/ondol")
     mesh_enabled: bool = True
     mesh_patience_s: float = 10.0

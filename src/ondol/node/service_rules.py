@@ -13,12 +13,13 @@ from typing import Final
 import anyio
 
 from ondol import sdk
-from ondol.api import conditions, dataplane, objects, resources
+from ondol.api import conditions, objects, resources
 from ondol.api.objects import Key, Object, Resource
 from ondol.base import errors, host_ports, log
 from ondol.base.host_ports import HostPort
 from ondol.base.memo import Memo
 from ondol.client import PatchType
+from ondol.contracts import mesh
 from ondol.node.network import claims, local, service_table, services
 from ondol.node.network.claims import Grant, Loss, Settlement
 from ondol.node.network.kernel_table import KernelTable
@@ -155,14 +156,14 @@ class ServiceRules:
         """Write the condition, and an event where something was lost."""
         listed = conditions.set(
             conditions.of(obj),
-            dataplane.ADDRESSES,
+            mesh.ADDRESSES_PROGRAMMED,
             "False" if message else "True",
             reason=_IN_USE if message else _PROGRAMMED,
             message=message,
             now=self._host.clock.now(),
         )
         # A merge leaves what it does not name: the words of a former loss are taken back by name.
-        own = [{"message": None, **each} for each in listed if each["type"] == dataplane.ADDRESSES]
+        own = [{"message": None, **each} for each in listed if each["type"] == mesh.ADDRESSES_PROGRAMMED]
         key = objects.key(obj)
         patch = {"metadata": {"uid": objects.uid(obj)}, "status": {"conditions": own}}
         try:
@@ -196,7 +197,7 @@ def _is_local() -> Callable[[str], bool]:
 
 
 def _is_told(obj: Object, message: str) -> bool:
-    condition = conditions.get(obj, dataplane.ADDRESSES)
+    condition = conditions.get(obj, mesh.ADDRESSES_PROGRAMMED)
     if condition is None:
         return not message
     return (condition.get("message") or "", condition.get("status")) == (

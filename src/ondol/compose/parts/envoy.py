@@ -50,7 +50,7 @@ def _probe(config: Any) -> Callable[[], bool]:
 
 def mesh_config(instance: Instance, settings: Settings) -> Any:
     """The mesh's `MeshConfig`: where it finds pods, proxy and telemetry."""
-    from ondol.api import dataplane
+    from ondol.contracts import proxy
     from ondol.mesh.config import MeshConfig
 
     return MeshConfig(
@@ -67,6 +67,6 @@ def mesh_config(instance: Instance, settings: Settings) -> Any:
         access_log=instance.log_dir / settings.access_log if settings.access_log else None,
         access_log_is_text=settings.access_log_format == "text",
         node_id=f"ondol-{instance.id}",
-        mark=dataplane.mark(instance.id),
-        passthrough_mark=dataplane.mark(instance.id, passthrough=True),
+        mark=proxy.mark(instance.id),
+        passthrough_mark=proxy.mark(instance.id, passthrough=True),
     )

@@ -13,9 +13,10 @@ import msgspec
 from ondol.api import objects
 from ondol.api.objects import Object
 from ondol.base import names
+from ondol.contracts import cluster
 from ondol.controllers.workloads import pods
 
-SERVICE_NAME: Final = "kubernetes.io/service-name"
+SERVICE_NAME: Final = cluster.SERVICE_NAME_LABEL
 MANAGED_BY: Final = "endpointslice.kubernetes.io/managed-by"
 MANAGER: Final = "endpointslice-controller.k8s.io"
 HEADLESS: Final = "service.kubernetes.io/headless"

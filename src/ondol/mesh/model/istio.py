@@ -2,13 +2,12 @@
 
 The CRD schemas are derived from these (see `definitions`), so what Istio does not have either is an
 unknown field to the API. What Istio has and the mesh does not act on is `Unsupported`: the API keeps
-it, and `vetting` refuses the object that says something in it. Read from documents by `read`, which
+it, and `validation` refuses the object that says something in it. Read from documents by `read`, which
 raises `Refused` with a sentence for the user.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
@@ -395,13 +394,6 @@ class Server(Struct, frozen=True):
 class GatewaySpec(Struct, frozen=True):
     servers: Annotated[tuple[Server, ...], msgspec.Meta(min_length=1)]
     selector: dict[str, str] = {}
-
-
-SPECS: Final[Mapping[str, type[Struct]]] = {
-    "VirtualService": VirtualServiceSpec,
-    "DestinationRule": DestinationRuleSpec,
-    "Gateway": GatewaySpec,
-}
 
 
 def unsupported(struct: type[msgspec.Struct]) -> frozenset[str]:

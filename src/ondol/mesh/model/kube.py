@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
-from ondol.api import conditions, dataplane, objects
+from ondol.api import conditions, objects
 from ondol.api.objects import Key, Object
 from ondol.base import addresses
+from ondol.contracts import cluster, mesh
 
-SERVICE_NAME_LABEL: Final = "kubernetes.io/service-name"
 RULES_FROM: Final = "mesh.ondol.dev/rules-from"
 """Annotation of a Service: namespaces, parted by commas, whose rules for it hold for all; `*` is any."""
 
@@ -97,7 +97,7 @@ def service(obj: Object, cluster_domain: str) -> Service | None:
     return Service(
         key=objects.key(obj),
         version=objects.resource_version(obj),
-        host=f"{objects.name(obj)}.{objects.namespace(obj)}.svc.{cluster_domain}",
+        host=cluster.service_host(objects.name(obj), objects.namespace(obj), cluster_domain),
         addresses=tuple(a for a in cluster_ips if a and a != "None"),
         ports=tuple(
             ServicePort(str(port.get("name") or ""), int(port["port"]), protocol(port))
@@ -165,9 +165,9 @@ def client(pod: Object, namespace: Object | None) -> Client | None:
     Its calls are turned to the proxy when the sandbox is made: a label that takes it out of the mesh
     later is for the next sandbox, and this one's listener stays.
     """
-    if not conditions.is_true(pod, dataplane.SANDBOX_READY):
+    if not conditions.is_true(pod, mesh.SANDBOX_READY):
         return None
-    if not dataplane.in_mesh(pod, namespace) and not conditions.is_true(pod, dataplane.PROGRAMMED):
+    if not mesh.in_mesh(pod, namespace) and not conditions.is_true(pod, mesh.POD_PROGRAMMED):
         return None
     if objects.status(pod).get("phase") in ("Succeeded", "Failed"):
         return None
@@ -184,7 +184,7 @@ def client(pod: Object, namespace: Object | None) -> Client | None:
 def canonical_name(pod: Object) -> str:
     """Istio's canonical service: its label, the app labels, else the name of what made the pod."""
     found = objects.labels(pod)
-    for label in ("service.istio.io/canonical-name", "app.kubernetes.io/name", "app"):
+    for label in (mesh.CANONICAL_NAME, "app.kubernetes.io/name", "app"):
         if found.get(label):
             return found[label]
     owner = objects.controller_of(pod)
@@ -197,7 +197,7 @@ def canonical_name(pod: Object) -> str:
 
 def canonical_revision(pod: Object) -> str:
     found = objects.labels(pod)
-    for label in ("service.istio.io/canonical-revision", "app.kubernetes.io/version", "version"):
+    for label in (mesh.CANONICAL_REVISION, "app.kubernetes.io/version", "version"):
         if found.get(label):
             return found[label]
     return "latest"

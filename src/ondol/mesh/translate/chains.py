@@ -12,7 +12,7 @@ import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from ondol.mesh.translate import clusters, matches
 from ondol.mesh.translate import messages as m
@@ -124,7 +124,7 @@ class Layout:
 
 def http(
     name: str, table: str, identity: Identity, observation: Observation, *, ingress: bool = False
-) -> Any:
+) -> m.listener_components.FilterChain:
     """A chain that reads HTTP and follows a route table."""
     manager = m.hcm.HttpConnectionManager(
         stat_prefix=identity.stat_prefix,
@@ -161,7 +161,9 @@ def http(
     return m.listener_components.FilterChain(name=name, filters=found)
 
 
-def tcp(name: str, cluster: str, observation: Observation, limits: Limits = _NO_LIMITS) -> Any:
+def tcp(
+    name: str, cluster: str, observation: Observation, limits: Limits = _NO_LIMITS
+) -> m.listener_components.FilterChain:
     """A chain that carries bytes to a cluster."""
     proxy = m.tcp_proxy.TcpProxy(
         stat_prefix="tcp",
@@ -178,7 +180,7 @@ def tcp(name: str, cluster: str, observation: Observation, limits: Limits = _NO_
     return m.listener_components.FilterChain(name=name, filters=[found])
 
 
-def inspect(cluster: str) -> Any:
+def inspect(cluster: str) -> m.listener_components.FilterChain:
     """A chain that hands connections to the listener inside the proxy, with the addresses they are of."""
     proxy = m.tcp_proxy.TcpProxy(stat_prefix="inspect", cluster=cluster, idle_timeout=m.duration(0))
     addresses = m.set_filter_state.Config(
@@ -191,29 +193,29 @@ def inspect(cluster: str) -> Any:
     return m.listener_components.FilterChain(name=INSPECT, filters=filters)
 
 
-def _carry(key: str, what: str) -> Any:
+def _carry(key: str, what: str) -> m.filter_state_value.FilterStateValue:
     value = m.filter_state_value.FilterStateValue
     carried = value(object_key=key, shared_with_upstream=value.ONCE)
     carried.format_string.text_format_source.inline_string = what
     return carried
 
 
-def _filter(name: str, config: Any) -> Any:
+def _filter(name: str, config: m.Message) -> m.listener_components.Filter:
     return m.listener_components.Filter(name=name, typed_config=m.any_of(config))
 
 
-def _say(key: str, text: str) -> Any:
+def _say(key: str, text: str) -> m.set_filter_state.Config:
     """A constant of every connection, for route matches to look at."""
     said = m.filter_state_value.FilterStateValue(object_key=key, factory_key="envoy.string", read_only=True)
     said.format_string.text_format_source.inline_string = text
     return m.set_filter_state.Config(on_new_connection=[said])
 
 
-def _http_filter(name: str, config: Any) -> Any:
+def _http_filter(name: str, config: m.Message) -> m.hcm.HttpFilter:
     return m.hcm.HttpFilter(name=name, typed_config=m.any_of(config))
 
 
-def _tracing(identity: Identity, observation: Observation) -> Any:
+def _tracing(identity: Identity, observation: Observation) -> m.hcm.HttpConnectionManager.Tracing:
     service = m.http_service.HttpService()
     service.http_uri.uri = _RECEIVER  # a name alone: where it is, is the cluster's affair
     service.http_uri.cluster = clusters.OTLP
@@ -244,7 +246,7 @@ def _tracing(identity: Identity, observation: Observation) -> Any:
     return made
 
 
-def _access_log(observation: Observation) -> list[Any]:
+def _access_log(observation: Observation) -> list[m.accesslog.AccessLog]:
     if observation.access_log is None:
         return []
     config = m.file_log.FileAccessLog(path=str(observation.access_log))
@@ -268,9 +270,9 @@ _NOWHERE: Final = tuple(
 """The host's own loopback and link from where the proxy dials: no pod means them by anything it sends."""
 
 
-def tree(layout: Layout, listener_port: int) -> Any:
+def tree(layout: Layout, listener_port: int) -> m.matcher.Matcher:
     """Nowhere for what is nobody's address; else by port, then by address; the unknown passes through."""
-    ports: dict[int, Any] = {listener_port: _take(clusters.BLACKHOLE)}
+    ports: dict[int, m.matcher.Matcher.OnMatch] = {listener_port: _take(clusters.BLACKHOLE)}
     for port in sorted(layout.http_ports | {port for port, _ in layout.tcp}):
         ports.setdefault(port, _port(port, layout))
     ranges = [
@@ -287,7 +289,7 @@ def tree(layout: Layout, listener_port: int) -> Any:
     return by_address
 
 
-def _by_port(ports: Mapping[int, Any]) -> Any:
+def _by_port(ports: Mapping[int, m.matcher.Matcher.OnMatch]) -> m.matcher.Matcher:
     made = m.matcher.Matcher(on_no_match=_take(PASSTHROUGH))
     made.matcher_tree.input.CopyFrom(_input("destination_port", m.inputs.DestinationPortInput()))
     for port, found in ports.items():
@@ -295,7 +297,7 @@ def _by_port(ports: Mapping[int, Any]) -> Any:
     return made
 
 
-def _port(port: int, layout: Layout) -> Any:
+def _port(port: int, layout: Layout) -> m.matcher.Matcher.OnMatch:
     """First the addresses that declared what they speak; then HTTP or, where some did not, a look."""
     addresses = _at(port, layout.tcp)
     if port in layout.sniffed_ports:
@@ -304,12 +306,12 @@ def _port(port: int, layout: Layout) -> Any:
     return _by_address(addresses, _take(http_name(port) if port in layout.http_ports else PASSTHROUGH))
 
 
-def inspecting_tree(layout: Layout) -> Any:
+def inspecting_tree(layout: Layout) -> m.matcher.Matcher:
     """By destination port, then by what the bytes look like; what is no HTTP goes by address."""
     return _by_port({port: _by_looks(port, layout) for port in sorted(layout.sniffed_ports)})
 
 
-def _by_looks(port: int, layout: Layout) -> Any:
+def _by_looks(port: int, layout: Layout) -> m.matcher.Matcher.OnMatch:
     made = m.matcher.Matcher(on_no_match=_by_address(_at(port, layout.sniffed), _take(PASSTHROUGH)))
     made.matcher_tree.input.CopyFrom(_input("protocol", m.inputs.ApplicationProtocolInput()))
     for protocol in _HTTP_PROTOCOLS:
@@ -321,7 +323,9 @@ def _at(port: int, found: Mapping[tuple[int, str], str]) -> dict[str, str]:
     return {address: cluster for (at, address), cluster in found.items() if at == port}
 
 
-def _by_address(addresses: Mapping[str, str], otherwise: Any) -> Any:
+def _by_address(
+    addresses: Mapping[str, str], otherwise: m.matcher.Matcher.OnMatch
+) -> m.matcher.Matcher.OnMatch:
     if not addresses:
         return otherwise
     made = m.matcher.Matcher(on_no_match=otherwise)
@@ -331,11 +335,11 @@ def _by_address(addresses: Mapping[str, str], otherwise: Any) -> Any:
     return m.matcher.Matcher.OnMatch(matcher=made)
 
 
-def _input(name: str, config: Any) -> Any:
+def _input(name: str, config: m.Message) -> m.matching_extension.TypedExtensionConfig:
     return m.typed(name, config)
 
 
-def _take(chain: str) -> Any:
+def _take(chain: str) -> m.matcher.Matcher.OnMatch:
     """The action of a filter chain matcher is the name of a chain."""
     return m.matcher.Matcher.OnMatch(action=m.typed("chain", m.text(chain)))
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from ondol.mesh.model import istio
 from ondol.mesh.model.kube import Service
 from ondol.mesh.translate import hosts
-from ondol.mesh.translate.registry import VirtualService
+from ondol.mesh.translate.registry import Rule, VirtualService
 from ondol.mesh.xds.types import Origin
 
 
@@ -25,7 +26,7 @@ class Concerned:
     rules: frozenset[Origin]
 
 
-Named = tuple[VirtualService, tuple[str, ...]]
+Named = tuple[Rule[Any], tuple[str, ...]]
 """A rule and its `names`."""
 
 

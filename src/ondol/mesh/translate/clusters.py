@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from typing import Final
 
 from ondol.api.objects import Key
 from ondol.mesh.model import istio
@@ -32,7 +32,7 @@ _LB: Final = {
 
 def cluster(
     name: str, protocol: Protocol, policy: istio.TrafficPolicy, sni: str, passthrough_mark: int = 0
-) -> Any:
+) -> m.cluster.Cluster:
     """The cluster of a service port; its endpoints come by EDS.
 
     A policy may leave it to the caller where a connection goes: then it carries the mark of `passthrough`.
@@ -71,7 +71,7 @@ def _ms(text: str | None, default: int) -> int:
     return default if text is None else milliseconds(text, "connectionPool")
 
 
-def _breakers(tcp: istio.TCPSettings, http: istio.HTTPSettings) -> Any:
+def _breakers(tcp: istio.TCPSettings, http: istio.HTTPSettings) -> m.breakers.CircuitBreakers:
     """No limit unless one is asked for, as in Istio."""
     return m.breakers.CircuitBreakers(
         thresholds=[
@@ -85,7 +85,7 @@ def _breakers(tcp: istio.TCPSettings, http: istio.HTTPSettings) -> Any:
     )
 
 
-def _balance(made: Any, settings: istio.LoadBalancerSettings) -> None:
+def _balance(made: m.cluster.Cluster, settings: istio.LoadBalancerSettings) -> None:
     hashing = settings.consistent_hash
     if settings.simple == "PASSTHROUGH":
         made.ClearField("eds_cluster_config")
@@ -108,7 +108,9 @@ def _balance(made: Any, settings: istio.LoadBalancerSettings) -> None:
             made.least_request_lb_config.slow_start_config.slow_start_window.CopyFrom(window)
 
 
-def _protocol_options(protocol: Protocol, tcp: istio.TCPSettings, http: istio.HTTPSettings) -> Any:
+def _protocol_options(
+    protocol: Protocol, tcp: istio.TCPSettings, http: istio.HTTPSettings
+) -> m.http_options.HttpProtocolOptions:
     options = m.http_options.HttpProtocolOptions()
     common = options.common_http_protocol_options
     idle = http.idle_timeout or tcp.idle_timeout
@@ -133,7 +135,7 @@ def _protocol_options(protocol: Protocol, tcp: istio.TCPSettings, http: istio.HT
     return options
 
 
-def _outliers(settings: istio.OutlierDetection) -> Any:
+def _outliers(settings: istio.OutlierDetection) -> m.outliers.OutlierDetection:
     made = m.outliers.OutlierDetection(
         split_external_local_origin_errors=settings.split_external_local_origin_errors,
         # Istio switches on only what is asked for.
@@ -160,7 +162,7 @@ def _outliers(settings: istio.OutlierDetection) -> Any:
     return made
 
 
-def _keepalive(settings: istio.TCPKeepalive) -> Any:
+def _keepalive(settings: istio.TCPKeepalive) -> m.cluster.UpstreamConnectionOptions:
     made = m.cluster.UpstreamConnectionOptions()
     keepalive = made.tcp_keepalive
     keepalive.SetInParent()
@@ -174,7 +176,7 @@ def _keepalive(settings: istio.TCPKeepalive) -> Any:
     return made
 
 
-def _tls(settings: istio.ClientTLSSettings, sni: str, *, http2: bool) -> Any:
+def _tls(settings: istio.ClientTLSSettings, sni: str, *, http2: bool) -> m.base.TransportSocket:
     context = m.tls.UpstreamTlsContext(sni=settings.sni or sni)
     context.common_tls_context.alpn_protocols.extend(["h2"] if http2 else ["http/1.1"])
     if not settings.insecure_skip_verify:
@@ -186,7 +188,7 @@ def _tls(settings: istio.ClientTLSSettings, sni: str, *, http2: bool) -> Any:
     return m.base.TransportSocket(name="envoy.transport_sockets.tls", typed_config=m.any_of(context))
 
 
-def load_assignment(name: str, found: Iterable[Endpoint]) -> Any:
+def load_assignment(name: str, found: Iterable[Endpoint]) -> m.endpoint.ClusterLoadAssignment:
     """The endpoints of a cluster, in an order of their own so that equal sets are equal bytes."""
     ordered = sorted({(endpoint.address, endpoint.port) for endpoint in found})
     return m.endpoint.ClusterLoadAssignment(
@@ -217,7 +219,7 @@ def in_subset(
     ]
 
 
-def passthrough(mark: int) -> Any:
+def passthrough(mark: int) -> m.cluster.Cluster:
     """Where a connection was going, for destinations the mesh does not know (ALLOW_ANY).
 
     Its connections carry the mark, by which the kernel keeps them from the host's own addresses.
@@ -237,19 +239,19 @@ def passthrough(mark: int) -> Any:
     return made
 
 
-def _mark(made: Any, mark: int) -> None:
+def _mark(made: m.cluster.Cluster, mark: int) -> None:
     if mark:
         made.upstream_bind_config.socket_options.add(
             level=socket.SOL_SOCKET, name=socket.SO_MARK, int_value=mark
         )
 
 
-def blackhole() -> Any:
+def blackhole() -> m.cluster.Cluster:
     """Nowhere: for what must not be reached through the proxy."""
     return m.cluster.Cluster(name=BLACKHOLE, type=m.cluster.Cluster.STATIC, connect_timeout=m.duration(1000))
 
 
-def inspector(name: str) -> Any:
+def inspector(name: str) -> m.cluster.Cluster:
     """The way to the listener `name` inside the proxy; what is known of the connection goes along."""
     way = m.cluster.Cluster(
         name=name,
@@ -268,7 +270,7 @@ def inspector(name: str) -> Any:
     return way
 
 
-def otlp(address: str) -> Any:
+def otlp(address: str) -> m.cluster.Cluster:
     """The receiver of spans, at `unix:/path` or `host:port`."""
     made = m.cluster.Cluster(name=OTLP, type=m.cluster.Cluster.STATIC, connect_timeout=m.duration(1000))
     made.load_assignment.cluster_name = OTLP

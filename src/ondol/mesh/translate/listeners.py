@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
+from ondol.contracts.proxy import cluster_name
 from ondol.mesh.model import istio
 from ondol.mesh.model.istio import milliseconds
 from ondol.mesh.model.kube import Client, Protocol
@@ -19,7 +20,7 @@ from ondol.mesh.translate import chains, clusters, wire
 from ondol.mesh.translate import messages as m
 from ondol.mesh.translate.chains import Identity, Layout, Limits, Observation
 from ondol.mesh.translate.reach import ANYBODY
-from ondol.mesh.translate.registry import Registry, cluster_name
+from ondol.mesh.translate.registry import Registry
 from ondol.mesh.xds.types import Origin, Resource
 
 POD_PORT: Final = 15001
@@ -150,7 +151,9 @@ def inspector(
     return Resource(name, wire.digest(encoded), encoded)
 
 
-def _carrying(names: Iterable[str], layout: Layout, observation: Observation) -> list[Any]:
+def _carrying(
+    names: Iterable[str], layout: Layout, observation: Observation
+) -> list[m.listener_components.FilterChain]:
     """A chain for each cluster that gets bytes."""
     return [
         chains.tcp(cluster, cluster, observation, layout.limits.get(cluster, Limits()))
@@ -158,11 +161,11 @@ def _carrying(names: Iterable[str], layout: Layout, observation: Observation) ->
     ]
 
 
-def _original_dst() -> Any:
+def _original_dst() -> m.listener_components.ListenerFilter:
     return _listener_filter("envoy.filters.listener.original_dst", m.original_dst.OriginalDst())
 
 
-def _listener_filter(name: str, config: Any) -> Any:
+def _listener_filter(name: str, config: m.Message) -> m.listener_components.ListenerFilter:
     return m.listener_components.ListenerFilter(name=name, typed_config=m.any_of(config))
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from ondol.mesh.model import istio
 from ondol.mesh.translate import messages as m
@@ -56,7 +56,7 @@ def gateway_names(names: tuple[str, ...], namespace: str) -> frozenset[str]:
     return frozenset(full) or frozenset({MESH})
 
 
-def route_match(match: istio.HTTPMatchRequest) -> Any:
+def route_match(match: istio.HTTPMatchRequest) -> m.routes.RouteMatch:
     made = m.routes.RouteMatch()
     _path(made, match)
     if match.ignore_uri_case:
@@ -84,11 +84,11 @@ def route_match(match: istio.HTTPMatchRequest) -> Any:
     return made
 
 
-def anything() -> Any:
+def anything() -> m.routes.RouteMatch:
     return m.routes.RouteMatch(prefix="/")
 
 
-def _path(made: Any, match: istio.HTTPMatchRequest) -> None:
+def _path(made: m.routes.RouteMatch, match: istio.HTTPMatchRequest) -> None:
     uri = match.uri or istio.StringMatch()
     if uri.exact is not None:
         made.path = uri.exact
@@ -98,7 +98,7 @@ def _path(made: Any, match: istio.HTTPMatchRequest) -> None:
         made.prefix = uri.prefix or "/"
 
 
-def _header(name: str, wanted: istio.StringMatch) -> Any:
+def _header(name: str, wanted: istio.StringMatch) -> m.routes.HeaderMatcher:
     made = m.routes.HeaderMatcher(name=name)
     if (text := string(wanted)) is None:
         made.present_match = True
@@ -107,7 +107,7 @@ def _header(name: str, wanted: istio.StringMatch) -> Any:
     return made
 
 
-def _query(name: str, wanted: istio.StringMatch) -> Any:
+def _query(name: str, wanted: istio.StringMatch) -> m.routes.QueryParameterMatcher:
     made = m.routes.QueryParameterMatcher(name=name)
     if (text := string(wanted)) is None:
         made.present_match = True
@@ -116,7 +116,7 @@ def _query(name: str, wanted: istio.StringMatch) -> Any:
     return made
 
 
-def string(wanted: istio.StringMatch) -> Any | None:
+def string(wanted: istio.StringMatch) -> m.strings.StringMatcher | None:
     """The string matcher, or None where being there is all that is asked."""
     if wanted.regex == _PRESENT:
         return None

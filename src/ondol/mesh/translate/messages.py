@@ -1,11 +1,10 @@
 """The protobuf messages the translation speaks, imported in one place and only what is used.
 
-Also the small conversions every part needs: durations, percentages, typed extensions.
+Their types are the stubs in `stubs/`, which `scripts/generate_xds_stubs.py` writes. Also the small
+conversions every part needs: durations, percentages, typed extensions.
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 from envoy.config.accesslog.v3 import accesslog_pb2 as accesslog
 from envoy.config.cluster.v3 import circuit_breaker_pb2 as breakers
@@ -54,6 +53,7 @@ from envoy.type.matcher.v3 import string_pb2 as strings
 from envoy.type.tracing.v3 import custom_tag_pb2 as tags
 from envoy.type.v3 import percent_pb2 as percent
 from google.protobuf import any_pb2, duration_pb2, struct_pb2, wrappers_pb2
+from google.protobuf.message import Message
 from xds.core.v3 import cidr_pb2 as cidr
 from xds.core.v3 import extension_pb2 as matching_extension
 from xds.type.matcher.v3 import ip_pb2 as ip_matcher
@@ -62,6 +62,7 @@ from xds.type.matcher.v3 import matcher_pb2 as matcher
 from ondol.base import unix_socket
 
 __all__ = [
+    "Message",
     "accesslog",
     "address",
     "any_of",
@@ -93,6 +94,7 @@ __all__ = [
     "listener",
     "listener_components",
     "matcher",
+    "matching_extension",
     "metadata_matcher",
     "number",
     "opentelemetry",
@@ -123,32 +125,32 @@ __all__ = [
 ]
 
 
-def duration(milliseconds: int) -> Any:
+def duration(milliseconds: int) -> duration_pb2.Duration:
     return duration_pb2.Duration(seconds=milliseconds // 1000, nanos=milliseconds % 1000 * 1_000_000)
 
 
-def any_of(message: Any) -> Any:
+def any_of(message: Message) -> any_pb2.Any:
     packed = any_pb2.Any()
     packed.Pack(message, deterministic=True)
     return packed
 
 
-def boolean(value: bool) -> Any:
+def boolean(value: bool) -> wrappers_pb2.BoolValue:
     return wrappers_pb2.BoolValue(value=value)
 
 
-def number(value: int) -> Any:
+def number(value: int) -> wrappers_pb2.UInt32Value:
     return wrappers_pb2.UInt32Value(value=value)
 
 
-def fraction(value: float) -> Any:
+def fraction(value: float) -> percent.FractionalPercent:
     """A percentage with four decimals."""
     return percent.FractionalPercent(
         numerator=round(value * 10_000), denominator=percent.FractionalPercent.MILLION
     )
 
 
-def from_ads() -> Any:
+def from_ads() -> sources.ConfigSource:
     return sources.ConfigSource(
         ads=sources.AggregatedConfigSource(),
         resource_api_version=sources.V3,
@@ -157,7 +159,7 @@ def from_ads() -> Any:
     )
 
 
-def socket(host: str, port: int, namespace_path: str = "") -> Any:
+def socket(host: str, port: int, namespace_path: str = "") -> address.Address:
     return address.Address(
         socket_address=address.SocketAddress(
             address=host, port_value=port, network_namespace_filepath=namespace_path
@@ -165,7 +167,7 @@ def socket(host: str, port: int, namespace_path: str = "") -> Any:
     )
 
 
-def upstream(text: str) -> Any:
+def upstream(text: str) -> address.Address:
     """`unix:/path` or `host:port` as an address to connect to."""
     if text.startswith(unix_socket.PREFIX):
         return address.Address(pipe=address.Pipe(path=text.removeprefix(unix_socket.PREFIX)))
@@ -173,7 +175,7 @@ def upstream(text: str) -> Any:
     return socket(host, int(port))
 
 
-def internal(listener_name: str) -> Any:
+def internal(listener_name: str) -> address.Address:
     """A listener inside the proxy itself, as the address of an endpoint."""
     return address.Address(
         envoy_internal_address=address.EnvoyInternalAddress(
@@ -182,10 +184,10 @@ def internal(listener_name: str) -> Any:
     )
 
 
-def typed(name: str, config: Any) -> Any:
+def typed(name: str, config: Message) -> matching_extension.TypedExtensionConfig:
     """A typed extension of the matching API."""
     return matching_extension.TypedExtensionConfig(name=name, typed_config=any_of(config))
 
 
-def text(value: str) -> Any:
+def text(value: str) -> wrappers_pb2.StringValue:
     return wrappers_pb2.StringValue(value=value)

@@ -17,8 +17,13 @@ from ondol.base import comma_list
 
 ISTIO_SYSTEM: Final = "istio-system"
 INGRESS_WORKLOAD: Final = "istio-ingressgateway"
-DEFAULT_GATEWAY: Final = "ingress"
-"""The Gateway of a root namespace that admits every host: the platform's, made to be shared."""
+INGRESS_SELECTOR: Final = {
+    "app": INGRESS_WORKLOAD,
+    "istio": "ingressgateway",
+    "istio.io/rev": "default",
+    "operator.istio.io/component": "IngressGateways",
+}
+"""The labels of the one ingress gateway, as Istio's has them: who selects others has nowhere to go."""
 ANYBODY: Final = ""
 """A caller of whose namespace no rule speaks; those at a gateway are such."""
 

@@ -236,9 +236,3 @@ class Registry:
             self._has_wildcards |= host.startswith("*")
             if each.spec.export_to or reach.owner(host, self.cluster_domain) != each.namespace:
                 self._apart |= {each.namespace, *each.spec.export_to} - _NO_NAMESPACES
-
-
-def cluster_name(host: str, port: int, subset: str = "", scope: str = "") -> str:
-    """Istio's name for a destination; where calls from one namespace are governed otherwise, it is added."""
-    name = f"outbound|{port}|{subset}|{host}"
-    return f"{name}|{scope}" if scope else name

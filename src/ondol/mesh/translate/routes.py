@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Iterator, Sequence
-from typing import Any, Final, Protocol
+from typing import Final, Protocol, TypeAlias
 
 from ondol.base import comma_list
 from ondol.mesh.model import istio
@@ -34,6 +34,9 @@ _REDIRECTS: Final = {
 }
 
 
+_WeightedCluster: TypeAlias = m.routes.WeightedCluster.ClusterWeight
+
+
 class Destinations(Protocol):
     """What routes refer to."""
 
@@ -44,9 +47,9 @@ class Destinations(Protocol):
 
 def translate(
     spec: istio.VirtualServiceSpec, namespace: str, caller: Caller, destinations: Destinations
-) -> list[Any]:
+) -> list[m.routes.Route]:
     """The routes of a VirtualService for one caller, in order; nothing after a route for all requests."""
-    made: list[Any] = []
+    made: list[m.routes.Route] = []
     for index, route in enumerate(spec.http):
         for match in _matching(route, caller, namespace):
             found = m.routes.Route(name=route.name or f"http-{index}", match=match)
@@ -57,7 +60,7 @@ def translate(
     return made
 
 
-def _matching(route: istio.HTTPRoute, caller: Caller, namespace: str) -> Iterator[Any]:
+def _matching(route: istio.HTTPRoute, caller: Caller, namespace: str) -> Iterator[m.routes.RouteMatch]:
     if not route.match:
         yield matches.anything()
     for match in route.match:
@@ -65,7 +68,7 @@ def _matching(route: istio.HTTPRoute, caller: Caller, namespace: str) -> Iterato
             yield matches.route_match(match)
 
 
-def takes_all(match: Any) -> bool:
+def takes_all(match: m.routes.RouteMatch) -> bool:
     """Whether no request is left after the match: any path, and nothing else is looked at."""
     path = match.WhichOneof("path_specifier")
     if (path == "prefix" and match.prefix == "/") or (
@@ -75,7 +78,7 @@ def takes_all(match: Any) -> bool:
     return False
 
 
-def default(cluster: str, hashing: istio.ConsistentHashLB | None) -> Any:
+def default(cluster: str, hashing: istio.ConsistentHashLB | None) -> m.routes.Route:
     """The route of a service that no VirtualService speaks of."""
     made = m.routes.Route(name="default", match=matches.anything())
     made.route.cluster = cluster
@@ -86,14 +89,14 @@ def default(cluster: str, hashing: istio.ConsistentHashLB | None) -> Any:
     return made
 
 
-def passthrough(cluster: str) -> Any:
+def passthrough(cluster: str) -> m.routes.Route:
     made = m.routes.Route(name="allow_any", match=matches.anything())
     made.route.cluster = cluster
     made.route.timeout.CopyFrom(m.duration(0))
     return made
 
 
-def _act(made: Any, route: istio.HTTPRoute, destinations: Destinations) -> None:
+def _act(made: m.routes.Route, route: istio.HTTPRoute, destinations: Destinations) -> None:
     if route.headers is not None:
         _headers(made, route.headers)
     if route.redirect is not None:
@@ -108,7 +111,7 @@ def _act(made: Any, route: istio.HTTPRoute, destinations: Destinations) -> None:
         made.typed_per_filter_config[_FAULT].CopyFrom(m.any_of(_fault(route.fault)))
 
 
-def _headers(made: Any, headers: istio.Headers) -> None:
+def _headers(made: m.routes.Route | _WeightedCluster, headers: istio.Headers) -> None:
     """Works on a route and on a weighted cluster alike: both have these four fields."""
     made.request_headers_to_add.extend(
         each
@@ -120,7 +123,7 @@ def _headers(made: Any, headers: istio.Headers) -> None:
     made.response_headers_to_remove.extend(headers.response.remove)
 
 
-def _added(operations: istio.HeaderOperations) -> Iterator[Any]:
+def _added(operations: istio.HeaderOperations) -> Iterator[m.base.HeaderValueOption]:
     option = m.base.HeaderValueOption
     for found, action in (
         (operations.set, option.OVERWRITE_IF_EXISTS_OR_ADD),
@@ -130,7 +133,7 @@ def _added(operations: istio.HeaderOperations) -> Iterator[Any]:
             yield option(header=m.base.HeaderValue(key=key, value=value), append_action=action)
 
 
-def _redirect(made: Any, redirect: istio.HTTPRedirect) -> None:
+def _redirect(made: m.routes.RedirectAction, redirect: istio.HTTPRedirect) -> None:
     made.response_code = _REDIRECTS[redirect.redirect_code]
     if redirect.uri:
         made.path_redirect = redirect.uri
@@ -144,7 +147,7 @@ def _redirect(made: Any, redirect: istio.HTTPRedirect) -> None:
         made.port_redirect = 443 if redirect.scheme == "https" else 80
 
 
-def _direct(made: Any, response: istio.HTTPDirectResponse) -> None:
+def _direct(made: m.routes.DirectResponseAction, response: istio.HTTPDirectResponse) -> None:
     made.status = response.status
     body = response.body or istio.HTTPBody()
     if body.string is not None:
@@ -156,7 +159,7 @@ def _direct(made: Any, response: istio.HTTPDirectResponse) -> None:
             raise Refused(f"directResponse.body.bytes is not base64: {error}") from error
 
 
-def _forward(made: Any, route: istio.HTTPRoute, destinations: Destinations) -> None:
+def _forward(made: m.routes.Route, route: istio.HTTPRoute, destinations: Destinations) -> None:
     action = made.route
     weighted = _weighted(route.route)
     if len(weighted) == 1:
@@ -192,14 +195,14 @@ def _weighted(found: Sequence[istio.RouteDestination]) -> list[istio.RouteDestin
     return list(found) if len(found) == 1 else [each for each in found if each.weight]
 
 
-def _authority(action: Any, headers: istio.Headers) -> None:
+def _authority(action: m.routes.RouteAction | _WeightedCluster, headers: istio.Headers) -> None:
     """Setting the host header is rewriting the authority: Envoy refuses it as a header operation."""
     for key in list(headers.request.set):
         if key.lower() in istio.HOST_HEADERS:
             action.host_rewrite_literal = headers.request.set[key]
 
 
-def _rewrite(action: Any, match: Any, rewrite: istio.HTTPRewrite) -> None:
+def _rewrite(action: m.routes.RouteAction, match: m.routes.RouteMatch, rewrite: istio.HTTPRewrite) -> None:
     if rewrite.authority:
         action.host_rewrite_literal = rewrite.authority
     regex = rewrite.uri_regex_rewrite
@@ -214,7 +217,7 @@ def _rewrite(action: Any, match: Any, rewrite: istio.HTTPRewrite) -> None:
         action.prefix_rewrite = rewrite.uri
 
 
-def retry_policy(retries: istio.HTTPRetry | None) -> Any:
+def retry_policy(retries: istio.HTTPRetry | None) -> m.routes.RetryPolicy:
     """Istio's default where nothing is said: two retries, each on a host not yet tried."""
     asked = retries or istio.HTTPRetry(attempts=RETRIES)
     names, codes = _retry_on(asked.retry_on or RETRY_ON)
@@ -247,7 +250,7 @@ def _retry_on(text: str) -> tuple[list[str], list[int]]:
     return names, codes
 
 
-def _mirror(action: Any, route: istio.HTTPRoute, destinations: Destinations) -> None:
+def _mirror(action: m.routes.RouteAction, route: istio.HTTPRoute, destinations: Destinations) -> None:
     mirrors = list(route.mirrors)
     if route.mirror is not None:
         mirrors.append(istio.HTTPMirrorPolicy(route.mirror, route.mirror_percentage))
@@ -258,7 +261,7 @@ def _mirror(action: Any, route: istio.HTTPRoute, destinations: Destinations) -> 
         made.disable_shadow_host_suffix_append = True
 
 
-def hash_policies(hashing: istio.ConsistentHashLB) -> Iterator[Any]:
+def hash_policies(hashing: istio.ConsistentHashLB) -> Iterator[m.routes.RouteAction.HashPolicy]:
     policy = m.routes.RouteAction.HashPolicy
     if hashing.http_header_name:
         yield policy(header=policy.Header(header_name=hashing.http_header_name))
@@ -273,7 +276,7 @@ def hash_policies(hashing: istio.ConsistentHashLB) -> Iterator[Any]:
         yield policy(connection_properties=policy.ConnectionProperties(source_ip=True))
 
 
-def _cors(policy: istio.CorsPolicy) -> Any:
+def _cors(policy: istio.CorsPolicy) -> m.cors.CorsPolicy:
     made = m.cors.CorsPolicy(
         allow_methods=",".join(policy.allow_methods),
         allow_headers=",".join(policy.allow_headers),
@@ -291,7 +294,7 @@ def _cors(policy: istio.CorsPolicy) -> Any:
     return made
 
 
-def _fault(fault: istio.HTTPFaultInjection) -> Any:
+def _fault(fault: istio.HTTPFaultInjection) -> m.fault.HTTPFault:
     """Without a percentage no request is hit: Istio's default, and nobody's fault."""
     made = m.fault.HTTPFault()
     if fault.delay is not None:

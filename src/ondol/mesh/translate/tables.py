@@ -11,14 +11,15 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Final
 
-from ondol.base.memo import Memo
+from ondol.contracts.proxy import cluster_name
 from ondol.mesh.model import istio
 from ondol.mesh.model.kube import Service
 from ondol.mesh.translate import changes, clusters, hosts, routes, wire
 from ondol.mesh.translate import messages as m
+from ondol.mesh.translate.cache import ByName, Cache
 from ondol.mesh.translate.matches import Caller
 from ondol.mesh.translate.reach import ANYBODY
-from ondol.mesh.translate.registry import Registry, VirtualService, blaming, cluster_name
+from ondol.mesh.translate.registry import Registry, VirtualService, blaming
 from ondol.mesh.translate.rules import Admission, MeshRules, Servers, asked, judged
 from ondol.mesh.xds.types import Origin, Resource
 
@@ -96,59 +97,49 @@ class _Destinations:
         return settings.consistent_hash
 
 
-class Tables:
-    """Makes tables over one registry; what was made for the same inputs before is taken from `memo`.
+class Remembered:
+    """What tables of one era leave to those of the next, in the translator's cache."""
 
-    What many tables ask for (the rule of a host, its names, what a rule depends on) is found once. Of
-    hosts and rules that a change does not concern, what was found `before` it stands.
+    def __init__(self, cache: Cache) -> None:
+        self.cache = cache
+        self.hosts: ByName[Caller, str, VirtualHost | None] = cache.by_host()
+        """None where no rule speaks of a host that no service has."""
+        self.routes: ByName[Caller, Origin, _Routes] = cache.by_rule()
+        """Those at the ingress."""
+        self.asked: ByName[str, Origin, list[Admission]] = cache.by_rule()
+        """What a rule asks for at a port of the ingress, by the name of its table."""
+
+
+class Tables:
+    """Makes the tables of one era; what was made of the same before is found in the cache.
+
+    What many tables ask for (the rule of a host, its names, what a rule depends on) is found once.
     """
 
-    def __init__(
-        self,
-        registry: Registry,
-        rules: MeshRules,
-        memo: Memo,
-        before: tuple[Tables, changes.Concerned] | None = None,
-    ) -> None:
+    def __init__(self, registry: Registry, rules: MeshRules, remembered: Remembered) -> None:
         self.registry = registry
         self._rules = rules
-        self._memo = memo
+        self._remembered = remembered
+        self._get = remembered.cache.of_era.get
         self._facts_of: dict[tuple[Origin, str], tuple[Any, ...]] = {}
         self._looks_of: dict[Origin, bool] = {}
         self._made: dict[tuple[Any, ...], VirtualHost] = {}
         self._rule_of: dict[tuple[str, str], VirtualService | None] = {}
-        self._hosts: dict[Caller, dict[str, VirtualHost | None]] = {}
-        """By caller and full name; None where no rule speaks of a host that no service has."""
-        self._earlier: dict[Caller, dict[str, VirtualHost | None]] = {}
-        self._routes: dict[tuple[Origin, Caller], _Routes] = {}
-        self._asked: dict[tuple[Origin, str], list[Admission]] = {}
-        """What a rule asks for at a port of the ingress."""
-        if before is not None:
-            self._inherit(*before)
         self._by_port: dict[int, list[Service]] = {}
         for service in registry.services.values():
             for port in service.ports:
                 if port.is_http:
                     self._by_port.setdefault(port.number, []).append(service)
 
-    def _inherit(self, before: Tables, concerned: changes.Concerned) -> None:
-        """Only what was asked for there, lest what nobody asks for any more be kept forever."""
-        self._earlier = {
-            caller: {host: made for host, made in found.items() if host not in concerned.hosts}
-            for caller, found in before._hosts.items()
-        }
-        self._routes = {key: made for key, made in before._routes.items() if key[0] not in concerned.rules}
-        self._asked = {key: made for key, made in before._asked.items() if key[0] not in concerned.rules}
-
     def mesh(self, name: str, caller: Caller) -> Resource:
         """The table of callers between pods."""
         found = list(self._mesh_hosts(caller))
         found.append(self._allow_any())
-        return self._memo.get(("table", name, tuple(map(id, found))), lambda: _table(name, found), found)
+        return self._get(("table", name, tuple(map(id, found))), lambda: _table(name, found), found)
 
     def _mesh_hosts(self, caller: Caller) -> Iterator[VirtualHost]:
         heard_as = self._rules.caller(caller.namespace)
-        by_name = self._hosts.setdefault(caller, self._earlier.pop(caller, {}))
+        by_name = self._remembered.hosts.of(caller)
         for service in self._by_port.get(caller.port, ()):
             host = by_name.get(service.host)
             if host is None:
@@ -209,7 +200,7 @@ class Tables:
             return VirtualHost(service.host, names, _body([table]), policy.origins if hashing else ())
 
         key = ("service-host", service.host, service.sticky, names, caller.port, scope, policy.origins)
-        return self._memo.get(key, make)
+        return self._get(key, make)
 
     def _rule_host(
         self,
@@ -220,7 +211,7 @@ class Tables:
     ) -> VirtualHost:
         routes_of_rule = self._rule_routes(rule, caller)
         key = ("rule-host", host, names, id(routes_of_rule))
-        return self._memo.get(
+        return self._get(
             key, lambda: VirtualHost(host, names, routes_of_rule.body, routes_of_rule.origins), routes_of_rule
         )
 
@@ -248,12 +239,13 @@ class Tables:
                 return _Routes(_body(some), _body(rest), (rule.origin, *destinations.origins))
 
         key = ("rule", rule.origin, self._relevant(rule, caller))
-        return self._memo.get(key, make, rule)
+        return self._get(key, make, rule)
 
     def _ingress_routes(self, rule: VirtualService, caller: Caller) -> _Routes:
-        routes_at_ingress = self._routes.get((rule.origin, caller))
+        by_rule = self._remembered.routes.of(caller)
+        routes_at_ingress = by_rule.get(rule.origin)
         if routes_at_ingress is None:
-            routes_at_ingress = self._routes[rule.origin, caller] = self._rule_routes(rule, caller)
+            routes_at_ingress = by_rule[rule.origin] = self._rule_routes(rule, caller)
         return routes_at_ingress
 
     def _facts(self, rule: VirtualService, caller: str) -> tuple[Any, ...]:
@@ -281,7 +273,7 @@ class Tables:
 
     def _allow_any(self) -> VirtualHost:
         made = routes.passthrough(clusters.PASSTHROUGH)
-        return self._memo.get(("allow-any",), lambda: VirtualHost("allow_any", ("*",), _body([made])))
+        return self._get(("allow-any",), lambda: VirtualHost("allow_any", ("*",), _body([made])))
 
     def ingress(self, name: str, servers: Servers, rules: Iterable[VirtualService]) -> Resource:
         """The table of a port of the ingress gateway.
@@ -310,9 +302,10 @@ class Tables:
         return _table(name, virtual_hosts, tuple(dict.fromkeys(gateway.origin for gateway, _ in servers)))
 
     def _asked_at(self, name: str, servers: Servers, rule: VirtualService) -> list[Admission]:
-        admissions = self._asked.get((rule.origin, name))
+        by_rule = self._remembered.asked.of(name)
+        admissions = by_rule.get(rule.origin)
         if admissions is None:
-            admissions = self._asked[rule.origin, name] = list(asked(self.registry, servers, rule))
+            admissions = by_rule[rule.origin] = list(asked(self.registry, servers, rule))
         return admissions
 
     def _ingress_host(self, host: str, found: tuple[_Routes, ...], redirects: bool) -> VirtualHost:
@@ -321,7 +314,7 @@ class Tables:
             origins = dict.fromkeys(origin for each in found for origin in each.origins)
             return VirtualHost(host, (host,), body + (_require_tls() if redirects else b""), tuple(origins))
 
-        return self._memo.get(("ingress-host", host, *map(id, found), redirects), make, found)
+        return self._get(("ingress-host", host, *map(id, found), redirects), make, found)
 
 
 def _looks_at_namespace(rule: VirtualService) -> bool:
@@ -332,7 +325,7 @@ def table_name(port: int, namespace: str) -> str:
     return f"{port}|{namespace}"
 
 
-def _body(made: Sequence[Any]) -> bytes:
+def _body(made: Sequence[m.routes.Route]) -> bytes:
     return wire.encode(m.routes.VirtualHost(routes=made, include_request_attempt_count=True))
 
 

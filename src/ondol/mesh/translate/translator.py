@@ -6,78 +6,37 @@ pod's change makes that pod's resources and no others.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
 
 from ondol.api import objects
 from ondol.api.objects import Key, Object
-from ondol.base.memo import Memo
+from ondol.contracts import cluster, proxy
 from ondol.mesh.config import MeshConfig
+from ondol.mesh.kinds import KINDS
+from ondol.mesh.kinds.kind import Kind, Kinds, Provided, no_services, rules_with_names
 from ondol.mesh.model import kube
 from ondol.mesh.model.kube import Client, Service
 from ondol.mesh.translate import changes, clusters, listeners, matches, reach, registry, rules, tables, wire
+from ondol.mesh.translate import messages as m
+from ondol.mesh.translate.cache import Cache
 from ondol.mesh.translate.chains import Identity, Layout, Observation
 from ondol.mesh.translate.matches import MESH, Caller
 from ondol.mesh.translate.reach import INGRESS_WORKLOAD
-from ondol.mesh.translate.registry import DestinationRule, Gateway, Registry, VirtualService
+from ondol.mesh.translate.registry import Registry, Rule
 from ondol.mesh.translate.rules import MeshRules
+from ondol.mesh.translate.world import PodPlan, Translation, World
 from ondol.mesh.xds import types
 from ondol.mesh.xds.types import Resource, Snapshot
 
-INGRESS_SELECTOR: Final = {
-    "app": INGRESS_WORKLOAD,
-    "istio": "ingressgateway",
-    "istio.io/rev": "default",
-    "operator.istio.io/component": "IngressGateways",
-}
-"""The labels of the one ingress gateway, as Istio's has them: who selects others has nowhere to go."""
 INGRESS_PORT: Final = 80
 """What the ingress port of this machine is called, whatever its number there."""
 _INGRESS_PORTS: Final = (80, 8080)
 """Numbers by which Gateways mean it: Istio's own gateway listens on 8080 behind its Service's port 80."""
 _HTTP_PORTS: Final = (80,)
 """Ports that have an HTTP chain though no service may have them."""
-
-
-@dataclass(frozen=True, slots=True)
-class World:
-    """Everything the mesh is made from; the Istio kinds already read and found sound."""
-
-    namespaces: Sequence[Object] = ()
-    pods: Sequence[Object] = ()
-    services: Sequence[Object] = ()
-    endpoint_slices: Sequence[Object] = ()
-    virtual_services: Sequence[VirtualService] = ()
-    destination_rules: Sequence[DestinationRule] = ()
-    gateways: Sequence[Gateway] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class PodPlan:
-    """What must run before a pod's calls are carried."""
-
-    pod: Key
-    listener: str
-    tables: tuple[str, ...]
-    inspector: str = ""
-    """The listener inside the proxy that looks at what is undeclared, if anything is."""
-
-    @property
-    def listeners(self) -> tuple[str, ...]:
-        return (self.listener, self.inspector) if self.inspector else (self.listener,)
-
-
-@dataclass(frozen=True, slots=True)
-class Translation:
-    snapshot: Snapshot = field(default_factory=Snapshot)
-    pods: Mapping[Key, PodPlan] = field(default_factory=dict)
-    registry: Registry = field(default_factory=lambda: Registry(""))
-    rules: MeshRules = field(default_factory=lambda: MeshRules(Registry(""), ()))
-    """The same object for as long as services and the Istio objects stay what they are."""
-    ingress_ports: Mapping[int, int] = field(default_factory=dict)
-    """Port numbers of Gateways that are one port of the ingress, by what that is called."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,39 +51,30 @@ class _Governed:
 
 @dataclass(slots=True)
 class _Era:
-    """What stays as it is while services and rules do, however pods and endpoints change."""
+    """What stays as it is while services and the mesh's objects do, however pods and endpoints change."""
 
     key: tuple[Any, ...]
     registry: Registry
     rules: MeshRules
     named: Sequence[changes.Named]
-    maker: tables.Tables
-    before: Mapping[str, Layout]
-    """Layouts of the era before: what is equal stays the same object, for whoever goes by identity."""
+    tables: tables.Tables
     layouts: dict[str, Layout] = field(default_factory=dict)
     """By caller's namespace, where rules tell it apart; else under no name."""
-    tables: dict[str, Resource] = field(default_factory=dict)
-    ingress: tuple[dict[str, Resource], dict[str, Resource]] = ({}, {})
+    tables_by_name: dict[str, Resource] = field(default_factory=dict)
+    own: dict[types.TypeUrl, dict[str, Resource]] = field(default_factory=dict)
+    """What was made of services and objects alone: clusters, the ingress, resources of further kinds."""
     governed: dict[str, _Governed] = field(default_factory=dict)
     """By host, every service with what DestinationRules say of it."""
-    clusters: dict[str, Resource] | None = None
-
-    def layout(self, namespace: str) -> Layout:
-        """What the services ask of the listeners of a namespace's pods."""
-        caller = self.registry.caller(namespace)
-        layout = self.layouts.get(caller)
-        if layout is None:
-            layout = listeners.layout(self.registry, _HTTP_PORTS, caller)
-            earlier = self.before.get(caller)
-            self.layouts[caller] = layout = earlier if earlier == layout and earlier is not None else layout
-        return layout
 
 
 class Translator:
-    def __init__(self, config: MeshConfig) -> None:
+    def __init__(self, config: MeshConfig, kinds: Kinds = KINDS) -> None:
         self._config = config
-        self.memo = Memo()
-        self.route_memo = Memo()
+        self._kinds = kinds
+        self.cache = Cache()
+        self._remembered = tables.Remembered(self.cache)
+        self._layouts: dict[str, Layout] = {}
+        """Of the era before: one that is equal stays the same object, for whoever goes by identity."""
         self._era: _Era | None = None
         self._observation = Observation(
             config.observe_address,
@@ -134,23 +84,24 @@ class Translator:
         )
 
     def translate(self, world: World) -> Translation:
-        found = self._registry(world)
-        era = self._era_of(world, found)
-        listening, table, plans = self._pods(world, era)
-        ingress_listeners, ingress_tables = era.ingress
-        made, assigned = self._clusters(era), self._endpoints(era, found)
-        looks = {plan.inspector for plan in plans.values() if plan.inspector}
-        ways = {name: self._way_to_inspector(name) for name in sorted(looks)}
+        current = self._registry(world)
+        era = self._era_of(world, current)
+        listeners_of_pods, tables_of_pods, plans = self._pods(world, era)
+        inspectors = sorted({plan.inspector for plan in plans.values() if plan.inspector})
         snapshot = Snapshot(
-            {
-                types.CLUSTER: {**made, **ways, **self._fixed_clusters()},
-                types.ENDPOINTS: assigned,
-                types.LISTENER: {**listening, **ingress_listeners},
-                types.ROUTES: {**table, **ingress_tables},
-            }
+            _joined(
+                era.own,
+                {
+                    types.CLUSTER: {name: self._way_to_inspector(name) for name in inspectors}
+                    | self._fixed_clusters(),
+                    types.ENDPOINTS: self._endpoints(era, current),
+                    types.LISTENER: listeners_of_pods,
+                    types.ROUTES: tables_of_pods,
+                },
+            )
         )
-        self.memo.sweep()
-        return Translation(snapshot, plans, found, era.rules, ingress_ports(self._config))
+        self.cache.end_translation()
+        return Translation(snapshot, plans, current, era.rules, ingress_ports(self._config))
 
     # What there is. Documents do not change while they live, so their identity stands for them.
 
@@ -158,72 +109,104 @@ class Translator:
         registry = Registry(self._config.cluster_domain, roots=roots(self._config))
         domain = self._config.cluster_domain
         for obj in world.services:
-            service = self.memo.get(("service", id(obj)), partial(kube.service, obj, domain), obj)
+            service = self.cache.of_translation.get(
+                ("service", id(obj)), partial(kube.service, obj, domain), obj
+            )
             if service is not None:
                 registry.services[service.host] = service
         for slice_ in world.endpoint_slices:
-            owner = Key(objects.namespace(slice_), objects.labels(slice_).get(kube.SERVICE_NAME_LABEL, ""))
-            view = self.memo.get(("slice", id(slice_)), partial(_slice, slice_), slice_)
+            owner = Key(objects.namespace(slice_), objects.labels(slice_).get(cluster.SERVICE_NAME_LABEL, ""))
+            view = self.cache.of_translation.get(("slice", id(slice_)), partial(_slice, slice_), slice_)
             registry.slices.setdefault(owner, []).append(view)
+        for service, view in self._provided(world):
+            if registry.services.setdefault(service.host, service) is service:
+                registry.slices.setdefault(service.key, []).append(view)
         registry.labels = {objects.key(pod): objects.labels(pod) for pod in world.pods}
         registry.add_policies(world.destination_rules)
         return registry
 
-    def _era_of(self, world: World, found: Registry) -> _Era:
-        written = (world.virtual_services, world.destination_rules, world.gateways)
-        origins = tuple(tuple(rule.origin for rule in each) for each in written)
-        key = (tuple(found.services.values()), *origins)
-        if self._era is not None and self._era.key == key:
-            return self._era
-        self.route_memo.sweep()
-        mesh_rules = MeshRules(found, world.virtual_services)
-        named = [(rule, self._names(rule)) for rule in world.virtual_services]
-        maker = tables.Tables(found, mesh_rules, self.route_memo, self._before(key, found, named))
-        before = self._era.layouts if self._era is not None else {}
-        era = _Era(key, found, mesh_rules, named, maker, before)
-        era.governed = self._governed(found)
-        era.ingress = self._ingress(world, maker)
-        self._era = era
+    def _provided(self, world: World) -> Iterator[Provided]:
+        """Services that objects of the mesh's kinds are."""
+        for kind in self._kinds.values():
+            if kind.services is not no_services:
+                for rule in world.of(kind.name):
+                    with registry.blaming([rule.origin]):
+                        make = partial(_services, kind, rule, self._config.cluster_domain)
+                        yield from self.cache.of_translation.get(("services", rule.origin), make, rule)
+
+    def _era_of(self, world: World, current: Registry) -> _Era:
+        named, wide = (
+            rules_with_names(self._kinds, world.rules, named=is_named) for is_named in (True, False)
+        )
+        key = (
+            tuple(current.services.values()),
+            tuple(rule.origin for rule in named),
+            tuple(rule.origin for rule in wide),
+        )
+        if self._era is None or self._era.key != key:
+            self._era = self._begin_era(world, current, key, [(rule, self._names(rule)) for rule in named])
+        return self._era
+
+    def _begin_era(
+        self, world: World, current: Registry, key: tuple[Any, ...], named: Sequence[changes.Named]
+    ) -> _Era:
+        # A failure on the way leaves no era, so that nothing of this one is taken for an earlier one's.
+        before, self._era, concerned = self._era, None, None
+        self._layouts = before.layouts if before is not None else {}
+        if before is not None and before.key[-1] == key[-1]:
+            concerned = changes.concerned((before.registry.services, current.services), (before.named, named))
+        self.cache.begin_era(concerned.hosts if concerned else None, concerned.rules if concerned else None)
+        mesh_rules = MeshRules(current, world.virtual_services)
+        maker = tables.Tables(current, mesh_rules, self._remembered)
+        era = _Era(key, current, mesh_rules, named, maker)
+        era.governed = self._governed(current, before)
+        ingress_listeners, ingress_tables = self._ingress(world, maker)
+        era.own = _joined(
+            {types.CLUSTER: self._clusters(era)},
+            {types.LISTENER: ingress_listeners, types.ROUTES: ingress_tables},
+            self._resources(world, current),
+        )
         return era
 
-    def _names(self, rule: VirtualService) -> tuple[str, ...]:
-        return self.route_memo.get(
-            ("names", rule.origin), lambda: changes.names(rule, self._config.cluster_domain)
-        )
+    def _resources(self, world: World, current: Registry) -> dict[types.TypeUrl, dict[str, Resource]]:
+        """What kinds have made of their objects alone."""
+        made: dict[types.TypeUrl, dict[str, Resource]] = {}
+        for kind in self._kinds.values():
+            for rule in world.of(kind.name):
+                with registry.blaming([rule.origin]):
+                    for type_url, resource in kind.resources(rule, current):
+                        made.setdefault(type_url, {})[resource.name] = resource
+        return made
 
-    def _before(
-        self, key: tuple[Any, ...], found: Registry, named: Sequence[changes.Named]
-    ) -> tuple[tables.Tables, changes.Concerned] | None:
-        """What was made in the era before, and what of it no longer holds; None if none of it does."""
-        era = self._era
-        if era is None or era.key[2:] != key[2:]:  # the DestinationRules and Gateways
-            return None
-        concerned = changes.concerned((era.registry.services, found.services), (era.named, named))
-        return (era.maker, concerned) if concerned is not None else None
+    def _names(self, rule: Rule[Any]) -> tuple[str, ...]:
+        names = self._kinds[rule.origin.kind].names
+        if names is None:
+            return ()
+        return self.cache.of_era.get(
+            ("names", rule.origin), partial(names, rule, self._config.cluster_domain)
+        )
 
     # Clusters and endpoints
 
-    def _governed(self, found: Registry) -> dict[str, _Governed]:
+    def _governed(self, current: Registry, before: _Era | None) -> dict[str, _Governed]:
         """By host; of services that stayed as the era before had it, if the same rules govern."""
-        era = self._era
-        earlier = era.governed if era is not None and found.is_governed_as(era.registry) else {}
+        same = before is not None and current.is_governed_as(before.registry)
+        earlier = before.governed if before is not None and same else {}
         return {
-            host: before
-            if (before := earlier.get(host)) is not None and before.service is service
-            else _governed(found, service)
-            for host, service in found.services.items()
+            host: known
+            if (known := earlier.get(host)) is not None and known.service is service
+            else _governed(current, service)
+            for host, service in current.services.items()
         }
 
     def _clusters(self, era: _Era) -> dict[str, Resource]:
         """The clusters of all services: no pod and no endpoint changes them."""
-        if era.clusters is None:
-            made: dict[str, Resource] = {}
-            for each in era.governed.values():
-                key = ("clusters", id(each.service), each.origins)
-                arguments = (era.registry, each.service, each.policies, self._config.passthrough_mark)
-                made.update(self.route_memo.get(key, partial(_service_clusters, *arguments), each.service))
-            era.clusters = made
-        return era.clusters
+        made: dict[str, Resource] = {}
+        for each in era.governed.values():
+            key = ("clusters", id(each.service), each.origins)
+            arguments = (era.registry, each.service, each.policies, self._config.passthrough_mark)
+            made.update(self.cache.of_era.get(key, partial(_service_clusters, *arguments), each.service))
+        return made
 
     def _endpoints(self, era: _Era, found: Registry) -> dict[str, Resource]:
         """What stands behind the clusters, service by service."""
@@ -234,7 +217,7 @@ class Translator:
             labels = _labels(found, service) if each.has_subsets else []
             key = ("endpoints", id(service), each.origins, *map(id, (*views, *labels)))
             make = partial(_assignments, found, service, policies, views)
-            assigned.update(self.memo.get(key, make, (service, views, labels)))
+            assigned.update(self.cache.of_translation.get(key, make, (service, views, labels)))
         return assigned
 
     def _fixed_clusters(self) -> dict[str, Resource]:
@@ -244,7 +227,7 @@ class Translator:
                 resources.append(clusters.otlp(self._config.observe_address))
             return {each.name: _resource(each.name, each) for each in resources}
 
-        return self.memo.get(("fixed-clusters",), make)
+        return self.cache.of_translation.get(("fixed-clusters",), make)
 
     # Pods
 
@@ -258,7 +241,7 @@ class Translator:
         named: dict[str, dict[int, str]] = {}
         for pod in world.pods:
             namespace = namespaces.get(objects.namespace(pod))
-            client = self.memo.get(
+            client = self.cache.of_translation.get(
                 ("client", id(pod), id(namespace)), partial(kube.client, pod, namespace), (pod, namespace)
             )
             if client is None:
@@ -266,7 +249,7 @@ class Translator:
             names = named.get(client.key.namespace)
             if names is None:
                 names = named[client.key.namespace] = self._tables(era, client.key.namespace, used)
-            layout = era.layout(client.key.namespace)
+            layout = self._layout(era, client.key.namespace)
             listener, inspector = self._pod_listeners(client, layout, names)
             made[listener.name] = listener
             if inspector is not None:
@@ -275,15 +258,25 @@ class Translator:
             plans[client.key] = PodPlan(client.key, listener.name, tuple(names.values()), inspects)
         return made, used, plans
 
+    def _layout(self, era: _Era, namespace: str) -> Layout:
+        """What the services ask of the listeners of a namespace's pods."""
+        caller = era.registry.caller(namespace)
+        layout = era.layouts.get(caller)
+        if layout is None:
+            layout = listeners.layout(era.registry, _HTTP_PORTS, caller)
+            earlier = self._layouts.get(caller)
+            era.layouts[caller] = layout = earlier if earlier == layout and earlier is not None else layout
+        return layout
+
     def _tables(self, era: _Era, namespace: str, used: dict[str, Resource]) -> dict[int, str]:
         """The names of the tables that callers in a namespace follow, by port; the tables go into `used`."""
         names = {}
-        for port in sorted(era.layout(namespace).http_ports):
+        for port in sorted(self._layout(era, namespace).http_ports):
             name = names[port] = tables.table_name(port, namespace)
-            if name not in era.tables:
+            if name not in era.tables_by_name:
                 caller = Caller(port, frozenset({MESH}), namespace)
-                era.tables[name] = era.maker.mesh(name, caller)
-            used[name] = era.tables[name]
+                era.tables_by_name[name] = era.tables.mesh(name, caller)
+            used[name] = era.tables_by_name[name]
         return names
 
     def _pod_listeners(
@@ -294,20 +287,24 @@ class Translator:
         identity = Identity(client.workload, client.key.namespace, client.revision, labels)
         key = (id(layout), identity, *names.values())
         arguments = (layout, identity, names, self._observation)
-        body = self.memo.get(("listener", *key), partial(listeners.shared, *arguments), layout)
+        body = self.cache.of_translation.get(
+            ("listener", *key), partial(listeners.shared, *arguments), layout
+        )
         make = partial(listeners.pod, client, self._config.netns_dir, body)
-        own = self.memo.get(("pod-listener", client.key, client.uid, id(body)), make, body)
+        own = self.cache.of_translation.get(("pod-listener", client.key, client.uid, id(body)), make, body)
         if not layout.sniffed_ports:
             return own, None
-        return own, self.memo.get(("inspector", *key), partial(listeners.inspector, *arguments), layout)
+        return own, self.cache.of_translation.get(
+            ("inspector", *key), partial(listeners.inspector, *arguments), layout
+        )
 
     def _way_to_inspector(self, name: str) -> Resource:
-        return self.memo.get(("way", name), lambda: _resource(name, clusters.inspector(name)))
+        return self.cache.of_translation.get(("way", name), lambda: _resource(name, clusters.inspector(name)))
 
     # Ingress
 
     def _ingress(self, world: World, maker: tables.Tables) -> tuple[dict[str, Resource], dict[str, Resource]]:
-        selecting = (g for g in world.gateways if g.spec.selector.items() <= INGRESS_SELECTOR.items())
+        selecting = (g for g in world.gateways if g.spec.selector.items() <= reach.INGRESS_SELECTOR.items())
         servers = rules.at_ports(selecting, ingress_ports(self._config))
         bound = [
             rule
@@ -327,6 +324,21 @@ class Translator:
             made[name] = listeners.ingress(port, identity, self._observation, origins)
             table[name] = maker.ingress(name, here, bound)
         return made, table
+
+
+def _joined(
+    *parts: Mapping[types.TypeUrl, Mapping[str, Resource]],
+) -> dict[types.TypeUrl, dict[str, Resource]]:
+    """Resources of several sources, by type."""
+    joined: dict[types.TypeUrl, dict[str, Resource]] = {}
+    for part in parts:
+        for type_url, resources in part.items():
+            joined.setdefault(type_url, {}).update(resources)
+    return joined
+
+
+def _services(kind: Kind[Any], rule: Rule[Any], cluster_domain: str) -> list[Provided]:
+    return list(kind.services(rule, cluster_domain))
 
 
 def ingress_ports(config: MeshConfig) -> dict[int, int]:
@@ -367,7 +379,7 @@ def _labels(found: Registry, service: Service) -> list[Mapping[str, str]]:
     return [found.labels[pod] for pod in sorted(found.pods_behind(service.key)) if pod in found.labels]
 
 
-def _resource(name: str, message: Any, origins: tuple[types.Origin, ...] = ()) -> Resource:
+def _resource(name: str, message: m.Message, origins: tuple[types.Origin, ...] = ()) -> Resource:
     body = wire.encode(message)
     return Resource(name, wire.digest(body), body, origins)
 
@@ -379,7 +391,7 @@ def _service_clusters(
     for scope, policy in policies.items():
         for port in service.ports:
             for subset in ("", *policy.subsets):
-                name = registry.cluster_name(service.host, port.number, subset, scope)
+                name = proxy.cluster_name(service.host, port.number, subset, scope)
                 with registry.blaming(policy.origins):
                     traffic = found.traffic(service.host, subset, port.number, scope)
                     cluster = clusters.cluster(name, port.protocol, traffic, service.host, passthrough_mark)
@@ -399,7 +411,7 @@ def _assignments(
             behind = [endpoint for view in views for name, endpoint in view if name == port.name]
             for subset in ("", *policy.subsets):
                 labels = policy.subsets[subset].labels if subset else {}
-                name = registry.cluster_name(service.host, port.number, subset, scope)
+                name = proxy.cluster_name(service.host, port.number, subset, scope)
                 chosen = clusters.in_subset(behind, labels, found.labels)
                 made[name] = _resource(name, clusters.load_assignment(name, chosen))
     return made

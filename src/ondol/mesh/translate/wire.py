@@ -7,15 +7,15 @@ length: so a listener or a route table is put together from shared parts without
 from __future__ import annotations
 
 import hashlib
-from typing import Any
+
+from google.protobuf.message import Message
 
 from ondol.base import protowire
 
 
-def encode(message: Any) -> bytes:
+def encode(message: Message) -> bytes:
     """The message in bytes, the same for equal messages."""
-    encoded: bytes = message.SerializeToString(deterministic=True)
-    return encoded
+    return message.SerializeToString(deterministic=True)
 
 
 def field(number: int, encoded: bytes) -> bytes:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from ondol.api import dataplane
+from ondol.contracts import proxy
 
 MESH_OUTBOUND_PORT: Final = 15001
 BOUND: Final = "bound"
@@ -95,8 +96,8 @@ def strangers(instance: str, direction: str, verdict: str) -> str:
 def strangers_mark(instance: str) -> str:
     """What matches connections of other platforms' proxies."""
     return (
-        f"meta mark & {dataplane.MARK_MASK:#x} == {dataplane.MARK:#x} "
-        f"meta mark & {dataplane.INSTANCE_MASK:#x} != 0x{instance}"
+        f"meta mark & {proxy.MARK_MASK:#x} == {proxy.MARK:#x} "
+        f"meta mark & {proxy.INSTANCE_MASK:#x} != 0x{instance}"
     )
 
 
@@ -186,8 +187,8 @@ def host(
       its link, and where a pod chose the address itself (`passthrough`) none of the host's addresses.
     """
     bridge = _bridge(instance)
-    mark = dataplane.mark(instance)
-    passthrough = dataplane.mark(instance, passthrough=True)
+    mark = proxy.mark(instance)
+    passthrough = proxy.mark(instance, passthrough=True)
     return replaced(
         host_table(instance),
         "  chain prerouting {\n"

@@ -10,15 +10,14 @@ import ipaddress
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 from ondol.api import objects
 from ondol.api.objects import Key
 from ondol.base import addresses
 from ondol.base.host_ports import ANY, HostPort
 from ondol.base.memo import Memo
-
-SERVICE_NAME_LABEL: Final = "kubernetes.io/service-name"
+from ondol.contracts import cluster
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -66,7 +65,7 @@ def _sorted(listed: Iterable[Entry]) -> list[Entry]:
 
 
 def service_of(slice: Mapping[str, Any]) -> Key:
-    return Key(objects.namespace(slice), objects.labels(slice).get(SERVICE_NAME_LABEL, ""))
+    return Key(objects.namespace(slice), objects.labels(slice).get(cluster.SERVICE_NAME_LABEL, ""))
 
 
 def is_ready(endpoint: Mapping[str, Any]) -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ondol.api import conditions, dataplane, objects
+from ondol.api import conditions, objects
+from ondol.contracts import mesh
 from ondol.node.pods.tracked import TrackedPod
 
 
@@ -15,7 +16,7 @@ class MeshGate:
         """As it was when it was asked first: a pod does not change sides."""
         if self._is_in_mesh is None:
             host, pod = self._tracked.host, self._tracked.pod
-            self._is_in_mesh = host.config.mesh_enabled and dataplane.in_mesh(
+            self._is_in_mesh = host.config.mesh_enabled and mesh.in_mesh(
                 pod, await host.sources.namespace(objects.namespace(pod))
             )
         return self._is_in_mesh
@@ -35,7 +36,7 @@ class MeshGate:
         return not (await self.is_in_mesh() and self._is_programmed())
 
     def _is_programmed(self) -> bool:
-        return conditions.is_true(self._tracked.pod, dataplane.PROGRAMMED)
+        return conditions.is_true(self._tracked.pod, mesh.POD_PROGRAMMED)
 
     async def warn_if_closed(self) -> None:
         """Say it once, after a while, if the gate is still shut."""

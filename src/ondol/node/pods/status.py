@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from ondol.api import conditions, dataplane, objects, quality
+from ondol.api import conditions, objects, quality
 from ondol.api.objects import Object
 from ondol.base import clock
+from ondol.contracts import mesh
 from ondol.node.pods import decide, lifecycle, model
 from ondol.node.pods.model import Attempt, Container, Record, Spec
 
 _CONDITIONS: Final = (
-    dataplane.SANDBOX_READY,
+    mesh.SANDBOX_READY,
     "Initialized",
     "Ready",
     "ContainersReady",
@@ -77,7 +78,7 @@ def _conditions(
     generation = objects.metadata(pod).get("generation")
     judged = "Failed" if record.failed_reason else phase
     values = {
-        dataplane.SANDBOX_READY: (record.has_sandbox, "", ""),
+        mesh.SANDBOX_READY: (record.has_sandbox, "", ""),
         "Initialized": _initialized(pod, record, judged),
         "Ready": _ready(pod, record, judged),
         "ContainersReady": _containers_ready(pod, record, judged),

@@ -11,9 +11,10 @@ from collections.abc import Collection
 
 import anyio
 
-from ondol.api import conditions, dataplane, objects, resources
+from ondol.api import conditions, objects, resources
 from ondol.api.objects import Object
 from ondol.base import errors
+from ondol.contracts import mesh
 from ondol.node.pods import decide, lifecycle, model, planning, status, sysctls
 from ondol.node.pods.decide import Action
 from ondol.node.pods.host import Host
@@ -113,7 +114,7 @@ class PodWorker:
             self._refuse_unsupported()
             self._are_volumes_ready = self._are_volumes_stale = tracked.record.has_sandbox
             self._running.start(tasks)
-            if not tracked.record.has_sandbox and conditions.is_true(tracked.pod, dataplane.SANDBOX_READY):
+            if not tracked.record.has_sandbox and conditions.is_true(tracked.pod, mesh.SANDBOX_READY):
                 tracked.statuses.changed()  # what was lost while nobody looked is told before it is made anew
             while not self._is_done:
                 news = tracked.news

@@ -16,6 +16,7 @@ from typing import Any, Final
 import msgspec
 
 from ondol.base import errors, protowire
+from ondol.contracts import proxy
 from ondol.observe.traces import spans
 from ondol.observe.traces.spans import Row
 
@@ -176,7 +177,7 @@ def _code(status: bytes, code: Any) -> Any:
 
 
 def _called(attributes: dict[str, bytes]) -> str:
-    members = tuple(map(attributes.get, spans.CLUSTERS))
+    members = tuple(map(attributes.get, proxy.CLUSTER_ATTRIBUTES))
     if sum(len(member or b"") for member in members) > _SHORT_BYTES:
         return _called_in(members)
     return _short_called(members)

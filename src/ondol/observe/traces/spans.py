@@ -8,6 +8,8 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from ondol.contracts import proxy
+
 KINDS: Final = ("unspecified", "internal", "server", "client", "producer", "consumer")
 _HEX: Final = re.compile(r"[0-9A-Fa-f]*")
 _NO_HEX: Final = "?"
@@ -15,9 +17,6 @@ _NO_TRACE: Final = "0" * 32
 _NO_SPAN: Final = "0" * 16
 _PARENT_DIGITS: Final = (16, 0)
 _TIME_NS_MAX: Final = 2**63 - 1
-CLUSTERS: Final = ("upstream_cluster.name", "upstream_cluster")
-"""The attributes by which a proxy names whom it called; the first that has a value counts."""
-_CLUSTER: Final = re.compile(r"(?:outbound\|\d+\|(?P<subset>[^|]*)\|)(?P<host>[^|]+)")
 
 
 class Span(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,12 +83,12 @@ def row(span: Span) -> Row:
 
 def callee(attributes: Mapping[str, Any]) -> str:
     """The service that a proxy called, and its version if the call was split; empty if none."""
-    cluster = str(next(filter(None, (attributes.get(key) for key in CLUSTERS)), ""))
-    match = _CLUSTER.search(cluster)
-    if match is None:
+    clusters = filter(None, (attributes.get(key) for key in proxy.CLUSTER_ATTRIBUTES))
+    destination = proxy.destination(str(next(clusters, "")))
+    if destination is None:
         return ""
-    name = match["host"].split(".", 1)[0]
-    return f"{name}/{match['subset']}" if match["subset"] else name
+    name = destination.host.split(".", 1)[0]
+    return f"{name}/{destination.subset}" if destination.subset else name
 
 
 def called(attributes: Mapping[str, Any]) -> str:

@@ -29,6 +29,8 @@ _CHUNK_BYTES: Final = 64 * 1024
 _EARLY_BYTES_MAX: Final = 64 * 1024
 _HEAD_TIMEOUT_S: Final = 15.0
 _CONNECT_ATTEMPTS: Final = 5
+_CONNECT_PAUSE_S: Final = 0.05
+"""After the first attempt; after each further one as much more."""
 _BACKLOG: Final = 1024
 _IP_FREEBIND: Final = 15  # the bridge may appear after the listener
 _LOST = (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError, OSError)
@@ -115,7 +117,7 @@ class Activator:
     async def _handle(self, revision: Key, listening: _Listening, client: anyio.abc.SocketStream) -> None:
         async with client:
             with suppress(*_LOST, ClientLeft):
-                received = await _receive_head(client)
+                received = await _receive_head(client, self._clock)
                 if heads.is_http2(received):
                     await self._forward_streams(revision, listening, client, received)
                 elif received:
@@ -140,7 +142,7 @@ class Activator:
         try:
             async with pod:
                 await pod.send(received + waiting.early)
-                await _splice(client, pod, listening.limits)
+                await _splice(client, pod, listening.limits, self._clock)
         finally:
             listening.throttler.release(endpoint)
 
@@ -155,7 +157,8 @@ class Activator:
             return
         if listening.pods is None:
             listening.pods = streams.Pods(listening.connections, self._clock)
-        await streams.Front(client, _Places(self, revision, listening, listening.pods)).run(received)
+        places = _Places(self, revision, listening, listening.pods)
+        await streams.Front(client, places, self._clock).run(received)
 
     # Placing
 
@@ -168,7 +171,7 @@ class Activator:
     ) -> tuple[Endpoint, Connection]:
         """An endpoint and a connection to it; a pod that just went away is not the request's fault."""
         arrived_s = self._clock.monotonic()
-        with anyio.fail_after(listening.limits.total_s):
+        with self._clock.fail_after(listening.limits.total_s):
             placed = await self._connect(revision, listening.throttler, wait, connect)
         held_s = self._clock.monotonic() - arrived_s
         self._log.debug("request_handed_over", revision=str(revision), held_ms=round(held_s * 1000, 1))
@@ -192,7 +195,7 @@ class Activator:
             except OSError as error:
                 throttler.release(endpoint)
                 failed = error
-                await anyio.sleep(0.05 * (attempt + 1))
+                await self._clock.sleep(_CONNECT_PAUSE_S * (attempt + 1))
             except BaseException:
                 throttler.release(endpoint)
                 raise
@@ -277,34 +280,42 @@ class _Waiting:
             waiting.cancel()
 
 
-async def _receive_head(client: anyio.abc.SocketStream) -> bytes:
+async def _receive_head(client: anyio.abc.SocketStream, clock: Clock) -> bytes:
     """The bytes to send first: an HTTP/1 head that closes, or whatever another protocol began with."""
     received = b""
-    with anyio.move_on_after(_HEAD_TIMEOUT_S):
-        while True:
-            try:
-                received += await client.receive(_CHUNK_BYTES)
-            except anyio.EndOfStream:
-                return b""
-            if heads.is_http2(received):
-                return received
-            if (parts := heads.split(received)) is not None:
-                return heads.closing(parts[0]) + parts[1]
-            if len(received) > heads.HEAD_BYTES_MAX:
-                await client.send(heads.answer(431, "Request Header Fields Too Large", "headers too large\n"))
-                return b""
-    await client.send(heads.answer(408, "Request Timeout", "the request's headers did not come\n"))
-    return b""
+    with clock.move_on_after(_HEAD_TIMEOUT_S) as waiting:
+        received = await _read_head(client)
+    if waiting.cancelled_caught:
+        await client.send(heads.answer(408, "Request Timeout", "the request's headers did not come\n"))
+    return received
 
 
-async def _splice(client: anyio.abc.SocketStream, pod: anyio.abc.SocketStream, limits: Limits) -> None:
+async def _read_head(client: anyio.abc.SocketStream) -> bytes:
+    received = b""
+    while True:
+        try:
+            received += await client.receive(_CHUNK_BYTES)
+        except anyio.EndOfStream:
+            return b""
+        if heads.is_http2(received):
+            return received
+        if (parts := heads.split(received)) is not None:
+            return heads.closing(parts[0]) + parts[1]
+        if len(received) > heads.HEAD_BYTES_MAX:
+            await client.send(heads.answer(431, "Request Header Fields Too Large", "headers too large\n"))
+            return b""
+
+
+async def _splice(
+    client: anyio.abc.SocketStream, pod: anyio.abc.SocketStream, limits: Limits, clock: Clock
+) -> None:
     """Carry bytes both ways until the pod has closed; the client may end its half earlier."""
     begun, answer = False, heads.Answer()
     async with anyio.create_task_group() as both:
         both.start_soon(_carry_requests, client, pod)
         try:
             while True:
-                with anyio.fail_after(limits.silence_s(begun=begun)):
+                with clock.fail_after(limits.silence_s(begun=begun)):
                     received = await pod.receive(_CHUNK_BYTES)
                 begun = True
                 await client.send(answer.feed(received))

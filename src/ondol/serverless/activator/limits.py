@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Final
 
@@ -19,8 +20,7 @@ class Limits:
     idle_s: float = 0.0
     """How long the pod may send nothing."""
 
-    def silence_s(self, *, begun: bool) -> float | None:
-        """How long the pod may be silent from now; None for as long as it likes."""
-        if begun:
-            return self.idle_s or None
-        return min(filter(None, (self.response_start_s, self.idle_s)), default=None)
+    def silence_s(self, *, begun: bool) -> float:
+        """How many seconds the pod may be silent from now; infinite for as long as it likes."""
+        limits_s = (self.idle_s,) if begun else (self.response_start_s, self.idle_s)
+        return min(filter(None, limits_s), default=math.inf)

@@ -83,9 +83,10 @@ class Pods:
 class Front:
     """One connection from the proxy."""
 
-    def __init__(self, socket: anyio.abc.ByteStream, places: Places) -> None:
+    def __init__(self, socket: anyio.abc.ByteStream, places: Places, clock: Clock) -> None:
         self._wire = Wire(socket, opened=self._opened, ended=self._ended)
         self._places = places
+        self._clock = clock
         self._scopes: dict[int, anyio.CancelScope] = {}
         self._group: anyio.abc.TaskGroup | None = None
 
@@ -150,7 +151,7 @@ class Front:
         part, begun = Part(), False
         try:
             while not part.ended:
-                with anyio.fail_after(self._places.limits.silence_s(begun=begun)):
+                with self._clock.fail_after(self._places.limits.silence_s(begun=begun)):
                     part = await answers.get()
                 begun = True
                 await self._wire.send(stream, part)

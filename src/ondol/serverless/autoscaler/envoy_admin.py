@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import urllib.parse
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,10 +10,13 @@ from typing import Final
 
 import aiohttp
 
+from ondol.contracts import proxy
+from ondol.contracts.serving import HTTP_PORT
 from ondol.serverless.autoscaler import metrics
 from ondol.serverless.autoscaler.metrics import Counters
 
-_FILTER: Final = r"^cluster\.outbound\|80\|\|.*upstream_rq_(active|total|time)$"
+_REVISIONS: Final = re.escape(proxy.statistic(proxy.cluster_name("", HTTP_PORT), ""))
+_FILTER: Final = f"^{_REVISIONS.removesuffix(re.escape('.'))}.*({'|'.join(proxy.REQUESTS)})$"
 _TIMEOUT_S: Final = 2.0
 
 

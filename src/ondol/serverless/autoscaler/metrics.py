@@ -12,12 +12,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from ondol.contracts import proxy
+
 _LINE: Final = re.compile(
-    r"^envoy_cluster_upstream_rq_(?P<what>active|total|time_sum|time_count)"
+    rf"^envoy_cluster_(?P<name>{proxy.ACTIVE}|{proxy.TOTAL}|{proxy.TIME}_(?:sum|count))"
     r"\{(?P<labels>[^}]*)\} (?P<value>\S+)$",
     re.MULTILINE,
 )
-_CLUSTER: Final = re.compile(r'envoy_cluster_name="([^"]*)"')
+_CLUSTER: Final = re.compile(rf'{proxy.CLUSTER_LABEL}="([^"]*)"')
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,23 +44,18 @@ class ProxyMetrics(Protocol):
         ...
 
 
-def cluster_name(revision: str, namespace: str) -> str:
-    """The proxy's name for a revision's Service (Istio's scheme)."""
-    return f"outbound|80||{revision}.{namespace}.svc.cluster.local"
-
-
 def prometheus_text(text: str) -> dict[str, Counters]:
     """Read the proxy's Prometheus page."""
     found: dict[str, dict[str, float]] = {}
     for match in _LINE.finditer(text):
         if (name := _CLUSTER.search(match["labels"])) is not None:
-            found.setdefault(name[1], {})[match["what"]] = float(match["value"])
+            found.setdefault(name[1], {})[match["name"]] = float(match["value"])
     return {
         name: Counters(
-            active=values.get("active", 0.0),
-            total=values.get("total", 0.0),
-            time_sum_ms=values.get("time_sum", 0.0),
-            time_count=values.get("time_count", 0.0),
+            active=values.get(proxy.ACTIVE, 0.0),
+            total=values.get(proxy.TOTAL, 0.0),
+            time_sum_ms=values.get(f"{proxy.TIME}_sum", 0.0),
+            time_count=values.get(f"{proxy.TIME}_count", 0.0),
         )
         for name, values in found.items()
     }

@@ -14,17 +14,18 @@ from ondol.api import conditions, objects, resources
 from ondol.api.objects import Key, Object
 from ondol.base import clock, errors, log
 from ondol.client import PatchType
+from ondol.contracts import cluster, proxy
+from ondol.contracts.serving import HTTP_PORT
 from ondol.sdk import Controller, Manager, Result
 from ondol.serverless.activator.activator import Activator
 from ondol.serverless.activator.limits import Limits
 from ondol.serverless.activator.throttler import Endpoint
-from ondol.serverless.autoscaler import metrics, scaler
+from ondol.serverless.autoscaler import scaler
 from ondol.serverless.autoscaler.decide import Decider, Scaling
 from ondol.serverless.autoscaler.metrics import Busyness, Counters, ProxyMetrics
 from ondol.serverless.autoscaler.scaler import Facts, Mode, Plan
 from ondol.serverless.serving import wellknown
 from ondol.serverless.serving.defaults import TIMEOUT_S
-from ondol.serverless.serving.documents import HTTP_PORT
 from ondol.serverless.serving.reporting import Reporter
 
 FIELD_MANAGER: Final = "ondol-autoscaler"
@@ -95,7 +96,9 @@ class PodAutoscalerReconciler:
                 continue
             now_s = self._manager.clock.monotonic()
             for key in busy:
-                self._record(key, counters.get(metrics.cluster_name(key.name, key.namespace)), now_s)
+                self._record(
+                    key, counters.get(proxy.revision_cluster(key.name, key.namespace, HTTP_PORT)), now_s
+                )
 
     def _record(self, key: Key, counters: Counters | None, now_s: float) -> None:
         memory = self._memories[key]
@@ -206,7 +209,7 @@ class PodAutoscalerReconciler:
     async def _asks_activator(self, key: Key) -> bool:
         """Whether the proxy would send the revision's requests to the activator, and only there."""
         try:
-            hosts = await self._proxy.hosts(metrics.cluster_name(key.name, key.namespace))
+            hosts = await self._proxy.hosts(proxy.revision_cluster(key.name, key.namespace, HTTP_PORT))
         except OSError:
             return False
         return bool(hosts) and all(host.startswith(f"{self._activator.address}:") for host in hosts)
@@ -278,7 +281,7 @@ def endpoint_slice(autoscaler: Mapping[str, Any], serving: Sequence[Endpoint]) -
             "name": name,
             "namespace": objects.namespace(autoscaler),
             "labels": {
-                "kubernetes.io/service-name": name,
+                cluster.SERVICE_NAME_LABEL: name,
                 "endpointslice.kubernetes.io/managed-by": "autoscaler.ondol.dev",
                 wellknown.REVISION_LABEL: name,
             },

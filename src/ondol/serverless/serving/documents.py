@@ -16,12 +16,13 @@ from typing import Any, Final
 from ondol.api import objects
 from ondol.api.objects import Object
 from ondol.base import names
+from ondol.contracts import cluster, mesh
+from ondol.contracts.serving import HTTP_PORT
 from ondol.serverless.serving import defaults, wellknown
 
 API_VERSION: Final = "serving.knative.dev/v1"
 USER_PORT: Final = "user-port"
 DEFAULT_PORT: Final = 8080
-HTTP_PORT: Final = 80
 # As long as the proxies may take to hear that a pod is going: until then it must still answer.
 LEAVING_S: Final = 2
 # Until an activator that died is back, about half a second; a pod that only just went is found sooner.
@@ -31,7 +32,6 @@ FORWARDED: Final = (
     'for="%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%";host="%REQ(:AUTHORITY)%";proto=%REQ(X-FORWARDED-PROTO)%'
 )
 _PROBES: Final = ("readinessProbe", "livenessProbe", "startupProbe")
-INGRESS: Final = "ondol-system/ingress"
 # kubectl's own bookkeeping speaks of the parent and would be wrong on a child.
 _NOT_COPIED: Final = {"kubectl.kubernetes.io/last-applied-configuration"}
 # Routes change these in a Revision's life; in a pod template they would roll every pod each time.
@@ -164,8 +164,8 @@ def _revision_labels(revision_: Mapping[str, Any]) -> dict[str, str]:
     return {
         "app": objects.name(revision_),  # unless the author says which application this is
         **passed,
-        "service.istio.io/canonical-name": service,
-        "service.istio.io/canonical-revision": objects.name(revision_),
+        mesh.CANONICAL_NAME: service,
+        mesh.CANONICAL_REVISION: objects.name(revision_),
         wellknown.REVISION_LABEL: objects.name(revision_),
         wellknown.REVISION_UID_LABEL: objects.uid(revision_),
     }
@@ -332,17 +332,13 @@ def public_host(name: str, namespace: str, domain: str) -> str:
     return f"{name}.{namespace}.{domain}"
 
 
-def cluster_host(name: str, namespace: str) -> str:
-    return f"{name}.{namespace}.svc.cluster.local"
-
-
 def virtual_service(route_: Mapping[str, Any], targets: Sequence[Target], domain: str) -> Object:
     """How the mesh splits the Route's requests between revisions, one rule for it and one a tag.
 
     All of a route's names live in one object and change at once, so a rule says which names it is for:
     between pods all of them, at the ingress only the public one, in whatever case they come.
     """
-    child = _child(route_, "VirtualService", objects.name(route_), "networking.istio.io/v1")
+    child = _child(route_, "VirtualService", objects.name(route_), mesh.API_VERSION)
     child["metadata"]["labels"] = {wellknown.ROUTE_LABEL: objects.name(route_)}
     name, namespace = objects.name(route_), objects.namespace(route_)
     local_only = objects.labels(route_).get(wellknown.VISIBILITY) == wellknown.CLUSTER_LOCAL
@@ -355,19 +351,19 @@ def virtual_service(route_: Mapping[str, Any], targets: Sequence[Target], domain
             continue
         inside = [
             own + suffix
-            for suffix in (f".{namespace}.svc.cluster.local", f".{namespace}.svc", f".{namespace}")
+            for suffix in (f".{namespace}.svc.{cluster.DOMAIN}", f".{namespace}.svc", f".{namespace}")
         ]
         outside = [] if local_only else [public_host(own, namespace, domain)]
         hosts += [*inside, *outside]
-        matches: list[Object] = [{"gateways": ["mesh"]}]
+        matches: list[Object] = [{"gateways": [mesh.MESH_GATEWAY]}]
         if tag:
             matches[0]["authority"] = _any_of([*inside, *outside, own])
         if outside:
-            matches.append({"gateways": [INGRESS], "authority": _any_of(outside)})
+            matches.append({"gateways": [mesh.INGRESS], "authority": _any_of(outside)})
         rules.append(_rule(namespace, shares, matches, alone=bool(tag)))
     child["spec"] = {
         "hosts": hosts,
-        "gateways": ["mesh"] if local_only else ["mesh", INGRESS],
+        "gateways": [mesh.MESH_GATEWAY] if local_only else [mesh.MESH_GATEWAY, mesh.INGRESS],
         "http": rules,
     }
     return child
@@ -381,7 +377,10 @@ def _any_of(names_: Sequence[str]) -> Object:
 def _rule(namespace: str, shares: Sequence[Target], matches: list[Object], *, alone: bool) -> Object:
     destinations = [
         {
-            "destination": {"host": cluster_host(t.revision, namespace), "port": {"number": HTTP_PORT}},
+            "destination": {
+                "host": cluster.service_host(t.revision, namespace),
+                "port": {"number": HTTP_PORT},
+            },
             "weight": 100 if alone else t.percent,
         }
         for t in shares

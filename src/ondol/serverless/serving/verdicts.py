@@ -11,6 +11,8 @@ from typing import Any, Final
 
 from ondol.api import conditions, objects
 from ondol.api.objects import Object
+from ondol.contracts import cluster, mesh
+from ondol.contracts.serving import HTTP_PORT
 from ondol.serverless.autoscaler import scaler
 from ondol.serverless.serving import documents, wellknown
 from ondol.serverless.serving.documents import Target
@@ -263,15 +265,15 @@ def route_status(
 
     def url(own: str) -> str:
         if local_only:
-            return f"http://{documents.cluster_host(own, namespace)}"
-        suffix = "" if public_port == documents.HTTP_PORT else f":{public_port}"
+            return f"http://{cluster.service_host(own, namespace)}"
+        suffix = "" if public_port == HTTP_PORT else f":{public_port}"
         return f"http://{documents.public_host(own, namespace, domain)}{suffix}"
 
     verdicts = {"AllTrafficAssigned": assigned, "IngressReady": ingress}
     return {
         "observedGeneration": objects.generation(route),
         "url": url(name),
-        "address": {"url": f"http://{documents.cluster_host(name, namespace)}"},
+        "address": {"url": f"http://{cluster.service_host(name, namespace)}"},
         "traffic": [_traffic(target, name, url) for target in targets],
         "conditions": with_ready(route, verdicts, of_ready=("AllTrafficAssigned", "IngressReady"), now=now),
     }
@@ -295,11 +297,11 @@ def ingress_verdict(virtual_service: Mapping[str, Any] | None, *, reported: bool
         return Verdict("Unknown", "IngressNotConfigured", "the VirtualService does not exist yet")
     if not reported:
         return OK
-    for type_ in ("Accepted", "Programmed"):
+    for type_ in (mesh.ACCEPTED, mesh.PROGRAMMED):
         condition = conditions.get(virtual_service, type_)
         if condition is not None and condition.get("status") == "False":
             return Verdict("False", "IngressNotConfigured", str(condition.get("message") or ""))
-    programmed = conditions.get(virtual_service, "Programmed")
+    programmed = conditions.get(virtual_service, mesh.PROGRAMMED)
     current = programmed is not None and programmed.get("observedGeneration") == objects.generation(
         virtual_service
     )

@@ -9,21 +9,22 @@ from typing import Any, Final, TypeVar
 
 from ondol.api import objects
 from ondol.base import durations, errors
+from ondol.contracts import serving
 from ondol.serverless.autoscaler.decide import Scaling
 
 Number = TypeVar("Number", int, float)
 
-SERVING: Final = "serving.knative.dev/"
+SERVING: Final = f"{serving.GROUP}/"
 AUTOSCALING: Final = "autoscaling.knative.dev/"
 
-SERVICE_LABEL: Final = SERVING + "service"
+SERVICE_LABEL: Final = serving.SERVICE_LABEL
 SERVICE_UID_LABEL: Final = SERVING + "serviceUID"
-CONFIGURATION_LABEL: Final = SERVING + "configuration"
+CONFIGURATION_LABEL: Final = serving.CONFIGURATION_LABEL
 CONFIGURATION_UID_LABEL: Final = SERVING + "configurationUID"
 CONFIGURATION_GENERATION_LABEL: Final = SERVING + "configurationGeneration"
-REVISION_LABEL: Final = SERVING + "revision"
+REVISION_LABEL: Final = serving.REVISION_LABEL
 REVISION_UID_LABEL: Final = SERVING + "revisionUID"
-ROUTE_LABEL: Final = SERVING + "route"
+ROUTE_LABEL: Final = serving.ROUTE_LABEL
 ROUTING_STATE_LABEL: Final = SERVING + "routingState"
 ROUTING_STATE_MODIFIED: Final = SERVING + "routingStateModified"
 ROUTES_ANNOTATION: Final = SERVING + "routes"

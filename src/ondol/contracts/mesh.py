@@ -1,0 +1,73 @@
+"""The mesh towards the others: its kinds, which pods it serves, its ingress, and how it says what runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from ondol.api import objects
+from ondol.contracts import cluster
+
+# Pods: who is served, and who they are
+
+MODE_LABEL: Final = "istio.io/dataplane-mode"
+"""Istio's label; the value `none` on a pod, or else on its namespace, opts out."""
+INJECT: Final = "sidecar.istio.io/inject"
+"""Istio's label or annotation of a pod, the label before the annotation; `false` opts out."""
+INJECTION_LABEL: Final = "istio-injection"
+"""Istio's label of a namespace; `disabled` opts its pods out."""
+
+CANONICAL_NAME: Final = "service.istio.io/canonical-name"
+"""Label of a pod: the service as which its calls are traced and counted."""
+CANONICAL_REVISION: Final = "service.istio.io/canonical-revision"
+"""Label of a pod: which version of that service it is."""
+
+POD_PROGRAMMED: Final = "mesh.ondol.dev/Programmed"
+"""Pod condition: the proxy accepted this pod's listeners; containers start after it."""
+SANDBOX_READY: Final = "PodReadyToStartContainers"
+"""Pod condition (Kubernetes' own): network namespace and address are in place."""
+ADDRESSES_PROGRAMMED: Final = "ondol.dev/AddressesProgrammed"
+"""Condition of Services and pods that did not get an address or port of the machine they ask for."""
+
+_TRUE: Final = frozenset({"", "true", "yes", "y", "on"})
+
+
+def in_mesh(pod: Mapping[str, Any], namespace: Mapping[str, Any] | None) -> bool:
+    """Whether the pod's traffic passes the mesh; what the pod says decides over its namespace."""
+    if objects.spec(pod).get("hostNetwork"):
+        return False
+    chosen = _choice_of_pod(pod)
+    if chosen is None and namespace is not None:
+        chosen = _choice_of_namespace(objects.labels(namespace))
+    return chosen is not False
+
+
+def _choice_of_pod(pod: Mapping[str, Any]) -> bool | None:
+    labels = objects.labels(pod)
+    if MODE_LABEL in labels:
+        return labels[MODE_LABEL] != "none"
+    inject = labels.get(INJECT, objects.annotations(pod).get(INJECT))
+    return None if inject is None else inject.strip().lower() in _TRUE
+
+
+def _choice_of_namespace(labels: Mapping[str, str]) -> bool | None:
+    if MODE_LABEL in labels:
+        return labels[MODE_LABEL] != "none"
+    return False if labels.get(INJECTION_LABEL) == "disabled" else None
+
+
+# Rules
+
+GROUP: Final = "networking.istio.io"
+API_VERSION: Final = f"{GROUP}/v1"
+MESH_GATEWAY: Final = "mesh"
+"""The gateway name in a VirtualService that means calls between pods."""
+DEFAULT_GATEWAY: Final = "ingress"
+"""The Gateway of the platform's namespace that admits every host, made to be shared."""
+INGRESS: Final = f"{cluster.PLATFORM_NAMESPACE}/{DEFAULT_GATEWAY}"
+"""The same as a VirtualService refers to it."""
+
+ACCEPTED: Final = "Accepted"
+"""Condition of a rule: it is sound and in force."""
+PROGRAMMED: Final = "Programmed"
+"""Condition of a rule: the proxy runs everything that was made from this generation of it."""

@@ -1,0 +1,53 @@
+"""What a rule is judged by: all that stands under the names it mentions (`changes.names`).
+
+A rule says names; what is looked up for its judgement is looked up by these, as written or completed. So a
+judgement holds for as long as the same things stand under them, and the Gateways and DestinationRules, which
+may be of wildcards, are the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable
+from typing import Any
+
+from ondol.mesh.model.kube import Service
+from ondol.mesh.translate.world import Translation, World
+
+
+class Dependencies:
+    """A world and what was made of it, by the full names of hosts."""
+
+    def __init__(self, world: World, translation: Translation) -> None:
+        self.world = world
+        self.translation = translation
+        self._parts = {
+            service.host: self._behind(service) for service in translation.registry.services.values()
+        }
+        self._ids = {host: tuple(map(id, parts)) for host, parts in self._parts.items()}
+        self._signatures: dict[tuple[str, ...], Hashable] = {}
+
+    @property
+    def cluster_domain(self) -> str:
+        return self.translation.registry.cluster_domain
+
+    def _behind(self, service: Service) -> tuple[Any, ...]:
+        """A service, its endpoints and, where subsets may choose among them, their pods' labels."""
+        registry = self.translation.registry
+        views = registry.slices.get(service.key, ())
+        if not self.world.destination_rules:
+            return (service, *views)
+        pods = sorted(registry.pods_behind(service.key))
+        return (service, *views, *(registry.labels.get(pod) for pod in pods))
+
+    def signature(self, names: tuple[str, ...]) -> Hashable:
+        """Equal as long as the same stands under these names; it holds ids, of `parts`."""
+        signature = self._signatures.get(names)
+        if signature is None:
+            at = self.translation.rules.at
+            parts = [(self._ids.get(name), *(rule.origin for rule in at(name))) for name in names]
+            signature = self._signatures[names] = tuple(parts)
+        return signature
+
+    def parts(self, names: Iterable[str]) -> list[Any]:
+        """What must stay alive as long as a `signature` is in use."""
+        return [self._parts.get(name) for name in names]
