@@ -5,7 +5,7 @@
     python benchmarks/mesh_probes.py hop [--rate 1000]
     python benchmarks/mesh_probes.py ports [--rate 500]
 
-Needs root, makes network namespaces of its own and loads only these. Prints JSON. See decisions 0002 and 0014.
+Needs root, makes network namespaces of its own and loads only these. Prints JSON. See decisions 0002, 0014.
 """
 
 from __future__ import annotations
