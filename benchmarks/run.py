@@ -34,6 +34,7 @@ from ondol.cli import shop
 from ondol.client import Client
 from ondol.compose import platform, settings
 from ondol.compose.instance import Instance
+from ondol.contracts import serving
 
 HERE = Path(__file__).resolve().parent
 ROUNDS = 20
@@ -170,8 +171,8 @@ async def _cold_starts(instance: Instance) -> list[float]:
                 }
             },
         }
-        await client.apply(kinds.KNATIVE_SERVICE, document)
-        await _until(lambda: _ready(client, kinds.KNATIVE_SERVICE, "cold"))
+        await client.apply(serving.SERVICE, document)
+        await _until(lambda: _ready(client, serving.SERVICE, "cold"))
         for _ in range(ROUNDS):
             await _until(lambda: _no_pods(client))
             began = time.monotonic()
@@ -181,7 +182,7 @@ async def _cold_starts(instance: Instance) -> list[float]:
             if status != 200:
                 raise SystemExit(f"the cold request was answered {status}")
             times.append(time.monotonic() - began)
-        await client.delete(kinds.KNATIVE_SERVICE, "cold", NAMESPACE)
+        await client.delete(serving.SERVICE, "cold", NAMESPACE)
     return times
 
 

@@ -21,6 +21,7 @@ from ondol.api.objects import Key, Object, Resource
 from ondol.base import errors
 from ondol.base.clock import SystemClock
 from ondol.client import Client
+from ondol.contracts import mesh, serving
 from ondol.sdk.testing.world import World
 from ondol.serverless import wiring
 from ondol.serverless.activator import head
@@ -91,7 +92,7 @@ class Cluster:
         while True:
             for deployment in (await self.client.list(kinds.DEPLOYMENT, NAMESPACE)).items:
                 await self._run_pods(deployment)
-            for rules in (await self.client.list(kinds.VIRTUAL_SERVICE, NAMESPACE)).items:
+            for rules in (await self.client.list(mesh.VIRTUAL_SERVICE, NAMESPACE)).items:
                 await self._programmed(rules)
             await anyio.sleep(0.02)
 
@@ -103,7 +104,7 @@ class Cluster:
             (), "Programmed", "True", now=0, observed_generation=objects.generation(rules)
         )
         await self.client.patch(
-            kinds.VIRTUAL_SERVICE,
+            mesh.VIRTUAL_SERVICE,
             objects.name(rules),
             NAMESPACE,
             patch={"status": {"conditions": written}},
@@ -190,7 +191,7 @@ class Platform:
     async def serve(
         self, text: str, *, traffic: list[Object] | None = None, notes: Mapping[str, str] = NONE
     ) -> None:
-        await self.client.apply(kinds.KNATIVE_SERVICE, self.document(text, traffic=traffic, notes=notes))
+        await self.client.apply(serving.SERVICE, self.document(text, traffic=traffic, notes=notes))
 
     async def eventually(self, resource: Resource, name: str, test: Callable[[Object], Any]) -> Object:
         """The object once `test` holds of it; the last state is shown when it never does."""
@@ -208,7 +209,7 @@ class Platform:
 
     async def ready(self, name: str = "hello", *, latest: str = "") -> Object:
         return await self.eventually(
-            kinds.KNATIVE_SERVICE,
+            serving.SERVICE,
             name,
             lambda s: (
                 conditions.is_true(s, "Ready")
@@ -294,14 +295,14 @@ async def test_everything_of_a_service_is_owned(platform: Platform) -> None:
     await platform.ready()
     owners = {}
     for resource, name in (
-        (kinds.KNATIVE_CONFIGURATION, "hello"),
-        (kinds.KNATIVE_ROUTE, "hello"),
-        (kinds.KNATIVE_REVISION, "hello-00001"),
+        (serving.CONFIGURATION, "hello"),
+        (serving.ROUTE, "hello"),
+        (serving.REVISION, "hello-00001"),
         (kinds.DEPLOYMENT, "hello-00001-deployment"),
         (kinds.SERVICE, "hello-00001"),
         (kinds.SERVICE, "hello"),
-        (kinds.POD_AUTOSCALER, "hello-00001"),
-        (kinds.VIRTUAL_SERVICE, "hello"),
+        (serving.POD_AUTOSCALER, "hello-00001"),
+        (mesh.VIRTUAL_SERVICE, "hello"),
         (kinds.ENDPOINT_SLICE, "hello-00001"),
     ):
         found = objects.controller_of(await platform.client.get(resource, name, NAMESPACE)) or {}
@@ -327,7 +328,7 @@ async def test_service_becomes_revision_route_and_rules(platform: Platform) -> N
     assert status["url"] == "http://hello.default.localhost"
     assert status["latestReadyRevisionName"] == "hello-00001"
     assert status["traffic"] == [{"revisionName": "hello-00001", "percent": 100, "latestRevision": True}]
-    rules = await platform.client.get(kinds.VIRTUAL_SERVICE, "hello", NAMESPACE)
+    rules = await platform.client.get(mesh.VIRTUAL_SERVICE, "hello", NAMESPACE)
     destination = rules["spec"]["http"][0]["route"][0]["destination"]
     assert destination["host"] == "hello-00001.default.svc.cluster.local"
     assert "hello.default.localhost" in rules["spec"]["hosts"]
@@ -344,13 +345,11 @@ async def test_to_zero_and_back_by_one_request(platform: Platform) -> None:
         kinds.DEPLOYMENT, "hello-00001-deployment", lambda d: objects.spec(d)["replicas"] == 0
     )
     revision = await platform.eventually(
-        kinds.KNATIVE_REVISION, "hello-00001", lambda r: conditions.is_false(r, "Active")
+        serving.REVISION, "hello-00001", lambda r: conditions.is_false(r, "Active")
     )
     assert conditions.is_true(revision, "Ready")
     assert (await platform.request("hello-00001")).endswith(b"hello")
-    await platform.eventually(
-        kinds.KNATIVE_REVISION, "hello-00001", lambda r: conditions.is_true(r, "Active")
-    )
+    await platform.eventually(serving.REVISION, "hello-00001", lambda r: conditions.is_true(r, "Active"))
 
 
 async def test_new_revision_takes_over_when_it_is_ready(platform: Platform) -> None:
@@ -361,7 +360,7 @@ async def test_new_revision_takes_over_when_it_is_ready(platform: Platform) -> N
     service = await platform.ready(latest="hello-00002")
     assert objects.status(service)["traffic"][0]["revisionName"] == "hello-00002"
     old = await platform.eventually(
-        kinds.KNATIVE_REVISION,
+        serving.REVISION,
         "hello-00001",
         lambda r: objects.labels(r)[words.ROUTING_STATE_LABEL] == "reserve",
     )
@@ -375,7 +374,7 @@ async def test_broken_revision_does_not_take_over(platform: Platform) -> None:
     platform.cluster.crash.add("hello-00002")
     await platform.serve("two")
     service = await platform.eventually(
-        kinds.KNATIVE_SERVICE, "hello", lambda s: conditions.is_false(s, "ConfigurationsReady")
+        serving.SERVICE, "hello", lambda s: conditions.is_false(s, "ConfigurationsReady")
     )
     found = conditions.get(service, "ConfigurationsReady") or {}
     assert found["reason"] == "RevisionFailed"
@@ -396,7 +395,7 @@ async def test_traffic_is_split_and_tagged(platform: Platform) -> None:
     service = await platform.ready(latest="hello-00002")
     shares = [(t["revisionName"], t["percent"], t.get("tag")) for t in objects.status(service)["traffic"]]
     assert shares == [("hello-00001", 70, "old"), ("hello-00002", 30, None)]
-    rules = await platform.client.get(kinds.VIRTUAL_SERVICE, "hello", NAMESPACE)
+    rules = await platform.client.get(mesh.VIRTUAL_SERVICE, "hello", NAMESPACE)
     weights = [[d["weight"] for d in rule["route"]] for rule in rules["spec"]["http"]]
     assert weights == [[100], [70, 30]]
     assert "old-hello.default.localhost" in rules["spec"]["hosts"]
@@ -409,15 +408,15 @@ async def test_a_named_revision_is_routed_to_once_it_is_ready(platform: Platform
     platform.cluster.slow.add("hello-00002")
     await platform.serve("two", traffic=[{"revisionName": "hello-00002", "percent": 100}])
     service = await platform.eventually(
-        kinds.KNATIVE_SERVICE, "hello", lambda s: "not ready" in _said(s, "RoutesReady")
+        serving.SERVICE, "hello", lambda s: "not ready" in _said(s, "RoutesReady")
     )
     assert objects.status(service)["traffic"][0]["revisionName"] == "hello-00001"
-    rules = await platform.client.get(kinds.VIRTUAL_SERVICE, "hello", NAMESPACE)
+    rules = await platform.client.get(mesh.VIRTUAL_SERVICE, "hello", NAMESPACE)
     assert "hello-00002" not in str(rules["spec"])
     platform.cluster.slow.clear()
     await platform.ready(latest="hello-00002")
     service = await platform.eventually(
-        kinds.KNATIVE_SERVICE, "hello", lambda s: conditions.is_true(s, "RoutesReady")
+        serving.SERVICE, "hello", lambda s: conditions.is_true(s, "RoutesReady")
     )
     assert objects.status(service)["traffic"][0]["revisionName"] == "hello-00002"
 
@@ -444,7 +443,7 @@ async def test_wrong_percentages_are_told() -> None:
         await platform.ready()
         await platform.serve("one", traffic=[{"latestRevision": True, "percent": 60}])
         service = await platform.eventually(
-            kinds.KNATIVE_SERVICE, "hello", lambda s: conditions.is_false(s, "RoutesReady")
+            serving.SERVICE, "hello", lambda s: conditions.is_false(s, "RoutesReady")
         )
         assert "add up to 60" in (conditions.get(service, "RoutesReady") or {})["message"]
         assert objects.status(service)["traffic"][0]["revisionName"] == "hello-00001"
@@ -455,13 +454,13 @@ async def test_a_revision_is_ready_when_its_least_replicas_are(platform: Platfor
     platform.cluster.started = 1
     await platform.serve("one", notes={"autoscaling.knative.dev/min-scale": "3"})
     await platform.eventually(
-        kinds.POD_AUTOSCALER, "hello-00001", lambda a: objects.status(a).get("actualScale") == 1
+        serving.POD_AUTOSCALER, "hello-00001", lambda a: objects.status(a).get("actualScale") == 1
     )
-    revision = await platform.client.get(kinds.KNATIVE_REVISION, "hello-00001", NAMESPACE)
+    revision = await platform.client.get(serving.REVISION, "hello-00001", NAMESPACE)
     assert not conditions.is_true(revision, "Ready")
     platform.cluster.started = 3
     await platform.ready()
-    scaler = await platform.client.get(kinds.POD_AUTOSCALER, "hello-00001", NAMESPACE)
+    scaler = await platform.client.get(serving.POD_AUTOSCALER, "hello-00001", NAMESPACE)
     assert objects.status(scaler)["actualScale"] == 3
 
 
@@ -500,7 +499,7 @@ async def test_what_serving_does_not_do_is_refused(mode: str, part: Object, stat
         await sdk.install_crds(world.client, wiring.crds())
         answer = await world.client.raw(
             "POST",
-            kinds.KNATIVE_SERVICE.path(NAMESPACE),
+            serving.SERVICE.path(NAMESPACE),
             query={"fieldValidation": mode},
             headers={"content-type": "application/json"},
             body=json.dumps(document).encode(),
@@ -509,9 +508,7 @@ async def test_what_serving_does_not_do_is_refused(mode: str, part: Object, stat
     assert place.encode() in answer.body
 
 
-@pytest.mark.parametrize(
-    "resource", [kinds.KNATIVE_SERVICE, kinds.KNATIVE_CONFIGURATION, kinds.KNATIVE_REVISION]
-)
+@pytest.mark.parametrize("resource", [serving.SERVICE, serving.CONFIGURATION, serving.REVISION])
 async def test_nonsense_is_refused_and_breaks_nothing(resource: Resource) -> None:
     """Every field of a pod with a value of another form: a client error, whatever it is."""
     app = apiserver.build(
@@ -519,7 +516,7 @@ async def test_nonsense_is_refused_and_breaks_nothing(resource: Resource) -> Non
     )
     (crd,) = (c for c in wiring.crds() if c["metadata"]["name"] == resource.group_resource)
     schema = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
-    of_revision = resource == kinds.KNATIVE_REVISION
+    of_revision = resource == serving.REVISION
     pod = schema if of_revision else schema["properties"]["template"]["properties"]["spec"]
     container = pod["properties"]["containers"]["items"]
     good = {"image": "x"}
@@ -559,7 +556,7 @@ async def test_nonsense_is_refused_and_breaks_nothing(resource: Resource) -> Non
 async def test_defaults_are_stored_and_make_no_changes(platform: Platform) -> None:
     """What a client reads back says everything; writing the same again is no new generation."""
     await platform.serve("one")
-    service = await platform.client.get(kinds.KNATIVE_SERVICE, "hello", NAMESPACE)
+    service = await platform.client.get(serving.SERVICE, "hello", NAMESPACE)
     spec = service["spec"]["template"]["spec"]
     assert service["spec"]["traffic"] == [{"latestRevision": True, "percent": 100}]
     assert (spec["timeoutSeconds"], spec["containerConcurrency"], spec["enableServiceLinks"]) == (
@@ -571,9 +568,9 @@ async def test_defaults_are_stored_and_make_no_changes(platform: Platform) -> No
     await platform.serve("one")
     bare = platform.document("one")
     bare["metadata"]["resourceVersion"] = service["metadata"]["resourceVersion"]
-    replaced = await platform.client.update(kinds.KNATIVE_SERVICE, bare)
+    replaced = await platform.client.update(serving.SERVICE, bare)
     assert objects.generation(replaced) == 1
-    for kind in (kinds.KNATIVE_SERVICE, kinds.KNATIVE_CONFIGURATION, kinds.KNATIVE_ROUTE):
+    for kind in (serving.SERVICE, serving.CONFIGURATION, serving.ROUTE):
         stored = await platform.eventually(kind, "hello", objects.uid)
         assert objects.annotations(stored)[words.CREATOR] == "system:admin", kind
 
@@ -588,10 +585,8 @@ async def _refused_child_is_told(platform: Platform) -> None:
     document = platform.document("one")
     container = document["spec"]["template"]["spec"]["containers"][0]
     container["volumeMounts"] = [{"name": "none", "mountPath": "/x"}]
-    await platform.client.create(kinds.KNATIVE_SERVICE, document)
-    service = await platform.eventually(
-        kinds.KNATIVE_SERVICE, "hello", lambda s: conditions.is_false(s, "Ready")
-    )
+    await platform.client.create(serving.SERVICE, document)
+    service = await platform.eventually(serving.SERVICE, "hello", lambda s: conditions.is_false(s, "Ready"))
     assert 'volumeMounts[0].name: Not found: "none"' in (conditions.get(service, "Ready") or {})["message"]
 
 
@@ -619,12 +614,12 @@ async def test_wrong_service_is_refused_when_it_is_written() -> None:
         platform = Platform(world, Cluster(world, 8080), PlayedProxy(world.client))
         wrong = platform.document("one", traffic=[{"latestRevision": True, "percent": 60}])
         with pytest.raises(errors.Invalid, match="Traffic targets sum to 60, want 100"):
-            await world.client.create(kinds.KNATIVE_SERVICE, wrong)
+            await world.client.create(serving.SERVICE, wrong)
         with pytest.raises(errors.Invalid, match="want 100"):
-            await world.client.apply(kinds.KNATIVE_SERVICE, wrong)
+            await world.client.apply(serving.SERVICE, wrong)
         answer = await world.client.raw(
             "POST",
-            kinds.KNATIVE_SERVICE.path(NAMESPACE),
+            serving.SERVICE.path(NAMESPACE),
             headers={"content-type": "application/json"},
             body=json.dumps(platform.document("one")).encode(),
         )
@@ -640,10 +635,8 @@ async def test_name_taken_by_somebody_else(platform: Platform) -> None:
         "metadata": {"name": "hello", "namespace": NAMESPACE},
         "spec": {"template": {"spec": {"containers": [{"image": "x"}]}}},
     }
-    await platform.client.create(kinds.KNATIVE_CONFIGURATION, other)
+    await platform.client.create(serving.CONFIGURATION, other)
     await platform.serve("one")
-    service = await platform.eventually(
-        kinds.KNATIVE_SERVICE, "hello", lambda s: conditions.is_false(s, "Ready")
-    )
+    service = await platform.eventually(serving.SERVICE, "hello", lambda s: conditions.is_false(s, "Ready"))
     assert (conditions.get(service, "Ready") or {})["reason"] == "NotOwned"
     assert Key(NAMESPACE, "hello") == objects.key(service)

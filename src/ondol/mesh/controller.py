@@ -317,7 +317,7 @@ class Mesh:
 
         async def make() -> None:
             with suppress(errors.AlreadyExists):
-                await self._manager.client.create(resources.GATEWAY, desired, namespace)
+                await self._manager.client.create(mesh.GATEWAY, desired, namespace)
 
         await self._persist(make)
 

@@ -15,7 +15,7 @@ from ondol.api import resources as kinds
 from ondol.api.objects import Key, Object
 from ondol.base import clock, errors, log
 from ondol.client import PatchType
-from ondol.contracts import cluster, proxy
+from ondol.contracts import cluster, proxy, serving
 from ondol.contracts.serving import HTTP_PORT
 from ondol.sdk import Controller, Manager, Result
 from ondol.serverless.activator.activator import Activator
@@ -59,7 +59,7 @@ class PodAutoscalerReconciler:
         self._defaults = defaults
         self._memories: dict[Key, _Memory] = {}
         self._log = log.get("autoscaler")
-        self._scalers = manager.informer(kinds.POD_AUTOSCALER)
+        self._scalers = manager.informer(serving.POD_AUTOSCALER)
         self._deployments = manager.informer(kinds.DEPLOYMENT, label_selector=words.REVISION_LABEL)
         self._pods = manager.informer(kinds.POD, label_selector=words.REVISION_LABEL)
         self._slices = manager.informer(kinds.ENDPOINT_SLICE, label_selector=words.REVISION_LABEL)
@@ -262,7 +262,7 @@ class PodAutoscalerReconciler:
         }
         # To rest and to wake are no news, least of all a warning.
         told = wish.reason == scaler.TIMED_OUT
-        await write_status(self._manager, kinds.POD_AUTOSCALER, autoscaler, wanted, announce=told)
+        await write_status(self._manager, serving.POD_AUTOSCALER, autoscaler, wanted, announce=told)
 
 
 def endpoint_slice(autoscaler: Mapping[str, Any], serving: Sequence[Endpoint]) -> Object:

@@ -6,9 +6,9 @@ from contextlib import suppress
 from typing import Final
 
 from ondol.api import conditions, objects
-from ondol.api import resources as kinds
 from ondol.api.objects import Key, Object
 from ondol.base import clock, errors
+from ondol.contracts import serving
 from ondol.sdk import Controller, Manager, Result
 from ondol.serverless.serving import metadata as words
 from ondol.serverless.serving import resources, status
@@ -23,8 +23,8 @@ class ConfigurationReconciler:
 
     def __init__(self, manager: Manager) -> None:
         self._manager = manager
-        self._configurations = manager.informer(kinds.KNATIVE_CONFIGURATION)
-        self._revisions = manager.informer(kinds.KNATIVE_REVISION)
+        self._configurations = manager.informer(serving.CONFIGURATION)
+        self._revisions = manager.informer(serving.REVISION)
         self._revisions.add_index(_BY_CONFIGURATION, owner_uid)
 
     def controller(self) -> Controller:
@@ -41,7 +41,7 @@ class ConfigurationReconciler:
         own = self._revisions.lister.by_index(_BY_CONFIGURATION, str(objects.uid(configuration)))
         now = self._manager.clock.now()
         wanted = status.configuration(configuration, revision, revisions=own, now=now, problem=problem)
-        await write_status(self._manager, kinds.KNATIVE_CONFIGURATION, configuration, wanted)
+        await write_status(self._manager, serving.CONFIGURATION, configuration, wanted)
         if revision is not None:
             await self._retire([r for r in own if _overtaken(r, revision)])
         return None
@@ -60,7 +60,7 @@ class ConfigurationReconciler:
             }
             with suppress(errors.NotFound, errors.Conflict):  # the next event tells what it is now
                 await self._manager.client.patch(
-                    kinds.KNATIVE_REVISION,
+                    serving.REVISION,
                     objects.name(revision),
                     objects.namespace(revision),
                     patch={"metadata": meta},
@@ -83,10 +83,10 @@ class ConfigurationReconciler:
 
     async def _create(self, desired: Object) -> Object:
         try:
-            return await self._manager.client.create(kinds.KNATIVE_REVISION, desired)
+            return await self._manager.client.create(serving.REVISION, desired)
         except errors.AlreadyExists:
             return await self._manager.client.get(
-                kinds.KNATIVE_REVISION, objects.name(desired), objects.namespace(desired)
+                serving.REVISION, objects.name(desired), objects.namespace(desired)
             )
 
 

@@ -8,6 +8,7 @@ from ondol.api import objects
 from ondol.api import resources as kinds
 from ondol.api.objects import Key, Object
 from ondol.base.errors import Cause
+from ondol.contracts import serving
 from ondol.sdk import Controller, Manager, Result
 from ondol.serverless.serving import metadata as words
 from ondol.serverless.serving import resources, status
@@ -24,10 +25,10 @@ class RevisionReconciler:
     def __init__(self, manager: Manager) -> None:
         self._manager = manager
         self._children = Children(manager.client)
-        self._revisions = manager.informer(kinds.KNATIVE_REVISION)
+        self._revisions = manager.informer(serving.REVISION)
         self._deployments = manager.informer(kinds.DEPLOYMENT)
         self._services = manager.informer(kinds.SERVICE)
-        self._scalers = manager.informer(kinds.POD_AUTOSCALER)
+        self._scalers = manager.informer(serving.POD_AUTOSCALER)
         self._pods = manager.informer(kinds.POD)
         self._pods.add_index(_BY_REVISION, _revision_of)
 
@@ -62,7 +63,7 @@ class RevisionReconciler:
         pods = self._pods.lister.by_index(_BY_REVISION, str(key))
         now = self._manager.clock.now()
         wanted = status.revision(revision, deployment, scaler, pods, problem=problem, now=now)
-        await write_status(self._manager, kinds.KNATIVE_REVISION, revision, wanted)
+        await write_status(self._manager, serving.REVISION, revision, wanted)
         return Result(AGAIN_S) if problem is not None else None
 
     def _tell(self, revision: Object, causes: Sequence[Cause]) -> None:
@@ -82,13 +83,13 @@ class RevisionReconciler:
             kinds.DEPLOYMENT, wanted, self._deployments.lister.get(objects.key(wanted))
         )
         scaler = await self._children.apply(
-            kinds.POD_AUTOSCALER, resources.pod_autoscaler(revision), self._scalers.lister.get(key)
+            serving.POD_AUTOSCALER, resources.pod_autoscaler(revision), self._scalers.lister.get(key)
         )
         return deployment, scaler
 
     def _forget(self, key: Key) -> None:
         self._children.forget(kinds.SERVICE, key)
-        self._children.forget(kinds.POD_AUTOSCALER, key)
+        self._children.forget(serving.POD_AUTOSCALER, key)
         self._children.forget(kinds.DEPLOYMENT, Key(key.namespace, resources.deployment_name(key.name)))
 
 

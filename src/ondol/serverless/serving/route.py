@@ -11,6 +11,7 @@ from ondol.api import conditions, objects
 from ondol.api import resources as kinds
 from ondol.api.objects import Key, Object
 from ondol.base import clock, errors
+from ondol.contracts import mesh, serving
 from ondol.sdk import Controller, Manager, Result
 from ondol.serverless.serving import metadata as words
 from ondol.serverless.serving import resources, status
@@ -42,11 +43,11 @@ class RouteReconciler:
         self._manager = manager
         self._config = config
         self._children = Children(manager.client)
-        self._routes = manager.informer(kinds.KNATIVE_ROUTE)
-        self._configurations = manager.informer(kinds.KNATIVE_CONFIGURATION)
-        self._revisions = manager.informer(kinds.KNATIVE_REVISION)
+        self._routes = manager.informer(serving.ROUTE)
+        self._configurations = manager.informer(serving.CONFIGURATION)
+        self._revisions = manager.informer(serving.REVISION)
         self._services = manager.informer(kinds.SERVICE)
-        self._virtual_services = manager.informer(kinds.VIRTUAL_SERVICE)
+        self._virtual_services = manager.informer(mesh.VIRTUAL_SERVICE)
         self._services.add_index(_BY_OWNER, owner_uid)
         self._routes.add_index(_BY_CONFIGURATION, lambda route: _mentioned(route, "configurationName"))
         self._routes.add_index(_BY_REVISION, lambda route: _mentioned(route, "revisionName"))
@@ -66,7 +67,7 @@ class RouteReconciler:
     async def reconcile(self, key: Key) -> Result | None:
         route = self._routes.lister.get(key)
         if route is None:
-            self._children.forget(kinds.VIRTUAL_SERVICE, key)
+            self._children.forget(mesh.VIRTUAL_SERVICE, key)
             await self._mark(key, ())
             return None
         if objects.is_deleting(route):
@@ -98,7 +99,7 @@ class RouteReconciler:
             local_only=objects.labels(route).get(words.VISIBILITY) == words.CLUSTER_LOCAL,
             now=self._manager.clock.now(),
         )
-        await write_status(self._manager, kinds.KNATIVE_ROUTE, route, wanted)
+        await write_status(self._manager, serving.ROUTE, route, wanted)
 
     async def _program(self, route: Object, targets: Sequence[Target]) -> Verdict:
         """Make the names resolvable, then hand the mesh its rules; say whether it serves them."""
@@ -112,7 +113,7 @@ class RouteReconciler:
             )
         wanted = resources.virtual_service(route, targets, self._config.domain)
         present = self._virtual_services.lister.get(objects.key(wanted))
-        done = await self._children.apply(kinds.VIRTUAL_SERVICE, wanted, present)
+        done = await self._children.apply(mesh.VIRTUAL_SERVICE, wanted, present)
         await self._remove_names(route, own)
         return status.ingress(done, reported=self._config.mesh_reports)
 
@@ -214,7 +215,7 @@ class RouteReconciler:
         }
         try:
             await self._manager.client.patch(
-                kinds.KNATIVE_REVISION, objects.name(revision), objects.namespace(revision), patch=patch
+                serving.REVISION, objects.name(revision), objects.namespace(revision), patch=patch
             )
         except errors.NotFound:
             return

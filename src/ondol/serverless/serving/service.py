@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from ondol.api import objects
-from ondol.api import resources as kinds
 from ondol.api.objects import Key
+from ondol.contracts import serving
 from ondol.sdk import Controller, Manager, Result
 from ondol.serverless.serving import resources, status
 from ondol.serverless.serving.children import AGAIN_S, ChildProblem, Children
@@ -17,9 +17,9 @@ class ServiceReconciler:
     def __init__(self, manager: Manager) -> None:
         self._manager = manager
         self._children = Children(manager.client)
-        self._services = manager.informer(kinds.KNATIVE_SERVICE)
-        self._configurations = manager.informer(kinds.KNATIVE_CONFIGURATION)
-        self._routes = manager.informer(kinds.KNATIVE_ROUTE)
+        self._services = manager.informer(serving.SERVICE)
+        self._configurations = manager.informer(serving.CONFIGURATION)
+        self._routes = manager.informer(serving.ROUTE)
 
     def controller(self) -> Controller:
         controller = Controller("knative-service", self.reconcile)
@@ -31,8 +31,8 @@ class ServiceReconciler:
     async def reconcile(self, key: Key) -> Result | None:
         service = self._services.lister.get(key)
         if service is None:
-            self._children.forget(kinds.KNATIVE_CONFIGURATION, key)
-            self._children.forget(kinds.KNATIVE_ROUTE, key)
+            self._children.forget(serving.CONFIGURATION, key)
+            self._children.forget(serving.ROUTE, key)
             return None
         if objects.is_deleting(service):
             return None
@@ -40,13 +40,13 @@ class ServiceReconciler:
         problem = None
         try:
             wish = resources.configuration(service)
-            configuration = await self._children.apply(kinds.KNATIVE_CONFIGURATION, wish, configuration)
-            route = await self._children.apply(kinds.KNATIVE_ROUTE, resources.route(service), route)
+            configuration = await self._children.apply(serving.CONFIGURATION, wish, configuration)
+            route = await self._children.apply(serving.ROUTE, resources.route(service), route)
         except ChildProblem as error:
             problem = status.Verdict("False", error.reason, str(error))
         now = self._manager.clock.now()
         wanted = status.service(service, configuration, route, problem=problem, now=now)
-        await write_status(self._manager, kinds.KNATIVE_SERVICE, service, wanted)
+        await write_status(self._manager, serving.SERVICE, service, wanted)
         return Result(AGAIN_S) if problem is not None else None
 
 

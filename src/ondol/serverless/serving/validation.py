@@ -14,12 +14,12 @@ from typing import Any, Final, TypeAlias
 
 from ondol.api import defaults as builtin
 from ondol.api import objects, validation
-from ondol.api import resources as kinds
 from ondol.api.objects import Object
 from ondol.api.schema import causes, typed
 from ondol.api.validation import fields
 from ondol.base import errors
 from ondol.base.errors import Cause
+from ondol.contracts import serving
 from ondol.serverless.serving import defaults, podspec, resources
 from ondol.serverless.serving import metadata as words
 
@@ -110,10 +110,10 @@ def rules(
     """By group and resource."""
     templated = (True, unsupported, features)
     return {
-        kinds.KNATIVE_SERVICE.group_resource: Rules(service, defaults.service, *templated),
-        kinds.KNATIVE_CONFIGURATION.group_resource: Rules(configuration, defaults.configuration, *templated),
-        kinds.KNATIVE_REVISION.group_resource: Rules(revision, defaults.revision, features=features),
-        kinds.KNATIVE_ROUTE.group_resource: Rules(route, defaults.route),
+        serving.SERVICE.group_resource: Rules(service, defaults.service, *templated),
+        serving.CONFIGURATION.group_resource: Rules(configuration, defaults.configuration, *templated),
+        serving.REVISION.group_resource: Rules(revision, defaults.revision, features=features),
+        serving.ROUTE.group_resource: Rules(route, defaults.route),
     }
 
 
