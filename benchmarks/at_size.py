@@ -22,6 +22,7 @@ from ondol.api import resources as kinds
 from ondol.client import Client
 from ondol.compose import platform
 from ondol.compose.instance import Instance
+from ondol.contracts import serving
 
 EXISTING = 300
 NEW = 10
@@ -60,7 +61,7 @@ async def _one_more(
     client: Client, instance: Instance, namespace: str, name: str, image: str
 ) -> dict[str, float]:
     before = _used(instance)
-    await client.apply(kinds.KNATIVE_SERVICE, _service(namespace, name, image))
+    await client.apply(serving.SERVICE, _service(namespace, name, image))
     await _until(lambda: _all_ready(client, namespace, [name]))
     after = _used(instance)
     await _at_zero(client, namespace)
@@ -75,13 +76,13 @@ async def _fill(client: Client, namespace: str, image: str, count: int) -> None:
     for first in range(0, count, AT_ONCE):
         names = [f"old-{number}" for number in range(first, min(first + AT_ONCE, count))]
         for name in names:
-            await client.apply(kinds.KNATIVE_SERVICE, _service(namespace, name, image))
+            await client.apply(serving.SERVICE, _service(namespace, name, image))
         await _until(lambda names=names: _all_ready(client, namespace, names))  # type: ignore[misc]
 
 
 async def _all_ready(client: Client, namespace: str, names: list[str]) -> bool:
     for name in names:
-        if not conditions.is_true(await client.get(kinds.KNATIVE_SERVICE, name, namespace), "Ready"):
+        if not conditions.is_true(await client.get(serving.SERVICE, name, namespace), "Ready"):
             return False
     return True
 

@@ -516,13 +516,12 @@ def translated(client: str, *new: tuple[str, int]) -> Any:
     from ondol.mesh.translate.world import World  # noqa: PLC0415
     from ondol.mesh.xds import types  # noqa: PLC0415
 
-    ports = (("http", 80), ("", 81), *new)
     services = [
         {
             "metadata": {"name": f"s{number}", "namespace": "default", "uid": f"s{number}"},
             "spec": {"clusterIP": SERVICE, "ports": [{"name": name, "port": number}]},
         }
-        for name, number in ports
+        for name, number in (("http", 80), ("", 81), *new)
     ]
     ready = {"conditions": [{"type": mesh.SANDBOX_READY, "status": "True"}]}
     pod = {"metadata": {"name": client, "namespace": "default", "uid": client}, "spec": {}, "status": ready}

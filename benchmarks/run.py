@@ -34,6 +34,7 @@ from ondol.cli import shop
 from ondol.client import Client
 from ondol.compose import parts, platform, settings
 from ondol.compose.instance import Instance
+from ondol.contracts import serving
 
 HERE = Path(__file__).resolve().parent
 ROUNDS = 20
@@ -176,8 +177,8 @@ async def _cold_starts(instance: Instance) -> list[float]:
                 }
             },
         }
-        await client.apply(kinds.KNATIVE_SERVICE, document)
-        await _until(lambda: _ready(client, kinds.KNATIVE_SERVICE, "cold"))
+        await client.apply(serving.SERVICE, document)
+        await _until(lambda: _ready(client, serving.SERVICE, "cold"))
         for _ in range(ROUNDS):
             await _until(lambda: _no_pods(client))
             began = time.monotonic()
@@ -187,7 +188,7 @@ async def _cold_starts(instance: Instance) -> list[float]:
             if status != 200:
                 raise SystemExit(f"the cold request was answered {status}")
             times.append(time.monotonic() - began)
-        await client.delete(kinds.KNATIVE_SERVICE, "cold", NAMESPACE)
+        await client.delete(serving.SERVICE, "cold", NAMESPACE)
     return times
 
 

@@ -285,7 +285,7 @@ async def web(live: Live) -> None:
         await live.pod(f"web-{version}", version=version)
     await live.service(to={"web-v1": 8001, "web-v2": 8002})
     subsets = [{"name": version, "labels": {"version": version}} for version in ("v1", "v2")]
-    await live.rule(resources.DESTINATION_RULE, "web", {"host": "web", "subsets": subsets})
+    await live.rule(mesh_contract.DESTINATION_RULE, "web", {"host": "web", "subsets": subsets})
     await live.programmed("client")
 
 

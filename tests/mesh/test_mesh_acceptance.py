@@ -30,7 +30,7 @@ def table(*rules: Rule[Any], version: str = "1") -> Resource:
 
 
 def accept(acceptance: Acceptance, resource: Resource) -> None:
-    acceptance.hear([Accepted(types.ROUTES, (resource,))])
+    acceptance.observe([Accepted(types.ROUTES, (resource,))])
 
 
 def test_what_we_refuse_keeps_its_last_good_version() -> None:
@@ -85,7 +85,7 @@ def test_envoys_refusal_blames_what_is_new() -> None:
     accept(acceptance, good)
     changed = document("a", 1), document("b", 2)
     worse = table(*acceptance.admit("VirtualService", changed), version="2")
-    assert acceptance.hear([Rejected(types.ROUTES, worse, "no such regex", good)])
+    assert acceptance.observe([Rejected(types.ROUTES, worse, "no such regex", good)])
     assert served(acceptance, *changed) == {"a": "a:1", "b": "b:1"}
     refusal = acceptance.refusal("VirtualService", changed[1])
     assert refusal is not None
@@ -105,7 +105,7 @@ def test_of_several_suspects_each_is_tried_alone() -> None:
         served_names.append({rule.origin.name for rule in rules})
         resource = table(*rules, version=str(version))
         if guilty in served_names[-1]:
-            acceptance.hear([Rejected(types.ROUTES, resource, "bad", accepted)])
+            acceptance.observe([Rejected(types.ROUTES, resource, "bad", accepted)])
         else:
             accept(acceptance, resource)
             accepted = resource
@@ -137,7 +137,7 @@ def test_what_serves_for_a_refused_object_outlives_the_process() -> None:
     accept(acceptance, good)
     second = document("a", 2, hosts=["b"])
     worse = table(*acceptance.admit("VirtualService", [second]), version="2")
-    acceptance.hear([Rejected(types.ROUTES, worse, "no", good)])
+    acceptance.observe([Rejected(types.ROUTES, worse, "no", good)])
     again = Acceptance()
     again.restore(acceptance.export())
     (rule,) = again.admit("VirtualService", [second])
@@ -205,7 +205,7 @@ def test_the_first_version_serves_even_if_it_leads_nowhere() -> None:
 def refused_once(acceptance: Acceptance, *documents: dict[str, Any]) -> Resource:
     """All of them served and refused, the table that was refused."""
     worse = table(*acceptance.admit("VirtualService", documents), version="bad")
-    acceptance.hear([Rejected(types.ROUTES, worse, "port is busy")])
+    acceptance.observe([Rejected(types.ROUTES, worse, "port is busy")])
     return worse
 
 
@@ -253,7 +253,7 @@ def test_what_was_refused_is_tried_once_at_every_start() -> None:
     good = table(*acceptance.admit("VirtualService", [document("a", 1)]))
     accept(acceptance, good)
     worse = table(*acceptance.admit("VirtualService", [second]), version="2")
-    acceptance.hear([Rejected(types.ROUTES, worse, "no", good)])
+    acceptance.observe([Rejected(types.ROUTES, worse, "no", good)])
     again = Acceptance()
     again.restore(acceptance.export())
     assert served(again, second) == {"a": "a:1"}

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -257,3 +259,34 @@ def test_a_rule_comes_to_govern_a_service_that_is_new(objs: Any) -> None:
         after = translator.translate(objs.world()).snapshot
         assert after == Translator(CONFIG).translate(objs.world()).snapshot
     assert any("|v1|web.other.svc.cluster.local" in name for name in after.of(types.CLUSTER))
+
+
+def test_an_era_that_fails_leaves_nothing_to_the_next(objs: Any) -> None:
+    """What was made of a service before a rule failed is not taken for what the service before it gives."""
+
+    def at_ingress(name: str) -> None:
+        gateways, route = ["ondol-system/ingress"], {"route": [{"destination": {"host": "web"}}]}
+        objs.virtual_service(name, {"hosts": [f"{name}.example"], "gateways": gateways, "http": [route]})
+
+    objs.service("web", ("http", 8080))
+    objs.gateway()
+    at_ingress("good")
+    translator, before = Translator(CONFIG), objs.world()
+    translator.translate(before)
+    objs.service("web", ("http", 8080), ("http-more", 8081))
+    at_ingress("bad")
+    failing = objs.world()
+    good, bad = failing.virtual_services
+    bad = dataclasses.replace(bad, spec=_unreadable(bad.spec))
+    rules = {**failing.rules, "VirtualService": [good, bad]}
+    with pytest.raises(registry.Failed):
+        translator.translate(dataclasses.replace(failing, rules=rules))
+    objs.service("elsewhere", namespace="other")
+    after = dataclasses.replace(before, services=[*before.services, objs.of("Service")[-1]])
+    assert translator.translate(after).snapshot == Translator(CONFIG).translate(after).snapshot
+
+
+def _unreadable(spec: Any) -> Any:
+    """A timeout that validation would have refused."""
+    (route,) = spec.http
+    return msgspec.structs.replace(spec, http=(msgspec.structs.replace(route, timeout="soon"),))

@@ -116,7 +116,7 @@ def test_it_is_validated_and_its_last_good_version_serves(world: Any) -> None:
     good = world.of("Outside")[0]
     (rule,) = acceptance.admit("Outside", [good])
     resource = types.Resource("x", "1", b"", (rule.origin,))
-    acceptance.hear([types.Accepted(types.CLUSTER, (resource,))])
+    acceptance.observe([types.Accepted(types.CLUSTER, (resource,))])
     bad = world.put("Outside", "bank", "default", {"host": "*.example", "address": "192.0.2.7"})
     assert acceptance.admit("Outside", [bad]) == [rule]
     refusal = acceptance.refusal("Outside", bad)

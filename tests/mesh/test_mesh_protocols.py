@@ -10,7 +10,8 @@ import pytest
 from tests.mesh import live as real
 from tests.mesh.live import Live, run, split, web
 
-from ondol.api import objects, resources
+from ondol.api import objects
+from ondol.contracts import mesh
 
 pytestmark = real.MARKS
 
@@ -53,7 +54,7 @@ async def test_grpc_and_websockets(live: Live) -> None:
     await live.service("api", port=("grpc", 80), to={"api": 9100})
     await live.service("odd", port=("odd", 2600), to={"odd": 9100})
     spec = {"hosts": ["web"], "http": [split(("v2", 0), match=[{"uri": {"prefix": "/ws"}}])]}
-    await live.rule(resources.VIRTUAL_SERVICE, "web", spec)
+    await live.rule(mesh.VIRTUAL_SERVICE, "web", spec)
     found = await live.call(
         "client",
         {"grpc": True, "host": "api"},
@@ -104,7 +105,7 @@ async def test_each_attempt_is_a_span_in_the_callers_trace(live: Live) -> None:
     await web(live)
     retries = {"attempts": 2, "retryOn": "5xx", "backoff": "1ms"}
     spec = {"hosts": ["web"], "http": [split(("v1", 0), retries=retries)]}
-    await live.rule(resources.VIRTUAL_SERVICE, "web", spec)
+    await live.rule(mesh.VIRTUAL_SERVICE, "web", spec)
     trace, parent = uuid.uuid4().hex, "b7ad6b7169203331"
     headers = {"traceparent": f"00-{trace}-{parent}-01"}
     (answer,) = await live.call("client", {"path": f"/fail/1/{trace}", "headers": headers})
@@ -158,6 +159,6 @@ async def test_a_call_may_be_the_last_on_its_connection(live: Live, name: str) -
 async def test_the_server_says_whether_it_wants_a_body(live: Live) -> None:
     """`Expect: 100-continue` is answered by the application, not by the proxy in its place."""
     await web(live)
-    await live.rule(resources.VIRTUAL_SERVICE, "web", {"hosts": ["web"], "http": [split(("v1", 0))]})
+    await live.rule(mesh.VIRTUAL_SERVICE, "web", {"hosts": ["web"], "http": [split(("v1", 0))]})
     head = "PUT / HTTP/1.1\r\nhost: web\r\ncontent-length: 5\r\nexpect: 100-continue\r\n\r\n"
     assert await live.statuses("client", {"send": head}) == [417]

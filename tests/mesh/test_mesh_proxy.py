@@ -15,7 +15,7 @@ from tests.mesh.live import Live, counter, ports, split, start_mesh, web
 
 from ondol.api import conditions, objects, resources
 from ondol.base import errors
-from ondol.contracts.mesh import POD_PROGRAMMED
+from ondol.contracts.mesh import GATEWAY, POD_PROGRAMMED, VIRTUAL_SERVICE
 from ondol.mesh import process
 
 pytestmark = real.MARKS
@@ -25,7 +25,7 @@ async def test_a_weighted_split_is_counted(live: Live) -> None:
     """Of 400 calls, about one in ten goes to the second version, and none fails."""
     await web(live)
     route = {"hosts": ["web"], "http": [split(("v1", 90), ("v2", 10))]}
-    await live.rule(resources.VIRTUAL_SERVICE, "web", route)
+    await live.rule(VIRTUAL_SERVICE, "web", route)
     found = ports(await live.call("client", *[{}] * 400))
     assert found[8001] + found[8002] == 400
     assert 15 <= found[8002] <= 75
@@ -38,7 +38,7 @@ async def test_a_header_chooses_the_version(live: Live) -> None:
         "hosts": ["web"],
         "http": [split(("v2", 0), match=[{"headers": {"x-user": {"exact": "jason"}}}]), split(("v1", 0))],
     }
-    await live.rule(resources.VIRTUAL_SERVICE, "web", spec)
+    await live.rule(VIRTUAL_SERVICE, "web", spec)
     assert ports(await live.call("client", *[{"headers": {"x-user": "jason"}}] * 10)) == {8002: 10}
     assert ports(await live.call("client", *[{}] * 10, {"headers": {"x-user": "ann"}})) == {8001: 11}
 
@@ -48,12 +48,12 @@ async def test_retries_and_timeouts(live: Live) -> None:
     await web(live)
     retries = {"attempts": 2, "retryOn": "5xx", "backoff": "1ms"}
     spec = {"hosts": ["web"], "http": [split(("v1", 0), timeout="0.3s", retries=retries)]}
-    await live.rule(resources.VIRTUAL_SERVICE, "web", spec)
+    await live.rule(VIRTUAL_SERVICE, "web", spec)
     found = await live.call("client", {"path": "/fail/2/a"}, {"path": "/fail/3/b"}, {"path": "/slow/2"})
     assert [answer["status"] for answer in found] == [200, 503, 504]
     assert 0.25 < found[2]["took_s"] < 1
     # Rules say how long a call may take, not who calls: Istio's proxy takes Envoy's own headers away, too.
-    await live.rule(resources.VIRTUAL_SERVICE, "web", {"hosts": ["web"], "http": [split(("v1", 0))]})
+    await live.rule(VIRTUAL_SERVICE, "web", {"hosts": ["web"], "http": [split(("v1", 0))]})
     impatient = {"path": "/slow/0.5", "headers": {"x-envoy-upstream-rq-timeout-ms": "50"}}
     assert await live.statuses("client", impatient) == [200]
 
@@ -62,17 +62,17 @@ async def test_what_envoy_refuses_is_told_and_the_last_good_rule_serves(live: Li
     """A regex that is none is reported with Envoy's words, and both the old and other rules go on."""
     await web(live)
     good = {"hosts": ["web"], "http": [split(("v1", 0))]}
-    await live.rule(resources.VIRTUAL_SERVICE, "web", good)
+    await live.rule(VIRTUAL_SERVICE, "web", good)
     bad = {"hosts": ["web"], "http": [split(("v2", 0), match=[{"uri": {"regex": "/(unclosed"}}])]}
-    told = await live.rule(resources.VIRTUAL_SERVICE, "web", bad, status="False")
+    told = await live.rule(VIRTUAL_SERVICE, "web", bad, status="False")
     condition = conditions.get(told, "Accepted") or {}
     assert condition["reason"] == "RejectedByProxy"
     assert "missing )" in condition["message"]
     assert ports(await live.call("client", *[{}] * 5)) == {8001: 5}
     other = {"hosts": ["other.example"], "http": [{"directResponse": {"status": 418}}]}
-    await live.rule(resources.VIRTUAL_SERVICE, "other", other)
+    await live.rule(VIRTUAL_SERVICE, "other", other)
     assert await live.statuses("client", {"host": "other.example"}, {}) == [418, 200]
-    await live.rule(resources.VIRTUAL_SERVICE, "web", {"hosts": ["web"], "http": [split(("v2", 0))]})
+    await live.rule(VIRTUAL_SERVICE, "web", {"hosts": ["web"], "http": [split(("v2", 0))]})
     assert ports(await live.call("client", *[{}] * 5)) == {8002: 5}
 
 
@@ -80,10 +80,10 @@ async def test_what_cannot_be_meant_is_told(live: Live) -> None:
     """Nonsense is refused by us; a subset nobody defined is a warning, and served."""
     await web(live)
     nonsense = {"hosts": ["web"], "http": [split(("v1", 0), redirect={"uri": "/"})]}
-    told = await live.rule(resources.VIRTUAL_SERVICE, "web", nonsense, status="False")
+    told = await live.rule(VIRTUAL_SERVICE, "web", nonsense, status="False")
     assert "exactly one of" in (conditions.get(told, "Accepted") or {})["message"]
     missing = {"hosts": ["web"], "http": [split(("v9", 0))]}
-    told = await live.rule(resources.VIRTUAL_SERVICE, "web", missing)
+    told = await live.rule(VIRTUAL_SERVICE, "web", missing)
     assert (conditions.get(told, "PassedAnalysis") or {})["reason"] == "KIA1107"
     assert await live.statuses("client", {}) == [503]
 
@@ -108,9 +108,9 @@ async def test_the_control_plane_may_come_and_go(live: Live) -> None:
     """Calls go on without it; a new one takes over what the proxy runs, last good rules included."""
     await web(live)
     good = {"hosts": ["web"], "http": [split(("v1", 0))]}
-    await live.rule(resources.VIRTUAL_SERVICE, "web", good)
+    await live.rule(VIRTUAL_SERVICE, "web", good)
     bad = {"hosts": ["web"], "http": [split(("v2", 0), match=[{"uri": {"regex": "/(unclosed"}}])]}
-    await live.rule(resources.VIRTUAL_SERVICE, "web", bad, status="False")
+    await live.rule(VIRTUAL_SERVICE, "web", bad, status="False")
     for manager in list(live.world.managers):
         live.world.crash(manager)
     await anyio.sleep(0.1)
@@ -144,15 +144,15 @@ async def test_a_busy_gateway_port_is_served_once_it_is_free(live: Live) -> None
         port = held.getsockname()[1]
         server = {"port": {"number": port, "name": "http", "protocol": "HTTP"}, "hosts": ["*"]}
         spec = {"selector": {"istio": "ingressgateway"}, "servers": [server]}
-        told = await live.rule(resources.GATEWAY, "own", spec, status="False")
+        told = await live.rule(GATEWAY, "own", spec, status="False")
         assert "in use" in (conditions.get(told, "Accepted") or {})["message"]
         route = {"hosts": ["own.example"], "gateways": ["own"], "http": [{"directResponse": {"status": 203}}]}
         document = {"kind": "VirtualService", "metadata": {"name": "own", "namespace": "default"}}
-        api = {"apiVersion": resources.VIRTUAL_SERVICE.api_version}
-        await live.client.apply(resources.VIRTUAL_SERVICE, {**api, **document, "spec": route})
+        api = {"apiVersion": VIRTUAL_SERVICE.api_version}
+        await live.client.apply(VIRTUAL_SERVICE, {**api, **document, "spec": route})
 
     async def served() -> bool:
-        found = await live.client.get(resources.GATEWAY, "own", "default")
+        found = await live.client.get(GATEWAY, "own", "default")
         return conditions.is_true(found, "Programmed") and conditions.is_true(found, "Accepted")
 
     await live.world.eventually(served, why="the gateway to be served")
@@ -165,11 +165,11 @@ async def test_what_was_refused_is_refused_again_when_it_is_made_again(live: Liv
     await live.service(to={"web-v1": 8001})
     await live.programmed("client")
     for _ in range(2):
-        await live.rule(resources.VIRTUAL_SERVICE, "r", bad, status="False")
-        await live.client.delete(resources.VIRTUAL_SERVICE, "r", "default")
+        await live.rule(VIRTUAL_SERVICE, "r", bad, status="False")
+        await live.client.delete(VIRTUAL_SERVICE, "r", "default")
     good = {"hosts": ["r.example"], "http": [{"directResponse": {"status": 203}}]}
-    await live.rule(resources.VIRTUAL_SERVICE, "r", good)
-    await live.rule(resources.VIRTUAL_SERVICE, "r", bad, status="False")
+    await live.rule(VIRTUAL_SERVICE, "r", good)
+    await live.rule(VIRTUAL_SERVICE, "r", bad, status="False")
     assert await live.statuses("client", {"host": "r.example"}) == [203]
 
 
@@ -200,7 +200,7 @@ async def test_the_ingress_gateway(live: Live) -> None:
     """The mesh makes the default Gateway; a rule bound to it serves its host on the ingress port only."""
     await web(live)
     spec = {"hosts": ["shop.localhost"], "gateways": ["ondol-system/ingress"], "http": [split(("v1", 0))]}
-    await live.rule(resources.VIRTUAL_SERVICE, "shop", spec)
+    await live.rule(VIRTUAL_SERVICE, "shop", spec)
     command = [sys.executable, real.TRAFFIC, "call"]
     requests = [
         {"address": "127.0.0.1", "port": live.config.ingress_port, "host": host}
@@ -264,7 +264,7 @@ async def test_callers_are_told_apart_by_their_labels(live: Live) -> None:
         "hosts": ["web"],
         "http": [split(("v2", 0), match=[{"sourceLabels": {"tier": "gold"}}]), split(("v1", 0))],
     }
-    await live.rule(resources.VIRTUAL_SERVICE, "web", spec)
+    await live.rule(VIRTUAL_SERVICE, "web", spec)
     assert ports(await live.call("tester", *[{}] * 5)) == {8002: 5}
     assert ports(await live.call("client", *[{}] * 5)) == {8001: 5}
     assert counter(live, "listener_manager.listener_modified") == 0

@@ -16,9 +16,8 @@ from google.protobuf import json_format
 
 from ondol.api import objects
 from ondol.api.objects import Key
-from ondol.api.schema import rules
 from ondol.contracts import mesh, proxy
-from ondol.mesh import analysis, bootstrap, definitions, descriptions
+from ondol.mesh import analysis, bootstrap, definitions
 from ondol.mesh.config import MeshConfig
 from ondol.mesh.kinds import KINDS
 from ondol.mesh.model import durations, istio, kube
@@ -487,36 +486,6 @@ def test_a_port_beside_the_ingress_is_told(objs: Any, translate: Translate) -> N
     shop(objs)
     objs.gateway("more", port={"number": 9000, "name": "http", "protocol": "HTTP"})
     assert codes(objs, translate) == {"more": {"IST0162"}}
-
-
-def test_the_crds_are_structural_and_hold_examples() -> None:
-    """Kubernetes would accept the schemas; they say what the structs say and carry no defaults."""
-    for crd in definitions.crds():
-        served = {each["name"]: each["storage"] for each in crd["spec"]["versions"] if each["served"]}
-        assert served == {"v1": True, "v1beta1": False, "v1alpha3": False}
-        schema = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
-        assert not list(rules.check(schema, "schema"))
-        assert '"default"' not in json.dumps(schema)
-    route = definitions.crds()[0]["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
-    http = route["properties"]["http"]["items"]["properties"]
-    attempts = dict(http["retries"]["properties"]["attempts"])
-    assert attempts.pop("description")
-    assert attempts == {
-        "type": "integer",
-        "minimum": 0,
-        "maximum": 2**31 - 1,
-    }
-    assert http["delegate"]["x-kubernetes-preserve-unknown-fields"] is True
-    assert "Not supported" in http["delegate"]["description"]
-
-
-def test_every_struct_that_is_explained_exists() -> None:
-    """Explanations of fields that went are removed with them; those that lack one fail when it is made."""
-    for name, fields in descriptions.FIELDS.items():
-        struct = getattr(istio, name)
-        encoded = dict(zip(struct.__struct_fields__, struct.__struct_encode_fields__, strict=True))
-        ignored = {encoded[name] for name in istio.unsupported(struct)}
-        assert set(fields) == set(encoded.values()) - ignored, name
 
 
 def test_golden_snapshot(objs: Any, mesh_config: MeshConfig) -> None:

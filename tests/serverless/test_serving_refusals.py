@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from ondol import apiserver, sdk, store
-from ondol.api import resources
 from ondol.api.objects import Object, Resource
 from ondol.base.clock import SystemClock
+from ondol.contracts import serving
 from ondol.sdk.testing.world import World
 from ondol.serverless import wiring
 from ondol.serverless.serving import validation
@@ -44,7 +44,7 @@ async def test_what_serving_does_not_do_is_refused(mode: str, part: Object, stat
         await sdk.install_crds(world.client, wiring.crds())
         answer = await world.client.raw(
             "POST",
-            resources.KNATIVE_SERVICE.path(NAMESPACE),
+            serving.SERVICE.path(NAMESPACE),
             query={"fieldValidation": mode},
             headers={"content-type": "application/json"},
             body=json.dumps(document).encode(),
@@ -53,9 +53,7 @@ async def test_what_serving_does_not_do_is_refused(mode: str, part: Object, stat
     assert place.encode() in answer.body
 
 
-@pytest.mark.parametrize(
-    "resource", [resources.KNATIVE_SERVICE, resources.KNATIVE_CONFIGURATION, resources.KNATIVE_REVISION]
-)
+@pytest.mark.parametrize("resource", [serving.SERVICE, serving.CONFIGURATION, serving.REVISION])
 async def test_nonsense_is_refused_and_breaks_nothing(resource: Resource) -> None:
     """Every field of a pod with a value of another form: a client error, whatever it is."""
     app = apiserver.build(
@@ -63,7 +61,7 @@ async def test_nonsense_is_refused_and_breaks_nothing(resource: Resource) -> Non
     )
     (crd,) = (c for c in wiring.crds() if c["metadata"]["name"] == resource.group_resource)
     schema = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
-    of_revision = resource == resources.KNATIVE_REVISION
+    of_revision = resource == serving.REVISION
     pod = schema if of_revision else schema["properties"]["template"]["properties"]["spec"]
     container = pod["properties"]["containers"]["items"]
     good = {"image": "x"}

@@ -20,6 +20,7 @@ from ondol.api.objects import Key, Object, Resource
 from ondol.base import errors
 from ondol.base.clock import SystemClock
 from ondol.client import Client
+from ondol.contracts import mesh, serving
 from ondol.sdk.testing.world import World
 from ondol.serverless import wiring
 from ondol.serverless.activator import head
@@ -89,7 +90,7 @@ class Cluster:
         while True:
             for deployment in (await self.client.list(resources.DEPLOYMENT, NAMESPACE)).items:
                 await self._run_pods(deployment)
-            for rules in (await self.client.list(resources.VIRTUAL_SERVICE, NAMESPACE)).items:
+            for rules in (await self.client.list(mesh.VIRTUAL_SERVICE, NAMESPACE)).items:
                 await self._programmed(rules)
             await anyio.sleep(0.02)
 
@@ -101,7 +102,7 @@ class Cluster:
             (), "Programmed", "True", now=0, observed_generation=objects.generation(rules)
         )
         await self.client.patch(
-            resources.VIRTUAL_SERVICE,
+            mesh.VIRTUAL_SERVICE,
             objects.name(rules),
             NAMESPACE,
             patch={"status": {"conditions": written}},
@@ -192,7 +193,7 @@ class Platform:
     async def serve(
         self, text: str, *, traffic: list[Object] | None = None, notes: Mapping[str, str] = NONE
     ) -> None:
-        await self.client.apply(resources.KNATIVE_SERVICE, self.document(text, traffic=traffic, notes=notes))
+        await self.client.apply(serving.SERVICE, self.document(text, traffic=traffic, notes=notes))
 
     async def eventually(self, resource: Resource, name: str, test: Callable[[Object], Any]) -> Object:
         """The object once `test` holds of it; the last state is shown when it never does."""
@@ -210,7 +211,7 @@ class Platform:
 
     async def ready(self, name: str = "hello", *, latest: str = "") -> Object:
         return await self.eventually(
-            resources.KNATIVE_SERVICE,
+            serving.SERVICE,
             name,
             lambda s: (
                 conditions.is_true(s, "Ready")
@@ -296,14 +297,14 @@ async def test_everything_of_a_service_is_owned(platform: Platform) -> None:
     await platform.ready()
     owners = {}
     for resource, name in (
-        (resources.KNATIVE_CONFIGURATION, "hello"),
-        (resources.KNATIVE_ROUTE, "hello"),
-        (resources.KNATIVE_REVISION, "hello-00001"),
+        (serving.CONFIGURATION, "hello"),
+        (serving.ROUTE, "hello"),
+        (serving.REVISION, "hello-00001"),
         (resources.DEPLOYMENT, "hello-00001-deployment"),
         (resources.SERVICE, "hello-00001"),
         (resources.SERVICE, "hello"),
-        (resources.POD_AUTOSCALER, "hello-00001"),
-        (resources.VIRTUAL_SERVICE, "hello"),
+        (serving.POD_AUTOSCALER, "hello-00001"),
+        (mesh.VIRTUAL_SERVICE, "hello"),
         (resources.ENDPOINT_SLICE, "hello-00001"),
     ):
         owner = objects.controller_of(await platform.client.get(resource, name, NAMESPACE)) or {}
@@ -329,7 +330,7 @@ async def test_service_becomes_revision_route_and_rules(platform: Platform) -> N
     assert status["url"] == "http://hello.default.localhost"
     assert status["latestReadyRevisionName"] == "hello-00001"
     assert status["traffic"] == [{"revisionName": "hello-00001", "percent": 100, "latestRevision": True}]
-    rules = await platform.client.get(resources.VIRTUAL_SERVICE, "hello", NAMESPACE)
+    rules = await platform.client.get(mesh.VIRTUAL_SERVICE, "hello", NAMESPACE)
     destination = rules["spec"]["http"][0]["route"][0]["destination"]
     assert destination["host"] == "hello-00001.default.svc.cluster.local"
     assert "hello.default.localhost" in rules["spec"]["hosts"]
@@ -346,13 +347,11 @@ async def test_to_zero_and_back_by_one_request(platform: Platform) -> None:
         resources.DEPLOYMENT, "hello-00001-deployment", lambda d: objects.spec(d)["replicas"] == 0
     )
     revision = await platform.eventually(
-        resources.KNATIVE_REVISION, "hello-00001", lambda r: conditions.is_false(r, "Active")
+        serving.REVISION, "hello-00001", lambda r: conditions.is_false(r, "Active")
     )
     assert conditions.is_true(revision, "Ready")
     assert (await platform.request("hello-00001")).endswith(b"hello")
-    await platform.eventually(
-        resources.KNATIVE_REVISION, "hello-00001", lambda r: conditions.is_true(r, "Active")
-    )
+    await platform.eventually(serving.REVISION, "hello-00001", lambda r: conditions.is_true(r, "Active"))
 
 
 async def test_new_revision_takes_over_when_it_is_ready(platform: Platform) -> None:
@@ -363,7 +362,7 @@ async def test_new_revision_takes_over_when_it_is_ready(platform: Platform) -> N
     service = await platform.ready(latest="hello-00002")
     assert objects.status(service)["traffic"][0]["revisionName"] == "hello-00002"
     old = await platform.eventually(
-        resources.KNATIVE_REVISION,
+        serving.REVISION,
         "hello-00001",
         lambda r: objects.labels(r)[wellknown.ROUTING_STATE_LABEL] == "reserve",
     )
@@ -377,7 +376,7 @@ async def test_broken_revision_does_not_take_over(platform: Platform) -> None:
     platform.cluster.crash.add("hello-00002")
     await platform.serve("two")
     service = await platform.eventually(
-        resources.KNATIVE_SERVICE, "hello", lambda s: conditions.is_false(s, "ConfigurationsReady")
+        serving.SERVICE, "hello", lambda s: conditions.is_false(s, "ConfigurationsReady")
     )
     live = conditions.get(service, "ConfigurationsReady") or {}
     assert live["reason"] == "RevisionFailed"
@@ -398,7 +397,7 @@ async def test_traffic_is_split_and_tagged(platform: Platform) -> None:
     service = await platform.ready(latest="hello-00002")
     shares = [(t["revisionName"], t["percent"], t.get("tag")) for t in objects.status(service)["traffic"]]
     assert shares == [("hello-00001", 70, "old"), ("hello-00002", 30, None)]
-    rules = await platform.client.get(resources.VIRTUAL_SERVICE, "hello", NAMESPACE)
+    rules = await platform.client.get(mesh.VIRTUAL_SERVICE, "hello", NAMESPACE)
     weights = [[d["weight"] for d in rule["route"]] for rule in rules["spec"]["http"]]
     assert weights == [[100], [70, 30]]
     assert "old-hello.default.localhost" in rules["spec"]["hosts"]
@@ -411,15 +410,15 @@ async def test_a_named_revision_is_routed_to_once_it_is_ready(platform: Platform
     platform.cluster.slow.add("hello-00002")
     await platform.serve("two", traffic=[{"revisionName": "hello-00002", "percent": 100}])
     service = await platform.eventually(
-        resources.KNATIVE_SERVICE, "hello", lambda s: "not ready" in _said(s, "RoutesReady")
+        serving.SERVICE, "hello", lambda s: "not ready" in _said(s, "RoutesReady")
     )
     assert objects.status(service)["traffic"][0]["revisionName"] == "hello-00001"
-    rules = await platform.client.get(resources.VIRTUAL_SERVICE, "hello", NAMESPACE)
+    rules = await platform.client.get(mesh.VIRTUAL_SERVICE, "hello", NAMESPACE)
     assert "hello-00002" not in str(rules["spec"])
     platform.cluster.slow.clear()
     await platform.ready(latest="hello-00002")
     service = await platform.eventually(
-        resources.KNATIVE_SERVICE, "hello", lambda s: conditions.is_true(s, "RoutesReady")
+        serving.SERVICE, "hello", lambda s: conditions.is_true(s, "RoutesReady")
     )
     assert objects.status(service)["traffic"][0]["revisionName"] == "hello-00002"
 
@@ -446,7 +445,7 @@ async def test_wrong_percentages_are_told() -> None:
         await platform.ready()
         await platform.serve("one", traffic=[{"latestRevision": True, "percent": 60}])
         service = await platform.eventually(
-            resources.KNATIVE_SERVICE, "hello", lambda s: conditions.is_false(s, "RoutesReady")
+            serving.SERVICE, "hello", lambda s: conditions.is_false(s, "RoutesReady")
         )
         assert "add up to 60" in (conditions.get(service, "RoutesReady") or {})["message"]
         assert objects.status(service)["traffic"][0]["revisionName"] == "hello-00001"
@@ -457,13 +456,13 @@ async def test_a_revision_is_ready_when_its_least_replicas_are(platform: Platfor
     platform.cluster.started = 1
     await platform.serve("one", notes={"autoscaling.knative.dev/min-scale": "3"})
     await platform.eventually(
-        resources.POD_AUTOSCALER, "hello-00001", lambda a: objects.status(a).get("actualScale") == 1
+        serving.POD_AUTOSCALER, "hello-00001", lambda a: objects.status(a).get("actualScale") == 1
     )
-    revision = await platform.client.get(resources.KNATIVE_REVISION, "hello-00001", NAMESPACE)
+    revision = await platform.client.get(serving.REVISION, "hello-00001", NAMESPACE)
     assert not conditions.is_true(revision, "Ready")
     platform.cluster.started = 3
     await platform.ready()
-    scaler = await platform.client.get(resources.POD_AUTOSCALER, "hello-00001", NAMESPACE)
+    scaler = await platform.client.get(serving.POD_AUTOSCALER, "hello-00001", NAMESPACE)
     assert objects.status(scaler)["actualScale"] == 3
 
 
@@ -481,7 +480,7 @@ async def test_load_scales_out(platform: Platform) -> None:
 async def test_defaults_are_stored_and_make_no_changes(platform: Platform) -> None:
     """What a client reads back says everything; writing the same again is no new generation."""
     await platform.serve("one")
-    service = await platform.client.get(resources.KNATIVE_SERVICE, "hello", NAMESPACE)
+    service = await platform.client.get(serving.SERVICE, "hello", NAMESPACE)
     spec = service["spec"]["template"]["spec"]
     assert service["spec"]["traffic"] == [{"latestRevision": True, "percent": 100}]
     assert (spec["timeoutSeconds"], spec["containerConcurrency"], spec["enableServiceLinks"]) == (
@@ -493,9 +492,9 @@ async def test_defaults_are_stored_and_make_no_changes(platform: Platform) -> No
     await platform.serve("one")
     bare = platform.document("one")
     bare["metadata"]["resourceVersion"] = service["metadata"]["resourceVersion"]
-    replaced = await platform.client.update(resources.KNATIVE_SERVICE, bare)
+    replaced = await platform.client.update(serving.SERVICE, bare)
     assert objects.generation(replaced) == 1
-    for kind in (resources.KNATIVE_SERVICE, resources.KNATIVE_CONFIGURATION, resources.KNATIVE_ROUTE):
+    for kind in (serving.SERVICE, serving.CONFIGURATION, serving.ROUTE):
         stored = await platform.eventually(kind, "hello", objects.uid)
         assert objects.annotations(stored)[wellknown.CREATOR] == "system:admin", kind
 
@@ -510,10 +509,8 @@ async def _refused_child_is_told(platform: Platform) -> None:
     document = platform.document("one")
     container = document["spec"]["template"]["spec"]["containers"][0]
     container["volumeMounts"] = [{"name": "none", "mountPath": "/x"}]
-    await platform.client.create(resources.KNATIVE_SERVICE, document)
-    service = await platform.eventually(
-        resources.KNATIVE_SERVICE, "hello", lambda s: conditions.is_false(s, "Ready")
-    )
+    await platform.client.create(serving.SERVICE, document)
+    service = await platform.eventually(serving.SERVICE, "hello", lambda s: conditions.is_false(s, "Ready"))
     assert 'volumeMounts[0].name: Not found: "none"' in (conditions.get(service, "Ready") or {})["message"]
 
 
@@ -538,11 +535,9 @@ async def test_name_taken_by_somebody_else(platform: Platform) -> None:
         "metadata": {"name": "hello", "namespace": NAMESPACE},
         "spec": {"template": {"spec": {"containers": [{"image": "x"}]}}},
     }
-    await platform.client.create(resources.KNATIVE_CONFIGURATION, other)
+    await platform.client.create(serving.CONFIGURATION, other)
     await platform.serve("one")
-    service = await platform.eventually(
-        resources.KNATIVE_SERVICE, "hello", lambda s: conditions.is_false(s, "Ready")
-    )
+    service = await platform.eventually(serving.SERVICE, "hello", lambda s: conditions.is_false(s, "Ready"))
     assert (conditions.get(service, "Ready") or {})["reason"] == "NotOwned"
     assert Key(NAMESPACE, "hello") == objects.key(service)
 
@@ -558,12 +553,12 @@ async def test_wrong_service_is_refused_when_it_is_written() -> None:
         platform = Platform(world, Cluster(world, 8080), PlayedProxy(world.client))
         wrong = platform.document("one", traffic=[{"latestRevision": True, "percent": 60}])
         with pytest.raises(errors.Invalid, match="Traffic targets sum to 60, want 100"):
-            await world.client.create(resources.KNATIVE_SERVICE, wrong)
+            await world.client.create(serving.SERVICE, wrong)
         with pytest.raises(errors.Invalid, match="want 100"):
-            await world.client.apply(resources.KNATIVE_SERVICE, wrong)
+            await world.client.apply(serving.SERVICE, wrong)
         answer = await world.client.raw(
             "POST",
-            resources.KNATIVE_SERVICE.path(NAMESPACE),
+            serving.SERVICE.path(NAMESPACE),
             headers={"content-type": "application/json"},
             body=json.dumps(platform.document("one")).encode(),
         )

@@ -1,4 +1,7 @@
-"""The resources that this project's own clients and controllers address, as constants."""
+"""Where Kubernetes' own kinds are served, as constants for clients and controllers.
+
+Those of the mesh and of Serving stand in `ondol.contracts`.
+"""
 
 from __future__ import annotations
 
@@ -29,16 +32,4 @@ CLUSTER_ROLE_BINDING: Final = Resource(
 )
 CUSTOM_RESOURCE_DEFINITION: Final = Resource(
     "apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition", namespaced=False
-)
-
-VIRTUAL_SERVICE: Final = Resource("networking.istio.io", "v1", "virtualservices", "VirtualService")
-DESTINATION_RULE: Final = Resource("networking.istio.io", "v1", "destinationrules", "DestinationRule")
-GATEWAY: Final = Resource("networking.istio.io", "v1", "gateways", "Gateway")
-
-KNATIVE_SERVICE: Final = Resource("serving.knative.dev", "v1", "services", "Service")
-KNATIVE_CONFIGURATION: Final = Resource("serving.knative.dev", "v1", "configurations", "Configuration")
-KNATIVE_REVISION: Final = Resource("serving.knative.dev", "v1", "revisions", "Revision")
-KNATIVE_ROUTE: Final = Resource("serving.knative.dev", "v1", "routes", "Route")
-POD_AUTOSCALER: Final = Resource(
-    "autoscaling.internal.knative.dev", "v1alpha1", "podautoscalers", "PodAutoscaler"
 )

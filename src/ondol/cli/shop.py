@@ -73,7 +73,7 @@ async def _deploy(client: Client, examples: Path) -> None:
         terminal.write(f"  {name:<12} ready after {watch.elapsed_s:4.1f} s")
     await _until("cache carts", _is_ready, client, _CACHE, "carts")
     terminal.write(f"  {'carts':<12} ready after {watch.elapsed_s:4.1f} s  (made by the cache operator)")
-    await _until("serverless thumbnail", _is_ready, client, kinds.KNATIVE_SERVICE, "thumbnail")
+    await _until("serverless thumbnail", _is_ready, client, serving.SERVICE, "thumbnail")
     terminal.write(f"  {'thumbnail':<12} ready after {watch.elapsed_s:4.1f} s  (serverless)")
 
 

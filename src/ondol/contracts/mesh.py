@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from ondol.api import objects
+from ondol.api.objects import Resource
 from ondol.contracts import cluster
 
 # Pods: who is served, and who they are
@@ -60,6 +61,9 @@ def _choice_of_namespace(labels: Mapping[str, str]) -> bool | None:
 
 GROUP: Final = "networking.istio.io"
 API_VERSION: Final = f"{GROUP}/v1"
+VIRTUAL_SERVICE: Final = Resource(GROUP, "v1", "virtualservices", "VirtualService")
+DESTINATION_RULE: Final = Resource(GROUP, "v1", "destinationrules", "DestinationRule")
+GATEWAY: Final = Resource(GROUP, "v1", "gateways", "Gateway")
 MESH_GATEWAY: Final = "mesh"
 """The gateway name in a VirtualService that means calls between pods."""
 DEFAULT_GATEWAY: Final = "ingress"

@@ -1,10 +1,20 @@
-"""Serving towards the others: the labels by which its objects and pods are known, and the ports they have."""
+"""Serving towards the others: its kinds, the labels by which objects and pods are known, their port."""
 
 from __future__ import annotations
 
 from typing import Final
 
+from ondol.api.objects import Resource
+
 GROUP: Final = "serving.knative.dev"
+SERVICE: Final = Resource(GROUP, "v1", "services", "Service")
+CONFIGURATION: Final = Resource(GROUP, "v1", "configurations", "Configuration")
+REVISION: Final = Resource(GROUP, "v1", "revisions", "Revision")
+ROUTE: Final = Resource(GROUP, "v1", "routes", "Route")
+POD_AUTOSCALER: Final = Resource(
+    "autoscaling.internal.knative.dev", "v1alpha1", "podautoscalers", "PodAutoscaler"
+)
+
 SERVICE_LABEL: Final = f"{GROUP}/service"
 """On what a Service of Serving leads to, its pods among them: the Service's name."""
 CONFIGURATION_LABEL: Final = f"{GROUP}/configuration"

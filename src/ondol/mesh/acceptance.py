@@ -105,13 +105,13 @@ class _Entry:
         return self.good if is_held_back or self.current is None else self.current
 
     @property
-    def held_for(self) -> Refusal | None:
+    def refusal_in_force(self) -> Refusal | None:
         return self.refusal or (Refusal(_MISSING, self.missing) if self.waits else None)
 
 
 @dataclass(slots=True)
 class Acceptance:
-    """`admit` documents, `hear` outcomes, then ask for `effective` rules and `refusals`."""
+    """`admit` documents, `observe` outcomes, then ask for `effective` rules and `refusals`."""
 
     port_problem: Callable[[int], str] = lambda _number: ""
     """Why no Gateway may have a port of this machine, or nothing."""
@@ -141,8 +141,8 @@ class Acceptance:
             changed = True
         if changed:
             self._hasten()
-        found = [entry.effective for key, entry in self._entries.items() if key[0] == kind]
-        return [rule for rule in found if rule is not None]
+        rules = [entry.effective for key, entry in self._entries.items() if key[0] == kind]
+        return [rule for rule in rules if rule is not None]
 
     # Across restarts
 
@@ -151,10 +151,10 @@ class Acceptance:
         records = [
             _Record(*key, entry.version, refusal, _Good.of(entry.good))
             for key, entry in sorted(self._entries.items())
-            if (refusal := entry.held_for) is not None
+            if (refusal := entry.refusal_in_force) is not None
         ]
-        found: list[Object] = msgspec.to_builtins(records)
-        return found
+        exported: list[Object] = msgspec.to_builtins(records)
+        return exported
 
     def restore(self, exported: list[Object]) -> None:
         """Take up what an earlier process exported; before the first `admit`."""
@@ -222,7 +222,7 @@ class Acceptance:
                 changed |= entry.effective is not before
         return changed
 
-    def hear(self, outcomes: Iterable[Outcome]) -> bool:
+    def observe(self, outcomes: Iterable[Outcome]) -> bool:
         """Take in Envoy's answers; whether what is served must be translated anew."""
         changed = False
         for outcome in outcomes:
@@ -299,26 +299,26 @@ class Acceptance:
 
     def refusal(self, kind: str, document: Object) -> Refusal | None:
         entry = self._entries.get((kind, objects.namespace(document), objects.name(document)))
-        return entry.held_for if entry is not None else None
+        return entry.refusal_in_force if entry is not None else None
 
     def runs(self, type_url: str, name: str) -> bool:
         return (type_url, name) in self._running
 
-    def knows(self, kind: str, document: Object) -> bool:
+    def has_version(self, kind: str, document: Object) -> bool:
         """Whether this version of the document has been admitted."""
         entry = self._entries.get((kind, objects.namespace(document), objects.name(document)))
         return entry is not None and entry.version == registry.version(document)
 
     def running(self, snapshot: Snapshot) -> dict[Origin, bool]:
         """For each object that something was made from: whether Envoy runs all of it."""
-        found: dict[Origin, bool] = {}
+        running: dict[Origin, bool] = {}
         for type_url, resources in snapshot.resources.items():
             for resource in resources.values():
                 if resource.origins:
-                    ran = self._running.get((type_url, resource.name)) == resource.version
+                    is_running = self._running.get((type_url, resource.name)) == resource.version
                     for origin in resource.origins:
-                        found[origin] = found.get(origin, True) and ran
-        return found
+                        running[origin] = running.get(origin, True) and is_running
+        return running
 
     def _renewed(self, good: Rule[Any] | None, kind: str, document: Object, version: str) -> _Entry:
         entry = _Entry(version, good=good)

@@ -28,14 +28,14 @@ def of_rule(
     words: Mapping[Progress, Word] = PROGRESS,
 ) -> list[Object]:
     """The conditions an Istio object should have."""
-    found = [dict(condition) for condition in conditions.of(obj)]
+    listed = [dict(condition) for condition in conditions.of(obj)]
     generation = objects.generation(obj)
     last_good = "the last good version, if there was one, keeps serving"
 
     def put(type: str, status: conditions.Status, reason: str, message: str = "") -> None:
-        nonlocal found
-        found = conditions.set(
-            found, type, status, reason=reason, message=message, now=now, observed_generation=generation
+        nonlocal listed
+        listed = conditions.set(
+            listed, type, status, reason=reason, message=message, now=now, observed_generation=generation
         )
 
     if refusal is None:
@@ -51,7 +51,7 @@ def of_rule(
         put(PASSED_ANALYSIS, "False", findings[0].code, text)
     else:
         put(PASSED_ANALYSIS, "True", "NoFindings")
-    return found
+    return listed
 
 
 def _is_stale(obj: Object) -> bool:
@@ -77,7 +77,7 @@ def of_pod(pod: Object, reason: str, message: str = "", *, now: float) -> list[O
 
     It always has a message, if an empty one: the patch that writes it keeps fields it does not name.
     """
-    found = conditions.set(
+    listed = conditions.set(
         conditions.of(pod),
         mesh.POD_PROGRAMMED,
         "True" if reason == mesh.PROGRAMMED else "False",
@@ -85,4 +85,4 @@ def of_pod(pod: Object, reason: str, message: str = "", *, now: float) -> list[O
         message=message,
         now=now,
     )
-    return [{"message": "", **c} for c in found if c["type"] == mesh.POD_PROGRAMMED]
+    return [{"message": "", **c} for c in listed if c["type"] == mesh.POD_PROGRAMMED]

@@ -64,9 +64,9 @@ class Mesh:
         self._conditions = Memo()
         self._changed = anyio.Event()
         self._log = log.get("mesh")
-        self._kept = persistence.load(config.state_file)
-        self._acceptance.restore(self._kept)
-        self.hub = server.Hub(self._hear, self._disconnected)
+        self._persisted = persistence.load(config.state_file)
+        self._acceptance.restore(self._persisted)
+        self.hub = server.Hub(self._observe, self._disconnected)
         self._informers = {name: manager.informer(resource) for name, resource in _PLAIN.items()}
         for informer in self._informers.values():
             informer.add_handler(self._on_change)
@@ -137,7 +137,7 @@ class Mesh:
         for finding in dict.fromkeys([*missing, *self._analyst.findings(dependencies)]):
             self._findings.setdefault(finding.origin, []).append(finding)
         self.hub.publish(self._translation.snapshot)
-        self._say_what_runs()
+        self._queue_statuses()
         took = self._manager.clock.monotonic() - started
         self._log.debug("translated", pods=len(self._translation.pods), took_ms=round(took * 1000, 1))
 
@@ -147,9 +147,9 @@ class Mesh:
         is_changed = False
         for name, kind in self._kinds.items():
             if kind.missing is not no_findings:
-                found = self._analyst.missing(name, self._acceptance.candidates(name), dependencies)
-                is_changed |= self._acceptance.wait_for(name, {f.origin: f.message for f in found})
-                missing += found
+                findings = self._analyst.missing(name, self._acceptance.candidates(name), dependencies)
+                is_changed |= self._acceptance.wait_for(name, {f.origin: f.message for f in findings})
+                missing += findings
         return None if is_changed else missing
 
     def _world(self) -> World:
@@ -166,15 +166,15 @@ class Mesh:
 
     # Answers out
 
-    def _hear(self, outcomes: Sequence[Outcome]) -> None:
+    def _observe(self, outcomes: Sequence[Outcome]) -> None:
         for outcome in outcomes:
             if isinstance(outcome, Rejected):
                 self._log.warning("proxy_refused", resource=outcome.resource.name, why=outcome.message)
                 self._note_pod(outcome)
-        if self._acceptance.hear(outcomes):
+        if self._acceptance.observe(outcomes):
             self._changed.set()
         self._try_next()
-        self._say_what_runs()
+        self._queue_statuses()
 
     def _try_next(self) -> None:
         """Give the next suspect its try, unless what is served is about to change for another reason."""
@@ -203,7 +203,7 @@ class Mesh:
     def _disconnected(self) -> None:
         self._acceptance.disconnected()
 
-    def _say_what_runs(self) -> None:
+    def _queue_statuses(self) -> None:
         """Queue every object whose conditions no longer say how it stands."""
         for pod in self._pods.lister.list():
             if self._pod_condition(pod) is not None:
@@ -211,9 +211,9 @@ class Mesh:
         if self.hub.busy:
             return  # rules stand on many resources: what is half sent says nothing yet
         self._running = self._acceptance.running(self._translation.snapshot)
-        if (kept := self._acceptance.export()) != self._kept:
-            persistence.save(self._config.state_file, kept)
-            self._kept = kept
+        if (persisted := self._acceptance.export()) != self._persisted:
+            persistence.save(self._config.state_file, persisted)
+            self._persisted = persisted
         for kind, controller in self._rule_status.items():
             for obj in self._informers[kind].lister.list():
                 if self._rule_conditions(kind, obj) is not None:
@@ -244,9 +244,9 @@ class Mesh:
         if pod is None:
             self._refused_pods.pop(key, None)
             return None
-        wanted = self._pod_condition(pod)
-        if wanted is not None:
-            await self._patch(resources.POD, pod, wanted, PatchType.STRATEGIC)
+        desired = self._pod_condition(pod)
+        if desired is not None:
+            await self._patch(resources.POD, pod, desired, PatchType.STRATEGIC)
         if key in self._refused_pods:
             self.hub.retry(types.LISTENER)
             return Result(requeue_after_s=_RETRY_REFUSED_S)
@@ -254,7 +254,7 @@ class Mesh:
 
     def _rule_conditions(self, kind: str, obj: Object) -> list[Object] | None:
         """The conditions to write, or None when they are there already or it is too early."""
-        if self.hub.busy or not self._acceptance.knows(kind, obj):
+        if self.hub.busy or not self._acceptance.has_version(kind, obj):
             return None
         origin = self._acceptance.origin(kind, obj)
         refusal, progress = self._acceptance.refusal(kind, obj), self._progress(origin)
@@ -284,21 +284,21 @@ class Mesh:
 
     async def _write_rule(self, kind: str, resource: Resource, key: Key) -> Result | None:
         obj = self._informers[kind].lister.get(key)
-        wanted = self._rule_conditions(kind, obj) if obj is not None else None
-        if obj is None or wanted is None:
+        desired = self._rule_conditions(kind, obj) if obj is not None else None
+        if obj is None or desired is None:
             return None
-        await self._patch(resource, obj, wanted, PatchType.MERGE)
-        for reason, message in written.warnings(conditions.of(obj), wanted):
+        await self._patch(resource, obj, desired, PatchType.MERGE)
+        for reason, message in written.warnings(conditions.of(obj), desired):
             self._manager.recorder.event(obj, "Warning", reason, message)
         return None
 
     async def _patch(
-        self, resource: Resource, obj: Object, wanted: list[Object], patch_type: PatchType
+        self, resource: Resource, obj: Object, desired: list[Object], patch_type: PatchType
     ) -> None:
         """The uid in the patch keeps it from an object made anew under the name."""
         patch: dict[str, Any] = {
             "metadata": {"uid": objects.uid(obj)},
-            "status": {"conditions": wanted},
+            "status": {"conditions": desired},
         }
         key = objects.key(obj)
         try:
@@ -312,12 +312,12 @@ class Mesh:
 
     async def make_default_gateway(self) -> None:
         """Create the Gateway for the ingress port once; whoever deletes or changes it is left alone."""
-        wanted = definitions.default_gateway(self._config.ingress_namespace)
+        desired = definitions.default_gateway(self._config.ingress_namespace)
         namespace = self._config.ingress_namespace
 
         async def make() -> None:
             with suppress(errors.AlreadyExists):
-                await self._manager.client.create(resources.GATEWAY, wanted, namespace)
+                await self._manager.client.create(mesh.GATEWAY, desired, namespace)
 
         await self._persist(make)
 

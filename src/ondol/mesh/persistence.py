@@ -16,7 +16,7 @@ from ondol.base import files, log
 
 
 def load(file: Path) -> list[Object]:
-    """What was kept; nothing if there is no file or it cannot be read, for it can be found out again."""
+    """The records that were saved; none if there is no file or it cannot be read: they are learnt anew."""
     try:
         return msgspec.json.decode(file.read_bytes(), type=list[Object])
     except FileNotFoundError:
@@ -26,5 +26,5 @@ def load(file: Path) -> list[Object]:
         return []
 
 
-def save(file: Path, found: list[Object]) -> None:
-    files.replace(file, json.dumps(found, indent=1).encode(), durable=False)
+def save(file: Path, records: list[Object]) -> None:
+    files.replace(file, json.dumps(records, indent=1).encode(), durable=False)

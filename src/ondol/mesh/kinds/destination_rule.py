@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from ondol.api import resources
+from ondol.contracts import mesh
 from ondol.mesh import descriptions
 from ondol.mesh.dependencies import Dependencies
 from ondol.mesh.kinds.findings import NOT_OWN, not_own, selects
@@ -57,7 +57,7 @@ def _subsets(rule: DestinationRule, matched: Iterable[str], registry: Registry) 
 
 
 KIND: Final = Kind(
-    resource=resources.DESTINATION_RULE,
+    resource=mesh.DESTINATION_RULE,
     short_name="dr",
     description="How calls to one service are made: its subsets, load balancing, limits and TLS.",
     spec=istio.DestinationRuleSpec,

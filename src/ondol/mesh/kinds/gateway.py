@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from ondol.api import resources
+from ondol.contracts import mesh
 from ondol.contracts.mesh import DEFAULT_GATEWAY
 from ondol.mesh import descriptions
 from ondol.mesh.dependencies import Dependencies
@@ -65,7 +65,7 @@ def _server(
 
 
 KIND: Final = Kind(
-    resource=resources.GATEWAY,
+    resource=mesh.GATEWAY,
     short_name="gw",
     description="Which hosts are reachable from outside, at the ports of the ingress.",
     spec=istio.GatewaySpec,

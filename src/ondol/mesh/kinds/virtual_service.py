@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from ondol.api import resources
+from ondol.contracts import mesh
 from ondol.mesh import descriptions
 from ondol.mesh.dependencies import Dependencies
 from ondol.mesh.kinds.findings import CLAIMED, NO_HTTP, NOT_OWN, not_own, selects
@@ -244,7 +244,7 @@ def _claimed(dependencies: Dependencies) -> Iterator[Finding]:
 
 
 KIND: Final = Kind(
-    resource=resources.VIRTUAL_SERVICE,
+    resource=mesh.VIRTUAL_SERVICE,
     short_name="vs",
     description="Decides where requests for some hosts go, and what is done to them on the way.",
     spec=istio.VirtualServiceSpec,

@@ -142,8 +142,8 @@ def endpoints(slice_: Object) -> Iterator[tuple[str, Endpoint]]:
                 yield from ((name, Endpoint(address, number, pod)) for name, number in ports)
 
 
-def _is_ready(found: Mapping[str, Any]) -> bool:
-    return found.get("ready") is not False and not found.get("terminating")
+def _is_ready(flags: Mapping[str, Any]) -> bool:
+    return flags.get("ready") is not False and not flags.get("terminating")
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,21 +183,21 @@ def client(pod: Object, namespace: Object | None) -> Client | None:
 
 def canonical_name(pod: Object) -> str:
     """Istio's canonical service: its label, the app labels, else the name of what made the pod."""
-    found = objects.labels(pod)
+    labels = objects.labels(pod)
     for label in (mesh.CANONICAL_NAME, "app.kubernetes.io/name", "app"):
-        if found.get(label):
-            return found[label]
+        if labels.get(label):
+            return labels[label]
     owner = objects.controller_of(pod)
     if owner is None:
         return objects.name(pod)
     name, _, suffix = str(owner["name"]).rpartition("-")
-    made_by_deployment = owner.get("kind") == "ReplicaSet" and found.get("pod-template-hash") == suffix
+    made_by_deployment = owner.get("kind") == "ReplicaSet" and labels.get("pod-template-hash") == suffix
     return name if made_by_deployment else str(owner["name"])
 
 
 def canonical_revision(pod: Object) -> str:
-    found = objects.labels(pod)
+    labels = objects.labels(pod)
     for label in (mesh.CANONICAL_REVISION, "app.kubernetes.io/version", "version"):
-        if found.get(label):
-            return found[label]
+        if labels.get(label):
+            return labels[label]
     return "latest"

@@ -153,12 +153,12 @@ def http(
         manager.tracing.CopyFrom(_tracing(identity, observation))
         manager.generate_request_id.value = True
     manager.server_header_transformation = m.hcm.HttpConnectionManager.PASS_THROUGH
-    found = [_filter("envoy.filters.network.http_connection_manager", manager)]
+    filters = [_filter("envoy.filters.network.http_connection_manager", manager)]
     if identity.labels:
-        found.insert(
-            0, _filter("envoy.filters.network.set_filter_state", _say(matches.LABELS, identity.labels))
+        filters.insert(
+            0, _filter("envoy.filters.network.set_filter_state", _constant(matches.LABELS, identity.labels))
         )
-    return m.listener_components.FilterChain(name=name, filters=found)
+    return m.listener_components.FilterChain(name=name, filters=filters)
 
 
 def tcp(
@@ -176,15 +176,15 @@ def tcp(
         proxy.max_downstream_connection_duration.CopyFrom(m.duration(limits.longest_ms))
     if limits.by_source:
         proxy.hash_policy.add().source_ip.SetInParent()
-    found = _filter("envoy.filters.network.tcp_proxy", proxy)
-    return m.listener_components.FilterChain(name=name, filters=[found])
+    carrier = _filter("envoy.filters.network.tcp_proxy", proxy)
+    return m.listener_components.FilterChain(name=name, filters=[carrier])
 
 
 def inspect(cluster: str) -> m.listener_components.FilterChain:
     """A chain that hands connections to the listener inside the proxy, with the addresses they are of."""
     proxy = m.tcp_proxy.TcpProxy(stat_prefix="inspect", cluster=cluster, idle_timeout=m.duration(0))
     addresses = m.set_filter_state.Config(
-        on_new_connection=[_carry(key, what) for key, what in _CARRIED.items()]
+        on_new_connection=[_carry(key, source) for key, source in _CARRIED.items()]
     )
     filters = [
         _filter("envoy.filters.network.set_filter_state", addresses),
@@ -193,10 +193,10 @@ def inspect(cluster: str) -> m.listener_components.FilterChain:
     return m.listener_components.FilterChain(name=INSPECT, filters=filters)
 
 
-def _carry(key: str, what: str) -> m.filter_state_value.FilterStateValue:
+def _carry(key: str, source: str) -> m.filter_state_value.FilterStateValue:
     value = m.filter_state_value.FilterStateValue
     carried = value(object_key=key, shared_with_upstream=value.ONCE)
-    carried.format_string.text_format_source.inline_string = what
+    carried.format_string.text_format_source.inline_string = source
     return carried
 
 
@@ -204,11 +204,11 @@ def _filter(name: str, config: m.Message) -> m.listener_components.Filter:
     return m.listener_components.Filter(name=name, typed_config=m.any_of(config))
 
 
-def _say(key: str, text: str) -> m.set_filter_state.Config:
+def _constant(key: str, text: str) -> m.set_filter_state.Config:
     """A constant of every connection, for route matches to look at."""
-    said = m.filter_state_value.FilterStateValue(object_key=key, factory_key="envoy.string", read_only=True)
-    said.format_string.text_format_source.inline_string = text
-    return m.set_filter_state.Config(on_new_connection=[said])
+    value = m.filter_state_value.FilterStateValue(object_key=key, factory_key="envoy.string", read_only=True)
+    value.format_string.text_format_source.inline_string = text
+    return m.set_filter_state.Config(on_new_connection=[value])
 
 
 def _http_filter(name: str, config: m.Message) -> m.hcm.HttpFilter:
@@ -230,7 +230,7 @@ def _tracing(identity: Identity, observation: Observation) -> m.hcm.HttpConnecti
             typed_config=m.any_of(detector),
         )
     )
-    made = m.hcm.HttpConnectionManager.Tracing(
+    tracing = m.hcm.HttpConnectionManager.Tracing(
         provider=m.tracer.Tracing.Http(name="envoy.tracers.opentelemetry", typed_config=m.any_of(config)),
         spawn_upstream_span=m.boolean(True),
         custom_tags=[
@@ -242,8 +242,8 @@ def _tracing(identity: Identity, observation: Observation) -> m.hcm.HttpConnecti
             )
         ],
     )
-    made.random_sampling.value = observation.sampling_percent
-    return made
+    tracing.random_sampling.value = observation.sampling_percent
+    return tracing
 
 
 def _access_log(observation: Observation) -> list[m.accesslog.AccessLog]:
@@ -290,11 +290,11 @@ def tree(layout: Layout, listener_port: int) -> m.matcher.Matcher:
 
 
 def _by_port(ports: Mapping[int, m.matcher.Matcher.OnMatch]) -> m.matcher.Matcher:
-    made = m.matcher.Matcher(on_no_match=_take(PASSTHROUGH))
-    made.matcher_tree.input.CopyFrom(_input("destination_port", m.inputs.DestinationPortInput()))
-    for port, found in ports.items():
-        made.matcher_tree.exact_match_map.map[str(port)].CopyFrom(found)
-    return made
+    matcher = m.matcher.Matcher(on_no_match=_take(PASSTHROUGH))
+    matcher.matcher_tree.input.CopyFrom(_input("destination_port", m.inputs.DestinationPortInput()))
+    for port, match in ports.items():
+        matcher.matcher_tree.exact_match_map.map[str(port)].CopyFrom(match)
+    return matcher
 
 
 def _port(port: int, layout: Layout) -> m.matcher.Matcher.OnMatch:
@@ -312,15 +312,15 @@ def inspecting_tree(layout: Layout) -> m.matcher.Matcher:
 
 
 def _by_looks(port: int, layout: Layout) -> m.matcher.Matcher.OnMatch:
-    made = m.matcher.Matcher(on_no_match=_by_address(_at(port, layout.sniffed), _take(PASSTHROUGH)))
-    made.matcher_tree.input.CopyFrom(_input("protocol", m.inputs.ApplicationProtocolInput()))
+    matcher = m.matcher.Matcher(on_no_match=_by_address(_at(port, layout.sniffed), _take(PASSTHROUGH)))
+    matcher.matcher_tree.input.CopyFrom(_input("protocol", m.inputs.ApplicationProtocolInput()))
     for protocol in _HTTP_PROTOCOLS:
-        made.matcher_tree.exact_match_map.map[protocol].CopyFrom(_take(http_name(port)))
-    return m.matcher.Matcher.OnMatch(matcher=made)
+        matcher.matcher_tree.exact_match_map.map[protocol].CopyFrom(_take(http_name(port)))
+    return m.matcher.Matcher.OnMatch(matcher=matcher)
 
 
-def _at(port: int, found: Mapping[tuple[int, str], str]) -> dict[str, str]:
-    return {address: cluster for (at, address), cluster in found.items() if at == port}
+def _at(port: int, by_port: Mapping[tuple[int, str], str]) -> dict[str, str]:
+    return {address: cluster for (at, address), cluster in by_port.items() if at == port}
 
 
 def _by_address(
@@ -328,11 +328,11 @@ def _by_address(
 ) -> m.matcher.Matcher.OnMatch:
     if not addresses:
         return otherwise
-    made = m.matcher.Matcher(on_no_match=otherwise)
-    made.matcher_tree.input.CopyFrom(_input("destination_ip", m.inputs.DestinationIPInput()))
+    matcher = m.matcher.Matcher(on_no_match=otherwise)
+    matcher.matcher_tree.input.CopyFrom(_input("destination_ip", m.inputs.DestinationIPInput()))
     for address, cluster in sorted(addresses.items()):
-        made.matcher_tree.exact_match_map.map[address].CopyFrom(_take(cluster))
-    return m.matcher.Matcher.OnMatch(matcher=made)
+        matcher.matcher_tree.exact_match_map.map[address].CopyFrom(_take(cluster))
+    return m.matcher.Matcher.OnMatch(matcher=matcher)
 
 
 def _input(name: str, config: m.Message) -> m.matching_extension.TypedExtensionConfig:

@@ -39,7 +39,7 @@ def cluster(
     """
     pool = policy.connection_pool or istio.ConnectionPoolSettings()
     tcp, http = pool.tcp or istio.TCPSettings(), pool.http or istio.HTTPSettings()
-    made = m.cluster.Cluster(
+    message = m.cluster.Cluster(
         name=name,
         type=m.cluster.Cluster.EDS,
         eds_cluster_config=m.cluster.Cluster.EdsClusterConfig(eds_config=m.from_ads()),
@@ -52,19 +52,19 @@ def cluster(
             )
         ),
     )
-    _balance(made, policy.load_balancer or istio.LoadBalancerSettings())
-    if made.type == m.cluster.Cluster.ORIGINAL_DST:
-        _mark(made, passthrough_mark)
-    made.typed_extension_protocol_options[_HTTP_OPTIONS].CopyFrom(
+    _balance(message, policy.load_balancer or istio.LoadBalancerSettings())
+    if message.type == m.cluster.Cluster.ORIGINAL_DST:
+        _mark(message, passthrough_mark)
+    message.typed_extension_protocol_options[_HTTP_OPTIONS].CopyFrom(
         m.any_of(_protocol_options(protocol, tcp, http))
     )
     if policy.outlier_detection is not None:
-        made.outlier_detection.CopyFrom(_outliers(policy.outlier_detection))
+        message.outlier_detection.CopyFrom(_outliers(policy.outlier_detection))
     if tcp.tcp_keepalive is not None:
-        made.upstream_connection_options.CopyFrom(_keepalive(tcp.tcp_keepalive))
+        message.upstream_connection_options.CopyFrom(_keepalive(tcp.tcp_keepalive))
     if policy.tls is not None and policy.tls.mode == "SIMPLE":
-        made.transport_socket.CopyFrom(_tls(policy.tls, sni, http2=protocol is Protocol.HTTP2))
-    return made
+        message.transport_socket.CopyFrom(_tls(policy.tls, sni, http2=protocol is Protocol.HTTP2))
+    return message
 
 
 def _ms(text: str | None, default: int) -> int:
@@ -85,27 +85,27 @@ def _breakers(tcp: istio.TCPSettings, http: istio.HTTPSettings) -> m.breakers.Ci
     )
 
 
-def _balance(made: m.cluster.Cluster, settings: istio.LoadBalancerSettings) -> None:
+def _balance(cluster: m.cluster.Cluster, settings: istio.LoadBalancerSettings) -> None:
     hashing = settings.consistent_hash
     if settings.simple == "PASSTHROUGH":
-        made.ClearField("eds_cluster_config")
-        made.type = m.cluster.Cluster.ORIGINAL_DST
-        made.lb_policy = m.cluster.Cluster.CLUSTER_PROVIDED
+        cluster.ClearField("eds_cluster_config")
+        cluster.type = m.cluster.Cluster.ORIGINAL_DST
+        cluster.lb_policy = m.cluster.Cluster.CLUSTER_PROVIDED
     elif hashing is None:
-        made.lb_policy = _LB[settings.simple]
+        cluster.lb_policy = _LB[settings.simple]
     elif hashing.maglev is not None:
-        made.lb_policy = m.cluster.Cluster.MAGLEV
-        made.maglev_lb_config.table_size.value = hashing.maglev.table_size
+        cluster.lb_policy = m.cluster.Cluster.MAGLEV
+        cluster.maglev_lb_config.table_size.value = hashing.maglev.table_size
     else:
-        made.lb_policy = m.cluster.Cluster.RING_HASH
+        cluster.lb_policy = m.cluster.Cluster.RING_HASH
         ring = hashing.ring_hash or istio.RingHash()
-        made.ring_hash_lb_config.minimum_ring_size.value = ring.minimum_ring_size
+        cluster.ring_hash_lb_config.minimum_ring_size.value = ring.minimum_ring_size
     if settings.warmup_duration_secs is not None:
         window = m.duration(milliseconds(settings.warmup_duration_secs, "warmupDurationSecs"))
-        if made.lb_policy == m.cluster.Cluster.ROUND_ROBIN:
-            made.round_robin_lb_config.slow_start_config.slow_start_window.CopyFrom(window)
-        elif made.lb_policy == m.cluster.Cluster.LEAST_REQUEST:
-            made.least_request_lb_config.slow_start_config.slow_start_window.CopyFrom(window)
+        if cluster.lb_policy == m.cluster.Cluster.ROUND_ROBIN:
+            cluster.round_robin_lb_config.slow_start_config.slow_start_window.CopyFrom(window)
+        elif cluster.lb_policy == m.cluster.Cluster.LEAST_REQUEST:
+            cluster.least_request_lb_config.slow_start_config.slow_start_window.CopyFrom(window)
 
 
 def _protocol_options(
@@ -136,7 +136,7 @@ def _protocol_options(
 
 
 def _outliers(settings: istio.OutlierDetection) -> m.outliers.OutlierDetection:
-    made = m.outliers.OutlierDetection(
+    detection = m.outliers.OutlierDetection(
         split_external_local_origin_errors=settings.split_external_local_origin_errors,
         # Istio switches on only what is asked for.
         enforcing_success_rate=m.number(0),
@@ -144,27 +144,27 @@ def _outliers(settings: istio.OutlierDetection) -> m.outliers.OutlierDetection:
         enforcing_consecutive_gateway_failure=m.number(100 if settings.consecutive_gateway_errors else 0),
     )
     if settings.consecutive_5xx_errors:
-        made.consecutive_5xx.value = settings.consecutive_5xx_errors
+        detection.consecutive_5xx.value = settings.consecutive_5xx_errors
     if settings.consecutive_gateway_errors:
-        made.consecutive_gateway_failure.value = settings.consecutive_gateway_errors
+        detection.consecutive_gateway_failure.value = settings.consecutive_gateway_errors
     if settings.consecutive_local_origin_failures:
-        made.consecutive_local_origin_failure.value = settings.consecutive_local_origin_failures
+        detection.consecutive_local_origin_failure.value = settings.consecutive_local_origin_failures
     elif settings.consecutive_local_origin_failures == 0:
-        made.enforcing_consecutive_local_origin_failure.value = 0
+        detection.enforcing_consecutive_local_origin_failure.value = 0
     if settings.interval is not None:
-        made.interval.CopyFrom(m.duration(milliseconds(settings.interval, "interval")))
+        detection.interval.CopyFrom(m.duration(milliseconds(settings.interval, "interval")))
     if settings.base_ejection_time is not None:
-        made.base_ejection_time.CopyFrom(
+        detection.base_ejection_time.CopyFrom(
             m.duration(milliseconds(settings.base_ejection_time, "baseEjectionTime"))
         )
     if settings.max_ejection_percent:
-        made.max_ejection_percent.value = settings.max_ejection_percent
-    return made
+        detection.max_ejection_percent.value = settings.max_ejection_percent
+    return detection
 
 
 def _keepalive(settings: istio.TCPKeepalive) -> m.cluster.UpstreamConnectionOptions:
-    made = m.cluster.UpstreamConnectionOptions()
-    keepalive = made.tcp_keepalive
+    options = m.cluster.UpstreamConnectionOptions()
+    keepalive = options.tcp_keepalive
     keepalive.SetInParent()
     if settings.probes:
         keepalive.keepalive_probes.value = settings.probes
@@ -173,7 +173,7 @@ def _keepalive(settings: istio.TCPKeepalive) -> m.cluster.UpstreamConnectionOpti
     if settings.interval is not None:
         interval = milliseconds(settings.interval, "tcpKeepalive.interval")
         keepalive.keepalive_interval.value = max(1, interval // 1000)
-    return made
+    return options
 
 
 def _tls(settings: istio.ClientTLSSettings, sni: str, *, http2: bool) -> m.base.TransportSocket:
@@ -188,9 +188,9 @@ def _tls(settings: istio.ClientTLSSettings, sni: str, *, http2: bool) -> m.base.
     return m.base.TransportSocket(name="envoy.transport_sockets.tls", typed_config=m.any_of(context))
 
 
-def load_assignment(name: str, found: Iterable[Endpoint]) -> m.endpoint.ClusterLoadAssignment:
+def load_assignment(name: str, endpoints: Iterable[Endpoint]) -> m.endpoint.ClusterLoadAssignment:
     """The endpoints of a cluster, in an order of their own so that equal sets are equal bytes."""
-    ordered = sorted({(endpoint.address, endpoint.port) for endpoint in found})
+    ordered = sorted({(endpoint.address, endpoint.port) for endpoint in endpoints})
     return m.endpoint.ClusterLoadAssignment(
         cluster_name=name,
         endpoints=[
@@ -207,15 +207,15 @@ def load_assignment(name: str, found: Iterable[Endpoint]) -> m.endpoint.ClusterL
 
 
 def in_subset(
-    found: Iterable[Endpoint], wanted: Mapping[str, str], labels: Mapping[Key, Mapping[str, str]]
+    endpoints: Iterable[Endpoint], selector: Mapping[str, str], labels: Mapping[Key, Mapping[str, str]]
 ) -> list[Endpoint]:
     """The endpoints whose pods carry all the labels; without labels wanted, all endpoints."""
-    if not wanted:
-        return list(found)
+    if not selector:
+        return list(endpoints)
     return [
         endpoint
-        for endpoint in found
-        if endpoint.pod is not None and wanted.items() <= labels.get(endpoint.pod, {}).items()
+        for endpoint in endpoints
+        if endpoint.pod is not None and selector.items() <= labels.get(endpoint.pod, {}).items()
     ]
 
 
@@ -224,7 +224,7 @@ def passthrough(mark: int) -> m.cluster.Cluster:
 
     Its connections carry the mark, by which the kernel keeps them from the host's own addresses.
     """
-    made = m.cluster.Cluster(
+    message = m.cluster.Cluster(
         name=PASSTHROUGH,
         type=m.cluster.Cluster.ORIGINAL_DST,
         lb_policy=m.cluster.Cluster.CLUSTER_PROVIDED,
@@ -234,14 +234,14 @@ def passthrough(mark: int) -> m.cluster.Cluster:
     options = m.http_options.HttpProtocolOptions()
     options.use_downstream_protocol_config.http_protocol_options.SetInParent()
     options.use_downstream_protocol_config.http2_protocol_options.SetInParent()
-    made.typed_extension_protocol_options[_HTTP_OPTIONS].CopyFrom(m.any_of(options))
-    _mark(made, mark)
-    return made
+    message.typed_extension_protocol_options[_HTTP_OPTIONS].CopyFrom(m.any_of(options))
+    _mark(message, mark)
+    return message
 
 
-def _mark(made: m.cluster.Cluster, mark: int) -> None:
+def _mark(cluster: m.cluster.Cluster, mark: int) -> None:
     if mark:
-        made.upstream_bind_config.socket_options.add(
+        cluster.upstream_bind_config.socket_options.add(
             level=socket.SOL_SOCKET, name=socket.SO_MARK, int_value=mark
         )
 
@@ -272,8 +272,8 @@ def inspector(name: str) -> m.cluster.Cluster:
 
 def otlp(address: str) -> m.cluster.Cluster:
     """The receiver of spans, at `unix:/path` or `host:port`."""
-    made = m.cluster.Cluster(name=OTLP, type=m.cluster.Cluster.STATIC, connect_timeout=m.duration(1000))
-    made.load_assignment.cluster_name = OTLP
-    found = made.load_assignment.endpoints.add().lb_endpoints.add()
-    found.endpoint.address.CopyFrom(m.upstream(address))
-    return made
+    message = m.cluster.Cluster(name=OTLP, type=m.cluster.Cluster.STATIC, connect_timeout=m.duration(1000))
+    message.load_assignment.cluster_name = OTLP
+    receiver = message.load_assignment.endpoints.add().lb_endpoints.add()
+    receiver.endpoint.address.CopyFrom(m.upstream(address))
+    return message

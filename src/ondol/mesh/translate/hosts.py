@@ -7,7 +7,7 @@ from collections.abc import Container, Iterable, Iterator
 from ondol.mesh.model.kube import Service
 
 
-def qualified(host: str, namespace: str, cluster_domain: str, known: Container[str] = ()) -> str:
+def qualified(host: str, namespace: str, cluster_domain: str, services: Container[str] = ()) -> str:
     """The full name of a host as written in an object of `namespace`.
 
     A name without dots is a service of that namespace; `name.ns` and `name.ns.svc` are completed
@@ -18,7 +18,7 @@ def qualified(host: str, namespace: str, cluster_domain: str, known: Container[s
         return f"{lowered}.{namespace}.svc.{cluster_domain}"
     if not lowered.endswith(f".svc.{cluster_domain}"):
         for suffix in (f".svc.{cluster_domain}", f".{cluster_domain}"):
-            if lowered + suffix in known:
+            if lowered + suffix in services:
                 return lowered + suffix
     return lowered
 
@@ -48,9 +48,9 @@ def aliases(host: str, namespace: str, cluster_domain: str) -> tuple[str, ...]:
     if not host.endswith(suffix) or host.startswith("*"):
         return (host,)
     short = host.removesuffix(suffix)
-    found = [host, f"{short}.svc", short]
+    names = [host, f"{short}.svc", short]
     name, _, own = short.rpartition(".")
-    return (*found, name) if own == namespace and name else tuple(found)
+    return (*names, name) if own == namespace and name else tuple(names)
 
 
 def patterns(host: str, *, wildcards: bool = True) -> Iterator[str]:
@@ -79,10 +79,10 @@ def covers(pattern: str, host: str) -> bool:
 
 def overlap(patterns: Iterable[str], host: str) -> tuple[str, ...]:
     """The part of `host` that the patterns admit: itself, or the narrower patterns inside it."""
-    found = []
+    narrower = []
     for pattern in patterns:
         if covers(pattern, host):
             return (host,)
         if covers(host, pattern):
-            found.append(pattern)
-    return tuple(dict.fromkeys(found))
+            narrower.append(pattern)
+    return tuple(dict.fromkeys(narrower))

@@ -77,8 +77,8 @@ def _limits(traffic: istio.TrafficPolicy) -> Limits | None:
     tcp = pool.tcp or istio.TCPSettings()
     hashing = traffic.load_balancer.consistent_hash if traffic.load_balancer is not None else None
     by_source = hashing is not None and hashing.use_source_ip
-    found = Limits(_at_most(tcp.idle_timeout), _at_most(tcp.max_connection_duration), by_source)
-    return None if found == Limits() else found
+    limits = Limits(_at_most(tcp.idle_timeout), _at_most(tcp.max_connection_duration), by_source)
+    return None if limits == Limits() else limits
 
 
 def _at_most(text: str | None) -> int | None:
@@ -97,21 +97,23 @@ def shared(
     Its listener filters are always the same: Envoy takes a listener whose filters change for a new
     one, and ends every connection of the old.
     """
-    found = [
+    filter_chains = [
         chains.tcp(clusters.BLACKHOLE, clusters.BLACKHOLE, observation),
         chains.tcp(chains.PASSTHROUGH, clusters.PASSTHROUGH, observation),
     ]
     if layout.sniffed_ports:
-        found.append(chains.inspect(inspector_name(identity)))
+        filter_chains.append(chains.inspect(inspector_name(identity)))
     ports = filter(layout.is_read_at_once, sorted(layout.http_ports))
-    found += [chains.http(chains.http_name(port), tables[port], identity, observation) for port in ports]
-    found += _carrying(layout.tcp.values(), layout, observation)
+    filter_chains += [
+        chains.http(chains.http_name(port), tables[port], identity, observation) for port in ports
+    ]
+    filter_chains += _carrying(layout.tcp.values(), layout, observation)
     return wire.encode(
         m.listener.Listener(
             stat_prefix="pods",
             traffic_direction=m.base.OUTBOUND,
             listener_filters=[_original_dst()],
-            filter_chains=found,
+            filter_chains=filter_chains,
             filter_chain_matcher=chains.tree(layout, POD_PORT),
         )
     )
@@ -205,7 +207,7 @@ def ingress(
 ) -> Resource:
     name = ingress_name(port.number)
     chain = chains.http(name, name, identity, observation, ingress=True)
-    made = m.listener.Listener(
+    listener = m.listener.Listener(
         name=name,
         stat_prefix=f"ingress_{port.number}",
         traffic_direction=m.base.OUTBOUND,
@@ -214,5 +216,5 @@ def ingress(
         enable_reuse_port=m.boolean(False),
         filter_chains=[chain],
     )
-    encoded = wire.encode(made)
+    encoded = wire.encode(listener)
     return Resource(name, wire.digest(encoded), encoded, tuple(origins))

@@ -57,73 +57,73 @@ def gateway_names(names: tuple[str, ...], namespace: str) -> frozenset[str]:
 
 
 def route_match(match: istio.HTTPMatchRequest) -> m.routes.RouteMatch:
-    made = m.routes.RouteMatch()
-    _path(made, match)
+    envoy_match = m.routes.RouteMatch()
+    _path(envoy_match, match)
     if match.ignore_uri_case:
-        made.case_sensitive.value = False
-    for name, wanted in sorted(match.headers.items()):
-        made.headers.append(_header(name.lower(), wanted))
-    for name, unwanted in sorted(match.without_headers.items()):
-        header = _header(name.lower(), unwanted)
+        envoy_match.case_sensitive.value = False
+    for name, pattern in sorted(match.headers.items()):
+        envoy_match.headers.append(_header(name.lower(), pattern))
+    for name, pattern in sorted(match.without_headers.items()):
+        header = _header(name.lower(), pattern)
         header.invert_match = True
         # What is absent does not have the unwanted value.
         header.treat_missing_header_as_empty = header.WhichOneof("header_match_specifier") == "string_match"
-        made.headers.append(header)
+        envoy_match.headers.append(header)
     for name, pseudo in (
         (":method", match.method),
         (":authority", match.authority),
         (":scheme", match.scheme),
     ):
         if pseudo is not None:
-            made.headers.append(_header(name, pseudo))
-    for name, wanted in sorted(match.query_params.items()):
-        made.query_parameters.append(_query(name, wanted))
+            envoy_match.headers.append(_header(name, pseudo))
+    for name, pattern in sorted(match.query_params.items()):
+        envoy_match.query_parameters.append(_query(name, pattern))
     for label in sorted(match.source_labels.items()):
-        held = m.strings.StringMatcher(contains=labels_text(dict([label])))
-        made.filter_state.append(m.filter_state.FilterStateMatcher(key=LABELS, string_match=held))
-    return made
+        matcher = m.strings.StringMatcher(contains=labels_text(dict([label])))
+        envoy_match.filter_state.append(m.filter_state.FilterStateMatcher(key=LABELS, string_match=matcher))
+    return envoy_match
 
 
 def anything() -> m.routes.RouteMatch:
     return m.routes.RouteMatch(prefix="/")
 
 
-def _path(made: m.routes.RouteMatch, match: istio.HTTPMatchRequest) -> None:
+def _path(envoy_match: m.routes.RouteMatch, match: istio.HTTPMatchRequest) -> None:
     uri = match.uri or istio.StringMatch()
     if uri.exact is not None:
-        made.path = uri.exact
+        envoy_match.path = uri.exact
     elif uri.regex is not None:
-        made.safe_regex.regex = uri.regex
+        envoy_match.safe_regex.regex = uri.regex
     else:
-        made.prefix = uri.prefix or "/"
+        envoy_match.prefix = uri.prefix or "/"
 
 
-def _header(name: str, wanted: istio.StringMatch) -> m.routes.HeaderMatcher:
-    made = m.routes.HeaderMatcher(name=name)
-    if (text := string(wanted)) is None:
-        made.present_match = True
+def _header(name: str, pattern: istio.StringMatch) -> m.routes.HeaderMatcher:
+    matcher = m.routes.HeaderMatcher(name=name)
+    if (text := string(pattern)) is None:
+        matcher.present_match = True
     else:
-        made.string_match.CopyFrom(text)
-    return made
+        matcher.string_match.CopyFrom(text)
+    return matcher
 
 
-def _query(name: str, wanted: istio.StringMatch) -> m.routes.QueryParameterMatcher:
-    made = m.routes.QueryParameterMatcher(name=name)
-    if (text := string(wanted)) is None:
-        made.present_match = True
+def _query(name: str, pattern: istio.StringMatch) -> m.routes.QueryParameterMatcher:
+    matcher = m.routes.QueryParameterMatcher(name=name)
+    if (text := string(pattern)) is None:
+        matcher.present_match = True
     else:
-        made.string_match.CopyFrom(text)
-    return made
+        matcher.string_match.CopyFrom(text)
+    return matcher
 
 
-def string(wanted: istio.StringMatch) -> m.strings.StringMatcher | None:
+def string(pattern: istio.StringMatch) -> m.strings.StringMatcher | None:
     """The string matcher, or None where being there is all that is asked."""
-    if wanted.regex == _PRESENT:
+    if pattern.regex == _PRESENT:
         return None
-    if wanted.exact is not None:
-        return m.strings.StringMatcher(exact=wanted.exact)
-    if wanted.regex is not None:
-        return m.strings.StringMatcher(safe_regex=m.regex.RegexMatcher(regex=wanted.regex))
-    if wanted.prefix:
-        return m.strings.StringMatcher(prefix=wanted.prefix)
+    if pattern.exact is not None:
+        return m.strings.StringMatcher(exact=pattern.exact)
+    if pattern.regex is not None:
+        return m.strings.StringMatcher(safe_regex=m.regex.RegexMatcher(regex=pattern.regex))
+    if pattern.prefix:
+        return m.strings.StringMatcher(prefix=pattern.prefix)
     return None

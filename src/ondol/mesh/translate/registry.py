@@ -88,25 +88,25 @@ class Policy:
 
     @property
     def origins(self) -> tuple[Origin, ...]:
-        return tuple(found.origin for found in self.rules)
+        return tuple(rule.origin for rule in self.rules)
 
     @property
     def subsets(self) -> Mapping[str, istio.Subset]:
-        found: dict[str, istio.Subset] = {}
+        subsets: dict[str, istio.Subset] = {}
         for each in self.rules:
             for subset in each.spec.subsets:
-                found.setdefault(subset.name, subset)
-        return found
+                subsets.setdefault(subset.name, subset)
+        return subsets
 
     def traffic(self, subset: str, port: int) -> istio.TrafficPolicy:
         """The policy in force: the subset's over the host's; what either says of the port is all it says."""
         whole = next((r.spec.traffic_policy for r in self.rules if r.spec.traffic_policy), None)
         own = self.subsets[subset].traffic_policy if subset in self.subsets else None
-        found = istio.TrafficPolicy()
+        effective = istio.TrafficPolicy()
         for policy in (whole, own):
             if policy is not None:
-                found = _over(found, policy, port)
-        return found
+                effective = _over(effective, policy, port)
+        return effective
 
 
 def _over(below: istio.TrafficPolicy, policy: istio.TrafficPolicy, port: int) -> istio.TrafficPolicy:

@@ -49,15 +49,15 @@ def translate(
     spec: istio.VirtualServiceSpec, namespace: str, caller: Caller, destinations: Destinations
 ) -> list[m.routes.Route]:
     """The routes of a VirtualService for one caller, in order; nothing after a route for all requests."""
-    made: list[m.routes.Route] = []
+    translated: list[m.routes.Route] = []
     for index, route in enumerate(spec.http):
         for match in _matching(route, caller, namespace):
-            found = m.routes.Route(name=route.name or f"http-{index}", match=match)
-            _act(found, route, destinations)
-            made.append(found)
+            envoy_route = m.routes.Route(name=route.name or f"http-{index}", match=match)
+            _act(envoy_route, route, destinations)
+            translated.append(envoy_route)
             if takes_all(match):
-                return made
-    return made
+                return translated
+    return translated
 
 
 def _matching(route: istio.HTTPRoute, caller: Caller, namespace: str) -> Iterator[m.routes.RouteMatch]:
@@ -80,92 +80,92 @@ def takes_all(match: m.routes.RouteMatch) -> bool:
 
 def default(cluster: str, hashing: istio.ConsistentHashLB | None) -> m.routes.Route:
     """The route of a service that no VirtualService speaks of."""
-    made = m.routes.Route(name="default", match=matches.anything())
-    made.route.cluster = cluster
-    made.route.timeout.CopyFrom(m.duration(0))
-    made.route.retry_policy.CopyFrom(retry_policy(None))
+    route = m.routes.Route(name="default", match=matches.anything())
+    route.route.cluster = cluster
+    route.route.timeout.CopyFrom(m.duration(0))
+    route.route.retry_policy.CopyFrom(retry_policy(None))
     if hashing is not None:
-        made.route.hash_policy.extend(hash_policies(hashing))
-    return made
+        route.route.hash_policy.extend(hash_policies(hashing))
+    return route
 
 
 def passthrough(cluster: str) -> m.routes.Route:
-    made = m.routes.Route(name="allow_any", match=matches.anything())
-    made.route.cluster = cluster
-    made.route.timeout.CopyFrom(m.duration(0))
-    return made
+    route = m.routes.Route(name="allow_any", match=matches.anything())
+    route.route.cluster = cluster
+    route.route.timeout.CopyFrom(m.duration(0))
+    return route
 
 
-def _act(made: m.routes.Route, route: istio.HTTPRoute, destinations: Destinations) -> None:
+def _act(envoy_route: m.routes.Route, route: istio.HTTPRoute, destinations: Destinations) -> None:
     if route.headers is not None:
-        _headers(made, route.headers)
+        _headers(envoy_route, route.headers)
     if route.redirect is not None:
-        _redirect(made.redirect, route.redirect)
+        _redirect(envoy_route.redirect, route.redirect)
     elif route.direct_response is not None:
-        _direct(made.direct_response, route.direct_response)
+        _direct(envoy_route.direct_response, route.direct_response)
     else:
-        _forward(made, route, destinations)
+        _forward(envoy_route, route, destinations)
     if route.cors_policy is not None:
-        made.typed_per_filter_config[_CORS].CopyFrom(m.any_of(_cors(route.cors_policy)))
+        envoy_route.typed_per_filter_config[_CORS].CopyFrom(m.any_of(_cors(route.cors_policy)))
     if route.fault is not None:
-        made.typed_per_filter_config[_FAULT].CopyFrom(m.any_of(_fault(route.fault)))
+        envoy_route.typed_per_filter_config[_FAULT].CopyFrom(m.any_of(_fault(route.fault)))
 
 
-def _headers(made: m.routes.Route | _WeightedCluster, headers: istio.Headers) -> None:
+def _headers(target: m.routes.Route | _WeightedCluster, headers: istio.Headers) -> None:
     """Works on a route and on a weighted cluster alike: both have these four fields."""
-    made.request_headers_to_add.extend(
+    target.request_headers_to_add.extend(
         each
         for each in _added(headers.request)
         if each.header.key.lower() not in istio.HOST_HEADERS  # see _authority
     )
-    made.request_headers_to_remove.extend(headers.request.remove)
-    made.response_headers_to_add.extend(_added(headers.response))
-    made.response_headers_to_remove.extend(headers.response.remove)
+    target.request_headers_to_remove.extend(headers.request.remove)
+    target.response_headers_to_add.extend(_added(headers.response))
+    target.response_headers_to_remove.extend(headers.response.remove)
 
 
 def _added(operations: istio.HeaderOperations) -> Iterator[m.base.HeaderValueOption]:
     option = m.base.HeaderValueOption
-    for found, action in (
+    for values, action in (
         (operations.set, option.OVERWRITE_IF_EXISTS_OR_ADD),
         (operations.add, option.APPEND_IF_EXISTS_OR_ADD),
     ):
-        for key, value in sorted(found.items()):
+        for key, value in sorted(values.items()):
             yield option(header=m.base.HeaderValue(key=key, value=value), append_action=action)
 
 
-def _redirect(made: m.routes.RedirectAction, redirect: istio.HTTPRedirect) -> None:
-    made.response_code = _REDIRECTS[redirect.redirect_code]
+def _redirect(action: m.routes.RedirectAction, redirect: istio.HTTPRedirect) -> None:
+    action.response_code = _REDIRECTS[redirect.redirect_code]
     if redirect.uri:
-        made.path_redirect = redirect.uri
+        action.path_redirect = redirect.uri
     if redirect.authority:
-        made.host_redirect = redirect.authority
+        action.host_redirect = redirect.authority
     if redirect.scheme:
-        made.scheme_redirect = redirect.scheme
+        action.scheme_redirect = redirect.scheme
     if redirect.port is not None:
-        made.port_redirect = redirect.port
+        action.port_redirect = redirect.port
     elif redirect.derive_port == "FROM_PROTOCOL_DEFAULT" and redirect.scheme:
-        made.port_redirect = 443 if redirect.scheme == "https" else 80
+        action.port_redirect = 443 if redirect.scheme == "https" else 80
 
 
-def _direct(made: m.routes.DirectResponseAction, response: istio.HTTPDirectResponse) -> None:
-    made.status = response.status
+def _direct(action: m.routes.DirectResponseAction, response: istio.HTTPDirectResponse) -> None:
+    action.status = response.status
     body = response.body or istio.HTTPBody()
     if body.string is not None:
-        made.body.inline_string = body.string
+        action.body.inline_string = body.string
     elif body.bytes is not None:
         try:
-            made.body.inline_bytes = base64.b64decode(body.bytes, validate=True)
+            action.body.inline_bytes = base64.b64decode(body.bytes, validate=True)
         except binascii.Error as error:
             raise Refused(f"directResponse.body.bytes is not base64: {error}") from error
 
 
-def _forward(made: m.routes.Route, route: istio.HTTPRoute, destinations: Destinations) -> None:
-    action = made.route
+def _forward(envoy_route: m.routes.Route, route: istio.HTTPRoute, destinations: Destinations) -> None:
+    action = envoy_route.route
     weighted = _weighted(route.route)
     if len(weighted) == 1:
         action.cluster = destinations.cluster(weighted[0].destination)
         if weighted[0].headers is not None:
-            _headers(made, weighted[0].headers)
+            _headers(envoy_route, weighted[0].headers)
             _authority(action, weighted[0].headers)
     else:
         for each in weighted:
@@ -178,21 +178,21 @@ def _forward(made: m.routes.Route, route: istio.HTTPRoute, destinations: Destina
     if route.headers is not None:
         _authority(action, route.headers)
     if route.rewrite is not None:
-        _rewrite(action, made.match, route.rewrite)
+        _rewrite(action, envoy_route.match, route.rewrite)
     action.timeout.CopyFrom(m.duration(milliseconds(route.timeout, "timeout") if route.timeout else 0))
     if route.retries is None or route.retries.attempts:
         action.retry_policy.CopyFrom(retry_policy(route.retries))
     _mirror(action, route, destinations)
     hashing = (destinations.hash(each.destination) for each in weighted)
-    policies = [policy for found in hashing if found is not None for policy in hash_policies(found)]
+    policies = [policy for settings in hashing if settings is not None for policy in hash_policies(settings)]
     for index, policy in enumerate(policies):
         if policy not in policies[:index]:
             action.hash_policy.append(policy)
 
 
-def _weighted(found: Sequence[istio.RouteDestination]) -> list[istio.RouteDestination]:
+def _weighted(destinations: Sequence[istio.RouteDestination]) -> list[istio.RouteDestination]:
     """The destinations that get a share; a single one gets all, whatever its weight."""
-    return list(found) if len(found) == 1 else [each for each in found if each.weight]
+    return list(destinations) if len(destinations) == 1 else [each for each in destinations if each.weight]
 
 
 def _authority(action: m.routes.RouteAction | _WeightedCluster, headers: istio.Headers) -> None:
@@ -219,25 +219,27 @@ def _rewrite(action: m.routes.RouteAction, match: m.routes.RouteMatch, rewrite: 
 
 def retry_policy(retries: istio.HTTPRetry | None) -> m.routes.RetryPolicy:
     """Istio's default where nothing is said: two retries, each on a host not yet tried."""
-    asked = retries or istio.HTTPRetry(attempts=RETRIES)
-    names, codes = _retry_on(asked.retry_on or RETRY_ON)
-    made = m.routes.RetryPolicy(
+    settings = retries or istio.HTTPRetry(attempts=RETRIES)
+    names, codes = _retry_on(settings.retry_on or RETRY_ON)
+    policy = m.routes.RetryPolicy(
         retry_on=",".join(names),
-        num_retries=m.number(asked.attempts),
+        num_retries=m.number(settings.attempts),
         host_selection_retry_max_attempts=_HOST_ATTEMPTS,
         retriable_status_codes=codes,
     )
-    if asked.retry_ignore_previous_hosts is not False:
-        made.retry_host_predicate.add(
+    if settings.retry_ignore_previous_hosts is not False:
+        policy.retry_host_predicate.add(
             name="envoy.retry_host_predicates.previous_hosts",
             typed_config=m.any_of(m.previous_hosts.PreviousHostsPredicate()),
         )
-    if asked.per_try_timeout is not None:
-        per_try = milliseconds(asked.per_try_timeout, "retries.perTryTimeout")
-        made.per_try_timeout.CopyFrom(m.duration(per_try))
-    if asked.backoff is not None:
-        made.retry_back_off.base_interval.CopyFrom(m.duration(milliseconds(asked.backoff, "retries.backoff")))
-    return made
+    if settings.per_try_timeout is not None:
+        per_try = milliseconds(settings.per_try_timeout, "retries.perTryTimeout")
+        policy.per_try_timeout.CopyFrom(m.duration(per_try))
+    if settings.backoff is not None:
+        policy.retry_back_off.base_interval.CopyFrom(
+            m.duration(milliseconds(settings.backoff, "retries.backoff"))
+        )
+    return policy
 
 
 def _retry_on(text: str) -> tuple[list[str], list[int]]:
@@ -256,9 +258,9 @@ def _mirror(action: m.routes.RouteAction, route: istio.HTTPRoute, destinations: 
         mirrors.append(istio.HTTPMirrorPolicy(route.mirror, route.mirror_percentage))
     for each in mirrors:
         share = 100.0 if each.percentage is None else each.percentage.value
-        made = action.request_mirror_policies.add(cluster=destinations.cluster(each.destination))
-        made.runtime_fraction.default_value.CopyFrom(m.fraction(share))
-        made.disable_shadow_host_suffix_append = True
+        policy = action.request_mirror_policies.add(cluster=destinations.cluster(each.destination))
+        policy.runtime_fraction.default_value.CopyFrom(m.fraction(share))
+        policy.disable_shadow_host_suffix_append = True
 
 
 def hash_policies(hashing: istio.ConsistentHashLB) -> Iterator[m.routes.RouteAction.HashPolicy]:
@@ -277,32 +279,32 @@ def hash_policies(hashing: istio.ConsistentHashLB) -> Iterator[m.routes.RouteAct
 
 
 def _cors(policy: istio.CorsPolicy) -> m.cors.CorsPolicy:
-    made = m.cors.CorsPolicy(
+    cors = m.cors.CorsPolicy(
         allow_methods=",".join(policy.allow_methods),
         allow_headers=",".join(policy.allow_headers),
         expose_headers=",".join(policy.expose_headers),
     )
     for origin in policy.allow_origins:
-        if (wanted := matches.string(origin)) is not None:
-            made.allow_origin_string_match.append(wanted)
+        if (matcher := matches.string(origin)) is not None:
+            cors.allow_origin_string_match.append(matcher)
     if policy.max_age is not None:
-        made.max_age = str(milliseconds(policy.max_age, "corsPolicy.maxAge") // 1000)
+        cors.max_age = str(milliseconds(policy.max_age, "corsPolicy.maxAge") // 1000)
     if policy.allow_credentials is not None:
-        made.allow_credentials.value = policy.allow_credentials
-    made.forward_not_matching_preflights.value = policy.unmatched_preflights != "IGNORE"
-    made.filter_enabled.default_value.CopyFrom(m.fraction(100))
-    return made
+        cors.allow_credentials.value = policy.allow_credentials
+    cors.forward_not_matching_preflights.value = policy.unmatched_preflights != "IGNORE"
+    cors.filter_enabled.default_value.CopyFrom(m.fraction(100))
+    return cors
 
 
 def _fault(fault: istio.HTTPFaultInjection) -> m.fault.HTTPFault:
     """Without a percentage no request is hit: Istio's default, and nobody's fault."""
-    made = m.fault.HTTPFault()
+    config = m.fault.HTTPFault()
     if fault.delay is not None:
         share = fault.delay.percentage.value if fault.delay.percentage else 0.0
-        made.delay.fixed_delay.CopyFrom(m.duration(milliseconds(fault.delay.fixed_delay, "fault.delay")))
-        made.delay.percentage.CopyFrom(m.fraction(share))
+        config.delay.fixed_delay.CopyFrom(m.duration(milliseconds(fault.delay.fixed_delay, "fault.delay")))
+        config.delay.percentage.CopyFrom(m.fraction(share))
     if fault.abort is not None:
         share = fault.abort.percentage.value if fault.abort.percentage else 0.0
-        made.abort.http_status = fault.abort.http_status
-        made.abort.percentage.CopyFrom(m.fraction(share))
-    return made
+        config.abort.http_status = fault.abort.http_status
+        config.abort.percentage.CopyFrom(m.fraction(share))
+    return config

@@ -101,7 +101,7 @@ def admissions(registry: Registry, servers: Servers, rules: Iterable[VirtualServ
     names theirs (`hosts: [theirs/host]`).
     """
     ordered = sorted(rules, key=lambda rule: rule.age)
-    return judged(registry, [each for rule in ordered for each in asked(registry, servers, rule)])
+    return judged(registry, [each for rule in ordered for each in requested(registry, servers, rule)])
 
 
 def judged(registry: Registry, listed: Sequence[Admission]) -> list[Admission]:
@@ -113,7 +113,7 @@ def judged(registry: Registry, listed: Sequence[Admission]) -> list[Admission]:
     return [_judged(each, holders[each.host], registry.roots) for each in listed]
 
 
-def asked(registry: Registry, servers: Servers, rule: VirtualService) -> Iterator[Admission]:
+def requested(registry: Registry, servers: Servers, rule: VirtualService) -> Iterator[Admission]:
     """What one rule asks for, as if it were alone."""
     names = matches.gateway_names(rule.spec.gateways, rule.namespace)
     full = [registry.qualified(host, rule.namespace) for host in rule.spec.hosts]
@@ -126,15 +126,15 @@ def asked(registry: Registry, servers: Servers, rule: VirtualService) -> Iterato
                 yield Admission(rule, gateway, server, each)
 
 
-def _judged(asked: Admission, holder: str, roots: frozenset[str]) -> Admission:
-    namespace = asked.rule.namespace
+def _judged(admission: Admission, holder: str, roots: frozenset[str]) -> Admission:
+    namespace = admission.rule.namespace
     if namespace == holder or namespace in roots:
-        return asked
-    speaks = asked.gateway.namespace == holder or asked.gateway.namespace in roots
-    patterns = dict(admitted(asked.gateway, asked.server, namespace))
-    if speaks and any(by_name and hosts.covers(p, asked.host) for p, by_name in patterns.items()):
-        return asked
-    return Admission(asked.rule, asked.gateway, asked.server, asked.host, holder)
+        return admission
+    speaks = admission.gateway.namespace == holder or admission.gateway.namespace in roots
+    patterns = dict(admitted(admission.gateway, admission.server, namespace))
+    if speaks and any(by_name and hosts.covers(p, admission.host) for p, by_name in patterns.items()):
+        return admission
+    return Admission(admission.rule, admission.gateway, admission.server, admission.host, holder)
 
 
 def admitted(gateway: Gateway, server: istio.Server, namespace: str) -> Iterator[tuple[str, bool]]:

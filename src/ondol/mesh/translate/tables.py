@@ -20,7 +20,7 @@ from ondol.mesh.translate.cache import ByName, Cache
 from ondol.mesh.translate.matches import Caller
 from ondol.mesh.translate.reach import ANYBODY
 from ondol.mesh.translate.registry import Registry, VirtualService, blaming
-from ondol.mesh.translate.rules import Admission, MeshRules, Servers, asked, judged
+from ondol.mesh.translate.rules import Admission, MeshRules, Servers, judged, requested
 from ondol.mesh.xds.types import Origin, Resource
 
 DEFAULT_PORT: Final = 80
@@ -106,7 +106,7 @@ class Remembered:
         """None where no rule speaks of a host that no service has."""
         self.routes: ByName[Caller, Origin, _Routes] = cache.by_rule()
         """Those at the ingress."""
-        self.asked: ByName[str, Origin, list[Admission]] = cache.by_rule()
+        self.admissions: ByName[str, Origin, list[Admission]] = cache.by_rule()
         """What a rule asks for at a port of the ingress, by the name of its table."""
 
 
@@ -123,7 +123,7 @@ class Tables:
         self._get = remembered.cache.of_era.get
         self._facts_of: dict[tuple[Origin, str], tuple[Any, ...]] = {}
         self._looks_of: dict[Origin, bool] = {}
-        self._made: dict[tuple[Any, ...], VirtualHost] = {}
+        self._shared_hosts: dict[tuple[Any, ...], VirtualHost] = {}
         self._rule_of: dict[tuple[str, str], VirtualService | None] = {}
         self._by_port: dict[int, list[Service]] = {}
         for service in registry.services.values():
@@ -133,9 +133,11 @@ class Tables:
 
     def mesh(self, name: str, caller: Caller) -> Resource:
         """The table of callers between pods."""
-        found = list(self._mesh_hosts(caller))
-        found.append(self._allow_any())
-        return self._get(("table", name, tuple(map(id, found))), lambda: _table(name, found), found)
+        virtual_hosts = list(self._mesh_hosts(caller))
+        virtual_hosts.append(self._allow_any())
+        return self._get(
+            ("table", name, tuple(map(id, virtual_hosts))), lambda: _table(name, virtual_hosts), virtual_hosts
+        )
 
     def _mesh_hosts(self, caller: Caller) -> Iterator[VirtualHost]:
         heard_as = self._rules.caller(caller.namespace)
@@ -154,21 +156,21 @@ class Tables:
         # Names differ for the service's own namespace alone; routes by what the rule looks at.
         looked = (rule.origin, *self._relevant(rule, caller)) if rule else (caller.port,)
         key = (service.host, own, looked, self.registry.scope(service.host, caller.namespace))
-        host = self._made.get(key)
+        host = self._shared_hosts.get(key)
         if host is None:
-            host = self._made[key] = self._service_host(service, own, rule, caller)
+            host = self._shared_hosts[key] = self._service_host(service, own, rule, caller)
         return host
 
     def _other_hosts(
-        self, caller: Caller, heard_as: str, made: dict[str, VirtualHost | None]
+        self, caller: Caller, heard_as: str, by_name: dict[str, VirtualHost | None]
     ) -> Iterator[VirtualHost]:
         """Hosts that rules name and no service has."""
         for name in self._rules.named():
             if name in self.registry.services:
                 continue
-            if name not in made:
-                made[name] = self._named_host(name, heard_as, caller)
-            if (host := made[name]) is not None:
+            if name not in by_name:
+                by_name[name] = self._named_host(name, heard_as, caller)
+            if (host := by_name[name]) is not None:
                 yield host
 
     def _named_host(self, host: str, heard_as: str, caller: Caller) -> VirtualHost | None:
@@ -272,8 +274,8 @@ class Tables:
         )
 
     def _allow_any(self) -> VirtualHost:
-        made = routes.passthrough(clusters.PASSTHROUGH)
-        return self._get(("allow-any",), lambda: VirtualHost("allow_any", ("*",), _body([made])))
+        route = routes.passthrough(clusters.PASSTHROUGH)
+        return self._get(("allow-any",), lambda: VirtualHost("allow_any", ("*",), _body([route])))
 
     def ingress(self, name: str, servers: Servers, rules: Iterable[VirtualService]) -> Resource:
         """The table of a port of the ingress gateway.
@@ -302,19 +304,19 @@ class Tables:
         return _table(name, virtual_hosts, tuple(dict.fromkeys(gateway.origin for gateway, _ in servers)))
 
     def _asked_at(self, name: str, servers: Servers, rule: VirtualService) -> list[Admission]:
-        by_rule = self._remembered.asked.of(name)
+        by_rule = self._remembered.admissions.of(name)
         admissions = by_rule.get(rule.origin)
         if admissions is None:
-            admissions = by_rule[rule.origin] = list(asked(self.registry, servers, rule))
+            admissions = by_rule[rule.origin] = list(requested(self.registry, servers, rule))
         return admissions
 
-    def _ingress_host(self, host: str, found: tuple[_Routes, ...], redirects: bool) -> VirtualHost:
+    def _ingress_host(self, host: str, joined: tuple[_Routes, ...], redirects: bool) -> VirtualHost:
         def make() -> VirtualHost:
-            body = b"".join((*(each.some for each in found), *(each.rest for each in found)))
-            origins = dict.fromkeys(origin for each in found for origin in each.origins)
+            body = b"".join((*(each.some for each in joined), *(each.rest for each in joined)))
+            origins = dict.fromkeys(origin for each in joined for origin in each.origins)
             return VirtualHost(host, (host,), body + (_require_tls() if redirects else b""), tuple(origins))
 
-        return self._get(("ingress-host", host, *map(id, found), redirects), make, found)
+        return self._get(("ingress-host", host, *map(id, joined), redirects), make, joined)
 
 
 def _looks_at_namespace(rule: VirtualService) -> bool:
@@ -325,15 +327,15 @@ def table_name(port: int, namespace: str) -> str:
     return f"{port}|{namespace}"
 
 
-def _body(made: Sequence[m.routes.Route]) -> bytes:
-    return wire.encode(m.routes.VirtualHost(routes=made, include_request_attempt_count=True))
+def _body(envoy_routes: Sequence[m.routes.Route]) -> bytes:
+    return wire.encode(m.routes.VirtualHost(routes=envoy_routes, include_request_attempt_count=True))
 
 
 def _require_tls() -> bytes:
     return wire.encode(m.routes.VirtualHost(require_tls=m.routes.VirtualHost.ALL))
 
 
-def _table(name: str, found: Sequence[VirtualHost], origins: tuple[Origin, ...] = ()) -> Resource:
+def _table(name: str, virtual_hosts: Sequence[VirtualHost], origins: tuple[Origin, ...] = ()) -> Resource:
     """Envoy refuses a table in which a name stands twice: the first host to have it keeps it."""
     taken: set[str] = set()
     parts = [
@@ -348,11 +350,11 @@ def _table(name: str, found: Sequence[VirtualHost], origins: tuple[Origin, ...] 
             )
         )
     ]
-    for host in found:
+    for host in virtual_hosts:
         free = [domain for domain in host.domains if domain not in taken]
         if free:
             taken.update(free)
             parts.append(host.encoded if len(free) == len(host.domains) else host.limited_to(free))
     body = b"".join(parts)
-    made_of = dict.fromkeys(origin for host in found for origin in host.origins)
-    return Resource(name, wire.digest(body), body, (*origins, *made_of))
+    sources = dict.fromkeys(origin for host in virtual_hosts for origin in host.origins)
+    return Resource(name, wire.digest(body), body, (*origins, *sources))

@@ -170,13 +170,13 @@ class Translator:
 
     def _resources(self, world: World, current: Registry) -> dict[types.TypeUrl, dict[str, Resource]]:
         """What kinds have made of their objects alone."""
-        made: dict[types.TypeUrl, dict[str, Resource]] = {}
+        resources: dict[types.TypeUrl, dict[str, Resource]] = {}
         for kind in self._kinds.values():
             for rule in world.of(kind.name):
                 with registry.blaming([rule.origin]):
                     for type_url, resource in kind.resources(rule, current):
-                        made.setdefault(type_url, {})[resource.name] = resource
-        return made
+                        resources.setdefault(type_url, {})[resource.name] = resource
+        return resources
 
     def _names(self, rule: Rule[Any]) -> tuple[str, ...]:
         names = self._kinds[rule.origin.kind].names
@@ -193,30 +193,30 @@ class Translator:
         same = before is not None and current.is_governed_as(before.registry)
         earlier = before.governed if before is not None and same else {}
         return {
-            host: known
-            if (known := earlier.get(host)) is not None and known.service is service
+            host: stored
+            if (stored := earlier.get(host)) is not None and stored.service is service
             else _governed(current, service)
             for host, service in current.services.items()
         }
 
     def _clusters(self, era: _Era) -> dict[str, Resource]:
         """The clusters of all services: no pod and no endpoint changes them."""
-        made: dict[str, Resource] = {}
+        resources: dict[str, Resource] = {}
         for each in era.governed.values():
             key = ("clusters", id(each.service), each.origins)
             arguments = (era.registry, each.service, each.policies, self._config.passthrough_mark)
-            made.update(self.cache.of_era.get(key, partial(_service_clusters, *arguments), each.service))
-        return made
+            resources.update(self.cache.of_era.get(key, partial(_service_clusters, *arguments), each.service))
+        return resources
 
-    def _endpoints(self, era: _Era, found: Registry) -> dict[str, Resource]:
+    def _endpoints(self, era: _Era, current: Registry) -> dict[str, Resource]:
         """What stands behind the clusters, service by service."""
         assigned: dict[str, Resource] = {}
         for each in era.governed.values():
             service, policies = each.service, each.policies
-            views = found.slices.get(service.key, [])
-            labels = _labels(found, service) if each.has_subsets else []
+            views = current.slices.get(service.key, [])
+            labels = _labels(current, service) if each.has_subsets else []
             key = ("endpoints", id(service), each.origins, *map(id, (*views, *labels)))
-            make = partial(_assignments, found, service, policies, views)
+            make = partial(_assignments, current, service, policies, views)
             assigned.update(self.cache.of_translation.get(key, make, (service, views, labels)))
         return assigned
 
@@ -235,10 +235,10 @@ class Translator:
         self, world: World, era: _Era
     ) -> tuple[dict[str, Resource], dict[str, Resource], dict[Key, PodPlan]]:
         namespaces = {objects.name(namespace): namespace for namespace in world.namespaces}
-        made: dict[str, Resource] = {}
+        pod_listeners: dict[str, Resource] = {}
         used: dict[str, Resource] = {}
         plans: dict[Key, PodPlan] = {}
-        named: dict[str, dict[int, str]] = {}
+        by_namespace: dict[str, dict[int, str]] = {}
         for pod in world.pods:
             namespace = namespaces.get(objects.namespace(pod))
             client = self.cache.of_translation.get(
@@ -246,17 +246,17 @@ class Translator:
             )
             if client is None:
                 continue
-            names = named.get(client.key.namespace)
+            names = by_namespace.get(client.key.namespace)
             if names is None:
-                names = named[client.key.namespace] = self._tables(era, client.key.namespace, used)
+                names = by_namespace[client.key.namespace] = self._tables(era, client.key.namespace, used)
             layout = self._layout(era, client.key.namespace)
             listener, inspector = self._pod_listeners(client, layout, names)
-            made[listener.name] = listener
+            pod_listeners[listener.name] = listener
             if inspector is not None:
-                made[inspector.name] = inspector
+                pod_listeners[inspector.name] = inspector
             inspects = inspector.name if inspector is not None else ""
             plans[client.key] = PodPlan(client.key, listener.name, tuple(names.values()), inspects)
-        return made, used, plans
+        return pod_listeners, used, plans
 
     def _layout(self, era: _Era, namespace: str) -> Layout:
         """What the services ask of the listeners of a namespace's pods."""
@@ -313,7 +313,7 @@ class Translator:
             and rules.heard_at_ingress(rule, maker.registry)
         ]
         identity = Identity(INGRESS_WORKLOAD, self._config.ingress_namespace, "latest")
-        made, table = {}, {}
+        own_listeners, own_tables = {}, {}
         for number, here in servers.items():
             if port_problem(self._config, number):
                 continue  # of a version that was served before this was refused
@@ -321,9 +321,9 @@ class Translator:
             origins = tuple(dict.fromkeys(gateway.origin for gateway, _ in here))
             bind = self._config.ingress_port if number == INGRESS_PORT else number
             port = listeners.IngressPort(self._config.ingress_address, bind, number)
-            made[name] = listeners.ingress(port, identity, self._observation, origins)
-            table[name] = maker.ingress(name, here, bound)
-        return made, table
+            own_listeners[name] = listeners.ingress(port, identity, self._observation, origins)
+            own_tables[name] = maker.ingress(name, here, bound)
+        return own_listeners, own_tables
 
 
 def _joined(
@@ -368,15 +368,15 @@ def _slice(obj: Object) -> registry.Slice:
     return tuple(kube.endpoints(obj))
 
 
-def _governed(found: Registry, service: Service) -> _Governed:
-    policies = {scope: found.policy(service.host, scope) for scope in ("", *found.scopes(service.host))}
+def _governed(current: Registry, service: Service) -> _Governed:
+    policies = {scope: current.policy(service.host, scope) for scope in ("", *current.scopes(service.host))}
     origins = tuple((scope, policy.origins) for scope, policy in policies.items())
     return _Governed(service, policies, origins, any(policy.subsets for policy in policies.values()))
 
 
-def _labels(found: Registry, service: Service) -> list[Mapping[str, str]]:
+def _labels(current: Registry, service: Service) -> list[Mapping[str, str]]:
     """The labels of the pods behind a service, in a stable order."""
-    return [found.labels[pod] for pod in sorted(found.pods_behind(service.key)) if pod in found.labels]
+    return [current.labels[pod] for pod in sorted(current.pods_behind(service.key)) if pod in current.labels]
 
 
 def _resource(name: str, message: m.Message, origins: tuple[types.Origin, ...] = ()) -> Resource:
@@ -385,33 +385,33 @@ def _resource(name: str, message: m.Message, origins: tuple[types.Origin, ...] =
 
 
 def _service_clusters(
-    found: Registry, service: Service, policies: Mapping[str, registry.Policy], passthrough_mark: int
+    current: Registry, service: Service, policies: Mapping[str, registry.Policy], passthrough_mark: int
 ) -> dict[str, Resource]:
-    made = {}
+    resources = {}
     for scope, policy in policies.items():
         for port in service.ports:
             for subset in ("", *policy.subsets):
                 name = proxy.cluster_name(service.host, port.number, subset, scope)
                 with registry.blaming(policy.origins):
-                    traffic = found.traffic(service.host, subset, port.number, scope)
+                    traffic = current.traffic(service.host, subset, port.number, scope)
                     cluster = clusters.cluster(name, port.protocol, traffic, service.host, passthrough_mark)
-                    made[name] = _resource(name, cluster, policy.origins)
-    return made
+                    resources[name] = _resource(name, cluster, policy.origins)
+    return resources
 
 
 def _assignments(
-    found: Registry,
+    current: Registry,
     service: Service,
     policies: Mapping[str, registry.Policy],
     views: Iterable[registry.Slice],
 ) -> dict[str, Resource]:
-    made = {}
+    resources = {}
     for scope, policy in policies.items():
         for port in service.ports:
             behind = [endpoint for view in views for name, endpoint in view if name == port.name]
             for subset in ("", *policy.subsets):
                 labels = policy.subsets[subset].labels if subset else {}
                 name = proxy.cluster_name(service.host, port.number, subset, scope)
-                chosen = clusters.in_subset(behind, labels, found.labels)
-                made[name] = _resource(name, clusters.load_assignment(name, chosen))
-    return made
+                chosen = clusters.in_subset(behind, labels, current.labels)
+                resources[name] = _resource(name, clusters.load_assignment(name, chosen))
+    return resources

@@ -25,8 +25,8 @@ def field(number: int, encoded: bytes) -> bytes:
 
 def digest(*parts: bytes) -> str:
     """A version: equal for equal content."""
-    found = hashlib.blake2b(digest_size=12)
+    hasher = hashlib.blake2b(digest_size=12)
     for part in parts:
-        found.update(len(part).to_bytes(8, "big"))
-        found.update(part)
-    return found.hexdigest()
+        hasher.update(len(part).to_bytes(8, "big"))
+        hasher.update(part)
+    return hasher.hexdigest()

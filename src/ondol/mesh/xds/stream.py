@@ -7,6 +7,10 @@ not wait for the clusters' answer, for Envoy gives that only when they have warm
 that held several resources is sent again one by one, so that each gets an answer of its own. A refused
 resource is sent again when its version changes, when it returns after another version stood in its
 place, and on `retry`.
+
+Example: the client has cluster `a` and route table `80`, which leads to `a`. The next snapshot has cluster
+`b` instead, and a table `80` that leads there. What is sent, each after the answer to the one before: CDS
+adds `b`; EDS has the endpoints of `b`; RDS has table `80`; CDS removes `a`.
 """
 
 from __future__ import annotations
@@ -34,11 +38,11 @@ class _Subscription:
     versions: dict[str, str] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
     resend: set[str] = field(default_factory=set)
-    told_absent: set[str] = field(default_factory=set)
+    reported_absent: set[str] = field(default_factory=set)
     suspects: deque[str] = field(default_factory=deque)
     in_flight: Response | None = None
 
-    def wants(self, name: str) -> bool:
+    def includes(self, name: str) -> bool:
         return self.wildcard or name in self.names
 
     def forget(self, name: str) -> None:
@@ -158,24 +162,24 @@ class Stream:
     def _other_types(self) -> list[str]:
         return [type_url for type_url in self._subscriptions if type_url not in types.MAKE_ORDER]
 
-    def _recognise(self, type_url: str, subscription: _Subscription, found: types.Resources) -> None:
+    def _recognise(self, type_url: str, subscription: _Subscription, offered: types.Resources) -> None:
         """What the client had before this stream and has in the same version, it runs."""
-        known = tuple(
-            found[name]
+        unchanged = tuple(
+            offered[name]
             for name, resource in subscription.running.items()
-            if resource is None and name in found and found[name].version == subscription.versions[name]
+            if resource is None and name in offered and offered[name].version == subscription.versions[name]
         )
-        if known:
-            subscription.running.update((resource.name, resource) for resource in known)
-            self._outcomes.append(Accepted(type_url, known))
+        if unchanged:
+            subscription.running.update((resource.name, resource) for resource in unchanged)
+            self._outcomes.append(Accepted(type_url, unchanged))
 
     def _next(self, type_url: str, subscription: _Subscription, *, breaking: bool) -> list[Response]:
         if self._snapshot is None:
             return []  # nothing is known yet: a client waits rather than hear that all is gone
-        found = self._snapshot.of(type_url)
-        self._recognise(type_url, subscription, found)
-        changed = _suspect(subscription, found) or _changed(subscription, found)
-        removed = _removed(subscription, found, breaking=breaking)
+        offered = self._snapshot.of(type_url)
+        self._recognise(type_url, subscription, offered)
+        changed = _suspect(subscription, offered) or _changed(subscription, offered)
+        removed = _removed(subscription, offered, breaking=breaking)
         subscription.resend.difference_update(resource.name for resource in changed)
         if not changed and not removed:
             return []
@@ -184,7 +188,7 @@ class Stream:
         subscription.in_flight = response
         if type_url == types.CLUSTER:
             self._rewarm(resource.name for resource in changed)
-        subscription.told_absent.update(name for name in removed if name in subscription.names)
+        subscription.reported_absent.update(name for name in removed if name in subscription.names)
         return [response]
 
 
@@ -206,7 +210,7 @@ def _change(subscription: _Subscription, request: Request) -> None:
             subscription.wildcard = False
             continue
         subscription.names.discard(name)
-        subscription.told_absent.discard(name)
+        subscription.reported_absent.discard(name)
         subscription.refused.pop(name, None)
         if subscription.wildcard:
             subscription.resend.add(name)
@@ -217,27 +221,27 @@ def _change(subscription: _Subscription, request: Request) -> None:
             subscription.wildcard = True
             continue
         subscription.names.add(name)
-        subscription.told_absent.discard(name)
+        subscription.reported_absent.discard(name)
         subscription.resend.add(name)
     if request.unsubscribe and not subscription.wildcard:
         for name in set(subscription.running) - subscription.names:
             subscription.forget(name)
 
 
-def _suspect(subscription: _Subscription, found: types.Resources) -> tuple[Resource, ...]:
+def _suspect(subscription: _Subscription, offered: types.Resources) -> tuple[Resource, ...]:
     """The next resource of a refused response, by itself; one that changed or went meanwhile is let go."""
     while subscription.suspects:
-        resource = found.get(subscription.suspects.popleft())
+        resource = offered.get(subscription.suspects.popleft())
         if resource is not None and _is_due(subscription, resource):
             return (resource,)
     return ()
 
 
-def _changed(subscription: _Subscription, found: types.Resources) -> tuple[Resource, ...]:
+def _changed(subscription: _Subscription, offered: types.Resources) -> tuple[Resource, ...]:
     candidates: Iterable[Resource] = (
-        found.values()
+        offered.values()
         if subscription.wildcard
-        else (found[name] for name in sorted(subscription.names) if name in found)
+        else (offered[name] for name in sorted(subscription.names) if name in offered)
     )
     return tuple(resource for resource in candidates if _is_due(subscription, resource))
 
@@ -250,11 +254,11 @@ def _is_due(subscription: _Subscription, resource: Resource) -> bool:
     return subscription.versions.get(resource.name) != resource.version
 
 
-def _removed(subscription: _Subscription, found: types.Resources, *, breaking: bool) -> tuple[str, ...]:
+def _removed(subscription: _Subscription, offered: types.Resources, *, breaking: bool) -> tuple[str, ...]:
     """Names the client asked for that do not exist and, when breaking, names it has that are gone."""
-    named = {name for name in subscription.names if name not in found and name not in subscription.running}
-    absent = named - subscription.told_absent
-    absent |= {name for name in subscription.resend if subscription.wildcard and name not in found}
+    named = {name for name in subscription.names if name not in offered and name not in subscription.running}
+    absent = named - subscription.reported_absent
+    absent |= {name for name in subscription.resend if subscription.wildcard and name not in offered}
     subscription.resend.difference_update(absent)
-    gone = {name for name in subscription.running if name not in found and subscription.wants(name)}
-    return tuple(sorted(absent | gone if breaking else absent))
+    deleted = {name for name in subscription.running if name not in offered and subscription.includes(name)}
+    return tuple(sorted(absent | deleted if breaking else absent))

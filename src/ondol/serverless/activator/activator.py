@@ -62,10 +62,10 @@ class Activator:
 
     async def listen(self, revision: Key, *, concurrency: int, limits: Limits, port: int = 0) -> int:
         """Open the revision's port (`port` again, if it is free) and return it; a second call sets limits."""
-        if (known := self._revisions.get(revision)) is not None:
-            known.throttler.concurrency = concurrency
-            known.limits = limits
-            return known.port
+        if (listening := self._revisions.get(revision)) is not None:
+            listening.throttler.concurrency = concurrency
+            listening.limits = limits
+            return listening.port
         if self._group is None:
             raise RuntimeError("the activator is not running")
         opened = self._bind(port)
@@ -173,8 +173,8 @@ class Activator:
         arrived_s = self._clock.monotonic()
         with self._clock.fail_after(listening.limits.total_s):
             placed = await self._connect(revision, listening.throttler, wait, connect)
-        held_s = self._clock.monotonic() - arrived_s
-        self._log.debug("request_handed_over", revision=str(revision), held_ms=round(held_s * 1000, 1))
+        waited_s = self._clock.monotonic() - arrived_s
+        self._log.debug("request_handed_over", revision=str(revision), held_ms=round(waited_s * 1000, 1))
         return placed
 
     async def _connect(

@@ -42,8 +42,8 @@ def closing(head: bytes) -> bytes:
     if asks_upgrade(head):
         return head
     first, *lines = head[: -len(_END)].split(b"\r\n")
-    kept = [line for line in lines if line.partition(b":")[0].strip().lower() != b"connection"]
-    return b"\r\n".join([first, *kept, b"Connection: close"]) + _END
+    others = [line for line in lines if line.partition(b":")[0].strip().lower() != b"connection"]
+    return b"\r\n".join([first, *others, b"Connection: close"]) + _END
 
 
 def _headers(head: bytes) -> list[tuple[bytes, bytes]]:

@@ -81,7 +81,7 @@ class Inbox:
             raise item
         return item
 
-    def left(self) -> list[Part]:
+    def unread(self) -> list[Part]:
         """What nobody has taken."""
         return [item for item in self._items if isinstance(item, Part)]
 
@@ -202,19 +202,19 @@ class Wire:
             self._streams[stream].is_ended_here = True
 
     async def _send_data(self, stream: int, part: Part) -> None:
-        left = memoryview(part.data)
+        rest = memoryview(part.data)
         while True:
             if self._over:
                 raise StreamReset
             window, frame = self._h2.local_flow_control_window(stream), self._h2.max_outbound_frame_size
             room = min(window, frame)
-            if left and room <= 0:
+            if rest and room <= 0:
                 await self._window.wait()
                 continue
-            piece, left = left[: max(room, 0)], left[max(room, 0) :]
-            self._h2.send_data(stream, bytes(piece), end_stream=part.ended and not left)
+            piece, rest = rest[: max(room, 0)], rest[max(room, 0) :]
+            self._h2.send_data(stream, bytes(piece), end_stream=part.ended and not rest)
             await self._queue(len(piece))
-            if not left:
+            if not rest:
                 return
 
     async def _queue(self, size_bytes: int) -> None:
@@ -255,7 +255,7 @@ class Wire:
     def forget(self, stream: int) -> None:
         """Nobody reads the stream any more; what still comes for it is dropped, its window given back."""
         if (state := self._streams.pop(stream, None)) is not None:
-            for part in state.inbox.left():
+            for part in state.inbox.unread():
                 self.passed_on(stream, part)
 
     # Events
@@ -347,18 +347,18 @@ class GoAways:
 
     def __init__(self, *, preface: bool) -> None:
         self._passing = _PREFACE_BYTES if preface else 0
-        self._kept = b""
+        self._incomplete = b""
 
     def split(self, received: bytes) -> tuple[bytes, list[int]]:
         """What is for h2, and the last stream of each GOAWAY that was complete."""
-        data, passed, last = self._kept + received, bytearray(), []
-        self._kept = b""
+        data, passed, last = self._incomplete + received, bytearray(), []
+        self._incomplete = b""
         while data:
             if self._passing:
                 passed += data[: self._passing]
                 data, self._passing = data[self._passing :], max(0, self._passing - len(data))
             elif len(data) < _FRAME_HEAD_BYTES:
-                self._kept, data = data, b""
+                self._incomplete, data = data, b""
             else:
                 size = _FRAME_HEAD_BYTES + int.from_bytes(data[:3], "big")
                 if size > _FRAME_BYTES_MAX:
@@ -366,7 +366,7 @@ class GoAways:
                 if data[3] != _GOAWAY:
                     self._passing = size
                 elif len(data) < size:
-                    self._kept, data = data, b""
+                    self._incomplete, data = data, b""
                 else:
                     last.append(int.from_bytes(data[9:13], "big") & _NO_LIMIT)
                     data = data[size:]

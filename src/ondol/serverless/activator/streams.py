@@ -111,9 +111,9 @@ class Front:
             with scope:
                 await self._exchange(stream, inbox)
         except QueueFull:
-            await self._say(stream, 503, "too many requests are waiting\n")
+            await self._answer(stream, 503, "too many requests are waiting\n")
         except TimeoutError:
-            await self._say(stream, 504, limits.REASON)
+            await self._answer(stream, 504, limits.REASON)
         except StreamReset as reset:
             self._wire.reset(stream, reset.code)
         finally:
@@ -124,29 +124,29 @@ class Front:
     async def _exchange(self, stream: int, inbox: Inbox) -> None:
         request = await inbox.get()
         async with self._places.place() as pod:
-            asked, answers = pod.open(request.headers or (), ended=request.ended)
+            pod_stream, answers = pod.open(request.headers or (), ended=request.ended)
             try:
                 async with anyio.create_task_group() as both:
                     if not request.ended:
-                        both.start_soon(self._pass_request, stream, inbox, pod, asked)
-                    failure = await self._pass_answer(stream, pod, asked, answers)
+                        both.start_soon(self._pass_request, stream, inbox, pod, pod_stream)
+                    failure = await self._pass_answer(stream, pod, pod_stream, answers)
                     both.cancel_scope.cancel()
             finally:
-                pod.reset(asked, http2.CANCEL)
-                pod.forget(asked)
+                pod.reset(pod_stream, http2.CANCEL)
+                pod.forget(pod_stream)
         if failure is not None:
             raise failure
 
-    async def _pass_request(self, stream: int, inbox: Inbox, pod: Wire, asked: int) -> None:
+    async def _pass_request(self, stream: int, inbox: Inbox, pod: Wire, pod_stream: int) -> None:
         """Until the request ends; how it fails is told by its answer."""
         with suppress(StreamReset):
             part = Part()
             while not part.ended:
                 part = await inbox.get()
-                await pod.send(asked, part)
+                await pod.send(pod_stream, part)
                 self._wire.passed_on(stream, part)
 
-    async def _pass_answer(self, stream: int, pod: Wire, asked: int, answers: Inbox) -> Exception | None:
+    async def _pass_answer(self, stream: int, pod: Wire, pod_stream: int, answers: Inbox) -> Exception | None:
         """None when the answer was sent to its end; after its beginning it can only be broken off."""
         part, begun = Part(), False
         try:
@@ -155,14 +155,14 @@ class Front:
                     part = await answers.get()
                 begun = True
                 await self._wire.send(stream, part)
-                pod.passed_on(asked, part)
+                pod.passed_on(pod_stream, part)
         except StreamReset as reset:
             return reset
         except TimeoutError as late:
             return StreamReset(http2.CANCEL) if begun else late
         return None
 
-    async def _say(self, stream: int, status: int, text: str) -> None:
+    async def _answer(self, stream: int, status: int, text: str) -> None:
         """A short answer of the activator's own."""
         body = text.encode()
         headers = [

@@ -77,9 +77,9 @@ class Throttler:
 
     def release(self, endpoint: Endpoint) -> None:
         """Give back an endpoint that was acquired; the next in the queue may have it."""
-        left = self._in_flight[endpoint] - 1
-        if left:
-            self._in_flight[endpoint] = left
+        remaining = self._in_flight[endpoint] - 1
+        if remaining:
+            self._in_flight[endpoint] = remaining
         else:
             del self._in_flight[endpoint]
         self._call_waiting()

@@ -14,7 +14,7 @@ from ondol.api import conditions, objects, resources
 from ondol.api.objects import Key, Object
 from ondol.base import clock, errors, log
 from ondol.client import PatchType
-from ondol.contracts import cluster, proxy
+from ondol.contracts import cluster, proxy, serving
 from ondol.contracts.serving import HTTP_PORT
 from ondol.sdk import Controller, Manager, Result
 from ondol.serverless.activator.activator import Activator
@@ -60,11 +60,11 @@ class PodAutoscalerReconciler:
         self._log = log.get("autoscaler")
         self._status = Reporter(
             manager,
-            resources.POD_AUTOSCALER,
+            serving.POD_AUTOSCALER,
             ("Active", "ScaleTargetInitialized"),
             field_manager=FIELD_MANAGER,
         )
-        self._scalers = manager.informer(resources.POD_AUTOSCALER)
+        self._scalers = manager.informer(serving.POD_AUTOSCALER)
         self._deployments = manager.informer(resources.DEPLOYMENT, label_selector=wellknown.REVISION_LABEL)
         self._pods = manager.informer(resources.POD, label_selector=wellknown.REVISION_LABEL)
         self._slices = manager.informer(resources.ENDPOINT_SLICE, label_selector=wellknown.REVISION_LABEL)

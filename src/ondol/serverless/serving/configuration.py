@@ -5,9 +5,10 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Final
 
-from ondol.api import conditions, objects, resources
+from ondol.api import conditions, objects
 from ondol.api.objects import Key, Object
 from ondol.base import clock, errors
+from ondol.contracts import serving
 from ondol.sdk import Controller, Manager, Result
 from ondol.serverless.serving import documents, verdicts, wellknown
 from ondol.serverless.serving.reporting import Reporter
@@ -21,9 +22,9 @@ class ConfigurationReconciler:
 
     def __init__(self, manager: Manager) -> None:
         self._manager = manager
-        self._status = Reporter(manager, resources.KNATIVE_CONFIGURATION, ())
-        self._configurations = manager.informer(resources.KNATIVE_CONFIGURATION)
-        self._revisions = manager.informer(resources.KNATIVE_REVISION)
+        self._status = Reporter(manager, serving.CONFIGURATION, ())
+        self._configurations = manager.informer(serving.CONFIGURATION)
+        self._revisions = manager.informer(serving.REVISION)
         self._revisions.add_index(_BY_CONFIGURATION, owner_uid)
 
     def controller(self) -> Controller:
@@ -61,7 +62,7 @@ class ConfigurationReconciler:
             }
             with suppress(errors.NotFound, errors.Conflict):  # the next event tells what it is now
                 await self._manager.client.patch(
-                    resources.KNATIVE_REVISION,
+                    serving.REVISION,
                     objects.name(revision),
                     objects.namespace(revision),
                     patch={"metadata": meta},
@@ -84,10 +85,10 @@ class ConfigurationReconciler:
 
     async def _create(self, desired: Object) -> Object:
         try:
-            return await self._manager.client.create(resources.KNATIVE_REVISION, desired)
+            return await self._manager.client.create(serving.REVISION, desired)
         except errors.AlreadyExists:
             return await self._manager.client.get(
-                resources.KNATIVE_REVISION, objects.name(desired), objects.namespace(desired)
+                serving.REVISION, objects.name(desired), objects.namespace(desired)
             )
 
 

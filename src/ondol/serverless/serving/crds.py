@@ -11,13 +11,7 @@ from typing import Final
 
 from ondol.api import facts
 from ondol.api.objects import Object, Resource
-from ondol.api.resources import (
-    KNATIVE_CONFIGURATION,
-    KNATIVE_REVISION,
-    KNATIVE_ROUTE,
-    KNATIVE_SERVICE,
-    POD_AUTOSCALER,
-)
+from ondol.contracts import serving
 from ondol.serverless.serving import podspec
 
 _CORE: Final = "io.k8s.api.core.v1."
@@ -237,7 +231,7 @@ def definitions() -> list[Object]:
 
 def _service() -> Object:
     return _definition(
-        KNATIVE_SERVICE,
+        serving.SERVICE,
         _object({"template": _template(), "traffic": _traffic(of_service=True)}, "template"),
         description="Runs an image as a service that grows and shrinks with its requests, down to none.",
         short_names=("kservice", "ksvc"),
@@ -247,7 +241,7 @@ def _service() -> Object:
 
 def _configuration() -> Object:
     return _definition(
-        KNATIVE_CONFIGURATION,
+        serving.CONFIGURATION,
         _object({"template": _template()}, "template"),
         description="The wanted state of a service's pods; makes a Revision of each change.",
         short_names=("config", "cfg"),
@@ -257,7 +251,7 @@ def _configuration() -> Object:
 
 def _revision() -> Object:
     return _definition(
-        KNATIVE_REVISION,
+        serving.REVISION,
         _revision_spec(),
         description="One state of a service's pods, which is never changed.",
         short_names=("rev",),
@@ -273,7 +267,7 @@ def _revision() -> Object:
 
 def _route() -> Object:
     return _definition(
-        KNATIVE_ROUTE,
+        serving.ROUTE,
         _object({"traffic": _traffic(of_service=False)}),
         description="Gives revisions a host name, and divides its requests among them.",
         short_names=("rt",),
@@ -298,7 +292,7 @@ def _pod_autoscaler() -> Object:
         "scaleTargetRef",
     )
     return _definition(
-        POD_AUTOSCALER,
+        serving.POD_AUTOSCALER,
         spec,
         description="How many pods a revision should have; the platform's own, made for each revision.",
         short_names=("kpa", "pa"),

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from ondol.api import objects, resources
 from ondol.api.objects import Key, Object
 from ondol.base.errors import Cause
+from ondol.contracts import serving
 from ondol.sdk import Children, Controller, Manager, Result
 from ondol.serverless.serving import children, documents, verdicts, wellknown
 from ondol.serverless.serving.children import FIELD_MANAGER, RETRY_S, ChildProblem
@@ -23,12 +24,12 @@ class RevisionReconciler:
         self._manager = manager
         self._children = Children(manager.client, field_manager=FIELD_MANAGER)
         self._status = Reporter(
-            manager, resources.KNATIVE_REVISION, ("ResourcesAvailable", "ContainerHealthy", "Active")
+            manager, serving.REVISION, ("ResourcesAvailable", "ContainerHealthy", "Active")
         )
-        self._revisions = manager.informer(resources.KNATIVE_REVISION)
+        self._revisions = manager.informer(serving.REVISION)
         self._deployments = manager.informer(resources.DEPLOYMENT)
         self._services = manager.informer(resources.SERVICE)
-        self._scalers = manager.informer(resources.POD_AUTOSCALER)
+        self._scalers = manager.informer(serving.POD_AUTOSCALER)
         self._pods = manager.informer(resources.POD)
         self._pods.add_index(_BY_REVISION, _revision_of)
 
@@ -82,7 +83,7 @@ class RevisionReconciler:
         deployment = await children.apply(family, resources.DEPLOYMENT, desired, live)
         autoscaler = documents.pod_autoscaler(revision)
         scaler = await children.apply(
-            family, resources.POD_AUTOSCALER, autoscaler, self._scalers.lister.get(key)
+            family, serving.POD_AUTOSCALER, autoscaler, self._scalers.lister.get(key)
         )
         return deployment, scaler
 

@@ -9,6 +9,7 @@ from typing import Any, Final
 from ondol.api import conditions, objects, resources
 from ondol.api.objects import Key, Object
 from ondol.base import clock, comma_list, errors
+from ondol.contracts import mesh, serving
 from ondol.sdk import Children, Controller, Manager, Result
 from ondol.serverless.serving import children, documents, verdicts, wellknown
 from ondol.serverless.serving.children import FIELD_MANAGER, RETRY_S, ChildProblem
@@ -39,12 +40,12 @@ class RouteReconciler:
         self._manager = manager
         self._config = config
         self._children = Children(manager.client, field_manager=FIELD_MANAGER)
-        self._status = Reporter(manager, resources.KNATIVE_ROUTE, ("AllTrafficAssigned", "IngressReady"))
-        self._routes = manager.informer(resources.KNATIVE_ROUTE)
-        self._configurations = manager.informer(resources.KNATIVE_CONFIGURATION)
-        self._revisions = manager.informer(resources.KNATIVE_REVISION)
+        self._status = Reporter(manager, serving.ROUTE, ("AllTrafficAssigned", "IngressReady"))
+        self._routes = manager.informer(serving.ROUTE)
+        self._configurations = manager.informer(serving.CONFIGURATION)
+        self._revisions = manager.informer(serving.REVISION)
         self._services = manager.informer(resources.SERVICE)
-        self._virtual_services = manager.informer(resources.VIRTUAL_SERVICE)
+        self._virtual_services = manager.informer(mesh.VIRTUAL_SERVICE)
         self._services.add_index(_BY_OWNER, owner_uid)
         self._routes.add_index(_BY_CONFIGURATION, lambda route: _mentioned(route, "configurationName"))
         self._routes.add_index(_BY_REVISION, lambda route: _mentioned(route, "revisionName"))
@@ -112,7 +113,7 @@ class RouteReconciler:
             )
         desired = documents.virtual_service(route, targets, self._config.domain)
         live = self._virtual_services.lister.get(objects.key(desired))
-        virtual_service = await children.apply(family, resources.VIRTUAL_SERVICE, desired, live)
+        virtual_service = await children.apply(family, mesh.VIRTUAL_SERVICE, desired, live)
         # The Services of tags that are no more: nothing routes by their names by now.
         await family.prune(resources.SERVICE, self._services.lister.by_index(_BY_OWNER, objects.uid(route)))
         return verdicts.ingress_verdict(virtual_service, reported=self._config.mesh_reports)
@@ -202,7 +203,7 @@ class RouteReconciler:
         }
         try:
             await self._manager.client.patch(
-                resources.KNATIVE_REVISION, objects.name(revision), objects.namespace(revision), patch=patch
+                serving.REVISION, objects.name(revision), objects.namespace(revision), patch=patch
             )
         except errors.NotFound:
             return

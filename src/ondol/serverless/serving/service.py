@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from ondol.api import objects, resources
+from ondol.api import objects
 from ondol.api.objects import Key
+from ondol.contracts import serving
 from ondol.sdk import Children, Controller, Manager, Result
 from ondol.serverless.serving import children, documents, verdicts
 from ondol.serverless.serving.children import FIELD_MANAGER, RETRY_S, ChildProblem
@@ -16,10 +17,10 @@ class ServiceReconciler:
     def __init__(self, manager: Manager) -> None:
         self._manager = manager
         self._children = Children(manager.client, field_manager=FIELD_MANAGER)
-        self._status = Reporter(manager, resources.KNATIVE_SERVICE, ("ConfigurationsReady", "RoutesReady"))
-        self._services = manager.informer(resources.KNATIVE_SERVICE)
-        self._configurations = manager.informer(resources.KNATIVE_CONFIGURATION)
-        self._routes = manager.informer(resources.KNATIVE_ROUTE)
+        self._status = Reporter(manager, serving.SERVICE, ("ConfigurationsReady", "RoutesReady"))
+        self._services = manager.informer(serving.SERVICE)
+        self._configurations = manager.informer(serving.CONFIGURATION)
+        self._routes = manager.informer(serving.ROUTE)
 
     def controller(self) -> Controller:
         controller = Controller("knative-service", self.reconcile)
@@ -40,9 +41,9 @@ class ServiceReconciler:
         family = self._children.of(service)
         try:
             configuration = await children.apply(
-                family, resources.KNATIVE_CONFIGURATION, documents.configuration(service), configuration
+                family, serving.CONFIGURATION, documents.configuration(service), configuration
             )
-            route = await children.apply(family, resources.KNATIVE_ROUTE, documents.route(service), route)
+            route = await children.apply(family, serving.ROUTE, documents.route(service), route)
         except ChildProblem as error:
             problem = verdicts.Verdict("False", error.reason, str(error))
         now = self._manager.clock.now()

@@ -13,13 +13,14 @@ from functools import cached_property
 from typing import Any, Final, TypeAlias
 
 from ondol.api import defaults as builtin
-from ondol.api import objects, resources, validation
+from ondol.api import objects, validation
 from ondol.api.defaults import pods as pod_defaults
 from ondol.api.objects import Object
 from ondol.api.schema import causes, typed
 from ondol.api.validation import fields, workloads
 from ondol.base import errors
 from ondol.base.errors import Cause
+from ondol.contracts import serving
 from ondol.serverless.serving import defaults, documents, podspec, wellknown
 
 Document: TypeAlias = Mapping[str, Any]
@@ -110,12 +111,10 @@ def rules(
     """By group and resource."""
     templated = (True, unsupported, features)
     return {
-        resources.KNATIVE_SERVICE.group_resource: Rules(service, defaults.service, *templated),
-        resources.KNATIVE_CONFIGURATION.group_resource: Rules(
-            configuration, defaults.configuration, *templated
-        ),
-        resources.KNATIVE_REVISION.group_resource: Rules(revision, defaults.revision, features=features),
-        resources.KNATIVE_ROUTE.group_resource: Rules(route, defaults.route),
+        serving.SERVICE.group_resource: Rules(service, defaults.service, *templated),
+        serving.CONFIGURATION.group_resource: Rules(configuration, defaults.configuration, *templated),
+        serving.REVISION.group_resource: Rules(revision, defaults.revision, features=features),
+        serving.ROUTE.group_resource: Rules(route, defaults.route),
     }
 
 
