@@ -194,6 +194,14 @@ def test_links_lead_somewhere() -> None:
     assert broken == []
 
 
+def test_the_files_of_the_walk_are_there() -> None:
+    """Each path under the source that the page about the architecture names exists."""
+    page = (DOCS / "architecture.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`([a-z_]+(?:/[a-z_0-9]+)+\.py)`", page)) - {"tests/test_repository.py"}
+    assert len(named) > 30
+    assert [name for name in sorted(named) if not (ROOT / "src/ondol" / name).exists()] == []
+
+
 def test_readmes_have_the_same_parts() -> None:
     """The Korean README has as many sections, tables and commands as the English one."""
 
