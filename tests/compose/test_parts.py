@@ -124,7 +124,9 @@ async def test_certificates_are_read_once_somebody_listens(
     connected: list[object] = []
 
     async def connect() -> None:
-        connected.append(await process.connected(context, "node"))
+        client, requests = await process.connected(context, "node")
+        assert client.transport is requests
+        connected.append(client)
 
     async with anyio.create_task_group() as group:
         group.start_soon(connect)
