@@ -172,21 +172,21 @@ def _create(name: str) -> bytes:
     return api_load.request_of("POST", _CONFIG_MAPS, json.dumps(document, separators=(",", ":")).encode())
 
 
-def _read(kubeconfig: Path, told: Connection) -> None:
-    asyncio.run(_watch(kubeconfig, told))
+def _read(kubeconfig: Path, reader: Connection) -> None:
+    asyncio.run(_watch(kubeconfig, reader))
 
 
-async def _watch(kubeconfig: Path, told: Connection) -> None:
+async def _watch(kubeconfig: Path, reader: Connection) -> None:
     loads = await _open(kubeconfig, WATCHERS)
     delays_ms: list[float] = []
     tasks = [asyncio.create_task(_follow(load, delays_ms)) for load in loads]
     await asyncio.sleep(1.0)
-    told.send("connected")
-    await asyncio.to_thread(told.recv)
+    reader.send("connected")
+    await asyncio.to_thread(reader.recv)
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-    told.send(delays_ms)
+    reader.send(delays_ms)
 
 
 async def _follow(load: api_load.Load, delays_ms: list[float]) -> None:

@@ -53,7 +53,7 @@ async def test_a_runtime_is_found_to_work(node_config: NodeConfig, small_disk: P
     fill(small_disk)
     found = await learn.working(folders, clock.SystemClock(), node_config.cgroup)
     assert found.name in ("crun", "runc")
-    assert found.known() == []
+    assert found.container_ids() == []
     assert not (node_config.run_dir / "trial").exists()
 
 

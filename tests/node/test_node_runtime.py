@@ -39,7 +39,7 @@ async def runtime(request: pytest.FixtureRequest, folders: oci.Folders) -> Async
         pytest.skip(f"needs {request.param} and conmon")
     found = await learn.working(folders, clock.SystemClock(), CGROUP, preferred=request.param)
     yield found
-    for container_id in found.known():
+    for container_id in found.container_ids():
         await found.delete(container_id)
 
 

@@ -143,7 +143,7 @@ def test_a_pod_from_its_creation_to_its_end() -> None:
         await world.client.delete(resources.POD, "p", "default")
         assert await world.until(is_absent) < 1.0
         assert [number for _, number, _ in world.node.runtime.signals] == [signal.SIGTERM]
-        assert world.node.runtime.known() == []
+        assert world.node.runtime.container_ids() == []
         assert world.node.machine.sandboxes == {}
         assert world.node.records.all() == []
 
@@ -213,11 +213,11 @@ def test_a_runtime_that_fails() -> None:
         await world.until(is_ready)
         reasons = await world.events()
         assert {"FailedCreatePodSandBox", "FailedMount", "Failed", "Started"} <= set(reasons)
-        assert len(world.node.runtime.known()) == 1
+        assert len(world.node.runtime.container_ids()) == 1
         world.node.runtime.failures = {"delete": 3}
         await world.client.delete(resources.POD, "p", "default")
         await world.until(is_absent)
-        assert world.node.runtime.known() == []
+        assert world.node.runtime.container_ids() == []
 
     play(scene)
 
@@ -318,7 +318,7 @@ def test_a_pod_deleted_while_no_agent_runs() -> None:
         await world.client.delete(resources.POD, "p", "default", grace_period_s=0)
         await world.start_agent()
         await world.clock.sleep(5.0)
-        assert world.node.runtime.known() == []
+        assert world.node.runtime.container_ids() == []
         assert world.node.machine.sandboxes == {}
         assert world.node.records.all() == []
 

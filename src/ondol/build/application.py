@@ -123,7 +123,7 @@ def _inner_target(link: Path, directory: Path) -> str:
 
 def layer(
     store: ImageStore,
-    found: Sources,
+    sources: Sources,
     entry: Entry,
     python: Interpreter,
     *,
@@ -133,26 +133,26 @@ def layer(
     """The layer in the store, whether the very same was there already, and warnings."""
     content = Tree()
     content.folder(HOME)
-    for key, path in found.files.items():
+    for key, path in sources.files.items():
         try:
             content.file(f"{HOME}/{key}", path)
         except OSError as error:
             raise BuildError(f"{path} cannot be read: {error.strerror}", remedy=f"check {path}") from error
-    for key, target in found.links.items():
+    for key, target in sources.links.items():
         content.link(f"{HOME}/{key}", target)
     for key, text in metadata.items():
         content.text(f"{HOME}/{key}", text)
     for place, text in entry.launchers.items():
         content.text(place, text, mode=0o755)
-    warnings = [*_secrets_left_out(found.secrets), *_compile(content, found, entry, python)]
+    warnings = [*_secrets_left_out(sources.secrets), *_compile(content, sources, entry, python)]
     provided = base.provided(store, python, epoch_s=epoch_s)
-    compiled_files = [p for key, p in found.files.items() if key.endswith(".so") and elf.is_elf(p)]
+    compiled_files = [p for key, p in sources.files.items() if key.endswith(".so") and elf.is_elf(p)]
     dependencies.add_libraries(content, compiled_files, python, provided)
     before = {path.name for path in (store.directory / "blobs" / "sha256").iterdir()}
     with store.draft() as draft:
         content.write(draft, epoch_s=epoch_s)
-    made = oci.Layer(draft.digest, draft.size_bytes, "ondol: the application")
-    return made, draft.digest.partition(":")[2] in before, warnings
+    application = oci.Layer(draft.digest, draft.size_bytes, "ondol: the application")
+    return application, draft.digest.partition(":")[2] in before, warnings
 
 
 def _secrets_left_out(secrets: Sequence[str]) -> list[str]:
@@ -164,9 +164,9 @@ def _secrets_left_out(secrets: Sequence[str]) -> list[str]:
     return [f"left out, since they look like secrets: {names}{more}; {remedy}"]
 
 
-def _compile(content: Tree, found: Sources, entry: Entry, python: Interpreter) -> list[str]:
+def _compile(content: Tree, sources: Sources, entry: Entry, python: Interpreter) -> list[str]:
     done = bytecode.compiled(
-        {f"{HOME}/{key}": path for key, path in found.files.items() if key.endswith(".py")}, python
+        {f"{HOME}/{key}": path for key, path in sources.files.items() if key.endswith(".py")}, python
     )
     if entry.file and (problem := done.problems.get(f"{HOME}/{entry.file}")):
         raise BuildError(f"{entry.file} is not valid Python: {problem}", remedy=f"correct {entry.file}")

@@ -61,10 +61,10 @@ class Tree:
 
     def file(self, path: str, source: Path) -> None:
         """A copy of a file of this machine; its mode becomes 755 or 644, as its owner may run it."""
-        found = source.stat()
-        if not stat.S_ISREG(found.st_mode):
+        status = source.stat()
+        if not stat.S_ISREG(status.st_mode):
             raise BuildError(f"{source} is neither a file nor a folder", remedy=f"remove or exclude {source}")
-        self._put(path, Entry(mode=0o755 if found.st_mode & stat.S_IXUSR else 0o644, source=source))
+        self._put(path, Entry(mode=0o755 if status.st_mode & stat.S_IXUSR else 0o644, source=source))
 
     def copy(self, path: str) -> str:
         """A file of this machine at its own path, with every link on the way to it.

@@ -104,18 +104,18 @@ def libpython(python: Interpreter) -> set[str]:
 
 def tree(python: Interpreter) -> Tree:
     """What the base layer holds."""
-    found = Tree()
-    _standard_library(found, python)
+    content = Tree()
+    _standard_library(content, python)
     programs = [python.executable, *_extensions(python)]
     programs += [Path(tool) for name in _TOOLS if (tool := _tool(name))]
     for program in programs:
-        found.copy(str(program))
+        content.copy(str(program))
     if str(python.executable) != PYTHON:
-        found.link(PYTHON, str(python.executable))
-    found.link("/usr/bin/python", "python3")
-    _libraries(found, programs, python)
-    _machine(found, python)
-    return found
+        content.link(PYTHON, str(python.executable))
+    content.link("/usr/bin/python", "python3")
+    _libraries(content, programs, python)
+    _machine(content, python)
+    return content
 
 
 def _key(python: Interpreter, epoch_s: int) -> str:
@@ -125,7 +125,7 @@ def _key(python: Interpreter, epoch_s: int) -> str:
 
 def _sources(python: Interpreter) -> str:
     """A digest of the paths, sizes and times of what the layer is made from."""
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     watched = [
         str(python.executable),
         "/etc/ld.so.cache",
@@ -141,21 +141,21 @@ def _sources(python: Interpreter) -> str:
             status = os.stat(path)  # noqa: PTH116 - a few thousand paths, of which the text is at hand
         except FileNotFoundError:
             continue
-        found.update(f"{path} {status.st_size} {status.st_mtime_ns}\n".encode())
-    return found.hexdigest()
+        digest.update(f"{path} {status.st_size} {status.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
 
 
-def _standard_library(found: Tree, python: Interpreter) -> None:
+def _standard_library(content: Tree, python: Interpreter) -> None:
     sources: dict[str, Path] = {}
     for path in _walk(python.stdlib):
-        place = found.copy(str(path))
+        place = content.copy(str(path))
         if path.suffix == ".py":
             sources[str(path)] = path
             if place != str(path):  # a link: its bytecode stands beside the link
                 continue
     done = bytecode.compiled(sources, python)
     for place, code in done.code.items():
-        found.text(bytecode.cached_path(place, python), code)
+        content.text(bytecode.cached_path(place, python), code)
 
 
 def _walk(folder: Path) -> Iterator[Path]:
@@ -179,7 +179,7 @@ def _extensions(python: Interpreter) -> list[Path]:
     return [path for path in files if path.name.split(".", 1)[0] in working]
 
 
-def _libraries(found: Tree, programs: Iterable[Path], python: Interpreter) -> None:
+def _libraries(content: Tree, programs: Iterable[Path], python: Interpreter) -> None:
     search = libraries.Search.of_machine(python.multiarch)
     elves = [path for path in programs if elf.is_elf(path)]
     closure = libraries.closure(elves, search, machine=python.machine)
@@ -191,11 +191,11 @@ def _libraries(found: Tree, programs: Iterable[Path], python: Interpreter) -> No
             closure.files |= {place, *extra.files}
             closure.cached |= extra.cached
     for path in sorted(closure.files):
-        found.copy(path)
+        content.copy(path)
     for name, path in sorted(closure.cached.items()):
         # The image has no linker cache: what only the cache would find is linked into the default folder.
         if Path(path).parent.resolve() != Path(home).resolve():
-            found.link(f"{os.path.realpath(home)}/{name}", path)
+            content.link(f"{os.path.realpath(home)}/{name}", path)
 
 
 def _library_folder(closure: libraries.Closure) -> str:
@@ -209,7 +209,7 @@ def _library_folder(closure: libraries.Closure) -> str:
     return str(Path(libc).parent)
 
 
-def _machine(found: Tree, python: Interpreter) -> None:
+def _machine(content: Tree, python: Interpreter) -> None:
     for path, text in (
         ("/etc/passwd", _PASSWD),
         ("/etc/group", _GROUP),
@@ -217,45 +217,45 @@ def _machine(found: Tree, python: Interpreter) -> None:
         ("/etc/hosts", "127.0.0.1 localhost\n::1 localhost\n"),
         ("/etc/os-release", 'NAME="Ondol base"\nID=ondol\n'),
     ):
-        found.text(path, text)
+        content.text(path, text)
     for folder in ("/bin", "/sbin", "/lib", "/lib64"):
         if Path(folder).is_symlink():  # a merged /usr; elsewhere programs were copied to their own folder
-            found.link(folder, str(Path(folder).readlink()))
-    found.folder("/tmp", mode=0o1777)  # noqa: S108 - the container's own
-    found.folder("/var/tmp", mode=0o1777)  # noqa: S108 - likewise
-    found.folder(HOME, mode=0o750, owner=USER_ID)
+            content.link(folder, str(Path(folder).readlink()))
+    content.folder("/tmp", mode=0o1777)  # noqa: S108 - the container's own
+    content.folder("/var/tmp", mode=0o1777)  # noqa: S108 - likewise
+    content.folder(HOME, mode=0o750, owner=USER_ID)
     for path in ("/root", "/proc", "/sys", "/dev", "/run", "/etc/ssl/certs", str(python.site)):
-        found.folder(path)
-    _certificates(found, python)
+        content.folder(path)
+    _certificates(content, python)
     for data in (_TIME_ZONES, _LOCALE):
         if data.is_dir():
-            _data(found, data)
+            _data(content, data)
 
 
-def _certificates(found: Tree, python: Interpreter) -> None:
+def _certificates(content: Tree, python: Interpreter) -> None:
     bundle = next((path for path in _CERTIFICATES if Path(path).is_file()), "")
     if not bundle:
         return
     usual = _CERTIFICATES[0]
-    found.text(usual, Path(bundle).read_bytes())
-    wanted = interpreter.certificates(python)
-    if wanted and wanted != usual:
-        found.link(wanted, usual)
+    content.text(usual, Path(bundle).read_bytes())
+    expected = interpreter.certificates(python)
+    if expected and expected != usual:
+        content.link(expected, usual)
 
 
-def _data(found: Tree, folder: Path) -> None:
+def _data(content: Tree, folder: Path) -> None:
     """Time zones and the like: files as they are, without the variants nobody names."""
     for here, folders, files in os.walk(folder):
         folders[:] = sorted(f for f in folders if f not in {"posix", "right"})
         for name in sorted(files):
             path = Path(here) / name
             if path.exists():
-                found.copy(str(path))
+                content.copy(str(path))
 
 
 def _tool(name: str) -> str:
     return next((f"{folder}/{name}" for folder in ("/usr/bin", "/bin") if Path(folder, name).is_file()), "")
 
 
-def _provided(found: Tree) -> list[str]:
-    return sorted({path.rpartition("/")[2] for path in found.entries if ".so" in path})
+def _provided(content: Tree) -> list[str]:
+    return sorted({path.rpartition("/")[2] for path in content.entries if ".so" in path})

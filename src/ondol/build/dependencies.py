@@ -138,31 +138,31 @@ def tree(installed: Path, python: Interpreter, provided: set[str], *, place: str
     The place is that Python's site folder unless another is named.
     """
     root = Path(place) if place else python.site
-    found = Tree()
+    content = Tree()
     sources: dict[str, Path] = {}
     compiled_files: list[Path] = []
     for path in _files(installed):
         relative = path.relative_to(installed)
         if relative.parts[0] == "bin":
-            found.text(f"/usr/local/bin/{relative.name}", _script(path), mode=0o755)
+            content.text(f"/usr/local/bin/{relative.name}", _script(path), mode=0o755)
             continue
         target = str(root / relative)
         if path.name == "RECORD" and relative.parts[0].endswith(".dist-info"):
-            found.text(target, _record(path))
+            content.text(target, _record(path))
             continue
-        found.file(target, path)
+        content.file(target, path)
         if path.suffix == ".py":
             sources[target] = path
         elif ".so" in path.name and elf.is_elf(path):
             compiled_files.append(path)
     for source, code in bytecode.compiled(sources, python).code.items():
-        found.text(bytecode.cached_path(source, python), code)
-    add_libraries(found, compiled_files, python, provided)
-    return found
+        content.text(bytecode.cached_path(source, python), code)
+    add_libraries(content, compiled_files, python, provided)
+    return content
 
 
 def add_libraries(
-    found: Tree, compiled_files: Sequence[Path], python: Interpreter, provided: set[str]
+    content: Tree, compiled_files: Sequence[Path], python: Interpreter, provided: set[str]
 ) -> None:
     """The system libraries that compiled modules use beyond those of the base layer."""
     own = {path.name for path in compiled_files}
@@ -173,7 +173,7 @@ def add_libraries(
     linked = {os.path.realpath(path) for path in compiled_files}
     for path in sorted(closure.files):
         if Path(path).name not in provided and os.path.realpath(path) not in linked:
-            found.copy(path)
+            content.copy(path)
 
 
 def _files(installed: Path) -> Iterator[Path]:

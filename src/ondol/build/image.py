@@ -66,33 +66,33 @@ def build(
     started_s = monotonic()
     reference = references.full(reference)
     project = projects.read(directory)
-    found = interpreter.probe(python)
-    projects.check_python(project, found.version)
+    runtime = interpreter.probe(python)
+    projects.check_python(project, runtime.version)
     files = application.sources(project)
     epoch_s = _epoch_s(environment)
     layers: list[tuple[str, oci.Layer, bool]] = []
     with store.building():
         progress("base: the machine's Python")
-        layers.append(("base", *base.layer(store, found, epoch_s=epoch_s)))
+        layers.append(("base", *base.layer(store, runtime, epoch_s=epoch_s)))
         project_layers: list[tuple[str, oci.Layer, bool]] = []
         if project.needs_build:
             progress("project: built by its back end")
-            wheel = distribution.built(store, project, files, found, epoch_s=epoch_s)
+            wheel = distribution.built(store, project, files, runtime, epoch_s=epoch_s)
             project, project_layers = wheel.project, [("project", wheel.layer, wheel.reused)]
         start = entry.find(project, files.files, python=base.PYTHON)
         if lines := projects.requirement_lines(project):
             progress("dependencies")
             layers.append(
-                ("dependencies", *dependencies.layer(store, project, lines, found, epoch_s=epoch_s))
+                ("dependencies", *dependencies.layer(store, project, lines, runtime, epoch_s=epoch_s))
             )
         layers += project_layers
         progress("application")
         layer, reused, warnings = application.layer(
-            store, files, start, found, metadata=_metadata(project), epoch_s=epoch_s
+            store, files, start, runtime, metadata=_metadata(project), epoch_s=epoch_s
         )
         layers.append(("application", layer, reused))
         only = [layer for _, layer, _ in layers]
-        config = oci.config(_process(project, files, start, found.version), only, epoch_s=epoch_s)
+        config = oci.config(_process(project, files, start, runtime.version), only, epoch_s=epoch_s)
         store.put(config)
         named = store.add(reference, oci.manifest(config, only, {}))
     return Built(

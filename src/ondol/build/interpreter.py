@@ -70,17 +70,17 @@ class Interpreter:
 
 def probe(executable: Path | None = None) -> Interpreter:
     """The given Python, or the one that runs this; `HostError` if it cannot be run."""
-    found = json.loads(_ask(executable or Path(sys.executable), _PROBE))
+    facts = json.loads(_ask(executable or Path(sys.executable), _PROBE))
     return Interpreter(
-        executable=Path(found["executable"]),
-        version=found["version"],
-        tag=found["tag"],
-        prefix=Path(found["prefix"]),
-        stdlib=Path(found["stdlib"]),
-        dynload=tuple(Path(path) for path in found["dynload"]),
-        site=Path(found["site"]),
-        multiarch=found["multiarch"],
-        machine=found["machine"],
+        executable=Path(facts["executable"]),
+        version=facts["version"],
+        tag=facts["tag"],
+        prefix=Path(facts["prefix"]),
+        stdlib=Path(facts["stdlib"]),
+        dynload=tuple(Path(path) for path in facts["dynload"]),
+        site=Path(facts["site"]),
+        multiarch=facts["multiarch"],
+        machine=facts["machine"],
     )
 
 

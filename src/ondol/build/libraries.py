@@ -35,8 +35,8 @@ class Search:
     @classmethod
     def of_machine(cls, multiarch: str = "") -> Search:
         """As this machine is set up; `multiarch` is Debian's triplet, empty elsewhere."""
-        found = [f"/{folder}/{multiarch}" for folder in ("lib", "usr/lib") if multiarch]
-        return cls(read_cache(_CACHE_FILE), [*found, *(f"/{folder}" for folder in _DEFAULT_FOLDERS)])
+        folders = [f"/{folder}/{multiarch}" for folder in ("lib", "usr/lib") if multiarch]
+        return cls(read_cache(_CACHE_FILE), [*folders, *(f"/{folder}" for folder in _DEFAULT_FOLDERS)])
 
 
 @dataclass(slots=True)
@@ -57,13 +57,13 @@ def read_cache(path: Path) -> dict[str, list[str]]:
     if start < 0:
         return {}
     _, count, _ = _CACHE_HEADER.unpack_from(content, start)
-    found: dict[str, list[str]] = {}
+    paths: dict[str, list[str]] = {}
     for number in range(count):
         offset = start + _CACHE_HEADER.size + number * _CACHE_ENTRY.size
         _, key, value, _, hardware = _CACHE_ENTRY.unpack_from(content, offset)
         if hardware == 0:
-            found.setdefault(_text(content, start + key), []).append(_text(content, start + value))
-    return found
+            paths.setdefault(_text(content, start + key), []).append(_text(content, start + value))
+    return paths
 
 
 def _text(content: bytes, offset: int) -> str:
@@ -76,7 +76,7 @@ def closure(roots: Iterable[Path], search: Search, *, machine: str, provided: It
     `provided` are libraries (by name) that another layer or the roots' own folder brings.
     `BuildError` if a library is found nowhere or a root is of another architecture.
     """
-    found = Closure()
+    libraries = Closure()
     present = set(provided)
     waiting: list[tuple[Path, tuple[str, ...]]] = [(root, ()) for root in roots]
     seen: set[str] = set()
@@ -92,17 +92,17 @@ def closure(roots: Iterable[Path], search: Search, *, machine: str, provided: It
                 remedy="install the variant of the package that is made for this machine",
             )
         if read.interpreter:
-            found.files.add(read.interpreter)
+            libraries.files.add(read.interpreter)
         rpath = () if read.runpath else (*_expanded(read.rpath, path), *inherited)
         for name in read.needed:
             if name in present:
                 continue
             target, from_cache = _locate(name, path, read, rpath, search)
-            found.files.add(target)
+            libraries.files.add(target)
             if from_cache:
-                found.cached[name] = target
+                libraries.cached[name] = target
             waiting.append((Path(target), rpath))
-    return found
+    return libraries
 
 
 def _locate(

@@ -114,12 +114,12 @@ def _checked(own: Any, file: Path) -> dict[str, Any]:
     if not isinstance(own, dict):
         raise BuildError(f"{file}: tool.ondol is not a table", remedy=f"correct {file}")
     for key, value in own.items():
-        wanted = _TOOL_KEYS.get(key)
-        if wanted is None:
-            known = ", ".join(_TOOL_KEYS)
-            raise BuildError(f"{file}: [tool.ondol] has no setting {key!r}", remedy=f"use one of: {known}")
-        if not isinstance(value, wanted) or isinstance(value, bool):
-            words = " or ".join(kind.__name__ for kind in wanted)
+        kinds = _TOOL_KEYS.get(key)
+        if kinds is None:
+            keys = ", ".join(_TOOL_KEYS)
+            raise BuildError(f"{file}: [tool.ondol] has no setting {key!r}", remedy=f"use one of: {keys}")
+        if not isinstance(value, kinds) or isinstance(value, bool):
+            words = " or ".join(kind.__name__ for kind in kinds)
             raise BuildError(f"{file}: [tool.ondol] {key} must be of type {words}", remedy=f"correct {file}")
     if not 0 < own.get("port", PORT) < 1 << 16:
         raise BuildError(f"{file}: [tool.ondol] port must be from 1 to 65535", remedy=f"correct {file}")
@@ -131,15 +131,15 @@ def _procfile(file: Path) -> dict[str, str]:
         lines = file.read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
         return {}
-    found = {}
+    commands = {}
     for number, line in enumerate(lines, 1):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
         name, colon, command = line.partition(":")
         if not colon or not command.strip():
             raise BuildError(f"{file}:{number} is not `name: command`", remedy=f"correct {file}")
-        found[name.strip()] = command.strip()
-    return found
+        commands[name.strip()] = command.strip()
+    return commands
 
 
 def requirement_lines(project: Project) -> list[str]:
@@ -164,7 +164,7 @@ def _lines(file: Path, seen: set[Path]) -> list[str]:
         raise BuildError(
             f"{file} cannot be read: {error.strerror}", remedy=f"add or correct {file}"
         ) from error
-    found: list[str] = []
+    requirements: list[str] = []
     for line in text.splitlines():
         bare = line.split(" #")[0].strip()
         if not bare or bare.startswith("#"):
@@ -174,10 +174,10 @@ def _lines(file: Path, seen: set[Path]) -> list[str]:
                 f"{file}: {bare!r} names a local folder or file",
                 remedy="put its sources into the application's folder, or publish it to a package index",
             )
-        found.append(bare)
+        requirements.append(bare)
         if include := _INCLUDE.match(bare):
-            found += _lines(file.parent / include[1], seen)
-    return found
+            requirements += _lines(file.parent / include[1], seen)
+    return requirements
 
 
 def own_lines(file: Path) -> list[str]:
@@ -213,23 +213,23 @@ def _numbers(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in text.split("."))
 
 
-def _holds(have: tuple[int, ...], operator: str, wanted: tuple[int, ...], *, prefix: bool) -> bool:
-    same = have[: len(wanted)] == wanted if prefix else _padded(have) == _padded(wanted)
+def _holds(have: tuple[int, ...], operator: str, bound: tuple[int, ...], *, prefix: bool) -> bool:
+    same = have[: len(bound)] == bound if prefix else _padded(have) == _padded(bound)
     match operator:
         case "==":
             return same
         case "!=":
             return not same
         case "~=":
-            return _padded(have) >= _padded(wanted) and have[: len(wanted) - 1] == wanted[:-1]
+            return _padded(have) >= _padded(bound) and have[: len(bound) - 1] == bound[:-1]
         case ">=":
-            return _padded(have) >= _padded(wanted)
+            return _padded(have) >= _padded(bound)
         case "<=":
-            return _padded(have) <= _padded(wanted)
+            return _padded(have) <= _padded(bound)
         case ">":
-            return _padded(have) > _padded(wanted)
+            return _padded(have) > _padded(bound)
         case _:
-            return _padded(have) < _padded(wanted)
+            return _padded(have) < _padded(bound)
 
 
 def _padded(numbers: tuple[int, ...]) -> tuple[int, ...]:

@@ -179,12 +179,12 @@ class ImageStore:
 
     def tag(self, source: str, target: str) -> Image:
         """Give an image a second name; `StoreError` if there is no such image."""
-        wanted = references.full(source)
+        full = references.full(source)
         with self.building():
-            entry = next((e for e in self._entries() if _name(e) == wanted), None)
+            entry = next((e for e in self._entries() if _name(e) == full), None)
             if entry is None:
                 raise StoreError(
-                    f"there is no image {wanted}", remedy="name one that ImageStore.images() lists"
+                    f"there is no image {full}", remedy="name one that ImageStore.images() lists"
                 )
             return self._name(
                 references.full(target), oci.descriptor(entry["mediaType"], entry["digest"], entry["size"])
@@ -207,10 +207,10 @@ class ImageStore:
     def remembered(self, key: str) -> dict[str, Any] | None:
         """What `remember` kept under the key, or None."""
         try:
-            found = json.loads((self.directory / "cache" / f"{key}.json").read_bytes())
+            record = json.loads((self.directory / "cache" / f"{key}.json").read_bytes())
         except (FileNotFoundError, ValueError):
             return None  # never built, or the record is torn: building again mends it
-        return found if isinstance(found, dict) else None
+        return record if isinstance(record, dict) else None
 
     def remember(self, key: str, record: Mapping[str, Any]) -> None:
         folder = self.directory / "cache"
@@ -232,8 +232,8 @@ class ImageStore:
                     blobs, size_bytes = blobs + 1, size_bytes + path.stat().st_size
                     path.unlink()
             for record in (self.directory / "cache").glob("*.json"):
-                found = self.remembered(record.stem)
-                if found is None or found.get("digest") not in needed:
+                remembered = self.remembered(record.stem)
+                if remembered is None or remembered.get("digest") not in needed:
                     record.unlink()
         return Collected(blobs, size_bytes)
 
@@ -254,16 +254,16 @@ class ImageStore:
         return [Damage(d, problem, tuple(sorted(users[d]))) for d, problem in sorted(damaged.items())]
 
     def _problem(self, digest: str) -> str:
-        found = hashlib.sha256()
+        actual = hashlib.sha256()
         try:
             with self.blob(digest).open("rb") as file:
                 while chunk := file.read(_CHUNK_BYTES):
-                    found.update(chunk)
+                    actual.update(chunk)
         except FileNotFoundError:
             return "missing"
         except OSError as error:
             return f"unreadable: {error.strerror}"
-        return "" if digest == f"sha256:{found.hexdigest()}" else "its bytes have another digest"
+        return "" if digest == f"sha256:{actual.hexdigest()}" else "its bytes have another digest"
 
     # --- the index
 

@@ -240,14 +240,14 @@ def _unpacked(file: IO[bytes]) -> Iterator[IO[bytes]]:
 # --- names
 
 
-def _named(source: Path, found: Sequence[_Found], reference: str) -> Iterator[_Found]:
+def _named(source: Path, images: Sequence[_Found], reference: str) -> Iterator[_Found]:
     """Each image with the full name that it gets here."""
-    if reference and len({manifest for _, manifest in found}) > 1:
+    if reference and len({manifest for _, manifest in images}) > 1:
         raise BuildError(f"{source} holds several images, which --tag would give one name")
-    if reference and found:
-        yield references.full(reference), found[0][1]
+    if reference and images:
+        yield references.full(reference), images[0][1]
         return
-    for name, manifest in found:
+    for name, manifest in images:
         if not name or ("/" not in name and ":" not in name and "." not in name and name == "latest"):
             raise BuildError(f"{source} does not name the image in it", remedy="give it a name with --tag")
         yield references.of_docker(name), manifest

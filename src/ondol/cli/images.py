@@ -62,11 +62,11 @@ def build_image(
 def list_images(data_dir: DataDir = None, form: Output = Format.TABLE) -> None:
     """List the images of this machine."""
     with output.explained():
-        found = _store(data_dir).images()
+        images = _store(data_dir).images()
         if form is not Format.TABLE:
-            output.document([dataclasses.asdict(i) for i in found], form)
+            output.document([dataclasses.asdict(i) for i in images], form)
             return
-        rows = [(i.reference, i.digest[:19], output.megabytes(i.size_bytes)) for i in found]
+        rows = [(i.reference, i.digest[:19], output.megabytes(i.size_bytes)) for i in images]
         output.table(("IMAGE", "DIGEST", "SIZE"), rows)
 
 

@@ -167,11 +167,11 @@ def load_documents(path: str) -> Iterator[Mapping[str, Any]]:
     """Every document of a YAML or JSON file, of all such files of a folder, or of `-` (standard input)."""
     for source, text in _texts(path):
         try:
-            found = list(yaml.load_all(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
+            documents = list(yaml.load_all(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
         except yaml.YAMLError as error:
             why = " ".join(str(error).split())
             raise errors.OndolError(f"{source} is not valid YAML: {why}") from error
-        for item in found:
+        for item in documents:
             if item is not None:
                 yield from _members(source, item)
 

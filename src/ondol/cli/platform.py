@@ -118,19 +118,19 @@ def status(data_dir: DataDir = None, form: Output = Format.TABLE) -> None:
     """Show each part: state, process, memory, address."""
     with output.explained():
         chosen = settings.load(data_dir)
-        found = platform.status(chosen.data_dir)
-        _print_status(found, form)
-        if not found.running:
+        report = platform.status(chosen.data_dir)
+        _print_status(report, form)
+        if not report.running:
             raise typer.Exit(output.NOT_RUNNING)
 
 
-def _print_status(found: PlatformStatus, form: Format) -> None:
+def _print_status(report: PlatformStatus, form: Format) -> None:
 
     if form is not Format.TABLE:
-        output.document(found.document(), form)
+        output.document(report.document(), form)
         return
-    if not found.running:
-        terminal.note(f"no platform is running on {found.data_dir}")
+    if not report.running:
+        terminal.note(f"no platform is running on {report.data_dir}")
         return
     rows = [
         (
@@ -142,14 +142,14 @@ def _print_status(found: PlatformStatus, form: Format) -> None:
             f"{p.cpu_s:.1f} s",
             p.address,
         )
-        for p in found.parts
+        for p in report.parts
     ]
     output.table(("PART", "STATE", "PID", "RESTARTS", "MEMORY", "CPU", "ADDRESS"), rows)
-    state = "ready" if found.ready else "not ready"
+    state = "ready" if report.ready else "not ready"
     terminal.write(
-        f"\n{state}; {output.megabytes(found.memory_bytes)} in all; API {found.api}"
-        + (f"; ingress {found.ingress}" if found.ingress else "")
-        + f"; metrics {found.metrics}"
+        f"\n{state}; {output.megabytes(report.memory_bytes)} in all; API {report.api}"
+        + (f"; ingress {report.ingress}" if report.ingress else "")
+        + f"; metrics {report.metrics}"
     )
 
 

@@ -225,10 +225,10 @@ async def _operator_action(client: Client) -> None:
         terminal.write(f"  event: {event.get('reason')}: {event.get('message') or event.get('note')}")
 
 
-async def _has_memory(client: Client, wanted: str) -> bool:
-    found = await client.list(kinds.DEPLOYMENT, _NAMESPACE)
-    size = str(quantity.bytes_of(wanted))
-    return any(f'"{size}"' in json.dumps(d.get("spec")) for d in found.items if _owned_by_cache(d))
+async def _has_memory(client: Client, memory: str) -> bool:
+    deployments = await client.list(kinds.DEPLOYMENT, _NAMESPACE)
+    size = str(quantity.bytes_of(memory))
+    return any(f'"{size}"' in json.dumps(d.get("spec")) for d in deployments.items if _owned_by_cache(d))
 
 
 def _owned_by_cache(obj: Object) -> bool:
@@ -238,9 +238,9 @@ def _owned_by_cache(obj: Object) -> bool:
 
 async def _events_since(client: Client, asked: Object) -> list[Object]:
     """What was told of an object after it was changed, in the order in which it was told."""
-    found = (await client.list(kinds.EVENT, _NAMESPACE)).items
-    told = [e for e in found if (e.get("involvedObject") or {}).get("uid") == objects.uid(asked)]
-    return sorted((e for e in told if _revision(e) > _revision(asked)), key=_revision)
+    events = (await client.list(kinds.EVENT, _NAMESPACE)).items
+    own = [e for e in events if (e.get("involvedObject") or {}).get("uid") == objects.uid(asked)]
+    return sorted((e for e in own if _revision(e) > _revision(asked)), key=_revision)
 
 
 def _revision(obj: Object) -> int:
@@ -249,9 +249,9 @@ def _revision(obj: Object) -> int:
 
 def _resources(instance: Instance) -> None:
     """Memory and processor time of each part of the platform, as the kernel accounts them."""
-    found = platform.status(instance.data_dir)
+    report = platform.status(instance.data_dir)
     terminal.write("\nThe platform itself:")
-    for part in found.parts:
+    for part in report.parts:
         size = output.megabytes(part.memory_bytes)
         terminal.write(f"  {part.name:<12} {part.state:<8} {size:>8}  {part.cpu_s:5.1f} s of processor time")
-    terminal.write(f"  {'in all':<12} {'':<8} {output.megabytes(found.memory_bytes):>8}")
+    terminal.write(f"  {'in all':<12} {'':<8} {output.megabytes(report.memory_bytes):>8}")

@@ -91,11 +91,11 @@ def traces(
             trace_id = newest[0]["traceId"]
         elif len(trace_id) < _ID_DIGITS:
             trace_id = _completed(trace_id, summaries(instance, service=service, limit=_SEARCHED_MAX))
-        found = ask(instance, f"/api/v3/traces/{trace_id}")["result"]
+        document = ask(instance, f"/api/v3/traces/{trace_id}")["result"]
         if form is not Format.TABLE:
-            output.document(found, form)
+            output.document(document, form)
             return
-        for line in draw(found):
+        for line in draw(document):
             terminal.write(line)
 
 
@@ -108,9 +108,9 @@ def _completed(start: str, recent: Sequence[Mapping[str, Any]]) -> str:
     return ids[0]
 
 
-def draw(found: Any, *, width: int = 0) -> list[str]:
+def draw(document: Any, *, width: int = 0) -> list[str]:
     """A trace, as the query API answers it, as lines of text."""
-    spans = otlp.from_json(json.dumps(found).encode())
+    spans = otlp.from_json(json.dumps(document).encode())
     columns = width or min(terminal.columns() or 110, 160)
     return waterfall.render(waterfall.waterfall(spans), width=columns)
 
@@ -148,15 +148,15 @@ def _message(answer: http.client.HTTPResponse, body: bytes) -> str:
         return f"observe answered {answer.status} {answer.reason}; its log says why"
 
 
-def _print_list(found: list[dict[str, Any]], form: Format) -> None:
+def _print_list(listed: list[dict[str, Any]], form: Format) -> None:
     if form is not Format.TABLE:
-        output.document(found, form)
+        output.document(listed, form)
         return
-    if not found:
+    if not listed:
         terminal.note("No traces found")
         return
     rows = []
-    for entry in found:
+    for entry in listed:
         start_ns, end_ns = int(entry["minStartTimeUnixNano"]), int(entry["maxEndTimeUnixNano"])
         began = datetime.fromtimestamp(start_ns / 1e9).astimezone().strftime("%H:%M:%S")
         took = f"{(end_ns - start_ns) / 1e6:.1f} ms"

@@ -97,9 +97,9 @@ def _software() -> Iterator[Finding]:
 
 
 def _program(name: str, programs: tuple[str, ...], *, package: str, needed: bool = True) -> Finding:
-    found = [path for program in programs if (path := shutil.which(program))]
-    if found:
-        return Finding(name, Verdict.OK, ", ".join(found))
+    paths = [path for program in programs if (path := shutil.which(program))]
+    if paths:
+        return Finding(name, Verdict.OK, ", ".join(paths))
     verdict = Verdict.FAIL if needed else Verdict.WARN
     return Finding(name, verdict, f"{' or '.join(programs)} not found", _install(package))
 

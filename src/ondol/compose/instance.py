@@ -166,8 +166,8 @@ def load_or_create(settings: Settings) -> Instance:
             remedy="run as root, or choose another folder with --data-dir",
         ) from error
     with _choosing():
-        if (made := load(settings.data_dir)) is not None:
-            return made  # by another start at the same time
+        if (existing := load(settings.data_dir)) is not None:
+            return existing  # by another start at the same time
         pods, services = _free_networks(_routed_networks())
         instance = Instance(
             id=identity(settings.data_dir),
@@ -205,10 +205,10 @@ def with_free_inner_ports(instance: Instance) -> Instance:
         taken = _promised_ports()
         for name in moved:
             ports[name] = _any_free_port(taken | set(ports.values()))
-        found = replace(instance, ports=Ports(**ports))
-        save(found)
-        _promise(found)
-    return found
+        relocated = replace(instance, ports=Ports(**ports))
+        save(relocated)
+        _promise(relocated)
+    return relocated
 
 
 def identity(data_dir: Path) -> str:
@@ -235,10 +235,10 @@ def save(instance: Instance) -> None:
 
 
 def _free_ports(settings: Settings) -> Ports:
-    wanted = asdict(_PREFERRED) | {"api": settings.api_port, "ingress": settings.ingress_port}
+    preferred = asdict(_PREFERRED) | {"api": settings.api_port, "ingress": settings.ingress_port}
     taken = _promised_ports()
     chosen: dict[str, int] = {}
-    for name, port in wanted.items():
+    for name, port in preferred.items():
         free = port if port not in taken and is_free(port) else _any_free_port(taken)
         taken.add(free)
         chosen[name] = free

@@ -104,9 +104,9 @@ def _allow_descriptors(most: int = _DESCRIPTORS_MAX) -> None:
     The 1,024 of a login shell are for programs that call `select`; a proxy needs two a connection.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = most if hard == resource.RLIM_INFINITY else min(hard, most)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    limit = most if hard == resource.RLIM_INFINITY else min(hard, most)
+    if soft != resource.RLIM_INFINITY and soft < limit:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
 
 
 def _supervise(instance: Instance, settings: Settings, progress: Progress) -> int:
@@ -307,7 +307,7 @@ def status(data_dir: Path) -> PlatformStatus:
     pid = supervisor_pid(instance) if instance is not None else None
     if instance is None or pid is None:
         return PlatformStatus(False, False, str(data_dir), "", "", "", 0, 0, ())
-    found = [_part_status(entry) for entry in _read_status(instance)]
+    parts = [_part_status(entry) for entry in _read_status(instance)]
     own = PartStatus(
         "supervisor",
         "ready",
@@ -317,13 +317,13 @@ def status(data_dir: Path) -> PlatformStatus:
         processes.cpu_s(pid),
         str(instance.status_file),
     )
-    everything = (own, *found)
+    everything = (own, *parts)
     return PlatformStatus(
         running=True,
-        ready=bool(found) and all(part.state == State.READY for part in found),
+        ready=bool(parts) and all(part.state == State.READY for part in parts),
         data_dir=str(data_dir),
         api=instance.api_url,
-        ingress=next((part.address for part in found if part.name == "envoy"), ""),
+        ingress=next((part.address for part in parts if part.name == "envoy"), ""),
         metrics=instance.metrics_url,
         supervisor_pid=pid,
         memory_bytes=sum(part.memory_bytes for part in everything),

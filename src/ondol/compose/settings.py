@@ -229,10 +229,10 @@ def _file(config: Path) -> dict[str, Any]:
         ) from error
 
 
-def _checked(found: Mapping[str, Any], *, source: str) -> dict[str, Any]:
+def _checked(values: Mapping[str, Any], *, source: str) -> dict[str, Any]:
     types = typing.get_type_hints(Settings)
     checked: dict[str, Any] = {}
-    for key, value in found.items():
+    for key, value in values.items():
         if key not in types:
             raise errors.HostError(
                 f"{source}: unknown setting {key!r}", remedy=f"use one of: {', '.join(sorted(types))}"
@@ -240,9 +240,9 @@ def _checked(found: Mapping[str, Any], *, source: str) -> dict[str, Any]:
         try:
             checked[key] = _boolean(value) if types[key] is bool else types[key](value)
         except (TypeError, ValueError, KeyError) as error:
-            wanted = types[key].__name__
+            kind = types[key].__name__
             raise errors.HostError(
-                f"{source}: setting {key} must be {wanted}, not {value!r}", remedy=f"correct {key}"
+                f"{source}: setting {key} must be {kind}, not {value!r}", remedy=f"correct {key}"
             ) from error
         fits, words = _LIMITS.get(key, (_anything, ""))
         if not fits(checked[key]):

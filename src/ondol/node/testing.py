@@ -156,7 +156,7 @@ class FakeRuntime:
         self._may_fail("delete")
         self._processes.pop(container_id, None)
 
-    def known(self) -> list[str]:
+    def container_ids(self) -> list[str]:
         return sorted(self._processes)
 
     def running(self) -> set[str]:
@@ -261,7 +261,7 @@ class FakeMachine:
     async def adopt(self, records: Mapping[str, Record], pods: Collection[str]) -> None:
         attempts = [each.current for record in records.values() for each in record.containers.values()]
         current = {attempt.id for attempt in attempts if attempt is not None and attempt.exit is None}
-        for identity in self._runtime.known():
+        for identity in self._runtime.container_ids():
             if identity not in current:
                 with contextlib.suppress(RuntimeFailed):  # the next agent tries again
                     await self._runtime.delete(identity)

@@ -42,27 +42,27 @@ class PodFacts:
     allocatable: Mapping[str, str] = field(default_factory=dict)
 
 
-def expand(text: str, known: Mapping[str, str]) -> str:
+def expand(text: str, values: Mapping[str, str]) -> str:
     """`$(NAME)` replaced where the name is known, `$$` halved; all else stays."""
 
     def replacement(match: re.Match[str]) -> str:
         name = match["name"]
         if name is None:
             return "$"
-        return known.get(name, match[0])
+        return values.get(name, match[0])
 
     # Behind the last ")" no reference ends: a million "$(" there would each be searched to the end.
     end = text.rfind(")") + 1
     return _REFERENCE.sub(replacement, text[:end]) + text[end:].replace("$$", "$")
 
 
-def expand_strictly(text: str, known: Mapping[str, str]) -> str:
+def expand_strictly(text: str, values: Mapping[str, str]) -> str:
     """As `expand`, but a name that is not known is an error: a path may not depend on it."""
     for match in _REFERENCE.finditer(text):
         name = match["name"]
-        if name is not None and name not in known:
+        if name is not None and name not in values:
             raise ConfigMissing(f'missing value for "{name}"')
-    return expand(text, known)
+    return expand(text, values)
 
 
 def decoded(obj: Mapping[str, Any]) -> dict[str, bytes]:
@@ -86,18 +86,18 @@ def variables(
 
     These alone are known to `$(NAME)`: the image's are the runtime's business.
     """
-    found: dict[str, str] = {**services}
+    values: dict[str, str] = {**services}
     for entry in container.get("envFrom") or ():
-        found |= {name: value for name, value in _from_whole(entry, sources).items() if is_name(name)}
+        values |= {name: value for name, value in _from_whole(entry, sources).items() if is_name(name)}
     for entry in container.get("env") or ():
         origin = entry.get("valueFrom")
         if not origin:
-            found[entry["name"]] = expand(str(entry.get("value") or ""), found)
+            values[entry["name"]] = expand(str(entry.get("value") or ""), values)
             continue
         value = _value(pod, container, origin, sources, facts)
         if value is not None:
-            found[entry["name"]] = value
-    return found
+            values[entry["name"]] = value
+    return values
 
 
 def is_name(name: str) -> bool:
@@ -213,39 +213,39 @@ def resource_value(pod: Spec, container: Spec, reference: Spec, facts: PodFacts)
     if named:
         container = next((c for c in model.all_containers(pod) if c["name"] == named), container)
     part, _, name = str(reference["resource"]).partition(".")
-    found = ((container.get("resources") or {}).get(part) or {}).get(name)
-    if found is None:
-        found = facts.allocatable.get(name, "0") if part == "limits" else "0"
+    amount = ((container.get("resources") or {}).get(part) or {}).get(name)
+    if amount is None:
+        amount = facts.allocatable.get(name, "0") if part == "limits" else "0"
     divisor = quantity.parse(reference.get("divisor") or "1") or 1
-    return str(-int(-quantity.parse(found) // divisor))
+    return str(-int(-quantity.parse(amount) // divisor))
 
 
 def service_variables(services: Iterable[Mapping[str, Any]]) -> dict[str, str]:
     """`FOO_SERVICE_HOST` and the Docker link variables for Services that have an address."""
-    found: dict[str, str] = {}
+    values: dict[str, str] = {}
     for service in services:
         address = objects.spec(service).get("clusterIP")
         ports = objects.spec(service).get("ports") or ()
         if address and address != "None" and ports:
-            found |= _links(objects.name(service).upper().replace("-", "_"), str(address), list(ports))
-    return found
+            values |= _links(objects.name(service).upper().replace("-", "_"), str(address), list(ports))
+    return values
 
 
 def _links(prefix: str, address: str, ports: list[Mapping[str, Any]]) -> dict[str, str]:
-    found = {f"{prefix}_SERVICE_HOST": address, f"{prefix}_SERVICE_PORT": str(ports[0]["port"])}
+    values = {f"{prefix}_SERVICE_HOST": address, f"{prefix}_SERVICE_PORT": str(ports[0]["port"])}
     for port in ports:
         if port.get("name"):
-            found[f"{prefix}_SERVICE_PORT_{port['name'].upper().replace('-', '_')}"] = str(port["port"])
+            values[f"{prefix}_SERVICE_PORT_{port['name'].upper().replace('-', '_')}"] = str(port["port"])
     for index, port in enumerate(ports):
         protocol = str(port.get("protocol") or "TCP")
         url = f"{protocol.lower()}://{address}:{port['port']}"
         if index == 0:
-            found[f"{prefix}_PORT"] = url
+            values[f"{prefix}_PORT"] = url
         link = f"{prefix}_PORT_{port['port']}_{protocol}"
-        found |= {
+        values |= {
             link: url,
             f"{link}_PROTO": protocol.lower(),
             f"{link}_PORT": str(port["port"]),
             f"{link}_ADDR": address,
         }
-    return found
+    return values

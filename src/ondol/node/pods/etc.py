@@ -26,8 +26,8 @@ _LOCAL: Final = (
 
 def hostname(pod: Spec) -> str:
     """At most 63 characters, never ending in a dash or dot."""
-    wanted = str(objects.spec(pod).get("hostname") or objects.name(pod))
-    return wanted[:63].rstrip("-.")
+    name = str(objects.spec(pod).get("hostname") or objects.name(pod))
+    return name[:63].rstrip("-.")
 
 
 def fully_qualified(pod: Spec, domain: str) -> str:
@@ -82,19 +82,19 @@ def resolv_conf(pod: Spec, *, name_server: str, domain: str, host_file: str) -> 
         # The name server is this agent: what is asked while it restarts is asked again a second later,
         # not after the resolver's five.
         options = ["ndots:5", "timeout:1", "attempts:5"]
-    given = objects.spec(pod).get("dnsConfig") or {}
-    servers = list(dict.fromkeys([*servers, *(given.get("nameservers") or ())]))[:3]
-    searches = list(dict.fromkeys([*searches, *(given.get("searches") or ())]))[:_SEARCH_MAX]
-    options = _merged(options, given.get("options") or ())
+    config = objects.spec(pod).get("dnsConfig") or {}
+    servers = list(dict.fromkeys([*servers, *(config.get("nameservers") or ())]))[:3]
+    searches = list(dict.fromkeys([*searches, *(config.get("searches") or ())]))[:_SEARCH_MAX]
+    options = _merged(options, config.get("options") or ())
     lines = [f"nameserver {server}" for server in servers]
     lines += [f"search {' '.join(searches)}"] if searches else []
     lines += [f"options {' '.join(options)}"] if options else []
     return "\n".join(lines) + "\n"
 
 
-def _merged(options: Sequence[str], given: Sequence[Spec]) -> list[str]:
+def _merged(options: Sequence[str], own: Sequence[Spec]) -> list[str]:
     named = {option.partition(":")[0]: option for option in options}
-    for option in given:
+    for option in own:
         value = option.get("value")
         named[option["name"]] = option["name"] if value is None else f"{option['name']}:{value}"
     return list(named.values())

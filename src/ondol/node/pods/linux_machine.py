@@ -174,7 +174,7 @@ class LinuxMachine:
         current = {attempt.id for attempt in attempts if attempt is not None and attempt.exit is None}
         for staged in staging.existing(engines.config.run_dir):
             await anyio.to_thread.run_sync(staged.give_back)
-        for identity in engines.runtime.known():
+        for identity in engines.runtime.container_ids():
             if identity not in current:
                 with _orphan(container=identity):
                     await self.discard_container(identity)

@@ -73,8 +73,8 @@ _NOT_APPLIED_SECURITY: Final = ("appArmorProfile", "seLinuxOptions", "windowsOpt
 
 
 def _security(field: str, holder: Spec) -> list[str]:
-    given = holder.get("securityContext") or {}
-    return [f"{field}.securityContext.{name}" for name in _NOT_APPLIED_SECURITY if given.get(name)]
+    context = holder.get("securityContext") or {}
+    return [f"{field}.securityContext.{name}" for name in _NOT_APPLIED_SECURITY if context.get(name)]
 
 
 def _is_lost(port: Spec) -> bool:
@@ -171,9 +171,9 @@ def _capability(name: str) -> str:
 
 
 def limits(container: Spec) -> oci.Limits:
-    given = container.get("resources") or {}
-    wanted, most = given.get("requests") or {}, given.get("limits") or {}
-    cpu = wanted.get("cpu", most.get("cpu"))
+    resources = container.get("resources") or {}
+    requests, most = resources.get("requests") or {}, resources.get("limits") or {}
+    cpu = requests.get("cpu", most.get("cpu"))
     return oci.Limits(
         cpu_request_millis=quantity.millicores_of(cpu) if cpu is not None else 0,
         cpu_limit_millis=quantity.millicores_of(most["cpu"]) if most.get("cpu") else None,

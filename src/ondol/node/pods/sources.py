@@ -195,18 +195,18 @@ class Sources:
 
     async def tokens(self, pod: Spec) -> dict[TokenRequest, str]:
         """A current token for each that the pod's volumes ask for."""
-        found: dict[TokenRequest, str] = {}
+        values: dict[TokenRequest, str] = {}
         for asked in registry.token_requests(pod):
-            held = self._tokens.get((objects.uid(pod), asked))
-            if held is None or self._clock.now() >= held.refresh_at:
-                held = await self._issue(pod, asked)
-                self._tokens[objects.uid(pod), asked] = held
-            found[asked] = held.value
-        return found
+            token = self._tokens.get((objects.uid(pod), asked))
+            if token is None or self._clock.now() >= token.refresh_at:
+                token = await self._issue(pod, asked)
+                self._tokens[objects.uid(pod), asked] = token
+            values[asked] = token.value
+        return values
 
     def next_refresh(self, pod: Spec) -> float | None:
-        held = [self._tokens.get((objects.uid(pod), asked)) for asked in registry.token_requests(pod)]
-        return min((token.refresh_at for token in held if token is not None), default=None)
+        tokens = [self._tokens.get((objects.uid(pod), asked)) for asked in registry.token_requests(pod)]
+        return min((token.refresh_at for token in tokens if token is not None), default=None)
 
     def forget(self, uid: str) -> None:
         for key in [key for key in self._tokens if key[0] == uid]:

@@ -39,7 +39,7 @@ def status(
     `is_starting`: a container is being made or started that the record does not name yet.
     """
     phase = decide.phase(pod, record, is_starting=is_starting)
-    found: Object = {
+    document: Object = {
         "phase": phase,
         "conditions": _conditions(pod, record, phase, now, previous),
         "hostIP": host_ip,
@@ -49,26 +49,26 @@ def status(
         "qosClass": quality.of(pod),
     }
     if model.init_containers(pod):
-        found["initContainerStatuses"] = _statuses(pod, record, model.init_containers(pod), runtime, now)
+        document["initContainerStatuses"] = _statuses(pod, record, model.init_containers(pod), runtime, now)
     is_placed = record.has_sandbox or bool(record.containers)
     address = host_ip if objects.spec(pod).get("hostNetwork") and is_placed else record.address
     if address:
-        found |= {"podIP": address, "podIPs": [{"ip": address}]}
+        document |= {"podIP": address, "podIPs": [{"ip": address}]}
     if record.failed_reason and phase == "Failed":
-        found |= {"reason": record.failed_reason, "message": record.failed_message}
+        document |= {"reason": record.failed_reason, "message": record.failed_message}
     generation = objects.metadata(pod).get("generation")
-    return found if generation is None else {"observedGeneration": generation, **found}
+    return document if generation is None else {"observedGeneration": generation, **document}
 
 
-def merge_patch(wanted: Object) -> Object:
+def merge_patch(desired: Object) -> Object:
     """The status as a strategic merge: what it no longer says is taken out of the one that is there.
 
     Addresses are replaced, not merged: a pod that was given a new one has lost the old.
     """
     unsaid = {"reason": None, "message": None}
-    addresses = {name: [{"$patch": "replace"}, *wanted.get(name, ())] for name in ("podIPs", "hostIPs")}
-    said = [{**unsaid, **condition} for condition in wanted["conditions"]]
-    return {"podIP": None, **wanted, **addresses, "conditions": said}
+    addresses = {name: [{"$patch": "replace"}, *desired.get(name, ())] for name in ("podIPs", "hostIPs")}
+    listed = [{**unsaid, **condition} for condition in desired["conditions"]]
+    return {"podIP": None, **desired, **addresses, "conditions": listed}
 
 
 def _conditions(
@@ -154,10 +154,10 @@ def _statuses(pod: Spec, record: Record, specs: Sequence[Spec], runtime: str, no
 
     A container that waits for ever would hide the pod's reason: `kubectl get` shows what it waits for.
     """
-    found = [_container(pod, record, spec, runtime, now) for spec in specs]
+    statuses = [_container(pod, record, spec, runtime, now) for spec in specs]
     if not record.failed_reason:
-        return found
-    return [each for each in found if "waiting" not in each["state"] or each["lastState"]]
+        return statuses
+    return [each for each in statuses if "waiting" not in each["state"] or each["lastState"]]
 
 
 def _container(pod: Spec, record: Record, spec: Spec, runtime: str, now: float) -> Object:
@@ -166,7 +166,7 @@ def _container(pod: Spec, record: Record, spec: Spec, runtime: str, now: float) 
     is_init = any(spec is init for init in model.init_containers(pod)) and not model.is_sidecar(spec)
     ready = container.has_succeeded if is_init else is_ready(spec, container)
     state, last = _states(pod, record, spec, runtime, now)
-    found: Object = {
+    document: Object = {
         "name": spec["name"],
         "image": attempt.image if attempt else spec.get("image", ""),
         "imageID": attempt.image_id if attempt else "",
@@ -177,8 +177,8 @@ def _container(pod: Spec, record: Record, spec: Spec, runtime: str, now: float) 
         "lastState": last,
     }
     if attempt is not None and attempt.handle is not None:
-        found["containerID"] = f"{runtime}://{attempt.id}"
-    return found
+        document["containerID"] = f"{runtime}://{attempt.id}"
+    return document
 
 
 def _states(pod: Spec, record: Record, spec: Spec, runtime: str, now: float) -> tuple[Object, Object]:
@@ -218,12 +218,12 @@ def _crash_loop(record: Record, spec: Spec, container: Container, attempt: Attem
 
 def _terminated(attempt: Attempt, runtime: str, room: int) -> Object:
     ended = attempt.exit
-    found: Object = {"exitCode": ended.code if ended else 0, "reason": attempt.reason}
+    state: Object = {"exitCode": ended.code if ended else 0, "reason": attempt.reason}
     if ended is not None:
         begun = attempt.started_at or ended.finished_at
-        found |= {"startedAt": clock.rfc3339(begun), "finishedAt": clock.rfc3339(ended.finished_at)}
+        state |= {"startedAt": clock.rfc3339(begun), "finishedAt": clock.rfc3339(ended.finished_at)}
     if attempt.message:
-        found["message"] = attempt.message.encode()[:room].decode(errors="ignore")
+        state["message"] = attempt.message.encode()[:room].decode(errors="ignore")
     if attempt.handle is not None:
-        found["containerID"] = f"{runtime}://{attempt.id}"
-    return found
+        state["containerID"] = f"{runtime}://{attempt.id}"
+    return state

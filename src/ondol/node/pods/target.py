@@ -41,9 +41,9 @@ class Target:
     ports: Mapping[str, int]
     run: Exec
 
-    def port(self, given: str | int) -> int:
+    def port(self, reference: str | int) -> int:
         """The number of a port by its name or number; `UnknownPort` when there is none."""
-        text = str(given)
+        text = str(reference)
         number = self.ports.get(text) or (int(text) if text.isdigit() else None)
         if number is None:
             raise UnknownPort(f'no port of the container is named "{text}"')

@@ -278,7 +278,7 @@ class OciRuntime:
         shutil.rmtree(self._folders.bundles / container_id, ignore_errors=True)
         (self._folders.exits / container_id).unlink(missing_ok=True)
 
-    def known(self) -> list[str]:
+    def container_ids(self) -> list[str]:
         return sorted(entry.name for entry in self._folders.bundles.iterdir())
 
     async def _call(self, path: str, *arguments: str) -> ExecResult:

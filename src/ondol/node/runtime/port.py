@@ -85,5 +85,5 @@ class Runtime(Protocol):
     async def delete(self, container_id: str) -> None:
         """Kill what is left of it and forget it; nothing when it is not known."""
 
-    def known(self) -> list[str]:
+    def container_ids(self) -> list[str]:
         """Ids of all containers this runtime keeps for the instance."""

@@ -137,8 +137,8 @@ def _shares(rows: Sequence[Node]) -> list[Share]:
             self_ns[node.where] += node.self_ns
             calls[node.where] += 1
     services = set(self_ns) | set(wait_ns)
-    found = [Share(s, self_ns[s], wait_ns[s], calls[s]) for s in services]
-    return sorted(found, key=lambda share: (-share.self_ns - share.wait_ns, share.service))
+    shares = [Share(s, self_ns[s], wait_ns[s], calls[s]) for s in services]
+    return sorted(shares, key=lambda share: (-share.self_ns - share.wait_ns, share.service))
 
 
 def _mark_critical(root: Node) -> None:

@@ -46,10 +46,10 @@ class ProxyMetrics(Protocol):
 
 def prometheus_text(text: str) -> dict[str, Counters]:
     """Read the proxy's Prometheus page."""
-    found: dict[str, dict[str, float]] = {}
+    by_cluster: dict[str, dict[str, float]] = {}
     for match in _LINE.finditer(text):
         if (name := _CLUSTER.search(match["labels"])) is not None:
-            found.setdefault(name[1], {})[match["name"]] = float(match["value"])
+            by_cluster.setdefault(name[1], {})[match["name"]] = float(match["value"])
     return {
         name: Counters(
             active=values.get(proxy.ACTIVE, 0.0),
@@ -57,7 +57,7 @@ def prometheus_text(text: str) -> dict[str, Counters]:
             time_sum_ms=values.get(f"{proxy.TIME}_sum", 0.0),
             time_count=values.get(f"{proxy.TIME}_count", 0.0),
         )
-        for name, values in found.items()
+        for name, values in by_cluster.items()
     }
 
 

@@ -82,12 +82,12 @@ class Rules:
 
     def _warnings(self, write: Write) -> list[str]:
         """What is told of the object and was not told of it before; the same template says the same again."""
-        told = list(_notes(write.new))
+        messages = list(_notes(write.new))
         before = set(_notes(write.old)) if write.old is not None else set()
         if write.old is None or _template(write.new) != _template(write.old):
-            told += self.unsupported(write.workload)
+            messages += self.unsupported(write.workload)
             before |= self._told_of(write.old) if write.old is not None else set()
-        return [message for message in told if message not in before]
+        return [message for message in messages if message not in before]
 
     def _told_of(self, obj: Document) -> set[str]:
         """What the node would not honour in an object that is stored."""
