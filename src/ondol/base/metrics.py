@@ -76,17 +76,17 @@ def counter(
     name: str, documentation: str, samples: Mapping[_Values, float], labels: Sequence[str] = ()
 ) -> Family:
     """What only grows; `samples` are by the values of `labels`. The name ends in `_total`."""
-    family = CounterMetricFamily(name, documentation, labels=labels)
-    for values, value in samples.items():
-        family.add_metric(values, value)
-    return family
+    return _filled(CounterMetricFamily(name, documentation, labels=labels), samples)
 
 
 def gauge(
     name: str, documentation: str, samples: Mapping[_Values, float], labels: Sequence[str] = ()
 ) -> Family:
     """What may grow and shrink; `samples` are by the values of `labels`."""
-    family = GaugeMetricFamily(name, documentation, labels=labels)
+    return _filled(GaugeMetricFamily(name, documentation, labels=labels), samples)
+
+
+def _filled(family: CounterMetricFamily | GaugeMetricFamily, samples: Mapping[_Values, float]) -> Family:
     for values, value in samples.items():
         family.add_metric(values, value)
     return family
