@@ -74,6 +74,13 @@ class Folders:
         """How containers ended: in memory, since a full disk would have no room for it."""
         return self.run / "exits"
 
+    def last_words(self, container_id: str) -> Path:
+        """Where a container's shim writes its end besides, before `exits`: in memory as well.
+
+        A shim that cannot write here gives up, and nothing tells the exit code.
+        """
+        return self.run / "shims" / container_id
+
     @property
     def bundles(self) -> Path:
         return self.data / "containers"
@@ -113,7 +120,8 @@ class OciRuntime:
     async def create(self, creation: Creation) -> Handle:
         bundle = self._folders.bundles / creation.id
         bundle.mkdir(mode=0o700, parents=True, exist_ok=True)
-        (self._folders.exits / creation.id).unlink(missing_ok=True)
+        self._forget_end(creation.id)
+        self._folders.last_words(creation.id).mkdir(mode=0o700, parents=True)
         creation.log_path.parent.mkdir(parents=True, exist_ok=True)
         pid = await self._run_shim(bundle, creation)
         shim_pid = int((bundle / "conmon.pid").read_text())
@@ -139,7 +147,12 @@ class OciRuntime:
             str(bundle / "conmon.pid"),
         ]
         arguments += ["--log-path", f"k8s-file:{creation.log_path}", "--log-size-max", str(_LOG_CAP_BYTES)]
-        arguments += ["--exit-dir", str(self._folders.exits), "--persist-dir", str(bundle)]
+        arguments += [
+            "--exit-dir",
+            str(self._folders.exits),
+            "--persist-dir",
+            str(self._folders.last_words(creation.id)),
+        ]
         arguments += ["--socket-dir-path", str(self._folders.sockets), "--full-attach"]
         arguments += ["--log-level", "error", "--no-sync-log"]
         return [*arguments, "--stdin"] if creation.stdin else arguments
@@ -172,7 +185,7 @@ class OciRuntime:
                 env={**_ENVIRONMENT, "_OCI_SYNCPIPE": str(writer)},
                 pass_fds=(writer,),
                 start_new_session=True,
-                cwd=bundle,  # where conmon leaves its word that memory ran out
+                cwd=self._folders.last_words(creation.id),  # where conmon writes that memory ran out
                 check=False,
             )
             return done.stdout
@@ -215,7 +228,11 @@ class OciRuntime:
         return Exit(int(text), self._was_oom_killed(handle.id), path.stat().st_mtime)
 
     def _was_oom_killed(self, container_id: str) -> bool:
-        return (self._folders.bundles / container_id / "oom").exists()
+        return (self._folders.last_words(container_id) / "oom").exists()
+
+    def _forget_end(self, container_id: str) -> None:
+        shutil.rmtree(self._folders.last_words(container_id), ignore_errors=True)
+        (self._folders.exits / container_id).unlink(missing_ok=True)
 
     def is_running(self, handle: Handle) -> bool:
         is_same = linux.process_started(handle.pid) == handle.pid_started
@@ -276,7 +293,7 @@ class OciRuntime:
             if done.code != 0 and (self._folders.state / container_id).exists():
                 raise RuntimeFailed(_message(done.output))
         shutil.rmtree(self._folders.bundles / container_id, ignore_errors=True)
-        (self._folders.exits / container_id).unlink(missing_ok=True)
+        self._forget_end(container_id)
 
     def container_ids(self) -> list[str]:
         return sorted(entry.name for entry in self._folders.bundles.iterdir())
