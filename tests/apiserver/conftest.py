@@ -14,10 +14,12 @@ import anyio
 import anyio.abc
 import msgspec
 import pytest
+from tests.apiserver import edge
 
 from ondol import apiserver, store
 from ondol.api.objects import Object
-from ondol.base.clock import ManualClock
+from ondol.apiserver import pki
+from ondol.base.clock import ManualClock, SystemClock
 from ondol.store import Store
 
 ADMIN = ("admin", ("system:masters",))
@@ -45,7 +47,7 @@ class Watching:
         self.status = 0
         self.headers: dict[str, str] = {}
         self.started = anyio.Event()
-        self.gone = anyio.Event()
+        self.closed = anyio.Event()
         self._receive: anyio.abc.ObjectReceiveStream[bytes]
         self._rest = b""
 
@@ -81,13 +83,13 @@ class Caller:
 
     def _scope(self, method: str, target: str, headers: dict[str, str]) -> dict[str, Any]:
         path, _, query = target.partition("?")
-        given = {"accept": "application/json", "user-agent": self.agent, **headers}
+        sent = {"accept": "application/json", "user-agent": self.agent, **headers}
         scope: dict[str, Any] = {
             "type": "http",
             "method": method,
             "path": urllib.parse.unquote(path),
             "query_string": query.encode(),
-            "headers": [(k.lower().encode(), v.encode()) for k, v in given.items()],
+            "headers": [(k.lower().encode(), v.encode()) for k, v in sent.items()],
         }
         if self.user[0]:
             scope["ondol.identity"] = {"name": self.user[0], "groups": list(self.user[1])}
@@ -142,7 +144,7 @@ class Caller:
         watching.read_from(incoming)
 
         async def receive() -> dict[str, Any]:
-            await watching.gone.wait()
+            await watching.closed.wait()
             return {"type": "http.disconnect"}
 
         async def send(message: dict[str, Any]) -> None:
@@ -163,7 +165,7 @@ class Caller:
             group.start_soon(run)
             await watching.started.wait()
             yield watching
-            watching.gone.set()
+            watching.closed.set()
             with anyio.fail_after(3):
                 await anyio.wait_all_tasks_blocked()
             group.cancel_scope.cancel()
@@ -172,9 +174,9 @@ class Caller:
 class Server(Caller):
     """A running application with the parts a test may turn."""
 
-    def __init__(self, app: Any, kept: Store, clock: ManualClock) -> None:
+    def __init__(self, app: Any, log: Store, clock: ManualClock) -> None:
         super().__init__(app)
-        self.store = kept
+        self.store = log
         self.clock = clock
 
     async def settle(self) -> None:
@@ -184,10 +186,10 @@ class Server(Caller):
 
 @asynccontextmanager
 async def serving(
-    kept: Store | None = None, config: apiserver.ApiConfig | None = None, **parts: Any
+    log: Store | None = None, config: apiserver.ApiConfig | None = None, **parts: Any
 ) -> AsyncIterator[Server]:
     """A server that was started and is stopped afterwards."""
-    owned = kept or store.open_memory()
+    owned = log or store.open_memory()
     clock = ManualClock()
     app = apiserver.build(config or apiserver.ApiConfig(), owned, clock, random.Random(7), **parts)
     started, stopping, stopped = anyio.Event(), anyio.Event(), anyio.Event()
@@ -208,7 +210,7 @@ async def serving(
         yield Server(app, owned, clock)
         stopping.set()
         await stopped.wait()
-    if kept is None:
+    if log is None:
         owned.close()
 
 
@@ -254,3 +256,16 @@ def pod(name: str, **spec: Any) -> Object:
 def pod_fixture() -> Callable[..., Object]:
     """Makes Pods with one container."""
     return pod
+
+
+@pytest.fixture(scope="session")
+def issued(tmp_path_factory: pytest.TempPathFactory) -> pki.Pki:
+    """The certificates of a server and of its administrator, who is in a second group, too."""
+    admin = pki.Client("admin", "kubernetes-admin", ("system:masters", "team"))
+    return pki.ensure(tmp_path_factory.mktemp("pki"), clock=SystemClock(), clients=(admin,))
+
+
+@pytest.fixture
+def app() -> edge.App:
+    """What a server of the network edge hands its requests to."""
+    return edge.App()

@@ -24,8 +24,8 @@ CONFIG = apiserver.ApiConfig(
 
 @pytest.fixture
 async def api(start: Any) -> AsyncIterator[Any]:
-    async with start(config=CONFIG) as found:
-        yield found
+    async with start(config=CONFIG) as server:
+        yield server
 
 
 def service(*external_ips: str, name: str = "x") -> dict[str, Any]:
@@ -102,11 +102,11 @@ async def test_external_ips_can_be_denied_altogether(start: Any) -> None:
 )
 async def test_endpoints(api: Any, address: str, ports: list[int | None], words: str) -> None:
     """Where the platform listens, and Services' addresses, are no endpoints; what else is at the node is."""
-    made = [(SLICES, slice_(address, *ports))]
+    documents = [(SLICES, slice_(address, *ports))]
     if None not in ports and len(ports) == 1:
-        made += [(ENDPOINTS, subsets(address, ports[0] or 0))]
-        made += [(ENDPOINTS, subsets(address, ports[0] or 0, "notReadyAddresses"))]
-    for path, document in made:
+        documents += [(ENDPOINTS, subsets(address, ports[0] or 0))]
+        documents += [(ENDPOINTS, subsets(address, ports[0] or 0, "notReadyAddresses"))]
+    for path, document in documents:
         answer = await api.post(f"{path}?dryRun=All", document)
         assert (answer.status == 201) is not words, answer.json
         if words:

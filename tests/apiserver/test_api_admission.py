@@ -169,19 +169,19 @@ async def test_a_delete_is_decided_anew_on_what_was_written_meanwhile(start: Any
 
 async def test_a_delete_is_asked_about_and_may_be_refused(start: Any, config_map: Any) -> None:
     """With the object as it is, and nothing as the new one."""
-    asked: list[tuple[str, Object, str]] = []
+    reviews: list[tuple[str, Object, str]] = []
 
     async def refuse(context: Context, request: Request) -> None:
         del context
         if request.operation == "delete" and request.old is not None:
-            asked.append((request.operation, request.new, objects.name(request.old)))
+            reviews.append((request.operation, request.new, objects.name(request.old)))
             raise errors.Forbidden("not this one")
 
     async with start(admission=Outside(validate=refuse)) as api:
         await api.post(CONFIG_MAPS, config_map("a"))
         answer = await api.delete(f"{CONFIG_MAPS}/a")
         assert (answer.status, answer.json["message"]) == (403, "not this one")
-        assert asked == [("delete", {}, "a")]
+        assert reviews == [("delete", {}, "a")]
         assert (await api.get(f"{CONFIG_MAPS}/a")).status == 200
 
 

@@ -17,14 +17,14 @@ async def test_a_backup_is_a_store_of_its_own(
     start: Callable[..., Any], tmp_path: Path, config_map: Callable[..., Any]
 ) -> None:
     """With every object there was when it was asked for; nothing of it is left behind."""
-    kept = store.open_file(tmp_path / "store.db")
-    async with start(kept, apiserver.ApiConfig(scratch_dir=tmp_path)) as api:
+    log = store.open_file(tmp_path / "store.db")
+    async with start(log, apiserver.ApiConfig(scratch_dir=tmp_path)) as api:
         await api.post("/api/v1/namespaces/default/configmaps", config_map("mine"))
-        made = await api.get(PATH)
-        assert made.status == 200
+        answer = await api.get(PATH)
+        assert answer.status == 200
         assert [file async for file in anyio.Path(tmp_path).glob(".backup-*")] == []
-    kept.close()
-    (tmp_path / "copy.db").write_bytes(made.body)
+    log.close()
+    (tmp_path / "copy.db").write_bytes(answer.body)
     copy = store.open_file(tmp_path / "copy.db")
     assert copy.get("configmaps", "default/mine") is not None
     copy.close()
@@ -32,9 +32,9 @@ async def test_a_backup_is_a_store_of_its_own(
 
 async def test_a_slow_reader_gets_all_of_it(start: Callable[..., Any], tmp_path: Path) -> None:
     """It waits on the disk and not in memory, so it may take longer than other answers."""
-    kept = store.open_file(tmp_path / "store.db")
+    log = store.open_file(tmp_path / "store.db")
     config = apiserver.ApiConfig(scratch_dir=tmp_path, request_timeout_s=0.05)
-    async with start(kept, config) as api:
+    async with start(log, config) as api:
 
         async def receive() -> dict[str, Any]:
             return {"type": "http.request"}
@@ -48,13 +48,13 @@ async def test_a_slow_reader_gets_all_of_it(start: Callable[..., Any], tmp_path:
         await api.app(api._scope("GET", PATH, {}), receive, send)
         assert sent[0]["status"] == 200
         assert sent[-1] == {"type": "http.response.body", "body": b""}, "its end, and no cut"
-    kept.close()
+    log.close()
 
 
 async def test_only_who_may_do_anything_may_have_it(start: Callable[..., Any], tmp_path: Path) -> None:
     """It holds every Secret: readers of everything else, parts of the platform and nodes are refused."""
-    kept = store.open_memory()
-    async with start(kept, apiserver.ApiConfig(scratch_dir=tmp_path)) as api:
+    log = store.open_memory()
+    async with start(log, apiserver.ApiConfig(scratch_dir=tmp_path)) as api:
         for name, groups in (
             ("bob", ()),
             ("system:ondol:control", ()),
@@ -63,7 +63,7 @@ async def test_only_who_may_do_anything_may_have_it(start: Callable[..., Any], t
         ):
             assert (await api.as_(name, *groups).get(PATH)).status == 403
         assert (await api("POST", PATH)).status == 405
-    kept.close()
+    log.close()
 
 
 async def test_a_server_without_files_makes_none(api: Any) -> None:

@@ -84,8 +84,8 @@ def _conditions(crd: Any) -> dict[str, str]:
 
 
 async def _define(api: Any, crd: Object | None = None) -> None:
-    made = await api.post(CRDS, crd or _crd())
-    assert made.status == 201, made.json
+    answer = await api.post(CRDS, crd or _crd())
+    assert answer.status == 201, answer.json
     await api.settle()
 
 
@@ -107,12 +107,12 @@ async def test_a_definition_is_established_and_served(api: Any) -> None:
 async def test_custom_objects_are_pruned_defaulted_and_checked(api: Any) -> None:
     """The schema decides what is kept, what is filled in and what is refused."""
     await _define(api)
-    made = await api.post(WIDGETS, {**_widget("a", shape="round"), "extra": 1})
-    assert made.status == 201
-    assert made.json["spec"] == {"size": 1, "colour": "red"}
-    assert "extra" not in made.json
-    assert made.json["metadata"]["generation"] == 1
-    assert made.warnings == ['299 - "unknown field \\"extra\\""', '299 - "unknown field \\"spec.shape\\""']
+    answer = await api.post(WIDGETS, {**_widget("a", shape="round"), "extra": 1})
+    assert answer.status == 201
+    assert answer.json["spec"] == {"size": 1, "colour": "red"}
+    assert "extra" not in answer.json
+    assert answer.json["metadata"]["generation"] == 1
+    assert answer.warnings == ['299 - "unknown field \\"extra\\""', '299 - "unknown field \\"spec.shape\\""']
     strict = await api.post(f"{WIDGETS}?fieldValidation=Strict", _widget("b", shape="round"))
     assert (strict.status, strict.json["message"]) == (
         400,
@@ -132,8 +132,8 @@ async def test_custom_objects_are_pruned_defaulted_and_checked(api: Any) -> None
 async def test_custom_status_scale_and_columns(api: Any) -> None:
     """Subresources and printer columns as declared."""
     await _define(api)
-    made = await api.post(WIDGETS, {**_widget("a", replicas=2), "status": {"replicas": 9}})
-    assert "status" not in made.json
+    answer = await api.post(WIDGETS, {**_widget("a", replicas=2), "status": {"replicas": 9}})
+    assert "status" not in answer.json
     reported = await api.patch(f"{WIDGETS}/a/status", {"status": {"replicas": 2, "selector": "a=b"}})
     assert reported.json["metadata"]["generation"] == 1
     scale = (await api.get(f"{WIDGETS}/a/scale")).json
@@ -161,8 +161,8 @@ async def test_selectable_fields(api: Any) -> None:
     await _define(api)
     await api.post(WIDGETS, _widget("a"))
     await api.post(WIDGETS, _widget("b", colour="blue"))
-    found = (await api.get(f"{WIDGETS}?fieldSelector=spec.colour%3Dblue")).json["items"]
-    assert [item["metadata"]["name"] for item in found] == ["b"]
+    items = (await api.get(f"{WIDGETS}?fieldSelector=spec.colour%3Dblue")).json["items"]
+    assert [item["metadata"]["name"] for item in items] == ["b"]
     assert (await api.get(f"{WIDGETS}?fieldSelector=spec.size%3D1")).status == 400
 
 
@@ -175,8 +175,8 @@ async def test_versions_differ_in_name_only(api: Any) -> None:
     ]
     await _define(api, _crd(versions=versions))
     beta = WIDGETS.replace("/v1/", "/v1beta1/")
-    made = await api.post(beta, {**_widget("a"), "apiVersion": "example.org/v1beta1"})
-    assert made.json["apiVersion"] == "example.org/v1beta1"
+    answer = await api.post(beta, {**_widget("a"), "apiVersion": "example.org/v1beta1"})
+    assert answer.json["apiVersion"] == "example.org/v1beta1"
     assert (await api.get(f"{WIDGETS}/a")).json["apiVersion"] == "example.org/v1"
     assert (await api.get(beta)).json["items"][0]["apiVersion"] == "example.org/v1beta1"
     async with api.watch(f"{beta}?watch=true") as watch:
@@ -196,13 +196,13 @@ async def test_a_new_default_holds_for_old_objects(api: Any) -> None:
     crd["spec"]["versions"][0]["selectableFields"] = [{"jsonPath": ".spec.shape"}]
     assert (await api.put(f"{CRDS}/widgets.example.org", crd)).status == 200
     await api.settle()
-    wanted = {"size": 1, "colour": "red", "shape": "round"}
-    assert (await api.get(f"{WIDGETS}/a")).json["spec"] == wanted
-    assert (await api.get(WIDGETS)).json["items"][0]["spec"] == wanted
+    defaulted = {"size": 1, "colour": "red", "shape": "round"}
+    assert (await api.get(f"{WIDGETS}/a")).json["spec"] == defaulted
+    assert (await api.get(WIDGETS)).json["items"][0]["spec"] == defaulted
     selected = (await api.get(f"{WIDGETS}?fieldSelector=spec.shape%3Dround")).json["items"]
-    assert [item["spec"] for item in selected] == [wanted]
+    assert [item["spec"] for item in selected] == [defaulted]
     async with api.watch(f"{WIDGETS}?watch=true") as watch:
-        assert (await watch.next())["object"]["spec"] == wanted
+        assert (await watch.next())["object"]["spec"] == defaulted
     assert b"round" not in api.store.get("widgets.example.org", "default/a").value
 
 
@@ -248,9 +248,9 @@ async def test_a_definition_takes_its_objects_along(api: Any) -> None:
     """Objects are deleted first, with their finalizers respected; nothing new is created meanwhile."""
     await _define(api)
     await api.post(WIDGETS, _widget("a"))
-    held = _widget("b")
-    held["metadata"]["finalizers"] = ["example.org/hold"]
-    await api.post(WIDGETS, held)
+    widget = _widget("b")
+    widget["metadata"]["finalizers"] = ["example.org/hold"]
+    await api.post(WIDGETS, widget)
     going = (await api.delete(f"{CRDS}/widgets.example.org")).json
     assert going["metadata"]["finalizers"] == ["customresourcecleanup.apiextensions.k8s.io"]
     assert _conditions(going)["Terminating"] == "True"
@@ -298,20 +298,20 @@ async def test_rules_that_are_not_evaluated_are_told(api: Any) -> None:
     crd = _crd()
     schema = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
     schema["properties"]["spec"]["x-kubernetes-validations"] = [{"rule": "self.size < 5"}]
-    made = await api.post(CRDS, crd)
-    assert made.status == 201, made.json
-    assert any("CEL rules are not evaluated" in warning for warning in made.warnings)
+    answer = await api.post(CRDS, crd)
+    assert answer.status == 201, answer.json
+    assert any("CEL rules are not evaluated" in warning for warning in answer.warnings)
 
 
 async def test_definitions_outlive_a_restart(start: Any) -> None:
     """A server that starts again serves what was established before its first request."""
-    kept = store.open_memory()
-    async with start(kept) as api:
+    log = store.open_memory()
+    async with start(log) as api:
         await _define(api)
         await api.post(WIDGETS, _widget("a"))
-    async with start(kept) as api:
+    async with start(log) as api:
         assert (await api.get(f"{WIDGETS}/a")).json["spec"]["colour"] == "red"
-    kept.close()
+    log.close()
 
 
 async def test_a_watch_ends_when_its_definition_says_something_else(api: Any) -> None:
@@ -392,9 +392,9 @@ async def test_a_definition_with_a_webhook_is_served_as_it_is_stored(api: Any) -
     webhook = {"conversionReviewVersions": ["v1"], "clientConfig": {"url": "https://hooks.test/convert"}}
     crd = _crd(versions=[_version("v1", storage=True), _version("v2")])
     crd["spec"]["conversion"] = {"strategy": "Webhook", "webhook": webhook}
-    made = await api.post(CRDS, crd)
-    assert made.status == 201, made.json
-    assert made.warnings == [
+    answer = await api.post(CRDS, crd)
+    assert answer.status == 201, answer.json
+    assert answer.warnings == [
         (
             '299 - "spec.conversion: webhooks are not called by this server yet: objects are stored and '
             "served "
@@ -434,6 +434,6 @@ def test_what_was_filled_in_is_remembered_by_its_size() -> None:
     reading = serving.Reading("example.org/v1", "example.org/v1", lambda obj: obj.update(shape="round"))
     for number in range(60):
         value = documents.dump({"apiVersion": "example.org/v1", "n": number, "text": "x" * 1_000_000})
-        assert documents.parse(reading.shown(value))["shape"] == "round"
+        assert documents.parse(reading.as_served(value))["shape"] == "round"
         assert sum(len(k) + len(v) for k, v in reading._filled.items()) <= 16 * 1024 * 1024
-    assert reading.shown(value) is reading.shown(value)
+    assert reading.as_served(value) is reading.as_served(value)

@@ -20,11 +20,11 @@ Make = Callable[..., dict[str, Any]]
 
 async def test_an_object_that_nothing_holds_goes_at_once(api: Any, config_map: Make) -> None:
     """The answer is a Status that names what went."""
-    made = (await api.post(CMS, config_map("a"))).json
-    gone = await api.delete(f"{CMS}/a")
-    assert gone.status == 200
-    assert gone.json["status"] == "Success"
-    assert gone.json["details"] == {"name": "a", "kind": "configmaps", "uid": made["metadata"]["uid"]}
+    created = (await api.post(CMS, config_map("a"))).json
+    answer = await api.delete(f"{CMS}/a")
+    assert answer.status == 200
+    assert answer.json["status"] == "Success"
+    assert answer.json["details"] == {"name": "a", "kind": "configmaps", "uid": created["metadata"]["uid"]}
     assert (await api.get(f"{CMS}/a")).status == 404
     assert (await api.delete(f"{CMS}/a")).status == 404
 
@@ -32,10 +32,10 @@ async def test_an_object_that_nothing_holds_goes_at_once(api: Any, config_map: M
 async def test_finalizers_hold_an_object(api: Any, config_map: Make) -> None:
     """Deletion begins, no finalizer may be added, and with the last one the object goes."""
     await api.post(CMS, config_map("a", finalizers=["example.org/one", "example.org/two"]))
-    held = await api.delete(f"{CMS}/a")
-    assert held.json["kind"] == "ConfigMap"
-    assert held.json["metadata"]["deletionTimestamp"] == "2023-11-14T22:13:20Z"
-    assert held.json["metadata"]["deletionGracePeriodSeconds"] == 0
+    answer = await api.delete(f"{CMS}/a")
+    assert answer.json["kind"] == "ConfigMap"
+    assert answer.json["metadata"]["deletionTimestamp"] == "2023-11-14T22:13:20Z"
+    assert answer.json["metadata"]["deletionGracePeriodSeconds"] == 0
     more = {"metadata": {"finalizers": ["example.org/one", "example.org/three"]}}
     refused = await api.patch(f"{CMS}/a", more)
     assert refused.status == 422
@@ -54,14 +54,14 @@ async def test_finalizers_hold_an_object(api: Any, config_map: Make) -> None:
 @pytest.mark.parametrize("field", ["uid", "resourceVersion"])
 async def test_preconditions_protect(api: Any, config_map: Make, field: str) -> None:
     """A delete meant for another incarnation or version does nothing."""
-    made = (await api.post(CMS, config_map("a"))).json
+    created = (await api.post(CMS, config_map("a"))).json
     refused = await api.delete(f"{CMS}/a", {"preconditions": {field: "77"}})
     assert (refused.status, refused.json["reason"]) == (409, "Conflict")
     assert refused.json["message"].startswith(
         f'Operation cannot be fulfilled on ConfigMap "a": the {field[0].upper()}'
     )
     assert "in the precondition (77) does not match" in refused.json["message"]
-    good = {"preconditions": {field: made["metadata"][field]}}
+    good = {"preconditions": {field: created["metadata"][field]}}
     assert (await api.delete(f"{CMS}/a", good)).status == 200
 
 
@@ -74,8 +74,8 @@ async def test_propagation_leaves_word_for_the_collector(
 ) -> None:
     """Foreground and Orphan are finalizers; Background takes them away again."""
     await api.post(CMS, config_map("a"))
-    held = await api.delete(f"{CMS}/a?propagationPolicy={policy}")
-    assert held.json["metadata"]["finalizers"] == finalizers
+    answer = await api.delete(f"{CMS}/a?propagationPolicy={policy}")
+    assert answer.json["metadata"]["finalizers"] == finalizers
     assert (await api.delete(f"{CMS}/a", {"propagationPolicy": "Background"})).status == 200
     assert (await api.get(f"{CMS}/a")).status == 404
 
@@ -100,9 +100,9 @@ async def test_a_running_pod_ends_gracefully(api: Any, pod: Make) -> None:
     """The node has the grace period to end it; the node's own delete with grace 0 is the end."""
     await api.post(PODS, pod("p", terminationGracePeriodSeconds=20))
     await api.post(f"{PODS}/p/binding", {"target": {"name": "n1"}})
-    held = (await api.delete(f"{PODS}/p")).json
-    assert held["metadata"]["deletionGracePeriodSeconds"] == 20
-    assert held["metadata"]["deletionTimestamp"] == "2023-11-14T22:13:40Z"
+    deleting = (await api.delete(f"{PODS}/p")).json
+    assert deleting["metadata"]["deletionGracePeriodSeconds"] == 20
+    assert deleting["metadata"]["deletionTimestamp"] == "2023-11-14T22:13:40Z"
     longer = (await api.delete(f"{PODS}/p", {"gracePeriodSeconds": 60})).json
     assert longer["metadata"]["deletionGracePeriodSeconds"] == 20  # a delete only shortens
     shorter = (await api.delete(f"{PODS}/p", {"gracePeriodSeconds": 5})).json
@@ -125,18 +125,18 @@ async def test_a_negative_grace_is_one_second(api: Any, pod: Make) -> None:
     """As Kubernetes reads it."""
     await api.post(PODS, pod("p"))
     await api.post(f"{PODS}/p/binding", {"target": {"name": "n1"}})
-    held = (await api.delete(f"{PODS}/p?gracePeriodSeconds=-1")).json
-    assert held["metadata"]["deletionGracePeriodSeconds"] == 1
+    answer = (await api.delete(f"{PODS}/p?gracePeriodSeconds=-1")).json
+    assert answer["metadata"]["deletionGracePeriodSeconds"] == 1
 
 
 async def test_collections_are_deleted_by_selector(api: Any, config_map: Make) -> None:
     """Only what is selected goes, and a dry run takes nothing."""
     for name, label in (("a", "x"), ("b", "x"), ("c", "y")):
         await api.post(CMS, config_map(name, labels={"l": label}))
-    shown = await api.delete(f"{CMS}?labelSelector=l%3Dx&dryRun=All")
-    assert len(shown.json["items"]) == 2
-    gone = await api.delete(f"{CMS}?labelSelector=l%3Dx")
-    assert gone.json["kind"] == "ConfigMapList"
+    dry = await api.delete(f"{CMS}?labelSelector=l%3Dx&dryRun=All")
+    assert len(dry.json["items"]) == 2
+    answer = await api.delete(f"{CMS}?labelSelector=l%3Dx")
+    assert answer.json["kind"] == "ConfigMapList"
     left = (await api.get(CMS)).json["items"]
     assert [item["metadata"]["name"] for item in left] == ["c"]
 
@@ -189,18 +189,18 @@ async def test_a_large_collection_goes_in_few_commits(
         commits += 1
         commit(database, rows)
 
-    kept = store.open_file(tmp_path / "store.db")
-    async with start(kept) as api:
+    log = store.open_file(tmp_path / "store.db")
+    async with start(log) as api:
         for number in range(300):
             await api.post(CMS, config_map(f"n{number:03}"))
         monkeypatch.setattr(Database, "commit", counted)
-        gone = await api.delete(CMS)
+        answer = await api.delete(CMS)
         monkeypatch.undo()
-        assert gone.status == 200
-        names = [item["metadata"]["name"] for item in gone.json["items"]]
+        assert answer.status == 200
+        names = [item["metadata"]["name"] for item in answer.json["items"]]
         assert names == [f"n{number:03}" for number in range(300)]
         assert (await api.get(CMS)).json["items"] == []
-    kept.close()
+    log.close()
     assert commits < 100
 
 

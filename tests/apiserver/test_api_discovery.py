@@ -27,10 +27,10 @@ async def test_legacy_discovery(api: Any) -> None:
 
 async def test_aggregated_discovery_is_tagged(api: Any) -> None:
     """All of it in one document, asked for again at the cost of a tag."""
-    found = await api.get("/apis", accept=f"{_AGGREGATED},application/json")
-    assert found.headers["content-type"] == _AGGREGATED
-    assert found.json["kind"] == "APIGroupDiscoveryList"
-    again = await api.get("/apis", accept=_AGGREGATED, if_none_match=found.headers["etag"])
+    answer = await api.get("/apis", accept=f"{_AGGREGATED},application/json")
+    assert answer.headers["content-type"] == _AGGREGATED
+    assert answer.json["kind"] == "APIGroupDiscoveryList"
+    again = await api.get("/apis", accept=_AGGREGATED, if_none_match=answer.headers["etag"])
     assert (again.status, again.body) == (304, b"")
     core = await api.get("/api", accept=_AGGREGATED)
     assert core.json["items"][0]["versions"][0]["version"] == "v1"

@@ -292,9 +292,9 @@ async def test_paths_and_methods_that_are_not_served(api: Any, method: str, path
 async def test_warnings_are_cut_where_kubernetes_cuts_them(api: Any) -> None:
     """Clients bound the headers they read."""
     unknown = {f"field{number:03}" + "x" * 100: 1 for number in range(200)}
-    made = await api.post(CMS, {"metadata": {"name": "a"}, **unknown})
-    assert made.status == 201
-    assert 30 < len(made.warnings) < 60
+    answer = await api.post(CMS, {"metadata": {"name": "a"}, **unknown})
+    assert answer.status == 201
+    assert 30 < len(answer.warnings) < 60
 
 
 async def test_a_background_task_that_fails_is_begun_anew(

@@ -113,13 +113,13 @@ _QUERIES = st.sampled_from(["", "", "", "?dryRun=All", "?fieldValidation=Strict"
 
 
 def _paths(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    found = [path] if path else []
+    paths = [path] if path else []
     entries = (
         value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     )
     for key, item in entries:
-        found += _paths(item, (*path, key))
-    return found
+        paths += _paths(item, (*path, key))
+    return paths
 
 
 def _mutate(document: Object, path: tuple[Any, ...], junk: Any, *, drop: bool) -> None:

@@ -179,8 +179,8 @@ async def test_a_new_kind_is_watched_discovered_and_described(start: Any, toys: 
         await api.post(TOPS, _top("a"))
         event = await watch.next()
         assert (event["type"], event["object"]["spec"]["label"]) == ("ADDED", "a red top")
-        found = (await api.get("/apis/toys.example.org/v1")).json["resources"]
-        assert [each["name"] for each in found] == ["blocks", "tops"]
+        served = (await api.get("/apis/toys.example.org/v1")).json["resources"]
+        assert [each["name"] for each in served] == ["blocks", "tops"]
         described = (await api.get("/openapi/v3/apis/toys.example.org/v1")).json
         assert f"{_PACKAGE}.TopSpec" in described["components"]["schemas"]
 

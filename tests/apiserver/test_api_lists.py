@@ -72,9 +72,9 @@ async def test_a_forgotten_page_offers_an_inconsistent_rest(api: Any, config_map
     token = (await api.get(f"{CMS}?limit=2")).json["metadata"]["continue"]
     await api.post(CMS, config_map("c9"))
     await api.store.compact(api.store.revision)
-    gone = await api.get(f"{CMS}?limit=2&continue={token}")
-    assert (gone.status, gone.json["reason"]) == (410, "Expired")
-    fresh = gone.json["metadata"]["continue"]
+    answer = await api.get(f"{CMS}?limit=2&continue={token}")
+    assert (answer.status, answer.json["reason"]) == (410, "Expired")
+    fresh = answer.json["metadata"]["continue"]
     assert _names(await api.get(f"{CMS}?continue={fresh}")) == ["c2", "c3", "c9"]
 
 

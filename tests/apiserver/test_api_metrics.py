@@ -16,15 +16,15 @@ async def test_who_may_read_metrics_reads_those_of_every_part(start: Callable[..
     async def page() -> bytes:
         return b'up{part="node"} 1\n'
 
-    kept = store.open_memory()
-    async with start(kept, apiserver.ApiConfig(platform_metrics=page)) as api:
+    log = store.open_memory()
+    async with start(log, apiserver.ApiConfig(platform_metrics=page)) as api:
         for who in (api, api.as_("prometheus", "system:monitoring")):
             answer = await who.get(PATH)
             assert (answer.status, answer.body) == (200, b'up{part="node"} 1\n')
             assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
         assert (await api.as_("bob").get(PATH)).status == 403
         assert (await api("POST", PATH)).status == 405
-    kept.close()
+    log.close()
 
 
 async def test_a_server_without_a_platform_says_so(api: Any) -> None:

@@ -17,17 +17,17 @@ Make = Callable[..., dict[str, Any]]
 
 async def test_the_first_namespaces_are_there(api: Any) -> None:
     """The ones every client expects, and the platform's own."""
-    found = [item["metadata"]["name"] for item in (await api.get(NAMESPACES)).json["items"]]
-    assert found == ["default", "kube-node-lease", "kube-public", "kube-system", "ondol-system"]
+    names = [item["metadata"]["name"] for item in (await api.get(NAMESPACES)).json["items"]]
+    assert names == ["default", "kube-node-lease", "kube-public", "kube-system", "ondol-system"]
 
 
 async def test_a_new_namespace_is_ready_for_pods(start: Any, pod: Make) -> None:
     """Its label, its finalizer, its default account and the authority's certificate come at once."""
     async with start(config=apiserver.ApiConfig(ca_certificate="PEM")) as api:
-        made = (await api.post(NAMESPACES, {"metadata": {"name": "shop"}})).json
-        assert made["metadata"]["labels"] == {"kubernetes.io/metadata.name": "shop"}
-        assert made["spec"] == {"finalizers": ["kubernetes"]}
-        assert made["status"] == {"phase": "Active"}
+        created = (await api.post(NAMESPACES, {"metadata": {"name": "shop"}})).json
+        assert created["metadata"]["labels"] == {"kubernetes.io/metadata.name": "shop"}
+        assert created["spec"] == {"finalizers": ["kubernetes"]}
+        assert created["status"] == {"phase": "Active"}
         assert (await api.get(f"{NAMESPACES}/shop/configmaps/kube-root-ca.crt")).json["data"] == {
             "ca.crt": "PEM"
         }
@@ -72,11 +72,11 @@ async def test_some_namespaces_may_not_go(api: Any, name: str) -> None:
 
 async def test_a_restart_changes_nothing(start: Any) -> None:
     """What was made sure of at the first start is left alone at the second."""
-    kept = store.open_memory()
-    async with start(kept):
+    log = store.open_memory()
+    async with start(log):
         pass
-    revision = kept.revision
-    async with start(kept):
+    revision = log.revision
+    async with start(log):
         pass
-    assert kept.revision == revision
-    kept.close()
+    assert log.revision == revision
+    log.close()

@@ -43,9 +43,9 @@ async def test_names_are_taken_once(api: Any, config_map: Make) -> None:
 async def test_generated_names_differ(api: Any) -> None:
     """GenerateName gives each object a name of its own."""
     document = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"generateName": "job-"}}
-    made = {(await api.post(CMS, document)).json["metadata"]["name"] for _ in range(20)}
-    assert len(made) == 20
-    assert all(name.startswith("job-") and len(name) == 9 for name in made)
+    names = {(await api.post(CMS, document)).json["metadata"]["name"] for _ in range(20)}
+    assert len(names) == 20
+    assert all(name.startswith("job-") and len(name) == 9 for name in names)
 
 
 async def test_a_missing_object_is_not_found(api: Any) -> None:
@@ -89,10 +89,10 @@ async def test_every_failure_has_details_and_ends_its_line(
 
 async def test_a_status_is_there_before_anyone_reports(api: Any) -> None:
     """It is a struct to Go, so the answer to a create has it."""
-    made = await api.post(f"{_APPS}/deployments", {"metadata": {"name": "d"}, "spec": _WORKLOAD})
-    assert made.json["status"] == {}
-    made = await api.post(f"{_APPS}/replicasets", {"metadata": {"name": "r"}, "spec": _WORKLOAD})
-    assert made.json["status"] == {"replicas": 0}
+    answer = await api.post(f"{_APPS}/deployments", {"metadata": {"name": "d"}, "spec": _WORKLOAD})
+    assert answer.json["status"] == {}
+    answer = await api.post(f"{_APPS}/replicasets", {"metadata": {"name": "r"}, "spec": _WORKLOAD})
+    assert answer.json["status"] == {"replicas": 0}
 
 
 @pytest.mark.parametrize(
@@ -194,9 +194,9 @@ async def test_bodies_come_as_yaml_too(api: Any) -> None:
     created = await api("POST", CMS, text, {"content-type": "application/yaml"})
     assert created.status == 201
     assert created.json["data"] == {"when": "2001-01-01", "k": "yes"}
-    shown = await api.get(f"{CMS}/q", accept="application/yaml")
-    assert shown.headers["content-type"] == "application/yaml"
-    assert b"when: '2001-01-01'" in shown.body
+    answer = await api.get(f"{CMS}/q", accept="application/yaml")
+    assert answer.headers["content-type"] == "application/yaml"
+    assert b"when: '2001-01-01'" in answer.body
 
 
 @pytest.mark.parametrize(
@@ -321,10 +321,10 @@ async def test_writing_the_same_again_writes_nothing(api: Any, config_map: Make)
 async def test_dry_runs_do_everything_but_write(api: Any, config_map: Make) -> None:
     """The answer is what would be; nothing is."""
     revision = api.store.revision
-    shown = await api.post(f"{CMS}?dryRun=All", config_map("a"))
-    assert shown.status == 201
-    assert shown.json["metadata"]["uid"]
-    assert "resourceVersion" not in shown.json["metadata"]
+    answer = await api.post(f"{CMS}?dryRun=All", config_map("a"))
+    assert answer.status == 201
+    assert answer.json["metadata"]["uid"]
+    assert "resourceVersion" not in answer.json["metadata"]
     assert (await api.get(f"{CMS}/a")).status == 404
     assert (await api.post(f"{CMS}?dryRun=Some", config_map("a"))).status == 400
     assert (await api.post(f"{CMS}?dryRun=All", {**config_map("a"), "data": 5})).status == 400
@@ -338,7 +338,7 @@ _APPS = "/apis/apps/v1/namespaces/default"
 
 
 @pytest.mark.parametrize(
-    ("path", "spec", "labels_kept"),
+    ("path", "spec", "writes_labels"),
     [
         ("/api/v1/namespaces/default/pods", _POD_SPEC, True),
         ("/api/v1/namespaces/default/services", {"ports": [{"port": 80}]}, True),
@@ -350,7 +350,7 @@ _APPS = "/apis/apps/v1/namespaces/default"
 )
 @pytest.mark.parametrize("how", ["patch", "put", "apply"])
 async def test_metadata_is_written_with_the_status(
-    api: Any, path: str, spec: Any, labels_kept: bool, how: str
+    api: Any, path: str, spec: Any, writes_labels: bool, how: str
 ) -> None:
     """Labels and annotations sent to the status subresource are kept, but a Deployment's labels are not."""
     live = (await api.post(path, {"metadata": {"name": "m"}, "spec": spec})).json
@@ -365,7 +365,7 @@ async def test_metadata_is_written_with_the_status(
     assert written.status == 200, written.json
     metadata = (await api.get(f"{path}/m")).json["metadata"]
     assert metadata["annotations"]["a"] == "status"
-    assert ((metadata.get("labels") or {}).get("l") == "status") is labels_kept
+    assert ((metadata.get("labels") or {}).get("l") == "status") is writes_labels
     wrong = await api.patch(f"{path}/m/status", {"metadata": {"annotations": {"not ok": "x"}}})
     assert (wrong.status, "metadata.annotations" in wrong.json["message"]) == (422, True)
 
@@ -374,8 +374,8 @@ async def test_a_pod_keeps_its_owners_and_what_an_agent_does_not_know_of(api: An
     """A status without quality of service or observed generations leaves them as they were."""
     path = "/api/v1/namespaces/default/pods"
     owner = {"apiVersion": "v1", "kind": "ConfigMap", "name": "o", "uid": "u"}
-    made = {"metadata": {"name": "p", "ownerReferences": [owner]}, "spec": _POD_SPEC}
-    live = (await api.post(path, made)).json
+    document = {"metadata": {"name": "p", "ownerReferences": [owner]}, "spec": _POD_SPEC}
+    live = (await api.post(path, document)).json
     condition = {"type": "Ready", "status": "True", "observedGeneration": 1}
     status = {**live["status"], "observedGeneration": 1, "conditions": [condition]}
     live = (await api.put(f"{path}/p/status", {**live, "status": status})).json
@@ -395,15 +395,17 @@ async def test_status_and_spec_are_written_apart(api: Any) -> None:
     labels = {"app": "x"}
     template = {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "c", "image": "i"}]}}
     spec = {"selector": {"matchLabels": labels}, "template": template}
-    made = (await api.post(path, {"metadata": {"name": "d"}, "spec": spec, "status": {"replicas": 9}})).json
-    assert made["metadata"]["generation"] == 1
-    assert "replicas" not in made.get("status", {})
-    body = {**made, "status": {"replicas": 3}, "spec": {**made["spec"], "replicas": 7}}
+    created = (
+        await api.post(path, {"metadata": {"name": "d"}, "spec": spec, "status": {"replicas": 9}})
+    ).json
+    assert created["metadata"]["generation"] == 1
+    assert "replicas" not in created.get("status", {})
+    body = {**created, "status": {"replicas": 3}, "spec": {**created["spec"], "replicas": 7}}
     reported = (await api.put(f"{path}/d/status", body)).json
     assert reported["status"] == {"replicas": 3}
     assert reported["spec"]["replicas"] == 1
     assert reported["metadata"]["generation"] == 1
-    body = {**reported, "status": {"replicas": 5}, "spec": {**made["spec"], "replicas": 7}}
+    body = {**reported, "status": {"replicas": 5}, "spec": {**created["spec"], "replicas": 7}}
     changed = (await api.put(f"{path}/d", body)).json
     assert changed["spec"]["replicas"] == 7
     assert changed["status"] == {"replicas": 3}
@@ -478,8 +480,8 @@ async def test_a_scale_that_is_none_is_refused(
 async def test_leases_need_their_version_and_put_creates_them(api: Any) -> None:
     """A lease is renewed only by who saw the last renewal; PUT to a free name creates it."""
     path = "/apis/coordination.k8s.io/v1/namespaces/default/leases"
-    made = await api.put(f"{path}/l", {"metadata": {"name": "l"}, "spec": {"holderIdentity": "a"}})
-    assert made.status == 201
+    answer = await api.put(f"{path}/l", {"metadata": {"name": "l"}, "spec": {"holderIdentity": "a"}})
+    assert answer.status == 201
     blind = await api.put(f"{path}/l", {"metadata": {"name": "l"}, "spec": {"holderIdentity": "b"}})
     assert blind.status == 422
     assert "must be specified for an update" in blind.json["message"]
@@ -497,9 +499,9 @@ async def test_events_have_two_spellings(api: Any) -> None:
     }
     assert (await api.post("/api/v1/namespaces/default/events", event)).status == 201
     path = "/apis/events.k8s.io/v1/namespaces/default/events"
-    shown = (await api.get(f"{path}/e")).json
-    assert (shown["apiVersion"], shown["note"], shown["deprecatedCount"]) == ("events.k8s.io/v1", "hello", 2)
-    assert shown["regarding"]["name"] == "p"
+    read = (await api.get(f"{path}/e")).json
+    assert (read["apiVersion"], read["note"], read["deprecatedCount"]) == ("events.k8s.io/v1", "hello", 2)
+    assert read["regarding"]["name"] == "p"
     listed = (await api.get(f"{path}?fieldSelector=regarding.name%3Dp")).json
     assert [item["note"] for item in listed["items"]] == ["hello"]
     new = {
@@ -513,8 +515,8 @@ async def test_events_have_two_spellings(api: Any) -> None:
         "note": "from the new",
         "regarding": {"kind": "Pod", "name": "p", "namespace": "default"},
     }
-    made = await api.post(path, new)
-    assert made.status == 201, made.json
+    answer = await api.post(path, new)
+    assert answer.status == 201, answer.json
     old = (await api.get("/api/v1/namespaces/default/events/n")).json
     assert (old["message"], old["involvedObject"]["name"]) == ("from the new", "p")
 

@@ -112,8 +112,8 @@ async def test_concurrent_patches_all_happen(api: Any, config_map: Make) -> None
 
 async def test_apply_creates_owns_and_takes_back(api: Any, config_map: Make) -> None:
     """What a manager applied and no longer applies is removed; others' fields stay."""
-    made = await api.apply(f"{CMS}/a", config_map("a", {"x": "1", "y": "1"}), "one")
-    assert made.status == 201
+    answer = await api.apply(f"{CMS}/a", config_map("a", {"x": "1", "y": "1"}), "one")
+    assert answer.status == 201
     await api.patch(f"{CMS}/a", {"data": {"z": "1"}})
     changed = await api.apply(f"{CMS}/a", config_map("a", {"x": "2"}), "one")
     assert changed.status == 200
@@ -175,10 +175,10 @@ async def test_apply_of_a_status_owns_the_status_alone(api: Any) -> None:
 async def test_what_admission_adds_is_nobodys(api: Any, pod: Make) -> None:
     """Applying a pod again does not take away the tolerations and volumes the server added."""
     path = "/api/v1/namespaces/default/pods/p"
-    made = await api.apply(path, pod("p"), "one")
-    assert made.json["spec"]["volumes"]
+    answer = await api.apply(path, pod("p"), "one")
+    assert answer.json["spec"]["volumes"]
     again = await api.apply(path, pod("p"), "one")
-    assert again.json == made.json
+    assert again.json == answer.json
 
 
 @pytest.fixture
@@ -207,8 +207,8 @@ def _nested(depth: int) -> Any:
 
 async def test_depth_has_a_bound_that_no_patch_gets_past(api: Any, freely: str) -> None:
     """What is stored can be shown, owned and patched; what is deeper is refused as the client's fault."""
-    made = {"metadata": {"name": "deep"}, "spec": _nested(bodies.DEPTH_MAX - 1)}
-    assert (await api.post(freely, made)).status == 201
+    document = {"metadata": {"name": "deep"}, "spec": _nested(bodies.DEPTH_MAX - 1)}
+    assert (await api.post(freely, document)).status == 201
     one = f"{freely}/deep"
     assert (await api.get(one, accept="application/yaml")).status == 200
     again = (await api.get(one)).json
@@ -216,7 +216,7 @@ async def test_depth_has_a_bound_that_no_patch_gets_past(api: Any, freely: str) 
         await api.put(one, {**again, "metadata": {**again["metadata"], "labels": {"a": "b"}}})
     ).status == 200
     applied = {
-        **made,
+        **document,
         "metadata": {"name": "owned"},
         "apiVersion": again["apiVersion"],
         "kind": again["kind"],
@@ -234,7 +234,7 @@ async def test_depth_has_a_bound_that_no_patch_gets_past(api: Any, freely: str) 
         await api.patch(one, much_more, "json-patch+json"),
     ]
     assert [(r.status, "deep" in r.json["message"]) for r in refused] == [(400, True)] * 4
-    assert (await api.get(one)).json["spec"] == made["spec"]
+    assert (await api.get(one)).json["spec"] == document["spec"]
 
 
 async def test_copies_of_copies_are_bounded(api: Any, config_map: Make) -> None:

@@ -28,8 +28,8 @@ GOOD = {
 
 
 async def label(api: Any, namespace: str = "default", **modes: str | None) -> Any:
-    wanted = {policies.PREFIX + mode.replace("_", "-"): value for mode, value in modes.items()}
-    return await api.patch(f"{NAMESPACES}/{namespace}", {"metadata": {"labels": wanted}})
+    labels = {policies.PREFIX + mode.replace("_", "-"): value for mode, value in modes.items()}
+    return await api.patch(f"{NAMESPACES}/{namespace}", {"metadata": {"labels": labels}})
 
 
 async def test_pods_that_break_the_enforced_level_are_refused(api: Any, pod: Make) -> None:
@@ -94,9 +94,9 @@ async def test_warnings_for_pods_and_for_templates(api: Any, pod: Make) -> None:
             "template": {"metadata": {"labels": {"app": "web"}}, "spec": pod("x", hostNetwork=True)["spec"]},
         },
     }
-    made = await api.post(DEPLOYMENTS, deployment)
-    assert made.status == 201
-    assert "host namespaces (hostNetwork=true)" in made.warnings[0]
+    answer = await api.post(DEPLOYMENTS, deployment)
+    assert answer.status == 201
+    assert "host namespaces (hostNetwork=true)" in answer.warnings[0]
     scaled = await api.patch(f"{DEPLOYMENTS}/web/scale", {"spec": {"replicas": 2}})
     assert (scaled.status, scaled.warnings) == (200, [])
 
@@ -121,8 +121,8 @@ async def test_labels_that_mean_nothing_are_refused(api: Any, modes: dict[str, s
     (cause,) = refused.json["details"]["causes"]
     assert cause["field"].startswith("metadata.labels[pod-security.kubernetes.io/")
     assert cause["message"].endswith(why)
-    wanted = {policies.PREFIX + mode.replace("_", "-"): value for mode, value in modes.items()}
-    new = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "n", "labels": wanted}}
+    labels = {policies.PREFIX + mode.replace("_", "-"): value for mode, value in modes.items()}
+    new = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "n", "labels": labels}}
     assert (await api.post(NAMESPACES, new)).status == 422
 
 
@@ -170,8 +170,8 @@ async def test_what_is_audited_is_told_in_the_log(
 ) -> None:
     """With the level, the violations and who did it; the client hears nothing of it."""
     await label(api, audit="restricted")
-    made = await api.post(PODS, pod("a"))
-    assert (made.status, made.warnings) == (201, [])
+    answer = await api.post(PODS, pod("a"))
+    assert (answer.status, answer.warnings) == (201, [])
     written = "".join(capsys.readouterr())
     assert "pod_security" in written
     assert "allowPrivilegeEscalation != false" in written

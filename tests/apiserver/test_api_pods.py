@@ -17,8 +17,8 @@ Make = Callable[..., dict[str, Any]]
 
 async def test_a_pod_gets_its_account_token_and_tolerations(api: Any, pod: Make) -> None:
     """As the admission plug-ins of Kubernetes do it."""
-    made = (await api.post(PODS, pod("p"))).json
-    spec = made["spec"]
+    created = (await api.post(PODS, pod("p"))).json
+    spec = created["spec"]
     assert (spec["serviceAccountName"], spec["serviceAccount"]) == ("default", "default")
     (volume,) = spec["volumes"]
     assert volume["name"].startswith("kube-api-access-")
@@ -36,8 +36,8 @@ async def test_a_pod_gets_its_account_token_and_tolerations(api: Any, pod: Make)
         "node.kubernetes.io/unreachable",
     ]
     assert (spec["priority"], spec["preemptionPolicy"]) == (0, "PreemptLowerPriority")
-    assert made["status"] == {"phase": "Pending", "qosClass": "BestEffort"}
-    assert made["metadata"]["generation"] == 1
+    assert created["status"] == {"phase": "Pending", "qosClass": "BestEffort"}
+    assert created["metadata"]["generation"] == 1
 
 
 async def test_a_pod_may_do_without_a_token(api: Any, pod: Make) -> None:
@@ -57,8 +57,8 @@ async def test_a_mount_of_ones_own_is_kept(api: Any, pod: Make) -> None:
     path = "/var/run/secrets/kubernetes.io/serviceaccount"
     document = pod("p", volumes=[{"name": "mine", "emptyDir": {}}])
     document["spec"]["containers"][0]["volumeMounts"] = [{"name": "mine", "mountPath": path}]
-    made = (await api.post(PODS, document)).json
-    assert [volume["name"] for volume in made["spec"]["volumes"]] == ["mine"]
+    created = (await api.post(PODS, document)).json
+    assert [volume["name"] for volume in created["spec"]["volumes"]] == ["mine"]
 
 
 async def test_a_pod_without_its_account_is_forbidden(api: Any, pod: Make) -> None:
@@ -71,13 +71,13 @@ async def test_a_pod_without_its_account_is_forbidden(api: Any, pod: Make) -> No
 async def test_an_unknown_priority_class_is_forbidden(api: Any, pod: Make) -> None:
     """There are only the two classes of the system."""
     assert (await api.post(PODS, pod("p", priorityClassName="vip"))).status == 403
-    made = await api.post(PODS, pod("p", priorityClassName="system-node-critical"))
-    assert made.json["spec"]["priority"] == 2000001000
+    answer = await api.post(PODS, pod("p", priorityClassName="system-node-critical"))
+    assert answer.json["spec"]["priority"] == 2000001000
 
 
 async def test_a_pod_is_bound_once(api: Any, pod: Make) -> None:
     """A binding sets the node and the condition; the second one is a conflict."""
-    made = (await api.post(PODS, pod("p"))).json
+    created = (await api.post(PODS, pod("p"))).json
     bound = await api.post(f"{PODS}/p/binding", {"target": {"kind": "Node", "name": "n1"}})
     assert (bound.status, bound.json["status"]) == (201, "Success")
     now = (await api.get(f"{PODS}/p")).json
@@ -88,7 +88,7 @@ async def test_a_pod_is_bound_once(api: Any, pod: Make) -> None:
     assert (again.status, again.json["reason"]) == (409, "Conflict")
     assert 'pod p is already assigned to node "n1"' in again.json["message"]
     await api.post(PODS, pod("q"))
-    wrong = {"metadata": {"name": "q", "uid": made["metadata"]["uid"]}, "target": {"name": "n1"}}
+    wrong = {"metadata": {"name": "q", "uid": created["metadata"]["uid"]}, "target": {"name": "n1"}}
     assert (await api.post(f"{PODS}/q/binding", wrong)).status == 409
     legacy = {"metadata": {"name": "q"}, "target": {"name": "n1"}}
     assert (await api.post("/api/v1/namespaces/default/bindings", legacy)).status == 201
@@ -160,9 +160,9 @@ async def test_fields_nobody_acts_on_are_told(api: Any, pod: Make) -> None:
     document = pod(
         "p", runtimeClassName="gvisor", volumes=[{"name": "v", "nfs": {"server": "s", "path": "/"}}]
     )
-    made = await api.post(PODS, document)
-    assert made.status == 201, made.json
-    assert sorted(made.warnings) == [
+    answer = await api.post(PODS, document)
+    assert answer.status == 201, answer.json
+    assert sorted(answer.warnings) == [
         '299 - "spec.runtimeClassName: there is one runtime, the node\'s"',
         '299 - "spec.volumes[0].nfs: the node refuses pods with such a volume"',
     ]
@@ -194,11 +194,11 @@ class _Nodes:
 
     def __init__(self, answer: _Answer) -> None:
         self.answer = answer
-        self.asked: list[tuple[str, str, dict[str, str]]] = []
+        self.calls: list[tuple[str, str, dict[str, str]]] = []
 
     @asynccontextmanager
     async def get(self, node: str, path: str, query: Mapping[str, str]) -> AsyncIterator[_Answer]:
-        self.asked.append((node, path, dict(query)))
+        self.calls.append((node, path, dict(query)))
         yield self.answer
 
 
@@ -217,7 +217,7 @@ async def test_logs_come_from_the_node(start: Any, pod: Make) -> None:
         async with api.watch(f"{PODS}/p/log?follow=true&tailLines=5&container=main") as log:
             assert log.headers["content-type"] == "text/plain"
             await api.settle()
-        assert nodes.asked == [("n1", "/containerLogs/default/p/main", {"follow": "true", "tailLines": "5"})]
+        assert nodes.calls == [("n1", "/containerLogs/default/p/main", {"follow": "true", "tailLines": "5"})]
         assert (await api.get(f"{PODS}/p/log?container=none")).status == 400
         assert (await api.get(f"{PODS}/p/log?tailLines=-1")).status == 400
         assert (await api.get(f"{PODS}/none/log")).status == 404
@@ -291,22 +291,22 @@ async def test_the_older_name_of_the_account_is_a_mirror(api: Any, pod: Any) -> 
         ("b", {"serviceAccountName": "sa"}),
         ("c", {"serviceAccountName": "sa", "serviceAccount": "other"}),
     ):
-        made = (await api.post(PODS, pod(name, **spec))).json["spec"]
-        assert (made["serviceAccountName"], made["serviceAccount"]) == ("sa", "sa")
+        created = (await api.post(PODS, pod(name, **spec))).json["spec"]
+        assert (created["serviceAccountName"], created["serviceAccount"]) == ("sa", "sa")
     template = {"metadata": {"labels": {"a": "b"}}, "spec": {**pod("x")["spec"], "serviceAccount": "sa"}}
     body = {
         "metadata": {"name": "d"},
         "spec": {"selector": {"matchLabels": {"a": "b"}}, "template": template},
     }
-    made = (await api.post("/apis/apps/v1/namespaces/default/deployments", body)).json
-    assert made["spec"]["template"]["spec"]["serviceAccountName"] == "sa"
+    created = (await api.post("/apis/apps/v1/namespaces/default/deployments", body)).json
+    assert created["spec"]["template"]["spec"]["serviceAccountName"] == "sa"
 
 
 async def test_warnings_come_with_the_answer(api: Any, pod: Any) -> None:
     """Of a new pod, and of a template whenever it changes."""
     document = pod("p")
     document["spec"]["containers"][0]["env"] = [{"name": "A", "value": "1"}, {"name": "A", "value": "2"}]
-    made = await api.post(PODS, document)
-    assert made.status == 201
-    assert any("hides previous definition" in warning for warning in made.warnings)
+    answer = await api.post(PODS, document)
+    assert answer.status == 201
+    assert any("hides previous definition" in warning for warning in answer.warnings)
     assert not (await api.patch(f"{PODS}/p", {"metadata": {"labels": {"a": "b"}}})).warnings

@@ -21,12 +21,12 @@ def _service(name: str, **spec: Any) -> dict[str, Any]:
 
 async def test_a_service_gets_an_address_of_its_own(api: Any) -> None:
     """From the network, above the band people choose from, and never the same twice."""
-    made = [(await api.post(SERVICES, _service(f"s{n}"))).json["spec"] for n in range(20)]
-    addresses = {spec["clusterIP"] for spec in made}
+    specs = [(await api.post(SERVICES, _service(f"s{n}"))).json["spec"] for n in range(20)]
+    addresses = {spec["clusterIP"] for spec in specs}
     assert len(addresses) == 20
     network = ipaddress.ip_network("10.96.0.0/16")
     assert all(ipaddress.ip_address(a) in network and a != "10.96.0.1" for a in addresses)
-    assert all(spec["clusterIPs"] == [spec["clusterIP"]] for spec in made)
+    assert all(spec["clusterIPs"] == [spec["clusterIP"]] for spec in specs)
 
 
 async def test_concurrent_services_share_nothing(start: Any) -> None:
@@ -66,13 +66,13 @@ async def test_a_chosen_address_is_checked(api: Any) -> None:
 
 async def test_node_ports_are_given_out_and_kept(api: Any) -> None:
     """A node port stays through changes that do not mention it, and goes with the type."""
-    made = (await api.post(SERVICES, _service("a", type="NodePort"))).json
-    port = made["spec"]["ports"][0]["nodePort"]
+    created = (await api.post(SERVICES, _service("a", type="NodePort"))).json
+    port = created["spec"]["ports"][0]["nodePort"]
     assert 30000 <= port <= 32767
     replaced = await api.put(f"{SERVICES}/a", _service("a", type="NodePort", selector={"app": "x"}))
     assert replaced.status == 200, replaced.json
     assert replaced.json["spec"]["ports"][0]["nodePort"] == port
-    assert replaced.json["spec"]["clusterIP"] == made["spec"]["clusterIP"]
+    assert replaced.json["spec"]["clusterIP"] == created["spec"]["clusterIP"]
     ports = [{"port": 80, "nodePort": port}]
     taken = await api.post(SERVICES, _service("b", type="NodePort", ports=ports))
     assert "provided port is already allocated" in taken.json["message"]
@@ -85,20 +85,20 @@ async def test_node_ports_are_given_out_and_kept(api: Any) -> None:
 
 async def test_an_address_cannot_be_changed(api: Any) -> None:
     """Clients would still call the old one."""
-    made = (await api.post(SERVICES, _service("a"))).json
+    created = (await api.post(SERVICES, _service("a"))).json
     refused = await api.patch(
         f"{SERVICES}/a", {"spec": {"clusterIP": "10.96.0.77", "clusterIPs": ["10.96.0.77"]}}
     )
     assert refused.status == 422
-    assert (await api.get(f"{SERVICES}/a")).json["spec"]["clusterIP"] == made["spec"]["clusterIP"]
+    assert (await api.get(f"{SERVICES}/a")).json["spec"]["clusterIP"] == created["spec"]["clusterIP"]
 
 
 async def test_an_external_name_has_no_address(api: Any) -> None:
     """It is a name for something elsewhere; a Service that becomes one gives its address back."""
-    made = await api.post(SERVICES, _service("a", type="ExternalName", externalName="example.org"))
-    assert "clusterIP" not in made.json["spec"]
-    held = (await api.post(SERVICES, _service("b", clusterIP="10.96.0.9"))).json
-    assert held["spec"]["clusterIP"] == "10.96.0.9"
+    answer = await api.post(SERVICES, _service("a", type="ExternalName", externalName="example.org"))
+    assert "clusterIP" not in answer.json["spec"]
+    other = (await api.post(SERVICES, _service("b", clusterIP="10.96.0.9"))).json
+    assert other["spec"]["clusterIP"] == "10.96.0.9"
     body = _service("b", type="ExternalName", externalName="example.org")
     assert (await api.put(f"{SERVICES}/b", body)).status == 200
     assert (await api.post(SERVICES, _service("c", clusterIP="10.96.0.9"))).status == 201
@@ -142,8 +142,8 @@ async def test_a_type_takes_its_fields_along_when_it_goes(
     assert left <= present
     if "externalTrafficPolicy" not in left:
         assert "externalTrafficPolicy" not in present
-    gone = dependent - left - {"type", "clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"}
-    assert not present & gone
+    fields = dependent - left - {"type", "clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"}
+    assert not present & fields
     assert ("clusterIP" in present) is ("clusterIP" in left)
 
 
@@ -168,9 +168,9 @@ async def test_the_server_has_a_service_of_its_own(api: Any) -> None:
     service = (await api.get(f"{SERVICES}/kubernetes")).json
     assert service["spec"]["clusterIP"] == "10.96.0.1"
     path = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices/kubernetes"
-    found = (await api.get(path)).json
-    assert found["endpoints"][0]["addresses"] == ["192.0.2.1"]
-    assert found["ports"][0]["port"] == 6443
+    own = (await api.get(path)).json
+    assert own["endpoints"][0]["addresses"] == ["192.0.2.1"]
+    assert own["ports"][0]["port"] == 6443
     legacy = (await api.get("/api/v1/namespaces/default/endpoints/kubernetes")).json
     assert legacy["subsets"] == [
         {"addresses": [{"ip": "192.0.2.1"}], "ports": [{"name": "https", "port": 6443, "protocol": "TCP"}]}

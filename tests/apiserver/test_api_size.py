@@ -28,10 +28,10 @@ MANY = 3_000
 Make = Callable[..., dict[str, Any]]
 
 
-def _fill(kept: store.Store, count: int, size: int = 300) -> None:
+def _fill(log: store.Store, count: int, size: int = 300) -> None:
     """Objects put straight into the store, which is much faster than one request each."""
     for number in range(count):
-        revision = kept.revision + 1
+        revision = log.revision + 1
         metadata = {
             "name": f"c{number:05}",
             "namespace": "default",
@@ -41,7 +41,7 @@ def _fill(kept: store.Store, count: int, size: int = 300) -> None:
         }
         document = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"k": "x" * size}}
         value = documents.encode(document, revision)
-        kept._apply("configmaps", Record(f"default/c{number:05}", revision, value), deleted=False)
+        log._apply("configmaps", Record(f"default/c{number:05}", revision, value), deleted=False)
 
 
 _LABELS = st.dictionaries(st.sampled_from(["a", "b", "x.io/a"]), st.sampled_from(["", "a", "b", "10"]))
@@ -263,11 +263,11 @@ async def test_an_event_is_encoded_once_for_all_its_watchers(
     api: Any, config_map: Make, monkeypatch: pytest.MonkeyPatch, accept: str
 ) -> None:
     """Those who are shown the same get the same bytes; a selector only chooses among them."""
-    made: list[str] = []
+    encoded: list[str] = []
     real = watching.frame
 
     def noting(kind: str, value: bytes) -> bytes:
-        made.append(kind)
+        encoded.append(kind)
         return real(kind, value)
 
     monkeypatch.setattr(watching, "frame", noting)
@@ -282,7 +282,7 @@ async def test_an_event_is_encoded_once_for_all_its_watchers(
         await api.delete(f"{CMS}/a")
         stories = [[await watch.next() for _ in range(3)] for watch in (first, second, third)]
     assert stories[0] == stories[1] == stories[2]
-    assert [event["type"] for event in stories[0]] == made == ["ADDED", "MODIFIED", "DELETED"]
+    assert [event["type"] for event in stories[0]] == encoded == ["ADDED", "MODIFIED", "DELETED"]
 
 
 async def test_a_watcher_who_does_not_read_is_cut_off(start: Any, config_map: Make) -> None:
@@ -320,8 +320,8 @@ async def test_a_watcher_who_does_not_read_is_cut_off(start: Any, config_map: Ma
 
 async def test_a_watcher_who_does_not_read_keeps_one_piece(start: Any, config_map: Make) -> None:
     """What it has not taken is not kept for it: it holds no more than a connection buffers anyway."""
-    kept = store.open_memory(store.Retention(events=500))
-    async with start(kept) as api:
+    log = store.open_memory(store.Retention(events=500))
+    async with start(log) as api:
         pieces: list[bytes] = []
 
         async def receive() -> dict[str, Any]:
@@ -339,10 +339,10 @@ async def test_a_watcher_who_does_not_read_keeps_one_piece(start: Any, config_ma
             )
             await api.settle()
             for number in range(400):
-                revision = kept.revision + 1
+                revision = log.revision + 1
                 record = Record(f"default/x{number}", revision, b'{"metadata":{"k":"%b"}}' % (b"x" * 2000))
-                kept._apply("configmaps", record, deleted=False)
+                log._apply("configmaps", record, deleted=False)
             await api.settle()
             assert 60_000 < len(pieces[-1]) < 140_000
             group.cancel_scope.cancel()
-    kept.close()
+    log.close()

@@ -147,20 +147,20 @@ async def test_a_revision_that_is_forgotten_is_gone(api: Any, config_map: Make) 
 
 async def test_a_watch_that_falls_behind_is_told_in_the_stream(start: Any) -> None:
     """When history is forgotten under a slow reader the stream ends with an ERROR of 410."""
-    kept = store.open_memory(store.Retention(events=4))
+    log = store.open_memory(store.Retention(events=4))
     target = f"{CMS}?watch=true&resourceVersion=1"
-    async with start(kept) as api, api.watch(target) as watch:
+    async with start(log) as api, api.watch(target) as watch:
         await api.settle()
         for number in range(12):
             # Straight into the store: no turn of the loop in which the watch could keep up.
-            record = store.Record(f"default/x{number}", kept.revision + 1, b"{}")
-            kept._apply("configmaps", record, deleted=False)
+            record = store.Record(f"default/x{number}", log.revision + 1, b"{}")
+            log._apply("configmaps", record, deleted=False)
         event = await watch.next()
         assert event["type"] == "ERROR"
         assert (event["object"]["code"], event["object"]["reason"]) == (410, "Expired")
         with pytest.raises(anyio.EndOfStream):
             await watch.next()
-    kept.close()
+    log.close()
 
 
 async def test_watches_as_tables_and_as_metadata(api: Any, config_map: Make) -> None:

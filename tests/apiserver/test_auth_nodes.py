@@ -19,8 +19,8 @@ LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
 
 def key() -> bytes:
     form = serialization.PrivateFormat.PKCS8
-    made = ec.generate_private_key(ec.SECP256R1())
-    return made.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption())
+    generated = ec.generate_private_key(ec.SECP256R1())
+    return generated.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption())
 
 
 @pytest.fixture
@@ -60,13 +60,13 @@ def using(pod: Make, name: str, on: str) -> Any:
         {"name": "w", "configMap": {"name": "volume"}},
         {"name": "p", "projected": {"sources": sources}},
     ]
-    made = pod(name, containers=[main], initContainers=[init], volumes=volumes)
-    made["spec"] |= {
+    document = pod(name, containers=[main], initContainers=[init], volumes=volumes)
+    document["spec"] |= {
         "nodeName": on,
         "serviceAccountName": f"account-{on}",
         "imagePullSecrets": [{"name": "pull"}],
     }
-    return made
+    return document
 
 
 @pytest.mark.parametrize("name", ["volume", "projected", "env", "env-from", "pull", "init"])
@@ -209,11 +209,11 @@ async def test_a_node_keeps_its_own_lease(api: Any) -> None:
 
 async def test_a_node_asks_for_tokens_of_its_pods_only(api: Any, pod: Make) -> None:
     """Bound to a pod of its own by uid, for an audience that the pod mounts."""
-    made = (await api.post(PODS, using(pod, "p", "a"))).json
-    uid = made["metadata"]["uid"]
+    created = (await api.post(PODS, using(pod, "p", "a"))).json
+    uid = created["metadata"]["uid"]
     bound = {"apiVersion": "v1", "kind": "Pod", "name": "p", "uid": uid}
 
-    async def asked(
+    async def request_token(
         reference: Any, audiences: list[str], *, by: str = "a", account: str = "account-a"
     ) -> tuple[int, str]:
         spec = {"audiences": audiences, **({"boundObjectRef": reference} if reference else {})}
@@ -221,8 +221,8 @@ async def test_a_node_asks_for_tokens_of_its_pods_only(api: Any, pod: Make) -> N
         answer = await node(api, by).post(path, {"spec": spec})
         return answer.status, answer.json.get("message", "")
 
-    assert (await asked(bound, ["vault"]))[0] == 201
-    assert (await asked(bound, []))[0] == 201
+    assert (await request_token(bound, ["vault"]))[0] == 201
+    assert (await request_token(bound, []))[0] == 201
     for reference, audiences, why in (
         (None, ["vault"], "not bound to a pod"),
         ({**bound, "uid": ""}, ["vault"], "without a uid"),
@@ -231,12 +231,12 @@ async def test_a_node_asks_for_tokens_of_its_pods_only(api: Any, pod: Make) -> N
         ({"apiVersion": "v1", "kind": "Secret", "name": "volume"}, ["vault"], "not bound to a pod"),
         (bound, ["elsewhere"], 'audience "elsewhere" not found in pod spec volume'),
     ):
-        status, message = await asked(reference, audiences)
+        status, message = await request_token(reference, audiences)
         assert status == 403, why
         assert why in message
-    assert (await asked(bound, ["vault"], by="b"))[0] == 403
-    assert (await asked(bound, ["vault"], account="account-b"))[0] == 403
-    assert (await asked(bound, ["vault"], account="default"))[0] == 403
+    assert (await request_token(bound, ["vault"], by="b"))[0] == 403
+    assert (await request_token(bound, ["vault"], account="account-b"))[0] == 403
+    assert (await request_token(bound, ["vault"], account="default"))[0] == 403
 
 
 async def test_only_both_name_and_group_make_a_node(api: Any, pod: Make) -> None:
@@ -273,12 +273,12 @@ async def test_the_role_of_earlier_versions_is_taken_away(start: Callable[..., A
     role = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole"}
     path = "/apis/rbac.authorization.k8s.io/v1/clusterroles"
     auto = {"rbac.authorization.kubernetes.io/autoupdate": "true"}
-    kept = store.open_memory()
+    log = store.open_memory()
     name = "system:ondol:node"
     for noted, status in ((auto, 404), ({}, 200)):
-        async with start(kept) as api:
-            made = {**role, "metadata": {"name": name, "annotations": noted}, "rules": []}
-            assert (await api.post(path, made)).status == 201
-        async with start(kept) as api:
+        async with start(log) as api:
+            earlier = {**role, "metadata": {"name": name, "annotations": noted}, "rules": []}
+            assert (await api.post(path, earlier)).status == 201
+        async with start(log) as api:
             assert (await api.get(f"{path}/{name}")).status == status
-    kept.close()
+    log.close()

@@ -38,16 +38,16 @@ class Policy:
 
     def allows(self, user: User, verb: str, resource: str = "", **more: str) -> bool:
         resource, _, subresource = resource.partition("/")
-        wanted = rbac.Attributes(verb, resource=resource, subresource=subresource, **more)
-        return self.authorizer.authorize(user, wanted).allowed
+        attributes = rbac.Attributes(verb, resource=resource, subresource=subresource, **more)
+        return self.authorizer.authorize(user, attributes).allowed
 
 
 def rule(verbs: str, resources: str = "", **more: Any) -> Object:
-    made: Object = {"verbs": verbs.split(), **more}
+    document: Object = {"verbs": verbs.split(), **more}
     if resources:
-        made.setdefault("apiGroups", [""])
-        made["resources"] = resources.split()
-    return made
+        document.setdefault("apiGroups", [""])
+        document["resources"] = resources.split()
+    return document
 
 
 def role(name: str, *rules: Object, namespace: str = "", labels: dict[str, str] | None = None) -> Object:
@@ -100,7 +100,7 @@ def test_cluster_binding_counts_in_every_namespace_and_role_binding_in_its_own()
 
 
 @pytest.mark.parametrize(
-    ("held", "asked", "allowed"),
+    ("granted", "request", "allowed"),
     [
         (rule("get", "pods"), "pods/log", False),
         (rule("get", "pods/log"), "pods/log", True),
@@ -117,10 +117,10 @@ def test_cluster_binding_counts_in_every_namespace_and_role_binding_in_its_own()
         (rule("get", nonResourceURLs=["*"]), "pods", False),
     ],
 )
-def test_rules_on_resources(held: Object, asked: str, *, allowed: bool) -> None:
+def test_rules_on_resources(granted: Object, request: str, *, allowed: bool) -> None:
     """Groups, resources, subresources, names and their wildcards as Kubernetes reads them."""
-    policy = Policy(role("r", held), bind("r", user("alice")))
-    assert policy.allows(ALICE, "get", asked, namespace="shop", name="p") is allowed
+    policy = Policy(role("r", granted), bind("r", user("alice")))
+    assert policy.allows(ALICE, "get", request, namespace="shop", name="p") is allowed
 
 
 @pytest.mark.parametrize(
@@ -175,7 +175,7 @@ def test_aggregated_roles_hold_what_they_select_even_through_others() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wanted", "message"),
+    ("attributes", "message"),
     [
         (
             rbac.Attributes("list", resource="pods"),
@@ -197,10 +197,10 @@ def test_aggregated_roles_hold_what_they_select_even_through_others() -> None:
         ),
     ],
 )
-def test_refusals_have_the_words_clients_know(wanted: rbac.Attributes, message: str) -> None:
+def test_refusals_have_the_words_clients_know(attributes: rbac.Attributes, message: str) -> None:
     """Clients print them, and people search for them."""
     with pytest.raises(errors.Forbidden) as caught:
-        Policy().authorizer.require(ALICE, wanted)
+        Policy().authorizer.require(ALICE, attributes)
     assert caught.value.message == message
 
 
@@ -248,30 +248,30 @@ def test_rules_review_lists_what_one_holds() -> None:
         bind("r", user("alice")),
         bind("gone", user("alice")),
     )
-    found = reviews.self_subject_rules_review({"spec": {"namespace": "shop"}}, ALICE, policy.authorizer)
-    assert found["status"]["resourceRules"] == [{"verbs": ["get"], "apiGroups": [""], "resources": ["pods"]}]
-    assert found["status"]["nonResourceRules"] == [{"verbs": ["get"], "nonResourceURLs": ["/x"]}]
-    assert found["status"]["incomplete"] is True
+    review = reviews.self_subject_rules_review({"spec": {"namespace": "shop"}}, ALICE, policy.authorizer)
+    assert review["status"]["resourceRules"] == [{"verbs": ["get"], "apiGroups": [""], "resources": ["pods"]}]
+    assert review["status"]["nonResourceRules"] == [{"verbs": ["get"], "nonResourceURLs": ["/x"]}]
+    assert review["status"]["incomplete"] is True
 
 
 def test_self_review_says_who_one_is() -> None:
     """User, groups and extra as authentication found them."""
-    found = reviews.self_subject_review({}, ALICE, 0)
-    assert found["status"]["userInfo"] == {"username": "alice", "groups": ["dev", "system:authenticated"]}
+    review = reviews.self_subject_review({}, ALICE, 0)
+    assert review["status"]["userInfo"] == {"username": "alice", "groups": ["dev", "system:authenticated"]}
 
 
 def test_no_one_grants_more_than_they_hold() -> None:
     """The refusal lists what is missing, verbs of one resource together."""
     policy = Policy(role("r", rule("get", "pods")), bind("r", user("alice"), namespace="shop"))
-    wanted = role("new", rule("get list watch", "pods"), namespace="shop")
+    new = role("new", rule("get list watch", "pods"), namespace="shop")
     with pytest.raises(errors.Forbidden) as caught:
-        escalation.check(policy.authorizer, ALICE, resources.ROLE, wanted)
+        escalation.check(policy.authorizer, ALICE, resources.ROLE, new)
     assert caught.value.message == (
         'roles.rbac.authorization.k8s.io "new" is forbidden: user "alice" (groups=["dev" '
         '"system:authenticated"]) is attempting to grant RBAC permissions not currently held:\n'
         '{APIGroups:[""], Resources:["pods"], Verbs:["list" "watch"]}'
     )
-    escalation.check(policy.authorizer, MASTER, resources.ROLE, wanted)
+    escalation.check(policy.authorizer, MASTER, resources.ROLE, new)
     escalation.check(
         policy.authorizer, ALICE, resources.ROLE, role("x", rule("get", "pods"), namespace="shop")
     )
@@ -292,9 +292,9 @@ def test_escalate_and_bind_lift_the_check() -> None:
 def test_setting_up_aggregation_takes_every_permission() -> None:
     """It could bring in any rule later."""
     policy = Policy(role("r", rule("get", "pods")), bind("r", user("alice")))
-    wanted = {**role("x"), "aggregationRule": {"clusterRoleSelectors": [{"matchLabels": {"a": "b"}}]}}
+    aggregate = {**role("x"), "aggregationRule": {"clusterRoleSelectors": [{"matchLabels": {"a": "b"}}]}}
     with pytest.raises(errors.Forbidden, match="not currently held"):
-        escalation.check(policy.authorizer, ALICE, resources.CLUSTER_ROLE, wanted)
+        escalation.check(policy.authorizer, ALICE, resources.CLUSTER_ROLE, aggregate)
 
 
 def test_the_garbage_collector_may_touch_any_role() -> None:
@@ -366,26 +366,26 @@ def test_edit_includes_view_and_admin_both(bootstrap: Policy) -> None:
     for name, lists_secrets, creates_roles in (("view", 0, 0), ("edit", 1, 0), ("admin", 1, 1)):
         assert policy.allows(User(name), "list", "pods", namespace="shop")
         assert policy.allows(User(name), "list", "secrets", namespace="shop") is bool(lists_secrets)
-        made = policy.allows(User(name), "create", "roles", namespace="shop", group=rbac.GROUP)
-        assert made is bool(creates_roles)
+        allowed = policy.allows(User(name), "create", "roles", namespace="shop", group=rbac.GROUP)
+        assert allowed is bool(creates_roles)
 
 
 def test_a_restart_brings_back_missing_rules_and_keeps_added_ones() -> None:
     """Reconciling is a union; what opts out of it is left alone."""
-    wanted = next(
+    default = next(
         r
         for r in bootstrap_policy.cluster_roles(kinds.BUILTIN.grants())
         if objects.name(r) == "system:basic-user"
     )
-    assert bootstrap_policy.reconciled(wanted, wanted) is None
+    assert bootstrap_policy.reconciled(default, default) is None
     added = rule("get", "widgets")
-    changed = {**wanted, "rules": [added, wanted["rules"][0]]}
-    merged = bootstrap_policy.reconciled(changed, wanted)
+    changed = {**default, "rules": [added, default["rules"][0]]}
+    merged = bootstrap_policy.reconciled(changed, default)
     assert merged is not None
-    assert merged["rules"] == [added, *wanted["rules"]]
+    assert merged["rules"] == [added, *default["rules"]]
     annotations = {bootstrap_policy.AUTOUPDATE: "false"}
     opted_out = {**changed, "metadata": {**changed["metadata"], "annotations": annotations}}
-    assert bootstrap_policy.reconciled(opted_out, wanted) is None
+    assert bootstrap_policy.reconciled(opted_out, default) is None
 
 
 _words = st.lists(st.sampled_from(["a", "b", "*", "a/s", "*/s"]), min_size=1, max_size=3)
@@ -403,15 +403,15 @@ _rules = st.lists(
 
 @given(_rules, _rules, st.sampled_from(["a", "b"]), st.sampled_from(["", "s"]), st.sampled_from(["", "n"]))
 def test_covered_rules_allow_nothing_new(
-    held: list[Object], granted: list[Object], resource: str, sub: str, name: str
+    existing: list[Object], granted: list[Object], resource: str, sub: str, name: str
 ) -> None:
     """If nothing of what is granted is uncovered, whatever it allows was allowed before."""
-    own = [rbac.Rule.of(r) for r in held]
+    own = [rbac.Rule.of(r) for r in existing]
     if escalation.uncovered(own, granted):
         return
-    wanted = rbac.Attributes("a", "a", resource, sub, "", name)
-    if any(rbac.Rule.of(r).allows(wanted) for r in granted):
-        assert any(r.allows(wanted) for r in own)
+    attributes = rbac.Attributes("a", "a", resource, sub, "", name)
+    if any(rbac.Rule.of(r).allows(attributes) for r in granted):
+        assert any(r.allows(attributes) for r in own)
 
 
 def test_decisions_are_cheap(bootstrap: Policy) -> None:

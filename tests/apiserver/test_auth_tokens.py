@@ -56,8 +56,8 @@ class World:
 
 @pytest.fixture(scope="module")
 def key(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    made = pki.ensure(tmp_path_factory.mktemp("pki"), clock=ManualClock())
-    return made.service_account_key_file.read_bytes()
+    certificates = pki.ensure(tmp_path_factory.mktemp("pki"), clock=ManualClock())
+    return certificates.service_account_key_file.read_bytes()
 
 
 @pytest.fixture
@@ -218,8 +218,8 @@ def test_token_review_tells_whose_it_is(world: World) -> None:
     assert "invalid bearer token" in bad["error"]
 
 
-def headers(**given: str) -> list[tuple[bytes, bytes]]:
-    return [(name.replace("_", "-").encode(), value.encode()) for name, value in given.items()]
+def headers(**values: str) -> list[tuple[bytes, bytes]]:
+    return [(name.replace("_", "-").encode(), value.encode()) for name, value in values.items()]
 
 
 def test_without_credentials_one_is_anonymous(world: World) -> None:
@@ -249,27 +249,27 @@ def test_bad_credentials_are_not_taken_for_none(world: World, value: str) -> Non
 
 
 def allow(*allowed: tuple[str, str]) -> Any:
-    def decide(_user: User, wanted: rbac.Attributes) -> rbac.Decision:
-        assert wanted.verb == "impersonate"
-        return rbac.Decision((wanted.full_resource, wanted.name) in allowed)
+    def decide(_user: User, attributes: rbac.Attributes) -> rbac.Decision:
+        assert attributes.verb == "impersonate"
+        return rbac.Decision((attributes.full_resource, attributes.name) in allowed)
 
     return decide
 
 
 def test_impersonation_needs_leave_for_each_part() -> None:
     """User, group and extra are asked for one by one; the refusal names the one missing."""
-    asked = headers(impersonate_user="bob", impersonate_group="dev", impersonate_extra_scope="x")
+    request = headers(impersonate_user="bob", impersonate_group="dev", impersonate_extra_scope="x")
     with pytest.raises(errors.Forbidden, match='groups "dev" is forbidden: User "alice" cannot impersonate'):
-        authenticate.impersonated(User("alice"), asked, allow(("users", "bob")))
+        authenticate.impersonated(User("alice"), request, allow(("users", "bob")))
     leave = allow(("users", "bob"), ("groups", "dev"), ("userextras/scope", "x"))
-    bob = authenticate.impersonated(User("alice"), asked, leave)
+    bob = authenticate.impersonated(User("alice"), request, leave)
     assert bob == User("bob", ("dev", "system:authenticated"), "", {"scope": ("x",)})
 
 
 def test_impersonating_a_service_account_brings_its_groups() -> None:
     """As when it had come with its own token."""
-    asked = headers(impersonate_user="system:serviceaccount:shop:web")
-    web = authenticate.impersonated(User("alice"), asked, allow(("serviceaccounts", "web")))
+    request = headers(impersonate_user="system:serviceaccount:shop:web")
+    web = authenticate.impersonated(User("alice"), request, allow(("serviceaccounts", "web")))
     assert web.groups == ("system:serviceaccounts", "system:serviceaccounts:shop", "system:authenticated")
 
 

@@ -59,7 +59,7 @@ def test_one_that_was_evicted_is_not_counted_again() -> None:
 def test_no_more_than_may_be_and_nothing_is_lost_count_of(steps: list[tuple[str, int]]) -> None:
     """Whatever the order of events: the bound holds, and each is given back once, when it is lost."""
     pool, every = Unauthenticated(4), list[Connection]()
-    given_back: list[int] = []
+    returned: list[int] = []
     owned: set[int] = set()
     for (step, number), count in zip(steps, itertools.count()):
         index = number % len(every) if every else -1
@@ -68,7 +68,7 @@ def test_no_more_than_may_be_and_nothing_is_lost_count_of(steps: list[tuple[str,
         elif index >= 0 and step == "shake":
             every[index].handshake_done()
         elif index >= 0 and step == "authenticate" and not every[index].is_authenticated:
-            every[index].authenticated(lambda index=count: given_back.append(index))  # type: ignore[misc]
+            every[index].authenticated(lambda index=count: returned.append(index))  # type: ignore[misc]
             owned.add(count)
         elif index >= 0 and step == "lose":
             every[index].lost()
@@ -78,7 +78,7 @@ def test_no_more_than_may_be_and_nothing_is_lost_count_of(steps: list[tuple[str,
         connection.lost()
     assert len(pool) == 0
     assert pool.oldest() is None
-    assert sorted(given_back) == sorted(owned)
+    assert sorted(returned) == sorted(owned)
 
 
 @pytest.mark.parametrize(

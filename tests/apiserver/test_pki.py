@@ -29,37 +29,43 @@ def certificate(path: Path) -> x509.Certificate:
     return x509.load_pem_x509_certificate(path.read_bytes())
 
 
-def contents(made: pki.Pki) -> dict[str, bytes]:
+def contents(issued: pki.Pki) -> dict[str, bytes]:
     return {
-        str(p.relative_to(made.directory)): p.read_bytes() for p in made.directory.rglob("*") if p.is_file()
+        str(p.relative_to(issued.directory)): p.read_bytes()
+        for p in issued.directory.rglob("*")
+        if p.is_file()
     }
 
 
 def test_serving_certificate_names_every_way_to_reach_the_server(tmp_path: Path) -> None:
     """The names pods and host use are all in it, and its use is to serve."""
-    made = ensure(tmp_path / "pki", ManualClock())
-    served = certificate(made.server_certificate_file)
+    issued = ensure(tmp_path / "pki", ManualClock())
+    served = certificate(issued.server_certificate_file)
     names = served.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     assert set(names.get_values_for_type(x509.DNSName)) == {*pki.SERVER_NAMES, "myhost"}
     assert {str(a) for a in names.get_values_for_type(x509.IPAddress)} == {"127.0.0.1", "10.96.0.1"}
     usage = served.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
     assert list(usage) == [ExtendedKeyUsageOID.SERVER_AUTH]
-    served.verify_directly_issued_by(certificate(made.ca_file))
+    served.verify_directly_issued_by(certificate(issued.ca_file))
 
 
 def test_client_certificate_carries_user_and_groups(tmp_path: Path) -> None:
     """The common name is the user, each organisation a group, in order."""
-    made = ensure(tmp_path / "pki", ManualClock())
-    held = x509.load_pem_x509_certificate(made.client("admin").certificate)
-    assert [a.value for a in held.subject.get_attributes_for_oid(NameOID.COMMON_NAME)] == ["kubernetes-admin"]
-    groups = [a.value for a in held.subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)]
+    issued = ensure(tmp_path / "pki", ManualClock())
+    parsed = x509.load_pem_x509_certificate(issued.client("admin").certificate)
+    assert [a.value for a in parsed.subject.get_attributes_for_oid(NameOID.COMMON_NAME)] == [
+        "kubernetes-admin"
+    ]
+    groups = [a.value for a in parsed.subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)]
     assert groups == ["system:masters", "team"]
 
 
 def test_every_file_is_private(tmp_path: Path) -> None:
     """Nobody but the owner reads any of it."""
-    made = ensure(tmp_path / "pki", ManualClock())
-    modes = {path: stat.S_IMODE(path.stat().st_mode) for path in made.directory.rglob("*") if path.is_file()}
+    issued = ensure(tmp_path / "pki", ManualClock())
+    modes = {
+        path: stat.S_IMODE(path.stat().st_mode) for path in issued.directory.rglob("*") if path.is_file()
+    }
     assert len(modes) == 7
     assert set(modes.values()) == {0o600}
 
@@ -84,12 +90,12 @@ async def test_leaves_are_renewed_before_they_end(tmp_path: Path) -> None:
 async def test_the_authority_is_renewed_with_its_key(tmp_path: Path) -> None:
     """A client certificate issued before is still signed by the renewed authority."""
     clock = ManualClock()
-    made = ensure(tmp_path / "pki", clock)
-    old = made.ca_file.read_bytes()
+    issued = ensure(tmp_path / "pki", clock)
+    old = issued.ca_file.read_bytes()
     await clock.advance(pki.CA_LIFETIME_S - pki.LEAF_LIFETIME_S)
-    held = certificate(ensure(tmp_path / "pki", clock).server_certificate_file)
-    assert made.ca_file.read_bytes() != old
-    held.verify_directly_issued_by(certificate(made.ca_file))
+    renewed = certificate(ensure(tmp_path / "pki", clock).server_certificate_file)
+    assert issued.ca_file.read_bytes() != old
+    renewed.verify_directly_issued_by(certificate(issued.ca_file))
 
 
 def test_certificates_from_the_future_are_issued_anew(
@@ -97,15 +103,15 @@ def test_certificates_from_the_future_are_issued_anew(
 ) -> None:
     """The clock was a year ahead when they were made and was set back: all hold now, by their keys."""
     ahead = ManualClock(ManualClock().now() + 365 * DAY_S)
-    made = ensure(tmp_path / "pki", ahead)
-    keys = {name: text for name, text in contents(made).items() if name.endswith(".key")}
+    issued = ensure(tmp_path / "pki", ahead)
+    keys = {name: text for name, text in contents(issued).items() if name.endswith(".key")}
     now = ManualClock()
     again = ensure(tmp_path / "pki", now)
     assert "".join(capsys.readouterr()).count("certificate_from_the_future") == 3
     files = [again.ca_file, again.server_certificate_file, again.client_files("admin")[0]]
     for file in files:
-        held = certificate(file)
-        assert held.not_valid_before_utc.timestamp() <= now.now() < held.not_valid_after_utc.timestamp()
+        renewed = certificate(file)
+        assert renewed.not_valid_before_utc.timestamp() <= now.now() < renewed.not_valid_after_utc.timestamp()
     certificate(files[1]).verify_directly_issued_by(certificate(files[0]))
     assert {n: t for n, t in contents(again).items() if n.endswith(".key")} == keys
 
@@ -114,8 +120,8 @@ def test_a_new_address_is_added_to_the_serving_certificate(tmp_path: Path) -> No
     """A start with one more address issues a certificate that has it."""
     clock = ManualClock()
     ensure(tmp_path / "pki", clock)
-    made = ensure(tmp_path / "pki", clock, addresses=("10.89.0.1",))
-    names = certificate(made.server_certificate_file).extensions.get_extension_for_class(
+    issued = ensure(tmp_path / "pki", clock, addresses=("10.89.0.1",))
+    names = certificate(issued.server_certificate_file).extensions.get_extension_for_class(
         x509.SubjectAlternativeName
     )
     assert "10.89.0.1" in {str(a) for a in names.value.get_values_for_type(x509.IPAddress)}
@@ -125,27 +131,27 @@ def test_a_new_address_is_added_to_the_serving_certificate(tmp_path: Path) -> No
 def test_a_damaged_certificate_is_issued_anew(tmp_path: Path, content: bytes) -> None:
     """An unreadable leaf does not stop the start."""
     clock = ManualClock()
-    made = ensure(tmp_path / "pki", clock)
-    made.server_certificate_file.write_bytes(content)
+    issued = ensure(tmp_path / "pki", clock)
+    issued.server_certificate_file.write_bytes(content)
     ensure(tmp_path / "pki", clock)
-    certificate(made.server_certificate_file).verify_directly_issued_by(certificate(made.ca_file))
+    certificate(issued.server_certificate_file).verify_directly_issued_by(certificate(issued.ca_file))
 
 
 def test_a_certificate_of_another_key_is_issued_anew(tmp_path: Path) -> None:
     """A crash between two writes can leave key and certificate strangers; the next start mends it."""
     clock = ManualClock()
-    made = ensure(tmp_path / "pki", clock)
-    made.server_key_file.unlink()
+    issued = ensure(tmp_path / "pki", clock)
+    issued.server_key_file.unlink()
     ensure(tmp_path / "pki", clock)
-    held = made.client("admin")
-    assert b"PRIVATE KEY" in made.server_key_file.read_bytes()
-    assert held.certificate != certificate(made.server_certificate_file)
+    client = issued.client("admin")
+    assert b"PRIVATE KEY" in issued.server_key_file.read_bytes()
+    assert client.certificate != certificate(issued.server_certificate_file)
 
 
 def test_a_lost_authority_key_is_reported_with_its_remedy(tmp_path: Path) -> None:
     """Nothing is silently replaced: clients hold certificates of that authority."""
-    made = ensure(tmp_path / "pki", ManualClock())
-    made.ca_key_file.unlink()
+    issued = ensure(tmp_path / "pki", ManualClock())
+    issued.ca_key_file.unlink()
     with pytest.raises(errors.HostError, match=r"ca\.key is missing") as caught:
         ensure(tmp_path / "pki", ManualClock())
     assert "restore" in caught.value.remedy
@@ -153,15 +159,15 @@ def test_a_lost_authority_key_is_reported_with_its_remedy(tmp_path: Path) -> Non
 
 def test_a_kubeconfig_stands_alone(tmp_path: Path) -> None:
     """Everything is embedded, and the file is its owner's."""
-    made = ensure(tmp_path / "pki", ManualClock())
-    document = pki.kubeconfig("https://127.0.0.1:6443", made.ca_file.read_bytes(), made.client("admin"))
+    issued = ensure(tmp_path / "pki", ManualClock())
+    document = pki.kubeconfig("https://127.0.0.1:6443", issued.ca_file.read_bytes(), issued.client("admin"))
     path = tmp_path / "kubeconfig"
     pki.write_kubeconfig(path, yaml.safe_dump(document).encode())
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     read = yaml.safe_load(path.read_text())
     assert read["current-context"] == "ondol"
     user = read["users"][0]["user"]
-    assert base64.b64decode(user["client-key-data"]) == made.client("admin").key
+    assert base64.b64decode(user["client-key-data"]) == issued.client("admin").key
     assert base64.b64decode(read["clusters"][0]["cluster"]["certificate-authority-data"]).startswith(b"-----")
 
 

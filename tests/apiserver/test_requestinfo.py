@@ -8,7 +8,7 @@ from ondol.apiserver import requestinfo
 
 
 @pytest.mark.parametrize(
-    ("method", "path", "query", "wanted"),
+    ("method", "path", "query", "expected"),
     [
         ("GET", "/api/v1/pods", {}, ("list", "", "v1", "pods", "", "", "")),
         ("GET", "/api/v1/pods", {"watch": "true"}, ("watch", "", "v1", "pods", "", "", "")),
@@ -47,9 +47,9 @@ from ondol.apiserver import requestinfo
     ],
 )
 def test_paths_are_read_as_kubernetes_reads_them(
-    method: str, path: str, query: dict[str, str], wanted: tuple[str, ...]
+    method: str, path: str, query: dict[str, str], expected: tuple[str, ...]
 ) -> None:
     """Verb, group, version, resource, subresource, namespace, name."""
     info = requestinfo.parse(method, path, query)
-    found = (info.verb, info.group, info.version, info.resource, info.subresource, info.namespace, info.name)
-    assert found == wanted
+    parts = (info.verb, info.group, info.version, info.resource, info.subresource, info.namespace, info.name)
+    assert parts == expected

@@ -117,7 +117,7 @@ VALUES = st.recursive(
 @given(VALUES)
 def test_what_is_written_is_read_as_the_same(value: Any) -> None:
     """Text stays text, whatever it looks like."""
-    found = yaml_text.parse(yaml_text.dump(value), 1000).value
-    assert found == value
+    parsed = yaml_text.parse(yaml_text.dump(value), 1000).value
+    assert parsed == value
     if isinstance(value, float):
-        assert math.copysign(1, found) == math.copysign(1, value)
+        assert math.copysign(1, parsed) == math.copysign(1, value)
