@@ -93,15 +93,15 @@ async def rate(work: Callable[[], Awaitable[object]]) -> float:
 
 async def in_process(data: Path) -> dict[str, float]:
     """Answers a second by kind of request."""
-    kept = store.open_file(data / "store.db")
-    app = apiserver.build(apiserver.ApiConfig(), kept, SystemClock(), random.Random(1))
-    found: dict[str, float] = {}
+    log = store.open_file(data / "store.db")
+    app = apiserver.build(apiserver.ApiConfig(), log, SystemClock(), random.Random(1))
+    rates: dict[str, float] = {}
     async with lifespan(app):
         caller = Caller(app)
         names = iter(range(10**9))
-        found["create"] = await rate(lambda: caller.ask("POST", CONFIG_MAPS, config_map(next(names))))
-        found["get"] = await rate(lambda: caller.ask("GET", f"{CONFIG_MAPS}/c0"))
-        found["list of 500"] = await rate(lambda: caller.ask("GET", CONFIG_MAPS, b"", b"limit=500"))
+        rates["create"] = await rate(lambda: caller.ask("POST", CONFIG_MAPS, config_map(next(names))))
+        rates["get"] = await rate(lambda: caller.ask("GET", f"{CONFIG_MAPS}/c0"))
+        rates["list of 500"] = await rate(lambda: caller.ask("GET", CONFIG_MAPS, b"", b"limit=500"))
         values = iter(range(10**9))
 
         async def patch() -> None:
@@ -109,8 +109,8 @@ async def in_process(data: Path) -> dict[str, float]:
             body = b'{"data":{"b":"%d"}}' % value
             await caller.ask("PATCH", f"{CONFIG_MAPS}/c{value % 500}", body, b"", MERGE)
 
-        found["merge patch"] = await rate(patch)
-        watches = [kept.watch("configmaps", after=kept.revision) for _ in range(WATCHERS)]
+        rates["merge patch"] = await rate(patch)
+        watches = [log.watch("configmaps", after=log.revision) for _ in range(WATCHERS)]
         seen = 0
 
         async def follow(watch: Any) -> None:
@@ -122,24 +122,24 @@ async def in_process(data: Path) -> dict[str, float]:
         async with anyio.create_task_group() as group:
             for watch in watches:
                 group.start_soon(follow, watch)
-            found[f"merge patch, {WATCHERS} watches"] = await rate(patch)
+            rates[f"merge patch, {WATCHERS} watches"] = await rate(patch)
             group.cancel_scope.cancel()
-        found[f"events to {WATCHERS} watches"] = seen / SECONDS
-    kept.close()
-    return found
+        rates[f"events to {WATCHERS} watches"] = seen / SECONDS
+    log.close()
+    return rates
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kubeconfig", type=Path, help="also load a running server, over TLS")
-    given = parser.parse_args()
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as data:
         rates = anyio.run(in_process, Path(data), backend_options={"use_uvloop": True})
-    for name, found in rates.items():
-        print(f"{'in process':12}{name:28}{found:>10.0f} /s")
-    if given.kubeconfig:
-        for name, found in api_load.measure(given.kubeconfig).items():
-            print(f"{'TLS':12}{name:28}{found:>10.0f} /s")
+    for name, rate in rates.items():
+        print(f"{'in process':12}{name:28}{rate:>10.0f} /s")
+    if options.kubeconfig:
+        for name, rate in api_load.measure(options.kubeconfig).items():
+            print(f"{'TLS':12}{name:28}{rate:>10.0f} /s")
 
 
 if __name__ == "__main__":

@@ -107,14 +107,14 @@ def summary(samples: Sequence[Sequence[Any]], reconnects: int | None = None) -> 
     for sample in samples:
         if sample[2] != "200":
             failed[sample[2]] = failed.get(sample[2], 0) + 1
-    found = {
+    figures = {
         "requests": len(samples),
         "failed": failed,
         "p50_ms": round(statistics.median(times), 3),
         "p99_ms": round(times[int(len(times) * 0.99)], 3),
         "max_ms": round(times[-1], 3),
     }
-    return found if reconnects is None else found | {"reconnects": reconnects}
+    return figures if reconnects is None else figures | {"reconnects": reconnects}
 
 
 # The world: namespaces, one upstream, one Envoy, our xDS server.
@@ -256,13 +256,13 @@ def resource(name: str, message: str, document: dict[str, Any]) -> Any:
 
     from ondol.mesh.xds import types  # noqa: PLC0415
 
-    made = {
+    message_types = {
         "Cluster": cluster_pb2.Cluster,
         "Listener": listener_pb2.Listener,
         "RouteConfiguration": route_pb2.RouteConfiguration,
     }[message]()
     return types.Resource(
-        name, "1", json_format.ParseDict(document, made).SerializeToString(deterministic=True)
+        name, "1", json_format.ParseDict(document, message_types).SerializeToString(deterministic=True)
     )
 
 
@@ -334,8 +334,8 @@ async def world(first: str, slow_ms: int = 0, port: int = BASE_PORT) -> Any:
     with tempfile.TemporaryDirectory(prefix="mesh-probe-") as folder:
         upstream_file = Path(folder) / "upstream.json"
         upstream_file.write_text(json.dumps(upstream_document(port, slow_ms)))
-        made = World(Path(folder), port)
-        serving = asyncio.create_task(server.serve(made.hub, made.config.xds_address))
+        own = World(Path(folder), port)
+        serving = asyncio.create_task(server.serve(own.hub, own.config.xds_address))
         upstream = subprocess.Popen(  # noqa: ASYNC220 - nothing else runs yet
             [
                 str(process.envoy_binary()),
@@ -348,16 +348,16 @@ async def world(first: str, slow_ms: int = 0, port: int = BASE_PORT) -> Any:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        made.start_envoy()
+        own.start_envoy()
         try:
-            made.add(first)
-            await eventually(lambda: process.ready(made.config))
-            await made.settle()
-            yield made
-            if made.refused:
-                raise RuntimeError(f"Envoy refused: {made.refused[:3]}")
+            own.add(first)
+            await eventually(lambda: process.ready(own.config))
+            await own.settle()
+            yield own
+            if own.refused:
+                raise RuntimeError(f"Envoy refused: {own.refused[:3]}")
         finally:
-            for child in (upstream, made.envoy):
+            for child in (upstream, own.envoy):
                 if child is not None:
                     child.kill()
                     child.wait()
@@ -371,12 +371,12 @@ async def world(first: str, slow_ms: int = 0, port: int = BASE_PORT) -> Any:
 # Probe 1
 
 
-async def timed_each(made: World, change: Any, names: Sequence[str], pause_s: float) -> list[float]:
+async def timed_each(mesh: World, change: Any, names: Sequence[str], pause_s: float) -> list[float]:
     times = []
     for name in names:
         started = time.monotonic()
         change(name)
-        await made.settle()
+        await mesh.settle()
         times.append((time.monotonic() - started) * 1000)
         await asyncio.sleep(pause_s)
     return times
@@ -397,20 +397,20 @@ async def under_load(client: str, rate: float, work: Any) -> dict[str, Any]:
     await asyncio.sleep(1)
     await work
     load.send_signal(signal.SIGTERM)
-    found = await asyncio.to_thread(finish_load, load)
-    return summary([s for s in found["samples"] if s[0] > found["samples"][0][0] + 1], found["reconnects"])
+    report = await asyncio.to_thread(finish_load, load)
+    return summary([s for s in report["samples"] if s[0] > report["samples"][0][0] + 1], report["reconnects"])
 
 
-async def churn(made: World, names: Sequence[str], pause_s: float, result: dict[str, Any]) -> None:
-    result["add_one_by_one"] = spread(await timed_each(made, made.add, names, pause_s))
-    result["remove_one_by_one"] = spread(await timed_each(made, made.remove, names, pause_s))
+async def churn(mesh: World, names: Sequence[str], pause_s: float, result: dict[str, Any]) -> None:
+    result["add_one_by_one"] = spread(await timed_each(mesh, mesh.add, names, pause_s))
+    result["remove_one_by_one"] = spread(await timed_each(mesh, mesh.remove, names, pause_s))
 
 
-async def bulk(made: World, names: Sequence[str], result: dict[str, Any]) -> None:
-    for verb, change in (("add", made.add), ("remove", made.remove)):
+async def bulk(mesh: World, names: Sequence[str], result: dict[str, Any]) -> None:
+    for verb, change in (("add", mesh.add), ("remove", mesh.remove)):
         started = time.monotonic()
         change(*names)
-        await made.settle()
+        await mesh.settle()
         result[f"{verb}_all_at_once_ms"] = round((time.monotonic() - started) * 1000, 1)
         await asyncio.sleep(1)
 
@@ -421,29 +421,29 @@ async def probe_listeners(pods: int, rate: float) -> dict[str, Any]:
     result: dict[str, Any] = {"pods": pods, "rate_per_s": rate}
     with namespaces([client, bystander, *names]):
         prepare_client(client)
-        async with world(client) as made, world(bystander, port=BASE_PORT + 10) as other:
+        async with world(client) as mesh, world(bystander, port=BASE_PORT + 10) as other:
             result["quiet"] = await under_load(client, rate, asyncio.sleep(10))
             control: dict[str, Any] = {}
             # The same work done by another proxy: what the machine's two cores alone cost.
             control["load"] = await under_load(client, rate, churn(other, names, 0.02, control))
             result["churn_in_another_proxy"] = control
-            before = int(made.admin("/memory")["allocated"])
-            made.add(*names)
-            await made.settle()
-            result["bytes_per_listener"] = (int(made.admin("/memory")["allocated"]) - before) // pods
-            result["active_listeners"] = made.stat("listener_manager.total_listeners_active")
-            made.remove(*names)
-            await made.settle()
+            before = int(mesh.admin("/memory")["allocated"])
+            mesh.add(*names)
+            await mesh.settle()
+            result["bytes_per_listener"] = (int(mesh.admin("/memory")["allocated"]) - before) // pods
+            result["active_listeners"] = mesh.stat("listener_manager.total_listeners_active")
+            mesh.remove(*names)
+            await mesh.settle()
             fast: dict[str, Any] = {}
-            fast["load"] = await under_load(client, rate, churn(made, names, 0.02, fast))
+            fast["load"] = await under_load(client, rate, churn(mesh, names, 0.02, fast))
             result["churn_one_by_one_fast"] = fast
             slow: dict[str, Any] = {}
-            slow["load"] = await under_load(client, rate, churn(made, names[:40], 0.25, slow))
+            slow["load"] = await under_load(client, rate, churn(mesh, names[:40], 0.25, slow))
             result["churn_four_a_second"] = slow
             at_once: dict[str, Any] = {}
-            at_once["load"] = await under_load(client, rate, bulk(made, names, at_once))
+            at_once["load"] = await under_load(client, rate, bulk(mesh, names, at_once))
             result["churn_all_at_once"] = at_once
-            result["left_draining"] = made.stat("listener_manager.total_listeners_draining")
+            result["left_draining"] = mesh.stat("listener_manager.total_listeners_draining")
             return result
 
 
@@ -455,19 +455,19 @@ async def probe_kill(rate: float, listeners: int) -> dict[str, Any]:
     names = [f"{PREFIX}-{number}" for number in range(listeners)]
     with namespaces([client, *names]):
         prepare_client(client)
-        async with world(client, slow_ms=50) as made:
-            made.add(*names)
-            await made.settle()
+        async with world(client, slow_ms=50) as mesh:
+            mesh.add(*names)
+            await mesh.settle()
             load = start_load(client, rate, 12)
             await asyncio.sleep(4)
             killed = time.time()
-            made.envoy.kill()
-            await asyncio.to_thread(made.envoy.wait)
+            mesh.envoy.kill()
+            await asyncio.to_thread(mesh.envoy.wait)
             await asyncio.sleep(1.0)  # how long a pod is looked at while there is no proxy
             restarted = time.time()
-            made.start_envoy()
-            found = await asyncio.to_thread(finish_load, load)
-            samples = found["samples"]
+            mesh.start_envoy()
+            report = await asyncio.to_thread(finish_load, load)
+            samples = report["samples"]
             again = min(s[0] for s in samples if s[0] > restarted and s[2] == "200")
             away = [s for s in samples if killed + 0.05 < s[0] - s[1] and s[0] < restarted]
             in_flight = [s for s in samples if s[0] - s[1] < killed < s[0]]
@@ -487,18 +487,18 @@ async def probe_kill(rate: float, listeners: int) -> dict[str, Any]:
 async def probe_hop(rate: float) -> dict[str, Any]:
     """The same paced load on the same server, straight and through the proxy, in turns."""
     client = f"{PREFIX}-client"
-    found: dict[str, list[Any]] = {"direct": [], "mesh": []}
+    samples: dict[str, list[Any]] = {"direct": [], "mesh": []}
     with namespaces([client]):
         prepare_client(client)
         async with world(client):
             for _ in range(3):
                 command = [sys.executable, __file__, "load", str(rate), "8", "127.0.0.1", str(BASE_PORT)]
                 direct = subprocess.Popen(command, stdout=subprocess.PIPE)  # noqa: ASYNC220 - a process of its own
-                found["direct"] += (await asyncio.to_thread(finish_load, direct))["samples"]
-                found["mesh"] += (await asyncio.to_thread(finish_load, start_load(client, rate, 8)))[
+                samples["direct"] += (await asyncio.to_thread(finish_load, direct))["samples"]
+                samples["mesh"] += (await asyncio.to_thread(finish_load, start_load(client, rate, 8)))[
                     "samples"
                 ]
-    straight, hop = summary(found["direct"]), summary(found["mesh"])
+    straight, hop = summary(samples["direct"]), summary(samples["mesh"])
     added = {key: round(hop[key] - straight[key], 3) for key in ("p50_ms", "p99_ms")}
     return {"rate_per_s": rate, "direct": straight, "mesh": hop, "added": added}
 
@@ -538,39 +538,39 @@ def translated(client: str, *new: tuple[str, int]) -> Any:
 async def probe_ports(rate: float) -> dict[str, Any]:
     """The same paced load to a declared and to an undeclared port, in turns; then a new TCP port."""
     client = f"{PREFIX}-client"
-    found: dict[str, list[Any]] = {"declared": [], "undeclared": []}
+    latencies: dict[str, list[Any]] = {"declared": [], "undeclared": []}
     with namespaces([client]):
         prepare_client(client)
-        async with world(client) as made:
-            made.hub.publish(translated(client))
-            await made.settle()
+        async with world(client) as mesh:
+            mesh.hub.publish(translated(client))
+            await mesh.settle()
             for _ in range(3):
                 for name, port in (("declared", 80), ("undeclared", 81)):
                     load = start_load(client, rate, 5, port)
-                    found[name] += (await asyncio.to_thread(finish_load, load))["samples"]
+                    latencies[name] += (await asyncio.to_thread(finish_load, load))["samples"]
             names = (
                 "listener_manager.total_listeners_draining",
                 "listener_manager.listener_in_place_updated",
             )
-            before = [made.stat(name) for name in names]
-            made.hub.publish(translated(client, ("tcp-new", 7777)))
-            await made.settle()
+            before = [mesh.stat(name) for name in names]
+            mesh.hub.publish(translated(client, ("tcp-new", 7777)))
+            await mesh.settle()
             after = {
-                name.rpartition(".")[2]: made.stat(name) - was
+                name.rpartition(".")[2]: mesh.stat(name) - was
                 for name, was in zip(names, before, strict=True)
             }
     return {
         "rate_per_s": rate,
-        **{name: summary(samples) for name, samples in found.items()},
+        **{name: summary(samples) for name, samples in latencies.items()},
         "after_a_new_tcp_port": after,
     }
 
 
 def count(samples: Sequence[Sequence[Any]]) -> dict[str, int]:
-    found: dict[str, int] = {}
+    counts: dict[str, int] = {}
     for sample in samples:
-        found[sample[2]] = found.get(sample[2], 0) + 1
-    return found
+        counts[sample[2]] = counts.get(sample[2], 0) + 1
+    return counts
 
 
 def main() -> None:

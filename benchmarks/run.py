@@ -61,30 +61,30 @@ def main() -> None:
         parser.error(f"no measurement is called {', '.join(sorted(unknown))}")
     rows: list[Row] = []
     with tempfile.TemporaryDirectory(prefix="ondol-bench-") as folder:
-        found = settings.load(Path(folder) / "data", flags={"scale_to_zero_after_s": 6.0})
-        rows += _start(found, chosen)
-        instance = platform.require_running(found.data_dir)
+        configured = settings.load(Path(folder) / "data", flags={"scale_to_zero_after_s": 6.0})
+        rows += _start(configured, chosen)
+        instance = platform.require_running(configured.data_dir)
         try:
             for name in chosen:
                 if MEASUREMENTS[name] is not None:
                     rows += MEASUREMENTS[name](instance)
         finally:
-            platform.stop(found)
+            platform.stop(configured)
     _print(rows)
     _write(rows)
 
 
-def _start(found: settings.Settings, chosen: list[str]) -> list[Row]:
+def _start(configured: settings.Settings, chosen: list[str]) -> list[Row]:
     """Time from the command to ready, five times on the same data, then left running."""
     times = []
     for _ in range(5 if "up" in chosen else 1):
-        platform.stop(found)
+        platform.stop(configured)
         began = time.monotonic()
         subprocess.run(
-            [sys.executable, "-m", "ondol.cli", "up", "--detach", "--data-dir", str(found.data_dir)],
+            [sys.executable, "-m", "ondol.cli", "up", "--detach", "--data-dir", str(configured.data_dir)],
             check=True,
             capture_output=True,
-            env={**os.environ, "ONDOL_SCALE_TO_ZERO_AFTER_S": str(found.scale_to_zero_after_s)},
+            env={**os.environ, "ONDOL_SCALE_TO_ZERO_AFTER_S": str(configured.scale_to_zero_after_s)},
         )
         times.append(time.monotonic() - began)
     if "up" not in chosen:

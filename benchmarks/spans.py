@@ -80,25 +80,25 @@ def main() -> None:
     engines: dict[str, Callable[[Path], dict[str, float]]] = {"sqlite": measure_sqlite}
     if importlib.util.find_spec("duckdb") is not None:
         engines["duckdb"] = measure_duckdb
-    found = {}
+    figures = {}
     for name, measure in engines.items():
         folder = Path(tempfile.mkdtemp(prefix="ondol-spans-"))
         try:
-            found[name] = {**start_cost(name, folder), **measure(folder)}
+            figures[name] = {**start_cost(name, folder), **measure(folder)}
         finally:
             shutil.rmtree(folder)
-    print_table(found)
+    print_table(figures)
     if arguments.json:
-        arguments.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+        arguments.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
 
 
-def print_table(found: dict[str, dict[str, float]]) -> None:
+def print_table(figures: dict[str, dict[str, float]]) -> None:
     """One line a measure; the last column is DuckDB's value over SQLite's."""
-    names = list(found)
+    names = list(figures)
     print("| measure | " + " | ".join(names) + (" | ratio |" if len(names) > 1 else " |"))
     print("|" + "---|" * (len(names) + 1 + (len(names) > 1)))
-    for measure in found[names[0]]:
-        values = [found[name][measure] for name in names if measure in found[name]]
+    for measure in figures[names[0]]:
+        values = [figures[name][measure] for name in names if measure in figures[name]]
         cells = [f"{value:,.2f}" if value < 10 else f"{value:,.0f}" for value in values]
         ratio = [f"{values[1] / values[0]:.3g}"] if len(values) > 1 else [""] * (len(names) - len(values)) * 2
         print("| " + " | ".join([measure, *cells, *ratio]) + " |")
@@ -150,11 +150,11 @@ def export_cost(store: SpanStore) -> dict[str, float]:
     read = time.process_time()
     for rows in decoded:
         store.add(rows)
-    kept = time.process_time()
+    committed = time.process_time()
     store.close()
     return {
         f"reading exports of {EXPORTED}, CPU µs a span": (read - began) / count * 1e6,
-        "keeping them, CPU µs a span": (kept - read) / count * 1e6,
+        "keeping them, CPU µs a span": (committed - read) / count * 1e6,
     }
 
 
@@ -227,7 +227,7 @@ def measure_duckdb(folder: Path) -> dict[str, float]:
     query = f"SELECT {columns} FROM spans WHERE trace_id = ? ORDER BY start_ns, span_id"  # noqa: S608 - fixed words
 
     def trace(trace_id: str) -> list[Span]:
-        return [span(found) for found in db.execute(query, [trace_id]).fetchall()]
+        return [span(record) for record in db.execute(query, [trace_id]).fetchall()]
 
     lookup_ms = median_ms(trace)
     started = time.perf_counter()
@@ -250,14 +250,14 @@ def results(rate: float, lookup_ms: float, aggregate_ms: float, file: Path) -> d
 def insert_rate(add: Callable[[Sequence[Span]], Any]) -> float:
     """Spans a second over a bounded time, each batch durable as the engine does it."""
     prepared = list(batches(40_000, BATCH))
-    kept = 0
+    inserted = 0
     started = time.perf_counter()
     for batch in prepared:
         add(batch)
-        kept += len(batch)
+        inserted += len(batch)
         if time.perf_counter() - started > INSERTING_S:
             break
-    return kept / (time.perf_counter() - started)
+    return inserted / (time.perf_counter() - started)
 
 
 def median_ms(trace: Callable[[str], list[Span]]) -> float:
@@ -265,11 +265,11 @@ def median_ms(trace: Callable[[str], list[Span]]) -> float:
     rng = random.Random(7)
     times = []
     for _ in range(LOOKUPS):
-        wanted = trace_id(rng.randrange(SPANS // SPANS_A_TRACE))
+        id_ = trace_id(rng.randrange(SPANS // SPANS_A_TRACE))
         started = time.perf_counter()
-        found = trace(wanted)
+        spans = trace(id_)
         times.append((time.perf_counter() - started) * 1000)
-        assert len(found) == SPANS_A_TRACE
+        assert len(spans) == SPANS_A_TRACE
     return statistics.median(times)
 
 
@@ -278,13 +278,13 @@ def batches(count: int, size: int) -> Iterator[list[Span]]:
     rng = random.Random(1)
     batch: list[Span] = []
     for number in range(count):
-        batch.append(made(number, rng))
+        batch.append(random_span(number, rng))
         if len(batch) == size:
             yield batch
             batch = []
 
 
-def made(number: int, rng: random.Random) -> Span:
+def random_span(number: int, rng: random.Random) -> Span:
     service = SERVICES[number % len(SERVICES)]
     return Span(
         trace_id=trace_id(number // SPANS_A_TRACE),
@@ -311,23 +311,23 @@ def trace_id(number: int) -> str:
     return f"{number * _SPREAD % (1 << 128):032x}"
 
 
-def row(found: Span) -> tuple[Any, ...]:
+def row(span: Span) -> tuple[Any, ...]:
     return (
-        found.trace_id,
-        found.span_id,
-        found.parent_id,
-        found.service,
-        found.name,
-        found.kind,
-        found.start_ns,
-        found.duration_ns,
-        found.error,
-        json.dumps(found.attributes),
+        span.trace_id,
+        span.span_id,
+        span.parent_id,
+        span.service,
+        span.name,
+        span.kind,
+        span.start_ns,
+        span.duration_ns,
+        span.error,
+        json.dumps(span.attributes),
     )
 
 
-def span(found: Sequence[Any]) -> Span:
-    fields = dict(zip(Span.__struct_fields__, found, strict=True))
+def span(record: Sequence[Any]) -> Span:
+    fields = dict(zip(Span.__struct_fields__, record, strict=True))
     return Span(**{**fields, "attributes": json.loads(fields["attributes"])})
 
 

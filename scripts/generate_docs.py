@@ -129,12 +129,12 @@ def pages() -> dict[Path, str]:
         "kinds": kinds,
     }
     beside = runpy.run_path(str(ROOT / "scripts/generate_unsupported_fields.py"))
-    found: dict[Path, str] = {beside["PAGE"]: beside["page"]()}
+    texts: dict[Path, str] = {beside["PAGE"]: beside["page"]()}
     for page in sorted(DOCS.glob("*.md")):
         text = page.read_text(encoding="utf-8")
         if _PART.search(text):
-            found[page] = _PART.sub(lambda m: f"{m[1]}\n{parts[m['name']]().rstrip()}\n\n{m[3]}", text)
-    return found
+            texts[page] = _PART.sub(lambda m: f"{m[1]}\n{parts[m['name']]().rstrip()}\n\n{m[3]}", text)
+    return texts
 
 
 # --- settings ---------------------------------------------------------------------------------------
@@ -158,16 +158,16 @@ def setting_fields() -> list[Setting]:
         for node in ast.parse(source).body
         if isinstance(node, ast.ClassDef) and node.name == "Settings"
     )
-    found = []
+    fields = []
     for field, following in itertools.pairwise(body):
         if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
             documented = isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant)
             text = str(following.value.value) if documented else ""  # type: ignore[attr-defined]  # checked above
             default = ast.unparse(field.value) if field.value else ""
-            found.append(
+            fields.append(
                 Setting(field.target.id, ast.unparse(field.annotation), default, " ".join(text.split()))
             )
-    return found
+    return fields
 
 
 def settings() -> str:
@@ -245,8 +245,8 @@ def _argument(parameter: Any) -> str:
 
 def _flags(parameter: Any) -> str:
     names = [f"`{name}`" for name in (*parameter.opts, *parameter.secondary_opts)]
-    wanted = parameter.type_descriptor.annotation
-    choices = list(wanted) if isinstance(wanted, type) and issubclass(wanted, enum.Enum) else []
+    annotation = parameter.type_descriptor.annotation
+    choices = list(annotation) if isinstance(annotation, type) and issubclass(annotation, enum.Enum) else []
     return ", ".join(names) + (f" ({', '.join(_word(c) for c in choices)})" if choices else "")
 
 
@@ -281,13 +281,13 @@ def dependencies() -> str:
 
 def kinds() -> str:
     """The built-in kinds as the API server's own table has them."""
-    from ondol.api import kinds as known  # noqa: PLC0415 - the other parts need none of this
+    from ondol.api import kinds as catalogue  # noqa: PLC0415 - the other parts need none of this
 
     rows = []
-    for kind in known.builtin():
+    for kind in catalogue.builtin():
         parts = ", ".join(f"`{part.name}`" for part in kind.subresources)
-        kept = "" if kind.stored else "answered, not kept"
-        rows.append((f"`{kind.api_version}`", kind.kind, f"`{kind.plural}`", parts, kept))
+        note = "" if kind.stored else "answered, not kept"
+        rows.append((f"`{kind.api_version}`", kind.kind, f"`{kind.plural}`", parts, note))
     return table(("Group and version", "Kind", "Resource", "Subresources", ""), rows)
 
 

@@ -23,12 +23,12 @@ REQUEST = f"GET / HTTP/1.1\r\nHost: {HOST}\r\n\r\n".encode()
 def _connect() -> socket.socket:
     for _ in range(200):
         try:
-            found = socket.create_connection((HOST, PORT), timeout=5)
+            connection = socket.create_connection((HOST, PORT), timeout=5)
         except OSError:
             time.sleep(0.05)
             continue
-        found.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return found
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return connection
     raise SystemExit(f"{HOST}:{PORT} does not answer")
 
 

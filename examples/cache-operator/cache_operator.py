@@ -44,11 +44,11 @@ class CacheOperator(sdk.Operator[Cache]):
         await ctx.apply(service(ctx.name))
         ready = objects.status(deployed).get("readyReplicas", 0)
         phase = "Running" if progress.is_rolled_out(deployed) else "Starting"
-        said = f"{ready} replicas ready, {ctx.object.spec.replicas} wanted"
+        message = f"{ready} replicas ready, {ctx.object.spec.replicas} wanted"
         if phase != ctx.object.status.phase:
-            ctx.event("Normal", phase, said)
+            ctx.event("Normal", phase, message)
         ctx.set_status(phase=phase, ready=ready, address=f"http://{ctx.name}.{ctx.namespace}")
-        ctx.set_condition("Ready", phase == "Running", phase, said)
+        ctx.set_condition("Ready", phase == "Running", phase, message)
 
     async def finalize(self, ctx: sdk.Context[Cache]) -> None:
         ctx.event("Normal", "Emptied", "the cache and all it held are going")
@@ -66,13 +66,13 @@ def deployment(name: str, spec: CacheSpec) -> objects.Object:
         "resources": {"limits": {"memory": str(memory_bytes + 64 * 2**20)}},  # entries, and Python itself
     }
     template = {"metadata": {"labels": {"cache": name}}, "spec": {"containers": [container]}}
-    wanted = {"replicas": spec.replicas, "selector": {"matchLabels": {"cache": name}}, "template": template}
-    return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name}, "spec": wanted}
+    desired = {"replicas": spec.replicas, "selector": {"matchLabels": {"cache": name}}, "template": template}
+    return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name}, "spec": desired}
 
 
 def service(name: str) -> objects.Object:
-    wanted = {"selector": {"cache": name}, "ports": [{"name": "http", "port": 80, "targetPort": 8080}]}
-    return {"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": wanted}
+    desired = {"selector": {"cache": name}, "ports": [{"name": "http", "port": 80, "targetPort": 8080}]}
+    return {"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": desired}
 
 
 if __name__ == "__main__":

@@ -45,10 +45,10 @@ SERVER = EXAMPLES / "shop" / "cache" / "cache.py"
 async def world() -> AsyncIterator[World]:
     clock = SystemClock()
     app = apiserver.build(apiserver.ApiConfig(), store.open_memory(), clock, random.Random(0))
-    async with World(app, clock=clock) as made:
-        await sdk.install_crds(made.client, [EXAMPLE.Cache])
-        await made.start(EXAMPLE.CacheOperator())
-        yield made
+    async with World(app, clock=clock) as started:
+        await sdk.install_crds(started.client, [EXAMPLE.Cache])
+        await started.start(EXAMPLE.CacheOperator())
+        yield started
 
 
 async def create(world: World, **spec: Any) -> None:
@@ -93,8 +93,8 @@ async def test_readiness_becomes_status_condition_and_event(world: World) -> Non
     cache = await world.assert_condition(CACHE, "carts", "default", "Ready")
     assert (cache["status"]["phase"], cache["status"]["ready"]) == ("Running", 2)
     assert cache["status"]["observedGeneration"] == cache["metadata"]["generation"]
-    told = {event["reason"] for event in (await world.client.list(resources.EVENT, "default")).items}
-    assert told == {"Starting", "Running"}
+    reasons = {event["reason"] for event in (await world.client.list(resources.EVENT, "default")).items}
+    assert reasons == {"Starting", "Running"}
 
 
 @pytest.mark.anyio
@@ -132,8 +132,8 @@ async def test_deleting_a_cache_runs_its_finalizer_and_takes_all_along(world: Wo
     await world.run_until_stable()
     await world.assert_gone(CACHE, "carts", "default")
     await world.assert_gone(resources.DEPLOYMENT, "carts", "default")
-    told = [event["reason"] for event in (await world.client.list(resources.EVENT, "default")).items]
-    assert "Emptied" in told
+    reasons = [event["reason"] for event in (await world.client.list(resources.EVENT, "default")).items]
+    assert "Emptied" in reasons
 
 
 @pytest.mark.anyio

@@ -101,26 +101,26 @@ def _url(port: int) -> str:
 @pytest.fixture(scope="module")
 def shop() -> Iterator[Shop]:
     """Everything but the platform: each service is one process, the cache behind the cart included."""
-    found = Shop()
-    cache = found.start("carts", "cache.py", folder=SHOP / "cache")
+    started = Shop()
+    cache = started.start("carts", "cache.py", folder=SHOP / "cache")
     urls = {
-        "CATALOG_URL": _url(found.start("catalog", "-m", "shop.catalog")),
-        "REVIEWS_URL": _url(found.start("reviews-v2", "-m", "shop.reviews", REVIEWS_VERSION="v2")),
-        "CART_URL": _url(found.start("cart", "-m", "shop.cart", CACHE_URL=_url(cache))),
+        "CATALOG_URL": _url(started.start("catalog", "-m", "shop.catalog")),
+        "REVIEWS_URL": _url(started.start("reviews-v2", "-m", "shop.reviews", REVIEWS_VERSION="v2")),
+        "CART_URL": _url(started.start("cart", "-m", "shop.cart", CACHE_URL=_url(cache))),
     }
-    found.start("reviews-v1", "-m", "shop.reviews")
-    found.start("thumbnail", "-m", "shop.thumbnail")
-    found.start("front", "-m", "shop.front", folder=SHOP, **urls)
-    yield found
-    found.stop()
+    started.start("reviews-v1", "-m", "shop.reviews")
+    started.start("thumbnail", "-m", "shop.thumbnail")
+    started.start("front", "-m", "shop.front", folder=SHOP, **urls)
+    yield started
+    started.stop()
 
 
 def test_the_front_puts_a_product_together(shop: Shop) -> None:
     """One answer holds what the catalogue, the reviews and the cart say."""
-    found = shop.json("front", "/products/stove")
-    assert found["product"]["name"] == "Clay stove"
-    assert found["reviews"]["version"] == "v2"
-    assert isinstance(found["cart"], list)
+    answer = shop.json("front", "/products/stove")
+    assert answer["product"]["name"] == "Clay stove"
+    assert answer["reviews"]["version"] == "v2"
+    assert isinstance(answer["cart"], list)
 
 
 def test_the_front_page_is_html_with_every_product(shop: Shop) -> None:
@@ -187,8 +187,8 @@ def test_wrong_requests_are_answered(
     shop: Shop, *, service: str, path: str, method: str, body: str, status: int
 ) -> None:
     """What is not there and what makes no sense gets a status and a reason."""
-    found, answer = shop.get(service, path, method=method, body=body)
-    assert found == status, answer
+    code, answer = shop.get(service, path, method=method, body=body)
+    assert code == status, answer
     assert json.loads(answer)["error"]
 
 
@@ -254,10 +254,10 @@ def test_headers_of_a_trace_are_passed_on(recorder: ThreadingHTTPServer) -> None
     """With these headers the proxy joins the hops of one request; others stay where they are."""
     shop = Shop()
     shop.start("front", "-m", "shop.front", CATALOG_URL=_url(recorder.server_port))
-    given = {"traceparent": TRACEPARENT, "b3": "1-2-1", "x-request-id": "r1", "x-tester": "yes"}
-    assert shop.get("front", "/", headers={**given, "authorization": "secret"})[0] == 200
+    headers = {"traceparent": TRACEPARENT, "b3": "1-2-1", "x-request-id": "r1", "x-tester": "yes"}
+    assert shop.get("front", "/", headers={**headers, "authorization": "secret"})[0] == 200
     shop.stop()
-    assert given.items() <= _Recorder.seen[0].items()
+    assert headers.items() <= _Recorder.seen[0].items()
     assert "authorization" not in _Recorder.seen[0]
 
 
@@ -285,10 +285,10 @@ def test_sigterm_lets_requests_end_and_drops_idle_connections(recorder: Threadin
 
 @pytest.fixture(scope="module")
 def documents() -> list[dict[str, Any]]:
-    found = []
+    listed = []
     for file in sorted((SHOP / "manifests").glob("*.yaml")):
-        found += [document for document in yaml.safe_load_all(file.read_text()) if document]
-    return found
+        listed += [document for document in yaml.safe_load_all(file.read_text()) if document]
+    return listed
 
 
 def _of_kind(documents: list[dict[str, Any]], kind: str) -> dict[str, dict[str, Any]]:
@@ -296,8 +296,8 @@ def _of_kind(documents: list[dict[str, Any]], kind: str) -> dict[str, dict[str, 
 
 
 def _template(deployment: Mapping[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = deployment["spec"]["template"]
-    return found
+    template: dict[str, Any] = deployment["spec"]["template"]
+    return template
 
 
 def test_everything_is_in_the_shops_namespace(documents: list[dict[str, Any]]) -> None:
@@ -367,8 +367,8 @@ def test_traffic_rules_name_what_is_there(documents: list[dict[str, Any]]) -> No
         for rule in rules.values()
         for subset in rule["spec"]["subsets"]
     }
-    for wanted in subsets.values():
-        assert any(wanted <= found for found in labels)
+    for selector in subsets.values():
+        assert any(selector <= labels_ for labels_ in labels)
     for virtual in _of_kind(documents, "VirtualService").values():
         for route in virtual["spec"]["http"]:
             for destination in (part["destination"] for part in route["route"]):

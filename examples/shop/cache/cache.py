@@ -56,8 +56,8 @@ class Cache:
 
     def put(self, key: str, value: bytes, content_type: str, ttl_s: float | None = None) -> bool:
         """Keep the value; False if it alone is larger than the cache."""
-        kept_s = self.ttl_s if ttl_s is None else ttl_s
-        expires = self._clock() + kept_s if kept_s > 0 else float("inf")
+        lifetime_s = self.ttl_s if ttl_s is None else ttl_s
+        expires = self._clock() + lifetime_s if lifetime_s > 0 else float("inf")
         entry = Entry(value, content_type, expires)
         if entry.size(key) > self.memory_bytes:
             return False
@@ -143,18 +143,18 @@ class Handler(BaseHTTPRequestHandler):
 
     def _body(self) -> bytes | None:
         """The whole body, or None once a length that is missing or too large was refused."""
-        given = self.headers.get("content-length") or ""
-        if not given.isdecimal():
+        header = self.headers.get("content-length") or ""
+        if not header.isdecimal():
             self._refuse(411, "a content-length is needed")
             return None
-        if int(given) > self.cache.memory_bytes:
+        if int(header) > self.cache.memory_bytes:
             self._refuse(413, "the value is larger than the cache")
             return None
-        return self.rfile.read(int(given))
+        return self.rfile.read(int(header))
 
     def _ttl(self) -> float | None:
-        given = parse_qs(urlsplit(self.path).query).get("ttl")
-        return float(given[0]) if given else None
+        values = parse_qs(urlsplit(self.path).query).get("ttl")
+        return float(values[0]) if values else None
 
     def _refuse(self, status: int, why: str) -> None:
         """Answer without having read the body, so no further request can follow on this connection."""

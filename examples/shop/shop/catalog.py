@@ -18,8 +18,8 @@ def products(_request: Request, _match: re.Match[str]) -> Answer:
 
 
 def product(_request: Request, match: re.Match[str]) -> Answer:
-    found = PRODUCTS.get(match[1])
-    return Answer(found) if found else Answer({"error": "no such product"}, status=404)
+    details = PRODUCTS.get(match[1])
+    return Answer(details) if details else Answer({"error": "no such product"}, status=404)
 
 
 if __name__ == "__main__":

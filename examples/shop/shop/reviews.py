@@ -16,11 +16,11 @@ TEXTS = {
 
 
 def reviews(_request: Request, match: re.Match[str]) -> Answer:
-    found = [
+    texts = [
         {"text": text} | ({"stars": stars} if VERSION == "v2" else {})
         for text, stars in TEXTS.get(match[1], [])
     ]
-    return Answer({"version": VERSION, "reviews": found})
+    return Answer({"version": VERSION, "reviews": texts})
 
 
 if __name__ == "__main__":
