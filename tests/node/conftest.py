@@ -73,8 +73,8 @@ class LayoutWriter:
         """Take a name away, as `ondol image rm` does; the blobs stay."""
         index = self.root / "index.json"
         listed = json.loads(index.read_text())["manifests"]
-        kept = [e for e in listed if e["annotations"]["org.opencontainers.image.ref.name"] != name]
-        index.write_text(json.dumps({"schemaVersion": 2, "manifests": kept}))
+        rest = [e for e in listed if e["annotations"]["org.opencontainers.image.ref.name"] != name]
+        index.write_text(json.dumps({"schemaVersion": 2, "manifests": rest}))
 
 
 def layer(files: dict[str, bytes | Path], *, links: dict[str, str] | None = None) -> bytes:
@@ -172,8 +172,8 @@ class NodeWorld:
                     await anyio.sleep(0.01)
         except TimeoutError:
             events = await self.client.list(resources.EVENT, "default")
-            said = [(e["reason"], e["message"]) for e in events.items]
-            raise AssertionError(f"not in time: {json.dumps(pod.get('status'))} {said}") from None
+            events_ = [(e["reason"], e["message"]) for e in events.items]
+            raise AssertionError(f"not in time: {json.dumps(pod.get('status'))} {events_}") from None
 
     async def ready(self, name: str, timeout_s: float = 15) -> Object:
         return await self.until(name, lambda pod: conditions.is_true(pod, "Ready"), timeout_s)
@@ -181,7 +181,7 @@ class NodeWorld:
     async def phase(self, name: str, phase: str, timeout_s: float = 15) -> Object:
         return await self.until(name, lambda pod: objects.status(pod).get("phase") == phase, timeout_s)
 
-    async def gone(self, name: str, timeout_s: float = 15) -> None:
+    async def until_deleted(self, name: str, timeout_s: float = 15) -> None:
         with anyio.fail_after(timeout_s):
             while True:
                 try:
@@ -198,7 +198,7 @@ class NodeWorld:
 
     async def delete(self, name: str, grace_s: int | None = None) -> None:
         await self.client.delete(resources.POD, name, "default", grace_period_s=grace_s)
-        await self.gone(name)
+        await self.until_deleted(name)
 
     async def log(self, name: str, container: str = "main") -> str:
         pod = await self.get(name)
@@ -206,7 +206,7 @@ class NodeWorld:
         newest = max(folder.glob("*.log"), key=lambda path: int(path.stem))
         return "".join(line.split(" ", 3)[3] for line in newest.read_text().splitlines(keepends=True))
 
-    async def told(self, name: str, reasons: set[str], timeout_s: float = 10) -> None:
+    async def until_events(self, name: str, reasons: set[str], timeout_s: float = 10) -> None:
         """Until events with all these reasons are recorded."""
         with anyio.fail_after(timeout_s):
             while not reasons <= set(await self.events(name)):  # noqa: ASYNC110 - the API is asked again

@@ -41,12 +41,12 @@ def pod(config: NodeConfig, image: str, name: str, script: str) -> Object:
 
 
 async def seen(client: Client, name: str) -> dict[str, Any]:
-    found = await client.get(resources.POD, name, "default")
-    listed = objects.status(found).get("containerStatuses") or [{}]
-    return {"phase": objects.status(found).get("phase"), "uid": objects.uid(found), **listed[0]}
+    pod = await client.get(resources.POD, name, "default")
+    listed = objects.status(pod).get("containerStatuses") or [{}]
+    return {"phase": objects.status(pod).get("phase"), "uid": objects.uid(pod), **listed[0]}
 
 
-async def main(config: NodeConfig, database: Path, image: str, wanted: str) -> None:
+async def main(config: NodeConfig, database: Path, image: str, pod_name: str) -> None:
     async with AsyncExitStack() as stack:
         log = store.open_file(database)
         stack.callback(log.close)
@@ -69,7 +69,7 @@ async def main(config: NodeConfig, database: Path, image: str, wanted: str) -> N
                 continue
         while True:
             stay, end = await seen(world.client, "stay"), await seen(world.client, "end")
-            if stay["phase"] == "Running" and end["phase"] == wanted:
+            if stay["phase"] == "Running" and end["phase"] == pod_name:
                 break
             await anyio.sleep(0.01)
         sys.stdout.write(json.dumps({"stay": stay, "end": end}) + "\n")
@@ -78,6 +78,6 @@ async def main(config: NodeConfig, database: Path, image: str, wanted: str) -> N
 
 
 if __name__ == "__main__":
-    given = json.loads(sys.argv[1])
-    given["data_dir"] = Path(given["data_dir"])
-    anyio.run(main, NodeConfig(**given), Path(sys.argv[2]), sys.argv[3], sys.argv[4])
+    options = json.loads(sys.argv[1])
+    options["data_dir"] = Path(options["data_dir"])
+    anyio.run(main, NodeConfig(**options), Path(sys.argv[2]), sys.argv[3], sys.argv[4])

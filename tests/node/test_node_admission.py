@@ -16,7 +16,7 @@ def pod(**requests: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("asked", "others", "lack"),
+    ("requests", "others", "lack"),
     [
         (pod(), [], ""),
         (pod(cpu="2", memory="1Gi"), [], ""),
@@ -31,8 +31,8 @@ def pod(**requests: str) -> dict[str, Any]:
         (pod(**{"example.com/card": "1"}), [], ""),
     ],
 )
-def test_what_a_node_has_too_little_of(asked: dict[str, Any], others: list[Any], lack: str) -> None:
+def test_what_a_node_has_too_little_of(requests: dict[str, Any], others: list[Any], lack: str) -> None:
     """In the kubelet's words; a pod that asks for nothing of a resource does not care how full it is."""
-    found = admission.lack(asked, others, NODE)
-    assert (found is None) is (not lack)
-    assert lack in str(found or "")
+    message = admission.lack(requests, others, NODE)
+    assert (message is None) is (not lack)
+    assert lack in str(message or "")

@@ -34,12 +34,12 @@ async def test_a_pod_that_asks_for_the_hosts_sysctls_fails(world: Any) -> None:
     """It fails for the kubelet's reason, in its words, and the host's value stays."""
     before = await BURST.read_text()
     async with world.node():
-        asked = sysctl("kernel.printk_ratelimit_burst", str(int(before) + 1))
-        await world.create(world.pod("greedy", securityContext=asked))
+        request = sysctl("kernel.printk_ratelimit_burst", str(int(before) + 1))
+        await world.create(world.pod("greedy", securityContext=request))
         status = objects.status(await world.phase("greedy", "Failed"))
         assert status["reason"] == "SysctlForbidden"
         assert status["message"].endswith('forbidden sysctl: "kernel.printk_ratelimit_burst" not allowlisted')
-        await world.told("greedy", {"SysctlForbidden"})
+        await world.until_events("greedy", {"SysctlForbidden"})
     assert await BURST.read_text() == before
 
 
@@ -179,7 +179,7 @@ async def test_nothing_stays_of_containers_that_end_with_their_pod(world: Any) -
         for number in range(6):
             await world.client.delete(resources.POD, f"p{number}", "default", grace_period_s=0)
         for number in range(6):
-            await world.gone(f"p{number}")
+            await world.until_deleted(f"p{number}")
         for folder in folders:
             await world.absent(folder)
         assert rootfs.existing(rootfs.RootFolders(world.config.data_dir / "rootfs")) == []

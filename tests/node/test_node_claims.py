@@ -21,7 +21,7 @@ from ondol.node.network.services import Entry
 from ondol.node.service_rules import ServiceRules
 
 BRIDGE, LAN, OUTSIDE = "10.100.0.1", "192.0.2.2", "203.0.113.77"
-KEPT = (HostPort("TCP", "", 6443), HostPort("UDP", BRIDGE, 53))
+RESERVED = (HostPort("TCP", "", 6443), HostPort("UDP", BRIDGE, 53))
 
 
 def service(name: str, *external_ips: str, created: int = 0, **spec: Any) -> Object:
@@ -45,7 +45,7 @@ def service(name: str, *external_ips: str, created: int = 0, **spec: Any) -> Obj
 
 def pod(name: str, port: int, *, created: int = 0, **more: Any) -> Object:
     """A pod with a host port."""
-    asked = {"containerPort": 8080, "hostPort": port, **more}
+    container_port = {"containerPort": 8080, "hostPort": port, **more}
     return {
         "metadata": {
             "name": name,
@@ -53,7 +53,7 @@ def pod(name: str, port: int, *, created: int = 0, **more: Any) -> Object:
             "uid": f"pod-{name}",
             "creationTimestamp": _time(created),
         },
-        "spec": {"containers": [{"name": "c", "ports": [asked]}]},
+        "spec": {"containers": [{"name": "c", "ports": [container_port]}]},
         "status": {"podIP": "10.100.0.9"},
     }
 
@@ -75,14 +75,14 @@ def is_local(address: str) -> bool:
 def settled(
     *objs: Object, in_use: Collection[HostPort] = (), before: Collection[Any] = ()
 ) -> claims.Settlement:
-    return claims.settle(entries(*objs), kept=KEPT, in_use=in_use, before=before, is_local=is_local)
+    return claims.settle(entries(*objs), reserved=RESERVED, in_use=in_use, before=before, is_local=is_local)
 
 
 def losers(settlement: claims.Settlement) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
+    owners: dict[str, list[str]] = {}
     for loss in settlement.losses:
-        found.setdefault(loss.owner.key.name, []).append(str(loss))
-    return found
+        owners.setdefault(loss.owner.key.name, []).append(str(loss))
+    return owners
 
 
 @pytest.mark.parametrize(
@@ -169,9 +169,9 @@ def test_who_has_what(objs: list[Object], lost: dict[str, list[str]]) -> None:
     for listed in (objs, objs[::-1]):
         settlement = settled(*listed)
         assert losers(settlement) == lost
-        asked = {(e.owner, place) for e in entries(*objs) for place in e.places}
+        requested = {(e.owner, place) for e in entries(*objs) for place in e.places}
         granted = {(e.owner, place) for e in settlement.entries for place in e.places}
-        assert granted == asked - {(loss.owner, loss.place) for loss in settlement.losses}
+        assert granted == requested - {(loss.owner, loss.place) for loss in settlement.losses}
 
 
 def test_what_a_program_listens_on_is_not_taken_over() -> None:
@@ -221,9 +221,9 @@ def test_where_the_activator_listens_nothing_is_translated() -> None:
         "endpoints": [{"addresses": [BRIDGE]}],
         "ports": [{"port": 40001}, {"port": 40002, "protocol": "UDP"}],
     }
-    kept = services.served_at(BRIDGE, slice_)
-    assert kept == {HostPort("TCP", BRIDGE, 40001), HostPort("UDP", BRIDGE, 40002)}
-    table = service_table.whole(service_table.table("abcdef", settled(pod("p", 40001)).entries, kept))
+    addresses = services.served_at(BRIDGE, slice_)
+    assert addresses == {HostPort("TCP", BRIDGE, 40001), HostPort("UDP", BRIDGE, 40002)}
+    table = service_table.whole(service_table.table("abcdef", settled(pod("p", 40001)).entries, addresses))
     before, _, after = table.partition("ip daddr . meta l4proto . th dport @kept return")
     assert f"{BRIDGE} . tcp . 40001" in before
     assert "@node-ports" in after
@@ -238,11 +238,11 @@ def test_where_the_activator_listens_is_followed_slice_by_slice() -> None:
             raise AssertionError("every slice was looked at")
 
     config = NodeConfig(
-        "abcdef", "n", Path("/nowhere"), LAN, pod_cidr="10.100.0.0/16", kept_ports=frozenset(KEPT)
+        "abcdef", "n", Path("/nowhere"), LAN, pod_cidr="10.100.0.0/16", reserved_ports=frozenset(RESERVED)
     )
     host: Any = SimpleNamespace(config=config)
     slices: Any = NotSearched()
-    kept = ServiceRules(host, slices, slices)
+    rules = ServiceRules(host, slices, slices)
 
     def at(port: int, address: str = BRIDGE) -> Object:
         metadata = {"name": "x", "namespace": "shop"}
@@ -256,8 +256,8 @@ def test_where_the_activator_listens_is_followed_slice_by_slice() -> None:
         (at(40003), {40003}),
         (None, set()),
     ]:
-        kept.slice_changed(old, new)
-        beside = kept._kept(claims.Settlement([])) - set(KEPT)
+        rules.slice_changed(old, new)
+        beside = rules._untranslated(claims.Settlement([])) - set(RESERVED)
         assert beside == {HostPort("TCP", BRIDGE, port) for port in ports}
         old = new
 
@@ -289,12 +289,12 @@ def test_no_place_is_had_twice_and_order_says_nothing(objs: list[Object], rng: A
     settlement = settled(*objs)
     places = [place for entry in settlement.entries for place in entry.places]
     assert len(places) == len(set(places))
-    assert not any(place.clashes(KEPT[0]) and place.is_everywhere for place in places)
+    assert not any(place.clashes(RESERVED[0]) and place.is_everywhere for place in places)
     shuffled = list(objs)
     rng.shuffle(shuffled)
     assert settled(*shuffled) == settlement
-    asked = sum(len(entry.places) for entry in entries(*objs))
-    assert asked == len(places) + len(settlement.losses)
+    requested = sum(len(entry.places) for entry in entries(*objs))
+    assert requested == len(places) + len(settlement.losses)
 
 
 def in_a_network_of_its_own(work: Callable[[], object]) -> None:
@@ -312,5 +312,5 @@ def test_the_kernel_takes_every_table(objs: list[Object]) -> None:
     """Whatever users ask for, the rules of the others are programmed."""
     if os.geteuid() != 0:
         pytest.skip("needs root")
-    table = service_table.table("abcdef", settled(*objs).entries, KEPT)
+    table = service_table.table("abcdef", settled(*objs).entries, RESERVED)
     in_a_network_of_its_own(lambda: nft.run(service_table.whole(table)))

@@ -57,12 +57,12 @@ def record(*, sandbox: bool = True, **containers: Container) -> Record:
     return Record("u", "n", "p", "boot", NOW - 10, "10.0.0.2", sandbox, containers)
 
 
-def given_up(reason: str = "DeadlineExceeded", **containers: Container) -> Record:
+def ended_record(reason: str = "DeadlineExceeded", **containers: Container) -> Record:
     return Record("u", "n", "p", "boot", NOW - 10, "10.0.0.2", True, containers, failed_reason=reason)
 
 
 def evicted(**containers: Container) -> Record:
-    return given_up("Evicted", **containers)
+    return ended_record("Evicted", **containers)
 
 
 READY = Facts(NOW, are_volumes_ready=True)
@@ -81,7 +81,7 @@ SIDECAR = {"name": "side", "restartPolicy": "Always"}
 
 
 @pytest.mark.parametrize(
-    ("what", "wanted", "known", "facts", "actions"),
+    ("what", "spec", "recorded", "facts", "actions"),
     [
         ("a new pod", pod(), record(sandbox=False), Facts(NOW), (SetUpSandbox(), PrepareVolumes())),
         (
@@ -157,15 +157,15 @@ SIDECAR = {"name": "side", "restartPolicy": "Always"}
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_next_step(
-    what: str, wanted: Object, known: Record, facts: Facts, actions: tuple[Any, ...] | None
+    what: str, spec: Object, recorded: Record, facts: Facts, actions: tuple[Any, ...] | None
 ) -> None:
     """Each situation has one answer."""
-    found = decide.decide(wanted, known, facts).actions
+    steps = decide.decide(spec, recorded, facts).actions
     if actions is None:
-        assert isinstance(found[0], Fail)
-        assert found[0].reason == "DeadlineExceeded"
+        assert isinstance(steps[0], Fail)
+        assert steps[0].reason == "DeadlineExceeded"
     else:
-        assert found == actions
+        assert steps == actions
 
 
 def test_wakes_for_back_off_and_deadline() -> None:
@@ -202,16 +202,16 @@ def test_a_clean_run_forgives() -> None:
 
 
 def deleted(policy: str = "Always", **spec: Any) -> Object:
-    found = pod(policy, **spec)
-    found["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
-    return found
+    document = pod(policy, **spec)
+    document["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    return document
 
 
 AGAIN = Container(attempt(1, started=False), last=attempt(code=1))
 
 
 @pytest.mark.parametrize(
-    ("wanted", "known", "phase"),
+    ("spec", "recorded", "phase"),
     [
         (pod(), record(), "Pending"),
         (pod(), record(main=CREATED), "Pending"),
@@ -229,64 +229,64 @@ AGAIN = Container(attempt(1, started=False), last=attempt(code=1))
         (pod("Never", [SIDECAR]), record(side=RUNNING, main=DONE), "Running"),
         (pod("Never", [SIDECAR]), record(side=FAILED, main=DONE), "Succeeded"),
         (pod("Never", [SIDECAR, {"name": "i"}]), record(side=RUNNING, i=FAILED), "Pending"),
-        (pod(), given_up(main=RUNNING), "Running"),
-        (pod(), given_up(main=CREATED), "Pending"),
-        (pod(), given_up(main=FAILED), "Failed"),
+        (pod(), ended_record(main=RUNNING), "Running"),
+        (pod(), ended_record(main=CREATED), "Pending"),
+        (pod(), ended_record(main=FAILED), "Failed"),
         (deleted(), record(main=RUNNING), "Running"),
         (deleted(), record(main=DONE), "Succeeded"),
         (deleted(), record(main=FAILED), "Failed"),
         (deleted(), record(), "Failed"),
     ],
 )
-def test_phases(wanted: Object, known: Record, phase: str) -> None:
+def test_phases(spec: Object, recorded: Record, phase: str) -> None:
     """As the kubelet computes and reports them."""
-    assert decide.phase(wanted, known) == phase
+    assert decide.phase(spec, recorded) == phase
 
 
 def test_no_terminal_phase_while_a_container_is_made() -> None:
     """The record does not know of it yet, but it is about to run."""
-    for wanted, known in ((pod(), given_up()), (deleted(), record())):
-        assert decide.phase(wanted, known) == "Failed"
-        assert decide.phase(wanted, known, is_starting=True) == "Pending"
+    for spec, recorded in ((pod(), ended_record()), (deleted(), record())):
+        assert decide.phase(spec, recorded) == "Failed"
+        assert decide.phase(spec, recorded, is_starting=True) == "Pending"
 
 
-def shown(wanted: Object, known: Record) -> Object:
-    return status.status(wanted, known, runtime="crun", host_ip="1.2.3.4", now=NOW, previous=[])
+def status_of(spec: Object, recorded: Record) -> Object:
+    return status.status(spec, recorded, runtime="crun", host_ip="1.2.3.4", now=NOW, previous=[])
 
 
 def test_a_pod_that_is_given_up_is_not_ready_and_says_why_at_its_end() -> None:
     """Unready at once; reason and message belong to the phase (kubelet: status manager)."""
-    ending, ended = shown(pod(), given_up(main=RUNNING)), shown(pod(), given_up(main=FAILED))
+    ending, ended = status_of(pod(), ended_record(main=RUNNING)), status_of(pod(), ended_record(main=FAILED))
     assert "reason" not in ending
     assert ended["reason"] == "DeadlineExceeded"
-    for found in (ending, ended):
-        ready = conditions.get({"status": found}, "Ready")
+    for reported in (ending, ended):
+        ready = conditions.get({"status": reported}, "Ready")
         assert ready is not None
         assert (ready["status"], ready["reason"]) == ("False", "PodFailed")
 
 
 def test_a_sidecar_that_restarts_leaves_the_pod_initialized() -> None:
     """Once an application container ran."""
-    found = shown(pod(init=[SIDECAR]), record(side=FAILED, main=RUNNING))
-    assert conditions.is_true({"status": found}, "Initialized")
-    assert conditions.is_false({"status": found}, "Ready")
+    reported = status_of(pod(init=[SIDECAR]), record(side=FAILED, main=RUNNING))
+    assert conditions.is_true({"status": reported}, "Initialized")
+    assert conditions.is_false({"status": reported}, "Ready")
 
 
 def test_status_says_which_spec_it_is_of() -> None:
     """`observedGeneration` of the pod and of each condition (PodObservedGenerationTracking)."""
-    wanted = pod()
-    wanted["metadata"]["generation"] = 3
-    found = shown(wanted, record(main=RUNNING))
-    assert found["observedGeneration"] == 3
-    assert {c["observedGeneration"] for c in found["conditions"]} == {3}
-    assert "observedGeneration" not in shown(pod(), record())
+    spec = pod()
+    spec["metadata"]["generation"] = 3
+    reported = status_of(spec, record(main=RUNNING))
+    assert reported["observedGeneration"] == 3
+    assert {c["observedGeneration"] for c in reported["conditions"]} == {3}
+    assert "observedGeneration" not in status_of(pod(), record())
 
 
 def test_readiness_gates() -> None:
     """Each that is shut is told, in the kubelet's words."""
-    wanted = pod(readinessGates=[{"conditionType": "a"}, {"conditionType": "b"}, {"conditionType": "c"}])
-    wanted["status"] = {"conditions": [{"type": "a", "status": "False"}, {"type": "b", "status": "True"}]}
-    ready = conditions.get({"status": shown(wanted, record(main=RUNNING))}, "Ready")
+    spec = pod(readinessGates=[{"conditionType": "a"}, {"conditionType": "b"}, {"conditionType": "c"}])
+    spec["status"] = {"conditions": [{"type": "a", "status": "False"}, {"type": "b", "status": "True"}]}
+    ready = conditions.get({"status": status_of(spec, record(main=RUNNING))}, "Ready")
     assert ready is not None
     assert ready["message"] == (
         'the status of pod readiness gate "a" is not "True", but False, '
@@ -302,67 +302,69 @@ def test_nothing_starts_in_a_pod_that_ends(
     policy: str, first: Container, second: Container, deleting: bool, sandbox: bool
 ) -> None:
     """Deleted or terminal pods never create or start, and Finish comes only when nothing runs."""
-    wanted = pod(policy, containers=[{"name": "main"}, {"name": "other"}])
-    known = record(sandbox=sandbox, main=first, other=second)
+    spec = pod(policy, containers=[{"name": "main"}, {"name": "other"}])
+    recorded = record(sandbox=sandbox, main=first, other=second)
     facts = Facts(NOW, is_deleting=deleting, are_volumes_ready=sandbox)
-    actions = decide.decide(wanted, known, facts).actions
-    if deleting or decide.outcome(wanted, known):
+    actions = decide.decide(spec, recorded, facts).actions
+    if deleting or decide.outcome(spec, recorded):
         assert not any(isinstance(a, Create | Start | SetUpSandbox | PrepareVolumes) for a in actions)
     if Finish() in actions:
         assert deleting
-        assert not known.is_any_running
+        assert not recorded.is_any_running
 
 
 @given(STATES, STATES, st.sampled_from(["Always", "OnFailure", "Never"]), st.booleans())
 def test_status_is_whole(first: Container, second: Container, policy: str, sandbox: bool) -> None:
     """Every container has exactly one state, and Ready implies every container ready."""
-    wanted = pod(policy, containers=[{"name": "main"}, {"name": "other"}])
-    known = record(sandbox=sandbox, main=first, other=second)
-    found = status.status(wanted, known, runtime="crun", host_ip="1.2.3.4", now=NOW, previous=[])
-    assert all(len(s["state"]) == 1 for s in found["containerStatuses"])
-    if conditions.is_true({"status": found}, "Ready"):
-        assert all(s["ready"] for s in found["containerStatuses"])
+    spec = pod(policy, containers=[{"name": "main"}, {"name": "other"}])
+    recorded = record(sandbox=sandbox, main=first, other=second)
+    reported = status.status(spec, recorded, runtime="crun", host_ip="1.2.3.4", now=NOW, previous=[])
+    assert all(len(s["state"]) == 1 for s in reported["containerStatuses"])
+    if conditions.is_true({"status": reported}, "Ready"):
+        assert all(s["ready"] for s in reported["containerStatuses"])
     again = status.status(
-        wanted, known, runtime="crun", host_ip="1.2.3.4", now=NOW + 60, previous=found["conditions"]
+        spec, recorded, runtime="crun", host_ip="1.2.3.4", now=NOW + 60, previous=reported["conditions"]
     )
-    assert again["conditions"] == found["conditions"], "times move only with states"
+    assert again["conditions"] == reported["conditions"], "times move only with states"
 
 
-@pytest.mark.parametrize("known", [record(), record(a=DONE)])
-def test_a_pod_with_init_containers_is_initializing(known: Record) -> None:
+@pytest.mark.parametrize("recorded", [record(), record(a=DONE)])
+def test_a_pod_with_init_containers_is_initializing(recorded: Record) -> None:
     """Until the main container is made, as the kubelet has it; without init containers it is created."""
     for init, reason in (([{"name": "a"}], "PodInitializing"), ([], "ContainerCreating")):
-        found = status.status(pod(init=init), known, runtime="crun", host_ip="1.2.3.4", now=NOW, previous=[])
-        assert found["containerStatuses"][0]["state"] == {"waiting": {"reason": reason}}
+        reported = status.status(
+            pod(init=init), recorded, runtime="crun", host_ip="1.2.3.4", now=NOW, previous=[]
+        )
+        assert reported["containerStatuses"][0]["state"] == {"waiting": {"reason": reason}}
 
 
 def test_a_reboot_loses_what_ran() -> None:
     """After a reboot running containers count as ended, ended ones stay as they were."""
     after = model.rebooted(record(main=RUNNING, other=DONE), "new", NOW + 1)
-    lost, kept = after.container("main").current, after.container("other").current
+    lost, other = after.container("main").current, after.container("other").current
     assert lost is not None
     assert lost.reason == "ContainerStatusUnknown"
-    assert kept == DONE.current
+    assert other == DONE.current
     assert (after.boot, after.has_sandbox) == ("new", False)
 
 
 def test_a_refused_pod_waits_for_nothing() -> None:
     """No container of it is said to be waiting: `kubectl get` would show that instead of the reason."""
-    wanted = {
+    spec = {
         "metadata": {"name": "p", "namespace": "n", "uid": "u"},
         "spec": {"initContainers": [{"name": "i"}], "containers": [{"name": "c"}]},
     }
     refused = Record("u", "n", "p", "boot", NOW, failed_reason="UnsupportedField", failed_message="no")
-    found = status.status(wanted, refused, runtime="crun", host_ip="1.2.3.4", now=NOW, previous=[])
-    assert (found["phase"], found["reason"]) == ("Failed", "UnsupportedField")
-    assert found["containerStatuses"] == found["initContainerStatuses"] == []
+    reported = status.status(spec, refused, runtime="crun", host_ip="1.2.3.4", now=NOW, previous=[])
+    assert (reported["phase"], reported["reason"]) == ("Failed", "UnsupportedField")
+    assert reported["containerStatuses"] == reported["initContainerStatuses"] == []
 
 
 def test_a_new_sandbox_is_begun_from_the_beginning() -> None:
     """Init containers run again and the others after them; what will not run again stays as it ended."""
-    wanted = pod("OnFailure", [{"name": "i"}, SIDECAR], containers=[{"name": "main"}, {"name": "done"}])
+    spec = pod("OnFailure", [{"name": "i"}, SIDECAR], containers=[{"name": "main"}, {"name": "done"}])
     before = model.rebooted(record(i=DONE, side=RUNNING, main=RUNNING, done=DONE), "new", NOW)
-    after = lifecycle.placed(wanted, before, "10.0.0.3")
+    after = lifecycle.placed(spec, before, "10.0.0.3")
     assert after.container("done") == DONE
     for name in ("i", "side", "main"):
         container = after.container(name)
@@ -379,6 +381,6 @@ def test_a_new_sandbox_is_begun_from_the_beginning() -> None:
 def test_messages_share_their_room() -> None:
     """12 KiB for a pod: each container's share, and no character is cut in half."""
     ended = msgspec.structs.replace(attempt(code=1), message="é" * 2048)
-    wanted = pod("Never", containers=[{"name": name} for name in ("main", "b", "c", "d", "e")])
-    found = shown(wanted, record(main=Container(ended)))
-    assert found["containerStatuses"][0]["state"]["terminated"]["message"] == "é" * (12 * 1024 // 5 // 2)
+    spec = pod("Never", containers=[{"name": name} for name in ("main", "b", "c", "d", "e")])
+    reported = status_of(spec, record(main=Container(ended)))
+    assert reported["containerStatuses"][0]["state"]["terminated"]["message"] == "é" * (12 * 1024 // 5 // 2)

@@ -110,8 +110,8 @@ def test_addresses(name: str, expected: list[str]) -> None:
 )
 def test_names_that_do_not_exist(name: str) -> None:
     """NXDOMAIN, for a headless Service without ready endpoints too."""
-    found = records.answer(name, codec.A, ZONE, VIEW)
-    assert (found.is_ours, found.code) == (True, codec.NXDOMAIN)
+    answer = records.answer(name, codec.A, ZONE, VIEW)
+    assert (answer.is_ours, answer.code) == (True, codec.NXDOMAIN)
 
 
 @pytest.mark.parametrize(
@@ -119,27 +119,27 @@ def test_names_that_do_not_exist(name: str) -> None:
 )
 def test_names_without_that_type(name: str) -> None:
     """A name that exists has an empty answer for other types, so that resolvers do not give up on it."""
-    found = records.answer(name, codec.AAAA, ZONE, VIEW)
-    assert (found.code, found.records) == (codec.NOERROR, [] if "web" in name else ())
+    answer = records.answer(name, codec.AAAA, ZONE, VIEW)
+    assert (answer.code, answer.records) == (codec.NOERROR, [] if "web" in name else ())
 
 
 def test_srv_ptr_txt_and_cname() -> None:
     """Ports, reverse names, the schema version and external names."""
-    found = records.answer("_http._tcp.web.ns.svc.cluster.local", codec.SRV, ZONE, VIEW)
-    assert struct.unpack_from("!HHH", found.records[0].data) == (0, 100, 80)
-    found = records.answer("_http._tcp.db.ns.svc.cluster.local", codec.SRV, ZONE, VIEW)
-    assert [r.data[6:] for r in found.records] == [
+    answer = records.answer("_http._tcp.web.ns.svc.cluster.local", codec.SRV, ZONE, VIEW)
+    assert struct.unpack_from("!HHH", answer.records[0].data) == (0, 100, 80)
+    answer = records.answer("_http._tcp.db.ns.svc.cluster.local", codec.SRV, ZONE, VIEW)
+    assert [r.data[6:] for r in answer.records] == [
         codec.encode_name("db-0.db.ns.svc.cluster.local"),
         codec.encode_name("10-1-0-3.db.ns.svc.cluster.local"),
     ]
-    assert len(found.extra) == 2
-    found = records.answer("5.0.0.10.in-addr.arpa", codec.PTR, ZONE, VIEW)
-    assert found.records[0].data == codec.encode_name("web.ns.svc.cluster.local")
-    found = records.answer("2.0.1.10.in-addr.arpa", codec.PTR, ZONE, VIEW)
-    assert found.records[0].data == codec.encode_name("db-0.db.ns.svc.cluster.local")
+    assert len(answer.extra) == 2
+    answer = records.answer("5.0.0.10.in-addr.arpa", codec.PTR, ZONE, VIEW)
+    assert answer.records[0].data == codec.encode_name("web.ns.svc.cluster.local")
+    answer = records.answer("2.0.1.10.in-addr.arpa", codec.PTR, ZONE, VIEW)
+    assert answer.records[0].data == codec.encode_name("db-0.db.ns.svc.cluster.local")
     assert records.answer("dns-version.cluster.local", codec.TXT, ZONE, VIEW).records[0].data == b"\x051.1.0"
-    found = records.answer("out.ns.svc.cluster.local", codec.A, ZONE, VIEW)
-    assert (found.records[0].type, found.follow) == (codec.CNAME, "example.com")
+    answer = records.answer("out.ns.svc.cluster.local", codec.A, ZONE, VIEW)
+    assert (answer.records[0].type, answer.follow) == (codec.CNAME, "example.com")
 
 
 @pytest.mark.parametrize("name", ["example.com", "9.9.9.9.in-addr.arpa", "xcluster.local"])

@@ -95,7 +95,7 @@ async def meshed(world: Any, name: str) -> Object:
 async def ended(world: Any, name: str) -> None:
     await world.phase(name, "Failed")
     await world.client.patch(resources.POD, name, "default", patch={"metadata": {"finalizers": None}})
-    await world.gone(name)
+    await world.until_deleted(name)
 
 
 @pytest.mark.root
@@ -107,7 +107,7 @@ async def test_an_endpoint_answers_until_it_is_none(world: Any) -> None:
         address = objects.status(pod)["podIP"]
         await world.client.create(resources.ENDPOINT_SLICE, slice_of(address, ready=True))
         await world.client.delete(resources.POD, "shop", "default")
-        await world.told("shop", {"Killing"})
+        await world.until_events("shop", {"Killing"})
         await anyio.sleep(0.5)  # it would have ended by now
         assert objects.status(await world.get("shop"))["phase"] == "Running"
         await world.client.apply(
@@ -126,7 +126,7 @@ async def test_a_drain_can_be_cut_short(world: Any) -> None:
             resources.ENDPOINT_SLICE, slice_of(objects.status(pod)["podIP"], ready=True)
         )
         await world.client.delete(resources.POD, "shop", "default")
-        await world.told("shop", {"Killing"})
+        await world.until_events("shop", {"Killing"})
         await world.client.delete(resources.POD, "shop", "default", grace_period_s=1)
         await ended(world, "shop")
 
@@ -147,4 +147,4 @@ async def test_who_has_nothing_to_wait_for_is_told_at_once(world: Any, mesh: boo
         await world.client.delete(resources.POD, "job", "default", grace_period_s=3600)
         if mesh:
             await ended(world, "job")
-        await world.gone("job")
+        await world.until_deleted("job")

@@ -44,13 +44,13 @@ def test_expansion_of_nothing_known_only_halves_dollars(text: str) -> None:
 
 def test_environment_order() -> None:
     """Services, envFrom, env: later wins, and env sees all that came before; all of it is over the image."""
-    given_: Object = {
+    container: Object = {
         "name": "c",
         "envFrom": [{"configMapRef": {"name": "m"}, "prefix": "P_"}],
         "env": [{"name": "X", "value": "$(P_k)"}, {"name": "Y", "value": "$(X)$(LATER)"}],
     }
     sources = env.Sources({"m": {"kind": "ConfigMap", "data": {"k": "v"}}})
-    declared = env.variables(POD, given_, sources=sources, facts=FACTS, services={"S": "s"})
+    declared = env.variables(POD, container, sources=sources, facts=FACTS, services={"S": "s"})
     assert declared == {"S": "s", "P_k": "v", "X": "v", "Y": "v$(LATER)"}
     whole = planning.environment({"PATH": "/bin", "S": "image"}, declared, "box")
     assert whole == {"PATH": "/bin", "HOSTNAME": "box", "S": "s", "P_k": "v", "X": "v", "Y": "v$(LATER)"}
@@ -62,19 +62,19 @@ def test_environment_order() -> None:
 def test_any_printable_name_is_a_variable(prefix: str, name: str) -> None:
     """Kubernetes 1.34 takes every printable ASCII character but `=` in a name."""
     sources = env.Sources({"m": {"kind": "ConfigMap", "data": {"data-1": "v"}}})
-    given_: Object = {"name": "c", "envFrom": [{"configMapRef": {"name": "m"}, "prefix": prefix}]}
-    assert env.variables(POD, given_, sources=sources, facts=FACTS, services={}) == {name: "v"}
-    assert env.skipped(POD, given_, sources) == []
+    container: Object = {"name": "c", "envFrom": [{"configMapRef": {"name": "m"}, "prefix": prefix}]}
+    assert env.variables(POD, container, sources=sources, facts=FACTS, services={}) == {name: "v"}
+    assert env.skipped(POD, container, sources) == []
 
 
 @pytest.mark.parametrize("prefix", ["a=", "é", "new\nline"])
 def test_what_cannot_be_a_variable_is_left_out_and_told(prefix: str) -> None:
     """The kubelet's sentence names the keys and the source."""
     sources = env.Sources(secrets={"s": {"kind": "Secret", "data": {"k": ""}}})
-    given_: Object = {"name": "c", "envFrom": [{"secretRef": {"name": "s"}, "prefix": prefix}]}
-    assert env.variables(POD, given_, sources=sources, facts=FACTS, services={}) == {}
-    [told] = env.skipped(POD, given_, sources)
-    assert told.startswith(f"Keys [{prefix}k] from the EnvFrom secret n/s were skipped")
+    container: Object = {"name": "c", "envFrom": [{"secretRef": {"name": "s"}, "prefix": prefix}]}
+    assert env.variables(POD, container, sources=sources, facts=FACTS, services={}) == {}
+    [skipped] = env.skipped(POD, container, sources)
+    assert skipped.startswith(f"Keys [{prefix}k] from the EnvFrom secret n/s were skipped")
 
 
 def test_paths_name_only_what_is_there() -> None:
@@ -96,9 +96,9 @@ def test_paths_name_only_what_is_there() -> None:
 def test_missing_sources(entry: Object, message: str) -> None:
     """What is not there is an error that names it, unless it is optional."""
     sources = env.Sources({"m": {"kind": "ConfigMap", "data": {}}, "no": None}, {"no": None})
-    given_: Object = {"name": "c", "env": [{"name": "V", "valueFrom": entry}]}
+    container: Object = {"name": "c", "env": [{"name": "V", "valueFrom": entry}]}
     with pytest.raises(env.ConfigMissing, match=message):
-        env.variables(POD, given_, sources=sources, facts=FACTS, services={})
+        env.variables(POD, container, sources=sources, facts=FACTS, services={})
 
 
 def test_downward_fields() -> None:
@@ -121,11 +121,11 @@ def test_service_variables() -> None:
         },
         {"metadata": {"name": "none"}, "spec": {"clusterIP": "None", "ports": [{"port": 1}]}},
     ]
-    found = env.service_variables(listed)
-    assert found["MY_DB_SERVICE_HOST"] == "10.0.0.9"
-    assert found["MY_DB_SERVICE_PORT_MAIN"] == "5432"
-    assert found["MY_DB_PORT_5432_TCP"] == "tcp://10.0.0.9:5432"
-    assert not any(name.startswith("NONE") for name in found)
+    variables = env.service_variables(listed)
+    assert variables["MY_DB_SERVICE_HOST"] == "10.0.0.9"
+    assert variables["MY_DB_SERVICE_PORT_MAIN"] == "5432"
+    assert variables["MY_DB_PORT_5432_TCP"] == "tcp://10.0.0.9:5432"
+    assert not any(name.startswith("NONE") for name in variables)
 
 
 def test_values_are_quoted_as_go_does() -> None:

@@ -51,9 +51,9 @@ async def test_a_runtime_is_found_to_work(node_config: NodeConfig, small_disk: P
     folders = oci.Folders(small_disk, node_config.run_dir)
     folders.prepare()
     fill(small_disk)
-    found = await learn.working(folders, clock.SystemClock(), node_config.cgroup)
-    assert found.name in ("crun", "runc")
-    assert found.container_ids() == []
+    runtime = await learn.working(folders, clock.SystemClock(), node_config.cgroup)
+    assert runtime.name in ("crun", "runc")
+    assert runtime.container_ids() == []
     assert not (node_config.run_dir / "trial").exists()
 
 

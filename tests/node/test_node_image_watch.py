@@ -81,8 +81,8 @@ async def test_an_image_that_is_imported_starts_its_pod(world: Any, layout: Any,
     async with world.node():
         pod = world.pod("early", container={"image": "late.test/tools:1"})
         await world.create(pod)
-        await world.told("early", {"BackOff"}, 20)
+        await world.until_events("early", {"BackOff"}, 20)
         writer = type(layout("unused"))(world.config.data_dir / "images")
         writer.image("late.test/tools:1", [tools], {"Cmd": ["/bin/sh"]})
-        found = await world.ready("early", 5)
-        assert objects.status(found)["containerStatuses"][0]["restartCount"] == 0
+        ready = await world.ready("early", 5)
+        assert objects.status(ready)["containerStatuses"][0]["restartCount"] == 0

@@ -90,7 +90,7 @@ async def test_names_no_image_can_have(tmp_path: Path, reference: str, reason: s
 
 
 @pytest.mark.parametrize(
-    ("reason", "failures", "told"),
+    ("reason", "failures", "events"),
     [
         (
             "ErrImagePull",
@@ -101,16 +101,21 @@ async def test_names_no_image_can_have(tmp_path: Path, reference: str, reason: s
         ("InvalidImageName", 2, [("InspectFailed", "why"), ("Failed", "Error: InvalidImageName")]),
     ],
 )
-def test_how_the_lack_of_an_image_is_told(reason: str, failures: int, told: list[tuple[str, str]]) -> None:
+def test_how_the_lack_of_an_image_is_told(reason: str, failures: int, events: list[tuple[str, str]]) -> None:
     """By the waiting reason, whose message says why, and the kubelet's events."""
-    found = images.refusal("app", images.ImageUnavailable(reason, "why"), failures=failures)
-    assert (found.reason, found.message, list(found.warnings), found.note) == (reason, "why", told, None)
+    refusal = images.refusal("app", images.ImageUnavailable(reason, "why"), failures=failures)
+    assert (refusal.reason, refusal.message, list(refusal.warnings), refusal.note) == (
+        reason,
+        "why",
+        events,
+        None,
+    )
 
 
 def test_a_second_try_is_backed_off_from() -> None:
     """The message still says why the image could not be had."""
-    found = images.refusal("app", images.ImageUnavailable("ErrImagePull", "why"), failures=2)
-    assert found == images.Refusal(
+    refusal = images.refusal("app", images.ImageUnavailable("ErrImagePull", "why"), failures=2)
+    assert refusal == images.Refusal(
         "ImagePullBackOff",
         'Back-off pulling image "app": ErrImagePull: why',
         (("Failed", "Error: ImagePullBackOff"),),
@@ -246,8 +251,8 @@ def test_layer_keeps_modes_links_and_owners(layout: Layout, tmp_path: Path) -> N
     member.uid, member.gid = 12, 34
     links = [link("l", "/bin/su"), link("h", "bin/su", tarfile.LNKTYPE)]
     root = unpack(layout, tmp_path, packed((member, content), *links))
-    found = (root / "bin/su").stat()
-    assert (stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid, found.st_nlink) == (0o4755, 12, 34, 2)
+    stat_ = (root / "bin/su").stat()
+    assert (stat.S_IMODE(stat_.st_mode), stat_.st_uid, stat_.st_gid, stat_.st_nlink) == (0o4755, 12, 34, 2)
     assert (root / "l").readlink() == Path("/bin/su")
 
 
@@ -255,9 +260,9 @@ def test_layer_keeps_modes_links_and_owners(layout: Layout, tmp_path: Path) -> N
 def test_whiteouts(layout: Layout, tmp_path: Path) -> None:
     """Deletions become what overlayfs understands."""
     root = unpack(layout, tmp_path, packed(file("d/.wh.gone"), file("e/.wh..wh..opq"), file("e/new")))
-    gone = (root / "d/gone").lstat()
-    assert stat.S_ISCHR(gone.st_mode)
-    assert gone.st_rdev == 0
+    stat_ = (root / "d/gone").lstat()
+    assert stat.S_ISCHR(stat_.st_mode)
+    assert stat_.st_rdev == 0
     assert os.getxattr(root / "e", "trusted.overlay.opaque") == b"y"
 
 
@@ -465,8 +470,8 @@ def test_users(tmp_path: Path) -> None:
     (tmp_path / "etc").mkdir()
     (tmp_path / "etc/passwd").write_text("root:x:0:0::/:/bin/sh\napp:x:12:34::/:/bin/sh\n")
     (tmp_path / "etc/group").write_text("web:x:77:app\nother:x:88:\n")
-    found = rootfs.user(tmp_path, "app")
-    assert (found.uid, found.gid, found.groups) == (12, 34, (77,))
+    user = rootfs.user(tmp_path, "app")
+    assert (user.uid, user.gid, user.groups) == (12, 34, (77,))
     assert rootfs.user(tmp_path, "12:other").gid == 88
     assert rootfs.user(tmp_path, "5000").uid == 5000
     assert rootfs.user(tmp_path, "").uid == 0
@@ -492,15 +497,15 @@ async def test_policies_say_why(tmp_path: Path) -> None:
 @needs_root
 async def test_a_source_brings_what_is_missing(layout: Layout, tmp_path: Path) -> None:
     """With a source a missing image is pulled, and Always asks it even when the image is there."""
-    asked: list[str] = []
+    references: list[str] = []
 
     class Source:
         async def pull(self, reference: str) -> None:
-            asked.append(reference)
+            references.append(reference)
             layout("images").image(reference, [packed(file("a"))])
 
     store = images.Images(tmp_path, Source())
     assert (await store.ensure("a:1", "IfNotPresent")).was_pulled
     assert not (await store.ensure("a:1", "IfNotPresent")).was_pulled
     assert (await store.ensure("a:1", "Always")).was_pulled
-    assert asked == ["a:1", "a:1"]
+    assert references == ["a:1", "a:1"]

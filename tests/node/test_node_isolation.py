@@ -182,9 +182,9 @@ def test_a_pods_loopback_is_its_own(sides: tuple[Side, Side]) -> None:
 
 def test_the_machines_own_addresses_are_listed() -> None:
     """As its routing has them, loopback aside."""
-    found = local.addresses()
-    assert not any(address.is_loopback for address in found)
-    for address in found:
+    listed = local.addresses()
+    assert not any(address.is_loopback for address in listed)
+    for address in listed:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
             probe.bind((str(address), 0))
 

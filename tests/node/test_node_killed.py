@@ -19,9 +19,9 @@ from ondol.node.config import NodeConfig
 pytestmark = pytest.mark.root
 
 
-def start(config: NodeConfig, database: Path, image: str, wanted: str) -> tuple[subprocess.Popen[str], Any]:
+def start(config: NodeConfig, database: Path, image: str, name: str) -> tuple[subprocess.Popen[str], Any]:
     """The process, and what it saw of its pods."""
-    given = {
+    options = {
         "instance": config.instance,
         "name": config.name,
         "data_dir": str(config.data_dir),
@@ -30,7 +30,7 @@ def start(config: NodeConfig, database: Path, image: str, wanted: str) -> tuple[
     }
     script = Path(__file__).with_name("killable_node.py")
     process = subprocess.Popen(
-        [sys.executable, str(script), json.dumps(given), str(database), image, wanted],
+        [sys.executable, str(script), json.dumps(options), str(database), image, name],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,

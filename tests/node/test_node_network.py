@@ -156,15 +156,15 @@ async def test_host_ports(world: Any) -> None:
         await answers(f"http://127.0.0.1:{host_port}/", is_served=False)
 
 
-async def told(world: Any, resource: Any, name: str, *, lost: str) -> None:
+async def reported_lost(world: Any, resource: Any, name: str, *, lost: str) -> None:
     """Until the object says what it did not get; nothing if it has all."""
     with anyio.fail_after(10):
         while True:
-            found = conditions.get(
+            condition = conditions.get(
                 await world.client.get(resource, name, "default"), mesh.ADDRESSES_PROGRAMMED
             )
-            if found is not None and (found.get("message") or "") == lost:
-                assert found["status"] == ("False" if lost else "True")
+            if condition is not None and (condition.get("message") or "") == lost:
+                assert condition["status"] == ("False" if lost else "True")
                 return
             await anyio.sleep(0.02)
 
@@ -181,19 +181,21 @@ async def test_who_asks_for_what_is_somebody_elses_loses_that_alone(world: Any) 
             await world.ready(name)
         one, two = ip_of(await world.ready("first")), ip_of(await world.ready("second"))
         assert await fetch(f"http://127.0.0.1:{host_port}/") == "first"
-        await told(world, resources.POD, "second", lost=f"{host_port}/TCP is in use by Pod default/first")
+        await reported_lost(
+            world, resources.POD, "second", lost=f"{host_port}/TCP is in use by Pod default/first"
+        )
         await expose(world, "a-web", "10.96.8.1", {"first": one}, externalIPs=[external])
         await expose(world, "b-web", "10.96.8.2", {"second": two}, externalIPs=[external])
         await answers("http://10.96.8.2/", is_served=True)
         lost = f"{external}:80/TCP is in use by Service default/a-web"
-        await told(world, resources.SERVICE, "b-web", lost=lost)
+        await reported_lost(world, resources.SERVICE, "b-web", lost=lost)
         assert await fetch(f"http://{external}/") == "first"
         assert set(await world.events("b-web")) >= {"AddressInUse"}
         await world.client.delete(resources.SERVICE, "a-web", "default")
-        await told(world, resources.SERVICE, "b-web", lost="")
+        await reported_lost(world, resources.SERVICE, "b-web", lost="")
         assert await fetch(f"http://{external}/") == "second"
         await world.delete("first")
-        await told(world, resources.POD, "second", lost="")
+        await reported_lost(world, resources.POD, "second", lost="")
         await answers(f"http://127.0.0.1:{host_port}/", is_served=True)
         assert await fetch(f"http://127.0.0.1:{host_port}/") == "second"
 
@@ -211,7 +213,7 @@ async def test_a_host_port_at_one_address(world: Any) -> None:
             await world.create(pod)
             await world.ready("ported")
             lost = f"127.0.0.1:{host_port}/TCP is in use by a program of this machine"
-            await told(world, resources.POD, "ported", lost=lost)
+            await reported_lost(world, resources.POD, "ported", lost=lost)
             await answers(f"http://{world.config.gateway}:{host_port}/", is_served=True)
 
 
@@ -224,8 +226,8 @@ async def test_a_pod_reaches_itself_through_its_service(world: Any) -> None:
         "    try: print(u.urlopen('http://10.96.7.9/', timeout=1).read().decode()); break\n"
         "    except OSError: time.sleep(0.1)\n"
     )
-    made = SERVER.replace("http.server.ThreadingHTTPServer", "s = http.server.ThreadingHTTPServer")
-    script = made.replace(".serve_forever()", "\n" + loop)
+    server_script = SERVER.replace("http.server.ThreadingHTTPServer", "s = http.server.ThreadingHTTPServer")
+    script = server_script.replace(".serve_forever()", "\n" + loop)
     async with world.node():
         await world.create(python(world, "self", script, restartPolicy="Never"))
         pod = await world.until("self", lambda p: bool(objects.status(p).get("podIP")))
@@ -257,7 +259,7 @@ async def test_mesh_pods_wait_and_are_redirected(world: Any) -> None:
         del pod["metadata"]["labels"]
         await world.create(pod)
         waiting = await world.until("mesh", lambda p: conditions.is_true(p, mesh.SANDBOX_READY))
-        await world.told("mesh", {"MeshNotProgrammed"})
+        await world.until_events("mesh", {"MeshNotProgrammed"})
         waiting = await world.get("mesh")
         assert objects.status(waiting)["phase"] == "Pending"
         await programmed(world, "mesh", is_true=True)
@@ -295,7 +297,7 @@ async def test_a_lost_sandbox_is_told_before_it_is_made_anew(world: Any) -> None
     await anyio.to_thread.run_sync(agent.remove, world.config)
     async with world.node():
         await world.until("mesh", lambda p: not conditions.is_true(p, mesh.SANDBOX_READY))
-        await world.told("mesh", {"MeshNotProgrammed"})
+        await world.until_events("mesh", {"MeshNotProgrammed"})
         assert sandbox.existing(agent._network(world.config)) == []
         await programmed(world, "mesh", is_true=False)
         await world.until("mesh", lambda p: conditions.is_true(p, mesh.SANDBOX_READY))
@@ -382,10 +384,10 @@ def traces(config: NodeConfig) -> list[str]:
     instance = config.instance
     tables = subprocess.run(["nft", "list", "tables"], capture_output=True, text=True, check=True).stdout
     places = [Path("/sys/class/net", config.bridge), config.run_dir]
-    found = [str(place) for place in places if place.exists()]
-    found += [str(group) for group in Path("/sys/fs/cgroup").glob(f"*/ondol-{instance}")]
-    found += ["mounts"] if instance in Path("/proc/self/mountinfo").read_text() else []
-    return found + (["tables"] if instance in tables else [])
+    paths = [str(place) for place in places if place.exists()]
+    paths += [str(group) for group in Path("/sys/fs/cgroup").glob(f"*/ondol-{instance}")]
+    paths += ["mounts"] if instance in Path("/proc/self/mountinfo").read_text() else []
+    return paths + (["tables"] if instance in tables else [])
 
 
 RULES_AMONG_MANY_DESCRIPTORS = """

@@ -24,8 +24,8 @@ pytestmark = [pytest.mark.anyio, pytest.mark.root]
 
 
 def state(pod: Object, index: int = 0) -> dict[str, Any]:
-    found: dict[str, Any] = objects.status(pod)["containerStatuses"][index]
-    return found
+    container: dict[str, Any] = objects.status(pod)["containerStatuses"][index]
+    return container
 
 
 async def test_a_pod_comes_and_goes_without_a_trace(world: Any) -> None:
@@ -59,7 +59,7 @@ async def test_status_of_a_running_pod(world: Any) -> None:
         assert not any(c.get("message") for c in status["conditions"])
         assert state(pod)["state"]["running"]["startedAt"]
         assert (await world.log("a")) == "hello\n"
-        await world.told("a", {"Pulled", "Created", "Started"})
+        await world.until_events("a", {"Pulled", "Created", "Started"})
         listed = await world.client.list(resources.EVENT, "default")
         [started] = [event for event in listed.items if event["reason"] == "Started"]
         assert started["involvedObject"]["fieldPath"] == "spec.containers{main}"
@@ -148,11 +148,11 @@ async def test_no_terminal_phase_while_a_container_runs(world: Any, kind: str) -
         pod["spec"]["terminationGracePeriodSeconds"] = 20
         await world.create(pod)
         await world.until("end", has_ended)
-        found = objects.status(over[0])
-        states = [*found["containerStatuses"], *found.get("initContainerStatuses", ())]
+        status = objects.status(over[0])
+        states = [*status["containerStatuses"], *status.get("initContainerStatuses", ())]
         assert [s["name"] for s in states if "terminated" not in s["state"]] == []
-        assert found["phase"] == ("Failed" if kind == "deadline" else "Succeeded")
-        assert found.get("reason") == ("DeadlineExceeded" if kind == "deadline" else None)
+        assert status["phase"] == ("Failed" if kind == "deadline" else "Succeeded")
+        assert status.get("reason") == ("DeadlineExceeded" if kind == "deadline" else None)
 
 
 async def test_init_containers_and_sidecars(world: Any) -> None:
@@ -185,12 +185,12 @@ async def test_init_containers_and_sidecars(world: Any) -> None:
             restartPolicy="Never",
         )
         await world.create(pod)
-        found = await world.phase("init", "Succeeded")
+        read = await world.phase("init", "Succeeded")
         assert (await world.log("init")).split() == ["first", "side", "second"]
-        found = await world.until(
+        read = await world.until(
             "init", lambda p: "terminated" in objects.status(p)["initContainerStatuses"][1]["state"]
         )
-        reasons = [s["state"]["terminated"]["reason"] for s in objects.status(found)["initContainerStatuses"]]
+        reasons = [s["state"]["terminated"]["reason"] for s in objects.status(read)["initContainerStatuses"]]
         assert reasons[0] == reasons[2] == "Completed"
 
 
@@ -259,7 +259,7 @@ async def test_probes(world: Any) -> None:
             lambda p: bool(objects.status(p).get("containerStatuses")) and state(p)["restartCount"] == 1,
         )
         assert state(pod)["lastState"]["terminated"]["exitCode"] == 137
-        await world.told("live", {"Unhealthy", "Killing"})
+        await world.until_events("live", {"Unhealthy", "Killing"})
 
 
 async def test_a_failing_probe_is_told_before_its_threshold(world: Any) -> None:
@@ -267,7 +267,7 @@ async def test_a_failing_probe_is_told_before_its_threshold(world: Any) -> None:
     probe = {"httpGet": {"port": "nosuch"}, "periodSeconds": 1, "failureThreshold": 1000}
     async with world.node():
         await world.create(world.pod("deaf", container={"readinessProbe": probe}))
-        await world.told("deaf", {"Unhealthy"}, timeout_s=30)
+        await world.until_events("deaf", {"Unhealthy"}, timeout_s=30)
 
 
 async def test_a_grpc_probe(world: Any) -> None:
@@ -286,7 +286,7 @@ async def test_a_grpc_probe(world: Any) -> None:
         await server.start()
         probe = {"grpc": {"port": port, "service": "shop"}, "periodSeconds": 1}
         await world.create(world.pod("shop", container={"readinessProbe": probe}, hostNetwork=True))
-        await world.told("shop", {"Unhealthy"}, timeout_s=30)
+        await world.until_events("shop", {"Unhealthy"}, timeout_s=30)
         assert not conditions.is_true(await world.get("shop"), "Ready")
         states[b"\x0a\x04shop"] = b"\x08\x01"
         await world.ready("shop")
@@ -310,7 +310,7 @@ async def test_stops_gracefully(world: Any) -> None:
         last = await world.phase("stop", "Succeeded")
         assert state(last)["state"]["terminated"]["exitCode"] == 0
         await world.client.patch(resources.POD, "stop", "default", patch={"metadata": {"finalizers": None}})
-        await world.gone("stop")
+        await world.until_deleted("stop")
 
 
 async def test_a_pod_is_deleted_during_its_first_hook(world: Any) -> None:
@@ -337,7 +337,7 @@ async def test_a_hook_and_then_ready(world: Any) -> None:
         await world.create(world.pod("failed", container=failed, restartPolicy="Never"))
         pod = await world.phase("failed", "Failed")
         assert state(pod)["state"]["terminated"]["exitCode"] == 137
-        await world.told("failed", {"FailedPostStartHook"})
+        await world.until_events("failed", {"FailedPostStartHook"})
 
 
 async def test_long_last_words(world: Any) -> None:
@@ -440,10 +440,10 @@ async def test_a_new_boot_recreates_containers(world: Any) -> None:
     record = json.loads(path.read_text())
     path.write_text(json.dumps({**record, "boot": "an-earlier-boot"}))
     async with world.node():
-        found = await world.until(
+        read = await world.until(
             "boot", lambda p: state(p)["restartCount"] == 1 and conditions.is_true(p, "Ready")
         )
-        assert state(found)["lastState"]["terminated"]["reason"] == "ContainerStatusUnknown"
+        assert state(read)["lastState"]["terminated"]["reason"] == "ContainerStatusUnknown"
 
 
 async def test_down_and_up_again(world: Any) -> None:
@@ -462,9 +462,9 @@ async def test_down_and_up_again(world: Any) -> None:
         pod = await world.until(
             "on", lambda p: state(p)["restartCount"] == 1 and conditions.is_true(p, "Ready")
         )
-        kept = world.config.pod_dir(objects.uid(pod)) / "volumes" / "keep" / "f"
+        file = world.config.pod_dir(objects.uid(pod)) / "volumes" / "keep" / "f"
         with anyio.fail_after(5):
-            while len((await anyio.Path(kept).read_text()).splitlines()) < 2:  # noqa: ASYNC110 - a file tells nobody
+            while len((await anyio.Path(file).read_text()).splitlines()) < 2:  # noqa: ASYNC110 - a file tells nobody
                 await anyio.sleep(0.01)
         assert objects.status(await world.get("done"))["phase"] == "Succeeded"
         await world.delete("done")
@@ -505,9 +505,9 @@ async def test_a_node_takes_no_more_pods_than_it_may(world: Any) -> None:
         await world.create(world.pod("first", "sleep 0.5", restartPolicy="Never"))
         await world.until("first", lambda p: objects.status(p).get("podIP"))
         await world.create(world.pod("second"))
-        found = objects.status(await world.phase("second", "Failed"))
-        assert found["reason"] == "OutOfpods"
-        assert "requested: 1, used: 1, capacity: 1" in found["message"]
+        status = objects.status(await world.phase("second", "Failed"))
+        assert status["reason"] == "OutOfpods"
+        assert "requested: 1, used: 1, capacity: 1" in status["message"]
         await world.phase("first", "Succeeded")
         await world.create(world.pod("third"))
         await world.ready("third")

@@ -85,7 +85,7 @@ def by_path(**replies: bytes) -> Replies:
     return reply
 
 
-async def asked(reply: Replies, action: Object, timeout_s: float = 10) -> tuple[Answer, list[bytes]]:
+async def ask(reply: Replies, action: Object, timeout_s: float = 10) -> tuple[Answer, list[bytes]]:
     async with server(reply) as (target, seen):
         return await http_probe.ask({"port": "web", **action}, target, timeout_s, CLOCK), seen
 
@@ -103,13 +103,13 @@ async def asked(reply: Replies, action: Object, timeout_s: float = 10) -> tuple[
 )
 async def test_status_codes(status: str, kind: str) -> None:
     """200 to 299 is a success, 300 to 399 one with a warning, all else a failure."""
-    answer, _ = await asked(lambda _: answered(status), {})
+    answer, _ = await ask(lambda _: answered(status), {})
     assert answer.kind == kind
 
 
 async def test_a_failure_names_the_code_alone() -> None:
     """What the server said is not for everyone who may read events."""
-    answer, _ = await asked(lambda _: answered("500 Oh", body=b"password"), {})
+    answer, _ = await ask(lambda _: answered("500 Oh", body=b"password"), {})
     assert answer == Answer("failure", "HTTP probe failed with statuscode: 500")
 
 
@@ -120,7 +120,7 @@ async def test_redirects_on_the_same_host_are_followed() -> None:
         "path": "/a",
         "httpHeaders": [{"name": "X-Key", "value": "1"}, {"name": "Host", "value": "shop"}],
     }
-    answer, seen = await asked(reply, action)
+    answer, seen = await ask(reply, action)
     assert answer.kind == "failure"
     assert [head.split(b"\r\n")[0] for head in seen] == [b"GET /a HTTP/1.1", b"GET /b?x=1 HTTP/1.1"]
     assert all(b"\r\nX-Key: 1\r\n" in head and b"\r\nHost: shop\r\n" in head for head in seen)
@@ -131,21 +131,21 @@ async def test_another_port_is_the_same_host() -> None:
     """As in Go, a host is its name."""
     async with server(lambda _: answered("401 No")) as (other, _):
         where = f"Location: http://127.0.0.1:{other.ports['web']}/"
-        answer, _ = await asked(lambda _: answered("301 Go", where), {})
+        answer, _ = await ask(lambda _: answered("301 Go", where), {})
     assert answer.message == "HTTP probe failed with statuscode: 401"
 
 
 @pytest.mark.parametrize("where", ["http://example.test/", "//example.test/x", "https://localhost/"])
 async def test_a_redirect_elsewhere_is_a_success_with_a_warning(where: str) -> None:
     """It is not followed: nobody sends the node to other hosts."""
-    answer, seen = await asked(lambda _: answered("302 Go", f"Location: {where}", body=b"bye"), {})
+    answer, seen = await ask(lambda _: answered("302 Go", f"Location: {where}", body=b"bye"), {})
     assert answer == Answer("warning", "Probe terminated redirects, Response body: bye")
     assert len(seen) == 1
 
 
 async def test_redirects_end_somewhere() -> None:
     """Ten are followed."""
-    answer, seen = await asked(lambda _: answered("307 Go", "Location: /"), {})
+    answer, seen = await ask(lambda _: answered("307 Go", "Location: /"), {})
     assert answer.kind == "failure"
     assert "stopped after 10 redirects" in answer.message
     assert len(seen) == 10
@@ -153,18 +153,18 @@ async def test_redirects_end_somewhere() -> None:
 
 async def test_what_is_sent() -> None:
     """The kubelet's own headers, unless others are given; names may come twice, an empty Accept is none."""
-    _, [head] = await asked(by_path(), {"path": "a b/ü?q=1 2#top"})
+    _, [head] = await ask(by_path(), {"path": "a b/ü?q=1 2#top"})
     assert head.startswith(b"GET /a%20b/%C3%BC?q=1%202 HTTP/1.1\r\nHost: 127.0.0.1:")
     assert b"\r\nUser-Agent: kube-probe/1.34\r\nAccept: */*\r\nConnection: close\r\n" in head
-    given = [("X", "1"), ("X", "2"), ("user-agent", "me"), ("Accept", "")]
-    _, [head] = await asked(by_path(), {"httpHeaders": [{"name": n, "value": v} for n, v in given]})
+    headers = [("X", "1"), ("X", "2"), ("user-agent", "me"), ("Accept", "")]
+    _, [head] = await ask(by_path(), {"httpHeaders": [{"name": n, "value": v} for n, v in headers]})
     assert b"\r\nX: 1\r\nX: 2\r\nuser-agent: me\r\nConnection: close\r\n" in head
     assert b"Accept" not in head
 
 
 async def test_no_header_brings_another() -> None:
     """A line end in a value would be a request of the pod's own making."""
-    answer, seen = await asked(by_path(), {"httpHeaders": [{"name": "X", "value": "1\r\nEvil: 1"}]})
+    answer, seen = await ask(by_path(), {"httpHeaders": [{"name": "X", "value": "1\r\nEvil: 1"}]})
     assert answer.kind == "failure"
     assert not seen
 
@@ -184,7 +184,7 @@ EARLY = b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n"
 )
 async def test_bodies(sent: bytes, body: str) -> None:
     """Counted, in chunks or to the end of the connection; 10 KiB of it at most."""
-    answer, _ = await asked(lambda _: sent, {})
+    answer, _ = await ask(lambda _: sent, {})
     assert answer.message == f"Probe terminated redirects, Response body: {body}"
 
 
@@ -203,7 +203,7 @@ async def test_bodies(sent: bytes, body: str) -> None:
 )
 async def test_broken_answers(sent: bytes, kind: str, words: str) -> None:
     """What is no answer is a failure; half of one says nothing about the container (as in the kubelet)."""
-    answer, _ = await asked(lambda _: sent, {})
+    answer, _ = await ask(lambda _: sent, {})
     assert answer.kind == kind
     assert words in answer.message
 
@@ -327,15 +327,15 @@ Run = Callable[[list[str], float], Awaitable[ExecResult]]
 
 
 def runs(outcome: ExecResult | Exception) -> tuple[Run, list[list[str]]]:
-    asked: list[list[str]] = []
+    commands: list[list[str]] = []
 
     async def run(args: list[str], _timeout_s: float) -> ExecResult:
-        asked.append(args)
+        commands.append(args)
         if isinstance(outcome, Exception):
             raise outcome
         return outcome
 
-    return run, asked
+    return run, commands
 
 
 @pytest.mark.parametrize(
@@ -349,14 +349,14 @@ def runs(outcome: ExecResult | Exception) -> tuple[Run, list[list[str]]]:
 )
 async def test_commands(outcome: Any, kind: str, words: str) -> None:
     """Exit code 0 is a success; a runtime that cannot run it says nothing about the container."""
-    run, asked_ = runs(outcome)
+    run, commands = runs(outcome)
     container = {
         "env": [{"name": "A", "value": "1"}, {"name": "B", "valueFrom": {"fieldRef": {"fieldPath": "x"}}}]
     }
     probe = {"exec": {"command": ["test", "$(A)", "$(B)", "$$(A)"]}}
     answer = await probing.ask(probe, Target("127.0.0.1", {}, run), 10, container, CLOCK)
     assert (answer.kind, answer.message) == (kind, words)
-    assert asked_ == [["test", "1", "$(B)", "$(A)"]], "variables that the container spells out are known"
+    assert commands == [["test", "1", "$(B)", "$(A)"]], "variables that the container spells out are known"
 
 
 class QuickClock(SystemClock):
@@ -382,21 +382,21 @@ class Heard:
     def __init__(self, results: list[int | Exception], *, ending_after: int = 10_000) -> None:
         self.clock = QuickClock()
         self.results = results
-        self.asked: list[float] = []
+        self.times: list[float] = []
         self.verdicts: list[tuple[str, bool]] = []
-        self.told: list[tuple[str, str]] = []
+        self.warnings: list[tuple[str, str]] = []
         self.listener = probing.Listener(
             lambda kind, ok: self.verdicts.append((kind, ok)),
-            lambda kind, answer: self.told.append((kind, answer.kind)),
-            lambda: len(self.asked) >= ending_after,
+            lambda kind, answer: self.warnings.append((kind, answer.kind)),
+            lambda: len(self.times) >= ending_after,
         )
 
     async def run(self, _args: list[str], _timeout_s: float) -> ExecResult:
-        self.asked.append(self.clock.now() - 1000.0)
-        if len(self.asked) > len(self.results):
+        self.times.append(self.clock.now() - 1000.0)
+        if len(self.times) > len(self.results):
             self.scope.cancel()
             await anyio.lowlevel.checkpoint()
-        result = self.results[len(self.asked) - 1]
+        result = self.results[len(self.times) - 1]
         if isinstance(result, Exception):
             raise result
         return ExecResult(result, b"")
@@ -413,7 +413,7 @@ async def test_a_container_that_fails_its_liveness_probe_is_not_asked_on() -> No
     heard = Heard([0, 1, 1, 1, 1])
     await heard.watch(liveness={"periodSeconds": 1})
     assert heard.verdicts == [("liveness", True), ("liveness", False)]
-    assert len(heard.asked) == 4
+    assert len(heard.times) == 4
 
 
 async def test_other_probes_wait_for_the_startup_probe() -> None:
@@ -421,7 +421,7 @@ async def test_other_probes_wait_for_the_startup_probe() -> None:
     heard = Heard([1] * 3)
     await heard.watch(startup={"periodSeconds": 1, "failureThreshold": 1}, liveness={}, readiness={})
     assert heard.verdicts == [("startup", False)]
-    assert len(heard.asked) == 1
+    assert len(heard.times) == 1
     heard = Heard([1, 0, 0])
     await heard.watch(startup={"periodSeconds": 1}, readiness={})
     assert heard.verdicts == [("startup", True), ("readiness", True)]
@@ -431,7 +431,7 @@ async def test_the_initial_delay_counts_from_the_start() -> None:
     """Not from the moment the startup probe was content."""
     heard = Heard([0, 0])
     await heard.watch(startup={"initialDelaySeconds": 3}, readiness={"initialDelaySeconds": 5})
-    assert heard.asked[:2] == [3.0, 5.0]
+    assert heard.times[:2] == [3.0, 5.0]
 
 
 async def test_errors_count_neither_way() -> None:
@@ -439,17 +439,17 @@ async def test_errors_count_neither_way() -> None:
     heard = Heard([0, *[RuntimeFailed("no")] * 9, 0])
     await heard.watch(liveness={"periodSeconds": 1, "failureThreshold": 1})
     assert heard.verdicts == [("liveness", True)]
-    assert heard.told == [("liveness", "error")] * 9
+    assert heard.warnings == [("liveness", "error")] * 9
     heard = Heard([RuntimeFailed("no")] * 8)
     await heard.watch(readiness={"periodSeconds": 3600})
-    assert heard.told == [], "asked early and often, told once a period"
+    assert heard.warnings == [], "asked early and often, told once a period"
 
 
 async def test_a_pod_that_ends_is_not_restarted() -> None:
     """Liveness ends with the first question after the pod is to end; readiness goes on to the last."""
     heard = Heard([0, 1, 1, 1, 1, 1], ending_after=1)
     await heard.watch(liveness={"periodSeconds": 1})
-    assert len(heard.asked) == 1
+    assert len(heard.times) == 1
     heard = Heard([0, 1, 1, 1], ending_after=1)
     await heard.watch(readiness={"periodSeconds": 1})
     assert heard.verdicts == [("readiness", True), ("readiness", False)]

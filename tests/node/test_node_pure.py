@@ -18,15 +18,15 @@ def test_names_of_the_kernel() -> None:
         "metadata": {"name": "p", "namespace": "n"},
         "spec": {"hostname": "box", "subdomain": "sub"},
     }
-    known = {"domain": "cluster.local", "host": "laptop"}
-    assert etc.kernel_name(pod, **known) == "box"
+    facts = {"domain": "cluster.local", "host": "laptop"}
+    assert etc.kernel_name(pod, **facts) == "box"
     pod["spec"]["setHostnameAsFQDN"] = True
-    assert etc.kernel_name(pod, **known) == "box.sub.n.svc.cluster.local"
+    assert etc.kernel_name(pod, **facts) == "box.sub.n.svc.cluster.local"
     pod["spec"]["subdomain"] = "s" * 50
     with pytest.raises(errors.Invalid, match="64 characters is the max, 74 characters requested"):
-        etc.kernel_name(pod, **known)
+        etc.kernel_name(pod, **facts)
     pod["spec"]["hostNetwork"] = True
-    assert etc.kernel_name(pod, **known) == "laptop"
+    assert etc.kernel_name(pod, **facts) == "laptop"
 
 
 def test_hosts() -> None:
@@ -76,25 +76,25 @@ def test_probe_counts() -> None:
 
 
 @given(st.integers(0, 200))
-def test_probe_waits_grow_to_the_period(asked: int) -> None:
+def test_probe_waits_grow_to_the_period(count: int) -> None:
     """From 20 ms to the period, never beyond."""
-    found = probing.wait_s(probing.Count(asked=asked), SCHEDULE)
-    assert 0.02 <= found <= 10
+    wait_s = probing.wait_s(probing.Count(attempts=count), SCHEDULE)
+    assert 0.02 <= wait_s <= 10
     assert probing.wait_s(probing.Count(has_succeeded=True), SCHEDULE) == 10
 
 
 def test_resolv_conf() -> None:
     """ClusterFirst searches the cluster, Default is the host's, dnsConfig adds and overrides."""
     host = "nameserver 9.9.9.9\nsearch corp\noptions rotate\n"
-    made = etc.resolv_conf(POD, name_server="10.0.0.1", domain="cluster.local", host_file=host)
+    text = etc.resolv_conf(POD, name_server="10.0.0.1", domain="cluster.local", host_file=host)
     search = "n.svc.cluster.local svc.cluster.local cluster.local corp"
-    assert made == f"nameserver 10.0.0.1\nsearch {search}\noptions ndots:5 timeout:1 attempts:5\n"
+    assert text == f"nameserver 10.0.0.1\nsearch {search}\noptions ndots:5 timeout:1 attempts:5\n"
     default = {
         **POD,
         "spec": {"dnsPolicy": "Default", "dnsConfig": {"options": [{"name": "ndots", "value": "1"}]}},
     }
-    made = etc.resolv_conf(default, name_server="10.0.0.1", domain="cluster.local", host_file=host)
-    assert made == "nameserver 9.9.9.9\nsearch corp\noptions rotate ndots:1\n"
+    text = etc.resolv_conf(default, name_server="10.0.0.1", domain="cluster.local", host_file=host)
+    assert text == "nameserver 9.9.9.9\nsearch corp\noptions rotate ndots:1\n"
 
 
 def test_unsupported_fields_are_named() -> None:

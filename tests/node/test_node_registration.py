@@ -56,10 +56,10 @@ async def registered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIt
     log = store.open_memory()
     inner = apiserver.build(apiserver.ApiConfig(), log, clock, random.Random(1))
     writes: list[str] = []
-    found: list[Registered] = []
+    worlds: list[Registered] = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
-        if found and found[0].is_full and scope.get("method") in ("POST", "PATCH"):
+        if worlds and worlds[0].is_full and scope.get("method") in ("POST", "PATCH"):
             await send({"type": "http.response.start", "status": 503, "headers": []})
             await send({"type": "http.response.body", "body": b"the disk is full"})
             return
@@ -71,7 +71,7 @@ async def registered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIt
         config = NodeConfig(instance="abcdef", name="here", data_dir=tmp_path, host_ip="10.0.0.1")
         ours = registration.Registration(config, world.client, clock, runtime="crun://1")
         one = Registered(world.client, clock, registration.measured(tmp_path), writes, ours)
-        found.append(one)
+        worlds.append(one)
         monkeypatch.setattr(registration, "measured", lambda _: one.machine)
         await ours.register()
         async with anyio.create_task_group() as tasks:
@@ -123,11 +123,11 @@ async def test_a_known_node_starts_where_no_write_is_taken(registered: Registere
     """On a full disk the node goes on by what the API knows of it, and says the rest once it can."""
     registered.machine = dataclasses.replace(registered.machine, cpus=77)
     registered.is_full = True
-    known = await registered.ours.register()
-    assert objects.uid(known) == objects.uid(await registered.node())
+    node = await registered.ours.register()
+    assert objects.uid(node) == objects.uid(await registered.node())
     registered.is_full = False
-    told = objects.status(await registered.after_a_look())
-    assert told["capacity"]["cpu"] == "77"
+    status = objects.status(await registered.after_a_look())
+    assert status["capacity"]["cpu"] == "77"
 
 
 async def test_a_new_node_needs_an_api_that_takes_it(registered: Registered) -> None:
@@ -141,9 +141,9 @@ async def test_a_new_node_needs_an_api_that_takes_it(registered: Registered) -> 
 async def test_the_scheduler_counts_by_the_same_number(registered: Registered) -> None:
     """How many pods the node is told to run is its capacity, what it gives out, and the scheduler's bound."""
     config = NodeConfig(instance="0", name="here", data_dir=Path("/x"), host_ip="192.0.2.2", max_pods=250)
-    found = registration.status(config, registered.machine, runtime="crun://1", now=0, previous=[])
-    assert (found["capacity"]["pods"], found["allocatable"]["pods"]) == ("250", "250")
-    assert accounts.allocatable({"status": found})[accounts.PODS] == 250_000
+    reported = registration.status(config, registered.machine, runtime="crun://1", now=0, previous=[])
+    assert (reported["capacity"]["pods"], reported["allocatable"]["pods"]) == ("250", "250")
+    assert accounts.allocatable({"status": reported})[accounts.PODS] == 250_000
 
 
 def test_the_images_that_are_here_are_listed(tmp_path: Path, layout: Callable[[str], Any]) -> None:
@@ -155,9 +155,9 @@ def test_the_images_that_are_here_are_listed(tmp_path: Path, layout: Callable[[s
     assert writer.image("ondol.local/large:2", [b"12", b"345"]) == large
     config = NodeConfig(instance="0", name="here", data_dir=tmp_path, host_ip="192.0.2.2")
     machine = registration.measured(tmp_path)
-    found = registration.status(config, machine, runtime="crun://1", now=0, previous=[])
+    reported = registration.status(config, machine, runtime="crun://1", now=0, previous=[])
     names = [f"ondol.local/large@{large}", "ondol.local/large:1", "ondol.local/large:2"]
-    assert found["images"] == [
+    assert reported["images"] == [
         {"names": names, "sizeBytes": 5},
         {"names": [f"ondol.local/small@{small}", "ondol.local/small:1"], "sizeBytes": 1},
     ]

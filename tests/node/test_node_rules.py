@@ -31,10 +31,10 @@ def test_addresses_come_back_late(tmp_path: Path) -> None:
     first = pool.take("a")
     assert first == pool.take("a")
     pool.give_back("a")
-    given_ = [str(pool.take(owner)) for owner in "bcde"]
-    assert str(first) not in given_
+    addresses = [str(pool.take(owner)) for owner in "bcde"]
+    assert str(first) not in addresses
     again = pool_in(tmp_path, network)
-    assert str(again.take("b")) == given_[0]
+    assert str(again.take("b")) == addresses[0]
     assert again.take("f") == first
     with pytest.raises(errors.HostError, match="no free address"):
         again.take("g")
@@ -80,15 +80,15 @@ def test_no_two_owners_share_an_address(owners: list[str]) -> None:
         pool = ipam.AddressPool(
             ipaddress.IPv4Network("10.0.0.0/28"), Path(folder, "a.json"), Reserve(Path(folder, "r"), 4096)
         )
-        held: dict[str, Any] = {}
+        taken: dict[str, Any] = {}
         for owner in owners:
-            if owner in held:
+            if owner in taken:
                 pool.give_back(owner)
-                del held[owner]
+                del taken[owner]
             else:
-                held[owner] = pool.take(owner)
-        assert len(set(held.values())) == len(held)
-        assert pool.gateway not in held.values()
+                taken[owner] = pool.take(owner)
+        assert len(set(taken.values())) == len(taken)
+        assert pool.gateway not in taken.values()
 
 
 def test_bridge_text() -> None:
@@ -174,12 +174,12 @@ def slice_of(name: str, *endpoints: Object) -> Object:
 def test_service_entries() -> None:
     """Ready endpoints of the port with the same name; headless and external Services have none."""
     unready = {"addresses": ["10.1.0.3"], "conditions": {"ready": False}}
-    found = services.entries(
+    entries = services.entries(
         [service("a", "10.0.0.5"), service("h", "None"), service("e", "", type="ExternalName")],
         [slice_of("a", {"addresses": ["10.1.0.2"]}, unready)],
     )
     place = HostPort("TCP", "10.0.0.5", 80)
-    assert [(e.owner.key, e.places, e.backends) for e in found] == [
+    assert [(e.owner.key, e.places, e.backends) for e in entries] == [
         (Key("n", "a"), (place,), (services.Backend("10.1.0.2", 8080),))
     ]
 

@@ -37,10 +37,10 @@ def folders(tmp_path: Path) -> Iterator[oci.Folders]:
 async def runtime(request: pytest.FixtureRequest, folders: oci.Folders) -> AsyncIterator[oci.OciRuntime]:
     if shutil.which(request.param) is None or shutil.which("conmon") is None:
         pytest.skip(f"needs {request.param} and conmon")
-    found = await learn.working(folders, clock.SystemClock(), CGROUP, preferred=request.param)
-    yield found
-    for container_id in found.container_ids():
-        await found.delete(container_id)
+    working = await learn.working(folders, clock.SystemClock(), CGROUP, preferred=request.param)
+    yield working
+    for container_id in working.container_ids():
+        await working.delete(container_id)
 
 
 def shell(folders: oci.Folders, script: str, container_id: str, **options: object) -> Creation:

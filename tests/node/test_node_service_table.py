@@ -45,10 +45,10 @@ _ENTRIES = st.builds(
     _BACKENDS.map(sorted),
     is_sticky=st.booleans(),
 )
-_KEPT = st.sets(st.sampled_from([HostPort("TCP", "", 6443), HostPort("UDP", "10.244.0.1", 53)]))
+_RESERVED = st.sets(st.sampled_from([HostPort("TCP", "", 6443), HostPort("UDP", "10.244.0.1", 53)]))
 
 
-def settled(entries: Sequence[Entry], kept: set[HostPort]) -> Table:
+def settled(entries: Sequence[Entry], reserved: set[HostPort]) -> Table:
     """A table in which each entry and each place stands once, as claims leave them."""
     taken: set[HostPort] = set()
     listed = []
@@ -56,10 +56,10 @@ def settled(entries: Sequence[Entry], kept: set[HostPort]) -> Table:
         if taken.isdisjoint(each.places):
             listed.append(each)
             taken.update(each.places)
-    return service_table.table(INSTANCE, listed, kept)
+    return service_table.table(INSTANCE, listed, reserved)
 
 
-_TABLES = st.builds(settled, st.lists(_ENTRIES, max_size=4), _KEPT)
+_TABLES = st.builds(settled, st.lists(_ENTRIES, max_size=4), _RESERVED)
 
 
 class Ruleset:
@@ -264,7 +264,7 @@ async def test_what_was_refused_is_put_whole() -> None:
 
 def listed(ruleset: str) -> list[str]:
     """The kernel's table without its handles, in no order."""
-    found = []
+    rows = []
     for each in json.loads(ruleset)["nftables"]:
         for kind, document in each.items():
             if kind != "metainfo":
@@ -272,8 +272,8 @@ def listed(ruleset: str) -> list[str]:
                 elements = document.get("elem")
                 if elements:
                     document["elem"] = sorted(elements, key=json.dumps)
-                found.append(json.dumps({kind: document}, sort_keys=True))
-    return sorted(found)
+                rows.append(json.dumps({kind: document}, sort_keys=True))
+    return sorted(rows)
 
 
 def in_a_network_of_its_own(work: Any) -> None:

@@ -62,9 +62,9 @@ async def world() -> AsyncIterator[World]:
     app = apiserver.build(apiserver.ApiConfig(), log, SystemClock(), random.Random(1))
     async with testing.World(app) as inner, anyio.create_task_group() as tasks:
         own = Client(AsgiTransport(app, identity=ACCOUNT), field_manager="kubelet")
-        made = World(inner.client, own, ManualClock())
-        made.sources.start(tasks)
-        yield made
+        own_world = World(inner.client, own, ManualClock())
+        own_world.sources.start(tasks)
+        yield own_world
         tasks.cancel_scope.cancel()
     log.close()
 

@@ -17,7 +17,7 @@ IMAGE = {"Entrypoint": ["/e"], "Cmd": ["d"]}
 
 
 @pytest.mark.parametrize(
-    ("given_", "expected"),
+    ("container", "expected"),
     [
         ({}, ["/e", "d"]),
         ({"args": ["x"]}, ["/e", "x"]),
@@ -29,9 +29,9 @@ IMAGE = {"Entrypoint": ["/e"], "Cmd": ["d"]}
         ({"args": ["$(PATH)"]}, ["/e", "$(PATH)"]),
     ],
 )
-def test_command(given_: Object, expected: list[str]) -> None:
+def test_command(container: Object, expected: list[str]) -> None:
     """The pod's command replaces the image's entrypoint and with it the image's arguments."""
-    assert planning.command(given_, IMAGE, {"A": "1"}) == expected
+    assert planning.command(container, IMAGE, {"A": "1"}) == expected
 
 
 def test_capabilities() -> None:
@@ -134,15 +134,15 @@ def test_root_is_refused(own: Object, image: str, words: str) -> None:
 def test_oom_score_is_never_lowered(current: int) -> None:
     """No quality of service goes below what the node itself has."""
     guaranteed: Object = {"name": "c", "resources": {"limits": {"cpu": "1", "memory": "1Gi"}}}
-    for given_ in ({"name": "c"}, guaranteed):
-        found = planning.oom_score_adj({"spec": {"containers": [given_]}}, given_, 2**30, current)
-        assert current <= found <= 1000
+    for container in ({"name": "c"}, guaranteed):
+        score = planning.oom_score_adj({"spec": {"containers": [container]}}, container, 2**30, current)
+        assert current <= score <= 1000
 
 
 def test_limits_in_the_runtime_spec() -> None:
     """CPU becomes shares and quota, memory a limit."""
-    given_ = {"resources": {"requests": {"cpu": "250m"}, "limits": {"cpu": "500m", "memory": "64Mi"}}}
-    document = spec.runtime_spec(spec.Container("/r", ["x"], "/g", limits=planning.limits(given_)))
+    container = {"resources": {"requests": {"cpu": "250m"}, "limits": {"cpu": "500m", "memory": "64Mi"}}}
+    document = spec.runtime_spec(spec.Container("/r", ["x"], "/g", limits=planning.limits(container)))
     resources = document["linux"]["resources"]
     assert resources["cpu"] == {"shares": 256, "period": 100_000, "quota": 50_000}
     assert resources["memory"] == {"limit": 64 * 2**20}
@@ -157,8 +157,8 @@ def test_namespaces_are_all_listed() -> None:
 
 def planned(own: Object | None = None, pod: Object | None = None, **changes: Any) -> Any:
     """The runtime spec of a container of a pod with such security contexts."""
-    given_ = {"name": "c", "command": ["x"], "securityContext": own or {}, **changes}
-    whole = {**POD, "spec": {"containers": [given_], "securityContext": pod or {}}}
+    container = {"name": "c", "command": ["x"], "securityContext": own or {}, **changes}
+    whole = {**POD, "spec": {"containers": [container], "securityContext": pod or {}}}
     place = planning.Place(
         rootfs="/r",
         cgroup="/g",
@@ -173,7 +173,7 @@ def planned(own: Object | None = None, pod: Object | None = None, **changes: Any
         also_masked=["/sys/of/this/machine"],
         seccomp={"defaultAction": "SCMP_ACT_LOG"},
     )
-    return spec.runtime_spec(planning.planned(whole, given_, place))
+    return spec.runtime_spec(planning.planned(whole, container, place))
 
 
 @pytest.mark.parametrize(

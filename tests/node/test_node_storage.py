@@ -42,8 +42,8 @@ def limited(*limits: str | None, size: str | None = None, **volume: Any) -> Obje
 )
 def test_what_holds_too_much(pod: Object, volume: int, containers: dict[str, int], words: str) -> None:
     """A volume, a container, or all of a pod whose containers are all limited; in the kubelet's words."""
-    found = storage.excess(pod, storage.Usage({"v": volume}, containers))
-    assert words in found if words else found == ""
+    message = storage.excess(pod, storage.Usage({"v": volume}, containers))
+    assert words in message if words else message == ""
 
 
 @pytest.mark.parametrize(

@@ -18,8 +18,8 @@ pytestmark = [pytest.mark.anyio, pytest.mark.root]
 
 
 def state(pod: Object, index: int = 0) -> dict[str, Any]:
-    found: dict[str, Any] = objects.status(pod)["containerStatuses"][index]
-    return found
+    container: dict[str, Any] = objects.status(pod)["containerStatuses"][index]
+    return container
 
 
 async def test_volumes(world: Any) -> None:
@@ -154,11 +154,11 @@ async def test_a_volume_beyond_its_size_costs_the_pod(world: Any) -> None:
             pod = await world.create(world.pod(name, script, container=mount, volumes=volumes))
             folder = world.config.pod_dir(objects.uid(pod)) / "volumes" / "e"
             if name == "much":
-                found = objects.status(await world.phase(name, "Failed"))
-                assert found["reason"] == "Evicted"
-                assert found["message"] == 'Usage of EmptyDir volume "e" exceeds the limit "4Ki".'
+                status = objects.status(await world.phase(name, "Failed"))
+                assert status["reason"] == "Evicted"
+                assert status["message"] == 'Usage of EmptyDir volume "e" exceeds the limit "4Ki".'
                 await world.absent(folder)
-                await world.told(name, {"Evicted"})
+                await world.until_events(name, {"Evicted"})
         await world.ready("little")
 
 
@@ -175,8 +175,8 @@ async def test_a_new_boot_initializes_again(world: Any) -> None:
         await world.ready("init")
     await anyio.to_thread.run_sync(agent.remove, world.config)
     async with world.node():
-        found = await world.until(
+        read = await world.until(
             "init", lambda p: state(p)["restartCount"] == 1 and conditions.is_true(p, "Ready")
         )
-        [again] = objects.status(found)["initContainerStatuses"]
+        [again] = objects.status(read)["initContainerStatuses"]
         assert (again["restartCount"], again["state"]["terminated"]["reason"]) == (1, "Completed")

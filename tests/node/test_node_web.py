@@ -90,8 +90,8 @@ def test_the_last_lines_of_any_log(sizes: list[int], tail: int, parts: int) -> N
             (logs.LogOptions(), lines),
             (logs.LogOptions(tail_lines=tail), lines[-tail:]),
         ):
-            found = anyio.run(collect, path, options).splitlines()
-            assert found == (expected if tail or options.tail_lines is None else [])
+            read = anyio.run(collect, path, options).splitlines()
+            assert read == (expected if tail or options.tail_lines is None else [])
 
 
 async def test_what_was_written_just_before_a_rotation_is_followed(tmp_path: Path) -> None:
@@ -113,8 +113,8 @@ async def test_what_was_written_just_before_a_rotation_is_followed(tmp_path: Pat
     assert await collect(path, logs.LogOptions(follow=True), is_over) == "one\ntwo\nthree\nfour\nfive\n"
 
 
-def run(number: int, *, code: int | None = None, started: bool = True, known: bool = True) -> Attempt:
-    handle = Handle("id", 1, 2, 3, 4) if known else None
+def run(number: int, *, code: int | None = None, started: bool = True, is_recorded: bool = True) -> Attempt:
+    handle = Handle("id", 1, 2, 3, 4) if is_recorded else None
     ended = None if code is None else Exit(code, oom_killed=False, finished_at=1.0)
     return Attempt(number, "id", "image", "", handle, 1.0 if started else 0.0, ended)
 
@@ -126,10 +126,10 @@ def run(number: int, *, code: int | None = None, started: bool = True, known: bo
         (Container(run(1), last=run(0, code=1)), True, 0),
         (Container(run(1, code=1), last=run(0, code=1)), False, 1),
         (Container(run(1, started=False), last=run(0, code=1)), False, 0),
-        (Container(run(1, code=128, started=False, known=False), last=run(0, code=1)), False, 0),
+        (Container(run(1, code=128, started=False, is_recorded=False), last=run(0, code=1)), False, 0),
         (Container(run(0)), True, 'previous terminated container "main" in pod "p" not found'),
         (
-            Container(run(0, code=128, started=False, known=False)),
+            Container(run(0, code=128, started=False, is_recorded=False)),
             False,
             'container "main" in pod "p" is terminated',
         ),
@@ -232,8 +232,8 @@ def test_old_parts_are_dropped(tmp_path: Path) -> None:
 
 def test_options_from_a_request() -> None:
     """Unreadable numbers are the caller's mistake."""
-    found = web.log_options({"tailLines": "5", "follow": "true", "sinceSeconds": "10"}, 100.0)
-    assert (found.tail_lines, found.follow, found.since) == (5, True, 90.0)
+    parsed = web.log_options({"tailLines": "5", "follow": "true", "sinceSeconds": "10"}, 100.0)
+    assert (parsed.tail_lines, parsed.follow, parsed.since) == (5, True, 90.0)
     for wrong in ({"tailLines": "x"}, {"tailLines": "-1"}, {"limitBytes": "0"}, {"sinceTime": "yesterday"}):
         with pytest.raises(errors.BadRequest):
             web.log_options(wrong, 0.0)
@@ -267,13 +267,13 @@ async def test_a_log_that_is_not_there_yet_says_what_is_waited_for(world: Any) -
         ask = await asker(world)
         first = {**world.pod("x")["spec"]["containers"][0], "name": "first"}
         await world.create(world.pod("a", initContainers=[first]))
-        found = await world.until(
+        pod = await world.until(
             "a", lambda p: "running" in p["status"].get("initContainerStatuses", [{}])[0].get("state", {})
         )
-        waiting = objects.status(found)["containerStatuses"][0]["state"]["waiting"]
+        waiting = objects.status(pod)["containerStatuses"][0]["state"]["waiting"]
         assert waiting == {"reason": "PodInitializing"}
-        status, said = await ask("/containerLogs/default/a/main")
-        assert (status, said) == (
+        status, message = await ask("/containerLogs/default/a/main")
+        assert (status, message) == (
             400,
             'container "main" in pod "a" is waiting to start: PodInitializing',
         )
