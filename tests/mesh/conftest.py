@@ -28,13 +28,13 @@ class Objects:
 
     def __init__(self, kinds: Kinds = KINDS) -> None:
         self.kinds = kinds
-        self.found: dict[str, dict[tuple[str, str], Object]] = {}
+        self.objects: dict[str, dict[tuple[str, str], Object]] = {}
         for name in ("default", "other"):
             self.put("Namespace", name, "", {})
 
     def put(self, kind: str, name: str, namespace: str, spec: Mapping[str, Any], **more: Any) -> Object:
         serial = next(_SERIAL)
-        before = self.found.setdefault(kind, {}).get((namespace, name))
+        before = self.objects.setdefault(kind, {}).get((namespace, name))
         meta = {
             "name": name,
             "namespace": namespace,
@@ -45,11 +45,11 @@ class Objects:
             "labels": more.pop("labels", {}),
         }
         obj = {"apiVersion": "v1", "kind": kind, "metadata": meta, "spec": dict(spec), **more}
-        self.found[kind][namespace, name] = obj
+        self.objects[kind][namespace, name] = obj
         return obj
 
     def drop(self, kind: str, name: str, namespace: str = "default") -> None:
-        del self.found[kind][namespace, name]
+        del self.objects[kind][namespace, name]
 
     def service(
         self,
@@ -72,18 +72,18 @@ class Objects:
     def endpoints(
         self,
         name: str,
-        *found: tuple[str, int],
+        *addresses: tuple[str, int],
         namespace: str = "default",
         pods: Sequence[str] = (),
         ports: Sequence[str] = ("http",),
     ) -> None:
         """One slice for each distinct port number, as Kubernetes makes them."""
-        for owner, slice_name in list(self.found.get("EndpointSlice", {})):
+        for owner, slice_name in list(self.objects.get("EndpointSlice", {})):
             if owner == namespace and slice_name.startswith(f"{name}-s"):
                 self.drop("EndpointSlice", slice_name, namespace)
-        for number in sorted({port for _, port in found}):
+        for number in sorted({port for _, port in addresses}):
             members = []
-            for index, (address, port) in enumerate(found):
+            for index, (address, port) in enumerate(addresses):
                 if port == number:
                     entry: dict[str, Any] = {"addresses": [address], "conditions": {"ready": True}}
                     if index < len(pods):
@@ -118,7 +118,7 @@ class Objects:
         )
 
     def of(self, kind: str) -> list[Object]:
-        return list(self.found.get(kind, {}).values())
+        return list(self.objects.get(kind, {}).values())
 
     def world(self) -> World:
         rules: dict[str, list[Any]] = {}
@@ -165,4 +165,4 @@ def mesh_config(tmp_path: Path) -> MeshConfig:
 def translate(mesh_config: MeshConfig) -> Callable[[Objects], Translation]:
     """Translates with one translator, so that later calls meet what earlier ones remembered."""
     translator = Translator(mesh_config)
-    return lambda found: translator.translate(found.world())
+    return lambda documents: translator.translate(documents.world())

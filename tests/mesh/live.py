@@ -85,7 +85,7 @@ class Servers:
     def spans(self, trace: str) -> list[Any]:
         """The spans of a trace that have arrived, with the name of the service that sent them."""
         data = self.spans_file.read_bytes() if self.spans_file.exists() else b""
-        found = []
+        pairs = []
         while data:
             size = int.from_bytes(data[:4], "big")
             request = trace_service_pb2.ExportTraceServiceRequest.FromString(data[4 : 4 + size])
@@ -93,8 +93,8 @@ class Servers:
             for resource in request.resource_spans:
                 names = {a.key: a.value.string_value for a in resource.resource.attributes}
                 for scope in resource.instrumentation_library_spans:
-                    found += [(names["service.name"], s) for s in scope.spans if s.trace_id.hex() == trace]
-        return found
+                    pairs += [(names["service.name"], s) for s in scope.spans if s.trace_id.hex() == trace]
+        return pairs
 
     def close(self) -> None:
         self._process.kill()
@@ -105,9 +105,9 @@ class Servers:
 
 @pytest.fixture(scope="module")
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
-    made = Servers(tmp_path_factory.mktemp("spans") / "spans")
-    yield made
-    made.close()
+    started = Servers(tmp_path_factory.mktemp("spans") / "spans")
+    yield started
+    started.close()
 
 
 class Live:
@@ -137,10 +137,10 @@ class Live:
         """A pod as the node leaves it once its sandbox is up."""
         metadata = {"name": name, "namespace": "default", "labels": {"app": name, **labels}}
         spec = {"nodeName": "here", "containers": [{"name": "main", "image": "none"}]}
-        made = await self.client.create(
+        created = await self.client.create(
             resources.POD, {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}, "default"
         )
-        self.pods[name] = objects.uid(made)
+        self.pods[name] = objects.uid(created)
         if namespace_exists:
             self.make_namespace(name)
         ready = conditions.set((), mesh_contract.SANDBOX_READY, "True", now=time.time())
@@ -166,7 +166,7 @@ class Live:
     ) -> Object:
         """A service whose endpoints are the test servers' ports, each as the pod of that name."""
         spec = {"ports": [{"name": port[0], "port": port[1]}]}
-        made = await self.client.create(
+        created = await self.client.create(
             resources.SERVICE,
             {"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": spec},
             "default",
@@ -191,7 +191,7 @@ class Live:
                 },
                 "default",
             )
-        return made
+        return created
 
     async def rule(self, resource: Any, name: str, spec: Mapping[str, Any], status: str = "True") -> Object:
         """Apply an Istio object and wait until it says whether the proxy runs it."""
@@ -204,29 +204,29 @@ class Live:
         written = await self.client.apply(resource, document)
         generation = objects.generation(written)
 
-        async def told() -> bool:
-            found = conditions.get(await self.client.get(resource, name, "default"), "Programmed") or {}
-            return found.get("observedGeneration") == generation and found.get("status") == status
+        async def reported() -> bool:
+            condition = conditions.get(await self.client.get(resource, name, "default"), "Programmed") or {}
+            return condition.get("observedGeneration") == generation and condition.get("status") == status
 
-        await self.world.eventually(told, why=f"{resource.kind} {name} to be Programmed={status}")
+        await self.world.eventually(reported, why=f"{resource.kind} {name} to be Programmed={status}")
         return await self.client.get(resource, name, "default")
 
     async def programmed(self, *names: str) -> None:
         for name in names:
 
-            async def told(name: str = name) -> bool:
+            async def reported(name: str = name) -> bool:
                 return conditions.is_true(
                     await self.client.get(resources.POD, name, "default"), mesh_contract.POD_PROGRAMMED
                 )
 
-            await self.world.eventually(told, why=f"pod {name} to be programmed")
+            await self.world.eventually(reported, why=f"pod {name} to be programmed")
 
     async def call(self, pod: str, *requests: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Send requests from inside a pod, one after the other."""
         lines = "".join(json.dumps(dict(request)) + "\n" for request in requests)
         command = ["ip", "netns", "exec", self.pods[pod], sys.executable, TRAFFIC, "call"]
-        found = await anyio.run_process(command, input=lines.encode())
-        return [json.loads(line) for line in found.stdout.splitlines()]
+        result = await anyio.run_process(command, input=lines.encode())
+        return [json.loads(line) for line in result.stdout.splitlines()]
 
     async def statuses(self, pod: str, *requests: Mapping[str, Any]) -> list[int]:
         return [answer["status"] for answer in await self.call(pod, *requests)]
@@ -239,8 +239,8 @@ class Live:
 
 
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        port: int = found.getsockname()[1]
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
         return port
 
 
@@ -258,13 +258,13 @@ async def live(tmp_path: Path, servers: Servers) -> AsyncIterator[Live]:
     app = apiserver.build(apiserver.ApiConfig(), store.open_memory(), SystemClock(), random.SystemRandom())
     async with World(app, clock=SystemClock()) as world:
         await sdk.install_crds(world.client, mesh.crds())
-        made = Live(world, config, servers)
+        started = Live(world, config, servers)
         try:
-            made.start_envoy()
-            await start_mesh(made)
-            yield made
+            started.start_envoy()
+            await start_mesh(started)
+            yield started
         finally:
-            made.close()
+            started.close()
 
 
 async def start_mesh(live: Live) -> sdk.Manager:

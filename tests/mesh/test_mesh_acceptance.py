@@ -21,8 +21,8 @@ def document(name: str, generation: int, **spec: Any) -> dict[str, Any]:
 
 def served(acceptance: Acceptance, *documents: dict[str, Any]) -> dict[str, str]:
     """Versions in force by name."""
-    found = acceptance.admit("VirtualService", documents)
-    return {rule.origin.name: rule.origin.version for rule in found}
+    admitted = acceptance.admit("VirtualService", documents)
+    return {rule.origin.name: rule.origin.version for rule in admitted}
 
 
 def table(*rules: Rule[Any], version: str = "1") -> Resource:
@@ -61,9 +61,9 @@ def test_a_gateway_with_a_port_of_the_platform_is_not_served() -> None:
     assert refusal is not None
     assert refusal.reason == "PortNotAllowed"
     assert "platform itself" in refusal.message
-    told = conditions.of_rule(gateway, refusal=refusal, progress=Progress.UNUSED, findings=(), now=0.0)
-    assert [(c["status"], c["reason"]) for c in told[:2]] == [("False", "PortNotAllowed")] * 2
-    assert ("PortNotAllowed", refusal.message) in conditions.warnings([], told)
+    listed = conditions.of_rule(gateway, refusal=refusal, progress=Progress.UNUSED, findings=(), now=0.0)
+    assert [(c["status"], c["reason"]) for c in listed[:2]] == [("False", "PortNotAllowed")] * 2
+    assert ("PortNotAllowed", refusal.message) in conditions.warnings([], listed)
 
 
 def test_a_port_that_was_opened_is_judged_anew() -> None:
@@ -292,8 +292,8 @@ def test_what_is_odd_is_told_once_as_a_warning() -> None:
     obj = document("a", 1)
     origin = Acceptance.origin("VirtualService", obj)
 
-    def judged(refusal: Refusal | None, *found: Finding) -> list[dict[str, Any]]:
-        return conditions.of_rule(obj, refusal=refusal, progress=Progress.RUNNING, findings=found, now=1.0)
+    def judged(refusal: Refusal | None, *findings: Finding) -> list[dict[str, Any]]:
+        return conditions.of_rule(obj, refusal=refusal, progress=Progress.RUNNING, findings=findings, now=1.0)
 
     sound = judged(None)
     odd = judged(None, Finding(origin, "KIA1107", "no subset v9"))

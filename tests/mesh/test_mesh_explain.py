@@ -94,9 +94,9 @@ def test_a_rule_splits_by_weight(ask: Callable[..., Any]) -> None:
     """Each destination with its share, subset and endpoints."""
     lines = ask("reviews:9080", "--from", "client").stdout.splitlines()
     assert lines[:2] == ["Rule:   VirtualService default/reviews, route http-1", "Result: sent on"]
-    shown = [line.split() for line in lines[4:]]
+    rows = [line.split() for line in lines[4:]]
     host = "reviews.default.svc.cluster.local:9080"
-    assert shown == [["90%", host, "v1", "10.100.0.1:9080"], ["10%", host, "v2", "10.100.0.2:9080"]]
+    assert rows == [["90%", host, "v1", "10.100.0.1:9080"], ["10%", host, "v2", "10.100.0.2:9080"]]
 
 
 def test_a_header_chooses_another_route(ask: Callable[..., Any]) -> None:
@@ -117,7 +117,7 @@ def test_from_outside_the_ingress_decides(ask: Callable[..., Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "result", "shown"),
+    ("url", "result", "text"),
     [
         ("tcp://db:5432", "sent on", "10.100.0.9:5432"),
         ("idle", "503 from the proxy", "idle.default.svc.cluster.local:80"),
@@ -125,13 +125,13 @@ def test_from_outside_the_ingress_decides(ask: Callable[..., Any]) -> None:
     ],
 )
 def test_without_a_rule_the_service_decides(
-    ask: Callable[..., Any], url: str, result: str, shown: str
+    ask: Callable[..., Any], url: str, result: str, text: str
 ) -> None:
     """Bytes by the service's address; nobody ready; a host outside."""
     answer = ask(url, "--from", "client").stdout
     assert answer.startswith("Rule:   none")
     assert result in answer
-    assert shown in answer
+    assert text in answer
 
 
 def test_documents_name_the_same(ask: Callable[..., Any]) -> None:

@@ -87,7 +87,7 @@ def take(objs: Any, step: tuple[Any, ...]) -> None:
     kind, *rest = step
     if kind == "drop":
         everything = [
-            (kind, *key) for kind, each in objs.found.items() if kind != "Namespace" for key in each
+            (kind, *key) for kind, each in objs.objects.items() if kind != "Namespace" for key in each
         ]
         if everything:
             kind, namespace, name = everything[rest[0] % len(everything)]
@@ -97,7 +97,7 @@ def take(objs: Any, step: tuple[Any, ...]) -> None:
     if kind == "service":
         address = f"10.101.{NAMESPACES.index(namespace)}.{SERVICES.index(name) + 1}"
         objs.service(name, *more[0], namespace=namespace, ip=address)
-        objs.found["Service"][namespace, name]["metadata"]["annotations"] = {
+        objs.objects["Service"][namespace, name]["metadata"]["annotations"] = {
             "mesh.ondol.dev/rules-from": more[1]
         }
     elif kind == "endpoints":
@@ -165,9 +165,11 @@ def test_a_changed_world_is_translated_like_a_new_one(
 
 
 @given(st.sampled_from(HOSTS), spaces, st.sets(st.sampled_from(HOSTS)))
-def test_a_host_is_completed_to_a_name_that_was_foreseen(host: str, namespace: str, known: set[str]) -> None:
+def test_a_host_is_completed_to_a_name_that_was_foreseen(
+    host: str, namespace: str, foreseen: set[str]
+) -> None:
     """What a rule mentions is all that can be meant by it."""
-    assert hosts.qualified(host, namespace, DOMAIN, known) in hosts.completions(host, namespace, DOMAIN)
+    assert hosts.qualified(host, namespace, DOMAIN, foreseen) in hosts.completions(host, namespace, DOMAIN)
 
 
 def test_what_one_change_costs_does_not_grow_with_the_world(new_objects: Callable[[], Any]) -> None:
@@ -180,7 +182,7 @@ def test_what_one_change_costs_does_not_grow_with_the_world(new_objects: Callabl
         hosts = [name, f"{name}.example"]
         objs.virtual_service(name, {"hosts": hosts, "gateways": gateways, "http": [{"route": route}]})
 
-    def made(mesh: Mesh) -> int:
+    def translated_values(mesh: Mesh) -> int:
         return mesh.translator.cache.misses + mesh.analyst.memo.misses
 
     def cost(count: int) -> int:
@@ -190,10 +192,10 @@ def test_what_one_change_costs_does_not_grow_with_the_world(new_objects: Callabl
         for index in range(count):
             add(objs, f"s{index}")
         mesh.look(objs.world())
-        before = made(mesh)
+        before = translated_values(mesh)
         add(objs, "late")
         mesh.look(objs.world())
-        return made(mesh) - before
+        return translated_values(mesh) - before
 
     assert cost(30) == cost(3)
 
@@ -219,11 +221,11 @@ def test_a_new_service_concerns_only_who_mentions_it(objs: Any) -> None:
 
 def test_who_governs_is_asked_of_what_is_new(objs: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Pods and endpoints: of no service; a new service: of it alone; a new DestinationRule: of all."""
-    asked: list[str] = []
+    names: list[str] = []
     policy = registry.Registry.policy
 
     def counted(self: registry.Registry, host: str, *caller: str) -> registry.Policy:
-        asked.append(host)
+        names.append(host)
         return policy(self, host, *caller)
 
     monkeypatch.setattr(registry.Registry, "policy", counted)
@@ -233,18 +235,18 @@ def test_who_governs_is_asked_of_what_is_new(objs: Any, monkeypatch: pytest.Monk
     objs.destination_rule("web", {"host": "web", "subsets": [{"name": "v1", "labels": {"version": "v1"}}]})
     translator = Translator(CONFIG)
     translator.translate(objs.world())
-    asked.clear()
+    names.clear()
     objs.endpoints("web", ("10.100.0.1", 8080), ("10.100.0.2", 8080))
     objs.pod("new")
     translator.translate(objs.world())
-    assert asked == []
+    assert names == []
     objs.service("late")
     translator.translate(objs.world())
-    assert "late.default.svc.cluster.local" in asked
-    assert "web.default.svc.cluster.local" not in asked
+    assert "late.default.svc.cluster.local" in names
+    assert "web.default.svc.cluster.local" not in names
     objs.destination_rule("db", {"host": "db", "subsets": [{"name": "v1", "labels": {"version": "v1"}}]})
     translator.translate(objs.world())
-    assert {"db.default.svc.cluster.local", "web.default.svc.cluster.local"} <= set(asked)
+    assert {"db.default.svc.cluster.local", "web.default.svc.cluster.local"} <= set(names)
 
 
 def test_a_rule_comes_to_govern_a_service_that_is_new(objs: Any) -> None:

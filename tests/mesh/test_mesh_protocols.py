@@ -25,10 +25,10 @@ async def test_servers_that_speak_first_are_not_kept_waiting(live: Live) -> None
     addresses = [objects.spec(service)["clusterIP"] for service in (mail, odd)]
     declared = {"raw": True, "address": addresses[0], "port": 2500}
     undeclared = {"raw": True, "address": addresses[1], "port": 2600}
-    found = await live.call("client", *[declared] * 4, *[undeclared] * 4)
-    assert [answer["text"] for answer in found] == ["hello from the server\n"] * 8
+    answers = await live.call("client", *[declared] * 4, *[undeclared] * 4)
+    assert [answer["text"] for answer in answers] == ["hello from the server\n"] * 8
     # A busy machine may keep one waiting, but the proxy would keep them all.
-    took = [answer["took_s"] for answer in found]
+    took = [answer["took_s"] for answer in answers]
     assert min(took[:4]) < 0.09 < min(took[4:])
 
 
@@ -39,13 +39,13 @@ async def test_a_client_may_end_its_side_first(live: Live) -> None:
     odd = await live.service("odd", port=("odd", 2701), to={"odd": 9200})
     await live.programmed("client")
     declared, undeclared = (objects.spec(service)["clusterIP"] for service in (tcp, odd))
-    found = await live.call(
+    answers = await live.call(
         "client",
         {"end_after_s": 0, "address": declared, "port": 2700},
         {"end_after_s": 0, "address": live.servers.address, "port": 9200},
         {"end_after_s": 0.5, "address": undeclared, "port": 2701},
     )
-    assert [answer.get("text") for answer in found] == ["hello END"] * 3
+    assert [answer.get("text") for answer in answers] == ["hello END"] * 3
 
 
 async def test_grpc_and_websockets(live: Live) -> None:
@@ -55,13 +55,13 @@ async def test_grpc_and_websockets(live: Live) -> None:
     await live.service("odd", port=("odd", 2600), to={"odd": 9100})
     spec = {"hosts": ["web"], "http": [split(("v2", 0), match=[{"uri": {"prefix": "/ws"}}])]}
     await live.rule(mesh.VIRTUAL_SERVICE, "web", spec)
-    found = await live.call(
+    answers = await live.call(
         "client",
         {"grpc": True, "host": "api"},
         {"grpc": True, "host": "odd", "port": 2600},
         {"websocket": True},
     )
-    assert [answer["text"] for answer in found] == ["HELLO"] * 3
+    assert [answer["text"] for answer in answers] == ["HELLO"] * 3
 
 
 async def test_unknown_destinations_and_empty_services(live: Live) -> None:
@@ -114,12 +114,12 @@ async def test_each_attempt_is_a_span_in_the_callers_trace(live: Live) -> None:
         return len(live.servers.spans(trace)) == 3
 
     await live.world.eventually(arrived, why="the spans of the call")
-    found = live.servers.spans(trace)
-    assert {service for service, _ in found} == {"client"}
-    (call,) = [span for _, span in found if span.parent_span_id.hex() == parent]
-    attempts = [span for _, span in found if span.parent_span_id == call.span_id]
-    told = answer["seen"]["headers"]["traceparent"].split("-")[2]
-    assert told in {span.span_id.hex() for span in attempts}
+    spans = live.servers.spans(trace)
+    assert {service for service, _ in spans} == {"client"}
+    (call,) = [span for _, span in spans if span.parent_span_id.hex() == parent]
+    attempts = [span for _, span in spans if span.parent_span_id == call.span_id]
+    parent_id = answer["seen"]["headers"]["traceparent"].split("-")[2]
+    assert parent_id in {span.span_id.hex() for span in attempts}
     tags = {a.key: a.value.string_value for a in attempts[0].attributes}
     assert tags["upstream_cluster.name"] == "outbound|80|v1|web.default.svc.cluster.local"
     assert tags["upstream_address"] == f"{live.servers.address}:8001"

@@ -26,9 +26,9 @@ async def test_a_weighted_split_is_counted(live: Live) -> None:
     await web(live)
     route = {"hosts": ["web"], "http": [split(("v1", 90), ("v2", 10))]}
     await live.rule(VIRTUAL_SERVICE, "web", route)
-    found = ports(await live.call("client", *[{}] * 400))
-    assert found[8001] + found[8002] == 400
-    assert 15 <= found[8002] <= 75
+    counts = ports(await live.call("client", *[{}] * 400))
+    assert counts[8001] + counts[8002] == 400
+    assert 15 <= counts[8002] <= 75
 
 
 async def test_a_header_chooses_the_version(live: Live) -> None:
@@ -49,9 +49,9 @@ async def test_retries_and_timeouts(live: Live) -> None:
     retries = {"attempts": 2, "retryOn": "5xx", "backoff": "1ms"}
     spec = {"hosts": ["web"], "http": [split(("v1", 0), timeout="0.3s", retries=retries)]}
     await live.rule(VIRTUAL_SERVICE, "web", spec)
-    found = await live.call("client", {"path": "/fail/2/a"}, {"path": "/fail/3/b"}, {"path": "/slow/2"})
-    assert [answer["status"] for answer in found] == [200, 503, 504]
-    assert 0.25 < found[2]["took_s"] < 1
+    answers = await live.call("client", {"path": "/fail/2/a"}, {"path": "/fail/3/b"}, {"path": "/slow/2"})
+    assert [answer["status"] for answer in answers] == [200, 503, 504]
+    assert 0.25 < answers[2]["took_s"] < 1
     # Rules say how long a call may take, not who calls: Istio's proxy takes Envoy's own headers away, too.
     await live.rule(VIRTUAL_SERVICE, "web", {"hosts": ["web"], "http": [split(("v1", 0))]})
     impatient = {"path": "/slow/0.5", "headers": {"x-envoy-upstream-rq-timeout-ms": "50"}}
@@ -64,8 +64,8 @@ async def test_what_envoy_refuses_is_told_and_the_last_good_rule_serves(live: Li
     good = {"hosts": ["web"], "http": [split(("v1", 0))]}
     await live.rule(VIRTUAL_SERVICE, "web", good)
     bad = {"hosts": ["web"], "http": [split(("v2", 0), match=[{"uri": {"regex": "/(unclosed"}}])]}
-    told = await live.rule(VIRTUAL_SERVICE, "web", bad, status="False")
-    condition = conditions.get(told, "Accepted") or {}
+    reported = await live.rule(VIRTUAL_SERVICE, "web", bad, status="False")
+    condition = conditions.get(reported, "Accepted") or {}
     assert condition["reason"] == "RejectedByProxy"
     assert "missing )" in condition["message"]
     assert ports(await live.call("client", *[{}] * 5)) == {8001: 5}
@@ -80,11 +80,11 @@ async def test_what_cannot_be_meant_is_told(live: Live) -> None:
     """Nonsense is refused by us; a subset nobody defined is a warning, and served."""
     await web(live)
     nonsense = {"hosts": ["web"], "http": [split(("v1", 0), redirect={"uri": "/"})]}
-    told = await live.rule(VIRTUAL_SERVICE, "web", nonsense, status="False")
-    assert "exactly one of" in (conditions.get(told, "Accepted") or {})["message"]
+    condition = await live.rule(VIRTUAL_SERVICE, "web", nonsense, status="False")
+    assert "exactly one of" in (conditions.get(condition, "Accepted") or {})["message"]
     missing = {"hosts": ["web"], "http": [split(("v9", 0))]}
-    told = await live.rule(VIRTUAL_SERVICE, "web", missing)
-    assert (conditions.get(told, "PassedAnalysis") or {})["reason"] == "KIA1107"
+    condition = await live.rule(VIRTUAL_SERVICE, "web", missing)
+    assert (conditions.get(condition, "PassedAnalysis") or {})["reason"] == "KIA1107"
     assert await live.statuses("client", {}) == [503]
 
 
@@ -140,20 +140,20 @@ async def test_a_pod_without_its_namespace_is_told_and_tried_again(live: Live) -
 
 async def test_a_busy_gateway_port_is_served_once_it_is_free(live: Live) -> None:
     """Refused while another holds it, without sharing it; tried again without a new write."""
-    with socket.create_server(("127.0.0.1", 0), reuse_port=True) as held:
-        port = held.getsockname()[1]
+    with socket.create_server(("127.0.0.1", 0), reuse_port=True) as blocker:
+        port = blocker.getsockname()[1]
         server = {"port": {"number": port, "name": "http", "protocol": "HTTP"}, "hosts": ["*"]}
         spec = {"selector": {"istio": "ingressgateway"}, "servers": [server]}
-        told = await live.rule(GATEWAY, "own", spec, status="False")
-        assert "in use" in (conditions.get(told, "Accepted") or {})["message"]
+        condition = await live.rule(GATEWAY, "own", spec, status="False")
+        assert "in use" in (conditions.get(condition, "Accepted") or {})["message"]
         route = {"hosts": ["own.example"], "gateways": ["own"], "http": [{"directResponse": {"status": 203}}]}
         document = {"kind": "VirtualService", "metadata": {"name": "own", "namespace": "default"}}
         api = {"apiVersion": VIRTUAL_SERVICE.api_version}
         await live.client.apply(VIRTUAL_SERVICE, {**api, **document, "spec": route})
 
     async def served() -> bool:
-        found = await live.client.get(GATEWAY, "own", "default")
-        return conditions.is_true(found, "Programmed") and conditions.is_true(found, "Accepted")
+        gateway = await live.client.get(GATEWAY, "own", "default")
+        return conditions.is_true(gateway, "Programmed") and conditions.is_true(gateway, "Accepted")
 
     await live.world.eventually(served, why="the gateway to be served")
 
@@ -206,8 +206,8 @@ async def test_the_ingress_gateway(live: Live) -> None:
         {"address": "127.0.0.1", "port": live.config.ingress_port, "host": host}
         for host in ("shop.localhost", "x.localhost")
     ]
-    found = await anyio.run_process(command, input="\n".join(map(json.dumps, requests)).encode())
-    assert [json.loads(line)["status"] for line in found.stdout.splitlines()] == [200, 404]
+    result = await anyio.run_process(command, input="\n".join(map(json.dumps, requests)).encode())
+    assert [json.loads(line)["status"] for line in result.stdout.splitlines()] == [200, 404]
 
 
 async def test_the_service_of_the_ingress_is_there_and_comes_back(live: Live) -> None:
@@ -249,10 +249,10 @@ async def test_a_change_elsewhere_breaks_no_connection(live: Live) -> None:
         await live.client.delete(resources.ENDPOINT_SLICE, "web-8002", "default")
     assert [answer["status"] for answer in answers] == [200]
 
-    async def gone() -> bool:
+    async def removed() -> bool:
         return await live.statuses("client", {}) == [503]
 
-    await live.world.eventually(gone, why="the endpoints to be gone")
+    await live.world.eventually(removed, why="the endpoints to be gone")
 
 
 async def test_callers_are_told_apart_by_their_labels(live: Live) -> None:

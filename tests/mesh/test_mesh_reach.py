@@ -42,17 +42,17 @@ def ask(objs: Any, translate: Translate) -> Ask:
     objs.service("db", ("tcp", 5432), namespace="prod", ip="10.101.0.8")
 
     def verdict(namespace: str, host: str = API, **call: Any) -> Verdict:
-        found = translate(objs)
+        translation = translate(objs)
         return evaluate.from_pod(
-            found.snapshot, found.pods[Key(namespace, "caller")], Call(host=host, **call)
+            translation.snapshot, translation.pods[Key(namespace, "caller")], Call(host=host, **call)
         )
 
     return verdict
 
 
 def codes(objs: Any, translate: Translate, name: str) -> set[str]:
-    found = analysis.findings(objs.world(), translate(objs))
-    return {finding.code for finding in found if finding.origin.name == name}
+    findings = analysis.findings(objs.world(), translate(objs))
+    return {finding.code for finding in findings if finding.origin.name == name}
 
 
 @pytest.mark.parametrize(
@@ -89,9 +89,9 @@ def test_the_owner_can_admit_anothers_rules(objs: Any, ask: Ask, translate: Tran
     """An annotation on the Service names the namespaces; the finding that told of it goes."""
     objs.virtual_service("guest", {"hosts": [API], "http": [answer(203)]}, namespace="evil")
     assert codes(objs, translate, "guest") == {findings.NOT_OWN}
-    service = objs.found["Service"]["prod", "api"]
+    service = objs.objects["Service"]["prod", "api"]
     service["metadata"] = service["metadata"] | {"annotations": {"mesh.ondol.dev/rules-from": "ops, evil"}}
-    objs.found["Service"]["prod", "api"] = dict(service)
+    objs.objects["Service"]["prod", "api"] = dict(service)
     assert [ask(namespace).status for namespace in ("prod", "bystander")] == [203, 203]
     assert codes(objs, translate, "guest") == set()
 
@@ -120,13 +120,13 @@ def test_a_strangers_destination_rule_governs_its_own_calls_only(
     tcp: dict[str, Any] = {"host": "", "address": "10.101.0.8", "port": 5432}
     assert set(ask("bystander", **tcp).clusters) == {db}
     assert set(ask("evil", **tcp).clusters) == {f"{db}|evil"}
-    found = translate(objs).snapshot
+    snapshot = translate(objs).snapshot
     timeouts = [
-        m.cluster.Cluster.FromString(found.of(types.CLUSTER)[name].body).connect_timeout.seconds
+        m.cluster.Cluster.FromString(snapshot.of(types.CLUSTER)[name].body).connect_timeout.seconds
         for name in (everyones, evils)
     ]
     assert timeouts == [10, 1]
-    assert found.of(types.ENDPOINTS)[evils].body != b""
+    assert snapshot.of(types.ENDPOINTS)[evils].body != b""
     assert findings.NOT_OWN in codes(objs, translate, "slow")
 
 
@@ -284,12 +284,12 @@ def test_a_gateway_opens_only_what_it_may(mesh_config: MeshConfig, number: int, 
     """The platform's own are kept while a part is started anew; others are the administrator's to open."""
     config = dataclasses.replace(
         mesh_config,
-        kept_ports=frozenset({6443, 18080}),
+        reserved_ports=frozenset({6443, 18080}),
         open_ports=(range(443, 444), range(6000, 7000), range(9000, 9100)),
         ingress_port=18080,
     )
-    said = port_problem(config, number)
-    assert (problem in said) if problem else said == ""
+    refusal = port_problem(config, number)
+    assert (problem in refusal) if problem else refusal == ""
 
 
 def test_the_proxy_listens_on_no_port_of_the_platform(objs: Any, mesh_config: MeshConfig) -> None:
@@ -297,11 +297,11 @@ def test_the_proxy_listens_on_no_port_of_the_platform(objs: Any, mesh_config: Me
     server = {"port": {"number": 6443, "name": "http", "protocol": "HTTP"}, "hosts": ["*"]}
     objs.put("Gateway", "gw", "red", {"selector": {"istio": "ingressgateway"}, "servers": [server]})
     everything = mesh_config.open_ports
-    for kept, may_open, listens in (
+    for reserved, may_open, listens in (
         ([], everything, True),
         ([6443], everything, False),
         ([], (range(443, 444),), False),
     ):
-        config = dataclasses.replace(mesh_config, kept_ports=frozenset(kept), open_ports=may_open)
+        config = dataclasses.replace(mesh_config, reserved_ports=frozenset(reserved), open_ports=may_open)
         snapshot = Translator(config).translate(objs.world()).snapshot
         assert ("ingress|6443" in snapshot.of(types.LISTENER)) is listens

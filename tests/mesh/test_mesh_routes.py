@@ -37,8 +37,10 @@ def ask(objs: Any, translate: Callable[[Any], Translation]) -> Ask:
     def verdict(
         host: str = "web", *, pod: str = "caller", namespace: str = "default", **call: Any
     ) -> Verdict:
-        found = translate(objs)
-        return evaluate.from_pod(found.snapshot, found.pods[Key(namespace, pod)], Call(host=host, **call))
+        translation = translate(objs)
+        return evaluate.from_pod(
+            translation.snapshot, translation.pods[Key(namespace, pod)], Call(host=host, **call)
+        )
 
     return verdict
 
@@ -49,8 +51,8 @@ def route_to(subset: str = "", weight: int = 0, host: str = "web") -> dict[str, 
 
 
 def subsets(objs: Any, **more: Any) -> None:
-    found = [{"name": v, "labels": {"version": v}} for v in ("v1", "v2")]
-    objs.destination_rule("web", {"host": "web", "subsets": found} | more)
+    listed = [{"name": v, "labels": {"version": v}} for v in ("v1", "v2")]
+    objs.destination_rule("web", {"host": "web", "subsets": listed} | more)
 
 
 @pytest.mark.parametrize(
@@ -217,16 +219,16 @@ def test_actions(objs: Any, ask: Ask) -> None:
     assert redirect.status == 308
     assert redirect.message.redirect.path_redirect == "/new"
     assert ask(path="/tea").status == 418
-    found = ask(path="/x").message
-    assert found.route.prefix_rewrite == "/v2/"
-    assert found.route.host_rewrite_literal == "elsewhere"
-    assert found.route.timeout.ToMilliseconds() == 1500
-    retry = found.route.retry_policy
+    message = ask(path="/x").message
+    assert message.route.prefix_rewrite == "/v2/"
+    assert message.route.host_rewrite_literal == "elsewhere"
+    assert message.route.timeout.ToMilliseconds() == 1500
+    retry = message.route.retry_policy
     assert (retry.num_retries.value, retry.per_try_timeout.ToMilliseconds()) == (3, 250)
     assert (retry.retry_on, list(retry.retriable_status_codes)) == ("5xx,retriable-status-codes", [409])
-    assert found.route.request_mirror_policies[0].runtime_fraction.default_value.numerator == 125_000
-    assert [h.header.key for h in found.request_headers_to_add] == ["x-a"]
-    assert list(found.response_headers_to_remove) == ["server"]
+    assert message.route.request_mirror_policies[0].runtime_fraction.default_value.numerator == 125_000
+    assert [h.header.key for h in message.request_headers_to_add] == ["x-a"]
+    assert list(message.response_headers_to_remove) == ["server"]
 
 
 def test_defaults_are_istios(objs: Any, ask: Ask) -> None:
@@ -263,18 +265,18 @@ def test_policies_are_merged_as_istio_merges_them(objs: Any, translate: Callable
         **balanced("RANDOM"),
         "portLevelSettings": [{"port": {"number": 80}, **balanced("ROUND_ROBIN")}],
     }
-    found = [
+    listed = [
         {"name": "own", "trafficPolicy": balanced("ROUND_ROBIN")},
         {"name": "ported", "trafficPolicy": ported},
         {"name": "plain"},
     ]
     objs.service("web")
-    objs.destination_rule("web", {"host": "web", "trafficPolicy": host, "subsets": found})
-    made = translate(objs).snapshot.of(types.CLUSTER)
+    objs.destination_rule("web", {"host": "web", "trafficPolicy": host, "subsets": listed})
+    clusters = translate(objs).snapshot.of(types.CLUSTER)
 
     def policy(subset: str) -> tuple[int, int]:
         name = f"outbound|80|{subset}|web.default.svc.cluster.local"
-        cluster = m.cluster.Cluster.FromString(made[name].body)
+        cluster = m.cluster.Cluster.FromString(clusters[name].body)
         return cluster.lb_policy, cluster.circuit_breakers.thresholds[0].max_connections.value
 
     kind, unlimited = m.cluster.Cluster, 2**32 - 1
@@ -299,10 +301,10 @@ def test_session_affinity_is_a_hash_of_the_client(
     assert ask().message.route.hash_policy[0].connection_properties.source_ip
     objs.drop("VirtualService", "web")
     assert ask().message.route.hash_policy[0].connection_properties.source_ip
-    found = translate(objs)
-    cluster = m.cluster.Cluster.FromString(found.snapshot.of(types.CLUSTER)[WEB].body)
+    translation = translate(objs)
+    cluster = m.cluster.Cluster.FromString(translation.snapshot.of(types.CLUSTER)[WEB].body)
     assert cluster.lb_policy == m.cluster.Cluster.RING_HASH
-    listener = found.snapshot.of(types.LISTENER)[found.pods[Key("default", "caller")].listener]
+    listener = translation.snapshot.of(types.LISTENER)[translation.pods[Key("default", "caller")].listener]
     chains = m.listener.Listener.FromString(listener.body).filter_chains
     proxy = m.tcp_proxy.TcpProxy()
     next(c for c in chains if "||db." in c.name).filters[0].typed_config.Unpack(proxy)
@@ -364,10 +366,10 @@ def test_gateway_rules_of_one_host_are_joined(
             name, {"hosts": ["web.example", "not.admitted"], "gateways": gateways, "http": [route]}
         )
     snapshot = translate(objs).snapshot
-    found = [
+    routes = [
         evaluate.from_outside(snapshot, Call(host="web.example", path=path)).route for path in ("/1", "/2")
     ]
-    assert found == ["one", "two"]
+    assert routes == ["one", "two"]
     assert evaluate.from_outside(snapshot, Call(host="not.admitted", path="/1")).status == 404
 
 

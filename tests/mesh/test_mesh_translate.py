@@ -42,14 +42,14 @@ MESSAGES: dict[str, type[m.Message]] = {
 
 def changed(before: Snapshot, after: Snapshot) -> dict[str, set[str]]:
     """Names by short type whose version differs."""
-    found = {}
+    changes = {}
     for url in MESSAGES:
         old = {name: r.version for name, r in before.of(url).items()}
         new = {name: r.version for name, r in after.of(url).items()}
         names = {name for name in old.keys() | new.keys() if old.get(name) != new.get(name)}
         if names:
-            found[url.rpartition(".")[2]] = names
-    return found
+            changes[url.rpartition(".")[2]] = names
+    return changes
 
 
 def shop(objs: Any) -> None:
@@ -126,7 +126,7 @@ def test_a_running_pod_keeps_its_listener_whatever_labels_say(objs: Any, transla
     assert set(translate(objs).pods) == {Key("default", "in")}
     next_sandbox = copy.deepcopy(pod)
     next_sandbox["status"]["conditions"].pop()
-    objs.found["Pod"]["default", "in"] = next_sandbox
+    objs.objects["Pod"]["default", "in"] = next_sandbox
     assert set(translate(objs).pods) == set()
 
 
@@ -140,8 +140,8 @@ def test_a_new_port_leaves_connections_alone(objs: Any, translate: Translate, na
     before = _pod_listener(translate(objs))
     objs.service("late", (name, number))
     after = _pod_listener(translate(objs))
-    kept = {chain.name: chain for chain in after.filter_chains}
-    assert [kept[chain.name] for chain in before.filter_chains] == list(before.filter_chains)
+    chains = {chain.name: chain for chain in after.filter_chains}
+    assert [chains[chain.name] for chain in before.filter_chains] == list(before.filter_chains)
     assert after != before
     for each in (before, after):
         each.ClearField("filter_chains")
@@ -166,12 +166,12 @@ def test_limits_of_connections_reach_those_that_are_no_http(objs: Any, translate
 
 
 def _registry(objs: Any) -> registry.Registry:
-    found = registry.Registry("cluster.local")
+    built = registry.Registry("cluster.local")
     for obj in objs.of("Service"):
         if (service := kube.service(obj, "cluster.local")) is not None:
-            found.services[service.host] = service
-    found.add_policies(objs.world().destination_rules)
-    return found
+            built.services[service.host] = service
+    built.add_policies(objs.world().destination_rules)
+    return built
 
 
 def test_only_what_is_undeclared_is_looked_at(objs: Any, translate: Translate) -> None:
@@ -179,14 +179,14 @@ def test_only_what_is_undeclared_is_looked_at(objs: Any, translate: Translate) -
     objs.pod("client")
     objs.service("mail", ("tcp-mail", 2525))
     objs.service("web", ("", 8080))
-    found = translate(objs)
-    filters = [each.name for each in _pod_listener(found).listener_filters]
+    translation = translate(objs)
+    filters = [each.name for each in _pod_listener(translation).listener_filters]
     assert filters == ["envoy.filters.listener.original_dst"]
-    plan = found.pods[Key("default", "client")]
-    inner = m.listener.Listener.FromString(found.snapshot.of(types.LISTENER)[plan.inspector].body)
+    plan = translation.pods[Key("default", "client")]
+    inner = m.listener.Listener.FromString(translation.snapshot.of(types.LISTENER)[plan.inspector].body)
     assert [each.name for each in inner.listener_filters][1:] == ["envoy.filters.listener.http_inspector"]
     assert set(inner.filter_chain_matcher.matcher_tree.exact_match_map.map) == {"8080"}
-    assert plan.inspector in found.snapshot.of(types.CLUSTER)
+    assert plan.inspector in translation.snapshot.of(types.CLUSTER)
 
 
 def test_pods_of_a_workload_share_what_looks_at_the_undeclared(objs: Any, translate: Translate) -> None:
@@ -216,28 +216,28 @@ def test_a_rule_for_some_callers_changes_no_listener(objs: Any, translate: Trans
     assert set(changed(before.snapshot, after.snapshot)) == {"RouteConfiguration"}
 
 
-def _pod_listener(found: Translation) -> Any:
-    name = next(iter(found.pods.values())).listener
-    return m.listener.Listener.FromString(found.snapshot.of(types.LISTENER)[name].body)
+def _pod_listener(translation: Translation) -> Any:
+    name = next(iter(translation.pods.values())).listener
+    return m.listener.Listener.FromString(translation.snapshot.of(types.LISTENER)[name].body)
 
 
 def test_the_snapshot_is_consistent(objs: Any, translate: Translate) -> None:
     """Every route table a listener names and every assignment a cluster waits for is there."""
     shop(objs)
-    found = translate(objs)
+    translation = translate(objs)
     tables = set()
-    for resource in found.snapshot.of(types.LISTENER).values():
+    for resource in translation.snapshot.of(types.LISTENER).values():
         for chain in m.listener.Listener.FromString(resource.body).filter_chains:
             manager = m.hcm.HttpConnectionManager()
             if chain.filters[-1].typed_config.Unpack(manager):
                 tables.add(manager.rds.route_config_name)
-    assert tables == set(found.snapshot.of(types.ROUTES))
+    assert tables == set(translation.snapshot.of(types.ROUTES))
     waiting = {
         name
-        for name, resource in found.snapshot.of(types.CLUSTER).items()
+        for name, resource in translation.snapshot.of(types.CLUSTER).items()
         if m.cluster.Cluster.FromString(resource.body).type == m.cluster.Cluster.EDS
     }
-    assert waiting == set(found.snapshot.of(types.ENDPOINTS))
+    assert waiting == set(translation.snapshot.of(types.ENDPOINTS))
 
 
 def test_pods_outside_the_mesh_have_no_listener(objs: Any, translate: Translate) -> None:
@@ -379,10 +379,10 @@ def test_a_failure_names_the_object_that_caused_it(objs: Any, translate: Transla
 
 
 def codes(objs: Any, translate: Translate) -> dict[str, set[str]]:
-    found: dict[str, set[str]] = {}
+    by_owner: dict[str, set[str]] = {}
     for finding in analysis.findings(objs.world(), translate(objs)):
-        found.setdefault(finding.origin.name, set()).add(finding.code)
-    return found
+        by_owner.setdefault(finding.origin.name, set()).add(finding.code)
+    return by_owner
 
 
 def test_a_sound_world_has_no_findings(objs: Any, translate: Translate) -> None:

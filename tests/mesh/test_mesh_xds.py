@@ -31,10 +31,10 @@ def resource(name: str, version: str) -> Resource:
     return Resource(name, version, f"{name}={version}".encode())
 
 
-def snapshot(**found: Mapping[str, str]) -> Snapshot:
+def snapshot(**kinds: Mapping[str, str]) -> Snapshot:
     """`snapshot(C={"a": "1"})`: names and versions by type."""
     return Snapshot(
-        {SHORT[kind]: {name: resource(name, v) for name, v in each.items()} for kind, each in found.items()}
+        {SHORT[kind]: {name: resource(name, v) for name, v in each.items()} for kind, each in kinds.items()}
     )
 
 
@@ -48,19 +48,19 @@ class Client:
         self.stream = stream
         self.bad = set(bad)
         self.has: dict[str, dict[str, str]] = {url: {} for url in NAMES}
-        self.asked: dict[str, set[str]] = {types.ENDPOINTS: set(), types.ROUTES: set()}
+        self.subscribed: dict[str, set[str]] = {types.ENDPOINTS: set(), types.ROUTES: set()}
         self.log: list[str] = []
         self.warming: set[str] = set()
-        self.held: Request | None = None
+        self.postponed: Request | None = None
         self.inbox: list[Response] = []
 
     def connect(self) -> None:
-        known = self.has
+        versions = self.has
         for url in (types.CLUSTER, types.ENDPOINTS, types.LISTENER, types.ROUTES):
-            names = tuple(sorted(self.asked.get(url, ())))
-            if url in self.asked and not names:
+            names = tuple(sorted(self.subscribed.get(url, ())))
+            if url in self.subscribed and not names:
                 continue
-            self._send(Request(url, subscribe=names, initial_versions=dict(known[url])))
+            self._send(Request(url, subscribe=names, initial_versions=dict(versions[url])))
         self.run()
 
     def take(self, responses: list[Response]) -> None:
@@ -92,33 +92,33 @@ class Client:
             self._drop(url, name)
         answer = Request(url, nonce=response.nonce, error=f"bad {refused}" if refused else "")
         if url == types.CLUSTER and self.warming:
-            assert self.held is None
-            self.held = answer
+            assert self.postponed is None
+            self.postponed = answer
             return
         self._send(answer)
-        if url == types.ENDPOINTS and not self.warming and self.held is not None:
-            held, self.held = self.held, None
-            self._send(held)
+        if url == types.ENDPOINTS and not self.warming and self.postponed is not None:
+            answer_, self.postponed = self.postponed, None
+            self._send(answer_)
 
     def _put(self, url: str, name: str, version: str) -> None:
         if url == types.CLUSTER and self.has[url].get(name) != version:
             self.warming.add(name)  # one that is the same is left as it is
         self.has[url][name] = version
-        wanted = {types.CLUSTER: types.ENDPOINTS, types.LISTENER: types.ROUTES}.get(url)
+        dependent = {types.CLUSTER: types.ENDPOINTS, types.LISTENER: types.ROUTES}.get(url)
         if url == types.ENDPOINTS:
             self.warming.discard(name)
-        if wanted is not None and name not in self.asked[wanted]:
-            self.asked[wanted].add(name)
-            self._send(Request(wanted, subscribe=(name,)))
+        if dependent is not None and name not in self.subscribed[dependent]:
+            self.subscribed[dependent].add(name)
+            self._send(Request(dependent, subscribe=(name,)))
 
     def _drop(self, url: str, name: str) -> None:
         self.has[url].pop(name, None)
-        wanted = {types.CLUSTER: types.ENDPOINTS, types.LISTENER: types.ROUTES}.get(url)
-        if wanted is not None and name in self.asked[wanted]:
-            self.asked[wanted].discard(name)
-            self.has[wanted].pop(name, None)
+        dependent = {types.CLUSTER: types.ENDPOINTS, types.LISTENER: types.ROUTES}.get(url)
+        if dependent is not None and name in self.subscribed[dependent]:
+            self.subscribed[dependent].discard(name)
+            self.has[dependent].pop(name, None)
             self.warming.discard(name)
-            self._send(Request(wanted, unsubscribe=(name,)))
+            self._send(Request(dependent, unsubscribe=(name,)))
 
 
 def whole(**versions: str) -> Snapshot:
@@ -222,7 +222,7 @@ def test_a_client_that_comes_back_is_told_only_what_it_missed() -> None:
     first.connect()
     again = Stream(whole(a="1", c="1"))
     client = Client(again)
-    client.has, client.asked = first.has, first.asked
+    client.has, client.subscribed = first.has, first.subscribed
     client.connect()
     assert client.log[0] == "C+c1"
     assert "a1" not in "".join(client.log)
@@ -296,13 +296,13 @@ def test_a_client_ends_with_what_is_served(
             again = Stream(snapshot(C=lower, E=lower, L=upper, R=upper))
             client.stream, stream = again, again
             client.warming.clear()
-            client.held = None
+            client.postponed = None
             client.connect()
     assert stream.settled
-    for kind, wanted in (("C", lower), ("L", upper)):
+    for kind, expected in (("C", lower), ("L", upper)):
         has = client.has[SHORT[kind]]
-        assert set(has) <= set(wanted)
-        for name, version in wanted.items():
+        assert set(has) <= set(expected)
+        for name, version in expected.items():
             assert has.get(name) == version or f"{name}{version}" in bad
 
 
