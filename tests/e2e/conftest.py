@@ -32,10 +32,10 @@ def api_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[harness.Api
     server.start()
     yield server
     alive = server.alive()
-    said = server.process.text if server.process else ""
+    output = server.process.text if server.process else ""
     server.close()
-    assert alive, f"the API server did not survive the tests:\n{said}"
-    assert "Traceback" not in said, said
+    assert alive, f"the API server did not survive the tests:\n{output}"
+    assert "Traceback" not in output, output
 
 
 @pytest.fixture(scope="module")
@@ -64,13 +64,13 @@ def http(api_server: harness.ApiServer) -> harness.Http:
 def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[harness.Platform]:
     """A whole platform, as `ondol up --detach` starts it, with the test application's image."""
     harness.need_host()
-    made = harness.Platform(tmp_path_factory.mktemp("platform") / "data")
+    started = harness.Platform(tmp_path_factory.mktemp("platform") / "data")
     try:
-        made.up()
-        made("image", "build", harness.HERE / "app", "--tag", "probe:1")
-        yield made
+        started.up()
+        started("image", "build", harness.HERE / "app", "--tag", "probe:1")
+        yield started
     finally:
-        made.down()
+        started.down()
 
 
 @pytest.fixture(scope="session")

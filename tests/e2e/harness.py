@@ -118,8 +118,8 @@ def kubectl_version() -> Version:
     """Of the kubectl on PATH; skips where there is none."""
     if shutil.which(_KUBECTL) is None:
         pytest.skip("no kubectl on PATH: apt-get install kubernetes-client, or another kubectl")
-    found = run([_KUBECTL, "version", "--client", "-o", "json"]).document["clientVersion"]
-    return Version(found["gitVersion"], int(re.sub(r"\D.*", "", found["minor"])))
+    version = run([_KUBECTL, "version", "--client", "-o", "json"]).document["clientVersion"]
+    return Version(version["gitVersion"], int(re.sub(r"\D.*", "", version["minor"])))
 
 
 @dataclass(frozen=True, slots=True)
@@ -433,17 +433,17 @@ def get(url: str, *, headers: Mapping[str, str] | None = None, timeout_s: float 
     request = urllib.request.Request(url, headers=dict(headers or {}))
     try:
         with urllib.request.urlopen(request, timeout=timeout_s) as answer:
-            found, body = answer.status, answer.read()
+            status, body = answer.status, answer.read()
     except urllib.error.HTTPError as error:
         with error:
-            found, body = error.code, error.read()
+            status, body = error.code, error.read()
     except OSError as error:
-        found, body = 0, str(error).encode()
+        status, body = 0, str(error).encode()
     try:
         value = json.loads(body)
     except ValueError:
         value = body.decode(errors="replace")
-    return Reply(found, value, time.monotonic() - began)
+    return Reply(status, value, time.monotonic() - began)
 
 
 def ask(address: str, what: str, **query: Any) -> Any:
@@ -462,8 +462,8 @@ def through(address: str, url: str, headers: Mapping[str, str] | None = None) ->
     reply = get(f"http://{address}:8080/fetch?{query}", timeout_s=25)
     if reply.status != 200:
         return Reply(0, f"the pod that was to ask: {reply}", reply.seconds)
-    found = reply.value
-    body = found["body"]
+    value = reply.value
+    body = value["body"]
     with contextlib.suppress(ValueError):
         body = json.loads(body)
-    return Reply(found["status"], body, found["seconds"])
+    return Reply(value["status"], body, value["seconds"])

@@ -23,7 +23,7 @@ from ondol.base.clock import SystemClock
 
 
 async def _serve(data_dir: Path, port: int, compaction_interval_s: float) -> None:
-    kept = store.open_file(data_dir / "store.db")  # first: nothing is touched if another process has it
+    log = store.open_file(data_dir / "store.db")  # first: nothing is touched if another process has it
     clock = SystemClock()
     admin = pki.Client("admin", "ondol:admin", ("system:masters",))
     keys = pki.ensure(data_dir / "pki", clock=clock, clients=[admin])
@@ -36,7 +36,7 @@ async def _serve(data_dir: Path, port: int, compaction_interval_s: float) -> Non
             ca_certificate=authority.decode(),
             compaction_interval_s=compaction_interval_s,
         ),
-        kept,
+        log,
         clock,
         random.SystemRandom(),
         service_account_key=keys.service_account_key_file.read_bytes(),
@@ -54,10 +54,10 @@ async def _serve(data_dir: Path, port: int, compaction_interval_s: float) -> Non
     try:
         await server.serve(cast("server.Application", app), config, started=started)
     finally:
-        kept.close()
+        log.close()
 
 
-async def _until_told(data_dir: Path, port: int, compaction_interval_s: float) -> None:
+async def _serve_until_signal(data_dir: Path, port: int, compaction_interval_s: float) -> None:
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with anyio.create_task_group() as group:
             group.start_soon(_serve, data_dir, port, compaction_interval_s)
@@ -77,6 +77,6 @@ def _one_line(group: BaseException) -> str:
 if __name__ == "__main__":
     try:
         where, port, interval = Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
-        anyio.run(_until_told, where, port, interval, backend_options={"use_uvloop": True})
+        anyio.run(_serve_until_signal, where, port, interval, backend_options={"use_uvloop": True})
     except (errors.OndolError, BaseExceptionGroup) as failure:
         sys.exit(_one_line(failure))

@@ -55,12 +55,12 @@ def test_create_token(kubectl: Kubectl, tmp_path: Path) -> None:
 def test_rbac_allows_what_it_says(kubectl: Kubectl, http: Http, tmp_path: Path) -> None:
     """A role binding lets a service account do that and no more, from the next request on."""
     robot = as_token(kubectl, new_token(http, kubectl, "robot"), tmp_path)
-    said = robot.refused("get", "pods")
+    message = robot.refused("get", "pods")
     expected = (
         f'pods is forbidden: User "system:serviceaccount:{kubectl.namespace}:robot" cannot list resource '
         f'"pods" in API group "" in the namespace "{kubectl.namespace}"'
     )
-    assert expected in said
+    assert expected in message
     kubectl("create", "role", "reader", "--verb=get,list", "--resource=pods")
     kubectl("create", "rolebinding", "r", "--role=reader", f"--serviceaccount={kubectl.namespace}:robot")
     robot("get", "pods")
@@ -95,8 +95,8 @@ def test_no_escalation(kubectl: Kubectl, http: Http, tmp_path: Path) -> None:
     robot = as_token(kubectl, new_token(http, kubectl, "robot"), tmp_path)
     kubectl("create", "role", "author", "--verb=create,get", "--resource=roles.rbac.authorization.k8s.io")
     kubectl("create", "rolebinding", "a", "--role=author", f"--serviceaccount={kubectl.namespace}:robot")
-    said = robot.refused("create", "role", "all", "--verb=get", "--resource=secrets")
-    assert "attempting to grant RBAC permissions not currently held" in said
+    message = robot.refused("create", "role", "all", "--verb=get", "--resource=secrets")
+    assert "attempting to grant RBAC permissions not currently held" in message
 
 
 def test_bad_tokens_are_refused(kubectl: Kubectl, http: Http, tmp_path: Path) -> None:

@@ -26,8 +26,8 @@ def named(name: str, kind: str = "ConfigMap") -> dict[str, Any]:
 
 def refused(kubectl: Kubectl, document: Any, message: str) -> None:
     """Refused by the server itself, with this message; nothing of it is stored."""
-    said = kubectl.refused("create", "--validate=false", "-f", "-", stdin=document)
-    assert message in said
+    answer = kubectl.refused("create", "--validate=false", "-f", "-", stdin=document)
+    assert message in answer
     names = {o["metadata"]["name"] for o in kubectl.list("pods,configmaps")}
     assert names <= {"kube-root-ca.crt"}
 
@@ -51,8 +51,8 @@ def test_malformed_files(kubectl: Kubectl, text: str, message: str) -> None:
 @pytest.mark.parametrize("words", [("apply",), ("create",), ("apply", "--validate=false")])
 def test_unknown_kind(kubectl: Kubectl, words: tuple[str, ...]) -> None:
     """A kind that nobody serves is named as such."""
-    said = kubectl.refused(*words, "-f", "-", stdin=named("x", "Spaceship"))
-    assert 'no matches for kind "Spaceship" in version "v1"' in said
+    message = kubectl.refused(*words, "-f", "-", stdin=named("x", "Spaceship"))
+    assert 'no matches for kind "Spaceship" in version "v1"' in message
 
 
 def test_unknown_resource(kubectl: Kubectl) -> None:
@@ -74,8 +74,8 @@ def test_unknown_resource(kubectl: Kubectl) -> None:
 def test_unknown_fields(kubectl: Kubectl, document: dict[str, Any], field: str) -> None:
     """A misspelt field is an error, not silence."""
     kubectl.version.need(25, "field validation by the server")
-    said = kubectl.refused("create", "-f", "-", stdin=document)
-    assert f'strict decoding error: unknown field "{field}"' in said
+    message = kubectl.refused("create", "-f", "-", stdin=document)
+    assert f'strict decoding error: unknown field "{field}"' in message
 
 
 @pytest.mark.parametrize(
@@ -101,8 +101,8 @@ def test_bad_names(kubectl: Kubectl, name: str) -> None:
 
 def test_a_bad_name_applied_by_the_server(kubectl: Kubectl) -> None:
     """Server-side apply of a new object is held to the same rules."""
-    said = kubectl.refused("apply", "--server-side", "-f", "-", stdin=named("Bad_Name"))
-    assert 'The ConfigMap "Bad_Name" is invalid: metadata.name: Invalid value' in said
+    message = kubectl.refused("apply", "--server-side", "-f", "-", stdin=named("Bad_Name"))
+    assert 'The ConfigMap "Bad_Name" is invalid: metadata.name: Invalid value' in message
 
 
 @pytest.mark.parametrize(
@@ -157,11 +157,11 @@ def test_invalid_pods(kubectl: Kubectl, spec: dict[str, Any], message: str) -> N
 
 def test_every_fault_is_told_at_once(kubectl: Kubectl) -> None:
     """Two faults, two causes in one answer."""
-    said = kubectl.refused(
+    message = kubectl.refused(
         "create", "--validate=false", "-f", "-", stdin=pod(containers=[{"name": "A", "image": ""}])
     )
-    assert "spec.containers[0].name" in said
-    assert "spec.containers[0].image" in said
+    assert "spec.containers[0].name" in message
+    assert "spec.containers[0].image" in message
 
 
 def test_immutable_fields(kubectl: Kubectl) -> None:
@@ -172,8 +172,8 @@ def test_immutable_fields(kubectl: Kubectl) -> None:
     selector = '{"spec":{"selector":{"matchLabels":{"more":"labels"}}}}'
     assert "field is immutable" in kubectl.refused("patch", "deployment", "web", "-p", selector)
     address = '{"spec":{"clusterIP":"10.96.0.77","clusterIPs":["10.96.0.77"]}}'
-    said = kubectl.refused("patch", "service", "web", "--type=merge", "-p", address)
-    assert "field is immutable" in said or "may not change once set" in said
+    message = kubectl.refused("patch", "service", "web", "--type=merge", "-p", address)
+    assert "field is immutable" in message or "may not change once set" in message
     command = '{"spec":{"containers":[{"name":"main","command":["other"]}]}}'
     assert "pod updates may not change fields other than" in kubectl.refused(
         "patch", "pod", "bad", "-p", command
@@ -184,8 +184,8 @@ def test_immutable_fields(kubectl: Kubectl) -> None:
 def test_immutable_config_map(kubectl: Kubectl) -> None:
     """A ConfigMap that is declared immutable is."""
     kubectl.apply(config_map(data={"a": "1"}, immutable=True))
-    said = kubectl.refused("patch", "configmap", "bad", "--type=merge", "-p", '{"data":{"a":"2"}}')
-    assert "field is immutable when `immutable` is set" in said
+    message = kubectl.refused("patch", "configmap", "bad", "--type=merge", "-p", '{"data":{"a":"2"}}')
+    assert "field is immutable when `immutable` is set" in message
 
 
 def test_too_large_object(kubectl: Kubectl) -> None:
@@ -258,8 +258,8 @@ def test_kind_in_the_wrong_place(http: Http, kubectl: Kubectl) -> None:
 
 def test_missing_and_protected_namespaces(kubectl: Kubectl, admin: Kubectl) -> None:
     """Nothing is created in a namespace that is not there; `default` is not deleted."""
-    said = admin.inside("nowhere").refused("create", "configmap", "a")
-    assert 'namespaces "nowhere" not found' in said
+    message = admin.inside("nowhere").refused("create", "configmap", "a")
+    assert 'namespaces "nowhere" not found' in message
     assert "may not be deleted" in admin.refused("delete", "namespace", "default")
 
 
@@ -302,6 +302,6 @@ def test_what_is_not_supported_yet(http: Http, kubectl: Kubectl, words: tuple[st
     command = kubectl.command(*words)
     result = run([*command, "--", "ls"] if words[0] == "exec" else command)
     assert result.status == 1, str(result)
-    *before, said = result.err.splitlines()
-    assert said.endswith(f"{part} is not supported by this server yet")
+    *before, message = result.err.splitlines()
+    assert message.endswith(f"{part} is not supported by this server yet")
     assert before in ([], ["If you don't see a command prompt, try pressing enter."])

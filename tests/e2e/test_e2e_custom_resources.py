@@ -102,9 +102,9 @@ def test_status_subresource(kubectl: Kubectl) -> None:
     assert "status" not in kubectl.get("cache", "one")
     status = status.replace("9", "5")
     kubectl("patch", "cache", "one", "--subresource=status", "--type=merge", "-p", status)
-    found = kubectl.get("cache", "one")
-    assert found["spec"]["size"] == 9
-    assert found["metadata"]["generation"] == 2
+    cached = kubectl.get("cache", "one")
+    assert cached["spec"]["size"] == 9
+    assert cached["metadata"]["generation"] == 2
     assert kubectl("get", "caches").splitlines()[1].split() == ["one", "9", "True"]
     kubectl("wait", "--for=condition=Ready", "cache/one", "--timeout=5s")
 
@@ -132,8 +132,8 @@ def test_scale_subresource(kubectl: Kubectl) -> None:
 )
 def test_validation_messages(kubectl: Kubectl, spec: dict[str, Any], message: str) -> None:
     """What breaks the schema is refused with field, value and rule."""
-    said = kubectl.refused("apply", "--validate=false", "-f", "-", stdin=cache("wrong", **spec))
-    assert message in said
+    answer = kubectl.refused("apply", "--validate=false", "-f", "-", stdin=cache("wrong", **spec))
+    assert message in answer
     assert kubectl.list("caches") == []
 
 
@@ -174,8 +174,8 @@ def test_definition_with_a_bad_schema(admin: Kubectl) -> None:
     """A definition that breaks the rules of structural schemas is refused with the path of the fault."""
     wrong = definition("bad.example.com")
     wrong["spec"]["versions"][0]["schema"] = {"openAPIV3Schema": {"properties": {"spec": {}}}}
-    said = admin.refused("apply", "--validate=false", "-f", "-", stdin=wrong)
-    assert "spec.versions[0].schema.openAPIV3Schema" in said or "openAPIV3Schema.type" in said
+    message = admin.refused("apply", "--validate=false", "-f", "-", stdin=wrong)
+    assert "spec.versions[0].schema.openAPIV3Schema" in message or "openAPIV3Schema.type" in message
 
 
 def test_definition_whose_name_does_not_fit(admin: Kubectl) -> None:

@@ -67,8 +67,8 @@ def test_acknowledged_writes_survive_kill_9(tmp_path: Path) -> None:
             writer.stop.set()
             writer.join(30)
         acknowledged = {name: uid for writer in writers for name, uid in writer.acknowledged.items()}
-        found = stored(Http(server.kubeconfig))
-        assert {name: found.get(name) for name in acknowledged} == acknowledged
+        names = stored(Http(server.kubeconfig))
+        assert {name: names.get(name) for name in acknowledged} == acknowledged
     finally:
         for writer in writers:
             writer.stop.set()
@@ -90,10 +90,10 @@ def test_versions_go_on_after_a_crash(tmp_path: Path) -> None:
         order = [int(o["metadata"]["resourceVersion"]) for o in (first, second, third)]
         assert order == sorted(set(order))
         answer = http("GET", f"{PLACE}?watch=1&resourceVersion={version}&timeoutSeconds=1")
-        told = [json.loads(line) for line in answer.body.splitlines()]
-        gone = answer.status == 410 or told[0]["type"] == "ERROR"
-        names = [event["object"]["metadata"].get("name") for event in told if event["type"] == "ADDED"]
-        assert gone or [n for n in names if n in {"second", "third"}] == ["second", "third"], told
+        events_ = [json.loads(line) for line in answer.body.splitlines()]
+        compacted = answer.status == 410 or events_[0]["type"] == "ERROR"
+        names = [event["object"]["metadata"].get("name") for event in events_ if event["type"] == "ADDED"]
+        assert compacted or [n for n in names if n in {"second", "third"}] == ["second", "third"], events_
     finally:
         server.close()
 

@@ -45,25 +45,25 @@ def status(http: Http, method: str, path: str, code: int, **request: Any) -> dic
 def test_statuses(http: Http, method: str, path: str, code: int, reason: str) -> None:
     """Each fault has Kubernetes' code and reason."""
     body: Any = {} if method in {"PUT", "POST"} else None
-    found = status(http, method, path, code, body=body)
-    assert reason in ("", found["reason"])
+    answer = status(http, method, path, code, body=body)
+    assert reason in ("", answer["reason"])
 
 
 def test_not_found_names_the_object(http: Http) -> None:
     """The details of a Status say which object was meant."""
-    found = status(http, "GET", "/apis/apps/v1/namespaces/default/deployments/none", 404)
-    assert found["details"] == {"name": "none", "group": "apps", "kind": "deployments"}
+    answer = status(http, "GET", "/apis/apps/v1/namespaces/default/deployments/none", 404)
+    assert answer["details"] == {"name": "none", "group": "apps", "kind": "deployments"}
 
 
 def test_media_types(http: Http) -> None:
     """A form that cannot be answered is 406, a body that cannot be read 415, each with what can."""
     place = "/api/v1/namespaces/default/configmaps"
-    found = status(http, "GET", place, 406, headers={"Accept": "image/png"})
-    assert "application/json" in found["message"]
-    found = status(http, "POST", place, 415, body=b"<a/>", headers={"Content-Type": "application/xml"})
-    assert "application/json" in found["message"]
-    found = status(http, "PATCH", f"{place}/none", 415, body={})
-    assert "application/merge-patch+json" in found["message"]
+    answer = status(http, "GET", place, 406, headers={"Accept": "image/png"})
+    assert "application/json" in answer["message"]
+    answer = status(http, "POST", place, 415, body=b"<a/>", headers={"Content-Type": "application/xml"})
+    assert "application/json" in answer["message"]
+    answer = status(http, "PATCH", f"{place}/none", 415, body={})
+    assert "application/merge-patch+json" in answer["message"]
 
 
 def test_yaml_both_ways(http: Http, kubectl: Kubectl) -> None:
@@ -113,9 +113,9 @@ def test_watch_resumes_where_a_list_ended(http: Http, kubectl: Kubectl) -> None:
     kubectl("create", "configmap", "one")
     kubectl("label", "configmap", "one", "a=b")
     kubectl("delete", "configmap", "one")
-    told = events(http, f"{place}?watch=1&resourceVersion={version}&timeoutSeconds=1")
-    assert [event["type"] for event in told] == ["ADDED", "MODIFIED", "DELETED"]
-    versions = [int(event["object"]["metadata"]["resourceVersion"]) for event in told]
+    changes = events(http, f"{place}?watch=1&resourceVersion={version}&timeoutSeconds=1")
+    assert [event["type"] for event in changes] == ["ADDED", "MODIFIED", "DELETED"]
+    versions = [int(event["object"]["metadata"]["resourceVersion"]) for event in changes]
     assert versions == sorted(set(versions))
 
 
@@ -123,9 +123,9 @@ def test_watch_with_initial_events(http: Http, kubectl: Kubectl) -> None:
     """A streaming list gives all objects, then a bookmark that says it is complete."""
     query = "watch=1&sendInitialEvents=true&allowWatchBookmarks=true&resourceVersionMatch=NotOlderThan"
     kubectl("create", "configmap", "one")
-    told = events(http, f"/api/v1/namespaces/{kubectl.namespace}/configmaps?{query}&timeoutSeconds=1")
-    assert [event["type"] for event in told][:3] == ["ADDED", "ADDED", "BOOKMARK"]
-    assert told[2]["object"]["metadata"]["annotations"] == {"k8s.io/initial-events-end": "true"}
+    changes = events(http, f"/api/v1/namespaces/{kubectl.namespace}/configmaps?{query}&timeoutSeconds=1")
+    assert [event["type"] for event in changes][:3] == ["ADDED", "ADDED", "BOOKMARK"]
+    assert changes[2]["object"]["metadata"]["annotations"] == {"k8s.io/initial-events-end": "true"}
 
 
 @pytest.fixture
@@ -143,7 +143,7 @@ def test_watch_from_forgotten_history(forgetful: Http) -> None:
     version = http("GET", place).document["metadata"]["resourceVersion"]
     assert http("POST", place, body={"metadata": {"name": "one"}}).status == 201
 
-    def gone() -> bool:
+    def compacted() -> bool:
         answer = http("GET", f"{place}?watch=1&resourceVersion={version}&timeoutSeconds=1")
         if answer.status == 410:
             assert answer.document["reason"] == "Expired"
@@ -151,7 +151,7 @@ def test_watch_from_forgotten_history(forgetful: Http) -> None:
         lines = [json.loads(line) for line in answer.body.splitlines()]
         return any(line["type"] == "ERROR" and line["object"]["code"] == 410 for line in lines)
 
-    eventually(gone, "410 Gone", every_s=0.5)
+    eventually(compacted, "410 Gone", every_s=0.5)
     version = http("GET", place).document["metadata"]["resourceVersion"]
     assert events(http, f"{place}?watch=1&resourceVersion={version}&timeoutSeconds=1") == []
 

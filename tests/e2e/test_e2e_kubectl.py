@@ -240,10 +240,10 @@ def test_scale_and_set_image(kubectl: Kubectl) -> None:
     kubectl.apply(deployment("web"))
     kubectl("scale", "deployment", "web", "--replicas=4")
     kubectl("set", "image", "deployment/web", "web=web:2")
-    found = kubectl.get("deployment", "web")
-    assert found["spec"]["replicas"] == 4
-    assert found["spec"]["template"]["spec"]["containers"][0]["image"] == "web:2"
-    assert found["metadata"]["generation"] == 3
+    read = kubectl.get("deployment", "web")
+    assert read["spec"]["replicas"] == 4
+    assert read["spec"]["template"]["spec"]["containers"][0]["image"] == "web:2"
+    assert read["metadata"]["generation"] == 3
     assert "Expected replicas to be 9, was 4" in kubectl.refused(
         "scale", "deployment", "web", "--current-replicas=9", "--replicas=1"
     )
@@ -268,9 +268,9 @@ def test_delete_by_label_and_all(kubectl: Kubectl) -> None:
 
 def test_finalizer_holds_a_deletion(kubectl: Kubectl) -> None:
     """An object with a finalizer stays, marked as deleted, until the finalizer is taken off."""
-    held = config_map("held")
-    held["metadata"]["finalizers"] = ["example.com/hold"]
-    kubectl.apply(held)
+    finalized = config_map("held")
+    finalized["metadata"]["finalizers"] = ["example.com/hold"]
+    kubectl.apply(finalized)
     kubectl("delete", "configmap", "held", "--wait=false")
     assert kubectl.get("configmap", "held")["metadata"]["deletionTimestamp"]
     kubectl("patch", "configmap", "held", "--type=merge", "-p", '{"metadata":{"finalizers":null}}')
@@ -356,6 +356,6 @@ def test_secrets_are_base64(kubectl: Kubectl) -> None:
     """The field stringData is write-only; data comes back in base64."""
     secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}, "stringData": {"a": "b"}}
     kubectl.apply(secret)
-    found = kubectl.get("secret", "s")
-    assert found["data"] == {"a": "Yg=="}
-    assert "stringData" not in found
+    read = kubectl.get("secret", "s")
+    assert read["data"] == {"a": "Yg=="}
+    assert "stringData" not in read

@@ -24,10 +24,10 @@ pytestmark = pytest.mark.e2e
 def client(api_server: ApiServer) -> Iterator[lightkube.Client]:
     """A client in a namespace of its own."""
     config = KubeConfig.from_file(api_server.kubeconfig)
-    made = lightkube.Client(config=config, namespace="light", field_manager="light")
-    made.create(Namespace(metadata=ObjectMeta(name="light")))
-    yield made
-    made._client._client.close()  # the library has no public way to close its connections
+    connected = lightkube.Client(config=config, namespace="light", field_manager="light")
+    connected.create(Namespace(metadata=ObjectMeta(name="light")))
+    yield connected
+    connected._client._client.close()  # the library has no public way to close its connections
 
 
 def config_map(name: str, **data: str) -> ConfigMap:
@@ -36,10 +36,10 @@ def config_map(name: str, **data: str) -> ConfigMap:
 
 def test_create_get_replace_delete(client: lightkube.Client) -> None:
     """The round of a typed object."""
-    made = client.create(config_map("round", a="1"))
-    assert made.metadata is not None
-    made.data = {"a": "2"}
-    client.replace(made)
+    created = client.create(config_map("round", a="1"))
+    assert created.metadata is not None
+    created.data = {"a": "2"}
+    client.replace(created)
     assert client.get(ConfigMap, "round").data == {"a": "2"}
     client.delete(ConfigMap, "round")
     with pytest.raises(ApiError) as error:
@@ -70,19 +70,19 @@ def test_list_in_chunks_and_by_label(client: lightkube.Client) -> None:
     """Its list follows `continue` by itself."""
     for number in range(5):
         client.create(config_map(f"n{number}", n=str(number)))
-    found = [
+    names = [
         m.metadata.name for m in client.list(ConfigMap, labels={"of": "light"}, chunk_size=2) if m.metadata
     ]
-    assert [name for name in found if name and name.startswith("n")] == ["n0", "n1", "n2", "n3", "n4"]
+    assert [name for name in names if name and name.startswith("n")] == ["n0", "n1", "n2", "n3", "n4"]
 
 
 def test_watch(client: lightkube.Client) -> None:
     """Its watch sees creation, change and deletion of one object."""
-    told: list[str] = []
+    events: list[str] = []
 
     def follow() -> None:
         for event, _ in client.watch(ConfigMap, fields={"metadata.name": "watched"}, server_timeout=20):
-            told.append(event)
+            events.append(event)
             if event == "DELETED":
                 return
 
@@ -93,7 +93,7 @@ def test_watch(client: lightkube.Client) -> None:
     client.delete(ConfigMap, "watched")
     thread.join(20)
     assert not thread.is_alive()
-    assert told[-1] == "DELETED"
+    assert events[-1] == "DELETED"
 
 
 def test_deployment_and_scale(client: lightkube.Client) -> None:
@@ -107,9 +107,9 @@ def test_deployment_and_scale(client: lightkube.Client) -> None:
     scaled = Deployment.Scale(metadata=ObjectMeta(name="web", namespace="light"))
     assert scaled is not None
     client.patch(Deployment.Scale, "web", {"spec": {"replicas": 3}}, patch_type=PatchType.MERGE)
-    found = client.get(Deployment, "web")
-    assert found.spec is not None
-    assert found.spec.replicas == 3
+    deployment = client.get(Deployment, "web")
+    assert deployment.spec is not None
+    assert deployment.spec.replicas == 3
     client.delete(Deployment, "web", cascade=CascadeType.ORPHAN)
 
 

@@ -31,9 +31,9 @@ for path in sys.argv[1:]:
 
 @pytest.fixture(scope="module")
 def instance(platform: Platform) -> instances.Instance:
-    found = instances.load(platform.data_dir)
-    assert found is not None
-    return found
+    loaded = instances.load(platform.data_dir)
+    assert loaded is not None
+    return loaded
 
 
 def test_parts_are_at_sockets_and_say_so(platform: Platform, instance: instances.Instance) -> None:
@@ -83,7 +83,7 @@ def test_a_port_of_the_platform_is_no_host_port(space: Kubectl, instance: instan
         pod["spec"]["containers"][0]["ports"] = [{"containerPort": 8080, "hostPort": port}]
         space.apply(pod)
 
-        def told(name: str = name) -> bool:
+        def refused(name: str = name) -> bool:
             listed = json.loads(space("get", "events", "-o", "json"))["items"]
             return any(
                 (e["reason"], e["message"]) == ("FailedScheduling", _NO_PORT)
@@ -91,5 +91,5 @@ def test_a_port_of_the_platform_is_no_host_port(space: Kubectl, instance: instan
                 if e["involvedObject"]["name"] == name
             )
 
-        eventually(told, f"the event of {name}")
+        eventually(refused, f"the event of {name}")
         assert space.path("pod", name, ".status.phase") == "Pending"

@@ -256,8 +256,8 @@ def test_foreground_start_says_what_to_do_next(tmp_path: Path, kubectl_version: 
     need_host()
     platform = Platform(tmp_path / "data")
     with background([ONDOL, "up", "--data-dir", platform.data_dir]) as up:
-        said = up.says("In another terminal: ")
-        line = said.partition("In another terminal: ")[2].splitlines()[0]
+        hint = up.says("In another terminal: ")
+        line = hint.partition("In another terminal: ")[2].splitlines()[0]
         listed = run(["bash", "-c", line])
         assert " Ready " in listed.out, str(listed)
         up.process.send_signal(signal.SIGINT)
@@ -279,14 +279,14 @@ def test_full_disk(tmp_path: Path, kubectl_version: Version) -> None:
         kubectl("create", "configmap", "before", "--from-literal=a=b")
         fill(mount / "ballast")
         http, place = Http(platform.kubeconfig), "/api/v1/namespaces/default/configmaps"
-        made, refused = [], None
+        created, refused = [], None
         for number in range(200):
             body = {"metadata": {"name": f"during{number}"}, "data": {"a": "x" * 50_000}}
             answer = http("POST", place, body=body)
             if answer.status != 201:
                 refused = answer
                 break
-            made.append(f"during{number}")
+            created.append(f"during{number}")
         assert refused is not None, "no write was refused"
         assert refused.status in {500, 503, 507}
         assert refused.document["kind"] == "Status"
@@ -298,7 +298,7 @@ def test_full_disk(tmp_path: Path, kubectl_version: Version) -> None:
         (mount / "ballast").unlink()
         eventually(lambda: kubectl.run("create", "configmap", "after").status == 0, "writes work again")
         names = {o["metadata"]["name"] for o in kubectl.list("configmaps")}
-        assert {"before", "after", *made} <= names
+        assert {"before", "after", *created} <= names
         platform.down()
         platform.up()
         assert {o["metadata"]["name"] for o in kubectl.list("configmaps")} == names
@@ -318,11 +318,11 @@ def test_corrupt_layer(stage: Stage) -> None:
     changed = stage.platform.data_dir.parent / "changed"
     shutil.copytree(HERE / "app", changed)
     (changed / "other.py").write_text("# other bytes, so that this layer is nobody else's\n")
-    known = set(blobs)
+    before = set(blobs)
     stage.platform("image", "build", changed, "--tag", "damaged:1")
     fresh = {
         f for f in (stage.platform.data_dir / "images").rglob("*") if f.is_file() and len(f.name) == 64
-    } - known
+    } - before
     for blob in fresh:
         content = blob.read_bytes()
         if not content.startswith(b"{"):
@@ -333,8 +333,8 @@ def test_corrupt_layer(stage: Stage) -> None:
     def message() -> str:
         return stage.kubectl.path("pod", "damaged", ".status.containerStatuses[0].state.waiting.message")
 
-    said = eventually(message, "the pod waits and says why")
-    assert any(word in said for word in ("corrupt", "digest", "damaged", "layer")), said
+    text = eventually(message, "the pod waits and says why")
+    assert any(word in text for word in ("corrupt", "digest", "damaged", "layer")), text
     stage.kubectl("delete", "pod", "damaged")
     assert through(stage.address("client"), "http://server/").status == 200
 
@@ -413,8 +413,8 @@ def test_nothing_secret_is_open_to_others(stage: Stage) -> None:
     """Objects, keys, tokens, volumes and traces are the owner's alone, however open the folder is."""
     data_dir = stage.platform.data_dir
     nobody = as_nobody(data_dir)
-    found = run([*nobody, "find", data_dir, "-type", "f", "-readable"]).lines
-    open_to_all = {Path(line).relative_to(data_dir).parts[0] for line in found}
+    readable = run([*nobody, "find", data_dir, "-type", "f", "-readable"]).lines
+    open_to_all = {Path(line).relative_to(data_dir).parts[0] for line in readable}
     assert open_to_all <= {"images", "layers", "rootfs", "instance.json"}
 
 

@@ -46,12 +46,12 @@ class World:
         )
 
 
-def condition(kubectl: Kubectl, kind: str, name: str, wanted: str) -> dict[str, Any]:
+def condition(kubectl: Kubectl, kind: str, name: str, type_: str) -> dict[str, Any]:
     """What the mesh says of an object as it is now, empty if it has not spoken yet."""
-    found = kubectl.get(kind, name)
-    for entry in found.get("status", {}).get("conditions", []):
-        current = entry.get("observedGeneration") == found["metadata"]["generation"]
-        if current and entry["type"] == wanted:
+    obj = kubectl.get(kind, name)
+    for entry in obj.get("status", {}).get("conditions", []):
+        current = entry.get("observedGeneration") == obj["metadata"]["generation"]
+        if current and entry["type"] == type_:
             return dict(entry)
     return {}
 
@@ -74,9 +74,9 @@ def world(space: Kubectl) -> World:
     for name in ("reviews-v1", "reviews-v2"):
         space("rollout", "status", f"deployment/{name}", "--timeout=25s")
     space("wait", "--for=condition=Ready", "pod/client", "--timeout=25s")
-    made = World(space, space.path("pod", "client", ".status.podIP"))
-    eventually(lambda: made.ask().status == 200, "the service answers")
-    return made
+    ready = World(space, space.path("pod", "client", ".status.podIP"))
+    eventually(lambda: ready.ask().status == 200, "the service answers")
+    return ready
 
 
 @pytest.fixture(autouse=True)
@@ -135,9 +135,9 @@ def test_retries(world: World) -> None:
         reply = world.ask(path=f"/flaky?key=a{next(_numbers)}&times=2")
         return reply if reply.status == 200 else None
 
-    found = eventually(retried, "failures are tried again")
-    assert found is not None
-    assert found.value == 3
+    attempts = eventually(retried, "failures are tried again")
+    assert attempts is not None
+    assert attempts.value == 3
     assert world.ask(path="/flaky?key=b&times=9").status == 503
     assert world.ask(path="/flaky?key=b&times=0").value == 5
 
@@ -170,11 +170,11 @@ def test_destinations_that_are_not_there_are_told(world: World, host: str, subse
     world.settled(objects.virtual_service("reviews", good))
     rule = {"route": [{"destination": {"host": host, "subset": subset}}]}
     world.kubectl.apply(objects.virtual_service("reviews", rule))
-    told = eventually(
+    reported = eventually(
         lambda: condition(world.kubectl, "VirtualService", "reviews", "PassedAnalysis"), "a condition"
     )
-    assert (told["status"], told["reason"]) == ("False", code), told
-    assert (subset if host == "reviews" else host) in told["message"]
+    assert (reported["status"], reported["reason"]) == ("False", code), reported
+    assert (subset if host == "reviews" else host) in reported["message"]
     accepted = condition(world.kubectl, "VirtualService", "reviews", "Accepted")
     assert (accepted["status"], accepted["reason"]) == ("False", "DestinationMissing"), accepted
     assert set(world.versions(10)) == {"1"}
@@ -190,13 +190,13 @@ def test_what_the_proxy_refuses_is_told_and_the_last_good_serves(world: World) -
         "route": [{"destination": {"host": "reviews", "subset": "v2"}}],
     }
     world.kubectl.apply(objects.virtual_service("reviews", bad))
-    told = eventually(
+    reported = eventually(
         lambda: condition(world.kubectl, "VirtualService", "reviews", "Programmed"), "a condition"
     )
-    assert told["status"] == "False", told
-    assert "missing )" in told["message"]
+    assert reported["status"] == "False", reported
+    assert "missing )" in reported["message"]
     assert printed(world.kubectl, "vs", "reviews") == {"PROGRAMMED": "False", "REASON": "RejectedByProxy"}
-    assert told["message"] in world.kubectl("get", "vs", "reviews", "-o", "wide")
+    assert reported["message"] in world.kubectl("get", "vs", "reviews", "-o", "wide")
     assert set(world.versions(10)) == {"1"}
 
 
@@ -289,8 +289,8 @@ def test_traces(world: World, platform: Platform) -> None:
         listed = json.loads(platform("traces", "-o", "json", "--limit", "50"))
         return [trace for trace in listed if trace["traceId"] == trace_id]
 
-    (found,) = eventually(mine, "the trace is listed", every_s=0.5)
-    assert found["rootServiceName"] == "client"
+    (summary,) = eventually(mine, "the trace is listed", every_s=0.5)
+    assert summary["rootServiceName"] == "client"
     drawing = platform("traces", trace_id)
     assert "reviews" in drawing
     assert "ms" in drawing

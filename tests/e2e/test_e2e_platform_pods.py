@@ -72,9 +72,9 @@ def test_environment_and_volumes(space: Kubectl) -> None:
     ]
     space.apply(objects.pod("full", main, initContainers=[writer], volumes=volumes))
     address = ready(space, "full")
-    found = ask(address, "env")
-    assert (found["ONE"], found["PASSWORD"], found["JOINED"]) == ("9", "hunter2", "full-9")
-    assert found["colour"] == "red"
+    variables = ask(address, "env")
+    assert (variables["ONE"], variables["PASSWORD"], variables["JOINED"]) == ("9", "hunter2", "full-9")
+    assert variables["colour"] == "red"
     assert ask(address, "file", path="/etc/settings/colour") == "red"
     assert ask(address, "file", path="/etc/hidden/password") == "hunter2"
     assert ask(address, "file", path="/scratch/note") == "from init"
@@ -111,8 +111,8 @@ def test_exit_codes(space: Kubectl, code: int, phase: str, reason: str) -> None:
     """A pod that is not to be restarted ends as its container did."""
     name = f"exit{code}"
     space.apply(objects.pod(name, objects.python(f"import sys; sys.exit({code})"), restartPolicy="Never"))
-    found = ended(space, name)
-    assert (found["exitCode"], found["reason"]) == (code, reason)
+    state = ended(space, name)
+    assert (state["exitCode"], state["reason"]) == (code, reason)
     eventually(lambda: space.path("pod", name, ".status.phase") == phase, phase)
 
 
@@ -121,8 +121,8 @@ def test_memory_limit(space: Kubectl) -> None:
     limit = {"limits": {"memory": "64Mi"}}
     eater = objects.python("x = b'x' * (300 << 20); print(len(x))", resources=limit)
     space.apply(objects.pod("greedy", eater, restartPolicy="Never"))
-    found = ended(space, "greedy")
-    assert (found["reason"], found["exitCode"]) == ("OOMKilled", 137)
+    state = ended(space, "greedy")
+    assert (state["reason"], state["exitCode"]) == ("OOMKilled", 137)
 
 
 def test_readiness_decides_who_is_asked(space: Kubectl) -> None:

@@ -123,9 +123,9 @@ def test_wrong_service_is_refused(space: Kubectl) -> None:
     """What can never work is told by kubectl apply, with its field; what has no effect is warned of."""
     wrong = knative("wrong", "1", **{"min-scale": "few"})
     wrong["spec"]["template"]["spec"]["containers"][0]["ports"].append({"containerPort": 9090})
-    said = space.refused("apply", "-f", "-", stdin=wrong)
-    assert "spec.template.spec.containers[0].ports[1]" in said
-    assert "annotations[autoscaling.knative.dev/min-scale]: 'few' is not a valid value" in said
+    message = space.refused("apply", "-f", "-", stdin=wrong)
+    assert "spec.template.spec.containers[0].ports[1]" in message
+    assert "annotations[autoscaling.knative.dev/min-scale]: 'few' is not a valid value" in message
     odd = knative("odd", "1", tarrget="5")
     warned = space.run("apply", "--dry-run=server", "-f", "-", stdin=odd)
     assert "Warning: " in warned.err
@@ -233,7 +233,7 @@ def test_image_that_is_not_there(space: Kubectl) -> None:
         conditions = space.get("ksvc", "imageless").get("status", {}).get("conditions", [])
         return next((c for c in conditions if c["type"] == "Ready" and c.get("message")), None)
 
-    told = eventually(ready, "a condition with a message", within_s=40)
-    assert told is not None
-    assert told["status"] != "True"
+    reported = eventually(ready, "a condition with a message", within_s=40)
+    assert reported is not None
+    assert reported["status"] != "True"
     space("delete", "ksvc", "imageless")

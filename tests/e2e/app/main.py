@@ -16,7 +16,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final
 
 _failures: dict[str, int] = {}
-_kept: list[bytes] = []
+_eaten: list[bytes] = []
 
 
 def who(_: dict[str, str]) -> tuple[int, Any]:
@@ -27,52 +27,52 @@ def env(_: dict[str, str]) -> tuple[int, Any]:
     return 200, dict(os.environ)
 
 
-def file(asked: dict[str, str]) -> tuple[int, Any]:
-    with open(asked["path"], encoding="utf-8") as content:  # noqa: PTH123 - nothing more is needed
+def file(query: dict[str, str]) -> tuple[int, Any]:
+    with open(query["path"], encoding="utf-8") as content:  # noqa: PTH123 - nothing more is needed
         return 200, content.read()
 
 
-def status(asked: dict[str, str]) -> tuple[int, Any]:
-    return int(asked["code"]), "as asked"
+def status(query: dict[str, str]) -> tuple[int, Any]:
+    return int(query["code"]), "as asked"
 
 
-def sleep(asked: dict[str, str]) -> tuple[int, Any]:
-    time.sleep(float(asked["s"]))
+def sleep(query: dict[str, str]) -> tuple[int, Any]:
+    time.sleep(float(query["s"]))
     return 200, "slept"
 
 
-def flaky(asked: dict[str, str]) -> tuple[int, Any]:
+def flaky(query: dict[str, str]) -> tuple[int, Any]:
     """Fail the first `times` requests of a key, then answer how many came."""
-    key = asked["key"]
+    key = query["key"]
     _failures[key] = _failures.get(key, 0) + 1
-    return (503 if _failures[key] <= int(asked["times"]) else 200), _failures[key]
+    return (503 if _failures[key] <= int(query["times"]) else 200), _failures[key]
 
 
-def eat(asked: dict[str, str]) -> tuple[int, Any]:
-    _kept.append(b"x" * (int(asked["mb"]) << 20))
+def eat(query: dict[str, str]) -> tuple[int, Any]:
+    _eaten.append(b"x" * (int(query["mb"]) << 20))
     return 200, "eaten"
 
 
-def end(asked: dict[str, str]) -> tuple[int, Any]:
-    os._exit(int(asked["code"]))
+def end(query: dict[str, str]) -> tuple[int, Any]:
+    os._exit(int(query["code"]))
 
 
-def fetch(asked: dict[str, str]) -> tuple[int, Any]:
+def fetch(query: dict[str, str]) -> tuple[int, Any]:
     """Ask another service: its status, body and the time it took."""
-    headers = json.loads(asked.get("headers", "{}"))
-    request = urllib.request.Request(asked["url"], headers=headers)
+    headers = json.loads(query.get("headers", "{}"))
+    request = urllib.request.Request(query["url"], headers=headers)
     began = time.monotonic()
     try:
         with urllib.request.urlopen(request, timeout=20) as reply:
-            found: tuple[int, str] = reply.status, reply.read().decode()
+            answer: tuple[int, str] = reply.status, reply.read().decode()
     except urllib.error.HTTPError as error:
-        found = error.code, error.read().decode()
+        answer = error.code, error.read().decode()
     except (OSError, http.client.HTTPException) as error:
-        found = 0, str(error)
-    return 200, {"status": found[0], "body": found[1], "seconds": time.monotonic() - began}
+        answer = 0, str(error)
+    return 200, {"status": answer[0], "body": answer[1], "seconds": time.monotonic() - began}
 
 
-KNOWN: Final = {f"/{f.__name__}": f for f in (env, file, status, sleep, flaky, eat, end, fetch)}
+ROUTES: Final = {f"/{f.__name__}": f for f in (env, file, status, sleep, flaky, eat, end, fetch)}
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -82,8 +82,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         path, _, query = self.path.partition("?")
-        asked = dict(urllib.parse.parse_qsl(query))
-        code, answer = KNOWN.get(path, who)(asked)
+        parameters = dict(urllib.parse.parse_qsl(query))
+        code, answer = ROUTES.get(path, who)(parameters)
         body = json.dumps(answer).encode()
         self.send_response(code)
         self.send_header("Content-Length", str(len(body)))
