@@ -67,13 +67,13 @@ def _names(store: ImageStore, built: Built, kind: str) -> set[str]:
 
 def test_a_static_project_is_known_to_python(tmp_path: Path) -> None:
     """`importlib.metadata` reads name, version, requirements and entry points as the author gave them."""
-    found = project.read(_write(tmp_path / "app", {"pyproject.toml": STATIC}))
-    assert not found.needs_build
-    home = _write(tmp_path / "image", distribution.metadata_files(found))
-    [known] = importlib.metadata.distributions(path=[str(home)])
-    assert (known.metadata["Name"], known.version) == ("My.Shop", "1.2")
-    assert known.requires == ["six>=1.16"]
-    points = {(point.group, point.name): point.value for point in known.entry_points}
+    application = project.read(_write(tmp_path / "app", {"pyproject.toml": STATIC}))
+    assert not application.needs_build
+    home = _write(tmp_path / "image", distribution.metadata_files(application))
+    [installed] = importlib.metadata.distributions(path=[str(home)])
+    assert (installed.metadata["Name"], installed.version) == ("My.Shop", "1.2")
+    assert installed.requires == ["six>=1.16"]
+    points = {(point.group, point.name): point.value for point in installed.entry_points}
     assert points == {
         ("console_scripts", "shop"): "shop.main:run",
         ("shop.plugins", "cart"): "shop.cart:Cart",
@@ -129,11 +129,11 @@ def test_a_dynamic_project_is_built(tmp_path: Path, images: ImageStore) -> None:
 def test_requirements_of_the_wheel(tmp_path: Path, images: ImageStore) -> None:
     """Without a requirements file they are what the wheel names, its extras aside."""
     files = {"pyproject.toml": DYNAMIC, "backend.py": BACKEND, "source.py": "main = None\n"}
-    found = project.read(_write(tmp_path / "app", files))
+    read = project.read(_write(tmp_path / "app", files))
     python = interpreter.probe()
     with images.building():
         base.layer(images, python, epoch_s=0)
-        wheel = distribution.built(images, found, application.sources(found), python, epoch_s=0)
+        wheel = distribution.built(images, read, application.sources(read), python, epoch_s=0)
     assert project.requirement_lines(wheel.project) == ["a"]
     assert (wheel.project.version, wheel.project.scripts) == ("3.4", {"serve": "shop:main"})
 

@@ -37,8 +37,8 @@ def _elf(
     base = 0x10000
     texts = b"\0"
     dynamic: list[tuple[int, int]] = []
-    found = [*(("needed", n) for n in needed), ("soname", soname), ("rpath", rpath), ("runpath", runpath)]
-    for tag, text in found:
+    entries = [*(("needed", n) for n in needed), ("soname", soname), ("rpath", rpath), ("runpath", runpath)]
+    for tag, text in entries:
         if text:
             dynamic.append((_TAGS[tag], len(texts)))
             texts += text.encode() + b"\0"
@@ -78,8 +78,8 @@ def test_every_class_and_byte_order_is_read(tmp_path: Path, bits: int, order: st
         machine="s390x", needed=("liba.so.1", "libb.so"), soname="me.so", runpath="$ORIGIN/x:/y",
         bits=bits, order=order,
     )  # fmt: skip
-    found = elf.read(_library(tmp_path, "lib.so", content))
-    assert found == elf.Object(
+    library = elf.read(_library(tmp_path, "lib.so", content))
+    assert library == elf.Object(
         machine="s390x",
         bits=bits,
         interpreter="",
@@ -100,9 +100,9 @@ def test_this_python_is_read_as_readelf_reads_it() -> None:
     except FileNotFoundError:
         pytest.skip("readelf is not installed (binutils)")
     names = tuple(line.split("[")[1].rstrip("]") for line in listed.splitlines() if "(NEEDED)" in line)
-    found = elf.read(executable)
-    assert found.needed == names
-    assert found.machine == _HERE
+    header = elf.read(executable)
+    assert header.needed == names
+    assert header.machine == _HERE
 
 
 @given(st.integers(0, 400), st.binary(max_size=8))
@@ -128,12 +128,12 @@ def test_the_search_follows_the_linkers_order(tmp_path: Path) -> None:
     search = libraries.Search({"liba.so": [str(cached / "liba.so")]}, [str(default)])
     only_folders = libraries.Search({}, [str(default)])
 
-    def found(root: Path, where: libraries.Search) -> set[str]:
+    def names(root: Path, where: libraries.Search) -> set[str]:
         return libraries.closure([root], where, machine=_HERE).files
 
-    assert found(program, search) == {str(near / "liba.so")}
-    assert found(plain, search) == {str(cached / "liba.so")}
-    assert found(plain, only_folders) == {str(default / "liba.so")}
+    assert names(program, search) == {str(near / "liba.so")}
+    assert names(plain, search) == {str(cached / "liba.so")}
+    assert names(plain, only_folders) == {str(default / "liba.so")}
     assert libraries.closure([plain], search, machine=_HERE).cached == {"liba.so": str(cached / "liba.so")}
 
 

@@ -48,8 +48,8 @@ def _project(folder: Path, files: dict[str, str]) -> project.Project:
 )  # fmt: skip
 def test_the_entry_is_found(tmp_path: Path, files: dict[str, str], expected: tuple[str, ...]) -> None:
     """Each way to say what runs is understood, the most explicit first."""
-    found = entry.find(_project(tmp_path, files), set(files), python=PYTHON)
-    assert (*found.entrypoint, *found.arguments) == expected
+    command = entry.find(_project(tmp_path, files), set(files), python=PYTHON)
+    assert (*command.entrypoint, *command.arguments) == expected
 
 
 def test_args_choose_another_module_but_belong_to_scripts(tmp_path: Path) -> None:
@@ -111,13 +111,13 @@ def test_requirements_on_local_folders_are_refused(tmp_path: Path, line: str) ->
 
 def test_a_missing_included_file_is_told(tmp_path: Path) -> None:
     """The error names the file that is not there."""
-    found = _project(tmp_path, {"requirements.txt": "-r gone.txt"})
+    root = _project(tmp_path, {"requirements.txt": "-r gone.txt"})
     with pytest.raises(BuildError, match=r"gone\.txt cannot be read"):
-        project.requirement_lines(found)
+        project.requirement_lines(root)
 
 
 @pytest.mark.parametrize(
-    ("wanted", "version", "good"),
+    ("specifier", "version", "good"),
     [
         ("", "3.11.2", True),
         (">=3.11", "3.11.2", True),
@@ -134,14 +134,14 @@ def test_a_missing_included_file_is_told(tmp_path: Path) -> None:
         ("=>3", "3.11.2", False),
     ],
 )
-def test_requires_python_is_kept(tmp_path: Path, wanted: str, version: str, good: bool) -> None:
+def test_requires_python_is_kept(tmp_path: Path, specifier: str, version: str, good: bool) -> None:
     """A Python that the application refuses is refused before anything is built."""
-    found = _project(tmp_path, {"pyproject.toml": f'[project]\nname = "a"\nrequires-python = "{wanted}"'})
+    root = _project(tmp_path, {"pyproject.toml": f'[project]\nname = "a"\nrequires-python = "{specifier}"'})
     if good:
-        project.check_python(found, version)
+        project.check_python(root, version)
         return
     with pytest.raises(BuildError, match=r"Python|understood"):
-        project.check_python(found, version)
+        project.check_python(root, version)
 
 
 def test_a_folder_that_is_none_is_told(tmp_path: Path) -> None:

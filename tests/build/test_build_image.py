@@ -92,9 +92,9 @@ def test_a_second_build_makes_only_what_changed(tmp_path: Path, images: ImageSto
         ("base", True),
         ("application", False),
     ]
-    found = images.find("app")
-    assert found is not None
-    assert found.digest == changed.digest != again.digest
+    stored = images.find("app")
+    assert stored is not None
+    assert stored.digest == changed.digest != again.digest
 
 
 def test_only_steps_that_are_taken_are_told(tmp_path: Path, images: ImageStore) -> None:
@@ -279,11 +279,11 @@ def test_another_prefix_is_taken_as_it_lies(tmp_path: Path) -> None:
     if not working:
         pytest.skip("no Python outside /usr is installed (pyenv, uv)")
     python = interpreter.probe(working[-1])
-    found = base.tree(python).entries
+    entries = base.tree(python).entries
     prefix = str(python.prefix).strip("/")
-    assert found["usr/bin/python3"].target == str(python.executable)
-    assert f"{prefix}/lib/python{python.version.rpartition('.')[0]}/os.py" in found
-    assert not any("site-packages/" in name for name in found)
+    assert entries["usr/bin/python3"].target == str(python.executable)
+    assert f"{prefix}/lib/python{python.version.rpartition('.')[0]}/os.py" in entries
+    assert not any("site-packages/" in name for name in entries)
 
 
 def test_python_that_cannot_run_is_told() -> None:

@@ -44,10 +44,10 @@ print(json.dumps({
 def runc() -> str:
     if os.geteuid() != 0:
         pytest.skip("starting containers needs root")
-    found = shutil.which("runc")
-    if found is None:
+    program = shutil.which("runc")
+    if program is None:
         pytest.skip("runc is not installed")
-    return found
+    return program
 
 
 def _bundle(store: ImageStore, built: Built, folder: Path) -> Path:
@@ -92,19 +92,19 @@ def test_python_works_inside(tmp_path: Path, images: ImageStore, runc: str) -> N
     built = image.build(folder, "inside", images)
     done = _run(runc, _bundle(images, built, tmp_path / "bundle"))
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
-    assert found["greeting"] == "hello"
-    assert (tmp_path / "bundle" / "rootfs" / found["cached"].lstrip("/")).is_file()
-    assert found["user"] == "app"
-    assert found["zone"] == "Asia/Seoul"
-    assert found["localhost"] == "127.0.0.1"
-    assert found["shell"] == "42\n"
-    assert found["port"] == "8080"
-    assert found["encoding"] == "utf-8"
-    assert found["directory"] == "/app"
-    assert found["modules"]
+    report = json.loads(done.stdout)
+    assert report["greeting"] == "hello"
+    assert (tmp_path / "bundle" / "rootfs" / report["cached"].lstrip("/")).is_file()
+    assert report["user"] == "app"
+    assert report["zone"] == "Asia/Seoul"
+    assert report["localhost"] == "127.0.0.1"
+    assert report["shell"] == "42\n"
+    assert report["port"] == "8080"
+    assert report["encoding"] == "utf-8"
+    assert report["directory"] == "/app"
+    assert report["modules"]
     if Path("/etc/ssl/certs/ca-certificates.crt").is_file():
-        assert found["certificates"] > 0
+        assert report["certificates"] > 0
 
 
 def test_a_script_runs_inside(tmp_path: Path, images: ImageStore, runc: str) -> None:
@@ -132,6 +132,6 @@ def test_other_tools_read_the_store(tmp_path: Path, images: ImageStore) -> None:
         text=True,
         check=True,
     )
-    found = json.loads(done.stdout)
-    assert found["Digest"] == built.digest
-    assert found["Layers"] == [layer.digest for layer in built.layers]
+    index = json.loads(done.stdout)
+    assert index["Digest"] == built.digest
+    assert index["Layers"] == [layer.digest for layer in built.layers]

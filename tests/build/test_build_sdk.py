@@ -80,7 +80,7 @@ def test_the_installer_is_given_what_the_sdk_needs(tmp_path: Path) -> None:
     (tmp_path / "app").mkdir()
     (tmp_path / "app" / "requirements.txt").write_text("ondol\nsix==1.16.0\n-r more.txt\n")
     (tmp_path / "app" / "more.txt").write_text("idna\n")
-    found = project.read(tmp_path / "app")
-    lines = dependencies._requirements_file(found, tmp_path / "installed").read_text().splitlines()
+    application = project.read(tmp_path / "app")
+    lines = dependencies._requirements_file(application, tmp_path / "installed").read_text().splitlines()
     assert lines[:2] == ["six==1.16.0", f"-r {tmp_path / 'app' / 'more.txt'}"]
     assert lines[2:] == sdk.requirements()

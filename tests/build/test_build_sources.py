@@ -13,8 +13,8 @@ from ondol.build.errors import BuildError
 def _taken(folder: Path, files: dict[str, str], *, below: str = "") -> set[str]:
     """The files that are taken of those written, the ones a build reads aside."""
     _write(folder, files)
-    found = application.sources(project.read(folder / below))
-    return set(found.files) - {".dockerignore", ".gitignore", "pyproject.toml"}
+    taken = application.sources(project.read(folder / below))
+    return set(taken.files) - {".dockerignore", ".gitignore", "pyproject.toml"}
 
 
 def _write(folder: Path, files: dict[str, str]) -> None:
@@ -91,8 +91,8 @@ HARMLESS = {
 def test_secrets_stay_out_and_are_told(tmp_path: Path) -> None:
     """What looks like a secret is not copied; what only has such a name is."""
     assert _taken(tmp_path, {**SECRETS, **HARMLESS}) == set(HARMLESS)
-    told = application.sources(project.read(tmp_path)).secrets
-    assert set(told) == (set(SECRETS) - {".aws/credentials"}) | {".aws/"}
+    secrets = application.sources(project.read(tmp_path)).secrets
+    assert set(secrets) == (set(SECRETS) - {".aws/credentials"}) | {".aws/"}
 
 
 def test_a_secret_can_be_asked_for(tmp_path: Path) -> None:

@@ -52,9 +52,9 @@ def test_names_are_listed_tagged_and_removed(store: ImageStore) -> None:
     assert store.remove("cart")
     assert not store.remove("cart")
     assert store.find("cart") is None
-    found = store.find("ghcr.io/shop/cart:v2")
-    assert found is not None
-    assert found.size_bytes == len(b"layer")
+    image = store.find("ghcr.io/shop/cart:v2")
+    assert image is not None
+    assert image.size_bytes == len(b"layer")
 
 
 def test_a_name_of_another_tool_is_found_and_removed(store: ImageStore) -> None:
@@ -137,8 +137,8 @@ def test_verify_finds_damage_and_says_who_is_hurt(store: ImageStore) -> None:
     changed, missing = (store.blob(oci.digest(c)) for c in (b"first layer", b"second layer"))
     changed.write_bytes(b"fIrst layer")
     missing.unlink()
-    found = {damage.references: damage.problem for damage in store.verify()}
-    assert found == {
+    problems = {damage.references: damage.problem for damage in store.verify()}
+    assert problems == {
         ("ondol.local/one:latest",): "its bytes have another digest",
         ("ondol.local/two:latest",): "missing",
     }

@@ -141,10 +141,10 @@ def test_status_without_a_platform(tmp_path: Path) -> None:
 def test_status_as_json_without_a_platform(tmp_path: Path) -> None:
     """As JSON it is a document with the same exit status."""
     result = run("status", "-o", "json", "--data-dir", tmp_path)
-    found = json.loads(result.stdout)
+    document = json.loads(result.stdout)
     assert result.exit_code == 3
-    assert (found["running"], found["ready"], found["parts"]) == (False, False, [])
-    assert found["data_dir"] == str(tmp_path)
+    assert (document["running"], document["ready"], document["parts"]) == (False, False, [])
+    assert document["data_dir"] == str(tmp_path)
 
 
 def test_data_dir_from_the_environment(tmp_path: Path) -> None:
@@ -166,14 +166,14 @@ def test_down_without_a_platform(tmp_path: Path) -> None:
 def test_doctor_as_json(tmp_path: Path) -> None:
     """A list of findings; what is not well has a remedy, and a failure is the exit status."""
     result = run("doctor", "-o", "json", "--data-dir", tmp_path)
-    found = json.loads(result.stdout)
-    assert {frozenset(f) for f in found} == {frozenset({"name", "verdict", "found", "remedy"})}
+    document = json.loads(result.stdout)
+    assert {frozenset(f) for f in document} == {frozenset({"name", "verdict", "found", "remedy"})}
     assert {"python", "container runtime", "nftables", "kernel", "cgroups", "disk"} <= {
-        f["name"] for f in found
+        f["name"] for f in document
     }
-    assert {f["verdict"] for f in found} <= {"ok", "warn", "fail"}
-    assert [f["name"] for f in found if (f["verdict"] == "ok") != (f["remedy"] == "")] == []
-    assert result.exit_code == (1 if any(f["verdict"] == "fail" for f in found) else 0)
+    assert {f["verdict"] for f in document} <= {"ok", "warn", "fail"}
+    assert [f["name"] for f in document if (f["verdict"] == "ok") != (f["remedy"] == "")] == []
+    assert result.exit_code == (1 if any(f["verdict"] == "fail" for f in document) else 0)
 
 
 def test_doctor_failure_is_the_exit_status(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -226,8 +226,8 @@ def test_data_dir_that_may_not_be_read(tmp_path: Path) -> None:
 def test_documents_are_for_people() -> None:
     """Who wrote which field is left out, of an object and of each of a list, as kubectl leaves it out."""
     pod = {"metadata": {"name": "a", "managedFields": [{}]}}
-    shown = get.without_bookkeeping({"metadata": {}, "items": [pod]})
-    assert shown["items"] == [{"metadata": {"name": "a"}}]
+    cleaned = get.without_bookkeeping({"metadata": {}, "items": [pod]})
+    assert cleaned["items"] == [{"metadata": {"name": "a"}}]
 
 
 def test_yaml_shows_long_texts_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
@@ -256,9 +256,9 @@ def test_errors_have_stable_exit_statuses(
     with pytest.raises(typer.Exit) as ended, output.explained():
         raise error
     assert ended.value.exit_code == status
-    said = capsys.readouterr().err
-    assert said.startswith("error: ")
-    assert ("  try: " in said) == isinstance(error, errors.HostError)
+    message = capsys.readouterr().err
+    assert message.startswith("error: ")
+    assert ("  try: " in message) == isinstance(error, errors.HostError)
 
 
 def test_tables_line_up(capsys: pytest.CaptureFixture[str]) -> None:
@@ -379,14 +379,14 @@ def test_ctrl_c_is_no_traceback(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_port_asked_for_too_late_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Ports are kept from the first start; only one that was asked for is talked about."""
     first = settings.load(tmp_path, flags={"ingress_port": 23456})
-    kept = instances.load_or_create(first).ports.ingress
-    flags = {"ingress_port": kept + 1}
-    platform._tell_of_kept_ports(
+    port = instances.load_or_create(first).ports.ingress
+    flags = {"ingress_port": port + 1}
+    platform._warn_of_fixed_ports(
         settings.load(tmp_path, flags=flags), settings.explicit(tmp_path, flags=flags)
     )
-    warning = f"warning: ingress_port {kept + 1} is for a new data directory; {tmp_path} keeps port {kept}\n"
+    warning = f"warning: ingress_port {port + 1} is for a new data directory; {tmp_path} keeps port {port}\n"
     assert capsys.readouterr().err == warning
-    platform._tell_of_kept_ports(settings.load(tmp_path), settings.explicit(tmp_path))
+    platform._warn_of_fixed_ports(settings.load(tmp_path), settings.explicit(tmp_path))
     assert capsys.readouterr().err == ""
 
 

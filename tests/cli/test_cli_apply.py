@@ -28,9 +28,9 @@ class _Api:
         return
 
     async def resource_for(self, api_version: str, kind: str) -> Resource:
-        for known in (kinds.CONFIG_MAP, kinds.NAMESPACE):
-            if (known.api_version, known.kind) == (api_version, kind):
-                return known
+        for candidate in (kinds.CONFIG_MAP, kinds.NAMESPACE):
+            if (candidate.api_version, candidate.kind) == (api_version, kind):
+                return candidate
         raise errors.NotFound(f'no matches for kind "{kind}" in version "{api_version}"')
 
     async def describe(self) -> list[discovery.Described]:
@@ -52,13 +52,13 @@ class _Api:
 @pytest.fixture
 def api(monkeypatch: pytest.MonkeyPatch) -> _Api:
     """A platform that answers, as far as `apply` can tell."""
-    found = _Api()
+    fake = _Api()
     monkeypatch.setattr(
         connection,
         "connect",
-        lambda _data_dir, _kubeconfig, namespace: connection.Connection(found, namespace or "default"),  # type: ignore[arg-type]  # all that `apply` and `delete` need
+        lambda _data_dir, _kubeconfig, namespace: connection.Connection(fake, namespace or "default"),  # type: ignore[arg-type]  # all that `apply` and `delete` need
     )
-    return found
+    return fake
 
 
 def manifest(folder: Path, text: str, name: str = "manifest.yaml") -> Path:
@@ -100,7 +100,7 @@ def test_apply_takes_lists_and_empty_documents(api: _Api, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("kind: [unclosed\n", "is not valid YAML"),
         ("a: b\n\tc: d\n", "is not valid YAML"),
@@ -111,11 +111,11 @@ def test_apply_takes_lists_and_empty_documents(api: _Api, tmp_path: Path) -> Non
         ("apiVersion: v1\nkind: List\nitems: [1]\n", "no apiVersion and kind"),
     ],
 )
-def test_apply_of_what_cannot_be_applied(api: _Api, tmp_path: Path, text: str, said: str) -> None:
+def test_apply_of_what_cannot_be_applied(api: _Api, tmp_path: Path, text: str, message: str) -> None:
     """Each is one line that names the trouble, and no traceback."""
     result = run("apply", "-f", manifest(tmp_path, text))
     assert result.exit_code in (1, 4)
-    assert said in one_line(result)
+    assert message in one_line(result)
     assert api.applied == []
 
 

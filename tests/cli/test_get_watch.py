@@ -154,10 +154,10 @@ def test_named_objects_are_watched_from_themselves(monkeypatch: pytest.MonkeyPat
 
 def test_a_watch_that_fails_ends_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     """One line, and no group of exceptions."""
-    gone = {"kind": "Status", "reason": "Expired", "message": "too old", "code": 410}
+    status = {"kind": "Status", "reason": "Expired", "message": "too old", "code": 410}
     api = _Api(
         {_PODS: _table("pods", ("web", 3)), _MAPS: _table("configmaps", ("one", 4))},
-        [(_MAPS, {"type": "ERROR", "object": gone}), (_PODS, _event("pods", "web", 9))],
+        [(_MAPS, {"type": "ERROR", "object": status}), (_PODS, _event("pods", "web", 9))],
     )
     result = _watch(monkeypatch, api, "pods,cm")
     assert result.stderr == "error: too old\n"

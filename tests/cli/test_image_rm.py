@@ -74,8 +74,8 @@ def test_a_used_image_is_refused(store: ImageStore, monkeypatch: pytest.MonkeyPa
     result = _remove(tmp_path)
     assert result.exit_code == 1
     assert result.stdout == ""
-    said, remedy = result.stderr.splitlines()
-    assert said == "error: ondol.local/web:1 is used by pod default/a, pod default/b"
+    problem, remedy = result.stderr.splitlines()
+    assert problem == "error: ondol.local/web:1 is used by pod default/a, pod default/b"
     assert "--force" in remedy
     assert store.find("web:1") is not None
 
