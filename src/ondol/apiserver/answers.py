@@ -36,17 +36,17 @@ def one(core: Core, request: Request, served: Served, value: bytes, code: int = 
     if accepted.plain and not pretty(request):
         return Reply(b"%b\n" % value, code)
 
-    def shown() -> Reply:
+    def reply() -> Reply:
         if not accepted.form:
             return document(request, msgspec.json.decode(value), code)
         return document(request, msgspec.json.decode(form(core, request, served)(value, True)), code)
 
     weight = YAML_WEIGHT if accepted.format == "yaml" else 1
     if len(value) * weight < HEAVY_BYTES:
-        return shown()
+        return reply()
 
     async def produce(emit: Emit) -> None:
-        await emit((await core.heavy.run(request.user.tenant, len(value) * weight, shown)).body)
+        await emit((await core.heavy.run(request.user.tenant, len(value) * weight, reply)).body)
 
     return Stream(produce, _YAML if accepted.format == "yaml" else _JSON, code)
 
@@ -66,7 +66,10 @@ def _plain_list(core: Core, request: Request, served: Served, listed: Listing) -
         "metadata": listed.metadata(),
     }
     return lists.Writing(
-        _format(request), head, "items", lambda records: [served.shown(record.value) for record in records]
+        _format(request),
+        head,
+        "items",
+        lambda records: [served.as_served(record.value) for record in records],
     )
 
 
@@ -79,7 +82,7 @@ def _partial_list(core: Core, request: Request, served: Served, listed: Listing)
         _format(request),
         head,
         "items",
-        lambda records: [partial(served.shown(record.value)) for record in records],
+        lambda records: [partial(served.as_served(record.value)) for record in records],
     )
 
 
@@ -88,8 +91,8 @@ def _table_list(core: Core, request: Request, served: Served, listed: Listing) -
     read = core.reader(served, len(listed.records))
 
     def rows(records: Sequence[Record]) -> list[bytes]:
-        shown = tables([read(record) for record in records], {}, headers=False)
-        return [documents.dump(row) for row in shown["rows"]]
+        rendered = tables([read(record) for record in records], {}, headers=False)
+        return [documents.dump(row) for row in rendered["rows"]]
 
     return lists.Writing(_format(request), tables([], listed.metadata()), "rows", rows)
 
@@ -138,25 +141,25 @@ def form(core: Core, request: Request, served: Served) -> Callable[[bytes, bool]
         return lambda value, headers: partial(value)  # noqa: ARG005 - tables have them
     tables = _Tables(core, request, served, accepted)
 
-    def shown(value: bytes, headers: bool) -> bytes:
+    def render(value: bytes, headers: bool) -> bytes:
         obj = documents.parse(value)
         return documents.dump(tables([obj], objects.metadata(obj), headers=headers))
 
-    return shown
+    return render
 
 
 def frames(core: Core, request: Request, served: Served) -> watching.Forms:
     """How a watch shows objects and bookmarks in the accepted form."""
     accepted = accepted_by(request)
     if not accepted.form:
-        return watching.Forms(served.shown, shared=("", served.conversion))
+        return watching.Forms(served.as_served, shared=("", served.conversion))
     show = form(core, request, served)
     first = True
 
-    def shown(value: bytes) -> bytes:
+    def render(value: bytes) -> bytes:
         nonlocal first
         headers, first = first, False
-        return show(served.shown(value), headers)
+        return show(served.as_served(value), headers)
 
     def bookmark(obj: Object) -> Object:
         if accepted.form != "Table":
@@ -165,7 +168,7 @@ def frames(core: Core, request: Request, served: Served) -> watching.Forms:
         return {**empty, "metadata": obj["metadata"]}
 
     shared = None if accepted.form == "Table" else (accepted, served.conversion)
-    return watching.Forms(shown, bookmark, shared)
+    return watching.Forms(render, bookmark, shared)
 
 
 def document(request: Request, value: Any, code: int = 200) -> Reply:
@@ -187,10 +190,10 @@ def pretty(request: Request) -> bool:
 
 def failure(error: errors.ApiError) -> Reply:
     """The answer to a request that failed; always JSON, which every client can read."""
-    shown = status.failure(error)
+    answer = status.failure(error)
     if isinstance(error, ContinueExpired):
-        shown["metadata"] = {"continue": error.token}
-    reply = Reply(b"%b\n" % documents.dump(shown), error.status_code)
+        answer["metadata"] = {"continue": error.token}
+    reply = Reply(b"%b\n" % documents.dump(answer), error.status_code)
     if isinstance(error, errors.TooLarge):
         reply.headers.append((b"connection", b"close"))  # the rest of it is not waited for
     if error.retry_after_s is not None:

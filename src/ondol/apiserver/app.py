@@ -243,7 +243,7 @@ class _Sending:
 
 def _warnings(messages: list[str]) -> Headers:
     """As `Warning` headers, cut where Kubernetes cuts them: clients bound the headers they read."""
-    shown: Headers = []
+    headers: Headers = []
     room = _WARNINGS_MAX
     for message in messages:
         text = "".join(c if c.isprintable() else " " for c in message)[: min(_WARNING_MAX, room)]
@@ -251,5 +251,5 @@ def _warnings(messages: list[str]) -> Headers:
         if not text:
             break
         quoted = text.replace("\\", "\\\\").replace('"', '\\"')
-        shown.append((b"warning", f'299 - "{quoted}"'.encode()))
-    return shown
+        headers.append((b"warning", f'299 - "{quoted}"'.encode()))
+    return headers

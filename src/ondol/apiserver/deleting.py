@@ -103,7 +103,7 @@ async def _delete(writes: writing.Writes, namespace: str, record: Record, option
         if not waits:
             return Deleted(await writes.remove(new, record), is_removed=True)
         if new == old:
-            return Deleted(served.shown(record.value), is_removed=False)
+            return Deleted(served.as_served(record.value), is_removed=False)
         return Deleted(await writes.append(record.name, new, record.revision, reserved), is_removed=False)
 
 

@@ -113,13 +113,13 @@ class Views:
         self._sizes: dict[tuple[int, object], int] = {}
         self._size_bytes = 0
 
-    def of(self, record: Record, form: object, shown: Callable[[bytes], bytes]) -> Object:
+    def of(self, record: Record, form: object, as_served: Callable[[bytes], bytes]) -> Object:
         """A record's document as `shown` shows its bytes; `form` tells one way of showing from another."""
         key = (record.revision, form)
         document = self._parsed.get(key)
         if document is None:
             try:
-                document = parse(shown(record.value))
+                document = parse(as_served(record.value))
             except msgspec.DecodeError as error:
                 raise _damaged(record, error) from error
             self._keep(key, document, len(record.value))

@@ -26,7 +26,7 @@ class EventConversion:
 
     keeps_texts = True
 
-    def shown(self, value: bytes) -> bytes:
+    def as_served(self, value: bytes) -> bytes:
         document = documents.parse(value)
         renamed = {_NAMES.get(key, key): item for key, item in document.items()}
         return documents.dump({**renamed, "apiVersion": _EVENTS})

@@ -13,7 +13,13 @@ from ondol.api.objects import Object, Resource
 from ondol.base import clock, errors, names
 
 _SERVER_SET: Final = ("deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "generation")
-_KEPT: Final = ("uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation")
+_SERVER_FIELDS: Final = (
+    "uid",
+    "creationTimestamp",
+    "deletionTimestamp",
+    "deletionGracePeriodSeconds",
+    "generation",
+)
 
 
 def place(document: Object, resource: Resource, namespace: str, name: str = "") -> None:
@@ -108,7 +114,7 @@ def for_update(new: Object, old: Object, resource: Resource) -> None:
         )
     if metadata.get("name") != name:
         raise errors.BadRequest("metadata.name: Invalid value: field is immutable")
-    for field in _KEPT:
+    for field in _SERVER_FIELDS:
         if field in was:
             metadata[field] = was[field]
         else:

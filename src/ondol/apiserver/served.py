@@ -23,7 +23,7 @@ class Conversion(Protocol):
         """Whether every text of an object as it is shown stands in its stored bytes, too."""
         ...
 
-    def shown(self, value: bytes) -> bytes:
+    def as_served(self, value: bytes) -> bytes:
         """Stored bytes as the served version."""
         ...
 
@@ -57,9 +57,9 @@ class Served:
     form: object = None
     """Stands for what a custom kind's definition says: another object once it says something else."""
 
-    def shown(self, value: bytes) -> bytes:
+    def as_served(self, value: bytes) -> bytes:
         """Stored bytes as this version."""
-        return value if self.conversion is None else self.conversion.shown(value)
+        return value if self.conversion is None else self.conversion.as_served(value)
 
     def stored(self, obj: Object) -> Object:
         """An object of this version as it is stored."""

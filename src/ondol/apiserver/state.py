@@ -38,13 +38,13 @@ class State:
 
     def document(self, served: Served, record: Record) -> Object:
         """A record as the served version, shared and read-only."""
-        return self._views.of(record, served.conversion, served.shown)
+        return self._views.of(record, served.conversion, served.as_served)
 
     def reader(self, served: Served, count: int) -> Callable[[Record], Object]:
         """How to read so many records: few of them for others too, many without pushing those out."""
         if count <= _SHARED_VIEWS_MAX:
             return lambda record: self.document(served, record)
-        return lambda record: documents.parse(served.shown(record.value))
+        return lambda record: documents.parse(served.as_served(record.value))
 
     def records(self, resource: Resource, namespace: str = "") -> Iterable[Record]:
         """The stored bytes of all objects of a resource, in order of namespace and name."""

@@ -37,7 +37,7 @@ def _as_it_is(bookmark: Object) -> Object:
 class Forms:
     """How a stream shows objects, from their stored bytes, and bookmarks."""
 
-    shown: Callable[[bytes], bytes]
+    render: Callable[[bytes], bytes]
     bookmark: Callable[[Object], Object] = _as_it_is
     shared: Hashable = None
     """Stands for this way of showing objects, if every stream that has it shows them alike."""
@@ -145,7 +145,7 @@ class _Subject:
         kind = self.served.kind
         return self.core.catalogue.get(kind.group, kind.version, kind.plural)
 
-    def is_gone(self) -> bool:
+    def is_removed(self) -> bool:
         return self._now() is None
 
     def is_served_so(self) -> bool:
@@ -218,7 +218,7 @@ class _Running:
             while not self._over and self._subject.is_served_so():
                 if await self._send_changes(emit):
                     continue
-                if self._subject.is_gone():
+                if self._subject.is_removed():
                     return  # with all its objects, whose ends have been told
                 await self._cursor.changed()
         except errors.Expired as error:
@@ -228,9 +228,9 @@ class _Running:
 
     async def _send_initial(self, records: list[Record], emit: Emit) -> None:
         """What there is, as ADDED, in turns with the other requests: it may be much."""
-        shows, shown = self._subject.shows, self._forms.shown
+        shows, render = self._subject.shows, self._forms.render
         async for part in self._core.turns.slices(self._subject.user, records, self._subject.chosen.cost):
-            if frames := [frame("ADDED", shown(record.value)) for record in part if shows(record)]:
+            if frames := [frame("ADDED", render(record.value)) for record in part if shows(record)]:
                 await emit(b"".join(frames))
         if self._options.announce:
             await emit(self._bookmark({INITIAL_EVENTS_END: "true"}))
@@ -242,7 +242,7 @@ class _Running:
         """
         events = self._cursor.take(max(1, _EVENTS_AT_ONCE // self._subject.chosen.cost))
         sent = False
-        for piece in pieces(shown for event in events if (shown := self._shown(event))):
+        for piece in pieces(text for event in events if (text := self._change_frame(event))):
             await emit(piece)
             sent = True
         if self._due and not events:
@@ -253,7 +253,7 @@ class _Running:
             await self._core.turns.next(self._subject.user)
         return bool(events)
 
-    def _shown(self, event: Event) -> bytes:
+    def _change_frame(self, event: Event) -> bytes:
         record, previous = event.record, event.previous
         if self._subject.chosen.is_everything:
             kind = "DELETED" if event.deleted else "ADDED" if previous is None else "MODIFIED"
@@ -266,15 +266,15 @@ class _Running:
         if kind == "DELETED" and not event.deleted and previous is not None:
             # The state in which the client knew it, at the revision at which it left the selection.
             value = documents.encode(documents.fresh(previous), record.revision)
-            return frame(kind, self._forms.shown(value))
+            return frame(kind, self._forms.render(value))
         return self._frame(kind, record)
 
     def _frame(self, kind: str, record: Record) -> bytes:
         if self._forms.shared is None:
-            return frame(kind, self._forms.shown(record.value))
+            return frame(kind, self._forms.render(record.value))
         return self._core.frames.of(
             (record.revision, kind, self._forms.shared),
-            lambda: frame(kind, self._forms.shown(record.value)),
+            lambda: frame(kind, self._forms.render(record.value)),
         )
 
     def _bookmark(self, annotations: dict[str, str]) -> bytes:

@@ -148,7 +148,7 @@ class Writes:
                 part = await self._beside(functools.partial(_part, change, lens, old))
                 new = await self._changed(self.context(reserved), lens, old, part, tracked=tracked)
                 if new is None:
-                    return Written(served.shown(record.value))
+                    return Written(served.as_served(record.value))
                 try:
                     if _ends(served, new, old):
                         return Written(await self.remove(new, record))
@@ -210,7 +210,7 @@ class Writes:
         """Store the object's next state; `RevisionConflict` if it is not at the expected revision."""
         served, stored = self.served, self.served.stored(obj)
         if self.options.dry_run:
-            return served.shown(documents.encode(stored))
+            return served.as_served(documents.encode(stored))
 
         def value(revision: int) -> bytes:
             reserved.revision = revision
@@ -218,13 +218,13 @@ class Writes:
 
         urgent = objects.is_deleting(obj)
         record = await self.core.store.append(served.bucket, key, value, expected=expected, urgent=urgent)
-        return served.shown(record.value)
+        return served.as_served(record.value)
 
     async def remove(self, last: Object, record: Record) -> bytes:
         """Take an object out of the store, leaving `last` as its last state."""
         served, stored = self.served, self.served.stored(last)
         if self.options.dry_run:
-            return served.shown(documents.encode(stored))
+            return served.as_served(documents.encode(stored))
         removed = await self.core.store.append(
             served.bucket,
             record.name,
@@ -232,7 +232,7 @@ class Writes:
             expected=record.revision,
             delete=True,
         )
-        return served.shown(removed.value)
+        return served.as_served(removed.value)
 
 
 def _part(change: Change, lens: Lens, old: Object) -> Object:

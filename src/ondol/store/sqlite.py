@@ -42,7 +42,7 @@ _UNKNOWN_MAX: Final = 1 << 40
 _USED: Final = b"in use\n"
 """The lock file's content once there is a database to lose."""
 _OPTIONS: Final = database.Options(durable=True, log_bytes_max=8 * 1024 * 1024)
-_FREE_PAGES_KEPT: Final = 256
+_FREE_PAGES_MIN: Final = 256
 _FREE_PAGES_STEP: Final = 1024
 """A turn of the writer: some 4 MB, which takes milliseconds."""
 
@@ -154,8 +154,8 @@ class Database:
         call does that.
         """
         free = self._connection.free_pages
-        if free > _FREE_PAGES_KEPT:
-            self._connection.vacuum(min(free - _FREE_PAGES_KEPT, _FREE_PAGES_STEP))
+        if free > _FREE_PAGES_MIN:
+            self._connection.vacuum(min(free - _FREE_PAGES_MIN, _FREE_PAGES_STEP))
             self._shrunk = True
             return True
         if self._shrunk:

@@ -31,7 +31,15 @@ Fill: TypeAlias = Callable[[Any], None]
 _TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 _MICRO: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
 _RANGES: Final = {"int32": 1 << 31, "int64": 1 << 63}
-_KEPT: Final = (model.OBJECT, model.ANY, "int-or-string", "quantity", "time", "micro-time", "schema-or-bool")
+_EMPTY_KINDS: Final = (
+    model.OBJECT,
+    model.ANY,
+    "int-or-string",
+    "quantity",
+    "time",
+    "micro-time",
+    "schema-or-bool",
+)
 
 
 class Mismatch(Exception):
@@ -298,7 +306,7 @@ def _decoders(type_name: str) -> dict[str, tuple[Decode, bool]]:
 
 def _keeps_empty(node: model.Node) -> bool:
     is_always_present = node.required and (node.default is not None or node.kind in (model.LIST, model.MAP))
-    return is_always_present or node.pointer or node.kind in _KEPT
+    return is_always_present or node.pointer or node.kind in _EMPTY_KINDS
 
 
 def _list_decoder(inner: Decode, null: Callable[[], Any]) -> Decode:

@@ -36,7 +36,7 @@ _WORDS: Final = {
 }
 _OBJECT_RULES: Final = ("properties", "required", "additionalProperties", "minProperties", "maxProperties")
 _EMBEDDED: Final = ("apiVersion", "kind")
-_SHOWN_MAX: Final = 64
+_QUOTED_MAX: Final = 64
 
 
 def compiled(schema: Mapping[str, Any]) -> Check:
@@ -222,7 +222,7 @@ def _pattern(schema: Mapping[str, Any]) -> Check:
             message = f"{path} in body should match '{expression}, but pattern is invalid: {wrong}'"
             problems.append(causes.invalid(path, value, message))
         except errors.TooLarge as wrong:
-            problems.append(causes.invalid(path, value[:_SHOWN_MAX], str(wrong)))
+            problems.append(causes.invalid(path, value[:_QUOTED_MAX], str(wrong)))
 
     return check
 

@@ -10,7 +10,7 @@ from ondol.api.tables import age, columns, pods
 from ondol.api.tables.columns import AGE, NAME, Cell, Document, Layout, integer, string, wide
 from ondol.base import errors
 
-_SHOWN_MAX: Final = 3
+_LISTED_MAX: Final = 3
 _ROLE_PREFIX: Final = "node-role.kubernetes.io/"
 _ROLE_LABEL: Final = "kubernetes.io/role"
 
@@ -190,8 +190,8 @@ def _host_port(ip: str, port: Any) -> str:
 
 
 def _shortened(items: Sequence[str], empty: str) -> str:
-    first = ",".join(items[:_SHOWN_MAX])
-    more = len(items) - _SHOWN_MAX
+    first = ",".join(items[:_LISTED_MAX])
+    more = len(items) - _LISTED_MAX
     return f"{first} + {more} more..." if more > 0 else first or empty
 
 

@@ -74,8 +74,8 @@ def _check_external_ips(config: ApiConfig, request: Request) -> None:
 
 
 def _belongs(networks: list[Any]) -> str:
-    shown = ", ".join(str(network) for network in networks)
-    return f"may not be an address of the platform's own pods, services or node ({shown})"
+    listed = ", ".join(str(network) for network in networks)
+    return f"may not be an address of the platform's own pods, services or node ({listed})"
 
 
 def _is_within(text: str, networks: list[Any], own: str) -> bool:
@@ -101,8 +101,8 @@ def _of_endpoint(config: ApiConfig, named: Named) -> Iterator[Cause]:
     elif address == addresses.parsed(config.advertise_address):
         taken = config.own_ports if ports is None else config.own_ports & ports
         if taken:
-            shown = ", ".join(str(port) for port in sorted(taken))
-            yield causes.invalid(path, text, f"may not be the platform itself (port {shown})")
+            listed = ", ".join(str(port) for port in sorted(taken))
+            yield causes.invalid(path, text, f"may not be the platform itself (port {listed})")
 
 
 def _beyond(named: Named, former: set[Named]) -> bool:

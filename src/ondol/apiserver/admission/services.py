@@ -119,8 +119,8 @@ class _Allocation:
         return free
 
     def _refused(self, path: str, value: object, why: str) -> errors.Invalid:
-        shown = f'["{value[0]}"]' if isinstance(value, list) else str(value)
-        cause = errors.Cause("FieldValueInvalid", f"Invalid value: {shown}: {why}", path)
+        quoted = f'["{value[0]}"]' if isinstance(value, list) else str(value)
+        cause = errors.Cause("FieldValueInvalid", f"Invalid value: {quoted}: {why}", path)
         return status.invalid(resources.SERVICE, objects.name(self._service), [cause])
 
 

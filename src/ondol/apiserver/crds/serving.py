@@ -160,16 +160,16 @@ class Reading:
     Objects written before the schema had a default get it when they are read.
     """
 
-    def __init__(self, shown: str, stored: str, fill: Callable[[Object], None] | None) -> None:
+    def __init__(self, version: str, stored: str, fill: Callable[[Object], None] | None) -> None:
         self._stored = stored
         # Stored bytes begin with the apiVersion, so that it can be exchanged without parsing.
-        self._head = b'{"apiVersion":' + msgspec.json.encode(shown)
+        self._head = b'{"apiVersion":' + msgspec.json.encode(version)
         self._fill = fill
         self._filled: dict[bytes, bytes] = {}
         self._filled_bytes = 0
         self.keeps_texts = fill is None  # a default stands in none of the bytes written before it
 
-    def shown(self, value: bytes) -> bytes:
+    def as_served(self, value: bytes) -> bytes:
         if self._fill is None:
             return self._renamed(value)
         filled = self._filled.get(value)

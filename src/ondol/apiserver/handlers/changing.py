@@ -110,7 +110,7 @@ async def update(core: Core, request: Request, served: Served, lens: Lens) -> An
     if lens.subresource == "scale":
         scale = await read_typed(core, request, lenses.SCALE, schemas.SCALE)
         written = await how.update(info.namespace, info.name, lens, lambda _: scale)
-        return _shown_part(request, lens, written)
+        return _part_answer(request, lens, written)
     document = await read_document(core, request, served.schema, served.resource)
     metadata.place(document, served.resource, info.namespace, info.name)
     missing = core.record(served, info.namespace, info.name) is None
@@ -139,7 +139,7 @@ def _needs_version(served: Served, name: str) -> errors.Invalid:
     )
 
 
-def _shown_part(request: Request, lens: Lens, written: writing.Written) -> Reply:
+def _part_answer(request: Request, lens: Lens, written: writing.Written) -> Reply:
     return answers.document(request, lens.get(documents.parse(written.value)))
 
 
@@ -175,7 +175,7 @@ async def patch(core: Core, request: Request, served: Served, lens: Lens) -> Ans
     except errors.Undecodable as error:
         raise strict.invalid_patch(patched, error.why) from error
     if scaled:
-        return _shown_part(request, lens, written)
+        return _part_answer(request, lens, written)
     return answers.one(core, request, served, written.value)
 
 

@@ -39,7 +39,7 @@ async def handle(core: Core, request: Request) -> Answer:
 def _plain(core: Core, request: Request, parts: list[str]) -> Answer | None:
     match parts:
         case []:
-            return answers.document(request, {"paths": _known_paths(core)})
+            return answers.document(request, {"paths": _all_paths(core)})
         case ["version"]:
             return answers.document(request, version(core))
         case [check, *rest] if check in _HEALTH:
@@ -152,7 +152,7 @@ def _tagged(request: Request, body: bytes, content_type: bytes) -> Reply:
     return Reply(body, 200, content_type, headers)
 
 
-def _known_paths(core: Core) -> list[str]:
+def _all_paths(core: Core) -> list[str]:
     registry = core.catalogue.registry
     paths = [
         "/api",

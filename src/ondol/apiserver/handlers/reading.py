@@ -14,14 +14,14 @@ async def get(core: Core, request: Request, served: Served) -> Answer:
     info = request.info
     record = core.record(served, info.namespace, info.name)
     if record is None:
-        await _wait_for_known(core, request)
+        await _wait_for_version(core, request)
         record = core.record(served, info.namespace, info.name)
     if record is None:
         raise status.not_found(served.resource, info.name)
-    return answers.one(core, request, served, served.shown(record.value))
+    return answers.one(core, request, served, served.as_served(record.value))
 
 
-async def _wait_for_known(core: Core, request: Request) -> None:
+async def _wait_for_version(core: Core, request: Request) -> None:
     if version := request.query.get("resourceVersion"):
         await listing.reached(core, listing.revision_of(version))
 
@@ -32,7 +32,7 @@ async def get_part(core: Core, request: Request, served: Served, lens: Lens) -> 
     if record is None:
         raise status.not_found(served.resource, info.name)
     if lens.subresource == "status":
-        return answers.one(core, request, served, served.shown(record.value))
+        return answers.one(core, request, served, served.as_served(record.value))
     return answers.document(request, lens.get(core.document(served, record)))
 
 

@@ -90,8 +90,8 @@ def applied_type(body: bytes) -> str:
 
 def invalid_patch(patched: Any, why: str) -> errors.Invalid:
     """The 422 for a patch whose result is no object of the kind."""
-    shown = documents.dump(documents.dump(patched).decode()).decode()
-    cause = errors.Cause("FieldValueInvalid", f"Invalid value: {shown}: {why}", "patch")
+    quoted = documents.dump(documents.dump(patched).decode()).decode()
+    cause = errors.Cause("FieldValueInvalid", f"Invalid value: {quoted}: {why}", "patch")
     return errors.Invalid(f' "" is invalid: patch: {cause.message}', causes=[cause])
 
 
