@@ -38,32 +38,34 @@ def test_what_settings_hold_pods_to(tmp_path: Path) -> None:
         pod_security_exempt_users="system:admin, bob",
         pod_security_exempt_namespaces="kube-system",
     )
-    held_to = api.pod_security(settings)
-    assert str(held_to.defaults.enforce) == "baseline:v1.30"
-    assert str(held_to.defaults.audit) == "privileged:latest"
-    assert str(held_to.defaults.warn) == "restricted:latest"
-    assert held_to.exempt_users == {"system:admin", "bob"}
-    assert held_to.exempt_namespaces == {"kube-system"}
-    assert held_to.exempt_runtime_classes == frozenset()
+    policy = api.pod_security(settings)
+    assert str(policy.defaults.enforce) == "baseline:v1.30"
+    assert str(policy.defaults.audit) == "privileged:latest"
+    assert str(policy.defaults.warn) == "restricted:latest"
+    assert policy.exempt_users == {"system:admin", "bob"}
+    assert policy.exempt_namespaces == {"kube-system"}
+    assert policy.exempt_runtime_classes == frozenset()
 
 
 def test_servers_outlive_their_clients(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Whatever connects to the API server ends before it; spans of the proxy's end are still taken in."""
     monkeypatch.setattr(instances, "_PROMISES", tmp_path / "run" / "promises")
     settings = Settings(data_dir=tmp_path / "data")
-    found = {part.name: part for part in parts.of(instances.load_or_create(settings), settings)}
-    assert set(found["api"].outlives) == {"control", "node", "gateway"}
-    assert found["observe"].outlives == ("envoy",)
-    assert {name for part in found.values() for name in (*part.outlives, *part.needs)} <= set(found)
+    by_name = {part.name: part for part in parts.of(instances.load_or_create(settings), settings)}
+    assert set(by_name["api"].outlives) == {"control", "node", "gateway"}
+    assert by_name["observe"].outlives == ("envoy",)
+    assert {name for part in by_name.values() for name in (*part.outlives, *part.needs)} <= set(by_name)
 
 
 def test_every_part_has_to_show_that_it_lives(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A part that hangs is found out: a Python part no longer speaks, an engine no longer answers."""
     monkeypatch.setattr(instances, "_PROMISES", tmp_path / "run" / "promises")
     settings = Settings(data_dir=tmp_path / "data")
-    found = parts.of(instances.load_or_create(settings), settings)
-    assert all(part.silence_max_s is not None and part.silence_max_s >= 3 * process.BEAT_S for part in found)
-    assert {part.name for part in found if part.probe is not None} == {"envoy"}
+    all_parts = parts.of(instances.load_or_create(settings), settings)
+    assert all(
+        part.silence_max_s is not None and part.silence_max_s >= 3 * process.BEAT_S for part in all_parts
+    )
+    assert {part.name for part in all_parts if part.probe is not None} == {"envoy"}
 
 
 def test_a_part_speaks_for_as_long_as_its_loop_goes_round(
@@ -73,28 +75,28 @@ def test_a_part_speaks_for_as_long_as_its_loop_goes_round(
     monkeypatch.setattr(instances, "_PROMISES", tmp_path / "run" / "promises")
     monkeypatch.setattr(process, "BEAT_S", 0.01)
     settings = Settings(data_dir=tmp_path / "data")
-    said: list[str] = []
+    messages: list[str] = []
 
-    class Told(Notify):
+    class Recorder(Notify):
         def alive(self) -> None:
-            said.append("alive")
+            messages.append("alive")
 
         def write(self, line: str) -> None:
-            said.append(line)
+            messages.append(line)
 
     async def main(context: process.Context) -> None:
         await anyio.sleep(0.05)
         context.notify()
-        said.append("hangs")
+        messages.append("hangs")
         time.sleep(0.05)  # noqa: ASYNC251 - what a part must not do
-        said.append("goes on")
+        messages.append("goes on")
         await anyio.sleep(0.05)
 
-    process.runner(main, instances.load_or_create(settings), settings)(Told(-1))
-    assert said[0] == "alive"
-    hangs = said.index("hangs")
-    assert said[hangs - 1 : hangs + 2] == ["READY", "hangs", "goes on"]
-    assert said[-1] == "alive"
+    process.runner(main, instances.load_or_create(settings), settings)(Recorder(-1))
+    assert messages[0] == "alive"
+    hangs = messages.index("hangs")
+    assert messages[hangs - 1 : hangs + 2] == ["READY", "hangs", "goes on"]
+    assert messages[-1] == "alive"
 
 
 def test_the_parts_share_the_memory_of_the_platform(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -148,9 +150,9 @@ def test_no_gateway_is_given_a_port_of_the_platform(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(instances, "_PROMISES", tmp_path / "run" / "promises")
     settings = Settings(data_dir=tmp_path / "data")
     instance = instances.load_or_create(settings)
-    kept = envoy.mesh_config(instance, settings).kept_ports
-    assert kept == {instance.ports.api, instance.ports.observe, 53}
-    assert instance.ports.ingress not in kept
+    ports = envoy.mesh_config(instance, settings).reserved_ports
+    assert ports == {instance.ports.api, instance.ports.observe, 53}
+    assert instance.ports.ingress not in ports
 
 
 def test_gateways_open_the_ports_that_the_administrator_names(
@@ -189,6 +191,6 @@ def test_the_node_is_told_what_was_set(monkeypatch: pytest.MonkeyPatch, tmp_path
     settings = Settings(data_dir=tmp_path / "data", max_pods=250, restart_backoff_max_s=4.0)
     instance = instances.load_or_create(settings)
     instance.pki_dir.mkdir()
-    told = node.config(instance, settings)
-    assert told.max_pods == 250
-    assert (told.restart_backoff.initial_s, told.restart_backoff.maximum_s) == (4.0, 4.0)
+    config = node.config(instance, settings)
+    assert config.max_pods == 250
+    assert (config.restart_backoff.initial_s, config.restart_backoff.maximum_s) == (4.0, 4.0)

@@ -101,8 +101,8 @@ class _Entry:
 
     @property
     def effective(self) -> Rule[Any] | None:
-        is_held_back = (self.refusal is not None and not self.trying) or self.suspected or self.waits
-        return self.good if is_held_back or self.current is None else self.current
+        serves_former = (self.refusal is not None and not self.trying) or self.suspected or self.waits
+        return self.good if serves_former or self.current is None else self.current
 
     @property
     def refusal_in_force(self) -> Refusal | None:

@@ -40,7 +40,7 @@ _ENDS_INSIDE: Final = {"envoy.reloadable_features.enable_send_rst_on_user_space_
 _RECONNECT: Final = {"retry_back_off": {"base_interval": "0.05s", "max_interval": "1s"}}
 
 # Every statistic costs memory for every cluster and listener: only these are kept.
-_KEPT_STATS: Final = (
+_STATS_PATTERNS: Final = (
     r"{outbound}\.upstream_rq_(active|total|time|pending_.*|timeout|retry|[1-5]xx)$",
     r"{outbound}\.(upstream_cx_(active|total|connect_fail)|membership_(healthy|total))$",
     r"^http\.[^.]+\.downstream_rq_(active|total|[1-5]xx)$",
@@ -97,7 +97,7 @@ def document(config: MeshConfig) -> Object:
             "stats_matcher": {
                 "inclusion_list": {
                     "patterns": [
-                        {"safe_regex": {"regex": text}} for text in _kept_stats(config.cluster_domain)
+                        {"safe_regex": {"regex": text}} for text in _stats_patterns(config.cluster_domain)
                     ]
                 }
             },
@@ -114,9 +114,9 @@ def document(config: MeshConfig) -> Object:
     }
 
 
-def _kept_stats(cluster_domain: str) -> list[str]:
+def _stats_patterns(cluster_domain: str) -> list[str]:
     outbound = _OUTBOUND.replace("{domain}", re.escape(cluster_domain))
-    return [text.replace("{outbound}", outbound) for text in _KEPT_STATS]
+    return [text.replace("{outbound}", outbound) for text in _STATS_PATTERNS]
 
 
 def address(text: str) -> Object:

@@ -22,7 +22,7 @@ class MeshConfig:
     """Where spans go by OTLP over HTTP; empty turns tracing off."""
     ingress_address: str = "127.0.0.1"
     ingress_port: int = 8080
-    kept_ports: frozenset[int] = frozenset()
+    reserved_ports: frozenset[int] = frozenset()
     """Ports on which other parts of the platform listen."""
     open_ports: tuple[range, ...] = (range(1, 65536),)
     """Ports that Gateways may open at the ingress address, beside the ingress port."""

@@ -110,7 +110,7 @@ def _in_mesh(translation: Translation, verdict: Verdict, namespace: str) -> Iter
     is_service = host in translation.registry.services
     rule = translation.rules.rule(host, heard_as) if is_service else translation.rules.exact(host, heard_as)
     if rule is not None:
-        yield _shown(rule)
+        yield _describe_rule(rule)
 
 
 def _at_ingress(world: World, translation: Translation, verdict: Verdict, port: int) -> Iterator[str]:
@@ -126,10 +126,10 @@ def _at_ingress(world: World, translation: Translation, verdict: Verdict, port: 
     for each in rules.admissions(registry, servers, listening):
         names = {route.name or f"http-{index}" for index, route in enumerate(each.rule.spec.http)}
         if each.host == verdict.virtual_host and not each.holder and verdict.route in names:
-            yield _shown(each.rule)
+            yield _describe_rule(each.rule)
 
 
-def _shown(rule: VirtualService) -> str:
+def _describe_rule(rule: VirtualService) -> str:
     return f"{rule.namespace}/{rule.origin.name}"
 
 

@@ -66,13 +66,13 @@ async def run(
     """Be this machine's node until cancelled; `started` once the node is registered and pods are driven."""
     if os.geteuid() != 0:
         raise errors.HostError("the node needs root: namespaces and mounts", remedy="run as root")
-    with _full_disk_told(config):
+    with _full_disk_explained(config):
         config.data_dir.mkdir(parents=True, exist_ok=True)
     manager = sdk.Manager(client, clock=clock, rng=random.Random(), identity="kubelet")  # noqa: S311 - jitter only
     network = _network(config)
     await anyio.to_thread.run_sync(sandbox.prepare_host, network, _living(config, network))
     folders = oci.Folders(config.data_dir, config.run_dir)
-    with _full_disk_told(config):
+    with _full_disk_explained(config):
         runtime = await learn.working(folders, clock, config.cgroup, config.runtime)
         engines = _engines(config, manager, runtime, network, images)
     agent = Agent(engines, manager)
@@ -83,7 +83,7 @@ async def run(
 
 
 @contextlib.contextmanager
-def _full_disk_told(config: NodeConfig) -> Iterator[None]:
+def _full_disk_explained(config: NodeConfig) -> Iterator[None]:
     """Where the node cannot begin without a file, say so in words."""
     try:
         yield
@@ -141,7 +141,7 @@ def _living(config: NodeConfig, network: sandbox.Network) -> dict[str, ipaddress
     return {
         record.uid: ipaddress.IPv4Address(record.address)
         for record in records.read_all(config.data_dir)
-        if record.has_sandbox and record.address and sandbox.is_kept(network, record.uid)
+        if record.has_sandbox and record.address and sandbox.has_namespace(network, record.uid)
     }
 
 
@@ -232,7 +232,7 @@ class Agent:
             self._listen()
             await tasks.start(functools.partial(_run_manager, self._manager))
             sources.start(tasks)
-            with _full_disk_told(config):
+            with _full_disk_explained(config):
                 await self._workers.start(tasks)
             tasks.start_soon(watch.follow, config.data_dir / "images", self._host.clock, self._images_changed)
             tasks.start_soon(node.keep)

@@ -41,7 +41,7 @@ class NodeConfig:
     """How long a pod in the mesh that was an endpoint answers on before SIGTERM; 0 is not at all."""
     api_token: str = ""
     """Bearer token that callers of the node's HTTP interface show; empty refuses all but health checks."""
-    kept_ports: frozenset[HostPort] = frozenset()
+    reserved_ports: frozenset[HostPort] = frozenset()
     """The platform's own ports on this machine: no Service or pod is given one."""
     runtime: str = ""
     """`crun` or `runc`; empty takes the first that works."""

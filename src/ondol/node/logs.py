@@ -73,12 +73,12 @@ class _Filter:
             return b""
         if self._options.stream and line.stream.decode() != self._options.stream:
             return b""
-        shown = rendered(line, timestamps=self._options.timestamps and not self._is_inside)
+        text = rendered(line, timestamps=self._options.timestamps and not self._is_inside)
         self._is_inside = not line.is_whole
         if self._left is not None:
-            shown = shown[: self._left]
-            self._left -= len(shown)
-        return shown
+            text = text[: self._left]
+            self._left -= len(text)
+        return text
 
     def _is_old(self, line: Line) -> bool:
         since = self._options.since
@@ -102,12 +102,12 @@ async def read(
     with contextlib.ExitStack() as stack:
         files = await anyio.to_thread.run_sync(_opened, path, options.tail_lines, stack)
         for file in files:
-            async for shown in _shown(file, chosen):
-                yield shown
+            async for chunk in _selected(file, chosen):
+                yield chunk
         if options.follow:
             last = files[-1] if files else None
-            async for shown in _followed(last, chosen, path, stack, clock=clock, is_over=is_over):
-                yield shown
+            async for chunk in _followed(last, chosen, path, stack, clock=clock, is_over=is_over):
+                yield chunk
 
 
 def _opened(path: Path, tail_lines: int | None, stack: contextlib.ExitStack) -> list[BinaryIO]:
@@ -152,7 +152,7 @@ def _seek_tail(file: BinaryIO, lines: int) -> int:
     return counted + 1
 
 
-async def _shown(file: BinaryIO, chosen: _Filter) -> AsyncIterator[bytes]:
+async def _selected(file: BinaryIO, chosen: _Filter) -> AsyncIterator[bytes]:
     """What the caller sees of the whole lines from where the file stands; half a line is left for later."""
     rest = b""
     while not chosen.is_full:
@@ -160,9 +160,9 @@ async def _shown(file: BinaryIO, chosen: _Filter) -> AsyncIterator[bytes]:
         if not chunk:
             break
         *lines, rest = (rest + chunk).split(b"\n")
-        shown = b"".join(chosen.take(line) for line in lines)
-        if shown:
-            yield shown
+        selected = b"".join(chosen.take(line) for line in lines)
+        if selected:
+            yield selected
         await anyio.lowlevel.checkpoint()
     file.seek(-len(rest), os.SEEK_CUR)
 
@@ -181,8 +181,8 @@ async def _followed(
         # Once there is a new file nobody writes to this one any more: it is read to its end first.
         following = _successor(path, file, stack)
         if file is not None:
-            async for shown in _shown(file, chosen):
-                yield shown
+            async for chunk in _selected(file, chosen):
+                yield chunk
         if following is not None:
             file = following
         elif was_over:

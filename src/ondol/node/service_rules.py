@@ -105,22 +105,24 @@ class ServiceRules:
         newcomers = any((entry.owner.uid, place) not in self._grants for entry, place in _of_machine(listed))
         return claims.settle(
             listed,
-            kept=self._host.config.kept_ports,
+            reserved=self._host.config.reserved_ports,
             in_use=self._in_use() if newcomers else (),
             before=self._grants,
             is_local=_is_local(),
         )
 
     async def _program(self, settlement: Settlement) -> bool:
-        kept = self._kept(settlement)
+        untranslated = self._untranslated(settlement)
         try:
-            await self._kernel.put(service_table.table(self._host.config.instance, settlement.entries, kept))
+            await self._kernel.put(
+                service_table.table(self._host.config.instance, settlement.entries, untranslated)
+            )
         except (errors.HostError, OSError) as error:
             _log.error("services_not_programmed", error=str(error))
             return False
         return True
 
-    def _kept(self, settlement: Settlement) -> frozenset[HostPort]:
+    def _untranslated(self, settlement: Settlement) -> frozenset[HostPort]:
         """What is never translated: the platform's ports, and what listens at the node's own address.
 
         There the activator opens a port for each revision as they come, which no pod with a `hostPort`
@@ -133,7 +135,7 @@ class ServiceRules:
             if entry.owner.kind == "Service" and place.is_everywhere
         }
         beside = {place for place in own if (place.protocol, place.port) not in node_ports}
-        return self._host.config.kept_ports | beside
+        return self._host.config.reserved_ports | beside
 
     # Telling
 
@@ -143,7 +145,7 @@ class ServiceRules:
             by_owner.setdefault(loss.owner.uid, []).append(str(loss))
         for kind, obj in self._all():
             message = "; ".join(sorted(by_owner.get(objects.uid(obj), ())))
-            if not _is_told(obj, message):
+            if not _is_reported(obj, message):
                 await self._say(kind, obj, message)
 
     def _all(self) -> Iterator[tuple[str, Object]]:
@@ -196,7 +198,7 @@ def _is_local() -> Callable[[str], bool]:
     return lambda address: address.startswith("127.") or address in machine()
 
 
-def _is_told(obj: Object, message: str) -> bool:
+def _is_reported(obj: Object, message: str) -> bool:
     condition = conditions.get(obj, mesh.ADDRESSES_PROGRAMMED)
     if condition is None:
         return not message

@@ -101,9 +101,9 @@ class _Pages:
         )
 
     async def _log(self, request: Request) -> Response:
-        asked = query(request)
-        options = log_options(asked, self._clock.now())
-        is_previous = parameters.is_true(asked.get("previous"))
+        values = query(request)
+        options = log_options(values, self._clock.now())
+        is_previous = parameters.is_true(values.get("previous"))
         path, is_over = self._subject.log(**request.path_params, previous=is_previous)
         return Streamed(logs.read(path, options, self._clock, is_over), media_type=_TEXT)
 

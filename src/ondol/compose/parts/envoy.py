@@ -61,7 +61,7 @@ def mesh_config(instance: Instance, settings: Settings) -> Any:
         observe_address=addresses.unix(instance, "observe"),
         ingress_address=settings.ingress_address,
         ingress_port=instance.ports.ingress,
-        kept_ports=frozenset({instance.ports.api, instance.ports.observe, addresses.DNS_PORT}),
+        reserved_ports=frozenset({instance.ports.api, instance.ports.observe, addresses.DNS_PORT}),
         open_ports=host_ports.ranges(settings.ingress_ports),
         trace_sampling_percent=settings.trace_sampling_percent,
         access_log=instance.log_dir / settings.access_log if settings.access_log else None,

@@ -59,7 +59,7 @@ def config(instance: Instance, settings: Settings) -> Any:
         pod_cidr=instance.pod_cidr,
         service_cidr=instance.service_cidr,
         run_root=instance.run_dir.parent,
-        kept_ports=addresses.reserved_ports(instance),
+        reserved_ports=addresses.reserved_ports(instance),
         api_token=credentials.node_token(instance),
         runtime=settings.runtime,
         pod_pids_limit=settings.pod_pids_limit,

@@ -191,8 +191,8 @@ def canonical_name(pod: Object) -> str:
     if owner is None:
         return objects.name(pod)
     name, _, suffix = str(owner["name"]).rpartition("-")
-    made_by_deployment = owner.get("kind") == "ReplicaSet" and labels.get("pod-template-hash") == suffix
-    return name if made_by_deployment else str(owner["name"])
+    is_of_deployment = owner.get("kind") == "ReplicaSet" and labels.get("pod-template-hash") == suffix
+    return name if is_of_deployment else str(owner["name"])
 
 
 def canonical_revision(pod: Object) -> str:

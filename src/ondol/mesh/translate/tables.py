@@ -288,7 +288,7 @@ class Tables:
         listed = [
             each
             for rule in sorted(rules, key=lambda rule: rule.age)
-            for each in self._asked_at(name, servers, rule)
+            for each in self._admissions_of(name, servers, rule)
         ]
         for each in judged(self.registry, listed):
             if each.holder:
@@ -303,7 +303,7 @@ class Tables:
         ]
         return _table(name, virtual_hosts, tuple(dict.fromkeys(gateway.origin for gateway, _ in servers)))
 
-    def _asked_at(self, name: str, servers: Servers, rule: VirtualService) -> list[Admission]:
+    def _admissions_of(self, name: str, servers: Servers, rule: VirtualService) -> list[Admission]:
         by_rule = self._remembered.admissions.of(name)
         admissions = by_rule.get(rule.origin)
         if admissions is None:

@@ -350,7 +350,7 @@ def port_problem(config: MeshConfig, number: int) -> str:
     """Why no Gateway may have the port, or nothing; a number that means the ingress port takes nobody's."""
     if number in ingress_ports(config):
         return ""
-    if number in config.kept_ports:
+    if number in config.reserved_ports:
         return f"{number} is a port of the platform itself"
     if not any(number in ports for ports in config.open_ports):
         return (

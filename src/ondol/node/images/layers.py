@@ -135,14 +135,14 @@ class _Tree:
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        self._kept = ExitStack()
-        self._kept_for = ""
+        self._parent_stack = ExitStack()
+        self._parent_name = ""
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._kept.close()
+        self._parent_stack.close()
 
     def folder(self, name: str) -> Path:
         """What an entry's parent is, made where missing; valid until the next call.
@@ -150,17 +150,17 @@ class _Tree:
         Entries come folder by folder, so the last one is kept open.
         """
         parent = os.path.dirname(name)  # noqa: PTH120 - a name in an archive, not a path of this machine
-        if not self._kept_for or self._kept_for != parent:
+        if not self._parent_name or self._parent_name != parent:
             self.forget()
             walk = paths.opened(self._root, parent, as_root=True, missing=paths.NewFolder(0o755))
-            self._place = Path(paths.by_descriptor(self._kept.enter_context(walk)))
-            self._kept_for = parent
+            self._place = Path(paths.by_descriptor(self._parent_stack.enter_context(walk)))
+            self._parent_name = parent
         return self._place
 
     def forget(self) -> None:
         """A name may stand for something else from now on."""
-        self._kept.close()
-        self._kept_for = ""
+        self._parent_stack.close()
+        self._parent_name = ""
 
 
 def _place(archive: tarfile.TarFile, member: tarfile.TarInfo, tree: _Tree) -> None:

@@ -53,18 +53,18 @@ class Settlement:
 def settle(
     entries: Sequence[Entry],
     *,
-    kept: Collection[HostPort] = (),
+    reserved: Collection[HostPort] = (),
     in_use: Collection[HostPort] = (),
     before: Collection[Grant] = (),
     is_local: Callable[[str], bool] = lambda _: False,
 ) -> Settlement:
     """Decide who has what.
 
-    `kept` are the platform's own ports and `in_use` those on which a program of the machine listens;
+    `reserved` are the platform's own ports and `in_use` those on which a program of the machine listens;
     who was granted a port `before` keeps it though a program has opened it since.
     """
-    book = _Book(kept, in_use, frozenset(before), is_local)
-    for entry, place in sorted(_asked(entries), key=_rank):
+    book = _Book(reserved, in_use, frozenset(before), is_local)
+    for entry, place in sorted(_places(entries), key=_rank):
         book.enter(entry.owner, place, is_assigned=place in entry.assigned)
     granted = [
         dataclasses.replace(entry, places=tuple(p for p in entry.places if (entry.owner, p) in book.granted))
@@ -73,7 +73,7 @@ def settle(
     return Settlement([entry for entry in granted if entry.places], book.losses)
 
 
-def _asked(entries: Iterable[Entry]) -> Iterator[tuple[Entry, HostPort]]:
+def _places(entries: Iterable[Entry]) -> Iterator[tuple[Entry, HostPort]]:
     return ((entry, place) for entry in entries for place in entry.places)
 
 
@@ -84,7 +84,7 @@ def _rank(place_of_entry: tuple[Entry, HostPort]) -> tuple[object, ...]:
 
 @dataclass(slots=True)
 class _Book:
-    kept: Collection[HostPort]
+    reserved: Collection[HostPort]
     in_use: Collection[HostPort]
     before: frozenset[Grant]
     is_local: Callable[[str], bool]
@@ -110,7 +110,7 @@ class _Book:
         if owner.kind == "Pod" and not is_here:
             return _ELSEWHERE  # or its `hostIP` would take over what is meant for others
         if not is_assigned and is_here:
-            if any(place.clashes(each) for each in self.kept):
+            if any(place.clashes(each) for each in self.reserved):
                 return _PLATFORM
             if (owner.uid, place) not in self.before and any(place.clashes(each) for each in self.in_use):
                 return _PROGRAM

@@ -216,11 +216,11 @@ def ip_table_digest(table: str, sets: Iterable[str]) -> bytes:
     """
     name = _text(_TABLE_NAME, table)
     listed = [_text(_ELEMENTS_TABLE, table) + _text(_ELEMENTS_SET, each) for each in sets]
-    asked = [(_GETTABLE, 0, name), (_GETRULE, _DUMP, _text(_RULE_TABLE, table))]
-    asked += [(_GETSETELEM, _DUMP, body) for body in listed]
+    requests = [(_GETTABLE, 0, name), (_GETRULE, _DUMP, _text(_RULE_TABLE, table))]
+    requests += [(_GETSETELEM, _DUMP, body) for body in listed]
     digest = hashlib.sha256()
     try:
-        for kind, flags, body in asked:
+        for kind, flags, body in requests:
             for answer in _answers(kind, flags, socket.AF_INET, body):
                 digest.update(answer)
     except FileNotFoundError:

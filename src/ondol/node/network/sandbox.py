@@ -240,7 +240,7 @@ def destroy(network: Network, uid: str) -> None:
             path.unlink()
 
 
-def is_kept(network: Network, uid: str) -> bool:
+def has_namespace(network: Network, uid: str) -> bool:
     """Whether the pod's network namespace made earlier still stands."""
     path = network.namespace_path("net", uid)
     return path.exists() and _filesystem_magic(path) == _NSFS_MAGIC

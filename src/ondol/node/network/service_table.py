@@ -47,14 +47,14 @@ class Table:
         return rules.service_table(self.instance)
 
 
-def table(instance: str, listed: Sequence[Entry], kept: Iterable[HostPort] = ()) -> Table:
-    """What makes the kernel do what the entries say; `kept` places are never translated.
+def table(instance: str, listed: Sequence[Entry], untranslated: Iterable[HostPort] = ()) -> Table:
+    """What makes the kernel do what the entries say; `untranslated` places are never translated.
 
     No two entries may have a place in common (`claims.settle`): nftables would refuse the whole table.
     """
     elements: dict[str, dict[str, str]] = {name: {} for name in SETS}
     chains: dict[str, str] = {}
-    for place in sorted(kept):
+    for place in sorted(untranslated):
         elements["kept-ports" if place.is_everywhere else "kept"][_key(place)] = ""
     for entry in listed:
         if not entry.backends:

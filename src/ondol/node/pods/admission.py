@@ -34,6 +34,6 @@ def lack(pod: Spec, others: Iterable[Spec], allocatable: Mapping[str, str]) -> L
     for other in others:
         used.update(demand.of(other))
     room = demand.milli(allocatable)
-    asked = demand.of(pod)
-    lacks = (Lack(name, asked[name], used[name], room[name]) for name in sorted(room) if asked[name])
+    requests = demand.of(pod)
+    lacks = (Lack(name, requests[name], used[name], room[name]) for name in sorted(room) if requests[name])
     return next((each for each in lacks if each.requested + each.used > each.capacity), None)

@@ -128,15 +128,15 @@ def _address(host: str, port: int) -> str:
 
 def headers(listed: Iterable[Spec], agent: str) -> list[Header]:
     """What is sent besides `Host`: what was asked for and, where it says nothing, the kubelet's own."""
-    asked = [(str(h["name"]), str(h.get("value") or "")) for h in listed]
-    for name, value in asked:
+    requested = [(str(h["name"]), str(h.get("value") or "")) for h in listed]
+    for name, value in requested:
         if _UNSENDABLE.search(name + value):
             raise ValueError(f"a header {name!r} cannot be sent: it has a control character in it")
-    names = {name.lower() for name, _ in asked}
+    names = {name.lower() for name, _ in requested}
     own = [(n, v) for n, v in (("User-Agent", agent), ("Accept", "*/*")) if n.lower() not in names]
     # An empty one of these two is how to send none.
-    dropped = {n.lower() for n, v in asked if not v and n.lower() in ("accept", "user-agent")}
-    return [*own, *(header for header in asked if header[0].lower() not in dropped)]
+    dropped = {n.lower() for n, v in requested if not v and n.lower() in ("accept", "user-agent")}
+    return [*own, *(header for header in requested if header[0].lower() not in dropped)]
 
 
 def _host_header(sent: Iterable[Header]) -> str:

@@ -47,7 +47,7 @@ class LinuxMachine:
         return await sandbox_setup.create(self._engines, pod, redirect=redirect)
 
     def has_sandbox(self, uid: str) -> bool:
-        return sandbox.is_kept(self._engines.network, uid)
+        return sandbox.has_namespace(self._engines.network, uid)
 
     async def tear_down(self, uid: str) -> None:
         engines = self._engines

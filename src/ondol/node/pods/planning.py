@@ -159,9 +159,9 @@ def capabilities(container: Spec, available: Sequence[str] = oci.ALL_CAPABILITIE
     changes = _context(container).get("capabilities") or {}
     added = [_capability(name) for name in changes.get("add") or ()]
     dropped = [_capability(name) for name in changes.get("drop") or ()]
-    kept = available if "CAP_ALL" in added else oci.DEFAULT_CAPABILITIES
-    kept = () if "CAP_ALL" in dropped else kept
-    named = dict.fromkeys([*kept, *(name for name in added if name != "CAP_ALL")])
+    granted = available if "CAP_ALL" in added else oci.DEFAULT_CAPABILITIES
+    granted = () if "CAP_ALL" in dropped else granted
+    named = dict.fromkeys([*granted, *(name for name in added if name != "CAP_ALL")])
     return [name for name in named if name not in dropped]
 
 

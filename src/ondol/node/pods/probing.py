@@ -55,7 +55,7 @@ class Count:
     successes: int = 0
     failures: int = 0
     has_succeeded: bool = False
-    asked: int = 0
+    attempts: int = 0
     counted_at: float = 0.0
 
 
@@ -64,19 +64,19 @@ def counted(count: Count, schedule: Schedule, *, succeeded: bool, now: float) ->
     if succeeded:
         successes = count.successes + 1
         verdict = True if successes >= schedule.success_threshold else count.verdict
-        return Count(verdict, successes, 0, has_succeeded=True, asked=count.asked + 1, counted_at=now)
+        return Count(verdict, successes, 0, has_succeeded=True, attempts=count.attempts + 1, counted_at=now)
     is_early = not count.has_succeeded and count.failures > 0 and now - count.counted_at < schedule.period_s
     failures = count.failures if is_early else count.failures + 1
     verdict = False if failures >= schedule.failure_threshold else count.verdict
     counted_at = count.counted_at if is_early else now
-    return Count(verdict, 0, failures, count.has_succeeded, count.asked + 1, counted_at)
+    return Count(verdict, 0, failures, count.has_succeeded, count.attempts + 1, counted_at)
 
 
 def wait_s(count: Count, schedule: Schedule) -> float:
     """How long until the next question."""
     if count.has_succeeded:
         return schedule.period_s
-    return float(min(_FIRST_WAIT_S * _GROWTH ** min(count.asked, 60), schedule.period_s))
+    return float(min(_FIRST_WAIT_S * _GROWTH ** min(count.attempts, 60), schedule.period_s))
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +105,8 @@ class Run:
 
 async def watch_all(run: Run, clock: Clock, listener: Listener) -> None:
     """Ask all probes of a container for as long as it runs, the others once the startup probe is content."""
-    is_held = bool(run.container.get("startupProbe")) and not run.is_started
-    if is_held and not await _watch("startup", run, clock, listener):
+    is_starting = bool(run.container.get("startupProbe")) and not run.is_started
+    if is_starting and not await _watch("startup", run, clock, listener):
         return
     async with anyio.create_task_group() as probes:
         for kind in ("readiness", "liveness"):
@@ -124,13 +124,15 @@ async def _watch(kind: Kind, run: Run, clock: Clock, listener: Listener) -> bool
     probe = run.container[f"{kind}Probe"]
     schedule = Schedule.of(probe)
     await clock.sleep(max(run.started_at + schedule.initial_delay_s - clock.now(), 0.0))
-    count, told_at = Count(), clock.monotonic()
+    count, reported_at = Count(), clock.monotonic()
     while kind == "readiness" or not listener.is_ending():
         answer = await ask(probe, run.target, schedule.timeout_s, run.container, clock)
         now = clock.monotonic()
         before, count = count, _after(count, schedule, answer, now)
-        if _is_news(before, count, answer) or (answer.kind == "error" and now - told_at >= schedule.period_s):
-            told_at = now
+        if _is_news(before, count, answer) or (
+            answer.kind == "error" and now - reported_at >= schedule.period_s
+        ):
+            reported_at = now
             listener.tell(kind, answer)
         if count.verdict is not None and count.verdict != before.verdict:
             listener.report(kind, count.verdict)
@@ -143,15 +145,15 @@ async def _watch(kind: Kind, run: Run, clock: Clock, listener: Listener) -> bool
 def _after(count: Count, schedule: Schedule, answer: Answer, now: float) -> Count:
     """As the kubelet, an error (the question could not be put) says nothing about the container."""
     if answer.kind == "error":
-        return replace(count, asked=count.asked + 1)
+        return replace(count, attempts=count.attempts + 1)
     return counted(count, schedule, succeeded=answer.succeeded, now=now)
 
 
 def _is_news(before: Count, after: Count, answer: Answer) -> bool:
     if answer.kind == "warning":
         return True
-    is_told = after.verdict is False or after.has_succeeded or after.failures > 1
-    return answer.kind == "failure" and is_told and after.failures > before.failures
+    is_reported = after.verdict is False or after.has_succeeded or after.failures > 1
+    return answer.kind == "failure" and is_reported and after.failures > before.failures
 
 
 async def ask(probe: Spec, target: Target, timeout_s: float, container: Spec, clock: Clock) -> Answer:

@@ -196,31 +196,31 @@ class Sources:
     async def tokens(self, pod: Spec) -> dict[TokenRequest, str]:
         """A current token for each that the pod's volumes ask for."""
         values: dict[TokenRequest, str] = {}
-        for asked in registry.token_requests(pod):
-            token = self._tokens.get((objects.uid(pod), asked))
+        for request in registry.token_requests(pod):
+            token = self._tokens.get((objects.uid(pod), request))
             if token is None or self._clock.now() >= token.refresh_at:
-                token = await self._issue(pod, asked)
-                self._tokens[objects.uid(pod), asked] = token
-            values[asked] = token.value
+                token = await self._issue(pod, request)
+                self._tokens[objects.uid(pod), request] = token
+            values[request] = token.value
         return values
 
     def next_refresh(self, pod: Spec) -> float | None:
-        tokens = [self._tokens.get((objects.uid(pod), asked)) for asked in registry.token_requests(pod)]
+        tokens = [self._tokens.get((objects.uid(pod), request)) for request in registry.token_requests(pod)]
         return min((token.refresh_at for token in tokens if token is not None), default=None)
 
     def forget(self, uid: str) -> None:
         for key in [key for key in self._tokens if key[0] == uid]:
             del self._tokens[key]
 
-    async def _issue(self, pod: Spec, asked: TokenRequest) -> Token:
+    async def _issue(self, pod: Spec, token_request: TokenRequest) -> Token:
         account = str(objects.spec(pod).get("serviceAccountName") or "default")
         bound = {"apiVersion": "v1", "kind": "Pod", "name": objects.name(pod), "uid": objects.uid(pod)}
         request: Object = {
             "apiVersion": "authentication.k8s.io/v1",
             "kind": "TokenRequest",
             "spec": {
-                "audiences": [asked.audience] if asked.audience else [],
-                "expirationSeconds": asked.expiration_s,
+                "audiences": [token_request.audience] if token_request.audience else [],
+                "expirationSeconds": token_request.expiration_s,
                 "boundObjectRef": bound,
             },
         }

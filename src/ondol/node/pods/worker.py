@@ -68,7 +68,7 @@ class PodWorker:
         """The object has changed."""
         tracked = self._tracked
         is_deleted = objects.is_deleting(pod) and not objects.is_deleting(tracked.pod)
-        if downward_api.shown_metadata(pod) != downward_api.shown_metadata(tracked.pod):
+        if downward_api.projected_metadata(pod) != downward_api.projected_metadata(tracked.pod):
             self._are_volumes_stale = True
         tracked.pod = pod
         tracked.hurry_up() if is_deleted else tracked.touch()

@@ -108,7 +108,7 @@ class PodWorkers:
         is_over = objects.status(pod).get("phase") in ("Succeeded", "Failed")
         if self._tasks is None or (is_over and record is None and not objects.is_deleting(pod)):
             return  # it has ended, and nothing of it is here: it must not run a second time
-        worker = PodWorker(self._host, pod, _as_told(pod, record))
+        worker = PodWorker(self._host, pod, _with_api_failure(pod, record))
         if record is None and not objects.is_deleting(pod):
             self._admit(worker)
         self._by_uid[worker.uid] = worker
@@ -179,7 +179,7 @@ class PodWorkers:
                 _log.warning("log_not_rotated", path=str(path), error=str(error))
 
 
-def _as_told(pod: Object, record: Record | None) -> Record | None:
+def _with_api_failure(pod: Object, record: Record | None) -> Record | None:
     """The record with the failure that the API knows of, should the disk have had no room for it."""
     status = objects.status(pod)
     is_lost = status.get("phase") == "Failed" and status.get("reason") and record is not None

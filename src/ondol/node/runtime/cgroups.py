@@ -109,7 +109,7 @@ def kill(group: str) -> None:
 
 def remove(group: str) -> bool:
     """Remove the empty group and all below it; False when something still lives there."""
-    is_gone = True
+    is_removed = True
     for hierarchy in hierarchies():
         for folder, _, _ in os.walk(hierarchy / group.lstrip("/"), topdown=False):
             try:
@@ -117,8 +117,8 @@ def remove(group: str) -> bool:
             except FileNotFoundError:
                 continue
             except OSError:
-                is_gone = False
-    return is_gone
+                is_removed = False
+    return is_removed
 
 
 def adopt(pid: int, group: str) -> None:

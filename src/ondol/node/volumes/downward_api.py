@@ -30,7 +30,7 @@ def _value(item: Spec, inputs: Inputs) -> str:
     return env.resource_value(inputs.pod, container, item["resourceFieldRef"], inputs.facts)
 
 
-def shown_metadata(pod: Spec) -> Mapping[str, Any]:
+def projected_metadata(pod: Spec) -> Mapping[str, Any]:
     """Of the pod's own metadata what its volumes show and may change while it runs; empty if they do not."""
     items = [
         item
