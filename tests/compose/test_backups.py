@@ -35,15 +35,15 @@ def platform(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
 
 def put(settings: Settings, *names: str) -> None:
     async def write() -> None:
-        kept = store.open_file(settings.data_dir / "store.db")
+        log = store.open_file(settings.data_dir / "store.db")
         for name in names:
-            await kept.append("configmaps", name, lambda _: OBJECT)
-        kept.close()
+            await log.append("configmaps", name, lambda _: OBJECT)
+        log.close()
 
     anyio.run(write)
 
 
-def kept(settings: Settings) -> set[str]:
+def names_of(settings: Settings) -> set[str]:
     opened = store.open_file(settings.data_dir / "store.db")
     try:
         return {record.name for record in opened.page("configmaps").records}
@@ -63,7 +63,7 @@ def test_restored_into_an_empty_folder(platform: Settings, tmp_path: Path) -> No
     (platform.data_dir / "config.toml").write_text("log_level = 'debug'\n")
     elsewhere = Settings(data_dir=tmp_path / "elsewhere")
     assert backups.restore(elsewhere, archive(platform)) is None
-    assert kept(elsewhere) == kept(platform)
+    assert names_of(elsewhere) == names_of(platform)
     for name in ("pki/ca.key", "pki/sa.key", "pki/clients/admin.key", "config.toml"):
         file = elsewhere.data_dir / name
         assert file.read_bytes() == (platform.data_dir / name).read_bytes()
@@ -89,7 +89,7 @@ def test_where_there_is_no_room_for_the_archive(platform: Settings) -> None:
 
 def test_a_damaged_folder_is_restored_and_kept_beside(platform: Settings) -> None:
     """What was there is moved as it is; doctor tells the damage before and none after."""
-    made = archive(platform)
+    backup = archive(platform)
     damaged = b"x" * 5000
     (platform.data_dir / "store.db").write_bytes(damaged)
     (finding,) = [f for f in doctor.examine(platform) if f.name == "objects"]
@@ -98,46 +98,46 @@ def test_a_damaged_folder_is_restored_and_kept_beside(platform: Settings) -> Non
     assert finding.remedy == (
         f"ondol restore FILE {place} (a backup), or ondol restore --salvage {place} (what can still be read)"
     )
-    aside = backups.restore(platform, made)
+    aside = backups.restore(platform, backup)
     assert aside is not None
     assert (aside / "store.db").read_bytes() == damaged
     assert (aside / "pki" / "ca.key").exists()
-    assert len(kept(platform)) == 20
+    assert len(names_of(platform)) == 20
     (finding,) = [f for f in doctor.examine(platform) if f.name == "objects"]
     assert finding.verdict is doctor.Verdict.OK
-    assert finding.found.startswith("20 rows")
+    assert finding.observed.startswith("20 rows")
 
 
 def test_what_is_whole_is_not_overwritten(platform: Settings) -> None:
     """Unless asked for, and then it is kept."""
-    made = archive(platform)
+    backup = archive(platform)
     put(platform, "later")
     with pytest.raises(errors.HostError, match="there and whole") as caught:
-        backups.restore(platform, made)
+        backups.restore(platform, backup)
     assert "--force" in caught.value.remedy
-    made.seek(0)
-    aside = backups.restore(platform, made, force=True)
+    backup.seek(0)
+    aside = backups.restore(platform, backup, force=True)
     assert aside is not None
-    assert "later" not in kept(platform)
-    assert "later" in kept(Settings(data_dir=aside))
+    assert "later" not in names_of(platform)
+    assert "later" in names_of(Settings(data_dir=aside))
 
 
 def test_a_running_platform_is_not_restored(platform: Settings) -> None:
     """Its supervisor has the lock."""
-    made = archive(platform)
+    backup = archive(platform)
     instance = instances.load(platform.data_dir)
     assert instance is not None
     with lock.hold(instance.lock_file), pytest.raises(errors.HostError, match="already running"):
-        backups.restore(platform, made, force=True)
+        backups.restore(platform, backup, force=True)
 
 
 def _tar(**members: bytes) -> io.BytesIO:
     target = io.BytesIO()
-    with tarfile.open(fileobj=target, mode="w:gz") as made:
+    with tarfile.open(fileobj=target, mode="w:gz") as archived:
         for name, content in members.items():
             member = tarfile.TarInfo(name)
             member.size = len(content)
-            made.addfile(member, io.BytesIO(content))
+            archived.addfile(member, io.BytesIO(content))
     target.seek(0)
     return target
 
@@ -146,7 +146,7 @@ MANIFEST = json.dumps({"format": 1}).encode()
 
 
 @pytest.mark.parametrize(
-    ("made", "why"),
+    ("backup", "why"),
     [
         (io.BytesIO(b"nothing of the kind"), "cannot be read"),
         (_tar(other=b""), "no backup of ondol"),
@@ -154,17 +154,17 @@ MANIFEST = json.dumps({"format": 1}).encode()
         (_tar(**{"ondol-backup.json": MANIFEST, "store.db": b"x" * 4096}), "damaged"),
     ],
 )
-def test_what_is_no_backup_is_refused(tmp_path: Path, made: io.BytesIO, why: str) -> None:
+def test_what_is_no_backup_is_refused(tmp_path: Path, backup: io.BytesIO, why: str) -> None:
     """Before anything is moved; of folders that were not there none remains, nor a lock in one that was."""
     with pytest.raises(errors.HostError, match=why):
-        backups.restore(Settings(data_dir=tmp_path / "new" / "data"), made)
+        backups.restore(Settings(data_dir=tmp_path / "new" / "data"), backup)
     assert list(tmp_path.iterdir()) == []
     settings = Settings(data_dir=tmp_path / "data")
     settings.data_dir.mkdir()
     (settings.data_dir / "config.toml").touch()
-    made.seek(0)
+    backup.seek(0)
     with pytest.raises(errors.HostError, match=why):
-        backups.restore(settings, made)
+        backups.restore(settings, backup)
     assert [path.name for path in settings.data_dir.iterdir()] == ["config.toml"]
 
 
@@ -191,10 +191,10 @@ def test_a_lock_that_was_there_stays(platform: Settings) -> None:
 def test_an_archive_cannot_write_elsewhere(platform: Settings, tmp_path: Path) -> None:
     """Names that lead out, links and what is no part of a backup are passed over."""
     members = {}
-    with tarfile.open(fileobj=archive(platform), mode="r:gz") as made:
-        for member in made:
+    with tarfile.open(fileobj=archive(platform), mode="r:gz") as backup:
+        for member in backup:
             if member.isfile():
-                content = made.extractfile(member)
+                content = backup.extractfile(member)
                 assert content is not None
                 members[member.name] = content.read()
     bad = {"../out": b"x", "/tmp/out": b"x", "pki/../../out": b"x", "components/x": b"x"}
@@ -216,7 +216,7 @@ def test_salvage_without_a_backup(platform: Settings) -> None:
     assert "(configmaps, n7)" in saved.problems[0]
     assert aside is not None
     assert (aside / "store.db").read_bytes() == bytes(content)
-    assert kept(platform) == {f"n{number}" for number in range(20) if number != 7}
+    assert names_of(platform) == {f"n{number}" for number in range(20) if number != 7}
     with pytest.raises(errors.HostError, match="there and whole"):
         backups.salvage(platform)
 

@@ -28,7 +28,7 @@ def test_what_is_not_well_has_a_remedy(tmp_path: Path) -> None:
     findings = doctor.examine(Settings(data_dir=tmp_path))
     assert len({f.name for f in findings}) == len(findings)
     assert [f for f in findings if (f.verdict is Verdict.OK) == bool(f.remedy)] == []
-    assert all(f.found and "\n" not in f.found + f.remedy for f in findings)
+    assert all(f.observed and "\n" not in f.observed + f.remedy for f in findings)
 
 
 def test_it_changes_nothing(tmp_path: Path) -> None:
@@ -43,8 +43,8 @@ def test_it_changes_nothing(tmp_path: Path) -> None:
 def test_either_runtime_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, runtime: str) -> None:
     """One of crun and runc is enough: the one that is there is found."""
     present(monkeypatch, runtime)
-    found = named(list(doctor._software()), "container runtime")
-    assert (found.verdict, found.found) == (Verdict.OK, f"/usr/bin/{runtime}")
+    finding = named(list(doctor._software()), "container runtime")
+    assert (finding.verdict, finding.observed) == (Verdict.OK, f"/usr/bin/{runtime}")
 
 
 @pytest.mark.parametrize(
@@ -62,20 +62,20 @@ def test_the_remedy_is_the_machines_own(
     """What is missing comes with the exact command, with sudo for whoever needs it."""
     present(monkeypatch, manager)
     monkeypatch.setattr("os.geteuid", lambda: 0 if root else 1000)
-    found = named(list(doctor._software()), "container runtime")
-    assert (found.verdict, found.remedy) == (Verdict.FAIL, command)
+    finding = named(list(doctor._software()), "container runtime")
+    assert (finding.verdict, finding.remedy) == (Verdict.FAIL, command)
 
 
 def test_kubectl_is_only_missed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without kubectl the platform works: it is a warning."""
     present(monkeypatch, "crun", "conmon", "nft")
-    found = list(doctor._software())
-    assert named(found, "kubectl").verdict is Verdict.WARN
-    assert [f.name for f in found if f.verdict is Verdict.FAIL] == []
+    findings = list(doctor._software())
+    assert named(findings, "kubectl").verdict is Verdict.WARN
+    assert [f.name for f in findings if f.verdict is Verdict.FAIL] == []
 
 
 @pytest.mark.parametrize(
-    ("mounts", "verdict", "found"),
+    ("mounts", "verdict", "text"),
     [
         ("cgroup2 /sys/fs/cgroup cgroup2 rw 0 0", Verdict.OK, "v2"),
         ("cgroup /sys/fs/cgroup/memory cgroup rw,memory 0 0", Verdict.OK, "v1"),
@@ -89,27 +89,27 @@ def test_kubectl_is_only_missed(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_cgroups_of_every_kind(
-    monkeypatch: pytest.MonkeyPatch, mounts: str, verdict: Verdict, found: str
+    monkeypatch: pytest.MonkeyPatch, mounts: str, verdict: Verdict, text: str
 ) -> None:
     """Version 1, version 2, both, and none."""
     monkeypatch.setattr(doctor, "_read", lambda _path: mounts)
-    assert (doctor._cgroups().verdict, doctor._cgroups().found) == (verdict, found)
+    assert (doctor._cgroups().verdict, doctor._cgroups().observed) == (verdict, text)
 
 
 def test_without_root_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Pods need root: a user is told, and nothing that needs root is tried."""
     monkeypatch.setattr("os.geteuid", lambda: 1000)
-    found = list(doctor._kernel())
-    assert named(found, "privileges").verdict is Verdict.FAIL
-    assert {"overlayfs", "network namespaces"}.isdisjoint(f.name for f in found)
+    findings = list(doctor._kernel())
+    assert named(findings, "privileges").verdict is Verdict.FAIL
+    assert {"overlayfs", "network namespaces"}.isdisjoint(f.name for f in findings)
 
 
 def test_a_full_disk_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Too little space is told for the nearest folder that exists."""
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10, 9, 1))
-    found = doctor._disk(tmp_path / "not" / "yet")
-    assert found.verdict is Verdict.WARN
-    assert str(tmp_path) in found.found
+    finding = doctor._disk(tmp_path / "not" / "yet")
+    assert finding.verdict is Verdict.WARN
+    assert str(tmp_path) in finding.observed
 
 
 def test_ports_in_use(tmp_path: Path) -> None:
@@ -122,9 +122,9 @@ def test_ports_in_use(tmp_path: Path) -> None:
         other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         other.bind(("127.0.0.1", instance.ports.api))
         other.listen()
-        found = named(list(doctor._ports(settings)), "api port")
-        assert found.verdict is Verdict.FAIL
-        assert str(instance.ports.api) in found.remedy
+        finding = named(list(doctor._ports(settings)), "api port")
+        assert finding.verdict is Verdict.FAIL
+        assert str(instance.ports.api) in finding.remedy
         with lock.hold(instance.lock_file):
             assert list(doctor._ports(settings)) == []
 

@@ -26,7 +26,7 @@ def _alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(instances, "_PROMISES", tmp_path / "run" / "promises")
 
 
-def made(folder: Path) -> instances.Instance:
+def new_instance(folder: Path) -> instances.Instance:
     return instances.load_or_create(Settings(data_dir=folder))
 
 
@@ -38,7 +38,7 @@ def test_none_before_the_first_start(tmp_path: Path) -> None:
 
 def test_chosen_once_and_found_again(tmp_path: Path) -> None:
     """A second start finds the identity, ports and networks of the first, whatever the settings now say."""
-    first = made(tmp_path / "data")
+    first = new_instance(tmp_path / "data")
     again = instances.load_or_create(Settings(data_dir=tmp_path / "data", api_port=1))
     assert again == first == instances.load(tmp_path / "data")
     assert (tmp_path / "data").stat().st_mode & 0o777 == 0o700
@@ -50,8 +50,8 @@ def test_ports_are_free_and_differ(tmp_path: Path) -> None:
         taken.bind(("", 0))
         taken.listen()
         busy = taken.getsockname()[1]
-        found = instances.load_or_create(Settings(data_dir=tmp_path, api_port=busy, ingress_port=busy))
-        ports = dataclasses.asdict(found.ports)
+        instance = instances.load_or_create(Settings(data_dir=tmp_path, api_port=busy, ingress_port=busy))
+        ports = dataclasses.asdict(instance.ports)
         assert busy not in ports.values()
         assert len(set(ports.values())) == len(ports)
         assert not instances.is_free(busy)
@@ -60,8 +60,8 @@ def test_ports_are_free_and_differ(tmp_path: Path) -> None:
 
 def test_the_preferred_port_is_taken_when_free(tmp_path: Path) -> None:
     """A wish is granted if it can be."""
-    wanted = next(port for port in range(21000, 22000) if instances.is_free(port))
-    assert instances.load_or_create(Settings(data_dir=tmp_path, api_port=wanted)).ports.api == wanted
+    free = next(port for port in range(21000, 22000) if instances.is_free(port))
+    assert instances.load_or_create(Settings(data_dir=tmp_path, api_port=free)).ports.api == free
 
 
 @pytest.mark.parametrize("below", ["", "inner/most"])
@@ -70,7 +70,7 @@ def test_a_file_is_no_data_directory(tmp_path: Path, below: str) -> None:
     file = tmp_path / "file"
     file.write_text("mine")
     with pytest.raises(errors.HostError, match=f"{file} is no folder") as caught:
-        made(file / below)
+        new_instance(file / below)
     assert caught.value.remedy == "choose another folder with --data-dir"
     assert file.read_text() == "mine"
 
@@ -78,21 +78,21 @@ def test_a_file_is_no_data_directory(tmp_path: Path, below: str) -> None:
 def test_starts_at_the_same_moment_choose_apart(tmp_path: Path) -> None:
     """Several platforms that are made at once have no port and no network in common."""
     with ThreadPoolExecutor(8) as starts:
-        found = list(starts.map(lambda n: made(tmp_path / str(n)), range(8)))
-    ports = [port for each in found for port in dataclasses.asdict(each.ports).values()]
+        chosen = list(starts.map(lambda n: new_instance(tmp_path / str(n)), range(8)))
+    ports = [port for each in chosen for port in dataclasses.asdict(each.ports).values()]
     assert len(set(ports)) == len(ports)
-    assert len({each.pod_cidr for each in found}) == len(found)
+    assert len({each.pod_cidr for each in chosen}) == len(chosen)
 
 
 def test_one_folder_started_twice_at_once_is_one_platform(tmp_path: Path) -> None:
     """Whoever comes second finds what the first one chose."""
     with ThreadPoolExecutor(8) as starts:
-        assert len(set(starts.map(lambda _: made(tmp_path / "data"), range(8)))) == 1
+        assert len(set(starts.map(lambda _: new_instance(tmp_path / "data"), range(8)))) == 1
 
 
 def test_identity_follows_the_folder(tmp_path: Path) -> None:
     """Two folders are two platforms: other ids, bridges and run folders; six digits keep names short."""
-    one, two = made(tmp_path / "one"), made(tmp_path / "two")
+    one, two = new_instance(tmp_path / "one"), new_instance(tmp_path / "two")
     assert len({one.id, two.id}) == 2
     assert one.bridge != two.bridge
     assert one.run_dir != two.run_dir
@@ -117,16 +117,16 @@ def test_networks_can_run_out() -> None:
 
 def test_networks_of_platforms_that_are_down_are_kept(tmp_path: Path) -> None:
     """What another platform was promised is not given away while it rests, only once it is gone."""
-    first = made(tmp_path / "one")
-    second = made(tmp_path / "two")
+    first = new_instance(tmp_path / "one")
+    second = new_instance(tmp_path / "two")
     assert not ipaddress.ip_network(second.pod_cidr).overlaps(ipaddress.ip_network(first.pod_cidr))
     shutil.rmtree(tmp_path / "one")
-    assert made(tmp_path / "three").pod_cidr == first.pod_cidr
+    assert new_instance(tmp_path / "three").pod_cidr == first.pod_cidr
 
 
 def test_networks_of_a_running_platform_are_not_shared(tmp_path: Path) -> None:
     """Two platforms that came to the same networks cannot run together, and the second one says so."""
-    first, other = made(tmp_path / "one"), made(tmp_path / "two")
+    first, other = new_instance(tmp_path / "one"), new_instance(tmp_path / "two")
     second = dataclasses.replace(other, pod_cidr=first.pod_cidr)
     instances.promise_networks(first)
     with lock.hold(first.lock_file), pytest.raises(errors.HostError, match="are in use by the one on"):
@@ -136,27 +136,27 @@ def test_networks_of_a_running_platform_are_not_shared(tmp_path: Path) -> None:
 
 def test_addresses_follow_from_the_networks(tmp_path: Path) -> None:
     """The bridge has the first address of the pods' network; the API is on loopback."""
-    found = made(tmp_path)
-    assert found.bridge_address == str(ipaddress.ip_network(found.pod_cidr)[1])
-    assert found.api_url == f"https://127.0.0.1:{found.ports.api}"
+    instance = new_instance(tmp_path)
+    assert instance.bridge_address == str(ipaddress.ip_network(instance.pod_cidr)[1])
+    assert instance.api_url == f"https://127.0.0.1:{instance.ports.api}"
 
 
 def test_a_file_of_before_with_ports_for_every_part_is_read(tmp_path: Path) -> None:
     """Ports that are sockets now are not asked for any more, and stand in nobody's way."""
     former = dict.fromkeys(("api", "ingress", "xds", "envoy_admin", "observe", "node"), 1)
-    (tmp_path / "instance.json").write_text(_made_of(ports=former), encoding="utf-8")
-    assert dataclasses.asdict(made(tmp_path).ports) == {"api": 1, "ingress": 1, "observe": 1}
+    (tmp_path / "instance.json").write_text(_with_wrong(ports=former), encoding="utf-8")
+    assert dataclasses.asdict(new_instance(tmp_path).ports) == {"api": 1, "ingress": 1, "observe": 1}
 
 
 def test_parts_meet_in_the_run_folder(tmp_path: Path) -> None:
     """However long the data directory's name is, the kernel takes the names of the sockets."""
-    found = dataclasses.replace(made(tmp_path), data_dir=tmp_path / ("long" * 50))
+    instance = dataclasses.replace(new_instance(tmp_path), data_dir=tmp_path / ("long" * 50))
     for name in ("xds", "envoy-admin", "observe", "node"):
-        unix_socket.require_short(found.socket(name))
-        assert found.socket(name).parent == found.run_dir
+        unix_socket.require_short(instance.socket(name))
+        assert instance.socket(name).parent == instance.run_dir
 
 
-def _made_of(**wrong: object) -> str:
+def _with_wrong(**wrong: object) -> str:
     """The file of an instance with something wrong in it."""
     ports = dict.fromkeys(("api", "ingress", "observe"), 1)
     networks = {"pod_cidr": "10.100.0.0/16", "service_cidr": "10.101.0.0/16"}
@@ -172,9 +172,9 @@ def _made_of(**wrong: object) -> str:
         "{}",
         '{"id": "abcdef"}',
         '{"id": 1, "ports": {"api": 1}}',
-        _made_of(id="../../etc"),
-        _made_of(ports=[]),
-        _made_of(pod_cidr="everything"),
+        _with_wrong(id="../../etc"),
+        _with_wrong(ports=[]),
+        _with_wrong(pod_cidr="everything"),
     ],
 )
 def test_a_damaged_file_is_told(tmp_path: Path, text: str) -> None:
@@ -182,7 +182,7 @@ def test_a_damaged_file_is_told(tmp_path: Path, text: str) -> None:
     file = tmp_path / "instance.json"
     file.write_text(text, encoding="utf-8")
     with pytest.raises(errors.HostError, match=r"instance\.json cannot be read") as raised:
-        made(tmp_path)
+        new_instance(tmp_path)
     assert str(file) in raised.value.remedy
     assert file.read_text(encoding="utf-8") == text
 
@@ -190,13 +190,13 @@ def test_a_damaged_file_is_told(tmp_path: Path, text: str) -> None:
 def test_a_folder_that_cannot_be_made_is_told() -> None:
     """Where no folder can be made at all, the path is named, with what to do."""
     with pytest.raises(errors.HostError, match="cannot create /proc/none/data") as raised:
-        made(Path("/proc/none/data"))
+        new_instance(Path("/proc/none/data"))
     assert "--data-dir" in raised.value.remedy
 
 
 def test_the_file_is_whole_or_absent(tmp_path: Path) -> None:
     """It is written beside and moved in place; no draft is left."""
-    made(tmp_path / "data")
+    new_instance(tmp_path / "data")
     assert [path.name for path in (tmp_path / "data").iterdir()] == ["instance.json"]
     document = json.loads((tmp_path / "data" / "instance.json").read_text(encoding="utf-8"))
     assert {"id", "ports", "pod_cidr", "service_cidr"} <= set(document)
@@ -211,7 +211,7 @@ def test_a_read_only_folder_is_told(tmp_path: Path) -> None:
     linux.mount("tmpfs", str(tmp_path), "tmpfs", linux.MS_RDONLY)
     try:
         with pytest.raises(errors.HostError, match=r"instance\.json cannot be written: Read-only") as raised:
-            made(tmp_path)
+            new_instance(tmp_path)
     finally:
         linux.unmount(str(tmp_path))
     assert "--data-dir" in raised.value.remedy
@@ -221,7 +221,7 @@ def test_a_folder_that_cannot_be_looked_into_is_passed_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An ordinary user finds no platform there, and what it was promised stays its own."""
-    instance = made(tmp_path / "private")
+    instance = new_instance(tmp_path / "private")
     promise = tmp_path / "run" / "promises" / instance.id
     assert promise.exists()
 

@@ -90,8 +90,8 @@ def test_the_ingress_is_told_where_it_listens(
     with lock.hold(instance.lock_file):
         assert platform.status(settings.data_dir).ingress == ""
         platform._write_status(instance, [Running(part) for part in parts.of(instance, chosen)])
-        found = platform.status(settings.data_dir)
-    assert found.ingress == f"http://{host}:{instance.ports.ingress}"
+        state = platform.status(settings.data_dir)
+    assert state.ingress == f"http://{host}:{instance.ports.ingress}"
 
 
 def test_a_log_that_cannot_be_written_hides_no_error() -> None:

@@ -24,9 +24,9 @@ def test_defaults(tmp_path: Path) -> None:
 
 def test_settings_cannot_change(tmp_path: Path) -> None:
     """They are one value, read once."""
-    found = settings.load(tmp_path, environment={})
+    loaded = settings.load(tmp_path, environment={})
     with pytest.raises(dataclasses.FrozenInstanceError):
-        found.api_port = 1  # type: ignore[misc]  # that it cannot is the test
+        loaded.api_port = 1  # type: ignore[misc]  # that it cannot is the test
 
 
 OWN_TEXTS = {
@@ -60,8 +60,8 @@ def test_later_sources_win(
     tmp_path: Path, file: str, environment: dict[str, str], flags: dict[str, int | None], expected: int
 ) -> None:
     """File, then environment, then flags; a flag that was not given is none."""
-    found = settings.load(config(tmp_path, file), environment=environment, flags=flags)
-    assert found.api_port == expected
+    loaded = settings.load(config(tmp_path, file), environment=environment, flags=flags)
+    assert loaded.api_port == expected
 
 
 @pytest.mark.parametrize("field", [f.name for f in dataclasses.fields(Settings) if f.name != "data_dir"])
@@ -69,9 +69,9 @@ def test_each_setting_can_come_from_the_environment(tmp_path: Path, field: str) 
     """The variable is the field's name in capitals behind `ONDOL_`, and its text becomes the field's type."""
     default = getattr(Settings(data_dir=tmp_path), field)
     text = OWN_TEXTS.get(field, "other" if isinstance(default, str) else "61")
-    found = getattr(settings.load(tmp_path, environment={f"ONDOL_{field.upper()}": text}), field)
-    assert type(found) is type(default)
-    assert found == (text if isinstance(default, str) else 1 if isinstance(default, bool) else 61)
+    value = getattr(settings.load(tmp_path, environment={f"ONDOL_{field.upper()}": text}), field)
+    assert type(value) is type(default)
+    assert value == (text if isinstance(default, str) else 1 if isinstance(default, bool) else 61)
 
 
 def test_other_variables_are_none_of_ours(tmp_path: Path) -> None:
@@ -89,8 +89,8 @@ def test_data_dir_is_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_given_data_dir_wins_over_the_environment(tmp_path: Path) -> None:
     """`--data-dir` is a flag like the others."""
-    found = settings.load(tmp_path, environment={"ONDOL_DATA_DIR": "/nowhere"})
-    assert found.data_dir == tmp_path
+    loaded = settings.load(tmp_path, environment={"ONDOL_DATA_DIR": "/nowhere"})
+    assert loaded.data_dir == tmp_path
 
 
 def test_default_data_dir(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,12 +112,12 @@ def test_default_data_dir(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_yes_and_no(tmp_path: Path, text: str, environment: dict[str, str], expected: bool) -> None:
     """The word false in the environment is not true because it is a word."""
-    found = settings.load(config(tmp_path, text), environment=environment)
-    assert found.deny_external_ips is expected
+    loaded = settings.load(config(tmp_path, text), environment=environment)
+    assert loaded.deny_external_ips is expected
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("deny_external_ips = 'perhaps'", "deny_external_ips must be bool"),
         ("api_port = 'many'", "setting api_port must be int, not 'many'"),
@@ -147,11 +147,11 @@ def test_yes_and_no(tmp_path: Path, text: str, environment: dict[str, str], expe
         ("data_dir = '/elsewhere'", "data_dir"),
     ],
 )
-def test_what_cannot_be_is_refused(tmp_path: Path, text: str, said: str) -> None:
+def test_what_cannot_be_is_refused(tmp_path: Path, text: str, message: str) -> None:
     """A setting that is wrong is an error that names the source, the setting and what to do."""
     with pytest.raises(errors.HostError, match="config") as raised:
         settings.load(config(tmp_path, text), environment={})
-    assert said in str(raised.value)
+    assert message in str(raised.value)
     assert raised.value.remedy
     assert "\n" not in str(raised.value)
 

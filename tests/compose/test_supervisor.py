@@ -169,12 +169,12 @@ def test_a_part_ends_after_those_it_outlives(tmp_path: Path) -> None:
 
 def test_a_log_that_grows_is_bounded_while_its_part_runs(tmp_path: Path) -> None:
     """The last lines of a long log are moved aside; the part goes on in the same file, undisturbed."""
-    kept = tmp_path / "chatty.log.1"
+    rotated = tmp_path / "chatty.log.1"
 
     def chatty(notify: Notify) -> None:
         os.write(1, b"".join(b"line %05d\n" % number for number in range(300)))
         notify()
-        while not kept.exists():
+        while not rotated.exists():
             time.sleep(0.01)
         os.write(1, b"goes on\n")
         os.kill(os.getppid(), signal.SIGTERM)
@@ -184,7 +184,7 @@ def test_a_log_that_grows_is_bounded_while_its_part_runs(tmp_path: Path) -> None
     supervisor = Supervisor([Part("chatty", chatty)], log_dir=tmp_path, log_check_s=0.05, log_bytes_max=1100)
     assert supervisor.run() == signal.SIGTERM
     assert supervisor.parts[0].restarts == 0
-    assert kept.read_text().splitlines() == [f"line {number:05}" for number in range(200, 300)]
+    assert rotated.read_text().splitlines() == [f"line {number:05}" for number in range(200, 300)]
     assert (tmp_path / "chatty.log").read_text() == "goes on\n"
     assert (tmp_path / "supervisor.log").read_text() == ""
     assert (tmp_path / "supervisor.log.1").stat().st_size <= 1100

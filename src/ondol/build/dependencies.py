@@ -31,7 +31,7 @@ from ondol.build.store import ImageStore
 _RECIPE: Final = 1
 _OF_THE_INSTALLER: Final = frozenset({"INSTALLER", "REQUESTED", "direct_url.json", "uv_cache.json"})
 _SHEBANG: Final = re.compile(rb"^#!.*python[^\n]*\n")
-_LINES_SHOWN: Final = 12
+_LINES_MAX: Final = 12
 _INSTALL_TIMEOUT_S: Final = 600
 
 
@@ -83,7 +83,7 @@ def _install(project: Project, python: Interpreter, target: Path) -> None:
     if done.returncode != 0:
         lines = [line for line in (done.stderr or done.stdout).splitlines() if line.strip()]
         raise BuildError(
-            "the dependencies cannot be installed:\n  " + "\n  ".join(lines[-_LINES_SHOWN:]),
+            "the dependencies cannot be installed:\n  " + "\n  ".join(lines[-_LINES_MAX:]),
             remedy=f"correct the requirements in {project.directory}, or check the package index",
         )
 
@@ -192,11 +192,11 @@ def _script(path: Path) -> bytes:
 
 def _record(path: Path) -> str:
     """The list of a distribution's files without those that are not in the layer."""
-    kept = [
+    lines = [
         line
         for line in path.read_text(encoding="utf-8").splitlines()
         if (name := line.split(",", 1)[0]).rpartition("/")[2] not in _OF_THE_INSTALLER
         and "__pycache__" not in name
         and not name.startswith(("../", "bin/"))
     ]
-    return "\n".join(sorted(kept)) + "\n"
+    return "\n".join(sorted(lines)) + "\n"

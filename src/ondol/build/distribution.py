@@ -31,7 +31,7 @@ PLACE: Final = "/opt/project"
 """Where a built application lies in the image, before its sources on the path of Python."""
 _RECIPE: Final = 1
 _BUILD_TIMEOUT_S: Final = 600
-_LINES_SHOWN: Final = 12
+_LINES_MAX: Final = 12
 
 
 def metadata_files(project: Project) -> dict[str, str]:
@@ -126,7 +126,7 @@ def _run(command: Sequence[str]) -> None:
     if done.returncode != 0:
         lines = [line for line in (done.stderr or done.stdout).splitlines() if line.strip()]
         raise BuildError(
-            "the application cannot be built:\n  " + "\n  ".join(lines[-_LINES_SHOWN:]),
+            "the application cannot be built:\n  " + "\n  ".join(lines[-_LINES_MAX:]),
             remedy="correct its setup.py, setup.cfg or pyproject.toml",
         )
 

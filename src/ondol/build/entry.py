@@ -49,7 +49,7 @@ def find(project: Project, files: Collection[str], *, python: str) -> Entry:
         if _is_function(words[0], files):
             text = _launcher("entrypoint", words[0], python)
             return Entry((launcher,), tuple(words[1:]), "", {**launchers, launcher: text})
-        return Entry(*_given(words, project, files, python), "", launchers)
+        return Entry(*_configured(words, project, files, python), "", launchers)
     if "web" in project.processes:
         return Entry(("/bin/sh", "-c"), (f"exec {project.processes['web']}",), "", launchers)
     if project.scripts:
@@ -83,7 +83,7 @@ def _is_function(word: str, files: Collection[str]) -> bool:
     return bool(colon and function) and any(p in files or f"src/{p}" in files for p in places)
 
 
-def _given(
+def _configured(
     words: Sequence[str], project: Project, files: Collection[str], python: str
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """`[tool.ondol] entrypoint`: a module or a file, which Python runs, or any command."""

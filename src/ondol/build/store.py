@@ -196,10 +196,10 @@ class ImageStore:
             entries = self._entries()
             is_literal = any(_name(entry) == reference for entry in entries)
             name = reference if is_literal else references.full(reference)
-            kept = [entry for entry in entries if _name(entry) != name]
-            if len(kept) == len(entries):
+            others = [entry for entry in entries if _name(entry) != name]
+            if len(others) == len(entries):
                 return False
-            self._save(kept)
+            self._save(others)
         return True
 
     # --- cached layers

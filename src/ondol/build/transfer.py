@@ -149,11 +149,11 @@ class _Manifest(msgspec.Struct):
     layers: list[_Layer]
 
 
-_Found = tuple[str, bytes]
+_NamedManifest = tuple[str, bytes]
 """The name that an archive gives an image (perhaps none), and its manifest."""
 
 
-def _from_layout(archive: _Archive, store: ImageStore) -> Iterator[_Found]:
+def _from_layout(archive: _Archive, store: ImageStore) -> Iterator[_NamedManifest]:
     for descriptor in archive.document("index.json").get("manifests") or ():
         annotations = descriptor.get("annotations") or {}
         name = annotations.get(_FULL_NAME) or annotations.get(oci.REF_NAME) or ""
@@ -202,7 +202,7 @@ def _keep(archive: _Archive, store: ImageStore, name: str, digest: str) -> None:
 # --- docker save
 
 
-def _from_docker(source: Path, archive: _Archive, store: ImageStore) -> Iterator[_Found]:
+def _from_docker(source: Path, archive: _Archive, store: ImageStore) -> Iterator[_NamedManifest]:
     listed = archive.document("manifest.json")
     if isinstance(listed, dict):  # an image's own manifest, as in skopeo's `dir:`
         raise _no_archive(source)
@@ -240,7 +240,7 @@ def _unpacked(file: IO[bytes]) -> Iterator[IO[bytes]]:
 # --- names
 
 
-def _named(source: Path, images: Sequence[_Found], reference: str) -> Iterator[_Found]:
+def _named(source: Path, images: Sequence[_NamedManifest], reference: str) -> Iterator[_NamedManifest]:
     """Each image with the full name that it gets here."""
     if reference and len({manifest for _, manifest in images}) > 1:
         raise BuildError(f"{source} holds several images, which --tag would give one name")

@@ -50,17 +50,17 @@ def restore(
         if salvage == bool(file):
             raise errors.HostError("nothing to restore", remedy="name a backup, or use --salvage")
         if salvage:
-            saved, kept = backups.salvage(chosen)
+            saved, aside = backups.salvage(chosen)
             for problem in saved.problems[:_PROBLEMS_MAX]:
                 terminal.note(f"lost: {problem}")
             if (more := len(saved.problems) - _PROBLEMS_MAX) > 0:
                 terminal.note(f"and {more} more")
             terminal.note(f"saved {saved.rows} rows")
         elif file == "-":
-            kept = backups.restore(chosen, sys.stdin.buffer, force=force)
+            aside = backups.restore(chosen, sys.stdin.buffer, force=force)
         else:
-            kept = _read(chosen, Path(file), force=force)
-        terminal.note(f"what was there is kept in {kept}" if kept else "restored")
+            aside = _read(chosen, Path(file), force=force)
+        terminal.note(f"what was there is kept in {aside}" if aside else "restored")
 
 
 def _read(chosen: settings.Settings, source: Path, *, force: bool) -> Path | None:

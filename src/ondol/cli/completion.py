@@ -46,7 +46,7 @@ def namespaces(ctx: Any, args: list[str], incomplete: str) -> list[str]:
     async def read(client: clients.Client) -> list[str]:
         return await _listed(client, resources.NAMESPACE, "")
 
-    return [name for name in _asked(ctx, lambda client, _: read(client)) if name.startswith(incomplete)]
+    return [name for name in _answers(ctx, lambda client, _: read(client)) if name.startswith(incomplete)]
 
 
 def _typed(ctx: Any) -> list[str]:
@@ -59,7 +59,7 @@ def _kinds(ctx: Any, start: str) -> list[str]:
         described = await client.describe()
         return sorted({name for entry in described for name in (entry.resource.plural, *entry.short_names)})
 
-    return [name for name in _asked(ctx, read) if name.startswith(start)]
+    return [name for name in _answers(ctx, read) if name.startswith(start)]
 
 
 def _names(ctx: Any, kind: str, start: str) -> list[str]:
@@ -69,7 +69,7 @@ def _names(ctx: Any, kind: str, start: str) -> list[str]:
         targets = await addressing.targets(client, [kind])
         return [name for target in targets for name in await _listed(client, target.resource, namespace)]
 
-    return [name for name in _asked(ctx, read) if name.startswith(start)]
+    return [name for name in _answers(ctx, read) if name.startswith(start)]
 
 
 async def _listed(client: clients.Client, resource: Resource, namespace: str) -> list[str]:
@@ -77,7 +77,7 @@ async def _listed(client: clients.Client, resource: Resource, namespace: str) ->
     return [objects.name(item) for item in page.items]
 
 
-def _asked(ctx: Any, read: Callable[[clients.Client, str], Awaitable[list[str]]]) -> list[str]:
+def _answers(ctx: Any, read: Callable[[clients.Client, str], Awaitable[list[str]]]) -> list[str]:
     """What the server answers to `read`; nothing if it cannot be asked."""
     from ondol.cli import connection  # noqa: PLC0415 - it imports what completes its options
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import shlex
 import signal
 from collections.abc import Collection, Sequence
@@ -37,7 +36,7 @@ def up(
     }
     with output.explained():
         chosen = settings.load(data_dir, flags=flags)
-        _tell_of_kept_ports(chosen, settings.explicit(data_dir, flags=flags))
+        _warn_of_fixed_ports(chosen, settings.explicit(data_dir, flags=flags))
         if detach:
             instance = platform.run_detached(chosen)
             _print_status(platform.status(chosen.data_dir), Format.TABLE)
@@ -49,17 +48,17 @@ def up(
         )
 
 
-def _tell_of_kept_ports(chosen: settings.Settings, explicit: Collection[str]) -> None:
+def _warn_of_fixed_ports(chosen: settings.Settings, explicit: Collection[str]) -> None:
     """Ports are chosen at the first start; one that is asked for later is not taken in silence."""
     instance = instances.load(chosen.data_dir)
     if instance is None:
         return
-    kept = {"api_port": instance.ports.api, "ingress_port": instance.ports.ingress}
-    for name, port in kept.items():
-        asked = getattr(chosen, name)
-        if name in explicit and asked != port:
+    ports = {"api_port": instance.ports.api, "ingress_port": instance.ports.ingress}
+    for name, port in ports.items():
+        value = getattr(chosen, name)
+        if name in explicit and value != port:
             terminal.note(
-                f"warning: {name} {asked} is for a new data directory; {chosen.data_dir} keeps port {port}"
+                f"warning: {name} {value} is for a new data directory; {chosen.data_dir} keeps port {port}"
             )
 
 
@@ -69,7 +68,7 @@ class _Progress:
     def __init__(self, kubeconfig: Path) -> None:
         self._kubeconfig = kubeconfig
         self._last: dict[str, str] = {}
-        self._told = False
+        self._announced = False
         self._stopping = False
 
     def __call__(self, parts: Sequence[Running]) -> None:
@@ -82,8 +81,8 @@ class _Progress:
                 reason = f": {running.error}" if running.error else ""
                 terminal.note(f"  {name:<10} {state}{reason}")
             self._last[name] = state
-        if not self._told and all(state == "ready" for state in self._last.values()):
-            self._told = True
+        if not self._announced and all(state == "ready" for state in self._last.values()):
+            self._announced = True
             terminal.note(f"ready. In another terminal: {_how_to_use(self._kubeconfig)}")
 
 
@@ -110,8 +109,8 @@ def down(
         stopped = platform.stop(chosen, pods=not keep_pods)
         terminal.note("stopped" if stopped else f"no platform was running on {chosen.data_dir}")
         if remove_data and (others := platform.remove_data(chosen)) is not None:
-            kept = f" but for what is not the platform's: {', '.join(others)}" if others else ""
-            terminal.note(f"{chosen.data_dir} is deleted{kept}")
+            exception = f" but for what is not the platform's: {', '.join(others)}" if others else ""
+            terminal.note(f"{chosen.data_dir} is deleted{exception}")
 
 
 def status(data_dir: DataDir = None, form: Output = Format.TABLE) -> None:
@@ -158,12 +157,22 @@ def doctor(data_dir: DataDir = None, form: Output = Format.TABLE) -> None:
     with output.explained():
         findings = doctors.examine(settings.load(data_dir))
         if form is Format.TABLE:
-            rows = [(f.verdict, f.name, f.found, f.remedy) for f in findings]
+            rows = [(f.verdict, f.name, f.observed, f.remedy) for f in findings]
             output.table(("", "WHAT", "FOUND", "REMEDY"), rows)
         else:
-            output.document([dataclasses.asdict(f) for f in findings], form)
+            output.document([_finding(f) for f in findings], form)
         if any(f.verdict is doctors.Verdict.FAIL for f in findings):
             raise typer.Exit(output.FAILED)
+
+
+def _finding(finding: doctors.Finding) -> dict[str, str]:
+    """A finding as programs read it."""
+    return {
+        "name": finding.name,
+        "verdict": str(finding.verdict),
+        "found": finding.observed,
+        "remedy": finding.remedy,
+    }
 
 
 def kubeconfig(data_dir: DataDir = None) -> None:

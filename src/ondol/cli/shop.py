@@ -214,14 +214,14 @@ async def _operator_action(client: Client) -> None:
     """Change the custom resource and show what the operator made of it."""
     terminal.write("\nThe operator: the cache is given more memory")
     patch = {"spec": {"memory": "48Mi"}}
-    asked = await client.patch(_CACHE, "carts", _NAMESPACE, patch=patch)
+    patched = await client.patch(_CACHE, "carts", _NAMESPACE, patch=patch)
     await _until("the cache with more memory", _has_memory, client, "48Mi")
     await _until("cache carts", _is_ready, client, _CACHE, "carts")
     cache = await client.get(_CACHE, "carts", _NAMESPACE)
     terminal.write(
         f"  status: {json.dumps({k: v for k, v in objects.status(cache).items() if k != 'conditions'})}"
     )
-    for event in await _events_since(client, asked):
+    for event in await _events_since(client, patched):
         terminal.write(f"  event: {event.get('reason')}: {event.get('message') or event.get('note')}")
 
 
@@ -236,11 +236,11 @@ def _owned_by_cache(obj: Object) -> bool:
     return owner is not None and owner.get("kind") == "Cache"
 
 
-async def _events_since(client: Client, asked: Object) -> list[Object]:
+async def _events_since(client: Client, patched: Object) -> list[Object]:
     """What was told of an object after it was changed, in the order in which it was told."""
     events = (await client.list(kinds.EVENT, _NAMESPACE)).items
-    own = [e for e in events if (e.get("involvedObject") or {}).get("uid") == objects.uid(asked)]
-    return sorted((e for e in own if _revision(e) > _revision(asked)), key=_revision)
+    own = [e for e in events if (e.get("involvedObject") or {}).get("uid") == objects.uid(patched)]
+    return sorted((e for e in own if _revision(e) > _revision(patched)), key=_revision)
 
 
 def _revision(obj: Object) -> int:

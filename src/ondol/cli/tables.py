@@ -24,8 +24,8 @@ class Columns:
         with_namespace: bool = False,
         prefix: str = "",
     ) -> None:
-        self._shown = [i for i, column in enumerate(definitions) if wide or not column.get("priority")]
-        self._header = [str(definitions[i]["name"]).upper() for i in self._shown]
+        self._indices = [i for i, column in enumerate(definitions) if wide or not column.get("priority")]
+        self._header = [str(definitions[i]["name"]).upper() for i in self._indices]
         self._name_at = next((n for n, title in enumerate(self._header) if title == "NAME"), 0)
         self._with_namespace = with_namespace
         self._prefix = prefix
@@ -51,7 +51,7 @@ class Columns:
         return _GAP.join(padded).rstrip()
 
     def _cells(self, row: Mapping[str, Any]) -> list[str]:
-        cells = ["<none>" if row["cells"][i] is None else str(row["cells"][i]) for i in self._shown]
+        cells = ["<none>" if row["cells"][i] is None else str(row["cells"][i]) for i in self._indices]
         if cells:
             cells[self._name_at] = self._prefix + cells[self._name_at]
         return ([objects.namespace(row["object"])] if self._with_namespace else []) + cells

@@ -23,7 +23,7 @@ from ondol.observe.traces import otlp, waterfall
 
 _TIMEOUT_S: Final = 10.0
 _ID_DIGITS: Final = 32
-_ID_DIGITS_SHOWN: Final = 12
+_ID_PREFIX: Final = 12
 _SEARCHED_MAX: Final = 1500
 _PORT: Final = 16686
 
@@ -167,5 +167,5 @@ def _print_list(listed: list[dict[str, Any]], form: Format) -> None:
         )
     width = terminal.columns()
     if width:  # a person reads and may type the first digits; a program gets all of them
-        rows = [(trace_id[:_ID_DIGITS_SHOWN], *rest) for trace_id, *rest in rows]
+        rows = [(trace_id[:_ID_PREFIX], *rest) for trace_id, *rest in rows]
     output.table(("TRACE", "BEGAN", "TOOK", "SPANS", "ERRORS", "ROOT", "SERVICES"), rows, width=width)

@@ -107,7 +107,7 @@ def _fetch(instance: Instance, target: Path) -> None:
         answer = connection.getresponse()
         if answer.status != http.client.OK:
             raise errors.HostError(
-                f"the API server makes no backup: {_said(answer.read())}",
+                f"the API server makes no backup: {_message(answer.read())}",
                 remedy=hints.command("status", instance.data_dir),
             )
         with target.open("wb") as file:
@@ -122,7 +122,7 @@ def _fetch(instance: Instance, target: Path) -> None:
         connection.close()
 
 
-def _said(body: bytes) -> str:
+def _message(body: bytes) -> str:
     try:
         return str(json.loads(body)["message"])
     except (ValueError, KeyError, TypeError):
@@ -141,11 +141,11 @@ def restore(settings: Settings, source: IO[bytes], *, force: bool = False) -> Pa
         if (problem := repair.problem(folder / _STORE, documents.is_whole)) is not None:
             raise errors.HostError(f"the backup is damaged: {problem}", remedy="use another backup")
         _adopt(settings.data_dir, folder / instances.FILE)
-        kept = _put_aside(settings.data_dir, _PARTS)
+        aside = _put_aside(settings.data_dir, _PARTS)
         for name in _PARTS:
             if (folder / name).exists():
                 (folder / name).replace(settings.data_dir / name)
-    return kept
+    return aside
 
 
 def _adopt(data_dir: Path, file: Path) -> None:
@@ -167,9 +167,9 @@ def salvage(settings: Settings) -> tuple[repair.Salvaged, Path | None]:
                 remedy=f"{hints.command('restore FILE', settings.data_dir)} (a backup)",
             )
         saved = repair.salvage(store_file, folder / _STORE, documents.is_whole)
-        kept = _put_aside(settings.data_dir, (_STORE,))
+        aside = _put_aside(settings.data_dir, (_STORE,))
         (folder / _STORE).replace(store_file)
-    return saved, kept
+    return saved, aside
 
 
 @contextlib.contextmanager
@@ -214,10 +214,10 @@ def _put_aside(data_dir: Path, names: tuple[str, ...]) -> Path | None:
     if not existing:
         return None
     now = dt.datetime.fromtimestamp(waiting.now(), dt.UTC).strftime("%Y%m%dT%H%M%S")
-    kept = Path(tempfile.mkdtemp(prefix=f"{folders.ASIDE}{now}-", dir=data_dir))
+    aside = Path(tempfile.mkdtemp(prefix=f"{folders.ASIDE}{now}-", dir=data_dir))
     for place in existing:
-        place.replace(kept / place.name)
-    return kept
+        place.replace(aside / place.name)
+    return aside
 
 
 def _unpack(source: IO[bytes], folder: Path) -> None:

@@ -41,7 +41,7 @@ class Finding:
 
     name: str
     verdict: Verdict
-    found: str
+    observed: str
     remedy: str = ""
 
 
@@ -83,7 +83,7 @@ def require(settings: Settings) -> None:
     """Raise `HostError` with the first finding that would stop the platform."""
     for finding in machine(settings):
         if finding.verdict is Verdict.FAIL:
-            raise errors.HostError(f"{finding.name}: {finding.found}", remedy=finding.remedy)
+            raise errors.HostError(f"{finding.name}: {finding.observed}", remedy=finding.remedy)
 
 
 def _software() -> Iterator[Finding]:

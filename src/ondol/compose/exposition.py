@@ -29,8 +29,8 @@ _TIMEOUT_S: Final = 10.0
 
 def expositions(instance: Instance) -> dict[str, Exposition]:
     """Where the parts show their metrics, by part."""
-    shown = {part: Exposition(_socket(instance, part), exposition.PATH) for part in _PARTS}
-    return shown | {"envoy": Exposition(instance.socket("envoy-admin"), _ENVOY)}
+    by_part = {part: Exposition(_socket(instance, part), exposition.PATH) for part in _PARTS}
+    return by_part | {"envoy": Exposition(instance.socket("envoy-admin"), _ENVOY)}
 
 
 @contextlib.asynccontextmanager

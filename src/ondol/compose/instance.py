@@ -330,14 +330,14 @@ def _promises() -> Iterator[_Promise]:
             promise = json.loads(file.read_text(encoding="utf-8"))
         except FileNotFoundError:
             continue  # its platform was removed this moment
-        if not _is_gone(Path(promise["data_dir"])):
+        if not _is_removed(Path(promise["data_dir"])):
             networks = tuple(ipaddress.IPv4Network(text) for text in promise["networks"])
             yield _Promise(Path(promise["data_dir"]), networks, tuple(promise["ports"]))
         else:
             file.unlink(missing_ok=True)
 
 
-def _is_gone(data_dir: Path) -> bool:
+def _is_removed(data_dir: Path) -> bool:
     """Whether no platform is there; a folder that only its owner may look into is taken to have one."""
     try:
         return not (data_dir / FILE).exists()

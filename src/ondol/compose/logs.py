@@ -37,13 +37,13 @@ def bound_all(folder: Path, *, bytes_max: int = LOG_BYTES_MAX) -> None:
 
 def _keep_end(fd: int, target: Path, bytes_max: int) -> None:
     """Write the last lines anew, in the place of what was kept before: on a full disk there is room there."""
-    kept = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640)
+    rotated = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640)
     try:
         begin = max(0, os.fstat(fd).st_size - bytes_max)
         if begin:
             begin += max(0, os.pread(fd, 4096, begin - 1).find(b"\n"))
         room = 2 * bytes_max  # for what is written meanwhile, too
-        while room and (sent := os.sendfile(kept, fd, begin, room)):
+        while room and (sent := os.sendfile(rotated, fd, begin, room)):
             begin, room = begin + sent, room - sent
     finally:
-        os.close(kept)
+        os.close(rotated)
