@@ -125,8 +125,8 @@ class Stage(World):
         return (await self.client.list(resources.POD, namespace)).items
 
     async def events(self, reason: str = "") -> list[str]:
-        found = (await self.client.list(resources.EVENT)).items
-        return sorted(event["message"] for event in found if reason in ("", event["reason"]))
+        items = (await self.client.list(resources.EVENT)).items
+        return sorted(event["message"] for event in items if reason in ("", event["reason"]))
 
     async def settle(self, quiet_s: float = 2.0) -> None:
         await self.run_until_stable(quiet_s=quiet_s)
@@ -166,5 +166,5 @@ def deployment_spec(replicas: int = 3, image: str = "shop:1", **more: Any) -> Ob
     }
 
 
-def names(found: Iterable[Object]) -> list[str]:
-    return sorted(objects.name(each) for each in found)
+def names(listed: Iterable[Object]) -> list[str]:
+    return sorted(objects.name(each) for each in listed)

@@ -46,11 +46,11 @@ def pod(number: int, **facts: Any) -> Object:
 NODES = {"n1": {"metadata": {"name": "n1", "labels": {"topology.kubernetes.io/zone": "z1"}}}}
 
 
-def only(found: slices.Changes) -> Object:
-    assert not found.update
-    assert not found.delete
-    assert len(found.create) == 1
-    return found.create[0]
+def only(changes: slices.Changes) -> Object:
+    assert not changes.update
+    assert not changes.delete
+    assert len(changes.create) == 1
+    return changes.create[0]
 
 
 def test_a_slice_tells_where_pods_are() -> None:
@@ -119,7 +119,7 @@ def test_named_ports_are_looked_up_in_each_pod() -> None:
     """Pods that serve it on different ports stand in different slices."""
     named = service(ports=[{"name": "http", "port": 80, "targetPort": "web"}])
     needed = slices.changes(named, [pod(1), pod(2, port=9001), pod(3)], NODES, [])
-    by_port = {made["ports"][0]["port"]: len(made["endpoints"]) for made in needed.create}
+    by_port = {created["ports"][0]["port"]: len(created["endpoints"]) for created in needed.create}
     assert by_port == {9000: 2, 9001: 1}
 
 
@@ -127,7 +127,7 @@ def test_each_family_has_slices_of_its_own() -> None:
     """A dual-stack pod is in both, if the Service has both."""
     both = pod(1, ips=["10.0.0.1", "fd00::1"])
     dual = slices.changes(service(ipFamilies=["IPv4", "IPv6"]), [both], NODES, [])
-    assert sorted(made["addressType"] for made in dual.create) == ["IPv4", "IPv6"]
+    assert sorted(created["addressType"] for created in dual.create) == ["IPv4", "IPv6"]
     assert only(slices.changes(service(), [both], NODES, []))["addressType"] == "IPv4"
 
 
@@ -177,14 +177,14 @@ def test_writes_lead_to_exactly_the_pods_and_then_stop(before: set[int], after: 
     assert all(now[uid] == was[uid] for uid in now.keys() & was.keys())
 
 
-def applied(slices: list[Object], found: slices.Changes) -> list[Object]:
+def applied(slices: list[Object], changes: slices.Changes) -> list[Object]:
     by_name = {objects.name(each): each for each in slices}
-    for gone in found.delete:
-        del by_name[objects.name(gone)]
-    for made in found.create:
-        assert objects.name(made) not in by_name
-        by_name[objects.name(made)] = made
-    for changed in found.update:
+    for deleted in changes.delete:
+        del by_name[objects.name(deleted)]
+    for created in changes.create:
+        assert objects.name(created) not in by_name
+        by_name[objects.name(created)] = created
+    for changed in changes.update:
         assert objects.name(changed) in by_name
         by_name[objects.name(changed)] = changed
     return list(by_name.values())

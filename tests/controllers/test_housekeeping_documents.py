@@ -98,7 +98,7 @@ def node(ready: str | None = "True", **spec: Any) -> Object:
 
 
 @pytest.mark.parametrize(
-    ("host", "wanted"),
+    ("host", "expected"),
     [
         (node(), []),
         (node("False"), [("not-ready", "NoExecute"), ("not-ready", "NoSchedule")]),
@@ -107,10 +107,10 @@ def node(ready: str | None = "True", **spec: Any) -> Object:
         (node(unschedulable=True), [("unschedulable", "NoSchedule")]),
     ],
 )
-def test_conditions_become_taints(host: Object, wanted: list[tuple[str, str]]) -> None:
+def test_conditions_become_taints(host: Object, expected: list[tuple[str, str]]) -> None:
     """Not ready, unreachable or cordoned; taints for evictions carry their time."""
     tainted = taints.taints(host, host["status"]["conditions"], NOW)
-    assert [(t["key"].removeprefix("node.kubernetes.io/"), t["effect"]) for t in tainted] == wanted
+    assert [(t["key"].removeprefix("node.kubernetes.io/"), t["effect"]) for t in tainted] == expected
     assert all(("timeAdded" in t) == (t["effect"] == "NoExecute") for t in tainted)
     again = taints.taints(
         {**host, "spec": {**host["spec"], "taints": tainted}}, host["status"]["conditions"], NOW + 9

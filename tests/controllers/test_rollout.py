@@ -21,7 +21,7 @@ def deployment(replicas: int, surge: int | str, unavailable: int | str) -> dict[
 
 
 @pytest.mark.parametrize(
-    ("replicas", "surge", "unavailable", "wanted"),
+    ("replicas", "surge", "unavailable", "expected"),
     [
         (4, "25%", "25%", Terms(4, 1, 1)),
         (3, "25%", "25%", Terms(3, 1, 0)),
@@ -34,10 +34,10 @@ def deployment(replicas: int, surge: int | str, unavailable: int | str) -> dict[
     ],
 )
 def test_percentages_round_surge_up_and_unavailable_down(
-    replicas: int, surge: int | str, unavailable: int | str, wanted: Terms
+    replicas: int, surge: int | str, unavailable: int | str, expected: Terms
 ) -> None:
     """And where neither leaves room to move, one pod may be missing."""
-    assert rollout.terms(deployment(replicas, surge, unavailable)) == wanted
+    assert rollout.terms(deployment(replicas, surge, unavailable)) == expected
 
 
 def test_recreate_asks_for_everything_at_once() -> None:
@@ -48,7 +48,7 @@ def test_recreate_asks_for_everything_at_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wanted", "new", "olds", "changes"),
+    ("terms", "new", "olds", "changes"),
     [
         # nothing to do
         (Terms(3, 1, 0), (3, 3), [(0, 0)], {}),
@@ -69,11 +69,11 @@ def test_recreate_asks_for_everything_at_once() -> None:
     ],
 )
 def test_steps(
-    wanted: Terms, new: tuple[int, int], olds: list[tuple[int, int]], changes: dict[str, int]
+    terms: Terms, new: tuple[int, int], olds: list[tuple[int, int]], changes: dict[str, int]
 ) -> None:
     """One step at a time, as Kubernetes takes them."""
     before = [Set(f"old{i}", size, available, float(i)) for i, (size, available) in enumerate(olds)]
-    assert rollout.rolling(wanted, Set("new", *new, 9.0), before) == changes
+    assert rollout.rolling(terms, Set("new", *new, 9.0), before) == changes
 
 
 @given(
@@ -113,7 +113,7 @@ def _applied(each: Set, changes: dict[str, int]) -> Set:
 
 
 @pytest.mark.parametrize(
-    ("wanted", "new", "olds", "sizes"),
+    ("terms", "new", "olds", "sizes"),
     [
         # one active set takes the change
         (Terms(5, 1, 1), (3, 3), [(0, 4)], {"new": 5}),
@@ -128,7 +128,7 @@ def _applied(each: Set, changes: dict[str, int]) -> Set:
     ],
 )
 def test_a_change_of_size_is_shared(
-    wanted: Terms,
+    terms: Terms,
     new: tuple[int, int] | None,
     olds: list[tuple[int, int]],
     sizes: dict[str, int],
@@ -136,16 +136,16 @@ def test_a_change_of_size_is_shared(
     """In the middle of a rollout both templates grow or shrink."""
     before = [Set(f"old{i}", size, size, float(i), top) for i, (size, top) in enumerate(olds)]
     current = Set("new", new[0], new[0], 9.0, new[1]) if new else None
-    assert rollout.proportional(wanted, current, before, 0) == sizes
+    assert rollout.proportional(terms, current, before, 0) == sizes
 
 
 @given(st.integers(1, 30), st.integers(0, 5), st.lists(st.integers(1, 10), min_size=2, max_size=4))
 def test_shares_add_up(replicas: int, surge: int, sizes: list[int]) -> None:
     """The sets together get exactly what is allowed, and none less than nothing."""
-    wanted = Terms(replicas, surge, 0)
+    terms = Terms(replicas, surge, 0)
     total = sum(sizes)
     new, *olds = [Set(f"s{i}", size, 0, float(i), total) for i, size in enumerate(sizes)]
-    shared = rollout.proportional(wanted, new, olds, total)
+    shared = rollout.proportional(terms, new, olds, total)
     assert min(shared.values()) >= 0
     if all(size > 0 for size in shared.values()):
-        assert sum(shared.values()) == wanted.max_total
+        assert sum(shared.values()) == terms.max_total

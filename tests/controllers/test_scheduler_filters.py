@@ -43,8 +43,8 @@ def bound(*placed: tuple[Object, str]) -> accounts.Accounts:
     return book
 
 
-def chosen(wanted: Object, *nodes: Object, book: accounts.Accounts | None = None) -> filters.Choice:
-    return filters.choose(wanted, nodes, book or accounts.Accounts(), NOWHERE)
+def chosen(pending: Object, *nodes: Object, book: accounts.Accounts | None = None) -> filters.Choice:
+    return filters.choose(pending, nodes, book or accounts.Accounts(), NOWHERE)
 
 
 def affinity(kind: str, label: str, key: str = ZONE) -> Object:
@@ -62,7 +62,7 @@ TAINT = {"key": "k", "value": "v", "effect": "NoSchedule"}
 
 
 @pytest.mark.parametrize(
-    ("wanted", "host", "reason"),
+    ("pending", "host", "reason"),
     [
         (pod(), node(), ""),
         (pod(), node(ready="False"), "node(s) were not ready"),
@@ -98,11 +98,11 @@ TAINT = {"key": "k", "value": "v", "effect": "NoSchedule"}
         (pod(labels={"app": "db"}, affinity=affinity("podAffinity", "db")), node(), ""),
     ],
 )
-def test_each_filter_says_why(wanted: Object, host: Object, reason: str) -> None:
+def test_each_filter_says_why(pending: Object, host: Object, reason: str) -> None:
     """One node, one reason, in Kubernetes' words."""
     expected = filters.Choice("n1") if not reason else None
     expected = expected or filters.Choice(reason=f"0/1 nodes are available: 1 {reason}.")
-    assert chosen(wanted, host) == expected
+    assert chosen(pending, host) == expected
 
 
 def test_reasons_are_counted() -> None:
@@ -138,22 +138,22 @@ def test_init_containers_count_by_their_peak() -> None:
 def test_a_port_that_somebody_else_has_is_not_free() -> None:
     """Whatever listens on the machine is in the way of a host port as another pod is."""
     port = {"containerPort": 80, "hostPort": 22}
-    asked: list[object] = []
+    places: list[object] = []
 
     def in_use() -> list[HostPort]:
-        asked.append(True)
+        places.append(True)
         return [HostPort("TCP", "0.0.0.0", 22)]
 
-    def reason(wanted: Object) -> str:
-        return filters.choose(wanted, [node()], accounts.Accounts(), NOWHERE, in_use).reason
+    def reason(pending: Object) -> str:
+        return filters.choose(pending, [node()], accounts.Accounts(), NOWHERE, in_use).reason
 
-    said = "0/1 nodes are available: 1 node(s) didn't have free ports for the requested pod ports."
-    assert reason(pod(ports=[port])) == said
-    assert reason(pod(ports=[{**port, "hostIP": "127.0.0.1"}])) == said
+    message = "0/1 nodes are available: 1 node(s) didn't have free ports for the requested pod ports."
+    assert reason(pod(ports=[port])) == message
+    assert reason(pod(ports=[{**port, "hostIP": "127.0.0.1"}])) == message
     assert reason(pod(ports=[{**port, "protocol": "UDP"}])) == ""
-    assert len(asked) == 3
+    assert len(places) == 3
     assert reason(pod(ports=[{"containerPort": 22}])) == ""
-    assert len(asked) == 3, "who asks for no port is not waited for"
+    assert len(places) == 3, "who asks for no port is not waited for"
 
 
 def test_host_ports_are_taken_once() -> None:
@@ -171,10 +171,10 @@ def test_the_emptier_node_is_better_and_siblings_part() -> None:
     assert chosen(pod(), node("b"), node("a")).node == "a"
     assert chosen(pod(), node("a"), node("b"), book=bound((pod("x", cpu="1"), "a"))).node == "b"
     owned = {"ownerReferences": [{"uid": "rs", "controller": True}]}
-    sibling, wanted = pod("s"), pod("w")
+    sibling, pending = pod("s"), pod("w")
     sibling["metadata"].update(owned)
-    wanted["metadata"].update(owned)
-    assert chosen(wanted, node("a"), node("b"), book=bound((sibling, "a"))).node == "b"
+    pending["metadata"].update(owned)
+    assert chosen(pending, node("a"), node("b"), book=bound((sibling, "a"))).node == "b"
 
 
 def test_affinity_looks_at_the_domain_of_other_pods() -> None:
@@ -187,8 +187,8 @@ def test_affinity_looks_at_the_domain_of_other_pods() -> None:
     hermit = pod("h", labels={"app": "h"}, affinity=affinity("podAntiAffinity", "web"))
     alone = bound((hermit, "a"))
     assert chosen(pod(labels={"app": "web"}), *nodes, book=alone).node == "c"
-    found = chosen(pod(labels={"app": "web"}), *nodes[:2], book=alone)
-    assert "existing pods anti-affinity rules" in found.reason
+    choice = chosen(pod(labels={"app": "web"}), *nodes[:2], book=alone)
+    assert "existing pods anti-affinity rules" in choice.reason
 
 
 def test_namespaces_of_affinity_are_its_own_or_chosen() -> None:

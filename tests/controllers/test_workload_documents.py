@@ -254,8 +254,8 @@ def test_only_empty_and_observed_sets_beyond_the_limit_go() -> None:
     assert [objects.name(each) for each in replica_sets.expired(olds, 0)] == ["a", "c", "d"]
 
 
-def said(found: Object, type: str) -> tuple[str, str, str]:
-    condition = conditions.find(found["conditions"], type) or {}
+def verdict(obj: Object, type: str) -> tuple[str, str, str]:
+    condition = conditions.find(obj["conditions"], type) or {}
     return condition["status"], condition["reason"], condition["message"]
 
 
@@ -270,17 +270,21 @@ def test_a_rollout_tells_its_progress_in_kubernetes_words() -> None:
     first = rollout_status.status(
         deployment(), fresh, [fresh], happening=rollout_status.new_set_created("web-1"), now=NOW
     )
-    assert said(first, "Available")[:2] == ("False", "MinimumReplicasUnavailable")
-    assert said(first, "Progressing") == ("True", "ReplicaSetUpdated", 'ReplicaSet "web-1" is progressing.')
+    assert verdict(first, "Available")[:2] == ("False", "MinimumReplicasUnavailable")
+    assert verdict(first, "Progressing") == (
+        "True",
+        "ReplicaSetUpdated",
+        'ReplicaSet "web-1" is progressing.',
+    )
     assert first["unavailableReplicas"] == 3
     ready = running(3)
     last = rollout_status.status(deployment(status=first), ready, [ready], now=NOW + 5)
-    assert said(last, "Available") == (
+    assert verdict(last, "Available") == (
         "True",
         "MinimumReplicasAvailable",
         "Deployment has minimum availability.",
     )
-    assert said(last, "Progressing") == (
+    assert verdict(last, "Progressing") == (
         "True",
         "NewReplicaSetAvailable",
         'ReplicaSet "web-1" has successfully progressed.',
@@ -297,7 +301,7 @@ def test_a_stuck_rollout_is_told_after_its_deadline() -> None:
     assert rollout_status.check_again_s(deployment(status=first), first, NOW + 100) == 501
     late = rollout_status.status(deployment(status=first), stuck, [stuck], now=NOW + 601)
     message = 'ReplicaSet "web-1" has timed out progressing.'
-    assert said(late, "Progressing") == ("False", "ProgressDeadlineExceeded", message)
+    assert verdict(late, "Progressing") == ("False", "ProgressDeadlineExceeded", message)
     assert rollout_status.check_again_s(deployment(), late, NOW + 601) is None
 
 
@@ -307,10 +311,10 @@ def test_a_pause_stops_the_deadline() -> None:
     first = rollout_status.status(deployment(), stuck, [stuck], now=NOW)
     halted = deployment(status=first, spec={"paused": True})
     paused = rollout_status.status(halted, stuck, [stuck], rolling_out=False, now=NOW)
-    assert said(paused, "Progressing") == ("Unknown", "DeploymentPaused", "Deployment is paused")
+    assert verdict(paused, "Progressing") == ("Unknown", "DeploymentPaused", "Deployment is paused")
     assert rollout_status.check_again_s(halted, paused, NOW) is None
     resumed = rollout_status.status(deployment(status=paused), stuck, [stuck], rolling_out=False, now=NOW)
-    assert said(resumed, "Progressing")[1] == "DeploymentResumed"
+    assert verdict(resumed, "Progressing")[1] == "DeploymentResumed"
 
 
 def test_a_sets_failure_is_shown_on_the_deployment() -> None:
@@ -319,6 +323,6 @@ def test_a_sets_failure_is_shown_on_the_deployment() -> None:
     failing = running(0)
     failing = {**failing, "status": {**failing["status"], "conditions": [failure]}}
     reported = rollout_status.status(deployment(), failing, [failing], now=NOW)
-    assert said(reported, "ReplicaFailure") == ("True", "FailedCreate", "quota")
+    assert verdict(reported, "ReplicaFailure") == ("True", "FailedCreate", "quota")
     over = rollout_status.status(deployment(status=reported), running(0), [running(0)], now=NOW)
     assert conditions.find(over["conditions"], "ReplicaFailure") is None

@@ -127,14 +127,14 @@ def test_a_history_follows_its_workload(play: Play) -> None:
         kinds = [WORKLOAD, REVISION]
         await sdk.install_crds(stage.client, [definition(kind) for kind in kinds], clock=stage.clock)
         manager = stage.manager("history")
-        revisions_kept = history.History(manager, manager.informer(WORKLOAD), resource=REVISION)
+        records = history.History(manager, manager.informer(WORKLOAD), resource=REVISION)
         await stage.start(manager)
 
         async def settle(image: str) -> tuple[Object, int | None, list[Object]]:
             await stage.settle()
             owner["spec"] = workload(image)["spec"]
-            revisions = await revisions_kept.claim(owner)
-            return *await revisions_kept.settle(owner, revisions, labels={"app": "web"}), revisions
+            revisions = await records.claim(owner)
+            return *await records.settle(owner, revisions, labels={"app": "web"}), revisions
 
         owner = await stage.create(WORKLOAD, "web", spec=workload("a")["spec"])
         first, _, _ = await settle("a")
@@ -153,10 +153,8 @@ def test_a_history_follows_its_workload(play: Play) -> None:
         assert objects.name(third) != name
         assert names(revisions) == [objects.name(second), objects.name(first)]
         await stage.settle()
-        await revisions_kept.truncate(await revisions_kept.claim(owner), {objects.name(third)}, 1)
+        await records.truncate(await records.claim(owner), {objects.name(third)}, 1)
         await stage.settle()
-        assert sorted(names(await revisions_kept.claim(owner))) == sorted(
-            [objects.name(first), objects.name(third)]
-        )
+        assert sorted(names(await records.claim(owner))) == sorted([objects.name(first), objects.name(third)])
 
     play(scene)

@@ -441,8 +441,8 @@ def test_a_freed_node_takes_the_next_pod(play: Play) -> None:
 
 async def the_slice(stage: Any) -> Object:
     selector = "kubernetes.io/service-name=web"
-    (found,) = (await stage.client.list(resources.ENDPOINT_SLICE, "default", label_selector=selector)).items
-    return cast("Object", found)
+    (slice_,) = (await stage.client.list(resources.ENDPOINT_SLICE, "default", label_selector=selector)).items
+    return cast("Object", slice_)
 
 
 def test_endpoints_follow_readiness(play: Play) -> None:

@@ -37,9 +37,9 @@ TRACE, NOW_NS = "0af7651916cd43dd8448eb211c80319c", 1_700_000_000_000_000_000
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[SpanStore]:
-    found = SpanStore(tmp_path / "traces.db")
-    yield found
-    found.close()
+    opened = SpanStore(tmp_path / "traces.db")
+    yield opened
+    opened.close()
 
 
 @pytest.fixture
@@ -88,9 +88,9 @@ async def _call(
 def _export() -> bytes:
     """A front that calls reviews through the proxy: two spans of one trace."""
     request = trace_service_pb2.ExportTraceServiceRequest()
-    found = request.resource_spans.add()
-    found.resource.attributes.add(key="service.name").value.string_value = "front"
-    scopes = getattr(found, found.DESCRIPTOR.fields_by_number[2].name)
+    resource = request.resource_spans.add()
+    resource.resource.attributes.add(key="service.name").value.string_value = "front"
+    scopes = getattr(resource, resource.DESCRIPTOR.fields_by_number[2].name)
     spans = scopes.add().spans
     outer = spans.add(trace_id=bytes.fromhex(TRACE), span_id=b"\1" * 8, name="reviews:80/*", kind=3)
     outer.start_time_unix_nano, outer.end_time_unix_nano = NOW_NS, NOW_NS + 5_000_000
@@ -119,8 +119,8 @@ async def test_protobuf_in_jaeger_out(app: Application) -> None:
     # reviews has no span of its own: it calls nobody
     assert (await _call(app, "GET", "/api/services"))[1]["data"] == ["front", "reviews"]
     assert (await _call(app, "GET", "/api/v3/services"))[1]["services"] == ["front", "reviews"]
-    _, found = await _call(app, "GET", "/api/traces?service=front&limit=5")
-    spans = {span["spanID"]: span for span in found["data"][0]["spans"]}
+    _, document = await _call(app, "GET", "/api/traces?service=front&limit=5")
+    spans = {span["spanID"]: span for span in document["data"][0]["spans"]}
     inner = spans["02" * 8]
     assert inner["references"] == [{"refType": "CHILD_OF", "traceID": TRACE, "spanID": "01" * 8}]
     assert (inner["startTime"], inner["duration"]) == (NOW_NS // 1000 + 1000, 3000)
@@ -153,9 +153,11 @@ async def test_json_round_trip_through_v3(app: Application) -> None:
 async def test_summaries_and_dependencies(app: Application) -> None:
     """A search sums traces up, and the graph says who calls whom."""
     await _call(app, "POST", "/v1/traces", body=_export())
-    _, found = await _call(app, "GET", "/api/v3/trace-summaries?query.serviceName=front&query.searchDepth=3")
-    assert found["summaries"][0]["spanCount"] == 2
-    assert found["summaries"][0]["errorSpanCount"] == 1
+    _, document = await _call(
+        app, "GET", "/api/v3/trace-summaries?query.serviceName=front&query.searchDepth=3"
+    )
+    assert document["summaries"][0]["spanCount"] == 2
+    assert document["summaries"][0]["errorSpanCount"] == 1
     _, graph = await _call(app, "GET", f"/api/dependencies?endTs={NOW_NS // 10**6 + 1}&lookback=1000")
     assert graph["data"] == [{"parent": "front", "child": "reviews", "callCount": 1}]
 
@@ -182,9 +184,9 @@ async def test_summaries_and_dependencies(app: Application) -> None:
 async def test_searches_narrow(app: Application, path: str, expected: int) -> None:
     """Duration, attributes, service and time each narrow the result."""
     await _call(app, "POST", "/v1/traces", body=_export())
-    status, found = await _call(app, "GET", path)
+    status, document = await _call(app, "GET", path)
     assert status == 200
-    assert len(found["result"]["resourceSpans"] if "v3" in path else found["data"]) == expected
+    assert len(document["result"]["resourceSpans"] if "v3" in path else document["data"]) == expected
 
 
 @pytest.mark.parametrize(
@@ -218,8 +220,8 @@ async def test_bad_requests_are_answered(  # noqa: PLR0917 - a row of the table
     app: Application, method: str, path: str, body: bytes, headers: Mapping[str, str], status: int
 ) -> None:
     """Wrong input gets a status and a message, never a broken connection."""
-    found, document = await _call(app, method, path, body=body, headers=headers)
-    assert found == status
+    code, document = await _call(app, method, path, body=body, headers=headers)
+    assert code == status
     assert document["errors"][0]["msg"]
 
 
@@ -248,18 +250,18 @@ def test_a_service_that_calls_nobody_is_found(store: SpanStore) -> None:
         trace_id="2" * 32, span_id="2" * 16, service="cart", name="work", start_ns=NOW_NS, duration_ns=1
     )
     store.add([row(call), row(other)])
-    (found,) = store.search(Query(service="reviews"))
-    assert found == [call]
-    assert [entry["name"] for entry in jaeger.summary(found)["services"]] == ["front", "reviews"]
+    (trace,) = store.search(Query(service="reviews"))
+    assert trace == [call]
+    assert [entry["name"] for entry in jaeger.summary(trace)["services"]] == ["front", "reviews"]
     assert store.search(Query(service="outbound")) == []
 
 
 def test_a_file_of_an_older_version_is_read(tmp_path: Path) -> None:
     """Spans kept before callees were are still there, and new ones are kept beside them."""
     file = tmp_path / "old.db"
-    kept = SpanStore(file)
-    kept.add(_many(4))
-    kept.close()
+    migrated = SpanStore(file)
+    migrated.add(_many(4))
+    migrated.close()
     with contextlib.closing(sqlite3.connect(file)) as db:
         db.executescript("DROP INDEX spans_by_called; ALTER TABLE spans DROP COLUMN called;")
     opened = SpanStore(file)
@@ -290,10 +292,10 @@ def test_retention_by_size_gives_the_disk_back(store: SpanStore, tmp_path: Path)
     store.add(_many(12_000))
     _, before = store.usage()
     assert store.forget(before_ns=0, keep_spans=1 << 30, keep_bytes=before // 4) > 8_000
-    kept, after = store.usage()
+    usage, after = store.usage()
     assert after <= before // 4 * 1.2
     assert (tmp_path / "traces.db").stat().st_size < before // 2
-    newest = [spans[0].start_ns for spans in store.search(Query(limit=kept))]
+    newest = [spans[0].start_ns for spans in store.search(Query(limit=usage))]
     assert max(newest) >= NOW_NS + 11_990
     assert min(newest) > NOW_NS + 8_000
 
@@ -357,11 +359,11 @@ async def test_a_span_that_cannot_be_is_refused_alone(app: Application, wrong: d
     }
     body = {"resourceSpans": [{"scopeSpans": [{"spans": [good | {"spanId": "2" * 16} | wrong, good]}]}]}
     headers = {"content-type": "application/json"}
-    status, told = await _call(app, "POST", "/v1/traces", body=json.dumps(body).encode(), headers=headers)
+    status, answer = await _call(app, "POST", "/v1/traces", body=json.dumps(body).encode(), headers=headers)
     assert status == 200
-    assert told["partialSuccess"]["rejectedSpans"] == "1"
-    _, found = await _call(app, "GET", "/api/v3/trace-summaries")
-    assert [(entry["spanCount"], entry["orphanSpanCount"]) for entry in found["summaries"]] == [(1, 0)]
+    assert answer["partialSuccess"]["rejectedSpans"] == "1"
+    _, document = await _call(app, "GET", "/api/v3/trace-summaries")
+    assert [(entry["spanCount"], entry["orphanSpanCount"]) for entry in document["summaries"]] == [(1, 0)]
     _, text = await _call(app, "GET", "/metrics")
     assert "ondol_observe_spans_refused_total 1" in text
 
@@ -371,8 +373,8 @@ async def test_a_refused_span_is_told_in_protobuf_too(app: Application) -> None:
     request = trace_service_pb2.ExportTraceServiceRequest.FromString(_export())
     scopes = getattr(request.resource_spans[0], request.resource_spans[0].DESCRIPTOR.fields_by_number[2].name)
     scopes[0].spans[0].trace_id = b"short"
-    status, told = await _call(app, "POST", "/v1/traces", body=request.SerializeToString())
-    partial = told.encode()
+    status, answer = await _call(app, "POST", "/v1/traces", body=request.SerializeToString())
+    partial = answer.encode()
     words = b"a trace id has 16 bytes that are not all zero"
     inner = b"\x08\x01\x12" + bytes([len(words)]) + words
     assert (status, partial) == (200, b"\x0a" + bytes([len(inner)]) + inner)
@@ -411,7 +413,7 @@ async def test_metrics_count_what_came_in(app: Application) -> None:
 
 
 @pytest.mark.parametrize(
-    ("caller", "exported", "asked"),
+    ("caller", "exported", "status"),
     [
         ("10.100.0.7", 200, 404),
         ("10.100.255.254", 200, 404),
@@ -422,14 +424,14 @@ async def test_metrics_count_what_came_in(app: Application) -> None:
         ("", 403, 403),
     ],
 )
-async def test_pods_may_send_but_not_ask(store: SpanStore, caller: str, exported: int, asked: int) -> None:
+async def test_pods_may_send_but_not_ask(store: SpanStore, caller: str, exported: int, status: int) -> None:
     """At the address for pods their spans are taken in, nobody else's, and nobody's traces are shown."""
     app = PodsOnly(
         application(store, Exports(store), ManualClock(), {}), ipaddress.IPv4Network("10.100.0.0/16")
     )
     assert (await _call(app, "POST", "/v1/traces", body=_export(), host=caller))[0] == exported
-    assert (await _call(app, "GET", "/api/services", host=caller))[0] == asked
-    assert (await _call(app, "GET", "/v1/traces", host=caller))[0] == asked
+    assert (await _call(app, "GET", "/api/services", host=caller))[0] == status
+    assert (await _call(app, "GET", "/v1/traces", host=caller))[0] == status
 
 
 async def test_served_over_http_and_stopped_cleanly(tmp_path: Path) -> None:
@@ -455,12 +457,12 @@ async def test_served_over_http_and_stopped_cleanly(tmp_path: Path) -> None:
 
     async with anyio.create_task_group() as group:
         await group.start(server.run, config, SystemClock())
-        asked = anyio.to_thread.run_sync
-        assert await asked(ask, owner(), "/healthz") == 200
+        in_thread = anyio.to_thread.run_sync
+        assert await in_thread(ask, owner(), "/healthz") == 200
         assert path.stat().st_mode & 0o777 == 0o600
-        assert await asked(ask, caller("127.0.0.2"), "/healthz") == 404
-        assert await asked(ask, caller("127.0.0.2"), "/v1/traces", _export()) == 200
-        assert await asked(ask, caller("127.0.0.1"), "/v1/traces", _export()) == 403
+        assert await in_thread(ask, caller("127.0.0.2"), "/healthz") == 404
+        assert await in_thread(ask, caller("127.0.0.2"), "/v1/traces", _export()) == 200
+        assert await in_thread(ask, caller("127.0.0.1"), "/v1/traces", _export()) == 403
         other = dataclasses.replace(config, data_dir=tmp_path / "other", path=tmp_path / "other.sock")
         with pytest.raises(errors.HostError, match="it is in use") as caught:
             await server.run(other, SystemClock())

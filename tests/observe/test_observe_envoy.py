@@ -29,10 +29,10 @@ _WAIT_S = 20.0
 
 
 def _envoy() -> str:
-    found = shutil.which("envoy") or shutil.which("envoy", path=str(Path(sys.executable).parent))
-    if found is None:
+    program = shutil.which("envoy") or shutil.which("envoy", path=str(Path(sys.executable).parent))
+    if program is None:
         pytest.skip("envoy is not installed")
-    return found
+    return program
 
 
 def _free_port() -> int:
@@ -135,9 +135,9 @@ async def _eventually(path: Path, target: str, spans: int) -> Any:
     """The one trace, once all its spans have arrived (Envoy sends them a few seconds later)."""
     with anyio.fail_after(_WAIT_S):
         while True:
-            found = await anyio.to_thread.run_sync(_get, path, target)
-            if found["summaries"] and found["summaries"][0]["spanCount"] >= spans:
-                return found["summaries"][0]
+            document = await anyio.to_thread.run_sync(_get, path, target)
+            if document["summaries"] and document["summaries"][0]["spanCount"] >= spans:
+                return document["summaries"][0]
             await anyio.sleep(0.1)
 
 
@@ -179,10 +179,10 @@ async def test_a_request_over_two_hops_is_one_trace(
     assert (summary["rootServiceName"], summary["orphanSpanCount"]) == ("ingress", 0)
     spans = otlp.from_json(json.dumps(trace["result"]).encode())
     assert sorted({span.service for span in spans}) == ["front", "ingress"]
-    found = waterfall(spans)
-    assert [node.depth for node in found.rows] == [0, 1, 2, 3]
-    assert {share.service for share in found.shares} == {"front", "reviews/v2"}
-    assert sum(share.self_ns + share.wait_ns for share in found.shares) == found.duration_ns
+    rows = waterfall(spans)
+    assert [node.depth for node in rows.rows] == [0, 1, 2, 3]
+    assert {share.service for share in rows.shares} == {"front", "reviews/v2"}
+    assert sum(share.self_ns + share.wait_ns for share in rows.shares) == rows.duration_ns
 
 
 async def _answered(url: str) -> None:

@@ -45,8 +45,8 @@ def test_own_time_and_waits_of_a_request_through_proxies() -> None:
 
 def test_everything_adds_up() -> None:
     """Own times and waits together are the whole trace, nothing twice, nothing lost."""
-    found = waterfall(TRACE)
-    assert sum(s.self_ns + s.wait_ns for s in found.shares) == found.duration_ns
+    rows = waterfall(TRACE)
+    assert sum(s.self_ns + s.wait_ns for s in rows.shares) == rows.duration_ns
 
 
 def test_rows_are_in_drawing_order_with_depth() -> None:
@@ -84,9 +84,9 @@ def test_critical_path_passes_over_what_ran_beside() -> None:
 
 def test_missing_parent_is_told() -> None:
     """A span whose parent never came is drawn as a root and says so."""
-    found = waterfall([_span("x", "lost", "front", 0, 10)])
-    assert found.rows[0].orphan
-    assert "(parent missing)" in render(found)[0]
+    rows = waterfall([_span("x", "lost", "front", 0, 10)])
+    assert rows.rows[0].orphan
+    assert "(parent missing)" in render(rows)[0]
 
 
 def test_no_spans_is_an_error() -> None:
@@ -143,19 +143,19 @@ def test_long_durations_stay_in_their_column() -> None:
 @st.composite
 def _traces(draw: st.DrawFn) -> list[Span]:
     count = draw(st.integers(1, 12))
-    found = []
+    spans = []
     for number in range(count):
         start = draw(st.integers(0, 1000))
         parent = draw(st.sampled_from(["", *map(str, range(count + 1))]))
-        found.append(
+        spans.append(
             _span(str(number), parent, draw(st.sampled_from("abc")), start, start + draw(st.integers(0, 500)))
         )
-    return found
+    return spans
 
 
 @given(_traces())
 def test_any_set_of_spans_is_drawn(spans: list[Span]) -> None:
     """Lost parents, rings, skewed clocks: the waterfall never fails and own time is never negative."""
-    found = waterfall(spans)
-    assert all(node.self_ns >= 0 for node in found.rows)
-    assert render(found, width=80)
+    rows = waterfall(spans)
+    assert all(node.self_ns >= 0 for node in rows.rows)
+    assert render(rows, width=80)

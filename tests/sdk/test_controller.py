@@ -25,8 +25,8 @@ FAST = Backoff(initial_s=0.001, maximum_s=0.01)
 async def world() -> AsyncIterator[World]:
     clock = SystemClock()
     app = apiserver.build(apiserver.ApiConfig(), store.open_memory(), clock, random.Random(0))
-    async with World(app, clock=clock) as made:
-        yield made
+    async with World(app, clock=clock) as started:
+        yield started
 
 
 def config_map(name: str, **data: str) -> Object:
@@ -142,7 +142,7 @@ async def test_a_reconcile_reads_its_own_writes(world: World) -> None:
 
     await world.eventually(finished, limit_s=20)
     assert stale == []
-    assert controller.metrics.held_back > 0
+    assert controller.metrics.delayed > 0
 
 
 async def test_a_reconcile_sees_what_it_deleted_gone(world: World) -> None:

@@ -32,7 +32,7 @@ class Server:
         self.history: list[tuple[int, bytes]] = []
         self.compacted = 0
         self.watch_list = "served"
-        self.asked: list[dict[str, str]] = []
+        self.queries: list[dict[str, str]] = []
         self._changed = anyio.Event()
         self._cut = anyio.Event()
         self.deaf = False
@@ -45,9 +45,9 @@ class Server:
 
     def remove(self, name: str) -> None:
         self.revision += 1
-        gone = document(name, self.revision)
+        removed = document(name, self.revision)
         del self.objects[name]
-        self._tell("DELETED", gone)
+        self._tell("DELETED", removed)
 
     def cut(self) -> None:
         """Break every open watch."""
@@ -62,7 +62,7 @@ class Server:
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         await receive()
         query = dict(parse_qsl(scope["query_string"].decode()))
-        self.asked.append(query)
+        self.queries.append(query)
         if query.get("watch"):
             await self._watch(query, receive, send)
         else:
@@ -172,7 +172,7 @@ async def test_syncs_and_follows_in_one_stream_where_the_server_can() -> None:
         server.remove("a")
         await until(informer, server.revision)
         assert names(informer) == ["b"]
-    assert [query.get("sendInitialEvents") for query in server.asked] == ["true"]
+    assert [query.get("sendInitialEvents") for query in server.queries] == ["true"]
 
 
 async def test_falls_back_to_pages_where_watch_list_is_refused() -> None:
@@ -186,7 +186,11 @@ async def test_falls_back_to_pages_where_watch_list_is_refused() -> None:
         server.put("last")
         await until(informer, server.revision)
         assert len(informer.lister) == 1201
-    assert [query.get("continue") for query in server.asked if "watch" not in query] == [None, "500", "1000"]
+    assert [query.get("continue") for query in server.queries if "watch" not in query] == [
+        None,
+        "500",
+        "1000",
+    ]
 
 
 async def test_falls_back_where_initial_events_have_no_end() -> None:
@@ -209,8 +213,8 @@ async def test_resumes_after_a_break_without_listing() -> None:
         server.put("b")
         await until(informer, server.revision)
     assert changes == [(False, True), (False, True)]
-    assert server.asked[-1].get("sendInitialEvents") is None
-    assert server.asked[-1]["resourceVersion"] == "11"
+    assert server.queries[-1].get("sendInitialEvents") is None
+    assert server.queries[-1]["resourceVersion"] == "11"
 
 
 async def test_lists_again_when_the_server_has_forgotten() -> None:

@@ -451,8 +451,8 @@ async def test_a_cluster_scoped_owner_names_the_namespace_of_each_child() -> Non
         spec = {"parts": ["x"], "source": "default"}
         await world.client.create(team, {"metadata": {"name": "good"}, "spec": spec})
         await world.client.create(team, {"metadata": {"name": "bad"}, "spec": {"parts": ["y"]}})
-        said = await ready_message(world, team, "bad")
-        assert said == "ConfigMap y needs a namespace, for its owner is in none"
+        message = await ready_message(world, team, "bad")
+        assert message == "ConfigMap y needs a namespace, for its owner is in none"
         with anyio.fail_after(30):
             while await names(world) != ["x"]:
                 await world.advance(0.05)

@@ -58,7 +58,7 @@ async def create_once_served(client: Client) -> None:
 async def test_an_operators_process_installs_its_kind_works_and_stops(tmp_path: Path) -> None:
     """`sdk.run` needs nothing but a kubeconfig, and ends well at SIGTERM."""
     admin = pki.Client("admin", "kubernetes-admin", ("system:masters",))
-    made = pki.ensure(tmp_path / "pki", clock=SystemClock(), clients=(admin,))
+    issued = pki.ensure(tmp_path / "pki", clock=SystemClock(), clients=(admin,))
     app: server.Application = apiserver.build(
         apiserver.ApiConfig(),
         store.open_memory(),
@@ -67,17 +67,22 @@ async def test_an_operators_process_installs_its_kind_works_and_stops(tmp_path: 
         authenticator=Authenticator(NoTokens()),  # type: ignore[arg-type]  # no request here has a token
     )
     config = server.ServeConfig(
-        (server.Listen("127.0.0.1", 0),), made.server_certificate_file, made.server_key_file, made.ca_file
+        (server.Listen("127.0.0.1", 0),),
+        issued.server_certificate_file,
+        issued.server_key_file,
+        issued.ca_file,
     )
 
     async def serve(*, task_status: anyio.abc.TaskStatus[int]) -> None:
-        await server.serve(app, config, started=lambda found: task_status.started(found[0][1]))
+        await server.serve(app, config, started=lambda sockets: task_status.started(sockets[0][1]))
 
     async with anyio.create_task_group() as tasks:
         port = await tasks.start(serve)
         path = tmp_path / "kubeconfig"
         address = f"https://127.0.0.1:{port}"
-        path.write_text(json.dumps(pki.kubeconfig(address, made.ca_file.read_bytes(), made.client("admin"))))
+        path.write_text(
+            json.dumps(pki.kubeconfig(address, issued.ca_file.read_bytes(), issued.client("admin")))
+        )
         environment = {**os.environ, "KUBECONFIG": str(path)}
         client = from_kubeconfig(path)
         with (tmp_path / "log").open("wb") as log:

@@ -46,9 +46,9 @@ async def _pod(name: str, *, seen: list[bytes] | None = None, answer: bytes = b"
 
 
 @asynccontextmanager
-async def _running(asked: list[Key], clock: Clock | None = None) -> AsyncIterator[Activator]:
+async def _running(requests: list[Key], clock: Clock | None = None) -> AsyncIterator[Activator]:
     activator = Activator(
-        "127.0.0.1", on_demand=asked.append, clock=clock or SystemClock(), rng=random.Random(1)
+        "127.0.0.1", on_demand=requests.append, clock=clock or SystemClock(), rng=random.Random(1)
     )
     async with anyio.create_task_group() as group:
         await group.start(activator.run)
@@ -77,10 +77,10 @@ async def _until(true: Callable[[], bool]) -> None:
 
 async def test_request_at_zero_is_held_until_a_pod_is_ready() -> None:
     """It waits, asks for scale once, and is answered by the first ready pod."""
-    asked: list[Key] = []
+    requests: list[Key] = []
     seen: list[bytes] = []
     answers: list[bytes] = []
-    async with _running(asked) as activator, _pod("pod-a", seen=seen) as pod:
+    async with _running(requests) as activator, _pod("pod-a", seen=seen) as pod:
         port = await activator.listen(REVISION, concurrency=0, limits=Limits(5))
 
         async def request() -> None:
@@ -89,7 +89,7 @@ async def test_request_at_zero_is_held_until_a_pod_is_ready() -> None:
         async with anyio.create_task_group() as group:
             group.start_soon(request)
             await anyio.sleep(0.1)
-            assert (asked, activator.demand(REVISION), answers) == ([REVISION], 1, [])
+            assert (requests, activator.demand(REVISION), answers) == ([REVISION], 1, [])
             activator.set_endpoints(REVISION, [pod])
     assert answers[0].endswith(b"pod-a")
     assert b"Connection: close" in seen[0]
@@ -167,9 +167,9 @@ async def test_every_limit_is_counted_by_the_clock() -> None:
     """Five minutes for a pod, fifteen seconds for a head, an hour for an answer: no test waits for them."""
     clock = ManualClock()
     async with _running([], clock) as activator:
-        held = await activator.listen(REVISION, concurrency=0, limits=Limits(300))
-        assert (await _answer_after(clock, held, REQUEST, 300)).startswith(b"HTTP/1.1 504")
-        assert (await _answer_after(clock, held, b"", 15)).startswith(b"HTTP/1.1 408")
+        slow = await activator.listen(REVISION, concurrency=0, limits=Limits(300))
+        assert (await _answer_after(clock, slow, REQUEST, 300)).startswith(b"HTTP/1.1 504")
+        assert (await _answer_after(clock, slow, b"", 15)).startswith(b"HTTP/1.1 408")
     listener = await anyio.create_tcp_listener(local_host="127.0.0.1")  # accepts and says nothing
     async with listener, _running([], clock) as activator:
         silent = Endpoint("127.0.0.1", listener.extra(anyio.abc.SocketAttribute.local_port))  # noqa: S610 - no SQL
@@ -234,7 +234,7 @@ async def test_throttler_refuses_when_the_queue_is_full() -> None:
 def test_throttler_never_exceeds_the_limit(steps: list[str], limit: int) -> None:
     """Whatever the order of events, a ready pod holds at most its limit and nothing is lost."""
     throttler, pods = Throttler(concurrency=limit, rng=random.Random(0)), 1
-    held: list[Endpoint] = []
+    places: list[Endpoint] = []
     tickets: list[Ticket] = []
     throttler.set_endpoints([Endpoint("pod", 0)])
     for step in steps:
@@ -243,16 +243,16 @@ def test_throttler_never_exceeds_the_limit(steps: list[str], limit: int) -> None
             if isinstance(got, Ticket):
                 tickets.append(got)
             else:
-                held.append(got)
-        elif step == "release" and held:
-            throttler.release(held.pop())
+                places.append(got)
+        elif step == "release" and places:
+            throttler.release(places.pop())
         elif step in {"grow", "shrink"}:
             pods = max(0, pods + (1 if step == "grow" else -1))
             throttler.set_endpoints(Endpoint("pod", n) for n in range(pods))
-        held += [t.endpoint for t in tickets if t.endpoint is not None]
+        places += [t.endpoint for t in tickets if t.endpoint is not None]
         tickets = [t for t in tickets if t.endpoint is None]
-        assert all(held.count(pod) <= limit for pod in set(held))
-        assert throttler.demand == len(held) + len(tickets)
+        assert all(places.count(pod) <= limit for pod in set(places))
+        assert throttler.demand == len(places) + len(tickets)
 
 
 def test_head_is_told_to_close_and_upgrade_is_left_alone() -> None:
@@ -268,7 +268,7 @@ def test_head_is_told_to_close_and_upgrade_is_left_alone() -> None:
 
 
 _INTERIM = b"HTTP/1.1 100 Continue\r\n\r\n"
-_KEPT = b"HTTP/1.1 200 OK\r\nconnection: keep-alive\r\nx: y\r\n\r\n"
+_KEEP_ALIVE = b"HTTP/1.1 200 OK\r\nconnection: keep-alive\r\nx: y\r\n\r\n"
 _CLOSED = b"HTTP/1.1 200 OK\r\nx: y\r\nConnection: close\r\n\r\n"
 _SWITCHED = b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\n\r\n"
 
@@ -276,11 +276,14 @@ _SWITCHED = b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\n\r\n"
 @pytest.mark.parametrize(
     ("sent", "passed"),
     [
-        (_KEPT + b"body\r\n\r\nHTTP/1.1 200 OK\r\n\r\n", _CLOSED + b"body\r\n\r\nHTTP/1.1 200 OK\r\n\r\n"),
-        (_INTERIM + _INTERIM + _KEPT + b"body", _INTERIM + _INTERIM + _CLOSED + b"body"),
-        (_SWITCHED + b"frames" + _KEPT, _SWITCHED + b"frames" + _KEPT),
-        (b"HTTP/1.1 200 OK\n\n" + _KEPT, b"HTTP/1.1 200 OK\n\n" + _KEPT),
-        (b"SSH-2.0-x\r\n\r\n" + _KEPT, b"SSH-2.0-x\r\n\r\n" + _KEPT),
+        (
+            _KEEP_ALIVE + b"body\r\n\r\nHTTP/1.1 200 OK\r\n\r\n",
+            _CLOSED + b"body\r\n\r\nHTTP/1.1 200 OK\r\n\r\n",
+        ),
+        (_INTERIM + _INTERIM + _KEEP_ALIVE + b"body", _INTERIM + _INTERIM + _CLOSED + b"body"),
+        (_SWITCHED + b"frames" + _KEEP_ALIVE, _SWITCHED + b"frames" + _KEEP_ALIVE),
+        (b"HTTP/1.1 200 OK\n\n" + _KEEP_ALIVE, b"HTTP/1.1 200 OK\n\n" + _KEEP_ALIVE),
+        (b"SSH-2.0-x\r\n\r\n" + _KEEP_ALIVE, b"SSH-2.0-x\r\n\r\n" + _KEEP_ALIVE),
         (
             b"HTTP/1.1 200 OK\r\nx: " + b"y" * head.HEAD_BYTES_MAX,
             b"HTTP/1.1 200 OK\r\nx: " + b"y" * head.HEAD_BYTES_MAX,

@@ -92,13 +92,13 @@ async def _pods(*names: str) -> AsyncIterator[list[Pod]]:
 async def _activator(
     *, concurrency: int = 0, limits: Limits = PATIENT
 ) -> AsyncIterator[tuple[Activator, grpc.aio.Channel, list[Key]]]:
-    asked: list[Key] = []
-    activator = Activator("127.0.0.1", on_demand=asked.append, clock=SystemClock(), rng=random.Random(1))
+    requests: list[Key] = []
+    activator = Activator("127.0.0.1", on_demand=requests.append, clock=SystemClock(), rng=random.Random(1))
     async with anyio.create_task_group() as group:
         await group.start(activator.run)
         port = await activator.listen(REVISION, concurrency=concurrency, limits=limits)
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-            yield activator, channel, asked
+            yield activator, channel, requests
         group.cancel_scope.cancel()
 
 
@@ -112,10 +112,10 @@ async def _until(true: Callable[[], bool]) -> None:
 
 async def test_a_call_is_held_until_a_pod_is_ready() -> None:
     """Like a request of HTTP/1: asked for once, answered whole with its trailers; then nothing is left."""
-    async with _pods("a") as (pod,), _activator() as (activator, channel, asked):
+    async with _pods("a") as (pod,), _activator() as (activator, channel, requests):
         call = channel.unary_unary("/t.T/Echo")(b"hello")
         await _until(lambda: activator.demand(REVISION) == 1)
-        assert asked == [REVISION]
+        assert requests == [REVISION]
         activator.set_endpoints(REVISION, [pod.endpoint])
         assert await call == b"hello"
         assert dict(await call.trailing_metadata())["told-by"] == "a"

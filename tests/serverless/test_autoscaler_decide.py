@@ -167,15 +167,15 @@ def test_window_counts_missing_seconds_as_zero() -> None:
 
 
 @pytest.mark.parametrize("length_s", [1, 2, 6])
-@given(sampled_at=st.floats(0, 0.49), asked_at=st.floats(0, 0.99))
-def test_window_has_a_value_whenever_it_is_asked(length_s: int, sampled_at: float, asked_at: float) -> None:
+@given(sampled_at=st.floats(0, 0.49), read_at=st.floats(0, 0.99))
+def test_window_has_a_value_whenever_it_is_asked(length_s: int, sampled_at: float, read_at: float) -> None:
     """Two samples a second suffice for the shortest window, wherever in a second it is asked."""
     window = Window(length_s)
     samples = [sampled_at + number / 2 for number in range(40)]
     for second in range(1, 19):
-        while samples and samples[0] <= second + asked_at:
+        while samples and samples[0] <= second + read_at:
             window.record(samples.pop(0), 8.0)
-        assert window.average(second + asked_at) == pytest.approx(8.0)
+        assert window.average(second + read_at) == pytest.approx(8.0)
 
 
 def test_values_of_one_second_are_averaged() -> None:

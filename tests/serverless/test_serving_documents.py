@@ -131,7 +131,7 @@ def test_route_targets(traffic: list[Object] | None, expected: list[Object]) -> 
 
 
 @pytest.mark.parametrize(
-    ("given_name", "generation", "expected"),
+    ("explicit_name", "generation", "expected"),
     [
         ("", 1, "hello-00001"),
         ("", 12345, "hello-12345"),
@@ -139,9 +139,12 @@ def test_route_targets(traffic: list[Object] | None, expected: list[Object]) -> 
         ("hello-v2", 7, "hello-v2"),
     ],
 )
-def test_revision_names(given_name: str, generation: int, expected: str) -> None:
+def test_revision_names(explicit_name: str, generation: int, expected: str) -> None:
     """As the template asks, or the Configuration's name and generation in five digits."""
-    template = {"metadata": {"name": given_name} if given_name else {}, "spec": {"containers": [CONTAINER]}}
+    template = {
+        "metadata": {"name": explicit_name} if explicit_name else {},
+        "spec": {"containers": [CONTAINER]},
+    }
     name = parent("Configuration", {"template": template}, generation=generation)
     assert documents.revision_name(name) == expected
     assert objects.name(documents.revision(name)) == expected
@@ -503,9 +506,9 @@ def test_no_name_is_taken_for_another(tags: list[str]) -> None:
     targets = [Target(f"rev-{tag}", 0, tag=tag) for tag in tags]
     spec = rules([*targets, Target("main", 100)])
     names = {documents.tag_name(tag, "hello"): f"rev-{tag}" for tag in tags} | {"hello": "main"}
-    for name, wanted in names.items():
+    for name, expected in names.items():
         for suffix in ("", ":80", ".shop", ".shop.svc.cluster.local", ".shop.localhost"):
-            assert chosen(spec, name + suffix) == {wanted: 100}, name + suffix
+            assert chosen(spec, name + suffix) == {expected: 100}, name + suffix
 
 
 def test_cluster_local_routes_are_not_published() -> None:

@@ -35,8 +35,8 @@ def service(name: str = "hello", **changes: Any) -> Object:
     return document
 
 
-def notes(**given: str) -> Object:
-    return {"annotations": {f"autoscaling.knative.dev/{k.replace('_', '-')}": v for k, v in given.items()}}
+def notes(**values: str) -> Object:
+    return {"annotations": {f"autoscaling.knative.dev/{k.replace('_', '-')}": v for k, v in values.items()}}
 
 
 def wrong(

@@ -91,7 +91,7 @@ def test_a_new_revision_is_neither_ready_nor_failed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("state", "last", "reason", "said"),
+    ("state", "last", "reason", "expected"),
     [
         (
             waiting("ImagePullBackOff", "no such image"),
@@ -122,13 +122,13 @@ def test_a_new_revision_is_neither_ready_nor_failed() -> None:
     ],
 )
 def test_a_revision_that_cannot_start_says_why(
-    state: Object, last: Object | None, reason: str, said: str
+    state: Object, last: Object | None, reason: str, expected: str
 ) -> None:
     """A missing image and a crash are told in the words of the container."""
     scaler = autoscaler("Unknown", initialized=False)
     status = revision_status(pod(state, last=last), deployment=obj(), scaler=scaler)
     assert outcomes(status)["Ready"] == ("False", reason)
-    assert message(status) == said
+    assert message(status) == expected
 
 
 ENDED = {"terminated": {"exitCode": 7, "message": "no DATABASE_URL given\n"}}
@@ -166,8 +166,8 @@ def test_the_cause_outlives_the_pods() -> None:
     scaler = autoscaler("Unknown", initialized=False)
     failed = revision_status(pod(last=ENDED), deployment=obj(), scaler=scaler)
     before = obj(conditions=failed["conditions"])
-    given_up = autoscaler("False", initialized=False, reason="TimedOut")
-    written = revision_status(deployment=obj(), scaler=given_up, before=before)
+    timed_out = autoscaler("False", initialized=False, reason="TimedOut")
+    written = revision_status(deployment=obj(), scaler=timed_out, before=before)
     assert outcomes(written)["Ready"] == ("False", "ExitCode7")
     assert "no DATABASE_URL given" in message(written)
 
@@ -206,8 +206,8 @@ def test_an_image_named_by_digest_fails_with_the_nodes_own_reason() -> None:
 def test_a_crash_beside_a_ready_pod_is_no_failure() -> None:
     """As long as one pod answers, the revision does."""
     crashing = pod(waiting("CrashLoopBackOff"), last={"terminated": {"exitCode": 1}})
-    found = outcomes(revision_status(crashing, pod(ready=True), deployment=obj(), scaler=autoscaler()))
-    assert found["Ready"] == ("True", "")
+    outcome = outcomes(revision_status(crashing, pod(ready=True), deployment=obj(), scaler=autoscaler()))
+    assert outcome["Ready"] == ("True", "")
 
 
 @pytest.mark.parametrize(
@@ -235,8 +235,8 @@ def test_a_pod_without_a_place_is_told() -> None:
 
 def test_a_start_that_was_given_up_stays_a_failure() -> None:
     """With its pods the Deployment lost all cause to complain; the Revision does not become unknown again."""
-    given_up = autoscaler("False", initialized=False, reason="TimedOut")
-    status = revision_status(deployment=obj(conditions=[condition("Progressing", "True")]), scaler=given_up)
+    timed_out = autoscaler("False", initialized=False, reason="TimedOut")
+    status = revision_status(deployment=obj(conditions=[condition("Progressing", "True")]), scaler=timed_out)
     assert outcomes(status)["Ready"] == ("False", "ProgressDeadlineExceeded")
 
 

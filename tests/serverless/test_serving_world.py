@@ -34,7 +34,7 @@ pytestmark = pytest.mark.anyio
 NAMESPACE = "default"
 NODE, POD = "192.0.2.1", "192.0.2.2"
 NONE: Mapping[str, str] = {}
-KEPT = {"autoscaling.knative.dev/min-scale": "1"}
+ANNOTATIONS = {"autoscaling.knative.dev/min-scale": "1"}
 VIRTUAL_SERVICE_CRD = {
     "apiVersion": "apiextensions.k8s.io/v1",
     "kind": "CustomResourceDefinition",
@@ -70,9 +70,9 @@ class PlayedProxy:
 
     async def hosts(self, cluster: str) -> frozenset[str]:
         name = cluster.split("|")[3].split(".", maxsplit=1)[0]
-        found = await self._client.get(resources.ENDPOINT_SLICE, name, NAMESPACE)
-        port = found["ports"][0]["port"]
-        return frozenset(f"{e['addresses'][0]}:{port}" for e in found["endpoints"])
+        listed = await self._client.get(resources.ENDPOINT_SLICE, name, NAMESPACE)
+        port = listed["ports"][0]["port"]
+        return frozenset(f"{e['addresses'][0]}:{port}" for e in listed["endpoints"])
 
 
 class Cluster:
@@ -112,16 +112,16 @@ class Cluster:
     async def _run_pods(self, deployment: Object) -> None:
         name, spec = objects.name(deployment), objects.spec(deployment)
         revision = objects.labels(deployment)[wellknown.REVISION_LABEL]
-        wanted = {f"{name}-{n}" for n in range(int(spec["replicas"]))}
+        names = {f"{name}-{n}" for n in range(int(spec["replicas"]))}
         pods = (
             await self.client.list(
                 resources.POD, NAMESPACE, label_selector=f"{wellknown.REVISION_LABEL}={revision}"
             )
         ).items
         for pod in pods:
-            if objects.name(pod) not in wanted:
+            if objects.name(pod) not in names:
                 await self.client.delete(resources.POD, objects.name(pod), NAMESPACE, grace_period_s=0)
-        for pod_name in wanted - {objects.name(p) for p in pods}:
+        for pod_name in names - {objects.name(p) for p in pods}:
             await self._create_pod(pod_name, spec["template"])
         for pod in sorted(pods, key=objects.name)[: self.started]:
             if revision not in self.slow and not objects.status(pod).get("podIP"):
@@ -197,17 +197,17 @@ class Platform:
 
     async def eventually(self, resource: Resource, name: str, test: Callable[[Object], Any]) -> Object:
         """The object once `test` holds of it; the last state is shown when it never does."""
-        found: Object = {}
+        obj: Object = {}
         with anyio.move_on_after(20):
             while True:
                 try:
-                    found = await self.client.get(resource, name, NAMESPACE)
-                    if test(found):
-                        return found
+                    obj = await self.client.get(resource, name, NAMESPACE)
+                    if test(obj):
+                        return obj
                 except errors.NotFound:
                     pass
                 await anyio.sleep(0.02)
-        raise AssertionError(f"it never came to that: {found}")
+        raise AssertionError(f"it never came to that: {obj}")
 
     async def ready(self, name: str = "hello", *, latest: str = "") -> Object:
         return await self.eventually(
@@ -220,7 +220,7 @@ class Platform:
             ),
         )
 
-    async def gone(self, resource: Resource, name: str) -> None:
+    async def until_deleted(self, resource: Resource, name: str) -> None:
         with anyio.fail_after(20):
             while True:
                 try:
@@ -261,8 +261,8 @@ def _on_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 async def platform() -> AsyncIterator[Platform]:
-    async with _platform(validation.rules()) as found:
-        yield found
+    async with _platform(validation.rules()) as started:
+        yield started
 
 
 @asynccontextmanager
@@ -410,7 +410,7 @@ async def test_a_named_revision_is_routed_to_once_it_is_ready(platform: Platform
     platform.cluster.slow.add("hello-00002")
     await platform.serve("two", traffic=[{"revisionName": "hello-00002", "percent": 100}])
     service = await platform.eventually(
-        serving.SERVICE, "hello", lambda s: "not ready" in _said(s, "RoutesReady")
+        serving.SERVICE, "hello", lambda s: "not ready" in _message(s, "RoutesReady")
     )
     assert objects.status(service)["traffic"][0]["revisionName"] == "hello-00001"
     rules = await platform.client.get(mesh.VIRTUAL_SERVICE, "hello", NAMESPACE)
@@ -423,7 +423,7 @@ async def test_a_named_revision_is_routed_to_once_it_is_ready(platform: Platform
     assert objects.status(service)["traffic"][0]["revisionName"] == "hello-00002"
 
 
-def _said(obj: Object, type_: str) -> str:
+def _message(obj: Object, type_: str) -> str:
     return str((conditions.get(obj, type_) or {}).get("message") or "")
 
 
@@ -434,7 +434,7 @@ async def test_a_tag_that_is_gone_leaves_no_name(platform: Platform) -> None:
     await platform.ready()
     await platform.eventually(resources.SERVICE, "new-hello", objects.uid)
     await platform.serve("one", traffic=[{"latestRevision": True, "percent": 100}])
-    await platform.gone(resources.SERVICE, "new-hello")
+    await platform.until_deleted(resources.SERVICE, "new-hello")
     assert await platform.client.get(resources.SERVICE, "hello", NAMESPACE)
 
 
@@ -502,10 +502,10 @@ async def test_defaults_are_stored_and_make_no_changes(platform: Platform) -> No
 async def test_refused_child_is_told() -> None:
     """What an API server without Serving's rules does not take of a Revision's children is told."""
     async with _platform({}) as platform:
-        await _refused_child_is_told(platform)
+        await _reports_refused_child(platform)
 
 
-async def _refused_child_is_told(platform: Platform) -> None:
+async def _reports_refused_child(platform: Platform) -> None:
     document = platform.document("one")
     container = document["spec"]["template"]["spec"]["containers"][0]
     container["volumeMounts"] = [{"name": "none", "mountPath": "/x"}]
@@ -517,9 +517,9 @@ async def _refused_child_is_told(platform: Platform) -> None:
 async def test_overtaken_revision_keeps_no_replicas(platform: Platform) -> None:
     """A Revision that gets ready when a newer one is wanted already, and that no Route names, may rest."""
     platform.cluster.slow.add("hello-00001")
-    await platform.serve("one", notes=KEPT)
+    await platform.serve("one", notes=ANNOTATIONS)
     await platform.eventually(resources.DEPLOYMENT, "hello-00001-deployment", objects.uid)
-    await platform.serve("two", notes=KEPT)
+    await platform.serve("two", notes=ANNOTATIONS)
     await platform.ready(latest="hello-00002")
     platform.cluster.slow.clear()
     await platform.eventually(

@@ -84,7 +84,7 @@ class Controller:
         self._clock: Clock = SystemClock()
         self.queue: Workqueue[Key] = Workqueue(self._clock, backoff=backoff)
         self._writes: dict[Key, tuple[Writes, float]] = {}
-        self._held_back: set[Key] = set()
+        self._delayed: set[Key] = set()
         self._log = log.get("controller").bind(controller=name)
 
     def watch(self, informer: Informer, map: Map = own_key, *, predicate: Predicate = always) -> None:
@@ -138,11 +138,11 @@ class Controller:
         left_s = until - self._clock.monotonic()
         if writes.seen or left_s <= 0:
             del self._writes[key]
-            self._held_back.discard(key)
+            self._delayed.discard(key)
             return False
-        if key not in self._held_back:
-            self._held_back.add(key)
-            self.metrics.held_back += 1
+        if key not in self._delayed:
+            self._delayed.add(key)
+            self.metrics.delayed += 1
             writes.when_seen(lambda: self.queue.add(key))
             self.queue.add_after(key, left_s, unless=lambda: self._writes.get(key) is not pending)
         return True

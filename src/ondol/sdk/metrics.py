@@ -34,7 +34,7 @@ class ControllerMetrics:
     terminal: int = 0
     requeued_after: int = 0
     """Reconciles that asked to be called again after a time."""
-    held_back: int = 0
+    delayed: int = 0
     """Reconciles put off until the informers showed the key's own writes."""
     seconds: Histogram = field(default_factory=Histogram)
 
@@ -111,7 +111,7 @@ def of_controllers(controllers: Iterable[_Controller]) -> Iterator[Family]:
     yield metrics.counter(
         "ondol_controller_held_back_total",
         "Reconciles put off until the informers showed the key's own writes.",
-        {(name,): each.held_back for name, each in by_name.items()},
+        {(name,): each.delayed for name, each in by_name.items()},
         names,
     )
 

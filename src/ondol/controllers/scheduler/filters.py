@@ -199,7 +199,7 @@ class Peers:
     ) -> None:
         self._pod = pod
         self._namespaces = namespaces
-        self._held = {objects.name(node): objects.labels(node) for node in nodes}
+        self._labels_of = {objects.name(node): objects.labels(node) for node in nodes}
         affinity = objects.spec(pod).get("affinity") or {}
         self._near = _required(affinity.get("podAffinity"))
         self._far = _required(affinity.get("podAntiAffinity"))
@@ -238,7 +238,7 @@ class Peers:
     def _in_domain(self, term: Mapping[str, Any], node_labels: Mapping[str, str], owner: Object) -> bool:
         domain = node_labels.get(str(term.get("topologyKey")))
         return domain is not None and any(
-            self._held.get(node, {}).get(str(term.get("topologyKey"))) == domain
+            self._labels_of.get(node, {}).get(str(term.get("topologyKey"))) == domain
             and self._means(term, owner, other)
             for node, other in self._bound
         )
@@ -248,7 +248,7 @@ class Peers:
     ) -> bool:
         key = str(term.get("topologyKey"))
         domain = node_labels.get(key)
-        same = domain is not None and self._held.get(where, {}).get(key) == domain
+        same = domain is not None and self._labels_of.get(where, {}).get(key) == domain
         return same and self._means(term, other, self._pod)
 
     def _means(self, term: Mapping[str, Any], owner: Object, other: Object) -> bool:
@@ -263,9 +263,9 @@ class Peers:
         if key not in node_labels:
             return False
         selector = labels.from_document(constraint.get("labelSelector"))
-        counted = Counter({labels_[key]: 0 for labels_ in self._held.values() if key in labels_})
+        counted = Counter({labels_[key]: 0 for labels_ in self._labels_of.values() if key in labels_})
         for node, other in self._bound:
-            domain = self._held.get(node, {}).get(key)
+            domain = self._labels_of.get(node, {}).get(key)
             own = objects.namespace(other) == objects.namespace(self._pod)
             if domain is not None and own and selector.matches(objects.labels(other)):
                 counted[domain] += 1

@@ -174,7 +174,7 @@ class Activator:
         with self._clock.fail_after(listening.limits.total_s):
             placed = await self._connect(revision, listening.throttler, wait, connect)
         waited_s = self._clock.monotonic() - arrived_s
-        self._log.debug("request_handed_over", revision=str(revision), held_ms=round(waited_s * 1000, 1))
+        self._log.debug("request_handed_over", revision=str(revision), waited_ms=round(waited_s * 1000, 1))
         return placed
 
     async def _connect(

@@ -231,7 +231,7 @@ class PodAutoscalerReconciler:
             revision=str(key),
             from_replicas=facts.replicas,
             to_replicas=plan.replicas,
-            held=facts.demand,
+            demand=facts.demand,
         )
         try:
             await self._manager.client.patch(

@@ -86,10 +86,10 @@ class Rules:
         before = set(_notes(write.old)) if write.old is not None else set()
         if write.old is None or _template(write.new) != _template(write.old):
             messages += self.unsupported(write.workload)
-            before |= self._told_of(write.old) if write.old is not None else set()
+            before |= self._unsupported_in(write.old) if write.old is not None else set()
         return [message for message in messages if message not in before]
 
-    def _told_of(self, obj: Document) -> set[str]:
+    def _unsupported_in(self, obj: Document) -> set[str]:
         """What the node would not honour in an object that is stored."""
         try:
             return set(self.unsupported(_deployment(obj)))

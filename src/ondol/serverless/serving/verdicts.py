@@ -92,8 +92,8 @@ def _resources(
         scheduled = conditions.get(pod, "PodScheduled") or {}
         if scheduled.get("status") == "False":
             return Verdict("False", str(scheduled.get("reason") or "Unschedulable"), _message(scheduled))
-    given_up = conditions.get(autoscaler or {}, "Active") or {}
-    if given_up.get("reason") == scaler.TIMED_OUT:  # its pods are gone, so nobody else could say it any more
+    active = conditions.get(autoscaler or {}, "Active") or {}
+    if active.get("reason") == scaler.TIMED_OUT:  # its pods are gone, so nobody else could say it any more
         return _lost(revision) or Verdict(
             "False", "ProgressDeadlineExceeded", "Initial scale was never achieved"
         )

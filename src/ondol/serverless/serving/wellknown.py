@@ -48,7 +48,7 @@ _OLD_SPELLINGS: Final = {
     "scaleToZeroPodRetentionPeriod": "scale-to-zero-pod-retention-period",
     "metricAggregationAlgorithm": "metric-aggregation-algorithm",
 }
-_KNOWN: Final = {
+_ANNOTATIONS: Final = {
     "class",
     "metric",
     "target",
@@ -148,7 +148,8 @@ def unknown(annotations: Mapping[str, str]) -> list[str]:
         key
         for key in annotations
         if key.startswith(AUTOSCALING)
-        and _OLD_SPELLINGS.get(key.removeprefix(AUTOSCALING), key.removeprefix(AUTOSCALING)) not in _KNOWN
+        and _OLD_SPELLINGS.get(key.removeprefix(AUTOSCALING), key.removeprefix(AUTOSCALING))
+        not in _ANNOTATIONS
     )
 
 
