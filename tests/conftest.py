@@ -26,7 +26,7 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture(autouse=True)
-def logging_as_found() -> Iterator[None]:
+def restored_logging() -> Iterator[None]:
     """Logging belongs to the process: a test that sets it up hands it on as it found it."""
     before, stream = structlog.get_config(), log._output.stream
     yield

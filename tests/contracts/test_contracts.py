@@ -75,8 +75,8 @@ def test_the_proxy_keeps_and_shows_the_statistics_that_the_autoscaler_reads(name
     """Its inclusion list has them, its tag takes the name out of them, the admin filter lets them through."""
     config = bootstrap.document(CONFIG)["stats_config"]
     statistic = proxy.statistic(CLUSTER, name)
-    kept = config["stats_matcher"]["inclusion_list"]["patterns"]
-    assert any(re.search(each["safe_regex"]["regex"], statistic) for each in kept)
+    patterns = config["stats_matcher"]["inclusion_list"]["patterns"]
+    assert any(re.search(each["safe_regex"]["regex"], statistic) for each in patterns)
     tags = {each["tag_name"]: each["regex"] for each in config["stats_tags"]}
     tag = re.search(tags[proxy.CLUSTER_TAG], statistic)
     assert tag is not None
