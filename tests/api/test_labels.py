@@ -117,9 +117,9 @@ def test_a_document_selects_with_labels_and_expressions() -> None:
 def test_no_document_selects_nothing_and_an_empty_one_everything() -> None:
     """A missing selector must never select every pod of a namespace."""
     assert not labels.from_document(None).matches({"a": "1"})
+    assert not labels.from_document(None).matches({})
     assert labels.from_document({}).is_everything
-    assert labels.everything().matches({})
-    assert not labels.nothing().matches({})
+    assert labels.from_document({}).matches({})
 
 
 @pytest.mark.parametrize(

@@ -175,14 +175,6 @@ def test_a_merge_patch_follows_the_rfc(document: Any, patch: Any, result: Any) -
     assert document == before
 
 
-@given(_OBJECTS, _OBJECTS)
-def test_merging_the_difference_is_identity(before: dict[str, Any], after: dict[str, Any]) -> None:
-    """`diff` says exactly what turns one object into the other."""
-    patch = merge_patch.diff(before, after)
-    assert json_patch.same(merge_patch.apply(before, patch), after)
-    assert (patch == {}) is json_patch.same(before, after)
-
-
 @given(_JSON, _JSON)
 def test_a_merge_patch_applied_twice_is_applied_once(document: Any, patch: Any) -> None:
     """A retried write changes nothing more."""

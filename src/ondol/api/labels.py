@@ -132,14 +132,6 @@ _EVERYTHING: Final = Selector()
 _NOTHING: Final = Selector(matches_nothing=True)
 
 
-def everything() -> Selector:
-    return _EVERYTHING
-
-
-def nothing() -> Selector:
-    return _NOTHING
-
-
 def from_map(labels: Mapping[str, str]) -> Selector:
     """Exactly these labels, as in a Service's `spec.selector`; values are taken as valid."""
     return Selector(tuple(Requirement(key, EQUALS, (labels[key],)) for key in sorted(labels)))

@@ -16,7 +16,7 @@ from ondol.base import errors
 
 JSON: Final = "application/json"
 YAML: Final = "application/yaml"
-PROTOBUF: Final = "application/vnd.kubernetes.protobuf"
+PROTOBUF: Final = protobuf.MEDIA_TYPE
 YAMLS: Final = (YAML, "application/x-yaml", "text/yaml")
 _BEHIND_KEY: Final = b'":'
 _SPACED: Final = re.compile(rb'"[ \t\r\n]+:')

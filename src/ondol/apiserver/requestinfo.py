@@ -22,7 +22,6 @@ _VERBS: Final = {
 }
 # These stand below a namespace's name and are parts of the namespace itself, not resources in it.
 _NAMESPACE_SUBRESOURCES: Final = frozenset({"status", "finalize"})
-_COLLECTION: Final = frozenset({"get", "watch"})
 
 
 class RequestInfo(NamedTuple):

@@ -21,7 +21,6 @@ from ondol.compose import hints, lock
 from ondol.compose import instance as instances
 from ondol.compose.settings import Settings
 
-_CLONE_NEWNS: Final = 0x00020000
 _CLONE_NEWNET: Final = 0x40000000
 _DISK_BYTES_MIN: Final = 1 << 30
 _INOTIFY_INSTANCES_MIN: Final = 128

@@ -193,10 +193,6 @@ class FakeMachine:
         self._images.add(reference)
         self.image_revision += 1
 
-    def remove_image(self, reference: str) -> None:
-        self._images.discard(reference)
-        self.image_revision += 1
-
     def _may_fail(self, call: str) -> None:
         if self.failures.get(call, 0) > 0:
             self.failures[call] -= 1

@@ -59,11 +59,6 @@ class Workqueue(Generic[K]):
     def delayed(self) -> int:
         return len(self._timers)
 
-    @property
-    def next_due(self) -> float | None:
-        """When the earliest delayed key is due, in monotonic time."""
-        return self._timers[0][0] if self._timers else None
-
     def use(self, clock: Clock, rng: random.Random | None) -> None:
         """Set the clock and the randomness, before anything is delayed."""
         self._clock = clock

@@ -5,7 +5,7 @@ The parts of a worker (steps, running containers, the gate) share one of these a
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal
 
 import anyio
 import msgspec
@@ -18,8 +18,6 @@ from ondol.node.pods.host import Host
 from ondol.node.pods.model import Record, Spec
 from ondol.node.pods.status_writer import StatusWriter
 from ondol.node.runtime.port import Exit
-
-EventType: TypeAlias = Literal["Normal", "Warning"]
 
 _VANISHED_GRACE_S: Final = 1  # as the kubelet gives a pod that was deleted by force
 

@@ -68,14 +68,6 @@ def _v1_folder(controller: str) -> Path:
     return joined if controller in ("cpu", "cpuacct") and joined.exists() else ROOT / controller
 
 
-def oom_kills(group: str) -> int:
-    """How often the kernel killed in the group for lack of memory."""
-    path = group.lstrip("/")
-    if version() == "v2":
-        return _fields(ROOT / path / "memory.events").get("oom_kill", 0)
-    return _fields(ROOT / "memory" / path / "memory.oom_control").get("oom_kill", 0)
-
-
 def limit_pids(group: str, count: int) -> None:
     """Let the group and all below it have no more processes and threads than `count` (0: any number).
 
