@@ -144,9 +144,9 @@ _WRONG = hashlib.sha256(b"other").hexdigest()
         (_layout("a/b:1", manifest={"config": {"digest": "sha256:../../etc/passwd"}}), "not a sha256 digest"),
         ({**_docker(["Not A Name"])}, "is not an image reference"),
         ({"manifest.json": b'{"schemaVersion": 2, "layers": []}'}, "neither an OCI image layout nor"),
-        ({"manifest.json": b'[{"Layers": []}]'}, "is not described as images are"),
-        ({"index.json": b"[]"}, "is not described as images are"),
-        (_layout("a/b:1", manifest={"layers": None}), "is not described as images are"),
+        ({"manifest.json": b'[{"Layers": []}]'}, "is not a valid image"),
+        ({"index.json": b"[]"}, "is not a valid image"),
+        (_layout("a/b:1", manifest={"layers": None}), "is not a valid image"),
     ],
 )
 def test_archives_that_are_refused(
@@ -227,7 +227,7 @@ def test_documents_that_are_not_of_an_image_are_refused(
 ) -> None:
     """With a reason, and before anything has a name: whoever lists images reads them all."""
     archive = _tar(tmp_path / "bad.tar", _layout("app:1", **changes))
-    with pytest.raises(BuildError, match="not described as images are"):
+    with pytest.raises(BuildError, match="is not a valid image"):
         transfer.load(archive, store)
     assert store.images() == []
 
@@ -238,5 +238,5 @@ def test_dockers_documents_that_are_not_of_an_image_are_refused(
 ) -> None:
     """As those of a layout are."""
     files = {**_docker(["app:1"]), "manifest.json": json.dumps([entry]).encode()}
-    with pytest.raises(BuildError, match="not described as images are"):
+    with pytest.raises(BuildError, match="is not a valid image"):
         transfer.load(_tar(tmp_path / "bad.tar", files), store)

@@ -101,7 +101,7 @@ def test_no_guess_when_the_api_does_not_answer(
     result = _remove(tmp_path)
     assert result.exit_code == 1
     assert result.stderr.startswith(
-        "error: what uses ondol.local/web:1 cannot be told: connection refused\n  try: "
+        "error: the users of ondol.local/web:1 cannot be determined: connection refused\n  try: "
     )
     assert store.find("web:1") is not None
 

@@ -487,6 +487,6 @@ def test_a_backup_of_a_running_platform(stage: Stage, tmp_path: Path) -> None:
     findings = json.loads(elsewhere.run("doctor", "-o", "json").out)
     (objects_,) = [f for f in findings if f["name"] == "objects"]
     assert objects_["verdict"] == "ok"
-    assert "is there and whole" in elsewhere.run("restore", archive).err
+    assert "exists and is not damaged" in elsewhere.run("restore", archive).err
     assert "already running" in stage.platform.run("restore", archive).err
     assert stage.platform.ready()

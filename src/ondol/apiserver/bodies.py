@@ -1,4 +1,4 @@
-"""Request bodies: JSON, YAML and protobuf into documents, and what is repeated in them."""
+"""Request bodies: JSON, YAML and protobuf read into documents, and the keys that a body has twice."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `/metrics` shows: requests by verb, resource and code, and how long they took."""
+"""The content of `/metrics`: requests by verb, resource and code, and how long they took."""
 
 from __future__ import annotations
 

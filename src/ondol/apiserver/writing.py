@@ -1,4 +1,4 @@
-"""Create and update: the road of every write from a document to the store.
+"""Create and update: the steps of every write from a document to a record in the store.
 
 A write is decided on the live record (read, track owners, default, mutate, validate, admit) and then
 appended under the condition that the record is still the one it was decided on; otherwise it is

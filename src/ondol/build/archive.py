@@ -1,4 +1,4 @@
-"""Layers as tar archives that depend on nothing but their content.
+"""Layers as reproducible tar archives: the same content gives the same bytes.
 
 Entries are sorted, owned by root (unless they say otherwise), dated at the epoch, and have one of a
 few modes whatever the umask was; folders on the way are made. Not compressed: a local store gains

@@ -1,4 +1,4 @@
-"""The base layer: the machine's own Python, what it needs of the machine, and nothing else.
+"""The base layer: the machine's own Python and the libraries it needs, nothing else.
 
 Everything lies where it lies here, so that absolute paths inside it hold: the interpreter and its
 standard library (without tests, graphical parts and installers), its extension modules that work,

@@ -66,7 +66,10 @@ def compiled(sources: Mapping[str, Path], python: Interpreter) -> Compiled:
     )
     if done.returncode != 0:
         detail = done.stderr.decode(errors="replace").strip()
-        raise errors.HostError(f"{python.executable} cannot compile: {detail}", remedy="check that Python")
+        raise errors.HostError(
+            f"{python.executable} cannot compile: {detail}",
+            remedy="reinstall that Python, or choose another with --python",
+        )
     return _parsed(done.stdout)
 
 

@@ -1,4 +1,4 @@
-"""A small ELF reader: what the dynamic linker would want of a program or a shared library.
+"""A small ELF reader: the parts of a program or shared library that the dynamic linker uses.
 
 Reads the headers, `PT_INTERP` and the dynamic section, in both word sizes and byte orders; nothing
 else of the file. Pure but for reading the file it is given.

@@ -1,4 +1,4 @@
-"""How an application is started, found out from what it says and from the files it has. Pure.
+"""The command that starts an application, from its configuration or else from its files. Pure.
 
 In this order: `[tool.ondol] entrypoint`; the `web` process of a `Procfile`; `[project.scripts]`;
 `main.py`; `app.py`; `__main__.py` of the folder; the one package that has a `__main__.py`.

@@ -87,7 +87,7 @@ def _understood(source: Path) -> Iterator[None]:
     try:
         yield
     except (AttributeError, LookupError, TypeError, ValueError) as error:
-        raise BuildError(f"{source} is not described as images are: {error!r}") from error
+        raise BuildError(f"{source} is not a valid image: {error!r}") from error
 
 
 @contextlib.contextmanager

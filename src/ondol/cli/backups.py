@@ -1,4 +1,4 @@
-"""Commands about what must not be lost: backup, restore."""
+"""The commands `backup` and `restore`: the state of a platform as one archive."""
 
 from __future__ import annotations
 
@@ -25,7 +25,9 @@ def backup(
         chosen = settings.load(data_dir)
         if file == "-":
             if sys.stdout.isatty():
-                raise errors.HostError("a terminal cannot show a backup", remedy="name a file, or use a pipe")
+                raise errors.HostError(
+                    "a backup cannot be written to a terminal", remedy="name a file, or use a pipe"
+                )
             backups.create(chosen, sys.stdout.buffer)
             sys.stdout.buffer.flush()
             return

@@ -74,7 +74,7 @@ def _started(chosen: settings.Settings) -> tuple[Instance, bool]:
     """The platform of the demo, and whether this command started it (and so stops it)."""
     state = platform.status(chosen.data_dir)
     if state.running:
-        terminal.note(f"a platform is already running on {chosen.data_dir}: it is used, and left as it is")
+        terminal.note(f"a platform is already running on {chosen.data_dir}: it is used, and goes on running")
         return platform.require_running(chosen.data_dir), False
     watch = Stopwatch()
     instance = platform.run_detached(chosen)

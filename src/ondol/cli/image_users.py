@@ -33,7 +33,7 @@ def users(image: Image, images: Collection[Image], data_dir: Path | None) -> lis
         return []
     except errors.OndolError as error:
         raise errors.HostError(
-            f"what uses {image.reference} cannot be told: {error}",
+            f"the users of {image.reference} cannot be determined: {error}",
             remedy="remove it all the same with --force",
         ) from error
     return [_spelled(item) for item in listed if uses(item, image, images)]

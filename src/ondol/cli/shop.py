@@ -1,4 +1,4 @@
-"""What the demo does with the shop, step by step, and how it tells it. Every number is measured here."""
+"""The steps of the demo with the shop and the lines it prints; every number in them is measured."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Standard output and standard error, and what happens when nobody takes what is printed."""
+"""Standard output and standard error, and how a command ends when its reader has closed them."""
 
 from __future__ import annotations
 

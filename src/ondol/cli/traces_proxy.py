@@ -1,4 +1,4 @@
-"""What `ondol traces serve` runs: loopback HTTP handed on to the query API's socket, questions only."""
+"""The server of `ondol traces serve`: passes GET requests on loopback to the socket of the query API."""
 
 from __future__ import annotations
 

@@ -107,7 +107,7 @@ def _fetch(instance: Instance, target: Path) -> None:
         answer = connection.getresponse()
         if answer.status != http.client.OK:
             raise errors.HostError(
-                f"the API server makes no backup: {_message(answer.read())}",
+                f"the API server refused to make a backup: {_message(answer.read())}",
                 remedy=hints.command("status", instance.data_dir),
             )
         with target.open("wb") as file:
@@ -202,7 +202,7 @@ def _refuse_whole(data_dir: Path) -> None:
         return
     if repair.examine(store_file, documents.is_whole):
         raise errors.HostError(
-            f"{store_file} is there and whole",
+            f"{store_file} exists and is not damaged",
             remedy="choose another folder with --data-dir, or --force to take its place (it is kept aside)",
         )
 
@@ -239,7 +239,9 @@ def _unpack(source: IO[bytes], folder: Path) -> None:
             f"the backup cannot be read: {errors.why(error)}", remedy="use another backup"
         ) from error
     if not (folder / _MANIFEST).exists() or not (folder / _STORE).exists():
-        raise errors.HostError("this is no backup of ondol, or not all of one", remedy="use another backup")
+        raise errors.HostError(
+            "this is not a backup of ondol, or only a part of one", remedy="use another backup"
+        )
     written = json.loads((folder / _MANIFEST).read_text(encoding="utf-8")).get("format")
     if written != _FORMAT:
         raise errors.HostError(

@@ -1,4 +1,4 @@
-"""Who the parts are to each other: certificates, kubeconfigs, the node's name, the agent's token."""
+"""Credentials of the parts: certificates, kubeconfigs, the node's name, the agent's token."""
 # ruff: noqa: PLC0415 - the supervisor reads this module too, without what only certifying needs
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the kernel tells of a process (proc(5)); 0 where it does not."""
+"""Facts about a process from `/proc` (proc(5)); 0 where the kernel has none."""
 
 from __future__ import annotations
 

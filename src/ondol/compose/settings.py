@@ -198,7 +198,7 @@ def _explicit(data_dir: Path, environment: Mapping[str, str], flags: Mapping[str
     in_file = _file(config)
     if "data_dir" in in_file:
         raise errors.HostError(
-            f"{config}: data_dir cannot be set in the file, which is in it",
+            f"{config}: data_dir cannot be set in this file, which is in that folder",
             remedy=f"remove it, and use --data-dir or {ENVIRONMENT_PREFIX}DATA_DIR",
         )
     fields = {field.name for field in dataclasses.fields(Settings)} - {"data_dir"}

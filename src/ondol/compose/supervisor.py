@@ -1,4 +1,4 @@
-"""The supervisor: starts the parts in order, restarts the dead, stops all; one thread and no event loop.
+"""The supervisor: starts the parts in order, restarts those that ended, stops all; one thread, no loop.
 
 It is also the zygote: it has imported what the parts share, so a part starts by `fork`, in
 milliseconds, and shares those pages of memory. That is why nothing here may start a thread.

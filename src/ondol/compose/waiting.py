@@ -1,4 +1,4 @@
-"""How a command without an event loop waits: the one place where compose and cli read the machine's clock."""
+"""Waiting in commands without an event loop: the one place where compose and cli read the machine's clock."""
 
 from __future__ import annotations
 

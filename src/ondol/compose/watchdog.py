@@ -1,4 +1,4 @@
-"""Whether a part that has fallen silent hangs: decided by how long it was listened to and what it worked."""
+"""Whether a silent part hangs, decided from how long it has been silent and the CPU time it used."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What two features promise each other in API objects: names, labels, conditions, statistics.
+"""What features promise each other in API objects: names, labels, conditions, statistics.
 
 Features are strangers: none imports another. Where one writes what another reads, both take the word for
 it from here, so that it is written once. Constants and small pure functions only; no logic of a feature.

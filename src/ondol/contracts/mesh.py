@@ -1,4 +1,4 @@
-"""The mesh towards the others: its kinds, which pods it serves, its ingress, and how it says what runs."""
+"""What the mesh promises other features: its kinds, which pods it serves, its ingress, its conditions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the proxy calls things: clusters by their destination, their statistics, the marks of its connections.
+"""Names in the proxy: clusters by their destination, their statistics, the marks of its connections.
 
 The mesh configures the proxy by these; the autoscaler reads its statistics, observe its spans, and the
 node's firewall rules its marks.

@@ -1,4 +1,4 @@
-"""Serving towards the others: its kinds, the labels by which objects and pods are known, their port."""
+"""What Serving promises other features: its kinds, the labels of its objects and pods, their port."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How each Istio object stands: read and sound, refused, or running; and what is served in its place.
+"""The state of each Istio object (accepted, refused or running) and the version of it that is served.
 
 An object that is refused, by us or by Envoy, keeps its last good version in force. What Envoy refused
 is tried again, one object at a time: with growing waits, soon after anything around it changes, and

@@ -1,4 +1,4 @@
-"""What is legal but cannot be meant: hosts and subsets that do not exist, rules that never win.
+"""Findings about valid rules that are likely mistakes: missing hosts and subsets, rules without effect.
 
 Pure. Each kind finds its own (`kinds`); here is when it looks. Findings are warnings: the configuration is
 served all the same, except that a version whose destinations are `missing` waits while an earlier one can

@@ -1,8 +1,8 @@
-"""What a rule is judged by: all that stands under the names it mentions (`changes.names`).
+"""The objects that a rule's verdict depends on: all that have a name it mentions (`changes.names`).
 
-A rule says names; what is looked up for its judgement is looked up by these, as written or completed. So a
-judgement holds for as long as the same things stand under them, and the Gateways and DestinationRules, which
-may be of wildcards, are the same.
+A verdict looks objects up by the names in the rule, as written or completed. So it stays valid for as long
+as the same objects have these names, and the Gateways and DestinationRules, whose hosts may be wildcards,
+are the same.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A node for simulations: the real pod workers over a runtime and a machine that only pretend.
+"""A node for simulations: the real pod workers over a simulated runtime and machine.
 
 For tests only. It needs no root and no thread, and all its time is the clock's, so a `World` on virtual time
 runs it beside the controllers:

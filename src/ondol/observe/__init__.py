@@ -1,1 +1,1 @@
-"""What happened: traces taken in by OTLP, kept, and answered in the shapes Jaeger's tools know."""
+"""Observability: traces received by OTLP, stored, and answered in the shapes that Jaeger's tools read."""

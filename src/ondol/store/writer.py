@@ -1,4 +1,4 @@
-"""Who commits: one thread that takes whatever has gathered since its last commit (group commit).
+"""The thread that commits: each time all writes that gathered since its last commit (group commit).
 
 The event loop hands over jobs and is called back, in order, when each group is on disk. `Inline`
 does the same on the spot, for tests and simulation, where a thread would break the replay.

@@ -1,8 +1,4 @@
-"""Merge patch (RFC 7386): the document of changes, where null means remove.
-
-`diff` makes the smallest such patch between two documents, so that a controller writes only what it
-changed.
-"""
+"""Merge patch (RFC 7386): a document of changes, in which null removes a field."""
 
 from __future__ import annotations
 

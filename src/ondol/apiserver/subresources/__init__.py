@@ -1,4 +1,4 @@
-"""Subresources and kinds that do something rather than hold something.
+"""Subresources and kinds that act (bind, evict, review, stream a log) and store no object of their own.
 
 `PARTS` are found by resource and subresource, `ANSWERED` by the resource alone: bindings and reviews
 are created and answered, never stored.

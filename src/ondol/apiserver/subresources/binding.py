@@ -1,4 +1,4 @@
-"""pods/binding: the scheduler's word on where a pod runs."""
+"""pods/binding: assigns a pod to the node that the scheduler chose."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""pods/eviction: a delete that says why. There are no disruption budgets yet, so none is asked."""
+"""pods/eviction: a delete whose reason is recorded. There are no disruption budgets, so none is checked."""
 
 from __future__ import annotations
 

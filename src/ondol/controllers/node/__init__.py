@@ -1,4 +1,4 @@
-"""The life of nodes: heartbeats that stop, taints that follow, pods that must leave."""
+"""Node lifecycle: a node without heartbeats becomes Unknown and tainted, and its pods are evicted."""
 
 from ondol.controllers.node.reconciler import add_to
 

@@ -1,4 +1,4 @@
-"""What every namespace is born with: its `default` service account and the authority's certificate."""
+"""The two objects of every namespace: its `default` service account and the authority's certificate."""
 
 from ondol.controllers.serviceaccount.reconciler import add_to
 

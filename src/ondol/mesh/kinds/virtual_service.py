@@ -98,13 +98,15 @@ def _unreachable(rule: VirtualService) -> Iterator[Finding]:
         used = [match for match in route.match if any(_covers(earlier, match) for _, earlier in seen)]
         if used and len(used) == len(route.match):
             yield Finding(
-                rule.origin, "IST0130", f"spec.http[{index}]: earlier routes take all that it matches"
+                rule.origin,
+                "IST0130",
+                f"spec.http[{index}]: earlier routes take every request that it matches",
             )
         elif used:
             yield Finding(
                 rule.origin,
                 "IST0131",
-                f"spec.http[{index}]: earlier routes take what {len(used)} of its matches would",
+                f"spec.http[{index}]: earlier routes take the requests of {len(used)} of its matches",
             )
         if index + 1 < len(rule.spec.http) and _takes_all(route):
             text = f"spec.http[{index}] takes every request: no route after it is reached"

@@ -1,4 +1,4 @@
-"""What no schema can say: words and combinations of fields that mean nothing, refused untranslated.
+"""Validation beyond the schema: values and combinations of fields that mean nothing are refused.
 
 The rules are those of Istio's validation, and some for what Envoy would pass over in silence.
 """

@@ -1,4 +1,4 @@
-"""For whose calls a rule holds: nobody takes over another namespace's host.
+"""Whose calls a rule governs: for another namespace's host, those of the rule's own namespace alone.
 
 A rule may be written by whoever may write in its namespace. So it holds for everyone only where the
 host is that namespace's own; for other hosts it holds for calls *from* its namespace, which are its

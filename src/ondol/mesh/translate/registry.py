@@ -1,4 +1,4 @@
-"""What the translation looks things up in: services, their policies, their endpoints, pods' labels.
+"""The lookup tables of the translation: services, their policies, their endpoints, pods' labels.
 
 Built anew for each translation from typed views; views are made once per version of an object.
 """

@@ -1,4 +1,4 @@
-"""What is translated and what comes of it, as values: a world of objects in, a snapshot for the proxy out."""
+"""Input and output of the translation, as values: a world of objects, and a snapshot for the proxy."""
 
 from __future__ import annotations
 

@@ -164,7 +164,7 @@ class ImageStore:
         except (LookupError, TypeError, ValueError, AttributeError) as error:
             # Whoever made the image wrote these documents: anything may stand where a digest should.
             raise ImageCorrupt(
-                f"image {reference!r} is not described as images are: {type(error).__name__}: {error}"
+                f"image {reference!r} is not a valid image: {type(error).__name__}: {error}"
             ) from error
 
     def _resolved(self, reference: str) -> Image:

@@ -1,4 +1,4 @@
-"""Who has an address and port of this machine when several ask for it: one has, the others are told.
+"""Which owner gets an address and port of this machine that several ask for; the others get the reason.
 
 Pure. A rule of one owner never keeps another's from being programmed: what clashes loses alone. The
 platform's own ports come first, then the addresses that the API gave to one Service, then the older.

@@ -1,4 +1,4 @@
-"""The drain: a pod that answers for a Service goes on answering until whoever may send to it knows better.
+"""The drain: a pod behind a Service goes on answering until the proxies have learned that it ends.
 
 A proxy hears of a pod's end a moment after its node does, and a request under way takes a moment too. A
 program that ends at SIGTERM would lose both, so the signal waits, and nobody need write a `preStop` for it.

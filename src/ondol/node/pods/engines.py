@@ -1,4 +1,4 @@
-"""The engines of this machine that pods run on, and what was measured of it once."""
+"""The machine's engines that pods run on (runtime, images, network), and facts measured once at the start."""
 
 from __future__ import annotations
 

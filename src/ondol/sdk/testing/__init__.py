@@ -1,4 +1,4 @@
-"""Testing operators: a world with an API server in it, faults by seed, and virtual time.
+"""Tools to test operators: a world with an API server in it, faults by a seed, and virtual time.
 
 For tests only: nothing that runs in production imports it.
 """

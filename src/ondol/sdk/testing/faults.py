@@ -1,4 +1,4 @@
-"""A transport that misbehaves by seed, as networks and busy servers do.
+"""A transport with faults chosen by a seed: the errors and delays of networks and busy servers.
 
 `World` puts it between managers and the API server; `Faults.heal` ends all misbehaviour.
 """

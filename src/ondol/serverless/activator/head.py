@@ -1,4 +1,4 @@
-"""The heads of an HTTP/1 request and of its answer: found in bytes, checked for size, told to be the last.
+"""The heads of an HTTP/1 request and of its answer: read from bytes, bounded in size, marked as the last.
 
 One request a connection through the activator: each held request can then go to the pod that is
 free for it, and no connection outlives the moment when the pods take over.

@@ -1,4 +1,4 @@
-"""Who waits and who goes: a revision's ready pods, their load, and the queue in front of them.
+"""The queue of a revision: its ready pods, the load of each, and the requests that wait for one.
 
 Synchronous and free of I/O: `try_acquire` decides at once; a caller that must wait gets a ticket
 whose event is set when its turn has come (knative/serving `pkg/activator/net/throttler.go`).

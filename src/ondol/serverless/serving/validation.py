@@ -1,4 +1,4 @@
-"""What is filled in and refused in Serving's kinds beyond their schema, and what its author is warned of.
+"""Defaults, refusals and warnings for Serving's kinds beyond what their schema says.
 
 Pure; compose hands `rules()` to the API server, so that a mistake is told to whoever makes it, as the
 webhooks of Knative do. A template's pod is held to the rules of the Deployment it would become.

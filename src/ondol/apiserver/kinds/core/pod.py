@@ -1,4 +1,4 @@
-"""Pods: born pending, ended gracefully by the node that runs them; and the fields no node acts on."""
+"""Pods: created in phase Pending, deleted gracefully by their node; and the fields no node acts on."""
 
 # ruff: noqa: ARG002 - a hook names all it is given, as in the base class
 

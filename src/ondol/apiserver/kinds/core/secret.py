@@ -1,4 +1,4 @@
-"""Secrets: each type with the keys it must have. Who may only view reads none."""
+"""Secrets: the keys that each type must have. The role `view` does not read them."""
 
 from __future__ import annotations
 

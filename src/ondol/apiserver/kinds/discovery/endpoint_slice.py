@@ -1,4 +1,4 @@
-"""EndpointSlices: everything in them is wish, nothing is status."""
+"""EndpointSlices: they have no status, so every change of their fields counts in `metadata.generation`."""
 
 from __future__ import annotations
 
