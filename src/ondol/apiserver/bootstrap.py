@@ -36,7 +36,7 @@ _log = log.get("apiserver")
 
 
 async def run(core: Core) -> None:
-    """Make sure of everything; what is there already is left as it is, or completed."""
+    """Create what is missing; existing objects are left unchanged, or completed."""
     for name in NAMESPACES:
         await _ensure(core, resources.NAMESPACE, {"metadata": {"name": name}})
         if not objects.is_deleting(core.lookup(resources.NAMESPACE, "", name) or {}):

@@ -81,7 +81,7 @@ def fresh(record: Record) -> Object:
 
 
 def looks_whole(value: bytes) -> bool:
-    """Whether bytes of the store can be an object, told quickly: no page of zeros or of something else."""
+    """A quick check whether bytes of the store can be an object: not a page of zeros or of other data."""
     if value[:1] != b"{" or value[-1:] != b"}" or b"\0" in value:
         return False
     if value.isascii():

@@ -103,7 +103,7 @@ class Request:
         return self._body or b""
 
     async def receive(self, grow: Callable[[int], None]) -> None:
-        """Read the whole body; `grow` is told of each piece's size, and may refuse it.
+        """Read the whole body; `grow` is called with the size of each piece, and may refuse it.
 
         A part must not be taken for the whole: a delete would lose its preconditions, and half of an
         applied YAML document takes the fields of the other half away.
@@ -168,7 +168,7 @@ def pieces(parts: Iterable[bytes]) -> Iterator[bytes]:
 
 
 async def while_connected(request: Request, work: Callable[[], Awaitable[None]]) -> None:
-    """Do something until it is done or the client has gone away; its error comes out as it is."""
+    """Run a function until it returns or the client disconnects; its error is raised unchanged."""
     failure: Exception | None = None
 
     async with anyio.create_task_group() as group:

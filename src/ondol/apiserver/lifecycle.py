@@ -44,7 +44,7 @@ class Lifecycle:
         await send({"type": "lifespan.shutdown.complete"})
 
     async def _keep_running(self, task: Task) -> None:
-        """A task that fails is told of and begun anew: the requests beside it must go on."""
+        """Run a task; one that fails is logged and started again, and requests go on meanwhile."""
         while True:
             try:
                 await task()

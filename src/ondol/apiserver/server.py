@@ -89,7 +89,7 @@ class ServeConfig:
 
 
 async def serve(app: Application, config: ServeConfig, *, started: Started) -> None:
-    """Serve until cancelled; `started` is told the bound addresses once requests are answered."""
+    """Serve until cancelled; `started` is called with the bound addresses once requests are answered."""
     async with _lifespan(app) as state:
         server = _Server(app, config, state)
         try:

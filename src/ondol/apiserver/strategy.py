@@ -88,7 +88,7 @@ class Strategy:
         return []
 
     def warnings(self, new: Object, old: Object | None) -> list[str]:
-        """What a client should be told although the write is made."""
+        """Warnings for the client of a write that is accepted."""
         return []
 
     def holds(self, obj: Object) -> bool:

@@ -149,7 +149,7 @@ class _Subject:
         return self._now() is None
 
     def is_served_so(self) -> bool:
-        """Whether the kind's definition still says what it said; if not, clients are to watch anew."""
+        """Whether the kind's definition is unchanged; if not, clients must start a new watch."""
         now = self._now()
         return now is None or now.form is self.served.form
 

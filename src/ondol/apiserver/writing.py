@@ -42,7 +42,7 @@ def _silently(message: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How a write is meant, and who is told of warnings."""
+    """The options of a write (user, field manager, dry run), and where its warnings go."""
 
     user: User
     manager: str = "unknown"

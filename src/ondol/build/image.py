@@ -107,7 +107,7 @@ def build(
 
 
 def _metadata(project: Project) -> Mapping[str, str]:
-    """What tells Python in the image of the application; a built one has told it itself."""
+    """The metadata by which Python in the image knows the application; a built one brings its own."""
     return {} if project.needs_build else distribution.metadata_files(project)
 
 

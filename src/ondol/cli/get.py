@@ -127,7 +127,7 @@ class _Source:
 async def _read_all(
     source: _Source, targets: Sequence[Target]
 ) -> tuple[list[tuple[Target, Object]], list[errors.OndolError]]:
-    """Each target's document; one that is not there is told and does not keep the others back."""
+    """Each target's document; a missing one is reported, and the others are still read."""
     results: list[tuple[Target, Object]] = []
     failures: list[errors.OndolError] = []
     for target in targets:

@@ -103,7 +103,7 @@ def down(
 ) -> None:
     """Stop the platform and everything it runs; what it knows stays for the next start."""
     if keep_pods and remove_data:
-        raise typer.BadParameter("--remove-data takes what the pods stand on: leave out --keep-pods")
+        raise typer.BadParameter("--remove-data deletes what running pods use: leave out --keep-pods")
     with output.explained():
         chosen = settings.load(data_dir)
         stopped = platform.stop(chosen, pods=not keep_pods)

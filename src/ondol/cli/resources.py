@@ -97,7 +97,7 @@ def delete(
     kubeconfig: KubeconfigOption = "",
     namespace: NamespaceOption = "",
 ) -> None:
-    """Delete objects by name, or all objects of files; what is gone already keeps nothing back."""
+    """Delete objects by name, or all objects of files; a missing object does not stop the others."""
     if bool(words) == bool(filename):
         raise typer.BadParameter("say what to delete: KIND NAME, or -f FILE")
 

@@ -237,7 +237,7 @@ def _owned_by_cache(obj: Object) -> bool:
 
 
 async def _events_since(client: Client, patched: Object) -> list[Object]:
-    """What was told of an object after it was changed, in the order in which it was told."""
+    """The Events of an object after its change, the oldest first."""
     events = (await client.list(kinds.EVENT, _NAMESPACE)).items
     own = [e for e in events if (e.get("involvedObject") or {}).get("uid") == objects.uid(patched)]
     return sorted((e for e in own if _revision(e) > _revision(patched)), key=_revision)

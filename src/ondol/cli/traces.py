@@ -141,7 +141,7 @@ def ask(instance: Instance, path: str) -> Any:
 
 
 def _message(answer: http.client.HTTPResponse, body: bytes) -> str:
-    """What the API said, or that it said nothing that could be read."""
+    """The message of an error answer, or that it has none that can be read."""
     try:
         return str(json.loads(body)["errors"][0]["msg"])
     except (ValueError, LookupError, TypeError):

@@ -59,6 +59,6 @@ def _handler(path: Path) -> type[BaseHTTPRequestHandler]:
             self.wfile.write(body)
 
         def log_message(self, *_: object) -> None:
-            """Say nothing: what is asked is its asker's affair."""
+            """Log nothing: requests of the user's own browser are not recorded."""
 
     return Handler

@@ -57,7 +57,7 @@ def create(settings: Settings, target: IO[bytes]) -> None:
 
 
 def _pack(data_dir: Path, manifest: Path, copy: Path, target: IO[bytes]) -> None:
-    """The archive; what it is written to is not the data directory, and is told as such."""
+    """Write the archive; an error of the target is reported apart from one of the data directory."""
     try:
         with tarfile.open(fileobj=target, mode="w|gz") as archive:
             archive.add(manifest, _MANIFEST)
@@ -130,7 +130,7 @@ def _message(body: bytes) -> str:
 
 
 def restore(settings: Settings, source: IO[bytes], *, force: bool = False) -> Path | None:
-    """Put an archive into the data directory; where what was there is kept now, or None.
+    """Put an archive into the data directory; returns the folder with the former content, or None.
 
     `HostError` if a platform runs there, or what is there is whole (unless forced), or the archive is not.
     """
@@ -157,7 +157,7 @@ def _adopt(data_dir: Path, file: Path) -> None:
 
 
 def salvage(settings: Settings) -> tuple[repair.Salvaged, Path | None]:
-    """Make a new store of what can be read of a damaged one; also where that one is kept now."""
+    """Make a new store of what can be read of a damaged one; returns also the folder with the damaged one."""
     store_file = settings.data_dir / _STORE
     with _alone(settings.data_dir), _scratch(settings.data_dir) as folder:
         _refuse_whole(settings.data_dir)

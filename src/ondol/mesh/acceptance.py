@@ -292,7 +292,7 @@ class Acceptance:
         return False
 
     def disconnected(self) -> None:
-        """The proxy is gone, and what it ran with it."""
+        """The proxy has disconnected: nothing is known to run any more."""
         self._running.clear()
 
     # Answers

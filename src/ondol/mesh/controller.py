@@ -183,7 +183,7 @@ class Mesh:
             self._changed.set()
 
     async def retry_refused(self) -> None:
-        """Try again what Envoy refused, forever: its reason may lie outside and be gone."""
+        """Try refused rules again and again: the cause may lie outside them and have ended."""
         clock = self._manager.clock
         everything_at = clock.monotonic() + _RETRY_ALL_S
         while True:

@@ -62,7 +62,7 @@ class ServiceRules:
         self._changed.set()
 
     async def look_again(self) -> None:
-        """What no object tells of: a port that a program had may be free by now, the table be gone."""
+        """Check what no object shows: a program's port may be free now, the table may be removed."""
         try:
             is_there = await self._kernel.check()
         except OSError as error:

@@ -70,7 +70,7 @@ class Metrics:
 
 
 class _Streak:
-    """Failures in a row: the first is told of, and the recovery; those in between would only repeat it."""
+    """Failures in a row: the first and the recovery are logged, those in between would only repeat it."""
 
     def __init__(self, logger: log.Logger, clock: Clock) -> None:
         self._log = logger

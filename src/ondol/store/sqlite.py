@@ -212,7 +212,7 @@ def _exclusive(path: Path) -> int:
 
 
 def _refuse_lost(path: Path, lock: Path) -> None:
-    """`Damaged` if there was a database, and what is there now is none or has nothing in it."""
+    """`Damaged` if there was a database, and the file is now none or an empty one."""
     was_used = lock.exists() and lock.read_bytes() == _USED
     if was_used and (not path.exists() or not path.stat().st_size):
         state = "is empty" if path.exists() else "is gone"

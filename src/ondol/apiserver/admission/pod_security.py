@@ -80,7 +80,7 @@ def _is_stricter(new: LevelVersion, old: LevelVersion) -> bool:
 
 
 def _existing(parts: Parts, namespace: str, enforce: LevelVersion) -> Iterator[str]:
-    """What is said of the pods a namespace has, the ones with the same violations together."""
+    """Warnings about the existing pods of a namespace, those with the same violations in one."""
     every = _one_of_each_first(parts.config.pod_security, parts.state.list_objects(resources.POD, namespace))
     together: dict[str, list[str]] = {}
     for pod in every[:_PODS_MAX]:

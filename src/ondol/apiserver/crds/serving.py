@@ -64,7 +64,7 @@ def _served(crd: Object, version: Mapping[str, Any], kind: kinds.Kind, form: obj
 
 
 def _deprecation(spec: Mapping[str, Any], version: Mapping[str, Any], kind: kinds.Kind) -> str:
-    """What whoever uses a version that is given up is told; empty for the others."""
+    """The warning for every request that uses a deprecated version; empty for other versions."""
     if not version.get("deprecated"):
         return ""
     if (chosen := version.get("deprecationWarning")) is not None:

@@ -62,7 +62,7 @@ def _manager(request: Request) -> str:
 
 
 async def read_document(core: Core, request: Request, schema: Schema, resource: Resource) -> Object:
-    """The object in the body; unknown and repeated fields are refused, told or ignored as asked."""
+    """The object in the body; unknown and repeated fields are refused, warned of or ignored, as asked."""
     body = await request.body()
     return await beside(core, request, lambda: document_in(body, request, schema, resource))
 

@@ -39,7 +39,7 @@ class _Owners:
 
 
 class _Unknown(errors.OndolError):
-    """An owner of a kind nobody serves: it cannot be told whether it is there."""
+    """An owner of a kind that is not served: whether it exists cannot be determined."""
 
 
 class Reconciler:

@@ -102,7 +102,7 @@ def unsupported(value: Any, path: str) -> Iterator[str]:
 
 
 def _is_empty(value: Any) -> bool:
-    """Whether nothing is said: generators of documents write false, zero and empty lists for that."""
+    """Whether a field counts as unset: generators of documents write false, zero and empty lists for that."""
     if isinstance(value, dict):
         return all(map(_is_empty, value.values()))
     return not value

@@ -35,7 +35,7 @@ IMAGE_REASONS: Final = ("ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull")
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """How the lack of an image is told: waiting reason and message, and events as (reason, message)."""
+    """How a missing image is reported: waiting reason and message, and events as (reason, message)."""
 
     reason: str
     message: str

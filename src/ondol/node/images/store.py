@@ -34,7 +34,7 @@ class ImageMissing(errors.OndolError):
 
 
 class ImageCorrupt(errors.OndolError):
-    """The store has it, but what is there is not what its digest says."""
+    """The store has the image, but its content does not match its digest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +164,7 @@ class ImageStore:
         except (LookupError, TypeError, ValueError, AttributeError) as error:
             # Whoever made the image wrote these documents: anything may stand where a digest should.
             raise ImageCorrupt(
-                f"image {reference!r} is not a valid image: {type(error).__name__}: {error}"
+                f"{reference!r} is not a valid image: {type(error).__name__}: {error}"
             ) from error
 
     def _resolved(self, reference: str) -> Image:

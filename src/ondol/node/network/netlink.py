@@ -162,7 +162,7 @@ class Netlink:
 
 
 def _await_answer(connection: socket.socket, sequence: int, what: str) -> None:
-    """Until the kernel has said how the request went; `OSError` when it refused."""
+    """Wait for the kernel's acknowledgement; `OSError` when it refused the request."""
     while True:
         answer = connection.recv(65536)
         _, kind, _, answered, _ = _HEADER.unpack_from(answer)

@@ -192,7 +192,7 @@ def _backends(port: Mapping[str, Any], slices: Sequence[Mapping[str, Any]]) -> t
 
 
 def _is_usable(address: str) -> bool:
-    """What the kernel may be told to send to: never this machine's loopback or link, whoever wrote it."""
+    """Whether the kernel may send to an address: never this machine's loopback or link-local ones."""
     return _is_ipv4(address) and not addresses.is_special(address)
 
 

@@ -19,7 +19,7 @@ _BACKOFF: Final = Backoff(initial_s=0.1, maximum_s=10.0)
 
 
 class StatusWriter:
-    """One pod's; told of news by `changed`, which `run` answers."""
+    """The writer of one pod's status: `changed` marks it as stale, `run` writes it."""
 
     def __init__(self, host: Host, pod: Object) -> None:
         self._host = host

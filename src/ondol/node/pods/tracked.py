@@ -99,7 +99,7 @@ class TrackedPod:
         self.keep(lifecycle.replaced(self.record, name, **changes))
 
     def save(self) -> None:
-        """Write what is not on disk; if there is no room, that is told once and tried again later."""
+        """Write the unsaved record to disk; a full disk is logged once, and the write tried again later."""
         try:
             self.host.records.save(self.record)
         except OSError as error:

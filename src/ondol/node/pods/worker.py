@@ -29,7 +29,7 @@ from ondol.node.volumes import downward_api
 
 
 class PodWorker:
-    """Drives one pod from its first sight to its end; told of news by `update`, `vanish` and the like."""
+    """Drives one pod from its first event to its end; `update`, `vanish` and others bring its changes."""
 
     def __init__(self, host: Host, pod: Object, record: Record | None) -> None:
         self._host = host
@@ -74,7 +74,7 @@ class PodWorker:
         tracked.hurry_up() if is_deleted else tracked.touch()
 
     def vanish(self) -> None:
-        """The object is gone: stop everything, there is no one left to tell."""
+        """The object was removed from the API: stop everything, without a status to write."""
         self._tracked.vanish()
 
     def fail(self, reason: str, message: str) -> None:
@@ -167,7 +167,7 @@ class PodWorker:
             tracked.fail("UnsupportedField", f"this node cannot honour {', '.join(refused)}")
 
     def _status(self) -> Object | None:
-        """What to say of the pod; None for one that is gone from the API, or never was here."""
+        """The status to write; None for a pod that is no longer in the API, or never ran here."""
         tracked = self._tracked
         was_ever_here = bool(tracked.record.containers) or tracked.record.has_sandbox
         if tracked.has_vanished or (tracked.is_ending and not was_ever_here):

@@ -172,7 +172,7 @@ class OciRuntime:
         return _created_pid(answer, output, bundle)
 
     def _spawn_shim(self, bundle: Path, creation: Creation, writer: int) -> bytes:
-        """What the shim's foreground half said before it went to the background. Closes `writer`."""
+        """The output of the shim's foreground half until it forks to the background. Closes `writer`."""
 
         def spawn() -> bytes:
             if self._binary.hides_unified:

@@ -12,7 +12,7 @@ from ondol.observe.traces.store import SpanStore
 
 
 class Counters:
-    """`refresh` asks the store, on a worker thread; `collect` makes families of what it said last."""
+    """`refresh` reads the store, on a worker thread; `collect` makes families of the last values."""
 
     def __init__(self, store: SpanStore, exports: Exports) -> None:
         self._store = store

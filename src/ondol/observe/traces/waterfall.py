@@ -199,7 +199,7 @@ def _fit(text: str, width: int) -> str:
 
 
 def _label(node: Node, indent_max: int) -> str:
-    """What a row is; deeper than there is room for, the depth is said as a number."""
+    """The label of a row; deeper than there is room for, the depth is written as a number."""
     indent = "  " * node.depth
     if len(indent) > indent_max:
         depth = f"{node.depth}> "

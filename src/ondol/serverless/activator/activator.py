@@ -37,7 +37,7 @@ _LOST = (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError
 
 
 class ClientLeft(Exception):
-    """Whoever asked has hung up while the request was held."""
+    """The client has closed the connection while its request was held."""
 
 
 class Activator:
@@ -251,7 +251,7 @@ async def _called(throttler: Throttler, ticket: Ticket) -> Endpoint:
 
 
 class _Waiting:
-    """A client whose request is held: its hanging up is noticed, what it sends meanwhile is kept."""
+    """A client whose request is held: a disconnect is noticed, and bytes it sends meanwhile are kept."""
 
     def __init__(self, client: anyio.abc.SocketStream) -> None:
         self._client = client

@@ -54,7 +54,7 @@ def _headers(head: bytes) -> list[tuple[bytes, bytes]]:
 
 
 class Answer:
-    """A pod's answer on its way: whoever asked is told that no other comes on the connection.
+    """A pod's answer on its way: its head tells the client that the connection ends with it.
 
     Servers need not say so themselves when they were asked to close (RFC 9112, 9.6: SHOULD). The proxy would
     keep the connection for its next request, which would meet the end of it and be answered 503.

@@ -32,7 +32,7 @@ class Places(Protocol):
     def limits(self) -> Limits: ...
 
     def place(self) -> AbstractAsyncContextManager[Wire]:
-        """A connection to a pod that is free, held for; `QueueFull` or `TimeoutError` if there is none."""
+        """Wait for a connection to a pod with room; `QueueFull` or `TimeoutError` if there is none."""
         ...
 
 
@@ -102,7 +102,7 @@ class Front:
             self._group.start_soon(self._serve, stream, inbox, scope)
 
     def _ended(self, stream: int) -> None:
-        """Whoever asked has given up: nothing is held for them any more."""
+        """The client has cancelled the stream: its request leaves the queue."""
         if (scope := self._scopes.get(stream)) is not None:
             scope.cancel()
 

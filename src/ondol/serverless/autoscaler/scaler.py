@@ -45,7 +45,7 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The wish: replicas, who serves, and the words for the Active condition."""
+    """The desired state: replicas, who serves, and reason and message of the Active condition."""
 
     replicas: int
     mode: Mode
@@ -57,7 +57,7 @@ class Plan:
 
 
 def plan(facts: Facts) -> Plan:
-    """The wish for this moment; asking again later with newer facts is always safe."""
+    """The desired state from the facts of this moment; it may be computed again at any time."""
     if not facts.initialized:
         return _initial(facts)
     replicas = _desired_replicas(facts)

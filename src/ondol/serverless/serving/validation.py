@@ -81,7 +81,7 @@ class Rules:
         return [], self._warnings(write) if self.templated else []
 
     def _warnings(self, write: Write) -> list[str]:
-        """What is told of the object and was not told of it before; the same template says the same again."""
+        """Warnings of the new object that the old one did not have; none for an unchanged template."""
         messages = list(_notes(write.new))
         before = set(_notes(write.old)) if write.old is not None else set()
         if write.old is None or _template(write.new) != _template(write.old):
@@ -90,7 +90,7 @@ class Rules:
         return [message for message in messages if message not in before]
 
     def _unsupported_in(self, obj: Document) -> set[str]:
-        """What the node would not honour in an object that is stored."""
+        """Fields of a stored object that the node does not honour."""
         try:
             return set(self.unsupported(_deployment(obj)))
         except errors.BadRequest:

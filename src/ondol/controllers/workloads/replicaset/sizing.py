@@ -17,7 +17,7 @@ _PHASES: Final = {"Pending": 0, "Unknown": 1, "Running": 2}
 
 
 def replicas(obj: Mapping[str, Any]) -> int:
-    """How many are asked for; one where nothing is said."""
+    """The replicas of the spec; 1 where it has none."""
     count = objects.spec(obj).get("replicas")
     return 1 if count is None else int(count)
 
@@ -75,7 +75,7 @@ def _magnitude(since: float | None, now: float) -> int:
 
 
 def deletion_cost(pod: Mapping[str, Any]) -> int:
-    """The pod's own word on how much it would be missed; nonsense counts as nothing."""
+    """The pod's annotation `controller.kubernetes.io/pod-deletion-cost`; 0 where it is no number."""
     try:
         return int(objects.annotations(pod).get(DELETION_COST, "0"))
     except ValueError:
