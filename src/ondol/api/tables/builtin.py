@@ -327,5 +327,7 @@ LAYOUTS: Final[Mapping[tuple[str, str], Layout]] = {
 
 
 def layout(group: str, kind: str) -> Layout:
-    """The columns of a built-in kind."""
-    return LAYOUTS.get((group, kind), DEFAULT)
+    """The columns of a kind of `LAYOUTS`; `ValueError` for any other."""
+    if (group, kind) not in LAYOUTS:
+        raise ValueError(f"LAYOUTS has no columns for {kind} of {group!r}; without them a kind has DEFAULT")
+    return LAYOUTS[group, kind]
