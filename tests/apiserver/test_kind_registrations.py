@@ -37,8 +37,8 @@ def test_every_kind_that_is_written_is_registered() -> None:
     for file, kind in _written():
         folder = file.rpartition("/")[0]
         assert id(kind) in registered, (
-            f"{file} has a Kind {kind.kind} that nothing serves: name it in KINDS of {folder}/__init__.py, and "
-            "that folder in BUILTIN of src/ondol/apiserver/kinds/__init__.py"
+            f"{file} has a Kind {kind.kind} that nothing serves: name it in KINDS of {folder}/__init__.py, "
+            "and that folder in BUILTIN of src/ondol/apiserver/kinds/__init__.py"
         )
 
 
