@@ -46,6 +46,7 @@ SERVED: dict[tuple[str, str], tuple[str, ...]] = {
     ("events.k8s.io", "v1"): ALL,
     ("rbac.authorization.k8s.io", "v1"): ALL,
     ("apiextensions.k8s.io", "v1"): ALL,
+    ("scheduling.k8s.io", "v1"): ALL,
 }
 """Resources per group and version, by plural name; `ALL` takes every one that discovery lists."""
 

@@ -390,6 +390,12 @@ def test_a_pod_row_has_its_wide_cells() -> None:
             ["rb", "Role/r", "5m", "u", "", "ns/sa"],
         ),
         (
+            "scheduling.k8s.io",
+            "PriorityClass",
+            {"metadata": _meta("pc"), "value": 7, "globalDefault": True, "preemptionPolicy": "Never"},
+            ["pc", 7, True, "5m", "Never"],
+        ),
+        (
             "",
             "Event",
             {

@@ -62,6 +62,7 @@ TYPES: Final[Mapping[str, str]] = {
     _DISCOVERY + "EndpointSlice": "Some of the endpoints behind a Service, all of the same ports.",
     "io.k8s.api.coordination.v1.Lease": "A claim that is renewed in time, as for electing a leader.",
     "io.k8s.api.events.v1.Event": "Something that happened to an object, told for people.",
+    "io.k8s.api.scheduling.v1.PriorityClass": "A name for how important pods are to the scheduler.",
     _CRDS + "CustomResourceDefinition": "Adds a kind of your own to the API.",
     facts.META + "ObjectMeta": "What every object has, whatever its kind.",
     facts.META + "LabelSelector": "Picks objects by their labels; all conditions must hold.",
