@@ -31,6 +31,7 @@ SERVED: dict[tuple[str, str], tuple[str, ...]] = {
         "configmaps",
         "endpoints",
         "events",
+        "limitranges",
         "namespaces",
         "nodes",
         "pods",

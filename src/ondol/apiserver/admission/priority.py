@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from ondol.api import objects, priority_classes, resources
+from ondol.api import objects, priority_classes, resources, status
 from ondol.apiserver.admission.parts import Parts
 from ondol.apiserver.admission.request import Request
 from ondol.apiserver.strategy import Context
@@ -75,9 +75,4 @@ def admit_class(parts: Parts, context: Context, request: Request) -> None:
 
 
 def _forbidden(request: Request, why: str) -> errors.Forbidden:
-    resource, name = request.served.resource, objects.name(request.new)
-    group = {"group": resource.group} if resource.group else {}
-    return errors.Forbidden(
-        f'{resource.group_resource} "{name}" is forbidden: {why}',
-        details={"name": name, **group, "kind": resource.plural},
-    )
+    return status.forbidden(request.served.resource, objects.name(request.new), why)

@@ -221,7 +221,6 @@ _UNSERVED_VIEW: Final = {
         "replicationcontrollers/status",
         "persistentvolumeclaims",
         "persistentvolumeclaims/status",
-        "limitranges",
         "resourcequotas",
         "resourcequotas/status",
         "bindings",
