@@ -372,8 +372,22 @@ def referenced(facts: dict[str, Any]) -> Iterator[str]:
             yield EXTENSIONS + "JSONSchemaProps"
 
 
+def check_served(source: Source) -> None:
+    """That each resource of `SERVED` exists at this release; a slip would leave a kind out in silence."""
+    for (group, version), plurals in SERVED.items():
+        listed = {entry["resource"] for entry in source.served.get((group, version), ())}
+        place = f"{group or 'the core group'}/{version}"
+        if not listed:
+            raise SystemExit(f"SERVED names {place}, which Kubernetes does not serve at this release")
+        if plurals != ALL and (unknown := sorted(set(plurals) - listed)):
+            raise SystemExit(
+                f"SERVED names {', '.join(unknown)}, but {place} has {', '.join(sorted(listed))}"
+            )
+
+
 def derive(source: Source) -> tuple[list[dict[str, Any]], dict[str, dict[str, Any]]]:
     """The facts of every served kind, and of every type they reach, by the type's name."""
+    check_served(source)
     kinds = [
         kind_facts(source, group, version, entry)
         for (group, version), plurals in SERVED.items()

@@ -234,7 +234,8 @@ def test_generated_pages_are_up_to_date() -> None:
     """`make docs` would change nothing."""
     pages = generator().pages()
     assert {path.name for path in pages} >= {"command-line.md", "dependencies.md", "api-server.md"}
-    assert [relative(path) for path, text in pages.items() if path.read_text(encoding="utf-8") != text] == []
+    stale = [relative(path) for path, text in pages.items() if path.read_text(encoding="utf-8") != text]
+    assert stale == [], f"`make docs` writes {', '.join(stale)} anew; commit what it writes"
 
 
 def test_every_command_is_documented() -> None:

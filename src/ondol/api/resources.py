@@ -30,6 +30,10 @@ CLUSTER_ROLE: Final = Resource(
 CLUSTER_ROLE_BINDING: Final = Resource(
     "rbac.authorization.k8s.io", "v1", "clusterrolebindings", "ClusterRoleBinding", namespaced=False
 )
+LIMIT_RANGE: Final = Resource("", "v1", "limitranges", "LimitRange")
+PRIORITY_CLASS: Final = Resource(
+    "scheduling.k8s.io", "v1", "priorityclasses", "PriorityClass", namespaced=False
+)
 CUSTOM_RESOURCE_DEFINITION: Final = Resource(
     "apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition", namespaced=False
 )

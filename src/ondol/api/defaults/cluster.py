@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 from typing import Any, Final
 
+from ondol.api import priority_classes
+
 _RBAC: Final = "rbac.authorization.k8s.io"
 _TOKEN_LIFE_S: Final = 3600
 
@@ -29,6 +31,20 @@ def secret(document: Any) -> None:
     if plain:
         encoded = {key: base64.b64encode(text.encode()).decode() for key, text in plain.items()}
         document["data"] = {**(document.get("data") or {}), **encoded}
+
+
+def limit_range(document: Any) -> None:
+    """Of containers: the limit is the maximum, the request is the limit, or else the minimum."""
+    for limit in document["spec"].get("limits") or ():
+        if limit.get("type") != "Container":
+            continue
+        limits = {**(limit.get("max") or {}), **(limit.get("default") or {})}
+        requests = {**(limit.get("min") or {}), **limits, **(limit.get("defaultRequest") or {})}
+        limit |= {key: value for key, value in (("default", limits), ("defaultRequest", requests)) if value}
+
+
+def priority_class(document: Any) -> None:
+    document.setdefault("preemptionPolicy", priority_classes.PREEMPTION_POLICY)
 
 
 def role_binding(document: Any) -> None:

@@ -41,6 +41,7 @@ TYPES: Final[Mapping[str, str]] = {
     _CORE + "Container": "One container of a pod: an image that is run, and how.",
     _CORE + "Endpoints": "The addresses behind a Service, in the older form; EndpointSlice is the newer one.",
     _CORE + "Event": "Something that happened to an object, told for people.",
+    _CORE + "LimitRange": "Bounds and defaults for what the pods of a namespace ask for.",
     _CORE + "Namespace": "A room for names: objects in different namespaces may be called the same.",
     _CORE + "Node": "A machine that runs pods.",
     _CORE + "Pod": "Containers that run together on one node and share its address and volumes.",

@@ -250,6 +250,16 @@ def _disruption_budget(obj: Document, now: float) -> Sequence[Cell]:
     return objects.name(obj), *cells, allowed, columns.age_of(obj, now)
 
 
+def _priority_class(obj: Document, now: float) -> Sequence[Cell]:
+    return (
+        objects.name(obj),
+        obj.get("value") or 0,
+        bool(obj.get("globalDefault")),
+        columns.age_of(obj, now),
+        obj.get("preemptionPolicy") or "",
+    )
+
+
 _WORKLOAD: Final = (wide("Containers"), wide("Images"), wide("Selector"))
 _BINDING: Final = Layout(
     (NAME, string("Role"), AGE, wide("Users"), wide("Groups"), wide("ServiceAccounts")), _binding
@@ -321,11 +331,23 @@ LAYOUTS: Final[Mapping[tuple[str, str], Layout]] = {
         (NAME, string("Min Available"), string("Max Unavailable"), integer("Allowed Disruptions"), AGE),
         _disruption_budget,
     ),
+    ("scheduling.k8s.io", "PriorityClass"): Layout(
+        (
+            NAME,
+            integer("Value"),
+            columns.Column("Global-Default", "boolean"),
+            AGE,
+            wide("PreemptionPolicy"),
+        ),
+        _priority_class,
+    ),
     (_RBAC, "RoleBinding"): _BINDING,
     (_RBAC, "ClusterRoleBinding"): _BINDING,
 }
 
 
 def layout(group: str, kind: str) -> Layout:
-    """The columns of a built-in kind."""
-    return LAYOUTS.get((group, kind), DEFAULT)
+    """The columns of a kind of `LAYOUTS`; `ValueError` for any other."""
+    if (group, kind) not in LAYOUTS:
+        raise ValueError(f"LAYOUTS has no columns for {kind} of {group!r}; without them a kind has DEFAULT")
+    return LAYOUTS[group, kind]

@@ -210,7 +210,10 @@ _UNSERVED_EDIT: Final = {
     "policy": ["poddisruptionbudgets"],
     "networking.k8s.io": ["networkpolicies", "ingresses"],
 }
-"""Kinds of Kubernetes that are not built in here: definitions may bring them, with their usual access."""
+"""Kinds of Kubernetes without a registration here: definitions may bring them, with their usual access.
+
+A kind that gets one, with its `access`, may stay in these lists; the rules name it once.
+"""
 _UNSERVED_VIEW: Final = {
     "": [
         "replicationcontrollers",
@@ -218,7 +221,6 @@ _UNSERVED_VIEW: Final = {
         "replicationcontrollers/status",
         "persistentvolumeclaims",
         "persistentvolumeclaims/status",
-        "limitranges",
         "resourcequotas",
         "resourcequotas/status",
         "bindings",
@@ -247,7 +249,7 @@ def _by_group(
         by_group.setdefault(group, []).extend(names)
     for group, names in by_group.items():
         if names:
-            yield _rule(verbs, [group], names)
+            yield _rule(verbs, [group], list(dict.fromkeys(names)))
 
 
 def _edit_rules(grants: Sequence[Grant]) -> list[_Rule]:

@@ -17,6 +17,7 @@ from ondol.apiserver.kinds import (
     discovery,
     events,
     rbac,
+    scheduling,
 )
 from ondol.apiserver.kinds.registration import Kind
 from ondol.apiserver.kinds.table import Table
@@ -34,6 +35,7 @@ BUILTIN: Final = Table(
         *discovery.KINDS,
         *events.KINDS,
         *rbac.KINDS,
+        *scheduling.KINDS,
     )
 )
 """Everything that is particular about the kinds this server has built in."""

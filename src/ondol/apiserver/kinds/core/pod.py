@@ -14,7 +14,7 @@ from ondol.api.objects import Object
 from ondol.api.patch.fieldset import FieldSet
 from ondol.api.tables import pods as table
 from ondol.api.validation import Rules, pods, warnings
-from ondol.apiserver.admission import accounts
+from ondol.apiserver.admission import accounts, limits, priority
 from ondol.apiserver.admission import pods as admission
 from ondol.apiserver.admission.chain import Plugins
 from ondol.apiserver.auth.bootstrap_policy import Access
@@ -143,6 +143,9 @@ KIND: Final = Kind(
     rules=Rules(pods.pod, pods.pod_update),
     layout=table.LAYOUT,
     unsupported=Unsupported(UNSUPPORTED),
-    plugins=Plugins(mutating=(accounts.admit, admission.admit)),
+    plugins=Plugins(
+        mutating=(accounts.admit, admission.admit, limits.complete_pod, priority.admit_pod),
+        validating=(limits.check_pod,),
+    ),
     access=Access(view=("pods", "pods/status", "pods/log"), edit=("pods",)),
 )
