@@ -444,3 +444,17 @@ def test_comparing_both_ways_mirrors(left: dict[str, Any], right: dict[str, Any]
     back = typed.compare(_WIDGET, _widget(**right), _widget(**left))
     assert fieldset.encode(there.added) == fieldset.encode(back.removed)
     assert fieldset.encode(there.modified) == fieldset.encode(back.modified)
+
+
+@given(
+    _SPECS,
+    st.recursive(
+        st.sampled_from(["1", 0, None, {}]), lambda below: st.dictionaries(st.sampled_from("ab"), below)
+    ),
+)
+def test_a_new_object_adds_each_of_its_fields(spec: dict[str, Any], free: Any) -> None:
+    """What is added to nothing is what the object mentions, with everything on the way there."""
+    new = _widget(**{name: value for name, value in spec.items() if value != []}, free=free)
+    mentioned = typed.with_named_fields(_WIDGET, typed.owned(_WIDGET, new))
+    added = typed.compare(_WIDGET, {}, new).added
+    assert msgspec.json.encode(fieldset.encode(added)) == msgspec.json.encode(fieldset.encode(mentioned))

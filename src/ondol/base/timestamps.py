@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 from datetime import UTC, datetime
+from typing import Final
+
+_SECONDS_MAX: Final = 64
 
 
 def rfc3339(timestamp: float) -> str:
     """Format as Kubernetes `metav1.Time`: UTC, whole seconds, `Z`."""
-    return spelled(datetime.fromtimestamp(int(timestamp), UTC))
+    return _rfc3339(int(timestamp))
+
+
+@functools.lru_cache(_SECONDS_MAX)
+def _rfc3339(second: int) -> str:
+    """The same of a whole second; a server writes each of them many times."""
+    return spelled(datetime.fromtimestamp(second, UTC))
 
 
 def rfc3339_micro(timestamp: float) -> str:

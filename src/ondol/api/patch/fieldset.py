@@ -89,9 +89,8 @@ def decode(document: Any) -> FieldSet:
 
 def encode(fields: FieldSet) -> FieldSet:
     """The set with its elements in canonical order, as servers write it."""
-    if len(fields) < 2:
-        return {element: encode(node) for element, node in fields.items()}
-    return {element: encode(fields[element]) for element in sorted(fields, key=_order)}
+    ordered = sorted(fields, key=_order) if len(fields) > 1 else fields
+    return {element: encode(node) if (node := fields[element]) else {} for element in ordered}
 
 
 def _order(element: str) -> tuple[int, str]:
@@ -192,7 +191,9 @@ def difference(left: FieldSet, right: FieldSet, *, below: bool = False) -> Field
         other = right.get(element)
         if other is None:
             remaining[element] = node
-        elif not (below and is_member(other)):
+        elif is_member(other) and (below or not node):
+            continue  # it goes whole, or there is nothing below that would outlive it
+        else:
             children = difference(node, other, below=below)
             _put_node(remaining, element, children, member=is_member(node) and not is_member(other))
     return remaining

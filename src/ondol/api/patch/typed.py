@@ -35,6 +35,7 @@ _Node: TypeAlias = FieldSet | None
 _ABSENT: Final = object()
 _NOTHING: Final[tuple[_Node, _Node, _Node]] = (None, None, None)
 _LEAF: Final = "leaf"
+_CONTAINERS: Final = (dict, list)
 
 
 class Comparison(NamedTuple):
@@ -248,7 +249,8 @@ def _all(schema: shape.TypeSchema, value: Any) -> FieldSet:
     below: FieldSet = {SELF: {}}
     if form == "map":
         for name, item in value.items():
-            below["f:" + name] = _all(_child(schema, name), item)
+            # Most values are scalars, which are owned whole whatever their type.
+            below["f:" + name] = _all(_child(schema, name), item) if isinstance(item, _CONTAINERS) else {}
         return below
     for name, items in _by_element(schema, value).items():
         below[name] = {} if len(items) > 1 else _all(_element(schema), items[0])
