@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import os
 import time
 from pathlib import Path
@@ -95,6 +96,21 @@ def test_a_part_speaks_for_as_long_as_its_loop_goes_round(
     hangs = said.index("hangs")
     assert said[hangs - 1 : hangs + 2] == ["READY", "hangs", "goes on"]
     assert said[-1] == "alive"
+
+
+def test_what_a_part_has_when_it_serves_is_spared_by_the_garbage_collector() -> None:
+    """A collection looks at what came since, and comes after more than a few requests."""
+    before, threshold = [object()], gc.get_threshold()
+    try:
+        process.settle()
+        since = [object()]
+        seen = {id(each) for each in gc.get_objects()}
+        assert id(since) in seen
+        assert id(before) not in seen
+        assert gc.get_threshold()[0] > threshold[0]
+    finally:
+        gc.unfreeze()
+        gc.set_threshold(*threshold)
 
 
 def test_the_parts_share_the_memory_of_the_platform(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

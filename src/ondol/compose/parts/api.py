@@ -76,9 +76,14 @@ async def main(context: Context) -> None:
         client_ca_file=pki.ca_file,
         unauthenticated_max=limits.unauthenticated,
     )
+
+    def started(_addresses: object) -> None:
+        process.settle()
+        context.notify()
+
     try:
         async with exposition.exposed(instance, "api", app.core.metrics.collect, commits.collect):
-            await server.serve(app, serving, started=lambda _addresses: context.notify())
+            await server.serve(app, serving, started=started)
     finally:
         log_store.close()
 
