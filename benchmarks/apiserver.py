@@ -96,7 +96,7 @@ async def in_process(data: Path) -> dict[str, float]:
     kept = store.open_file(data / "store.db")
     app = apiserver.build(apiserver.ApiConfig(), kept, SystemClock(), random.Random(1))
     found: dict[str, float] = {}
-    async with lifespan(app):
+    async with lifespan(app, clock=SystemClock()):
         caller = Caller(app)
         names = iter(range(10**9))
         found["create"] = await rate(lambda: caller.ask("POST", CONFIG_MAPS, config_map(next(names))))

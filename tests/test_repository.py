@@ -355,11 +355,6 @@ TIMED: Final = frozenset({"sleep", "sleep_until", "fail_after", "move_on_after",
 TIMED_MODULES: Final[dict[str, str]] = {
     "src/ondol/base/clock.py": "the machine's clock itself",
     "src/ondol/sdk/testing/": "the virtual clock of simulations",
-    "src/ondol/apiserver/app.py": "time limits of requests, not yet by the clock",
-    "src/ondol/client/asgi.py": "time limits of the in-process transport, not yet by the clock",
-    "src/ondol/client/watch.py": "the guard of an inactive watch, not yet by the clock",
-    "src/ondol/sdk/informer.py": "the limit of a first list, not yet by the clock",
-    "src/ondol/sdk/manager.py": "the limit of a stop, not yet by the clock",
 }
 """Modules, or folders, that may name these; each with the reason."""
 
