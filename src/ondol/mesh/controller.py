@@ -66,7 +66,7 @@ class Mesh:
         self._log = log.get("mesh")
         self._persisted = persistence.load(config.state_file)
         self._acceptance.restore(self._persisted)
-        self.hub = server.Hub(self._observe, self._disconnected)
+        self.hub = server.Hub(self._observe, self._disconnected, clock=manager.clock)
         self._informers = {name: manager.informer(resource) for name, resource in _PLAIN.items()}
         for informer in self._informers.values():
             informer.add_handler(self._on_change)
