@@ -374,3 +374,23 @@ def test_time_is_a_parameter() -> None:
     allowed = {path: next((each for each in TIMED_MODULES if path.startswith(each)), "") for path in using}
     assert sorted(path for path, reason in allowed.items() if not reason) == []
     assert sorted(TIMED_MODULES.keys() - set(allowed.values())) == [], "no longer used: take it off the list"
+
+
+STATUS_WRITERS: Final[dict[str, str]] = {
+    "src/ondol/sdk/status.py": "the one way",
+    "src/ondol/node/pods/status_writer.py": "the most frequent write: decision 0019",
+}
+"""Modules that write a status themselves, each with the reason."""
+
+
+def test_statuses_are_written_in_one_place() -> None:
+    """No call has `subresource="status"` but in `sdk.status`, and where it is named here."""
+    writing = {
+        shown(path)
+        for path in python_files()
+        if path.is_relative_to(ROOT / "src")
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.keyword) and node.arg == "subresource"
+        if isinstance(node.value, ast.Constant) and node.value.value == "status"
+    }
+    assert writing == STATUS_WRITERS.keys()

@@ -22,8 +22,10 @@ from ondol.observe.metrics.parts import Exposition
 from ondol.web import exposition, serving
 
 _PARTS: Final = ("supervisor", "api", "control", "node", "gateway")
-"""Those that show a page of their own; the supervisor by `supervisor_metrics`. `observe` has its own at hand, and
-Envoy its admin page."""
+"""Those that show a page of their own; the supervisor by `supervisor_metrics`.
+
+`observe` has its own at hand, and Envoy its admin page.
+"""
 _ENVOY: Final = "/stats/prometheus?usedonly"
 _TIMEOUT_S: Final = 10.0
 
