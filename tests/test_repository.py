@@ -415,11 +415,6 @@ TIMED: Final = frozenset({"sleep", "sleep_until", "fail_after", "move_on_after",
 TIMED_MODULES: Final[dict[str, str]] = {
     "src/ondol/base/clock.py": "the machine's clock itself",
     "src/ondol/sdk/testing/": "the virtual clock of simulations",
-    "src/ondol/apiserver/app.py": "time limits of requests, not yet by the clock",
-    "src/ondol/client/asgi.py": "time limits of the in-process transport, not yet by the clock",
-    "src/ondol/client/watch.py": "the guard of an inactive watch, not yet by the clock",
-    "src/ondol/sdk/informer.py": "the limit of a first list, not yet by the clock",
-    "src/ondol/sdk/manager.py": "the limit of a stop, not yet by the clock",
 }
 """Modules, or folders, that may name these; each with the reason."""
 
@@ -439,3 +434,23 @@ def test_time_is_a_parameter() -> None:
     allowed = {path: next((each for each in TIMED_MODULES if path.startswith(each)), "") for path in using}
     assert sorted(path for path, reason in allowed.items() if not reason) == []
     assert sorted(TIMED_MODULES.keys() - set(allowed.values())) == [], "no longer used: take it off the list"
+
+
+STATUS_WRITERS: Final[dict[str, str]] = {
+    "src/ondol/sdk/status.py": "the one way",
+    "src/ondol/node/pods/status_writer.py": "the most frequent write: decision 0019",
+}
+"""Modules that write a status themselves, each with the reason."""
+
+
+def test_statuses_are_written_in_one_place() -> None:
+    """No call has `subresource="status"` but in `sdk.status`, and where it is named here."""
+    writing = {
+        relative(path)
+        for path in python_files()
+        if path.is_relative_to(ROOT / "src")
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.keyword) and node.arg == "subresource"
+        if isinstance(node.value, ast.Constant) and node.value.value == "status"
+    }
+    assert writing == STATUS_WRITERS.keys()

@@ -115,21 +115,6 @@ def test_what_a_part_has_when_it_serves_is_spared_by_the_garbage_collector() -> 
         gc.set_threshold(*threshold)
 
 
-def test_what_a_part_has_when_it_serves_is_spared_by_the_garbage_collector() -> None:
-    """A collection looks at what came since, and comes after more than a few requests."""
-    before, threshold = [object()], gc.get_threshold()
-    try:
-        process.settle()
-        since = [object()]
-        seen = {id(each) for each in gc.get_objects()}
-        assert id(since) in seen
-        assert id(before) not in seen
-        assert gc.get_threshold()[0] > threshold[0]
-    finally:
-        gc.unfreeze()
-        gc.set_threshold(*threshold)
-
-
 def test_the_parts_share_the_memory_of_the_platform(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Each has its bound, and all of them with the supervisor stay below 300 MiB at rest."""
     monkeypatch.setattr(instances, "_PROMISES", tmp_path / "run" / "promises")

@@ -268,5 +268,5 @@ async def world(node_config: NodeConfig, image: str, tmp_path: Path) -> AsyncIte
         root = {"metadata": {"name": "kube-root-ca.crt", "namespace": "default"}, "data": {"ca.crt": "none"}}
         await inner.client.create(resources.CONFIG_MAP, root)
         account: Identity = {"name": f"system:node:{node_config.name}", "groups": ["system:nodes"]}
-        own = Client(AsgiTransport(app, identity=account), field_manager="kubelet")
+        own = Client(AsgiTransport(app, clock=clock.SystemClock(), identity=account), field_manager="kubelet")
         yield NodeWorld(inner.client, node_config, own)

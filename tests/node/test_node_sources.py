@@ -61,7 +61,7 @@ async def world() -> AsyncIterator[World]:
     log = store.open_memory()
     app = apiserver.build(apiserver.ApiConfig(), log, SystemClock(), random.Random(1))
     async with testing.World(app) as inner, anyio.create_task_group() as tasks:
-        own = Client(AsgiTransport(app, identity=ACCOUNT), field_manager="kubelet")
+        own = Client(AsgiTransport(app, clock=SystemClock(), identity=ACCOUNT), field_manager="kubelet")
         own_world = World(inner.client, own, ManualClock())
         own_world.sources.start(tasks)
         yield own_world

@@ -14,20 +14,24 @@ from ondol.api import volume_kinds
 from ondol.api.objects import Object
 from ondol.apiserver import kinds
 from ondol.apiserver.kinds.core import pod as pod_kind
-from ondol.node.pods import env, planning
+from ondol.node import value_sources
+from ondol.node.pods import planning
 from ondol.node.volumes import registry, sub_path, written
 from ondol.node.volumes.volume import File, Inputs, Payload, Place, TokenRequest, VolumeFailed
 
 
 def files_of(
-    volume: Object, sources: env.Sources, pod: Object = POD, tokens: Mapping[TokenRequest, str] | None = None
+    volume: Object,
+    sources: value_sources.Sources,
+    pod: Object = POD,
+    tokens: Mapping[TokenRequest, str] | None = None,
 ) -> Payload:
     return registry.of(volume).resolve(Inputs(pod, sources, FACTS, tokens or {}))
 
 
 def test_files_of_keys() -> None:
     """Keys, chosen items with modes, and what is missing without being optional."""
-    sources = env.Sources({"m": {"kind": "ConfigMap", "data": {"a": "1", "b": "2"}}, "no": None})
+    sources = value_sources.Sources({"m": {"kind": "ConfigMap", "data": {"a": "1", "b": "2"}}, "no": None})
     chosen = {"name": "v", "configMap": {"name": "m", "items": [{"key": "a", "path": "d/a", "mode": 0o400}]}}
     assert files_of(chosen, sources) == {"d/a": File(b"1", 0o400)}
     assert files_of({"name": "v", "configMap": {"name": "no", "optional": True}}, sources) == {}
@@ -37,7 +41,7 @@ def test_files_of_keys() -> None:
 
 def test_files_of_several_sources() -> None:
     """A projection names its Secret otherwise than a volume does; of two with one path the later wins."""
-    sources = env.Sources(
+    sources = value_sources.Sources(
         {"m": {"kind": "ConfigMap", "data": {"a": "1", "b": "2"}}},
         {"s": {"kind": "Secret", "data": {"b": "Mw=="}}},
     )
@@ -71,7 +75,9 @@ def test_whose_a_token_is(
     spec = {"securityContext": general, "containers": containers, "volumes": [volume]}
     pod = {"metadata": {"name": "p"}, "spec": spec}
     (request,) = registry.token_requests(pod)
-    assert files_of(volume, env.Sources(), pod, {request: "secret"}) == {"token": (b"secret", *written)}
+    assert files_of(volume, value_sources.Sources(), pod, {request: "secret"}) == {
+        "token": (b"secret", *written)
+    }
 
 
 def test_a_volume_is_swapped_whole(tmp_path: Path) -> None:
@@ -171,7 +177,7 @@ def test_a_kind_is_added_by_a_module_and_a_line(tmp_path: Path) -> None:
     assert "volumes[*].nfs" in paths
     volume = registry.of(source)
     at = place(volume.folder(tmp_path / "pod" / "v"), "1")
-    volume.place(at, volume.resolve(Inputs(pod, env.Sources(), FACTS)))
+    volume.place(at, volume.resolve(Inputs(pod, value_sources.Sources(), FACTS)))
     assert (at.folder / "HEAD").read_text() == "main"
     volume.remove(at.folder)
     assert not at.folder.exists()

@@ -12,7 +12,7 @@ from ondol import apiserver, sdk, store
 from ondol.api import objects, resources
 from ondol.api.objects import Key, Object
 from ondol.base.backoff import Backoff
-from ondol.base.clock import SystemClock
+from ondol.base.clock import ManualClock, SystemClock
 from ondol.sdk import leader
 from ondol.sdk.testing import World
 
@@ -220,6 +220,39 @@ async def test_stopping_finishes_what_is_being_reconciled(world: World) -> None:
             await begun.wait()
             manager.stop()
     assert ended.is_set()
+
+
+async def test_a_reconcile_that_does_not_end_is_cut_off_when_the_manager_stops() -> None:
+    """It has half a minute of the manager's own clock; then the process may end."""
+    clock = ManualClock()
+    app = apiserver.build(apiserver.ApiConfig(), store.open_memory(), clock, random.Random(1))
+    begun, stopped = anyio.Event(), anyio.Event()
+
+    async def reconcile(_key: Key) -> sdk.Result | None:
+        begun.set()
+        await anyio.sleep_forever()
+        return None
+
+    async with World(app, clock=clock) as world:
+        manager = world.manager()
+        controller = sdk.Controller("test", reconcile)
+        controller.watch(manager.informer(resources.CONFIG_MAP), ours)
+        manager.add(controller)
+        await world.client.create(resources.CONFIG_MAP, config_map("a"))
+
+        async def run() -> None:
+            await manager.run()
+            stopped.set()
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(run)
+            await begun.wait()
+            manager.stop()
+            await anyio.wait_all_tasks_blocked()
+            await clock.advance(29.0)
+            assert not stopped.is_set()
+            await clock.advance(1.0)
+            assert stopped.is_set()
 
 
 async def test_runnables_run_beside_controllers(world: World) -> None:

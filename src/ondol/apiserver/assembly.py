@@ -85,7 +85,7 @@ def assemble(
     crds = Controller(core)
     chosen = authorizer or access
     assert chosen is not None  # noqa: S101 - one of them was made above
-    lifecycle = Lifecycle(core, [crds.run, *housekeeping.tasks(core)], load=crds.load)
+    lifecycle = Lifecycle(core, [crds.run, core.deadlines.run, *housekeeping.tasks(core)], load=crds.load)
     return App(core, authenticator or certified, chosen, lifecycle)
 
 

@@ -12,6 +12,7 @@ from ondol.apiserver.auth.identity import User
 from ondol.apiserver.auth.rbac import Authorizer
 from ondol.apiserver.auth.tokens import Tokens
 from ondol.apiserver.config import ApiConfig
+from ondol.apiserver.deadlines import Deadlines
 from ondol.apiserver.documents import Frames
 from ondol.apiserver.heavy import Heavy
 from ondol.apiserver.metrics import Metrics
@@ -71,6 +72,7 @@ class Core:
         self.frames = Frames()
         self.metrics = Metrics()
         self.turns = Turns()
+        self.deadlines = Deadlines(clock)
         self.heavy = Heavy()
         self.ready = False
         """Whether the server has what it needs to answer."""

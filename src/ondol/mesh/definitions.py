@@ -219,6 +219,6 @@ def ingress_service(port: int) -> Object:
 
 
 def ingress_status(address: str) -> Object:
-    """Where the ingress is reached: on this machine, if it listens on every address."""
+    """The status of its Service, where it is reached: on this machine, if it listens on every address."""
     ip = "127.0.0.1" if ipaddress.ip_address(address).is_unspecified else address
-    return {"status": {"loadBalancer": {"ingress": [{"ip": ip}]}}}
+    return {"loadBalancer": {"ingress": [{"ip": ip}]}}

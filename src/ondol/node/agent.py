@@ -29,14 +29,14 @@ from ondol.base import errors, log, metrics
 from ondol.base.clock import Clock, rfc3339
 from ondol.base.reserve import Reserve, is_full
 from ondol.client import Client
-from ondol.node import linux, registration, usage, web
+from ondol.node import linux, pod_spec, registration, usage, web
 from ondol.node.config import NodeConfig
 from ondol.node.dns.server import CacheView, DnsServer
 from ondol.node.images import rootfs, watch
 from ondol.node.images.images import Images, ImageSource
 from ondol.node.images.store import ImageCorrupt
 from ondol.node.network import ipam, sandbox
-from ondol.node.pods import etc, model, records, status
+from ondol.node.pods import etc, records, status
 from ondol.node.pods.engines import Engines
 from ondol.node.pods.host import Host
 from ondol.node.pods.linux_machine import LinuxMachine
@@ -285,7 +285,7 @@ class Agent:
 
     def log(self, namespace: str, pod: str, container: str, *, previous: bool) -> web.LogPlace:
         worker = self._worker_of(namespace, pod)
-        names = [str(c["name"]) for c in model.all_containers(worker.pod)]
+        names = [str(c["name"]) for c in pod_spec.all_containers(worker.pod)]
         if container not in names:
             raise errors.NotFound(f"container {container} is not valid for pod {pod}")
         attempt = logged_attempt(worker.pod, container, worker.record.container(container), previous=previous)

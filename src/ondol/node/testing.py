@@ -31,9 +31,9 @@ from anyio.abc import TaskStatus
 from ondol import sdk
 from ondol.api import objects, resources
 from ondol.base.clock import Clock
+from ondol.node import pod_spec, value_sources
 from ondol.node.config import NodeConfig
 from ondol.node.images.images import ImageUnavailable
-from ondol.node.pods import env, model
 from ondol.node.pods.host import Host
 from ondol.node.pods.machine import Created, container_id
 from ondol.node.pods.model import Attempt, Record, Spec
@@ -217,10 +217,10 @@ class FakeMachine:
     async def prepare_volumes(self, pod: Spec, record: Record, *, is_refresh: bool) -> None:  # noqa: ARG002 - the port's
         await self._clock.sleep(self.working_s)
         self._may_fail("volumes")
-        inputs = Inputs(pod, env.Sources(), env.PodFacts(record.address))
+        inputs = Inputs(pod, value_sources.Sources(), value_sources.PodFacts(record.address))
         if self.sources is not None:
             sources, tokens = await self.sources.of(pod), await self.sources.tokens(pod)
-            inputs = Inputs(pod, sources, env.PodFacts(record.address), tokens)
+            inputs = Inputs(pod, sources, value_sources.PodFacts(record.address), tokens)
         volumes = objects.spec(pod).get("volumes") or ()
         self.volumes[record.uid] = {str(v["name"]): registry.of(v).resolve(inputs) for v in volumes}
         self.written[record.uid] += 1
@@ -229,7 +229,7 @@ class FakeMachine:
         self.volumes.pop(objects.uid(pod), None)
 
     async def create_container(self, pod: Spec, record: Record, name: str, number: int) -> Created:
-        spec = next(each for each in model.all_containers(pod) if each["name"] == name)
+        spec = next(each for each in pod_spec.all_containers(pod) if each["name"] == name)
         image = str(spec["image"])
         is_here = image in self._images
         await self._clock.sleep(self.looking_s)

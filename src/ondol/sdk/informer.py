@@ -240,7 +240,7 @@ class Informer:
         """The objects there are, and the version at which they are all."""
         collected: dict[Key, Object] = {}
         while True:
-            with anyio.move_on_after(self._initial_s) as guard:
+            with self._clock.move_on_after(self._initial_s) as guard:
                 event = await anext(events, None)
             if guard.cancelled_caught:
                 raise _Unmarked("the server does not mark the end of the initial events")

@@ -29,6 +29,7 @@ from ondol.sdk.writes import TrackedClient
 Runnable = Callable[[], Coroutine[Any, Any, None]]
 
 _STOP_S: Final = 30.0
+"""How long reconciles may go on once the manager is to stop."""
 
 
 class Manager:
@@ -53,6 +54,7 @@ class Manager:
             self._informers.values,
             field_manager=client.field_manager,
             user_agent=client.user_agent,
+            clock=self.clock,
         )
         self.recorder = EventRecorder(self.client, clock=self.clock, rng=self.rng, component=self.identity)
         self.controllers: list[Controller] = []
@@ -137,18 +139,24 @@ class Manager:
     async def _work(self, tasks: TaskGroup, task_status: TaskStatus[None]) -> None:
         for name, run in self._runnables:
             tasks.start_soon(run, name=name)
-        async with anyio.create_task_group() as working:
-            for controller in self.controllers:
-                working.start_soon(controller.run, name=controller.name)
-            self._log.info(
-                "manager_started", controllers=len(self.controllers), informers=len(self._informers)
-            )
-            task_status.started()
-            await self._stopping.wait()
-            for controller in self.controllers:
-                controller.queue.close()
-            working.cancel_scope.deadline = anyio.current_time() + _STOP_S
+        async with anyio.create_task_group() as limiting:
+            async with anyio.create_task_group() as working:
+                for controller in self.controllers:
+                    working.start_soon(controller.run, name=controller.name)
+                self._log.info(
+                    "manager_started", controllers=len(self.controllers), informers=len(self._informers)
+                )
+                task_status.started()
+                await self._stopping.wait()
+                for controller in self.controllers:
+                    controller.queue.close()
+                limiting.start_soon(self._cut_off, working.cancel_scope)
+            limiting.cancel_scope.cancel()
         self._log.info("manager_stopped")
+
+    async def _cut_off(self, scope: anyio.CancelScope) -> None:
+        await self.clock.sleep(_STOP_S)
+        scope.cancel()
 
     @property
     def idle(self) -> bool:

@@ -14,10 +14,10 @@ import anyio
 import anyio.to_thread
 
 from ondol.api import objects
-from ondol.node import linux, paths
+from ondol.node import linux, paths, pod_spec, value_sources
 from ondol.node.images import images, rootfs
 from ondol.node.network import sandbox
-from ondol.node.pods import env, etc, model, planning, sandbox_setup, staging
+from ondol.node.pods import env, etc, planning, sandbox_setup, staging
 from ondol.node.pods.engines import Engines
 from ondol.node.pods.machine import Created, container_id
 from ondol.node.pods.model import Attempt, Record, Spec
@@ -43,7 +43,7 @@ class _Run:
 
 async def create(engines: Engines, pod: Spec, record: Record, name: str, number: int) -> Created:
     """As `Machine.create_container`."""
-    container = next(c for c in model.all_containers(pod) if c["name"] == name)
+    container = next(c for c in pod_spec.all_containers(pod) if c["name"] == name)
     policy = container.get("imagePullPolicy") or "IfNotPresent"
     unpacked = await engines.images.ensure(container["image"], policy)
     uid = objects.uid(pod)
@@ -115,11 +115,11 @@ def _local_profile(engines: Engines, pod: Spec, container: Spec) -> spec.Documen
     folder = engines.config.seccomp_dir
     content = paths.read(folder, file) if folder.is_dir() else None
     if content is None:
-        raise env.ConfigMissing(f"cannot load seccomp profile {folder / file}: no such file")
+        raise value_sources.ConfigMissing(f"cannot load seccomp profile {folder / file}: no such file")
     try:
         profile: spec.Document = json.loads(content)
     except ValueError as error:
-        raise env.ConfigMissing(f"cannot load seccomp profile {folder / file}: {error}") from error
+        raise value_sources.ConfigMissing(f"cannot load seccomp profile {folder / file}: {error}") from error
     return profile
 
 

@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Final, TypeAlias
 
 from ondol.api import objects
+from ondol.node import pod_spec
 from ondol.node.pods import lifecycle, model
 from ondol.node.pods.lifecycle import should_restart
 from ondol.node.pods.model import Attempt, Container, Facts, Record, Spec, Unhealthy
@@ -207,7 +208,7 @@ def _deadline(pod: Spec, record: Record) -> float | None:
 
 
 def _next_to_stop(pod: Spec, record: Record) -> list[str]:
-    sidecars = [str(c["name"]) for c in model.init_containers(pod) if model.is_sidecar(c)]
+    sidecars = [str(c["name"]) for c in pod_spec.init_containers(pod) if model.is_sidecar(c)]
     alive = [
         name
         for name, container in record.containers.items()
@@ -241,9 +242,9 @@ def runnable(pod: Spec, record: Record) -> Sequence[Spec]:
     Once an application container has run the pod stays initialized, whatever becomes of a sidecar.
     """
     if has_begun(pod, record):
-        return [*filter(model.is_sidecar, model.init_containers(pod)), *model.app_containers(pod)]
+        return [*filter(model.is_sidecar, pod_spec.init_containers(pod)), *pod_spec.app_containers(pod)]
     sidecars: list[Spec] = []
-    for spec in model.init_containers(pod):
+    for spec in pod_spec.init_containers(pod):
         container = record.container(spec["name"])
         if model.is_sidecar(spec):
             sidecars.append(spec)
@@ -251,7 +252,7 @@ def runnable(pod: Spec, record: Record) -> Sequence[Spec]:
                 return sidecars
         elif not container.has_succeeded:
             return [*sidecars, spec]
-    return [*sidecars, *model.app_containers(pod)]
+    return [*sidecars, *pod_spec.app_containers(pod)]
 
 
 def is_initialized(pod: Spec, record: Record) -> bool:
@@ -259,7 +260,7 @@ def is_initialized(pod: Spec, record: Record) -> bool:
         record.container(spec["name"]).is_started
         if model.is_sidecar(spec)
         else record.container(spec["name"]).has_succeeded
-        for spec in model.init_containers(pod)
+        for spec in pod_spec.init_containers(pod)
     )
 
 
@@ -301,7 +302,7 @@ def phase(pod: Spec, record: Record, *, is_starting: bool = False) -> str:
     if is_over and (terminal := outcome(pod, record)):
         return terminal
     if is_over and objects.is_deleting(pod):
-        return _result([record.container(spec["name"]) for spec in model.app_containers(pod)])
+        return _result([record.container(spec["name"]) for spec in pod_spec.app_containers(pod)])
     return "Running" if _is_under_way(pod, record) else "Pending"
 
 
@@ -312,7 +313,7 @@ def outcome(pod: Spec, record: Record) -> str:
     """
     if record.failed_reason or _has_failed_init(pod, record):
         return "Failed"
-    containers = [(spec, record.container(spec["name"])) for spec in model.app_containers(pod)]
+    containers = [(spec, record.container(spec["name"])) for spec in pod_spec.app_containers(pod)]
     if not containers or not is_initialized(pod, record):
         return ""
     if not all(c.has_exited and not should_restart(pod, spec, c) for spec, c in containers):
@@ -332,15 +333,15 @@ def _has_failed_init(pod: Spec, record: Record) -> bool:
         not model.is_sidecar(spec)
         and record.container(spec["name"]).has_exited
         and not record.container(spec["name"]).has_succeeded
-        for spec in model.init_containers(pod)
+        for spec in pod_spec.init_containers(pod)
     )
 
 
 def has_begun(pod: Spec, record: Record) -> bool:
     """Whether an application container runs or ran."""
-    return any(record.container(spec["name"]).has_begun for spec in model.app_containers(pod))
+    return any(record.container(spec["name"]).has_begun for spec in pod_spec.app_containers(pod))
 
 
 def _is_under_way(pod: Spec, record: Record) -> bool:
-    containers = [record.container(spec["name"]) for spec in model.app_containers(pod)]
+    containers = [record.container(spec["name"]) for spec in pod_spec.app_containers(pod)]
     return bool(containers) and is_initialized(pod, record) and all(c.has_begun for c in containers)

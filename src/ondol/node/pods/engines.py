@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 from ondol.base.clock import Clock
 from ondol.base.reserve import Reserve
+from ondol.node import value_sources
 from ondol.node.config import NodeConfig
 from ondol.node.images.images import Images
 from ondol.node.images.rootfs import RootFolders
 from ondol.node.network.ipam import AddressPool
 from ondol.node.network.sandbox import Network
-from ondol.node.pods import env
 from ondol.node.pods.model import Record
 from ondol.node.pods.sources import Sources
 from ondol.node.runtime.port import Runtime
@@ -36,6 +36,8 @@ class Engines:
     also_read_only: tuple[str, ...]
     """What containers do not see, and may not write, of this machine beside what is so on all."""
 
-    def pod_facts(self, record: Record) -> env.PodFacts:
+    def pod_facts(self, record: Record) -> value_sources.PodFacts:
         config = self.config
-        return env.PodFacts(record.address or config.host_ip, config.host_ip, config.name, self.allocatable)
+        return value_sources.PodFacts(
+            record.address or config.host_ip, config.host_ip, config.name, self.allocatable
+        )

@@ -8,6 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from ondol.base.backoff import Backoff
+from ondol.node import pod_spec
 from ondol.node.images.images import IMAGE_REASONS
 from ondol.node.pods import model
 from ondol.node.pods.model import Attempt, Container, Record, Spec
@@ -31,9 +32,9 @@ def placed(pod: Spec, record: Record, address: str) -> Record:
     `computePodActions`.
     """
     renewed = dict(record.containers)
-    for spec in model.all_containers(pod):
+    for spec in pod_spec.all_containers(pod):
         container = record.container(spec["name"])
-        is_init = spec in model.init_containers(pod) and not model.is_sidecar(spec)
+        is_init = spec in pod_spec.init_containers(pod) and not model.is_sidecar(spec)
         if container.has_exited and (is_init or should_restart(pod, spec, container)):
             renewed[str(spec["name"])] = msgspec.structs.replace(
                 container, current=None, last=container.current, is_started=False, is_ready=False
@@ -46,7 +47,7 @@ def should_restart(pod: Spec, spec: Spec, container: Container) -> bool:
     if model.is_sidecar(spec):
         return True
     policy = model.restart_policy(pod)
-    is_init = any(spec["name"] == init["name"] for init in model.init_containers(pod))
+    is_init = any(spec["name"] == init["name"] for init in pod_spec.init_containers(pod))
     if container.has_succeeded:
         return policy == "Always" and not is_init
     return policy != "Never"
@@ -83,7 +84,7 @@ def waits_for_image(record: Record, spec: Spec) -> bool:
 
 def image_arrived(pod: Spec, record: Record, images: Collection[str]) -> Record:
     """The containers that wait for one of these images are tried again at once."""
-    for spec in model.all_containers(pod):
+    for spec in pod_spec.all_containers(pod):
         if spec.get("image", "") in images and waits_for_image(record, spec):
             record = replaced(record, str(spec["name"]), retry_at=0.0)
     return record

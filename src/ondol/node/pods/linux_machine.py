@@ -15,10 +15,10 @@ import anyio.to_thread
 
 from ondol.api import objects
 from ondol.base import errors, files, log
-from ondol.node import linux
+from ondol.node import linux, pod_spec
 from ondol.node.images import rootfs
 from ondol.node.network import sandbox
-from ondol.node.pods import container_setup, model, sandbox_setup, staging, storage
+from ondol.node.pods import container_setup, sandbox_setup, staging, storage
 from ondol.node.pods.engines import Engines
 from ondol.node.pods.machine import Created
 from ondol.node.pods.model import Attempt, Record, Spec
@@ -71,7 +71,7 @@ class LinuxMachine:
             return
         sources, tokens = await engines.sources.of(pod), await engines.sources.tokens(pod)
         inputs = Inputs(pod, sources, engines.pod_facts(record), tokens)
-        group, revision = model.fs_group(pod), str(int(engines.clock.now() * 1e6))
+        group, revision = pod_spec.fs_group(pod), str(int(engines.clock.now() * 1e6))
         folders = container_setup.volume_folders(engines, pod)
         volumes = [(registry.of(spec), Place(folders[str(spec["name"])], group, revision)) for spec in specs]
         contents = [(volume, place, volume.resolve(inputs)) for volume, place in volumes]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 
 from ondol.api import objects
+from ondol.node import pod_spec
 from ondol.node.runtime.port import Exit, Handle
 
 Spec = Mapping[str, Any]
@@ -146,41 +147,9 @@ class Facts:
     """The running containers that are to be restarted, by name."""
 
 
-def init_containers(pod: Spec) -> list[Spec]:
-    return list(objects.spec(pod).get("initContainers") or ())
-
-
-def app_containers(pod: Spec) -> list[Spec]:
-    return list(objects.spec(pod).get("containers") or ())
-
-
-def all_containers(pod: Spec) -> Iterator[Spec]:
-    yield from init_containers(pod)
-    yield from app_containers(pod)
-
-
-def identity(pod: Spec, container: Spec, name: str) -> Any:
-    """A field of the container's security context, else of the pod's."""
-    general = objects.spec(pod).get("securityContext") or {}
-    return (container.get("securityContext") or {}).get(name, general.get(name))
-
-
-def fs_group(pod: Spec) -> int | None:
-    """Whose group the pod's volumes are."""
-    value = (objects.spec(pod).get("securityContext") or {}).get("fsGroup")
-    return None if value is None else int(value)
-
-
-def only_user(pod: Spec) -> int | None:
-    """The `runAsUser` of all its containers, if each has one and all have the same."""
-    users = {identity(pod, container, "runAsUser") for container in all_containers(pod)}
-    (user,) = users if len(users) == 1 else (None,)
-    return None if user is None else int(user)
-
-
 def field_path(pod: Spec, name: str) -> str:
     """Where a container stands in its pod, as events name it."""
-    is_init = any(container["name"] == name for container in init_containers(pod))
+    is_init = any(container["name"] == name for container in pod_spec.init_containers(pod))
     return f"spec.{'initContainers' if is_init else 'containers'}{{{name}}}"
 
 

@@ -16,6 +16,7 @@ from ondol.base import clock as time
 from ondol.base import errors
 from ondol.base.clock import Clock
 from ondol.client import Client
+from ondol.node import value_sources
 from ondol.node.pods import env
 from ondol.node.pods.model import Spec
 from ondol.node.volumes import registry
@@ -146,12 +147,12 @@ class Sources:
         self.config_maps.start(tasks)
         self.secrets.start(tasks)
 
-    async def of(self, pod: Spec) -> env.Sources:
+    async def of(self, pod: Spec) -> value_sources.Sources:
         """Every ConfigMap and Secret the pod refers to; those it mounts are followed."""
         namespace = objects.namespace(pod)
         maps, secrets = pod_references.of(objects.spec(pod))
         mounted = pod_references.of_volumes(objects.spec(pod))
-        return env.Sources(
+        return value_sources.Sources(
             {
                 name: await self.config_maps.get(Key(namespace, name), follow=name in mounted.config_maps)
                 for name in maps

@@ -13,6 +13,7 @@ import msgspec
 from ondol.api import objects
 from ondol.api.objects import Object
 from ondol.base import log
+from ondol.node import pod_spec
 from ondol.node.pods import decide, lifecycle, model
 from ondol.node.pods.host import Host
 from ondol.node.pods.model import Record, Spec
@@ -45,7 +46,7 @@ class TrackedPod:
     # The object
 
     def spec_of(self, name: str) -> Spec:
-        return next(c for c in model.all_containers(self.pod) if c["name"] == name)
+        return next(c for c in pod_spec.all_containers(self.pod) if c["name"] == name)
 
     @property
     def is_ending(self) -> bool:

@@ -15,6 +15,7 @@ from ondol.api import conditions, objects, resources
 from ondol.api.objects import Object
 from ondol.base import errors
 from ondol.contracts import mesh
+from ondol.node import pod_spec
 from ondol.node.pods import decide, lifecycle, model, planning, status, sysctls
 from ondol.node.pods.decide import Action
 from ondol.node.pods.host import Host
@@ -89,7 +90,7 @@ class PodWorker:
 
     def awaited_images(self) -> set[str]:
         """The images that its containers wait for, each in vain so far."""
-        specs = model.all_containers(self.pod)
+        specs = pod_spec.all_containers(self.pod)
         return {str(spec["image"]) for spec in specs if lifecycle.waits_for_image(self.record, spec)}
 
     def images_arrived(self, images: Collection[str]) -> None:
@@ -179,7 +180,9 @@ class PodWorker:
             host_ip=self._host.config.host_ip,
             now=self._host.clock.now(),
             previous=tracked.statuses.conditions,
-            is_starting=not self._steps.busy.isdisjoint(c["name"] for c in model.all_containers(tracked.pod)),
+            is_starting=not self._steps.busy.isdisjoint(
+                c["name"] for c in pod_spec.all_containers(tracked.pod)
+            ),
         )
 
     # Steps

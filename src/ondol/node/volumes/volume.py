@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from ondol.base import errors
-from ondol.node import linux
-from ondol.node.pods import env
+from ondol.node import linux, value_sources
 
 Spec: TypeAlias = Mapping[str, Any]
 
@@ -46,8 +45,8 @@ class Inputs:
     """What the files of a pod's volumes are made from."""
 
     pod: Spec
-    sources: env.Sources
-    facts: env.PodFacts
+    sources: value_sources.Sources
+    facts: value_sources.PodFacts
     tokens: Mapping[TokenRequest, str] = field(default_factory=dict)
 
 
