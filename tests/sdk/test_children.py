@@ -50,7 +50,7 @@ async def exists(client: Client, name: str) -> bool:
 
 
 async def test_a_settled_child_costs_no_request() -> None:
-    """Until it is wished for otherwise, or changed by another hand."""
+    """Until another one is desired, or it is changed by another hand."""
     async with server() as (client, world):
         parent = await config_map(client, "parent")
         memory = Children(client, field_manager="keeper")

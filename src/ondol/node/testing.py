@@ -341,4 +341,4 @@ class SimulatedNode:
             task_status.started(workers)
             while True:
                 await manager.clock.sleep(self.config.housekeeping_interval_s)
-                await workers.keep_house()
+                await workers.housekeeping()

@@ -45,7 +45,7 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The wish: replicas, who serves, and the words for the Active condition."""
+    """What is desired: replicas, who serves, and the words for the Active condition."""
 
     replicas: int
     mode: Mode
@@ -57,7 +57,7 @@ class Plan:
 
 
 def plan(facts: Facts) -> Plan:
-    """The wish for this moment; asking again later with newer facts is always safe."""
+    """The plan for this moment; asking again later with newer facts is always safe."""
     if not facts.initialized:
         return _initial(facts)
     replicas = _desired_replicas(facts)

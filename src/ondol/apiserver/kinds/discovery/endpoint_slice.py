@@ -1,4 +1,4 @@
-"""EndpointSlices: everything in them is wish, nothing is status."""
+"""EndpointSlices: everything in them is desired state, nothing is status."""
 
 from __future__ import annotations
 
