@@ -110,7 +110,7 @@ async def test_nothing_is_taken_that_the_cache_has_not_seen() -> None:
             {"metadata": {"name": "child", "namespace": "default"}, "data": {"k": "user"}},
         )
         family = Children(client, field_manager="k").of(parent)
-        with pytest.raises(children.NotOwned):
+        with pytest.raises(children.NotOwned, match="exists and has no controller"):
             await family.apply(resources.CONFIG_MAP, child(parent, k="ours"), None)
         assert await client.get(resources.CONFIG_MAP, "child", "default") == of_user
         adopting = Children(client, field_manager="k", adopts=True)

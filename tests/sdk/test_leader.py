@@ -78,10 +78,10 @@ class FarClient(Client):
         await self._network.pass_through()
         return self._server.read()
 
-    async def create(self, _: Resource, obj: Object, *__: object, **___: object) -> Object:
+    async def create(self, resource: Resource, obj: Object, *_: object, **__: object) -> Object:  # noqa: ARG002 - as in Client
         return await self._write(obj)
 
-    async def update(self, _: Resource, obj: Object, **__: object) -> Object:
+    async def update(self, resource: Resource, obj: Object, **_: object) -> Object:  # noqa: ARG002 - likewise
         return await self._write(obj)
 
     async def _write(self, lease: Object) -> Object:

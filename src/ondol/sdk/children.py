@@ -132,8 +132,10 @@ class Family:
     def _require_own(self, resource: Resource, live: Object) -> None:
         if objects.is_controlled_by(live, self._parent):
             return
-        if objects.controller_of(live) is not None or not self._children.adopts:
+        if objects.controller_of(live) is not None:
             raise NotOwned(f"{resource.kind} {objects.key(live)} belongs to another controller")
+        if not self._children.adopts:
+            raise NotOwned(f"{resource.kind} {objects.key(live)} exists and has no controller")
 
 
 async def delete(

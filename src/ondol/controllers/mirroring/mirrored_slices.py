@@ -53,11 +53,9 @@ def documents(endpoints: Object, existing: Iterable[Object]) -> list[Object]:
 
 def is_current(each: Object, document: Object) -> bool:
     """Whether a slice that exists says what the document says."""
-    return (
-        each.get("endpoints") == document["endpoints"]
-        and dict(objects.labels(each)) == document["metadata"]["labels"]
-        and dict(objects.annotations(each)) == document["metadata"]["annotations"]
-    )
+    same_labels = objects.labels(each) == objects.labels(document)
+    same_annotations = objects.annotations(each) == objects.annotations(document)
+    return same_labels and same_annotations and bool(each.get("endpoints") == document["endpoints"])
 
 
 def _slices(endpoints: Object) -> dict[str, _Slice]:
