@@ -40,7 +40,7 @@ async def run(core: Core) -> None:
     for name in NAMESPACES:
         await _ensure(core, resources.NAMESPACE, {"metadata": {"name": name}})
         if not objects.is_deleting(core.lookup(resources.NAMESPACE, "", name) or {}):
-            await furnish(core, name)
+            await ensure_namespace_objects(core, name)
     for priority_class in priority_classes.system():
         await _ensure(core, resources.PRIORITY_CLASS, priority_class)
     for role in core.cluster_roles:
@@ -108,7 +108,7 @@ def _revisions(core: Core, places: Iterable[tuple[str, str]]) -> list[int]:
     return [record.revision if record is not None else 0 for record in records]
 
 
-async def furnish(core: Core, namespace: str) -> None:
+async def ensure_namespace_objects(core: Core, namespace: str) -> None:
     """Give a namespace its default service account and the authority's certificate."""
     place = {"namespace": namespace}
     await _ensure(core, resources.SERVICE_ACCOUNT, {"metadata": {"name": DEFAULT, **place}})

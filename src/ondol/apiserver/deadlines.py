@@ -14,6 +14,7 @@ from typing import Self
 import anyio
 
 from ondol.base.clock import Clock
+from ondol.base.signal import Signal
 
 
 class Deadlines:
@@ -24,7 +25,7 @@ class Deadlines:
         self._due: dict[anyio.CancelScope, float] = {}
         self._next = math.inf
         """When `run` looks again; no entry that has not been looked at is due before."""
-        self._is_earlier = anyio.Event()
+        self._earlier = Signal()
 
     def fail_after(self, seconds: float) -> Deadline:
         """A block that raises `TimeoutError` if it takes longer; not sooner, and not much later."""
@@ -33,7 +34,7 @@ class Deadlines:
     def set(self, scope: anyio.CancelScope, at: float) -> None:
         self._due[scope] = at
         if at < self._next:
-            self._is_earlier.set()
+            self._earlier.set()
 
     def remove(self, scope: anyio.CancelScope) -> None:
         del self._due[scope]
@@ -50,9 +51,9 @@ class Deadlines:
                 if at <= now:
                     scope.cancel()
             self._next = min((at for at in self._due.values() if at > now), default=math.inf)
-            self._is_earlier = anyio.Event()
+            self._earlier.clear()
             with self._clock.move_on_after(self._next - now):
-                await self._is_earlier.wait()
+                await self._earlier.wait()
 
 
 class Deadline:

@@ -77,9 +77,9 @@ class Strategy:
 
     def _count(self, new: Object, old: Object) -> None:
         was = int(old["metadata"].get("generation") or 0)
-        new["metadata"]["generation"] = was + 1 if self.wish(new) != self.wish(old) else was
+        new["metadata"]["generation"] = was + 1 if self.desired_state(new) != self.desired_state(old) else was
 
-    def wish(self, obj: Object) -> Object:
+    def desired_state(self, obj: Object) -> Object:
         """The part whose changes are counted as generations."""
         return {k: v for k, v in obj.items() if k not in ("metadata", "status", "apiVersion", "kind")}
 

@@ -12,12 +12,11 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, Final
 
-import anyio
-
 from ondol.api import conditions, objects, resources
 from ondol.api.objects import Key, Object, Resource
 from ondol.base import errors, log
 from ondol.base.memo import Memo
+from ondol.base.signal import Signal
 from ondol.contracts import mesh
 from ondol.mesh import conditions as written
 from ondol.mesh import definitions, persistence, server
@@ -63,7 +62,7 @@ class Mesh:
         self._refused_pods: dict[Key, str] = {}
         self._running: Mapping[types.Origin, bool] = {}
         self._conditions = Memo()
-        self._changed = anyio.Event()
+        self._changed = Signal()
         self._log = log.get("mesh")
         self._persisted = persistence.load(config.state_file)
         self._acceptance.restore(self._persisted)
@@ -119,7 +118,8 @@ class Mesh:
         """
         clock = self._manager.clock
         while True:
-            self._changed, began = anyio.Event(), clock.monotonic()
+            self._changed.clear()
+            began = clock.monotonic()
             self._translate()
             await clock.sleep(max(self._config.debounce_s, clock.monotonic() - began))
             await self._changed.wait()
@@ -186,7 +186,7 @@ class Mesh:
 
     def _try_next(self) -> None:
         """Give the next suspect its try, unless what is served is about to change for another reason."""
-        steady = self.hub.settled and not self._changed.is_set()
+        steady = self.hub.settled and not self._changed.is_set
         if steady and self._acceptance.next_trial(self._translation.snapshot):
             self._changed.set()
 

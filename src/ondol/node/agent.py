@@ -238,7 +238,7 @@ class Agent:
             tasks.start_soon(node.keep)
             self._services.changed()
             tasks.start_soon(self._services.keep)
-            tasks.start_soon(self._keep_house)
+            tasks.start_soon(self._housekeeping)
             # The first pod does not wait for the filter that most containers have.
             usual = seccomp.default(spec.DEFAULT_CAPABILITIES)
             tasks.start_soon(anyio.to_thread.run_sync, bpf.compiled, usual)
@@ -256,13 +256,13 @@ class Agent:
 
     # House-keeping
 
-    async def _keep_house(self) -> None:
+    async def _housekeeping(self) -> None:
         collected_at_s = self._host.clock.monotonic()
         while True:
             await self._host.clock.sleep(self._host.config.housekeeping_interval_s)
             await self._services.look_again()
             await anyio.to_thread.run_sync(self._engines.reserve.take)
-            await self._workers.keep_house()
+            await self._workers.housekeeping()
             if self._host.clock.monotonic() - collected_at_s >= _COLLECTION_INTERVAL_S:
                 await self._collect_layers()
                 collected_at_s = self._host.clock.monotonic()

@@ -10,14 +10,13 @@ import functools
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Final
 
-import anyio
-
 from ondol import sdk
 from ondol.api import conditions, objects, resources
 from ondol.api.objects import Key, Object, Resource
 from ondol.base import errors, host_ports, log
 from ondol.base.host_ports import HostPort
 from ondol.base.memo import Memo
+from ondol.base.signal import Signal
 from ondol.contracts import mesh
 from ondol.node.network import claims, local, service_table, services
 from ondol.node.network.claims import Grant, Loss, Settlement
@@ -52,7 +51,7 @@ class ServiceRules:
         self._pods = pods
         self._slices = slices
         self._in_use = in_use
-        self._changed = anyio.Event()
+        self._changed = Signal()
         self._kernel = kernel or KernelTable()
         self._served_here: dict[Key, frozenset[HostPort]] = {}
         """Where the endpoints of a slice at the node's own address listen, for slices that have some."""
@@ -90,7 +89,7 @@ class ServiceRules:
         while True:
             await self._changed.wait()
             await self._host.clock.sleep(_DEBOUNCE_S)
-            self._changed = anyio.Event()
+            self._changed.clear()
             settlement = self._settlement()
             if not await self._program(settlement):
                 await self._host.clock.sleep(_RETRY_S)

@@ -31,6 +31,7 @@ from anyio.abc import TaskStatus
 from ondol import sdk
 from ondol.api import objects, resources
 from ondol.base.clock import Clock
+from ondol.base.signal import Signal
 from ondol.node import pod_spec, value_sources
 from ondol.node.config import NodeConfig
 from ondol.node.images.images import ImageUnavailable
@@ -65,7 +66,7 @@ class _Process:
     started_at: float = math.inf
     ends_at: float = math.inf
     code: int = 0
-    changed: anyio.Event = field(default_factory=anyio.Event)
+    changed: Signal = field(default_factory=Signal)
 
 
 class FakeRuntime:
@@ -116,14 +117,13 @@ class FakeRuntime:
         if ends_at < process.ends_at:
             process.ends_at, process.code = ends_at, code
             process.changed.set()
-            process.changed = anyio.Event()
 
     async def wait(self, handle: Handle) -> Exit:
         process = self._processes.get(handle.id)
         if process is None:
             return Exit(_KILLED, oom_killed=False, finished_at=self._clock.now())
         while (left_s := process.ends_at - self._clock.now()) > 0:
-            changed = process.changed
+            changed = process.changed.next
             with self._clock.move_on_after(left_s):
                 await changed.wait()
         return Exit(process.code, oom_killed=False, finished_at=process.ends_at)
@@ -337,4 +337,4 @@ class SimulatedNode:
             task_status.started(workers)
             while True:
                 await manager.clock.sleep(self.config.housekeeping_interval_s)
-                await workers.keep_house()
+                await workers.housekeeping()

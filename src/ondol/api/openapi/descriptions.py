@@ -31,7 +31,7 @@ _EVERYWHERE: Final = {
     "apiVersion": API_VERSION,
     "kind": KIND,
     "metadata": METADATA,
-    "spec": "What is wished for.",
+    "spec": "The desired state.",
     "status": "What was last seen of it. Written by the system.",
 }
 
@@ -129,7 +129,7 @@ FIELDS: Final[Mapping[str, Mapping[str, str]]] = {
         "deletionTimestamp": "When the object, whose deletion was asked for, is expected to be gone.",
         "finalizers": "Who has still to clean up before the object can go.",
         "generateName": "What a name that the server makes up begins with.",
-        "generation": "Counts the changes of what is wished for.",
+        "generation": "Counts the changes of the desired state.",
         "labels": "Keys and values to select objects by.",
         "managedFields": "Who wrote which fields, kept by the server.",
         "name": "The object's name, unique among its kind in its namespace. It cannot be changed.",

@@ -68,9 +68,9 @@ class Steps:
                 return
 
     async def _back_off(self, name: str, error: Exception) -> None:
-        """Wait longer after each failure in a row, or until there is reason to hurry."""
+        """Wait longer after each failure in a row, or until news ask for a try now."""
         failures = self._failures[name] = self._failures.get(name, 0) + 1
         self._tracked.log.warning("step_failed", step=name, error=str(error), failures=failures)
-        hurry = self._tracked.hurry
+        retry = self._tracked.retry
         with self._tracked.host.clock.move_on_after(BACKOFF.delay_s(failures)):
-            await hurry.wait()
+            await retry.wait()

@@ -72,7 +72,7 @@ class PodWorker:
         if downward_api.projected_metadata(pod) != downward_api.projected_metadata(tracked.pod):
             self._are_volumes_stale = True
         tracked.pod = pod
-        tracked.hurry_up() if is_deleted else tracked.touch()
+        tracked.retry_now() if is_deleted else tracked.touch()
 
     def vanish(self) -> None:
         """The object was removed from the API: stop everything, without a status to write."""
@@ -86,7 +86,7 @@ class PodWorker:
     def refresh_volumes(self) -> None:
         """Something the pod refers to has changed."""
         self._are_volumes_stale = True
-        self._tracked.hurry_up()
+        self._tracked.retry_now()
 
     def awaited_images(self) -> set[str]:
         """The images that its containers wait for, each in vain so far."""

@@ -144,7 +144,7 @@ class PodWorkers:
 
     # House-keeping
 
-    async def keep_house(self) -> None:
+    async def housekeeping(self) -> None:
         """One turn: logs, storage, records a full disk had no room for, sources nobody uses any more."""
         for worker in self:
             worker.save_again()

@@ -75,9 +75,12 @@ class World:
             raise
 
     def manager(self, identity: str = "test-manager") -> Manager:
-        """A manager that reaches the server through the world's faults; not started yet."""
+        """A manager that reaches the server through the world's faults; not started yet.
+
+        Who changes a document of its informers, which are shared, gets a `TypeError`.
+        """
         client = Client(self.transport, field_manager=identity, clock=self.clock)
-        return Manager(client, clock=self.clock, rng=self.rng, identity=identity)
+        return Manager(client, clock=self.clock, rng=self.rng, identity=identity, frozen=True)
 
     async def start(self, *parts: Manager | Operator[Any]) -> Manager:
         """Run managers; operators are given one manager of their own, which is returned."""

@@ -22,9 +22,9 @@ class Deployment(Workload):
 
     status_reset: ClassVar[FieldSet] = {"f:spec": {}, "f:metadata": {"f:labels": {}}}
 
-    def wish(self, obj: Object) -> Object:
+    def desired_state(self, obj: Object) -> Object:
         """Its annotations too: those of its ReplicaSets follow them."""
-        return {**super().wish(obj), "annotations": objects.annotations(obj)}
+        return {**super().desired_state(obj), "annotations": objects.annotations(obj)}
 
 
 KIND: Final = Kind(
