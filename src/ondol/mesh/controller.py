@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import anyio
 
-from ondol.api import conditions, objects, resources
+from ondol.api import conditions, objects, pods, resources
 from ondol.api.objects import Key, Object, Resource
 from ondol.base import errors, log
 from ondol.base.memo import Memo
@@ -351,8 +351,7 @@ class Mesh:
 
 
 def _has_sandbox(pod: Object) -> bool:
-    ended = objects.status(pod).get("phase") in ("Succeeded", "Failed")
-    return ended or conditions.is_true(pod, mesh.SANDBOX_READY)
+    return pods.is_terminal(pod) or conditions.is_true(pod, mesh.SANDBOX_READY)
 
 
 def _pod_matters(pod: Object | None) -> tuple[Any, ...] | None:
@@ -362,7 +361,7 @@ def _pod_matters(pod: Object | None) -> tuple[Any, ...] | None:
     return (
         objects.uid(pod),
         objects.labels(pod),
-        objects.status(pod).get("phase") in ("Succeeded", "Failed"),
+        pods.is_terminal(pod),
         conditions.is_true(pod, mesh.SANDBOX_READY),
     )
 

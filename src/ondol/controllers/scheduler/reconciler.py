@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from typing import Any, Final
 
-from ondol.api import conditions, objects, resources
+from ondol.api import conditions, objects, pods, resources
 from ondol.api.objects import Key, Object
 from ondol.base import errors
 from ondol.base.host_ports import HostPort
 from ondol.controllers.scheduler import filters
 from ondol.controllers.scheduler.accounts import Accounts
-from ondol.controllers.workloads import pods
 from ondol.sdk import Controller, Manager, Result
 from ondol.sdk.status import Writer
 

@@ -1,7 +1,7 @@
-"""What controllers ask about a pod: is it alive, ready, available, and whose is it.
+"""What is asked about a pod: is it alive, ready, available, and whose is it.
 
-Pure facts read from the document, in the words of Kubernetes' `podutil`; used by the workload
-controllers, endpoints and the scheduler.
+Pure facts read from the document, in the words of Kubernetes' `podutil`; used by whoever looks at pods:
+controllers, the node, the mesh, the API server.
 """
 
 from __future__ import annotations
