@@ -185,9 +185,13 @@ class FakeMachine:
         """How long it takes to see whether an image is here."""
         self.working_s = 0.01
         """How long everything else takes."""
+        self.adopting_s = 0.0
+        """How long a new agent takes to sort out what it finds."""
         self.image_revision = 0
         self.failures: dict[str, int] = {}
         """How often `sandbox` or `volumes` is still to fail."""
+        self.defects = 0
+        """How often a sandbox is still to end its pod's worker by an error that nobody expects."""
 
     def add_image(self, reference: str) -> None:
         self._images.add(reference)
@@ -204,6 +208,9 @@ class FakeMachine:
 
     async def set_up_sandbox(self, pod: Spec, *, redirect: bool) -> str:  # noqa: ARG002 - there is no proxy
         await self._clock.sleep(self.working_s)
+        if self.defects > 0:
+            self.defects -= 1
+            raise RuntimeError("injected: a defect")
         self._may_fail("sandbox")
         uid = objects.uid(pod)
         if uid not in self.sandboxes:
@@ -259,6 +266,7 @@ class FakeMachine:
         self._records.forget(uid)
 
     async def adopt(self, records: Mapping[str, Record], pods: Collection[str]) -> None:
+        await self._clock.sleep(self.adopting_s)
         attempts = [each.current for record in records.values() for each in record.containers.values()]
         current = {attempt.id for attempt in attempts if attempt is not None and attempt.exit is None}
         for identity in self._runtime.container_ids():
