@@ -15,6 +15,7 @@ import anyio.to_thread
 
 from ondol.api import objects
 from ondol.node import linux, paths
+from ondol.node.config import NodeConfig
 from ondol.node.images import images, rootfs
 from ondol.node.network import sandbox
 from ondol.node.pods import env, etc, model, planning, sandbox_setup, staging
@@ -135,9 +136,9 @@ def _namespaces(engines: Engines, pod: Spec, run: _Run) -> dict[str, str]:
 
 def volume_folders(engines: Engines, pod: Spec) -> dict[str, Path]:
     """Where each volume of the pod is, by its name."""
-    own = engines.config.pod_dir(objects.uid(pod)) / "volumes"
+    own, uid = engines.config.volume_dir, objects.uid(pod)
     volumes = objects.spec(pod).get("volumes") or ()
-    return {str(v["name"]): registry.of(v).folder(own / str(v["name"])) for v in volumes}
+    return {str(v["name"]): registry.of(v).folder(own(uid, str(v["name"]))) for v in volumes}
 
 
 def _mounts(
@@ -150,10 +151,10 @@ def _mounts(
         place = _staged(source, path, staged) if path else source
         mounts.append(planning.bind(mount, place, is_read_only=volumes[mount["name"]].is_read_only))
     taken = {mount["destination"] for mount in mounts}
-    folder = engines.config.pod_dir(objects.uid(pod))
+    config, uid = engines.config, objects.uid(pod)
     own = [name for name in ("hosts", "resolv.conf", "hostname") if f"/etc/{name}" not in taken]
-    mounts += [spec.bind(str(folder / "etc" / name), f"/etc/{name}") for name in own]
-    message = termination_file(folder, container, run.number)
+    mounts += [spec.bind(str(config.etc_dir(uid) / name), f"/etc/{name}") for name in own]
+    message = termination_file(config, uid, container["name"], run.number)
     message.parent.mkdir(parents=True, exist_ok=True)
     message.touch()
     message.chmod(0o666)
@@ -165,6 +166,6 @@ def _staged(source: str, path: str, staged: staging.Staging) -> str:
         return str(staged.put(descriptor))
 
 
-def termination_file(folder: Path, container: Spec, number: int) -> Path:
-    """Where one run of a container may leave its last words; `folder` is the pod's."""
-    return folder / str(container["name"]) / f"{number}.termination"
+def termination_file(config: NodeConfig, uid: str, container: str, number: int) -> Path:
+    """Where one run of a container may leave its last words."""
+    return config.container_dir(uid, container) / f"{number}.termination"

@@ -93,7 +93,7 @@ class LinuxMachine:
 
     async def measured(self, pod: Spec, record: Record) -> Usage:
         config, roots = self._engines.config, self._engines.roots
-        return await storage.measured(config.pod_dir(record.uid), roots.root, pod, record)
+        return await storage.measured(config, roots.root, pod, record)
 
     # Containers
 
@@ -106,7 +106,7 @@ class LinuxMachine:
 
     def termination_message(self, pod: Spec, container: Spec, attempt: Attempt) -> str:
         config, uid = self._engines.config, objects.uid(pod)
-        file = container_setup.termination_file(config.pod_dir(uid), container, attempt.number)
+        file = container_setup.termination_file(config, uid, container["name"], attempt.number)
         message = files.tail(file, _MESSAGE_MAX)
         is_failed = attempt.exit is not None and attempt.exit.code != 0
         if not message and container.get("terminationMessagePolicy") == "FallbackToLogsOnError" and is_failed:
@@ -117,7 +117,7 @@ class LinuxMachine:
         return message.decode(errors="replace")
 
     def forget_attempt(self, uid: str, name: str, number: int) -> None:
-        for file in (self._engines.config.pod_dir(uid) / name).glob(f"{number}.*"):
+        for file in self._engines.config.container_dir(uid, name).glob(f"{number}.*"):
             file.unlink()
 
     # Images

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from enum import Enum
+from typing import Any, TypeAlias
 
 import msgspec
 
@@ -119,6 +120,33 @@ class Record(msgspec.Struct, frozen=True):
         )
 
 
+class PodStep(Enum):
+    """A step of the pod as a whole. No string: containers may have any of these names."""
+
+    SANDBOX = "sandbox"
+    VOLUMES = "volumes"
+    REFRESH = "refresh"
+    TEARDOWN = "teardown"
+    FINISH = "finish"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerStep:
+    """A step of one container: it is created, started or stopped, or one of its runs is noted."""
+
+    container: str
+    part: str = "container"
+
+    def __str__(self) -> str:
+        return f"{self.part} {self.container}"
+
+
+Step: TypeAlias = PodStep | ContainerStep
+
+
 @dataclass(frozen=True, slots=True)
 class Unhealthy:
     """A running container whose startup or liveness probe has failed for good."""
@@ -138,8 +166,8 @@ class Facts:
     is_gate_open: bool = True
     is_proxy_gone: bool = True
     """No proxy still listens in a sandbox the pod had before."""
-    busy: frozenset[str] = frozenset()
-    """Containers being created, started or stopped, `sandbox` and `volumes` while they are made."""
+    busy: frozenset[Step] = frozenset()
+    """The steps that run or wait for their next try."""
     are_volumes_stale: bool = False
     """Something that volumes show has changed since their content was written."""
     unhealthy: Mapping[str, Unhealthy] = field(default_factory=dict)

@@ -19,7 +19,7 @@ from ondol.node.pods import decide, lifecycle, model, planning, status, sysctls
 from ondol.node.pods.decide import Action
 from ondol.node.pods.host import Host
 from ondol.node.pods.mesh_gate import MeshGate
-from ondol.node.pods.model import Record
+from ondol.node.pods.model import ContainerStep, PodStep, Record
 from ondol.node.pods.running import RunningContainers
 from ondol.node.pods.starting import Starting
 from ondol.node.pods.steps import Steps
@@ -140,7 +140,7 @@ class PodWorker:
 
     def _next_refresh(self) -> float | None:
         """When a token is to be renewed; nobody waits for one that is being renewed or is tried again."""
-        is_under_way = self._are_volumes_stale or "refresh" in self._steps.busy
+        is_under_way = self._are_volumes_stale or PodStep.REFRESH in self._steps.busy
         return None if is_under_way else self._host.sources.next_refresh(self.pod)
 
     async def _facts(self) -> model.Facts:
@@ -179,7 +179,7 @@ class PodWorker:
             host_ip=self._host.config.host_ip,
             now=self._host.clock.now(),
             previous=tracked.statuses.conditions,
-            is_starting=not self._steps.busy.isdisjoint(c["name"] for c in model.all_containers(tracked.pod)),
+            is_starting=any(isinstance(step, ContainerStep) for step in self._steps.busy),
         )
 
     # Steps
@@ -188,23 +188,26 @@ class PodWorker:
         begin = self._steps.begin
         match action:
             case decide.SetUpSandbox():
-                begin("sandbox", self._set_up_sandbox)
+                begin(PodStep.SANDBOX, self._set_up_sandbox)
             case decide.PrepareVolumes():
-                begin("volumes", self._prepare_volumes)
+                begin(PodStep.VOLUMES, self._prepare_volumes)
             case decide.RefreshVolumes():
-                begin("refresh", self._refresh)
+                begin(PodStep.REFRESH, self._refresh)
             case decide.Create(name):
-                begin(name, lambda: self._starting.create(name))
+                begin(ContainerStep(name), lambda: self._starting.create(name))
             case decide.Start(name):
-                begin(name, lambda: self._starting.start(name))
+                begin(ContainerStep(name), lambda: self._starting.start(name))
             case decide.Stop(name, grace_s, why):
-                begin(name, lambda: self._stopping.stop(name, grace_s, why or f"Stopping container {name}"))
+                begin(
+                    ContainerStep(name),
+                    lambda: self._stopping.stop(name, grace_s, why or f"Stopping container {name}"),
+                )
             case decide.Fail(reason, message):
                 self._tracked.fail(reason, message)
             case decide.TearDown():
-                begin("teardown", self._tear_down)
+                begin(PodStep.TEARDOWN, self._tear_down)
             case decide.Finish():
-                begin("finish", self._finish)
+                begin(PodStep.FINISH, self._finish)
 
     async def _set_up_sandbox(self) -> None:
         tracked = self._tracked
