@@ -311,13 +311,22 @@ class Mesh:
     # What the mesh makes itself
 
     async def make_default_gateway(self) -> None:
-        """Create the Gateway for the ingress port once; whoever deletes or changes it is left alone."""
-        desired = definitions.default_gateway(self._config.ingress_namespace)
+        """Create the Gateway for the ingress port once; whoever deletes or changes it is left alone.
+
+        That it was made is a mark of its namespace, which outlives this process as it outlives the Gateway.
+        """
         namespace = self._config.ingress_namespace
+        desired = definitions.default_gateway(namespace)
+        mark = {"metadata": {"annotations": {definitions.DEFAULT_GATEWAY_MADE: "true"}}}
+        client = self._manager.client
 
         async def make() -> None:
+            home = await client.get(resources.NAMESPACE, namespace)
+            if definitions.DEFAULT_GATEWAY_MADE in objects.annotations(home):
+                return
             with suppress(errors.AlreadyExists):
-                await self._manager.client.create(mesh.GATEWAY, desired, namespace)
+                await client.create(mesh.GATEWAY, desired, namespace)
+            await client.patch(resources.NAMESPACE, namespace, patch=mark, patch_type=PatchType.MERGE)
 
         await self._persist(make)
 
