@@ -92,7 +92,8 @@ class Reconciler:
             await self._client.create(resources.POD, binding, namespace, subresource="binding", name=name)
         except errors.ApiError as error:
             current = self._pods.lister.get(objects.key(pod))
-            if current is None or not pods.node_name(current):
+            is_same = current is not None and objects.uid(current) == objects.uid(pod)
+            if not (is_same and pods.node_name(current or {})):
                 self._accounts.forget(pod)
             if isinstance(error, errors.NotFound | errors.Conflict):
                 return  # gone, or bound by somebody else: the watch tells

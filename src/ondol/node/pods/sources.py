@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
 import anyio
@@ -75,26 +75,49 @@ class Referenced:
         obj = await _ask(self._manager.client, self._resource, key)
         is_fixed = obj is not None and obj.get("immutable") is True
         if follow and not is_fixed and key not in self._followed and self._tasks is not None:
-            self._follow(self._tasks, key, objects.resource_version(obj) if obj is not None else "")
+            self._follow(self._tasks, key)
+        if followed := self._followed.get(key):
+            return self._read(followed, key, obj)
         return obj
 
-    def _follow(self, tasks: TaskGroup, key: Key, version: str) -> None:
-        """Hear of what differs from this version, which was read."""
+    def _read(self, followed: _Followed, key: Key, obj: Object | None) -> Object | None:
+        """The newer of what was answered and what is followed by now; news of the older may be over."""
+        informer, version = followed.informer, objects.resource_version(obj or {})
+        if not informer.synced:
+            followed.answers.append(obj)
+            return obj
+        cached = informer.lister.get(key)
+        is_newer = version.isdigit() and int(version) > informer.revision
+        return obj if is_newer else cached
+
+    def _follow(self, tasks: TaskGroup, key: Key) -> None:
+        """Hear of what differs from what was answered before."""
 
         def changed(old: Object | None, new: Object | None) -> None:
-            if old is None and new is not None and objects.resource_version(new) == version:
-                return
-            for handler in self._handlers:
-                handler(old, new)
+            if followed.informer.synced:
+                self._tell(old, new)
+
+        def synced() -> None:
+            """Nothing was heard of until now: not of a change since an answer, nor of a deletion."""
+            current = followed.informer.lister.get(key)
+            stale = [each for each in followed.answers if _version(each) != _version(current)]
+            if stale:
+                self._tell(stale[0], current)
+            followed.answers.clear()
 
         selection = Selection(self._resource, key.namespace, field_selector=f"metadata.name={key.name}")
         informer = sdk.Informer(
             self._manager.client, selection, clock=self._manager.clock, rng=self._manager.rng
         )
         informer.add_handler(changed)
+        informer.when(lambda: True, synced)
         followed = _Followed(informer, anyio.CancelScope(), self._manager.clock.monotonic())
         self._followed[key] = followed
         tasks.start_soon(_run, followed, self._manager.clock)
+
+    def _tell(self, old: Object | None, new: Object | None) -> None:
+        for handler in self._handlers:
+            handler(old, new)
 
     def keep(self, used: Collection[Key]) -> None:
         """Let go of what has not been used for a while and is not among these keys."""
@@ -112,6 +135,12 @@ class _Followed:
     informer: sdk.Informer
     scope: anyio.CancelScope
     used_at: float
+    answers: list[Object | None] = field(default_factory=list)
+    """What was read before the watch could tell of its changes."""
+
+
+def _version(obj: Object | None) -> str:
+    return objects.resource_version(obj or {})
 
 
 async def _run(followed: _Followed, clock: Clock) -> None:
