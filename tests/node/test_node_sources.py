@@ -118,12 +118,12 @@ async def test_what_nobody_mounts_any_more_is_let_go(world: World) -> None:
     await world.sources.of(pod)
     assert world.sources.config_maps.followed == {Key("default", "m")}
     await world.clock.advance(sources.LINGER_S + 1)
-    world.sources.keep([pod])
+    world.sources.keep({(resources.CONFIG_MAP, Key("default", "m"))})
     await world.clock.advance(sources.LINGER_S - 1)
-    world.sources.keep([])
+    world.sources.keep(set())
     assert world.sources.config_maps.followed == {Key("default", "m")}
     await world.clock.advance(1)
-    world.sources.keep([])
+    world.sources.keep(set())
     assert world.sources.config_maps.followed == frozenset()
     await world.settle()
     await world.admin.patch(resources.CONFIG_MAP, "m", "default", patch={"data": {"k": "2"}})

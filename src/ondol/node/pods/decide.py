@@ -177,7 +177,7 @@ def stage(pod: Spec, record: Record, facts: Facts) -> Stage:
         return Stage.RUNNING if is_ready else Stage.PREPARING
     if record.is_any_running or facts.busy - ENDING_STEPS:
         return Stage.STOPPING
-    if record.has_sandbox or facts.are_volumes_ready or PodStep.TEARDOWN in facts.busy:
+    if record.has_sandbox or record.volumes or PodStep.TEARDOWN in facts.busy:
         return Stage.CLEARING
     return Stage.LEAVING if facts.is_deleting else Stage.OVER
 

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from ondol.api import objects
 from ondol.base import errors, quantity
+from ondol.node.config import NodeConfig
 from ondol.node.pods import model
 
 Spec = Mapping[str, Any]
@@ -40,6 +41,11 @@ class PodFacts:
     host_ip: str = ""
     node_name: str = ""
     allocatable: Mapping[str, str] = field(default_factory=dict)
+
+
+def pod_facts(config: NodeConfig, allocatable: Mapping[str, str], record: model.Record) -> PodFacts:
+    """Of a pod on this node."""
+    return PodFacts(record.address or config.host_ip, config.host_ip, config.name, allocatable)
 
 
 def expand(text: str, values: Mapping[str, str]) -> str:

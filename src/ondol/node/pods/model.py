@@ -93,6 +93,15 @@ class Container(msgspec.Struct, frozen=True):
         return self.current is not None and self.current.exit is not None and self.current.exit.code == 0
 
 
+class Volume(msgspec.Struct, frozen=True):
+    """A volume that was begun: all it takes to remove it, also where the pod is known no more."""
+
+    spec: dict[str, Any] = {}
+    folder: str = ""
+    """What containers mount."""
+    is_placed: bool = False
+
+
 class Record(msgspec.Struct, frozen=True):
     """All of a pod that must outlive the agent."""
 
@@ -106,6 +115,11 @@ class Record(msgspec.Struct, frozen=True):
     containers: dict[str, Container] = {}
     failed_reason: str = ""
     failed_message: str = ""
+    volumes: dict[str, Volume] = {}
+    """Those that were begun, by name, until they are removed."""
+
+    def volume(self, name: str) -> Volume:
+        return self.volumes.get(name) or Volume()
 
     def container(self, name: str) -> Container:
         return self.containers.get(name) or Container()
@@ -222,9 +236,12 @@ def restart_policy(pod: Spec) -> str:
 
 
 def rebooted(record: Record, boot: str, now: float) -> Record:
-    """The record after the machine started anew: sandbox gone, every running container lost."""
+    """The record after the machine started anew: sandbox and mounts gone, every running container lost."""
     lost = {name: _lost(container, now) for name, container in record.containers.items()}
-    return msgspec.structs.replace(record, boot=boot, has_sandbox=False, containers=lost)
+    volumes = {
+        name: msgspec.structs.replace(volume, is_placed=False) for name, volume in record.volumes.items()
+    }
+    return msgspec.structs.replace(record, boot=boot, has_sandbox=False, containers=lost, volumes=volumes)
 
 
 def _lost(container: Container, now: float) -> Container:

@@ -1,8 +1,8 @@
-"""What pods refer to: ConfigMaps, Secrets, Services, Namespaces and service account tokens."""
+"""What pods refer to: what volumes are made from, Services, Namespaces and service account tokens."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
@@ -19,6 +19,7 @@ from ondol.client import Client
 from ondol.node.pods import env
 from ondol.node.pods.model import Spec
 from ondol.node.volumes import registry
+from ondol.node.volumes.lookup import Reference
 from ondol.node.volumes.volume import TokenRequest
 from ondol.sdk.informer import Selection
 
@@ -40,7 +41,7 @@ class Token:
 
 
 class Referenced:
-    """ConfigMaps or Secrets that pods have mounted, each followed by a watch of its own.
+    """Objects of one kind that pods have mounted, ConfigMaps say, each followed by a watch of its own.
 
     A node may read no others, so there is no cache of all of them. What nobody has mounted for a while is let
     go again; one that says that it never changes is read, not followed.
@@ -160,10 +161,14 @@ class Sources:
     """Reads caches first; what is not there yet is asked for, since caches may lag behind the pod."""
 
     def __init__(self, manager: sdk.Manager, clock: Clock) -> None:
+        self._manager = manager
         self._client: Client = manager.client
         self._clock = clock
-        self.config_maps = Referenced(manager, resources.CONFIG_MAP)
-        self.secrets = Referenced(manager, resources.SECRET)
+        self._tasks: TaskGroup | None = None
+        self._handlers: list[Callable[[Reference], None]] = []
+        self._referenced: dict[Resource, Referenced] = {}
+        self.config_maps = self._of_kind(resources.CONFIG_MAP)
+        self.secrets = self._of_kind(resources.SECRET)
         self.services = manager.informer(resources.SERVICE)
         self.namespaces = manager.informer(resources.NAMESPACE)
         self.endpoint_slices = manager.informer(resources.ENDPOINT_SLICE)
@@ -172,8 +177,31 @@ class Sources:
 
     def start(self, tasks: TaskGroup) -> None:
         """From now on what pods have mounted is followed, in these tasks."""
-        self.config_maps.start(tasks)
-        self.secrets.start(tasks)
+        self._tasks = tasks
+        for referenced in self._referenced.values():
+            referenced.start(tasks)
+
+    def add_handler(self, handler: Callable[[Reference], None]) -> None:
+        """Call `handler` with what has changed, of all that volumes were made from."""
+        self._handlers.append(handler)
+
+    def _of_kind(self, resource: Resource) -> Referenced:
+        if resource in self._referenced:
+            return self._referenced[resource]
+        referenced = self._referenced[resource] = Referenced(self._manager, resource)
+
+        def changed(old: Object | None, new: Object | None) -> None:
+            for handler in self._handlers:
+                handler((resource, objects.key(new or old or {})))
+
+        referenced.add_handler(changed)
+        if self._tasks is not None:
+            referenced.start(self._tasks)
+        return referenced
+
+    async def read(self, resource: Resource, key: Key) -> Object | None:
+        """An object that a volume is made from, None if there is none; followed from now on."""
+        return await self._of_kind(resource).get(key, follow=True)
 
     async def of(self, pod: Spec) -> env.Sources:
         """Every ConfigMap and Secret the pod refers to; those it mounts are followed."""
@@ -191,11 +219,10 @@ class Sources:
             },
         )
 
-    def keep(self, pods: Iterable[Spec]) -> None:
-        """Let go of what none of these pods mounts any more."""
-        mounted = [(objects.namespace(pod), pod_references.of_volumes(objects.spec(pod))) for pod in pods]
-        self.config_maps.keep({Key(place, name) for place, named in mounted for name in named.config_maps})
-        self.secrets.keep({Key(place, name) for place, named in mounted for name in named.secrets})
+    def keep(self, references: Collection[Reference]) -> None:
+        """Let go of what is not among these: no volume is made from it any more."""
+        for resource, referenced in self._referenced.items():
+            referenced.keep({key for each, key in references if each == resource})
 
     async def namespace(self, name: str) -> Object | None:
         cached = self.namespaces.lister.get(Key("", name))

@@ -20,12 +20,14 @@ from ondol.node.pods.decide import Action
 from ondol.node.pods.host import Host
 from ondol.node.pods.mesh_gate import MeshGate
 from ondol.node.pods.model import ContainerStep, PodStep, Record
+from ondol.node.pods.pod_volumes import PodVolumes
 from ondol.node.pods.running import RunningContainers
 from ondol.node.pods.starting import Starting
 from ondol.node.pods.steps import Steps
 from ondol.node.pods.stopping import Stopping
 from ondol.node.pods.tracked import TrackedPod
 from ondol.node.volumes import downward_api
+from ondol.node.volumes.lookup import Reference
 
 
 class PodWorker:
@@ -39,9 +41,8 @@ class PodWorker:
         self._running = RunningContainers(self._tracked, self._steps)
         self._starting = Starting(self._tracked, self._running)
         self._stopping = Stopping(self._tracked, self._gate)
+        self._volumes = PodVolumes(self._tracked)
         self._are_volumes_ready = False
-        self._are_volumes_placed = False
-        """By this agent; what an earlier one placed is placed again, for it may have ended in the middle."""
         self._are_volumes_stale = False
         self._is_done = False
 
@@ -87,6 +88,11 @@ class PodWorker:
         self._are_volumes_stale = True
         self._tracked.hurry_up()
 
+    @property
+    def references(self) -> frozenset[Reference]:
+        """The objects that its volumes were made from."""
+        return self._volumes.references
+
     def awaited_images(self) -> set[str]:
         """The images that its containers wait for, each in vain so far."""
         specs = model.all_containers(self.pod)
@@ -112,7 +118,8 @@ class PodWorker:
             tasks.start_soon(tracked.statuses.run, self._status)
             tasks.start_soon(self._gate.warn_if_closed)
             self._refuse_unsupported()
-            self._are_volumes_ready = self._are_volumes_stale = tracked.record.has_sandbox
+            self._are_volumes_ready = tracked.record.has_sandbox and self._volumes.are_placed
+            self._are_volumes_stale = tracked.record.has_sandbox
             self._running.start(tasks)
             if not tracked.record.has_sandbox and conditions.is_true(tracked.pod, mesh.SANDBOX_READY):
                 tracked.statuses.changed()  # what was lost while nobody looked is told before it is made anew
@@ -224,18 +231,15 @@ class PodWorker:
         """What changes from here on, while content is read and written, is for the next one."""
         self._are_volumes_stale = False
         try:
-            await self._host.machine.prepare_volumes(
-                self.pod, self.record, is_refresh=self._are_volumes_placed
-            )
-            self._are_volumes_placed = True
+            await self._volumes.bring_up_to_date()
         except BaseException:
             self._are_volumes_stale = True
             raise
 
     async def _tear_down(self) -> None:
         await self._host.machine.tear_down(self.uid)
-        await self._host.machine.free_volumes(self.pod)
-        self._are_volumes_ready = self._are_volumes_placed = False
+        await self._volumes.remove()
+        self._are_volumes_ready = False
         self._tracked.torn_down()
 
     async def _finish(self) -> None:

@@ -5,7 +5,6 @@ It knows the machine only by its ports, so that a simulation runs it as it is.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator
 from typing import Final
 
@@ -19,8 +18,9 @@ from ondol.node import logs
 from ondol.node.pods import admission, decide, lifecycle, model, storage
 from ondol.node.pods.host import Host
 from ondol.node.pods.model import Record
-from ondol.node.pods.references import Kind, ReferenceIndex
+from ondol.node.pods.references import ReferenceIndex
 from ondol.node.pods.worker import PodWorker
+from ondol.node.volumes.lookup import Reference
 
 _WORKER_RETRY_S: Final = 5.0
 
@@ -51,8 +51,7 @@ class PodWorkers:
         """Match the disk, the runtime and the API: adopt what belongs to a pod, remove what does not."""
         self._tasks = tasks
         host = self._host
-        host.sources.config_maps.add_handler(functools.partial(self._source_changed, "ConfigMap"))
-        host.sources.secrets.add_handler(functools.partial(self._source_changed, "Secret"))
+        host.sources.add_handler(self._source_changed)
         records = {record.uid: self._current(record) for record in host.records.all()}
         before = self._listed()
         await host.machine.adopt(records, set(before))
@@ -98,9 +97,10 @@ class PodWorkers:
             if worker is not None:
                 worker.vanish()
 
-    def _source_changed(self, kind: Kind, old: Object | None, new: Object | None) -> None:
-        for uid in self._references.referring_to(kind, objects.key(new or old or {})):
-            if worker := self._by_uid.get(uid):
+    def _source_changed(self, reference: Reference) -> None:
+        named = self._references.referring_to(reference)
+        for worker in self:
+            if worker.uid in named or reference in worker.references:
                 worker.refresh_volumes()
 
     async def images_changed(self) -> None:
@@ -166,7 +166,7 @@ class PodWorkers:
             worker.save_again()
             await self._rotate_logs(worker)
             await self._hold_to_its_storage(worker)
-        self._host.sources.keep([worker.pod for worker in self])
+        self._host.sources.keep(frozenset[Reference]().union(*(worker.references for worker in self)))
 
     async def _hold_to_its_storage(self, worker: PodWorker) -> None:
         if not storage.is_limited(worker.pod) or not worker.record.is_any_running:

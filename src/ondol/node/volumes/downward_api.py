@@ -42,7 +42,7 @@ def shown_metadata(pod: Spec) -> Mapping[str, Any]:
 
 
 class DownwardApiVolume(WrittenVolume):
-    def resolve(self, inputs: Inputs) -> Payload:
+    def files(self, inputs: Inputs) -> Payload:
         return project(self.source, inputs, volume=self.name, mode=self.mode)
 
 
