@@ -202,7 +202,7 @@ class NodeWorld:
 
     async def log(self, name: str, container: str = "main") -> str:
         pod = await self.get(name)
-        folder = self.config.pod_dir(objects.uid(pod)) / container
+        folder = self.config.container_dir(objects.uid(pod), container)
         newest = max(folder.glob("*.log"), key=lambda path: int(path.stem))
         return "".join(line.split(" ", 3)[3] for line in newest.read_text().splitlines(keepends=True))
 

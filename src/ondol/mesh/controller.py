@@ -12,11 +12,12 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, Final
 
-from ondol.api import conditions, objects, resources
+from ondol.api import conditions, objects, pods, resources
 from ondol.api.objects import Key, Object, Resource
 from ondol.base import errors, log
 from ondol.base.memo import Memo
 from ondol.base.signal import Signal
+from ondol.client import PatchType
 from ondol.contracts import mesh
 from ondol.mesh import conditions as written
 from ondol.mesh import definitions, persistence, server
@@ -303,13 +304,22 @@ class Mesh:
     # What the mesh makes itself
 
     async def make_default_gateway(self) -> None:
-        """Create the Gateway for the ingress port once; whoever deletes or changes it is left alone."""
-        desired = definitions.default_gateway(self._config.ingress_namespace)
+        """Create the Gateway for the ingress port once; whoever deletes or changes it is left alone.
+
+        That it was made is a mark of its namespace, which outlives this process as it outlives the Gateway.
+        """
         namespace = self._config.ingress_namespace
+        desired = definitions.default_gateway(namespace)
+        mark = {"metadata": {"annotations": {definitions.DEFAULT_GATEWAY_MADE: "true"}}}
+        client = self._manager.client
 
         async def make() -> None:
+            home = await client.get(resources.NAMESPACE, namespace)
+            if definitions.DEFAULT_GATEWAY_MADE in objects.annotations(home):
+                return
             with suppress(errors.AlreadyExists):
-                await self._manager.client.create(mesh.GATEWAY, desired, namespace)
+                await client.create(mesh.GATEWAY, desired, namespace)
+            await client.patch(resources.NAMESPACE, namespace, patch=mark, patch_type=PatchType.MERGE)
 
         await self._persist(make)
 
@@ -343,8 +353,7 @@ class Mesh:
 
 
 def _has_sandbox(pod: Object) -> bool:
-    ended = objects.status(pod).get("phase") in ("Succeeded", "Failed")
-    return ended or conditions.is_true(pod, mesh.SANDBOX_READY)
+    return pods.is_terminal(pod) or conditions.is_true(pod, mesh.SANDBOX_READY)
 
 
 def _pod_matters(pod: Object | None) -> tuple[Any, ...] | None:
@@ -354,7 +363,7 @@ def _pod_matters(pod: Object | None) -> tuple[Any, ...] | None:
     return (
         objects.uid(pod),
         objects.labels(pod),
-        objects.status(pod).get("phase") in ("Succeeded", "Failed"),
+        pods.is_terminal(pod),
         conditions.is_true(pod, mesh.SANDBOX_READY),
     )
 

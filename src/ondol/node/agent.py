@@ -232,9 +232,11 @@ class Agent:
             self._listen()
             await tasks.start(functools.partial(_run_manager, self._manager))
             sources.start(tasks)
+            # Before any pod looks for its image: one that comes after that look must be heard of.
+            images = config.data_dir / "images"
+            await tasks.start(watch.follow, images, self._host.clock, self._images_changed)
             with _full_disk_explained(config):
                 await self._workers.start(tasks)
-            tasks.start_soon(watch.follow, config.data_dir / "images", self._host.clock, self._images_changed)
             tasks.start_soon(node.keep)
             self._services.changed()
             tasks.start_soon(self._services.keep)

@@ -15,7 +15,16 @@ from ondol.api import objects
 from ondol.node import pod_spec
 from ondol.node.pods import lifecycle, model
 from ondol.node.pods.lifecycle import should_restart
-from ondol.node.pods.model import Attempt, Container, Facts, Record, Spec, Unhealthy
+from ondol.node.pods.model import (
+    Attempt,
+    Container,
+    ContainerStep,
+    Facts,
+    PodStep,
+    Record,
+    Spec,
+    Unhealthy,
+)
 
 DEFAULT_GRACE_S: Final = 30
 EVICTED: Final = "Evicted"
@@ -152,7 +161,7 @@ def decide(pod: Spec, record: Record, facts: Facts) -> Decision:
         case Stage.PREPARING | Stage.RUNNING:
             return _forward(at, pod, record, facts)
         case Stage.STOPPING:
-            names = [name for name in _next_to_stop(pod, record) if name not in facts.busy]
+            names = [name for name in _next_to_stop(pod, record) if ContainerStep(name) not in facts.busy]
             grace = _ending_grace_s(pod, record, facts)
             return Decision(at, tuple(Stop(name, grace) for name in names))
         case Stage.CLEARING:
@@ -169,13 +178,13 @@ def stage(pod: Spec, record: Record, facts: Facts) -> Stage:
         return Stage.RUNNING if is_ready else Stage.PREPARING
     if record.is_any_running or facts.busy - ENDING_STEPS:
         return Stage.STOPPING
-    if record.has_sandbox or facts.are_volumes_ready or "teardown" in facts.busy:
+    if record.has_sandbox or record.volumes or PodStep.TEARDOWN in facts.busy:
         return Stage.CLEARING
     return Stage.LEAVING if facts.is_deleting else Stage.OVER
 
 
-ENDING_STEPS: Final = frozenset({"teardown", "finish"})
-"""The names of the steps that only a pod that ends has."""
+ENDING_STEPS: Final = frozenset({PodStep.TEARDOWN, PodStep.FINISH})
+"""The steps that only a pod that ends has."""
 
 
 def _ending_grace_s(pod: Spec, record: Record, facts: Facts) -> float:
@@ -220,15 +229,15 @@ def _next_to_stop(pod: Spec, record: Record) -> list[str]:
 
 def _preparing(record: Record, facts: Facts) -> _Ahead:
     actions: list[Action] = []
-    if not record.has_sandbox and facts.is_proxy_gone and "sandbox" not in facts.busy:
+    if not record.has_sandbox and facts.is_proxy_gone and PodStep.SANDBOX not in facts.busy:
         actions.append(SetUpSandbox())
-    if not facts.are_volumes_ready and "volumes" not in facts.busy:
+    if not facts.are_volumes_ready and PodStep.VOLUMES not in facts.busy:
         actions.append(PrepareVolumes())
     return _Ahead(tuple(actions))
 
 
 def _running(pod: Spec, record: Record, facts: Facts) -> _Ahead:
-    is_stale = facts.are_volumes_stale and "refresh" not in facts.busy
+    is_stale = facts.are_volumes_stale and PodStep.REFRESH not in facts.busy
     ahead = [_next_of(pod, spec, record, facts) for spec in runnable(pod, record)]
     return _Ahead(
         (*((RefreshVolumes(),) if is_stale else ()), *(action for each in ahead for action in each.actions)),
@@ -268,7 +277,7 @@ def _next_of(pod: Spec, spec: Spec, record: Record, facts: Facts) -> _Ahead:
     """The next step of one container."""
     name = str(spec["name"])
     container = lifecycle.afresh(spec, record.container(name))
-    if name in facts.busy:
+    if ContainerStep(name) in facts.busy:
         return _Ahead()
     if container.is_running and container.current is not None:
         return _running_on(pod, spec, container.current, facts.unhealthy.get(name))

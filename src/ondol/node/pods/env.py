@@ -8,12 +8,21 @@ from typing import Any, Final
 
 from ondol.api import objects
 from ondol.node import value_sources
+from ondol.node.config import NodeConfig
+from ondol.node.pods import model
 
 Spec = Mapping[str, Any]
 
 _REFERENCE: Final = re.compile(r"\$(?:\$|\((?P<name>[^)]*)\))")
 _VARIABLE_NAME: Final = re.compile(r"[ -<>-~]+")
 """Any printable ASCII but `=` (Kubernetes 1.34: RelaxedEnvironmentVariableValidation is stable)."""
+
+
+def pod_facts(
+    config: NodeConfig, allocatable: Mapping[str, str], record: model.Record
+) -> value_sources.PodFacts:
+    """Of a pod on this node."""
+    return value_sources.PodFacts(record.address or config.host_ip, config.host_ip, config.name, allocatable)
 
 
 def expand(text: str, values: Mapping[str, str]) -> str:

@@ -11,7 +11,7 @@ from ondol.base.backoff import Backoff
 from ondol.node import pod_spec
 from ondol.node.images.images import IMAGE_REASONS
 from ondol.node.pods import model
-from ondol.node.pods.model import Attempt, Container, Record, Spec
+from ondol.node.pods.model import Attempt, Container, Record, Spec, Volume
 from ondol.node.runtime.port import Exit
 
 CLEAN_RUN_S: Final = 600.0
@@ -159,6 +159,23 @@ def exited(record: Record, name: str, ended: Exit, *, message: str, backoff: Bac
         waiting_reason="",
         waiting_message="",
     )
+
+
+def volume_begun(record: Record, spec: Spec, folder: str) -> Record:
+    """Something may be made of it from here on."""
+    volumes = {**record.volumes, str(spec["name"]): Volume(dict(spec), folder)}
+    return msgspec.structs.replace(record, volumes=volumes)
+
+
+def volume_placed(record: Record, name: str) -> Record:
+    placed = msgspec.structs.replace(record.volume(name), is_placed=True)
+    return msgspec.structs.replace(record, volumes={**record.volumes, name: placed})
+
+
+def volume_removed(record: Record, name: str) -> Record:
+    """Nothing of it is left."""
+    volumes = {each: volume for each, volume in record.volumes.items() if each != name}
+    return msgspec.structs.replace(record, volumes=volumes)
 
 
 def failed(record: Record, reason: str, message: str) -> Record:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from enum import Enum
+from typing import Any, TypeAlias
 
 import msgspec
 
@@ -93,6 +94,15 @@ class Container(msgspec.Struct, frozen=True):
         return self.current is not None and self.current.exit is not None and self.current.exit.code == 0
 
 
+class Volume(msgspec.Struct, frozen=True):
+    """A volume that was begun: all it takes to remove it, also where the pod is known no more."""
+
+    spec: dict[str, Any] = {}
+    folder: str = ""
+    """What containers mount."""
+    is_placed: bool = False
+
+
 class Record(msgspec.Struct, frozen=True):
     """All of a pod that must outlive the agent."""
 
@@ -106,6 +116,11 @@ class Record(msgspec.Struct, frozen=True):
     containers: dict[str, Container] = {}
     failed_reason: str = ""
     failed_message: str = ""
+    volumes: dict[str, Volume] = {}
+    """Those that were begun, by name, until they are removed."""
+
+    def volume(self, name: str) -> Volume:
+        return self.volumes.get(name) or Volume()
 
     def container(self, name: str) -> Container:
         return self.containers.get(name) or Container()
@@ -118,6 +133,33 @@ class Record(msgspec.Struct, frozen=True):
         return any(
             c.current is not None and (c.is_running or c.current.is_created) for c in self.containers.values()
         )
+
+
+class PodStep(Enum):
+    """A step of the pod as a whole. No string: containers may have any of these names."""
+
+    SANDBOX = "sandbox"
+    VOLUMES = "volumes"
+    REFRESH = "refresh"
+    TEARDOWN = "teardown"
+    FINISH = "finish"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerStep:
+    """A step of one container: it is created, started or stopped, or one of its runs is noted."""
+
+    container: str
+    part: str = "container"
+
+    def __str__(self) -> str:
+        return f"{self.part} {self.container}"
+
+
+Step: TypeAlias = PodStep | ContainerStep
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,8 +181,8 @@ class Facts:
     is_gate_open: bool = True
     is_proxy_gone: bool = True
     """No proxy still listens in a sandbox the pod had before."""
-    busy: frozenset[str] = frozenset()
-    """Containers being created, started or stopped, `sandbox` and `volumes` while they are made."""
+    busy: frozenset[Step] = frozenset()
+    """The steps that run or wait for their next try."""
     are_volumes_stale: bool = False
     """Something that volumes show has changed since their content was written."""
     unhealthy: Mapping[str, Unhealthy] = field(default_factory=dict)
@@ -163,9 +205,12 @@ def restart_policy(pod: Spec) -> str:
 
 
 def rebooted(record: Record, boot: str, now: float) -> Record:
-    """The record after the machine started anew: sandbox gone, every running container lost."""
+    """The record after the machine started anew: sandbox and mounts gone, every running container lost."""
     lost = {name: _lost(container, now) for name, container in record.containers.items()}
-    return msgspec.structs.replace(record, boot=boot, has_sandbox=False, containers=lost)
+    volumes = {
+        name: msgspec.structs.replace(volume, is_placed=False) for name, volume in record.volumes.items()
+    }
+    return msgspec.structs.replace(record, boot=boot, has_sandbox=False, containers=lost, volumes=volumes)
 
 
 def _lost(container: Container, now: float) -> Container:

@@ -17,6 +17,7 @@ import anyio.to_thread
 from ondol.api import objects
 from ondol.base import quantity
 from ondol.node import pod_spec
+from ondol.node.config import NodeConfig
 from ondol.node.pods.model import Record, Spec
 
 _RESOURCE: Final = "ephemeral-storage"
@@ -72,11 +73,12 @@ def _bounded(pod: Spec) -> Iterator[tuple[str, Any]]:
             yield str(volume["name"]), limit
 
 
-async def measured(folder: Path, roots: Path, pod: Spec, record: Record) -> Usage:
+async def measured(config: NodeConfig, roots: Path, pod: Spec, record: Record) -> Usage:
     """What the pod holds in its own folder and in the writable layers below `roots`."""
-    volumes = {str(v["name"]): [folder / "volumes" / str(v["name"])] for v in _on_disk(pod)}
+    uid = record.uid
+    volumes = {str(v["name"]): [config.volume_dir(uid, str(v["name"]))] for v in _on_disk(pod)}
     containers = {
-        name: [folder / name, roots / container.current.id / "upper"]
+        name: [config.container_dir(uid, name), roots / container.current.id / "upper"]
         for name, container in record.containers.items()
         if container.current is not None
     }

@@ -46,7 +46,7 @@ def projected_metadata(pod: Spec) -> Mapping[str, Any]:
 
 
 class DownwardApiVolume(WrittenVolume):
-    def resolve(self, inputs: Inputs) -> Payload:
+    def files(self, inputs: Inputs) -> Payload:
         return project(self.source, inputs, volume=self.name, mode=self.mode)
 
 

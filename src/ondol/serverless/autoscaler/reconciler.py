@@ -96,7 +96,7 @@ class PodAutoscalerReconciler:
                 self._log.debug("proxy_not_answering", error=str(error))
                 continue
             now_s = self._manager.clock.monotonic()
-            for key in busy:
+            for key in [k for k in busy if k in self._memories]:  # it may have been deleted meanwhile
                 self._record(
                     key, counters.get(proxy.revision_cluster(key.name, key.namespace, HTTP_PORT)), now_s
                 )

@@ -8,12 +8,13 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, ClassVar, Final
 
-from ondol.api import facts, objects, quality, volume_kinds
+from ondol.api import facts, objects, pods, quality, volume_kinds
 from ondol.api.defaults import pods as defaults
 from ondol.api.objects import Object
 from ondol.api.patch.fieldset import FieldSet
 from ondol.api.tables import pods as table
-from ondol.api.validation import Rules, pods, warnings
+from ondol.api.validation import Rules, warnings
+from ondol.api.validation import pods as validation
 from ondol.apiserver.admission import accounts, limits, priority
 from ondol.apiserver.admission import pods as admission
 from ondol.apiserver.admission.chain import Plugins
@@ -23,7 +24,6 @@ from ondol.apiserver.strategy import Context, Strategy
 from ondol.apiserver.unsupported import Rule, Unsupported
 
 _DEFAULT_GRACE_S: Final = 30
-_OVER: Final = ("Succeeded", "Failed")
 
 
 class Pod(Strategy):
@@ -55,7 +55,7 @@ class Pod(Strategy):
 
     def grace_period_s(self, obj: Object, requested_s: int | None) -> int | None:
         """Nobody runs a pod that was not bound or is over: it goes at once."""
-        if not objects.spec(obj).get("nodeName") or objects.status(obj).get("phase") in _OVER:
+        if not objects.spec(obj).get("nodeName") or pods.is_terminal(obj):
             return 0
         if requested_s is not None:
             return requested_s
@@ -140,7 +140,7 @@ KIND: Final = Kind(
     "Pod",
     strategy=Pod(),
     default=defaults.pod,
-    rules=Rules(pods.pod, pods.pod_update),
+    rules=Rules(validation.pod, validation.pod_update),
     layout=table.LAYOUT,
     unsupported=Unsupported(UNSUPPORTED),
     plugins=Plugins(

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from ondol.api import objects, progress, resources
+from ondol.api import objects, pods, progress, resources
 from ondol.api.objects import Key, Object
 from ondol.base import errors
-from ondol.controllers.workloads import claims, pods
+from ondol.controllers.workloads import claims
 from ondol.controllers.workloads.deployment import replica_sets, rollout, rollout_status
 from ondol.controllers.workloads.deployment.rollout_status import ConditionState
 from ondol.controllers.workloads.podcontrol import is_terminating

@@ -6,10 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from ondol.api import conditions, objects, progress
+from ondol.api import conditions, objects, pods, progress
 from ondol.api.objects import Object
 from ondol.base import clock
-from ondol.controllers.workloads import pods
 from ondol.controllers.workloads.deployment import rollout
 
 PROGRESSING: Final = "Progressing"
