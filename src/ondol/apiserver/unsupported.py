@@ -45,7 +45,9 @@ def _tree(rules: Iterable[Rule]) -> _Step:
 class Unsupported:
     """The rules of one kind, for what stands at a path of its objects."""
 
-    def __init__(self, rules: Sequence[Rule] = (), path: Sequence[str] = ("spec",), *, kind: str = "") -> None:
+    def __init__(
+        self, rules: Sequence[Rule] = (), path: Sequence[str] = ("spec",), *, kind: str = ""
+    ) -> None:
         """`kind` says of a whole kind that it is stored but that nothing acts on its objects."""
         self.kind = kind
         self.rules = rules

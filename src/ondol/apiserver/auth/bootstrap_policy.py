@@ -204,9 +204,7 @@ _UNSERVED_EDIT: Final = {
         "services/proxy",
         "persistentvolumeclaims",
     ],
-    "apps": ["statefulsets", "statefulsets/scale", "daemonsets"],
     "autoscaling": ["horizontalpodautoscalers"],
-    "batch": ["jobs", "cronjobs"],
     "policy": ["poddisruptionbudgets"],
     "networking.k8s.io": ["networkpolicies", "ingresses"],
 }
@@ -223,16 +221,7 @@ _UNSERVED_VIEW: Final = {
         "resourcequotas/status",
         "bindings",
     ],
-    "apps": [
-        "controllerrevisions",
-        "statefulsets",
-        "statefulsets/status",
-        "statefulsets/scale",
-        "daemonsets",
-        "daemonsets/status",
-    ],
     "autoscaling": ["horizontalpodautoscalers", "horizontalpodautoscalers/status"],
-    "batch": ["jobs", "cronjobs", "cronjobs/status", "jobs/status"],
     "policy": ["poddisruptionbudgets", "poddisruptionbudgets/status"],
     "networking.k8s.io": ["networkpolicies", "ingresses", "ingresses/status"],
 }
