@@ -102,9 +102,10 @@ async def _delete(writes: writing.Writes, namespace: str, record: Record, option
     metadata.check_preconditions(old, served.resource, options.uid, options.resource_version)
     with core.reservations.begin() as reserved:
         context = writes.context(reserved)
-        request = Request("delete", served, namespace, {}, old)
-        await core.admission.mutate(context, request)
-        await core.admission.validate(context, request)
+        if not writes.options.admitted:
+            request = Request("delete", served, namespace, {}, old)
+            await core.admission.mutate(context, request)
+            await core.admission.validate(context, request)
         new, waits = _marked(served, old, options, context.now)
         if not waits:
             return Deleted(await writes.remove(new, record), is_removed=True)

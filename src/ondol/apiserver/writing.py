@@ -48,6 +48,8 @@ class Options:
     manager: str = "unknown"
     dry_run: bool = False
     warn: Callable[[str], None] = _silently
+    admitted: bool = False
+    """Whether admission has had its say already, on what the write is part of."""
     body_bytes: int = 0
     """How large what was sent is, from which follows how long the work on it may take."""
 
@@ -175,10 +177,12 @@ class Writes:
         lens.prepare(served.strategy, context, new, old)
         namespace = objects.namespace(old)
         request = Request("update", served, namespace, new, old, lens.subresource)
-        await self.core.admission.mutate(context, request)
+        if not self.options.admitted:
+            await self.core.admission.mutate(context, request)
         new = request.new
         await self._check(context, request, metadata.update_problems(new, old))
-        await self.core.admission.validate(context, request)
+        if not self.options.admitted:
+            await self.core.admission.validate(context, request)
         return None if await self._beside(lambda: _same(new, old)) else new
 
     async def _default(self, context: Context, new: Object, old: Object | None) -> None:

@@ -41,6 +41,23 @@ def _replicated(spec: Mapping[str, Any], word: str) -> Iterator[Cause]:
     yield from staying(template, "ReplicaSet")
 
 
+def replication_controller(obj: Mapping[str, Any]) -> Iterator[Cause]:
+    spec = obj.get("spec") or {}
+    yield from fields.non_negative("spec.minReadySeconds", spec.get("minReadySeconds"))
+    selector, template = spec.get("selector") or {}, spec.get("template")
+    if not selector:
+        yield causes.required("spec.selector")
+    yield from fields.non_negative("spec.replicas", spec.get("replicas"))
+    if template is None:
+        yield causes.required("spec.template")
+        return
+    labelled = (template.get("metadata") or {}).get("labels") or {}
+    if any(labelled.get(key) != value for key, value in selector.items()):
+        yield causes.invalid("spec.template.metadata.labels", labelled or None, _MISMATCH)
+    yield from pods.template(template, "spec.template")
+    yield from staying(template, "ReplicationController")
+
+
 def staying(template: Mapping[str, Any], kind: str) -> Iterator[Cause]:
     """Pods that are to stay are always started again and have no deadline; `kind` is who says so."""
     policy = (template.get("spec") or {}).get("restartPolicy")

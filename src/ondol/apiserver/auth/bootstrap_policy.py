@@ -199,21 +199,15 @@ def _user_roles(grants: Sequence[Grant]) -> Iterator[Object]:
 
 _UNSERVED_EDIT: Final = {
     "": [
-        "replicationcontrollers",
-        "replicationcontrollers/scale",
         "services/proxy",
         "persistentvolumeclaims",
     ],
     "autoscaling": ["horizontalpodautoscalers"],
-    "policy": ["poddisruptionbudgets"],
     "networking.k8s.io": ["networkpolicies", "ingresses"],
 }
 """Kinds of Kubernetes that are not built in here: definitions may bring them, with their usual access."""
 _UNSERVED_VIEW: Final = {
     "": [
-        "replicationcontrollers",
-        "replicationcontrollers/scale",
-        "replicationcontrollers/status",
         "persistentvolumeclaims",
         "persistentvolumeclaims/status",
         "limitranges",
@@ -222,7 +216,6 @@ _UNSERVED_VIEW: Final = {
         "bindings",
     ],
     "autoscaling": ["horizontalpodautoscalers", "horizontalpodautoscalers/status"],
-    "policy": ["poddisruptionbudgets", "poddisruptionbudgets/status"],
     "networking.k8s.io": ["networkpolicies", "ingresses", "ingresses/status"],
 }
 

@@ -17,6 +17,7 @@ from ondol.apiserver.kinds import (
     core,
     discovery,
     events,
+    policy,
     rbac,
 )
 from ondol.apiserver.kinds.registration import Kind
@@ -35,6 +36,7 @@ BUILTIN: Final = Table(
         *core.KINDS,
         *discovery.KINDS,
         *events.KINDS,
+        *policy.KINDS,
         *rbac.KINDS,
     )
 )

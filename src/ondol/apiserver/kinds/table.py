@@ -54,7 +54,7 @@ class Table:
             schema=self._schema(fact),
             strategy=own.strategy,
             layout=own.layout,
-            scale=Scale() if fact.subresource("scale") else None,
+            scale=(own.scale or Scale()) if fact.subresource("scale") else None,
             conversion=own.conversion,
             deprecation=own.deprecation,
             unsupported=own.unsupported,
