@@ -44,8 +44,11 @@ async def test_a_replication_controller_takes_labels_of_its_template(api: Any) -
         ({"template": None}, "spec.template: Required value"),
         (
             {"selector": {"app": "b"}},
-            'spec.template.metadata.labels: Invalid value: {"app":"a"}: `selector` does not match template '
-            "`labels`",
+            (
+                'spec.template.metadata.labels: Invalid value: {"app":"a"}: `selector` does not '
+                "match template "
+                "`labels`"
+            ),
         ),
         ({"replicas": -1}, "spec.replicas: Invalid value: -1: must be greater than or equal to 0"),
         (

@@ -66,8 +66,11 @@ async def test_a_budget_is_written_and_read(api: Any) -> None:
         ({"maxUnavailable": "x"}, 'spec.maxUnavailable: Invalid value: "x": a valid percent string'),
         (
             {"unhealthyPodEvictionPolicy": "Never"},
-            'spec.unhealthyPodEvictionPolicy: Unsupported value: "Never": supported values: "AlwaysAllow", '
-            '"IfHealthyBudget"',
+            (
+                'spec.unhealthyPodEvictionPolicy: Unsupported value: "Never": supported values: '
+                '"AlwaysAllow", '
+                '"IfHealthyBudget"'
+            ),
         ),
         (
             {"selector": {"matchExpressions": [{"key": "a", "operator": "In"}]}},

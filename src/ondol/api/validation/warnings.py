@@ -97,6 +97,29 @@ def claim(spec: Mapping[str, Any], path: str) -> list[str]:
     ]
 
 
+_CLASS_ANNOTATION: Final = "volume.beta.kubernetes.io/storage-class"
+
+
+def volume(obj: Object) -> list[str]:
+    """Of a PersistentVolume."""
+    spec = objects.spec(obj)
+    listed = [
+        f'metadata.annotations[{annotation}]: deprecated since v1.8; use "{field}" attribute instead'
+        for annotation, field in (
+            (_CLASS_ANNOTATION, "storageClassName"),
+            ("volume.beta.kubernetes.io/mount-options", "spec.mountOptions"),
+        )
+        if annotation in objects.annotations(obj)
+    ]
+    if spec.get("persistentVolumeReclaimPolicy") == "Recycle":
+        listed.append(
+            "spec.persistentVolumeReclaimPolicy: The Recycle reclaim policy is deprecated. Instead, the "
+            "recommended approach is to use dynamic provisioning."
+        )
+    listed += [f"spec.{kind}: {message}" for kind, message in _VOLUMES.items() if spec.get(kind) is not None]
+    return [*listed, *_fractions(spec.get("capacity") or {}, "spec.capacity", ("storage",))]
+
+
 def _name(obj: Object, reason: str) -> Iterator[str]:
     problems = [cause.message.partition(": ")[2] for cause in fields.label("", objects.name(obj))]
     problems = [message.removeprefix(f"{causes.quoted(objects.name(obj))}: ") for message in problems]

@@ -200,7 +200,6 @@ def _user_roles(grants: Sequence[Grant]) -> Iterator[Object]:
 _UNSERVED_EDIT: Final = {
     "": [
         "services/proxy",
-        "persistentvolumeclaims",
     ],
     "autoscaling": ["horizontalpodautoscalers"],
     "networking.k8s.io": ["networkpolicies", "ingresses"],
@@ -208,8 +207,6 @@ _UNSERVED_EDIT: Final = {
 """Kinds of Kubernetes that are not built in here: definitions may bring them, with their usual access."""
 _UNSERVED_VIEW: Final = {
     "": [
-        "persistentvolumeclaims",
-        "persistentvolumeclaims/status",
         "limitranges",
         "resourcequotas",
         "resourcequotas/status",

@@ -1,7 +1,7 @@
 """pods/eviction: a delete that says why, if the pod's disruption budget allows it.
 
-Follows Kubernetes' `pkg/registry/core/pod/storage/eviction.go`. What is admitted is the eviction; the status and
-the delete that it leads to are not asked about again.
+Follows Kubernetes' `pkg/registry/core/pod/storage/eviction.go`. What is admitted is the eviction; the status
+and the delete that it leads to are not asked about again.
 """
 
 from __future__ import annotations
