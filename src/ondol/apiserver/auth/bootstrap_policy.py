@@ -201,7 +201,6 @@ _UNSERVED_EDIT: Final = {
     "": [
         "services/proxy",
     ],
-    "autoscaling": ["horizontalpodautoscalers"],
     "networking.k8s.io": ["networkpolicies", "ingresses"],
 }
 """Kinds of Kubernetes that are not built in here: definitions may bring them, with their usual access."""
@@ -212,7 +211,6 @@ _UNSERVED_VIEW: Final = {
         "resourcequotas/status",
         "bindings",
     ],
-    "autoscaling": ["horizontalpodautoscalers", "horizontalpodautoscalers/status"],
     "networking.k8s.io": ["networkpolicies", "ingresses", "ingresses/status"],
 }
 

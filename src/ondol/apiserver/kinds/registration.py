@@ -49,5 +49,7 @@ class Kind:
     """Where its objects are stored, if that is another kind's place."""
     conversion: Conversion | None = None
     """Between it and what is stored, if that is another kind."""
+    version: str = ""
+    """The one this is about, if the versions of the kind differ in what is particular."""
     deprecation: str = ""
     """What each request is warned of."""
