@@ -206,9 +206,6 @@ _UNSERVED_EDIT: Final = {
 """Kinds of Kubernetes that are not built in here: definitions may bring them, with their usual access."""
 _UNSERVED_VIEW: Final = {
     "": [
-        "limitranges",
-        "resourcequotas",
-        "resourcequotas/status",
         "bindings",
     ],
     "networking.k8s.io": ["networkpolicies", "ingresses", "ingresses/status"],
