@@ -74,12 +74,13 @@ class Strategy:
         if self.has_status:
             _take_over("status", new, old)
         if self.has_generation:
-            self._count(new, old)
+            self.count(new, old)
 
     def prepare_for_status_update(self, context: Context, new: Object, old: Object) -> None:
         """`new` is the old object with the status the client sent."""
 
-    def _count(self, new: Object, old: Object) -> None:
+    def count(self, new: Object, old: Object) -> None:
+        """Count the change as a generation, if it is one."""
         was = int(old["metadata"].get("generation") or 0)
         new["metadata"]["generation"] = was + 1 if self.wish(new) != self.wish(old) else was
 

@@ -17,7 +17,7 @@ from typing import Final, NamedTuple, TypeVar
 from ondol.api import objects, status
 from ondol.api.objects import Object
 from ondol.api.patch import apply as ownership
-from ondol.apiserver import documents, metadata
+from ondol.apiserver import documents, metadata, pod_lenses
 from ondol.apiserver.admission import namespaces
 from ondol.apiserver.admission.request import Request
 from ondol.apiserver.auth.identity import User
@@ -203,8 +203,8 @@ class Writes:
             causes, advice = rules.judge(new, old)
         if causes:
             raise status.invalid(self.served.resource, objects.name(new), causes)
-        if request.subresource:
-            return
+        if request.subresource and request.subresource not in pod_lenses.LENSES:
+            return  # what is written there is no wish
         unsupported = self.served.unsupported
         added = unsupported.added(new, old) if unsupported is not None else ()
         for message in (*strategy.warnings(new, old), *added, *advice):

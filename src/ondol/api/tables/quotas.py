@@ -1,4 +1,4 @@
-"""The columns of ResourceQuotas."""
+"""The columns of ResourceQuotas and ComponentStatuses."""
 
 from __future__ import annotations
 
@@ -23,4 +23,17 @@ def _hard(obj: Document) -> list[tuple[str, str]]:
     return sorted((objects.status(obj).get("hard") or {}).items())
 
 
+def _component_status(obj: Document, now: float) -> Sequence[Cell]:
+    del now
+    conditions = obj.get("conditions") or ()
+    healthy = next((each for each in conditions if each.get("type") == "Healthy"), None)
+    if healthy is None:
+        return objects.name(obj), "Unknown", "", ""
+    word = "Healthy" if healthy.get("status") == "True" else "Unhealthy"
+    return objects.name(obj), word, healthy.get("message") or "", healthy.get("error") or ""
+
+
 LAYOUT: Final = Layout((NAME, string("Request"), string("Limit"), AGE), _resource_quota)
+COMPONENT_STATUS: Final = Layout(
+    (NAME, string("Status"), string("Message"), string("Error")), _component_status
+)

@@ -6,6 +6,7 @@ from typing import Final
 
 from ondol.apiserver.kinds.core import (
     binding,
+    component_status,
     config_map,
     endpoints,
     event,
@@ -25,6 +26,7 @@ from ondol.apiserver.kinds.core import (
 
 KINDS: Final = (
     binding.KIND,
+    component_status.KIND,
     config_map.KIND,
     endpoints.KIND,
     event.KIND,

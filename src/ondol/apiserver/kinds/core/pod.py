@@ -12,8 +12,9 @@ from ondol.api import facts, objects, quality, volume_kinds
 from ondol.api.defaults import pods as defaults
 from ondol.api.objects import Object
 from ondol.api.patch.fieldset import FieldSet
+from ondol.api.schema import causes
 from ondol.api.tables import pods as table
-from ondol.api.validation import Rules, pods, warnings
+from ondol.api.validation import Rules, pod_parts, pods, warnings
 from ondol.apiserver.admission import accounts
 from ondol.apiserver.admission import pods as admission
 from ondol.apiserver.admission.chain import Plugins
@@ -21,6 +22,7 @@ from ondol.apiserver.auth.bootstrap_policy import Access
 from ondol.apiserver.kinds.registration import Kind
 from ondol.apiserver.strategy import Context, Strategy
 from ondol.apiserver.unsupported import Rule, Unsupported
+from ondol.base.errors import Cause
 
 _DEFAULT_GRACE_S: Final = 30
 _OVER: Final = ("Succeeded", "Failed")
@@ -48,6 +50,11 @@ class Pod(Strategy):
         if "conditions" in status:
             status["conditions"] = _observed(status["conditions"], before.get("conditions") or ())
         new["status"] = status
+
+    def problems(self, context: Context, new: Object, old: Object | None) -> list[Cause]:
+        if old is not None or not objects.spec(new).get("ephemeralContainers"):
+            return []
+        return [causes.forbidden("spec.ephemeralContainers", "cannot be set on create")]
 
     def warnings(self, new: Object, old: Object | None) -> list[str]:
         """Only of new ones: what changes pods is rarely a person."""
@@ -140,7 +147,11 @@ KIND: Final = Kind(
     "Pod",
     strategy=Pod(),
     default=defaults.pod,
-    rules=Rules(pods.pod, pods.pod_update),
+    rules=Rules(
+        pods.pod,
+        pods.pod_update,
+        parts={"ephemeralcontainers": pod_parts.ephemeral_containers, "resize": pod_parts.resize},
+    ),
     layout=table.LAYOUT,
     unsupported=Unsupported(UNSUPPORTED),
     plugins=Plugins(mutating=(accounts.admit, admission.admit)),
