@@ -58,11 +58,9 @@ SERVED: dict[tuple[str, str], tuple[str, ...]] = {
 UNSERVED_SUBRESOURCES = {
     "nodes/proxy",
     "pods/attach",
-    "pods/ephemeralcontainers",
     "pods/exec",
     "pods/portforward",
     "pods/proxy",
-    "pods/resize",
     "services/proxy",
 }
 """Subresources this platform does not answer, so discovery must not promise them."""

@@ -40,7 +40,7 @@ def page() -> str:
         for rule in kind.unsupported.rules:
             harmless = ", ".join(f"`{value}`" for value in rule.harmless)
             parts.append(f"| `{rule.path}` | {rule.message} | {harmless} |\n")
-    return "".join(parts)
+    return "".join(dict.fromkeys(parts))  # versions of one kind say the same
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from ondol.apiserver.core import Core, new_uid
 from ondol.apiserver.crds.controller import Controller
 from ondol.apiserver.lifecycle import Lifecycle
 from ondol.apiserver.ports import Admission, Authenticator, Authorizer, KindRules, NodeProxy
+from ondol.apiserver.quota_usage import QuotaUsage
 from ondol.apiserver.reservations import Reservations
 from ondol.apiserver.served import Catalogue
 from ondol.apiserver.service_addresses import ServiceAddresses
@@ -67,7 +68,9 @@ def assemble(
         store.bound(state.catalogue.of(resource).bucket, _HEARTBEAT_EVENTS)
     access = _rbac(state) if authorizer is None else None
     reservations = Reservations(store)
-    parts = Parts(config, state, rng, ServiceAddresses(state, reservations), access)
+    parts = Parts(
+        config, state, rng, ServiceAddresses(state, reservations), QuotaUsage(state, reservations), access
+    )
     core = Core(
         config,
         state,

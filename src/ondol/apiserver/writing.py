@@ -17,7 +17,7 @@ from typing import Final, NamedTuple, TypeVar
 from ondol.api import objects, status
 from ondol.api.objects import Object
 from ondol.api.patch import apply as ownership
-from ondol.apiserver import documents, metadata
+from ondol.apiserver import documents, metadata, pod_lenses
 from ondol.apiserver.admission import namespaces
 from ondol.apiserver.admission.request import Request
 from ondol.apiserver.auth.identity import User
@@ -48,6 +48,8 @@ class Options:
     manager: str = "unknown"
     dry_run: bool = False
     warn: Callable[[str], None] = _silently
+    admitted: bool = False
+    """Whether admission has had its say already, on what the write is part of."""
     body_bytes: int = 0
     """How large what was sent is, from which follows how long the work on it may take."""
 
@@ -175,10 +177,12 @@ class Writes:
         lens.prepare(served.strategy, context, new, old)
         namespace = objects.namespace(old)
         request = Request("update", served, namespace, new, old, lens.subresource)
-        await self.core.admission.mutate(context, request)
+        if not self.options.admitted:
+            await self.core.admission.mutate(context, request)
         new = request.new
         await self._check(context, request, metadata.update_problems(new, old))
-        await self.core.admission.validate(context, request)
+        if not self.options.admitted:
+            await self.core.admission.validate(context, request)
         return None if await self._beside(lambda: _same(new, old)) else new
 
     async def _default(self, context: Context, new: Object, old: Object | None) -> None:
@@ -199,8 +203,8 @@ class Writes:
             causes, advice = rules.judge(new, old)
         if causes:
             raise status.invalid(self.served.resource, objects.name(new), causes)
-        if request.subresource:
-            return
+        if request.subresource and request.subresource not in pod_lenses.LENSES:
+            return  # what is written there is no wish
         unsupported = self.served.unsupported
         added = unsupported.added(new, old) if unsupported is not None else ()
         for message in (*strategy.warnings(new, old), *added, *advice):

@@ -33,16 +33,6 @@ def secret(document: Any) -> None:
         document["data"] = {**(document.get("data") or {}), **encoded}
 
 
-def limit_range(document: Any) -> None:
-    """Of containers: the limit is the maximum, the request is the limit, or else the minimum."""
-    for limit in document["spec"].get("limits") or ():
-        if limit.get("type") != "Container":
-            continue
-        limits = {**(limit.get("max") or {}), **(limit.get("default") or {})}
-        requests = {**(limit.get("min") or {}), **limits, **(limit.get("defaultRequest") or {})}
-        limit |= {key: value for key, value in (("default", limits), ("defaultRequest", requests)) if value}
-
-
 def priority_class(document: Any) -> None:
     document.setdefault("preemptionPolicy", priority_classes.PREEMPTION_POLICY)
 

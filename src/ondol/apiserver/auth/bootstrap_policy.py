@@ -199,15 +199,8 @@ def _user_roles(grants: Sequence[Grant]) -> Iterator[Object]:
 
 _UNSERVED_EDIT: Final = {
     "": [
-        "replicationcontrollers",
-        "replicationcontrollers/scale",
         "services/proxy",
-        "persistentvolumeclaims",
     ],
-    "apps": ["statefulsets", "statefulsets/scale", "daemonsets"],
-    "autoscaling": ["horizontalpodautoscalers"],
-    "batch": ["jobs", "cronjobs"],
-    "policy": ["poddisruptionbudgets"],
     "networking.k8s.io": ["networkpolicies", "ingresses"],
 }
 """Kinds of Kubernetes without a registration here: definitions may bring them, with their usual access.
@@ -216,26 +209,8 @@ A kind that gets one, with its `access`, may stay in these lists; the rules name
 """
 _UNSERVED_VIEW: Final = {
     "": [
-        "replicationcontrollers",
-        "replicationcontrollers/scale",
-        "replicationcontrollers/status",
-        "persistentvolumeclaims",
-        "persistentvolumeclaims/status",
-        "resourcequotas",
-        "resourcequotas/status",
         "bindings",
     ],
-    "apps": [
-        "controllerrevisions",
-        "statefulsets",
-        "statefulsets/status",
-        "statefulsets/scale",
-        "daemonsets",
-        "daemonsets/status",
-    ],
-    "autoscaling": ["horizontalpodautoscalers", "horizontalpodautoscalers/status"],
-    "batch": ["jobs", "cronjobs", "cronjobs/status", "jobs/status"],
-    "policy": ["poddisruptionbudgets", "poddisruptionbudgets/status"],
     "networking.k8s.io": ["networkpolicies", "ingresses", "ingresses/status"],
 }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar, Final
 
 from ondol.api import objects
-from ondol.api.defaults import pods as defaults
+from ondol.api.defaults import workloads as defaults
 from ondol.api.objects import Object
 from ondol.api.patch.fieldset import FieldSet
 from ondol.api.tables import builtin

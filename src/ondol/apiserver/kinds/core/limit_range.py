@@ -1,10 +1,10 @@
-"""LimitRanges: bounds and defaults for the pods of a namespace. PUT creates what is missing."""
+"""LimitRanges: admission acts on them (`admission.limits`)."""
 
 from __future__ import annotations
 
 from typing import Final
 
-from ondol.api.defaults import cluster as defaults
+from ondol.api.defaults import limits as defaults
 from ondol.api.validation import Rules, limits
 from ondol.apiserver.auth.bootstrap_policy import Access
 from ondol.apiserver.kinds.registration import Kind

@@ -12,16 +12,18 @@ from ondol.api import facts, objects, pods, quality, volume_kinds
 from ondol.api.defaults import pods as defaults
 from ondol.api.objects import Object
 from ondol.api.patch.fieldset import FieldSet
+from ondol.api.schema import causes
 from ondol.api.tables import pods as table
-from ondol.api.validation import Rules, warnings
+from ondol.api.validation import Rules, pod_parts, warnings
 from ondol.api.validation import pods as validation
-from ondol.apiserver.admission import accounts, limits, priority
+from ondol.apiserver.admission import accounts, priority
 from ondol.apiserver.admission import pods as admission
 from ondol.apiserver.admission.chain import Plugins
 from ondol.apiserver.auth.bootstrap_policy import Access
 from ondol.apiserver.kinds.registration import Kind
 from ondol.apiserver.strategy import Context, Strategy
 from ondol.apiserver.unsupported import Rule, Unsupported
+from ondol.base.errors import Cause
 
 _DEFAULT_GRACE_S: Final = 30
 
@@ -48,6 +50,11 @@ class Pod(Strategy):
         if "conditions" in status:
             status["conditions"] = _observed(status["conditions"], before.get("conditions") or ())
         new["status"] = status
+
+    def problems(self, context: Context, new: Object, old: Object | None) -> list[Cause]:
+        if old is not None or not objects.spec(new).get("ephemeralContainers"):
+            return []
+        return [causes.forbidden("spec.ephemeralContainers", "cannot be set on create")]
 
     def warnings(self, new: Object, old: Object | None) -> list[str]:
         """Only of new ones: what changes pods is rarely a person."""
@@ -140,12 +147,13 @@ KIND: Final = Kind(
     "Pod",
     strategy=Pod(),
     default=defaults.pod,
-    rules=Rules(validation.pod, validation.pod_update),
+    rules=Rules(
+        validation.pod,
+        validation.pod_update,
+        parts={"ephemeralcontainers": pod_parts.ephemeral_containers, "resize": pod_parts.resize},
+    ),
     layout=table.LAYOUT,
     unsupported=Unsupported(UNSUPPORTED),
-    plugins=Plugins(
-        mutating=(accounts.admit, admission.admit, limits.complete_pod, priority.admit_pod),
-        validating=(limits.check_pod,),
-    ),
+    plugins=Plugins(mutating=(accounts.admit, admission.admit, priority.admit_pod)),
     access=Access(view=("pods", "pods/status", "pods/log"), edit=("pods",)),
 )

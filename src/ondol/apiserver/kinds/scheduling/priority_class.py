@@ -21,7 +21,7 @@ class PriorityClass(Strategy):
 
     has_generation: ClassVar[bool] = True
 
-    def wish(self, obj: Object) -> Object:
+    def desired_state(self, obj: Object) -> Object:
         return {}
 
 
