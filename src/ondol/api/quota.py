@@ -114,9 +114,9 @@ def _in_scope(requirement: Document, use: Use) -> bool:
     values = requirement.get("values") or ()
     match requirement.get("operator"):
         case "In":
-            return bool(use.priority_class in values)
+            return use.priority_class in values
         case "NotIn":
-            return bool(use.priority_class not in values)
+            return use.priority_class not in values
         case "Exists":
             return use.priority_class != ""
         case _:
@@ -150,7 +150,7 @@ def _is_over(pod: Document, now: float) -> bool:
     grace_s = metadata.get("deletionGracePeriodSeconds")
     if not metadata.get("deletionTimestamp") or grace_s is None:
         return False
-    return now > timestamps.parse_rfc3339(metadata["deletionTimestamp"]) + grace_s
+    return bool(now > timestamps.parse_rfc3339(metadata["deletionTimestamp"]) + grace_s)
 
 
 def of_pod(pod: Document) -> tuple[Amounts, Amounts]:
