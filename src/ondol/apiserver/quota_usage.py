@@ -19,6 +19,7 @@ from ondol.apiserver.state import State
 
 _WEIGHED: Final = frozenset({resources.POD, resources.SERVICE, resources.PERSISTENT_VOLUME_CLAIM})
 """Kinds of which more is counted than how many there are."""
+_PLACES_MAX: Final = 256
 _NOTHING: Final = Use()
 
 
@@ -89,6 +90,8 @@ class QuotaUsage:
                 revision = 0 if objects.is_deleting(obj) else record.revision
                 entry = (revision, quota.of(served.resource, obj, now))
             uses[record.name] = entry
+        if len(self._uses) >= _PLACES_MAX:
+            self._uses.clear()  # namespaces come and go; what is asked for again is looked at again
         self._uses[place] = uses
         return [use for _, use in uses.values()]
 
