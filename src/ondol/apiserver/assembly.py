@@ -73,7 +73,7 @@ def assemble(
         state,
         clock,
         rng,
-        admission=Chain(parts, plugins.EVERY, builtin.plugins(), admission),
+        admission=Chain(parts, plugins.EVERY, builtin.plugins(), outside),
         reservations=reservations,
         grants=builtin.grants(),
         tokens=_tokens(service_account_key, config, state, clock, rng),

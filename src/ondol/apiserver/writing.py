@@ -18,7 +18,6 @@ from ondol.api import objects, status
 from ondol.api.objects import Object
 from ondol.api.patch import apply as ownership
 from ondol.apiserver import documents, metadata
-from ondol.apiserver.admission import namespaces
 from ondol.apiserver.admission.request import Request
 from ondol.apiserver.auth.identity import User
 from ondol.apiserver.core import Core
@@ -48,8 +47,21 @@ class Options:
     manager: str = "unknown"
     dry_run: bool = False
     warn: Callable[[str], None] = _silently
+    field_validation: str = ""
     body_bytes: int = 0
     """How large what was sent is, from which follows how long the work on it may take."""
+
+
+    def document(self, verb: str) -> Object:
+        """As the `CreateOptions`, `UpdateOptions` and so on that webhooks are shown."""
+        options: Object = {"kind": f"{verb}Options", "apiVersion": "meta.k8s.io/v1"}
+        if self.dry_run:
+            options["dryRun"] = ["All"]
+        if self.manager:
+            options["fieldManager"] = self.manager
+        if self.field_validation:
+            options["fieldValidation"] = self.field_validation
+        return options
 
 
 class Written(NamedTuple):
@@ -101,13 +113,16 @@ class Writes:
             lens = Whole(has_status=served.strategy.has_status)
             obj = await self._owned(context, lens, None, obj)
         await self._default(context, obj, None)
-        served.strategy.prepare_for_create(context, obj)
-        request = Request("create", served, namespace, obj, None)
+        request = Request("create", served, namespace, obj, None, options=self.options.document("Create"))
         await core.admission.mutate(context, request)
+        if request.new is not obj:
+            metadata.restore(request.new, obj)
+        served.strategy.prepare_for_create(context, request.new)
+        await core.admission.allocate(context, request)
         await self._check(context, request)
         await core.admission.validate(context, request)
         if core.store.revision != revision:  # it waited: the namespace may be gone by now
-            namespaces.admit(core.admission.parts, context, request)
+            core.admission.recheck(context, request)
         return request.new
 
     async def _beside(self, work: Callable[[], T]) -> T:
@@ -172,11 +187,17 @@ class Writes:
             new = await self._owned(context, lens, old, new)
         if not lens.subresource:
             await self._default(context, new, old)
-        lens.prepare(served.strategy, context, new, old)
         namespace = objects.namespace(old)
-        request = Request("update", served, namespace, new, old, lens.subresource)
+        options = self.options.document("Update")
+        request = Request("update", served, namespace, new, old, lens.subresource, options)
         await self.core.admission.mutate(context, request)
+        if request.new is not new:
+            # Of what was changed outside, the same is taken as of what a client sends by this lens.
+            metadata.restore(request.new, new)
+            request.new = lens.put(old, lens.get(request.new))
         new = request.new
+        lens.prepare(served.strategy, context, new, old)
+        await self.core.admission.allocate(context, request)
         await self._check(context, request, metadata.update_problems(new, old))
         await self.core.admission.validate(context, request)
         return None if await self._beside(lambda: _same(new, old)) else new
