@@ -96,7 +96,7 @@ async def in_process(data: Path) -> dict[str, float]:
     log = store.open_file(data / "store.db")
     app = apiserver.build(apiserver.ApiConfig(), log, SystemClock(), random.Random(1))
     rates: dict[str, float] = {}
-    async with lifespan(app):
+    async with lifespan(app, clock=SystemClock()):
         caller = Caller(app)
         names = iter(range(10**9))
         rates["create"] = await rate(lambda: caller.ask("POST", CONFIG_MAPS, config_map(next(names))))

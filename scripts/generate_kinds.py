@@ -26,37 +26,41 @@ REPOSITORY = "https://github.com/kubernetes/kubernetes"
 LICENCE = "Apache-2.0"
 ALL = ("*",)
 SERVED: dict[tuple[str, str], tuple[str, ...]] = {
-    ("", "v1"): (
-        "bindings",
-        "configmaps",
-        "endpoints",
-        "events",
-        "namespaces",
-        "nodes",
-        "pods",
-        "secrets",
-        "serviceaccounts",
-        "services",
+    ("", "v1"): ALL,
+    ("admissionregistration.k8s.io", "v1"): ALL,
+    ("admissionregistration.k8s.io", "v1beta1"): (
+        "mutatingadmissionpolicies",
+        "mutatingadmissionpolicybindings",
     ),
-    ("apps", "v1"): ("deployments", "replicasets"),
+    ("apiextensions.k8s.io", "v1"): ALL,
+    ("apiregistration.k8s.io", "v1"): ALL,
+    ("apps", "v1"): ALL,
     ("authentication.k8s.io", "v1"): ALL,
     ("authorization.k8s.io", "v1"): ALL,
+    ("autoscaling", "v1"): ALL,
+    ("autoscaling", "v2"): ALL,
+    ("batch", "v1"): ALL,
+    ("certificates.k8s.io", "v1"): ALL,
     ("coordination.k8s.io", "v1"): ALL,
     ("discovery.k8s.io", "v1"): ALL,
     ("events.k8s.io", "v1"): ALL,
+    ("flowcontrol.apiserver.k8s.io", "v1"): ALL,
+    ("networking.k8s.io", "v1"): ALL,
+    ("node.k8s.io", "v1"): ALL,
+    ("policy", "v1"): ALL,
     ("rbac.authorization.k8s.io", "v1"): ALL,
-    ("apiextensions.k8s.io", "v1"): ALL,
+    ("resource.k8s.io", "v1"): ALL,
+    ("scheduling.k8s.io", "v1"): ALL,
+    ("storage.k8s.io", "v1"): ALL,
 }
 """Resources per group and version, by plural name; `ALL` takes every one that discovery lists."""
 
 UNSERVED_SUBRESOURCES = {
     "nodes/proxy",
     "pods/attach",
-    "pods/ephemeralcontainers",
     "pods/exec",
     "pods/portforward",
     "pods/proxy",
-    "pods/resize",
     "services/proxy",
 }
 """Subresources this platform does not answer, so discovery must not promise them."""
@@ -96,6 +100,7 @@ PACKAGE_ROOTS = {
     "io.k8s.api.": "staging/src/k8s.io/api/",
     "io.k8s.apimachinery.": "staging/src/k8s.io/apimachinery/",
     "io.k8s.apiextensions-apiserver.": "staging/src/k8s.io/apiextensions-apiserver/",
+    "io.k8s.kube-aggregator.": "staging/src/k8s.io/kube-aggregator/",
 }
 
 
@@ -118,10 +123,12 @@ class Package:
     enums: dict[str, list[str]] = field(default_factory=dict)
     lists: set[str] = field(default_factory=set)
     imports: dict[str, str] = field(default_factory=dict)
+    aliases: dict[str, str] = field(default_factory=dict)
 
 
 STRUCT = re.compile(r"^type (\w+) struct ?\{(?:\}|\n(.*?)^\})", re.MULTILINE | re.DOTALL)
 FIELD = re.compile(r"^\s+(?:(\w+)\s+)?([\w.*\[\]]+)\s+`([^`]*)`", re.MULTILINE)
+ALIAS = re.compile(r"^type (\w+) = ([\w.]+)$", re.MULTILINE)
 ENUM = re.compile(r"// \+enum\n(?:// [^\n]*\n|//\n)*type (\w+) string")
 LISTED = re.compile(r"^type (\w+) \[\]string", re.MULTILINE)
 CONSTANT = re.compile(r"^\s+\w+\s+(\w+)\s+= \"([^\"]*)\"", re.MULTILINE)
@@ -138,6 +145,7 @@ def read_package(directory: Path) -> Package:
         text = path.read_text()
         package.imports |= {m[1] or m[2].rsplit("/", 1)[-1]: m[2] for m in IMPORT.finditer(text)}
         package.lists |= set(LISTED.findall(text))
+        package.aliases |= dict(ALIAS.findall(text))
         package.enums |= {name: [] for name in ENUM.findall(text)}
         constants += CONSTANT.findall(text)
         package.structs |= {
@@ -198,7 +206,7 @@ class Source:
         bare = re.sub(r"^(?:\*|\[\]|map\[\w+\])*", "", go_type)
         alias, _, name = bare.rpartition(".")
         if not alias:
-            return package, bare
+            return self.named(package, package.aliases[bare]) if bare in package.aliases else (package, bare)
         path = package.imports.get(alias)
         return (self.package_at("staging/src/k8s.io/" + path), name) if path else (Package(), name)
 
@@ -206,6 +214,7 @@ class Source:
         self, package: Package, struct: str, via: tuple[int, ...] = ()
     ) -> Iterator[tuple[str, tuple[int, ...], Tag, Package]]:
         """Every JSON field of a struct with its path of protobuf numbers, embedded structs unfolded."""
+        package, struct = self.named(package, struct)
         for tag in package.structs[struct]:
             if not tag.inline:
                 yield tag.json, (*via, tag.number), tag, package
@@ -281,9 +290,14 @@ def kind_facts(source: Source, group: str, version: str, resource: dict[str, Any
 
 
 def type_of(source: Source, group: str, version: str, kind: str) -> str:
-    """The name of the first schema that carries this group, version and kind."""
+    """The name of the first schema that carries this group, version and kind.
+
+    Empty for the options of subresources that are connected to (`PodExecOptions`): they come in the query.
+    """
     gvk = {"group": group, "version": version, "kind": kind}
     names = [n for n, s in source.schemas.items() if gvk in s.get("x-kubernetes-group-version-kind", ())]
+    if not names and kind.endswith("Options"):
+        return ""
     if not names:
         raise SystemExit(f"no schema for {group}/{version} {kind}")
     return names[0]
@@ -356,8 +370,22 @@ def referenced(facts: dict[str, Any]) -> Iterator[str]:
             yield EXTENSIONS + "JSONSchemaProps"
 
 
+def check_served(source: Source) -> None:
+    """That each resource of `SERVED` exists at this release; a slip would leave a kind out in silence."""
+    for (group, version), plurals in SERVED.items():
+        listed = {entry["resource"] for entry in source.served.get((group, version), ())}
+        place = f"{group or 'the core group'}/{version}"
+        if not listed:
+            raise SystemExit(f"SERVED names {place}, which Kubernetes does not serve at this release")
+        if plurals != ALL and (unknown := sorted(set(plurals) - listed)):
+            raise SystemExit(
+                f"SERVED names {', '.join(unknown)}, but {place} has {', '.join(sorted(listed))}"
+            )
+
+
 def derive(source: Source) -> tuple[list[dict[str, Any]], dict[str, dict[str, Any]]]:
     """The facts of every served kind, and of every type they reach, by the type's name."""
+    check_served(source)
     kinds = [
         kind_facts(source, group, version, entry)
         for (group, version), plurals in SERVED.items()
@@ -366,7 +394,7 @@ def derive(source: Source) -> tuple[list[dict[str, Any]], dict[str, dict[str, An
     ]
     pending = [*EXTRA_TYPES]
     for kind in kinds:
-        pending += [kind["type"], *(sub["type"] for sub in kind.get("subresources", ()))]
+        pending += [kind["type"], *(sub["type"] for sub in kind.get("subresources", ()) if sub["type"])]
         if kind["type"] + "List" in source.schemas:
             pending.append(kind["type"] + "List")
     types: dict[str, dict[str, Any]] = {}

@@ -234,7 +234,8 @@ def test_generated_pages_are_up_to_date() -> None:
     """`make docs` would change nothing."""
     pages = generator().pages()
     assert {path.name for path in pages} >= {"command-line.md", "dependencies.md", "api-server.md"}
-    assert [relative(path) for path, text in pages.items() if path.read_text(encoding="utf-8") != text] == []
+    stale = [relative(path) for path, text in pages.items() if path.read_text(encoding="utf-8") != text]
+    assert stale == [], f"`make docs` writes {', '.join(stale)} anew; commit what it writes"
 
 
 def test_every_command_is_documented() -> None:
@@ -414,11 +415,6 @@ TIMED: Final = frozenset({"sleep", "sleep_until", "fail_after", "move_on_after",
 TIMED_MODULES: Final[dict[str, str]] = {
     "src/ondol/base/clock.py": "the machine's clock itself",
     "src/ondol/sdk/testing/": "the virtual clock of simulations",
-    "src/ondol/apiserver/app.py": "time limits of requests, not yet by the clock",
-    "src/ondol/client/asgi.py": "time limits of the in-process transport, not yet by the clock",
-    "src/ondol/client/watch.py": "the guard of an inactive watch, not yet by the clock",
-    "src/ondol/sdk/informer.py": "the limit of a first list, not yet by the clock",
-    "src/ondol/sdk/manager.py": "the limit of a stop, not yet by the clock",
 }
 """Modules, or folders, that may name these; each with the reason."""
 
@@ -438,3 +434,55 @@ def test_time_is_a_parameter() -> None:
     allowed = {path: next((each for each in TIMED_MODULES if path.startswith(each)), "") for path in using}
     assert sorted(path for path, reason in allowed.items() if not reason) == []
     assert sorted(TIMED_MODULES.keys() - set(allowed.values())) == [], "no longer used: take it off the list"
+
+
+WRITES: Final[dict[str, str]] = {
+    "src/ondol/sdk/": "the one place where statuses and children are written",
+    "src/ondol/controllers/endpoints/reconciler.py": "slices by PUT: an apply is dearer, on a hot path",
+    "src/ondol/controllers/namespace/reconciler.py": "the subresource `finalize`, which takes a PUT alone",
+    "src/ondol/cli/": "a person's own files, applied as they are",
+    "src/ondol/mesh/controller.py": "its gateway has no owner",
+    "src/ondol/node/pods/status_writer.py": "the most frequent write: decision 0019",
+}
+"""Modules, or folders, that write a status, replace a whole object or apply one; each with the reason."""
+
+
+def writes_by_hand(node: ast.AST) -> bool:
+    """Whether it is a call of a client that replaces an object, applies one, or writes a status."""
+    if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
+        return False
+    if ast.unparse(node.func.value).rpartition(".")[2].strip("_") != "client":
+        return False
+    subresource = {word.arg: word.value for word in node.keywords}.get("subresource")
+    is_of_status = isinstance(subresource, ast.Constant) and subresource.value == "status"
+    return node.func.attr in {"update", "apply"} or (node.func.attr == "patch" and is_of_status)
+
+
+def test_statuses_and_children_are_written_by_the_sdk() -> None:
+    """No room writes a status, replaces an object or applies one by itself, except where it is named here."""
+    writing = {
+        relative(path)
+        for path in python_files()
+        if path.is_relative_to(ROOT / "src") and any(map(writes_by_hand, ast.walk(tree(path))))
+    }
+    allowed = {path: next((each for each in WRITES if path.startswith(each)), "") for path in writing}
+    assert sorted(path for path, reason in allowed.items() if not reason) == []
+    assert sorted(WRITES.keys() - set(allowed.values())) == [], "it writes no more: take it off the list"
+
+
+def test_events_are_armed_again_by_signals() -> None:
+    """No attribute gets a new `anyio.Event` once its object is there: that is what `base.signal` is for."""
+    by_hand = set()
+    for path in python_files():
+        if not path.is_relative_to(ROOT / "src") or relative(path) == "src/ondol/base/signal.py":
+            continue
+        for function in ast.walk(tree(path)):
+            if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef) and function.name != "__init__":
+                by_hand |= {
+                    f"{relative(path)}: {ast.unparse(node.targets[0])}"
+                    for node in ast.walk(function)
+                    if isinstance(node, ast.Assign)
+                    and isinstance(node.targets[0], ast.Attribute)
+                    and ast.unparse(node.value) == "anyio.Event()"
+                }
+    assert by_hand == {"src/ondol/store/log.py: self._waiter"}, "that one is registered with its bucket"

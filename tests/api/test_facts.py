@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -186,6 +188,41 @@ def test_a_subresource_that_is_not_served_is_left_out(
     monkeypatch.setattr(generator, "UNSERVED_SUBRESOURCES", {"doughs/status"})
     kinds, _ = generator.derive(generator.Source(tree))
     assert "subresources" not in kinds[0]
+
+
+@pytest.mark.parametrize(
+    ("served", "message"),
+    [
+        ({("", "v1"): ("dough",)}, "SERVED names dough, but the core group/v1 has doughs"),
+        (
+            {("bakery.k8s.io", "v1"): ("doughs",)},
+            "SERVED names bakery.k8s.io/v1, which Kubernetes does not serve",
+        ),
+    ],
+)
+def test_a_slip_in_what_is_served_is_told(
+    generator: ModuleType, tree: Path, monkeypatch: pytest.MonkeyPatch, served: Any, message: str
+) -> None:
+    """With what could have been meant, before anything is written."""
+    monkeypatch.setattr(generator, "SERVED", served)
+    with pytest.raises(SystemExit, match=message):
+        generator.derive(generator.Source(tree))
+
+
+def test_sources_that_cannot_be_had_are_told(tmp_path: Path) -> None:
+    """Without a network there is another way, and the facts are as they were."""
+    before = (FACTS / "source.json").read_bytes()
+    where = {"KUBERNETES_REPOSITORY": f"file://{tmp_path}/none", "VENV": sys.prefix}
+    outcome = subprocess.run(
+        [ROOT / "scripts/facts", "v1.34.1"],
+        env={**os.environ, **where},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert outcome.returncode == 1
+    assert "KUBERNETES_REPOSITORY names a mirror, or a clone on this machine" in outcome.stderr
+    assert (FACTS / "source.json").read_bytes() == before
 
 
 def test_the_files_are_untouched_since_they_were_generated() -> None:

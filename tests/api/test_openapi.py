@@ -237,7 +237,9 @@ def test_every_kind_and_what_all_objects_have_is_described(dialect: schemas.Dial
     collected |= schemas.custom(dialect, crontab, SCHEMA)
     for name in [*names, "com.example.stable.v1.CronTab"]:
         properties = collected[name]["properties"]
-        assert name.endswith("CronTab") or collected[name]["description"]
+        assert name.endswith("CronTab") or collected[name].get("description"), (
+            f"{name} has no sentence: add one to TYPES in src/ondol/api/openapi/descriptions.py"
+        )
         for field in ("apiVersion", "kind", "metadata"):
             assert properties[field]["description"], (name, field)
         # The words by which the conformance suite knows them.

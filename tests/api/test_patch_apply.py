@@ -421,7 +421,7 @@ def test_applying_twice_is_applying_once(
 
 @given(_SPECS, _SPECS)
 def test_what_was_applied_is_there(created: dict[str, Any], applied: dict[str, Any]) -> None:
-    """After a forced apply, applying changes nothing: the wish is fulfilled."""
+    """After a forced apply, applying changes nothing: all is as it was applied."""
     merged = _apply(_update(None, _widget(**created)), _widget(**applied), force=True)
     bare = {**merged, "metadata": {"name": "w"}}
     overlaid = typed.merge(_WIDGET, bare, _widget(**applied))

@@ -390,6 +390,12 @@ def test_a_pod_row_has_its_wide_cells() -> None:
             ["rb", "Role/r", "5m", "u", "", "ns/sa"],
         ),
         (
+            "scheduling.k8s.io",
+            "PriorityClass",
+            {"metadata": _meta("pc"), "value": 7, "globalDefault": True, "preemptionPolicy": "Never"},
+            ["pc", 7, True, "5m", "Never"],
+        ),
+        (
             "",
             "Event",
             {
@@ -405,12 +411,6 @@ def test_a_pod_row_has_its_wide_cells() -> None:
             },
             ["30s", "Warning", "BackOff", "pod/web", "", "kubelet, n1", "again", "10m", 4, "ev"],
         ),
-        (
-            "rbac.authorization.k8s.io",
-            "Role",
-            {"metadata": _meta("r")},
-            ["r", clock.rfc3339(_NOW - 300)],
-        ),
     ],
 )
 def test_built_in_kinds_have_their_columns(
@@ -420,6 +420,13 @@ def test_built_in_kinds_have_their_columns(
     layout = builtin.layout(group, kind)
     assert list(layout.cells(obj, _NOW)) == cells
     assert len(layout.columns) == len(cells)
+
+
+def test_a_kind_without_columns_of_its_own_shows_when_it_was_made() -> None:
+    """And asking for the columns of a kind that has none is a slip in its name."""
+    assert list(builtin.DEFAULT.cells({"metadata": _meta("r")}, _NOW)) == ["r", clock.rfc3339(_NOW - 300)]
+    with pytest.raises(ValueError, match="no columns for ConfigMaps of ''"):
+        builtin.layout("", "ConfigMaps")
 
 
 def test_custom_columns_are_read_by_path_and_type() -> None:

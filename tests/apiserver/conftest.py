@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import random
 import urllib.parse
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -182,6 +182,20 @@ class Server(Caller):
     async def settle(self) -> None:
         """Let background tasks finish what they can do now."""
         await anyio.wait_all_tasks_blocked()
+
+    async def overdue(self, asking: Awaitable[Response], *, seconds: float = 60.0) -> Response:
+        """What is answered to a request that has waited for so long for something that does not come."""
+        answers: list[Response] = []
+
+        async def ask() -> None:
+            answers.append(await asking)
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(ask)
+            await anyio.wait_all_tasks_blocked()
+            assert answers == [], "it waits for nothing"
+            await self.clock.advance(seconds)
+        return answers[0]
 
 
 @asynccontextmanager

@@ -9,7 +9,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from ondol import apiserver, store
+from ondol import store
 from ondol.api import objects
 from ondol.api.objects import Object
 from ondol.apiserver.admission.chain import Chain, Plugins
@@ -243,9 +243,7 @@ async def test_what_was_reserved_is_given_back(start: Any, ending: str) -> None:
         if ending == "refusal" and objects.name(request.new) == "slow":
             raise errors.Forbidden("no")
 
-    limit_s = 0.05 if ending == "time-out" else 60.0
-    config = apiserver.ApiConfig(request_timeout_s=limit_s)
-    async with start(config=config, admission=Outside(validate=validate)) as api:
+    async with start(admission=Outside(validate=validate)) as api:
         answers: list[Any] = []
 
         async def write() -> None:
@@ -258,7 +256,9 @@ async def test_what_was_reserved_is_given_back(start: Any, ending: str) -> None:
             assert "provided port is already allocated" in taken.json["message"]
             if ending == "conflict":
                 assert (await api.post(SERVICES, _service("slow"))).status == 201
-            if ending != "time-out":
+            if ending == "time-out":
+                await api.clock.advance(60.0)
+            else:
                 slow.go_on.set()
         assert answers[0].status == {"time-out": 504, "refusal": 403, "conflict": 409}[ending]
         assert (await api.post(SERVICES, _service("other", nodePort=30080))).status == 201
@@ -298,9 +298,10 @@ def _gated() -> tuple[Store, Gate]:
 async def test_a_write_given_up_on_its_way_to_the_disk_keeps_its_address(start: Any) -> None:
     """It is made after all: nobody else gets the port, neither before it is there nor afterwards."""
     gated, gate = _gated()
-    async with start(gated, apiserver.ApiConfig(request_timeout_s=0.05)) as api:
+    async with start(gated) as api:
         gate.hold()
-        assert (await api.post(SERVICES, _service("late", nodePort=30080))).status == 504
+        late = await api.overdue(api.post(SERVICES, _service("late", nodePort=30080)))
+        assert late.status == 504
         refused = await api.post(SERVICES, _service("other", nodePort=30080))
         assert "provided port is already allocated" in refused.json["message"]
         gate.open()
@@ -315,7 +316,7 @@ async def test_a_write_given_up_on_its_way_to_the_disk_keeps_its_address(start: 
 async def test_access_follows_a_write_that_was_given_up(start: Any) -> None:
     """A binding whose request ended before it was on disk counts as soon as it is."""
     gated, gate = _gated()
-    async with start(gated, apiserver.ApiConfig(request_timeout_s=0.05)) as api:
+    async with start(gated) as api:
         bob = api.as_("bob", "system:authenticated")
         assert (await bob.get(CONFIG_MAPS)).status == 403
         binding = {
@@ -325,7 +326,7 @@ async def test_access_follows_a_write_that_was_given_up(start: Any) -> None:
         }
         gate.hold()
         path = "/apis/rbac.authorization.k8s.io/v1/namespaces/default/rolebindings"
-        assert (await api.post(path, binding)).status == 504
+        assert (await api.overdue(api.post(path, binding))).status == 504
         assert (await bob.get(CONFIG_MAPS)).status == 403
         gate.open()
         assert (await bob.get("/api/v1/namespaces/default/pods")).status == 200

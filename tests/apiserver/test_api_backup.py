@@ -33,7 +33,7 @@ async def test_a_backup_is_a_store_of_its_own(
 async def test_a_slow_reader_gets_all_of_it(start: Callable[..., Any], tmp_path: Path) -> None:
     """It waits on the disk and not in memory, so it may take longer than other answers."""
     log = store.open_file(tmp_path / "store.db")
-    config = apiserver.ApiConfig(scratch_dir=tmp_path, request_timeout_s=0.05)
+    config = apiserver.ApiConfig(scratch_dir=tmp_path)
     async with start(log, config) as api:
 
         async def receive() -> dict[str, Any]:
@@ -42,7 +42,8 @@ async def test_a_slow_reader_gets_all_of_it(start: Callable[..., Any], tmp_path:
         sent: list[dict[str, Any]] = []
 
         async def send(message: dict[str, Any]) -> None:
-            await anyio.sleep(0.1 if message.get("body") else 0.0)
+            if message.get("body"):
+                await api.clock.advance(100.0)
             sent.append(message)
 
         await api.app(api._scope("GET", PATH, {}), receive, send)

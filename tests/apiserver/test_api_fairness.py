@@ -79,9 +79,13 @@ async def test_slow_bodies_take_no_place_among_the_writes(start: Any, config_map
 
 async def test_a_body_that_does_not_arrive_in_time_ends_its_connection(start: Any) -> None:
     """504, and the connection is closed: what is left of the body is not the next request."""
-    async with start(config=apiserver.ApiConfig(body_timeout_s=0.05)) as api:
+    async with start() as api, anyio.create_task_group() as group:
         slow = _Slow(api)
-        await slow.create()
+        group.start_soon(slow.create)
+        await api.settle()
+        await api.clock.advance(29.0)
+        assert slow.status == 0, "it has half a minute"
+        await api.clock.advance(1.0)
         assert slow.status == 504
         assert (b"connection", b"close") in slow.sent[0]["headers"]
         assert b"did not arrive" in slow.sent[1]["body"]
@@ -141,15 +145,15 @@ async def test_a_body_that_is_late_still_has_the_time_of_a_write(
     start: Any, config_map: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The time for the body ends with the body."""
-    async with start(config=apiserver.ApiConfig(body_timeout_s=0.1)) as api:
+    async with start() as api:
         append = api.store.append
 
         async def slowly(*args: Any, **named: Any) -> Any:
-            await anyio.sleep(0.2)
+            await api.clock.sleep(45.0)
             return await append(*args, **named)
 
         monkeypatch.setattr(api.store, "append", slowly)
-        assert (await api.post(CMS, config_map("a"))).status == 201
+        assert (await api.overdue(api.post(CMS, config_map("a")), seconds=45.0)).status == 201
 
 
 def _filled(places: Places, user: User) -> int:

@@ -69,7 +69,7 @@ async def test_a_pod_without_its_account_is_forbidden(api: Any, pod: Make) -> No
 
 
 async def test_an_unknown_priority_class_is_forbidden(api: Any, pod: Make) -> None:
-    """There are only the two classes of the system."""
+    """Those of the system are there from the start."""
     assert (await api.post(PODS, pod("p", priorityClassName="vip"))).status == 403
     answer = await api.post(PODS, pod("p", priorityClassName="system-node-critical"))
     assert answer.json["spec"]["priority"] == 2000001000

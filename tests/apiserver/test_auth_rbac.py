@@ -100,7 +100,7 @@ def test_cluster_binding_counts_in_every_namespace_and_role_binding_in_its_own()
 
 
 @pytest.mark.parametrize(
-    ("granted", "request", "allowed"),
+    ("granted", "call", "allowed"),
     [
         (rule("get", "pods"), "pods/log", False),
         (rule("get", "pods/log"), "pods/log", True),
@@ -117,10 +117,10 @@ def test_cluster_binding_counts_in_every_namespace_and_role_binding_in_its_own()
         (rule("get", nonResourceURLs=["*"]), "pods", False),
     ],
 )
-def test_rules_on_resources(granted: Object, request: str, *, allowed: bool) -> None:
+def test_rules_on_resources(granted: Object, call: str, *, allowed: bool) -> None:
     """Groups, resources, subresources, names and their wildcards as Kubernetes reads them."""
     policy = Policy(role("r", granted), bind("r", user("alice")))
-    assert policy.allows(ALICE, "get", request, namespace="shop", name="p") is allowed
+    assert policy.allows(ALICE, "get", call, namespace="shop", name="p") is allowed
 
 
 @pytest.mark.parametrize(

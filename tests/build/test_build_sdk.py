@@ -56,7 +56,10 @@ def test_what_the_sdk_imports_is_installed_with_it() -> None:
     # yarl is aiohttp's own type of addresses; trio and uvloop are used where they are installed.
     foreign = names - set(sys.stdlib_module_names) - {"ondol", "trio", "uvloop", "yarl"}
     providers = importlib.metadata.packages_distributions()
-    distributions = {distribution.lower() for name in foreign for distribution in providers[name]}
+    # A distribution may spell its name with `_` where requirements have `-` (PEP 503).
+    distributions = {
+        distribution.lower().replace("_", "-") for name in foreign for distribution in providers[name]
+    }
     required = {re.split(r"[^A-Za-z0-9-]", line)[0].lower() for line in sdk.requirements()}
     assert distributions <= required
     assert required <= set(sdk.DISTRIBUTIONS)

@@ -10,6 +10,7 @@ import pytest
 
 from ondol.api import resources
 from ondol.base import errors
+from ondol.base.clock import ManualClock, SystemClock
 from ondol.client import AsgiTransport, Client, ConnectionLost, PatchType, Response
 from ondol.client.asgi import App, lifespan
 
@@ -43,7 +44,9 @@ class Recorder:
 
 
 def client(app: App) -> Client:
-    return Client(AsgiTransport(app, identity={"name": "test", "groups": ["system:masters"]}))
+    return Client(
+        AsgiTransport(app, clock=SystemClock(), identity={"name": "test", "groups": ["system:masters"]})
+    )
 
 
 def streaming(*chunks: bytes, hold: bool = False, disconnects: list[str] | None = None) -> App:
@@ -174,9 +177,25 @@ async def test_watch_raises_expired_from_the_answer_and_from_the_stream() -> Non
 
 async def test_a_silent_watch_is_given_up() -> None:
     """Silence longer than the guard is an error, not a quiet stall."""
-    with pytest.raises(errors.Timeout):
-        async with client(streaming(hold=True)).watch(resources.POD, inactivity_s=0.02) as events:
-            await anext(events)
+    clock, seen = ManualClock(), []
+    silent = Client(
+        AsgiTransport(streaming(b'{"type":"ADDED","object":{}}\n', hold=True), clock=clock), clock=clock
+    )
+
+    async def follow() -> None:
+        async with silent.watch(resources.POD, inactivity_s=90) as events:
+            seen.append((await anext(events)).type)
+            with pytest.raises(errors.Timeout, match=r"silent for 90"):
+                await anext(events)
+        seen.append("given up")
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(follow)
+        await anyio.wait_all_tasks_blocked()
+        await clock.advance(89)
+        assert seen == ["ADDED"]
+        await clock.advance(1)
+    assert seen == ["ADDED", "given up"]
 
 
 async def test_leaving_a_watch_reaches_the_application_as_a_disconnect() -> None:
@@ -256,7 +275,7 @@ async def test_lifespan_starts_and_stops_the_application() -> None:
         seen.append((await receive())["type"])
         await send({"type": "lifespan.shutdown.complete"})
 
-    async with lifespan(app) as state:
+    async with lifespan(app, clock=SystemClock()) as state:
         assert state["ready"]
     assert seen == ["lifespan.startup", "lifespan.shutdown"]
 

@@ -112,7 +112,7 @@ def test_what_is_whole_is_not_overwritten(platform: Settings) -> None:
     """Unless asked for, and then it is kept."""
     backup = archive(platform)
     put(platform, "later")
-    with pytest.raises(errors.HostError, match="there and whole") as caught:
+    with pytest.raises(errors.HostError, match="exists and is not damaged") as caught:
         backups.restore(platform, backup)
     assert "--force" in caught.value.remedy
     backup.seek(0)
@@ -149,7 +149,7 @@ MANIFEST = json.dumps({"format": 1}).encode()
     ("backup", "why"),
     [
         (io.BytesIO(b"nothing of the kind"), "cannot be read"),
-        (_tar(other=b""), "no backup of ondol"),
+        (_tar(other=b""), "not a backup of ondol"),
         (_tar(**{"ondol-backup.json": b'{"format": 9}', "store.db": b""}), "another version"),
         (_tar(**{"ondol-backup.json": MANIFEST, "store.db": b"x" * 4096}), "damaged"),
     ],
@@ -217,7 +217,7 @@ def test_salvage_without_a_backup(platform: Settings) -> None:
     assert aside is not None
     assert (aside / "store.db").read_bytes() == bytes(content)
     assert names_of(platform) == {f"n{number}" for number in range(20) if number != 7}
-    with pytest.raises(errors.HostError, match="there and whole"):
+    with pytest.raises(errors.HostError, match="exists and is not damaged"):
         backups.salvage(platform)
 
 

@@ -9,12 +9,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from ondol.base import errors
 from ondol.base.clock import SystemClock
+from ondol.base.unix_http import UnixConnection
 from ondol.compose.lifecycle import Running, State
 from ondol.compose.part import Notify, Part
 from ondol.compose.supervisor import Supervisor
+from ondol.compose.supervisor_metrics import Exposition
 
 
 def _sleeper(notify: Notify) -> None:
@@ -39,6 +42,41 @@ def test_starts_in_order_and_stops_all(tmp_path: Path) -> None:
     assert supervisor.run() == signal.SIGTERM
     assert order == ["first", "second"]
     assert {r.state for r in supervisor.parts} == {State.STOPPED}
+
+
+def test_shows_the_parts_lives_as_metrics(tmp_path: Path) -> None:
+    """Asked by a part while it runs: states, restarts, how long each has run, and its own process."""
+    socket_file, page_file = tmp_path / "m.sock", tmp_path / "page"
+
+    def asker(notify: Notify) -> None:
+        if not page_file.exists():
+            page_file.touch()
+            raise RuntimeError("the first time")
+        notify()
+        connection = UnixConnection(str(socket_file), timeout=10)
+        connection.request("GET", "/metrics")
+        page_file.write_bytes(connection.getresponse().read())
+        connection.close()
+        os.kill(os.getppid(), signal.SIGTERM)
+        time.sleep(60)
+
+    Supervisor(
+        [Part("asker", asker), Part("second", _sleeper, needs=("nobody",)), Part("nobody", _sleeper)],
+        log_dir=tmp_path,
+        exposition=Exposition(socket_file),
+    ).run()
+    samples = {
+        (sample.name, *sample.labels.values()): sample.value
+        for family in text_string_to_metric_families(page_file.read_text())
+        for sample in family.samples
+    }
+    assert samples["ondol_supervisor_part_restarts_total", "asker"] == 1
+    assert samples["ondol_supervisor_part_restarts_total", "second"] == 0
+    assert samples["ondol_supervisor_part_state", "asker", "ready"] == 1
+    assert samples["ondol_supervisor_part_state", "asker", "failed"] == 0
+    assert samples["ondol_supervisor_part_uptime_seconds", "asker"] > 0
+    assert samples["process_resident_memory_bytes",] > 0
+    assert socket_file.stat().st_mode & 0o777 == 0o600
 
 
 def test_restarts_a_killed_part(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ async def children(stage: Any) -> list[Object]:
 
 @pytest.mark.parametrize("change", ["deleted", "replaced", "changed"])
 def test_a_parent_that_is_no_more_gets_no_children(play: Play, change: str) -> None:
-    """They would be collected and made again, as fast as both sides can, or be those of an older wish."""
+    """They would be collected and made again, as fast as both sides can, or be those of an older spec."""
 
     async def scene(stage: Any) -> None:
         manager = stage.manager("control")

@@ -8,11 +8,10 @@ from typing import Any, Final
 import pytest
 
 from ondol import sdk
-from ondol.api import conditions, objects, resources
+from ondol.api import conditions, objects, pods, resources
 from ondol.api.objects import Key, Object, Resource
 from ondol.base import errors
 from ondol.controllers import scheduler
-from ondol.controllers.workloads import pods
 from ondol.controllers.workloads.podcontrol import BURST, PodControl, pod_from_template
 from ondol.sdk import Controller, Manager, Result
 from ondol.sdk.status import Writer

@@ -268,7 +268,7 @@ def test_a_rollout_tells_its_progress_in_kubernetes_words() -> None:
     """Created, progressing, done: what `kubectl rollout status` waits for."""
     fresh = running(0, size=3)
     first = rollout_status.status(
-        deployment(), fresh, [fresh], happening=rollout_status.new_set_created("web-1"), now=NOW
+        deployment(), fresh, [fresh], progressing=rollout_status.new_set_created("web-1"), now=NOW
     )
     assert verdict(first, "Available")[:2] == ("False", "MinimumReplicasUnavailable")
     assert verdict(first, "Progressing") == (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -48,6 +49,40 @@ def test_a_pod_has_what_its_template_has() -> None:
     assert named["metadata"]["labels"] == {"a": "b"}
     assert objects.is_controlled_by(named, owner)
     assert pod_from_template(owner, template)["metadata"]["generateName"] == "web-"
+
+
+def test_a_pod_shares_nothing_with_its_template() -> None:
+    """What a controller adds to a pod stays out of the informers' documents."""
+    template = {
+        "metadata": {"labels": {"app": "web"}, "annotations": {"a": "1"}, "finalizers": ["test.dev/a"]},
+        "spec": {"containers": [{"name": "c", "env": []}]},
+    }
+    metadata = {"name": "web", "namespace": "d", "uid": "u"}
+    owner = {
+        "apiVersion": "apps/v1",
+        "kind": "StatefulSet",
+        "metadata": metadata,
+        "spec": {"template": template},
+    }
+    before = copy.deepcopy(owner)
+    pod = pod_from_template(
+        owner,
+        template,
+        labels={"ordinal": "0"},
+        annotations={"a": "2"},
+        finalizers=("test.dev/a", "test.dev/b"),
+    )
+    assert pod["metadata"]["labels"] == {"app": "web", "ordinal": "0"}
+    assert pod["metadata"]["annotations"] == {"a": "2"}
+    assert pod["metadata"]["finalizers"] == ["test.dev/a", "test.dev/b"]
+    for field in ("labels", "annotations"):
+        pod["metadata"][field]["own"] = "x"
+    pod["metadata"]["finalizers"].append("own")
+    pod["spec"]["hostname"] = "web-0"
+    pod["spec"]["containers"][0]["env"].append({"name": "A"})
+    assert owner == before
+    bare = pod_from_template(owner, {"spec": {}})
+    assert bare["metadata"].keys() == {"generateName", "namespace", "ownerReferences"}
 
 
 def workload(image: str = "shop:1", collisions: int | None = None) -> Object:

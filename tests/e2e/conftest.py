@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +16,14 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from tests.e2e import harness
 
 _numbers: Final = itertools.count(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def kubectl_caches(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Goes with the session's other temporary files, whoever makes a kubectl."""
+    folder = tmp_path_factory.mktemp("kubectl")
+    harness.keep_caches_in(folder)
+    return folder
 
 
 @pytest.fixture(scope="session")
@@ -39,11 +46,9 @@ def api_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[harness.Api
 
 
 @pytest.fixture(scope="module")
-def admin(api_server: harness.ApiServer, kubectl_version: harness.Version) -> Iterator[harness.Kubectl]:
+def admin(api_server: harness.ApiServer, kubectl_version: harness.Version) -> harness.Kubectl:
     """The real kubectl as the administrator of the API server."""
-    kubectl = harness.Kubectl(api_server.kubeconfig, kubectl_version)
-    yield kubectl
-    shutil.rmtree(kubectl.cache_dir, ignore_errors=True)
+    return harness.Kubectl(api_server.kubeconfig, kubectl_version)
 
 
 @pytest.fixture
@@ -74,11 +79,9 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[harness.Platf
 
 
 @pytest.fixture(scope="session")
-def cluster(platform: harness.Platform, kubectl_version: harness.Version) -> Iterator[harness.Kubectl]:
+def cluster(platform: harness.Platform, kubectl_version: harness.Version) -> harness.Kubectl:
     """The real kubectl as the administrator of the platform."""
-    kubectl = harness.Kubectl(platform.kubeconfig, kubectl_version)
-    yield kubectl
-    shutil.rmtree(kubectl.cache_dir, ignore_errors=True)
+    return harness.Kubectl(platform.kubeconfig, kubectl_version)
 
 
 @pytest.fixture(scope="module")

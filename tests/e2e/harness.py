@@ -27,7 +27,7 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, Final, TypeVar
+from typing import IO, Any, ClassVar, Final, TypeVar
 
 import pytest
 import yaml
@@ -122,6 +122,22 @@ def kubectl_version() -> Version:
     return Version(version["gitVersion"], int(re.sub(r"\D.*", "", version["minor"])))
 
 
+class _Caches:
+    """Where each kubectl keeps what it knows of its server: below the test session's own folder."""
+
+    folder: ClassVar[Path | None] = None
+
+    @classmethod
+    def new(cls) -> Path:
+        assert cls.folder is not None, "a kubectl outside of a test session"
+        return Path(tempfile.mkdtemp(dir=cls.folder))
+
+
+def keep_caches_in(folder: Path) -> None:
+    """From now on no kubectl leaves anything elsewhere."""
+    _Caches.folder = folder
+
+
 @dataclass(frozen=True, slots=True)
 class Kubectl:
     """The real kubectl with one kubeconfig and, mostly, one namespace."""
@@ -129,7 +145,7 @@ class Kubectl:
     kubeconfig: Path
     version: Version
     namespace: str = ""
-    cache_dir: str = field(default_factory=lambda: tempfile.mkdtemp(prefix="ondol-kubectl-"))
+    cache_dir: str = field(default_factory=lambda: str(_Caches.new()))
 
     def inside(self, namespace: str) -> Kubectl:
         return Kubectl(self.kubeconfig, self.version, namespace, self.cache_dir)

@@ -346,7 +346,7 @@ def test_dry_run_on_the_server(kubectl: Kubectl) -> None:
     assert kubectl.get("configmap", "kept")["data"] == {"a": "1"}
 
 
-def test_namespace_is_furnished(kubectl: Kubectl) -> None:
+def test_a_new_namespace_has_its_default_objects(kubectl: Kubectl) -> None:
     """A new namespace has its service account and the authority's certificate at once."""
     assert kubectl.get("serviceaccount", "default")
     assert "BEGIN CERTIFICATE" in kubectl.get("configmap", "kube-root-ca.crt")["data"]["ca.crt"]

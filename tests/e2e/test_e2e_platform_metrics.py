@@ -14,7 +14,10 @@ pytestmark = [pytest.mark.e2e, pytest.mark.root]
 _TELLING = {
     "apiserver_request": "api",
     "ondol_store_commit_duration_seconds": "api",
+    "ondol_supervisor_part_state": "supervisor",
     "workqueue_depth": "control",
+    "pilot_xds": "control",
+    "pilot_xds_pushes": "control",
     "controller_runtime_reconcile": "control",
     "rest_client_requests": "gateway",
     "kubelet_running_pods": "node",
@@ -29,7 +32,7 @@ def test_every_part_shows_its_metrics(platform: Platform, cluster: Kubectl) -> N
     for page in (cluster("get", "--raw", address.path), platform("metrics")):
         families = {family.name: family for family in text_string_to_metric_families(page)}
         up = {sample.labels["part"]: sample.value for sample in families["up"].samples}
-        assert up == dict.fromkeys(("api", "control", "node", "gateway", "envoy"), 1)
+        assert up == dict.fromkeys(("supervisor", "api", "control", "node", "gateway", "envoy"), 1)
         for name, part in _TELLING.items():
             assert part in {sample.labels["part"] for sample in families[name].samples}, name
 

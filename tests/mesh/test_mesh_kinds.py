@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -206,3 +207,14 @@ def test_its_conditions_have_its_own_words(world: Any) -> None:
         return str(next(each["reason"] for each in listed if each["type"] == "Programmed"))
 
     assert (reason(Progress.UNUSED), reason(Progress.RUNNING)) == ("Uncalled", "Programmed")
+
+
+def test_every_code_of_a_finding_is_documented() -> None:
+    """Who sees one in a condition looks it up in the page about the mesh."""
+    root = Path(__file__).parents[2]
+    page = (root / "docs" / "mesh.md").read_text(encoding="utf-8")
+    sources = [path.read_text(encoding="utf-8") for path in (root / "src/ondol/mesh").rglob("*.py")]
+    codes = {code for text in sources for code in re.findall(r'"([A-Z]{3}[0-9]{4})"', text)}
+    assert "IST0101" in codes
+    for code in sorted(codes):
+        assert f"| {code} |" in page, f"the table of codes in docs/mesh.md has no row for {code}"

@@ -549,5 +549,5 @@ def test_istios_instructions_find_the_ingress(listens: str, address: str) -> Non
     service = definitions.ingress_service(18080)
     assert (objects.namespace(service), objects.name(service)) == ("istio-system", "istio-ingressgateway")
     assert [(port["name"], port["port"]) for port in objects.spec(service)["ports"]] == [("http2", 18080)]
-    status = definitions.ingress_status(listens)["status"]
+    status = definitions.ingress_status(listens)
     assert status["loadBalancer"]["ingress"] == [{"ip": address}]

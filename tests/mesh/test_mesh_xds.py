@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ondol.base.clock import SystemClock
 from ondol.mesh import server
 from ondol.mesh.xds import types
 from ondol.mesh.xds.stream import Stream
@@ -326,7 +327,7 @@ async def test_pings_are_answered_however_many_come(tmp_path: Path) -> None:
     """Envoy's signs of life on a quiet stream are not called too many, and its connection stays."""
     path = tmp_path / "xds.sock"
     async with anyio.create_task_group() as tasks:
-        await tasks.start(server.serve, server.Hub(), f"unix:{path}")
+        await tasks.start(server.serve, server.Hub(clock=SystemClock()), f"unix:{path}")
         assert path.stat().st_mode & 0o777 == 0o600
         kinds = await anyio.to_thread.run_sync(_frames, str(path), 20)
         tasks.cancel_scope.cancel()

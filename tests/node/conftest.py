@@ -202,7 +202,7 @@ class NodeWorld:
 
     async def log(self, name: str, container: str = "main") -> str:
         pod = await self.get(name)
-        folder = self.config.pod_dir(objects.uid(pod)) / container
+        folder = self.config.container_dir(objects.uid(pod), container)
         newest = max(folder.glob("*.log"), key=lambda path: int(path.stem))
         return "".join(line.split(" ", 3)[3] for line in newest.read_text().splitlines(keepends=True))
 
@@ -268,5 +268,5 @@ async def world(node_config: NodeConfig, image: str, tmp_path: Path) -> AsyncIte
         root = {"metadata": {"name": "kube-root-ca.crt", "namespace": "default"}, "data": {"ca.crt": "none"}}
         await inner.client.create(resources.CONFIG_MAP, root)
         account: Identity = {"name": f"system:node:{node_config.name}", "groups": ["system:nodes"]}
-        own = Client(AsgiTransport(app, identity=account), field_manager="kubelet")
+        own = Client(AsgiTransport(app, clock=clock.SystemClock(), identity=account), field_manager="kubelet")
         yield NodeWorld(inner.client, node_config, own)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ondol.api.objects import Object
-from ondol.node.pods import env
+from ondol.node import value_sources
 
 POD: Object = {
     "metadata": {"name": "p", "namespace": "n", "uid": "u", "labels": {"a": "1", "b": 'q"x'}},
@@ -11,4 +11,4 @@ POD: Object = {
 }
 
 
-FACTS = env.PodFacts("10.0.0.2", "1.2.3.4", "node", {"cpu": "4", "memory": "8Gi"})
+FACTS = value_sources.PodFacts("10.0.0.2", "1.2.3.4", "node", {"cpu": "4", "memory": "8Gi"})

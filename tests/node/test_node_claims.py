@@ -240,7 +240,7 @@ def test_where_the_activator_listens_is_followed_slice_by_slice() -> None:
     config = NodeConfig(
         "abcdef", "n", Path("/nowhere"), LAN, pod_cidr="10.100.0.0/16", reserved_ports=frozenset(RESERVED)
     )
-    host: Any = SimpleNamespace(config=config)
+    host: Any = SimpleNamespace(config=config, client=None)
     slices: Any = NotSearched()
     rules = ServiceRules(host, slices, slices)
 

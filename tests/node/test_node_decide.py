@@ -24,7 +24,7 @@ from ondol.node.pods.decide import (
     Stop,
     TearDown,
 )
-from ondol.node.pods.model import Attempt, Container, Facts, Record, Unhealthy
+from ondol.node.pods.model import Attempt, Container, ContainerStep, Facts, PodStep, Record, Unhealthy
 from ondol.node.runtime.port import Exit, Handle
 
 NOW = 1000.0
@@ -67,7 +67,7 @@ def evicted(**containers: Container) -> Record:
 
 READY = Facts(NOW, are_volumes_ready=True)
 STALE = Facts(NOW, are_volumes_ready=True, are_volumes_stale=True)
-REFRESHING = Facts(NOW, are_volumes_ready=True, are_volumes_stale=True, busy=frozenset({"refresh"}))
+REFRESHING = Facts(NOW, are_volumes_ready=True, are_volumes_stale=True, busy=frozenset({PodStep.REFRESH}))
 UNMADE = Facts(NOW, are_volumes_stale=True)
 ILL = Facts(NOW, are_volumes_ready=True, unhealthy={"main": Unhealthy("why")})
 ILL_AT_ONCE = Facts(NOW, are_volumes_ready=True, unhealthy={"main": Unhealthy("why", 0.0)})
@@ -88,7 +88,7 @@ SIDECAR = {"name": "side", "restartPolicy": "Always"}
             "while both are made",
             pod(),
             record(sandbox=False),
-            Facts(NOW, busy=frozenset({"sandbox", "volumes"})),
+            Facts(NOW, busy=frozenset({PodStep.SANDBOX, PodStep.VOLUMES})),
             (),
         ),
         ("ready to create", pod(), record(), READY, (Create("main"),)),
@@ -121,6 +121,25 @@ SIDECAR = {"name": "side", "restartPolicy": "Always"}
             (Stop("side", 30.0),),
         ),
         ("stopped", pod(), record(main=DONE), Facts(NOW, True, True), (TearDown(),)),
+        (
+            "a container called like the last step is being made",
+            pod(),
+            record(),
+            Facts(NOW, True, True, busy=frozenset({ContainerStep("finish"), ContainerStep("teardown")})),
+            (),
+        ),
+        (
+            "one called like the refresh",
+            pod(init=[{"name": "refresh", "restartPolicy": "Always"}]),
+            record(refresh=RUNNING),
+            Facts(
+                NOW,
+                are_volumes_ready=True,
+                are_volumes_stale=True,
+                busy=frozenset({ContainerStep("refresh"), ContainerStep("main")}),
+            ),
+            (RefreshVolumes(),),
+        ),
         ("all given back", pod(), record(sandbox=False, main=DONE), Facts(NOW, True), (Finish(),)),
         ("volumes changed", pod(), record(main=RUNNING), STALE, (RefreshVolumes(),)),
         ("changed again meanwhile", pod(), record(main=RUNNING), REFRESHING, ()),

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from tests.node.example_pod import FACTS, POD
 
 from ondol.api.objects import Object
+from ondol.node import value_sources
 from ondol.node.pods import env, planning
 
 
@@ -49,7 +50,7 @@ def test_environment_order() -> None:
         "envFrom": [{"configMapRef": {"name": "m"}, "prefix": "P_"}],
         "env": [{"name": "X", "value": "$(P_k)"}, {"name": "Y", "value": "$(X)$(LATER)"}],
     }
-    sources = env.Sources({"m": {"kind": "ConfigMap", "data": {"k": "v"}}})
+    sources = value_sources.Sources({"m": {"kind": "ConfigMap", "data": {"k": "v"}}})
     declared = env.variables(POD, container, sources=sources, facts=FACTS, services={"S": "s"})
     assert declared == {"S": "s", "P_k": "v", "X": "v", "Y": "v$(LATER)"}
     whole = planning.environment({"PATH": "/bin", "S": "image"}, declared, "box")
@@ -61,7 +62,7 @@ def test_environment_order() -> None:
 )
 def test_any_printable_name_is_a_variable(prefix: str, name: str) -> None:
     """Kubernetes 1.34 takes every printable ASCII character but `=` in a name."""
-    sources = env.Sources({"m": {"kind": "ConfigMap", "data": {"data-1": "v"}}})
+    sources = value_sources.Sources({"m": {"kind": "ConfigMap", "data": {"data-1": "v"}}})
     container: Object = {"name": "c", "envFrom": [{"configMapRef": {"name": "m"}, "prefix": prefix}]}
     assert env.variables(POD, container, sources=sources, facts=FACTS, services={}) == {name: "v"}
     assert env.skipped(POD, container, sources) == []
@@ -70,7 +71,7 @@ def test_any_printable_name_is_a_variable(prefix: str, name: str) -> None:
 @pytest.mark.parametrize("prefix", ["a=", "é", "new\nline"])
 def test_what_cannot_be_a_variable_is_left_out_and_told(prefix: str) -> None:
     """The kubelet's sentence names the keys and the source."""
-    sources = env.Sources(secrets={"s": {"kind": "Secret", "data": {"k": ""}}})
+    sources = value_sources.Sources(secrets={"s": {"kind": "Secret", "data": {"k": ""}}})
     container: Object = {"name": "c", "envFrom": [{"secretRef": {"name": "s"}, "prefix": prefix}]}
     assert env.variables(POD, container, sources=sources, facts=FACTS, services={}) == {}
     [skipped] = env.skipped(POD, container, sources)
@@ -80,7 +81,7 @@ def test_what_cannot_be_a_variable_is_left_out_and_told(prefix: str) -> None:
 def test_paths_name_only_what_is_there() -> None:
     """`subPathExpr` with a variable that is not set is an error, as in the kubelet."""
     assert env.expand_strictly("a/$(X)/$$(Y)", {"X": "1"}) == "a/1/$(Y)"
-    with pytest.raises(env.ConfigMissing, match='missing value for "Y"'):
+    with pytest.raises(value_sources.ConfigMissing, match='missing value for "Y"'):
         env.expand_strictly("$(Y)", {"X": "1"})
 
 
@@ -95,21 +96,27 @@ def test_paths_name_only_what_is_there() -> None:
 )
 def test_missing_sources(entry: Object, message: str) -> None:
     """What is not there is an error that names it, unless it is optional."""
-    sources = env.Sources({"m": {"kind": "ConfigMap", "data": {}}, "no": None}, {"no": None})
+    sources = value_sources.Sources({"m": {"kind": "ConfigMap", "data": {}}, "no": None}, {"no": None})
     container: Object = {"name": "c", "env": [{"name": "V", "valueFrom": entry}]}
-    with pytest.raises(env.ConfigMissing, match=message):
+    with pytest.raises(value_sources.ConfigMissing, match=message):
         env.variables(POD, container, sources=sources, facts=FACTS, services={})
 
 
 def test_downward_fields() -> None:
     """Names, labels (quoted) and resources of the pod itself."""
-    assert env.field_value(POD, "metadata.labels", FACTS) == 'a="1"\nb="q\\"x"'
-    assert env.field_value(POD, "metadata.labels['a']", FACTS) == "1"
-    assert env.field_value(POD, "status.podIP", FACTS) == "10.0.0.2"
+    assert value_sources.field_value(POD, "metadata.labels", FACTS) == 'a="1"\nb="q\\"x"'
+    assert value_sources.field_value(POD, "metadata.labels['a']", FACTS) == "1"
+    assert value_sources.field_value(POD, "status.podIP", FACTS) == "10.0.0.2"
     limited: Object = {"name": "c", "resources": {"limits": {"memory": "1.5Gi"}}}
-    assert env.resource_value(POD, limited, {"resource": "limits.memory", "divisor": "1Mi"}, FACTS) == "1536"
-    assert env.resource_value(POD, limited, {"resource": "limits.cpu"}, FACTS) == "4"
-    assert env.resource_value(POD, limited, {"resource": "requests.cpu", "divisor": "1m"}, FACTS) == "0"
+    assert (
+        value_sources.resource_value(POD, limited, {"resource": "limits.memory", "divisor": "1Mi"}, FACTS)
+        == "1536"
+    )
+    assert value_sources.resource_value(POD, limited, {"resource": "limits.cpu"}, FACTS) == "4"
+    assert (
+        value_sources.resource_value(POD, limited, {"resource": "requests.cpu", "divisor": "1m"}, FACTS)
+        == "0"
+    )
 
 
 def test_service_variables() -> None:
@@ -131,4 +138,4 @@ def test_service_variables() -> None:
 def test_values_are_quoted_as_go_does() -> None:
     """One line for each label or annotation, whatever is in it."""
     pod: Object = {"metadata": {"annotations": {"a": 'x"\\\t\n\x01é\u200b'}}}
-    assert env.field_value(pod, "metadata.annotations", FACTS) == r'a="x\"\\\t\n\x01é\u200b"'
+    assert value_sources.field_value(pod, "metadata.annotations", FACTS) == r'a="x\"\\\t\n\x01é\u200b"'

@@ -27,11 +27,7 @@ async def followed(folder: Path) -> AsyncIterator[Any]:
         await send.send(None)
 
     async with anyio.create_task_group() as tasks, send, receive:
-        tasks.start_soon(watch.follow, folder, SystemClock(), changed)
-        with anyio.fail_after(10):
-            while not await anyio.Path(folder).exists():  # noqa: ASYNC110 - a folder tells nobody
-                await anyio.sleep(0.01)
-            await anyio.wait_all_tasks_blocked()
+        await tasks.start(watch.follow, folder, SystemClock(), changed)
         yield receive
         tasks.cancel_scope.cancel()
 

@@ -61,7 +61,7 @@ async def world() -> AsyncIterator[World]:
     log = store.open_memory()
     app = apiserver.build(apiserver.ApiConfig(), log, SystemClock(), random.Random(1))
     async with testing.World(app) as inner, anyio.create_task_group() as tasks:
-        own = Client(AsgiTransport(app, identity=ACCOUNT), field_manager="kubelet")
+        own = Client(AsgiTransport(app, clock=SystemClock(), identity=ACCOUNT), field_manager="kubelet")
         own_world = World(inner.client, own, ManualClock())
         own_world.sources.start(tasks)
         yield own_world
@@ -118,12 +118,12 @@ async def test_what_nobody_mounts_any_more_is_let_go(world: World) -> None:
     await world.sources.of(pod)
     assert world.sources.config_maps.followed == {Key("default", "m")}
     await world.clock.advance(sources.LINGER_S + 1)
-    world.sources.keep([pod])
+    world.sources.keep({(resources.CONFIG_MAP, Key("default", "m"))})
     await world.clock.advance(sources.LINGER_S - 1)
-    world.sources.keep([])
+    world.sources.keep(set())
     assert world.sources.config_maps.followed == {Key("default", "m")}
     await world.clock.advance(1)
-    world.sources.keep([])
+    world.sources.keep(set())
     assert world.sources.config_maps.followed == frozenset()
     await world.settle()
     await world.admin.patch(resources.CONFIG_MAP, "m", "default", patch={"data": {"k": "2"}})
@@ -136,3 +136,79 @@ async def test_nothing_else_can_be_read(world: World) -> None:
     await world.create(resources.SECRET, "other", stringData={"k": "v"})
     with pytest.raises(errors.Forbidden, match="no relationship found"):
         await world.sources.secrets.get(Key("default", "other"), follow=True)
+
+
+async def test_what_goes_before_it_is_followed_is_heard_of(world: World) -> None:
+    """The watch begins a while after the object was read, and knows nothing of it by then."""
+    await world.create(resources.CONFIG_MAP, "m", data={"k": "1"})
+    pod = await world.pod(configMap={"name": "m", "optional": True})
+    assert (await world.sources.of(pod)).config_maps["m"] is not None
+    await world.admin.delete(resources.CONFIG_MAP, "m", "default")
+    await world.settle()
+    assert world.changes == [("m", False)]
+
+
+async def test_an_answer_that_comes_late_is_no_older_than_the_news(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two pods the second was answered with a newer version, and made the node follow it from there."""
+    await world.create(resources.CONFIG_MAP, "m", data={"k": "1"})
+    await world.pod(configMap={"name": "m"})
+    original, slow, answers = sources._ask, anyio.Event(), []
+
+    async def ask(client: Client, resource: Any, key: Key) -> Object | None:
+        obj = await original(client, resource, key)
+        answers.append(obj)
+        if len(answers) == 1:
+            await slow.wait()
+        return obj
+
+    monkeypatch.setattr(sources, "_ask", ask)
+    read: list[Object | None] = []
+
+    async def first() -> None:
+        read.append(await world.sources.config_maps.get(Key("default", "m"), follow=True))
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(first)
+        await anyio.wait_all_tasks_blocked()
+        await world.admin.patch(resources.CONFIG_MAP, "m", "default", patch={"data": {"k": "2"}})
+        await world.sources.config_maps.get(Key("default", "m"), follow=True)
+        slow.set()
+    await world.settle()
+    assert read[0] is not None
+    assert read[0]["data"] == {"k": "1"}
+    assert world.changes == [("m", True)]
+
+
+async def test_an_answer_that_comes_after_the_watch_began(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is older than what is followed by then, of which no news will come any more."""
+    await world.create(resources.CONFIG_MAP, "m", data={"k": "1"})
+    await world.pod(configMap={"name": "m"})
+    original, slow = sources._ask, anyio.Event()
+
+    async def ask(client: Client, resource: Any, key: Key) -> Object | None:
+        obj = await original(client, resource, key)
+        if not slow.is_set():
+            await slow.wait()
+        return obj
+
+    read: list[Object | None] = []
+
+    async def first() -> None:
+        read.append(await world.sources.config_maps.get(Key("default", "m"), follow=True))
+
+    async with anyio.create_task_group() as tasks:
+        with monkeypatch.context() as patch:
+            patch.setattr(sources, "_ask", ask)
+            tasks.start_soon(first)
+            await anyio.wait_all_tasks_blocked()
+        await world.admin.patch(resources.CONFIG_MAP, "m", "default", patch={"data": {"k": "2"}})
+        await world.sources.config_maps.get(Key("default", "m"), follow=True)
+        await anyio.wait_all_tasks_blocked()
+        await world.settle()
+        slow.set()
+    assert read[0] is not None
+    assert read[0]["data"] == {"k": "2"}

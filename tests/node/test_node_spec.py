@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from tests.node.example_pod import POD
 
 from ondol.api.objects import Object
-from ondol.node.pods import env, planning
+from ondol.node import value_sources
+from ondol.node.pods import planning
 from ondol.node.runtime import seccomp, spec
 
 IMAGE = {"Entrypoint": ["/e"], "Cmd": ["d"]}
@@ -126,7 +127,7 @@ def test_root_is_refused(own: Object, image: str, words: str) -> None:
         planning.account(pod, {"securityContext": own}, {"User": image})
         planning.effective_user(pod, {"securityContext": own}, spec.User())
 
-    with pytest.raises(env.ConfigMissing, match=words):
+    with pytest.raises(value_sources.ConfigMissing, match=words):
         decide()
 
 

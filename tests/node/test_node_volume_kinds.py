@@ -4,42 +4,69 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 from tests.node.example_pod import FACTS, POD
 
 import ondol.node.volumes
-from ondol.api import volume_kinds
-from ondol.api.objects import Object
+from ondol.api import resources, volume_kinds
+from ondol.api.objects import Object, Resource
 from ondol.apiserver import kinds
 from ondol.apiserver.kinds.core import pod as pod_kind
-from ondol.node.pods import env, planning
+from ondol.node.pods import planning
 from ondol.node.volumes import registry, sub_path, written
-from ondol.node.volumes.volume import File, Inputs, Payload, Place, TokenRequest, VolumeFailed
+from ondol.node.volumes.volume import (
+    Elsewhere,
+    File,
+    Files,
+    Inputs,
+    Payload,
+    Place,
+    Plan,
+    TokenRequest,
+    VolumeFailed,
+    Waits,
+)
 
 
-def files_of(
-    volume: Object, sources: env.Sources, pod: Object = POD, tokens: Mapping[TokenRequest, str] | None = None
-) -> Payload:
-    return registry.of(volume).resolve(Inputs(pod, sources, FACTS, tokens or {}))
+class Objects:
+    """A lookup that has everything at hand."""
+
+    def __init__(self, *objects: tuple[Resource, str, Object]) -> None:
+        self._objects = {(resource, name): obj for resource, name, obj in objects}
+
+    def get(self, resource: Resource, name: str) -> Object | None:
+        return self._objects.get((resource, name))
+
+
+def plan_of(
+    volume: Object, lookup: Objects, pod: Object = POD, tokens: Mapping[TokenRequest, str] | None = None
+) -> Plan:
+    return registry.of(volume).resolve(Inputs(pod, lookup, FACTS, tokens or {}))
+
+
+def files_of(*about: Any) -> Payload:
+    plan = plan_of(*about)
+    assert isinstance(plan, Files)
+    return plan.content
 
 
 def test_files_of_keys() -> None:
     """Keys, chosen items with modes, and what is missing without being optional."""
-    sources = env.Sources({"m": {"kind": "ConfigMap", "data": {"a": "1", "b": "2"}}, "no": None})
+    sources = Objects((resources.CONFIG_MAP, "m", {"kind": "ConfigMap", "data": {"a": "1", "b": "2"}}))
     chosen = {"name": "v", "configMap": {"name": "m", "items": [{"key": "a", "path": "d/a", "mode": 0o400}]}}
     assert files_of(chosen, sources) == {"d/a": File(b"1", 0o400)}
     assert files_of({"name": "v", "configMap": {"name": "no", "optional": True}}, sources) == {}
-    with pytest.raises(VolumeFailed, match='configmap "no" not found'):
-        files_of({"name": "v", "configMap": {"name": "no"}}, sources)
+    missing = plan_of({"name": "v", "configMap": {"name": "no"}}, sources)
+    assert missing == Waits('configmap "no" not found')
 
 
 def test_files_of_several_sources() -> None:
     """A projection names its Secret otherwise than a volume does; of two with one path the later wins."""
-    sources = env.Sources(
-        {"m": {"kind": "ConfigMap", "data": {"a": "1", "b": "2"}}},
-        {"s": {"kind": "Secret", "data": {"b": "Mw=="}}},
+    sources = Objects(
+        (resources.CONFIG_MAP, "m", {"kind": "ConfigMap", "data": {"a": "1", "b": "2"}}),
+        (resources.SECRET, "s", {"kind": "Secret", "data": {"b": "Mw=="}}),
     )
     listed = [{"configMap": {"name": "m"}}, {"secret": {"name": "s"}}]
     volume = {"name": "v", "projected": {"sources": listed, "defaultMode": 0o440}}
@@ -71,7 +98,7 @@ def test_whose_a_token_is(
     spec = {"securityContext": general, "containers": containers, "volumes": [volume]}
     pod = {"metadata": {"name": "p"}, "spec": spec}
     (request,) = registry.token_requests(pod)
-    assert files_of(volume, env.Sources(), pod, {request: "secret"}) == {"token": (b"secret", *written)}
+    assert files_of(volume, Objects(), pod, {request: "secret"}) == {"token": (b"secret", *written)}
 
 
 def test_a_volume_is_swapped_whole(tmp_path: Path) -> None:
@@ -101,14 +128,18 @@ def test_a_folder_in_the_place_of_a_late_file_gives_way(tmp_path: Path) -> None:
     assert (folder / "late").read_bytes() == b"2"
 
 
+WAITS: Final = Waits('configmap "absent" not found')
+
+
 @pytest.mark.parametrize("name", volume_kinds.KINDS)
 def test_every_supported_kind_has_its_module(name: str) -> None:
     """With a volume that answers to the whole protocol: what is listed as supported is there."""
-    source = {"path": "/tmp"} if name == "hostPath" else {}
+    sources = {"hostPath": {"path": "/tmp"}, "configMap": {"name": "absent"}}
+    source = sources.get(name, {"secretName": "s", "optional": True} if name == "secret" else {})
     volume = registry.of({"name": "v", name: source})
     assert volume.unsupported() == []
     assert isinstance(volume.is_read_only, bool)
-    assert isinstance(volume.folder(Path("own")), Path)
+    assert volume.resolve(Inputs(POD, Objects(), FACTS)) in (Files(), Elsewhere(Path("/tmp")), WAITS)
 
 
 @pytest.mark.parametrize("name", volume_kinds.PROJECTIONS)
@@ -142,7 +173,7 @@ from ondol.node.volumes.volume import File
 from ondol.node.volumes.written import WrittenVolume
 
 class GitRepoVolume(WrittenVolume):
-    def resolve(self, inputs):
+    def files(self, inputs):
         return {"HEAD": File(self.source["revision"].encode(), self.mode)}
 
 KIND = GitRepoVolume
@@ -170,8 +201,8 @@ def test_a_kind_is_added_by_a_module_and_a_line(tmp_path: Path) -> None:
     assert "volumes[*].gitRepo" not in paths
     assert "volumes[*].nfs" in paths
     volume = registry.of(source)
-    at = place(volume.folder(tmp_path / "pod" / "v"), "1")
-    volume.place(at, volume.resolve(Inputs(pod, env.Sources(), FACTS)))
+    at = place(tmp_path / "pod" / "v", "1")
+    volume.place(at, files_of(source, Objects(), pod))
     assert (at.folder / "HEAD").read_text() == "main"
     volume.remove(at.folder)
     assert not at.folder.exists()

@@ -133,7 +133,7 @@ async def test_volumes_of_an_ended_pod_are_freed(world: Any) -> None:
     async with world.node():
         script = "echo x > /disk/f; echo y > /memory/f; echo bye"
         pod = world.pod("over", script, volumes=volumes, restartPolicy="Never")
-        # A container's folder of logs has its name: these are in the one that volumes are in.
+        # A container's folder of logs has its name, which may be that of the folder that volumes are in.
         pod["spec"]["containers"][0] |= {"name": "volumes", "volumeMounts": mounts}
         created = await world.create(pod)
         await world.phase("over", "Succeeded")

@@ -44,7 +44,7 @@ def store(tmp_path: Path) -> Iterator[SpanStore]:
 
 @pytest.fixture
 def exports(store: SpanStore) -> Exports:
-    return Exports(store)
+    return Exports(store, ManualClock())
 
 
 @pytest.fixture
@@ -390,15 +390,62 @@ async def test_a_store_that_cannot_write_asks_to_come_again(app: Application, st
     assert (await _call(app, "POST", "/v1/traces", body=_export()))[0] == 200
 
 
-async def test_exports_that_wait_are_bounded(
-    app: Application, exports: Exports, monkeypatch: pytest.MonkeyPatch
+async def test_exports_under_way_are_bounded_while_they_arrive(
+    store: SpanStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Beyond a number of waiting bytes an export is refused and counted, and later taken."""
-    monkeypatch.setattr("ondol.observe.traces.exports._WAITING_BYTES_MAX", 10)
-    with exports._waiting(1):
-        assert (await _call(app, "POST", "/v1/traces", body=_export()))[0] == 503
-    assert (await _call(app, "POST", "/v1/traces", body=_export()))[0] == 200
-    assert "ondol_observe_exports_refused_total 1" in (await _call(app, "GET", "/metrics"))[1]
+    """One sender has a share, another finds room beside it, Envoy has its own, and a refusal is counted."""
+    monkeypatch.setattr("ondol.observe.traces.exports._BYTES_MAX", 8000)
+    exports = Exports(store, ManualClock())
+    app = application(store, exports, ManualClock(), {})
+    async with anyio.create_task_group() as senders:
+        for _ in range(5):
+            senders.start_soon(_send_without_end, app, "10.100.0.7", bytes(1000))
+        await anyio.wait_all_tasks_blocked()
+        assert exports._bytes.taken == 3000
+        status, document = await _call(app, "POST", "/v1/traces", body=_export() * 10, host="10.100.0.7")
+        assert (status, document["errors"][0]["msg"]) == (429, "too many exports at once")
+        for host in ("10.100.0.8", ""):
+            assert (await _call(app, "POST", "/v1/traces", body=_export(), host=host))[0] == 200
+        senders.cancel_scope.cancel()
+    assert exports._bytes.taken == 0
+    assert "ondol_observe_exports_refused_total 3" in (await _call(app, "GET", "/metrics"))[1]
+
+
+async def test_an_export_must_arrive_in_time(store: SpanStore) -> None:
+    """Who begins one and does not end it is answered, and gives back what it took."""
+    clock = ManualClock()
+    exports = Exports(store, clock)
+    app = application(store, exports, clock, {})
+    statuses: list[int] = []
+
+    async def one() -> None:
+        statuses.append(await _send_without_end(app, "10.100.0.7", b"begun"))
+
+    async with anyio.create_task_group() as senders:
+        senders.start_soon(one)
+        await anyio.wait_all_tasks_blocked()
+        assert (statuses, exports._bytes.taken) == ([], 5)
+        await clock.advance(10)
+    assert (statuses, exports._bytes.taken) == ([504], 0)
+
+
+async def _send_without_end(app: Application, host: str, piece: bytes) -> int:
+    """Send one piece of an export and no more; the status of the answer, if there is one."""
+    pieces = [piece]
+    statuses: list[int] = []
+
+    async def receive() -> dict[str, Any]:
+        if not pieces:
+            await anyio.sleep_forever()
+        return {"type": "http.request", "body": pieces.pop(), "more_body": True}
+
+    async def send(message: Mapping[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            statuses.append(message["status"])
+
+    scope = {"type": "http", "method": "POST", "path": "/v1/traces", "query_string": b"", "headers": []}
+    await app({**scope, "client": (host, 40000)}, receive, send)
+    return statuses[0]
 
 
 async def test_metrics_count_what_came_in(app: Application) -> None:
@@ -426,9 +473,8 @@ async def test_metrics_count_what_came_in(app: Application) -> None:
 )
 async def test_pods_may_send_but_not_ask(store: SpanStore, caller: str, exported: int, status: int) -> None:
     """At the address for pods their spans are taken in, nobody else's, and nobody's traces are shown."""
-    app = PodsOnly(
-        application(store, Exports(store), ManualClock(), {}), ipaddress.IPv4Network("10.100.0.0/16")
-    )
+    served = application(store, Exports(store, ManualClock()), ManualClock(), {})
+    app = PodsOnly(served, ipaddress.IPv4Network("10.100.0.0/16"))
     assert (await _call(app, "POST", "/v1/traces", body=_export(), host=caller))[0] == exported
     assert (await _call(app, "GET", "/api/services", host=caller))[0] == status
     assert (await _call(app, "GET", "/v1/traces", host=caller))[0] == status

@@ -50,7 +50,7 @@ async def exists(client: Client, name: str) -> bool:
 
 
 async def test_a_settled_child_costs_no_request() -> None:
-    """Until it is wished for otherwise, or changed by another hand."""
+    """Until another one is desired, or it is changed by another hand."""
     async with server() as (client, world):
         parent = await config_map(client, "parent")
         memory = Children(client, field_manager="keeper")
@@ -99,6 +99,61 @@ async def test_a_child_of_another_is_left_to_it() -> None:
         assert objects.is_controlled_by(adopted, parent)
         with pytest.raises(children.NotOwned, match="belongs to another controller"):
             await adopting.of(stranger).apply(resources.CONFIG_MAP, child(stranger), adopted)
+
+
+async def test_nothing_is_taken_that_the_cache_has_not_seen() -> None:
+    """An object that is there, though the lister does not show it, keeps its data and its owner."""
+    async with server() as (client, _):
+        parent, stranger = await config_map(client, "parent"), await config_map(client, "stranger")
+        of_user = await client.create(
+            resources.CONFIG_MAP,
+            {"metadata": {"name": "child", "namespace": "default"}, "data": {"k": "user"}},
+        )
+        family = Children(client, field_manager="k").of(parent)
+        with pytest.raises(children.NotOwned, match="exists and has no controller"):
+            await family.apply(resources.CONFIG_MAP, child(parent, k="ours"), None)
+        assert await client.get(resources.CONFIG_MAP, "child", "default") == of_user
+        adopting = Children(client, field_manager="k", adopts=True)
+        adopted = await adopting.of(parent).apply(resources.CONFIG_MAP, child(parent, k="ours"), None)
+        assert adopted["data"] == {"k": "ours"}
+        assert objects.is_controlled_by(adopted, parent)
+        with pytest.raises(children.NotOwned):
+            await adopting.of(stranger).apply(resources.CONFIG_MAP, child(stranger), None)
+
+
+async def test_a_child_is_applied_to_the_object_that_was_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not to another one that has its name by now, nor to one that came between the look and the write."""
+    async with server() as (client, _):
+        parent = await config_map(client, "parent")
+        family = Children(client, field_manager="k").of(parent)
+        first = await family.apply(resources.CONFIG_MAP, child(parent, a="1"), None)
+        await client.delete(resources.CONFIG_MAP, "child", "default")
+        with pytest.raises(errors.Conflict):
+            await family.apply(resources.CONFIG_MAP, child(parent, a="2"), first)
+        assert not await exists(client, "child")
+        other = {"metadata": {"name": "child", "namespace": "default"}, "data": {"a": "user"}}
+        successor = await client.create(resources.CONFIG_MAP, other)
+        with pytest.raises(errors.Conflict):
+            await family.apply(resources.CONFIG_MAP, child(parent, a="2"), first)
+
+        async def not_yet(*_: object) -> Object:
+            raise errors.NotFound("as it was a moment ago")
+
+        monkeypatch.setattr(client, "get", not_yet)
+        with pytest.raises(errors.Conflict):
+            await family.apply(resources.CONFIG_MAP, child(parent, a="2"), None)
+        monkeypatch.undo()
+        assert await client.get(resources.CONFIG_MAP, "child", "default") == successor
+
+
+async def test_what_is_named_no_more_goes_from_a_child_that_was_just_created() -> None:
+    """Its fields are its applier's from the first write on."""
+    async with server() as (client, _):
+        parent = await config_map(client, "parent")
+        family = Children(client, field_manager="k").of(parent)
+        first = await family.apply(resources.CONFIG_MAP, child(parent, a="1", b="2"), None)
+        second = await family.apply(resources.CONFIG_MAP, child(parent, a="1"), first)
+        assert second["data"] == {"a": "1"}
 
 
 async def test_what_was_neither_applied_nor_kept_is_pruned() -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import anyio
 import pytest
@@ -12,8 +13,8 @@ from ondol import apiserver, sdk, store
 from ondol.api import objects, resources
 from ondol.api.objects import Key, Object
 from ondol.base.backoff import Backoff
-from ondol.base.clock import SystemClock
-from ondol.sdk import leader
+from ondol.base.clock import ManualClock, SystemClock
+from ondol.sdk import leader, writes
 from ondol.sdk.testing import World
 
 pytestmark = pytest.mark.anyio
@@ -145,6 +146,64 @@ async def test_a_reconcile_reads_its_own_writes(world: World) -> None:
     assert controller.metrics.delayed > 0
 
 
+class Lagging:
+    """An informer that shows writes when it is told to."""
+
+    def __init__(self) -> None:
+        self.revision = 0
+        self._waiting: list[tuple[Callable[[], bool], Callable[[], None]]] = []
+
+    def when(self, holds: Callable[[], bool], then: Callable[[], None]) -> None:
+        self._waiting.append((holds, then))
+
+    def reach(self, revision: int) -> None:
+        self.revision = revision
+        waiting, self._waiting = self._waiting, []
+        for holds, then in waiting:
+            then() if holds() else self._waiting.append((holds, then))
+
+
+async def test_a_key_that_waits_for_its_writes_is_never_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many keys have unread writes, and though another one is reconciled just when its time is up."""
+    monkeypatch.setattr("ondol.sdk.controller._REMEMBERED_MAX", 1)
+    clock, informer = ManualClock(), Lagging()
+    reconciled: list[str] = []
+
+    async def reconcile(key: Key) -> sdk.Result | None:
+        reconciled.append(key.name)
+        writes.CURRENT.get().wrote(  # type: ignore[union-attr]  # of this reconcile
+            informer,  # type: ignore[arg-type]  # all that is looked at
+            {"metadata": {"resourceVersion": str(len(reconciled))}},
+        )
+        return None
+
+    controller = sdk.Controller("test", reconcile, concurrency=1)
+    controller.use(clock, random.Random(0))
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(controller.run)
+
+        async def add(name: str) -> None:
+            controller.enqueue(Key("", name))
+            await anyio.wait_all_tasks_blocked()
+
+        await add("a")
+        await add("a")
+        assert reconciled == ["a"]
+        clock._elapsed = 5.0  # the event loop is late: the timer has not rung yet
+        await add("b")
+        await clock.advance(0)
+        await clock.advance(1)
+        assert reconciled == ["a", "b", "a"]
+        await add("a")
+        await add("a")
+        assert reconciled == ["a", "b", "a"]
+        informer.reach(len(reconciled))
+        await anyio.wait_all_tasks_blocked()
+        assert reconciled == ["a", "b", "a", "a"]
+        assert controller.metrics.delayed == 2
+        tasks.cancel_scope.cancel()
+
+
 async def test_a_reconcile_sees_what_it_deleted_gone(world: World) -> None:
     """A delete is a write too."""
     world.faults.latency_s = 0.05
@@ -175,6 +234,46 @@ async def test_informers_are_shared_by_selection(world: World) -> None:
     first = manager.informer(resources.CONFIG_MAP)
     assert manager.informer(resources.CONFIG_MAP) is first
     assert manager.informer(resources.CONFIG_MAP, namespace="default") is not first
+
+
+async def test_informers_are_not_shared_by_those_who_shape_documents_differently(world: World) -> None:
+    """The second would get the first one's documents without a word."""
+    manager = world.manager()
+
+    def bare(obj: Object) -> Object:
+        return {"metadata": obj["metadata"]}
+
+    first = manager.informer(resources.CONFIG_MAP, transform=bare)
+    assert manager.informer(resources.CONFIG_MAP, transform=bare) is first
+    with pytest.raises(ValueError, match="another transform"):
+        manager.informer(resources.CONFIG_MAP)
+
+
+async def test_who_changes_a_document_of_an_informer_hears_of_it(world: World) -> None:
+    """In a world of tests: at the line that does it, while copies may be changed."""
+    manager = world.manager()
+    informer = manager.informer(resources.CONFIG_MAP, namespace="default")
+    await world.start(manager)
+    metadata = {"name": "a", "namespace": "default", "finalizers": ["test.dev/a"], "labels": {"a": "1"}}
+    await world.client.create(resources.CONFIG_MAP, {"metadata": metadata})
+    await world.run_until_stable()
+    obj = informer.lister.get(Key("default", "a"))
+    assert obj is not None
+    changes: list[Callable[[], object]] = [
+        lambda: obj.update(data={}),
+        lambda: obj["metadata"].pop("labels"),
+        lambda: obj["metadata"]["labels"].setdefault("b", "2"),
+        lambda: obj["metadata"]["finalizers"].append("test.dev/b"),
+        obj["metadata"]["finalizers"].clear,
+    ]
+    for change in changes:
+        with pytest.raises(TypeError, match="copy it before you change it"):
+            change()
+    for own in (copy.deepcopy(obj), {**obj, "metadata": copy.copy(obj["metadata"])}):
+        own["metadata"]["name"] = "b"
+    copy.deepcopy(obj)["metadata"]["finalizers"].append("test.dev/b")
+    assert obj["metadata"]["finalizers"] == ["test.dev/a"]
+    await world.client.update(resources.CONFIG_MAP, obj)
 
 
 async def test_an_informer_may_be_asked_for_while_the_manager_runs(world: World) -> None:
@@ -220,6 +319,39 @@ async def test_stopping_finishes_what_is_being_reconciled(world: World) -> None:
             await begun.wait()
             manager.stop()
     assert ended.is_set()
+
+
+async def test_a_reconcile_that_does_not_end_is_cut_off_when_the_manager_stops() -> None:
+    """It has half a minute of the manager's own clock; then the process may end."""
+    clock = ManualClock()
+    app = apiserver.build(apiserver.ApiConfig(), store.open_memory(), clock, random.Random(1))
+    begun, stopped = anyio.Event(), anyio.Event()
+
+    async def reconcile(_key: Key) -> sdk.Result | None:
+        begun.set()
+        await anyio.sleep_forever()
+        return None
+
+    async with World(app, clock=clock) as world:
+        manager = world.manager()
+        controller = sdk.Controller("test", reconcile)
+        controller.watch(manager.informer(resources.CONFIG_MAP), ours)
+        manager.add(controller)
+        await world.client.create(resources.CONFIG_MAP, config_map("a"))
+
+        async def run() -> None:
+            await manager.run()
+            stopped.set()
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(run)
+            await begun.wait()
+            manager.stop()
+            await anyio.wait_all_tasks_blocked()
+            await clock.advance(29.0)
+            assert not stopped.is_set()
+            await clock.advance(1.0)
+            assert stopped.is_set()
 
 
 async def test_runnables_run_beside_controllers(world: World) -> None:

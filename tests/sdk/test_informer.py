@@ -134,7 +134,7 @@ async def answer(send: Any, status: int, body: Object) -> None:
 
 
 def make(server: Server, **options: Any) -> Informer:
-    client = Client(AsgiTransport(server))
+    client = Client(AsgiTransport(server, clock=SystemClock()))
     return Informer(
         client, Selection(resources.CONFIG_MAP), clock=SystemClock(), rng=random.Random(0), **options
     )
@@ -340,7 +340,7 @@ async def test_an_optional_kind_that_is_not_served_counts_as_empty() -> None:
         else:
             await answer(send, 404, {"kind": "Status", "code": 404, "reason": "NotFound"})
 
-    client = Client(AsgiTransport(app))
+    client = Client(AsgiTransport(app, clock=SystemClock()))
     informer = Informer(
         client, Selection(resources.CONFIG_MAP), clock=SystemClock(), rng=random.Random(0), optional=True
     )
@@ -369,7 +369,10 @@ async def test_only_the_first_failure_of_a_streak_and_the_recovery_are_told() ->
     with structlog.testing.capture_logs() as lines:
         clock = ManualClock()
         informer = Informer(
-            Client(AsgiTransport(app)), Selection(resources.CONFIG_MAP), clock=clock, rng=random.Random(0)
+            Client(AsgiTransport(app, clock=clock), clock=clock),
+            Selection(resources.CONFIG_MAP),
+            clock=clock,
+            rng=random.Random(0),
         )
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(informer.run)

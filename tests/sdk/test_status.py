@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from ondol import apiserver, sdk, store
+from ondol import apiserver, store
 from ondol.api import conditions, objects, resources
-from ondol.api.objects import Object, Resource
+from ondol.api.objects import Object
 from ondol.base import errors
 from ondol.base.clock import SystemClock
 from ondol.client import Client
@@ -26,8 +26,6 @@ SPEC = {
         "spec": {"containers": [{"name": "c", "image": "shop:1"}]},
     },
 }
-LISTING = Resource("test.dev", "v1", "listings", "Listing")
-"""A kind whose conditions are a plain list, as those of many an older CRD."""
 
 
 @asynccontextmanager
@@ -43,8 +41,8 @@ async def deployment(client: Client) -> Object:
     )
 
 
-async def live(client: Client, resource: Resource = resources.DEPLOYMENT) -> Object:
-    return await client.get(resource, "web", "default")
+async def live(client: Client) -> Object:
+    return await client.get(resources.DEPLOYMENT, "web", "default")
 
 
 def condition(type: str, status: str = "True", **more: str) -> Object:
@@ -126,6 +124,20 @@ async def test_what_is_not_said_any_more_goes() -> None:
         assert objects.status(await live(client)) == {"replicas": 2, "conditions": [condition("A")]}
 
 
+async def test_own_fields_that_are_not_named_go_though_nothing_else_differs() -> None:
+    """A writer that declares its fields need not name those that are absent, and may name no others."""
+    async with server() as client:
+        own = writer(client, fields=("replicas", "readyReplicas", "availableReplicas"))
+        first = await own.write(await deployment(client), {"replicas": 2, "availableReplicas": 1})
+        assert first is not None
+        second = await own.write(first, {"replicas": 2})
+        assert second is not None
+        assert objects.status(await live(client)) == {"replicas": 2}
+        assert await own.write(second, {"replicas": 2}) is None
+        with pytest.raises(TypeError, match="no field collisionCount"):
+            await own.write(second, {"collisionCount": 1})
+
+
 async def test_what_an_earlier_writer_owns_as_well_goes() -> None:
     """A controller that wrote by merge patch, before an upgrade, still owns what must be absent now."""
     async with server() as client:
@@ -155,14 +167,13 @@ async def test_a_status_lands_on_no_successor() -> None:
         assert objects.status(await live(client)) == {}
 
 
-@pytest.mark.parametrize("by_type", [True, False])
-async def test_what_is_gone_needs_no_status(*, by_type: bool) -> None:
+async def test_what_is_gone_needs_no_status() -> None:
     """It was deleted meanwhile: no error, and nothing is made."""
     async with server() as client:
         obj = await deployment(client)
         await client.delete(resources.DEPLOYMENT, "web", "default")
         desired = {"replicas": 9, "conditions": [condition("A")]}
-        assert await writer(client, "A", by_type=by_type).write(obj, desired) is None
+        assert await writer(client, "A").write(obj, desired) is None
         with pytest.raises(errors.NotFound):
             await live(client)
 
@@ -172,39 +183,6 @@ async def test_a_condition_of_nobody_is_a_bug() -> None:
     async with server() as client:
         with pytest.raises(TypeError, match="Surprise"):
             await writer(client, "A").write(await deployment(client), {"conditions": [condition("Surprise")]})
-
-
-async def test_conditions_that_are_a_plain_list_keep_others_too() -> None:
-    """Others' are read from the live object, and the write is repeated if that changed meanwhile."""
-    anything = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
-    schema = {"type": "object", "properties": {"status": anything}}
-    version = {
-        "name": "v1",
-        "served": True,
-        "storage": True,
-        "schema": {"openAPIV3Schema": schema},
-        "subresources": {"status": {}},
-    }
-    names = {"plural": "listings", "singular": "listing", "kind": "Listing"}
-    spec = {"group": "test.dev", "scope": "Namespaced", "names": names, "versions": [version]}
-    crd = {
-        "apiVersion": "apiextensions.k8s.io/v1",
-        "kind": "CustomResourceDefinition",
-        "metadata": {"name": "listings.test.dev"},
-        "spec": spec,
-    }
-    async with server() as client:
-        await sdk.install_crds(client, [crd])
-        obj = await client.create(LISTING, {"metadata": {"name": "web", "namespace": "default"}})
-        others = {"status": {"conditions": [condition("Other"), condition("A", "False")]}}
-        await client.patch(LISTING, "web", "default", patch=others, subresource="status")
-        own = status.Writer(client, LISTING, field_manager="c", conditions=("A", "B"), by_type=False)
-        await own.write(obj, {"phase": "Up", "conditions": [condition("B"), condition("A")]})
-        current = await live(client, LISTING)
-        assert types(current) == ["Other", "A", "B"]
-        assert conditions.is_true(current, "A")
-        await own.write(current, {"phase": "Up", "conditions": None})
-        assert types(await live(client, LISTING)) == ["Other"]
 
 
 async def test_managed_fields_tell_what_a_manager_applied() -> None:
@@ -217,8 +195,3 @@ async def test_managed_fields_tell_what_a_manager_applied() -> None:
         assert written is not None
         assert status.owned(written, "controller") == status.Owned(frozenset({"replicas"}), frozenset({"A"}))
         assert status.owned(written, "test") == status.Owned()
-
-
-def test_of_a_status_that_is_all_its_writers_other_fields_go() -> None:
-    """Each field that is there and not desired is to be absent."""
-    assert status.whole({"old": 1, "phase": "A"}, {"phase": "B"}) == {"old": None, "phase": "B"}

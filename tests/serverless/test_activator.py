@@ -17,6 +17,7 @@ from ondol.base.clock import Clock, ManualClock, SystemClock
 from ondol.serverless.activator import head
 from ondol.serverless.activator.activator import Activator
 from ondol.serverless.activator.limits import Limits
+from ondol.serverless.activator.metrics import Counts
 from ondol.serverless.activator.throttler import Endpoint, QueueFull, Throttler, Ticket
 
 REVISION = Key("default", "hello-00001")
@@ -56,6 +57,10 @@ async def _running(requests: list[Key], clock: Clock | None = None) -> AsyncIter
         group.cancel_scope.cancel()
 
 
+def counts_of(activator: Activator) -> Counts:
+    return activator._revisions[REVISION].counts
+
+
 async def _get(port: int) -> bytes:
     async with await anyio.connect_tcp("127.0.0.1", port) as stream:
         await stream.send(REQUEST)
@@ -91,9 +96,12 @@ async def test_request_at_zero_is_held_until_a_pod_is_ready() -> None:
             await anyio.sleep(0.1)
             assert (requests, activator.demand(REVISION), answers) == ([REVISION], 1, [])
             activator.set_endpoints(REVISION, [pod])
+        await _until(lambda: counts_of(activator).answers == {200: 1})
     assert answers[0].endswith(b"pod-a")
     assert b"Connection: close" in seen[0]
     assert activator.demand(REVISION) == 0
+    assert counts_of(activator).waited.count == 1
+    assert counts_of(activator).opened == 1
 
 
 async def test_answer_says_that_no_other_follows_it() -> None:
@@ -148,6 +156,7 @@ async def test_nobody_comes_in_time() -> None:
         port = await activator.listen(REVISION, concurrency=0, limits=Limits(0.05))
         assert (await _get(port)).startswith(b"HTTP/1.1 504")
         assert activator.demand(REVISION) == 0
+        assert counts_of(activator).answers == {504: 1}
 
 
 async def _answer_after(clock: ManualClock, port: int, request: bytes, limit_s: float) -> bytes:

@@ -119,6 +119,7 @@ async def test_a_call_is_held_until_a_pod_is_ready() -> None:
         activator.set_endpoints(REVISION, [pod.endpoint])
         assert await call == b"hello"
         assert dict(await call.trailing_metadata())["told-by"] == "a"
+        await _until(lambda: activator._revisions[REVISION].counts.answers == {200: 1})
         await _until(lambda: activator.demand(REVISION) == 0)
 
 

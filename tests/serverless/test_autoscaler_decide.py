@@ -148,7 +148,7 @@ def test_excess_burst_capacity(burst: float, expected: float) -> None:
 
 @given(st.lists(st.floats(0, 1e6), min_size=1, max_size=200), st.integers(0, 50))
 def test_never_negative_never_beyond_the_rate(samples: list[float], ready: int) -> None:
-    """Whatever the samples, the wish is a sane number."""
+    """Whatever the samples, the desired number is a sane one."""
     decider = Decider(Scaling(target=1, max_scale_up_rate=10))
     for second, sample in enumerate(samples):
         decider.record(second, sample)

@@ -422,7 +422,7 @@ def test_service_tells_its_childrens_trouble() -> None:
 
 
 def test_service_does_not_believe_an_old_report() -> None:
-    """A child that has not seen the present wish says nothing about it."""
+    """A child that has not seen the present spec says nothing about it."""
     stale = obj(generation=2, observed=1, conditions=[condition("Ready", "True")])
     status = outcomes(verdicts.service_status(obj(), stale, None, now=NOW))
     assert status["ConfigurationsReady"] == ("Unknown", "OutOfDate")

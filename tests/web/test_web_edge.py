@@ -13,6 +13,7 @@ from typing import Any
 import anyio
 import anyio.to_thread
 import pytest
+import structlog
 from wsproto import ConnectionType, WSConnection, events
 
 from ondol.base import errors, unix_socket
@@ -80,7 +81,8 @@ async def _raises(request: Request) -> Response:
         (_name, "GET", "/c", 404, b"/c is not served"),
         (_name, "GET", "/", 404, b"/ is not served"),
         (_name, "DELETE", "/a/b", 405, b"DELETE /a/b is not served"),
-        (_name, "DELETE", "/c", 405, b"DELETE /c is not served"),
+        (_name, "DELETE", "/c", 404, b"/c is not served"),
+        (_name, "POST", "/c", 404, b"/c is not served"),
         (_raises, "GET", "/a/busy", 503, b"come again"),
         (_raises, "GET", "/a/secret", 500, b"Internal error occurred: ValueError"),
     ],
@@ -92,6 +94,8 @@ async def test_every_request_is_answered(
     answered, text, headers = await _call(_app(endpoint), method, path)
     assert (answered, text) == (status, body)
     assert headers.get(b"retry-after") == (b"7" if status == 503 else None)
+    allowed = set(headers.get(b"allow", b"").decode().replace(",", " ").split())
+    assert allowed == ({"GET", "HEAD", "POST"} if status == 405 else set())
 
 
 async def test_errors_have_the_form_of_the_application() -> None:
@@ -107,7 +111,18 @@ async def test_errors_have_the_form_of_the_application() -> None:
     [
         ((b"abc", b"de"), {}, 200, b"abcde"),
         ((b"abcd", b"ef"), {}, 413, b"a body may have at most 5 bytes"),
-        ((gzip.compress(b"abcde", mtime=0),), {"content-encoding": "gzip"}, 413, b"a body may have"),
+        ((gzip.compress(b"abcdef", mtime=0),), {"content-encoding": "gzip"}, 413, b"a body may have"),
+        ((gzip.compress(b"abc") + gzip.compress(b"de"),), {"content-encoding": "gzip"}, 200, b"abcde"),
+        ((gzip.compress(b"ab"), gzip.compress(b"cde")), {"content-encoding": "gzip"}, 200, b"abcde"),
+        ((gzip.compress(b"abc") + gzip.compress(b"def"),), {"content-encoding": "gzip"}, 413, b"a body may"),
+        ((gzip.compress(b"abc"), b"\x1f\x8b"), {"content-encoding": "gzip"}, 400, b"the body is not gzip"),
+        ((b"",), {"content-encoding": "gzip"}, 400, b"the body is not gzip: it is cut short"),
+        (
+            (gzip.compress(b"abc")[:-1],),
+            {"content-encoding": "gzip"},
+            400,
+            b"the body is not gzip: it is cut",
+        ),
         ((b"abc",), {"content-encoding": "br"}, 415, b"content-encoding 'br'"),
         ((b"abc",), {"content-encoding": "gzip"}, 400, b"the body is not gzip"),
     ],
@@ -135,6 +150,47 @@ async def test_a_compressed_body_is_bounded_by_what_it_holds(size: int, status: 
     body = gzip.compress(bytes(size), mtime=0)
     answered, _, _ = await _call(_app(length), "POST", "/a/b", body, headers={"content-encoding": "gzip"})
     assert answered == status
+
+
+async def test_room_is_asked_for_before_a_body_is_kept() -> None:
+    """For each piece as it arrives, and of a compressed one for what it holds."""
+    sizes: list[int] = []
+
+    async def echo(request: Request) -> Response:
+        return Response(await bodies.read(request, 100, grow=sizes.append))
+
+    await _call(_app(echo), "POST", "/a/b", b"abc", b"de")
+    assert sizes == [3, 2]
+    sizes.clear()
+    zeros = gzip.compress(bytes(90), mtime=0)
+    await _call(_app(echo), "POST", "/a/b", zeros, headers={"content-encoding": "gzip"})
+    assert sizes == [90]
+
+
+async def test_only_a_client_that_is_gone_is_passed_over() -> None:
+    """An error of the machine is logged and answered; a failed send and a body that breaks off are not."""
+
+    async def full(_request: Request) -> Response:
+        raise OSError(28, "No space left on device")
+
+    with structlog.testing.capture_logs() as lines:
+        assert (await _call(_app(full), "GET", "/a/b"))[0] == 500
+    assert [line["event"] for line in lines] == ["request_failed"]
+
+    async def gone(_message: Any) -> None:
+        raise BrokenPipeError
+
+    async def disconnect() -> Any:
+        return {"type": "http.disconnect"}
+
+    async def read(request: Request) -> Response:
+        return Response(await bodies.read(request, 5))
+
+    scope = {"type": "http", "method": "GET", "path": "/a/b", "query_string": b"", "headers": []}
+    with structlog.testing.capture_logs() as lines:
+        await _app(_name)(scope, disconnect, gone)
+        await _app(read)(scope, disconnect, gone)
+    assert lines == []
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,7 @@ class Kind:
     list_kind: str = ""
     """Empty means the kind is never listed."""
     stored: bool = True
-    """Whether objects of the kind are kept; reviews and bindings are only answered."""
+    """Whether objects of the kind are kept; reviews, bindings and component statuses are only answered."""
 
     @property
     def api_version(self) -> str:
@@ -166,7 +166,7 @@ def _of_facts(described: facts.KindFacts) -> Kind:
         ),
         type=described.type,
         list_kind=f"{described.kind}List" if "list" in described.verbs else "",
-        stored="get" in described.verbs,
+        stored={"create", "get"} <= set(described.verbs),
     )
 
 

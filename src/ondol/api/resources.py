@@ -22,6 +22,27 @@ ENDPOINT_SLICE: Final = Resource("discovery.k8s.io", "v1", "endpointslices", "En
 LEASE: Final = Resource("coordination.k8s.io", "v1", "leases", "Lease")
 DEPLOYMENT: Final = Resource("apps", "v1", "deployments", "Deployment")
 REPLICA_SET: Final = Resource("apps", "v1", "replicasets", "ReplicaSet")
+STATEFUL_SET: Final = Resource("apps", "v1", "statefulsets", "StatefulSet")
+DAEMON_SET: Final = Resource("apps", "v1", "daemonsets", "DaemonSet")
+JOB: Final = Resource("batch", "v1", "jobs", "Job")
+POD_DISRUPTION_BUDGET: Final = Resource("policy", "v1", "poddisruptionbudgets", "PodDisruptionBudget")
+LIMIT_RANGE: Final = Resource("", "v1", "limitranges", "LimitRange")
+RESOURCE_QUOTA: Final = Resource("", "v1", "resourcequotas", "ResourceQuota")
+PERSISTENT_VOLUME_CLAIM: Final = Resource("", "v1", "persistentvolumeclaims", "PersistentVolumeClaim")
+MUTATING_WEBHOOK_CONFIGURATION: Final = Resource(
+    "admissionregistration.k8s.io",
+    "v1",
+    "mutatingwebhookconfigurations",
+    "MutatingWebhookConfiguration",
+    namespaced=False,
+)
+VALIDATING_WEBHOOK_CONFIGURATION: Final = Resource(
+    "admissionregistration.k8s.io",
+    "v1",
+    "validatingwebhookconfigurations",
+    "ValidatingWebhookConfiguration",
+    namespaced=False,
+)
 ROLE: Final = Resource("rbac.authorization.k8s.io", "v1", "roles", "Role")
 ROLE_BINDING: Final = Resource("rbac.authorization.k8s.io", "v1", "rolebindings", "RoleBinding")
 CLUSTER_ROLE: Final = Resource(
@@ -29,6 +50,9 @@ CLUSTER_ROLE: Final = Resource(
 )
 CLUSTER_ROLE_BINDING: Final = Resource(
     "rbac.authorization.k8s.io", "v1", "clusterrolebindings", "ClusterRoleBinding", namespaced=False
+)
+PRIORITY_CLASS: Final = Resource(
+    "scheduling.k8s.io", "v1", "priorityclasses", "PriorityClass", namespaced=False
 )
 CUSTOM_RESOURCE_DEFINITION: Final = Resource(
     "apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition", namespaced=False

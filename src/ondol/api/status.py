@@ -78,6 +78,12 @@ def not_found(resource: Resource, name: str) -> errors.NotFound:
     return errors.NotFound(f'{resource.group_resource} "{name}" not found', details=_details(resource, name))
 
 
+def forbidden(resource: Resource, name: str, why: str) -> errors.Forbidden:
+    """What admission refuses of an object, in the form of Kubernetes."""
+    message = f'{resource.group_resource} "{name}" is forbidden: {why}'
+    return errors.Forbidden(message, details=_details(resource, name))
+
+
 def already_exists(resource: Resource, name: str) -> errors.AlreadyExists:
     return errors.AlreadyExists(
         f'{resource.group_resource} "{name}" already exists', details=_details(resource, name)

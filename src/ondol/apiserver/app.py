@@ -126,9 +126,10 @@ class App:
         config = self.core.config
         limit_s = config.patch_timeout_s if request.info.verb in _SHORT else config.request_timeout_s
         try:
-            with Body(self._flight, request.user) as grow, anyio.fail_after(config.body_timeout_s) as scope:
+            deadline = self.core.deadlines.fail_after(config.body_timeout_s)
+            with Body(self._flight, request.user) as grow, deadline:
                 await request.receive(grow)
-                scope.deadline += limit_s - config.body_timeout_s
+                deadline.postpone(limit_s - config.body_timeout_s)
                 with self._flight.writes.one(request.user):
                     return await routing.handle(self.core, request)
         except TimeoutError:
@@ -140,7 +141,8 @@ class App:
             await sending.answer(answer)
             return
         own_s = answer.limit_s if isinstance(answer, Stream) else None
-        with anyio.move_on_after(self.core.config.request_timeout_s if own_s is None else own_s) as scope:
+        limit_s = self.core.config.request_timeout_s if own_s is None else own_s
+        with self.core.clock.move_on_after(limit_s) as scope:
             await sending.answer(answer)
         if scope.cancelled_caught:
             raise ConnectionAbortedError("the client does not read the answer")

@@ -1,4 +1,4 @@
-"""What a server makes sure of, at start and from then on: its namespaces, its policy and its own Service.
+"""What a server makes sure of, at start and from then on: namespaces, priorities, its policy and Service.
 
 People delete these too: `kubectl delete all --all` takes `default/kubernetes` along, through which every
 pod reaches the API. `keep` notices within a second and makes them anew.
@@ -14,7 +14,7 @@ import ipaddress
 from collections.abc import Iterable
 from typing import Final
 
-from ondol.api import objects, resources
+from ondol.api import objects, priority_classes, resources
 from ondol.api.objects import Object, Resource
 from ondol.apiserver import deleting, lenses, writing
 from ondol.apiserver.admission.accounts import DEFAULT, ROOT_CA
@@ -40,7 +40,9 @@ async def run(core: Core) -> None:
     for name in NAMESPACES:
         await _ensure(core, resources.NAMESPACE, {"metadata": {"name": name}})
         if not objects.is_deleting(core.lookup(resources.NAMESPACE, "", name) or {}):
-            await furnish(core, name)
+            await ensure_namespace_objects(core, name)
+    for priority_class in priority_classes.system():
+        await _ensure(core, resources.PRIORITY_CLASS, priority_class)
     for role in core.cluster_roles:
         await _complete(core, resources.CLUSTER_ROLE, role)
     for binding in core.cluster_role_bindings:
@@ -88,6 +90,7 @@ async def keep(core: Core) -> None:
 def _places(core: Core) -> list[tuple[str, str]]:
     """The bucket and key of each object that is kept."""
     own = [(resources.NAMESPACE, "", name) for name in NAMESPACES]
+    own += [(resources.PRIORITY_CLASS, "", name) for name in priority_classes.SYSTEM]
     own += [(resources.CLUSTER_ROLE, "", objects.name(role)) for role in core.cluster_roles]
     own += [
         (resources.CLUSTER_ROLE_BINDING, "", objects.name(binding)) for binding in core.cluster_role_bindings
@@ -105,7 +108,7 @@ def _revisions(core: Core, places: Iterable[tuple[str, str]]) -> list[int]:
     return [record.revision if record is not None else 0 for record in records]
 
 
-async def furnish(core: Core, namespace: str) -> None:
+async def ensure_namespace_objects(core: Core, namespace: str) -> None:
     """Give a namespace its default service account and the authority's certificate."""
     place = {"namespace": namespace}
     await _ensure(core, resources.SERVICE_ACCOUNT, {"metadata": {"name": DEFAULT, **place}})

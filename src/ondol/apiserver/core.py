@@ -12,6 +12,7 @@ from ondol.apiserver.auth.identity import User
 from ondol.apiserver.auth.rbac import Authorizer
 from ondol.apiserver.auth.tokens import Tokens
 from ondol.apiserver.config import ApiConfig
+from ondol.apiserver.deadlines import Deadlines
 from ondol.apiserver.documents import Frames
 from ondol.apiserver.heavy import Heavy
 from ondol.apiserver.metrics import Metrics
@@ -22,6 +23,7 @@ from ondol.apiserver.state import State
 from ondol.apiserver.strategy import Context
 from ondol.apiserver.turns import Turns
 from ondol.base.clock import Clock
+from ondol.base.metrics import Collector
 
 _VERSION_BITS: Final = 4 << 76 | 2 << 62
 _RANDOM_BITS: Final = ~(15 << 76 | 3 << 62)
@@ -44,6 +46,7 @@ class Core:
         rbac: Authorizer | None = None,
         node_proxy: NodeProxy | None = None,
         rules: Mapping[str, KindRules] | None = None,
+        collectors: Sequence[Collector] = (),
     ) -> None:
         self.config = config
         self.clock = clock
@@ -69,8 +72,9 @@ class Core:
         """Rules of custom kinds, by group and resource."""
         self.openapi = Documents(state.catalogue, f"v1.{config.kubernetes_minor}.0")
         self.frames = Frames()
-        self.metrics = Metrics()
+        self.metrics = Metrics(collectors)
         self.turns = Turns()
+        self.deadlines = Deadlines(clock)
         self.heavy = Heavy()
         self.ready = False
         """Whether the server has what it needs to answer."""

@@ -47,6 +47,11 @@ class DeleteOptions:
         options.check()
         return options
 
+    @property
+    def is_silent(self) -> bool:
+        """Whether nothing is said of what becomes of dependents."""
+        return not self.propagation and self.orphan_dependents is None
+
     def check(self) -> None:
         if self.propagation and self.propagation not in _POLICIES:
             supported = '"Foreground", "Background", "Orphan", "nil"'
@@ -80,7 +85,7 @@ async def delete(writes: writing.Writes, namespace: str, name: str, options: Del
     """Delete one object, or begin to."""
     served = writes.served
     key = served.key(namespace, name)
-    while True:
+    for _ in range(writing.UPDATE_TRIES):
         record = writes.core.store.get(served.bucket, key)
         if record is None:
             raise status.not_found(served.resource, name)
@@ -88,23 +93,32 @@ async def delete(writes: writing.Writes, namespace: str, name: str, options: Del
             return await _delete(writes, namespace, record, options)
         except RevisionConflict:
             continue
+    raise status.conflict(served.resource, name)
 
 
 async def _delete(writes: writing.Writes, namespace: str, record: Record, options: DeleteOptions) -> Deleted:
     core, served = writes.core, writes.served
     old = core.document(served, record)
+    _warn_of_default(writes, options)
     metadata.check_preconditions(old, served.resource, options.uid, options.resource_version)
     with core.reservations.begin() as reserved:
         context = writes.context(reserved)
-        request = Request("delete", served, namespace, {}, old)
-        await core.admission.mutate(context, request)
-        await core.admission.validate(context, request)
+        if not writes.options.admitted:
+            request = Request("delete", served, namespace, {}, old)
+            await core.admission.mutate(context, request)
+            await core.admission.validate(context, request)
         new, waits = _marked(served, old, options, context.now)
         if not waits:
             return Deleted(await writes.remove(new, record), is_removed=True)
         if new == old:
             return Deleted(served.as_served(record.value), is_removed=False)
         return Deleted(await writes.append(record.name, new, record.revision, reserved), is_removed=False)
+
+
+def _warn_of_default(writes: writing.Writes, options: DeleteOptions) -> None:
+    warning = writes.served.strategy.default_propagation_warning
+    if warning and options.is_silent:
+        writes.options.warn(warning)
 
 
 def _marked(served: Served, old: Object, options: DeleteOptions, now: float) -> tuple[Object, bool]:
@@ -151,8 +165,10 @@ def _finalizers(served: Served, old: Object, options: DeleteOptions) -> list[str
         current += [name for name in served.strategy.cleanup_finalizers if name not in current]
     orphan = options.propagation == "Orphan" or options.orphan_dependents is True
     foreground = options.propagation == "Foreground"
-    if not options.propagation and options.orphan_dependents is None:
-        return current
+    if options.is_silent:
+        if served.strategy.default_propagation != "Orphan" or objects.is_deleting(old):
+            return current
+        return current if FOREGROUND in current or ORPHAN in current else [*current, ORPHAN]
     finalizers = [name for name in current if name not in (ORPHAN, FOREGROUND)]
     if orphan:
         finalizers.append(ORPHAN)

@@ -13,13 +13,12 @@ from ondol.apiserver.auth.identity import ANONYMOUS, MASTERS, NODES, User
 from ondol.apiserver.config import ApiConfig
 from ondol.apiserver.ports import Connection
 from ondol.base import errors
+from ondol.base.shares import Share, Shares
 
 _PLATFORM_GROUPS: Final = frozenset({MASTERS, NODES})
 _PLATFORM: Final = "system:ondol:"
 """What the names of the platform's own parts begin with; like administrators they have no share of their
 own, since each of them works for everybody."""
-_RESERVED_PART: Final = 8
-"""One place in so many is for these alone."""
 
 
 class Flight:
@@ -49,35 +48,21 @@ class Flight:
 
 
 class Places:
-    """So many of something. A tenant has at most as many as it leaves free, so that the next finds some.
-
-    So one alone has half, a second one half of the rest, and however many there are, the platform's parts
-    and administrators find those that are kept for them.
-    """
+    """Places that users share by their tenants; the platform's parts and administrators are not bound."""
 
     def __init__(self, count: int) -> None:
-        self._count = count
-        self._reserved = count // _RESERVED_PART
-        self._taken = 0
-        self._by_tenant: dict[str, int] = {}
+        self._shares = Shares(count)
 
     def take(self, user: User, number: int = 1) -> None:
         """Take places; `TooManyRequests` if there are not so many, for this user or at all."""
-        taken = self._by_tenant.get(user.tenant, 0) + number
-        free = self._count - self._taken - number
-        is_bound = not _is_platform(user)
-        if is_bound:
-            free -= self._reserved
-        if free < 0 or (is_bound and taken > max(free, 1)):
-            raise errors.TooManyRequests("Too many requests, please try again later.", retry_after_s=1)
-        self._taken += number
-        self._by_tenant[user.tenant] = taken
+        self._shares.take(user.tenant, number, is_bound=not _is_platform(user))
 
     def give_back(self, user: User, number: int = 1) -> None:
-        self._taken -= number
-        rest = self._by_tenant.pop(user.tenant) - number
-        if rest:
-            self._by_tenant[user.tenant] = rest
+        self._shares.give_back(user.tenant, number)
+
+    def share(self, user: User) -> Share:
+        """What grows inside of a `with` block."""
+        return Share(self._shares, user.tenant, is_bound=not _is_platform(user))
 
     def one(self, user: User) -> Place:
         return Place(self, user)
@@ -102,26 +87,20 @@ class Place:
 class Body:
     """Room for a body that grows while it arrives, until the end of a `with` block."""
 
-    __slots__ = ("_flight", "_size_bytes", "_user")
+    __slots__ = ("_flight", "_share", "_user")
 
     def __init__(self, flight: Flight, user: User) -> None:
         self._flight = flight
         self._user = user
-        self._size_bytes = 0
+        self._share = flight.body_bytes.share(user)
 
     def __enter__(self) -> Callable[[int], None]:
         self._flight.arriving.take(self._user)
-        return self._grow
+        return self._share.grow
 
-    def _grow(self, size_bytes: int) -> None:
-        """Take room for so many bytes more; `TooManyRequests` if there is none."""
-        self._flight.body_bytes.take(self._user, size_bytes)
-        self._size_bytes += size_bytes
-
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *exit_: object) -> None:
         self._flight.arriving.give_back(self._user)
-        if self._size_bytes:
-            self._flight.body_bytes.give_back(self._user, self._size_bytes)
+        self._share.__exit__(*exit_)
 
 
 def _is_platform(user: User) -> bool:

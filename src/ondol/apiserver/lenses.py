@@ -102,17 +102,21 @@ class Scale:
         spec_path: tuple[str, ...] = ("spec", "replicas"),
         status_path: tuple[str, ...] = ("status", "replicas"),
         selector_path: tuple[str, ...] | None = ("spec", "selector"),
+        *,
+        selects_by_pairs: bool = False,
     ) -> None:
+        """`selects_by_pairs` if the selector is labels and their values, no LabelSelector."""
         self._spec_path = spec_path
         self._status_path = status_path
         self._selector_path = selector_path
+        self._selects_by_pairs = selects_by_pairs
 
     def get(self, obj: Object) -> Object:
         metadata = objects.metadata(obj)
         fields = ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
         replicas, observed = _at(obj, self._spec_path), _at(obj, self._status_path)
         status: Object = {"replicas": observed if isinstance(observed, int) else 0}
-        if self._selector_path and (selector := _selector_text(_at(obj, self._selector_path))):
+        if self._selector_path and (selector := self._selector(_at(obj, self._selector_path))):
             status["selector"] = selector
         return {
             "apiVersion": "autoscaling/v1",
@@ -121,6 +125,9 @@ class Scale:
             "spec": {"replicas": replicas} if isinstance(replicas, int) else {},
             "status": status,
         }
+
+    def _selector(self, selector: Any) -> str:
+        return _selector_text({"matchLabels": selector} if self._selects_by_pairs else selector)
 
     def put(self, obj: Object, part: Object) -> Object:
         replicas = objects.spec(part).get("replicas") or 0

@@ -9,13 +9,15 @@ known once the store has passed the revision it was given; until then its addres
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 import anyio
 
 from ondol.store import Store
+
+T = TypeVar("T")
 
 
 class Reservations:
@@ -31,6 +33,11 @@ class Reservations:
     def __contains__(self, value: Hashable) -> bool:
         self._settle()
         return value in self._counts
+
+    def of(self, kind: type[T]) -> Iterator[T]:
+        """The values of one type."""
+        self._settle()
+        return (value for value in self._counts if isinstance(value, kind))
 
     def begin(self) -> Reserved:
         """For one attempt at a write: a context manager that gives everything back at its end."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from ondol.apiserver import lenses, subresources
+from ondol.api import resources
+from ondol.apiserver import lenses, pod_lenses, subresources
 from ondol.apiserver.core import Core
 from ondol.apiserver.exchange import Answer, Request
 from ondol.apiserver.handlers import changing, paths, reading, removing
@@ -105,6 +106,8 @@ def _unserved(served: Served, name: str) -> errors.ApiError:
 def _lens(served: Served, name: str) -> Lens | None:
     if name == "status":
         return lenses.Status(served.strategy.status_reset)
+    if served.resource == resources.POD and name in pod_lenses.LENSES:
+        return pod_lenses.LENSES[name]
     return served.scale if name == "scale" else None
 
 

@@ -88,9 +88,9 @@ class BuiltinSchema:
         if old is None:
             return validation.validate(obj, self._rules)
         if subresource in ("status", "binding", "finalize"):
-            # What validation knows beyond metadata is about wishes, and those have not changed.
+            # What validation knows beyond metadata is about the desired state, which has not changed.
             return validation.validate_metadata_update(obj, old, self._rules)
-        return validation.validate_update(obj, old, self._rules)
+        return validation.validate_update(obj, old, self._rules, subresource)
 
 
 BINDING: Final = BuiltinSchema("io.k8s.api.core.v1.Binding", rules=validation.Rules(nameless=True))

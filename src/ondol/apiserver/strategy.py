@@ -56,6 +56,10 @@ class Strategy:
     """Finalizers put on when a delete begins, for the server's own cleaning up."""
     returns_deleted: ClassVar[bool] = False
     """Whether DELETE answers with the object rather than with a Status."""
+    default_propagation: ClassVar[str] = ""
+    """What becomes of dependents if a delete does not say: `Orphan` leaves them, else they are collected."""
+    default_propagation_warning: ClassVar[str] = ""
+    """What the author of such a delete is told."""
 
     def prepare_for_create(self, context: Context, new: Object) -> None:
         if self.has_status:
@@ -70,16 +74,17 @@ class Strategy:
         if self.has_status:
             _take_over("status", new, old)
         if self.has_generation:
-            self._count(new, old)
+            self.count(new, old)
 
     def prepare_for_status_update(self, context: Context, new: Object, old: Object) -> None:
         """`new` is the old object with the status the client sent."""
 
-    def _count(self, new: Object, old: Object) -> None:
+    def count(self, new: Object, old: Object) -> None:
+        """Count the change as a generation, if it is one."""
         was = int(old["metadata"].get("generation") or 0)
-        new["metadata"]["generation"] = was + 1 if self.wish(new) != self.wish(old) else was
+        new["metadata"]["generation"] = was + 1 if self.desired_state(new) != self.desired_state(old) else was
 
-    def wish(self, obj: Object) -> Object:
+    def desired_state(self, obj: Object) -> Object:
         """The part whose changes are counted as generations."""
         return {k: v for k, v in obj.items() if k not in ("metadata", "status", "apiVersion", "kind")}
 
@@ -116,12 +121,20 @@ class Upserted(Strategy):
     create_on_update: ClassVar[bool] = True
 
 
-class Workload(Strategy):
+class Reconciled(Strategy):
     """Counts generations, and has its status written by controllers only."""
 
     has_generation: ClassVar[bool] = True
     has_status: ClassVar[bool] = True
     empty_status: ClassVar[Object | None] = {}
 
+
+class Workload(Reconciled):
+    """Makes pods by a template."""
+
+    template_path: ClassVar[tuple[str, ...]] = ("spec", "template")
+    names_pods: ClassVar[bool] = True
+    """Whether its name, which becomes part of theirs, may be no label: then its author is warned."""
+
     def warnings(self, new: Object, old: Object | None) -> list[str]:
-        return warnings.workload(new, old)
+        return warnings.workload(new, old, self.template_path, named=self.names_pods)

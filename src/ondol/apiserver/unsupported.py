@@ -45,7 +45,11 @@ def _tree(rules: Iterable[Rule]) -> _Step:
 class Unsupported:
     """The rules of one kind, for what stands at a path of its objects."""
 
-    def __init__(self, rules: Sequence[Rule], path: Sequence[str] = ("spec",)) -> None:
+    def __init__(
+        self, rules: Sequence[Rule] = (), path: Sequence[str] = ("spec",), *, kind: str = ""
+    ) -> None:
+        """`kind` says of a whole kind that it is stored but that nothing acts on its objects."""
+        self.kind = kind
         self.rules = rules
         self.path = tuple(path)
         self._tree = _tree(rules)
@@ -55,7 +59,8 @@ class Unsupported:
         value: Any = obj
         for part in self.path:
             value = value.get(part) or {}
-        return [
+        whole = [self.kind] if self.kind else []
+        return whole + [
             f"{field}: {rule.message}" for field, rule in _matches(value, self._tree, ".".join(self.path))
         ]
 

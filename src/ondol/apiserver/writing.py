@@ -17,7 +17,7 @@ from typing import Final, NamedTuple, TypeVar
 from ondol.api import objects, status
 from ondol.api.objects import Object
 from ondol.api.patch import apply as ownership
-from ondol.apiserver import documents, metadata
+from ondol.apiserver import documents, metadata, pod_lenses
 from ondol.apiserver.admission.request import Request
 from ondol.apiserver.auth.identity import User
 from ondol.apiserver.core import Core
@@ -30,7 +30,7 @@ from ondol.store.log import RevisionConflict
 from ondol.store.records import ABSENT, Record
 
 _GENERATED_NAME_TRIES: Final = 8
-_UPDATE_TRIES: Final = 50
+UPDATE_TRIES: Final = 50
 
 T = TypeVar("T")
 
@@ -48,6 +48,8 @@ class Options:
     dry_run: bool = False
     warn: Callable[[str], None] = _silently
     field_validation: str = ""
+    admitted: bool = False
+    """Whether admission has had its say already, on what the write is part of."""
     body_bytes: int = 0
     """How large what was sent is, from which follows how long the work on it may take."""
 
@@ -114,9 +116,7 @@ class Writes:
             obj = await self._owned(context, lens, None, obj)
         await self._default(context, obj, None)
         request = Request("create", served, namespace, obj, None, options=self.options.document("Create"))
-        await core.admission.mutate(context, request)
-        if request.new is not obj:
-            metadata.restore(request.new, obj)
+        await self._complete(context, request)
         served.strategy.prepare_for_create(context, request.new)
         await core.admission.allocate(context, request)
         await self._check(context, request)
@@ -124,6 +124,13 @@ class Writes:
         if core.store.revision != revision:  # it waited: the namespace may be gone by now
             core.admission.recheck(context, request)
         return request.new
+
+    async def _complete(self, context: Context, request: Request) -> None:
+        """Let admission complete the object; whatever it does, the identity and the server's fields stay."""
+        sent = request.new
+        await self.core.admission.mutate(context, request)
+        if request.new is not sent:
+            metadata.restore(request.new, sent)
 
     async def _beside(self, work: Callable[[], T]) -> T:
         """The outcome of a pure function: beside the event loop if it may take long."""
@@ -153,7 +160,7 @@ class Writes:
         """
         core, served = self.core, self.served
         key = served.key(namespace, name)
-        for _ in range(_UPDATE_TRIES):
+        for _ in range(UPDATE_TRIES):
             record = core.store.get(served.bucket, key)
             if record is None:
                 raise status.not_found(served.resource, name)
@@ -189,17 +196,15 @@ class Writes:
             await self._default(context, new, old)
         namespace = objects.namespace(old)
         options = self.options.document("Update")
-        request = Request("update", served, namespace, new, old, lens.subresource, options)
-        await self.core.admission.mutate(context, request)
-        if request.new is not new:
-            # Of what was changed outside, the same is taken as of what a client sends by this lens.
-            metadata.restore(request.new, new)
-            request.new = lens.put(old, lens.get(request.new))
+        request = Request("update", served, namespace, new, old, lens.subresource, options, lens)
+        if not self.options.admitted:
+            await self._complete(context, request)
         new = request.new
         lens.prepare(served.strategy, context, new, old)
         await self.core.admission.allocate(context, request)
         await self._check(context, request, metadata.update_problems(new, old))
-        await self.core.admission.validate(context, request)
+        if not self.options.admitted:
+            await self.core.admission.validate(context, request)
         return None if await self._beside(lambda: _same(new, old)) else new
 
     async def _default(self, context: Context, new: Object, old: Object | None) -> None:
@@ -220,8 +225,8 @@ class Writes:
             causes, advice = rules.judge(new, old)
         if causes:
             raise status.invalid(self.served.resource, objects.name(new), causes)
-        if request.subresource:
-            return
+        if request.subresource and request.subresource not in pod_lenses.LENSES:
+            return  # what is written there is no wish
         unsupported = self.served.unsupported
         added = unsupported.added(new, old) if unsupported is not None else ()
         for message in (*strategy.warnings(new, old), *added, *advice):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Protocol
+from types import TracebackType
+from typing import Protocol, TypeAlias
 
 import anyio
 import anyio.lowlevel
@@ -15,12 +16,18 @@ from ondol.base.timestamps import parse_rfc3339, rfc3339, rfc3339_micro
 __all__ = ["Clock", "ManualClock", "SystemClock", "parse_rfc3339", "rfc3339", "rfc3339_micro"]
 
 
+Limited: TypeAlias = "AbstractContextManager[anyio.CancelScope, bool]"
+"""A block that may be left before its end: so a type checker knows that what stands behind it is reached."""
+_Timer: TypeAlias = tuple[float, Callable[[], object]]
+
+
 class Clock(Protocol):
     """Wall time, monotonic time, sleep, and limits on how long a block may take.
 
     `now` is seconds since the Unix epoch and may jump; `monotonic` only ever grows and is for
     measuring; `sleep` waits at least `seconds` of monotonic time. `move_on_after` cancels what is in the
-    block once `seconds` have passed and goes on behind it; `fail_after` then raises `TimeoutError`.
+    block once `seconds` have passed (`math.inf`: never) and goes on behind it; `fail_after` then raises
+    `TimeoutError`.
     """
 
     def now(self) -> float: ...
@@ -29,7 +36,7 @@ class Clock(Protocol):
 
     async def sleep(self, seconds: float) -> None: ...
 
-    def move_on_after(self, seconds: float) -> AbstractContextManager[anyio.CancelScope]: ...
+    def move_on_after(self, seconds: float) -> Limited: ...
 
     def fail_after(self, seconds: float) -> AbstractContextManager[anyio.CancelScope]: ...
 
@@ -46,7 +53,7 @@ class SystemClock:
     async def sleep(self, seconds: float) -> None:
         await anyio.sleep(seconds)
 
-    def move_on_after(self, seconds: float) -> AbstractContextManager[anyio.CancelScope]:
+    def move_on_after(self, seconds: float) -> Limited:
         return anyio.move_on_after(seconds)
 
     def fail_after(self, seconds: float) -> AbstractContextManager[anyio.CancelScope]:
@@ -59,7 +66,7 @@ class ManualClock:
     def __init__(self, start: float = 1_700_000_000.0) -> None:
         self._epoch = start
         self._elapsed = 0.0
-        self._timers: list[tuple[float, Callable[[], object]]] = []
+        self._timers: list[_Timer] = []
 
     def now(self) -> float:
         return self._epoch + self._elapsed
@@ -72,13 +79,14 @@ class ManualClock:
             await anyio.lowlevel.checkpoint()
             return
         woken = anyio.Event()
-        with self._timer(seconds, woken.set):
+        timer = self._start(seconds, woken.set)
+        try:
             await woken.wait()
+        finally:
+            self._stop(timer)
 
-    @contextmanager
-    def move_on_after(self, seconds: float) -> Iterator[anyio.CancelScope]:
-        with anyio.CancelScope() as scope, self._timer(seconds, scope.cancel):
-            yield scope
+    def move_on_after(self, seconds: float) -> Limited:
+        return _ManualLimit(seconds, self._start, self._stop)
 
     @contextmanager
     def fail_after(self, seconds: float) -> Iterator[anyio.CancelScope]:
@@ -87,18 +95,17 @@ class ManualClock:
         if scope.cancelled_caught:
             raise TimeoutError
 
-    @contextmanager
-    def _timer(self, seconds: float, ring: Callable[[], object]) -> Iterator[None]:
-        """Have `ring` called when so much time has passed, unless the block has ended by then."""
+    def _start(self, seconds: float, ring: Callable[[], object]) -> _Timer:
+        """Have `ring` called when so much time has passed, unless the timer is stopped by then."""
         timer = (self._elapsed + seconds, ring)
         if seconds <= 0:
             ring()
         else:
             self._timers.append(timer)
-        try:
-            yield
-        finally:
-            self._timers = [each for each in self._timers if each is not timer]
+        return timer
+
+    def _stop(self, timer: _Timer) -> None:
+        self._timers = [each for each in self._timers if each is not timer]
 
     async def advance(self, seconds: float) -> None:
         """Move time forward, ringing each timer in order and letting what it wakes run before the next."""
@@ -111,3 +118,29 @@ class ManualClock:
             await anyio.wait_all_tasks_blocked()
         self._elapsed = target
         await anyio.wait_all_tasks_blocked()
+
+
+class _ManualLimit:
+    """A block that a `ManualClock` cancels. A generator could not declare that it swallows that."""
+
+    def __init__(
+        self,
+        seconds: float,
+        start: Callable[[float, Callable[[], object]], _Timer],
+        stop: Callable[[_Timer], None],
+    ) -> None:
+        self._seconds = seconds
+        self._start = start
+        self._stop = stop
+        self._scope = anyio.CancelScope()
+
+    def __enter__(self) -> anyio.CancelScope:
+        scope = self._scope.__enter__()
+        self._timer = self._start(self._seconds, scope.cancel)
+        return scope
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        self._stop(self._timer)
+        return self._scope.__exit__(kind, error, trace)

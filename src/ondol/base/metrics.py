@@ -79,6 +79,19 @@ def counter(
     return _filled(CounterMetricFamily(name, documentation, labels=labels), samples)
 
 
+def unsuffixed(
+    name: str, documentation: str, samples: Mapping[_Values, float], labels: Sequence[str] = ()
+) -> Family:
+    """What only grows, under the name of another project that does not end in `_total`.
+
+    The text format would add that to a counter's name, so it has no word for the kind (`untyped`).
+    """
+    family = Metric(name, documentation, "unknown")
+    for values, value in samples.items():
+        family.add_sample(name, dict(zip(labels, values, strict=True)), value)
+    return family
+
+
 def gauge(
     name: str, documentation: str, samples: Mapping[_Values, float], labels: Sequence[str] = ()
 ) -> Family:

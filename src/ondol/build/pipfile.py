@@ -39,9 +39,9 @@ def _read(file: Path, parse: Any) -> Mapping[str, Any]:
     return document
 
 
-def _line(file: Path, name: str, wish: Any) -> str:
+def _line(file: Path, name: str, requirement: Any) -> str:
     """One package as a line of a requirements file."""
-    fields = {"version": wish} if isinstance(wish, str) else dict(wish)
+    fields = {"version": requirement} if isinstance(requirement, str) else dict(requirement)
     if unsupported := {"git", "path", "file", "editable", "svn", "hg"} & fields.keys():
         raise BuildError(
             f"{file}: {name} comes from {min(unsupported)}, not from a package index",

@@ -17,7 +17,15 @@ import ondol
 from ondol.build.errors import BuildError
 
 PACKAGES: Final = ("api", "base", "client", "sdk")
-DISTRIBUTIONS: Final = ("aiohttp", "anyio", "google-re2", "msgspec", "pyyaml", "structlog")
+DISTRIBUTIONS: Final = (
+    "aiohttp",
+    "anyio",
+    "google-re2",
+    "msgspec",
+    "prometheus-client",
+    "pyyaml",
+    "structlog",
+)
 _NAMED: Final = re.compile(r"ondol\s*(?:==\s*(?P<version>[\w.]+))?\s*(?:[;#].*)?", re.IGNORECASE)
 _ANY_FORM: Final = re.compile(r"ondol(?![\w.-])", re.IGNORECASE)
 _NAME: Final = re.compile(r"[A-Za-z0-9._-]+")

@@ -9,14 +9,13 @@ from typing import Any, Final
 
 import anyio
 
-from ondol.api import objects
+from ondol.api import objects, pods
 from ondol.api.objects import Object
 from ondol.base import errors
 from ondol.build.store import Image
 from ondol.cli import connection
 from ondol.node.images.store import spellings
 
-_FINISHED: Final = ("Succeeded", "Failed")
 _CONTAINER_STATUSES: Final = ("initContainerStatuses", "containerStatuses", "ephemeralContainerStatuses")
 _NAMING_IMAGES: Final = (
     "Pod", "Deployment", "ReplicaSet", "StatefulSet", "DaemonSet", "Job", "CronJob", "ReplicationController",
@@ -68,7 +67,7 @@ def uses(item: Object, image: Image, images: Collection[Image]) -> bool:
 
 
 def _is_finished(item: Object) -> bool:
-    return item.get("kind") == "Pod" and objects.status(item).get("phase") in _FINISHED
+    return item.get("kind") == "Pod" and pods.is_terminal(item)
 
 
 def _container_digests(item: Object) -> Iterator[str]:

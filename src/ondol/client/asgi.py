@@ -14,6 +14,7 @@ from urllib.parse import quote, urlencode
 import anyio
 
 from ondol.base import errors, log
+from ondol.base.clock import Clock
 from ondol.client.transport import Call, ConnectionLost, Response, StreamResponse, joined
 
 Message = dict[str, Any]
@@ -23,6 +24,8 @@ App = Callable[[dict[str, Any], Receive, Send], Awaitable[None]]
 
 _GRACE_S: Final = 1.0
 """How long an application may take to notice a disconnect before its task is cancelled."""
+_STOP_S: Final = 10.0
+"""How long an application may take to shut down at the end of its lifespan."""
 _BUFFERED_CHUNKS: Final = 64
 
 
@@ -37,9 +40,15 @@ class AsgiTransport:
     """Calls `app` directly; every request carries `identity` as `scope["ondol.identity"]`."""
 
     def __init__(
-        self, app: App, *, identity: Identity | None = None, state: Mapping[str, Any] | None = None
+        self,
+        app: App,
+        *,
+        clock: Clock,
+        identity: Identity | None = None,
+        state: Mapping[str, Any] | None = None,
     ) -> None:
         self._app = app
+        self._clock = clock
         self._identity = identity
         self._state = state
         self._log = log.get("client")
@@ -76,7 +85,7 @@ class AsgiTransport:
                 failure = error
             finally:
                 exchange.disconnect()
-            with anyio.move_on_after(_GRACE_S):
+            with self._clock.move_on_after(_GRACE_S):
                 await exchange.finished.wait()
             tasks.cancel_scope.cancel()
         if failure is not None:
@@ -222,7 +231,7 @@ def _headers(message: Message) -> dict[str, str]:
 
 
 @asynccontextmanager
-async def lifespan(app: App) -> AsyncIterator[dict[str, Any]]:
+async def lifespan(app: App, *, clock: Clock) -> AsyncIterator[dict[str, Any]]:
     """Run `app` through its ASGI lifespan around the block; yields its lifespan state."""
     state: dict[str, Any] = {}
     started, stopped, stopping = anyio.Event(), anyio.Event(), anyio.Event()
@@ -254,5 +263,5 @@ async def lifespan(app: App) -> AsyncIterator[dict[str, Any]]:
             yield state
         finally:
             stopping.set()
-            with anyio.CancelScope(shield=True), anyio.move_on_after(10):
+            with anyio.CancelScope(shield=True), clock.move_on_after(_STOP_S):
                 await stopped.wait()

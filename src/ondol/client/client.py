@@ -17,6 +17,7 @@ import msgspec
 from ondol.api import objects, status
 from ondol.api.objects import Object, Resource
 from ondol.base import errors
+from ondol.base.clock import Clock, SystemClock
 from ondol.client import discovery
 from ondol.client.transport import Call, ConnectionLost, Response, StreamResponse, Transport, warnings
 from ondol.client.watch import WatchEvent, WatchStream
@@ -50,9 +51,16 @@ class Client:
     """
 
     def __init__(
-        self, transport: Transport, *, field_manager: str = "ondol", user_agent: str = "ondol"
+        self,
+        transport: Transport,
+        *,
+        field_manager: str = "ondol",
+        user_agent: str = "ondol",
+        clock: Clock | None = None,
     ) -> None:
+        """`clock` measures the silence of watches; None for the machine's."""
         self.transport = transport
+        self.clock: Clock = clock or SystemClock()
         self.field_manager = field_manager
         self.user_agent = user_agent
         self.on_warning: Callable[[str], None] | None = None
@@ -127,7 +135,7 @@ class Client:
         )
         accept = _METADATA_ONLY.format("PartialObjectMetadata") if metadata_only else _JSON
         async with self.stream("GET", resource.path(namespace), query, accept) as answer:
-            yield WatchStream(answer.chunks, inactivity_s)
+            yield WatchStream(answer.chunks, self.clock, inactivity_s=inactivity_s)
 
     async def create(
         self,

@@ -10,12 +10,13 @@ of no use: the server has forgotten the changes behind it, and the reader lists 
 `sdk.informer` is that reader.
 
 >>> import anyio
+>>> from ondol.base.clock import SystemClock
 >>> async def chunks():
 ...     yield b'{"type":"MODIFIED","object":{"metadata":{"name":"a","resourceVersion":"7"}}}\n{"type":"BOOK'
 ...     yield b'MARK","object":{"metadata":{"resourceVersion":"12"}}}\n'
 >>> async def last_version():
 ...     version = "5"
-...     async for event in WatchStream(chunks(), inactivity_s=None):
+...     async for event in WatchStream(chunks(), SystemClock()):
 ...         version = event.object["metadata"]["resourceVersion"]
 ...         print(event.type, version)
 ...     return version
@@ -27,17 +28,18 @@ BOOKMARK 12
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Final, Self
 
-import anyio
 import msgspec
 
 from ondol.api import status
 from ondol.api.objects import Object
 from ondol.base import errors
+from ondol.base.clock import Clock
 
 INITIAL_EVENTS_END: Final = "k8s.io/initial-events-end"
 """Annotation of the bookmark that ends the initial events of a WatchList."""
@@ -71,9 +73,12 @@ class WatchStream:
     nothing, not even a bookmark, came for `inactivity_s`.
     """
 
-    def __init__(self, chunks: AsyncIterator[bytes], inactivity_s: float | None) -> None:
+    def __init__(
+        self, chunks: AsyncIterator[bytes], clock: Clock, *, inactivity_s: float | None = None
+    ) -> None:
         self._chunks = chunks
-        self._inactivity_s = inactivity_s
+        self._clock = clock
+        self._inactivity_s = math.inf if inactivity_s is None else inactivity_s
         self._rest = b""
         self._ready: deque[bytes] = deque()
 
@@ -87,7 +92,7 @@ class WatchStream:
 
     async def _read(self) -> None:
         """Read one chunk; the part after its last line end is kept for the next."""
-        with anyio.move_on_after(self._inactivity_s) as guard:
+        with self._clock.move_on_after(self._inactivity_s) as guard:
             chunk = await anext(self._chunks)
         if guard.cancelled_caught:
             raise errors.Timeout(f"the watch was silent for {self._inactivity_s} seconds")

@@ -21,8 +21,11 @@ from ondol.compose.instance import Instance
 from ondol.observe.metrics.parts import Exposition
 from ondol.web import exposition, serving
 
-_PARTS: Final = ("api", "control", "node", "gateway")
-"""Those that show a page of their own; `observe` has its own at hand, and Envoy its admin page."""
+_PARTS: Final = ("supervisor", "api", "control", "node", "gateway")
+"""Those that show a page of their own; the supervisor by `supervisor_metrics`.
+
+`observe` has its own at hand, and Envoy its admin page.
+"""
 _ENVOY: Final = "/stats/prometheus?usedonly"
 _TIMEOUT_S: Final = 10.0
 

@@ -120,7 +120,14 @@ def _supervise(instance: Instance, settings: Settings, progress: Progress) -> in
             log.get("supervisor").warning("status_not_written", error=str(error))
         progress(running)
 
-    supervisor = Supervisor(parts.of(instance, settings), log_dir=instance.log_dir, on_change=on_change)
+    from ondol.compose import supervisor_metrics  # noqa: PLC0415 - `status` and the like never need it
+
+    supervisor = Supervisor(
+        parts.of(instance, settings),
+        log_dir=instance.log_dir,
+        on_change=on_change,
+        exposition=supervisor_metrics.Exposition(instance.socket("supervisor-metrics")),
+    )
     try:
         signum = supervisor.run()
     finally:

@@ -16,7 +16,7 @@ import signal
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from ondol.base import errors, log
 from ondol.base.clock import Clock, SystemClock
@@ -25,13 +25,18 @@ from ondol.compose.lifecycle import Running, State
 from ondol.compose.part import Notify, Part
 from ondol.compose.watchdog import Verdict
 
+if TYPE_CHECKING:
+    from ondol.compose.supervisor_metrics import (
+        Exposition,
+    )  # loads prometheus-client, which commands never need
+
 _LOG_CHECK_S: Final = 60.0
 
 
 class Supervisor:
     """Runs parts until told to stop; `on_change` sees every change of any part's state.
 
-    Of the clock it reads the monotonic time alone.
+    Of the clock it reads the monotonic time alone. An `exposition` is answered between other things.
     """
 
     def __init__(
@@ -41,6 +46,7 @@ class Supervisor:
         log_dir: Path,
         on_change: Callable[[Sequence[Running]], None] = lambda _: None,
         clock: Clock | None = None,
+        exposition: Exposition | None = None,
         startup_attempts: int = 3,
         log_check_s: float = _LOG_CHECK_S,
         log_bytes_max: int = logs.LOG_BYTES_MAX,
@@ -54,6 +60,7 @@ class Supervisor:
         self._log_bytes_max = log_bytes_max
         self._logs_due = 0.0
         self._selector = selectors.DefaultSelector()
+        self._exposition = exposition
         self._stop_signal = 0
         self._was_ready = False
         self._log = log.get("supervisor")
@@ -70,7 +77,7 @@ class Supervisor:
         """
         gc.collect()
         gc.freeze()  # keeps the shared pages shared: the collector of a child will not touch them
-        with self._signals():
+        with self._signals(), self._metrics_shown():
             while not (self._stop_signal and lifecycle.all_ended(self._parts)):
                 self._start_or_end_due()
                 self._listen()
@@ -110,6 +117,8 @@ class Supervisor:
         if pid == 0:
             os.close(read_end)
             self._selector.close()
+            if self._exposition is not None:
+                self._exposition.close()
             child.become(
                 running.part, Notify(write_end), parent=parent, log_file=self._log_file(running.part)
             )
@@ -134,11 +143,13 @@ class Supervisor:
         for _, watch in lifecycle.watched(self._parts):
             watch.listened(min(slept_s, timeout_s))
         for key, _ in events:
-            if key.data is None:
+            if isinstance(key.data, Running):
+                self._read_notice(key.data)
+            elif key.data is not None:
+                key.data()
+            else:
                 with contextlib.suppress(BlockingIOError):
                     os.read(key.fd, 4096)
-            else:
-                self._read_notice(key.data)
 
     def _read_notice(self, running: Running) -> None:
         try:
@@ -256,6 +267,17 @@ class Supervisor:
 
     def _log_hint(self, running: Running) -> str:
         return f"see {self._log_file(running.part)}"
+
+    @contextlib.contextmanager
+    def _metrics_shown(self) -> Iterator[None]:
+        if self._exposition is None:
+            yield
+            return
+        self._exposition.open(self._selector, lambda: (self.parts, self._now()))
+        try:
+            yield
+        finally:
+            self._exposition.close()
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:

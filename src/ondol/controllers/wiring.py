@@ -14,6 +14,7 @@ from ondol.controllers import (
     namespace,
     node,
     podgc,
+    quota,
     scheduler,
     serviceaccount,
 )
@@ -46,3 +47,4 @@ def add_to(manager: Manager, config: ControllersConfig) -> None:
     mirroring.add_to(manager)
     node.add_to(manager)
     podgc.add_to(manager)
+    quota.add_to(manager, catalogue)

@@ -7,17 +7,18 @@ Envoy. Protobuf and gRPC are imported only by the first.
 from __future__ import annotations
 
 from ondol.api.objects import Object
+from ondol.base.metrics import Collector
 from ondol.mesh.config import MeshConfig
 from ondol.sdk import Manager
 
 __all__ = ["MeshConfig", "add_to", "crds"]
 
 
-def add_to(manager: Manager, config: MeshConfig) -> None:
-    """Add the mesh's controllers and its xDS server to a manager."""
+def add_to(manager: Manager, config: MeshConfig) -> Collector:
+    """Add the mesh's controllers and its xDS server to a manager; what the server counts."""
     from ondol.mesh import controller  # noqa: PLC0415 - protobuf and gRPC are for this process alone
 
-    controller.add_to(manager, config)
+    return controller.add_to(manager, config).hub.families
 
 
 def crds() -> list[Object]:

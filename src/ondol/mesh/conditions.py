@@ -18,6 +18,9 @@ from ondol.mesh.kinds.kind import PROGRESS, Finding, Progress, Word
 PASSED_ANALYSIS: Final = "PassedAnalysis"
 
 
+OF_RULES: Final = (mesh.ACCEPTED, mesh.PROGRAMMED, PASSED_ANALYSIS)
+
+
 def of_rule(
     obj: Object,
     *,
@@ -73,10 +76,7 @@ def warnings(before: Sequence[Mapping[str, Any]], after: Sequence[Object]) -> li
 
 
 def of_pod(pod: Object, reason: str, message: str = "", *, now: float) -> list[Object]:
-    """A pod's one condition: its listener runs (`Programmed`), or why not.
-
-    It always has a message, if an empty one: the patch that writes it keeps fields it does not name.
-    """
+    """A pod's one condition: its listener runs (`Programmed`), or why not."""
     listed = conditions.set(
         conditions.of(pod),
         mesh.POD_PROGRAMMED,
@@ -85,4 +85,4 @@ def of_pod(pod: Object, reason: str, message: str = "", *, now: float) -> list[O
         message=message,
         now=now,
     )
-    return [{"message": "", **c} for c in listed if c["type"] == mesh.POD_PROGRAMMED]
+    return [c for c in listed if c["type"] == mesh.POD_PROGRAMMED]

@@ -12,12 +12,11 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, Final
 
-import anyio
-
-from ondol.api import conditions, objects, resources
+from ondol.api import conditions, objects, pods, resources
 from ondol.api.objects import Key, Object, Resource
 from ondol.base import errors, log
 from ondol.base.memo import Memo
+from ondol.base.signal import Signal
 from ondol.client import PatchType
 from ondol.contracts import mesh
 from ondol.mesh import conditions as written
@@ -34,12 +33,14 @@ from ondol.mesh.translate.world import Translation, World
 from ondol.mesh.xds import types
 from ondol.mesh.xds.types import Outcome, Rejected
 from ondol.sdk import Controller, Manager, Result, generation_changed
+from ondol.sdk.status import Writer
 
 _PLAIN: Final = {
     "Namespace": resources.NAMESPACE,
     "Service": resources.SERVICE,
     "EndpointSlice": resources.ENDPOINT_SLICE,
 }
+_FIELD_MANAGER: Final = "ondol-mesh"
 _RETRY_S: Final = 0.5
 _KEEP_S: Final = 5.0
 _RETRY_REFUSED_S: Final = 1.0
@@ -62,11 +63,11 @@ class Mesh:
         self._refused_pods: dict[Key, str] = {}
         self._running: Mapping[types.Origin, bool] = {}
         self._conditions = Memo()
-        self._changed = anyio.Event()
+        self._changed = Signal()
         self._log = log.get("mesh")
         self._persisted = persistence.load(config.state_file)
         self._acceptance.restore(self._persisted)
-        self.hub = server.Hub(self._observe, self._disconnected)
+        self.hub = server.Hub(self._observe, self._disconnected, clock=manager.clock)
         self._informers = {name: manager.informer(resource) for name, resource in _PLAIN.items()}
         for informer in self._informers.values():
             informer.add_handler(self._on_change)
@@ -75,15 +76,22 @@ class Mesh:
             self._informers[name].add_handler(self._on_rule)
         self._pods = manager.informer(resources.POD)
         self._pods.add_handler(self._on_pod)
+        self._pod_writer = self._writer(resources.POD, mesh.POD_PROGRAMMED)
+        self._rule_writers = {
+            name: self._writer(kind.resource, *written.OF_RULES) for name, kind in kinds.items()
+        }
         self._pod_status = Controller("mesh-pods", self._write_pod)
         manager.add(self._pod_status)
         self._rule_status = {
             name: self._status_controller(name, kind.resource) for name, kind in kinds.items()
         }
 
+    def _writer(self, resource: Resource, *own: str) -> Writer:
+        return Writer(self._manager.client, resource, field_manager=_FIELD_MANAGER, conditions=own)
+
     def _status_controller(self, kind: str, resource: Resource) -> Controller:
         async def reconcile(key: Key) -> Result | None:
-            return await self._write_rule(kind, resource, key)
+            return await self._write_rule(kind, key)
 
         controller = Controller(f"mesh-{resource.plural}", reconcile)
         controller.watch(self._informers[kind], predicate=generation_changed)
@@ -111,7 +119,8 @@ class Mesh:
         """
         clock = self._manager.clock
         while True:
-            self._changed, began = anyio.Event(), clock.monotonic()
+            self._changed.clear()
+            began = clock.monotonic()
             self._translate()
             await clock.sleep(max(self._config.debounce_s, clock.monotonic() - began))
             await self._changed.wait()
@@ -178,7 +187,7 @@ class Mesh:
 
     def _try_next(self) -> None:
         """Give the next suspect its try, unless what is served is about to change for another reason."""
-        steady = self.hub.settled and not self._changed.is_set()
+        steady = self.hub.settled and not self._changed.is_set
         if steady and self._acceptance.next_trial(self._translation.snapshot):
             self._changed.set()
 
@@ -246,7 +255,7 @@ class Mesh:
             return None
         desired = self._pod_condition(pod)
         if desired is not None:
-            await self._patch(resources.POD, pod, desired, PatchType.STRATEGIC)
+            await self._pod_writer.write(pod, {"conditions": desired})
         if key in self._refused_pods:
             self.hub.retry(types.LISTENER)
             return Result(requeue_after_s=_RETRY_REFUSED_S)
@@ -282,42 +291,35 @@ class Mesh:
             return Progress.UNUSED
         return Progress.RUNNING if ran else Progress.PENDING
 
-    async def _write_rule(self, kind: str, resource: Resource, key: Key) -> Result | None:
+    async def _write_rule(self, kind: str, key: Key) -> Result | None:
         obj = self._informers[kind].lister.get(key)
         desired = self._rule_conditions(kind, obj) if obj is not None else None
         if obj is None or desired is None:
             return None
-        await self._patch(resource, obj, desired, PatchType.MERGE)
+        await self._rule_writers[kind].write(obj, {"conditions": desired})
         for reason, message in written.warnings(conditions.of(obj), desired):
             self._manager.recorder.event(obj, "Warning", reason, message)
         return None
 
-    async def _patch(
-        self, resource: Resource, obj: Object, desired: list[Object], patch_type: PatchType
-    ) -> None:
-        """The uid in the patch keeps it from an object made anew under the name."""
-        patch: dict[str, Any] = {
-            "metadata": {"uid": objects.uid(obj)},
-            "status": {"conditions": desired},
-        }
-        key = objects.key(obj)
-        try:
-            await self._manager.client.patch(
-                resource, key.name, key.namespace, patch=patch, patch_type=patch_type, subresource="status"
-            )
-        except errors.NotFound:
-            return
-
     # What the mesh makes itself
 
     async def make_default_gateway(self) -> None:
-        """Create the Gateway for the ingress port once; whoever deletes or changes it is left alone."""
-        desired = definitions.default_gateway(self._config.ingress_namespace)
+        """Create the Gateway for the ingress port once; whoever deletes or changes it is left alone.
+
+        That it was made is a mark of its namespace, which outlives this process as it outlives the Gateway.
+        """
         namespace = self._config.ingress_namespace
+        desired = definitions.default_gateway(namespace)
+        mark = {"metadata": {"annotations": {definitions.DEFAULT_GATEWAY_MADE: "true"}}}
+        client = self._manager.client
 
         async def make() -> None:
+            home = await client.get(resources.NAMESPACE, namespace)
+            if definitions.DEFAULT_GATEWAY_MADE in objects.annotations(home):
+                return
             with suppress(errors.AlreadyExists):
-                await self._manager.client.create(mesh.GATEWAY, desired, namespace)
+                await client.create(mesh.GATEWAY, desired, namespace)
+            await client.patch(resources.NAMESPACE, namespace, patch=mark, patch_type=PatchType.MERGE)
 
         await self._persist(make)
 
@@ -336,9 +338,9 @@ class Mesh:
         namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": key.namespace}}
         with suppress(errors.AlreadyExists):
             await client.create(resources.NAMESPACE, namespace)
-        await client.apply(resources.SERVICE, service, field_manager="ondol-mesh")
+        applied = await client.apply(resources.SERVICE, service, field_manager=_FIELD_MANAGER)
         status = definitions.ingress_status(self._config.ingress_address)
-        await client.patch(resources.SERVICE, key.name, key.namespace, patch=status, subresource="status")
+        await Writer(client, resources.SERVICE, field_manager=_FIELD_MANAGER).write(applied, status)
 
     async def _persist(self, make: Callable[[], Awaitable[None]]) -> None:
         """Until it is done: the kind or the namespace may not be there while the platform starts."""
@@ -351,8 +353,7 @@ class Mesh:
 
 
 def _has_sandbox(pod: Object) -> bool:
-    ended = objects.status(pod).get("phase") in ("Succeeded", "Failed")
-    return ended or conditions.is_true(pod, mesh.SANDBOX_READY)
+    return pods.is_terminal(pod) or conditions.is_true(pod, mesh.SANDBOX_READY)
 
 
 def _pod_matters(pod: Object | None) -> tuple[Any, ...] | None:
@@ -362,7 +363,7 @@ def _pod_matters(pod: Object | None) -> tuple[Any, ...] | None:
     return (
         objects.uid(pod),
         objects.labels(pod),
-        objects.status(pod).get("phase") in ("Succeeded", "Failed"),
+        pods.is_terminal(pod),
         conditions.is_true(pod, mesh.SANDBOX_READY),
     )
 

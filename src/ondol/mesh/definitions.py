@@ -21,6 +21,9 @@ from ondol.mesh.kinds.kind import Kind, Kinds
 from ondol.mesh.model import istio
 from ondol.mesh.translate.reach import INGRESS_WORKLOAD, ISTIO_SYSTEM
 
+DEFAULT_GATEWAY_MADE: Final = "mesh.ondol.dev/default-gateway-made"
+"""Annotation of a namespace: the mesh has made its Gateway there, and makes it no second time."""
+
 _AGE: Final = {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}
 _OBSERVED_GENERATION: Final = {
     "type": "integer",
@@ -219,6 +222,6 @@ def ingress_service(port: int) -> Object:
 
 
 def ingress_status(address: str) -> Object:
-    """Where the ingress is reached: on this machine, if it listens on every address."""
+    """The status of its Service, where it is reached: on this machine, if it listens on every address."""
     ip = "127.0.0.1" if ipaddress.ip_address(address).is_unspecified else address
-    return {"status": {"loadBalancer": {"ingress": [{"ip": ip}]}}}
+    return {"loadBalancer": {"ingress": [{"ip": ip}]}}

@@ -8,7 +8,7 @@ accept or refuse to a callback. Run by the mesh controller.
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeAlias
 
@@ -20,6 +20,9 @@ import grpc.aio
 from envoy.service.discovery.v3 import discovery_pb2 as discovery
 
 from ondol.base import errors, log, unix_socket
+from ondol.base.clock import Clock
+from ondol.base.metrics import Family
+from ondol.mesh.xds.metrics import Metrics
 from ondol.mesh.xds.stream import Stream
 from ondol.mesh.xds.types import Outcome, Request, Response, Snapshot
 
@@ -53,9 +56,18 @@ class Hub:
     """The snapshot being served, and the streams that serve it."""
 
     def __init__(
-        self, observer: Observer = lambda _: None, on_disconnect: Callable[[], None] = lambda: None
+        self,
+        observer: Observer = lambda _: None,
+        on_disconnect: Callable[[], None] = lambda: None,
+        *,
+        clock: Clock,
     ) -> None:
         """`on_disconnect` hears when the last client has gone."""
+        self._clock = clock
+        self._metrics = Metrics()
+        self._published_s = 0.0
+        self._converging: set[Stream] = set()
+        """Clients that have yet to answer all of the last snapshot."""
         self._observer = observer
         self._on_disconnect = on_disconnect
         self._snapshot: Snapshot | None = None
@@ -64,8 +76,11 @@ class Hub:
     def publish(self, snapshot: Snapshot) -> None:
         """Serve `snapshot` to every client, now and later."""
         self._snapshot = snapshot
+        self._published_s = self._clock.monotonic()
         for stream in list(self._streams):
             self._send(stream, stream.publish(snapshot))
+            if not stream.settled:
+                self._converging.add(stream)
 
     def retry(self, type_url: str) -> None:
         """Send what clients refused once more."""
@@ -76,7 +91,15 @@ class Hub:
         for response in responses:
             self._streams[stream].send_nowait(response)
         if outcomes := stream.outcomes():
+            self._metrics.answered(outcomes)
             self._observer(outcomes)
+        if stream in self._converging and stream.settled:
+            self._converging.remove(stream)
+            self._metrics.converged(self._clock.monotonic() - self._published_s)
+
+    def families(self) -> Iterator[Family]:
+        """A collector for a `metrics.Page`."""
+        return self._metrics.families(clients=len(self._streams))
 
     @property
     def settled(self) -> bool:
@@ -95,6 +118,7 @@ class Hub:
 
     def _close(self, stream: Stream) -> None:
         del self._streams[stream]
+        self._converging.discard(stream)
         if not self._streams:
             self._on_disconnect()
 
@@ -109,7 +133,7 @@ class Hub:
         stream = self._open(outbox)
         try:
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(_write, responses, context)
+                tasks.start_soon(self._write, responses, context)
                 async for message in messages:
                     self._receive(stream, message)
                 outbox.close()
@@ -118,10 +142,11 @@ class Hub:
             responses.close()
             self._close(stream)
 
-
-async def _write(responses: _Inbox, context: _Context) -> None:
-    async for response in responses:
-        await context.write(_message(response))
+    async def _write(self, responses: _Inbox, context: _Context) -> None:
+        async for response in responses:
+            began, message = self._clock.monotonic(), _message(response)
+            await context.write(message)
+            self._metrics.pushed(response, message.ByteSize(), self._clock.monotonic() - began)
 
 
 def _request(message: discovery.DeltaDiscoveryRequest) -> Request:

@@ -29,14 +29,14 @@ from ondol.base import errors, log, metrics
 from ondol.base.clock import Clock, rfc3339
 from ondol.base.reserve import Reserve, is_full
 from ondol.client import Client
-from ondol.node import linux, registration, usage, web
+from ondol.node import linux, pod_spec, registration, usage, web
 from ondol.node.config import NodeConfig
 from ondol.node.dns.server import CacheView, DnsServer
 from ondol.node.images import rootfs, watch
 from ondol.node.images.images import Images, ImageSource
 from ondol.node.images.store import ImageCorrupt
 from ondol.node.network import ipam, sandbox
-from ondol.node.pods import etc, model, records, status
+from ondol.node.pods import etc, records, status
 from ondol.node.pods.engines import Engines
 from ondol.node.pods.host import Host
 from ondol.node.pods.linux_machine import LinuxMachine
@@ -232,13 +232,15 @@ class Agent:
             self._listen()
             await tasks.start(functools.partial(_run_manager, self._manager))
             sources.start(tasks)
+            # Before any pod looks for its image: one that comes after that look must be heard of.
+            images = config.data_dir / "images"
+            await tasks.start(watch.follow, images, self._host.clock, self._images_changed)
             with _full_disk_explained(config):
                 await self._workers.start(tasks)
-            tasks.start_soon(watch.follow, config.data_dir / "images", self._host.clock, self._images_changed)
             tasks.start_soon(node.keep)
             self._services.changed()
             tasks.start_soon(self._services.keep)
-            tasks.start_soon(self._keep_house)
+            tasks.start_soon(self._housekeeping)
             # The first pod does not wait for the filter that most containers have.
             usual = seccomp.default(spec.DEFAULT_CAPABILITIES)
             tasks.start_soon(anyio.to_thread.run_sync, bpf.compiled, usual)
@@ -256,13 +258,13 @@ class Agent:
 
     # House-keeping
 
-    async def _keep_house(self) -> None:
+    async def _housekeeping(self) -> None:
         collected_at_s = self._host.clock.monotonic()
         while True:
             await self._host.clock.sleep(self._host.config.housekeeping_interval_s)
             await self._services.look_again()
             await anyio.to_thread.run_sync(self._engines.reserve.take)
-            await self._workers.keep_house()
+            await self._workers.housekeeping()
             if self._host.clock.monotonic() - collected_at_s >= _COLLECTION_INTERVAL_S:
                 await self._collect_layers()
                 collected_at_s = self._host.clock.monotonic()
@@ -285,7 +287,7 @@ class Agent:
 
     def log(self, namespace: str, pod: str, container: str, *, previous: bool) -> web.LogPlace:
         worker = self._worker_of(namespace, pod)
-        names = [str(c["name"]) for c in model.all_containers(worker.pod)]
+        names = [str(c["name"]) for c in pod_spec.all_containers(worker.pod)]
         if container not in names:
             raise errors.NotFound(f"container {container} is not valid for pod {pod}")
         attempt = logged_attempt(worker.pod, container, worker.record.container(container), previous=previous)

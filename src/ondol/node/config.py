@@ -22,6 +22,10 @@ def restart_backoff(maximum_s: float = _RESTART_MAX_S) -> Backoff:
     return Backoff(initial_s=min(_RESTART_FIRST_S, maximum_s), maximum_s=maximum_s)
 
 
+_VOLUMES: Final = "volumes"
+_ETC: Final = "etc"
+
+
 @dataclass(frozen=True, slots=True)
 class NodeConfig:
     """One instance on one host."""
@@ -103,6 +107,18 @@ class NodeConfig:
     def pod_cgroup(self, uid: str) -> str:
         return f"{self.cgroup}/pod{uid}"
 
+    def volume_dir(self, uid: str, volume: str) -> Path:
+        """What is kept of a volume in the pod's own folder."""
+        return self.pod_dir(uid) / _VOLUMES / volume
+
+    def etc_dir(self, uid: str) -> Path:
+        """The files that the node lays into `/etc` of every container."""
+        return self.pod_dir(uid) / _ETC
+
+    def container_dir(self, uid: str, container: str) -> Path:
+        """A container's logs and last words; one may be called like a folder of the pod's."""
+        return self.pod_dir(uid) / (f"{container}.container" if container in (_VOLUMES, _ETC) else container)
+
     def log_path(self, uid: str, container: str, number: int) -> Path:
         """The log of one run of a container."""
-        return self.pod_dir(uid) / container / f"{number}.log"
+        return self.container_dir(uid, container) / f"{number}.log"

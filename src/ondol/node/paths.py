@@ -145,11 +145,11 @@ class _Walk:
             os.mkdir(part, 0o700, dir_fd=above)
         except FileExistsError:  # made by someone else meanwhile: taken as it is now
             return os.open(part, _LOOK, dir_fd=above)
-        _furnish(part, above, self._missing)
+        _set_owner_and_mode(part, above, self._missing)
         return os.open(part, _LOOK, dir_fd=above)
 
 
-def _furnish(part: str, above: int, new: NewFolder) -> None:
+def _set_owner_and_mode(part: str, above: int, new: NewFolder) -> None:
     descriptor = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=above)
     try:
         os.fchown(descriptor, new.uid, new.gid)

@@ -21,9 +21,10 @@ from ondol.api.objects import Object
 from ondol.base import clock as time
 from ondol.base import errors, files, log
 from ondol.base.clock import Clock
-from ondol.client import Client, PatchType
+from ondol.client import Client
 from ondol.node.config import NodeConfig
 from ondol.node.images.store import ImageCorrupt, ImageStore, Stored
+from ondol.sdk.status import Writer
 
 _LEASE_NAMESPACE: Final = "kube-node-lease"
 _LEASE_DURATION_S: Final = 40
@@ -195,7 +196,7 @@ def _conditions(machine: Machine, now: float, previous: list[Mapping[str, Any]])
 
 
 def own_conditions(listed: Iterable[Mapping[str, Any]]) -> list[Object]:
-    """Those this node answers for; others keep theirs, for a patch merges conditions by their type."""
+    """Those this node answers for; others keep theirs."""
     return [dict(condition) for condition in listed if condition.get("type") in _CONDITIONS]
 
 
@@ -206,13 +207,9 @@ def reports(node: Object, desired: Object) -> bool:
 
 
 def stamped(status: Object, now: float) -> Object:
-    """The status as it is written now: its conditions were looked at at this moment.
-
-    Fields that a condition lacks are taken out of the one that is there.
-    """
-    unsaid = {"reason": None, "message": None}
+    """The status as it is written now: its conditions were looked at at this moment."""
     beat = {"lastHeartbeatTime": time.rfc3339(now)}
-    return {**status, "conditions": [{**unsaid, **c, **beat} for c in status["conditions"]]}
+    return {**status, "conditions": [{**c, **beat} for c in status["conditions"]]}
 
 
 def lease(config: NodeConfig, owner: Mapping[str, Any], now: float) -> Object:
@@ -240,6 +237,9 @@ class Registration:
     def __init__(self, config: NodeConfig, client: Client, clock: Clock, *, runtime: str) -> None:
         self._config = config
         self._client = client
+        self._status = Writer(
+            client, resources.NODE, field_manager=client.field_manager, conditions=_CONDITIONS
+        )
         self._clock = clock
         self._runtime = runtime
         self._node: Object = {}
@@ -321,13 +321,7 @@ class Registration:
         )
         if reports(self._node, desired):
             return
-        self._node = await self._client.patch(
-            resources.NODE,
-            self._config.name,
-            patch={"status": stamped(desired, now)},
-            patch_type=PatchType.STRATEGIC,
-            subresource="status",
-        )
+        self._node = await self._status.write(self._node, stamped(desired, now)) or self._node
 
     async def _renew(self) -> None:
         now = self._clock.now()

@@ -10,26 +10,27 @@ import functools
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Final
 
-import anyio
-
 from ondol import sdk
 from ondol.api import conditions, objects, resources
 from ondol.api.objects import Key, Object, Resource
 from ondol.base import errors, host_ports, log
 from ondol.base.host_ports import HostPort
 from ondol.base.memo import Memo
-from ondol.client import PatchType
+from ondol.base.signal import Signal
 from ondol.contracts import mesh
 from ondol.node.network import claims, local, service_table, services
 from ondol.node.network.claims import Grant, Loss, Settlement
 from ondol.node.network.kernel_table import KernelTable
 from ondol.node.network.services import Entry
 from ondol.node.pods.host import Host
+from ondol.sdk.status import Writer
 
 _DEBOUNCE_S: Final = 0.02
 _RETRY_S: Final = 1.0
 _IN_USE: Final = "AddressInUse"
 _PROGRAMMED: Final = "Programmed"
+_FIELD_MANAGER: Final = "kube-proxy"
+"""In Kubernetes that is who keeps this table."""
 _KINDS: Final[Mapping[str, Resource]] = {"Service": resources.SERVICE, "Pod": resources.POD}
 
 _log = log.get("node.network")
@@ -50,13 +51,14 @@ class ServiceRules:
         self._pods = pods
         self._slices = slices
         self._in_use = in_use
-        self._changed = anyio.Event()
+        self._changed = Signal()
         self._kernel = kernel or KernelTable()
         self._served_here: dict[Key, frozenset[HostPort]] = {}
         """Where the endpoints of a slice at the node's own address listen, for slices that have some."""
         self._entries = Memo()
         self._grants: frozenset[Grant] = frozenset()
         self._has_losers = False
+        self._statuses = {kind: _writer(host, resource) for kind, resource in _KINDS.items()}
 
     def changed(self) -> None:
         self._changed.set()
@@ -87,7 +89,7 @@ class ServiceRules:
         while True:
             await self._changed.wait()
             await self._host.clock.sleep(_DEBOUNCE_S)
-            self._changed = anyio.Event()
+            self._changed.clear()
             settlement = self._settlement()
             if not await self._program(settlement):
                 await self._host.clock.sleep(_RETRY_S)
@@ -164,27 +166,22 @@ class ServiceRules:
             message=message,
             now=self._host.clock.now(),
         )
-        # A merge leaves what it does not name: the words of a former loss are taken back by name.
-        own = [{"message": None, **each} for each in listed if each["type"] == mesh.ADDRESSES_PROGRAMMED]
-        key = objects.key(obj)
-        patch = {"metadata": {"uid": objects.uid(obj)}, "status": {"conditions": own}}
         try:
-            await self._host.client.patch(
-                _KINDS[kind],
-                key.name,
-                key.namespace,
-                patch=patch,
-                patch_type=PatchType.STRATEGIC,
-                subresource="status",
-            )
-        except (errors.NotFound, errors.Conflict):
-            return  # gone meanwhile
+            written = await self._statuses[kind].write(obj, {"conditions": listed})
+        except errors.Conflict:
+            return  # gone meanwhile, and its name another's
         except errors.ApiError as error:
-            _log.warning("conflict_not_told", owner=f"{kind} {key}", error=str(error))
+            _log.warning("conflict_not_told", owner=f"{kind} {objects.key(obj)}", error=str(error))
             self._has_losers = True  # look again
             return
-        if message:
+        if message and written is not None:
             self._host.recorder.event(obj, "Warning", _IN_USE, message)
+
+
+def _writer(host: Host, resource: Resource) -> Writer:
+    return Writer(
+        host.client, resource, field_manager=_FIELD_MANAGER, conditions=(mesh.ADDRESSES_PROGRAMMED,)
+    )
 
 
 def _of_machine(listed: Collection[Entry]) -> Iterator[tuple[Entry, HostPort]]:

@@ -31,9 +31,10 @@ from anyio.abc import TaskStatus
 from ondol import sdk
 from ondol.api import objects, resources
 from ondol.base.clock import Clock
+from ondol.base.signal import Signal
+from ondol.node import pod_spec
 from ondol.node.config import NodeConfig
 from ondol.node.images.images import ImageUnavailable
-from ondol.node.pods import env, model
 from ondol.node.pods.host import Host
 from ondol.node.pods.machine import Created, container_id
 from ondol.node.pods.model import Attempt, Record, Spec
@@ -41,8 +42,7 @@ from ondol.node.pods.sources import Sources
 from ondol.node.pods.storage import Usage
 from ondol.node.pods.workers import PodWorkers
 from ondol.node.runtime.port import Creation, ExecResult, Exit, Handle, RuntimeFailed
-from ondol.node.volumes import registry
-from ondol.node.volumes.volume import Inputs, Payload
+from ondol.node.volumes.volume import Payload, Place
 
 _KILLED: Final = 128 + signal.SIGKILL
 _TERMINATED: Final = 128 + signal.SIGTERM
@@ -65,7 +65,7 @@ class _Process:
     started_at: float = math.inf
     ends_at: float = math.inf
     code: int = 0
-    changed: anyio.Event = field(default_factory=anyio.Event)
+    changed: Signal = field(default_factory=Signal)
 
 
 class FakeRuntime:
@@ -116,14 +116,13 @@ class FakeRuntime:
         if ends_at < process.ends_at:
             process.ends_at, process.code = ends_at, code
             process.changed.set()
-            process.changed = anyio.Event()
 
     async def wait(self, handle: Handle) -> Exit:
         process = self._processes.get(handle.id)
         if process is None:
             return Exit(_KILLED, oom_killed=False, finished_at=self._clock.now())
         while (left_s := process.ends_at - self._clock.now()) > 0:
-            changed = process.changed
+            changed = process.changed.next
             with self._clock.move_on_after(left_s):
                 await changed.wait()
         return Exit(process.code, oom_killed=False, finished_at=process.ends_at)
@@ -179,15 +178,21 @@ class FakeMachine:
         """The files of each volume by its name, by uid."""
         self.written: Counter[str] = Counter()
         """How often the volumes of a pod were made or brought up to date, by uid."""
-        self.sources: Sources | None = None
-        """The present agent's."""
+        self.folders: dict[tuple[str, str], Path] = {}
+        """What containers mount, by uid and volume."""
+        self.removed: list[tuple[str, str]] = []
+        """The uid and the name of each volume that was removed."""
         self.looking_s = 0.01
         """How long it takes to see whether an image is here."""
         self.working_s = 0.01
         """How long everything else takes."""
+        self.adopting_s = 0.0
+        """How long a new agent takes to sort out what it finds."""
         self.image_revision = 0
         self.failures: dict[str, int] = {}
-        """How often `sandbox` or `volumes` is still to fail."""
+        """How often `sandbox`, `volumes` or `removal` (of a volume) is still to fail."""
+        self.defects = 0
+        """How often a sandbox is still to end its pod's worker by an error that nobody expects."""
 
     def add_image(self, reference: str) -> None:
         self._images.add(reference)
@@ -200,6 +205,9 @@ class FakeMachine:
 
     async def set_up_sandbox(self, pod: Spec, *, redirect: bool) -> str:  # noqa: ARG002 - there is no proxy
         await self._clock.sleep(self.working_s)
+        if self.defects > 0:
+            self.defects -= 1
+            raise RuntimeError("injected: a defect")
         self._may_fail("sandbox")
         uid = objects.uid(pod)
         if uid not in self.sandboxes:
@@ -214,29 +222,38 @@ class FakeMachine:
         await self._clock.sleep(self.working_s)
         self.sandboxes.pop(uid, None)
 
-    async def prepare_volumes(self, pod: Spec, record: Record, *, is_refresh: bool) -> None:  # noqa: ARG002 - the port's
+    async def put_volume(self, pod: Spec, spec: Spec, at: Place, files: Payload, *, is_refresh: bool) -> None:
+        uid, name = objects.uid(pod), str(spec["name"])
         await self._clock.sleep(self.working_s)
         self._may_fail("volumes")
-        inputs = Inputs(pod, env.Sources(), env.PodFacts(record.address))
-        if self.sources is not None:
-            sources, tokens = await self.sources.of(pod), await self.sources.tokens(pod)
-            inputs = Inputs(pod, sources, env.PodFacts(record.address), tokens)
-        volumes = objects.spec(pod).get("volumes") or ()
-        self.volumes[record.uid] = {str(v["name"]): registry.of(v).resolve(inputs) for v in volumes}
-        self.written[record.uid] += 1
+        is_here = name in self.volumes.get(uid, {})
+        assert is_here or not is_refresh, "a volume that was never made is refreshed"  # noqa: S101 - likewise
+        assert self._records.has_volume(uid, name), "a volume that nobody would remove"  # noqa: S101 - likewise
+        self.volumes.setdefault(uid, {})[name] = files
+        self.folders[uid, name] = at.folder
+        self.written[uid] += 1
 
-    async def free_volumes(self, pod: Spec) -> None:
-        self.volumes.pop(objects.uid(pod), None)
+    async def remove_volume(self, uid: str, spec: Spec, folder: Path) -> None:
+        name = str(spec["name"])
+        await self._clock.sleep(self.working_s)
+        self._may_fail("removal")
+        assert self.folders.get((uid, name), folder) == folder, "another folder than was placed"  # noqa: S101 - likewise
+        self.removed.append((uid, name))
+        self.folders.pop((uid, name), None)
+        self.volumes.get(uid, {}).pop(name, None)
+        if not self.volumes.get(uid):
+            self.volumes.pop(uid, None)
 
     async def create_container(self, pod: Spec, record: Record, name: str, number: int) -> Created:
-        spec = next(each for each in model.all_containers(pod) if each["name"] == name)
+        spec = next(each for each in pod_spec.all_containers(pod) if each["name"] == name)
         image = str(spec["image"])
         is_here = image in self._images
         await self._clock.sleep(self.looking_s)
         if not is_here:
             raise ImageUnavailable("ErrImagePull", f'image "{image}" is not in the local image store')
         assert record.uid in self.sandboxes, "a container without a sandbox"  # noqa: S101 - likewise
-        assert record.uid in self.volumes, "a container without its volumes"  # noqa: S101 - likewise
+        names = {str(volume["name"]) for volume in objects.spec(pod).get("volumes") or ()}
+        assert names <= set(self.volumes.get(record.uid, {})), "a container without its volumes"  # noqa: S101 - likewise
         identity = container_id(record.uid, name, number)
         handle = await self._runtime.create(Creation(identity, {"image": image}, Path("/none")))
         return Created(Attempt(number, identity, image, f"{image}@digest", handle))
@@ -252,9 +269,11 @@ class FakeMachine:
 
     async def remove_files(self, uid: str) -> None:
         assert uid not in self.sandboxes, "files of a pod that still has a sandbox"  # noqa: S101 - likewise
+        assert uid not in self.volumes, "files of a pod that still has volumes"  # noqa: S101 - likewise
         self._records.forget(uid)
 
     async def adopt(self, records: Mapping[str, Record], pods: Collection[str]) -> None:
+        await self._clock.sleep(self.adopting_s)
         attempts = [each.current for record in records.values() for each in record.containers.values()]
         current = {attempt.id for attempt in attempts if attempt is not None and attempt.exit is None}
         for identity in self._runtime.container_ids():
@@ -286,6 +305,9 @@ class FakeRecords:
 
     def all(self) -> list[Record]:
         return list(self._records.values())
+
+    def has_volume(self, uid: str, name: str) -> bool:
+        return uid in self._records and name in self._records[uid].volumes
 
     def forget(self, uid: str) -> None:
         self._records.pop(uid, None)
@@ -328,7 +350,6 @@ class SimulatedNode:
             allocatable={"cpu": "40", "memory": "64Gi", "pods": "110"},
             kernel="6.1.0",
         )
-        self.machine.sources = sources
         workers = PodWorkers(host, pods)
         async with anyio.create_task_group() as tasks:
             await tasks.start(manager.run)
@@ -337,4 +358,4 @@ class SimulatedNode:
             task_status.started(workers)
             while True:
                 await manager.clock.sleep(self.config.housekeeping_interval_s)
-                await workers.keep_house()
+                await workers.housekeeping()

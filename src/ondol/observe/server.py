@@ -57,7 +57,7 @@ async def run(
 ) -> None:
     """Serve until cancelled; `started` once requests are answered."""
     store = await anyio.to_thread.run_sync(SpanStore, config.data_dir / "traces.db")
-    exports = Exports(store)
+    exports = Exports(store, clock)
     application = app.application(store, exports, clock, config.expositions)
     try:
         async with contextlib.AsyncExitStack() as servers:

@@ -69,7 +69,9 @@ class Family:
     async def apply(self, resource: Resource, desired: Object, live: Object | None) -> Object:
         """Make the child so; it, as it is now. `live` is what the lister has under its name.
 
-        `NotOwned` if that belongs to another controller, or to none and the controller adopts none.
+        `NotOwned` if that belongs to another controller, or to none and the controller adopts none. What
+        the lister has not seen yet is asked for, so that nothing is taken from anybody unseen. `Conflict`
+        if another object has the name by now, or the fields of one that came between.
         """
         place = (resource, objects.key(desired))
         self._desired.add(place)
@@ -78,10 +80,31 @@ class Family:
             self._require_own(resource, live)
             if self._applied.get(place) == (digest, _shape(live)) and not objects.is_deleting(live):
                 return live
-        children = self._children
-        written = await children.client.apply(resource, desired, field_manager=children.field_manager)
+        written = await self._write(resource, desired, live or await self._unseen(resource, desired))
         self._applied[place] = (digest, _shape(written))
         return written
+
+    async def _unseen(self, resource: Resource, desired: Object) -> Object | None:
+        """What the server has under the child's name, and the lister has not."""
+        try:
+            live = await self._children.client.get(resource, *_name_and_namespace(desired))
+        except errors.NotFound:
+            return None
+        self._require_own(resource, live)
+        return live
+
+    async def _write(self, resource: Resource, desired: Object, live: Object | None) -> Object:
+        """Apply the child to exactly the object that was looked at, or where there is none.
+
+        It is created by apply too, not by POST: of what POST sets an apply takes nothing away later. Without
+        force it is refused where an object of other fields came between.
+        """
+        manager = self._children.field_manager
+        if live is None:
+            return await self._children.client.apply(resource, desired, field_manager=manager, force=False)
+        metadata = {**objects.metadata(desired), "uid": objects.uid(live)}
+        exact = {**desired, "metadata": metadata}
+        return await self._children.client.apply(resource, exact, field_manager=manager)
 
     def keep(self, resource: Resource, key: Key) -> None:
         """Keep a child as it is, though this reconcile applies none of its name."""
@@ -109,8 +132,10 @@ class Family:
     def _require_own(self, resource: Resource, live: Object) -> None:
         if objects.is_controlled_by(live, self._parent):
             return
-        if objects.controller_of(live) is not None or not self._children.adopts:
+        if objects.controller_of(live) is not None:
             raise NotOwned(f"{resource.kind} {objects.key(live)} belongs to another controller")
+        if not self._children.adopts:
+            raise NotOwned(f"{resource.kind} {objects.key(live)} exists and has no controller")
 
 
 async def delete(
@@ -142,6 +167,10 @@ async def is_current(client: Client, resource: Resource, parent: Object) -> bool
         return False
     same = objects.uid(live) == objects.uid(parent) and objects.generation(live) == objects.generation(parent)
     return same and not objects.is_deleting(live)
+
+
+def _name_and_namespace(obj: Object) -> tuple[str, str]:
+    return objects.name(obj), objects.namespace(obj)
 
 
 def _shape(obj: Object) -> bytes:

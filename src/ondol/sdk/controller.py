@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
 from typing import Final
 
 import anyio
@@ -65,6 +66,17 @@ def generation_changed(old: Object | None, new: Object | None) -> bool:
     return changed or objects.is_deleting(old) != objects.is_deleting(new)
 
 
+@dataclass(slots=True)
+class _Unread:
+    """What a key's last reconcile wrote, and the informers have not shown yet."""
+
+    writes: Writes
+    until: float
+    """When the key is reconciled though they have not, in monotonic time."""
+    is_waited_for: bool = False
+    """Whether the key was held back, with its timer set and the informers asked; never forgotten then."""
+
+
 class Controller:
     """`reconcile(key)` brings one object's world to what it wants; `None` means all is done."""
 
@@ -83,8 +95,7 @@ class Controller:
         self._concurrency = concurrency
         self._clock: Clock = SystemClock()
         self.queue: Workqueue[Key] = Workqueue(self._clock, backoff=backoff)
-        self._writes: dict[Key, tuple[Writes, float]] = {}
-        self._delayed: set[Key] = set()
+        self._unread: dict[Key, _Unread] = {}
         self._log = log.get("controller").bind(controller=name)
 
     def watch(self, informer: Informer, map: Map = own_key, *, predicate: Predicate = always) -> None:
@@ -131,20 +142,18 @@ class Controller:
 
     def _hold_back(self, key: Key) -> bool:
         """Whether the key must wait until the informers show what its last reconcile wrote."""
-        pending = self._writes.get(key)
-        if pending is None:
+        unread = self._unread.get(key)
+        if unread is None:
             return False
-        writes, until = pending
-        left_s = until - self._clock.monotonic()
-        if writes.seen or left_s <= 0:
-            del self._writes[key]
-            self._delayed.discard(key)
+        left_s = unread.until - self._clock.monotonic()
+        if unread.writes.seen or left_s <= 0:
+            del self._unread[key]
             return False
-        if key not in self._delayed:
-            self._delayed.add(key)
+        if not unread.is_waited_for:
+            unread.is_waited_for = True
             self.metrics.delayed += 1
-            writes.when_seen(lambda: self.queue.add(key))
-            self.queue.add_after(key, left_s, unless=lambda: self._writes.get(key) is not pending)
+            unread.writes.when_seen(lambda: self.queue.add(key))
+            self.queue.add_after(key, left_s, unless=lambda: self._unread.get(key) is not unread)
         return True
 
     async def _attempt(self, key: Key) -> None:
@@ -177,9 +186,9 @@ class Controller:
 
     def _remember(self, key: Key, writes: Writes) -> None:
         now = self._clock.monotonic()
-        if len(self._writes) >= _REMEMBERED_MAX:  # of keys that were never reconciled again
-            self._writes = {k: pending for k, pending in self._writes.items() if pending[1] > now}
-        self._writes[key] = (writes, now + _CATCH_UP_S)
+        if len(self._unread) >= _REMEMBERED_MAX:  # most are of keys that were never reconciled again
+            self._unread = {k: u for k, u in self._unread.items() if u.is_waited_for or u.until > now}
+        self._unread[key] = _Unread(writes, now + _CATCH_UP_S)
 
     def _failed(self, key: Key, error: Exception) -> None:
         self.metrics.errors += 1

@@ -21,6 +21,7 @@ from ondol.base import errors, log
 from ondol.base.backoff import Backoff
 from ondol.base.clock import Clock
 from ondol.client import Client, WatchEvent
+from ondol.sdk.frozen import freeze
 from ondol.sdk.store import IndexFunction, Lister, Store
 
 Handler = Callable[[Object | None, Object | None], None]
@@ -119,10 +120,13 @@ class Informer:
         rng: random.Random,
         transform: Transform | None = None,
         optional: bool = False,
+        frozen: bool = False,
         inactivity_s: float = 90.0,
         initial_s: float = 15.0,
     ) -> None:
         """`optional`: a kind the server does not serve counts as one without objects, until it does.
+
+        `frozen`: the documents can be read only, see `ondol.sdk.frozen`.
 
         `inactivity_s` must exceed the server's bookmark period (one minute), for bookmarks are how
         an idle stream shows that it lives; `initial_s` bounds the same silence before the first
@@ -133,8 +137,9 @@ class Informer:
         self._client = client
         self._clock = clock
         self._rng = rng
-        self._transform = transform
+        self.transform = transform
         self.optional = optional
+        self._frozen = frozen
         self._inactivity_s = inactivity_s
         self._initial_s = initial_s
         self._store = Store()
@@ -240,7 +245,7 @@ class Informer:
         """The objects there are, and the version at which they are all."""
         collected: dict[Key, Object] = {}
         while True:
-            with anyio.move_on_after(self._initial_s) as guard:
+            with self._clock.move_on_after(self._initial_s) as guard:
                 event = await anext(events, None)
             if guard.cancelled_caught:
                 raise _Unmarked("the server does not mark the end of the initial events")
@@ -301,7 +306,8 @@ class Informer:
     def _shaped(self, obj: Object) -> Object:
         """The document as it is kept: no controller reads who owns which field, and it is a third of it."""
         obj["metadata"].pop("managedFields", None)
-        return self._transform(obj) if self._transform is not None else obj
+        shaped = self.transform(obj) if self.transform is not None else obj
+        return freeze(shaped) if self._frozen else shaped
 
     def _take(self, event: WatchEvent) -> None:
         version = objects.resource_version(event.object)

@@ -1,8 +1,13 @@
 """Leader election by a Lease: of several processes with the same controllers, one acts.
 
-The timings are those of Kubernetes (15 s lease, renewed every 2 s, given up after 10 s without
-success), so a leader that cannot reach the API server stops before another can begin. Time is judged
-by what this process observed, never by comparing clocks of two machines.
+The timings are those of Kubernetes: a lease of 15 s, renewed every 2 s. A leader gives up 10 s after it
+began the last renewal that succeeded, however long a request to the API server may hang; another one waits
+for 15 s after it saw that renewal, which is later. So the first has stopped before the second begins, if
+stopping takes less than the 5 s between. Time is judged by what each process observed, never by comparing
+the clocks of two machines.
+
+    a begins a renewal at 2 s, which succeeds; b sees it at 3 s; a's next requests hang
+    a gives up at 12 s; b leads at 18 s
 """
 
 from __future__ import annotations
@@ -23,7 +28,7 @@ class LeadershipLost(errors.OndolError):
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """Which Lease to hold, and the three periods."""
+    """Which Lease to hold, and the three periods; the deadline must be well below the duration."""
 
     name: str
     namespace: str = "kube-system"
@@ -41,36 +46,60 @@ class Election:
         self._identity = identity
         self._clock = clock
         self._observed: tuple[str, str, float] = ("", "", 0.0)
+        self._renewed = 0.0
+        """When the last try that succeeded began, in monotonic time: others count from then or later."""
         self._log = log.get("leader").bind(lease=lease.name, identity=identity)
 
     async def acquire(self) -> None:
-        while not await self._try():
+        while not await self._try(self._lease.renew_deadline_s):
             await self._clock.sleep(self._lease.retry_s)
         self._log.info("leadership_acquired")
 
     async def keep(self) -> None:
-        renewed = self._clock.monotonic()
+        """Renew for ever; `LeadershipLost` once that has not succeeded for the renew deadline."""
         while True:
-            await self._clock.sleep(self._lease.retry_s)
-            if await self._try():
-                renewed = self._clock.monotonic()
-            elif self._clock.monotonic() - renewed >= self._lease.renew_deadline_s:
+            await self._clock.sleep(min(self._lease.retry_s, max(0.0, self._left_s())))
+            left_s = self._left_s()
+            if left_s <= 0:
                 raise LeadershipLost(f"lease {self._lease.name} could not be renewed")
+            await self._try(left_s)
 
     async def release(self) -> None:
-        """Let another process lead at once."""
-        lease = await self._client.get(resources.LEASE, self._lease.name, self._lease.namespace)
-        if (lease.get("spec") or {}).get("holderIdentity") == self._identity:
-            await self._client.update(
-                resources.LEASE, {**lease, "spec": {**lease["spec"], "holderIdentity": ""}}
-            )
+        """Let another process lead at once; only after all that this one did as the leader has ended.
 
-    async def _try(self) -> bool:
+        Where the lease cannot be given back in the time that is left of it, it runs out by itself.
+        """
         try:
-            return await self._claim()
+            with self._clock.move_on_after(max(0.0, self._left_s())):
+                await self._give_back()
+        except errors.ApiError as error:
+            self._log.info("lease_not_released", error=error.message)
+
+    async def _give_back(self) -> None:
+        lease = await self._client.get(resources.LEASE, self._lease.name, self._lease.namespace)
+        spec = lease.get("spec") or {}
+        if spec.get("holderIdentity") == self._identity:
+            await self._client.update(resources.LEASE, {**lease, "spec": {**spec, "holderIdentity": ""}})
+            self._log.info("leadership_released")
+
+    def _left_s(self) -> float:
+        return self._renewed + self._lease.renew_deadline_s - self._clock.monotonic()
+
+    async def _try(self, limit_s: float) -> bool:
+        """Claim or renew the lease within so many seconds; whether it succeeded."""
+        began = self._clock.monotonic()
+        try:
+            with self._clock.fail_after(limit_s):
+                is_leader = await self._claim()
         except errors.ApiError as error:
             self._log.debug("lease_not_written", error=error.message)
             return False
+        except TimeoutError:
+            self._log.debug("lease_not_written", error=f"no answer within {limit_s:g} s")
+            return False
+        if is_leader:
+            self._renewed = began
+        return is_leader
 
     async def _claim(self) -> bool:
         try:

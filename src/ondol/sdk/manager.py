@@ -7,7 +7,8 @@ runnables, and stops them in the opposite order.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import asdict
 from typing import Any, Final
 
@@ -29,6 +30,7 @@ from ondol.sdk.writes import TrackedClient
 Runnable = Callable[[], Coroutine[Any, Any, None]]
 
 _STOP_S: Final = 30.0
+"""How long reconciles may go on once the manager is to stop."""
 
 
 class Manager:
@@ -42,8 +44,13 @@ class Manager:
         rng: random.Random | None = None,
         identity: str = "",
         lease: Lease | None = None,
+        frozen: bool = False,
     ) -> None:
-        """`identity` names this process in events and leases; with a `lease` it acts only as its holder."""
+        """`identity` names this process in events and leases; with a `lease` it acts only as its holder.
+
+        `frozen`: who changes a document of an informer gets a `TypeError`. It costs a copy of each, and is
+        for tests.
+        """
         self.clock: Clock = clock or SystemClock()
         self.rng = rng or random.Random()  # noqa: S311 - jitter, not secrets
         self.identity = identity or client.field_manager
@@ -53,11 +60,13 @@ class Manager:
             self._informers.values,
             field_manager=client.field_manager,
             user_agent=client.user_agent,
+            clock=self.clock,
         )
         self.recorder = EventRecorder(self.client, clock=self.clock, rng=self.rng, component=self.identity)
         self.controllers: list[Controller] = []
         self._runnables: list[tuple[str, Runnable]] = []
         self._lease = lease
+        self._frozen = frozen
         self._tasks: TaskGroup | None = None
         self._stopping = anyio.Event()
         self._log = log.get("manager").bind(identity=self.identity)
@@ -73,13 +82,16 @@ class Manager:
         transform: Transform | None = None,
         optional: bool = False,
     ) -> Informer:
-        """The informer of this selection, shared by all who ask; its first user's `transform` stands.
+        """The informer of this selection, shared by all who ask.
 
+        `transform` shapes its documents for all of them, so all must ask for the same one: `ValueError`.
         `optional`: do not wait for a kind that may not be installed; it counts as empty until it is.
         """
         selection = Selection(resource, namespace, label_selector, field_selector, metadata_only)
         shared = self._informers.get(selection)
         if shared is not None:
+            if shared.transform != transform:
+                raise ValueError(f"the informer of {selection} is shared, and has another transform")
             shared.optional = shared.optional and optional
             return shared
         informer = Informer(
@@ -89,6 +101,7 @@ class Manager:
             rng=self.rng,
             transform=transform,
             optional=optional,
+            frozen=self._frozen,
         )
         self._informers[selection] = informer
         if self._tasks is not None:
@@ -121,34 +134,51 @@ class Manager:
             tasks.start_soon(self.recorder.run)
             for informer in list(self._informers.values()):
                 await informer.wait_synced()
-            await self._lead(tasks)
-            await self._work(tasks, task_status)
+            async with self._leading() as acting:
+                await self._work(acting, task_status)
             tasks.cancel_scope.cancel()
         self._tasks = None
 
-    async def _lead(self, tasks: TaskGroup) -> None:
-        """Wait until this process may act, where there is a lease to hold."""
-        if self._lease is None:
-            return
-        election = Election(self.client, self._lease, identity=self.identity, clock=self.clock)
-        await election.acquire()
-        tasks.start_soon(election.keep)
+    @asynccontextmanager
+    async def _leading(self) -> AsyncIterator[TaskGroup]:
+        """The tasks of this process while it may act: from when it holds the lease, if there is one.
+
+        When all of them have ended in good order the lease is given back. A process that is cut off leaves
+        it to run out.
+        """
+        election = None
+        if self._lease is not None:
+            election = Election(self.client, self._lease, identity=self.identity, clock=self.clock)
+            await election.acquire()
+        async with anyio.create_task_group() as tasks:
+            if election is not None:
+                tasks.start_soon(election.keep)
+            yield tasks
+            tasks.cancel_scope.cancel()
+        if election is not None:
+            await election.release()
 
     async def _work(self, tasks: TaskGroup, task_status: TaskStatus[None]) -> None:
         for name, run in self._runnables:
             tasks.start_soon(run, name=name)
-        async with anyio.create_task_group() as working:
-            for controller in self.controllers:
-                working.start_soon(controller.run, name=controller.name)
-            self._log.info(
-                "manager_started", controllers=len(self.controllers), informers=len(self._informers)
-            )
-            task_status.started()
-            await self._stopping.wait()
-            for controller in self.controllers:
-                controller.queue.close()
-            working.cancel_scope.deadline = anyio.current_time() + _STOP_S
+        async with anyio.create_task_group() as limiting:
+            async with anyio.create_task_group() as working:
+                for controller in self.controllers:
+                    working.start_soon(controller.run, name=controller.name)
+                self._log.info(
+                    "manager_started", controllers=len(self.controllers), informers=len(self._informers)
+                )
+                task_status.started()
+                await self._stopping.wait()
+                for controller in self.controllers:
+                    controller.queue.close()
+                limiting.start_soon(self._cut_off, working.cancel_scope)
+            limiting.cancel_scope.cancel()
         self._log.info("manager_stopped")
+
+    async def _cut_off(self, scope: anyio.CancelScope) -> None:
+        await self.clock.sleep(_STOP_S)
+        scope.cancel()
 
     @property
     def idle(self) -> bool:

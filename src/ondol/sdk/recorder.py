@@ -13,13 +13,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, NamedTuple
 
-import anyio
-
 from ondol.api import objects, resources
 from ondol.api.objects import Object
 from ondol.base import clock as time
 from ondol.base import errors, log
 from ondol.base.clock import Clock
+from ondol.base.signal import Signal
 from ondol.client import Client
 
 EventType = Literal["Normal", "Warning"]
@@ -80,7 +79,7 @@ class EventRecorder:
         self._pending: OrderedDict[_Key, _Pending] = OrderedDict()
         self._written: OrderedDict[_Key, tuple[str, int]] = OrderedDict()
         self._similar: OrderedDict[_Key, _Similar] = OrderedDict()
-        self._recorded = anyio.Event()
+        self._recorded = Signal()
         self._log = log.get("events")
 
     def event(
@@ -121,7 +120,7 @@ class EventRecorder:
     async def run(self) -> None:
         while True:
             await self._recorded.wait()
-            self._recorded = anyio.Event()
+            self._recorded.clear()
             while self._pending:
                 key, pending = self._pending.popitem(last=False)
                 await self._deliver(key, pending)

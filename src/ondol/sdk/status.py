@@ -49,18 +49,11 @@ def difference(
     return changes
 
 
-def whole(current: Mapping[str, Any], desired: Mapping[str, Any]) -> Object:
-    """`desired` of a writer to whom all of the status belongs: each other field there is goes."""
-    return {**dict.fromkeys(current), **desired}
-
-
 class Writer:
     """Writes what one controller says of the objects of one kind.
 
-    `conditions` are the types that are its own; a list that is written may have others', which are
-    left to them. `by_type` is False for a kind whose schema does not make its conditions a map by
-    type (`x-kubernetes-list-type`): others' then stay because the write is conditional on the
-    resourceVersion they were read with.
+    `fields` are those of a status that are the writer's own: what a write does not name of them goes.
+    `conditions` are the types of its own; a list that is written may have others', which are left to them.
     """
 
     def __init__(
@@ -69,27 +62,26 @@ class Writer:
         resource: Resource,
         *,
         field_manager: str,
+        fields: Iterable[str] = (),
         conditions: Iterable[str] = (),
-        by_type: bool = True,
     ) -> None:
         self._client = client
         self._resource = resource
         self._manager = field_manager
+        self._fields: Object = dict.fromkeys(fields)
         self._conditions = frozenset(conditions)
-        self._by_type = by_type
 
     async def write(self, obj: Object, desired: Mapping[str, Any]) -> Object | None:
         """The object as written; None if nothing differed, or the object is gone.
 
-        `desired` is all this writer says: each of its fields with its value, or None for one to be
-        absent. What it wrote before and does not name any more goes, too.
+        `desired` has each field with its value, or None for one to be absent, as those of `fields` are that
+        it does not name. A writer that declares no `fields` names the same ones at each write.
         """
         self._require_own(obj, desired)
+        desired = self._fields | dict(desired)
         if not difference(objects.status(obj), desired, self._conditions):
             return None
         try:
-            if not self._by_type and CONDITIONS in desired:
-                return await self._replace(obj, desired)
             written = await self._client.apply(
                 self._resource,
                 self._document(obj, desired),
@@ -103,7 +95,10 @@ class Writer:
         return written
 
     def _require_own(self, obj: Object, desired: Mapping[str, Any]) -> None:
-        """`TypeError` for a condition that differs and is not ours: it would be dropped in silence."""
+        """`TypeError` for what is not ours: a condition would be dropped, a field never be taken away."""
+        foreign = desired.keys() - self._fields.keys() - {CONDITIONS}
+        if self._fields and foreign:
+            raise TypeError(f"the writer {self._manager} has no field {min(foreign)} of its own")
         for condition in desired.get(CONDITIONS) or ():
             type_ = condition["type"]
             if type_ not in self._conditions and conditions.get(obj, type_) != condition:

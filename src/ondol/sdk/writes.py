@@ -13,6 +13,7 @@ from typing import Any
 
 from ondol.api import objects
 from ondol.api.objects import Key, Object, Resource
+from ondol.base.clock import Clock
 from ondol.client import Client, PatchType
 from ondol.client.transport import Transport
 from ondol.sdk.informer import Informer
@@ -67,8 +68,9 @@ class TrackedClient(Client):
         *,
         field_manager: str,
         user_agent: str,
+        clock: Clock,
     ) -> None:
-        super().__init__(transport, field_manager=field_manager, user_agent=user_agent)
+        super().__init__(transport, field_manager=field_manager, user_agent=user_agent, clock=clock)
         self._informers = informers
 
     async def create(self, resource: Resource, obj: Object, namespace: str = "", **options: Any) -> Object:

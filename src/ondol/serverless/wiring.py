@@ -6,6 +6,7 @@ import random
 from dataclasses import dataclass, field
 
 from ondol.api.objects import Object
+from ondol.base.metrics import Collector
 from ondol.sdk import Manager
 from ondol.serverless.activator.activator import Activator
 from ondol.serverless.autoscaler.decide import Scaling
@@ -39,8 +40,10 @@ def add_to(manager: Manager, config: RouteConfig) -> None:
     manager.add(RouteReconciler(manager, config).controller())
 
 
-def add_gateway_to(manager: Manager, proxy: ProxyMetrics, config: GatewayConfig, rng: random.Random) -> None:
-    """Add the activator and the autoscaler, which share a process."""
+def add_gateway_to(
+    manager: Manager, proxy: ProxyMetrics, config: GatewayConfig, rng: random.Random
+) -> Collector:
+    """Add the activator and the autoscaler, which share a process; what the activator counts."""
     pokes: list[PodAutoscalerReconciler] = []
     activator = Activator(
         config.address,
@@ -53,3 +56,4 @@ def add_gateway_to(manager: Manager, proxy: ProxyMetrics, config: GatewayConfig,
     manager.add(reconciler.controller())
     manager.add_runnable(activator.run, "activator")
     manager.add_runnable(reconciler.sample, "samples")
+    return activator.metrics

@@ -50,6 +50,7 @@ import anyio.lowlevel
 
 from ondol.base import errors
 from ondol.base.clock import Clock
+from ondol.base.signal import Signal
 from ondol.store import writer
 from ondol.store.bucket import Bucket
 from ondol.store.commits import CommitMetrics, MeasuredDatabase
@@ -97,7 +98,7 @@ class Store:
         self._retention = retention
         self._buckets: dict[str, Bucket] = {}
         self._pending: dict[tuple[str, str], anyio.Event] = {}
-        self._advanced: anyio.Event | None = None
+        self._advanced = Signal()
         self._rest: Callable[[Bucket, float], None] | None = None
         """Lets a bucket rest for some seconds, and then announces the changes that came meanwhile."""
         self.compacted = 0
@@ -209,9 +210,7 @@ class Store:
         contents.apply(record, deleted=deleted)
         self.revision = record.revision
         self._announce(contents)
-        if self._advanced is not None:
-            self._advanced.set()
-            self._advanced = None
+        self._advanced.set()
 
     def _announce(self, bucket: Bucket) -> None:
         if bucket.resting:
@@ -253,9 +252,7 @@ class Store:
     async def reached(self, revision: int) -> None:
         """Wait until a revision is visible to reads."""
         while self.revision < revision:
-            if self._advanced is None:
-                self._advanced = anyio.Event()
-            await self._advanced.wait()
+            await self._advanced.next.wait()
 
     def watch(self, bucket: str, prefix: str = "", *, after: int) -> Watch:
         """Follow the changes after a revision; `Expired` at once if some of them are forgotten."""

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import urllib.parse
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping, Sequence
-from typing import Any, Final, TypeAlias
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping, Sequence
+from types import MappingProxyType
+from typing import Any, TypeAlias
 
 import anyio
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount, Route, Router, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
@@ -45,8 +46,6 @@ Asgi: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 ErrorDocument: TypeAlias = Callable[[errors.ApiError], Response]
 Lifespan: TypeAlias = Callable[[], contextlib.AbstractAsyncContextManager[None]]
 
-_READS: Final = frozenset({"GET", "HEAD"})
-
 
 def plain_text(error: errors.ApiError) -> Response:
     """The error's message as a line of text."""
@@ -57,9 +56,10 @@ class Application:
     """Routes, and an error document for whatever goes wrong in them. A trailing slash of a path is ignored.
 
     An `ApiError` raised by a route becomes its document and status; so does a path that has no route
-    (`NotFound`, whose message `unserved(path)` gives) and a method that it does not take
-    (`MethodNotAllowed`). Any other error is logged and answered as `Internal`. A request that has begun to
-    be answered when its route fails ends there, which its client sees as a cut.
+    (`NotFound`, whose message `unserved(path)` gives) and a method that its route does not take
+    (`MethodNotAllowed`, with those it takes in `Allow`). Any other error is logged and answered as
+    `Internal`, but for that of a client that has gone: nobody is there to be answered. A request that has
+    begun to be answered when its route fails ends there, which its client sees as a cut.
 
     `lifespan` is entered by `serving` before the first request and left after the last one.
     """
@@ -90,18 +90,18 @@ class Application:
         except errors.ApiError as error:
             await self._fail(error, scope, receive, answer)
         except HTTPException as refusal:
-            await self._fail(self._refused(refusal, scope), scope, receive, answer)
-        except (OSError, WebSocketDisconnect):
-            return  # the client is gone: servers say so when something is sent
+            await self._fail(self._refused(refusal, scope), scope, receive, answer, refusal.headers or {})
+        except (ClientDisconnect, WebSocketDisconnect):
+            return
         except Exception as error:  # noqa: BLE001 - the last filter: whatever went wrong has an answer
+            if error is answer.failure:
+                return  # servers say so when something is sent to a client that is gone
             self._log.error("request_failed", path=scope["path"], exc_info=error)
             internal = errors.Internal(f"Internal error occurred: {type(error).__name__}")
             await self._fail(internal, scope, receive, answer)
 
     async def _unrouted(self, scope: Scope, _receive: Receive, _send: Send) -> None:
         """The router's last resort: no route has this path."""
-        if scope["type"] == "http" and scope["method"] not in _READS:
-            raise errors.MethodNotAllowed(f"{scope['method']} {scope['path']} is not served")
         raise errors.NotFound(self._unserved(scope["path"]))
 
     def _refused(self, refusal: HTTPException, scope: Scope) -> errors.ApiError:
@@ -109,28 +109,41 @@ class Application:
             return errors.MethodNotAllowed(f"{scope['method']} {scope['path']} is not served")
         return errors.NotFound(self._unserved(scope["path"]))
 
-    async def _fail(self, error: errors.ApiError, scope: Scope, receive: Receive, answer: _Watched) -> None:
+    async def _fail(
+        self,
+        error: errors.ApiError,
+        scope: Scope,
+        receive: Receive,
+        answer: _Watched,
+        headers: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         if answer.has_begun:
             return
         if scope["type"] == "websocket":
             await answer({"type": "websocket.close", "code": 1000, "reason": error.message[:120]})
             return
         response = self._error_document(error)
+        response.headers.update(headers)
         if error.retry_after_s is not None:
             response.headers["retry-after"] = str(error.retry_after_s)
         await response(scope, receive, answer)
 
 
 class _Watched:
-    """A `send` that remembers whether anything was sent."""
+    """A `send` that remembers whether anything was sent, and the error with which its client was gone."""
 
     def __init__(self, send: Send) -> None:
         self._send = send
         self.has_begun = False
+        self.failure: OSError | None = None
 
     async def __call__(self, message: Message) -> None:
         self.has_begun = True
-        await self._send(message)
+        try:
+            await self._send(message)
+        except OSError as error:
+            self.failure = error
+            raise
 
 
 class Streamed(Response):

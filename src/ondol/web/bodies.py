@@ -3,52 +3,88 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable, Iterator
+from typing import Final
 
 from ondol.base import errors
 from ondol.web.application import Request
 
+_PIECE_BYTES_MAX: Final = 1 << 20
 
-async def read(request: Request, bytes_max: int, *, noun: str = "a body") -> bytes:
+Grow = Callable[[int], None]
+"""Is told before so many bytes more are kept, and raises what the request is refused with."""
+
+
+async def read(
+    request: Request, bytes_max: int, *, noun: str = "a body", grow: Grow = lambda _size_bytes: None
+) -> bytes:
     """The whole body, without its gzip; `TooLarge` as soon as it is seen to have more than `bytes_max` bytes.
 
-    `noun` is what the message calls it.
+    `noun` is what the message calls it. `grow` is asked for room before each piece is kept.
     """
-    limit = _Limit(bytes_max, noun)
+    decoder = _decoder(request.headers.get("content-encoding", "identity"), bytes_max + 1)
     body = bytearray()
     async for chunk in request.stream():
-        body += chunk
-        limit.check(len(body))
-    return _decoded(bytes(body), request.headers.get("content-encoding", "identity"), limit)
+        for piece in decoder.pieces(chunk):
+            if len(body) + len(piece) > bytes_max:
+                raise errors.TooLarge(f"{noun} may have at most {bytes_max} bytes")
+            grow(len(piece))
+            body += piece
+    decoder.end()
+    return bytes(body)
 
 
-class _Limit:
-    """How many bytes a body may have."""
-
-    def __init__(self, bytes_max: int, noun: str) -> None:
-        self.bytes_max = bytes_max
-        self._noun = noun
-
-    def check(self, size_bytes: int) -> None:
-        if size_bytes > self.bytes_max:
-            raise self.exceeded()
-
-    def exceeded(self) -> errors.TooLarge:
-        return errors.TooLarge(f"{self._noun} may have at most {self.bytes_max} bytes")
-
-
-def _decoded(body: bytes, encoding: str, limit: _Limit) -> bytes:
-    """The body without its gzip; a small one that would become huge is refused before it does."""
+def _decoder(encoding: str, piece_bytes_max: int) -> _Identity | _Gzip:
     if encoding == "identity":
-        return body
-    if encoding != "gzip":
-        raise errors.UnsupportedMediaType(f"content-encoding {encoding!r} is not understood, gzip is")
-    unzip = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
-    try:
-        plain = unzip.decompress(body, limit.bytes_max)
-    except zlib.error as error:
-        raise errors.BadRequest(f"the body is not gzip: {error}") from error
-    if unzip.unconsumed_tail:
-        raise limit.exceeded()
-    if not unzip.eof:
-        raise errors.BadRequest("the body is not gzip: it is cut short")
-    return plain
+        return _Identity()
+    if encoding == "gzip":
+        return _Gzip(piece_bytes_max)
+    raise errors.UnsupportedMediaType(f"content-encoding {encoding!r} is not understood, gzip is")
+
+
+class _Identity:
+    """A body that is sent as it is."""
+
+    def pieces(self, chunk: bytes) -> Iterator[bytes]:
+        if chunk:
+            yield chunk
+
+    def end(self) -> None:
+        """Nothing can be missing."""
+
+
+class _Gzip:
+    """A body that is sent as gzip: one member or several, whose contents follow each other (RFC 1952).
+
+    It is decoded as it arrives, in pieces of at most `piece_bytes_max` bytes: a small body that would
+    become huge is refused before it does.
+    """
+
+    def __init__(self, piece_bytes_max: int) -> None:
+        self._piece_bytes_max = min(piece_bytes_max, _PIECE_BYTES_MAX)
+        self._member = _member()
+        self._is_inside = False
+        """Whether a member has begun that has not ended."""
+        self._is_empty = True
+
+    def pieces(self, chunk: bytes) -> Iterator[bytes]:
+        while chunk:
+            self._is_inside, self._is_empty = True, False
+            try:
+                piece = self._member.decompress(chunk, self._piece_bytes_max)
+            except zlib.error as error:
+                raise errors.BadRequest(f"the body is not gzip: {error}") from error
+            chunk = self._member.unconsumed_tail
+            if self._member.eof:
+                chunk = self._member.unused_data
+                self._member, self._is_inside = _member(), False
+            if piece:
+                yield piece
+
+    def end(self) -> None:
+        if self._is_inside or self._is_empty:
+            raise errors.BadRequest("the body is not gzip: it is cut short")
+
+
+def _member() -> zlib._Decompress:
+    return zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)

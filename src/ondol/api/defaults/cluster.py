@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 from typing import Any, Final
 
+from ondol.api import priority_classes
+
 _RBAC: Final = "rbac.authorization.k8s.io"
 _TOKEN_LIFE_S: Final = 3600
 
@@ -29,6 +31,10 @@ def secret(document: Any) -> None:
     if plain:
         encoded = {key: base64.b64encode(text.encode()).decode() for key, text in plain.items()}
         document["data"] = {**(document.get("data") or {}), **encoded}
+
+
+def priority_class(document: Any) -> None:
+    document.setdefault("preemptionPolicy", priority_classes.PREEMPTION_POLICY)
 
 
 def role_binding(document: Any) -> None:

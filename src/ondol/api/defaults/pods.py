@@ -1,4 +1,4 @@
-"""Defaults of pods, alone and in the templates of Deployments and ReplicaSets."""
+"""Defaults of pods, alone and in the templates of what makes them."""
 
 from __future__ import annotations
 
@@ -32,26 +32,7 @@ def pod(document: Any) -> None:
     if (spec.get("resources") or {}).get("limits"):
         _pod_requests(spec)
     spec.setdefault("enableServiceLinks", True)
-    _pod_spec(spec)
-
-
-def deployment(document: Any) -> None:
-    spec = document["spec"]
-    spec.setdefault("replicas", 1)
-    spec.setdefault("revisionHistoryLimit", 10)
-    spec.setdefault("progressDeadlineSeconds", 600)
-    strategy = spec.setdefault("strategy", {})
-    if strategy.setdefault("type", "RollingUpdate") == "RollingUpdate":
-        rolling = strategy.setdefault("rollingUpdate", {})
-        rolling.setdefault("maxUnavailable", "25%")
-        rolling.setdefault("maxSurge", "25%")
-    _pod_spec(spec["template"]["spec"])
-
-
-def replica_set(document: Any) -> None:
-    spec = document["spec"]
-    spec.setdefault("replicas", 1)
-    _pod_spec(spec["template"]["spec"])
+    pod_spec(spec)
 
 
 def _containers(spec: Mapping[str, Any]) -> Iterator[Any]:
@@ -107,7 +88,8 @@ def _spelled(value: Fraction, *, binary: bool) -> str:
     return quantity.canonical(f"{-int(-value * 1000 // 1)}m")
 
 
-def _pod_spec(spec: Any) -> None:
+def pod_spec(spec: Any) -> None:
+    """Those of every pod, also where it is a template."""
     spec.setdefault("dnsPolicy", "ClusterFirst")
     spec.setdefault("restartPolicy", "Always")
     spec.setdefault("securityContext", {})
@@ -190,12 +172,17 @@ def _volume(volume: Any) -> None:
         volume["image"].setdefault("pullPolicy", pull_policy(volume["image"].get("reference", "")))
     claim = (volume.get("ephemeral") or {}).get("volumeClaimTemplate")
     if claim is not None:
-        claim["spec"].setdefault("volumeMode", "Filesystem")
+        claim_spec(claim["spec"])
     _downward(volume.get("downwardAPI"))
     for source in (volume.get("projected") or {}).get("sources") or ():
         _downward(source.get("downwardAPI"))
         if "serviceAccountToken" in source:
             source["serviceAccountToken"].setdefault("expirationSeconds", 3600)
+
+
+def claim_spec(spec: Any) -> None:
+    """Of a PersistentVolumeClaim, or of a template for them."""
+    spec.setdefault("volumeMode", "Filesystem")
 
 
 def _downward(source: Any) -> None:

@@ -16,6 +16,11 @@ _CORE: Final = "io.k8s.api.core.v1."
 _APPS: Final = "io.k8s.api.apps.v1."
 _RBAC: Final = "io.k8s.api.rbac.v1."
 _DISCOVERY: Final = "io.k8s.api.discovery.v1."
+_ADMISSION: Final = "io.k8s.api.admissionregistration."
+_BATCH: Final = "io.k8s.api.batch.v1."
+_NETWORKING: Final = "io.k8s.api.networking.v1."
+_RESOURCE: Final = "io.k8s.api.resource.v1."
+_STORAGE: Final = "io.k8s.api.storage.v1."
 _CRDS: Final = facts.JSON_SCHEMA_PROPS.rpartition(".")[0] + "."
 
 API_VERSION: Final = "APIVersion defines the group and version this object is written in, such as apps/v1."
@@ -26,7 +31,7 @@ _EVERYWHERE: Final = {
     "apiVersion": API_VERSION,
     "kind": KIND,
     "metadata": METADATA,
-    "spec": "What is wished for.",
+    "spec": "The desired state.",
     "status": "What was last seen of it. Written by the system.",
 }
 
@@ -36,6 +41,7 @@ TYPES: Final[Mapping[str, str]] = {
     _CORE + "Container": "One container of a pod: an image that is run, and how.",
     _CORE + "Endpoints": "The addresses behind a Service, in the older form; EndpointSlice is the newer one.",
     _CORE + "Event": "Something that happened to an object, told for people.",
+    _CORE + "LimitRange": "Bounds and defaults for what the pods of a namespace ask for.",
     _CORE + "Namespace": "A room for names: objects in different namespaces may be called the same.",
     _CORE + "Node": "A machine that runs pods.",
     _CORE + "Pod": "Containers that run together on one node and share its address and volumes.",
@@ -62,6 +68,52 @@ TYPES: Final[Mapping[str, str]] = {
     _DISCOVERY + "EndpointSlice": "Some of the endpoints behind a Service, all of the same ports.",
     "io.k8s.api.coordination.v1.Lease": "A claim that is renewed in time, as for electing a leader.",
     "io.k8s.api.events.v1.Event": "Something that happened to an object, told for people.",
+    _CORE
+    + "ComponentStatus": "Whether a part of the control plane is well. Deprecated: ask its own health URL.",
+    _CORE + "LimitRange": "Bounds and defaults for what the pods of a namespace ask for.",
+    _CORE + "PersistentVolume": "A piece of storage of the cluster, whoever uses it.",
+    _CORE + "PersistentVolumeClaim": "A user's request for storage, which is bound to a PersistentVolume.",
+    _CORE + "PodTemplate": "A template for pods, kept as an object of its own.",
+    _CORE + "ReplicationController": "Keeps a number of equal pods running. ReplicaSets are the newer form.",
+    _CORE + "ResourceQuota": "How much all objects of a namespace together may use.",
+    _APPS + "ControllerRevision": "One state of a workload's template, kept so that it can be gone back to.",
+    _APPS + "DaemonSet": "Runs one pod on every node that it selects.",
+    _APPS + "StatefulSet": "Keeps pods running that have names, storage and an order of their own.",
+    _BATCH + "CronJob": "Creates Jobs by a schedule.",
+    _BATCH + "Job": "Runs pods until a number of them have succeeded.",
+    "io.k8s.api.autoscaling.v1.HorizontalPodAutoscaler": "Sets the replicas of a workload by its use of CPU.",
+    "io.k8s.api.autoscaling.v2.HorizontalPodAutoscaler": "Sets the replicas of a workload by metrics.",
+    "io.k8s.api.policy.v1.PodDisruptionBudget": "How many of the selected pods may be evicted at a time.",
+    "io.k8s.api.scheduling.v1.PriorityClass": "A name for how important pods are to the scheduler.",
+    "io.k8s.api.node.v1.RuntimeClass": "A name for the way in which the containers of a pod are run.",
+    "io.k8s.api.certificates.v1.CertificateSigningRequest": "A request for a certificate, to be approved.",
+    "io.k8s.api.flowcontrol.v1.FlowSchema": "Sorts requests into flows, each of a priority level.",
+    "io.k8s.api.flowcontrol.v1.PriorityLevelConfiguration": "How many requests of a level run at once.",
+    "io.k8s.kube-aggregator.pkg.apis.apiregistration.v1.APIService": "Who serves a version of a group.",
+    _ADMISSION
+    + "v1.MutatingWebhookConfiguration": "Webhooks that may change objects before they are stored.",
+    _ADMISSION + "v1.ValidatingAdmissionPolicy": "CEL expressions that objects must satisfy to be stored.",
+    _ADMISSION + "v1.ValidatingAdmissionPolicyBinding": "Where a ValidatingAdmissionPolicy is in force.",
+    _ADMISSION
+    + "v1.ValidatingWebhookConfiguration": "Webhooks that may refuse objects before they are stored.",
+    _ADMISSION
+    + "v1beta1.MutatingAdmissionPolicy": "CEL expressions that change objects before they are stored.",
+    _ADMISSION + "v1beta1.MutatingAdmissionPolicyBinding": "Where a MutatingAdmissionPolicy is in force.",
+    _NETWORKING + "IPAddress": "One address that is given out, and to what.",
+    _NETWORKING + "Ingress": "Routes HTTP from outside to Services, by host and path.",
+    _NETWORKING + "IngressClass": "A name for the controller that serves Ingresses.",
+    _NETWORKING + "NetworkPolicy": "Which connections the selected pods may have.",
+    _NETWORKING + "ServiceCIDR": "A range of addresses for Services.",
+    _RESOURCE + "DeviceClass": "A name for devices that are chosen and set up in one way.",
+    _RESOURCE + "ResourceClaim": "A request for devices.",
+    _RESOURCE + "ResourceClaimTemplate": "What ResourceClaims of pods are made like.",
+    _RESOURCE + "ResourceSlice": "Devices that a driver offers on a node.",
+    _STORAGE + "CSIDriver": "How a driver of the Container Storage Interface is used.",
+    _STORAGE + "CSINode": "The drivers of the Container Storage Interface that run on a node.",
+    _STORAGE + "CSIStorageCapacity": "How much storage of a class is left in a part of the cluster.",
+    _STORAGE + "StorageClass": "A name for storage of one sort, and who provisions it.",
+    _STORAGE + "VolumeAttachment": "That a volume is, or is to be, attached to a node.",
+    _STORAGE + "VolumeAttributesClass": "A name for attributes of volumes that may be changed later.",
     _CRDS + "CustomResourceDefinition": "Adds a kind of your own to the API.",
     facts.META + "ObjectMeta": "What every object has, whatever its kind.",
     facts.META + "LabelSelector": "Picks objects by their labels; all conditions must hold.",
@@ -77,7 +129,7 @@ FIELDS: Final[Mapping[str, Mapping[str, str]]] = {
         "deletionTimestamp": "When the object, whose deletion was asked for, is expected to be gone.",
         "finalizers": "Who has still to clean up before the object can go.",
         "generateName": "What a name that the server makes up begins with.",
-        "generation": "Counts the changes of what is wished for.",
+        "generation": "Counts the changes of the desired state.",
         "labels": "Keys and values to select objects by.",
         "managedFields": "Who wrote which fields, kept by the server.",
         "name": "The object's name, unique among its kind in its namespace. It cannot be changed.",

@@ -40,17 +40,18 @@ def _into(takers: dict[int, Take], data: bytes, out: Object) -> None:
 
 @functools.cache
 def _takers(type_name: str) -> dict[int, Take]:
-    takers: dict[int, Take] = {}
-    nested: dict[int, dict[int, Take]] = {}
-    for name, field in facts.type_named(type_name).fields.items():
-        path = field.path
-        if len(path) == 1:
-            takers[path[0]] = _taker(name, field)
-        elif path:
-            nested.setdefault(path[0], {})[path[1]] = _taker(name, field)
-    for number, inner in nested.items():
-        takers[number] = _unfolding(inner)
-    return takers
+    fields = facts.type_named(type_name).fields
+    return _by_number([(field.path, _taker(name, field)) for name, field in fields.items() if field.path])
+
+
+def _by_number(takers: list[tuple[tuple[int, ...], Take]]) -> dict[int, Take]:
+    """The takers of one message by number; those with a longer path stand in a message within it."""
+    own = {path[0]: take for path, take in takers if len(path) == 1}
+    nested: dict[int, list[tuple[tuple[int, ...], Take]]] = {}
+    for path, take in takers:
+        if len(path) > 1:
+            nested.setdefault(path[0], []).append((path[1:], take))
+    return own | {number: _unfolding(_by_number(inner)) for number, inner in nested.items()}
 
 
 def _unfolding(inner: dict[int, Take]) -> Take:

@@ -25,17 +25,21 @@ def message(type_name: str, document: Mapping[str, Any]) -> bytes:
 
 @functools.cache
 def _putters(type_name: str) -> list[Put]:
-    putters: dict[int, Put] = {}
-    nested: dict[int, dict[int, Put]] = {}
-    for name, field in facts.type_named(type_name).fields.items():
-        path = field.path
-        if len(path) == 1:
-            putters[path[0]] = _putter(name, field, path[0])
-        elif path:
-            nested.setdefault(path[0], {})[path[1]] = _putter(name, field, path[1])
-    for number, inner in nested.items():
-        putters[number] = _folding(number, [inner[n] for n in sorted(inner)])
-    return [putters[number] for number in sorted(putters)]
+    fields = facts.type_named(type_name).fields
+    return _in_order(
+        [(field.path, _putter(name, field, field.path[-1])) for name, field in fields.items() if field.path]
+    )
+
+
+def _in_order(putters: list[tuple[tuple[int, ...], Put]]) -> list[Put]:
+    """The putters of one message by number; those with a longer path stand in a message within it."""
+    own = {path[0]: put for path, put in putters if len(path) == 1}
+    nested: dict[int, list[tuple[tuple[int, ...], Put]]] = {}
+    for path, put in putters:
+        if len(path) > 1:
+            nested.setdefault(path[0], []).append((path[1:], put))
+    own |= {number: _folding(number, _in_order(inner)) for number, inner in nested.items()}
+    return [own[number] for number in sorted(own)]
 
 
 def _folding(number: int, inner: list[Put]) -> Put:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from ondol.api import conditions, labels, objects
-from ondol.api.tables import age, columns, pods
+from ondol.api import conditions, objects
+from ondol.api.tables import age, columns, pods, workloads
 from ondol.api.tables.columns import AGE, NAME, Cell, Document, Layout, integer, string, wide
-from ondol.base import errors
 
 _LISTED_MAX: Final = 3
 _ROLE_PREFIX: Final = "node-role.kubernetes.io/"
@@ -21,50 +20,6 @@ def _created(obj: Document, _now: float) -> Sequence[Cell]:
 
 DEFAULT: Final = Layout((NAME, columns.Column("Created At", "date")), _created)
 """For kinds without columns of their own: roles, definitions and whatever comes."""
-
-
-def _deployment(obj: Document, now: float) -> Sequence[Cell]:
-    status = objects.status(obj)
-    return (
-        objects.name(obj),
-        f"{status.get('readyReplicas') or 0}/{_replicas(obj)}",
-        status.get("updatedReplicas") or 0,
-        status.get("availableReplicas") or 0,
-        columns.age_of(obj, now),
-        *_template(obj),
-        _selector(obj, ""),
-    )
-
-
-def _replica_set(obj: Document, now: float) -> Sequence[Cell]:
-    status = objects.status(obj)
-    return (
-        objects.name(obj),
-        _replicas(obj),
-        status.get("replicas") or 0,
-        status.get("readyReplicas") or 0,
-        columns.age_of(obj, now),
-        *_template(obj),
-        _selector(obj, "<none>"),
-    )
-
-
-def _replicas(obj: Document) -> int:
-    desired = objects.spec(obj).get("replicas")
-    return 1 if desired is None else int(desired)
-
-
-def _template(obj: Document) -> tuple[str, str]:
-    containers = objects.spec(objects.spec(obj).get("template") or {}).get("containers") or ()
-    names = ",".join(c.get("name", "") for c in containers)
-    return names, ",".join(c.get("image", "") for c in containers)
-
-
-def _selector(obj: Document, empty: str) -> str:
-    try:
-        return str(labels.from_document(objects.spec(obj).get("selector"))) or empty
-    except errors.BadRequest:
-        return "<invalid>"
 
 
 def _service(obj: Document, now: float) -> Sequence[Cell]:
@@ -242,15 +197,16 @@ def _event_source(event: Document) -> str:
     return f"{component or ''}, {instance}" if instance else str(component or "")
 
 
-def _disruption_budget(obj: Document, now: float) -> Sequence[Cell]:
-    spec = objects.spec(obj)
-    limits = [spec.get(field) for field in ("minAvailable", "maxUnavailable")]
-    cells = ["N/A" if limit is None else str(limit) for limit in limits]
-    allowed = objects.status(obj).get("disruptionsAllowed") or 0
-    return objects.name(obj), *cells, allowed, columns.age_of(obj, now)
+def _priority_class(obj: Document, now: float) -> Sequence[Cell]:
+    return (
+        objects.name(obj),
+        obj.get("value") or 0,
+        bool(obj.get("globalDefault")),
+        columns.age_of(obj, now),
+        obj.get("preemptionPolicy") or "",
+    )
 
 
-_WORKLOAD: Final = (wide("Containers"), wide("Images"), wide("Selector"))
 _BINDING: Final = Layout(
     (NAME, string("Role"), AGE, wide("Users"), wide("Groups"), wide("ServiceAccounts")), _binding
 )
@@ -272,6 +228,7 @@ _EVENT: Final = Layout(
 _RBAC: Final = "rbac.authorization.k8s.io"
 
 LAYOUTS: Final[Mapping[tuple[str, str], Layout]] = {
+    **workloads.LAYOUTS,
     ("", "Pod"): pods.LAYOUT,
     ("", "Service"): Layout(
         (
@@ -307,19 +264,19 @@ LAYOUTS: Final[Mapping[tuple[str, str], Layout]] = {
     ("", "Endpoints"): Layout((NAME, string("Endpoints"), AGE), _endpoints),
     ("", "Event"): _EVENT,
     ("events.k8s.io", "Event"): _EVENT,
-    ("apps", "Deployment"): Layout(
-        (NAME, string("Ready"), string("Up-to-date"), string("Available"), AGE, *_WORKLOAD), _deployment
-    ),
-    ("apps", "ReplicaSet"): Layout(
-        (NAME, integer("Desired"), integer("Current"), integer("Ready"), AGE, *_WORKLOAD), _replica_set
-    ),
     ("coordination.k8s.io", "Lease"): Layout((NAME, string("Holder"), AGE), _lease),
     ("discovery.k8s.io", "EndpointSlice"): Layout(
         (NAME, string("AddressType"), string("Ports"), string("Endpoints"), AGE), _endpoint_slice
     ),
-    ("policy", "PodDisruptionBudget"): Layout(
-        (NAME, string("Min Available"), string("Max Unavailable"), integer("Allowed Disruptions"), AGE),
-        _disruption_budget,
+    ("scheduling.k8s.io", "PriorityClass"): Layout(
+        (
+            NAME,
+            integer("Value"),
+            columns.Column("Global-Default", "boolean"),
+            AGE,
+            wide("PreemptionPolicy"),
+        ),
+        _priority_class,
     ),
     (_RBAC, "RoleBinding"): _BINDING,
     (_RBAC, "ClusterRoleBinding"): _BINDING,
@@ -327,5 +284,7 @@ LAYOUTS: Final[Mapping[tuple[str, str], Layout]] = {
 
 
 def layout(group: str, kind: str) -> Layout:
-    """The columns of a built-in kind."""
-    return LAYOUTS.get((group, kind), DEFAULT)
+    """The columns of a kind of `LAYOUTS`; `ValueError` for any other."""
+    if (group, kind) not in LAYOUTS:
+        raise ValueError(f"LAYOUTS has no columns for {kind} of {group!r}; without them a kind has DEFAULT")
+    return LAYOUTS[group, kind]

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from ondol.api import conditions, objects
+from ondol.api import conditions, objects, pods
 from ondol.api.tables import age, columns
 
 _COLUMNS: Final = (
@@ -81,7 +81,7 @@ def _final(pod: Mapping[str, Any], reason: str) -> str:
         return reason
     if status.get("reason") == "NodeLost":
         return "Unknown"
-    return reason if status.get("phase") in ("Succeeded", "Failed") else "Terminating"
+    return reason if pods.is_terminal(pod) else "Terminating"
 
 
 def _base_reason(pod: Mapping[str, Any]) -> str:

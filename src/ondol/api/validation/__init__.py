@@ -8,7 +8,7 @@ their schema (`api.schema.structural`) and to `metadata.check`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from ondol.api.objects import Object
@@ -27,6 +27,8 @@ class Rules:
     update: UpdateRule | None = None
     name: metadata.NameRule = fields.subdomain
     nameless: bool = False
+    parts: Mapping[str, UpdateRule] = field(default_factory=dict)
+    """Of an update through a subresource, by its name: what is held to instead of `update`."""
 
 
 def validate(obj: Object, rules: Rules) -> list[Cause]:
@@ -46,10 +48,11 @@ def validate_metadata_update(new: Object, old: Object, rules: Rules) -> list[Cau
     return [*metadata.check(new, name_rule=rules.name), *metadata.update(new, old)]
 
 
-def validate_update(new: Object, old: Object, rules: Rules) -> list[Cause]:
+def validate_update(new: Object, old: Object, rules: Rules, subresource: str = "") -> list[Cause]:
     """Everything wrong with replacing `old` by `new`; covers `validate` of the new object too."""
     causes = validate(new, rules)
     causes.extend(metadata.update(new, old))
-    if rules.update is not None:
-        causes.extend(rules.update(new, old))
+    update = rules.parts.get(subresource, rules.update)
+    if update is not None:
+        causes.extend(update(new, old))
     return causes

@@ -194,7 +194,7 @@ def resources(requirements: Mapping[str, Any], path: str) -> Iterator[Cause]:
     for kind, amounts in (("limits", limits), ("requests", requests)):
         for name, amount in amounts.items():
             item_path = f"{path}.{kind}[{name}]" if "." in name or "/" in name else f"{path}.{kind}.{name}"
-            yield from _resource_name(item_path, name)
+            yield from resource_name(item_path, name)
             if amount.startswith("-"):
                 yield causes.invalid(item_path, amount, "must be greater than or equal to 0")
             elif "/" in name and not _WHOLE.fullmatch(amount) and quantity.parse(amount).denominator != 1:
@@ -212,7 +212,8 @@ def resources(requirements: Mapping[str, Any], path: str) -> Iterator[Cause]:
             yield causes.invalid(f"{path}.requests", amount, f"must be equal to {name} limit of {limit}")
 
 
-def _resource_name(path: str, name: str) -> Iterator[Cause]:
+def resource_name(path: str, name: str) -> Iterator[Cause]:
+    """A resource that containers may ask for."""
     yield from (causes.invalid(path, name, detail) for detail in selectors.label_key_problems(name))
     if (
         "/" not in name

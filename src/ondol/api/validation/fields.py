@@ -138,6 +138,16 @@ def int_or_percent(path: str, value: Any) -> Iterator[Cause]:
         yield from non_negative(path, value)
 
 
+def at_most_100_percent(path: str, value: Any) -> Iterator[Cause]:
+    if isinstance(value, str) and _PERCENT.fullmatch(value) and int(value[:-1]) > 100:
+        yield causes.invalid(path, value, "must not be greater than 100%")
+
+
+def is_zero(value: Any) -> bool:
+    """Whether a number or a percentage comes to nothing."""
+    return value == 0 or (isinstance(value, str) and value.rstrip("%").strip("0") == "")
+
+
 def same(path: str, new: Any, old: Any, detail: str = IMMUTABLE) -> Iterator[Cause]:
     """The cause if a field that must not change did."""
     if new != old:

@@ -7,7 +7,7 @@ fields that only this project does not act on are in `apiserver.unsupported`.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from ondol.api import labels, objects
@@ -73,13 +73,51 @@ def pod(obj: Object) -> list[str]:
     ]
 
 
-def workload(new: Object, old: Object | None) -> list[str]:
-    """Of a Deployment or ReplicaSet: of its template whenever its spec changes."""
+def workload(
+    new: Object, old: Object | None, path: Sequence[str] = ("spec", "template"), *, named: bool = True
+) -> list[str]:
+    """Of what makes pods: of its template, at `path`, whenever its spec changes; `named` after it."""
     if old is not None and objects.generation(new) == objects.generation(old):
         return []
-    template = objects.spec(new).get("template") or {}
-    listed = [] if old is not None else list(_name(new, "this is used in Pod names and hostnames"))
-    return [*listed, *_of_pod(objects.metadata(template), objects.spec(template), "spec.template")]
+    template: Any = new
+    for field in path:
+        template = template.get(field) or {}
+    is_first = named and old is None
+    listed = list(_name(new, "this is used in Pod names and hostnames")) if is_first else []
+    return [*listed, *_of_pod(objects.metadata(template), objects.spec(template), ".".join(path))]
+
+
+def claim(spec: Mapping[str, Any], path: str) -> list[str]:
+    """Of a PersistentVolumeClaim's spec, or of a template for them."""
+    resources = spec.get("resources") or {}
+    return [
+        message
+        for kind in ("requests", "limits")
+        for message in _fractions(resources.get(kind) or {}, f"{path}.resources.{kind}", ("storage",))
+    ]
+
+
+_CLASS_ANNOTATION: Final = "volume.beta.kubernetes.io/storage-class"
+
+
+def volume(obj: Object) -> list[str]:
+    """Of a PersistentVolume."""
+    spec = objects.spec(obj)
+    listed = [
+        f'metadata.annotations[{annotation}]: deprecated since v1.8; use "{field}" attribute instead'
+        for annotation, field in (
+            (_CLASS_ANNOTATION, "storageClassName"),
+            ("volume.beta.kubernetes.io/mount-options", "spec.mountOptions"),
+        )
+        if annotation in objects.annotations(obj)
+    ]
+    if spec.get("persistentVolumeReclaimPolicy") == "Recycle":
+        listed.append(
+            "spec.persistentVolumeReclaimPolicy: The Recycle reclaim policy is deprecated. Instead, the "
+            "recommended approach is to use dynamic provisioning."
+        )
+    listed += [f"spec.{kind}: {message}" for kind, message in _VOLUMES.items() if spec.get(kind) is not None]
+    return [*listed, *_fractions(spec.get("capacity") or {}, "spec.capacity", ("storage",))]
 
 
 def _name(obj: Object, reason: str) -> Iterator[str]:
@@ -219,8 +257,8 @@ def _repeated(items: Iterable[Mapping[str, Any]], field: str, path: str) -> Iter
         seen.add(value)
 
 
-def _fractions(amounts: Mapping[str, Any], path: str) -> Iterator[str]:
-    for resource in _WHOLE:
+def _fractions(amounts: Mapping[str, Any], path: str, names: Iterable[str] = _WHOLE) -> Iterator[str]:
+    for resource in names:
         amount = amounts.get(resource)
         if amount is not None and quantity.parse(amount).denominator != 1:
             quoted = causes.quoted(amount)

@@ -36,23 +36,49 @@ def _replicated(spec: Mapping[str, Any], word: str) -> Iterator[Cause]:
     yield from fields.non_negative("spec.replicas", spec.get("replicas"))
     yield from fields.non_negative("spec.minReadySeconds", spec.get("minReadySeconds"))
     template = spec.get("template") or {}
-    yield from _selected(spec.get("selector"), template, word)
+    yield from selected(spec.get("selector"), template, word)
     yield from pods.template(template, "spec.template")
+    yield from staying(template, "ReplicaSet")
+
+
+def replication_controller(obj: Mapping[str, Any]) -> Iterator[Cause]:
+    spec = obj.get("spec") or {}
+    yield from fields.non_negative("spec.minReadySeconds", spec.get("minReadySeconds"))
+    selector, template = spec.get("selector") or {}, spec.get("template")
+    if not selector:
+        yield causes.required("spec.selector")
+    yield from fields.non_negative("spec.replicas", spec.get("replicas"))
+    if template is None:
+        yield causes.required("spec.template")
+        return
+    labelled = (template.get("metadata") or {}).get("labels") or {}
+    if any(labelled.get(key) != value for key, value in selector.items()):
+        yield causes.invalid("spec.template.metadata.labels", labelled or None, _MISMATCH)
+    yield from pods.template(template, "spec.template")
+    yield from staying(template, "ReplicationController")
+
+
+def staying(template: Mapping[str, Any], kind: str) -> Iterator[Cause]:
+    """Pods that are to stay are always started again and have no deadline; `kind` is who says so."""
     policy = (template.get("spec") or {}).get("restartPolicy")
     if policy in ("Never", "OnFailure"):
         yield causes.not_supported("spec.template.spec.restartPolicy", policy, ("Always",))
     if (template.get("spec") or {}).get("activeDeadlineSeconds") is not None:
-        detail = "activeDeadlineSeconds in ReplicaSet is not Supported"
+        detail = f"activeDeadlineSeconds in {kind} is not Supported"
         yield causes.forbidden("spec.template.spec.activeDeadlineSeconds", detail)
 
 
 _MISMATCH: Final = "`selector` does not match template `labels`"
 
 
-def _selected(selector: Any, template: Mapping[str, Any], word: str) -> Iterator[Cause]:
+def selected(
+    selector: Any, template: Mapping[str, Any], word: str, *, required: bool = True
+) -> Iterator[Cause]:
+    """A selector that selects something, and the pods of the template with it."""
     labelled = (template.get("metadata") or {}).get("labels") or {}
     if selector is None:
-        yield causes.required("spec.selector")
+        if required:
+            yield causes.required("spec.selector")
         yield causes.invalid("spec.template.metadata.labels", labelled or None, _MISMATCH)
         return
     if not selector.get("matchLabels") and not selector.get("matchExpressions"):
@@ -99,21 +125,10 @@ def _strategy(strategy: Mapping[str, Any]) -> Iterator[Cause]:
     unavailable, surge = (rolling or {}).get("maxUnavailable"), (rolling or {}).get("maxSurge")
     yield from fields.int_or_percent(f"{path}.rollingUpdate.maxUnavailable", unavailable)
     yield from fields.int_or_percent(f"{path}.rollingUpdate.maxSurge", surge)
-    if _zero(unavailable) and _zero(surge):
+    if fields.is_zero(unavailable) and fields.is_zero(surge):
         detail = "may not be 0 when `maxSurge` is 0"
         yield causes.invalid(f"{path}.rollingUpdate.maxUnavailable", unavailable, detail)
-    if (
-        isinstance(unavailable, str)
-        and unavailable.rstrip("%").isdigit()
-        and int(unavailable.rstrip("%")) > 100
-    ):
-        yield causes.invalid(
-            f"{path}.rollingUpdate.maxUnavailable", unavailable, "must not be greater than 100%"
-        )
-
-
-def _zero(value: Any) -> bool:
-    return value == 0 or (isinstance(value, str) and value.rstrip("%").strip("0") == "")
+    yield from fields.at_most_100_percent(f"{path}.rollingUpdate.maxUnavailable", unavailable)
 
 
 def scale(obj: Mapping[str, Any]) -> Iterator[Cause]:

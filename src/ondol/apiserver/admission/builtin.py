@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from ondol.apiserver.admission import definitions, namespaces, node_restriction, pod_security
+from ondol.apiserver.admission import definitions, limits, namespaces, node_restriction, pod_security, quotas
 from ondol.apiserver.admission.chain import Plugins
 
-EVERY: Final = Plugins((definitions.admit, namespaces.admit), (node_restriction.admit, pod_security.admit))
+EVERY: Final = Plugins(
+    (definitions.admit, namespaces.admit, limits.default),
+    (limits.check, node_restriction.admit, pod_security.admit, quotas.admit),
+)

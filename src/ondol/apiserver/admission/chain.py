@@ -59,7 +59,7 @@ class Chain:
         by_type: Mapping[str, Plugins] = MappingProxyType({}),
         outside: Sequence[Admission] = (),
     ) -> None:
-        self._parts = parts
+        self.parts = parts
         self._every = every
         self._of_type = {name: every + own for name, own in by_type.items()}
         self._outside = tuple(outside)
@@ -79,6 +79,7 @@ class Chain:
         if request.new is completed:
             return
         # What was added outside is completed like the rest, and who asked for it sees it once more.
+        request.is_again = True
         await self._run(plugins, context, request)
         for admission in self._outside:
             await admission.mutate(context, request)
@@ -95,10 +96,10 @@ class Chain:
 
     def recheck(self, context: Context, request: Request) -> None:
         """Refuse a write whose namespace has gone while it waited."""
-        namespaces.admit(self._parts, context, request)
+        namespaces.admit(self.parts, context, request)
 
     async def _run(self, plugins: Sequence[Plugin], context: Context, request: Request) -> None:
         for plugin in plugins:
-            pending = plugin(self._parts, context, request)
+            pending = plugin(self.parts, context, request)
             if pending is not None:
                 await pending

@@ -39,12 +39,13 @@ _RESERVED_DOMAINS: Final = ("kubernetes.io", "k8s.io")
 
 
 def admit(parts: Parts, context: Context, request: Request) -> None:
-    del parts
     node = nodes.name_of(context.user)
     if not node:
         return
     resource = request.served.resource
-    if resource == resources.POD:
+    if resource == resources.POD and request.subresource == "eviction":
+        _eviction(parts, node, request)
+    elif resource == resources.POD:
         _pod(node, request)
     elif resource == resources.NODE:
         _node(node, request)
@@ -52,12 +53,18 @@ def admit(parts: Parts, context: Context, request: Request) -> None:
         _lease(node, request)
 
 
+def _eviction(parts: Parts, node: str, request: Request) -> None:
+    pod = parts.state.lookup(resources.POD, request.namespace, objects.name(request.new)) or {}
+    if objects.spec(pod).get("nodeName") != node:
+        raise _refused(request, f'node "{node}" can only evict pods with spec.nodeName set to itself')
+
+
 def _pod(node: str, request: Request) -> None:
     pod = request.old or {}
     owner = objects.spec(pod).get("nodeName") or ""
     if request.operation == "create":
         raise _refused(request, f'node "{node}" makes no pods')
-    if request.operation == "update" and request.subresource not in ("status", "eviction"):
+    if request.operation == "update" and request.subresource != "status":
         raise _refused(request, f"unexpected operation on subresource {request.subresource!r} of pods")
     if owner != node:
         verb = "delete" if request.operation == "delete" else "update status for"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from ondol.apiserver.auth.rbac import Authorizer
 from ondol.apiserver.config import ApiConfig
+from ondol.apiserver.quota_usage import QuotaUsage
 from ondol.apiserver.service_addresses import ServiceAddresses
 from ondol.apiserver.state import State
 
@@ -19,5 +20,6 @@ class Parts:
     state: State
     rng: random.Random
     service_addresses: ServiceAddresses
+    quotas: QuotaUsage
     rbac: Authorizer | None
     """The authorizer, if it is the one that decides by the RBAC objects kept here."""

@@ -199,41 +199,18 @@ def _user_roles(grants: Sequence[Grant]) -> Iterator[Object]:
 
 _UNSERVED_EDIT: Final = {
     "": [
-        "replicationcontrollers",
-        "replicationcontrollers/scale",
         "services/proxy",
-        "persistentvolumeclaims",
     ],
-    "apps": ["statefulsets", "statefulsets/scale", "daemonsets"],
-    "autoscaling": ["horizontalpodautoscalers"],
-    "batch": ["jobs", "cronjobs"],
-    "policy": ["poddisruptionbudgets"],
     "networking.k8s.io": ["networkpolicies", "ingresses"],
 }
-"""Kinds of Kubernetes that are not built in here: definitions may bring them, with their usual access."""
+"""Kinds of Kubernetes without a registration here: definitions may bring them, with their usual access.
+
+A kind that gets one, with its `access`, may stay in these lists; the rules name it once.
+"""
 _UNSERVED_VIEW: Final = {
     "": [
-        "replicationcontrollers",
-        "replicationcontrollers/scale",
-        "replicationcontrollers/status",
-        "persistentvolumeclaims",
-        "persistentvolumeclaims/status",
-        "limitranges",
-        "resourcequotas",
-        "resourcequotas/status",
         "bindings",
     ],
-    "apps": [
-        "controllerrevisions",
-        "statefulsets",
-        "statefulsets/status",
-        "statefulsets/scale",
-        "daemonsets",
-        "daemonsets/status",
-    ],
-    "autoscaling": ["horizontalpodautoscalers", "horizontalpodautoscalers/status"],
-    "batch": ["jobs", "cronjobs", "cronjobs/status", "jobs/status"],
-    "policy": ["poddisruptionbudgets", "poddisruptionbudgets/status"],
     "networking.k8s.io": ["networkpolicies", "ingresses", "ingresses/status"],
 }
 
@@ -247,7 +224,7 @@ def _by_group(
         by_group.setdefault(group, []).extend(names)
     for group, names in by_group.items():
         if names:
-            yield _rule(verbs, [group], names)
+            yield _rule(verbs, [group], list(dict.fromkeys(names)))
 
 
 def _edit_rules(grants: Sequence[Grant]) -> list[_Rule]:

@@ -130,7 +130,7 @@ class _WithoutStatus(Strategy):
     has_generation: ClassVar[bool] = True
     unconditional_update: ClassVar[bool] = False
 
-    def wish(self, obj: Object) -> Object:
+    def desired_state(self, obj: Object) -> Object:
         """All but the metadata: without the subresource a status is the user's own."""
         return {k: v for k, v in obj.items() if k not in ("metadata", "apiVersion", "kind")}
 

@@ -100,7 +100,7 @@ async def _create(
 ) -> Answer:
     written = await how.create(request.info.namespace, document, tracked=tracked)
     if how.served.resource == resources.NAMESPACE and not how.options.dry_run:
-        await bootstrap.furnish(core, objects.name(documents.parse(written.value)))
+        await bootstrap.ensure_namespace_objects(core, objects.name(documents.parse(written.value)))
     return answers.one(core, request, how.served, written.value, 201)
 
 

@@ -12,11 +12,15 @@ from ondol.apiserver.kinds import (
     apps,
     authentication,
     authorization,
+    autoscaling,
+    batch,
     coordination,
     core,
     discovery,
     events,
+    policy,
     rbac,
+    scheduling,
 )
 from ondol.apiserver.kinds.registration import Kind
 from ondol.apiserver.kinds.table import Table
@@ -29,11 +33,15 @@ BUILTIN: Final = Table(
         *apps.KINDS,
         *authentication.KINDS,
         *authorization.KINDS,
+        *autoscaling.KINDS,
+        *batch.KINDS,
         *coordination.KINDS,
         *core.KINDS,
         *discovery.KINDS,
         *events.KINDS,
+        *policy.KINDS,
         *rbac.KINDS,
+        *scheduling.KINDS,
     )
 )
 """Everything that is particular about the kinds this server has built in."""

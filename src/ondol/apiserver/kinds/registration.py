@@ -14,6 +14,7 @@ from ondol.api.tables import builtin
 from ondol.api.tables.columns import Layout
 from ondol.apiserver.admission.chain import Plugins
 from ondol.apiserver.auth.bootstrap_policy import Access
+from ondol.apiserver.lenses import Scale
 from ondol.apiserver.served import Conversion
 from ondol.apiserver.strategy import Strategy
 from ondol.apiserver.unsupported import Unsupported
@@ -36,6 +37,8 @@ class Kind:
     """What is refused beyond the types of the fields, and which names are allowed."""
     layout: Layout = builtin.DEFAULT
     """The columns of `kubectl get`."""
+    scale: Scale | None = None
+    """Where it keeps what its scale subresource shows, if that is no usual place."""
     unsupported: Unsupported | None = None
     """Fields that are kept but that nothing acts on yet."""
     plugins: Plugins = field(default_factory=Plugins)
@@ -46,5 +49,7 @@ class Kind:
     """Where its objects are stored, if that is another kind's place."""
     conversion: Conversion | None = None
     """Between it and what is stored, if that is another kind."""
+    version: str = ""
+    """The one this is about, if the versions of the kind differ in what is particular."""
     deprecation: str = ""
     """What each request is warned of."""

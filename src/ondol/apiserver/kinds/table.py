@@ -19,14 +19,14 @@ _PLAIN: Final = Kind("", "")
 
 
 class Table:
-    """Registrations by group and kind; `ValueError` if two are of one kind."""
+    """Registrations by group, kind and version; `ValueError` if two are of one."""
 
     def __init__(self, registrations: Iterable[Kind], facts: Iterable[kinds.Kind] | None = None) -> None:
         """`facts` are the kinds to serve; those of the table of facts if they are not given."""
         self._facts = tuple(facts) if facts is not None else None
-        self._registrations: dict[tuple[str, str], Kind] = {}
+        self._registrations: dict[tuple[str, str, str], Kind] = {}
         for registration in registrations:
-            place = (registration.group, registration.kind)
+            place = (registration.group, registration.kind, registration.version)
             if place in self._registrations:
                 raise ValueError(f"{registration.kind} of {registration.group!r} is registered twice")
             self._registrations[place] = registration
@@ -34,9 +34,10 @@ class Table:
     def __iter__(self) -> Iterator[Kind]:
         return iter(self._registrations.values())
 
-    def of(self, group: str, kind: str) -> Kind:
+    def of(self, group: str, kind: str, version: str = "") -> Kind:
         """The registration of a kind; one that says nothing if there is none."""
-        return self._registrations.get((group, kind), _PLAIN)
+        own = self._registrations.get((group, kind, version))
+        return own or self._registrations.get((group, kind, ""), _PLAIN)
 
     def _kinds(self) -> Iterable[kinds.Kind]:
         return kinds.builtin() if self._facts is None else self._facts
@@ -46,7 +47,7 @@ class Table:
         return [self._served(fact) for fact in self._kinds()]
 
     def _served(self, fact: kinds.Kind) -> Served:
-        own = self.of(fact.group, fact.kind)
+        own = self.of(fact.group, fact.kind, fact.version)
         return Served(
             kind=fact,
             resource=fact.resource,
@@ -54,7 +55,7 @@ class Table:
             schema=self._schema(fact),
             strategy=own.strategy,
             layout=own.layout,
-            scale=Scale() if fact.subresource("scale") else None,
+            scale=(own.scale or Scale()) if fact.subresource("scale") else None,
             conversion=own.conversion,
             deprecation=own.deprecation,
             unsupported=own.unsupported,
@@ -67,12 +68,12 @@ class Table:
         return [*forms, *(part for part in schemas.PARTS if part.type_name not in types)]
 
     def _schema(self, fact: kinds.Kind) -> BuiltinSchema:
-        own = self.of(fact.group, fact.kind)
+        own = self.of(fact.group, fact.kind, fact.version)
         return BuiltinSchema(fact.type, own.default, own.rules)
 
     def plugins(self) -> Mapping[str, Plugins]:
         """Admission of single kinds, by the name of their type."""
-        return {fact.type: self.of(fact.group, fact.kind).plugins for fact in self._kinds()}
+        return {fact.type: self.of(fact.group, fact.kind, fact.version).plugins for fact in self._kinds()}
 
     def grants(self) -> list[Grant]:
         """What the default roles may do with the kinds, by their groups."""
@@ -80,6 +81,6 @@ class Table:
 
     def unsupported(self, obj: Object) -> list[str]:
         """What the author of an object should know of fields that nothing acts on."""
-        group = str(obj.get("apiVersion") or "").rpartition("/")[0]
-        unsupported = self.of(group, str(obj.get("kind") or "")).unsupported
+        group, _, version = str(obj.get("apiVersion") or "").rpartition("/")
+        unsupported = self.of(group, str(obj.get("kind") or ""), version).unsupported
         return unsupported.warnings(obj) if unsupported is not None else []

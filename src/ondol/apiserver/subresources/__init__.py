@@ -1,7 +1,7 @@
 """Subresources and kinds that act (bind, evict, review, stream a log) and store no object of their own.
 
-`PARTS` are found by resource and subresource, `ANSWERED` by the resource alone: bindings and reviews
-are created and answered, never stored.
+`PARTS` are found by resource and subresource, `ANSWERED` by the resource alone: bindings, reviews and
+component statuses are answered, never stored.
 """
 
 from __future__ import annotations
@@ -12,7 +12,15 @@ from typing import Final
 from ondol.apiserver.core import Core
 from ondol.apiserver.exchange import Answer, Request
 from ondol.apiserver.served import Served
-from ondol.apiserver.subresources import binding, eviction, finalize, logs, reviews, tokens
+from ondol.apiserver.subresources import (
+    binding,
+    component_statuses,
+    eviction,
+    finalize,
+    logs,
+    reviews,
+    tokens,
+)
 
 Handler = Callable[[Core, Request, Served], Awaitable[Answer]]
 
@@ -25,5 +33,6 @@ PARTS: Final[dict[tuple[str, str], Handler]] = {
 }
 ANSWERED: Final[dict[str, Handler]] = {
     "bindings": binding.create_legacy,
+    "componentstatuses": component_statuses.read,
     **dict.fromkeys(reviews.RESOURCES, reviews.create),
 }

@@ -39,7 +39,7 @@ async def main(context: Context) -> None:
             ports_in_use=lambda: host_ports.in_use() | addresses.reserved_ports(instance),
         ),
     )
-    mesh.add_to(manager, envoy.mesh_config(instance, settings))
+    pushes = mesh.add_to(manager, envoy.mesh_config(instance, settings))
     wiring.add_to(manager, RouteConfig(domain=settings.domain, public_port=instance.ports.ingress))
-    async with exposition.exposed(instance, "control", manager.metrics, requests.collect):
+    async with exposition.exposed(instance, "control", manager.metrics, requests.collect, pushes):
         await process.serve(manager.run, context.notify)

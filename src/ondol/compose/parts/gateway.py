@@ -34,9 +34,9 @@ async def main(context: Context) -> None:
         scaling=Scaling(window_s=round(settings.scale_to_zero_after_s)),
     )
     proxy = EnvoyAdmin(instance.socket("envoy-admin"))
-    wiring.add_gateway_to(manager, proxy, config, process.jitter())
+    activator = wiring.add_gateway_to(manager, proxy, config, process.jitter())
     try:
-        async with exposition.exposed(instance, "gateway", manager.metrics, requests.collect):
+        async with exposition.exposed(instance, "gateway", manager.metrics, requests.collect, activator):
             await process.serve(manager.run, context.notify)
     finally:
         await proxy.aclose()

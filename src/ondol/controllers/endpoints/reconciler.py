@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from ondol.api import labels, objects, resources
+from ondol.api import labels, objects, pods, resources
 from ondol.api.objects import Key, Object
 from ondol.base import errors
 from ondol.controllers.endpoints import slices
-from ondol.controllers.workloads import pods
 from ondol.sdk import Controller, Manager, Result, children
 
 _BY_SERVICE: Final = "service"

@@ -10,11 +10,10 @@ from typing import Any, Final
 
 import msgspec
 
-from ondol.api import objects
+from ondol.api import objects, pods
 from ondol.api.objects import Object
 from ondol.base import names
 from ondol.contracts import cluster
-from ondol.controllers.workloads import pods
 
 SERVICE_NAME: Final = cluster.SERVICE_NAME_LABEL
 MANAGED_BY: Final = "endpointslice.kubernetes.io/managed-by"

@@ -12,6 +12,7 @@ from ondol.api import objects
 from ondol.api.objects import Object, Resource
 from ondol.base import errors, log
 from ondol.base.backoff import Backoff
+from ondol.base.signal import Signal
 from ondol.controllers.catalogue import Catalogue
 from ondol.controllers.garbage import graph
 from ondol.sdk import Informer, Manager
@@ -33,9 +34,9 @@ class Trackers:
         self._catalogue = catalogue
         self._touched = touched
         self._running: dict[Resource, anyio.CancelScope] = {}
-        self._changed = anyio.Event()
+        self._changed = Signal()
         self._synced = anyio.Event()
-        catalogue.on_change(lambda: self._changed.set())  # noqa: PLW0108 - the event is replaced on use
+        catalogue.on_change(self._changed.set)
 
     async def wait_synced(self) -> None:
         await self._synced.wait()
@@ -49,7 +50,7 @@ class Trackers:
             self._synced.set()
             while True:
                 await self._changed.wait()
-                self._changed = anyio.Event()
+                self._changed.clear()
                 self._align(tasks)
 
     async def _load(self) -> None:

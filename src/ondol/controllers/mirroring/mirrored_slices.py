@@ -7,7 +7,7 @@ behind one set of ports, of at most a thousand endpoints.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -15,7 +15,7 @@ from ondol.api import objects
 from ondol.api.objects import Object
 from ondol.api.patch.apply import LAST_APPLIED
 from ondol.base import names
-from ondol.controllers.endpoints.slices import MANAGED_BY, SERVICE_NAME, Changes, shape_key
+from ondol.controllers.endpoints.slices import MANAGED_BY, SERVICE_NAME, shape_key
 
 MANAGER: Final = "endpointslicemirroring-controller.k8s.io"
 SKIP: Final = "endpointslice.kubernetes.io/skip-mirror"
@@ -40,21 +40,22 @@ class _Slice:
     endpoints: dict[str, Object] = field(default_factory=dict)
 
 
-def changes(endpoints: Object, existing: Sequence[Object]) -> Changes:
-    """The fewest writes after which the slices mirror the Endpoints."""
-    needed = Changes()
-    slices = _slices(endpoints)
-    unused = dict(slices)
+def documents(endpoints: Object, existing: Iterable[Object]) -> list[Object]:
+    """The slices that mirror the Endpoints; an existing one of the same family and ports keeps its name."""
+    named: dict[str, str] = {}
     for each in sorted(existing, key=objects.name):
-        mirrored = unused.pop(shape_key(each.get("addressType"), each.get("ports") or ()), None)
-        if mirrored is None:
-            needed.delete.append(each)
-        elif not _is_current(each, document := _document(endpoints, objects.name(each), mirrored)):
-            metadata = {**objects.metadata(each), **document["metadata"]}
-            needed.update.append({**document, "metadata": metadata})
-    for shape, mirrored in unused.items():
-        needed.create.append(_document(endpoints, _name(endpoints, shape), mirrored))
-    return needed
+        named.setdefault(shape_key(each.get("addressType"), each.get("ports") or ()), objects.name(each))
+    return [
+        _document(endpoints, named.get(shape) or _name(endpoints, shape), mirrored)
+        for shape, mirrored in _slices(endpoints).items()
+    ]
+
+
+def is_current(each: Object, document: Object) -> bool:
+    """Whether a slice that exists says what the document says."""
+    same_labels = objects.labels(each) == objects.labels(document)
+    same_annotations = objects.annotations(each) == objects.annotations(document)
+    return same_labels and same_annotations and bool(each.get("endpoints") == document["endpoints"])
 
 
 def _slices(endpoints: Object) -> dict[str, _Slice]:
@@ -116,16 +117,3 @@ def _document(endpoints: Object, name: str, mirrored: _Slice) -> Object:
         "ports": mirrored.ports,
         "endpoints": [mirrored.endpoints[ip] for ip in sorted(mirrored.endpoints)],
     }
-
-
-def _is_current(each: Object, document: Object) -> bool:
-    return (
-        each.get("endpoints") == document["endpoints"]
-        and dict(objects.labels(each)) == document["metadata"]["labels"]
-        and dict(objects.annotations(each)) == document["metadata"]["annotations"]
-        and _uids(objects.owner_references(each)) == _uids(objects.owner_references(document))
-    )
-
-
-def _uids(references: Iterable[Mapping[str, Any]]) -> list[Any]:
-    return [reference.get("uid") for reference in references]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from ondol.api import objects, resources
@@ -10,8 +10,9 @@ from ondol.api.objects import Key, Object
 from ondol.base import errors
 from ondol.controllers.endpoints.slices import MANAGED_BY, SERVICE_NAME
 from ondol.controllers.mirroring import mirrored_slices
-from ondol.sdk import Controller, Manager, Result, children
+from ondol.sdk import Children, Controller, Manager, Result, children
 
+COMPONENT: Final = "endpointslicemirroring-controller"
 _MIRRORED: Final = "mirrored"
 
 
@@ -24,6 +25,7 @@ class Reconciler:
 
     def __init__(self, manager: Manager) -> None:
         self._client = manager.client
+        self._children = Children(manager.client, field_manager=COMPONENT)
         self._services = manager.informer(resources.SERVICE)
         self._endpoints = manager.informer(resources.ENDPOINTS)
         self._slices = manager.informer(resources.ENDPOINT_SLICE)
@@ -40,34 +42,41 @@ class Reconciler:
         existing = list(self._slices.lister.by_index(_MIRRORED, str(key)))
         endpoints = self._endpoints.lister.get(key)
         if endpoints is None or not mirrored_slices.is_mirrored(endpoints, self._services.lister.get(key)):
-            for each in existing:
-                await children.delete(self._client, resources.ENDPOINT_SLICE, each)
+            self._children.forget(key)
+            await self._delete(existing)
             return None
-        changes = mirrored_slices.changes(endpoints, existing)
-        if changes.create and not await self._is_current(endpoints):
-            return None  # the watch will tell
-        for each in changes.create:
-            if not await self._create(each):
-                return None
-        for each in changes.update:
-            await self._client.update(resources.ENDPOINT_SLICE, each)
-        for each in changes.delete:
-            await children.delete(self._client, resources.ENDPOINT_SLICE, each)
+        own = [each for each in existing if objects.is_controlled_by(each, endpoints)]
+        if await self._apply(endpoints, own):
+            await self._delete(each for each in existing if not objects.is_controlled_by(each, endpoints))
         return None
 
-    async def _is_current(self, endpoints: Object) -> bool:
-        return await children.is_current(self._client, resources.ENDPOINTS, endpoints)
-
-    async def _create(self, each: Object) -> bool:
-        """Create a slice; False where its namespace is being deleted, where nothing need be made."""
-        try:
-            await self._client.create(resources.ENDPOINT_SLICE, each)
-        except errors.Forbidden:
-            namespace = await self._client.get(resources.NAMESPACE, objects.namespace(each))
-            if not objects.is_deleting(namespace):
-                raise
-            return False
+    async def _apply(self, endpoints: Object, own: Sequence[Object]) -> bool:
+        """Keep the slices of the Endpoints; False where that is to be left for the next time."""
+        desired = mirrored_slices.documents(endpoints, own)
+        live = {objects.key(each): each for each in own}
+        if not live.keys() >= {objects.key(each) for each in desired} and not await children.is_current(
+            self._client, resources.ENDPOINTS, endpoints
+        ):
+            return False  # the watch will tell
+        family = self._children.of(endpoints)
+        for document in desired:
+            key = objects.key(document)
+            if key in live and mirrored_slices.is_current(live[key], document):
+                family.keep(resources.ENDPOINT_SLICE, key)
+                continue
+            try:
+                await family.apply(resources.ENDPOINT_SLICE, document, live.get(key))
+            except errors.Forbidden:
+                namespace = await self._client.get(resources.NAMESPACE, key.namespace)
+                if not objects.is_deleting(namespace):
+                    raise
+                return False  # nothing can be created in it, and nothing need be
+        await family.prune(resources.ENDPOINT_SLICE, own)
         return True
+
+    async def _delete(self, slices: Iterable[Object]) -> None:
+        for each in slices:
+            await children.delete(self._client, resources.ENDPOINT_SLICE, each)
 
 
 def _mirrored_of(each: Object) -> Iterable[str]:

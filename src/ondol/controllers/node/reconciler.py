@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from ondol.api import conditions, objects, resources
+from ondol.api import conditions, objects, pods, resources
 from ondol.api.objects import Key, Object
 from ondol.base import errors
 from ondol.controllers.node import taints
-from ondol.controllers.workloads import pods
 from ondol.sdk import Controller, Manager, Result, children
 from ondol.sdk.status import Writer
 

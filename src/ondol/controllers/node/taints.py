@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from ondol.api import conditions, objects
+from ondol.api import conditions, objects, pods
 from ondol.api.objects import Object
 from ondol.base import clock
-from ondol.controllers.workloads import pods
 
 NOT_READY: Final = "node.kubernetes.io/not-ready"
 UNREACHABLE: Final = "node.kubernetes.io/unreachable"

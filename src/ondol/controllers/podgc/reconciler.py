@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from ondol.api import objects, resources
+from ondol.api import objects, pods, resources
 from ondol.api.objects import Key, Object
 from ondol.base import errors
-from ondol.controllers.workloads import pods
 from ondol.sdk import Controller, Manager, Result, children
 
 # A node that registers anew within this time keeps its pods.

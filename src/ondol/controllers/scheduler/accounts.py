@@ -11,10 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from ondol.api import demand as demands
-from ondol.api import objects
+from ondol.api import objects, pods
 from ondol.api.objects import Key, Object
 from ondol.base.host_ports import HostPort
-from ondol.controllers.workloads import pods
 
 PODS: Final = demands.PODS
 

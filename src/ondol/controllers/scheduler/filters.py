@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass
 from typing import Any, Final
 
-from ondol.api import conditions, labels, objects
+from ondol.api import conditions, labels, objects, pods
 from ondol.api.objects import Object
 from ondol.base import host_ports
 from ondol.base.host_ports import HostPort
@@ -23,7 +23,6 @@ from ondol.controllers.scheduler.accounts import (
     allocatable,
     demand,
 )
-from ondol.controllers.workloads import pods
 
 UNSCHEDULABLE: Final = "node.kubernetes.io/unschedulable"
 NO_PORT: Final = "node(s) didn't have free ports for the requested pod ports"

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from typing import Any, Final
 
-from ondol.api import conditions, objects, resources
+from ondol.api import conditions, objects, pods, resources
 from ondol.api.objects import Key, Object
 from ondol.base import errors
 from ondol.base.host_ports import HostPort
 from ondol.controllers.scheduler import filters
 from ondol.controllers.scheduler.accounts import Accounts
-from ondol.controllers.workloads import pods
 from ondol.sdk import Controller, Manager, Result
 from ondol.sdk.status import Writer
 
@@ -93,7 +92,8 @@ class Reconciler:
             await self._client.create(resources.POD, binding, namespace, subresource="binding", name=name)
         except errors.ApiError as error:
             current = self._pods.lister.get(objects.key(pod))
-            if current is None or not pods.node_name(current):
+            is_same = current is not None and objects.uid(current) == objects.uid(pod)
+            if not (is_same and pods.node_name(current or {})):
                 self._accounts.forget(pod)
             if isinstance(error, errors.NotFound | errors.Conflict):
                 return  # gone, or bound by somebody else: the watch tells

@@ -14,9 +14,9 @@ import msgspec
 
 from ondol.api import objects
 from ondol.api.objects import Object, Resource
+from ondol.api.pods import created_at
 from ondol.base import errors, names
 from ondol.controllers.workloads.claims import Claims
-from ondol.controllers.workloads.pods import created_at
 from ondol.sdk import Informer, Manager, children
 
 CONTROLLER_REVISION: Final = Resource("apps", "v1", "controllerrevisions", "ControllerRevision")

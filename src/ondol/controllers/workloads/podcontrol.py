@@ -6,7 +6,9 @@ What a controller wrote is read back before the same object is reconciled again 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Final
 
 import anyio
@@ -21,23 +23,38 @@ from ondol.sdk.recorder import EventType
 BURST: Final = 500
 """How many pods one reconcile makes or removes at most."""
 _FIRST_BATCH: Final = 4
-_COPIED: Final = ("labels", "annotations", "finalizers")
 
 
-def pod_from_template(owner: Object, template: Mapping[str, Any], *, name: str = "") -> Object:
-    """A pod of the template, controlled by the owner; without a name the server makes one of the owner's."""
+def pod_from_template(
+    owner: Object,
+    template: Mapping[str, Any],
+    *,
+    name: str = "",
+    labels: Mapping[str, str] = MappingProxyType({}),
+    annotations: Mapping[str, str] = MappingProxyType({}),
+    finalizers: Sequence[str] = (),
+) -> Object:
+    """A pod of the template, controlled by the owner; without a name the server makes one of the owner's.
+
+    `labels`, `annotations` and `finalizers` are the pod's beside the template's, and win over them. The pod
+    is the caller's own: nothing of it is shared with the owner or the template, which informers keep.
+    """
     metadata = template.get("metadata") or {}
-    copied = {field: metadata[field] for field in _COPIED if metadata.get(field)}
+    of_pod = {
+        "labels": {**(metadata.get("labels") or {}), **labels},
+        "annotations": {**(metadata.get("annotations") or {}), **annotations},
+        "finalizers": list(dict.fromkeys([*(metadata.get("finalizers") or ()), *finalizers])),
+    }
     return {
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": {
-            **copied,
+            **{field: value for field, value in of_pod.items() if value},
             **({"name": name} if name else {"generateName": f"{objects.name(owner)}-"}),
             "namespace": objects.namespace(owner),
             "ownerReferences": [objects.controller_reference(owner)],
         },
-        "spec": template.get("spec") or {},
+        "spec": copy.deepcopy(template.get("spec") or {}),
     }
 
 

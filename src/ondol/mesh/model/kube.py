@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
-from ondol.api import conditions, objects
+from ondol.api import conditions, objects, pods
 from ondol.api.objects import Key, Object
 from ondol.base import addresses
 from ondol.contracts import cluster, mesh
@@ -169,7 +169,7 @@ def client(pod: Object, namespace: Object | None) -> Client | None:
         return None
     if not mesh.in_mesh(pod, namespace) and not conditions.is_true(pod, mesh.POD_PROGRAMMED):
         return None
-    if objects.status(pod).get("phase") in ("Succeeded", "Failed"):
+    if pods.is_terminal(pod):
         return None
     return Client(
         uid=objects.uid(pod),

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 import anyio
+from anyio.abc import TaskStatus
 
 from ondol.base import log
 from ondol.base.clock import Clock
@@ -30,16 +31,25 @@ _libc: Final = ctypes.CDLL(None, use_errno=True)
 _log = log.get("node.images")
 
 
-async def follow(folder: Path, clock: Clock, changed: Callable[[], Awaitable[None]]) -> None:
+async def follow(
+    folder: Path,
+    clock: Clock,
+    changed: Callable[[], Awaitable[None]],
+    *,
+    task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
+) -> None:
     """Call `changed` after each change of the index in the folder, which is made if need be; for ever.
 
-    Where the kernel has no watch to give, that is told and images are tried again by their back-off alone.
+    `started` once no change is missed. Where the kernel has no watch to give, that is told and images are
+    tried again by their back-off alone.
     """
     try:
         descriptor = _watched(folder)
     except OSError as error:
         _log.warning("images_not_watched", folder=str(folder), error=str(error))
+        task_status.started()
         return
+    task_status.started()
     try:
         while True:
             await anyio.wait_readable(descriptor)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
-from ondol.api import objects
+from ondol.api import objects, pods
 from ondol.api.objects import Key
 from ondol.base import addresses
 from ondol.base.host_ports import ANY, HostPort
@@ -99,13 +99,12 @@ def _listed(service: Mapping[str, Any], slices: Sequence[Mapping[str, Any]]) -> 
     return list(_of(service, slices))
 
 
-def host_ports(pods: Iterable[Mapping[str, Any]]) -> list[Entry]:
+def host_ports(listed: Iterable[Mapping[str, Any]]) -> list[Entry]:
     """The `hostPort`s of pods that have an address of their own."""
     entries: list[Entry] = []
-    for pod in pods:
+    for pod in listed:
         address = str(objects.status(pod).get("podIP") or "")
-        is_over = objects.status(pod).get("phase") in ("Succeeded", "Failed")
-        if not address or is_over or objects.spec(pod).get("hostNetwork"):
+        if not address or pods.is_terminal(pod) or objects.spec(pod).get("hostNetwork"):
             continue
         for container in _lasting(objects.spec(pod)):
             entries += [

@@ -14,10 +14,11 @@ import anyio
 import anyio.to_thread
 
 from ondol.api import objects
-from ondol.node import linux, paths
+from ondol.node import linux, paths, pod_spec, value_sources
+from ondol.node.config import NodeConfig
 from ondol.node.images import images, rootfs
 from ondol.node.network import sandbox
-from ondol.node.pods import env, etc, model, planning, sandbox_setup, staging
+from ondol.node.pods import env, etc, planning, sandbox_setup, staging
 from ondol.node.pods.engines import Engines
 from ondol.node.pods.machine import Created, container_id
 from ondol.node.pods.model import Attempt, Record, Spec
@@ -39,11 +40,13 @@ class _Run:
     """The variables that the pod gives it."""
     address: str
     """The pod's own; empty in the host's network."""
+    folders: Mapping[str, str]
+    """Where each volume of the pod was placed, by its name."""
 
 
 async def create(engines: Engines, pod: Spec, record: Record, name: str, number: int) -> Created:
     """As `Machine.create_container`."""
-    container = next(c for c in model.all_containers(pod) if c["name"] == name)
+    container = next(c for c in pod_spec.all_containers(pod) if c["name"] == name)
     policy = container.get("imagePullPolicy") or "IfNotPresent"
     unpacked = await engines.images.ensure(container["image"], policy)
     uid = objects.uid(pod)
@@ -53,14 +56,15 @@ async def create(engines: Engines, pod: Spec, record: Record, name: str, number:
         pod,
         container,
         sources=sources,
-        facts=engines.pod_facts(record),
+        facts=env.pod_facts(engines.config, engines.allocatable, record),
         services=engines.sources.service_environment(pod),
     )
     staged = staging.place_of(engines.config.run_dir, identity)
 
     def plan() -> spec.Container:
         root = rootfs.mount(engines.roots, identity, unpacked.layers)
-        run = _Run(root, identity, number, unpacked.image.config, declared, record.address)
+        folders = {name: volume.folder for name, volume in record.volumes.items() if volume.is_placed}
+        run = _Run(root, identity, number, unpacked.image.config, declared, record.address, folders)
         return _planned(engines, pod, container, run, staged)
 
     try:
@@ -115,11 +119,11 @@ def _local_profile(engines: Engines, pod: Spec, container: Spec) -> spec.Documen
     folder = engines.config.seccomp_dir
     content = paths.read(folder, file) if folder.is_dir() else None
     if content is None:
-        raise env.ConfigMissing(f"cannot load seccomp profile {folder / file}: no such file")
+        raise value_sources.ConfigMissing(f"cannot load seccomp profile {folder / file}: no such file")
     try:
         profile: spec.Document = json.loads(content)
     except ValueError as error:
-        raise env.ConfigMissing(f"cannot load seccomp profile {folder / file}: {error}") from error
+        raise value_sources.ConfigMissing(f"cannot load seccomp profile {folder / file}: {error}") from error
     return profile
 
 
@@ -133,27 +137,19 @@ def _namespaces(engines: Engines, pod: Spec, run: _Run) -> dict[str, str]:
     }
 
 
-def volume_folders(engines: Engines, pod: Spec) -> dict[str, Path]:
-    """Where each volume of the pod is, by its name."""
-    own = engines.config.pod_dir(objects.uid(pod)) / "volumes"
-    volumes = objects.spec(pod).get("volumes") or ()
-    return {str(v["name"]): registry.of(v).folder(own / str(v["name"])) for v in volumes}
-
-
 def _mounts(
     engines: Engines, pod: Spec, container: Spec, run: _Run, staged: staging.Staging
 ) -> list[spec.Document]:
     volumes = {v["name"]: registry.of(v) for v in objects.spec(pod).get("volumes") or ()}
-    folders = {name: str(path) for name, path in volume_folders(engines, pod).items()}
     mounts: list[spec.Document] = []
-    for mount, source, path in planning.volume_mounts(container, folders, run.declared):
+    for mount, source, path in planning.volume_mounts(container, run.folders, run.declared):
         place = _staged(source, path, staged) if path else source
         mounts.append(planning.bind(mount, place, is_read_only=volumes[mount["name"]].is_read_only))
     taken = {mount["destination"] for mount in mounts}
-    folder = engines.config.pod_dir(objects.uid(pod))
+    config, uid = engines.config, objects.uid(pod)
     own = [name for name in ("hosts", "resolv.conf", "hostname") if f"/etc/{name}" not in taken]
-    mounts += [spec.bind(str(folder / "etc" / name), f"/etc/{name}") for name in own]
-    message = termination_file(folder, container, run.number)
+    mounts += [spec.bind(str(config.etc_dir(uid) / name), f"/etc/{name}") for name in own]
+    message = termination_file(config, uid, container["name"], run.number)
     message.parent.mkdir(parents=True, exist_ok=True)
     message.touch()
     message.chmod(0o666)
@@ -165,6 +161,6 @@ def _staged(source: str, path: str, staged: staging.Staging) -> str:
         return str(staged.put(descriptor))
 
 
-def termination_file(folder: Path, container: Spec, number: int) -> Path:
-    """Where one run of a container may leave its last words; `folder` is the pod's."""
-    return folder / str(container["name"]) / f"{number}.termination"
+def termination_file(config: NodeConfig, uid: str, container: str, number: int) -> Path:
+    """Where one run of a container may leave its last words."""
+    return config.container_dir(uid, container) / f"{number}.termination"

@@ -12,9 +12,19 @@ from enum import StrEnum
 from typing import Final, TypeAlias
 
 from ondol.api import objects
+from ondol.node import pod_spec
 from ondol.node.pods import lifecycle, model
 from ondol.node.pods.lifecycle import should_restart
-from ondol.node.pods.model import Attempt, Container, Facts, Record, Spec, Unhealthy
+from ondol.node.pods.model import (
+    Attempt,
+    Container,
+    ContainerStep,
+    Facts,
+    PodStep,
+    Record,
+    Spec,
+    Unhealthy,
+)
 
 DEFAULT_GRACE_S: Final = 30
 EVICTED: Final = "Evicted"
@@ -151,7 +161,7 @@ def decide(pod: Spec, record: Record, facts: Facts) -> Decision:
         case Stage.PREPARING | Stage.RUNNING:
             return _forward(at, pod, record, facts)
         case Stage.STOPPING:
-            names = [name for name in _next_to_stop(pod, record) if name not in facts.busy]
+            names = [name for name in _next_to_stop(pod, record) if ContainerStep(name) not in facts.busy]
             grace = _ending_grace_s(pod, record, facts)
             return Decision(at, tuple(Stop(name, grace) for name in names))
         case Stage.CLEARING:
@@ -168,13 +178,13 @@ def stage(pod: Spec, record: Record, facts: Facts) -> Stage:
         return Stage.RUNNING if is_ready else Stage.PREPARING
     if record.is_any_running or facts.busy - ENDING_STEPS:
         return Stage.STOPPING
-    if record.has_sandbox or facts.are_volumes_ready or "teardown" in facts.busy:
+    if record.has_sandbox or record.volumes or PodStep.TEARDOWN in facts.busy:
         return Stage.CLEARING
     return Stage.LEAVING if facts.is_deleting else Stage.OVER
 
 
-ENDING_STEPS: Final = frozenset({"teardown", "finish"})
-"""The names of the steps that only a pod that ends has."""
+ENDING_STEPS: Final = frozenset({PodStep.TEARDOWN, PodStep.FINISH})
+"""The steps that only a pod that ends has."""
 
 
 def _ending_grace_s(pod: Spec, record: Record, facts: Facts) -> float:
@@ -207,7 +217,7 @@ def _deadline(pod: Spec, record: Record) -> float | None:
 
 
 def _next_to_stop(pod: Spec, record: Record) -> list[str]:
-    sidecars = [str(c["name"]) for c in model.init_containers(pod) if model.is_sidecar(c)]
+    sidecars = [str(c["name"]) for c in pod_spec.init_containers(pod) if model.is_sidecar(c)]
     alive = [
         name
         for name, container in record.containers.items()
@@ -219,15 +229,15 @@ def _next_to_stop(pod: Spec, record: Record) -> list[str]:
 
 def _preparing(record: Record, facts: Facts) -> _Ahead:
     actions: list[Action] = []
-    if not record.has_sandbox and facts.is_proxy_gone and "sandbox" not in facts.busy:
+    if not record.has_sandbox and facts.is_proxy_gone and PodStep.SANDBOX not in facts.busy:
         actions.append(SetUpSandbox())
-    if not facts.are_volumes_ready and "volumes" not in facts.busy:
+    if not facts.are_volumes_ready and PodStep.VOLUMES not in facts.busy:
         actions.append(PrepareVolumes())
     return _Ahead(tuple(actions))
 
 
 def _running(pod: Spec, record: Record, facts: Facts) -> _Ahead:
-    is_stale = facts.are_volumes_stale and "refresh" not in facts.busy
+    is_stale = facts.are_volumes_stale and PodStep.REFRESH not in facts.busy
     ahead = [_next_of(pod, spec, record, facts) for spec in runnable(pod, record)]
     return _Ahead(
         (*((RefreshVolumes(),) if is_stale else ()), *(action for each in ahead for action in each.actions)),
@@ -241,9 +251,9 @@ def runnable(pod: Spec, record: Record) -> Sequence[Spec]:
     Once an application container has run the pod stays initialized, whatever becomes of a sidecar.
     """
     if has_begun(pod, record):
-        return [*filter(model.is_sidecar, model.init_containers(pod)), *model.app_containers(pod)]
+        return [*filter(model.is_sidecar, pod_spec.init_containers(pod)), *pod_spec.app_containers(pod)]
     sidecars: list[Spec] = []
-    for spec in model.init_containers(pod):
+    for spec in pod_spec.init_containers(pod):
         container = record.container(spec["name"])
         if model.is_sidecar(spec):
             sidecars.append(spec)
@@ -251,7 +261,7 @@ def runnable(pod: Spec, record: Record) -> Sequence[Spec]:
                 return sidecars
         elif not container.has_succeeded:
             return [*sidecars, spec]
-    return [*sidecars, *model.app_containers(pod)]
+    return [*sidecars, *pod_spec.app_containers(pod)]
 
 
 def is_initialized(pod: Spec, record: Record) -> bool:
@@ -259,7 +269,7 @@ def is_initialized(pod: Spec, record: Record) -> bool:
         record.container(spec["name"]).is_started
         if model.is_sidecar(spec)
         else record.container(spec["name"]).has_succeeded
-        for spec in model.init_containers(pod)
+        for spec in pod_spec.init_containers(pod)
     )
 
 
@@ -267,7 +277,7 @@ def _next_of(pod: Spec, spec: Spec, record: Record, facts: Facts) -> _Ahead:
     """The next step of one container."""
     name = str(spec["name"])
     container = lifecycle.afresh(spec, record.container(name))
-    if name in facts.busy:
+    if ContainerStep(name) in facts.busy:
         return _Ahead()
     if container.is_running and container.current is not None:
         return _running_on(pod, spec, container.current, facts.unhealthy.get(name))
@@ -301,7 +311,7 @@ def phase(pod: Spec, record: Record, *, is_starting: bool = False) -> str:
     if is_over and (terminal := outcome(pod, record)):
         return terminal
     if is_over and objects.is_deleting(pod):
-        return _result([record.container(spec["name"]) for spec in model.app_containers(pod)])
+        return _result([record.container(spec["name"]) for spec in pod_spec.app_containers(pod)])
     return "Running" if _is_under_way(pod, record) else "Pending"
 
 
@@ -312,7 +322,7 @@ def outcome(pod: Spec, record: Record) -> str:
     """
     if record.failed_reason or _has_failed_init(pod, record):
         return "Failed"
-    containers = [(spec, record.container(spec["name"])) for spec in model.app_containers(pod)]
+    containers = [(spec, record.container(spec["name"])) for spec in pod_spec.app_containers(pod)]
     if not containers or not is_initialized(pod, record):
         return ""
     if not all(c.has_exited and not should_restart(pod, spec, c) for spec, c in containers):
@@ -332,15 +342,15 @@ def _has_failed_init(pod: Spec, record: Record) -> bool:
         not model.is_sidecar(spec)
         and record.container(spec["name"]).has_exited
         and not record.container(spec["name"]).has_succeeded
-        for spec in model.init_containers(pod)
+        for spec in pod_spec.init_containers(pod)
     )
 
 
 def has_begun(pod: Spec, record: Record) -> bool:
     """Whether an application container runs or ran."""
-    return any(record.container(spec["name"]).has_begun for spec in model.app_containers(pod))
+    return any(record.container(spec["name"]).has_begun for spec in pod_spec.app_containers(pod))
 
 
 def _is_under_way(pod: Spec, record: Record) -> bool:
-    containers = [record.container(spec["name"]) for spec in model.app_containers(pod)]
+    containers = [record.container(spec["name"]) for spec in pod_spec.app_containers(pod)]
     return bool(containers) and is_initialized(pod, record) and all(c.has_begun for c in containers)

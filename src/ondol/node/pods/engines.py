@@ -11,8 +11,6 @@ from ondol.node.images.images import Images
 from ondol.node.images.rootfs import RootFolders
 from ondol.node.network.ipam import AddressPool
 from ondol.node.network.sandbox import Network
-from ondol.node.pods import env
-from ondol.node.pods.model import Record
 from ondol.node.pods.sources import Sources
 from ondol.node.runtime.port import Runtime
 
@@ -35,7 +33,3 @@ class Engines:
     also_masked: tuple[str, ...]
     also_read_only: tuple[str, ...]
     """What containers do not see, and may not write, of this machine beside what is so on all."""
-
-    def pod_facts(self, record: Record) -> env.PodFacts:
-        config = self.config
-        return env.PodFacts(record.address or config.host_ip, config.host_ip, config.name, self.allocatable)

@@ -2,44 +2,27 @@
 
 from __future__ import annotations
 
-import base64
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 from ondol.api import objects
-from ondol.base import errors, quantity
+from ondol.node import value_sources
+from ondol.node.config import NodeConfig
 from ondol.node.pods import model
 
 Spec = Mapping[str, Any]
 
 _REFERENCE: Final = re.compile(r"\$(?:\$|\((?P<name>[^)]*)\))")
-_SUBSCRIPT: Final = re.compile(r"metadata\.(?P<field>labels|annotations)\['(?P<key>[^']+)'\]")
 _VARIABLE_NAME: Final = re.compile(r"[ -<>-~]+")
 """Any printable ASCII but `=` (Kubernetes 1.34: RelaxedEnvironmentVariableValidation is stable)."""
 
 
-class ConfigMissing(errors.OndolError):
-    """A map, secret or key the container needs does not exist (reason CreateContainerConfigError)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Sources:
-    """The documents a pod refers to; None for one that does not exist."""
-
-    config_maps: Mapping[str, Mapping[str, Any] | None] = field(default_factory=dict)
-    secrets: Mapping[str, Mapping[str, Any] | None] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class PodFacts:
-    """What a pod may ask of itself besides its own document."""
-
-    pod_ip: str = ""
-    host_ip: str = ""
-    node_name: str = ""
-    allocatable: Mapping[str, str] = field(default_factory=dict)
+def pod_facts(
+    config: NodeConfig, allocatable: Mapping[str, str], record: model.Record
+) -> value_sources.PodFacts:
+    """Of a pod on this node."""
+    return value_sources.PodFacts(record.address or config.host_ip, config.host_ip, config.name, allocatable)
 
 
 def expand(text: str, values: Mapping[str, str]) -> str:
@@ -61,25 +44,16 @@ def expand_strictly(text: str, values: Mapping[str, str]) -> str:
     for match in _REFERENCE.finditer(text):
         name = match["name"]
         if name is not None and name not in values:
-            raise ConfigMissing(f'missing value for "{name}"')
+            raise value_sources.ConfigMissing(f'missing value for "{name}"')
     return expand(text, values)
-
-
-def decoded(obj: Mapping[str, Any]) -> dict[str, bytes]:
-    """All values of a ConfigMap or Secret as bytes."""
-    is_secret = obj.get("kind") == "Secret"
-    data: Mapping[str, str] = obj.get("data") or {}
-    binary: Mapping[str, str] = obj.get("binaryData") or {}
-    plain = {key: base64.b64decode(value) if is_secret else value.encode() for key, value in data.items()}
-    return plain | {key: base64.b64decode(value) for key, value in binary.items()}
 
 
 def variables(
     pod: Spec,
     container: Spec,
     *,
-    sources: Sources,
-    facts: PodFacts,
+    sources: value_sources.Sources,
+    facts: value_sources.PodFacts,
     services: Mapping[str, str],
 ) -> dict[str, str]:
     """The variables the pod gives, later over earlier: services, envFrom, env.
@@ -105,7 +79,7 @@ def is_name(name: str) -> bool:
     return _VARIABLE_NAME.fullmatch(name) is not None
 
 
-def skipped(pod: Spec, container: Spec, sources: Sources) -> list[str]:
+def skipped(pod: Spec, container: Spec, sources: value_sources.Sources) -> list[str]:
     """What is left out of `envFrom` because it cannot name a variable; a sentence for each source."""
     sentences: list[str] = []
     for entry in container.get("envFrom") or ():
@@ -120,7 +94,7 @@ def skipped(pod: Spec, container: Spec, sources: Sources) -> list[str]:
     return sentences
 
 
-def _from_whole(entry: Spec, sources: Sources) -> dict[str, str]:
+def _from_whole(entry: Spec, sources: value_sources.Sources) -> dict[str, str]:
     kind, reference, table = (
         ("configmap", entry["configMapRef"], sources.config_maps)
         if "configMapRef" in entry
@@ -130,94 +104,35 @@ def _from_whole(entry: Spec, sources: Sources) -> dict[str, str]:
     if obj is None:
         if reference.get("optional"):
             return {}
-        raise ConfigMissing(f'{kind} "{reference["name"]}" not found')
+        raise value_sources.ConfigMissing(f'{kind} "{reference["name"]}" not found')
     prefix = entry.get("prefix") or ""
-    return {prefix + key: value.decode(errors="replace") for key, value in decoded(obj).items()}
+    return {prefix + key: value.decode(errors="replace") for key, value in value_sources.decoded(obj).items()}
 
 
-def _value(pod: Spec, container: Spec, origin: Spec, sources: Sources, facts: PodFacts) -> str | None:
+def _value(
+    pod: Spec, container: Spec, origin: Spec, sources: value_sources.Sources, facts: value_sources.PodFacts
+) -> str | None:
     if "fieldRef" in origin:
-        return field_value(pod, origin["fieldRef"]["fieldPath"], facts)
+        return value_sources.field_value(pod, origin["fieldRef"]["fieldPath"], facts)
     if "resourceFieldRef" in origin:
-        return resource_value(pod, container, origin["resourceFieldRef"], facts)
+        return value_sources.resource_value(pod, container, origin["resourceFieldRef"], facts)
     if "configMapKeyRef" in origin:
         return _key(origin["configMapKeyRef"], "configmap", sources.config_maps)
     if "secretKeyRef" in origin:
         return _key(origin["secretKeyRef"], "secret", sources.secrets)
-    raise ConfigMissing(f"env: valueFrom {sorted(origin)} is not supported")
+    raise value_sources.ConfigMissing(f"env: valueFrom {sorted(origin)} is not supported")
 
 
 def _key(reference: Spec, kind: str, table: Mapping[str, Mapping[str, Any] | None]) -> str | None:
     obj = table.get(reference["name"])
-    values = decoded(obj) if obj is not None else {}
+    values = value_sources.decoded(obj) if obj is not None else {}
     if reference["key"] in values:
         return values[reference["key"]].decode(errors="replace")
     if reference.get("optional"):
         return None
     if obj is None:
-        raise ConfigMissing(f'{kind} "{reference["name"]}" not found')
-    raise ConfigMissing(f"couldn't find key {reference['key']} in {kind} {reference['name']}")
-
-
-def field_value(pod: Spec, path: str, facts: PodFacts) -> str:
-    """The downward API's `fieldPath`."""
-    subscript = _SUBSCRIPT.fullmatch(path)
-    if subscript is not None:
-        return str((objects.metadata(pod).get(subscript["field"]) or {}).get(subscript["key"], ""))
-    direct = {
-        "metadata.name": objects.name(pod),
-        "metadata.namespace": objects.namespace(pod),
-        "metadata.uid": objects.uid(pod),
-        "spec.nodeName": facts.node_name,
-        "spec.serviceAccountName": str(objects.spec(pod).get("serviceAccountName") or "default"),
-        "status.hostIP": facts.host_ip,
-        "status.hostIPs": facts.host_ip,
-        "status.podIP": facts.pod_ip,
-        "status.podIPs": facts.pod_ip,
-    }
-    if path in direct:
-        return direct[path]
-    if path in ("metadata.labels", "metadata.annotations"):
-        pairs: Mapping[str, str] = objects.metadata(pod).get(path.partition(".")[2]) or {}
-        return "\n".join(f"{key}={_quoted(value)}" for key, value in sorted(pairs.items()))
-    raise ConfigMissing(f"fieldPath {path!r} is not supported")
-
-
-_ESCAPES: Final = {
-    "\\": r"\\",
-    '"': r"\"",
-    "\a": r"\a",
-    "\b": r"\b",
-    "\f": r"\f",
-    "\n": r"\n",
-    "\r": r"\r",
-    "\t": r"\t",
-    "\v": r"\v",
-}
-
-
-def _quoted(value: str) -> str:
-    """As Go's `%q` writes a string."""
-    return f'"{"".join(_ESCAPES.get(c) or (c if c.isprintable() else _code(ord(c))) for c in value)}"'
-
-
-def _code(point: int) -> str:
-    if point < 0x80:
-        return f"\\x{point:02x}"
-    return f"\\u{point:04x}" if point < 0x10000 else f"\\U{point:08x}"
-
-
-def resource_value(pod: Spec, container: Spec, reference: Spec, facts: PodFacts) -> str:
-    """The downward API's `resourceFieldRef`; an absent limit is what the node could give."""
-    named = reference.get("containerName")
-    if named:
-        container = next((c for c in model.all_containers(pod) if c["name"] == named), container)
-    part, _, name = str(reference["resource"]).partition(".")
-    amount = ((container.get("resources") or {}).get(part) or {}).get(name)
-    if amount is None:
-        amount = facts.allocatable.get(name, "0") if part == "limits" else "0"
-    divisor = quantity.parse(reference.get("divisor") or "1") or 1
-    return str(-int(-quantity.parse(amount) // divisor))
+        raise value_sources.ConfigMissing(f'{kind} "{reference["name"]}" not found')
+    raise value_sources.ConfigMissing(f"couldn't find key {reference['key']} in {kind} {reference['name']}")
 
 
 def service_variables(services: Iterable[Mapping[str, Any]]) -> dict[str, str]:

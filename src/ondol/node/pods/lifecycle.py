@@ -8,9 +8,10 @@ from typing import Any, Final
 import msgspec
 
 from ondol.base.backoff import Backoff
+from ondol.node import pod_spec
 from ondol.node.images.images import IMAGE_REASONS
 from ondol.node.pods import model
-from ondol.node.pods.model import Attempt, Container, Record, Spec
+from ondol.node.pods.model import Attempt, Container, Record, Spec, Volume
 from ondol.node.runtime.port import Exit
 
 CLEAN_RUN_S: Final = 600.0
@@ -31,9 +32,9 @@ def placed(pod: Spec, record: Record, address: str) -> Record:
     `computePodActions`.
     """
     renewed = dict(record.containers)
-    for spec in model.all_containers(pod):
+    for spec in pod_spec.all_containers(pod):
         container = record.container(spec["name"])
-        is_init = spec in model.init_containers(pod) and not model.is_sidecar(spec)
+        is_init = spec in pod_spec.init_containers(pod) and not model.is_sidecar(spec)
         if container.has_exited and (is_init or should_restart(pod, spec, container)):
             renewed[str(spec["name"])] = msgspec.structs.replace(
                 container, current=None, last=container.current, is_started=False, is_ready=False
@@ -46,7 +47,7 @@ def should_restart(pod: Spec, spec: Spec, container: Container) -> bool:
     if model.is_sidecar(spec):
         return True
     policy = model.restart_policy(pod)
-    is_init = any(spec["name"] == init["name"] for init in model.init_containers(pod))
+    is_init = any(spec["name"] == init["name"] for init in pod_spec.init_containers(pod))
     if container.has_succeeded:
         return policy == "Always" and not is_init
     return policy != "Never"
@@ -83,7 +84,7 @@ def waits_for_image(record: Record, spec: Spec) -> bool:
 
 def image_arrived(pod: Spec, record: Record, images: Collection[str]) -> Record:
     """The containers that wait for one of these images are tried again at once."""
-    for spec in model.all_containers(pod):
+    for spec in pod_spec.all_containers(pod):
         if spec.get("image", "") in images and waits_for_image(record, spec):
             record = replaced(record, str(spec["name"]), retry_at=0.0)
     return record
@@ -158,6 +159,23 @@ def exited(record: Record, name: str, ended: Exit, *, message: str, backoff: Bac
         waiting_reason="",
         waiting_message="",
     )
+
+
+def volume_begun(record: Record, spec: Spec, folder: str) -> Record:
+    """Something may be made of it from here on."""
+    volumes = {**record.volumes, str(spec["name"]): Volume(dict(spec), folder)}
+    return msgspec.structs.replace(record, volumes=volumes)
+
+
+def volume_placed(record: Record, name: str) -> Record:
+    placed = msgspec.structs.replace(record.volume(name), is_placed=True)
+    return msgspec.structs.replace(record, volumes={**record.volumes, name: placed})
+
+
+def volume_removed(record: Record, name: str) -> Record:
+    """Nothing of it is left."""
+    volumes = {each: volume for each, volume in record.volumes.items() if each != name}
+    return msgspec.structs.replace(record, volumes=volumes)
 
 
 def failed(record: Record, reason: str, message: str) -> Record:

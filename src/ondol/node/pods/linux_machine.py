@@ -9,6 +9,7 @@ import contextlib
 import ipaddress
 import shutil
 from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
 from typing import Final
 
 import anyio.to_thread
@@ -18,14 +19,14 @@ from ondol.base import errors, files, log
 from ondol.node import linux
 from ondol.node.images import rootfs
 from ondol.node.network import sandbox
-from ondol.node.pods import container_setup, model, sandbox_setup, staging, storage
+from ondol.node.pods import container_setup, sandbox_setup, staging, storage
 from ondol.node.pods.engines import Engines
 from ondol.node.pods.machine import Created
 from ondol.node.pods.model import Attempt, Record, Spec
 from ondol.node.pods.storage import Usage
 from ondol.node.runtime import cgroups
 from ondol.node.volumes import registry
-from ondol.node.volumes.volume import Inputs, Place
+from ondol.node.volumes.volume import Payload, Place
 
 _MESSAGE_MAX: Final = 4096
 _LOG_TAIL_MAX: Final = 2048
@@ -64,36 +65,24 @@ class LinuxMachine:
 
     # Volumes
 
-    async def prepare_volumes(self, pod: Spec, record: Record, *, is_refresh: bool) -> None:
-        engines = self._engines
-        specs = objects.spec(pod).get("volumes") or ()
-        if not specs:
-            return
-        sources, tokens = await engines.sources.of(pod), await engines.sources.tokens(pod)
-        inputs = Inputs(pod, sources, engines.pod_facts(record), tokens)
-        group, revision = model.fs_group(pod), str(int(engines.clock.now() * 1e6))
-        folders = container_setup.volume_folders(engines, pod)
-        volumes = [(registry.of(spec), Place(folders[str(spec["name"])], group, revision)) for spec in specs]
-        contents = [(volume, place, volume.resolve(inputs)) for volume, place in volumes]
+    async def put_volume(
+        self,
+        pod: Spec,  # noqa: ARG002 - the port's
+        spec: Spec,
+        at: Place,
+        files: Payload,
+        *,
+        is_refresh: bool,
+    ) -> None:
+        volume = registry.of(spec)
+        await anyio.to_thread.run_sync(volume.refresh if is_refresh else volume.place, at, files)
 
-        def put() -> None:
-            for volume, place, content in contents:
-                (volume.refresh if is_refresh else volume.place)(place, content)
-
-        await anyio.to_thread.run_sync(put)
-
-    async def free_volumes(self, pod: Spec) -> None:
-        folders = container_setup.volume_folders(self._engines, pod)
-
-        def remove() -> None:
-            for volume in objects.spec(pod).get("volumes") or ():
-                registry.of(volume).remove(folders[str(volume["name"])])
-
-        await anyio.to_thread.run_sync(remove)
+    async def remove_volume(self, uid: str, spec: Spec, folder: Path) -> None:  # noqa: ARG002 - the port's
+        await anyio.to_thread.run_sync(registry.of(spec).remove, folder)
 
     async def measured(self, pod: Spec, record: Record) -> Usage:
         config, roots = self._engines.config, self._engines.roots
-        return await storage.measured(config.pod_dir(record.uid), roots.root, pod, record)
+        return await storage.measured(config, roots.root, pod, record)
 
     # Containers
 
@@ -106,7 +95,7 @@ class LinuxMachine:
 
     def termination_message(self, pod: Spec, container: Spec, attempt: Attempt) -> str:
         config, uid = self._engines.config, objects.uid(pod)
-        file = container_setup.termination_file(config.pod_dir(uid), container, attempt.number)
+        file = container_setup.termination_file(config, uid, container["name"], attempt.number)
         message = files.tail(file, _MESSAGE_MAX)
         is_failed = attempt.exit is not None and attempt.exit.code != 0
         if not message and container.get("terminationMessagePolicy") == "FallbackToLogsOnError" and is_failed:
@@ -117,7 +106,7 @@ class LinuxMachine:
         return message.decode(errors="replace")
 
     def forget_attempt(self, uid: str, name: str, number: int) -> None:
-        for file in (self._engines.config.pod_dir(uid) / name).glob(f"{number}.*"):
+        for file in self._engines.config.container_dir(uid, name).glob(f"{number}.*"):
             file.unlink()
 
     # Images

@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from ondol.node.pods.model import Attempt, Record, Spec
 from ondol.node.pods.storage import Usage
+from ondol.node.volumes.volume import Payload, Place
 
 
 def container_id(uid: str, name: str, number: int) -> str:
@@ -42,11 +44,11 @@ class Machine(Protocol):
     async def tear_down(self, uid: str) -> None:
         """Give back the sandbox, the address and every mount; files stay."""
 
-    async def prepare_volumes(self, pod: Spec, record: Record, *, is_refresh: bool) -> None:
-        """Make every volume or, for a refresh, bring its files up to date."""
+    async def put_volume(self, pod: Spec, spec: Spec, at: Place, files: Payload, *, is_refresh: bool) -> None:
+        """Make one volume of the pod or, for a refresh, bring its files up to date."""
 
-    async def free_volumes(self, pod: Spec) -> None:
-        """Remove what the volumes of a pod that has ended hold on this machine; its logs stay."""
+    async def remove_volume(self, uid: str, spec: Spec, folder: Path) -> None:
+        """Remove what a volume of a pod that has ended holds on this machine."""
 
     async def create_container(self, pod: Spec, record: Record, name: str, number: int) -> Created:
         """Image, root file system and container. `ImageUnavailable` when the first cannot be had."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from enum import Enum
+from typing import Any, TypeAlias
 
 import msgspec
 
 from ondol.api import objects
+from ondol.node import pod_spec
 from ondol.node.runtime.port import Exit, Handle
 
 Spec = Mapping[str, Any]
@@ -92,6 +94,15 @@ class Container(msgspec.Struct, frozen=True):
         return self.current is not None and self.current.exit is not None and self.current.exit.code == 0
 
 
+class Volume(msgspec.Struct, frozen=True):
+    """A volume that was begun: all it takes to remove it, also where the pod is known no more."""
+
+    spec: dict[str, Any] = {}
+    folder: str = ""
+    """What containers mount."""
+    is_placed: bool = False
+
+
 class Record(msgspec.Struct, frozen=True):
     """All of a pod that must outlive the agent."""
 
@@ -105,6 +116,11 @@ class Record(msgspec.Struct, frozen=True):
     containers: dict[str, Container] = {}
     failed_reason: str = ""
     failed_message: str = ""
+    volumes: dict[str, Volume] = {}
+    """Those that were begun, by name, until they are removed."""
+
+    def volume(self, name: str) -> Volume:
+        return self.volumes.get(name) or Volume()
 
     def container(self, name: str) -> Container:
         return self.containers.get(name) or Container()
@@ -117,6 +133,33 @@ class Record(msgspec.Struct, frozen=True):
         return any(
             c.current is not None and (c.is_running or c.current.is_created) for c in self.containers.values()
         )
+
+
+class PodStep(Enum):
+    """A step of the pod as a whole. No string: containers may have any of these names."""
+
+    SANDBOX = "sandbox"
+    VOLUMES = "volumes"
+    REFRESH = "refresh"
+    TEARDOWN = "teardown"
+    FINISH = "finish"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerStep:
+    """A step of one container: it is created, started or stopped, or one of its runs is noted."""
+
+    container: str
+    part: str = "container"
+
+    def __str__(self) -> str:
+        return f"{self.part} {self.container}"
+
+
+Step: TypeAlias = PodStep | ContainerStep
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,49 +181,17 @@ class Facts:
     is_gate_open: bool = True
     is_proxy_gone: bool = True
     """No proxy still listens in a sandbox the pod had before."""
-    busy: frozenset[str] = frozenset()
-    """Containers being created, started or stopped, `sandbox` and `volumes` while they are made."""
+    busy: frozenset[Step] = frozenset()
+    """The steps that run or wait for their next try."""
     are_volumes_stale: bool = False
     """Something that volumes show has changed since their content was written."""
     unhealthy: Mapping[str, Unhealthy] = field(default_factory=dict)
     """The running containers that are to be restarted, by name."""
 
 
-def init_containers(pod: Spec) -> list[Spec]:
-    return list(objects.spec(pod).get("initContainers") or ())
-
-
-def app_containers(pod: Spec) -> list[Spec]:
-    return list(objects.spec(pod).get("containers") or ())
-
-
-def all_containers(pod: Spec) -> Iterator[Spec]:
-    yield from init_containers(pod)
-    yield from app_containers(pod)
-
-
-def identity(pod: Spec, container: Spec, name: str) -> Any:
-    """A field of the container's security context, else of the pod's."""
-    general = objects.spec(pod).get("securityContext") or {}
-    return (container.get("securityContext") or {}).get(name, general.get(name))
-
-
-def fs_group(pod: Spec) -> int | None:
-    """Whose group the pod's volumes are."""
-    value = (objects.spec(pod).get("securityContext") or {}).get("fsGroup")
-    return None if value is None else int(value)
-
-
-def only_user(pod: Spec) -> int | None:
-    """The `runAsUser` of all its containers, if each has one and all have the same."""
-    users = {identity(pod, container, "runAsUser") for container in all_containers(pod)}
-    (user,) = users if len(users) == 1 else (None,)
-    return None if user is None else int(user)
-
-
 def field_path(pod: Spec, name: str) -> str:
     """Where a container stands in its pod, as events name it."""
-    is_init = any(container["name"] == name for container in init_containers(pod))
+    is_init = any(container["name"] == name for container in pod_spec.init_containers(pod))
     return f"spec.{'initContainers' if is_init else 'containers'}{{{name}}}"
 
 
@@ -194,9 +205,12 @@ def restart_policy(pod: Spec) -> str:
 
 
 def rebooted(record: Record, boot: str, now: float) -> Record:
-    """The record after the machine started anew: sandbox gone, every running container lost."""
+    """The record after the machine started anew: sandbox and mounts gone, every running container lost."""
     lost = {name: _lost(container, now) for name, container in record.containers.items()}
-    return msgspec.structs.replace(record, boot=boot, has_sandbox=False, containers=lost)
+    volumes = {
+        name: msgspec.structs.replace(volume, is_placed=False) for name, volume in record.volumes.items()
+    }
+    return msgspec.structs.replace(record, boot=boot, has_sandbox=False, containers=lost, volumes=volumes)
 
 
 def _lost(container: Container, now: float) -> Container:

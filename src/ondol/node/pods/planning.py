@@ -9,7 +9,8 @@ from typing import Any, Final
 
 from ondol.api import objects, quality
 from ondol.base import quantity
-from ondol.node.pods import env, model
+from ondol.node import pod_spec, value_sources
+from ondol.node.pods import env
 from ondol.node.pods.model import Spec
 from ondol.node.runtime import seccomp
 from ondol.node.runtime import spec as oci
@@ -59,7 +60,7 @@ def unsupported(pod: Spec) -> tuple[list[str], list[str]]:
     refused += registry.unsupported(pod)
     warned += [f"spec.{name}" for name in _NOT_APPLIED if spec.get(name)]
     warned += _security("spec", spec)
-    for container in model.all_containers(pod):
+    for container in pod_spec.all_containers(pod):
         field = f"spec.containers[{container['name']}]"
         refused += [f"{field}.volumeDevices"] if container.get("volumeDevices") else []
         warned += _security(field, container)
@@ -120,29 +121,29 @@ def command(container: Spec, image: Mapping[str, Any], declared: Mapping[str, st
 
 def account(pod: Spec, container: Spec, image: Mapping[str, Any]) -> str:
     """Who the process is: the pod's `runAsUser`, else the image's `User` as it is written there."""
-    uid = model.identity(pod, container, "runAsUser")
+    uid = pod_spec.identity(pod, container, "runAsUser")
     if uid is not None:
         return str(uid)
     user = str(image.get("User") or "")
     name = user.partition(":")[0]
-    if model.identity(pod, container, "runAsNonRoot") and name and not name.isdigit():
+    if pod_spec.identity(pod, container, "runAsNonRoot") and name and not name.isdigit():
         why = f"image has non-numeric user ({name}), cannot verify user is non-root"
-        raise env.ConfigMissing(f"container has runAsNonRoot and {why}")
+        raise value_sources.ConfigMissing(f"container has runAsNonRoot and {why}")
     return user
 
 
 def effective_user(pod: Spec, container: Spec, account: oci.User) -> oci.User:
     """The process' numbers: its account's, with the pod's groups besides those the image gives it."""
     general = objects.spec(pod).get("securityContext") or {}
-    if model.identity(pod, container, "runAsNonRoot") and account.uid == 0:
-        if model.identity(pod, container, "runAsUser") is not None:
-            raise env.ConfigMissing("container's runAsUser breaks non-root policy")
-        raise env.ConfigMissing("container has runAsNonRoot and image will run as root")
-    group = model.identity(pod, container, "runAsGroup")
+    if pod_spec.identity(pod, container, "runAsNonRoot") and account.uid == 0:
+        if pod_spec.identity(pod, container, "runAsUser") is not None:
+            raise value_sources.ConfigMissing("container's runAsUser breaks non-root policy")
+        raise value_sources.ConfigMissing("container has runAsNonRoot and image will run as root")
+    group = pod_spec.identity(pod, container, "runAsGroup")
     own = () if general.get("supplementalGroupsPolicy") == "Strict" else account.groups
     added = [
         *(general.get("supplementalGroups") or ()),
-        *([fs] if (fs := model.fs_group(pod)) is not None else ()),
+        *([fs] if (fs := pod_spec.fs_group(pod)) is not None else ()),
     ]
     groups = tuple(dict.fromkeys([*own, *(int(each) for each in added)]))
     return oci.User(account.uid, account.gid if group is None else int(group), groups)
@@ -214,7 +215,7 @@ def volume_mounts(
     for mount in container.get("volumeMounts") or ():
         sub_path = mount.get("subPath") or env.expand_strictly(mount.get("subPathExpr") or "", declared)
         if mount["name"] not in folders:
-            raise env.ConfigMissing(f'volumeMounts: volume "{mount["name"]}" does not exist')
+            raise value_sources.ConfigMissing(f'volumeMounts: volume "{mount["name"]}" does not exist')
         yield mount, folders[mount["name"]], sub_path
 
 
@@ -238,7 +239,7 @@ def planned(pod: Spec, container: Spec, place: Place) -> oci.Container:
     spec = objects.spec(pod)
     args = command(container, place.image, place.declared)
     if not args:
-        raise env.ConfigMissing("no command specified: neither the container nor its image has one")
+        raise value_sources.ConfigMissing("no command specified: neither the container nor its image has one")
     return oci.Container(
         rootfs=place.rootfs,
         args=args,

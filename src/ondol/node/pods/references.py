@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final
 
-from ondol.api import objects, pod_references
+from ondol.api import objects, pod_references, resources
 from ondol.api.objects import Key, Object
+from ondol.node.volumes.lookup import Reference
 
-Kind: TypeAlias = Literal["ConfigMap", "Secret"]
 _NONE: Final[frozenset[str]] = frozenset()
 
 
@@ -17,9 +17,9 @@ class ReferenceIndex:
     """Pods by uid. What a pod refers to is found once for each spec it has."""
 
     def __init__(self) -> None:
-        self._pods: dict[tuple[Kind, Key], set[str]] = defaultdict(set)
+        self._pods: dict[Reference, set[str]] = defaultdict(set)
         self._specs: dict[str, Mapping[str, Any]] = {}
-        self._references: dict[str, frozenset[tuple[Kind, Key]]] = {}
+        self._references: dict[str, frozenset[Reference]] = {}
 
     def put(self, pod: Object) -> None:
         """Remember the pod as it is now."""
@@ -28,7 +28,7 @@ class ReferenceIndex:
             return
         self.remove(uid)
         names, namespace = pod_references.of(spec), objects.namespace(pod)
-        kinds: dict[Kind, frozenset[str]] = {"ConfigMap": names.config_maps, "Secret": names.secrets}
+        kinds = {resources.CONFIG_MAP: names.config_maps, resources.SECRET: names.secrets}
         references = [(kind, Key(namespace, name)) for kind, named in kinds.items() for name in named]
         self._specs[uid] = spec
         self._references[uid] = frozenset(references)
@@ -42,6 +42,6 @@ class ReferenceIndex:
             if not self._pods[reference]:
                 del self._pods[reference]
 
-    def referring_to(self, kind: Kind, key: Key) -> frozenset[str]:
+    def referring_to(self, reference: Reference) -> frozenset[str]:
         """The uids of the pods that name it, in a volume or in an environment."""
-        return frozenset(self._pods.get((kind, key), _NONE))
+        return frozenset(self._pods.get(reference, _NONE))

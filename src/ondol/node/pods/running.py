@@ -9,7 +9,7 @@ import msgspec
 from anyio.abc import TaskGroup
 
 from ondol.node.pods import hooks, model, probing
-from ondol.node.pods.model import Attempt, Spec
+from ondol.node.pods.model import Attempt, ContainerStep, Spec
 from ondol.node.pods.steps import Steps
 from ondol.node.pods.target import Answer, Target
 from ondol.node.pods.tracked import TrackedPod
@@ -68,9 +68,9 @@ class RunningContainers:
                 tracked.ensure_saved()
             await machine.discard_container(attempt.id)
 
-        await self._steps.until_done(f"exit of {name}", note)
+        await self._steps.until_done(ContainerStep(name, "exit of"), note)
         tracked.log.info("container_ended", container=name, code=ended.code, oom=ended.oom_killed)
-        await self._steps.until_done(f"discard of {name}", discard)
+        await self._steps.until_done(ContainerStep(name, "discard of"), discard)
         self._followed.discard(attempt.id)
         tracked.touch()
 

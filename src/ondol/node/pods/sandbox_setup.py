@@ -43,7 +43,7 @@ async def create(engines: Engines, pod: Spec, *, redirect: bool) -> str:
 
 
 def _write_etc(engines: Engines, pod: Spec, address: str, hostname: str) -> None:
-    folder = engines.config.pod_dir(objects.uid(pod)) / "etc"
+    folder = engines.config.etc_dir(objects.uid(pod))
     folder.mkdir(parents=True, exist_ok=True)
     domain = engines.config.cluster_domain
     host_resolv = (files.read(Path("/etc/resolv.conf")) or b"").decode()

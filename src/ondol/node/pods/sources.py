@@ -1,9 +1,9 @@
-"""What pods refer to: ConfigMaps, Secrets, Services, Namespaces and service account tokens."""
+"""What pods refer to: what volumes are made from, Services, Namespaces and service account tokens."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
 import anyio
@@ -16,9 +16,11 @@ from ondol.base import clock as time
 from ondol.base import errors
 from ondol.base.clock import Clock
 from ondol.client import Client
+from ondol.node import value_sources
 from ondol.node.pods import env
 from ondol.node.pods.model import Spec
 from ondol.node.volumes import registry
+from ondol.node.volumes.lookup import Reference
 from ondol.node.volumes.volume import TokenRequest
 from ondol.sdk.informer import Selection
 
@@ -40,7 +42,7 @@ class Token:
 
 
 class Referenced:
-    """ConfigMaps or Secrets that pods have mounted, each followed by a watch of its own.
+    """Objects of one kind that pods have mounted, ConfigMaps say, each followed by a watch of its own.
 
     A node may read no others, so there is no cache of all of them. What nobody has mounted for a while is let
     go again; one that says that it never changes is read, not followed.
@@ -75,26 +77,49 @@ class Referenced:
         obj = await _ask(self._manager.client, self._resource, key)
         is_fixed = obj is not None and obj.get("immutable") is True
         if follow and not is_fixed and key not in self._followed and self._tasks is not None:
-            self._follow(self._tasks, key, objects.resource_version(obj) if obj is not None else "")
+            self._follow(self._tasks, key)
+        if followed := self._followed.get(key):
+            return self._read(followed, key, obj)
         return obj
 
-    def _follow(self, tasks: TaskGroup, key: Key, version: str) -> None:
-        """Hear of what differs from this version, which was read."""
+    def _read(self, followed: _Followed, key: Key, obj: Object | None) -> Object | None:
+        """The newer of what was answered and what is followed by now; news of the older may be over."""
+        informer, version = followed.informer, objects.resource_version(obj or {})
+        if not informer.synced:
+            followed.answers.append(obj)
+            return obj
+        cached = informer.lister.get(key)
+        is_newer = version.isdigit() and int(version) > informer.revision
+        return obj if is_newer else cached
+
+    def _follow(self, tasks: TaskGroup, key: Key) -> None:
+        """Hear of what differs from what was answered before."""
 
         def changed(old: Object | None, new: Object | None) -> None:
-            if old is None and new is not None and objects.resource_version(new) == version:
-                return
-            for handler in self._handlers:
-                handler(old, new)
+            if followed.informer.synced:
+                self._tell(old, new)
+
+        def synced() -> None:
+            """Nothing was heard of until now: not of a change since an answer, nor of a deletion."""
+            current = followed.informer.lister.get(key)
+            stale = [each for each in followed.answers if _version(each) != _version(current)]
+            if stale:
+                self._tell(stale[0], current)
+            followed.answers.clear()
 
         selection = Selection(self._resource, key.namespace, field_selector=f"metadata.name={key.name}")
         informer = sdk.Informer(
             self._manager.client, selection, clock=self._manager.clock, rng=self._manager.rng
         )
         informer.add_handler(changed)
+        informer.when(lambda: True, synced)
         followed = _Followed(informer, anyio.CancelScope(), self._manager.clock.monotonic())
         self._followed[key] = followed
         tasks.start_soon(_run, followed, self._manager.clock)
+
+    def _tell(self, old: Object | None, new: Object | None) -> None:
+        for handler in self._handlers:
+            handler(old, new)
 
     def keep(self, used: Collection[Key]) -> None:
         """Let go of what has not been used for a while and is not among these keys."""
@@ -112,6 +137,12 @@ class _Followed:
     informer: sdk.Informer
     scope: anyio.CancelScope
     used_at: float
+    answers: list[Object | None] = field(default_factory=list)
+    """What was read before the watch could tell of its changes."""
+
+
+def _version(obj: Object | None) -> str:
+    return objects.resource_version(obj or {})
 
 
 async def _run(followed: _Followed, clock: Clock) -> None:
@@ -131,10 +162,14 @@ class Sources:
     """Reads caches first; what is not there yet is asked for, since caches may lag behind the pod."""
 
     def __init__(self, manager: sdk.Manager, clock: Clock) -> None:
+        self._manager = manager
         self._client: Client = manager.client
         self._clock = clock
-        self.config_maps = Referenced(manager, resources.CONFIG_MAP)
-        self.secrets = Referenced(manager, resources.SECRET)
+        self._tasks: TaskGroup | None = None
+        self._handlers: list[Callable[[Reference], None]] = []
+        self._referenced: dict[Resource, Referenced] = {}
+        self.config_maps = self._of_kind(resources.CONFIG_MAP)
+        self.secrets = self._of_kind(resources.SECRET)
         self.services = manager.informer(resources.SERVICE)
         self.namespaces = manager.informer(resources.NAMESPACE)
         self.endpoint_slices = manager.informer(resources.ENDPOINT_SLICE)
@@ -143,15 +178,38 @@ class Sources:
 
     def start(self, tasks: TaskGroup) -> None:
         """From now on what pods have mounted is followed, in these tasks."""
-        self.config_maps.start(tasks)
-        self.secrets.start(tasks)
+        self._tasks = tasks
+        for referenced in self._referenced.values():
+            referenced.start(tasks)
 
-    async def of(self, pod: Spec) -> env.Sources:
+    def add_handler(self, handler: Callable[[Reference], None]) -> None:
+        """Call `handler` with what has changed, of all that volumes were made from."""
+        self._handlers.append(handler)
+
+    def _of_kind(self, resource: Resource) -> Referenced:
+        if resource in self._referenced:
+            return self._referenced[resource]
+        referenced = self._referenced[resource] = Referenced(self._manager, resource)
+
+        def changed(old: Object | None, new: Object | None) -> None:
+            for handler in self._handlers:
+                handler((resource, objects.key(new or old or {})))
+
+        referenced.add_handler(changed)
+        if self._tasks is not None:
+            referenced.start(self._tasks)
+        return referenced
+
+    async def read(self, resource: Resource, key: Key) -> Object | None:
+        """An object that a volume is made from, None if there is none; followed from now on."""
+        return await self._of_kind(resource).get(key, follow=True)
+
+    async def of(self, pod: Spec) -> value_sources.Sources:
         """Every ConfigMap and Secret the pod refers to; those it mounts are followed."""
         namespace = objects.namespace(pod)
         maps, secrets = pod_references.of(objects.spec(pod))
         mounted = pod_references.of_volumes(objects.spec(pod))
-        return env.Sources(
+        return value_sources.Sources(
             {
                 name: await self.config_maps.get(Key(namespace, name), follow=name in mounted.config_maps)
                 for name in maps
@@ -162,11 +220,10 @@ class Sources:
             },
         )
 
-    def keep(self, pods: Iterable[Spec]) -> None:
-        """Let go of what none of these pods mounts any more."""
-        mounted = [(objects.namespace(pod), pod_references.of_volumes(objects.spec(pod))) for pod in pods]
-        self.config_maps.keep({Key(place, name) for place, named in mounted for name in named.config_maps})
-        self.secrets.keep({Key(place, name) for place, named in mounted for name in named.secrets})
+    def keep(self, references: Collection[Reference]) -> None:
+        """Let go of what is not among these: no volume is made from it any more."""
+        for resource, referenced in self._referenced.items():
+            referenced.keep({key for each, key in references if each == resource})
 
     async def namespace(self, name: str) -> Object | None:
         cached = self.namespaces.lister.get(Key("", name))

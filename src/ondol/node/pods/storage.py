@@ -16,7 +16,8 @@ import anyio.to_thread
 
 from ondol.api import objects
 from ondol.base import quantity
-from ondol.node.pods import model
+from ondol.node import pod_spec
+from ondol.node.config import NodeConfig
 from ondol.node.pods.model import Record, Spec
 
 _RESOURCE: Final = "ephemeral-storage"
@@ -33,7 +34,7 @@ class Usage:
 
 def is_limited(pod: Spec) -> bool:
     """Whether it is worth a look: most pods may hold what the disk gives."""
-    limits = [_limit(container) for container in model.all_containers(pod)]
+    limits = [_limit(container) for container in pod_spec.all_containers(pod)]
     return any(True for _ in _bounded(pod)) or any(limit is not None for limit in limits)
 
 
@@ -42,11 +43,11 @@ def excess(pod: Spec, usage: Usage) -> str:
     for volume, limit in _bounded(pod):
         if usage.volumes.get(volume, 0) > quantity.bytes_of(limit):
             return f'Usage of EmptyDir volume "{volume}" exceeds the limit "{limit}".'
-    limits = {str(c["name"]): _limit(c) for c in model.all_containers(pod)}
+    limits = {str(c["name"]): _limit(c) for c in pod_spec.all_containers(pod)}
     for name, limit in limits.items():
         if limit is not None and usage.containers.get(name, 0) > quantity.bytes_of(limit):
             return f'Container {name} exceeded its local ephemeral storage limit "{limit}".'
-    apps = [limits[str(c["name"])] for c in model.app_containers(pod)]
+    apps = [limits[str(c["name"])] for c in pod_spec.app_containers(pod)]
     if any(limit is None for limit in apps):
         return ""
     total = sum(quantity.bytes_of(limit) for limit in apps if limit is not None)
@@ -72,11 +73,12 @@ def _bounded(pod: Spec) -> Iterator[tuple[str, Any]]:
             yield str(volume["name"]), limit
 
 
-async def measured(folder: Path, roots: Path, pod: Spec, record: Record) -> Usage:
+async def measured(config: NodeConfig, roots: Path, pod: Spec, record: Record) -> Usage:
     """What the pod holds in its own folder and in the writable layers below `roots`."""
-    volumes = {str(v["name"]): [folder / "volumes" / str(v["name"])] for v in _on_disk(pod)}
+    uid = record.uid
+    volumes = {str(v["name"]): [config.volume_dir(uid, str(v["name"]))] for v in _on_disk(pod)}
     containers = {
-        name: [folder / name, roots / container.current.id / "upper"]
+        name: [config.container_dir(uid, name), roots / container.current.id / "upper"]
         for name, container in record.containers.items()
         if container.current is not None
     }

@@ -13,6 +13,8 @@ import msgspec
 from ondol.api import objects
 from ondol.api.objects import Object
 from ondol.base import log
+from ondol.base.signal import Signal
+from ondol.node import pod_spec
 from ondol.node.pods import decide, lifecycle, model
 from ondol.node.pods.host import Host
 from ondol.node.pods.model import Record, Spec
@@ -36,16 +38,14 @@ class TrackedPod:
         self.has_vanished = False
         """The object is gone from the API."""
         self.unhealthy: dict[str, model.Unhealthy] = {}
-        self.news = anyio.Event()
-        """Set at the next piece of news; another one takes its place then."""
-        self.hurry = anyio.Event()
-        """The same for news that no step may sleep over."""
+        self._changed = Signal()
+        self._urgent = Signal()
         self._is_unsaved = False
 
     # The object
 
     def spec_of(self, name: str) -> Spec:
-        return next(c for c in model.all_containers(self.pod) if c["name"] == name)
+        return next(c for c in pod_spec.all_containers(self.pod) if c["name"] == name)
 
     @property
     def is_ending(self) -> bool:
@@ -64,19 +64,27 @@ class TrackedPod:
         self.has_vanished = True
         metadata = {**objects.metadata(self.pod), "deletionGracePeriodSeconds": _VANISHED_GRACE_S}
         self.pod = {**self.pod, "metadata": metadata}
-        self.hurry_up()
+        self.retry_now()
 
     # News
 
+    @property
+    def news(self) -> anyio.Event:
+        """The next piece of news."""
+        return self._changed.next
+
+    @property
+    def retry(self) -> anyio.Event:
+        """The next piece of news that no step waits over for its next try."""
+        return self._urgent.next
+
     def touch(self) -> None:
-        self.news.set()
-        self.news = anyio.Event()
+        self._changed.set()
         self.statuses.changed()
 
-    def hurry_up(self) -> None:
+    def retry_now(self) -> None:
         """Look again, and try every step that waits for its next try."""
-        self.hurry.set()
-        self.hurry = anyio.Event()
+        self._urgent.set()
         self.touch()
 
     def event(

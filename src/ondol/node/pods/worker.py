@@ -15,17 +15,20 @@ from ondol.api import conditions, objects, resources
 from ondol.api.objects import Object
 from ondol.base import errors
 from ondol.contracts import mesh
+from ondol.node import pod_spec
 from ondol.node.pods import decide, lifecycle, model, planning, status, sysctls
 from ondol.node.pods.decide import Action
 from ondol.node.pods.host import Host
 from ondol.node.pods.mesh_gate import MeshGate
-from ondol.node.pods.model import Record
+from ondol.node.pods.model import ContainerStep, PodStep, Record
+from ondol.node.pods.pod_volumes import PodVolumes
 from ondol.node.pods.running import RunningContainers
 from ondol.node.pods.starting import Starting
 from ondol.node.pods.steps import Steps
 from ondol.node.pods.stopping import Stopping
 from ondol.node.pods.tracked import TrackedPod
 from ondol.node.volumes import downward_api
+from ondol.node.volumes.lookup import Reference
 
 
 class PodWorker:
@@ -39,9 +42,8 @@ class PodWorker:
         self._running = RunningContainers(self._tracked, self._steps)
         self._starting = Starting(self._tracked, self._running)
         self._stopping = Stopping(self._tracked, self._gate)
+        self._volumes = PodVolumes(self._tracked)
         self._are_volumes_ready = False
-        self._are_volumes_placed = False
-        """By this agent; what an earlier one placed is placed again, for it may have ended in the middle."""
         self._are_volumes_stale = False
         self._is_done = False
 
@@ -71,7 +73,7 @@ class PodWorker:
         if downward_api.projected_metadata(pod) != downward_api.projected_metadata(tracked.pod):
             self._are_volumes_stale = True
         tracked.pod = pod
-        tracked.hurry_up() if is_deleted else tracked.touch()
+        tracked.retry_now() if is_deleted else tracked.touch()
 
     def vanish(self) -> None:
         """The object was removed from the API: stop everything, without a status to write."""
@@ -85,11 +87,16 @@ class PodWorker:
     def refresh_volumes(self) -> None:
         """Something the pod refers to has changed."""
         self._are_volumes_stale = True
-        self._tracked.hurry_up()
+        self._tracked.retry_now()
+
+    @property
+    def references(self) -> frozenset[Reference]:
+        """The objects that its volumes were made from."""
+        return self._volumes.references
 
     def awaited_images(self) -> set[str]:
         """The images that its containers wait for, each in vain so far."""
-        specs = model.all_containers(self.pod)
+        specs = pod_spec.all_containers(self.pod)
         return {str(spec["image"]) for spec in specs if lifecycle.waits_for_image(self.record, spec)}
 
     def images_arrived(self, images: Collection[str]) -> None:
@@ -112,7 +119,8 @@ class PodWorker:
             tasks.start_soon(tracked.statuses.run, self._status)
             tasks.start_soon(self._gate.warn_if_closed)
             self._refuse_unsupported()
-            self._are_volumes_ready = self._are_volumes_stale = tracked.record.has_sandbox
+            self._are_volumes_ready = tracked.record.has_sandbox and self._volumes.are_placed
+            self._are_volumes_stale = tracked.record.has_sandbox
             self._running.start(tasks)
             if not tracked.record.has_sandbox and conditions.is_true(tracked.pod, mesh.SANDBOX_READY):
                 tracked.statuses.changed()  # what was lost while nobody looked is told before it is made anew
@@ -140,7 +148,7 @@ class PodWorker:
 
     def _next_refresh(self) -> float | None:
         """When a token is to be renewed; nobody waits for one that is being renewed or is tried again."""
-        is_under_way = self._are_volumes_stale or "refresh" in self._steps.busy
+        is_under_way = self._are_volumes_stale or PodStep.REFRESH in self._steps.busy
         return None if is_under_way else self._host.sources.next_refresh(self.pod)
 
     async def _facts(self) -> model.Facts:
@@ -179,7 +187,7 @@ class PodWorker:
             host_ip=self._host.config.host_ip,
             now=self._host.clock.now(),
             previous=tracked.statuses.conditions,
-            is_starting=not self._steps.busy.isdisjoint(c["name"] for c in model.all_containers(tracked.pod)),
+            is_starting=any(isinstance(step, ContainerStep) for step in self._steps.busy),
         )
 
     # Steps
@@ -188,23 +196,26 @@ class PodWorker:
         begin = self._steps.begin
         match action:
             case decide.SetUpSandbox():
-                begin("sandbox", self._set_up_sandbox)
+                begin(PodStep.SANDBOX, self._set_up_sandbox)
             case decide.PrepareVolumes():
-                begin("volumes", self._prepare_volumes)
+                begin(PodStep.VOLUMES, self._prepare_volumes)
             case decide.RefreshVolumes():
-                begin("refresh", self._refresh)
+                begin(PodStep.REFRESH, self._refresh)
             case decide.Create(name):
-                begin(name, lambda: self._starting.create(name))
+                begin(ContainerStep(name), lambda: self._starting.create(name))
             case decide.Start(name):
-                begin(name, lambda: self._starting.start(name))
+                begin(ContainerStep(name), lambda: self._starting.start(name))
             case decide.Stop(name, grace_s, why):
-                begin(name, lambda: self._stopping.stop(name, grace_s, why or f"Stopping container {name}"))
+                begin(
+                    ContainerStep(name),
+                    lambda: self._stopping.stop(name, grace_s, why or f"Stopping container {name}"),
+                )
             case decide.Fail(reason, message):
                 self._tracked.fail(reason, message)
             case decide.TearDown():
-                begin("teardown", self._tear_down)
+                begin(PodStep.TEARDOWN, self._tear_down)
             case decide.Finish():
-                begin("finish", self._finish)
+                begin(PodStep.FINISH, self._finish)
 
     async def _set_up_sandbox(self) -> None:
         tracked = self._tracked
@@ -221,18 +232,15 @@ class PodWorker:
         """What changes from here on, while content is read and written, is for the next one."""
         self._are_volumes_stale = False
         try:
-            await self._host.machine.prepare_volumes(
-                self.pod, self.record, is_refresh=self._are_volumes_placed
-            )
-            self._are_volumes_placed = True
+            await self._volumes.bring_up_to_date()
         except BaseException:
             self._are_volumes_stale = True
             raise
 
     async def _tear_down(self) -> None:
         await self._host.machine.tear_down(self.uid)
-        await self._host.machine.free_volumes(self.pod)
-        self._are_volumes_ready = self._are_volumes_placed = False
+        await self._volumes.remove()
+        self._are_volumes_ready = False
         self._tracked.torn_down()
 
     async def _finish(self) -> None:

@@ -5,22 +5,22 @@ It knows the machine only by its ports, so that a simulation runs it as it is.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator
 from typing import Final
 
 from anyio.abc import TaskGroup
 
 from ondol import sdk
-from ondol.api import objects
+from ondol.api import objects, pods
 from ondol.api.objects import Key, Object
 from ondol.base import log
 from ondol.node import logs
 from ondol.node.pods import admission, decide, lifecycle, model, storage
 from ondol.node.pods.host import Host
 from ondol.node.pods.model import Record
-from ondol.node.pods.references import Kind, ReferenceIndex
+from ondol.node.pods.references import ReferenceIndex
 from ondol.node.pods.worker import PodWorker
+from ondol.node.volumes.lookup import Reference
 
 _WORKER_RETRY_S: Final = 5.0
 
@@ -41,26 +41,33 @@ class PodWorkers:
         return iter(list(self._by_uid.values()))
 
     def named(self, key: Key) -> PodWorker | None:
-        """The worker of the pod with this name; of several, the youngest pod's."""
+        """The worker of the pod that has this name; once it is gone from the API, of the one that had it."""
+        pod = self._informer.lister.get(key)
         workers = [worker for worker in self._by_uid.values() if objects.key(worker.pod) == key]
-        return workers[-1] if workers else None
+        current = [worker for worker in workers if pod is not None and worker.uid == objects.uid(pod)]
+        return next(reversed(current or workers), None)
 
     async def start(self, tasks: TaskGroup) -> None:
         """Match the disk, the runtime and the API: adopt what belongs to a pod, remove what does not."""
         self._tasks = tasks
         host = self._host
-        host.sources.config_maps.add_handler(functools.partial(self._source_changed, "ConfigMap"))
-        host.sources.secrets.add_handler(functools.partial(self._source_changed, "Secret"))
+        host.sources.add_handler(self._source_changed)
         records = {record.uid: self._current(record) for record in host.records.all()}
-        pods = {objects.uid(pod): pod for pod in self._informer.lister.list()}
-        await host.machine.adopt(records, set(pods))
-        for uid, pod in pods.items():
+        before = self._listed()
+        await host.machine.adopt(records, set(before))
+        # Until the handler is there nobody hears of a deletion: from this list on nothing is awaited.
+        current = self._listed()
+        gone = {uid: _remembered(record) for uid, record in records.items()} | before
+        for uid, pod in current.items():
             self._begin(pod, records.get(uid))
-        for uid, record in records.items():
-            if uid not in pods:
-                self._begin(_remembered(record), record)
-                self._by_uid[uid].vanish()
+        for uid, pod in gone.items():
+            if uid not in current:
+                self._begin(pod, records.get(uid), has_vanished=True)
         self._informer.add_handler(self._pod_changed)
+
+    def _listed(self) -> dict[str, Object]:
+        """The pods that the API has now, by uid."""
+        return {objects.uid(pod): pod for pod in self._informer.lister.list()}
 
     def _current(self, record: Record) -> Record:
         """The record as it is true now: nothing runs of what ran before the machine started anew."""
@@ -90,9 +97,10 @@ class PodWorkers:
             if worker is not None:
                 worker.vanish()
 
-    def _source_changed(self, kind: Kind, old: Object | None, new: Object | None) -> None:
-        for uid in self._references.referring_to(kind, objects.key(new or old or {})):
-            if worker := self._by_uid.get(uid):
+    def _source_changed(self, reference: Reference) -> None:
+        named = self._references.referring_to(reference)
+        for worker in self:
+            if worker.uid in named or reference in worker.references:
                 worker.refresh_volumes()
 
     async def images_changed(self) -> None:
@@ -104,12 +112,15 @@ class PodWorkers:
 
     # Workers
 
-    def _begin(self, pod: Object, record: Record | None) -> None:
-        is_over = objects.status(pod).get("phase") in ("Succeeded", "Failed")
-        if self._tasks is None or (is_over and record is None and not objects.is_deleting(pod)):
+    def _begin(self, pod: Object, record: Record | None, *, has_vanished: bool = False) -> None:
+        """`has_vanished`: it is gone from the API, only what is left of it is to be ended."""
+        is_ending = has_vanished or objects.is_deleting(pod)
+        if self._tasks is None or (pods.is_terminal(pod) and record is None and not is_ending):
             return  # it has ended, and nothing of it is here: it must not run a second time
         worker = PodWorker(self._host, pod, _with_api_failure(pod, record))
-        if record is None and not objects.is_deleting(pod):
+        if has_vanished:
+            worker.vanish()
+        elif record is None and not is_ending:
             self._admit(worker)
         self._by_uid[worker.uid] = worker
         self._references.put(pod)
@@ -121,8 +132,8 @@ class PodWorkers:
         A pod that asked for more than there is would otherwise count with the scheduler for as long as it
         likes, and no other pod would find room.
         """
-        pods = [other.pod for other in self._by_uid.values() if not other.is_over]
-        lack = admission.lack(worker.pod, pods, self._host.allocatable)
+        others = [other.pod for other in self._by_uid.values() if not other.is_over]
+        lack = admission.lack(worker.pod, others, self._host.allocatable)
         if lack is not None:
             worker.fail(f"OutOf{lack.resource}", f"Pod was rejected: Node didn't have enough {lack}")
 
@@ -137,20 +148,25 @@ class PodWorkers:
             leaves = [str(leaf) for leaf in _leaves(error)]
             _log.error("pod_worker_failed", pod=str(objects.key(worker.pod)), error=leaves, exc_info=error)
         await self._host.clock.sleep(_WORKER_RETRY_S)
-        record = next((r for r in self._host.records.all() if r.uid == worker.uid), None)
-        self._begin(worker.pod, record)
-        if self._informer.lister.get(objects.key(worker.pod)) is None:
-            self._by_uid[worker.uid].vanish()
+        self._begin_again(worker)
+
+    def _begin_again(self, failed: PodWorker) -> None:
+        """The name may be another pod's by now; and the worker that failed takes nothing of the node."""
+        del self._by_uid[failed.uid]
+        self._references.remove(failed.uid)
+        record = next((r for r in self._host.records.all() if r.uid == failed.uid), None)
+        pod = self._listed().get(failed.uid)
+        self._begin(failed.pod if pod is None else pod, record, has_vanished=pod is None)
 
     # House-keeping
 
-    async def keep_house(self) -> None:
+    async def housekeeping(self) -> None:
         """One turn: logs, storage, records a full disk had no room for, sources nobody uses any more."""
         for worker in self:
             worker.save_again()
             await self._rotate_logs(worker)
             await self._hold_to_its_storage(worker)
-        self._host.sources.keep([worker.pod for worker in self])
+        self._host.sources.keep(frozenset[Reference]().union(*(worker.references for worker in self)))
 
     async def _hold_to_its_storage(self, worker: PodWorker) -> None:
         if not storage.is_limited(worker.pod) or not worker.record.is_any_running:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from ondol.node.pods import env, model
+from ondol.node import pod_spec, value_sources
 from ondol.node.volumes import registry, written
 from ondol.node.volumes.volume import File, Inputs, Kind, Payload, Spec, VolumeFailed
 from ondol.node.volumes.written import WrittenVolume
@@ -22,12 +22,12 @@ def project(source: Spec, inputs: Inputs, *, volume: str, mode: int) -> Payload:
 
 def _value(item: Spec, inputs: Inputs) -> str:
     if "fieldRef" in item:
-        return env.field_value(inputs.pod, item["fieldRef"]["fieldPath"], inputs.facts)
+        return value_sources.field_value(inputs.pod, item["fieldRef"]["fieldPath"], inputs.facts)
     named = item["resourceFieldRef"]["containerName"]
-    container = next((c for c in model.all_containers(inputs.pod) if c["name"] == named), None)
+    container = next((c for c in pod_spec.all_containers(inputs.pod) if c["name"] == named), None)
     if container is None:
         raise VolumeFailed(f"resourceFieldRef names container {named}, which the pod does not have")
-    return env.resource_value(inputs.pod, container, item["resourceFieldRef"], inputs.facts)
+    return value_sources.resource_value(inputs.pod, container, item["resourceFieldRef"], inputs.facts)
 
 
 def projected_metadata(pod: Spec) -> Mapping[str, Any]:
@@ -38,11 +38,15 @@ def projected_metadata(pod: Spec) -> Mapping[str, Any]:
         for item in (source.get("downwardAPI") or {}).get("items") or ()
     ]
     paths = {str((item.get("fieldRef") or {}).get("fieldPath") or "") for item in items}
-    return {path: env.field_value(pod, path, env.PodFacts()) for path in paths if path.startswith(_CHANGING)}
+    return {
+        path: value_sources.field_value(pod, path, value_sources.PodFacts())
+        for path in paths
+        if path.startswith(_CHANGING)
+    }
 
 
 class DownwardApiVolume(WrittenVolume):
-    def resolve(self, inputs: Inputs) -> Payload:
+    def files(self, inputs: Inputs) -> Payload:
         return project(self.source, inputs, volume=self.name, mode=self.mode)
 
 

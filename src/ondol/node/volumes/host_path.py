@@ -5,7 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from ondol.node.volumes.volume import Kind, OwnFolder, Payload, Place, VolumeFailed
+from ondol.node.volumes.volume import (
+    Elsewhere,
+    Inputs,
+    Kind,
+    OwnFolder,
+    Payload,
+    Place,
+    Plan,
+    VolumeFailed,
+)
 
 _CHECKS: Final = {
     "Directory": Path.is_dir,
@@ -17,8 +26,8 @@ _CHECKS: Final = {
 
 
 class HostPathVolume(OwnFolder):
-    def folder(self, own: Path) -> Path:  # noqa: ARG002 - it is elsewhere
-        return Path(self.source["path"])
+    def resolve(self, inputs: Inputs) -> Plan:  # noqa: ARG002 - it is named in the pod
+        return Elsewhere(Path(self.source["path"]))
 
     def place(self, at: Place, files: Payload) -> None:  # noqa: ARG002 - it has none
         path, type_ = at.folder, str(self.source.get("type") or "")

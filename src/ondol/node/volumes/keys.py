@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ondol.node.pods import env
+from ondol.node import value_sources
 from ondol.node.volumes import written
 from ondol.node.volumes.volume import File, Payload, Spec, VolumeFailed
 
@@ -13,7 +13,7 @@ def files(noun: str, name: str, source: Spec, obj: Spec | None, mode: int) -> Pa
         if source.get("optional"):
             return {}
         raise VolumeFailed(f'{noun} "{name}" not found')
-    values = env.decoded(obj)
+    values = value_sources.decoded(obj)
     if not source.get("items"):
         return {key: File(value, mode) for key, value in values.items()}
     chosen: Payload = {}

@@ -18,7 +18,7 @@ class ProjectedVolume(WrittenVolume):
     def unsupported(self) -> list[str]:
         return [key for source in self._sources for key in source if key not in volume_kinds.PROJECTIONS]
 
-    def resolve(self, inputs: Inputs) -> Payload:
+    def files(self, inputs: Inputs) -> Payload:
         files: Payload = {}
         for source in self._sources:
             name = next((name for name in volume_kinds.PROJECTIONS if name in source), None)

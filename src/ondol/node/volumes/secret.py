@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from ondol.api import resources
 from ondol.node.volumes import keys
 from ondol.node.volumes.volume import Inputs, Kind, Payload, Spec
 from ondol.node.volumes.written import WrittenVolume
@@ -11,11 +12,11 @@ from ondol.node.volumes.written import WrittenVolume
 
 def project(source: Spec, inputs: Inputs, *, volume: str, mode: int) -> Payload:  # noqa: ARG001 - the protocol's
     name = source.get("secretName") or source["name"]  # a volume has the one, a projection the other
-    return keys.files("secret", name, source, inputs.sources.secrets.get(name), mode)
+    return keys.files("secret", name, source, inputs.lookup.get(resources.SECRET, name), mode)
 
 
 class SecretVolume(WrittenVolume):
-    def resolve(self, inputs: Inputs) -> Payload:
+    def files(self, inputs: Inputs) -> Payload:
         return project(self.source, inputs, volume=self.name, mode=self.mode)
 
 

@@ -1,4 +1,4 @@
-"""What every kind of volume is to the node: a place for containers, and the files that must be there."""
+"""What every kind of volume is to the node: a plan of what containers find there, and how that is made so."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from ondol.base import errors
-from ondol.node import linux
-from ondol.node.pods import env
+from ondol.node import linux, value_sources
+from ondol.node.volumes.lookup import Lookup
 
 Spec: TypeAlias = Mapping[str, Any]
 
@@ -32,6 +32,30 @@ Payload: TypeAlias = dict[str, File]
 
 
 @dataclass(frozen=True, slots=True)
+class Files:
+    """A folder of the pod's own, in which these files must be; none for one that only offers room."""
+
+    content: Payload = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """The volume is this place of the machine, mounted as it is."""
+
+    folder: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Waits:
+    """There can be none yet; what is waited for, as the pod's event tells it."""
+
+    message: str
+
+
+Plan: TypeAlias = Files | Elsewhere | Waits
+
+
+@dataclass(frozen=True, slots=True)
 class TokenRequest:
     """A service account token that a volume shows."""
 
@@ -43,11 +67,12 @@ class TokenRequest:
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """What the files of a pod's volumes are made from."""
+    """What a pod's volumes are made from."""
 
     pod: Spec
-    sources: env.Sources
-    facts: env.PodFacts
+    lookup: Lookup
+    """ConfigMaps, Secrets, and whatever else a kind of volume leads to."""
+    facts: value_sources.PodFacts
     tokens: Mapping[TokenRequest, str] = field(default_factory=dict)
 
 
@@ -56,7 +81,7 @@ class Place:
     """Where a volume is put, and as whose."""
 
     folder: Path
-    """What `Volume.folder` answered."""
+    """Its folder in the pod's own, or what an `Elsewhere` named."""
     fs_group: int | None
     """The pod's `fsGroup`: whose group the files are."""
     revision: str
@@ -66,9 +91,11 @@ class Place:
 class Volume(Protocol):
     """One volume of one pod. It keeps no state but its part of the spec: the folder is the state.
 
-    The worker calls `resolve`, then `place` until that has succeeded once, then `resolve` and `refresh`
-    whenever something the pod refers to has changed, and `remove` when the pod has ended. A new agent
-    begins with `place` again, so that is idempotent. `place`, `refresh` and `remove` block.
+    The worker calls `resolve` until that waits for nothing, then `place` until that has succeeded once, then
+    `resolve` and `refresh` whenever something that was looked up has changed. Whatever was to be placed is
+    `remove`d when the pod has ended, be it that `place` failed or never came to its end. Where a volume is
+    does not change once it is placed. A new agent begins with `place` again, so that is idempotent. `place`,
+    `refresh` and `remove` block.
     """
 
     @property
@@ -78,13 +105,10 @@ class Volume(Protocol):
     def unsupported(self) -> list[str]:
         """Which parts of this volume's spec the node cannot make, by path below its kind."""
 
-    def folder(self, own: Path) -> Path:
-        """What containers mount: `own`, the volume's folder in the pod's, or a place elsewhere."""
+    def resolve(self, inputs: Inputs) -> Plan:
+        """What containers are to find: files, a place elsewhere, or nothing yet. Pure.
 
-    def resolve(self, inputs: Inputs) -> Payload:
-        """The files that must be there; none for a kind that only offers room. Pure.
-
-        `VolumeFailed` while something they are made from is missing.
+        It lets `lookup.NotRead` pass: it is asked again.
         """
 
     def place(self, at: Place, files: Payload) -> None:
@@ -113,11 +137,8 @@ class OwnFolder:
     def unsupported(self) -> list[str]:
         return []
 
-    def folder(self, own: Path) -> Path:
-        return own
-
-    def resolve(self, inputs: Inputs) -> Payload:  # noqa: ARG002 - the protocol's
-        return {}
+    def resolve(self, inputs: Inputs) -> Plan:  # noqa: ARG002 - the protocol's
+        return Files()
 
     def place(self, at: Place, files: Payload) -> None:
         raise NotImplementedError

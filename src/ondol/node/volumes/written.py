@@ -15,7 +15,18 @@ import shutil
 from pathlib import Path
 from typing import Final, Protocol
 
-from ondol.node.volumes.volume import File, Inputs, OwnFolder, Payload, Place, Spec, VolumeFailed
+from ondol.node.volumes.volume import (
+    File,
+    Files,
+    Inputs,
+    OwnFolder,
+    Payload,
+    Place,
+    Plan,
+    Spec,
+    VolumeFailed,
+    Waits,
+)
 
 _DEFAULT_MODE: Final = 0o644
 
@@ -35,6 +46,16 @@ class WrittenVolume(OwnFolder):
     @property
     def mode(self) -> int:
         return mode(self.source.get("defaultMode"), _DEFAULT_MODE)
+
+    def files(self, inputs: Inputs) -> Payload:
+        """What must be there; `VolumeFailed` while something it is made from is missing. Pure."""
+        raise NotImplementedError
+
+    def resolve(self, inputs: Inputs) -> Plan:
+        try:
+            return Files(self.files(inputs))
+        except VolumeFailed as missing:
+            return Waits(str(missing))
 
     def place(self, at: Place, files: Payload) -> None:
         write(at, files)

@@ -29,7 +29,11 @@ class Counters:
             ("spans_received", "Spans taken in.", counts.spans_received),
             ("spans_refused", "Spans with ids or times that cannot be.", counts.spans_refused),
             ("exports", "Exports taken in.", counts.exports),
-            ("exports_refused", "Exports refused because too many waited.", counts.exports_refused),
+            (
+                "exports_refused",
+                "Exports refused because there were too many at once.",
+                counts.exports_refused,
+            ),
         ):
             yield metrics.counter(f"ondol_observe_{name}_total", documentation, {(): count})
         yield metrics.gauge("ondol_observe_spans", "Spans kept.", {(): self._spans})

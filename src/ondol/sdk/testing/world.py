@@ -54,10 +54,10 @@ class World:
         self._quiet_s = 0.2 if isinstance(self.clock, SystemClock) else 30.0
 
     async def __aenter__(self) -> Self:
-        state = await self._stack.enter_async_context(lifespan(self._app))
-        inner = AsgiTransport(self._app, identity=_ADMIN, state=state)
+        state = await self._stack.enter_async_context(lifespan(self._app, clock=self.clock))
+        inner = AsgiTransport(self._app, clock=self.clock, identity=_ADMIN, state=state)
         self.transport = FaultyTransport(inner, self.faults, clock=self.clock, rng=self.rng)
-        self.client = Client(inner, field_manager="test")
+        self.client = Client(inner, field_manager="test", clock=self.clock)
         self._tasks = await self._stack.enter_async_context(anyio.create_task_group())
         self._tasks.start_soon(self._collect_garbage)
         return self
@@ -75,9 +75,12 @@ class World:
             raise
 
     def manager(self, identity: str = "test-manager") -> Manager:
-        """A manager that reaches the server through the world's faults; not started yet."""
-        client = Client(self.transport, field_manager=identity)
-        return Manager(client, clock=self.clock, rng=self.rng, identity=identity)
+        """A manager that reaches the server through the world's faults; not started yet.
+
+        Who changes a document of its informers, which are shared, gets a `TypeError`.
+        """
+        client = Client(self.transport, field_manager=identity, clock=self.clock)
+        return Manager(client, clock=self.clock, rng=self.rng, identity=identity, frozen=True)
 
     async def start(self, *parts: Manager | Operator[Any]) -> Manager:
         """Run managers; operators are given one manager of their own, which is returned."""

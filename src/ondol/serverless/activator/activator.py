@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import random
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import anyio
@@ -14,9 +14,12 @@ import anyio.abc
 from ondol.api.objects import Key
 from ondol.base import log
 from ondol.base.clock import Clock
+from ondol.base.metrics import Family
 from ondol.serverless.activator import head as heads
 from ondol.serverless.activator import limits as words
+from ondol.serverless.activator import metrics
 from ondol.serverless.activator.limits import Limits
+from ondol.serverless.activator.metrics import Counts, Exchange
 from ondol.serverless.activator.throttler import Endpoint, QueueFull, Throttler, Ticket
 
 if TYPE_CHECKING:
@@ -90,6 +93,10 @@ class Activator:
             if listening.pods is not None:
                 listening.pods.keep(listening.throttler.ready)
 
+    def metrics(self) -> Iterator[Family]:
+        """A collector for a `metrics.Page`."""
+        return metrics.families({key: listening.load for key, listening in self._revisions.items()})
+
     def demand(self, revision: Key) -> int:
         """Requests held or in flight here for the revision."""
         listening = self._revisions.get(revision)
@@ -128,21 +135,34 @@ class Activator:
     async def _forward(
         self, revision: Key, listening: _Listening, client: anyio.abc.SocketStream, received: bytes
     ) -> None:
+        with listening.counts.request(self._clock) as exchange:
+            await self._exchange(revision, listening, client, received, exchange)
+
+    async def _exchange(
+        self,
+        revision: Key,
+        listening: _Listening,
+        client: anyio.abc.SocketStream,
+        received: bytes,
+        exchange: Exchange,
+    ) -> None:
         try:
             waiting = _Waiting(client)
             endpoint, pod = await self.place(
                 revision, listening, waiting.called, lambda at: anyio.connect_tcp(at.host, at.port)
             )
         except QueueFull:
+            exchange.code = 503
             await client.send(heads.answer(503, "Service Unavailable", "too many requests are waiting\n"))
             return
         except TimeoutError:
+            exchange.code = 504
             await client.send(heads.answer(504, "Gateway Timeout", words.REASON))
             return
         try:
             async with pod:
                 await pod.send(received + waiting.early)
-                await _splice(client, pod, listening.limits, self._clock)
+                await _splice(client, pod, listening.limits, self._clock, exchange)
         finally:
             listening.throttler.release(endpoint)
 
@@ -157,7 +177,7 @@ class Activator:
             return
         if listening.pods is None:
             listening.pods = streams.Pods(listening.connections, self._clock)
-        places = _Places(self, revision, listening, listening.pods)
+        places = _Places(self, revision, listening, listening.pods, self._clock)
         await streams.Front(client, places, self._clock).run(received)
 
     # Placing
@@ -172,27 +192,32 @@ class Activator:
         """An endpoint and a connection to it; a pod that just went away is not the request's fault."""
         arrived_s = self._clock.monotonic()
         with self._clock.fail_after(listening.limits.total_s):
-            placed = await self._connect(revision, listening.throttler, wait, connect)
+            placed = await self._connect(revision, listening, wait, connect)
         waited_s = self._clock.monotonic() - arrived_s
+        listening.counts.waited.observe(waited_s)
         self._log.debug("request_handed_over", revision=str(revision), waited_ms=round(waited_s * 1000, 1))
         return placed
 
     async def _connect(
         self,
         revision: Key,
-        throttler: Throttler,
+        listening: _Listening,
         wait: Callable[[Throttler, Ticket], Awaitable[Endpoint]],
         connect: Callable[[Endpoint], Awaitable[Connection]],
     ) -> tuple[Endpoint, Connection]:
         failed: OSError | None = None
+        throttler, counts = listening.throttler, listening.counts
         for attempt in range(_CONNECT_ATTEMPTS):
             endpoint = throttler.try_acquire()
             if isinstance(endpoint, Ticket):
                 self._on_demand(revision)
                 endpoint = await wait(throttler, endpoint)
             try:
-                return endpoint, await connect(endpoint)
+                connection = await connect(endpoint)
+                counts.opened += 1
+                return endpoint, connection
             except OSError as error:
+                counts.failed += 1
                 throttler.release(endpoint)
                 failed = error
                 await self._clock.sleep(_CONNECT_PAUSE_S * (attempt + 1))
@@ -212,12 +237,20 @@ class _Listening:
         self.scope = anyio.CancelScope()
         self.connections: anyio.abc.TaskGroup | None = None
         self.pods: Pods | None = None
+        self.counts = Counts()
+
+    @property
+    def load(self) -> metrics.Load:
+        return metrics.Load(self.throttler.waiting, self.throttler.in_flight, self.counts)
 
 
 class _Places:
     """Implements `streams.Places` for one revision."""
 
-    def __init__(self, activator: Activator, revision: Key, listening: _Listening, pods: Pods) -> None:
+    def __init__(
+        self, activator: Activator, revision: Key, listening: _Listening, pods: Pods, clock: Clock
+    ) -> None:
+        self._clock = clock
         self._activator = activator
         self._revision = revision
         self._listening = listening
@@ -226,6 +259,9 @@ class _Places:
     @property
     def limits(self) -> Limits:
         return self._listening.limits
+
+    def request(self) -> AbstractContextManager[Exchange]:
+        return self._listening.counts.request(self._clock)
 
     @asynccontextmanager
     async def place(self) -> AsyncIterator[Wire]:
@@ -307,7 +343,11 @@ async def _read_head(client: anyio.abc.SocketStream) -> bytes:
 
 
 async def _splice(
-    client: anyio.abc.SocketStream, pod: anyio.abc.SocketStream, limits: Limits, clock: Clock
+    client: anyio.abc.SocketStream,
+    pod: anyio.abc.SocketStream,
+    limits: Limits,
+    clock: Clock,
+    exchange: Exchange,
 ) -> None:
     """Carry bytes both ways until the pod has closed; the client may end its half earlier."""
     begun, answer = False, heads.Answer()
@@ -318,9 +358,11 @@ async def _splice(
                 with clock.fail_after(limits.silence_s(begun=begun)):
                     received = await pod.receive(_CHUNK_BYTES)
                 begun = True
-                await client.send(answer.feed(received))
+                ready, exchange.code = answer.feed(received), answer.code
+                await client.send(ready)
         except TimeoutError:
             if not begun:
+                exchange.code = 504
                 with suppress(*_LOST):
                     await client.send(heads.answer(504, "Gateway Timeout", words.REASON))
         except _LOST:  # the pod has said all, or the client hears no more

@@ -63,6 +63,8 @@ class Answer:
     def __init__(self) -> None:
         self._waiting = b""
         self._is_past_head = False
+        self.code = 0
+        """Its status; 0 before it has one, and for another protocol."""
 
     def feed(self, received: bytes) -> bytes:
         """What can be sent on by now."""
@@ -76,6 +78,8 @@ class Answer:
             is_interim = status[:1] == b"1"
             ready += head if is_interim or not head.endswith(_END) else closing(head)
             self._is_past_head = not is_interim or status == _SWITCHED
+            if self._is_past_head:
+                self.code = int(status) if status.isdigit() else 0
         if self._is_past_head or not self._begins_answer() or len(self._waiting) > HEAD_BYTES_MAX:
             self._is_past_head = True
             ready += self.rest()

@@ -21,6 +21,7 @@ import h2.exceptions
 import h2.settings
 
 from ondol.base import errors
+from ondol.base.signal import Signal
 
 Headers: TypeAlias = Sequence[tuple[bytes, bytes]]
 
@@ -65,17 +66,16 @@ class Inbox:
 
     def __init__(self) -> None:
         self._items: deque[Part | StreamReset] = deque()
-        self._news = anyio.Event()
+        self._arrived = Signal()
 
     def put(self, item: Part | StreamReset) -> None:
         self._items.append(item)
-        self._news.set()
+        self._arrived.set()
 
     async def get(self) -> Part:
         """The next part; `StreamReset` once the stream was given up."""
         while not self._items:
-            self._news = anyio.Event()
-            await self._news.wait()
+            await self._arrived.next.wait()
         item = self._items.popleft()
         if isinstance(item, StreamReset):
             raise item
@@ -114,9 +114,9 @@ class Wire:
         self._h2 = _connection(client=opened is None)
         self._goaways = GoAways(preface=opened is not None)
         self._streams: dict[int, _Stream] = {}
-        self._dirty = anyio.Event()
-        self._flushed = anyio.Event()
-        self._window = anyio.Event()
+        self._dirty = Signal()
+        self._flushed = Signal()
+        self._window = Signal()
         self._queued_bytes = 0
         self._over = False
         self._reading: anyio.CancelScope | None = None
@@ -155,12 +155,11 @@ class Wire:
         try:
             while True:
                 await self._dirty.wait()
-                self._dirty = anyio.Event()
+                self._dirty.clear()
                 while data := self._h2.data_to_send():
                     self._queued_bytes = 0
                     await self._socket.send(data)
                 self._flushed.set()
-                self._flushed = anyio.Event()
         except (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError):
             reading.cancel()
 
@@ -170,9 +169,7 @@ class Wire:
     def _wake(self) -> None:
         """Whoever waits for room or for the socket looks again."""
         self._window.set()
-        self._window = anyio.Event()
         self._flushed.set()
-        self._flushed = anyio.Event()
 
     # Streams
 
@@ -209,7 +206,7 @@ class Wire:
             window, frame = self._h2.local_flow_control_window(stream), self._h2.max_outbound_frame_size
             room = min(window, frame)
             if rest and room <= 0:
-                await self._window.wait()
+                await self._window.next.wait()
                 continue
             piece, rest = rest[: max(room, 0)], rest[max(room, 0) :]
             self._h2.send_data(stream, bytes(piece), end_stream=part.ended and not rest)
@@ -218,7 +215,7 @@ class Wire:
                 return
 
     async def _queue(self, size_bytes: int) -> None:
-        flushed = self._flushed
+        flushed = self._flushed.next
         self._queued_bytes += size_bytes
         self._poke()
         if self._over:
@@ -278,7 +275,6 @@ class Wire:
                 self._wake()
             case h2.events.WindowUpdated() | h2.events.RemoteSettingsChanged():
                 self._window.set()
-                self._window = anyio.Event()
 
     def _begin(self, event: Any) -> None:
         inbox = Inbox()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from contextlib import AbstractAsyncContextManager, suppress
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, suppress
 from typing import Final, Protocol
 
 import anyio
@@ -18,6 +18,7 @@ from ondol.base.clock import Clock
 from ondol.serverless.activator import http2, limits
 from ondol.serverless.activator.http2 import Inbox, Part, StreamReset, Wire
 from ondol.serverless.activator.limits import Limits
+from ondol.serverless.activator.metrics import Exchange
 from ondol.serverless.activator.throttler import Endpoint, QueueFull
 
 _IDLE_MAX: Final = 64
@@ -30,6 +31,10 @@ class Places(Protocol):
 
     @property
     def limits(self) -> Limits: ...
+
+    def request(self) -> AbstractContextManager[Exchange]:
+        """Count one stream as a request, by the code that is set."""
+        ...
 
     def place(self) -> AbstractAsyncContextManager[Wire]:
         """Wait for a connection to a pod with room; `QueueFull` or `TimeoutError` if there is none."""
@@ -108,20 +113,29 @@ class Front:
 
     async def _serve(self, stream: int, inbox: Inbox, scope: anyio.CancelScope) -> None:
         try:
-            with scope:
-                await self._exchange(stream, inbox)
-        except QueueFull:
-            await self._answer(stream, 503, "too many requests are waiting\n")
-        except TimeoutError:
-            await self._answer(stream, 504, limits.REASON)
-        except StreamReset as reset:
-            self._wire.reset(stream, reset.code)
+            with self._places.request() as exchange:
+                await self._serve_counted(stream, inbox, scope, exchange)
         finally:
             self._wire.reset(stream, _NO_ERROR)  # an answer may end before its request
             self._wire.forget(stream)
             del self._scopes[stream]
 
-    async def _exchange(self, stream: int, inbox: Inbox) -> None:
+    async def _serve_counted(
+        self, stream: int, inbox: Inbox, scope: anyio.CancelScope, exchange: Exchange
+    ) -> None:
+        try:
+            with scope:
+                await self._exchange(stream, inbox, exchange)
+        except QueueFull:
+            exchange.code = 503
+            await self._answer(stream, 503, "too many requests are waiting\n")
+        except TimeoutError:
+            exchange.code = 504
+            await self._answer(stream, 504, limits.REASON)
+        except StreamReset as reset:
+            self._wire.reset(stream, reset.code)
+
+    async def _exchange(self, stream: int, inbox: Inbox, exchange: Exchange) -> None:
         request = await inbox.get()
         async with self._places.place() as pod:
             pod_stream, answers = pod.open(request.headers or (), ended=request.ended)
@@ -129,7 +143,7 @@ class Front:
                 async with anyio.create_task_group() as both:
                     if not request.ended:
                         both.start_soon(self._pass_request, stream, inbox, pod, pod_stream)
-                    failure = await self._pass_answer(stream, pod, pod_stream, answers)
+                    failure = await self._pass_answer(stream, pod, pod_stream, answers, exchange)
                     both.cancel_scope.cancel()
             finally:
                 pod.reset(pod_stream, http2.CANCEL)
@@ -146,7 +160,9 @@ class Front:
                 await pod.send(pod_stream, part)
                 self._wire.passed_on(stream, part)
 
-    async def _pass_answer(self, stream: int, pod: Wire, pod_stream: int, answers: Inbox) -> Exception | None:
+    async def _pass_answer(
+        self, stream: int, pod: Wire, pod_stream: int, answers: Inbox, exchange: Exchange
+    ) -> Exception | None:
         """None when the answer was sent to its end; after its beginning it can only be broken off."""
         part, begun = Part(), False
         try:
@@ -154,6 +170,7 @@ class Front:
                 with self._clock.fail_after(self._places.limits.silence_s(begun=begun)):
                     part = await answers.get()
                 begun = True
+                exchange.code = exchange.code or _code(part)
                 await self._wire.send(stream, part)
                 pod.passed_on(pod_stream, part)
         except StreamReset as reset:
@@ -173,3 +190,9 @@ class Front:
         with suppress(StreamReset):
             await self._wire.send(stream, Part(headers))
             await self._wire.send(stream, Part(data=body, ended=True))
+
+
+def _code(part: Part) -> int:
+    """The status that a part of an answer brings; 0 if it brings none, or none that is final."""
+    code = next((int(value) for name, value in part.headers or () if name == b":status"), 0)
+    return code if code >= 200 else 0

@@ -50,7 +50,12 @@ class Throttler:
     @property
     def demand(self) -> int:
         """Requests held plus requests in flight through here."""
-        return len(self._waiting) + sum(self._in_flight.values())
+        return len(self._waiting) + self.in_flight
+
+    @property
+    def in_flight(self) -> int:
+        """Requests at a pod."""
+        return sum(self._in_flight.values())
 
     @property
     def waiting(self) -> int:

@@ -16,7 +16,7 @@ from ondol.base import clock, errors, log
 from ondol.client import PatchType
 from ondol.contracts import cluster, proxy, serving
 from ondol.contracts.serving import HTTP_PORT
-from ondol.sdk import Controller, Manager, Result
+from ondol.sdk import Children, Controller, Manager, Result
 from ondol.serverless.activator.activator import Activator
 from ondol.serverless.activator.limits import Limits
 from ondol.serverless.activator.throttler import Endpoint
@@ -57,6 +57,7 @@ class PodAutoscalerReconciler:
         self._proxy = proxy
         self._defaults = defaults
         self._memories: dict[Key, _Memory] = {}
+        self._children = Children(manager.client, field_manager=FIELD_MANAGER)
         self._log = log.get("autoscaler")
         self._status = Reporter(
             manager,
@@ -95,7 +96,7 @@ class PodAutoscalerReconciler:
                 self._log.debug("proxy_not_answering", error=str(error))
                 continue
             now_s = self._manager.clock.monotonic()
-            for key in busy:
+            for key in [k for k in busy if k in self._memories]:  # it may have been deleted meanwhile
                 self._record(
                     key, counters.get(proxy.revision_cluster(key.name, key.namespace, HTTP_PORT)), now_s
                 )
@@ -114,6 +115,7 @@ class PodAutoscalerReconciler:
         if autoscaler is None or objects.is_deleting(autoscaler):
             self._activator.close(key)
             self._memories.pop(key, None)
+            self._children.forget(key)
             return None
         deployment = self._deployments.lister.get(
             Key(key.namespace, str(objects.spec(autoscaler)["scaleTargetRef"]["name"]))
@@ -223,7 +225,7 @@ class PodAutoscalerReconciler:
         live = self._slices.lister.get(key)
         if live is not None and _same_endpoints(live, desired):
             return
-        await self._manager.client.apply(resources.ENDPOINT_SLICE, desired, field_manager=FIELD_MANAGER)
+        await self._children.of(autoscaler).apply(resources.ENDPOINT_SLICE, desired, live)
 
     async def _scale(self, key: Key, deployment: Object, facts: Facts, plan: Plan) -> None:
         self._log.info(

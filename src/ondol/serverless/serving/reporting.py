@@ -32,7 +32,8 @@ class Reporter:
 
     async def write(self, obj: Object, desired: Mapping[str, Any], *, announce: bool = True) -> None:
         """Replace the status by `desired`; an object that is gone needs none."""
-        written = await self._writer.write(obj, status.whole(objects.status(obj), desired))
+        others: Object = dict.fromkeys(objects.status(obj))
+        written = await self._writer.write(obj, others | dict(desired))
         if written is not None and announce:
             self._announce(obj, desired)
 

@@ -14,7 +14,7 @@ from typing import Any, Final, TypeAlias
 
 from ondol.api import defaults as builtin
 from ondol.api import objects, validation
-from ondol.api.defaults import pods as pod_defaults
+from ondol.api.defaults import workloads as workload_defaults
 from ondol.api.objects import Object
 from ondol.api.schema import causes, typed
 from ondol.api.validation import fields, workloads
@@ -247,7 +247,7 @@ def _deployment(obj: Document) -> Object:
     """The Deployment of the Revision that the template would become."""
     deployment = documents.deployment(documents.revision(obj), progress_deadline_s=1)
     document = typed.of(_DEPLOYMENT).decode(deployment)
-    builtin.apply(_DEPLOYMENT, document, pod_defaults.deployment)
+    builtin.apply(_DEPLOYMENT, document, workload_defaults.deployment)
     return document
 
 

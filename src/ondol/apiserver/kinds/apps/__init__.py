@@ -4,6 +4,18 @@ from __future__ import annotations
 
 from typing import Final
 
-from ondol.apiserver.kinds.apps import deployment, replica_set
+from ondol.apiserver.kinds.apps import (
+    controller_revision,
+    daemon_set,
+    deployment,
+    replica_set,
+    stateful_set,
+)
 
-KINDS: Final = (deployment.KIND, replica_set.KIND)
+KINDS: Final = (
+    controller_revision.KIND,
+    daemon_set.KIND,
+    deployment.KIND,
+    replica_set.KIND,
+    stateful_set.KIND,
+)

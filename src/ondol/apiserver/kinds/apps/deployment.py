@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar, Final
 
 from ondol.api import objects
-from ondol.api.defaults import pods as defaults
+from ondol.api.defaults import workloads as defaults
 from ondol.api.objects import Object
 from ondol.api.patch.fieldset import FieldSet
 from ondol.api.tables import builtin
@@ -22,9 +22,9 @@ class Deployment(Workload):
 
     status_reset: ClassVar[FieldSet] = {"f:spec": {}, "f:metadata": {"f:labels": {}}}
 
-    def wish(self, obj: Object) -> Object:
+    def desired_state(self, obj: Object) -> Object:
         """Its annotations too: those of its ReplicaSets follow them."""
-        return {**super().wish(obj), "annotations": objects.annotations(obj)}
+        return {**super().desired_state(obj), "annotations": objects.annotations(obj)}
 
 
 KIND: Final = Kind(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Final
 
-from ondol.api.defaults import pods as defaults
+from ondol.api.defaults import workloads as defaults
 from ondol.api.objects import Object
 from ondol.api.tables import builtin
 from ondol.api.validation import Rules, workloads

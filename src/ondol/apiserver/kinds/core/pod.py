@@ -8,22 +8,24 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, ClassVar, Final
 
-from ondol.api import facts, objects, quality, volume_kinds
+from ondol.api import facts, objects, pods, quality, volume_kinds
 from ondol.api.defaults import pods as defaults
 from ondol.api.objects import Object
 from ondol.api.patch.fieldset import FieldSet
+from ondol.api.schema import causes
 from ondol.api.tables import pods as table
-from ondol.api.validation import Rules, pods, warnings
-from ondol.apiserver.admission import accounts
+from ondol.api.validation import Rules, pod_parts, warnings
+from ondol.api.validation import pods as validation
+from ondol.apiserver.admission import accounts, priority
 from ondol.apiserver.admission import pods as admission
 from ondol.apiserver.admission.chain import Plugins
 from ondol.apiserver.auth.bootstrap_policy import Access
 from ondol.apiserver.kinds.registration import Kind
 from ondol.apiserver.strategy import Context, Strategy
 from ondol.apiserver.unsupported import Rule, Unsupported
+from ondol.base.errors import Cause
 
 _DEFAULT_GRACE_S: Final = 30
-_OVER: Final = ("Succeeded", "Failed")
 
 
 class Pod(Strategy):
@@ -49,13 +51,18 @@ class Pod(Strategy):
             status["conditions"] = _observed(status["conditions"], before.get("conditions") or ())
         new["status"] = status
 
+    def problems(self, context: Context, new: Object, old: Object | None) -> list[Cause]:
+        if old is not None or not objects.spec(new).get("ephemeralContainers"):
+            return []
+        return [causes.forbidden("spec.ephemeralContainers", "cannot be set on create")]
+
     def warnings(self, new: Object, old: Object | None) -> list[str]:
         """Only of new ones: what changes pods is rarely a person."""
         return warnings.pod(new) if old is None else []
 
     def grace_period_s(self, obj: Object, requested_s: int | None) -> int | None:
         """Nobody runs a pod that was not bound or is over: it goes at once."""
-        if not objects.spec(obj).get("nodeName") or objects.status(obj).get("phase") in _OVER:
+        if not objects.spec(obj).get("nodeName") or pods.is_terminal(obj):
             return 0
         if requested_s is not None:
             return requested_s
@@ -140,9 +147,13 @@ KIND: Final = Kind(
     "Pod",
     strategy=Pod(),
     default=defaults.pod,
-    rules=Rules(pods.pod, pods.pod_update),
+    rules=Rules(
+        validation.pod,
+        validation.pod_update,
+        parts={"ephemeralcontainers": pod_parts.ephemeral_containers, "resize": pod_parts.resize},
+    ),
     layout=table.LAYOUT,
     unsupported=Unsupported(UNSUPPORTED),
-    plugins=Plugins(mutating=(accounts.admit, admission.admit)),
+    plugins=Plugins(mutating=(accounts.admit, admission.admit, priority.admit_pod)),
     access=Access(view=("pods", "pods/status", "pods/log"), edit=("pods",)),
 )

@@ -6,12 +6,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from ondol.api import objects, progress, resources
+from ondol.api import objects, pods, progress, resources
 from ondol.api.objects import Key, Object
 from ondol.base import errors
-from ondol.controllers.workloads import claims, pods
+from ondol.controllers.workloads import claims
 from ondol.controllers.workloads.deployment import replica_sets, rollout, rollout_status
-from ondol.controllers.workloads.deployment.rollout_status import Happening
+from ondol.controllers.workloads.deployment.rollout_status import ConditionState
 from ondol.controllers.workloads.podcontrol import is_terminating
 from ondol.sdk import Controller, Manager, Result, children, controller_key
 from ondol.sdk.status import Writer
@@ -25,7 +25,7 @@ class _Creation:
 
     new: Object | None = None
     """None if it cannot be made now."""
-    happening: Happening | None = None
+    progressing: ConditionState | None = None
     collisions: int | None = None
     """The new `collisionCount`, if another object has the name."""
 
@@ -104,18 +104,18 @@ class Reconciler:
             return await self._report(deployment, new, olds)
         if new is None:
             creation = await self._create(deployment, olds, terms)
-            new, happening = creation.new, creation.happening
+            new, progressing = creation.new, creation.progressing
             if new is None:
                 return await self._report(deployment, None, olds, collisions=creation.collisions)
         else:
             new = await self._bring_up_to_date(deployment, new, olds)
-            happening = _existing_set_happening(deployment, new)
+            progressing = _existing_set_state(deployment, new)
         await self._note_revision(deployment, new)
         sizes = rollout.rolling(terms, replica_sets.view(new), [replica_sets.view(old) for old in olds])
         new, olds = await self._resize(deployment, new, olds, sizes)
         if not sizes and progress.is_rolled_out(deployment):
             await self._clean_up(deployment, olds)
-        return await self._report(deployment, new, olds, happening=happening)
+        return await self._report(deployment, new, olds, progressing=progressing)
 
     async def _create(self, deployment: Object, olds: Sequence[Object], terms: rollout.Terms) -> _Creation:
         """Create the new set; a failure is reported, and raised."""
@@ -133,7 +133,7 @@ class Reconciler:
             message = f'Failed to create new replica set "{name}": {error.message}'
             self._event(deployment, message, reason="ReplicaSetCreateError", warning=True)
             failed = rollout_status.not_created(message)
-            await self._report(deployment, None, list(olds), happening=failed)
+            await self._report(deployment, None, list(olds), progressing=failed)
             raise
         if size := replica_sets.replicas(created):
             self._event(deployment, f"Scaled up replica set {name} from 0 to {size}")
@@ -209,14 +209,14 @@ class Reconciler:
         new: Object | None,
         olds: Sequence[Object],
         *,
-        happening: rollout_status.Happening | None = None,
+        progressing: rollout_status.ConditionState | None = None,
         rolling_out: bool = True,
         collisions: int | None = None,
     ) -> Result | None:
         now = self._manager.clock.now()
         sets = [*([new] if new else []), *olds]
         desired = rollout_status.status(
-            deployment, new, sets, happening=happening, rolling_out=rolling_out, now=now
+            deployment, new, sets, progressing=progressing, rolling_out=rolling_out, now=now
         )
         if collisions is not None:
             desired["collisionCount"] = collisions
@@ -230,7 +230,7 @@ class Reconciler:
         self._manager.recorder.event(deployment, kind, reason, message, component=COMPONENT)
 
 
-def _existing_set_happening(deployment: Object, new: Object) -> rollout_status.Happening | None:
+def _existing_set_state(deployment: Object, new: Object) -> rollout_status.ConditionState | None:
     """An existing set (after an undo, say) is reported where the Deployment has no such condition yet."""
     listed = objects.status(deployment).get("conditions") or ()
     is_reported = any(condition.get("type") == rollout_status.PROGRESSING for condition in listed)

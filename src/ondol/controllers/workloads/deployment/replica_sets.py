@@ -7,10 +7,9 @@ from typing import Any, Final
 
 import msgspec
 
-from ondol.api import objects
+from ondol.api import objects, pods
 from ondol.api.objects import Object
 from ondol.base import names
-from ondol.controllers.workloads import pods
 from ondol.controllers.workloads.deployment import rollout
 
 HASH_LABEL: Final = "pod-template-hash"

@@ -6,10 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from ondol.api import conditions, objects, progress
+from ondol.api import conditions, objects, pods, progress
 from ondol.api.objects import Object
 from ondol.base import clock
-from ondol.controllers.workloads import pods
 from ondol.controllers.workloads.deployment import rollout
 
 PROGRESSING: Final = "Progressing"
@@ -25,24 +24,24 @@ _AFTER_DEADLINE_S: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Happening:
-    """What a condition says of something that happened: its status, reason and message."""
+class ConditionState:
+    """What a condition says: its status, reason and message."""
 
     status: str
     reason: str
     message: str
 
 
-def new_set_created(name: str) -> Happening:
-    return Happening("True", "NewReplicaSetCreated", f'Created new replica set "{name}"')
+def new_set_created(name: str) -> ConditionState:
+    return ConditionState("True", "NewReplicaSetCreated", f'Created new replica set "{name}"')
 
 
-def existing_set(name: str) -> Happening:
-    return Happening("True", "FoundNewReplicaSet", f'Found new replica set "{name}"')
+def existing_set(name: str) -> ConditionState:
+    return ConditionState("True", "FoundNewReplicaSet", f'Found new replica set "{name}"')
 
 
-def not_created(message: str) -> Happening:
-    return Happening("False", "ReplicaSetCreateError", message)
+def not_created(message: str) -> ConditionState:
+    return ConditionState("False", "ReplicaSetCreateError", message)
 
 
 def deadline_s(deployment: Mapping[str, Any]) -> int | None:
@@ -73,20 +72,21 @@ def status(
     new: Object | None,
     replica_sets: Sequence[Object],
     *,
-    happening: Happening | None = None,
+    progressing: ConditionState | None = None,
     rolling_out: bool = True,
     now: float,
 ) -> Object:
     """All fields this controller owns, None where Kubernetes leaves one out.
 
+    `progressing` is what has just become of the rollout, for the Progressing condition.
     Without `rolling_out` (paused, or only scaled) the Progressing condition is left as it is.
     """
     counted = counts(deployment, new, replica_sets)
     listed = [dict(condition) for condition in conditions.of(deployment)]
     if deadline_s(deployment) is not None:
         listed = _paused(deployment, listed, now)
-        if happening is not None:
-            listed = _put(listed, PROGRESSING, happening, now)
+        if progressing is not None:
+            listed = _put(listed, PROGRESSING, progressing, now)
     listed = _availability(deployment, listed, counted["availableReplicas"], now)
     if rolling_out:
         listed = _progress(deployment, listed, new, counted, now)
@@ -104,20 +104,20 @@ def _paused(deployment: Object, listed: list[Object], now: float) -> list[Object
     if reason == TIMED_OUT:
         return listed
     if objects.spec(deployment).get("paused") and reason != PAUSED:
-        return _put(listed, PROGRESSING, Happening("Unknown", PAUSED, "Deployment is paused"), now)
+        return _put(listed, PROGRESSING, ConditionState("Unknown", PAUSED, "Deployment is paused"), now)
     if not objects.spec(deployment).get("paused") and reason == PAUSED:
-        resumed = Happening("Unknown", "DeploymentResumed", "Deployment is resumed")
+        resumed = ConditionState("Unknown", "DeploymentResumed", "Deployment is resumed")
         return _put(listed, PROGRESSING, resumed, now)
     return listed
 
 
 def _availability(deployment: Object, listed: list[Object], available: int, now: float) -> list[Object]:
     if available >= rollout.terms(deployment).min_available:
-        happening = Happening("True", "MinimumReplicasAvailable", "Deployment has minimum availability.")
+        state = ConditionState("True", "MinimumReplicasAvailable", "Deployment has minimum availability.")
     else:
         message = "Deployment does not have minimum availability."
-        happening = Happening("False", "MinimumReplicasUnavailable", message)
-    return _put(listed, AVAILABLE, happening, now)
+        state = ConditionState("False", "MinimumReplicasUnavailable", message)
+    return _put(listed, AVAILABLE, state, now)
 
 
 def _progress(
@@ -131,12 +131,12 @@ def _progress(
         return listed
     subject = f'ReplicaSet "{objects.name(new)}"' if new else f'Deployment "{objects.name(deployment)}"'
     if progress.is_rolled_out({**deployment, "status": counted}):
-        done = Happening("True", NEW_AVAILABLE, f"{subject} has successfully progressed.")
+        done = ConditionState("True", NEW_AVAILABLE, f"{subject} has successfully progressed.")
         return _put(listed, PROGRESSING, done, now)
     if _is_progressing(objects.status(deployment), counted):
         return _progressed(listed, f"{subject} is progressing.", now)
     if has_timed_out(deployment, current, now):
-        stuck = Happening("False", TIMED_OUT, f"{subject} has timed out progressing.")
+        stuck = ConditionState("False", TIMED_OUT, f"{subject} has timed out progressing.")
         return _put(listed, PROGRESSING, stuck, now)
     return listed
 
@@ -145,8 +145,8 @@ def _progressed(listed: list[Object], message: str, now: float) -> list[Object]:
     """Each step forward renews the update time, from which the deadline counts."""
     current = conditions.find(listed, PROGRESSING)
     since = current.get("lastTransitionTime") if current and current.get("status") == "True" else None
-    happening = Happening("True", "ReplicaSetUpdated", message)
-    renewed = _put(conditions.remove(listed, PROGRESSING), PROGRESSING, happening, now)
+    state = ConditionState("True", "ReplicaSetUpdated", message)
+    renewed = _put(conditions.remove(listed, PROGRESSING), PROGRESSING, state, now)
     if since:
         renewed[-1]["lastTransitionTime"] = since
     return renewed
@@ -198,24 +198,24 @@ def check_again_s(deployment: Object, written: Mapping[str, Any], now: float) ->
     return max(0.0, since + limit - now) + _AFTER_DEADLINE_S
 
 
-def _put(listed: list[Object], type: str, happening: Happening, now: float) -> list[Object]:
+def _put(listed: list[Object], type: str, state: ConditionState, now: float) -> list[Object]:
     """Write one condition at the end; nothing moves when status and reason are what they were."""
     current = conditions.find(listed, type)
     if current is not None and _outcome(current) == (
-        happening.status,
-        happening.reason,
+        state.status,
+        state.reason,
     ):
         return listed
     stamp = clock.rfc3339(now)
-    unturned = current is not None and current.get("status") == happening.status
+    unturned = current is not None and current.get("status") == state.status
     since = current.get("lastTransitionTime") if current and unturned else None
     written = {
         "type": type,
-        "status": happening.status,
+        "status": state.status,
         "lastUpdateTime": stamp,
         "lastTransitionTime": since or stamp,
-        "reason": happening.reason,
-        "message": happening.message,
+        "reason": state.reason,
+        "message": state.message,
     }
     return [*conditions.remove(listed, type), written]
 

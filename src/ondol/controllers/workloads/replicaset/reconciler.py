@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from ondol.api import objects, resources
+from ondol.api import objects, pods, resources
 from ondol.api.objects import Key, Object
 from ondol.base import errors
-from ondol.controllers.workloads import claims, pods
+from ondol.controllers.workloads import claims
 from ondol.controllers.workloads.podcontrol import BURST, PodControl, pod_from_template
 from ondol.controllers.workloads.replicaset import replica_status, sizing
 from ondol.sdk import Controller, Manager, Result

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from ondol.api import conditions, labels, objects
+from ondol.api import conditions, labels, objects, pods
 from ondol.api.objects import Object
-from ondol.controllers.workloads import pods
 
 FAILURE: Final = "ReplicaFailure"
 

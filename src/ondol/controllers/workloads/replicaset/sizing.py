@@ -6,9 +6,8 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from ondol.api import objects
+from ondol.api import objects, pods
 from ondol.api.objects import Object
-from ondol.controllers.workloads import pods
 
 DELETION_COST: Final = "controller.kubernetes.io/pod-deletion-cost"
 _WAIT_S_MAX: Final = 300.0

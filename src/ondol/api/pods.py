@@ -1,7 +1,7 @@
-"""What controllers ask about a pod: is it alive, ready, available, and whose is it.
+"""What is asked about a pod: is it alive, ready, available, and whose is it.
 
-Pure facts read from the document, in the words of Kubernetes' `podutil`; used by the workload
-controllers, endpoints and the scheduler.
+Pure facts read from the document, in the words of Kubernetes' `podutil`; used by whoever looks at pods:
+controllers, the node, the mesh, the API server.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from ondol.api import conditions, objects
 from ondol.api.objects import Object
-from ondol.base import clock
+from ondol.base import timestamps
 
 BY_NODE: Final = "node"
 """Index of pods by the node they are bound to; unbound ones are under the empty name."""
@@ -69,7 +69,7 @@ def restarts(pod: Mapping[str, Any]) -> int:
 
 def moment(text: str | None) -> float | None:
     """Seconds since the epoch of an API time, if there is one."""
-    return clock.parse_rfc3339(text) if text else None
+    return timestamps.parse_rfc3339(text) if text else None
 
 
 def created_at(obj: Mapping[str, Any]) -> float:

@@ -1,0 +1,146 @@
+"""Schedules of CronJobs: `*/5 * * * *`, `@hourly`, `@every 90m`. Pure.
+
+What Kubernetes takes (robfig/cron's standard parser), with its messages: five fields, names of months and
+weekdays, ranges and steps, and descriptors. A weekday is 0 (Sunday) to 6.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from ondol.base import durations
+
+_MONTHS: Final = "jan feb mar apr may jun jul aug sep oct nov dec"
+_WEEKDAYS: Final = "sun mon tue wed thu fri sat"
+_DESCRIPTORS: Final = {
+    "@yearly": "0 0 1 1 *",
+    "@annually": "0 0 1 1 *",
+    "@monthly": "0 0 1 * *",
+    "@weekly": "0 0 * * 0",
+    "@daily": "0 0 * * *",
+    "@midnight": "0 0 * * *",
+    "@hourly": "0 * * * *",
+}
+_EVERY: Final = "@every "
+_SECOND_NS: Final = 10**9
+_NUMBER: Final = re.compile(r"[+-]?\d+")
+
+
+@dataclass(frozen=True, slots=True)
+class _Bounds:
+    """What one field may hold."""
+
+    least: int
+    most: int
+    names: Mapping[str, int] = field(default_factory=dict)
+
+
+_FIELDS: Final = (
+    _Bounds(0, 59),
+    _Bounds(0, 23),
+    _Bounds(1, 31),
+    _Bounds(1, 12, {name: number for number, name in enumerate(_MONTHS.split(), 1)}),
+    _Bounds(0, 6, {name: number for number, name in enumerate(_WEEKDAYS.split())}),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """The minutes that match: or, if `every_s` is set, that many seconds after the last time."""
+
+    minutes: frozenset[int] = frozenset()
+    hours: frozenset[int] = frozenset()
+    days: frozenset[int] = frozenset()
+    months: frozenset[int] = frozenset()
+    weekdays: frozenset[int] = frozenset()
+    any_day: bool = True
+    """Whether the day of the month was `*`: then the weekday alone decides."""
+    any_weekday: bool = True
+    every_s: int = 0
+
+
+def parse(text: str) -> Schedule:
+    """`ValueError` with the parser's own reason if it is no schedule; a time zone in it is passed over."""
+    if not text:
+        raise ValueError("empty spec string")
+    if text.startswith(("TZ=", "CRON_TZ=")):
+        text = text.partition(" ")[2].strip()
+    if text.startswith("@"):
+        return _described(text)
+    parts = text.split()
+    if len(parts) != len(_FIELDS):
+        raise ValueError(f"expected exactly 5 fields, found {len(parts)}: [{' '.join(parts)}]")
+    minutes, hours, days, months, weekdays = (
+        _field(part, bounds) for part, bounds in zip(parts, _FIELDS, strict=True)
+    )
+    return Schedule(minutes, hours, days, months, weekdays, _is_any(parts[2]), _is_any(parts[4]))
+
+
+def _described(text: str) -> Schedule:
+    if text in _DESCRIPTORS:
+        return parse(_DESCRIPTORS[text])
+    if not text.startswith(_EVERY):
+        raise ValueError(f"unrecognized descriptor: {text}")
+    written = text.removeprefix(_EVERY)
+    try:
+        seconds = int(durations.nanoseconds(written) // _SECOND_NS)
+    except ValueError as error:
+        why = f'time: invalid duration "{written}"'
+        raise ValueError(f"failed to parse duration {text}: {why}") from error
+    return Schedule(every_s=max(1, seconds))
+
+
+def _is_any(text: str) -> bool:
+    """Whether a field asks for everything, as the parser marks it: a star or `?` without a step."""
+    return any(part in ("*", "?", "*/1", "?/1") for part in text.split(","))
+
+
+def _field(text: str, bounds: _Bounds) -> frozenset[int]:
+    parts = [part for part in text.split(",") if part]
+    return frozenset(number for part in parts for number in _range(part, bounds))
+
+
+def _range(text: str, bounds: _Bounds) -> range:
+    written, *steps = text.split("/")
+    ends = written.split("-")
+    if ends[0] in ("*", "?"):
+        start, end = bounds.least, bounds.most
+    elif len(ends) > 2:
+        raise ValueError(f"too many hyphens: {text}")
+    else:
+        start, end = _number(ends[0], bounds), _number(ends[-1], bounds)
+    if len(steps) > 1:
+        raise ValueError(f"too many slashes: {text}")
+    step = _whole(steps[0]) if steps else 1
+    if steps and len(ends) == 1:
+        end = bounds.most
+    _check(text, bounds, start, end, step)
+    return range(start, end + 1, step)
+
+
+def _check(text: str, bounds: _Bounds, start: int, end: int, step: int) -> None:
+    if start < bounds.least:
+        raise ValueError(f"beginning of range ({start}) below minimum ({bounds.least}): {text}")
+    if end > bounds.most:
+        raise ValueError(f"end of range ({end}) above maximum ({bounds.most}): {text}")
+    if start > end:
+        raise ValueError(f"beginning of range ({start}) beyond end of range ({end}): {text}")
+    if step == 0:
+        raise ValueError(f"step of range should be a positive number: {text}")
+
+
+def _number(text: str, bounds: _Bounds) -> int:
+    named = bounds.names.get(text.lower())
+    return _whole(text) if named is None else named
+
+
+def _whole(text: str) -> int:
+    if not _NUMBER.fullmatch(text):
+        raise ValueError(f'failed to parse int from {text}: strconv.Atoi: parsing "{text}": invalid syntax')
+    number = int(text)
+    if number < 0:
+        raise ValueError(f"negative number ({number}) not allowed: {text}")
+    return number

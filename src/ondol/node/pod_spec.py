@@ -1,0 +1,42 @@
+"""What a pod's document says of its containers, their users and group, for every room of the node. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeAlias
+
+from ondol.api import objects
+
+Spec: TypeAlias = Mapping[str, Any]
+
+
+def init_containers(pod: Spec) -> list[Spec]:
+    return list(objects.spec(pod).get("initContainers") or ())
+
+
+def app_containers(pod: Spec) -> list[Spec]:
+    return list(objects.spec(pod).get("containers") or ())
+
+
+def all_containers(pod: Spec) -> Iterator[Spec]:
+    yield from init_containers(pod)
+    yield from app_containers(pod)
+
+
+def identity(pod: Spec, container: Spec, name: str) -> Any:
+    """A field of the container's security context, else of the pod's."""
+    general = objects.spec(pod).get("securityContext") or {}
+    return (container.get("securityContext") or {}).get(name, general.get(name))
+
+
+def fs_group(pod: Spec) -> int | None:
+    """Whose group the pod's volumes are."""
+    value = (objects.spec(pod).get("securityContext") or {}).get("fsGroup")
+    return None if value is None else int(value)
+
+
+def only_user(pod: Spec) -> int | None:
+    """The `runAsUser` of all its containers, if each has one and all have the same."""
+    users = {identity(pod, container, "runAsUser") for container in all_containers(pod)}
+    (user,) = users if len(users) == 1 else (None,)
+    return None if user is None else int(user)
