@@ -16,7 +16,7 @@ from ondol.api.cel.frames import COST, LIMIT, Frame, Run
 from ondol.api.cel.functions import Overload
 from ondol.api.cel.nodes import Call, Node
 from ondol.api.cel.optionals import optional_field
-from ondol.api.cel.types import Type
+from ondol.api.cel.types import Read, Type, field_of
 from ondol.api.cel.values import Optional
 from ondol.base import regexp
 from ondol.base.errors import TooLarge
@@ -110,11 +110,18 @@ _PYTHON: Final[dict[str, type]] = {
 }
 
 
+_SCALAR_KINDS: Final = frozenset(
+    ("bool", "int", "uint", "double", "string", "bytes", "duration", "timestamp")
+)
+
+
 def _is_of(declared: Type, value: Any) -> bool:
     """Whether a value can be passed where the type is declared."""
     if declared.kind in ("dyn", "param"):
         return True
     expected = _PYTHON.get(declared.kind)
+    if declared.kind == "list" and type(value) is list and value and declared.params[0].kind in _SCALAR_KINDS:
+        return _is_of(declared.params[0], value[0])
     if expected is not None:
         return type(value) is expected
     return values.type_of(value).name == declared.name
@@ -164,6 +171,7 @@ def _other_side(outcome: Any, deciding: bool, error: EvaluationError) -> bool:
 
 def _conditional(compiler: Compiler, node: Call) -> Run:
     test, positive, negative = (compiler.compile(arg) for arg in node.args)
+    positive, negative = _branch(node.args[1], positive), _branch(node.args[2], negative)
 
     def run(frame: Frame) -> Any:
         outcome = test(frame)
@@ -174,6 +182,24 @@ def _conditional(compiler: Compiler, node: Call) -> Run:
         raise NoSuchOverload
 
     return run
+
+
+def _branch(node: Node, run: Run) -> Run:
+    """A branch that is a variable or a chain from one: its first step is free."""
+    if not _is_chain(node):
+        return run
+
+    def cheaper(frame: Frame) -> Any:
+        frame[COST] -= 1
+        return run(frame)
+
+    return cheaper
+
+
+def _is_chain(node: Node) -> bool:
+    if isinstance(node, nodes.Ident):
+        return node.constant is None
+    return (isinstance(node, nodes.Select) and not node.test_only) or _indexes(node)
 
 
 def _not(compiler: Compiler, node: Call) -> Run:
@@ -218,8 +244,9 @@ def _sized(left: Run, right: Run, compare: Callable[[Any, Any], Any]) -> Run:
     """An operator that costs by the smaller of its operands."""
 
     def run(frame: Frame) -> Any:
+        frame[COST] += 1  # an operand that fails is compared as well
         one, other = left(frame), right(frame)
-        frame[COST] += tenth(min(values.cost_size(one), values.cost_size(other)))
+        frame[COST] += tenth(min(values.cost_size(one), values.cost_size(other))) - 1
         if frame[COST] > frame[LIMIT]:
             raise CostExceeded
         return compare(one, other)
@@ -353,6 +380,8 @@ def _membership(element: Run, choices: list[Any]) -> Run:
 def _index(compiler: Compiler, node: Call) -> Run:
     container, place = compiler.compile(node.args[0]), compiler.compile(node.args[1])
     cost = 1 if isinstance(node.args[0], nodes.Ident | nodes.Select) or _indexes(node.args[0]) else 2
+    if _is_chain(node.args[1]):
+        cost -= 1  # an index that is a variable is part of the chain
     at = operators.index if node.function == nodes.INDEX else operators.optional_index
 
     def run(frame: Frame) -> Any:
@@ -369,16 +398,18 @@ def _indexes(node: Node) -> bool:
 
 def _optional_select(compiler: Compiler, node: Call) -> Run:
     operand, name = compiler.compile(node.args[0]), node.args[1]
-    key, read = str(name.value if isinstance(name, nodes.Literal) else ""), None
+    key = str(name.value if isinstance(name, nodes.Literal) else "")
+    read: Read | None = None
     declared = node.args[0].type
     if declared.kind == "opaque" and declared.params:
         declared = declared.params[0]
-    if declared.kind == "object" and declared.fields is not None:
-        key, read = declared.fields[key].key, declared.fields[key].type.read
+    field = field_of(declared, key) if declared.kind == "object" else None
+    if field is not None:
+        key, read = field.key, field.type.read
 
     def run(frame: Frame) -> Any:
-        frame[COST] += 1
         selected = optional_field(operand(frame), key)
+        frame[COST] += selected.has_value
         if read is None or not selected.has_value or selected.value is None:
             return selected
         return Optional(read(selected.value))

@@ -125,7 +125,7 @@ class _Checker:
         if target.kind == "map":
             result = target.params[1]
         elif target.kind == "object" and target.fields is not None:
-            field = target.fields.get(name)
+            field = t.field_of(target, name)
             if field is None:
                 return self._issue(node.offset, f"undefined field '{name}'")
             result = field.type
@@ -180,7 +180,8 @@ class _Checker:
                 result = t.DYN
         node.overloads = tuple(fitting)
         if result is not None:
-            return result
+            # What is added to a list without an order makes a list without an order.
+            return args[0] if node.function == "_+_" and args[0].list_type else result
         return self._no_overload(node, function.name, args)
 
     def _fit(self, candidate: Overload, args: tuple[Type, ...]) -> Type | None:
@@ -201,12 +202,13 @@ class _Checker:
         message = f"found no matching overload for '{name}' applied to '{signature}'"
         return self._issue(node.offset, message)
 
-    def _joined(self, node: Node, before: Type | None, type_: Type) -> Type:
+    def _joined(self, before: Type | None, type_: Type) -> Type:
+        """The common type of elements; those of a literal are held to one type later."""
         if before is None:
             return type_
         if self._unify.assignable((before,), (type_,)):
             return t.most_general(before, type_)
-        return self._mismatch(node.offset, before, type_)
+        return t.DYN
 
     def _present(self, node: Node, type_: Type) -> Type:
         """What an element has that may be absent."""
@@ -221,18 +223,18 @@ class _Checker:
             type_ = self.check(each)
             if index in node.optional:
                 type_ = self._present(each, type_)
-            element = self._joined(each, element, type_)
+            element = self._joined(element, type_)
         return t.list_of(element if element is not None else self._unify.fresh())
 
     def _map(self, node: MapOf) -> Type:
         key: Type | None = None
         value: Type | None = None
         for entry in node.entries:
-            key = self._joined(entry.key, key, self.check(entry.key))
+            key = self._joined(key, self.check(entry.key))
             type_ = self.check(entry.value)
             if entry.optional:
                 type_ = self._present(entry.value, type_)
-            value = self._joined(entry.value, value, type_)
+            value = self._joined(value, type_)
         if key is None or value is None:
             return t.map_of(self._unify.fresh(), self._unify.fresh())
         return t.map_of(key, value)
@@ -245,7 +247,7 @@ class _Checker:
             return self._issue(node.offset, f"'{node.name}' is not a message type")
         for field in node.fields:
             type_ = self.check(field.value)
-            declared = (made.fields or {}).get(field.name)
+            declared = t.field_of(made, field.name)
             if declared is None:
                 self._issue(field.offset, f"undefined field '{field.name}'")
                 continue

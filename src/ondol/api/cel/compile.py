@@ -18,7 +18,7 @@ from ondol.api.cel.errors import EvaluationError, NoSuchOverload
 from ondol.api.cel.frames import CACHE, COST, FIRST_SLOT, Frame, Run
 from ondol.api.cel.nodes import Call, Comprehension, Ident, ListOf, Literal, MapOf, Node, Select, Struct
 from ondol.api.cel.optionals import optional_field
-from ondol.api.cel.types import Read, Type
+from ondol.api.cel.types import Read, Type, field_of
 from ondol.api.cel.values import Optional, TypeValue
 
 _CREATE_LIST: Final = 10
@@ -104,14 +104,15 @@ class Compiler:
         if isinstance(node.operand, Ident) and node.operand.constant is not None and not node.test_only:
             return self._ident(node.operand)  # a dotted name of a type
         key, read = _key_and_read(node.operand.type, node)
+        of_object = node.operand.type.kind == "object"
         if node.test_only:
-            return _presence(self.compile(node.operand), key, _base_cost(node.operand))
-        if isinstance(node.operand, Ident) and node.operand.type.kind in ("object", "map"):
+            return _presence(self.compile(node.operand), key, _base_cost(node.operand), nulls=not of_object)
+        if isinstance(node.operand, Ident) and of_object:
             slot = self._slot(node.operand.name)
             assert slot is not None  # noqa: S101 - likewise
             return _field_of_variable(slot, key, read)
         operand = self.compile(node.operand)
-        return _field(operand, key, read, 1 + _base_cost(node.operand))
+        return _field(operand, key, read, 1 + _base_cost(node.operand), nulls=not of_object)
 
     def _call(self, node: Call) -> Run:
         return calls.compiled(self, node)
@@ -165,8 +166,11 @@ class Compiler:
         return run
 
     def _struct(self, node: Struct) -> Run:
-        declared = node.type.fields or {}
-        fields = [(declared[f.name].key, self.compile(f.value), f.optional) for f in node.fields]
+        fields = []
+        for each in node.fields:
+            declared = field_of(node.type, each.name)
+            key = declared.key if declared is not None else each.name
+            fields.append((key, self.compile(each.value), each.optional))
 
         def run(frame: Frame) -> Any:
             frame[COST] += _CREATE_STRUCT
@@ -200,11 +204,7 @@ class Compiler:
 def _type_value(type_: Type) -> Run:
     value = TypeValue({"null": "null_type"}.get(type_.kind, type_.name or type_.kind))
 
-    def run(frame: Frame) -> Any:
-        frame[COST] += 1
-        return value
-
-    return run
+    return lambda _: value
 
 
 def _base_cost(node: Node) -> int:
@@ -222,10 +222,8 @@ def _present(value: Any) -> bool:
 
 def _key_and_read(operand: Type, node: Select) -> tuple[str, Read | None]:
     """The key of JSON a selection takes, and how what is there is read."""
-    if operand.kind == "object" and operand.fields is not None:
-        field = operand.fields[node.name]
-        return field.key, field.type.read
-    return node.name, None
+    field = field_of(operand, node.name) if operand.kind == "object" else None
+    return (field.key, field.type.read) if field is not None else (node.name, None)
 
 
 def read_once(frame: Frame, read: Read, value: Any) -> Any:
@@ -246,15 +244,18 @@ def _missing(operand: Any, key: str) -> EvaluationError:
 
 
 def _field_of_variable(slot: int, key: str, read: Read | None) -> Run:
-    """`name.key`, the selection rules are full of."""
+    """`name.key` of an object, the selection rules are full of; null is as good as absent."""
     if read is None:
 
         def run(frame: Frame) -> Any:
             frame[COST] += 2
             try:
-                return frame[slot][key]
+                value = frame[slot][key]
             except (KeyError, TypeError):
                 raise _missing(frame[slot], key) from None
+            if value is None:
+                raise EvaluationError(f"no such key: {key}")
+            return value
 
         return run
 
@@ -264,18 +265,24 @@ def _field_of_variable(slot: int, key: str, read: Read | None) -> Run:
             value = frame[slot][key]
         except (KeyError, TypeError):
             raise _missing(frame[slot], key) from None
+        if value is None:
+            raise EvaluationError(f"no such key: {key}")
         return read_once(frame, read, value)
 
     return run_reading
 
 
-def _field(operand: Run, key: str, read: Read | None, cost: int) -> Run:
+def _field(operand: Run, key: str, read: Read | None, cost: int, *, nulls: bool) -> Run:
+    """A selection; a field that is null is no field of an object, but an entry of a map (`nulls`)."""
+
     def run(frame: Frame) -> Any:
         value = operand(frame)
         frame[COST] += cost
         if type(value) is dict:
             if key in value:
                 inner = value[key]
+                if inner is None and not nulls:
+                    raise EvaluationError(f"no such key: {key}")
                 return inner if read is None else read_once(frame, read, inner)
             key_of_json = names.unescaped(key)
             if key_of_json in value:
@@ -298,7 +305,7 @@ def _of_other(value: Any, key: str) -> Any:
     raise _missing(value, key)
 
 
-def _presence(operand: Run, key: str, cost: int) -> Run:
+def _presence(operand: Run, key: str, cost: int, *, nulls: bool) -> Run:
     def run(frame: Frame) -> Any:
         value = operand(frame)
         frame[COST] += cost
@@ -306,6 +313,8 @@ def _presence(operand: Run, key: str, cost: int) -> Run:
             return optional_field(value, key).has_value
         if not isinstance(value, Mapping):
             raise _missing(value, key)
-        return key in value or names.unescaped(key) in value
+        if key not in value and names.unescaped(key) not in value:
+            return False
+        return nulls or value.get(key) is not None
 
     return run

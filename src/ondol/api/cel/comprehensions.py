@@ -15,7 +15,6 @@ from ondol.api.cel.frames import COST, LIMIT, Frame, Run
 from ondol.api.cel.nodes import Call, Comprehension, Node
 
 _CREATE_LIST = 10
-_CREATE_MAP = 30
 
 
 class Compiler(Protocol):
@@ -96,8 +95,12 @@ def _quantifier(test: Run, rounds: Rounds, *, deciding: bool, cost: int) -> Run:
 
     def run(frame: Frame) -> Any:
         error: EvaluationError | None = None
+        decided = False
         frame[COST] += 1
         for _ in rounds(frame):
+            if decided:
+                frame[COST] += cost - 1  # the condition that ends the fold is looked at once more
+                return deciding
             frame[COST] += cost
             try:
                 outcome = test(frame)
@@ -105,9 +108,11 @@ def _quantifier(test: Run, rounds: Rounds, *, deciding: bool, cost: int) -> Run:
                 error = error or wrong
                 continue
             if outcome is deciding:
-                return deciding
-            if type(outcome) is not bool:
+                decided = True
+            elif type(outcome) is not bool:
                 error = error or NoSuchOverload()
+        if decided:
+            return deciding
         if error is not None:
             raise error
         return not deciding
@@ -154,7 +159,7 @@ def _filter(compiler: Compiler, macro: Call, rounds: Rounds, count: int) -> Run:
 def _listing(keep: Run | None, element: Run, rounds: Rounds) -> Run:
     def run(frame: Frame) -> Any:
         out: list[Any] = []
-        frame[COST] += _CREATE_LIST + 1
+        frame[COST] += 1
         for _ in rounds(frame):
             if keep is not None and not _truth(keep(frame)):
                 continue
@@ -171,7 +176,7 @@ def _transform_map(compiler: Compiler, macro: Call, rounds: Rounds, count: int) 
 
     def run(frame: Frame) -> Any:
         out: dict[Any, Any] = {}
-        frame[COST] += _CREATE_MAP + 1
+        frame[COST] += 1
         for key in rounds(frame):
             if keep is not None and not _truth(keep(frame)):
                 continue
@@ -188,7 +193,7 @@ def _transform_map_entry(compiler: Compiler, macro: Call, rounds: Rounds, count:
 
     def run(frame: Frame) -> Any:
         out: dict[Any, Any] = {}
-        frame[COST] += _CREATE_MAP + 1
+        frame[COST] += 1
         for _ in rounds(frame):
             if keep is not None and not _truth(keep(frame)):
                 continue

@@ -75,6 +75,9 @@ class _Coster:
         return self._paths.get(id(node), ())
 
     def _select(self, node: Select) -> Range:
+        if isinstance(node.operand, Ident) and node.operand.constant is not None:
+            self._paths[id(node)] = (node.operand.name,)
+            return ONE
         cost = self.cost(node.operand)
         if node.test_only:
             return cost

@@ -4,6 +4,7 @@
 
     CelError
     ├── Refused            the expression cannot be compiled; `issues` say where and why
+    ├── Uninstantiable     likewise, for a pattern of `find` that is none
     ├── EvaluationError    this input has no result: no such key, overflow, an index out of range
     │   └── NoSuchOverload   an operator or function met values it has no meaning for
     └── CostExceeded       the evaluation was stopped; nothing in the expression can catch it
@@ -60,6 +61,10 @@ class Refused(CelError):
         if len(self.issues) > _ISSUES_MAX:
             lines.append(f"{len(self.issues) - _ISSUES_MAX} more errors were truncated")
         super().__init__("\n".join(lines))
+
+
+class Uninstantiable(CelError):
+    """An expression that is right by its types, and of which no program can be made."""
 
 
 def _shown(source: str, issue: Issue) -> str:

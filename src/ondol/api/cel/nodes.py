@@ -143,3 +143,20 @@ class Comprehension:
 
 
 Node: TypeAlias = Literal | Ident | Select | Call | ListOf | MapOf | Struct | Comprehension
+
+
+def below(node: Node) -> list[Node]:
+    """The parts of a node."""
+    if isinstance(node, Select):
+        return [node.operand]
+    if isinstance(node, Call):
+        return [*node.args, *([node.target] if node.target is not None else [])]
+    if isinstance(node, ListOf):
+        return node.elements
+    if isinstance(node, MapOf):
+        return [part for entry in node.entries for part in (entry.key, entry.value)]
+    if isinstance(node, Struct):
+        return [each.value for each in node.fields]
+    if isinstance(node, Comprehension):
+        return [node.range, node.init, node.condition, node.step, node.result]
+    return []

@@ -35,9 +35,9 @@ def add(one: Any, other: Any) -> Any:
         if kind is Duration:
             return values.duration(one.nanos + other.nanos)
     if kind is Timestamp and other_kind is Duration:
-        return values.timestamp(one.nanos + other.nanos)
+        return values.timestamp(one.nanos + other.nanos, one.offset_s)
     if kind is Duration and other_kind is Timestamp:
-        return values.timestamp(one.nanos + other.nanos)
+        return values.timestamp(one.nanos + other.nanos, other.offset_s)
     raise NoSuchOverload
 
 
@@ -59,7 +59,7 @@ def subtract(one: Any, other: Any) -> Any:
         if kind is Duration or kind is Timestamp:
             return values.duration(one.nanos - other.nanos)
     if kind is Timestamp and other_kind is Duration:
-        return values.timestamp(one.nanos - other.nanos)
+        return values.timestamp(one.nanos - other.nanos, one.offset_s)
     raise NoSuchOverload
 
 

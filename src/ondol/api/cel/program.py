@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from ondol.api.cel import checker, cost, nodes, parser, validators
 from ondol.api.cel.compile import Compiled, read_once
 from ondol.api.cel.environment import CALL_LIMIT, Environment
-from ondol.api.cel.errors import CostExceeded, EvaluationError, Issue, Refused
+from ondol.api.cel.errors import CostExceeded, EvaluationError, Issue, Refused, Uninstantiable
 from ondol.api.cel.frames import CACHE, COST, LIMIT, Frame
 from ondol.api.cel.types import Type
 
@@ -63,7 +63,7 @@ class Program:
 
 
 def compile(source: str, environment: Environment) -> Program:
-    """The program of an expression; `Refused` with every reason it is none."""
+    """The program of an expression; `Refused` with every reason it is none, or `Uninstantiable`."""
     try:
         root = parser.parse(source)
         seen = checker.check(
@@ -76,6 +76,9 @@ def compile(source: str, environment: Environment) -> Program:
         issues = validators.issues(seen)
         if issues:
             raise Refused(source, issues)
+        problem = validators.pattern_problem(seen)
+        if problem:
+            raise Uninstantiable(problem)
         return Program(source, root, validators.names(seen), environment)
     except RecursionError:
         raise Refused(source, [Issue(0, "the expression is nested too deeply")]) from None

@@ -38,9 +38,9 @@ def read_timestamp(text: str) -> Timestamp:
     year, month, day, hour, minute, second = (int(part) for part in match.groups()[:6])
     moment = datetime(year, month, day, hour, minute, second, tzinfo=UTC)
     nanos = int((match[7] or "").ljust(9, "0") or 0)
-    total = _nanos_of(moment) + nanos - _offset_s(match[8]) * NANOS
+    offset_s = _offset_s(match[8])
     try:
-        return values.timestamp(total)
+        return values.timestamp(_nanos_of(moment) + nanos - offset_s * NANOS, offset_s)
     except EvaluationError:
         raise ValueError("timestamp out of range") from None
 
@@ -93,10 +93,22 @@ def _scaled(number: str, unit: int) -> int:
 
 
 def spelled_timestamp(moment: Timestamp) -> str:
-    """RFC 3339 in UTC, with as many digits of a second as it has."""
+    """RFC 3339 in the time zone it was written in, with as many digits of a second as it has."""
     seconds, nanos = divmod(moment.nanos, NANOS)
-    text = (_EPOCH + timedelta(seconds=seconds)).replace(tzinfo=None).isoformat(timespec="seconds")
-    return f"{text}{f'.{nanos:09d}'.rstrip('0') if nanos else ''}Z"
+    there = timedelta(seconds=seconds + moment.offset_s)
+    try:
+        text = (_EPOCH + there).replace(tzinfo=None).isoformat(timespec="seconds")
+    except OverflowError:
+        raise EvaluationError("timestamp overflow") from None
+    fraction = f".{nanos:09d}".rstrip("0") if nanos else ""
+    return f"{text}{fraction}{_spelled_offset(moment.offset_s)}"
+
+
+def _spelled_offset(offset_s: int) -> str:
+    if offset_s == 0:
+        return "Z"
+    hours, minutes = divmod(abs(offset_s) // 60, 60)
+    return f"{'-' if offset_s < 0 else '+'}{hours:02d}:{minutes:02d}"
 
 
 def spelled_duration(length: Duration) -> str:

@@ -85,6 +85,12 @@ def object_named(name: str, fields: Mapping[str, FieldType] | None = None) -> Ty
     return Type("object", name, fields=fields)
 
 
+def field_of(type_: Type, name: str) -> FieldType | None:
+    """A field of an object; those whose names are reserved are found by both their spellings."""
+    fields = type_.fields or {}
+    return fields.get(name) or fields.get(f"__{name}__")
+
+
 def is_optional(type_: Type) -> bool:
     return type_.kind == "opaque" and type_.name == _OPTIONAL
 

@@ -12,7 +12,7 @@ import decimal
 import enum
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from ondol.api.cel.errors import EvaluationError, NoSuchOverload
@@ -45,9 +45,10 @@ class Duration:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Timestamp:
-    """A moment, in nanoseconds since 1970 in UTC."""
+    """A moment, in nanoseconds since 1970 in UTC; `offset_s` is the time zone it is written in."""
 
     nanos: int
+    offset_s: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,8 +131,16 @@ def equal(one: Any, other: Any) -> bool:
             return one.has_value == other.has_value and equal(one.value, other.value)
         return bool(one == other)
     if kind in _NUMBERS and other_kind in _NUMBERS:
+        one, other = _comparable(one, other)
         return bool(one == other)
     return False
+
+
+def _comparable(one: Any, other: Any) -> tuple[Any, Any]:
+    """Two numbers as they are compared: as doubles, if one of them is."""
+    if type(one) is float or type(other) is float:
+        return float(one), float(other)
+    return one, other
 
 
 def compare(one: Any, other: Any) -> int:
@@ -140,6 +149,7 @@ def compare(one: Any, other: Any) -> int:
     if kind in _NUMBERS and other_kind in _NUMBERS:
         if one != one or other != other:  # noqa: PLR0124 - what is not equal to itself is no number
             raise EvaluationError("NaN values cannot be ordered")
+        one, other = _comparable(one, other)
     elif kind is not other_kind or kind not in (bool, str, bytes, Duration, Timestamp):
         raise NoSuchOverload
     return (one > other) - (one < other)
@@ -202,9 +212,9 @@ def duration(nanos: int) -> Duration:
     raise EvaluationError("duration overflow")
 
 
-def timestamp(nanos: int) -> Timestamp:
+def timestamp(nanos: int, offset_s: int = 0) -> Timestamp:
     if TIMESTAMP_MIN_S * NANOS <= nanos < (TIMESTAMP_MAX_S + 1) * NANOS:
-        return Timestamp(nanos)
+        return Timestamp(nanos, offset_s)
     raise EvaluationError("timestamp overflow")
 
 

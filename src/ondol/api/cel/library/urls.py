@@ -63,7 +63,7 @@ def _parsed(text: str) -> Url:
     if scheme is None and not text.startswith("/"):
         raise ValueError("invalid URI for request")
     if scheme is not None and authority is None and not path.startswith("/"):
-        raise ValueError("invalid URI for request")
+        return Url(scheme.lower(), "", "", query or "")  # what has no path is not looked into
     host = (authority or "").rpartition("@")[2]
     if not _HOST.fullmatch(host):
         raise ValueError("invalid host")
