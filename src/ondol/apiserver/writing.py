@@ -191,7 +191,11 @@ class Writes:
         schema, strategy = self.served.schema, self.served.strategy
         new, old = request.new, request.old
         causes: Sequence[errors.Cause]
-        causes = [*extra, *await self._beside(lambda: schema.problems(new, old, request.subresource))]
+        tolerated: list[str] = []
+        causes = [
+            *extra,
+            *await self._beside(lambda: schema.problems(new, old, request.subresource, tolerated.append)),
+        ]
         causes = [*causes, *strategy.problems(context, new, old)]
         rules = None if request.subresource else self.core.rules.get(self.served.resource.group_resource)
         advice: Sequence[str] = ()
@@ -199,6 +203,8 @@ class Writes:
             causes, advice = rules.judge(new, old)
         if causes:
             raise status.invalid(self.served.resource, objects.name(new), causes)
+        for message in tolerated:
+            context.warn(message)
         if request.subresource:
             return
         unsupported = self.served.unsupported

@@ -227,7 +227,9 @@ def _equality(compiler: Compiler, node: Call) -> Run:
     if kind in _SCALAR:
         compare: Callable[[Any, Any], Any] = operator.ne if negated else operator.eq
         return _sized(left, right, compare) if kind in ("string", "bytes") else _plain(left, right, compare)
-    equal = typed_lists.equality(node.args[0].type, node.args[1].type) or _deep(*(arg.type for arg in node.args))
+    equal = typed_lists.equality(node.args[0].type, node.args[1].type) or _deep(
+        *(arg.type for arg in node.args)
+    )
     if negated:
         return _sized(left, right, lambda one, other: not equal(one, other))
     return _sized(left, right, equal)

@@ -307,5 +307,3 @@ def of_call(function: str, overload: str, args: Sequence[Argument]) -> Estimate:
     rule = _RULES.get(function)
     estimate = rule(overload, args) if rule is not None else None
     return estimate if estimate is not None else Estimate(ONE)
-
-

@@ -35,9 +35,7 @@ _OPERANDS: Final = (
 def parse(source: str) -> Node:
     """The tree of an expression; `Refused` if it is not one."""
     if len(source) > SOURCE_MAX:
-        message = (
-            f"expression code point size exceeds limit: size: {len(source)}, limit {SOURCE_MAX}"
-        )
+        message = f"expression code point size exceeds limit: size: {len(source)}, limit {SOURCE_MAX}"
         raise Refused(source[:100], [Issue(0, message)])
     return _Parser(source).whole()
 
@@ -273,7 +271,9 @@ class _Parser:
             optional = self._accept("?") is not None
             token = self._advance()
             if token.kind not in (lexer.IDENT, lexer.QUOTED_IDENT):
-                self._fail(f"Syntax error: mismatched input '{token.text}' expecting IDENTIFIER", token.offset)
+                self._fail(
+                    f"Syntax error: mismatched input '{token.text}' expecting IDENTIFIER", token.offset
+                )
             colon = self._expect(":")
             fields.append(Field(token.text.strip("`"), self._expression(), optional, colon.offset))
             if self._accept(",") is None:

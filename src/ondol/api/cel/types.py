@@ -114,6 +114,8 @@ class Unifier:
 
     def __init__(self) -> None:
         self._bound: dict[str, Type] = {}
+        self._journal: list[tuple[str, Type | None]] = []
+        """What each binding replaced, to take it back."""
         self._fresh = 0
 
     def fresh(self) -> Type:
@@ -137,11 +139,20 @@ class Unifier:
 
     def assignable(self, targets: tuple[Type, ...], values: tuple[Type, ...]) -> bool:
         """Whether all pairs can agree; if so, what that says of the parameters is remembered."""
-        before = dict(self._bound)
+        mark = len(self._journal)
         if len(targets) == len(values) and all(map(self._agree, targets, values)):
             return True
-        self._bound = before
+        while len(self._journal) > mark:
+            name, before = self._journal.pop()
+            if before is None:
+                del self._bound[name]
+            else:
+                self._bound[name] = before
         return False
+
+    def _note(self, name: str, type_: Type) -> None:
+        self._journal.append((name, self._bound.get(name)))
+        self._bound[name] = type_
 
     def resolved(self, type_: Type, *, final: bool = False) -> Type:
         """The type with all that is known of its parameters; `final` makes the unknown ones dyn."""
@@ -190,11 +201,11 @@ class Unifier:
                 return False, True
             general = value if _less_specific(value, bound) else bound
             if not self._occurs(parameter, general):
-                self._bound[parameter.name] = general
+                self._note(parameter.name, general)
             return True, True
         if self._occurs(parameter, value):
             return False, False
-        self._bound[parameter.name] = value
+        self._note(parameter.name, value)
         return True, False
 
     def _occurs(self, parameter: Type, type_: Type) -> bool:

@@ -259,4 +259,3 @@ def pairs(value: Any) -> Iterable[tuple[Any, Any]]:
     if type(value) is dict:
         return zip(keys(value), value.values(), strict=True)
     raise NoSuchOverload
-

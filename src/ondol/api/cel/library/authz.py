@@ -143,9 +143,7 @@ FUNCTIONS: Final[list[Function]] = [
     _step("group", "authorizer_group", AUTHORIZER, GROUP_CHECK, _asking(GROUP_CHECK, group=_any)),
     function(
         "serviceAccount",
-        method(
-            "authorizer_serviceaccount", (AUTHORIZER, t.STRING, t.STRING), AUTHORIZER, _service_account
-        ),
+        method("authorizer_serviceaccount", (AUTHORIZER, t.STRING, t.STRING), AUTHORIZER, _service_account),
     ),
     _step(
         "resource",

@@ -36,7 +36,9 @@ def formatted(template: str, args: list[Any]) -> str:
         if size > operators.CHARACTERS_MAX:
             raise CostExceeded
     if place < len(args):
-        raise EvaluationError(f"too many arguments supplied to string.format (expected {place}, got {len(args)})")
+        raise EvaluationError(
+            f"too many arguments supplied to string.format (expected {place}, got {len(args)})"
+        )
     _refuse_percent(template[position:])
     return "".join([*out, template[position:]])
 

@@ -61,7 +61,9 @@ def _slice(listed: list[Any], start: int, end: int) -> list[Any]:
     if start < 0 or end < 0:
         raise EvaluationError(f"cannot slice({start}, {end}), negative indexes not supported")
     if start > end:
-        raise EvaluationError(f"cannot slice({start}, {end}), start index must be less than or equal to end index")
+        raise EvaluationError(
+            f"cannot slice({start}, {end}), start index must be less than or equal to end index"
+        )
     if end > len(listed):
         raise EvaluationError(f"cannot slice({start}, {end}), list is length {len(listed)}")
     return listed[start:end]
@@ -173,9 +175,7 @@ FUNCTIONS: Final[list[Function]] = [
     function(
         "flatten",
         method("list_flatten", (t.list_of(_LIST),), _LIST, _flatten, _flatten_cost),
-        method(
-            "list_flatten_int", (t.list_of(t.DYN), t.INT), t.list_of(t.DYN), _flatten, _flatten_cost
-        ),
+        method("list_flatten_int", (t.list_of(t.DYN), t.INT), t.list_of(t.DYN), _flatten, _flatten_cost),
     ),
     function("lists.range", overload("lists_range", (t.INT,), t.list_of(t.INT), _range, _range_cost)),
     function(
