@@ -28,7 +28,7 @@ from ondol.api.cel.environment import (
     rule,
 )
 from ondol.api.cel.errors import CelError, CostExceeded, EvaluationError, NoSuchOverload, Refused
-from ondol.api.cel.program import Outcome, Program, compile
+from ondol.api.cel.program import Outcome, Program, compile  # noqa: A004 - the word of the language
 
 __all__ = [
     "CALL_LIMIT",

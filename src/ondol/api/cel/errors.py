@@ -16,10 +16,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from ondol.base.errors import OndolError
 
-_ISSUES_MAX = 100
+_ISSUES_MAX: Final = 100
+_WIDE_DOT: Final = "\uff0e"
+_WIDE_ARROW: Final = "\uff3e"
+"""Below characters that are wide themselves."""
 
 
 class CelError(OndolError):
@@ -75,6 +79,6 @@ def _shown(source: str, issue: Issue) -> str:
     end = source.find("\n", start)
     line = source[start : end if end >= 0 else len(source)].replace("\t", " ")
     column = offset - start
-    dots = "".join("." if character.isascii() else "．" for character in line[:column])
-    arrow = "^" if line[column : column + 1].isascii() else "＾"
+    dots = "".join("." if character.isascii() else _WIDE_DOT for character in line[:column])
+    arrow = "^" if line[column : column + 1].isascii() else _WIDE_ARROW
     return f"ERROR: <input>:{line_number}:{column + 1}: {issue.message}\n | {line}\n | {dots}{arrow}"

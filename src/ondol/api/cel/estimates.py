@@ -254,12 +254,46 @@ def _self_comparing(place: int) -> Rule:
     return rule
 
 
-_OF_UNIT: Final = (
-    "serviceAccount path group resource subresource namespace name allowed reason error errored masked"
-    " prefixLength family isUnspecified isLoopback isLinkLocalMulticast isLinkLocalUnicast isGlobalUnicast"
-    " format.named sign asInteger isInteger asApproximateFloat isGreaterThan isLessThan compareTo add sub"
-    " major minor patch getScheme getHostname getHost getPort getEscapedPath getQuery"
-).split()
+_OF_UNIT: Final = [
+    "serviceAccount",
+    "path",
+    "group",
+    "resource",
+    "subresource",
+    "namespace",
+    "name",
+    "allowed",
+    "reason",
+    "error",
+    "errored",
+    "masked",
+    "prefixLength",
+    "family",
+    "isUnspecified",
+    "isLoopback",
+    "isLinkLocalMulticast",
+    "isLinkLocalUnicast",
+    "isGlobalUnicast",
+    "format.named",
+    "sign",
+    "asInteger",
+    "isInteger",
+    "asApproximateFloat",
+    "isGreaterThan",
+    "isLessThan",
+    "compareTo",
+    "add",
+    "sub",
+    "major",
+    "minor",
+    "patch",
+    "getScheme",
+    "getHostname",
+    "getHost",
+    "getPort",
+    "getEscapedPath",
+    "getQuery",
+]
 _RULES: Final[dict[str, Rule]] = {
     **dict.fromkeys(_OF_UNIT, _one),
     **dict.fromkeys(("isSorted", "sum", "max", "min", "indexOf", "lastIndexOf"), _over_list),

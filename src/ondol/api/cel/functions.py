@@ -55,6 +55,7 @@ def overload(
     result: Type,
     run: Implementation,
     cost: RunCost | None = None,
+    *,
     result_cost: ResultCost | None = None,
 ) -> Overload:
     """A function called by its name: `size(x)`."""
@@ -67,6 +68,7 @@ def method(
     result: Type,
     run: Implementation,
     cost: RunCost | None = None,
+    *,
     result_cost: ResultCost | None = None,
 ) -> Overload:
     """A function called on its first argument: `x.size()`."""

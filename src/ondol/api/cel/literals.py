@@ -33,7 +33,7 @@ def unsigned(text: str) -> Uint:
 def _magnitude(digits: str) -> int:
     if len(digits) > 400:
         raise ValueError("invalid int literal")
-    return int(digits[2:], 16) if digits.startswith("0x") else int(digits)
+    return int(digits, 16) if digits.startswith("0x") else int(digits)
 
 
 def double(text: str) -> float:

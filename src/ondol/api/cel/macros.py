@@ -16,8 +16,11 @@ from ondol.api.cel.nodes import Call, Comprehension, Ident, ListOf, Literal, Map
 _HIDDEN: Final = (nodes.ACCUMULATOR, "__result__")
 
 
-class BadMacro(Exception):  # noqa: N818 - never leaves the parser, which words it as an issue
-    """The arguments of a macro are not of its form; `offset` is the place of the wrong one."""
+class BadMacro(Exception):
+    """The arguments of a macro are not of its form; `offset` is the place of the wrong one.
+
+    Never leaves the parser, which words it as an issue.
+    """
 
     def __init__(self, offset: int, message: str) -> None:
         super().__init__(message)
@@ -62,7 +65,7 @@ def _variables(call: Call, count: int, message: str) -> list[str]:
     return [*names, ""][:2]
 
 
-def _fold(call: Call, count: int, message: str, init: Node, condition: Node, step: Node) -> Comprehension:
+def _fold(call: Call, count: int, message: str, *, init: Node, condition: Node, step: Node) -> Comprehension:
     assert call.target is not None  # noqa: S101 - the table below names it for methods only
     var, var2 = _variables(call, count, message)
     return Comprehension(
@@ -93,7 +96,7 @@ def _all(call: Call) -> Node:
     condition = _operator(call, nodes.NOT_STRICTLY_FALSE, _accu(call))
     step = _operator(call, nodes.AND, _accu(call), call.args[-1])
     init = Literal(True, call.offset)
-    return _fold(call, len(call.args) - 1, _SIMPLE_NAME, init, condition, step)
+    return _fold(call, len(call.args) - 1, _SIMPLE_NAME, init=init, condition=condition, step=step)
 
 
 def _exists(call: Call) -> Node:
@@ -101,7 +104,7 @@ def _exists(call: Call) -> Node:
     condition = _operator(call, nodes.NOT_STRICTLY_FALSE, negated)
     step = _operator(call, nodes.OR, _accu(call), call.args[-1])
     init = Literal(False, call.offset)
-    return _fold(call, len(call.args) - 1, _SIMPLE_NAME, init, condition, step)
+    return _fold(call, len(call.args) - 1, _SIMPLE_NAME, init=init, condition=condition, step=step)
 
 
 def _exists_one(call: Call) -> Node:
@@ -109,7 +112,9 @@ def _exists_one(call: Call) -> Node:
     more = _operator(call, "_+_", _accu(call), one)
     step = _operator(call, nodes.CONDITIONAL, call.args[-1], more, _accu(call))
     always = Literal(True, call.offset)
-    fold = _fold(call, len(call.args) - 1, _SIMPLE_NAME, Literal(0, call.offset), always, step)
+    fold = _fold(
+        call, len(call.args) - 1, _SIMPLE_NAME, init=Literal(0, call.offset), condition=always, step=step
+    )
     fold.result = _operator(call, "_==_", _accu(call), Literal(1, call.offset))
     return fold
 
@@ -118,7 +123,7 @@ def _collected(call: Call, count: int, init: Node, addition: Node, keep: Node | 
     step = addition
     if keep is not None:
         step = _operator(call, nodes.CONDITIONAL, keep, step, _accu(call))
-    return _fold(call, count, _NOT_AN_IDENTIFIER, init, Literal(True, call.offset), step)
+    return _fold(call, count, _NOT_AN_IDENTIFIER, init=init, condition=Literal(True, call.offset), step=step)
 
 
 def _listed(call: Call, count: int, element: Node, keep: Node | None) -> Node:

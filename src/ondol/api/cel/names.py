@@ -5,11 +5,30 @@ from __future__ import annotations
 import re
 from typing import Final
 
-_RESERVED: Final = frozenset(
-    (
-        "true false null in as break const continue else for function if import let loop package namespace"
-        " return var void while"
-    ).split()
+RESERVED: Final = frozenset(
+    [
+        "true",
+        "false",
+        "null",
+        "in",
+        "as",
+        "break",
+        "const",
+        "continue",
+        "else",
+        "for",
+        "function",
+        "if",
+        "import",
+        "let",
+        "loop",
+        "package",
+        "namespace",
+        "return",
+        "var",
+        "void",
+        "while",
+    ]
 )
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_./-]+")
 _SPECIAL: Final = {"__": "__underscores__", ".": "__dot__", "-": "__dash__", "/": "__slash__"}
@@ -26,7 +45,7 @@ def escaped(key: str) -> str | None:
     """
     if not key or key[0].isdigit() or not _PLAIN.fullmatch(key):
         return None
-    if key in _RESERVED:
+    if key in RESERVED:
         return f"__{key}__"
     return _SPECIALS.sub(lambda match: _SPECIAL[match[0]], key)
 
@@ -40,6 +59,6 @@ def unescaped(name: str) -> str:
     if "__" not in name:
         return name
     whole = _ESCAPED.fullmatch(name)
-    if whole is not None and whole[1] in _RESERVED:
+    if whole is not None and whole[1] in RESERVED:
         return whole[1]
     return _ESCAPED.sub(lambda match: _WORDS.get(match[1], match[0]), name)

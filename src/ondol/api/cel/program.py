@@ -62,7 +62,7 @@ class Program:
         return Outcome(value, frame[COST])
 
 
-def compile(source: str, environment: Environment) -> Program:
+def compile(source: str, environment: Environment) -> Program:  # noqa: A001 - the word of the language
     """The program of an expression; `Refused` with every reason it is none, or `Uninstantiable`."""
     try:
         root = parser.parse(source)

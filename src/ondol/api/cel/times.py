@@ -89,7 +89,8 @@ def read_duration(text: str, *, days: bool = False) -> Duration:
 def _scaled(number: str, unit: int) -> int:
     whole, _, fraction = number.partition(".")
     digits = fraction[:18]
-    return int(whole[:40] or 0) * unit + (int(digits or 0) * unit // 10 ** len(digits))
+    parts: int = int(digits or 0) * unit // int("1" + "0" * len(digits))
+    return int(whole[:40] or 0) * unit + parts
 
 
 def spelled_timestamp(moment: Timestamp) -> str:

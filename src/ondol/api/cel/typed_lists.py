@@ -1,7 +1,7 @@
 """Equality and concatenation where the schema gives lists a meaning: sets and maps have no order.
 
-`==` of two sets or maps ignores the order of elements; `+` unites them, a later element of a map replacing the
-one of the same keys. Values inside of objects are JSON yet, and are read before they are compared.
+`==` of two sets or maps ignores the order of elements; `+` unites them, a later element of a map replacing
+the one of the same keys. Values inside of objects are JSON yet, and are read before they are compared.
 """
 
 from __future__ import annotations

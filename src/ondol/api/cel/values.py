@@ -1,9 +1,9 @@
 """Values of expressions, and what all of them can do: be compared, be measured, name their type.
 
-JSON is taken as it is: None, bool, int, float, str, list and dict are CEL's null, bool, int, double, string,
-list and map. What JSON has not stands here: `Uint`, `Duration`, `Timestamp`, `Optional`, `TypeValue`, and bytes
-as Python's own. In maps with other than string keys, `true` and `false` are kept as `BoolKey`, since Python
-takes them for 1 and 0.
+JSON is taken as it is: None, bool, int, float, str, list and dict are CEL's null, bool, int, double,
+string, list and map; bytes are Python's own. What JSON has not stands here: `Uint`, `Duration`, `Timestamp`,
+`Optional`, `TypeValue`. In maps with other than string keys, `true` and `false` are kept as `BoolKey`, since
+Python takes them for 1 and 0.
 """
 
 from __future__ import annotations
@@ -176,7 +176,7 @@ def keys(mapping: dict[Any, Any]) -> list[Any]:
 
 def size(value: Any) -> int:
     """Characters, bytes, elements or entries; `NoSuchOverload` for what has none."""
-    if type(value) in (str, list, dict, bytes):
+    if isinstance(value, str | list | dict | bytes):
         return len(value)
     raise NoSuchOverload
 
@@ -228,7 +228,7 @@ def is_zero(value: Any) -> bool:
 
 
 def spelled_double(value: float) -> str:
-    """A double with as few digits as name it; with an exponent from a million on and below 0.0001, as in Go."""
+    """A double with as few digits as name it; with an exponent from a million on, as Go's."""
     if math.isnan(value):
         return "NaN"
     if math.isinf(value):

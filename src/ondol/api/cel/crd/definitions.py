@@ -15,7 +15,7 @@ from ondol.api.cel import declared
 from ondol.api.cel.crd import field_paths
 from ondol.api.cel.environment import rule as rule_environment
 from ondol.api.cel.errors import Refused, Uninstantiable
-from ondol.api.cel.program import Program, compile
+from ondol.api.cel.program import Program, compile  # noqa: A004 - the word of the language
 from ondol.api.cel.types import SIZE_MAX, Type
 from ondol.api.schema import causes
 from ondol.base.errors import Cause

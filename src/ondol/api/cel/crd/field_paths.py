@@ -39,13 +39,13 @@ def _steps(path: str) -> list[str] | None:
         return None
     out: list[str] = []
     rest: Iterator[str] = iter(tokens)
-    for token in rest:
+    for opening in rest:
         name = next(rest, "")
-        if token == ".":
+        if opening == ".":
             if name in ("", ".", "[", "]"):
                 return None
             out.append(name)
-        elif token == "[":  # noqa: S105 - a bracket is no secret
+        elif opening == "[":
             text = _unquoted(name)
             if text is None or next(rest, "") != "]":
                 return None

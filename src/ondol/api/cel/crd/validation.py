@@ -1,22 +1,24 @@
 """Holds objects to the rules of their schema.
 
-Rules run for every value they are declared for, first those of an object, then those of its parts. A rule that
-names `oldSelf` is about a change, and runs where the old object has the value too. What a rule finds in a value
-that has not changed is a warning (ratcheting), so that objects of before a rule can still be written.
+Rules run for every value they are declared for, first those of an object, then those of its parts. A rule
+that names `oldSelf` is about a change, and runs where the old object has the value too. What a rule says of
+a value that has not changed is a warning (ratcheting), so that objects older than a rule can still be
+written.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, NoReturn
 
 from ondol.api.cel import declared
 from ondol.api.cel.crd import field_paths
 from ondol.api.cel.environment import CALL_LIMIT, OBJECT_BUDGET
 from ondol.api.cel.environment import rule as rule_environment
 from ondol.api.cel.errors import CostExceeded, EvaluationError, NoSuchOverload, Refused, Uninstantiable
-from ondol.api.cel.program import Outcome, Program, compile
+from ondol.api.cel.program import Outcome, Program, compile  # noqa: A004 - the word of the language
 from ondol.api.cel.types import Type
 from ondol.api.cel.values import NONE, Optional
 from ondol.api.schema import causes
@@ -24,8 +26,16 @@ from ondol.api.schema.structural import has_rules
 from ondol.base.errors import Cause
 
 _MESSAGE_BYTES_MAX: Final = 5 * 1024
-_OUT_OF_BUDGET: Final = (
-    "validation failed due to running out of cost budget, no further validation rules will be run"
+_STOPPED: Final = "no further validation rules will be run"
+_OUT_OF_BUDGET: Final = f"validation failed due to running out of cost budget, {_STOPPED}"
+_OVER_LIMIT: Final = f"'{{error}}': {_STOPPED} due to call cost exceeds limit for rule: {{rule}}"
+_NO_OVERLOAD: Final = (
+    "'{error}': call arguments did not match a supported operator, function or macro signature for rule:"
+    " {rule}"
+)
+_MESSAGE_OVER_LIMIT: Final = f"{_STOPPED} due to call cost exceeds limit for messageExpression: {{source}}"
+_MESSAGE_OUT_OF_BUDGET: Final = (
+    f"messageExpression evaluation failed due to running out of cost budget, {_STOPPED}"
 )
 Schema = Mapping[str, Any]
 
@@ -37,8 +47,12 @@ class Judgement(NamedTuple):
     warnings: list[str]
 
 
-class _Stop(Exception):  # noqa: N818 - never leaves this module
-    """The budget is spent: no further rule runs."""
+class _Stop(Exception):
+    """The budget is spent: no further rule runs. Never leaves this module."""
+
+
+class _Silent(Exception):
+    """The expression of a message cost too much; its text says so. Never leaves this module."""
 
 
 @dataclass(slots=True)
@@ -86,7 +100,7 @@ class Correlation(NamedTuple):
         both = type(old) is dict and type(new) is dict and name in old and name in new
         return Correlation((new[name], old[name]) if both else None, self.pair)
 
-    def index(self, new: Any, old: Any) -> Correlation:
+    def item(self, new: Any, old: Any) -> Correlation:
         if self.pair is None:
             return self
         return Correlation((new, old) if old is not None else None, self.pair)
@@ -108,10 +122,8 @@ class Rules:
         run = _Run()
         if self._root is not None:
             correlation = Correlation((new, old) if old is not None else None)
-            try:
-                run.visit(self._root, "", new, old, correlation)
-            except _Stop:
-                pass
+            with contextlib.suppress(_Stop):
+                run.visit(self._root, _Visit("", new, old, correlation))
         return Judgement(run.causes, run.warnings)
 
 
@@ -172,133 +184,126 @@ def _rule(rule: Mapping[str, Any], schema: Schema, self_type: Type | None) -> _R
     )
 
 
+class _Visit(NamedTuple):
+    """A value on its way through the rules, with the value it was; None where there was none."""
+
+    path: str
+    value: Any
+    old: Any
+    correlation: Correlation
+
+    @property
+    def shown_path(self) -> str:
+        return self.path or "<nil>"
+
+
 class _Run:
-    """One validation: what was found, and what of the budget is left."""
+    """One validation: what was seen, and what of the budget is left."""
 
     def __init__(self) -> None:
         self.causes: list[Cause] = []
         self.warnings: list[str] = []
         self._budget = OBJECT_BUDGET
 
-    def visit(self, node: _Node, path: str, value: Any, old: Any, correlation: Correlation) -> None:
+    def visit(self, node: _Node, at: _Visit) -> None:
         """The rules of a node and of all below it; null is not looked at."""
-        if value is None:
+        if at.value is None:
             return
         for rule in node.rules:
-            self._run_rule(node, rule, path, value, old, correlation)
-        if type(value) is list and node.items is not None:
-            self._visit_items(node, node.items, path, value, old, correlation)
-        elif type(value) is dict:
-            for name, item in value.items():
+            self._run_rule(node, rule, at)
+        if type(at.value) is list and node.items is not None:
+            self._visit_items(node, node.items, at)
+        elif type(at.value) is dict:
+            for name, item in at.value.items():
                 below = node.properties.get(name) or node.values
                 if below is not None:
-                    where = f"{path}[{name}]" if node.values is below else causes.child(path, name)
-                    before = old.get(name) if type(old) is dict else None
-                    self.visit(below, where, item, before, correlation.key(name))
+                    path = f"{at.path}[{name}]" if below is node.values else causes.child(at.path, name)
+                    before = at.old.get(name) if type(at.old) is dict else None
+                    self.visit(below, _Visit(path, item, before, at.correlation.key(name)))
 
-    def _visit_items(
-        self, node: _Node, items: _Node, path: str, value: list[Any], old: Any, correlation: Correlation
-    ) -> None:
-        before = _by_keys(node.list_keys, old) if type(old) is list else {}
-        for index, item in enumerate(value):
+    def _visit_items(self, node: _Node, items: _Node, at: _Visit) -> None:
+        before = _by_keys(node.list_keys, at.old) if type(at.old) is list else {}
+        for index, item in enumerate(at.value):
             was = before.get(_keys_of(node.list_keys, item)) if before else None
-            self.visit(items, f"{path}[{index}]", item, was, correlation.index(item, was))
+            self.visit(items, _Visit(f"{at.path}[{index}]", item, was, at.correlation.item(item, was)))
 
-    def _run_rule(
-        self, node: _Node, rule: _Rule, path: str, value: Any, old: Any, correlation: Correlation
-    ) -> None:
+    def _run_rule(self, node: _Node, rule: _Rule, at: _Visit) -> None:
         if self._budget <= 0:
-            self._stop(node, path, _OUT_OF_BUDGET)
+            self._stop(node, at, _OUT_OF_BUDGET)
         if rule.program is None:
-            self._refuse(path, node, f"rule compile error: {rule.broken}")
+            self._refuse(node, at, f"rule compile error: {rule.broken}")
             return
-        if rule.uses_old_self and old is None and not rule.optional_old_self:
+        if rule.uses_old_self and at.old is None and not rule.optional_old_self:
             return
-        activation = {"self": value, "oldSelf": old}
+        activation = {"self": at.value, "oldSelf": at.old}
         if rule.optional_old_self:
-            activation["oldSelf"] = NONE if old is None else Optional(old)
+            activation["oldSelf"] = NONE if at.old is None else Optional(at.old)
         outcome = rule.program.evaluate(activation, CALL_LIMIT)
-        self._spend(outcome, lambda: self._stop(node, path, _OUT_OF_BUDGET))
+        if not self._spend(outcome):
+            self._stop(node, at, _OUT_OF_BUDGET)
         if outcome.error is not None:
-            self._failed(node, rule, path, outcome.error)
+            self._failed(node, rule, at, outcome.error)
         elif outcome.value is not True:
-            ratchets = not rule.uses_old_self and correlation.is_unchanged
-            self._broken(node, rule, path, value, activation, ratchets=ratchets)
+            self._broken(node, rule, at, activation)
 
-    def _spend(self, outcome: Outcome, stop: Callable[[], None]) -> None:
-        if outcome.cost > self._budget:
-            stop()
+    def _spend(self, outcome: Outcome) -> bool:
+        """Take what an evaluation cost from the budget; whether it was there."""
+        enough = outcome.cost <= self._budget
         self._budget -= outcome.cost
+        return enough
 
-    def _stop(self, node: _Node, path: str, detail: str) -> None:
-        self._refuse(path, node, detail)
+    def _stop(self, node: _Node, at: _Visit, detail: str) -> NoReturn:
+        self._refuse(node, at, detail)
         raise _Stop
 
-    def _refuse(self, path: str, node: _Node, detail: str) -> None:
-        self.causes.append(causes.invalid(path or "<nil>", node.type_name, detail))
+    def _refuse(self, node: _Node, at: _Visit, detail: str) -> None:
+        self.causes.append(causes.invalid(at.shown_path, node.type_name, detail))
 
-    def _failed(self, node: _Node, rule: _Rule, path: str, error: EvaluationError | CostExceeded) -> None:
+    def _failed(self, node: _Node, rule: _Rule, at: _Visit, error: EvaluationError | CostExceeded) -> None:
         shown = rule.message or rule.text
         if isinstance(error, CostExceeded):
-            self._stop(
-                node,
-                path,
-                f"'{error}': no further validation rules will be run due to call cost exceeds limit for rule: {shown}",
-            )  # noqa: E501  # one message
+            self._stop(node, at, _OVER_LIMIT.format(error=error, rule=shown))
         elif isinstance(error, NoSuchOverload):
-            self._refuse(
-                path,
-                node,
-                f"'{error}': call arguments did not match a supported operator, function or macro signature for rule: {shown}",
-            )  # noqa: E501  # one message
+            self._refuse(node, at, _NO_OVERLOAD.format(error=error, rule=shown))
         else:
-            self._refuse(path, node, f"{error} evaluating rule: {shown}")
+            self._refuse(node, at, f"{error} evaluating rule: {shown}")
 
-    def _broken(
-        self,
-        node: _Node,
-        rule: _Rule,
-        path: str,
-        value: Any,
-        activation: Mapping[str, Any],
-        *,
-        ratchets: bool,
-    ) -> None:
+    def _broken(self, node: _Node, rule: _Rule, at: _Visit, activation: Mapping[str, Any]) -> None:
         """Say that a value breaks a rule, in the words the rule has for it."""
-        place = causes.child(path, rule.field_path) if rule.field_path else path or "<nil>"
-        place = place.replace(".[", "[")
+        path = _joined(at.path, rule.field_path) or "<nil>"
+        tolerated = not rule.uses_old_self and at.correlation.is_unchanged
+        try:
+            detail = self._message(rule, activation) or rule.message or f"failed rule: {rule.text}"
+        except _Silent as silent:
+            self._report(causes.invalid(path, node.type_name, str(silent)), tolerated=tolerated)
+            raise _Stop from None
+        self._report(_cause(rule.reason, path, at.value, detail), tolerated=tolerated)
 
-        def stop(detail: str) -> None:
-            self._report(causes.invalid(place, node.type_name, detail), ratchets=ratchets)
-            raise _Stop
-
-        detail = self._message(rule, activation, stop) or rule.message or f"failed rule: {rule.text}"
-        self._report(_cause(rule.reason, place, value, detail), ratchets=ratchets)
-
-    def _report(self, cause: Cause, *, ratchets: bool) -> None:
-        if ratchets:
+    def _report(self, cause: Cause, *, tolerated: bool) -> None:
+        if tolerated:
             self.warnings.append(f"{cause.field}: {cause.message}")
         else:
             self.causes.append(cause)
 
-    def _message(self, rule: _Rule, activation: Mapping[str, Any], stop: Callable[[str], None]) -> str:
+    def _message(self, rule: _Rule, activation: Mapping[str, Any]) -> str:
         """What the rule's expression says; empty where it has none that can be shown."""
         if rule.message_program is None:
             return ""
         outcome = rule.message_program.evaluate(activation, CALL_LIMIT)
-        source = causes.quoted(rule.message_program.source)
         if isinstance(outcome.error, CostExceeded):
-            stop(
-                f"no further validation rules will be run due to call cost exceeds limit for messageExpression: {source}"
-            )  # noqa: E501  # one message
-        self._spend(
-            outcome,
-            lambda: stop(
-                "messageExpression evaluation failed due to running out of cost budget, no further validation rules will be run"
-            ),
-        )  # noqa: E501  # one message
+            source = causes.quoted(rule.message_program.source)
+            raise _Silent(_MESSAGE_OVER_LIMIT.format(source=source))
+        if not self._spend(outcome):
+            raise _Silent(_MESSAGE_OUT_OF_BUDGET)
         text = outcome.value.strip() if isinstance(outcome.value, str) else ""
         return text if len(text.encode()) <= _MESSAGE_BYTES_MAX and "\n" not in text else ""
+
+
+def _joined(path: str, field_path: str) -> str:
+    """A path and one below it, which may begin with a key in brackets."""
+    if not field_path or field_path.startswith("["):
+        return path + field_path
+    return causes.child(path, field_path)
 
 
 def _cause(reason: str, path: str, value: Any, detail: str) -> Cause:

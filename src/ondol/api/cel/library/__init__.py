@@ -1,7 +1,7 @@
 """The functions expressions may call, one module a library.
 
-A module has `FUNCTIONS`, and `TYPES` where it brings types; `all_functions` is what Kubernetes offers in every
-expression, `POLICY` what only policies have besides.
+A module has `FUNCTIONS`, and `TYPES` where it brings types. `functions` are those of every expression, as
+Kubernetes has them; patches have more.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from ondol.api.cel.functions import Registry
 from ondol.api.cel.library import (
     authz,
     cidr,
-    format,
+    formats,
     ip,
     json_patch,
     lists,
@@ -42,7 +42,7 @@ _EVERYWHERE: Final = (
     quantity,
     ip,
     cidr,
-    format,
+    formats,
     semver,
     authz,
 )
@@ -59,6 +59,6 @@ def functions(*, mutation: bool = False) -> Registry:
 def types() -> Mapping[str, Type]:
     """The types an expression can name."""
     out: dict[str, Type] = {}
-    for module in (standard, optional, urls, quantity, ip, cidr, format, semver, authz):
+    for module in (standard, optional, urls, quantity, ip, cidr, formats, semver, authz):
         out.update(module.TYPES)
     return out

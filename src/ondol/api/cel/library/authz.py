@@ -1,4 +1,6 @@
-"""Whether somebody may do something: `authorizer.group('apps').resource('deployments').check('create').allowed()`.
+"""Whether somebody may do something.
+
+    authorizer.group('apps').resource('deployments').check('create').allowed()
 
 The answer is the authorizer's that the activation brings; this module knows only the question.
 """
@@ -125,13 +127,13 @@ def _selector_cost(args: Sequence[Any]) -> int:
     return 10 + (size + 9) // 10 + (size + 1) // 2 * 50
 
 
-def _step(name: str, id: str, of: Type, to: Type, run: Any, cost: Any = None) -> Function:
+def _step(name: str, id: str, of: Type, to: Type, run: Any, *, cost: Any = None) -> Function:
     return function(name, method(id, (of, t.STRING), to, run, cost))
 
 
 def _refining(name: str, id: str, field: str, cost: Any = None) -> Function:
     run = _asking(RESOURCE_CHECK, **{field: _any})
-    return _step(name, id, RESOURCE_CHECK, RESOURCE_CHECK, run, cost)
+    return _step(name, id, RESOURCE_CHECK, RESOURCE_CHECK, run, cost=cost)
 
 
 def _answer(name: str, result: Type, run: Callable[[Decision], Any]) -> Function:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
@@ -16,6 +17,7 @@ from ondol.api.cel.library.standard import tenth, traversal
 from ondol.api.cel.values import Opaque, TypeValue
 
 CIDR: Final = t.Type("opaque", "net.CIDR")
+_BITS: Final = re.compile(r"0|[1-9][0-9]{0,2}")
 Interface: TypeAlias = ipaddress.IPv4Interface | ipaddress.IPv6Interface
 
 
@@ -36,14 +38,9 @@ class Cidr(Opaque):
 
 
 def _cidr(text: str) -> Cidr:
-    address, slash, bits = text.partition("/")
-    plain = bits.isascii() and bits.isdigit() and (bits == "0" or not bits.startswith("0"))
+    address, _, bits = text.partition("/")
     try:
-        if not slash or not plain:
-            raise ValueError(text)
-        prefix = ipaddress.ip_interface(f"{address}/{bits}")
-        if isinstance(prefix, ipaddress.IPv6Interface) and prefix.scope_id:
-            raise ValueError(text)
+        prefix = ipaddress.ip_interface(text if _BITS.fullmatch(bits) and "%" not in address else "")
     except ValueError:
         message = f'network address parse error during conversion from string: network address parse error during conversion from string: netip.ParsePrefix("{text}"): not a prefix'  # noqa: E501  # one message
         raise EvaluationError(message) from None

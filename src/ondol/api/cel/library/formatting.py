@@ -14,6 +14,7 @@ from ondol.api.cel.values import BoolKey, Duration, Timestamp, TypeValue, Uint
 _CLAUSE: Final = re.compile(r"%(?:%|(?:\.(\d{0,4}))?([a-zA-Z]))")
 _DEFAULT_PRECISION: Final = 6
 _PRECISION_MAX: Final = 1000
+_TIMES: Final = "\u00d7"
 _SUPERSCRIPTS: Final = str.maketrans("0123456789-+", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺")
 
 
@@ -63,8 +64,8 @@ def _clause(letter: str, precision: str | None, value: Any) -> str:
         ) from None
 
 
-class _Unfit(Exception):  # noqa: N818 - never leaves this module
-    """The value is of none of the types of a clause."""
+class _Unfit(Exception):
+    """The value is of none of the types of a clause. Never leaves this module."""
 
 
 def _decimal(value: Any, _: int) -> str:
@@ -99,7 +100,7 @@ def _scientific(value: Any, digits: int) -> str:
     if special := _unbounded(value):
         return special
     mantissa, _, exponent = f"{value:.{digits}e}".partition("e")
-    return f"{mantissa}×10{exponent.removeprefix('+').translate(_SUPERSCRIPTS)}"
+    return f"{mantissa}{_TIMES}10{exponent.removeprefix('+').translate(_SUPERSCRIPTS)}"
 
 
 def _binary(value: Any, _: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -30,7 +31,7 @@ def _traversal(args: Sequence[Any]) -> int:
 
 
 def _is_sorted(listed: list[Any]) -> bool:
-    return all(values.compare(one, other) <= 0 for one, other in zip(listed, listed[1:], strict=False))
+    return all(values.compare(one, other) <= 0 for one, other in itertools.pairwise(listed))
 
 
 def _sum(zero: Any) -> Callable[[list[Any]], Any]:

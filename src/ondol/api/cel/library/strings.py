@@ -115,7 +115,9 @@ def traversal_of(value: Any) -> int:
     return 1
 
 
-def _method(name: str, id: str, args: Sequence[Type], result: Type, run: Any, cost: Any = None) -> Function:
+def _method(
+    name: str, id: str, args: Sequence[Type], result: Type, run: Any, *, cost: Any = None
+) -> Function:
     return function(name, method(id, args, result, run, cost))
 
 
@@ -131,8 +133,8 @@ FUNCTIONS: Final[list[Function]] = [
         method("string_last_index_of_string", (_S, _S), t.INT, _last_index_of, _listing),
         method("string_last_index_of_string_int", (_S, _S, t.INT), t.INT, _last_index_of, _listing),
     ),
-    _method("lowerAscii", "string_lower_ascii", (_S,), _S, lambda s: s.translate(_LOWER), traversal),
-    _method("upperAscii", "string_upper_ascii", (_S,), _S, lambda s: s.translate(_UPPER), traversal),
+    _method("lowerAscii", "string_lower_ascii", (_S,), _S, lambda s: s.translate(_LOWER), cost=traversal),
+    _method("upperAscii", "string_upper_ascii", (_S,), _S, lambda s: s.translate(_UPPER), cost=traversal),
     function(
         "replace",
         method("string_replace_string_string", (_S, _S, _S), _S, _replace, traversal_twice),
@@ -148,7 +150,7 @@ FUNCTIONS: Final[list[Function]] = [
         method("string_substring_int", (_S, t.INT), _S, _substring, traversal),
         method("string_substring_int_int", (_S, t.INT, t.INT), _S, _substring, traversal),
     ),
-    _method("trim", "string_trim", (_S,), _S, lambda s: s.strip(_SPACES), traversal),
+    _method("trim", "string_trim", (_S,), _S, lambda s: s.strip(_SPACES), cost=traversal),
     function(
         "format",
         method("string_format", (_S, t.list_of(t.DYN)), _S, formatting.formatted, traversal),

@@ -79,7 +79,8 @@ def _validate(checked: Format, text: str) -> Optional:
 
 
 def _cost(args: Sequence[Any]) -> int:
-    return tenth(len(args[1]) + 1) * ((args[0].expression_size + 3) // 4)
+    size: int = args[0].expression_size
+    return tenth(len(args[1]) + 1) * ((size + 3) // 4)
 
 
 def _named(name: str) -> Optional:
