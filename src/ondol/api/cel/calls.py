@@ -164,9 +164,9 @@ def _logic(compiler: Compiler, node: Call, *, deciding: bool) -> Run:
 
 
 def _other_side(outcome: Any, deciding: bool, error: EvaluationError) -> bool:
-    if outcome is not deciding:
-        raise error
-    return deciding
+    if outcome is deciding:
+        return bool(outcome)
+    raise error
 
 
 def _conditional(compiler: Compiler, node: Call) -> Run:

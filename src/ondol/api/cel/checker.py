@@ -18,6 +18,9 @@ from ondol.api.cel.parser import qualified
 from ondol.api.cel.types import Type
 from ondol.api.cel.values import Uint
 
+NamedType = Callable[[str], Type | None]
+"""From the name of a type to the type."""
+
 _LITERALS: Final[dict[type, Type]] = {
     type(None): t.NULL,
     bool: t.BOOL,
@@ -36,11 +39,11 @@ def check(
     root: Node,
     *,
     variables: Mapping[str, Type],
-    named_types: Mapping[str, Type],
+    named_type: NamedType,
     functions: Registry,
 ) -> list[Node]:
     """All nodes of the tree, with their types; `Refused` with everything that is wrong."""
-    checker = _Checker(variables, named_types, functions)
+    checker = _Checker(variables, named_type, functions)
     checker.check(root)
     if checker.issues:
         raise Refused(source, checker.issues)
@@ -49,11 +52,9 @@ def check(
 
 
 class _Checker:
-    def __init__(
-        self, variables: Mapping[str, Type], named_types: Mapping[str, Type], functions: Registry
-    ) -> None:
+    def __init__(self, variables: Mapping[str, Type], named_type: NamedType, functions: Registry) -> None:
         self._variables = variables
-        self._named_types = named_types
+        self._named_type = named_type
         self._functions = functions
         self._unify = t.Unifier()
         self._scopes: list[dict[str, Type]] = []
@@ -101,23 +102,31 @@ class _Checker:
         declared = self._declared(node.name)
         if declared is not None:
             return declared
-        named = self._named_types.get(node.name.removeprefix("."))
+        return self._named(node) or self._undeclared(node.offset, node.name.removeprefix("."))
+
+    def _named(self, node: Ident) -> Type | None:
+        """The type of a name that is a type itself; None for any other."""
+        named = self._named_type(node.name.removeprefix("."))
         if named is None:
-            return self._undeclared(node.offset, node.name.removeprefix("."))
+            return None
         node.constant = named
         return t.type_of(named)
 
     def _select(self, node: Select) -> Type:
         name = "" if node.test_only else qualified(node)
-        if name and name.removeprefix(".") in self._named_types and not self._hidden(name):
-            named = self._named_types[name.removeprefix(".")]
-            node.operand = Ident(name, node.offset, t.type_of(named), named)
-            return t.type_of(named)
+        if name and not self._is_local(name):
+            whole = Ident(name, node.offset)
+            declared = self._variables.get(name) or self._named(whole)
+            if declared is not None:
+                node.operand, node.dotted, whole.type = whole, True, declared
+                return declared
         selected = self._field(node, node.operand, node.name)
         return t.BOOL if node.test_only else selected
 
-    def _hidden(self, name: str) -> bool:
-        return self._declared(name.partition(".")[0]) is not None
+    def _is_local(self, name: str) -> bool:
+        """Whether a dotted name begins with a variable of a macro."""
+        first = name.partition(".")[0]
+        return any(first in scope for scope in self._scopes)
 
     def _field(self, node: Node, operand: Node, name: str, *, optional: bool = False) -> Type:
         of_operand = self._unify.resolved(self.check(operand))
@@ -153,7 +162,7 @@ class _Checker:
             return self._resolved(node, self._functions.get(node.function.removeprefix(".")))
         prefix = qualified(node.target)
         namespaced = self._functions.get(f"{prefix}.{node.function}") if prefix else None
-        if namespaced is not None and not self._hidden(prefix):
+        if namespaced is not None and not self._is_local(prefix):
             node.target, node.function = None, namespaced.name
             return self._resolved(node, namespaced)
         self.check(node.target)
@@ -240,7 +249,7 @@ class _Checker:
         return t.map_of(key, value)
 
     def _struct(self, node: Struct) -> Type:
-        made = self._named_types.get(node.name.removeprefix("."))
+        made = self._named_type(node.name.removeprefix("."))
         if made is None:
             return self._undeclared(node.offset, node.name)
         if made.kind != "object":

@@ -101,8 +101,8 @@ class Compiler:
         return run
 
     def _select(self, node: Select) -> Run:
-        if isinstance(node.operand, Ident) and node.operand.constant is not None and not node.test_only:
-            return self._ident(node.operand)  # a dotted name of a type
+        if node.dotted and isinstance(node.operand, Ident):
+            return self._ident(node.operand)
         key, read = _key_and_read(node.operand.type, node)
         of_object = node.operand.type.kind == "object"
         if node.test_only:

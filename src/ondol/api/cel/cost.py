@@ -75,7 +75,7 @@ class _Coster:
         return self._paths.get(id(node), ())
 
     def _select(self, node: Select) -> Range:
-        if isinstance(node.operand, Ident) and node.operand.constant is not None:
+        if node.dotted and isinstance(node.operand, Ident):
             self._paths[id(node)] = (node.operand.name,)
             return ONE
         cost = self.cost(node.operand)

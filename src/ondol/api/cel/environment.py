@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from ondol.api.cel import library
 from ondol.api.cel import types as t
@@ -28,12 +28,16 @@ MATCH_BUDGET: Final = 2_500_000
 class Environment:
     variables: Mapping[str, Type]
     functions: Registry = field(default_factory=library.functions)
-    objects: Mapping[str, Type] = field(default_factory=dict)
-    """Types of objects that can be built, by name."""
+    builds_patches: bool = False
+    """Whether `Object{}` and `JSONPatch{}` can be built."""
 
-    @property
-    def named_types(self) -> Mapping[str, Type]:
-        return {**library.types(), **self.objects} if self.objects else library.types()
+    def named_type(self, name: str) -> Type | None:
+        """The type of a name, such as `string`; None for names that are none."""
+        if self.builds_patches and (name == "Object" or name.startswith("Object.")):
+            return t.object_named(name, _AnyField())
+        if self.builds_patches and name == _JSON_PATCH.name:
+            return _JSON_PATCH
+        return library.types().get(name)
 
 
 def rule(self_type: Type, *, optional_old_self: bool = False) -> Environment:
@@ -69,7 +73,7 @@ def policy(
     if authorizer:
         names |= _AUTHORIZING
     if patches:
-        return Environment(names, library.functions(mutation=True), _PATCH_TYPES)
+        return Environment(names, library.functions(mutation=True), builds_patches=True)
     return Environment(names)
 
 
@@ -122,33 +126,13 @@ _AUTHORIZING: Final[Mapping[str, Type]] = {
 
 
 class _AnyField(dict[str, FieldType]):
-    """The fields of an object of unknown kind: all there may be, each of which may be an object again."""
+    """The fields of an object of unknown kind: all there may be, of any type."""
 
-    def __init__(self, name: str) -> None:
-        super().__init__()
-        self._name = name
-
-    def get(self, key: str, default: FieldType | None = None) -> FieldType | None:  # type: ignore[override]  # never absent
+    def get(self, key: str, default: Any = None) -> Any:
         del default
-        return self[key]
-
-    def __missing__(self, key: str) -> FieldType:
         return FieldType(key, t.DYN)
-
-
-class _ObjectTypes(dict[str, Type]):
-    """`Object`, and `Object.spec`, `Object.spec.template`, ... as they are named."""
-
-    def get(self, key: str, default: Type | None = None) -> Type | None:  # type: ignore[override]  # names are open
-        if key == "Object" or key.startswith("Object."):
-            return t.object_named(key, _AnyField(key))
-        return super().get(key, default)
-
-    def __contains__(self, key: object) -> bool:
-        return isinstance(key, str) and self.get(key) is not None
 
 
 _JSON_PATCH: Final = _object(
     "JSONPatch", {"op": t.STRING, "path": t.STRING, "from": t.STRING, "value": t.DYN}
 )
-_PATCH_TYPES: Final[Mapping[str, Type]] = _ObjectTypes({"JSONPatch": _JSON_PATCH})

@@ -53,6 +53,8 @@ class Select:
     operand: Node
     name: str
     test_only: bool = False
+    dotted: bool = field(default=False, compare=False)
+    """Whether the chain is one name with dots; `operand` is that name then."""
     offset: int = field(default=0, compare=False)
     type: Type = field(default=DYN, compare=False)
 

@@ -70,7 +70,7 @@ def compile(source: str, environment: Environment) -> Program:  # noqa: A001 - t
             source,
             root,
             variables=environment.variables,
-            named_types=environment.named_types,
+            named_type=environment.named_type,
             functions=environment.functions,
         )
         issues = validators.issues(seen)

@@ -87,8 +87,9 @@ def object_named(name: str, fields: Mapping[str, FieldType] | None = None) -> Ty
 
 def field_of(type_: Type, name: str) -> FieldType | None:
     """A field of an object; those whose names are reserved are found by both their spellings."""
-    fields = type_.fields or {}
-    return fields.get(name) or fields.get(f"__{name}__")
+    if type_.fields is None:
+        return None
+    return type_.fields.get(name) or type_.fields.get(f"__{name}__")
 
 
 def is_optional(type_: Type) -> bool:

@@ -88,7 +88,7 @@ class Opaque:
 
     __slots__ = ()
     cel_type: TypeValue
-    cel_size = 1
+    cel_size: int = 1
 
 
 _TYPE_NAMES: Final[dict[type, str]] = {
@@ -152,7 +152,7 @@ def compare(one: Any, other: Any) -> int:
         one, other = _comparable(one, other)
     elif kind is not other_kind or kind not in (bool, str, bytes, Duration, Timestamp):
         raise NoSuchOverload
-    return (one > other) - (one < other)
+    return int(one > other) - int(one < other)
 
 
 def key(value: Any) -> Any:
