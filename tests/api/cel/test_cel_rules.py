@@ -81,7 +81,8 @@ RULE = ".x-kubernetes-validations[0]"
             {"rule": "true", "reason": "Because"},
             ".reason",
             (
-                'Unsupported value: "Because": supported values: "FieldValueDuplicate", "FieldValueForbidden",'
+                'Unsupported value: "Because": supported values: "FieldValueDuplicate", '
+                '"FieldValueForbidden",'
                 ' "FieldValueInvalid", "FieldValueRequired"'
             ),
         ),
@@ -377,7 +378,8 @@ def test_the_budget_of_an_object_ends_the_validation() -> None:
     causes, _ = checked(described, {"l": list(range(400))})
     assert [message for *_, message in causes] == [
         (
-            'Invalid value: "object": validation failed due to running out of cost budget, no further validation'
+            'Invalid value: "object": validation failed due to running out of cost budget, no further'
+            " validation"
             " rules will be run"
         )
     ]

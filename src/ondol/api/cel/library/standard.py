@@ -244,58 +244,51 @@ def _type(value: Any) -> TypeValue:
     return values.type_of(value)
 
 
+Way = tuple[Type, Any] | tuple[Type, Any, Any]
+"""From a type: how, and at what cost if it is not one."""
+
+
+def _to(result: Type, *ways: Way) -> Function:
+    """A conversion, called as the type it makes."""
+    name = result.kind
+    return function(
+        name,
+        *(overload(f"{way[0].kind}_to_{name}", (way[0],), result, way[1], *way[2:]) for way in ways),
+    )
+
+
+_TO_TEXT: Final = (
+    (t.STRING, _same),
+    (t.BOOL, lambda value: "true" if value else "false"),
+    (t.BYTES, _string_of_bytes, traversal),
+    (t.DOUBLE, values.spelled_double),
+    (t.DURATION, times.spelled_duration),
+    (t.INT, str),
+    (t.TIMESTAMP, times.spelled_timestamp),
+    (t.UINT, lambda value: str(int(value))),
+)
+_TO_INTEGER: Final = (
+    (t.INT, _same),
+    (t.DOUBLE, _int_of_double),
+    (t.DURATION, lambda value: value.nanos),
+    (t.STRING, _int_of_string),
+    (t.TIMESTAMP, lambda value: value.nanos // values.NANOS),
+    (t.UINT, lambda value: values.integer(int(value))),
+)
+
+
 def _conversions() -> list[Function]:
     s = t.STRING
-
-    def to(name: str, result: Type, *ways: tuple[Type, Any] | tuple[Type, Any, Any]) -> Function:
-        return function(
-            name,
-            *(overload(f"{way[0].kind}_to_{name}", (way[0],), result, way[1], *way[2:]) for way in ways),
-        )
-
+    seconds = (t.INT, lambda value: values.timestamp(value * values.NANOS))
     return [
-        to("bool", t.BOOL, (t.BOOL, _same), (s, _bool_of_string)),
-        to("bytes", t.BYTES, (t.BYTES, _same), (s, str.encode, traversal)),
-        to(
-            "double",
-            t.DOUBLE,
-            (t.DOUBLE, _same),
-            (t.INT, float),
-            (s, _double_of_string),
-            (t.UINT, float),
-        ),
-        to("duration", t.DURATION, (t.DURATION, _same), (t.INT, Duration), (s, _duration_of_string)),
-        to(
-            "int",
-            t.INT,
-            (t.INT, _same),
-            (t.DOUBLE, _int_of_double),
-            (t.DURATION, lambda value: value.nanos),
-            (s, _int_of_string),
-            (t.TIMESTAMP, lambda value: value.nanos // values.NANOS),
-            (t.UINT, lambda value: values.integer(int(value))),
-        ),
-        to(
-            "string",
-            s,
-            (s, _same),
-            (t.BOOL, lambda value: "true" if value else "false"),
-            (t.BYTES, _string_of_bytes, traversal),
-            (t.DOUBLE, values.spelled_double),
-            (t.DURATION, times.spelled_duration),
-            (t.INT, str),
-            (t.TIMESTAMP, times.spelled_timestamp),
-            (t.UINT, lambda value: str(int(value))),
-        ),
-        to(
-            "timestamp",
-            t.TIMESTAMP,
-            (t.TIMESTAMP, _same),
-            (t.INT, lambda value: values.timestamp(value * values.NANOS)),
-            (s, _timestamp_of_string),
-        ),
-        to(
-            "uint",
+        _to(t.BOOL, (t.BOOL, _same), (s, _bool_of_string)),
+        _to(t.BYTES, (t.BYTES, _same), (s, str.encode, traversal)),
+        _to(t.DOUBLE, (t.DOUBLE, _same), (t.INT, float), (s, _double_of_string), (t.UINT, float)),
+        _to(t.DURATION, (t.DURATION, _same), (t.INT, Duration), (s, _duration_of_string)),
+        _to(t.INT, *_TO_INTEGER),
+        _to(s, *_TO_TEXT),
+        _to(t.TIMESTAMP, (t.TIMESTAMP, _same), seconds, (s, _timestamp_of_string)),
+        _to(
             t.UINT,
             (t.UINT, _same),
             (t.DOUBLE, _uint_of_double),
