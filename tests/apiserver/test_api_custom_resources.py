@@ -319,6 +319,20 @@ async def test_objects_are_held_to_rules(api: Any) -> None:
     assert (await api.get(f"{WIDGETS}/a")).json["spec"]["size"] == 4
 
 
+@pytest.mark.parametrize(
+    ("rule", "heavy"),
+    [("self.size < 5", False), ("lists.range(300).all(x, lists.range(300).all(y, x >= 0))", True)],
+)
+def test_costly_rules_are_run_beside_the_loop(rule: str, heavy: bool) -> None:
+    """The first validation compiles the rules; those after it are as heavy as the rules may cost."""
+    version = _ruled({"rule": rule})["spec"]["versions"][0]
+    schema = serving.CustomSchema(version)
+    assert schema.is_heavy
+    schema.problems(_widget("a"), None)
+    assert schema.is_heavy is heavy
+    assert not serving.CustomSchema(_crd()["spec"]["versions"][0]).is_heavy
+
+
 async def test_rules_of_changes_hold(api: Any) -> None:
     """What must not change does not, in the object and in its status alike."""
     await _define(api, _ruled({"rule": "self.colour == oldSelf.colour", "message": "fixed"}))

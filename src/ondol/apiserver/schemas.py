@@ -37,6 +37,11 @@ class Schema(Protocol):
         ...
 
     @property
+    def is_heavy(self) -> bool:
+        """Whether `problems` may take long even for a small object."""
+        ...
+
+    @property
     def shape(self) -> shape.Shape:
         """How apply and the patches see the kind."""
         ...
@@ -67,6 +72,7 @@ class BuiltinSchema:
 
     selectable: tuple[str, ...] = ()
     structural = False
+    is_heavy = False
     published: None = None
 
     def __init__(

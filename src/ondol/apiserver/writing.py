@@ -22,6 +22,7 @@ from ondol.apiserver.admission import namespaces
 from ondol.apiserver.admission.request import Request
 from ondol.apiserver.auth.identity import User
 from ondol.apiserver.core import Core
+from ondol.apiserver.heavy import HEAVY_BYTES
 from ondol.apiserver.lenses import Lens, Whole
 from ondol.apiserver.reservations import Reserved
 from ondol.apiserver.served import Served
@@ -110,9 +111,10 @@ class Writes:
             namespaces.admit(core.admission.parts, context, request)
         return request.new
 
-    async def _beside(self, work: Callable[[], T]) -> T:
+    async def _beside(self, work: Callable[[], T], *, heavy: bool = False) -> T:
         """The outcome of a pure function: beside the event loop if it may take long."""
-        return await self.core.heavy.run(self.options.user.tenant, self._size_bytes, work)
+        size_bytes = max(self._size_bytes, HEAVY_BYTES) if heavy else self._size_bytes
+        return await self.core.heavy.run(self.options.user.tenant, size_bytes, work)
 
     async def _owned(self, context: Context, lens: Lens, old: Object | None, new: Object) -> Object:
         """With the fields the client changes as its own; what the server adds later is nobody's."""
@@ -184,7 +186,10 @@ class Writes:
     async def _default(self, context: Context, new: Object, old: Object | None) -> None:
         """What the kind's author fills in: before changes are counted, and of nobody's fields."""
         rules = self.core.rules.get(self.served.resource.group_resource)
-        if rules is not None and not await self._beside(lambda: self.served.schema.problems(new, old)):
+        schema = self.served.schema
+        if rules is not None and not await self._beside(
+            lambda: schema.problems(new, old), heavy=schema.is_heavy
+        ):
             rules.default(new, old, context.user.name)
 
     async def _check(self, context: Context, request: Request, extra: Sequence[errors.Cause] = ()) -> None:
@@ -194,7 +199,10 @@ class Writes:
         tolerated: list[str] = []
         causes = [
             *extra,
-            *await self._beside(lambda: schema.problems(new, old, request.subresource, tolerated.append)),
+            *await self._beside(
+                lambda: schema.problems(new, old, request.subresource, tolerated.append),
+                heavy=schema.is_heavy,
+            ),
         ]
         causes = [*causes, *strategy.problems(context, new, old)]
         rules = None if request.subresource else self.core.rules.get(self.served.resource.group_resource)

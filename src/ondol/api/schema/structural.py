@@ -62,6 +62,7 @@ class Structural:
         self.schema = schema
         self.node = model.of_openapi(schema)
         self._default = _defaulter(self.node)
+        self._has_rules = has_rules(schema)
         self._check = validation.compiled({**schema, "properties": _without_root_fields(schema)})
 
     def decode(self, document: Object) -> Object:
@@ -101,9 +102,16 @@ class Structural:
         self._check(document, "", problems)
         return problems
 
+    @property
+    def is_heavy(self) -> bool:
+        """Whether a validation may take long: its rules are to be compiled, or may cost much."""
+        if "_rules" not in self.__dict__:
+            return self._has_rules
+        return self._rules is not None and self._rules.is_costly
+
     @functools.cached_property
     def _rules(self) -> Rules | None:
-        if not has_rules(self.schema):
+        if not self._has_rules:
             return None
         from ondol.api.cel.crd import validation as cel  # noqa: PLC0415 - only who has rules pays for CEL
 

@@ -112,6 +112,10 @@ class CustomSchema:
         self._walkers.default(obj)
         return obj
 
+    @property
+    def is_heavy(self) -> bool:
+        return self._walkers.is_heavy
+
     def default(self, obj: Object) -> None:
         """Fill in, in place, what the schema gives and the object lacks."""
         self._walkers.default(obj)

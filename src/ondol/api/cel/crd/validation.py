@@ -26,6 +26,8 @@ from ondol.api.schema.structural import has_rules
 from ondol.base.errors import Cause
 
 _MESSAGE_BYTES_MAX: Final = 5 * 1024
+_COSTLY: Final = 50_000
+"""Ten to twenty milliseconds."""
 _STOPPED: Final = "no further validation rules will be run"
 _OUT_OF_BUDGET: Final = f"validation failed due to running out of cost budget, {_STOPPED}"
 _OVER_LIMIT: Final = f"'{{error}}': {_STOPPED} due to call cost exceeds limit for rule: {{rule}}"
@@ -116,6 +118,8 @@ class Rules:
 
     def __init__(self, schema: Schema) -> None:
         self._root = _compiled(schema, declared.of_root(schema))
+        self.is_costly = self._root is not None and _worst(self._root) > _COSTLY
+        """Whether a validation may take as long as a large document's."""
 
     def validate(self, new: Any, old: Any = None) -> Judgement:
         """What the rules say of an object; `old` is None on create."""
@@ -195,6 +199,13 @@ class _Visit(NamedTuple):
     @property
     def shown_path(self) -> str:
         return self.path or "<nil>"
+
+
+def _worst(node: _Node) -> int:
+    """What the rules of a node and of all below it may cost, each of them run once."""
+    below = [*node.properties.values(), *(part for part in (node.values, node.items) if part is not None)]
+    own = (min(rule.program.estimated_cost(), CALL_LIMIT) for rule in node.rules if rule.program is not None)
+    return sum(own) + sum(map(_worst, below))
 
 
 class _Run:
