@@ -205,7 +205,7 @@ def _exact(operator: str, one: int, other: int) -> int | None:
 def test_arithmetic_is_exact_or_an_error(one: int, other: int, operator: str) -> None:
     """Integers are Python's within 64 bits; what does not fit is an error, whether types are known or not."""
     environment = Environment({"a": t.INT})
-    known = cel.compile(f"a {operator} ({other})", environment).evaluate({"a": one})
+    typed = cel.compile(f"a {operator} ({other})", environment).evaluate({"a": one})
     general = {
         "+": operators.add,
         "-": operators.subtract,
@@ -214,9 +214,9 @@ def test_arithmetic_is_exact_or_an_error(one: int, other: int, operator: str) ->
         "%": operators.modulo,
     }[operator]
     expected = _exact(operator, one, other)
-    assert known.value == expected
+    assert typed.value == expected
     if expected is None:
-        assert known.error is not None
+        assert typed.error is not None
         with pytest.raises(EvaluationError):
             general(one, other)
     else:

@@ -27,7 +27,7 @@ def ruled(*rules: dict[str, Any], **more: Any) -> dict[str, Any]:
     return schema({**OBJECT, "x-kubernetes-validations": list(rules), **more})
 
 
-def told(described: dict[str, Any]) -> list[tuple[str, str]]:
+def refusals(described: dict[str, Any]) -> list[tuple[str, str]]:
     """The causes a definition is refused for, each by its path below the spec and its message."""
     causes = schema_rules.check(described, ROOT)
     return [(cause.field.removeprefix(SPEC), cause.message) for cause in causes]
@@ -97,7 +97,7 @@ RULE = ".x-kubernetes-validations[0]"
 )
 def test_a_rule_must_make_sense(rule: dict[str, Any], place: str, message: str) -> None:
     """A definition is refused with the place and the words Kubernetes has."""
-    causes = told(ruled(rule))
+    causes = refusals(ruled(rule))
     if not message:
         assert causes == []
     else:
@@ -120,8 +120,8 @@ def test_old_values_must_be_findable() -> None:
         'Invalid value: "self == oldSelf": oldSelf cannot be used on the uncorrelatable portion of the schema'
         f" within {SPEC}"
     )
-    assert told(plain) == [(f".items{RULE}.rule", message)]
-    assert told(schema({"type": "array", "maxItems": 9, "items": item, **by_keys})) == []
+    assert refusals(plain) == [(f".items{RULE}.rule", message)]
+    assert refusals(schema({"type": "array", "maxItems": 9, "items": item, **by_keys})) == []
 
 
 HINT = (
@@ -133,7 +133,7 @@ HINT = (
 def test_a_rule_must_be_affordable() -> None:
     """What a rule costs at worst, as often as it may run, is bounded."""
     item = {"type": "string", "x-kubernetes-validations": [{"rule": "self.matches('^[a-z]*$')"}]}
-    causes = told(schema({"type": "array", "items": item}))
+    causes = refusals(schema({"type": "array", "items": item}))
     assert (
         f".items{RULE}.rule",
         f"Forbidden: estimated rule cost exceeds budget by factor of more than 100x{HINT}",
@@ -146,14 +146,14 @@ def test_a_rule_must_be_affordable() -> None:
             f" by factor of more than 100x{HINT}"
         ),
     ) in causes
-    assert told(schema({"type": "array", "maxItems": 100, "items": {**item, "maxLength": 100}})) == []
+    assert refusals(schema({"type": "array", "maxItems": 100, "items": {**item, "maxLength": 100}})) == []
 
 
 def test_the_factor_is_told() -> None:
     """How much too expensive a rule is."""
     nested = {"rule": "self.all(x, self.all(y, x == y))"}
     listed = {"type": "array", "maxItems": 1500, "items": {"type": "integer"}}
-    causes = told(schema({**listed, "x-kubernetes-validations": [nested]}))
+    causes = refusals(schema({**listed, "x-kubernetes-validations": [nested]}))
     assert causes == [
         (f"{RULE}.rule", f"Forbidden: estimated rule cost exceeds budget by factor of 1.125750x{HINT}")
     ]
@@ -165,12 +165,12 @@ def test_all_rules_together_must_be_affordable() -> None:
     listed = {"type": "array", "maxItems": 900, "items": {"type": "integer"}}
     one = {**listed, "x-kubernetes-validations": [nested]}
     many = schema({"type": "object", "properties": {f"f{i:02}": one for i in range(20)}})
-    causes = told(many)
+    causes = refusals(many)
     assert {message for field, message in causes if field != ROOT} == {
         "Forbidden: contributed to estimated rule cost total exceeding cost limit for entire OpenAPIv3 schema"
     }
     assert len(causes) == 5
-    assert told(schema(one)) == []
+    assert refusals(schema(one)) == []
 
 
 OBJECT_OF_KIND = {"apiVersion": "example.org/v1", "kind": "Foo", "metadata": {"name": "x"}}

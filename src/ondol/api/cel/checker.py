@@ -81,8 +81,8 @@ class _Checker:
         return self._issue(offset, f"undeclared reference to '{name}' (in container '')")
 
     def _mismatch(self, offset: int, expected: Type, actual: Type) -> Type:
-        wanted, got = self._shown(expected), self._shown(actual)
-        return self._issue(offset, f"expected type '{wanted}' but found '{got}'")
+        message = f"expected type '{self._shown(expected)}' but found '{self._shown(actual)}'"
+        return self._issue(offset, message)
 
     def _shown(self, type_: Type) -> str:
         return t.formatted(self._unify.resolved(type_))
@@ -249,14 +249,14 @@ class _Checker:
         return t.map_of(key, value)
 
     def _struct(self, node: Struct) -> Type:
-        made = self._named_type(node.name.removeprefix("."))
-        if made is None:
+        struct = self._named_type(node.name.removeprefix("."))
+        if struct is None:
             return self._undeclared(node.offset, node.name)
-        if made.kind != "object":
+        if struct.kind != "object":
             return self._issue(node.offset, f"'{node.name}' is not a message type")
         for field in node.fields:
             type_ = self.check(field.value)
-            declared = t.field_of(made, field.name)
+            declared = t.field_of(struct, field.name)
             if declared is None:
                 self._issue(field.offset, f"undefined field '{field.name}'")
                 continue
@@ -268,7 +268,7 @@ class _Checker:
                     f" but provided type is '{self._shown(type_)}'"
                 )
                 self._issue(field.offset, message)
-        return made
+        return struct
 
     def _comprehension(self, node: Comprehension) -> Type:
         over = self._unify.resolved(self.check(node.range))

@@ -137,7 +137,7 @@ def _comparing(place: int) -> Callable[[Sequence[Any]], int]:
     return cost
 
 
-def _made(result: Any) -> int:
+def _size_cost(result: Any) -> int:
     return _allocating(len(result))
 
 
@@ -172,7 +172,7 @@ FUNCTIONS: Final[list[Function]] = [
     function("max", *_comparing_methods("max", None, _extreme("max", 1))),
     function("indexOf", _searching("index_of", _index_of)),
     function("lastIndexOf", _searching("last_index_of", _last_index_of)),
-    function("slice", method("list_slice", (_LIST, t.INT, t.INT), _LIST, _slice, result_cost=_made)),
+    function("slice", method("list_slice", (_LIST, t.INT, t.INT), _LIST, _slice, result_cost=_size_cost)),
     function(
         "flatten",
         method("list_flatten", (t.list_of(_LIST),), _LIST, _flatten, _flatten_cost),
@@ -180,7 +180,8 @@ FUNCTIONS: Final[list[Function]] = [
     ),
     function("lists.range", overload("lists_range", (t.INT,), t.list_of(t.INT), _range, _range_cost)),
     function(
-        "reverse", method("list_reverse", (_LIST,), _LIST, lambda listed: listed[::-1], result_cost=_made)
+        "reverse",
+        method("list_reverse", (_LIST,), _LIST, lambda listed: listed[::-1], result_cost=_size_cost),
     ),
     function("distinct", method("list_distinct", (_LIST,), _LIST, _distinct, _comparing(0))),
     function(
