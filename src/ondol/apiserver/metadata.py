@@ -86,7 +86,7 @@ def for_create(obj: Object, resource: Resource, *, now: float, uid: str, rng: ra
 
 
 def restore(new: Object, before: Object) -> None:
-    """Put back, in place, what admission may not change of an object: its identity, and the server's fields."""
+    """Put back, in place, what admission may not change: the identity, and the server's fields."""
     metadata, was = new.setdefault("metadata", {}), before["metadata"]
     for field in (*_SERVER_FIELDS, "name", "generateName", "namespace", "resourceVersion", "managedFields"):
         if field in was:

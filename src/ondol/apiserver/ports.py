@@ -59,7 +59,7 @@ class Admission(Protocol):
 
 
 class HttpsTarget(NamedTuple):
-    """Where a request goes. `authority` (PEM) signs the server's certificate; the system's do if it is empty."""
+    """Where a request goes. `authority` (PEM) signs the server's certificate; if empty, the system's do."""
 
     url: str
     authority: bytes = b""

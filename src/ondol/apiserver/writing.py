@@ -21,6 +21,7 @@ from ondol.apiserver import documents, metadata, pod_lenses
 from ondol.apiserver.admission.request import Request
 from ondol.apiserver.auth.identity import User
 from ondol.apiserver.core import Core
+from ondol.apiserver.heavy import HEAVY_BYTES
 from ondol.apiserver.lenses import Lens, Whole
 from ondol.apiserver.reservations import Reserved
 from ondol.apiserver.served import Served
@@ -52,7 +53,6 @@ class Options:
     """Whether admission has had its say already, on what the write is part of."""
     body_bytes: int = 0
     """How large what was sent is, from which follows how long the work on it may take."""
-
 
     def document(self, verb: str) -> Object:
         """As the `CreateOptions`, `UpdateOptions` and so on that webhooks are shown."""
@@ -132,9 +132,10 @@ class Writes:
         if request.new is not sent:
             metadata.restore(request.new, sent)
 
-    async def _beside(self, work: Callable[[], T]) -> T:
+    async def _beside(self, work: Callable[[], T], *, heavy: bool = False) -> T:
         """The outcome of a pure function: beside the event loop if it may take long."""
-        return await self.core.heavy.run(self.options.user.tenant, self._size_bytes, work)
+        size_bytes = max(self._size_bytes, HEAVY_BYTES) if heavy else self._size_bytes
+        return await self.core.heavy.run(self.options.user.tenant, size_bytes, work)
 
     async def _owned(self, context: Context, lens: Lens, old: Object | None, new: Object) -> Object:
         """With the fields the client changes as its own; what the server adds later is nobody's."""
@@ -210,14 +211,24 @@ class Writes:
     async def _default(self, context: Context, new: Object, old: Object | None) -> None:
         """What the kind's author fills in: before changes are counted, and of nobody's fields."""
         rules = self.core.rules.get(self.served.resource.group_resource)
-        if rules is not None and not await self._beside(lambda: self.served.schema.problems(new, old)):
+        schema = self.served.schema
+        if rules is not None and not await self._beside(
+            lambda: schema.problems(new, old), heavy=schema.is_heavy
+        ):
             rules.default(new, old, context.user.name)
 
     async def _check(self, context: Context, request: Request, extra: Sequence[errors.Cause] = ()) -> None:
         schema, strategy = self.served.schema, self.served.strategy
         new, old = request.new, request.old
         causes: Sequence[errors.Cause]
-        causes = [*extra, *await self._beside(lambda: schema.problems(new, old, request.subresource))]
+        tolerated: list[str] = []
+        causes = [
+            *extra,
+            *await self._beside(
+                lambda: schema.problems(new, old, request.subresource, tolerated.append),
+                heavy=schema.is_heavy,
+            ),
+        ]
         causes = [*causes, *strategy.problems(context, new, old)]
         rules = None if request.subresource else self.core.rules.get(self.served.resource.group_resource)
         advice: Sequence[str] = ()
@@ -225,6 +236,8 @@ class Writes:
             causes, advice = rules.judge(new, old)
         if causes:
             raise status.invalid(self.served.resource, objects.name(new), causes)
+        for message in tolerated:
+            context.warn(message)
         if request.subresource and request.subresource not in pod_lenses.LENSES:
             return  # what is written there is no wish
         unsupported = self.served.unsupported

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TypeAlias
 
+from ondol.apiserver import documents
 from ondol.apiserver.admission import namespaces
 from ondol.apiserver.admission.parts import Parts
 from ondol.apiserver.admission.request import Request
@@ -80,7 +81,10 @@ class Chain:
             return
         # What was added outside is completed like the rest, and who asked for it sees it once more.
         request.is_again = True
+        before = documents.dump(request.new)
         await self._run(plugins, context, request)
+        if documents.dump(request.new) != before:
+            request.new = {**request.new}  # another object than those outside have seen
         for admission in self._outside:
             await admission.mutate(context, request)
 

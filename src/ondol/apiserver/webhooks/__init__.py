@@ -1,8 +1,10 @@
-"""Admission webhooks: the writes that MutatingWebhookConfigurations and ValidatingWebhookConfigurations name
-are shown to the servers that these name, which may change or refuse them.
+"""Admission webhooks: servers of the users' own that are shown writes, and may change or refuse them.
 
-    hooks (what is configured) -> matching (is it asked?) -> review (what is sent, what came back)
-                                                          -> calling (one request) -> dispatch (all of a write)
+    hooks     what Mutating- and ValidatingWebhookConfigurations say
+    matching  which writes that is about (`attributes`: a write as it is shown; `conditions`: expressions)
+    review    the document that is sent, and what the answer says
+    calling   one request, to a URL or to the endpoints of a Service
+    dispatch  all of them for one write, in their order and with their policies
 
 Follows Kubernetes' `pkg/admission/plugin/webhook`.
 """

@@ -80,13 +80,14 @@ def of(context: Context, request: Request) -> Attributes:
     if lens is not None:
         obj, old = lens.get(obj) if obj else None, lens.get(old) if old else None
     named = objects.name(request.new or request.old or {})
+    is_namespace = served.kind.plural == "namespaces" and not served.kind.group
     return Attributes(
         operation=request.operation.upper(),
         served=served,
         requested=served,
         subresource=request.subresource,
         kind=_kind_of(obj or old, served),
-        namespace=named if served.kind.plural == "namespaces" and not served.kind.group else request.namespace,
+        namespace=named if is_namespace else request.namespace,
         name=named,
         obj=obj,
         old=old,

@@ -7,12 +7,12 @@ only judge it, all at once.
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
 import anyio
 
-from ondol.api import objects, resources, status
+from ondol.api import resources, status
 from ondol.api.objects import Object
 from ondol.api.patch import json_patch
 from ondol.apiserver.admission.request import Request
@@ -22,7 +22,7 @@ from ondol.apiserver.strategy import Context
 from ondol.apiserver.webhooks import attributes as views
 from ondol.apiserver.webhooks import hooks, review
 from ondol.apiserver.webhooks.attributes import Attributes
-from ondol.apiserver.webhooks.calling import CallFailed, Caller
+from ondol.apiserver.webhooks.calling import Caller, CallFailed
 from ondol.apiserver.webhooks.conditions import ConditionFailed
 from ondol.apiserver.webhooks.hooks import Hook
 from ondol.apiserver.webhooks.metrics import Metrics
@@ -59,7 +59,7 @@ class Webhooks:
             attributes = self._asked(hook, context, request)
             if attributes is None:
                 continue
-            if is_again and not (hook.is_called_again and request.called.get(hook.uid) is not request.new):
+            if is_again and not _sees_changes(hook, request):
                 continue
             verdict = await self._call(hook, attributes, "admit")
             if verdict is not None:
@@ -68,8 +68,7 @@ class Webhooks:
                     raise review.denial(hook.name, verdict.status)
                 if verdict.patch:
                     self._change(request, attributes, verdict)
-            if is_again or hook.uid not in request.called:
-                request.called[hook.uid] = request.new
+            request.called[hook.uid] = request.new
 
     async def validate(self, context: Context, request: Request) -> None:
         """Let every webhook judge the object as it will be stored; one refusal is enough."""
@@ -150,8 +149,10 @@ class Webhooks:
                 body = await self._caller.post(hook.client, document, hook.timeout_s)
                 verdict = review.verdict(body, uid, spoken, may_patch=kind == "admit")
             except (CallFailed, InvalidReview) as error:
-                reason = error if isinstance(error, CallFailed) else f"received invalid webhook response: {error}"
-                _log.warning("webhook_failed", webhook=hook.name, error=str(reason))
+                reason = (
+                    error if isinstance(error, CallFailed) else f"received invalid webhook response: {error}"
+                )
+                _log.warning("webhook_failed", webhook=hook.name, error=reason)
                 call.failed(is_ignored=hook.is_ignored_on_failure)
                 if hook.is_ignored_on_failure:
                     return None
@@ -180,6 +181,12 @@ class Webhooks:
         if attributes.kind[2] != served.kind.kind:
             return own  # a subresource's own document, such as an Eviction
         return served.schema.read(own)
+
+
+def _sees_changes(hook: Hook, request: Request) -> bool:
+    """Whether others changed the object since the webhook was called, and it wants to know."""
+    seen = request.called.get(hook.uid)
+    return hook.is_called_again and seen is not None and seen is not request.new
 
 
 def _warn(context: Context, verdict: Verdict) -> None:

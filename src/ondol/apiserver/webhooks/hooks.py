@@ -30,7 +30,7 @@ class Hook:
     selectors: Selectors
     conditions: Conditions
     is_exact: bool
-    """Whether only the version of a kind that a rule names is meant, and not the others with the same objects."""
+    """Whether a rule means only the version that it names, and not the others with the same objects."""
     is_ignored_on_failure: bool
     is_called_again: bool
     """Whether it sees what later ones changed."""

@@ -92,9 +92,7 @@ def _check(answer: _Review, response: _Response, uid: str, *, may_patch: bool) -
         raise InvalidReview(f'expected response.uid="{uid}", got "{response.uid[:64]}"')
     if (answer.api_version, answer.kind) != (f"{_GROUP}/v1", "AdmissionReview"):
         named = f"{answer.api_version[:64]}, Kind={answer.kind[:64]}"
-        raise InvalidReview(
-            f"expected webhook response of {_GROUP}/v1, Kind=AdmissionReview, got {named}"
-        )
+        raise InvalidReview(f"expected webhook response of {_GROUP}/v1, Kind=AdmissionReview, got {named}")
     if not may_patch:
         if response.patch:
             raise InvalidReview("validating webhook may not return response.patch")
