@@ -312,16 +312,15 @@ def test_what_was_wrong_is_forgiven_only_while_it_stays() -> None:
         assert len(compiled.validate_update({**old, "spec": {**old["spec"], **change}}, old)) == 1, change
 
 
-def test_rules_in_cel_are_named_not_ignored() -> None:
-    """Whoever accepts the CRD can warn."""
-    schema = {
-        "type": "object",
-        "properties": {"spec": {"type": "object", "x-kubernetes-validations": [{"rule": "self.a > 1"}]}},
-    }
-    assert structural.Structural(schema).unsupported() == [
-        "openAPIV3Schema.properties[spec].x-kubernetes-validations"
-    ]
-    assert structural.Structural(SCHEMA).unsupported() == []
+def test_rules_in_cel_are_part_of_the_schema() -> None:
+    """What breaks one is refused like what breaks any other part."""
+    ruled = {"type": "object", "properties": {"a": {"type": "integer"}}}
+    spec = {**ruled, "x-kubernetes-validations": [{"rule": "self.a > 1", "message": "too small"}]}
+    schema = {"type": "object", "properties": {"spec": spec}}
+    assert structural.has_rules(schema)
+    assert not structural.has_rules(SCHEMA)
+    causes = structural.Structural(schema).validate({**CR, "spec": {"a": 1}})
+    assert [(cause.field, cause.message) for cause in causes] == [("spec", "Invalid value: too small")]
 
 
 def test_this_schema_is_structural() -> None:

@@ -545,7 +545,7 @@ def crd(**spec: Any) -> dict[str, Any]:
             crd(
                 versions=[{"name": "v1", "storage": True, "schema": {"openAPIV3Schema": {"type": "string"}}}]
             ),
-            "spec.versions[0].schema.openAPIV3Schema.type",
+            "spec.validation.openAPIV3Schema.type",
         ),
         (crd(conversion={"strategy": "Webhook"}), "spec.conversion.webhook.clientConfig"),
         *(

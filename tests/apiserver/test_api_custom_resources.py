@@ -293,14 +293,84 @@ async def test_a_schema_that_is_not_structural_is_refused(api: Any) -> None:
     assert "properties[odd].type" in refused.json["message"]
 
 
-async def test_rules_that_are_not_evaluated_are_told(api: Any) -> None:
-    """CEL rules are kept in the schema; the author is warned that they hold nobody."""
+def _ruled(*rules: Object) -> Object:
+    """The definition of widgets with rules for the spec."""
     crd = _crd()
     schema = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
-    schema["properties"]["spec"]["x-kubernetes-validations"] = [{"rule": "self.size < 5"}]
-    answer = await api.post(CRDS, crd)
-    assert answer.status == 201, answer.json
-    assert any("CEL rules are not evaluated" in warning for warning in answer.warnings)
+    schema["properties"]["spec"]["x-kubernetes-validations"] = list(rules)
+    return crd
+
+
+async def test_objects_are_held_to_rules(api: Any) -> None:
+    """A write that breaks a rule is refused in the rule's words, on create, update, patch and apply."""
+    await _define(api, _ruled({"rule": "self.size < 5", "message": "too big", "fieldPath": ".size"}))
+    refused = await api.post(WIDGETS, _widget("a", size=9))
+    assert refused.status == 422
+    assert refused.json["details"]["causes"] == [
+        {
+            "reason": "FieldValueInvalid",
+            "message": "Invalid value: too big",
+            "field": "spec.size",
+        }
+    ]
+    assert (await api.post(WIDGETS, _widget("a", size=4))).status == 201
+    assert (await api.patch(f"{WIDGETS}/a", {"spec": {"size": 9}})).status == 422
+    assert (await api.apply(f"{WIDGETS}/a", _widget("a", size=9), "me", force=True)).status == 422
+    assert (await api.get(f"{WIDGETS}/a")).json["spec"]["size"] == 4
+
+
+@pytest.mark.parametrize(
+    ("rule", "heavy"),
+    [("self.size < 5", False), ("lists.range(300).all(x, lists.range(300).all(y, x >= 0))", True)],
+)
+def test_costly_rules_are_run_beside_the_loop(rule: str, heavy: bool) -> None:
+    """The first validation compiles the rules; those after it are as heavy as the rules may cost."""
+    version = _ruled({"rule": rule})["spec"]["versions"][0]
+    schema = serving.CustomSchema(version)
+    assert schema.is_heavy
+    schema.problems(_widget("a"), None)
+    assert schema.is_heavy is heavy
+    assert not serving.CustomSchema(_crd()["spec"]["versions"][0]).is_heavy
+
+
+async def test_rules_of_changes_hold(api: Any) -> None:
+    """What must not change does not, in the object and in its status alike."""
+    await _define(api, _ruled({"rule": "self.colour == oldSelf.colour", "message": "fixed"}))
+    assert (await api.post(WIDGETS, _widget("a", colour="blue"))).status == 201
+    assert (await api.patch(f"{WIDGETS}/a", {"spec": {"size": 3}})).status == 200
+    refused = await api.patch(f"{WIDGETS}/a", {"spec": {"colour": "red"}})
+    assert refused.status == 422
+    assert "spec: Invalid value: fixed" in refused.json["message"]
+
+
+async def test_objects_older_than_a_rule_can_be_written(api: Any) -> None:
+    """What a new rule says of a value that does not change is a warning."""
+    await _define(api)
+    assert (await api.post(WIDGETS, _widget("a", size=9))).status == 201
+    ruled = _ruled({"rule": "self.size < 5", "message": "too big"})
+    assert (await api.apply(f"{CRDS}/widgets.example.org", ruled, "me", force=True)).status == 200
+    await api.settle()
+    written = await api.patch(f"{WIDGETS}/a", {"metadata": {"labels": {"a": "b"}}})
+    assert written.status == 200
+    assert any("spec: Invalid value: too big" in warning for warning in written.warnings)
+    assert (await api.patch(f"{WIDGETS}/a", {"spec": {"size": 8}})).status == 422
+
+
+async def test_definitions_with_wrong_rules_are_refused(api: Any) -> None:
+    """With the place and the reason, on create and update."""
+    place = "spec.validation.openAPIV3Schema.properties[spec].x-kubernetes-validations[0].rule"
+    refused = await api.post(CRDS, _ruled({"rule": "self.nope > 1"}))
+    assert refused.status == 422
+    (cause,) = refused.json["details"]["causes"]
+    assert cause["field"] == place
+    assert "compilation failed: ERROR: <input>:1:5: undefined field 'nope'" in cause["message"]
+    made = await api.post(CRDS, _ruled({"rule": "self.size > 0"}))
+    assert made.status == 201
+    assert not made.warnings
+    changed = _ruled({"rule": "self.size"})["spec"]
+    refused = await api.patch(f"{CRDS}/widgets.example.org", {"spec": changed})
+    assert refused.status == 422
+    assert "cel expression must evaluate to a bool" in refused.json["message"]
 
 
 async def test_definitions_outlive_a_restart(start: Any) -> None:
@@ -409,24 +479,6 @@ async def test_a_definition_with_a_webhook_is_served_as_it_is_stored(api: Any) -
     assert not (await api.patch(f"{CRDS}/widgets.example.org", plain)).warnings
     await api.settle()
     assert (await api.get("/apis/example.org/v2/namespaces/default/widgets")).status == 200
-
-
-async def test_every_write_of_rules_in_cel_is_warned_of(api: Any) -> None:
-    """They are kept, but nothing is held to them: whoever relies on them must know."""
-    crd = _crd()
-    rule = {"rule": "self.size < 10", "message": "too big"}
-    crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"][
-        "x-kubernetes-validations"
-    ] = [rule]
-    path = f"{CRDS}/widgets.example.org"
-    written = [
-        await api.post(CRDS, crd),
-        await api.apply(path, crd, "me", force=True),
-        await api.patch(path, {"metadata": {"labels": {"a": "b"}}}),
-    ]
-    for answer in written:
-        assert answer.status in (200, 201)
-        assert any("CEL rules are not evaluated by this server" in text for text in answer.warnings)
 
 
 def test_what_was_filled_in_is_remembered_by_its_size() -> None:

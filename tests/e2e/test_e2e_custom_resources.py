@@ -175,7 +175,7 @@ def test_definition_with_a_bad_schema(admin: Kubectl) -> None:
     wrong = definition("bad.example.com")
     wrong["spec"]["versions"][0]["schema"] = {"openAPIV3Schema": {"properties": {"spec": {}}}}
     message = admin.refused("apply", "--validate=false", "-f", "-", stdin=wrong)
-    assert "spec.versions[0].schema.openAPIV3Schema" in message or "openAPIV3Schema.type" in message
+    assert "spec.validation.openAPIV3Schema.type" in message
 
 
 def test_definition_whose_name_does_not_fit(admin: Kubectl) -> None:

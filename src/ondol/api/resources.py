@@ -29,6 +29,20 @@ POD_DISRUPTION_BUDGET: Final = Resource("policy", "v1", "poddisruptionbudgets", 
 LIMIT_RANGE: Final = Resource("", "v1", "limitranges", "LimitRange")
 RESOURCE_QUOTA: Final = Resource("", "v1", "resourcequotas", "ResourceQuota")
 PERSISTENT_VOLUME_CLAIM: Final = Resource("", "v1", "persistentvolumeclaims", "PersistentVolumeClaim")
+MUTATING_WEBHOOK_CONFIGURATION: Final = Resource(
+    "admissionregistration.k8s.io",
+    "v1",
+    "mutatingwebhookconfigurations",
+    "MutatingWebhookConfiguration",
+    namespaced=False,
+)
+VALIDATING_WEBHOOK_CONFIGURATION: Final = Resource(
+    "admissionregistration.k8s.io",
+    "v1",
+    "validatingwebhookconfigurations",
+    "ValidatingWebhookConfiguration",
+    namespaced=False,
+)
 ROLE: Final = Resource("rbac.authorization.k8s.io", "v1", "roles", "Role")
 ROLE_BINDING: Final = Resource("rbac.authorization.k8s.io", "v1", "rolebindings", "RoleBinding")
 CLUSTER_ROLE: Final = Resource(

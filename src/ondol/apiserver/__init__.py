@@ -13,7 +13,7 @@ from ondol.apiserver import kinds
 from ondol.apiserver.app import App
 from ondol.apiserver.assembly import assemble
 from ondol.apiserver.config import ApiConfig
-from ondol.apiserver.ports import Admission, Authenticator, Authorizer, KindRules, NodeProxy
+from ondol.apiserver.ports import Admission, Authenticator, Authorizer, KindRules, NodeProxy, Poster
 from ondol.base.clock import Clock
 from ondol.store import Store
 
@@ -32,6 +32,7 @@ def build(
     node_proxy: NodeProxy | None = None,
     rules: Mapping[str, KindRules] | None = None,
     admission: Admission | None = None,
+    poster: Poster | None = None,
     builtin: kinds.Table = kinds.BUILTIN,
 ) -> App:
     """The application.
@@ -40,7 +41,8 @@ def build(
     process) and, with a `service_account_key` (PEM), by service-account tokens, which are then also
     issued. The RBAC objects in the store decide what they may do. An `authenticator` or `authorizer`
     takes the place of either. `rules`, by group and resource, hold custom kinds to more than their
-    schema. `admission` is asked of every write, and may wait. `builtin` are the kinds there are without a
+    schema. `admission` is asked of every write, and may wait. Without a `poster`
+    no webhooks are called. `builtin` are the kinds there are without a
     definition.
     """
     return assemble(
@@ -54,5 +56,6 @@ def build(
         node_proxy=node_proxy,
         rules=rules or {},
         admission=admission,
+        poster=poster,
         builtin=builtin,
     )

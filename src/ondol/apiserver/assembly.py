@@ -22,12 +22,13 @@ from ondol.apiserver.config import ApiConfig
 from ondol.apiserver.core import Core, new_uid
 from ondol.apiserver.crds.controller import Controller
 from ondol.apiserver.lifecycle import Lifecycle
-from ondol.apiserver.ports import Admission, Authenticator, Authorizer, KindRules, NodeProxy
+from ondol.apiserver.ports import Admission, Authenticator, Authorizer, KindRules, NodeProxy, Poster
 from ondol.apiserver.quota_usage import QuotaUsage
 from ondol.apiserver.reservations import Reservations
 from ondol.apiserver.served import Catalogue
 from ondol.apiserver.service_addresses import ServiceAddresses
 from ondol.apiserver.state import State
+from ondol.apiserver.webhooks import Webhooks
 from ondol.base import errors
 from ondol.base.clock import Clock
 from ondol.store import Record, Store
@@ -60,6 +61,7 @@ def assemble(
     node_proxy: NodeProxy | None,
     rules: Mapping[str, KindRules],
     admission: Admission | None,
+    poster: Poster | None,
     builtin: kinds.Table,
 ) -> App:
     """From below: the state, what decides by it, the core that has both, and what answers with the core."""
@@ -71,18 +73,24 @@ def assemble(
     parts = Parts(
         config, state, rng, ServiceAddresses(state, reservations), QuotaUsage(state, reservations), access
     )
+    outside: list[Admission] = [admission] if admission is not None else []
+    webhooks = None
+    if poster is not None:
+        webhooks = Webhooks(state, poster, clock, rng, functools.partial(new_uid, rng))
+        outside.append(webhooks)
     core = Core(
         config,
         state,
         clock,
         rng,
-        admission=Chain(parts, plugins.EVERY, builtin.plugins(), admission),
+        admission=Chain(parts, plugins.EVERY, builtin.plugins(), outside),
         reservations=reservations,
         grants=builtin.grants(),
         tokens=_tokens(service_account_key, config, state, clock, rng),
         rbac=access,
         node_proxy=node_proxy,
         rules=rules,
+        collectors=[webhooks.metrics.collect] if webhooks is not None else (),
     )
     certified = authenticate.Authenticator(core.tokens) if core.tokens is not None else Certified()
     crds = Controller(core)

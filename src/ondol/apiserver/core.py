@@ -23,6 +23,7 @@ from ondol.apiserver.state import State
 from ondol.apiserver.strategy import Context
 from ondol.apiserver.turns import Turns
 from ondol.base.clock import Clock
+from ondol.base.metrics import Collector
 
 _VERSION_BITS: Final = 4 << 76 | 2 << 62
 _RANDOM_BITS: Final = ~(15 << 76 | 3 << 62)
@@ -45,6 +46,7 @@ class Core:
         rbac: Authorizer | None = None,
         node_proxy: NodeProxy | None = None,
         rules: Mapping[str, KindRules] | None = None,
+        collectors: Sequence[Collector] = (),
     ) -> None:
         self.config = config
         self.clock = clock
@@ -70,7 +72,7 @@ class Core:
         """Rules of custom kinds, by group and resource."""
         self.openapi = Documents(state.catalogue, f"v1.{config.kubernetes_minor}.0")
         self.frames = Frames()
-        self.metrics = Metrics()
+        self.metrics = Metrics(collectors)
         self.turns = Turns()
         self.deadlines = Deadlines(clock)
         self.heavy = Heavy()

@@ -85,7 +85,7 @@ async def delete(writes: writing.Writes, namespace: str, name: str, options: Del
     """Delete one object, or begin to."""
     served = writes.served
     key = served.key(namespace, name)
-    while True:
+    for _ in range(writing.UPDATE_TRIES):
         record = writes.core.store.get(served.bucket, key)
         if record is None:
             raise status.not_found(served.resource, name)
@@ -93,6 +93,7 @@ async def delete(writes: writing.Writes, namespace: str, name: str, options: Del
             return await _delete(writes, namespace, record, options)
         except RevisionConflict:
             continue
+    raise status.conflict(served.resource, name)
 
 
 async def _delete(writes: writing.Writes, namespace: str, record: Record, options: DeleteOptions) -> Deleted:

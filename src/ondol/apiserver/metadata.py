@@ -85,6 +85,17 @@ def for_create(obj: Object, resource: Resource, *, now: float, uid: str, rng: ra
     return generated
 
 
+def restore(new: Object, before: Object) -> None:
+    """Put back, in place, what admission may not change: the identity, and the server's fields."""
+    metadata, was = new.setdefault("metadata", {}), before["metadata"]
+    for field in (*_SERVER_FIELDS, "name", "generateName", "namespace", "resourceVersion", "managedFields"):
+        if field in was:
+            metadata[field] = was[field]
+        else:
+            metadata.pop(field, None)
+    new["apiVersion"], new["kind"] = before["apiVersion"], before["kind"]
+
+
 def is_conditional(document: Object) -> bool:
     """Whether a document names the version it was made from; "0" names none."""
     return objects.resource_version(document) not in ("", "0")

@@ -8,7 +8,7 @@ from typing import Final
 
 from ondol.apiserver.exchange import Request
 from ondol.base import metrics
-from ondol.base.metrics import Family, Histogram
+from ondol.base.metrics import Collector, Family, Histogram
 
 _LABELS: Final = ("verb", "group", "resource")
 
@@ -26,7 +26,9 @@ class _Cell:
 class Metrics:
     """Counts and latencies of requests. A request costs one look-up: it is on every request's path."""
 
-    def __init__(self) -> None:
+    def __init__(self, collectors: Iterable[Collector] = ()) -> None:
+        """`collectors` have what other parts of the server count; they stand on the same page."""
+        self._collectors = tuple(collectors)
         self._cells: dict[tuple[str, str, str, int], _Cell] = {}
         self._latencies: dict[tuple[str, str, str], Histogram] = defaultdict(Histogram)
 
@@ -54,3 +56,5 @@ class Metrics:
             latencies,
             _LABELS,
         )
+        for collect in self._collectors:
+            yield from collect()

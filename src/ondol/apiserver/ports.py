@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from ondol.apiserver.admission.request import Request as AdmissionRequest
 from ondol.apiserver.auth.identity import User
@@ -55,6 +55,25 @@ class Admission(Protocol):
 
     async def validate(self, context: Context, request: AdmissionRequest) -> None:
         """Refuse the object as it will be stored, or warn of it (`context.warn`)."""
+        ...
+
+
+class HttpsTarget(NamedTuple):
+    """Where a request goes. `authority` (PEM) signs the server's certificate; if empty, the system's do."""
+
+    url: str
+    authority: bytes = b""
+    server_name: str = ""
+    """The name in the certificate; that of the URL if it is empty."""
+    address: tuple[str, int] | None = None
+    """Host and port to connect to; those of the URL if there is none."""
+
+
+class Poster(Protocol):
+    """Posts JSON to servers outside of the platform's own parts, as webhooks are."""
+
+    async def post(self, target: HttpsTarget, body: bytes) -> tuple[int, bytes]:
+        """Status and body of the answer; `OSError` if there is none. It waits as long as it is let."""
         ...
 
 

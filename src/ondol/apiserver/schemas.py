@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
-from typing import Any, Final, Protocol
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Protocol, TypeAlias
 
 from ondol.api import defaults, validation
 from ondol.api.defaults import cluster
@@ -14,7 +14,13 @@ from ondol.api.schema import typed
 from ondol.api.validation import rbac, workloads
 from ondol.base.errors import Cause
 
+Warn: TypeAlias = Callable[[str], None]
 _NO_RULES: Final = validation.Rules()
+
+
+def unheard(message: str) -> None:
+    """Nobody is told."""
+    del message
 
 
 class Schema(Protocol):
@@ -28,6 +34,11 @@ class Schema(Protocol):
     @property
     def structural(self) -> bool:
         """Whether strategic merge patch is refused, as for custom kinds."""
+        ...
+
+    @property
+    def is_heavy(self) -> bool:
+        """Whether `problems` may take long even for a small object."""
         ...
 
     @property
@@ -46,8 +57,13 @@ class Schema(Protocol):
 
     def unknown_fields(self, document: Object) -> list[str]: ...
 
-    def problems(self, obj: Object, old: Object | None, subresource: str = "") -> list[Cause]:
-        """What is wrong with an object that was read; `old` is None on create."""
+    def problems(
+        self, obj: Object, old: Object | None, subresource: str = "", warn: Warn = unheard
+    ) -> list[Cause]:
+        """What is wrong with an object that was read; `old` is None on create.
+
+        `warn` is told what is wrong and may stay, since it has not changed.
+        """
         ...
 
 
@@ -56,6 +72,7 @@ class BuiltinSchema:
 
     selectable: tuple[str, ...] = ()
     structural = False
+    is_heavy = False
     published: None = None
 
     def __init__(
@@ -84,7 +101,10 @@ class BuiltinSchema:
     def unknown_fields(self, document: Object) -> list[str]:
         return self._typed.unknown_fields(document)
 
-    def problems(self, obj: Object, old: Object | None, subresource: str = "") -> list[Cause]:
+    def problems(
+        self, obj: Object, old: Object | None, subresource: str = "", warn: Warn = unheard
+    ) -> list[Cause]:
+        del warn
         if old is None:
             return validation.validate(obj, self._rules)
         if subresource in ("status", "binding", "finalize"):

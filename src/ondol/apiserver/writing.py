@@ -18,10 +18,10 @@ from ondol.api import objects, status
 from ondol.api.objects import Object
 from ondol.api.patch import apply as ownership
 from ondol.apiserver import documents, metadata, pod_lenses
-from ondol.apiserver.admission import namespaces
 from ondol.apiserver.admission.request import Request
 from ondol.apiserver.auth.identity import User
 from ondol.apiserver.core import Core
+from ondol.apiserver.heavy import HEAVY_BYTES
 from ondol.apiserver.lenses import Lens, Whole
 from ondol.apiserver.reservations import Reserved
 from ondol.apiserver.served import Served
@@ -31,7 +31,7 @@ from ondol.store.log import RevisionConflict
 from ondol.store.records import ABSENT, Record
 
 _GENERATED_NAME_TRIES: Final = 8
-_UPDATE_TRIES: Final = 50
+UPDATE_TRIES: Final = 50
 
 T = TypeVar("T")
 
@@ -48,10 +48,22 @@ class Options:
     manager: str = "unknown"
     dry_run: bool = False
     warn: Callable[[str], None] = _silently
+    field_validation: str = ""
     admitted: bool = False
     """Whether admission has had its say already, on what the write is part of."""
     body_bytes: int = 0
     """How large what was sent is, from which follows how long the work on it may take."""
+
+    def document(self, verb: str) -> Object:
+        """As the `CreateOptions`, `UpdateOptions` and so on that webhooks are shown."""
+        options: Object = {"kind": f"{verb}Options", "apiVersion": "meta.k8s.io/v1"}
+        if self.dry_run:
+            options["dryRun"] = ["All"]
+        if self.manager:
+            options["fieldManager"] = self.manager
+        if self.field_validation:
+            options["fieldValidation"] = self.field_validation
+        return options
 
 
 class Written(NamedTuple):
@@ -103,18 +115,27 @@ class Writes:
             lens = Whole(has_status=served.strategy.has_status)
             obj = await self._owned(context, lens, None, obj)
         await self._default(context, obj, None)
-        served.strategy.prepare_for_create(context, obj)
-        request = Request("create", served, namespace, obj, None)
-        await core.admission.mutate(context, request)
+        request = Request("create", served, namespace, obj, None, options=self.options.document("Create"))
+        await self._complete(context, request)
+        served.strategy.prepare_for_create(context, request.new)
+        await core.admission.allocate(context, request)
         await self._check(context, request)
         await core.admission.validate(context, request)
         if core.store.revision != revision:  # it waited: the namespace may be gone by now
-            namespaces.admit(core.admission.parts, context, request)
+            core.admission.recheck(context, request)
         return request.new
 
-    async def _beside(self, work: Callable[[], T]) -> T:
+    async def _complete(self, context: Context, request: Request) -> None:
+        """Let admission complete the object; whatever it does, the identity and the server's fields stay."""
+        sent = request.new
+        await self.core.admission.mutate(context, request)
+        if request.new is not sent:
+            metadata.restore(request.new, sent)
+
+    async def _beside(self, work: Callable[[], T], *, heavy: bool = False) -> T:
         """The outcome of a pure function: beside the event loop if it may take long."""
-        return await self.core.heavy.run(self.options.user.tenant, self._size_bytes, work)
+        size_bytes = max(self._size_bytes, HEAVY_BYTES) if heavy else self._size_bytes
+        return await self.core.heavy.run(self.options.user.tenant, size_bytes, work)
 
     async def _owned(self, context: Context, lens: Lens, old: Object | None, new: Object) -> Object:
         """With the fields the client changes as its own; what the server adds later is nobody's."""
@@ -140,7 +161,7 @@ class Writes:
         """
         core, served = self.core, self.served
         key = served.key(namespace, name)
-        for _ in range(_UPDATE_TRIES):
+        for _ in range(UPDATE_TRIES):
             record = core.store.get(served.bucket, key)
             if record is None:
                 raise status.not_found(served.resource, name)
@@ -174,12 +195,14 @@ class Writes:
             new = await self._owned(context, lens, old, new)
         if not lens.subresource:
             await self._default(context, new, old)
-        lens.prepare(served.strategy, context, new, old)
         namespace = objects.namespace(old)
-        request = Request("update", served, namespace, new, old, lens.subresource)
+        options = self.options.document("Update")
+        request = Request("update", served, namespace, new, old, lens.subresource, options, lens)
         if not self.options.admitted:
-            await self.core.admission.mutate(context, request)
+            await self._complete(context, request)
         new = request.new
+        lens.prepare(served.strategy, context, new, old)
+        await self.core.admission.allocate(context, request)
         await self._check(context, request, metadata.update_problems(new, old))
         if not self.options.admitted:
             await self.core.admission.validate(context, request)
@@ -188,14 +211,24 @@ class Writes:
     async def _default(self, context: Context, new: Object, old: Object | None) -> None:
         """What the kind's author fills in: before changes are counted, and of nobody's fields."""
         rules = self.core.rules.get(self.served.resource.group_resource)
-        if rules is not None and not await self._beside(lambda: self.served.schema.problems(new, old)):
+        schema = self.served.schema
+        if rules is not None and not await self._beside(
+            lambda: schema.problems(new, old), heavy=schema.is_heavy
+        ):
             rules.default(new, old, context.user.name)
 
     async def _check(self, context: Context, request: Request, extra: Sequence[errors.Cause] = ()) -> None:
         schema, strategy = self.served.schema, self.served.strategy
         new, old = request.new, request.old
         causes: Sequence[errors.Cause]
-        causes = [*extra, *await self._beside(lambda: schema.problems(new, old, request.subresource))]
+        tolerated: list[str] = []
+        causes = [
+            *extra,
+            *await self._beside(
+                lambda: schema.problems(new, old, request.subresource, tolerated.append),
+                heavy=schema.is_heavy,
+            ),
+        ]
         causes = [*causes, *strategy.problems(context, new, old)]
         rules = None if request.subresource else self.core.rules.get(self.served.resource.group_resource)
         advice: Sequence[str] = ()
@@ -203,6 +236,8 @@ class Writes:
             causes, advice = rules.judge(new, old)
         if causes:
             raise status.invalid(self.served.resource, objects.name(new), causes)
+        for message in tolerated:
+            context.warn(message)
         if request.subresource and request.subresource not in pod_lenses.LENSES:
             return  # what is written there is no wish
         unsupported = self.served.unsupported

@@ -60,6 +60,11 @@ class Pattern:
         """Whether it matches the whole text."""
         return self._compiled.fullmatch(self._bytes(text, budget)) is not None
 
+    def find(self, text: str, limit: int, budget: Budget | None = None) -> list[str]:
+        """The first so many matches that do not overlap, from left to right."""
+        matches = self._compiled.finditer(self._bytes(text, budget))
+        return [match[0].decode("utf-8", "replace") for match, _ in zip(matches, range(limit), strict=False)]
+
     def _bytes(self, text: str, budget: Budget | None) -> bytes:
         encoded = text.encode("utf-8", "replace")
         (budget or Budget()).spend(self.size * len(encoded))

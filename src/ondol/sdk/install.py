@@ -43,7 +43,7 @@ async def install_crds(
 
 
 def _logging_warnings(client: Client, name: str) -> Client:
-    """The client, logging what the server warns of: rules in CEL that it does not evaluate, for instance."""
+    """The client, logging what the server warns of: a webhook that it does not call, for instance."""
     logging = copy.copy(client)
 
     def record(warning: str) -> None:

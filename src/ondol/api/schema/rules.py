@@ -1,7 +1,7 @@
 """What a CRD's schema must be for Kubernetes to accept it: structural, complete and consistent.
 
 `check` returns the causes for `spec.versions[*].schema.openAPIV3Schema`; the rules are those of
-apiextensions (structural schemas, list types, defaults), restated.
+apiextensions (structural schemas, list types, defaults, rules in CEL), restated.
 """
 
 from __future__ import annotations
@@ -57,6 +57,10 @@ def check(schema: Mapping[str, Any], path: str) -> list[Cause]:
     problems = [*_structure(schema, "root", path), *_completeness(schema, path)]
     if not problems:
         problems = list(_defaults(schema, path))
+    if not problems and structural.has_rules(schema):
+        from ondol.api.cel.crd import definitions  # noqa: PLC0415 - only who has rules pays for CEL
+
+        problems = definitions.check(schema, path)
     return sorted(problems, key=lambda cause: (cause.field, cause.message))
 
 

@@ -1,8 +1,7 @@
 """Custom resources: pruning, defaulting and validation by a CRD's schema.
 
 A `Structural` is compiled once when the CRD is established. The order for a write is `decode`, then
-`default`, then `validate`. Rules in CEL (`x-kubernetes-validations`) are not evaluated; `unsupported`
-names them, so that whoever accepts the CRD can say so.
+`default`, then `validate`. Rules in CEL (`x-kubernetes-validations`) are compiled with the first validation.
 
 >>> size = {"type": "integer", "minimum": 1, "default": 1}
 >>> box = {"type": "object", "properties": {"size": size, "label": {"type": "string", "nullable": True}}}
@@ -20,16 +19,40 @@ names them, so that whoever accepts the CRD can say so.
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Callable, Mapping
-from typing import Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from ondol.api import facts
 from ondol.api.objects import Object
-from ondol.api.schema import model, typed, validation
+from ondol.api.schema import causes, model, typed, validation
 from ondol.base.errors import Cause
 
+if TYPE_CHECKING:
+    from ondol.api.cel.crd.validation import Rules
+
 Default: TypeAlias = Callable[[Any], None]
+Warn: TypeAlias = Callable[[str], None]
 _META: Final = facts.META + "ObjectMeta"
+_BLOCKING: Final = frozenset(
+    (
+        "FieldValueNotSupported",
+        "FieldValueRequired",
+        "FieldValueTooLong",
+        "FieldValueTooMany",
+        "FieldValueTypeInvalid",
+    )
+)
+_NOT_ALL_CHECKED: Final = causes.invalid(
+    "<nil>",
+    None,
+    "some validation rules were not checked because the object was invalid; correct the existing errors to"
+    " complete validation",
+)
+
+
+def _silently(message: str) -> None:
+    del message
 
 
 class Structural:
@@ -39,6 +62,7 @@ class Structural:
         self.schema = schema
         self.node = model.of_openapi(schema)
         self._default = _defaulter(self.node)
+        self._has_rules = has_rules(schema)
         self._check = validation.compiled({**schema, "properties": _without_root_fields(schema)})
 
     def decode(self, document: Object) -> Object:
@@ -59,22 +83,51 @@ class Structural:
             self._default(document)
 
     def validate(self, document: Object) -> list[Cause]:
-        """Everything wrong with the document by its schema."""
+        """Everything wrong with the document by its schema and its rules."""
+        return self._ruled(self._problems(document), document, None, _silently)
+
+    def validate_update(self, new: Object, old: Object, warn: Warn = _silently) -> list[Cause]:
+        """As `validate`, forgiving what was wrong already and did not change (ratcheting).
+
+        `warn` is told of the rules an unchanged value breaks.
+        """
+        problems = self._problems(new)
+        if problems:
+            before = {cause for cause in self._problems(old) if cause.reason != "FieldValueRequired"}
+            problems = [c for c in problems if c not in before or _at(new, c.field) != _at(old, c.field)]
+        return self._ruled(problems, new, old, warn)
+
+    def _problems(self, document: Object) -> list[Cause]:
         problems = validation.Causes()
         self._check(document, "", problems)
         return problems
 
-    def validate_update(self, new: Object, old: Object) -> list[Cause]:
-        """As `validate`, forgiving what was wrong already and did not change (ratcheting)."""
-        problems = self.validate(new)
-        if not problems:
-            return problems
-        before = {cause for cause in self.validate(old) if cause.reason != "FieldValueRequired"}
-        return [c for c in problems if c not in before or _at(new, c.field) != _at(old, c.field)]
+    @property
+    def is_heavy(self) -> bool:
+        """Whether a validation may take long: its rules are to be compiled, or may cost much."""
+        if "_rules" not in self.__dict__:
+            return self._has_rules
+        return self._rules is not None and self._rules.is_costly
 
-    def unsupported(self) -> list[str]:
-        """The paths of rules that are not evaluated."""
-        return unsupported(self.schema)
+    @functools.cached_property
+    def _rules(self) -> Rules | None:
+        if not self._has_rules:
+            return None
+        from ondol.api.cel.crd import validation as cel  # noqa: PLC0415 - only who has rules pays for CEL
+
+        return cel.Rules(self.schema)
+
+    def _ruled(self, problems: list[Cause], new: Object, old: Object | None, warn: Warn) -> list[Cause]:
+        """The problems with what the rules find, which look only at what has the form of the schema."""
+        rules = self._rules
+        if rules is None:
+            return problems
+        if any(cause.reason in _BLOCKING for cause in problems):
+            return [*problems, _NOT_ALL_CHECKED]
+        judgement = rules.validate(new, old)
+        for warning in judgement.warnings:
+            warn(warning)
+        return [*problems, *judgement.causes]
 
 
 def _at(value: Any, path: str) -> Any:
@@ -101,18 +154,13 @@ def _without_root_fields(schema: Mapping[str, Any]) -> dict[str, Any]:
     return properties
 
 
-def unsupported(schema: Mapping[str, Any], path: str = "openAPIV3Schema") -> list[str]:
-    """Where a schema has CEL rules, which are not evaluated."""
-    paths = [f"{path}.x-kubernetes-validations"] if schema.get("x-kubernetes-validations") else []
-    for name, prop in (schema.get("properties") or {}).items():
-        paths += unsupported(prop, f"{path}.properties[{name}]")
-    for key in ("items", "additionalProperties", "not"):
-        if isinstance(schema.get(key), Mapping):
-            paths += unsupported(schema[key], f"{path}.{key}")
-    for key in ("allOf", "anyOf", "oneOf"):
-        for index, part in enumerate(schema.get(key) or ()):
-            paths += unsupported(part, f"{path}.{key}[{index}]")
-    return paths
+def has_rules(schema: Mapping[str, Any]) -> bool:
+    """Whether a schema has rules in CEL anywhere."""
+    if schema.get("x-kubernetes-validations"):
+        return True
+    parts = [*(schema.get("properties") or {}).values(), schema.get("items")]
+    parts.append(schema.get("additionalProperties"))
+    return any(has_rules(part) for part in parts if isinstance(part, Mapping))
 
 
 def _pruned(node: model.Node, value: Any) -> Any:

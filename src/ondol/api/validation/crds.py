@@ -73,18 +73,32 @@ def _versions(versions: Any) -> Iterator[Cause]:
     if sum(bool(v.get("storage")) for v in versions) != 1:
         detail = "must have exactly one version marked as storage version"
         yield causes.invalid(path, [v.get("name") for v in versions], detail)
+    schemas = [_schema(version) for version in versions]
+    shared = schemas[0] is not None and all(schema == schemas[0] for schema in schemas)
+    if shared:
+        yield from rules.check(schemas[0] or {}, "spec.validation.openAPIV3Schema")
     for index, version in enumerate(versions):
+        if not shared:
+            yield from _own_schema(schemas[index], f"{path}[{index}]")
         yield from _version(version, f"{path}[{index}]")
+
+
+def _schema(version: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    return (version.get("schema") or {}).get("openAPIV3Schema")
+
+
+def _own_schema(schema: Mapping[str, Any] | None, path: str) -> Iterator[Cause]:
+    """A schema that is not that of all versions, which Kubernetes keeps in one place."""
+    if schema is None:
+        yield causes.required(f"{path}.schema.openAPIV3Schema", "schemas are required")
+    else:
+        yield from rules.check(schema, f"{path}.schema.openAPIV3Schema")
 
 
 def _version(version: Mapping[str, Any], path: str) -> Iterator[Cause]:
     name = version.get("name") or ""
     yield from fields.label_1035(f"{path}.name", name)
-    schema = (version.get("schema") or {}).get("openAPIV3Schema")
-    if schema is None:
-        yield causes.required(f"{path}.schema.openAPIV3Schema", "schemas are required")
-    else:
-        yield from rules.check(schema, f"{path}.schema.openAPIV3Schema")
+    schema = _schema(version)
     for index, column in enumerate(version.get("additionalPrinterColumns") or ()):
         item_path = f"{path}.additionalPrinterColumns[{index}]"
         if not column.get("name"):

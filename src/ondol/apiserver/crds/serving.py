@@ -16,6 +16,7 @@ from ondol.api.tables import custom
 from ondol.api.validation import metadata
 from ondol.apiserver import documents
 from ondol.apiserver.lenses import Scale
+from ondol.apiserver.schemas import Warn, unheard
 from ondol.apiserver.served import Served
 from ondol.apiserver.strategy import Strategy
 from ondol.base import errors
@@ -111,6 +112,10 @@ class CustomSchema:
         self._walkers.default(obj)
         return obj
 
+    @property
+    def is_heavy(self) -> bool:
+        return self._walkers.is_heavy
+
     def default(self, obj: Object) -> None:
         """Fill in, in place, what the schema gives and the object lacks."""
         self._walkers.default(obj)
@@ -118,12 +123,14 @@ class CustomSchema:
     def unknown_fields(self, document: Object) -> list[str]:
         return self._walkers.unknown_fields(document)
 
-    def problems(self, obj: Object, old: Object | None, subresource: str = "") -> list[Cause]:
+    def problems(
+        self, obj: Object, old: Object | None, subresource: str = "", warn: Warn = unheard
+    ) -> list[Cause]:
         del subresource  # a custom kind's status is held to the schema as well
         causes = list(metadata.check(obj))
         if old is None:
             return causes + self._walkers.validate(obj)
-        return causes + list(metadata.update(obj, old)) + self._walkers.validate_update(obj, old)
+        return [*causes, *metadata.update(obj, old), *self._walkers.validate_update(obj, old, warn)]
 
 
 class _WithoutStatus(Strategy):

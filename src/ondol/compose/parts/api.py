@@ -34,6 +34,7 @@ async def main(context: Context) -> None:
     from ondol.apiserver import connections, documents, kinds, server
     from ondol.apiserver.handlers import backups
     from ondol.compose import exposition
+    from ondol.compose.https_poster import HttpsPoster
     from ondol.compose.node_proxy import HttpNodeProxy
     from ondol.serverless.serving import podspec, validation
 
@@ -64,6 +65,7 @@ async def main(context: Context) -> None:
         random.SystemRandom(),
         service_account_key=pki.service_account_key_file.read_bytes(),
         node_proxy=HttpNodeProxy(instance.socket("node"), credentials.node_token(instance)),
+        poster=HttpsPoster(),
         rules=validation.rules(kinds.BUILTIN.unsupported, podspec.features(settings.knative_features)),
     )
     listen = [server.Listen("127.0.0.1", instance.ports.api)]

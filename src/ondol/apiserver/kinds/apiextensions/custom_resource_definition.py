@@ -10,7 +10,6 @@ from typing import Any, ClassVar, Final
 from ondol.api import conditions, kinds, objects
 from ondol.api.defaults import cluster as defaults
 from ondol.api.objects import Object
-from ondol.api.schema import structural
 from ondol.api.validation import Rules, crds
 from ondol.apiserver.kinds.registration import Kind
 from ondol.apiserver.strategy import Context, Strategy
@@ -56,17 +55,8 @@ class CustomResourceDefinition(Strategy):
         new["status"] = {**objects.status(new), "conditions": listed}
 
     def warnings(self, new: Object, old: Object | None) -> list[str]:
-        """What of a definition is kept but not acted on: webhooks of conversion, and rules in CEL."""
-        spec = objects.spec(new)
-        listed = [*_unconverted(spec)]
-        for version in spec.get("versions") or ():
-            schema = (version.get("schema") or {}).get("openAPIV3Schema") or {}
-            if rules := structural.unsupported(schema):
-                listed.append(
-                    f"version {version.get('name')}: CEL rules are not evaluated by this server; there are "
-                    f"{len(rules)} places with x-kubernetes-validations, the first one {rules[0]}"
-                )
-        return listed
+        """What of a definition is kept but not acted on: webhooks of conversion."""
+        return list(_unconverted(objects.spec(new)))
 
 
 def _unconverted(spec: Mapping[str, Any]) -> Iterator[str]:

@@ -135,6 +135,6 @@ KIND: Final = Kind(
     rules=Rules(network.service, network.service_update, fields.label_1035),
     layout=builtin.layout("", "Service"),
     unsupported=Unsupported(_UNSUPPORTED),
-    plugins=Plugins(mutating=(addresses.admit_service, services.admit)),
+    plugins=Plugins(allocating=(addresses.admit_service, services.admit)),
     access=Access(view=("services", "services/status"), edit=("services",)),
 )

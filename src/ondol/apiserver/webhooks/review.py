@@ -1,0 +1,129 @@
+"""AdmissionReviews: the document that a webhook is sent, and what its answer says. Pure.
+
+Follows Kubernetes' `webhook/request/admissionreview.go` and `webhook/errors/statuserror.go`.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+
+from ondol.api import status
+from ondol.api.objects import Object
+from ondol.apiserver.webhooks.attributes import Attributes
+from ondol.base import errors
+
+_GROUP: Final = "admission.k8s.io"
+_VERSIONS: Final = ("v1", "v1beta1")
+
+
+class InvalidReview(errors.OndolError):
+    """A webhook's answer that is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a webhook decided."""
+
+    allowed: bool
+    patch: tuple[Any, ...] = ()
+    """The operations of a JSON patch."""
+    status: Mapping[str, Any] | None = None
+    """Why it is refused."""
+    warnings: tuple[str, ...] = ()
+
+
+def version(accepted: Iterable[str]) -> str:
+    """The version to speak: the first that the webhook accepts and this server knows."""
+    for each in accepted:
+        if each in _VERSIONS:
+            return each
+    raise InvalidReview("webhook does not accept known AdmissionReview versions (v1, v1beta1)")
+
+
+def review(attributes: Attributes, uid: str, spoken: str) -> Object:
+    """The document for one call, whose answer must have the same uid."""
+    request: Object = {"uid": uid, **attributes.document(), "object": attributes.obj}
+    request["oldObject"] = attributes.old
+    return {"kind": "AdmissionReview", "apiVersion": f"{_GROUP}/{spoken}", "request": request}
+
+
+class _Response(msgspec.Struct, rename="camel"):
+    uid: str = ""
+    allowed: bool = False
+    status: dict[str, Any] | None = None
+    patch: str | None = None
+    patch_type: str | None = None
+    warnings: list[str] | None = None
+
+
+class _Review(msgspec.Struct, rename="camel"):
+    api_version: str = ""
+    kind: str = ""
+    response: _Response | None = None
+
+
+_decode: Final = msgspec.json.Decoder(_Review).decode
+
+
+def verdict(body: bytes, uid: str, spoken: str, *, may_patch: bool) -> Verdict:
+    """What the answer to a review says; `InvalidReview` if it is no answer to it."""
+    try:
+        answer = _decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InvalidReview(f"could not decode the response: {error}") from None
+    response = answer.response
+    if response is None:
+        raise InvalidReview("webhook response was absent")
+    if spoken == "v1":
+        _check(answer, response, uid, may_patch=may_patch)
+    patch = _patch(response.patch) if may_patch and response.patch else ()
+    return Verdict(response.allowed, patch, response.status, tuple(response.warnings or ()))
+
+
+def _check(answer: _Review, response: _Response, uid: str, *, may_patch: bool) -> None:
+    """What was not asked of the first version of the protocol."""
+    if response.uid != uid:
+        raise InvalidReview(f'expected response.uid="{uid}", got "{response.uid[:64]}"')
+    if (answer.api_version, answer.kind) != (f"{_GROUP}/v1", "AdmissionReview"):
+        named = f"{answer.api_version[:64]}, Kind={answer.kind[:64]}"
+        raise InvalidReview(f"expected webhook response of {_GROUP}/v1, Kind=AdmissionReview, got {named}")
+    if not may_patch:
+        if response.patch:
+            raise InvalidReview("validating webhook may not return response.patch")
+        if response.patch_type is not None:
+            raise InvalidReview("validating webhook may not return response.patchType")
+        return
+    if response.patch and response.patch_type is None:
+        raise InvalidReview("webhook returned response.patch but not response.patchType")
+    if response.patch_type is not None and not response.patch:
+        raise InvalidReview("webhook returned response.patchType but not response.patch")
+    if response.patch_type not in (None, "JSONPatch"):
+        raise InvalidReview(f'webhook returned invalid response.patchType of "{response.patch_type}"')
+
+
+def _patch(text: str) -> tuple[Any, ...]:
+    try:
+        operations = msgspec.json.decode(base64.b64decode(text, validate=True))
+    except (binascii.Error, ValueError, msgspec.DecodeError) as error:
+        raise errors.Internal(f"Internal error occurred: {error}") from None
+    if not isinstance(operations, list):
+        raise errors.Internal("Internal error occurred: a JSON patch is a list of operations")
+    return tuple(operations)
+
+
+def denial(webhook: str, reasons: Mapping[str, Any] | None) -> errors.ApiError:
+    """The error for the client whose write a webhook refused."""
+    result = dict(reasons or {})
+    code = result.get("code")
+    result["code"] = code if isinstance(code, int) and code >= 400 else 400
+    said_no = f'admission webhook "{webhook}" denied the request'
+    why = result.get("message") or result.get("reason")
+    result["message"] = f"{said_no}: {why}" if why else f"{said_no} without explanation"
+    result["status"] = "Failure"
+    return status.error_from(result, result["code"])

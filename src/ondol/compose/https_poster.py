@@ -1,0 +1,79 @@
+"""Edge: how the API server calls webhooks: HTTPS by aiohttp, to whom they trust and no further."""
+
+from __future__ import annotations
+
+import functools
+import ssl
+from typing import Final
+
+import aiohttp
+
+from ondol.apiserver.ports import HttpsTarget
+
+_ANSWER_BYTES_MAX: Final = 8 * 1024 * 1024
+_AUTHORITIES_MAX: Final = 64
+_IDLE_S: Final = 30.0
+_PIECE_BYTES: Final = 64 * 1024
+
+
+class HttpsPoster:
+    """Implements the API server's `Poster` port. Connections are kept for further calls."""
+
+    def __init__(self) -> None:
+        self._session: aiohttp.ClientSession | None = None
+
+    async def post(self, target: HttpsTarget, body: bytes) -> tuple[int, bytes]:
+        if self._session is None:
+            # The caller has a limit of its own; redirects could lead anywhere.
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_IDLE_S),
+                timeout=aiohttp.ClientTimeout(total=None),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                headers={"Content-Type": "application/json", "Accept": "application/json"},
+            )
+        url, host = target.url, ""
+        if target.address is not None:
+            url, host = _at(target.url, target.address)
+        try:
+            context = _context(target.authority)
+            async with self._session.post(
+                url,
+                data=body,
+                ssl=context,
+                server_hostname=target.server_name or None,
+                headers={"Host": host} if host else None,
+                allow_redirects=False,
+            ) as response:
+                return response.status, await _bounded(response)
+        except (aiohttp.ClientError, ssl.SSLError, ValueError) as error:
+            raise OSError(str(error) or type(error).__name__) from error
+
+    async def aclose(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+
+def _at(url: str, address: tuple[str, int]) -> tuple[str, str]:
+    """The URL with another authority, and the one it had: that is what the server expects to be called."""
+    scheme, _, rest = url.partition("://")
+    host, slash, path = rest.partition("/")
+    ip, port = address
+    return f"{scheme}://{f'[{ip}]' if ':' in ip else ip}:{port}{slash}{path}", host
+
+
+@functools.lru_cache(_AUTHORITIES_MAX)
+def _context(authority: bytes) -> ssl.SSLContext:
+    """Trusts one authority, or the system's; kept, so that connections are found again."""
+    if not authority:
+        return ssl.create_default_context()
+    return ssl.create_default_context(cadata=authority.decode("ascii"))
+
+
+async def _bounded(response: aiohttp.ClientResponse) -> bytes:
+    """The whole body; `OSError` if it is larger than any answer has reason to be."""
+    body = bytearray()
+    async for piece in response.content.iter_chunked(_PIECE_BYTES):
+        body += piece
+        if len(body) > _ANSWER_BYTES_MAX:
+            raise OSError(f"the answer is larger than {_ANSWER_BYTES_MAX} bytes")
+    return bytes(body)
