@@ -148,7 +148,7 @@ async def test_what_a_webhook_adds_is_defaulted_and_checked(start: Any, pod: Mak
 
 async def test_what_a_webhook_changes_counts_as_a_generation(start: Any, deployment: Make) -> None:
     """Controllers hear of it; a status or an identity that it writes is nothing."""
-    changes = [
+    changes: list[Object] = [
         {"op": "replace", "path": "/spec/replicas", "value": 7},
         {"op": "add", "path": "/status", "value": {"readyReplicas": 99}},
         {"op": "replace", "path": "/metadata/uid", "value": "mine"},
