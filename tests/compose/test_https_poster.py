@@ -36,7 +36,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     hosts: list[str]
     ports: set[int]
 
-    def do_POST(self) -> None:  # noqa: N802 - the name is the library's
+    def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["content-length"]))
         self.hosts.append(self.headers["host"])
         self.ports.add(self.client_address[1])
