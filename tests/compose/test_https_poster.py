@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import http.server
 import ssl
 import threading
@@ -11,10 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from tests.certificates import certify
 
 from ondol.apiserver.ports import HttpsTarget
 from ondol.compose import https_poster
@@ -52,31 +48,6 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         pass
 
 
-def _certify(folder: Path) -> bytes:
-    """A certificate for the name, in files for a server; it is its own authority."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, NAME)])
-    now = dt.datetime.now(dt.UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - dt.timedelta(hours=1))
-        .not_valid_after(now + dt.timedelta(hours=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(NAME)]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    pem = certificate.public_bytes(serialization.Encoding.PEM)
-    private = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    (folder / "both.pem").write_bytes(pem + private)
-    return pem
-
-
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[tuple[type[_Handler], tuple[str, int], bytes]]:
     """A handler with what it has seen, the address of its server, and the authority."""
@@ -85,7 +56,7 @@ def server(tmp_path: Path) -> Iterator[tuple[type[_Handler], tuple[str, int], by
         hosts: list[str] = []  # noqa: RUF012 - of this test alone
         ports: set[int] = set()  # noqa: RUF012 - likewise
 
-    authority = _certify(tmp_path)
+    authority = certify(tmp_path, NAME)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(tmp_path / "both.pem")
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as listening:
