@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 from ondol.apiserver.kinds import (
+    admissionregistration,
     apiextensions,
     apps,
     authentication,
@@ -29,6 +30,7 @@ __all__ = ["BUILTIN", "Kind", "Table"]
 
 BUILTIN: Final = Table(
     (
+        *admissionregistration.KINDS,
         *apiextensions.KINDS,
         *apps.KINDS,
         *authentication.KINDS,
