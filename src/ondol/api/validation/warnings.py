@@ -100,6 +100,31 @@ def claim(spec: Mapping[str, Any], path: str) -> list[str]:
 _CLASS_ANNOTATION: Final = "volume.beta.kubernetes.io/storage-class"
 
 
+def storage_class(obj: Object) -> list[str]:
+    """Of a StorageClass that names nodes by labels of the past."""
+    return [
+        message
+        for index, term in enumerate(obj.get("allowedTopologies") or ())
+        for message in _term(
+            {"matchExpressions": term.get("matchLabelExpressions")},
+            f"allowedTopologies[{index}]",
+            values=False,
+            field="matchLabelExpressions",
+        )
+    ]
+
+
+def storage_capacity(obj: Object) -> list[str]:
+    """Of a CSIStorageCapacity that names nodes by labels of the past."""
+    topology = obj.get("nodeTopology") or {}
+    named = [
+        f"nodeTopology.matchLabels.{key}: {_NODE_LABELS[key]}"
+        for key in topology.get("matchLabels") or {}
+        if key in _NODE_LABELS
+    ]
+    return [*named, *_term(topology, "nodeTopology", values=False)]
+
+
 def volume(obj: Object) -> list[str]:
     """Of a PersistentVolume."""
     spec = objects.spec(obj)
@@ -181,9 +206,11 @@ def _node_labels(spec: Mapping[str, Any], path: str) -> Iterator[str]:
             yield f"{place}.labelSelector: {_NO_SELECTOR}"
 
 
-def _term(term: Mapping[str, Any], path: str, *, values: bool) -> Iterator[str]:
+def _term(
+    term: Mapping[str, Any], path: str, *, values: bool, field: str = "matchExpressions"
+) -> Iterator[str]:
     for index, expression in enumerate(term.get("matchExpressions") or ()):
-        spot, key = f"{path}.matchExpressions[{index}]", expression.get("key") or ""
+        spot, key = f"{path}.{field}[{index}]", expression.get("key") or ""
         if key in _NODE_LABELS:
             yield f"{spot}.key: {key} is {_NODE_LABELS[key]}"
         for at, value in enumerate((expression.get("values") or ()) if values else ()):

@@ -22,6 +22,7 @@ from ondol.apiserver.kinds import (
     policy,
     rbac,
     scheduling,
+    storage,
 )
 from ondol.apiserver.kinds.registration import Kind
 from ondol.apiserver.kinds.table import Table
@@ -44,6 +45,7 @@ BUILTIN: Final = Table(
         *policy.KINDS,
         *rbac.KINDS,
         *scheduling.KINDS,
+        *storage.KINDS,
     )
 )
 """Everything that is particular about the kinds this server has built in."""
