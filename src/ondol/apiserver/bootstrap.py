@@ -1,4 +1,4 @@
-"""What a server makes sure of, at start and from then on: namespaces, priorities, its policy and Service.
+"""What a server makes sure of from its start on: namespaces, priorities, its policy, Service and network.
 
 People delete these too: `kubectl delete all --all` takes `default/kubernetes` along, through which every
 pod reaches the API. `keep` notices within a second and makes them anew.
@@ -14,14 +14,14 @@ import ipaddress
 from collections.abc import Iterable
 from typing import Final
 
-from ondol.api import objects, priority_classes, resources
+from ondol.api import conditions, objects, priority_classes, resources
 from ondol.api.objects import Object, Resource
 from ondol.apiserver import deleting, lenses, writing
 from ondol.apiserver.admission.accounts import DEFAULT, ROOT_CA
 from ondol.apiserver.auth import bootstrap_policy
 from ondol.apiserver.auth.identity import MASTERS, User
 from ondol.apiserver.core import Core
-from ondol.base import errors, log
+from ondol.base import clock, errors, log
 from ondol.base.backoff import Backoff
 
 NAMESPACES: Final = ("default", "kube-system", "kube-public", "kube-node-lease", "ondol-system")
@@ -51,6 +51,7 @@ async def run(core: Core) -> None:
         await _retire(core, resources.CLUSTER_ROLE_BINDING, name)
         await _retire(core, resources.CLUSTER_ROLE, name)
     await _own_service(core)
+    await _own_network(core)
 
 
 async def _retire(core: Core, resource: Resource, name: str) -> None:
@@ -99,6 +100,7 @@ def _places(core: Core) -> list[tuple[str, str]]:
         (resource, "default", _KUBERNETES)
         for resource in (resources.SERVICE, resources.ENDPOINTS, resources.ENDPOINT_SLICE)
     ]
+    own.append((resources.SERVICE_CIDR, "", _KUBERNETES))
     every = [(core.catalogue.of(resource), namespace, name) for resource, namespace, name in own]
     return [(served.bucket, served.key(namespace, name)) for served, namespace, name in every]
 
@@ -177,6 +179,22 @@ async def _own_service(core: Core) -> None:
     service: Object = {"metadata": {**place, "labels": labels}, "spec": spec}
     await _replace(core, resources.SERVICE, service, ("spec",))
     await _own_endpoints(core, place)
+
+
+async def _own_network(core: Core) -> None:
+    """The network that Services get their addresses of, as an object."""
+    named: Object = {"metadata": {"name": _KUBERNETES}, "spec": {"cidrs": [core.config.service_cidr]}}
+    await _ensure(core, resources.SERVICE_CIDR, named)
+    ready = {"type": "Ready", "status": "True", "reason": "", "message": "Kubernetes Service CIDR is ready"}
+
+    def change(live: Object) -> Object:
+        if conditions.get(live, "Ready") is not None:
+            return live
+        ready["lastTransitionTime"] = clock.rfc3339(core.clock.now())
+        return {**live, "status": {**objects.status(live), "conditions": [ready]}}
+
+    writes = writing.Writes(core, core.catalogue.of(resources.SERVICE_CIDR), OPTIONS)
+    await writes.update("", _KUBERNETES, lenses.Status({"f:spec": {}, "f:metadata": {}}), change)
 
 
 async def _own_endpoints(core: Core, place: Object) -> None:

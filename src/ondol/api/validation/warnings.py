@@ -14,7 +14,7 @@ from ondol.api import labels, objects
 from ondol.api.objects import Object
 from ondol.api.schema import causes
 from ondol.api.validation import fields
-from ondol.base import quantity
+from ondol.base import addresses, quantity
 
 _NODE_LABELS: Final = {
     "beta.kubernetes.io/arch": 'deprecated since v1.14; use "kubernetes.io/arch" instead',
@@ -436,6 +436,57 @@ def _service(annotations: Mapping[str, str], spec: Mapping[str, Any]) -> Iterato
         yield 'spec.externalName is ignored when spec.type is not "ExternalName"'
     if spec.get("trafficDistribution") == "PreferClose":
         yield 'spec.trafficDistribution: "PreferClose" is deprecated; use "PreferSameZone"'
+
+
+def network_policy(obj: Object) -> list[str]:
+    """Of a NetworkPolicy's networks that are not spelled as they should be."""
+    return [
+        message
+        for direction, field in (("ingress", "from"), ("egress", "to"))
+        for index, rule in enumerate(objects.spec(obj).get(direction) or ())
+        for at, peer in enumerate(rule.get(field) or ())
+        for message in _block(peer.get("ipBlock") or {}, f"spec.{direction}[{index}].{field}[{at}].ipBlock")
+    ]
+
+
+def _block(block: Mapping[str, Any], path: str) -> Iterator[str]:
+    yield from _cidr(block.get("cidr") or "", f"{path}.cidr")
+    for index, cidr in enumerate(block.get("except") or ()):
+        yield from _cidr(cidr, f"{path}.except[{index}]")
+
+
+def _cidr(value: str, path: str) -> Iterator[str]:
+    network, text = addresses.network(value), causes.quoted(value)
+    if network is None:
+        return
+    address = ipaddress.ip_address(value.partition("/")[0])
+    if address != network.network_address:
+        single = f"{address}/{network.max_prefixlen}"
+        yield (
+            f"{path}: CIDR value {text} is ambiguous in this context (should be "
+            f"{causes.quoted(str(network))} or {causes.quoted(single)}?)"
+        )
+    elif network.version == 6 and str(network) != value:
+        yield (
+            f"{path}: IPv6 CIDR value {text} should be in RFC 5952 canonical format "
+            f"({causes.quoted(str(network))})"
+        )
+
+
+def ingress(new: Object, old: Object | None) -> list[str]:
+    """Of an Ingress, when it is new."""
+    named = "kubernetes.io/ingress.class" in objects.annotations(new)
+    if old is not None or not named or objects.spec(new).get("ingressClassName") is not None:
+        return []
+    return [
+        "annotation \"kubernetes.io/ingress.class\" is deprecated, please use 'spec.ingressClassName' instead"
+    ]
+
+
+def runtime_class(obj: Object) -> list[str]:
+    """Of a RuntimeClass that names nodes by labels of the past."""
+    selected = (obj.get("scheduling") or {}).get("nodeSelector") or {}
+    return [f"scheduling.nodeSelector: {_NODE_LABELS[key]}" for key in selected if key in _NODE_LABELS]
 
 
 def endpoint_slice(new: Object, old: Object | None) -> list[str]:
