@@ -58,3 +58,10 @@ PRIORITY_LEVEL: Final = Resource(
     "PriorityLevelConfiguration",
     namespaced=False,
 )
+CERTIFICATE_SIGNING_REQUEST: Final = Resource(
+    "certificates.k8s.io",
+    "v1",
+    "certificatesigningrequests",
+    "CertificateSigningRequest",
+    namespaced=False,
+)

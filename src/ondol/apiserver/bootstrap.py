@@ -14,9 +14,11 @@ import ipaddress
 from collections.abc import Iterable
 from typing import Final
 
-from ondol.api import conditions, objects, priority_classes, resources
+import anyio
+
+from ondol.api import conditions, flow_control, objects, priority_classes, resources
 from ondol.api.objects import Object, Resource
-from ondol.apiserver import deleting, lenses, writing
+from ondol.apiserver import api_services, deleting, lenses, writing
 from ondol.apiserver.admission.accounts import DEFAULT, ROOT_CA
 from ondol.apiserver.auth import bootstrap_policy
 from ondol.apiserver.auth.identity import MASTERS, User
@@ -52,6 +54,21 @@ async def run(core: Core) -> None:
         await _retire(core, resources.CLUSTER_ROLE, name)
     await _own_service(core)
     await _own_network(core)
+    await _own_flows(core)
+
+
+async def _own_flows(core: Core) -> None:
+    """What says of requests what they weigh, and of groups who answers for them."""
+    own = [(resources.PRIORITY_LEVEL, level) for level in flow_control.levels()]
+    own += [(resources.FLOW_SCHEMA, schema) for schema in flow_control.schemas()]
+    own += [(resources.API_SERVICE, service) for service in api_services.local(core)]
+    async with anyio.create_task_group() as group:  # so that they are committed together
+        for resource, document in own:
+            group.start_soon(_ensure, core, resource, document)
+    writes = writing.Writes(core, core.catalogue.of(resources.API_SERVICE), OPTIONS)
+    for name in api_services.left_over(core):
+        with contextlib.suppress(errors.NotFound):
+            await deleting.delete(writes, "", name, deleting.DeleteOptions())
 
 
 async def _retire(core: Core, resource: Resource, name: str) -> None:
@@ -69,10 +86,12 @@ async def keep(core: Core) -> None:
 
     What cannot be written, on a full disk say, is told of once, and once more when it could be.
     """
-    places = _places(core)
+    places, kinds = _places(core), core.catalogue.version
     seen: list[int] = []
     failures = 0
     while True:
+        if core.catalogue.version != kinds:
+            places, kinds, seen = _places(core), core.catalogue.version, []
         if _revisions(core, places) != seen:
             try:
                 await run(core)
@@ -100,6 +119,9 @@ def _places(core: Core) -> list[tuple[str, str]]:
         (resource, "default", _KUBERNETES)
         for resource in (resources.SERVICE, resources.ENDPOINTS, resources.ENDPOINT_SLICE)
     ]
+    own += [(resources.PRIORITY_LEVEL, "", objects.name(level)) for level in flow_control.levels()]
+    own += [(resources.FLOW_SCHEMA, "", objects.name(schema)) for schema in flow_control.schemas()]
+    own += [(resources.API_SERVICE, "", objects.name(service)) for service in api_services.local(core)]
     own.append((resources.SERVICE_CIDR, "", _KUBERNETES))
     every = [(core.catalogue.of(resource), namespace, name) for resource, namespace, name in own]
     return [(served.bucket, served.key(namespace, name)) for served, namespace, name in every]
