@@ -59,20 +59,20 @@ def fixed_spec(new: Mapping[str, Any], old: Mapping[str, Any]) -> Iterator[Cause
 def _claim_spec(spec: Mapping[str, Any], path: str) -> Iterator[Cause]:
     devices, path = spec.get("devices") or {}, f"{path}.devices"
     requests = devices.get("requests") or ()
-    known = _request_names(requests)
+    references = _request_names(requests)
     for index, request in enumerate(requests):
         yield from _request(request, f"{path}.requests[{index}]")
     yield from _bounded(requests, _LISTED_MAX, f"{path}.requests", "name")
     constraints = devices.get("constraints") or ()
     for index, constraint in enumerate(constraints):
         item = f"{path}.constraints[{index}]"
-        yield from _references(constraint.get("requests") or (), known, f"{item}.requests")
+        yield from _references(constraint.get("requests") or (), references, f"{item}.requests")
         yield from _attribute(constraint.get("matchAttribute"), f"{item}.matchAttribute")
     yield from _bounded(constraints, _LISTED_MAX, f"{path}.constraints")
     configurations = devices.get("config") or ()
     for index, each in enumerate(configurations):
         item = f"{path}.config[{index}]"
-        yield from _references(each.get("requests") or (), known, f"{item}.requests")
+        yield from _references(each.get("requests") or (), references, f"{item}.requests")
         yield from _configuration(each, item)
     yield from _bounded(configurations, _LISTED_MAX, f"{path}.config")
 
@@ -157,9 +157,9 @@ def _selectors(selectors: Sequence[Mapping[str, Any]], path: str) -> Iterator[Ca
     yield from _bounded(selectors, _LISTED_MAX, path)
 
 
-def _references(listed: Sequence[str], known: Collection[str], path: str) -> Iterator[Cause]:
+def _references(listed: Sequence[str], references: Collection[str], path: str) -> Iterator[Cause]:
     for index, name in enumerate(listed):
-        if name not in known:
+        if name not in references:
             yield causes.invalid(f"{path}[{index}]", name, _REFERENCE)
     yield from fields.unique(path, enumerate(listed))
 
