@@ -92,7 +92,8 @@ async def keep(core: Core) -> None:
     while True:
         if core.catalogue.version != kinds:
             places, kinds, seen = _places(core), core.catalogue.version, []
-        if _revisions(core, places) != seen:
+        revisions = _revisions(core, places)
+        if revisions != seen:
             try:
                 await run(core)
             except errors.OndolError as error:
@@ -103,7 +104,8 @@ async def keep(core: Core) -> None:
                 continue
             if failures:
                 _log.info("bootstrap_recovered", failures=failures)
-            failures, seen = 0, _revisions(core, places)
+            # Those before the run: what was deleted meanwhile is made sure of by the next one.
+            failures, seen = 0, revisions
         await core.clock.sleep(_LOOK_S)
 
 

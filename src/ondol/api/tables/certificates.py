@@ -36,7 +36,7 @@ REQUEST: Final = Layout(
         NAME,
         AGE,
         string("SignerName"),
-        string("Requestor"),
+        string("Requestor"),  # codespell:ignore requestor - as Kubernetes writes it
         string("RequestedDuration"),
         string("Condition"),
     ),

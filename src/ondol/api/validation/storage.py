@@ -53,8 +53,8 @@ def storage_class_update(new: Mapping[str, Any], old: Mapping[str, Any]) -> Iter
     yield from fields.same("volumeBindingMode", mode, was)
 
 
-def _unchanged(new: Mapping[str, Any], old: Mapping[str, Any], held: tuple[str, ...]) -> Iterator[Cause]:
-    for field in held:
+def _unchanged(new: Mapping[str, Any], old: Mapping[str, Any], immutable: tuple[str, ...]) -> Iterator[Cause]:
+    for field in immutable:
         if (new.get(field) or {}) != (old.get(field) or {}):
             yield causes.forbidden(field, f"updates to {field} are forbidden.")
 

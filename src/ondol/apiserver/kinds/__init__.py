@@ -26,6 +26,7 @@ from ondol.apiserver.kinds import (
     node,
     policy,
     rbac,
+    resource,
     scheduling,
     storage,
 )
@@ -54,6 +55,7 @@ BUILTIN: Final = Table(
         *node.KINDS,
         *policy.KINDS,
         *rbac.KINDS,
+        *resource.KINDS,
         *scheduling.KINDS,
         *storage.KINDS,
     )
