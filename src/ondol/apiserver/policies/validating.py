@@ -50,15 +50,14 @@ class _Judgement:
                 before = self._budget.left
                 self._validate(validation)
                 await self._pace.rest(self._budget, before)
+            self._budget.left = Budget().left
+            for annotation in self._programs.annotations:
+                before = self._budget.left
+                self._annotate(annotation)
+                await self._pace.rest(self._budget, before)
         except Failed as failure:
             self.refusals.clear()  # what is left undone decides for all
             self._fail(str(failure))
-            return
-        self._budget.left = Budget().left
-        for annotation in self._programs.annotations:
-            before = self._budget.left
-            self._annotate(annotation)
-            await self._pace.rest(self._budget, before)
 
     def _fail(self, message: str, *, is_final: bool = False) -> None:
         if not self._is_ignored_on_failure:
@@ -100,8 +99,10 @@ class _Judgement:
         """There is no audit log: what is left of an annotation is that it may fail."""
         try:
             annotation.expression.evaluate(self._activation, self._budget)
+        except OutOfBudget:
+            raise
         except Failed as failure:
-            self._fail(str(failure), is_final=not isinstance(failure, OutOfBudget))
+            self._fail(str(failure), is_final=True)
 
 
 async def judge(
