@@ -1,6 +1,6 @@
-"""What a ValidatingAdmissionPolicy decides of a write.
+"""What ValidatingAdmissionPolicies decide of a write.
 
-Follows Kubernetes' `policy/validating/validator.go`.
+Follows Kubernetes' `policy/validating/{dispatcher,validator}.go`.
 """
 
 from __future__ import annotations
@@ -8,11 +8,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
+from ondol.api import status
 from ondol.api.cel.policies import expressions
 from ondol.api.cel.policies.expressions import Budget, Failed, OutOfBudget
 from ondol.api.cel.policies.programs import Annotation, ValidatingPrograms, Validation
+from ondol.apiserver.admission.request import Request
+from ondol.apiserver.policies.definitions import Policy
+from ondol.apiserver.policies.evaluation import Invocation, World
 from ondol.apiserver.policies.pace import Pace
+from ondol.apiserver.strategy import Context
+from ondol.base import errors
 
+_KIND: Final = "ValidatingAdmissionPolicy"
+_REASONS: Final[Mapping[str, type[errors.ApiError]]] = {
+    each.reason: each for each in (errors.Forbidden, errors.Unauthorized, errors.TooLarge)
+}
+"""What a validation may call its refusal, besides `Invalid`."""
 _MESSAGE_BYTES_MAX: Final = 5 * 1024
 
 
@@ -105,10 +116,41 @@ class _Judgement:
             self._fail(str(failure), is_final=True)
 
 
-async def judge(
-    programs: ValidatingPrograms, activation: Mapping[str, Any], pace: Pace, *, is_ignored_on_failure: bool
-) -> list[Refusal]:
+async def validate(
+    world: World, policies: tuple[Policy[ValidatingPrograms], ...], context: Context, request: Request
+) -> None:
+    """Warn of what the policies refuse, and raise the first refusal that a binding denies for."""
+    pace, denied = Pace(), None
+    for invocation in world.invocations(policies, context, request):
+        for refusal in await _judged(world, invocation, pace):
+            actions = invocation.binding.actions if invocation.binding is not None else ()
+            if refusal.is_final or "Deny" in actions:
+                denied = denied or _denial(invocation, refusal)
+            if "Warn" in actions and not refusal.is_final:
+                context.warn(f"Validation failed for {_KIND} {invocation.title}: {refusal.message}")
+    if denied is not None:
+        raise denied
+
+
+async def _judged(world: World, invocation: Invocation[ValidatingPrograms], pace: Pace) -> list[Refusal]:
     """Every reason against the write, in order; failures are none where they are passed over."""
-    judgement = _Judgement(programs, activation, pace, is_ignored_on_failure=is_ignored_on_failure)
+    policy = invocation.policy
+    if invocation.failure:
+        return [] if policy.is_ignored_on_failure else [Refusal(invocation.failure, is_final=True)]
+    judgement = _Judgement(
+        policy.programs,
+        world.activation(invocation.attributes, invocation.param),
+        pace,
+        is_ignored_on_failure=policy.is_ignored_on_failure,
+    )
     await judgement.run()
     return judgement.refusals
+
+
+def _denial(invocation: Invocation[ValidatingPrograms], refusal: Refusal) -> errors.ApiError:
+    """The error for the client whose write a policy refused."""
+    message = f"{_KIND} {invocation.title} denied request: {refusal.message}"
+    attributes = invocation.attributes
+    forbidden = status.forbidden(attributes.requested.resource, attributes.name or "Unknown", message)
+    kind = _REASONS.get(refusal.reason, errors.Invalid)
+    return kind(forbidden.message, causes=[errors.Cause("", message)], details=forbidden.details)

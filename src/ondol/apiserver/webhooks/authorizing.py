@@ -1,4 +1,4 @@
-"""Who may do what, for expressions: the questions of `authorizer`, answered by the server's authorizer."""
+"""Who may do what, for expressions of webhooks and policies: the server's authorizer answers `authorizer`."""
 
 from __future__ import annotations
 

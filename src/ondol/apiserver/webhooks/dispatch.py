@@ -16,7 +16,7 @@ from ondol.api import resources, status
 from ondol.api.objects import Object
 from ondol.api.patch import json_patch
 from ondol.apiserver.admission.request import Request
-from ondol.apiserver.ports import Poster
+from ondol.apiserver.ports import Authorizer, Poster
 from ondol.apiserver.state import State
 from ondol.apiserver.strategy import Context
 from ondol.apiserver.webhooks import attributes as views
@@ -37,12 +37,19 @@ class Webhooks:
     """Implements the `Admission` port."""
 
     def __init__(
-        self, state: State, poster: Poster, clock: Clock, rng: random.Random, new_uid: Callable[[], str]
+        self,
+        state: State,
+        poster: Poster,
+        clock: Clock,
+        rng: random.Random,
+        new_uid: Callable[[], str],
+        authorizer: Authorizer,
     ) -> None:
         self.metrics = Metrics(clock)
         self._state = state
         self._caller = Caller(state, poster, clock, rng)
         self._new_uid = new_uid
+        self._authorizer = authorizer
         self._mutating = hooks.mutating(state)
         self._validating = hooks.validating(state)
 
@@ -124,10 +131,13 @@ class Webhooks:
             raise status.forbidden(resource, attributes.name, str(error)) from None
 
     def _activation(self, attributes: Attributes) -> dict[str, Any]:
+        from ondol.apiserver.webhooks import authorizing  # noqa: PLC0415  # only who has conditions pays
+
         return {
             "object": attributes.obj,
             "oldObject": attributes.old,
             "request": attributes.document(),
+            **authorizing.variables(self._authorizer, attributes),
         }
 
     def _namespace(self, name: str) -> Object | None:
