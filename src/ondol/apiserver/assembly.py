@@ -80,7 +80,7 @@ def assemble(
     outside.append(Policies(state, chosen))
     webhooks = None
     if poster is not None:
-        webhooks = Webhooks(state, poster, clock, rng, functools.partial(new_uid, rng), chosen)
+        webhooks = Webhooks(state, poster, clock, rng, functools.partial(new_uid, rng), authorizer=chosen)
         outside.append(webhooks)
     core = Core(
         config,

@@ -45,7 +45,7 @@ class Constraints:
         """The version of the kind that is meant; None if it is not about the write."""
         if not self.selectors.match(attributes, namespace):
             return None
-        if self._version(self.excluded, attributes, catalogue) is not None:
+        if self.excluded and self._version(self.excluded, attributes, catalogue) is not None:
             return None
         if not self.rules:
             return attributes.served

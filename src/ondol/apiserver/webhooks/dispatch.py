@@ -43,6 +43,7 @@ class Webhooks:
         clock: Clock,
         rng: random.Random,
         new_uid: Callable[[], str],
+        *,
         authorizer: Authorizer,
     ) -> None:
         self.metrics = Metrics(clock)
