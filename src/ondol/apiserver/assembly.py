@@ -29,6 +29,7 @@ from ondol.apiserver.served import Catalogue
 from ondol.apiserver.service_addresses import ServiceAddresses
 from ondol.apiserver.state import State
 from ondol.apiserver.webhooks import Webhooks
+from ondol.apiserver.webhooks.calling import Caller
 from ondol.base import errors
 from ondol.base.clock import Clock
 from ondol.store import Record, Store
@@ -74,8 +75,9 @@ def assemble(
         config, state, rng, ServiceAddresses(state, reservations), QuotaUsage(state, reservations), access
     )
     outside: list[Admission] = [admission] if admission is not None else []
-    webhooks = None
+    webhooks, caller = None, None
     if poster is not None:
+        caller = Caller(state, poster, clock, rng)
         webhooks = Webhooks(state, poster, clock, rng, functools.partial(new_uid, rng))
         outside.append(webhooks)
     core = Core(
@@ -93,7 +95,7 @@ def assemble(
         collectors=[webhooks.metrics.collect] if webhooks is not None else (),
     )
     certified = authenticate.Authenticator(core.tokens) if core.tokens is not None else Certified()
-    crds = Controller(core)
+    crds = Controller(core, caller)
     chosen = authorizer or access
     assert chosen is not None  # noqa: S101 - one of them was made above
     lifecycle = Lifecycle(core, [crds.run, core.deadlines.run, *housekeeping.tasks(core)], load=crds.load)

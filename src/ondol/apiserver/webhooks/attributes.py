@@ -97,7 +97,7 @@ def of(context: Context, request: Request) -> Attributes:
     )
 
 
-def in_version(attributes: Attributes, other: Served) -> Attributes:
+async def in_version(attributes: Attributes, other: Served) -> Attributes:
     """The same write in another version of the kind; what a subresource shows is the same in all."""
     if other is attributes.served:
         return attributes
@@ -110,18 +110,20 @@ def in_version(attributes: Attributes, other: Served) -> Attributes:
         _of(other) if is_whole else attributes.kind,
         attributes.namespace,
         attributes.name,
-        convert(attributes.obj, attributes.served, other) if is_whole else attributes.obj,
-        convert(attributes.old, attributes.served, other) if is_whole else attributes.old,
+        await convert(attributes.obj, attributes.served, other) if is_whole else attributes.obj,
+        await convert(attributes.old, attributes.served, other) if is_whole else attributes.old,
         attributes.user,
         attributes.dry_run,
         attributes.options,
     )
 
 
-def convert(obj: Object | None, source: Served, target: Served) -> Object | None:
+async def convert(obj: Object | None, source: Served, target: Served) -> Object | None:
     """An object of one version of a kind as another."""
     if obj is None or source is target:
         return obj
+    if target.remote is not None:
+        return await target.remote.shown(obj)
     stored = source.stored(obj)
     return documents.parse(target.as_served(documents.encode(stored)))
 
