@@ -1,4 +1,4 @@
-"""A kind in two versions, and a webhook that converts it: `spec.hostPort` in v1, `spec.host` and `.port` in v2."""
+"""A kind in two versions and what converts it: `spec.hostPort` in v1, `spec.host` and `spec.port` in v2."""
 
 from __future__ import annotations
 
@@ -36,10 +36,16 @@ def _version(name: str, spec: Object, **fields: Any) -> Object:
 
 def definition(storage: str = "v1", **webhook: Any) -> Object:
     """Of routes, stored in v1 unless it is said otherwise."""
-    first = _version("v1", {"hostPort": _TEXT, "note": {"type": "string", "default": "of v1"}})
+    first = _version("v1", {"hostPort": _TEXT, "zone": _TEXT, "note": {"type": "string", "default": "of v1"}})
     second = _version(
         "v2",
-        {"host": _TEXT, "port": _TEXT, "note": _TEXT, "zone": {"type": "string", "default": "of v2"}},
+        {
+            "host": _TEXT,
+            "port": _TEXT,
+            "note": _TEXT,
+            "only": _TEXT,
+            "zone": {"type": "string", "default": "of v2"},
+        },
         additionalPrinterColumns=[{"name": "Host", "type": "string", "jsonPath": ".spec.host"}],
         selectableFields=[{"jsonPath": ".spec.host"}],
     )

@@ -55,6 +55,10 @@ class RemoteConversion(Protocol):
         """A document of any other version as the served one."""
         ...
 
+    async def read_again(self, stored: Object) -> Object:
+        """A document as it is to be stored, as it will be read."""
+        ...
+
     def keep(self, value: bytes, shown: bytes) -> None:
         """Remember how stored bytes are shown."""
         ...

@@ -142,7 +142,7 @@ class Writes:
         if remote is None:
             return Kept(obj, self.served.stored(obj), None)
         stored = await remote.stored(obj)
-        return Kept(obj, stored, await remote.shown(stored))
+        return Kept(obj, stored, await remote.read_again(stored))
 
     async def _complete(self, context: Context, request: Request) -> None:
         """Let admission complete the object; whatever it does, the identity and the server's fields stay."""
@@ -270,40 +270,46 @@ class Writes:
 
     async def append(self, key: str, kept: Kept, expected: int, reserved: Reserved) -> bytes:
         """Store the object's next state; `RevisionConflict` if it is not at the expected revision."""
-        served, stored = self.served, kept.stored
         if self.options.dry_run:
-            return self._shown(kept, 0, documents.encode(stored))
+            return self._read(kept, 0, documents.encode(kept.stored))
 
         def value(revision: int) -> bytes:
             reserved.revision = revision
-            return documents.encode(stored, revision)
+            return self._value(kept, revision)
 
         urgent = objects.is_deleting(kept.obj)
-        record = await self.core.store.append(served.bucket, key, value, expected=expected, urgent=urgent)
-        return self._shown(kept, record.revision, record.value)
-
-    def _shown(self, kept: Kept, revision: int, value: bytes) -> bytes:
-        """What was stored at a revision, as it is served."""
-        if kept.shown is None or self.served.remote is None:
-            return self.served.as_served(value)
-        shown = documents.encode(kept.shown, revision)
-        if revision:
-            self.served.remote.keep(value, shown)
-        return shown
+        record = await self.core.store.append(
+            self.served.bucket, key, value, expected=expected, urgent=urgent
+        )
+        return self._read(kept, record.revision, record.value)
 
     async def remove(self, last: Object, record: Record) -> bytes:
         """Take an object out of the store, leaving `last` as its last state."""
-        served, kept = self.served, await self.kept(last)
+        kept = await self.kept(last)
         if self.options.dry_run:
-            return self._shown(kept, 0, documents.encode(kept.stored))
+            return self._read(kept, 0, documents.encode(kept.stored))
         removed = await self.core.store.append(
-            served.bucket,
+            self.served.bucket,
             record.name,
-            lambda revision: documents.encode(kept.stored, revision),
+            lambda revision: self._value(kept, revision),
             expected=record.revision,
             delete=True,
         )
-        return self._shown(kept, removed.revision, removed.value)
+        return self._read(kept, removed.revision, removed.value)
+
+    def _value(self, kept: Kept, revision: int) -> bytes:
+        """What is stored, at a revision."""
+        value = documents.encode(kept.stored, revision)
+        if kept.shown is not None and self.served.remote is not None:
+            # Before anybody can ask for it: watches hear of it with the append.
+            self.served.remote.keep(value, documents.encode(kept.shown, revision))
+        return value
+
+    def _read(self, kept: Kept, revision: int, value: bytes) -> bytes:
+        """What was stored at a revision, as it is served."""
+        if kept.shown is None:
+            return self.served.as_served(value)
+        return documents.encode(kept.shown, revision)
 
 
 def _part(change: Change, lens: Lens, old: Object) -> Object:

@@ -211,6 +211,13 @@ class Webhook:
         (converted,) = await self._converter.convert([documents.encode(obj)], self._storage)
         return self._schemas(self._storage).prune(converted)
 
+    async def read_again(self, stored: Object) -> Object:
+        """What was just made of an object to be stored, as who reads it will see it."""
+        if stored["apiVersion"] == self._version:
+            return stored
+        (converted,) = await self._converter.convert([self._filled(documents.encode(stored))], self._version)
+        return self._schemas(self._version).prune(converted)
+
     async def shown(self, obj: Object) -> Object:
         """An object of any version as this one."""
         if obj["apiVersion"] == self._version:
