@@ -123,6 +123,31 @@ async def test_deletes(api: Server) -> None:
     assert [item["metadata"]["name"] for item in (await api.get(V1)).json["items"]] == ["c", "kept"]
 
 
+async def test_a_delete_asks_for_no_more_than_it_shows(api: Server, hook: Hook) -> None:
+    """Only metadata changes: the rest stays as it was stored, whatever a conversion might make of it."""
+    await api.post(V1, route("a", finalizers=["example.org/x"], annotations={"k": "v"}))
+    before = _stored(api, "a")
+    assert (await api.delete(f"{V2}/a")).status == 200
+    assert hook.asked == [("v2", ["a"])]
+    after = _stored(api, "a")
+    assert (after["apiVersion"], after["spec"]) == ("example.org/v1", before["spec"])
+    assert after["metadata"]["annotations"] == {"k": "v"}
+    assert after["metadata"]["deletionTimestamp"]
+
+
+async def test_one_manager_applies_in_two_versions(api: Server) -> None:
+    """What it owns in one is another entry than what it owns in the other; both stay readable."""
+    for target, document in ((V1, route("a")), (V2, route_v2("a", "b.test")), (V1, route("a", "c.test"))):
+        applied = await api.apply(f"{target}/a", document, "me")
+        assert applied.status in (200, 201), applied.json
+    assert (await api.get(f"{V2}/a")).json["spec"]["host"] == "c.test"
+    entries = applied.json["metadata"]["managedFields"]
+    owned = {entry["apiVersion"]: entry["fieldsV1"]["f:spec"].keys() for entry in entries}
+    assert "f:hostPort" in owned["example.org/v1"]
+    conflict = await api.apply(f"{V1}/a", route("a", "d.test"), "other")
+    assert conflict.status == 409
+
+
 async def test_a_list_is_one_call(api: Server, hook: Hook) -> None:
     """Of five hundred objects in their order; a second list, of pages too, asks nothing again."""
     names = [f"r{number:03}" for number in range(500)]

@@ -110,10 +110,10 @@ async def _delete(writes: writing.Writes, namespace: str, record: Record, option
             await core.admission.validate(context, request)
         new, waits = _marked(served, old, options, context.now)
         if not waits:
-            return Deleted(await writes.remove(new, record), is_removed=True)
+            return Deleted(await writes.remove(writes.marked(new, record), record), is_removed=True)
         if new == old:
             return Deleted(served.as_served(shown.value), is_removed=False)
-        kept = await writes.kept(new)
+        kept = writes.marked(new, record)
         return Deleted(await writes.append(record.name, kept, record.revision, reserved), is_removed=False)
 
 

@@ -144,6 +144,16 @@ class Writes:
         stored = await remote.stored(obj)
         return Kept(obj, stored, await remote.read_again(stored))
 
+    def marked(self, obj: Object, record: Record) -> Kept:
+        """As `kept`, of a record that only its metadata was changed of: nobody is asked for the rest."""
+        if self.served.remote is None:
+            return Kept(obj, self.served.stored(obj), None)
+        was = documents.fresh(record)
+        of_both = ("labels", "annotations")  # they may differ by version
+        marks = {k: v for k, v in obj["metadata"].items() if k not in of_both}
+        marks |= {k: v for k, v in was["metadata"].items() if k in of_both}
+        return Kept(obj, {**was, "metadata": marks}, obj)
+
     async def _complete(self, context: Context, request: Request) -> None:
         """Let admission complete the object; whatever it does, the identity and the server's fields stay."""
         sent = request.new
@@ -195,9 +205,9 @@ class Writes:
                 if new is None:
                     new = old  # it changes nothing but the version in which the object is stored
                 try:
-                    if _ends(served, new, old):
-                        return Written(await self.remove(new, record))
                     kept = await self.kept(new)
+                    if _ends(served, new, old):
+                        return Written(await self.remove(kept, record))
                     return Written(await self.append(key, kept, record.revision, reserved))
                 except RevisionConflict:
                     continue
@@ -283,9 +293,8 @@ class Writes:
         )
         return self._read(kept, record.revision, record.value)
 
-    async def remove(self, last: Object, record: Record) -> bytes:
-        """Take an object out of the store, leaving `last` as its last state."""
-        kept = await self.kept(last)
+    async def remove(self, kept: Kept, record: Record) -> bytes:
+        """Take an object out of the store, leaving what is given as its last state."""
         if self.options.dry_run:
             return self._read(kept, 0, documents.encode(kept.stored))
         removed = await self.core.store.append(
