@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -108,6 +109,9 @@ class Hook:
         self.waits: anyio.Event | None = None
         """What it waits for before it answers."""
         self.failure: OSError | None = None
+        self.patch: list[Object] = []
+        """What it does to objects as an admission webhook; `admitted` are those it was shown."""
+        self.admitted: list[Object] = []
 
     @property
     def asked(self) -> list[tuple[str, list[str]]]:
@@ -122,6 +126,8 @@ class Hook:
 
     async def post(self, target: HttpsTarget, body: bytes) -> tuple[int, bytes]:
         review = msgspec.json.decode(body)
+        if review["kind"] == "AdmissionReview":
+            return 200, msgspec.json.encode(self._admit(review))
         self.calls.append(review)
         self.targets.append(target)
         if self.waits is not None:
@@ -137,3 +143,14 @@ class Hook:
         answer = {"apiVersion": review["apiVersion"], "kind": "ConversionReview", "response": response}
         spoilt = self.spoil(answer)
         return self.status, spoilt if isinstance(spoilt, bytes) else msgspec.json.encode(spoilt)
+
+    def _admit(self, review: Object) -> Object:
+        self.admitted.append(review["request"]["object"])
+        patch = base64.b64encode(msgspec.json.encode(self.patch)).decode()
+        response = {
+            "uid": review["request"]["uid"],
+            "allowed": True,
+            "patchType": "JSONPatch",
+            "patch": patch,
+        }
+        return {"apiVersion": review["apiVersion"], "kind": "AdmissionReview", "response": response}

@@ -260,3 +260,37 @@ async def test_who_needs_the_same_object_waits_for_the_same_answer(api: Server, 
         assert len(hook.calls) == 2
         hook.waits.set()
     assert hosts == ["a.test", "a.test"]
+
+
+async def test_admission_webhooks_see_the_version_of_their_rule(api: Server, hook: Hook) -> None:
+    """A rule about v1 is about writes in v2 too; it is shown the object in v1, and its patch is of v1."""
+    configuration = {
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "MutatingWebhookConfiguration",
+        "metadata": {"name": "sizes"},
+        "webhooks": [
+            {
+                "name": "sizes.example.org",
+                "clientConfig": {"url": "https://hooks.test/admit"},
+                "admissionReviewVersions": ["v1"],
+                "sideEffects": "None",
+                "failurePolicy": "Fail",
+                "matchPolicy": "Equivalent",
+                "rules": [
+                    {
+                        "apiGroups": ["example.org"],
+                        "apiVersions": ["v1"],
+                        "resources": ["routes"],
+                        "operations": ["CREATE"],
+                    }
+                ],
+            }
+        ],
+    }
+    path = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations"
+    assert (await api.post(path, configuration)).status == 201
+    hook.patch = [{"op": "replace", "path": "/spec/hostPort", "value": "b.test:81"}]
+    answer = await api.post(V2, route_v2("a"))
+    assert answer.status == 201, answer.json
+    assert (answer.json["spec"]["host"], answer.json["spec"]["port"]) == ("b.test", "81")
+    assert [each["spec"]["hostPort"] for each in hook.admitted] == ["a.test:80"]
