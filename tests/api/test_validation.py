@@ -551,6 +551,40 @@ def crd(**spec: Any) -> dict[str, Any]:
         *(
             (
                 crd(
+                    conversion={
+                        "strategy": "Webhook",
+                        "webhook": {
+                            "clientConfig": {"url": "https://hooks.test/convert"},
+                            "conversionReviewVersions": ["v1"],
+                            **webhook,
+                        },
+                    }
+                ),
+                f"spec.conversion.webhook.{path}",
+            )
+            for path, webhook in (
+                ("conversionReviewVersions", {"conversionReviewVersions": []}),
+                ("conversionReviewVersions", {"conversionReviewVersions": ["v2"]}),
+                ("conversionReviewVersions[1]", {"conversionReviewVersions": ["v1", "v1"]}),
+                ("clientConfig", {"clientConfig": {}}),
+                ("clientConfig.url", {"clientConfig": {"url": "http://hooks.test"}}),
+                ("clientConfig.url", {"clientConfig": {"url": "https://"}}),
+                ("clientConfig.url", {"clientConfig": {"url": "https://hooks.test?a=b"}}),
+                ("clientConfig.url", {"clientConfig": {"url": "https://me@hooks.test"}}),
+                ("clientConfig.service.name", {"clientConfig": {"service": {"namespace": "d", "port": 443}}}),
+                (
+                    "clientConfig.service.port",
+                    {"clientConfig": {"service": {"name": "s", "namespace": "d", "port": 70000}}},
+                ),
+                (
+                    "clientConfig.service.path",
+                    {"clientConfig": {"service": {"name": "s", "namespace": "d", "port": 1, "path": "x"}}},
+                ),
+            )
+        ),
+        *(
+            (
+                crd(
                     versions=[{**VALID[CRD]["spec"]["versions"][0], "selectableFields": [{"jsonPath": path}]}]
                 ),
                 "spec.versions[0].selectableFields[0].jsonPath",

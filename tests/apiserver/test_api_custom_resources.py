@@ -457,30 +457,6 @@ async def test_endpoints_are_given_up(api: Any) -> None:
     assert (await api.get("/api/v1/namespaces/default/endpoints")).warnings == [warning]
 
 
-async def test_a_definition_with_a_webhook_is_served_as_it_is_stored(api: Any) -> None:
-    """Its other versions would need the webhook, which is not called: so they are not served."""
-    webhook = {"conversionReviewVersions": ["v1"], "clientConfig": {"url": "https://hooks.test/convert"}}
-    crd = _crd(versions=[_version("v1", storage=True), _version("v2")])
-    crd["spec"]["conversion"] = {"strategy": "Webhook", "webhook": webhook}
-    answer = await api.post(CRDS, crd)
-    assert answer.status == 201, answer.json
-    assert answer.warnings == [
-        (
-            '299 - "spec.conversion: webhooks are not called by this server yet: objects are stored and '
-            "served "
-            'as v1 only, not as v2"'
-        )
-    ]
-    await api.settle()
-    assert (await api.get(WIDGETS)).status == 200
-    assert (await api.get("/apis/example.org/v2/namespaces/default/widgets")).status == 404
-    assert (await api.get("/apis/example.org/v2")).status == 404
-    plain = {"spec": {"conversion": {"strategy": "None", "webhook": None}}}
-    assert not (await api.patch(f"{CRDS}/widgets.example.org", plain)).warnings
-    await api.settle()
-    assert (await api.get("/apis/example.org/v2/namespaces/default/widgets")).status == 200
-
-
 def test_what_was_filled_in_is_remembered_by_its_size() -> None:
     """Large objects with defaults take no more memory than many small ones."""
     reading = serving.Reading("example.org/v1", "example.org/v1", lambda obj: obj.update(shape="round"))

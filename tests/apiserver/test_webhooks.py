@@ -273,7 +273,7 @@ async def test_a_failing_webhook_refuses_or_is_passed_over(
         assert 'failed calling webhook "a.example.org"' in refused.json["message"]
         assert message in refused.json["message"]
         path = f"{CONFIGURATIONS}/mutatingwebhookconfigurations/c"
-        await api.put(path, {"metadata": {"name": "c"}, "webhooks": [hook("a", failurePolicy="Ignore")]})
+        await api.patch(path, {"webhooks": [hook("a", failurePolicy="Ignore")]})
         assert (await api.post(CONFIG_MAPS, config_map("m"))).status == 201
 
 
@@ -373,7 +373,7 @@ async def test_a_condition_that_fails_leaves_it_to_the_failure_policy(start: Any
         )
         path = f"{CONFIGURATIONS}/validatingwebhookconfigurations/c"
         ignored = hook("a", matchConditions=conditions, failurePolicy="Ignore")
-        await api.put(path, {"metadata": {"name": "c"}, "webhooks": [ignored]})
+        await api.patch(path, {"webhooks": [ignored]})
         assert (await api.post(CONFIG_MAPS, config_map("m"))).status == 201
     assert servers.called() == []
 

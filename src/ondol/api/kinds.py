@@ -184,15 +184,8 @@ def of_crd(crd: Mapping[str, Any]) -> list[Kind]:
 
 
 def served_versions(spec: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The versions in which the objects of a definition are served.
-
-    Nobody calls conversion webhooks yet, so that their objects are shown only as they are stored: to
-    rename them alone would show them in a version whose fields they do not have.
-    """
-    served = [version for version in spec.get("versions") or () if version.get("served")]
-    if (spec.get("conversion") or {}).get("strategy") != "Webhook":
-        return served
-    return [version for version in served if version.get("storage")]
+    """The versions in which the objects of a definition are served."""
+    return [version for version in spec.get("versions") or () if version.get("served")]
 
 
 def _of_version(spec: Mapping[str, Any], names: Mapping[str, Any], version: Mapping[str, Any]) -> Kind:

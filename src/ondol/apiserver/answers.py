@@ -30,6 +30,20 @@ def accepted_by(request: Request) -> Accepted:
     return negotiation.accepted(request.header(b"accept"))
 
 
+async def shown(request: Request, served: Served, records: Sequence[Record]) -> Sequence[Record]:
+    """Stored records, ready to be answered with: before anything is sent, so that a failure has a status."""
+    if served.remote is None:
+        return records
+    if _is_metadata(accepted_by(request)):
+        return served.remote.labelled(records)
+    return await served.remote.records(records)
+
+
+def _is_metadata(accepted: Accepted) -> bool:
+    """Whether nothing of objects is shown but their metadata."""
+    return accepted.form not in ("", "Table")
+
+
 def one(core: Core, request: Request, served: Served, value: bytes, code: int = 200) -> Answer:
     """One object, given as it is stored."""
     accepted = accepted_by(request)
@@ -152,7 +166,11 @@ def frames(core: Core, request: Request, served: Served) -> watching.Forms:
     """How a watch shows objects and bookmarks in the accepted form."""
     accepted = accepted_by(request)
     if not accepted.form:
-        return watching.Forms(served.as_served, shared=("", served.conversion))
+        return watching.Forms(
+            served.as_served,
+            shared=("", served.conversion),
+            prepare=lambda records: shown(request, served, records),
+        )
     show = form(core, request, served)
     first = True
 
@@ -167,8 +185,8 @@ def frames(core: Core, request: Request, served: Served) -> watching.Forms:
         empty = table.table([], served.layout, now=0, version=accepted.version, headers=False)
         return {**empty, "metadata": obj["metadata"]}
 
-    shared = None if accepted.form == "Table" else (accepted, served.conversion)
-    return watching.Forms(render, bookmark, shared)
+    alike = None if accepted.form == "Table" else (accepted, served.conversion)
+    return watching.Forms(render, bookmark, alike, lambda records: shown(request, served, records))
 
 
 def document(request: Request, value: Any, code: int = 200) -> Reply:

@@ -30,6 +30,7 @@ from ondol.apiserver.served import Catalogue
 from ondol.apiserver.service_addresses import ServiceAddresses
 from ondol.apiserver.state import State
 from ondol.apiserver.webhooks import Webhooks
+from ondol.apiserver.webhooks.calling import Caller
 from ondol.base import errors
 from ondol.base.clock import Clock
 from ondol.store import Record, Store
@@ -78,8 +79,9 @@ def assemble(
     )
     outside: list[Admission] = [admission] if admission is not None else []
     outside.append(Policies(state, chosen))
-    webhooks = None
+    webhooks, caller = None, None
     if poster is not None:
+        caller = Caller(state, poster, clock, rng)
         webhooks = Webhooks(state, poster, clock, rng, functools.partial(new_uid, rng), authorizer=chosen)
         outside.append(webhooks)
     core = Core(
@@ -97,7 +99,7 @@ def assemble(
         collectors=[webhooks.metrics.collect] if webhooks is not None else (),
     )
     certified = authenticate.Authenticator(core.tokens) if core.tokens is not None else Certified()
-    crds = Controller(core)
+    crds = Controller(core, caller)
     lifecycle = Lifecycle(core, [crds.run, core.deadlines.run, *housekeeping.tasks(core)], load=crds.load)
     return App(core, authenticator or certified, chosen, lifecycle)
 

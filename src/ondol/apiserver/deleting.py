@@ -111,7 +111,8 @@ async def delete(writes: writing.Writes, namespace: str, name: str, options: Del
 
 async def _delete(writes: writing.Writes, namespace: str, record: Record, options: DeleteOptions) -> Deleted:
     core, served = writes.core, writes.served
-    old = core.document(served, record)
+    shown = await served.shown(record)
+    old = core.document(served, shown)
     _warn_of_default(writes, options)
     metadata.check_preconditions(old, served.resource, options.uid, options.resource_version)
     with core.reservations.begin() as reserved:
@@ -123,10 +124,11 @@ async def _delete(writes: writing.Writes, namespace: str, record: Record, option
             await core.admission.validate(context, request)
         new, waits = _marked(served, old, options, context.now)
         if not waits:
-            return Deleted(await writes.remove(new, record), is_removed=True)
+            return Deleted(await writes.remove(writes.marked(new, record), record), is_removed=True)
         if new == old:
-            return Deleted(served.as_served(record.value), is_removed=False)
-        return Deleted(await writes.append(record.name, new, record.revision, reserved), is_removed=False)
+            return Deleted(served.as_served(shown.value), is_removed=False)
+        kept = writes.marked(new, record)
+        return Deleted(await writes.append(record.name, kept, record.revision, reserved), is_removed=False)
 
 
 def _warn_of_default(writes: writing.Writes, options: DeleteOptions) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -37,7 +38,7 @@ _CONTINUE_EXPIRED: Final = (
 class Listing:
     """One page of a list."""
 
-    records: list[Record]
+    records: Sequence[Record]
     revision: int
     continue_token: str = ""
     remaining: int | None = None
@@ -171,8 +172,9 @@ class _Pages:
         """Those that are selected, up to one more than is asked for, which tells that there are more."""
         chooser = Chooser(self._core.state, self._served, self._chosen)
         selected: list[Record] = []
+        remote = self._served.remote if self._chosen.reads_content else None
         async for part in self._core.turns.slices(self._user, records, self._chosen.cost):
-            selected += filter(chooser, part)
+            selected += filter(chooser, part if remote is None else await remote.records(part))
             if self._limit and len(selected) > self._limit:
                 break
         return selected

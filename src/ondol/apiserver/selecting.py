@@ -42,6 +42,11 @@ class Selection:
         return self.label.is_everything and self.field.is_everything
 
     @property
+    def reads_content(self) -> bool:
+        """Whether more of an object must be read than where it lies and its metadata."""
+        return any(term.field not in _OF_KEY for term in self.field.terms)
+
+    @property
     def cost(self) -> int:
         """How many times the usual it costs to look at one object."""
         return 1 + (len(self.label.requirements) + len(self.field.terms)) // _TERMS_A_COST

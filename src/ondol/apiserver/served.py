@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,6 +13,7 @@ from ondol.apiserver.lenses import Scale
 from ondol.apiserver.schemas import Schema
 from ondol.apiserver.strategy import Strategy
 from ondol.apiserver.unsupported import Unsupported
+from ondol.store import Record
 
 
 class Conversion(Protocol):
@@ -32,6 +33,41 @@ class Conversion(Protocol):
         ...
 
 
+class RemoteConversion(Protocol):
+    """The same where somebody outside has to be asked, who may take long and may fail (`Internal`).
+
+    Whoever reads or writes such a kind has its records converted first, many at once, and works with those.
+    """
+
+    async def records(self, records: Sequence[Record]) -> list[Record]:
+        """Records as the served version; what is that already stays as it is."""
+        ...
+
+    def labelled(self, records: Sequence[Record]) -> list[Record]:
+        """Records that only say to be of the served version, for who looks at their metadata alone."""
+        ...
+
+    async def stored(self, obj: Object) -> Object:
+        """A document of the served version as it is stored."""
+        ...
+
+    async def shown(self, obj: Object) -> Object:
+        """A document of any other version as the served one."""
+        ...
+
+    async def read_again(self, stored: Object) -> Object:
+        """A document as it is to be stored, as it will be read."""
+        ...
+
+    def keep(self, value: bytes, shown: bytes) -> None:
+        """Remember how stored bytes are shown."""
+        ...
+
+    def is_current(self, value: bytes) -> bool:
+        """Whether bytes are of the version that is stored now."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Served:
     """One kind at one path."""
@@ -48,6 +84,8 @@ class Served:
     conversion: Conversion | None = None
     """Between this version and the stored one; none where they are the same."""
 
+    remote: RemoteConversion | None = None
+    """What converts records before `conversion` sees them, if that cannot be done here."""
     terminating: bool = False
     """Whether the definition of a custom kind is being deleted: nothing new may be created."""
     deprecation: str = ""
@@ -56,6 +94,10 @@ class Served:
     """The fields of a built-in kind that nothing acts on."""
     form: object = None
     """Stands for what a custom kind's definition says: another object once it says something else."""
+
+    async def shown(self, record: Record) -> Record:
+        """A stored record, ready to be read as this version."""
+        return record if self.remote is None else (await self.remote.records([record]))[0]
 
     def as_served(self, value: bytes) -> bytes:
         """Stored bytes as this version."""

@@ -7,7 +7,7 @@ object that leaves the selection is DELETED, one that enters it ADDED.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Hashable
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -41,6 +41,8 @@ class Forms:
     bookmark: Callable[[Object], Object] = _as_it_is
     shared: Hashable = None
     """Stands for this way of showing objects, if every stream that has it shows them alike."""
+    prepare: Callable[[Sequence[Record]], Awaitable[Sequence[Record]]] | None = None
+    """What records must pass before they are shown, of a kind whose conversion is remote."""
 
 
 def frame(kind: str, value: bytes) -> bytes:
@@ -80,8 +82,9 @@ def _ended(expired: errors.Expired) -> Stream:
     return Stream(produce)
 
 
-def _error(expired: errors.Expired) -> bytes:
-    return frame("ERROR", documents.dump(status.failure(errors.Expired(expired.message))))
+def _error(error: errors.ApiError) -> bytes:
+    plain = type(error) if not isinstance(error, errors.Expired) else errors.Expired
+    return frame("ERROR", documents.dump(status.failure(plain(error.message))))
 
 
 class _Options:
@@ -221,7 +224,7 @@ class _Running:
                 if self._subject.is_removed():
                     return  # with all its objects, whose ends have been told
                 await self._cursor.changed()
-        except errors.Expired as error:
+        except (errors.Expired, errors.Internal) as error:
             await emit(_error(error))
         except OSError:
             return  # the client is gone
@@ -230,7 +233,8 @@ class _Running:
         """What there is, as ADDED, in turns with the other requests: it may be much."""
         shows, render = self._subject.shows, self._forms.render
         async for part in self._core.turns.slices(self._subject.user, records, self._subject.chosen.cost):
-            if frames := [frame("ADDED", render(record.value)) for record in part if shows(record)]:
+            ready = await self._ready(part)
+            if frames := [frame("ADDED", render(record.value)) for record in ready if shows(record)]:
                 await emit(b"".join(frames))
         if self._options.announce:
             await emit(self._bookmark({INITIAL_EVENTS_END: "true"}))
@@ -241,6 +245,8 @@ class _Running:
         No more is taken than is sent, so who does not read keeps no history from being forgotten.
         """
         events = self._cursor.take(max(1, _EVENTS_AT_ONCE // self._subject.chosen.cost))
+        if self._subject.served.remote is not None:
+            events = await self._ready_events(events)
         sent = False
         for piece in pieces(text for event in events if (text := self._change_frame(event))):
             await emit(piece)
@@ -252,6 +258,28 @@ class _Running:
         if events and not sent:
             await self._core.turns.next(self._subject.user)
         return bool(events)
+
+    async def _ready(self, records: Sequence[Record]) -> Sequence[Record]:
+        """Records as the version that is watched."""
+        remote = self._subject.served.remote
+        if remote is None or self._forms.prepare is None:
+            return records
+        if self._subject.chosen.reads_content:
+            return await remote.records(records)
+        return await self._forms.prepare(records)
+
+    async def _ready_events(self, events: list[Event]) -> list[Event]:
+        """Events as the version that is watched: all of them asked for at once, and in their order."""
+        selects = not self._subject.chosen.is_everything
+        previous = [event.previous for event in events if selects and event.previous is not None]
+        before = {record.revision: record for record in await self._ready(previous)}
+        records = await self._ready([event.record for event in events])
+        return [
+            Event(
+                record, event.previous and before.get(event.previous.revision, event.previous), event.deleted
+            )
+            for event, record in zip(events, records, strict=True)
+        ]
 
     def _change_frame(self, event: Event) -> bytes:
         record, previous = event.record, event.previous

@@ -66,6 +66,15 @@ class Options:
         return options
 
 
+class Kept(NamedTuple):
+    """An object on its way into the store."""
+
+    obj: Object
+    stored: Object
+    shown: Object | None
+    """As it will be shown, where that takes more than looking at what is stored."""
+
+
 class Written(NamedTuple):
     """The object as stored, or as it would be in a dry run."""
 
@@ -95,18 +104,19 @@ class Writes:
         served = self.served
         for _ in range(1 if objects.name(document) else _GENERATED_NAME_TRIES):
             with self.core.reservations.begin() as reserved:
-                obj = await self._created(self.context(reserved), namespace, document, tracked=tracked)
+                kept = await self._created(self.context(reserved), namespace, document, tracked=tracked)
+                obj = kept.obj
                 key = served.key(namespace, objects.name(obj))
                 if self.core.store.get(served.bucket, key) is not None:
                     continue
                 try:
-                    return Written(await self.append(key, obj, ABSENT, reserved), created=True)
+                    return Written(await self.append(key, kept, ABSENT, reserved), created=True)
                 except RevisionConflict:
                     continue
-        existing = self.core.lookup(served.resource, namespace, objects.name(obj))
+        existing = self.core.record(served, namespace, objects.name(obj))
         raise _taken(served, obj, document, existing)
 
-    async def _created(self, context: Context, namespace: str, document: Object, *, tracked: bool) -> Object:
+    async def _created(self, context: Context, namespace: str, document: Object, *, tracked: bool) -> Kept:
         core, served = self.core, self.served
         revision = core.store.revision
         obj = await self._beside(lambda: served.schema.read(document))
@@ -121,9 +131,28 @@ class Writes:
         await core.admission.allocate(context, request)
         await self._check(context, request)
         await core.admission.validate(context, request)
+        kept = await self.kept(request.new)
         if core.store.revision != revision:  # it waited: the namespace may be gone by now
             core.admission.recheck(context, request)
-        return request.new
+        return kept
+
+    async def kept(self, obj: Object) -> Kept:
+        """An object as it is to be stored, and as it will be read again."""
+        remote = self.served.remote
+        if remote is None:
+            return Kept(obj, self.served.stored(obj), None)
+        stored = await remote.stored(obj)
+        return Kept(obj, stored, await remote.read_again(stored))
+
+    def marked(self, obj: Object, record: Record) -> Kept:
+        """As `kept`, of a record that only its metadata was changed of: nobody is asked for the rest."""
+        if self.served.remote is None:
+            return Kept(obj, self.served.stored(obj), None)
+        was = documents.fresh(record)
+        of_both = ("labels", "annotations")  # they may differ by version
+        marks = {k: v for k, v in obj["metadata"].items() if k not in of_both}
+        marks |= {k: v for k, v in was["metadata"].items() if k in of_both}
+        return Kept(obj, {**was, "metadata": marks}, obj)
 
     async def _complete(self, context: Context, request: Request) -> None:
         """Let admission complete the object; whatever it does, the identity and the server's fields stay."""
@@ -165,17 +194,21 @@ class Writes:
             record = core.store.get(served.bucket, key)
             if record is None:
                 raise status.not_found(served.resource, name)
-            old = core.document(served, record)
+            shown = await served.shown(record)
+            old = core.document(served, shown)
             with core.reservations.begin() as reserved:
                 self._size_bytes = self.options.body_bytes + len(record.value)
                 part = await self._beside(functools.partial(_part, change, lens, old))
                 new = await self._changed(self.context(reserved), lens, old, part, tracked=tracked)
+                if new is None and (served.remote is None or served.remote.is_current(record.value)):
+                    return Written(served.as_served(shown.value))
                 if new is None:
-                    return Written(served.as_served(record.value))
+                    new = old  # it changes nothing but the version in which the object is stored
                 try:
+                    kept = await self.kept(new)
                     if _ends(served, new, old):
-                        return Written(await self.remove(new, record))
-                    return Written(await self.append(key, new, record.revision, reserved))
+                        return Written(await self.remove(kept, record))
+                    return Written(await self.append(key, kept, record.revision, reserved))
                 except RevisionConflict:
                     continue
         raise status.conflict(served.resource, name)
@@ -245,33 +278,47 @@ class Writes:
         for message in (*strategy.warnings(new, old), *added, *advice):
             context.warn(message)
 
-    async def append(self, key: str, obj: Object, expected: int, reserved: Reserved) -> bytes:
+    async def append(self, key: str, kept: Kept, expected: int, reserved: Reserved) -> bytes:
         """Store the object's next state; `RevisionConflict` if it is not at the expected revision."""
-        served, stored = self.served, self.served.stored(obj)
         if self.options.dry_run:
-            return served.as_served(documents.encode(stored))
+            return self._read(kept, 0, documents.encode(kept.stored))
 
         def value(revision: int) -> bytes:
             reserved.revision = revision
-            return documents.encode(stored, revision)
+            return self._value(kept, revision)
 
-        urgent = objects.is_deleting(obj)
-        record = await self.core.store.append(served.bucket, key, value, expected=expected, urgent=urgent)
-        return served.as_served(record.value)
+        urgent = objects.is_deleting(kept.obj)
+        record = await self.core.store.append(
+            self.served.bucket, key, value, expected=expected, urgent=urgent
+        )
+        return self._read(kept, record.revision, record.value)
 
-    async def remove(self, last: Object, record: Record) -> bytes:
-        """Take an object out of the store, leaving `last` as its last state."""
-        served, stored = self.served, self.served.stored(last)
+    async def remove(self, kept: Kept, record: Record) -> bytes:
+        """Take an object out of the store, leaving what is given as its last state."""
         if self.options.dry_run:
-            return served.as_served(documents.encode(stored))
+            return self._read(kept, 0, documents.encode(kept.stored))
         removed = await self.core.store.append(
-            served.bucket,
+            self.served.bucket,
             record.name,
-            lambda revision: documents.encode(stored, revision),
+            lambda revision: self._value(kept, revision),
             expected=record.revision,
             delete=True,
         )
-        return served.as_served(removed.value)
+        return self._read(kept, removed.revision, removed.value)
+
+    def _value(self, kept: Kept, revision: int) -> bytes:
+        """What is stored, at a revision."""
+        value = documents.encode(kept.stored, revision)
+        if kept.shown is not None and self.served.remote is not None:
+            # Before anybody can ask for it: watches hear of it with the append.
+            self.served.remote.keep(value, documents.encode(kept.shown, revision))
+        return value
+
+    def _read(self, kept: Kept, revision: int, value: bytes) -> bytes:
+        """What was stored at a revision, as it is served."""
+        if kept.shown is None:
+            return self.served.as_served(value)
+        return documents.encode(kept.shown, revision)
 
 
 def _part(change: Change, lens: Lens, old: Object) -> Object:
@@ -293,9 +340,9 @@ def _untimed(metadata: Object) -> Object:
     return {**metadata, "managedFields": untimed}
 
 
-def _taken(served: Served, obj: Object, document: Object, existing: Object | None) -> errors.AlreadyExists:
+def _taken(served: Served, obj: Object, document: Object, existing: Record | None) -> errors.AlreadyExists:
     error = status.already_exists(served.resource, objects.name(obj))
-    if existing is not None and objects.is_deleting(existing):
+    if existing is not None and objects.is_deleting(documents.parse(existing.value)):
         error.message = f"object is being deleted: {error.message}"
     if not objects.name(document):
         error.retry_after_s = 1

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from ondol.api.schema import causes, rules
 from ondol.api.validation import fields
@@ -14,6 +15,8 @@ _COLUMN_TYPES: Final = ("boolean", "date", "integer", "number", "string")
 _COLUMN_FORMATS: Final = ("byte", "date", "date-time", "double", "float", "int32", "int64", "password")
 _SELECTABLE_TYPES: Final = ("string", "boolean", "integer")
 _MAX_SELECTABLE: Final = 8
+_URL_FORM: Final = "; desired format: https://host[/path]"
+_REVIEW_VERSIONS: Final = ("v1", "v1beta1")
 
 
 def crd(obj: Mapping[str, Any]) -> Iterator[Cause]:
@@ -157,11 +160,67 @@ def _conversion(conversion: Mapping[str, Any]) -> Iterator[Cause]:
             yield causes.required(
                 "spec.conversion.webhook.clientConfig", "required when strategy is set to Webhook"
             )
-        elif not webhook.get("conversionReviewVersions"):
-            yield causes.required("spec.conversion.webhook.conversionReviewVersions")
+        else:
+            yield from _client("spec.conversion.webhook.clientConfig", webhook.get("clientConfig") or {})
+            path = "spec.conversion.webhook.conversionReviewVersions"
+            yield from _review_versions(path, webhook.get("conversionReviewVersions") or ())
     elif webhook is not None:
         detail = "should not be set when strategy is not set to Webhook"
         yield causes.forbidden("spec.conversion.webhook", detail)
+
+
+def _client(path: str, config: Mapping[str, Any]) -> Iterator[Cause]:
+    """Where a webhook is: a URL, or a Service."""
+    url, service = config.get("url"), config.get("service")
+    if (url is None) == (service is None):
+        yield causes.required(path, "exactly one of url or service is required")
+    elif service is None:
+        yield from _url(f"{path}.url", url)
+    else:
+        for field in ("name", "namespace"):
+            if not service.get(field):
+                yield causes.required(f"{path}.service.{field}")
+        if not 0 < (number := service.get("port") or 0) < 65536:
+            detail = "port is not valid: must be between 1 and 65535, inclusive"
+            yield causes.invalid(f"{path}.service.port", number, detail)
+        target = service.get("path") or ""
+        if target and not target.startswith("/"):
+            yield causes.invalid(f"{path}.service.path", target, "must start with a '/'")
+        if "//" in target:
+            yield causes.invalid(f"{path}.service.path", target, "segments may not be empty")
+
+
+def _url(path: str, value: Any) -> Iterator[Cause]:
+    try:
+        url = urlsplit(str(value))
+    except ValueError as error:
+        yield causes.required(path, f"url must be a valid URL: {error}{_URL_FORM}")
+        return
+    if url.scheme != "https":
+        yield causes.invalid(path, url.scheme, f"'https' is the only allowed URL scheme{_URL_FORM}")
+    if not url.netloc:
+        yield causes.invalid(path, url.netloc, f"host must be specified{_URL_FORM}")
+    for part, name in (
+        (url.username, "user information is"),
+        (url.fragment, "fragments are"),
+        (url.query, "query parameters are"),
+    ):
+        if part:
+            yield causes.invalid(path, part, f"{name} not permitted in the URL")
+
+
+def _review_versions(path: str, versions: Sequence[str]) -> Iterator[Cause]:
+    if not versions:
+        yield causes.required(path)
+        return
+    for index, version in enumerate(versions):
+        if version in versions[:index]:
+            yield causes.invalid(f"{path}[{index}]", version, "duplicate version")
+        else:
+            yield from fields.label_1035(f"{path}[{index}]", version)
+    if not set(versions) & set(_REVIEW_VERSIONS):
+        detail = f"must include at least one of {', '.join(_REVIEW_VERSIONS)}"
+        yield causes.invalid(path, list(versions), detail)
 
 
 def crd_update(new: Mapping[str, Any], old: Mapping[str, Any]) -> Iterator[Cause]:

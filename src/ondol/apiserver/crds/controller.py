@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 from ondol.api import conditions, objects, resources
 from ondol.api.objects import Object
@@ -10,8 +11,10 @@ from ondol.apiserver import deleting, lenses, writing
 from ondol.apiserver.auth.identity import MASTERS, User
 from ondol.apiserver.core import Core
 from ondol.apiserver.crds import naming, serving
+from ondol.apiserver.crds.conversion import Converter
 from ondol.apiserver.kinds.apiextensions.custom_resource_definition import CLEANUP
 from ondol.apiserver.served import Served
+from ondol.apiserver.webhooks.calling import Caller
 from ondol.base import errors, log
 from ondol.store.log import Watch
 
@@ -22,8 +25,10 @@ _OPTIONS: Final = writing.Options(User("system:apiserver", (MASTERS,)), "ondol-a
 class Controller:
     """Keeps the catalogue in step with the definitions in the store."""
 
-    def __init__(self, core: Core) -> None:
+    def __init__(self, core: Core, caller: Caller | None = None) -> None:
+        """`caller` reaches the webhooks that convert objects; without it none is converted."""
         self._core = core
+        self._caller = caller
         self._crds = core.catalogue.of(resources.CUSTOM_RESOURCE_DEFINITION)
         self._serving: dict[str, list[Served]] = {}
         self._forms: dict[str, serving.Form] = {}
@@ -117,7 +122,7 @@ class Controller:
         if form is None or not form.is_of(crd):
             form = serving.Form(crd)
         try:
-            kinds = serving.of(crd, form)
+            kinds = serving.of(crd, form, self._converter)
         except (errors.ApiError, ValueError, KeyError) as error:
             self._log.error("definition_not_served", crd=name, error=repr(error))
             return
@@ -132,6 +137,9 @@ class Controller:
             self._forms[name] = form
             self._core.store.wake(kinds[0].bucket)
 
+    def _converter(self, webhook: Mapping[str, Any]) -> Converter:
+        return Converter(self._caller, webhook, self._core.new_uid)
+
     def _withdraw(self, name: str) -> None:
         self._forms.pop(name, None)
         for served in self._serving.pop(name, ()):
@@ -143,7 +151,7 @@ class Controller:
         if CLEANUP not in objects.finalizers(crd):
             return
         waiting = False
-        for served in self._serving.get(objects.name(crd), ())[:1]:
+        for served in map(serving.as_stored, self._serving.get(objects.name(crd), ())[:1]):
             for record in self._core.store.page(served.bucket).records:
                 waiting |= await self._delete(served, self._core.document(served, record))
         if waiting:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Final
 
@@ -15,11 +17,12 @@ from ondol.api.schema import structural
 from ondol.api.tables import custom
 from ondol.api.validation import metadata
 from ondol.apiserver import documents
+from ondol.apiserver.crds import conversion
+from ondol.apiserver.crds.conversion import AsShown, Converter, Webhook
 from ondol.apiserver.lenses import Scale
 from ondol.apiserver.schemas import Warn, unheard
 from ondol.apiserver.served import Served
 from ondol.apiserver.strategy import Strategy
-from ondol.base import errors
 from ondol.base.errors import Cause
 
 
@@ -39,16 +42,61 @@ _DEFAULT: Final = b'"default":'
 _FILLED_BYTES_MAX: Final = 16 * 1024 * 1024
 
 
-def of(crd: Object, form: object = None) -> list[Served]:
+Converters = Callable[[Mapping[str, Any]], Converter]
+"""Makes what calls the webhook that `spec.conversion.webhook` describes."""
+
+
+def _callers_of_nothing(webhook: Mapping[str, Any]) -> Converter:
+    return Converter(None, webhook, str)
+
+
+class _Versions:
+    """The schemas of a definition, each made when it is asked for: not every version is served."""
+
+    def __init__(self, spec: Mapping[str, Any]) -> None:
+        self._described = {f"{spec['group']}/{version['name']}": version for version in spec["versions"]}
+        self.schema = functools.cache(self._schema)
+
+    def _schema(self, api_version: str) -> CustomSchema:
+        """`KeyError` if there is no such version."""
+        return CustomSchema(self._described[api_version])
+
+
+def of(crd: Object, form: object = None, converters: Converters = _callers_of_nothing) -> list[Served]:
     """What an established definition serves: one kind a version."""
-    by_name = {version["name"]: version for version in crd["spec"]["versions"]}
-    return [_served(crd, by_name[kind.version], kind, form) for kind in kinds.of_crd(crd)]
+    spec = crd["spec"]
+    by_name = {version["name"]: version for version in spec["versions"]}
+    versions = _Versions(spec)
+    converted = spec.get("conversion") or {}
+    converter = None
+    if converted.get("strategy") == "Webhook" and len(by_name) > 1:
+        converter = converters(converted.get("webhook") or {})
+    return [
+        _served(crd, by_name[kind.version], kind, versions, form=form, converter=converter)
+        for kind in kinds.of_crd(crd)
+    ]
 
 
-def _served(crd: Object, version: Mapping[str, Any], kind: kinds.Kind, form: object) -> Served:
+def as_stored(served: Served) -> Served:
+    """The kind with its objects as they are stored, for who needs none of what they say themselves."""
+    return dataclasses.replace(served, conversion=None, remote=None)
+
+
+def _served(
+    crd: Object,
+    version: Mapping[str, Any],
+    kind: kinds.Kind,
+    versions: _Versions,
+    *,
+    form: object,
+    converter: Converter | None,
+) -> Served:
     parts = version.get("subresources") or {}
     scale = parts.get("scale")
-    schema = CustomSchema(version)
+    schema = versions.schema(kind.api_version)
+    remote = None
+    if converter is not None:
+        remote = Webhook(converter, kind.api_version, _storage(crd["spec"]), versions.schema)
     return Served(
         kind=kind,
         resource=kind.resource,
@@ -57,7 +105,8 @@ def _served(crd: Object, version: Mapping[str, Any], kind: kinds.Kind, form: obj
         strategy=_WithStatus() if parts.get("status") is not None else _WithoutStatus(),
         layout=custom.layout(version.get("additionalPrinterColumns") or ()),
         scale=_scale(scale) if scale is not None else None,
-        conversion=_conversion(crd, version, schema),
+        conversion=AsShown(kind.api_version) if remote else _conversion(crd, version, schema),
+        remote=remote,
         terminating=bool(crd["metadata"].get("deletionTimestamp")),
         deprecation=_deprecation(crd["spec"], version, kind),
         form=form,
@@ -101,6 +150,7 @@ class CustomSchema:
     def __init__(self, version: Mapping[str, Any]) -> None:
         described = (version.get("schema") or {}).get("openAPIV3Schema") or _ANYTHING
         self.published: Mapping[str, Any] = described
+        self.has_defaults = _DEFAULT in msgspec.json.encode(described)
         self._walkers = structural.Structural(described)
         self.shape = shape.of_custom(described)
         self.selectable: tuple[str, ...] = tuple(
@@ -115,6 +165,10 @@ class CustomSchema:
     @property
     def is_heavy(self) -> bool:
         return self._walkers.is_heavy
+
+    def prune(self, document: Object) -> Object:
+        """A copy without the fields the schema does not know."""
+        return self._walkers.decode(document)
 
     def default(self, obj: Object) -> None:
         """Fill in, in place, what the schema gives and the object lacks."""
@@ -151,14 +205,18 @@ class _WithStatus(Strategy):
 
 def _conversion(crd: Object, version: Mapping[str, Any], schema: CustomSchema) -> Reading | None:
     """None where stored bytes are always what is shown."""
-    group, versions = crd["spec"]["group"], crd["spec"]["versions"]
-    storage = next(each["name"] for each in versions if each["storage"])
-    ever_stored = {storage, *((crd.get("status") or {}).get("storedVersions") or ())}
-    has_defaults = _DEFAULT in msgspec.json.encode(schema.published)
-    if ever_stored == {version["name"]} and not has_defaults:
+    group, storage = crd["spec"]["group"], _storage(crd["spec"])
+    shown = f"{group}/{version['name']}"
+    stored = (crd.get("status") or {}).get("storedVersions") or ()
+    ever_stored = {storage, *(f"{group}/{name}" for name in stored)}
+    if ever_stored == {shown} and not schema.has_defaults:
         return None
-    fill = schema.default if has_defaults else None
-    return Reading(f"{group}/{version['name']}", f"{group}/{storage}", fill)
+    return Reading(shown, storage, schema.default if schema.has_defaults else None)
+
+
+def _storage(spec: Mapping[str, Any]) -> str:
+    """The apiVersion in which objects are stored from now on."""
+    return f"{spec['group']}/{next(each['name'] for each in spec['versions'] if each['storage'])}"
 
 
 class Reading:
@@ -169,8 +227,7 @@ class Reading:
 
     def __init__(self, version: str, stored: str, fill: Callable[[Object], None] | None) -> None:
         self._stored = stored
-        # Stored bytes begin with the apiVersion, so that it can be exchanged without parsing.
-        self._head = b'{"apiVersion":' + msgspec.json.encode(version)
+        self._head = conversion.head(version)
         self._fill = fill
         self._filled: dict[bytes, bytes] = {}
         self._filled_bytes = 0
@@ -195,11 +252,7 @@ class Reading:
         self._filled_bytes += size_bytes
 
     def _renamed(self, value: bytes) -> bytes:
-        if value.startswith(self._head):
-            return value
-        if not value.startswith(b'{"apiVersion":'):
-            raise errors.Internal("a stored object does not begin with its apiVersion")
-        return self._head + value[value.index(b",") :]
+        return conversion.renamed(value, self._head)
 
     def _defaulted(self, value: bytes, fill: Callable[[Object], None]) -> bytes:
         document = documents.parse(value)

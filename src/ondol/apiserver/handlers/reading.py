@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from ondol.api import status
 from ondol.apiserver import answers, listing, selecting, watching
 from ondol.apiserver.core import Core
@@ -18,7 +20,8 @@ async def get(core: Core, request: Request, served: Served) -> Answer:
         record = core.record(served, info.namespace, info.name)
     if record is None:
         raise status.not_found(served.resource, info.name)
-    return answers.one(core, request, served, served.as_served(record.value))
+    (shown,) = await answers.shown(request, served, [record])
+    return answers.one(core, request, served, served.as_served(shown.value))
 
 
 async def _wait_for_version(core: Core, request: Request) -> None:
@@ -32,14 +35,19 @@ async def get_part(core: Core, request: Request, served: Served, lens: Lens) -> 
     if record is None:
         raise status.not_found(served.resource, info.name)
     if lens.subresource == "status":
-        return answers.one(core, request, served, served.as_served(record.value))
-    return answers.document(request, lens.get(core.document(served, record)))
+        (shown,) = await answers.shown(request, served, [record])
+        return answers.one(core, request, served, served.as_served(shown.value))
+    return answers.document(request, lens.get(core.document(served, await served.shown(record))))
 
 
 async def list_(core: Core, request: Request, served: Served) -> Answer:
     chosen = selecting.selection(request, served)
     answers.accepted_by(request)
-    return answers.many(core, request, served, await listing.listing(core, request, served, chosen))
+    listed = await listing.listing(core, request, served, chosen)
+    records = await answers.shown(request, served, listed.records)
+    if records is not listed.records:
+        listed = dataclasses.replace(listed, records=records)
+    return answers.many(core, request, served, listed)
 
 
 async def watch(core: Core, request: Request, served: Served) -> Answer:

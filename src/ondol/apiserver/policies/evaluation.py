@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any, Final, Generic
 
@@ -54,9 +54,9 @@ class World:
         self._state = state
         self._authorizer = authorizer
 
-    def invocations(
+    async def invocations(
         self, policies: tuple[Policy[P], ...], context: Context, request: Request
-    ) -> Iterator[Invocation[P]]:
+    ) -> AsyncIterator[Invocation[P]]:
         """Those of the policies that are about a write, in order: for each binding and each parameter."""
         attributes = views.of(context, request)
         catalogue = self._state.catalogue
@@ -64,7 +64,7 @@ class World:
             version = policy.constraints.version_for(attributes, catalogue, self._namespace)
             if version is None:
                 continue
-            seen = views.in_version(attributes, version)
+            seen = await views.in_version(attributes, version)
             try:
                 kind = policy.param_kind
                 resource = parameters.resource_of(kind, self._state) if kind is not None else None

@@ -39,7 +39,7 @@ async def mutate(
 ) -> None:
     """Change `request.new`; raise all failures together that a policy does not pass over."""
     failures: list[str] = []
-    for invocation in list(world.invocations(policies, context, request)):
+    for invocation in [each async for each in world.invocations(policies, context, request)]:
         policy = invocation.policy
         own = [invocation.failure] if invocation.failure else []
         if not own:
@@ -75,7 +75,9 @@ class _Mutations:
         failures: list[str] = []
         pace = Pace()
         try:
-            if not expressions.all_hold(self._programs.conditions, self._activation(self._attributes())):
+            if not expressions.all_hold(
+                self._programs.conditions, self._activation(await self._attributes())
+            ):
                 return []
         except Failed as failure:
             return [str(failure)]
@@ -83,22 +85,22 @@ class _Mutations:
             budget = Budget()
             before = budget.left
             try:
-                self._apply(mutation, budget)
+                await self._apply(mutation, budget)
             except Failed as failure:
                 failures.append(str(failure))
             await pace.rest(budget, before)
         return failures
 
-    def _attributes(self) -> Attributes:
+    async def _attributes(self) -> Attributes:
         """The write with what was changed so far."""
         attributes = views.of(self._context, self._request)
-        return views.in_version(attributes, self._invocation.attributes.served)
+        return await views.in_version(attributes, self._invocation.attributes.served)
 
     def _activation(self, attributes: Attributes) -> dict[str, Any]:
         return self._world.activation(attributes, self._invocation.param)
 
-    def _apply(self, mutation: Mutation, budget: Budget) -> None:
-        attributes = self._attributes()
+    async def _apply(self, mutation: Mutation, budget: Budget) -> None:
+        attributes = await self._attributes()
         if attributes.obj is None:
             return
         if mutation.expression.problem:
@@ -112,7 +114,7 @@ class _Mutations:
         if json_patch.same(patched, attributes.obj):
             return
         try:
-            changed = views.as_requested(self._request, attributes, patched)
+            changed = await views.as_requested(self._request, attributes, patched)
         except errors.ApiError as error:
             raise Failed(error.message) from None
         if changed != self._request.new:

@@ -121,7 +121,7 @@ async def validate(
 ) -> None:
     """Warn of what the policies refuse, and raise the first refusal that a binding denies for."""
     pace, denied = Pace(), None
-    for invocation in world.invocations(policies, context, request):
+    async for invocation in world.invocations(policies, context, request):
         for refusal in await _judged(world, invocation, pace):
             actions = invocation.binding.actions if invocation.binding is not None else ()
             if refusal.is_final or "Deny" in actions:

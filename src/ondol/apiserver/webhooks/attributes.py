@@ -101,7 +101,7 @@ def of(context: Context, request: Request) -> Attributes:
     )
 
 
-def in_version(attributes: Attributes, other: Served) -> Attributes:
+async def in_version(attributes: Attributes, other: Served) -> Attributes:
     """The same write in another version of the kind; what a subresource shows is the same in all."""
     if other is attributes.served:
         return attributes
@@ -114,26 +114,28 @@ def in_version(attributes: Attributes, other: Served) -> Attributes:
         _of(other) if is_whole else attributes.kind,
         attributes.namespace,
         attributes.name,
-        convert(attributes.obj, attributes.served, other) if is_whole else attributes.obj,
-        convert(attributes.old, attributes.served, other) if is_whole else attributes.old,
+        await convert(attributes.obj, attributes.served, other) if is_whole else attributes.obj,
+        await convert(attributes.old, attributes.served, other) if is_whole else attributes.old,
         attributes.user,
         attributes.dry_run,
         attributes.options,
     )
 
 
-def convert(obj: Object | None, source: Served, target: Served) -> Object | None:
+async def convert(obj: Object | None, source: Served, target: Served) -> Object | None:
     """An object of one version of a kind as another."""
     if obj is None or source is target:
         return obj
+    if target.remote is not None:
+        return await target.remote.shown(obj)
     stored = source.stored(obj)
     return documents.parse(target.as_served(documents.encode(stored)))
 
 
-def as_requested(request: Request, attributes: Attributes, patched: Object) -> Object:
+async def as_requested(request: Request, attributes: Attributes, patched: Object) -> Object:
     """What `request.new` becomes when the object shown is changed: read like what a client sends."""
     served, lens = request.served, request.lens
-    own = convert(patched, attributes.served, served) or {}
+    own = await convert(patched, attributes.served, served) or {}
     if lens is not None and lens.subresource:
         return served.schema.read(lens.put(request.new, own))
     if attributes.kind[2] != served.kind.kind:

@@ -20,7 +20,8 @@ _PORT: Final = 443
 _OK: Final = range(200, 300)
 _SERVICE_NAME: Final = "kubernetes.io/service-name"
 _SHOWN_MAX: Final = 512
-_FAILED: Final = "failed to call webhook"
+FAILED: Final = "failed to call webhook"
+"""How every reason begins."""
 
 Address = tuple[str, int]
 """Host and port."""
@@ -46,15 +47,13 @@ class Caller:
             with self._clock.fail_after(timeout_s):
                 status, body = await self._poster.post(target, documents.dump(document))
         except TimeoutError:
-            raise CallFailed(
-                f'failed to call webhook: Post "{target.url}": context deadline exceeded'
-            ) from None
+            raise CallFailed(f'{FAILED}: Post "{target.url}": context deadline exceeded') from None
         except OSError as error:
-            raise CallFailed(f'{_FAILED}: Post "{target.url}": {errors.why(error)}') from error
+            raise CallFailed(f'{FAILED}: Post "{target.url}": {errors.why(error)}') from error
         if status not in _OK:
             shown = body[:_SHOWN_MAX].decode(errors="replace").strip()
             reason = f": {shown}" if shown else ""
-            raise CallFailed(f"{_FAILED}: the server answered {status}{reason}")
+            raise CallFailed(f"{FAILED}: the server answered {status}{reason}")
         return body
 
     def _target(self, config: Mapping[str, Any], timeout_s: float) -> HttpsTarget:
@@ -85,11 +84,11 @@ class Endpoints:
         """Address and port of one that is ready; `CallFailed` if there is none."""
         service = self._state.lookup(resources.SERVICE, self._namespace, self._name)
         if service is None:
-            raise CallFailed(f'{_FAILED}: service "{self._name}" not found')
+            raise CallFailed(f'{FAILED}: service "{self._name}" not found')
         listed = objects.spec(service).get("ports") or ()
         named = next((each.get("name") or "" for each in listed if each["port"] == port), None)
         if named is None:
-            raise CallFailed(f'{_FAILED}: no service port {port} found for service "{self._name}"')
+            raise CallFailed(f'{FAILED}: no service port {port} found for service "{self._name}"')
         ready = [
             (address, number)
             for endpoint_slice in self._state.list_objects(resources.ENDPOINT_SLICE, self._namespace)
@@ -100,7 +99,7 @@ class Endpoints:
             for address in endpoint.get("addresses") or ()
         ]
         if not ready:
-            raise CallFailed(f'{_FAILED}: no endpoints available for service "{self._name}"')
+            raise CallFailed(f'{FAILED}: no endpoints available for service "{self._name}"')
         return choice(ready)
 
 

@@ -7,7 +7,7 @@ only judge it, all at once.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import anyio
@@ -61,7 +61,7 @@ class Webhooks:
             return
         is_again = request.is_again
         for hook in configured:
-            attributes = self._asked(hook, context, request)
+            attributes = await self._asked(hook, context, request)
             if attributes is None:
                 continue
             if is_again and not (hook.is_called_again and views.sees_changes(hook.uid, request)):
@@ -72,7 +72,7 @@ class Webhooks:
                 if not verdict.allowed:
                     raise review.denial(hook.name, verdict.status)
                 if verdict.patch:
-                    self._change(request, attributes, verdict)
+                    await self._change(request, attributes, verdict)
             request.called[hook.uid] = request.new
 
     async def validate(self, context: Context, request: Request) -> None:
@@ -80,7 +80,7 @@ class Webhooks:
         configured = self._validating.all()
         if not configured or views.is_exempt(context, request):
             return
-        asked = list(self._all_asked(configured, context, request))
+        asked = await self._all_asked(configured, context, request)
         failures: list[errors.ApiError] = []
 
         async def judge(hook: Hook, attributes: Attributes) -> None:
@@ -106,21 +106,23 @@ class Webhooks:
 
     # Who is asked
 
-    def _all_asked(
+    async def _all_asked(
         self, configured: Iterable[Hook], context: Context, request: Request
-    ) -> Iterator[tuple[Hook, Attributes]]:
+    ) -> list[tuple[Hook, Attributes]]:
+        asked = []
         for hook in configured:
-            attributes = self._asked(hook, context, request)
+            attributes = await self._asked(hook, context, request)
             if attributes is not None:
-                yield hook, attributes
+                asked.append((hook, attributes))
+        return asked
 
-    def _asked(self, hook: Hook, context: Context, request: Request) -> Attributes | None:
+    async def _asked(self, hook: Hook, context: Context, request: Request) -> Attributes | None:
         """The write as the webhook is to see it; None if it is not asked about it."""
         attributes = views.of(context, request)
         version = hook.version_for(attributes, self._state.catalogue)
         if version is None or not hook.selects(attributes, self._namespace):
             return None
-        seen = views.in_version(attributes, version)
+        seen = await views.in_version(attributes, version)
         if not hook.conditions:
             return seen
         try:
@@ -169,13 +171,13 @@ class Webhooks:
             call.answered(allowed=verdict.allowed)
             return verdict
 
-    def _change(self, request: Request, attributes: Attributes, verdict: Verdict) -> None:
+    async def _change(self, request: Request, attributes: Attributes, verdict: Verdict) -> None:
         """Apply a patch, and read what comes of it like what a client sends: with its defaults."""
         try:
             patched = json_patch.apply(attributes.obj, list(verdict.patch))
             if not isinstance(patched, dict):
                 raise errors.Invalid("the patch leaves no object")
-            changed = views.as_requested(request, attributes, patched)
+            changed = await views.as_requested(request, attributes, patched)
         except errors.ApiError as error:
             raise errors.Internal(f"Internal error occurred: {error.message}") from error
         if changed != request.new:

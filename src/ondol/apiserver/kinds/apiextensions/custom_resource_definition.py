@@ -1,13 +1,10 @@
 """CustomResourceDefinitions: their status is the server's own, and they go after their objects."""
 
-# ruff: noqa: ARG002 - a hook names all it is given, as in the base class
-
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar, Final
+from typing import ClassVar, Final
 
-from ondol.api import conditions, kinds, objects
+from ondol.api import conditions, objects
 from ondol.api.defaults import cluster as defaults
 from ondol.api.objects import Object
 from ondol.api.validation import Rules, crds
@@ -53,24 +50,6 @@ class CustomResourceDefinition(Strategy):
             now=now,
         )
         new["status"] = {**objects.status(new), "conditions": listed}
-
-    def warnings(self, new: Object, old: Object | None) -> list[str]:
-        """What of a definition is kept but not acted on: webhooks of conversion."""
-        return list(_unconverted(objects.spec(new)))
-
-
-def _unconverted(spec: Mapping[str, Any]) -> Iterator[str]:
-    if (spec.get("conversion") or {}).get("strategy") != "Webhook":
-        return
-    served = [str(version["name"]) for version in kinds.served_versions(spec)]
-    others = [
-        str(v["name"]) for v in spec.get("versions") or () if v.get("served") and v["name"] not in served
-    ]
-    if others:
-        yield (
-            "spec.conversion: webhooks are not called by this server yet: objects are stored and served as "
-            f"{', '.join(served) or 'no version'} only, not as {', '.join(others)}"
-        )
 
 
 KIND: Final = Kind(
