@@ -52,8 +52,7 @@ def _configuration(expression: str) -> Object:
         ("authorizer.requestResource.check('create').allowed()", (500, 1), "failed calling webhook"),
         (
             "object.none == 'x'",
-            0,
-            403,
+            (403, 0),
             "expression 'object.none == 'x'' resulted in error: no such key: none",
         ),
         ("1", (403, 0), "compilation error: must evaluate to bool but got int"),
