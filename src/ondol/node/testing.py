@@ -20,7 +20,7 @@ import errno
 import math
 import signal
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -41,7 +41,15 @@ from ondol.node.pods.model import Attempt, Record, Spec
 from ondol.node.pods.sources import Sources
 from ondol.node.pods.storage import Usage
 from ondol.node.pods.workers import PodWorkers
-from ondol.node.runtime.port import Creation, ExecResult, Exit, Handle, RuntimeFailed
+from ondol.node.runtime.port import (
+    Command,
+    Creation,
+    ExecResult,
+    Exit,
+    Handle,
+    RuntimeFailed,
+    Session,
+)
 from ondol.node.volumes.volume import Payload, Place
 
 _KILLED: Final = 128 + signal.SIGKILL
@@ -146,6 +154,16 @@ class FakeRuntime:
             raise RuntimeFailed("the container does not run")
         self.commands.append((args[0], self._clock.now()))
         return ExecResult(self.answers.get(args[0], 0), b"")
+
+    @contextlib.asynccontextmanager
+    async def command(self, handle: Handle, command: Command) -> AsyncIterator[Session]:
+        raise RuntimeFailed(f"nothing to be spoken with runs in {handle.id}: {command.args}")
+        yield
+
+    @contextlib.asynccontextmanager
+    async def attach(self, handle: Handle, *, stdin: bool) -> AsyncIterator[Session]:
+        raise RuntimeFailed(f"nothing to be spoken with runs in {handle.id}: stdin={stdin}")
+        yield
 
     async def reopen_log(self, handle: Handle) -> None:
         """There is none."""

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any, TypeAlias
 
 import anyio
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -23,6 +24,8 @@ from ondol.base import errors, log
 __all__ = [
     "Application",
     "Asgi",
+    "BaseRoute",
+    "Headers",
     "Mount",
     "Receive",
     "Request",
@@ -119,10 +122,13 @@ class Application:
     ) -> None:
         if answer.has_begun:
             return
-        if scope["type"] == "websocket":
-            await answer({"type": "websocket.close", "code": 1000, "reason": error.message[:120]})
-            return
         response = self._error_document(error)
+        if scope["type"] == "websocket":
+            # Refused in plain HTTP, so that the client learns why.
+            status, raw = response.status_code, list(response.raw_headers)
+            await answer({"type": "websocket.http.response.start", "status": status, "headers": raw})
+            await answer({"type": "websocket.http.response.body", "body": bytes(response.body)})
+            return
         response.headers.update(headers)
         if error.retry_after_s is not None:
             response.headers["retry-after"] = str(error.retry_after_s)
