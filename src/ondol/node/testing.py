@@ -76,6 +76,25 @@ class _Process:
     changed: Signal = field(default_factory=Signal)
 
 
+class _Silent:
+    """A session that is over."""
+
+    async def read(self) -> tuple[int, bytes]:
+        return 1, b""
+
+    async def write(self, data: bytes) -> None:
+        """It takes nothing."""
+
+    def close_input(self) -> None:
+        """It has none."""
+
+    async def resize(self, width: int, height: int) -> None:
+        """It has no terminal."""
+
+    async def wait(self) -> int:
+        return 0
+
+
 class FakeRuntime:
     """Containers that are entries in a table. `Creation.spec` names their program's image.
 
@@ -157,13 +176,15 @@ class FakeRuntime:
 
     @contextlib.asynccontextmanager
     async def command(self, handle: Handle, command: Command) -> AsyncIterator[Session]:
-        raise RuntimeFailed(f"nothing to be spoken with runs in {handle.id}: {command.args}")
-        yield
+        if not self.is_running(handle) or command.args:
+            raise RuntimeFailed(f"nothing to be spoken with runs in {handle.id}")
+        yield _Silent()
 
     @contextlib.asynccontextmanager
     async def attach(self, handle: Handle, *, stdin: bool) -> AsyncIterator[Session]:
-        raise RuntimeFailed(f"nothing to be spoken with runs in {handle.id}: stdin={stdin}")
-        yield
+        if not self.is_running(handle) or stdin:
+            raise RuntimeFailed(f"nothing to be spoken with runs in {handle.id}")
+        yield _Silent()
 
     async def reopen_log(self, handle: Handle) -> None:
         """There is none."""

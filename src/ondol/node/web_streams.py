@@ -6,7 +6,8 @@ what goes through it:
     0 input    1 output    2 errors    3 the outcome (JSON, last)    4 size of the terminal (JSON)
     255        the end of the channel whose number follows
 
-A port has channel 0 alone, in both directions. The client's going ends all of it.
+A port has channel 0 alone, in both directions. The first message is the node's: channel 3 with `{}`, or with why
+it refuses (`status`, `error`). The client's going ends all of it.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Final, Protocol
 
@@ -69,15 +70,11 @@ class Streams:
         query = websocket.query_params
         flags = {name: query.get(name) == "true" for name in ("stdin", "stdout", "stderr")}
         command = Command(tuple(query.getlist("command")), terminal=query.get("tty") == "true", **flags)
-        async with self._subject.command(**websocket.path_params, command=command) as session:
-            await websocket.accept()
-            await converse(websocket, session)
+        await _with(websocket, lambda: self._subject.command(**websocket.path_params, command=command))
 
     async def _attach(self, websocket: WebSocket) -> None:
         stdin = websocket.query_params.get("stdin") == "true"
-        async with self._subject.attach(**websocket.path_params, stdin=stdin) as session:
-            await websocket.accept()
-            await converse(websocket, session)
+        await _with(websocket, lambda: self._subject.attach(**websocket.path_params, stdin=stdin))
 
     async def _port(self, websocket: WebSocket) -> None:
         port = int(websocket.query_params.get("port", "0"))
@@ -85,14 +82,44 @@ class Streams:
         def dial() -> socket.socket:
             return self._subject.dial(**websocket.path_params, port=port)
 
+        await websocket.accept()
         try:
             connected = await anyio.to_thread.run_sync(dial, limiter=self._dials)
         except OSError as error:
-            raise errors.BadRequest(f"connecting to port {port}: {error.strerror or error}") from error
+            refusal = errors.BadRequest(f"connecting to port {port}: {error.strerror or error}")
+            await _refuse(websocket, refusal)
+            return
+        except errors.ApiError as error:
+            await _refuse(websocket, error)
+            return
         with connected:
             connected.setblocking(False)
-            await websocket.accept()
+            await _say(websocket, {})
             await _copy(websocket, connected)
+
+
+async def _with(websocket: WebSocket, opened: Callable[[], AbstractAsyncContextManager[Session]]) -> None:
+    await websocket.accept()
+    async with contextlib.AsyncExitStack() as stack:
+        try:
+            session = await stack.enter_async_context(opened())
+        except errors.ApiError as error:
+            await _refuse(websocket, error)
+            return
+        except RuntimeFailed as error:
+            await _refuse(websocket, errors.Internal(str(error)))
+            return
+        await _say(websocket, {})
+        await converse(websocket, session)
+
+
+async def _refuse(websocket: WebSocket, error: errors.ApiError) -> None:
+    await _say(websocket, {"status": error.status_code, "error": error.message})
+    await websocket.close()
+
+
+async def _say(websocket: WebSocket, outcome: dict[str, Any]) -> None:
+    await websocket.send_bytes(bytes((OUTCOME,)) + json.dumps(outcome).encode())
 
 
 async def converse(websocket: WebSocket, session: Session) -> None:
@@ -107,7 +134,7 @@ async def converse(websocket: WebSocket, session: Session) -> None:
             tasks.start_soon(listen)
             while (piece := await session.read())[1]:
                 await websocket.send_bytes(bytes((piece[0],)) + piece[1])
-            await websocket.send_bytes(bytes((OUTCOME,)) + json.dumps(await _outcome(session)).encode())
+            await _say(websocket, await _outcome(session))
             tasks.cancel_scope.cancel()
         await websocket.close()
 

@@ -122,13 +122,10 @@ class Application:
     ) -> None:
         if answer.has_begun:
             return
-        response = self._error_document(error)
         if scope["type"] == "websocket":
-            # Refused in plain HTTP, so that the client learns why.
-            status, raw = response.status_code, list(response.raw_headers)
-            await answer({"type": "websocket.http.response.start", "status": status, "headers": raw})
-            await answer({"type": "websocket.http.response.body", "body": bytes(response.body)})
+            await answer({"type": "websocket.close", "code": 1000, "reason": error.message[:120]})
             return
+        response = self._error_document(error)
         response.headers.update(headers)
         if error.retry_after_s is not None:
             response.headers["retry-after"] = str(error.retry_after_s)
