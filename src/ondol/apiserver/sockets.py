@@ -118,8 +118,13 @@ class Sending:
             )
             return Conversation(self._send, self._receive, protocol)
 
-        await upgrade.converse(accept)
-        await self._send({"type": "websocket.close", "code": _NORMAL})
+        is_gone = False
+        try:
+            await upgrade.converse(accept)
+        except* OSError:
+            is_gone = True
+        if not is_gone:
+            await self._send({"type": "websocket.close", "code": _NORMAL})
 
     def _chosen(self, protocols: Sequence[str]) -> str:
         """The first of the client's protocols that is spoken; `Forbidden` if it wants only others."""

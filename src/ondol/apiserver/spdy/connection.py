@@ -1,6 +1,6 @@
 """One SPDY connection as its server: streams that the client opens, each with a direction both ways.
 
-There are no windows: the clients of Kubernetes send no WINDOW_UPDATE, and who heeded them would wait for ever.
+There are no windows: the clients of Kubernetes send no WINDOW_UPDATE, and who heeded them would wait on.
 A stream that nobody reads stops the reading of the whole connection after a few pieces, as in Kubernetes.
 """
 

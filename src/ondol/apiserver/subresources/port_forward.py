@@ -112,8 +112,12 @@ class _Tunnel:
     async def run(self) -> None:
         connection = Connection(self._socket.send, self._opened)
         async with anyio.create_task_group() as self._tasks:
-            with contextlib.suppress(ProtocolError):  # the client was told
-                await connection.run(_received(self._socket))
+            try:
+                with contextlib.suppress(ProtocolError):  # the client was told
+                    await connection.run(_received(self._socket))
+            finally:
+                for stream in [each for pair in self._halves.values() for each in pair.values()]:
+                    stream.forget()
             self._tasks.cancel_scope.cancel()
 
     def _opened(self, stream: Stream) -> None:
@@ -200,6 +204,7 @@ class _Channels:
             await self._socket.send(bytes((2 * index + 1,)) + text)
         finally:
             port.pieces.close()
+            port.incoming.close()
 
     async def _listen(self) -> None:
         """Hand on what the client says, until it is gone."""
@@ -209,7 +214,7 @@ class _Channels:
             if channel < 0 and piece:
                 channel, piece = piece[0], piece[1:]
             if piece and channel >= 0 and channel % 2 == 0 and channel // 2 < len(self._ports):
-                with contextlib.suppress(anyio.BrokenResourceError):  # the connection is over
+                with contextlib.suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):  # it is over
                     await self._ports[channel // 2].incoming.send(piece)
             if is_whole:
                 channel = -1

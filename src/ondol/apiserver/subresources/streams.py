@@ -41,18 +41,18 @@ async def execute(core: Core, request: Request, served: Served) -> Upgrade:
     if not command or not command[0]:
         raise errors.BadRequest("you must specify at least 1 command")
     asked = {name: request.flag(name) for name in ("stdin", "stdout", "stderr", "tty")}
-    return await _upgrade(core, request, served, "PodExecOptions", asked, command)
+    return await _upgrade(core, request, served, kind="PodExecOptions", asked=asked, command=command)
 
 
 async def attach(core: Core, request: Request, served: Served) -> Upgrade:
     """pods/attach; outputs are wanted unless it says otherwise."""
     asked = {name: request.flag(name) for name in ("stdin", "tty")}
     asked |= {name: request.flag(name) if name in request.query else True for name in ("stdout", "stderr")}
-    return await _upgrade(core, request, served, "PodAttachOptions", asked, [])
+    return await _upgrade(core, request, served, kind="PodAttachOptions", asked=asked, command=[])
 
 
 async def _upgrade(
-    core: Core, request: Request, served: Served, kind: str, asked: dict[str, bool], command: list[str]
+    core: Core, request: Request, served: Served, *, kind: str, asked: dict[str, bool], command: list[str]
 ) -> Upgrade:
     if asked["tty"]:
         asked["stderr"] = False  # a terminal has one output
@@ -99,7 +99,7 @@ async def admit(core: Core, request: Request, served: Served, options: Object) -
 
 
 class _Bridge:
-    """Carries the messages of one conversation both ways; neither side is read faster than the other takes."""
+    """Carries the messages of one conversation both ways; no side is read faster than the other takes."""
 
     def __init__(self, socket: Socket, agent: NodeSocket, asked: Mapping[str, bool]) -> None:
         self._socket = socket

@@ -1,8 +1,8 @@
 """Processes that are spoken with while they run: commands in a container, and a container attached to.
 
 A command is the runtime's own `exec`, between pipes or behind a terminal; who attaches speaks with the
-container's shim at its socket. Nothing is kept here but what the kernel keeps of pipes and sockets: who does not
-read stops who writes.
+container's shim at its socket. Nothing is kept but what the kernel keeps of pipes and sockets: who does not read
+stops who writes.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Exec:
     """One command in a container, begun by `start` and ended by `end`, whatever it does."""
 
     def __init__(self, arguments: Sequence[str], folder: Path, environment: Mapping[str, str]) -> None:
-        """`arguments` call the runtime, which writes the pid to `pid` and complaints to `log` of the folder."""
+        """`arguments` call the runtime, which writes `pid` and what it complains of, `log`, to the folder."""
         self._arguments = arguments
         self._environment = environment
         self._folder = folder
@@ -99,8 +99,8 @@ class Exec:
     async def read(self) -> tuple[int, bytes]:
         """As `Session`.
 
-        Once the command has ended, only what is there already counts: what it left running may have its output
-        open for ever.
+        Once the command has ended, only what is there already counts: what it left running may have its
+        output open for ever.
         """
         while self._open:
             has_ended = self._has_ended()
