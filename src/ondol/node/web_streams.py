@@ -6,8 +6,8 @@ what goes through it:
     0 input    1 output    2 errors    3 the outcome (JSON, last)    4 size of the terminal (JSON)
     255        the end of the channel whose number follows
 
-A port has channel 0 alone, in both directions. The first message is the node's: channel 3 with `{}`, or with why
-it refuses (`status`, `error`). The client's going ends all of it.
+A port has channel 0 alone, in both directions. The first message is the node's: channel 3 with `{}`, or with
+why it refuses (`status`, `error`). The client's going ends all of it.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Processes that are spoken with while they run: commands in a container, and a container attached to.
 
 A command is the runtime's own `exec`, between pipes or behind a terminal; who attaches speaks with the
-container's shim at its socket. Nothing is kept but what the kernel keeps of pipes and sockets: who does not read
-stops who writes.
+container's shim at its socket. Nothing is kept but what the kernel keeps of pipes and sockets: who does not
+read stops who writes.
 """
 
 from __future__ import annotations
