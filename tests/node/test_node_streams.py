@@ -83,14 +83,14 @@ class Subject:
         return ports.dial(port)
 
     def log(self, namespace: str, pod: str, container: str, *, previous: bool) -> web.LogPlace:
-        raise AssertionError
+        raise AssertionError(namespace, pod, container, previous)
 
     def summary(self) -> Mapping[str, Any]:
         raise AssertionError
 
 
 async def speak(
-    subject: Subject, target: str, *messages: bytes, token: str = "token", stays: bool = True
+    subject: Subject, target: str, *messages: bytes, has_token: bool = True, stays: bool = True
 ) -> list[dict[str, Any]]:
     """What the interface sends to who says these messages, and then stays or goes."""
     path, _, query = target.partition("?")
@@ -98,7 +98,7 @@ async def speak(
         "type": "websocket",
         "path": path,
         "query_string": query.encode(),
-        "headers": [(b"authorization", f"Bearer {token}".encode())],
+        "headers": [(b"authorization", b"Bearer token" if has_token else b"Bearer guess")],
         "subprotocols": [],
     }
     incoming: list[dict[str, Any]] = [{"type": "websocket.connect"}]
@@ -166,7 +166,7 @@ async def test_the_token_is_needed() -> None:
     """Nothing is accepted without it."""
     session = Session()
     subject = Subject(session)
-    sent = await speak(subject, "/exec/default/a/main?command=ls", token="guess")
+    sent = await speak(subject, "/exec/default/a/main?command=ls", has_token=False)
     assert [message["type"] for message in sent] == ["websocket.close"]
     assert not subject.commands
 

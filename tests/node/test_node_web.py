@@ -29,13 +29,13 @@ class Speechless:
     """A node with which nothing is spoken."""
 
     def command(self, namespace: str, pod: str, container: str, command: Command) -> Any:
-        raise AssertionError
+        raise AssertionError(namespace, pod, container, command)
 
     def attach(self, namespace: str, pod: str, container: str, *, stdin: bool) -> Any:
-        raise AssertionError
+        raise AssertionError(namespace, pod, container, stdin)
 
     def dial(self, namespace: str, pod: str, port: int) -> Any:
-        raise AssertionError
+        raise AssertionError(namespace, pod, port)
 
 
 LINES = (
