@@ -57,9 +57,6 @@ SERVED: dict[tuple[str, str], tuple[str, ...]] = {
 
 UNSERVED_SUBRESOURCES = {
     "nodes/proxy",
-    "pods/attach",
-    "pods/exec",
-    "pods/portforward",
     "pods/proxy",
     "services/proxy",
 }

@@ -379,9 +379,6 @@ async def test_head_has_no_body(api: Any) -> None:
 @pytest.mark.parametrize(
     ("path", "part"),
     [
-        ("/api/v1/namespaces/default/pods/p/exec?command=ls", "pods/exec"),
-        ("/api/v1/namespaces/default/pods/p/attach", "pods/attach"),
-        ("/api/v1/namespaces/default/pods/p/portforward", "pods/portforward"),
         ("/api/v1/namespaces/default/pods/p/proxy/x", "pods/proxy"),
         ("/api/v1/namespaces/default/services/s/proxy/x/y", "services/proxy"),
         ("/api/v1/nodes/n/proxy/metrics", "nodes/proxy"),

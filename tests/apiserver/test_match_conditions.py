@@ -65,6 +65,7 @@ async def test_a_condition_decides_whether_a_webhook_is_called(
     outcome: tuple[int, int],
     message: str,
 ) -> None:
+    """By its value for the write, and by the failure policy where it has none."""
     poster = Unreachable()
     async with start(poster=poster) as api:
         assert (await api.post(HOOKS, _configuration(expression))).status == 201

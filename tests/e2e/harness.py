@@ -153,7 +153,9 @@ class Kubectl:
     def command(self, *words: str | Path) -> list[str]:
         place = ["--namespace", self.namespace] if self.namespace else []
         at = ["--kubeconfig", str(self.kubeconfig), "--cache-dir", self.cache_dir]
-        return [_KUBECTL, *(str(word) for word in words), *place, *at]
+        texts = [str(word) for word in words]
+        end = texts.index("--") if "--" in texts else len(texts)  # what follows is another program's
+        return [_KUBECTL, *texts[:end], *place, *at, *texts[end:]]
 
     def run(
         self,

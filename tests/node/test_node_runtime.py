@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import os
 import shutil
 import signal
@@ -15,7 +17,16 @@ import pytest
 from ondol.base import clock
 from ondol.node import linux
 from ondol.node.runtime import cgroups, learn, oci, seccomp, spec
-from ondol.node.runtime.port import Creation, ExecTimeout, RuntimeFailed
+from ondol.node.runtime.port import (
+    STDERR,
+    STDOUT,
+    Command,
+    Creation,
+    ExecTimeout,
+    Handle,
+    RuntimeFailed,
+    Session,
+)
 
 pytestmark = [pytest.mark.anyio, pytest.mark.root]
 CGROUP = f"/ondol-test-{os.getpid()}"  # of this process alone: others may test beside it
@@ -286,3 +297,134 @@ async def test_mounts_stay_in_the_root(runtime: oci.OciRuntime, folders: oci.Fol
         link.unlink()
     assert not await anyio.Path("/", marker).exists()
     assert not await anyio.Path(folders.run, marker).exists()
+
+
+async def _output(session: Session) -> dict[int, bytes]:
+    """Everything it writes to its end, by channel."""
+    written: dict[int, bytes] = {}
+    while True:
+        channel, data = await session.read()
+        if not data:
+            return written
+        written[channel] = written.get(channel, b"") + data
+
+
+@pytest.fixture
+async def sleeper(runtime: oci.OciRuntime, folders: oci.Folders) -> Handle:
+    profile = seccomp.default(spec.DEFAULT_CAPABILITIES)
+    options = {"user": spec.User(1000, 1000), "no_new_privileges": True, "seccomp": profile}
+    handle = await runtime.create(shell(folders, "sleep 600", "exec", **options))
+    await runtime.start(handle)
+    return handle
+
+
+async def test_a_command_is_spoken_with(runtime: oci.OciRuntime, sleeper: Handle) -> None:
+    """Input to its end, both outputs apart, and the exit code; confined as the container is."""
+    script = "cat; grep -E 'Seccomp:|NoNew|Uid|CapEff' /proc/self/status >&2; hostname >/dev/null; exit 5"
+    command = Command(("/bin/sh", "-c", script), stdin=True)
+    with anyio.fail_after(20):
+        async with runtime.command(sleeper, command) as session:
+            await session.write(b"one\n")
+            session.close_input()
+            written = await _output(session)
+            assert await session.wait() == 5
+    assert written[STDOUT] == b"one\n"
+    lines = dict(line.split(b":\t", 1) for line in written[STDERR].splitlines())
+    assert lines[b"Uid"].split() == [b"1000"] * 4
+    assert (lines[b"NoNewPrivs"], lines[b"Seccomp"]) == (b"1", b"2")
+    assert int(lines[b"CapEff"], 16) == 0
+
+
+async def test_a_command_has_a_terminal_of_its_own(runtime: oci.OciRuntime, sleeper: Handle) -> None:
+    """Of the size that its user says, also later."""
+    script = "tty; stty size; read line; stty size; echo $TERM"
+    with anyio.fail_after(20):
+        async with runtime.command(sleeper, Command(("/bin/sh", "-c", script), terminal=True)) as session:
+            await session.resize(65535, 65535)
+            await session.resize(100, 40)
+            await session.write(b"go\n")
+            written = await _output(session)
+            assert await session.wait() == 0
+    words = written[STDOUT].split()
+    assert words[0].startswith(b"/dev/pts/")
+    assert words[-3:] == [b"40", b"100", b"xterm"]
+
+
+def _living(container_id: str, word: bytes) -> set[int]:
+    """Its processes that have the word in their command; those that have ended have none."""
+    named = set()
+    for pid in cgroups.processes(f"{CGROUP}/{container_id}"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            if word in Path(f"/proc/{pid}/cmdline").read_bytes():
+                named.add(pid)
+    return named
+
+
+async def test_a_command_ends_with_who_ran_it(runtime: oci.OciRuntime, sleeper: Handle) -> None:
+    """Whatever it ignores, and its children with it; no descriptor is left."""
+    before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - a count
+    script = "trap '' TERM HUP PIPE; sleep 500 & echo up; while :; do sleep 1; done"
+    with anyio.fail_after(20):
+        async with runtime.command(sleeper, Command(("/bin/sh", "-c", script))) as session:
+            assert await session.read() == (STDOUT, b"up\n")
+            assert len(_living("exec", b"500")) == 2
+        while _living("exec", b"500"):  # noqa: ASYNC110 - the kernel tells nobody
+            await anyio.sleep(0.01)
+    assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208 - a count
+
+
+async def test_a_command_that_is_not_there(runtime: oci.OciRuntime, sleeper: Handle) -> None:
+    """The runtime's own words, and no exit code."""
+    with anyio.fail_after(20):
+        async with runtime.command(sleeper, Command(("/no/such",))) as session:
+            await _output(session)
+            with pytest.raises(RuntimeFailed, match="/no/such"):
+                await session.wait()
+
+
+async def test_what_a_command_leaves_running_does_not_keep_it(
+    runtime: oci.OciRuntime, sleeper: Handle
+) -> None:
+    """A daemon has its output open for ever: the session ends with the command."""
+    if runtime.name == "runc":
+        pytest.skip("runc itself waits for the end of all output")
+    with anyio.fail_after(20):
+        async with runtime.command(sleeper, Command(("/bin/sh", "-c", "sleep 500 & echo up"))) as session:
+            assert await _output(session) == {STDOUT: b"up\n"}
+            assert await session.wait() == 0
+
+
+@pytest.mark.parametrize("once", [False, True])
+async def test_a_container_is_attached_to(
+    runtime: oci.OciRuntime, folders: oci.Folders, *, once: bool
+) -> None:
+    """Its input stays open for the next who attaches, unless it is to end with the first."""
+    creation = shell(folders, "while read line; do echo got $line; done; echo over >&2; sleep 1", "attached")
+    handle = await runtime.create(dataclasses.replace(creation, stdin=True, stdin_once=once))
+    await runtime.start(handle)
+    with anyio.fail_after(20):
+        async with runtime.attach(handle, stdin=True) as session:
+            await session.write(b"a\n")
+            assert await session.read() == (STDOUT, b"got a\n")
+        if once:
+            await written(creation.log_path, "over")
+            return
+        async with runtime.attach(handle, stdin=True) as session:
+            await session.write(b"b\n")
+            assert await session.read() == (STDOUT, b"got b\n")
+
+
+async def test_a_container_with_a_terminal_is_attached_to(
+    runtime: oci.OciRuntime, folders: oci.Folders
+) -> None:
+    """Its terminal has the size that is said, and its end is seen."""
+    options = {"terminal": True}
+    creation = shell(folders, "read line; stty size; exit 3", "tty", **options)
+    handle = await runtime.create(dataclasses.replace(creation, stdin=True, terminal=True))
+    await runtime.start(handle)
+    with anyio.fail_after(20):
+        async with runtime.attach(handle, stdin=True) as session:
+            await session.resize(90, 33)
+            await session.write(b"go\n")
+            assert (await _output(session))[STDOUT].endswith(b"33 90\r\n")
+        assert (await runtime.wait(handle)).code == 3

@@ -20,9 +20,23 @@ from ondol.base import clock, errors
 from ondol.base.unix_http import UnixConnection
 from ondol.node import agent, logs, web
 from ondol.node.pods.model import Attempt, Container
-from ondol.node.runtime.port import Exit, Handle
+from ondol.node.runtime.port import Command, Exit, Handle
 
 pytestmark = pytest.mark.anyio
+
+
+class Speechless:
+    """A node with which nothing is spoken."""
+
+    def command(self, namespace: str, pod: str, container: str, command: Command) -> Any:
+        raise AssertionError(namespace, pod, container, command)
+
+    def attach(self, namespace: str, pod: str, container: str, *, stdin: bool) -> Any:
+        raise AssertionError(namespace, pod, container, stdin)
+
+    def dial(self, namespace: str, pod: str, port: int) -> Any:
+        raise AssertionError(namespace, pod, port)
+
 
 LINES = (
     "2026-01-01T00:00:01.5+00:00 stdout F one\n"
@@ -161,7 +175,7 @@ async def test_a_follower_that_leaves_is_not_answered_on(tmp_path: Path) -> None
     path.write_text(LINES)
     begun, left = anyio.Event(), anyio.Event()
 
-    class Subject:
+    class Subject(Speechless):
         def log(self, _n: str, _p: str, _c: str, *, previous: bool) -> web.LogPlace:
             return path, lambda: previous
 

@@ -26,6 +26,7 @@ from ondol.apiserver.exchange import (
     Scope,
     Send,
     Stream,
+    Upgrade,
 )
 from ondol.apiserver.flight import Body, Flight
 from ondol.apiserver.lifecycle import Lifecycle
@@ -34,6 +35,8 @@ from ondol.base import errors, log
 
 _SHORT: Final = frozenset({"patch", "delete"})
 _READS: Final = frozenset({"get", "list", "head", ""})
+_LONG: Final = frozenset({"log", "exec", "attach", "portforward"})
+"""Subresources whose answers take as long as their clients want."""
 _WARNING_MAX: Final = 1024
 _WARNINGS_MAX: Final = 4096
 _CLOSE: Final = (b"connection", b"close")
@@ -80,7 +83,7 @@ class App:
         """A request that asks to go on as a WebSocket."""
         await receive()  # that it is being opened
         audit_id = self.core.new_audit_id()
-        sending = sockets.Sending(send, scope["subprotocols"], audit_id)
+        sending = sockets.Sending(send, receive, scope["subprotocols"], audit_id)
         try:
             opening = sockets.as_request(scope)
         except errors.ApiError as error:
@@ -109,7 +112,7 @@ class App:
         clock = self.core.clock
         started = clock.monotonic()
         try:
-            if info.verb == "watch" or info.subresource == "log":
+            if info.verb == "watch" or info.subresource in _LONG:
                 await sending.answer(await routing.handle(self.core, request))
                 return
             if info.verb in _READS:
@@ -191,6 +194,8 @@ class _Sending:
         self.status = 0
 
     async def answer(self, answer: Answer) -> None:
+        if isinstance(answer, Upgrade):
+            raise errors.BadRequest("Upgrade request required")
         if isinstance(answer, Stream):
             await self.stream(answer)
         else:

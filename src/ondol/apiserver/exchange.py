@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import urllib.parse
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import anyio
 
@@ -75,6 +75,12 @@ class Request:
     @property
     def user_agent(self) -> str:
         return self.header(b"user-agent")
+
+    def values(self, name: str) -> list[str]:
+        """All values of a query parameter that may be repeated, in their order."""
+        raw = self.scope.get("query_string") or b""
+        pairs = urllib.parse.parse_qsl(raw.decode("latin-1"), keep_blank_values=True)
+        return [value for key, value in pairs if key == name]
 
     def flag(self, name: str) -> bool:
         """A boolean query parameter; as `parameters.is_true` reads it."""
@@ -214,4 +220,27 @@ class Stream:
     """How long the client may take to read it; None for as long as any other answer."""
 
 
-Answer: TypeAlias = Reply | Stream
+class Socket(Protocol):
+    """A WebSocket that was accepted."""
+
+    protocol: str
+
+    async def receive(self) -> tuple[bytes, bool] | None:
+        """A piece of a message, and whether the message ends with it; None once the client is gone."""
+        ...
+
+    async def send(self, data: bytes | str) -> None: ...
+
+
+@dataclass(slots=True)
+class Upgrade:
+    """An answer that is a conversation, by the first of `protocols` that the client offers.
+
+    `converse` accepts when it is ready to: what it raises before is the plain answer to the request.
+    """
+
+    protocols: Sequence[str]
+    converse: Callable[[Callable[[], Awaitable[Socket]]], Awaitable[None]]
+
+
+Answer: TypeAlias = Reply | Stream | Upgrade

@@ -103,9 +103,27 @@ class NodeAnswer(Protocol):
     def chunks(self) -> AsyncIterator[bytes]: ...
 
 
+class NodeSocket(Protocol):
+    """A conversation with a node agent, in messages."""
+
+    async def receive(self) -> bytes | None:
+        """The next message; None at the end."""
+        ...
+
+    async def send(self, message: bytes) -> None:
+        """As the agent takes it; nothing once it is gone."""
+        ...
+
+
 class NodeProxy(Protocol):
-    """Reads from the node agents' HTTP interfaces; where a node's is, is known to who implements this."""
+    """Reaches the node agents' HTTP interfaces; where a node's is, is known to who implements this."""
 
     def get(self, node: str, path: str, query: Mapping[str, str]) -> AbstractAsyncContextManager[NodeAnswer]:
         """`Unavailable` if the agent does not answer."""
+        ...
+
+    def connect(
+        self, node: str, path: str, query: Sequence[tuple[str, str]]
+    ) -> AbstractAsyncContextManager[NodeSocket]:
+        """A WebSocket to the agent; what it refuses is raised as the `ApiError` it answers with."""
         ...

@@ -23,9 +23,6 @@ _NAMED: Final = frozenset({"get", "update", "patch", "delete"})
 # Kubernetes serves these; clients ask for them whatever discovery says, and show what they are told.
 _UNSERVED: Final = frozenset(
     {
-        ("pods", "attach"),
-        ("pods", "exec"),
-        ("pods", "portforward"),
         ("pods", "proxy"),
         ("services", "proxy"),
         ("nodes", "proxy"),

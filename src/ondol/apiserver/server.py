@@ -25,7 +25,7 @@ import uvicorn
 import uvicorn.server
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from ondol.apiserver import connections, framing
+from ondol.apiserver import connections, framing, sockets
 from ondol.apiserver.auth import authenticate
 from ondol.apiserver.ports import CONNECTION
 from ondol.base import errors, log
@@ -49,8 +49,9 @@ _INTERIM: Final = b"HTTP/1.1 100"
 _HEAD_BYTES_MAX: Final = 1 << 20
 # How much of a body nobody wanted is read, so that the connection can be used again.
 _UNWANTED_BYTES_MAX: Final = 256 * 1024
-# Clients have nothing to say over a WebSocket: what streams goes to them.
-_SOCKET_BYTES_MAX: Final = 1 << 16
+# How long a client may leave a WebSocket's ping without an answer. It may be busy: whoever waits for what it
+# sends to be taken hears nothing meanwhile.
+_PONG_S: Final = 60.0
 # How long a closed connection waits for the client's own goodbye.
 _CLOSE_NOTIFY_S: Final = 2.0
 # How many connections are accepted before those that are open get their turn.
@@ -332,6 +333,19 @@ def _socket_protocol() -> Callable[..., asyncio.Protocol]:
             self._connection.lost()
             super().connection_lost(exc)
 
+        def handle_message(self, event: Any) -> None:
+            """Hand on each piece as it comes: a message may be of any length, and none is kept whole."""
+            kind = "text" if isinstance(event.data, str) else "bytes"
+            message = {
+                "type": "websocket.receive",
+                kind: event.data,
+                sockets.MORE: not event.message_finished,
+            }
+            self.queue.put_nowait(cast("Any", message))
+            if not self.read_paused:
+                self.read_paused = True
+                self.transport.pause_reading()
+
         def handle_connect(self, event: Any) -> None:
             super().handle_connect(event)
             cast("Scope", self.scope)[CONNECTION] = self._connection
@@ -458,7 +472,7 @@ class _Server:
             cast("Any", app),
             http=_Protocol,
             ws="none",
-            ws_max_size=_SOCKET_BYTES_MAX,
+            ws_ping_timeout=_PONG_S,
             ws_per_message_deflate=False,
             lifespan="off",
             interface="asgi3",

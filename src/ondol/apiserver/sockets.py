@@ -9,7 +9,8 @@ The request before the upgrade is authenticated, authorised and handled as the G
 - the end of what streams closes the WebSocket with 1000, a failure after it was accepted with 1011;
 - an answer that does not stream (a list, an error) is the plain HTTP answer to the request, without upgrade.
 
-Nothing that the client sends is read but its closing. Sources: kube-apiserver's `wsstream.NewReader`
+Nothing that the client sends is read but its closing, unless the answer is a conversation (`Upgrade`).
+Sources: kube-apiserver's `wsstream.NewReader`
 (logs) and `WatchServer.HandleWS` (watches).
 """
 
@@ -20,7 +21,17 @@ import binascii
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-from ondol.apiserver.exchange import JSON, Answer, Message, Receive, Reply, Scope, Send, Stream
+from ondol.apiserver.exchange import (
+    JSON,
+    Answer,
+    Message,
+    Receive,
+    Reply,
+    Scope,
+    Send,
+    Stream,
+    Upgrade,
+)
 from ondol.base import errors
 
 BEARER: Final = "base64url.bearer.authorization.k8s.io."
@@ -70,8 +81,9 @@ def reading(receive: Receive) -> Receive:
 class Sending:
     """The answer over one WebSocket; `status` is what it would be in plain HTTP."""
 
-    def __init__(self, send: Send, offered: Sequence[str], audit_id: str) -> None:
+    def __init__(self, send: Send, receive: Receive, offered: Sequence[str], audit_id: str) -> None:
         self._send = send
+        self._receive = receive
         self._offered = [name for name in offered if not name.startswith(BEARER)]
         self._audit_id = audit_id
         self._accepted = False
@@ -80,6 +92,9 @@ class Sending:
     async def answer(self, answer: Answer) -> None:
         if isinstance(answer, Reply):
             await self._refuse(answer)
+            return
+        if isinstance(answer, Upgrade):
+            await self._converse(answer)
             return
         protocol = self._protocol(answer)
 
@@ -92,6 +107,35 @@ class Sending:
         await self._accept(answer, protocol)
         await self._send({"type": "websocket.close", "code": _NORMAL})
 
+    async def _converse(self, upgrade: Upgrade) -> None:
+        protocol = self._chosen(upgrade.protocols)
+
+        async def accept() -> Conversation:
+            self._accepted, self.status = True, 101
+            headers = [(b"audit-id", self._audit_id.encode())]
+            await self._send(
+                {"type": "websocket.accept", "headers": headers, "subprotocol": protocol or None}
+            )
+            return Conversation(self._send, self._receive, protocol)
+
+        is_gone = False
+        try:
+            await upgrade.converse(accept)
+        except* OSError:
+            is_gone = True
+        if not is_gone:
+            await self._send({"type": "websocket.close", "code": _NORMAL})
+
+    def _chosen(self, protocols: Sequence[str]) -> str:
+        """The first of the client's protocols that is spoken; `Forbidden` if it wants only others."""
+        chosen = next((name for name in self._offered or [""] if name in protocols), None)
+        if chosen is None:
+            offered, supported = " ".join(self._offered), " ".join(name for name in protocols if name)
+            raise errors.Forbidden(
+                f"requested protocol(s) are not supported: [{offered}]; supports [{supported}]"
+            )
+        return chosen
+
     async def fail(self, reply: Reply) -> None:
         if self._accepted:
             await self._send({"type": "websocket.close", "code": _FAILED})
@@ -102,13 +146,7 @@ class Sending:
         """The one of the client's protocols to speak; `Forbidden` if it wants only others."""
         if answer.content_type == JSON:
             return self._offered[0] if self._offered else ""
-        chosen = next((name for name in self._offered or [""] if name in _LOG_PROTOCOLS), None)
-        if chosen is None:
-            offered, supported = " ".join(self._offered), " ".join(_LOG_PROTOCOLS[1:])
-            raise errors.Forbidden(
-                f"requested protocol(s) are not supported: [{offered}]; supports [{supported}]"
-            )
-        return chosen
+        return self._chosen(_LOG_PROTOCOLS)
 
     async def _accept(self, answer: Stream, protocol: str) -> None:
         if self._accepted:
@@ -137,3 +175,28 @@ def _messages(answer: Stream, protocol: str, chunk: bytes) -> Iterator[Message]:
 
 def _piece(protocol: str, chunk: bytes) -> Message:
     return {"text": base64.b64encode(chunk).decode()} if protocol == _BASE64 else {"bytes": chunk}
+
+
+MORE: Final = "ondol.more"
+"""Key of a received message that is a piece of a larger one, to be followed by others."""
+
+
+class Conversation:
+    """The WebSocket of an `Upgrade`, once it was accepted."""
+
+    def __init__(self, send: Send, receive: Receive, protocol: str) -> None:
+        self._send = send
+        self._receive = receive
+        self.protocol = protocol
+
+    async def receive(self) -> tuple[bytes, bool] | None:
+        message = await self._receive()
+        if message["type"] == "websocket.disconnect":
+            return None
+        data = message.get("bytes")
+        piece = data if data is not None else str(message.get("text", "")).encode()
+        return piece, not message.get(MORE)
+
+    async def send(self, data: bytes | str) -> None:
+        kind = "bytes" if isinstance(data, bytes) else "text"
+        await self._send({"type": "websocket.send", kind: data})

@@ -12,8 +12,10 @@ import ipaddress
 import os
 import random
 import shutil
+import socket
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any, Final
 
@@ -35,7 +37,7 @@ from ondol.node.dns.server import CacheView, DnsServer
 from ondol.node.images import rootfs, watch
 from ondol.node.images.images import Images, ImageSource
 from ondol.node.images.store import ImageCorrupt
-from ondol.node.network import ipam, sandbox
+from ondol.node.network import ipam, ports, sandbox
 from ondol.node.pods import etc, records, status
 from ondol.node.pods.engines import Engines
 from ondol.node.pods.host import Host
@@ -45,7 +47,7 @@ from ondol.node.pods.sources import Sources
 from ondol.node.pods.worker import PodWorker
 from ondol.node.pods.workers import PodWorkers
 from ondol.node.runtime import bpf, cgroups, learn, oci, seccomp, spec
-from ondol.node.runtime.port import Runtime
+from ondol.node.runtime.port import Command, Handle, Runtime, Session
 from ondol.node.service_rules import ServiceRules
 
 _COLLECTION_INTERVAL_S: Final = 300.0
@@ -298,6 +300,35 @@ class Agent:
             return current is None or current.number != attempt.number or current.exit is not None
 
         return path, is_over
+
+    def _running(self, namespace: str, pod: str, container: str) -> Handle:
+        """The container's present run; `NotFound` or `BadRequest` where there is none."""
+        worker = self._worker_of(namespace, pod)
+        if container not in [str(c["name"]) for c in pod_spec.all_containers(worker.pod)]:
+            raise errors.NotFound(f"container {container} is not valid for pod {pod}")
+        attempt = worker.record.container(container).current
+        if attempt is None or attempt.handle is None or not attempt.is_running:
+            raise errors.NotFound(f'container not found ("{container}")')
+        return attempt.handle
+
+    def command(
+        self, namespace: str, pod: str, container: str, command: Command
+    ) -> AbstractAsyncContextManager[Session]:
+        return self._host.runtime.command(self._running(namespace, pod, container), command)
+
+    def attach(
+        self, namespace: str, pod: str, container: str, *, stdin: bool
+    ) -> AbstractAsyncContextManager[Session]:
+        return self._host.runtime.attach(self._running(namespace, pod, container), stdin=stdin)
+
+    def dial(self, namespace: str, pod: str, port: int) -> socket.socket:
+        worker = self._worker_of(namespace, pod)
+        if not worker.record.has_sandbox:
+            raise errors.NotFound(f'pod "{namespace}/{pod}" is not running')
+        if objects.spec(worker.pod).get("hostNetwork"):
+            return ports.dial(port)
+        path = self._engines.network.namespace_path("net", worker.uid)
+        return linux.in_own_thread(functools.partial(ports.dial, port, str(path)))
 
     def summary(self) -> Mapping[str, Any]:
         now = rfc3339(self._host.clock.now())

@@ -20,7 +20,7 @@ import errno
 import math
 import signal
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -41,7 +41,15 @@ from ondol.node.pods.model import Attempt, Record, Spec
 from ondol.node.pods.sources import Sources
 from ondol.node.pods.storage import Usage
 from ondol.node.pods.workers import PodWorkers
-from ondol.node.runtime.port import Creation, ExecResult, Exit, Handle, RuntimeFailed
+from ondol.node.runtime.port import (
+    Command,
+    Creation,
+    ExecResult,
+    Exit,
+    Handle,
+    RuntimeFailed,
+    Session,
+)
 from ondol.node.volumes.volume import Payload, Place
 
 _KILLED: Final = 128 + signal.SIGKILL
@@ -66,6 +74,25 @@ class _Process:
     ends_at: float = math.inf
     code: int = 0
     changed: Signal = field(default_factory=Signal)
+
+
+class _Silent:
+    """A session that is over."""
+
+    async def read(self) -> tuple[int, bytes]:
+        return 1, b""
+
+    async def write(self, data: bytes) -> None:
+        """It takes nothing."""
+
+    def close_input(self) -> None:
+        """It has none."""
+
+    async def resize(self, width: int, height: int) -> None:
+        """It has no terminal."""
+
+    async def wait(self) -> int:
+        return 0
 
 
 class FakeRuntime:
@@ -146,6 +173,18 @@ class FakeRuntime:
             raise RuntimeFailed("the container does not run")
         self.commands.append((args[0], self._clock.now()))
         return ExecResult(self.answers.get(args[0], 0), b"")
+
+    @contextlib.asynccontextmanager
+    async def command(self, handle: Handle, command: Command) -> AsyncIterator[Session]:
+        if not self.is_running(handle) or command.args:
+            raise RuntimeFailed(f"nothing to be spoken with runs in {handle.id}")
+        yield _Silent()
+
+    @contextlib.asynccontextmanager
+    async def attach(self, handle: Handle, *, stdin: bool) -> AsyncIterator[Session]:
+        if not self.is_running(handle) or stdin:
+            raise RuntimeFailed(f"nothing to be spoken with runs in {handle.id}")
+        yield _Silent()
 
     async def reopen_log(self, handle: Handle) -> None:
         """There is none."""

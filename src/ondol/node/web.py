@@ -1,6 +1,6 @@
-"""The node's own HTTP interface, a subset of the kubelet's: container logs, health, usage.
+"""The node's own HTTP interface, a subset of the kubelet's: logs, health, usage, commands and ports of pods.
 
-The API server's `pods/log` reads from it with a bearer token. Health needs none.
+The API server reaches it with a bearer token. Health needs none.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ from anyio.abc import TaskStatus
 from ondol.api import parameters
 from ondol.base import errors, unix_socket
 from ondol.base.clock import Clock, parse_rfc3339
-from ondol.node import logs
+from ondol.node import logs, web_streams
 from ondol.web import serving
 from ondol.web.application import (
     Application,
     Asgi,
+    Headers,
     Mount,
     Receive,
     Request,
@@ -37,7 +38,7 @@ _TEXT = "text/plain; charset=utf-8"
 LogPlace: TypeAlias = tuple[Path, Callable[[], bool]]
 
 
-class Subject(Protocol):
+class Subject(web_streams.Speaking, Protocol):
     """What the interface tells about."""
 
     def log(self, namespace: str, pod: str, container: str, *, previous: bool) -> LogPlace:
@@ -62,7 +63,7 @@ async def serve(
     application: Asgi, path: Path, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED
 ) -> None:
     """Serve at the socket `path` until cancelled, which cuts followed logs; `started` once it listens."""
-    async with serving.serving(application, unix_socket.listen(path), grace_s=0):
+    async with serving.serving(application, unix_socket.listen(path), websockets=True, grace_s=0):
         task_status.started()
         await anyio.sleep_forever()
 
@@ -75,11 +76,11 @@ class _Authorized:
         self._token = token
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        authorization = Request(scope).headers.get("authorization", "")
+        authorization = Headers(scope=scope).get("authorization", "")
         expected = f"Bearer {self._token}"
         if not self._token or not hmac.compare_digest(authorization.encode(), expected.encode()):
             raise errors.Unauthorized("a bearer token is needed")
-        if scope["method"] != "GET":
+        if scope["type"] == "http" and scope["method"] != "GET":
             raise errors.MethodNotAllowed("only GET is served here")
         await self._application(scope, receive, send)
 
@@ -96,6 +97,7 @@ class _Pages:
             [
                 Route("/containerLogs/{namespace}/{pod}/{container}", self._log),
                 Route("/stats/summary", self._summary),
+                *web_streams.Streams(self._subject).routes(),
             ],
             unserved="no such page: {}".format,
         )

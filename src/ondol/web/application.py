@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any, TypeAlias
 
 import anyio
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -23,6 +24,8 @@ from ondol.base import errors, log
 __all__ = [
     "Application",
     "Asgi",
+    "BaseRoute",
+    "Headers",
     "Mount",
     "Receive",
     "Request",

@@ -46,6 +46,8 @@ def _server(application: Asgi, *, websockets: bool, grace_s: int) -> uvicorn.Ser
         application,
         http="httptools",
         ws="wsproto" if websockets else "none",
+        ws_ping_interval=None,  # whoever speaks here is on this machine: its going is seen
+        ws_per_message_deflate=False,
         lifespan="off",
         interface="asgi3",
         log_config=None,

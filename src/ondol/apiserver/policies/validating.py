@@ -21,7 +21,7 @@ from ondol.base import errors
 
 _KIND: Final = "ValidatingAdmissionPolicy"
 _REASONS: Final[Mapping[str, type[errors.ApiError]]] = {
-    each.reason: each for each in (errors.Forbidden, errors.Unauthorized, errors.TooLarge)
+    each.reason: each for each in (errors.Forbidden, errors.TooLarge)
 }
 """What a validation may call its refusal, besides `Invalid`."""
 _MESSAGE_BYTES_MAX: Final = 5 * 1024

@@ -18,7 +18,9 @@ from ondol.apiserver.subresources import (
     eviction,
     finalize,
     logs,
+    port_forward,
     reviews,
+    streams,
     tokens,
 )
 
@@ -26,8 +28,11 @@ Handler = Callable[[Core, Request, Served], Awaitable[Answer]]
 
 PARTS: Final[dict[tuple[str, str], Handler]] = {
     ("pods", "binding"): binding.create,
+    ("pods", "attach"): streams.attach,
     ("pods", "eviction"): eviction.create,
+    ("pods", "exec"): streams.execute,
     ("pods", "log"): logs.get,
+    ("pods", "portforward"): port_forward.forward,
     ("namespaces", "finalize"): finalize.update,
     ("serviceaccounts", "token"): tokens.create,
 }

@@ -22,11 +22,11 @@ async def get(core: Core, request: Request, served: Served) -> Stream:
     pod = core.lookup(served.resource, info.namespace, info.name)
     if pod is None:
         raise status.not_found(served.resource, info.name)
-    container = _container(pod, request.query.get("container") or "")
+    container = container_of(pod, request.query.get("container") or "")
     for option in ("sinceSeconds", "tailLines", "limitBytes"):
         if (number := request.number(option)) is not None and number < 0:
             raise errors.BadRequest(f"{option} must be greater than or equal to 0")
-    node = _node(core, pod)
+    node = node_of(core, pod)
     if core.node_proxy is None:
         raise errors.Unavailable("this server has no way to reach node agents")
     proxy = core.node_proxy
@@ -54,7 +54,7 @@ def _refused(code: int, text: str) -> errors.ApiError:
     return errors.BadRequest(text) if code < 500 else errors.Internal(text)
 
 
-def _container(pod: Object, requested: str) -> str:
+def container_of(pod: Object, requested: str) -> str:
     """The container meant; `BadRequest` if that is not clear or there is none of the name."""
     name, spec = objects.name(pod), objects.spec(pod)
     main = [container["name"] for container in spec.get("containers") or ()]
@@ -77,7 +77,7 @@ def _container(pod: Object, requested: str) -> str:
     raise errors.BadRequest(f"a container name must be specified for pod {name}, {choices}{inits}")
 
 
-def _node(core: Core, pod: Object) -> str:
+def node_of(core: Core, pod: Object) -> str:
     """The node whose agent runs the pod."""
     node_name = objects.spec(pod).get("nodeName") or ""
     if not node_name:

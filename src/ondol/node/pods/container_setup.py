@@ -74,6 +74,8 @@ async def create(engines: Engines, pod: Spec, record: Record, name: str, number:
             spec.runtime_spec(planned),
             engines.config.log_path(uid, name, number),
             stdin=bool(container.get("stdin")),
+            stdin_once=bool(container.get("stdinOnce")),
+            terminal=bool(container.get("tty")),
         )
         handle = await engines.runtime.create(creation)
     finally:

@@ -64,7 +64,6 @@ def unsupported(pod: Spec) -> tuple[list[str], list[str]]:
         field = f"spec.containers[{container['name']}]"
         refused += [f"{field}.volumeDevices"] if container.get("volumeDevices") else []
         warned += _security(field, container)
-        warned += [f"{field}.tty"] if container.get("tty") else []
         warned += [f"{field}.ports.hostIP" for p in container.get("ports") or () if _is_lost(p)]
     return refused, warned
 
@@ -240,11 +239,12 @@ def planned(pod: Spec, container: Spec, place: Place) -> oci.Container:
     args = command(container, place.image, place.declared)
     if not args:
         raise value_sources.ConfigMissing("no command specified: neither the container nor its image has one")
+    terminal = {"TERM": "xterm"} if container.get("tty") else {}
     return oci.Container(
         rootfs=place.rootfs,
         args=args,
         cgroup=place.cgroup,
-        env=[f"{name}={value}" for name, value in place.environment.items()],
+        env=[f"{name}={value}" for name, value in {**terminal, **place.environment}.items()],
         cwd=container.get("workingDir") or place.image.get("WorkingDir") or "/",
         user=effective_user(pod, container, place.account),
         mounts=place.mounts,
@@ -259,6 +259,7 @@ def planned(pod: Spec, container: Spec, place: Place) -> oci.Container:
         read_only_root=bool(own.get("readOnlyRootFilesystem")),
         no_new_privileges=own.get("allowPrivilegeEscalation") is False,
         own_pid_namespace=not spec.get("hostPID"),
+        terminal=bool(container.get("tty")),
         oom_score_adj=oom_score_adj(pod, container, place.node_memory_bytes, place.current_oom_score_adj),
         annotations={
             "io.kubernetes.pod.name": objects.name(pod),

@@ -15,7 +15,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -27,8 +27,17 @@ import anyio.to_thread
 from ondol.base import errors, files, log
 from ondol.base.clock import Clock
 from ondol.node import linux
-from ondol.node.runtime import bpf, cgroups
-from ondol.node.runtime.port import Creation, ExecResult, ExecTimeout, Exit, Handle, RuntimeFailed
+from ondol.node.runtime import bpf, cgroups, sessions
+from ondol.node.runtime.port import (
+    Command,
+    Creation,
+    ExecResult,
+    ExecTimeout,
+    Exit,
+    Handle,
+    RuntimeFailed,
+    Session,
+)
 
 _log = log.get("node.runtime")
 # conmon reads no path beyond ASCII without a locale that has it.
@@ -155,7 +164,9 @@ class OciRuntime:
         ]
         arguments += ["--socket-dir-path", str(self._folders.sockets), "--full-attach"]
         arguments += ["--log-level", "error", "--no-sync-log"]
-        return [*arguments, "--stdin"] if creation.stdin else arguments
+        if creation.stdin:
+            arguments += ["--stdin"] if creation.stdin_once else ["--stdin", "--leave-stdin-open"]
+        return [*arguments, "--terminal"] if creation.terminal else arguments
 
     async def _run_shim(self, bundle: Path, creation: Creation) -> int:
         """The pid of the created container; conmon answers on a pipe once the runtime has made it."""
@@ -278,6 +289,44 @@ class OciRuntime:
             raise RuntimeFailed(f"container {container_id} is not known")
         process: Mapping[str, Any] = json.loads(described)["process"]
         return process
+
+    @contextlib.asynccontextmanager
+    async def command(self, handle: Handle, command: Command) -> AsyncIterator[Session]:
+        process = {**self._process_of(handle.id), "args": list(command.args), "terminal": command.terminal}
+        if command.terminal and not any(each.startswith("TERM=") for each in process["env"]):
+            process["env"] = [*process["env"], "TERM=xterm"]
+        with tempfile.TemporaryDirectory(dir=self._folders.run, prefix="exec-") as name:
+            folder = Path(name)
+            (folder / "process.json").write_text(json.dumps(process), encoding="utf-8")
+            session = sessions.Exec(self._exec_arguments(handle.id, folder), folder, _ENVIRONMENT)
+            begin = partial(
+                session.start,
+                self._clock,
+                stdin=command.stdin,
+                stdout=command.stdout,
+                stderr=command.stderr,
+                terminal=command.terminal,
+            )
+            try:
+                await anyio.to_thread.run_sync(begin)
+                yield session
+            finally:
+                await session.end()
+
+    def _exec_arguments(self, container_id: str, folder: Path) -> list[str]:
+        runtime = [self._binary.careful_path, f"--root={self._folders.state}", "--log", str(folder / "log")]
+        own = ["--process", str(folder / "process.json"), "--pid-file", str(folder / "pid")]
+        return [*runtime, "exec", *own, container_id]
+
+    @contextlib.asynccontextmanager
+    async def attach(self, handle: Handle, *, stdin: bool) -> AsyncIterator[Session]:
+        bundle = self._folders.bundles / handle.id
+        session = sessions.Attachment(bundle / "ctl", takes_input=stdin)
+        session.open(bundle / "attach")
+        try:
+            yield session
+        finally:
+            session.close()
 
     async def reopen_log(self, handle: Handle) -> None:
         control = self._folders.bundles / handle.id / "ctl"

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import msgspec
 
 from ondol.base import errors
+
+STDOUT: Final = 1
+STDERR: Final = 2
+"""The channels of what a process writes, as its own descriptors are numbered."""
 
 
 class RuntimeFailed(errors.OndolError):
@@ -52,6 +57,38 @@ class Creation:
     spec: Mapping[str, Any]
     log_path: Path
     stdin: bool = False
+    stdin_once: bool = False
+    """Whether its input ends with the first who attaches and leaves."""
+    terminal: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A command to be run in a container, and which of its streams are wanted."""
+
+    args: Sequence[str]
+    terminal: bool = False
+    stdin: bool = False
+    stdout: bool = True
+    stderr: bool = True
+
+
+class Session(Protocol):
+    """A process that is spoken with while it runs; who does not read makes it wait."""
+
+    async def read(self) -> tuple[int, bytes]:
+        """A channel and what was written to it next; nothing (and any channel) at the end of all of them."""
+
+    async def write(self, data: bytes) -> None:
+        """To its input, as it takes it; what it takes no more is lost."""
+
+    def close_input(self) -> None: ...
+
+    async def resize(self, width: int, height: int) -> None:
+        """Columns and rows of its terminal; nothing where it has none."""
+
+    async def wait(self) -> int:
+        """Its exit code, after `read` came to the end; 0 of a container that was attached to."""
 
 
 class Runtime(Protocol):
@@ -78,6 +115,15 @@ class Runtime(Protocol):
 
     async def exec(self, handle: Handle, args: Sequence[str], timeout_s: float) -> ExecResult:
         """Run a command inside, with the container's own user and environment."""
+
+    def command(self, handle: Handle, command: Command) -> AbstractAsyncContextManager[Session]:
+        """Run a command inside, as `exec`, spoken with for the length of the block and killed at its end.
+
+        `RuntimeFailed` by `wait` where it cannot be begun.
+        """
+
+    def attach(self, handle: Handle, *, stdin: bool) -> AbstractAsyncContextManager[Session]:
+        """The container's own input (if `stdin`) and output, from now on; `RuntimeFailed` if it has none."""
 
     async def reopen_log(self, handle: Handle) -> None:
         """Write on into a new file, after the old one was renamed."""

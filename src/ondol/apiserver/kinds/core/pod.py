@@ -109,8 +109,6 @@ _CONTAINER: Final = (
     Rule("securityContext.appArmorProfile", _NO_LSM),
     Rule("securityContext.seLinuxOptions", _NO_LSM),
     Rule("securityContext.windowsOptions", "containers are Linux containers"),
-    Rule("stdinOnce", "standard input stays open", (False,)),
-    Rule("tty", "no terminal is allocated", (False,)),
     Rule("volumeDevices", "the node refuses containers with raw block devices"),
     Rule("volumeMounts[*].recursiveReadOnly", "only the mount itself is read-only", ("Disabled",)),
     Rule("env[*].valueFrom.fileKeyRef", "the node refuses containers with it"),
