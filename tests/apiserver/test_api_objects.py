@@ -72,7 +72,7 @@ async def test_a_missing_object_is_not_found(api: Any) -> None:
     [
         ("GET", "/api/v1/nonsense", 404),
         ("GET", "/nothing", 404),
-        ("PATCH", "/api/v1/namespaces/default/pods/p/ephemeralcontainers", 404),
+        ("PATCH", "/api/v1/namespaces/default/pods/p/nothing", 404),
         ("POST", CMS, 400),
         ("PUT", CMS, 405),
     ],

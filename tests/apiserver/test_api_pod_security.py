@@ -156,6 +156,8 @@ async def test_defaults_and_exemptions(start: Callable[..., Any], pod: Make) -> 
         assert (await api.post(PODS, bad)).status == 403
         assert (await api.as_("trusted", "system:masters").post(PODS, bad)).status == 201
         assert (await api.post("/api/v1/namespaces/kube-system/pods", bad)).status == 201
+        runtime_class = {"metadata": {"name": "vm"}, "handler": "vm"}
+        await api.post("/apis/node.k8s.io/v1/runtimeclasses", runtime_class)
         assert (await api.post(PODS, pod("b", hostNetwork=True, runtimeClassName="vm"))).status == 201
         ignored = await label(api, "kube-system", enforce="restricted")
         assert (

@@ -157,6 +157,8 @@ async def test_quality_of_service(
 
 async def test_fields_nobody_acts_on_are_told(api: Any, pod: Make) -> None:
     """A warning a field, on create and when a change brings it, not on every write."""
+    runtime_class = {"metadata": {"name": "gvisor"}, "handler": "runsc"}
+    await api.post("/apis/node.k8s.io/v1/runtimeclasses", runtime_class)
     document = pod(
         "p", runtimeClassName="gvisor", volumes=[{"name": "v", "nfs": {"server": "s", "path": "/"}}]
     )

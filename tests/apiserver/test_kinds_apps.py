@@ -323,3 +323,31 @@ async def test_a_revision_keeps_its_data(api: Any, config_map: Callable[..., Any
     assert "data: Invalid value" in refused.json["message"]
     table = (await api.get(REVISIONS, accept=TABLE)).json
     assert table["rows"][0]["cells"] == ["a", "statefulset.apps/o", 2, "0s"]
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "message"),
+    [
+        (SETS, {"replicas": -1}, "status.replicas: Invalid value: -1: must be greater than or equal to 0"),
+        (
+            SETS,
+            {"replicas": 1, "readyReplicas": 2},
+            "status.readyReplicas: Invalid value: 2: cannot be greater than status.replicas",
+        ),
+        (
+            SETS,
+            {"replicas": 2, "availableReplicas": 1},
+            "status.availableReplicas: Invalid value: 1: cannot be greater than status.readyReplicas",
+        ),
+        (DAEMONS, {"numberReady": -1}, "status.numberReady: Invalid value: -1: must be greater than"),
+    ],
+)
+async def test_what_cannot_be_reported(api: Any, path: str, status: dict[str, Any], message: str) -> None:
+    """Counts below zero, or of more than there are."""
+    await api.post(path, _workload())
+    refused = await api.patch(f"{path}/a/status", {"status": status})
+    assert refused.status == 422, refused.json
+    assert message in refused.json["message"]
+    assert (await api.patch(f"{path}/a/status", {"status": {"collisionCount": 2}})).status == 200
+    refused = await api.patch(f"{path}/a/status", {"status": {"collisionCount": 1}})
+    assert "status.collisionCount: Invalid value: 1: cannot be decremented" in refused.json["message"]

@@ -294,8 +294,8 @@ async def test_jobs_by_what_they_came_to(api: Any) -> None:
     for name in ("a", "b"):
         await api.post(JOBS, _job(name))
     times = {"startTime": "2026-01-01T00:00:00Z", "completionTime": "2026-01-01T00:01:30Z"}
-    done = {"type": "Complete", "status": "True"}
-    await api.patch(f"{JOBS}/a/status", {"status": {**times, "succeeded": 1, "conditions": [done]}})
+    done = [{"type": each, "status": "True"} for each in ("SuccessCriteriaMet", "Complete")]
+    await api.patch(f"{JOBS}/a/status", {"status": {**times, "succeeded": 1, "conditions": done}})
     listed = (await api.get(f"{JOBS}?fieldSelector=status.successful=1")).json["items"]
     assert [each["metadata"]["name"] for each in listed] == ["a"]
     table = (await api.get(JOBS, accept=TABLE)).json
@@ -404,3 +404,81 @@ async def test_the_name_of_a_cron_job_leaves_room(api: Any) -> None:
     refused = await api.post(CRON_JOBS, _cron_job("a" * 53))
     assert "metadata.name: Invalid value" in refused.json["message"]
     assert "must be no more than 52 characters" in refused.json["message"]
+
+
+_START: Final = "2026-01-01T00:00:00Z"
+_END: Final = "2026-01-01T00:01:00Z"
+
+
+def _ended(*kinds: str, **fields: Any) -> dict[str, Any]:
+    return {"conditions": [{"type": kind, "status": "True"} for kind in kinds], "startTime": _START, **fields}
+
+
+REFUSED_STATUSES: Final[dict[str, tuple[dict[str, Any], str]]] = {
+    "a negative count": (
+        {"active": -1},
+        "status.active: Invalid value: -1: must be greater than or equal to 0",
+    ),
+    "two ends": (
+        _ended("Complete", "SuccessCriteriaMet", "Failed", "FailureTarget", completionTime=_END),
+        "status.conditions: Invalid value: cannot set Complete=True and Failed=true conditions",
+    ),
+    "a failure out of nowhere": (
+        _ended("Failed"),
+        "cannot set Failed=True condition without the FailureTarget=true condition",
+    ),
+    "an end without a time": (
+        _ended("Complete", "SuccessCriteriaMet"),
+        "status.completionTime: Required value: completionTime is required for Complete jobs",
+    ),
+    "a time without an end": (
+        {"startTime": _START, "completionTime": _END},
+        "cannot set completionTime when there is no Complete=True condition",
+    ),
+    "an end before the start": (
+        _ended("Complete", "SuccessCriteriaMet", startTime=_END, completionTime=_START),
+        "must be equal to or after `startTime`",
+    ),
+    "pods that still run": (
+        _ended("Failed", "FailureTarget", active=1),
+        "status.active: Invalid value: 1: active>0 is invalid for finished job",
+    ),
+    "more ready than there are": (
+        {"active": 1, "ready": 2},
+        "status.ready: Invalid value: 2: cannot set more ready pods than active",
+    ),
+    "indexes of a job without any": (
+        {"completedIndexes": "0"},
+        "cannot set non-empty completedIndexes when non-indexed completion mode",
+    ),
+    "an index that is not there": (
+        {"completedIndexes": "7"},
+        'status.completedIndexes: Invalid value: "7": error parsing completedIndexes: too large index: "7"',
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED_STATUSES)
+async def test_what_cannot_have_become_of_a_job(api: Any, name: str) -> None:
+    """Refused in Kubernetes' words, whoever manages the Job."""
+    await api.post(JOBS, _job())
+    status, message = REFUSED_STATUSES[name]
+    refused = await api.patch(f"{JOBS}/a/status", {"status": status})
+    assert refused.status == 422, refused.json
+    assert message in refused.json["message"]
+
+
+async def test_what_happened_to_a_job_has_happened(api: Any) -> None:
+    """Ends, times and counts are not taken back."""
+    await api.post(JOBS, _job())
+    ended = _ended("Complete", "SuccessCriteriaMet", completionTime=_END, succeeded=1)
+    assert (await api.patch(f"{JOBS}/a/status", {"status": ended})).status == 200
+    for status, message in (
+        ({"conditions": []}, "cannot disable the terminal Complete=True condition"),
+        ({"succeeded": 0}, "status.succeeded: Invalid value: 0: cannot decrease the succeeded counter"),
+        ({"completionTime": "2026-01-02T00:00:00Z"}, "field is immutable"),
+        ({"startTime": None}, "startTime cannot be removed for unsuspended job"),
+    ):
+        refused = await api.patch(f"{JOBS}/a/status", {"status": status})
+        assert refused.status == 422, message
+        assert message in refused.json["message"]

@@ -83,14 +83,14 @@ async def test_a_scope_takes_some_pods_in(
 ) -> None:
     """The others are not counted and not refused."""
 
-    def made(name: str, spec: dict[str, Any]) -> Any:
+    def pod_of(name: str, spec: dict[str, Any]) -> Any:
         document = pod(name, **{k: v for k, v in spec.items() if k != "resources"})
         document["spec"]["containers"][0]["resources"] = spec.get("resources", {})
         return document
 
     await _limit(api, hard={"pods": "1"}, scopes=[scope])
-    assert [(await api.post(PODS, made(f"o{n}", outside))).status for n in range(2)] == [201, 201]
-    assert [(await api.post(PODS, made(f"i{n}", inside))).status for n in range(2)] == [201, 403]
+    assert [(await api.post(PODS, pod_of(f"o{n}", outside))).status for n in range(2)] == [201, 201]
+    assert [(await api.post(PODS, pod_of(f"i{n}", inside))).status for n in range(2)] == [201, 403]
 
 
 async def test_a_scope_selector_looks_at_the_priority_class(api: Any, pod: Make) -> None:

@@ -20,6 +20,7 @@ from ondol import apiserver, store
 from ondol.apiserver import pki, server
 from ondol.base import errors
 from ondol.base.clock import SystemClock
+from ondol.compose.https_poster import HttpsPoster
 
 
 async def _serve(data_dir: Path, port: int, compaction_interval_s: float) -> None:
@@ -40,6 +41,7 @@ async def _serve(data_dir: Path, port: int, compaction_interval_s: float) -> Non
         clock,
         random.SystemRandom(),
         service_account_key=keys.service_account_key_file.read_bytes(),
+        poster=HttpsPoster(),
     )
     config = server.ServeConfig(
         listen=(server.Listen("127.0.0.1", port),),

@@ -219,7 +219,7 @@ def test_a_manifest_that_is_none_is_the_images_own_affair(
     writer = layout("images")
     good = writer.image("app:1", [packed(file("a"))])
     bad = _replaced(writer, tmp_path / "images", good, **changes)
-    with pytest.raises(ImageCorrupt, match="not described"):
+    with pytest.raises(ImageCorrupt, match="is not a valid image"):
         ImageStore(tmp_path / "images").resolve(f"app@{bad}")
 
 
@@ -233,7 +233,7 @@ def test_a_configuration_that_is_none_is_refused(layout: Layout, tmp_path: Path,
     good = writer.image("app:1", [packed(file("a"))])
     digest = writer.blob(json.dumps({"architecture": "amd64", "os": "linux", "config": config}).encode())
     bad = _replaced(writer, tmp_path / "images", good, config={"digest": digest})
-    with pytest.raises(ImageCorrupt, match="not described"):
+    with pytest.raises(ImageCorrupt, match="is not a valid image"):
         ImageStore(tmp_path / "images").resolve(f"app@{bad}")
 
 

@@ -66,6 +66,7 @@ _LABELS: Final[Mapping[tuple[str, str], frozenset[str]]] = {
     ("batch", "Job"): frozenset({"status.successful"}),
     ("certificates.k8s.io", "CertificateSigningRequest"): frozenset({"spec.signerName"}),
     ("coordination.k8s.io", "LeaseCandidate"): frozenset({"spec.leaseName"}),
+    ("resource.k8s.io", "ResourceSlice"): frozenset({"spec.driver", "spec.nodeName"}),
 }
 # Labels whose value an absent field stands for; every other absent field reads as "".
 _ABSENT: Final[Mapping[tuple[str, str], str]] = {

@@ -1,6 +1,6 @@
 """What objects use of a ResourceQuota: one meaning for admission and for the controller that reports it.
 
-Follows Kubernetes' `pkg/quota/v1/evaluator`. Amounts are exact; names are those of quotas (`requests.cpu`,
+Follows Kubernetes' `pkg/quota/v1/evaluator`. Names are those of quotas (`requests.cpu`,
 `count/deployments.apps`). Pure.
 """
 
@@ -8,17 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from fractions import Fraction
 from typing import Any, Final, TypeAlias
 
 from ondol.api import objects, pods, quality, resources
 from ondol.api.objects import Resource
 from ondol.base import quantity, timestamps
 
-Amounts: TypeAlias = Mapping[str, Fraction]
+Amounts: TypeAlias = Mapping[str, int]
+"""Thousandths, rounded up where they were written finer."""
 Document: TypeAlias = Mapping[str, Any]
 
-_ONE: Final = Fraction(1)
+_ONE: Final = 1000
 _COMPUTE: Final = ("cpu", "memory", "ephemeral-storage")
 _POD_NAMES: Final = frozenset(
     {"pods", "count/pods", *_COMPUTE}
@@ -101,9 +101,11 @@ def _is_of_pods(name: str) -> bool:
 def is_about(quota: Document, use: Use) -> bool:
     """Whether a quota's scopes take an object in; scopes are about pods alone."""
     spec = objects.spec(quota)
-    wanted = [{"scopeName": scope, "operator": "Exists"} for scope in spec.get("scopes") or ()]
-    wanted += (spec.get("scopeSelector") or {}).get("matchExpressions") or ()
-    return not wanted or (use.is_pod and all(_in_scope(requirement, use) for requirement in wanted))
+    requirements = [{"scopeName": scope, "operator": "Exists"} for scope in spec.get("scopes") or ()]
+    requirements += (spec.get("scopeSelector") or {}).get("matchExpressions") or ()
+    return not requirements or (
+        use.is_pod and all(_in_scope(requirement, use) for requirement in requirements)
+    )
 
 
 def _in_scope(requirement: Document, use: Use) -> bool:
@@ -114,9 +116,9 @@ def _in_scope(requirement: Document, use: Use) -> bool:
     values = requirement.get("values") or ()
     match requirement.get("operator"):
         case "In":
-            return bool(use.priority_class in values)
+            return use.priority_class in values
         case "NotIn":
-            return bool(use.priority_class not in values)
+            return use.priority_class not in values
         case "Exists":
             return use.priority_class != ""
         case _:
@@ -160,22 +162,22 @@ def of_pod(pod: Document) -> tuple[Amounts, Amounts]:
     for kind in ("requests", "limits"):
         amounts = _together(spec, kind)
         own = (spec.get("resources") or {}).get(kind) or {}
-        amounts |= {name: quantity.parse(own[name]) for name in ("cpu", "memory") if name in own}
+        amounts |= {name: quantity.millicores_of(own[name]) for name in ("cpu", "memory") if name in own}
         if kind == "requests" or amounts:
             for name, amount in (spec.get("overhead") or {}).items():
                 if kind == "requests" or name in amounts:
-                    amounts[name] = amounts.get(name, Fraction(0)) + quantity.parse(amount)
+                    amounts[name] = amounts.get(name, 0) + quantity.millicores_of(amount)
         sums.append(amounts)
     return sums[0], sums[1]
 
 
-def _together(spec: Document, kind: str) -> dict[str, Fraction]:
+def _together(spec: Document, kind: str) -> dict[str, int]:
     """Containers add up; init containers run one by one, beside the sidecars started before them."""
-    total: dict[str, Fraction] = {}
+    total: dict[str, int] = {}
     for container in spec.get("containers") or ():
         _add(total, _amounts(container, kind))
-    sidecars: dict[str, Fraction] = {}
-    peak: dict[str, Fraction] = {}
+    sidecars: dict[str, int] = {}
+    peak: dict[str, int] = {}
     for container in spec.get("initContainers") or ():
         own = _amounts(container, kind)
         if container.get("restartPolicy") == "Always":
@@ -192,20 +194,20 @@ def _together(spec: Document, kind: str) -> dict[str, Fraction]:
 
 def _amounts(container: Document, kind: str) -> Amounts:
     listed = (container.get("resources") or {}).get(kind) or {}
-    return {name: quantity.parse(amount) for name, amount in listed.items()}
+    return {name: quantity.millicores_of(amount) for name, amount in listed.items()}
 
 
-def _add(total: dict[str, Fraction], amounts: Amounts) -> None:
+def _add(total: dict[str, int], amounts: Amounts) -> None:
     for name, amount in amounts.items():
-        total[name] = total.get(name, Fraction(0)) + amount
+        total[name] = total.get(name, 0) + amount
 
 
-def _raise(total: dict[str, Fraction], amounts: Amounts) -> None:
+def _raise(total: dict[str, int], amounts: Amounts) -> None:
     for name, amount in amounts.items():
-        total[name] = max(total.get(name, Fraction(0)), amount)
+        total[name] = max(total.get(name, 0), amount)
 
 
-def _computed(requests: Amounts, limits: Amounts) -> dict[str, Fraction]:
+def _computed(requests: Amounts, limits: Amounts) -> dict[str, int]:
     """Amounts of resources under the names that quotas have for them."""
     amounts = {f"limits.{name}": limits[name] for name in _COMPUTE if name in limits}
     for name, amount in requests.items():
@@ -223,8 +225,8 @@ def missing(pod: Document, required: Iterable[str]) -> dict[str, list[str]]:
         return {}
     silent: dict[str, list[str]] = {}
     for container in (*(spec.get("containers") or ()), *(spec.get("initContainers") or ())):
-        said = _computed(_amounts(container, "requests"), _amounts(container, "limits"))
-        for name in needed - said.keys():
+        computed = _computed(_amounts(container, "requests"), _amounts(container, "limits"))
+        for name in needed - computed.keys():
             silent.setdefault(name, []).append(container.get("name") or "")
     return {name: sorted(silent[name]) for name in sorted(silent)}
 
@@ -246,21 +248,21 @@ def _terms(affinity: Document) -> Iterable[Document]:
 # --- services and claims
 
 
-def _service(service: Document) -> dict[str, Fraction]:
+def _service(service: Document) -> dict[str, int]:
     spec = objects.spec(service)
     ports = spec.get("ports") or ()
     amounts = {"services": _ONE, "count/services": _ONE}
     if spec.get("type") == "NodePort":
-        amounts["services.nodeports"] = Fraction(len(ports))
+        amounts["services.nodeports"] = _ONE * len(ports)
     elif spec.get("type") == "LoadBalancer":
         amounts["services.loadbalancers"] = _ONE
         if spec.get("allocateLoadBalancerNodePorts") is False:
             ports = [port for port in ports if port.get("nodePort")]
-        amounts["services.nodeports"] = Fraction(len(ports))
+        amounts["services.nodeports"] = _ONE * len(ports)
     return amounts
 
 
-def _claim(claim: Document) -> dict[str, Fraction]:
+def _claim(claim: Document) -> dict[str, int]:
     spec = objects.spec(claim)
     annotation = objects.annotations(claim).get("volume.beta.kubernetes.io/storage-class")
     storage_class = annotation or spec.get("storageClassName") or ""
@@ -270,26 +272,27 @@ def _claim(claim: Document) -> dict[str, Fraction]:
         amounts[f"{prefix}persistentvolumeclaims"] = _ONE
     size = ((spec.get("resources") or {}).get("requests") or {}).get("storage")
     if size is not None:
-        amounts["requests.storage"] = quantity.parse(size)
+        amounts["requests.storage"] = quantity.millicores_of(size)
         if prefix:
-            amounts[f"{prefix}requests.storage"] = quantity.parse(size)
+            amounts[f"{prefix}requests.storage"] = quantity.millicores_of(size)
     return amounts
 
 
 # --- sums
 
 
-def total(quota: Document, uses: Iterable[Use]) -> dict[str, Fraction]:
-    """What the objects that a quota is about use together, by every name they use anything of."""
-    amounts: dict[str, Fraction] = {}
+def total(quota: Document, uses: Iterable[Use], names: Iterable[str]) -> dict[str, int]:
+    """What the objects that a quota is about use together under some of its names."""
+    amounts = dict.fromkeys(names, 0)
     for use in uses:
         if is_about(quota, use):
-            _add(amounts, use.amounts)
+            for name in amounts:
+                amounts[name] += use.amounts.get(name, 0)
     return amounts
 
 
-def spelled(name: str, amount: Fraction) -> str:
+def spelled(name: str, amount: int) -> str:
     """An amount as quotas show it: in powers of two for what is measured in bytes."""
-    if name.endswith(_BINARY) and amount and (amount / 1024).denominator == 1:
-        return quantity.canonical(f"{amount / 1024}Ki")
-    return quantity.canonical(f"{-int(-amount * 1000 // 1)}m")
+    if name.endswith(_BINARY) and amount and amount % (1024 * _ONE) == 0:
+        return quantity.canonical(f"{amount // (1024 * _ONE)}Ki")
+    return quantity.canonical(f"{amount}m")

@@ -43,6 +43,34 @@ VALIDATING_WEBHOOK_CONFIGURATION: Final = Resource(
     "ValidatingWebhookConfiguration",
     namespaced=False,
 )
+VALIDATING_ADMISSION_POLICY: Final = Resource(
+    "admissionregistration.k8s.io",
+    "v1",
+    "validatingadmissionpolicies",
+    "ValidatingAdmissionPolicy",
+    namespaced=False,
+)
+VALIDATING_ADMISSION_POLICY_BINDING: Final = Resource(
+    "admissionregistration.k8s.io",
+    "v1",
+    "validatingadmissionpolicybindings",
+    "ValidatingAdmissionPolicyBinding",
+    namespaced=False,
+)
+MUTATING_ADMISSION_POLICY: Final = Resource(
+    "admissionregistration.k8s.io",
+    "v1beta1",
+    "mutatingadmissionpolicies",
+    "MutatingAdmissionPolicy",
+    namespaced=False,
+)
+MUTATING_ADMISSION_POLICY_BINDING: Final = Resource(
+    "admissionregistration.k8s.io",
+    "v1beta1",
+    "mutatingadmissionpolicybindings",
+    "MutatingAdmissionPolicyBinding",
+    namespaced=False,
+)
 ROLE: Final = Resource("rbac.authorization.k8s.io", "v1", "roles", "Role")
 ROLE_BINDING: Final = Resource("rbac.authorization.k8s.io", "v1", "rolebindings", "RoleBinding")
 CLUSTER_ROLE: Final = Resource(
@@ -56,4 +84,26 @@ PRIORITY_CLASS: Final = Resource(
 )
 CUSTOM_RESOURCE_DEFINITION: Final = Resource(
     "apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition", namespaced=False
+)
+STORAGE_CLASS: Final = Resource("storage.k8s.io", "v1", "storageclasses", "StorageClass", namespaced=False)
+INGRESS_CLASS: Final = Resource("networking.k8s.io", "v1", "ingressclasses", "IngressClass", namespaced=False)
+SERVICE_CIDR: Final = Resource("networking.k8s.io", "v1", "servicecidrs", "ServiceCIDR", namespaced=False)
+RUNTIME_CLASS: Final = Resource("node.k8s.io", "v1", "runtimeclasses", "RuntimeClass", namespaced=False)
+API_SERVICE: Final = Resource("apiregistration.k8s.io", "v1", "apiservices", "APIService", namespaced=False)
+FLOW_SCHEMA: Final = Resource(
+    "flowcontrol.apiserver.k8s.io", "v1", "flowschemas", "FlowSchema", namespaced=False
+)
+PRIORITY_LEVEL: Final = Resource(
+    "flowcontrol.apiserver.k8s.io",
+    "v1",
+    "prioritylevelconfigurations",
+    "PriorityLevelConfiguration",
+    namespaced=False,
+)
+CERTIFICATE_SIGNING_REQUEST: Final = Resource(
+    "certificates.k8s.io",
+    "v1",
+    "certificatesigningrequests",
+    "CertificateSigningRequest",
+    namespaced=False,
 )

@@ -20,7 +20,11 @@ def failure(error: errors.ApiError) -> Object:
     details = dict(error.details)
     if error.causes:
         details["causes"] = [
-            {"reason": c.reason, "message": c.message, **({"field": c.field} if c.field else {})}
+            {
+                **({"reason": c.reason} if c.reason else {}),
+                "message": c.message,
+                **({"field": c.field} if c.field else {}),
+            }
             for c in error.causes
         ]
     if error.retry_after_s is not None:

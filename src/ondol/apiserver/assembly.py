@@ -22,6 +22,7 @@ from ondol.apiserver.config import ApiConfig
 from ondol.apiserver.core import Core, new_uid
 from ondol.apiserver.crds.controller import Controller
 from ondol.apiserver.lifecycle import Lifecycle
+from ondol.apiserver.policies import Policies
 from ondol.apiserver.ports import Admission, Authenticator, Authorizer, KindRules, NodeProxy, Poster
 from ondol.apiserver.quota_usage import QuotaUsage
 from ondol.apiserver.reservations import Reservations
@@ -70,15 +71,18 @@ def assemble(
     for resource in (resources.LEASE, resources.NODE):  # heartbeats: their past interests nobody
         store.bound(state.catalogue.of(resource).bucket, _HEARTBEAT_EVENTS)
     access = _rbac(state) if authorizer is None else None
+    chosen = authorizer or access
+    assert chosen is not None  # noqa: S101 - one of them was made above
     reservations = Reservations(store)
     parts = Parts(
         config, state, rng, ServiceAddresses(state, reservations), QuotaUsage(state, reservations), access
     )
     outside: list[Admission] = [admission] if admission is not None else []
+    outside.append(Policies(state, chosen))
     webhooks, caller = None, None
     if poster is not None:
         caller = Caller(state, poster, clock, rng)
-        webhooks = Webhooks(state, poster, clock, rng, functools.partial(new_uid, rng))
+        webhooks = Webhooks(state, poster, clock, rng, functools.partial(new_uid, rng), authorizer=chosen)
         outside.append(webhooks)
     core = Core(
         config,
@@ -96,8 +100,6 @@ def assemble(
     )
     certified = authenticate.Authenticator(core.tokens) if core.tokens is not None else Certified()
     crds = Controller(core, caller)
-    chosen = authorizer or access
-    assert chosen is not None  # noqa: S101 - one of them was made above
     lifecycle = Lifecycle(core, [crds.run, core.deadlines.run, *housekeeping.tasks(core)], load=crds.load)
     return App(core, authenticator or certified, chosen, lifecycle)
 

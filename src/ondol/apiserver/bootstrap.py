@@ -1,4 +1,4 @@
-"""What a server makes sure of, at start and from then on: namespaces, priorities, its policy and Service.
+"""What a server makes sure of from its start on: namespaces, priorities, its policy, Service and network.
 
 People delete these too: `kubectl delete all --all` takes `default/kubernetes` along, through which every
 pod reaches the API. `keep` notices within a second and makes them anew.
@@ -14,14 +14,16 @@ import ipaddress
 from collections.abc import Iterable
 from typing import Final
 
-from ondol.api import objects, priority_classes, resources
+import anyio
+
+from ondol.api import conditions, flow_control, objects, priority_classes, resources
 from ondol.api.objects import Object, Resource
-from ondol.apiserver import deleting, lenses, writing
+from ondol.apiserver import api_services, deleting, lenses, writing
 from ondol.apiserver.admission.accounts import DEFAULT, ROOT_CA
 from ondol.apiserver.auth import bootstrap_policy
 from ondol.apiserver.auth.identity import MASTERS, User
 from ondol.apiserver.core import Core
-from ondol.base import errors, log
+from ondol.base import clock, errors, log
 from ondol.base.backoff import Backoff
 
 NAMESPACES: Final = ("default", "kube-system", "kube-public", "kube-node-lease", "ondol-system")
@@ -51,6 +53,22 @@ async def run(core: Core) -> None:
         await _retire(core, resources.CLUSTER_ROLE_BINDING, name)
         await _retire(core, resources.CLUSTER_ROLE, name)
     await _own_service(core)
+    await _own_network(core)
+    await _own_flows(core)
+
+
+async def _own_flows(core: Core) -> None:
+    """What says of requests what they weigh, and of groups who answers for them."""
+    own = [(resources.PRIORITY_LEVEL, level) for level in flow_control.levels()]
+    own += [(resources.FLOW_SCHEMA, schema) for schema in flow_control.schemas()]
+    own += [(resources.API_SERVICE, service) for service in api_services.local(core)]
+    async with anyio.create_task_group() as group:  # so that they are committed together
+        for resource, document in own:
+            group.start_soon(_ensure, core, resource, document)
+    writes = writing.Writes(core, core.catalogue.of(resources.API_SERVICE), OPTIONS)
+    for name in api_services.left_over(core):
+        with contextlib.suppress(errors.NotFound):
+            await deleting.delete(writes, "", name, deleting.DeleteOptions())
 
 
 async def _retire(core: Core, resource: Resource, name: str) -> None:
@@ -68,11 +86,14 @@ async def keep(core: Core) -> None:
 
     What cannot be written, on a full disk say, is told of once, and once more when it could be.
     """
-    places = _places(core)
+    places, kinds = _places(core), core.catalogue.version
     seen: list[int] = []
     failures = 0
     while True:
-        if _revisions(core, places) != seen:
+        if core.catalogue.version != kinds:
+            places, kinds, seen = _places(core), core.catalogue.version, []
+        revisions = _revisions(core, places)
+        if revisions != seen:
             try:
                 await run(core)
             except errors.OndolError as error:
@@ -83,7 +104,8 @@ async def keep(core: Core) -> None:
                 continue
             if failures:
                 _log.info("bootstrap_recovered", failures=failures)
-            failures, seen = 0, _revisions(core, places)
+            # Those before the run: what was deleted meanwhile is made sure of by the next one.
+            failures, seen = 0, revisions
         await core.clock.sleep(_LOOK_S)
 
 
@@ -99,6 +121,10 @@ def _places(core: Core) -> list[tuple[str, str]]:
         (resource, "default", _KUBERNETES)
         for resource in (resources.SERVICE, resources.ENDPOINTS, resources.ENDPOINT_SLICE)
     ]
+    own += [(resources.PRIORITY_LEVEL, "", objects.name(level)) for level in flow_control.levels()]
+    own += [(resources.FLOW_SCHEMA, "", objects.name(schema)) for schema in flow_control.schemas()]
+    own += [(resources.API_SERVICE, "", objects.name(service)) for service in api_services.local(core)]
+    own.append((resources.SERVICE_CIDR, "", _KUBERNETES))
     every = [(core.catalogue.of(resource), namespace, name) for resource, namespace, name in own]
     return [(served.bucket, served.key(namespace, name)) for served, namespace, name in every]
 
@@ -177,6 +203,22 @@ async def _own_service(core: Core) -> None:
     service: Object = {"metadata": {**place, "labels": labels}, "spec": spec}
     await _replace(core, resources.SERVICE, service, ("spec",))
     await _own_endpoints(core, place)
+
+
+async def _own_network(core: Core) -> None:
+    """The network that Services get their addresses of, as an object."""
+    named: Object = {"metadata": {"name": _KUBERNETES}, "spec": {"cidrs": [core.config.service_cidr]}}
+    await _ensure(core, resources.SERVICE_CIDR, named)
+    ready = {"type": "Ready", "status": "True", "reason": "", "message": "Kubernetes Service CIDR is ready"}
+
+    def change(live: Object) -> Object:
+        if conditions.get(live, "Ready") is not None:
+            return live
+        ready["lastTransitionTime"] = clock.rfc3339(core.clock.now())
+        return {**live, "status": {**objects.status(live), "conditions": [ready]}}
+
+    writes = writing.Writes(core, core.catalogue.of(resources.SERVICE_CIDR), OPTIONS)
+    await writes.update("", _KUBERNETES, lenses.Status({"f:spec": {}, "f:metadata": {}}), change)
 
 
 async def _own_endpoints(core: Core, place: Object) -> None:

@@ -52,6 +52,19 @@ class DeleteOptions:
         """Whether nothing is said of what becomes of dependents."""
         return not self.propagation and self.orphan_dependents is None
 
+    def document(self, *, dry_run: bool) -> Object:
+        """As webhooks are shown it; what was not said is left out."""
+        preconditions = {"uid": self.uid, "resourceVersion": self.resource_version}
+        fields: Object = {
+            "gracePeriodSeconds": self.grace_period_s,
+            "propagationPolicy": self.propagation or None,
+            "orphanDependents": self.orphan_dependents,
+            "preconditions": {name: value for name, value in preconditions.items() if value} or None,
+            "dryRun": ["All"] if dry_run else None,
+        }
+        named = {"kind": "DeleteOptions", "apiVersion": "meta.k8s.io/v1"}
+        return named | {name: value for name, value in fields.items() if value is not None}
+
     def check(self) -> None:
         if self.propagation and self.propagation not in _POLICIES:
             supported = '"Foreground", "Background", "Orphan", "nil"'
@@ -105,7 +118,8 @@ async def _delete(writes: writing.Writes, namespace: str, record: Record, option
     with core.reservations.begin() as reserved:
         context = writes.context(reserved)
         if not writes.options.admitted:
-            request = Request("delete", served, namespace, {}, old)
+            how = options.document(dry_run=writes.options.dry_run)
+            request = Request("delete", served, namespace, {}, old, options=how)
             await core.admission.mutate(context, request)
             await core.admission.validate(context, request)
         new, waits = _marked(served, old, options, context.now)

@@ -6,9 +6,8 @@ deletes, whether or not the controller has reported yet. Namespaces without a qu
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Final
 
 from ondol.api import objects, quota, resources
@@ -20,6 +19,7 @@ from ondol.apiserver.state import State
 
 _WEIGHED: Final = frozenset({resources.POD, resources.SERVICE, resources.PERSISTENT_VOLUME_CLAIM})
 """Kinds of which more is counted than how many there are."""
+_PLACES_MAX: Final = 256
 _NOTHING: Final = Use()
 
 
@@ -62,15 +62,15 @@ class QuotaUsage:
         record = self._state.store.get(bucket, key)
         return record.revision if record is not None else 0
 
-    def used(self, of: Object, served: Served, now: float) -> dict[str, Fraction]:
-        """What objects of a kind use of a quota, those under way included."""
+    def used(self, of: Object, served: Served, names: Collection[str], now: float) -> dict[str, int]:
+        """What objects of a kind use of a quota under these names, those under way included."""
         namespace = objects.namespace(of)
         if served.resource in _WEIGHED:
-            amounts = quota.total(of, self._stored(served, namespace, now))
+            amounts = quota.total(of, self._stored(served, namespace, now), names)
         else:
             count = self._state.store.count(served.bucket, served.prefix(namespace))
             one = quota.of(served.resource, {}, now).amounts
-            amounts = {name: amount * count for name, amount in one.items()}
+            amounts = {name: one.get(name, 0) * count for name in names}
         for claim in self._reservations.of(Claim):
             if (claim.bucket, claim.namespace) != (served.bucket, namespace):
                 continue
@@ -90,12 +90,14 @@ class QuotaUsage:
                 revision = 0 if objects.is_deleting(obj) else record.revision
                 entry = (revision, quota.of(served.resource, obj, now))
             uses[record.name] = entry
+        if len(self._uses) >= _PLACES_MAX:
+            self._uses.clear()  # namespaces come and go; what is asked for again is looked at again
         self._uses[place] = uses
         return [use for _, use in uses.values()]
 
 
-def _add(amounts: dict[str, Fraction], of: Object, claim: Claim) -> None:
+def _add(amounts: dict[str, int], of: Object, claim: Claim) -> None:
     for use, sign in ((claim.use, 1), (claim.former, -1)):
         if quota.is_about(of, use):
-            for name, amount in use.amounts.items():
-                amounts[name] = amounts.get(name, Fraction(0)) + sign * amount
+            for name in amounts:
+                amounts[name] += sign * use.amounts.get(name, 0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from ondol.api import resources
-from ondol.apiserver import lenses, pod_lenses, subresources
+from ondol.apiserver import approvals, lenses, pod_lenses, subresources
 from ondol.apiserver.core import Core
 from ondol.apiserver.exchange import Answer, Request
 from ondol.apiserver.handlers import changing, paths, reading, removing
@@ -13,6 +13,11 @@ from ondol.apiserver.lenses import Lens
 from ondol.apiserver.served import Served
 from ondol.base import errors
 
+_LENSES: Final = {
+    resources.POD: pod_lenses.LENSES,
+    resources.CERTIFICATE_SIGNING_REQUEST: approvals.LENSES,
+}
+"""Parts of single kinds, by their subresources."""
 MISSING: Final = "the server could not find the requested resource"
 _NAMED: Final = frozenset({"get", "update", "patch", "delete"})
 # Kubernetes serves these; clients ask for them whatever discovery says, and show what they are told.
@@ -106,8 +111,9 @@ def _unserved(served: Served, name: str) -> errors.ApiError:
 def _lens(served: Served, name: str) -> Lens | None:
     if name == "status":
         return lenses.Status(served.strategy.status_reset)
-    if served.resource == resources.POD and name in pod_lenses.LENSES:
-        return pod_lenses.LENSES[name]
+    own = _LENSES.get(served.resource, {})
+    if name in own:
+        return own[name]
     return served.scale if name == "scale" else None
 
 

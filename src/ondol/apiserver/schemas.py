@@ -108,8 +108,8 @@ class BuiltinSchema:
         if old is None:
             return validation.validate(obj, self._rules)
         if subresource in ("status", "binding", "finalize"):
-            # What validation knows beyond metadata is about the desired state, which has not changed.
-            return validation.validate_metadata_update(obj, old, self._rules)
+            # The desired state has not changed: what is left is metadata, and what is reported.
+            return validation.validate_part(obj, old, self._rules, subresource)
         return validation.validate_update(obj, old, self._rules, subresource)
 
 

@@ -24,6 +24,17 @@ def parsed(text: str) -> Address | None:
     return None if address.scope_id else address.ipv4_mapped or address
 
 
+def network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
+    """The network in a CIDR value, whatever of the address is beyond its prefix; None if it is none."""
+    address, slash, length = text.partition("/")
+    if not slash or not length.isdecimal() or parsed(address) is None:
+        return None
+    try:
+        return ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        return None
+
+
 def is_special(text: str) -> bool:
     """Whether the text is no address that a service can have, or no address at all."""
     address = parsed(text)

@@ -310,12 +310,12 @@ class Mesh:
         """
         namespace = self._config.ingress_namespace
         desired = definitions.default_gateway(namespace)
-        mark = {"metadata": {"annotations": {definitions.DEFAULT_GATEWAY_MADE: "true"}}}
+        mark = {"metadata": {"annotations": {definitions.DEFAULT_GATEWAY_MARK: "true"}}}
         client = self._manager.client
 
         async def make() -> None:
             home = await client.get(resources.NAMESPACE, namespace)
-            if definitions.DEFAULT_GATEWAY_MADE in objects.annotations(home):
+            if definitions.DEFAULT_GATEWAY_MARK in objects.annotations(home):
                 return
             with suppress(errors.AlreadyExists):
                 await client.create(mesh.GATEWAY, desired, namespace)

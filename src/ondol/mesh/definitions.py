@@ -21,7 +21,7 @@ from ondol.mesh.kinds.kind import Kind, Kinds
 from ondol.mesh.model import istio
 from ondol.mesh.translate.reach import INGRESS_WORKLOAD, ISTIO_SYSTEM
 
-DEFAULT_GATEWAY_MADE: Final = "mesh.ondol.dev/default-gateway-made"
+DEFAULT_GATEWAY_MARK: Final = "mesh.ondol.dev/default-gateway-made"
 """Annotation of a namespace: the mesh has made its Gateway there, and makes it no second time."""
 
 _AGE: Final = {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}

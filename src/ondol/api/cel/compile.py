@@ -18,7 +18,7 @@ from ondol.api.cel.errors import EvaluationError, NoSuchOverload
 from ondol.api.cel.frames import CACHE, COST, FIRST_SLOT, Frame, Run
 from ondol.api.cel.nodes import Call, Comprehension, Ident, ListOf, Literal, MapOf, Node, Select, Struct
 from ondol.api.cel.optionals import optional_field
-from ondol.api.cel.types import Read, Type, field_of
+from ondol.api.cel.types import VARIABLES, Read, Type, field_of
 from ondol.api.cel.values import Optional, TypeValue
 
 _CREATE_LIST: Final = 10
@@ -104,7 +104,7 @@ class Compiler:
         if node.dotted and isinstance(node.operand, Ident):
             return self._ident(node.operand)
         key, read = _key_and_read(node.operand.type, node)
-        of_object = node.operand.type.kind == "object"
+        of_object = node.operand.type.kind == "object" and node.operand.type.name != VARIABLES
         if node.test_only:
             return _presence(self.compile(node.operand), key, _base_cost(node.operand), nulls=not of_object)
         if isinstance(node.operand, Ident) and of_object:

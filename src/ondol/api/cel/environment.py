@@ -64,7 +64,7 @@ def policy(
         "request": REQUEST,
         "namespaceObject": t.DYN,
         "variables": t.object_named(
-            "kubernetes.variables",
+            t.VARIABLES,
             {name: FieldType(name, type_) for name, type_ in (variables or {}).items()},
         ),
     }
@@ -77,9 +77,11 @@ def policy(
     return Environment(names)
 
 
-def match_condition(*, authorizer: bool = True) -> Environment:
-    """For a condition on whether a webhook or a policy is asked at all."""
+def match_condition(*, params: bool = False, authorizer: bool = True) -> Environment:
+    """For a condition on whether a webhook or a policy, which may have `params`, is asked at all."""
     names: dict[str, Type] = {"object": t.DYN, "oldObject": t.DYN, "request": REQUEST}
+    if params:
+        names["params"] = t.DYN
     return Environment({**names, **_AUTHORIZING} if authorizer else names)
 
 

@@ -13,6 +13,9 @@ from typing import Any, Final
 SIZE_MAX: Final = 2**64 - 1
 """Stands for a size that nothing bounds."""
 
+VARIABLES: Final = "kubernetes.variables"
+"""The object of a policy's variables: unlike the fields of other objects, one of them may be null."""
+
 Read = Callable[[Any], Any]
 
 

@@ -1,4 +1,4 @@
-"""Defaults of Services and of the endpoints behind them."""
+"""Defaults of Services, of the endpoints behind them, and of what is said of the network."""
 
 from __future__ import annotations
 
@@ -60,3 +60,19 @@ def endpoint_slice(document: Any) -> None:
     for port in document.get("ports") or ():
         port.setdefault("name", "")
         port.setdefault("protocol", "TCP")
+
+
+def network_policy(document: Any) -> None:
+    """Of a policy that names no types: the first always, the second if it says something of it."""
+    spec = document["spec"]
+    for rule in (*(spec.get("ingress") or ()), *(spec.get("egress") or ())):
+        for port in rule.get("ports") or ():
+            port.setdefault("protocol", "TCP")
+    if not spec.get("policyTypes"):
+        spec["policyTypes"] = ["Ingress", "Egress"] if spec.get("egress") else ["Ingress"]
+
+
+def ingress_class(document: Any) -> None:
+    parameters = document["spec"].get("parameters")
+    if parameters is not None:
+        parameters.setdefault("scope", "Cluster")

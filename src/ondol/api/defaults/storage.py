@@ -1,4 +1,4 @@
-"""Defaults of PersistentVolumeClaims and PersistentVolumes."""
+"""Defaults of claims and volumes, of their classes and of CSI drivers."""
 
 from __future__ import annotations
 
@@ -24,3 +24,18 @@ def volume(document: Any) -> None:
     if "rbd" in spec:
         for field, value in (("pool", "rbd"), ("user", "admin"), ("keyring", "/etc/ceph/keyring")):
             spec["rbd"][field] = spec["rbd"].get(field) or value
+
+
+def storage_class(document: Any) -> None:
+    document.setdefault("reclaimPolicy", "Delete")
+    document.setdefault("volumeBindingMode", "Immediate")
+
+
+def csi_driver(document: Any) -> None:
+    spec = document["spec"]
+    spec.setdefault("attachRequired", True)
+    for field in ("podInfoOnMount", "requiresRepublish", "seLinuxMount", "storageCapacity"):
+        spec.setdefault(field, False)
+    spec.setdefault("fsGroupPolicy", "ReadWriteOnceWithFSType")
+    if not spec.get("volumeLifecycleModes"):
+        spec["volumeLifecycleModes"] = ["Persistent"]

@@ -221,10 +221,17 @@ def _identity_of(applied: Mapping[str, Any]) -> Mapping[str, Any]:
 def _check_applied(applied: Object, schema: shape.TypeSchema) -> None:
     if objects.metadata(applied).get("managedFields") is not None:
         raise errors.BadRequest("metadata.managedFields must be nil")
+    if reason := misfit(applied, schema):
+        raise errors.BadRequest(reason)
+
+
+def misfit(applied: Object, schema: shape.TypeSchema) -> str:
+    """Why a configuration does not fit the schema of its kind; nothing if it does."""
     problems = list(typed.problems(schema, applied))
-    if problems:
-        described = problems[0] if len(problems) == 1 else "errors:\n" + "\n".join(f"  {p}" for p in problems)
-        raise errors.BadRequest(f"failed to create typed patch object ({_describe(applied)}): {described}")
+    if not problems:
+        return ""
+    described = problems[0] if len(problems) == 1 else "errors:\n" + "\n".join(f"  {p}" for p in problems)
+    return f"failed to create typed patch object ({_describe(applied)}): {described}"
 
 
 def _describe(document: Mapping[str, Any]) -> str:

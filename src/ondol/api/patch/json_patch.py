@@ -27,6 +27,10 @@ class _NotThere(Exception):
     """A part of a path does not exist in the document, or an index is out of range."""
 
 
+class DoesNotHold(errors.Invalid):
+    """An operation `test` that does not hold."""
+
+
 def apply(document: Any, patch: Any) -> Any:
     """The document after every operation in order; `document` itself stays as it is."""
     copied_bytes = 0
@@ -124,10 +128,12 @@ def _test(document: Any, operation: Mapping[str, Any]) -> None:
     try:
         value = document if path == "" else _find(document, _tokens(path))
     except _NotThere as missing:
-        raise _refused(f"test operation does not apply: is missing path: {path}: {missing}") from None
+        raise _refused(
+            f"test operation does not apply: is missing path: {path}: {missing}", DoesNotHold
+        ) from None
     # A test for null also holds where no member is: clients use it to say "not there yet".
     if not same(value, operation.get("value")):
-        raise _refused(f"testing value {path} failed: test failed")
+        raise _refused(f"testing value {path} failed: test failed", DoesNotHold)
 
 
 def same(left: Any, right: Any) -> bool:
@@ -233,8 +239,8 @@ def _insertion(container: list[Any], token: str) -> int:
     return number % places
 
 
-def _refused(message: str) -> errors.Invalid:
-    return errors.Invalid(
+def _refused(message: str, error: type[errors.Invalid] = errors.Invalid) -> errors.Invalid:
+    return error(
         "the server rejected our request due to an error in our request",
         causes=[errors.Cause("UnexpectedServerResponse", message)],
     )

@@ -55,16 +55,16 @@ def _metric(metric: Mapping[str, Any], current: Mapping[str, Any]) -> str:
     source, reported = metric.get(kind) or {}, current.get(kind)
     target, now = source.get("target") or {}, (reported or {}).get("current") or {}
     if kind in ("resource", "containerResource"):
-        return f"{source.get('name')}: {_of_resource(target, now, is_known=reported is not None)}"
+        return f"{source.get('name')}: {_of_resource(target, now, is_reported=reported is not None)}"
     if target.get("averageValue") is not None:
         average = "" if kind == "pods" else " (avg)"
         return f"{_amount(now, 'averageValue')}/{_amount(target, 'averageValue')}{average}"
     return f"{_amount(now, 'value')}/{_amount(target, 'value')}"
 
 
-def _of_resource(target: Mapping[str, Any], now: Mapping[str, Any], *, is_known: bool) -> str:
+def _of_resource(target: Mapping[str, Any], now: Mapping[str, Any], *, is_reported: bool) -> str:
     if target.get("averageValue") is not None:
-        current = _amount(now, "averageValue") if is_known else _UNKNOWN
+        current = _amount(now, "averageValue") if is_reported else _UNKNOWN
         return f"{current}/{_amount(target, 'averageValue')}"
     percent, wished = now.get("averageUtilization"), target.get("averageUtilization")
     shown = _UNKNOWN if percent is None else f"{percent}%"

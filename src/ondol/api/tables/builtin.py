@@ -207,6 +207,10 @@ def _priority_class(obj: Document, now: float) -> Sequence[Cell]:
     )
 
 
+def _runtime_class(obj: Document, now: float) -> Sequence[Cell]:
+    return objects.name(obj), obj.get("handler") or "", columns.age_of(obj, now)
+
+
 _BINDING: Final = Layout(
     (NAME, string("Role"), AGE, wide("Users"), wide("Groups"), wide("ServiceAccounts")), _binding
 )
@@ -268,6 +272,7 @@ LAYOUTS: Final[Mapping[tuple[str, str], Layout]] = {
     ("discovery.k8s.io", "EndpointSlice"): Layout(
         (NAME, string("AddressType"), string("Ports"), string("Endpoints"), AGE), _endpoint_slice
     ),
+    ("node.k8s.io", "RuntimeClass"): Layout((NAME, string("Handler"), AGE), _runtime_class),
     ("scheduling.k8s.io", "PriorityClass"): Layout(
         (
             NAME,

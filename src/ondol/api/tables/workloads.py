@@ -20,7 +20,7 @@ def _deployment(obj: Document, now: float) -> Sequence[Cell]:
         status.get("availableReplicas") or 0,
         columns.age_of(obj, now),
         *_template(objects.spec(obj)),
-        _selector(objects.spec(obj).get("selector"), ""),
+        selector_text(objects.spec(obj).get("selector"), ""),
     )
 
 
@@ -33,7 +33,7 @@ def _replica_set(obj: Document, now: float) -> Sequence[Cell]:
         status.get("readyReplicas") or 0,
         columns.age_of(obj, now),
         *_template(objects.spec(obj)),
-        _selector(objects.spec(obj).get("selector"), "<none>"),
+        selector_text(objects.spec(obj).get("selector"), "<none>"),
     )
 
 
@@ -49,7 +49,7 @@ def _template(spec: Mapping[str, Any]) -> tuple[str, str]:
     return names, ",".join(c.get("image", "") for c in containers)
 
 
-def _selector(selector: Any, empty: str) -> str:
+def selector_text(selector: Any, empty: str) -> str:
     try:
         return str(labels.from_document(selector)) or empty
     except errors.BadRequest:
@@ -83,7 +83,7 @@ def _daemon_set(obj: Document, now: float) -> Sequence[Cell]:
         _pairs(objects.spec(spec.get("template") or {}).get("nodeSelector")),
         columns.age_of(obj, now),
         *_template(spec),
-        _selector(spec.get("selector"), "<none>"),
+        selector_text(spec.get("selector"), "<none>"),
     )
 
 
@@ -135,7 +135,7 @@ def _job(obj: Document, now: float) -> Sequence[Cell]:
         _duration(obj, now),
         columns.age_of(obj, now),
         *_template(spec),
-        _selector(spec.get("selector"), "<none>"),
+        selector_text(spec.get("selector"), "<none>"),
     )
 
 
@@ -174,7 +174,7 @@ def _cron_job(obj: Document, now: float) -> Sequence[Cell]:
         age.since(last, now) if last else "<none>",
         columns.age_of(obj, now),
         *_template(job),
-        _selector(job.get("selector"), "<none>"),
+        selector_text(job.get("selector"), "<none>"),
     )
 
 

@@ -41,11 +41,14 @@ def validate(obj: Object, rules: Rules) -> list[Cause]:
     return causes
 
 
-def validate_metadata_update(new: Object, old: Object, rules: Rules) -> list[Cause]:
+def validate_part(new: Object, old: Object, rules: Rules, subresource: str) -> list[Cause]:
     """Everything wrong with an update that writes no more of a built-in type than its metadata and status."""
-    if new["metadata"] == old["metadata"]:
-        return []
-    return [*metadata.check(new, name_rule=rules.name), *metadata.update(new, old)]
+    causes: list[Cause] = []
+    if new["metadata"] != old["metadata"]:
+        causes = [*metadata.check(new, name_rule=rules.name), *metadata.update(new, old)]
+    if subresource in rules.parts:
+        causes.extend(rules.parts[subresource](new, old))
+    return causes
 
 
 def validate_update(new: Object, old: Object, rules: Rules, subresource: str = "") -> list[Cause]:

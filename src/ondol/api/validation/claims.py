@@ -74,8 +74,8 @@ def _access_modes(modes: Iterable[str], path: str) -> Iterator[Cause]:
     for mode in modes:
         if mode not in _MODES:
             yield causes.not_supported(path, mode, _MODES)
-    known = {mode for mode in modes if mode in _MODES}
-    if "ReadWriteOncePod" in known and len(known) > 1:
+    valid_modes = {mode for mode in modes if mode in _MODES}
+    if "ReadWriteOncePod" in valid_modes and len(valid_modes) > 1:
         yield causes.forbidden(path, "may not use ReadWriteOncePod with other access modes")
 
 
@@ -211,7 +211,7 @@ def _affinity(spec: Mapping[str, Any]) -> Iterator[Cause]:
 
 def volume_update(new: Mapping[str, Any], old: Mapping[str, Any]) -> Iterator[Cause]:
     spec, was = objects.spec(new), objects.spec(old)
-    if _made_of(spec, was) != _made_of(was, was):
+    if _volume_source(spec, was) != _volume_source(was, was):
         detail = "spec.persistentvolumesource is immutable after creation"
         yield causes.forbidden("spec.persistentvolumesource", detail)
     yield from fields.same("volumeMode", spec.get("volumeMode"), was.get("volumeMode"))
@@ -222,7 +222,7 @@ def volume_update(new: Mapping[str, Any], old: Mapping[str, Any]) -> Iterator[Ca
         yield causes.forbidden(f"spec.{field}", "update from non-nil value to nil is forbidden")
 
 
-def _made_of(spec: Mapping[str, Any], was: Mapping[str, Any]) -> dict[str, Any]:
+def _volume_source(spec: Mapping[str, Any], was: Mapping[str, Any]) -> dict[str, Any]:
     """The source; a secret for growing it may still be named where there was none."""
     sources = {field: value for field, value in spec.items() if field not in _NOT_SOURCES}
     csi = sources.get("csi")

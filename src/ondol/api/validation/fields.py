@@ -6,6 +6,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator
 from typing import Any, Final
 
+from ondol.api import labels
 from ondol.api.schema import causes
 from ondol.base import names
 from ondol.base.errors import Cause
@@ -89,6 +90,16 @@ def subdomain(path: str, value: str) -> Iterator[Cause]:
         yield causes.invalid(path, value, SUBDOMAIN)
 
 
+def fully_qualified(path: str, value: str) -> Iterator[Cause]:
+    """A name in a domain that is somebody's: three parts at least."""
+    if not value:
+        yield causes.required(path)
+    elif not names.is_dns1123_subdomain(value):
+        yield from subdomain(path, value)
+    elif value.count(".") < 2:
+        yield causes.invalid(path, value, "should be a domain with at least three segments separated by dots")
+
+
 def label_1035(path: str, value: str) -> Iterator[Cause]:
     if len(value) > 63:
         yield causes.invalid(path, value, "must be no more than 63 bytes")
@@ -103,6 +114,11 @@ def path_segment(path: str, value: str) -> Iterator[Cause]:
     for illegal in ("/", "%"):
         if illegal in value:
             yield causes.invalid(path, value, f"may not contain '{illegal}'")
+
+
+def qualified(path: str, value: str) -> Iterator[Cause]:
+    """A name as the keys of labels are, with or without a prefix."""
+    yield from (causes.invalid(path, value, detail) for detail in labels.label_key_problems(value))
 
 
 def key(path: str, value: str) -> Iterator[Cause]:

@@ -262,7 +262,7 @@ def _success_rule(rule: Mapping[str, Any], completions: int, path: str) -> Itera
         if len(indexes) > _INDEXES_BYTES:
             yield causes.too_long(f"{path}.succeededIndexes", _INDEXES_BYTES)
         try:
-            total = _counted(indexes, completions)
+            total = counted(indexes, completions)
         except ValueError as error:
             detail = f"error parsing succeededIndexes: {error}"
             yield causes.invalid(f"{path}.succeededIndexes", indexes, detail)
@@ -276,7 +276,7 @@ def _success_rule(rule: Mapping[str, Any], completions: int, path: str) -> Itera
             yield causes.invalid(f"{path}.succeededCount", count, detail)
 
 
-def _counted(text: str, completions: int) -> int:
+def counted(text: str, completions: int) -> int:
     """How many indexes `0,2-5` names; `ValueError` if they are none below the completions, in order."""
     total, last = 0, None
     for part in text.split(",") if text else ():

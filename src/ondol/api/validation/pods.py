@@ -70,7 +70,7 @@ def spec(pod_spec: Mapping[str, Any], path: str) -> Iterator[Cause]:
         if pod_spec.get(field):
             yield from fields.label(f"{path}.{field}", pod_spec[field])
     yield from metadata.label_pairs(pod_spec.get("nodeSelector") or {}, f"{path}.nodeSelector")
-    yield from _tolerations(pod_spec.get("tolerations") or (), f"{path}.tolerations")
+    yield from tolerations(pod_spec.get("tolerations") or (), f"{path}.tolerations")
     yield from _host(pod_spec, path)
     yield from containers.resources(pod_spec.get("resources") or {}, f"{path}.resources")
 
@@ -242,8 +242,8 @@ def _address(path: str, value: str) -> Iterator[Cause]:
         yield causes.invalid(path, value, "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)")
 
 
-def _tolerations(tolerations: Any, path: str) -> Iterator[Cause]:
-    for index, toleration in enumerate(tolerations):
+def tolerations(listed: Any, path: str) -> Iterator[Cause]:
+    for index, toleration in enumerate(listed):
         item_path = f"{path}[{index}]"
         operator = toleration.get("operator") or "Equal"
         yield from fields.one_of(f"{item_path}.operator", operator, ("Equal", "Exists"))

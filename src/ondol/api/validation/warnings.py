@@ -14,7 +14,7 @@ from ondol.api import labels, objects
 from ondol.api.objects import Object
 from ondol.api.schema import causes
 from ondol.api.validation import fields
-from ondol.base import quantity
+from ondol.base import addresses, quantity
 
 _NODE_LABELS: Final = {
     "beta.kubernetes.io/arch": 'deprecated since v1.14; use "kubernetes.io/arch" instead',
@@ -100,6 +100,31 @@ def claim(spec: Mapping[str, Any], path: str) -> list[str]:
 _CLASS_ANNOTATION: Final = "volume.beta.kubernetes.io/storage-class"
 
 
+def storage_class(obj: Object) -> list[str]:
+    """Of a StorageClass that names nodes by labels of the past."""
+    return [
+        message
+        for index, term in enumerate(obj.get("allowedTopologies") or ())
+        for message in _term(
+            {"matchExpressions": term.get("matchLabelExpressions")},
+            f"allowedTopologies[{index}]",
+            values=False,
+            field="matchLabelExpressions",
+        )
+    ]
+
+
+def storage_capacity(obj: Object) -> list[str]:
+    """Of a CSIStorageCapacity that names nodes by labels of the past."""
+    topology = obj.get("nodeTopology") or {}
+    named = [
+        f"nodeTopology.matchLabels.{key}: {_NODE_LABELS[key]}"
+        for key in topology.get("matchLabels") or {}
+        if key in _NODE_LABELS
+    ]
+    return [*named, *_term(topology, "nodeTopology", values=False)]
+
+
 def volume(obj: Object) -> list[str]:
     """Of a PersistentVolume."""
     spec = objects.spec(obj)
@@ -181,9 +206,11 @@ def _node_labels(spec: Mapping[str, Any], path: str) -> Iterator[str]:
             yield f"{place}.labelSelector: {_NO_SELECTOR}"
 
 
-def _term(term: Mapping[str, Any], path: str, *, values: bool) -> Iterator[str]:
+def _term(
+    term: Mapping[str, Any], path: str, *, values: bool, field: str = "matchExpressions"
+) -> Iterator[str]:
     for index, expression in enumerate(term.get("matchExpressions") or ()):
-        spot, key = f"{path}.matchExpressions[{index}]", expression.get("key") or ""
+        spot, key = f"{path}.{field}[{index}]", expression.get("key") or ""
         if key in _NODE_LABELS:
             yield f"{spot}.key: {key} is {_NODE_LABELS[key]}"
         for at, value in enumerate((expression.get("values") or ()) if values else ()):
@@ -409,6 +436,57 @@ def _service(annotations: Mapping[str, str], spec: Mapping[str, Any]) -> Iterato
         yield 'spec.externalName is ignored when spec.type is not "ExternalName"'
     if spec.get("trafficDistribution") == "PreferClose":
         yield 'spec.trafficDistribution: "PreferClose" is deprecated; use "PreferSameZone"'
+
+
+def network_policy(obj: Object) -> list[str]:
+    """Of a NetworkPolicy's networks that are not spelled as they should be."""
+    return [
+        message
+        for direction, field in (("ingress", "from"), ("egress", "to"))
+        for index, rule in enumerate(objects.spec(obj).get(direction) or ())
+        for at, peer in enumerate(rule.get(field) or ())
+        for message in _block(peer.get("ipBlock") or {}, f"spec.{direction}[{index}].{field}[{at}].ipBlock")
+    ]
+
+
+def _block(block: Mapping[str, Any], path: str) -> Iterator[str]:
+    yield from _cidr(block.get("cidr") or "", f"{path}.cidr")
+    for index, cidr in enumerate(block.get("except") or ()):
+        yield from _cidr(cidr, f"{path}.except[{index}]")
+
+
+def _cidr(value: str, path: str) -> Iterator[str]:
+    network, text = addresses.network(value), causes.quoted(value)
+    if network is None:
+        return
+    address = ipaddress.ip_address(value.partition("/")[0])
+    if address != network.network_address:
+        single = f"{address}/{network.max_prefixlen}"
+        yield (
+            f"{path}: CIDR value {text} is ambiguous in this context (should be "
+            f"{causes.quoted(str(network))} or {causes.quoted(single)}?)"
+        )
+    elif network.version == 6 and str(network) != value:
+        yield (
+            f"{path}: IPv6 CIDR value {text} should be in RFC 5952 canonical format "
+            f"({causes.quoted(str(network))})"
+        )
+
+
+def ingress(new: Object, old: Object | None) -> list[str]:
+    """Of an Ingress, when it is new."""
+    named = "kubernetes.io/ingress.class" in objects.annotations(new)
+    if old is not None or not named or objects.spec(new).get("ingressClassName") is not None:
+        return []
+    return [
+        "annotation \"kubernetes.io/ingress.class\" is deprecated, please use 'spec.ingressClassName' instead"
+    ]
+
+
+def runtime_class(obj: Object) -> list[str]:
+    """Of a RuntimeClass that names nodes by labels of the past."""
+    selected = (obj.get("scheduling") or {}).get("nodeSelector") or {}
+    return [f"scheduling.nodeSelector: {_NODE_LABELS[key]}" for key in selected if key in _NODE_LABELS]
 
 
 def endpoint_slice(new: Object, old: Object | None) -> list[str]:

@@ -1,4 +1,4 @@
-"""LimitRanger: what containers are given that say nothing, and how much or little may be asked for.
+"""LimitRanger: what containers are defaults that say nothing, and how much or little may be asked for.
 
 Follows Kubernetes' `plugin/pkg/admission/limitranger`.
 """
@@ -69,16 +69,16 @@ def _limit_ranges(parts: Parts, namespace: str) -> Iterable[Object]:
 
 
 def _complete(pod: Object, limit_range: Object) -> None:
-    given: dict[str, dict[str, Any]] = {"requests": {}, "limits": {}}
+    defaults: dict[str, dict[str, Any]] = {"requests": {}, "limits": {}}
     for limit in objects.spec(limit_range).get("limits") or ():
         if limit.get("type") == "Container":
-            given["requests"] |= limit.get("defaultRequest") or {}
-            given["limits"] |= limit.get("default") or {}
+            defaults["requests"] |= limit.get("defaultRequest") or {}
+            defaults["limits"] |= limit.get("default") or {}
     notes = [
         note
         for group, word in _GROUPS
         for container in objects.spec(pod).get(group) or ()
-        for note in _fill(container, given, word)
+        for note in _fill(container, defaults, word)
     ]
     if notes:
         annotations = pod["metadata"].setdefault("annotations", {})
@@ -86,10 +86,10 @@ def _complete(pod: Object, limit_range: Object) -> None:
         pod["status"] = {**objects.status(pod), "qosClass": quality.of(pod)}
 
 
-def _fill(container: Any, given: Mapping[str, Mapping[str, Any]], word: str) -> Iterator[str]:
+def _fill(container: Any, defaults: Mapping[str, Mapping[str, Any]], word: str) -> Iterator[str]:
     amounts = container.setdefault("resources", {})
     for kind, noun in (("requests", "request"), ("limits", "limit")):
-        added = {n: amount for n, amount in given[kind].items() if n not in (amounts.get(kind) or {})}
+        added = {n: amount for n, amount in defaults[kind].items() if n not in (amounts.get(kind) or {})}
         if added:
             amounts[kind] = {**(amounts.get(kind) or {}), **added}
             yield f"{', '.join(sorted(added))} {noun} for {word} {container.get('name') or ''}"
@@ -121,11 +121,11 @@ def _of_claim(claim: Object, limits: Iterable[Limit]) -> Iterator[str]:
         for name, least in (limit.get("min") or {}).items():
             yield from _at_least("PersistentVolumeClaim", name, least, requests, {})
         for name, most in (limit.get("max") or {}).items():
-            said = f"maximum {name} usage per PersistentVolumeClaim is {most}"
+            bound = f"maximum {name} usage per PersistentVolumeClaim is {most}"
             if name not in requests:
-                yield f"{said}.  No request is specified"
+                yield f"{bound}.  No request is specified"
             elif _is_more(requests[name], most):
-                yield f"{said}, but request is {requests[name]}"
+                yield f"{bound}, but request is {requests[name]}"
 
 
 def _bounds(limit: Limit, requests: Mapping[str, Any], limits: Mapping[str, Any]) -> Iterator[str]:
@@ -145,35 +145,35 @@ def _is_more(amount: Any, other: Any) -> bool:
 def _at_least(
     kind: str, name: str, least: Any, requests: Mapping[str, Any], limits: Mapping[str, Any]
 ) -> Iterator[str]:
-    said = f"minimum {name} usage per {kind} is {least}"
+    bound = f"minimum {name} usage per {kind} is {least}"
     if name not in requests:
-        yield f"{said}.  No request is specified"
+        yield f"{bound}.  No request is specified"
     elif _is_more(least, requests[name]):
-        yield f"{said}, but request is {requests[name]}"
+        yield f"{bound}, but request is {requests[name]}"
     elif name in limits and _is_more(least, limits[name]):
-        yield f"{said}, but limit is {limits[name]}"
+        yield f"{bound}, but limit is {limits[name]}"
 
 
 def _at_most(
     kind: str, name: str, most: Any, requests: Mapping[str, Any], limits: Mapping[str, Any]
 ) -> Iterator[str]:
-    said = f"maximum {name} usage per {kind} is {most}"
+    bound = f"maximum {name} usage per {kind} is {most}"
     if name not in limits:
-        yield f"{said}.  No limit is specified"
+        yield f"{bound}.  No limit is specified"
     elif _is_more(limits[name], most):
-        yield f"{said}, but limit is {limits[name]}"
+        yield f"{bound}, but limit is {limits[name]}"
     elif name in requests and _is_more(requests[name], most):
-        yield f"{said}, but request is {requests[name]}"
+        yield f"{bound}, but request is {requests[name]}"
 
 
 def _within_ratio(
     kind: str, name: str, ratio: Any, requests: Mapping[str, Any], limits: Mapping[str, Any]
 ) -> Iterator[str]:
-    said = f"{name} max limit to request ratio per {kind} is {ratio}"
+    bound = f"{name} max limit to request ratio per {kind} is {ratio}"
     request, limit = (quantity.parse(amounts.get(name, "0")) for amounts in (requests, limits))
     if not request:
-        yield f"{said}, but no request is specified or request is 0"
+        yield f"{bound}, but no request is specified or request is 0"
     elif not limit:
-        yield f"{said}, but no limit is specified or limit is 0"
+        yield f"{bound}, but no limit is specified or limit is 0"
     elif Fraction(limit, request) > quantity.parse(ratio):
-        yield f"{said}, but provided ratio is {float(limit / request):f}"
+        yield f"{bound}, but provided ratio is {float(limit / request):f}"

@@ -7,7 +7,6 @@ was reported. What is admitted is reserved until it is stored, so that concurren
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from fractions import Fraction
 from typing import Any, Final
 
 from ondol.api import objects, quota, resources
@@ -51,14 +50,12 @@ def _is_counted(request: Request) -> bool:
     return resource in _GROWING
 
 
-def _growth(use: Use, former: Use) -> dict[str, Fraction]:
+def _growth(use: Use, former: Use) -> dict[str, int]:
     grown = {name: amount - former.amounts.get(name, 0) for name, amount in use.amounts.items()}
     return {name: amount for name, amount in grown.items() if amount > 0}
 
 
-def _check(
-    parts: Parts, context: Context, request: Request, of: Object, growth: Mapping[str, Fraction]
-) -> None:
+def _check(parts: Parts, context: Context, request: Request, of: Object, growth: Mapping[str, int]) -> None:
     hard: Mapping[str, Any] = objects.spec(of).get("hard") or {}
     counted = quota.names(hard, request.served.resource)
     if request.served.resource == resources.POD and (silent := quota.missing(request.new, counted)):
@@ -67,12 +64,14 @@ def _check(
     asked = {name: amount for name, amount in growth.items() if name in counted}
     if not asked:
         return
-    used = parts.quotas.used(of, request.served, context.now)
+    used = parts.quotas.used(of, request.served, asked, context.now)
     beyond = sorted(
-        name for name, amount in asked.items() if used.get(name, 0) + amount > quantity.parse(hard[name])
+        name
+        for name, amount in asked.items()
+        if used.get(name, 0) + amount > quantity.millicores_of(hard[name])
     )
     if beyond:
-        limits = {name: quantity.parse(hard[name]) for name in beyond}
+        limits = {name: quantity.millicores_of(hard[name]) for name in beyond}
         raise _refused(
             request,
             f"exceeded quota: {objects.name(of)}, requested: {_listed(beyond, asked)}, "
@@ -81,12 +80,12 @@ def _check(
 
 
 def _listed(
-    names: Iterable[str], amounts: Mapping[str, Fraction], written: Mapping[str, str] | None = None
+    names: Iterable[str], amounts: Mapping[str, int], written: Mapping[str, str] | None = None
 ) -> str:
     """Amounts as messages name them, or as they were written."""
     shown = written or {}
     return ",".join(
-        f"{name}={shown.get(name) or quota.spelled(name, amounts.get(name, Fraction(0)))}" for name in names
+        f"{name}={shown.get(name) or quota.spelled(name, amounts.get(name, 0))}" for name in names
     )
 
 

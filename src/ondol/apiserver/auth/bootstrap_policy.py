@@ -201,7 +201,6 @@ _UNSERVED_EDIT: Final = {
     "": [
         "services/proxy",
     ],
-    "networking.k8s.io": ["networkpolicies", "ingresses"],
 }
 """Kinds of Kubernetes without a registration here: definitions may bring them, with their usual access.
 
@@ -211,7 +210,6 @@ _UNSERVED_VIEW: Final = {
     "": [
         "bindings",
     ],
-    "networking.k8s.io": ["networkpolicies", "ingresses", "ingresses/status"],
 }
 
 

@@ -8,19 +8,27 @@ from __future__ import annotations
 from typing import Final
 
 from ondol.apiserver.kinds import (
+    admissionregistration,
     apiextensions,
+    apiregistration,
     apps,
     authentication,
     authorization,
     autoscaling,
     batch,
+    certificates,
     coordination,
     core,
     discovery,
     events,
+    flowcontrol,
+    networking,
+    node,
     policy,
     rbac,
+    resource,
     scheduling,
+    storage,
 )
 from ondol.apiserver.kinds.registration import Kind
 from ondol.apiserver.kinds.table import Table
@@ -29,19 +37,27 @@ __all__ = ["BUILTIN", "Kind", "Table"]
 
 BUILTIN: Final = Table(
     (
+        *admissionregistration.KINDS,
         *apiextensions.KINDS,
+        *apiregistration.KINDS,
         *apps.KINDS,
         *authentication.KINDS,
         *authorization.KINDS,
         *autoscaling.KINDS,
         *batch.KINDS,
+        *certificates.KINDS,
         *coordination.KINDS,
         *core.KINDS,
         *discovery.KINDS,
         *events.KINDS,
+        *flowcontrol.KINDS,
+        *networking.KINDS,
+        *node.KINDS,
         *policy.KINDS,
         *rbac.KINDS,
+        *resource.KINDS,
         *scheduling.KINDS,
+        *storage.KINDS,
     )
 )
 """Everything that is particular about the kinds this server has built in."""

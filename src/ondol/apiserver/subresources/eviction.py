@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, Final
 
-from ondol.api import conditions, labels, objects, resources, status
+from ondol.api import conditions, labels, objects, pods, resources, status
 from ondol.api.objects import Object, Resource
 from ondol.apiserver import answers, deleting, documents, lenses, metadata, schemas, writing
 from ondol.apiserver.admission.request import Request as AdmissionRequest
@@ -161,7 +161,7 @@ def _pinned(options: DeleteOptions, pod: Object) -> DeleteOptions:
 
 
 def _is_over(pod: Object) -> bool:
-    return objects.status(pod).get("phase") in ("Succeeded", "Failed") or objects.is_deleting(pod)
+    return pods.is_terminal(pod) or objects.is_deleting(pod)
 
 
 def _is_free(pod: Object) -> bool:

@@ -18,6 +18,10 @@ EXEMPT_GROUP: Final = "admissionregistration.k8s.io"
 """What decides about admission is not itself asked about: a broken webhook could never be taken away."""
 
 
+_SELF: Final = "system:apiserver"
+"""The server's own writes: at its start there is nobody who could answer for a webhook."""
+
+
 @dataclass(frozen=True, slots=True)
 class Attributes:
     """One write. `obj` is None for a delete, `old` for a create; both are read-only."""
@@ -126,6 +130,28 @@ async def convert(obj: Object | None, source: Served, target: Served) -> Object 
         return await target.remote.shown(obj)
     stored = source.stored(obj)
     return documents.parse(target.as_served(documents.encode(stored)))
+
+
+async def as_requested(request: Request, attributes: Attributes, patched: Object) -> Object:
+    """What `request.new` becomes when the object shown is changed: read like what a client sends."""
+    served, lens = request.served, request.lens
+    own = await convert(patched, attributes.served, served) or {}
+    if lens is not None and lens.subresource:
+        return served.schema.read(lens.put(request.new, own))
+    if attributes.kind[2] != served.kind.kind:
+        return own  # a subresource's own document, such as an Eviction
+    return served.schema.read(own)
+
+
+def is_exempt(context: Context, request: Request) -> bool:
+    """Whether nobody is asked about a write."""
+    return request.served.kind.group == EXEMPT_GROUP or context.user.name == _SELF
+
+
+def sees_changes(uid: str, request: Request) -> bool:
+    """Whether others changed the object since the one of this uid was called."""
+    seen = request.called.get(uid)
+    return seen is not None and seen is not request.new
 
 
 def equivalents(catalogue: Catalogue, served: Served) -> Iterator[Served]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ondol.base import errors
 
 if TYPE_CHECKING:
-    from ondol.api import cel
+    from ondol.api.cel.policies.expressions import Expression
 
 
 class ConditionFailed(errors.OndolError):
@@ -23,29 +23,25 @@ class Conditions:
     """The conditions of one webhook; compiled when they are first needed."""
 
     def __init__(self, documents: Iterable[Mapping[str, Any]]) -> None:
-        self._expressions = [str(each.get("expression") or "") for each in documents]
-        self._programs: list[cel.Program] | None = None
+        self._sources = [str(each.get("expression") or "") for each in documents]
+        self._expressions: list[Expression] | None = None
 
     def __bool__(self) -> bool:
-        return bool(self._expressions)
+        return bool(self._sources)
 
     def match(self, activation: Mapping[str, Any]) -> bool:
         """Whether all hold; `ConditionFailed` if that cannot be known."""
-        if not self._expressions:
+        if not self._sources:
             return True
         from ondol.api import cel  # noqa: PLC0415  # only who has conditions pays for the language
+        from ondol.api.cel.policies import expressions  # noqa: PLC0415
 
-        if self._programs is None:
+        if self._expressions is None:
             environment = cel.match_condition()
-            self._programs = [cel.compile(each, environment) for each in self._expressions]
-        failures, left = [], cel.MATCH_BUDGET
-        for program in self._programs:
-            outcome = program.evaluate(activation, min(left, cel.CALL_LIMIT))
-            left -= outcome.cost
-            if outcome.error is not None:
-                failures.append(str(outcome.error))
-            elif outcome.value is False:
-                return False
-        if failures:
-            raise ConditionFailed(", ".join(failures))
-        return True
+            self._expressions = [
+                expressions.Expression(source, environment, expressions.BOOL) for source in self._sources
+            ]
+        try:
+            return expressions.all_hold(self._expressions, activation)
+        except expressions.Failed as failure:
+            raise ConditionFailed(str(failure)) from None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable
-from typing import Any, Final
+from typing import Any
 
 import anyio
 
@@ -16,7 +16,7 @@ from ondol.api import resources, status
 from ondol.api.objects import Object
 from ondol.api.patch import json_patch
 from ondol.apiserver.admission.request import Request
-from ondol.apiserver.ports import Poster
+from ondol.apiserver.ports import Authorizer, Poster
 from ondol.apiserver.state import State
 from ondol.apiserver.strategy import Context
 from ondol.apiserver.webhooks import attributes as views
@@ -30,9 +30,6 @@ from ondol.apiserver.webhooks.review import InvalidReview, Verdict
 from ondol.base import errors, log
 from ondol.base.clock import Clock
 
-_SELF: Final = "system:apiserver"
-"""The server's own writes: at its start there is nobody who could answer for a webhook."""
-
 _log = log.get("apiserver.webhooks")
 
 
@@ -40,26 +37,34 @@ class Webhooks:
     """Implements the `Admission` port."""
 
     def __init__(
-        self, state: State, poster: Poster, clock: Clock, rng: random.Random, new_uid: Callable[[], str]
+        self,
+        state: State,
+        poster: Poster,
+        clock: Clock,
+        rng: random.Random,
+        new_uid: Callable[[], str],
+        *,
+        authorizer: Authorizer,
     ) -> None:
         self.metrics = Metrics(clock)
         self._state = state
         self._caller = Caller(state, poster, clock, rng)
         self._new_uid = new_uid
+        self._authorizer = authorizer
         self._mutating = hooks.mutating(state)
         self._validating = hooks.validating(state)
 
     async def mutate(self, context: Context, request: Request) -> None:
         """Let each webhook patch `request.new`; a second time those that ask for what others have changed."""
         configured = self._mutating.all()
-        if not configured or _is_exempt(context, request):
+        if not configured or views.is_exempt(context, request):
             return
         is_again = request.is_again
         for hook in configured:
             attributes = await self._asked(hook, context, request)
             if attributes is None:
                 continue
-            if is_again and not _sees_changes(hook, request):
+            if is_again and not (hook.is_called_again and views.sees_changes(hook.uid, request)):
                 continue
             verdict = await self._call(hook, attributes, "admit")
             if verdict is not None:
@@ -73,7 +78,7 @@ class Webhooks:
     async def validate(self, context: Context, request: Request) -> None:
         """Let every webhook judge the object as it will be stored; one refusal is enough."""
         configured = self._validating.all()
-        if not configured or _is_exempt(context, request):
+        if not configured or views.is_exempt(context, request):
             return
         asked = await self._all_asked(configured, context, request)
         failures: list[errors.ApiError] = []
@@ -129,10 +134,13 @@ class Webhooks:
             raise status.forbidden(resource, attributes.name, str(error)) from None
 
     def _activation(self, attributes: Attributes) -> dict[str, Any]:
+        from ondol.apiserver.webhooks import authorizing  # noqa: PLC0415  # only who has conditions pays
+
         return {
             "object": attributes.obj,
             "oldObject": attributes.old,
             "request": attributes.document(),
+            **authorizing.variables(self._authorizer, attributes),
         }
 
     def _namespace(self, name: str) -> Object | None:
@@ -169,32 +177,13 @@ class Webhooks:
             patched = json_patch.apply(attributes.obj, list(verdict.patch))
             if not isinstance(patched, dict):
                 raise errors.Invalid("the patch leaves no object")
-            changed = await self._as_requested(request, attributes, patched)
+            changed = await views.as_requested(request, attributes, patched)
         except errors.ApiError as error:
             raise errors.Internal(f"Internal error occurred: {error.message}") from error
         if changed != request.new:
             request.new = changed
 
-    async def _as_requested(self, request: Request, attributes: Attributes, patched: Object) -> Object:
-        served, lens = request.served, request.lens
-        own = await views.convert(patched, attributes.served, served) or {}
-        if lens is not None and lens.subresource:
-            return served.schema.read(lens.put(request.new, own))
-        if attributes.kind[2] != served.kind.kind:
-            return own  # a subresource's own document, such as an Eviction
-        return served.schema.read(own)
-
-
-def _sees_changes(hook: Hook, request: Request) -> bool:
-    """Whether others changed the object since the webhook was called, and it wants to know."""
-    seen = request.called.get(hook.uid)
-    return hook.is_called_again and seen is not None and seen is not request.new
-
 
 def _warn(context: Context, verdict: Verdict) -> None:
     for message in verdict.warnings:
         context.warn(message)
-
-
-def _is_exempt(context: Context, request: Request) -> bool:
-    return request.served.kind.group == views.EXEMPT_GROUP or context.user.name == _SELF

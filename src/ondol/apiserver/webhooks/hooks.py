@@ -10,7 +10,7 @@ from ondol.api import objects, resources
 from ondol.api.objects import Object, Resource
 from ondol.apiserver.served import Catalogue, Served
 from ondol.apiserver.state import State
-from ondol.apiserver.webhooks import attributes as views
+from ondol.apiserver.webhooks import matching
 from ondol.apiserver.webhooks.attributes import Attributes
 from ondol.apiserver.webhooks.conditions import Conditions
 from ondol.apiserver.webhooks.matching import Namespaces, Rule, Selectors
@@ -60,16 +60,7 @@ class Hook:
 
     def version_for(self, attributes: Attributes, catalogue: Catalogue) -> Served | None:
         """The version of the kind in which it wants to see a write; None if its rules are not about it."""
-        if any(rule.matches(attributes, attributes.served) for rule in self.rules):
-            return attributes.served
-        if self.is_exact:
-            return None
-        others = tuple(views.equivalents(catalogue, attributes.served))
-        for rule in self.rules:
-            for other in others:
-                if rule.matches(attributes, other):
-                    return other
-        return None
+        return matching.version_for(self.rules, attributes, catalogue, is_exact=self.is_exact)
 
     def selects(self, attributes: Attributes, namespace: Namespaces) -> bool:
         return self.selectors.match(attributes, namespace)

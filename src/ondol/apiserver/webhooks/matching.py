@@ -12,7 +12,8 @@ from typing import Any
 from ondol.api import labels, objects
 from ondol.api.labels import Selector
 from ondol.api.objects import Object
-from ondol.apiserver.served import Served
+from ondol.apiserver.served import Catalogue, Served
+from ondol.apiserver.webhooks import attributes as views
 from ondol.apiserver.webhooks.attributes import Attributes
 
 Namespaces = Callable[[str], Object | None]
@@ -29,7 +30,7 @@ class Rule:
     resources: tuple[tuple[str, str], ...]
     """Pairs of resource and subresource."""
     scope: str
-    names: frozenset[str] = frozenset()
+    object_names: frozenset[str] = frozenset()
     """Only objects of these names; empty for all. Rules of policies have them."""
 
     @classmethod
@@ -50,7 +51,7 @@ class Rule:
             _has(self.operations, attributes.operation)
             and _has(self.groups, kind.group)
             and _has(self.versions, kind.version)
-            and (not self.names or attributes.name in self.names)
+            and (not self.object_names or attributes.name in self.object_names)
             and self._is_in_scope(attributes, served)
             and any(
                 resource in ("*", kind.plural) and subresource in ("*", attributes.subresource)
@@ -58,11 +59,39 @@ class Rule:
             )
         )
 
+    def names(self, served: Served) -> bool:
+        """Whether it may be about writes of a kind at all."""
+        kind = served.kind
+        return (
+            _has(self.groups, kind.group)
+            and _has(self.versions, kind.version)
+            and any(resource in ("*", kind.plural) for resource, _ in self.resources)
+        )
+
     def _is_in_scope(self, attributes: Attributes, served: Served) -> bool:
         if self.scope == "*":
             return True
         is_namespaced = bool(attributes.namespace) and not is_namespace(served)
         return is_namespaced is (self.scope == "Namespaced")
+
+
+def version_for(
+    rules: Iterable[Rule], attributes: Attributes, catalogue: Catalogue, *, is_exact: bool
+) -> Served | None:
+    """The version of the kind that one of the rules is about; None if they are not about the write.
+
+    With `is_exact` a rule means only the version that it names, and not the others with the same objects.
+    """
+    if any(rule.matches(attributes, attributes.served) for rule in rules):
+        return attributes.served
+    if is_exact:
+        return None
+    others = tuple(views.equivalents(catalogue, attributes.served))
+    for rule in rules:
+        for other in others:
+            if rule.matches(attributes, other):
+                return other
+    return None
 
 
 def _split(text: str) -> tuple[str, str]:

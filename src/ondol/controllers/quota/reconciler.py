@@ -6,7 +6,6 @@ Admission counts for itself; this is for people, and for whoever reads the statu
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from fractions import Fraction
 from typing import Any, Final
 
 from ondol.api import objects, quota, resources
@@ -46,16 +45,15 @@ class Reconciler:
             return None
         await self._catalogue.load()
         hard: dict[str, Any] = objects.spec(counted).get("hard") or {}
-        used: dict[str, Fraction] = {}
+        used: dict[str, int] = {}
         for resource in self._resources(hard):
             informer = self._informer(resource)
             if not informer.synced:
                 return Result(_NOT_LISTED_S)
             now = self._clock.now()
             uses = (quota.of(resource, obj, now) for obj in informer.lister.list(key.namespace))
-            total = quota.total(counted, uses)
-            used |= {name: total[name] for name in quota.names(hard, resource) if name in total}
-        shown = {name: quota.spelled(name, used.get(name, Fraction(0))) for name in hard}
+            used |= quota.total(counted, uses, quota.names(hard, resource))
+        shown = {name: quota.spelled(name, used.get(name, 0)) for name in hard}
         await self._status.write(counted, {"hard": hard or None, "used": shown or None})
         return None
 

@@ -8,7 +8,7 @@ from ondol.api import objects
 from ondol.api.defaults import workloads as defaults
 from ondol.api.objects import Object
 from ondol.api.tables import builtin
-from ondol.api.validation import Rules, daemon_sets, workloads
+from ondol.api.validation import Rules, daemon_sets, statuses, workloads
 from ondol.apiserver.auth.bootstrap_policy import Access
 from ondol.apiserver.kinds.core import pod
 from ondol.apiserver.kinds.registration import Kind
@@ -54,7 +54,7 @@ KIND: Final = Kind(
     "DaemonSet",
     strategy=DaemonSet(),
     default=defaults.daemon_set,
-    rules=Rules(daemon_sets.daemon_set, workloads.immutable_selector),
+    rules=Rules(daemon_sets.daemon_set, workloads.immutable_selector, parts={"status": statuses.daemon_set}),
     layout=builtin.layout("apps", "DaemonSet"),
     unsupported=Unsupported(
         pod.UNSUPPORTED, ("spec", "template", "spec"), kind="no pods are made for DaemonSets yet"

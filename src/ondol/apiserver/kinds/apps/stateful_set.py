@@ -8,7 +8,7 @@ from ondol.api import objects
 from ondol.api.defaults import workloads as defaults
 from ondol.api.objects import Object
 from ondol.api.tables import builtin
-from ondol.api.validation import Rules, fields, stateful_sets, warnings
+from ondol.api.validation import Rules, fields, stateful_sets, statuses, warnings
 from ondol.apiserver.auth.bootstrap_policy import Access
 from ondol.apiserver.kinds.core import pod
 from ondol.apiserver.kinds.registration import Kind
@@ -57,7 +57,12 @@ KIND: Final = Kind(
     "StatefulSet",
     strategy=StatefulSet(),
     default=defaults.stateful_set,
-    rules=Rules(stateful_sets.stateful_set, stateful_sets.stateful_set_update, fields.label),
+    rules=Rules(
+        stateful_sets.stateful_set,
+        stateful_sets.stateful_set_update,
+        fields.label,
+        parts={"status": statuses.stateful_set},
+    ),
     layout=builtin.layout("apps", "StatefulSet"),
     unsupported=Unsupported(
         pod.UNSUPPORTED, ("spec", "template", "spec"), kind="no pods are made for StatefulSets yet"

@@ -10,7 +10,7 @@ from ondol.api import autoscaling, objects
 from ondol.api.defaults import autoscaling as defaults
 from ondol.api.objects import Object
 from ondol.api.tables import autoscaling as tables
-from ondol.api.validation import Rules
+from ondol.api.validation import Rules, statuses
 from ondol.api.validation import autoscaling as rules
 from ondol.apiserver import documents
 from ondol.apiserver.auth.bootstrap_policy import Access
@@ -77,6 +77,7 @@ class _Conversion:
         return autoscaling.v2(obj)
 
 
+_REPORTED: Final = {"status": statuses.counts("currentReplicas", "desiredReplicas")}
 _UNSUPPORTED: Final = Unsupported(kind="nothing is scaled by HorizontalPodAutoscalers yet")
 
 KINDS: Final = (
@@ -86,7 +87,7 @@ KINDS: Final = (
         version="v1",
         strategy=V1(),
         default=defaults.v1,
-        rules=Rules(rules.autoscaler_v1),
+        rules=Rules(rules.autoscaler_v1, parts=_REPORTED),
         layout=tables.V1,
         unsupported=_UNSUPPORTED,
         conversion=_Conversion(),
@@ -97,7 +98,7 @@ KINDS: Final = (
         version="v2",
         strategy=V2(),
         default=defaults.v2,
-        rules=Rules(rules.autoscaler),
+        rules=Rules(rules.autoscaler, parts=_REPORTED),
         layout=tables.V2,
         unsupported=_UNSUPPORTED,
         access=Access(

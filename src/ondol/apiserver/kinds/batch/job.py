@@ -8,7 +8,7 @@ from ondol.api import objects
 from ondol.api.defaults import workloads as defaults
 from ondol.api.objects import Object
 from ondol.api.tables import builtin
-from ondol.api.validation import Rules, jobs
+from ondol.api.validation import Rules, jobs, statuses
 from ondol.apiserver.auth.bootstrap_policy import Access
 from ondol.apiserver.kinds.core import pod
 from ondol.apiserver.kinds.registration import Kind
@@ -47,7 +47,7 @@ KIND: Final = Kind(
     "Job",
     strategy=Job(),
     default=defaults.job,
-    rules=Rules(jobs.job, jobs.job_update),
+    rules=Rules(jobs.job, jobs.job_update, parts={"status": statuses.job}),
     layout=builtin.layout("batch", "Job"),
     unsupported=Unsupported(
         pod.UNSUPPORTED, ("spec", "template", "spec"), kind="no pods are made for Jobs yet"

@@ -11,6 +11,8 @@ from ondol.api.defaults import storage as defaults
 from ondol.api.objects import Object
 from ondol.api.tables import storage as tables
 from ondol.api.validation import Rules, claims, warnings
+from ondol.apiserver.admission import default_classes
+from ondol.apiserver.admission.chain import Plugins
 from ondol.apiserver.auth.bootstrap_policy import Access
 from ondol.apiserver.kinds.registration import Kind
 from ondol.apiserver.strategy import Context, Strategy
@@ -61,6 +63,7 @@ KIND: Final = Kind(
     rules=Rules(claims.claim, claims.claim_update),
     layout=tables.CLAIM,
     unsupported=Unsupported(kind="no volume is provided for claims, and the node refuses pods with one"),
+    plugins=Plugins(mutating=(default_classes.admit_claim,)),
     access=Access(
         view=("persistentvolumeclaims", "persistentvolumeclaims/status"), edit=("persistentvolumeclaims",)
     ),

@@ -16,7 +16,7 @@ from ondol.api.schema import causes
 from ondol.api.tables import pods as table
 from ondol.api.validation import Rules, pod_parts, warnings
 from ondol.api.validation import pods as validation
-from ondol.apiserver.admission import accounts, priority
+from ondol.apiserver.admission import accounts, priority, runtime_classes
 from ondol.apiserver.admission import pods as admission
 from ondol.apiserver.admission.chain import Plugins
 from ondol.apiserver.auth.bootstrap_policy import Access
@@ -154,6 +154,9 @@ KIND: Final = Kind(
     ),
     layout=table.LAYOUT,
     unsupported=Unsupported(UNSUPPORTED),
-    plugins=Plugins(mutating=(accounts.admit, admission.admit, priority.admit_pod)),
+    plugins=Plugins(
+        mutating=(accounts.admit, admission.admit, priority.admit_pod, runtime_classes.admit),
+        validating=(runtime_classes.check,),
+    ),
     access=Access(view=("pods", "pods/status", "pods/log"), edit=("pods",)),
 )

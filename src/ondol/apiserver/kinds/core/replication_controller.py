@@ -7,7 +7,7 @@ from typing import ClassVar, Final
 from ondol.api.defaults import workloads as defaults
 from ondol.api.objects import Object
 from ondol.api.tables import builtin
-from ondol.api.validation import Rules, workloads
+from ondol.api.validation import Rules, statuses, workloads
 from ondol.apiserver.auth.bootstrap_policy import Access
 from ondol.apiserver.kinds.core import pod
 from ondol.apiserver.kinds.registration import Kind
@@ -28,7 +28,7 @@ KIND: Final = Kind(
     "ReplicationController",
     strategy=ReplicationController(),
     default=defaults.replication_controller,
-    rules=Rules(workloads.replication_controller),
+    rules=Rules(workloads.replication_controller, parts={"status": statuses.replication_controller}),
     layout=builtin.layout("", "ReplicationController"),
     scale=Scale(selects_by_pairs=True),
     unsupported=Unsupported(

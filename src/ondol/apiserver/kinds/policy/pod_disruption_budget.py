@@ -6,7 +6,7 @@ from typing import ClassVar, Final
 
 from ondol.api.objects import Object
 from ondol.api.tables import builtin
-from ondol.api.validation import Rules, disruption
+from ondol.api.validation import Rules, disruption, statuses
 from ondol.apiserver.auth.bootstrap_policy import Access
 from ondol.apiserver.kinds.registration import Kind
 from ondol.apiserver.strategy import Reconciled
@@ -29,7 +29,14 @@ KIND: Final = Kind(
     "policy",
     "PodDisruptionBudget",
     strategy=PodDisruptionBudget(),
-    rules=Rules(disruption.budget),
+    rules=Rules(
+        disruption.budget,
+        parts={
+            "status": statuses.counts(
+                "disruptionsAllowed", "currentHealthy", "desiredHealthy", "expectedPods"
+            )
+        },
+    ),
     layout=builtin.layout("policy", "PodDisruptionBudget"),
     unsupported=Unsupported(
         kind="nobody counts the healthy pods yet: until a controller does, the budget allows no eviction"
