@@ -223,6 +223,23 @@ async def test_a_version_that_is_no_longer_served_is_withdrawn(api: Any) -> None
     assert (await api.get("/apis/example.org/v2")).status == 404
 
 
+async def test_a_definition_that_serves_nothing_takes_its_objects_with_it(api: Any) -> None:
+    """They are deleted though no version shows them; meanwhile other definitions come and go."""
+    await _define(api)
+    await api.post(WIDGETS, _widget("a"))
+    crd = (await api.get(f"{CRDS}/widgets.example.org")).json
+    crd["spec"]["versions"][0]["served"] = False
+    assert (await api.put(f"{CRDS}/widgets.example.org", crd)).status == 200
+    await api.settle()
+    assert (await api.get(WIDGETS)).status == 404
+    await _define(api, _crd(name="gadgets"))
+    assert (await api.get("/apis/example.org/v1/gadgets")).status == 200
+    assert (await api.delete(f"{CRDS}/widgets.example.org")).status == 200
+    await api.settle()
+    assert (await api.get(f"{CRDS}/widgets.example.org")).status == 404
+    assert api.store.count("widgets.example.org") == 0
+
+
 async def test_names_go_to_who_comes_first(api: Any) -> None:
     """A second definition with a taken kind is not served until the name is free."""
     await _define(api)

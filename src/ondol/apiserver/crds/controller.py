@@ -121,6 +121,8 @@ class Controller:
         form = self._forms.get(name)
         if form is None or not form.is_of(crd):
             form = serving.Form(crd)
+        elif all(served.terminating == objects.is_deleting(crd) for served in self._serving[name]):
+            return  # nothing of what is served is another: what was converted is still worth keeping
         try:
             kinds = serving.of(crd, form, self._converter)
         except (errors.ApiError, ValueError, KeyError) as error:
@@ -135,7 +137,7 @@ class Controller:
         self._serving[name] = kinds
         if form is not self._forms.get(name):
             self._forms[name] = form
-            self._core.store.wake(kinds[0].bucket)
+            self._core.store.wake(name)
 
     def _converter(self, webhook: Mapping[str, Any]) -> Converter:
         return Converter(self._caller, webhook, self._core.new_uid)
@@ -151,9 +153,9 @@ class Controller:
         if CLEANUP not in objects.finalizers(crd):
             return
         waiting = False
-        for served in map(serving.as_stored, self._serving.get(objects.name(crd), ())[:1]):
-            for record in self._core.store.page(served.bucket).records:
-                waiting |= await self._delete(served, self._core.document(served, record))
+        served = serving.as_stored(crd)
+        for record in self._core.store.page(served.bucket).records:
+            waiting |= await self._delete(served, self._core.document(served, record))
         if waiting:
             await self._core.clock.sleep(_RETRY_S)
             raise errors.Conflict("custom resources wait for their finalizers")

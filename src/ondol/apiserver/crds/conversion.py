@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 import anyio
+import anyio.lowlevel
 import msgspec
 
 from ondol.api.objects import Object
@@ -27,6 +28,7 @@ TIMEOUT_S: Final = 30.0
 _OBJECTS_MAX: Final = 500
 _CALL_BYTES_MAX: Final = 2 * 1024 * 1024
 """What is asked for in one call: the answer, which has a limit, may be larger."""
+_AT_ONCE: Final = 32
 _KEPT_BYTES_MAX: Final = 16 * 1024 * 1024
 
 _log = log.get("apiserver.webhooks")
@@ -174,9 +176,11 @@ class Webhook:
         sources = [self._filled(value) for value in values]
         converted = await self._converter.convert(sources, self._version)
         schema = self._schemas(self._version)
-        shown = {
-            value: documents.encode(schema.prune(obj)) for value, obj in zip(values, converted, strict=True)
-        }
+        shown: dict[bytes, bytes] = {}
+        for number, (value, obj) in enumerate(zip(values, converted, strict=True)):
+            if number % _AT_ONCE == 0:
+                await anyio.lowlevel.checkpoint()  # others have their turn
+            shown[value] = documents.encode(schema.prune(obj))
         for value, text in shown.items():
             self.keep(value, text)
         return shown

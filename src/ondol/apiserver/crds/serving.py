@@ -77,9 +77,15 @@ def of(crd: Object, form: object = None, converters: Converters = _callers_of_no
     ]
 
 
-def as_stored(served: Served) -> Served:
-    """The kind with its objects as they are stored, for who needs none of what they say themselves."""
-    return dataclasses.replace(served, conversion=None, remote=None)
+def as_stored(crd: Object) -> Served:
+    """The kind with its objects as they are stored, in whichever version and whether any is served or not.
+
+    For who needs nothing of them but their metadata.
+    """
+    spec = crd["spec"]
+    storage = next({**version, "served": True} for version in spec["versions"] if version["storage"])
+    (served,) = of({**crd, "spec": {**spec, "versions": [storage], "conversion": {"strategy": "None"}}})
+    return dataclasses.replace(served, conversion=None)
 
 
 def _served(
@@ -167,8 +173,9 @@ class CustomSchema:
         return self._walkers.is_heavy
 
     def prune(self, document: Object) -> Object:
-        """A copy without the fields the schema does not know."""
-        return self._walkers.decode(document)
+        """A copy without the fields the schema does not know; its metadata is whole already."""
+        bare = {field: value for field, value in document.items() if field != "metadata"}
+        return {**self._walkers.decode(bare), "metadata": document["metadata"]}
 
     def default(self, obj: Object) -> None:
         """Fill in, in place, what the schema gives and the object lacks."""
