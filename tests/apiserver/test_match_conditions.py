@@ -65,6 +65,7 @@ async def test_a_condition_decides_whether_a_webhook_is_called(
     outcome: tuple[int, int],
     message: str,
 ) -> None:
+    """A condition decides whether a webhook is called."""
     poster = Unreachable()
     async with start(poster=poster) as api:
         assert (await api.post(HOOKS, _configuration(expression))).status == 201

@@ -99,12 +99,14 @@ async def created(api: Server, document: Object, path: str = MAPS) -> Object:
 async def test_what_a_mutation_makes_of_an_object(
     api: Server, config_map: Make, mutation: Object, data: Object | None
 ) -> None:
+    """What a mutation makes of an object."""
     await put(api, policy(mutation), binding())
     obj = await created(api, config_map("c", {"a": "1"}))
     assert (obj.get("data") or None) == data
 
 
 async def test_mutations_see_what_those_before_have_changed(api: Server, config_map: Make) -> None:
+    """Mutations see what those before have changed."""
     mutations = [
         applied('Object{data: {"b": object.data.a + "b"}}'),
         applied('Object{data: {"c": object.data.b + "c"}}'),
@@ -119,6 +121,7 @@ async def test_mutations_see_what_those_before_have_changed(api: Server, config_
 
 
 async def test_a_configuration_is_merged_by_the_keys_of_its_lists(api: Server, pod: Make) -> None:
+    """A configuration is merged by the keys of its lists."""
     mutation = applied(
         """Object{spec: Object.spec{initContainers: [
             Object.spec.initContainers{
@@ -168,6 +171,7 @@ DENIED = "policy 'm' with binding 'b' denied request"
 async def test_a_mutation_that_fails_refuses(
     api: Server, config_map: Make, mutation: Object, message: str | None
 ) -> None:
+    """A mutation that fails refuses."""
     await put(api, policy(mutation), binding())
     answer = await api.post(MAPS, config_map("c", {"a": "1"}))
     assert (answer.status, answer.json["reason"]) == (403, "Invalid")
@@ -185,6 +189,7 @@ async def test_a_mutation_that_fails_refuses(
 
 
 async def test_a_configuration_may_not_name_a_part_of_a_whole(api: Server, pod: Make) -> None:
+    """A configuration may not name a part of a whole."""
     mutation = applied(
         'Object{spec: Object.spec{containers: [Object.spec.containers{name: "main", args: ["a"]}]}}'
     )
@@ -197,6 +202,7 @@ async def test_a_configuration_may_not_name_a_part_of_a_whole(api: Server, pod: 
 
 
 async def test_failures_are_passed_over_if_the_policy_says_so(api: Server, config_map: Make) -> None:
+    """Failures are passed over if the policy says so."""
     mutations = [applied("Object{data: {'b': object.data.none}}"), applied('Object{data: {"c": "3"}}')]
     await put(api, policy(*mutations, failurePolicy="Ignore"), binding())
     obj = await created(api, config_map("c", {"a": "1"}))
@@ -204,6 +210,7 @@ async def test_failures_are_passed_over_if_the_policy_says_so(api: Server, confi
 
 
 async def test_parameters_and_variables(api: Server, config_map: Make) -> None:
+    """Parameters and variables."""
     await created(api, config_map("defaults", {"team": "blue"}))
     mutation = applied("Object{metadata: Object.metadata{labels: {'team': variables.team}}}")
     spec: Object = {
@@ -228,6 +235,7 @@ async def test_parameters_and_variables(api: Server, config_map: Make) -> None:
 async def test_a_policy_may_ask_to_see_what_later_ones_changed(
     api: Server, config_map: Make, reinvocation: str, count: str
 ) -> None:
+    """A policy may ask to see what later ones changed."""
     counting = applied("Object{data: {'count': string(size(object.data))}}")
     adding = applied("Object{data: {'added': 'x'}}")
     await put(api, policy(counting, name="a", reinvocationPolicy=reinvocation), binding("a", "a"))
@@ -238,6 +246,7 @@ async def test_a_policy_may_ask_to_see_what_later_ones_changed(
 
 
 async def test_what_a_policy_adds_is_validated(api: Server, config_map: Make) -> None:
+    """What a policy adds is validated."""
     await put(api, policy(patched('[JSONPatch{op: "add", path: "/data/a b", value: "x"}]')), binding())
     answer = await api.post(MAPS, config_map("c", {"a": "1"}))
     assert (answer.status, answer.json["reason"]) == (422, "Invalid")
@@ -245,6 +254,7 @@ async def test_what_a_policy_adds_is_validated(api: Server, config_map: Make) ->
 
 
 async def test_updates_are_changed_too_and_the_identity_stays(api: Server, config_map: Make) -> None:
+    """Updates are changed too and the identity stays."""
     await created(api, config_map("c", {"a": "1"}))
     mutation = patched(
         '[JSONPatch{op: "replace", path: "/metadata/name", value: "x"},'
@@ -257,6 +267,7 @@ async def test_updates_are_changed_too_and_the_identity_stays(api: Server, confi
 
 
 async def test_what_costs_too_much_is_stopped(api: Server, config_map: Make) -> None:
+    """What costs too much is stopped."""
     listed = "[" + ",".join(map(str, range(100))) + "]"
     loop = "variables.l.all(a, variables.l.all(b, variables.l.all(c, a + b + c >= 0)))"
     mutation = applied(f"Object{{data: {{'x': string({loop})}}}}")
@@ -266,5 +277,6 @@ async def test_what_costs_too_much_is_stopped(api: Server, config_map: Make) -> 
 
 
 async def test_a_policy_without_a_binding_changes_nothing(api: Server, config_map: Make) -> None:
+    """A policy without a binding changes nothing."""
     await put(api, policy(applied('Object{data: {"b": "2"}}')))
     assert (await created(api, config_map("c", {"a": "1"})))["data"] == {"a": "1"}

@@ -12,6 +12,7 @@ from ondol.apiserver.strategy import Context
 
 
 def test_a_policy_is_observed_as_it_is_written() -> None:
+    """A policy is observed as it is written."""
     with Reservations(store.open_memory()).begin() as reserved:
         context = Context(User("u"), 0.0, False, lambda *_: None, lambda _: None, reserved)
         written: dict[str, Any] = {"metadata": {"name": "p"}, "spec": {"a": 1}, "status": {"x": 1}}

@@ -68,6 +68,7 @@ async def refusal(api: Server, config_map: Make, **data: str) -> Response:
 
 
 async def test_a_refusal_is_told_in_full(api: Server, config_map: Make) -> None:
+    """A refusal is told in full."""
     await put(api, policy(check("has(object.data) && has(object.data.a)", message="a is needed")), binding())
     answer = await refusal(api, config_map)
     message = f"{REFUSED}: a is needed"
@@ -113,6 +114,7 @@ async def test_a_refusal_is_told_in_full(api: Server, config_map: Make) -> None:
 async def test_the_message_of_a_refusal(
     api: Server, config_map: Make, validation: Object, message: str | None
 ) -> None:
+    """The message of a refusal."""
     variables = [
         {"name": "size", "expression": "size(object.data)"},
         {"name": "doubled", "expression": "variables.size * 2"},
@@ -139,12 +141,14 @@ async def test_the_message_of_a_refusal(
 async def test_the_reason_decides_about_the_code(
     api: Server, config_map: Make, reason: str, code: int
 ) -> None:
+    """The reason decides about the code."""
     await put(api, policy(check("false", reason=reason)), binding())
     answer = await refusal(api, config_map)
     assert (answer.status, answer.json["reason"]) == (code, reason)
 
 
 async def test_what_warns_and_what_is_audited_lets_the_write_pass(api: Server, config_map: Make) -> None:
+    """What warns and what is audited lets the write pass."""
     await put(api, policy(check("false", message="no")), binding("b", "p", "Warn", "Audit"))
     answer = await api.post(MAPS, config_map("c"))
     assert answer.status == 201
@@ -153,11 +157,13 @@ async def test_what_warns_and_what_is_audited_lets_the_write_pass(api: Server, c
 
 
 async def test_without_a_binding_no_policy_is_in_force(api: Server, config_map: Make) -> None:
+    """Without a binding no policy is in force."""
     await put(api, policy(check("false")), binding("b", "another"))
     assert (await api.post(MAPS, config_map("c"))).status == 201
 
 
 async def test_the_first_refusal_of_several_bindings_is_the_answer(api: Server, config_map: Make) -> None:
+    """The first refusal of several bindings is the answer."""
     await put(
         api,
         policy(check("false", message="no")),
@@ -187,6 +193,7 @@ async def test_the_first_refusal_of_several_bindings_is_the_answer(api: Server, 
     ],
 )
 async def test_what_expressions_see(api: Server, config_map: Make, expression: str) -> None:
+    """What expressions see."""
     variables = [{"name": "wanted", "expression": "['k']"}]
     await put(api, policy(check(expression), variables=variables), binding())
     answer = await api.post(MAPS, config_map("c", {"k": "v"}))
@@ -231,6 +238,7 @@ async def test_what_expressions_see(api: Server, config_map: Make, expression: s
 async def test_which_writes_a_policy_and_a_binding_are_about(
     api: Server, config_map: Make, match: Object, is_refused: bool
 ) -> None:
+    """Which writes a policy and a binding are about."""
     labels = {"app": "web"}
     await put(api, policy(check("false"), matchConstraints=match), binding())
     assert (await api.post(MAPS, config_map("c", labels=labels))).status == (422 if is_refused else 201)
@@ -256,6 +264,7 @@ async def test_which_writes_a_policy_and_a_binding_are_about(
 async def test_conditions_decide_whether_a_policy_is_asked(
     api: Server, config_map: Make, conditions: list[str], failure_policy: str, code: int
 ) -> None:
+    """Conditions decide whether a policy is asked."""
     documents = [{"name": f"c{i}", "expression": each} for i, each in enumerate(conditions)]
     spec: Object = {"matchConditions": documents, "failurePolicy": failure_policy}
     await put(api, policy(check("false"), **spec), binding())
@@ -265,6 +274,7 @@ async def test_conditions_decide_whether_a_policy_is_asked(
 async def test_what_fails_to_be_evaluated_is_passed_over_if_the_policy_says_so(
     api: Server, config_map: Make
 ) -> None:
+    """What fails to be evaluated is passed over if the policy says so."""
     await put(api, policy(check("object.data.none == 'x'"), failurePolicy="Ignore"), binding())
     assert (await api.post(MAPS, config_map("c"))).status == 201
     await put(api, policy(check("object.metadata.name == 'd'"), name="q", failurePolicy="Ignore"))
@@ -287,6 +297,7 @@ async def test_what_fails_to_be_evaluated_is_passed_over_if_the_policy_says_so(
 async def test_audit_annotations_may_fail(
     api: Server, config_map: Make, expression: str, message: str
 ) -> None:
+    """Audit annotations may fail."""
     annotations = [{"key": "k", "valueExpression": expression}]
     await put(api, policy(auditAnnotations=annotations), binding("b", "p", "Audit"))
     answer = await api.post(MAPS, config_map("c"))
@@ -321,6 +332,7 @@ _LIMITS = [check("!has(object.data.n) || int(object.data.n) < int(params.data.ma
 async def test_a_binding_hands_objects_to_its_policy(
     api: Server, config_map: Make, reference: Object, message: str
 ) -> None:
+    """A binding hands objects to its policy."""
     for name, most in (("small", "3"), ("large", "9")):
         answer = await api.post(MAPS, config_map(name, {"max": most}, labels={"of": "p"}))
         assert answer.status == 201
@@ -335,6 +347,7 @@ async def test_a_binding_hands_objects_to_its_policy(
 
 
 async def test_parameters_of_a_kind_that_is_not_there_refuse(api: Server, config_map: Make) -> None:
+    """Parameters of a kind that is not there refuse."""
     kind = {"apiVersion": "example.org/v1", "kind": "Limit"}
     await put(api, policy(check("true"), paramKind=kind), binding(paramRef={"name": "x"}))
     answer = await refusal(api, config_map)
@@ -345,6 +358,7 @@ async def test_parameters_of_a_kind_that_is_not_there_refuse(api: Server, config
 
 
 async def test_deletes_are_judged_by_the_old_object(api: Server, config_map: Make) -> None:
+    """Deletes are judged by the old object."""
     rule = {**_RULE, "operations": ["DELETE"]}
     validation = check("object == null && !has(oldObject.data)", message="kept")
     await put(api, policy(validation, matchConstraints={"resourceRules": [rule]}), binding())
@@ -356,6 +370,7 @@ async def test_deletes_are_judged_by_the_old_object(api: Server, config_map: Mak
 
 
 async def test_updates_see_both_objects(api: Server, config_map: Make) -> None:
+    """Updates see both objects."""
     validation = check("oldObject == null || oldObject.data == object.data", message="immutable")
     await put(api, policy(validation), binding())
     await api.post(MAPS, config_map("a", {"k": "1"}))
@@ -364,6 +379,7 @@ async def test_updates_see_both_objects(api: Server, config_map: Make) -> None:
 
 
 async def test_a_change_of_a_policy_holds_at_once(api: Server, config_map: Make) -> None:
+    """A change of a policy holds at once."""
     await put(api, policy(check("true")), binding())
     assert (await api.post(MAPS, config_map("a"))).status == 201
     path = f"{GROUP}/validatingadmissionpolicies/p"
@@ -373,6 +389,7 @@ async def test_a_change_of_a_policy_holds_at_once(api: Server, config_map: Make)
 
 
 async def test_a_policy_that_refuses_everything_can_be_taken_away(api: Server, config_map: Make) -> None:
+    """A policy that refuses everything can be taken away."""
     rule = {"apiGroups": ["*"], "apiVersions": ["*"], "operations": ["*"], "resources": ["*/*", "*"]}
     await put(api, policy(check("false"), matchConstraints={"resourceRules": [rule]}), binding())
     assert (await api.post(MAPS, config_map("a"))).status == 422
@@ -401,12 +418,14 @@ _LIST = "[" + ",".join(map(str, range(100))) + "]"
 async def test_what_costs_too_much_is_stopped(
     api: Server, config_map: Make, validations: list[Object], message: str
 ) -> None:
+    """What costs too much is stopped."""
     await put(api, policy(*validations, variables=[{"name": "l", "expression": _LIST}]), binding())
     answer = await refusal(api, config_map)
     assert answer.json["message"] == f'configmaps "c" is forbidden: {REFUSED}: {message}'
 
 
 async def test_a_dry_run_is_judged_like_any_write(api: Server, config_map: Make) -> None:
+    """A dry run is judged like any write."""
     await put(api, policy(check("!request.dryRun", message="dry")), binding())
     answer = await api.post(f"{MAPS}?dryRun=All", config_map("c"))
     assert answer.json["message"] == f'configmaps "c" is forbidden: {REFUSED}: dry'

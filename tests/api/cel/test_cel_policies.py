@@ -99,12 +99,14 @@ VALIDATING: list[tuple[dict[str, Any], list[tuple[str, str]]]] = [
 def test_what_is_refused_of_a_validating_policy(
     spec: dict[str, Any], problems: list[tuple[str, str]]
 ) -> None:
+    """What is refused of a validating policy."""
     causes = list(checking.validating_policy(_spec(**spec)))
     assert [(each.field, each.message.partition(": ")[2].partition('": ')[2]) for each in causes] == problems
     assert all(each.reason == "FieldValueInvalid" for each in causes)
 
 
 def test_a_refusal_quotes_the_expression() -> None:
+    """A refusal quotes the expression."""
     (cause,) = checking.validating_policy(_spec(validations=[{"expression": '"a" == b'}]))
     assert cause.message == 'Invalid value: "\\"a\\" == b": ' + _undeclared("b", 8, '"a" == b')
 
@@ -144,6 +146,7 @@ MUTATING: list[tuple[dict[str, Any], list[tuple[str, str]]]] = [
 def test_what_is_refused_of_a_mutating_policy(
     mutation: dict[str, Any], problems: list[tuple[str, str]]
 ) -> None:
+    """What is refused of a mutating policy."""
     causes = list(checking.mutating_policy(_spec(mutations=[mutation])))
     assert [(each.field, each.message.rpartition('": ')[2]) for each in causes] == problems
 
@@ -158,9 +161,11 @@ def test_what_is_refused_of_a_mutating_policy(
     ],
 )
 def test_values_are_written_as_json(value: Any, document: Any) -> None:
+    """Values are written as JSON."""
     assert expressions.to_json(value) == document
 
 
 def test_what_json_has_no_form_for_is_refused() -> None:
+    """What JSON has no form for is refused."""
     with pytest.raises(Failed, match="a value of type optional_type has no form in JSON"):
         expressions.to_json(NONE)
