@@ -179,7 +179,7 @@ async def test_older_protocols(
     assert agent.heard == [b"\x00hi"]
     assert client.messages[0] == expected[0]
     assert len(client.messages) == len(expected)
-    assert all(got.startswith(want) for got, want in zip(client.messages, expected, strict=True))
+    assert all(m.startswith(e) for m, e in zip(client.messages, expected, strict=True))
 
 
 async def test_a_client_that_goes_ends_it(start: Any, pod: Make) -> None:

@@ -68,6 +68,8 @@ _ACTED: dict[str, tuple[str, str, set[str]]] = {
             "restartPolicy",
             "startupProbe",
             "stdin",
+            "stdinOnce",
+            "tty",
             "terminationMessagePath",
             "terminationMessagePolicy",
             "workingDir",

@@ -128,8 +128,10 @@ async def test_a_command_is_spoken_with() -> None:
     """Its words by their channels, how it ended last; input, its end and sizes reach it."""
     session = Session((STDOUT, b"out"), (STDERR, b"err"), code=3)
     subject = Subject(session)
-    said = (b"\x00in", b'\x04{"Width":65535,"Height":65535}', b"\x04[]", b"\x04{}", b"\xff\x00")
-    sent = await speak(subject, "/exec/default/a/main?command=ls&command=-l&stdin=true&stdout=true", *said)
+    messages = (b"\x00in", b'\x04{"Width":65535,"Height":65535}', b"\x04[]", b"\x04{}", b"\xff\x00")
+    sent = await speak(
+        subject, "/exec/default/a/main?command=ls&command=-l&stdin=true&stdout=true", *messages
+    )
     assert texts(sent) == [b"\x03{}", b"\x01out", b"\x02err", b'\x03{"code": 3}']
     assert session.heard == [b"in", (65535, 65535)]
     assert subject.commands == [Command(("ls", "-l"), stdin=True, stderr=False)]
