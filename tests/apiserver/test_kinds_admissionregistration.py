@@ -261,7 +261,8 @@ async def test_a_policy_is_completed(api: Any) -> None:
     stored = await api.post(POLICIES, {**_policy(paramKind=params), "status": {"observedGeneration": 7}})
     assert stored.status == 201, stored.json
     spec = stored.json["spec"]
-    assert (spec["failurePolicy"], stored.json["status"]) == ("Fail", {})
+    status = {"typeChecking": {}, "observedGeneration": 1}
+    assert (spec["failurePolicy"], stored.json["status"]) == ("Fail", status)
     assert spec["matchConstraints"] == {
         "matchPolicy": "Equivalent",
         "namespaceSelector": {},
@@ -272,7 +273,10 @@ async def test_a_policy_is_completed(api: Any) -> None:
         f"{POLICIES}/p/status", {"status": {"observedGeneration": 1}, "spec": {"failurePolicy": "X"}}
     )
     changed = (await api.patch(f"{POLICIES}/p", {"spec": {"failurePolicy": "Ignore"}})).json
-    assert (changed["status"], changed["metadata"]["generation"]) == ({"observedGeneration": 1}, 2)
+    assert (changed["status"], changed["metadata"]["generation"]) == (
+        {"typeChecking": {}, "observedGeneration": 2},
+        2,
+    )
     table = (await api.get(POLICIES, accept=TABLE)).json
     assert table["rows"][0]["cells"] == ["p", 1, "v1/ConfigMap", "0s"]
     mutating = await api.post(MUTATING_POLICIES, _mutating())

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from ondol.api import objects
+from ondol.api.cel.environment import match_condition
+from ondol.api.cel.policies.expressions import BOOL, Expression
 from ondol.api.cel.policies.programs import Located, MutatingPrograms, ValidatingPrograms
 from ondol.api.schema import causes
 from ondol.base.errors import Cause
@@ -22,6 +24,20 @@ def validating_policy(obj: Mapping[str, Any]) -> Iterator[Cause]:
 def mutating_policy(obj: Mapping[str, Any]) -> Iterator[Cause]:
     """Of a MutatingAdmissionPolicy."""
     return _problems(MutatingPrograms(objects.spec(obj)).located())
+
+
+def webhooks(obj: Mapping[str, Any]) -> Iterator[Cause]:
+    """Of the match conditions of a webhook configuration."""
+    environment = match_condition()
+    located = (
+        (
+            f"webhooks[{index}].matchConditions[{at}].expression",
+            Expression(str(condition.get("expression") or ""), environment, BOOL),
+        )
+        for index, webhook in enumerate(obj.get("webhooks") or ())
+        for at, condition in enumerate(webhook.get("matchConditions") or ())
+    )
+    return _problems(located)
 
 
 def _problems(located: Iterable[Located]) -> Iterator[Cause]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Final
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar, Final
 
 from ondol.api.defaults import admission as defaults
-from ondol.api.objects import Object
 from ondol.api.patch.fieldset import FieldSet
 from ondol.api.tables import admission as tables
 from ondol.api.validation import Rules
@@ -13,8 +13,9 @@ from ondol.api.validation import admission_policies as rules
 from ondol.apiserver.admission import policy_parameters
 from ondol.apiserver.admission.chain import Plugins
 from ondol.apiserver.kinds.registration import Kind
+from ondol.apiserver.policies.observed import Observed
 from ondol.apiserver.strategy import Strategy
-from ondol.apiserver.unsupported import Unsupported
+from ondol.base.errors import Cause
 
 _GROUP: Final = "admissionregistration.k8s.io"
 
@@ -26,15 +27,32 @@ class Policy(Strategy):
     unconditional_update: ClassVar[bool] = False
 
 
-class ValidatingPolicy(Policy):
-    """What was found out about its expressions is its status."""
+class ValidatingPolicy(Observed):
+    """Its status says which generation is in force."""
 
-    has_status: ClassVar[bool] = True
-    empty_status: ClassVar[Object | None] = {}
+    unconditional_update: ClassVar[bool] = False
     status_reset: ClassVar[FieldSet] = {"f:spec": {}, "f:metadata": {}}
 
 
-_UNSUPPORTED: Final = Unsupported(kind="admission policies are not evaluated by this server yet")
+def _validating(obj: Mapping[str, Any]) -> Iterator[Cause]:
+    """What is wrong with a policy, its expressions last: who writes none does not pay for their language."""
+    problems = list(rules.validating_policy(obj))
+    yield from problems
+    if not problems:
+        from ondol.api.cel.policies import checking  # noqa: PLC0415
+
+        yield from checking.validating_policy(obj)
+
+
+def _mutating(obj: Mapping[str, Any]) -> Iterator[Cause]:
+    """Likewise."""
+    problems = list(rules.mutating_policy(obj))
+    yield from problems
+    if not problems:
+        from ondol.api.cel.policies import checking  # noqa: PLC0415
+
+        yield from checking.mutating_policy(obj)
+
 
 KINDS: Final = (
     Kind(
@@ -42,9 +60,8 @@ KINDS: Final = (
         "ValidatingAdmissionPolicy",
         strategy=ValidatingPolicy(),
         default=defaults.policy,
-        rules=Rules(rules.validating_policy),
+        rules=Rules(_validating),
         layout=tables.VALIDATING_POLICY,
-        unsupported=_UNSUPPORTED,
         plugins=Plugins(validating=(policy_parameters.admit_policy,)),
     ),
     Kind(
@@ -54,7 +71,6 @@ KINDS: Final = (
         default=defaults.binding,
         rules=Rules(rules.validating_binding),
         layout=tables.BINDING,
-        unsupported=_UNSUPPORTED,
         plugins=Plugins(validating=(policy_parameters.admit_validating_binding,)),
     ),
     Kind(
@@ -62,9 +78,8 @@ KINDS: Final = (
         "MutatingAdmissionPolicy",
         strategy=Policy(),
         default=defaults.policy,
-        rules=Rules(rules.mutating_policy),
+        rules=Rules(_mutating),
         layout=tables.MUTATING_POLICY,
-        unsupported=_UNSUPPORTED,
         plugins=Plugins(validating=(policy_parameters.admit_policy,)),
     ),
     Kind(
@@ -74,7 +89,6 @@ KINDS: Final = (
         default=defaults.binding,
         rules=Rules(rules.mutating_binding),
         layout=tables.BINDING,
-        unsupported=_UNSUPPORTED,
         plugins=Plugins(validating=(policy_parameters.admit_mutating_binding,)),
     ),
 )

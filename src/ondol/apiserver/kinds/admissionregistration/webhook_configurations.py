@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Final
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar, Final
 
 from ondol.api.defaults import admission as defaults
 from ondol.api.tables import admission as tables
 from ondol.api.validation import Rules, webhooks
 from ondol.apiserver.kinds.registration import Kind
 from ondol.apiserver.strategy import Strategy
-from ondol.apiserver.unsupported import Unsupported
+from ondol.base.errors import Cause
 
 
 class WebhookConfiguration(Strategy):
@@ -19,7 +20,15 @@ class WebhookConfiguration(Strategy):
     unconditional_update: ClassVar[bool] = False
 
 
-_UNSUPPORTED: Final = Unsupported(kind="webhooks are not called by this server yet")
+def _configuration(obj: Mapping[str, Any]) -> Iterator[Cause]:
+    """What is wrong with one, its conditions last: who writes none does not pay for their language."""
+    problems = list(webhooks.configuration(obj))
+    yield from problems
+    if not problems and any(each.get("matchConditions") for each in obj.get("webhooks") or ()):
+        from ondol.api.cel.policies import checking  # noqa: PLC0415
+
+        yield from checking.webhooks(obj)
+
 
 KINDS: Final = (
     Kind(
@@ -27,17 +36,15 @@ KINDS: Final = (
         "MutatingWebhookConfiguration",
         strategy=WebhookConfiguration(),
         default=defaults.mutating_webhooks,
-        rules=Rules(webhooks.configuration),
+        rules=Rules(_configuration),
         layout=tables.CONFIGURATION,
-        unsupported=_UNSUPPORTED,
     ),
     Kind(
         "admissionregistration.k8s.io",
         "ValidatingWebhookConfiguration",
         strategy=WebhookConfiguration(),
         default=defaults.validating_webhooks,
-        rules=Rules(webhooks.configuration),
+        rules=Rules(_configuration),
         layout=tables.CONFIGURATION,
-        unsupported=_UNSUPPORTED,
     ),
 )
