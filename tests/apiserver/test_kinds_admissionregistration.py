@@ -40,7 +40,8 @@ def _policy(**spec: Any) -> dict[str, Any]:
 
 
 def _mutating(**spec: Any) -> dict[str, Any]:
-    mutation = {"patchType": "JSONPatch", "jsonPatch": {"expression": "[]"}}
+    expression = 'JSONPatch{op: "test", path: "/kind", value: "Pod"}'
+    mutation = {"patchType": "JSONPatch", "jsonPatch": {"expression": f"[{expression}]"}}
     own = {"matchConstraints": CONSTRAINTS, "mutations": [mutation], "reinvocationPolicy": "Never"}
     return _named("p", {**own, **spec})
 

@@ -129,7 +129,7 @@ async def test_the_message_of_a_refusal(
     [
         (
             {"validations": [check("nothing.there")]},
-            'validations[0].expression: Invalid value: "nothing.there": compilation failed: ERROR: <input>:1:1',
+            '[0].expression: Invalid value: "nothing.there": compilation failed: ERROR: <input>:1:1',
         ),
         (
             {"validations": [check("variables.none == 'x'")]},
