@@ -246,3 +246,11 @@ def test_rbac_endpoints_nodes_tokens_and_crds() -> None:
 def test_an_empty_document_of_every_kind_can_be_defaulted(type_name: str) -> None:
     """What is invalid must still reach validation to be told so."""
     defaulted(type_name, {})
+
+
+@pytest.mark.parametrize("type_name", sorted({k.type for k in facts.kinds()}))
+def test_an_empty_object_of_every_kind_is_answered(type_name: str) -> None:
+    """Missing everything is a list of causes, not a crash."""
+    document = SCHEMAS[type_name].read({})
+    SCHEMAS[type_name].problems(document, None)
+    SCHEMAS[type_name].problems(document, document)

@@ -381,9 +381,9 @@ async def test_definitions_with_wrong_rules_are_refused(api: Any) -> None:
     (cause,) = refused.json["details"]["causes"]
     assert cause["field"] == place
     assert "compilation failed: ERROR: <input>:1:5: undefined field 'nope'" in cause["message"]
-    made = await api.post(CRDS, _ruled({"rule": "self.size > 0"}))
-    assert made.status == 201
-    assert not made.warnings
+    created = await api.post(CRDS, _ruled({"rule": "self.size > 0"}))
+    assert created.status == 201
+    assert not created.warnings
     changed = _ruled({"rule": "self.size"})["spec"]
     refused = await api.patch(f"{CRDS}/widgets.example.org", {"spec": changed})
     assert refused.status == 422

@@ -45,6 +45,7 @@ def test_what_others_keep_there_is_not_removed(tmp_path: Path) -> None:
         data.mkdir()
         folders.prepare(data)
         (data / "instance.json").touch()
+        (data / "node.reserve").touch()
     (home / "letters").mkdir()
     (home / "letters" / "first").touch()
     assert (folders.remove(home), folders.remove(own)) == (["letters"], [])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.server
+import re
 import ssl
 import threading
 from collections.abc import Iterator
@@ -85,16 +86,23 @@ async def test_who_cannot_prove_a_name_is_not_called(server: Any) -> None:
     """Neither another name, nor an authority that is not theirs, nor none, nor one that is no certificate."""
     handler, address, authority = server
     poster = HttpsPoster()
-    for target in (
-        HttpsTarget("https://other.default.svc:443/", authority, "other.default.svc", address),
-        HttpsTarget(f"https://{NAME}:443/", b"", NAME, address),
-        HttpsTarget(f"https://{NAME}:443/", b"no certificate", NAME, address),
-        HttpsTarget(f"https://{NAME}:443/", "ä".encode(), NAME, address),
-        HttpsTarget(f"https://{NAME}:443/", authority, NAME, ("127.0.0.1", 1)),
-        HttpsTarget("no url", authority),
+    for target, reason in (
+        (
+            HttpsTarget("https://other.default.svc:443/", authority, "other.default.svc", address),
+            "certificate is not valid: Hostname mismatch",
+        ),
+        (HttpsTarget(f"https://{NAME}:443/", b"", NAME, address), "certificate is not valid: self"),
+        (
+            HttpsTarget(f"https://{NAME}:443/", b"no certificate", NAME, address),
+            "caBundle has no certificate",
+        ),
+        (HttpsTarget(f"https://{NAME}:443/", "ä".encode(), NAME, address), "caBundle has no certificate"),
+        (HttpsTarget(f"https://{NAME}:443/", authority, NAME, ("127.0.0.1", 1)), "dial 127.0.0.1:1: Conn"),
+        (HttpsTarget("no url", authority), "no%20url"),
     ):
-        with pytest.raises(OSError, match=r"."):
+        with pytest.raises(OSError, match=re.escape(reason)) as failure:
             await poster.post(target, b"{}")
+        assert "object at 0x" not in str(failure.value)
     assert handler.hosts == []
     await poster.aclose()
 

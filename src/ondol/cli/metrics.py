@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import re
+from typing import Annotated, Final
 
 import typer
 
+from ondol.base import errors
 from ondol.cli import connection, output, terminal
 from ondol.cli.connection import KubeconfigOption
 from ondol.cli.output import DataDir
+
+_PART: Final = re.compile(r'\{part="([^"]*)"')
 
 
 def metrics(
@@ -24,6 +28,13 @@ def metrics(
 
     with output.explained():
         page = exposition.read(connection.platform_of(data_dir, kubeconfig)).decode()
-        for line in page.splitlines():
-            if not part or f'{{part="{part}"' in line:
-                terminal.write(line)
+        lines = page.splitlines()
+        if part:
+            lines = [line for line in lines if f'{{part="{part}"' in line]
+        if not lines:
+            parts = sorted(set(_PART.findall(page)))
+            raise errors.HostError(
+                f"no part is called {part}", remedy=f"--part with one of {', '.join(parts)}"
+            )
+        for line in lines:
+            terminal.write(line)

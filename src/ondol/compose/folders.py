@@ -26,7 +26,14 @@ _INNER: Final = (
     "rootfs",
     "seccomp",
 )
-_BESIDE: Final = ("addresses.json", "config.toml", "kubeconfig", "lost+found", "supervisor.lock")
+_BESIDE: Final = (
+    "addresses.json",
+    "config.toml",
+    "kubeconfig",
+    "lost+found",
+    "node.reserve",
+    "supervisor.lock",
+)
 ASIDE: Final = "before-restore-"
 """How the folders begin in which a restore keeps what was there before it."""
 # The last is a backup's that was cut off, which the API server removes as it starts.

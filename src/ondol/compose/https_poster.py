@@ -9,6 +9,7 @@ from typing import Final
 import aiohttp
 
 from ondol.apiserver.ports import HttpsTarget
+from ondol.base import errors
 
 _ANSWER_BYTES_MAX: Final = 8 * 1024 * 1024
 _AUTHORITIES_MAX: Final = 64
@@ -45,7 +46,9 @@ class HttpsPoster:
                 allow_redirects=False,
             ) as response:
                 return response.status, await _bounded(response)
-        except (aiohttp.ClientError, ssl.SSLError, ValueError) as error:
+        except aiohttp.ClientConnectorError as error:  # its own text shows objects of Python
+            raise OSError(f"dial {error.host}:{error.port}: {_reason(error.os_error)}") from error
+        except (aiohttp.ClientError, ValueError) as error:
             raise OSError(str(error) or type(error).__name__) from error
 
     async def aclose(self) -> None:
@@ -66,7 +69,16 @@ def _context(authority: bytes) -> ssl.SSLContext:
     """Trusts one authority, or the system's; kept, so that connections are found again."""
     if not authority:
         return ssl.create_default_context()
-    return ssl.create_default_context(cadata=authority.decode("ascii"))
+    try:
+        return ssl.create_default_context(cadata=authority.decode("ascii"))
+    except (ssl.SSLError, ValueError) as error:
+        raise OSError("caBundle has no certificate in PEM") from error
+
+
+def _reason(error: OSError) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"certificate is not valid: {error.verify_message}"
+    return errors.why(error)
 
 
 async def _bounded(response: aiohttp.ClientResponse) -> bytes:

@@ -132,7 +132,7 @@ class _Coster:
         return Estimate(total, estimated.size)
 
     def _conditional(self, node: Call, operands: list[Argument], costs: list[Range]) -> Estimate:
-        size = operands[1].known_size.union(operands[2].known_size)
+        size = operands[1].size_range.union(operands[2].size_range)
         self._joined(node, 1)
         return Estimate(costs[0].plus(costs[1].union(costs[2])), size)
 
@@ -152,7 +152,7 @@ class _Coster:
         total, item = NOTHING, Range(SIZE_MAX if node.elements else 0, 0)
         for element in node.elements:
             total = total.plus(self.cost(element))
-            item = item.union(self._known_size(element))
+            item = item.union(self._size_range(element))
         self._entries[id(node)] = _Entries("list", ONE, item)
         return total.plus(fixed(10))
 
@@ -161,8 +161,8 @@ class _Coster:
         total, key, value = NOTHING, Range(least, 0), Range(least, 0)
         for entry in node.entries:
             total = total.plus(self.cost(entry.key)).plus(self.cost(entry.value))
-            key = key.union(self._known_size(entry.key))
-            value = value.union(self._known_size(entry.value))
+            key = key.union(self._size_range(entry.key))
+            value = value.union(self._size_range(entry.value))
         self._entries[id(node)] = _Entries("map", key, value)
         return total.plus(fixed(30))
 
@@ -183,14 +183,14 @@ class _Coster:
         del self._locals[-2 if node.var2 else -1 :]
         total = total.plus(self.cost(node.result))
         self._locals.pop()
-        rounds = self._known_size(node.range)
+        rounds = self._size_range(node.range)
         self._result(node, rounds)
         return total.plus(rounds.times(step.plus(condition)))
 
     def _result(self, node: Comprehension, rounds: Range) -> None:
         """The size of what a macro makes: as many elements as there are rounds."""
         if isinstance(node.init, Literal):
-            self._sizes[id(node)] = self._known_size(node.init)
+            self._sizes[id(node)] = self._size_range(node.init)
             return
         self._sizes[id(node)] = rounds
         entries = self._entries_of(node.step)
@@ -236,7 +236,7 @@ class _Coster:
             return local.entries if local is not None else None
         return entries
 
-    def _known_size(self, node: Node) -> Range:
+    def _size_range(self, node: Node) -> Range:
         size = self._size(node)
         return size if size is not None else UNKNOWN
 

@@ -26,7 +26,7 @@ class Argument:
     """None where nothing is known of the elements."""
 
     @property
-    def known_size(self) -> Range:
+    def size_range(self) -> Range:
         return self.size if self.size is not None else UNKNOWN
 
 
@@ -50,7 +50,7 @@ def _check(_: str, __: Sequence[Argument]) -> Estimate:
 
 
 def _selector(_: str, args: Sequence[Argument]) -> Estimate:
-    size = args[1].known_size
+    size = args[1].size_range
     requirements = size.scaled(0.5).scaled(50.0)
     return Estimate(fixed(10).plus(size.scaled(TRAVERSAL)).plus(requirements))
 
@@ -59,30 +59,30 @@ def _over_list(_: str, args: Sequence[Argument]) -> Estimate:
     """A comparison for every element, and of texts for every character; of a text, going over it."""
     target = args[0]
     if target.type.kind != "list":
-        return Estimate(target.known_size.scaled(TRAVERSAL))
+        return Estimate(target.size_range.scaled(TRAVERSAL))
     each = ONE
     if target.type.params[0].kind in ("string", "bytes"):
         each = each.plus((target.element or UNKNOWN).scaled(TRAVERSAL))
-    return Estimate(target.known_size.times(each))
+    return Estimate(target.size_range.times(each))
 
 
 def _traversal_kept(_: str, args: Sequence[Argument]) -> Estimate:
     """Going over the first operand, whose size the result has."""
-    size = args[0].known_size
+    size = args[0].size_range
     return Estimate(size.scaled(TRAVERSAL), size)
 
 
 def _traversal(_: str, args: Sequence[Argument]) -> Estimate:
-    return Estimate(args[0].known_size.scaled(TRAVERSAL))
+    return Estimate(args[0].size_range.scaled(TRAVERSAL))
 
 
 def _traversal_twice(_: str, args: Sequence[Argument]) -> Estimate:
-    return Estimate(args[0].known_size.scaled(2 * TRAVERSAL))
+    return Estimate(args[0].size_range.scaled(2 * TRAVERSAL))
 
 
 def _replace(_: str, args: Sequence[Argument]) -> Estimate:
     """Going over it and making the result, which is longest when the shortest part is replaced."""
-    size, old, new = (arg.known_size for arg in args[:3])
+    size, old, new = (arg.size_range for arg in args[:3])
     most_times, most_kept = _replacements(size.most, old.least, new.most, longer=new.most > old.least)
     least_times, least_kept = _replacements(size.least, old.most, new.least, longer=new.least < old.most)
     times, kept = Range(least_times, most_times), Range(least_kept, most_kept)
@@ -100,7 +100,7 @@ def _replacements(size: int, old: int, new: int, *, longer: bool) -> tuple[int, 
 
 
 def _split(_: str, args: Sequence[Argument]) -> Estimate:
-    size = args[0].known_size
+    size = args[0].size_range
     most = size.most
     if len(args) > 2 and isinstance(args[2].node, Literal) and type(args[2].node.value) is int:
         most = args[2].node.value % 2**64
@@ -108,20 +108,20 @@ def _split(_: str, args: Sequence[Argument]) -> Estimate:
 
 
 def _join(_: str, args: Sequence[Argument]) -> Estimate:
-    count = args[0].known_size
+    count = args[0].size_range
     size = count.times(args[0].element or UNKNOWN)
     if len(args) > 1:
         between = Range(max(count.least - 1, 0), max(count.most - 1, 0))
-        size = size.plus(args[1].known_size.times(between))
+        size = size.plus(args[1].size_range.times(between))
     return Estimate(size.scaled(TRAVERSAL), size)
 
 
 def _matching(text: Argument, expression: Argument) -> Range:
-    return text.known_size.plus(ONE).scaled(TRAVERSAL).times(expression.known_size.scaled(EXPRESSION))
+    return text.size_range.plus(ONE).scaled(TRAVERSAL).times(expression.size_range.scaled(EXPRESSION))
 
 
 def _find(_: str, args: Sequence[Argument]) -> Estimate:
-    return Estimate(_matching(args[0], args[1]), Range(0, args[0].known_size.most))
+    return Estimate(_matching(args[0], args[1]), Range(0, args[0].size_range.most))
 
 
 def _matches(id: str, args: Sequence[Argument]) -> Estimate | None:
@@ -129,12 +129,12 @@ def _matches(id: str, args: Sequence[Argument]) -> Estimate | None:
 
 
 def _contains(_: str, args: Sequence[Argument]) -> Estimate:
-    text, part = (arg.known_size.scaled(TRAVERSAL) for arg in args)
+    text, part = (arg.size_range.scaled(TRAVERSAL) for arg in args)
     return Estimate(text.times(part))
 
 
 def _starts(_: str, args: Sequence[Argument]) -> Estimate:
-    return Estimate(args[1].known_size.scaled(TRAVERSAL))
+    return Estimate(args[1].size_range.scaled(TRAVERSAL))
 
 
 def _ip(id: str, args: Sequence[Argument]) -> Estimate:
@@ -147,7 +147,7 @@ _ADDRESS_SIZE: Final = Range(4, 16)
 def _contains_ip(id: str, args: Sequence[Argument]) -> Estimate:
     cost = _ADDRESS_SIZE.plus(_ADDRESS_SIZE).scaled(TRAVERSAL)
     if id.endswith("_string"):
-        cost = cost.plus(args[1].known_size.scaled(TRAVERSAL))
+        cost = cost.plus(args[1].size_range.scaled(TRAVERSAL))
     return Estimate(cost)
 
 
@@ -157,34 +157,34 @@ def _contains_cidr(id: str, args: Sequence[Argument]) -> Estimate:
 
 
 def _validate(_: str, args: Sequence[Argument]) -> Estimate:
-    return Estimate(args[1].known_size.scaled(TRAVERSAL).scaled(128 * EXPRESSION))
+    return Estimate(args[1].size_range.scaled(TRAVERSAL).scaled(128 * EXPRESSION))
 
 
 def _bytes(id: str, args: Sequence[Argument]) -> Estimate | None:
     if id != "string_to_bytes":
         return None
-    size = args[0].known_size
+    size = args[0].size_range
     return Estimate(size.scaled(TRAVERSAL), Range(size.least, min(size.most * 4, SIZE_MAX)))
 
 
 def _string(id: str, args: Sequence[Argument]) -> Estimate | None:
     if id != "bytes_to_string":
         return None
-    size = args[0].known_size
+    size = args[0].size_range
     return Estimate(size.scaled(TRAVERSAL), Range(size.least // 4, size.most))
 
 
 def _quote(_: str, args: Sequence[Argument]) -> Estimate:
-    size = args[0].known_size
+    size = args[0].size_range
     return Estimate(size.scaled(TRAVERSAL), Range(size.least + 2, min(size.most * 2 + 2, SIZE_MAX)))
 
 
 def _in(id: str, args: Sequence[Argument]) -> Estimate | None:
-    return Estimate(args[1].known_size) if id == "in_list" else None
+    return Estimate(args[1].size_range) if id == "in_list" else None
 
 
 def _add(id: str, args: Sequence[Argument]) -> Estimate | None:
-    size = args[0].known_size.plus(args[1].known_size)
+    size = args[0].size_range.plus(args[1].size_range)
     if id == "add_list":
         return Estimate(ONE, size)
     return Estimate(size.scaled(TRAVERSAL), size) if id in ("add_string", "add_bytes") else None
@@ -201,7 +201,7 @@ def _smaller(id: str, args: Sequence[Argument]) -> Estimate:
             return Estimate(ONE)
         if one.name == "kubernetes.NamedFormat":
             return Estimate(Range(1, 64).scaled(TRAVERSAL))
-    most = min(args[0].known_size.most, args[1].known_size.most)
+    most = min(args[0].size_range.most, args[1].size_range.most)
     return Estimate(Range(1 if most else 0, most).scaled(TRAVERSAL))
 
 
@@ -211,7 +211,7 @@ def _ordering(id: str, args: Sequence[Argument]) -> Estimate | None:
 
 def _sets(factor: float) -> Rule:
     def rule(_: str, args: Sequence[Argument]) -> Estimate:
-        return Estimate(args[0].known_size.times(args[1].known_size).scaled(factor).plus(ONE))
+        return Estimate(args[0].size_range.times(args[1].size_range).scaled(factor).plus(ONE))
 
     return rule
 
@@ -228,7 +228,7 @@ def _integer(node: Node, default: int) -> int:
 
 
 def _slice(_: str, args: Sequence[Argument]) -> Estimate:
-    start, end = _integer(args[1].node, 0), _integer(args[2].node, args[0].known_size.most)
+    start, end = _integer(args[1].node, 0), _integer(args[2].node, args[0].size_range.most)
     return _allocating(1, fixed((end - start) % 2**64))
 
 
@@ -237,17 +237,17 @@ def _range(_: str, args: Sequence[Argument]) -> Estimate:
 
 
 def _reverse(id: str, args: Sequence[Argument]) -> Estimate | None:
-    return _allocating(1, args[0].known_size) if id == "list_reverse" else None
+    return _allocating(1, args[0].size_range) if id == "list_reverse" else None
 
 
 def _flatten(_: str, args: Sequence[Argument]) -> Estimate:
     depth = _integer(args[1].node, SIZE_MAX) if len(args) == 2 else 1
-    return _allocating(float(depth), args[0].known_size)
+    return _allocating(float(depth), args[0].size_range)
 
 
 def _self_comparing(place: int) -> Rule:
     def rule(id: str, args: Sequence[Argument]) -> Estimate:
-        size = args[place].known_size
+        size = args[place].size_range
         factor = 2.1 if id.startswith(("list_string_", "list_bytes_")) else 2.0
         return _allocating(factor, size.times(size))
 

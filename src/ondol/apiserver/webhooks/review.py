@@ -122,8 +122,8 @@ def denial(webhook: str, reasons: Mapping[str, Any] | None) -> errors.ApiError:
     result = dict(reasons or {})
     code = result.get("code")
     result["code"] = code if isinstance(code, int) and code >= 400 else 400
-    said_no = f'admission webhook "{webhook}" denied the request'
+    refusal = f'admission webhook "{webhook}" denied the request'
     why = result.get("message") or result.get("reason")
-    result["message"] = f"{said_no}: {why}" if why else f"{said_no} without explanation"
+    result["message"] = f"{refusal}: {why}" if why else f"{refusal} without explanation"
     result["status"] = "Failure"
     return status.error_from(result, result["code"])
