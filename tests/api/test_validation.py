@@ -516,15 +516,13 @@ def test_other_kinds_are_refused(type_name: str, document: dict[str, Any], field
 def test_what_is_sealed_stays_sealed() -> None:
     """Immutable ConfigMaps, secret types, role references, address types."""
     sealed = {"immutable": True, "data": {"a": "b"}}
-    assert list(update_faults(CORE + "ConfigMap", {"immutable": True, "data": {"a": "c"}}, sealed)) == [
-        "data"
-    ]
+    changed = {"immutable": True, "data": {"a": "c"}}
+    assert list(update_faults(CORE + "ConfigMap", changed, sealed)) == ["data"]
     assert list(update_faults(CORE + "ConfigMap", {"data": {"a": "b"}}, sealed)) == ["immutable"]
     assert list(update_faults(CORE + "Secret", {"type": "x"}, {"type": "y"})) == ["type"]
     binding = {"roleRef": {"kind": "Role", "name": "r"}}
-    assert list(update_faults(RBAC + "RoleBinding", {"roleRef": {"kind": "Role", "name": "s"}}, binding)) == [
-        "roleRef"
-    ]
+    other = {"roleRef": {"kind": "Role", "name": "s"}}
+    assert list(update_faults(RBAC + "RoleBinding", other, binding)) == ["roleRef"]
 
 
 def crd(**spec: Any) -> dict[str, Any]:
