@@ -19,7 +19,7 @@ def named(group: str, version: str, kind: str) -> tuple[str, str]:
 
 
 KINDS = {named(k.group, k.version, k.kind): k.type for k in facts.kinds()} | {
-    named(s.group, s.version, s.kind): s.type for k in facts.kinds() for s in k.subresources
+    named(s.group, s.version, s.kind): s.type for k in facts.kinds() for s in k.subresources if s.type
 }
 TEXT = st.text(max_size=5)
 SCALARS: dict[str, st.SearchStrategy[Any]] = {

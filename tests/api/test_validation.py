@@ -518,7 +518,7 @@ def test_what_is_sealed_stays_sealed() -> None:
     sealed = {"immutable": True, "data": {"a": "b"}}
     changed = {"immutable": True, "data": {"a": "c"}}
     assert list(update_faults(CORE + "ConfigMap", changed, sealed)) == ["data"]
-    assert list(update_faults(CORE + "ConfigMap", {"data": {"a": "b"}}, sealed)) == ["immutable"]
+    assert list(update_faults(CORE + "ConfigMap", {"data": sealed["data"]}, sealed)) == ["immutable"]
     assert list(update_faults(CORE + "Secret", {"type": "x"}, {"type": "y"})) == ["type"]
     binding = {"roleRef": {"kind": "Role", "name": "r"}}
     other = {"roleRef": {"kind": "Role", "name": "s"}}

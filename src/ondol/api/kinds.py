@@ -40,6 +40,11 @@ class Subresource:
     verbs: tuple[str, ...]
     type: str = ""
 
+    @property
+    def is_connected(self) -> bool:
+        """Whether it is spoken with, by options in the query, rather than read and written."""
+        return not self.type and self.kind.endswith("Options")
+
 
 @dataclass(frozen=True, slots=True)
 class Kind:

@@ -134,11 +134,15 @@ def _sent(operation: paths.Operation, kind: Kind) -> str:
     return named.get(operation.sends) or _subject(operation, kind)
 
 
+_TEXTS: Final[dict[str, tuple[str, ...]]] = {"text": ("text/plain",), "stream": ("*/*",)}
+"""Media types of answers that are no documents."""
+
+
 def _v3(operation: paths.Operation, kind: Kind) -> Object:
     dialect = schemas.V3
-    text = operation.answers == "text"
+    media = _TEXTS.get(operation.answers, _JSON)
+    text = operation.answers in _TEXTS
     answer = {"schema": {"type": "string"} if text else dialect.ref(_answer(operation, kind))}
-    media = ("text/plain",) if text else _JSON
     document = _common(operation, kind)
     document["responses"] = {
         "200": {"description": "OK", "content": {kind_: dict(answer) for kind_ in media}}
@@ -155,11 +159,11 @@ def _v3(operation: paths.Operation, kind: Kind) -> Object:
 
 def _v2(operation: paths.Operation, kind: Kind) -> Object:
     dialect = schemas.V2
-    text = operation.answers == "text"
+    text = operation.answers in _TEXTS
     document = _common(operation, kind)
     answer = {"type": "string"} if text else dialect.ref(_answer(operation, kind))
     document["responses"] = {"200": {"description": "OK", "schema": answer}}
-    document["produces"] = ["text/plain"] if text else list(_JSON)
+    document["produces"] = list(_TEXTS.get(operation.answers, _JSON))
     document["consumes"] = list(operation.patches or ("*/*",))
     document["parameters"] = paths.parameters(operation, v2=True)
     if operation.sends:

@@ -71,6 +71,21 @@ _ITEM: Final = (("delete", "delete"), ("get", "get"), ("patch", "patch"), ("upda
 _COLLECTION: Final = (("deletecollection", "deletecollection"), ("list", "list"), ("create", "post"))
 
 
+_STREAMS: Final = (
+    ("container", "string"),
+    ("stderr", "boolean"),
+    ("stdin", "boolean"),
+    ("stdout", "boolean"),
+    ("tty", "boolean"),
+)
+_CONNECTIONS: Final[dict[str, tuple[tuple[str, str], ...]]] = {
+    "attach": _STREAMS,
+    "exec": (("command", "string"), *_STREAMS),
+    "portforward": (("ports", "integer"),),
+}
+"""What the query of a subresource that is connected to may say."""
+
+
 @dataclass(frozen=True, slots=True)
 class Operation:
     """One operation in no version of OpenAPI: `_v2` and `_v3` write it in theirs."""
@@ -87,7 +102,7 @@ class Operation:
     sends: str
     """`object`, `patch`, `options` or nothing."""
     answers: str
-    """`object`, `list`, `status` or `text`."""
+    """`object`, `list`, `status`, `text`, or `stream` for a connection that is no document."""
     patches: tuple[str, ...]
     query: tuple[tuple[str, str], ...]
 
@@ -109,7 +124,9 @@ def operations(kind: Kind) -> Iterator[Operation]:
     for sub in kind.subresources:
         path = f"{collection}/{{name}}/{sub.name}"
         for verb, action in (*_ITEM, ("create", "post")):
-            if verb in sub.verbs:
+            if verb in sub.verbs and sub.is_connected:
+                yield _connection(kind, path, action, scope_word, sub)
+            elif verb in sub.verbs:
                 yield _operation(kind, path, action, scope_word, tail=_title(sub.name), sub=sub)
 
 
@@ -135,6 +152,25 @@ def _operation(
         else {"list": "list", "deletecollection": "status", "delete": "status"}.get(action, "object"),
         patches=(*_PATCHES, *(() if kind.custom else (STRATEGIC,))) if action == "patch" else (),
         query=_LOG if log else _QUERIES[action],
+    )
+
+
+def _connection(kind: Kind, path: str, method: str, scope: str, sub: Subresource) -> Operation:
+    """How a subresource is connected to."""
+    words = f"connect{group_word(kind)}{_title(kind.version)}{_title(method)}"
+    return Operation(
+        path=path,
+        method=method,
+        action="connect",
+        id=f"{words}{scope}{kind.kind}{_title(sub.name)}",
+        group=sub.group,
+        version=sub.version,
+        kind=sub.kind,
+        type="",
+        sends="",
+        answers="stream",
+        patches=(),
+        query=_CONNECTIONS.get(sub.name, ()),
     )
 
 
