@@ -21,6 +21,7 @@ from ondol.apiserver.auth.tokens import Tokens
 from ondol.apiserver.config import ApiConfig
 from ondol.apiserver.core import Core, new_uid
 from ondol.apiserver.crds.controller import Controller
+from ondol.apiserver.heavy import Heavy
 from ondol.apiserver.lifecycle import Lifecycle
 from ondol.apiserver.ports import Admission, Authenticator, Authorizer, KindRules, NodeProxy, Poster
 from ondol.apiserver.quota_usage import QuotaUsage
@@ -74,9 +75,9 @@ def assemble(
         config, state, rng, ServiceAddresses(state, reservations), QuotaUsage(state, reservations), access
     )
     outside: list[Admission] = [admission] if admission is not None else []
-    webhooks = None
+    webhooks, heavy = None, Heavy()
     if poster is not None:
-        webhooks = Webhooks(state, poster, clock, rng, functools.partial(new_uid, rng))
+        webhooks = Webhooks(state, poster, clock, rng, functools.partial(new_uid, rng), heavy=heavy)
         outside.append(webhooks)
     core = Core(
         config,
@@ -90,6 +91,7 @@ def assemble(
         rbac=access,
         node_proxy=node_proxy,
         rules=rules,
+        heavy=heavy,
         collectors=[webhooks.metrics.collect] if webhooks is not None else (),
     )
     certified = authenticate.Authenticator(core.tokens) if core.tokens is not None else Certified()

@@ -15,7 +15,9 @@ import anyio
 from ondol.api import resources, status
 from ondol.api.objects import Object
 from ondol.api.patch import json_patch
+from ondol.apiserver import bodies
 from ondol.apiserver.admission.request import Request
+from ondol.apiserver.heavy import Heavy
 from ondol.apiserver.ports import Poster
 from ondol.apiserver.state import State
 from ondol.apiserver.strategy import Context
@@ -40,12 +42,20 @@ class Webhooks:
     """Implements the `Admission` port."""
 
     def __init__(
-        self, state: State, poster: Poster, clock: Clock, rng: random.Random, new_uid: Callable[[], str]
+        self,
+        state: State,
+        poster: Poster,
+        clock: Clock,
+        rng: random.Random,
+        new_uid: Callable[[], str],
+        *,
+        heavy: Heavy,
     ) -> None:
         self.metrics = Metrics(clock)
         self._state = state
         self._caller = Caller(state, poster, clock, rng)
         self._new_uid = new_uid
+        self._heavy = heavy
         self._mutating = hooks.mutating(state)
         self._validating = hooks.validating(state)
 
@@ -67,7 +77,7 @@ class Webhooks:
                 if not verdict.allowed:
                     raise review.denial(hook.name, verdict.status)
                 if verdict.patch:
-                    self._change(request, attributes, verdict)
+                    await self._change(context, request, attributes, verdict)
             request.called[hook.uid] = request.new
 
     async def validate(self, context: Context, request: Request) -> None:
@@ -161,16 +171,26 @@ class Webhooks:
             call.answered(allowed=verdict.allowed)
             return verdict
 
-    def _change(self, request: Request, attributes: Attributes, verdict: Verdict) -> None:
+    async def _change(
+        self, context: Context, request: Request, attributes: Attributes, verdict: Verdict
+    ) -> None:
         """Apply a patch, and read what comes of it like what a client sends: with its defaults."""
-        try:
+
+        def work() -> Object | None:
             patched = json_patch.apply(attributes.obj, list(verdict.patch))
             if not isinstance(patched, dict):
                 raise errors.Invalid("the patch leaves no object")
+            bodies.check_depth(patched)
             changed = self._as_requested(request, attributes, patched)
+            return changed if changed != request.new else None
+
+        try:
+            changed = await self._heavy.run(context.user.tenant, verdict.size_bytes, work)
         except errors.ApiError as error:
             raise errors.Internal(f"Internal error occurred: {error.message}") from error
-        if changed != request.new:
+        except RecursionError as error:
+            raise errors.Internal(f"Internal error occurred: {bodies.too_deep().message}") from error
+        if changed is not None:
             request.new = changed
 
     def _as_requested(self, request: Request, attributes: Attributes, patched: Object) -> Object:
