@@ -185,7 +185,7 @@ def test_a_merge_patch_applied_twice_is_applied_once(document: Any, patch: Any) 
 
 def test_many_operations_on_a_large_list_copy_it_once() -> None:
     """The time of a patch grows with its operations, not with their number times the document."""
-    document = {"list": [""] * 300_000, "map": {str(n): "" for n in range(300_000)}}
+    document: Any = {"list": [""] * 300_000, "map": {str(n): "" for n in range(300_000)}}
     patch = [{"op": "replace", "path": "/list/5", "value": n} for n in range(5_000)]
     patch += [{"op": "add", "path": "/map/new", "value": n} for n in range(4_999)]
     begun = time.process_time()
