@@ -261,8 +261,8 @@ async def test_owners_are_nested_no_deeper_than_documents(api: Any, config_map: 
 async def test_apply_to_an_object_with_elements_that_have_no_name(api: Any) -> None:
     """It is the client's fault, not the server's."""
     accounts = "/api/v1/namespaces/default/serviceaccounts"
-    made = await api.post(accounts, {"metadata": {"name": "sa"}, "secrets": [{"fieldPath": "x"}]})
-    assert made.status == 201, made.json
+    created = await api.post(accounts, {"metadata": {"name": "sa"}, "secrets": [{"fieldPath": "x"}]})
+    assert created.status == 201, created.json
     document = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "sa"}}
     answer = await api.apply(f"{accounts}/sa", document, "m")
     assert (answer.status, "omits all key fields" in answer.json["message"]) == (400, True), answer.json

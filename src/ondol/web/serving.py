@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import errno
 import socket
 from collections.abc import AsyncIterator
-from typing import Final
+from typing import Any, Final
 
 import anyio
 import uvicorn
@@ -28,11 +27,12 @@ PEER_CONNECTIONS_MAX: Final = 64
 class _Protocol(HttpToolsProtocol):
     """One connection, whose other end nobody knows before its first request: heads are bounded."""
 
-    _waiting: asyncio.TimerHandle | None = None
+    _waiting: Any = None
+    """The loop's timer, while a head is waited for."""
     _plain_bytes = 0
     """Received since there was last a piece of a body: head, trailers, what stands beside chunks."""
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn's
+    def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
         self._wait()
         if self.client is not None and self._of_peer() > PEER_CONNECTIONS_MAX:
