@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import time
 from typing import Any
 
 import pytest
@@ -180,3 +181,33 @@ def test_a_merge_patch_applied_twice_is_applied_once(document: Any, patch: Any) 
     """A retried write changes nothing more."""
     once = merge_patch.apply(document, patch)
     assert json_patch.same(merge_patch.apply(once, patch), once)
+
+
+def test_many_operations_on_a_large_list_copy_it_once() -> None:
+    """The time of a patch grows with its operations, not with their number times the document."""
+    document: Any = {"list": [""] * 300_000, "map": {str(n): "" for n in range(300_000)}}
+    patch = [{"op": "replace", "path": "/list/5", "value": n} for n in range(5_000)]
+    patch += [{"op": "add", "path": "/map/new", "value": n} for n in range(4_999)]
+    begun = time.process_time()
+    patched = json_patch.apply(document, patch)
+    assert time.process_time() - begun < 2.0
+    assert (patched["list"][5], patched["map"]["new"]) == (4_999, 4_998)
+    assert (document["list"][5], len(document["map"])) == ("", 300_000)
+
+
+def test_what_is_copied_is_changed_at_one_place() -> None:
+    """Containers that a patch has made are changed as they are, unless they stand at two places."""
+    patch = [
+        {"op": "add", "path": "/a", "value": {"x": {"y": []}}},
+        {"op": "add", "path": "/a/x/y/-", "value": 1},
+        {"op": "copy", "from": "/a", "path": "/b"},
+        {"op": "add", "path": "/a/x/y/-", "value": 2},
+        {"op": "add", "path": "/b/x/y/-", "value": 3},
+        {"op": "move", "from": "/b/x", "path": "/c"},
+        {"op": "add", "path": "/c/y/-", "value": 4},
+    ]
+    expected = {"a": {"x": {"y": [1, 2]}}, "b": {}, "c": {"y": [1, 3, 4]}}
+    before = copy.deepcopy(patch)
+    assert json_patch.apply({}, patch) == expected
+    assert json_patch.apply({}, patch) == expected
+    assert patch == before

@@ -243,3 +243,26 @@ async def test_copies_of_copies_are_bounded(api: Any, config_map: Make) -> None:
     doubling = [{"op": "copy", "from": "/data", "path": f"/data/{n}"} for n in range(40)]
     refused = await api.patch(f"{CMS}/a", doubling, "json-patch+json")
     assert (refused.status, refused.json["reason"]) == (413, "RequestEntityTooLarge")
+
+
+async def test_owners_are_nested_no_deeper_than_documents(api: Any, config_map: Make) -> None:
+    """A record of owners that the server could not follow is refused as the client's fault."""
+    for depth, status in ((bodies.DEPTH_MAX - 1, 201), (bodies.DEPTH_MAX + 9, 400), (700, 400)):
+        fields: Any = {}
+        for _ in range(depth):
+            fields = {"f:a": fields}
+        entry = {"manager": "m", "operation": "Update", "apiVersion": "v1", "fieldsType": "FieldsV1"}
+        document = config_map(f"owned-{depth}")
+        document["metadata"]["managedFields"] = [{**entry, "fieldsV1": fields}]
+        answer = await api.post("/api/v1/namespaces/default/configmaps", document)
+        assert answer.status == status, (depth, answer.json)
+
+
+async def test_apply_to_an_object_with_elements_that_have_no_name(api: Any) -> None:
+    """It is the client's fault, not the server's."""
+    accounts = "/api/v1/namespaces/default/serviceaccounts"
+    created = await api.post(accounts, {"metadata": {"name": "sa"}, "secrets": [{"fieldPath": "x"}]})
+    assert created.status == 201, created.json
+    document = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "sa"}}
+    answer = await api.apply(f"{accounts}/sa", document, "m")
+    assert (answer.status, "omits all key fields" in answer.json["message"]) == (400, True), answer.json

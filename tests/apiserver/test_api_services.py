@@ -229,3 +229,12 @@ async def test_an_altered_service_of_the_server_is_put_right(api: Any) -> None:
     await api.clock.advance(1.0)
     await api.settle()
     assert (await api.get(f"{SERVICES}/kubernetes")).json["spec"]["ports"][0]["port"] == 443
+
+
+async def test_an_address_that_is_none_is_refused(api: Any) -> None:
+    """As the client's fault, by a create as by an apply."""
+    for refused in (
+        await api.post(SERVICES, _service("s", clusterIP="app")),
+        await api.post(SERVICES, _service("s", clusterIP="fe80::1%eth0")),
+    ):
+        assert (refused.status, "valid IP address" in refused.json["message"]) == (422, True), refused.json

@@ -257,6 +257,9 @@ _BAD_ANSWERS: Final[list[tuple[Answer, str]]] = [
     (lambda _: {"allowed": True, "patch": "W10="}, "response.patch but not response.patchType"),
     (lambda _: {"allowed": True, "patchType": "JSONPatch"}, "response.patchType but not response.patch"),
     (lambda _: {"allowed": True, "patchType": "Merge", "patch": "W10="}, "invalid response.patchType"),
+    (lambda _: b'{"response":{"status":' + b'{"a":' * 9999 + b"1" + b"}" * 10001, "could not decode"),
+    (lambda _: {"allowed": False, "status": {"details": [1]}}, "could not decode the response"),
+    (lambda _: {"allowed": False, "status": {"message": 5, "reason": 7}}, "could not decode the response"),
 ]
 
 
@@ -283,6 +286,7 @@ async def test_a_failing_webhook_refuses_or_is_passed_over(
         [{"op": "remove", "path": "/data/missing/x"}],
         [{"op": "replace", "path": "", "value": [1]}],
         [{"op": "add", "path": "/data", "value": 5}],
+        [{"op": "add", "path": "/data" + "/a" * n, "value": {"a": {}}} for n in range(1200)],
         "no list",
     ],
 )

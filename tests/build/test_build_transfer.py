@@ -240,3 +240,16 @@ def test_dockers_documents_that_are_not_of_an_image_are_refused(
     files = {**_docker(["app:1"]), "manifest.json": json.dumps([entry]).encode()}
     with pytest.raises(BuildError, match="is not a valid image"):
         transfer.load(_tar(tmp_path / "bad.tar", files), store)
+
+
+def test_documents_without_an_end_are_refused(store: ImageStore, tmp_path: Path) -> None:
+    """Ones that are nested too deep to read, and an index that leads to itself."""
+    itself = {"mediaType": oci.INDEX, "digest": "sha256:loop"}
+    ours = {**itself, "platform": {"os": "linux", "architecture": oci.architecture()}}
+    loop = {
+        "index.json": json.dumps({"manifests": [itself]}).encode(),
+        "blobs/sha256/loop": json.dumps({"manifests": [ours]}).encode(),
+    }
+    for files in ({"index.json": b"[" * 100_000}, {"manifest.json": b"[" * 100_000}, loop):
+        with pytest.raises(BuildError, match="is not a valid image"):
+            transfer.load(_tar(tmp_path / "bad.tar", files), store)

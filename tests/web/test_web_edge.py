@@ -19,6 +19,7 @@ from wsproto import ConnectionType, WSConnection, events
 from ondol.base import errors, unix_socket
 from ondol.base.unix_http import UnixConnection
 from ondol.web import bodies
+from ondol.web import serving as web_serving
 from ondol.web.application import (
     Application,
     Request,
@@ -340,3 +341,40 @@ async def _talk(path: Path, target: str) -> list[str]:
                         return [*heard, f"RejectConnection {status}"]
                     case events.CloseConnection():
                         return heard
+
+
+async def _closed(port: int, *pieces: bytes) -> bytes:
+    """What is heard until the server closes the connection on which these pieces are sent."""
+    heard = b""
+    async with await anyio.connect_tcp("127.0.0.1", port) as stream:
+        try:
+            for piece in pieces:
+                await stream.send(piece)
+            while True:
+                heard += await stream.receive()
+        except (anyio.EndOfStream, anyio.BrokenResourceError):
+            return heard
+
+
+async def test_heads_are_bounded_in_size_and_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody is known before a head is complete: it fills no memory, and keeps no connection."""
+    monkeypatch.setattr(web_serving, "_HEAD_S", 0.2)
+    tcp = listen_tcp("127.0.0.1", 0, name="a test")
+    port = tcp.getsockname()[1]
+    async with serving(Application([]), tcp):
+        with anyio.fail_after(10):
+            large = await _closed(port, b"GET / HTTP/1.1\r\nX: ", *[b"x" * 65536] * 64)
+            assert large[:12] in (b"HTTP/1.1 400", b"")  # a reset may overtake the answer
+            assert await _closed(port) == b""
+            assert await _closed(port, b"GET / HTTP/1.1\r\nX: ") == b""
+
+
+async def test_one_address_keeps_no_more_than_its_connections() -> None:
+    """Thousands of one pod would take every descriptor of the part."""
+    tcp = listen_tcp("127.0.0.1", 0, name="a test")
+    port = tcp.getsockname()[1]
+    async with serving(Application([]), tcp), contextlib.AsyncExitStack() as opened:
+        with anyio.fail_after(10):
+            for _ in range(web_serving.PEER_CONNECTIONS_MAX):
+                await opened.enter_async_context(await anyio.connect_tcp("127.0.0.1", port))
+            assert await _closed(port) == b""

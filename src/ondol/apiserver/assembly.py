@@ -21,6 +21,7 @@ from ondol.apiserver.auth.tokens import Tokens
 from ondol.apiserver.config import ApiConfig
 from ondol.apiserver.core import Core, new_uid
 from ondol.apiserver.crds.controller import Controller
+from ondol.apiserver.heavy import Heavy
 from ondol.apiserver.lifecycle import Lifecycle
 from ondol.apiserver.policies import Policies
 from ondol.apiserver.ports import Admission, Authenticator, Authorizer, KindRules, NodeProxy, Poster
@@ -79,10 +80,12 @@ def assemble(
     )
     outside: list[Admission] = [admission] if admission is not None else []
     outside.append(Policies(state, chosen))
-    webhooks, caller = None, None
+    webhooks, caller, heavy = None, None, Heavy()
     if poster is not None:
         caller = Caller(state, poster, clock, rng)
-        webhooks = Webhooks(state, poster, clock, rng, functools.partial(new_uid, rng), authorizer=chosen)
+        webhooks = Webhooks(
+            state, poster, clock, rng, functools.partial(new_uid, rng), authorizer=chosen, heavy=heavy
+        )
         outside.append(webhooks)
     core = Core(
         config,
@@ -96,6 +99,7 @@ def assemble(
         rbac=access,
         node_proxy=node_proxy,
         rules=rules,
+        heavy=heavy,
         collectors=[webhooks.metrics.collect] if webhooks is not None else (),
     )
     certified = authenticate.Authenticator(core.tokens) if core.tokens is not None else Certified()

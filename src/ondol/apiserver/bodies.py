@@ -22,6 +22,8 @@ _BEHIND_KEY: Final = b'":'
 _SPACED: Final = re.compile(rb'"[ \t\r\n]+:')
 DEPTH_MAX: Final = 200
 """Lists and objects inside of each other in one document; people's go to some thirty."""
+_OWNERS_DEPTH: Final = 8
+"""Around the fields in a record of their owners: metadata, managedFields, its entry, fieldsV1."""
 
 
 def media_type(header: str) -> str:
@@ -68,19 +70,23 @@ def _json(body: bytes) -> Any:
 def check_depth(value: Any) -> None:
     """`BadRequest` if a document is nested more deeply than the server, which recurses, can follow.
 
-    The record of who owns its fields is as deep as the document itself and does not count.
+    The record of who owns its fields is as deep as the document itself and what it stands in: that much more
+    is left to it.
     """
-    level, depth = [value], 0
-    while level:
-        if depth >= DEPTH_MAX:
+    level, owners, depth = [value], list[Any](), 0
+    while level or owners:
+        if depth >= (DEPTH_MAX if level else DEPTH_MAX + _OWNERS_DEPTH):
             raise too_deep()
-        level = [inner for one in level for inner in _inner(one)]
+        recorded = [one["managedFields"] for one in level if isinstance(one, dict) and "managedFields" in one]
+        owners = [inner for one in owners for inner in _inner(one)]
+        owners += [one for one in recorded if isinstance(one, dict | list)]
+        level = [inner for one in level for inner in _inner(one, "managedFields")]
         depth += 1
 
 
-def _inner(value: Any) -> list[Any]:
+def _inner(value: Any, besides: str | None = None) -> list[Any]:
     if isinstance(value, dict):
-        return [v for k, v in value.items() if isinstance(v, dict | list) and k != "managedFields"]
+        return [v for k, v in value.items() if isinstance(v, dict | list) and k != besides]
     return [v for v in value if isinstance(v, dict | list)] if isinstance(value, list) else []
 
 

@@ -47,6 +47,7 @@ class Core:
         node_proxy: NodeProxy | None = None,
         rules: Mapping[str, KindRules] | None = None,
         collectors: Sequence[Collector] = (),
+        heavy: Heavy | None = None,
     ) -> None:
         self.config = config
         self.clock = clock
@@ -75,7 +76,7 @@ class Core:
         self.metrics = Metrics(collectors)
         self.turns = Turns()
         self.deadlines = Deadlines(clock)
-        self.heavy = Heavy()
+        self.heavy = heavy or Heavy()
         self.ready = False
         """Whether the server has what it needs to answer."""
 

@@ -86,7 +86,7 @@ def _understood(source: Path) -> Iterator[None]:
     """Whoever made the archive wrote its documents: anything may stand where a digest should."""
     try:
         yield
-    except (AttributeError, LookupError, TypeError, ValueError) as error:
+    except (AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
         raise BuildError(f"{source} is not a valid image: {error!r}") from error
 
 

@@ -130,14 +130,16 @@ class Threaded:
     def _settle(self, group: list[Append | Work]) -> None:
         """Commit a group and report to each of its jobs.
 
-        On a full disk the reserve file is given up, and the urgent jobs (which make room) are tried again in
-        its space; the others are refused, until there is space enough to take the reserve again.
+        On a full disk the reserve file is given up once there are urgent jobs (which make room), and they are
+        tried again in its space; the others are refused, until there is space enough to take the reserve
+        again. Not before: whatever else fills the disk would take the space first.
         """
         if self._reserve_is_spent and self._database.take_reserve():
             self._reserve_is_spent = False
         if not self._reserve_is_spent:
             error = _attempt(self._database, group)
-            if not isinstance(error, DiskFull) or not self._database.give_up_reserve():
+            is_needed = isinstance(error, DiskFull) and any(job.urgent for job in group)
+            if not is_needed or not self._database.give_up_reserve():
                 _report(group, error)
                 return
             self._reserve_is_spent = True

@@ -6,16 +6,81 @@ import contextlib
 import errno
 import socket
 from collections.abc import AsyncIterator
-from typing import Final
+from typing import Any, Final
 
 import anyio
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from ondol.base import errors
 from ondol.web.application import Application, Asgi
 
 _IP_FREEBIND: Final = 15
 """Linux's constant, which the socket module does not name."""
+HEAD_BYTES_MAX: Final = 64 * 1024
+_HEAD_S: Final = 10.0
+"""How long the head of a request may take; the first one counts from the connection on."""
+PEER_CONNECTIONS_MAX: Final = 64
+"""Open connections from one address: a pod has a few, and thousands would take every descriptor."""
+
+
+class _Protocol(HttpToolsProtocol):
+    """One connection, whose other end nobody knows before its first request: heads are bounded."""
+
+    _waiting: Any = None
+    """The loop's timer, while a head is waited for."""
+    _plain_bytes = 0
+    """Received since there was last a piece of a body: head, trailers, what stands beside chunks."""
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self._wait()
+        if self.client is not None and self._of_peer() > PEER_CONNECTIONS_MAX:
+            transport.abort()
+
+    def _of_peer(self) -> int:
+        address = self.client[0] if self.client is not None else ""
+        return sum(
+            1
+            for each in self.connections
+            if isinstance(each, _Protocol) and each.client is not None and each.client[0] == address
+        )
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._waited()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._plain_bytes > HEAD_BYTES_MAX:
+            self.send_400_response(f"the headers are larger than {HEAD_BYTES_MAX} bytes")
+            return
+        self._plain_bytes += len(data)
+        super().data_received(data)
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        if self._waiting is None:
+            self._wait()
+
+    def on_headers_complete(self) -> None:
+        self._waited()
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._plain_bytes = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._plain_bytes = 0
+        super().on_message_complete()
+
+    def _wait(self) -> None:
+        self._waiting = self.loop.call_later(_HEAD_S, self.transport.abort)
+
+    def _waited(self) -> None:
+        if self._waiting is not None:
+            self._waiting.cancel()
+            self._waiting = None
 
 
 @contextlib.asynccontextmanager
@@ -44,7 +109,7 @@ async def serving(
 def _server(application: Asgi, *, websockets: bool, grace_s: int) -> uvicorn.Server:
     config = uvicorn.Config(
         application,
-        http="httptools",
+        http=_Protocol,
         ws="wsproto" if websockets else "none",
         ws_ping_interval=None,  # whoever speaks here is on this machine: its going is seen
         ws_per_message_deflate=False,

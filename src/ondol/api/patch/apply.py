@@ -194,20 +194,39 @@ def apply(
     neither fields nor owners. `BadRequest` if the applied configuration does not fit the schema.
     """
     _check_applied(applied, schema)
+    try:
+        return _merged(live, applied, _Writer(schema, manager, subresource, reset or {}, now), force=force)
+    except ValueError as error:  # an element of the live object that cannot be named
+        described = _describe(live or applied)
+        raise errors.BadRequest(f"failed to create typed live object ({described}): {error}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class _Writer:
+    """Who applies, how the kind looks, and when."""
+
+    schema: shape.TypeSchema
+    manager: str
+    subresource: str
+    reset: FieldSet
+    now: float
+
+
+def _merged(live: Object | None, applied: Object, by: _Writer, *, force: bool) -> Object:
     stored = objects.metadata(live or {}).get("managedFields") or ()
     managers = managed.decode(stored, trusted=True)
     bare = _bare(live) if live is not None else _identity_of(applied)
     if live is not None and not managers:
-        managers = _before_first_apply(bare, schema, now, reset or {})
-    me = managed.identify(manager, managed.APPLY, str(applied.get("apiVersion", "")), subresource)
-    apply_as = _Application(schema, bare, applied, me, reset or {}, now)
+        managers = _before_first_apply(bare, by.schema, by.now, by.reset)
+    me = managed.identify(by.manager, managed.APPLY, str(applied.get("apiVersion", "")), by.subresource)
+    apply_as = _Application(by.schema, bare, applied, me, by.reset, by.now)
     try:
         merged, owners = apply_as.run(managers, force=force)
     except errors.Conflict:
-        if manager != _KUBECTL:
+        if by.manager != _KUBECTL:
             raise
         merged, owners = apply_as.run_after_client_side(managers)
-    if manager == _KUBECTL:
+    if by.manager == _KUBECTL:
         merged = _with_last_applied(merged, applied)
     if live is not None and merged is bare:
         return _with_managers(live, owners)

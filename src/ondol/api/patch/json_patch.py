@@ -31,9 +31,38 @@ class DoesNotHold(errors.Invalid):
     """An operation `test` that does not hold."""
 
 
+class _Own:
+    """Containers that were made here and stand at one place only, so that they are changed as they are.
+
+    Else each of ten thousand operations on one large list or object copies all of it.
+    """
+
+    __slots__ = ("_by_id",)
+
+    def __init__(self) -> None:
+        self._by_id: dict[int, Any] = {}
+
+    def of(self, container: Any) -> Any:
+        """The container itself if it is of this kind, else a copy that is from now on."""
+        if id(container) in self._by_id:
+            return container
+        copied = dict(container) if isinstance(container, dict) else list(container)
+        self._by_id[id(copied)] = copied
+        return copied
+
+    def share(self, value: Any) -> None:
+        """What is inside of a value stands at a second place from now on."""
+        waiting = [value]
+        while waiting and self._by_id:
+            one = waiting.pop()
+            if isinstance(one, dict | list):
+                self._by_id.pop(id(one), None)
+                waiting.extend(one.values() if isinstance(one, dict) else one)
+
+
 def apply(document: Any, patch: Any) -> Any:
     """The document after every operation in order; `document` itself stays as it is."""
-    copied_bytes = 0
+    copied_bytes, own = 0, _Own()
     for operation in _checked(patch):
         if operation.get("op") == "copy":
             copied_bytes += _size_bytes(document, operation)
@@ -42,7 +71,7 @@ def apply(document: Any, patch: Any) -> Any:
                     "Unable to complete the copy, the accumulated size increase of copy is "
                     f"{copied_bytes}, exceeding the limit {COPIED_BYTES_MAX}"
                 )
-        document = _one(document, operation)
+        document = _one(document, operation, own)
     return document
 
 
@@ -67,20 +96,20 @@ def _checked(patch: Any) -> Sequence[Mapping[str, Any]]:
     return [each or {} for each in patch]
 
 
-def _one(document: Any, operation: Mapping[str, Any]) -> Any:
+def _one(document: Any, operation: Mapping[str, Any], own: _Own) -> Any:
     kind = operation.get("op")
     match kind:
         case "test":
             _test(document, operation)
             return document
         case "remove":
-            return _changed(document, operation, "remove")
+            return _changed(document, operation, "remove", own)
         case "replace":
-            return _replace(document, operation)
+            return _replace(document, operation, own)
         case "add":
-            return _changed(document, operation, "add")
+            return _changed(document, operation, "add", own)
         case "move" | "copy":
-            return _move_or_copy(document, operation, kind)
+            return _move_or_copy(document, operation, kind, own)
     raise _refused(f"Unexpected kind: {kind if isinstance(kind, str) else 'unknown'}")
 
 
@@ -93,23 +122,23 @@ def _text(operation: Mapping[str, Any], member: str) -> str:
     return value
 
 
-def _changed(document: Any, operation: Mapping[str, Any], kind: str) -> Any:
+def _changed(document: Any, operation: Mapping[str, Any], kind: str, own: _Own) -> Any:
     """The document with the member at the path added, set or removed."""
     path = _text(operation, "path")
     failure = f"{kind} operation does not apply: doc is missing path: {path}"
-    return _rebuilt(document, path, kind, operation.get("value"), failure)
+    return _rebuilt(document, path, kind, operation.get("value"), failure, own=own)
 
 
-def _replace(document: Any, operation: Mapping[str, Any]) -> Any:
+def _replace(document: Any, operation: Mapping[str, Any], own: _Own) -> Any:
     if operation.get("path") != "":
-        return _changed(document, operation, "replace")
+        return _changed(document, operation, "replace", own)
     value = operation.get("value")
     if not isinstance(value, dict | list):
         raise _refused("replace operation value must be object or array")
     return value
 
 
-def _move_or_copy(document: Any, operation: Mapping[str, Any], kind: str) -> Any:
+def _move_or_copy(document: Any, operation: Mapping[str, Any], kind: str, own: _Own) -> Any:
     origin = _text(operation, "from")
     failure = f"{kind} operation does not apply: doc is missing from path: {origin}"
     try:
@@ -117,10 +146,12 @@ def _move_or_copy(document: Any, operation: Mapping[str, Any], kind: str) -> Any
     except _NotThere as missing:
         raise _refused(f"{failure}: {missing}") from None
     if kind == "move":
-        document = _rebuilt(document, origin, "remove", None, failure)
+        document = _rebuilt(document, origin, "remove", None, failure, own=own)
+    else:
+        own.share(value)
     path = _text(operation, "path")
     failure = f"{kind} operation does not apply: doc is missing destination path: {path}"
-    return _rebuilt(document, path, "add", value, failure)
+    return _rebuilt(document, path, "add", value, failure, own=own)
 
 
 def _test(document: Any, operation: Mapping[str, Any]) -> None:
@@ -191,43 +222,36 @@ def _number(token: str) -> int:
     return int(token)
 
 
-def _rebuilt(document: Any, path: str, kind: str, value: Any, failure: str) -> Any:
-    """Copies of the containers along the path, the last one changed; all else is shared."""
+def _rebuilt(document: Any, path: str, kind: str, value: Any, failure: str, *, own: _Own) -> Any:
+    """The containers along the path as the patch's own, the last one changed; all else is shared."""
     try:
-        return _along(document, _tokens(path), kind, value)
+        return _along(document, _tokens(path), kind, value, own)
     except _NotThere as reason:
         raise _refused(f"{failure}: {reason}") from None
 
 
-def _along(container: Any, path: Sequence[str], kind: str, value: Any) -> Any:
+def _along(container: Any, path: Sequence[str], kind: str, value: Any, own: _Own) -> Any:
     token, *rest = path
     if rest:
-        inner = _along(_inner(container, token), rest, kind, value)
-        return _with(container, token, inner)
-    if kind == "replace":
+        inner = _along(_inner(container, token), rest, kind, value, own)
+        return _with(own.of(container), token, inner)
+    container = own.of(container)
+    if kind == "replace" or (kind == "add" and isinstance(container, dict)):
         return _with(container, token, value)
     if isinstance(container, dict):
-        return _with(container, token, value) if kind == "add" else _without(container, token)
-    changed = list(container)
-    if kind == "add":
-        changed.insert(_insertion(container, token), value)
+        if token not in container:
+            raise _NotThere(f"Unable to remove nonexistent key: {token}: missing value")
+        del container[token]
+    elif kind == "add":
+        container.insert(_insertion(container, token), value)
     else:
-        del changed[_index(container, token)]
-    return changed
+        del container[_index(container, token)]
+    return container
 
 
 def _with(container: Any, token: str, value: Any) -> Any:
-    if isinstance(container, dict):
-        return {**container, token: value}
-    changed = list(container)
-    changed[_index(container, token)] = value
-    return changed
-
-
-def _without(container: dict[str, Any], token: str) -> dict[str, Any]:
-    if token not in container:
-        raise _NotThere(f"Unable to remove nonexistent key: {token}: missing value")
-    return {key: value for key, value in container.items() if key != token}
+    container[token if isinstance(container, dict) else _index(container, token)] = value
+    return container
 
 
 def _insertion(container: list[Any], token: str) -> int:

@@ -10,7 +10,7 @@ from ondol.api.objects import Object
 from ondol.apiserver.admission.parts import Parts
 from ondol.apiserver.admission.request import Request
 from ondol.apiserver.strategy import Context
-from ondol.base import errors
+from ondol.base import addresses, errors
 
 ADDRESSED: Final = ("ClusterIP", "NodePort", "LoadBalancer")
 """The types of Services that have a cluster IP."""
@@ -52,6 +52,8 @@ class _Allocation:
         chosen = self._spec.get("clusterIP") or ""
         if chosen in ("", _HEADLESS) or chosen == objects.spec(self._old).get("clusterIP"):
             return
+        if addresses.parsed(chosen) is None:
+            raise self._refused("spec.clusterIPs[0]", chosen, "must be a valid IP address")
         network = ipaddress.ip_network(self._config.service_cidr)
         if ipaddress.ip_address(chosen) not in network:
             raise self._refused(

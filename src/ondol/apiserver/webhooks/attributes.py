@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -132,15 +132,27 @@ async def convert(obj: Object | None, source: Served, target: Served) -> Object 
     return documents.parse(target.as_served(documents.encode(stored)))
 
 
-async def as_requested(request: Request, attributes: Attributes, patched: Object) -> Object:
-    """What `request.new` becomes when the object shown is changed: read like what a client sends."""
+Beside = Callable[[Callable[[], Object]], Awaitable[Object]]
+
+
+async def _at_once(work: Callable[[], Object]) -> Object:
+    return work()
+
+
+async def as_requested(
+    request: Request, attributes: Attributes, patched: Object, beside: Beside = _at_once
+) -> Object:
+    """What `request.new` becomes when the object shown is changed: read like what a client sends.
+
+    `beside` runs what may take long.
+    """
     served, lens = request.served, request.lens
     own = await convert(patched, attributes.served, served) or {}
     if lens is not None and lens.subresource:
-        return served.schema.read(lens.put(request.new, own))
+        return await beside(lambda: served.schema.read(lens.put(request.new, own)))
     if attributes.kind[2] != served.kind.kind:
         return own  # a subresource's own document, such as an Eviction
-    return served.schema.read(own)
+    return await beside(lambda: served.schema.read(own))
 
 
 def is_exempt(context: Context, request: Request) -> bool:

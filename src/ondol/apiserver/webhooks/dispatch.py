@@ -7,15 +7,17 @@ only judge it, all at once.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, TypeVar
 
 import anyio
 
 from ondol.api import resources, status
 from ondol.api.objects import Object
 from ondol.api.patch import json_patch
+from ondol.apiserver import bodies
 from ondol.apiserver.admission.request import Request
+from ondol.apiserver.heavy import Heavy
 from ondol.apiserver.ports import Authorizer, Poster
 from ondol.apiserver.state import State
 from ondol.apiserver.strategy import Context
@@ -29,6 +31,8 @@ from ondol.apiserver.webhooks.metrics import Metrics
 from ondol.apiserver.webhooks.review import InvalidReview, Verdict
 from ondol.base import errors, log
 from ondol.base.clock import Clock
+
+T = TypeVar("T")
 
 _log = log.get("apiserver.webhooks")
 
@@ -45,12 +49,14 @@ class Webhooks:
         new_uid: Callable[[], str],
         *,
         authorizer: Authorizer,
+        heavy: Heavy,
     ) -> None:
         self.metrics = Metrics(clock)
         self._state = state
         self._caller = Caller(state, poster, clock, rng)
         self._new_uid = new_uid
         self._authorizer = authorizer
+        self._heavy = heavy
         self._mutating = hooks.mutating(state)
         self._validating = hooks.validating(state)
 
@@ -72,7 +78,7 @@ class Webhooks:
                 if not verdict.allowed:
                     raise review.denial(hook.name, verdict.status)
                 if verdict.patch:
-                    await self._change(request, attributes, verdict)
+                    await self._change(context, request, attributes, verdict)
             request.called[hook.uid] = request.new
 
     async def validate(self, context: Context, request: Request) -> None:
@@ -171,15 +177,27 @@ class Webhooks:
             call.answered(allowed=verdict.allowed)
             return verdict
 
-    async def _change(self, request: Request, attributes: Attributes, verdict: Verdict) -> None:
+    async def _change(
+        self, context: Context, request: Request, attributes: Attributes, verdict: Verdict
+    ) -> None:
         """Apply a patch, and read what comes of it like what a client sends: with its defaults."""
-        try:
+
+        def work() -> Object:
             patched = json_patch.apply(attributes.obj, list(verdict.patch))
             if not isinstance(patched, dict):
                 raise errors.Invalid("the patch leaves no object")
-            changed = await views.as_requested(request, attributes, patched)
+            bodies.check_depth(patched)
+            return patched
+
+        def beside(part: Callable[[], T]) -> Awaitable[T]:
+            return self._heavy.run(context.user.tenant, verdict.size_bytes, part)
+
+        try:
+            changed = await views.as_requested(request, attributes, await beside(work), beside)
         except errors.ApiError as error:
             raise errors.Internal(f"Internal error occurred: {error.message}") from error
+        except RecursionError as error:
+            raise errors.Internal(f"Internal error occurred: {bodies.too_deep().message}") from error
         if changed != request.new:
             request.new = changed
 

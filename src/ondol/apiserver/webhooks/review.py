@@ -36,6 +36,8 @@ class Verdict:
     status: Mapping[str, Any] | None = None
     """Why it is refused."""
     warnings: tuple[str, ...] = ()
+    size_bytes: int = 0
+    """How large the answer is, from which follows how long the work on it may take."""
 
 
 def version(accepted: Iterable[str]) -> str:
@@ -53,10 +55,34 @@ def review(attributes: Attributes, uid: str, spoken: str) -> Object:
     return {"kind": "AdmissionReview", "apiVersion": f"{_GROUP}/{spoken}", "request": request}
 
 
+class _Cause(msgspec.Struct, omit_defaults=True):
+    reason: str = ""
+    message: str = ""
+    field: str = ""
+
+
+class _Details(msgspec.Struct, rename="camel", omit_defaults=True):
+    name: str = ""
+    group: str = ""
+    kind: str = ""
+    uid: str = ""
+    causes: list[_Cause] | None = None
+    retry_after_seconds: int = 0
+
+
+class _Status(msgspec.Struct, omit_defaults=True):
+    """What is read of a `Status`; its own metadata tells nothing."""
+
+    code: int = 0
+    message: str = ""
+    reason: str = ""
+    details: _Details | None = None
+
+
 class _Response(msgspec.Struct, rename="camel"):
     uid: str = ""
     allowed: bool = False
-    status: dict[str, Any] | None = None
+    status: _Status | None = None
     patch: str | None = None
     patch_type: str | None = None
     warnings: list[str] | None = None
@@ -75,7 +101,7 @@ def verdict(body: bytes, uid: str, spoken: str, *, may_patch: bool) -> Verdict:
     """What the answer to a review says; `InvalidReview` if it is no answer to it."""
     try:
         answer = _decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidReview(f"could not decode the response: {error}") from None
     response = answer.response
     if response is None:
@@ -83,7 +109,8 @@ def verdict(body: bytes, uid: str, spoken: str, *, may_patch: bool) -> Verdict:
     if spoken == "v1":
         _check(answer, response, uid, may_patch=may_patch)
     patch = _patch(response.patch) if may_patch and response.patch else ()
-    return Verdict(response.allowed, patch, response.status, tuple(response.warnings or ()))
+    reasons = msgspec.to_builtins(response.status) if response.status is not None else None
+    return Verdict(response.allowed, patch, reasons, tuple(response.warnings or ()), len(body))
 
 
 def _check(answer: _Review, response: _Response, uid: str, *, may_patch: bool) -> None:
@@ -110,7 +137,7 @@ def _check(answer: _Review, response: _Response, uid: str, *, may_patch: bool) -
 def _patch(text: str) -> tuple[Any, ...]:
     try:
         operations = msgspec.json.decode(base64.b64decode(text, validate=True))
-    except (binascii.Error, ValueError, msgspec.DecodeError) as error:
+    except (binascii.Error, ValueError, msgspec.DecodeError, RecursionError) as error:
         raise errors.Internal(f"Internal error occurred: {error}") from None
     if not isinstance(operations, list):
         raise errors.Internal("Internal error occurred: a JSON patch is a list of operations")
