@@ -517,11 +517,10 @@ def test_what_is_sealed_stays_sealed() -> None:
     """Immutable ConfigMaps, secret types, role references, address types."""
     sealed = {"immutable": True, "data": {"a": "b"}}
     changed = {"immutable": True, "data": {"a": "c"}}
-    assert list(update_faults(CORE + "ConfigMap", changed, sealed)) == ["data"]
-    assert list(update_faults(CORE + "ConfigMap", {"data": sealed["data"]}, sealed)) == ["immutable"]
+    for new, field in ((changed, "data"), ({"data": sealed["data"]}, "immutable")):
+        assert list(update_faults(CORE + "ConfigMap", new, sealed)) == [field]
     assert list(update_faults(CORE + "Secret", {"type": "x"}, {"type": "y"})) == ["type"]
-    binding = {"roleRef": {"kind": "Role", "name": "r"}}
-    other = {"roleRef": {"kind": "Role", "name": "s"}}
+    binding, other = ({"roleRef": {"kind": "Role", "name": name}} for name in "rs")
     assert list(update_faults(RBAC + "RoleBinding", other, binding)) == ["roleRef"]
 
 
@@ -597,5 +596,5 @@ def test_a_crd_is_refused_for_one_thing(document: dict[str, Any], field: str) ->
 
 def test_a_stored_version_stays_in_the_crd() -> None:
     """Objects may still be stored in it."""
-    renamed = crd(versions=[{**VALID[CRD]["spec"]["versions"][0], "name": "v2"}])
-    assert list(update_faults(CRD, renamed, crd())) == ["status.storedVersions[0]"]
+    renamed = {**VALID[CRD]["spec"]["versions"][0], "name": "v2"}
+    assert list(update_faults(CRD, crd(versions=[renamed]), crd())) == ["status.storedVersions[0]"]
