@@ -118,7 +118,7 @@ class Module:
         self, file: FileDescriptor, modules: Iterable[str], used: frozenset[str], messages: frozenset[str]
     ) -> None:
         self._file = file
-        self._messages = frozenset(modules)
+        self._modules = frozenset(modules)
         self._used = used
         self._messages = messages
         self._imports: set[str] = set()
@@ -193,7 +193,7 @@ class Module:
             own = f"{scope}._{name}" if scope else f"_{name}"
         if kind.file.name == self._file.name:
             return own
-        if module not in self._messages and not module.startswith("google.protobuf."):
+        if module not in self._modules and not module.startswith("google.protobuf."):
             return "Any"
         package, _, name = module.rpartition(".")
         alias = f"{package.replace('.', '_')}_{name}"
