@@ -10,6 +10,7 @@ import pytest
 
 from ondol import apiserver, sdk, store
 from ondol.api.objects import Object, Resource
+from ondol.base import errors
 from ondol.base.clock import SystemClock
 from ondol.contracts import serving
 from ondol.sdk.testing.world import World
@@ -51,6 +52,17 @@ async def test_what_serving_does_not_do_is_refused(mode: str, part: Object, stat
         )
     assert answer.status == status
     assert place.encode() in answer.body
+
+
+@pytest.mark.parametrize("target", [None, {}, {"name": ""}, {"name": 7}, "text"])
+async def test_an_autoscaler_names_what_it_scales(target: Any) -> None:
+    """One that does not is refused, for nobody could ever scale by it."""
+    app = apiserver.build(apiserver.ApiConfig(), store.open_memory(), SystemClock(), random.Random(1))
+    document = {"metadata": {"name": "bad", "namespace": NAMESPACE}, "spec": {"scaleTargetRef": target}}
+    async with World(app) as world:
+        await sdk.install_crds(world.client, wiring.crds())
+        with pytest.raises(errors.Invalid, match="scaleTargetRef"):
+            await world.client.create(serving.POD_AUTOSCALER, document, NAMESPACE)
 
 
 @pytest.mark.parametrize("resource", [serving.SERVICE, serving.CONFIGURATION, serving.REVISION])

@@ -277,6 +277,7 @@ def _route() -> Object:
 
 def _pod_autoscaler() -> Object:
     reachability: Object = {"type": "string", "enum": ["Reachable", "Unreachable", "Unknown"]}
+    target = _object({"apiVersion": _STRING, "kind": _STRING, "name": {**_STRING, "minLength": 1}}, "name")
     spec = _object(
         {
             "containerConcurrency": _INTEGER | _description("As in the revision."),
@@ -287,7 +288,7 @@ def _pod_autoscaler() -> Object:
             "protocolType": {"type": "string", "enum": ["http1", "h2c"]}
             | _description("What is spoken there."),
             "reachability": reachability | _description("Whether a route leads to the revision."),
-            "scaleTargetRef": _ANYTHING | _description("The Deployment to scale."),
+            "scaleTargetRef": target | _description("The Deployment to scale."),
         },
         "scaleTargetRef",
     )
