@@ -16,7 +16,6 @@ _NOT_RESIZED: Final = (
     "spec.containers[*].resources: the new sizes are kept, but what runs is not resized yet: it keeps those "
     "it was started with"
 )
-_NOT_STARTED: Final = "spec.ephemeralContainers: ephemeral containers are kept, but not started yet"
 
 
 class _Part:
@@ -47,11 +46,6 @@ class EphemeralContainers(_Part):
         listed = objects.spec(part).get("ephemeralContainers")
         changed = {field: value for field, value in spec.items() if field != "ephemeralContainers"}
         return {**changed, "ephemeralContainers": listed} if listed else changed
-
-    def prepare(self, strategy: Strategy, context: Context, new: Object, old: Object) -> None:
-        super().prepare(strategy, context, new, old)
-        if new["spec"] != old["spec"]:
-            context.warn(_NOT_STARTED)
 
 
 class Resize(_Part):
