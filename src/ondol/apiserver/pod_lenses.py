@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Sequence
 from typing import Any, ClassVar, Final
 
@@ -18,7 +19,7 @@ _NOT_RESIZED: Final = (
 )
 
 
-class _Part:
+class _Part(abc.ABC):
     """Shows the whole pod and takes a part of its spec."""
 
     reset: ClassVar[FieldSet] = {}
@@ -31,8 +32,9 @@ class _Part:
         conditions = {field: sent[field] for field in _CONDITIONS if field in sent}
         return {**obj, "metadata": {**obj["metadata"], **conditions}, "spec": self._spec(obj["spec"], part)}
 
+    @abc.abstractmethod
     def _spec(self, spec: Object, part: Object) -> Object:
-        raise NotImplementedError
+        """The spec with the part that is taken."""
 
     def prepare(self, strategy: Strategy, context: Context, new: Object, old: Object) -> None:
         del context

@@ -5,31 +5,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
-RESERVED: Final = frozenset(
-    [
-        "true",
-        "false",
-        "null",
-        "in",
-        "as",
-        "break",
-        "const",
-        "continue",
-        "else",
-        "for",
-        "function",
-        "if",
-        "import",
-        "let",
-        "loop",
-        "package",
-        "namespace",
-        "return",
-        "var",
-        "void",
-        "while",
-    ]
-)
+from ondol.api import cel_words
+
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_./-]+")
 _SPECIAL: Final = {"__": "__underscores__", ".": "__dot__", "-": "__dash__", "/": "__slash__"}
 _SPECIALS: Final = re.compile(r"__|[./-]")
@@ -45,7 +22,7 @@ def escaped(key: str) -> str | None:
     """
     if not key or key[0].isdigit() or not _PLAIN.fullmatch(key):
         return None
-    if key in RESERVED:
+    if key in cel_words.RESERVED:
         return f"__{key}__"
     return _SPECIALS.sub(lambda match: _SPECIAL[match[0]], key)
 
@@ -59,6 +36,6 @@ def unescaped(name: str) -> str:
     if "__" not in name:
         return name
     whole = _ESCAPED.fullmatch(name)
-    if whole is not None and whole[1] in RESERVED:
+    if whole is not None and whole[1] in cel_words.RESERVED:
         return whole[1]
     return _ESCAPED.sub(lambda match: _WORDS.get(match[1], match[0]), name)

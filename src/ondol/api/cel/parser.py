@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, NoReturn
 
-from ondol.api.cel import lexer, literals, macros, names, nodes
+from ondol.api import cel_words
+from ondol.api.cel import lexer, literals, macros, nodes
 from ondol.api.cel.errors import Issue, Refused
 from ondol.api.cel.lexer import Token
 from ondol.api.cel.nodes import Call, Entry, Field, Ident, ListOf, Literal, MapOf, Node, Select, Struct
@@ -22,7 +23,7 @@ _LEVELS: Final = {
     **dict.fromkeys(("+", "-"), 4),
     **dict.fromkeys(("*", "/", "%"), 5),
 }
-_RESERVED: Final = names.RESERVED - {"true", "false", "null", "in"}
+_RESERVED: Final = cel_words.RESERVED - {"true", "false", "null", "in"}
 _CONSTANTS: Final = {"true": True, "false": False, "null": None}
 _OPERANDS: Final = (
     "{'[', '{', '(', '.', '-', '!', 'true', 'false', 'null', NUM_FLOAT, NUM_INT, NUM_UINT, STRING, BYTES,"

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from ondol.api import objects
+from ondol.api import cel_words, objects
 from ondol.api.schema import causes
 from ondol.api.validation import fields, webhooks, workloads
 from ondol.base import names
@@ -19,31 +19,6 @@ _PATCH_TYPES: Final = ("ApplyConfiguration", "JSONPatch")
 _ANNOTATIONS_MAX: Final = 20
 _ANNOTATION_BYTES: Final = 5 * 1024
 _IDENTIFIER: Final = re.compile(r"[_a-zA-Z][_a-zA-Z0-9]*")
-_RESERVED: Final = frozenset(
-    {
-        "true",
-        "false",
-        "null",
-        "in",
-        "as",
-        "break",
-        "const",
-        "continue",
-        "else",
-        "for",
-        "function",
-        "if",
-        "import",
-        "let",
-        "loop",
-        "package",
-        "namespace",
-        "return",
-        "var",
-        "void",
-        "while",
-    }
-)
 _SOMETHING: Final = "validations or auditAnnotations must contain at least one item"
 
 
@@ -140,7 +115,7 @@ def _variable(variable: Mapping[str, Any], path: str) -> Iterator[Cause]:
     name = variable.get("name") or ""
     if not name.strip():
         yield causes.required(f"{path}.name", "name is not specified")
-    elif not _IDENTIFIER.fullmatch(name) or name in _RESERVED:
+    elif not _IDENTIFIER.fullmatch(name) or name in cel_words.RESERVED:
         yield causes.invalid(f"{path}.name", name, "must be a valid CEL identifier")
     yield from _expression(variable, f"{path}.expression", "expression is not specified")
 

@@ -58,6 +58,7 @@ async def main(context: Context) -> None:
         connections_max=limits.authenticated,
         pod_security=pod_security(settings),
     )
+    poster = HttpsPoster()
     app = apiserver.build(
         config,
         log_store,
@@ -65,7 +66,7 @@ async def main(context: Context) -> None:
         random.SystemRandom(),
         service_account_key=pki.service_account_key_file.read_bytes(),
         node_proxy=HttpNodeProxy(instance.socket("node"), credentials.node_token(instance)),
-        poster=HttpsPoster(),
+        poster=poster,
         rules=validation.rules(kinds.BUILTIN.unsupported, podspec.features(settings.knative_features)),
     )
     listen = [server.Listen("127.0.0.1", instance.ports.api)]
@@ -87,7 +88,8 @@ async def main(context: Context) -> None:
         async with exposition.exposed(instance, "api", app.core.metrics.collect, commits.collect):
             await server.serve(app, serving, started=started)
     finally:
-        log_store.close()
+        log_store.close()  # first: whoever is cancelled waits for nothing
+        await poster.aclose()
 
 
 def pod_security(settings: Settings) -> policies.Settings:

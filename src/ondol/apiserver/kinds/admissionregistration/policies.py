@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, Final
 
 from ondol.api.defaults import admission as defaults
 from ondol.api.patch.fieldset import FieldSet
 from ondol.api.tables import admission as tables
-from ondol.api.validation import Rules
+from ondol.api.validation import Rule, Rules
 from ondol.api.validation import admission_policies as rules
 from ondol.apiserver.admission import policy_parameters
 from ondol.apiserver.admission.chain import Plugins
@@ -34,24 +34,29 @@ class ValidatingPolicy(Observed):
     status_reset: ClassVar[FieldSet] = {"f:spec": {}, "f:metadata": {}}
 
 
-def _validating(obj: Mapping[str, Any]) -> Iterator[Cause]:
-    """What is wrong with a policy, its expressions last: who writes none does not pay for their language."""
-    problems = list(rules.validating_policy(obj))
-    yield from problems
-    if not problems:
-        from ondol.api.cel.policies import checking  # noqa: PLC0415
+def _compiled(plain: Rule, compiled: Callable[[], Rule]) -> Rule:
+    """The plain rules, and if nothing is wrong by them those of the expressions.
 
-        yield from checking.validating_policy(obj)
+    Who writes no policy does not pay for the language: `compiled` imports it.
+    """
+
+    def check(obj: Mapping[str, Any]) -> Iterator[Cause]:
+        problems = list(plain(obj))
+        yield from problems or compiled()(obj)
+
+    return check
 
 
-def _mutating(obj: Mapping[str, Any]) -> Iterator[Cause]:
-    """Likewise."""
-    problems = list(rules.mutating_policy(obj))
-    yield from problems
-    if not problems:
-        from ondol.api.cel.policies import checking  # noqa: PLC0415
+def _validating() -> Rule:
+    from ondol.api.cel.policies import checking  # noqa: PLC0415
 
-        yield from checking.mutating_policy(obj)
+    return checking.validating_policy
+
+
+def _mutating() -> Rule:
+    from ondol.api.cel.policies import checking  # noqa: PLC0415
+
+    return checking.mutating_policy
 
 
 KINDS: Final = (
@@ -60,7 +65,7 @@ KINDS: Final = (
         "ValidatingAdmissionPolicy",
         strategy=ValidatingPolicy(),
         default=defaults.policy,
-        rules=Rules(_validating),
+        rules=Rules(_compiled(rules.validating_policy, _validating)),
         layout=tables.VALIDATING_POLICY,
         plugins=Plugins(validating=(policy_parameters.admit_policy,)),
     ),
@@ -78,7 +83,7 @@ KINDS: Final = (
         "MutatingAdmissionPolicy",
         strategy=Policy(),
         default=defaults.policy,
-        rules=Rules(_mutating),
+        rules=Rules(_compiled(rules.mutating_policy, _mutating)),
         layout=tables.MUTATING_POLICY,
         plugins=Plugins(validating=(policy_parameters.admit_policy,)),
     ),
