@@ -6,6 +6,7 @@ import os
 import random
 import resource
 from functools import partial
+from typing import TYPE_CHECKING
 
 from ondol.api.pod_security import policies
 from ondol.base import comma_list
@@ -15,6 +16,9 @@ from ondol.compose.part import Part
 from ondol.compose.parts import process
 from ondol.compose.parts.process import Context
 from ondol.compose.settings import Settings
+
+if TYPE_CHECKING:
+    from ondol.apiserver import ApiConfig
 
 
 def part(instance: Instance, settings: Settings) -> Part:
@@ -45,19 +49,7 @@ async def main(context: Context) -> None:
     with hints.restorable(instance.data_dir):
         commits = store.CommitMetrics(clock, instance.store_file)
         log_store = store.open_file(instance.store_file, check=documents.looks_whole, metrics=commits)
-    config = apiserver.ApiConfig(
-        service_cidr=instance.service_cidr,
-        pod_cidr=instance.pod_cidr,
-        own_ports=frozenset({instance.ports.api, instance.ports.observe, addresses.DNS_PORT}),
-        deny_external_ips=settings.deny_external_ips,
-        advertise_address=instance.bridge_address,
-        advertise_port=instance.ports.api,
-        ca_certificate=pki.ca_file.read_text(encoding="ascii"),
-        scratch_dir=instance.data_dir,
-        platform_metrics=partial(exposition.page, instance),
-        connections_max=limits.authenticated,
-        pod_security=pod_security(settings),
-    )
+    config = _config(instance, settings, pki.ca_file.read_text(encoding="ascii"), limits.authenticated)
     poster = HttpsPoster()
     app = apiserver.build(
         config,
@@ -90,6 +82,26 @@ async def main(context: Context) -> None:
     finally:
         log_store.close()  # first: whoever is cancelled waits for nothing
         await poster.aclose()
+
+
+def _config(instance: Instance, settings: Settings, authority: str, connections_max: int) -> ApiConfig:
+    """What the server is told of the instance and its settings; `authority` is its certificate (PEM)."""
+    from ondol import apiserver
+    from ondol.compose import exposition
+
+    return apiserver.ApiConfig(
+        service_cidr=instance.service_cidr,
+        pod_cidr=instance.pod_cidr,
+        own_ports=frozenset({instance.ports.api, instance.ports.observe, addresses.DNS_PORT}),
+        deny_external_ips=settings.deny_external_ips,
+        advertise_address=instance.bridge_address,
+        advertise_port=instance.ports.api,
+        ca_certificate=authority,
+        scratch_dir=instance.data_dir,
+        platform_metrics=partial(exposition.page, instance),
+        connections_max=connections_max,
+        pod_security=pod_security(settings),
+    )
 
 
 def pod_security(settings: Settings) -> policies.Settings:
