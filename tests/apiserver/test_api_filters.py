@@ -10,9 +10,10 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from ondol import apiserver
+from ondol import apiserver, store
 from ondol.apiserver import bootstrap, exchange, housekeeping, routing
 from ondol.base import errors
+from ondol.base.database import DiskFull
 
 pytestmark = pytest.mark.anyio
 
@@ -351,6 +352,29 @@ async def test_what_cannot_be_made_sure_of_is_told_once(
     assert logged.count("bootstrap_failed") == 1
     assert logged.count("bootstrap_recovered") == 1
     assert "Traceback" not in logged
+
+
+async def test_a_start_on_a_full_disk_serves_what_is_stored(
+    start: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What an earlier start did not come to is made when there is space; a first start says what it lacks."""
+    full = DiskFull("the disk is full")
+
+    async def on_a_full_disk(core: Any, *_: Any) -> None:
+        raise full
+
+    log = store.open_memory()
+    with monkeypatch.context() as patched, pytest.RaisesGroup(AssertionError, flatten_subgroups=True):
+        patched.setattr(bootstrap, "run", on_a_full_disk)
+        async with start(log):
+            pass
+    async with start(log):
+        pass
+    with monkeypatch.context() as patched:
+        patched.setattr(bootstrap, "run", on_a_full_disk)
+        async with start(log) as api:
+            assert (await api.get("/api/v1/namespaces/default")).status == 200
+    log.close()
 
 
 async def test_every_answer_has_its_id_and_is_not_cached(api: Any) -> None:

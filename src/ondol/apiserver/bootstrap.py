@@ -25,6 +25,7 @@ from ondol.apiserver.auth.identity import MASTERS, User
 from ondol.apiserver.core import Core
 from ondol.base import clock, errors, log
 from ondol.base.backoff import Backoff
+from ondol.base.database import DiskFull
 
 NAMESPACES: Final = ("default", "kube-system", "kube-public", "kube-node-lease", "ondol-system")
 SELF: Final = User("system:apiserver", (MASTERS,))
@@ -35,6 +36,20 @@ _LOOK_S: Final = 1.0
 _BACKOFF: Final = Backoff(initial_s=_LOOK_S, maximum_s=30.0)
 
 _log = log.get("apiserver")
+
+
+async def begin(core: Core) -> None:
+    """`run`, before the first request.
+
+    A full disk does not keep a server from starting that was started before: it reads and deletes, which is
+    what an administrator then needs, and `keep` adds what is missing once there is space.
+    """
+    try:
+        await run(core)
+    except DiskFull as error:
+        if any(core.lookup(resources.NAMESPACE, "", name) is None for name in NAMESPACES):
+            raise
+        _log.warning("bootstrap_failed", error=str(error))
 
 
 async def run(core: Core) -> None:

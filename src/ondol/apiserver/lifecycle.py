@@ -29,7 +29,7 @@ class Lifecycle:
         await receive()
         try:
             self._load()
-            await bootstrap.run(self._core)
+            await bootstrap.begin(self._core)
         except errors.OndolError as error:
             await send({"type": "lifespan.startup.failed", "message": str(error)})
             return
