@@ -170,6 +170,22 @@ def test_what_is_no_archive(tmp_path: Path, store: ImageStore) -> None:
             transfer.load(tmp_path / name, store)
 
 
+@pytest.mark.parametrize("layer", [LAYER, bytes(20 << 20)], ids=["archive", "layer"])
+def test_an_archive_does_not_fill_the_disk(
+    tmp_path: Path, store: ImageStore, monkeypatch: pytest.MonkeyPatch, layer: bytes
+) -> None:
+    """Kilobytes may unpack to any size; where little of the disk would be left, nothing stays of it."""
+    monkeypatch.setattr("ondol.build.store._SHARE_LEFT", 0)  # as if the last twentieth had begun
+    files = _docker(["app:1"], packed=gzip.compress(layer))
+    if layer is LAYER:
+        files["filler"] = bytes(20 << 20)
+    packed = gzip.compress(_tar(tmp_path / "a.tar", files).read_bytes())
+    (tmp_path / "a.tgz").write_bytes(packed)
+    with pytest.raises((BuildError, StoreError), match="less than a twentieth of the disk free"):
+        transfer.load(tmp_path / "a.tgz", store)
+    assert list((store.directory / "blobs" / "sha256").iterdir()) == []
+
+
 def test_out_and_in_again(tmp_path: Path, images: ImageStore, store: ImageStore) -> None:
     """An exported image comes back with the same digest, through either side of the archive."""
     (tmp_path / "app").mkdir()

@@ -14,6 +14,7 @@ held while the index is read, changed and written.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
@@ -30,6 +31,8 @@ from ondol.build import reference as references
 from ondol.build.errors import StoreError
 
 _CHUNK_BYTES: Final = 1 << 20
+_EXAMINED_BYTES: Final = 16 << 20
+_SHARE_LEFT: Final = 20
 _DRAFT: Final = ".draft-"
 
 
@@ -59,18 +62,39 @@ class Damage:
     references: tuple[str, ...]
 
 
-class Draft:
-    """A blob being written: hashed on the way, named by `ImageStore.draft` when it ends well."""
+class Sparing:
+    """A file being written that leaves the last twentieth of its disk to others.
+
+    A packed archive of kilobytes may unpack to terabytes, and what else lives on the disk is not to die of
+    it: `OSError` (ENOSPC) instead.
+    """
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
+        self._unexamined_bytes = 0
+
+    def write(self, data: bytes) -> int:
+        self._unexamined_bytes += len(data)
+        if self._unexamined_bytes >= _EXAMINED_BYTES:
+            self._unexamined_bytes = 0
+            disk = os.fstatvfs(self._file.fileno())
+            if disk.f_bavail * _SHARE_LEFT < disk.f_blocks:
+                raise OSError(errno.ENOSPC, "it would leave less than a twentieth of the disk free")
+        return self._file.write(data)
+
+
+class Draft(Sparing):
+    """A blob being written: hashed on the way, named by `ImageStore.draft` when it ends well."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        super().__init__(file)
         self._hash = hashlib.sha256()
         self.size_bytes = 0
 
     def write(self, data: bytes) -> int:
         self._hash.update(data)
         self.size_bytes += len(data)
-        return self._file.write(data)
+        return super().write(data)
 
     @property
     def digest(self) -> str:

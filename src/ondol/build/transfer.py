@@ -24,11 +24,11 @@ from typing import IO, Any, Final
 
 import msgspec
 
-from ondol.base import errors
+from ondol.base import errors, reserve
 from ondol.build import oci
 from ondol.build import reference as references
 from ondol.build.errors import BuildError, StoreError
-from ondol.build.store import Image, ImageStore
+from ondol.build.store import Image, ImageStore, Sparing
 
 _INDEXES: Final = (oci.INDEX, "application/vnd.docker.distribution.manifest.list.v2+json")
 _MANIFESTS: Final = (oci.MANIFEST, "application/vnd.docker.distribution.manifest.v2+json")
@@ -104,6 +104,8 @@ def _archive(source: Path) -> Iterator[_Archive]:
     except FileNotFoundError as error:
         raise errors.HostError(f"{source}: no such file or folder") from error
     except (tarfile.TarError, OSError, EOFError) as error:
+        if isinstance(error, OSError) and reserve.is_full(error):
+            raise BuildError(f"{source} cannot be unpacked: {errors.why(error)}") from error
         raise BuildError(
             f"{source} cannot be read: {errors.why(error)}", remedy="export the image again"
         ) from error
@@ -117,7 +119,8 @@ def _plain(source: Path) -> Iterator[IO[bytes]]:
             yield file
             return
         with tempfile.TemporaryFile() as plain:
-            shutil.copyfileobj(stream, plain, _CHUNK_BYTES)  # a packed file cannot be read in any order
+            # A packed file cannot be read in any order.
+            shutil.copyfileobj(stream, Sparing(plain), _CHUNK_BYTES)
             plain.seek(0)
             yield plain
 
