@@ -446,6 +446,7 @@ async def test_events_are_counted_not_repeated(world: World) -> None:
     assert seen[0]["involvedObject"]["uid"] == objects.uid(obj)
     assert seen[0]["source"] == {"component": "tester"}
     assert len(odd) == 11
+    assert [event["message"] for event in odd[:10]] == [f"number {number}" for number in range(10)]
     assert sum(event["count"] for event in odd) == 30
 
 

@@ -62,7 +62,7 @@ class Manager:
             user_agent=client.user_agent,
             clock=self.clock,
         )
-        self.recorder = EventRecorder(self.client, clock=self.clock, rng=self.rng, component=self.identity)
+        self.recorder = EventRecorder(self.client, clock=self.clock, component=self.identity)
         self.controllers: list[Controller] = []
         self._runnables: list[tuple[str, Runnable]] = []
         self._lease = lease

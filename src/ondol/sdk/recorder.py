@@ -7,7 +7,6 @@ bound is dropped and counted, so a failing controller cannot bury the API server
 
 from __future__ import annotations
 
-import random
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -70,12 +69,12 @@ class Metrics:
 class EventRecorder:
     """`run` writes until cancelled; `event` may be called before."""
 
-    def __init__(self, client: Client, *, clock: Clock, rng: random.Random, component: str) -> None:
+    def __init__(self, client: Client, *, clock: Clock, component: str) -> None:
         self.metrics = Metrics()
         self._client = client
         self._clock = clock
-        self._rng = rng
         self._component = component
+        self._named_ns = 0
         self._pending: OrderedDict[_Key, _Pending] = OrderedDict()
         self._written: OrderedDict[_Key, tuple[str, int]] = OrderedDict()
         self._similar: OrderedDict[_Key, _Similar] = OrderedDict()
@@ -177,12 +176,20 @@ class EventRecorder:
         if len(self._written) > _REMEMBERED_MAX:
             self._written.popitem(last=False)
 
+    def _nanoseconds(self, time_s: float) -> int:
+        """Another number each time, so that an object's events are listed in the order they came in.
+
+        As client-go names them, which rounds the times inside an event to seconds like we do.
+        """
+        self._named_ns = max(self._named_ns + 1, int(time_s * 1e9))
+        return self._named_ns
+
     def _document(self, key: _Key, pending: _Pending) -> Object:
         return {
             "apiVersion": "v1",
             "kind": "Event",
             "metadata": {
-                "name": f"{key.name[:230]}.{self._rng.getrandbits(64):016x}",
+                "name": f"{key.name[:230]}.{self._nanoseconds(pending.first):016x}",
                 "namespace": _home(pending.involved),
             },
             "involvedObject": pending.involved,
