@@ -5,6 +5,7 @@ What asks for another protocol has a connection of its own, of which only the he
 
 from __future__ import annotations
 
+import os
 import ssl
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -95,7 +96,7 @@ class HttpForwarder:
                 allow_redirects=False,
             )
         except aiohttp.ClientConnectorError as error:  # its own text shows objects of Python
-            raise OSError(f"connect: {errors.why(error.os_error).lower()}") from error
+            raise OSError(f"connect: {_why(error.os_error)}") from error
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
             raise OSError(str(error) or type(error).__name__) from error
         async with response:
@@ -135,7 +136,7 @@ class HttpForwarder:
             raise OSError("i/o timeout") from error
         except OSError as error:
             cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
-            raise OSError(f"connect: {errors.why(cause).lower()}") from error
+            raise OSError(f"connect: {_why(cause)}") from error
 
     async def aclose(self) -> None:
         for session in (self._pods, self._node):
@@ -159,6 +160,11 @@ def _unverified() -> ssl.SSLContext:
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     return context
+
+
+def _why(error: OSError) -> str:
+    """The kernel's words: those of the event loop name the address once more."""
+    return os.strerror(error.errno).lower() if error.errno and error.errno > 0 else errors.why(error)
 
 
 def _text(headers: Sequence[tuple[bytes, bytes]]) -> list[tuple[str, str]]:
