@@ -68,7 +68,7 @@ def unsupported(pod: Spec) -> tuple[list[str], list[str]]:
     return refused, warned
 
 
-_NOT_APPLIED: Final = ("ephemeralContainers", "resources", "runtimeClassName")
+_NOT_APPLIED: Final = ("resources", "runtimeClassName")
 _NOT_APPLIED_SECURITY: Final = ("appArmorProfile", "seLinuxOptions", "windowsOptions")
 
 
@@ -258,7 +258,7 @@ def planned(pod: Spec, container: Spec, place: Place) -> oci.Container:
         seccomp=_seccomp(pod, container, place),
         read_only_root=bool(own.get("readOnlyRootFilesystem")),
         no_new_privileges=own.get("allowPrivilegeEscalation") is False,
-        own_pid_namespace=not spec.get("hostPID"),
+        own_pid_namespace=not spec.get("hostPID") and "pid" not in place.namespaces,
         terminal=bool(container.get("tty")),
         oom_score_adj=oom_score_adj(pod, container, place.node_memory_bytes, place.current_oom_score_adj),
         annotations={

@@ -114,7 +114,6 @@ _CONTAINER: Final = (
     Rule("env[*].valueFrom.fileKeyRef", "the node refuses containers with it"),
 )
 UNSUPPORTED: Final = (
-    Rule("ephemeralContainers", "ephemeral containers are not started"),
     Rule("hostUsers", "user namespaces are not made, and the node refuses pods that want one", (True,)),
     Rule("imagePullSecrets", "images are not pulled from registries"),
     Rule("hostnameOverride", "the host name is the pod's name or spec.hostname"),
