@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import select
+import shutil
 import signal
 import struct
 import subprocess
@@ -80,7 +82,7 @@ def debugger(space: Kubectl, name: str) -> dict[str, Any]:
 def test_debug(pod: Kubectl) -> None:
     """A container is added, sees the processes of its target, is attached to, ends once and stays so."""
     words = ("debug", "a", f"--image={objects.IMAGE}", "--target=a", "-c", "look", "-i", "--profile=general")
-    code = "import glob, sys; print(open('/proc/1/cmdline').read()); print(sys.stdin.readline().upper())"
+    code = "import sys; print(sys.stdin.readline().upper()); print(open('/proc/1/cmdline').read())"
     output = pod(*words, "--", "python3", "-c", code + "; import time; time.sleep(1)", stdin="hello\n")
     assert "main.py" in output
     assert "HELLO" in output
@@ -117,15 +119,18 @@ def test_debug_what_is_not_there(pod: Kubectl) -> None:
 
 def test_debug_a_copy(pod: Kubectl) -> None:
     """A pod beside it, with another command in it."""
-    words = ("debug", "a", "--copy-to=b", "--container=a", "--share-processes=false")
-    pod(*words, "--", "sh", "-c", "echo copied; sleep 60")
-    eventually(lambda: "copied" in pod.run("logs", "b", "-c", "a").out, "the copy runs")
+    words = ("debug", "a", "--copy-to=copy", f"--image={objects.IMAGE}", "--container=look")
+    code = "import glob; print([open(f).read() for f in glob.glob('/proc/[0-9]*/cmdline')])"
+    pod(*words, "--", "python3", "-c", f"{code}; import time; time.sleep(60)")
+    assert pod.get("pod", "copy")["spec"]["shareProcessNamespace"] is True
+    output = eventually(lambda: pod.run("logs", "copy", "-c", "look").out, "the copy runs")
+    assert "/pause" in output
 
 
 def test_plain_spdy(pod: Kubectl) -> None:
     """As clients speak that know no WebSockets: the same answers."""
     old = {"KUBECTL_REMOTE_COMMAND_WEBSOCKETS": "false", "KUBECTL_PORT_FORWARD_WEBSOCKETS": "false"}
-    result = pod.run("exec", "a", "--", "sh", "-c", "echo out; echo err >&2; exit 7", env=old)
+    result = pod.run("exec", "a", "-c", "a", "--", "sh", "-c", "echo out; echo err >&2; exit 7", env=old)
     assert (result.status, result.out) == (7, "out\n")
     assert result.err.startswith("err\n")
     sent = "one\ntwo\n" * 100_000
@@ -134,18 +139,40 @@ def test_plain_spdy(pod: Kubectl) -> None:
     assert "/nope" in pod.refused("exec", "a", "--", "/nope", env=old)
 
 
-def test_cp(pod: Kubectl, platform: Platform, tmp_path: Path) -> None:
+@pytest.fixture
+def packed(space: Kubectl, platform: Platform, tmp_path: Path) -> Kubectl:
+    """A pod `t` whose image has a `tar`, this machine's with its libraries."""
+    app = tmp_path / "app"
+    (app / "bin").mkdir(parents=True)
+    (app / "main.py").write_text("import time\ntime.sleep(3600)\n")
+    tar = shutil.which("tar")
+    assert tar is not None
+    libraries = re.findall(r"=> (/\S+)", run(["ldd", tar]).out)
+    for file in (tar, *libraries):
+        shutil.copy(file, app / "bin")
+    platform("image", "build", app, "--tag", "packed:1")
+    env = [
+        {"name": "PATH", "value": "/app/bin:/usr/bin:/bin"},
+        {"name": "LD_LIBRARY_PATH", "value": "/app/bin"},
+    ]
+    main = {"name": "main", "image": "ondol.local/packed:1", "env": env}
+    space.apply(objects.pod("t", main))
+    space("wait", "--for=condition=Ready", "pod/t", "--timeout=25s")
+    return space
+
+
+def test_cp(packed: Kubectl, platform: Platform, tmp_path: Path) -> None:
     """Files and folders in both directions, with kubectl and with our own."""
     source = tmp_path / "source"
     (source / "deep").mkdir(parents=True)
     (source / "deep" / "file").write_bytes(bytes(range(256)) * 1000)
     (source / "empty").touch()
-    for name, copy in (("theirs", pod), ("ours", own(platform, pod))):
-        copy("cp", source, f"a:/tmp/{name}")
-        copy("cp", f"a:/tmp/{name}", tmp_path / name)
+    for name, copy in (("theirs", packed), ("ours", own(platform, packed))):
+        copy("cp", source, f"t:/tmp/{name}")
+        copy("cp", f"t:/tmp/{name}", tmp_path / name)
         assert (tmp_path / name / "deep" / "file").read_bytes() == (source / "deep" / "file").read_bytes()
         assert (tmp_path / name / "empty").exists()
-        copy("cp", f"a:/tmp/{name}/deep/file", tmp_path / f"{name}-file")
+        copy("cp", f"t:/tmp/{name}/deep/file", tmp_path / f"{name}-file")
         assert (tmp_path / f"{name}-file").stat().st_size == 256_000
 
 
@@ -181,7 +208,7 @@ def test_own_commands(pod: Kubectl, platform: Platform) -> None:
         "a",
         "--",
     ]
-    done = run([*words, "sh", "-c", "cat /proc/1/cmdline; read line; echo $line; exit 5"], stdin="hi\n")
+    done = run([*words, "sh", "-c", "read line; cat /proc/1/cmdline; echo $line; exit 5"], stdin="hi\n")
     assert (done.status, "main.py" in done.out, "hi" in done.out) == (5, True, True), str(done)
     with background([ONDOL, "port-forward", *place, "pod/a", f":{objects.PORT}"]) as forward:
         port = forward.says("Forwarding from").split(" ->")[0].rpartition(":")[2]

@@ -120,7 +120,10 @@ def _pack(source: Path, name: str, archive: IO[bytes]) -> None:
 
 
 async def _is_folder(where: speaking.Target, path: str) -> bool:
-    return await _run(where, ["test", "-d", path], lambda _: None, None, bytearray()) == 0
+    try:
+        return await _run(where, ["test", "-d", path], lambda _: None, None, bytearray()) == 0
+    except errors.Internal:  # it has no `test`
+        return False
 
 
 async def _tar(

@@ -21,6 +21,7 @@ from ondol.cli.speaking import StdinOption, TtyOption
 from ondol.client import PatchType
 
 _POLL_S: Final = 0.2
+_END_S: Final = 5.0
 _HOPELESS: Final = frozenset({"CreateContainerConfigError", "ErrImageNeverPull", "InvalidImageName"})
 _LETTERS: Final = "bcdfghjklmnpqrstvwxz2456789"
 
@@ -81,7 +82,7 @@ def debug(
 
 def _container(name: str, image: str, command: Sequence[str], *, stdin: bool, tty: bool) -> dict[str, Any]:
     added: dict[str, Any] = {"name": name, "image": image}
-    added |= {"args": list(command)} if command else {}
+    added |= {"command": list(command)} if command else {}
     return {**added, **({"stdin": True} if stdin else {}), **({"tty": True} if tty else {})}
 
 
@@ -96,11 +97,21 @@ async def _speak(where: speaking.Target, *, tty: bool) -> int:
     """Once it runs; if it has ended by then, what it wrote is printed instead."""
     state = await _begun(where)
     if "running" in state:
-        return await speaking.speak(where, "attach", (), stdin=True, tty=tty)
+        await speaking.speak(where, "attach", (), stdin=True, tty=tty)
+        return await _exit_code(where)
     async with where.client.log(where.namespace, where.pod, container=where.container) as chunks:
         async for chunk in chunks:
             terminal.write_bytes(chunk)
     return int(state["terminated"].get("exitCode") or 0)
+
+
+async def _exit_code(where: speaking.Target) -> int:
+    """Of the container, whose end is told a moment later; 0 for one that goes on without us."""
+    with where.client.clock.move_on_after(_END_S):
+        while "terminated" not in (state := _state(await _pod(where.client, where), where.container)):
+            await where.client.clock.sleep(_POLL_S)
+        return int(state["terminated"].get("exitCode") or 0)
+    return 0
 
 
 async def _begun(where: speaking.Target) -> Mapping[str, Any]:

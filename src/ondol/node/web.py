@@ -1,4 +1,4 @@
-"""The node's own HTTP interface, a subset of the kubelet's: logs, health, usage, pods, and speaking with them.
+"""The node's own HTTP interface, a subset of the kubelet's: logs, health, usage, pods and what they say.
 
 The API server reaches it with a bearer token. Health needs none.
 """

@@ -17,8 +17,7 @@ from ondol.api import objects
 from ondol.node import linux, paths, pod_spec, value_sources
 from ondol.node.config import NodeConfig
 from ondol.node.images import images, rootfs
-from ondol.node.network import sandbox
-from ondol.node.pods import env, etc, planning, sandbox_setup, staging
+from ondol.node.pods import env, etc, planning, sandbox_setup, shared_processes, staging
 from ondol.node.pods.engines import Engines
 from ondol.node.pods.machine import Created, container_id
 from ondol.node.pods.model import Attempt, Record, Spec
@@ -147,10 +146,9 @@ def _namespaces(engines: Engines, pod: Spec, run: _Run) -> dict[str, str]:
     """Paths of the sandbox's namespaces, as the runtime spec calls their kinds."""
     address = ipaddress.IPv4Address(run.address) if run.address else None
     plan = sandbox_setup.wiring(pod, address, redirect=False)
-    names = {"net": "network", "ipc": "ipc", "uts": "uts"}
-    namespaces = {
-        names[kind]: str(engines.network.namespace_path(kind, plan.uid)) for kind in sandbox.kinds_of(plan)
-    }
+    namespaces = sandbox_setup.namespaces(engines, plan)
+    if shared_processes.is_shared(pod):
+        return {**namespaces, "pid": str(engines.network.namespace_path(shared_processes.KIND, plan.uid))}
     return {**namespaces, "pid": f"/proc/{run.target}/ns/pid"} if run.target else namespaces
 
 

@@ -12,7 +12,7 @@ from ondol.base import quantity
 from ondol.node import pod_spec, value_sources
 from ondol.node.pods import env
 from ondol.node.pods.model import Spec
-from ondol.node.runtime import seccomp
+from ondol.node.runtime import pause, seccomp
 from ondol.node.runtime import spec as oci
 from ondol.node.volumes import registry
 
@@ -51,7 +51,7 @@ def unsupported(pod: Spec) -> tuple[list[str], list[str]]:
     spec = objects.spec(pod)
     refused: list[str] = []
     warned: list[str] = []
-    if spec.get("shareProcessNamespace"):
+    if spec.get("shareProcessNamespace") and pause.program() is None:
         refused.append("spec.shareProcessNamespace")
     if spec.get("hostUsers") is False:
         refused.append("spec.hostUsers=false")

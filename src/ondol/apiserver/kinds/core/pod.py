@@ -129,7 +129,6 @@ UNSUPPORTED: Final = (
     Rule("securityContext.seLinuxChangePolicy", _NO_LSM),
     Rule("securityContext.seLinuxOptions", _NO_LSM),
     Rule("securityContext.windowsOptions", "containers are Linux containers"),
-    Rule("shareProcessNamespace", "the node refuses pods that share one process namespace", (False,)),
     *volume_rules(),
     *(
         replace(rule, path=f"{group}[*].{rule.path}")
