@@ -119,7 +119,14 @@ def test_debug_what_is_not_there(pod: Kubectl) -> None:
 
 def test_debug_a_copy(pod: Kubectl) -> None:
     """A pod beside it, with another command in it."""
-    words = ("debug", "a", "--copy-to=copy", f"--image={objects.IMAGE}", "--container=look")
+    words = (
+        "debug",
+        "a",
+        "--copy-to=copy",
+        "--share-processes",
+        f"--image={objects.IMAGE}",
+        "--container=look",
+    )
     code = "import glob; print([open(f).read() for f in glob.glob('/proc/[0-9]*/cmdline')])"
     pod(*words, "--", "python3", "-c", f"{code}; import time; time.sleep(60)")
     assert pod.get("pod", "copy")["spec"]["shareProcessNamespace"] is True

@@ -74,13 +74,16 @@ async def spoken(taken: ByteStream, upgrade: Upgrade, version: str, clock: Clock
         yield _Bytes(taken, f"{SPOKEN}+{version}")
         return
     command = _Command(taken, upgrade.streams)
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(command.run)
-        with clock.move_on_after(_CREATION_S):
-            await command.is_complete.wait()
-        yield command
-        await command.end()
-        tasks.cancel_scope.cancel()
+    try:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(command.run)
+            with clock.move_on_after(_CREATION_S):
+                await command.is_complete.wait()
+            yield command
+            await command.end()
+            tasks.cancel_scope.cancel()
+    finally:
+        command.forget()
 
 
 class _Bytes:
@@ -116,6 +119,7 @@ class _Command:
         async with anyio.create_task_group() as self._tasks, self._incoming:
             with contextlib.suppress(ProtocolError):  # the client was told
                 await connection.run(self._received())
+            self.is_complete.set()  # nothing more is opened
             self._tasks.cancel_scope.cancel()
 
     async def _received(self) -> AsyncIterator[bytes]:
@@ -155,3 +159,10 @@ class _Command:
     async def end(self) -> None:
         for stream in self._streams.values():
             await stream.close()
+
+    def forget(self) -> None:
+        """Whatever is left of it is nobody's any more."""
+        for stream in self._streams.values():
+            stream.forget()
+        self._incoming.close()
+        self._pieces.close()
