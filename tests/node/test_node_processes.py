@@ -91,7 +91,8 @@ async def test_a_shared_namespace(world: Any) -> None:
     async with world.node():
         pod = world.pod("s", "exec sleep 1111", shareProcessNamespace=True, restartPolicy="Never")
         image = pod["spec"]["containers"][0]["image"]
-        script = "cat /proc/[0-9]*/cmdline; exit 1"
+        see = 'case "$(cat /proc/[0-9]*/cmdline 2>/dev/null)" in *11[1]1*) true;; *) false;; esac'
+        script = f"until {see}; do sleep 0.1; done; cat /proc/[0-9]*/cmdline; exit 1"
         pod["spec"]["containers"].append({"name": "b", "image": image, "command": ["/bin/sh", "-c", script]})
         await world.create(pod)
         shown = await world.until("s", lambda pod: "terminated" in _states(pod).get("b", {}))
