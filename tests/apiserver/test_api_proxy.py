@@ -293,6 +293,29 @@ async def test_redirects(start: Any, pod: Make, sent: str, received: str) -> Non
     assert (answer.status, answer.headers["location"]) == (302, received.format(prefix))
 
 
+async def test_paths_stay_as_they_were_encoded(start: Any, pod: Make) -> None:
+    """Also where a slash is part of a name; links lead back all the same."""
+    forwarder = Forwarder(Answer(b"", 302, [(b"location", b"/x")]))
+    async with start(forwarder=forwarder) as api:
+        await _with_pod(api, pod)
+        path = f"{PODS}/web/proxy/a%2Fb/c%20d/"
+        begin, _ = await _sent(api, path, raw_path=path.encode())
+    assert forwarder.last[1] == "/a%2Fb/c%20d/"
+    assert forwarder.header("x-forwarded-uri") == [path.encode()]
+    assert (b"location", f"{PODS}/web/proxy/x".encode()) in begin["headers"]
+
+
+async def test_answers_that_have_no_body(start: Any, pod: Make) -> None:
+    """Say nothing of its length, which is that of another answer."""
+    forwarder = Forwarder(Answer(b"", 304))
+    forwarder.answer.headers = [(b"content-length", b"123"), (b"etag", b"x")]  # type: ignore[union-attr] # it is one
+    async with start(forwarder=forwarder) as api:
+        await _with_pod(api, pod)
+        answer = await api.get(f"{PODS}/web/proxy/")
+    assert (answer.status, answer.headers["etag"]) == (304, "x")
+    assert "content-length" not in answer.headers
+
+
 PAGE = (
     '<!doctype html><a href="/x?a=1&amp;b=2">t</a><a href=\'/y\'>t</a><a href=/z>t</a><A HREF="/up">t</A>'
     '<a href="rel">t</a><a href="https://example.org/e">t</a><img src="/i.png" alt="/alt"><p title="/no">'

@@ -42,19 +42,21 @@ def quoted(path: str) -> str:
     return urllib.parse.quote(path, safe=_PATH_SAFE)
 
 
-def behind(scope: Mapping[str, Any], rest: str) -> str:
-    """What follows `/proxy` in a request's path, as it was encoded; `rest` is it decoded, without slashes.
+def split(scope: Mapping[str, Any], rest: str) -> tuple[str, str]:
+    """A request's path up to `/proxy`, and what follows it as it was encoded; `rest` is that decoded.
 
-    Empty if the path ends with `/proxy`. A slash at its end is kept.
+    Nothing follows if the path ends with `/proxy`. A slash at its end is kept.
     """
-    path = scope["path"].strip("/")
-    depth = len(path.split("/")) - (len(rest.split("/")) if rest else 0)
+    path = scope["path"].strip("/").split("/")
+    depth = len(path) - (len(rest.split("/")) if rest else 0)
     raw = (scope.get("raw_path") or b"").decode("latin-1").strip("/").split("/")
-    is_same = urllib.parse.unquote("/".join(raw[:depth])) == "/".join(path.split("/")[:depth])
+    is_same = urllib.parse.unquote("/".join(raw[:depth])) == "/".join(path[:depth])
     behind = "/".join(raw[depth:]) if is_same and raw[0] else quoted(rest)
     if behind and not behind.startswith("/"):
         behind = f"/{behind}"
-    return f"{behind}/" if scope["path"].endswith("/") and not behind.endswith("/") else behind
+    if scope["path"].endswith("/") and not behind.endswith("/"):
+        behind = f"{behind}/"
+    return quoted("/" + "/".join(path[:depth])), behind
 
 
 def target(scope: Mapping[str, Any], path: str) -> str:

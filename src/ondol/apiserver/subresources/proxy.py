@@ -38,6 +38,7 @@ METHODS: Final = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OP
 _SWITCHING, _REFUSED = 101, 400
 _PAGE_BYTES_MAX: Final = 8 * 1024 * 1024
 _SMALL_BYTES_MAX: Final = 64 * 1024
+_BODILESS: Final = frozenset({204, 304})
 _STATUSES: Final = range(200, 600)
 _REFUSAL_S: Final = 10.0
 
@@ -48,14 +49,14 @@ async def connect(core: Core, request: Request, served: Served) -> Answer:
     to = _location(core, request, served)
     if core.forwarder is None:
         raise errors.Unavailable("this server has no way to reach pods")
-    path = messages.behind(request.scope, request.info.rest)
+    prefix, path = messages.split(request.scope, request.info.rest)
     kind = f"{served.resource.kind}ProxyOptions"
     await streams.admit(core, request, served, {"kind": kind, "apiVersion": "v1", "path": path})
     if takeover.TAKE in request.scope:
         return _tunnel(core, core.forwarder, request, to, path)
     if not path and request.method in ("GET", "HEAD"):
         return Reply(b"", 301, headers=[(b"location", _with_slash(request).encode())])
-    return Passed(_Passing(core.forwarder, request, to, path).run)
+    return Passed(_Passing(core.forwarder, request, to, (prefix, path)).run)
 
 
 def _location(core: Core, request: Request, served: Served) -> Destination:
@@ -80,16 +81,16 @@ def _reason(to: Destination, error: OSError) -> str:
 class _Passing:
     """One request and its answer."""
 
-    def __init__(self, forwarder: Forwarder, request: Request, to: Destination, path: str) -> None:
+    def __init__(
+        self, forwarder: Forwarder, request: Request, to: Destination, paths: tuple[str, str]
+    ) -> None:
+        """`paths` are that of the server here and what follows it."""
         self._forwarder = forwarder
         self._request = request
         self._to = to
-        self._path = path
+        self._prefix, self._path = paths
         self._is_received = anyio.Event()
         """The body has been read: what comes from the client now is its going."""
-        prefix = messages.quoted(request.scope["path"].rstrip("/"))
-        own = path.rstrip("/")
-        self._prefix = prefix.removesuffix(own) if own else prefix
 
     async def run(self, begin: Begin) -> None:
         await while_connected(self._request, partial(self._pass, begin), after=self._is_received)
@@ -128,6 +129,8 @@ class _Passing:
         if answer.status not in _STATUSES:
             raise errors.Internal(f"the server answered with status {answer.status}")
         headers = messages.answer_headers(answer.headers)
+        if answer.status in _BODILESS:  # the edge would wait for what such a length says of another answer
+            headers = [header for header in headers if header[0] != b"content-length"]
         named = dict(headers)
         content_type, encoding = (
             named.get(name, b"").decode("latin-1") for name in (b"content-type", b"content-encoding")
