@@ -55,6 +55,9 @@ SERVED: dict[tuple[str, str], tuple[str, ...]] = {
 }
 """Resources per group and version, by plural name; `ALL` takes every one that discovery lists."""
 
+UNSERVED_SUBRESOURCES: set[str] = set()
+"""Subresources this platform does not answer, so discovery must not promise them, as `pods/proxy`."""
+
 META = "io.k8s.apimachinery.pkg.apis.meta.v1."
 EXTRA_TYPES = [
     META + name
@@ -260,6 +263,8 @@ def kind_facts(source: Source, group: str, version: str, resource: dict[str, Any
     facts |= {k: resource[k] for k in ("shortNames", "categories") if k in resource}
     subresources = []
     for sub in resource.get("subresources", ()):
+        if f"{plural}/{sub['subresource']}" in UNSERVED_SUBRESOURCES:
+            continue
         answered = sub["responseKind"]
         sub_group, sub_version = (answered["group"] or group, answered["version"] or version)
         subresources.append(

@@ -132,7 +132,7 @@ UNSUPPORTED: Final = (
     *volume_rules(),
     *(
         replace(rule, path=f"{group}[*].{rule.path}")
-        for group in ("containers", "initContainers")
+        for group in ("containers", "initContainers", "ephemeralContainers")
         for rule in _CONTAINER
     ),
 )
