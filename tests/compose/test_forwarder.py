@@ -15,6 +15,7 @@ from anyio.streams.tls import TLSListener
 from tests.certificates import certify
 
 from ondol.apiserver.ports import Destination, Forwarded
+from ondol.base.clock import SystemClock
 from ondol.compose.forwarder import HttpForwarder
 
 pytestmark = pytest.mark.anyio
@@ -29,9 +30,9 @@ def anyio_backend() -> str:
 @pytest.fixture
 async def forwarder(tmp_path: Path) -> AsyncIterator[HttpForwarder]:
     """The edge with an agent's socket in the test's own folder."""
-    made = HttpForwarder(tmp_path / "agent", "secret")
-    yield made
-    await made.aclose()
+    edge = HttpForwarder(tmp_path / "agent", "secret", SystemClock())
+    yield edge
+    await edge.aclose()
 
 
 class Server:

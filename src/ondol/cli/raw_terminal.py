@@ -22,9 +22,9 @@ def is_terminal() -> bool:
 
 
 @contextlib.contextmanager
-def raw(*, is_wanted: bool) -> Iterator[None]:
+def raw(*, is_asked: bool) -> Iterator[None]:
     """Hand on keys as they are pressed, Ctrl-C too; the terminal is as before afterwards."""
-    if not is_wanted:
+    if not is_asked:
         yield
         return
     descriptor = sys.stdin.fileno()

@@ -110,7 +110,7 @@ async def speak(target: Target, how: str, command: Sequence[str], *, stdin: bool
     query += [("command", word) for word in command]
     outputs = {remote_command.STDOUT: terminal.write_bytes, remote_command.STDERR: _write_error}
     async with target.client.converse(target.path(how), query, remote_command.PROTOCOL) as socket:
-        with raw_terminal.raw(is_wanted=tty):
+        with raw_terminal.raw(is_asked=tty):
             return await remote_command.run(
                 socket,
                 outputs,

@@ -21,6 +21,7 @@ from anyio.abc import ByteStream as Stream
 
 from ondol.apiserver.ports import Destination, Forwarded
 from ondol.base import errors
+from ondol.base.clock import Clock
 
 _CONNECT_S: Final = 30.0
 _HEAD_BYTES_MAX: Final = 64 * 1024
@@ -69,7 +70,8 @@ class _Bytes:
 class HttpForwarder:
     """Implements the API server's `Forwarder`. The one node's agent listens at `agent`, and wants `token`."""
 
-    def __init__(self, agent: Path, token: str) -> None:
+    def __init__(self, agent: Path, token: str, clock: Clock) -> None:
+        self._clock = clock
         self._agent = agent
         self._token = token
         self._pods: aiohttp.ClientSession | None = None
@@ -126,7 +128,7 @@ class HttpForwarder:
 
     async def _connected(self, to: Destination) -> Stream:
         try:
-            with anyio.fail_after(_CONNECT_S):
+            with self._clock.fail_after(_CONNECT_S):
                 if to.scheme == "http":
                     return await anyio.connect_tcp(to.host, to.port)
                 return await anyio.connect_tcp(

@@ -53,7 +53,7 @@ async def main(context: Context) -> None:
     config = _config(instance, settings, pki.ca_file.read_text(encoding="ascii"), limits.authenticated)
     poster = HttpsPoster()
     agent = instance.socket("node"), credentials.node_token(instance)
-    forwarder = HttpForwarder(*agent)
+    forwarder = HttpForwarder(*agent, clock)
     app = apiserver.build(
         config,
         log_store,
