@@ -55,12 +55,8 @@ SERVED: dict[tuple[str, str], tuple[str, ...]] = {
 }
 """Resources per group and version, by plural name; `ALL` takes every one that discovery lists."""
 
-UNSERVED_SUBRESOURCES = {
-    "nodes/proxy",
-    "pods/proxy",
-    "services/proxy",
-}
-"""Subresources this platform does not answer, so discovery must not promise them."""
+UNSERVED_SUBRESOURCES: set[str] = set()
+"""Subresources this platform does not answer, so discovery must not promise them, as `pods/proxy`."""
 
 META = "io.k8s.apimachinery.pkg.apis.meta.v1."
 EXTRA_TYPES = [

@@ -124,7 +124,8 @@ def test_legacy_discovery_lists_subresources_with_their_kind() -> None:
     assert entries["pods/eviction"]["group"] == "policy"
     assert entries["pods"]["singularName"] == "pod"
     assert entries["pods/exec"]["kind"] == "PodExecOptions"
-    assert "pods/proxy" not in entries
+    assert entries["pods/proxy"]["kind"] == "PodProxyOptions"
+    assert entries["pods/proxy"]["verbs"] == ["create", "delete", "get", "patch", "update"]
     assert kinds_discovery.resource_list(kinds.builtin(), "", "v2") is None
 
 

@@ -102,7 +102,13 @@ class Caller:
         typed = {"content-type": "application/json"} if raw else {}
         sent: list[dict[str, Any]] = []
 
+        is_received = False
+
         async def receive() -> dict[str, Any]:
+            nonlocal is_received
+            if is_received:
+                await anyio.sleep_forever()  # the client stays
+            is_received = True
             return {"type": "http.request", "body": raw, "more_body": False}
 
         async def send(message: dict[str, Any]) -> None:

@@ -397,21 +397,3 @@ async def test_head_has_no_body(api: Any) -> None:
     """As HTTP wants it."""
     answer = await api("HEAD", "/healthz")
     assert (answer.status, answer.body) == (200, b"")
-
-
-@pytest.mark.parametrize("method", ["GET", "POST"])
-@pytest.mark.parametrize(
-    ("path", "part"),
-    [
-        ("/api/v1/namespaces/default/pods/p/proxy/x", "pods/proxy"),
-        ("/api/v1/namespaces/default/services/s/proxy/x/y", "services/proxy"),
-        ("/api/v1/nodes/n/proxy/metrics", "nodes/proxy"),
-    ],
-)
-async def test_what_is_not_supported_yet_is_named(api: Any, method: str, path: str, part: str) -> None:
-    """What Kubernetes serves and this server does not is told as such, even where an upgrade is asked."""
-    upgrade = {"connection": "upgrade", "upgrade": "websocket"}
-    refused = await api(method, path, headers=upgrade)
-    assert (refused.status, refused.json["reason"]) == (405, "MethodNotAllowed")
-    assert refused.json["message"] == f"{part} is not supported by this server yet"
-    assert (await api.as_("nobody")(method, path)).status == 403

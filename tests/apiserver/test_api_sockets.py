@@ -97,7 +97,6 @@ async def test_what_cannot_be_answered_is_refused_before_it_is_accepted(start: A
             (f"{PODS}/none/log", (), 404),
             (f"{PODS}/p/log", ("v4.channel.k8s.io",), 403),
             (f"{PODS}/p/log", ("base64url.bearer.authorization.k8s.io.%%",), 401),
-            (f"{PODS}/p/proxy", (), 405),
         ):
             start_message, body = await _opened(api, target, *protocols)
             assert (start_message["type"], start_message["status"]) == ("websocket.http.response.start", code)

@@ -80,7 +80,7 @@ def test_rows_that_come_later_stand_under_the_same_header() -> None:
 )
 def test_the_pods_of_a_workload(resource: Resource, owner: dict[str, Any], selector: str) -> None:
     """Whatever has pods says which by labels; Knative's kinds by their own."""
-    assert logs.pod_selector(addressing.Target(resource, "x"), owner) == selector
+    assert addressing.pod_selector(addressing.Target(resource, "x"), owner) == selector
 
 
 def test_what_has_no_pods_has_no_logs() -> None:
@@ -88,7 +88,7 @@ def test_what_has_no_pods_has_no_logs() -> None:
     owners: list[dict[str, Any]] = [{}, {"spec": {}}, {"spec": {"selector": {}}}]
     for owner in owners:
         with pytest.raises(output.UsageError, match="ConfigMap x has no pods of its own"):
-            logs.pod_selector(addressing.Target(kinds.CONFIG_MAP, "x"), owner)
+            addressing.pod_selector(addressing.Target(kinds.CONFIG_MAP, "x"), owner)
 
 
 def test_logs_are_of_the_newest_ready_pod() -> None:
@@ -100,8 +100,8 @@ def test_logs_are_of_the_newest_ready_pod() -> None:
 
     old, new = pod("old", "2026-01-01T00:00:00Z", "True"), pod("new", "2026-01-02T00:00:00Z", "True")
     starting = pod("starting", "2026-01-03T00:00:00Z", "False")
-    assert logs._preferred([old, starting, new]) == new
-    assert logs._preferred([starting]) == starting
+    assert addressing._preferred([old, starting, new]) == new
+    assert addressing._preferred([starting]) == starting
 
 
 @pytest.mark.parametrize(

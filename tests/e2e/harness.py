@@ -305,6 +305,17 @@ class Http:
             both.flush()
             self._context.load_cert_chain(both.name)
 
+    @contextlib.contextmanager
+    def connected(self) -> Iterator[ssl.SSLSocket]:
+        """A connection that has said nothing yet."""
+        place = urllib.parse.urlsplit(self._server)
+        address = (str(place.hostname), int(place.port or 443))
+        with (
+            socket.create_connection(address, timeout=PATIENCE_S) as plain,
+            self._context.wrap_socket(plain, server_hostname=address[0]) as secure,
+        ):
+            yield secure
+
     def open(
         self,
         method: str,
@@ -430,6 +441,11 @@ class Platform:
     @property
     def ingress(self) -> str:
         return str(self.status()["ingress"])
+
+    @property
+    def http(self) -> Http:
+        """Raw HTTPS as the administrator."""
+        return Http(self.kubeconfig)
 
     def logs(self) -> str:
         files = sorted((self.data_dir / "logs").glob("*.log"))

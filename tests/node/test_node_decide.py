@@ -44,6 +44,11 @@ def pod(policy: str = "Always", init: list[Object] | None = None, **spec: Any) -
     }
 
 
+def added(init: list[Object] | None = None, policy: str = "Always") -> Object:
+    """With a container that was added to look at the others."""
+    return pod(policy, init, ephemeralContainers=[{"name": "look", "targetContainerName": "main"}])
+
+
 def of_image(image: str) -> Object:
     return pod(containers=[{"name": "main", "image": image}])
 
@@ -150,6 +155,24 @@ SIDECAR = {"name": "side", "restartPolicy": "Always"}
             Facts(NOW, are_volumes_stale=True),
             (PrepareVolumes(),),
         ),
+        ("one was added", added(), record(main=RUNNING), READY, (Create("look"),)),
+        (
+            "one was added while init runs",
+            added([{"name": "a"}]),
+            record(a=RUNNING),
+            READY,
+            (Create("look"),),
+        ),
+        ("the added one runs", added(), record(main=RUNNING, look=RUNNING), READY, ()),
+        ("the added one has failed", added(), record(main=RUNNING, look=FAILED), READY, ()),
+        (
+            "the application is done, the added one runs on",
+            added(policy="Never"),
+            record(main=DONE, look=RUNNING),
+            READY,
+            (Stop("look", 30.0),),
+        ),
+        ("an added one alone keeps no pod", added(policy="Never"), record(main=DONE), READY, (TearDown(),)),
         ("a probe gave it up", pod(), record(main=RUNNING), ILL, (Stop("main", 30.0, "why"),)),
         ("with a grace of its own", pod(), record(main=RUNNING), ILL_AT_ONCE, (Stop("main", 0.0, "why"),)),
         (
@@ -403,3 +426,16 @@ def test_messages_share_their_room() -> None:
     spec = pod("Never", containers=[{"name": name} for name in ("main", "b", "c", "d", "e")])
     reported = status_of(spec, record(main=Container(ended)))
     assert reported["containerStatuses"][0]["state"]["terminated"]["message"] == "é" * (12 * 1024 // 5 // 2)
+
+
+def test_added_containers_are_told_apart() -> None:
+    """They have statuses of their own, are never ready, and the pod is ready without them."""
+    recorded = record(main=RUNNING, look=FAILED)
+    reported = status.status(added(), recorded, runtime="crun", host_ip="1.2.3.4", now=NOW, previous=[])
+    (look,) = reported["ephemeralContainerStatuses"]
+    assert (look["name"], look["ready"], look["restartCount"]) == ("look", False, 0)
+    assert "started" not in look
+    assert look["state"]["terminated"]["exitCode"] == 1
+    assert [each["name"] for each in reported["containerStatuses"]] == ["main"]
+    assert {c["type"]: c["status"] for c in reported["conditions"]}["Ready"] == "True"
+    assert model.field_path(added(), "look") == "spec.ephemeralContainers{look}"

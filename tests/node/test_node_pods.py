@@ -527,10 +527,10 @@ async def test_a_node_takes_no_pod_that_asks_for_more_than_there_is(world: Any) 
 async def test_unsupported_fields_are_refused(world: Any) -> None:
     """A pod the node cannot honour fails and says which field it was."""
     async with world.node():
-        await world.create(world.pod("share", shareProcessNamespace=True))
-        pod = await world.phase("share", "Failed")
+        await world.create(world.pod("users", hostUsers=False))
+        pod = await world.phase("users", "Failed")
         assert objects.status(pod)["reason"] == "UnsupportedField"
-        assert "shareProcessNamespace" in objects.status(pod)["message"]
+        assert "hostUsers" in objects.status(pod)["message"]
 
 
 async def test_identity_inside(world: Any) -> None:

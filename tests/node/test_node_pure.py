@@ -101,7 +101,7 @@ def test_unsupported_fields_are_named() -> None:
     """What the node cannot honour is refused or warned of, field by field."""
     pod: Object = {
         "spec": {
-            "shareProcessNamespace": True,
+            "hostUsers": False,
             "volumes": [
                 {"name": "d", "nfs": {}},
                 {"name": "e", "emptyDir": {"medium": "HugePages"}},
@@ -117,7 +117,7 @@ def test_unsupported_fields_are_named() -> None:
     }
     refused, warned = planning.unsupported(pod)
     assert refused == [
-        "spec.shareProcessNamespace",
+        "spec.hostUsers=false",
         "spec.volumes[d].nfs",
         "spec.volumes[e].emptyDir.medium=HugePages",
         "spec.volumes[p].projected.clusterTrustBundle",

@@ -396,7 +396,7 @@ async def happening(world: Scene, name: str, rng: random.Random) -> None:
     if rng.random() < 0.2:
         spec["activeDeadlineSeconds"] = rng.choice([1, 3])
     if rng.random() < 0.2:
-        spec["shareProcessNamespace"] = True  # is refused
+        spec["hostUsers"] = False  # is refused
     if rng.random() < 0.3:
         spec["initContainers"] = [{"name": "init", "image": "job:1"}]
     world.node.runtime.failures = {"create": rng.choice([0, 1]), "delete": rng.choice([0, 1])}

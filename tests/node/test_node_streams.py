@@ -88,6 +88,12 @@ class Subject:
     def summary(self) -> Mapping[str, Any]:
         raise AssertionError
 
+    def pods(self) -> list[Mapping[str, Any]]:
+        raise AssertionError
+
+    def metrics(self) -> bytes:
+        raise AssertionError
+
 
 async def speak(
     subject: Subject, target: str, *messages: bytes, has_token: bool = True, stays: bool = True

@@ -37,6 +37,18 @@ class Speechless:
     def dial(self, namespace: str, pod: str, port: int) -> Any:
         raise AssertionError(namespace, pod, port)
 
+    def pods(self) -> Any:
+        return [{"kind": "Pod", "apiVersion": "v1", "metadata": {"name": "a"}}]
+
+    def metrics(self) -> bytes:
+        return b"up 1\n"
+
+    def summary(self) -> Any:
+        raise AssertionError
+
+    def log(self, _n: str, _p: str, _c: str, *, previous: bool) -> web.LogPlace:
+        raise AssertionError(previous)
+
 
 LINES = (
     "2026-01-01T00:00:01.5+00:00 stdout F one\n"
@@ -178,9 +190,6 @@ async def test_a_follower_that_leaves_is_not_answered_on(tmp_path: Path) -> None
     class Subject(Speechless):
         def log(self, _n: str, _p: str, _c: str, *, previous: bool) -> web.LogPlace:
             return path, lambda: previous
-
-        def summary(self) -> Any:
-            raise AssertionError
 
     async def receive() -> Any:
         await left.wait()
@@ -333,3 +342,34 @@ async def test_over_the_wire(world: Any) -> None:
         status, summary = await ask("/stats/summary")
         assert status == 200
         assert '"usageCoreNanoSeconds"' in summary
+
+
+@pytest.mark.parametrize(
+    ("path", "media_type", "body"),
+    [
+        (
+            "/pods",
+            "application/json",
+            (
+                '{"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": '
+                '[{"kind": "Pod", "apiVersion": "v1", "metadata": {"name": "a"}}]}'
+            ),
+        ),
+        ("/metrics", "text/plain", "up 1\n"),
+    ],
+)
+async def test_pages_for_who_looks_at_the_node(path: str, media_type: str, body: str) -> None:
+    """As the kubelet's: its pods, and what it counts."""
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    headers = [(b"authorization", b"Bearer token")]
+    scope = {"type": "http", "method": "GET", "path": path, "query_string": b"", "headers": headers}
+    await web.application(Speechless(), clock.SystemClock(), "token")(scope, receive, send)
+    assert dict(sent[0]["headers"])[b"content-type"].decode().startswith(media_type)
+    assert sent[1]["body"].decode() == body

@@ -13,7 +13,15 @@ from ondol.apiserver import kinds
 from ondol.apiserver.app import App
 from ondol.apiserver.assembly import assemble
 from ondol.apiserver.config import ApiConfig
-from ondol.apiserver.ports import Admission, Authenticator, Authorizer, KindRules, NodeProxy, Poster
+from ondol.apiserver.ports import (
+    Admission,
+    Authenticator,
+    Authorizer,
+    Forwarder,
+    KindRules,
+    NodeProxy,
+    Poster,
+)
 from ondol.base.clock import Clock
 from ondol.store import Store
 
@@ -30,6 +38,7 @@ def build(
     authorizer: Authorizer | None = None,
     service_account_key: bytes | None = None,
     node_proxy: NodeProxy | None = None,
+    forwarder: Forwarder | None = None,
     rules: Mapping[str, KindRules] | None = None,
     admission: Admission | None = None,
     poster: Poster | None = None,
@@ -42,7 +51,8 @@ def build(
     issued. The RBAC objects in the store decide what they may do. An `authenticator` or `authorizer`
     takes the place of either. `rules`, by group and resource, hold custom kinds to more than their
     schema. `admission` is asked of every write, and may wait. Without a `poster`
-    no webhooks are called. `builtin` are the kinds there are without a
+    no webhooks are called, without a
+    `forwarder` nothing is proxied. `builtin` are the kinds there are without a
     definition.
     """
     return assemble(
@@ -54,6 +64,7 @@ def build(
         authorizer=authorizer,
         service_account_key=service_account_key,
         node_proxy=node_proxy,
+        forwarder=forwarder,
         rules=rules or {},
         admission=admission,
         poster=poster,

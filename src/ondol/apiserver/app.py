@@ -7,35 +7,44 @@ authenticated and authorized, and the handler answers.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Final, Protocol
 
 import anyio
 
-from ondol.apiserver import answers, requestinfo, routing, sockets
+from ondol.apiserver import answers, requestinfo, routing, sockets, takeover
 from ondol.apiserver.auth import authenticate, rbac
 from ondol.apiserver.core import Core
 from ondol.apiserver.exchange import (
     PIECE_BYTES,
     WHOLE_BYTES_MAX,
     Answer,
+    ByteStream,
+    Emit,
     Headers,
     Message,
+    Passed,
     Receive,
     Reply,
     Request,
     Scope,
     Send,
+    Socket,
     Stream,
+    Tunnel,
     Upgrade,
 )
 from ondol.apiserver.flight import Body, Flight
 from ondol.apiserver.lifecycle import Lifecycle
 from ondol.apiserver.ports import CONNECTION, Authenticator, Authorizer
-from ondol.base import errors, log
+from ondol.apiserver.spdy import plain
+from ondol.base import errors, groups, log
+from ondol.base.clock import Clock
 
 _SHORT: Final = frozenset({"patch", "delete"})
 _READS: Final = frozenset({"get", "list", "head", ""})
-_LONG: Final = frozenset({"log", "exec", "attach", "portforward"})
+_LONG: Final = frozenset({"log", "exec", "attach", "portforward", "proxy"})
 """Subresources whose answers take as long as their clients want."""
 _WARNING_MAX: Final = 1024
 _WARNINGS_MAX: Final = 4096
@@ -77,7 +86,14 @@ class App:
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive, self.core.config.body_bytes_max)
         audit_id = request.header(b"audit-id") or self.core.new_audit_id()
-        await self._exchange(request, _Sending(send, request, audit_id), audit_id)
+        sending = _Sending(send, request, audit_id, self.core.clock)
+        if takeover.TAKE in scope:
+            try:
+                request.scope = sockets.opening(scope)
+            except errors.ApiError as error:
+                await sending.fail(answers.failure(error))
+                return
+        await self._exchange(request, sending, audit_id)
 
     async def _socket(self, scope: Scope, receive: Receive, send: Send) -> None:
         """A request that asks to go on as a WebSocket."""
@@ -108,7 +124,8 @@ class App:
         request.info = info = requestinfo.parse(request.method, request.scope["path"], request.query)
         self._authenticate(request)
         self._authorize(request)
-        request.check_announced_size()
+        if info.subresource != "proxy":
+            request.check_announced_size()
         clock = self.core.clock
         started = clock.monotonic()
         try:
@@ -186,20 +203,72 @@ def _late(request: Request) -> errors.Timeout:
 class _Sending:
     """The response of one exchange: headers once, then the body."""
 
-    def __init__(self, send: Send, request: Request, audit_id: str) -> None:
+    def __init__(self, send: Send, request: Request, audit_id: str, clock: Clock) -> None:
         self._send = send
         self._request = request
         self._audit_id = audit_id
+        self._clock = clock
         self._started = False
+        self._taken: takeover.Taken | None = None
         self.status = 0
 
     async def answer(self, answer: Answer) -> None:
-        if isinstance(answer, Upgrade):
+        match answer:
+            case Upgrade():
+                await self._upgrade(answer)
+            case Tunnel():
+                await self._taking(partial(answer.converse, self._take))
+            case Passed():
+                await answer.produce(self._begin)
+                await self._send({"type": "http.response.body", "body": b""})
+            case Stream():
+                await self.stream(answer)
+            case _:
+                await self.reply(answer)
+
+    async def _upgrade(self, upgrade: Upgrade) -> None:
+        """Of clients that speak no WebSocket, some speak SPDY."""
+        scope = self._request.scope
+        if takeover.TAKE not in scope or not plain.is_asked(scope):
             raise errors.BadRequest("Upgrade request required")
-        if isinstance(answer, Stream):
-            await self.stream(answer)
-        else:
-            await self.reply(answer)
+        version = plain.chosen(scope, upgrade)
+
+        async def converse() -> None:
+            async with contextlib.AsyncExitStack() as stack:
+
+                async def accept() -> Socket:
+                    taken = await self._take(101, plain.head(version))
+                    return await stack.enter_async_context(plain.spoken(taken, upgrade, version, self._clock))
+
+                await upgrade.converse(accept)
+
+        await self._taking(converse)
+
+    async def _taking(self, converse: Callable[[], Awaitable[None]]) -> None:
+        """The connection is closed once what it was taken for is over."""
+        try:
+            with groups.unwrapped():
+                await converse()
+        finally:
+            if self._taken is not None:
+                self._taken.close()
+
+    async def _take(self, status: int, head: bytes) -> ByteStream:
+        taken: takeover.Taken = self._request.scope[takeover.TAKE]()
+        self._taken, self._started, self.status = taken, True, status
+        await taken.send(head)
+        return taken
+
+    async def _begin(self, status: int, headers: Headers) -> Emit:
+        self._started, self.status = True, status
+        own: Headers = [(b"audit-id", self._audit_id.encode()), _NO_CACHE]
+        own += [*headers, *_warnings(self._request.warnings)]
+        await self._send({"type": "http.response.start", "status": status, "headers": own})
+        return self._emit_passed
+
+    async def _emit_passed(self, chunk: bytes) -> None:
+        if chunk and self._request.method != "HEAD":
+            await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
 
     async def reply(self, reply: Reply) -> None:
         await self._start(reply.status, reply.content_type, reply.headers, len(reply.body))
@@ -223,6 +292,8 @@ class _Sending:
             await self._send({"type": "http.response.body", "body": b""})
 
     async def fail(self, reply: Reply) -> None:
+        if self._taken is not None:
+            return
         if not self._started:
             if self._request.cut_short or self._request.is_last:
                 reply.headers.append(_CLOSE)  # nobody reads on to where the next request begins

@@ -24,7 +24,15 @@ from ondol.apiserver.crds.controller import Controller
 from ondol.apiserver.heavy import Heavy
 from ondol.apiserver.lifecycle import Lifecycle
 from ondol.apiserver.policies import Policies
-from ondol.apiserver.ports import Admission, Authenticator, Authorizer, KindRules, NodeProxy, Poster
+from ondol.apiserver.ports import (
+    Admission,
+    Authenticator,
+    Authorizer,
+    Forwarder,
+    KindRules,
+    NodeProxy,
+    Poster,
+)
 from ondol.apiserver.quota_usage import QuotaUsage
 from ondol.apiserver.reservations import Reservations
 from ondol.apiserver.served import Catalogue
@@ -62,6 +70,7 @@ def assemble(
     authorizer: Authorizer | None,
     service_account_key: bytes | None,
     node_proxy: NodeProxy | None,
+    forwarder: Forwarder | None,
     rules: Mapping[str, KindRules],
     admission: Admission | None,
     poster: Poster | None,
@@ -98,6 +107,7 @@ def assemble(
         tokens=_tokens(service_account_key, config, state, clock, rng),
         rbac=access,
         node_proxy=node_proxy,
+        forwarder=forwarder,
         rules=rules,
         heavy=heavy,
         collectors=[webhooks.metrics.collect] if webhooks is not None else (),

@@ -17,7 +17,7 @@ from ondol.apiserver.documents import Frames
 from ondol.apiserver.heavy import Heavy
 from ondol.apiserver.metrics import Metrics
 from ondol.apiserver.openapi import Documents
-from ondol.apiserver.ports import KindRules, NodeProxy
+from ondol.apiserver.ports import Forwarder, KindRules, NodeProxy
 from ondol.apiserver.reservations import Reservations, Reserved
 from ondol.apiserver.state import State
 from ondol.apiserver.strategy import Context
@@ -45,6 +45,7 @@ class Core:
         tokens: Tokens | None = None,
         rbac: Authorizer | None = None,
         node_proxy: NodeProxy | None = None,
+        forwarder: Forwarder | None = None,
         rules: Mapping[str, KindRules] | None = None,
         collectors: Sequence[Collector] = (),
         heavy: Heavy | None = None,
@@ -69,6 +70,7 @@ class Core:
         self.rbac = rbac
         """The authorizer, if it is the one that decides by the RBAC objects kept here."""
         self.node_proxy = node_proxy
+        self.forwarder = forwarder
         self.rules: Mapping[str, KindRules] = rules or {}
         """Rules of custom kinds, by group and resource."""
         self.openapi = Documents(state.catalogue, f"v1.{config.kubernetes_minor}.0")

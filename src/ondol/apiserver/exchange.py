@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import urllib.parse
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias
 
@@ -153,6 +153,20 @@ class Request:
         if size > self.body_bytes_max:
             raise errors.TooLarge(f"Request entity too large: limit is {self.body_bytes_max}")
 
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """The body as it comes, of any size; `OSError` if the client went away before its end."""
+        self._receiving, more = True, True
+        while more:
+            message = await self._next()
+            if chunk := message.get("body", b""):
+                yield chunk
+            more = bool(message.get("more_body"))
+        self._body = b""
+
+    @property
+    def has_body(self) -> bool:
+        return self.header(b"content-length") not in ("", "0") or bool(self.header(b"transfer-encoding"))
+
     async def disconnected(self) -> None:
         """Wait until the client has gone away."""
         while (await self._receive())["type"] != "http.disconnect":
@@ -173,13 +187,20 @@ def pieces(parts: Iterable[bytes]) -> Iterator[bytes]:
         yield b"".join(gathered)
 
 
-async def while_connected(request: Request, work: Callable[[], Awaitable[None]]) -> None:
-    """Run a function until it returns or the client disconnects; its error is raised unchanged."""
+async def while_connected(
+    request: Request, work: Callable[[], Awaitable[None]], *, after: anyio.Event | None = None
+) -> None:
+    """Run a function until it returns or the client disconnects; its error is raised unchanged.
+
+    It reads the request's body itself, if it has one to read, and sets `after` at its end.
+    """
     failure: Exception | None = None
 
     async with anyio.create_task_group() as group:
 
         async def watch_client() -> None:
+            if after is not None:
+                await after.wait()
             await request.disconnected()
             group.cancel_scope.cancel()
 
@@ -232,6 +253,18 @@ class Socket(Protocol):
     async def send(self, data: bytes | str) -> None: ...
 
 
+class ByteStream(Protocol):
+    """A connection that carries bytes both ways."""
+
+    async def receive(self) -> bytes:
+        """The next ones; nothing at the end."""
+        ...
+
+    async def send(self, data: bytes) -> None:
+        """As the other side takes it; nothing once it is gone."""
+        ...
+
+
 @dataclass(slots=True)
 class Upgrade:
     """An answer that is a conversation, by the first of `protocols` that the client offers.
@@ -241,6 +274,26 @@ class Upgrade:
 
     protocols: Sequence[str]
     converse: Callable[[Callable[[], Awaitable[Socket]]], Awaitable[None]]
+    streams: Sequence[str] = ()
+    """Of a client that speaks plain SPDY, the streams that it opens; none if it opens them as it likes."""
 
 
-Answer: TypeAlias = Reply | Stream | Upgrade
+Begin: TypeAlias = Callable[[int, Headers], Awaitable[Emit]]
+"""Sends status and headers; what it returns sends the body."""
+
+
+@dataclass(slots=True)
+class Passed:
+    """Another server's answer, handed on as it comes; what `produce` raises before that is the answer."""
+
+    produce: Callable[[Begin], Awaitable[None]]
+
+
+@dataclass(slots=True)
+class Tunnel:
+    """Another server's connection: what the client's own becomes once its head was sent."""
+
+    converse: Callable[[Callable[[int, bytes], Awaitable[ByteStream]]], Awaitable[None]]
+
+
+Answer: TypeAlias = Reply | Stream | Upgrade | Passed | Tunnel

@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple, Protocol
 from ondol.apiserver.admission.request import Request as AdmissionRequest
 from ondol.apiserver.auth.identity import User
 from ondol.apiserver.auth.rbac import Attributes, Decision
+from ondol.apiserver.exchange import ByteStream
 from ondol.apiserver.strategy import Context
 from ondol.base.errors import Cause
 
@@ -126,4 +127,52 @@ class NodeProxy(Protocol):
         self, node: str, path: str, query: Sequence[tuple[str, str]]
     ) -> AbstractAsyncContextManager[NodeSocket]:
         """A WebSocket to the agent; what it refuses is raised as the `ApiError` it answers with."""
+        ...
+
+
+class Destination(NamedTuple):
+    """A server that requests are handed on to: an address, or the agent of a node."""
+
+    scheme: str
+    host: str = ""
+    port: int = 0
+    node: str = ""
+
+    @property
+    def authority(self) -> str:
+        return f"{self.host}:{self.port}"
+
+
+class Forwarded(NamedTuple):
+    """A request as the other server gets it; `target` is path and query, header names are in lower case."""
+
+    method: str
+    target: str
+    headers: Sequence[tuple[bytes, bytes]]
+
+
+class ForwardedAnswer(Protocol):
+    """The other server's answer, as it comes."""
+
+    status: int
+    headers: Sequence[tuple[bytes, bytes]]
+    """All that are for the client; names in lower case."""
+
+    def chunks(self) -> AsyncIterator[bytes]: ...
+
+
+class Forwarder(Protocol):
+    """Hands requests on to servers in pods and to node agents. `OSError` says why none answers.
+
+    Certificates are not verified, as Kubernetes does not: pods have none that anybody signed.
+    """
+
+    def request(
+        self, to: Destination, request: Forwarded, body: AsyncIterator[bytes] | None
+    ) -> AbstractAsyncContextManager[ForwardedAnswer]: ...
+
+    def upgrade(
+        self, to: Destination, request: Forwarded
+    ) -> AbstractAsyncContextManager[tuple[int, bytes, ByteStream]]:
+        """Ask for another protocol: the status, the answer's head as it came, and what follows it."""
         ...

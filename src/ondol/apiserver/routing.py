@@ -20,14 +20,6 @@ _LENSES: Final = {
 """Parts of single kinds, by their subresources."""
 MISSING: Final = "the server could not find the requested resource"
 _NAMED: Final = frozenset({"get", "update", "patch", "delete"})
-# Kubernetes serves these; clients ask for them whatever discovery says, and show what they are told.
-_UNSERVED: Final = frozenset(
-    {
-        ("pods", "proxy"),
-        ("services", "proxy"),
-        ("nodes", "proxy"),
-    }
-)
 
 
 async def handle(core: Core, request: Request) -> Answer:
@@ -86,8 +78,8 @@ async def _subresource(core: Core, request: Request, served: Served) -> Answer:
     name, verb = request.info.subresource, request.info.verb
     subresource = served.kind.subresource(name)
     if subresource is None:
-        raise _unserved(served, name)
-    if verb not in subresource.verbs:
+        raise errors.NotFound(MISSING)
+    if verb not in subresource.verbs and name != "proxy":  # which has methods, not verbs
         raise not_allowed()
     lens = _lens(served, name)
     if lens is not None:
@@ -96,13 +88,6 @@ async def _subresource(core: Core, request: Request, served: Served) -> Answer:
     if special is None:
         raise errors.NotFound(MISSING)
     return await special(core, request, served)
-
-
-def _unserved(served: Served, name: str) -> errors.ApiError:
-    resource = served.resource
-    if not resource.group and (resource.plural, name) in _UNSERVED:
-        return errors.MethodNotAllowed(f"{resource.plural}/{name} is not supported by this server yet")
-    return errors.NotFound(MISSING)
 
 
 def _lens(served: Served, name: str) -> Lens | None:

@@ -14,6 +14,7 @@ import errno
 import functools
 import socket
 import ssl
+import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
@@ -21,14 +22,15 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias, cast
 
 import anyio
+import httptools
 import uvicorn
 import uvicorn.server
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from ondol.apiserver import connections, framing, sockets
+from ondol.apiserver import connections, framing, sockets, takeover
 from ondol.apiserver.auth import authenticate
 from ondol.apiserver.ports import CONNECTION
-from ondol.base import errors, log
+from ondol.base import errors, groups, log
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Message: TypeAlias = dict[str, Any]
@@ -124,7 +126,7 @@ async def _lifespan(app: Application) -> AsyncIterator[dict[str, Any]]:
             if reply["type"] == f"lifespan.{phase}.failed":
                 raise errors.HostError(f"the API server failed at {phase}: {reply.get('message', '')}")
 
-    with _unwrapped(), requests_in, requests_out, replies_out:
+    with groups.unwrapped(), requests_in, requests_out, replies_out:
         async with anyio.create_task_group() as group:
             group.start_soon(run)
             try:  # from here on: one that is cancelled while it starts must be told to end, too
@@ -133,17 +135,6 @@ async def _lifespan(app: Application) -> AsyncIterator[dict[str, Any]]:
             finally:
                 with anyio.CancelScope(shield=True):
                     await ask("shutdown")
-
-
-@contextlib.contextmanager
-def _unwrapped() -> Any:
-    """Raise the one error of a task group as itself."""
-    try:
-        yield
-    except BaseExceptionGroup as group:
-        if len(group.exceptions) == 1:
-            raise group.exceptions[0] from None
-        raise
 
 
 class _State(uvicorn.server.ServerState):
@@ -222,9 +213,12 @@ class _Protocol(HttpToolsProtocol):
     _certificate: Mapping[str, Any] | None = None
     _waiting: asyncio.TimerHandle | None = None
     _in_head = False
+    _received = b""
     _plain_bytes = 0
     """Received since there was last a piece of a body: head, trailers, what stands beside chunks."""
     _unwanted_bytes = 0
+    _rest: takeover.Taken | None = None
+    """What follows a request that asked for another protocol."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn's
         super().connection_made(transport)
@@ -237,14 +231,21 @@ class _Protocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._waited()
         self.connection.lost()
+        if self._rest is not None:
+            self._rest.end()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        if self._rest is not None:
+            self._rest.feed(data)
+            return
         self._plain_bytes += len(data)
         if self._plain_bytes > _HEAD_BYTES_MAX:
             self.send_400_response(f"the headers are larger than {_HEAD_BYTES_MAX} bytes")
             return
+        self._received = data
         super().data_received(data)
+        self._received = b""
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -264,6 +265,8 @@ class _Protocol(HttpToolsProtocol):
         if problem := framing.problem(version, self.url, self.headers):
             raise ValueError(problem)  # the parser makes it an error of its own, which is answered 400
         self.expect_100_continue = self.expect_100_continue and version != "1.0"
+        if self.parser.should_upgrade() and not self._should_upgrade():
+            cast("Scope", self.scope)[takeover.TAKE] = self._take
         before = self.cycle
         super().on_headers_complete()
         if self.cycle is not before:
@@ -292,7 +295,7 @@ class _Protocol(HttpToolsProtocol):
             self._waiting = None
 
     def _should_upgrade_to_ws(self) -> bool:
-        return bool(self.parser.get_method() == b"GET")
+        return bool(self.parser.get_method() == b"GET") and not takeover.is_proxied(self.url)
 
     def handle_websocket_upgrade(self) -> None:
         own = functools.partial(_socket_protocol(), connection=self.connection)
@@ -300,8 +303,17 @@ class _Protocol(HttpToolsProtocol):
         super().handle_websocket_upgrade()
 
     def _unsupported_upgrade_warning(self) -> None:
-        """The request is answered as an ordinary one; afterwards the parser cannot go on."""
+        """What follows is nothing for the parser: it is kept for whoever takes the connection."""
         self.cycle.keep_alive = False
+        self._rest = takeover.Taken(self.transport, self.flow.drain)
+        if behind := self._received[cast("httptools.HttpParserUpgrade", sys.exception()).args[0] :]:
+            self._rest.feed(behind)
+
+    def _take(self) -> takeover.Taken:
+        if self._rest is None:
+            raise errors.BadRequest("a request that asks for another protocol has no body")
+        self.cycle.response_started = self.cycle.response_complete = True
+        return self._rest
 
     def shutdown(self) -> None:
         cycle: RequestResponseCycle | None = self.cycle  # none until the first request

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
 from ondol.apiserver.exchange import (
@@ -36,6 +36,7 @@ from ondol.base import errors
 
 BEARER: Final = "base64url.bearer.authorization.k8s.io."
 """Browsers cannot set headers for a WebSocket: a token may come as one of the protocols."""
+_PROTOCOL: Final = b"sec-websocket-protocol"
 _BASE64: Final = "base64.binary.k8s.io"
 _LOG_PROTOCOLS: Final = ("", "binary.k8s.io", _BASE64)
 _NORMAL: Final = 1000
@@ -48,16 +49,36 @@ def as_request(scope: Scope) -> dict[str, Any]:
     `Forbidden` where a page of another origin would use what its browser holds of the user: pages may
     open WebSockets to anywhere, and nothing else keeps them from it.
     """
-    headers = [*scope["headers"]]
-    tokens = [name.removeprefix(BEARER) for name in scope["subprotocols"] if name.startswith(BEARER)]
-    if tokens and not any(name == b"authorization" for name, _ in headers):
-        headers.append((b"authorization", b"Bearer " + _token(tokens[0])))
-    named = dict(headers)
+    headers = _authorized(scope["headers"], scope["subprotocols"])
+    return {**scope, "type": "http", "method": "GET", "headers": headers}
+
+
+def opening(scope: Scope) -> dict[str, Any]:
+    """The same of a WebSocket that is handed on: its token is for this server, and goes no further."""
+    offered = [each.strip() for name, v in scope["headers"] if name == _PROTOCOL for each in v.split(b",")]
+    kept = [each for each in offered if not each.startswith(BEARER.encode())]
+    headers = _authorized(scope["headers"], [each.decode("latin-1") for each in offered])
+    if kept != offered:
+        headers = [header for header in headers if header[0] != _PROTOCOL]
+        headers += [(_PROTOCOL, b", ".join(kept))] if kept else []
+    return {**scope, "headers": headers}
+
+
+def _authorized(
+    headers: Iterable[tuple[bytes, bytes]], protocols: Sequence[str]
+) -> list[tuple[bytes, bytes]]:
+    listed = [*headers]
+    tokens = [name.removeprefix(BEARER) for name in protocols if name.startswith(BEARER)]
+    if tokens and not any(name == b"authorization" for name, _ in listed):
+        listed.append((b"authorization", b"Bearer " + _token(tokens[0])))
+    named = dict(listed)
     origin = named.get(b"origin")  # `null` for pages in a sandbox and those that are files
     is_elsewhere = origin is not None and origin.partition(b"://")[2] != named.get(b"host")
+    # Behind `kubectl proxy` the host is another one; what browsers say of it no page can forge.
+    is_elsewhere = is_elsewhere and named.get(b"sec-fetch-site") != b"same-origin"
     if is_elsewhere and b"authorization" not in named:
         raise errors.Forbidden("a page of another origin may open a WebSocket with a token of its own only")
-    return {**scope, "type": "http", "method": "GET", "headers": headers}
+    return listed
 
 
 def _token(text: str) -> bytes:
@@ -96,6 +117,8 @@ class Sending:
         if isinstance(answer, Upgrade):
             await self._converse(answer)
             return
+        if not isinstance(answer, Stream):
+            raise errors.BadRequest("a WebSocket is handed on by the edge alone")
         protocol = self._protocol(answer)
 
         async def emit(chunk: bytes) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ondol import client as clients
-from ondol.api.objects import Resource
+from ondol.api import conditions, labels, objects, resources
+from ondol.api.objects import Object, Resource
 from ondol.base import errors
+from ondol.cli import terminal
 from ondol.cli.output import UsageError
 from ondol.client import discovery
+from ondol.contracts import serving
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,3 +56,45 @@ async def targets(client: clients.Client, words: Sequence[str]) -> list[Target]:
             raise UsageError(f"{word!r} names several kinds: give one of them with a name")
         chosen += [Target(resource, name) for resource in resources]
     return chosen
+
+
+async def pod_name(client: clients.Client, words: Sequence[str], namespace: str) -> str:
+    """The pod that the words mean: named outright, or one of a workload's."""
+    if len(words) == 1 and "/" not in words[0]:
+        return words[0]
+    named = pairs(words)
+    if len(named) != 1 or not named[0][1]:
+        raise UsageError("name one pod, or one KIND/NAME")
+    [target] = await targets(client, words)
+    if target.resource.group_resource == resources.POD.group_resource:
+        return target.name
+    owner = await client.get(target.resource, target.name, namespace if target.resource.namespaced else "")
+    selector = pod_selector(target, owner)
+    pods = (await client.list(resources.POD, namespace, label_selector=selector)).items
+    if not pods:
+        raise errors.NotFound(f"{'/'.join(words)} has no pods now")
+    chosen = objects.name(_preferred(pods))
+    if len(pods) > 1:
+        terminal.note(f"{'/'.join(words)} has {len(pods)} pods; this is {chosen}")
+    return chosen
+
+
+def pod_selector(target: Target, owner: Object) -> str:
+    """The label selector of an object's pods; `UsageError` for what has none."""
+    if target.resource.group == serving.GROUP:
+        return f"{serving.GROUP}/{target.resource.kind.lower()}={target.name}"
+    selector = objects.spec(owner).get("selector")
+    if not isinstance(selector, Mapping) or not selector:
+        raise UsageError(f"{target.resource.kind} {target.name} has no pods of its own")
+    is_document = "matchLabels" in selector or "matchExpressions" in selector
+    return str(labels.from_document(selector) if is_document else labels.from_map(selector))
+
+
+def _preferred(pods: Sequence[Object]) -> Object:
+    """The newest pod that is ready, or else the newest."""
+    newest_first = sorted(pods, key=_created, reverse=True)
+    return next((pod for pod in newest_first if conditions.is_true(pod, "Ready")), newest_first[0])
+
+
+def _created(pod: Object) -> str:
+    return str(objects.metadata(pod).get("creationTimestamp") or "")

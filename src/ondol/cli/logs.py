@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from typing import Annotated, Final
 
 import anyio
 import typer
 
-from ondol import client as clients
-from ondol.api import conditions, labels, objects, resources
-from ondol.api.objects import Object
-from ondol.base import errors
 from ondol.cli import addressing, completion, connection, output, terminal
-from ondol.cli.addressing import Target
 from ondol.cli.connection import KubeconfigOption
 from ondol.cli.output import DataDir, NamespaceOption
-from ondol.contracts import serving
 
 _SINCE: Final = re.compile(r"(?P<count>[1-9]\d{0,9})(?P<unit>[smhd]?)")
 _UNITS_S: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -54,7 +47,7 @@ def logs(
         since_s = _seconds(since) if since else None
         connected = connection.connect(data_dir, kubeconfig, namespace)
         async with aclosing(connected.client) as client:
-            pod = await _pod_name(client, words, connected.namespace)
+            pod = await addressing.pod_name(client, words, connected.namespace)
             async with client.log(
                 connected.namespace,
                 pod,
@@ -78,45 +71,3 @@ def _seconds(text: str) -> int:
     if parts is None:
         raise output.UsageError(f"--since {text}: write 30s, 5m or 2h")
     return int(parts["count"]) * _UNITS_S[parts["unit"]]
-
-
-async def _pod_name(client: clients.Client, words: Sequence[str], namespace: str) -> str:
-    """The pod that the words mean: named outright, or one of a workload's."""
-    if len(words) == 1 and "/" not in words[0]:
-        return words[0]
-    pairs = addressing.pairs(words)
-    if len(pairs) != 1 or not pairs[0][1]:
-        raise output.UsageError("name one pod, or one KIND/NAME")
-    [target] = await addressing.targets(client, words)
-    if target.resource.group_resource == resources.POD.group_resource:
-        return target.name
-    owner = await client.get(target.resource, target.name, namespace if target.resource.namespaced else "")
-    selector = pod_selector(target, owner)
-    pods = (await client.list(resources.POD, namespace, label_selector=selector)).items
-    if not pods:
-        raise errors.NotFound(f"{'/'.join(words)} has no pods now")
-    chosen = objects.name(_preferred(pods))
-    if len(pods) > 1:
-        terminal.note(f"{'/'.join(words)} has {len(pods)} pods; this is {chosen}")
-    return chosen
-
-
-def pod_selector(target: Target, owner: Object) -> str:
-    """The label selector of an object's pods; `UsageError` for what has none."""
-    if target.resource.group == serving.GROUP:
-        return f"{serving.GROUP}/{target.resource.kind.lower()}={target.name}"
-    selector = objects.spec(owner).get("selector")
-    if not isinstance(selector, Mapping) or not selector:
-        raise output.UsageError(f"{target.resource.kind} {target.name} has no pods of its own")
-    is_document = "matchLabels" in selector or "matchExpressions" in selector
-    return str(labels.from_document(selector) if is_document else labels.from_map(selector))
-
-
-def _preferred(pods: Sequence[Object]) -> Object:
-    """The newest pod that is ready, or else the newest."""
-    newest_first = sorted(pods, key=_created, reverse=True)
-    return next((pod for pod in newest_first if conditions.is_true(pod, "Ready")), newest_first[0])
-
-
-def _created(pod: Object) -> str:
-    return str(objects.metadata(pod).get("creationTimestamp") or "")

@@ -6,6 +6,7 @@ the mesh, the command line. A failed answer is raised as the `errors.ApiError` i
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -19,7 +20,16 @@ from ondol.api.objects import Object, Resource
 from ondol.base import errors
 from ondol.base.clock import Clock, SystemClock
 from ondol.client import discovery
-from ondol.client.transport import Call, ConnectionLost, Response, StreamResponse, Transport, warnings
+from ondol.client.transport import (
+    Call,
+    ConnectionLost,
+    Conversing,
+    MessageSocket,
+    Response,
+    StreamResponse,
+    Transport,
+    warnings,
+)
 from ondol.client.watch import WatchEvent, WatchStream
 
 _JSON: Final = "application/json"
@@ -278,6 +288,24 @@ class Client:
         path = f"/api/v1/namespaces/{namespace}/pods/{pod}/log"
         async with self.stream("GET", path, query, "*/*") as answer:
             yield answer.chunks
+
+    @asynccontextmanager
+    async def converse(
+        self, path: str, query: Sequence[tuple[str, str]], protocol: str
+    ) -> AsyncIterator[MessageSocket]:
+        """A WebSocket to a subresource that is spoken with; `ApiError` if the server refuses it."""
+        if not isinstance(self.transport, Conversing):
+            raise errors.Unavailable("the server is not reached by a way that can be spoken through")
+        async with contextlib.AsyncExitStack() as stack:
+            try:
+                socket = await stack.enter_async_context(self.transport.converse(path, query, protocol))
+            except errors.ApiError:
+                # The refusal of a WebSocket has no words: those of the same as a plain request are its
+                # reason, unless that one got as far as being told that it is none.
+                with contextlib.suppress(errors.BadRequest):
+                    await self._call("GET", path, query=dict(query))
+                raise
+            yield socket
 
     async def discover(self) -> Sequence[Resource]:
         """Every resource the server serves, subresources left out."""

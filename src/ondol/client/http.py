@@ -6,9 +6,10 @@ aiohttp is the heaviest import a controller would have. Runs under asyncio only.
 
 from __future__ import annotations
 
+import contextlib
 import ssl
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,11 +20,13 @@ import aiohttp
 import anyio
 import yarl
 
+from ondol.api import status
 from ondol.base import errors
 from ondol.client.transport import Call, ConnectionLost, Response, StreamResponse, joined
 
 _TOKEN_REFRESH_S: Final = 60.0
 _CONNECT_S: Final = 10.0
+_HEARTBEAT_S: Final = 30.0
 # Each request under way has a connection; more of them at once would not be answered sooner.
 _REQUESTS_MAX: Final = 64
 
@@ -71,6 +74,30 @@ class HttpTransport:
         async with answer:
             yield StreamResponse(answer.status, _headers(answer), _Chunks(answer, self._base))
 
+    @asynccontextmanager
+    async def converse(
+        self, path: str, query: Sequence[tuple[str, str]], protocol: str
+    ) -> AsyncIterator[_Messages]:
+        """As `transport.Conversing`; of a refusal only the status is known."""
+        target = self._url(path, {})
+        target = f"{target}?{urlencode(query)}" if query else target
+        with _translated(self._base):
+            try:
+                socket = await self._opened().ws_connect(
+                    yarl.URL(target, encoded=True),
+                    protocols=(protocol,),
+                    headers=self._authorization(),
+                    server_hostname=self._endpoint.server_name or None,
+                    proxy=self._endpoint.proxy or None,
+                    max_msg_size=0,
+                    heartbeat=_HEARTBEAT_S,
+                )
+            except aiohttp.WSServerHandshakeError as error:
+                message = f"{self._base} opens no connection: it answers {error.status}"
+                raise status.error_from({"message": message}, error.status) from error
+        async with socket:
+            yield _Messages(socket)
+
     async def aclose(self) -> None:
         if self._session is not None:
             await self._session.close()
@@ -110,6 +137,21 @@ class HttpTransport:
             self._token = Path(self._endpoint.token_path).read_text(encoding="utf-8").strip()
             self._token_read_at = now
         return {"authorization": f"Bearer {self._token}"} if self._token else {}
+
+
+@dataclass(slots=True)
+class _Messages:
+    """Implements `transport.MessageSocket`."""
+
+    socket: aiohttp.ClientWebSocketResponse
+
+    async def receive(self) -> bytes | None:
+        message = await self.socket.receive()
+        return message.data if message.type is aiohttp.WSMsgType.BINARY else None
+
+    async def send(self, message: bytes) -> None:
+        with contextlib.suppress(ConnectionError):
+            await self.socket.send_bytes(message)
 
 
 class _translated:  # noqa: N801 - reads as a statement, like contextlib's own context managers

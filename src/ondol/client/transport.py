@@ -7,10 +7,10 @@ of `sdk.testing`. A transport knows nothing of kinds or Status documents.
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final, Protocol, runtime_checkable
 
 from ondol.base import errors
 
@@ -48,6 +48,29 @@ class StreamResponse:
     status: int
     headers: Mapping[str, str]
     chunks: AsyncIterator[bytes]
+
+
+class MessageSocket(Protocol):
+    """A WebSocket that was opened: messages of bytes both ways."""
+
+    async def receive(self) -> bytes | None:
+        """The next message; None at the end."""
+        ...
+
+    async def send(self, message: bytes) -> None:
+        """Nothing once the server is gone."""
+        ...
+
+
+@runtime_checkable
+class Conversing(Protocol):
+    """A transport that can open WebSockets as well."""
+
+    def converse(
+        self, path: str, query: Sequence[tuple[str, str]], protocol: str
+    ) -> AbstractAsyncContextManager[MessageSocket]:
+        """Open one; what the server refuses is raised as an `ApiError` of its status."""
+        ...
 
 
 class Transport(Protocol):

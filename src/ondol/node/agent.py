@@ -77,10 +77,10 @@ async def run(
     with _full_disk_explained(config):
         runtime = await learn.working(folders, clock, config.cgroup, config.runtime)
         engines = _engines(config, manager, runtime, network, images)
-    agent = Agent(engines, manager)
-    if page is not None:
-        page.add(manager.metrics)
-        page.add(lambda: usage.families(agent.summary()))
+    shown = page or metrics.Page()
+    agent = Agent(engines, manager, shown)
+    shown.add(manager.metrics)
+    shown.add(lambda: usage.families(agent.summary()))
     await agent.run(task_status=task_status)
 
 
@@ -206,8 +206,9 @@ def _host(engines: Engines, manager: sdk.Manager) -> Host:
 class Agent:
     """The running parts; made by `run`."""
 
-    def __init__(self, engines: Engines, manager: sdk.Manager) -> None:
+    def __init__(self, engines: Engines, manager: sdk.Manager, page: metrics.Page) -> None:
         self._engines = engines
+        self._page = page
         self._host = _host(engines, manager)
         self._manager = manager
         pods = manager.informer(resources.POD, field_selector=f"spec.nodeName={engines.config.name}")
@@ -329,6 +330,12 @@ class Agent:
             return ports.dial(port)
         path = self._engines.network.namespace_path("net", worker.uid)
         return linux.in_own_thread(functools.partial(ports.dial, port, str(path)))
+
+    def pods(self) -> list[Object]:
+        return [{"kind": "Pod", "apiVersion": "v1", **worker.pod} for worker in self._workers]
+
+    def metrics(self) -> bytes:
+        return self._page.text()
 
     def summary(self) -> Mapping[str, Any]:
         now = rfc3339(self._host.clock.now())

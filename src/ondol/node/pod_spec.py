@@ -18,9 +18,19 @@ def app_containers(pod: Spec) -> list[Spec]:
     return list(objects.spec(pod).get("containers") or ())
 
 
+def ephemeral_containers(pod: Spec) -> list[Spec]:
+    """Those that were added to look at the others."""
+    return list(objects.spec(pod).get("ephemeralContainers") or ())
+
+
 def all_containers(pod: Spec) -> Iterator[Spec]:
     yield from init_containers(pod)
     yield from app_containers(pod)
+    yield from ephemeral_containers(pod)
+
+
+def is_ephemeral(pod: Spec, name: str) -> bool:
+    return any(container["name"] == name for container in ephemeral_containers(pod))
 
 
 def identity(pod: Spec, container: Spec, name: str) -> Any:
@@ -36,7 +46,8 @@ def fs_group(pod: Spec) -> int | None:
 
 
 def only_user(pod: Spec) -> int | None:
-    """The `runAsUser` of all its containers, if each has one and all have the same."""
-    users = {identity(pod, container, "runAsUser") for container in all_containers(pod)}
+    """The `runAsUser` of all its containers that were there from the beginning, if each has the same."""
+    containers = [*init_containers(pod), *app_containers(pod)]
+    users = {identity(pod, container, "runAsUser") for container in containers}
     (user,) = users if len(users) == 1 else (None,)
     return None if user is None else int(user)

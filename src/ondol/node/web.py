@@ -1,4 +1,4 @@
-"""The node's own HTTP interface, a subset of the kubelet's: logs, health, usage, commands and ports of pods.
+"""The node's own HTTP interface, a subset of the kubelet's: logs, health, usage, pods and what they say.
 
 The API server reaches it with a bearer token. Health needs none.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hmac
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
@@ -15,7 +15,7 @@ import anyio
 from anyio.abc import TaskStatus
 
 from ondol.api import parameters
-from ondol.base import errors, unix_socket
+from ondol.base import errors, metrics, unix_socket
 from ondol.base.clock import Clock, parse_rfc3339
 from ondol.node import logs, web_streams
 from ondol.web import serving
@@ -43,6 +43,12 @@ class Subject(web_streams.Speaking, Protocol):
 
     def log(self, namespace: str, pod: str, container: str, *, previous: bool) -> LogPlace:
         """The log's path and whether its writer has ended; `NotFound` or `BadRequest`."""
+
+    def pods(self) -> Sequence[Mapping[str, Any]]:
+        """The objects of the pods on this node."""
+
+    def metrics(self) -> bytes:
+        """The page of the agent's metrics, for Prometheus."""
 
     def summary(self) -> Mapping[str, Any]:
         """CPU and memory of the node and each pod, in the kubelet's `/stats/summary` shape."""
@@ -97,6 +103,8 @@ class _Pages:
             [
                 Route("/containerLogs/{namespace}/{pod}/{container}", self._log),
                 Route("/stats/summary", self._summary),
+                Route("/pods", self._pods),
+                Route("/metrics", self._metrics),
                 *web_streams.Streams(self._subject).routes(),
             ],
             unserved="no such page: {}".format,
@@ -108,6 +116,13 @@ class _Pages:
         is_previous = parameters.is_true(values.get("previous"))
         path, is_over = self._subject.log(**request.path_params, previous=is_previous)
         return Streamed(logs.read(path, options, self._clock, is_over), media_type=_TEXT)
+
+    async def _pods(self, _request: Request) -> Response:
+        listed = {"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": self._subject.pods()}
+        return Response(json.dumps(listed), media_type="application/json")
+
+    async def _metrics(self, _request: Request) -> Response:
+        return Response(self._subject.metrics(), media_type=metrics.CONTENT_TYPE)
 
     async def _summary(self, _request: Request) -> Response:
         return Response(json.dumps(self._subject.summary()), media_type="application/json")

@@ -71,6 +71,8 @@ _ITEM: Final = (("delete", "delete"), ("get", "get"), ("patch", "patch"), ("upda
 _COLLECTION: Final = (("deletecollection", "deletecollection"), ("list", "list"), ("create", "post"))
 
 
+PROXY: Final = "proxy"
+"""The subresource by which a server behind the API server is reached, by any method and path."""
 _STREAMS: Final = (
     ("container", "string"),
     ("stderr", "boolean"),
@@ -82,6 +84,7 @@ _CONNECTIONS: Final[dict[str, tuple[tuple[str, str], ...]]] = {
     "attach": _STREAMS,
     "exec": (("command", "string"), *_STREAMS),
     "portforward": (("ports", "integer"),),
+    "proxy": (("path", "string"),),
 }
 """What the query of a subresource that is connected to may say."""
 
@@ -122,12 +125,18 @@ def operations(kind: Kind) -> Iterator[Operation]:
         if verb in kind.verbs:
             yield _operation(kind, f"{collection}/{{name}}", action, scope_word)
     for sub in kind.subresources:
-        path = f"{collection}/{{name}}/{sub.name}"
-        for verb, action in (*_ITEM, ("create", "post")):
-            if verb in sub.verbs and sub.is_connected:
-                yield _connection(kind, path, action, scope_word, sub)
-            elif verb in sub.verbs:
-                yield _operation(kind, path, action, scope_word, tail=_title(sub.name), sub=sub)
+        yield from _part(kind, f"{collection}/{{name}}/{sub.name}", scope_word, sub)
+
+
+def _part(kind: Kind, path: str, scope_word: str, sub: Subresource) -> Iterator[Operation]:
+    """The operations on one subresource."""
+    for verb, action in (*_ITEM, ("create", "post")):
+        if verb in sub.verbs and sub.is_connected:
+            yield _connection(kind, path, action, scope_word, sub)
+            if sub.name == PROXY:
+                yield _connection(kind, f"{path}/{{path}}", action, scope_word, sub, tail="WithPath")
+        elif verb in sub.verbs:
+            yield _operation(kind, path, action, scope_word, tail=_title(sub.name), sub=sub)
 
 
 def _operation(
@@ -155,14 +164,16 @@ def _operation(
     )
 
 
-def _connection(kind: Kind, path: str, method: str, scope: str, sub: Subresource) -> Operation:
+def _connection(
+    kind: Kind, path: str, method: str, scope: str, sub: Subresource, *, tail: str = ""
+) -> Operation:
     """How a subresource is connected to."""
     words = f"connect{group_word(kind)}{_title(kind.version)}{_title(method)}"
     return Operation(
         path=path,
         method=method,
         action="connect",
-        id=f"{words}{scope}{kind.kind}{_title(sub.name)}",
+        id=f"{words}{scope}{kind.kind}{_title(sub.name)}{tail}",
         group=sub.group,
         version=sub.version,
         kind=sub.kind,
@@ -187,7 +198,7 @@ def _title(word: str) -> str:
 
 def placeholders(path: str) -> list[str]:
     """The parameters a path itself holds, in order of name."""
-    return [name for name in ("name", "namespace") if f"{{{name}}}" in path]
+    return [name for name in ("name", "namespace", "path") if f"{{{name}}}" in path]
 
 
 def parameters(operation: Operation, *, v2: bool) -> list[dict[str, Any]]:

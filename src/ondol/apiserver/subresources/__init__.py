@@ -19,6 +19,7 @@ from ondol.apiserver.subresources import (
     finalize,
     logs,
     port_forward,
+    proxy,
     reviews,
     streams,
     tokens,
@@ -33,6 +34,9 @@ PARTS: Final[dict[tuple[str, str], Handler]] = {
     ("pods", "exec"): streams.execute,
     ("pods", "log"): logs.get,
     ("pods", "portforward"): port_forward.forward,
+    ("nodes", "proxy"): proxy.connect,
+    ("pods", "proxy"): proxy.connect,
+    ("services", "proxy"): proxy.connect,
     ("namespaces", "finalize"): finalize.update,
     ("serviceaccounts", "token"): tokens.create,
 }

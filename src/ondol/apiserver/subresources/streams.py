@@ -73,7 +73,8 @@ async def _upgrade(
         async with proxy.connect(node, path, query) as agent:
             await _Bridge(await accept(), agent, asked).run()
 
-    return Upgrade(PROTOCOLS, converse)
+    opened = [name for name in ("stdin", "stdout", "stderr") if asked[name]]
+    return Upgrade(PROTOCOLS, converse, streams=("error", *opened, *(("resize",) if asked["tty"] else ())))
 
 
 def live_pod(core: Core, request: Request, served: Served) -> Object:

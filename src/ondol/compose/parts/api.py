@@ -38,6 +38,7 @@ async def main(context: Context) -> None:
     from ondol.apiserver import connections, documents, kinds, server
     from ondol.apiserver.handlers import backups
     from ondol.compose import exposition
+    from ondol.compose.forwarder import HttpForwarder
     from ondol.compose.https_poster import HttpsPoster
     from ondol.compose.node_proxy import HttpNodeProxy
     from ondol.serverless.serving import podspec, validation
@@ -51,13 +52,16 @@ async def main(context: Context) -> None:
         log_store = store.open_file(instance.store_file, check=documents.looks_whole, metrics=commits)
     config = _config(instance, settings, pki.ca_file.read_text(encoding="ascii"), limits.authenticated)
     poster = HttpsPoster()
+    agent = instance.socket("node"), credentials.node_token(instance)
+    forwarder = HttpForwarder(*agent, clock)
     app = apiserver.build(
         config,
         log_store,
         clock,
         random.SystemRandom(),
         service_account_key=pki.service_account_key_file.read_bytes(),
-        node_proxy=HttpNodeProxy(instance.socket("node"), credentials.node_token(instance)),
+        node_proxy=HttpNodeProxy(*agent),
+        forwarder=forwarder,
         poster=poster,
         rules=validation.rules(kinds.BUILTIN.unsupported, podspec.features(settings.knative_features)),
     )
@@ -82,6 +86,7 @@ async def main(context: Context) -> None:
     finally:
         log_store.close()  # first: whoever is cancelled waits for nothing
         await poster.aclose()
+        await forwarder.aclose()
 
 
 def _config(instance: Instance, settings: Settings, authority: str, connections_max: int) -> ApiConfig:

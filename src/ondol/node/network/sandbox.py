@@ -23,7 +23,7 @@ from ondol.node import linux
 from ondol.node.network import local, netlink, nft, rules
 
 _KINDS: Final = {"net": linux.CLONE_NEWNET, "ipc": linux.CLONE_NEWIPC, "uts": linux.CLONE_NEWUTS}
-_FOLDERS: Final = {"net": "netns", "ipc": "ipcns", "uts": "utsns"}
+_FOLDERS: Final = {"net": "netns", "ipc": "ipcns", "uts": "utsns", "pid": "pidns"}
 _POD_SYSCTLS: Final = (
     ("net/ipv4/ip_unprivileged_port_start", "0"),
     ("net/ipv4/ping_group_range", "0 2147483647"),
@@ -233,7 +233,7 @@ def destroy(network: Network, uid: str) -> None:
         with netlink.Netlink() as host:
             host.delete(network.port(uid))
         _unbind(network, network.port(uid))
-    for kind in _KINDS:
+    for kind in _FOLDERS:
         path = network.namespace_path(kind, uid)
         if path.exists():
             linux.unmount_all(str(path))

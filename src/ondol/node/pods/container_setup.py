@@ -17,8 +17,7 @@ from ondol.api import objects
 from ondol.node import linux, paths, pod_spec, value_sources
 from ondol.node.config import NodeConfig
 from ondol.node.images import images, rootfs
-from ondol.node.network import sandbox
-from ondol.node.pods import env, etc, planning, sandbox_setup, staging
+from ondol.node.pods import env, etc, planning, sandbox_setup, shared_processes, staging
 from ondol.node.pods.engines import Engines
 from ondol.node.pods.machine import Created, container_id
 from ondol.node.pods.model import Attempt, Record, Spec
@@ -40,6 +39,8 @@ class _Run:
     """The variables that the pod gives it."""
     address: str
     """The pod's own; empty in the host's network."""
+    target: int
+    """The process whose process namespace it shares; 0 for none."""
     folders: Mapping[str, str]
     """Where each volume of the pod was placed, by its name."""
 
@@ -51,6 +52,7 @@ async def create(engines: Engines, pod: Spec, record: Record, name: str, number:
     unpacked = await engines.images.ensure(container["image"], policy)
     uid = objects.uid(pod)
     identity = container_id(uid, name, number)
+    target = target_process(record, container)
     sources = await engines.sources.of(pod)
     declared = env.variables(
         pod,
@@ -64,7 +66,7 @@ async def create(engines: Engines, pod: Spec, record: Record, name: str, number:
     def plan() -> spec.Container:
         root = rootfs.mount(engines.roots, identity, unpacked.layers)
         folders = {name: volume.folder for name, volume in record.volumes.items() if volume.is_placed}
-        run = _Run(root, identity, number, unpacked.image.config, declared, record.address, folders)
+        run = _Run(root, identity, number, unpacked.image.config, declared, record.address, target, folders)
         return _planned(engines, pod, container, run, staged)
 
     try:
@@ -86,6 +88,17 @@ async def create(engines: Engines, pod: Spec, record: Record, name: str, number:
     stop = planning.stop_signal(container, unpacked.image.config)
     attempt = Attempt(number, identity, container["image"], unpacked.image.id, handle, stop_signal=stop)
     return Created(attempt, unpacked.was_pulled, env.skipped(pod, container, sources))
+
+
+def target_process(record: Record, container: Spec) -> int:
+    """The first process of the container that this one is to look at; 0 if it names none."""
+    name = str(container.get("targetContainerName") or "")
+    if not name:
+        return 0
+    attempt = record.container(name).current
+    if attempt is None or attempt.handle is None or not attempt.is_running:
+        raise value_sources.ConfigMissing(f"unable to find target container {name}")
+    return attempt.handle.pid
 
 
 def _planned(
@@ -133,10 +146,10 @@ def _namespaces(engines: Engines, pod: Spec, run: _Run) -> dict[str, str]:
     """Paths of the sandbox's namespaces, as the runtime spec calls their kinds."""
     address = ipaddress.IPv4Address(run.address) if run.address else None
     plan = sandbox_setup.wiring(pod, address, redirect=False)
-    names = {"net": "network", "ipc": "ipc", "uts": "uts"}
-    return {
-        names[kind]: str(engines.network.namespace_path(kind, plan.uid)) for kind in sandbox.kinds_of(plan)
-    }
+    namespaces = sandbox_setup.namespaces(engines, plan)
+    if shared_processes.is_shared(pod):
+        return {**namespaces, "pid": str(engines.network.namespace_path(shared_processes.KIND, plan.uid))}
+    return {**namespaces, "pid": f"/proc/{run.target}/ns/pid"} if run.target else namespaces
 
 
 def _mounts(

@@ -238,7 +238,9 @@ def _preparing(record: Record, facts: Facts) -> _Ahead:
 
 def _running(pod: Spec, record: Record, facts: Facts) -> _Ahead:
     is_stale = facts.are_volumes_stale and PodStep.REFRESH not in facts.busy
-    ahead = [_next_of(pod, spec, record, facts) for spec in runnable(pod, record)]
+    # Who looks for why a pod does not get on cannot wait for it.
+    specs = [*runnable(pod, record), *pod_spec.ephemeral_containers(pod)]
+    ahead = [_next_of(pod, spec, record, facts) for spec in specs]
     return _Ahead(
         (*((RefreshVolumes(),) if is_stale else ()), *(action for each in ahead for action in each.actions)),
         min((each.wake_at for each in ahead if each.wake_at is not None), default=None),

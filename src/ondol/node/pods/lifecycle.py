@@ -43,7 +43,9 @@ def placed(pod: Spec, record: Record, address: str) -> Record:
 
 
 def should_restart(pod: Spec, spec: Spec, container: Container) -> bool:
-    """Whether a container that ended runs again, by the pod's restart policy."""
+    """Whether a container that ended runs again, by the pod's restart policy; an ephemeral one never does."""
+    if pod_spec.is_ephemeral(pod, spec["name"]):
+        return False
     if model.is_sidecar(spec):
         return True
     policy = model.restart_policy(pod)

@@ -19,7 +19,7 @@ from ondol.base import errors, files, log
 from ondol.node import linux
 from ondol.node.images import rootfs
 from ondol.node.network import sandbox
-from ondol.node.pods import container_setup, sandbox_setup, staging, storage
+from ondol.node.pods import container_setup, sandbox_setup, shared_processes, staging, storage
 from ondol.node.pods.engines import Engines
 from ondol.node.pods.machine import Created
 from ondol.node.pods.model import Attempt, Record, Spec
@@ -59,6 +59,7 @@ class LinuxMachine:
                 linux.unmount(point)
 
         cgroups.kill(engines.config.pod_cgroup(uid))
+        await shared_processes.remove(engines, uid)
         await anyio.to_thread.run_sync(undo)
         engines.addresses.give_back(uid)
         engines.sources.forget(uid)
@@ -161,6 +162,7 @@ class LinuxMachine:
         engines = self._engines
         attempts = [each.current for record in records.values() for each in record.containers.values()]
         current = {attempt.id for attempt in attempts if attempt is not None and attempt.exit is None}
+        current |= {shared_processes.identity(uid) for uid, record in records.items() if record.has_sandbox}
         for staged in staging.existing(engines.config.run_dir):
             await anyio.to_thread.run_sync(staged.give_back)
         for identity in engines.runtime.container_ids():

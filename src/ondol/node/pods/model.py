@@ -191,6 +191,8 @@ class Facts:
 
 def field_path(pod: Spec, name: str) -> str:
     """Where a container stands in its pod, as events name it."""
+    if pod_spec.is_ephemeral(pod, name):
+        return f"spec.ephemeralContainers{{{name}}}"
     is_init = any(container["name"] == name for container in pod_spec.init_containers(pod))
     return f"spec.{'initContainers' if is_init else 'containers'}{{{name}}}"
 

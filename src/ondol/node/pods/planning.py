@@ -12,7 +12,7 @@ from ondol.base import quantity
 from ondol.node import pod_spec, value_sources
 from ondol.node.pods import env
 from ondol.node.pods.model import Spec
-from ondol.node.runtime import seccomp
+from ondol.node.runtime import pause, seccomp
 from ondol.node.runtime import spec as oci
 from ondol.node.volumes import registry
 
@@ -51,7 +51,7 @@ def unsupported(pod: Spec) -> tuple[list[str], list[str]]:
     spec = objects.spec(pod)
     refused: list[str] = []
     warned: list[str] = []
-    if spec.get("shareProcessNamespace"):
+    if spec.get("shareProcessNamespace") and pause.program() is None:
         refused.append("spec.shareProcessNamespace")
     if spec.get("hostUsers") is False:
         refused.append("spec.hostUsers=false")
@@ -68,7 +68,7 @@ def unsupported(pod: Spec) -> tuple[list[str], list[str]]:
     return refused, warned
 
 
-_NOT_APPLIED: Final = ("ephemeralContainers", "resources", "runtimeClassName")
+_NOT_APPLIED: Final = ("resources", "runtimeClassName")
 _NOT_APPLIED_SECURITY: Final = ("appArmorProfile", "seLinuxOptions", "windowsOptions")
 
 
@@ -258,7 +258,7 @@ def planned(pod: Spec, container: Spec, place: Place) -> oci.Container:
         seccomp=_seccomp(pod, container, place),
         read_only_root=bool(own.get("readOnlyRootFilesystem")),
         no_new_privileges=own.get("allowPrivilegeEscalation") is False,
-        own_pid_namespace=not spec.get("hostPID"),
+        own_pid_namespace=not spec.get("hostPID") and "pid" not in place.namespaces,
         terminal=bool(container.get("tty")),
         oom_score_adj=oom_score_adj(pod, container, place.node_memory_bytes, place.current_oom_score_adj),
         annotations={

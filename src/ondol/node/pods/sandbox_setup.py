@@ -12,7 +12,7 @@ import anyio.to_thread
 from ondol.api import dataplane, objects
 from ondol.base import files
 from ondol.node.network import sandbox
-from ondol.node.pods import etc, sysctls
+from ondol.node.pods import etc, shared_processes, sysctls
 from ondol.node.pods.engines import Engines
 from ondol.node.pods.model import Spec
 
@@ -38,8 +38,18 @@ async def create(engines: Engines, pod: Spec, *, redirect: bool) -> str:
     hostname = etc.kernel_name(pod, domain=engines.config.cluster_domain, host=platform.node())
     plan = replace(wiring(pod, address, redirect=redirect), hostname=hostname)
     await anyio.to_thread.run_sync(sandbox.create, engines.network, plan)
+    if shared_processes.is_shared(pod):
+        await shared_processes.create(engines, pod, namespaces(engines, plan))
     _write_etc(engines, pod, str(address or ""), hostname)
     return str(address or "")
+
+
+def namespaces(engines: Engines, plan: sandbox.Wiring) -> dict[str, str]:
+    """Paths of the sandbox's namespaces, as the runtime spec calls their kinds."""
+    names = {"net": "network", "ipc": "ipc", "uts": "uts"}
+    return {
+        names[kind]: str(engines.network.namespace_path(kind, plan.uid)) for kind in sandbox.kinds_of(plan)
+    }
 
 
 def _write_etc(engines: Engines, pod: Spec, address: str, hostname: str) -> None:

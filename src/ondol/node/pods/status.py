@@ -53,6 +53,10 @@ def status(
         document["initContainerStatuses"] = _statuses(
             pod, record, pod_spec.init_containers(pod), runtime, now
         )
+    if ephemeral := pod_spec.ephemeral_containers(pod):
+        document["ephemeralContainerStatuses"] = [
+            _unprobed(each) for each in _statuses(pod, record, ephemeral, runtime, now)
+        ]
     is_placed = record.has_sandbox or bool(record.containers)
     address = host_ip if objects.spec(pod).get("hostNetwork") and is_placed else record.address
     if address:
@@ -161,6 +165,11 @@ def _statuses(pod: Spec, record: Record, specs: Sequence[Spec], runtime: str, no
     if not record.failed_reason:
         return statuses
     return [each for each in statuses if "waiting" not in each["state"] or each["lastState"]]
+
+
+def _unprobed(document: Object) -> Object:
+    """Of a container that nobody waits for: it is never ready."""
+    return {**{field: value for field, value in document.items() if field != "started"}, "ready": False}
 
 
 def _container(pod: Spec, record: Record, spec: Spec, runtime: str, now: float) -> Object:

@@ -114,7 +114,6 @@ _CONTAINER: Final = (
     Rule("env[*].valueFrom.fileKeyRef", "the node refuses containers with it"),
 )
 UNSUPPORTED: Final = (
-    Rule("ephemeralContainers", "ephemeral containers are not started"),
     Rule("hostUsers", "user namespaces are not made, and the node refuses pods that want one", (True,)),
     Rule("imagePullSecrets", "images are not pulled from registries"),
     Rule("hostnameOverride", "the host name is the pod's name or spec.hostname"),
@@ -130,11 +129,10 @@ UNSUPPORTED: Final = (
     Rule("securityContext.seLinuxChangePolicy", _NO_LSM),
     Rule("securityContext.seLinuxOptions", _NO_LSM),
     Rule("securityContext.windowsOptions", "containers are Linux containers"),
-    Rule("shareProcessNamespace", "the node refuses pods that share one process namespace", (False,)),
     *volume_rules(),
     *(
         replace(rule, path=f"{group}[*].{rule.path}")
-        for group in ("containers", "initContainers")
+        for group in ("containers", "initContainers", "ephemeralContainers")
         for rule in _CONTAINER
     ),
 )
