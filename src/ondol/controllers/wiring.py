@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from ondol.base.host_ports import HostPort
 from ondol.controllers import (
     aggregation,
+    disruption,
     endpoints,
     garbage,
     mirroring,
@@ -48,3 +49,4 @@ def add_to(manager: Manager, config: ControllersConfig) -> None:
     node.add_to(manager)
     podgc.add_to(manager)
     quota.add_to(manager, catalogue)
+    disruption.add_to(manager)
