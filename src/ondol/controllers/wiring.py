@@ -20,7 +20,7 @@ from ondol.controllers import (
     serviceaccount,
 )
 from ondol.controllers.catalogue import Catalogue
-from ondol.controllers.workloads import deployment, replicaset
+from ondol.controllers.workloads import deployment, job, replicaset
 from ondol.sdk import Manager
 
 
@@ -43,6 +43,7 @@ def add_to(manager: Manager, config: ControllersConfig) -> None:
     aggregation.add_to(manager)
     deployment.add_to(manager)
     replicaset.add_to(manager)
+    job.add_to(manager)
     scheduler.add_to(manager, config.ports_in_use)
     endpoints.add_to(manager)
     mirroring.add_to(manager)
