@@ -20,7 +20,7 @@ from ondol.controllers import (
     serviceaccount,
 )
 from ondol.controllers.catalogue import Catalogue
-from ondol.controllers.workloads import deployment, job, replicaset
+from ondol.controllers.workloads import cronjob, deployment, job, replicaset
 from ondol.sdk import Manager
 
 
@@ -44,6 +44,7 @@ def add_to(manager: Manager, config: ControllersConfig) -> None:
     deployment.add_to(manager)
     replicaset.add_to(manager)
     job.add_to(manager)
+    cronjob.add_to(manager)
     scheduler.add_to(manager, config.ports_in_use)
     endpoints.add_to(manager)
     mirroring.add_to(manager)
