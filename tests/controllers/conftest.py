@@ -18,16 +18,18 @@ from ondol.sdk.testing import Faults, LoopClock, World, simulate
 
 T = TypeVar("T")
 Add = Callable[[sdk.Manager], None]
+ExitCode = Callable[[Object], int | None]
 
 
 class Kubelet:
     """Runs what is bound, in no time: an address, ready, and gone when it is deleted.
 
     Pods labelled `sick` never become ready, pods labelled `stuck` are never removed, pods labelled
-    `refused` fail at once.
+    `refused` fail at once. Pods for which there is an `exit_code` end with it.
     """
 
-    def __init__(self, manager: sdk.Manager) -> None:
+    def __init__(self, manager: sdk.Manager, exit_code: ExitCode) -> None:
+        self._exit_code = exit_code
         self._client = manager.client
         self._clock = manager.clock
         self._pods = manager.informer(resources.POD)
@@ -48,6 +50,8 @@ class Kubelet:
             await self._refuse(pod)
         elif not objects.status(pod).get("podIP"):
             await self._start(pod)
+        elif objects.status(pod)["phase"] == "Running" and (code := self._exit_code(pod)) is not None:
+            await self._end(pod, code)
         return None
 
     async def _remove(self, pod: Object) -> None:
@@ -67,6 +71,26 @@ class Kubelet:
             name, namespace = objects.name(pod), objects.namespace(pod)
             patch = {"status": {"phase": "Failed", "reason": "Unsupported"}}
             await self._client.patch(resources.POD, name, namespace, patch=patch, subresource="status")
+
+    async def _end(self, pod: Object, code: int) -> None:
+        now = self._clock.now()
+        ended = {"exitCode": code, "finishedAt": rfc3339(now)}
+        status = {
+            "phase": "Failed" if code else "Succeeded",
+            "conditions": conditions.set(conditions.of(pod), "Ready", "False", now=now),
+            "containerStatuses": [
+                {"name": each["name"], "image": each["image"], "imageID": "", "ready": False}
+                | {"restartCount": 0, "state": {"terminated": ended}}
+                for each in objects.spec(pod)["containers"]
+            ],
+        }
+        await self._client.patch(
+            resources.POD,
+            objects.name(pod),
+            objects.namespace(pod),
+            patch={"metadata": {"uid": objects.uid(pod)}, "status": status},
+            subresource="status",
+        )
 
     async def _start(self, pod: Object) -> None:
         self.started += 1
@@ -91,6 +115,8 @@ class Stage(World):
     def __init__(self, *, seed: int = 0, faults: Faults | None = None) -> None:
         clock = LoopClock()
         self.requests: list[tuple[str, str]] = []
+        self.exit_code: ExitCode = lambda _: None
+        """With what a running pod ends; None for one that runs on."""
         self.app = apiserver.build(apiserver.ApiConfig(), store.open_memory(), clock, random.Random(seed))
         super().__init__(self.app, clock=clock, seed=seed, faults=faults)
 
@@ -101,7 +127,7 @@ class Stage(World):
             add(manager)
         if kubelet:
             agent = self.manager("kubelet")
-            Kubelet(agent)
+            Kubelet(agent, lambda pod: self.exit_code(pod))  # noqa: PLW0108 - it may be another one later
             await self.start(agent)
         return await self.start(manager)
 

@@ -48,7 +48,7 @@ def test_a_parent_that_is_no_more_gets_no_children(play: Play, change: str) -> N
                 with contextlib.suppress(errors.Conflict):  # of the status of the one that is gone
                     await DeploymentReconciler(manager)._roll(seen, None, [])
             else:
-                await ReplicaSetReconciler(manager)._resize(seen, [], 0.0)
+                await ReplicaSetReconciler(manager, resource)._resize(seen, [], 0.0)
             assert [objects.uid(each) for each in await children(stage)] == before
 
     play(scene)

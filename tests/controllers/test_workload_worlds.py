@@ -244,15 +244,19 @@ ROWS: list[Row] = [
 ]
 
 
+@pytest.mark.parametrize("resource", replicaset.KINDS, ids=[each.kind for each in replicaset.KINDS])
 @pytest.mark.parametrize("row", ROWS, ids=[row[0] for row in ROWS])
-def test_a_replica_set(play: Play, row: Row) -> None:
-    """Pods before, writes to pods, status after."""
+def test_a_replica_set(play: Play, row: Row, resource: Resource) -> None:
+    """Pods before, writes to pods, status after; of the elder kind too, whose selector is plain labels."""
     _, replicas, before, writes, status = row
+    fields = spec(replicas)
+    if resource == resources.REPLICATION_CONTROLLER:
+        fields["selector"] = fields["selector"]["matchLabels"]
 
     async def scene(stage: Any) -> None:
         for number, labels in enumerate(before):
             await stage.create(resources.POD, f"p{number}", **plain_pod(**labels))
-        await stage.create(resources.REPLICA_SET, "web", spec=spec(replicas))
+        await stage.create(resource, "web", spec=fields)
         manager = stage.manager("control")
         replicaset.add_to(manager)
         done: dict[str, int] = {}
@@ -261,7 +265,7 @@ def test_a_replica_set(play: Play, row: Row) -> None:
         await stage.start(manager)
         await stage.settle()
         assert done == writes
-        live = await stage.client.get(resources.REPLICA_SET, "web", "default")
+        live = await stage.client.get(resource, "web", "default")
         assert {field: live["status"][field] for field in status} == status
         assert live["status"]["observedGeneration"] == 1
 

@@ -1,4 +1,4 @@
-"""Schedules of CronJobs: `*/5 * * * *`, `@hourly`, `@every 90m`. Pure.
+"""Schedules of CronJobs: `*/5 * * * *`, `@hourly`, `@every 90m`; and when it is time by them. Pure.
 
 What Kubernetes takes (robfig/cron's standard parser), with its messages: five fields, names of months and
 weekdays, ranges and steps, and descriptors. A weekday is 0 (Sunday) to 6.
@@ -7,8 +7,9 @@ weekdays, ranges and steps, and descriptors. A weekday is 0 (Sunday) to 6.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import date, datetime, time, timedelta, tzinfo
 from typing import Final
 
 from ondol.base import durations
@@ -25,6 +26,7 @@ _DESCRIPTORS: Final = {
     "@hourly": "0 * * * *",
 }
 _EVERY: Final = "@every "
+_DAYS_AHEAD: Final = 5 * 366
 _SECOND_NS: Final = 10**9
 _NUMBER: Final = re.compile(r"[+-]?\d+")
 
@@ -77,6 +79,48 @@ def parse(text: str) -> Schedule:
         _field(part, bounds) for part, bounds in zip(parts, _FIELDS, strict=True)
     )
     return Schedule(minutes, hours, days, months, weekdays, _is_any(parts[2]), _is_any(parts[4]))
+
+
+def following(schedule: Schedule, after_s: float, zone: tzinfo) -> float | None:
+    """The first time of the schedule after a moment, both in seconds since the epoch; None if none comes.
+
+    Times that a zone leaves out when its clocks go forward do not come; those it has twice come twice.
+    """
+    if schedule.every_s:
+        return float(int(after_s) + schedule.every_s)
+    first = datetime.fromtimestamp(after_s, zone).date()
+    for day in (first + timedelta(days=number) for number in range(_DAYS_AHEAD)):
+        if day.month not in schedule.months or not _has_day(schedule, day):
+            continue
+        moments = (
+            moment
+            for hour in sorted(schedule.hours)
+            for minute in sorted(schedule.minutes)
+            for moment in _moments(datetime.combine(day, time(hour, minute), zone))
+            if moment > after_s
+        )
+        if (earliest := min(moments, default=None)) is not None:
+            return earliest
+    return None
+
+
+def _has_day(schedule: Schedule, day: date) -> bool:
+    """A day of the month and one of the week are alternatives, unless either is every day."""
+    by_month, by_week = day.day in schedule.days, day.isoweekday() % 7 in schedule.weekdays
+    if schedule.any_day or schedule.any_weekday:
+        return by_month and by_week
+    return by_month or by_week
+
+
+def _moments(local: datetime) -> Iterator[float]:
+    """When a clock of the zone shows this time: once, or twice as it is put back, or never."""
+    seen = None
+    for each in (local, local.replace(fold=1)):
+        moment = each.timestamp()
+        shown = datetime.fromtimestamp(moment, local.tzinfo)
+        if moment != seen and (shown.hour, shown.minute) == (local.hour, local.minute):
+            yield moment
+        seen = moment
 
 
 def _described(text: str) -> Schedule:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from ondol.base.host_ports import HostPort
 from ondol.controllers import (
     aggregation,
+    disruption,
     endpoints,
     garbage,
     mirroring,
@@ -19,7 +20,7 @@ from ondol.controllers import (
     serviceaccount,
 )
 from ondol.controllers.catalogue import Catalogue
-from ondol.controllers.workloads import deployment, replicaset
+from ondol.controllers.workloads import cronjob, deployment, job, replicaset
 from ondol.sdk import Manager
 
 
@@ -42,9 +43,12 @@ def add_to(manager: Manager, config: ControllersConfig) -> None:
     aggregation.add_to(manager)
     deployment.add_to(manager)
     replicaset.add_to(manager)
+    job.add_to(manager)
+    cronjob.add_to(manager)
     scheduler.add_to(manager, config.ports_in_use)
     endpoints.add_to(manager)
     mirroring.add_to(manager)
     node.add_to(manager)
     podgc.add_to(manager)
     quota.add_to(manager, catalogue)
+    disruption.add_to(manager)

@@ -94,6 +94,27 @@ class Writer:
             return None
         return written
 
+    async def write_onto(self, obj: Object, desired: Mapping[str, Any]) -> Object | None:
+        """As `write`, but only onto the version that `obj` is; a `Conflict` if there is a newer one.
+
+        For a status that others count down or add to meanwhile, as evictions do with a budget's. Entries of a
+        map that `desired` has otherwise go, whoever wrote them.
+        """
+        self._require_own(obj, desired)
+        desired = self._fields | dict(desired)
+        current = objects.status(obj)
+        if not difference(current, desired, self._conditions):
+            return None
+        patch = self._patch(obj, desired)
+        patch["metadata"]["resourceVersion"] = objects.resource_version(obj)
+        for field, value in desired.items():
+            if isinstance(value, Mapping):
+                patch["status"][field] = {**dict.fromkeys(current.get(field) or {}), **value}
+        try:
+            return await self._merge(obj, patch)
+        except errors.NotFound:
+            return None
+
     def _require_own(self, obj: Object, desired: Mapping[str, Any]) -> None:
         """`TypeError` for what is not ours: a condition would be dropped, a field never be taken away."""
         foreign = desired.keys() - self._fields.keys() - {CONDITIONS}
@@ -128,20 +149,23 @@ class Writer:
         """Write by merge patch, on the version whose conditions the patch has; read anew if that is old."""
         for attempt in range(_TRIES):
             try:
-                return await self._client.patch(
-                    self._resource,
-                    objects.name(obj),
-                    objects.namespace(obj),
-                    patch=self._patch(obj, desired),
-                    subresource="status",
-                    field_manager=self._manager,
-                )
+                return await self._merge(obj, self._patch(obj, desired))
             except errors.Conflict:
                 live = await self._client.get(self._resource, objects.name(obj), objects.namespace(obj))
                 if attempt + 1 == _TRIES or objects.uid(live) != objects.uid(obj):
                     raise
                 obj = live
         raise AssertionError("unreachable")
+
+    async def _merge(self, obj: Object, patch: Object) -> Object:
+        return await self._client.patch(
+            self._resource,
+            objects.name(obj),
+            objects.namespace(obj),
+            patch=patch,
+            subresource="status",
+            field_manager=self._manager,
+        )
 
     def _patch(self, obj: Object, desired: Mapping[str, Any]) -> Object:
         status = dict(desired)

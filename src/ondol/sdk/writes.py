@@ -13,6 +13,7 @@ from typing import Any
 
 from ondol.api import objects
 from ondol.api.objects import Key, Object, Resource
+from ondol.base import errors
 from ondol.base.clock import Clock
 from ondol.client import Client, PatchType
 from ondol.client.transport import Transport
@@ -89,13 +90,21 @@ class TrackedClient(Client):
         patch_type: PatchType = PatchType.MERGE,
         **options: Any,
     ) -> Object:
-        written = await super().patch(
-            resource, name, namespace, patch=patch, patch_type=patch_type, **options
-        )
+        try:
+            written = await super().patch(
+                resource, name, namespace, patch=patch, patch_type=patch_type, **options
+            )
+        except errors.NotFound:
+            self._missed(resource, Key(namespace, name))
+            raise
         return self._noted(resource, written, options)
 
     async def delete(self, resource: Resource, name: str, namespace: str = "", **options: Any) -> Object:
-        answer = await super().delete(resource, name, namespace, **options)
+        try:
+            answer = await super().delete(resource, name, namespace, **options)
+        except errors.NotFound:
+            self._missed(resource, Key(namespace, name))
+            raise
         if answer.get("kind") != "Status":
             return self._noted(resource, answer, options)
         writes = CURRENT.get()
@@ -106,6 +115,14 @@ class TrackedClient(Client):
                 if informer.lister.get(key) is not None:
                     writes.removed(informer, key, uid)
         return answer
+
+    def _missed(self, resource: Resource, key: Key) -> None:
+        """The object was gone already: the next reconcile must not see it in the cache either."""
+        writes = CURRENT.get()
+        for informer in self._of(resource) if writes is not None else ():
+            cached = informer.lister.get(key)
+            if cached is not None and writes is not None:
+                writes.removed(informer, key, objects.uid(cached))
 
     def _noted(self, resource: Resource, written: Object, options: dict[str, Any]) -> Object:
         writes = CURRENT.get()

@@ -279,6 +279,7 @@ def _control_rules() -> list[_Rule]:
             ],
         ),
         _rule(["create"], ["apps"], ["replicasets", "deployments"]),
+        _rule(["create"], ["batch"], ["jobs"]),
         _rule(["create"], ["discovery.k8s.io"], ["endpointslices"]),
         _rule(["create"], ["apiextensions.k8s.io"], ["customresourcedefinitions"]),
         _rule(["create"], [*_ISTIO, *_GATEWAY_API, *_KNATIVE], ["*"]),

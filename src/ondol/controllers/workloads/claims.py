@@ -18,6 +18,8 @@ from ondol.sdk import Informer, controller_key
 BY_CONTROLLER: Final = "controller"
 """Index of children by the uid of their controller."""
 _ORPHANS: Final = "orphans"
+_BY_LABELS: Final = ("", "ReplicationController")
+"""The kind whose selector is labels and their values; all others have a `LabelSelector`."""
 
 
 class Claims:
@@ -30,6 +32,8 @@ class Claims:
         self._children = children
         children.add_index(BY_CONTROLLER, by_controller)
         children.add_index(_ORPHANS, by_orphanage)
+        resource = owners.resource
+        self._selector = _labels if (resource.group, resource.kind) == _BY_LABELS else _label_selector
         self._controllers_of = controller_key(owners.resource.api_version, owners.resource.kind)
 
     def owned(self, owner: Object) -> list[Object]:
@@ -43,11 +47,11 @@ class Claims:
         if not objects.labels(child) or objects.is_deleting(child):
             return ()
         owners = self._owners.lister.list(objects.namespace(child))
-        return [objects.key(owner) for owner in owners if _selects(owner, child)]
+        return [objects.key(owner) for owner in owners if self._selects(owner, child)]
 
     async def claim(self, owner: Object) -> list[Object]:
         """The children that are the owner's now: own ones that match, and the orphans it adopts."""
-        selector = labels.from_document(objects.spec(owner).get("selector"))
+        selector = self._selector(owner)
         claimed: list[Object] = []
         for child in self.owned(owner):
             if selector.matches(objects.labels(child)):
@@ -61,6 +65,10 @@ class Claims:
                 adopted = await self._adopt(owner, child)
                 claimed.extend([adopted] if adopted else [])
         return claimed
+
+    def _selects(self, owner: Object, child: Object) -> bool:
+        selector = self._selector(owner)
+        return not selector.is_everything and selector.matches(objects.labels(child))
 
     async def _owner_exists(self, owner: Object) -> bool:
         """Ask the server itself: an owner deleted a moment ago must not take children with it."""
@@ -112,6 +120,9 @@ def _may_adopt(owner: Object, child: Object, selector: labels.Selector) -> bool:
     return not selector.is_everything and selector.matches(objects.labels(child))
 
 
-def _selects(owner: Object, child: Object) -> bool:
-    selector = labels.from_document(objects.spec(owner).get("selector"))
-    return not selector.is_everything and selector.matches(objects.labels(child))
+def _label_selector(owner: Object) -> labels.Selector:
+    return labels.from_document(objects.spec(owner).get("selector"))
+
+
+def _labels(owner: Object) -> labels.Selector:
+    return labels.from_map(objects.spec(owner).get("selector") or {})

@@ -6,6 +6,7 @@ What a controller wrote is read back before the same object is reconciled again 
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import MappingProxyType
@@ -16,6 +17,7 @@ import anyio
 from ondol.api import objects, resources
 from ondol.api.objects import Key, Object
 from ondol.base import errors
+from ondol.client import PatchType
 from ondol.controllers.workloads.claims import Claims
 from ondol.sdk import Controller, Informer, Manager, children
 from ondol.sdk.recorder import EventType
@@ -117,6 +119,28 @@ class PodControl:
     async def delete(self, owner: Object, pods: Sequence[Object]) -> None:
         """Delete exactly these pods, all at once; then the first error is raised."""
         await _together([lambda pod=pod: self._delete(owner, pod) for pod in pods])  # type: ignore[misc] # defaults bind
+
+    async def release(self, pods: Sequence[Object], finalizer: str) -> list[Object]:
+        """Take the finalizer off these pods, all at once; those that have none any more, gone ones too.
+
+        The first error is raised, when all were tried.
+        """
+        released: list[Object] = []
+
+        async def one(pod: Object) -> None:
+            patch = {"uid": objects.uid(pod), "$deleteFromPrimitiveList/finalizers": [finalizer]}
+            with contextlib.suppress(errors.NotFound):
+                await self._client.patch(
+                    resources.POD,
+                    objects.name(pod),
+                    objects.namespace(pod),
+                    patch={"metadata": patch},
+                    patch_type=PatchType.STRATEGIC,
+                )
+            released.append(pod)
+
+        await _together([lambda pod=pod: one(pod) for pod in pods])  # type: ignore[misc] # defaults bind
+        return released
 
     async def _delete(self, owner: Object, pod: Object) -> None:
         try:

@@ -36,6 +36,6 @@ KIND: Final = Kind(
     default=defaults.cron_job,
     rules=Rules(jobs.cron_job),
     layout=builtin.layout("batch", "CronJob"),
-    unsupported=Unsupported(pod.UNSUPPORTED, (*_TEMPLATE, "spec"), kind="CronJobs start no Jobs yet"),
+    unsupported=Unsupported(pod.UNSUPPORTED, (*_TEMPLATE, "spec")),
     access=Access(view=("cronjobs", "cronjobs/status"), edit=("cronjobs",)),
 )

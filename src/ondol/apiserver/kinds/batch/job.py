@@ -49,8 +49,6 @@ KIND: Final = Kind(
     default=defaults.job,
     rules=Rules(jobs.job, jobs.job_update, parts={"status": statuses.job}),
     layout=builtin.layout("batch", "Job"),
-    unsupported=Unsupported(
-        pod.UNSUPPORTED, ("spec", "template", "spec"), kind="no pods are made for Jobs yet"
-    ),
+    unsupported=Unsupported(pod.UNSUPPORTED, ("spec", "template", "spec")),
     access=Access(view=("jobs", "jobs/status"), edit=("jobs",)),
 )

@@ -31,9 +31,7 @@ KIND: Final = Kind(
     rules=Rules(workloads.replication_controller, parts={"status": statuses.replication_controller}),
     layout=builtin.layout("", "ReplicationController"),
     scale=Scale(selects_by_pairs=True),
-    unsupported=Unsupported(
-        pod.UNSUPPORTED, ("spec", "template", "spec"), kind="no pods are made for ReplicationControllers yet"
-    ),
+    unsupported=Unsupported(pod.UNSUPPORTED, ("spec", "template", "spec")),
     access=Access(
         view=("replicationcontrollers", "replicationcontrollers/scale", "replicationcontrollers/status"),
         edit=("replicationcontrollers", "replicationcontrollers/scale"),

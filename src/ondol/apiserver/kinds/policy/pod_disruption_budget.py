@@ -10,7 +10,6 @@ from ondol.api.validation import Rules, disruption, statuses
 from ondol.apiserver.auth.bootstrap_policy import Access
 from ondol.apiserver.kinds.registration import Kind
 from ondol.apiserver.strategy import Reconciled
-from ondol.apiserver.unsupported import Unsupported
 
 
 class PodDisruptionBudget(Reconciled):
@@ -38,9 +37,6 @@ KIND: Final = Kind(
         },
     ),
     layout=builtin.layout("policy", "PodDisruptionBudget"),
-    unsupported=Unsupported(
-        kind="nobody counts the healthy pods yet: until a controller does, the budget allows no eviction"
-    ),
     access=Access(
         view=("poddisruptionbudgets", "poddisruptionbudgets/status"), edit=("poddisruptionbudgets",)
     ),

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ondol.api import objects
+from ondol.api import objects, shares
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,19 +53,11 @@ def terms(deployment: Mapping[str, Any]) -> Terms:
     if strategy.get("type") == "Recreate":
         return Terms(replicas, 0, 0, recreate=True)
     rolling = strategy.get("rollingUpdate") or {}
-    surge = scaled(rolling.get("maxSurge", "25%"), replicas, up=True)
-    unavailable = scaled(rolling.get("maxUnavailable", "25%"), replicas, up=False)
+    surge = shares.scaled(rolling.get("maxSurge", "25%"), replicas, up=True)
+    unavailable = shares.scaled(rolling.get("maxUnavailable", "25%"), replicas, up=False)
     if surge == 0 and unavailable == 0:
         unavailable = 1  # with neither, nothing could ever move
     return Terms(replicas, surge, min(unavailable, replicas))
-
-
-def scaled(value: int | str, total: int, *, up: bool) -> int:
-    """An int-or-percent of a total; percentages are rounded up or down."""
-    if isinstance(value, str) and value.endswith("%"):
-        share = int(value[:-1]) * total
-        return -(-share // 100) if up else share // 100
-    return int(value)
 
 
 def initial_size(terms: Terms, others: Iterable[Set]) -> int:

@@ -1,5 +1,5 @@
-"""ReplicaSets: keep as many pods of a template as asked for."""
+"""ReplicaSets and ReplicationControllers: keep as many pods of a template as asked for."""
 
-from ondol.controllers.workloads.replicaset.reconciler import add_to
+from ondol.controllers.workloads.replicaset.reconciler import KINDS, add_to
 
-__all__ = ["add_to"]
+__all__ = ["KINDS", "add_to"]

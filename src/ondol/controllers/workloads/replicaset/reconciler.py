@@ -1,4 +1,7 @@
-"""Reconciles ReplicaSets: claim pods, create or delete up to the desired number, report their state."""
+"""Reconciles ReplicaSets: claim pods, create or delete up to the desired number, report their state.
+
+ReplicationControllers, their elder form, have the same spec and status and are kept by the same code.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from ondol.api import objects, pods, resources
-from ondol.api.objects import Key, Object
+from ondol.api.objects import Key, Object, Resource
 from ondol.base import errors
 from ondol.controllers.workloads import claims
 from ondol.controllers.workloads.podcontrol import BURST, PodControl, pod_from_template
@@ -14,31 +17,34 @@ from ondol.controllers.workloads.replicaset import replica_status, sizing
 from ondol.sdk import Controller, Manager, Result
 from ondol.sdk.status import Writer
 
-COMPONENT: Final = "replicaset-controller"
+KINDS: Final = {
+    resources.REPLICA_SET: "replicaset-controller",
+    resources.REPLICATION_CONTROLLER: "replication-controller",
+}
+"""What is reconciled here, and the name of who does it in events."""
 
 
 def add_to(manager: Manager) -> None:
-    """Add the controller to a manager that does not run yet."""
-    manager.add(Reconciler(manager).controller())
+    """Add the controllers to a manager that does not run yet."""
+    for resource in KINDS:
+        manager.add(Reconciler(manager, resource).controller())
 
 
 class Reconciler:
     """Level-based: what it wrote last is read back before it looks again, so it never doubles a pod."""
 
-    def __init__(self, manager: Manager) -> None:
+    def __init__(self, manager: Manager, resource: Resource) -> None:
+        component = KINDS[resource]
         self._clock = manager.clock
-        self._sets = manager.informer(resources.REPLICA_SET)
+        self._sets = manager.informer(resource)
         self._sets.add_index(claims.BY_CONTROLLER, claims.by_controller)
-        self._pods = PodControl(manager, self._sets, component=COMPONENT)
+        self._pods = PodControl(manager, self._sets, component=component)
         self._status = Writer(
-            manager.client,
-            resources.REPLICA_SET,
-            field_manager=COMPONENT,
-            conditions=(replica_status.FAILURE,),
+            manager.client, resource, field_manager=component, conditions=(replica_status.FAILURE,)
         )
 
     def controller(self) -> Controller:
-        controller = Controller("replicaset", self.reconcile, concurrency=8)
+        controller = Controller(self._sets.resource.kind.lower(), self.reconcile, concurrency=8)
         controller.watch(self._sets)
         self._pods.watch(controller)
         return controller
