@@ -63,6 +63,19 @@ async def test_a_namespace_goes_when_it_is_finalized(api: Any) -> None:
     assert (await api.get(f"{NAMESPACES}/shop")).status == 404
 
 
+async def test_finalizing_takes_the_metadata_and_leaves_the_status(api: Any) -> None:
+    """As a write of the namespace does, but for what is going on."""
+    created = (await api.post(NAMESPACES, {"metadata": {"name": "shop"}})).json
+    metadata = {**created["metadata"], "annotations": {"example.com/why": "audit"}}
+    finalizers = ["kubernetes", "example.com/audit"]
+    sent = {**created, "metadata": metadata, "spec": {"finalizers": finalizers}, "status": {"phase": "Gone"}}
+    assert (await api.put(f"{NAMESPACES}/shop/finalize", sent)).status == 200
+    stored = (await api.get(f"{NAMESPACES}/shop")).json
+    assert stored["metadata"]["annotations"] == {"example.com/why": "audit"}
+    assert stored["spec"]["finalizers"] == finalizers
+    assert stored["status"] == created["status"]
+
+
 @pytest.mark.parametrize("name", ["default", "kube-system", "kube-public"])
 async def test_some_namespaces_may_not_go(api: Any, name: str) -> None:
     """Too much hangs on them."""

@@ -19,6 +19,7 @@ RBAC: Final = "/apis/rbac.authorization.k8s.io/v1"
 TABLE: Final = "application/json;as=Table;v=v1;g=meta.k8s.io"
 SIGNER: Final = "example.com/signer"
 APPROVED: Final = {"type": "Approved", "status": "True", "reason": "Mine", "message": "by hand"}
+NOTED: Final = {"type": "Noted", "status": "True", "reason": "Mine"}
 
 
 def _pem(organization: str = "team") -> str:
@@ -146,6 +147,19 @@ async def test_approving_takes_the_right_to_the_signer(api: Any) -> None:
     )
     refused = await api.patch(f"{REQUESTS}/r/approval", {"status": {"conditions": None}})
     assert 'updates may not remove a condition of type "Approved"' in refused.json["message"]
+
+
+@pytest.mark.parametrize("part", ["approval", "status"])
+async def test_annotations_come_with_a_part(api: Any, part: str) -> None:
+    """Whoever approves or signs may note why; the labels stay as they are."""
+    created = await api.post(REQUESTS, _request())
+    change = {"metadata": {"annotations": {"example.com/why": part}}, "status": {"conditions": [NOTED]}}
+    written = await api.patch(f"{REQUESTS}/r/{part}", change)
+    assert written.status == 200, written.json
+    stored = (await api.get(f"{REQUESTS}/r")).json
+    assert stored["metadata"]["annotations"] == {"example.com/why": part}
+    assert stored["metadata"]["uid"] == created.json["metadata"]["uid"]
+    assert [each["type"] for each in stored["status"]["conditions"]] == ["Noted"]
 
 
 async def test_signing_takes_the_right_to_the_signer(api: Any, issued: Any) -> None:

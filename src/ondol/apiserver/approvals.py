@@ -7,15 +7,13 @@ from typing import Any, Final
 from ondol.api import objects
 from ondol.api.objects import Object
 from ondol.api.patch.fieldset import FieldSet
-from ondol.apiserver.lenses import Lens
+from ondol.apiserver.lenses import Lens, metadata_through
 from ondol.apiserver.strategy import Context, Strategy
 from ondol.base import clock
 
-_CONDITIONS: Final = ("managedFields", "resourceVersion", "uid", "name", "namespace")
-
 
 class Approval:
-    """Shows the whole request and takes its conditions."""
+    """Shows the whole request and takes its conditions, and its metadata."""
 
     subresource = "approval"
 
@@ -26,12 +24,10 @@ class Approval:
         return obj
 
     def put(self, obj: Object, part: Object) -> Object:
-        sent = part.get("metadata") or {}
-        metadata = {**obj["metadata"], **{field: sent[field] for field in _CONDITIONS if field in sent}}
         status = {key: value for key, value in objects.status(obj).items() if key != "conditions"}
         if conditions := objects.status(part).get("conditions"):
             status["conditions"] = conditions
-        return {**obj, "metadata": metadata, "status": status}
+        return {**obj, "metadata": metadata_through(self, obj, part), "status": status}
 
     def prepare(self, strategy: Strategy, context: Context, new: Object, old: Object) -> None:
         del strategy

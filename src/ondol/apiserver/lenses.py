@@ -57,6 +57,17 @@ class Whole:
         strategy.prepare_for_update(context, new, old)
 
 
+def metadata_through(lens: Lens, obj: Object, part: Object) -> Object:
+    """The metadata as a part brings it, but for the fields that the lens leaves alone."""
+    was, sent = objects.metadata(obj), objects.metadata(part)
+    unwritten = lens.reset.get("f:metadata")
+    if unwritten == {}:
+        return {**was, **{field: sent[field] for field in _IDENTITY if field in sent}}
+    fields = [element.removeprefix("f:") for element in unwritten or ()]
+    metadata = {field: value for field, value in sent.items() if field not in fields}
+    return {**metadata, **{field: was[field] for field in fields if field in was}}
+
+
 class Status:
     """The status subresource: the whole object is shown, its status is taken.
 
@@ -72,20 +83,12 @@ class Status:
         return obj
 
     def put(self, obj: Object, part: Object) -> Object:
-        changed = {**obj, "metadata": self._metadata(obj["metadata"], part.get("metadata") or {})}
+        changed = {**obj, "metadata": metadata_through(self, obj, part)}
         if "status" in part:
             changed["status"] = part["status"]
         else:
             changed.pop("status", None)
         return changed
-
-    def _metadata(self, was: Object, sent: Object) -> Object:
-        unwritten = self.reset.get("f:metadata")
-        if unwritten == {}:
-            return {**was, **{field: sent[field] for field in _IDENTITY if field in sent}}
-        fields = [element.removeprefix("f:") for element in unwritten or ()]
-        metadata = {field: value for field, value in sent.items() if field not in fields}
-        return {**metadata, **{field: was[field] for field in fields if field in was}}
 
     def prepare(self, strategy: Strategy, context: Context, new: Object, old: Object) -> None:
         strategy.prepare_for_status_update(context, new, old)

@@ -9,30 +9,28 @@ from ondol.apiserver import answers
 from ondol.apiserver.core import Core
 from ondol.apiserver.exchange import Answer, Request
 from ondol.apiserver.handlers import changing
+from ondol.apiserver.lenses import metadata_through
 from ondol.apiserver.served import Served
 from ondol.apiserver.strategy import Context, Strategy
 
 
 class Finalizers:
-    """The lens of the finalizers in a namespace's spec."""
+    """The lens of the finalizers in a namespace's spec; metadata is taken with them."""
 
     subresource = "finalize"
 
     def __init__(self) -> None:
-        self.reset: FieldSet = {}
+        self.reset: FieldSet = {"f:status": {}}
 
     def get(self, obj: Object) -> Object:
         return obj
 
     def put(self, obj: Object, part: Object) -> Object:
-        finalizers = list(objects.spec(part).get("finalizers") or ())
-        sent = objects.metadata(part)
-        conditions = {field: sent[field] for field in ("resourceVersion", "uid") if sent.get(field)}
-        spec = {**objects.spec(obj), "finalizers": finalizers}
-        return {**obj, "metadata": {**obj["metadata"], **conditions}, "spec": spec}
+        spec = {**objects.spec(obj), "finalizers": list(objects.spec(part).get("finalizers") or ())}
+        return {**obj, "metadata": metadata_through(self, obj, part), "spec": spec}
 
     def prepare(self, strategy: Strategy, context: Context, new: Object, old: Object) -> None:
-        """Nothing to undo: `put` took only the finalizers."""
+        """Nothing to undo: `put` took nothing else."""
 
 
 async def update(core: Core, request: Request, served: Served) -> Answer:
