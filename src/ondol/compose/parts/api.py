@@ -59,7 +59,9 @@ async def main(context: Context) -> None:
         service_account_key=pki.service_account_key_file.read_bytes(),
         node_proxy=HttpNodeProxy(instance.socket("node"), credentials.node_token(instance)),
         poster=poster,
-        rules=validation.rules(kinds.BUILTIN.unsupported, podspec.features(settings.knative_features)),
+        rules=validation.rules(kinds.BUILTIN.unsupported, podspec.features(settings.knative_features))
+        if settings.serverless
+        else {},
     )
     listen = [server.Listen("127.0.0.1", instance.ports.api)]
     if os.geteuid() == 0:
