@@ -165,9 +165,7 @@ class Webhooks:
                 body = await self._caller.post(hook.client, document, hook.timeout_s)
                 verdict = review.verdict(body, uid, spoken, may_patch=kind == "admit")
             except (CallFailed, InvalidReview) as error:
-                reason = (
-                    error if isinstance(error, CallFailed) else f"received invalid webhook response: {error}"
-                )
+                reason = error if isinstance(error, CallFailed) else f"received {error.kind}: {error}"
                 _log.warning("webhook_failed", webhook=hook.name, error=reason)
                 call.failed(is_ignored=hook.is_ignored_on_failure)
                 if hook.is_ignored_on_failure:
