@@ -321,6 +321,17 @@ async def test_an_empty_patch_changes_nothing(start: Any, config_map: Make, patc
         assert (await api.delete(f"{CONFIG_MAPS}/m")).status == 200
 
 
+async def test_a_deletion_cannot_be_patched(start: Any, config_map: Make) -> None:
+    """There is no object to change: the webhook is told of, and nothing is deleted."""
+    async with start(poster=Servers(a=_patching(b'[{"op": "add", "path": "/a", "value": 1}]'))) as api:
+        assert (await api.post(CONFIG_MAPS, config_map("m"))).status == 201
+        await configure(api, "mutating", hook("a"))
+        refused = await api.delete(f"{CONFIG_MAPS}/m")
+        assert refused.status == 500
+        assert "attempted to modify the object" in refused.json["message"]
+        assert (await api.get(f"{CONFIG_MAPS}/m")).status == 200
+
+
 async def test_what_a_refusal_would_have_changed_is_not_looked_at(start: Any, config_map: Make) -> None:
     """The refusal is told, not that its patch is none."""
     async with start(poster=Servers(a=_patching(b"{}", allowed=False))) as api:
