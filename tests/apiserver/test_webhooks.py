@@ -248,6 +248,11 @@ def _unreachable(_: Object) -> Any:
     raise ConnectionRefusedError(111, "Connection refused")
 
 
+def _patching(patch: bytes, *, allowed: bool = True) -> Answer:
+    text = base64.b64encode(patch).decode()
+    return lambda _: {"allowed": allowed, "patchType": "JSONPatch", "patch": text}
+
+
 _BAD_ANSWERS: Final[list[tuple[Answer, str]]] = [
     (_unreachable, "failed to call webhook: Post"),
     (lambda _: 503, "the server answered 503"),
@@ -259,6 +264,11 @@ _BAD_ANSWERS: Final[list[tuple[Answer, str]]] = [
     (lambda _: {"allowed": True, "patchType": "Merge", "patch": "W10="}, "invalid response.patchType"),
     (lambda _: b'{"response":{"status":' + b'{"a":' * 9999 + b"1" + b"}" * 10001, "could not decode"),
     (lambda _: {"allowed": False, "status": {"details": [1]}}, "could not decode the response"),
+    *(
+        (_patching(patch), "received undecodable patch in webhook response")
+        for patch in (b'"no list"', b"{}", b"[5]", b"[", b"\xff", b"[" * 9999)
+    ),
+    (lambda _: {"allowed": True, "patchType": "JSONPatch", "patch": "!"}, "received undecodable patch"),
     (lambda _: {"allowed": False, "status": {"message": 5, "reason": 7}}, "could not decode the response"),
 ]
 
@@ -287,7 +297,7 @@ async def test_a_failing_webhook_refuses_or_is_passed_over(
         [{"op": "replace", "path": "", "value": [1]}],
         [{"op": "add", "path": "/data", "value": 5}],
         [{"op": "add", "path": "/data" + "/a" * n, "value": {"a": {}}} for n in range(1200)],
-        "no list",
+        [None],
     ],
 )
 async def test_a_patch_that_does_not_fit_is_the_webhooks_fault(
@@ -300,6 +310,34 @@ async def test_a_patch_that_does_not_fit_is_the_webhooks_fault(
         await configure(api, "mutating", hook("a"))
         assert (await api.post(CONFIG_MAPS, config_map("m"))).status == 500
         assert (await api.get(f"{CONFIG_MAPS}/m")).status == 404
+
+
+@pytest.mark.parametrize("patch", [b"null", b"[]", b" null "])
+async def test_an_empty_patch_changes_nothing(start: Any, config_map: Make, patch: bytes) -> None:
+    """Also as `null`, which is Go's word for an empty list."""
+    async with start(poster=Servers(a=_patching(patch))) as api:
+        await configure(api, "mutating", hook("a"))
+        assert (await api.post(CONFIG_MAPS, config_map("m"))).status == 201
+        assert (await api.delete(f"{CONFIG_MAPS}/m")).status == 200
+
+
+async def test_a_deletion_cannot_be_patched(start: Any, config_map: Make) -> None:
+    """There is no object to change: the webhook is told of, and nothing is deleted."""
+    async with start(poster=Servers(a=_patching(b'[{"op": "add", "path": "/a", "value": 1}]'))) as api:
+        assert (await api.post(CONFIG_MAPS, config_map("m"))).status == 201
+        await configure(api, "mutating", hook("a"))
+        refused = await api.delete(f"{CONFIG_MAPS}/m")
+        assert refused.status == 500
+        assert "attempted to modify the object" in refused.json["message"]
+        assert (await api.get(f"{CONFIG_MAPS}/m")).status == 200
+
+
+async def test_what_a_refusal_would_have_changed_is_not_looked_at(start: Any, config_map: Make) -> None:
+    """The refusal is told, not that its patch is none."""
+    async with start(poster=Servers(a=_patching(b"{}", allowed=False))) as api:
+        await configure(api, "mutating", hook("a"))
+        refused = await api.post(CONFIG_MAPS, config_map("m"))
+        assert "denied the request" in refused.json["message"]
 
 
 async def test_a_webhook_that_hangs_is_given_up(start: Any, config_map: Make) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import datetime as dt
 import http.server
 import re
 import ssl
@@ -11,10 +13,11 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from tests.certificates import certify
+from cryptography import x509
+from tests.certificates import certify, certify_in_own_name
 
 from ondol.apiserver.ports import HttpsTarget
-from ondol.compose import https_poster
+from ondol.compose import https_poster, self_issued
 from ondol.compose.https_poster import HttpsPoster
 
 pytestmark = pytest.mark.anyio
@@ -52,22 +55,29 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[tuple[type[_Handler], tuple[str, int], bytes]]:
     """A handler with what it has seen, the address of its server, and the authority."""
+    authority = certify(tmp_path, NAME)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "both.pem")
+    with _serving(context) as (handler, address):
+        yield handler, address, authority
 
+
+@contextlib.contextmanager
+def _serving(context: ssl.SSLContext) -> Iterator[tuple[type[_Handler], tuple[str, int]]]:
     class Handler(_Handler):
         hosts: list[str] = []  # noqa: RUF012 - of this test alone
         ports: set[int] = set()  # noqa: RUF012 - likewise
 
-    authority = certify(tmp_path, NAME)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(tmp_path / "both.pem")
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as listening:
         listening.daemon_threads = True
         listening.socket = context.wrap_socket(listening.socket, server_side=True)
         thread = threading.Thread(target=listening.serve_forever)
         thread.start()
-        yield Handler, ("127.0.0.1", listening.server_address[1]), authority
-        listening.shutdown()
-        thread.join()
+        try:
+            yield Handler, ("127.0.0.1", listening.server_address[1])
+        finally:
+            listening.shutdown()
+            thread.join()
 
 
 async def test_a_service_is_called_at_its_endpoint_by_its_name(server: Any) -> None:
@@ -117,3 +127,69 @@ async def test_answers_are_bounded_and_lead_nowhere(server: Any, monkeypatch: py
     with pytest.raises(OSError, match="larger than 999 bytes"):
         await poster.post(HttpsTarget(f"https://{NAME}/large", authority, NAME, address), b"{}")
     await poster.aclose()
+
+
+async def test_a_certificate_may_have_its_issuers_name(tmp_path: Path) -> None:
+    """OpenSSL takes such a one for self-signed. It is fetched once, and again when another is presented."""
+    makers = {"first": certify_in_own_name, "renewed": certify_in_own_name, "ordinary": certify}
+    authorities = {}
+    for folder, make in makers.items():
+        (tmp_path / folder).mkdir()
+        authorities[folder] = make(tmp_path / folder, NAME)
+    target = HttpsTarget(f"https://{NAME}:443/", b"".join(authorities.values()), NAME)
+    poster = HttpsPoster()
+    for folder in authorities:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(tmp_path / folder / "both.pem")
+        with _serving(context) as (handler, address):
+            assert await poster.post(target._replace(address=address), b"{}") == (200, b"{}")
+            assert await poster.post(target._replace(address=address), b"[]") == (200, b"[]")
+            assert len(handler.ports) == 1
+            other = HttpsTarget("https://other.svc:443/", target.authority, "other.svc", address)
+            with pytest.raises(OSError, match="certificate is not valid: Hostname mismatch"):
+                await poster.post(other, b"{}")
+    await poster.aclose()
+
+
+@pytest.mark.parametrize(
+    ("made", "reason"),
+    [
+        ({"signs": False}, "self-signed"),
+        ({"is_authority": False}, "self-signed"),
+        ({"hours": (1, -1)}, "self-signed"),
+        ({"hours": (-1, 2)}, "self-signed"),
+        ({"bounds": x509.NameConstraints([x509.DNSName("example.com")], None)}, "self-signed"),
+        ({"leaf_ends": 0}, "certificate has expired"),
+    ],
+    ids=["another-key", "no-authority", "past", "future", "bounded-names", "server-expired"],
+)
+async def test_an_issuers_name_proves_nothing(tmp_path: Path, made: dict[str, Any], reason: str) -> None:
+    """The issuer must have signed, be an authority, and be in its time; the rest is held to as ever."""
+    authority = certify_in_own_name(tmp_path, NAME, **made)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "both.pem")
+    poster = HttpsPoster()
+    with (
+        _serving(context) as (handler, address),
+        pytest.raises(OSError, match=f"certificate is not valid: {reason}"),
+    ):
+        await poster.post(HttpsTarget(f"https://{NAME}:443/", authority, NAME, address), b"{}")
+    assert handler.hosts == []
+    await poster.aclose()
+
+
+async def test_a_certificate_is_trusted_for_as_long_as_its_issuer(tmp_path: Path) -> None:
+    """When the issuer's time is over, so is what was learnt of it."""
+    authority = certify_in_own_name(tmp_path, NAME, leaf_ends=3)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "both.pem")
+    now = [dt.datetime.now(dt.UTC)]
+    known = self_issued.SelfIssued(lambda: now[0])
+    with _serving(context) as (_, address):
+        target = HttpsTarget(f"https://{NAME}:443/", authority, NAME, address)
+        await known.learn(target)
+        assert known.trusting(target) != target
+        now[0] += dt.timedelta(hours=2)
+        assert known.trusting(target) == target
+        await known.learn(target)
+        assert known.trusting(target) == target

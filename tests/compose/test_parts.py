@@ -13,8 +13,8 @@ import anyio
 import pytest
 
 from ondol.base.clock import ManualClock
+from ondol.compose import exposition, parts
 from ondol.compose import instance as instances
-from ondol.compose import parts
 from ondol.compose.part import Notify
 from ondol.compose.parts import api, envoy, node, process
 from ondol.compose.settings import Settings
@@ -56,6 +56,17 @@ def test_servers_outlive_their_clients(monkeypatch: pytest.MonkeyPatch, tmp_path
     assert set(by_name["api"].outlives) == {"control", "node", "gateway"}
     assert by_name["observe"].outlives == ("envoy",)
     assert {name for part in by_name.values() for name in (*part.outlives, *part.needs)} <= set(by_name)
+
+
+def test_without_serverless_there_is_no_gateway(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Nobody waits for its end, and nobody asks for its metrics."""
+    monkeypatch.setattr(instances, "_PROMISES", tmp_path / "run" / "promises")
+    settings = Settings(data_dir=tmp_path / "data", serverless=False)
+    instance = instances.load_or_create(settings)
+    by_name = {part.name: part for part in parts.of(instance, settings)}
+    assert set(by_name) == {"api", "control", "node", "observe", "envoy"}
+    assert set(by_name["api"].outlives) == {"control", "node"}
+    assert "gateway" not in exposition.expositions(instance, settings)
 
 
 def test_every_part_has_to_show_that_it_lives(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from ondol.base import errors, metrics, unix_socket
 from ondol.base.metrics import Collector
 from ondol.base.unix_http import UnixConnection
 from ondol.compose.instance import Instance
+from ondol.compose.settings import Settings
 from ondol.observe.metrics.parts import Exposition
 from ondol.web import exposition, serving
 
@@ -30,9 +31,10 @@ _ENVOY: Final = "/stats/prometheus?usedonly"
 _TIMEOUT_S: Final = 10.0
 
 
-def expositions(instance: Instance) -> dict[str, Exposition]:
+def expositions(instance: Instance, settings: Settings) -> dict[str, Exposition]:
     """Where the parts show their metrics, by part."""
-    by_part = {part: Exposition(_socket(instance, part), exposition.PATH) for part in _PARTS}
+    names = [part for part in _PARTS if settings.serverless or part != "gateway"]
+    by_part = {part: Exposition(_socket(instance, part), exposition.PATH) for part in names}
     return by_part | {"envoy": Exposition(instance.socket("envoy-admin"), _ENVOY)}
 
 

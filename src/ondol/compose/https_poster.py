@@ -10,6 +10,7 @@ import aiohttp
 
 from ondol.apiserver.ports import HttpsTarget
 from ondol.base import errors
+from ondol.compose import self_issued
 
 _ANSWER_BYTES_MAX: Final = 8 * 1024 * 1024
 _AUTHORITIES_MAX: Final = 64
@@ -22,8 +23,22 @@ class HttpsPoster:
 
     def __init__(self) -> None:
         self._session: aiohttp.ClientSession | None = None
+        self._self_issued = self_issued.SelfIssued()
 
     async def post(self, target: HttpsTarget, body: bytes) -> tuple[int, bytes]:
+        trusting = self._self_issued.trusting(target)
+        try:
+            return await self._post(trusting, body)
+        except OSError as error:
+            if not self_issued.may_explain(_cause(error), is_known=trusting != target):
+                raise
+            await self._self_issued.learn(target)
+            anew = self._self_issued.trusting(target)
+            if anew == trusting:
+                raise
+        return await self._post(anew, body)  # nothing was sent on the connection that was refused
+
+    async def _post(self, target: HttpsTarget, body: bytes) -> tuple[int, bytes]:
         if self._session is None:
             # The caller has a limit of its own; redirects could lead anywhere.
             self._session = aiohttp.ClientSession(
@@ -73,6 +88,11 @@ def _context(authority: bytes) -> ssl.SSLContext:
         return ssl.create_default_context(cadata=authority.decode("ascii"))
     except (ssl.SSLError, ValueError) as error:
         raise OSError("caBundle has no certificate in PEM") from error
+
+
+def _cause(error: OSError) -> OSError | None:
+    """Why there was no connection; None if there was."""
+    return error.__cause__.os_error if isinstance(error.__cause__, aiohttp.ClientConnectorError) else None
 
 
 def _reason(error: OSError) -> str:

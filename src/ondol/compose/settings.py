@@ -60,6 +60,8 @@ class Settings:
     """File for the proxy's line a request: a path, or a name in the folder of logs; empty is none."""
     access_log_format: str = "json"
     """What is in these lines: `json`, or `text` as Istio's proxy writes it."""
+    serverless: bool = True
+    """Whether Knative's kinds are served by the platform; without, Knative's own Serving can be installed."""
     scale_to_zero_after_s: float = 60.0
     """Stable window of the autoscaler: how long without traffic before a revision goes to zero."""
     deny_external_ips: bool = False

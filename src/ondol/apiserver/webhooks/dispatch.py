@@ -78,6 +78,7 @@ class Webhooks:
                 if not verdict.allowed:
                     raise review.denial(hook.name, verdict.status)
                 if verdict.patch:
+                    _need_object(hook, attributes)
                     await self._change(context, request, attributes, verdict)
             request.called[hook.uid] = request.new
 
@@ -165,9 +166,7 @@ class Webhooks:
                 body = await self._caller.post(hook.client, document, hook.timeout_s)
                 verdict = review.verdict(body, uid, spoken, may_patch=kind == "admit")
             except (CallFailed, InvalidReview) as error:
-                reason = (
-                    error if isinstance(error, CallFailed) else f"received invalid webhook response: {error}"
-                )
+                reason = error if isinstance(error, CallFailed) else f"received {error.kind}: {error}"
                 _log.warning("webhook_failed", webhook=hook.name, error=reason)
                 call.failed(is_ignored=hook.is_ignored_on_failure)
                 if hook.is_ignored_on_failure:
@@ -200,6 +199,15 @@ class Webhooks:
             raise errors.Internal(f"Internal error occurred: {bodies.too_deep().message}") from error
         if changed != request.new:
             request.new = changed
+
+
+def _need_object(hook: Hook, attributes: Attributes) -> None:
+    """A deletion has no object that could be changed."""
+    if attributes.obj is None:
+        raise errors.Internal(
+            f'Internal error occurred: admission webhook "{hook.name}" attempted to modify the object, '
+            "which is not supported for this operation"
+        )
 
 
 def _warn(context: Context, verdict: Verdict) -> None:

@@ -25,6 +25,14 @@ _VERSIONS: Final = ("v1", "v1beta1")
 class InvalidReview(errors.OndolError):
     """A webhook's answer that is none."""
 
+    kind = "invalid webhook response"
+
+
+class UndecodablePatch(InvalidReview):
+    """A patch that is no list of operations."""
+
+    kind = "undecodable patch in webhook response"
+
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
@@ -108,7 +116,7 @@ def verdict(body: bytes, uid: str, spoken: str, *, may_patch: bool) -> Verdict:
         raise InvalidReview("webhook response was absent")
     if spoken == "v1":
         _check(answer, response, uid, may_patch=may_patch)
-    patch = _patch(response.patch) if may_patch and response.patch else ()
+    patch = _patch(response.patch) if may_patch and response.allowed and response.patch else ()
     reasons = msgspec.to_builtins(response.status) if response.status is not None else None
     return Verdict(response.allowed, patch, reasons, tuple(response.warnings or ()), len(body))
 
@@ -134,14 +142,15 @@ def _check(answer: _Review, response: _Response, uid: str, *, may_patch: bool) -
         raise InvalidReview(f'webhook returned invalid response.patchType of "{response.patch_type}"')
 
 
+_operations: Final = msgspec.json.Decoder(list[dict[str, Any] | None] | None).decode
+
+
 def _patch(text: str) -> tuple[Any, ...]:
+    """The operations; none for `null`, which is how Go writes an empty list, as Knative's webhooks do."""
     try:
-        operations = msgspec.json.decode(base64.b64decode(text, validate=True))
+        return tuple(_operations(base64.b64decode(text, validate=True)) or ())
     except (binascii.Error, ValueError, msgspec.DecodeError, RecursionError) as error:
-        raise errors.Internal(f"Internal error occurred: {error}") from None
-    if not isinstance(operations, list):
-        raise errors.Internal("Internal error occurred: a JSON patch is a list of operations")
-    return tuple(operations)
+        raise UndecodablePatch(str(error)) from None
 
 
 def denial(webhook: str, reasons: Mapping[str, Any] | None) -> errors.ApiError:

@@ -6,6 +6,7 @@ functions, so that the supervisor, and so every other part, does not carry it.
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 from typing import Final
 
@@ -39,5 +40,11 @@ def preload() -> None:
 
 
 def of(instance: Instance, settings: Settings) -> list[Part]:
-    """Every part of the platform, in the order of their start."""
-    return [module.part(instance, settings) for module in _MODULES]
+    """Every part of the platform, in the order of their start; without serverless there is no gateway."""
+    modules = [module for module in _MODULES if settings.serverless or module is not gateway]
+    parts = [module.part(instance, settings) for module in modules]
+    names = {part.name for part in parts}
+    return [
+        dataclasses.replace(part, outlives=tuple(name for name in part.outlives if name in names))
+        for part in parts
+    ]

@@ -63,7 +63,9 @@ async def main(context: Context) -> None:
         node_proxy=HttpNodeProxy(*agent),
         forwarder=forwarder,
         poster=poster,
-        rules=validation.rules(kinds.BUILTIN.unsupported, podspec.features(settings.knative_features)),
+        rules=validation.rules(kinds.BUILTIN.unsupported, podspec.features(settings.knative_features))
+        if settings.serverless
+        else {},
     )
     listen = [server.Listen("127.0.0.1", instance.ports.api)]
     if os.geteuid() == 0:

@@ -30,7 +30,7 @@ async def main(context: Context) -> None:
 
     instance, settings = context.instance, context.settings
     client, requests = await process.connected(context, "control")
-    await sdk.install_crds(client, [*mesh.crds(), *wiring.crds()])
+    await sdk.install_crds(client, [*mesh.crds(), *(wiring.crds() if settings.serverless else ())])
     manager = sdk.Manager(client, clock=context.clock, rng=process.jitter(), identity="ondol-control")
     controllers.add_to(
         manager,
@@ -40,6 +40,7 @@ async def main(context: Context) -> None:
         ),
     )
     pushes = mesh.add_to(manager, envoy.mesh_config(instance, settings))
-    wiring.add_to(manager, RouteConfig(domain=settings.domain, public_port=instance.ports.ingress))
+    if settings.serverless:
+        wiring.add_to(manager, RouteConfig(domain=settings.domain, public_port=instance.ports.ingress))
     async with exposition.exposed(instance, "control", manager.metrics, requests.collect, pushes):
         await process.serve(manager.run, context.notify)

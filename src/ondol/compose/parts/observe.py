@@ -31,12 +31,12 @@ async def main(context: Context) -> None:
     from ondol.compose import exposition
     from ondol.observe import server
 
-    instance = context.instance
+    instance, settings = context.instance, context.settings
     os.nice(_NICENESS)  # what is only watching yields the processor to what is watched
     config = server.ObserveConfig(
         instance.data_dir / "observe",
         instance.socket("observe"),
         intake=server.Intake(instance.bridge_address, instance.ports.observe, instance.pod_cidr),
-        expositions=exposition.expositions(instance),
+        expositions=exposition.expositions(instance, settings),
     )
     await process.serve(partial(server.run, config, context.clock), context.notify)
