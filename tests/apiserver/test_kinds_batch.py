@@ -51,7 +51,7 @@ async def test_a_job_is_completed(api: Any) -> None:
     }
     assert {field: spec[field] for field in defaults} == defaults
     assert stored.json["status"] == {}
-    assert stored.warnings == ['299 - "no pods are made for Jobs yet"']
+    assert stored.warnings == []
 
 
 async def test_a_job_takes_the_labels_of_its_template(api: Any) -> None:

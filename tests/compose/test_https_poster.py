@@ -152,7 +152,7 @@ async def test_a_certificate_may_have_its_issuers_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("made", "reason"),
+    ("own", "reason"),
     [
         ({"signs": False}, "self-signed"),
         ({"is_authority": False}, "self-signed"),
@@ -163,9 +163,9 @@ async def test_a_certificate_may_have_its_issuers_name(tmp_path: Path) -> None:
     ],
     ids=["another-key", "no-authority", "past", "future", "bounded-names", "server-expired"],
 )
-async def test_an_issuers_name_proves_nothing(tmp_path: Path, made: dict[str, Any], reason: str) -> None:
+async def test_an_issuers_name_proves_nothing(tmp_path: Path, own: dict[str, Any], reason: str) -> None:
     """The issuer must have signed, be an authority, and be in its time; the rest is held to as ever."""
-    authority = certify_in_own_name(tmp_path, NAME, **made)
+    authority = certify_in_own_name(tmp_path, NAME, **own)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(tmp_path / "both.pem")
     poster = HttpsPoster()
@@ -184,12 +184,12 @@ async def test_a_certificate_is_trusted_for_as_long_as_its_issuer(tmp_path: Path
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(tmp_path / "both.pem")
     now = [dt.datetime.now(dt.UTC)]
-    known = self_issued.SelfIssued(lambda: now[0])
+    kept = self_issued.SelfIssued(lambda: now[0])
     with _serving(context) as (_, address):
         target = HttpsTarget(f"https://{NAME}:443/", authority, NAME, address)
-        await known.learn(target)
-        assert known.trusting(target) != target
+        await kept.learn(target)
+        assert kept.trusting(target) != target
         now[0] += dt.timedelta(hours=2)
-        assert known.trusting(target) == target
-        await known.learn(target)
-        assert known.trusting(target) == target
+        assert kept.trusting(target) == target
+        await kept.learn(target)
+        assert kept.trusting(target) == target

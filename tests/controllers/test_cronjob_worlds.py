@@ -118,8 +118,8 @@ def test_what_was_missed_begins_once_and_not_too_late(play: Play) -> None:
         await stage.settle()
         (begun,) = await jobs(stage)
         assert objects.name(begun).startswith("tick-")
-        (told,) = await stage.events("TooManyMissedTimes")
-        assert told.startswith("too many missed start times")
+        (event,) = await stage.events("TooManyMissedTimes")
+        assert event.startswith("too many missed start times")
         (missed,) = await stage.events("MissSchedule")
         assert missed.startswith("Missed scheduled time to start a job: ")
 

@@ -129,7 +129,7 @@ def test_an_evicted_pod_that_stays_is_counted_again(play: Play) -> None:
 
 
 def test_pods_that_nobody_made(play: Play) -> None:
-    """Are told of where scales are counted, and count where pods are."""
+    """Are event of where scales are counted, and count where pods are."""
 
     async def scene(stage: Any) -> None:
         await stage.node()
@@ -140,8 +140,8 @@ def test_pods_that_nobody_made(play: Play) -> None:
         await budget(stage, minAvailable="50%")
         await stage.settle()
         assert await counts(stage) == (0, 1, 0, 0)
-        (told,) = await stage.events("UnmanagedPods")
-        assert "unmanaged: bare." in told
+        (event,) = await stage.events("UnmanagedPods")
+        assert "unmanaged: bare." in event
         await stage.client.patch(
             resources.POD_DISRUPTION_BUDGET, "web", "default", patch={"spec": {"minAvailable": 0}}
         )

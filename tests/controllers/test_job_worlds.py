@@ -46,8 +46,8 @@ async def start(stage: Any, name: str = "task", **fields: Any) -> None:
 
 
 async def live(stage: Any, name: str = "task") -> Object:
-    found: Object = await stage.client.get(resources.JOB, name, "default")
-    return found
+    current: Object = await stage.client.get(resources.JOB, name, "default")
+    return current
 
 
 async def ended(stage: Any, type_: str, reason: str, message: str = "") -> Object:

@@ -30,7 +30,7 @@ class HttpsPoster:
         try:
             return await self._post(trusting, body)
         except OSError as error:
-            if not self_issued.may_explain(_cause(error), is_known=trusting != target):
+            if not self_issued.may_explain(_cause(error), is_kept=trusting != target):
                 raise
             await self._self_issued.learn(target)
             anew = self._self_issued.trusting(target)

@@ -25,9 +25,9 @@ _HTTPS_PORT: Final = 443
 _KEPT_MAX: Final = 64
 
 
-def may_explain(error: OSError | None, *, is_known: bool) -> bool:
+def may_explain(error: OSError | None, *, is_kept: bool) -> bool:
     """Whether a failure may come of this: a certificate is taken for self-signed, or is not the known one."""
-    return isinstance(error, ssl.SSLCertVerificationError) and (is_known or error.verify_code == _SELF_SIGNED)
+    return isinstance(error, ssl.SSLCertVerificationError) and (is_kept or error.verify_code == _SELF_SIGNED)
 
 
 class SelfIssued:

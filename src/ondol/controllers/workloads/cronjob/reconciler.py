@@ -137,18 +137,18 @@ class Reconciler:
         try:
             if not await children.is_current(self._client, resources.CRON_JOB, cron_job):
                 return
-            made = await self._client.create(resources.JOB, document, objects.namespace(cron_job))
+            job = await self._client.create(resources.JOB, document, objects.namespace(cron_job))
             self._tell(cron_job, "SuccessfulCreate", f"Created job {name}")
         except errors.AlreadyExists:
-            made = await self._client.get(resources.JOB, name, objects.namespace(cron_job))
-            owner = objects.controller_of(made) or {}
+            job = await self._client.get(resources.JOB, name, objects.namespace(cron_job))
+            owner = objects.controller_of(job) or {}
             if owner.get("uid") != objects.uid(cron_job):
                 return  # somebody else's, who may account for it
         except errors.ApiError as error:
             if not is_terminating(error):
                 self._tell(cron_job, "FailedCreate", f"Error creating job: {error.message}", is_warning=True)
             raise
-        desired["active"] = [_reference(job) for job in [*running, made]]
+        desired["active"] = [_reference(job) for job in [*running, job]]
         desired["lastScheduleTime"] = clock.rfc3339(at)
 
     async def _clean(self, cron_job: Object, jobs: Iterable[Object]) -> None:
