@@ -367,7 +367,7 @@ async def test_a_command_ends_with_who_ran_it(runtime: oci.OciRuntime, sleeper: 
     with anyio.fail_after(20):
         async with runtime.command(sleeper, Command(("/bin/sh", "-c", script))) as session:
             assert await session.read() == (STDOUT, b"up\n")
-            while len(_living("exec", b"sleep\0500")) != 1:  # noqa: ASYNC110 - until it is executed
+            while len(_living("exec", b"sleep\x00500")) != 1:  # noqa: ASYNC110 - until it is executed
                 await anyio.sleep(0.01)
         while _living("exec", b"500"):  # noqa: ASYNC110 - the kernel tells nobody
             await anyio.sleep(0.01)
