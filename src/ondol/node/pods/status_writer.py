@@ -67,8 +67,18 @@ class StatusWriter:
                 subresource="status",
             )
         except (errors.NotFound, errors.Conflict) as error:
+            if await self._is_there():
+                raise  # another writer was faster
             self._log.info("status_has_no_owner", error=str(error))
             self._written = new
             return
         self._written = new
         self.conditions = new["conditions"]
+
+    async def _is_there(self) -> bool:
+        """Whether the server still has this very pod: a refusal may mean that another has its name."""
+        try:
+            live = await self._host.client.get(resources.POD, self._key.name, self._key.namespace)
+        except errors.NotFound:
+            return False
+        return objects.uid(live) == self._uid
