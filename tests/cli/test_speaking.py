@@ -92,6 +92,18 @@ def test_what_is_unpacked(tmp_path: Path) -> None:
     assert (tmp_path / "there" / "dir" / "a").exists()
 
 
+def test_what_a_link_leads_to_is_not_written(tmp_path: Path) -> None:
+    """Neither a folder nor a file that somebody linked into the target."""
+    target = tmp_path / "new"
+    (target / "dir").mkdir(parents=True)
+    for link in ("sub", "file"):
+        (target / "dir" / link).symlink_to(Path("/") / "nonexistent" if link == "file" else "/var/tmp")
+    with pytest.raises(errors.BadRequest):
+        cp._unpack(_archive("dir/sub/a"), "dir", target)
+    with pytest.raises(OSError, match="symbolic links"):
+        cp._unpack(_archive("dir/file"), "dir", target)
+
+
 @pytest.mark.parametrize("name", ["../up", "dir/../../up", "/tmp/up", "other"])
 def test_what_leads_elsewhere(tmp_path: Path, name: str) -> None:
     """A container that names other paths than those it was asked for writes nothing."""
