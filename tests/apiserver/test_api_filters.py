@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from ondol import apiserver, store
-from ondol.apiserver import bootstrap, exchange, housekeeping, routing
+from ondol.apiserver import bootstrap, exchange, housekeeping, routing, writing
 from ondol.base import errors
 from ondol.base.database import DiskFull
 
@@ -360,20 +360,27 @@ async def test_a_start_on_a_full_disk_serves_what_is_stored(
     """What an earlier start did not come to is made when there is space; a first start says what it lacks."""
     full = DiskFull("the disk is full")
 
-    async def on_a_full_disk(core: Any, *_: Any) -> None:
+    async def on_a_full_disk(*_: Any) -> None:
         raise full
+
+    async def nothing(*_: Any) -> None:
+        return
 
     log = store.open_memory()
     with monkeypatch.context() as patched, pytest.RaisesGroup(AssertionError, flatten_subgroups=True):
         patched.setattr(bootstrap, "run", on_a_full_disk)
         async with start(log):
             pass
-    async with start(log):
-        pass
+    schema = "/apis/flowcontrol.apiserver.k8s.io/v1/flowschemas/global-default"
     with monkeypatch.context() as patched:
-        patched.setattr(bootstrap, "run", on_a_full_disk)
+        patched.setattr(bootstrap, "_own_flows", nothing)
+        async with start(log):
+            pass
+    with monkeypatch.context() as patched:
+        patched.setattr(writing.Writes, "create", on_a_full_disk)
         async with start(log) as api:
             assert (await api.get("/api/v1/namespaces/default")).status == 200
+            assert (await api.get(schema)).status == 404
     log.close()
 
 

@@ -23,7 +23,7 @@ from ondol.apiserver.admission.accounts import DEFAULT, ROOT_CA
 from ondol.apiserver.auth import bootstrap_policy
 from ondol.apiserver.auth.identity import MASTERS, User
 from ondol.apiserver.core import Core
-from ondol.base import clock, errors, log
+from ondol.base import clock, errors, groups, log
 from ondol.base.backoff import Backoff
 from ondol.base.database import DiskFull
 
@@ -77,9 +77,11 @@ async def _own_flows(core: Core) -> None:
     own = [(resources.PRIORITY_LEVEL, level) for level in flow_control.levels()]
     own += [(resources.FLOW_SCHEMA, schema) for schema in flow_control.schemas()]
     own += [(resources.API_SERVICE, service) for service in api_services.local(core)]
-    async with anyio.create_task_group() as group:  # so that they are committed together
-        for resource, document in own:
-            group.start_soon(_ensure, core, resource, document)
+    # So that they are committed together.
+    with groups.first(errors.OndolError):
+        async with anyio.create_task_group() as group:
+            for resource, document in own:
+                group.start_soon(_ensure, core, resource, document)
     writes = writing.Writes(core, core.catalogue.of(resources.API_SERVICE), OPTIONS)
     for name in api_services.left_over(core):
         with contextlib.suppress(errors.NotFound):
