@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import functools
 import random
 from collections.abc import AsyncIterator, Callable
+from typing import Any, cast
 
 import anyio
 import pytest
@@ -12,6 +14,7 @@ import pytest
 from ondol import apiserver, sdk, store
 from ondol.api import objects, resources
 from ondol.api.objects import Key, Object
+from ondol.base import errors
 from ondol.base.backoff import Backoff
 from ondol.base.clock import ManualClock, SystemClock
 from ondol.sdk import leader, writes
@@ -144,6 +147,39 @@ async def test_a_reconcile_reads_its_own_writes(world: World) -> None:
     await world.eventually(finished, limit_s=20)
     assert stale == []
     assert controller.metrics.delayed > 0
+
+
+class Remembering:
+    """An informer whose cache has an object that the server has not."""
+
+    def __init__(self, uid: str) -> None:
+        self.resource = resources.CONFIG_MAP
+        self.lister = self
+        self.cached: dict[str, Any] | None = {"metadata": {"name": "a", "uid": uid}}
+
+    def get(self, _: Key) -> dict[str, Any] | None:
+        return self.cached
+
+
+@pytest.mark.parametrize("verb", ["patch", "delete"])
+async def test_what_was_gone_must_leave_the_cache(world: World, verb: str) -> None:
+    """After a write that met nothing the key waits until its cache has not this object any more."""
+    informer = Remembering("one")
+    client = writes.TrackedClient(
+        world.client.transport,
+        lambda: [cast("sdk.Informer", informer)],
+        field_manager="test",
+        user_agent="test",
+        clock=world.clock,
+    )
+    missed = writes.Writes()
+    writes.CURRENT.set(missed)
+    call = client.delete if verb == "delete" else functools.partial(client.patch, patch={})
+    with pytest.raises(errors.NotFound):
+        await call(resources.CONFIG_MAP, "a", "default")
+    assert not missed.seen
+    informer.cached = {"metadata": {"name": "a", "uid": "two"}}  # another one of its name
+    assert missed.seen
 
 
 class Lagging:

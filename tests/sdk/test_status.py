@@ -19,6 +19,7 @@ from ondol.sdk import status
 from ondol.sdk.testing import World
 
 NOW = 1_700_000_000.0
+NOW_TEXT = "2023-11-14T22:13:20Z"
 SPEC = {
     "selector": {"matchLabels": {"app": "web"}},
     "template": {
@@ -176,6 +177,35 @@ async def test_what_is_gone_needs_no_status() -> None:
         assert await writer(client, "A").write(obj, desired) is None
         with pytest.raises(errors.NotFound):
             await live(client)
+
+
+async def test_what_others_count_down_is_written_onto_what_was_counted() -> None:
+    """Onto no newer version; entries of a map that are not counted any more go, whoever wrote them."""
+    async with server() as client:
+        budget = {"metadata": {"name": "web", "namespace": "default"}, "spec": {"minAvailable": 1}}
+        await client.create(resources.POD_DISRUPTION_BUDGET, budget)
+        counting = status.Writer(client, resources.POD_DISRUPTION_BUDGET, field_manager="controller")
+        counts = {"currentHealthy": 2, "desiredHealthy": 1, "expectedPods": 2, "disruptionsAllowed": 1}
+
+        async def current() -> Object:
+            return await client.get(resources.POD_DISRUPTION_BUDGET, "web", "default")
+
+        seen = await current()
+        evicted = {"disruptionsAllowed": 0, "disruptedPods": {"a": NOW_TEXT, "b": NOW_TEXT}}
+        await client.patch(
+            resources.POD_DISRUPTION_BUDGET,
+            "web",
+            "default",
+            patch={"status": evicted},
+            subresource="status",
+        )
+        with pytest.raises(errors.Conflict):
+            await counting.write_onto(seen, counts)
+        assert (await current())["status"]["disruptionsAllowed"] == 0
+        written = await counting.write_onto(await current(), {**counts, "disruptedPods": {"b": NOW_TEXT}})
+        assert written is not None
+        assert written["status"] == {**counts, "disruptedPods": {"b": NOW_TEXT}}
+        assert await counting.write_onto(written, written["status"]) is None
 
 
 async def test_a_condition_of_nobody_is_a_bug() -> None:

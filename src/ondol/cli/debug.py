@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping, Sequence
-from contextlib import aclosing
 from typing import Annotated, Any, Final
 
 import anyio
 import typer
 
-from ondol import client as clients
 from ondol.api import objects, resources
 from ondol.api.objects import Object
 from ondol.base import errors
-from ondol.cli import addressing, completion, connection, output, speaking, terminal
+from ondol.cli import completion, connection, output, speaking, terminal
 from ondol.cli.connection import KubeconfigOption
 from ondol.cli.output import DataDir, NamespaceOption
 from ondol.cli.speaking import StdinOption, TtyOption
@@ -55,26 +53,22 @@ def debug(
 
     async def run() -> int:
         connected = connection.connect(data_dir, kubeconfig, namespace)
-        async with aclosing(connected.client) as client:
-            pod = await addressing.pod_name(client, words[:1], connected.namespace)
-            name = container or f"debugger-{''.join(secrets.choice(_LETTERS) for _ in range(5))}"
+        name = container or f"debugger-{''.join(secrets.choice(_LETTERS) for _ in range(5))}"
+        async with speaking.reached(connected, words[:1], name) as where:
             added = _container(name, image, words[1:], stdin=stdin, tty=tty)
             added |= {"targetContainerName": target} if target else {}
             added |= {"imagePullPolicy": image_pull_policy} if image_pull_policy else {}
             added |= {"env": [_variable(each) for each in env]} if env else {}
-            await client.patch(
+            await where.client.patch(
                 resources.POD,
-                pod,
-                connected.namespace,
+                where.pod,
+                where.namespace,
                 patch={"spec": {"ephemeralContainers": [added]}},
                 patch_type=PatchType.STRATEGIC,
                 subresource="ephemeralcontainers",
             )
-            terminal.note(f"added container {name} to pod {pod}")
-            if not stdin:
-                return 0
-            where = speaking.Target(client, connected.namespace, pod, name)
-            return await _speak(where, tty=tty)
+            terminal.note(f"added container {name} to pod {where.pod}")
+            return await _speak(where, tty=tty) if stdin else 0
 
     with output.explained():
         raise typer.Exit(anyio.run(run))
@@ -108,7 +102,7 @@ async def _speak(where: speaking.Target, *, tty: bool) -> int:
 async def _exit_code(where: speaking.Target) -> int:
     """Of the container, whose end is told a moment later; 0 for one that goes on without us."""
     with where.client.clock.move_on_after(_END_S):
-        while "terminated" not in (state := _state(await _pod(where.client, where), where.container)):
+        while "terminated" not in (state := _state(await _pod(where), where.container)):
             await where.client.clock.sleep(_POLL_S)
         return int(state["terminated"].get("exitCode") or 0)
     return 0
@@ -117,7 +111,7 @@ async def _exit_code(where: speaking.Target) -> int:
 async def _begun(where: speaking.Target) -> Mapping[str, Any]:
     """Its state once it runs or has run; `HostError` for what never will."""
     while True:
-        state = _state(await _pod(where.client, where), where.container)
+        state = _state(await _pod(where), where.container)
         waiting = state.get("waiting") or {}
         if "running" in state or "terminated" in state:
             return state
@@ -128,8 +122,8 @@ async def _begun(where: speaking.Target) -> Mapping[str, Any]:
         await where.client.clock.sleep(_POLL_S)
 
 
-async def _pod(client: clients.Client, where: speaking.Target) -> Object:
-    return await client.get(resources.POD, where.pod, where.namespace)
+async def _pod(where: speaking.Target) -> Object:
+    return await where.client.get(resources.POD, where.pod, where.namespace)
 
 
 def _state(pod: Object, container: str) -> Mapping[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping, Sequence
-from contextlib import aclosing
 from typing import Annotated, Any, Final
 
 import anyio
@@ -15,7 +14,7 @@ from ondol import client as clients
 from ondol.api import objects, resources
 from ondol.api.objects import Object
 from ondol.base import errors
-from ondol.cli import addressing, completion, connection, output, terminal
+from ondol.cli import addressing, completion, connection, output, speaking, terminal
 from ondol.cli.connection import KubeconfigOption
 from ondol.cli.output import DataDir, NamespaceOption
 from ondol.client.transport import MessageSocket
@@ -46,12 +45,11 @@ def port_forward(
         if len(words) < 2:
             raise output.UsageError("name a pod and its ports: `ondol port-forward web 8080:80`")
         connected = connection.connect(data_dir, kubeconfig, namespace)
-        async with aclosing(connected.client) as client:
-            name = await addressing.pod_name(client, words[:1], connected.namespace)
-            pod = await client.get(resources.POD, name, connected.namespace)
-            service = await _service(client, words[0], connected.namespace)
+        async with speaking.reached(connected, words[:1]) as where:
+            pod = await where.client.get(resources.POD, where.pod, where.namespace)
+            service = await _service(where.client, words[0], where.namespace)
             pairs = [_pair(word, pod, service) for word in words[1:]]
-            await _forward(client, pod, pairs, address)
+            await _forward(where.client, pod, pairs, address)
 
     with output.explained():
         anyio.run(run)

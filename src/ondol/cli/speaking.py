@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing, asynccontextmanager
 from typing import Annotated
 
 import anyio
@@ -47,9 +47,7 @@ def execute(
         if len(words) < 2:
             raise output.UsageError("name a pod, and after `--` the command to run in it")
         connected = connection.connect(data_dir, kubeconfig, namespace)
-        async with aclosing(connected.client) as client:
-            pod = await addressing.pod_name(client, words[:1], connected.namespace)
-            target = Target(client, connected.namespace, pod, container)
+        async with reached(connected, words[:1], container) as target:
             return await speak(target, "exec", words[1:], stdin=stdin, tty=tty)
 
     with output.explained():
@@ -77,9 +75,7 @@ def attach(
 
     async def run() -> int:
         connected = connection.connect(data_dir, kubeconfig, namespace)
-        async with aclosing(connected.client) as client:
-            pod = await addressing.pod_name(client, words, connected.namespace)
-            target = Target(client, connected.namespace, pod, container)
+        async with reached(connected, words, container) as target:
             return await speak(target, "attach", (), stdin=stdin, tty=tty)
 
     with output.explained():
@@ -97,6 +93,16 @@ class Target:
 
     def path(self, subresource: str) -> str:
         return resources.POD.path(self.namespace, self.pod, subresource)
+
+
+@asynccontextmanager
+async def reached(
+    connected: connection.Connection, words: Sequence[str], container: str = ""
+) -> AsyncIterator[Target]:
+    """The pod that the words mean, with the client while it is open."""
+    async with aclosing(connected.client) as client:
+        pod = await addressing.pod_name(client, words, connected.namespace)
+        yield Target(client, connected.namespace, pod, container)
 
 
 async def speak(target: Target, how: str, command: Sequence[str], *, stdin: bool, tty: bool) -> int:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, Final
 
-from ondol.api import conditions, labels, objects, pods, resources, status
+from ondol.api import conditions, objects, pods, resources, status
+from ondol.api.disruption import covers
 from ondol.api.objects import Object, Resource
 from ondol.apiserver import answers, deleting, documents, lenses, metadata, schemas, writing
 from ondol.apiserver.admission.request import Request as AdmissionRequest
@@ -95,7 +96,7 @@ class _Evicting:
         budgets = [
             budget
             for budget in self._core.list_objects(resources.POD_DISRUPTION_BUDGET, self._namespace)
-            if _covers(budget, pod)
+            if covers(budget, pod)
         ]
         if len(budgets) > 1:
             return len(budgets)
@@ -171,16 +172,6 @@ def _is_free(pod: Object) -> bool:
 
 def _may_get_ready(pod: Object) -> bool:
     return not _is_over(pod)
-
-
-def _covers(budget: Object, pod: Object) -> bool:
-    selector = objects.spec(budget).get("selector")
-    if selector is None:
-        return False
-    try:
-        return labels.from_document(selector).matches(objects.labels(pod))
-    except errors.BadRequest:
-        return False
 
 
 def _may_go_unhealthy(pod: Object, budget: Object) -> bool:

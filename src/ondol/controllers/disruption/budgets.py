@@ -8,25 +8,13 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final
 
-from ondol.api import conditions, labels, objects, pods, shares
+from ondol.api import conditions, objects, pods, shares
 from ondol.api.objects import Object
-from ondol.base import errors
 
 ALLOWED: Final = "DisruptionAllowed"
 TARGET: Final = "DisruptionTarget"
 CONFIRMED_S: Final = 120.0
 """How long an evicted pod is waited for, to be seen as deleted; then it is taken for one that stays."""
-
-
-def covers(budget: Mapping[str, Any], pod: Mapping[str, Any]) -> bool:
-    """Whether the budget selects the pod; one without a selector selects none."""
-    document = objects.spec(budget).get("selector")
-    if document is None:
-        return False
-    try:
-        return labels.from_document(document).matches(objects.labels(pod))
-    except errors.BadRequest:
-        return False
 
 
 def counts_scales(budget: Mapping[str, Any]) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from ondol.api import conditions, objects, pods, resources
+from ondol.api.disruption import covers
 from ondol.api.objects import Key, Object, Resource
 from ondol.base import errors
 from ondol.controllers.disruption import budgets
@@ -63,14 +64,14 @@ class Reconciler:
 
     def _budgets_of(self, pod: Object) -> Iterable[Key]:
         near = self._budgets.lister.list(objects.namespace(pod))
-        return [objects.key(budget) for budget in near if budgets.covers(budget, pod)]
+        return [objects.key(budget) for budget in near if covers(budget, pod)]
 
     async def reconcile(self, key: Key) -> Result | None:
         budget = self._budgets.lister.get(key)
         if budget is None:
             return None
         now = self._clock.now()
-        selected = [pod for pod in self._pods.lister.list(key.namespace) if budgets.covers(budget, pod)]
+        selected = [pod for pod in self._pods.lister.list(key.namespace) if covers(budget, pod)]
         if not selected:
             self._tell(budget, "NoPods", "No matching pods found", is_warning=False)
         try:

@@ -31,10 +31,6 @@ def is_shared(pod: Spec) -> bool:
     return bool(objects.spec(pod).get("shareProcessNamespace")) and not objects.spec(pod).get("hostPID")
 
 
-def is_possible() -> bool:
-    return pause.program() is not None
-
-
 def identity(uid: str) -> str:
     """The id of the container that holds the namespace: no container of a pod has an empty name."""
     return container_id(uid, "", 0)

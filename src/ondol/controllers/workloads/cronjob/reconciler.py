@@ -87,12 +87,13 @@ class Reconciler:
     async def _schedule(self, cron_job: Object, running: list[Object], desired: Object) -> float | None:
         """Begin what is due; seconds until the next run is, None if none is expected."""
         spec = objects.spec(cron_job)
+        reason = "UnknownTimeZone"
         try:
-            timetable, place = schedule.of(cron_job), schedule.zone(cron_job)
+            place = schedule.zone(cron_job)
+            reason = "UnparseableSchedule"
+            timetable = schedule.of(cron_job)
         except ValueError as error:
-            is_zone = spec.get("timeZone") is not None and "time zone" in str(error)
-            reason = "UnknownTimeZone" if is_zone else "UnparseableSchedule"
-            self._tell(cron_job, reason, f"{error}", is_warning=True)
+            self._tell(cron_job, reason, str(error), is_warning=True)
             return None
         if spec.get("suspend"):
             return None

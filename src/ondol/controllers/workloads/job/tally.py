@@ -153,7 +153,8 @@ def settle(
 
 def _is_awaited(pod: Object, tally: Tally) -> bool:
     """Whether another pod of its index has to take over the count of failures first."""
-    awaited = tally.replaceable.get(-1 if (index := indexes.of(pod)) is None else index)
+    index = indexes.of(pod)
+    awaited = tally.replaceable.get(index) if index is not None else None
     return awaited is not None and objects.uid(awaited) == objects.uid(pod)
 
 
