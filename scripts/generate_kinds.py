@@ -65,6 +65,59 @@ EXTRA_TYPES = [
 ]
 """Types no served kind refers to, yet every server and client speaks."""
 
+METRICS = "io.k8s.metrics.pkg.apis.metrics.v1beta1."
+METRIC_FIELDS: dict[str, dict[str, Any]] = {
+    "apiVersion": {"type": "string", "n": 0},
+    "kind": {"type": "string", "n": 0},
+    "metadata": {"type": META + "ObjectMeta", "n": 1},
+    "timestamp": {"type": "time", "n": 2, "required": True},
+    "window": {"type": "duration", "n": 3, "required": True},
+}
+USAGE: dict[str, Any] = {"type": "{}quantity", "required": True}
+
+
+def metric_kind(kind: str, plural: str, *, namespaced: bool) -> dict[str, Any]:
+    """How a kind of `metrics.k8s.io` is served; what is told here stands in no document of the tree."""
+    place = {"group": "metrics.k8s.io", "version": "v1beta1", "kind": kind, "plural": plural, "singular": ""}
+    return {**place, "namespaced": namespaced, "verbs": ["get", "list"], "type": METRICS + kind}
+
+
+def metric_type(kind: str, own: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """A kind of `metrics.k8s.io` with its list."""
+    items = {"type": "[]" + METRICS + kind, "n": 2, "required": True}
+    listed = {"apiVersion": METRIC_FIELDS["apiVersion"], "items": items, "kind": METRIC_FIELDS["kind"]}
+    listed["metadata"] = {"type": META + "ListMeta", "n": 1}
+    place = ["metrics.k8s.io", "v1beta1"]
+    return {
+        METRICS + kind: {"gvk": [*place, kind], "fields": dict(sorted({**METRIC_FIELDS, **own}.items()))},
+        METRICS + kind + "List": {"gvk": [*place, kind + "List"], "fields": listed},
+    }
+
+
+ADDED_KINDS = [
+    metric_kind("NodeMetrics", "nodes", namespaced=False),
+    metric_kind("PodMetrics", "pods", namespaced=True),
+]
+ADDED_TYPES = {
+    METRICS + "ContainerMetrics": {
+        "fields": {"name": {"type": "string", "n": 1, "required": True}, "usage": {**USAGE, "n": 2}}
+    },
+    **metric_type("NodeMetrics", {"usage": {**USAGE, "n": 4}}),
+    **metric_type(
+        "PodMetrics",
+        {
+            "containers": {
+                "type": "[]" + METRICS + "ContainerMetrics",
+                "n": 4,
+                "required": True,
+                "list": "atomic",
+            }
+        },
+    ),
+}
+"""`metrics.k8s.io/v1beta1`: Kubernetes has its types (staging/src/k8s.io/metrics) and serves it by an add-on,
+so that neither discovery nor OpenAPI of the tree tells of it."""
+
 EXTENSIONS = "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1."
 SCALARS = {
     "io.k8s.apimachinery.pkg.api.resource.Quantity": "quantity",
@@ -72,6 +125,7 @@ SCALARS = {
     "io.k8s.apimachinery.pkg.runtime.RawExtension": "raw",
     META + "Time": "time",
     META + "MicroTime": "micro-time",
+    META + "Duration": "duration",
     META + "FieldsV1": "fields",
     EXTENSIONS + "JSON": "json",
     EXTENSIONS + "JSONSchemaPropsOrArray": "schema-or-array",
@@ -449,6 +503,7 @@ def main() -> int:
     options.out.mkdir(parents=True, exist_ok=True)
     for old in options.out.glob("*.json"):
         old.unlink()
+    kinds, types = kinds + ADDED_KINDS, types | ADDED_TYPES
     for name, text in fact_files(kinds, types, options.release).items():
         (options.out / name).write_text(text)
     sys.stderr.write(f"{len(kinds)} kinds, {len(types)} types of Kubernetes {options.release}\n")

@@ -246,7 +246,11 @@ def test_the_files_have_the_kinds_that_the_generator_names(generator: ModuleType
     """Who names a kind in `SERVED`, or a subresource as not served, also writes the facts anew."""
     kinds = json.loads((FACTS / "kinds.json").read_text())
     plurals: dict[tuple[str, str], set[str]] = {}
+    added = [kind for kind in kinds if kind in generator.ADDED_KINDS]
+    assert added == generator.ADDED_KINDS
     for kind in kinds:
+        if kind in added:
+            continue
         plurals.setdefault((kind["group"], kind["version"]), set()).add(kind["plural"])
     assert plurals.keys() == generator.SERVED.keys()
     named = {gv: set(names) for gv, names in generator.SERVED.items() if names != generator.ALL}

@@ -31,6 +31,7 @@ SCALARS: dict[str, st.SearchStrategy[Any]] = {
     "double": st.floats(allow_nan=False, allow_infinity=False, width=32),
     "time": st.sampled_from(["2024-01-02T03:04:05Z", "1969-12-31T23:59:59Z", "1970-01-01T00:00:00Z"]),
     "micro-time": st.sampled_from(["2024-01-02T03:04:05.000001Z", "1970-01-01T00:00:00.000000Z"]),
+    "duration": st.sampled_from(["0s", "15s", "0.25s"]),
     "quantity": st.sampled_from(["0", "1", "500m", "1Gi"]),
     "int-or-string": st.integers(-(1 << 31), (1 << 31) - 1) | TEXT,
     "raw": st.just({"a": 1}),

@@ -85,6 +85,9 @@ class Subject:
     def log(self, namespace: str, pod: str, container: str, *, previous: bool) -> web.LogPlace:
         raise AssertionError(namespace, pod, container, previous)
 
+    async def settle(self) -> None:
+        raise AssertionError
+
     def summary(self) -> Mapping[str, Any]:
         raise AssertionError
 

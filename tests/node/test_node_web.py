@@ -43,6 +43,9 @@ class Speechless:
     def metrics(self) -> bytes:
         return b"up 1\n"
 
+    async def settle(self) -> None:
+        raise AssertionError
+
     def summary(self) -> Any:
         raise AssertionError
 

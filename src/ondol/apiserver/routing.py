@@ -41,7 +41,7 @@ async def handle(core: Core, request: Request) -> Answer:
     if info.verb == "create" and info.name:
         raise not_allowed()
     if not served.kind.stored:
-        return await subresources.ANSWERED[served.resource.plural](core, request, served)
+        return await subresources.ANSWERED[served.resource.group_resource](core, request, served)
     return await _main(core, request, served)
 
 

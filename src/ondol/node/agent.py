@@ -31,7 +31,7 @@ from ondol.base import errors, log, metrics
 from ondol.base.clock import Clock, rfc3339
 from ondol.base.reserve import Reserve, is_full
 from ondol.client import Client
-from ondol.node import linux, pod_spec, registration, usage, web
+from ondol.node import linux, pod_spec, registration, stats, usage, web
 from ondol.node.config import NodeConfig
 from ondol.node.dns.server import CacheView, DnsServer
 from ondol.node.images import rootfs, watch
@@ -216,6 +216,7 @@ class Agent:
         self._slices = manager.informer(resources.ENDPOINT_SLICE)
         self._workers = PodWorkers(self._host, pods)
         self._services = ServiceRules(self._host, pods, self._slices)
+        self._stats = stats.Stats(engines.config.name, manager.clock, self._groups)
 
     async def run(self, *, task_status: TaskStatus[None]) -> None:
         config = self._host.config
@@ -337,21 +338,23 @@ class Agent:
     def metrics(self) -> bytes:
         return self._page.text()
 
-    def summary(self) -> Mapping[str, Any]:
-        now = rfc3339(self._host.clock.now())
-        pods = [self._pod_usage(worker, now) for worker in self._workers]
-        return {"node": {"nodeName": self._host.config.name}, "pods": pods}
+    async def settle(self) -> None:
+        await self._stats.settle()
 
-    def _pod_usage(self, worker: PodWorker, now: str) -> Mapping[str, Any]:
-        group = self._host.config.pod_cgroup(worker.uid)
-        containers = [
-            {"name": name, **_usage(f"{group}/{container.current.id}", now)}
-            for name, container in worker.record.containers.items()
-            if container.current is not None and container.is_running
-        ]
-        key = objects.key(worker.pod)
-        reference = {"name": key.name, "namespace": key.namespace, "uid": worker.uid}
-        return {"podRef": reference, **_usage(group, now), "containers": containers}
+    def summary(self) -> Mapping[str, Any]:
+        return self._stats.summary()
+
+    def _groups(self) -> Iterator[stats.PodGroups]:
+        for worker in self._workers:
+            group = self._host.config.pod_cgroup(worker.uid)
+            key = objects.key(worker.pod)
+            reference = {"name": key.name, "namespace": key.namespace, "uid": worker.uid}
+            containers = {
+                name: f"{group}/{container.current.id}"
+                for name, container in worker.record.containers.items()
+                if container.current is not None and container.is_running
+            }
+            yield stats.PodGroups(reference, group, containers)
 
 
 _NOT_PULLED: Final = {
@@ -375,12 +378,6 @@ def logged_attempt(pod: Object, name: str, container: Container, *, previous: bo
         raise errors.BadRequest(f"{whose} is terminated")
     reason = status.waiting_reason(pod, container)
     raise errors.BadRequest(f"{whose} is waiting to start: {_NOT_PULLED.get(reason, reason)}")
-
-
-def _usage(group: str, now: str) -> dict[str, Any]:
-    used = cgroups.usage(group)
-    memory = {"time": now, "usageBytes": used.memory_bytes, "workingSetBytes": used.working_set_bytes}
-    return {"cpu": {"time": now, "usageCoreNanoSeconds": used.cpu_ns}, "memory": memory}
 
 
 async def _run_manager(manager: sdk.Manager, *, task_status: TaskStatus[None]) -> None:

@@ -50,6 +50,9 @@ class Subject(web_streams.Speaking, Protocol):
     def metrics(self) -> bytes:
         """The page of the agent's metrics, for Prometheus."""
 
+    async def settle(self) -> None:
+        """Wait, for a second at most, until `summary` can tell rates."""
+
     def summary(self) -> Mapping[str, Any]:
         """CPU and memory of the node and each pod, in the kubelet's `/stats/summary` shape."""
 
@@ -125,6 +128,7 @@ class _Pages:
         return Response(self._subject.metrics(), media_type=metrics.CONTENT_TYPE)
 
     async def _summary(self, _request: Request) -> Response:
+        await self._subject.settle()
         return Response(json.dumps(self._subject.summary()), media_type="application/json")
 
 

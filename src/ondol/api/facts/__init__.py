@@ -28,6 +28,7 @@ SCALARS = frozenset(
         "bool",
         "time",
         "micro-time",
+        "duration",
         "quantity",
         "int-or-string",
         "raw",

@@ -31,6 +31,7 @@ _PLAIN: Final[dict[str, dict[str, Any]]] = {
 _NAMED: Final = {
     "time": facts.META + "Time",
     "micro-time": facts.META + "MicroTime",
+    "duration": facts.META + "Duration",
     "fields": facts.META + "FieldsV1",
     "quantity": "io.k8s.apimachinery.pkg.api.resource.Quantity",
     "int-or-string": "io.k8s.apimachinery.pkg.util.intstr.IntOrString",
@@ -43,6 +44,7 @@ _NAMED: Final = {
 _SPECIAL: Final[dict[str, dict[str, Any]]] = {
     _NAMED["time"]: {"type": "string", "format": "date-time"},
     _NAMED["micro-time"]: {"type": "string", "format": "date-time"},
+    _NAMED["duration"]: {"type": "string"},
     _NAMED["fields"]: {"type": "object"},
     _NAMED["quantity"]: {"oneOf": [{"type": "string"}, {"type": "number"}]},
     _NAMED["int-or-string"]: {"format": "int-or-string", "oneOf": [{"type": "integer"}, {"type": "string"}]},

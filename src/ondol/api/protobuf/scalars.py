@@ -13,7 +13,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeAlias
 
-from ondol.base import protowire, timestamps
+from ondol.base import durations, protowire, timestamps
 
 Reader: TypeAlias = Callable[[Any], Any]
 Writer: TypeAlias = Callable[[Any], bytes]
@@ -67,6 +67,11 @@ def _micro_time(value: Any) -> str | None:
     return None if moment is None else timestamps.spelled_micro(moment)
 
 
+def _duration(value: Any) -> str:
+    nanoseconds = _number(dict(protowire.fields(_content(value))).get(1, 0))
+    return f"{nanoseconds / 1e9:g}s"
+
+
 def _quantity(value: Any) -> str:
     text = dict(protowire.fields(_content(value))).get(1, b"")
     return _text(text) or "0"
@@ -94,6 +99,7 @@ READERS: Final[dict[str, Reader]] = {
     "double": _double,
     "time": _time,
     "micro-time": _micro_time,
+    "duration": _duration,
     "quantity": _quantity,
     "int-or-string": _int_or_string,
     "fields": _document,
@@ -136,6 +142,7 @@ WRITERS: Final[dict[str, Writer]] = {
     "double": lambda value: struct.pack("<d", value or 0),
     "time": _put_moment,
     "micro-time": _put_moment,
+    "duration": lambda value: protowire.put_number(1, int(durations.nanoseconds(value or "0"))),
     "quantity": lambda value: protowire.put_bytes(1, str(value if value is not None else "0").encode()),
     "int-or-string": _put_int_or_string,
     "fields": _put_document,

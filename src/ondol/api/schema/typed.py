@@ -22,7 +22,7 @@ from ondol.api.objects import Object
 from ondol.api.schema import model
 from ondol.base import errors, quantity, timestamps
 
-_STRUCT_ZEROS: Final = {"int-or-string": 0, "quantity": "0"}
+_STRUCT_ZEROS: Final = {"int-or-string": 0, "quantity": "0", "duration": "0s"}
 """Structs in Go, though scalars in JSON: an absent one is written as its zero value."""
 
 Decode: TypeAlias = Callable[[Any], Any]
@@ -234,6 +234,7 @@ _SCALARS: Final[dict[str, Decode]] = {
     "bool": _bool,
     "time": _moment(_TIME, timestamps.spelled),
     "micro-time": _moment(_MICRO, timestamps.spelled_micro),
+    "duration": _string,
     "quantity": _quantity,
     "int-or-string": _int_or_string,
     "schema-or-array": _schema_or(list, "JSONSchemaPropsOrArray"),

@@ -1,7 +1,7 @@
 """Subresources and kinds that act (bind, evict, review, stream a log) and store no object of their own.
 
-`PARTS` are found by resource and subresource, `ANSWERED` by the resource alone: bindings, reviews and
-component statuses are answered, never stored.
+`PARTS` are found by resource and subresource, `ANSWERED` by group and resource (`pods.metrics.k8s.io`):
+bindings, reviews, component statuses and metrics are answered, never stored.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from ondol.apiserver.subresources import (
     logs,
     port_forward,
     proxy,
+    resource_metrics,
     reviews,
     streams,
     tokens,
@@ -43,5 +44,7 @@ PARTS: Final[dict[tuple[str, str], Handler]] = {
 ANSWERED: Final[dict[str, Handler]] = {
     "bindings": binding.create_legacy,
     "componentstatuses": component_statuses.read,
+    "nodes.metrics.k8s.io": resource_metrics.read_nodes,
+    "pods.metrics.k8s.io": resource_metrics.read_pods,
     **dict.fromkeys(reviews.RESOURCES, reviews.create),
 }

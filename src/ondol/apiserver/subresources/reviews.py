@@ -14,12 +14,12 @@ from ondol.apiserver.served import Served
 from ondol.base import errors
 
 RESOURCES: Final = (
-    "localsubjectaccessreviews",
-    "selfsubjectaccessreviews",
-    "selfsubjectreviews",
-    "selfsubjectrulesreviews",
-    "subjectaccessreviews",
-    "tokenreviews",
+    "localsubjectaccessreviews.authorization.k8s.io",
+    "selfsubjectaccessreviews.authorization.k8s.io",
+    "selfsubjectreviews.authentication.k8s.io",
+    "selfsubjectrulesreviews.authorization.k8s.io",
+    "subjectaccessreviews.authorization.k8s.io",
+    "tokenreviews.authentication.k8s.io",
 )
 
 

@@ -9,6 +9,9 @@ from pathlib import Path
 from typing import Final
 
 ROOT: Final = Path("/sys/fs/cgroup")
+_PROC_STAT: Final = Path("/proc/stat")
+_PROC_MEMINFO: Final = Path("/proc/meminfo")
+_STAT_FIELDS: Final = ("user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,21 @@ def usage(group: str) -> Usage:
         cpu_ns = _number(_v1_folder("cpuacct") / path / "cpuacct.usage")
         inactive = _fields(memory / "memory.stat").get("total_inactive_file", 0)
     return Usage(cpu_ns, current, max(0, current - inactive))
+
+
+def machine_usage() -> Usage:
+    """Counters of the whole machine. Its memory is that of the kernel's own books, not of a group.
+
+    The root group of version 2 has no files for it; what the kubelet tells of the root is worked out so, too.
+    """
+    names = ("user", "nice", "system", "irq", "softirq", "steal")
+    fields = _PROC_STAT.read_text().partition("\n")[0].split()
+    ticks = dict(zip(_STAT_FIELDS, map(int, fields[1:]), strict=False))
+    cpu_ns = sum(ticks.get(name, 0) for name in names) * 1_000_000_000 // os.sysconf("SC_CLK_TCK")
+    lines = (line.split() for line in _PROC_MEMINFO.read_text().splitlines())
+    memory = {words[0].rstrip(":"): int(words[1]) * 1024 for words in lines if len(words) > 1}
+    used = memory["MemTotal"] - memory["MemFree"]
+    return Usage(cpu_ns, used, max(0, used - memory.get("Inactive(file)", 0)))
 
 
 def _v1_folder(controller: str) -> Path:
