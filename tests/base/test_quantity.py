@@ -95,4 +95,4 @@ def test_whole_units_are_rounded_up(text: str) -> None:
     """Who asks for some gets some."""
     value = quantity.parse(text)
     assert 0 <= quantity.bytes_of(text) - value < 1
-    assert 0 <= quantity.millicores_of(text) - value * 1000 < 1
+    assert 0 <= quantity.milli_of(text) - value * 1000 < 1

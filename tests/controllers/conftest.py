@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import random
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import anyio
@@ -11,6 +13,7 @@ import pytest
 
 from ondol import apiserver, sdk, store
 from ondol.api import conditions, objects, resources
+from ondol.api import pods as api_pods
 from ondol.api.objects import Key, Object, Resource
 from ondol.base import errors
 from ondol.base.clock import rfc3339
@@ -19,6 +22,7 @@ from ondol.sdk.testing import Faults, LoopClock, World, simulate
 T = TypeVar("T")
 Add = Callable[[sdk.Manager], None]
 ExitCode = Callable[[Object], int | None]
+Usage = Callable[[Object], tuple[int, int] | None]
 
 
 class Kubelet:
@@ -99,7 +103,13 @@ class Kubelet:
         listed = conditions.set(
             conditions.of(pod), "Ready", "False" if sick else "True", now=self._clock.now()
         )
-        status = {"phase": "Running", "podIP": address, "podIPs": [{"ip": address}], "conditions": listed}
+        status = {
+            "phase": "Running",
+            "startTime": rfc3339(self._clock.now()),
+            "podIP": address,
+            "podIPs": [{"ip": address}],
+            "conditions": listed,
+        }
         await self._client.patch(
             resources.POD,
             objects.name(pod),
@@ -107,6 +117,51 @@ class Kubelet:
             patch={"status": status},
             subresource="status",
         )
+
+
+class Summary:
+    """An agent's answer, with all it tells in one piece."""
+
+    status, content_type = 200, "application/json"
+
+    def __init__(self, document: Object) -> None:
+        self._document = document
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        yield json.dumps(self._document).encode()
+
+
+class Agents:
+    """Tells what the pods of a stage use, as node agents do."""
+
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
+
+    @contextlib.asynccontextmanager
+    async def get(self, node: str, path: str, query: Mapping[str, str]) -> AsyncIterator[Summary]:
+        assert (path, query) == ("/stats/summary", {})
+        pods = [self._usage(pod) for pod in await self._stage.pods() if api_pods.node_name(pod) == node]
+        yield Summary(
+            {"node": {"nodeName": node, **self._counters((0, 0))}, "pods": [each for each in pods if each]}
+        )
+
+    def _usage(self, pod: Object) -> Object | None:
+        used = self._stage.usage(pod)
+        if used is None:
+            return None
+        reference = {key: pod["metadata"][key] for key in ("name", "namespace", "uid")}
+        return {"podRef": reference, "containers": [{"name": "c", **self._counters(used)}]}
+
+    def _counters(self, used: tuple[int, int]) -> Object:
+        cpu = {
+            "time": rfc3339(self._stage.clock.now()),
+            "usageNanoCores": used[0] * 10**6,
+            "windowSeconds": 15,
+        }
+        return {"cpu": cpu, "memory": {"workingSetBytes": used[1] * 1024 * 1024}}
+
+    def connect(self, node: str, path: str, query: Sequence[tuple[str, str]]) -> Any:
+        raise AssertionError(node, path, query)
 
 
 class Stage(World):
@@ -117,7 +172,11 @@ class Stage(World):
         self.requests: list[tuple[str, str]] = []
         self.exit_code: ExitCode = lambda _: None
         """With what a running pod ends; None for one that runs on."""
-        self.app = apiserver.build(apiserver.ApiConfig(), store.open_memory(), clock, random.Random(seed))
+        self.usage: Usage = lambda _: None
+        """What a running pod uses, in thousandths of a core and MiB; None for one that tells nothing."""
+        self.app = apiserver.build(
+            apiserver.ApiConfig(), store.open_memory(), clock, random.Random(seed), node_proxy=Agents(self)
+        )
         super().__init__(self.app, clock=clock, seed=seed, faults=faults)
 
     async def run(self, *adds: Add, kubelet: bool = True) -> sdk.Manager:

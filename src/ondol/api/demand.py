@@ -49,4 +49,4 @@ def limits(container: Mapping[str, Any]) -> Counter[str]:
 
 
 def milli(quantities: Mapping[str, Any]) -> Counter[str]:
-    return Counter({name: quantity.millicores_of(value) for name, value in quantities.items()})
+    return Counter({name: quantity.milli_of(value) for name, value in quantities.items()})

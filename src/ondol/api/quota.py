@@ -162,11 +162,11 @@ def of_pod(pod: Document) -> tuple[Amounts, Amounts]:
     for kind in ("requests", "limits"):
         amounts = _together(spec, kind)
         own = (spec.get("resources") or {}).get(kind) or {}
-        amounts |= {name: quantity.millicores_of(own[name]) for name in ("cpu", "memory") if name in own}
+        amounts |= {name: quantity.milli_of(own[name]) for name in ("cpu", "memory") if name in own}
         if kind == "requests" or amounts:
             for name, amount in (spec.get("overhead") or {}).items():
                 if kind == "requests" or name in amounts:
-                    amounts[name] = amounts.get(name, 0) + quantity.millicores_of(amount)
+                    amounts[name] = amounts.get(name, 0) + quantity.milli_of(amount)
         sums.append(amounts)
     return sums[0], sums[1]
 
@@ -194,7 +194,7 @@ def _together(spec: Document, kind: str) -> dict[str, int]:
 
 def _amounts(container: Document, kind: str) -> Amounts:
     listed = (container.get("resources") or {}).get(kind) or {}
-    return {name: quantity.millicores_of(amount) for name, amount in listed.items()}
+    return {name: quantity.milli_of(amount) for name, amount in listed.items()}
 
 
 def _add(total: dict[str, int], amounts: Amounts) -> None:
@@ -272,9 +272,9 @@ def _claim(claim: Document) -> dict[str, int]:
         amounts[f"{prefix}persistentvolumeclaims"] = _ONE
     size = ((spec.get("resources") or {}).get("requests") or {}).get("storage")
     if size is not None:
-        amounts["requests.storage"] = quantity.millicores_of(size)
+        amounts["requests.storage"] = quantity.milli_of(size)
         if prefix:
-            amounts[f"{prefix}requests.storage"] = quantity.millicores_of(size)
+            amounts[f"{prefix}requests.storage"] = quantity.milli_of(size)
     return amounts
 
 

@@ -27,6 +27,9 @@ STATEFUL_SET: Final = Resource("apps", "v1", "statefulsets", "StatefulSet")
 DAEMON_SET: Final = Resource("apps", "v1", "daemonsets", "DaemonSet")
 JOB: Final = Resource("batch", "v1", "jobs", "Job")
 CRON_JOB: Final = Resource("batch", "v1", "cronjobs", "CronJob")
+HORIZONTAL_POD_AUTOSCALER: Final = Resource(
+    "autoscaling", "v2", "horizontalpodautoscalers", "HorizontalPodAutoscaler"
+)
 POD_DISRUPTION_BUDGET: Final = Resource("policy", "v1", "poddisruptionbudgets", "PodDisruptionBudget")
 LIMIT_RANGE: Final = Resource("", "v1", "limitranges", "LimitRange")
 RESOURCE_QUOTA: Final = Resource("", "v1", "resourcequotas", "ResourceQuota")

@@ -85,6 +85,6 @@ def bytes_of(text: str | float) -> int:
     return -int(-parse(text) // 1)
 
 
-def millicores_of(text: str | float) -> int:
-    """Thousandths of a core, rounded up."""
+def milli_of(text: str | float) -> int:
+    """Thousandths of its unit (of a core, for CPU), rounded up."""
     return -int(-parse(text) * 1000 // 1)

@@ -84,6 +84,10 @@ class Client:
     ) -> Object:
         return await self._call("GET", resource.path(namespace, name, subresource))
 
+    async def read(self, path: str, *, query: Mapping[str, str] | None = None) -> Object:
+        """The document at a path that is no object's, as a metric of the custom metrics API has."""
+        return await self._call("GET", path, query=query)
+
     async def list(
         self,
         resource: Resource,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from ondol.base.host_ports import HostPort
 from ondol.controllers import (
     aggregation,
+    autoscaling,
     disruption,
     endpoints,
     garbage,
@@ -45,6 +46,7 @@ def add_to(manager: Manager, config: ControllersConfig) -> None:
     replicaset.add_to(manager)
     job.add_to(manager)
     cronjob.add_to(manager)
+    autoscaling.add_to(manager)
     scheduler.add_to(manager, config.ports_in_use)
     endpoints.add_to(manager)
     mirroring.add_to(manager)

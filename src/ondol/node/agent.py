@@ -28,7 +28,7 @@ from ondol import sdk
 from ondol.api import objects, resources
 from ondol.api.objects import Key, Object
 from ondol.base import errors, log, metrics
-from ondol.base.clock import Clock, rfc3339
+from ondol.base.clock import Clock
 from ondol.base.reserve import Reserve, is_full
 from ondol.client import Client
 from ondol.node import linux, pod_spec, registration, stats, usage, web

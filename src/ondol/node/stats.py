@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 from ondol.base.clock import Clock, rfc3339
@@ -47,7 +46,7 @@ class Rates:
         self._readings: dict[str, list[tuple[float, int]]] = {}
 
     def read(self, name: str, cpu_ns: int, at: float) -> Rate | None:
-        """Take a reading at the monotonic time `at`, in seconds; the rate since an earlier one, if there is one.
+        """Take a reading at the monotonic time `at`, in seconds; the rate since an earlier one, if any.
 
         That is the newest of those that are `_WINDOW_S` old, or else the oldest there is.
         """
@@ -81,7 +80,7 @@ class Stats:
         self._rates = Rates()
 
     async def settle(self) -> None:
-        """Wait until a rate can be told of all that runs: a second at most, and nothing if that was asked lately."""
+        """Wait until a rate can be told of all that runs: a second, or nothing if that was asked lately."""
         names = self._names()
         if all(self._rates.has(name, self._clock.monotonic()) for name in names):
             return

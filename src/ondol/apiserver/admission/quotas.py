@@ -66,12 +66,10 @@ def _check(parts: Parts, context: Context, request: Request, of: Object, growth:
         return
     used = parts.quotas.used(of, request.served, asked, context.now)
     beyond = sorted(
-        name
-        for name, amount in asked.items()
-        if used.get(name, 0) + amount > quantity.millicores_of(hard[name])
+        name for name, amount in asked.items() if used.get(name, 0) + amount > quantity.milli_of(hard[name])
     )
     if beyond:
-        limits = {name: quantity.millicores_of(hard[name]) for name in beyond}
+        limits = {name: quantity.milli_of(hard[name]) for name in beyond}
         raise _refused(
             request,
             f"exceeded quota: {objects.name(of)}, requested: {_listed(beyond, asked)}, "

@@ -175,8 +175,8 @@ def limits(container: Spec) -> oci.Limits:
     requests, most = resources.get("requests") or {}, resources.get("limits") or {}
     cpu = requests.get("cpu", most.get("cpu"))
     return oci.Limits(
-        cpu_request_millis=quantity.millicores_of(cpu) if cpu is not None else 0,
-        cpu_limit_millis=quantity.millicores_of(most["cpu"]) if most.get("cpu") else None,
+        cpu_request_millis=quantity.milli_of(cpu) if cpu is not None else 0,
+        cpu_limit_millis=quantity.milli_of(most["cpu"]) if most.get("cpu") else None,
         memory_limit_bytes=quantity.bytes_of(most["memory"]) if most.get("memory") else None,
     )
 

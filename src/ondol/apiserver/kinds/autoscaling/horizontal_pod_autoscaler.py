@@ -16,7 +16,6 @@ from ondol.apiserver import documents
 from ondol.apiserver.auth.bootstrap_policy import Access
 from ondol.apiserver.kinds.registration import Kind
 from ondol.apiserver.strategy import Context, Strategy
-from ondol.apiserver.unsupported import Unsupported
 
 
 class V2(Strategy):
@@ -78,7 +77,6 @@ class _Conversion:
 
 
 _REPORTED: Final = {"status": statuses.counts("currentReplicas", "desiredReplicas")}
-_UNSUPPORTED: Final = Unsupported(kind="nothing is scaled by HorizontalPodAutoscalers yet")
 
 KINDS: Final = (
     Kind(
@@ -89,7 +87,6 @@ KINDS: Final = (
         default=defaults.v1,
         rules=Rules(rules.autoscaler_v1, parts=_REPORTED),
         layout=tables.V1,
-        unsupported=_UNSUPPORTED,
         conversion=_Conversion(),
     ),
     Kind(
@@ -100,7 +97,6 @@ KINDS: Final = (
         default=defaults.v2,
         rules=Rules(rules.autoscaler, parts=_REPORTED),
         layout=tables.V2,
-        unsupported=_UNSUPPORTED,
         access=Access(
             view=("horizontalpodautoscalers", "horizontalpodautoscalers/status"),
             edit=("horizontalpodautoscalers",),
