@@ -38,6 +38,8 @@ _ACTED: dict[str, tuple[str, str, set[str]]] = {
             "initContainers",
             "nodeName",
             "nodeSelector",
+            "preemptionPolicy",
+            "priority",
             "priorityClassName",  # admission: turned into a priority, or refused
             "readinessGates",
             "restartPolicy",

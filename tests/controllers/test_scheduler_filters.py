@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from ondol.api.objects import Key, Object
 from ondol.base.host_ports import HostPort
-from ondol.controllers.scheduler import accounts, filters
+from ondol.controllers.scheduler import accounts, filters, hosts, peers
 
-NOWHERE = filters.Namespaces({})
+NOWHERE = peers.Namespaces({})
 ZONE = "topology.kubernetes.io/zone"
 
 
@@ -44,7 +44,7 @@ def bound(*placed: tuple[Object, str]) -> accounts.Accounts:
 
 
 def chosen(pending: Object, *nodes: Object, book: accounts.Accounts | None = None) -> filters.Choice:
-    return filters.choose(pending, nodes, book or accounts.Accounts(), NOWHERE)
+    return filters.choose(pending, hosts.Fleet(map(hosts.of, nodes)), book or accounts.Accounts(), NOWHERE)
 
 
 def affinity(kind: str, label: str, key: str = ZONE) -> Object:
@@ -145,7 +145,9 @@ def test_a_port_that_somebody_else_has_is_not_free() -> None:
         return [HostPort("TCP", "0.0.0.0", 22)]
 
     def reason(pending: Object) -> str:
-        return filters.choose(pending, [node()], accounts.Accounts(), NOWHERE, in_use).reason
+        return filters.choose(
+            pending, hosts.Fleet([hosts.of(node())]), accounts.Accounts(), NOWHERE, in_use
+        ).reason
 
     message = "0/1 nodes are available: 1 node(s) didn't have free ports for the requested pod ports."
     assert reason(pod(ports=[port])) == message
@@ -193,7 +195,7 @@ def test_affinity_looks_at_the_domain_of_other_pods() -> None:
 
 def test_namespaces_of_affinity_are_its_own_or_chosen() -> None:
     """By name, by label, or the pod's own."""
-    namespaces = filters.Namespaces({"shop": {"tier": "a"}, "data": {"tier": "b"}})
+    namespaces = peers.Namespaces({"shop": {"tier": "a"}, "data": {"tier": "b"}})
     assert namespaces.of({}, "shop") == {"shop"}
     assert namespaces.of({"namespaces": ["x"]}, "shop") == {"x"}
     assert namespaces.of({"namespaceSelector": {"matchLabels": {"tier": "b"}}}, "shop") == {"data"}

@@ -19,6 +19,7 @@ from ondol.controllers.workloads.deployment import replica_sets
 Play = Callable[..., None]
 REVISION = "deployment.kubernetes.io/revision"
 WORKLOADS = (deployment.add_to, replicaset.add_to, scheduler.add_to)
+NO_VICTIMS = "preemption: 0/1 nodes are available: 1 No preemption victims found for incoming pod."
 
 
 def template(image: str = "shop:1", **labels: str) -> Object:
@@ -388,7 +389,7 @@ def test_a_pod_waits_for_a_node_and_is_told_why(play: Play) -> None:
         pod = await stage.client.get(resources.POD, "big", "default")
         condition = conditions.get(pod, "PodScheduled") or {}
         assert condition["reason"] == "Unschedulable"
-        reason = "0/1 nodes are available: 1 Insufficient cpu."
+        reason = f"0/1 nodes are available: 1 Insufficient cpu. {NO_VICTIMS}"
         assert condition["message"] == reason
         assert await stage.events("FailedScheduling") == [reason]
         await stage.node("n2")
@@ -413,6 +414,7 @@ def test_a_pod_waits_for_a_port_of_the_machine(play: Play) -> None:
         )
         await stage.settle()
         reason = "0/1 nodes are available: 1 node(s) didn't have free ports for the requested pod ports."
+        reason = f"{reason} {NO_VICTIMS}"
         pod = await stage.client.get(resources.POD, "p", "default")
         assert (conditions.get(pod, "PodScheduled") or {})["message"] == reason
         assert await stage.events("FailedScheduling") == [reason]

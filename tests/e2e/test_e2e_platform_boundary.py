@@ -16,7 +16,10 @@ from ondol.compose import instance as instances
 
 pytestmark = [pytest.mark.e2e, pytest.mark.root]
 
-_NO_PORT = "0/1 nodes are available: 1 node(s) didn't have free ports for the requested pod ports."
+_NO_PORT = (
+    "0/1 nodes are available: 1 node(s) didn't have free ports for the requested pod ports. "
+    "preemption: 0/1 nodes are available: 1 No preemption victims found for incoming pod."
+)
 _PROBE = """
 import os, socket, sys
 os.setgroups([]); os.setgid(65534); os.setuid(65534)

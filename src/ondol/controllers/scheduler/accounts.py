@@ -6,7 +6,7 @@ Bound pods count as soon as the scheduler has decided on them, before any watch 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -34,6 +34,31 @@ class Usage:
     ports: Counter[HostPort] = field(default_factory=Counter)
     pods: dict[Key, Object] = field(default_factory=dict)
 
+    def copy(self) -> Usage:
+        return Usage(Counter(self.resources), Counter(self.ports), dict(self.pods))
+
+    def add(self, pod: Object) -> None:
+        needs = demand(pod)
+        self.resources.update(needs.resources)
+        self.ports.update(needs.ports)
+        self.pods[objects.key(pod)] = pod
+
+    def remove(self, pod: Object) -> None:
+        needs = demand(pod)
+        self.resources.subtract(needs.resources)
+        self.ports.subtract(needs.ports)
+        self.ports = +self.ports
+        del self.pods[objects.key(pod)]
+
+
+_NOTHING: Final = Usage()
+"""Of a node without pods; never changed."""
+
+
+def priority(pod: Mapping[str, Any]) -> int:
+    """The higher one goes first, and may send the lower away."""
+    return int(objects.spec(pod).get("priority") or 0)
+
 
 def demand(pod: Mapping[str, Any]) -> Demand:
     return Demand(demands.of(pod), frozenset(_ports(objects.spec(pod))))
@@ -53,15 +78,63 @@ def _ports(spec: Mapping[str, Any]) -> Iterator[HostPort]:
                 yield HostPort(port.get("protocol") or "TCP", port.get("hostIP") or "", int(number))
 
 
+def has_relations(pod: Mapping[str, Any]) -> bool:
+    """Whether the pod says which other pods it would have near, or far."""
+    affinity = objects.spec(pod).get("affinity") or {}
+    return bool(affinity.get("podAffinity") or affinity.get("podAntiAffinity"))
+
+
 class Accounts:
     """Usage by node name."""
 
     def __init__(self) -> None:
         self._usage: dict[str, Usage] = {}
         self._entered: dict[Key, tuple[str, str, Demand]] = {}
+        self._related: dict[Key, tuple[str, Object]] = {}
+        self._nominated: dict[Key, tuple[str, Object]] = {}
 
     def usage(self, node: str) -> Usage:
-        return self._usage.get(node) or Usage()
+        return self._usage.get(node) or _NOTHING
+
+    def has(self, pod: Mapping[str, Any]) -> bool:
+        """Whether the pod is counted on a node."""
+        entered = self._entered.get(objects.key(pod))
+        return entered is not None and entered[1] == objects.uid(pod)
+
+    def usage_for(self, pod: Mapping[str, Any], node: str) -> Usage:
+        """What is taken of a node as `pod` sees it: with the room kept for others that come before it."""
+        if not self._nominated:
+            return self.usage(node)
+        before = [
+            other
+            for where, other in self._nominated.values()
+            if where == node
+            and objects.uid(other) != objects.uid(pod)
+            and priority(other) >= priority(pod)
+            and objects.key(other) not in self.usage(node).pods
+        ]
+        if not before:
+            return self.usage(node)
+        usage = self.usage(node).copy()
+        for other in before:
+            usage.add(other)
+        return usage
+
+    def related(self) -> Iterable[tuple[str, Object]]:
+        """The bound pods that say something of others, each with its node."""
+        return self._related.values()
+
+    def nominate(self, pod: Object, node: str) -> None:
+        """Keep room on a node for a pod that others were sent away for."""
+        self._nominated[objects.key(pod)] = (node, pod)
+
+    def nominated(self, key: Key) -> str:
+        """The node that room is kept on for a pod; empty if none is."""
+        return self._nominated[key][0] if key in self._nominated else ""
+
+    def withdraw(self, key: Key) -> None:
+        """Keep no room any more."""
+        self._nominated.pop(key, None)
 
     def pods(self) -> Iterator[tuple[str, Object]]:
         """Every bound pod with its node."""
@@ -97,6 +170,7 @@ class Accounts:
         entered = self._entered.get(key)
         if entered and entered[:2] == (node, objects.uid(pod)):
             self._usage[node].pods[key] = pod
+            self._relate(key, node, pod)
             return
         self._leave(key)
         needs = demand(pod)
@@ -105,9 +179,15 @@ class Accounts:
         usage.ports.update(needs.ports)
         usage.pods[key] = pod
         self._entered[key] = (node, objects.uid(pod), needs)
+        self._relate(key, node, pod)
+
+    def _relate(self, key: Key, node: str, pod: Object) -> None:
+        if has_relations(pod):
+            self._related[key] = (node, pod)
 
     def _leave(self, key: Key) -> None:
         entered = self._entered.pop(key, None)
+        self._related.pop(key, None)
         if entered is None:
             return
         node, _, needs = entered

@@ -8,272 +8,140 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from dataclasses import dataclass, field
+from typing import Final
 
-from ondol.api import conditions, labels, objects, pods
 from ondol.api.objects import Object
 from ondol.base import host_ports
 from ondol.base.host_ports import HostPort
-from ondol.controllers.scheduler.accounts import (
-    PODS,
-    Accounts,
-    Demand,
-    Usage,
-    allocatable,
-    demand,
-)
+from ondol.controllers.scheduler import matching, peers, scores
+from ondol.controllers.scheduler.accounts import PODS, Accounts, Demand, Usage, demand
+from ondol.controllers.scheduler.hosts import Fleet, Host
+from ondol.controllers.scheduler.peers import Cluster, Namespaces, Peers
 
 UNSCHEDULABLE: Final = "node.kubernetes.io/unschedulable"
 NO_PORT: Final = "node(s) didn't have free ports for the requested pod ports"
-_BLOCKING: Final = ("NoSchedule", "NoExecute")
-_NODE_OPERATORS: Final = {"In": labels.IN, "NotIn": labels.NOT_IN, "Exists": labels.EXISTS}
+_UNTAKEN: Final = {"key": UNSCHEDULABLE, "effect": "NoSchedule"}
+_CORDONED: Final = "node(s) were unschedulable"
+_NOT_ASKED: Final = "node(s) didn't match Pod's node affinity/selector"
+_TAINTED: Final = "node(s) had untolerated taint(s)"
+_NOT_READY: Final = "node(s) were not ready"
+LASTING: Final = frozenset({_CORDONED, _NOT_ASKED, _TAINTED, _NOT_READY, peers.NO_AFFINITY, peers.NO_DOMAIN})
+"""Reasons that no pod's going away would change."""
+_COMPARED_MAX: Final = 100
+"""So many fitting nodes are compared, the least that kube-scheduler compares of a large cluster."""
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The node chosen, or none and the reason why."""
+    """The node chosen, or none and the reason why, with the reasons of each node that refused."""
 
     node: str = ""
     reason: str = ""
+    refusals: Mapping[str, Sequence[str]] = field(default_factory=dict, compare=False)
+    examined: int = field(default=0, compare=False)
+    """How many nodes were looked at; the next pod may begin behind them."""
 
 
 def choose(
     pod: Object,
-    nodes: Sequence[Object],
+    fleet: Fleet,
     accounts: Accounts,
     namespaces: Namespaces,
     in_use: Callable[[], Collection[HostPort]] = frozenset,
+    *,
+    start: int = 0,
 ) -> Choice:
     """The best node the pod fits on; among equals the one whose name comes first.
 
     `in_use` is asked for the ports of the nodes' machine that others than pods have, if the pod asks
-    for any.
+    for any. Of many nodes only some are looked at, from the one at `start` on, until enough fit.
     """
-    if not nodes:
+    hosts = fleet.hosts
+    if not hosts:
         return Choice(reason="no nodes available to schedule pods")
-    needs = demand(pod)
-    fitting: list[Object] = []
-    refusals: Counter[str] = Counter()
-    peers = Peers(pod, nodes, accounts, namespaces)
-    taken = in_use() if needs.ports else ()
-    for node in nodes:
-        usage = accounts.usage(objects.name(node))
-        against = [*refusal(pod, needs, node, usage, taken), *peers.refusal(node)]
-        refusals.update(against)
-        if not against:
-            fitting.append(node)
+    cluster = Cluster(fleet, accounts, namespaces)
+    trial = Trial(pod, cluster, in_use)
+    fitting: list[Host] = []
+    refusals: dict[str, list[str]] = {}
+    examined = 0
+    for host in _from(hosts, start):
+        examined += 1
+        against = trial.refusal(host)
+        if against:
+            refusals[host.name] = against
+            continue
+        fitting.append(host)
+        if len(fitting) >= _COMPARED_MAX:
+            break
     if fitting:
-        best = min(fitting, key=lambda node: (-_score(pod, needs, node, accounts), objects.name(node)))
-        return Choice(objects.name(best))
-    reasons = ", ".join(sorted(f"{count} {reason}" for reason, count in refusals.items()))
-    return Choice(reason=f"0/{len(nodes)} nodes are available: {reasons}.")
+        best = scores.best(pod, trial.needs, fitting, cluster)
+        return Choice(best.name, examined=examined)
+    return Choice(reason=summary(len(hosts), refusals.values()), refusals=refusals, examined=examined)
+
+
+def _from(hosts: Sequence[Host], start: int) -> Iterator[Host]:
+    for offset in range(len(hosts)):
+        yield hosts[(start + offset) % len(hosts)]
+
+
+def summary(count: int, refusals: Iterable[Sequence[str]]) -> str:
+    """The reasons of all nodes with how many have each, in order of their text."""
+    counted = Counter(reason for reasons in refusals for reason in reasons)
+    listed = ", ".join(sorted(f"{many} {reason}" for reason, many in counted.items()))
+    return f"0/{count} nodes are available: {listed}."
+
+
+class Trial:
+    """One pod held against nodes, one by one."""
+
+    def __init__(
+        self,
+        pod: Object,
+        cluster: Cluster,
+        in_use: Callable[[], Collection[HostPort]] = frozenset,
+    ) -> None:
+        self.pod = pod
+        self.needs = demand(pod)
+        self.cluster = cluster
+        self._peers = Peers(pod, cluster)
+        self._taken = in_use() if self.needs.ports else ()
+
+    def refusal(self, host: Host) -> list[str]:
+        """Why the pod cannot run there."""
+        usage = self.cluster.accounts.usage_for(self.pod, host.name)
+        against = refusal(self.pod, self.needs, host, usage, self._taken)
+        return [*against, *self._peers.refusal(host)] if self._peers.matter else against
+
+    def fits_without(self, host: Host, usage: Usage, gone: Iterable[Object]) -> bool:
+        """Whether it could run there once these pods are gone; `usage` is what is then taken of the node."""
+        if refusal(self.pod, self.needs, host, usage, self._taken):
+            return False
+        return not any(Peers(self.pod, self.cluster.without(gone)).refusal(host))
 
 
 def refusal(
-    pod: Object, needs: Demand, node: Object, usage: Usage, in_use: Collection[HostPort] = ()
+    pod: Object, needs: Demand, host: Host, usage: Usage, in_use: Collection[HostPort] = ()
 ) -> list[str]:
     """Why the pod cannot run there; the first filter that refuses speaks, resources all at once."""
-    if objects.spec(node).get("unschedulable") and not _tolerates_unschedulable(pod):
-        return ["node(s) were unschedulable"]
-    if not _selected(pod, node):
-        return ["node(s) didn't match Pod's node affinity/selector"]
-    if untolerated(pod, node):
-        return ["node(s) had untolerated taint(s)"]
-    if not conditions.is_true(node, "Ready"):
-        return ["node(s) were not ready"]
-    if host_ports.clash(needs.ports, (*usage.ports, *in_use)):
+    if host.is_unschedulable and not matching.is_tolerated(pod, _UNTAKEN):
+        return [_CORDONED]
+    if not matching.is_selected(pod, host):
+        return [_NOT_ASKED]
+    if host.taints and matching.untolerated(pod, host.taints):
+        return [_TAINTED]
+    if not host.is_ready:
+        return [_NOT_READY]
+    if needs.ports and host_ports.clash(needs.ports, (*usage.ports, *in_use)):
         return [NO_PORT]
-    return _lacking(needs, node, usage)
+    return _lacking(needs, host, usage)
 
 
-def _lacking(needs: Demand, node: Object, usage: Usage) -> list[str]:
-    room = allocatable(node)
+def _lacking(needs: Demand, host: Host, usage: Usage) -> list[str]:
+    room = host.room
     lacking = [
         name
         for name, amount in needs.resources.items()
         if amount and usage.resources[name] + amount > room[name] and (name != PODS or name in room)
     ]
     return ["Too many pods" if name == PODS else f"Insufficient {name}" for name in lacking]
-
-
-def _score(pod: Object, needs: Demand, node: Object, accounts: Accounts) -> float:
-    """Room left after the pod, preferred labels, and distance from its siblings."""
-    usage, room = accounts.usage(objects.name(node)), allocatable(node)
-    shares = [
-        1 - (usage.resources[name] + needs.resources.get(name, 0)) / room[name]
-        for name in ("cpu", "memory")
-        if room[name]
-    ]
-    owner = objects.controller_of(pod)
-    siblings = sum(
-        1 for each in usage.pods.values() if owner and objects.is_controlled_by(each, {"metadata": owner})
-    )
-    return sum(shares) / max(len(shares), 1) + _preference(pod, node) - siblings
-
-
-def _preference(pod: Object, node: Object) -> float:
-    terms = _node_affinity(pod).get("preferredDuringSchedulingIgnoredDuringExecution") or ()
-    return sum(
-        int(term.get("weight") or 0) / 100 for term in terms if node_term_matches(term["preference"], node)
-    )
-
-
-def _node_affinity(pod: Object) -> Mapping[str, Any]:
-    affinity: Mapping[str, Any] = (objects.spec(pod).get("affinity") or {}).get("nodeAffinity") or {}
-    return affinity
-
-
-def _selected(pod: Object, node: Object) -> bool:
-    selector, node_labels = objects.spec(pod).get("nodeSelector") or {}, objects.labels(node)
-    if any(node_labels.get(key) != value for key, value in selector.items()):
-        return False
-    required = _node_affinity(pod).get("requiredDuringSchedulingIgnoredDuringExecution")
-    if required is None:
-        return True
-    return any(node_term_matches(term, node) for term in required.get("nodeSelectorTerms") or ())
-
-
-def node_term_matches(term: Mapping[str, Any], node: Object) -> bool:
-    """All expressions of a term must hold; a term without any matches nothing."""
-    on_labels, on_fields = term.get("matchExpressions") or (), term.get("matchFields") or ()
-    named = {"metadata.name": objects.name(node)}
-    return bool(on_labels or on_fields) and (
-        all(_expression_holds(e, objects.labels(node)) for e in on_labels)
-        and all(_expression_holds(e, named) for e in on_fields)
-    )
-
-
-def _expression_holds(expression: Mapping[str, Any], node_labels: Mapping[str, str]) -> bool:
-    operators = {**_NODE_OPERATORS, "DoesNotExist": labels.DOES_NOT_EXIST}
-    operators |= {"Gt": labels.GREATER_THAN, "Lt": labels.LESS_THAN}
-    operator = operators.get(str(expression.get("operator")))
-    if operator is None:
-        return False
-    values = tuple(sorted(set(expression.get("values") or ())))
-    return labels.Requirement(str(expression.get("key")), operator, values).matches(node_labels)
-
-
-def untolerated(
-    pod: Mapping[str, Any], node: Mapping[str, Any], effects: Iterable[str] = _BLOCKING
-) -> Mapping[str, Any] | None:
-    """The first taint with one of these effects that the pod does not tolerate."""
-    tolerations = objects.spec(pod).get("tolerations") or ()
-    for taint in objects.spec(node).get("taints") or ():
-        if taint.get("effect") in effects and not any(pods.tolerates(each, taint) for each in tolerations):
-            untolerated: Mapping[str, Any] = taint
-            return untolerated
-    return None
-
-
-def _tolerates_unschedulable(pod: Object) -> bool:
-    taint = {"key": UNSCHEDULABLE, "effect": "NoSchedule"}
-    return any(pods.tolerates(each, taint) for each in objects.spec(pod).get("tolerations") or ())
-
-
-@dataclass(frozen=True, slots=True)
-class Namespaces:
-    """The labels of namespaces, for affinity terms that choose namespaces by label."""
-
-    labels: Mapping[str, Mapping[str, str]]
-
-    def of(self, term: Mapping[str, Any], own: str) -> frozenset[str]:
-        named = set(term.get("namespaces") or ())
-        selector = term.get("namespaceSelector")
-        if selector is not None:
-            chosen = labels.from_document(selector)
-            named |= {
-                name for name, namespace_labels in self.labels.items() if chosen.matches(namespace_labels)
-            }
-        elif not named:
-            named = {own}
-        return frozenset(named)
-
-
-class Peers:
-    """Affinity to and from other pods, and their spread: looked up once a pod, asked for each node."""
-
-    def __init__(
-        self, pod: Object, nodes: Sequence[Object], accounts: Accounts, namespaces: Namespaces
-    ) -> None:
-        self._pod = pod
-        self._namespaces = namespaces
-        self._labels_of = {objects.name(node): objects.labels(node) for node in nodes}
-        affinity = objects.spec(pod).get("affinity") or {}
-        self._near = _required(affinity.get("podAffinity"))
-        self._far = _required(affinity.get("podAntiAffinity"))
-        self._spread = [
-            each
-            for each in objects.spec(pod).get("topologySpreadConstraints") or ()
-            if (each.get("whenUnsatisfiable") or "DoNotSchedule") == "DoNotSchedule"
-        ]
-        self._bound = list(accounts.pods())
-        self._against = [
-            (term, node, other)
-            for node, other in self._bound
-            for term in _required((objects.spec(other).get("affinity") or {}).get("podAntiAffinity"))
-        ]
-
-    def refusal(self, node: Object) -> Iterator[str]:
-        node_labels = objects.labels(node)
-        if not all(self._is_near(term, node_labels) for term in self._near):
-            yield "node(s) didn't match pod affinity rules"
-        elif any(self._in_domain(term, node_labels, self._pod) for term in self._far):
-            yield "node(s) didn't match pod anti-affinity rules"
-        elif any(self._is_unwelcome(term, node_labels, where, other) for term, where, other in self._against):
-            yield "node(s) didn't satisfy existing pods anti-affinity rules"
-        elif not all(self._is_level(constraint, node_labels) for constraint in self._spread):
-            yield "node(s) didn't match pod topology spread constraints"
-
-    def _is_near(self, term: Mapping[str, Any], node_labels: Mapping[str, str]) -> bool:
-        """A pod of that kind is in the node's domain; the first of a family may be its own company."""
-        if term.get("topologyKey") not in node_labels:
-            return False
-        if self._in_domain(term, node_labels, self._pod):
-            return True
-        alone = not any(self._means(term, self._pod, other) for _, other in self._bound)
-        return alone and self._means(term, self._pod, self._pod)
-
-    def _in_domain(self, term: Mapping[str, Any], node_labels: Mapping[str, str], owner: Object) -> bool:
-        domain = node_labels.get(str(term.get("topologyKey")))
-        return domain is not None and any(
-            self._labels_of.get(node, {}).get(str(term.get("topologyKey"))) == domain
-            and self._means(term, owner, other)
-            for node, other in self._bound
-        )
-
-    def _is_unwelcome(
-        self, term: Mapping[str, Any], node_labels: Mapping[str, str], where: str, other: Object
-    ) -> bool:
-        key = str(term.get("topologyKey"))
-        domain = node_labels.get(key)
-        same = domain is not None and self._labels_of.get(where, {}).get(key) == domain
-        return same and self._means(term, other, self._pod)
-
-    def _means(self, term: Mapping[str, Any], owner: Object, other: Object) -> bool:
-        namespaces = self._namespaces.of(term, objects.namespace(owner))
-        if objects.namespace(other) not in namespaces:
-            return False
-        return labels.from_document(term.get("labelSelector")).matches(objects.labels(other))
-
-    def _is_level(self, constraint: Mapping[str, Any], node_labels: Mapping[str, str]) -> bool:
-        """Whether one more here keeps the difference to the emptiest domain within `maxSkew`."""
-        key = str(constraint.get("topologyKey"))
-        if key not in node_labels:
-            return False
-        selector = labels.from_document(constraint.get("labelSelector"))
-        counted = Counter({labels_[key]: 0 for labels_ in self._labels_of.values() if key in labels_})
-        for node, other in self._bound:
-            domain = self._labels_of.get(node, {}).get(key)
-            own = objects.namespace(other) == objects.namespace(self._pod)
-            if domain is not None and own and selector.matches(objects.labels(other)):
-                counted[domain] += 1
-        one = int(selector.matches(objects.labels(self._pod)))
-        return counted[node_labels[key]] + one - min(counted.values()) <= int(constraint.get("maxSkew") or 1)
-
-
-def _required(affinity: Mapping[str, Any] | None) -> Sequence[Mapping[str, Any]]:
-    terms: Sequence[Mapping[str, Any]] = (affinity or {}).get(
-        "requiredDuringSchedulingIgnoredDuringExecution"
-    ) or ()
-    return terms

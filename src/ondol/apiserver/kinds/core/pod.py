@@ -119,8 +119,6 @@ UNSUPPORTED: Final = (
     Rule("hostnameOverride", "the host name is the pod's name or spec.hostname"),
     Rule("os.name", "containers are Linux containers", ("linux",)),
     Rule("overhead", "no overhead is added"),
-    Rule("preemptionPolicy", "no pod is preempted for another", ("PreemptLowerPriority", "Never")),
-    Rule("priority", "priorities order nothing: no pod is preempted for another", (0,)),
     Rule("resourceClaims", "there are no dynamic resources"),
     Rule("resources", "limits hold for containers, not for the pod as a whole"),
     Rule("runtimeClassName", "there is one runtime, the node's"),
