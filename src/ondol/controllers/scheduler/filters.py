@@ -76,7 +76,7 @@ def refusal(
     """Why the pod cannot run there; the first filter that refuses speaks, resources all at once."""
     if objects.spec(node).get("unschedulable") and not _tolerates_unschedulable(pod):
         return ["node(s) were unschedulable"]
-    if not _selected(pod, node):
+    if not selected(pod, node):
         return ["node(s) didn't match Pod's node affinity/selector"]
     if untolerated(pod, node):
         return ["node(s) had untolerated taint(s)"]
@@ -124,7 +124,8 @@ def _node_affinity(pod: Object) -> Mapping[str, Any]:
     return affinity
 
 
-def _selected(pod: Object, node: Object) -> bool:
+def selected(pod: Object, node: Object) -> bool:
+    """Whether the node has the labels and the name that the pod's selector and affinity require."""
     selector, node_labels = objects.spec(pod).get("nodeSelector") or {}, objects.labels(node)
     if any(node_labels.get(key) != value for key, value in selector.items()):
         return False

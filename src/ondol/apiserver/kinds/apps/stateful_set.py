@@ -64,9 +64,7 @@ KIND: Final = Kind(
         parts={"status": statuses.stateful_set},
     ),
     layout=builtin.layout("apps", "StatefulSet"),
-    unsupported=Unsupported(
-        pod.UNSUPPORTED, ("spec", "template", "spec"), kind="no pods are made for StatefulSets yet"
-    ),
+    unsupported=Unsupported(pod.UNSUPPORTED, ("spec", "template", "spec")),
     access=Access(
         view=("statefulsets", "statefulsets/status", "statefulsets/scale"),
         edit=("statefulsets", "statefulsets/scale"),
