@@ -51,7 +51,7 @@ async def test_a_stateful_set_is_completed(api: Any) -> None:
         {"phase": "Pending"},
     )
     assert spec["template"]["spec"]["dnsPolicy"] == "ClusterFirst"
-    assert stored.warnings == ['299 - "no pods are made for StatefulSets yet"']
+    assert stored.warnings == []
 
 
 REFUSED_SETS: Final[dict[str, tuple[dict[str, Any], str]]] = {
