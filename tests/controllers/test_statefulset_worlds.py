@@ -86,7 +86,7 @@ async def images(stage: Any) -> dict[str, str]:
     }
 
 
-async def set_ready(stage: Any, name: str, state: str) -> None:
+async def set_ready(stage: Any, name: str, state: conditions.Status) -> None:
     pod = await stage.client.get(resources.POD, name, "default")
     listed = conditions.set(conditions.of(pod), "Ready", state, now=stage.clock.now())
     await stage.client.patch(
