@@ -353,6 +353,28 @@ def test_history_is_kept_within_its_limit(play: Play) -> None:
     play(scene)
 
 
+def test_a_revision_of_a_person_is_respected(play: Play) -> None:
+    """One of the same template and a higher number stands for it; the next one follows it."""
+
+    async def scene(stage: Any) -> None:
+        await start(stage, nodes=1)
+        (pod,) = await stage.pods()
+        (first,) = (await stage.client.list(REVISIONS, "default")).items
+        metadata = {"ownerReferences": first["metadata"]["ownerReferences"], "labels": {"app": "agent"}}
+        await stage.create(REVISIONS, "by-hand", metadata=metadata, data=first["data"], revision=2)
+        await stage.client.delete(REVISIONS, objects.name(first), "default")
+        await stage.client.patch(SETS, "agent", "default", patch={"metadata": {"annotations": {"seen": "1"}}})
+        await stage.settle()
+        assert [objects.uid(each) for each in await stage.pods()] == [objects.uid(pod)]
+        await patch(stage, template=template("agent:2"))
+        await stage.settle()
+        listed = (await stage.client.list(REVISIONS, "default")).items
+        assert sorted(each["revision"] for each in listed) == [2, 3]
+        assert await images(stage) == {"agent:2": 1}
+
+    play(scene)
+
+
 def test_ready_pods_count_as_available_after_their_time(play: Play) -> None:
     """Told when it is so, without another change."""
 

@@ -439,6 +439,93 @@ def test_a_changed_policy_changes_the_owners_of_claims(play: Play) -> None:
     play(scene)
 
 
+def test_claims_of_adopted_pods_go_by_the_policy_too(play: Play) -> None:
+    """A set that left its pods and claims, made anew with another policy."""
+
+    async def scene(stage: Any) -> None:
+        fields: Any = {"volumeClaimTemplates": [claim_template()]}
+        delete = {"whenDeleted": "Delete", "whenScaled": "Delete"}
+        await start(stage, collect, replicas=2, persistentVolumeClaimRetentionPolicy=delete, **fields)
+        await stage.client.delete(SETS, "web", "default", propagation="Orphan")
+        await stage.settle()
+        assert len((await stage.client.list(CLAIMS, "default")).items) == 2
+        await stage.create(SETS, "web", spec=spec(2, persistentVolumeClaimRetentionPolicy=delete, **fields))
+        await stage.settle()
+        await patch(stage, replicas=1)
+        await stage.settle()
+        assert [objects.name(c) for c in (await stage.client.list(CLAIMS, "default")).items] == ["data-web-0"]
+        await stage.client.delete(SETS, "web", "default", propagation="Background")
+        await stage.settle()
+        assert (await stage.client.list(CLAIMS, "default")).items == []
+
+    play(scene)
+
+
+def test_a_claim_of_another_controller_is_left_alone(play: Play) -> None:
+    """Its retention policy is ignored, until nobody else has it."""
+
+    async def scene(stage: Any) -> None:
+        await start(stage, collect, replicas=2, volumeClaimTemplates=[claim_template()])
+        other = await stage.create(resources.CONFIG_MAP, "other")
+        reference = objects.controller_reference({"apiVersion": "v1", "kind": "ConfigMap", **other})
+        for references, left in (([reference], 2), (None, 1)):
+            metadata = {"ownerReferences": references}
+            await stage.client.patch(CLAIMS, "data-web-1", "default", patch={"metadata": metadata})
+            policy = {"whenDeleted": "Retain", "whenScaled": "Delete"}
+            await patch(stage, replicas=2, persistentVolumeClaimRetentionPolicy=policy)
+            await stage.settle()
+            await patch(stage, replicas=1)
+            await stage.settle()
+            assert len((await stage.client.list(CLAIMS, "default")).items) == left
+
+    play(scene)
+
+
+def test_a_pod_that_waits_gets_its_claim_again(play: Play) -> None:
+    """One that was deleted while the pod was not started; it is not waited for by the set."""
+
+    async def scene(stage: Any) -> None:
+        await stage.node(cpu="0")
+        await stage.run(*CONTROLLERS)
+        container = {"name": "c", "image": "shop:1", "resources": {"requests": {"cpu": "1"}}}
+        pod = {**template(), "spec": {"containers": [container]}}
+        await stage.create(SETS, "web", spec=spec(1, template=pod, volumeClaimTemplates=[claim_template()]))
+        await stage.settle()
+        claim = await stage.client.get(CLAIMS, "data-web-0", "default")
+        await stage.client.patch(
+            CLAIMS, "data-web-0", "default", patch={"metadata": {"finalizers": ["test.dev/used"]}}
+        )
+        await stage.client.delete(CLAIMS, "data-web-0", "default")
+        await stage.settle()
+        await stage.client.patch(CLAIMS, "data-web-0", "default", patch={"metadata": {"finalizers": None}})
+        await stage.settle()
+        again = await stage.client.get(CLAIMS, "data-web-0", "default")
+        assert objects.uid(again) != objects.uid(claim)
+
+    play(scene)
+
+
+def test_no_pod_is_made_for_a_claim_that_goes(play: Play) -> None:
+    """It is told, and made when the claim is gone and made anew."""
+
+    async def scene(stage: Any) -> None:
+        await start(stage, replicas=1, volumeClaimTemplates=[claim_template()])
+        held = {"metadata": {"finalizers": ["test.dev/used"]}}
+        await stage.client.patch(CLAIMS, "data-web-0", "default", patch=held)
+        await stage.client.delete(CLAIMS, "data-web-0", "default")
+        await stage.client.delete(resources.POD, "web-0", "default")
+        await stage.settle()
+        assert await members(stage) == {}
+        assert await stage.events("FailedCreate") == [
+            "Create Pod web-0 in StatefulSet web failed error: pvc data-web-0 is being deleted"
+        ]
+        await stage.client.patch(CLAIMS, "data-web-0", "default", patch={"metadata": {"finalizers": None}})
+        await stage.settle()
+        assert sorted(await members(stage)) == ["web-0"]
+
+    play(scene)
+
+
 def test_orphans_are_adopted_and_strangers_released(play: Play) -> None:
     """Pods of a set that left them, by name and labels; one that stops matching is released."""
 

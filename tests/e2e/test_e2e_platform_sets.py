@@ -1,4 +1,4 @@
-"""StatefulSets and DaemonSets on a real platform, with the real kubectl: names, order, roll-outs, rollbacks."""
+"""StatefulSets and DaemonSets on a real platform, with the real kubectl: names, order, roll-outs, undos."""
 
 from __future__ import annotations
 
@@ -49,11 +49,9 @@ def test_a_stateful_set_has_names_of_its_own_and_is_updated_in_order(space: Kube
     assert "2 new pods have been updated" in rolled(space, "statefulset/db")
     assert sorted(versions(space, "db")) == ["db-0", "db-1"]
     first = space.path("pod", "db-0", ".status.podIP")
-    answer = eventually(
-        lambda: (reply := through(first, f"http://db-1.db:{objects.PORT}/who")).status == 200 and reply,
-        "db-0 reaches db-1 by its name",
-    )
-    assert "db-1" in str(answer.value)
+    neighbour = f"http://db-1.db:{objects.PORT}/who"
+    eventually(lambda: through(first, neighbour).status == 200, "db-0 reaches db-1 by its name")
+    assert "db-1" in str(through(first, neighbour).value)
 
     space("scale", "statefulset/db", "--replicas=3")
     rolled(space, "statefulset/db")
