@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ondol.api import objects
 from ondol.api.objects import Object
 from ondol.base.clock import rfc3339
 from ondol.controllers.workloads.statefulset import identity, plan, retention, set_status
@@ -33,7 +32,7 @@ def stateful_set(replicas: int = 3, **spec: Any) -> Object:
 
 
 def pod(word: str, number: int) -> Object:
-    """A pod by a word: its state (`ready`, `sick`, `pending`, …), with `old` before it of the old revision."""
+    """A pod by a word: its state (`ready`, `sick`, …), with `old` before it of the old revision."""
     revision = OLD if word.startswith("old") else NEW
     document = identity.pod(stateful_set(), revision.template, revision.name, number)
     document["metadata"]["uid"] = f"uid-{number}"

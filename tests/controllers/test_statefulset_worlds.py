@@ -1,4 +1,4 @@
-"""StatefulSets against the API server, on virtual time: identity, order, updates, claims and bad days."""
+"""StatefulSets against the API server, on virtual time: identity, order, updates and bad days."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ from ondol.sdk.testing import Faults
 
 Play = Callable[..., None]
 SETS: Final = resources.STATEFUL_SET
-CLAIMS: Final = resources.PERSISTENT_VOLUME_CLAIM
 REVISIONS: Final = history.CONTROLLER_REVISION
 
 
@@ -366,162 +365,6 @@ def test_a_taken_name_of_a_revision_is_avoided(play: Play) -> None:
         current = await status(stage)
         assert current["collisionCount"] == 1
         assert current["updateRevision"] != taken
-
-    play(scene)
-
-
-def test_claims_come_before_the_pod_and_stay(play: Play) -> None:
-    """With the selector's labels, named by template and pod; a pod made anew has the same ones."""
-
-    async def scene(stage: Any) -> None:
-        await start(stage, replicas=2, volumeClaimTemplates=[claim_template(), claim_template("logs")])
-        listed = (await stage.client.list(CLAIMS, "default")).items
-        names = ["data-web-0", "data-web-1", "logs-web-0", "logs-web-1"]
-        assert sorted(map(objects.name, listed)) == names
-        assert all(objects.labels(claim)["app"] == "web" for claim in listed)
-        assert not any(list(objects.owner_references(claim)) for claim in listed)
-        volumes = (await members(stage))["web-1"]["spec"]["volumes"]
-        assert {"name": "data", "persistentVolumeClaim": {"claimName": "data-web-1"}} in volumes
-        assert "Create Claim data-web-0 Pod web-0 in StatefulSet web success" in await stage.events()
-        await patch(stage, replicas=0)
-        await stage.settle()
-        assert len((await stage.client.list(CLAIMS, "default")).items) == 4
-        await patch(stage, replicas=1)
-        await stage.settle()
-        after = (await stage.client.list(CLAIMS, "default")).items
-        assert {objects.uid(claim) for claim in after} == {objects.uid(claim) for claim in listed}
-
-    play(scene)
-
-
-@pytest.mark.parametrize(
-    ("policy", "scaled", "deleted"),
-    [
-        ({"whenDeleted": "Retain", "whenScaled": "Retain"}, 3, 3),
-        ({"whenDeleted": "Delete", "whenScaled": "Retain"}, 3, 0),
-        ({"whenDeleted": "Retain", "whenScaled": "Delete"}, 1, 1),
-        ({"whenDeleted": "Delete", "whenScaled": "Delete"}, 1, 0),
-    ],
-)
-def test_claims_go_by_their_policy(play: Play, policy: Object, scaled: int, deleted: int) -> None:
-    """How many of three are left when the set shrinks to one, and when it is deleted."""
-
-    async def scene(stage: Any) -> None:
-        templates = [claim_template()]
-        await start(
-            stage, collect, volumeClaimTemplates=templates, persistentVolumeClaimRetentionPolicy=policy
-        )
-        assert len((await stage.client.list(CLAIMS, "default")).items) == 3
-        await patch(stage, replicas=1)
-        await stage.settle()
-        assert sorted(await members(stage)) == ["web-0"]
-        assert len((await stage.client.list(CLAIMS, "default")).items) == scaled
-        await stage.client.delete(SETS, "web", "default", propagation="Background")
-        await stage.settle()
-        assert await members(stage) == {}
-        assert len((await stage.client.list(CLAIMS, "default")).items) == deleted
-
-    play(scene)
-
-
-def test_a_changed_policy_changes_the_owners_of_claims(play: Play) -> None:
-    """There and back."""
-
-    async def scene(stage: Any) -> None:
-        await start(stage, replicas=1, volumeClaimTemplates=[claim_template()])
-        for when, kinds in (("Delete", ["StatefulSet"]), ("Retain", [])):
-            policy = {"whenDeleted": when, "whenScaled": "Retain"}
-            await patch(stage, persistentVolumeClaimRetentionPolicy=policy)
-            await stage.settle()
-            claim = await stage.client.get(CLAIMS, "data-web-0", "default")
-            assert [each["kind"] for each in objects.owner_references(claim)] == kinds
-
-    play(scene)
-
-
-def test_claims_of_adopted_pods_go_by_the_policy_too(play: Play) -> None:
-    """A set that left its pods and claims, made anew with another policy."""
-
-    async def scene(stage: Any) -> None:
-        fields: Any = {"volumeClaimTemplates": [claim_template()]}
-        delete = {"whenDeleted": "Delete", "whenScaled": "Delete"}
-        await start(stage, collect, replicas=2, persistentVolumeClaimRetentionPolicy=delete, **fields)
-        await stage.client.delete(SETS, "web", "default", propagation="Orphan")
-        await stage.settle()
-        assert len((await stage.client.list(CLAIMS, "default")).items) == 2
-        await stage.create(SETS, "web", spec=spec(2, persistentVolumeClaimRetentionPolicy=delete, **fields))
-        await stage.settle()
-        await patch(stage, replicas=1)
-        await stage.settle()
-        assert [objects.name(c) for c in (await stage.client.list(CLAIMS, "default")).items] == ["data-web-0"]
-        await stage.client.delete(SETS, "web", "default", propagation="Background")
-        await stage.settle()
-        assert (await stage.client.list(CLAIMS, "default")).items == []
-
-    play(scene)
-
-
-def test_a_claim_of_another_controller_is_left_alone(play: Play) -> None:
-    """Its retention policy is ignored, until nobody else has it."""
-
-    async def scene(stage: Any) -> None:
-        await start(stage, collect, replicas=2, volumeClaimTemplates=[claim_template()])
-        other = await stage.create(resources.CONFIG_MAP, "other")
-        reference = objects.controller_reference({"apiVersion": "v1", "kind": "ConfigMap", **other})
-        for references, left in (([reference], 2), (None, 1)):
-            metadata = {"ownerReferences": references}
-            await stage.client.patch(CLAIMS, "data-web-1", "default", patch={"metadata": metadata})
-            policy = {"whenDeleted": "Retain", "whenScaled": "Delete"}
-            await patch(stage, replicas=2, persistentVolumeClaimRetentionPolicy=policy)
-            await stage.settle()
-            await patch(stage, replicas=1)
-            await stage.settle()
-            assert len((await stage.client.list(CLAIMS, "default")).items) == left
-
-    play(scene)
-
-
-def test_a_pod_that_waits_gets_its_claim_again(play: Play) -> None:
-    """One that was deleted while the pod was not started; it is not waited for by the set."""
-
-    async def scene(stage: Any) -> None:
-        await stage.node(cpu="0")
-        await stage.run(*CONTROLLERS)
-        container = {"name": "c", "image": "shop:1", "resources": {"requests": {"cpu": "1"}}}
-        pod = {**template(), "spec": {"containers": [container]}}
-        await stage.create(SETS, "web", spec=spec(1, template=pod, volumeClaimTemplates=[claim_template()]))
-        await stage.settle()
-        claim = await stage.client.get(CLAIMS, "data-web-0", "default")
-        await stage.client.patch(
-            CLAIMS, "data-web-0", "default", patch={"metadata": {"finalizers": ["test.dev/used"]}}
-        )
-        await stage.client.delete(CLAIMS, "data-web-0", "default")
-        await stage.settle()
-        await stage.client.patch(CLAIMS, "data-web-0", "default", patch={"metadata": {"finalizers": None}})
-        await stage.settle()
-        again = await stage.client.get(CLAIMS, "data-web-0", "default")
-        assert objects.uid(again) != objects.uid(claim)
-
-    play(scene)
-
-
-def test_no_pod_is_made_for_a_claim_that_goes(play: Play) -> None:
-    """It is told, and made when the claim is gone and made anew."""
-
-    async def scene(stage: Any) -> None:
-        await start(stage, replicas=1, volumeClaimTemplates=[claim_template()])
-        held = {"metadata": {"finalizers": ["test.dev/used"]}}
-        await stage.client.patch(CLAIMS, "data-web-0", "default", patch=held)
-        await stage.client.delete(CLAIMS, "data-web-0", "default")
-        await stage.client.delete(resources.POD, "web-0", "default")
-        await stage.settle()
-        assert await members(stage) == {}
-        assert await stage.events("FailedCreate") == [
-            "Create Pod web-0 in StatefulSet web failed error: pvc data-web-0 is being deleted"
-        ]
-        await stage.client.patch(CLAIMS, "data-web-0", "default", patch={"metadata": {"finalizers": None}})
-        await stage.settle()
-        assert sorted(await members(stage)) == ["web-0"]
 
     play(scene)
 
