@@ -444,3 +444,22 @@ def test_no_more_are_down_than_may_be(play: Play, seed: int) -> None:
         assert await images(stage) == {"agent:2": 4}
 
     play(scene, seed=seed, faults=bad_day())
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_lost_answer_makes_no_second_pod(play: Play, seed: int) -> None:
+    """Nor while the watch that would show the first one is late."""
+
+    async def scene(stage: Any) -> None:
+        await start(stage, settle=False, nodes=1)
+        pods_seen: set[str] = set()
+        for _ in range(600):
+            await stage.advance(0.2)
+            pods_seen |= {objects.uid(pod) for pod in await stage.pods()}
+        stage.faults.heal()
+        await stage.settle(30.0)
+        pods_seen |= {objects.uid(pod) for pod in await stage.pods()}
+        assert len(pods_seen) == 1
+        assert stage.faults.injected["lost_reply"] > 0
+
+    play(scene, seed=seed, faults=Faults(latency_s=2.0, lost_reply=0.4, cut_watch=0.3))

@@ -63,7 +63,9 @@ def test_a_stateful_set_has_names_of_its_own_and_is_updated_in_order(space: Kube
     space.apply(workload("StatefulSet", "db", "2", replicas=3, serviceName="db"))
     rolled(space, "statefulset/db")
     eventually(lambda: set(versions(space, "db").values()) == {"2"}, "all are updated")
-    assert "2" in space("rollout", "history", "statefulset/db")
+    history = space("rollout", "history", "statefulset/db", "--revision=1")
+    assert "statefulset.apps/db with revision #1" in history
+    assert "VERSION:\t1" in history
     space("rollout", "undo", "statefulset/db")
     rolled(space, "statefulset/db")
     eventually(lambda: set(versions(space, "db").values()) == {"1"}, "all are as before")
@@ -92,6 +94,13 @@ def test_a_daemon_set_is_rolled_and_taken_back(space: Kubectl, rolling: dict[str
     space("rollout", "undo", f"daemonset/{name}")
     rolled(space, f"daemonset/{name}")
     eventually(lambda: list(versions(space, name).values()) == ["1"], "it is as before")
+    before = space.list("pods", "-l", f"app={name}")[0]["metadata"]["uid"]
+    space("rollout", "restart", f"daemonset/{name}")
+    rolled(space, f"daemonset/{name}")
+    eventually(
+        lambda: [pod["metadata"]["uid"] for pod in space.list("pods", "-l", f"app={name}")] != [before],
+        "it is another one",
+    )
     row = space("get", "daemonset", name).splitlines()[1].split()
     assert row[:6] == [name, "1", "1", "1", "1", "1"]
     space("delete", f"daemonset/{name}")
