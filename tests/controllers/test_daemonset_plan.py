@@ -10,8 +10,8 @@ from ondol.api import objects
 from ondol.api.objects import Object
 from ondol.base.clock import rfc3339
 from ondol.controllers.workloads.daemonset import daemon_pods, daemon_status, placement, plan
-from ondol.controllers.workloads.daemonset.failures import Failures
 from ondol.controllers.workloads.daemonset.plan import View
+from ondol.controllers.workloads.replacements import Replacements
 
 NOW: Final = 1_700_000_000.0
 GENERATION: Final = {"deprecated.daemonset.template.generation": "2"}
@@ -131,23 +131,24 @@ def test_pods_of_nodes_that_are_gone() -> None:
 
 def test_failed_pods_wait_longer_each_time() -> None:
     """By node; a changed set and a long silence begin anew."""
-    failures = Failures()
+    replacements = Replacements()
     waits: list[float] = []
     now = NOW
     for _ in range(5):
-        failed = plan.view(daemon_set(), "new", [node("n0")], [pod("new+failed", "n0", "a")], now)
-        assert failures.waits(failed) == {}
-        failures.note(failed, plan.keep(failed, {}))
-        waits.append(failures.waits(failed)["n0"])
-        left = plan.keep(failed, failures.waits(failed))
-        assert (left.deleted, left.wait_s) == ([], waits[-1])
+        assert replacements.waits(daemon_set(), ["n0"], now) == {}
+        replacements.note(daemon_set(), ["n0"], now)
+        left = replacements.waits(daemon_set(), ["n0", "n1"], now)
+        assert list(left) == ["n0"]
+        kept = plan.keep(view("new+failed new"), left)
+        assert (kept.deleted, kept.wait_s) == ([], left["n0"])
+        waits.append(left["n0"])
         now += waits[-1]
     assert waits == [1, 2, 4, 8, 16]
-    failures.note(failed, plan.keep(failed, {}))
+    replacements.note(daemon_set(), ["n0"], now)
     changed = {**daemon_set(), "metadata": {**daemon_set()["metadata"], "generation": 4}}
-    assert failures.waits(plan.view(changed, "new", [node("n0")], [], now)) == {}
-    failures.forget("u")
-    assert failures.waits(failed) == {}
+    assert replacements.waits(changed, ["n0"], now) == {}
+    replacements.forget("u")
+    assert replacements.waits(daemon_set(), ["n0"], now) == {}
 
 
 def node(name: str, *, taints: list[Object] | None = None, **labels: str) -> Object:

@@ -114,6 +114,15 @@ def test_what_is_done_next(words: str, spec: Object, expected: list[str]) -> Non
     assert words_of(planned(words, **spec)) == expected
 
 
+@pytest.mark.parametrize("spec", [{}, PARALLEL])
+def test_a_failed_pod_is_left_for_a_while(spec: Object) -> None:
+    """Whatever revision it is of."""
+    listed = members("ready oldfailed ready")
+    set_ = stateful_set(**spec)
+    assert plan.plan(set_, OLD, NEW, listed, claims={}, now=NOW, waits={"web-1": 2.0}) == []
+    assert words_of(plan.plan(set_, OLD, NEW, listed, claims={}, now=NOW)) == ["delete 1"]
+
+
 @pytest.mark.parametrize(
     ("spec", "status", "revision"),
     [

@@ -313,6 +313,22 @@ def test_a_pod_that_ended_is_made_anew(play: Play) -> None:
     play(scene)
 
 
+def test_pods_that_fail_at_once_are_not_made_in_a_storm(play: Play) -> None:
+    """The first is replaced at once, the next after a second, two, four and so on."""
+
+    async def scene(stage: Any) -> None:
+        await start(stage, replicas=1, settle=False, template=template(refused="1"))
+        await stage.advance(120)
+        assert 5 <= len(await deletions(stage)) <= 8
+
+    async def deletions(stage: Any) -> list[str]:
+        events = (await stage.client.list(resources.EVENT)).items
+        counts = [each.get("count") or 1 for each in events if each["reason"] == "SuccessfulDelete"]
+        return ["deletion"] * sum(counts)
+
+    play(scene)
+
+
 def test_ready_pods_count_as_available_after_their_time(play: Play) -> None:
     """And the next pod waits for it."""
 

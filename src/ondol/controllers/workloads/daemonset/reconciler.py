@@ -11,10 +11,10 @@ from ondol.base import errors
 from ondol.controllers.workloads import history
 from ondol.controllers.workloads.daemonset import daemon_pods, daemon_status, placement
 from ondol.controllers.workloads.daemonset import plan as planning
-from ondol.controllers.workloads.daemonset.failures import Failures
 from ondol.controllers.workloads.daemonset.naming import Naming
 from ondol.controllers.workloads.daemonset.plan import Plan, View
 from ondol.controllers.workloads.podcontrol import PodControl
+from ondol.controllers.workloads.replacements import Replacements
 from ondol.sdk import Controller, Manager, Result
 from ondol.sdk.status import Writer
 
@@ -38,7 +38,7 @@ class Reconciler:
         self._pods = PodControl(manager, self._sets, component=COMPONENT)
         self._history = history.History(manager, self._sets, hash_label=history.REVISION_LABEL)
         self._naming = Naming(self._pods.pods, manager.rng)
-        self._failures = Failures()
+        self._replacements = Replacements()
         self._sets.add_handler(self._forget)
         self._status = Writer(
             manager.client, resources.DAEMON_SET, field_manager=COMPONENT, fields=daemon_status.FIELDS
@@ -57,7 +57,7 @@ class Reconciler:
 
     def _forget(self, old: Object | None, new: Object | None) -> None:
         if old is not None and (new is None or objects.uid(new) != objects.uid(old)):
-            self._failures.forget(objects.uid(old))
+            self._replacements.forget(objects.uid(old))
             self._naming.forget(objects.uid(old))
 
     async def reconcile(self, key: Key) -> Result | None:
@@ -87,7 +87,7 @@ class Reconciler:
     async def _act(self, view: View) -> tuple[errors.ApiError | None, float | None]:
         """Keep or roll: the error it ended with, if any, and when to look again at failed pods."""
         self._naming.settle(objects.uid(view.daemon_set))
-        plan = planning.keep(view, self._failures.waits(view))
+        plan = planning.keep(view, self._replacements.waits(view.daemon_set, view.pods, view.now))
         try:
             await self._carry_out(view, plan or planning.roll(view))
         except errors.ApiError as error:
@@ -98,7 +98,8 @@ class Reconciler:
         daemon_set = view.daemon_set
         for node, pod in plan.ended:
             self._tell_end(daemon_set, node, pod)
-        self._failures.note(view, plan)
+        failed = [node for node, pod in plan.ended if pods.phase(pod) == "Failed"]
+        self._replacements.note(daemon_set, failed, view.now)
         documents = [
             daemon_pods.pod(
                 daemon_set, view.hashed, node, name=self._naming.name(daemon_set, node, view.hashed)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, TypeAlias
 
 from ondol.api import objects, pods
@@ -79,12 +80,14 @@ def plan(
     *,
     claims: Mapping[str, Object],
     now: float,
+    waits: Mapping[str, float] = MappingProxyType({}),
 ) -> list[Action]:
     """The actions, in order; an action is only done if those before it succeeded.
 
-    `members` are the set's pods, `claims` the claims of its namespace by name.
+    `members` are the set's pods, `claims` the claims of its namespace by name, `waits` the seconds for which
+    a failed pod of a name is left.
     """
-    turn = _Turn(stateful_set, claims, now)
+    turn = _Turn(stateful_set, claims, now, waits)
     if objects.is_deleting(stateful_set):
         return []
     replicas, condemned = split(stateful_set, members)
@@ -156,6 +159,7 @@ class _Turn:
     stateful_set: Object
     claims: Mapping[str, Object]
     now: float
+    waits: Mapping[str, float]
     actions: list[Action] = field(default_factory=list)
 
     @property
@@ -188,7 +192,8 @@ class _Turn:
     def _mend(self, pod: Object) -> bool:
         """Whether the pod is there, available, and as it should be."""
         if pods.is_terminal(pod):
-            self._delete(pod)
+            if pods.phase(pod) != "Failed" or objects.name(pod) not in self.waits:
+                self._delete(pod)
             return False
         if objects.is_deleting(pod):
             return False
@@ -224,7 +229,7 @@ class _Turn:
         for cell in reversed(cells[partition(self.stateful_set) or 0 :]):
             pod = cell.pod
             is_old = identity.revision(pod) != update and not cell.is_new
-            if is_old and not objects.is_deleting(pod):
+            if is_old and not objects.is_deleting(pod) and objects.name(pod) not in self.waits:
                 self._delete(pod)
                 return
             if cell.is_new or not self._is_available(pod):

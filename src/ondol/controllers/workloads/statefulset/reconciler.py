@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
-from ondol.api import objects, resources
+from ondol.api import objects, pods, resources
 from ondol.api.objects import Key, Object
 from ondol.base import errors
 from ondol.controllers.workloads import history
 from ondol.controllers.workloads.claims import Claims
+from ondol.controllers.workloads.replacements import Replacements
 from ondol.controllers.workloads.statefulset import identity, plan, set_status
 from ondol.controllers.workloads.statefulset.plan import Revision
 from ondol.controllers.workloads.statefulset.set_pods import SetPods
@@ -35,6 +36,8 @@ class Reconciler:
         self._claims = Claims(manager.client, self._sets, self._members, admits=identity.is_member)
         self._history = history.History(manager, self._sets)
         self._pods = SetPods(manager, component=COMPONENT)
+        self._replacements = Replacements()
+        self._sets.add_handler(self._forget_failures)
         self._status = Writer(
             manager.client, resources.STATEFUL_SET, field_manager=COMPONENT, fields=set_status.FIELDS
         )
@@ -56,6 +59,10 @@ class Reconciler:
             if objects.name(claim) in names:
                 yield objects.key(stateful_set)
 
+    def _forget_failures(self, old: Object | None, new: Object | None) -> None:
+        if old is not None and (new is None or objects.uid(new) != objects.uid(old)):
+            self._replacements.forget(objects.uid(old))
+
     async def reconcile(self, key: Key) -> Result | None:
         stateful_set = self._sets.lister.get(key)
         if stateful_set is None:
@@ -69,24 +76,41 @@ class Reconciler:
         update, collisions = await self._history.settle(stateful_set, revisions, labels=labels)
         named = objects.status(stateful_set).get("currentRevision")
         current = next((each for each in revisions if objects.name(each) == named), update)
-        failure, deleted = await self._act(stateful_set, current, update, members)
+        now = self._clock.now()
+        waits = self._waits(stateful_set, members, now)
+        failure, deleted = await self._act(stateful_set, current, update, members, waits)
         revision_names = (objects.name(current), objects.name(update))
         desired = self._report(stateful_set, revision_names, members, collisions, deleted)
         await self._status.write(stateful_set, desired)
         await self._forget(stateful_set, revisions, [current, update], members)
         if failure is not None:
             raise failure
-        return Result(set_status.next_available_s(stateful_set, members, self._clock.now()))
+        soon = (set_status.next_available_s(stateful_set, members, now), *waits.values())
+        return Result(min((each for each in soon if each), default=None))
+
+    def _waits(self, stateful_set: Object, members: Sequence[Object], now: float) -> dict[str, float]:
+        """For how long the failed pods are left, by their names."""
+        failed = (objects.name(pod) for pod in members if pods.phase(pod) == "Failed")
+        return self._replacements.waits(stateful_set, failed, now)
 
     async def _act(
-        self, stateful_set: Object, current: Object, update: Object, members: Sequence[Object]
+        self,
+        stateful_set: Object,
+        current: Object,
+        update: Object,
+        members: Sequence[Object],
+        waits: Mapping[str, float],
     ) -> tuple[errors.ApiError | None, list[Object]]:
         """Do what is planned: the error it ended with, if any, and the pods that were deleted."""
         old, new = (Revision(objects.name(each), history.template(each)) for each in (current, update))
         templates = identity.claim_templates(stateful_set)
         listed = self._volume_claims.lister.list(objects.namespace(stateful_set)) if templates else []
         claims = {objects.name(claim): claim for claim in listed}
-        actions = plan.plan(stateful_set, old, new, members, claims=claims, now=self._clock.now())
+        now = self._clock.now()
+        actions = plan.plan(stateful_set, old, new, members, claims=claims, now=now, waits=waits)
+        deleted = [action.pod for action in actions if isinstance(action, plan.Delete)]
+        failed = [objects.name(pod) for pod in deleted if pods.phase(pod) == "Failed"]
+        self._replacements.note(stateful_set, failed, now)
         try:
             return None, await self._pods.carry_out(stateful_set, actions)
         except errors.ApiError as error:
