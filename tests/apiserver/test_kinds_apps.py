@@ -51,7 +51,7 @@ async def test_a_stateful_set_is_completed(api: Any) -> None:
         {"phase": "Pending"},
     )
     assert spec["template"]["spec"]["dnsPolicy"] == "ClusterFirst"
-    assert stored.warnings == ['299 - "no pods are made for StatefulSets yet"']
+    assert stored.warnings == []
 
 
 REFUSED_SETS: Final[dict[str, tuple[dict[str, Any], str]]] = {
@@ -170,7 +170,8 @@ async def test_a_stateful_set_changes_in_few_fields(api: Any) -> None:
 
 async def test_status_and_scale_of_a_stateful_set(api: Any) -> None:
     """Each is written by itself: the status by controllers, the replicas by who scales."""
-    await api.post(SETS, _workload(updateStrategy={"rollingUpdate": {"maxUnavailable": 2}}))
+    stored = await api.post(SETS, _workload(updateStrategy={"rollingUpdate": {"maxUnavailable": 2}}))
+    assert "maxUnavailable: not kept, an update replaces one pod at a time" in stored.warnings[0]
     status = {"replicas": 2, "readyReplicas": 1, "availableReplicas": 1}
     written = await api.patch(f"{SETS}/a/status", {"spec": {"replicas": 9}, "status": status})
     assert (written.json["spec"]["replicas"], written.json["status"]) == (1, status)

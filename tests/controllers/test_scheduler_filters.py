@@ -58,6 +58,13 @@ def node_affinity(operator: str, key: str, *values: str) -> Object:
     return {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": required}}
 
 
+def own_node(name: str) -> Object:
+    """As DaemonSets ask for the node of a pod."""
+    field = {"key": "metadata.name", "operator": "In", "values": [name]}
+    required = {"nodeSelectorTerms": [{"matchFields": [field]}]}
+    return {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": required}}
+
+
 TAINT = {"key": "k", "value": "v", "effect": "NoSchedule"}
 
 
@@ -78,6 +85,8 @@ TAINT = {"key": "k", "value": "v", "effect": "NoSchedule"}
             node(),
             "node(s) didn't match Pod's node affinity/selector",
         ),
+        (pod(affinity=own_node("n1")), node(), ""),
+        (pod(affinity=own_node("n2")), node(), "node(s) didn't match Pod's node affinity/selector"),
         (pod(), node(taints=[TAINT]), "node(s) had untolerated taint(s)"),
         (pod(), node(taints=[{**TAINT, "effect": "PreferNoSchedule"}]), ""),
         (pod(tolerations=[{"key": "k", "value": "v"}]), node(taints=[TAINT]), ""),

@@ -21,7 +21,7 @@ from ondol.controllers import (
     serviceaccount,
 )
 from ondol.controllers.catalogue import Catalogue
-from ondol.controllers.workloads import cronjob, deployment, job, replicaset
+from ondol.controllers.workloads import cronjob, daemonset, deployment, job, replicaset, statefulset
 from ondol.sdk import Manager
 
 
@@ -44,6 +44,8 @@ def add_to(manager: Manager, config: ControllersConfig) -> None:
     aggregation.add_to(manager)
     deployment.add_to(manager)
     replicaset.add_to(manager)
+    statefulset.add_to(manager)
+    daemonset.add_to(manager)
     job.add_to(manager)
     cronjob.add_to(manager)
     autoscaling.add_to(manager)

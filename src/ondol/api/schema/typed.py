@@ -24,6 +24,8 @@ from ondol.base import errors, quantity, timestamps
 
 _STRUCT_ZEROS: Final = {"int-or-string": 0, "quantity": "0", "duration": "0s"}
 """Structs in Go, though scalars in JSON: an absent one is written as its zero value."""
+_SHOWN_ZEROS: Final = {("io.k8s.api.apps.v1.StatefulSetStatus", "availableReplicas"): 0}
+"""Fields that the schema calls optional and that Go writes always; with the value of an absent one."""
 
 Decode: TypeAlias = Callable[[Any], Any]
 Fill: TypeAlias = Callable[[Any], None]
@@ -301,7 +303,8 @@ def _object_decoder(type_name: str) -> Decode:
 
 def _decoders(type_name: str) -> dict[str, tuple[Decode, bool]]:
     return {
-        name: (_decoder(node), _keeps_empty(node)) for name, node in model.of_type(type_name).fields.items()
+        name: (_decoder(node), _keeps_empty(node) or (type_name, name) in _SHOWN_ZEROS)
+        for name, node in model.of_type(type_name).fields.items()
     }
 
 
@@ -372,7 +375,7 @@ def _object_filler(type_name: str) -> Fill:
 def _plan(type_name: str) -> list[tuple[str, Any, Fill | None]]:
     steps = []
     for name, node in model.of_type(type_name).fields.items():
-        absent, inner = _absent(node), _filler(node)
+        absent, inner = _SHOWN_ZEROS.get((type_name, name), _absent(node)), _filler(node)
         if absent is not None or inner is not None:
             steps.append((name, absent, inner))
     return steps

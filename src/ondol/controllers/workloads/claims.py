@@ -6,7 +6,7 @@ ReplicaSets).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from ondol.api import labels, objects
@@ -25,8 +25,20 @@ _BY_LABELS: Final = ("", "ReplicationController")
 class Claims:
     """The children of one kind, claimed for owners of another: `Claims(client, replica_sets, pods)`."""
 
-    def __init__(self, client: Client, owners: Informer, children: Informer) -> None:
-        """Before the informers run: the children are indexed by their controller."""
+    def __init__(
+        self,
+        client: Client,
+        owners: Informer,
+        children: Informer,
+        *,
+        admits: Callable[[Object, Object], bool] = lambda _owner, _child: True,
+    ) -> None:
+        """Before the informers run: the children are indexed by their controller.
+
+        `admits` says of an owner and a child of matching labels whether it may be one: a StatefulSet's has a
+        name of its.
+        """
+        self._admits = admits
         self._client = client
         self._owners = owners
         self._children = children
@@ -54,12 +66,14 @@ class Claims:
         selector = self._selector(owner)
         claimed: list[Object] = []
         for child in self.owned(owner):
-            if selector.matches(objects.labels(child)):
+            if selector.matches(objects.labels(child)) and self._admits(owner, child):
                 claimed.append(child)
             elif not objects.is_deleting(owner):
                 await self._release(owner, child)
         orphans = self._children.lister.by_index(_ORPHANS, objects.namespace(owner))
-        adoptable = [child for child in orphans if _may_adopt(owner, child, selector)]
+        adoptable = [
+            child for child in orphans if _may_adopt(owner, child, selector) and self._admits(owner, child)
+        ]
         if adoptable and await self._owner_exists(owner):
             for child in adoptable:
                 adopted = await self._adopt(owner, child)
@@ -68,7 +82,8 @@ class Claims:
 
     def _selects(self, owner: Object, child: Object) -> bool:
         selector = self._selector(owner)
-        return not selector.is_everything and selector.matches(objects.labels(child))
+        matches = not selector.is_everything and selector.matches(objects.labels(child))
+        return matches and self._admits(owner, child)
 
     async def _owner_exists(self, owner: Object) -> bool:
         """Ask the server itself: an owner deleted a moment ago must not take children with it."""

@@ -21,6 +21,8 @@ from ondol.sdk import Informer, Manager, children
 
 CONTROLLER_REVISION: Final = Resource("apps", "v1", "controllerrevisions", "ControllerRevision")
 HASH_LABEL: Final = "controller.kubernetes.io/hash"
+REVISION_LABEL: Final = "controller-revision-hash"
+"""What a pod says of the revision it was made from: its name for StatefulSets, its hash for DaemonSets."""
 _PREFIX_MAX: Final = 223
 _FNV_OFFSET: Final = 2166136261
 _FNV_PRIME: Final = 16777619
@@ -64,8 +66,12 @@ def document(
     *,
     labels: Mapping[str, str],
     collisions: int | None = None,
+    hash_label: str = HASH_LABEL,
 ) -> Object:
-    """A new ControllerRevision; `labels` are those the workload's selector matches."""
+    """A new ControllerRevision; `labels` are those the workload's selector matches.
+
+    It has the workload's annotations, of which `kubectl rollout history` shows the cause of a change.
+    """
     hashed = data_hash(data, collisions)
     return {
         "apiVersion": CONTROLLER_REVISION.api_version,
@@ -73,7 +79,8 @@ def document(
         "metadata": {
             "name": revision_name(objects.name(workload), hashed),
             "namespace": objects.namespace(workload),
-            "labels": {**labels, HASH_LABEL: hashed},
+            "labels": {**labels, hash_label: hashed},
+            "annotations": dict(objects.annotations(workload)),
             "ownerReferences": [objects.controller_reference(workload)],
         },
         "data": data,
@@ -104,6 +111,12 @@ def equal_revision(revisions: Iterable[Object], candidate: Mapping[str, Any]) ->
     return next((each for each in reversed(ordered(revisions)) if same_data(each, candidate)), None)
 
 
+def template(revision: Mapping[str, Any]) -> Object:
+    """The template of pods that the revision stands for."""
+    restored = objects.spec(revision.get("data") or {}).get("template") or {}
+    return {field: value for field, value in restored.items() if field != "$patch"}
+
+
 def expired(revisions: Iterable[Object], in_use: Collection[str], limit: int) -> list[Object]:
     """The oldest of those whose names are not in use (by pods, or as current or update), beyond the limit."""
     unused = [each for each in ordered(revisions) if objects.name(each) not in in_use]
@@ -114,9 +127,15 @@ class History:
     """Reads and writes the revisions of the workloads of one kind; made before the manager runs."""
 
     def __init__(
-        self, manager: Manager, owners: Informer, *, resource: Resource = CONTROLLER_REVISION
+        self,
+        manager: Manager,
+        owners: Informer,
+        *,
+        resource: Resource = CONTROLLER_REVISION,
+        hash_label: str = HASH_LABEL,
     ) -> None:
         self._client = manager.client
+        self._hash_label = hash_label
         self._resource = resource
         self._revisions = manager.informer(resource)
         self._claims = Claims(manager.client, owners, self._revisions)
@@ -162,7 +181,9 @@ class History:
     ) -> tuple[Object, int | None]:
         """Create the revision; a name that another template has is avoided by one more collision."""
         while True:
-            revision = document(workload, data, number, labels=labels, collisions=collisions)
+            revision = document(
+                workload, data, number, labels=labels, collisions=collisions, hash_label=self._hash_label
+            )
             revision["apiVersion"] = self._resource.api_version
             try:
                 return await self._client.create(self._resource, revision), collisions

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import anyio
 
@@ -25,6 +25,7 @@ from ondol.sdk.recorder import EventType
 BURST: Final = 500
 """How many pods one reconcile makes or removes at most."""
 _FIRST_BATCH: Final = 4
+Item = TypeVar("Item")
 
 
 def pod_from_template(
@@ -92,33 +93,37 @@ class PodControl:
 
         When the first are refused, few others were tried in vain: the first error is raised, after an
         event. None are created for an owner that changed or is gone, whose watch will tell, and no
-        more where the namespace is going away.
+        more where the namespace is going away. One that has a name is not made twice: where the owner's is
+        there already, an earlier answer was lost.
         """
         created: list[Object] = []
         if not pods or not await children.is_current(self._client, self._owners.resource, owner):
             return created
 
         async def one(document: Object) -> None:
-            pod = await self._client.create(resources.POD, document, objects.namespace(owner))
+            try:
+                pod = await self._client.create(resources.POD, document, objects.namespace(owner))
+            except errors.AlreadyExists:
+                if not objects.name(document):
+                    raise
+                created.append(await self._existing(owner, document))
+                return
             created.append(pod)
             self._event(owner, "Normal", "SuccessfulCreate", f"Created pod: {objects.name(pod)}")
 
-        start, size = 0, _FIRST_BATCH
-        while start < len(pods):
-            batch = pods[start : start + size]
+        for batch in batches(pods):
             try:
-                await _together([lambda pod=pod: one(pod) for pod in batch])  # type: ignore[misc] # defaults bind
+                await together([lambda pod=pod: one(pod) for pod in batch])  # type: ignore[misc] # defaults bind
             except errors.ApiError as error:
                 if is_terminating(error):
                     return created
                 self._event(owner, "Warning", "FailedCreate", f"Error creating: {error.message}")
                 raise
-            start, size = start + size, size * 2
         return created
 
     async def delete(self, owner: Object, pods: Sequence[Object]) -> None:
         """Delete exactly these pods, all at once; then the first error is raised."""
-        await _together([lambda pod=pod: self._delete(owner, pod) for pod in pods])  # type: ignore[misc] # defaults bind
+        await together([lambda pod=pod: self._delete(owner, pod) for pod in pods])  # type: ignore[misc] # defaults bind
 
     async def release(self, pods: Sequence[Object], finalizer: str) -> list[Object]:
         """Take the finalizer off these pods, all at once; those that have none any more, gone ones too.
@@ -139,8 +144,16 @@ class PodControl:
                 )
             released.append(pod)
 
-        await _together([lambda pod=pod: one(pod) for pod in pods])  # type: ignore[misc] # defaults bind
+        await together([lambda pod=pod: one(pod) for pod in pods])  # type: ignore[misc] # defaults bind
         return released
+
+    async def _existing(self, owner: Object, document: Object) -> Object:
+        """The pod of the name, if it is the owner's; `AlreadyExists` if it is another's."""
+        name = objects.name(document)
+        live = await self._client.get(resources.POD, name, objects.namespace(owner))
+        if not objects.is_controlled_by(live, owner):
+            raise errors.AlreadyExists(f'pods "{name}" already exists')
+        return live
 
     async def _delete(self, owner: Object, pod: Object) -> None:
         try:
@@ -159,7 +172,15 @@ def is_terminating(error: errors.ApiError) -> bool:
     return any(cause.reason == "NamespaceTerminating" for cause in error.causes)
 
 
-async def _together(calls: Sequence[Callable[[], Awaitable[None]]]) -> None:
+def batches(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
+    """In order, and ever larger ones (4, 8, 16, …): where the first fail, few others were tried in vain."""
+    start, size = 0, _FIRST_BATCH
+    while start < len(items):
+        yield items[start : start + size]
+        start, size = start + size, size * 2
+
+
+async def together(calls: Sequence[Callable[[], Awaitable[None]]]) -> None:
     """Run all at once and to their end; then raise the first API error, if any."""
     failures: list[errors.ApiError] = []
 

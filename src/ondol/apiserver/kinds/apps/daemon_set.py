@@ -56,8 +56,6 @@ KIND: Final = Kind(
     default=defaults.daemon_set,
     rules=Rules(daemon_sets.daemon_set, workloads.immutable_selector, parts={"status": statuses.daemon_set}),
     layout=builtin.layout("apps", "DaemonSet"),
-    unsupported=Unsupported(
-        pod.UNSUPPORTED, ("spec", "template", "spec"), kind="no pods are made for DaemonSets yet"
-    ),
+    unsupported=Unsupported(pod.UNSUPPORTED, ("spec", "template", "spec")),
     access=Access(view=("daemonsets", "daemonsets/status"), edit=("daemonsets",)),
 )

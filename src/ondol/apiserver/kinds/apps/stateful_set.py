@@ -19,6 +19,9 @@ _UNLIMITED: Final = (
     "spec.revisionHistoryLimit: a negative value retains all historical revisions; "
     "a value >= 0 is recommended"
 )
+_ONE_AT_A_TIME: Final = (
+    "spec.updateStrategy.rollingUpdate.maxUnavailable: not kept, an update replaces one pod at a time"
+)
 
 
 class StatefulSet(Workload):
@@ -29,10 +32,10 @@ class StatefulSet(Workload):
 
     def prepare_for_create(self, context: Context, new: Object) -> None:
         super().prepare_for_create(context, new)
-        _drop(new)
+        _drop(context, new)
 
     def prepare_for_update(self, context: Context, new: Object, old: Object) -> None:
-        _drop(new)
+        _drop(context, new)
         super().prepare_for_update(context, new, old)
 
     def warnings(self, new: Object, old: Object | None) -> list[str]:
@@ -45,11 +48,11 @@ class StatefulSet(Workload):
         return [*listed, _UNLIMITED] if limit is not None and limit < 0 else listed
 
 
-def _drop(new: Object) -> None:
-    """`maxUnavailable` is of a feature that Kubernetes leaves off."""
+def _drop(context: Context, new: Object) -> None:
+    """`maxUnavailable` is of a feature that Kubernetes leaves off; here its author is told."""
     rolling = (objects.spec(new).get("updateStrategy") or {}).get("rollingUpdate")
-    if rolling is not None:
-        rolling.pop("maxUnavailable", None)
+    if rolling is not None and rolling.pop("maxUnavailable", None) is not None:
+        context.warn(_ONE_AT_A_TIME)
 
 
 KIND: Final = Kind(
@@ -64,9 +67,7 @@ KIND: Final = Kind(
         parts={"status": statuses.stateful_set},
     ),
     layout=builtin.layout("apps", "StatefulSet"),
-    unsupported=Unsupported(
-        pod.UNSUPPORTED, ("spec", "template", "spec"), kind="no pods are made for StatefulSets yet"
-    ),
+    unsupported=Unsupported(pod.UNSUPPORTED, ("spec", "template", "spec")),
     access=Access(
         view=("statefulsets", "statefulsets/status", "statefulsets/scale"),
         edit=("statefulsets", "statefulsets/scale"),
