@@ -252,6 +252,16 @@ def test_a_pod_waits_for_a_claim_that_goes_with_its_forerunner() -> None:
         assert words_of(plan.plan(set_, NEW, NEW, [], claims=stale, now=NOW)) == expected
 
 
+def test_a_claim_with_another_controller_is_told() -> None:
+    """While the pod waits for it; nothing about the claim is changed."""
+    set_ = stateful_set(1, volumeClaimTemplates=[CLAIM], **policy("Delete", "Retain"))
+    foreign = {"data-web-0": claim(0, OTHER)}
+    (action,) = plan.plan(set_, NEW, NEW, members("pending"), claims=foreign, now=NOW)
+    assert isinstance(action, plan.Tell)
+    assert action.reason == "ConflictingController"
+    assert "PersistentVolumeClaim data-web-0 has a conflicting OwnerReference" in action.message
+
+
 def test_an_adopted_pod_is_corrected() -> None:
     """Labels, and volumes although these cannot change: the server says so."""
     stray = pod("ready", 0)

@@ -277,7 +277,7 @@ class _Turn:
                 yield Tell(
                     "ConflictingController",
                     f"PersistentVolumeClaim {objects.name(claim)} has a conflicting OwnerReference that acts "
-                    "as a manging controller, the retention policy is ignored for this claim",
+                    "as a managing controller, the retention policy is ignored for this claim",
                 )
 
 
