@@ -73,6 +73,7 @@ TAINT = {"key": "k", "value": "v", "effect": "NoSchedule"}
     [
         (pod(), node(), ""),
         (pod(), node(ready="False"), "node(s) were not ready"),
+        (pod(tolerations=[{"key": "node.kubernetes.io/not-ready"}]), node(ready="False"), ""),
         (pod(), node(unschedulable=True), "node(s) were unschedulable"),
         (pod(tolerations=[{"operator": "Exists"}]), node(unschedulable=True), ""),
         (pod(nodeSelector={"disk": "ssd"}), node(), ""),

@@ -22,6 +22,8 @@ from ondol.controllers.scheduler.peers import Cluster, Namespaces, Peers
 UNSCHEDULABLE: Final = "node.kubernetes.io/unschedulable"
 NO_PORT: Final = "node(s) didn't have free ports for the requested pod ports"
 _UNTAKEN: Final = {"key": UNSCHEDULABLE, "effect": "NoSchedule"}
+_SILENT: Final = {"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"}
+"""The taint of a node that is not ready, which comes a little later than its condition."""
 _CORDONED: Final = "node(s) were unschedulable"
 _NOT_ASKED: Final = "node(s) didn't match Pod's node affinity/selector"
 _TAINTED: Final = "node(s) had untolerated taint(s)"
@@ -130,7 +132,7 @@ def refusal(
         return [_NOT_ASKED]
     if host.taints and matching.untolerated(pod, host.taints):
         return [_TAINTED]
-    if not host.is_ready:
+    if not host.is_ready and not matching.is_tolerated(pod, _SILENT):
         return [_NOT_READY]
     if needs.ports and host_ports.clash(needs.ports, (*usage.ports, *in_use)):
         return [NO_PORT]
