@@ -146,11 +146,17 @@ _ACTED: dict[str, tuple[str, str, set[str]]] = {
             "clusterIPs",
             "externalIPs",
             "externalName",
+            "externalTrafficPolicy",
+            "internalTrafficPolicy",
             "ipFamilies",
+            "loadBalancerClass",  # whose work it is
+            "loadBalancerIP",
+            "loadBalancerSourceRanges",
             "ports",
             "publishNotReadyAddresses",
             "selector",
             "sessionAffinity",
+            "type",
         },
     ),
 }

@@ -34,6 +34,7 @@ OWN_TEXTS = {
     "access_log_format": "text",
     "allowed_unsafe_sysctls": "net.core.*",
     "deny_external_ips": "1",
+    "load_balancer_address": "192.0.2.1",
     "ingress_address": "0.0.0.0",
     "ingress_ports": "80,9000-9099",
     "knative_features": "kubernetes.podspec-affinity",

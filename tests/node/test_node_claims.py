@@ -65,7 +65,8 @@ def _time(second: int) -> str:
 def entries(*objs: Object) -> list[Entry]:
     pods = [obj for obj in objs if obj["metadata"]["uid"].startswith("pod-")]
     listed = [obj for obj in objs if obj not in pods]
-    return [*services.entries(listed, []), *services.host_ports(pods)]
+    here = services.Here("n1", LAN)
+    return [*services.entries(listed, [], here=here), *services.host_ports(pods)]
 
 
 def is_local(address: str) -> bool:
@@ -271,6 +272,9 @@ _SERVICES = st.builds(
     created=st.integers(0, 2),
     port=st.sampled_from([80, 6443]),
     nodePort=st.sampled_from([0, 30080]),
+    type=st.sampled_from(["ClusterIP", "NodePort", "LoadBalancer"]),
+    internalTrafficPolicy=st.sampled_from(["Cluster", "Local"]),
+    loadBalancerSourceRanges=st.sampled_from([[], ["10.8.0.0/16"]]),
 )
 _PODS = st.builds(
     pod,

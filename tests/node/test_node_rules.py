@@ -198,6 +198,64 @@ def test_the_entries_of_a_service_are_made_once() -> None:
     assert services.entries(listed[:1], changed, memo) == again[:1]
 
 
+def test_local_policies_lead_to_pods_of_this_node() -> None:
+    """Inside and outside apart, each by its own policy."""
+    here = services.Here("n1")
+    endpoints = [
+        {"addresses": ["10.1.0.2"], "nodeName": "n1"},
+        {"addresses": ["10.2.0.2"], "nodeName": "n2"},
+    ]
+    near, everywhere = ["10.1.0.2"], ["10.1.0.2", "10.2.0.2"]
+
+    def led(**policies: str) -> list[list[str]]:
+        port = {"name": "http", "port": 80, "nodePort": 30080}
+        one = service("a", "10.0.0.5", type="NodePort", **policies) | {}
+        one["spec"]["ports"] = [port]
+        listed = services.entries([one], [slice_of("a", *endpoints)], here=here)
+        return [[backend.address for backend in entry.backends] for entry in listed]
+
+    assert led() == [everywhere]
+    assert led(internalTrafficPolicy="Local") == [near, everywhere]
+    assert led(externalTrafficPolicy="Local") == [everywhere, near]
+    assert led(internalTrafficPolicy="Local", externalTrafficPolicy="Local") == [near, near]
+
+
+def balanced(**spec_: Any) -> Object:
+    return service("a", "10.0.0.5", type="LoadBalancer", **spec_)
+
+
+@pytest.mark.parametrize(
+    ("spec_", "address"),
+    [
+        ({}, "192.0.2.1"),
+        ({"loadBalancerIP": "192.0.2.9"}, "192.0.2.9"),
+        ({"loadBalancerClass": "example.com/lb"}, ""),
+        ({"type": "ClusterIP"}, ""),
+    ],
+)
+def test_loads_are_balanced_at_an_address_of_the_machine(spec_: Object, address: str) -> None:
+    """Unless another class is to do it, or nobody asked."""
+    here = services.Here("n1", "192.0.2.1")
+    one = balanced() if not spec_ else service("a", "10.0.0.5", **{"type": "LoadBalancer", **spec_})
+    listed = services.entries([one], [slice_of("a", {"addresses": ["10.1.0.2"]})], here=here)
+    places = [place.address for entry in listed for place in entry.places]
+    assert places == (["10.0.0.5", address] if address else ["10.0.0.5"])
+
+
+def test_only_some_are_led_on_where_sources_are_named() -> None:
+    """From elsewhere nothing is translated at that address; the ClusterIP leads everyone."""
+    here = services.Here("n1", "192.0.2.1")
+    one = balanced(loadBalancerSourceRanges=["10.9.0.0/16", " 10.8.1.7/24 "])
+    listed = services.entries([one], [slice_of("a", {"addresses": ["10.1.0.2"]})], here=here)
+    table = service_table.table("abcdef", listed)
+    (guarded,) = [entry for entry in listed if entry.sources]
+    assert table.elements["vips"]["192.0.2.1 . tcp . 80"] == f"goto {guarded.chain}-from"
+    assert table.chains[f"{guarded.chain}-from"] == (
+        f"ip saddr {{ 10.8.1.0/24, 10.9.0.0/16 }} goto {guarded.chain}"
+    )
+    assert list(table.chains).index(guarded.chain) < list(table.chains).index(f"{guarded.chain}-from")
+
+
 def test_service_table_text() -> None:
     """Served ports are translated, empty ones refused; sticky ones chosen by the client's address."""
     listed = services.entries(

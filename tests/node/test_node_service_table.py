@@ -29,11 +29,16 @@ NAME = "ip ondol-abcdef-services"
 
 
 def entry(
-    name: str, places: Sequence[HostPort], backends: Sequence[Backend], *, is_sticky: bool = False
+    name: str,
+    places: Sequence[HostPort],
+    backends: Sequence[Backend],
+    *,
+    is_sticky: bool = False,
+    sources: Sequence[str] = (),
 ) -> Entry:
     owner = Owner("Service", Key("shop", name), name)
-    own = tuple(places)
-    return Entry(owner, "", "TCP", 80, own, frozenset(own), is_sticky, tuple(sorted(backends)))
+    own, led = tuple(places), tuple(sorted(backends))
+    return Entry(owner, "", "TCP", 80, own, frozenset(own), is_sticky, led, sources=tuple(sources))
 
 
 _PLACES = st.sampled_from([HostPort("TCP", address, 80) for address in ("10.96.0.1", "10.96.0.2", "")])
@@ -44,6 +49,7 @@ _ENTRIES = st.builds(
     st.sets(_PLACES, min_size=1).map(sorted),
     _BACKENDS.map(sorted),
     is_sticky=st.booleans(),
+    sources=st.sampled_from([(), ("10.8.0.0/16",), ("10.8.0.0/16", "10.9.1.0/24")]),
 )
 _RESERVED = st.sets(st.sampled_from([HostPort("TCP", "", 6443), HostPort("UDP", "10.244.0.1", 53)]))
 

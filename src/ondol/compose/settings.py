@@ -40,6 +40,9 @@ class Settings:
     ingress_ports: str = "80, 443, 1024-65535"
     """Ports and ranges (`9000-9099`), parted by commas, that Gateways may open at that address: whoever may
     write a Gateway can take any of them that is free. List few where the address is open to the network."""
+    load_balancer_address: str = ""
+    """Address of this machine at which Services of type LoadBalancer are reached; empty is one that this
+    machine and its pods alone reach. One of the network opens to it every port that such a Service names."""
     domain: str = "localhost"
     """Domain of serverless services: `<name>.<namespace>.<domain>`."""
     node_name: str = ""
@@ -96,6 +99,10 @@ def _is_address(text: str) -> bool:
     return True
 
 
+def _is_ipv4(text: str) -> bool:
+    return _is_address(text) and ipaddress.ip_address(text).version == 4
+
+
 def _are_features(text: str) -> bool:
     from ondol.serverless.serving import podspec  # noqa: PLC0415 - only who sets it pays for it
 
@@ -140,6 +147,7 @@ _LIMITS: Final[Mapping[str, tuple[Callable[[Any], bool], str]]] = {
     "ingress_port": (lambda port: 1 <= port <= 65535, "a port from 1 to 65535"),
     "ingress_address": (_is_address, "an IP address"),
     "ingress_ports": (_are_ports, "ports and ranges of ports from 1 to 65535, parted by commas"),
+    "load_balancer_address": (lambda text: not text or _is_ipv4(text), "an IPv4 address"),
     "domain": (names.is_dns1123_subdomain, "a DNS name"),
     "node_name": (lambda name: not name or names.is_dns1123_subdomain(name), "a DNS name"),
     "runtime": (lambda name: name in ("", "crun", "runc"), "crun, runc or empty"),

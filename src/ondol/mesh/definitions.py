@@ -203,6 +203,10 @@ def default_gateway(namespace: str) -> Object:
     }
 
 
+INGRESS_CLASS: Final = "ondol.dev/ingress"
+"""Of the Service whose load the proxy balances, and no node."""
+
+
 def ingress_service(port: int) -> Object:
     """The Service of the ingress, by the name and port name that Istio's instructions look for.
 
@@ -216,6 +220,7 @@ def ingress_service(port: int) -> Object:
         "spec": {
             "type": "LoadBalancer",
             "allocateLoadBalancerNodePorts": False,
+            "loadBalancerClass": INGRESS_CLASS,
             "ports": [{"name": "http2", "port": port, "targetPort": 8080, "protocol": "TCP"}],
         },
     }

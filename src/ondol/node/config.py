@@ -45,6 +45,8 @@ class NodeConfig:
     """How long a pod in the mesh that was an endpoint answers on before SIGTERM; 0 is not at all."""
     api_token: str = ""
     """Bearer token that callers of the node's HTTP interface show; empty refuses all but health checks."""
+    load_balancer_address: str = ""
+    """Where Services of type LoadBalancer are reached on this machine; empty is the node's own address."""
     reserved_ports: frozenset[HostPort] = frozenset()
     """The platform's own ports on this machine: no Service or pod is given one."""
     runtime: str = ""
@@ -69,6 +71,10 @@ class NodeConfig:
     @property
     def run_dir(self) -> Path:
         return self.run_root / self.instance
+
+    @property
+    def balanced_at(self) -> str:
+        return self.load_balancer_address or self.host_ip
 
     @property
     def api_socket(self) -> Path:

@@ -18,6 +18,7 @@ from ondol.base.host_ports import HostPort
 from ondol.base.memo import Memo
 from ondol.base.signal import Signal
 from ondol.contracts import mesh
+from ondol.node import balancing
 from ondol.node.network import claims, local, service_table, services
 from ondol.node.network.claims import Grant, Loss, Settlement
 from ondol.node.network.kernel_table import KernelTable
@@ -56,6 +57,8 @@ class ServiceRules:
         self._served_here: dict[Key, frozenset[HostPort]] = {}
         """Where the endpoints of a slice at the node's own address listen, for slices that have some."""
         self._entries = Memo()
+        self._here = services.Here(host.config.name, host.config.balanced_at)
+        self._balanced = balancing.Balancing(host, self._here.balanced_at)
         self._grants: frozenset[Grant] = frozenset()
         self._has_losers = False
         self._statuses = {kind: _writer(host, resource) for kind, resource in _KINDS.items()}
@@ -98,10 +101,11 @@ class ServiceRules:
             self._grants = settlement.grants
             self._has_losers = bool(settlement.losses)
             await self._tell(settlement.losses)
+            self._has_losers |= not await self._balanced.tell(settlement)
 
     def _settlement(self) -> Settlement:
         listed = services.entries(
-            self._host.sources.services.lister.list(), self._slices.lister.list(), self._entries
+            self._host.sources.services.lister.list(), self._slices.lister.list(), self._entries, self._here
         )
         listed += services.host_ports(self._pods.lister.list())
         newcomers = any((entry.owner.uid, place) not in self._grants for entry, place in _of_machine(listed))

@@ -56,6 +56,7 @@ def config(instance: Instance, settings: Settings) -> Any:
         name=credentials.node_name(settings),
         data_dir=instance.data_dir,
         host_ip=instance.bridge_address,
+        load_balancer_address=settings.load_balancer_address,
         pod_cidr=instance.pod_cidr,
         service_cidr=instance.service_cidr,
         run_root=instance.run_dir.parent,

@@ -39,8 +39,11 @@ class Table:
     instance: str
     elements: Mapping[str, Elements]
     """By the name of the set or map."""
-    chains: Mapping[str, str]
-    """The one rule in the chain of each entry that is served."""
+    chains: dict[str, str]
+    """The one rule in each chain: of an entry that is served, and of what lets only some to it.
+
+    A chain stands behind the one that it leads to.
+    """
 
     @property
     def name(self) -> str:
@@ -63,6 +66,10 @@ def table(instance: str, listed: Sequence[Entry], untranslated: Iterable[HostPor
             continue
         chain = entry.chain
         chains[chain] = _rule(entry)
+        if entry.sources:
+            guard = f"{chain}-from"
+            chains[guard] = f"ip saddr {{ {', '.join(entry.sources)} }} goto {chain}"
+            chain = guard
         for place in entry.places:
             elements["node-ports" if place.is_everywhere else "vips"][_key(place)] = f"goto {chain}"
         for backend in entry.backends:
@@ -112,7 +119,11 @@ def difference(old: Table, new: Table) -> str:
             *_filled(old, new),
             *_deleted(old, new),
             *_added(old, new),
-            *(f"delete chain {new.name} {chain}\n" for chain in old.chains if chain not in new.chains),
+            *(
+                f"delete chain {new.name} {chain}\n"
+                for chain in reversed(old.chains)
+                if chain not in new.chains
+            ),
         ]
     )
 

@@ -10,7 +10,7 @@ import ipaddress
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from ondol.api import objects, pods
 from ondol.api.objects import Key
@@ -51,12 +51,16 @@ class Entry:
     """Those of the places that the API gave to this Service alone."""
     is_sticky: bool
     backends: tuple[Backend, ...]
+    part: str = ""
+    """Tells entries of one port apart whose backends or sources differ."""
+    sources: tuple[str, ...] = ()
+    """The networks whose packets alone are led on; every one's if there is none."""
 
     @property
     def chain(self) -> str:
         # The names that tables of running platforms have.
         key = self.owner.key if self.owner.kind == "Service" else f"pod:{self.owner.key}"
-        text = f"{key}/{self.protocol}/{self.port}"
+        text = f"{key}/{self.protocol}/{self.port}" + (f"/{self.part}" if self.part else "")
         return f"svc-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
@@ -74,7 +78,10 @@ def is_ready(endpoint: Mapping[str, Any]) -> bool:
 
 
 def entries(
-    services: Iterable[Mapping[str, Any]], slices: Iterable[Mapping[str, Any]], memo: Memo | None = None
+    services: Iterable[Mapping[str, Any]],
+    slices: Iterable[Mapping[str, Any]],
+    memo: Memo | None = None,
+    here: Here | None = None,
 ) -> list[Entry]:
     """Every Service port that needs translation, in a stable order.
 
@@ -90,13 +97,13 @@ def entries(
     for service in services:
         own = by_service.get(objects.key(service), [])
         key = (id(service), *map(id, own))
-        listed += memo.get(key, partial(_listed, service, own), (service, own))
+        listed += memo.get(key, partial(_listed, service, own, here or Here()), (service, own))
     memo.sweep()
     return _sorted(listed)
 
 
-def _listed(service: Mapping[str, Any], slices: Sequence[Mapping[str, Any]]) -> list[Entry]:
-    return list(_of(service, slices))
+def _listed(service: Mapping[str, Any], slices: Sequence[Mapping[str, Any]], here: Here) -> list[Entry]:
+    return [entry for entry in _of(service, slices, here) if entry.places]
 
 
 def host_ports(listed: Iterable[Mapping[str, Any]]) -> list[Entry]:
@@ -144,28 +151,81 @@ def _created(obj: Mapping[str, Any]) -> str:
     return str(objects.metadata(obj).get("creationTimestamp") or "")
 
 
-def _of(service: Mapping[str, Any], slices: Sequence[Mapping[str, Any]]) -> Iterator[Entry]:
+@dataclass(frozen=True, slots=True)
+class Here:
+    """What of this node decides where Services lead: its name, and where it balances loads for them."""
+
+    node: str = ""
+    balanced_at: str = ""
+
+
+def _of(service: Mapping[str, Any], slices: Sequence[Mapping[str, Any]], here: Here) -> Iterator[Entry]:
     spec = objects.spec(service)
-    cluster_ips = [ip for ip in spec.get("clusterIPs") or [spec.get("clusterIP") or ""] if _is_ipv4(ip)]
-    external_ips = [ip for ip in spec.get("externalIPs") or () if _is_ipv4(ip)]
-    if spec.get("type") == "ExternalName" or not (cluster_ips or external_ips):
+    inside = [ip for ip in spec.get("clusterIPs") or [spec.get("clusterIP") or ""] if _is_ipv4(ip)]
+    outside = [ip for ip in spec.get("externalIPs") or () if _is_ipv4(ip)]
+    if spec.get("type") == "ExternalName" or not (inside or outside):
         return
+    balanced = balanced_at(service, here.balanced_at)
+    ranges = tuple(sorted(map(_network, spec.get("loadBalancerSourceRanges") or ())))
     for port in spec.get("ports") or ():
         protocol, number = port.get("protocol") or "TCP", int(port["port"])
-        assigned = [HostPort(protocol, ip, number) for ip in cluster_ips]
-        places = [*assigned, *(HostPort(protocol, ip, number) for ip in external_ips)]
+        entry = partial(_entry, service, port, slices)
+        assigned = tuple(HostPort(protocol, ip, number) for ip in inside)
+        external = [HostPort(protocol, ip, number) for ip in outside]
         if port.get("nodePort"):
-            places.append(HostPort(protocol, "", int(port["nodePort"])))
-        yield Entry(
-            _owner(service, "Service"),
-            _created(service),
-            protocol,
-            number,
-            tuple(dict.fromkeys(places)),
-            frozenset(assigned),
-            spec.get("sessionAffinity") == "ClientIP",
-            _backends(port, slices),
-        )
+            external.append(HostPort(protocol, "", int(port["nodePort"])))
+        guarded = HostPort(protocol, balanced, number) if balanced and ranges else None
+        if balanced and not ranges:
+            external.append(HostPort(protocol, balanced, number))
+        external = [place for place in dict.fromkeys(external) if place not in (*assigned, guarded)]
+        local = tuple(here.node if spec.get(field) == "Local" else "" for field in _POLICIES)
+        if local == ("", ""):
+            yield entry((*assigned, *external), frozenset(assigned))
+        else:
+            yield entry(assigned, frozenset(assigned), node=local[0])
+            yield entry(external, frozenset(), part="external", node=local[1])
+        if guarded is not None and guarded not in assigned:
+            yield entry((guarded,), frozenset(), part="balanced", node=local[1], sources=ranges)
+
+
+_POLICIES: Final = ("internalTrafficPolicy", "externalTrafficPolicy")
+
+
+def balanced_at(service: Mapping[str, Any], address: str) -> str:
+    """The address at which this node balances the Service's load; empty if that is somebody else's work."""
+    spec = objects.spec(service)
+    is_ours = spec.get("type") == "LoadBalancer" and not spec.get("loadBalancerClass")
+    return str(spec.get("loadBalancerIP") or address) if is_ours else ""
+
+
+def _network(text: str) -> str:
+    return str(ipaddress.ip_network(text.strip(), strict=False))
+
+
+def _entry(
+    service: Mapping[str, Any],
+    port: Mapping[str, Any],
+    slices: Sequence[Mapping[str, Any]],
+    places: Iterable[HostPort],
+    assigned: frozenset[HostPort],
+    *,
+    part: str = "",
+    node: str = "",
+    sources: tuple[str, ...] = (),
+) -> Entry:
+    """`node` alone is led to, if it is named; `sources` alone are led, if there are some."""
+    return Entry(
+        _owner(service, "Service"),
+        _created(service),
+        port.get("protocol") or "TCP",
+        int(port["port"]),
+        tuple(places),
+        assigned,
+        objects.spec(service).get("sessionAffinity") == "ClientIP",
+        _backends(port, slices, node),
+        part,
+        sources,
+    )
 
 
 def _is_ipv4(text: str) -> bool:
@@ -175,7 +235,10 @@ def _is_ipv4(text: str) -> bool:
         return False
 
 
-def _backends(port: Mapping[str, Any], slices: Sequence[Mapping[str, Any]]) -> tuple[Backend, ...]:
+def _backends(
+    port: Mapping[str, Any], slices: Sequence[Mapping[str, Any]], node: str = ""
+) -> tuple[Backend, ...]:
+    """The ready endpoints; those on `node` alone, if one is named."""
     backends: set[Backend] = set()
     for one in slices:
         numbers = [
@@ -184,7 +247,7 @@ def _backends(port: Mapping[str, Any], slices: Sequence[Mapping[str, Any]]) -> t
             if (p.get("name") or "") == (port.get("name") or "") and p.get("port")
         ]
         for endpoint in one.get("endpoints") or ():
-            if is_ready(endpoint):
+            if is_ready(endpoint) and node in ("", endpoint.get("nodeName")):
                 usable = [a for a in endpoint.get("addresses") or () if _is_usable(a)]
                 backends |= {Backend(a, n) for a in usable for n in numbers}
     return tuple(sorted(backends))

@@ -107,24 +107,14 @@ def _node_ports(spec: Mapping[str, Any]) -> set[int]:
 
 
 _UNSUPPORTED: Final = (
-    Rule("externalTrafficPolicy", "traffic goes to any ready pod", ("Cluster",)),
     Rule("healthCheckNodePort", "there is no health check port"),
-    Rule("internalTrafficPolicy", "traffic goes to any ready pod", ("Cluster",)),
     Rule("ipFamilyPolicy", "addresses are IPv4", ("SingleStack", "PreferDualStack")),
-    Rule("loadBalancerClass", "no load balancer is provided"),
-    Rule("loadBalancerIP", "no load balancer is provided"),
-    Rule("loadBalancerSourceRanges", "no load balancer is provided"),
     Rule(
         "sessionAffinityConfig",
         "the time of session affinity is the data plane's own",
         ({"clientIP": {"timeoutSeconds": 10800}},),  # the default, which nobody wrote
     ),
     Rule("trafficDistribution", "traffic goes to any ready pod"),
-    Rule(
-        "type",
-        "no load balancer is provided: use the node port or an ingress",
-        ("ClusterIP", "NodePort", "ExternalName"),
-    ),
 )
 
 KIND: Final = Kind(
