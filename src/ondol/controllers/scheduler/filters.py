@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass
 from typing import Any, Final
 
-from ondol.api import conditions, labels, objects, pods
+from ondol.api import conditions, labels, node_selectors, objects, pods
 from ondol.api.objects import Object
 from ondol.base import host_ports
 from ondol.base.host_ports import HostPort
@@ -23,11 +23,12 @@ from ondol.controllers.scheduler.accounts import (
     allocatable,
     demand,
 )
+from ondol.controllers.scheduler.volumes import Needs
 
+_NO_VOLUMES: Final = Needs()
 UNSCHEDULABLE: Final = "node.kubernetes.io/unschedulable"
 NO_PORT: Final = "node(s) didn't have free ports for the requested pod ports"
 _BLOCKING: Final = ("NoSchedule", "NoExecute")
-_NODE_OPERATORS: Final = {"In": labels.IN, "NotIn": labels.NOT_IN, "Exists": labels.EXISTS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +45,18 @@ def choose(
     accounts: Accounts,
     namespaces: Namespaces,
     in_use: Callable[[], Collection[HostPort]] = frozenset,
+    *,
+    volumes: Needs = _NO_VOLUMES,
 ) -> Choice:
     """The best node the pod fits on; among equals the one whose name comes first.
 
     `in_use` is asked for the ports of the nodes' machine that others than pods have, if the pod asks
-    for any.
+    for any. `volumes` are what the pod needs of claims.
     """
     if not nodes:
         return Choice(reason="no nodes available to schedule pods")
+    if volumes.problem:
+        return Choice(reason=f"0/{len(nodes)} nodes are available: {volumes.problem}.")
     needs = demand(pod)
     fitting: list[Object] = []
     refusals: Counter[str] = Counter()
@@ -59,7 +64,7 @@ def choose(
     taken = in_use() if needs.ports else ()
     for node in nodes:
         usage = accounts.usage(objects.name(node))
-        against = [*refusal(pod, needs, node, usage, taken), *peers.refusal(node)]
+        against = [*refusal(pod, needs, node, usage, taken), *peers.refusal(node), *volumes.refusal(node)]
         refusals.update(against)
         if not against:
             fitting.append(node)
@@ -115,7 +120,9 @@ def _score(pod: Object, needs: Demand, node: Object, accounts: Accounts) -> floa
 def _preference(pod: Object, node: Object) -> float:
     terms = _node_affinity(pod).get("preferredDuringSchedulingIgnoredDuringExecution") or ()
     return sum(
-        int(term.get("weight") or 0) / 100 for term in terms if node_term_matches(term["preference"], node)
+        int(term.get("weight") or 0) / 100
+        for term in terms
+        if node_selectors.term_matches(term["preference"], node)
     )
 
 
@@ -129,29 +136,7 @@ def _selected(pod: Object, node: Object) -> bool:
     if any(node_labels.get(key) != value for key, value in selector.items()):
         return False
     required = _node_affinity(pod).get("requiredDuringSchedulingIgnoredDuringExecution")
-    if required is None:
-        return True
-    return any(node_term_matches(term, node) for term in required.get("nodeSelectorTerms") or ())
-
-
-def node_term_matches(term: Mapping[str, Any], node: Object) -> bool:
-    """All expressions of a term must hold; a term without any matches nothing."""
-    on_labels, on_fields = term.get("matchExpressions") or (), term.get("matchFields") or ()
-    named = {"metadata.name": objects.name(node)}
-    return bool(on_labels or on_fields) and (
-        all(_expression_holds(e, objects.labels(node)) for e in on_labels)
-        and all(_expression_holds(e, named) for e in on_fields)
-    )
-
-
-def _expression_holds(expression: Mapping[str, Any], node_labels: Mapping[str, str]) -> bool:
-    operators = {**_NODE_OPERATORS, "DoesNotExist": labels.DOES_NOT_EXIST}
-    operators |= {"Gt": labels.GREATER_THAN, "Lt": labels.LESS_THAN}
-    operator = operators.get(str(expression.get("operator")))
-    if operator is None:
-        return False
-    values = tuple(sorted(set(expression.get("values") or ())))
-    return labels.Requirement(str(expression.get("key")), operator, values).matches(node_labels)
+    return required is None or node_selectors.matches(required, node)
 
 
 def untolerated(

@@ -11,6 +11,7 @@ from ondol.base import errors
 from ondol.base.host_ports import HostPort
 from ondol.controllers.scheduler import filters
 from ondol.controllers.scheduler.accounts import Accounts
+from ondol.controllers.scheduler.volume_binding import VolumeBinding
 from ondol.sdk import Controller, Manager, Result
 from ondol.sdk.status import Writer
 
@@ -35,6 +36,7 @@ class Reconciler:
         self._accounts = Accounts()
         self._status = Writer(manager.client, resources.POD, field_manager=NAME, conditions=(_SCHEDULED,))
         self._waiting: set[Key] = set()
+        self._volumes = VolumeBinding(manager)
         self._pods = manager.informer(resources.POD)
         self._nodes = manager.informer(resources.NODE)
         self._namespaces = manager.informer(resources.NAMESPACE)
@@ -42,6 +44,7 @@ class Reconciler:
         self._nodes.add_handler(self._node_changed)
         self.controller = Controller("scheduler", self.reconcile, concurrency=16)
         self.controller.watch(self._pods, predicate=_may_need_node)
+        self._volumes.watch(self.controller)
 
     def _pod_changed(self, old: Object | None, new: Object | None) -> None:
         self._accounts.observe(old, new)
@@ -70,12 +73,18 @@ class Reconciler:
             await self._report(pod, "SchedulingGated", message)
             return None
         labels = {objects.name(each): objects.labels(each) for each in self._namespaces.lister.list()}
+        needs = self._volumes.needs(pod)
+        nodes = self._nodes.lister.list()
         choice = filters.choose(
-            pod, self._nodes.lister.list(), self._accounts, filters.Namespaces(labels), self._in_use
+            pod, nodes, self._accounts, filters.Namespaces(labels), self._in_use, volumes=needs
         )
         if not choice.node:
             await self._refuse(pod, choice.reason)
             return Result(requeue_after_s=_PORT_RETRY_S) if filters.NO_PORT in choice.reason else None
+        if needs.delayed:
+            node = next(each for each in nodes if objects.name(each) == choice.node)
+            await self._volumes.bind(needs.bindings(node) or (), choice.node)
+            return None  # the claims tell when they are bound
         await self._bind(pod, choice.node)
         return None
 

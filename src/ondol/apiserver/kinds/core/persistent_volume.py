@@ -11,9 +11,10 @@ from ondol.api.defaults import storage as defaults
 from ondol.api.objects import Object
 from ondol.api.tables import storage as tables
 from ondol.api.validation import Rules, claims, warnings
+from ondol.apiserver.admission import storage_use
+from ondol.apiserver.admission.chain import Plugins
 from ondol.apiserver.kinds.registration import Kind
 from ondol.apiserver.strategy import Context, Strategy
-from ondol.apiserver.unsupported import Unsupported
 from ondol.base import clock
 
 _CHANGED: Final = "lastPhaseTransitionTime"
@@ -49,5 +50,5 @@ KIND: Final = Kind(
     default=defaults.volume,
     rules=Rules(claims.volume, claims.volume_update),
     layout=tables.VOLUME,
-    unsupported=Unsupported(kind="no claim is bound to volumes yet"),
+    plugins=Plugins(mutating=(storage_use.admit_volume,)),
 )
