@@ -11,9 +11,11 @@ by descriptors, through no link.
 
 from __future__ import annotations
 
+import collections
+import itertools
 import os
 import re
-import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -82,11 +84,51 @@ class Folders:
     def _remove_tree(self, name: str) -> None:
         root = os.open(self._root, _FOLDER)
         try:
-            shutil.rmtree(name, dir_fd=root)
-        except RecursionError as error:
-            raise errors.HostError(
-                f"{self._root / name} has more folders inside each other than can be removed",
-                remedy=f"remove it by hand: rm -rf {self._root / name}",
-            ) from error
+            folder = os.open(name, _FOLDER, dir_fd=root)
+            try:
+                _empty(folder)
+            finally:
+                os.close(folder)
+            os.rmdir(name, dir_fd=root)
         finally:
             os.close(root)
+
+
+def _empty(top: int) -> None:
+    """Remove what is in a folder, one level at a time: folders below are first moved up to its own level.
+
+    However deep a container has nested them, no more than two are open, and none is entered by its path.
+    """
+    numbers = itertools.count()
+    pending = collections.deque(os.listdir(top))
+    while pending:
+        name = pending.popleft()
+        try:
+            os.unlink(name, dir_fd=top)
+            continue
+        except IsADirectoryError:
+            below = os.open(name, _FOLDER, dir_fd=top)
+        try:
+            pending.extend(_lifted(below, top, numbers))
+        finally:
+            os.close(below)
+        os.rmdir(name, dir_fd=top)
+
+
+def _lifted(folder: int, top: int, numbers: Iterator[int]) -> Iterator[str]:
+    """Empty one folder: its files go, its folders move up; their new names."""
+    for name in os.listdir(folder):
+        try:
+            os.unlink(name, dir_fd=folder)
+        except IsADirectoryError:
+            yield _moved(name, folder, top, numbers)
+
+
+def _moved(name: str, folder: int, top: int, numbers: Iterator[int]) -> str:
+    while True:
+        free = f".removed-{next(numbers)}"
+        try:
+            os.stat(free, dir_fd=top, follow_symlinks=False)
+        except FileNotFoundError:
+            os.rename(name, free, src_dir_fd=folder, dst_dir_fd=top)
+            return free
