@@ -289,10 +289,9 @@ async def test_a_node_reads_the_claims_of_its_pods_and_their_volumes(api: Any, p
     sized = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1"}}}
     for name in ("mine", "p-own", "free"):
         await api.post(f"{NS}/persistentvolumeclaims", {"metadata": {"name": name}, "spec": sized})
-        place = {"hostPath": {"path": "/x"}, "capacity": {"storage": "1"}, "accessModes": ["ReadWriteOnce"]}
-        reference = {"namespace": "default", "name": name}
-        document = {"metadata": {"name": name}, "spec": {**place, "claimRef": reference}}
-        await api.post("/api/v1/persistentvolumes", document)
+        spec: dict[str, Any] = {"capacity": {"storage": "1"}, "accessModes": ["ReadWriteOnce"]}
+        spec |= {"hostPath": {"path": "/x"}, "claimRef": {"namespace": "default", "name": name}}
+        await api.post("/api/v1/persistentvolumes", {"metadata": {"name": name}, "spec": spec})
     template = {"volumeClaimTemplate": {"spec": sized}}
     volumes = [
         {"name": "v", "persistentVolumeClaim": {"claimName": "mine"}},

@@ -56,13 +56,13 @@ class Reconciler:
             return None
         reference = volumes.claim_ref(volume)
         if reference is None or not reference.get("uid"):
-            await self._status.write(volume, {"phase": "Available"})
+            await self._show(volume, "Available")
             return None
         claim = await self._claim_of(volume)
         if claim is None:
             await self._release(volume)
         elif volumes.volume_name(claim) == objects.name(volume):
-            await self._status.write(volume, {"phase": "Bound"})
+            await self._show(volume, "Bound")
         elif volumes.volume_name(claim):
             await self._take_back(volume)
         elif volumes.volume_mode(claim) != volumes.volume_mode(volume):
@@ -94,9 +94,7 @@ class Reconciler:
     async def _release(self, volume: Object) -> None:
         """The data is nobody's any more. Who provisioned the volume deletes it, if it is to be deleted."""
         if volumes.phase(volume) not in _OVER:
-            written = await self._status.write(volume, {"phase": "Released"})
-            if written is None:
-                return
+            await self._show(volume, "Released")
         policy = volumes.reclaim_policy(volume)
         if policy == "Recycle":
             await self._fail(volume, "VolumeFailedRecycle", _NO_RECYCLER)
@@ -104,8 +102,15 @@ class Reconciler:
             await self._fail(volume, "VolumeFailedDelete", _NO_DELETER.format(objects.name(volume)))
 
     async def _fail(self, volume: Object, reason: str, message: str) -> None:
-        if await self._status.write(volume, {"phase": "Failed", "message": message}) is not None:
+        if await self._show(volume, "Failed", message):
             self._tell(volume, reason, message)
+
+    async def _show(self, volume: Object, phase: str, message: str = "") -> bool:
+        """Write the phase if it is another; what somebody else says of a volume in its phase stays."""
+        if volumes.phase(volume) == phase:
+            return False
+        desired = {"phase": phase, "message": message or None}
+        return await self._status.write(volume, desired) is not None
 
     def _tell_of_modes(self, volume: Object, claim: Object) -> None:
         nouns = ("PersistentVolume", "PersistentVolumeClaim")
