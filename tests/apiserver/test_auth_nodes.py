@@ -282,3 +282,30 @@ async def test_the_role_of_earlier_versions_is_taken_away(start: Callable[..., A
         async with start(log) as api:
             assert (await api.get(f"{path}/{name}")).status == status
     log.close()
+
+
+async def test_a_node_reads_the_claims_of_its_pods_and_their_volumes(api: Any, pod: Make) -> None:
+    """By name, from the moment that the pod is bound to it; it changes none of them and lists no others."""
+    sized = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1"}}}
+    for name in ("mine", "p-own", "free"):
+        await api.post(f"{NS}/persistentvolumeclaims", {"metadata": {"name": name}, "spec": sized})
+        spec: dict[str, Any] = {"capacity": {"storage": "1"}, "accessModes": ["ReadWriteOnce"]}
+        spec |= {"hostPath": {"path": "/x"}, "claimRef": {"namespace": "default", "name": name}}
+        await api.post("/api/v1/persistentvolumes", {"metadata": {"name": name}, "spec": spec})
+    template = {"volumeClaimTemplate": {"spec": sized}}
+    volumes = [
+        {"name": "v", "persistentVolumeClaim": {"claimName": "mine"}},
+        {"name": "own", "ephemeral": template},
+    ]
+    document = pod("p")
+    document["spec"] |= {"volumes": volumes, "nodeName": "a"}
+    assert (await api.post(PODS, document)).status == 201
+    for place in (f"{NS}/persistentvolumeclaims", "/api/v1/persistentvolumes"):
+        for name, status in (("mine", 200), ("p-own", 200), ("free", 403), ("none", 403)):
+            assert (await node(api).get(f"{place}/{name}")).status == status
+            one = f"{place}?fieldSelector=metadata.name%3D{name}"
+            assert (await node(api).get(one)).status == status
+            assert (await node(api, "b").get(f"{place}/{name}")).status == 403
+        assert (await node(api).get(place)).status == 403
+        assert (await node(api).patch(f"{place}/mine", {"metadata": {"labels": {"a": "b"}}})).status == 403
+        assert (await node(api).delete(f"{place}/mine")).status == 403

@@ -10,6 +10,7 @@ pytestmark = pytest.mark.anyio
 
 CLAIMS: Final = "/api/v1/namespaces/default/persistentvolumeclaims"
 VOLUMES: Final = "/api/v1/persistentvolumes"
+CLASSES: Final = "/apis/storage.k8s.io/v1/storageclasses"
 TABLE: Final = "application/json;as=Table;v=v1;g=meta.k8s.io"
 
 
@@ -93,7 +94,10 @@ async def test_what_no_claim_may_be(api: Any, spec: dict[str, Any], message: str
 
 async def test_a_claim_stays_what_was_asked_for(api: Any) -> None:
     """It is bound once, and grows only when it is bound, never below what it has."""
-    await api.post(CLAIMS, _claim())
+    for name, grows in (("fast", True), ("fixed", False)):
+        stored = {"metadata": {"name": name}, "provisioner": "x.io/y", "allowVolumeExpansion": grows}
+        assert (await api.post(CLASSES, stored)).status == 201
+    await api.post(CLAIMS, _claim(storageClassName="fast"))
     fixed = (
         "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound"
     )
@@ -113,7 +117,44 @@ async def test_a_claim_stays_what_was_asked_for(api: Any) -> None:
         in (refused.json["message"])
     )
     table = (await api.get(CLAIMS, accept=TABLE)).json
-    assert table["rows"][0]["cells"] == ["a", "Bound", "v", "1Gi", "RWO", "", "<unset>", "0s", "Filesystem"]
+    assert table["rows"][0]["cells"] == [
+        "a",
+        "Bound",
+        "v",
+        "1Gi",
+        "RWO",
+        "fast",
+        "<unset>",
+        "0s",
+        "Filesystem",
+    ]
+
+
+@pytest.mark.parametrize(("name", "spec"), [("fixed", {"storageClassName": "fixed"}), ("none", {})])
+async def test_a_claim_grows_only_if_its_class_lets_it(api: Any, name: str, spec: dict[str, Any]) -> None:
+    """One that was not made by such a class is refused in words."""
+    await api.post(CLASSES, {"metadata": {"name": "fixed"}, "provisioner": "x.io/y"})
+    await api.post(CLAIMS, _claim(name, **spec))
+    await api.patch(f"{CLAIMS}/{name}/status", {"status": {"phase": "Bound"}})
+    bigger = {"spec": {"resources": {"requests": {"storage": "2Gi"}}}}
+    refused = await api.patch(f"{CLAIMS}/{name}", bigger)
+    assert refused.status == 403
+    assert refused.json["message"] == (
+        f'persistentvolumeclaims "{name}" is forbidden: only dynamically provisioned pvc can be resized and '
+        "the storageclass that provisions the pvc must support resize"
+    )
+
+
+async def test_claims_and_volumes_stay_while_they_are_used(api: Any) -> None:
+    """Each is made with the finalizer that a controller takes off, once, however it was made."""
+    stored = await api.post(CLAIMS, _claim())
+    assert stored.json["metadata"]["finalizers"] == ["kubernetes.io/pvc-protection"]
+    own = _volume()
+    own["metadata"]["finalizers"] = ["kubernetes.io/pv-protection", "x.io/mine"]
+    stored = await api.post(VOLUMES, own)
+    assert stored.json["metadata"]["finalizers"] == ["kubernetes.io/pv-protection", "x.io/mine"]
+    await api.delete(f"{CLAIMS}/a")
+    assert "deletionTimestamp" in (await api.get(f"{CLAIMS}/a")).json["metadata"]
 
 
 async def test_the_class_of_a_claim_is_set_once(api: Any) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import json
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import anyio
@@ -17,6 +18,7 @@ from ondol.api import pods as api_pods
 from ondol.api.objects import Key, Object, Resource
 from ondol.base import errors
 from ondol.base.clock import rfc3339
+from ondol.node.local_volumes import provisioner
 from ondol.sdk.testing import Faults, LoopClock, World, simulate
 
 T = TypeVar("T")
@@ -215,6 +217,42 @@ class Stage(World):
 
     async def settle(self, quiet_s: float = 2.0) -> None:
         await self.run_until_stable(quiet_s=quiet_s)
+
+
+class Disk:
+    """Folders by name; each with whether it is marked. A removal is remembered with what the server had."""
+
+    def __init__(self) -> None:
+        self.folders: set[str] = set()
+        self.marks: set[str] = set()
+        self.removed: list[str] = []
+        self.failures = 0
+
+    async def make(self, name: str) -> Path:
+        if self.failures:
+            self.failures -= 1
+            raise OSError(28, "No space left on device")
+        self.marks.add(name)
+        self.folders.add(name)
+        return Path("/volumes") / name
+
+    async def keep(self, name: str) -> None:
+        self.marks.discard(name)
+
+    async def marked(self) -> list[str]:
+        return sorted(self.marks)
+
+    async def remove(self, name: str) -> None:
+        self.removed.append(name)
+        self.folders.discard(name)
+        self.marks.discard(name)
+
+
+async def provision(stage: Stage, disk: Disk) -> None:
+    """Have the node n1 make local volumes for claims."""
+    agent = stage.manager("provisioner")
+    provisioner.add_to(agent, "n1", disk)
+    await stage.start(agent)
 
 
 @pytest.fixture

@@ -9,15 +9,17 @@ import pytest
 
 from ondol.api import objects, resources
 from ondol.api.objects import Object
-from ondol.controllers import garbage, scheduler
+from ondol.controllers import garbage, scheduler, storage
 from ondol.controllers.catalogue import Catalogue
 from ondol.controllers.workloads import statefulset
 from ondol.sdk import Manager
 
+from .conftest import Disk, provision
+
 Play = Callable[..., None]
 SETS: Final = resources.STATEFUL_SET
 CLAIMS: Final = resources.PERSISTENT_VOLUME_CLAIM
-CONTROLLERS: Final = (statefulset.add_to, scheduler.add_to)
+CONTROLLERS: Final = (statefulset.add_to, scheduler.add_to, storage.add_to)
 
 
 def collect(manager: Manager) -> None:
@@ -46,6 +48,7 @@ def spec(replicas: int, **fields: Any) -> Object:
 
 async def start(stage: Any, *more: Any, replicas: int, **fields: Any) -> None:
     await stage.node(cpu="64")
+    await provision(stage, Disk())
     await stage.run(*CONTROLLERS, *more)
     await stage.create(SETS, "web", spec=spec(replicas, **fields))
     await stage.settle()
@@ -172,6 +175,7 @@ def test_a_pod_that_waits_gets_its_claim_again(play: Play) -> None:
 
     async def scene(stage: Any) -> None:
         await stage.node(cpu="0")
+        await provision(stage, Disk())
         await stage.run(*CONTROLLERS)
         pod = template(resources={"requests": {"cpu": "1"}})
         await stage.create(SETS, "web", spec=spec(1, template=pod))

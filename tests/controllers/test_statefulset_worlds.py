@@ -11,12 +11,14 @@ import pytest
 from ondol.api import conditions, objects, pods, resources
 from ondol.api.objects import Object
 from ondol.base import errors
-from ondol.controllers import garbage, scheduler
+from ondol.controllers import garbage, scheduler, storage
 from ondol.controllers.catalogue import Catalogue
 from ondol.controllers.workloads import history, statefulset
 from ondol.controllers.workloads.statefulset import identity
 from ondol.sdk import Manager
 from ondol.sdk.testing import Faults
+
+from .conftest import Disk, provision
 
 Play = Callable[..., None]
 SETS: Final = resources.STATEFUL_SET
@@ -27,7 +29,7 @@ def collect(manager: Manager) -> None:
     garbage.add_to(manager, Catalogue(manager))
 
 
-CONTROLLERS: Final = (statefulset.add_to, scheduler.add_to)
+CONTROLLERS: Final = (statefulset.add_to, scheduler.add_to, storage.add_to)
 
 
 def template(image: str = "shop:1", **labels: str) -> Object:
@@ -54,6 +56,7 @@ def claim_template(name: str = "data") -> Object:
 
 async def start(stage: Any, *more: Any, replicas: int = 3, settle: bool = True, **fields: Any) -> None:
     await stage.node(cpu="64")
+    await provision(stage, Disk())
     await stage.run(*CONTROLLERS, *more)
     await stage.create(SETS, "web", spec=spec(replicas, **fields))
     if settle:
@@ -424,6 +427,7 @@ def test_an_adopted_pod_gets_its_identity(play: Play) -> None:
         await stage.create(
             resources.POD, "web-0", metadata={"labels": {"app": "web"}}, spec=template()["spec"]
         )
+        await provision(stage, Disk())
         await stage.run(*CONTROLLERS)
         await stage.create(SETS, "web", spec=spec(1, updateStrategy={"type": "OnDelete"}))
         await stage.settle()
@@ -554,6 +558,7 @@ def test_nothing_is_made_in_a_namespace_that_goes(play: Play) -> None:
 
     async def scene(stage: Any) -> None:
         await stage.node(cpu="64")
+        await provision(stage, Disk())
         await stage.run(*CONTROLLERS)
         await stage.create(resources.NAMESPACE, "going")
         await stage.create(SETS, "web", metadata={"namespace": "going"}, spec=spec(0))

@@ -1,6 +1,6 @@
 """A volume that other objects lead to: a claim, the store it is bound to, the store's place on the machine.
 
-The kind is a toy in the place of `persistentVolumeClaim`; what it stands on is not.
+The kind is a toy, so that it leads where the test wants; what it stands on is not.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ondol.node.volumes import registry
 
 CLAIM = Resource("toy.example", "v1", "claims", "Claim")
 STORE = Resource("toy.example", "v1", "stores", "Store", namespaced=False)
-VOLUMES = [{"name": "data", "persistentVolumeClaim": {"claimName": "c"}}, {"name": "room", "emptyDir": {}}]
+VOLUMES = [{"name": "data", "photonPersistentDisk": {"pdID": "c"}}, {"name": "room", "emptyDir": {}}]
 
 TOY = """
 from pathlib import Path
@@ -35,7 +35,7 @@ STORE = Resource("toy.example", "v1", "stores", "Store", namespaced=False)
 
 class ClaimVolume(OwnFolder):
     def resolve(self, inputs):
-        name = self.source["claimName"]
+        name = self.source["pdID"]
         claim = inputs.lookup.get(CLAIM, name)
         if claim is None:
             return Waits(f'claim "{name}" not found')
@@ -61,9 +61,9 @@ KIND = ClaimVolume
 @pytest.fixture(autouse=True)
 def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The kind, as a contributor adds it."""
-    (tmp_path / "persistent_volume_claim.py").write_text(TOY)
+    (tmp_path / "photon_persistent_disk.py").write_text(TOY)
     monkeypatch.setattr(ondol.node.volumes, "__path__", [*ondol.node.volumes.__path__, str(tmp_path)])
-    monkeypatch.setattr(volume_kinds, "KINDS", (*volume_kinds.KINDS, "persistentVolumeClaim"))
+    monkeypatch.setattr(volume_kinds, "KINDS", (*volume_kinds.KINDS, "photonPersistentDisk"))
     registry.load.cache_clear()
     yield
     registry.load.cache_clear()

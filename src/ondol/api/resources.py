@@ -33,6 +33,7 @@ HORIZONTAL_POD_AUTOSCALER: Final = Resource(
 POD_DISRUPTION_BUDGET: Final = Resource("policy", "v1", "poddisruptionbudgets", "PodDisruptionBudget")
 LIMIT_RANGE: Final = Resource("", "v1", "limitranges", "LimitRange")
 RESOURCE_QUOTA: Final = Resource("", "v1", "resourcequotas", "ResourceQuota")
+PERSISTENT_VOLUME: Final = Resource("", "v1", "persistentvolumes", "PersistentVolume", namespaced=False)
 PERSISTENT_VOLUME_CLAIM: Final = Resource("", "v1", "persistentvolumeclaims", "PersistentVolumeClaim")
 MUTATING_WEBHOOK_CONFIGURATION: Final = Resource(
     "admissionregistration.k8s.io",

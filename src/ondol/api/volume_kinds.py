@@ -8,8 +8,19 @@ from __future__ import annotations
 
 from typing import Final
 
-KINDS: Final = ("configMap", "downwardAPI", "emptyDir", "hostPath", "projected", "secret")
+KINDS: Final = (
+    "configMap",
+    "downwardAPI",
+    "emptyDir",
+    "ephemeral",
+    "hostPath",
+    "persistentVolumeClaim",
+    "projected",
+    "secret",
+)
 PROJECTIONS: Final = ("configMap", "downwardAPI", "secret", "serviceAccountToken")
 """What a `projected` volume may be put together from."""
 MEDIA: Final = ("", "Memory")
 """What an `emptyDir` may be made of: the node's disk, or its memory."""
+PERSISTENT: Final = ("hostPath", "local")
+"""What a PersistentVolume may be made of."""

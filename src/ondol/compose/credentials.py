@@ -15,6 +15,9 @@ from ondol.compose.settings import Settings
 
 COMPONENTS: Final = ("control", "node", "gateway")
 """The parts that speak to the API server, each with a certificate of its own."""
+PROVISIONER: Final = "provisioner"
+"""Lives in the part `node`, and may do with volumes what a node's account may not."""
+_CERTIFIED: Final = (*COMPONENTS, PROVISIONER)
 # Common names of certificates have 64 characters, and "system:node:" comes first.
 _NODE_NAME_MAX: Final = 52
 
@@ -29,7 +32,7 @@ def certify(instance: Instance, node: str, clock: Clock) -> Any:
     members = [
         authority.Client("admin", "ondol:admin", ("system:masters",)),
         authority.Client("node", f"system:node:{node}", ("system:nodes",)),
-        *(authority.Client(name, f"system:ondol:{name}") for name in COMPONENTS if name != "node"),
+        *(authority.Client(name, f"system:ondol:{name}") for name in _CERTIFIED if name != "node"),
     ]
     service_address = str(ipaddress.ip_network(instance.service_cidr)[1])
     pki = authority.ensure(
@@ -40,7 +43,7 @@ def certify(instance: Instance, node: str, clock: Clock) -> Any:
         clients=members,
     )
     ca = pki.ca_file.read_bytes()
-    places = [("admin", instance.kubeconfig), *((n, instance.component_kubeconfig(n)) for n in COMPONENTS)]
+    places = [("admin", instance.kubeconfig), *((n, instance.component_kubeconfig(n)) for n in _CERTIFIED)]
     for name, place in places:
         document = authority.kubeconfig(instance.api_url, ca, pki.client(name))
         text = yaml.safe_dump(msgspec.to_builtins(document), sort_keys=False).encode()

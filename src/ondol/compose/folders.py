@@ -25,6 +25,7 @@ _INNER: Final = (
     "pods",
     "rootfs",
     "seccomp",
+    "volumes",
 )
 _BESIDE: Final = (
     "addresses.json",

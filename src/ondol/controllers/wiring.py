@@ -19,6 +19,7 @@ from ondol.controllers import (
     quota,
     scheduler,
     serviceaccount,
+    storage,
 )
 from ondol.controllers.catalogue import Catalogue
 from ondol.controllers.workloads import cronjob, daemonset, deployment, job, replicaset, statefulset
@@ -56,3 +57,4 @@ def add_to(manager: Manager, config: ControllersConfig) -> None:
     podgc.add_to(manager)
     quota.add_to(manager, catalogue)
     disruption.add_to(manager)
+    storage.add_to(manager)

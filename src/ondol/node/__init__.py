@@ -23,15 +23,16 @@ async def run(
     clock: Clock,
     *,
     page: metrics.Page | None = None,
+    provisioner: Client | None = None,
     task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
 ) -> None:
     """Be this machine's node until cancelled; `started` once the node is registered and pods are driven.
 
-    What it counts is added to `page`.
+    What it counts is added to `page`. With the client of a `provisioner` it makes volumes for claims, too.
     """
     from ondol.node import agent  # noqa: PLC0415 - heavy: loaded only in the process that is the node
 
-    await agent.run(config, client, clock, page=page, task_status=task_status)
+    await agent.run(config, client, clock, page=page, provisioner=provisioner, task_status=task_status)
 
 
 def cleanup(config: NodeConfig) -> None:

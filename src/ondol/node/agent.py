@@ -37,6 +37,7 @@ from ondol.node.dns.server import CacheView, DnsServer
 from ondol.node.images import rootfs, watch
 from ondol.node.images.images import Images, ImageSource
 from ondol.node.images.store import ImageCorrupt
+from ondol.node.local_volumes import provisioner as local_volumes
 from ondol.node.network import ipam, ports, sandbox
 from ondol.node.pods import etc, records, status
 from ondol.node.pods.engines import Engines
@@ -63,6 +64,7 @@ async def run(
     *,
     images: ImageSource | None = None,
     page: metrics.Page | None = None,
+    provisioner: Client | None = None,
     task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
 ) -> None:
     """Be this machine's node until cancelled; `started` once the node is registered and pods are driven."""
@@ -81,7 +83,10 @@ async def run(
     agent = Agent(engines, manager, shown)
     shown.add(manager.metrics)
     shown.add(lambda: usage.families(agent.summary()))
-    await agent.run(task_status=task_status)
+    async with anyio.create_task_group() as tasks:
+        if provisioner is not None:
+            tasks.start_soon(local_volumes.run, config, provisioner, clock)
+        await agent.run(task_status=task_status)
 
 
 @contextlib.contextmanager

@@ -107,6 +107,11 @@ class NodeConfig:
         """Where profiles of type `Localhost` are."""
         return self.data_dir / "seccomp"
 
+    @property
+    def local_volumes_dir(self) -> Path:
+        """The volumes that are made for claims; they outlive pods."""
+        return self.data_dir / _VOLUMES
+
     def pod_dir(self, uid: str) -> Path:
         return self.data_dir / "pods" / uid
 

@@ -16,7 +16,7 @@ _VOLUME_MODES: Final = ("Block", "Filesystem")
 _RECLAIM: Final = ("Delete", "Recycle", "Retain")
 CLASS_ANNOTATION: Final = "volume.beta.kubernetes.io/storage-class"
 """Where the storage class stood before it was a field; what stands there still counts."""
-_NOT_SOURCES: Final = frozenset(
+NOT_SOURCES: Final = frozenset(
     {
         "accessModes",
         "capacity",
@@ -177,7 +177,7 @@ def volume(obj: Mapping[str, Any]) -> Iterator[Cause]:
 
 def _of_volume(spec: Mapping[str, Any]) -> Iterator[Cause]:
     """What the volume is made of: exactly one thing."""
-    sources = [field for field in spec if field not in _NOT_SOURCES]
+    sources = [field for field in spec if field not in NOT_SOURCES]
     if not sources:
         yield causes.required("spec", "must specify a volume type")
     for extra in sources[1:]:
@@ -224,7 +224,7 @@ def volume_update(new: Mapping[str, Any], old: Mapping[str, Any]) -> Iterator[Ca
 
 def _volume_source(spec: Mapping[str, Any], was: Mapping[str, Any]) -> dict[str, Any]:
     """The source; a secret for growing it may still be named where there was none."""
-    sources = {field: value for field, value in spec.items() if field not in _NOT_SOURCES}
+    sources = {field: value for field, value in spec.items() if field not in NOT_SOURCES}
     csi = sources.get("csi")
     if csi is not None and "controllerExpandSecretRef" not in (was.get("csi") or {}):
         sources["csi"] = {k: v for k, v in csi.items() if k != "controllerExpandSecretRef"}

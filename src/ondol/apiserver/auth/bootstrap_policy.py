@@ -36,6 +36,7 @@ CONTROL: Final = "system:ondol:control"
 GATEWAY: Final = "system:ondol:gateway"
 OBSERVE: Final = "system:ondol:observe"
 MESH: Final = "system:ondol:mesh"
+PROVISIONER: Final = "system:ondol:provisioner"
 RETIRED: Final = ("system:ondol:node",)
 """Roles and their bindings that earlier versions made and this one takes away: nodes have an authorizer."""
 
@@ -115,6 +116,7 @@ def cluster_role_bindings() -> list[Object]:
         _binding(GATEWAY, users=(GATEWAY,)),
         _binding(OBSERVE, users=(OBSERVE,)),
         _binding(MESH, users=(MESH,)),
+        _binding(PROVISIONER, users=(PROVISIONER,)),
     ]
 
 
@@ -253,6 +255,7 @@ def _part_roles() -> Iterator[Object]:
     yield _role(GATEWAY, _gateway_rules())
     yield _role(OBSERVE, _observe_rules())
     yield _role(MESH, _mesh_rules())
+    yield _role(PROVISIONER, _provisioner_rules())
 
 
 _EVENTS: Final = _rule(["create", "patch", "update"], ["", "events.k8s.io"], ["events"])
@@ -280,6 +283,7 @@ def _control_rules() -> list[_Rule]:
             ],
         ),
         _rule(["create"], ["apps"], ["replicasets", "deployments", "controllerrevisions"]),
+        _rule(["create"], ["storage.k8s.io"], ["storageclasses"]),
         _rule(["create"], ["batch"], ["jobs"]),
         _rule(["create"], ["discovery.k8s.io"], ["endpointslices"]),
         _rule(["create"], ["apiextensions.k8s.io"], ["customresourcedefinitions"]),
@@ -337,6 +341,16 @@ def _mesh_rules() -> list[_Rule]:
         _rule(["create"], ["authentication.k8s.io"], ["tokenreviews"]),
         _EVENTS,
         _LEASES,
+    ]
+
+
+def _provisioner_rules() -> list[_Rule]:
+    """Beside the node: it makes volumes for claims, which is more than a node's own account may."""
+    return [
+        _rule(_READ, [""], ["persistentvolumeclaims"]),
+        _rule(_READ, ["storage.k8s.io"], ["storageclasses"]),
+        _rule([*_READ, "create", "patch", "delete"], [""], ["persistentvolumes"]),
+        _EVENTS,
     ]
 
 

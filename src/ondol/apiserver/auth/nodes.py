@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
 
-from ondol.api import fields, objects, pod_references, resources
+from ondol.api import fields, objects, pod_references, resources, volumes
 from ondol.api.objects import Object
 from ondol.apiserver.auth import identity, rbac
 from ondol.apiserver.auth.identity import User
@@ -90,6 +90,8 @@ class Authorizer(rbac.Authorizer):
             return self._pods_refusal(node, attributes)
         if attributes.resource == "leases" and attributes.group == resources.LEASE.group:
             return _lease_refusal(node, attributes)
+        if not attributes.group and attributes.resource == _VOLUMES:
+            return self._volume_refusal(node, attributes)
         if not attributes.group and attributes.resource in _REFERRED:
             return self._referred_refusal(node, attributes)
         return "" if any(rule.allows(attributes) for rule in RULES) else _NOTHING
@@ -112,6 +114,21 @@ class Authorizer(rbac.Authorizer):
         related = self._refers(node, attributes.namespace, attributes.resource, attributes.name)
         return "" if related else _unrelated(node)
 
+    def _volume_refusal(self, node: str, attributes: Attributes) -> str:
+        """A volume is a node's to read by the claim it is bound to, of one of the node's pods."""
+        if attributes.verb not in _READ or attributes.subresource:
+            return f"can only {'/'.join(sorted(_READ))} {attributes.full_resource} its pods refer to"
+        if not attributes.name:
+            return "No Object name found"
+        for volume in self._list(resources.PERSISTENT_VOLUME):
+            claim = volumes.claim_key(volume)
+            if objects.name(volume) == attributes.name and claim is not None:
+                related = self._refers(
+                    node, claim.namespace, resources.PERSISTENT_VOLUME_CLAIM.plural, claim.name
+                )
+                return "" if related else _unrelated(node)
+        return _unrelated(node)
+
     def _refers(self, node: str, namespace: str, resource: str, name: str) -> bool:
         """Whether a pod bound to the node is, or refers to, the object."""
         for record, read in self._pods(namespace):
@@ -129,9 +146,10 @@ class Authorizer(rbac.Authorizer):
 _REFERRED: Final = {
     "secrets": (_READ, ""),
     "configmaps": (_READ, ""),
-    "persistentvolumeclaims": (frozenset({"get"}), ""),
+    "persistentvolumeclaims": (_READ, ""),
     "serviceaccounts": (frozenset({"create"}), "token"),
 }
+_VOLUMES: Final = resources.PERSISTENT_VOLUME.plural
 _NOTHING: Final = "nodes have no such right"
 
 

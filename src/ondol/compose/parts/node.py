@@ -32,10 +32,11 @@ async def main(context: Context) -> None:
     from ondol.node import agent  # noqa: F401 - loaded here, while the API server starts, not in `run`
 
     client, requests = await process.connected(context, "node")
+    provisioner, _ = await process.connected(context, credentials.PROVISIONER)
     agent_config = config(context.instance, context.settings)
     try:
         async with exposition.exposed(context.instance, "node", requests.collect) as page:
-            run = partial(node.run, agent_config, client, context.clock, page=page)
+            run = partial(node.run, agent_config, client, context.clock, page=page, provisioner=provisioner)
             await process.serve(run, context.notify)
     except* OSError as group:
         error = process.first_error(group)

@@ -18,7 +18,10 @@ from ondol.controllers.scheduler import matching, peers, scores
 from ondol.controllers.scheduler.accounts import PODS, Accounts, Demand, Usage, demand
 from ondol.controllers.scheduler.hosts import Fleet, Host
 from ondol.controllers.scheduler.peers import Cluster, Namespaces, Peers
+from ondol.controllers.scheduler.volumes import LASTING as LASTING_OF_VOLUMES
+from ondol.controllers.scheduler.volumes import Needs
 
+_NO_VOLUMES: Final = Needs()
 UNSCHEDULABLE: Final = "node.kubernetes.io/unschedulable"
 NO_PORT: Final = "node(s) didn't have free ports for the requested pod ports"
 _UNTAKEN: Final = {"key": UNSCHEDULABLE, "effect": "NoSchedule"}
@@ -28,7 +31,9 @@ _CORDONED: Final = "node(s) were unschedulable"
 _NOT_ASKED: Final = "node(s) didn't match Pod's node affinity/selector"
 _TAINTED: Final = "node(s) had untolerated taint(s)"
 _NOT_READY: Final = "node(s) were not ready"
-LASTING: Final = frozenset({_CORDONED, _NOT_ASKED, _TAINTED, _NOT_READY, peers.NO_AFFINITY, peers.NO_DOMAIN})
+LASTING: Final = frozenset(
+    {_CORDONED, _NOT_ASKED, _TAINTED, _NOT_READY, peers.NO_AFFINITY, peers.NO_DOMAIN, *LASTING_OF_VOLUMES}
+)
 """Reasons that no pod's going away would change."""
 _COMPARED_MAX: Final = 100
 """So many fitting nodes are compared, the least that kube-scheduler compares of a large cluster."""
@@ -52,16 +57,20 @@ def choose(
     namespaces: Namespaces,
     in_use: Callable[[], Collection[HostPort]] = frozenset,
     *,
+    volumes: Needs = _NO_VOLUMES,
     start: int = 0,
 ) -> Choice:
     """The best node the pod fits on; among equals the one whose name comes first.
 
     `in_use` is asked for the ports of the nodes' machine that others than pods have, if the pod asks
-    for any. Of many nodes only some are looked at, from the one at `start` on, until enough fit.
+    for any. `volumes` are what the pod needs of claims. Of many nodes only some are looked at, from the one
+    at `start` on, until enough fit.
     """
     hosts = fleet.hosts
     if not hosts:
         return Choice(reason="no nodes available to schedule pods")
+    if volumes.problem:
+        return Choice(reason=f"0/{len(hosts)} nodes are available: {volumes.problem}.")
     cluster = Cluster(fleet, accounts, namespaces)
     trial = Trial(pod, cluster, in_use)
     fitting: list[Host] = []
@@ -69,7 +78,7 @@ def choose(
     examined = 0
     for host in _from(hosts, start):
         examined += 1
-        against = trial.refusal(host)
+        against = [*trial.refusal(host), *volumes.refusal(host.node)]
         if against:
             refusals[host.name] = against
             continue

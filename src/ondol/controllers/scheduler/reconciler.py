@@ -16,6 +16,8 @@ from ondol.controllers.scheduler.filters import Choice, Trial
 from ondol.controllers.scheduler.hosts import Fleet
 from ondol.controllers.scheduler.peers import Cluster, Namespaces
 from ondol.controllers.scheduler.preemption import Plan
+from ondol.controllers.scheduler.volume_binding import VolumeBinding
+from ondol.controllers.scheduler.volumes import Needs
 from ondol.sdk import Controller, Manager, Result
 from ondol.sdk.status import Writer
 
@@ -41,6 +43,7 @@ class Reconciler:
         self._accounts = Accounts()
         self._fleet = Fleet()
         self._start = 0
+        self._volumes = VolumeBinding(manager)
         self._status = Writer(manager.client, resources.POD, field_manager=NAME, conditions=(_SCHEDULED,))
         self._targets = Writer(
             manager.client, resources.POD, field_manager=_PREEMPTION, conditions=(preemption.TARGET,)
@@ -56,6 +59,7 @@ class Reconciler:
         self.controller = Controller("scheduler", self.reconcile, concurrency=16)
         self.controller.watch(self._pods, predicate=_may_need_node)
         self.controller.watch(self._budgets, lambda _: ())
+        self._volumes.watch(self.controller)
 
     def _pod_changed(self, old: Object | None, new: Object | None) -> None:
         self._accounts.observe(old, new)
@@ -95,9 +99,14 @@ class Reconciler:
         if self._accounts.has(pod):
             return None  # bound already, though no watch shows it yet: nobody must give way to it again
         self._remember(pod)
-        choice = self._choose(pod)
+        needs = self._volumes.needs(pod)
+        choice = self._choose(pod, needs)
         if not choice.node:
             return await self._refuse(pod, choice)
+        if needs.delayed:
+            node = self._nodes.lister.get(Key("", choice.node)) or {}
+            await self._volumes.bind(needs.bindings(node) or (), choice.node)
+            return None  # the claims tell when they are bound
         await self._bind(pod, choice.node)
         return None
 
@@ -107,10 +116,10 @@ class Reconciler:
         if node and not self._accounts.nominated(objects.key(pod)):
             self._accounts.nominate(pod, node)
 
-    def _choose(self, pod: Object) -> Choice:
+    def _choose(self, pod: Object, needs: Needs) -> Choice:
         """A node for the pod; the next one is looked for from where this search ended."""
         choice = filters.choose(
-            pod, self._fleet, self._accounts, self._labels(), self._in_use, start=self._start
+            pod, self._fleet, self._accounts, self._labels(), self._in_use, volumes=needs, start=self._start
         )
         self._start = (self._start + choice.examined) % max(1, len(self._fleet.hosts))
         return choice

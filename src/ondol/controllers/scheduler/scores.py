@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from ondol.api import objects
+from ondol.api import node_selectors, objects
 from ondol.api.objects import Object
 from ondol.controllers.scheduler import matching, peers
 from ondol.controllers.scheduler.accounts import Demand
@@ -89,7 +89,9 @@ def _node_affinity(contest: _Contest) -> Points:
         return {}
     weighed = {
         host.name: sum(
-            int(term.get("weight") or 0) for term in terms if matching.term_matches(term["preference"], host)
+            int(term.get("weight") or 0)
+            for term in terms
+            if node_selectors.term_matches(term["preference"], host.node)
         )
         for host in contest.hosts
     }

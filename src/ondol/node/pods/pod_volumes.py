@@ -64,8 +64,10 @@ class PodVolumes:
         tracked, name = self._tracked, str(spec["name"])
         folder = await self._begin(spec, plan)
         group, revision = pod_spec.fs_group(tracked.pod), str(int(tracked.host.clock.now() * 1e6))
-        files = plan.content if isinstance(plan, Files) else {}
-        at = Place(folder, group, revision)
+        files, type_ = (plan.content, "") if isinstance(plan, Files) else ({}, plan.type)
+        if isinstance(plan, Elsewhere) and not plan.takes_group:
+            group = None
+        at = Place(folder, group, revision, type_)
         await tracked.host.machine.put_volume(tracked.pod, spec, at, files, is_refresh=name in self._placed)
         self._placed.add(name)
         if not tracked.record.volume(name).is_placed:

@@ -27,19 +27,23 @@ _CHECKS: Final = {
 
 class HostPathVolume(OwnFolder):
     def resolve(self, inputs: Inputs) -> Plan:  # noqa: ARG002 - it is named in the pod
-        return Elsewhere(Path(self.source["path"]))
+        return Elsewhere(Path(self.source["path"]), str(self.source.get("type") or ""))
 
     def place(self, at: Place, files: Payload) -> None:  # noqa: ARG002 - it has none
-        path, type_ = at.folder, str(self.source.get("type") or "")
-        if type_ == "DirectoryOrCreate":
-            path.mkdir(mode=0o755, parents=True, exist_ok=True)
-        elif type_ == "FileOrCreate":
-            path.touch(mode=0o644)
-        elif type_ and not _CHECKS[type_](path):
-            raise VolumeFailed(f"hostPath type check failed: {path} is not a {type_}")
+        check(at.folder, at.type)
 
     def remove(self, folder: Path) -> None:
         """It is the machine's, not the pod's."""
+
+
+def check(path: Path, type_: str) -> None:
+    """Make sure that there is what the type says, or make it; `VolumeFailed`. Blocks."""
+    if type_ == "DirectoryOrCreate":
+        path.mkdir(mode=0o755, parents=True, exist_ok=True)
+    elif type_ == "FileOrCreate":
+        path.touch(mode=0o644)
+    elif type_ and not _CHECKS[type_](path):
+        raise VolumeFailed(f"hostPath type check failed: {path} is not a {type_}")
 
 
 KIND: Final[Kind] = HostPathVolume

@@ -43,6 +43,10 @@ class Elsewhere:
     """The volume is this place of the machine, mounted as it is."""
 
     folder: Path
+    type: str = ""
+    """What must be there, in the words of a `hostPath`."""
+    takes_group: bool = False
+    """Whether what is in it is made the group's that is the pod's `fsGroup`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +90,8 @@ class Place:
     """The pod's `fsGroup`: whose group the files are."""
     revision: str
     """Not used before in this folder: the name of what is written now."""
+    type: str = ""
+    """As `Elsewhere.type`."""
 
 
 class Volume(Protocol):

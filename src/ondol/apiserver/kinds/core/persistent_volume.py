@@ -4,16 +4,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import ClassVar, Final
 
-from ondol.api import objects
+from ondol.api import facts, objects, volume_kinds
 from ondol.api.defaults import storage as defaults
 from ondol.api.objects import Object
 from ondol.api.tables import storage as tables
 from ondol.api.validation import Rules, claims, warnings
+from ondol.apiserver.admission import storage_use
+from ondol.apiserver.admission.chain import Plugins
 from ondol.apiserver.kinds.registration import Kind
 from ondol.apiserver.strategy import Context, Strategy
-from ondol.apiserver.unsupported import Unsupported
+from ondol.apiserver.unsupported import Rule, Unsupported
 from ondol.base import clock
 
 _CHANGED: Final = "lastPhaseTransitionTime"
@@ -42,6 +45,20 @@ class PersistentVolume(Strategy):
         return warnings.volume(new)
 
 
+def _rules() -> Iterator[Rule]:
+    yield Rule(
+        "persistentVolumeReclaimPolicy",
+        "nothing is recycled: the volume is Failed when its claim is gone",
+        ("Delete", "Retain"),
+    )
+    yield Rule("mountOptions", "the node refuses pods with such a volume")
+    yield Rule("volumeMode", "the node refuses pods with raw block devices", ("Filesystem",))
+    yield Rule("volumeAttributesClassName", "no volume is changed to what a class of attributes says")
+    sources = set(facts.type_named("io.k8s.api.core.v1.PersistentVolumeSpec").fields) - claims.NOT_SOURCES
+    for name in sorted(sources - set(volume_kinds.PERSISTENT)):
+        yield Rule(name, "the node refuses pods with such a volume")
+
+
 KIND: Final = Kind(
     "",
     "PersistentVolume",
@@ -49,5 +66,6 @@ KIND: Final = Kind(
     default=defaults.volume,
     rules=Rules(claims.volume, claims.volume_update),
     layout=tables.VOLUME,
-    unsupported=Unsupported(kind="no claim is bound to volumes yet"),
+    unsupported=Unsupported(tuple(_rules())),
+    plugins=Plugins(mutating=(storage_use.admit_volume,)),
 )

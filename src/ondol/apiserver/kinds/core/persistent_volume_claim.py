@@ -11,12 +11,12 @@ from ondol.api.defaults import storage as defaults
 from ondol.api.objects import Object
 from ondol.api.tables import storage as tables
 from ondol.api.validation import Rules, claims, warnings
-from ondol.apiserver.admission import default_classes
+from ondol.apiserver.admission import default_classes, storage_use
 from ondol.apiserver.admission.chain import Plugins
 from ondol.apiserver.auth.bootstrap_policy import Access
 from ondol.apiserver.kinds.registration import Kind
 from ondol.apiserver.strategy import Context, Strategy
-from ondol.apiserver.unsupported import Unsupported
+from ondol.apiserver.unsupported import Rule, Unsupported
 
 _SNAPSHOTS: Final = ("snapshot.storage.k8s.io", "VolumeSnapshot")
 
@@ -62,8 +62,18 @@ KIND: Final = Kind(
     default=defaults.claim,
     rules=Rules(claims.claim, claims.claim_update),
     layout=tables.CLAIM,
-    unsupported=Unsupported(kind="no volume is provided for claims, and the node refuses pods with one"),
-    plugins=Plugins(mutating=(default_classes.admit_claim,)),
+    unsupported=Unsupported(
+        (
+            Rule("dataSource", "the platform's own provisioner fills volumes from nothing"),
+            Rule("dataSourceRef", "the platform's own provisioner fills volumes from nothing"),
+            Rule("volumeMode", "the node refuses pods with raw block devices", ("Filesystem",)),
+            Rule("volumeAttributesClassName", "no volume is changed to what a class of attributes says"),
+        )
+    ),
+    plugins=Plugins(
+        mutating=(default_classes.admit_claim, storage_use.admit_claim),
+        validating=(storage_use.check_growth,),
+    ),
     access=Access(
         view=("persistentvolumeclaims", "persistentvolumeclaims/status"), edit=("persistentvolumeclaims",)
     ),

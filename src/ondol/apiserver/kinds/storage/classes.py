@@ -28,7 +28,6 @@ KINDS: Final = (
         default=defaults.storage_class,
         rules=Rules(storage.storage_class, storage.storage_class_update),
         layout=tables.STORAGE_CLASS,
-        unsupported=Unsupported(kind="claims are given the default class, but no volume is made by a class"),
     ),
     Kind(
         "storage.k8s.io",
