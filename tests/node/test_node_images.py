@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from ondol.base import errors
+from ondol.base import errors, zstd
 from ondol.build import reference as build_reference
 from ondol.node import linux
 from ondol.node.images import images, rootfs
@@ -401,6 +401,41 @@ def test_the_bytes_of_a_layer_say_whether_it_is_gzipped(layout: Layout, tmp_path
     """Skopeo writes a gzipped layer's type over a plain one that was in the layout before."""
     root = unpack(layout, tmp_path, gzip.decompress(packed(file("a", b"1"))))
     assert (root / "a").read_bytes() == b"1"
+
+
+@needs_root
+def test_layers_packed_by_zstd_are_unpacked(layout: Layout, tmp_path: Path) -> None:
+    """As the registries of larger images have them."""
+    plain = gzip.decompress(packed(file("a", b"1")))
+    root = unpack(layout, tmp_path, zstd.packed(plain))
+    assert (root / "a").read_bytes() == b"1"
+    with pytest.raises(ImageCorrupt):
+        unpack(layout, tmp_path, zstd.packed(plain)[:-9])
+    with pytest.raises(ImageCorrupt):
+        unpack(layout, tmp_path, zstd.MAGIC + b"garbage")
+
+
+@needs_root
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME])
+def test_attributes_without_measure_are_not_read(layout: Layout, tmp_path: Path, kind: bytes) -> None:
+    """Each entry's are read into memory whole: more than a megabyte is refused before that."""
+    member, _ = file("a")
+    member.type, content = kind, bytes(2 << 20)
+    with pytest.raises(ImageCorrupt, match="attributes of 2097152 bytes"):
+        unpack(layout, tmp_path, packed((member, content)))
+
+
+@needs_root
+@pytest.mark.parametrize("contents", [[bytes(17 << 20)], [b""] * 5000])
+def test_a_layer_leaves_room_on_the_disk(
+    layout: Layout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, contents: list[bytes]
+) -> None:
+    """A small blob may hold terabytes or millions of files; the last twentieth of the disk is for others."""
+    monkeypatch.setattr("ondol.base.sparing._SHARE_LEFT", 0)  # as if the last twentieth had begun
+    files = [file(f"f{number}", content) for number, content in enumerate(contents)]
+    with pytest.raises(ImageCorrupt, match="less than a twentieth"):
+        unpack(layout, tmp_path, packed(*files))
+    assert list((tmp_path / "layers").iterdir()) == []
 
 
 @needs_root

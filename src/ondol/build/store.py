@@ -14,7 +14,6 @@ held while the index is read, changed and written.
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import hashlib
 import json
@@ -26,13 +25,12 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from ondol.base import files
+from ondol.base.sparing import Sparing
 from ondol.build import oci
 from ondol.build import reference as references
 from ondol.build.errors import StoreError
 
 _CHUNK_BYTES: Final = 1 << 20
-_EXAMINED_BYTES: Final = 16 << 20
-_SHARE_LEFT: Final = 20
 _DRAFT: Final = ".draft-"
 
 
@@ -60,27 +58,6 @@ class Damage:
     digest: str
     problem: str
     references: tuple[str, ...]
-
-
-class Sparing:
-    """A file being written that leaves the last twentieth of its disk to others.
-
-    A packed archive of kilobytes may unpack to terabytes, and what else lives on the disk is not to die of
-    it: `OSError` (ENOSPC) instead.
-    """
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
-        self._unexamined_bytes = 0
-
-    def write(self, data: bytes) -> int:
-        self._unexamined_bytes += len(data)
-        if self._unexamined_bytes >= _EXAMINED_BYTES:
-            self._unexamined_bytes = 0
-            disk = os.fstatvfs(self._file.fileno())
-            if disk.f_bavail * _SHARE_LEFT < disk.f_blocks:
-                raise OSError(errno.ENOSPC, "it would leave less than a twentieth of the disk free")
-        return self._file.write(data)
 
 
 class Draft(Sparing):
@@ -130,7 +107,7 @@ class ImageStore:
     def find(self, reference: str) -> Image | None:
         """The image of exactly this name, as another tool may have written it, else of the full one."""
         entries = {_name(entry): entry for entry in self._entries()}
-        entry = entries.get(reference) or entries.get(references.full(reference))
+        entry = entries.get(reference) or entries.get(references.stored(reference))
         return self._image(entry) if entry is not None else None
 
     def manifest(self, digest: str) -> dict[str, Any]:
@@ -191,19 +168,24 @@ class ImageStore:
                 draft.write(content)
         return digest
 
-    def add(self, reference: str, manifest: bytes) -> Image:
-        """Name an image whose blobs are in the store already; an image of that name is replaced."""
+    def add(self, reference: str, manifest: bytes, *, is_pulled: bool = False) -> Image:
+        """Name an image whose blobs are in the store already; an image of that name is replaced.
+
+        `is_pulled`: its name means what its registry says, which may say otherwise later.
+        """
         document = json.loads(manifest)
         with self.building():
             for descriptor in [document["config"], *document["layers"]]:
                 if not self.has(descriptor["digest"]):
                     raise StoreError(f"the blob {descriptor['digest']} is not in the store")
             digest = self.put(manifest)
-            return self._name(references.full(reference), oci.descriptor(oci.MANIFEST, digest, len(manifest)))
+            media_type = str(document.get("mediaType") or oci.MANIFEST)
+            descriptor = oci.descriptor(media_type, digest, len(manifest))
+            return self._name(references.stored(reference), descriptor, is_pulled=is_pulled)
 
     def tag(self, source: str, target: str) -> Image:
         """Give an image a second name; `StoreError` if there is no such image."""
-        full = references.full(source)
+        full = references.stored(source)
         with self.building():
             entry = next((e for e in self._entries() if _name(e) == full), None)
             if entry is None:
@@ -219,7 +201,7 @@ class ImageStore:
         with self._locked(".index.lock"):
             entries = self._entries()
             is_literal = any(_name(entry) == reference for entry in entries)
-            name = reference if is_literal else references.full(reference)
+            name = reference if is_literal else references.stored(reference)
             others = [entry for entry in entries if _name(entry) != name]
             if len(others) == len(entries):
                 return False
@@ -308,8 +290,9 @@ class ImageStore:
         }
         self._write(self._index, oci.canonical(document))
 
-    def _name(self, name: str, descriptor: dict[str, Any]) -> Image:
-        entry = {**descriptor, "annotations": {oci.REF_NAME: name}}
+    def _name(self, name: str, descriptor: dict[str, Any], *, is_pulled: bool = False) -> Image:
+        pulled = {oci.PULLED: "true"} if is_pulled else {}
+        entry = {**descriptor, "annotations": {oci.REF_NAME: name, **pulled}}
         with self._locked(".index.lock"):
             self._save([*(e for e in self._entries() if _name(e) != name), entry])
         return self._image(entry)
