@@ -50,8 +50,8 @@ REASONS: Final[Mapping[str, Reason]] = {
         "anyio",
     ),
     "backports-zstd": Reason(
-        "Layers packed by Zstandard, as registries hold more and more of them: Python's own module of 3.14, for "
-        "the versions before. Loaded by the first such layer.",
+        "Layers packed by Zstandard, as registries hold more and more of them: Python's own module of 3.14, "
+        "for the versions before. Loaded by the first such layer.",
         "backports.zstd",
     ),
     "cryptography": Reason(

@@ -8,16 +8,19 @@ import json
 import os
 import stat
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
 from ondol.base import errors, zstd
+from ondol.base.signal import Signal
 from ondol.build import reference as build_reference
 from ondol.node import linux
-from ondol.node.images import images, rootfs
+from ondol.node.images import images, pulling, rootfs
+from ondol.node.images import store as store_words
 from ondol.node.images.collecting import collect, mounted
 from ondol.node.images.layers import Layers
 from ondol.node.images.store import (
@@ -83,7 +86,7 @@ def numbered(**numbers: int) -> tuple[tarfile.TarInfo, bytes]:
 )
 async def test_names_no_image_can_have(tmp_path: Path, reference: str, reason: str) -> None:
     """Said at once, and not looked for."""
-    with pytest.raises(images.ImageUnavailable) as raised:
+    with pytest.raises(pulling.ImageUnavailable) as raised:
         await images.Images(tmp_path).ensure(reference, "IfNotPresent")
     assert raised.value.reason == ("InvalidImageName" if reason else "ErrImagePull")
     assert reason in str(raised.value)
@@ -103,7 +106,7 @@ async def test_names_no_image_can_have(tmp_path: Path, reference: str, reason: s
 )
 def test_how_the_lack_of_an_image_is_told(reason: str, failures: int, events: list[tuple[str, str]]) -> None:
     """By the waiting reason, whose message says why, and the kubelet's events."""
-    refusal = images.refusal("app", images.ImageUnavailable(reason, "why"), failures=failures)
+    refusal = images.refusal("app", pulling.ImageUnavailable(reason, "why"), failures=failures)
     assert (refusal.reason, refusal.message, list(refusal.warnings), refusal.note) == (
         reason,
         "why",
@@ -114,7 +117,7 @@ def test_how_the_lack_of_an_image_is_told(reason: str, failures: int, events: li
 
 def test_a_second_try_is_backed_off_from() -> None:
     """The message still says why the image could not be had."""
-    refusal = images.refusal("app", images.ImageUnavailable("ErrImagePull", "why"), failures=2)
+    refusal = images.refusal("app", pulling.ImageUnavailable("ErrImagePull", "why"), failures=2)
     assert refusal == images.Refusal(
         "ImagePullBackOff",
         'Back-off pulling image "app": ErrImagePull: why',
@@ -520,10 +523,10 @@ def test_users(tmp_path: Path) -> None:
 async def test_policies_say_why(tmp_path: Path) -> None:
     """A missing image has the reason its pull policy calls for."""
     store = images.Images(tmp_path)
-    with pytest.raises(images.ImageUnavailable) as never:
+    with pytest.raises(pulling.ImageUnavailable) as never:
         await store.ensure("a:1", "Never")
     assert never.value.reason == "ErrImageNeverPull"
-    with pytest.raises(images.ImageUnavailable) as pull:
+    with pytest.raises(pulling.ImageUnavailable) as pull:
         await store.ensure("a:1", "IfNotPresent")
     assert pull.value.reason == "ErrImagePull"
 
@@ -531,16 +534,120 @@ async def test_policies_say_why(tmp_path: Path) -> None:
 @pytest.mark.anyio
 @needs_root
 async def test_a_source_brings_what_is_missing(layout: Layout, tmp_path: Path) -> None:
-    """With a source a missing image is pulled, and Always asks it even when the image is there."""
-    references: list[str] = []
+    """With a source a missing image is pulled, and Always asks it anew for one that came from there."""
+    source = Source(layout)
+    store = images.Images(tmp_path, source)
+    heard: list[tuple[str, str]] = []
+    asker = pulling.Asker(lambda _type, reason, message: heard.append((reason, message)))
+    assert (await store.ensure("a:1", "IfNotPresent", asker)).pulled
+    assert heard == [("Pulling", 'Pulling image "a:1"')]
+    assert (await store.ensure("a:1", "IfNotPresent", asker)).pulled is None
+    assert (await store.ensure("a:1", "Always", asker)).pulled
+    assert source.references == ["a:1", "a:1"]
+    layout("images").image("here:1", [packed(file("a"))])
+    assert (await store.ensure("here:1", "Always", asker)).pulled is None
 
-    class Source:
-        async def pull(self, reference: str) -> None:
-            references.append(reference)
-            layout("images").image(reference, [packed(file("a"))])
 
-    store = images.Images(tmp_path, Source())
-    assert (await store.ensure("a:1", "IfNotPresent")).was_pulled
-    assert not (await store.ensure("a:1", "IfNotPresent")).was_pulled
-    assert (await store.ensure("a:1", "Always")).was_pulled
-    assert references == ["a:1", "a:1"]
+class Source:
+    """Brings every image, or fails as it is told to."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self.references: list[str] = []
+        self.failure: Exception | None = None
+        self.gate = anyio.Event()
+        self.gate.set()
+        self.asked = Signal()
+
+    async def pull(self, reference: str, secrets: Sequence[pulling.PullSecret]) -> int:
+        assert not secrets
+        self.references.append(reference)
+        self.asked.set()
+        await self.gate.wait()
+        if self.failure is not None:
+            raise self.failure
+        writer = self._layout("images")
+        writer.image(reference, [packed(file("a"))])
+        index = json.loads((writer.root / "index.json").read_bytes())
+        for entry in index["manifests"]:
+            if entry["annotations"][store_words.REF_NAME] == reference:
+                entry["annotations"][store_words.PULLED] = "true"
+        (writer.root / "index.json").write_text(json.dumps(index))
+        return 42
+
+
+@pytest.mark.anyio
+@needs_root
+async def test_a_pulled_image_is_used_while_its_registry_is_away(layout: Layout, tmp_path: Path) -> None:
+    """Always cannot ask then, and says so; a registry that answers otherwise is believed."""
+    source = Source(layout)
+    store = images.Images(tmp_path, source)
+    heard: list[tuple[str, str]] = []
+    asker = pulling.Asker(lambda _type, reason, message: heard.append((reason, message)))
+    await store.ensure("a:1", "Always")
+    source.failure = pulling.ImageUnavailable(pulling.UNAVAILABLE, "no network")
+    assert (await store.ensure("a:1", "Always", asker)).pulled is None
+    assert heard[-1] == ("Failed", 'Failed to pull image "a:1": no network; the one that is here is used')
+    source.failure = pulling.ImageUnavailable("ErrImagePull", "denied")
+    with pytest.raises(pulling.ImageUnavailable, match="denied"):
+        await store.ensure("a:1", "Always", asker)
+
+
+@pytest.mark.anyio
+@needs_root
+async def test_pods_that_want_the_same_image_wait_for_one_pull(layout: Layout, tmp_path: Path) -> None:
+    """It is brought once; one of a pod that ends meanwhile is left, and another pod's goes on."""
+    source = Source(layout)
+    store = images.Images(tmp_path, source)
+    source.gate = anyio.Event()
+    unpacked: list[images.Unpacked] = []
+    is_over = anyio.Event()
+
+    async def leave() -> None:
+        with pytest.raises(pulling.NobodyWaits):
+            await store.ensure("a:1", "IfNotPresent", pulling.Asker(gone=is_over.wait))
+
+    async def stay() -> None:
+        unpacked.append(await store.ensure("a:1", "IfNotPresent"))
+
+    with anyio.fail_after(20):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(leave)
+            while not source.references:
+                await source.asked.next.wait()
+            for _ in range(3):
+                tasks.start_soon(stay)
+            is_over.set()
+            while len(source.references) < 2:
+                await source.asked.next.wait()
+            source.gate.set()
+    assert source.references == ["a:1", "a:1"], "the first was left in the middle"
+    assert [bool(each.pulled) for each in unpacked] == [True] * 3
+
+
+@pytest.mark.anyio
+async def test_names_of_this_machine_are_asked_of_nobody(layout: Layout, tmp_path: Path) -> None:
+    """And a bare name that Docker Hub does not have either is told with what is here."""
+    source = Source(layout)
+    source.failure = pulling.ImageUnavailable(pulling.UNAVAILABLE, "no network")
+    layout("images").image("ondol.local/shop:1", [packed(file("a"))])
+    store = images.Images(tmp_path, source)
+    with pytest.raises(pulling.ImageUnavailable, match="build or import it first"):
+        await store.ensure("ondol.local/a:1", "Always")
+    assert source.references == []
+    with pytest.raises(
+        pulling.ImageUnavailable, match=r"has ondol.local/shop:1.*Docker Hub: no network"
+    ) as raised:
+        await store.ensure("shop:2", "IfNotPresent")
+    assert raised.value.reason == pulling.UNAVAILABLE
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.0, "0s"), (0.0531, "53ms"), (1.5, "1.5s"), (60, "1m0s"), (3661.25, "1h1m1.25s")]
+)
+def test_a_pull_is_told_in_the_kubelets_words(seconds: float, text: str) -> None:
+    """With how long it took, as Go writes it, and the size."""
+    pulled = pulling.Pulled(7, seconds, seconds)
+    assert pulling.pulled_message("a", pulled) == (
+        f'Successfully pulled image "a" in {text} ({text} including waiting). Image size: 7 bytes.'
+    )

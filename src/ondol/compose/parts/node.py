@@ -29,13 +29,15 @@ def part(instance: Instance, settings: Settings) -> Part:
 async def main(context: Context) -> None:
     from ondol import node
     from ondol.compose import exposition
+    from ondol.compose.image_source import RegistrySource
     from ondol.node import agent  # noqa: F401 - loaded here, while the API server starts, not in `run`
 
     client, requests = await process.connected(context, "node")
     agent_config = config(context.instance, context.settings)
     try:
         async with exposition.exposed(context.instance, "node", requests.collect) as page:
-            run = partial(node.run, agent_config, client, context.clock, page=page)
+            images = RegistrySource(context.settings)
+            run = partial(node.run, agent_config, client, context.clock, images=images, page=page)
             await process.serve(run, context.notify)
     except* OSError as group:
         error = process.first_error(group)
