@@ -185,12 +185,13 @@ class ImageStore:
 
     def tag(self, source: str, target: str) -> Image:
         """Give an image a second name; `StoreError` if there is no such image."""
-        full = references.stored(source)
         with self.building():
-            entry = next((e for e in self._entries() if _name(e) == full), None)
+            entries = {_name(entry): entry for entry in self._entries()}
+            entry = entries.get(source) or entries.get(references.stored(source))
             if entry is None:
                 raise StoreError(
-                    f"there is no image {full}", remedy="name one that ImageStore.images() lists"
+                    f"there is no image {references.stored(source)}",
+                    remedy="name one that ImageStore.images() lists",
                 )
             return self._name(
                 references.full(target), oci.descriptor(entry["mediaType"], entry["digest"], entry["size"])

@@ -1,7 +1,7 @@
 """The node agent: runs the pods bound to this machine with containers, networks, volumes and probes.
 
-From outside: `NodeConfig` with `restart_backoff`, the port `ImageSource`, `run`, which is the agent, and `cleanup`, which removes an
-instance's traces from the host.
+From outside: `NodeConfig` with `restart_backoff`, the port `ImageSource`, `run`, which is the agent, and
+`cleanup`, which removes an instance's traces from the host.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ import time
 import urllib.parse
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import IO, Final
+from typing import Final, Protocol
 
 from ondol.base.backoff import Backoff
 from ondol.build.registry.errors import Broken, Refused, Stopped, Unavailable
@@ -28,7 +28,17 @@ _REDIRECTS_MAX: Final = 5
 _RETRIED: Final = (429, 500, 502, 503, 504)
 _CHUNK_BYTES: Final = 1 << 16
 _SOCKET_ERRORS: Final = (OSError, http.client.HTTPException)
-Body = bytes | IO[bytes] | None
+
+
+class Sendable(Protocol):
+    """What is sent piece by piece, perhaps twice."""
+
+    def read(self, size: int = -1) -> bytes: ...
+
+    def seek(self, offset: int) -> int: ...
+
+
+Body = bytes | Sendable | None
 
 
 @dataclass(frozen=True)
@@ -175,8 +185,8 @@ class Line:
             raise self.failure(url, error) from error
         with contextlib.closing(connection), self._registered(sock):
             try:
+                connection.request(method, path, body, {"User-Agent": _AGENT, **headers})
                 with self._limited(sock):
-                    connection.request(method, path, body, {"User-Agent": _AGENT, **headers})
                     response = connection.getresponse()
             except (*_SOCKET_ERRORS, ValueError) as error:  # ValueError: a control character in an address
                 raise self.failure(url, error) from error
@@ -200,8 +210,10 @@ class Line:
             raise Refused(f"{url[:200]!r} is no address of a registry")
         timeout_s = self.patience.connect_s
         if target.scheme == "https":
-            return http.client.HTTPSConnection(host, port, timeout=timeout_s, context=self._hosts.tls)
-        return http.client.HTTPConnection(host, port, timeout=timeout_s)
+            return http.client.HTTPSConnection(
+                host, port, timeout=timeout_s, context=self._hosts.tls, blocksize=_CHUNK_BYTES
+            )
+        return http.client.HTTPConnection(host, port, timeout=timeout_s, blocksize=_CHUNK_BYTES)
 
     @contextlib.contextmanager
     def _registered(self, sock: socket.socket) -> Iterator[None]:

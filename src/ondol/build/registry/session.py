@@ -14,7 +14,7 @@ from ondol.build.registry import challenges, documents
 from ondol.build.registry.credentials import Login
 from ondol.build.registry.errors import Absent, Denied, Refused, RegistryError, Unavailable
 from ondol.build.registry.hosts import Endpoint
-from ondol.build.registry.http import Answer, Body, Line, place
+from ondol.build.registry.http import Answer, Body, Line, is_same_origin, place
 
 _TOKEN_BYTES_MAX: Final = 256 * 1024
 _ERROR_BYTES_MAX: Final = 64 * 1024
@@ -65,7 +65,8 @@ class Repository:
     def open(self, method: str, url: str, headers: Mapping[str, str], body: Body = None) -> Iterator[Answer]:
         """An exchange that went well, signed in on the way if the registry asks for it."""
         for is_last in (False, True):
-            authorization = self._authorization
+            is_ours = is_same_origin(url, self.url(""))
+            authorization = self._authorization if is_ours else ""
             shown = {**headers, **({"Authorization": authorization} if authorization else {})}
             asked = (
                 self._line.patiently(method, url, shown)
