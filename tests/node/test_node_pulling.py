@@ -96,8 +96,14 @@ async def test_pods_that_want_the_same_image_wait_for_one_pull(layout: Layout, t
         with pytest.raises(pulling.NobodyWaits):
             await store.ensure("a:1", "IfNotPresent", pulling.Asker(gone=is_over.wait))
 
+    waiting: list[str] = []
+
+    def event(_type: str, reason: str, _message: str) -> None:
+        waiting.append(reason)
+        source.asked.set()
+
     async def stay() -> None:
-        unpacked.append(await store.ensure("a:1", "IfNotPresent"))
+        unpacked.append(await store.ensure("a:1", "IfNotPresent", pulling.Asker(event)))
 
     with anyio.fail_after(20):
         async with anyio.create_task_group() as tasks:
@@ -106,6 +112,8 @@ async def test_pods_that_want_the_same_image_wait_for_one_pull(layout: Layout, t
                 await source.asked.next.wait()
             for _ in range(3):
                 tasks.start_soon(stay)
+            while len(waiting) < 3:
+                await source.asked.next.wait()
             is_over.set()
             while len(source.references) < 2:
                 await source.asked.next.wait()
