@@ -1,4 +1,4 @@
-"""Images: `image.build` makes them of source, `store.ImageStore` keeps them, `registry` brings and sends them.
+"""Images: `image.build` makes them, `store.ImageStore` keeps them, `registry` brings and sends them.
 
 The builder is imported by who builds: a node that pulls needs none of it.
 """
