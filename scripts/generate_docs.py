@@ -49,6 +49,11 @@ REASONS: Final[Mapping[str, Reason]] = {
         "that the control plane also runs on trio's virtual clock.",
         "anyio",
     ),
+    "backports-zstd": Reason(
+        "Layers packed by Zstandard, as registries hold more and more of them: Python's own module of 3.14, "
+        "for the versions before. Loaded by the first such layer.",
+        "backports.zstd",
+    ),
     "cryptography": Reason(
         "The platform's own certificate authority, certificates and the keys of service-account tokens.",
         "cryptography",

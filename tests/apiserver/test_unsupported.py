@@ -35,6 +35,7 @@ _ACTED: dict[str, tuple[str, str, set[str]]] = {
             "hostNetwork",
             "hostPID",
             "hostname",
+            "imagePullSecrets",
             "initContainers",
             "nodeName",
             "nodeSelector",

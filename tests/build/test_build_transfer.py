@@ -175,7 +175,7 @@ def test_an_archive_does_not_fill_the_disk(
     tmp_path: Path, store: ImageStore, monkeypatch: pytest.MonkeyPatch, layer: bytes
 ) -> None:
     """Kilobytes may unpack to any size; where little of the disk would be left, nothing stays of it."""
-    monkeypatch.setattr("ondol.build.store._SHARE_LEFT", 0)  # as if the last twentieth had begun
+    monkeypatch.setattr("ondol.base.sparing._SHARE_LEFT", 0)  # as if the last twentieth had begun
     files = _docker(["app:1"], packed=gzip.compress(layer))
     if layer is LAYER:
         files["filler"] = bytes(20 << 20)

@@ -42,6 +42,8 @@ OWN_TEXTS = {
     "pod_security_audit": "baseline:v1.30",
     "pod_security_enforce": "baseline:v1.30",
     "pod_security_warn": "baseline:v1.30",
+    "registry_ca_file": __file__,
+    "registry_mirrors": "docker.io=http://127.0.0.1:5000",
     "runtime": "runc",
     "serverless": "false",
 }

@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from ondol.base import errors
+from ondol.base import errors, zstd
 from ondol.build import reference as build_reference
 from ondol.node import linux
-from ondol.node.images import images, rootfs
+from ondol.node.images import images, pulling, rootfs
 from ondol.node.images.collecting import collect, mounted
 from ondol.node.images.layers import Layers
 from ondol.node.images.store import (
@@ -83,7 +83,7 @@ def numbered(**numbers: int) -> tuple[tarfile.TarInfo, bytes]:
 )
 async def test_names_no_image_can_have(tmp_path: Path, reference: str, reason: str) -> None:
     """Said at once, and not looked for."""
-    with pytest.raises(images.ImageUnavailable) as raised:
+    with pytest.raises(pulling.ImageUnavailable) as raised:
         await images.Images(tmp_path).ensure(reference, "IfNotPresent")
     assert raised.value.reason == ("InvalidImageName" if reason else "ErrImagePull")
     assert reason in str(raised.value)
@@ -103,7 +103,7 @@ async def test_names_no_image_can_have(tmp_path: Path, reference: str, reason: s
 )
 def test_how_the_lack_of_an_image_is_told(reason: str, failures: int, events: list[tuple[str, str]]) -> None:
     """By the waiting reason, whose message says why, and the kubelet's events."""
-    refusal = images.refusal("app", images.ImageUnavailable(reason, "why"), failures=failures)
+    refusal = images.refusal("app", pulling.ImageUnavailable(reason, "why"), failures=failures)
     assert (refusal.reason, refusal.message, list(refusal.warnings), refusal.note) == (
         reason,
         "why",
@@ -114,7 +114,7 @@ def test_how_the_lack_of_an_image_is_told(reason: str, failures: int, events: li
 
 def test_a_second_try_is_backed_off_from() -> None:
     """The message still says why the image could not be had."""
-    refusal = images.refusal("app", images.ImageUnavailable("ErrImagePull", "why"), failures=2)
+    refusal = images.refusal("app", pulling.ImageUnavailable("ErrImagePull", "why"), failures=2)
     assert refusal == images.Refusal(
         "ImagePullBackOff",
         'Back-off pulling image "app": ErrImagePull: why',
@@ -404,6 +404,41 @@ def test_the_bytes_of_a_layer_say_whether_it_is_gzipped(layout: Layout, tmp_path
 
 
 @needs_root
+def test_layers_packed_by_zstd_are_unpacked(layout: Layout, tmp_path: Path) -> None:
+    """As the registries of larger images have them."""
+    plain = gzip.decompress(packed(file("a", b"1")))
+    root = unpack(layout, tmp_path, zstd.packed(plain))
+    assert (root / "a").read_bytes() == b"1"
+    with pytest.raises(ImageCorrupt):
+        unpack(layout, tmp_path, zstd.packed(plain)[:-9])
+    with pytest.raises(ImageCorrupt):
+        unpack(layout, tmp_path, zstd.MAGIC + b"garbage")
+
+
+@needs_root
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME])
+def test_attributes_without_measure_are_not_read(layout: Layout, tmp_path: Path, kind: bytes) -> None:
+    """Each entry's are read into memory whole: more than a megabyte is refused before that."""
+    member, _ = file("a")
+    member.type, content = kind, bytes(2 << 20)
+    with pytest.raises(ImageCorrupt, match="attributes of 2097152 bytes"):
+        unpack(layout, tmp_path, packed((member, content)))
+
+
+@needs_root
+@pytest.mark.parametrize("contents", [[bytes(17 << 20)], [b""] * 5000])
+def test_a_layer_leaves_room_on_the_disk(
+    layout: Layout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, contents: list[bytes]
+) -> None:
+    """A small blob may hold terabytes or millions of files; the last twentieth of the disk is for others."""
+    monkeypatch.setattr("ondol.base.sparing._SHARE_LEFT", 0)  # as if the last twentieth had begun
+    files = [file(f"f{number}", content) for number, content in enumerate(contents)]
+    with pytest.raises(ImageCorrupt, match="less than a twentieth"):
+        unpack(layout, tmp_path, packed(*files))
+    assert list((tmp_path / "layers").iterdir()) == []
+
+
+@needs_root
 def test_digest_is_checked(layout: Layout, tmp_path: Path) -> None:
     """A layer with other content than its digest says is refused."""
     writer = layout("images")
@@ -485,27 +520,9 @@ def test_users(tmp_path: Path) -> None:
 async def test_policies_say_why(tmp_path: Path) -> None:
     """A missing image has the reason its pull policy calls for."""
     store = images.Images(tmp_path)
-    with pytest.raises(images.ImageUnavailable) as never:
+    with pytest.raises(pulling.ImageUnavailable) as never:
         await store.ensure("a:1", "Never")
     assert never.value.reason == "ErrImageNeverPull"
-    with pytest.raises(images.ImageUnavailable) as pull:
+    with pytest.raises(pulling.ImageUnavailable) as pull:
         await store.ensure("a:1", "IfNotPresent")
     assert pull.value.reason == "ErrImagePull"
-
-
-@pytest.mark.anyio
-@needs_root
-async def test_a_source_brings_what_is_missing(layout: Layout, tmp_path: Path) -> None:
-    """With a source a missing image is pulled, and Always asks it even when the image is there."""
-    references: list[str] = []
-
-    class Source:
-        async def pull(self, reference: str) -> None:
-            references.append(reference)
-            layout("images").image(reference, [packed(file("a"))])
-
-    store = images.Images(tmp_path, Source())
-    assert (await store.ensure("a:1", "IfNotPresent")).was_pulled
-    assert not (await store.ensure("a:1", "IfNotPresent")).was_pulled
-    assert (await store.ensure("a:1", "Always")).was_pulled
-    assert references == ["a:1", "a:1"]

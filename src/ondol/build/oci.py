@@ -21,6 +21,8 @@ INDEX: Final = "application/vnd.oci.image.index.v1+json"
 CONFIG: Final = "application/vnd.oci.image.config.v1+json"
 LAYER: Final = "application/vnd.oci.image.layer.v1.tar"
 REF_NAME: Final = "org.opencontainers.image.ref.name"
+PULLED: Final = "dev.ondol.image.pulled"
+"""On an entry of the store's index whose name a registry gives its meaning."""
 _ARCHITECTURES: Final = {
     "x86_64": "amd64",
     "aarch64": "arm64",

@@ -14,7 +14,6 @@ held while the index is read, changed and written.
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import hashlib
 import json
@@ -26,13 +25,12 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from ondol.base import files
+from ondol.base.sparing import Sparing
 from ondol.build import oci
 from ondol.build import reference as references
 from ondol.build.errors import StoreError
 
 _CHUNK_BYTES: Final = 1 << 20
-_EXAMINED_BYTES: Final = 16 << 20
-_SHARE_LEFT: Final = 20
 _DRAFT: Final = ".draft-"
 
 
@@ -60,27 +58,6 @@ class Damage:
     digest: str
     problem: str
     references: tuple[str, ...]
-
-
-class Sparing:
-    """A file being written that leaves the last twentieth of its disk to others.
-
-    A packed archive of kilobytes may unpack to terabytes, and what else lives on the disk is not to die of
-    it: `OSError` (ENOSPC) instead.
-    """
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
-        self._unexamined_bytes = 0
-
-    def write(self, data: bytes) -> int:
-        self._unexamined_bytes += len(data)
-        if self._unexamined_bytes >= _EXAMINED_BYTES:
-            self._unexamined_bytes = 0
-            disk = os.fstatvfs(self._file.fileno())
-            if disk.f_bavail * _SHARE_LEFT < disk.f_blocks:
-                raise OSError(errno.ENOSPC, "it would leave less than a twentieth of the disk free")
-        return self._file.write(data)
 
 
 class Draft(Sparing):
@@ -130,16 +107,21 @@ class ImageStore:
     def find(self, reference: str) -> Image | None:
         """The image of exactly this name, as another tool may have written it, else of the full one."""
         entries = {_name(entry): entry for entry in self._entries()}
-        entry = entries.get(reference) or entries.get(references.full(reference))
+        entry = entries.get(reference) or entries.get(references.stored(reference))
         return self._image(entry) if entry is not None else None
 
     def manifest(self, digest: str) -> dict[str, Any]:
-        """The manifest of an image; `StoreError` if it is missing or damaged."""
-        return self._document(digest)
+        """The manifest of an image; `StoreError` if it is missing, damaged or an index of several."""
+        document = self._document(digest)
+        if _is_index(document):
+            raise StoreError(
+                f"{digest} is of several machines' images", remedy="name one of them by its digest"
+            )
+        return document
 
     def config(self, digest: str) -> dict[str, Any]:
         """The configuration of the image whose manifest has this digest."""
-        return self._document(self._document(digest)["config"]["digest"])
+        return self._document(self.manifest(digest)["config"]["digest"])
 
     def blob(self, digest: str) -> Path:
         """Where a blob lies (or would)."""
@@ -191,24 +173,32 @@ class ImageStore:
                 draft.write(content)
         return digest
 
-    def add(self, reference: str, manifest: bytes) -> Image:
-        """Name an image whose blobs are in the store already; an image of that name is replaced."""
+    def add(self, reference: str, manifest: bytes, *, is_pulled: bool = False) -> Image:
+        """Name an image whose blobs are in the store already; an image of that name is replaced.
+
+        `is_pulled`: its name means what its registry says, which may say otherwise later.
+        """
         document = json.loads(manifest)
         with self.building():
-            for descriptor in [document["config"], *document["layers"]]:
+            # Of an index only what is here: nobody needs those of other machines.
+            parts = [] if _is_index(document) else [document["config"], *document["layers"]]
+            for descriptor in parts:
                 if not self.has(descriptor["digest"]):
                     raise StoreError(f"the blob {descriptor['digest']} is not in the store")
             digest = self.put(manifest)
-            return self._name(references.full(reference), oci.descriptor(oci.MANIFEST, digest, len(manifest)))
+            media_type = str(document.get("mediaType") or oci.MANIFEST)
+            descriptor = oci.descriptor(media_type, digest, len(manifest))
+            return self._name(references.stored(reference), descriptor, is_pulled=is_pulled)
 
     def tag(self, source: str, target: str) -> Image:
         """Give an image a second name; `StoreError` if there is no such image."""
-        full = references.full(source)
         with self.building():
-            entry = next((e for e in self._entries() if _name(e) == full), None)
+            entries = {_name(entry): entry for entry in self._entries()}
+            entry = entries.get(source) or entries.get(references.stored(source))
             if entry is None:
                 raise StoreError(
-                    f"there is no image {full}", remedy="name one that ImageStore.images() lists"
+                    f"there is no image {references.stored(source)}",
+                    remedy="name one that ImageStore.images() lists",
                 )
             return self._name(
                 references.full(target), oci.descriptor(entry["mediaType"], entry["digest"], entry["size"])
@@ -219,11 +209,19 @@ class ImageStore:
         with self._locked(".index.lock"):
             entries = self._entries()
             is_literal = any(_name(entry) == reference for entry in entries)
-            name = reference if is_literal else references.full(reference)
+            name = reference if is_literal else references.stored(reference)
             others = [entry for entry in entries if _name(entry) != name]
             if len(others) == len(entries):
                 return False
             self._save(others)
+        return True
+
+    def discard(self, digest: str) -> bool:
+        """Remove a blob that no image needs; False if one does."""
+        with self._locked(".lock"):
+            if any(digest in self._needs(entry["digest"]) for entry in self._entries()):
+                return False
+            self.blob(digest).unlink(missing_ok=True)
         return True
 
     # --- cached layers
@@ -308,22 +306,33 @@ class ImageStore:
         }
         self._write(self._index, oci.canonical(document))
 
-    def _name(self, name: str, descriptor: dict[str, Any]) -> Image:
-        entry = {**descriptor, "annotations": {oci.REF_NAME: name}}
+    def _name(self, name: str, descriptor: dict[str, Any], *, is_pulled: bool = False) -> Image:
+        pulled = {oci.PULLED: "true"} if is_pulled else {}
+        entry = {**descriptor, "annotations": {oci.REF_NAME: name, **pulled}}
         with self._locked(".index.lock"):
             self._save([*(e for e in self._entries() if _name(e) != name), entry])
         return self._image(entry)
 
     def _image(self, entry: Mapping[str, Any]) -> Image:
         try:
-            size_bytes = sum(layer["size"] for layer in self._document(entry["digest"])["layers"])
+            size_bytes = self._size_bytes(entry["digest"])
         except StoreError:
             size_bytes = 0  # a damaged image is still listed, so that it can be verified and removed
         return Image(_name(entry), entry["digest"], size_bytes)
 
     def _needs(self, digest: str) -> set[str]:
-        manifest = self._document(digest)
-        return {digest, manifest["config"]["digest"], *(layer["digest"] for layer in manifest["layers"])}
+        document = self._document(digest)
+        if _is_index(document):
+            inner = [each["digest"] for each in document["manifests"] if self.has(each["digest"])]
+            return {digest}.union(*(self._needs(each) for each in inner))
+        return {digest, document["config"]["digest"], *(layer["digest"] for layer in document["layers"])}
+
+    def _size_bytes(self, digest: str) -> int:
+        document = self._document(digest)
+        if _is_index(document):
+            inner = [each["digest"] for each in document["manifests"] if self.has(each["digest"])]
+            return sum(map(self._size_bytes, inner))
+        return sum(layer["size"] for layer in document["layers"])
 
     def _document(self, digest: str) -> dict[str, Any]:
         try:
@@ -349,3 +358,8 @@ class ImageStore:
 
 def _name(entry: Mapping[str, Any]) -> str:
     return str((entry.get("annotations") or {}).get(oci.REF_NAME, ""))
+
+
+def _is_index(document: Mapping[str, Any]) -> bool:
+    """Whether it leads to manifests and is none itself."""
+    return "manifests" in document and "layers" not in document

@@ -2,7 +2,7 @@
 
 In: an OCI image layout (a folder, or a tar of one) and what `docker save` writes (`manifest.json` with a
 configuration and layers, https://github.com/moby/moby/blob/master/image/spec/spec.md), each perhaps
-gzipped. Out: a tar that is both, as Docker's own is since version 25.
+gzipped or packed by zstd. Out: a tar that is both, as Docker's own is since version 25.
 
 Names in an archive are looked up, never used as paths here; every blob is kept under the digest of its
 own bytes, and a layer must be what the configuration says of it.
@@ -24,11 +24,12 @@ from typing import IO, Any, Final
 
 import msgspec
 
-from ondol.base import errors, reserve
+from ondol.base import errors, reserve, zstd
+from ondol.base.sparing import Sparing
 from ondol.build import oci
 from ondol.build import reference as references
 from ondol.build.errors import BuildError, StoreError
-from ondol.build.store import Image, ImageStore, Sparing
+from ondol.build.store import Image, ImageStore
 
 _INDEXES: Final = (oci.INDEX, "application/vnd.docker.distribution.manifest.list.v2+json")
 _MANIFESTS: Final = (oci.MANIFEST, "application/vnd.docker.distribution.manifest.v2+json")
@@ -113,7 +114,7 @@ def _archive(source: Path) -> Iterator[_Archive]:
 
 @contextlib.contextmanager
 def _plain(source: Path) -> Iterator[IO[bytes]]:
-    """The file as bytes of a tar, unpacked on the way if it is gzipped."""
+    """The file as bytes of a tar, unpacked on the way if it is packed."""
     with source.open("rb") as file, _unpacked(file) as stream:
         if stream is file:
             yield file
@@ -231,9 +232,12 @@ def _keep_layer(archive: _Archive, store: ImageStore, name: str, diff_id: str) -
 
 @contextlib.contextmanager
 def _unpacked(file: IO[bytes]) -> Iterator[IO[bytes]]:
-    is_packed = file.read(2) == _GZIP
+    beginning = file.read(len(zstd.MAGIC))
     file.seek(0)
-    if not is_packed:
+    if beginning == zstd.MAGIC:
+        yield zstd.reader(file)
+        return
+    if not beginning.startswith(_GZIP):
         yield file
         return
     with gzip.open(file) as plain:

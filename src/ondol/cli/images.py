@@ -1,4 +1,4 @@
-"""Commands about images: build, ls, import, export, rm, prune."""
+"""Commands about images: build, pull, push, ls, inspect, tag, import (load), export (save), rm, prune."""
 
 from __future__ import annotations
 
@@ -21,6 +21,14 @@ from ondol.cli.output import DataDir, Format, Output
 from ondol.compose import settings
 
 _NAMED_MAX: Final = 5
+_AuthFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--auth-file",
+        help="Logins as docker, podman or skopeo keep them.",
+        show_default="REGISTRY_AUTH_FILE, or those of podman or docker",
+    ),
+]
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Images of this machine.")
 
@@ -70,6 +78,64 @@ def list_images(data_dir: DataDir = None, form: Output = Format.TABLE) -> None:
         output.table(("IMAGE", "DIGEST", "SIZE"), rows)
 
 
+@app.command("pull")
+def pull_image(
+    reference: Annotated[str, typer.Argument(help="Name of the image, as a Pod names it.")],
+    auth_file: _AuthFile = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Bring an image from its registry; a name without one is of Docker Hub."""
+    from ondol.cli import image_transfers  # noqa: PLC0415 - a client, which the other commands do not need
+
+    with output.explained():
+        loaded = settings.load(data_dir)
+        pulled = image_transfers.pull(reference, _store(data_dir), loaded, auth_file)
+        terminal.write(f"{pulled.reference}  {pulled.digest}")
+
+
+@app.command("push")
+def push_image(
+    reference: Annotated[str, typer.Argument(help="Name of the image here.")],
+    target: Annotated[str, typer.Argument(help="Name in the registry.", show_default="the same")] = "",
+    auth_file: _AuthFile = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Send an image of this machine to a registry."""
+    from ondol.cli import image_transfers  # noqa: PLC0415 - likewise
+
+    with output.explained():
+        store = _store(data_dir)
+        image = _named(store, reference)
+        image_transfers.push(image, target or image.reference, store, settings.load(data_dir), auth_file)
+        terminal.write(f"{target or image.reference}  {image.digest}")
+
+
+@app.command("inspect")
+def inspect_image(
+    reference: Annotated[str, typer.Argument(help="Name of the image.")], data_dir: DataDir = None
+) -> None:
+    """Show an image's manifest and configuration."""
+    from ondol.cli import image_transfers  # noqa: PLC0415 - likewise
+
+    with output.explained():
+        store = _store(data_dir)
+        terminal.write(image_transfers.inspected(_named(store, reference), store))
+
+
+@app.command("tag")
+def tag_image(
+    reference: Annotated[str, typer.Argument(help="Name of the image.")],
+    target: Annotated[str, typer.Argument(help="The name that it is given as well.")],
+    data_dir: DataDir = None,
+) -> None:
+    """Give an image another name."""
+    with output.explained():
+        store = _store(data_dir)
+        tagged = store.tag(_named(store, reference).reference, target)
+        terminal.write(f"{tagged.reference}  {tagged.digest}")
+
+
+@app.command("load", help="The same as import, as other tools call it.")
 @app.command("import")
 def import_image(
     source: Annotated[
@@ -98,6 +164,7 @@ def _seekable(source: str) -> Iterator[Path]:
         yield Path(file.name)
 
 
+@app.command("save", help="The same as export, as other tools call it.")
 @app.command("export")
 def export_image(
     reference: Annotated[str, typer.Argument(help="Name of the image.")],

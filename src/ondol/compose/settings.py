@@ -45,6 +45,16 @@ class Settings:
     machine and its pods alone reach. One of the network opens to it every port that such a Service names."""
     domain: str = "localhost"
     """Domain of serverless services: `<name>.<namespace>.<domain>`."""
+    registry_port: int = 0
+    """Port of the platform's own registry of images on loopback; 0 is none."""
+    registry_mirrors: str = ""
+    """Servers that are asked for images before their registry: `docker.io=https://mirror.example`, with
+    commas between; several for one registry are asked in their order."""
+    registry_insecure: str = ""
+    """Registries spoken to in plain HTTP, as images name them (`registry.example:5000`), parted by commas;
+    those on this machine's loopback are always."""
+    registry_ca_file: str = ""
+    """File of certificates (PEM) of authorities that registries are believed by, besides the system's."""
     node_name: str = ""
     """Name of this machine's Node object; empty means the host name."""
     runtime: str = ""
@@ -121,6 +131,16 @@ def _are_ports(text: str) -> bool:
     return True
 
 
+def _are_mirrors(text: str) -> bool:
+    from ondol.build.registry import hosts  # noqa: PLC0415 - only who sets it pays for it
+
+    try:
+        hosts.mirrors(text)
+    except ValueError:
+        return False
+    return True
+
+
 def _is_file_name(text: str) -> bool:
     """A name of its own among the logs, which are kept short; or anywhere, for who keeps it short himself."""
     path = Path(text)
@@ -149,6 +169,9 @@ _LIMITS: Final[Mapping[str, tuple[Callable[[Any], bool], str]]] = {
     "ingress_ports": (_are_ports, "ports and ranges of ports from 1 to 65535, parted by commas"),
     "load_balancer_address": (lambda text: not text or _is_ipv4(text), "an IPv4 address"),
     "domain": (names.is_dns1123_subdomain, "a DNS name"),
+    "registry_port": (lambda port: 0 <= port <= 65535, "a port from 1 to 65535, or 0"),
+    "registry_mirrors": (_are_mirrors, "REGISTRY=URL, parted by commas"),
+    "registry_ca_file": (lambda text: not text or Path(text).expanduser().is_file(), "a file that exists"),
     "node_name": (lambda name: not name or names.is_dns1123_subdomain(name), "a DNS name"),
     "runtime": (lambda name: name in ("", "crun", "runc"), "crun, runc or empty"),
     "pod_pids_limit": (lambda count: count == 0 or 16 <= count <= 4_194_304, "0 or from 16 to 4194304"),

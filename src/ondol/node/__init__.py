@@ -1,7 +1,7 @@
 """The node agent: runs the pods bound to this machine with containers, networks, volumes and probes.
 
-From outside: `NodeConfig` with `restart_backoff`, `run`, which is the agent, and `cleanup`, which removes an
-instance's traces from the host.
+From outside: `NodeConfig` with `restart_backoff`, the port `ImageSource`, `run`, which is the agent, and
+`cleanup`, which removes an instance's traces from the host.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from ondol.base import metrics
 from ondol.base.clock import Clock
 from ondol.client import Client
 from ondol.node.config import NodeConfig, restart_backoff
+from ondol.node.images.pulling import ImageSource
 
-__all__ = ["NodeConfig", "cleanup", "restart_backoff", "run"]
+__all__ = ["ImageSource", "NodeConfig", "cleanup", "restart_backoff", "run"]
 
 
 async def run(
@@ -22,17 +23,21 @@ async def run(
     client: Client,
     clock: Clock,
     *,
+    images: ImageSource | None = None,
     page: metrics.Page | None = None,
     provisioner: Client | None = None,
     task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
 ) -> None:
     """Be this machine's node until cancelled; `started` once the node is registered and pods are driven.
 
-    What it counts is added to `page`. With the client of a `provisioner` it makes volumes for claims, too.
+    What it counts is added to `page`. Images that are not here come by `images`, or not at all. With the
+    client of a `provisioner` it makes volumes for claims, too.
     """
     from ondol.node import agent  # noqa: PLC0415 - heavy: loaded only in the process that is the node
 
-    await agent.run(config, client, clock, page=page, provisioner=provisioner, task_status=task_status)
+    await agent.run(
+        config, client, clock, images=images, page=page, provisioner=provisioner, task_status=task_status
+    )
 
 
 def cleanup(config: NodeConfig) -> None:

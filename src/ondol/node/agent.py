@@ -35,7 +35,8 @@ from ondol.node import linux, pod_spec, registration, stats, usage, web
 from ondol.node.config import NodeConfig
 from ondol.node.dns.server import CacheView, DnsServer
 from ondol.node.images import rootfs, watch
-from ondol.node.images.images import Images, ImageSource
+from ondol.node.images.images import Images
+from ondol.node.images.pulling import ImageSource
 from ondol.node.images.store import ImageCorrupt
 from ondol.node.local_volumes import provisioner as local_volumes
 from ondol.node.network import ipam, ports, sandbox
@@ -178,7 +179,7 @@ def _engines(
         config=config,
         clock=manager.clock,
         runtime=runtime,
-        images=Images(config.data_dir, images),
+        images=Images(config.data_dir, images, manager.clock),
         roots=rootfs.RootFolders(config.data_dir / "rootfs"),
         network=network,
         addresses=ipam.AddressPool(config.pods, config.data_dir / "addresses.json", reserve),
@@ -364,6 +365,7 @@ class Agent:
 
 _NOT_PULLED: Final = {
     "ErrImagePull": "image can't be pulled",
+    "RegistryUnavailable": "image can't be pulled",
     "ImagePullBackOff": "trying and failing to pull image",
 }
 

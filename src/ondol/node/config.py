@@ -13,8 +13,8 @@ from ondol.contracts import cluster
 
 _RESTART_FIRST_S: Final = 10.0
 _RESTART_MAX_S: Final = 300.0
-# An image is built or imported here, not brought by a registry: who has just done so does not wait long.
-_IMAGE_BACKOFF: Final = Backoff(initial_s=1.0, maximum_s=60.0)
+# The kubelet's; one that is built or imported here meanwhile is heard of and waited for no longer.
+_IMAGE_BACKOFF: Final = Backoff(initial_s=10.0, maximum_s=300.0)
 
 
 def restart_backoff(maximum_s: float = _RESTART_MAX_S) -> Backoff:

@@ -34,7 +34,7 @@ from ondol.base.clock import Clock
 from ondol.base.signal import Signal
 from ondol.node import pod_spec
 from ondol.node.config import NodeConfig
-from ondol.node.images.images import ImageUnavailable
+from ondol.node.images.pulling import Asker, ImageUnavailable
 from ondol.node.pods.host import Host
 from ondol.node.pods.machine import Created, container_id
 from ondol.node.pods.model import Attempt, Record, Spec
@@ -283,7 +283,14 @@ class FakeMachine:
         if not self.volumes.get(uid):
             self.volumes.pop(uid, None)
 
-    async def create_container(self, pod: Spec, record: Record, name: str, number: int) -> Created:
+    async def create_container(
+        self,
+        pod: Spec,
+        record: Record,
+        name: str,
+        number: int,
+        asker: Asker,  # noqa: ARG002 - the port's
+    ) -> Created:
         spec = next(each for each in pod_spec.all_containers(pod) if each["name"] == name)
         image = str(spec["image"])
         is_here = image in self._images

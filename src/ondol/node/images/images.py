@@ -2,34 +2,29 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import anyio.to_thread
 
-from ondol.base import errors
+from ondol.base.clock import Clock, SystemClock
 from ondol.node.images import collecting
 from ondol.node.images.layers import Layers
-from ondol.node.images.store import Image, ImageCorrupt, ImageMissing, ImageStore, malformed
+from ondol.node.images.pulling import UNAVAILABLE, Asker, ImageSource, ImageUnavailable, Pulled, Pulls
+from ondol.node.images.store import (
+    Image,
+    ImageCorrupt,
+    ImageMissing,
+    ImageStore,
+    has_registry,
+    is_local,
+    malformed,
+)
 
-
-class ImageSource(Protocol):
-    """Brings images into the local store, e.g. from a registry."""
-
-    async def pull(self, reference: str) -> None:
-        """Put the image into the store, or raise `ImageUnavailable`."""
-
-
-class ImageUnavailable(errors.OndolError):
-    """The image cannot be used; `reason` is the container's waiting reason."""
-
-    def __init__(self, reason: str, message: str) -> None:
-        super().__init__(message)
-        self.reason = reason
-
-
-IMAGE_REASONS: Final = ("ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull")
+IMAGE_REASONS: Final = ("ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", UNAVAILABLE)
 """Why a container waits for an image that may yet come."""
 
 
@@ -49,7 +44,7 @@ _EVENT_REASONS: Final = {"InvalidImageName": "InspectFailed", "ErrImageNeverPull
 
 def refusal(image: str, error: ImageUnavailable, *, failures: int) -> Refusal:
     """In the kubelet's words; one that is tried for a second time is backed off from."""
-    if error.reason != "ErrImagePull":
+    if error.reason not in ("ErrImagePull", UNAVAILABLE):
         event = (_EVENT_REASONS.get(error.reason, "Failed"), str(error))
         return Refusal(error.reason, str(error), (event, ("Failed", f"Error: {error.reason}")))
     if failures <= 1:
@@ -66,14 +61,15 @@ def refusal(image: str, error: ImageUnavailable, *, failures: int) -> Refusal:
 class Unpacked:
     image: Image
     layers: tuple[Path, ...]
-    was_pulled: bool = False
+    pulled: Pulled | None = None
+    """How it was brought, if it was."""
 
 
 class Images:
-    def __init__(self, data: Path, source: ImageSource | None = None) -> None:
+    def __init__(self, data: Path, source: ImageSource | None = None, clock: Clock | None = None) -> None:
         self._store = ImageStore(data / "images")
         self._layers = Layers(data / "layers", self._store)
-        self._source = source
+        self._pulls = Pulls(source, clock or SystemClock()) if source is not None else None
         self.revision = 0
         """Grows with each change of the store that was heard of."""
 
@@ -89,42 +85,86 @@ class Images:
             return False
         return True
 
-    async def ensure(self, reference: str, policy: str) -> Unpacked:
-        """The image, unpacked; `ImageUnavailable` when it cannot be had under the pull policy."""
+    async def ensure(self, reference: str, policy: str, asker: Asker | None = None) -> Unpacked:
+        """The image, unpacked; `ImageUnavailable` when it cannot be had under the pull policy.
+
+        `Always` asks for a newer one only if a registry gave the one that is here: what was built or imported
+        here is what its name means, and what cannot be asked for is used as it is.
+        """
         if reason := malformed(reference):
             message = f'Failed to apply default image tag "{reference}": cannot parse image name: {reason}'
             raise ImageUnavailable("InvalidImageName", message)
-        was_pulled = False
+        asker = asker or Asker()
         try:
-            if policy == "Always" and self._source is not None:
-                await self._source.pull(reference)
-                was_pulled = True
-            return await anyio.to_thread.run_sync(self._local, reference, was_pulled)
+            unpacked = await anyio.to_thread.run_sync(self._local, reference)
         except ImageMissing as missing:
-            return await self._bring(reference, policy, missing)
+            return await self._bring(reference, policy, missing, asker)
         except ImageCorrupt as error:
-            raise ImageUnavailable("ErrImagePull", str(error)) from error
+            if policy == "Never" or self._pulls is None:
+                raise ImageUnavailable("ErrImagePull", str(error)) from error
+            return await self._bring(reference, policy, error, asker)
+        if policy == "Always" and unpacked.image.is_pulled and self._pulls is not None:
+            return await self._renewed(reference, unpacked, self._pulls, asker)
+        return unpacked
 
-    async def _bring(self, reference: str, policy: str, missing: ImageMissing) -> Unpacked:
+    async def _renewed(self, reference: str, old: Unpacked, pulls: Pulls, asker: Asker) -> Unpacked:
+        try:
+            pulled = await pulls.pull(reference, asker, _nowhere)
+        except ImageUnavailable as error:
+            if error.reason != UNAVAILABLE:
+                raise
+            words = f'Failed to pull image "{reference}": {error}; the one that is here is used'
+            asker.event("Warning", "Failed", words)
+            return old
+        return await self._after_pull(reference, pulled)
+
+    async def _bring(
+        self, reference: str, policy: str, missing: ImageMissing | ImageCorrupt, asker: Asker
+    ) -> Unpacked:
         if policy == "Never":
             message = f'Container image "{reference}" is not present with pull policy of Never'
             raise ImageUnavailable("ErrImageNeverPull", message) from missing
-        if self._source is None:
+        if self._pulls is None:
             message = f"{missing}, and no registry is configured to pull it from; build or import it first"
             raise ImageUnavailable("ErrImagePull", message) from missing
-        await self._source.pull(reference)
+        if is_local(reference):
+            message = f"{missing}; no registry has it, build or import it first"
+            raise ImageUnavailable("ErrImagePull", message) from missing
         try:
-            return await anyio.to_thread.run_sync(self._local, reference, True)
+            pulled = await self._pulls.pull(reference, asker, functools.partial(self._size, reference))
+        except ImageUnavailable as error:
+            if type(error) is not ImageUnavailable or has_registry(reference):
+                raise
+            # A name without a registry is as likely a slip in that of an image that was built here.
+            message = f"{missing}; nor can it be pulled from Docker Hub: {error}"
+            raise ImageUnavailable(error.reason, message) from error
+        return await self._after_pull(reference, pulled)
+
+    async def _size(self, reference: str) -> int | None:
+        try:
+            image = await anyio.to_thread.run_sync(self._store.resolve, reference)
+        except (ImageMissing, ImageCorrupt):
+            return None
+        return sum(layer.size_bytes for layer in image.layers)
+
+    async def _after_pull(self, reference: str, pulled: Pulled) -> Unpacked:
+        try:
+            unpacked = await anyio.to_thread.run_sync(self._local, reference)
         except (ImageMissing, ImageCorrupt) as error:
             raise ImageUnavailable("ErrImagePull", str(error)) from error
+        return dataclasses.replace(unpacked, pulled=pulled)
 
     async def collect(self) -> list[str]:
         """Remove unpacked layers that no image and no container needs; what went, by digest."""
         return await anyio.to_thread.run_sync(collecting.collect, self._layers.root, self._store)
 
-    def _local(self, reference: str, was_pulled: bool) -> Unpacked:
+    def _local(self, reference: str) -> Unpacked:
         image = self._store.resolve(reference)
-        return Unpacked(image, tuple(self._layers.unpack(layer) for layer in image.layers), was_pulled)
+        return Unpacked(image, tuple(self._layers.unpack(layer) for layer in image.layers))
+
+
+async def _nowhere() -> None:
+    """Whoever asks for a newer image does not take the one that is here."""
 
 
 def environment(config: dict[str, Any]) -> dict[str, str]:

@@ -21,7 +21,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Final, Self
 
-from ondol.base import errors
+from ondol.base import errors, zstd
+from ondol.base.sparing import Room
 from ondol.node import paths
 from ondol.node.images.store import ImageCorrupt, ImageStore, Layer
 
@@ -29,6 +30,15 @@ _WHITEOUT: Final = ".wh."
 _GZIP: Final = b"\x1f\x8b"
 _OPAQUE: Final = ".wh..wh..opq"
 _XATTR: Final = "SCHILY.xattr."
+_HEADERS: Final = (
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+)
+_HEADER_BYTES_MAX: Final = 1 << 20
+_CHUNK_BYTES: Final = 1 << 20
 _BROKEN: Final = (tarfile.TarError, OSError, EOFError, zlib.error, ValueError, OverflowError, errors.Invalid)
 
 
@@ -90,15 +100,16 @@ class Layers:
 
     def _extract(self, layer: Layer, into: Path) -> None:
         with self._store.blob_path(layer.digest).open("rb") as blob:
-            is_gzipped = blob.read(len(_GZIP)) == _GZIP
+            beginning = blob.read(len(zstd.MAGIC))
             blob.seek(0)
             hashed = _Hashed(blob)
             with (
-                _decompressed(hashed, layer.media_type, is_gzipped) as stream,
+                _decompressed(hashed, beginning) as stream,
                 _archive(stream) as archive,
                 _Tree(into) as tree,
             ):
                 for member in archive:
+                    tree.room.take(0, files=1)
                     _place(archive, member, tree)
             hashed.exhaust()
         if hashed.digest.hexdigest() != target_digest(layer):
@@ -110,21 +121,30 @@ def target_digest(layer: Layer) -> str:
 
 
 @contextmanager
-def _decompressed(source: _Hashed, media_type: str, is_gzipped: bool) -> Iterator[IO[bytes]]:
-    """The tar in a blob. Its bytes decide on gzip: skopeo names a plain layer that it meets here gzipped."""
-    if is_gzipped:
+def _decompressed(source: _Hashed, beginning: bytes) -> Iterator[IO[bytes]]:
+    """The tar in a blob. Its bytes decide how it is packed: skopeo names a plain layer gzipped."""
+    if beginning.startswith(_GZIP):
         with gzip.GzipFile(fileobj=source) as stream:
             yield stream  # type: ignore[misc]  # a GzipFile reads like any binary file
-    elif media_type.endswith("zstd"):
-        raise ImageCorrupt("zstd layers are not supported on this Python; build the image with gzip layers")
+    elif beginning == zstd.MAGIC:
+        yield zstd.reader(source)  # type: ignore[arg-type]  # it reads like any binary file
     else:
         yield source  # type: ignore[misc]  # it reads like any binary file
 
 
 @contextmanager
 def _archive(stream: IO[bytes]) -> Iterator[tarfile.TarFile]:
-    with tarfile.open(fileobj=stream, mode="r|", errorlevel=2) as archive:
+    with tarfile.open(fileobj=stream, mode="r|", errorlevel=2, tarinfo=_Member) as archive:
         yield archive
+
+
+class _Member(tarfile.TarInfo):
+    """An entry whose attributes and long names are bounded: tarfile reads each of these into memory whole."""
+
+    def _proc_member(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
+        if self.type in _HEADERS and self.size > _HEADER_BYTES_MAX:
+            raise ImageCorrupt(f"an entry has attributes of {self.size} bytes")
+        return super()._proc_member(archive)  # type: ignore[misc,no-any-return]  # tarfile's own, not in its stubs
 
 
 class _Tree:
@@ -139,10 +159,13 @@ class _Tree:
         self._parent_name = ""
 
     def __enter__(self) -> Self:
+        self._descriptor = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self.room = Room(self._descriptor)
         return self
 
     def __exit__(self, *_: object) -> None:
         self._parent_stack.close()
+        os.close(self._descriptor)
 
     def folder(self, name: str) -> Path:
         """What an entry's parent is, made where missing; valid until the next call.
@@ -200,7 +223,7 @@ def _delete(folder: Path, name: str, member: tarfile.TarInfo) -> None:
 def _write(archive: tarfile.TarFile, member: tarfile.TarInfo, tree: _Tree, name: str) -> None:
     target = tree.folder(name) / os.path.basename(name)  # noqa: PTH119 - likewise
     was_deleted = _make_room(target, member)
-    _make(archive, member, target)
+    _make(archive, member, target, tree.room)
     os.chown(target, member.uid, member.gid, follow_symlinks=False)
     if not member.issym():
         target.chmod(member.mode & 0o7777)
@@ -225,7 +248,7 @@ def _make_room(target: Path, member: tarfile.TarInfo) -> bool:
     return stat.S_ISCHR(there.st_mode) and there.st_rdev == 0
 
 
-def _make(archive: tarfile.TarFile, member: tarfile.TarInfo, target: Path) -> None:
+def _make(archive: tarfile.TarFile, member: tarfile.TarInfo, target: Path, room: Room) -> None:
     """The bare entry; done by hand, since tarfile's own filters would drop set-uid bits."""
     if member.isdir():
         target.mkdir(exist_ok=True)
@@ -241,7 +264,9 @@ def _make(archive: tarfile.TarFile, member: tarfile.TarInfo, target: Path) -> No
         if content is None:
             raise ImageCorrupt(f"entry {member.name!r} is of a type no layer may have")
         with target.open("xb") as file:
-            shutil.copyfileobj(content, file, 1 << 20)
+            while chunk := content.read(_CHUNK_BYTES):
+                room.take(len(chunk))
+                file.write(chunk)
 
 
 def _link(member: tarfile.TarInfo, tree: _Tree, name: str) -> None:

@@ -19,6 +19,7 @@ from typing import Any, Final
 from ondol.base import errors
 
 REF_NAME: Final = "org.opencontainers.image.ref.name"
+PULLED: Final = "dev.ondol.image.pulled"
 LOCAL_HOST: Final = "ondol.local"
 """The host in the names of images that were built here without one."""
 _ALIKE_MAX: Final = 2
@@ -52,6 +53,8 @@ class Image:
     digest: str
     config: Mapping[str, Any]
     layers: Sequence[Layer]
+    is_pulled: bool = False
+    """A registry gave it: its name may mean another one there by now."""
 
     @property
     def id(self) -> str:
@@ -101,6 +104,17 @@ def repository(reference: str) -> str:
     return head if colon and "/" not in tag else name
 
 
+def has_registry(reference: str) -> bool:
+    """Whether a name says which registry it is of, as Docker reads it."""
+    first, slash, _ = reference.partition("/")
+    return bool(slash) and ("." in first or ":" in first or first == "localhost")
+
+
+def is_local(reference: str) -> bool:
+    """Whether a name says that the image is of this machine."""
+    return reference.partition("/")[0] == LOCAL_HOST
+
+
 def spellings(reference: str) -> list[str]:
     """The names under which an image may stand in the index, the most literal first.
 
@@ -109,10 +123,13 @@ def spellings(reference: str) -> list[str]:
     has_tag = "@" in reference or repository(reference) != reference
     tagged = reference if has_tag else f"{reference}:latest"
     names = [reference, tagged]
-    first, slash, _ = tagged.partition("/")
-    if not slash:
+    if "@" in reference:
+        # As it is kept: the tag says nothing.
+        tagged = f"{repository(reference)}@{reference.partition('@')[2]}"
+        names.append(tagged)
+    if "/" not in tagged:
         names += [f"{LOCAL_HOST}/{tagged}", f"docker.io/library/{tagged}", f"localhost/{tagged}"]
-    elif "." not in first and ":" not in first and first != "localhost":
+    elif not has_registry(reference):
         names += [f"{LOCAL_HOST}/{tagged}", f"docker.io/{tagged}"]
     elif tagged.startswith("docker.io/library/"):
         names += [tagged.removeprefix("docker.io/library/")]
@@ -169,6 +186,7 @@ class ImageStore:
 
     def _resolved(self, reference: str) -> Image:
         descriptor = self._find(reference)
+        is_pulled = (descriptor.get("annotations") or {}).get(PULLED) == "true"
         while descriptor.get("mediaType") in _INDEXES:
             descriptor = self._for_this_platform(self._document(descriptor["digest"]), reference)
         manifest = self._document(descriptor["digest"])
@@ -179,7 +197,8 @@ class ImageStore:
             Layer(str(layer["digest"]), str(layer.get("mediaType", "")), int(layer.get("size") or 0))
             for layer in manifest["layers"]
         ]
-        return Image(reference, descriptor["digest"], _sound(configuration.get("config") or {}), layers)
+        config = _sound(configuration.get("config") or {})
+        return Image(reference, descriptor["digest"], config, layers, is_pulled)
 
     def layer_digests(self) -> set[str]:
         """The layers of every image that has a name; `ImageCorrupt` if one of them cannot be read."""

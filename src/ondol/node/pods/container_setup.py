@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import ipaddress
 import json
 import platform
@@ -14,9 +16,11 @@ import anyio
 import anyio.to_thread
 
 from ondol.api import objects
+from ondol.api.objects import Key
 from ondol.node import linux, paths, pod_spec, value_sources
 from ondol.node.config import NodeConfig
 from ondol.node.images import images, rootfs
+from ondol.node.images.pulling import Asker, PullSecret
 from ondol.node.pods import env, etc, planning, sandbox_setup, shared_processes, staging
 from ondol.node.pods.engines import Engines
 from ondol.node.pods.machine import Created, container_id
@@ -45,11 +49,14 @@ class _Run:
     """Where each volume of the pod was placed, by its name."""
 
 
-async def create(engines: Engines, pod: Spec, record: Record, name: str, number: int) -> Created:
+async def create(
+    engines: Engines, pod: Spec, record: Record, name: str, number: int, *, asker: Asker
+) -> Created:
     """As `Machine.create_container`."""
     container = next(c for c in pod_spec.all_containers(pod) if c["name"] == name)
     policy = container.get("imagePullPolicy") or "IfNotPresent"
-    unpacked = await engines.images.ensure(container["image"], policy)
+    asker = dataclasses.replace(asker, secrets=functools.partial(_pull_secrets, engines, pod, asker))
+    unpacked = await engines.images.ensure(container["image"], policy, asker)
     uid = objects.uid(pod)
     identity = container_id(uid, name, number)
     target = target_process(record, container)
@@ -87,7 +94,19 @@ async def create(engines: Engines, pod: Spec, record: Record, name: str, number:
     cgroups.limit_pids(engines.config.pod_cgroup(uid), engines.config.pod_pids_limit)
     stop = planning.stop_signal(container, unpacked.image.config)
     attempt = Attempt(number, identity, container["image"], unpacked.image.id, handle, stop_signal=stop)
-    return Created(attempt, unpacked.was_pulled, env.skipped(pod, container, sources))
+    return Created(attempt, unpacked.pulled, env.skipped(pod, container, sources))
+
+
+async def _pull_secrets(engines: Engines, pod: Spec, asker: Asker) -> list[PullSecret]:
+    """What the pod may show to registries; admission has written its service account's into it."""
+    names = dict.fromkeys(str(each.get("name")) for each in objects.spec(pod).get("imagePullSecrets") or ())
+    namespace, stored = objects.namespace(pod), engines.sources.secrets
+    secrets = {name: await stored.get(Key(namespace, name), follow=False) for name in names}
+    if missing := [name for name, secret in secrets.items() if secret is None]:
+        words = f"Unable to retrieve some image pull secrets ({', '.join(missing)})"
+        message = f"{words}; attempting to pull the image may not succeed."
+        asker.event("Warning", "FailedToRetrieveImagePullSecret", message)
+    return [value_sources.decoded(secret) for secret in secrets.values() if secret is not None]
 
 
 def target_process(record: Record, container: Spec) -> int:

@@ -18,6 +18,7 @@ from ondol.api import objects
 from ondol.base import errors, files, log
 from ondol.node import linux
 from ondol.node.images import rootfs
+from ondol.node.images.pulling import Asker
 from ondol.node.network import sandbox
 from ondol.node.pods import container_setup, sandbox_setup, shared_processes, staging, storage
 from ondol.node.pods.engines import Engines
@@ -87,8 +88,10 @@ class LinuxMachine:
 
     # Containers
 
-    async def create_container(self, pod: Spec, record: Record, name: str, number: int) -> Created:
-        return await container_setup.create(self._engines, pod, record, name, number)
+    async def create_container(
+        self, pod: Spec, record: Record, name: str, number: int, asker: Asker
+    ) -> Created:
+        return await container_setup.create(self._engines, pod, record, name, number, asker=asker)
 
     async def discard_container(self, container_id: str) -> None:
         await self._engines.runtime.delete(container_id)

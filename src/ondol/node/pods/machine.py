@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from ondol.node.images.pulling import Asker, Pulled
 from ondol.node.pods.model import Attempt, Record, Spec
 from ondol.node.pods.storage import Usage
 from ondol.node.volumes.volume import Payload, Place
@@ -23,7 +24,7 @@ class Created:
     """A container that waits to be started, and what its owner should hear of."""
 
     attempt: Attempt
-    was_pulled: bool = False
+    pulled: Pulled | None = None
     skipped: Sequence[str] = ()
     """Sentences on variables that were left out."""
 
@@ -50,7 +51,9 @@ class Machine(Protocol):
     async def remove_volume(self, uid: str, spec: Spec, folder: Path) -> None:
         """Remove what a volume of a pod that has ended holds on this machine."""
 
-    async def create_container(self, pod: Spec, record: Record, name: str, number: int) -> Created:
+    async def create_container(
+        self, pod: Spec, record: Record, name: str, number: int, asker: Asker
+    ) -> Created:
         """Image, root file system and container. `ImageUnavailable` when the first cannot be had."""
 
     async def discard_container(self, container_id: str) -> None:

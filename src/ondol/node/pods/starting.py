@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+
 from ondol.base import errors
 from ondol.base.backoff import Backoff
 from ondol.node import value_sources
 from ondol.node.images import images
-from ondol.node.images.images import ImageUnavailable
+from ondol.node.images.pulling import Asker, ImageUnavailable, NobodyWaits, pulled_message
 from ondol.node.pods import lifecycle, steps
 from ondol.node.pods.machine import Created, container_id
 from ondol.node.pods.model import Attempt, Spec
@@ -28,7 +30,11 @@ class Starting:
         number = lifecycle.afresh(spec, tracked.record.container(name)).next_number
         revision = machine.image_revision
         try:
-            created = await machine.create_container(tracked.pod, tracked.record, name, number)
+            created = await machine.create_container(
+                tracked.pod, tracked.record, name, number, self._asker(name)
+            )
+        except NobodyWaits:
+            return
         except ImageUnavailable as error:
             await self._image_unavailable(spec, error, revision)
         except (value_sources.ConfigMissing, VolumeFailed, errors.Invalid) as error:
@@ -39,12 +45,25 @@ class Starting:
         else:
             self._created(spec, created)
 
+    def _asker(self, name: str) -> Asker:
+        """The container, as who brings its image knows it."""
+        tracked = self._tracked
+
+        async def gone() -> None:
+            while True:
+                news = tracked.news
+                if tracked.is_over:
+                    return
+                await news.wait()
+
+        return Asker(functools.partial(tracked.event, container=name), gone=gone)
+
     def _created(self, spec: Spec, created: Created) -> None:
         tracked, name = self._tracked, str(spec["name"])
         image = created.attempt.image
         message = (
-            f'Successfully pulled image "{image}"'
-            if created.was_pulled
+            pulled_message(image, created.pulled)
+            if created.pulled is not None
             else f'Container image "{image}" already present on machine'
         )
         tracked.event("Normal", "Pulled", message, name)

@@ -18,7 +18,13 @@ from ondol.serverless.serving import documents, wellknown
 from ondol.serverless.serving.documents import Target
 
 READY: Final = "Ready"
-_IMAGE_REASONS: Final = {"ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName"}
+_IMAGE_REASONS: Final = {
+    "ErrImagePull",
+    "ImagePullBackOff",
+    "ErrImageNeverPull",
+    "InvalidImageName",
+    "RegistryUnavailable",
+}
 _FATAL: Final = {"CreateContainerError", "RunContainerError"}
 _STARTING: Final = {"ContainerCreating", "PodInitializing", "CrashLoopBackOff", ""}
 """Why a container may wait without anything being wrong with it, or with more to be said elsewhere."""

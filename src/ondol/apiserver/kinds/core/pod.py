@@ -115,7 +115,6 @@ _CONTAINER: Final = (
 )
 UNSUPPORTED: Final = (
     Rule("hostUsers", "user namespaces are not made, and the node refuses pods that want one", (True,)),
-    Rule("imagePullSecrets", "images are not pulled from registries"),
     Rule("hostnameOverride", "the host name is the pod's name or spec.hostname"),
     Rule("os.name", "containers are Linux containers", ("linux",)),
     Rule("overhead", "no overhead is added"),
