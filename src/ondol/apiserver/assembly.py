@@ -22,7 +22,7 @@ from ondol.apiserver.config import ApiConfig
 from ondol.apiserver.core import Core, new_uid
 from ondol.apiserver.crds.controller import Controller
 from ondol.apiserver.heavy import Heavy
-from ondol.apiserver.lifecycle import Lifecycle
+from ondol.apiserver.lifecycle import Lifecycle, Task
 from ondol.apiserver.policies import Policies
 from ondol.apiserver.ports import (
     Admission,
@@ -37,6 +37,7 @@ from ondol.apiserver.quota_usage import QuotaUsage
 from ondol.apiserver.reservations import Reservations
 from ondol.apiserver.served import Catalogue
 from ondol.apiserver.service_addresses import ServiceAddresses
+from ondol.apiserver.signing import controller as signing
 from ondol.apiserver.state import State
 from ondol.apiserver.webhooks import Webhooks
 from ondol.apiserver.webhooks.calling import Caller
@@ -69,6 +70,7 @@ def assemble(
     authenticator: Authenticator | None,
     authorizer: Authorizer | None,
     service_account_key: bytes | None,
+    authority_key: bytes | None,
     node_proxy: NodeProxy | None,
     forwarder: Forwarder | None,
     rules: Mapping[str, KindRules],
@@ -114,8 +116,17 @@ def assemble(
     )
     certified = authenticate.Authenticator(core.tokens) if core.tokens is not None else Certified()
     crds = Controller(core, caller)
-    lifecycle = Lifecycle(core, [crds.run, core.deadlines.run, *housekeeping.tasks(core)], load=crds.load)
+    tasks = [crds.run, core.deadlines.run, *housekeeping.tasks(core), *_signing(core, authority_key)]
+    lifecycle = Lifecycle(core, tasks, load=crds.load)
     return App(core, authenticator or certified, chosen, lifecycle)
+
+
+def _signing(core: Core, key: bytes | None) -> list[Task]:
+    """What signs requests for certificates, if there is a key to sign them with."""
+    if key is None:
+        return []
+    controller = signing.Controller(core, key)
+    return [controller.run, controller.sweep]
 
 
 def _tokens(

@@ -60,6 +60,7 @@ async def main(context: Context) -> None:
         clock,
         random.SystemRandom(),
         service_account_key=pki.service_account_key_file.read_bytes(),
+        authority_key=pki.ca_key_file.read_bytes(),
         node_proxy=HttpNodeProxy(*agent),
         forwarder=forwarder,
         poster=poster,
