@@ -43,6 +43,7 @@ OWN_TEXTS = {
     "pod_security_warn": "baseline:v1.30",
     "runtime": "runc",
     "serverless": "false",
+    "token_file": __file__,
 }
 """What a setting is set to that does not take any text or number."""
 

@@ -16,6 +16,8 @@ from ondol.apiserver.admission.parts import Parts
 from ondol.apiserver.app import App
 from ondol.apiserver.auth import authenticate, identity, nodes, rbac
 from ondol.apiserver.auth.authenticate import CERTIFICATE, IDENTITY
+from ondol.apiserver.auth.bearers import Bearer, Bearers
+from ondol.apiserver.auth.bootstrap_tokens import BootstrapTokens
 from ondol.apiserver.auth.identity import User
 from ondol.apiserver.auth.tokens import Tokens
 from ondol.apiserver.config import ApiConfig
@@ -98,6 +100,8 @@ def assemble(
             state, poster, clock, rng, functools.partial(new_uid, rng), authorizer=chosen, heavy=heavy
         )
         outside.append(webhooks)
+    tokens = _tokens(service_account_key, config, state, clock, rng)
+    bearers = _bearers(config, tokens, state, clock) if tokens is not None else None
     core = Core(
         config,
         state,
@@ -106,7 +110,8 @@ def assemble(
         admission=Chain(parts, plugins.EVERY, builtin.plugins(), outside),
         reservations=reservations,
         grants=builtin.grants(),
-        tokens=_tokens(service_account_key, config, state, clock, rng),
+        tokens=tokens,
+        bearers=bearers,
         rbac=access,
         node_proxy=node_proxy,
         forwarder=forwarder,
@@ -114,7 +119,7 @@ def assemble(
         heavy=heavy,
         collectors=[webhooks.metrics.collect] if webhooks is not None else (),
     )
-    certified = authenticate.Authenticator(core.tokens) if core.tokens is not None else Certified()
+    certified = authenticate.Authenticator(bearers) if bearers is not None else Certified()
     crds = Controller(core, caller)
     tasks = [crds.run, core.deadlines.run, *housekeeping.tasks(core), *_signing(core, authority_key)]
     lifecycle = Lifecycle(core, tasks, load=crds.load)
@@ -138,6 +143,17 @@ def _tokens(
     return Tokens(
         key, issuer=config.issuer, clock=clock, lookup=state.lookup, new_id=functools.partial(new_uid, rng)
     )
+
+
+def _bearers(config: ApiConfig, tokens: Tokens, state: State, clock: Clock) -> Bearers:
+    """All kinds of tokens, in Kubernetes' order but for service accounts: what is no JWT is sooner seen."""
+    kinds: list[Bearer] = []
+    if config.token_file:
+        from ondol.apiserver.auth import token_file  # noqa: PLC0415 - only who has one pays for it
+
+        kinds.append(token_file.FileTokens(config.token_file, tokens.audiences))
+    kinds += [BootstrapTokens(state.lookup, clock, tokens.audiences), tokens]
+    return Bearers(kinds)
 
 
 def _rbac(state: State) -> rbac.Authorizer:

@@ -28,6 +28,8 @@ class ApiConfig:
     advertise_port: int = 6443
     issuer: str = "https://kubernetes.default.svc.cluster.local"
     """Who signs service-account tokens, and the audience they are for by default."""
+    token_file: str = ""
+    """The content of a file of tokens (`auth.token_file`); none if it is empty."""
     ca_certificate: str = ""
     """PEM of the authority that signed this server's certificate; published to every namespace."""
     body_bytes_max: int = 3 * 1024 * 1024

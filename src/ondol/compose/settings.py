@@ -80,6 +80,8 @@ class Settings:
     """Users whose pods are held to nothing, separated by commas."""
     pod_security_exempt_runtime_classes: str = ""
     """Runtime classes whose pods are held to nothing, separated by commas."""
+    token_file: str = ""
+    """File of tokens by which people sign in, read at a start: lines of `token,user,uid,"group1,group2"`."""
     knative_features: str = ""
     """Knative's feature flags that are on besides its defaults, with commas between; `-name` is off."""
     drain_s: float = 2.0
@@ -122,6 +124,10 @@ def _is_file_name(text: str) -> bool:
     )
 
 
+def _is_readable(text: str) -> bool:
+    return not text or (Path(text).is_absolute() and Path(text).is_file())
+
+
 def _is_level(text: str) -> bool:
     try:
         policies.parse_level_version(text)
@@ -131,6 +137,7 @@ def _is_level(text: str) -> bool:
 
 
 _LEVEL: Final = (_is_level, "privileged, baseline or restricted, as such or of a release (baseline:v1.34)")
+_FILE: Final = (_is_readable, "an absolute path of a file that exists")
 _NAMES: Final = (
     lambda text: all(names.is_dns1123_subdomain(name) for name in comma_list.items(text)),
     "names separated by commas",
@@ -159,6 +166,7 @@ _LIMITS: Final[Mapping[str, tuple[Callable[[Any], bool], str]]] = {
     "pod_security_warn": _LEVEL,
     "pod_security_exempt_namespaces": _NAMES,
     "pod_security_exempt_runtime_classes": _NAMES,
+    "token_file": _FILE,
     "drain_s": (lambda wait_s: 0 <= wait_s <= 600, "from 0 to 600 seconds"),
     "knative_features": (_are_features, "names of Knative's feature flags (see docs/serverless.md)"),
     "log_level": (

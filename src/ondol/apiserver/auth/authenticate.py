@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final, TypeAlias
 
 from ondol.apiserver.auth import identity, rbac
+from ondol.apiserver.auth.bearers import Bearers
 from ondol.apiserver.auth.identity import User
-from ondol.apiserver.auth.tokens import InvalidToken, Tokens
+from ondol.apiserver.auth.tokens import InvalidToken
 from ondol.base import errors
 
 IDENTITY: Final = "ondol.identity"
@@ -30,7 +31,7 @@ Headers: TypeAlias = Iterable[tuple[bytes, bytes]]
 class Authenticator:
     """Turns a request's credentials into a user; `Unauthorized` when they prove nothing."""
 
-    def __init__(self, tokens: Tokens, *, anonymous: bool = True) -> None:
+    def __init__(self, tokens: Bearers, *, anonymous: bool = True) -> None:
         self._tokens = tokens
         self._anonymous = anonymous
 
@@ -56,7 +57,7 @@ class Authenticator:
         except InvalidToken as error:
             # The caller learns no more than this; the reason goes to whoever logs the cause.
             raise errors.Unauthorized("Unauthorized") from error
-        return identity.authenticated(user)
+        return user
 
 
 def impersonated(user: User, headers: Headers, authorize: Authorize) -> User:

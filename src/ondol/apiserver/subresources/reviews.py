@@ -33,9 +33,9 @@ async def create(core: Core, request: Request, served: Served) -> Reply:
 def _answer(core: Core, request: Request, document: Object, served: Served) -> Object:
     resource = served.resource.plural
     if resource == "tokenreviews":
-        if core.tokens is None:
+        if core.bearers is None:
             raise errors.Unavailable("this server was started without a key to check tokens with")
-        return core.tokens.review(document)
+        return core.bearers.review(document)
     if resource == "selfsubjectreviews":
         return reviews.self_subject_review(document, request.user, core.clock.now())
     if core.rbac is None:

@@ -6,10 +6,11 @@ import os
 import random
 import resource
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ondol.api.pod_security import policies
-from ondol.base import comma_list
+from ondol.base import comma_list, errors
 from ondol.compose import addresses, credentials, hints
 from ondol.compose.instance import Instance
 from ondol.compose.part import Part
@@ -109,7 +110,20 @@ def _config(instance: Instance, settings: Settings, authority: str, connections_
         platform_metrics=partial(exposition.page, instance),
         connections_max=connections_max,
         pod_security=pod_security(settings),
+        token_file=_text(settings.token_file),
     )
+
+
+def _text(file: str) -> str:
+    """The content of a file that a setting names; empty if it names none."""
+    if not file:
+        return ""
+    try:
+        return Path(file).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise errors.HostError(
+            f"{file} cannot be read: {errors.why(error)}", remedy=f"correct {file}"
+        ) from error
 
 
 def pod_security(settings: Settings) -> policies.Settings:
