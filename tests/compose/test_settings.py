@@ -32,6 +32,8 @@ def test_settings_cannot_change(tmp_path: Path) -> None:
 OWN_TEXTS = {
     "access_log": "access.log",
     "access_log_format": "text",
+    "audit_log": "/tmp/audit.log",
+    "audit_policy": __file__,
     "allowed_unsafe_sysctls": "net.core.*",
     "deny_external_ips": "1",
     "ingress_address": "0.0.0.0",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import random
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from ondol.api import resources
 from ondol.api.objects import Object
@@ -28,6 +28,7 @@ from ondol.apiserver.lifecycle import Lifecycle, Task
 from ondol.apiserver.policies import Policies
 from ondol.apiserver.ports import (
     Admission,
+    Auditor,
     Authenticator,
     Authorizer,
     Forwarder,
@@ -46,6 +47,9 @@ from ondol.apiserver.webhooks.calling import Caller
 from ondol.base import errors
 from ondol.base.clock import Clock
 from ondol.store import Record, Store
+
+if TYPE_CHECKING:
+    from ondol.apiserver.audit.log_file import LogFile
 
 _HEARTBEAT_EVENTS: Final = 200
 
@@ -100,6 +104,9 @@ def assemble(
             state, poster, clock, rng, functools.partial(new_uid, rng), authorizer=chosen, heavy=heavy
         )
         outside.append(webhooks)
+    auditing = _auditing(config, clock)
+    collectors = [webhooks.metrics.collect] if webhooks is not None else []
+    collectors += [auditing[1].collect] if auditing is not None else []
     tokens = _tokens(service_account_key, config, state, clock, rng)
     bearers = _bearers(config, tokens, state, clock) if tokens is not None else None
     core = Core(
@@ -117,13 +124,33 @@ def assemble(
         forwarder=forwarder,
         rules=rules,
         heavy=heavy,
-        collectors=[webhooks.metrics.collect] if webhooks is not None else (),
+        collectors=collectors,
     )
     certified = authenticate.Authenticator(bearers) if bearers is not None else Certified()
     crds = Controller(core, caller)
     tasks = [crds.run, core.deadlines.run, *housekeeping.tasks(core), *_signing(core, authority_key)]
+    if auditing is not None:
+        tasks.append(auditing[1].run)
     lifecycle = Lifecycle(core, tasks, load=crds.load)
-    return App(core, authenticator or certified, chosen, lifecycle)
+    auditor = auditing[0] if auditing is not None else None
+    return App(core, authenticator or certified, chosen, lifecycle, auditor)
+
+
+def _auditing(config: ApiConfig, clock: Clock) -> tuple[Auditor, LogFile] | None:
+    """What keeps the audit log, and what writes it; None without a policy, and then nothing is imported."""
+    if config.audit is None:
+        return None
+    from ondol.apiserver import bodies  # noqa: PLC0415 - only who audits pays for it
+    from ondol.apiserver.audit import log_file, policy, trail  # noqa: PLC0415 - likewise
+
+    audit = config.audit
+    rotation = log_file.Rotation(audit.size_bytes, audit.backups, audit.age_days)
+    file = log_file.LogFile(audit.file, rotation, clock)
+    try:
+        document = bodies.parse(audit.policy.encode(), bodies.YAML)
+    except errors.BadRequest as error:
+        raise errors.HostError(f"audit_policy: {error}", remedy="correct that file") from error
+    return trail.Auditor(policy.Policy(document), file, clock), file
 
 
 def _signing(core: Core, key: bytes | None) -> list[Task]:

@@ -88,9 +88,16 @@ class Core:
         """Whether the server has what it needs to answer."""
 
     def context(
-        self, user: User, warn: Callable[[str], None], reserved: Reserved, *, dry_run: bool = False
+        self,
+        user: User,
+        warn: Callable[[str], None],
+        reserved: Reserved,
+        *,
+        dry_run: bool = False,
+        annotate: Callable[[str, str], None] | None = None,
     ) -> Context:
-        return Context(user, self.clock.now(), dry_run, self.lookup, warn, reserved)
+        context = Context(user, self.clock.now(), dry_run, self.lookup, warn, reserved)
+        return context if annotate is None else context._replace(annotate=annotate)
 
     def new_audit_id(self) -> str:
         """In the form of a uid, but not worth the system's randomness: it tells answers apart in the log."""

@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple, Protocol
 from ondol.apiserver.admission.request import Request as AdmissionRequest
 from ondol.apiserver.auth.identity import User
 from ondol.apiserver.auth.rbac import Attributes, Decision
-from ondol.apiserver.exchange import ByteStream
+from ondol.apiserver.exchange import ByteStream, Request, Trail
 from ondol.apiserver.strategy import Context
 from ondol.base.errors import Cause
 
@@ -36,6 +36,12 @@ class Authenticator(Protocol):
     def authenticate(self, scope: Mapping[str, Any]) -> User:
         """The user; `Unauthorized` if the credentials prove nothing."""
         ...
+
+
+class Auditor(Protocol):
+    """Keeps the audit log."""
+
+    def trail(self, request: Request, audit_id: str) -> Trail: ...
 
 
 class Authorizer(Protocol):

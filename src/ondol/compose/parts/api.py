@@ -20,6 +20,7 @@ from ondol.compose.settings import Settings
 
 if TYPE_CHECKING:
     from ondol.apiserver import ApiConfig
+    from ondol.apiserver.config import Audit
 
 
 def part(instance: Instance, settings: Settings) -> Part:
@@ -111,6 +112,27 @@ def _config(instance: Instance, settings: Settings, authority: str, connections_
         connections_max=connections_max,
         pod_security=pod_security(settings),
         token_file=_text(settings.token_file),
+        audit=_audit(settings),
+    )
+
+
+def _audit(settings: Settings) -> Audit | None:
+    """What is audited, and where to; None if nothing is."""
+    from ondol.apiserver import config
+
+    if not settings.audit_policy:
+        if settings.audit_log:
+            remedy = "name a policy (audit_policy), or leave audit_log empty"
+            raise errors.HostError(
+                "audit_log is set, and no audit_policy says what belongs into it", remedy=remedy
+            )
+        return None
+    return config.Audit(
+        _text(settings.audit_policy),
+        Path(settings.audit_log) if settings.audit_log else settings.data_dir / "audit.log",
+        size_bytes=settings.audit_log_max_mib * 1024 * 1024,
+        backups=settings.audit_log_backups,
+        age_days=settings.audit_log_days,
     )
 
 
