@@ -39,6 +39,8 @@ from ondol.apiserver.exchange import (
 from ondol.apiserver.flight import Body, Flight
 from ondol.apiserver.lifecycle import Lifecycle
 from ondol.apiserver.ports import CONNECTION, Auditor, Authenticator, Authorizer
+from ondol.apiserver.priority.levels import Seat
+from ondol.apiserver.priority.priorities import Flow, Priorities
 from ondol.apiserver.spdy import plain
 from ondol.base import errors, groups, log
 from ondol.base.clock import Clock
@@ -76,6 +78,8 @@ class App:
         authenticator: Authenticator,
         authorizer: Authorizer,
         lifecycle: Lifecycle,
+        *,
+        priorities: Priorities,
         auditor: Auditor | None = None,
     ) -> None:
         self.core = core
@@ -84,6 +88,7 @@ class App:
         self._lifecycle = lifecycle
         self._auditor = auditor
         self._flight = Flight(core.config)
+        self._priorities = priorities
         self._log = log.get("apiserver")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -147,6 +152,9 @@ class App:
     async def _answer(self, request: Request, sending: Sender) -> None:
         request.info = info = requestinfo.parse(request.method, request.scope["path"], request.query)
         self._authenticate(request)
+        flow = self._priorities.flow(request)
+        if flow is not None:
+            request.headers = flow.headers
         self._authorize(request)
         if info.subresource != "proxy":
             request.check_announced_size()
@@ -157,15 +165,26 @@ class App:
                 await sending.answer(await routing.handle(self.core, request))
                 return
             if info.verb in _READS:
-                with self._flight.reads.one(request.user):
-                    answer = await routing.handle(self.core, request)
+                seat = await self._seat(flow)
+                try:
+                    with self._flight.reads.one(request.user):
+                        answer = await routing.handle(self.core, request)
+                finally:
+                    seat.leave()
             else:
-                answer = await self._write(request)
+                answer = await self._write(request, flow)
             await self._send_in_time(sending, answer)
         finally:
             self.core.metrics.observe(request, sending.status, clock.monotonic() - started)
 
-    async def _write(self, request: Request) -> Answer:
+    async def _seat(self, flow: Flow | None) -> Seat:
+        """A seat at the request's level; `TooManyRequests` if there is none for it."""
+        if flow is None:
+            return _NOWHERE
+        level = flow.level
+        return level if level.take() else await self._priorities.wait(flow)
+
+    async def _write(self, request: Request, flow: Flow | None) -> Answer:
         """Take the body in, and only then a place among the writes."""
         config = self.core.config
         limit_s = config.patch_timeout_s if request.info.verb in _SHORT else config.request_timeout_s
@@ -174,8 +193,12 @@ class App:
             with Body(self._flight, request.user) as grow, deadline:
                 await request.receive(grow)
                 deadline.postpone(limit_s - config.body_timeout_s)
-                with self._flight.writes.one(request.user):
-                    return await routing.handle(self.core, request)
+                seat = await self._seat(flow)
+                try:
+                    with self._flight.writes.one(request.user):
+                        return await routing.handle(self.core, request)
+                finally:
+                    seat.leave()
         except TimeoutError:
             raise _late(request) from None
 
@@ -223,6 +246,16 @@ class App:
             request.annotate(_REASON, decision.reason)
         if not decision.allowed:
             raise rbac.forbidden(request.user, attributes, decision.reason)
+
+
+class _Nowhere:
+    """The seat of a request before there are levels."""
+
+    def leave(self) -> None:
+        pass
+
+
+_NOWHERE: Final = _Nowhere()
 
 
 def _late(request: Request) -> errors.Timeout:
@@ -330,7 +363,7 @@ class _Sending:
     async def _begin(self, status: int, headers: Headers) -> Emit:
         self._started, self.status = True, status
         own: Headers = [(b"audit-id", self._audit_id.encode()), _NO_CACHE]
-        own += [*headers, *_warnings(self._request.warnings)]
+        own += [*self._request.headers, *headers, *_warnings(self._request.warnings)]
         await self._send({"type": "http.response.start", "status": status, "headers": own})
         return self._emit_passed
 
@@ -378,6 +411,7 @@ class _Sending:
             (b"audit-id", self._audit_id.encode()),
             _NO_CACHE,
             (b"content-type", content_type),
+            *self._request.headers,
         ]
         headers += extra
         if length is not None:

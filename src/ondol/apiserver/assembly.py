@@ -36,6 +36,7 @@ from ondol.apiserver.ports import (
     NodeProxy,
     Poster,
 )
+from ondol.apiserver.priority.priorities import Priorities
 from ondol.apiserver.quota_usage import QuotaUsage
 from ondol.apiserver.reservations import Reservations
 from ondol.apiserver.served import Catalogue
@@ -129,11 +130,14 @@ def assemble(
     certified = authenticate.Authenticator(bearers) if bearers is not None else Certified()
     crds = Controller(core, caller)
     tasks = [crds.run, core.deadlines.run, *housekeeping.tasks(core), *_signing(core, authority_key)]
+    priorities = Priorities(core)
+    tasks += [priorities.follow_levels, priorities.follow_schemas]
+    core.metrics.add(priorities.collect)
     if auditing is not None:
         tasks.append(auditing[1].run)
     lifecycle = Lifecycle(core, tasks, load=crds.load)
     auditor = auditing[0] if auditing is not None else None
-    return App(core, authenticator or certified, chosen, lifecycle, auditor)
+    return App(core, authenticator or certified, chosen, lifecycle, priorities=priorities, auditor=auditor)
 
 
 def _auditing(config: ApiConfig, clock: Clock) -> tuple[Auditor, LogFile] | None:

@@ -58,6 +58,7 @@ class Request:
         "_receiving",
         "annotations",
         "body_bytes_max",
+        "headers",
         "info",
         "is_last",
         "query",
@@ -80,6 +81,8 @@ class Request:
         self.user = User("")
         self.info: RequestInfo
         self.warnings: list[str] = []
+        self.headers: Headers = []
+        """What every answer to it says."""
         self.annotations: dict[str, str] = {}
         """What the audit log says besides."""
         self.trail: Trail | None = None
