@@ -126,7 +126,7 @@ async def test_a_schema_says_whether_its_level_is_there(api: Any) -> None:
     for schema in (await api.get(SCHEMAS)).json["items"]:
         (condition,) = schema["status"]["conditions"]
         assert (condition["type"], condition["status"], condition["reason"]) == ("Dangling", "False", "Found")
-    spec = {"priorityLevelConfiguration": {"name": "later"}}
+    spec: Any = {"priorityLevelConfiguration": {"name": "later"}}
     made = await api.post(SCHEMAS, {**_schema("mine", **spec), "metadata": {"name": "mine"}})
     assert made.json["status"]["conditions"][0]["status"] == "True"
     before = await api.as_("ann", "system:authenticated").get(CMS)
@@ -146,7 +146,7 @@ async def test_who_finds_no_seat_is_told_when_to_come_again(start: Callable[...,
     config = apiserver.ApiConfig(reads_in_flight_max=20, writes_in_flight_max=20)
     async with start(config=config) as api:
         await api.post(LEVELS, {**_level(0), "metadata": {"name": "none"}})
-        spec = {"priorityLevelConfiguration": {"name": "none"}, "matchingPrecedence": 5}
+        spec: Any = {"priorityLevelConfiguration": {"name": "none"}, "matchingPrecedence": 5}
         await api.patch(f"{LEVELS}/none", {"spec": {"limited": {"borrowingLimitPercent": 0}}})
         await api.post(SCHEMAS, {**_schema("mine", **spec), "metadata": {"name": "mine"}})
         role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "view"}

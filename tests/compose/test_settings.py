@@ -34,6 +34,7 @@ OWN_TEXTS = {
     "access_log_format": "text",
     "audit_log": "/tmp/audit.log",
     "audit_policy": __file__,
+    "authentication_config": __file__,
     "allowed_unsafe_sysctls": "net.core.*",
     "deny_external_ips": "1",
     "ingress_address": "0.0.0.0",

@@ -18,6 +18,7 @@ from ondol.apiserver.ports import (
     Authenticator,
     Authorizer,
     Forwarder,
+    Getter,
     KindRules,
     NodeProxy,
     Poster,
@@ -43,6 +44,7 @@ def build(
     rules: Mapping[str, KindRules] | None = None,
     admission: Admission | None = None,
     poster: Poster | None = None,
+    getter: Getter | None = None,
     builtin: kinds.Table = kinds.BUILTIN,
 ) -> App:
     """The application.
@@ -53,7 +55,7 @@ def build(
     certificates are signed. The RBAC objects in the store decide what they may do. An `authenticator`
     or `authorizer` takes the place of either. `rules`, by group and resource, hold custom kinds to more
     than their schema. `admission` is asked of every write, and may wait. Without a `poster`
-    no webhooks are called, without a
+    no webhooks are called, without a `getter` no issuers of tokens are asked, without a
     `forwarder` nothing is proxied. `builtin` are the kinds there are without a
     definition.
     """
@@ -71,5 +73,6 @@ def build(
         rules=rules or {},
         admission=admission,
         poster=poster,
+        getter=getter,
         builtin=builtin,
     )

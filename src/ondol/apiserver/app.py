@@ -81,12 +81,15 @@ class App:
         *,
         priorities: Priorities,
         auditor: Auditor | None = None,
+        learn: Callable[[Scope], Awaitable[bool]] | None = None,
     ) -> None:
         self.core = core
         self._authenticator = authenticator
         self._authorizer = authorizer
         self._lifecycle = lifecycle
         self._auditor = auditor
+        self._learn = learn
+        """Of who was refused: whether what knows them has been fetched meanwhile."""
         self._flight = Flight(core.config)
         self._priorities = priorities
         self._log = log.get("apiserver")
@@ -151,7 +154,12 @@ class App:
 
     async def _answer(self, request: Request, sending: Sender) -> None:
         request.info = info = requestinfo.parse(request.method, request.scope["path"], request.query)
-        self._authenticate(request)
+        try:
+            self._authenticate(request)
+        except errors.Unauthorized:
+            if self._learn is None or not await self._learn(request.scope):
+                raise
+            self._authenticate(request)
         flow = self._priorities.flow(request)
         if flow is not None:
             request.headers = flow.headers

@@ -32,6 +32,7 @@ from ondol.apiserver.ports import (
     Authenticator,
     Authorizer,
     Forwarder,
+    Getter,
     KindRules,
     NodeProxy,
     Poster,
@@ -51,6 +52,8 @@ from ondol.store import Record, Store
 
 if TYPE_CHECKING:
     from ondol.apiserver.audit.log_file import LogFile
+    from ondol.apiserver.auth.oidc.configuration import Configuration
+    from ondol.apiserver.auth.oidc.issuers import Issuers
 
 _HEARTBEAT_EVENTS: Final = 200
 
@@ -83,6 +86,7 @@ def assemble(
     rules: Mapping[str, KindRules],
     admission: Admission | None,
     poster: Poster | None,
+    getter: Getter | None,
     builtin: kinds.Table,
 ) -> App:
     """From below: the state, what decides by it, the core that has both, and what answers with the core."""
@@ -109,7 +113,8 @@ def assemble(
     collectors = [webhooks.metrics.collect] if webhooks is not None else []
     collectors += [auditing[1].collect] if auditing is not None else []
     tokens = _tokens(service_account_key, config, state, clock, rng)
-    bearers = _bearers(config, tokens, state, clock) if tokens is not None else None
+    oidc = _oidc(config, tokens, getter, clock) if tokens is not None else None
+    bearers = _bearers(config, tokens, state, clock, oidc) if tokens is not None else None
     core = Core(
         config,
         state,
@@ -127,17 +132,29 @@ def assemble(
         heavy=heavy,
         collectors=collectors,
     )
-    certified = authenticate.Authenticator(bearers) if bearers is not None else Certified()
+    certified = _authenticator(bearers, oidc) if bearers is not None else Certified()
     crds = Controller(core, caller)
     tasks = [crds.run, core.deadlines.run, *housekeeping.tasks(core), *_signing(core, authority_key)]
+    tasks += oidc[1].tasks if oidc is not None else []
     priorities = Priorities(core)
     tasks += [priorities.follow_levels, priorities.follow_schemas]
     core.metrics.add(priorities.collect)
     if auditing is not None:
         tasks.append(auditing[1].run)
     lifecycle = Lifecycle(core, tasks, load=crds.load)
+    learn = (
+        certified.learn if oidc is not None and isinstance(certified, authenticate.Authenticator) else None
+    )
     auditor = auditing[0] if auditing is not None else None
-    return App(core, authenticator or certified, chosen, lifecycle, priorities=priorities, auditor=auditor)
+    return App(
+        core,
+        authenticator or certified,
+        chosen,
+        lifecycle,
+        priorities=priorities,
+        auditor=auditor,
+        learn=learn,
+    )
 
 
 def _auditing(config: ApiConfig, clock: Clock) -> tuple[Auditor, LogFile] | None:
@@ -176,14 +193,50 @@ def _tokens(
     )
 
 
-def _bearers(config: ApiConfig, tokens: Tokens, state: State, clock: Clock) -> Bearers:
+def _oidc(
+    config: ApiConfig, tokens: Tokens, getter: Getter | None, clock: Clock
+) -> tuple[Configuration, Issuers] | None:
+    """Whose tokens are taken beside the server's own; None without a configuration."""
+    if not config.authentication or getter is None:
+        return None
+    from ondol.apiserver import bodies  # noqa: PLC0415 - only who has one pays for it
+    from ondol.apiserver.auth.oidc import configuration, issuers  # noqa: PLC0415 - likewise
+
+    try:
+        document = bodies.parse(config.authentication.encode(), bodies.YAML)
+    except errors.BadRequest as error:
+        raise errors.HostError(f"authentication_config: {error}", remedy="correct that file") from error
+    read = configuration.Configuration(document, tokens.issuer)
+    return read, issuers.Issuers(read, getter, clock, tokens.audiences)
+
+
+def _authenticator(
+    bearers: Bearers, oidc: tuple[Configuration, Issuers] | None
+) -> authenticate.Authenticator:
+    anonymous = oidc[0].anonymous if oidc is not None else None
+    if anonymous is None:
+        return authenticate.Authenticator(bearers)
+    paths = frozenset(each.path for each in anonymous.conditions) or None
+    return authenticate.Authenticator(bearers, anonymous=anonymous.enabled, paths=paths)
+
+
+def _bearers(
+    config: ApiConfig,
+    tokens: Tokens,
+    state: State,
+    clock: Clock,
+    oidc: tuple[Configuration, Issuers] | None,
+) -> Bearers:
     """All kinds of tokens, in Kubernetes' order but for service accounts: what is no JWT is sooner seen."""
     kinds: list[Bearer] = []
     if config.token_file:
         from ondol.apiserver.auth import token_file  # noqa: PLC0415 - only who has one pays for it
 
         kinds.append(token_file.FileTokens(config.token_file, tokens.audiences))
-    kinds += [BootstrapTokens(state.lookup, clock, tokens.audiences), tokens]
+    kinds.append(BootstrapTokens(state.lookup, clock, tokens.audiences))
+    if oidc is not None:
+        kinds.append(oidc[1])
+    kinds.append(tokens)
     return Bearers(kinds)
 
 

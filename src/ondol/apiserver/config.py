@@ -45,6 +45,8 @@ class ApiConfig:
     """Who signs service-account tokens, and the audience they are for by default."""
     token_file: str = ""
     """The content of a file of tokens (`auth.token_file`); none if it is empty."""
+    authentication: str = ""
+    """The text of an AuthenticationConfiguration (`auth.oidc`); none if it is empty."""
     audit: Audit | None = None
     ca_certificate: str = ""
     """PEM of the authority that signed this server's certificate; published to every namespace."""

@@ -84,6 +84,14 @@ class Poster(Protocol):
         ...
 
 
+class Getter(Protocol):
+    """Reads from servers outside of the platform's own parts, as issuers of tokens are."""
+
+    async def get(self, target: HttpsTarget) -> tuple[int, bytes]:
+        """Status and body of the answer; `OSError` if there is none. It waits as long as it is let."""
+        ...
+
+
 class KindRules(Protocol):
     """What a custom kind's author fills in, refuses and warns of beyond its schema, as webhooks would."""
 

@@ -82,6 +82,9 @@ class Settings:
     """Runtime classes whose pods are held to nothing, separated by commas."""
     token_file: str = ""
     """File of tokens by which people sign in, read at a start: lines of `token,user,uid,"group1,group2"`."""
+    authentication_config: str = ""
+    """File with an AuthenticationConfiguration (`apiserver.config.k8s.io/v1`), read at a start: issuers of
+    OpenID Connect whose tokens are taken, and who is anonymous."""
     audit_policy: str = ""
     """File with an `audit.k8s.io/v1` Policy, read at a start: which requests are audited, and how much of
     them. Empty is no audit log."""
@@ -183,6 +186,7 @@ _LIMITS: Final[Mapping[str, tuple[Callable[[Any], bool], str]]] = {
     "pod_security_exempt_runtime_classes": _NAMES,
     "token_file": _FILE,
     "audit_policy": _FILE,
+    "authentication_config": _FILE,
     "audit_log": (_is_place, "an absolute path in a folder that exists"),
     "audit_log_max_mib": (lambda size: 0 <= size <= 1_000_000, "from 0 to 1000000"),
     "audit_log_backups": (lambda count: 0 <= count <= 10_000, "from 0 to 10000"),

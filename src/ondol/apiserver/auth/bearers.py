@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from ondol.api.objects import Object
 from ondol.apiserver.auth import identity
@@ -16,6 +16,15 @@ class Bearer(Protocol):
 
     def verify(self, token: str, audiences: Sequence[str] = ()) -> tuple[User, tuple[str, ...]] | None:
         """The user and for which of the audiences; None for a token of another kind, else `InvalidToken`."""
+        ...
+
+
+@runtime_checkable
+class Learner(Protocol):
+    """A kind of tokens whose keys are elsewhere."""
+
+    async def learn(self, token: str) -> bool:
+        """Whether asking there has found the key of a token that was not known."""
         ...
 
 
@@ -40,6 +49,13 @@ class Bearers:
             if outcome is not None:
                 return identity.authenticated(outcome[0]), outcome[1]
         raise InvalidToken(", ".join(reasons) or "no authenticator knows this token")
+
+    async def learn(self, token: str) -> bool:
+        """Whether asking who made a token has brought what it takes to verify it."""
+        for kind in self._kinds:
+            if isinstance(kind, Learner) and await kind.learn(token):
+                return True
+        return False
 
     def review(self, document: Object) -> Object:
         """Answer a TokenReview: whose token it is, or why it is nobody's."""

@@ -27,6 +27,8 @@ async def create(core: Core, request: Request, served: Served) -> Reply:
     if answers.accepted_by(request).form:
         raise errors.NotAcceptable(f"{served.resource.kind} has no other form than its own")
     document = await changing.read_typed(core, request, served.resource, served.schema)
+    if served.resource.plural == "tokenreviews" and core.bearers is not None:
+        await core.bearers.learn((document.get("spec") or {}).get("token") or "")
     return answers.document(request, _answer(core, request, document, served), 201)
 
 

@@ -66,6 +66,7 @@ async def main(context: Context) -> None:
         node_proxy=HttpNodeProxy(*agent),
         forwarder=forwarder,
         poster=poster,
+        getter=poster,
         rules=validation.rules(kinds.BUILTIN.unsupported, podspec.features(settings.knative_features))
         if settings.serverless
         else {},
@@ -112,6 +113,7 @@ def _config(instance: Instance, settings: Settings, authority: str, connections_
         connections_max=connections_max,
         pod_security=pod_security(settings),
         token_file=_text(settings.token_file),
+        authentication=_text(settings.authentication_config),
         audit=_audit(settings),
     )
 
