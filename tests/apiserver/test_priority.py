@@ -114,11 +114,11 @@ async def test_answers_say_which_flow_they_are_of(api: Any) -> None:
     assert (refused.status, refused.headers[SCHEMA]) == (403, await _uid(api, SCHEMAS, "global-default"))
     parts = await api.as_("system:ondol:control", "system:authenticated").get(CMS)
     assert parts.headers[LEVEL] == await _uid(api, LEVELS, "workload-high")
-    made = await api.post(SCHEMAS, {**_schema("mine"), "metadata": {"name": "mine"}})
-    assert made.status == 201, made.json
+    answer = await api.post(SCHEMAS, {**_schema("mine"), "metadata": {"name": "mine"}})
+    assert answer.status == 201, answer.json
     await api.settle()
     changed = await api.as_("ann", "system:authenticated").get(CMS)
-    assert changed.headers[SCHEMA] == made.json["metadata"]["uid"]
+    assert changed.headers[SCHEMA] == answer.json["metadata"]["uid"]
 
 
 async def test_a_schema_says_whether_its_level_is_there(api: Any) -> None:
@@ -127,10 +127,10 @@ async def test_a_schema_says_whether_its_level_is_there(api: Any) -> None:
         (condition,) = schema["status"]["conditions"]
         assert (condition["type"], condition["status"], condition["reason"]) == ("Dangling", "False", "Found")
     spec: Any = {"priorityLevelConfiguration": {"name": "later"}}
-    made = await api.post(SCHEMAS, {**_schema("mine", **spec), "metadata": {"name": "mine"}})
-    assert made.json["status"]["conditions"][0]["status"] == "True"
+    answer = await api.post(SCHEMAS, {**_schema("mine", **spec), "metadata": {"name": "mine"}})
+    assert answer.json["status"]["conditions"][0]["status"] == "True"
     before = await api.as_("ann", "system:authenticated").get(CMS)
-    assert before.headers[SCHEMA] != made.json["metadata"]["uid"], "a schema without a level is passed over"
+    assert before.headers[SCHEMA] != answer.json["metadata"]["uid"], "a schema without a level is passed over"
     await api.settle()
     revision = api.store.revision
     await api.clock.advance(5.0)

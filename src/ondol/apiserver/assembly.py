@@ -5,21 +5,16 @@ from __future__ import annotations
 import functools
 import random
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from ondol.api import resources
 from ondol.api.objects import Object
-from ondol.apiserver import housekeeping, kinds
+from ondol.apiserver import housekeeping, kinds, signing_in
 from ondol.apiserver.admission import builtin as plugins
 from ondol.apiserver.admission.chain import Chain
 from ondol.apiserver.admission.parts import Parts
 from ondol.apiserver.app import App
-from ondol.apiserver.auth import authenticate, identity, nodes, rbac
-from ondol.apiserver.auth.authenticate import CERTIFICATE, IDENTITY
-from ondol.apiserver.auth.bearers import Bearer, Bearers
-from ondol.apiserver.auth.bootstrap_tokens import BootstrapTokens
-from ondol.apiserver.auth.identity import User
-from ondol.apiserver.auth.tokens import Tokens
+from ondol.apiserver.auth import nodes, rbac
 from ondol.apiserver.config import ApiConfig
 from ondol.apiserver.core import Core, new_uid
 from ondol.apiserver.crds.controller import Controller
@@ -43,6 +38,7 @@ from ondol.apiserver.reservations import Reservations
 from ondol.apiserver.served import Catalogue
 from ondol.apiserver.service_addresses import ServiceAddresses
 from ondol.apiserver.signing import controller as signing
+from ondol.apiserver.signing_in import SigningIn
 from ondol.apiserver.state import State
 from ondol.apiserver.webhooks import Webhooks
 from ondol.apiserver.webhooks.calling import Caller
@@ -52,23 +48,8 @@ from ondol.store import Record, Store
 
 if TYPE_CHECKING:
     from ondol.apiserver.audit.log_file import LogFile
-    from ondol.apiserver.auth.oidc.configuration import Configuration
-    from ondol.apiserver.auth.oidc.issuers import Issuers
 
 _HEARTBEAT_EVENTS: Final = 200
-
-
-class Certified:
-    """Knows callers by what the edge verified; tokens mean nothing to it."""
-
-    def authenticate(self, scope: Mapping[str, Any]) -> User:
-        if in_process := scope.get(IDENTITY):
-            return identity.authenticated(identity.from_document(in_process))
-        if certificate := scope.get(CERTIFICATE):
-            return identity.of_certificate(certificate)
-        if any(name == b"authorization" for name, _ in scope["headers"]):
-            raise errors.Unauthorized("Unauthorized")
-        return identity.anonymous()
 
 
 def assemble(
@@ -112,9 +93,7 @@ def assemble(
     auditing = _auditing(config, clock)
     collectors = [webhooks.metrics.collect] if webhooks is not None else []
     collectors += [auditing[1].collect] if auditing is not None else []
-    tokens = _tokens(service_account_key, config, state, clock, rng)
-    oidc = _oidc(config, tokens, getter, clock) if tokens is not None else None
-    bearers = _bearers(config, tokens, state, clock, oidc) if tokens is not None else None
+    callers = signing_in.of(config, service_account_key, state, clock, rng=rng, getter=getter)
     core = Core(
         config,
         state,
@@ -123,8 +102,8 @@ def assemble(
         admission=Chain(parts, plugins.EVERY, builtin.plugins(), outside),
         reservations=reservations,
         grants=builtin.grants(),
-        tokens=tokens,
-        bearers=bearers,
+        tokens=callers.tokens,
+        bearers=callers.bearers,
         rbac=access,
         node_proxy=node_proxy,
         forwarder=forwarder,
@@ -132,28 +111,35 @@ def assemble(
         heavy=heavy,
         collectors=collectors,
     )
-    certified = _authenticator(bearers, oidc) if bearers is not None else Certified()
-    crds = Controller(core, caller)
-    tasks = [crds.run, core.deadlines.run, *housekeeping.tasks(core), *_signing(core, authority_key)]
-    tasks += oidc[1].tasks if oidc is not None else []
-    priorities = Priorities(core)
-    tasks += [priorities.follow_levels, priorities.follow_schemas]
-    core.metrics.add(priorities.collect)
-    if auditing is not None:
-        tasks.append(auditing[1].run)
-    lifecycle = Lifecycle(core, tasks, load=crds.load)
-    learn = (
-        certified.learn if oidc is not None and isinstance(certified, authenticate.Authenticator) else None
+    callers = callers._replace(authenticator=authenticator or callers.authenticator)
+    return _answering(
+        core, callers, chosen, Controller(core, caller), auditing=auditing, authority_key=authority_key
     )
-    auditor = auditing[0] if auditing is not None else None
+
+
+def _answering(
+    core: Core,
+    callers: SigningIn,
+    authorizer: Authorizer,
+    crds: Controller,
+    *,
+    auditing: tuple[Auditor, LogFile] | None,
+    authority_key: bytes | None,
+) -> App:
+    """What answers with a core, and what runs beside the answers."""
+    priorities = Priorities(core)
+    core.metrics.add(priorities.collect)
+    tasks = [crds.run, core.deadlines.run, *housekeeping.tasks(core), *_signing(core, authority_key)]
+    tasks += [*callers.tasks, priorities.follow_levels, priorities.follow_schemas]
+    tasks += [auditing[1].run] if auditing is not None else []
     return App(
         core,
-        authenticator or certified,
-        chosen,
-        lifecycle,
+        callers.authenticator,
+        authorizer,
+        Lifecycle(core, tasks, load=crds.load),
         priorities=priorities,
-        auditor=auditor,
-        learn=learn,
+        auditor=auditing[0] if auditing is not None else None,
+        learn=callers.learn,
     )
 
 
@@ -180,64 +166,6 @@ def _signing(core: Core, key: bytes | None) -> list[Task]:
         return []
     controller = signing.Controller(core, key)
     return [controller.run, controller.sweep]
-
-
-def _tokens(
-    key: bytes | None, config: ApiConfig, state: State, clock: Clock, rng: random.Random
-) -> Tokens | None:
-    """What issues and checks service-account tokens, if there is a key to sign them with."""
-    if key is None:
-        return None
-    return Tokens(
-        key, issuer=config.issuer, clock=clock, lookup=state.lookup, new_id=functools.partial(new_uid, rng)
-    )
-
-
-def _oidc(
-    config: ApiConfig, tokens: Tokens, getter: Getter | None, clock: Clock
-) -> tuple[Configuration, Issuers] | None:
-    """Whose tokens are taken beside the server's own; None without a configuration."""
-    if not config.authentication or getter is None:
-        return None
-    from ondol.apiserver import bodies  # noqa: PLC0415 - only who has one pays for it
-    from ondol.apiserver.auth.oidc import configuration, issuers  # noqa: PLC0415 - likewise
-
-    try:
-        document = bodies.parse(config.authentication.encode(), bodies.YAML)
-    except errors.BadRequest as error:
-        raise errors.HostError(f"authentication_config: {error}", remedy="correct that file") from error
-    read = configuration.Configuration(document, tokens.issuer)
-    return read, issuers.Issuers(read, getter, clock, tokens.audiences)
-
-
-def _authenticator(
-    bearers: Bearers, oidc: tuple[Configuration, Issuers] | None
-) -> authenticate.Authenticator:
-    anonymous = oidc[0].anonymous if oidc is not None else None
-    if anonymous is None:
-        return authenticate.Authenticator(bearers)
-    paths = frozenset(each.path for each in anonymous.conditions) or None
-    return authenticate.Authenticator(bearers, anonymous=anonymous.enabled, paths=paths)
-
-
-def _bearers(
-    config: ApiConfig,
-    tokens: Tokens,
-    state: State,
-    clock: Clock,
-    oidc: tuple[Configuration, Issuers] | None,
-) -> Bearers:
-    """All kinds of tokens, in Kubernetes' order but for service accounts: what is no JWT is sooner seen."""
-    kinds: list[Bearer] = []
-    if config.token_file:
-        from ondol.apiserver.auth import token_file  # noqa: PLC0415 - only who has one pays for it
-
-        kinds.append(token_file.FileTokens(config.token_file, tokens.audiences))
-    kinds.append(BootstrapTokens(state.lookup, clock, tokens.audiences))
-    if oidc is not None:
-        kinds.append(oidc[1])
-    kinds.append(tokens)
-    return Bearers(kinds)
 
 
 def _rbac(state: State) -> rbac.Authorizer:

@@ -69,7 +69,7 @@ class Issuers:
         return bearers.for_server(user, self._audiences, audiences)
 
     async def learn(self, token: str) -> bool:
-        """Whether asking the issuer has found the key of a token that was not issuer."""
+        """Whether asking the issuer has found the key of a token that was not there."""
         issuer, key_id = self._of(token)
         return issuer is not None and not issuer.keys.find(key_id) and await issuer.keys.learn(key_id)
 

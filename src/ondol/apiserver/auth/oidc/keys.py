@@ -18,7 +18,7 @@ from ondol.base import log
 from ondol.base.clock import Clock
 
 ALGORITHMS: Final = ("RS256", "RS384", "RS512", "ES256", "ES384", "ES512", "PS256", "PS384", "PS512")
-_WELL_KNOWN: Final = "/.well-known/openid-configuration"
+_DISCOVERY: Final = "/.well-known/openid-configuration"
 _LIMIT_S: Final = 10.0
 _PAUSE_S: Final = 10.0
 _RENEW_S: Final = 3600.0
@@ -61,7 +61,7 @@ class Keys:
         try:
             with self._clock.fail_after(_LIMIT_S):
                 document = await self._get(
-                    self._issuer.discovery_url or self._issuer.url.rstrip("/") + _WELL_KNOWN
+                    self._issuer.discovery_url or self._issuer.url.rstrip("/") + _DISCOVERY
                 )
                 self._by_id = _keys(await self._get(self._place(document)))
         except (OSError, ValueError, msgspec.DecodeError) as error:  # TimeoutError is an OSError
