@@ -90,9 +90,6 @@ def assemble(
             state, poster, clock, rng, functools.partial(new_uid, rng), authorizer=chosen, heavy=heavy
         )
         outside.append(webhooks)
-    auditing = _auditing(config, clock)
-    collectors = [webhooks.metrics.collect] if webhooks is not None else []
-    collectors += [auditing[1].collect] if auditing is not None else []
     callers = signing_in.of(config, service_account_key, state, clock, rng=rng, getter=getter)
     core = Core(
         config,
@@ -109,12 +106,10 @@ def assemble(
         forwarder=forwarder,
         rules=rules,
         heavy=heavy,
-        collectors=collectors,
+        collectors=[webhooks.metrics.collect] if webhooks is not None else (),
     )
     callers = callers._replace(authenticator=authenticator or callers.authenticator)
-    return _answering(
-        core, callers, chosen, Controller(core, caller), auditing=auditing, authority_key=authority_key
-    )
+    return _answering(core, callers, chosen, Controller(core, caller), authority_key=authority_key)
 
 
 def _answering(
@@ -123,12 +118,14 @@ def _answering(
     authorizer: Authorizer,
     crds: Controller,
     *,
-    auditing: tuple[Auditor, LogFile] | None,
     authority_key: bytes | None,
 ) -> App:
     """What answers with a core, and what runs beside the answers."""
+    auditing = _auditing(core.config, core.clock)
     priorities = Priorities(core)
     core.metrics.add(priorities.collect)
+    if auditing is not None:
+        core.metrics.add(auditing[1].collect)
     tasks = [crds.run, core.deadlines.run, *housekeeping.tasks(core), *_signing(core, authority_key)]
     tasks += [*callers.tasks, priorities.follow_levels, priorities.follow_schemas]
     tasks += [auditing[1].run] if auditing is not None else []
