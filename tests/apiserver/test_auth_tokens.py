@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from ondol.api.objects import Object, Resource
 from ondol.apiserver import pki
 from ondol.apiserver.auth import authenticate, identity, rbac, tokens
+from ondol.apiserver.auth.bearers import Bearers
 from ondol.apiserver.auth.identity import User
 from ondol.base import errors
 from ondol.base.clock import ManualClock, rfc3339
@@ -208,12 +209,12 @@ def test_published_keys_verify_tokens(world: World) -> None:
 
 def test_token_review_tells_whose_it_is(world: World) -> None:
     """A good token names user and audiences, a bad one an error."""
-    good = world.tokens.review({"spec": {"token": world.token()}})["status"]
+    good = Bearers([world.tokens]).review({"spec": {"token": world.token()}})["status"]
     assert good["authenticated"] is True
     assert good["user"]["username"] == "system:serviceaccount:shop:web"
     assert "system:authenticated" in good["user"]["groups"]
     assert good["audiences"] == [ISSUER]
-    bad = world.tokens.review({"spec": {"token": "x"}})["status"]
+    bad = Bearers([world.tokens]).review({"spec": {"token": "x"}})["status"]
     assert bad["authenticated"] is False
     assert "invalid bearer token" in bad["error"]
 
@@ -224,14 +225,17 @@ def headers(**values: str) -> list[tuple[bytes, bytes]]:
 
 def test_without_credentials_one_is_anonymous(world: World) -> None:
     """Nobody is refused for saying nothing, unless anonymous requests are off."""
-    assert authenticate.Authenticator(world.tokens).authenticate({"headers": []}) == identity.anonymous()
+    assert (
+        authenticate.Authenticator(Bearers([world.tokens])).authenticate({"headers": []})
+        == identity.anonymous()
+    )
     with pytest.raises(errors.Unauthorized):
-        authenticate.Authenticator(world.tokens, anonymous=False).authenticate({"headers": []})
+        authenticate.Authenticator(Bearers([world.tokens]), anonymous=False).authenticate({"headers": []})
 
 
 def test_each_kind_of_credential_is_understood(world: World) -> None:
     """In process, certificate and bearer token, each with the group of the authenticated."""
-    who = authenticate.Authenticator(world.tokens)
+    who = authenticate.Authenticator(Bearers([world.tokens]))
     inside = who.authenticate({"ondol.identity": {"name": "system:ondol:control", "groups": ["g"]}})
     assert inside == User("system:ondol:control", ("g", "system:authenticated"))
     certified = who.authenticate({"ondol.certificate": {"name": "alice", "groups": ["dev"]}, "headers": []})
@@ -245,7 +249,9 @@ def test_each_kind_of_credential_is_understood(world: World) -> None:
 def test_bad_credentials_are_not_taken_for_none(world: World, value: str) -> None:
     """Whoever presents something wrong is refused, not made anonymous."""
     with pytest.raises(errors.Unauthorized, match=r"^Unauthorized$"):
-        authenticate.Authenticator(world.tokens).authenticate({"headers": headers(authorization=value)})
+        authenticate.Authenticator(Bearers([world.tokens])).authenticate(
+            {"headers": headers(authorization=value)}
+        )
 
 
 def allow(*allowed: tuple[str, str]) -> Any:

@@ -145,7 +145,7 @@ async def test_requests_have_their_weights_from_the_start(api: Any) -> None:
     """As Kubernetes suggests them."""
     schemas = (await api.get(SCHEMAS, accept=TABLE)).json["rows"]
     assert len(schemas) == len(flow_control.schemas())
-    assert ["exempt", "exempt", 1, "<none>", "0s", "?"] in [row["cells"] for row in schemas]
+    assert ["exempt", "exempt", 1, "<none>", "0s", "False"] in [row["cells"] for row in schemas]
     levels = [row["cells"] for row in (await api.get(LEVELS, accept=TABLE)).json["rows"]]
     assert ["exempt", "Exempt", "<none>", "<none>", "<none>", "<none>", "0s"] in levels
     assert ["workload-low", "Limited", 100, 128, 6, 50, "0s"] in levels
@@ -154,7 +154,8 @@ async def test_requests_have_their_weights_from_the_start(api: Any) -> None:
 async def test_a_flow_is_completed_and_counted(api: Any) -> None:
     """Its status is written apart."""
     schema = await api.post(SCHEMAS, {**_schema(), "status": {"conditions": []}})
-    assert (schema.json["spec"]["matchingPrecedence"], schema.json["status"]) == (1000, {})
+    assert schema.json["spec"]["matchingPrecedence"] == 1000
+    assert [each["type"] for each in schema.json["status"]["conditions"]] == ["Dangling"]
     level = (await api.post(LEVELS, _level())).json
     assert level["spec"]["limited"] == {
         "nominalConcurrencyShares": 30,

@@ -32,6 +32,9 @@ def test_settings_cannot_change(tmp_path: Path) -> None:
 OWN_TEXTS = {
     "access_log": "access.log",
     "access_log_format": "text",
+    "audit_log": "/tmp/audit.log",
+    "audit_policy": __file__,
+    "authentication_config": __file__,
     "allowed_unsafe_sysctls": "net.core.*",
     "deny_external_ips": "1",
     "load_balancer_address": "192.0.2.1",
@@ -46,6 +49,7 @@ OWN_TEXTS = {
     "registry_mirrors": "docker.io=http://127.0.0.1:5000",
     "runtime": "runc",
     "serverless": "false",
+    "token_file": __file__,
 }
 """What a setting is set to that does not take any text or number."""
 

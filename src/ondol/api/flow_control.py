@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from ondol.api.objects import Object
+from ondol.base import timestamps
 
 EXEMPT: Final = "exempt"
 CATCH_ALL: Final = "catch-all"
@@ -98,6 +99,7 @@ _PROBES: Final = {
         }
     ],
 }
+_PARTS: Final = tuple(f"system:ondol:{part}" for part in ("control", "gateway", "mesh", "observe"))
 _LEASES: Final = ("leases",), ("coordination.k8s.io",)
 MANDATORY_SCHEMAS: Final[Mapping[str, Object]] = {
     EXEMPT: _schema(EXEMPT, 1, "", _groups("system:masters")),
@@ -121,12 +123,34 @@ _SCHEMAS: Final[Mapping[str, Object]] = {
         [_of(("nodes", "nodes/status"), ("",)), _of(*_LEASES, cluster=False)],
     ),
     "system-nodes": _schema("system", 500, "ByUser", _groups("system:nodes")),
+    "ondol-parts": _schema("workload-high", 800, "ByUser", _users(*_PARTS)),
     "kube-controller-manager": _schema("workload-high", 800, "ByNamespace", _users(_MANAGER)),
     "kube-scheduler": _schema("workload-high", 800, "ByNamespace", _users(_SCHEDULER)),
     "kube-system-service-accounts": _schema("workload-high", 900, "ByNamespace", [_SYSTEM_ACCOUNTS]),
     "service-accounts": _schema("workload-low", 9000, "ByUser", _groups("system:serviceaccounts")),
     "global-default": _schema("global-default", 9900, "ByUser", _groups(*_EVERYONE)),
 }
+
+
+DANGLING: Final = "Dangling"
+_LEVEL_KIND: Final = "PriorityLevelConfiguration"
+
+
+def dangling(level: str, *, is_there: bool, now: float) -> Object:
+    """The condition of a schema whose level is there or not, in Kubernetes' words."""
+    end = "it exists" if is_there else "there is no such object"
+    return {
+        "type": DANGLING,
+        "status": "False" if is_there else "True",
+        "reason": "Found" if is_there else "NotFound",
+        "lastTransitionTime": timestamps.rfc3339(now),
+        "message": f'This FlowSchema references the {_LEVEL_KIND} object named "{level}" and {end}',
+    }
+
+
+def is_own_level(name: str) -> bool:
+    """Whether a server makes sure of that level itself."""
+    return name in _LEVELS
 
 
 def levels() -> list[Object]:

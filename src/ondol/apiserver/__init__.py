@@ -18,6 +18,7 @@ from ondol.apiserver.ports import (
     Authenticator,
     Authorizer,
     Forwarder,
+    Getter,
     KindRules,
     NodeProxy,
     Poster,
@@ -37,21 +38,24 @@ def build(
     authenticator: Authenticator | None = None,
     authorizer: Authorizer | None = None,
     service_account_key: bytes | None = None,
+    authority_key: bytes | None = None,
     node_proxy: NodeProxy | None = None,
     forwarder: Forwarder | None = None,
     rules: Mapping[str, KindRules] | None = None,
     admission: Admission | None = None,
     poster: Poster | None = None,
+    getter: Getter | None = None,
     builtin: kinds.Table = kinds.BUILTIN,
 ) -> App:
     """The application.
 
     Callers are known by what the edge verified (a client certificate, or an identity set in this
     process) and, with a `service_account_key` (PEM), by service-account tokens, which are then also
-    issued. The RBAC objects in the store decide what they may do. An `authenticator` or `authorizer`
-    takes the place of either. `rules`, by group and resource, hold custom kinds to more than their
-    schema. `admission` is asked of every write, and may wait. Without a `poster`
-    no webhooks are called, without a
+    issued. With an `authority_key` (PEM, of the authority in `config`) approved requests for
+    certificates are signed. The RBAC objects in the store decide what they may do. An `authenticator`
+    or `authorizer` takes the place of either. `rules`, by group and resource, hold custom kinds to more
+    than their schema. `admission` is asked of every write, and may wait. Without a `poster`
+    no webhooks are called, without a `getter` no issuers of tokens are asked, without a
     `forwarder` nothing is proxied. `builtin` are the kinds there are without a
     definition.
     """
@@ -63,10 +67,12 @@ def build(
         authenticator=authenticator,
         authorizer=authorizer,
         service_account_key=service_account_key,
+        authority_key=authority_key,
         node_proxy=node_proxy,
         forwarder=forwarder,
         rules=rules or {},
         admission=admission,
         poster=poster,
+        getter=getter,
         builtin=builtin,
     )

@@ -32,12 +32,15 @@ from ondol.apiserver.exchange import (
     Send,
     Socket,
     Stream,
+    Trail,
     Tunnel,
     Upgrade,
 )
 from ondol.apiserver.flight import Body, Flight
 from ondol.apiserver.lifecycle import Lifecycle
-from ondol.apiserver.ports import CONNECTION, Authenticator, Authorizer
+from ondol.apiserver.ports import CONNECTION, Auditor, Authenticator, Authorizer
+from ondol.apiserver.priority.levels import Seat
+from ondol.apiserver.priority.priorities import Flow, Priorities
 from ondol.apiserver.spdy import plain
 from ondol.base import errors, groups, log
 from ondol.base.clock import Clock
@@ -46,6 +49,8 @@ _SHORT: Final = frozenset({"patch", "delete"})
 _READS: Final = frozenset({"get", "list", "head", ""})
 _LONG: Final = frozenset({"log", "exec", "attach", "portforward", "proxy"})
 """Subresources whose answers take as long as their clients want."""
+_DECISION: Final = "authorization.k8s.io/decision"
+_REASON: Final = "authorization.k8s.io/reason"
 _WARNING_MAX: Final = 1024
 _WARNINGS_MAX: Final = 4096
 _CLOSE: Final = (b"connection", b"close")
@@ -56,6 +61,8 @@ class Sender(Protocol):
     """Where an answer goes: back over HTTP, or over a WebSocket."""
 
     status: int
+    is_panic: bool
+    """Whether what is answered is an error of the server's own."""
 
     async def answer(self, answer: Answer) -> None: ...
 
@@ -66,13 +73,25 @@ class App:
     """An API server as an ASGI application."""
 
     def __init__(
-        self, core: Core, authenticator: Authenticator, authorizer: Authorizer, lifecycle: Lifecycle
+        self,
+        core: Core,
+        authenticator: Authenticator,
+        authorizer: Authorizer,
+        lifecycle: Lifecycle,
+        *,
+        priorities: Priorities,
+        auditor: Auditor | None = None,
+        learn: Callable[[Scope], Awaitable[bool]] | None = None,
     ) -> None:
         self.core = core
         self._authenticator = authenticator
         self._authorizer = authorizer
         self._lifecycle = lifecycle
+        self._auditor = auditor
+        self._learn = learn
+        """Of who was refused: whether what knows them has been fetched meanwhile."""
         self._flight = Flight(core.config)
+        self._priorities = priorities
         self._log = log.get("apiserver")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -109,6 +128,18 @@ class App:
         await self._exchange(request, sending, audit_id)
 
     async def _exchange(self, request: Request, sending: Sender, audit_id: str) -> None:
+        if self._auditor is None:
+            await self._finish(request, sending, audit_id)
+            return
+        trail = request.trail = self._auditor.trail(request, audit_id)
+        audited = _Audited(sending, trail)
+        try:
+            await self._finish(request, audited, audit_id)
+        finally:
+            trail.end(sending.status, is_panic=audited.is_panic)
+
+    async def _finish(self, request: Request, sending: Sender, audit_id: str) -> None:
+        """Answer, whatever happens."""
         try:
             await self._answer(request, sending)
         except errors.ApiError as error:
@@ -118,11 +149,20 @@ class App:
         except Exception as error:  # noqa: BLE001 - the last filter: whatever went wrong has an answer
             self._log.error("request_failed", path=request.scope["path"], audit_id=audit_id, exc_info=error)
             message = f"Internal error occurred: {type(error).__name__} (audit id {audit_id})"
+            sending.is_panic = True
             await sending.fail(answers.failure(errors.Internal(message)))
 
     async def _answer(self, request: Request, sending: Sender) -> None:
         request.info = info = requestinfo.parse(request.method, request.scope["path"], request.query)
-        self._authenticate(request)
+        try:
+            self._authenticate(request)
+        except errors.Unauthorized:
+            if self._learn is None or not await self._learn(request.scope):
+                raise
+            self._authenticate(request)
+        flow = self._priorities.flow(request)
+        if flow is not None:
+            request.headers = flow.headers
         self._authorize(request)
         if info.subresource != "proxy":
             request.check_announced_size()
@@ -133,15 +173,26 @@ class App:
                 await sending.answer(await routing.handle(self.core, request))
                 return
             if info.verb in _READS:
-                with self._flight.reads.one(request.user):
-                    answer = await routing.handle(self.core, request)
+                seat = await self._seat(flow)
+                try:
+                    with self._flight.reads.one(request.user):
+                        answer = await routing.handle(self.core, request)
+                finally:
+                    seat.leave()
             else:
-                answer = await self._write(request)
+                answer = await self._write(request, flow)
             await self._send_in_time(sending, answer)
         finally:
             self.core.metrics.observe(request, sending.status, clock.monotonic() - started)
 
-    async def _write(self, request: Request) -> Answer:
+    async def _seat(self, flow: Flow | None) -> Seat:
+        """A seat at the request's level; `TooManyRequests` if there is none for it."""
+        if flow is None:
+            return _NOWHERE
+        level = flow.level
+        return level if level.take() else await self._priorities.wait(flow)
+
+    async def _write(self, request: Request, flow: Flow | None) -> Answer:
         """Take the body in, and only then a place among the writes."""
         config = self.core.config
         limit_s = config.patch_timeout_s if request.info.verb in _SHORT else config.request_timeout_s
@@ -150,8 +201,12 @@ class App:
             with Body(self._flight, request.user) as grow, deadline:
                 await request.receive(grow)
                 deadline.postpone(limit_s - config.body_timeout_s)
-                with self._flight.writes.one(request.user):
-                    return await routing.handle(self.core, request)
+                seat = await self._seat(flow)
+                try:
+                    with self._flight.writes.one(request.user):
+                        return await routing.handle(self.core, request)
+                finally:
+                    seat.leave()
         except TimeoutError:
             raise _late(request) from None
 
@@ -174,7 +229,12 @@ class App:
         except errors.TooManyRequests:
             request.is_last = True
             raise
+        trail = request.trail
+        if trail is not None:
+            trail.begin(user)
         request.user = authenticate.impersonated(user, request.scope["headers"], self._authorizer.authorize)
+        if trail is not None and request.user is not user:
+            trail.acts_as(request.user)
 
     def _authorize(self, request: Request) -> None:
         info = request.info
@@ -189,8 +249,21 @@ class App:
             request.query.get("fieldSelector", ""),
         )
         decision = self._authorizer.authorize(request.user, attributes)
+        if request.trail is not None:
+            request.annotate(_DECISION, "allow" if decision.allowed else "forbid")
+            request.annotate(_REASON, decision.reason)
         if not decision.allowed:
             raise rbac.forbidden(request.user, attributes, decision.reason)
+
+
+class _Nowhere:
+    """The seat of a request before there are levels."""
+
+    def leave(self) -> None:
+        pass
+
+
+_NOWHERE: Final = _Nowhere()
 
 
 def _late(request: Request) -> errors.Timeout:
@@ -198,6 +271,41 @@ def _late(request: Request) -> errors.Timeout:
         return errors.Timeout("Timeout: the body of the request did not arrive within its time")
     message = "the server was unable to complete the request within its time; it may still happen"
     return errors.Timeout(f"Timeout: {message}", retry_after_s=1)
+
+
+class _Audited:
+    """A sender of which the audit log hears."""
+
+    def __init__(self, sending: Sender, trail: Trail) -> None:
+        self._sending = sending
+        self._trail = trail
+        self.is_panic = False
+
+    @property
+    def status(self) -> int:
+        return self._sending.status
+
+    @status.setter
+    def status(self, status: int) -> None:
+        self._sending.status = status
+
+    async def answer(self, answer: Answer) -> None:
+        self._trail.answered(answer, _code(answer))
+        await self._sending.answer(answer)
+
+    async def fail(self, reply: Reply) -> None:
+        self._trail.answered(reply, reply.status)
+        await self._sending.fail(reply)
+
+
+def _code(answer: Answer) -> int:
+    """What an answer will be; 0 if another server says it."""
+    match answer:
+        case Reply() | Stream():
+            return answer.status
+        case Upgrade():
+            return 101
+    return 0
 
 
 class _Sending:
@@ -211,6 +319,7 @@ class _Sending:
         self._started = False
         self._taken: takeover.Taken | None = None
         self.status = 0
+        self.is_panic = False
 
     async def answer(self, answer: Answer) -> None:
         match answer:
@@ -262,7 +371,7 @@ class _Sending:
     async def _begin(self, status: int, headers: Headers) -> Emit:
         self._started, self.status = True, status
         own: Headers = [(b"audit-id", self._audit_id.encode()), _NO_CACHE]
-        own += [*headers, *_warnings(self._request.warnings)]
+        own += [*self._request.headers, *headers, *_warnings(self._request.warnings)]
         await self._send({"type": "http.response.start", "status": status, "headers": own})
         return self._emit_passed
 
@@ -310,6 +419,7 @@ class _Sending:
             (b"audit-id", self._audit_id.encode()),
             _NO_CACHE,
             (b"content-type", content_type),
+            *self._request.headers,
         ]
         headers += extra
         if length is not None:

@@ -5,38 +5,40 @@ from __future__ import annotations
 import functools
 import random
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final
 
 from ondol.api import resources
 from ondol.api.objects import Object
-from ondol.apiserver import housekeeping, kinds
+from ondol.apiserver import housekeeping, kinds, signing_in
 from ondol.apiserver.admission import builtin as plugins
 from ondol.apiserver.admission.chain import Chain
 from ondol.apiserver.admission.parts import Parts
 from ondol.apiserver.app import App
-from ondol.apiserver.auth import authenticate, identity, nodes, rbac
-from ondol.apiserver.auth.authenticate import CERTIFICATE, IDENTITY
-from ondol.apiserver.auth.identity import User
-from ondol.apiserver.auth.tokens import Tokens
+from ondol.apiserver.auth import nodes, rbac
 from ondol.apiserver.config import ApiConfig
 from ondol.apiserver.core import Core, new_uid
 from ondol.apiserver.crds.controller import Controller
 from ondol.apiserver.heavy import Heavy
-from ondol.apiserver.lifecycle import Lifecycle
+from ondol.apiserver.lifecycle import Lifecycle, Task
 from ondol.apiserver.policies import Policies
 from ondol.apiserver.ports import (
     Admission,
+    Auditor,
     Authenticator,
     Authorizer,
     Forwarder,
+    Getter,
     KindRules,
     NodeProxy,
     Poster,
 )
+from ondol.apiserver.priority.priorities import Priorities
 from ondol.apiserver.quota_usage import QuotaUsage
 from ondol.apiserver.reservations import Reservations
 from ondol.apiserver.served import Catalogue
 from ondol.apiserver.service_addresses import ServiceAddresses
+from ondol.apiserver.signing import controller as signing
+from ondol.apiserver.signing_in import SigningIn
 from ondol.apiserver.state import State
 from ondol.apiserver.webhooks import Webhooks
 from ondol.apiserver.webhooks.calling import Caller
@@ -44,20 +46,10 @@ from ondol.base import errors
 from ondol.base.clock import Clock
 from ondol.store import Record, Store
 
+if TYPE_CHECKING:
+    from ondol.apiserver.audit.log_file import LogFile
+
 _HEARTBEAT_EVENTS: Final = 200
-
-
-class Certified:
-    """Knows callers by what the edge verified; tokens mean nothing to it."""
-
-    def authenticate(self, scope: Mapping[str, Any]) -> User:
-        if in_process := scope.get(IDENTITY):
-            return identity.authenticated(identity.from_document(in_process))
-        if certificate := scope.get(CERTIFICATE):
-            return identity.of_certificate(certificate)
-        if any(name == b"authorization" for name, _ in scope["headers"]):
-            raise errors.Unauthorized("Unauthorized")
-        return identity.anonymous()
 
 
 def assemble(
@@ -69,11 +61,13 @@ def assemble(
     authenticator: Authenticator | None,
     authorizer: Authorizer | None,
     service_account_key: bytes | None,
+    authority_key: bytes | None,
     node_proxy: NodeProxy | None,
     forwarder: Forwarder | None,
     rules: Mapping[str, KindRules],
     admission: Admission | None,
     poster: Poster | None,
+    getter: Getter | None,
     builtin: kinds.Table,
 ) -> App:
     """From below: the state, what decides by it, the core that has both, and what answers with the core."""
@@ -96,6 +90,7 @@ def assemble(
             state, poster, clock, rng, functools.partial(new_uid, rng), authorizer=chosen, heavy=heavy
         )
         outside.append(webhooks)
+    callers = signing_in.of(config, service_account_key, state, clock, rng=rng, getter=getter)
     core = Core(
         config,
         state,
@@ -104,7 +99,8 @@ def assemble(
         admission=Chain(parts, plugins.EVERY, builtin.plugins(), outside),
         reservations=reservations,
         grants=builtin.grants(),
-        tokens=_tokens(service_account_key, config, state, clock, rng),
+        tokens=callers.tokens,
+        bearers=callers.bearers,
         rbac=access,
         node_proxy=node_proxy,
         forwarder=forwarder,
@@ -112,21 +108,61 @@ def assemble(
         heavy=heavy,
         collectors=[webhooks.metrics.collect] if webhooks is not None else (),
     )
-    certified = authenticate.Authenticator(core.tokens) if core.tokens is not None else Certified()
-    crds = Controller(core, caller)
-    lifecycle = Lifecycle(core, [crds.run, core.deadlines.run, *housekeeping.tasks(core)], load=crds.load)
-    return App(core, authenticator or certified, chosen, lifecycle)
+    callers = callers._replace(authenticator=authenticator or callers.authenticator)
+    return _answering(core, callers, chosen, Controller(core, caller), authority_key=authority_key)
 
 
-def _tokens(
-    key: bytes | None, config: ApiConfig, state: State, clock: Clock, rng: random.Random
-) -> Tokens | None:
-    """What issues and checks service-account tokens, if there is a key to sign them with."""
-    if key is None:
-        return None
-    return Tokens(
-        key, issuer=config.issuer, clock=clock, lookup=state.lookup, new_id=functools.partial(new_uid, rng)
+def _answering(
+    core: Core,
+    callers: SigningIn,
+    authorizer: Authorizer,
+    crds: Controller,
+    *,
+    authority_key: bytes | None,
+) -> App:
+    """What answers with a core, and what runs beside the answers."""
+    auditing = _auditing(core.config, core.clock)
+    priorities = Priorities(core)
+    core.metrics.add(priorities.collect)
+    if auditing is not None:
+        core.metrics.add(auditing[1].collect)
+    tasks = [crds.run, core.deadlines.run, *housekeeping.tasks(core), *_signing(core, authority_key)]
+    tasks += [*callers.tasks, priorities.follow_levels, priorities.follow_schemas]
+    tasks += [auditing[1].run] if auditing is not None else []
+    return App(
+        core,
+        callers.authenticator,
+        authorizer,
+        Lifecycle(core, tasks, load=crds.load),
+        priorities=priorities,
+        auditor=auditing[0] if auditing is not None else None,
+        learn=callers.learn,
     )
+
+
+def _auditing(config: ApiConfig, clock: Clock) -> tuple[Auditor, LogFile] | None:
+    """What keeps the audit log, and what writes it; None without a policy, and then nothing is imported."""
+    if config.audit is None:
+        return None
+    from ondol.apiserver import bodies  # noqa: PLC0415 - only who audits pays for it
+    from ondol.apiserver.audit import log_file, policy, trail  # noqa: PLC0415 - likewise
+
+    audit = config.audit
+    rotation = log_file.Rotation(audit.size_bytes, audit.backups, audit.age_days)
+    file = log_file.LogFile(audit.file, rotation, clock)
+    try:
+        document = bodies.parse(audit.policy.encode(), bodies.YAML)
+    except errors.BadRequest as error:
+        raise errors.HostError(f"audit_policy: {error}", remedy="correct that file") from error
+    return trail.Auditor(policy.Policy(document), file, clock), file
+
+
+def _signing(core: Core, key: bytes | None) -> list[Task]:
+    """What signs requests for certificates, if there is a key to sign them with."""
+    if key is None:
+        return []
+    controller = signing.Controller(core, key)
+    return [controller.run, controller.sweep]
 
 
 def _rbac(state: State) -> rbac.Authorizer:

@@ -13,26 +13,37 @@ from cryptography.x509.oid import NameOID
 
 from ondol.api import objects
 
+UNREADABLE: Final = (
+    ValueError,
+    InvalidSignature,
+    UnsupportedAlgorithm,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
+"""What reading a request may raise."""
 _BLOCK: Final = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----\r?\n(.*?)-----END \1-----", re.DOTALL)
 
 
 def problem(obj: Mapping[str, Any]) -> str:
     """Why the request of an object is none; empty if it is one, signed by its own key."""
     try:
-        if not _parsed(obj).is_signature_valid:
+        request = parsed(obj)
+        if not request.is_signature_valid:
             return "x509: signature does not fit the public key"
-    except (ValueError, InvalidSignature, UnsupportedAlgorithm) as error:
+        tuple(request.extensions)
+    except UNREADABLE as error:
         return str(error) or "x509: the request cannot be read"
     return ""
 
 
 def organizations(obj: Mapping[str, Any]) -> list[str]:
     """The groups that the subject of a valid request asks for."""
-    attributes = _parsed(obj).subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)
+    attributes = parsed(obj).subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)
     return [str(attribute.value) for attribute in attributes]
 
 
-def _parsed(obj: Mapping[str, Any]) -> x509.CertificateSigningRequest:
+def parsed(obj: Mapping[str, Any]) -> x509.CertificateSigningRequest:
+    """The request of an object; `ValueError` if it is none."""
     pem = base64.b64decode(objects.spec(obj).get("request") or "")
     block = _BLOCK.search(pem)
     if block is None or block[1] != b"CERTIFICATE REQUEST":

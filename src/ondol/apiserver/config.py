@@ -10,6 +10,21 @@ from ondol.api.pod_security import policies
 
 
 @dataclass(frozen=True, slots=True)
+class Audit:
+    """What is audited, and where to."""
+
+    policy: str
+    """The text of an `audit.k8s.io/v1` Policy."""
+    file: Path
+    size_bytes: int = 100 * 1024 * 1024
+    """When the file is put aside; 0 is never."""
+    backups: int = 10
+    """How many of those put aside are kept; 0 is all."""
+    age_days: int = 0
+    """How long they are kept; 0 is for ever."""
+
+
+@dataclass(frozen=True, slots=True)
 class ApiConfig:
     """Addresses and limits; the defaults are those of kube-apiserver unless a comment says why not."""
 
@@ -28,6 +43,11 @@ class ApiConfig:
     advertise_port: int = 6443
     issuer: str = "https://kubernetes.default.svc.cluster.local"
     """Who signs service-account tokens, and the audience they are for by default."""
+    token_file: str = ""
+    """The content of a file of tokens (`auth.token_file`); none if it is empty."""
+    authentication: str = ""
+    """The text of an AuthenticationConfiguration (`auth.oidc`); none if it is empty."""
+    audit: Audit | None = None
     ca_certificate: str = ""
     """PEM of the authority that signed this server's certificate; published to every namespace."""
     body_bytes_max: int = 3 * 1024 * 1024

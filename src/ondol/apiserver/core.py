@@ -8,6 +8,7 @@ from typing import Final
 
 from ondol.apiserver.admission.chain import Chain
 from ondol.apiserver.auth import bootstrap_policy
+from ondol.apiserver.auth.bearers import Bearers
 from ondol.apiserver.auth.identity import User
 from ondol.apiserver.auth.rbac import Authorizer
 from ondol.apiserver.auth.tokens import Tokens
@@ -43,6 +44,7 @@ class Core:
         reservations: Reservations,
         grants: Sequence[bootstrap_policy.Grant] = (),
         tokens: Tokens | None = None,
+        bearers: Bearers | None = None,
         rbac: Authorizer | None = None,
         node_proxy: NodeProxy | None = None,
         forwarder: Forwarder | None = None,
@@ -67,6 +69,9 @@ class Core:
         self.cluster_roles = bootstrap_policy.cluster_roles(grants)
         self.cluster_role_bindings = bootstrap_policy.cluster_role_bindings()
         self.tokens = tokens
+        """What issues service accounts' tokens."""
+        self.bearers = bearers
+        """All tokens by which somebody signs in."""
         self.rbac = rbac
         """The authorizer, if it is the one that decides by the RBAC objects kept here."""
         self.node_proxy = node_proxy
@@ -83,9 +88,16 @@ class Core:
         """Whether the server has what it needs to answer."""
 
     def context(
-        self, user: User, warn: Callable[[str], None], reserved: Reserved, *, dry_run: bool = False
+        self,
+        user: User,
+        warn: Callable[[str], None],
+        reserved: Reserved,
+        *,
+        dry_run: bool = False,
+        annotate: Callable[[str, str], None] | None = None,
     ) -> Context:
-        return Context(user, self.clock.now(), dry_run, self.lookup, warn, reserved)
+        context = Context(user, self.clock.now(), dry_run, self.lookup, warn, reserved)
+        return context if annotate is None else context._replace(annotate=annotate)
 
     def new_audit_id(self) -> str:
         """In the form of a uid, but not worth the system's randomness: it tells answers apart in the log."""

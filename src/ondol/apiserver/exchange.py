@@ -30,6 +30,24 @@ WATCH_PIECE_BYTES = 64 * 1024
 """As much as a connection buffers anyway: it is what a watcher who does not read keeps in memory."""
 
 
+class Trail(Protocol):
+    """What one request leaves in the audit log."""
+
+    def begin(self, user: User | None) -> None:
+        """The caller is known, or known not to be."""
+        ...
+
+    def acts_as(self, user: User) -> None:
+        """The caller acts for another one."""
+        ...
+
+    def answered(self, answer: Answer, code: int) -> None:
+        """What is about to be sent; a code of 0 is not known yet."""
+        ...
+
+    def end(self, code: int, *, is_panic: bool = False) -> None: ...
+
+
 class Request:
     """What was asked, by whom, and the warnings gathered while answering."""
 
@@ -38,11 +56,14 @@ class Request:
         "_headers",
         "_receive",
         "_receiving",
+        "annotations",
         "body_bytes_max",
+        "headers",
         "info",
         "is_last",
         "query",
         "scope",
+        "trail",
         "user",
         "warnings",
     )
@@ -60,6 +81,12 @@ class Request:
         self.user = User("")
         self.info: RequestInfo
         self.warnings: list[str] = []
+        self.headers: Headers = []
+        """What every answer to it says."""
+        self.annotations: dict[str, str] = {}
+        """What the audit log says besides."""
+        self.trail: Trail | None = None
+        """What the request leaves in the audit log, if there is one."""
         self.is_last = False
         """Whether the connection ends with the answer."""
 
@@ -102,6 +129,10 @@ class Request:
         if message not in self.warnings:
             self.warnings.append(message)
 
+    def annotate(self, key: str, value: str) -> None:
+        """For the audit log; the first of two values stays, as in Kubernetes."""
+        self.annotations.setdefault(key, value)
+
     async def body(self) -> bytes:
         """The whole body; `TooLarge` beyond the limit, `OSError` if the client went away before its end."""
         if self._body is None:
@@ -126,6 +157,11 @@ class Request:
             chunks.append(chunk)
             more = bool(message.get("more_body"))
         self._body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    @property
+    def received(self) -> bytes:
+        """The body, as soon as the whole of it was read."""
+        return self._body or b""
 
     @property
     def body_bytes(self) -> int:

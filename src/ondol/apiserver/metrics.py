@@ -28,9 +28,13 @@ class Metrics:
 
     def __init__(self, collectors: Iterable[Collector] = ()) -> None:
         """`collectors` have what other parts of the server count; they stand on the same page."""
-        self._collectors = tuple(collectors)
+        self._collectors = list(collectors)
         self._cells: dict[tuple[str, str, str, int], _Cell] = {}
         self._latencies: dict[tuple[str, str, str], Histogram] = defaultdict(Histogram)
+
+    def add(self, collector: Collector) -> None:
+        """Have one more part of the server on the page."""
+        self._collectors.append(collector)
 
     def observe(self, request: Request, status: int, seconds: float) -> None:
         info = request.info

@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple, Protocol
 from ondol.apiserver.admission.request import Request as AdmissionRequest
 from ondol.apiserver.auth.identity import User
 from ondol.apiserver.auth.rbac import Attributes, Decision
-from ondol.apiserver.exchange import ByteStream
+from ondol.apiserver.exchange import ByteStream, Request, Trail
 from ondol.apiserver.strategy import Context
 from ondol.base.errors import Cause
 
@@ -36,6 +36,12 @@ class Authenticator(Protocol):
     def authenticate(self, scope: Mapping[str, Any]) -> User:
         """The user; `Unauthorized` if the credentials prove nothing."""
         ...
+
+
+class Auditor(Protocol):
+    """Keeps the audit log."""
+
+    def trail(self, request: Request, audit_id: str) -> Trail: ...
 
 
 class Authorizer(Protocol):
@@ -74,6 +80,14 @@ class Poster(Protocol):
     """Posts JSON to servers outside of the platform's own parts, as webhooks are."""
 
     async def post(self, target: HttpsTarget, body: bytes) -> tuple[int, bytes]:
+        """Status and body of the answer; `OSError` if there is none. It waits as long as it is let."""
+        ...
+
+
+class Getter(Protocol):
+    """Reads from servers outside of the platform's own parts, as issuers of tokens are."""
+
+    async def get(self, target: HttpsTarget) -> tuple[int, bytes]:
         """Status and body of the answer; `OSError` if there is none. It waits as long as it is let."""
         ...
 

@@ -109,6 +109,7 @@ class Sending:
         self._audit_id = audit_id
         self._accepted = False
         self.status = 0
+        self.is_panic = False
 
     async def answer(self, answer: Answer) -> None:
         if isinstance(answer, Reply):

@@ -25,6 +25,10 @@ class Lookup(Protocol):
     def __call__(self, resource: Resource, namespace: str, name: str) -> Object | None: ...
 
 
+def _unheard(key: str, value: str) -> None:
+    del key, value
+
+
 class Context(NamedTuple):
     """What a strategy may know of the request and the world."""
 
@@ -35,6 +39,8 @@ class Context(NamedTuple):
     warn: Callable[[str], None]
     reserved: Reserved
     """What the write was given that no other may get until it is over."""
+    annotate: Callable[[str, str], None] = _unheard
+    """Says something in the audit log: a key with its value."""
 
 
 class Strategy:

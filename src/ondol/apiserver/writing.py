@@ -48,6 +48,8 @@ class Options:
     manager: str = "unknown"
     dry_run: bool = False
     warn: Callable[[str], None] = _silently
+    annotate: Callable[[str, str], None] | None = None
+    """Says something in the audit log, if there is one."""
     field_validation: str = ""
     admitted: bool = False
     """Whether admission has had its say already, on what the write is part of."""
@@ -97,7 +99,9 @@ class Writes:
 
     def context(self, reserved: Reserved) -> Context:
         options = self.options
-        return self.core.context(options.user, options.warn, reserved, dry_run=options.dry_run)
+        return self.core.context(
+            options.user, options.warn, reserved, dry_run=options.dry_run, annotate=options.annotate
+        )
 
     async def create(self, namespace: str, document: Object, *, tracked: bool = False) -> Written:
         """Store a new object; `tracked` when the document brings its managedFields from an apply."""

@@ -19,7 +19,7 @@ _PIECE_BYTES: Final = 64 * 1024
 
 
 class HttpsPoster:
-    """Implements the API server's `Poster` port. Connections are kept for further calls."""
+    """Implements the API server's ports `Poster` and `Getter`. Connections are kept for further calls."""
 
     def __init__(self) -> None:
         self._session: aiohttp.ClientSession | None = None
@@ -38,7 +38,14 @@ class HttpsPoster:
                 raise
         return await self._post(anew, body)  # nothing was sent on the connection that was refused
 
+    async def get(self, target: HttpsTarget) -> tuple[int, bytes]:
+        """Implements `Getter`."""
+        return await self._ask("GET", target, None)
+
     async def _post(self, target: HttpsTarget, body: bytes) -> tuple[int, bytes]:
+        return await self._ask("POST", target, body)
+
+    async def _ask(self, method: str, target: HttpsTarget, body: bytes | None) -> tuple[int, bytes]:
         if self._session is None:
             # The caller has a limit of its own; redirects could lead anywhere.
             self._session = aiohttp.ClientSession(
@@ -52,7 +59,8 @@ class HttpsPoster:
             url, host = _at(target.url, target.address)
         try:
             context = _context(target.authority)
-            async with self._session.post(
+            async with self._session.request(
+                method,
                 url,
                 data=body,
                 ssl=context,

@@ -93,6 +93,22 @@ class Settings:
     """Users whose pods are held to nothing, separated by commas."""
     pod_security_exempt_runtime_classes: str = ""
     """Runtime classes whose pods are held to nothing, separated by commas."""
+    token_file: str = ""
+    """File of tokens by which people sign in, read at a start: lines of `token,user,uid,"group1,group2"`."""
+    authentication_config: str = ""
+    """File with an AuthenticationConfiguration (`apiserver.config.k8s.io/v1`), read at a start: issuers of
+    OpenID Connect whose tokens are taken, and who is anonymous."""
+    audit_policy: str = ""
+    """File with an `audit.k8s.io/v1` Policy, read at a start: which requests are audited, and how much of
+    them. Empty is no audit log."""
+    audit_log: str = ""
+    """File of the audit log, a line of JSON a record; empty is `audit.log` in the data directory."""
+    audit_log_max_mib: int = 100
+    """Size at which that file is put aside, with the time in its name; 0 is never."""
+    audit_log_backups: int = 10
+    """How many of those put aside are kept; 0 is all."""
+    audit_log_days: int = 0
+    """How many days they are kept; 0 is for ever."""
     knative_features: str = ""
     """Knative's feature flags that are on besides its defaults, with commas between; `-name` is off."""
     drain_s: float = 2.0
@@ -149,6 +165,14 @@ def _is_file_name(text: str) -> bool:
     )
 
 
+def _is_readable(text: str) -> bool:
+    return not text or (Path(text).is_absolute() and Path(text).is_file())
+
+
+def _is_place(text: str) -> bool:
+    return not text or (Path(text).is_absolute() and Path(text).parent.is_dir())
+
+
 def _is_level(text: str) -> bool:
     try:
         policies.parse_level_version(text)
@@ -158,6 +182,7 @@ def _is_level(text: str) -> bool:
 
 
 _LEVEL: Final = (_is_level, "privileged, baseline or restricted, as such or of a release (baseline:v1.34)")
+_FILE: Final = (_is_readable, "an absolute path of a file that exists")
 _NAMES: Final = (
     lambda text: all(names.is_dns1123_subdomain(name) for name in comma_list.items(text)),
     "names separated by commas",
@@ -190,6 +215,13 @@ _LIMITS: Final[Mapping[str, tuple[Callable[[Any], bool], str]]] = {
     "pod_security_warn": _LEVEL,
     "pod_security_exempt_namespaces": _NAMES,
     "pod_security_exempt_runtime_classes": _NAMES,
+    "token_file": _FILE,
+    "audit_policy": _FILE,
+    "authentication_config": _FILE,
+    "audit_log": (_is_place, "an absolute path in a folder that exists"),
+    "audit_log_max_mib": (lambda size: 0 <= size <= 1_000_000, "from 0 to 1000000"),
+    "audit_log_backups": (lambda count: 0 <= count <= 10_000, "from 0 to 10000"),
+    "audit_log_days": (lambda days: 0 <= days <= 10_000, "from 0 to 10000"),
     "drain_s": (lambda wait_s: 0 <= wait_s <= 600, "from 0 to 600 seconds"),
     "knative_features": (_are_features, "names of Knative's feature flags (see docs/serverless.md)"),
     "log_level": (

@@ -10,10 +10,12 @@ from typing import Any, Final
 
 from ondol.api import objects, pod_references, resources
 from ondol.api.objects import Object
+from ondol.apiserver import certificate_requests
 from ondol.apiserver.admission.parts import Parts
 from ondol.apiserver.admission.request import Request
 from ondol.apiserver.auth import nodes
 from ondol.apiserver.auth.rbac import Attributes
+from ondol.apiserver.signing import signers
 from ondol.apiserver.strategy import Context
 from ondol.base import errors
 
@@ -51,6 +53,19 @@ def admit(parts: Parts, context: Context, request: Request) -> None:
         _node(node, request)
     elif resource == resources.LEASE:
         _lease(node, request)
+    elif resource == resources.CERTIFICATE_SIGNING_REQUEST and request.operation == "create":
+        _certificate_request(node, request)
+
+
+def _certificate_request(node: str, request: Request) -> None:
+    """A node asks for its own certificates alone."""
+    if objects.spec(request.new).get("signerName") not in (signers.KUBELET_SERVING, signers.KUBELET_CLIENT):
+        return
+    if certificate_requests.problem(request.new):
+        return  # refused as what it is not
+    name = f"{nodes.PREFIX}{node}"
+    if signers.common_name(certificate_requests.parsed(request.new)) != name:
+        raise _refused(request, f"can only create a node CSR with CN={name}")
 
 
 def _eviction(parts: Parts, node: str, request: Request) -> None:

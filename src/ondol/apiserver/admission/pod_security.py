@@ -35,6 +35,7 @@ TEMPLATES: Final[Mapping[str, tuple[str, ...]]] = {
 _HARMLESS: Final = ("activeDeadlineSeconds", "terminationGracePeriodSeconds", "tolerations", "nodeName")
 """What an update of a pod's spec may change without being checked anew."""
 _PODS_MAX: Final = 1000
+_AUDIT: Final = "pod-security.kubernetes.io/"
 """How many of a namespace's pods a stricter level is tried on: the labels wait for it."""
 
 
@@ -152,13 +153,17 @@ def _evaluate(
     if policy.is_privileged and not causes:
         return
     if reason := _exemption(parts.config.pod_security, context, request.namespace, pod):
+        context.annotate(f"{_AUDIT}exempt", reason)
         log.get("audit").info("pod_security_exempt", reason=reason, **_named(context, request))
         return
+    context.annotate(f"{_AUDIT}enforce-policy", str(policy.enforce))
     violations = _Violations(pod)
     if (broken := violations.of(policy.audit)) != "":
+        violation = f'would violate PodSecurity "{policy.audit}": {broken}'
+        context.annotate(f"{_AUDIT}audit-violations", violation)
         log.get("audit").warning(
             "pod_security",
-            audit_violations=f'would violate PodSecurity "{policy.audit}": {broken}',
+            audit_violations=violation,
             enforce_policy=str(policy.enforce),
             problems=[cause.message for cause in causes],
             **_named(context, request),

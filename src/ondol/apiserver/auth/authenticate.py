@@ -8,12 +8,13 @@ Impersonation then lets a user who may act as another one.
 from __future__ import annotations
 
 import urllib.parse
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from typing import Any, Final, TypeAlias
 
 from ondol.apiserver.auth import identity, rbac
+from ondol.apiserver.auth.bearers import Bearers
 from ondol.apiserver.auth.identity import User
-from ondol.apiserver.auth.tokens import InvalidToken, Tokens
+from ondol.apiserver.auth.tokens import InvalidToken
 from ondol.base import errors
 
 IDENTITY: Final = "ondol.identity"
@@ -30,9 +31,13 @@ Headers: TypeAlias = Iterable[tuple[bytes, bytes]]
 class Authenticator:
     """Turns a request's credentials into a user; `Unauthorized` when they prove nothing."""
 
-    def __init__(self, tokens: Tokens, *, anonymous: bool = True) -> None:
+    def __init__(
+        self, tokens: Bearers, *, anonymous: bool = True, paths: Container[str] | None = None
+    ) -> None:
+        """`anonymous`: whether there are such requests, and to which `paths`; to all if none are named."""
         self._tokens = tokens
         self._anonymous = anonymous
+        self._paths = paths
 
     def authenticate(self, scope: Mapping[str, Any]) -> User:
         if in_process := scope.get(IDENTITY):
@@ -42,9 +47,16 @@ class Authenticator:
         authorization = _header(scope.get("headers") or (), b"authorization")
         if authorization:
             return self._bearer(authorization)
-        if not self._anonymous:
+        if not self._anonymous or (self._paths is not None and scope["path"] not in self._paths):
             raise errors.Unauthorized("Unauthorized")
         return identity.anonymous()
+
+    async def learn(self, scope: Mapping[str, Any]) -> bool:
+        """Of a request that was refused: whether it may be asked again, since its token's key was fetched."""
+        if scope.get(IDENTITY) or scope.get(CERTIFICATE):
+            return False
+        scheme, _, token = _header(scope.get("headers") or (), b"authorization").strip().partition(" ")
+        return scheme.lower() == "bearer" and await self._tokens.learn(token.strip())
 
     def _bearer(self, authorization: str) -> User:
         scheme, _, token = authorization.strip().partition(" ")
@@ -56,7 +68,7 @@ class Authenticator:
         except InvalidToken as error:
             # The caller learns no more than this; the reason goes to whoever logs the cause.
             raise errors.Unauthorized("Unauthorized") from error
-        return identity.authenticated(user)
+        return user
 
 
 def impersonated(user: User, headers: Headers, authorize: Authorize) -> User:

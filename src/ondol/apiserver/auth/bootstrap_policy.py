@@ -83,6 +83,10 @@ def _aggregated(name: str, aggregate_to: str = "") -> Object:
     }
 
 
+_NODE_CLIENT: Final = "system:certificates.k8s.io:certificatesigningrequests:nodeclient"
+_SELF_NODE_CLIENT: Final = "system:certificates.k8s.io:certificatesigningrequests:selfnodeclient"
+
+
 def _head(kind: str, name: str, aggregate_to: str = "") -> Object:
     labels = {**_LABELS, **({f"{_AGGREGATE}{aggregate_to}": "true"} if aggregate_to else {})}
     metadata = {"name": name, "labels": labels, "annotations": {AUTOUPDATE: "true"}}
@@ -100,7 +104,7 @@ def _binding(role: str, *, users: Sequence[str] = (), groups: Sequence[str] = ()
 
 def cluster_roles(grants: Iterable[Grant]) -> list[Object]:
     """The default roles; `grants` are what the built-in kinds say of themselves."""
-    return [*_platform_roles(), *_user_roles(list(grants)), *_part_roles()]
+    return [*_platform_roles(), *_certificate_roles(), *_user_roles(list(grants)), *_part_roles()]
 
 
 def cluster_role_bindings() -> list[Object]:
@@ -112,6 +116,7 @@ def cluster_role_bindings() -> list[Object]:
         _binding("system:public-info-viewer", groups=everyone),
         _binding("system:service-account-issuer-discovery", groups=(identity.SERVICE_ACCOUNTS,)),
         _binding("system:monitoring", groups=("system:monitoring",)),
+        _binding(_SELF_NODE_CLIENT, groups=(identity.NODES,)),
         _binding(CONTROL, users=(CONTROL,)),
         _binding(GATEWAY, users=(GATEWAY,)),
         _binding(OBSERVE, users=(OBSERVE,)),
@@ -178,6 +183,26 @@ def _platform_roles() -> Iterator[Object]:
             _rule(["create"], ["authorization.k8s.io"], ["subjectaccessreviews"]),
         ],
     )
+
+
+def _certificate_roles() -> Iterator[Object]:
+    """Who may approve what is signed here, and whose requests need nobody to."""
+    group = "certificates.k8s.io"
+    for name in (_NODE_CLIENT, _SELF_NODE_CLIENT):
+        resource = f"certificatesigningrequests/{name.rpartition(':')[2]}"
+        yield _role(name, [_rule(["create"], [group], [resource])])
+    yield _role(
+        "system:node-bootstrapper",
+        [_rule(["create", *_READ], [group], ["certificatesigningrequests"])],
+    )
+    for signer in (
+        "legacy-unknown",
+        "kubelet-serving",
+        "kube-apiserver-client",
+        "kube-apiserver-client-kubelet",
+    ):
+        rule = {**_rule(["approve"], [group], ["signers"]), "resourceNames": [f"kubernetes.io/{signer}"]}
+        yield _role(f"system:certificates.k8s.io:{signer}-approver", [rule])
 
 
 def _user_roles(grants: Sequence[Grant]) -> Iterator[Object]:

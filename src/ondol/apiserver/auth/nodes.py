@@ -40,6 +40,7 @@ RULES: Final = (
     _rule("delete", "", "pods"),
     _rule("update patch", "", "pods/status"),
     _rule("create", "", "pods/eviction"),
+    _rule("create get list watch", "certificates.k8s.io", "certificatesigningrequests"),
     _rule("create update patch", "", "events"),
     _rule("create update patch", "events.k8s.io", "events"),
 )

@@ -1,4 +1,4 @@
-"""Service-account tokens: issue (TokenRequest), verify, review (TokenReview) and publish the keys.
+"""Service-account tokens: issue (TokenRequest), verify and publish the keys.
 
 A token is a JWT with Kubernetes' claims. Verification checks signature, issuer, audience and times,
 and then that the service account, and the pod, secret or node the token is bound to, still exist
@@ -248,32 +248,6 @@ class Tokens:
                 f"{kind} UID ({objects.uid(bound)}) does not match service account {kind} ref claim "
                 f"({reference.get('uid')})"
             )
-
-    def review(self, document: Object) -> Object:
-        """Answer a TokenReview: whose token it is, or why it is nobody's."""
-        spec = document.get("spec") or {}
-        audiences = tuple(spec.get("audiences") or ())
-        try:
-            user, accepted = self.verify(spec.get("token") or "", audiences)
-        except InvalidToken as error:
-            outcome: Object = {
-                "authenticated": False,
-                "user": {},
-                "error": f"[invalid bearer token, {error}]",
-            }
-        else:
-            outcome = {
-                "authenticated": True,
-                "user": identity.authenticated(user).document(),
-                "audiences": list(accepted),
-            }
-        return {
-            "apiVersion": "authentication.k8s.io/v1",
-            "kind": "TokenReview",
-            "metadata": document.get("metadata") or {},
-            "spec": spec,
-            "status": outcome,
-        }
 
     def openid_configuration(self, jwks_uri: str) -> Object:
         """`/.well-known/openid-configuration`."""

@@ -40,6 +40,7 @@ def options(request: Request) -> writing.Options:
         _manager(request),
         dry_run=dry_run(request.query.get("dryRun")),
         warn=request.warn,
+        annotate=request.annotate if request.trail is not None else None,
         body_bytes=request.body_bytes,
     )
 

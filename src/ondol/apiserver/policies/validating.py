@@ -5,8 +5,10 @@ Follows Kubernetes' `policy/validating/{dispatcher,validator}.go`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
+
+import msgspec
 
 from ondol.api import status
 from ondol.api.cel.policies import expressions
@@ -24,6 +26,7 @@ _REASONS: Final[Mapping[str, type[errors.ApiError]]] = {
     each.reason: each for each in (errors.Forbidden, errors.TooLarge)
 }
 """What a validation may call its refusal, besides `Invalid`."""
+_FAILURES: Final = "validation.policy.admission.k8s.io/validation_failure"
 _MESSAGE_BYTES_MAX: Final = 5 * 1024
 
 
@@ -52,6 +55,7 @@ class _Judgement:
         self._pace = pace
         self._is_ignored_on_failure = is_ignored_on_failure
         self.refusals: list[Refusal] = []
+        self.annotations: dict[str, str] = {}
 
     async def run(self) -> None:
         try:
@@ -107,9 +111,11 @@ class _Judgement:
         return "" if "\n" in text or len(text.encode()) > _MESSAGE_BYTES_MAX else text
 
     def _annotate(self, annotation: Annotation) -> None:
-        """There is no audit log: what is left of an annotation is that it may fail."""
+        """Say in the audit log what an annotation's expression comes to, if to a text."""
         try:
-            annotation.expression.evaluate(self._activation, self._budget)
+            value = annotation.expression.evaluate(self._activation, self._budget)
+            if isinstance(value, str) and value.strip():
+                self.annotations[annotation.key] = value.strip()
         except OutOfBudget:
             raise
         except Failed as failure:
@@ -121,22 +127,49 @@ async def validate(
 ) -> None:
     """Warn of what the policies refuse, and raise the first refusal that a binding denies for."""
     pace, denied = Pace(), None
+    audited: list[tuple[Invocation[ValidatingPrograms], Refusal]] = []
     async for invocation in world.invocations(policies, context, request):
-        for refusal in await _judged(world, invocation, pace):
+        refusals, annotations = await _judged(world, invocation, pace)
+        for key, text in annotations.items():
+            context.annotate(f"{invocation.policy.name}/{key}", text)
+        audited += [(invocation, refusal) for refusal in refusals if not refusal.is_final]
+        for refusal in refusals:
             actions = invocation.binding.actions if invocation.binding is not None else ()
             if refusal.is_final or "Deny" in actions:
                 denied = denied or _denial(invocation, refusal)
             if "Warn" in actions and not refusal.is_final:
                 context.warn(f"Validation failed for {_KIND} {invocation.title}: {refusal.message}")
+    _audit(context, audited)
     if denied is not None:
         raise denied
 
 
-async def _judged(world: World, invocation: Invocation[ValidatingPrograms], pace: Pace) -> list[Refusal]:
-    """Every reason against the write, in order; failures are none where they are passed over."""
+def _audit(context: Context, audited: Sequence[tuple[Invocation[ValidatingPrograms], Refusal]]) -> None:
+    """Say in the audit log what was refused by bindings with the action `Audit`."""
+    failures = [
+        {
+            "message": refusal.message,
+            "policy": invocation.policy.name,
+            "binding": invocation.binding.name,
+            "validationActions": list(invocation.binding.actions),
+        }
+        for invocation, refusal in audited
+        if invocation.binding is not None and "Audit" in invocation.binding.actions
+    ]
+    if failures:
+        context.annotate(_FAILURES, msgspec.json.encode(failures).decode())
+
+
+async def _judged(
+    world: World, invocation: Invocation[ValidatingPrograms], pace: Pace
+) -> tuple[list[Refusal], Mapping[str, str]]:
+    """Every reason against the write, in order, and what the audit log is to say.
+
+    Failures are no reasons where they are passed over.
+    """
     policy = invocation.policy
     if invocation.failure:
-        return [] if policy.is_ignored_on_failure else [Refusal(invocation.failure, is_final=True)]
+        return [] if policy.is_ignored_on_failure else [Refusal(invocation.failure, is_final=True)], {}
     judgement = _Judgement(
         policy.programs,
         world.activation(invocation.attributes, invocation.param),
@@ -144,7 +177,7 @@ async def _judged(world: World, invocation: Invocation[ValidatingPrograms], pace
         is_ignored_on_failure=policy.is_ignored_on_failure,
     )
     await judgement.run()
-    return judgement.refusals
+    return judgement.refusals, judgement.annotations
 
 
 def _denial(invocation: Invocation[ValidatingPrograms], refusal: Refusal) -> errors.ApiError:

@@ -27,15 +27,17 @@ async def create(core: Core, request: Request, served: Served) -> Reply:
     if answers.accepted_by(request).form:
         raise errors.NotAcceptable(f"{served.resource.kind} has no other form than its own")
     document = await changing.read_typed(core, request, served.resource, served.schema)
+    if served.resource.plural == "tokenreviews" and core.bearers is not None:
+        await core.bearers.learn((document.get("spec") or {}).get("token") or "")
     return answers.document(request, _answer(core, request, document, served), 201)
 
 
 def _answer(core: Core, request: Request, document: Object, served: Served) -> Object:
     resource = served.resource.plural
     if resource == "tokenreviews":
-        if core.tokens is None:
+        if core.bearers is None:
             raise errors.Unavailable("this server was started without a key to check tokens with")
-        return core.tokens.review(document)
+        return core.bearers.review(document)
     if resource == "selfsubjectreviews":
         return reviews.self_subject_review(document, request.user, core.clock.now())
     if core.rbac is None:

@@ -6,10 +6,11 @@ import os
 import random
 import resource
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ondol.api.pod_security import policies
-from ondol.base import comma_list
+from ondol.base import comma_list, errors
 from ondol.compose import addresses, credentials, hints
 from ondol.compose.instance import Instance
 from ondol.compose.part import Part
@@ -19,6 +20,7 @@ from ondol.compose.settings import Settings
 
 if TYPE_CHECKING:
     from ondol.apiserver import ApiConfig
+    from ondol.apiserver.config import Audit
 
 
 def part(instance: Instance, settings: Settings) -> Part:
@@ -60,9 +62,11 @@ async def main(context: Context) -> None:
         clock,
         random.SystemRandom(),
         service_account_key=pki.service_account_key_file.read_bytes(),
+        authority_key=pki.ca_key_file.read_bytes(),
         node_proxy=HttpNodeProxy(*agent),
         forwarder=forwarder,
         poster=poster,
+        getter=poster,
         rules=validation.rules(kinds.BUILTIN.unsupported, podspec.features(settings.knative_features))
         if settings.serverless
         else {},
@@ -108,7 +112,42 @@ def _config(instance: Instance, settings: Settings, authority: str, connections_
         platform_metrics=partial(exposition.page, instance),
         connections_max=connections_max,
         pod_security=pod_security(settings),
+        token_file=_text(settings.token_file),
+        authentication=_text(settings.authentication_config),
+        audit=_audit(settings),
     )
+
+
+def _audit(settings: Settings) -> Audit | None:
+    """What is audited, and where to; None if nothing is."""
+    from ondol.apiserver import config
+
+    if not settings.audit_policy:
+        if settings.audit_log:
+            remedy = "name a policy (audit_policy), or leave audit_log empty"
+            raise errors.HostError(
+                "audit_log is set, and no audit_policy says what belongs into it", remedy=remedy
+            )
+        return None
+    return config.Audit(
+        _text(settings.audit_policy),
+        Path(settings.audit_log) if settings.audit_log else settings.data_dir / "audit.log",
+        size_bytes=settings.audit_log_max_mib * 1024 * 1024,
+        backups=settings.audit_log_backups,
+        age_days=settings.audit_log_days,
+    )
+
+
+def _text(file: str) -> str:
+    """The content of a file that a setting names; empty if it names none."""
+    if not file:
+        return ""
+    try:
+        return Path(file).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise errors.HostError(
+            f"{file} cannot be read: {errors.why(error)}", remedy=f"correct {file}"
+        ) from error
 
 
 def pod_security(settings: Settings) -> policies.Settings:

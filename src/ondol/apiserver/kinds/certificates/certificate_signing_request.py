@@ -17,7 +17,6 @@ from ondol.apiserver.admission import certificates as admission
 from ondol.apiserver.admission.chain import Plugins
 from ondol.apiserver.kinds.registration import Kind
 from ondol.apiserver.strategy import Context, Strategy
-from ondol.apiserver.unsupported import Unsupported
 from ondol.base.errors import Cause
 
 _REQUESTER: Final = ("username", "uid", "groups", "extra")
@@ -69,6 +68,5 @@ KIND: Final = Kind(
     strategy=CertificateSigningRequest(),
     rules=Rules(certificates.request, name=certificates.any_name),
     layout=tables.REQUEST,
-    unsupported=Unsupported(kind="requests are approved or denied here, but nothing signs them"),
     plugins=Plugins(validating=(admission.admit,)),
 )

@@ -1,0 +1,1 @@
+"""Tokens of OpenID Connect, by an AuthenticationConfiguration. Only a server with one imports it."""
