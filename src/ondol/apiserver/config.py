@@ -35,6 +35,8 @@ class ApiConfig:
     own_ports: frozenset[int] = frozenset()
     """Where the platform's parts listen at `advertise_address`: no endpoint of a user's may be there."""
     deny_external_ips: bool = False
+    enforce_owner_references: bool = False
+    """Whether setting an owner takes rights, as Kubernetes' OwnerReferencesPermissionEnforcement has it."""
     advertise_address: str = "192.0.2.1"
     """Where pods reach this server: the endpoint of the `kubernetes` Service, which cannot be loopback.
 

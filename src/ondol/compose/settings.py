@@ -40,6 +40,9 @@ class Settings:
     ingress_ports: str = "80, 443, 1024-65535"
     """Ports and ranges (`9000-9099`), parted by commas, that Gateways may open at that address: whoever may
     write a Gateway can take any of them that is free. List few where the address is open to the network."""
+    enforce_owner_references: bool = False
+    """Only who may delete an object may change its owners, and only who may set an owner's finalizers may
+    keep it from being deleted (Kubernetes' OwnerReferencesPermissionEnforcement)."""
     load_balancer_address: str = ""
     """Address of this machine at which Services of type LoadBalancer are reached; empty is one that this
     machine and its pods alone reach. One of the network opens to it every port that such a Service names."""

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from typing import Final
 
-from ondol.apiserver.admission import definitions, limits, namespaces, node_restriction, pod_security, quotas
+from ondol.apiserver.admission import (
+    definitions,
+    limits,
+    namespaces,
+    node_restriction,
+    owner_references,
+    pod_security,
+    quotas,
+)
 from ondol.apiserver.admission.chain import Plugins
 
 EVERY: Final = Plugins(
     (definitions.admit, namespaces.admit, limits.default),
-    (limits.check, node_restriction.admit, pod_security.admit, quotas.admit),
+    (limits.check, node_restriction.admit, owner_references.admit, pod_security.admit, quotas.admit),
 )

@@ -104,6 +104,7 @@ def _config(instance: Instance, settings: Settings, authority: str, connections_
         service_cidr=instance.service_cidr,
         pod_cidr=instance.pod_cidr,
         own_ports=frozenset({instance.ports.api, instance.ports.observe, addresses.DNS_PORT}),
+        enforce_owner_references=settings.enforce_owner_references,
         deny_external_ips=settings.deny_external_ips,
         advertise_address=instance.bridge_address,
         advertise_port=instance.ports.api,
