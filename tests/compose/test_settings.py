@@ -37,6 +37,7 @@ OWN_TEXTS = {
     "authentication_config": __file__,
     "allowed_unsafe_sysctls": "net.core.*",
     "deny_external_ips": "1",
+    "enforce_owner_references": "1",
     "load_balancer_address": "192.0.2.1",
     "ingress_address": "0.0.0.0",
     "ingress_ports": "80,9000-9099",
