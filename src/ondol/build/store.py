@@ -111,12 +111,17 @@ class ImageStore:
         return self._image(entry) if entry is not None else None
 
     def manifest(self, digest: str) -> dict[str, Any]:
-        """The manifest of an image; `StoreError` if it is missing or damaged."""
-        return self._document(digest)
+        """The manifest of an image; `StoreError` if it is missing, damaged or an index of several."""
+        document = self._document(digest)
+        if _is_index(document):
+            raise StoreError(
+                f"{digest} is of several machines' images", remedy="name one of them by its digest"
+            )
+        return document
 
     def config(self, digest: str) -> dict[str, Any]:
         """The configuration of the image whose manifest has this digest."""
-        return self._document(self._document(digest)["config"]["digest"])
+        return self._document(self.manifest(digest)["config"]["digest"])
 
     def blob(self, digest: str) -> Path:
         """Where a blob lies (or would)."""
@@ -175,7 +180,9 @@ class ImageStore:
         """
         document = json.loads(manifest)
         with self.building():
-            for descriptor in [document["config"], *document["layers"]]:
+            # Of an index only what is here: nobody needs those of other machines.
+            parts = [] if _is_index(document) else [document["config"], *document["layers"]]
+            for descriptor in parts:
                 if not self.has(descriptor["digest"]):
                     raise StoreError(f"the blob {descriptor['digest']} is not in the store")
             digest = self.put(manifest)
@@ -207,6 +214,14 @@ class ImageStore:
             if len(others) == len(entries):
                 return False
             self._save(others)
+        return True
+
+    def discard(self, digest: str) -> bool:
+        """Remove a blob that no image needs; False if one does."""
+        with self._locked(".lock"):
+            if any(digest in self._needs(entry["digest"]) for entry in self._entries()):
+                return False
+            self.blob(digest).unlink(missing_ok=True)
         return True
 
     # --- cached layers
@@ -300,14 +315,24 @@ class ImageStore:
 
     def _image(self, entry: Mapping[str, Any]) -> Image:
         try:
-            size_bytes = sum(layer["size"] for layer in self._document(entry["digest"])["layers"])
+            size_bytes = self._size_bytes(entry["digest"])
         except StoreError:
             size_bytes = 0  # a damaged image is still listed, so that it can be verified and removed
         return Image(_name(entry), entry["digest"], size_bytes)
 
     def _needs(self, digest: str) -> set[str]:
-        manifest = self._document(digest)
-        return {digest, manifest["config"]["digest"], *(layer["digest"] for layer in manifest["layers"])}
+        document = self._document(digest)
+        if _is_index(document):
+            inner = [each["digest"] for each in document["manifests"] if self.has(each["digest"])]
+            return {digest}.union(*(self._needs(each) for each in inner))
+        return {digest, document["config"]["digest"], *(layer["digest"] for layer in document["layers"])}
+
+    def _size_bytes(self, digest: str) -> int:
+        document = self._document(digest)
+        if _is_index(document):
+            inner = [each["digest"] for each in document["manifests"] if self.has(each["digest"])]
+            return sum(map(self._size_bytes, inner))
+        return sum(layer["size"] for layer in document["layers"])
 
     def _document(self, digest: str) -> dict[str, Any]:
         try:
@@ -333,3 +358,8 @@ class ImageStore:
 
 def _name(entry: Mapping[str, Any]) -> str:
     return str((entry.get("annotations") or {}).get(oci.REF_NAME, ""))
+
+
+def _is_index(document: Mapping[str, Any]) -> bool:
+    """Whether it leads to manifests and is none itself."""
+    return "manifests" in document and "layers" not in document

@@ -16,6 +16,7 @@ from ondol.build.registry.pulling import Progress, Pull
 from ondol.build.registry.pushing import Push
 from ondol.build.store import Image, ImageStore
 from ondol.cli import output, terminal
+from ondol.compose import registry
 from ondol.compose.image_source import hosts_of
 from ondol.compose.settings import Settings
 
@@ -44,8 +45,19 @@ def push(image: Image, target: str, store: ImageStore, settings: Settings, auth_
             remedy="name one: ondol image push IMAGE HOST/NAME:TAG",
         )
     meter = Meter(f"pushing {named}")
-    Push(image, named, store, hosts).run(logins(auth_file), meter.show)
+    Push(image, named, store, hosts).run([*_own(settings), *logins(auth_file)], meter.show)
     meter.end()
+
+
+def _own(settings: Settings) -> Keyring:
+    """The password of the platform's own registry, for who may read it."""
+    if not settings.registry_port:
+        return ()
+    try:
+        login = credentials.Login(registry.USER, registry.password(settings.data_dir))
+    except OSError:
+        return ()
+    return [(registry.host(settings), login)]
 
 
 def logins(auth_file: Path | None) -> Keyring:

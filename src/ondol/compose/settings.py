@@ -42,6 +42,8 @@ class Settings:
     write a Gateway can take any of them that is free. List few where the address is open to the network."""
     domain: str = "localhost"
     """Domain of serverless services: `<name>.<namespace>.<domain>`."""
+    registry_port: int = 0
+    """Port of the platform's own registry of images on loopback; 0 is none."""
     registry_mirrors: str = ""
     """Servers that are asked for images before their registry: `docker.io=https://mirror.example`, with
     commas between; several for one registry are asked in their order."""
@@ -159,6 +161,7 @@ _LIMITS: Final[Mapping[str, tuple[Callable[[Any], bool], str]]] = {
     "ingress_address": (_is_address, "an IP address"),
     "ingress_ports": (_are_ports, "ports and ranges of ports from 1 to 65535, parted by commas"),
     "domain": (names.is_dns1123_subdomain, "a DNS name"),
+    "registry_port": (lambda port: 0 <= port <= 65535, "a port from 1 to 65535, or 0"),
     "registry_mirrors": (_are_mirrors, "REGISTRY=URL, parted by commas"),
     "registry_ca_file": (lambda text: not text or Path(text).expanduser().is_file(), "a file that exists"),
     "node_name": (lambda name: not name or names.is_dns1123_subdomain(name), "a DNS name"),

@@ -28,14 +28,17 @@ def part(instance: Instance, settings: Settings) -> Part:
 
 async def main(context: Context) -> None:
     from ondol import node
-    from ondol.compose import exposition
+    from ondol.compose import exposition, registry
     from ondol.compose.image_source import RegistrySource
     from ondol.node import agent  # noqa: F401 - loaded here, while the API server starts, not in `run`
 
     client, requests = await process.connected(context, "node")
     agent_config = config(context.instance, context.settings)
     try:
-        async with exposition.exposed(context.instance, "node", requests.collect) as page:
+        async with (
+            exposition.exposed(context.instance, "node", requests.collect) as page,
+            registry.served(context.settings, context.clock),
+        ):
             images = RegistrySource(context.settings)
             run = partial(node.run, agent_config, client, context.clock, images=images, page=page)
             await process.serve(run, context.notify)
@@ -52,6 +55,7 @@ async def main(context: Context) -> None:
 def config(instance: Instance, settings: Settings) -> Any:
     """The agent's `NodeConfig`; `down` needs it too, to undo what the agent did."""
     from ondol import node
+    from ondol.compose import registry
 
     return node.NodeConfig(
         instance=instance.id,
@@ -61,7 +65,7 @@ def config(instance: Instance, settings: Settings) -> Any:
         pod_cidr=instance.pod_cidr,
         service_cidr=instance.service_cidr,
         run_root=instance.run_dir.parent,
-        reserved_ports=addresses.reserved_ports(instance),
+        reserved_ports=addresses.reserved_ports(instance) | registry.reserved_ports(settings),
         api_token=credentials.node_token(instance),
         runtime=settings.runtime,
         pod_pids_limit=settings.pod_pids_limit,
