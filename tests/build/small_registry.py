@@ -8,6 +8,7 @@ import gzip
 import hashlib
 import io
 import json
+import ssl
 import tarfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -163,12 +164,15 @@ def reply(handler: BaseHTTPRequestHandler, status: int, content: bytes, **header
 
 
 @contextlib.contextmanager
-def running() -> Iterator[Registry]:
-    """A registry that listens on loopback inside the block."""
+def running(tls: ssl.SSLContext | None = None) -> Iterator[Registry]:
+    """A registry that listens on loopback inside the block; with TLS it is called `localhost`."""
     registry = Registry()
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"registry": registry}))
     server.daemon_threads = True
     registry.address = f"127.0.0.1:{server.server_port}"
+    if tls is not None:
+        registry.address = f"localhost:{server.server_port}"
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import ssl
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests import certificates
 from tests.build import small_registry
 from tests.build.small_registry import Registry, digest, reply
 
@@ -334,6 +336,25 @@ def test_a_mirror_is_asked_first_and_the_registry_itself_last(registry: Registry
         before = len(registry.asked)
         pull(registry, store, mirrors=mirrors)
         assert len(registry.asked) == before
+
+
+def test_authorities_of_ones_own_are_believed(store: ImageStore, tmp_path: Path) -> None:
+    """With the file of the setting, and not without; nothing is fetched without TLS instead."""
+    (tmp_path / "ca.pem").write_bytes(certificates.certify(tmp_path, "localhost"))
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(tmp_path / "both.pem")
+    with small_registry.running(tls) as registry:
+        registry.put_image("1")
+        mirrors = {registry.address: [f"https://{registry.address}"]}
+        name = references.remote(f"{registry.address}/app:1")
+        with pytest.raises(Unavailable):
+            Pull(name, store, hosts.Hosts(mirrors), patience=IMPATIENT).run()
+        assert registry.asked == []
+        trusting = hosts.Hosts(mirrors, ca_file=str(tmp_path / "ca.pem"))
+        assert Pull(name, store, trusting, patience=IMPATIENT).run().size_bytes
+        registry.answers["/1"] = lambda handler: reply(handler, 302, b"", Location="http://127.0.0.1:9/")
+        with pytest.raises(RegistryError):
+            Pull(name, store, trusting, patience=IMPATIENT).run()
 
 
 def test_nobody_there_is_told_at_once(store: ImageStore) -> None:

@@ -112,7 +112,7 @@ def test_debug_what_is_not_there(pod: Kubectl) -> None:
     waiting = eventually(
         lambda: debugger(pod, "none").get("state", {}).get("waiting", {}).get("reason"), "it waits"
     )
-    assert waiting in ("ErrImagePull", "ImagePullBackOff", "ContainerCreating")
+    assert waiting in ("ErrImagePull", "RegistryUnavailable", "ImagePullBackOff", "ContainerCreating")
     refused = pod.refused("debug", "a", f"--image={objects.IMAGE}", "--target=x", "-c", "x", "--", "true")
     assert "targetContainerName" in refused
 
