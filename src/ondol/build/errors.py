@@ -11,3 +11,11 @@ class BuildError(errors.HostError):
 
 class StoreError(errors.HostError):
     """The image store cannot do what was asked, or what it holds is damaged."""
+
+
+class NotManifest(StoreError):
+    """What somebody names as a manifest is whole, and is none."""
+
+
+class BlobMissing(StoreError):
+    """An image cannot be named yet: a blob that it is made of is not in the store."""

@@ -14,10 +14,9 @@ from pathlib import Path
 from typing import Final
 
 from ondol.base.clock import Clock, SystemClock
-from ondol.build import application, base, dependencies, distribution, entry, interpreter, oci
+from ondol.build import application, base, dates, dependencies, distribution, entry, interpreter, oci
 from ondol.build import project as projects
 from ondol.build import reference as references
-from ondol.build.errors import BuildError
 from ondol.build.project import Project
 from ondol.build.store import ImageStore
 
@@ -69,7 +68,7 @@ def build(
     runtime = interpreter.probe(python)
     projects.check_python(project, runtime.version)
     files = application.sources(project)
-    epoch_s = _epoch_s(environment)
+    epoch_s = dates.epoch_s(environment)
     layers: list[tuple[str, oci.Layer, bool]] = []
     with store.building():
         progress("base: the machine's Python")
@@ -139,13 +138,3 @@ def _process(project: Project, files: application.Sources, start: entry.Entry, v
             "ondol.dev/python": version,
         },
     )
-
-
-def _epoch_s(environment: Mapping[str, str]) -> int:
-    text = environment.get("SOURCE_DATE_EPOCH", "0")
-    try:
-        return int(text)
-    except ValueError:
-        raise BuildError(
-            f"SOURCE_DATE_EPOCH is {text!r}, not seconds since 1970", remedy="unset SOURCE_DATE_EPOCH"
-        ) from None

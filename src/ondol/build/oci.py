@@ -52,6 +52,7 @@ class Process:
     user: str
     working_dir: str
     port: int
+    """What the image exposes; 0 for nothing."""
     labels: Mapping[str, str]
 
 
@@ -89,7 +90,7 @@ def config(process: Process, layers: Sequence[Layer], *, epoch_s: int) -> bytes:
             "created": created,
             "config": {
                 "User": process.user,
-                "ExposedPorts": {f"{process.port}/tcp": {}},
+                **({"ExposedPorts": {f"{process.port}/tcp": {}}} if process.port else {}),
                 "Env": [f"{name}={value}" for name, value in sorted(process.env.items())],
                 "Entrypoint": list(process.entrypoint),
                 **({"Cmd": list(process.arguments)} if process.arguments else {}),

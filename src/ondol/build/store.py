@@ -26,9 +26,10 @@ from typing import IO, Any, Final
 
 from ondol.base import files
 from ondol.base.sparing import Sparing
-from ondol.build import oci
+from ondol.build import manifests, oci
 from ondol.build import reference as references
-from ondol.build.errors import StoreError
+from ondol.build.errors import BlobMissing, NotManifest, StoreError
+from ondol.build.manifests import Parts
 
 _CHUNK_BYTES: Final = 1 << 20
 _DRAFT: Final = ".draft-"
@@ -113,7 +114,7 @@ class ImageStore:
     def manifest(self, digest: str) -> dict[str, Any]:
         """The manifest of an image; `StoreError` if it is missing, damaged or an index of several."""
         document = self._document(digest)
-        if _is_index(document):
+        if manifests.is_index(document):
             raise StoreError(
                 f"{digest} is of several machines' images", remedy="name one of them by its digest"
             )
@@ -178,13 +179,11 @@ class ImageStore:
 
         `is_pulled`: its name means what its registry says, which may say otherwise later.
         """
-        document = json.loads(manifest)
+        document = self._parsed(manifest, "the manifest")
         with self.building():
-            # Of an index only what is here: nobody needs those of other machines.
-            parts = [] if _is_index(document) else [document["config"], *document["layers"]]
-            for descriptor in parts:
-                if not self.has(descriptor["digest"]):
-                    raise StoreError(f"the blob {descriptor['digest']} is not in the store")
+            for needed in sorted(self._parts(document, "the manifest").blobs):
+                if not self.has(needed):
+                    raise BlobMissing(f"the blob {needed} is not in the store")
             digest = self.put(manifest)
             media_type = str(document.get("mediaType") or oci.MANIFEST)
             descriptor = oci.descriptor(media_type, digest, len(manifest))
@@ -315,36 +314,57 @@ class ImageStore:
 
     def _image(self, entry: Mapping[str, Any]) -> Image:
         try:
-            size_bytes = self._size_bytes(entry["digest"])
+            size_bytes = sum(parts.size_bytes for parts in self._walk(entry["digest"]).values())
         except StoreError:
             size_bytes = 0  # a damaged image is still listed, so that it can be verified and removed
         return Image(_name(entry), entry["digest"], size_bytes)
 
     def _needs(self, digest: str) -> set[str]:
-        document = self._document(digest)
-        if _is_index(document):
-            inner = [each["digest"] for each in document["manifests"] if self.has(each["digest"])]
-            return {digest}.union(*(self._needs(each) for each in inner))
-        return {digest, document["config"]["digest"], *(layer["digest"] for layer in document["layers"])}
+        walked = self._walk(digest)
+        return {*walked, *(blob for parts in walked.values() for blob in parts.blobs)}
 
-    def _size_bytes(self, digest: str) -> int:
-        document = self._document(digest)
-        if _is_index(document):
-            inner = [each["digest"] for each in document["manifests"] if self.has(each["digest"])]
-            return sum(map(self._size_bytes, inner))
-        return sum(layer["size"] for layer in document["layers"])
+    def _walk(self, digest: str) -> dict[str, Parts]:
+        """A manifest, or an index with all that it leads to here, each once however often it is named."""
+        walked: dict[str, Parts] = {}
+        waiting = [digest]
+        while waiting:
+            here = waiting.pop()
+            if here in walked:
+                continue
+            try:
+                walked[here] = self._parts(self._document(here), here)
+            except NotManifest:
+                if here == digest:
+                    raise
+                walked[here] = Parts()  # an index may name any blob: it is kept, and leads nowhere
+            waiting += [inner for inner in walked[here].inner if self.has(inner)]
+        return walked
 
     def _document(self, digest: str) -> dict[str, Any]:
         try:
-            content = self.blob(digest).read_bytes()
+            with self.blob(digest).open("rb") as file:
+                content = file.read(manifests.BYTES_MAX + 1)
         except OSError as error:
             raise StoreError(
                 f"the blob {digest} cannot be read: {error.strerror}", remedy="build the image again"
             ) from error
+        if len(content) > manifests.BYTES_MAX:  # a layer, which somebody calls a document
+            raise NotManifest(f"the blob {digest} is too large for a document of an image")
         if oci.digest(content) != digest:
             raise StoreError(f"the blob {digest} is damaged", remedy="build the image again")
-        document: dict[str, Any] = json.loads(content)
-        return document
+        return self._parsed(content, digest)
+
+    def _parsed(self, content: bytes, name: str) -> dict[str, Any]:
+        try:
+            return manifests.parsed(content)
+        except (TypeError, ValueError) as error:
+            raise NotManifest(f"{name} is no document of an image: {error}") from error
+
+    def _parts(self, document: dict[str, Any], name: str) -> Parts:
+        try:
+            return manifests.parts(document)
+        except ValueError as error:
+            raise NotManifest(f"{name} is no manifest: {error}") from error
 
     @contextlib.contextmanager
     def _locked(self, name: str, how: int = fcntl.LOCK_EX) -> Iterator[None]:
@@ -358,8 +378,3 @@ class ImageStore:
 
 def _name(entry: Mapping[str, Any]) -> str:
     return str((entry.get("annotations") or {}).get(oci.REF_NAME, ""))
-
-
-def _is_index(document: Mapping[str, Any]) -> bool:
-    """Whether it leads to manifests and is none itself."""
-    return "manifests" in document and "layers" not in document

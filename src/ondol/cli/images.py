@@ -16,7 +16,7 @@ import typer
 from ondol.base import errors
 from ondol.build import image, transfer
 from ondol.build.store import Image, ImageStore
-from ondol.cli import output, terminal
+from ondol.cli import image_debian, output, terminal
 from ondol.cli.output import DataDir, Format, Output
 from ondol.compose import settings
 
@@ -31,6 +31,9 @@ _AuthFile = Annotated[
 ]
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Images of this machine.")
+
+
+app.command("from-debian")(image_debian.from_debian)
 
 
 def _store(data_dir: Path | None) -> ImageStore:

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import msgspec
 
-from ondol.build import oci
+from ondol.build import manifests, oci
 from ondol.build.registry.errors import Refused
 
 DOCKER_MANIFEST: Final = "application/vnd.docker.distribution.manifest.v2+json"
@@ -22,7 +22,7 @@ DOCKER_INDEX: Final = "application/vnd.docker.distribution.manifest.list.v2+json
 MANIFESTS: Final = (oci.MANIFEST, DOCKER_MANIFEST)
 INDEXES: Final = (oci.INDEX, DOCKER_INDEX)
 ACCEPT: Final = ", ".join((*MANIFESTS, *INDEXES))
-BYTES_MAX: Final = 4 << 20
+BYTES_MAX: Final = manifests.BYTES_MAX
 """Of a manifest or a configuration."""
 LAYERS_MAX: Final = 512
 _SCHEMA_1: Final = re.compile(r"application/vnd\.docker\.distribution\.manifest\.v1\+(json|prettyjws)")

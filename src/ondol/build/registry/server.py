@@ -23,7 +23,7 @@ import anyio.to_thread
 from ondol.base import errors
 from ondol.base.clock import Clock
 from ondol.build import oci
-from ondol.build.errors import BuildError
+from ondol.build.errors import BlobMissing, BuildError, StoreError
 from ondol.build.registry import documents, paths
 from ondol.build.registry.paths import Subject, refusal
 from ondol.build.registry.uploads import Upload, Uploads
@@ -197,12 +197,10 @@ class _Registry:
     def _named(self, name: str, text: bytes) -> None:
         try:
             self._store.add(name, text)
-        except BuildError:
-            raise
-        except errors.HostError as error:
+        except BlobMissing as error:
             raise refusal(errors.NotFound, "MANIFEST_BLOB_UNKNOWN", str(error)) from error
-        except (AttributeError, LookupError, TypeError, ValueError) as error:
-            raise refusal(errors.BadRequest, "MANIFEST_INVALID", f"it is no manifest: {error!r}") from error
+        except StoreError as error:
+            raise refusal(errors.BadRequest, "MANIFEST_INVALID", str(error)) from error
 
     async def _delete_manifest(self, _request: Request, subject: Subject) -> Response:
         image = await anyio.to_thread.run_sync(self._at, subject)
@@ -249,6 +247,8 @@ class _Registry:
         words = query(request)
         if words.get("mount") and self._store.has(paths.digest(words["mount"])):
             return _created(subject.name, words["mount"])
+        if "digest" in words:
+            paths.digest(words["digest"])  # before there is an upload, which nobody would learn of
         number = await anyio.to_thread.run_sync(self.uploads.begin, subject.name)
         begun = Subject("uploads", subject.name, number)
         if "digest" in words:

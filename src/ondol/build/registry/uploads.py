@@ -52,8 +52,7 @@ class Uploads:
 
     def begin(self, name: str) -> str:
         self._forget_idle()
-        if len(self._uploads) >= _UPLOADS_MAX:
-            raise paths.refusal(errors.TooManyRequests, "TOOMANYREQUESTS", "too many uploads are under way")
+        self._make_room()
         number = secrets.token_hex(16)
         upload = self._uploads[number] = Upload(self._store, name)
         upload.used_at = self._monotonic()
@@ -70,6 +69,15 @@ class Uploads:
 
     def end(self, number: str) -> Upload | None:
         return self._uploads.pop(number, None)
+
+    def _make_room(self) -> None:
+        """Clients leave uploads without a word: that of the longest silence makes room for a new one."""
+        if len(self._uploads) < _UPLOADS_MAX:
+            return
+        idle = [number for number, upload in self._uploads.items() if not upload.is_busy]
+        if not idle:
+            raise paths.refusal(errors.TooManyRequests, "TOOMANYREQUESTS", "too many uploads are under way")
+        self._uploads.pop(min(idle, key=lambda number: self._uploads[number].used_at)).abandon()
 
     def _forget_idle(self) -> None:
         now = self._monotonic()

@@ -39,6 +39,8 @@ _HEADERS: Final = (
 )
 _HEADER_BYTES_MAX: Final = 1 << 20
 _CHUNK_BYTES: Final = 1 << 20
+_ENTRIES_MAX: Final = 4_000_000
+"""One that replaces a file again and again takes no room, but for ever."""
 _BROKEN: Final = (tarfile.TarError, OSError, EOFError, zlib.error, ValueError, OverflowError, errors.Invalid)
 
 
@@ -68,7 +70,7 @@ class Layers:
     def __init__(self, root: Path, store: ImageStore) -> None:
         self.root = root
         self._store = store
-        self._lock = threading.Lock()
+        self._locks: dict[str, threading.Lock] = {}
         root.mkdir(parents=True, exist_ok=True, mode=0o700)
         for leftover in root.glob(".unpacking-*"):
             shutil.rmtree(leftover)
@@ -81,7 +83,8 @@ class Layers:
         target = self.path(layer.digest)
         if target.exists():
             return target
-        with self._lock:
+        # One a layer, so that an image which takes long holds up no other's.
+        with self._locks.setdefault(layer.digest, threading.Lock()):
             if not target.exists():
                 self._unpack(layer, target)
         return target
@@ -108,9 +111,13 @@ class Layers:
                 _archive(stream) as archive,
                 _Tree(into) as tree,
             ):
-                for member in archive:
+                for count, member in enumerate(archive, start=1):
+                    if count > _ENTRIES_MAX:
+                        raise ImageCorrupt(f"it has more than {_ENTRIES_MAX} entries")
                     tree.room.take(0, files=1)
                     _place(archive, member, tree)
+                    # tarfile remembers every entry: of a megabyte that is packed well, hundreds of megabytes.
+                    archive.members.clear()  # type: ignore[attr-defined]  # tarfile's own, not in its stubs
             hashed.exhaust()
         if hashed.digest.hexdigest() != target_digest(layer):
             raise ImageCorrupt(f"layer {layer.digest} does not match its digest")

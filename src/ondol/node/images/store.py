@@ -23,6 +23,7 @@ PULLED: Final = "dev.ondol.image.pulled"
 LOCAL_HOST: Final = "ondol.local"
 """The host in the names of images that were built here without one."""
 _ALIKE_MAX: Final = 2
+_DOCUMENT_BYTES_MAX: Final = 4 << 20
 _INDEXES: Final = (
     "application/vnd.oci.image.index.v1+json",
     "application/vnd.docker.distribution.manifest.list.v2+json",
@@ -270,9 +271,12 @@ class ImageStore:
 
     def _document(self, digest: str) -> Mapping[str, Any]:
         try:
-            content = self.blob_path(digest).read_bytes()
+            with self.blob_path(digest).open("rb") as file:
+                content = file.read(_DOCUMENT_BYTES_MAX + 1)
         except FileNotFoundError as error:
             raise ImageCorrupt(f"blob {digest} is missing") from error
+        if len(content) > _DOCUMENT_BYTES_MAX:  # a layer, which an image calls its configuration
+            raise ImageCorrupt(f"blob {digest} is too large for a document of an image")
         if hashlib.sha256(content).hexdigest() != digest.partition(":")[2]:
             raise ImageCorrupt(f"blob {digest} does not match its digest")
         document: Mapping[str, Any] = json.loads(content)
