@@ -36,10 +36,11 @@ def page() -> str:
         if kind.unsupported is None or not kind.unsupported.rules or kind.unsupported.path != ("spec",):
             continue  # templates are held to what holds for pods
         heading = "Pods and pod templates" if kind.kind == "Pod" else f"{kind.kind}s"
-        parts.append(f"\n## {heading}\n\n{COLUMNS}")
+        section = [f"\n## {heading}\n\n{COLUMNS}"]
         for rule in kind.unsupported.rules:
             harmless = ", ".join(f"`{value}`" for value in rule.harmless)
-            parts.append(f"| `{rule.path}` | {rule.message} | {harmless} |\n")
+            section.append(f"| `{rule.path}` | {rule.message} | {harmless} |\n")
+        parts.append("".join(section))
     return "".join(dict.fromkeys(parts))  # versions of one kind say the same
 
 
