@@ -198,6 +198,35 @@ def test_a_command_of_a_persons_own_must_be_one(command: str) -> None:
         content.words(command)
 
 
+def test_variables_of_this_machine_stay_out(tmp_path: Path) -> None:
+    """A package whose link leads out of it does not bring a file of the machine into an image."""
+    (tmp_path / "secret").write_text("KEY=secret\n")
+    folder = tmp_path / "app"
+    (folder / "lib/systemd/system").mkdir(parents=True)
+    (folder / "etc").symlink_to(tmp_path)
+    text = "[Service]\nEnvironmentFile=/etc/secret\nEnvironmentFile=/../secret\nExecStart=/bin/a ${KEY}\n"
+    (folder / "lib/systemd/system/app.service").write_text(text)
+    service = content.service([content.Unpacked(_package("app"), folder)], "app")
+    assert service is not None
+    assert (service.command, service.environment) == (("/bin/a", ""), {})
+
+
+@pytest.mark.parametrize("units_", [("a", "b"), ("a", "b", "app@")])
+def test_a_package_with_several_units_asks_which(tmp_path: Path, units_: tuple[str, ...]) -> None:
+    """None of them is guessed; templates are no units; the one of the package's name would be it."""
+    folder = tmp_path / "lib/systemd/system"
+    folder.mkdir(parents=True)
+    for name in units_:
+        (folder / f"{name}.service").write_text("[Service]\nExecStart=/bin/a\n")
+    unpacked = [content.Unpacked(_package("app"), tmp_path)]
+    with pytest.raises(BuildError, match=r"has the units a\.service, b\.service"):
+        content.service(unpacked, "app")
+    (folder / "app.service").write_text("[Service]\nExecStart=/bin/own\n")
+    service = content.service(unpacked, "app")
+    assert service is not None
+    assert service.command == ("/bin/own",)
+
+
 def _program(folder: Path, *names: str) -> Path:
     for name in names:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)

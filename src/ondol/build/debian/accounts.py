@@ -28,6 +28,7 @@ _FIXED: Final = {
 """Accounts whose numbers are the same on every Debian. Source: base-passwd."""
 _GROUPS: Final = {"adm": 4, "tty": 5, "disk": 6, "staff": 50, "users": 100}
 _NOBODY: Final = 65534
+_HOMELESS: Final = "/nonexistent"
 _FIRST: Final = 101
 """The number of a service's own account: the first that a Debian gives by itself."""
 
@@ -37,6 +38,11 @@ class Account:
     uid: int
     gid: int
     home: str
+
+    @property
+    def folder(self) -> str:
+        """Where its processes begin: at home, if it has one."""
+        return self.home if self.uid and self.home != _HOMELESS else "/"
 
 
 def add(content: Tree, service: Service, data_folders: Iterable[str]) -> Account:
@@ -62,7 +68,7 @@ def _home(service: Service, folders: Iterable[str], uid: int) -> str:
     if not uid:
         return "/root"
     kept = [folder for folder in folders if folder.startswith("/var/lib/")]
-    return kept[0] if kept else service.working_dir or "/nonexistent"
+    return kept[0] if kept else service.working_dir or _HOMELESS
 
 
 def _line(name: str, number: int, service: Service, gid: int, home: str) -> str:
@@ -71,4 +77,4 @@ def _line(name: str, number: int, service: Service, gid: int, home: str) -> str:
     if name == service.user:
         return f"{name}:x:{number}:{gid}:{name}:{home}:/usr/sbin/nologin\n"
     group = _NOBODY if name == "nobody" else number
-    return f"{name}:x:{number}:{group}:{name}:/nonexistent:/usr/sbin/nologin\n"
+    return f"{name}:x:{number}:{group}:{name}:{_HOMELESS}:/usr/sbin/nologin\n"

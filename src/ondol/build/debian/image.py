@@ -200,7 +200,8 @@ def _process(
         arguments=command[1:],
         env={"PATH": _PATH, "LANG": "C.UTF-8", "HOME": account.home, **service.environment},
         user=f"{account.uid}:{account.gid}",
-        working_dir=service.working_dir or "/",
+        # Where a command of one's own may write by itself; a unit without a folder begins at the root.
+        working_dir=service.working_dir or account.folder,
         port=0,
         labels={
             f"{_TITLE}title": main.package.name,
