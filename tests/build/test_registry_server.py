@@ -277,3 +277,12 @@ async def test_what_is_no_manifest_is_refused(registry: Served, text: bytes) -> 
     status, _, content = await registry.ask("PUT", "/v2/app/manifests/2", text)
     assert (status, code(content)) == (400, "MANIFEST_INVALID")
     assert json.loads((await registry.ask("GET", "/v2/app/tags/list"))[2])["tags"] == ["1"]
+
+
+@pytest.mark.parametrize(
+    ("proof", "status"), [("", 401), ("Basic b25kb2w6", 401), (AUTH["Authorization"], 200)]
+)
+async def test_a_login_is_answered(registry: Served, proof: str, status: int) -> None:
+    """A client that asks whether its password is right is told, and how to show one."""
+    answered, headers, _ = await registry.ask("GET", "/v2/", Authorization=proof)
+    assert (answered, headers.get("www-authenticate", "").startswith("Basic")) == (status, status == 401)
