@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ondol.build.archive import Tree
-from ondol.build.debian import accounts, content, control, units
+from ondol.build.debian import accounts, content, control, scripts, units
 from ondol.build.debian.control import Package
 from ondol.build.debian.units import Service
 from ondol.build.errors import BuildError
@@ -165,7 +165,8 @@ def test_who_a_service_is(text: str, user: str) -> None:
 
 
 def test_a_forking_service_is_marked() -> None:
-    """A daemon that leaves its process would end its container."""
+    """A daemon that leaves its process would end its container; what runs before it is kept as text."""
+    assert _service("ExecStartPre=/bin/a\nExecStartPre=b\nExecStart=/c").before == "/bin/a\nb"
     assert _service("Type=forking\nExecStart=/bin/a").is_forking
     assert not _service("Type=notify\nExecStart=/bin/a").is_forking
 
@@ -256,3 +257,49 @@ def test_a_package_that_does_not_say_what_to_start(tmp_path: Path, names: tuple[
     with pytest.raises(BuildError, match="does not say what to start") as raised:
         content.program(unpacked)
     assert "--entrypoint" in raised.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("script", "names"),
+    [
+        ("adduser --quiet --system --ingroup a --shell /usr/sbin/nologin mosquitto", {"mosquitto"}),
+        ("  if ! getent passwd x; then adduser --system \\\n  --group etcd >/dev/null || true; fi", {"etcd"}),
+        ("useradd -r app; useradd -r other", {"app"}),
+        ("adduser influxdb influxdb", set()),
+        ("# adduser --system app", set()),
+        ('adduser --system "$USER"', set()),
+        ("adduser --system app --home /var/lib/app", set()),
+        ("adduser --system 'app", set()),
+        ("adduser", set()),
+    ],
+)
+def test_accounts_that_scripts_make(script: str, names: set[str]) -> None:
+    """System accounts with literal names; what a script works out is not guessed, and nothing is run."""
+    assert scripts.accounts(script).names == names
+
+
+def test_folders_that_scripts_give() -> None:
+    """Literal ones below /var and /run, and homes there."""
+    script = (
+        "chown mosquitto /var/lib/mosquitto/\ntest -e x || chown -R a:b /var/log/a /etc/a\n"
+        "chown a $DIR\nchown a /var/lib/*\nchown $U /var/lib/u\nchown\nchown a /var/../etc /var/log/a/a.log /var/.."
+    )
+    script += "\nadduser --system --home /var/lib/h h\n/bin/chown -R r:r /run/r\nuseradd -r -d /home/x x"
+    expected = {"/var/lib/h": "h", "/run/r": "r", "/var/lib/mosquitto": "mosquitto", "/var/log/a": "a"}
+    assert scripts.accounts(script).folders == expected
+
+
+def test_accounts_beside_the_services_own() -> None:
+    """They get the numbers behind it and their folders; fixed ones stay as they are."""
+    tree = Tree()
+    others = scripts.Accounts(
+        {"zeta", "beta", "www-data"}, {"/var/lib/z": "zeta", "/var/lib/own": "app", "/var/lib/n": "nobody2"}
+    )
+    account = accounts.add(tree, Service(("/bin/a",), "app", "app", {}, "", (), False), [], others)
+    passwd = (tree.entries["etc/passwd"].content or b"").decode().splitlines()
+    numbers = {line.split(":")[0]: line.split(":")[2:4] for line in passwd}
+    assert (numbers["beta"], numbers["zeta"], numbers["app"]) == (["102"] * 2, ["103"] * 2, ["101"] * 2)
+    assert numbers["www-data"] == ["33", "33"]
+    assert tree.entries["var/lib/z"].owner == 103
+    assert "var/lib/n" not in tree
+    assert account.folder == "/var/lib/own"
