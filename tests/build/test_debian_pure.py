@@ -282,11 +282,20 @@ def test_folders_that_scripts_give() -> None:
     """Literal ones below /var and /run, and homes there."""
     script = (
         "chown mosquitto /var/lib/mosquitto/\ntest -e x || chown -R a:b /var/log/a /etc/a\n"
-        "chown a $DIR\nchown a /var/lib/*\nchown $U /var/lib/u\nchown\nchown a /var/../etc /var/log/a/a.log /var/.."
+        "chown a $DIR\nchown a /var/lib/*\nchown $U /var/lib/u\nchown\n"
+        "chown a /var/../etc /var/log/a/a.log /var/.."
     )
     script += "\nadduser --system --home /var/lib/h h\n/bin/chown -R r:r /run/r\nuseradd -r -d /home/x x"
     expected = {"/var/lib/h": "h", "/run/r": "r", "/var/lib/mosquitto": "mosquitto", "/var/log/a": "a"}
     assert scripts.accounts(script).folders == expected
+
+
+def test_a_daemon_that_becomes_another_finds_its_folders() -> None:
+    """One that begins as root gives what the package ships to the account that the script names."""
+    tree = Tree()
+    others = scripts.Accounts({"zeta"}, {"/var/log/z": "zeta"})
+    account = accounts.add(tree, Service(("/bin/a",), "", "", {}, "", (), False), ["/var/log/z"], others)
+    assert (account.uid, tree.entries["var/log/z"].owner) == (0, 102)
 
 
 def test_accounts_beside_the_services_own() -> None:

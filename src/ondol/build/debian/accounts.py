@@ -69,7 +69,7 @@ def add(
     for folder in folders if uid else ():
         content.folder(folder, mode=0o750, owner=uid)
     for folder, name in sorted(others.folders.items()):
-        if name in users and folder not in folders:
+        if name in users and not (uid and folder in folders):
             content.folder(folder, mode=0o750, owner=users[name])
     home = _home(service, folders, uid)
     lines = [_line(name, number, service, gid, home) for name, number in users.items()]
