@@ -26,6 +26,9 @@ _UNIT: Final = (
 )
 
 
+pytestmark = pytest.mark.skipif(shutil.which("apt-get") is None, reason="apt is not on this machine")
+
+
 class Repository:
     """A flat repository of packages made here, which apt is told of by its own variable."""
 
@@ -153,6 +156,7 @@ def test_a_package_becomes_an_image_that_runs_its_service(store: ImageStore) -> 
     assert config["Entrypoint"] == ["/usr/bin/app"]
     assert config["Cmd"] == ["-v", "--of=1"]
     assert config["User"] == "101:101"
+    assert config["WorkingDir"] == "/var/lib/app"
     assert "ExposedPorts" not in config
     assert {"X=-v --of=1", "HOME=/var/lib/app"} <= set(config["Env"])
     members = _members(store, built.digest)
@@ -211,6 +215,7 @@ def test_a_program_without_a_unit_is_run_as_root(store: ImageStore) -> None:
     built = image.build(image.Request("extra"), store)
     assert (built.command, built.user) == (("/usr/bin/extra",), "root")
     assert store.config(built.digest)["config"]["User"] == "0:0"
+    assert store.config(built.digest)["config"]["WorkingDir"] == "/"
 
 
 def test_a_library_that_no_package_brings_is_named(store: ImageStore) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ondol.build.archive import Tree
-from ondol.build.debian import accounts, content, control, units
+from ondol.build.debian import accounts, content, control, scripts, units
 from ondol.build.debian.control import Package
 from ondol.build.debian.units import Service
 from ondol.build.errors import BuildError
@@ -165,7 +165,8 @@ def test_who_a_service_is(text: str, user: str) -> None:
 
 
 def test_a_forking_service_is_marked() -> None:
-    """A daemon that leaves its process would end its container."""
+    """A daemon that leaves its process would end its container; what runs before it is kept as text."""
+    assert _service("ExecStartPre=/bin/a\nExecStartPre=b\nExecStart=/c").before == "/bin/a\nb"
     assert _service("Type=forking\nExecStart=/bin/a").is_forking
     assert not _service("Type=notify\nExecStart=/bin/a").is_forking
 
@@ -198,6 +199,35 @@ def test_a_command_of_a_persons_own_must_be_one(command: str) -> None:
         content.words(command)
 
 
+def test_variables_of_this_machine_stay_out(tmp_path: Path) -> None:
+    """A package whose link leads out of it does not bring a file of the machine into an image."""
+    (tmp_path / "secret").write_text("KEY=secret\n")
+    folder = tmp_path / "app"
+    (folder / "lib/systemd/system").mkdir(parents=True)
+    (folder / "etc").symlink_to(tmp_path)
+    text = "[Service]\nEnvironmentFile=/etc/secret\nEnvironmentFile=/../secret\nExecStart=/bin/a ${KEY}\n"
+    (folder / "lib/systemd/system/app.service").write_text(text)
+    service = content.service([content.Unpacked(_package("app"), folder)], "app")
+    assert service is not None
+    assert (service.command, service.environment) == (("/bin/a", ""), {})
+
+
+@pytest.mark.parametrize("units_", [("a", "b"), ("a", "b", "app@")])
+def test_a_package_with_several_units_asks_which(tmp_path: Path, units_: tuple[str, ...]) -> None:
+    """None of them is guessed; templates are no units; the one of the package's name would be it."""
+    folder = tmp_path / "lib/systemd/system"
+    folder.mkdir(parents=True)
+    for name in units_:
+        (folder / f"{name}.service").write_text("[Service]\nExecStart=/bin/a\n")
+    unpacked = [content.Unpacked(_package("app"), tmp_path)]
+    with pytest.raises(BuildError, match=r"has the units a\.service, b\.service"):
+        content.service(unpacked, "app")
+    (folder / "app.service").write_text("[Service]\nExecStart=/bin/own\n")
+    service = content.service(unpacked, "app")
+    assert service is not None
+    assert service.command == ("/bin/own",)
+
+
 def _program(folder: Path, *names: str) -> Path:
     for name in names:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -227,3 +257,58 @@ def test_a_package_that_does_not_say_what_to_start(tmp_path: Path, names: tuple[
     with pytest.raises(BuildError, match="does not say what to start") as raised:
         content.program(unpacked)
     assert "--entrypoint" in raised.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("script", "names"),
+    [
+        ("adduser --quiet --system --ingroup a --shell /usr/sbin/nologin mosquitto", {"mosquitto"}),
+        ("  if ! getent passwd x; then adduser --system \\\n  --group etcd >/dev/null || true; fi", {"etcd"}),
+        ("useradd -r app; useradd -r other", {"app"}),
+        ("adduser influxdb influxdb", set()),
+        ("# adduser --system app", set()),
+        ('adduser --system "$USER"', set()),
+        ("adduser --system app --home /var/lib/app", set()),
+        ("adduser --system 'app", set()),
+        ("adduser", set()),
+    ],
+)
+def test_accounts_that_scripts_make(script: str, names: set[str]) -> None:
+    """System accounts with literal names; what a script works out is not guessed, and nothing is run."""
+    assert scripts.accounts(script).names == names
+
+
+def test_folders_that_scripts_give() -> None:
+    """Literal ones below /var and /run, and homes there."""
+    script = (
+        "chown mosquitto /var/lib/mosquitto/\ntest -e x || chown -R a:b /var/log/a /etc/a\n"
+        "chown a $DIR\nchown a /var/lib/*\nchown $U /var/lib/u\nchown\n"
+        "chown a /var/../etc /var/log/a/a.log /var/.."
+    )
+    script += "\nadduser --system --home /var/lib/h h\n/bin/chown -R r:r /run/r\nuseradd -r -d /home/x x"
+    expected = {"/var/lib/h": "h", "/run/r": "r", "/var/lib/mosquitto": "mosquitto", "/var/log/a": "a"}
+    assert scripts.accounts(script).folders == expected
+
+
+def test_a_daemon_that_becomes_another_finds_its_folders() -> None:
+    """One that begins as root gives what the package ships to the account that the script names."""
+    tree = Tree()
+    others = scripts.Accounts({"zeta"}, {"/var/log/z": "zeta"})
+    account = accounts.add(tree, Service(("/bin/a",), "", "", {}, "", (), False), ["/var/log/z"], others)
+    assert (account.uid, tree.entries["var/log/z"].owner) == (0, 102)
+
+
+def test_accounts_beside_the_services_own() -> None:
+    """They get the numbers behind it and their folders; fixed ones stay as they are."""
+    tree = Tree()
+    others = scripts.Accounts(
+        {"zeta", "beta", "www-data"}, {"/var/lib/z": "zeta", "/var/lib/own": "app", "/var/lib/n": "nobody2"}
+    )
+    account = accounts.add(tree, Service(("/bin/a",), "app", "app", {}, "", (), False), [], others)
+    passwd = (tree.entries["etc/passwd"].content or b"").decode().splitlines()
+    numbers = {line.split(":")[0]: line.split(":")[2:4] for line in passwd}
+    assert (numbers["beta"], numbers["zeta"], numbers["app"]) == (["102"] * 2, ["103"] * 2, ["101"] * 2)
+    assert numbers["www-data"] == ["33", "33"]
+    assert tree.entries["var/lib/z"].owner == 103
+    assert "var/lib/n" not in tree
+    assert account.folder == "/var/lib/own"

@@ -250,3 +250,39 @@ async def test_other_paths_are_refused(registry: Served, path: str, status: int)
     answered, _, content = await registry.ask("GET", path)
     assert answered == status
     assert code(content)
+
+
+async def test_uploads_that_are_left_make_room(registry: Served) -> None:
+    """Clients leave them without a word: the one of the longest silence goes, and others can be finished."""
+    begun = [(await registry.ask("POST", "/v2/app/blobs/uploads/"))[1]["location"] for _ in range(40)]
+    assert (await registry.ask("GET", begun[0]))[0] == 404
+    digest = oci.digest(b"x")
+    assert (await registry.ask("PUT", f"{begun[-1]}?digest={digest}", b"x"))[0] == 201
+
+
+async def test_a_digest_of_another_kind_begins_no_upload(registry: Served) -> None:
+    """SHA-512 is refused in the API's words, and nothing is left of it."""
+    path = f"/v2/app/blobs/uploads/?digest=sha512:{'0' * 128}"
+    status, _, content = await registry.ask("POST", path, b"x")
+    assert (status, code(content)) == (400, "DIGEST_INVALID")
+    assert list((registry.store.directory / "blobs/sha256").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "text", [b"[" * 100_000, b"[]", b'{"manifests": [1]}', b'{"config": 1, "layers": 2}']
+)
+async def test_what_is_no_manifest_is_refused(registry: Served, text: bytes) -> None:
+    """With the API's code, and the repository is as it was."""
+    await registry.put_image()
+    status, _, content = await registry.ask("PUT", "/v2/app/manifests/2", text)
+    assert (status, code(content)) == (400, "MANIFEST_INVALID")
+    assert json.loads((await registry.ask("GET", "/v2/app/tags/list"))[2])["tags"] == ["1"]
+
+
+@pytest.mark.parametrize(
+    ("proof", "status"), [("", 401), ("Basic b25kb2w6", 401), (AUTH["Authorization"], 200)]
+)
+async def test_a_login_is_answered(registry: Served, proof: str, status: int) -> None:
+    """A client that asks whether its password is right is told, and how to show one."""
+    answered, headers, _ = await registry.ask("GET", "/v2/", Authorization=proof)
+    assert (answered, headers.get("www-authenticate", "").startswith("Basic")) == (status, status == 401)

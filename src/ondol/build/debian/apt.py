@@ -21,6 +21,7 @@ from ondol.build.errors import BuildError
 
 _CACHE: Final = Path("/var/cache/apt/archives")
 _FILE: Final = "file:"
+_SCRIPTS: Final = ("preinst", "postinst")
 _TIMEOUT_S: Final = 900
 _LINES_MAX: Final = 6
 _FIELDS: Final = 3  # of a line of apt's: address, file, size, and perhaps a digest
@@ -57,6 +58,7 @@ class Apt:
         self._cache = cache
         (self._archives / "partial").mkdir(parents=True)
         self._unpacked.mkdir()
+        self._unpacked.with_name("control").mkdir()
         self._status.touch()
 
     def fetch(self, requests: Sequence[str]) -> dict[str, Fetched]:
@@ -76,6 +78,15 @@ class Apt:
         if not target.exists():
             _run(["dpkg-deb", "--extract", str(fetched.path), str(target)])
         return target
+
+    def scripts(self, fetched: Fetched) -> str:
+        """The text of the scripts that installing would run."""
+        folder = self._unpacked.with_name("control") / fetched.package.name
+        if not folder.exists():
+            _run(["dpkg-deb", "--control", str(fetched.path), str(folder)])
+        files = [folder / name for name in _SCRIPTS]
+        texts = [file.read_text(errors="replace") for file in files if file.is_file()]
+        return "\n".join(texts)
 
     def _take(self, archive: _Archive) -> None:
         """From apt's cache, or from a folder that is a repository, whose archives apt leaves where they are.

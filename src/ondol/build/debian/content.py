@@ -123,7 +123,7 @@ def service(unpacked: Iterable[Unpacked], name: str) -> Service | None:
         for each in packages
         for folder in _UNITS
         for path in sorted((each.folder / folder).glob("*.service"))
-        if "@" not in path.name and path.is_file() and not path.is_symlink()
+        if "@" not in path.name and not path.is_symlink() and _is_own(path, each.folder)
     ]
     named = [path for path in listed if path.stem == name] or listed
     if not named:
@@ -144,9 +144,14 @@ def service(unpacked: Iterable[Unpacked], name: str) -> Service | None:
 def _text(unpacked: Iterable[Unpacked], path: str) -> str | None:
     for each in unpacked:
         file = each.folder / path.lstrip("/")
-        if ".." not in file.parts and file.is_file() and not file.is_symlink():
+        if _is_own(file, each.folder):
             return file.read_text(errors="replace")
     return None
+
+
+def _is_own(path: Path, folder: Path) -> bool:
+    """Whether it is a file of the package: a link may lead out of its folder, to what this machine has."""
+    return path.is_file() and path.resolve().is_relative_to(folder.resolve())
 
 
 def program(unpacked: Unpacked) -> str:

@@ -7,6 +7,7 @@ units say of accounts and folders is done instead.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +20,7 @@ from ondol.build import oci
 from ondol.build import reference as references
 from ondol.build.archive import Tree
 from ondol.build.dates import epoch_s
-from ondol.build.debian import accounts, content, control
+from ondol.build.debian import accounts, content, control, scripts
 from ondol.build.debian.apt import Apt, Fetched
 from ondol.build.debian.content import Unpacked
 from ondol.build.debian.units import Service
@@ -91,7 +92,9 @@ def build(
         for each in unpacked:
             content.add(trees[1], each)
         service = _service(request, main, unpacked)
-        account = accounts.add(trees[1], service, content.data_folders(_kin(main, unpacked)))
+        kin = _kin(main, unpacked)
+        script = "\n".join([service.before, *(apt.scripts(fetched[each.package.name]) for each in kin)])
+        account = accounts.add(trees[1], service, content.data_folders(kin), scripts.accounts(script))
         command = (content.resolved(trees, service.command[0]), *service.command[1:])
         _check(trees, command[0])
         layers = [
@@ -162,9 +165,7 @@ def _service(request: Request, main: Unpacked, unpacked: Sequence[Unpacked]) -> 
         service = Service(words or (content.program(main),), "", "", {}, "", (), False)
     if not words:
         return service
-    return Service(
-        words, service.user, service.group, service.environment, service.working_dir, service.folders, False
-    )
+    return dataclasses.replace(service, command=words, is_forking=False)
 
 
 def _kin(main: Unpacked, unpacked: Sequence[Unpacked]) -> list[Unpacked]:
@@ -200,7 +201,8 @@ def _process(
         arguments=command[1:],
         env={"PATH": _PATH, "LANG": "C.UTF-8", "HOME": account.home, **service.environment},
         user=f"{account.uid}:{account.gid}",
-        working_dir=service.working_dir or "/",
+        # Where a command of one's own may write by itself; a unit without a folder begins at the root.
+        working_dir=service.working_dir or account.folder,
         port=0,
         labels={
             f"{_TITLE}title": main.package.name,

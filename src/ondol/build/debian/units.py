@@ -45,6 +45,8 @@ class Service:
     working_dir: str
     folders: tuple[str, ...]
     is_forking: bool
+    before: str = ""
+    """Commands that are run before it, a line each."""
 
 
 def read(name: str, text: str, reader: Reader) -> Service:
@@ -61,6 +63,7 @@ def read(name: str, text: str, reader: Reader) -> Service:
         working_dir=_working_dir(_last(settings, "WorkingDirectory")),
         folders=tuple(sorted(set(_folders(settings)))),
         is_forking=_last(settings, "Type") == "forking",
+        before="\n".join(settings.get("ExecStartPre", ())),
     )
 
 

@@ -93,7 +93,8 @@ class _Registry:
         is_reading = request.method in ("GET", "HEAD")
         if subject.kind == "ping":
             # Asked first: without this challenge clients would not show what they have when they push.
-            return _json({}) if authorization else _challenge()
+            # A wrong password is said here, which is where `docker login` looks.
+            return _json({}) if self._may_write(authorization) else _challenge()
         if not is_reading and not self._may_write(authorization):
             return _challenge()
         handler = self._handlers.get(("GET" if is_reading else request.method, subject.kind))
