@@ -82,7 +82,7 @@ def test_logins_that_cannot_be_read_are_told(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def debians(tmp_path: Path) -> Iterator[str]:
+def debian_registry(tmp_path: Path) -> Iterator[str]:
     """Debian's docker-registry, which scripts/setup installs; its address."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -108,12 +108,14 @@ def debians(tmp_path: Path) -> Iterator[str]:
         server.wait()
 
 
-def test_images_go_to_a_real_registry_and_back(registry: Registry, debians: str, tmp_path: Path) -> None:
+def test_images_go_to_a_real_registry_and_back(
+    registry: Registry, debian_registry: str, tmp_path: Path
+) -> None:
     """Pushed there, seen by skopeo, pulled again; what is there already is not sent twice."""
     assert shutil.which("skopeo"), "run scripts/setup dev"
     layers = {small_registry.tar({"a": bytes(3_000_000)}): oci.LAYER}
     digest = registry.put_image("1", layers=layers)
-    name = f"{debians}/org/app:1"
+    name = f"{debian_registry}/org/app:1"
     ondol(tmp_path, "pull", f"{registry.address}/app:1")
     for _ in range(2):
         assert ondol(tmp_path, "push", f"{registry.address}/app:1", name).output == f"{name}  {digest}\n"
