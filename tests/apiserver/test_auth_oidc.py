@@ -138,6 +138,23 @@ async def test_a_new_key_is_fetched_when_a_token_names_it(start: Callable[..., A
         assert issuer.asked == asked
 
 
+async def test_a_token_of_a_withdrawn_key_is_soon_believed_no_more(
+    start: Callable[..., Any], issued: pki.Pki
+) -> None:
+    """What was verified once is verified anew after ten seconds, by the keys there are then."""
+    issuer = _Issuer()
+    async with _serving(start, issued, issuer) as api:
+        await api.settle()
+        await api.clock.advance(20.0)
+        former = issuer.token()
+        assert (await _whoami(api, former)).status == 201
+        issuer.rotate("two")
+        assert (await _whoami(api, issuer.token())).status == 201
+        await api.clock.advance(11.0)
+        assert (await _whoami(api, former)).status == 401
+        assert (await _whoami(api, issuer.token())).status == 201
+
+
 async def test_an_issuer_that_hangs_stops_nobody_else(start: Callable[..., Any], issued: pki.Pki) -> None:
     """Its tokens are refused after ten seconds, and taken once it answers."""
     issuer = _Issuer()

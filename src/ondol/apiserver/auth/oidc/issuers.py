@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 _CACHED_MAX: Final = 1024
 _EARLY_S: Final = 300.0
+_BELIEVED_S: Final = 10.0
+"""A token is verified anew after so long, as in Kubernetes: its key may have been withdrawn."""
 # Times are judged by the server's own clock, audiences by the configuration.
 _OPTIONS: Final[Options] = {
     "verify_exp": False,
@@ -45,7 +47,8 @@ class Issuers:
             for each, mapper in configuration.issuers
         }
         self._strangers: set[str] = set()
-        self._verified: dict[str, tuple[Mapping[str, Any], User]] = {}
+        self._verified: dict[str, tuple[Mapping[str, Any], User, float]] = {}
+        """With the monotonic time until which each is believed."""
 
     @property
     def tasks(self) -> list[Callable[[], Coroutine[Any, Any, None]]]:
@@ -53,13 +56,14 @@ class Issuers:
 
     def verify(self, token: str, audiences: Sequence[str] = ()) -> tuple[User, tuple[str, ...]] | None:
         remembered = self._verified.get(token)
-        if remembered is None:
+        if remembered is None or self._clock.monotonic() >= remembered[2]:
+            self._verified.pop(token, None)
             issuer, key_id = (None, "") if token in self._strangers else self._of(token)
             if issuer is None:
                 self._remember_stranger(token)
                 return None
             remembered = self._decoded(issuer, token, key_id)
-        claims, user = remembered
+        claims, user, _ = remembered
         now = self._clock.now()
         if now >= float(claims["exp"]):
             self._verified.pop(token, None)
@@ -89,7 +93,7 @@ class Issuers:
         url = claims.get("iss")
         return self._by_url.get(url) if isinstance(url, str) else None, str(key_id or "")
 
-    def _decoded(self, issuer: _Issuer, token: str, key_id: str) -> tuple[Mapping[str, Any], User]:
+    def _decoded(self, issuer: _Issuer, token: str, key_id: str) -> tuple[Mapping[str, Any], User, float]:
         claims = _claims(issuer.keys.find(key_id), token)
         stated = claims["aud"] if isinstance(claims["aud"], list) else [claims["aud"]]
         if not set(stated) & set(issuer.jwt.issuer.audiences):
@@ -97,8 +101,9 @@ class Issuers:
         user = issuer.mapper.user(claims)
         if len(self._verified) >= _CACHED_MAX:
             self._verified.clear()
-        self._verified[token] = claims, user
-        return claims, user
+        believed = claims, user, self._clock.monotonic() + _BELIEVED_S
+        self._verified[token] = believed
+        return believed
 
 
 class _Issuer:
