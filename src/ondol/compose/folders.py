@@ -7,10 +7,11 @@ the one above. Containers need to pass none of them: what they see is mounted, n
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
+
+from ondol.base import trees
 
 _CLOSED: Final = 0o700
 _INNER: Final = (
@@ -63,12 +64,12 @@ def remove(data_dir: Path) -> list[str]:
     """
     strangers = list(_strangers(data_dir))
     if not strangers:
-        shutil.rmtree(data_dir)
+        trees.remove(data_dir)
     for entry in data_dir.iterdir() if strangers else ():
         if entry in strangers:
             continue
         if entry.is_dir() and not entry.is_symlink():
-            shutil.rmtree(entry)
+            trees.remove(entry)
         else:
             entry.unlink()
     return [entry.name for entry in strangers]

@@ -11,7 +11,6 @@ import functools
 import ipaddress
 import os
 import random
-import shutil
 import socket
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -27,7 +26,7 @@ from anyio.abc import TaskStatus
 from ondol import sdk
 from ondol.api import objects, resources
 from ondol.api.objects import Key, Object
-from ondol.base import errors, log, metrics
+from ondol.base import errors, log, metrics, trees
 from ondol.base.clock import Clock
 from ondol.base.reserve import Reserve, is_full
 from ondol.client import Client
@@ -123,7 +122,8 @@ def remove(config: NodeConfig) -> None:
         config.data_dir / "rootfs",
         config.data_dir / "containers",
     ):
-        shutil.rmtree(path, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            trees.remove(path)
     for record in records.read_all(config.data_dir):
         try:
             records.write(config.data_dir, msgspec.structs.replace(record, boot=""))

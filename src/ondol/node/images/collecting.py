@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 from collections.abc import Collection
 from pathlib import Path
 from typing import Final
 
+from ondol.base import trees
 from ondol.node.images.store import ImageStore
 
 _LOWER: Final = re.compile(r"[\s,]lowerdir=([^\s,]+)")
@@ -29,7 +29,7 @@ def collect(root: Path, store: ImageStore, *, mounts: Path = _MOUNTS) -> list[st
     for name in doomed:
         (root / name).rename(root / f"{_REMOVING}{name}")
     for leftover in root.glob(f"{_REMOVING}*"):
-        shutil.rmtree(leftover)
+        trees.remove(leftover)
     return doomed
 
 

@@ -11,7 +11,6 @@ import gzip
 import hashlib
 import io
 import os
-import shutil
 import stat
 import tarfile
 import threading
@@ -21,7 +20,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Final, Self
 
-from ondol.base import errors, zstd
+from ondol.base import errors, trees, zstd
 from ondol.base.sparing import Room
 from ondol.node import paths
 from ondol.node.images.store import ImageCorrupt, ImageStore, Layer
@@ -73,7 +72,7 @@ class Layers:
         self._locks: dict[str, threading.Lock] = {}
         root.mkdir(parents=True, exist_ok=True, mode=0o700)
         for leftover in root.glob(".unpacking-*"):
-            shutil.rmtree(leftover)
+            trees.remove(leftover)
 
     def path(self, digest: str) -> Path:
         return self.root / digest.partition(":")[2]
@@ -98,8 +97,7 @@ class Layers:
         except _BROKEN as error:
             raise ImageCorrupt(f"layer {layer.digest} cannot be unpacked: {error}") from error
         finally:
-            if beside.exists():
-                shutil.rmtree(beside)
+            trees.remove(beside)
 
     def _extract(self, layer: Layer, into: Path) -> None:
         with self._store.blob_path(layer.digest).open("rb") as blob:
@@ -251,7 +249,7 @@ def _make_room(target: Path, member: tarfile.TarInfo) -> bool:
     if not stat.S_ISDIR(there.st_mode):
         target.unlink()
     elif not member.isdir():
-        shutil.rmtree(target)
+        trees.remove(target)
     return stat.S_ISCHR(there.st_mode) and there.st_rdev == 0
 
 

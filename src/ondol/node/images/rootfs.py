@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from ondol.base import errors
+from ondol.base import errors, trees
 from ondol.node import linux, paths
 from ondol.node.runtime import spec
 
@@ -66,7 +65,7 @@ def remove(folders: RootFolders, container_id: str) -> None:
     own = folders.root / container_id
     if own.exists():
         linux.unmount_all(str(own / "root"))
-        shutil.rmtree(own)
+        trees.remove(own)
 
 
 def existing(folders: RootFolders) -> list[str]:

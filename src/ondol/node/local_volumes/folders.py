@@ -11,22 +11,17 @@ by descriptors, through no link.
 
 from __future__ import annotations
 
-import collections
-import itertools
-import os
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from ondol.base import errors
+from ondol.base import errors, trees
 from ondol.node import linux
 
 _MARKS: Final = "making"
 _CLOSED: Final = 0o700
 _OPEN: Final = 0o777
 _NAME: Final = re.compile(r"pvc-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-_FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Folders:
@@ -77,58 +72,6 @@ class Folders:
             raise errors.HostError(f"{path} is still mounted", remedy="it is tried again")
         if path.is_symlink() or path.is_file():
             path.unlink()
-        elif path.exists():
-            self._remove_tree(name)
+        else:
+            trees.remove(path)
         self.keep(name)
-
-    def _remove_tree(self, name: str) -> None:
-        root = os.open(self._root, _FOLDER)
-        try:
-            folder = os.open(name, _FOLDER, dir_fd=root)
-            try:
-                _empty(folder)
-            finally:
-                os.close(folder)
-            os.rmdir(name, dir_fd=root)
-        finally:
-            os.close(root)
-
-
-def _empty(top: int) -> None:
-    """Remove what is in a folder, one level at a time: folders below are first moved up to its own level.
-
-    However deep a container has nested them, no more than two are open, and none is entered by its path.
-    """
-    numbers = itertools.count()
-    pending = collections.deque(os.listdir(top))
-    while pending:
-        name = pending.popleft()
-        try:
-            os.unlink(name, dir_fd=top)
-            continue
-        except IsADirectoryError:
-            below = os.open(name, _FOLDER, dir_fd=top)
-        try:
-            pending.extend(_lifted(below, top, numbers))
-        finally:
-            os.close(below)
-        os.rmdir(name, dir_fd=top)
-
-
-def _lifted(folder: int, top: int, numbers: Iterator[int]) -> Iterator[str]:
-    """Empty one folder: its files go, its folders move up; their new names."""
-    for name in os.listdir(folder):
-        try:
-            os.unlink(name, dir_fd=folder)
-        except IsADirectoryError:
-            yield _moved(name, folder, top, numbers)
-
-
-def _moved(name: str, folder: int, top: int, numbers: Iterator[int]) -> str:
-    while True:
-        free = f".removed-{next(numbers)}"
-        try:
-            os.stat(free, dir_fd=top, follow_symlinks=False)
-        except FileNotFoundError:
-            os.rename(name, free, src_dir_fd=folder, dst_dir_fd=top)
-            return free

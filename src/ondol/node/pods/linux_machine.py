@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
-import shutil
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Final
@@ -15,7 +14,7 @@ from typing import Final
 import anyio.to_thread
 
 from ondol.api import objects
-from ondol.base import errors, files, log
+from ondol.base import errors, files, log, trees
 from ondol.node import linux
 from ondol.node.images import rootfs
 from ondol.node.images.pulling import Asker
@@ -131,8 +130,7 @@ class LinuxMachine:
         def undo() -> None:
             for point in linux.mounts_below(str(folder)):
                 linux.unmount(point)
-            if folder.exists():
-                shutil.rmtree(folder)
+            trees.remove(folder)
 
         await anyio.to_thread.run_sync(undo)
         for _ in range(50):

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
-from ondol.base import errors
+from ondol.base import errors, trees
 from ondol.node import linux, value_sources
 from ondol.node.volumes.lookup import Lookup
 
@@ -155,5 +154,4 @@ class OwnFolder:
     def remove(self, folder: Path) -> None:
         if linux.mounts_below(str(folder)) or folder.is_mount():  # what is mounted belongs to someone else
             raise errors.HostError(f"{folder} is still mounted", remedy="it is tried again")
-        if folder.exists():
-            shutil.rmtree(folder)
+        trees.remove(folder)

@@ -15,6 +15,7 @@ import shutil
 from pathlib import Path
 from typing import Final, Protocol
 
+from ondol.base import trees
 from ondol.node.volumes.volume import (
     File,
     Files,
@@ -75,8 +76,7 @@ def write(at: Place, files: Payload) -> bool:
     if _current(folder) == {path: file.content for path, file in files.items()}:
         return False
     fresh = folder / f"..{at.revision}"
-    if fresh.exists():
-        shutil.rmtree(fresh)
+    trees.remove(fresh)
     fresh.mkdir(mode=0o755)
     for path, file in files.items():
         _write_file(fresh, path, file, at.fs_group)
@@ -121,6 +121,6 @@ def _swing(folder: Path, fresh: Path, files: Payload) -> None:
 def _link(link: Path, target: str) -> None:
     """Make the link; a folder in its place was made for a `subPath` that was not there at the time."""
     if link.is_dir() and not link.is_symlink():
-        shutil.rmtree(link)  # containers that have it mounted keep it until they start anew
+        trees.remove(link)  # containers that have it mounted keep it until they start anew
     if not link.is_symlink():
         link.symlink_to(target)
