@@ -44,7 +44,7 @@ class CacheOperator(sdk.Operator[Cache]):
         await ctx.apply(service(ctx.name))
         ready = objects.status(deployed).get("readyReplicas", 0)
         phase = "Running" if progress.is_rolled_out(deployed) else "Starting"
-        message = f"{ready} replicas ready, {ctx.object.spec.replicas} wanted"
+        message = f"{ready} of {ctx.object.spec.replicas} replicas ready"
         if phase != ctx.object.status.phase:
             ctx.event("Normal", phase, message)
         ctx.set_status(phase=phase, ready=ready, address=f"http://{ctx.name}.{ctx.namespace}")

@@ -134,7 +134,9 @@ def test_status_without_a_platform(tmp_path: Path) -> None:
     """`status` prints that none runs and exits with 3; it makes no folder."""
     result = run("status", "--data-dir", tmp_path / "never")
     assert result.exit_code == 3
-    assert result.stderr == f"no platform is running on {tmp_path / 'never'}\n"
+    folder = tmp_path / "never"
+    start = f"ondol up --detach --data-dir {folder}"
+    assert result.stderr == f"no platform is running on {folder}\n  try: {start}\n"
     assert not (tmp_path / "never").exists()
 
 

@@ -124,12 +124,12 @@ def status(data_dir: DataDir = None, form: Output = Format.TABLE) -> None:
 
 
 def _print_status(report: PlatformStatus, form: Format) -> None:
-
     if form is not Format.TABLE:
         output.document(report.document(), form)
         return
     if not report.running:
-        terminal.note(f"no platform is running on {report.data_dir}")
+        start = hints.command("up --detach", report.data_dir)
+        terminal.note(f"no platform is running on {report.data_dir}\n  try: {start}")
         return
     rows = [
         (
