@@ -4,10 +4,12 @@ SHELL := /bin/bash
 VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
+SEEDS ?= 500
+FIRST ?= 0
 # Pods need root; a user who is not root is asked by sudo.
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo -E)
 
-.PHONY: help setup setup-run demo test check fmt types stubs imports docs facts e2e unit pythons release bench golden clean
+.PHONY: help setup setup-run demo test check fmt types stubs imports docs facts e2e unit pythons simulate release bench golden clean
 
 help: ## Show this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -48,6 +50,9 @@ e2e: ## End-to-end tests only
 
 pythons: ## Quick tests on every supported Python of this machine
 	@scripts/test-pythons $(ARGS)
+
+simulate: setup ## Play histories of the whole control plane among faults (SEEDS=n FIRST=n)
+	ONDOL_SEEDS=$(SEEDS) ONDOL_FIRST_SEED=$(FIRST) $(BIN)/pytest -q -n 2 tests/simulation/test_platform_simulation.py
 
 release: setup ## Build what is published: wheel, source archive, bill of materials, checksums (ARGS=--draft to try)
 	@scripts/release $(ARGS)

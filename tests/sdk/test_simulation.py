@@ -14,8 +14,9 @@ import pytest
 
 from ondol import apiserver, sdk, store
 from ondol.api import objects, resources
-from ondol.api.objects import Object
-from ondol.sdk.testing import LoopClock, World, rough, simulate
+from ondol.api.objects import Key, Object
+from ondol.client import Call, ConnectionLost, Response
+from ondol.sdk.testing import Faults, LoopClock, World, rough, simulate
 
 
 class PlotSpec(sdk.Model, frozen=True):
@@ -146,3 +147,46 @@ def test_one_seed_is_one_history() -> None:
     """A failure can be replayed: names, versions and times come out the same."""
     first = simulate(lambda: history(3), seed=3)
     assert simulate(lambda: history(3), seed=3) == first
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_an_unnamed_child_whose_answer_was_lost_is_not_made_again(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However late the watch is: the server gave it a name that nobody has heard of yet."""
+    lost: list[Call] = []
+
+    async def main() -> int:
+        clock = LoopClock()
+        app = apiserver.build(apiserver.ApiConfig(), store.open_memory(), clock, random.Random(seed))
+        async with World(app, clock=clock, seed=seed, faults=Faults(latency_s=5.0)) as world:
+            manager = world.manager()
+            children = manager.informer(resources.CONFIG_MAP, label_selector="child")
+            answered = world.transport.request
+
+            async def request(call: Call) -> Response:
+                answer = await answered(call)
+                if call.method == "POST" and not lost:
+                    lost.append(call)
+                    raise ConnectionLost("injected: the answer was lost")
+                return answer
+
+            async def reconcile(key: Key) -> sdk.Result | None:
+                if not children.lister.list():
+                    child = {"generateName": "c-", "namespace": "default", "labels": {"child": "yes"}}
+                    await manager.client.create(resources.CONFIG_MAP, {"metadata": child})
+                return None
+
+            monkeypatch.setattr(world.transport, "request", request)
+            controller = sdk.Controller("parent", reconcile)
+            controller.watch(manager.informer(resources.NAMESPACE), only_default)
+            manager.add(controller)
+            await world.start(manager)
+            await world.run_until_stable(limit_s=600)
+            return len((await world.client.list(resources.CONFIG_MAP, label_selector="child")).items)
+
+    assert simulate(main, seed=seed) == len(lost) == 1
+
+
+def only_default(namespace: Object) -> list[Key]:
+    return [objects.key(namespace)] if objects.name(namespace) == "default" else []

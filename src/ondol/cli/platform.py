@@ -128,7 +128,7 @@ def _print_status(report: PlatformStatus, form: Format) -> None:
         output.document(report.document(), form)
         return
     if not report.running:
-        start = hints.command("up --detach", report.data_dir)
+        start = hints.command("up --detach", Path(report.data_dir))
         terminal.note(f"no platform is running on {report.data_dir}\n  try: {start}")
         return
     rows = [

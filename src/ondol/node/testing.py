@@ -194,6 +194,12 @@ class FakeRuntime:
         self._may_fail("delete")
         self._processes.pop(container_id, None)
 
+    def power_cut(self) -> None:
+        """Nothing runs any more, and nothing is left of it."""
+        for process in self._processes.values():
+            self._end(process, 0.0, _KILLED)
+        self._processes.clear()
+
     def container_ids(self) -> list[str]:
         return sorted(self._processes)
 

@@ -7,17 +7,20 @@ It costs an integer an informer: revisions only grow, so having seen a later one
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, Final
 
 from ondol.api import objects
 from ondol.api.objects import Key, Object, Resource
 from ondol.base import errors
 from ondol.base.clock import Clock
 from ondol.client import Client, PatchType
-from ondol.client.transport import Transport
+from ondol.client.transport import ConnectionLost, Transport
 from ondol.sdk.informer import Informer
+
+_LOOK_AGAIN_S: Final = (0.1, 0.5, 2.0)
 
 
 class Writes:
@@ -75,7 +78,33 @@ class TrackedClient(Client):
         self._informers = informers
 
     async def create(self, resource: Resource, obj: Object, namespace: str = "", **options: Any) -> Object:
-        return self._noted(resource, await super().create(resource, obj, namespace, **options), options)
+        try:
+            created = await super().create(resource, obj, namespace, **options)
+        except (ConnectionLost, errors.Timeout, errors.Internal):
+            if not objects.name(obj):
+                await self._look_for_unnamed(resource, obj, namespace or objects.namespace(obj))
+            raise
+        return self._noted(resource, created, options)
+
+    async def _look_for_unnamed(self, resource: Resource, obj: Object, namespace: str) -> None:
+        """A create without a name may have had its effect though no answer came, and would be repeated.
+
+        So what there is of its kind and labels that the informers do not know yet is waited for, as if this
+        reconcile had written it. Where even the look fails, again and again, the server is away altogether.
+        """
+        writes = CURRENT.get()
+        informers = list(self._of(resource))
+        if writes is None or not informers:
+            return
+        labels = ",".join(f"{name}={value}" for name, value in objects.labels(obj).items())
+        for delay_s in (0.0, *_LOOK_AGAIN_S):
+            await self.clock.sleep(delay_s)
+            with contextlib.suppress(errors.ApiError):
+                for live in (await self.list(resource, namespace, label_selector=labels)).items:
+                    for informer in informers:
+                        if informer.selection.includes(live) and not informer.lister.get(objects.key(live)):
+                            writes.wrote(informer, live)
+                return
 
     async def update(self, resource: Resource, obj: Object, **options: Any) -> Object:
         return self._noted(resource, await super().update(resource, obj, **options), options)

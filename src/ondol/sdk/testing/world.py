@@ -192,7 +192,13 @@ class World:
         return (self.transport.writes, *(manager.activity for manager in self.managers))
 
     def _busy(self) -> list[str]:
-        return [f"{m.identity} {metrics.text(m.metrics()).decode()}" for m in self.managers]
+        """Who is at work, and on how many keys."""
+        return [
+            f"{manager.identity}: {line}"
+            for manager in self.managers
+            for line in metrics.text(manager.metrics()).decode().splitlines()
+            if line.startswith("workqueue_depth{") and not line.endswith(" 0.0")
+        ] or [f"{manager.identity}: {'idle' if manager.idle else 'busy'}" for manager in self.managers]
 
     def _tasks_now(self) -> TaskGroup:
         if self._tasks is None:
