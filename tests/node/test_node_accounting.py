@@ -65,7 +65,9 @@ UNIFIED = {
     "g/cgroup.procs": "11\n12",
     "g/pids.current": "5",
     "g/pids.max": "max",
-    "g/io.stat": "8:0 rbytes=4096 wbytes=8192 rios=1 wios=2 dbytes=0 dios=0\n8:16 rbytes=0 wbytes=0 rios=0 wios=0",
+    "g/io.stat": (
+        "8:0 rbytes=4096 wbytes=8192 rios=1 wios=2 dbytes=0 dios=0\n8:16 rbytes=0 wbytes=0 rios=0 wios=0"
+    ),
 }
 TREES = {"v1": DIVIDED, "v1 joined": JOINED, "v2": UNIFIED}
 
