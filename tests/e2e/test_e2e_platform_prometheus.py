@@ -22,16 +22,20 @@ _PAGES: Final = ("", "/cadvisor", "/resource", "/probes")
 _JOBS: Final = {"kube-apiserver", "kube-state-metrics", "kubelet", "ondol"}
 _QUERIES: Final = (
     # As the rules of kubernetes-mixin join what containers use with where their pods run.
-    'count(container_cpu_usage_seconds_total{job="kubelet",metrics_path="/metrics/cadvisor",image!=""}'
-    " * on (namespace, pod) group_left(node) topk by (namespace, pod) (1, max by (namespace, pod, node)"
-    ' (kube_pod_info{job="kube-state-metrics",node!=""})))',
+    (
+        'count(container_cpu_usage_seconds_total{job="kubelet",metrics_path="/metrics/cadvisor",image!=""}'
+        " * on (namespace, pod) group_left(node) topk by (namespace, pod) (1, max by (namespace, pod, node)"
+        ' (kube_pod_info{job="kube-state-metrics",node!=""})))'
+    ),
     'count(container_memory_working_set_bytes{job="kubelet",metrics_path="/metrics/cadvisor",image!=""})',
     'count(container_network_receive_bytes_total{job="kubelet",namespace=~".+"})',
     'count(kube_pod_owner{job="kube-state-metrics"})',
     'count(kube_node_status_allocatable{job="kube-state-metrics",resource="cpu"} > 0)',
     'count(kubelet_node_name{job="kubelet",metrics_path="/metrics"})',
-    'count(kubelet_running_pods{job="kubelet",metrics_path="/metrics"} * on (instance) group_left(node)'
-    ' kubelet_node_name{job="kubelet",metrics_path="/metrics"})',
+    (
+        'count(kubelet_running_pods{job="kubelet",metrics_path="/metrics"} * on (instance) group_left(node)'
+        ' kubelet_node_name{job="kubelet",metrics_path="/metrics"})'
+    ),
     'count(prober_probe_total{job="kubelet",metrics_path="/metrics/probes"})',
     'count(machine_memory_bytes{job="kubelet"})',
 )
@@ -71,13 +75,14 @@ def address(platform: Platform, cluster: Kubectl, space: Kubectl) -> Iterator[st
     listed = list(
         yaml.safe_load_all(rights.replace("namespace: monitoring", f"namespace: {space.namespace}"))
     )
-    configuration = configuration.replace("15s", "1s")
+    node = cluster("get", "nodes", "-o", "name").strip().removeprefix("node/")
+    configuration = configuration.replace("15s", "1s").replace("NODE", node)
     config = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "prometheus"}}
     try:
         for obj in (*listed, {**config, "data": {"prometheus.yml": configuration}}):
             space.apply(obj)
         space.apply(_prometheus(image))
-        space("wait", "--for=condition=Ready", "pod/prometheus", "--timeout=60s")
+        space("wait", "--for=condition=Ready", "pod/prometheus", "--timeout=25s")
         yield f"http://{space.path('pod', 'prometheus', '.status.podIP')}:9090"
     finally:
         cluster("delete", "clusterrole/prometheus", "--ignore-not-found")
