@@ -42,6 +42,8 @@ OWN_TEXTS = {
     "ingress_address": "0.0.0.0",
     "ingress_ports": "80,9000-9099",
     "knative_features": "kubernetes.podspec-affinity",
+    "metric_labels_allowlist": "pods=[app]",
+    "metric_annotations_allowlist": "namespaces=[example.org/*]",
     "log_level": "debug",
     "pod_security_audit": "baseline:v1.30",
     "pod_security_enforce": "baseline:v1.30",

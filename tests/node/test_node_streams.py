@@ -94,8 +94,8 @@ class Subject:
     def pods(self) -> list[Mapping[str, Any]]:
         raise AssertionError
 
-    def metrics(self) -> bytes:
-        raise AssertionError
+    async def metrics(self, page: str) -> bytes:
+        raise AssertionError(page)
 
 
 async def speak(

@@ -14,8 +14,6 @@ def test_pods_and_containers_are_told_apart() -> None:
     text = metrics.text(usage.families(summary)).decode()
     lines = [line for line in text.splitlines() if not line.startswith("#")]
     assert lines == [
-        "kubelet_running_pods 1.0",
-        "kubelet_running_containers 1.0",
         'pod_cpu_usage_seconds_total{namespace="shop",pod="cart"} 1.5',
         'pod_memory_working_set_bytes{namespace="shop",pod="cart"} 4096.0',
         'container_cpu_usage_seconds_total{container="main",namespace="shop",pod="cart"} 1.5',

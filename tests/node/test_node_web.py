@@ -40,8 +40,8 @@ class Speechless:
     def pods(self) -> Any:
         return [{"kind": "Pod", "apiVersion": "v1", "metadata": {"name": "a"}}]
 
-    def metrics(self) -> bytes:
-        return b"up 1\n"
+    async def metrics(self, page: str) -> bytes:
+        return f'up{{page="{page}"}} 1\n'.encode()
 
     async def settle(self) -> None:
         raise AssertionError
@@ -358,7 +358,8 @@ async def test_over_the_wire(world: Any) -> None:
                 '[{"kind": "Pod", "apiVersion": "v1", "metadata": {"name": "a"}}]}'
             ),
         ),
-        ("/metrics", "text/plain", "up 1\n"),
+        ("/metrics", "text/plain", 'up{page=""} 1\n'),
+        ("/metrics/cadvisor", "text/plain", 'up{page="cadvisor"} 1\n'),
     ],
 )
 async def test_pages_for_who_looks_at_the_node(path: str, media_type: str, body: str) -> None:

@@ -6,3 +6,5 @@ from typing import Final
 
 METRICS: Final = "/ondol/metrics"
 """The metrics of every part of the platform on one page, a label `part` saying whose."""
+STATE_METRICS: Final = "/ondol/metrics/state"
+"""What all objects are, in the families of kube-state-metrics."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ondol.api.pod_security import policies
+from ondol.apiserver.state_metrics import allowing
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,5 +75,9 @@ class ApiConfig:
     """Where a copy for a backup is put while it is sent; none if there are no backups."""
     platform_metrics: Callable[[], Awaitable[bytes]] | None = None
     """Reads the metrics of all parts of the platform this server is of; none if it is of none."""
+    metric_labels: allowing.Allowed = field(default_factory=dict)
+    """The labels of objects that `kube_<kind>_labels` tells, by plural; none if it is empty."""
+    metric_annotations: allowing.Allowed = field(default_factory=dict)
+    """Likewise, of annotations."""
     pod_security: policies.Settings = field(default_factory=policies.Settings)
     """What pods are held to where their namespace has no labels, and for whom nothing holds."""

@@ -112,6 +112,11 @@ class Settings:
     """How many of those put aside are kept; 0 is all."""
     audit_log_days: int = 0
     """How many days they are kept; 0 is for ever."""
+    metric_labels_allowlist: str = ""
+    """Labels of objects that `kube_<kind>_labels` tells among the metrics, as kube-state-metrics writes it
+    (`pods=[app,example.org/*],namespaces=[*]`); empty is none."""
+    metric_annotations_allowlist: str = ""
+    """Likewise, annotations, in `kube_<kind>_annotations`; whoever may read metrics reads them."""
     knative_features: str = ""
     """Knative's feature flags that are on besides its defaults, with commas between; `-name` is off."""
     drain_s: float = 2.0
@@ -137,6 +142,16 @@ def _are_features(text: str) -> bool:
 
     try:
         podspec.features(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _are_keys(text: str) -> bool:
+    from ondol.apiserver.state_metrics import allowing  # noqa: PLC0415 - only who sets it pays for it
+
+    try:
+        allowing.parse(text)
     except ValueError:
         return False
     return True
@@ -186,6 +201,7 @@ def _is_level(text: str) -> bool:
 
 _LEVEL: Final = (_is_level, "privileged, baseline or restricted, as such or of a release (baseline:v1.34)")
 _FILE: Final = (_is_readable, "an absolute path of a file that exists")
+_KEYS: Final = (_are_keys, "plurals with keys in brackets (pods=[app],namespaces=[*]), parted by commas")
 _NAMES: Final = (
     lambda text: all(names.is_dns1123_subdomain(name) for name in comma_list.items(text)),
     "names separated by commas",
@@ -226,6 +242,8 @@ _LIMITS: Final[Mapping[str, tuple[Callable[[Any], bool], str]]] = {
     "audit_log_backups": (lambda count: 0 <= count <= 10_000, "from 0 to 10000"),
     "audit_log_days": (lambda days: 0 <= days <= 10_000, "from 0 to 10000"),
     "drain_s": (lambda wait_s: 0 <= wait_s <= 600, "from 0 to 600 seconds"),
+    "metric_labels_allowlist": _KEYS,
+    "metric_annotations_allowlist": _KEYS,
     "knative_features": (_are_features, "names of Knative's feature flags (see docs/serverless.md)"),
     "log_level": (
         lambda level: level in ("debug", "info", "warning", "error"),

@@ -15,6 +15,7 @@ import socket
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,6 +29,7 @@ from ondol.api import objects, resources
 from ondol.api.objects import Key, Object
 from ondol.base import errors, log, metrics, trees
 from ondol.base.clock import Clock
+from ondol.base.metrics import Family
 from ondol.base.reserve import Reserve, is_full
 from ondol.client import Client
 from ondol.node import linux, pod_spec, registration, stats, usage, web
@@ -38,12 +40,16 @@ from ondol.node.images.images import Images
 from ondol.node.images.pulling import ImageSource
 from ondol.node.images.store import ImageCorrupt
 from ondol.node.local_volumes import provisioner as local_volumes
+from ondol.node.metrics import cadvisor, kubelet
+from ondol.node.metrics.activity import Activity
+from ondol.node.metrics.books import Books
+from ondol.node.metrics.counted_runtime import CountedRuntime
 from ondol.node.network import ipam, ports, sandbox
 from ondol.node.pods import etc, records, status
 from ondol.node.pods.engines import Engines
 from ondol.node.pods.host import Host
 from ondol.node.pods.linux_machine import LinuxMachine
-from ondol.node.pods.model import Attempt, Container
+from ondol.node.pods.model import Attempt, Container, Record
 from ondol.node.pods.sources import Sources
 from ondol.node.pods.worker import PodWorker
 from ondol.node.pods.workers import PodWorkers
@@ -80,9 +86,11 @@ async def run(
         runtime = await learn.working(folders, clock, config.cgroup, config.runtime)
         engines = _engines(config, manager, runtime, network, images)
     shown = page or metrics.Page()
-    agent = Agent(engines, manager, shown)
+    activity = Activity()
+    engines = replace(engines, runtime=CountedRuntime(runtime, activity, clock))
+    agent = Agent(engines, manager, activity)
     shown.add(manager.metrics)
-    shown.add(lambda: usage.families(agent.summary()))
+    shown.add(agent.families)
     async with anyio.create_task_group() as tasks:
         if provisioner is not None:
             tasks.start_soon(local_volumes.run, config, provisioner, clock)
@@ -175,6 +183,13 @@ def _engines(
     machine = registration.measured(config.data_dir)
     reserve = Reserve(config.data_dir / "node.reserve", _RESERVE_BYTES)
     reserve.take()
+    of_machine = cadvisor.Machine(
+        machine.cpus,
+        machine.memory_bytes,
+        registration.swap_bytes(),
+        machine.machine_id,
+        machine.boot_id,
+    )
     return Engines(
         config=config,
         clock=manager.clock,
@@ -184,6 +199,7 @@ def _engines(
         network=network,
         addresses=ipam.AddressPool(config.pods, config.data_dir / "addresses.json", reserve),
         sources=Sources(manager, manager.clock),
+        books=Books(config, manager.clock, network.port, of_machine),
         reserve=reserve,
         memory_bytes=machine.memory_bytes,
         allocatable=registration.capacity(machine, config.max_pods),
@@ -193,7 +209,7 @@ def _engines(
     )
 
 
-def _host(engines: Engines, manager: sdk.Manager) -> Host:
+def _host(engines: Engines, manager: sdk.Manager, activity: Activity) -> Host:
     return Host(
         config=engines.config,
         client=manager.client,
@@ -206,16 +222,17 @@ def _host(engines: Engines, manager: sdk.Manager) -> Host:
         boot=linux.boot_id(),
         allocatable=engines.allocatable,
         kernel=os.uname().release,
+        activity=activity,
     )
 
 
 class Agent:
     """The running parts; made by `run`."""
 
-    def __init__(self, engines: Engines, manager: sdk.Manager, page: metrics.Page) -> None:
+    def __init__(self, engines: Engines, manager: sdk.Manager, activity: Activity) -> None:
         self._engines = engines
-        self._page = page
-        self._host = _host(engines, manager)
+        self._page = metrics.Page(manager.metrics, self._activities)
+        self._host = _host(engines, manager, activity)
         self._manager = manager
         pods = manager.informer(resources.POD, field_selector=f"spec.nodeName={engines.config.name}")
         self._pods = pods
@@ -341,8 +358,27 @@ class Agent:
     def pods(self) -> list[Object]:
         return [{"kind": "Pod", "apiVersion": "v1", **worker.pod} for worker in self._workers]
 
-    def metrics(self) -> bytes:
-        return self._page.text()
+    async def metrics(self, page: str) -> bytes:
+        match page:
+            case "":
+                return self._page.text()
+            case "probes":
+                return metrics.text(kubelet.probes(self._host.activity))
+            case "cadvisor" | "resource":
+                snapshot = await self._engines.books.snapshot(self._records())
+                return metrics.text((cadvisor if page == "cadvisor" else kubelet).page(snapshot))
+        raise errors.NotFound("no such page")
+
+    def families(self) -> Iterator[Family]:
+        """What the agent tells on the platform's own page: its own, and what pods use."""
+        yield from self._activities()
+        yield from usage.families(self.summary())
+
+    def _activities(self) -> Iterator[Family]:
+        return kubelet.families(self._host.config.name, self._host.activity, self._records())
+
+    def _records(self) -> list[tuple[Object, Record]]:
+        return [(worker.pod, worker.record) for worker in self._workers]
 
     async def settle(self) -> None:
         await self._stats.settle()

@@ -58,6 +58,11 @@ class Machine:
     images: tuple[Stored, ...] = ()
 
 
+def swap_bytes() -> int:
+    """The machine's swap."""
+    return _memory().get("SwapTotal", 0)
+
+
 def measured(data_dir: Path) -> Machine:
     memory = _memory()
     disk = shutil.disk_usage(data_dir)

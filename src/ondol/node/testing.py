@@ -310,6 +310,12 @@ class FakeMachine:
         handle = await self._runtime.create(Creation(identity, {"image": image}, Path("/none")))
         return Created(Attempt(number, identity, image, f"{image}@digest", handle))
 
+    def container_ended(self, pod: Spec, name: str, attempt: Attempt) -> None:
+        """Nobody reads what is used here."""
+
+    def pod_ended(self, pod: Spec) -> None:
+        """Likewise."""
+
     async def discard_container(self, container_id: str) -> None:
         await self._runtime.delete(container_id)
 

@@ -13,15 +13,13 @@ _CONTAINER: Final = ("namespace", "pod", "container")
 
 
 def families(summary: Mapping[str, Any]) -> Iterator[Family]:
-    """Families of a `/stats/summary` document: what each pod and container uses, and how many run."""
+    """Families of a `/stats/summary` document: what each pod and container uses."""
     pods = {(pod["podRef"]["namespace"], pod["podRef"]["name"]): pod for pod in summary["pods"]}
     containers = {
         (*pod, container["name"]): container
         for pod, usage in pods.items()
         for container in usage["containers"]
     }
-    yield metrics.gauge("kubelet_running_pods", "Pods with a sandbox.", {(): len(pods)})
-    yield metrics.gauge("kubelet_running_containers", "Containers that run.", {(): len(containers)})
     yield from _usage("pod", _POD, pods)
     yield from _usage("container", _CONTAINER, containers)
 

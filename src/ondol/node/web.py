@@ -47,8 +47,11 @@ class Subject(web_streams.Speaking, Protocol):
     def pods(self) -> Sequence[Mapping[str, Any]]:
         """The objects of the pods on this node."""
 
-    def metrics(self) -> bytes:
-        """The page of the agent's metrics, for Prometheus."""
+    async def metrics(self, page: str) -> bytes:
+        """A page for Prometheus: `cadvisor`, `resource`, `probes`, or (empty) the agent's own.
+
+        `NotFound` for any other.
+        """
 
     async def settle(self) -> None:
         """Wait, for a second at most, until `summary` can tell rates."""
@@ -108,6 +111,7 @@ class _Pages:
                 Route("/stats/summary", self._summary),
                 Route("/pods", self._pods),
                 Route("/metrics", self._metrics),
+                Route("/metrics/{page}", self._metrics),
                 *web_streams.Streams(self._subject).routes(),
             ],
             unserved="no such page: {}".format,
@@ -124,8 +128,9 @@ class _Pages:
         listed = {"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": self._subject.pods()}
         return Response(json.dumps(listed), media_type="application/json")
 
-    async def _metrics(self, _request: Request) -> Response:
-        return Response(self._subject.metrics(), media_type=metrics.CONTENT_TYPE)
+    async def _metrics(self, request: Request) -> Response:
+        page = await self._subject.metrics(request.path_params.get("page", ""))
+        return Response(page, media_type=metrics.CONTENT_TYPE)
 
     async def _summary(self, _request: Request) -> Response:
         await self._subject.settle()

@@ -167,15 +167,7 @@ def _platform_roles() -> Iterator[Object]:
             )
         ],
     )
-    yield _role(
-        "system:monitoring",
-        [
-            _urls(
-                "/metrics", "/metrics/slis", own_paths.METRICS, *probes, "/livez/*", "/readyz/*", "/healthz/*"
-            ),
-            _rule(["get"], [""], ["nodes/metrics"]),
-        ],
-    )
+    yield _monitoring_role()
     yield _role(
         "system:auth-delegator",
         [
@@ -183,6 +175,13 @@ def _platform_roles() -> Iterator[Object]:
             _rule(["create"], ["authorization.k8s.io"], ["subjectaccessreviews"]),
         ],
     )
+
+
+def _monitoring_role() -> Object:
+    """Who reads metrics: of the servers, of the platform's parts, and of what all objects are."""
+    pages = ("/metrics", "/metrics/slis", own_paths.METRICS, own_paths.STATE_METRICS)
+    health = [path for probe in ("/livez", "/readyz", "/healthz") for path in (probe, f"{probe}/*")]
+    return _role("system:monitoring", [_urls(*pages, *health), _rule(["get"], [""], ["nodes/metrics"])])
 
 
 def _certificate_roles() -> Iterator[Object]:

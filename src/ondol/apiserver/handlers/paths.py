@@ -11,7 +11,7 @@ from ondol.api.openapi import gnostic
 from ondol.apiserver import answers, documents
 from ondol.apiserver.core import Core
 from ondol.apiserver.exchange import Answer, Reply, Request
-from ondol.apiserver.handlers import backups, platform_metrics
+from ondol.apiserver.handlers import backups, platform_metrics, state_metrics
 from ondol.base import errors
 
 _AGGREGATED: Final = {
@@ -30,6 +30,8 @@ async def handle(core: Core, request: Request) -> Answer:
         return await backups.get(core)
     if request.info.path == platform_metrics.PATH:
         return await platform_metrics.get(core)
+    if request.info.path == state_metrics.PATH:
+        return state_metrics.get(core, request)
     answer = _plain(core, request, parts)
     if answer is None:
         raise errors.NotFound("the server could not find the requested resource")

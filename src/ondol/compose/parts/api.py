@@ -98,6 +98,7 @@ async def main(context: Context) -> None:
 def _config(instance: Instance, settings: Settings, authority: str, connections_max: int) -> ApiConfig:
     """What the server is told of the instance and its settings; `authority` is its certificate (PEM)."""
     from ondol import apiserver
+    from ondol.apiserver.state_metrics import allowing
     from ondol.compose import exposition
 
     return apiserver.ApiConfig(
@@ -112,6 +113,8 @@ def _config(instance: Instance, settings: Settings, authority: str, connections_
         scratch_dir=instance.data_dir,
         platform_metrics=partial(exposition.page, instance),
         connections_max=connections_max,
+        metric_labels=allowing.parse(settings.metric_labels_allowlist),
+        metric_annotations=allowing.parse(settings.metric_annotations_allowlist),
         pod_security=pod_security(settings),
         token_file=_text(settings.token_file),
         authentication=_text(settings.authentication_config),

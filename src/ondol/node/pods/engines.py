@@ -9,6 +9,7 @@ from ondol.base.reserve import Reserve
 from ondol.node.config import NodeConfig
 from ondol.node.images.images import Images
 from ondol.node.images.rootfs import RootFolders
+from ondol.node.metrics.books import Books
 from ondol.node.network.ipam import AddressPool
 from ondol.node.network.sandbox import Network
 from ondol.node.pods.sources import Sources
@@ -25,6 +26,7 @@ class Engines:
     network: Network
     addresses: AddressPool
     sources: Sources
+    books: Books
     reserve: Reserve
     """Space that records and addresses are written in on a full disk."""
     memory_bytes: int

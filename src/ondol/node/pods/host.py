@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ondol import sdk
 from ondol.base.clock import Clock
 from ondol.client import Client
 from ondol.node.config import NodeConfig
+from ondol.node.metrics.activity import Activity
 from ondol.node.pods.machine import Machine
 from ondol.node.pods.records import Records
 from ondol.node.pods.sources import Sources
@@ -29,3 +30,5 @@ class Host:
     allocatable: dict[str, str]
     kernel: str
     """As `uname -r` has it."""
+    activity: Activity = field(default_factory=Activity)
+    """What is counted of its pods."""

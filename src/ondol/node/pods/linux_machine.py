@@ -92,6 +92,12 @@ class LinuxMachine:
     ) -> Created:
         return await container_setup.create(self._engines, pod, record, name, number, asker=asker)
 
+    def container_ended(self, pod: Spec, name: str, attempt: Attempt) -> None:
+        self._engines.books.container_ended(pod, name, attempt)
+
+    def pod_ended(self, pod: Spec) -> None:
+        self._engines.books.pod_ended(pod)
+
     async def discard_container(self, container_id: str) -> None:
         await self._engines.runtime.delete(container_id)
         await anyio.to_thread.run_sync(rootfs.remove, self._engines.roots, container_id)

@@ -56,6 +56,12 @@ class Machine(Protocol):
     ) -> Created:
         """Image, root file system and container. `ImageUnavailable` when the first cannot be had."""
 
+    def container_ended(self, pod: Spec, name: str, attempt: Attempt) -> None:
+        """Keep in mind what a run has used that has ended and is not discarded yet; may be called again."""
+
+    def pod_ended(self, pod: Spec) -> None:
+        """Likewise, what a pod has used that is to be torn down."""
+
     async def discard_container(self, container_id: str) -> None:
         """Forget a container that has ended, and its writable layer; nothing when it is not there."""
 

@@ -89,6 +89,8 @@ class Listener:
     """An answer worth an event, long before a verdict."""
     is_ending: Callable[[], bool]
     """The pod is to end: nobody starts it anew or waits for its start."""
+    asked: Callable[[Kind, Answer], None] = lambda _kind, _answer: None
+    """Every answer, as it comes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +129,7 @@ async def _watch(kind: Kind, run: Run, clock: Clock, listener: Listener) -> bool
     count, reported_at = Count(), clock.monotonic()
     while kind == "readiness" or not listener.is_ending():
         answer = await ask(probe, run.target, schedule.timeout_s, run.container, clock)
+        listener.asked(kind, answer)
         now = clock.monotonic()
         before, count = count, _after(count, schedule, answer, now)
         if _is_news(before, count, answer) or (

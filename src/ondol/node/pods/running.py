@@ -20,6 +20,13 @@ _VERBS: Final = {
     "failure": "failed",
     "error": "errored and resulted in unknown state",
 }
+_RESULTS: Final = {
+    "success": "successful",
+    "warning": "successful",
+    "failure": "failed",
+    "error": "unknown",
+}
+"""As the kubelet's metrics call answers."""
 
 
 class RunningContainers:
@@ -55,6 +62,7 @@ class RunningContainers:
         if handle is None:
             return
         ended = await tracked.host.runtime.wait(handle)
+        machine.container_ended(tracked.pod, name, attempt)
         if scope := self._probing.pop(attempt.id, None):
             scope.cancel()
 
@@ -66,6 +74,7 @@ class RunningContainers:
         async def discard() -> None:
             if not tracked.is_ending:
                 tracked.ensure_saved()
+            machine.container_ended(tracked.pod, name, attempt)  # others of its cgroup may have gone on
             await machine.discard_container(attempt.id)
 
         await self._steps.until_done(ContainerStep(name, "exit of"), note)
@@ -82,6 +91,9 @@ class RunningContainers:
             report=lambda kind, ok: self._probed(kind, name, attempt, ok),
             tell=lambda kind, answer: self._record_answer(kind, name, answer),
             is_ending=lambda: tracked.is_ending,
+            asked=lambda kind, answer: tracked.host.activity.probed(
+                tracked.pod, name, kind, _RESULTS[answer.kind]
+            ),
         )
         with anyio.CancelScope() as scope:
             self._probing[attempt.id] = scope

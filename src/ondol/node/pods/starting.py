@@ -6,7 +6,7 @@ import functools
 
 from ondol.base import errors
 from ondol.base.backoff import Backoff
-from ondol.node import value_sources
+from ondol.node import pod_spec, value_sources
 from ondol.node.images import images
 from ondol.node.images.pulling import Asker, ImageUnavailable, NobodyWaits, pulled_message
 from ondol.node.pods import lifecycle, steps
@@ -124,10 +124,23 @@ class Starting:
             await self._not_started(name, attempt, str(error))
             return
         tracked.keep(lifecycle.started(tracked.record, tracked.spec_of(name), tracked.host.clock.now()))
+        self._count_start(name)
         tracked.event("Normal", "Started", f"Started container {name}", name)
         tracked.log.info("container_started", container=name, attempt=attempt.number)
         if current := tracked.record.container(name).current:
             self._running.follow(name, current)
+
+    def _count_start(self, name: str) -> None:
+        tracked, activity = self._tracked, self._tracked.host.activity
+        apps = [str(spec["name"]) for spec in pod_spec.app_containers(tracked.pod)]
+        kind = "container" if name in apps else "init_container"
+        if pod_spec.is_ephemeral(tracked.pod, name):
+            kind = "ephemeral_container"
+        activity.started_containers[(kind,)] += 1
+        containers = [tracked.record.container(app) for app in apps]
+        is_first = all(each.is_running and not each.restarts for each in containers)
+        if kind == "container" and is_first:
+            activity.start_s.observe(tracked.host.clock.now() - tracked.record.start_time)
 
     async def _not_started(self, name: str, attempt: Attempt, message: str) -> None:
         tracked = self._tracked

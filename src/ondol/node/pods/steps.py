@@ -27,6 +27,16 @@ _REASONS: Final[Mapping[Step, str]] = {
     PodStep.FINISH: "FailedKillPod",
 }
 """Of the event when a step fails; that of a container is `Failed`."""
+_OPERATIONS: Final[Mapping[Step, str]] = {
+    PodStep.SANDBOX: "create",
+    PodStep.TEARDOWN: "terminating",
+    PodStep.FINISH: "terminated",
+}
+
+
+def _operation(step: Step) -> str:
+    """What the kubelet's metrics call the step."""
+    return _OPERATIONS.get(step, "sync")
 
 
 class Steps:
@@ -47,9 +57,12 @@ class Steps:
         self._tasks.start_soon(self._do, step, work)
 
     async def _do(self, step: Step, work: Work) -> None:
+        clock = self._tracked.host.clock
+        began_at = clock.monotonic()
         try:
             await work()
             self._failures.pop(step, None)
+            self._tracked.host.activity.step_s[(_operation(step),)].observe(clock.monotonic() - began_at)
         except (errors.OndolError, OSError) as error:
             self._tracked.event("Warning", _REASONS.get(step, "Failed"), str(error))
             await self._back_off(step, error)

@@ -238,6 +238,7 @@ class PodWorker:
             raise
 
     async def _tear_down(self) -> None:
+        self._host.machine.pod_ended(self._tracked.pod)
         await self._host.machine.tear_down(self.uid)
         await self._volumes.remove()
         self._are_volumes_ready = False
@@ -249,6 +250,7 @@ class PodWorker:
             await self._tracked.statuses.write(self._status())
             await self._delete_object()
         await self._host.machine.remove_files(self.uid)
+        self._host.activity.forget(self.uid)
         self._tracked.log.info("pod_removed")
         self._is_done = True
 
