@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections.abc import Awaitable, Callable
 from typing import Final
@@ -66,14 +67,16 @@ async def roll_out(platform: Platform, rng: random.Random) -> None:
     await platform.client.patch(resources.DEPLOYMENT, "steady", NAMESPACE, patch=patch)
 
 
-async def evict(platform: Platform, rng: random.Random) -> None:
-    """Somebody asks for a guarded pod to go."""
-    pods = [pod for pod in platform.pods() if objects.labels(pod).get("app") == "guarded"]
-    if not pods:
-        return
-    name = objects.name(rng.choice(pods))
-    eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name}}
-    await platform.client.create(resources.POD, eviction, NAMESPACE, name=name, subresource="eviction")
+async def drain(platform: Platform, rng: random.Random) -> None:
+    """Somebody asks for one guarded pod after the other to go, as `kubectl drain` does."""
+    for pod in [each for each in platform.pods() if objects.labels(each).get("app") == "guarded"]:
+        name = objects.name(pod)
+        eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name}}
+        with contextlib.suppress(errors.ApiError):
+            await platform.client.create(
+                resources.POD, eviction, NAMESPACE, name=name, subresource="eviction"
+            )
+        await platform.clock.sleep(rng.choice([0.0, 1.0, 2.0]))
 
 
 async def deployment(platform: Platform, rng: random.Random) -> None:
@@ -175,7 +178,7 @@ async def _come_and_go(platform: Platform, rng: random.Random, resource: Resourc
 Happening = Callable[[Platform, random.Random], Awaitable[None]]
 HAPPENINGS: Final[tuple[tuple[Happening, int], ...]] = (
     (roll_out, 3),
-    (evict, 3),
+    (drain, 3),
     (deployment, 4),
     (stateful_set, 4),
     (daemon_set, 1),
