@@ -9,8 +9,7 @@ from ondol.api import objects, resources
 from ondol.api.objects import Object
 from ondol.apiserver.state import State
 from ondol.base import errors
-
-
+from ondol.contracts.cluster import SERVICE_NAME_LABEL
 
 Address: TypeAlias = tuple[str, int]
 """Host and port."""
