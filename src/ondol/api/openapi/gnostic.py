@@ -35,7 +35,7 @@ _SCHEMA_INT: Final = {
 
 
 def encode(document: Mapping[str, Any]) -> bytes:
-    """The message of a v2 document, of this package or of another server; `KeyError` and the like for garbage.
+    """The message of a v2 document, of this package or another server; `KeyError` and the like for garbage.
 
     Of the latter, parameters of headers and forms are told as those of a query.
     """
