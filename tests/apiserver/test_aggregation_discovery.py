@@ -128,7 +128,7 @@ async def test_one_endpoint_of_several_is_enough(start: Callable[..., Any]) -> N
             other.hangs_at = "nowhere" if to.host == "10.1.0.7" else "/"
             return asking(to, *arguments)
 
-        other.request = request  # type: ignore[method-assign]
+        other.request = request  # type: ignore[assignment,method-assign]
         await elsewhere.register(api, "10.1.0.5", "10.1.0.6", "10.1.0.7")
         assert (await elsewhere.condition(api))[1] == "Passed"
 
@@ -343,7 +343,7 @@ def test_definitions_that_clash_are_renamed() -> None:
 
 def test_paths_that_were_taken_over_are_described_by_who_answers() -> None:
     """Not by who would have."""
-    own = {"paths": {"/apis/g/v1/": {}, "/apis/g/v1": {}, "/apis/g/v10/x": {}}, "definitions": {}}
+    own: Any = {"paths": {"/apis/g/v1/": {}, "/apis/g/v1": {}, "/apis/g/v10/x": {}}, "definitions": {}}
     assert list(descriptions.merged(own, ["/apis/g/v1"], [])["paths"]) == ["/apis/g/v10/x"]
 
 

@@ -149,6 +149,7 @@ class HttpForwarder:
             yield _status(head), head, _Bytes(stream, behind)
 
     async def _connected(self, to: Destination) -> Stream:
+        context = self._context(to)
         try:
             with self._clock.fail_after(_CONNECT_S):
                 if to.scheme == "http":
@@ -156,7 +157,7 @@ class HttpForwarder:
                 return await anyio.connect_tcp(
                     to.host,
                     to.port,
-                    ssl_context=self._context(to),
+                    ssl_context=context,
                     tls_hostname=to.trust.server_name if to.trust is not None else None,
                     tls_standard_compatible=False,
                 )
