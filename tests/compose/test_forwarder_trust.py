@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any, Final
 
-import anyio
 import pytest
 from tests.certificates import certify
 from tests.e2e import extension_server
@@ -128,20 +127,6 @@ async def test_only_the_front_proxys_certificate_opens_the_server(issued: pki.Pk
     with pytest.raises(OSError, match="no certificate to show"):
         await _ask(without, to, _asking("GET", ROOT))
     await without.aclose()
-
-
-async def test_watches_come_as_they_are_sent(issued: pki.Pki, server: Any) -> None:
-    """The first event before there is a second."""
-    to, _ = server
-    body = b'{"metadata": {"name": "two"}}'
-    async with _forwarder(*issued.front_proxy_files) as edge:
-        with anyio.fail_after(10):
-            async with edge.request(to, _asking("GET", f"{FLUNDERS}?watch=1"), None) as watch:
-                request = _asking("POST", FLUNDERS, content_length=str(len(body)), x_remote_user="a")
-                await _ask(edge, to, request, body)
-                async for chunk in watch.chunks():
-                    if b'"two"' in chunk:
-                        break
 
 
 async def test_upgrades_are_bytes_behind_tls(issued: pki.Pki, server: Any) -> None:
