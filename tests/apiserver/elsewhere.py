@@ -18,7 +18,7 @@ AGGREGATED: Final = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDisc
 Headers = Sequence[tuple[bytes, bytes]]
 
 
-class Said:
+class Answer:
     """An answer; `pieces` that are errors break it, and a pause is for ever."""
 
     def __init__(self, body: Any = b"", status: int = 200, headers: Headers = ()) -> None:
@@ -64,27 +64,27 @@ class Elsewhere:
             "singularName": "f",
         }
         status = {**entry, "name": "flunders/status", "verbs": ["get"]}
-        self.says: dict[str, Said] = {
-            "/apis": Said(groups, headers=[(b"content-type", AGGREGATED.encode())]),
-            ROOT: Said({"kind": "APIResourceList", "resources": [entry, status]}),
-            "/openapi/v3": Said(
+        self.says: dict[str, Answer] = {
+            "/apis": Answer(groups, headers=[(b"content-type", AGGREGATED.encode())]),
+            ROOT: Answer({"kind": "APIResourceList", "resources": [entry, status]}),
+            "/openapi/v3": Answer(
                 {"paths": {ROOT[1:]: {"serverRelativeURL": f"/openapi/v3{ROOT}?hash=ABC"}}},
             ),
-            f"/openapi/v3{ROOT}": Said({"openapi": "3.0.0"}),
-            "/openapi/v2": Said(_openapi_v2()),
+            f"/openapi/v3{ROOT}": Answer({"openapi": "3.0.0"}),
+            "/openapi/v2": Answer(_openapi_v2()),
         }
 
     @contextlib.asynccontextmanager
     async def request(
         self, to: Destination, request: Forwarded, body: AsyncIterator[bytes] | None
-    ) -> AsyncIterator[Said]:
+    ) -> AsyncIterator[Answer]:
         self.asked.append((to, request))
         self.bodies.append(None if body is None else b"".join([piece async for piece in body]))
         if request.target.startswith(self.hangs_at):
             await anyio.sleep_forever()
         if self.fails is not None:
             raise self.fails
-        missing = Said({"kind": "Status", "code": 404}, 404)
+        missing = Answer({"kind": "Status", "code": 404}, 404)
         yield self.says.get(request.target) or self.says.get(request.target.partition("?")[0], missing)
 
     @contextlib.asynccontextmanager

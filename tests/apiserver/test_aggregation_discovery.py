@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 from tests.apiserver import elsewhere
-from tests.apiserver.elsewhere import AGGREGATED, GROUP, ROOT, SERVICES, Elsewhere, Said
+from tests.apiserver.elsewhere import AGGREGATED, GROUP, ROOT, SERVICES, Answer, Elsewhere
 
 from ondol.api.openapi import gnostic
 from ondol.apiserver.aggregation import descriptions, discovery
@@ -80,7 +80,7 @@ async def test_each_step_of_the_way_has_its_reason(start: Callable[..., Any]) ->
             'endpointslices for service/wardle in "default" have no addresses with port name "https"',
         )
         assert other.asked == []
-        other.says[ROOT] = Said(b"", 500)
+        other.says[ROOT] = Answer(b"", 500)
         live = (await api.get(f"{SLICES}/wardle")).json
         await api.put(f"{SLICES}/wardle", {**live, "endpoints": [{"addresses": ["10.1.0.5"]}]})
         await _pass(api, 2)
@@ -219,22 +219,22 @@ async def _endless() -> AsyncIterator[bytes]:
 @pytest.mark.parametrize(
     "groups",
     [
-        Said(b"\x1f\x8b garbage", headers=[(b"content-type", AGGREGATED.encode())]),
-        Said(
+        Answer(b"\x1f\x8b garbage", headers=[(b"content-type", AGGREGATED.encode())]),
+        Answer(
             {"kind": "APIGroupDiscoveryList", "items": [7]}, headers=[(b"content-type", AGGREGATED.encode())]
         ),
-        Said({"resources": "no"}, headers=[(b"content-type", AGGREGATED.encode())]),
+        Answer({"resources": "no"}, headers=[(b"content-type", AGGREGATED.encode())]),
         None,
     ],
 )
-async def test_garbage_is_stale_and_nothing_worse(start: Callable[..., Any], groups: Said | None) -> None:
+async def test_garbage_is_stale_and_nothing_worse(start: Callable[..., Any], groups: Answer | None) -> None:
     """Also what never ends; all else is discovered as ever."""
     other = Elsewhere()
-    other.says["/apis"] = groups or Said(b"", headers=TYPE)
+    other.says["/apis"] = groups or Answer(b"", headers=TYPE)
     if groups is None:
         other.says["/apis"].chunks = _endless  # type: ignore[method-assign]
-    other.says["/openapi/v2"] = Said(b'{"paths": {"%s/x": 7}}' % ROOT.encode())
-    other.says["/openapi/v3"] = Said(b"[[[")
+    other.says["/openapi/v2"] = Answer(b'{"paths": {"%s/x": 7}}' % ROOT.encode())
+    other.says["/openapi/v3"] = Answer(b"[[[")
     async with start(forwarder=other) as api:
         await elsewhere.register(api)
         assert await _freshness(api) == [("v1", "Stale", 0)]

@@ -9,7 +9,7 @@ from typing import Any
 import anyio
 import pytest
 from tests.apiserver import elsewhere
-from tests.apiserver.elsewhere import ROOT, Elsewhere, Said
+from tests.apiserver.elsewhere import ROOT, Answer, Elsewhere
 
 from ondol import apiserver
 from ondol.apiserver import takeover
@@ -34,7 +34,7 @@ async def _registered(start: Callable[..., Any], **spec: Any) -> AsyncIterator[t
 async def test_a_request_is_passed_on_in_its_callers_name(start: Callable[..., Any]) -> None:
     """Path, query, body and answer as they are; who asks is told, and what the client says of that is not."""
     async with _registered(start, insecureSkipTLSVerify=False, caBundle="Y2E=") as (api, other):
-        other.says[FLUNDERS] = Said(
+        other.says[FLUNDERS] = Answer(
             {"kind": "FlunderList"}, 201, [(b"x-own", b"1"), (b"audit-id", b"theirs")]
         )
         headers = {
@@ -114,7 +114,7 @@ async def test_an_encoded_path_is_passed_on_as_it_was_authorized(start: Callable
 async def test_redirects_are_not_passed_on(start: Callable[..., Any]) -> None:
     """Nor followed."""
     async with _registered(start) as (api, other):
-        other.says[FLUNDERS] = Said(b"", 302, [(b"location", b"https://elsewhere.example/")])
+        other.says[FLUNDERS] = Answer(b"", 302, [(b"location", b"https://elsewhere.example/")])
         answer = await api.get(FLUNDERS)
         assert (answer.status, answer.headers.get("location")) == (502, None)
         assert answer.body == b"the backend attempted to redirect this request, which is not permitted"
@@ -152,7 +152,7 @@ async def test_a_server_that_hangs_costs_a_request_its_time_and_no_more(
 async def test_an_answer_that_breaks_is_cut(start: Callable[..., Any]) -> None:
     """An end would make a whole of what is a part."""
     async with _registered(start) as (api, other):
-        other.says[FLUNDERS] = Said(b"half")
+        other.says[FLUNDERS] = Answer(b"half")
         other.says[FLUNDERS].pieces = [b"half", OSError("the connection broke")]
         sent: list[dict[str, Any]] = []
 
@@ -171,7 +171,7 @@ async def test_an_answer_that_breaks_is_cut(start: Callable[..., Any]) -> None:
 async def test_watches_come_piece_by_piece(start: Callable[..., Any]) -> None:
     """And outlast what another request may take."""
     async with _registered(start) as (api, other):
-        stream = other.says[f"{FLUNDERS}?watch=1"] = Said(b"")
+        stream = other.says[f"{FLUNDERS}?watch=1"] = Answer(b"")
         stream.headers = []
         stream.pieces = [b'{"type":"ADDED"}\n', None]
         async with api.watch(f"{FLUNDERS}?watch=1") as watching:

@@ -46,7 +46,8 @@ def server(tmp_path: Path, issued: pki.Pki) -> Iterator[tuple[Destination, exten
     running = extension_server.serve(("127.0.0.1", 0), tmp_path / "both.pem", issued.front_proxy_ca_file)
     thread = threading.Thread(target=running.serve_forever, daemon=True)
     thread.start()
-    yield Destination("https", *running.server_address[:2], trust=Trust(NAME, authority)), running
+    port = int(running.server_address[1])
+    yield Destination("https", "127.0.0.1", port, trust=Trust(NAME, authority)), running
     running.shutdown()
     running.server_close()
     thread.join()

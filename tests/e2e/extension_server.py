@@ -147,11 +147,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_header("content-type", "application/json")
         self.send_header("transfer-encoding", "chunked")
         self.end_headers()
-        told: set[tuple[str, str]] = set()
+        shown: set[tuple[str, str]] = set()
         with NEWS:
             while True:
-                for key in OBJECTS.keys() - told:
-                    told.add(key)
+                for key in OBJECTS.keys() - shown:
+                    shown.add(key)
                     if namespace in ("", key[0]):
                         line = json.dumps({"type": "ADDED", "object": OBJECTS[key]}).encode() + b"\n"
                         self.wfile.write(b"%x\r\n%s\r\n" % (len(line), line))
