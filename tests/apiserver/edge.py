@@ -23,6 +23,9 @@ from ondol.base import errors
 LOOPBACK = server.Listen("127.0.0.1", 0)
 
 
+SEEN = ("ondol.certificate", "ondol.proxy", "ondol.identity", "path", "state")
+
+
 class App:
     """Answers with what the scope says, streams on /watch, and remembers what happened to it."""
 
@@ -83,7 +86,7 @@ class App:
         await send({"type": "websocket.close"})
 
     async def _answer(self, scope: server.Scope, send: server.Send) -> None:
-        seen = {key: scope.get(key) for key in ("ondol.certificate", "ondol.identity", "path", "state")}
+        seen = {key: scope.get(key) for key in SEEN}
         seen["headers"] = [[name.decode(), value.decode()] for name, value in scope["headers"]]
         body = json.dumps(seen).encode()
         headers = [(b"content-length", str(len(body)).encode())]
@@ -124,10 +127,13 @@ async def serving(
         group.cancel_scope.cancel()
 
 
-def tls(issued: pki.Pki, client: str = "") -> ssl.SSLContext:
+def tls(issued: pki.Pki, client: str = "", *, of: pki.Pki | None = None) -> ssl.SSLContext:
+    """With the certificate of a client, or of the front proxy, of the same authority or that `of` another."""
     context = ssl.create_default_context(cafile=str(issued.ca_file))
+    whose = of or issued
     if client:
-        context.load_cert_chain(*issued.client_files(client))
+        is_proxy = client == pki.FRONT_PROXY
+        context.load_cert_chain(*(whose.front_proxy_files if is_proxy else whose.client_files(client)))
     return context
 
 

@@ -66,7 +66,7 @@ def test_every_file_is_private(tmp_path: Path) -> None:
     modes = {
         path: stat.S_IMODE(path.stat().st_mode) for path in issued.directory.rglob("*") if path.is_file()
     }
-    assert len(modes) == 7
+    assert len(modes) == 11
     assert set(modes.values()) == {0o600}
 
 
@@ -84,7 +84,7 @@ async def test_leaves_are_renewed_before_they_end(tmp_path: Path) -> None:
     await clock.advance(pki.LEAF_LIFETIME_S - 30 * DAY_S)
     second = contents(ensure(tmp_path / "pki", clock))
     changed = {name for name in first if first[name] != second[name]}
-    assert changed == {"apiserver.crt", "clients/admin.crt"}
+    assert changed == {"apiserver.crt", "clients/admin.crt", "front-proxy-client.crt"}
 
 
 async def test_the_authority_is_renewed_with_its_key(tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ def test_certificates_from_the_future_are_issued_anew(
     keys = {name: text for name, text in contents(issued).items() if name.endswith(".key")}
     now = ManualClock()
     again = ensure(tmp_path / "pki", now)
-    assert "".join(capsys.readouterr()).count("certificate_from_the_future") == 3
+    assert "".join(capsys.readouterr()).count("certificate_from_the_future") == 5
     files = [again.ca_file, again.server_certificate_file, again.client_files("admin")[0]]
     for file in files:
         renewed = certificate(file)

@@ -50,6 +50,7 @@ OWN_TEXTS = {
     "pod_security_warn": "baseline:v1.30",
     "registry_ca_file": __file__,
     "registry_mirrors": "docker.io=http://127.0.0.1:5000",
+    "requestheader_client_ca_file": __file__,
     "runtime": "runc",
     "serverless": "false",
     "token_file": __file__,

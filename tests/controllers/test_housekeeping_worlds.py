@@ -246,6 +246,43 @@ def test_a_namespace_goes_with_everything_in_it(play: Play) -> None:
     play(scene)
 
 
+def test_a_namespace_waits_for_servers_that_do_not_say_what_they_serve(play: Play) -> None:
+    """Its conditions say which; all else in it goes meanwhile."""
+
+    def add(manager: Any) -> None:
+        namespace.add_to(manager, Catalogue(manager))
+
+    async def scene(stage: Any) -> None:
+        await stage.run(add)
+        spec = {
+            "group": "far.test",
+            "version": "v1",
+            "groupPriorityMinimum": 10,
+            "versionPriority": 10,
+            "service": {"namespace": "default", "name": "none"},
+        }
+        far = await stage.create(resources.API_SERVICE, "v1.far.test", spec=spec)
+        await stage.client.create(resources.NAMESPACE, {"metadata": {"name": "shop"}})
+        await stage.create(resources.SECRET, "s", metadata={"namespace": "shop"})
+        await stage.client.delete(resources.NAMESPACE, "shop")
+        await stage.advance(10)
+        await stage.assert_gone(resources.SECRET, "s", "shop")
+        live = await stage.client.get(resources.NAMESPACE, "shop")
+        failure = next(
+            c for c in live["status"]["conditions"] if c["type"] == "NamespaceDeletionDiscoveryFailure"
+        )
+        assert (failure["status"], failure["reason"]) == ("True", "DiscoveryFailed")
+        assert failure["message"] == (
+            "Discovery failed for some groups, 1 failing: unable to retrieve the complete list of server "
+            "APIs: far.test/v1: stale GroupVersion discovery: far.test/v1"
+        )
+        await stage.client.delete(resources.API_SERVICE, far["metadata"]["name"])
+        await stage.advance(10)
+        await stage.assert_gone(resources.NAMESPACE, "shop")
+
+    play(scene)
+
+
 def everything(manager: Any) -> None:
     controllers.add_to(manager, controllers.ControllersConfig(root_ca="-----BEGIN-----"))
 

@@ -35,6 +35,7 @@ async def _serve(data_dir: Path, port: int, compaction_interval_s: float) -> Non
         apiserver.ApiConfig(
             advertise_port=port,
             ca_certificate=authority.decode(),
+            front_proxy=keys.front_proxy_ca_file.read_text(encoding="ascii"),
             compaction_interval_s=compaction_interval_s,
         ),
         log,

@@ -135,6 +135,18 @@ def guarded_by_the_budget(
             raise Violated(f"{healthy} healthy pods where the budget {key} asks for {least}")
 
 
+def only_the_ready_are_listed(
+    platform: Platform, resource: Resource, before: Object | None, now: Object | None
+) -> None:
+    """A Service sends no call to a pod that was never Ready."""
+    if resource != resources.ENDPOINT_SLICE or now is None:
+        return
+    for endpoint in now.get("endpoints") or ():
+        uid = (endpoint.get("targetRef") or {}).get("uid")
+        if uid and endpoint["conditions"].get("ready") and uid not in platform.ready_once:
+            raise Violated(f"{objects.key(now)} lists {endpoint['targetRef']['name']}, which was never Ready")
+
+
 CHECKS: Final[tuple[Check, ...]] = (
     one_process_of_a_name,
     bound_once,
@@ -142,6 +154,7 @@ CHECKS: Final[tuple[Check, ...]] = (
     replicas_in_order,
     no_job_runs_too_wide,
     guarded_by_the_budget,
+    only_the_ready_are_listed,
 )
 
 

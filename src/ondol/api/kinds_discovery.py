@@ -98,10 +98,15 @@ def aggregated(registry: Registry, *, core: bool) -> Object:
     items = [
         {
             "metadata": {"name": name, "creationTimestamp": None},
-            "versions": [_version(registry, name, version) for version in registry.versions(name)],
+            "versions": [version_discovery(registry, name, version) for version in registry.versions(name)],
         }
         for name in names
     ]
+    return group_discovery_list(items)
+
+
+def group_discovery_list(items: list[Object]) -> Object:
+    """The document of these groups."""
     return {
         "kind": "APIGroupDiscoveryList",
         "apiVersion": "apidiscovery.k8s.io/v2",
@@ -110,7 +115,8 @@ def aggregated(registry: Registry, *, core: bool) -> Object:
     }
 
 
-def _version(registry: Registry, group_name: str, version: str) -> Object:
+def version_discovery(registry: Registry, group_name: str, version: str) -> Object:
+    """One version of a group in it."""
     resources = [_resource(kind) for kind in registry.in_version(group_name, version)]
     return {"version": version, "resources": resources, "freshness": "Current"}
 

@@ -7,9 +7,8 @@ from typing import Final
 from ondol.api import objects, resources
 from ondol.api.objects import Object
 from ondol.apiserver.core import Core
+from ondol.contracts.cluster import AUTOMANAGED_LABEL
 
-MANAGED: Final = "kube-aggregator.kubernetes.io/automanaged"
-"""Says who keeps an APIService: the server from its start on, or a definition as long as it is there."""
 _OWN_GROUP: Final = "apiregistration.k8s.io"
 _CUSTOM_PRIORITY: Final = 1000, 100
 _VERSIONS: Final = {"autoscaling": {"v2": 30}, "admissionregistration.k8s.io": {"v1beta1": 12}}
@@ -54,7 +53,10 @@ def _local(group: str, version: str, *, custom: bool) -> Object:
         of_group = _GROUPS.get(group, of_group)
         of_version = 1 if not group else _VERSIONS.get(group, {}).get(version, 15)
     return {
-        "metadata": {"name": f"{version}.{group}", "labels": {MANAGED: "true" if custom else "onstart"}},
+        "metadata": {
+            "name": f"{version}.{group}",
+            "labels": {AUTOMANAGED_LABEL: "true" if custom else "onstart"},
+        },
         "spec": {
             "group": group,
             "version": version,
@@ -70,5 +72,5 @@ def left_over(core: Core) -> list[str]:
     return [
         objects.name(service)
         for service in core.list_objects(resources.API_SERVICE)
-        if objects.labels(service).get(MANAGED) == "true" and objects.name(service) not in current
+        if objects.labels(service).get(AUTOMANAGED_LABEL) == "true" and objects.name(service) not in current
     ]

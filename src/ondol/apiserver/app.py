@@ -14,6 +14,7 @@ from typing import Final, Protocol
 import anyio
 
 from ondol.apiserver import answers, requestinfo, routing, sockets, takeover
+from ondol.apiserver.aggregation.remotes import Remote
 from ondol.apiserver.auth import authenticate, rbac
 from ondol.apiserver.core import Core
 from ondol.apiserver.exchange import (
@@ -128,6 +129,7 @@ class App:
         await self._exchange(request, sending, audit_id)
 
     async def _exchange(self, request: Request, sending: Sender, audit_id: str) -> None:
+        request.audit_id = audit_id
         if self._auditor is None:
             await self._finish(request, sending, audit_id)
             return
@@ -166,9 +168,12 @@ class App:
         self._authorize(request)
         if info.subresource != "proxy":
             request.check_announced_size()
-        clock = self.core.clock
+        clock, remotes = self.core.clock, self.core.remotes
         started = clock.monotonic()
         try:
+            if remotes.is_used and (remote := remotes.of(info)) is not None:
+                await self._pass_on(request, sending, flow, remote)
+                return
             if info.verb == "watch" or info.subresource in _LONG:
                 await sending.answer(await routing.handle(self.core, request))
                 return
@@ -184,6 +189,31 @@ class App:
             await self._send_in_time(sending, answer)
         finally:
             self.core.metrics.observe(request, sending.status, clock.monotonic() - started)
+
+    async def _pass_on(self, request: Request, sending: Sender, flow: Flow | None, remote: Remote) -> None:
+        """Another server answers, within the bounds of this one."""
+        from ondol.apiserver.aggregation import requests  # noqa: PLC0415 - few servers need it
+
+        info = request.info
+        if "subprotocols" in request.scope:  # it was still this server's when the connection left HTTP
+            raise errors.Unavailable("the server is currently unable to handle the request")
+        if info.verb == "watch" or info.subresource in _LONG or takeover.TAKE in request.scope:
+            await sending.answer(requests.answer(self.core, request, remote))
+            return
+        is_read = info.verb in _READS
+        places = self._flight.reads if is_read else self._flight.writes
+        try:
+            with contextlib.ExitStack() as stack:
+                stack.enter_context(self.core.deadlines.fail_after(self.core.config.request_timeout_s))
+                if not is_read:
+                    await request.receive(stack.enter_context(Body(self._flight, request.user)))
+                stack.callback((await self._seat(flow)).leave)
+                stack.enter_context(places.one(request.user))
+                await sending.answer(requests.answer(self.core, request, remote))
+        except TimeoutError:
+            if sending.status:
+                raise ConnectionAbortedError("the other server did not end its answer in time") from None
+            raise _late(request) from None
 
     async def _seat(self, flow: Flow | None) -> Seat:
         """A seat at the request's level; `TooManyRequests` if there is none for it."""

@@ -13,6 +13,7 @@ from ondol.apiserver import housekeeping, kinds, signing_in
 from ondol.apiserver.admission import builtin as plugins
 from ondol.apiserver.admission.chain import Chain
 from ondol.apiserver.admission.parts import Parts
+from ondol.apiserver.aggregation.controller import Controller as Aggregation
 from ondol.apiserver.app import App
 from ondol.apiserver.auth import nodes, rbac
 from ondol.apiserver.config import ApiConfig
@@ -127,13 +128,19 @@ def _answering(
     if auditing is not None:
         core.metrics.add(auditing[1].collect)
     tasks = [crds.run, core.deadlines.run, *housekeeping.tasks(core), *_signing(core, authority_key)]
-    tasks += [*callers.tasks, priorities.follow_levels, priorities.follow_schemas]
+    aggregation = Aggregation(core)
+    tasks += [aggregation.run, *callers.tasks, priorities.follow_levels, priorities.follow_schemas]
+
+    def load() -> None:
+        crds.load()
+        aggregation.load()
+
     tasks += [auditing[1].run] if auditing is not None else []
     return App(
         core,
         callers.authenticator,
         authorizer,
-        Lifecycle(core, tasks, load=crds.load),
+        Lifecycle(core, tasks, load=load),
         priorities=priorities,
         auditor=auditing[0] if auditing is not None else None,
         learn=callers.learn,

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import json
 from collections.abc import Iterable
 from typing import Final
 
@@ -18,9 +19,9 @@ import anyio
 
 from ondol.api import conditions, flow_control, objects, priority_classes, resources
 from ondol.api.objects import Object, Resource
-from ondol.apiserver import api_services, deleting, lenses, writing
+from ondol.apiserver import api_services, deleting, lenses, pki, writing
 from ondol.apiserver.admission.accounts import DEFAULT, ROOT_CA
-from ondol.apiserver.auth import bootstrap_policy
+from ondol.apiserver.auth import bootstrap_policy, request_headers
 from ondol.apiserver.auth.identity import MASTERS, User
 from ondol.apiserver.core import Core
 from ondol.base import clock, errors, groups, log
@@ -64,12 +65,33 @@ async def run(core: Core) -> None:
         await _complete(core, resources.CLUSTER_ROLE, role)
     for binding in core.cluster_role_bindings:
         await _complete(core, resources.CLUSTER_ROLE_BINDING, binding)
+    await _complete(core, resources.ROLE, bootstrap_policy.authentication_reader())
+    if core.config.ca_certificate:
+        await _replace(core, resources.CONFIG_MAP, _authentication(core), ("data",))
     for name in bootstrap_policy.RETIRED:
         await _retire(core, resources.CLUSTER_ROLE_BINDING, name)
         await _retire(core, resources.CLUSTER_ROLE, name)
     await _own_service(core)
     await _own_network(core)
     await _own_flows(core)
+
+
+def _authentication(core: Core) -> Object:
+    """How other API servers know this one, which tells them who asks; and whose certificates users have."""
+    names = request_headers.STANDARD
+    data = {"client-ca-file": core.config.ca_certificate}
+    if core.config.front_proxy:
+        listed = {
+            "allowed-names": (pki.FRONT_PROXY,),
+            "extra-headers-prefix": names.extra_prefix,
+            "group-headers": names.group,
+            "uid-headers": names.uid,
+            "username-headers": names.user,
+        }
+        data["requestheader-client-ca-file"] = core.config.front_proxy
+        data |= {f"requestheader-{key}": json.dumps(value) for key, value in listed.items()}
+    place = {"name": bootstrap_policy.AUTHENTICATION, "namespace": "kube-system"}
+    return {"metadata": place, "data": data}
 
 
 async def _own_flows(core: Core) -> None:
@@ -135,6 +157,10 @@ def _places(core: Core) -> list[tuple[str, str]]:
         (resources.CLUSTER_ROLE_BINDING, "", objects.name(binding)) for binding in core.cluster_role_bindings
     ]
     own += [
+        (resources.ROLE, "kube-system", objects.name(bootstrap_policy.authentication_reader())),
+        (resources.CONFIG_MAP, "kube-system", bootstrap_policy.AUTHENTICATION),
+    ]
+    own += [
         (resource, "default", _KUBERNETES)
         for resource in (resources.SERVICE, resources.ENDPOINTS, resources.ENDPOINT_SLICE)
     ]
@@ -189,7 +215,7 @@ async def _replace(core: Core, resource: Resource, document: Object, fields: tup
 
 async def _complete(core: Core, resource: Resource, desired: Object) -> None:
     """Make sure that nothing of a role or binding is missing."""
-    live = core.lookup(resource, "", objects.name(desired))
+    live = core.lookup(resource, objects.namespace(desired), objects.name(desired))
     if live is None:
         await _ensure(core, resource, desired)
         return
@@ -197,7 +223,7 @@ async def _complete(core: Core, resource: Resource, desired: Object) -> None:
     if completed is not None:
         writes = writing.Writes(core, core.catalogue.of(resource), OPTIONS)
         whole = lenses.Whole(has_status=False)
-        await writes.update("", objects.name(desired), whole, lambda _: completed)
+        await writes.update(objects.namespace(desired), objects.name(desired), whole, lambda _: completed)
 
 
 async def _own_service(core: Core) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ondol.api.pod_security import policies
+from ondol.apiserver.auth import request_headers
 from ondol.apiserver.state_metrics import allowing
 
 
@@ -53,6 +54,11 @@ class ApiConfig:
     audit: Audit | None = None
     ca_certificate: str = ""
     """PEM of the authority that signed this server's certificate; published to every namespace."""
+    front_proxy: str = ""
+    """PEM of the authority that signed the certificate which this server shows to other API servers; they
+    find it in `kube-system/extension-apiserver-authentication`. None if it is empty."""
+    request_headers: request_headers.Names = request_headers.STANDARD
+    """In which headers proxies in front of this server name users."""
     body_bytes_max: int = 3 * 1024 * 1024
     bodies_bytes_max: int = 128 * 1024 * 1024
     """Of all requests under way together; a user has at most half, as of those in flight."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from ondol.apiserver.admission.chain import Chain
+from ondol.apiserver.aggregation.remotes import Remotes
 from ondol.apiserver.auth import bootstrap_policy
 from ondol.apiserver.auth.bearers import Bearers
 from ondol.apiserver.auth.identity import User
@@ -78,7 +79,8 @@ class Core:
         self.forwarder = forwarder
         self.rules: Mapping[str, KindRules] = rules or {}
         """Rules of custom kinds, by group and resource."""
-        self.openapi = Documents(state.catalogue, f"v1.{config.kubernetes_minor}.0")
+        self.remotes = Remotes()
+        self.openapi = Documents(state.catalogue, f"v1.{config.kubernetes_minor}.0", self.remotes)
         self.frames = Frames()
         self.metrics = Metrics(collectors)
         self.turns = Turns()

@@ -57,6 +57,7 @@ class Request:
         "_receive",
         "_receiving",
         "annotations",
+        "audit_id",
         "body_bytes_max",
         "headers",
         "info",
@@ -83,6 +84,8 @@ class Request:
         self.warnings: list[str] = []
         self.headers: Headers = []
         """What every answer to it says."""
+        self.audit_id = ""
+        """What the audit log, and every answer, calls it."""
         self.annotations: dict[str, str] = {}
         """What the audit log says besides."""
         self.trail: Trail | None = None

@@ -35,6 +35,8 @@ RENEW_BEFORE_S: Final = 60 * 86_400
 # Clocks of one machine and its containers may differ a little; a certificate starts in the past.
 _SKEW_S: Final = 300
 _COMMON_NAME_MAX: Final = 64
+FRONT_PROXY: Final = "front-proxy-client"
+"""The name by which the server shows itself to the API servers that it passes requests on to."""
 _FILE_NAME: Final = re.compile(r"[A-Za-z0-9_.-]+")
 SERVER_NAMES: Final = (
     "localhost",
@@ -85,6 +87,16 @@ class Pki:
         return self.directory / "apiserver.key"
 
     @property
+    def front_proxy_ca_file(self) -> Path:
+        """An authority of its own: who has a certificate of it may ask for anybody."""
+        return self.directory / "front-proxy-ca.crt"
+
+    @property
+    def front_proxy_files(self) -> tuple[Path, Path]:
+        """The certificate and key that the server shows to other API servers."""
+        return self.directory / f"{FRONT_PROXY}.crt", self.directory / f"{FRONT_PROXY}.key"
+
+    @property
     def service_account_key_file(self) -> Path:
         return self.directory / "sa.key"
 
@@ -116,10 +128,13 @@ def ensure(
     now = clock.now()
     _private_directory(directory)
     _private_directory(directory / "clients")
-    authority = _ensure_authority(pki, now)
+    authority = _ensure_authority(pki.ca_file, pki.ca_key_file, "ondol-ca", now)
     _ensure_signing_key(pki.service_account_key_file)
     identity = _server_identity({*SERVER_NAMES, *names}, {"127.0.0.1", *addresses})
     _ensure_leaf(authority, pki.server_certificate_file, pki.server_key_file, identity, now)
+    front_proxy_key = directory / "front-proxy-ca.key"
+    front_proxy = _ensure_authority(pki.front_proxy_ca_file, front_proxy_key, "ondol-front-proxy-ca", now)
+    _ensure_leaf(front_proxy, *pki.front_proxy_files, _client_identity(Client(FRONT_PROXY, FRONT_PROXY)), now)
     for client in clients:
         if not _FILE_NAME.fullmatch(client.file_name):
             raise ValueError(f"client file name {client.file_name!r} is not a plain file name")
@@ -167,28 +182,28 @@ class _Authority:
         return True
 
 
-def _ensure_authority(pki: Pki, now: float) -> _Authority:
-    """The authority on disk; near its end it is renewed with the same key, so leaves stay valid."""
-    if pki.ca_file.exists() and not pki.ca_key_file.exists():
+def _ensure_authority(file: Path, key_file: Path, name: str, now: float) -> _Authority:
+    """An authority on disk; near its end it is renewed with the same key, so leaves stay valid."""
+    if file.exists() and not key_file.exists():
         raise errors.HostError(
-            f"{pki.ca_key_file} is missing, so no certificate of {pki.ca_file} can be renewed",
-            remedy=f"restore that file from a backup, or remove {pki.directory} to start anew",
+            f"{key_file} is missing, so no certificate of {file} can be renewed",
+            remedy=f"restore that file from a backup, or remove {file.parent} to start anew",
         )
-    key = _ensure_key(pki.ca_key_file)
-    certificate = _load_certificate(pki.ca_file)
-    if certificate is None or _is_out_of_time(pki.ca_file, certificate, now, 2 * LEAF_LIFETIME_S):
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "ondol-ca")])
+    key = _ensure_key(key_file)
+    certificate = _load_certificate(file)
+    if certificate is None or _is_out_of_time(file, certificate, now, 2 * LEAF_LIFETIME_S):
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         usable = (
             _builder(subject, subject, key.public_key(), now, CA_LIFETIME_S)
             .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
             .add_extension(_key_usage(signs_certificates=True), critical=True)
         )
-        files.replace(pki.ca_file, _pem(usable.sign(key, hashes.SHA256())))
-        certificate = _load_certificate(pki.ca_file)
+        files.replace(file, _pem(usable.sign(key, hashes.SHA256())))
+        certificate = _load_certificate(file)
     if certificate is None or not _belongs(certificate, key):
         raise errors.HostError(
-            f"{pki.ca_file} was not made with {pki.ca_key_file}",
-            remedy=f"restore both files from one backup, or remove {pki.directory} to start anew",
+            f"{file} was not made with {key_file}",
+            remedy=f"restore both files from one backup, or remove {file.parent} to start anew",
         )
     return _Authority(certificate, key)
 

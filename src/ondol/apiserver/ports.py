@@ -144,6 +144,16 @@ class NodeProxy(Protocol):
         ...
 
 
+class Trust(NamedTuple):
+    """How a server is known, to which this one shows in turn who it is (its front-proxy certificate)."""
+
+    server_name: str
+    """The name in its certificate."""
+    authority: bytes = b""
+    """Who signs that (PEM); if empty, the authorities of the system do."""
+    is_verified: bool = True
+
+
 class Destination(NamedTuple):
     """A server that requests are handed on to: an address, or the agent of a node."""
 
@@ -151,6 +161,8 @@ class Destination(NamedTuple):
     host: str = ""
     port: int = 0
     node: str = ""
+    trust: Trust | None = None
+    """None of servers whose certificates, if they have any, nobody signed."""
 
     @property
     def authority(self) -> str:
@@ -178,7 +190,8 @@ class ForwardedAnswer(Protocol):
 class Forwarder(Protocol):
     """Hands requests on to servers in pods and to node agents. `OSError` says why none answers.
 
-    Certificates are not verified, as Kubernetes does not: pods have none that anybody signed.
+    Certificates are verified where the destination says how. Of pods they are not, as Kubernetes does not:
+    they have none that anybody signed.
     """
 
     def request(

@@ -28,7 +28,7 @@ import uvicorn.server
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from ondol.apiserver import connections, framing, sockets, takeover
-from ondol.apiserver.auth import authenticate
+from ondol.apiserver.peers import Peers, ProxyAuthority
 from ondol.apiserver.ports import CONNECTION
 from ondol.base import errors, groups, log
 
@@ -80,6 +80,10 @@ class ServeConfig:
     key_file: Path
     client_ca_file: Path
     """Client certificates signed by this authority are believed; others end the handshake."""
+    proxies: tuple[ProxyAuthority, ...] = ()
+    """But for those of proxies, which name the users that they ask for."""
+    is_elsewhere: Callable[[bytes], bool] = lambda _target: False
+    """Whether a request's target is another server's: what asks for another protocol there is its own."""
     keep_alive_s: float = 120.0
     """Longer than Go's 90 s, so that clients close idle connections first and no request is lost."""
     grace_s: float = 3.0
@@ -209,8 +213,10 @@ class _Protocol(HttpToolsProtocol):
 
     first_request_s: float = 32.0
     connection: connections.Connection
+    peers: Peers
+    is_elsewhere: Callable[[bytes], bool]
     _joined: _Joined
-    _certificate: Mapping[str, Any] | None = None
+    _peer: Mapping[str, Any]
     _waiting: asyncio.TimerHandle | None = None
     _in_head = False
     _received = b""
@@ -223,7 +229,7 @@ class _Protocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn's
         super().connection_made(transport)
         self._joined = _Joined(transport)
-        self._certificate = subject(transport.get_extra_info("peercert"))
+        self._peer = self.peers.scope(transport)
         self._waiting = self.loop.call_later(self.first_request_s, transport.abort)
         self.connection.drop = transport.abort
         self.connection.handshake_done()
@@ -251,8 +257,7 @@ class _Protocol(HttpToolsProtocol):
         super().on_message_begin()
         self._in_head, self._plain_bytes, self._unwanted_bytes = True, 0, 0
         cast("Scope", self.scope)[CONNECTION] = self.connection
-        if self._certificate is not None:
-            cast("Scope", self.scope)[authenticate.CERTIFICATE] = self._certificate
+        cast("Scope", self.scope).update(self._peer)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._in_head:
@@ -295,10 +300,11 @@ class _Protocol(HttpToolsProtocol):
             self._waiting = None
 
     def _should_upgrade_to_ws(self) -> bool:
-        return bool(self.parser.get_method() == b"GET") and not takeover.is_proxied(self.url)
+        is_passed = takeover.is_proxied(self.url) or self.is_elsewhere(self.url)
+        return bool(self.parser.get_method() == b"GET") and not is_passed
 
     def handle_websocket_upgrade(self) -> None:
-        own = functools.partial(_socket_protocol(), connection=self.connection)
+        own = functools.partial(_socket_protocol(), connection=self.connection, peer=self._peer)
         self.ws_protocol_class = cast("type[asyncio.Protocol]", own)
         super().handle_websocket_upgrade()
 
@@ -337,9 +343,12 @@ def _socket_protocol() -> Callable[..., asyncio.Protocol]:
     from uvicorn.protocols.websockets import wsproto_impl  # noqa: PLC0415 - see above
 
     class Socket(wsproto_impl.WSProtocol):
-        def __init__(self, *, connection: connections.Connection, **arguments: Any) -> None:
+        def __init__(
+            self, *, connection: connections.Connection, peer: Mapping[str, Any], **arguments: Any
+        ) -> None:
             super().__init__(**arguments)
             self._connection = connection
+            self._peer = peer
 
         def connection_lost(self, exc: Exception | None) -> None:
             self._connection.lost()
@@ -360,23 +369,11 @@ def _socket_protocol() -> Callable[..., asyncio.Protocol]:
 
         def handle_connect(self, event: Any) -> None:
             super().handle_connect(event)
+            # The application, begun above, first runs after this.
             cast("Scope", self.scope)[CONNECTION] = self._connection
-            certificate = subject(self.transport.get_extra_info("peercert"))
-            if certificate is not None:  # the application, begun above, first runs after this
-                cast("Scope", self.scope)[authenticate.CERTIFICATE] = certificate
+            cast("Scope", self.scope).update(self._peer)
 
     return Socket
-
-
-def subject(certificate: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
-    """Common name and organisations of a verified certificate: user and groups."""
-    if not certificate:
-        return None
-    pairs = [pair for relative in certificate.get("subject") or () for pair in relative]
-    name = next((value for key, value in pairs if key == "commonName"), "")
-    if not name:
-        return None
-    return {"name": name, "groups": [value for key, value in pairs if key == "organizationName"]}
 
 
 class _Entrance:
@@ -496,6 +493,7 @@ class _Server:
         )
         self._uvicorn.load()
         self._entrance: _Entrance | None = None
+        self._peers = Peers(config.client_ca_file.read_bytes(), config.proxies)
 
     def start(self) -> None:
         context = tls_context(self._config)
@@ -506,6 +504,7 @@ class _Server:
         protocol = _Protocol(self._uvicorn, self._state, self._app_state, asyncio.get_running_loop())
         protocol.first_request_s = self._config.first_request_s
         protocol.connection = connection
+        protocol.peers, protocol.is_elsewhere = self._peers, self._config.is_elsewhere
         return protocol
 
     def addresses(self) -> tuple[Address, ...]:
@@ -543,6 +542,8 @@ def tls_context(config: ServeConfig) -> ssl.SSLContext:
     context.set_alpn_protocols(["http/1.1"])
     context.load_cert_chain(config.certificate_file, config.key_file)
     context.load_verify_locations(config.client_ca_file)
+    for proxy in config.proxies:
+        context.load_verify_locations(cadata=proxy.certificates.decode("ascii"))
     context.verify_mode = ssl.CERT_OPTIONAL
     return context
 

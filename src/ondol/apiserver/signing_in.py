@@ -54,7 +54,7 @@ def of(
     tokens = Tokens(key, issuer=config.issuer, clock=clock, lookup=state.lookup, new_id=new_id)
     oidc = _oidc(config, tokens, getter, clock)
     bearers = _bearers(config, tokens, state, clock, oidc)
-    authenticator = _authenticator(bearers, oidc)
+    authenticator = _authenticator(config, bearers, oidc)
     if oidc is None:
         return SigningIn(authenticator, tokens, bearers)
     return SigningIn(authenticator, tokens, bearers, authenticator.learn, tuple(oidc[1].tasks))
@@ -91,13 +91,14 @@ def _oidc(
 
 
 def _authenticator(
-    bearers: Bearers, oidc: tuple[Configuration, Issuers] | None
+    config: ApiConfig, bearers: Bearers, oidc: tuple[Configuration, Issuers] | None
 ) -> authenticate.Authenticator:
+    proxied = config.request_headers
     anonymous = oidc[0].anonymous if oidc is not None else None
     if anonymous is None:
-        return authenticate.Authenticator(bearers)
+        return authenticate.Authenticator(bearers, proxied=proxied)
     paths = frozenset(each.path for each in anonymous.conditions) or None
-    return authenticate.Authenticator(bearers, anonymous=anonymous.enabled, paths=paths)
+    return authenticate.Authenticator(bearers, anonymous=anonymous.enabled, paths=paths, proxied=proxied)
 
 
 def _bearers(

@@ -75,6 +75,8 @@ class Client:
         self.user_agent = user_agent
         self.on_warning: Callable[[str], None] | None = None
         self._discovered: dict[str, dict[str, Resource]] = {}
+        self.undiscovered: tuple[str, ...] = ()
+        """Group versions of which `describe` last heard that their servers do not answer."""
 
     async def aclose(self) -> None:
         await self.transport.aclose()
@@ -318,13 +320,16 @@ class Client:
     async def describe(self) -> Sequence[discovery.Described]:
         """Every resource the server serves with the words that name it, preferred versions first."""
         described: list[discovery.Described] = []
+        stale: list[str] = []
         for path in ("/api", "/apis"):
             answer = await self._call("GET", path, accept=discovery.ACCEPT)
             if answer.get("kind") == "APIGroupDiscoveryList":
                 described += discovery.aggregated(answer)
+                stale += discovery.stale(answer)
                 continue
             for api_version in discovery.versions(answer):
                 described += discovery.resource_list(await self._call("GET", discovery.path(api_version)))
+        self.undiscovered = tuple(stale)
         for resource in (kind.resource for kind in described):
             self._discovered.setdefault(resource.api_version, {})[resource.kind] = resource
         return described

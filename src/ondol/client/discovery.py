@@ -71,6 +71,16 @@ def aggregated(document: Mapping[str, Any]) -> list[Described]:
     return list(_aggregated(document))
 
 
+def stale(document: Mapping[str, Any]) -> list[str]:
+    """Group versions in it whose servers do not say what they serve."""
+    return [
+        f"{(group.get('metadata') or {}).get('name')}/{version.get('version')}"
+        for group in document.get("items") or ()
+        for version in group.get("versions") or ()
+        if version.get("freshness") == "Stale"
+    ]
+
+
 def _aggregated(document: Mapping[str, Any]) -> Iterator[Described]:
     for group in document.get("items") or ():
         group_name = str((group.get("metadata") or {}).get("name") or "")

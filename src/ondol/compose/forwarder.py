@@ -22,8 +22,10 @@ from anyio.abc import ByteStream as Stream
 from ondol.apiserver.ports import Destination, Forwarded
 from ondol.base import errors
 from ondol.base.clock import Clock
+from ondol.compose import tls
 
 _CONNECT_S: Final = 30.0
+_IDLE_S: Final = 30.0
 _HEAD_BYTES_MAX: Final = 64 * 1024
 _HEAD_END: Final = b"\r\n\r\n"
 _AUTOMATIC: Final = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
@@ -68,15 +70,20 @@ class _Bytes:
 
 
 class HttpForwarder:
-    """Implements the API server's `Forwarder`. The one node's agent listens at `agent`, and wants `token`."""
+    """Implements the API server's `Forwarder`. The one node's agent listens at `agent`, and wants `token`.
 
-    def __init__(self, agent: Path, token: str, clock: Clock) -> None:
+    `shown` is what servers with a `Trust` are shown, which are not spoken with without.
+    """
+
+    def __init__(self, agent: Path, token: str, clock: Clock, shown: tls.Showing | None = None) -> None:
         self._clock = clock
         self._agent = agent
         self._token = token
+        self._shown = shown
         self._pods: aiohttp.ClientSession | None = None
         self._node: aiohttp.ClientSession | None = None
-        self._tls = _unverified()
+        self._trusted: aiohttp.ClientSession | None = None
+        self._unverified = tls.unverified()
 
     @asynccontextmanager
     async def request(
@@ -93,19 +100,34 @@ class HttpForwarder:
                 ),
                 headers=headers,
                 data=body,
-                ssl=self._tls,
+                ssl=self._context(to),
+                server_hostname=to.trust.server_name if to.trust is not None else None,
                 skip_auto_headers=_AUTOMATIC,
                 allow_redirects=False,
             )
         except aiohttp.ClientConnectorError as error:  # its own text shows objects of Python
             raise OSError(f"connect: {_why(error.os_error)}") from error
+        except aiohttp.ServerDisconnectedError as error:
+            raise OSError("the server hung up") from error
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
             raise OSError(str(error) or type(error).__name__) from error
         async with response:
             listed = [(name.lower(), value) for name, value in response.raw_headers]
             yield _Answer(response.status, listed, response)
 
+    def _context(self, to: Destination) -> ssl.SSLContext:
+        if to.trust is None:
+            return self._unverified
+        if self._shown is None:
+            raise OSError("this server has no certificate to show")
+        return self._shown.context(to.trust)
+
     def _session(self, to: Destination) -> aiohttp.ClientSession:
+        if to.trust is not None:
+            if self._trusted is None:
+                connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=_IDLE_S)
+                self._trusted = _session(connector)
+            return self._trusted
         if to.node:
             if self._node is None:
                 self._node = _session(aiohttp.UnixConnector(str(self._agent), force_close=True))
@@ -127,12 +149,17 @@ class HttpForwarder:
             yield _status(head), head, _Bytes(stream, behind)
 
     async def _connected(self, to: Destination) -> Stream:
+        context = self._context(to)
         try:
             with self._clock.fail_after(_CONNECT_S):
                 if to.scheme == "http":
                     return await anyio.connect_tcp(to.host, to.port)
                 return await anyio.connect_tcp(
-                    to.host, to.port, ssl_context=self._tls, tls_standard_compatible=False
+                    to.host,
+                    to.port,
+                    ssl_context=context,
+                    tls_hostname=to.trust.server_name if to.trust is not None else None,
+                    tls_standard_compatible=False,
                 )
         except TimeoutError as error:
             raise OSError("i/o timeout") from error
@@ -141,7 +168,7 @@ class HttpForwarder:
             raise OSError(f"connect: {_why(cause)}") from error
 
     async def aclose(self) -> None:
-        for session in (self._pods, self._node):
+        for session in (self._pods, self._node, self._trusted):
             if session is not None:
                 await session.close()
 
@@ -157,20 +184,23 @@ def _session(connector: aiohttp.BaseConnector) -> aiohttp.ClientSession:
     )
 
 
-def _unverified() -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    return context
-
-
 def _why(error: OSError) -> str:
     """The kernel's words: those of the event loop name the address once more."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return tls.refusal(error)
     return os.strerror(error.errno).lower() if error.errno and error.errno > 0 else errors.why(error)
 
 
 def _text(headers: Sequence[tuple[bytes, bytes]]) -> list[tuple[str, str]]:
-    return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers]
+    return [(name.decode("latin-1"), _decoded(value)) for name, value in headers]
+
+
+def _decoded(value: bytes) -> str:
+    """As it is encoded again, in UTF-8: the names of users are in it."""
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value.decode("latin-1")
 
 
 def _head(request: Forwarded) -> bytes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import ssl
 from typing import Final
 
@@ -10,10 +9,9 @@ import aiohttp
 
 from ondol.apiserver.ports import HttpsTarget
 from ondol.base import errors
-from ondol.compose import self_issued
+from ondol.compose import self_issued, tls
 
 _ANSWER_BYTES_MAX: Final = 8 * 1024 * 1024
-_AUTHORITIES_MAX: Final = 64
 _IDLE_S: Final = 30.0
 _PIECE_BYTES: Final = 64 * 1024
 
@@ -58,7 +56,7 @@ class HttpsPoster:
         if target.address is not None:
             url, host = _at(target.url, target.address)
         try:
-            context = _context(target.authority)
+            context = tls.trusting(target.authority)
             async with self._session.request(
                 method,
                 url,
@@ -87,17 +85,6 @@ def _at(url: str, address: tuple[str, int]) -> tuple[str, str]:
     return f"{scheme}://{f'[{ip}]' if ':' in ip else ip}:{port}{slash}{path}", host
 
 
-@functools.lru_cache(_AUTHORITIES_MAX)
-def _context(authority: bytes) -> ssl.SSLContext:
-    """Trusts one authority, or the system's; kept, so that connections are found again."""
-    if not authority:
-        return ssl.create_default_context()
-    try:
-        return ssl.create_default_context(cadata=authority.decode("ascii"))
-    except (ssl.SSLError, ValueError) as error:
-        raise OSError("caBundle has no certificate in PEM") from error
-
-
 def _cause(error: OSError) -> OSError | None:
     """Why there was no connection; None if there was."""
     return error.__cause__.os_error if isinstance(error.__cause__, aiohttp.ClientConnectorError) else None
@@ -105,7 +92,7 @@ def _cause(error: OSError) -> OSError | None:
 
 def _reason(error: OSError) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
-        return f"certificate is not valid: {error.verify_message}"
+        return tls.refusal(error)
     return errors.why(error)
 
 

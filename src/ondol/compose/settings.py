@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import ipaddress
 import os
+import re
 import tomllib
 import typing
 from collections.abc import Callable, Mapping
@@ -23,6 +24,7 @@ from ondol.compose import hints
 
 ENVIRONMENT_PREFIX = "ONDOL_"
 CONFIG_FILE = "config.toml"
+_HEADER: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +103,19 @@ class Settings:
     authentication_config: str = ""
     """File with an AuthenticationConfiguration (`apiserver.config.k8s.io/v1`), read at a start: issuers of
     OpenID Connect whose tokens are taken, and who is anonymous."""
+    requestheader_client_ca_file: str = ""
+    """File of certificates (PEM) of authorities of proxies in front of the API server, read at a start: who
+    has a certificate of one may ask for anybody, named in the headers below. Empty is no such proxy."""
+    requestheader_allowed_names: str = ""
+    """Common names of the proxies' certificates, parted by commas; empty is any."""
+    requestheader_username_headers: str = "X-Remote-User"
+    """Headers in which proxies name the user, parted by commas; the first that is there counts."""
+    requestheader_uid_headers: str = "X-Remote-Uid"
+    """Likewise, the user's uid."""
+    requestheader_group_headers: str = "X-Remote-Group"
+    """Likewise, the user's groups: all of them count."""
+    requestheader_extra_headers_prefix: str = "X-Remote-Extra-"
+    """What the headers begin with in which proxies say more of the user, parted by commas."""
     audit_policy: str = ""
     """File with an `audit.k8s.io/v1` Policy, read at a start: which requests are audited, and how much of
     them. Empty is no audit log."""
@@ -206,6 +221,10 @@ _NAMES: Final = (
     lambda text: all(names.is_dns1123_subdomain(name) for name in comma_list.items(text)),
     "names separated by commas",
 )
+_HEADERS: Final = (
+    lambda text: all(_HEADER.fullmatch(each) for each in comma_list.items(text)),
+    "names of headers separated by commas",
+)
 _LIMITS: Final[Mapping[str, tuple[Callable[[Any], bool], str]]] = {
     "api_port": (lambda port: 1 <= port <= 65535, "a port from 1 to 65535"),
     "ingress_port": (lambda port: 1 <= port <= 65535, "a port from 1 to 65535"),
@@ -235,6 +254,11 @@ _LIMITS: Final[Mapping[str, tuple[Callable[[Any], bool], str]]] = {
     "pod_security_exempt_namespaces": _NAMES,
     "pod_security_exempt_runtime_classes": _NAMES,
     "token_file": _FILE,
+    "requestheader_client_ca_file": _FILE,
+    "requestheader_username_headers": _HEADERS,
+    "requestheader_uid_headers": _HEADERS,
+    "requestheader_group_headers": _HEADERS,
+    "requestheader_extra_headers_prefix": _HEADERS,
     "audit_policy": _FILE,
     "authentication_config": _FILE,
     "audit_log": (_is_place, "an absolute path in a folder that exists"),

@@ -10,6 +10,8 @@ DOMAIN: Final = "cluster.local"
 PLATFORM_NAMESPACE: Final = "ondol-system"
 """The platform's own namespace: what stands in it holds for all."""
 
+AUTOMANAGED_LABEL: Final = "kube-aggregator.kubernetes.io/automanaged"
+"""On an APIService of the API server's own: no other server answers for its version."""
 SERVICE_NAME_LABEL: Final = "kubernetes.io/service-name"
 """Label of an EndpointSlice: the Service whose endpoints it has."""
 

@@ -1,7 +1,7 @@
 """Which resources there are to list, watch and delete: discovered once, then kept by the CRDs.
 
 The garbage collector and the namespace controller reach every kind with it, custom ones included,
-without asking for discovery again.
+without asking for discovery again, unless other API servers come, go or do not answer.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import anyio
 
 from ondol.api import conditions, kinds, objects, resources
 from ondol.api.objects import Object, Resource
+from ondol.contracts.cluster import AUTOMANAGED_LABEL
 from ondol.sdk import Manager
 
 _NEEDED: Final = frozenset({"list", "watch", "delete"})
@@ -25,8 +26,12 @@ class Catalogue:
         self._client = manager.client
         self._crds = manager.informer(resources.CUSTOM_RESOURCE_DEFINITION)
         self._crds.add_handler(self._crd_changed)
+        self._elsewhere = manager.informer(resources.API_SERVICE, label_selector=f"!{AUTOMANAGED_LABEL}")
+        self._elsewhere.add_handler(self._elsewhere_changed)
         self._discovered: dict[str, Resource] = {}
         self._custom_names: set[str] = set()
+        self.undiscovered: tuple[str, ...] = ()
+        """Group versions of other servers that did not say what they serve when they were asked last."""
         self._loaded = False
         self._loading = anyio.Lock()
         self._listeners: list[Callable[[], None]] = []
@@ -44,16 +49,36 @@ class Catalogue:
             for listener in self._listeners:
                 listener()
 
+    def _elsewhere_changed(self, old: Object | None, new: Object | None) -> None:
+        """Another server has come or gone, answers again, or no more."""
+        if [_is_answering(each) for each in (old, new)] != [True, True]:
+            self._loaded = False
+            for listener in self._listeners:
+                listener()
+
     async def load(self) -> None:
-        """Ask the server for its resources, the first time this is called."""
+        """Ask the server for its resources, the first time this is called and when they may be others."""
         async with self._loading:
             if self._loaded:
                 return
-            for described in await self._client.describe():
-                if described.verbs >= _NEEDED:  # the best version comes first
-                    resource = described.resource
-                    self._discovered.setdefault(resource.group_resource, resource)
-            self._loaded = True
+            self._loaded = True  # what changes from here on makes it ask again
+            try:
+                described = await self._client.describe()
+            except BaseException:
+                self._loaded = False
+                raise
+            discovered: dict[str, Resource] = {}
+            for each in described:
+                if each.verbs >= _NEEDED:  # the best version comes first
+                    discovered.setdefault(each.resource.group_resource, each.resource)
+            self._discovered, self.undiscovered = discovered, self._client.undiscovered
+            self._loaded = self._loaded and not self.undiscovered
+
+    def is_elsewhere(self, resource: Resource) -> bool:
+        """Whether another server answers for it."""
+        version = resource.group, resource.version
+        specs = map(objects.spec, self._elsewhere.lister.list())
+        return any((spec.get("group"), spec.get("version")) == version for spec in specs)
 
     def resources(self) -> list[Resource]:
         """Every resource whose objects can be collected, the server's own first."""
@@ -65,6 +90,10 @@ class Catalogue:
         """The resource of an owner reference; any version of its group will do."""
         group = api_version.rpartition("/")[0]
         return next((each for each in self.resources() if (each.group, each.kind) == (group, kind)), None)
+
+
+def _is_answering(service: Object | None) -> bool:
+    return service is not None and conditions.is_true(service, "Available")
 
 
 def custom_resource(crd: Mapping[str, Any]) -> Resource | None:

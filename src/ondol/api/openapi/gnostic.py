@@ -35,7 +35,10 @@ _SCHEMA_INT: Final = {
 
 
 def encode(document: Mapping[str, Any]) -> bytes:
-    """The message of a v2 document of this package."""
+    """The message of a v2 document, of this package or another server; `KeyError` and the like for garbage.
+
+    Of the latter, parameters of headers and forms are told as those of a query.
+    """
     info = document["info"]
     paths = b"".join(_named(2, name, _path_item(item)) for name, item in document["paths"].items())
     definitions = b"".join(_named(1, name, _schema(item)) for name, item in document["definitions"].items())
@@ -88,11 +91,11 @@ def _operation(operation: Mapping[str, Any]) -> bytes:
     )
     return b"".join(
         (
-            _texts(1, operation["tags"]),
-            _text(5, operation["operationId"]),
-            _texts(6, operation["produces"]),
-            _texts(7, operation["consumes"]),
-            *(protowire.put_bytes(8, _parameter(each)) for each in operation["parameters"]),
+            _texts(1, operation.get("tags") or ()),
+            _text(5, operation["operationId"]) if "operationId" in operation else b"",
+            _texts(6, operation.get("produces") or ()),
+            _texts(7, operation.get("consumes") or ()),
+            *(protowire.put_bytes(8, _parameter(each)) for each in operation.get("parameters") or ()),
             protowire.put_bytes(9, responses),
             _extensions(13, operation),
         )
@@ -100,9 +103,11 @@ def _operation(operation: Mapping[str, Any]) -> bytes:
 
 
 def _response(response: Mapping[str, Any]) -> bytes:
-    """A ResponseValue holding a Response holding a SchemaItem holding a Schema."""
-    schema = protowire.put_bytes(1, _schema(response["schema"]))
-    return protowire.put_bytes(1, _text(1, response["description"]) + protowire.put_bytes(2, schema))
+    """A ResponseValue holding a Response holding a SchemaItem holding a Schema, if the answer has any."""
+    described = _text(1, response.get("description") or "")
+    if "schema" in response:
+        described += protowire.put_bytes(2, protowire.put_bytes(1, _schema(response["schema"])))
+    return protowire.put_bytes(1, described)
 
 
 def _parameter(parameter: Mapping[str, Any]) -> bytes:

@@ -1,7 +1,8 @@
 """Authentication: the `User` behind an ASGI scope.
 
-The order is Kubernetes' own: an identity set in process, the client certificate the edge verified, a
-bearer token, and else the anonymous user. Bad credentials are refused, never taken for none.
+The order is Kubernetes' own: an identity set in process, the user whom a proxy names that the edge knows,
+the client certificate the edge verified, a bearer token, and else the anonymous user. Bad credentials are
+refused, never taken for none.
 Impersonation then lets a user who may act as another one.
 """
 
@@ -11,7 +12,7 @@ import urllib.parse
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from typing import Any, Final, TypeAlias
 
-from ondol.apiserver.auth import identity, rbac
+from ondol.apiserver.auth import identity, rbac, request_headers
 from ondol.apiserver.auth.bearers import Bearers
 from ondol.apiserver.auth.identity import User
 from ondol.apiserver.auth.tokens import InvalidToken
@@ -21,6 +22,8 @@ IDENTITY: Final = "ondol.identity"
 """Scope key an in-process caller names itself by; the network edge never sets it."""
 CERTIFICATE: Final = "ondol.certificate"
 """Scope key where the edge puts the verified client certificate: `{"name", "groups"}`."""
+PROXY: Final = "ondol.proxy"
+"""Scope key where the edge says of a proxy's certificate whether the proxy is believed."""
 _IMPERSONATE: Final = b"impersonate-"
 _IMPERSONATE_EXTRA: Final = b"impersonate-extra-"
 
@@ -32,21 +35,34 @@ class Authenticator:
     """Turns a request's credentials into a user; `Unauthorized` when they prove nothing."""
 
     def __init__(
-        self, tokens: Bearers, *, anonymous: bool = True, paths: Container[str] | None = None
+        self,
+        tokens: Bearers,
+        *,
+        anonymous: bool = True,
+        paths: Container[str] | None = None,
+        proxied: request_headers.Names = request_headers.STANDARD,
     ) -> None:
-        """`anonymous`: whether there are such requests, and to which `paths`; to all if none are named."""
+        """`anonymous`: whether there are such requests, and to which `paths`; to all if none are named.
+
+        `proxied` are the headers in which proxies name users.
+        """
         self._tokens = tokens
         self._anonymous = anonymous
         self._paths = paths
+        self._proxied = request_headers.Reader(proxied)
 
     def authenticate(self, scope: Mapping[str, Any]) -> User:
         if in_process := scope.get(IDENTITY):
             return identity.authenticated(identity.from_document(in_process))
         if certificate := scope.get(CERTIFICATE):
             return identity.of_certificate(certificate)
+        if PROXY in scope and (user := self._named(scope)) is not None:
+            return identity.authenticated(user)
         authorization = _header(scope.get("headers") or (), b"authorization")
         if authorization:
             return self._bearer(authorization)
+        if PROXY in scope:
+            raise errors.Unauthorized("Unauthorized")
         if not self._anonymous or (self._paths is not None and scope["path"] not in self._paths):
             raise errors.Unauthorized("Unauthorized")
         return identity.anonymous()
@@ -57,6 +73,10 @@ class Authenticator:
             return False
         scheme, _, token = _header(scope.get("headers") or (), b"authorization").strip().partition(" ")
         return scheme.lower() == "bearer" and await self._tokens.learn(token.strip())
+
+    def _named(self, scope: Mapping[str, Any]) -> User | None:
+        """Whom a proxy asks for."""
+        return self._proxied.user(scope.get("headers") or ()) if scope[PROXY] else None
 
     def _bearer(self, authorization: str) -> User:
         scheme, _, token = authorization.strip().partition(" ")

@@ -37,6 +37,8 @@ GATEWAY: Final = "system:ondol:gateway"
 OBSERVE: Final = "system:ondol:observe"
 MESH: Final = "system:ondol:mesh"
 PROVISIONER: Final = "system:ondol:provisioner"
+AUTHENTICATION: Final = "extension-apiserver-authentication"
+"""The ConfigMap by which other API servers know this one, and their callers."""
 RETIRED: Final = ("system:ondol:node",)
 """Roles and their bindings that earlier versions made and this one takes away: nodes have an authorizer."""
 
@@ -105,6 +107,13 @@ def _binding(role: str, *, users: Sequence[str] = (), groups: Sequence[str] = ()
 def cluster_roles(grants: Iterable[Grant]) -> list[Object]:
     """The default roles; `grants` are what the built-in kinds say of themselves."""
     return [*_platform_roles(), *_certificate_roles(), *_user_roles(list(grants)), *_part_roles()]
+
+
+def authentication_reader() -> Object:
+    """The role, in `kube-system`, of those who may read how this server is known."""
+    rule = {**_rule(_READ, [""], ["configmaps"]), "resourceNames": [AUTHENTICATION]}
+    role = {**_head("Role", f"{AUTHENTICATION}-reader"), "rules": [rule]}
+    return {**role, "metadata": {**role["metadata"], "namespace": "kube-system"}}
 
 
 def cluster_role_bindings() -> list[Object]:

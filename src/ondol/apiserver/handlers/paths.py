@@ -6,15 +6,16 @@ import hashlib
 from collections.abc import Callable
 from typing import Any, Final
 
-from ondol.api import kinds_discovery, openapi
+from ondol.api import kinds_discovery, openapi, resources
 from ondol.api.openapi import gnostic
 from ondol.apiserver import answers, documents
+from ondol.apiserver.aggregation.remotes import Remote
 from ondol.apiserver.core import Core
 from ondol.apiserver.exchange import Answer, Reply, Request
 from ondol.apiserver.handlers import backups, platform_metrics, state_metrics
 from ondol.base import errors
 
-_AGGREGATED: Final = {
+_FORMS: Final = {
     "v2": b"application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList",
     "v2beta1": b"application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList",
 }
@@ -68,11 +69,35 @@ def _discovery(core: Core, request: Request, root: str, rest: list[str]) -> Answ
             )
         case "api", [version_name]:
             return _maybe(request, kinds_discovery.resource_list(registry, "", version_name))
+        case "apis", _ if core.remotes.is_used:
+            return _everywhere(core, request, rest)
         case "apis", []:
             return _discovered(core, request, core=False, legacy=lambda: kinds_discovery.group_list(registry))
         case "apis", [group]:
             return _maybe(request, kinds_discovery.group(registry, group))
         case "apis", [group, version_name]:
+            return _maybe(request, kinds_discovery.resource_list(registry, group, version_name))
+        case _:
+            return None
+
+
+def _everywhere(core: Core, request: Request, rest: list[str]) -> Answer | None:
+    """What is below `/apis` here and at other servers."""
+    from ondol.apiserver.aggregation import discovery  # noqa: PLC0415 - few servers need it
+
+    registry, remotes = core.catalogue.registry, core.remotes
+    groups = discovery.versions(registry, remotes, core.list_objects(resources.API_SERVICE))
+    match rest:
+        case []:
+            listed = [discovery.group(name, versions) for name, versions in groups.items()]
+            legacy = {"kind": "APIGroupList", "apiVersion": "v1", "groups": listed}
+            return _aggregated(
+                request, lambda: discovery.aggregated(registry, remotes, groups), lambda: legacy
+            )
+        case [group] if group in groups:
+            document = {"kind": "APIGroup", "apiVersion": "v1", **discovery.group(group, groups[group])}
+            return answers.document(request, document)
+        case [group, version_name]:
             return _maybe(request, kinds_discovery.resource_list(registry, group, version_name))
         case _:
             return None
@@ -109,13 +134,18 @@ def _openapi_v2(core: Core, request: Request) -> Reply:
     return Reply(core.openapi.v2_message(), 200, gnostic.MEDIA_TYPE.encode())
 
 
-def _openapi_v3(core: Core, request: Request, path: str) -> Reply | None:
+def _openapi_v3(core: Core, request: Request, path: str) -> Answer | None:
     """The index, or a document: for ever if asked for by its hash, elsewhere if the hash is stale."""
     if not path:
         hashes = {
             each: entry[0] for each in core.openapi.paths() if (entry := core.openapi.v3(each)) is not None
         }
+        if core.remotes.is_used:
+            described = ((each, core.remotes.documents(each).openapi_v3) for each in core.remotes)
+            hashes |= {each.root.removeprefix("/"): digest for each, digest in described if digest}
         return answers.document(request, openapi.index(hashes))
+    if core.remotes.is_used and (remote := core.remotes.at(f"/{path}")) is not None:
+        return _openapi_elsewhere(core, request, remote)
     entry = core.openapi.v3(path)
     if entry is None:
         return None
@@ -127,6 +157,17 @@ def _openapi_v3(core: Core, request: Request, path: str) -> Reply | None:
     return Reply(body, headers=[_FOREVER] if digest else [(b"etag", f'"{current}"'.encode())])
 
 
+def _openapi_elsewhere(core: Core, request: Request, remote: Remote) -> Answer:
+    """The other server's document as it is now; elsewhere if the hash is stale."""
+    from ondol.apiserver.aggregation import requests  # noqa: PLC0415 - few servers need it
+
+    current, digest = core.remotes.documents(remote).openapi_v3, request.query.get("hash")
+    if digest and current and digest != current:
+        location = f"/openapi/v3{remote.root}?hash={current}"
+        return Reply(b"", 301, headers=[(b"location", location.encode())])
+    return requests.description(core, request, remote)
+
+
 def _maybe(request: Request, document: Any) -> Reply | None:
     return answers.document(request, document) if document is not None else None
 
@@ -136,11 +177,16 @@ def _address(core: Core) -> str:
 
 
 def _discovered(core_: Core, request: Request, *, core: bool, legacy: Callable[[], Any]) -> Reply:
+    registry = core_.catalogue.registry
+    return _aggregated(request, lambda: kinds_discovery.aggregated(registry, core=core), legacy)
+
+
+def _aggregated(request: Request, aggregated: Callable[[], Any], legacy: Callable[[], Any]) -> Reply:
     """The aggregated form if the client knows it, under an ETag; the legacy form otherwise."""
     accepted = request.header(b"accept").replace(" ", "")
-    for name, content_type in _AGGREGATED.items():
+    for name, content_type in _FORMS.items():
         if f"g=apidiscovery.k8s.io;v={name};as=APIGroupDiscoveryList" in accepted:
-            document = kinds_discovery.aggregated(core_.catalogue.registry, core=core)
+            document = aggregated()
             document["apiVersion"] = f"apidiscovery.k8s.io/{name}"
             return _tagged(request, documents.dump(document), content_type)
     return answers.document(request, legacy())
@@ -170,6 +216,7 @@ def _all_paths(core: Core) -> list[str]:
     for group in registry.groups():
         root = f"/apis/{group}" if group else "/api"
         paths += [root, *(f"{root}/{version}" for version in registry.versions(group))]
+    paths += [path for remote in core.remotes for path in (f"/apis/{remote.group}", remote.root)]
     return sorted(set(paths))
 
 

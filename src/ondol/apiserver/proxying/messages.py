@@ -33,7 +33,8 @@ _NOT_ANSWERED: Final = frozenset(
         b"date",  # the edge writes one
     }
 )
-_IMPERSONATE: Final = b"impersonate-"
+_ABOUT_CALLERS: Final = (b"impersonate-", b"x-remote-")
+"""Say for whom a request is, to the API server; to others it says that itself, where it does."""
 _PATH_SAFE: Final = "/:@!$&'()*+,;=~-._"
 
 
@@ -88,7 +89,7 @@ def answer_headers(headers: Iterable[tuple[bytes, bytes]]) -> Headers:
 
 
 def _is_ours(name: bytes) -> bool:
-    return name in _OURS or name.startswith(_IMPERSONATE)
+    return name in _OURS or name.startswith(_ABOUT_CALLERS)
 
 
 def _named_hops(headers: Headers) -> frozenset[bytes]:

@@ -6,45 +6,27 @@ the way is in `proxying`.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
-from typing import Final
+from typing import Final, NoReturn
 
-import anyio
 import anyio.to_thread
 
 from ondol.api import resources
 from ondol.apiserver import takeover
 from ondol.apiserver.core import Core
-from ondol.apiserver.exchange import (
-    Answer,
-    Begin,
-    ByteStream,
-    Headers,
-    Passed,
-    Reply,
-    Request,
-    Tunnel,
-    while_connected,
-)
+from ondol.apiserver.exchange import Answer, Begin, Headers, Passed, Reply, Request, Tunnel
 from ondol.apiserver.ports import Destination, Forwarded, ForwardedAnswer, Forwarder
-from ondol.apiserver.proxying import locations, messages, rewriting
+from ondol.apiserver.proxying import locations, messages, relaying, rewriting
 from ondol.apiserver.served import Served
 from ondol.apiserver.subresources import streams
 from ondol.base import errors
 
-METHODS: Final = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})
-_SWITCHING, _REFUSED = 101, 400
 _PAGE_BYTES_MAX: Final = 8 * 1024 * 1024
 _SMALL_BYTES_MAX: Final = 64 * 1024
-_BODILESS: Final = frozenset({204, 304})
-_STATUSES: Final = range(200, 600)
-_REFUSAL_S: Final = 10.0
 
 
 async def connect(core: Core, request: Request, served: Served) -> Answer:
-    if request.method not in METHODS:
+    if request.method not in relaying.METHODS:
         raise errors.MethodNotAllowed("the server does not allow this method on the requested resource")
     to = _location(core, request, served)
     if core.forwarder is None:
@@ -56,7 +38,12 @@ async def connect(core: Core, request: Request, served: Served) -> Answer:
         return _tunnel(core, core.forwarder, request, to, path)
     if not path and request.method in ("GET", "HEAD"):
         return Reply(b"", 301, headers=[(b"location", _with_slash(request).encode())])
-    return Passed(_Passing(core.forwarder, request, to, (prefix, path)).run)
+    scope = request.scope
+    headers = messages.request_headers(scope, prefix + path)
+    forwarded = Forwarded(request.method, messages.target(scope, path), headers)
+    answering = _Answering(request, to, prefix).respond
+    passing = relaying.Passing(core.forwarder, request, to, forwarded, fail=_fail, respond=answering)
+    return Passed(passing.run)
 
 
 def _location(core: Core, request: Request, served: Served) -> Destination:
@@ -74,63 +61,21 @@ def _with_slash(request: Request) -> str:
     return f"{path}/?{query}" if query else f"{path}/"
 
 
-def _reason(to: Destination, error: OSError) -> str:
-    return f"dial tcp {to.authority}: {errors.why(error)}" if to.host else errors.why(error)
+async def _fail(reason: str, begin: Begin) -> NoReturn:
+    del begin
+    raise locations.unreachable(reason)
 
 
-class _Passing:
-    """One request and its answer."""
+class _Answering:
+    """How an answer is changed on its way."""
 
-    def __init__(
-        self, forwarder: Forwarder, request: Request, to: Destination, paths: tuple[str, str]
-    ) -> None:
-        """`paths` are that of the server here and what follows it."""
-        self._forwarder = forwarder
+    def __init__(self, request: Request, to: Destination, prefix: str) -> None:
+        """`prefix` is the path of the server here."""
         self._request = request
         self._to = to
-        self._prefix, self._path = paths
-        self._is_received = anyio.Event()
-        """The body has been read: what comes from the client now is its going."""
+        self._prefix = prefix
 
-    async def run(self, begin: Begin) -> None:
-        await while_connected(self._request, partial(self._pass, begin), after=self._is_received)
-
-    async def _pass(self, begin: Begin) -> None:
-        scope = self._request.scope
-        headers = messages.request_headers(scope, self._prefix + self._path)
-        forwarded = Forwarded(self._request.method, messages.target(scope, self._path), headers)
-        is_begun = False
-
-        async def begun(status: int, headers: Headers) -> Callable[[bytes], Awaitable[None]]:
-            nonlocal is_begun
-            is_begun = True
-            return await begin(status, headers)
-
-        try:
-            async with self._forwarder.request(self._to, forwarded, self._body()) as answer:
-                await self._answer(answer, begun)
-        except OSError as error:
-            if is_begun:
-                raise  # the connection is cut: an end would make a whole of what is a part
-            raise locations.unreachable(_reason(self._to, error)) from error
-
-    def _body(self) -> AsyncIterator[bytes] | None:
-        if self._request.has_body:
-            return self._received()
-        self._is_received.set()
-        return None
-
-    async def _received(self) -> AsyncIterator[bytes]:
-        async for piece in self._request.pieces():
-            yield piece
-        self._is_received.set()
-
-    async def _answer(self, answer: ForwardedAnswer, begin: Begin) -> None:
-        if answer.status not in _STATUSES:
-            raise errors.Internal(f"the server answered with status {answer.status}")
-        headers = messages.answer_headers(answer.headers)
-        if answer.status in _BODILESS:  # the edge would wait for what such a length says of another answer
-            headers = [header for header in headers if header[0] != b"content-length"]
+    async def respond(self, answer: ForwardedAnswer, headers: Headers, begin: Begin) -> None:
         named = dict(headers)
         content_type, encoding = (
             named.get(name, b"").decode("latin-1") for name in (b"content-type", b"content-encoding")
@@ -140,9 +85,7 @@ class _Passing:
         elif self._request.method != "HEAD" and rewriting.can_be_read(content_type, encoding):
             await self._page(answer, headers, encoding, begin)
             return
-        emit = await begin(answer.status, headers)
-        async for chunk in answer.chunks():
-            await emit(chunk)
+        await relaying.as_it_is(answer, headers, begin)
 
     def _location(self, value: bytes) -> bytes:
         try:
@@ -183,41 +126,4 @@ def _tunnel(core: Core, forwarder: Forwarder, request: Request, to: Destination,
         raise errors.BadRequest("nodes are spoken with through their pods: use exec, attach or portforward")
     scope = request.scope
     forwarded = Forwarded(request.method, messages.target(scope, path), messages.upgrade_headers(scope))
-
-    async def converse(accept: Callable[[int, bytes], Awaitable[ByteStream]]) -> None:
-        is_accepted = False
-        try:
-            async with forwarder.upgrade(to, forwarded) as (status, head, server):
-                if status != _SWITCHING and status < _REFUSED:
-                    raise errors.Internal(f"invalid upgrade response: status code {status}")
-                client = await accept(status, head)
-                is_accepted = True
-                if status == _SWITCHING:
-                    await _copy_both(client, server)
-                else:
-                    with core.clock.move_on_after(_REFUSAL_S):
-                        await _copy(server, client)
-        except OSError as error:
-            if not is_accepted:
-                raise errors.Internal(f"error dialing backend: {_reason(to, error)}") from error
-
-    return Tunnel(converse)
-
-
-async def _copy_both(client: ByteStream, server: ByteStream) -> None:
-    """Until either of them is over."""
-    async with anyio.create_task_group() as tasks:
-
-        async def upward() -> None:
-            await _copy(client, server)
-            tasks.cancel_scope.cancel()
-
-        tasks.start_soon(upward)
-        await _copy(server, client)
-        tasks.cancel_scope.cancel()
-
-
-async def _copy(source: ByteStream, sink: ByteStream) -> None:
-    with contextlib.suppress(OSError):
-        while data := await source.receive():
-            await sink.send(data)
+    return relaying.tunnel(core.clock, forwarder, to, forwarded)

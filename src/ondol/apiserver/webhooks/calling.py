@@ -4,27 +4,23 @@ from __future__ import annotations
 
 import base64
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from ondol.api import objects, resources
 from ondol.api.objects import Object
 from ondol.apiserver import documents
 from ondol.apiserver.ports import HttpsTarget, Poster
+from ondol.apiserver.service_endpoints import Address, Endpoints, NotReached
 from ondol.apiserver.state import State
 from ondol.base import errors
 from ondol.base.clock import Clock
 
 _PORT: Final = 443
 _OK: Final = range(200, 300)
-_SERVICE_NAME: Final = "kubernetes.io/service-name"
 _SHOWN_MAX: Final = 512
 FAILED: Final = "failed to call webhook"
 """How every reason begins."""
-
-Address = tuple[str, int]
-"""Host and port."""
 
 
 class CallFailed(errors.OndolError):
@@ -66,43 +62,11 @@ class Caller:
         namespace, name = str(service["namespace"]), str(service["name"])
         port, path = int(service.get("port") or _PORT), str(service.get("path") or "/")
         host = f"{name}.{namespace}.svc"
-        address = Endpoints(self._state, namespace, name).choose(port, self._rng.choice)
+        address = self._address(namespace, name, port)
         return HttpsTarget(f"https://{host}:{port}{path}?{timeout}", authority, host, address)
 
-
-class Endpoints:
-    """The endpoints of a Service, as EndpointSlices show them: it need not have an address of its own."""
-
-    def __init__(self, state: State, namespace: str, name: str) -> None:
-        self._state = state
-        self._namespace = namespace
-        self._name = name
-
-    def choose(
-        self, port: int, choice: Callable[[list[tuple[str, int]]], tuple[str, int]]
-    ) -> tuple[str, int]:
-        """Address and port of one that is ready; `CallFailed` if there is none."""
-        service = self._state.lookup(resources.SERVICE, self._namespace, self._name)
-        if service is None:
-            raise CallFailed(f'{FAILED}: service "{self._name}" not found')
-        listed = objects.spec(service).get("ports") or ()
-        named = next((each.get("name") or "" for each in listed if each["port"] == port), None)
-        if named is None:
-            raise CallFailed(f'{FAILED}: no service port {port} found for service "{self._name}"')
-        ready = [
-            (address, number)
-            for endpoint_slice in self._state.list_objects(resources.ENDPOINT_SLICE, self._namespace)
-            if objects.labels(endpoint_slice).get(_SERVICE_NAME) == self._name
-            for number in _numbers(endpoint_slice, named)
-            for endpoint in endpoint_slice.get("endpoints") or ()
-            if (endpoint.get("conditions") or {}).get("ready") is not False
-            for address in endpoint.get("addresses") or ()
-        ]
-        if not ready:
-            raise CallFailed(f'{FAILED}: no endpoints available for service "{self._name}"')
-        return choice(ready)
-
-
-def _numbers(endpoint_slice: Object, name: str) -> list[int]:
-    ports = endpoint_slice.get("ports") or ()
-    return [int(each["port"]) for each in ports if (each.get("name") or "") == name and each.get("port")]
+    def _address(self, namespace: str, name: str, port: int) -> Address:
+        try:
+            return Endpoints(self._state, namespace, name).choose(port, self._rng.choice)
+        except NotReached as error:
+            raise CallFailed(f"{FAILED}: {error}") from error

@@ -20,7 +20,10 @@ from ondol.compose.settings import Settings
 
 if TYPE_CHECKING:
     from ondol.apiserver import ApiConfig
+    from ondol.apiserver.auth.request_headers import Names
     from ondol.apiserver.config import Audit
+    from ondol.apiserver.peers import ProxyAuthority
+    from ondol.apiserver.pki import Pki
 
 
 def part(instance: Instance, settings: Settings) -> Part:
@@ -39,7 +42,7 @@ async def main(context: Context) -> None:
     from ondol import apiserver, store
     from ondol.apiserver import connections, documents, kinds, server
     from ondol.apiserver.handlers import backups
-    from ondol.compose import exposition
+    from ondol.compose import exposition, tls
     from ondol.compose.forwarder import HttpForwarder
     from ondol.compose.https_poster import HttpsPoster
     from ondol.compose.node_proxy import HttpNodeProxy
@@ -52,10 +55,10 @@ async def main(context: Context) -> None:
     with hints.restorable(instance.data_dir):
         commits = store.CommitMetrics(clock, instance.store_file)
         log_store = store.open_file(instance.store_file, check=documents.looks_whole, metrics=commits)
-    config = _config(instance, settings, pki.ca_file.read_text(encoding="ascii"), limits.authenticated)
+    config = _config(instance, settings, pki, limits.authenticated)
     poster = HttpsPoster()
     agent = instance.socket("node"), credentials.node_token(instance)
-    forwarder = HttpForwarder(*agent, clock)
+    forwarder = HttpForwarder(*agent, clock, tls.Showing(*pki.front_proxy_files))
     app = apiserver.build(
         config,
         log_store,
@@ -79,6 +82,8 @@ async def main(context: Context) -> None:
         certificate_file=pki.server_certificate_file,
         key_file=pki.server_key_file,
         client_ca_file=pki.ca_file,
+        proxies=_proxies(settings, pki),
+        is_elsewhere=app.core.remotes.is_for,
         unauthenticated_max=limits.unauthenticated,
     )
 
@@ -95,8 +100,37 @@ async def main(context: Context) -> None:
         await forwarder.aclose()
 
 
-def _config(instance: Instance, settings: Settings, authority: str, connections_max: int) -> ApiConfig:
-    """What the server is told of the instance and its settings; `authority` is its certificate (PEM)."""
+def _proxies(settings: Settings, pki: Pki) -> tuple[ProxyAuthority, ...]:
+    """Who is believed about users: this server itself, as in Kubernetes, and whom the settings name."""
+    from ondol.apiserver import peers
+    from ondol.apiserver.pki import FRONT_PROXY
+
+    own = peers.ProxyAuthority(pki.front_proxy_ca_file.read_bytes(), frozenset({FRONT_PROXY}))
+    if not settings.requestheader_client_ca_file:
+        return (own,)
+    names = frozenset(comma_list.items(settings.requestheader_allowed_names))
+    file = settings.requestheader_client_ca_file
+    other = peers.ProxyAuthority(_text(file).encode(), names)
+    if not peers.are_certificates(other.certificates):
+        raise errors.HostError(
+            f"requestheader_client_ca_file: {file} has no certificates in PEM", remedy=f"correct {file}"
+        )
+    return own, other
+
+
+def _names(settings: Settings) -> Names:
+    from ondol.apiserver.auth.request_headers import Names
+
+    return Names(
+        tuple(comma_list.items(settings.requestheader_username_headers)),
+        tuple(comma_list.items(settings.requestheader_uid_headers)),
+        tuple(comma_list.items(settings.requestheader_group_headers)),
+        tuple(comma_list.items(settings.requestheader_extra_headers_prefix)),
+    )
+
+
+def _config(instance: Instance, settings: Settings, pki: Pki, connections_max: int) -> ApiConfig:
+    """What the server is told of the instance and its settings."""
     from ondol import apiserver
     from ondol.apiserver.state_metrics import allowing
     from ondol.compose import exposition
@@ -109,7 +143,9 @@ def _config(instance: Instance, settings: Settings, authority: str, connections_
         deny_external_ips=settings.deny_external_ips,
         advertise_address=instance.bridge_address,
         advertise_port=instance.ports.api,
-        ca_certificate=authority,
+        ca_certificate=pki.ca_file.read_text(encoding="ascii"),
+        front_proxy=pki.front_proxy_ca_file.read_text(encoding="ascii"),
+        request_headers=_names(settings),
         scratch_dir=instance.data_dir,
         platform_metrics=partial(exposition.page, instance),
         connections_max=connections_max,

@@ -46,11 +46,13 @@ class Trackers:
         async with anyio.create_task_group() as tasks:
             started = self._align(tasks)
             for informer in started:
-                await informer.wait_synced()
+                if not self._catalogue.is_elsewhere(informer.selection.resource):  # which may never answer
+                    await informer.wait_synced()
             self._synced.set()
             while True:
                 await self._changed.wait()
                 self._changed.clear()
+                await self._load()
                 self._align(tasks)
 
     async def _load(self) -> None:

@@ -26,16 +26,18 @@ class Remains:
     objects: Counter[str] = field(default_factory=Counter)
     finalizers: Counter[str] = field(default_factory=Counter)
     failures: list[str] = field(default_factory=list)
+    undiscovered: tuple[str, ...] = ()
+    """Group versions of which nobody says what there is of them."""
 
     @property
     def empty(self) -> bool:
-        return not self.objects and not self.failures
+        return not self.objects and not self.failures and not self.undiscovered
 
 
 def deletion_conditions(namespace: Mapping[str, object], remains: Remains, now: float) -> list[Object]:
     """The five conditions of a deletion, in Kubernetes' words."""
     listed: list[Object] = [dict(condition) for condition in conditions.of(namespace)]
-    for each in (_DISCOVERED, _PARSED, _failure(remains), _remaining(remains), _finalizing(remains)):
+    for each in (_discovery(remains), _PARSED, _failure(remains), _remaining(remains), _finalizing(remains)):
         listed = conditions.set(
             listed, each.type, each.status, reason=each.reason, message=each.message, now=now
         )
@@ -61,6 +63,17 @@ _PARSED: Final = _Condition(
     "ParsedGroupVersions",
     "All legacy kube types successfully parsed",
 )
+
+
+def _discovery(remains: Remains) -> _Condition:
+    if not remains.undiscovered:
+        return _DISCOVERED
+    failing = ", ".join(f"{each}: stale GroupVersion discovery: {each}" for each in remains.undiscovered)
+    message = (
+        f"Discovery failed for some groups, {len(remains.undiscovered)} failing: "
+        f"unable to retrieve the complete list of server APIs: {failing}"
+    )
+    return _Condition(_DISCOVERED.type, "True", "DiscoveryFailed", message)
 
 
 def _failure(remains: Remains) -> _Condition:

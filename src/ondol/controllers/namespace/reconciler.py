@@ -18,6 +18,7 @@ FINALIZER: Final = "kubernetes"
 _PAGE: Final = 500
 # Content that others must finalize tells nobody when it is gone; pods do.
 _LOOK_AGAIN_S: Final = 1.0
+_DISCOVER_AGAIN_S: Final = 5.0
 
 
 def add_to(manager: Manager, catalogue: Catalogue) -> None:
@@ -58,10 +59,11 @@ class Reconciler:
             for resource in self._catalogue.resources():
                 if resource.namespaced and resource != resources.POD:
                     await self._empty(resource, key.name, remains)
+        remains.undiscovered = self._catalogue.undiscovered
         listed = deletion.deletion_conditions(namespace, remains, self._manager.clock.now())
         await self._status.write(namespace, {"conditions": listed})
         if not remains.empty:
-            return Result(_LOOK_AGAIN_S)
+            return Result(_DISCOVER_AGAIN_S if remains.undiscovered else _LOOK_AGAIN_S)
         await self._finalize(key.name)
         return None
 

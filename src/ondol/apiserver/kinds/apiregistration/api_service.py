@@ -1,4 +1,4 @@
-"""APIServices: who answers for a version of a group; what this server does itself is there at start."""
+"""APIServices: who answers for a version of a group; those of this server itself are there at start."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from ondol.api.tables import servers as tables
 from ondol.api.validation import Rules, api_services, fields
 from ondol.apiserver.kinds.registration import Kind
 from ondol.apiserver.strategy import Context, Strategy
-from ondol.apiserver.unsupported import Rule, Unsupported
 from ondol.base import clock
 
 
@@ -49,5 +48,4 @@ KIND: Final = Kind(
     default=_default,
     rules=Rules(api_services.api_service, name=fields.path_segment),
     layout=tables.API_SERVICE,
-    unsupported=Unsupported((Rule("service", "requests for the group are not passed on to other servers"),)),
 )
