@@ -178,7 +178,7 @@ def _sizes(**resources: Any) -> dict[str, Any]:
 
 
 async def test_the_size_of_a_pod_is_written_by_itself(api: Any, pod: Make) -> None:
-    """It is kept and counted as a generation, with the warning that nothing is resized yet."""
+    """It is kept and counted as a generation; nobody is warned, for the node resizes what runs."""
     document = pod("p")
     document["spec"]["containers"][0]["resources"] = {"requests": {"cpu": "1", "memory": "1Gi"}}
     await api.post(PODS, document)
@@ -187,13 +187,37 @@ async def test_the_size_of_a_pod_is_written_by_itself(api: Any, pod: Make) -> No
     assert resized.status == 200, resized.json
     assert resized.json["spec"]["containers"][0]["resources"]["requests"] == {"cpu": "2", "memory": "1Gi"}
     assert resized.json["metadata"]["generation"] == 2
-    assert len(resized.warnings) == 1
-    assert "is not resized yet" in resized.warnings[0]
+    assert resized.warnings == []
     image = {"spec": {"containers": [{"name": "main", "image": "other"}]}}
     same = await api.patch(part, image, "strategic-merge-patch+json")
     assert (same.json["spec"], same.warnings) == (resized.json["spec"], [])
     refused = await api.patch(f"{PODS}/p", _sizes(requests={"cpu": "3"}), "strategic-merge-patch+json")
     assert refused.status == 422
+
+
+@pytest.mark.parametrize(
+    ("policies", "restarts", "message"),
+    [
+        ([{"resourceName": "disk", "restartPolicy": "NotRequired"}], "Always", 'Unsupported value: "disk"'),
+        ([{"resourceName": "cpu", "restartPolicy": "Never"}], "Always", 'Unsupported value: "Never"'),
+        ([{"resourceName": "cpu", "restartPolicy": "NotRequired"}] * 2, "Always", 'Duplicate value: "cpu"'),
+        (
+            [{"resourceName": "cpu", "restartPolicy": "RestartContainer"}],
+            "Never",
+            "must be 'NotRequired' when pod `restartPolicy` is 'Never'",
+        ),
+    ],
+)
+async def test_resize_policies_are_checked(
+    api: Any, pod: Make, policies: list[dict[str, str]], restarts: str, message: str
+) -> None:
+    """Each names one resource that can be changed, and what becomes of the container."""
+    document = pod("p")
+    document["spec"]["restartPolicy"] = restarts
+    document["spec"]["containers"][0]["resizePolicy"] = policies
+    refused = await api.post(PODS, document)
+    assert refused.status == 422
+    assert message in refused.json["message"]
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,7 @@ from ondol.base.signal import Signal
 from ondol.node import pod_spec
 from ondol.node.config import NodeConfig
 from ondol.node.images.pulling import Asker, ImageUnavailable
+from ondol.node.pods import planning
 from ondol.node.pods.host import Host
 from ondol.node.pods.machine import Created, container_id
 from ondol.node.pods.model import Attempt, Record, Spec
@@ -50,6 +51,7 @@ from ondol.node.runtime.port import (
     RuntimeFailed,
     Session,
 )
+from ondol.node.runtime.spec import Limits
 from ondol.node.volumes.volume import Payload, Place
 
 _KILLED: Final = 128 + signal.SIGKILL
@@ -113,6 +115,8 @@ class FakeRuntime:
         self.answers: dict[str, int] = {}
         self.signals: list[tuple[str, int, float]] = []
         """Container, number and moment of each that was sent."""
+        self.sizes: dict[str, Limits] = {}
+        """What containers were given since they run, by id."""
         self.commands: list[tuple[str, float]] = []
         """The first word and the moment of each that was run."""
 
@@ -185,6 +189,10 @@ class FakeRuntime:
         if not self.is_running(handle) or stdin:
             raise RuntimeFailed(f"nothing to be spoken with runs in {handle.id}")
         yield _Silent()
+
+    async def update(self, handle: Handle, limits: Limits) -> None:
+        self._may_fail("update")
+        self.sizes[handle.id] = limits
 
     async def reopen_log(self, handle: Handle) -> None:
         """There is none."""
@@ -303,6 +311,11 @@ class FakeMachine:
         identity = container_id(record.uid, name, number)
         handle = await self._runtime.create(Creation(identity, {"image": image}, Path("/none")))
         return Created(Attempt(number, identity, image, f"{image}@digest", handle))
+
+    async def resize_container(self, pod: Spec, container: Spec, attempt: Attempt) -> None:  # noqa: ARG002 - the port's
+        assert attempt.handle is not None, "a container that was never made is resized"  # noqa: S101 - likewise
+        await self._clock.sleep(self.working_s)
+        await self._runtime.update(attempt.handle, planning.limits(container))
 
     async def discard_container(self, container_id: str) -> None:
         await self._runtime.delete(container_id)

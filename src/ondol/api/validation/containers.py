@@ -73,6 +73,23 @@ def running(container: Mapping[str, Any], path: str) -> Iterator[Cause]:
             yield from _handler(hook, f"{path}.lifecycle.{name}", ("exec", "httpGet", "sleep", "tcpSocket"))
 
 
+_RESIZES: Final = ("NotRequired", "RestartContainer")
+
+
+def resize_policies(policies: Any, path: str, pod_restarts: Any) -> Iterator[Cause]:
+    """Whether a change of size restarts the container, said once of each resource that can be changed."""
+    seen: set[Any] = set()
+    for index, policy in enumerate(policies):
+        name, restarts = policy.get("resourceName") or "", policy.get("restartPolicy") or ""
+        if name in seen:
+            yield causes.duplicate(f"{path}[{index}]", name)
+        seen.add(name)
+        yield from fields.one_of(path, name, ("cpu", "memory"), required=True)
+        yield from fields.one_of(path, restarts, _RESIZES, required=True)
+        if pod_restarts == "Never" and restarts != "NotRequired":
+            yield causes.invalid(path, restarts, "must be 'NotRequired' when pod `restartPolicy` is 'Never'")
+
+
 def _ports(ports: Any, path: str) -> Iterator[Cause]:
     yield from fields.unique(path, ((i, p["name"]) for i, p in enumerate(ports) if p.get("name")), "name")
     for index, port in enumerate(ports):

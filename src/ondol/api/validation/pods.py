@@ -84,6 +84,11 @@ def _containers(pod_spec: Mapping[str, Any], path: str, volumes: set[str]) -> It
             item_path = f"{path}.{field}[{index}]"
             name = container.get("name") or ""
             yield from containers.check(container, item_path, volumes)
+            yield from containers.resize_policies(
+                container.get("resizePolicy") or (),
+                f"{item_path}.resizePolicy",
+                pod_spec.get("restartPolicy"),
+            )
             yield from security.proc_mount(container, pod_spec.get("hostUsers"), item_path)
             if name and name in seen:
                 yield causes.duplicate(f"{item_path}.name", name)
@@ -107,6 +112,11 @@ def _init(container: Mapping[str, Any], path: str) -> Iterator[Cause]:
         return
     if policy:
         yield causes.not_supported(f"{path}.restartPolicy", policy, ("Always",))
+    for index, each in enumerate(container.get("resizePolicy") or ()):
+        if each.get("restartPolicy") == "RestartContainer":
+            detail = "must not be set to 'RestartContainer' for non-sidecar initContainers"
+            item_path = f"{path}.resizePolicy[{index}].restartPolicy"
+            yield causes.invalid(item_path, "RestartContainer", detail)
     for name in ("lifecycle", "livenessProbe", "readinessProbe", "startupProbe"):
         if container.get(name) is not None:
             detail = "may not be set for init containers without restartPolicy=Always"

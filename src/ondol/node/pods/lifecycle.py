@@ -46,6 +46,8 @@ def should_restart(pod: Spec, spec: Spec, container: Container) -> bool:
     """Whether a container that ended runs again, by the pod's restart policy; an ephemeral one never does."""
     if pod_spec.is_ephemeral(pod, spec["name"]):
         return False
+    if container.current is not None and container.current.must_restart:
+        return True
     if model.is_sidecar(spec):
         return True
     policy = model.restart_policy(pod)

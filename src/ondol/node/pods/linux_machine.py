@@ -20,7 +20,14 @@ from ondol.node import linux
 from ondol.node.images import rootfs
 from ondol.node.images.pulling import Asker
 from ondol.node.network import sandbox
-from ondol.node.pods import container_setup, sandbox_setup, shared_processes, staging, storage
+from ondol.node.pods import (
+    container_resize,
+    container_setup,
+    sandbox_setup,
+    shared_processes,
+    staging,
+    storage,
+)
 from ondol.node.pods.engines import Engines
 from ondol.node.pods.machine import Created
 from ondol.node.pods.model import Attempt, Record, Spec
@@ -92,6 +99,9 @@ class LinuxMachine:
         self, pod: Spec, record: Record, name: str, number: int, asker: Asker
     ) -> Created:
         return await container_setup.create(self._engines, pod, record, name, number, asker=asker)
+
+    async def resize_container(self, pod: Spec, container: Spec, attempt: Attempt) -> None:
+        await container_resize.resize(self._engines, pod, container, attempt)
 
     async def discard_container(self, container_id: str) -> None:
         await self._engines.runtime.delete(container_id)

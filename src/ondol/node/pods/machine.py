@@ -56,6 +56,9 @@ class Machine(Protocol):
     ) -> Created:
         """Image, root file system and container. `ImageUnavailable` when the first cannot be had."""
 
+    async def resize_container(self, pod: Spec, container: Spec, attempt: Attempt) -> None:
+        """Give a container that runs the size that it has in `pod`; an error where it uses more already."""
+
     async def discard_container(self, container_id: str) -> None:
         """Forget a container that has ended, and its writable layer; nothing when it is not there."""
 

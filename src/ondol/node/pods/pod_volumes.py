@@ -35,7 +35,7 @@ class PodVolumes:
     async def bring_up_to_date(self) -> None:
         """Make each volume, or have it follow; `VolumeFailed` says what some of them wait for."""
         tracked = self._tracked
-        pod, specs = tracked.pod, _specs(tracked.pod)
+        pod, specs = tracked.allocated, _specs(tracked.pod)
         if not specs:
             return
         host = tracked.host

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+
+import msgspec
 
 from ondol.base import errors
 from ondol.base.backoff import Backoff
@@ -30,8 +33,9 @@ class Starting:
         number = lifecycle.afresh(spec, tracked.record.container(name)).next_number
         revision = machine.image_revision
         try:
+            allocation = tracked.record.allocated.get(name)
             created = await machine.create_container(
-                tracked.pod, tracked.record, name, number, self._asker(name)
+                tracked.allocated, tracked.record, name, number, self._asker(name)
             )
         except NobodyWaits:
             return
@@ -43,7 +47,8 @@ class Starting:
         except (RuntimeFailed, errors.HostError, OSError) as error:
             await self._not_created(spec, number, str(error))
         else:
-            self._created(spec, created)
+            attempt = msgspec.structs.replace(created.attempt, resources=allocation)
+            self._created(spec, dataclasses.replace(created, attempt=attempt))
 
     def _asker(self, name: str) -> Asker:
         """The container, as who brings its image knows it."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from ondol.api import conditions, objects, quality
+from ondol.api import conditions, objects, quality, resizes
 from ondol.api.objects import Object
 from ondol.base import clock
 from ondol.contracts import mesh
@@ -67,21 +67,27 @@ def status(
     return document if generation is None else {"observedGeneration": generation, **document}
 
 
-def merge_patch(desired: Object) -> Object:
+def merge_patch(desired: Object, previous: Sequence[Mapping[str, Any]] = ()) -> Object:
     """The status as a strategic merge: what it no longer says is taken out of the one that is there.
 
-    Addresses are replaced, not merged: a pod that was given a new one has lost the old.
+    Addresses are replaced, not merged: a pod that was given a new one has lost the old. `previous`: the
+    conditions that were written last.
     """
     unsaid = {"reason": None, "message": None}
     addresses = {name: [{"$patch": "replace"}, *desired.get(name, ())] for name in ("podIPs", "hostIPs")}
     listed = [{**unsaid, **condition} for condition in desired["conditions"]]
-    return {"podIP": None, **desired, **addresses, "conditions": listed}
+    types = {condition["type"] for condition in listed}
+    before = {condition["type"] for condition in previous}
+    over = [{"$patch": "delete", "type": t} for t in resizes.CONDITIONS if t in before - types]
+    return {"podIP": None, **desired, **addresses, "conditions": [*listed, *over]}
 
 
 def _conditions(
     pod: Spec, record: Record, phase: str, now: float, previous: Sequence[Mapping[str, Any]]
 ) -> list[Object]:
-    own = [dict(condition) for condition in previous if condition.get("type") in _CONDITIONS]
+    changes = _resizes(record) if phase not in ("Succeeded", "Failed") else {}
+    kept = (*_CONDITIONS, *changes)
+    own = [dict(condition) for condition in previous if condition.get("type") in kept]
     generation = objects.metadata(pod).get("generation")
     judged = "Failed" if record.failed_reason else phase
     values = {
@@ -96,7 +102,22 @@ def _conditions(
         own = conditions.set(
             own, name, state, reason=reason, message=message, now=now, observed_generation=generation
         )
+    for name, change in changes.items():
+        own = conditions.set(
+            own,
+            name,
+            "True",
+            reason=change.reason,
+            message=change.message,
+            now=now,
+            observed_generation=change.generation or None,
+        )
     return own
+
+
+def _resizes(record: Record) -> dict[str, model.Resize]:
+    changes = {resizes.PENDING: record.resize_pending, resizes.IN_PROGRESS: record.resize_progress}
+    return {name: change for name, change in changes.items() if change is not None}
 
 
 _Verdict = tuple[bool, str, str]
@@ -190,7 +211,15 @@ def _container(pod: Spec, record: Record, spec: Spec, runtime: str, now: float) 
     }
     if attempt is not None and attempt.handle is not None:
         document["containerID"] = f"{runtime}://{attempt.id}"
-    return document
+    return document | _sizes(spec, attempt, record)
+
+
+def _sizes(spec: Spec, attempt: Attempt | None, record: Record) -> Object:
+    """What is allocated to the container, and what it runs with."""
+    allocated: Object = record.allocated.get(str(spec["name"])) or dict(spec.get("resources") or {})
+    actual = attempt.resources if attempt is not None and attempt.is_running else None
+    sizes: Object = {"resources": actual} if actual else {"resources": allocated} if allocated else {}
+    return sizes | ({"allocatedResources": r} if (r := allocated.get("requests")) else {})
 
 
 def _states(pod: Spec, record: Record, spec: Spec, runtime: str, now: float) -> tuple[Object, Object]:

@@ -20,8 +20,9 @@ from ondol.node.pods import decide, lifecycle, model, planning, status, sysctls
 from ondol.node.pods.decide import Action
 from ondol.node.pods.host import Host
 from ondol.node.pods.mesh_gate import MeshGate
-from ondol.node.pods.model import ContainerStep, PodStep, Record
+from ondol.node.pods.model import ContainerStep, PodStep, Record, Spec
 from ondol.node.pods.pod_volumes import PodVolumes
+from ondol.node.pods.resizing_steps import Resizing
 from ondol.node.pods.running import RunningContainers
 from ondol.node.pods.starting import Starting
 from ondol.node.pods.steps import Steps
@@ -42,6 +43,7 @@ class PodWorker:
         self._running = RunningContainers(self._tracked, self._steps)
         self._starting = Starting(self._tracked, self._running)
         self._stopping = Stopping(self._tracked, self._gate)
+        self._resizing = Resizing(self._tracked)
         self._volumes = PodVolumes(self._tracked)
         self._are_volumes_ready = False
         self._are_volumes_stale = False
@@ -83,6 +85,21 @@ class PodWorker:
         """The node will not have it, or no longer: what runs of it is stopped, what it holds is freed."""
         if not self.is_over:
             self._tracked.fail(reason, message)
+
+    @property
+    def allocated(self) -> Spec:
+        """The pod in the sizes that the node has taken on."""
+        return self._tracked.allocated
+
+    @property
+    def wants_resize(self) -> bool:
+        """It asks for other sizes than the node has taken on, or did until now."""
+        return self._resizing.is_wanted
+
+    def resize(self, reason: str, message: str) -> None:
+        """The node takes on what the pod asks for or, with a reason, does not."""
+        self._resizing.put_off(reason, message) if reason else self._resizing.accept()
+        self._are_volumes_stale = self._are_volumes_stale or not reason
 
     def refresh_volumes(self) -> None:
         """Something the pod refers to has changed."""
@@ -201,21 +218,28 @@ class PodWorker:
                 begin(PodStep.VOLUMES, self._prepare_volumes)
             case decide.RefreshVolumes():
                 begin(PodStep.REFRESH, self._refresh)
-            case decide.Create(name):
-                begin(ContainerStep(name), lambda: self._starting.create(name))
-            case decide.Start(name):
-                begin(ContainerStep(name), lambda: self._starting.start(name))
-            case decide.Stop(name, grace_s, why):
-                begin(
-                    ContainerStep(name),
-                    lambda: self._stopping.stop(name, grace_s, why or f"Stopping container {name}"),
-                )
             case decide.Fail(reason, message):
                 self._tracked.fail(reason, message)
             case decide.TearDown():
                 begin(PodStep.TEARDOWN, self._tear_down)
             case decide.Finish():
                 begin(PodStep.FINISH, self._finish)
+            case decide.EndResize():
+                self._resizing.end()
+            case _:
+                self._act_on_container(action)
+
+    def _act_on_container(self, action: decide.ContainerAction) -> None:
+        begin = self._steps.begin
+        match action:
+            case decide.Create(name):
+                begin(ContainerStep(name), lambda: self._starting.create(name))
+            case decide.Start(name):
+                begin(ContainerStep(name), lambda: self._starting.start(name))
+            case decide.Stop() as stop:
+                begin(ContainerStep(stop.container), lambda: self._stopping.stop(stop))
+            case decide.Resize(name):
+                begin(ContainerStep(name, decide.RESIZE), lambda: self._resizing.resize(name))
 
     async def _set_up_sandbox(self) -> None:
         tracked = self._tracked

@@ -15,9 +15,9 @@ from ondol.api import objects, pods
 from ondol.api.objects import Key, Object
 from ondol.base import log
 from ondol.node import logs
-from ondol.node.pods import admission, decide, lifecycle, model, storage
+from ondol.node.pods import admission, decide, lifecycle, model, resizing, storage
 from ondol.node.pods.host import Host
-from ondol.node.pods.model import Record
+from ondol.node.pods.model import Record, Spec
 from ondol.node.pods.references import ReferenceIndex
 from ondol.node.pods.worker import PodWorker
 from ondol.node.volumes.lookup import Reference
@@ -90,6 +90,8 @@ class PodWorkers:
             if worker is not None:
                 worker.update(new)
                 self._references.put(new)
+                if worker.wants_resize:
+                    self._allocate()
             else:
                 self._begin(new, None)
         if old is not None and (new is None or objects.uid(new) != objects.uid(old)):
@@ -132,10 +134,21 @@ class PodWorkers:
         A pod that asked for more than there is would otherwise count with the scheduler for as long as it
         likes, and no other pod would find room.
         """
-        others = [other.pod for other in self._by_uid.values() if not other.is_over]
-        lack = admission.lack(worker.pod, others, self._host.allocatable)
+        lack = admission.lack(worker.pod, self._others(worker), self._host.allocatable)
         if lack is not None:
             worker.fail(f"OutOf{lack.resource}", f"Pod was rejected: Node didn't have enough {lack}")
+
+    def _others(self, worker: PodWorker) -> list[Spec]:
+        """The pods that take of the node beside one, in the sizes that it has taken on for them."""
+        others = (other for other in self._by_uid.values() if other is not worker and not other.is_over)
+        return [other.allocated for other in others]
+
+    def _allocate(self) -> None:
+        """Let pods that ask for another size have it, as far as there is room, each in its turn."""
+        waiting = [worker for worker in self._by_uid.values() if worker.wants_resize]
+        for worker in sorted(waiting, key=lambda each: resizing.turn(each.pod, each.record)):
+            reason, message = resizing.pending(worker.pod, self._others(worker), self._host.allocatable)
+            worker.resize(reason, message)
 
     async def _drive(self, worker: PodWorker) -> None:
         """Run the worker to its end; one that fails unexpectedly starts anew from the disk."""
@@ -143,6 +156,7 @@ class PodWorkers:
             await worker.run()
             del self._by_uid[worker.uid]
             self._references.remove(worker.uid)
+            self._allocate()
             return
         except Exception as error:  # noqa: BLE001 - one pod's defect must not end all others
             leaves = [str(leaf) for leaf in _leaves(error)]
@@ -162,6 +176,7 @@ class PodWorkers:
 
     async def housekeeping(self) -> None:
         """One turn: logs, storage, records a full disk had no room for, sources nobody uses any more."""
+        self._allocate()
         for worker in self:
             worker.save_again()
             await self._rotate_logs(worker)

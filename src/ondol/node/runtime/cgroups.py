@@ -81,6 +81,32 @@ def machine_usage() -> Usage:
     return Usage(cpu_ns, used, max(0, used - memory.get("Inactive(file)", 0)))
 
 
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Of a group; None is no limit."""
+
+    cpu_quota: int | None = None
+    """Microseconds of each period."""
+    memory_bytes: int | None = None
+
+
+def limits(group: str) -> Limits:
+    """What the kernel holds the group to."""
+    path = group.lstrip("/")
+    if version() == "v2":
+        quota = (ROOT / path / "cpu.max").read_text().split()[0]
+        memory = (ROOT / path / "memory.max").read_text().strip()
+    else:
+        quota = (_v1_folder("cpu") / path / "cpu.cfs_quota_us").read_text().strip()
+        memory = (ROOT / "memory" / path / "memory.limit_in_bytes").read_text().strip()
+    number = int(memory) if memory.isdigit() else _UNLIMITED
+    return Limits(int(quota) if quota.isdigit() else None, number if number < _UNLIMITED else None)
+
+
+_UNLIMITED: Final = 1 << 62
+"""Version 1 has a number near to this where there is no limit."""
+
+
 def _v1_folder(controller: str) -> Path:
     joined = ROOT / "cpu,cpuacct"
     return joined if controller in ("cpu", "cpuacct") and joined.exists() else ROOT / controller

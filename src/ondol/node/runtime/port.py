@@ -11,6 +11,7 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from ondol.base import errors
+from ondol.node.runtime.spec import Limits
 
 STDOUT: Final = 1
 STDERR: Final = 2
@@ -124,6 +125,9 @@ class Runtime(Protocol):
 
     def attach(self, handle: Handle, *, stdin: bool) -> AbstractAsyncContextManager[Session]:
         """The container's own input (if `stdin`) and output, from now on; `RuntimeFailed` if it has none."""
+
+    async def update(self, handle: Handle, limits: Limits) -> None:
+        """Let a container that runs have these shares and limits from now on; what is None stays as it is."""
 
     async def reopen_log(self, handle: Handle) -> None:
         """Write on into a new file, after the old one was renamed."""

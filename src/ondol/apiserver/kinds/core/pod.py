@@ -103,7 +103,6 @@ def _fields(type_name: str) -> set[str]:
 
 
 _CONTAINER: Final = (
-    Rule("resizePolicy", "resources are not resized in place"),
     Rule("resources.claims", "there are no dynamic resources"),
     Rule("restartPolicyRules", "restarts follow the restart policy alone"),
     Rule("securityContext.appArmorProfile", _NO_LSM),

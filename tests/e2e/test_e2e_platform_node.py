@@ -1,0 +1,64 @@
+"""What a pod can say to its node, on a real platform: sizes, restarts, volumes, names, runtimes."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from tests.e2e import objects
+from tests.e2e.harness import Kubectl, eventually
+
+pytestmark = [pytest.mark.e2e, pytest.mark.root]
+
+MEMORY = (
+    "import pathlib, sys\n"
+    "for name in ('memory/memory.limit_in_bytes', 'memory.max'):\n"
+    "    path = pathlib.Path('/sys/fs/cgroup', name)\n"
+    "    if path.exists(): print(path.read_text().strip())\n"
+)
+
+
+def status(kubectl: Kubectl, name: str) -> dict[str, Any]:
+    """The status of a pod's first container."""
+    statuses = kubectl.get("pod", name)["status"].get("containerStatuses", [])
+    return dict(statuses[0]) if statuses else {}
+
+
+def events(kubectl: Kubectl, name: str) -> list[str]:
+    """The reasons of a pod's events."""
+    listed = kubectl.list("events", "--field-selector", f"involvedObject.name={name}")
+    return [each["reason"] for each in listed]
+
+
+def resize(kubectl: Kubectl, name: str, **limits: str) -> None:
+    """Ask for other limits of the first container."""
+    sizes = {"limits": limits, "requests": limits}
+    patch = {"spec": {"containers": [{"name": "main", "resources": sizes}]}}
+    kubectl("patch", "pod", name, "--subresource=resize", "--patch", json.dumps(patch))
+
+
+def test_a_container_is_resized_in_place(space: Kubectl) -> None:
+    """It sees its new limit without a restart; the status and the events say so."""
+    size = {"cpu": "100m", "memory": "64Mi"}
+    space.apply(objects.pod("sized", objects.container(resources={"limits": size, "requests": size})))
+    space("wait", "--for=condition=Ready", "pod/sized", "--timeout=25s")
+    resize(space, "sized", cpu="200m", memory="96Mi")
+    eventually(lambda: status(space, "sized")["resources"]["limits"]["memory"] == "96Mi", "it has its size")
+    eventually(lambda: "ResizeCompleted" in events(space, "sized"), "an event tells")
+    assert int(space("exec", "sized", "--", "python3", "-c", MEMORY)) == 96 << 20
+    assert status(space, "sized")["restartCount"] == 0
+    assert status(space, "sized")["allocatedResources"] == {"cpu": "200m", "memory": "96Mi"}
+    resize(space, "sized", cpu="200m", memory="1Mi")
+
+    def refusal() -> Any:
+        listed = space.get("pod", "sized")["status"]["conditions"]
+        return next((c for c in listed if c["type"] == "PodResizeInProgress" and c.get("message")), None)
+
+    condition = eventually(refusal, "it cannot be made")
+    assert condition["reason"] == "Error"
+    assert 'attempting to set container "main" memory limit (1048576) below' in condition["message"]
+    resize(space, "sized", cpu="100", memory="96Mi")
+    waiting = ("wait", "--for=condition=PodResizePending", "pod/sized", "--timeout=25s")
+    space(*waiting)
+    assert "ResizeInfeasible" in events(space, "sized")
