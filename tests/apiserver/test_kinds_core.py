@@ -195,6 +195,47 @@ async def test_the_size_of_a_pod_is_written_by_itself(api: Any, pod: Make) -> No
     assert refused.status == 422
 
 
+ENDS = {"exitCodes": {"operator": "In", "values": [3]}, "action": "Restart"}
+
+
+@pytest.mark.parametrize("group", ["containers", "initContainers"])
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"restartPolicy": "Never", "restartPolicyRules": [ENDS]}, ""),
+        ({"restartPolicy": "OnFailure"}, ""),
+        ({"restartPolicyRules": [ENDS]}, "must specify restartPolicy when restart rules are used"),
+        ({"restartPolicy": "Sometimes"}, 'supported values: "Always", "Never", "OnFailure"'),
+        ({"restartPolicy": "Never", "restartPolicyRules": [ENDS] * 21}, "must have at most 20 items"),
+        (
+            {"restartPolicy": "Never", "restartPolicyRules": [{"action": "Restart"}]},
+            "exitCodes: Required value",
+        ),
+        (
+            {"restartPolicy": "Never", "restartPolicyRules": [{**ENDS, "action": "Stop"}]},
+            'restartPolicyRules[0].action: Unsupported value: "Stop": supported values: "Restart"',
+        ),
+        (
+            {
+                "restartPolicy": "Never",
+                "restartPolicyRules": [{**ENDS, "exitCodes": {"operator": "Out", "values": []}}],
+            },
+            'operator: Unsupported value: "Out": supported values: "In", "NotIn"',
+        ),
+    ],
+)
+async def test_restart_rules_are_checked(
+    api: Any, pod: Make, group: str, fields: dict[str, Any], message: str
+) -> None:
+    """They need a restart policy of the container's own, and name exit codes."""
+    document = pod("p")
+    document["spec"].setdefault(group, [{"name": "first", "image": "i"}])[0].update(fields)
+    answer = await api.post(PODS, document)
+    assert answer.status == (422 if message else 201)
+    assert message in answer.json.get("message", "")
+    assert answer.warnings == []
+
+
 @pytest.mark.parametrize(
     ("policies", "restarts", "message"),
     [

@@ -62,3 +62,16 @@ def test_a_container_is_resized_in_place(space: Kubectl) -> None:
     waiting = ("wait", "--for=condition=PodResizePending", "pod/sized", "--timeout=25s")
     space(*waiting)
     assert "ResizeInfeasible" in events(space, "sized")
+
+
+def test_exit_codes_decide_who_runs_again(space: Kubectl) -> None:
+    """A pod that never restarts tries again after the exit codes that its container names."""
+    rules = [{"action": "Restart", "exitCodes": {"operator": "In", "values": [42]}}]
+    code = "import os, sys; n = len(os.listdir('/tries')); open(f'/tries/{n}', 'w'); sys.exit((42, 0)[n])"
+    main = objects.python(code, restartPolicy="Never", restartPolicyRules=rules)
+    main |= {"volumeMounts": [{"name": "tries", "mountPath": "/tries"}]}
+    volumes = [{"name": "tries", "emptyDir": {}}]
+    space.apply(objects.pod("again", main, restartPolicy="Never", volumes=volumes))
+    eventually(lambda: space.path("pod", "again", ".status.phase") == "Succeeded", "it has succeeded")
+    assert status(space, "again")["restartCount"] == 1
+    assert status(space, "again")["lastState"]["terminated"]["exitCode"] == 42

@@ -73,6 +73,36 @@ def running(container: Mapping[str, Any], path: str) -> Iterator[Cause]:
             yield from _handler(hook, f"{path}.lifecycle.{name}", ("exec", "httpGet", "sleep", "tcpSocket"))
 
 
+_RULES_MAX: Final = 20
+_CODES_MAX: Final = 255
+
+
+def restarts(container: Mapping[str, Any], path: str) -> Iterator[Cause]:
+    """The container's own restart policy, and its rules of exit codes, which need one."""
+    policy, rules = container.get("restartPolicy"), container.get("restartPolicyRules") or ()
+    if policy is None and rules:
+        yield causes.required(
+            f"{path}.restartPolicy", "must specify restartPolicy when restart rules are used"
+        )
+    elif policy is not None and policy not in ("Always", "Never", "OnFailure"):
+        yield causes.not_supported(f"{path}.restartPolicy", policy, ("Always", "Never", "OnFailure"))
+    if len(rules) > _RULES_MAX:
+        yield causes.too_many(f"{path}.restartPolicyRules", len(rules), _RULES_MAX)
+    for index, rule in enumerate(rules):
+        item_path = f"{path}.restartPolicyRules[{index}]"
+        if rule.get("action") != "Restart":
+            yield causes.not_supported(f"{item_path}.action", rule.get("action") or "", ("Restart",))
+        codes = rule.get("exitCodes")
+        if codes is None:
+            yield causes.required(f"{item_path}.exitCodes", "must be specified")
+            continue
+        operator = codes.get("operator") or ""
+        if operator not in ("In", "NotIn"):
+            yield causes.not_supported(f"{item_path}.exitCodes.operator", operator, ("In", "NotIn"))
+        if len(codes.get("values") or ()) > _CODES_MAX:
+            yield causes.too_many(f"{item_path}.exitCodes.values", len(codes["values"]), _CODES_MAX)
+
+
 _RESIZES: Final = ("NotRequired", "RestartContainer")
 
 

@@ -97,10 +97,7 @@ def _containers(pod_spec: Mapping[str, Any], path: str, volumes: set[str]) -> It
                 yield from _init(container, item_path)
             elif field == "containers":
                 yield from containers.running(container, item_path)
-                if container.get("restartPolicy"):
-                    yield causes.forbidden(
-                        f"{item_path}.restartPolicy", "may not be set for non-init containers"
-                    )
+                yield from containers.restarts(container, item_path)
     yield from _host_ports(pod_spec, path)
 
 
@@ -109,9 +106,11 @@ def _init(container: Mapping[str, Any], path: str) -> Iterator[Cause]:
     policy = container.get("restartPolicy")
     if policy == "Always":
         yield from containers.running(container, path)
+        if container.get("restartPolicyRules"):
+            detail = "restartPolicyRules are not allowed for init containers with restart policy Always"
+            yield causes.forbidden(f"{path}.restartPolicyRules", detail)
         return
-    if policy:
-        yield causes.not_supported(f"{path}.restartPolicy", policy, ("Always",))
+    yield from containers.restarts(container, path)
     for index, each in enumerate(container.get("resizePolicy") or ()):
         if each.get("restartPolicy") == "RestartContainer":
             detail = "must not be set to 'RestartContainer' for non-sidecar initContainers"

@@ -373,13 +373,10 @@ def _result(containers: Sequence[Container]) -> str:
 
 
 def _has_failed_init(pod: Spec, record: Record) -> bool:
-    if model.restart_policy(pod) != "Never":
-        return False
+    plain = [spec for spec in pod_spec.init_containers(pod) if not model.is_sidecar(spec)]
+    containers = [(spec, record.container(spec["name"])) for spec in plain]
     return any(
-        not model.is_sidecar(spec)
-        and record.container(spec["name"]).has_exited
-        and not record.container(spec["name"]).has_succeeded
-        for spec in pod_spec.init_containers(pod)
+        c.has_exited and not c.has_succeeded and not should_restart(pod, spec, c) for spec, c in containers
     )
 
 

@@ -43,18 +43,36 @@ def placed(pod: Spec, record: Record, address: str) -> Record:
 
 
 def should_restart(pod: Spec, spec: Spec, container: Container) -> bool:
-    """Whether a container that ended runs again, by the pod's restart policy; an ephemeral one never does."""
+    """Whether a container that ended runs again; an ephemeral one never does.
+
+    By the first of its rules that its exit code matches, else by its own restart policy, else by the pod's.
+    """
     if pod_spec.is_ephemeral(pod, spec["name"]):
         return False
     if container.current is not None and container.current.must_restart:
         return True
     if model.is_sidecar(spec):
         return True
-    policy = model.restart_policy(pod)
+    if has_restart_rule(spec, container):
+        return True
+    policy = spec.get("restartPolicy") or model.restart_policy(pod)
     is_init = any(spec["name"] == init["name"] for init in pod_spec.init_containers(pod))
     if container.has_succeeded:
         return policy == "Always" and not is_init
     return policy != "Never"
+
+
+def has_restart_rule(spec: Spec, container: Container) -> bool:
+    """Whether a rule of the container restarts it after the exit code it ended with."""
+    ended = container.current.exit if container.current is not None else None
+    if ended is None or not spec.get("restartPolicy"):
+        return False
+    for rule in spec.get("restartPolicyRules") or ():
+        codes = rule.get("exitCodes") or {}
+        is_listed = ended.code in (codes.get("values") or ())
+        if is_listed == (codes.get("operator") == "In"):
+            return bool(rule.get("action") == "Restart")
+    return False
 
 
 def afresh(spec: Spec, container: Container) -> Container:

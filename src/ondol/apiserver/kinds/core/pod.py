@@ -104,7 +104,6 @@ def _fields(type_name: str) -> set[str]:
 
 _CONTAINER: Final = (
     Rule("resources.claims", "there are no dynamic resources"),
-    Rule("restartPolicyRules", "restarts follow the restart policy alone"),
     Rule("securityContext.appArmorProfile", _NO_LSM),
     Rule("securityContext.seLinuxOptions", _NO_LSM),
     Rule("securityContext.windowsOptions", "containers are Linux containers"),
