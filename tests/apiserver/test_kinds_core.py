@@ -292,3 +292,25 @@ async def test_only_the_size_of_a_pod_is_resized(
     refused = await api.patch(f"{PODS}/p/resize", patch, "strategic-merge-patch+json")
     assert refused.status == 422, refused.json
     assert message in refused.json["message"]
+
+
+@pytest.mark.parametrize(
+    ("whole", "message"),
+    [
+        ({"limits": {"cpu": "2", "memory": "2Gi"}}, ""),
+        ({"requests": {"cpu": "500m"}}, "must be greater than or equal to aggregate container requests of 1"),
+        ({"limits": {"cpu": "1500m"}}, "must be less than or equal to pod limits of 1500m"),
+        ({"limits": {"ephemeral-storage": "1Gi"}}, 'Unsupported value: "ephemeral-storage"'),
+    ],
+)
+async def test_the_amounts_of_a_whole_pod_are_checked(
+    api: Any, pod: Make, whole: dict[str, Any], message: str
+) -> None:
+    """Its containers fit into them; nobody is warned."""
+    document = pod("p")
+    document["spec"]["containers"][0]["resources"] = {"requests": {"cpu": "1"}, "limits": {"cpu": "2"}}
+    document["spec"]["resources"] = whole
+    answer = await api.post(PODS, document)
+    assert answer.status == (422 if message else 201), answer.json
+    assert message in answer.json.get("message", "")
+    assert answer.warnings == []

@@ -75,3 +75,39 @@ def test_exit_codes_decide_who_runs_again(space: Kubectl) -> None:
     eventually(lambda: space.path("pod", "again", ".status.phase") == "Succeeded", "it has succeeded")
     assert status(space, "again")["restartCount"] == 1
     assert status(space, "again")["lastState"]["terminated"]["exitCode"] == 42
+
+
+def test_a_pod_is_held_to_its_limits_as_a_whole(space: Kubectl) -> None:
+    """Two containers together have no more memory than their pod, and each sees that limit."""
+    eater = "x = b'x' * (40 << 20); import time; time.sleep(600)"
+    both = [{**objects.python(eater), "name": name} for name in ("one", "two")]
+    whole = {"limits": {"memory": "64Mi", "cpu": "1"}}
+    space.apply(objects.pod("whole", *both, resources=whole, restartPolicy="Never"))
+
+    def is_killed() -> bool:
+        statuses = space.get("pod", "whole")["status"].get("containerStatuses", [])
+        return any(s["state"].get("terminated", {}).get("exitCode") == 137 for s in statuses)
+
+    eventually(is_killed, "one of them has taken too much")
+    assert space.path("pod", "whole", ".status.qosClass") == "Guaranteed"
+
+
+def test_a_runtime_class_names_the_runtime(space: Kubectl) -> None:
+    """Another one than the node's own runs the pod, commands in it too; one that is not here is told of."""
+    for name, handler in (("other", "runc"), ("missing", "kata")):
+        meta = {"name": name}
+        space.apply(
+            {"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "metadata": meta, "handler": handler}
+        )
+    space.apply(objects.pod("by-runc", runtimeClassName="other"))
+    space.apply(objects.pod("by-none", runtimeClassName="missing"))
+    space("wait", "--for=condition=Ready", "pod/by-runc", "--timeout=25s")
+    assert status(space, "by-runc")["containerID"].startswith("runc://")
+    assert space("exec", "by-runc", "--", "echo", "hello").strip() == "hello"
+
+    def refusal() -> Any:
+        listed = space.list("events", "--field-selector", "involvedObject.name=by-none")
+        return next((e["message"] for e in listed if e["reason"] == "FailedCreatePodSandBox"), None)
+
+    assert 'no runtime for "kata" is configured' in eventually(refusal, "it is told of")
+    space("delete", "pod", "by-runc", "--timeout=25s")

@@ -67,7 +67,7 @@ def test_an_init_container_that_may_not_run_again_fails_the_pod(code: int, outco
 
 
 def test_a_pod_is_over_when_no_rule_restarts_it() -> None:
-    """It is tried again with the usual back-off while one does, and fails with the exit code that none names."""
+    """It is tried again while one does, and fails with an exit code that none names."""
 
     async def scene(world: Scene) -> None:
         world.node.runtime.programs[IMAGE] = Program(lifetime_s=1.0, code=42)

@@ -13,7 +13,8 @@ PODS: Final = "pods"
 
 
 _WHOLE: Final = ("cpu", "memory")
-"""Of these the pod as a whole may ask for an amount of its own; huge pages besides."""
+_HUGE_PAGES: Final = "hugepages-"
+"""Of these the pod as a whole may ask for an amount of its own, which counts for that of its containers."""
 
 
 def of(pod: Mapping[str, Any]) -> Counter[str]:
@@ -45,6 +46,9 @@ def desired(pod: Mapping[str, Any]) -> Counter[str]:
 
 def _whole(spec: Mapping[str, Any], amounts: Callable[[Mapping[str, Any]], Counter[str]]) -> Counter[str]:
     asked = total(spec, amounts)
+    for name, amount in requests(spec).items():
+        if name in _WHOLE or name.startswith(_HUGE_PAGES):
+            asked[name] = amount
     asked.update(milli(spec.get("overhead") or {}))
     asked[PODS] = 1000
     return asked

@@ -48,7 +48,7 @@ from ondol.node.pods.model import Attempt, Container
 from ondol.node.pods.sources import Sources
 from ondol.node.pods.worker import PodWorker
 from ondol.node.pods.workers import PodWorkers
-from ondol.node.runtime import bpf, cgroups, learn, oci, seccomp, spec
+from ondol.node.runtime import bpf, cgroups, handlers, learn, oci, seccomp, spec
 from ondol.node.runtime.port import Command, Handle, Runtime, Session
 from ondol.node.service_rules import ServiceRules
 
@@ -78,7 +78,9 @@ async def run(
     await anyio.to_thread.run_sync(sandbox.prepare_host, network, _living(config, network))
     folders = oci.Folders(config.data_dir, config.run_dir)
     with _full_disk_explained(config):
-        runtime = await learn.working(folders, clock, config.cgroup, config.runtime)
+        own = await learn.working(folders, clock, config.cgroup, config.runtime)
+        find = functools.partial(_runtime, folders, clock, config.cgroup)
+        runtime = handlers.Runtimes(own, folders.bundles, find)
         engines = _engines(config, manager, runtime, network, images)
     shown = page or metrics.Page()
     agent = Agent(engines, manager, shown)
@@ -88,6 +90,10 @@ async def run(
         if provisioner is not None:
             tasks.start_soon(local_volumes.run, config, provisioner, clock)
         await agent.run(task_status=task_status)
+
+
+async def _runtime(folders: oci.Folders, clock: Clock, cgroup: str, name: str) -> Runtime:
+    return await learn.working(folders, clock, cgroup, name)
 
 
 @contextlib.contextmanager

@@ -39,6 +39,12 @@ def identity(pod: Spec, container: Spec, name: str) -> Any:
     return (container.get("securityContext") or {}).get(name, general.get(name))
 
 
+def whole_limits(pod: Spec) -> Mapping[str, Any]:
+    """The processors and memory that the pod as a whole is limited to."""
+    limits = (objects.spec(pod).get("resources") or {}).get("limits") or {}
+    return {name: limits[name] for name in ("cpu", "memory") if limits.get(name)}
+
+
 def fs_group(pod: Spec) -> int | None:
     """Whose group the pod's volumes are."""
     value = (objects.spec(pod).get("securityContext") or {}).get("fsGroup")

@@ -125,6 +125,9 @@ class FakeRuntime:
             self.failures[call] -= 1
             raise RuntimeFailed(f"injected: {call}")
 
+    async def has_handler(self, name: str) -> bool:
+        return name in ("", self.name)
+
     async def create(self, creation: Creation) -> Handle:
         await self._clock.sleep(0.01)
         self._may_fail("create")

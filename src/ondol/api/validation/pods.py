@@ -7,9 +7,10 @@ import ipaddress
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from ondol.api import dataplane, objects
+from ondol.api import dataplane, demand, objects
 from ondol.api.schema import causes
 from ondol.api.validation import containers, fields, metadata, security
+from ondol.base import quantity
 from ondol.base.errors import Cause
 
 _RESTART: Final = ("Always", "Never", "OnFailure")
@@ -72,7 +73,32 @@ def spec(pod_spec: Mapping[str, Any], path: str) -> Iterator[Cause]:
     yield from metadata.label_pairs(pod_spec.get("nodeSelector") or {}, f"{path}.nodeSelector")
     yield from tolerations(pod_spec.get("tolerations") or (), f"{path}.tolerations")
     yield from _host(pod_spec, path)
-    yield from containers.resources(pod_spec.get("resources") or {}, f"{path}.resources")
+    yield from _whole(pod_spec, f"{path}.resources")
+
+
+def _whole(pod_spec: Mapping[str, Any], path: str) -> Iterator[Cause]:
+    """The amounts of the pod as a whole: its containers fit into them."""
+    own = pod_spec.get("resources") or {}
+    if own.get("claims") is not None:
+        yield causes.forbidden(f"{path}.claims", "claims may not be set for Resources at pod-level")
+    yield from containers.resources(own, path)
+    for kind in ("requests", "limits"):
+        for name in own.get(kind) or ():
+            if name not in ("cpu", "memory") and not name.startswith("hugepages-"):
+                supported = ("cpu", "hugepages-", "memory")
+                yield causes.not_supported(f"{path}.{kind}.{name}", name, supported)
+    together = demand.total(pod_spec, demand.requests)
+    for name, amount in (own.get("requests") or {}).items():
+        if together[name] > quantity.milli_of(amount):
+            sum_ = quantity.canonical(f"{together[name]}m")
+            detail = f"must be greater than or equal to aggregate container requests of {sum_}"
+            yield causes.invalid(f"{path}.requests[{name}]", amount, detail)
+    for index, container in enumerate(pod_spec.get("containers") or ()):
+        for name, limit in ((container.get("resources") or {}).get("limits") or {}).items():
+            most = (own.get("limits") or {}).get(name)
+            if most is not None and quantity.parse(limit) > quantity.parse(most):
+                detail = f"must be less than or equal to pod limits of {most}"
+                yield causes.invalid(f"{path}.containers[{index}][{name}].limits", limit, detail)
 
 
 def _containers(pod_spec: Mapping[str, Any], path: str, volumes: set[str]) -> Iterator[Cause]:

@@ -16,7 +16,7 @@ async def resize(engines: Engines, pod: Spec, container: Spec, attempt: Attempt)
     """As `Machine.resize_container`."""
     if attempt.handle is None:
         return
-    limits = planning.limits(container)
+    limits = planning.limits(container, pod)
     group = f"{engines.config.pod_cgroup(objects.uid(pod))}/{attempt.id}"
     if limits.memory_limit_bytes is not None:
         usage = await anyio.to_thread.run_sync(cgroups.usage, group)

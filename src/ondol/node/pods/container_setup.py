@@ -85,6 +85,7 @@ async def create(
             stdin=bool(container.get("stdin")),
             stdin_once=bool(container.get("stdinOnce")),
             terminal=bool(container.get("tty")),
+            handler=record.runtime,
         )
         handle = await engines.runtime.create(creation)
     finally:
@@ -92,9 +93,16 @@ async def create(
             with anyio.CancelScope(shield=True):
                 await anyio.to_thread.run_sync(staged.give_back)
     cgroups.limit_pids(engines.config.pod_cgroup(uid), engines.config.pod_pids_limit)
+    if whole := planning.pod_limits(pod):
+        cgroups.limit(engines.config.pod_cgroup(uid), _of_group(whole))
     stop = planning.stop_signal(container, unpacked.image.config)
     attempt = Attempt(number, identity, container["image"], unpacked.image.id, handle, stop_signal=stop)
     return Created(attempt, unpacked.pulled, env.skipped(pod, container, sources))
+
+
+def _of_group(limits: spec.Limits) -> cgroups.Limits:
+    millis = limits.cpu_limit_millis
+    return cgroups.Limits(None if millis is None else spec.cpu_quota(millis), limits.memory_limit_bytes)
 
 
 async def _pull_secrets(engines: Engines, pod: Spec, asker: Asker) -> list[PullSecret]:

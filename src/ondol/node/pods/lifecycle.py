@@ -25,7 +25,7 @@ def replaced(record: Record, name: str, **changes: Any) -> Record:
     return record.with_container(name, msgspec.structs.replace(record.container(name), **changes))
 
 
-def placed(pod: Spec, record: Record, address: str) -> Record:
+def placed(pod: Spec, record: Record, address: str, *, runtime: str = "") -> Record:
     """A new sandbox is there: what is to run runs from the beginning, init containers too.
 
     They may have filled what is gone with the machine's last run: memory, the network. Source: the kubelet's
@@ -39,7 +39,9 @@ def placed(pod: Spec, record: Record, address: str) -> Record:
             renewed[str(spec["name"])] = msgspec.structs.replace(
                 container, current=None, last=container.current, is_started=False, is_ready=False
             )
-    return msgspec.structs.replace(record, containers=renewed, address=address, has_sandbox=True)
+    return msgspec.structs.replace(
+        record, containers=renewed, address=address, has_sandbox=True, runtime=runtime
+    )
 
 
 def should_restart(pod: Spec, spec: Spec, container: Container) -> bool:

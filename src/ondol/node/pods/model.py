@@ -141,6 +141,8 @@ class Record(msgspec.Struct, frozen=True):
     """The node has no room for what the pod asks for."""
     resize_progress: Resize | None = None
     """Containers that run are yet to get what is allocated."""
+    runtime: str = ""
+    """What runs its containers, as its RuntimeClass says; empty is the node's own runtime."""
 
     def volume(self, name: str) -> Volume:
         return self.volumes.get(name) or Volume()

@@ -58,7 +58,6 @@ def unsupported(pod: Spec) -> tuple[list[str], list[str]]:
     if (spec.get("os") or {}).get("name", "linux") != "linux":
         refused.append("spec.os.name")
     refused += registry.unsupported(pod)
-    warned += [f"spec.{name}" for name in _NOT_APPLIED if spec.get(name)]
     warned += _security("spec", spec)
     for container in pod_spec.all_containers(pod):
         field = f"spec.containers[{container['name']}]"
@@ -68,7 +67,6 @@ def unsupported(pod: Spec) -> tuple[list[str], list[str]]:
     return refused, warned
 
 
-_NOT_APPLIED: Final = ("resources", "runtimeClassName")
 _NOT_APPLIED_SECURITY: Final = ("appArmorProfile", "seLinuxOptions", "windowsOptions")
 
 
@@ -170,9 +168,11 @@ def _capability(name: str) -> str:
     return upper if upper.startswith("CAP_") else f"CAP_{upper}"
 
 
-def limits(container: Spec) -> oci.Limits:
+def limits(container: Spec, pod: Spec | None = None) -> oci.Limits:
+    """A limit that the container lacks is that of its pod as a whole."""
     resources = container.get("resources") or {}
-    requests, most = resources.get("requests") or {}, resources.get("limits") or {}
+    requests, own = resources.get("requests") or {}, resources.get("limits") or {}
+    most = {**pod_spec.whole_limits(pod or {}), **{name: amount for name, amount in own.items() if amount}}
     cpu = requests.get("cpu", most.get("cpu"))
     return oci.Limits(
         cpu_request_millis=quantity.milli_of(cpu) if cpu is not None else 0,
@@ -181,15 +181,43 @@ def limits(container: Spec) -> oci.Limits:
     )
 
 
+def pod_limits(pod: Spec) -> oci.Limits | None:
+    """Of the pod as a whole, its overhead with them; None where it has none."""
+    most, overhead = pod_spec.whole_limits(pod), objects.spec(pod).get("overhead") or {}
+    if not most:
+        return None
+    cpu, memory = (most.get(name) for name in ("cpu", "memory"))
+    return oci.Limits(
+        cpu_limit_millis=quantity.milli_of(cpu) + quantity.milli_of(overhead.get("cpu") or "0")
+        if cpu
+        else None,
+        memory_limit_bytes=quantity.bytes_of(memory) + quantity.bytes_of(overhead.get("memory") or "0")
+        if memory
+        else None,
+    )
+
+
 def oom_score_adj(pod: Spec, container: Spec, node_memory_bytes: int, current: int) -> int:
     """The kubelet's order (best effort dies first), but never below what this process itself has."""
     kind = quality.of(pod)
     if kind == "BestEffort":
         return 1000
-    requested = ((container.get("resources") or {}).get("requests") or {}).get("memory")
-    share = quantity.bytes_of(requested) / node_memory_bytes if requested else 0.0
+    share = (_memory(container) + _unclaimed(pod)) / node_memory_bytes
     adjustment = -997 if kind == "Guaranteed" else min(max(2, round(1000 - 1000 * share)), 999)
     return max(adjustment, current)
+
+
+def _memory(holder: Spec) -> int:
+    """The bytes it requests."""
+    requested = ((holder.get("resources") or {}).get("requests") or {}).get("memory")
+    return quantity.bytes_of(requested) if requested else 0
+
+
+def _unclaimed(pod: Spec) -> float:
+    """What the pod as a whole requests beyond its containers, in bytes for each of them."""
+    containers = [*pod_spec.init_containers(pod), *pod_spec.app_containers(pod)]
+    rest = _memory(objects.spec(pod)) - sum(map(_memory, containers))
+    return max(0, rest) / max(1, len(containers))
 
 
 def environment(image: Mapping[str, str], declared: Mapping[str, str], hostname: str) -> dict[str, str]:
@@ -249,7 +277,7 @@ def planned(pod: Spec, container: Spec, place: Place) -> oci.Container:
         user=effective_user(pod, container, place.account),
         mounts=place.mounts,
         namespaces=place.namespaces,
-        limits=limits(container),
+        limits=limits(container, pod),
         capabilities=capabilities(container, place.capabilities),
         privileged=bool(own.get("privileged")),
         is_proc_masked=own.get("procMount") != "Unmasked",

@@ -210,8 +210,13 @@ def _container(pod: Spec, record: Record, spec: Spec, runtime: str, now: float) 
         "lastState": last,
     }
     if attempt is not None and attempt.handle is not None:
-        document["containerID"] = f"{runtime}://{attempt.id}"
+        document["containerID"] = _id(attempt, runtime)
     return document | _sizes(spec, attempt, record)
+
+
+def _id(attempt: Attempt, runtime: str) -> str:
+    own = attempt.handle.runtime if attempt.handle is not None else ""
+    return f"{own or runtime}://{attempt.id}"
 
 
 def _sizes(spec: Spec, attempt: Attempt | None, record: Record) -> Object:
@@ -266,5 +271,5 @@ def _terminated(attempt: Attempt, runtime: str, room: int) -> Object:
     if attempt.message:
         state["message"] = attempt.message.encode()[:room].decode(errors="ignore")
     if attempt.handle is not None:
-        state["containerID"] = f"{runtime}://{attempt.id}"
+        state["containerID"] = _id(attempt, runtime)
     return state

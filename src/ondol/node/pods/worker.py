@@ -244,9 +244,23 @@ class PodWorker:
     async def _set_up_sandbox(self) -> None:
         tracked = self._tracked
         self._host.records.save(tracked.record)  # what is made from here on has an owner
+        runtime = await self._runtime()
         redirect = await self._gate.is_in_mesh()
         address = await self._host.machine.set_up_sandbox(tracked.pod, redirect=redirect)
-        tracked.keep(lifecycle.placed(tracked.pod, tracked.record, address))
+        tracked.keep(lifecycle.placed(tracked.pod, tracked.record, address, runtime=runtime))
+
+    async def _runtime(self) -> str:
+        """What the pod's RuntimeClass has its containers run by; empty is the node's own runtime."""
+        name = str(objects.spec(self.pod).get("runtimeClassName") or "")
+        if not name:
+            return ""
+        handler = await self._host.sources.runtime_handler(name)
+        if handler is None:
+            raise errors.HostError(f'Failed to create pod sandbox: RuntimeClass "{name}" not found')
+        if not await self._host.runtime.has_handler(handler):
+            why = f'failed to get sandbox runtime: no runtime for "{handler}" is configured'
+            raise errors.HostError(f"Failed to create pod sandbox: {why}")
+        return handler
 
     async def _prepare_volumes(self) -> None:
         await self._refresh()

@@ -126,6 +126,9 @@ class OciRuntime:
     def version(self) -> str:
         return self._binary.version
 
+    async def has_handler(self, name: str) -> bool:
+        return name in ("", self.name)
+
     async def create(self, creation: Creation) -> Handle:
         bundle = self._folders.bundles / creation.id
         bundle.mkdir(mode=0o700, parents=True, exist_ok=True)

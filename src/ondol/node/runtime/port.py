@@ -34,6 +34,8 @@ class Handle(msgspec.Struct, frozen=True):
     pid_started: int
     shim_pid: int
     shim_started: int
+    runtime: str = ""
+    """What runs it; empty is the node's own runtime."""
 
 
 class Exit(msgspec.Struct, frozen=True):
@@ -61,6 +63,8 @@ class Creation:
     stdin_once: bool = False
     """Whether its input ends with the first who attaches and leaves."""
     terminal: bool = False
+    handler: str = ""
+    """The runtime that is to run it; empty is the node's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +105,9 @@ class Runtime(Protocol):
 
     @property
     def version(self) -> str: ...
+
+    async def has_handler(self, name: str) -> bool:
+        """Whether containers can be run by the runtime of this name; the empty one is the node's own."""
 
     async def create(self, creation: Creation) -> Handle: ...
 
