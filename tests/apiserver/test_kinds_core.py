@@ -314,3 +314,45 @@ async def test_the_amounts_of_a_whole_pod_are_checked(
     assert answer.status == (422 if message else 201), answer.json
     assert message in answer.json.get("message", "")
     assert answer.warnings == []
+
+
+FILE_KEY = {"volumeName": "v", "path": "env", "key": "A"}
+
+
+@pytest.mark.parametrize(
+    ("of_pod", "of_container", "message"),
+    [
+        ({"hostnameOverride": "own.example"}, {}, ""),
+        (
+            {"hostnameOverride": "own.example", "hostNetwork": True},
+            {},
+            "may not be specified when hostNetwork",
+        ),
+        ({"hostnameOverride": "Own"}, {}, "spec.hostnameOverride: Invalid value"),
+        ({"hostnameOverride": "a" * 65}, {}, "may not be more than 64 bytes"),
+        ({}, {"env": [{"name": "A", "valueFrom": {"fileKeyRef": FILE_KEY}}]}, ""),
+        (
+            {},
+            {"env": [{"name": "A", "valueFrom": {"fileKeyRef": {**FILE_KEY, "path": "../x"}}}]},
+            "must not contain '..'",
+        ),
+        ({"volumes": [{"name": "v", "image": {}}]}, {}, "volumes[0].image.reference: Required value"),
+        (
+            {"volumes": [{"name": "v", "emptyDir": {}}]},
+            {"volumeMounts": [{"name": "v", "mountPath": "/v", "recursiveReadOnly": "Enabled"}]},
+            "may only be specified when readOnly is true",
+        ),
+        ({"securityContext": {"fsGroup": 1, "fsGroupChangePolicy": "OnRootMismatch"}}, {}, ""),
+    ],
+)
+async def test_what_surrounds_containers_is_checked(
+    api: Any, pod: Make, of_pod: dict[str, Any], of_container: dict[str, Any], message: str
+) -> None:
+    """Names, files, mounts; what is taken brings no warning."""
+    document = pod("p")
+    document["spec"] |= of_pod
+    document["spec"]["containers"][0] |= of_container
+    answer = await api.post(PODS, document)
+    assert answer.status == (422 if message else 201), answer.json
+    assert message in answer.json.get("message", "")
+    assert answer.warnings == []

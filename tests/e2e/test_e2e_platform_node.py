@@ -111,3 +111,59 @@ def test_a_runtime_class_names_the_runtime(space: Kubectl) -> None:
 
     assert 'no runtime for "kata" is configured' in eventually(refusal, "it is told of")
     space("delete", "pod", "by-runc", "--timeout=25s")
+
+
+LOOK = """
+import os, socket
+print(socket.gethostname(), os.environ['COLOUR'], os.path.exists('/other/usr/bin/env'))
+for name in ('/other/x', '/bin-of-it/x', '/outer/inner/x'):
+    try:
+        open(name, 'w')
+    except OSError as error:
+        print(error.errno)
+print(os.access('/other/usr/bin/env', os.X_OK), len(os.listdir('/bin-of-it')) > 10)
+"""
+
+
+def test_what_a_container_gets(space: Kubectl) -> None:
+    """An image's files, a variable from a file, a host name, and a mount that is read-only to its depths."""
+    writer = objects.python("open('/told/env', 'w').write(\"# colours\\nCOLOUR='deep red'\\n\")")
+    writer |= {"name": "writer", "volumeMounts": [{"name": "told", "mountPath": "/told"}]}
+    reference = {"volumeName": "told", "path": "env", "key": "COLOUR"}
+    nested = {"name": "outer", "mountPath": "/outer", "readOnly": True, "recursiveReadOnly": "Enabled"}
+    mounts = [
+        {"name": "files", "mountPath": "/other"},
+        {"name": "files", "mountPath": "/bin-of-it", "subPath": "usr/bin"},
+        nested,
+    ]
+    env = [{"name": "COLOUR", "valueFrom": {"fileKeyRef": reference}}]
+    main = objects.python(LOOK, env=env, volumeMounts=mounts)
+    volumes = [
+        {"name": "told", "emptyDir": {}},
+        {"name": "files", "image": {"reference": objects.IMAGE, "pullPolicy": "Never"}},
+        {"name": "outer", "hostPath": {"path": "/dev"}},
+    ]
+    own: dict[str, Any] = {
+        "initContainers": [writer],
+        "volumes": volumes,
+        "hostnameOverride": "own.name.example",
+    }
+    missing = {"name": "files", "image": {"reference": "ondol.local/none:1", "pullPolicy": "Never"}}
+    lacking = objects.python("", volumeMounts=mounts[:1])
+    space.apply(
+        objects.pod("gets", main, restartPolicy="Never", **own),
+        objects.pod("lacks", lacking, volumes=[missing]),
+    )
+    eventually(lambda: space.path("pod", "gets", ".status.phase") == "Succeeded", "it has looked")
+    lines = space("logs", "gets").splitlines()
+    assert lines[0] == "own.name.example deep red True"
+    assert lines[1:3] == ["30", "30"]
+    assert lines[-1] == "False True"
+    shown = next(m for m in status(space, "gets")["volumeMounts"] if m["name"] == "outer")
+    assert shown["recursiveReadOnly"] == "Enabled"
+    waiting = eventually(lambda: status(space, "lacks").get("state", {}).get("waiting"), "it waits")
+    eventually(
+        lambda: status(space, "lacks")["state"]["waiting"]["reason"] == "ErrImageNeverPull", "it is told why"
+    )
+    assert waiting
+    assert "ondol.local/none:1" in status(space, "lacks")["state"]["waiting"]["message"]

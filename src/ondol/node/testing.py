@@ -304,10 +304,12 @@ class FakeMachine:
     ) -> Created:
         spec = next(each for each in pod_spec.all_containers(pod) if each["name"] == name)
         image = str(spec["image"])
-        is_here = image in self._images
+        missing = sorted(pod_spec.images(pod, spec) - self._images)
         await self._clock.sleep(self.looking_s)
-        if not is_here:
-            raise ImageUnavailable("ErrImagePull", f'image "{image}" is not in the local image store')
+        if missing:
+            error = ImageUnavailable("ErrImagePull", f'image "{missing[0]}" is not in the local image store')
+            error.reference = missing[0]
+            raise error
         assert record.uid in self.sandboxes, "a container without a sandbox"  # noqa: S101 - likewise
         names = {str(volume["name"]) for volume in objects.spec(pod).get("volumes") or ()}
         assert names <= set(self.volumes.get(record.uid, {})), "a container without its volumes"  # noqa: S101 - likewise

@@ -26,6 +26,8 @@ class Sources:
 
     config_maps: Mapping[str, Mapping[str, Any] | None] = field(default_factory=dict)
     secrets: Mapping[str, Mapping[str, Any] | None] = field(default_factory=dict)
+    files: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    """Files of the pod's volumes that variables come from, by volume and path."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,9 @@ from ondol.base import quantity
 from ondol.base.errors import Cause
 
 _ENV_NAME: Final = re.compile(r"[ -<>-~]+")
+_ENV_NAME_WORDS: Final = (
+    "a valid environment variable name must consist only of printable ASCII characters other than '='"
+)
 _FIELD_PATHS: Final = (
     "metadata.name",
     "metadata.namespace",
@@ -144,11 +147,7 @@ def _environment(container: Mapping[str, Any], path: str) -> Iterator[Cause]:
         if not name:
             yield causes.required(f"{item_path}.name")
         elif not _ENV_NAME.fullmatch(name):
-            detail = (
-                "a valid environment variable name must consist only of printable ASCII characters"
-                " other than '='"
-            )
-            yield causes.invalid(f"{item_path}.name", name, detail)
+            yield causes.invalid(f"{item_path}.name", name, _ENV_NAME_WORDS)
         if variable.get("valueFrom") is not None:
             yield from _value_from(variable, f"{item_path}.valueFrom")
     for index, source in enumerate(container.get("envFrom") or ()):
@@ -171,12 +170,9 @@ def _value_from(variable: Mapping[str, Any], path: str) -> Iterator[Cause]:
         yield from resource_field_ref(source["resourceFieldRef"], f"{path}.resourceFieldRef")
     for kind in ("configMapKeyRef", "secretKeyRef"):
         if kind in present:
-            if not source[kind].get("name"):
-                yield causes.required(f"{path}.{kind}.name")
-            if not source[kind].get("key"):
-                yield causes.required(f"{path}.{kind}.key")
-            else:
-                yield from fields.key(f"{path}.{kind}.key", source[kind]["key"])
+            yield from _key_ref(source[kind], f"{path}.{kind}")
+    if "fileKeyRef" in present:
+        yield from _file_key(source["fileKeyRef"], f"{path}.fileKeyRef")
     if not present:
         listed = ", ".join(f"`{kind}`" for kind in _SOURCES)
         yield causes.invalid(path, "", f"must specify one of: {listed}")
@@ -184,6 +180,46 @@ def _value_from(variable: Mapping[str, Any], path: str) -> Iterator[Cause]:
         yield causes.invalid(path, "", "may not be specified when `value` is not empty")
     elif len(present) > 1:
         yield causes.invalid(path, "", "may not have more than one field specified at a time")
+
+
+def _key_ref(ref: Mapping[str, Any], path: str) -> Iterator[Cause]:
+    if not ref.get("name"):
+        yield causes.required(f"{path}.name")
+    if not ref.get("key"):
+        yield causes.required(f"{path}.key")
+    else:
+        yield from fields.key(f"{path}.key", ref["key"])
+
+
+def _file_key(ref: Mapping[str, Any], path: str) -> Iterator[Cause]:
+    key, volume, file = (ref.get(field) or "" for field in ("key", "volumeName", "path"))
+    if not key:
+        yield causes.required(f"{path}.key")
+    elif not _ENV_NAME.fullmatch(key):
+        yield causes.invalid(f"{path}.key", key, _ENV_NAME_WORDS)
+    if not volume:
+        yield causes.required(f"{path}.volumeName")
+    else:
+        yield from fields.label(f"{path}.volumeName", volume)
+    if not file:
+        yield causes.required(f"{path}.path")
+    elif ".." in file.split("/"):
+        yield causes.invalid(f"{path}.path", file, "must not contain '..'")
+
+
+_RECURSIVE: Final = ("Disabled", "Enabled", "IfPossible")
+
+
+def _recursive(mount: Mapping[str, Any], path: str) -> Iterator[Cause]:
+    mode = mount.get("recursiveReadOnly")
+    if mode in ("Enabled", "IfPossible"):
+        if not mount.get("readOnly"):
+            yield causes.forbidden(path, "may only be specified when readOnly is true")
+        if (mount.get("mountPropagation") or "None") != "None":
+            detail = "may only be specified when mountPropagation is None or not specified"
+            yield causes.forbidden(path, detail)
+    elif mode is not None and mode != "Disabled":
+        yield causes.not_supported(path, mode, _RECURSIVE)
 
 
 def field_ref(ref: Mapping[str, Any], path: str) -> Iterator[Cause]:
@@ -233,6 +269,7 @@ def _mounts(container: Mapping[str, Any], path: str, volumes: Collection[str]) -
         if mount.get("mountPropagation") == "Bidirectional" and not is_privileged:
             detail = "Bidirectional mount propagation is available only to privileged containers"
             yield causes.forbidden(f"{item_path}.mountPropagation", detail)
+        yield from _recursive(mount, f"{item_path}.recursiveReadOnly")
 
 
 def resources(requirements: Mapping[str, Any], path: str) -> Iterator[Cause]:

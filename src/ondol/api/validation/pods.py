@@ -70,10 +70,28 @@ def spec(pod_spec: Mapping[str, Any], path: str) -> Iterator[Cause]:
     for field in ("hostname", "subdomain"):
         if pod_spec.get(field):
             yield from fields.label(f"{path}.{field}", pod_spec[field])
+    yield from _host_name(pod_spec, f"{path}.hostnameOverride")
     yield from metadata.label_pairs(pod_spec.get("nodeSelector") or {}, f"{path}.nodeSelector")
     yield from tolerations(pod_spec.get("tolerations") or (), f"{path}.tolerations")
     yield from _host(pod_spec, path)
     yield from _whole(pod_spec, f"{path}.resources")
+
+
+_HOST_NAME_MAX: Final = 64
+
+
+def _host_name(pod_spec: Mapping[str, Any], path: str) -> Iterator[Cause]:
+    """One that stands for all others."""
+    name = pod_spec.get("hostnameOverride")
+    if name is None:
+        return
+    for field in ("setHostnameAsFQDN", "hostNetwork"):
+        if pod_spec.get(field):
+            yield causes.forbidden(path, f"may not be specified when {field} is true")
+    if len(name) > _HOST_NAME_MAX:
+        yield causes.too_long(path, _HOST_NAME_MAX)
+    else:
+        yield from fields.subdomain(path, name)
 
 
 def _whole(pod_spec: Mapping[str, Any], path: str) -> Iterator[Cause]:
@@ -189,10 +207,13 @@ def _source(volume: Mapping[str, Any], path: str) -> Iterator[Cause]:
         ("csi", "driver"),
         ("nfs", "server"),
         ("nfs", "path"),
+        ("image", "reference"),
     )
     for source, field in needs:
         if volume.get(source) is not None and not volume[source].get(field):
             yield causes.required(f"{path}.{source}.{field}")
+    policy, policies = (volume.get("image") or {}).get("pullPolicy"), ("Always", "IfNotPresent", "Never")
+    yield from fields.one_of(f"{path}.image.pullPolicy", policy, policies)
     host = (volume.get("hostPath") or {}).get("path") or ""
     if ".." in host.split("/"):
         yield causes.invalid(f"{path}.hostPath.path", host, "must not contain '..'")

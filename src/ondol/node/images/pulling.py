@@ -32,6 +32,8 @@ class ImageUnavailable(errors.OndolError):
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
         self.reason = reason
+        self.reference = ""
+        """The image's name, where it is not the container's own."""
 
 
 class NobodyWaits(ImageUnavailable):

@@ -100,7 +100,7 @@ def waiting(record: Record, spec: Spec, reason: str, message: str, *, now: float
 
 
 def waits_for_image(record: Record, spec: Spec) -> bool:
-    """Whether the container waits for the image that it names now."""
+    """Whether the container waits for the image that it names now, or for one that is a volume of its."""
     container = record.container(spec["name"])
     is_tried = container.tried_image == spec.get("image", "") and container.retry_at > 0
     return is_tried and container.waiting_reason in IMAGE_REASONS
@@ -109,7 +109,7 @@ def waits_for_image(record: Record, spec: Spec) -> bool:
 def image_arrived(pod: Spec, record: Record, images: Collection[str]) -> Record:
     """The containers that wait for one of these images are tried again at once."""
     for spec in pod_spec.all_containers(pod):
-        if spec.get("image", "") in images and waits_for_image(record, spec):
+        if pod_spec.images(pod, spec) & set(images) and waits_for_image(record, spec):
             record = replaced(record, str(spec["name"]), retry_at=0.0)
     return record
 

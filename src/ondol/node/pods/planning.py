@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import platform
 import posixpath
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -15,6 +17,7 @@ from ondol.node.pods.model import Spec
 from ondol.node.runtime import pause, seccomp
 from ondol.node.runtime import spec as oci
 from ondol.node.volumes import registry
+from ondol.node.volumes.volume import Volume
 
 DEFAULT_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _TERMINATION_LOG: Final = "/dev/termination-log"
@@ -249,10 +252,32 @@ def volume_mounts(
 _PROPAGATION: Final = {"None": "rprivate", "HostToContainer": "rslave", "Bidirectional": "rshared"}
 
 
-def bind(mount: Spec, source: str, *, is_read_only: bool) -> oci.Document:
+def bind(mount: Spec, source: str, volume: Volume) -> oci.Document:
     propagation = _PROPAGATION[mount.get("mountPropagation") or "None"]
-    read_only = bool(mount.get("readOnly")) or is_read_only
-    return oci.bind(source, inner(mount["mountPath"]), read_only=read_only, propagation=propagation)
+    read_only = bool(mount.get("readOnly")) or volume.is_read_only
+    bound = oci.bind(source, inner(mount["mountPath"]), read_only=read_only, propagation=propagation)
+    options = [*volume.options, *(["rro"] if is_recursively_read_only(mount, platform.release()) else [])]
+    return {**bound, "options": [*bound["options"], *options]} if options else bound
+
+
+def is_recursively_read_only(mount: Spec, kernel: str) -> bool:
+    """Whether what is mounted below the mount is read-only too; `ConfigMissing` where that cannot be had."""
+    mode = mount.get("recursiveReadOnly") or "Disabled"
+    if mode == "Disabled":
+        return False
+    is_possible = _numbers(kernel) >= _RECURSIVE
+    if mode == "Enabled" and not is_possible:
+        why = "requested recursive read-only mode, but it is not supported by the runtime"
+        raise value_sources.ConfigMissing(f'volume "{mount["name"]}" {why}')
+    return is_possible
+
+
+_RECURSIVE: Final = (5, 12)
+"""The first Linux that can: `mount_setattr`."""
+
+
+def _numbers(kernel: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", kernel)[:2])
 
 
 def inner(path: str) -> str:

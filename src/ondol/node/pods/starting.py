@@ -85,7 +85,8 @@ class Starting:
     async def _image_unavailable(self, spec: Spec, error: ImageUnavailable, revision: int) -> None:
         tracked, name = self._tracked, str(spec["name"])
         failures = lifecycle.afresh(spec, tracked.record.container(name)).failures + 1
-        refusal = images.refusal(spec["image"], error, failures=failures)
+        reference = error.reference or spec["image"]
+        refusal = images.refusal(reference, error, failures=failures)
         if refusal.note is not None:
             tracked.event("Normal", *refusal.note, name)
         for reason, message in refusal.warnings:
@@ -93,8 +94,8 @@ class Starting:
         self._wait(spec, refusal.reason, refusal.message, tracked.host.config.image_backoff)
         # It may have come while it was looked for: whoever was told of it then did not see this one wait.
         machine = tracked.host.machine
-        if machine.image_revision != revision and await machine.has_image(spec["image"]):
-            tracked.keep(lifecycle.image_arrived(tracked.pod, tracked.record, {spec["image"]}))
+        if machine.image_revision != revision and await machine.has_image(reference):
+            tracked.keep(lifecycle.image_arrived(tracked.pod, tracked.record, {reference}))
 
     def _config_failed(self, spec: Spec, message: str) -> None:
         self._tracked.event("Warning", "Failed", f"Error: {message}", str(spec["name"]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -9,8 +10,8 @@ from ondol.api import conditions, objects, quality, resizes
 from ondol.api.objects import Object
 from ondol.base import clock
 from ondol.contracts import mesh
-from ondol.node import pod_spec
-from ondol.node.pods import decide, lifecycle, model
+from ondol.node import pod_spec, value_sources
+from ondol.node.pods import decide, lifecycle, model, planning
 from ondol.node.pods.model import Attempt, Container, Record, Spec
 
 _CONDITIONS: Final = (
@@ -211,7 +212,28 @@ def _container(pod: Spec, record: Record, spec: Spec, runtime: str, now: float) 
     }
     if attempt is not None and attempt.handle is not None:
         document["containerID"] = _id(attempt, runtime)
+    if mounts := _mounts(spec):
+        document["volumeMounts"] = mounts
     return document | _sizes(spec, attempt, record)
+
+
+def _mounts(spec: Spec) -> list[Object]:
+    """How each volume is mounted, where one asks for more than that it is read-only itself."""
+    mounts = spec.get("volumeMounts") or ()
+    if not any((mount.get("recursiveReadOnly") or "Disabled") != "Disabled" for mount in mounts):
+        return []
+    return [_mount(mount) for mount in mounts]
+
+
+def _mount(mount: Spec) -> Object:
+    shown: Object = {"name": mount["name"], "mountPath": mount["mountPath"]}
+    if not mount.get("readOnly"):
+        return shown
+    try:
+        is_recursive = planning.is_recursively_read_only(mount, platform.release())
+    except value_sources.ConfigMissing:
+        is_recursive = False
+    return {**shown, "readOnly": True, "recursiveReadOnly": "Enabled" if is_recursive else "Disabled"}
 
 
 def _id(attempt: Attempt, runtime: str) -> str:

@@ -114,7 +114,8 @@ class PodWorker:
     def awaited_images(self) -> set[str]:
         """The images that its containers wait for, each in vain so far."""
         specs = pod_spec.all_containers(self.pod)
-        return {str(spec["image"]) for spec in specs if lifecycle.waits_for_image(self.record, spec)}
+        waiting = (spec for spec in specs if lifecycle.waits_for_image(self.record, spec))
+        return set[str]().union(*(pod_spec.images(self.pod, spec) for spec in waiting))
 
     def images_arrived(self, images: Collection[str]) -> None:
         """These are here now: who waits for one need wait no longer."""

@@ -108,16 +108,12 @@ _CONTAINER: Final = (
     Rule("securityContext.seLinuxOptions", _NO_LSM),
     Rule("securityContext.windowsOptions", "containers are Linux containers"),
     Rule("volumeDevices", "the node refuses containers with raw block devices"),
-    Rule("volumeMounts[*].recursiveReadOnly", "only the mount itself is read-only", ("Disabled",)),
-    Rule("env[*].valueFrom.fileKeyRef", "the node refuses containers with it"),
 )
 UNSUPPORTED: Final = (
     Rule("hostUsers", "user namespaces are not made, and the node refuses pods that want one", (True,)),
-    Rule("hostnameOverride", "the host name is the pod's name or spec.hostname"),
     Rule("os.name", "containers are Linux containers", ("linux",)),
     Rule("resourceClaims", "there are no dynamic resources"),
     Rule("securityContext.appArmorProfile", _NO_LSM),
-    Rule("securityContext.fsGroupChangePolicy", "ownership is always set", ("Always",)),
     Rule("securityContext.seLinuxChangePolicy", _NO_LSM),
     Rule("securityContext.seLinuxOptions", _NO_LSM),
     Rule("securityContext.windowsOptions", "containers are Linux containers"),
