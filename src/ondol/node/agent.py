@@ -238,7 +238,11 @@ class Agent:
         dns = DnsServer(config.cluster_domain, view, upstream, self._host.clock)
         runtime = self._host.runtime
         node = registration.Registration(
-            config, self._host.client, self._host.clock, runtime=f"{runtime.name}://{runtime.version}"
+            config,
+            self._host.client,
+            self._host.clock,
+            runtime=f"{runtime.name}://{runtime.version}",
+            conditions=lambda: self._workers.conditions,
         )
         application = web.application(self, self._host.clock, config.api_token)
         async with anyio.create_task_group() as tasks:
@@ -282,6 +286,7 @@ class Agent:
             await anyio.to_thread.run_sync(self._engines.reserve.take)
             await self._workers.housekeeping()
             if self._host.clock.monotonic() - collected_at_s >= _COLLECTION_INTERVAL_S:
+                await self._workers.collect_images()
                 await self._collect_layers()
                 collected_at_s = self._host.clock.monotonic()
 

@@ -30,6 +30,7 @@ from anyio.abc import TaskStatus
 
 from ondol import sdk
 from ondol.api import objects, resources
+from ondol.api.eviction_thresholds import Level, Readings
 from ondol.base.clock import Clock
 from ondol.base.signal import Signal
 from ondol.node import pod_spec
@@ -42,6 +43,7 @@ from ondol.node.pods.model import Attempt, Record, Spec
 from ondol.node.pods.sources import Sources
 from ondol.node.pods.storage import Usage
 from ondol.node.pods.workers import PodWorkers
+from ondol.node.pressure.ranking import Consumption
 from ondol.node.runtime.port import (
     Command,
     Creation,
@@ -241,6 +243,12 @@ class FakeMachine:
         self.image_revision = 0
         self.failures: dict[str, int] = {}
         """How often `sandbox`, `volumes` or `removal` (of a volume) is still to fail."""
+        self.levels: dict[str, Level] = {}
+        """What is free of the machine, by signal."""
+        self.consumption: dict[str, Consumption] = {}
+        """What a pod has of whatever is asked for, by its name."""
+        self.freed: list[tuple[set[str], bool]] = []
+        """How often images were to be removed: those that were used, and whether it was urgent."""
         self.defects = 0
         """How often a sandbox is still to end its pod's worker by an error that nobody expects."""
 
@@ -353,6 +361,16 @@ class FakeMachine:
 
     async def measured(self, pod: Spec, record: Record) -> Usage:  # noqa: ARG002 - the port's
         return Usage()
+
+    async def readings(self) -> Readings:
+        return dict(self.levels)
+
+    async def consumed(self, pod: Spec, record: Record, resource: str) -> Consumption:  # noqa: ARG002 - the port's
+        return self.consumption.get(objects.name(pod), Consumption(0))
+
+    async def free_images(self, used: Collection[str], *, is_urgent: bool) -> None:
+        await self._clock.sleep(self.working_s)
+        self.freed.append((set(used), is_urgent))
 
 
 class FakeRecords:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import shutil
+import sys
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Final
@@ -15,6 +16,7 @@ from typing import Final
 import anyio.to_thread
 
 from ondol.api import objects
+from ondol.api.eviction_thresholds import Readings
 from ondol.base import errors, files, log
 from ondol.node import linux
 from ondol.node.images import rootfs
@@ -32,6 +34,8 @@ from ondol.node.pods.engines import Engines
 from ondol.node.pods.machine import Created
 from ondol.node.pods.model import Attempt, Record, Spec
 from ondol.node.pods.storage import Usage
+from ondol.node.pressure import consumption, image_collection, readings
+from ondol.node.pressure.ranking import Consumption
 from ondol.node.runtime import cgroups
 from ondol.node.volumes import registry
 from ondol.node.volumes.volume import Payload, Place
@@ -92,6 +96,32 @@ class LinuxMachine:
     async def measured(self, pod: Spec, record: Record) -> Usage:
         config, roots = self._engines.config, self._engines.roots
         return await storage.measured(config, roots.root, pod, record)
+
+    # What the machine is short of
+
+    async def readings(self) -> Readings:
+        config, memory_bytes = self._engines.config, self._engines.memory_bytes
+        return await anyio.to_thread.run_sync(readings.measured, config.data_dir, memory_bytes)
+
+    async def consumed(self, pod: Spec, record: Record, resource: str) -> Consumption:
+        if resource == "ephemeral-storage":
+            usage = await self.measured(pod, record)
+            total = sum(usage.volumes.values()) + sum(usage.containers.values())
+            return Consumption(total, usage.containers)
+        config, roots = self._engines.config, self._engines.roots
+        return await anyio.to_thread.run_sync(consumption.measured, config, roots.root, record, resource)
+
+    async def free_images(self, used: Collection[str], *, is_urgent: bool) -> None:
+        engines = self._engines
+        levels = await self.readings()
+        level = levels.get("imagefs.available") or levels["nodefs.available"]
+        now = engines.clock.monotonic()
+        policy = engines.config.image_collection
+        bytes_ = sys.maxsize if is_urgent else image_collection.excess(level, policy)
+        try:
+            await engines.images.free(used, bytes_, policy, now)
+        except (errors.OndolError, OSError) as error:
+            _log.warning("images_not_removed", error=str(error))
 
     # Containers
 

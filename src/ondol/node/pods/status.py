@@ -22,6 +22,7 @@ _CONDITIONS: Final = (
     "PodScheduled",
 )
 
+_DISRUPTED: Final = "DisruptionTarget"
 _MESSAGES_MAX: Final = 12 * 1024
 """Bytes of all a pod's termination messages; each container has its share (as in the kubelet)."""
 
@@ -86,10 +87,12 @@ def merge_patch(desired: Object, previous: Sequence[Mapping[str, Any]] = ()) -> 
 def _conditions(
     pod: Spec, record: Record, phase: str, now: float, previous: Sequence[Mapping[str, Any]]
 ) -> list[Object]:
+    generation = objects.metadata(pod).get("generation")
     changes = _resizes(record) if phase not in ("Succeeded", "Failed") else {}
+    if record.failed_reason == decide.EVICTED:
+        changes[_DISRUPTED] = model.Resize(generation or 0, "TerminationByKubelet", record.failed_message)
     kept = (*_CONDITIONS, *changes)
     own = [dict(condition) for condition in previous if condition.get("type") in kept]
-    generation = objects.metadata(pod).get("generation")
     judged = "Failed" if record.failed_reason else phase
     values = {
         mesh.SANDBOX_READY: (record.has_sandbox, "", ""),

@@ -111,6 +111,15 @@ class PodWorker:
         """The objects that its volumes were made from."""
         return self._volumes.references
 
+    @property
+    def images(self) -> set[str]:
+        """The names and ids of the images that it has, or is to have, a container or a volume of."""
+        names = set[str]().union(
+            *(pod_spec.images(self.pod, spec) for spec in pod_spec.all_containers(self.pod))
+        )
+        attempts = (container.current for container in self.record.containers.values())
+        return names | {attempt.image_id for attempt in attempts if attempt is not None}
+
     def awaited_images(self) -> set[str]:
         """The images that its containers wait for, each in vain so far."""
         specs = pod_spec.all_containers(self.pod)

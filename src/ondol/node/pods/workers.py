@@ -20,6 +20,8 @@ from ondol.node.pods.host import Host
 from ondol.node.pods.model import Record, Spec
 from ondol.node.pods.references import ReferenceIndex
 from ondol.node.pods.worker import PodWorker
+from ondol.node.pressure import ranking
+from ondol.node.pressure.manager import Pressure
 from ondol.node.volumes.lookup import Reference
 
 _WORKER_RETRY_S: Final = 5.0
@@ -36,6 +38,16 @@ class PodWorkers:
         self._by_uid: dict[str, PodWorker] = {}
         self._references = ReferenceIndex()
         self._tasks: TaskGroup | None = None
+        self._pressure = Pressure(host, lambda: self)
+
+    @property
+    def conditions(self) -> frozenset[str]:
+        """Of the Node, what the machine is short of."""
+        return self._pressure.conditions
+
+    async def collect_images(self) -> None:
+        """Remove images that nothing uses where the disk is too full."""
+        await self._host.machine.free_images(self._pressure.used_images(), is_urgent=False)
 
     def __iter__(self) -> Iterator[PodWorker]:
         return iter(list(self._by_uid.values()))
@@ -134,6 +146,9 @@ class PodWorkers:
         A pod that asked for more than there is would otherwise count with the scheduler for as long as it
         likes, and no other pod would find room.
         """
+        if refusal := ranking.refusal(worker.pod, self._pressure.conditions):
+            worker.fail(decide.EVICTED, f"Pod was rejected: {refusal}")
+            return
         lack = admission.lack(worker.pod, self._others(worker), self._host.allocatable)
         if lack is not None:
             worker.fail(f"OutOf{lack.resource}", f"Pod was rejected: Node didn't have enough {lack}")
@@ -177,6 +192,7 @@ class PodWorkers:
     async def housekeeping(self) -> None:
         """One turn: logs, storage, records a full disk had no room for, sources nobody uses any more."""
         self._allocate()
+        await self._pressure.look()
         for worker in self:
             worker.save_again()
             await self._rotate_logs(worker)
