@@ -36,8 +36,8 @@ MIB, GIB = 1 << 20, 1 << 30
 )
 def test_the_thresholds_that_are_usual(signal: str, level: Level, is_met: bool) -> None:
     """The kubelet's; a disk that counts no inodes is short of none."""
-    found = eviction_thresholds.met(eviction_thresholds.parse(DEFAULT), {signal: level})
-    assert [each.signal for each in found] == [signal] * is_met
+    met = eviction_thresholds.met(eviction_thresholds.parse(DEFAULT), {signal: level})
+    assert [each.signal for each in met] == [signal] * is_met
 
 
 def test_memory_is_seen_to_first() -> None:
@@ -212,8 +212,8 @@ def test_a_machine_is_read(tmp_path: Path) -> None:
 # The whole of it, on virtual time
 
 
-def is_evicted(known: Object) -> bool:
-    return phase(known) == "Failed" and objects.status(known).get("reason") == "Evicted"
+def is_evicted(current: Object) -> bool:
+    return phase(current) == "Failed" and objects.status(current).get("reason") == "Evicted"
 
 
 def test_one_pod_at_a_time_is_sent_away() -> None:
@@ -273,7 +273,7 @@ def test_what_the_system_needs_stays() -> None:
         await world.pod(spec={"priorityClassName": "system-node-critical"}, namespace="kube-system")
         world.node.machine.levels = {"pid.available": Level(1, 100)}
         await world.clock.sleep(60.0)
-        known = await world.client.get(resources.POD, "p", "kube-system")
-        assert phase(known) == "Running"
+        current = await world.client.get(resources.POD, "p", "kube-system")
+        assert phase(current) == "Running"
 
     play(scene)

@@ -172,8 +172,8 @@ def test_what_a_runtime_is_told() -> None:
     assert spec.update_options(spec.Limits()) == ["--cpu-share=2"]
 
 
-def shown(of: Object, known: Record, previous: Any = ()) -> Object:
-    return status.status(of, known, runtime="crun", host_ip="1.2.3.4", now=9.0, previous=previous)
+def shown(of: Object, kept: Record, previous: Any = ()) -> Object:
+    return status.status(of, kept, runtime="crun", host_ip="1.2.3.4", now=9.0, previous=previous)
 
 
 def test_the_status_of_a_resize() -> None:
@@ -240,8 +240,8 @@ async def resize(world: Scene, name: str = "p", **requests: str) -> None:
     )
 
 
-def is_settled(known: Object) -> bool:
-    return not resizes.is_under_way(known)
+def is_settled(current: Object) -> bool:
+    return not resizes.is_under_way(current)
 
 
 def asks(cpu: str) -> dict[str, Any]:
@@ -331,8 +331,8 @@ def test_a_resize_that_fails_is_tried_again() -> None:
         world.node.runtime.failures["update"] = 3
         await resize(world, cpu="2")
 
-        def has_failed(known: Object) -> bool:
-            condition = conditions.get(known, resizes.IN_PROGRESS) or {}
+        def has_failed(current: Object) -> bool:
+            condition = conditions.get(current, resizes.IN_PROGRESS) or {}
             return (condition.get("reason"), condition.get("message")) == ("Error", "injected: update")
 
         await world.until(has_failed)
@@ -345,5 +345,5 @@ def test_a_resize_that_fails_is_tried_again() -> None:
 def test_records_of_older_agents_are_read() -> None:
     """They know nothing of sizes: what the pod asks for now is what it has."""
     old = {"uid": "u", "namespace": "n", "name": "p", "boot": "b", "start_time": 1.0}
-    known = msgspec.convert(old, Record)
-    assert resizing.admitted(pod(SMALL), known).allocated == {"main": SMALL}
+    current = msgspec.convert(old, Record)
+    assert resizing.admitted(pod(SMALL), current).allocated == {"main": SMALL}

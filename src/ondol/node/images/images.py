@@ -173,7 +173,7 @@ class Images:
         `used` are names and ids of images, `now` is seconds of a monotonic clock.
         """
         images, in_use = await anyio.to_thread.run_sync(self._in_use, used)
-        known = {image.digest: image for image in images}
+        by_digest = {image.digest: image for image in images}
         local = [Local(image.digest, image.size_bytes, image.is_pulled) for image in images]
         self._sightings = image_collection.sighted(self._sightings, local, in_use, now)
         if self._source is None or not bytes_:
@@ -181,7 +181,7 @@ class Images:
         doomed = image_collection.doomed(
             local, self._sightings, in_use, bytes_=bytes_, now=now, policy=policy
         )
-        gone = [known[image.digest] for image in doomed]
+        gone = [by_digest[image.digest] for image in doomed]
         if names := [name for image in gone for name in image.names if "@" not in name]:
             _log.info("images_removed", images=names)
             await self._source.remove(names)

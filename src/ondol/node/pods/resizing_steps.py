@@ -16,7 +16,7 @@ class Resizing:
         self._tracked = tracked
 
     @property
-    def is_wanted(self) -> bool:
+    def is_due(self) -> bool:
         tracked = self._tracked
         if tracked.is_over:
             return False

@@ -94,7 +94,7 @@ class PodWorker:
     @property
     def wants_resize(self) -> bool:
         """It asks for other sizes than the node has taken on, or did until now."""
-        return self._resizing.is_wanted
+        return self._resizing.is_due
 
     def resize(self, reason: str, message: str) -> None:
         """The node takes on what the pod asks for or, with a reason, does not."""

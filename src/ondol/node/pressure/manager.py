@@ -27,7 +27,7 @@ class Pressure:
         self._workers = workers
         self._thresholds = eviction_thresholds.parse(host.config.eviction_hard)
         self._seen: lasting.Seen = {}
-        self._told: frozenset[str] = frozenset()
+        self._announced: frozenset[str] = frozenset()
 
     @property
     def conditions(self) -> frozenset[str]:
@@ -48,13 +48,13 @@ class Pressure:
         if met:
             await self._relieve(met, readings)
         else:
-            self._told = frozenset()
+            self._announced = frozenset()
 
     async def _relieve(self, met: Sequence[Threshold], readings: Readings) -> None:
         threshold = met[0]
         resource = SIGNALS[threshold.signal].resource
-        if resource not in self._told:
-            self._told |= {resource}
+        if resource not in self._announced:
+            self._announced |= {resource}
             self._tell(resource)
         if SIGNALS[threshold.signal].condition == "DiskPressure":
             await self._host.machine.free_images(self.used_images(), is_urgent=True)

@@ -28,7 +28,7 @@ def give(folder: Path, group: int, *, only_on_mismatch: bool = False) -> None:
     """
     root = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        if only_on_mismatch and _is_given(root, group):
+        if only_on_mismatch and _has_group(root, group):
             return
         for _, folders, names, above in os.fwalk(".", dir_fd=root, follow_symlinks=False):
             for name in (*folders, *names):
@@ -52,7 +52,7 @@ def _opened(name: str, above: int) -> Iterator[int]:
         os.close(descriptor)
 
 
-def _is_given(descriptor: int, group: int) -> bool:
+def _has_group(descriptor: int, group: int) -> bool:
     facts = os.fstat(descriptor)
     return facts.st_gid == group and facts.st_mode & _FOLDER == _FOLDER
 
