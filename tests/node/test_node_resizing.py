@@ -347,3 +347,6 @@ def test_records_of_older_agents_are_read() -> None:
     old = {"uid": "u", "namespace": "n", "name": "p", "boot": "b", "start_time": 1.0}
     current = msgspec.convert(old, Record)
     assert resizing.admitted(pod(SMALL), current).allocated == {"main": SMALL}
+    running = resizing.admitted(pod(SMALL), record(None, {})).container("main").current
+    assert running is not None
+    assert running.resources == SMALL

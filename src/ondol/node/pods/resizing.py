@@ -123,8 +123,17 @@ def generation(pod: Spec) -> int:
 
 
 def admitted(pod: Spec, record: Record) -> Record:
-    """What the pod asks for when it comes is taken on."""
-    return msgspec.structs.replace(record, allocated=desired(pod))
+    """What the pod asks for when it comes is taken on; what an older agent left running runs with that."""
+    allocated = desired(pod)
+    containers = {
+        name: msgspec.structs.replace(
+            container, current=msgspec.structs.replace(container.current, resources=allocated[name])
+        )
+        if container.current is not None and container.current.resources is None and name in allocated
+        else container
+        for name, container in record.containers.items()
+    }
+    return msgspec.structs.replace(record, allocated=allocated, containers=containers)
 
 
 def accepted(pod: Spec, record: Record) -> Record:
