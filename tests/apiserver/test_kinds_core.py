@@ -178,7 +178,7 @@ def _sizes(**resources: Any) -> dict[str, Any]:
 
 
 async def test_the_size_of_a_pod_is_written_by_itself(api: Any, pod: Make) -> None:
-    """It is kept and counted as a generation, with the warning that nothing is resized yet."""
+    """It is kept and counted as a generation; nobody is warned, for the node resizes what runs."""
     document = pod("p")
     document["spec"]["containers"][0]["resources"] = {"requests": {"cpu": "1", "memory": "1Gi"}}
     await api.post(PODS, document)
@@ -187,13 +187,78 @@ async def test_the_size_of_a_pod_is_written_by_itself(api: Any, pod: Make) -> No
     assert resized.status == 200, resized.json
     assert resized.json["spec"]["containers"][0]["resources"]["requests"] == {"cpu": "2", "memory": "1Gi"}
     assert resized.json["metadata"]["generation"] == 2
-    assert len(resized.warnings) == 1
-    assert "is not resized yet" in resized.warnings[0]
+    assert resized.warnings == []
     image = {"spec": {"containers": [{"name": "main", "image": "other"}]}}
     same = await api.patch(part, image, "strategic-merge-patch+json")
     assert (same.json["spec"], same.warnings) == (resized.json["spec"], [])
     refused = await api.patch(f"{PODS}/p", _sizes(requests={"cpu": "3"}), "strategic-merge-patch+json")
     assert refused.status == 422
+
+
+ENDS = {"exitCodes": {"operator": "In", "values": [3]}, "action": "Restart"}
+
+
+@pytest.mark.parametrize("group", ["containers", "initContainers"])
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"restartPolicy": "Never", "restartPolicyRules": [ENDS]}, ""),
+        ({"restartPolicy": "OnFailure"}, ""),
+        ({"restartPolicyRules": [ENDS]}, "must specify restartPolicy when restart rules are used"),
+        ({"restartPolicy": "Sometimes"}, 'supported values: "Always", "Never", "OnFailure"'),
+        ({"restartPolicy": "Never", "restartPolicyRules": [ENDS] * 21}, "must have at most 20 items"),
+        (
+            {"restartPolicy": "Never", "restartPolicyRules": [{"action": "Restart"}]},
+            "exitCodes: Required value",
+        ),
+        (
+            {"restartPolicy": "Never", "restartPolicyRules": [{**ENDS, "action": "Stop"}]},
+            'restartPolicyRules[0].action: Unsupported value: "Stop": supported values: "Restart"',
+        ),
+        (
+            {
+                "restartPolicy": "Never",
+                "restartPolicyRules": [{**ENDS, "exitCodes": {"operator": "Out", "values": []}}],
+            },
+            'operator: Unsupported value: "Out": supported values: "In", "NotIn"',
+        ),
+    ],
+)
+async def test_restart_rules_are_checked(
+    api: Any, pod: Make, group: str, fields: dict[str, Any], message: str
+) -> None:
+    """They need a restart policy of the container's own, and name exit codes."""
+    document = pod("p")
+    document["spec"].setdefault(group, [{"name": "first", "image": "i"}])[0].update(fields)
+    answer = await api.post(PODS, document)
+    assert answer.status == (422 if message else 201)
+    assert message in answer.json.get("message", "")
+    assert answer.warnings == []
+
+
+@pytest.mark.parametrize(
+    ("policies", "restarts", "message"),
+    [
+        ([{"resourceName": "disk", "restartPolicy": "NotRequired"}], "Always", 'Unsupported value: "disk"'),
+        ([{"resourceName": "cpu", "restartPolicy": "Never"}], "Always", 'Unsupported value: "Never"'),
+        ([{"resourceName": "cpu", "restartPolicy": "NotRequired"}] * 2, "Always", 'Duplicate value: "cpu"'),
+        (
+            [{"resourceName": "cpu", "restartPolicy": "RestartContainer"}],
+            "Never",
+            "must be 'NotRequired' when pod `restartPolicy` is 'Never'",
+        ),
+    ],
+)
+async def test_resize_policies_are_checked(
+    api: Any, pod: Make, policies: list[dict[str, str]], restarts: str, message: str
+) -> None:
+    """Each names one resource that can be changed, and what becomes of the container."""
+    document = pod("p")
+    document["spec"]["restartPolicy"] = restarts
+    document["spec"]["containers"][0]["resizePolicy"] = policies
+    refused = await api.post(PODS, document)
+    assert refused.status == 422
+    assert message in refused.json["message"]
 
 
 @pytest.mark.parametrize(
@@ -227,3 +292,67 @@ async def test_only_the_size_of_a_pod_is_resized(
     refused = await api.patch(f"{PODS}/p/resize", patch, "strategic-merge-patch+json")
     assert refused.status == 422, refused.json
     assert message in refused.json["message"]
+
+
+@pytest.mark.parametrize(
+    ("whole", "message"),
+    [
+        ({"limits": {"cpu": "2", "memory": "2Gi"}}, ""),
+        ({"requests": {"cpu": "500m"}}, "must be greater than or equal to aggregate container requests of 1"),
+        ({"limits": {"cpu": "1500m"}}, "must be less than or equal to pod limits of 1500m"),
+        ({"limits": {"ephemeral-storage": "1Gi"}}, 'Unsupported value: "ephemeral-storage"'),
+    ],
+)
+async def test_the_amounts_of_a_whole_pod_are_checked(
+    api: Any, pod: Make, whole: dict[str, Any], message: str
+) -> None:
+    """Its containers fit into them; nobody is warned."""
+    document = pod("p")
+    document["spec"]["containers"][0]["resources"] = {"requests": {"cpu": "1"}, "limits": {"cpu": "2"}}
+    document["spec"]["resources"] = whole
+    answer = await api.post(PODS, document)
+    assert answer.status == (422 if message else 201), answer.json
+    assert message in answer.json.get("message", "")
+    assert answer.warnings == []
+
+
+FILE_KEY = {"volumeName": "v", "path": "env", "key": "A"}
+
+
+@pytest.mark.parametrize(
+    ("of_pod", "of_container", "message"),
+    [
+        ({"hostnameOverride": "own.example"}, {}, ""),
+        (
+            {"hostnameOverride": "own.example", "hostNetwork": True},
+            {},
+            "may not be specified when hostNetwork",
+        ),
+        ({"hostnameOverride": "Own"}, {}, "spec.hostnameOverride: Invalid value"),
+        ({"hostnameOverride": "a" * 65}, {}, "may not be more than 64 bytes"),
+        ({}, {"env": [{"name": "A", "valueFrom": {"fileKeyRef": FILE_KEY}}]}, ""),
+        (
+            {},
+            {"env": [{"name": "A", "valueFrom": {"fileKeyRef": {**FILE_KEY, "path": "../x"}}}]},
+            "must not contain '..'",
+        ),
+        ({"volumes": [{"name": "v", "image": {}}]}, {}, "volumes[0].image.reference: Required value"),
+        (
+            {"volumes": [{"name": "v", "emptyDir": {}}]},
+            {"volumeMounts": [{"name": "v", "mountPath": "/v", "recursiveReadOnly": "Enabled"}]},
+            "may only be specified when readOnly is true",
+        ),
+        ({"securityContext": {"fsGroup": 1, "fsGroupChangePolicy": "OnRootMismatch"}}, {}, ""),
+    ],
+)
+async def test_what_surrounds_containers_is_checked(
+    api: Any, pod: Make, of_pod: dict[str, Any], of_container: dict[str, Any], message: str
+) -> None:
+    """Names, files, mounts; what is taken brings no warning."""
+    document = pod("p")
+    document["spec"] |= of_pod
+    document["spec"]["containers"][0] |= of_container
+    answer = await api.post(PODS, document)
+    assert answer.status == (422 if message else 201), answer.json
+    assert message in answer.json.get("message", "")
+    assert answer.warnings == []

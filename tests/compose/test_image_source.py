@@ -18,6 +18,8 @@ from ondol.build import oci
 from ondol.build.store import ImageStore
 from ondol.compose import settings
 from ondol.compose.image_source import RegistrySource
+from ondol.node import Policy
+from ondol.node.images.images import Images
 from ondol.node.images.pulling import ImageUnavailable
 
 pytestmark = pytest.mark.anyio
@@ -96,3 +98,19 @@ async def test_a_pull_that_nobody_waits_for_ends(
         tasks.cancel_scope.cancel()
     assert was_cut.wait(10)
     assert ImageStore(tmp_path / "images").images() == []
+
+
+async def test_what_a_registry_gave_is_removed_again(
+    registry: Registry, source: RegistrySource, tmp_path: Path
+) -> None:
+    """By the node, where the disk is too full; what was built here stays, and so does what is in use."""
+    registry.put_image("1")
+    name = f"{registry.address}/app:1"
+    await source.pull(name, [])
+    images, policy = Images(tmp_path, source), Policy(minimum_age_s=0.0)
+    assert await images.free({name}, 1, policy, 0.0) == []
+    (gone,) = await images.free(set(), 1, policy, 1.0)
+    assert name in gone.names
+    store = ImageStore(tmp_path / "images")
+    assert store.find(name) is None
+    assert list((tmp_path / "images" / "blobs" / "sha256").iterdir()) == []

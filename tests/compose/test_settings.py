@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from ondol.api import eviction_thresholds
 from ondol.base import errors
 from ondol.compose import settings
 from ondol.compose.settings import Settings
@@ -39,6 +40,7 @@ OWN_TEXTS = {
     "deny_external_ips": "1",
     "enforce_owner_references": "1",
     "load_balancer_address": "192.0.2.1",
+    "eviction_hard": "memory.available<1Gi",
     "ingress_address": "0.0.0.0",
     "ingress_ports": "80,9000-9099",
     "knative_features": "kubernetes.podspec-affinity",
@@ -172,3 +174,8 @@ def test_a_wrong_flag_is_refused(tmp_path: Path) -> None:
     """Flags are held to the same limits."""
     with pytest.raises(errors.HostError, match="api_port must be"):
         settings.load(tmp_path, environment={}, flags={"api_port": 70000})
+
+
+def test_the_thresholds_of_a_machine_are_the_nodes() -> None:
+    """What the page of settings shows is what the node does by itself."""
+    assert settings.Settings(data_dir=Path("x")).eviction_hard == eviction_thresholds.DEFAULT

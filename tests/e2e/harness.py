@@ -403,6 +403,10 @@ def need_host() -> None:
 ONDOL: Final = str(Path(sys.executable).parent / "ondol")
 
 
+_NEVER_SHORT: Final = {"ONDOL_EVICTION_HARD": "memory.available<0", "ONDOL_IMAGE_GC_HIGH_PERCENT": "100"}
+"""How full this machine is changes nothing."""
+
+
 class Platform:
     """`ondol up --detach` on a data directory, and what a user does with it."""
 
@@ -415,7 +419,7 @@ class Platform:
     ) -> Result:
         """Run an `ondol` command on this platform, whatever comes of it."""
         command = [ONDOL, *words, "--data-dir", self.data_dir]
-        return run(command, env=env, timeout_s=timeout_s)
+        return run(command, env={**_NEVER_SHORT, **(env or {})}, timeout_s=timeout_s)
 
     def __call__(self, *words: str | Path, timeout_s: float = 90.0) -> str:
         """Run an `ondol` command and have it succeed."""

@@ -235,6 +235,7 @@ def _config(tmp_path: Path) -> NodeConfig:
         pod_cidr=subnet,
         api_token="secret",
         mesh_patience_s=0.3,
+        eviction_hard="",  # how full this machine is changes nothing
         restart_backoff=restart_backoff(1.0),
     )
 

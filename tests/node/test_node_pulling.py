@@ -43,10 +43,14 @@ class Source:
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
         self.references: list[str] = []
+        self.removed: list[str] = []
         self.failure: Exception | None = None
         self.gate = anyio.Event()
         self.gate.set()
         self.asked = Signal()
+
+    async def remove(self, names: Sequence[str]) -> None:
+        self.removed += names
 
     async def pull(self, reference: str, secrets: Sequence[pulling.PullSecret]) -> int:
         assert not secrets

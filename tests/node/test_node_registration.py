@@ -36,6 +36,8 @@ class Registered:
     machine: registration.Machine
     writes: list[str]
     ours: registration.Registration
+    shortages: set[str]
+    """The conditions that say what the machine is short of, and are true."""
     is_full: bool = False
     """Whether the API takes no writes, as on a full disk."""
 
@@ -69,8 +71,11 @@ async def registered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIt
 
     async with testing.World(app, clock=clock) as world:
         config = NodeConfig(instance="abcdef", name="here", data_dir=tmp_path, host_ip="10.0.0.1")
-        ours = registration.Registration(config, world.client, clock, runtime="crun://1")
-        one = Registered(world.client, clock, registration.measured(tmp_path), writes, ours)
+        shortages = set[str]()
+        ours = registration.Registration(
+            config, world.client, clock, runtime="crun://1", conditions=lambda: shortages
+        )
+        one = Registered(world.client, clock, registration.measured(tmp_path), writes, ours, shortages)
         worlds.append(one)
         monkeypatch.setattr(registration, "measured", lambda _: one.machine)
         await ours.register()
@@ -93,7 +98,7 @@ async def test_a_heartbeat_is_stamped_with_each_write_and_causes_none(registered
         node = await registered.after_a_look()
     assert registered.writes == [begun]
     assert set(by_type(node, "lastHeartbeatTime").values()) == {begun}
-    registered.machine = dataclasses.replace(registered.machine, memory_available_bytes=0)
+    registered.shortages.add("MemoryPressure")
     node = await registered.after_a_look()
     now = rfc3339(registered.clock.now())
     assert registered.writes == [begun, now]

@@ -429,3 +429,18 @@ async def test_a_container_with_a_terminal_is_attached_to(
             await session.write(b"go\n")
             assert (await _output(session))[STDOUT].endswith(b"33 90\r\n")
         assert (await runtime.wait(handle)).code == 3
+
+
+async def test_a_container_gets_another_size_while_it_runs(
+    runtime: oci.OciRuntime, folders: oci.Folders
+) -> None:
+    """Its control group has the new shares and limits; the process is the same."""
+    before = spec.Limits(100, 500, 64 << 20)
+    handle = await runtime.create(shell(folders, "sleep 60", "sized", limits=before))
+    await runtime.start(handle)
+    await runtime.update(handle, spec.Limits(2000, 1500, 128 << 20))
+    group = f"{CGROUP}/sized"
+    assert cgroups.limits(group) == cgroups.Limits(cpu_quota=150_000, memory_bytes=128 << 20)
+    assert runtime.is_running(handle)
+    await runtime.update(handle, spec.Limits(2000, None, 96 << 20))
+    assert cgroups.limits(group) == cgroups.Limits(cpu_quota=150_000, memory_bytes=96 << 20)

@@ -422,7 +422,7 @@ async def settled(world: Scene) -> None:
     assert set(world.node.machine.sandboxes) == open_, world.seed
     assert set(world.node.machine.volumes) <= open_, world.seed
     assert {record.uid for record in world.node.records.all()} <= alive, world.seed
-    recorded = {each.current for record in world.node.records.all() for each in record.containers.values()}
+    recorded = [each.current for record in world.node.records.all() for each in record.containers.values()]
     assert world.node.runtime.running() <= {attempt.id for attempt in recorded if attempt}, world.seed
     for pod in pods:
         assert phase(pod), (world.seed, pod)

@@ -16,13 +16,14 @@ _COMPUTE: Final = ("cpu", "memory")
 
 
 def of(pod: Mapping[str, Any]) -> str:
-    """Guaranteed, Burstable or BestEffort, by the requests and limits of all containers.
+    """Guaranteed, Burstable or BestEffort, by the requests and limits of the pod as a whole.
 
-    A limit without a request is the request; zero is as good as none.
+    Where it has none, by those of all containers. A limit without a request is the request; zero is none.
     """
     spec = objects.spec(pod)
     containers = [*(spec.get("containers") or ()), *(spec.get("initContainers") or ())]
-    amounts = [container.get("resources") or {} for container in containers]
+    own = spec.get("resources") or {}
+    amounts = [own] if own else [container.get("resources") or {} for container in containers]
     limits = [_compute(amount.get("limits")) for amount in amounts]
     requests = [
         _compute({**(amount.get("limits") or {}), **(amount.get("requests") or {})}) for amount in amounts

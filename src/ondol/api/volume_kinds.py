@@ -14,6 +14,7 @@ KINDS: Final = (
     "emptyDir",
     "ephemeral",
     "hostPath",
+    "image",
     "persistentVolumeClaim",
     "projected",
     "secret",

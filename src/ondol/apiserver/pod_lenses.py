@@ -13,10 +13,6 @@ from ondol.apiserver.lenses import Lens
 from ondol.apiserver.strategy import Context, Strategy
 
 _CONDITIONS: Final = ("managedFields", "resourceVersion", "uid", "name", "namespace")
-_NOT_RESIZED: Final = (
-    "spec.containers[*].resources: the new sizes are kept, but what runs is not resized yet: it keeps those "
-    "it was started with"
-)
 
 
 class _Part(abc.ABC):
@@ -59,11 +55,6 @@ class Resize(_Part):
             for group in ("containers", "initContainers")
         }
         return {**spec, **{group: containers for group, containers in groups.items() if containers}}
-
-    def prepare(self, strategy: Strategy, context: Context, new: Object, old: Object) -> None:
-        super().prepare(strategy, context, new, old)
-        if new["spec"] != old["spec"]:
-            context.warn(_NOT_RESIZED)
 
 
 def _sized(containers: Sequence[Any], sent: Sequence[Any]) -> list[Any]:

@@ -49,6 +49,17 @@ class RegistrySource:
             raise _refusal(reference, error) from error
         return int(image.size_bytes)
 
+    async def remove(self, names: Sequence[str]) -> None:
+        await anyio.to_thread.run_sync(self._remove, names)
+
+    def _remove(self, names: Sequence[str]) -> None:
+        from ondol.build.store import ImageStore  # noqa: PLC0415 - see the module
+
+        store = ImageStore(self._settings.data_dir / "images")
+        for name in names:
+            store.remove(name)
+        store.garbage_collect()
+
     def _prepared(self, reference: str, secrets: Sequence[PullSecret]) -> tuple[Pull, Keyring]:
         from ondol.build import reference as references  # noqa: PLC0415 - see the module
         from ondol.build.registry import credentials  # noqa: PLC0415 - likewise

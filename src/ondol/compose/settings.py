@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from ondol.api import sysctls
+from ondol.api import eviction_thresholds, sysctls
 from ondol.api.pod_security import policies
 from ondol.base import comma_list, errors, host_ports, names
 from ondol.compose import hints
@@ -70,6 +70,18 @@ class Settings:
     """Sysctls pods may set beyond the safe ones, parted by commas; `net.core.*` names all of a beginning."""
     max_pods: int = 110
     """How many pods this machine may run; one bridge takes a thousand."""
+    eviction_hard: str = (
+        "memory.available<100Mi,nodefs.available<10%,nodefs.inodesFree<5%,"
+        "imagefs.available<15%,imagefs.inodesFree<5%,pid.available<1000"
+    )
+    """Below what this machine is short of something and sends pods away, as the kubelet's `--eviction-hard`:
+    `memory.available<100Mi,nodefs.available<10%`; empty is never."""
+    eviction_transition_s: float = 300.0
+    """How long the node says that it is short of something after it no longer is."""
+    image_gc_high_percent: int = 85
+    """Use of the disk from which on pulled images that nothing uses are removed; 100 is never."""
+    image_gc_low_percent: int = 80
+    """Use of the disk that this aims at."""
     restart_backoff_max_s: float = 300.0
     """Longest wait before a container that fails again and again is started again (from 10 s or this)."""
     trace_sampling_percent: float = 100.0
@@ -225,6 +237,16 @@ _HEADERS: Final = (
     lambda text: all(_HEADER.fullmatch(each) for each in comma_list.items(text)),
     "names of headers separated by commas",
 )
+
+
+def _are_thresholds(text: str) -> bool:
+    try:
+        eviction_thresholds.parse(text)
+    except (ValueError, errors.OndolError):
+        return False
+    return True
+
+
 _LIMITS: Final[Mapping[str, tuple[Callable[[Any], bool], str]]] = {
     "api_port": (lambda port: 1 <= port <= 65535, "a port from 1 to 65535"),
     "ingress_port": (lambda port: 1 <= port <= 65535, "a port from 1 to 65535"),
@@ -242,6 +264,10 @@ _LIMITS: Final[Mapping[str, tuple[Callable[[Any], bool], str]]] = {
         lambda text: all(map(sysctls.is_pattern, comma_list.items(text))),
         "names or patterns below net., kernel.shm, kernel.msg, kernel.sem or fs.mqueue., parted by commas",
     ),
+    "eviction_hard": (_are_thresholds, "SIGNAL<AMOUNT or SIGNAL<PERCENT%, parted by commas"),
+    "eviction_transition_s": (lambda wait_s: 0 <= wait_s <= 3600, "from 0 to 3600 seconds"),
+    "image_gc_high_percent": (lambda share: 1 <= share <= 100, "from 1 to 100"),
+    "image_gc_low_percent": (lambda share: 0 <= share < 100, "from 0 to 99"),
     "max_pods": (lambda count: 1 <= count <= 1000, "from 1 to 1000"),
     "restart_backoff_max_s": (lambda wait_s: 1 <= wait_s <= 300, "from 1 to 300 seconds"),
     "trace_sampling_percent": (lambda share: 0 <= share <= 100, "from 0 to 100"),

@@ -1,7 +1,7 @@
 """The node agent: runs the pods bound to this machine with containers, networks, volumes and probes.
 
-From outside: `NodeConfig` with `restart_backoff`, the port `ImageSource`, `run`, which is the agent, and
-`cleanup`, which removes an instance's traces from the host.
+From outside: `NodeConfig` with `restart_backoff` and `Policy` (of images), the port `ImageSource`, `run`,
+which is the agent, and `cleanup`, which removes an instance's traces from the host.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from ondol.base.clock import Clock
 from ondol.client import Client
 from ondol.node.config import NodeConfig, restart_backoff
 from ondol.node.images.pulling import ImageSource
+from ondol.node.pressure.image_collection import Policy
 
-__all__ = ["ImageSource", "NodeConfig", "cleanup", "restart_backoff", "run"]
+__all__ = ["ImageSource", "NodeConfig", "Policy", "cleanup", "restart_backoff", "run"]
 
 
 async def run(

@@ -53,7 +53,7 @@ from ondol.node.pods.model import Attempt, Container, Record
 from ondol.node.pods.sources import Sources
 from ondol.node.pods.worker import PodWorker
 from ondol.node.pods.workers import PodWorkers
-from ondol.node.runtime import bpf, cgroups, learn, oci, seccomp, spec
+from ondol.node.runtime import bpf, cgroups, handlers, learn, oci, seccomp, spec
 from ondol.node.runtime.port import Command, Handle, Runtime, Session
 from ondol.node.service_rules import ServiceRules
 
@@ -83,7 +83,9 @@ async def run(
     await anyio.to_thread.run_sync(sandbox.prepare_host, network, _living(config, network))
     folders = oci.Folders(config.data_dir, config.run_dir)
     with _full_disk_explained(config):
-        runtime = await learn.working(folders, clock, config.cgroup, config.runtime)
+        own = await learn.working(folders, clock, config.cgroup, config.runtime)
+        find = functools.partial(_runtime, folders, clock, config.cgroup)
+        runtime = handlers.Runtimes(own, folders.bundles, find)
         engines = _engines(config, manager, runtime, network, images)
     shown = page or metrics.Page()
     activity = Activity()
@@ -95,6 +97,10 @@ async def run(
         if provisioner is not None:
             tasks.start_soon(local_volumes.run, config, provisioner, clock)
         await agent.run(task_status=task_status)
+
+
+async def _runtime(folders: oci.Folders, clock: Clock, cgroup: str, name: str) -> Runtime:
+    return await learn.working(folders, clock, cgroup, name)
 
 
 @contextlib.contextmanager
@@ -249,7 +255,11 @@ class Agent:
         dns = DnsServer(config.cluster_domain, view, upstream, self._host.clock)
         runtime = self._host.runtime
         node = registration.Registration(
-            config, self._host.client, self._host.clock, runtime=f"{runtime.name}://{runtime.version}"
+            config,
+            self._host.client,
+            self._host.clock,
+            runtime=f"{runtime.name}://{runtime.version}",
+            conditions=lambda: self._workers.conditions,
         )
         application = web.application(self, self._host.clock, config.api_token)
         async with anyio.create_task_group() as tasks:
@@ -293,6 +303,7 @@ class Agent:
             await anyio.to_thread.run_sync(self._engines.reserve.take)
             await self._workers.housekeeping()
             if self._host.clock.monotonic() - collected_at_s >= _COLLECTION_INTERVAL_S:
+                await self._workers.collect_images()
                 await self._collect_layers()
                 collected_at_s = self._host.clock.monotonic()
 

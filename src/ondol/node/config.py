@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from ondol.api import eviction_thresholds
 from ondol.base.backoff import Backoff
 from ondol.base.host_ports import HostPort
 from ondol.contracts import cluster
+from ondol.node.pressure.image_collection import Policy
 
 _RESTART_FIRST_S: Final = 10.0
 _RESTART_MAX_S: Final = 300.0
@@ -61,6 +63,11 @@ class NodeConfig:
     allowed_unsafe_sysctls: tuple[str, ...] = ()
     """Names and patterns (`net.core.*`) pods may set beyond the safe ones."""
     labels: dict[str, str] = field(default_factory=dict)
+    eviction_hard: str = eviction_thresholds.DEFAULT
+    """Below what the machine is short of something, as `api.eviction_thresholds` reads it; empty is never."""
+    eviction_transition_s: float = 300.0
+    """How long a condition of the Node stays true after its shortage."""
+    image_collection: Policy = field(default_factory=Policy)
     restart_backoff: Backoff = field(default_factory=restart_backoff)
     image_backoff: Backoff = _IMAGE_BACKOFF
     log_bytes_max: int = 10 * 1024 * 1024

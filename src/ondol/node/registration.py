@@ -11,7 +11,7 @@ import functools
 import os
 import platform
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -29,9 +29,6 @@ from ondol.sdk.status import Writer
 _LEASE_NAMESPACE: Final = "kube-node-lease"
 _LEASE_DURATION_S: Final = 40
 _ARCHITECTURES: Final = {"x86_64": "amd64", "aarch64": "arm64"}
-_MEMORY_FLOOR_BYTES: Final = 100 * 1024 * 1024
-_DISK_FLOOR_SHARE: Final = 0.10
-_PIDS_FLOOR: Final = 1000
 _IMAGES_MAX: Final = 50
 _CONDITIONS: Final = ("MemoryPressure", "DiskPressure", "PIDPressure", "Ready")
 
@@ -44,11 +41,7 @@ class Machine:
 
     cpus: int
     memory_bytes: int
-    memory_available_bytes: int
     disk_bytes: int
-    disk_free_bytes: int
-    pids_max: int
-    pids_used: int
     machine_id: str
     boot_id: str
     kernel: str
@@ -69,11 +62,7 @@ def measured(data_dir: Path) -> Machine:
     return Machine(
         cpus=len(os.sched_getaffinity(0)),
         memory_bytes=memory["MemTotal"],
-        memory_available_bytes=memory.get("MemAvailable", memory["MemTotal"]),
         disk_bytes=disk.total,
-        disk_free_bytes=disk.free,
-        pids_max=int(_text("/proc/sys/kernel/pid_max") or 32768),
-        pids_used=sum(1 for name in os.listdir("/proc") if name.isdigit()),  # noqa: PTH208 - names alone are wanted
         machine_id=_text("/etc/machine-id"),
         boot_id=_text("/proc/sys/kernel/random/boot_id"),
         kernel=platform.release(),
@@ -153,7 +142,9 @@ def status(
     runtime: str,
     now: float,
     previous: list[Mapping[str, Any]],
+    shortages: Collection[str] = (),
 ) -> Object:
+    """`shortages`: the conditions that are true, of those that say what the machine is short of."""
     whole = capacity(machine, config.max_pods)
     return {
         "capacity": whole,
@@ -177,23 +168,32 @@ def status(
             "operatingSystem": "linux",
             "architecture": machine.architecture,
         },
-        "conditions": _conditions(machine, now, previous),
+        "conditions": _conditions(shortages, now, previous),
     }
 
 
-def _conditions(machine: Machine, now: float, previous: list[Mapping[str, Any]]) -> list[Object]:
-    low_memory = machine.memory_available_bytes < _MEMORY_FLOOR_BYTES
-    low_disk = machine.disk_free_bytes < machine.disk_bytes * _DISK_FLOOR_SHARE
-    low_pids = machine.pids_max - machine.pids_used < _PIDS_FLOOR
+_SHORTAGES: Final = {
+    "MemoryPressure": (
+        ("KubeletHasInsufficientMemory", "kubelet has insufficient memory available"),
+        ("KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
+    ),
+    "DiskPressure": (
+        ("KubeletHasDiskPressure", "kubelet has disk pressure"),
+        ("KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
+    ),
+    "PIDPressure": (
+        ("KubeletHasInsufficientPID", "kubelet has insufficient PID available"),
+        ("KubeletHasSufficientPID", "kubelet has sufficient PID available"),
+    ),
+}
+"""Reason and message while a condition is true, and while it is not; the kubelet's."""
+
+
+def _conditions(shortages: Collection[str], now: float, previous: list[Mapping[str, Any]]) -> list[Object]:
     listed = own_conditions(previous)
-    for name, is_low, bad, good, resource in (
-        ("MemoryPressure", low_memory, "NodeHasInsufficientMemory", "NodeHasSufficientMemory", "memory"),
-        ("DiskPressure", low_disk, "NodeHasDiskPressure", "NodeHasNoDiskPressure", "disk space"),
-        ("PIDPressure", low_pids, "NodeHasInsufficientPID", "NodeHasSufficientPID", "room for processes"),
-    ):
-        state: conditions.Status = "True" if is_low else "False"
-        message = f"the node has {'too little' if is_low else 'sufficient'} {resource}"
-        reason = bad if is_low else good
+    for name, (bad, good) in _SHORTAGES.items():
+        state: conditions.Status = "True" if name in shortages else "False"
+        reason, message = bad if name in shortages else good
         listed = conditions.set(listed, name, state, reason=reason, message=message, now=now)
     return conditions.set(
         listed, "Ready", "True", reason="KubeletReady", message="the node is posting ready status", now=now
@@ -239,7 +239,17 @@ def lease(config: NodeConfig, owner: Mapping[str, Any], now: float) -> Object:
 class Registration:
     """Keeps the Node object and its Lease; `register` once, then `keep` for ever."""
 
-    def __init__(self, config: NodeConfig, client: Client, clock: Clock, *, runtime: str) -> None:
+    def __init__(
+        self,
+        config: NodeConfig,
+        client: Client,
+        clock: Clock,
+        *,
+        runtime: str,
+        conditions: Callable[[], Collection[str]] = tuple,
+    ) -> None:
+        """`conditions`: what the machine is short of, as `status` takes it."""
+        self._shortages = conditions
         self._config = config
         self._client = client
         self._status = Writer(
@@ -323,6 +333,7 @@ class Registration:
             runtime=self._runtime,
             now=now,
             previous=list(conditions.of(self._node)),
+            shortages=self._shortages(),
         )
         if reports(self._node, desired):
             return

@@ -30,17 +30,20 @@ from anyio.abc import TaskStatus
 
 from ondol import sdk
 from ondol.api import objects, resources
+from ondol.api.eviction_thresholds import Level, Readings
 from ondol.base.clock import Clock
 from ondol.base.signal import Signal
 from ondol.node import pod_spec
 from ondol.node.config import NodeConfig
 from ondol.node.images.pulling import Asker, ImageUnavailable
+from ondol.node.pods import planning
 from ondol.node.pods.host import Host
 from ondol.node.pods.machine import Created, container_id
 from ondol.node.pods.model import Attempt, Record, Spec
 from ondol.node.pods.sources import Sources
 from ondol.node.pods.storage import Usage
 from ondol.node.pods.workers import PodWorkers
+from ondol.node.pressure.ranking import Consumption
 from ondol.node.runtime.port import (
     Command,
     Creation,
@@ -50,6 +53,7 @@ from ondol.node.runtime.port import (
     RuntimeFailed,
     Session,
 )
+from ondol.node.runtime.spec import Limits
 from ondol.node.volumes.volume import Payload, Place
 
 _KILLED: Final = 128 + signal.SIGKILL
@@ -113,6 +117,8 @@ class FakeRuntime:
         self.answers: dict[str, int] = {}
         self.signals: list[tuple[str, int, float]] = []
         """Container, number and moment of each that was sent."""
+        self.sizes: dict[str, Limits] = {}
+        """What containers were given since they run, by id."""
         self.commands: list[tuple[str, float]] = []
         """The first word and the moment of each that was run."""
 
@@ -120,6 +126,9 @@ class FakeRuntime:
         if self.failures.get(call, 0) > 0:
             self.failures[call] -= 1
             raise RuntimeFailed(f"injected: {call}")
+
+    async def has_handler(self, name: str) -> bool:
+        return name in ("", self.name)
 
     async def create(self, creation: Creation) -> Handle:
         await self._clock.sleep(0.01)
@@ -186,6 +195,10 @@ class FakeRuntime:
             raise RuntimeFailed(f"nothing to be spoken with runs in {handle.id}")
         yield _Silent()
 
+    async def update(self, handle: Handle, limits: Limits) -> None:
+        self._may_fail("update")
+        self.sizes[handle.id] = limits
+
     async def reopen_log(self, handle: Handle) -> None:
         """There is none."""
 
@@ -236,6 +249,12 @@ class FakeMachine:
         self.image_revision = 0
         self.failures: dict[str, int] = {}
         """How often `sandbox`, `volumes` or `removal` (of a volume) is still to fail."""
+        self.levels: dict[str, Level] = {}
+        """What is free of the machine, by signal."""
+        self.consumption: dict[str, Consumption] = {}
+        """What a pod has of whatever is asked for, by its name."""
+        self.freed: list[tuple[set[str], bool]] = []
+        """How often images were to be removed: those that were used, and whether it was urgent."""
         self.defects = 0
         """How often a sandbox is still to end its pod's worker by an error that nobody expects."""
 
@@ -299,10 +318,12 @@ class FakeMachine:
     ) -> Created:
         spec = next(each for each in pod_spec.all_containers(pod) if each["name"] == name)
         image = str(spec["image"])
-        is_here = image in self._images
+        missing = sorted(pod_spec.images(pod, spec) - self._images)
         await self._clock.sleep(self.looking_s)
-        if not is_here:
-            raise ImageUnavailable("ErrImagePull", f'image "{image}" is not in the local image store')
+        if missing:
+            error = ImageUnavailable("ErrImagePull", f'image "{missing[0]}" is not in the local image store')
+            error.reference = missing[0]
+            raise error
         assert record.uid in self.sandboxes, "a container without a sandbox"  # noqa: S101 - likewise
         names = {str(volume["name"]) for volume in objects.spec(pod).get("volumes") or ()}
         assert names <= set(self.volumes.get(record.uid, {})), "a container without its volumes"  # noqa: S101 - likewise
@@ -315,6 +336,11 @@ class FakeMachine:
 
     def pod_ended(self, pod: Spec) -> None:
         """Likewise."""
+
+    async def resize_container(self, pod: Spec, container: Spec, attempt: Attempt) -> None:  # noqa: ARG002 - the port's
+        assert attempt.handle is not None, "a container that was never made is resized"  # noqa: S101 - likewise
+        await self._clock.sleep(self.working_s)
+        await self._runtime.update(attempt.handle, planning.limits(container))
 
     async def discard_container(self, container_id: str) -> None:
         await self._runtime.delete(container_id)
@@ -347,6 +373,16 @@ class FakeMachine:
 
     async def measured(self, pod: Spec, record: Record) -> Usage:  # noqa: ARG002 - the port's
         return Usage()
+
+    async def readings(self) -> Readings:
+        return dict(self.levels)
+
+    async def consumed(self, pod: Spec, record: Record, resource: str) -> Consumption:  # noqa: ARG002 - the port's
+        return self.consumption.get(objects.name(pod), Consumption(0))
+
+    async def free_images(self, used: Collection[str], *, is_urgent: bool) -> None:
+        await self._clock.sleep(self.working_s)
+        self.freed.append((set(used), is_urgent))
 
 
 class FakeRecords:

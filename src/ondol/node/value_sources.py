@@ -26,6 +26,8 @@ class Sources:
 
     config_maps: Mapping[str, Mapping[str, Any] | None] = field(default_factory=dict)
     secrets: Mapping[str, Mapping[str, Any] | None] = field(default_factory=dict)
+    files: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    """Files of the pod's volumes that variables come from, by volume and path."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +104,8 @@ def resource_value(pod: Spec, container: Spec, reference: Spec, facts: PodFacts)
         container = next((c for c in pod_spec.all_containers(pod) if c["name"] == named), container)
     part, _, name = str(reference["resource"]).partition(".")
     amount = ((container.get("resources") or {}).get(part) or {}).get(name)
+    if amount is None and part == "limits":
+        amount = pod_spec.whole_limits(pod).get(name)
     if amount is None:
         amount = facts.allocatable.get(name, "0") if part == "limits" else "0"
     divisor = quantity.parse(reference.get("divisor") or "1") or 1

@@ -13,6 +13,9 @@ from ondol.base import quantity
 from ondol.base.errors import Cause
 
 _ENV_NAME: Final = re.compile(r"[ -<>-~]+")
+_ENV_NAME_WORDS: Final = (
+    "a valid environment variable name must consist only of printable ASCII characters other than '='"
+)
 _FIELD_PATHS: Final = (
     "metadata.name",
     "metadata.namespace",
@@ -73,6 +76,53 @@ def running(container: Mapping[str, Any], path: str) -> Iterator[Cause]:
             yield from _handler(hook, f"{path}.lifecycle.{name}", ("exec", "httpGet", "sleep", "tcpSocket"))
 
 
+_RULES_MAX: Final = 20
+_CODES_MAX: Final = 255
+
+
+def restarts(container: Mapping[str, Any], path: str) -> Iterator[Cause]:
+    """The container's own restart policy, and its rules of exit codes, which need one."""
+    policy, rules = container.get("restartPolicy"), container.get("restartPolicyRules") or ()
+    if policy is None and rules:
+        yield causes.required(
+            f"{path}.restartPolicy", "must specify restartPolicy when restart rules are used"
+        )
+    elif policy is not None and policy not in ("Always", "Never", "OnFailure"):
+        yield causes.not_supported(f"{path}.restartPolicy", policy, ("Always", "Never", "OnFailure"))
+    if len(rules) > _RULES_MAX:
+        yield causes.too_many(f"{path}.restartPolicyRules", len(rules), _RULES_MAX)
+    for index, rule in enumerate(rules):
+        item_path = f"{path}.restartPolicyRules[{index}]"
+        if rule.get("action") != "Restart":
+            yield causes.not_supported(f"{item_path}.action", rule.get("action") or "", ("Restart",))
+        codes = rule.get("exitCodes")
+        if codes is None:
+            yield causes.required(f"{item_path}.exitCodes", "must be specified")
+            continue
+        operator = codes.get("operator") or ""
+        if operator not in ("In", "NotIn"):
+            yield causes.not_supported(f"{item_path}.exitCodes.operator", operator, ("In", "NotIn"))
+        if len(codes.get("values") or ()) > _CODES_MAX:
+            yield causes.too_many(f"{item_path}.exitCodes.values", len(codes["values"]), _CODES_MAX)
+
+
+_RESIZES: Final = ("NotRequired", "RestartContainer")
+
+
+def resize_policies(policies: Any, path: str, pod_restarts: Any) -> Iterator[Cause]:
+    """Whether a change of size restarts the container, said once of each resource that can be changed."""
+    seen: set[Any] = set()
+    for index, policy in enumerate(policies):
+        name, restarts = policy.get("resourceName") or "", policy.get("restartPolicy") or ""
+        if name in seen:
+            yield causes.duplicate(f"{path}[{index}]", name)
+        seen.add(name)
+        yield from fields.one_of(path, name, ("cpu", "memory"), required=True)
+        yield from fields.one_of(path, restarts, _RESIZES, required=True)
+        if pod_restarts == "Never" and restarts != "NotRequired":
+            yield causes.invalid(path, restarts, "must be 'NotRequired' when pod `restartPolicy` is 'Never'")
+
+
 def _ports(ports: Any, path: str) -> Iterator[Cause]:
     yield from fields.unique(path, ((i, p["name"]) for i, p in enumerate(ports) if p.get("name")), "name")
     for index, port in enumerate(ports):
@@ -97,11 +147,7 @@ def _environment(container: Mapping[str, Any], path: str) -> Iterator[Cause]:
         if not name:
             yield causes.required(f"{item_path}.name")
         elif not _ENV_NAME.fullmatch(name):
-            detail = (
-                "a valid environment variable name must consist only of printable ASCII characters"
-                " other than '='"
-            )
-            yield causes.invalid(f"{item_path}.name", name, detail)
+            yield causes.invalid(f"{item_path}.name", name, _ENV_NAME_WORDS)
         if variable.get("valueFrom") is not None:
             yield from _value_from(variable, f"{item_path}.valueFrom")
     for index, source in enumerate(container.get("envFrom") or ()):
@@ -124,12 +170,9 @@ def _value_from(variable: Mapping[str, Any], path: str) -> Iterator[Cause]:
         yield from resource_field_ref(source["resourceFieldRef"], f"{path}.resourceFieldRef")
     for kind in ("configMapKeyRef", "secretKeyRef"):
         if kind in present:
-            if not source[kind].get("name"):
-                yield causes.required(f"{path}.{kind}.name")
-            if not source[kind].get("key"):
-                yield causes.required(f"{path}.{kind}.key")
-            else:
-                yield from fields.key(f"{path}.{kind}.key", source[kind]["key"])
+            yield from _key_ref(source[kind], f"{path}.{kind}")
+    if "fileKeyRef" in present:
+        yield from _file_key(source["fileKeyRef"], f"{path}.fileKeyRef")
     if not present:
         listed = ", ".join(f"`{kind}`" for kind in _SOURCES)
         yield causes.invalid(path, "", f"must specify one of: {listed}")
@@ -137,6 +180,46 @@ def _value_from(variable: Mapping[str, Any], path: str) -> Iterator[Cause]:
         yield causes.invalid(path, "", "may not be specified when `value` is not empty")
     elif len(present) > 1:
         yield causes.invalid(path, "", "may not have more than one field specified at a time")
+
+
+def _key_ref(ref: Mapping[str, Any], path: str) -> Iterator[Cause]:
+    if not ref.get("name"):
+        yield causes.required(f"{path}.name")
+    if not ref.get("key"):
+        yield causes.required(f"{path}.key")
+    else:
+        yield from fields.key(f"{path}.key", ref["key"])
+
+
+def _file_key(ref: Mapping[str, Any], path: str) -> Iterator[Cause]:
+    key, volume, file = (ref.get(field) or "" for field in ("key", "volumeName", "path"))
+    if not key:
+        yield causes.required(f"{path}.key")
+    elif not _ENV_NAME.fullmatch(key):
+        yield causes.invalid(f"{path}.key", key, _ENV_NAME_WORDS)
+    if not volume:
+        yield causes.required(f"{path}.volumeName")
+    else:
+        yield from fields.label(f"{path}.volumeName", volume)
+    if not file:
+        yield causes.required(f"{path}.path")
+    elif ".." in file.split("/"):
+        yield causes.invalid(f"{path}.path", file, "must not contain '..'")
+
+
+_RECURSIVE: Final = ("Disabled", "Enabled", "IfPossible")
+
+
+def _recursive(mount: Mapping[str, Any], path: str) -> Iterator[Cause]:
+    mode = mount.get("recursiveReadOnly")
+    if mode in ("Enabled", "IfPossible"):
+        if not mount.get("readOnly"):
+            yield causes.forbidden(path, "may only be specified when readOnly is true")
+        if (mount.get("mountPropagation") or "None") != "None":
+            detail = "may only be specified when mountPropagation is None or not specified"
+            yield causes.forbidden(path, detail)
+    elif mode is not None and mode != "Disabled":
+        yield causes.not_supported(path, mode, _RECURSIVE)
 
 
 def field_ref(ref: Mapping[str, Any], path: str) -> Iterator[Cause]:
@@ -186,6 +269,7 @@ def _mounts(container: Mapping[str, Any], path: str, volumes: Collection[str]) -
         if mount.get("mountPropagation") == "Bidirectional" and not is_privileged:
             detail = "Bidirectional mount propagation is available only to privileged containers"
             yield causes.forbidden(f"{item_path}.mountPropagation", detail)
+        yield from _recursive(mount, f"{item_path}.recursiveReadOnly")
 
 
 def resources(requirements: Mapping[str, Any], path: str) -> Iterator[Cause]:

@@ -7,9 +7,10 @@ import ipaddress
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from ondol.api import dataplane, objects
+from ondol.api import dataplane, demand, objects
 from ondol.api.schema import causes
 from ondol.api.validation import containers, fields, metadata, security
+from ondol.base import quantity
 from ondol.base.errors import Cause
 
 _RESTART: Final = ("Always", "Never", "OnFailure")
@@ -69,10 +70,53 @@ def spec(pod_spec: Mapping[str, Any], path: str) -> Iterator[Cause]:
     for field in ("hostname", "subdomain"):
         if pod_spec.get(field):
             yield from fields.label(f"{path}.{field}", pod_spec[field])
+    yield from _host_name(pod_spec, f"{path}.hostnameOverride")
     yield from metadata.label_pairs(pod_spec.get("nodeSelector") or {}, f"{path}.nodeSelector")
     yield from tolerations(pod_spec.get("tolerations") or (), f"{path}.tolerations")
     yield from _host(pod_spec, path)
-    yield from containers.resources(pod_spec.get("resources") or {}, f"{path}.resources")
+    yield from _whole(pod_spec, f"{path}.resources")
+
+
+_HOST_NAME_MAX: Final = 64
+
+
+def _host_name(pod_spec: Mapping[str, Any], path: str) -> Iterator[Cause]:
+    """One that stands for all others."""
+    name = pod_spec.get("hostnameOverride")
+    if name is None:
+        return
+    for field in ("setHostnameAsFQDN", "hostNetwork"):
+        if pod_spec.get(field):
+            yield causes.forbidden(path, f"may not be specified when {field} is true")
+    if len(name) > _HOST_NAME_MAX:
+        yield causes.too_long(path, _HOST_NAME_MAX)
+    else:
+        yield from fields.subdomain(path, name)
+
+
+def _whole(pod_spec: Mapping[str, Any], path: str) -> Iterator[Cause]:
+    """The amounts of the pod as a whole: its containers fit into them."""
+    own = pod_spec.get("resources") or {}
+    if own.get("claims") is not None:
+        yield causes.forbidden(f"{path}.claims", "claims may not be set for Resources at pod-level")
+    yield from containers.resources(own, path)
+    for kind in ("requests", "limits"):
+        for name in own.get(kind) or ():
+            if name not in ("cpu", "memory") and not name.startswith("hugepages-"):
+                supported = ("cpu", "hugepages-", "memory")
+                yield causes.not_supported(f"{path}.{kind}.{name}", name, supported)
+    together = demand.total(pod_spec, demand.requests)
+    for name, amount in (own.get("requests") or {}).items():
+        if together[name] > quantity.milli_of(amount):
+            sum_ = quantity.canonical(f"{together[name]}m")
+            detail = f"must be greater than or equal to aggregate container requests of {sum_}"
+            yield causes.invalid(f"{path}.requests[{name}]", amount, detail)
+    for index, container in enumerate(pod_spec.get("containers") or ()):
+        for name, limit in ((container.get("resources") or {}).get("limits") or {}).items():
+            most = (own.get("limits") or {}).get(name)
+            if most is not None and quantity.parse(limit) > quantity.parse(most):
+                detail = f"must be less than or equal to pod limits of {most}"
+                yield causes.invalid(f"{path}.containers[{index}][{name}].limits", limit, detail)
 
 
 def _containers(pod_spec: Mapping[str, Any], path: str, volumes: set[str]) -> Iterator[Cause]:
@@ -84,6 +128,11 @@ def _containers(pod_spec: Mapping[str, Any], path: str, volumes: set[str]) -> It
             item_path = f"{path}.{field}[{index}]"
             name = container.get("name") or ""
             yield from containers.check(container, item_path, volumes)
+            yield from containers.resize_policies(
+                container.get("resizePolicy") or (),
+                f"{item_path}.resizePolicy",
+                pod_spec.get("restartPolicy"),
+            )
             yield from security.proc_mount(container, pod_spec.get("hostUsers"), item_path)
             if name and name in seen:
                 yield causes.duplicate(f"{item_path}.name", name)
@@ -92,10 +141,7 @@ def _containers(pod_spec: Mapping[str, Any], path: str, volumes: set[str]) -> It
                 yield from _init(container, item_path)
             elif field == "containers":
                 yield from containers.running(container, item_path)
-                if container.get("restartPolicy"):
-                    yield causes.forbidden(
-                        f"{item_path}.restartPolicy", "may not be set for non-init containers"
-                    )
+                yield from containers.restarts(container, item_path)
     yield from _host_ports(pod_spec, path)
 
 
@@ -104,9 +150,16 @@ def _init(container: Mapping[str, Any], path: str) -> Iterator[Cause]:
     policy = container.get("restartPolicy")
     if policy == "Always":
         yield from containers.running(container, path)
+        if container.get("restartPolicyRules"):
+            detail = "restartPolicyRules are not allowed for init containers with restart policy Always"
+            yield causes.forbidden(f"{path}.restartPolicyRules", detail)
         return
-    if policy:
-        yield causes.not_supported(f"{path}.restartPolicy", policy, ("Always",))
+    yield from containers.restarts(container, path)
+    for index, each in enumerate(container.get("resizePolicy") or ()):
+        if each.get("restartPolicy") == "RestartContainer":
+            detail = "must not be set to 'RestartContainer' for non-sidecar initContainers"
+            item_path = f"{path}.resizePolicy[{index}].restartPolicy"
+            yield causes.invalid(item_path, "RestartContainer", detail)
     for name in ("lifecycle", "livenessProbe", "readinessProbe", "startupProbe"):
         if container.get(name) is not None:
             detail = "may not be set for init containers without restartPolicy=Always"
@@ -154,10 +207,13 @@ def _source(volume: Mapping[str, Any], path: str) -> Iterator[Cause]:
         ("csi", "driver"),
         ("nfs", "server"),
         ("nfs", "path"),
+        ("image", "reference"),
     )
     for source, field in needs:
         if volume.get(source) is not None and not volume[source].get(field):
             yield causes.required(f"{path}.{source}.{field}")
+    policy, policies = (volume.get("image") or {}).get("pullPolicy"), ("Always", "IfNotPresent", "Never")
+    yield from fields.one_of(f"{path}.image.pullPolicy", policy, policies)
     host = (volume.get("hostPath") or {}).get("path") or ""
     if ".." in host.split("/"):
         yield causes.invalid(f"{path}.hostPath.path", host, "must not contain '..'")

@@ -35,6 +35,7 @@ RULES: Final = (
     _rule("patch", "", "services/status"),  # who lost an address or a port, and to whom
     _rule("get list watch", "", "namespaces"),
     _rule("get list watch", "discovery.k8s.io", "endpointslices"),
+    _rule("get list watch", "node.k8s.io", "runtimeclasses"),
     _rule("create update patch", "", "nodes"),
     _rule("update patch", "", "nodes/status"),
     _rule("delete", "", "pods"),

@@ -81,6 +81,9 @@ def config(instance: Instance, settings: Settings) -> Any:
         pod_pids_limit=settings.pod_pids_limit,
         allowed_unsafe_sysctls=comma_list.items(settings.allowed_unsafe_sysctls),
         max_pods=settings.max_pods,
+        eviction_hard=settings.eviction_hard,
+        eviction_transition_s=settings.eviction_transition_s,
+        image_collection=node.Policy(settings.image_gc_high_percent, settings.image_gc_low_percent),
         restart_backoff=node.restart_backoff(settings.restart_backoff_max_s),
         drain_s=settings.drain_s,
     )

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from ondol.api import demand as demands
-from ondol.api import objects, pods
+from ondol.api import objects, pods, resizes
 from ondol.api.objects import Key, Object
 from ondol.base.host_ports import HostPort
 
@@ -168,7 +168,7 @@ class Accounts:
     def _enter(self, pod: Object, node: str) -> None:
         key = objects.key(pod)
         entered = self._entered.get(key)
-        if entered and entered[:2] == (node, objects.uid(pod)):
+        if entered and entered[:2] == (node, objects.uid(pod)) and not self._is_resized(pod, node):
             self._usage[node].pods[key] = pod
             self._relate(key, node, pod)
             return
@@ -180,6 +180,13 @@ class Accounts:
         usage.pods[key] = pod
         self._entered[key] = (node, objects.uid(pod), needs)
         self._relate(key, node, pod)
+
+    def _is_resized(self, pod: Object, node: str) -> bool:
+        """Whether a bound pod may count otherwise than before: only who was changed is looked at again."""
+        before = self._usage[node].pods[objects.key(pod)]
+        generations = (objects.metadata(each).get("generation") for each in (before, pod))
+        is_changed = len(set(generations)) > 1
+        return is_changed or resizes.is_under_way(before) or resizes.is_under_way(pod)
 
     def _relate(self, key: Key, node: str, pod: Object) -> None:
         if has_relations(pod):

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable, Collection
 from typing import Any, Final
 
-from ondol.api import conditions, objects, pods, resources
+from ondol.api import conditions, objects, pods, resizes, resources
 from ondol.api.objects import Key, Object
 from ondol.base import errors
 from ondol.base.host_ports import HostPort
@@ -67,7 +67,8 @@ class Reconciler:
         joined = new is not None and pods.node_name(new) and not (old and pods.node_name(old))
         if new is None and old is not None:
             self._settle(objects.key(old))
-        if freed or joined:  # a newcomer may be the company an affinity asks for
+        shrunk = old is not None and new is not None and resizes.is_under_way(old) and pods.node_name(new)
+        if freed or joined or shrunk:  # a newcomer may be the company an affinity asks for
             self._retry_waiting()
 
     def _node_changed(self, old: Object | None, new: Object | None) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import anyio.to_thread
 
+from ondol.base import log
 from ondol.base.clock import Clock, SystemClock
 from ondol.node.images import collecting
 from ondol.node.images.layers import Layers
@@ -19,11 +22,15 @@ from ondol.node.images.store import (
     ImageCorrupt,
     ImageMissing,
     ImageStore,
+    Stored,
     has_registry,
     is_local,
     malformed,
 )
+from ondol.node.pressure import image_collection
+from ondol.node.pressure.image_collection import Local, Policy
 
+_log = log.get("node.images")
 IMAGE_REASONS: Final = ("ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", UNAVAILABLE)
 """Why a container waits for an image that may yet come."""
 
@@ -69,6 +76,8 @@ class Images:
     def __init__(self, data: Path, source: ImageSource | None = None, clock: Clock | None = None) -> None:
         self._store = ImageStore(data / "images")
         self._layers = Layers(data / "layers", self._store)
+        self._source = source
+        self._sightings: image_collection.Sightings = {}
         self._pulls = Pulls(source, clock or SystemClock()) if source is not None else None
         self.revision = 0
         """Grows with each change of the store that was heard of."""
@@ -157,6 +166,35 @@ class Images:
     async def collect(self) -> list[str]:
         """Remove unpacked layers that no image and no container needs; what went, by digest."""
         return await anyio.to_thread.run_sync(collecting.collect, self._layers.root, self._store)
+
+    async def free(self, used: Collection[str], bytes_: int, policy: Policy, now: float) -> list[Stored]:
+        """Remove so much of what a registry gave and nothing uses, the longest unused first; what went.
+
+        `used` are names and ids of images, `now` is seconds of a monotonic clock.
+        """
+        images, in_use = await anyio.to_thread.run_sync(self._in_use, used)
+        by_digest = {image.digest: image for image in images}
+        local = [Local(image.digest, image.size_bytes, image.is_pulled) for image in images]
+        self._sightings = image_collection.sighted(self._sightings, local, in_use, now)
+        if self._source is None or not bytes_:
+            return []
+        doomed = image_collection.doomed(
+            local, self._sightings, in_use, bytes_=bytes_, now=now, policy=policy
+        )
+        gone = [by_digest[image.digest] for image in doomed]
+        if names := [name for image in gone for name in image.names if "@" not in name]:
+            _log.info("images_removed", images=names)
+            await self._source.remove(names)
+            await self.collect()
+        return gone
+
+    def _in_use(self, used: Collection[str]) -> tuple[list[Stored], set[str]]:
+        """All images that are here, and the digests of those that are used."""
+        digests = {reference.rpartition("@")[2] for reference in used if "@" in reference}
+        for reference in used:
+            with contextlib.suppress(ImageMissing, ImageCorrupt):
+                digests.add(self._store.resolve(reference).digest)
+        return self._store.stored(), digests
 
     def _local(self, reference: str) -> Unpacked:
         image = self._store.resolve(reference)

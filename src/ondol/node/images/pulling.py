@@ -25,6 +25,9 @@ class ImageSource(Protocol):
         Cancelled, it leaves nothing of it behind. `reference` is a pod's word for the image.
         """
 
+    async def remove(self, names: Sequence[str]) -> None:
+        """Take these names out of the store, and what of it nothing needs any more. `OndolError`."""
+
 
 class ImageUnavailable(errors.OndolError):
     """The image cannot be used; `reason` is the container's waiting reason."""
@@ -32,6 +35,8 @@ class ImageUnavailable(errors.OndolError):
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
         self.reason = reason
+        self.reference = ""
+        """The image's name, where it is not the container's own."""
 
 
 class NobodyWaits(ImageUnavailable):

@@ -41,10 +41,7 @@ def mount(folders: RootFolders, container_id: str, layers: Sequence[Path]) -> Pa
     above = os.path.relpath(own.resolve(), parent)
     options = f"lowerdir={lower},upperdir={above}/upper,workdir={above}/work"
     if len(options) > _OPTIONS_MAX:
-        raise errors.HostError(
-            f"the image has {len(layers)} layers, more than one overlay mount takes",
-            remedy="build the image with fewer layers",
-        )
+        raise _too_many(layers)
     linux.in_own_thread(lambda: _overlay(parent, own / "root", options))
     return own / "root"
 
@@ -59,6 +56,34 @@ def _overlay(parent: Path, target: Path, options: str) -> None:
     except OSError:
         # Before Linux 5.10 there is no volatile; without it an unmount also writes everything out.
         linux.mount("overlay", str(target), "overlay", 0, options)
+
+
+def mount_read_only(target: Path, layers: Sequence[Path]) -> None:
+    """Stack the layers (lowest first) at `target`, for reading alone. Blocks."""
+    parent = layers[0].parent.resolve()
+    # The kernel wants two layers where nothing is written; by this mount a layer is known to be in use.
+    nothing = parent / ".nothing"
+    nothing.mkdir(exist_ok=True, mode=0o755)
+    lower = ":".join(os.path.relpath(layer.resolve(), parent) for layer in (*reversed(layers), nothing))
+    options = f"lowerdir={lower}"
+    if len(options) > _OPTIONS_MAX:
+        raise _too_many(layers)
+    flags = linux.MS_RDONLY | linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC
+    place = target.resolve()
+
+    def work() -> None:
+        linux.unshare(linux.CLONE_FS)
+        os.chdir(parent)
+        linux.mount("overlay", str(place), "overlay", flags, options)
+
+    linux.in_own_thread(work)
+
+
+def _too_many(layers: Sequence[Path]) -> errors.HostError:
+    return errors.HostError(
+        f"the image has {len(layers)} layers, more than one overlay mount takes",
+        remedy="build the image with fewer layers",
+    )
 
 
 def remove(folders: RootFolders, container_id: str) -> None:

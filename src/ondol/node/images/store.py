@@ -70,6 +70,9 @@ class Stored:
     names: tuple[str, ...]
     size_bytes: int
     """Of its layers as they are stored."""
+    digest: str = ""
+    is_pulled: bool = False
+    """A registry gave it, under each of its names."""
 
 
 _DOMAIN: Final = (
@@ -227,9 +230,11 @@ class ImageStore:
         by_digest = [f"{name}@{digest}" for name in dict.fromkeys(repository(name) for name in names)]
         try:
             image = self.resolve(f"{names[0]}@{digest}")
+            is_pulled = all(self.resolve(name).is_pulled for name in names)
         except (ImageMissing, ImageCorrupt):
             return None
-        return Stored((*by_digest, *sorted(names)), sum(layer.size_bytes for layer in image.layers))
+        size_bytes = sum(layer.size_bytes for layer in image.layers)
+        return Stored((*by_digest, *sorted(names)), size_bytes, image.digest, is_pulled)
 
     def _find(self, reference: str) -> Mapping[str, Any]:
         listed = list(self._listed())

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from ondol.base.clock import Clock
 from ondol.node.metrics.activity import Activity
 from ondol.node.runtime.port import Command, Creation, ExecResult, Exit, Handle, Runtime, Session
+from ondol.node.runtime.spec import Limits
 
 
 class CountedRuntime:
@@ -25,6 +26,9 @@ class CountedRuntime:
     @property
     def version(self) -> str:
         return self._runtime.version
+
+    async def has_handler(self, name: str) -> bool:
+        return await self._runtime.has_handler(name)
 
     async def create(self, creation: Creation) -> Handle:
         with self._activity.call("create_container", self._clock):
@@ -61,6 +65,10 @@ class CountedRuntime:
             with self._activity.call("attach", self._clock):
                 session = await stack.enter_async_context(self._runtime.attach(handle, stdin=stdin))
             yield session
+
+    async def update(self, handle: Handle, limits: Limits) -> None:
+        with self._activity.call("update_container", self._clock):
+            await self._runtime.update(handle, limits)
 
     async def reopen_log(self, handle: Handle) -> None:
         with self._activity.call("reopen_container_log", self._clock):

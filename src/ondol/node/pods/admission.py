@@ -28,12 +28,21 @@ class Lack:
         return f"resource: {self.resource}, requested: {requested}, used: {used}, capacity: {capacity}"
 
 
-def lack(pod: Spec, others: Iterable[Spec], allocatable: Mapping[str, str]) -> Lack | None:
-    """The first resource of which the pod asks for more than the others leave; None if there is room."""
+def lack(
+    pod: Spec,
+    others: Iterable[Spec],
+    allocatable: Mapping[str, str],
+    *,
+    demanded: Counter[str] | None = None,
+) -> Lack | None:
+    """The first resource of which the pod asks for more than the others leave; None if there is room.
+
+    The others are as they are allocated. `demanded`: what the pod asks for, where that is known already.
+    """
     used: Counter[str] = Counter()
     for other in others:
-        used.update(demand.of(other))
+        used.update(demand.desired(other))
     room = demand.milli(allocatable)
-    requests = demand.of(pod)
+    requests = demand.desired(pod) if demanded is None else demanded
     lacks = (Lack(name, requests[name], used[name], room[name]) for name in sorted(room) if requests[name])
     return next((each for each in lacks if each.requested + each.used > each.capacity), None)

@@ -21,7 +21,16 @@ from ondol.node import linux, paths, pod_spec, value_sources
 from ondol.node.config import NodeConfig
 from ondol.node.images import images, rootfs
 from ondol.node.images.pulling import Asker, PullSecret
-from ondol.node.pods import env, etc, planning, sandbox_setup, shared_processes, staging
+from ondol.node.pods import (
+    env,
+    env_files,
+    etc,
+    image_volumes,
+    planning,
+    sandbox_setup,
+    shared_processes,
+    staging,
+)
 from ondol.node.pods.engines import Engines
 from ondol.node.pods.machine import Created, container_id
 from ondol.node.pods.model import Attempt, Record, Spec
@@ -56,11 +65,15 @@ async def create(
     container = next(c for c in pod_spec.all_containers(pod) if c["name"] == name)
     policy = container.get("imagePullPolicy") or "IfNotPresent"
     asker = dataclasses.replace(asker, secrets=functools.partial(_pull_secrets, engines, pod, asker))
+    await image_volumes.mount(engines, pod, record, container, asker)
     unpacked = await engines.images.ensure(container["image"], policy, asker)
     uid = objects.uid(pod)
     identity = container_id(uid, name, number)
     target = target_process(record, container)
     sources = await engines.sources.of(pod)
+    if env_files.references(container):
+        files = await anyio.to_thread.run_sync(env_files.read, record, container)
+        sources = dataclasses.replace(sources, files=files)
     declared = env.variables(
         pod,
         container,
@@ -85,6 +98,7 @@ async def create(
             stdin=bool(container.get("stdin")),
             stdin_once=bool(container.get("stdinOnce")),
             terminal=bool(container.get("tty")),
+            handler=record.runtime,
         )
         handle = await engines.runtime.create(creation)
     finally:
@@ -92,9 +106,16 @@ async def create(
             with anyio.CancelScope(shield=True):
                 await anyio.to_thread.run_sync(staged.give_back)
     cgroups.limit_pids(engines.config.pod_cgroup(uid), engines.config.pod_pids_limit)
+    if whole := planning.pod_limits(pod):
+        cgroups.limit(engines.config.pod_cgroup(uid), _of_group(whole))
     stop = planning.stop_signal(container, unpacked.image.config)
     attempt = Attempt(number, identity, container["image"], unpacked.image.id, handle, stop_signal=stop)
     return Created(attempt, unpacked.pulled, env.skipped(pod, container, sources))
+
+
+def _of_group(limits: spec.Limits) -> cgroups.Limits:
+    millis = limits.cpu_limit_millis
+    return cgroups.Limits(None if millis is None else spec.cpu_quota(millis), limits.memory_limit_bytes)
 
 
 async def _pull_secrets(engines: Engines, pod: Spec, asker: Asker) -> list[PullSecret]:
@@ -178,7 +199,7 @@ def _mounts(
     mounts: list[spec.Document] = []
     for mount, source, path in planning.volume_mounts(container, run.folders, run.declared):
         place = _staged(source, path, staged) if path else source
-        mounts.append(planning.bind(mount, place, is_read_only=volumes[mount["name"]].is_read_only))
+        mounts.append(planning.bind(mount, place, volumes[mount["name"]]))
     taken = {mount["destination"] for mount in mounts}
     config, uid = engines.config, objects.uid(pod)
     own = [name for name in ("hosts", "resolv.conf", "hostname") if f"/etc/{name}" not in taken]

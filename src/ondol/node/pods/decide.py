@@ -13,7 +13,7 @@ from typing import Final, TypeAlias
 
 from ondol.api import objects
 from ondol.node import pod_spec
-from ondol.node.pods import lifecycle, model
+from ondol.node.pods import lifecycle, model, resizing
 from ondol.node.pods.lifecycle import should_restart
 from ondol.node.pods.model import (
     Attempt,
@@ -23,7 +23,6 @@ from ondol.node.pods.model import (
     PodStep,
     Record,
     Spec,
-    Unhealthy,
 )
 
 DEFAULT_GRACE_S: Final = 30
@@ -65,6 +64,20 @@ class Stop:
     container: str
     grace_s: float
     why: str = ""
+    must_restart: bool = False
+    """Another run takes its place, whatever the restart policy says."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resize:
+    """Give a container that runs the size that is allocated to it."""
+
+    container: str
+
+
+@dataclass(frozen=True, slots=True)
+class EndResize:
+    """All that runs has the size that is allocated to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +98,9 @@ class Finish:
     """Nothing is left: remove the object and what the disk knows of it."""
 
 
+ContainerAction: TypeAlias = Create | Start | Stop | Resize
 Action: TypeAlias = (
-    SetUpSandbox | PrepareVolumes | RefreshVolumes | Create | Start | Stop | Fail | TearDown | Finish
+    SetUpSandbox | PrepareVolumes | RefreshVolumes | EndResize | Fail | TearDown | Finish | ContainerAction
 )
 
 
@@ -120,7 +134,7 @@ STAGES: Final[Mapping[Stage, StageFacts]] = {
     ),
     Stage.RUNNING: StageFacts(
         "containers are made, run and are made again, each in its turn",
-        (RefreshVolumes, Create, Start, Stop, Fail),
+        (RefreshVolumes, Create, Start, Stop, Resize, EndResize, Fail),
         (Stage.STOPPING, Stage.CLEARING),
     ),
     Stage.STOPPING: StageFacts(
@@ -241,8 +255,10 @@ def _running(pod: Spec, record: Record, facts: Facts) -> _Ahead:
     # Who looks for why a pod does not get on cannot wait for it.
     specs = [*runnable(pod, record), *pod_spec.ephemeral_containers(pod)]
     ahead = [_next_of(pod, spec, record, facts) for spec in specs]
+    is_resized = record.resize_progress is not None and resizing.is_settled(pod, record)
+    first = (*((RefreshVolumes(),) if is_stale else ()), *((EndResize(),) if is_resized else ()))
     return _Ahead(
-        (*((RefreshVolumes(),) if is_stale else ()), *(action for each in ahead for action in each.actions)),
+        (*first, *(action for each in ahead for action in each.actions)),
         min((each.wake_at for each in ahead if each.wake_at is not None), default=None),
     )
 
@@ -282,7 +298,7 @@ def _next_of(pod: Spec, spec: Spec, record: Record, facts: Facts) -> _Ahead:
     if ContainerStep(name) in facts.busy:
         return _Ahead()
     if container.is_running and container.current is not None:
-        return _running_on(pod, spec, container.current, facts.unhealthy.get(name))
+        return _running_on(pod, spec, record, container.current, facts)
     if container.current is not None and container.current.is_created:
         return _Ahead((Start(name),)) if facts.is_gate_open else _Ahead()
     if container.has_exited and not should_restart(pod, spec, container):
@@ -292,15 +308,34 @@ def _next_of(pod: Spec, spec: Spec, record: Record, facts: Facts) -> _Ahead:
     return _Ahead((Create(name),))
 
 
-def _running_on(pod: Spec, spec: Spec, current: Attempt, unhealthy: Unhealthy | None) -> _Ahead:
+def _running_on(pod: Spec, spec: Spec, record: Record, current: Attempt, facts: Facts) -> _Ahead:
     """A container that runs goes on, unless its image was changed or a probe has given it up."""
     name, grace = str(spec["name"]), grace_s(pod)
+    unhealthy = facts.unhealthy.get(name)
     if current.image != spec.get("image", current.image):
         return _Ahead((Stop(name, grace, f"Container {name} definition changed, will be restarted"),))
     if unhealthy is not None:
         own = unhealthy.grace_s
         return _Ahead((Stop(name, grace if own is None else own, unhealthy.why),))
-    return _Ahead()
+    match resizing.way(spec, current, record.allocated):
+        case "restart":
+            why = f"Container {name} resize requires restart"
+            return _Ahead((Stop(name, grace, why, must_restart=True),))
+        case "update":
+            return _resize(name, record, facts)
+        case "":
+            return _Ahead()
+
+
+def _resize(name: str, record: Record, facts: Facts) -> _Ahead:
+    retry_at = record.resize_progress.retry_at if record.resize_progress else 0.0
+    if ContainerStep(name, RESIZE) in facts.busy:
+        return _Ahead()
+    return _Ahead((Resize(name),)) if facts.now >= retry_at else _Ahead(wake_at=retry_at)
+
+
+RESIZE: Final = "resize of"
+"""The part of a container's step that resizes it: nothing else waits for it."""
 
 
 def phase(pod: Spec, record: Record, *, is_starting: bool = False) -> str:
@@ -338,13 +373,10 @@ def _result(containers: Sequence[Container]) -> str:
 
 
 def _has_failed_init(pod: Spec, record: Record) -> bool:
-    if model.restart_policy(pod) != "Never":
-        return False
+    plain = [spec for spec in pod_spec.init_containers(pod) if not model.is_sidecar(spec)]
+    containers = [(spec, record.container(spec["name"])) for spec in plain]
     return any(
-        not model.is_sidecar(spec)
-        and record.container(spec["name"]).has_exited
-        and not record.container(spec["name"]).has_succeeded
-        for spec in pod_spec.init_containers(pod)
+        c.has_exited and not c.has_succeeded and not should_restart(pod, spec, c) for spec, c in containers
     )
 
 

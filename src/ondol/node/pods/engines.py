@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import threading
+from dataclasses import dataclass, field
 
 from ondol.base.clock import Clock
 from ondol.base.reserve import Reserve
@@ -35,3 +36,5 @@ class Engines:
     also_masked: tuple[str, ...]
     also_read_only: tuple[str, ...]
     """What containers do not see, and may not write, of this machine beside what is so on all."""
+    mounting: threading.Lock = field(default_factory=threading.Lock)
+    """Held while an image is mounted as a volume."""

@@ -9,7 +9,7 @@ from typing import Any, Final
 from ondol.api import objects
 from ondol.node import value_sources
 from ondol.node.config import NodeConfig
-from ondol.node.pods import model
+from ondol.node.pods import env_files, model
 
 Spec = Mapping[str, Any]
 
@@ -120,7 +120,18 @@ def _value(
         return _key(origin["configMapKeyRef"], "configmap", sources.config_maps)
     if "secretKeyRef" in origin:
         return _key(origin["secretKeyRef"], "secret", sources.secrets)
+    if "fileKeyRef" in origin:
+        return _file_key(origin["fileKeyRef"], sources)
     raise value_sources.ConfigMissing(f"env: valueFrom {sorted(origin)} is not supported")
+
+
+def _file_key(reference: Spec, sources: value_sources.Sources) -> str | None:
+    """An empty value is as good as none, as the kubelet has it."""
+    key, path = reference["key"], reference["path"]
+    value = env_files.value(sources.files.get((reference["volumeName"], path), ""), key)
+    if value or reference.get("optional"):
+        return value or None
+    raise value_sources.ConfigMissing(f'environment variable key "{key}" not found in file "{path}"')
 
 
 def _key(reference: Spec, kind: str, table: Mapping[str, Mapping[str, Any] | None]) -> str | None:

@@ -26,11 +26,14 @@ _LOCAL: Final = (
 
 def hostname(pod: Spec) -> str:
     """At most 63 characters, never ending in a dash or dot."""
-    name = str(objects.spec(pod).get("hostname") or objects.name(pod))
+    override = objects.spec(pod).get("hostnameOverride")
+    name = str(override or objects.spec(pod).get("hostname") or objects.name(pod))
     return name[:63].rstrip("-.")
 
 
 def fully_qualified(pod: Spec, domain: str) -> str:
+    if objects.spec(pod).get("hostnameOverride"):
+        return ""
     subdomain = objects.spec(pod).get("subdomain")
     return f"{hostname(pod)}.{subdomain}.{objects.namespace(pod)}.svc.{domain}" if subdomain else ""
 

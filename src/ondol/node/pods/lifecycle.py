@@ -25,7 +25,7 @@ def replaced(record: Record, name: str, **changes: Any) -> Record:
     return record.with_container(name, msgspec.structs.replace(record.container(name), **changes))
 
 
-def placed(pod: Spec, record: Record, address: str) -> Record:
+def placed(pod: Spec, record: Record, address: str, *, runtime: str = "") -> Record:
     """A new sandbox is there: what is to run runs from the beginning, init containers too.
 
     They may have filled what is gone with the machine's last run: memory, the network. Source: the kubelet's
@@ -39,20 +39,42 @@ def placed(pod: Spec, record: Record, address: str) -> Record:
             renewed[str(spec["name"])] = msgspec.structs.replace(
                 container, current=None, last=container.current, is_started=False, is_ready=False
             )
-    return msgspec.structs.replace(record, containers=renewed, address=address, has_sandbox=True)
+    return msgspec.structs.replace(
+        record, containers=renewed, address=address, has_sandbox=True, runtime=runtime
+    )
 
 
 def should_restart(pod: Spec, spec: Spec, container: Container) -> bool:
-    """Whether a container that ended runs again, by the pod's restart policy; an ephemeral one never does."""
+    """Whether a container that ended runs again; an ephemeral one never does.
+
+    By the first of its rules that its exit code matches, else by its own restart policy, else by the pod's.
+    """
     if pod_spec.is_ephemeral(pod, spec["name"]):
         return False
+    if container.current is not None and container.current.must_restart:
+        return True
     if model.is_sidecar(spec):
         return True
-    policy = model.restart_policy(pod)
+    if has_restart_rule(spec, container):
+        return True
+    policy = spec.get("restartPolicy") or model.restart_policy(pod)
     is_init = any(spec["name"] == init["name"] for init in pod_spec.init_containers(pod))
     if container.has_succeeded:
         return policy == "Always" and not is_init
     return policy != "Never"
+
+
+def has_restart_rule(spec: Spec, container: Container) -> bool:
+    """Whether a rule of the container restarts it after the exit code it ended with."""
+    ended = container.current.exit if container.current is not None else None
+    if ended is None or not spec.get("restartPolicy"):
+        return False
+    for rule in spec.get("restartPolicyRules") or ():
+        codes = rule.get("exitCodes") or {}
+        is_listed = ended.code in (codes.get("values") or ())
+        if is_listed == (codes.get("operator") == "In"):
+            return bool(rule.get("action") == "Restart")
+    return False
 
 
 def afresh(spec: Spec, container: Container) -> Container:
@@ -78,7 +100,7 @@ def waiting(record: Record, spec: Spec, reason: str, message: str, *, now: float
 
 
 def waits_for_image(record: Record, spec: Spec) -> bool:
-    """Whether the container waits for the image that it names now."""
+    """Whether the container waits for the image that it names now, or for one that is a volume of its."""
     container = record.container(spec["name"])
     is_tried = container.tried_image == spec.get("image", "") and container.retry_at > 0
     return is_tried and container.waiting_reason in IMAGE_REASONS
@@ -87,7 +109,7 @@ def waits_for_image(record: Record, spec: Spec) -> bool:
 def image_arrived(pod: Spec, record: Record, images: Collection[str]) -> Record:
     """The containers that wait for one of these images are tried again at once."""
     for spec in pod_spec.all_containers(pod):
-        if spec.get("image", "") in images and waits_for_image(record, spec):
+        if pod_spec.images(pod, spec) & set(images) and waits_for_image(record, spec):
             record = replaced(record, str(spec["name"]), retry_at=0.0)
     return record
 

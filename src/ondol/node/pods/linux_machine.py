@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import sys
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Final
@@ -14,16 +15,26 @@ from typing import Final
 import anyio.to_thread
 
 from ondol.api import objects
+from ondol.api.eviction_thresholds import Readings
 from ondol.base import errors, files, log, trees
 from ondol.node import linux
 from ondol.node.images import rootfs
 from ondol.node.images.pulling import Asker
 from ondol.node.network import sandbox
-from ondol.node.pods import container_setup, sandbox_setup, shared_processes, staging, storage
+from ondol.node.pods import (
+    container_resize,
+    container_setup,
+    sandbox_setup,
+    shared_processes,
+    staging,
+    storage,
+)
 from ondol.node.pods.engines import Engines
 from ondol.node.pods.machine import Created
 from ondol.node.pods.model import Attempt, Record, Spec
 from ondol.node.pods.storage import Usage
+from ondol.node.pressure import consumption, image_collection, readings
+from ondol.node.pressure.ranking import Consumption
 from ondol.node.runtime import cgroups
 from ondol.node.volumes import registry
 from ondol.node.volumes.volume import Payload, Place
@@ -85,6 +96,32 @@ class LinuxMachine:
         config, roots = self._engines.config, self._engines.roots
         return await storage.measured(config, roots.root, pod, record)
 
+    # What the machine is short of
+
+    async def readings(self) -> Readings:
+        config, memory_bytes = self._engines.config, self._engines.memory_bytes
+        return await anyio.to_thread.run_sync(readings.measured, config.data_dir, memory_bytes)
+
+    async def consumed(self, pod: Spec, record: Record, resource: str) -> Consumption:
+        if resource == "ephemeral-storage":
+            usage = await self.measured(pod, record)
+            total = sum(usage.volumes.values()) + sum(usage.containers.values())
+            return Consumption(total, usage.containers)
+        config, roots = self._engines.config, self._engines.roots
+        return await anyio.to_thread.run_sync(consumption.measured, config, roots.root, record, resource)
+
+    async def free_images(self, used: Collection[str], *, is_urgent: bool) -> None:
+        engines = self._engines
+        levels = await self.readings()
+        level = levels.get("imagefs.available") or levels["nodefs.available"]
+        now = engines.clock.monotonic()
+        policy = engines.config.image_collection
+        bytes_ = sys.maxsize if is_urgent else image_collection.excess(level, policy)
+        try:
+            await engines.images.free(used, bytes_, policy, now)
+        except (errors.OndolError, OSError) as error:
+            _log.warning("images_not_removed", error=str(error))
+
     # Containers
 
     async def create_container(
@@ -97,6 +134,9 @@ class LinuxMachine:
 
     def pod_ended(self, pod: Spec) -> None:
         self._engines.books.pod_ended(pod)
+
+    async def resize_container(self, pod: Spec, container: Spec, attempt: Attempt) -> None:
+        await container_resize.resize(self._engines, pod, container, attempt)
 
     async def discard_container(self, container_id: str) -> None:
         await self._engines.runtime.delete(container_id)

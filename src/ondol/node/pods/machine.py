@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from ondol.api.eviction_thresholds import Readings
 from ondol.node.images.pulling import Asker, Pulled
 from ondol.node.pods.model import Attempt, Record, Spec
 from ondol.node.pods.storage import Usage
+from ondol.node.pressure.ranking import Consumption
 from ondol.node.volumes.volume import Payload, Place
 
 
@@ -62,6 +64,9 @@ class Machine(Protocol):
     def pod_ended(self, pod: Spec) -> None:
         """Likewise, what a pod has used that is to be torn down."""
 
+    async def resize_container(self, pod: Spec, container: Spec, attempt: Attempt) -> None:
+        """Give a container that runs the size that it has in `pod`; an error where it uses more already."""
+
     async def discard_container(self, container_id: str) -> None:
         """Forget a container that has ended, and its writable layer; nothing when it is not there."""
 
@@ -89,3 +94,15 @@ class Machine(Protocol):
 
     async def measured(self, pod: Spec, record: Record) -> Usage:
         """What the pod holds of the disk."""
+
+    async def readings(self) -> Readings:
+        """What is free of the machine."""
+
+    async def consumed(self, pod: Spec, record: Record, resource: str) -> Consumption:
+        """What the pod has of `memory`, `ephemeral-storage`, `inodes` or `pids`."""
+
+    async def free_images(self, used: Collection[str], *, is_urgent: bool) -> None:
+        """Remove images where the disk is too full, or all that can go if it is urgent.
+
+        None of these names and ids, none that could not be had again.
+        """

@@ -14,6 +14,8 @@ from ondol.node import pod_spec
 from ondol.node.runtime.port import Exit, Handle
 
 Spec = Mapping[str, Any]
+Allocation: TypeAlias = dict[str, dict[str, dict[str, Any]]]
+"""Requests and limits of containers, by their names."""
 
 
 class Attempt(msgspec.Struct, frozen=True):
@@ -29,6 +31,10 @@ class Attempt(msgspec.Struct, frozen=True):
     reason: str = ""
     message: str = ""
     stop_signal: str = "SIGTERM"
+    resources: dict[str, dict[str, Any]] | None = None
+    """The requests and limits that it runs with; None of one that was not told."""
+    must_restart: bool = False
+    """It was stopped so that another run takes its place, whatever the restart policy says."""
 
     @property
     def is_created(self) -> bool:
@@ -103,6 +109,17 @@ class Volume(msgspec.Struct, frozen=True):
     is_placed: bool = False
 
 
+class Resize(msgspec.Struct, frozen=True):
+    """A change of size that waits, or is being made."""
+
+    generation: int
+    """The pod's, when it asked for it."""
+    reason: str = ""
+    message: str = ""
+    failures: int = 0
+    retry_at: float = 0.0
+
+
 class Record(msgspec.Struct, frozen=True):
     """All of a pod that must outlive the agent."""
 
@@ -118,6 +135,14 @@ class Record(msgspec.Struct, frozen=True):
     failed_message: str = ""
     volumes: dict[str, Volume] = {}
     """Those that were begun, by name, until they are removed."""
+    allocated: Allocation = {}
+    """What the node has taken on of what the pod asks for."""
+    resize_pending: Resize | None = None
+    """The node has no room for what the pod asks for."""
+    resize_progress: Resize | None = None
+    """Containers that run are yet to get what is allocated."""
+    runtime: str = ""
+    """What runs its containers, as its RuntimeClass says; empty is the node's own runtime."""
 
     def volume(self, name: str) -> Volume:
         return self.volumes.get(name) or Volume()

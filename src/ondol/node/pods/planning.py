@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import platform
 import posixpath
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -15,6 +17,7 @@ from ondol.node.pods.model import Spec
 from ondol.node.runtime import pause, seccomp
 from ondol.node.runtime import spec as oci
 from ondol.node.volumes import registry
+from ondol.node.volumes.volume import Volume
 
 DEFAULT_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _TERMINATION_LOG: Final = "/dev/termination-log"
@@ -58,7 +61,6 @@ def unsupported(pod: Spec) -> tuple[list[str], list[str]]:
     if (spec.get("os") or {}).get("name", "linux") != "linux":
         refused.append("spec.os.name")
     refused += registry.unsupported(pod)
-    warned += [f"spec.{name}" for name in _NOT_APPLIED if spec.get(name)]
     warned += _security("spec", spec)
     for container in pod_spec.all_containers(pod):
         field = f"spec.containers[{container['name']}]"
@@ -68,7 +70,6 @@ def unsupported(pod: Spec) -> tuple[list[str], list[str]]:
     return refused, warned
 
 
-_NOT_APPLIED: Final = ("resources", "runtimeClassName")
 _NOT_APPLIED_SECURITY: Final = ("appArmorProfile", "seLinuxOptions", "windowsOptions")
 
 
@@ -170,9 +171,11 @@ def _capability(name: str) -> str:
     return upper if upper.startswith("CAP_") else f"CAP_{upper}"
 
 
-def limits(container: Spec) -> oci.Limits:
+def limits(container: Spec, pod: Spec | None = None) -> oci.Limits:
+    """A limit that the container lacks is that of its pod as a whole."""
     resources = container.get("resources") or {}
-    requests, most = resources.get("requests") or {}, resources.get("limits") or {}
+    requests, own = resources.get("requests") or {}, resources.get("limits") or {}
+    most = {**pod_spec.whole_limits(pod or {}), **{name: amount for name, amount in own.items() if amount}}
     cpu = requests.get("cpu", most.get("cpu"))
     return oci.Limits(
         cpu_request_millis=quantity.milli_of(cpu) if cpu is not None else 0,
@@ -181,15 +184,43 @@ def limits(container: Spec) -> oci.Limits:
     )
 
 
+def pod_limits(pod: Spec) -> oci.Limits | None:
+    """Of the pod as a whole, its overhead with them; None where it has none."""
+    most, overhead = pod_spec.whole_limits(pod), objects.spec(pod).get("overhead") or {}
+    if not most:
+        return None
+    cpu, memory = (most.get(name) for name in ("cpu", "memory"))
+    return oci.Limits(
+        cpu_limit_millis=quantity.milli_of(cpu) + quantity.milli_of(overhead.get("cpu") or "0")
+        if cpu
+        else None,
+        memory_limit_bytes=quantity.bytes_of(memory) + quantity.bytes_of(overhead.get("memory") or "0")
+        if memory
+        else None,
+    )
+
+
 def oom_score_adj(pod: Spec, container: Spec, node_memory_bytes: int, current: int) -> int:
     """The kubelet's order (best effort dies first), but never below what this process itself has."""
     kind = quality.of(pod)
     if kind == "BestEffort":
         return 1000
-    requested = ((container.get("resources") or {}).get("requests") or {}).get("memory")
-    share = quantity.bytes_of(requested) / node_memory_bytes if requested else 0.0
+    share = (_memory(container) + _unclaimed(pod)) / node_memory_bytes
     adjustment = -997 if kind == "Guaranteed" else min(max(2, round(1000 - 1000 * share)), 999)
     return max(adjustment, current)
+
+
+def _memory(holder: Spec) -> int:
+    """The bytes it requests."""
+    requested = ((holder.get("resources") or {}).get("requests") or {}).get("memory")
+    return quantity.bytes_of(requested) if requested else 0
+
+
+def _unclaimed(pod: Spec) -> float:
+    """What the pod as a whole requests beyond its containers, in bytes for each of them."""
+    containers = [*pod_spec.init_containers(pod), *pod_spec.app_containers(pod)]
+    rest = _memory(objects.spec(pod)) - sum(map(_memory, containers))
+    return max(0, rest) / max(1, len(containers))
 
 
 def environment(image: Mapping[str, str], declared: Mapping[str, str], hostname: str) -> dict[str, str]:
@@ -221,10 +252,32 @@ def volume_mounts(
 _PROPAGATION: Final = {"None": "rprivate", "HostToContainer": "rslave", "Bidirectional": "rshared"}
 
 
-def bind(mount: Spec, source: str, *, is_read_only: bool) -> oci.Document:
+def bind(mount: Spec, source: str, volume: Volume) -> oci.Document:
     propagation = _PROPAGATION[mount.get("mountPropagation") or "None"]
-    read_only = bool(mount.get("readOnly")) or is_read_only
-    return oci.bind(source, inner(mount["mountPath"]), read_only=read_only, propagation=propagation)
+    read_only = bool(mount.get("readOnly")) or volume.is_read_only
+    bound = oci.bind(source, inner(mount["mountPath"]), read_only=read_only, propagation=propagation)
+    options = [*volume.options, *(["rro"] if is_recursively_read_only(mount, platform.release()) else [])]
+    return {**bound, "options": [*bound["options"], *options]} if options else bound
+
+
+def is_recursively_read_only(mount: Spec, kernel: str) -> bool:
+    """Whether what is mounted below the mount is read-only too; `ConfigMissing` where that cannot be had."""
+    mode = mount.get("recursiveReadOnly") or "Disabled"
+    if mode == "Disabled":
+        return False
+    is_possible = _numbers(kernel) >= _RECURSIVE
+    if mode == "Enabled" and not is_possible:
+        why = "requested recursive read-only mode, but it is not supported by the runtime"
+        raise value_sources.ConfigMissing(f'volume "{mount["name"]}" {why}')
+    return is_possible
+
+
+_RECURSIVE: Final = (5, 12)
+"""The first Linux that can: `mount_setattr`."""
+
+
+def _numbers(kernel: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", kernel)[:2])
 
 
 def inner(path: str) -> str:
@@ -249,7 +302,7 @@ def planned(pod: Spec, container: Spec, place: Place) -> oci.Container:
         user=effective_user(pod, container, place.account),
         mounts=place.mounts,
         namespaces=place.namespaces,
-        limits=limits(container),
+        limits=limits(container, pod),
         capabilities=capabilities(container, place.capabilities),
         privileged=bool(own.get("privileged")),
         is_proc_masked=own.get("procMount") != "Unmasked",

@@ -35,7 +35,7 @@ class PodVolumes:
     async def bring_up_to_date(self) -> None:
         """Make each volume, or have it follow; `VolumeFailed` says what some of them wait for."""
         tracked = self._tracked
-        pod, specs = tracked.pod, _specs(tracked.pod)
+        pod, specs = tracked.allocated, _specs(tracked.pod)
         if not specs:
             return
         host = tracked.host
@@ -67,7 +67,8 @@ class PodVolumes:
         files, type_ = (plan.content, "") if isinstance(plan, Files) else ({}, plan.type)
         if isinstance(plan, Elsewhere) and not plan.takes_group:
             group = None
-        at = Place(folder, group, revision, type_)
+        is_lenient = pod_spec.changes_group_on_mismatch(tracked.pod)
+        at = Place(folder, group, revision, type_, only_on_mismatch=is_lenient)
         await tracked.host.machine.put_volume(tracked.pod, spec, at, files, is_refresh=name in self._placed)
         self._placed.add(name)
         if not tracked.record.volume(name).is_placed:

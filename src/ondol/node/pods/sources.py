@@ -229,6 +229,11 @@ class Sources:
         cached = self.namespaces.lister.get(Key("", name))
         return cached if cached is not None else await _ask(self._client, resources.NAMESPACE, Key("", name))
 
+    async def runtime_handler(self, name: str) -> str | None:
+        """What a RuntimeClass calls its runtime, which never changes; None if there is no such class."""
+        obj = await _ask(self._client, resources.RUNTIME_CLASS, Key("", name))
+        return None if obj is None else str(obj.get("handler") or "")
+
     def service_environment(self, pod: Spec) -> dict[str, str]:
         """Variables for the Services of the pod's namespace and for the API server's."""
         namespace = objects.namespace(pod)

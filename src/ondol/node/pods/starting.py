@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+
+import msgspec
 
 from ondol.base import errors
 from ondol.base.backoff import Backoff
@@ -30,8 +33,9 @@ class Starting:
         number = lifecycle.afresh(spec, tracked.record.container(name)).next_number
         revision = machine.image_revision
         try:
+            allocation = tracked.record.allocated.get(name)
             created = await machine.create_container(
-                tracked.pod, tracked.record, name, number, self._asker(name)
+                tracked.allocated, tracked.record, name, number, self._asker(name)
             )
         except NobodyWaits:
             return
@@ -43,7 +47,8 @@ class Starting:
         except (RuntimeFailed, errors.HostError, OSError) as error:
             await self._not_created(spec, number, str(error))
         else:
-            self._created(spec, created)
+            attempt = msgspec.structs.replace(created.attempt, resources=allocation)
+            self._created(spec, dataclasses.replace(created, attempt=attempt))
 
     def _asker(self, name: str) -> Asker:
         """The container, as who brings its image knows it."""
@@ -80,7 +85,8 @@ class Starting:
     async def _image_unavailable(self, spec: Spec, error: ImageUnavailable, revision: int) -> None:
         tracked, name = self._tracked, str(spec["name"])
         failures = lifecycle.afresh(spec, tracked.record.container(name)).failures + 1
-        refusal = images.refusal(spec["image"], error, failures=failures)
+        reference = error.reference or spec["image"]
+        refusal = images.refusal(reference, error, failures=failures)
         if refusal.note is not None:
             tracked.event("Normal", *refusal.note, name)
         for reason, message in refusal.warnings:
@@ -88,8 +94,8 @@ class Starting:
         self._wait(spec, refusal.reason, refusal.message, tracked.host.config.image_backoff)
         # It may have come while it was looked for: whoever was told of it then did not see this one wait.
         machine = tracked.host.machine
-        if machine.image_revision != revision and await machine.has_image(spec["image"]):
-            tracked.keep(lifecycle.image_arrived(tracked.pod, tracked.record, {spec["image"]}))
+        if machine.image_revision != revision and await machine.has_image(reference):
+            tracked.keep(lifecycle.image_arrived(tracked.pod, tracked.record, {reference}))
 
     def _config_failed(self, spec: Spec, message: str) -> None:
         self._tracked.event("Warning", "Failed", f"Error: {message}", str(spec["name"]))

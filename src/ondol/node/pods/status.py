@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from ondol.api import conditions, objects, quality
+from ondol.api import conditions, objects, quality, resizes
 from ondol.api.objects import Object
 from ondol.base import clock
 from ondol.contracts import mesh
-from ondol.node import pod_spec
-from ondol.node.pods import decide, lifecycle, model
+from ondol.node import pod_spec, value_sources
+from ondol.node.pods import decide, lifecycle, model, planning
 from ondol.node.pods.model import Attempt, Container, Record, Spec
 
 _CONDITIONS: Final = (
@@ -21,6 +22,7 @@ _CONDITIONS: Final = (
     "PodScheduled",
 )
 
+_DISRUPTED: Final = "DisruptionTarget"
 _MESSAGES_MAX: Final = 12 * 1024
 """Bytes of all a pod's termination messages; each container has its share (as in the kubelet)."""
 
@@ -67,22 +69,30 @@ def status(
     return document if generation is None else {"observedGeneration": generation, **document}
 
 
-def merge_patch(desired: Object) -> Object:
+def merge_patch(desired: Object, previous: Sequence[Mapping[str, Any]] = ()) -> Object:
     """The status as a strategic merge: what it no longer says is taken out of the one that is there.
 
-    Addresses are replaced, not merged: a pod that was given a new one has lost the old.
+    Addresses are replaced, not merged: a pod that was given a new one has lost the old. `previous`: the
+    conditions that were written last.
     """
     unsaid = {"reason": None, "message": None}
     addresses = {name: [{"$patch": "replace"}, *desired.get(name, ())] for name in ("podIPs", "hostIPs")}
     listed = [{**unsaid, **condition} for condition in desired["conditions"]]
-    return {"podIP": None, **desired, **addresses, "conditions": listed}
+    types = {condition["type"] for condition in listed}
+    before = {condition["type"] for condition in previous}
+    over = [{"$patch": "delete", "type": t} for t in resizes.CONDITIONS if t in before - types]
+    return {"podIP": None, **desired, **addresses, "conditions": [*listed, *over]}
 
 
 def _conditions(
     pod: Spec, record: Record, phase: str, now: float, previous: Sequence[Mapping[str, Any]]
 ) -> list[Object]:
-    own = [dict(condition) for condition in previous if condition.get("type") in _CONDITIONS]
     generation = objects.metadata(pod).get("generation")
+    changes = _resizes(record) if phase not in ("Succeeded", "Failed") else {}
+    if record.failed_reason == decide.EVICTED:
+        changes[_DISRUPTED] = model.Resize(generation or 0, "TerminationByKubelet", record.failed_message)
+    kept = (*_CONDITIONS, *changes)
+    own = [dict(condition) for condition in previous if condition.get("type") in kept]
     judged = "Failed" if record.failed_reason else phase
     values = {
         mesh.SANDBOX_READY: (record.has_sandbox, "", ""),
@@ -96,7 +106,22 @@ def _conditions(
         own = conditions.set(
             own, name, state, reason=reason, message=message, now=now, observed_generation=generation
         )
+    for name, change in changes.items():
+        own = conditions.set(
+            own,
+            name,
+            "True",
+            reason=change.reason,
+            message=change.message,
+            now=now,
+            observed_generation=change.generation or None,
+        )
     return own
+
+
+def _resizes(record: Record) -> dict[str, model.Resize]:
+    changes = {resizes.PENDING: record.resize_pending, resizes.IN_PROGRESS: record.resize_progress}
+    return {name: change for name, change in changes.items() if change is not None}
 
 
 _Verdict = tuple[bool, str, str]
@@ -189,8 +214,42 @@ def _container(pod: Spec, record: Record, spec: Spec, runtime: str, now: float) 
         "lastState": last,
     }
     if attempt is not None and attempt.handle is not None:
-        document["containerID"] = f"{runtime}://{attempt.id}"
-    return document
+        document["containerID"] = _id(attempt, runtime)
+    if mounts := _mounts(spec):
+        document["volumeMounts"] = mounts
+    return document | _sizes(spec, attempt, record)
+
+
+def _mounts(spec: Spec) -> list[Object]:
+    """How each volume is mounted, where one asks for more than that it is read-only itself."""
+    mounts = spec.get("volumeMounts") or ()
+    if not any((mount.get("recursiveReadOnly") or "Disabled") != "Disabled" for mount in mounts):
+        return []
+    return [_mount(mount) for mount in mounts]
+
+
+def _mount(mount: Spec) -> Object:
+    shown: Object = {"name": mount["name"], "mountPath": mount["mountPath"]}
+    if not mount.get("readOnly"):
+        return shown
+    try:
+        is_recursive = planning.is_recursively_read_only(mount, platform.release())
+    except value_sources.ConfigMissing:
+        is_recursive = False
+    return {**shown, "readOnly": True, "recursiveReadOnly": "Enabled" if is_recursive else "Disabled"}
+
+
+def _id(attempt: Attempt, runtime: str) -> str:
+    own = attempt.handle.runtime if attempt.handle is not None else ""
+    return f"{own or runtime}://{attempt.id}"
+
+
+def _sizes(spec: Spec, attempt: Attempt | None, record: Record) -> Object:
+    """What is allocated to the container, and what it runs with."""
+    allocated: Object = record.allocated.get(str(spec["name"])) or dict(spec.get("resources") or {})
+    actual = attempt.resources if attempt is not None and attempt.is_running else None
+    sizes: Object = {"resources": actual} if actual else {"resources": allocated} if allocated else {}
+    return sizes | ({"allocatedResources": r} if (r := allocated.get("requests")) else {})
 
 
 def _states(pod: Spec, record: Record, spec: Spec, runtime: str, now: float) -> tuple[Object, Object]:
@@ -237,5 +296,5 @@ def _terminated(attempt: Attempt, runtime: str, room: int) -> Object:
     if attempt.message:
         state["message"] = attempt.message.encode()[:room].decode(errors="ignore")
     if attempt.handle is not None:
-        state["containerID"] = f"{runtime}://{attempt.id}"
+        state["containerID"] = _id(attempt, runtime)
     return state

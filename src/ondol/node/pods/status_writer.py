@@ -62,7 +62,7 @@ class StatusWriter:
                 resources.POD,
                 self._key.name,
                 self._key.namespace,
-                patch={"metadata": {"uid": self._uid}, "status": status.merge_patch(new)},
+                patch={"metadata": {"uid": self._uid}, "status": status.merge_patch(new, self.conditions)},
                 patch_type=PatchType.STRATEGIC,
                 subresource="status",
             )

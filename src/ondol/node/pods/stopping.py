@@ -6,8 +6,9 @@ import signal
 from typing import Final
 
 import anyio
+import msgspec
 
-from ondol.node.pods import draining, hooks
+from ondol.node.pods import decide, draining, hooks
 from ondol.node.pods.mesh_gate import MeshGate
 from ondol.node.pods.model import Attempt
 from ondol.node.pods.tracked import TrackedPod
@@ -21,12 +22,14 @@ class Stopping:
         self._gate = gate
         self._is_drained = False
 
-    async def stop(self, name: str, grace_s: float, why: str) -> None:
-        tracked = self._tracked
+    async def stop(self, action: decide.Stop) -> None:
+        tracked, name, grace_s = self._tracked, action.container, action.grace_s
         attempt = tracked.record.container(name).current
         if attempt is None or attempt.exit is not None:
             return
-        tracked.event("Normal", "Killing", why, name)
+        tracked.event("Normal", "Killing", action.why or f"Stopping container {name}", name)
+        if action.must_restart:
+            tracked.keep_container(name, current=msgspec.structs.replace(attempt, must_restart=True))
         if attempt.is_created:
             await tracked.host.machine.discard_container(attempt.id)
             tracked.keep_container(name, current=None)

@@ -93,11 +93,20 @@ async def measured(config: NodeConfig, roots: Path, pod: Spec, record: Record) -
 
 def size_bytes(folder: Path) -> int:
     """What is stored below a folder, each file once; other file systems mounted there are not its own."""
+    return sum(entry.st_blocks * _BLOCK_BYTES for entry in _entries(folder))
+
+
+def files(folder: Path) -> int:
+    """How many files and folders are below a folder."""
+    return sum(1 for _ in _entries(folder))
+
+
+def _entries(folder: Path) -> Iterator[os.stat_result]:
     try:
         device = folder.lstat().st_dev
     except FileNotFoundError:
-        return 0
-    total, seen = 0, set[int]()
+        return
+    seen = set[int]()
     for place, folders, names in os.walk(folder):
         for name in (*folders, *names):
             try:
@@ -106,5 +115,4 @@ def size_bytes(folder: Path) -> int:
                 continue
             if entry.st_dev == device and entry.st_ino not in seen:
                 seen.add(entry.st_ino)
-                total += entry.st_blocks * _BLOCK_BYTES
-    return total
+                yield entry

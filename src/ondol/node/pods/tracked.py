@@ -15,7 +15,7 @@ from ondol.api.objects import Object
 from ondol.base import log
 from ondol.base.signal import Signal
 from ondol.node import pod_spec
-from ondol.node.pods import decide, lifecycle, model
+from ondol.node.pods import decide, lifecycle, model, resizing
 from ondol.node.pods.host import Host
 from ondol.node.pods.model import Record, Spec
 from ondol.node.pods.status_writer import StatusWriter
@@ -32,7 +32,8 @@ class TrackedPod:
         self.host = host
         self.uid = objects.uid(pod)
         self.pod: Object = pod
-        self.record = record or Record(self.uid, key.namespace, key.name, host.boot, host.clock.now())
+        begun = record or Record(self.uid, key.namespace, key.name, host.boot, host.clock.now())
+        self.record = begun if begun.allocated else resizing.admitted(pod, begun)
         self.log = log.get("node.pod").bind(pod=str(key), uid=self.uid)
         self.statuses = StatusWriter(host, pod)
         self.has_vanished = False
@@ -46,6 +47,11 @@ class TrackedPod:
 
     def spec_of(self, name: str) -> Spec:
         return next(c for c in pod_spec.all_containers(self.pod) if c["name"] == name)
+
+    @property
+    def allocated(self) -> Spec:
+        """The pod in the sizes that the node has taken on."""
+        return resizing.allocated(self.pod, self.record.allocated)
 
     @property
     def is_ending(self) -> bool:

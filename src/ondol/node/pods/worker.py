@@ -20,8 +20,9 @@ from ondol.node.pods import decide, lifecycle, model, planning, status, sysctls
 from ondol.node.pods.decide import Action
 from ondol.node.pods.host import Host
 from ondol.node.pods.mesh_gate import MeshGate
-from ondol.node.pods.model import ContainerStep, PodStep, Record
+from ondol.node.pods.model import ContainerStep, PodStep, Record, Spec
 from ondol.node.pods.pod_volumes import PodVolumes
+from ondol.node.pods.resizing_steps import Resizing
 from ondol.node.pods.running import RunningContainers
 from ondol.node.pods.starting import Starting
 from ondol.node.pods.steps import Steps
@@ -42,6 +43,7 @@ class PodWorker:
         self._running = RunningContainers(self._tracked, self._steps)
         self._starting = Starting(self._tracked, self._running)
         self._stopping = Stopping(self._tracked, self._gate)
+        self._resizing = Resizing(self._tracked)
         self._volumes = PodVolumes(self._tracked)
         self._are_volumes_ready = False
         self._are_volumes_stale = False
@@ -84,6 +86,21 @@ class PodWorker:
         if not self.is_over:
             self._tracked.fail(reason, message)
 
+    @property
+    def allocated(self) -> Spec:
+        """The pod in the sizes that the node has taken on."""
+        return self._tracked.allocated
+
+    @property
+    def wants_resize(self) -> bool:
+        """It asks for other sizes than the node has taken on, or did until now."""
+        return self._resizing.is_due
+
+    def resize(self, reason: str, message: str) -> None:
+        """The node takes on what the pod asks for or, with a reason, does not."""
+        self._resizing.put_off(reason, message) if reason else self._resizing.accept()
+        self._are_volumes_stale = self._are_volumes_stale or not reason
+
     def refresh_volumes(self) -> None:
         """Something the pod refers to has changed."""
         self._are_volumes_stale = True
@@ -94,10 +111,20 @@ class PodWorker:
         """The objects that its volumes were made from."""
         return self._volumes.references
 
+    @property
+    def images(self) -> set[str]:
+        """The names and ids of the images that it has, or is to have, a container or a volume of."""
+        names = set[str]().union(
+            *(pod_spec.images(self.pod, spec) for spec in pod_spec.all_containers(self.pod))
+        )
+        attempts = (container.current for container in self.record.containers.values())
+        return names | {attempt.image_id for attempt in attempts if attempt is not None}
+
     def awaited_images(self) -> set[str]:
         """The images that its containers wait for, each in vain so far."""
         specs = pod_spec.all_containers(self.pod)
-        return {str(spec["image"]) for spec in specs if lifecycle.waits_for_image(self.record, spec)}
+        waiting = (spec for spec in specs if lifecycle.waits_for_image(self.record, spec))
+        return set[str]().union(*(pod_spec.images(self.pod, spec) for spec in waiting))
 
     def images_arrived(self, images: Collection[str]) -> None:
         """These are here now: who waits for one need wait no longer."""
@@ -201,28 +228,49 @@ class PodWorker:
                 begin(PodStep.VOLUMES, self._prepare_volumes)
             case decide.RefreshVolumes():
                 begin(PodStep.REFRESH, self._refresh)
-            case decide.Create(name):
-                begin(ContainerStep(name), lambda: self._starting.create(name))
-            case decide.Start(name):
-                begin(ContainerStep(name), lambda: self._starting.start(name))
-            case decide.Stop(name, grace_s, why):
-                begin(
-                    ContainerStep(name),
-                    lambda: self._stopping.stop(name, grace_s, why or f"Stopping container {name}"),
-                )
             case decide.Fail(reason, message):
                 self._tracked.fail(reason, message)
             case decide.TearDown():
                 begin(PodStep.TEARDOWN, self._tear_down)
             case decide.Finish():
                 begin(PodStep.FINISH, self._finish)
+            case decide.EndResize():
+                self._resizing.end()
+            case _:
+                self._act_on_container(action)
+
+    def _act_on_container(self, action: decide.ContainerAction) -> None:
+        begin = self._steps.begin
+        match action:
+            case decide.Create(name):
+                begin(ContainerStep(name), lambda: self._starting.create(name))
+            case decide.Start(name):
+                begin(ContainerStep(name), lambda: self._starting.start(name))
+            case decide.Stop() as stop:
+                begin(ContainerStep(stop.container), lambda: self._stopping.stop(stop))
+            case decide.Resize(name):
+                begin(ContainerStep(name, decide.RESIZE), lambda: self._resizing.resize(name))
 
     async def _set_up_sandbox(self) -> None:
         tracked = self._tracked
         self._host.records.save(tracked.record)  # what is made from here on has an owner
+        runtime = await self._runtime()
         redirect = await self._gate.is_in_mesh()
         address = await self._host.machine.set_up_sandbox(tracked.pod, redirect=redirect)
-        tracked.keep(lifecycle.placed(tracked.pod, tracked.record, address))
+        tracked.keep(lifecycle.placed(tracked.pod, tracked.record, address, runtime=runtime))
+
+    async def _runtime(self) -> str:
+        """What the pod's RuntimeClass has its containers run by; empty is the node's own runtime."""
+        name = str(objects.spec(self.pod).get("runtimeClassName") or "")
+        if not name:
+            return ""
+        handler = await self._host.sources.runtime_handler(name)
+        if handler is None:
+            raise errors.HostError(f'Failed to create pod sandbox: RuntimeClass "{name}" not found')
+        if not await self._host.runtime.has_handler(handler):
+            why = f'failed to get sandbox runtime: no runtime for "{handler}" is configured'
+            raise errors.HostError(f"Failed to create pod sandbox: {why}")
+        return handler
 
     async def _prepare_volumes(self) -> None:
         await self._refresh()

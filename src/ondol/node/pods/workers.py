@@ -15,11 +15,13 @@ from ondol.api import objects, pods
 from ondol.api.objects import Key, Object
 from ondol.base import log
 from ondol.node import logs
-from ondol.node.pods import admission, decide, lifecycle, model, storage
+from ondol.node.pods import admission, decide, lifecycle, model, resizing, storage
 from ondol.node.pods.host import Host
-from ondol.node.pods.model import Record
+from ondol.node.pods.model import Record, Spec
 from ondol.node.pods.references import ReferenceIndex
 from ondol.node.pods.worker import PodWorker
+from ondol.node.pressure import ranking
+from ondol.node.pressure.manager import Pressure
 from ondol.node.volumes.lookup import Reference
 
 _WORKER_RETRY_S: Final = 5.0
@@ -36,6 +38,16 @@ class PodWorkers:
         self._by_uid: dict[str, PodWorker] = {}
         self._references = ReferenceIndex()
         self._tasks: TaskGroup | None = None
+        self._pressure = Pressure(host, lambda: self)
+
+    @property
+    def conditions(self) -> frozenset[str]:
+        """Of the Node, what the machine is short of."""
+        return self._pressure.conditions
+
+    async def collect_images(self) -> None:
+        """Remove images that nothing uses where the disk is too full."""
+        await self._host.machine.free_images(self._pressure.used_images(), is_urgent=False)
 
     def __iter__(self) -> Iterator[PodWorker]:
         return iter(list(self._by_uid.values()))
@@ -90,6 +102,8 @@ class PodWorkers:
             if worker is not None:
                 worker.update(new)
                 self._references.put(new)
+                if worker.wants_resize:
+                    self._allocate()
             else:
                 self._begin(new, None)
         if old is not None and (new is None or objects.uid(new) != objects.uid(old)):
@@ -132,10 +146,24 @@ class PodWorkers:
         A pod that asked for more than there is would otherwise count with the scheduler for as long as it
         likes, and no other pod would find room.
         """
-        others = [other.pod for other in self._by_uid.values() if not other.is_over]
-        lack = admission.lack(worker.pod, others, self._host.allocatable)
+        if refusal := ranking.refusal(worker.pod, self._pressure.conditions):
+            worker.fail(decide.EVICTED, f"Pod was rejected: {refusal}")
+            return
+        lack = admission.lack(worker.pod, self._others(worker), self._host.allocatable)
         if lack is not None:
             worker.fail(f"OutOf{lack.resource}", f"Pod was rejected: Node didn't have enough {lack}")
+
+    def _others(self, worker: PodWorker) -> list[Spec]:
+        """The pods that take of the node beside one, in the sizes that it has taken on for them."""
+        others = (other for other in self._by_uid.values() if other is not worker and not other.is_over)
+        return [other.allocated for other in others]
+
+    def _allocate(self) -> None:
+        """Let pods that ask for another size have it, as far as there is room, each in its turn."""
+        waiting = [worker for worker in self._by_uid.values() if worker.wants_resize]
+        for worker in sorted(waiting, key=lambda each: resizing.turn(each.pod, each.record)):
+            reason, message = resizing.pending(worker.pod, self._others(worker), self._host.allocatable)
+            worker.resize(reason, message)
 
     async def _drive(self, worker: PodWorker) -> None:
         """Run the worker to its end; one that fails unexpectedly starts anew from the disk."""
@@ -143,6 +171,7 @@ class PodWorkers:
             await worker.run()
             del self._by_uid[worker.uid]
             self._references.remove(worker.uid)
+            self._allocate()
             return
         except Exception as error:  # noqa: BLE001 - one pod's defect must not end all others
             leaves = [str(leaf) for leaf in _leaves(error)]
@@ -162,6 +191,8 @@ class PodWorkers:
 
     async def housekeeping(self) -> None:
         """One turn: logs, storage, records a full disk had no room for, sources nobody uses any more."""
+        self._allocate()
+        await self._pressure.look()
         for worker in self:
             worker.save_again()
             await self._rotate_logs(worker)

@@ -81,6 +81,54 @@ def machine_usage() -> Usage:
     return Usage(cpu_ns, used, max(0, used - memory.get("Inactive(file)", 0)))
 
 
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Of a group; None is no limit."""
+
+    cpu_quota: int | None = None
+    """Microseconds of each period."""
+    memory_bytes: int | None = None
+
+
+def limits(group: str) -> Limits:
+    """What the kernel holds the group to."""
+    path = group.lstrip("/")
+    if version() == "v2":
+        quota = (ROOT / path / "cpu.max").read_text().split()[0]
+        memory = (ROOT / path / "memory.max").read_text().strip()
+    else:
+        quota = (_v1_folder("cpu") / path / "cpu.cfs_quota_us").read_text().strip()
+        memory = (ROOT / "memory" / path / "memory.limit_in_bytes").read_text().strip()
+    number = int(memory) if memory.isdigit() else _UNLIMITED
+    return Limits(int(quota) if quota.isdigit() else None, number if number < _UNLIMITED else None)
+
+
+def limit(group: str, limits: Limits) -> None:
+    """Hold the group and all below it to these; what is None stays as it is.
+
+    As with `limit_pids`, the group has members already.
+    """
+    path, period = group.lstrip("/"), _CPU_PERIOD
+    if version() == "v2":
+        cpu = {"cpu.max": f"{limits.cpu_quota} {period}"} if limits.cpu_quota is not None else {}
+        memory = {"memory.max": limits.memory_bytes} if limits.memory_bytes is not None else {}
+        files: list[tuple[Path, object]] = [(ROOT / path / name, v) for name, v in (cpu | memory).items()]
+    else:
+        files = []
+        if limits.cpu_quota is not None:
+            folder = _v1_folder("cpu") / path
+            files += [(folder / "cpu.cfs_period_us", period), (folder / "cpu.cfs_quota_us", limits.cpu_quota)]
+        if limits.memory_bytes is not None:
+            files.append((ROOT / "memory" / path / "memory.limit_in_bytes", limits.memory_bytes))
+    for file, value in files:
+        file.write_text(str(value))
+
+
+_CPU_PERIOD: Final = 100_000
+_UNLIMITED: Final = 1 << 62
+"""Version 1 has a number near to this where there is no limit."""
+
+
 def _v1_folder(controller: str) -> Path:
     joined = ROOT / "cpu,cpuacct"
     return joined if controller in ("cpu", "cpuacct") and joined.exists() else ROOT / controller

@@ -57,7 +57,7 @@ async def working(folders: oci.Folders, clock: Clock, cgroup: str, preferred: st
             _log.info(
                 "runtime_chosen", runtime=binary.name, version=binary.version, careful=binary.careful_path
             )
-            _remember(folders, binary)
+            _remember(folders, preferred, binary)
             return oci.OciRuntime(binary, folders, clock, shim_cgroup=f"{cgroup}/shim")
         refusals.append(f"{binary.careful_path}: {refusal}")
     raise errors.HostError(
@@ -140,7 +140,11 @@ def _trial_spec(bench: oci.Folders, cgroup: str) -> dict[str, Any]:
     )
 
 
-def _remember(folders: oci.Folders, binary: oci.Binary) -> None:
+def _file(folders: oci.Folders, preferred: str) -> Path:
+    return folders.run / (f"runtime-{preferred}.json" if preferred else "runtime.json")
+
+
+def _remember(folders: oci.Folders, preferred: str, binary: oci.Binary) -> None:
     document = {
         "boot": linux.boot_id(),
         "name": binary.name,
@@ -148,11 +152,11 @@ def _remember(folders: oci.Folders, binary: oci.Binary) -> None:
         "version": binary.version,
         "wrapper": binary.wrapper,
     }
-    files.replace(folders.run / "runtime.json", json.dumps(document).encode(), durable=False)
+    files.replace(_file(folders, preferred), json.dumps(document).encode(), durable=False)
 
 
 def _remembered(folders: oci.Folders, preferred: str) -> oci.Binary | None:
-    content = files.read(folders.run / "runtime.json")
+    content = files.read(_file(folders, preferred))
     if content is None:
         return None
     document = json.loads(content)

@@ -27,7 +27,7 @@ import anyio.to_thread
 from ondol.base import errors, files, log
 from ondol.base.clock import Clock
 from ondol.node import linux
-from ondol.node.runtime import bpf, cgroups, sessions
+from ondol.node.runtime import bpf, cgroups, sessions, spec
 from ondol.node.runtime.port import (
     Command,
     Creation,
@@ -125,6 +125,9 @@ class OciRuntime:
     @property
     def version(self) -> str:
         return self._binary.version
+
+    async def has_handler(self, name: str) -> bool:
+        return name in ("", self.name)
 
     async def create(self, creation: Creation) -> Handle:
         bundle = self._folders.bundles / creation.id
@@ -327,6 +330,11 @@ class OciRuntime:
             yield session
         finally:
             session.close()
+
+    async def update(self, handle: Handle, limits: spec.Limits) -> None:
+        done = await self._call(self._binary.careful_path, "update", *spec.update_options(limits), handle.id)
+        if done.code != 0:
+            raise RuntimeFailed(_message(done.output))
 
     async def reopen_log(self, handle: Handle) -> None:
         control = self._folders.bundles / handle.id / "ctl"

@@ -11,6 +11,7 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from ondol.base import errors
+from ondol.node.runtime.spec import Limits
 
 STDOUT: Final = 1
 STDERR: Final = 2
@@ -33,6 +34,8 @@ class Handle(msgspec.Struct, frozen=True):
     pid_started: int
     shim_pid: int
     shim_started: int
+    runtime: str = ""
+    """What runs it; empty is the node's own runtime."""
 
 
 class Exit(msgspec.Struct, frozen=True):
@@ -60,6 +63,8 @@ class Creation:
     stdin_once: bool = False
     """Whether its input ends with the first who attaches and leaves."""
     terminal: bool = False
+    handler: str = ""
+    """The runtime that is to run it; empty is the node's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +106,9 @@ class Runtime(Protocol):
     @property
     def version(self) -> str: ...
 
+    async def has_handler(self, name: str) -> bool:
+        """Whether containers can be run by the runtime of this name; the empty one is the node's own."""
+
     async def create(self, creation: Creation) -> Handle: ...
 
     async def start(self, handle: Handle) -> None: ...
@@ -124,6 +132,9 @@ class Runtime(Protocol):
 
     def attach(self, handle: Handle, *, stdin: bool) -> AbstractAsyncContextManager[Session]:
         """The container's own input (if `stdin`) and output, from now on; `RuntimeFailed` if it has none."""
+
+    async def update(self, handle: Handle, limits: Limits) -> None:
+        """Let a container that runs have these shares and limits from now on; what is None stays as it is."""
 
     async def reopen_log(self, handle: Handle) -> None:
         """Write on into a new file, after the old one was renamed."""

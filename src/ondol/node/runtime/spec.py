@@ -271,11 +271,30 @@ def cpu_shares(millis: int) -> int:
     return max(2, min(millis * 1024 // 1000, 262144))
 
 
+def cpu_quota(millis: int) -> int:
+    """Microseconds of each period of 100 ms, at least one millisecond."""
+    return max(1000, millis * 100)
+
+
+CPU_PERIOD: Final = 100_000
+"""Microseconds."""
+
+
+def update_options(limits: Limits) -> list[str]:
+    """What a runtime's `update` is told; both crun's and runc's."""
+    options = [f"--cpu-share={cpu_shares(limits.cpu_request_millis)}"]
+    if limits.cpu_limit_millis is not None:
+        options += [f"--cpu-period={CPU_PERIOD}", f"--cpu-quota={cpu_quota(limits.cpu_limit_millis)}"]
+    if limits.memory_limit_bytes is not None:
+        options.append(f"--memory={limits.memory_limit_bytes}")
+    return options
+
+
 def _resources(container: Container) -> Document:
     limits = container.limits
     cpu: Document = {"shares": cpu_shares(limits.cpu_request_millis)}
     if limits.cpu_limit_millis is not None:
-        cpu |= {"period": 100_000, "quota": max(1000, limits.cpu_limit_millis * 100)}
+        cpu |= {"period": CPU_PERIOD, "quota": cpu_quota(limits.cpu_limit_millis)}
     resources: Document = {
         "devices": [{"allow": container.privileged, "access": "rwm"}],
         "cpu": cpu,

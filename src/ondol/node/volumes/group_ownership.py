@@ -21,15 +21,20 @@ _FILE: Final = 0o660
 _FOLDER: Final = 0o770 | stat.S_ISGID
 
 
-def give(folder: Path, group: int) -> None:
-    """As the kubelet does: the group's, with its rights, and new files in folders the group's too. Blocks."""
+def give(folder: Path, group: int, *, only_on_mismatch: bool = False) -> None:
+    """As the kubelet does: the group's, with its rights, and new files in folders the group's too. Blocks.
+
+    The folder itself comes last: with `only_on_mismatch` it says whether all in it has been given.
+    """
     root = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        _change(root, group)
+        if only_on_mismatch and _has_group(root, group):
+            return
         for _, folders, names, above in os.fwalk(".", dir_fd=root, follow_symlinks=False):
             for name in (*folders, *names):
                 with suppress(FileNotFoundError), _opened(name, above) as descriptor:  # gone meanwhile
                     _change(descriptor, group)
+        _change(root, group)
     except RecursionError as error:
         raise VolumeFailed(
             f"{folder} has more folders inside each other than can be looked through"
@@ -45,6 +50,11 @@ def _opened(name: str, above: int) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def _has_group(descriptor: int, group: int) -> bool:
+    facts = os.fstat(descriptor)
+    return facts.st_gid == group and facts.st_mode & _FOLDER == _FOLDER
 
 
 def _change(descriptor: int, group: int) -> None:

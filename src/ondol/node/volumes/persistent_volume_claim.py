@@ -66,7 +66,7 @@ class ClaimVolume(OwnFolder):
     def place(self, at: Place, files: Payload) -> None:  # noqa: ARG002 - it has none
         host_path.check(at.folder, at.type)
         if at.fs_group is not None and not self.is_read_only:
-            group_ownership.give(at.folder, at.fs_group)
+            group_ownership.give(at.folder, at.fs_group, only_on_mismatch=at.only_on_mismatch)
 
     def remove(self, folder: Path) -> None:
         """It is the claim's, not the pod's."""

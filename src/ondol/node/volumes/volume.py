@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeAlias
@@ -91,6 +91,8 @@ class Place:
     """Not used before in this folder: the name of what is written now."""
     type: str = ""
     """As `Elsewhere.type`."""
+    only_on_mismatch: bool = False
+    """What is in it is left alone where its folder is the group's already."""
 
 
 class Volume(Protocol):
@@ -106,6 +108,10 @@ class Volume(Protocol):
     @property
     def is_read_only(self) -> bool:
         """Whether no container may write to it."""
+
+    @property
+    def options(self) -> Sequence[str]:
+        """Options of its mounts, in the words of the runtime spec."""
 
     def unsupported(self) -> list[str]:
         """Which parts of this volume's spec the node cannot make, by path below its kind."""
@@ -134,6 +140,7 @@ class OwnFolder:
     """What most kinds have in common: a folder in the pod's own, which goes with it."""
 
     is_read_only = False
+    options: Sequence[str] = ()
 
     def __init__(self, name: str, source: Spec) -> None:
         self.name = name

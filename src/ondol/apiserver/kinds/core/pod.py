@@ -103,26 +103,17 @@ def _fields(type_name: str) -> set[str]:
 
 
 _CONTAINER: Final = (
-    Rule("resizePolicy", "resources are not resized in place"),
     Rule("resources.claims", "there are no dynamic resources"),
-    Rule("restartPolicyRules", "restarts follow the restart policy alone"),
     Rule("securityContext.appArmorProfile", _NO_LSM),
     Rule("securityContext.seLinuxOptions", _NO_LSM),
     Rule("securityContext.windowsOptions", "containers are Linux containers"),
     Rule("volumeDevices", "the node refuses containers with raw block devices"),
-    Rule("volumeMounts[*].recursiveReadOnly", "only the mount itself is read-only", ("Disabled",)),
-    Rule("env[*].valueFrom.fileKeyRef", "the node refuses containers with it"),
 )
 UNSUPPORTED: Final = (
     Rule("hostUsers", "user namespaces are not made, and the node refuses pods that want one", (True,)),
-    Rule("hostnameOverride", "the host name is the pod's name or spec.hostname"),
     Rule("os.name", "containers are Linux containers", ("linux",)),
-    Rule("overhead", "no overhead is added"),
     Rule("resourceClaims", "there are no dynamic resources"),
-    Rule("resources", "limits hold for containers, not for the pod as a whole"),
-    Rule("runtimeClassName", "there is one runtime, the node's"),
     Rule("securityContext.appArmorProfile", _NO_LSM),
-    Rule("securityContext.fsGroupChangePolicy", "ownership is always set", ("Always",)),
     Rule("securityContext.seLinuxChangePolicy", _NO_LSM),
     Rule("securityContext.seLinuxOptions", _NO_LSM),
     Rule("securityContext.windowsOptions", "containers are Linux containers"),

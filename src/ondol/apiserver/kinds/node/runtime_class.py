@@ -11,7 +11,6 @@ from ondol.api.tables import builtin
 from ondol.api.validation import Rules, runtime_classes, warnings
 from ondol.apiserver.kinds.registration import Kind
 from ondol.apiserver.strategy import Strategy
-from ondol.apiserver.unsupported import Unsupported
 
 
 class RuntimeClass(Strategy):
@@ -30,7 +29,4 @@ KIND: Final = Kind(
     strategy=RuntimeClass(),
     rules=Rules(runtime_classes.runtime_class, runtime_classes.runtime_class_update),
     layout=builtin.layout("node.k8s.io", "RuntimeClass"),
-    unsupported=Unsupported(
-        kind="pods get the overhead and the nodes of their class, but all run by the node's one runtime"
-    ),
 )

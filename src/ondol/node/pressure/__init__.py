@@ -1,0 +1,1 @@
+"""What the node does when the machine runs short: it says so, makes room, and sends pods away."""
