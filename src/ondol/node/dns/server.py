@@ -174,7 +174,7 @@ class DnsServer:
         return codec.REFUSED if self._forwarder.notices_loop(question.name) else codec.NOERROR
 
     async def _followed(self, question: codec.Question, name: str) -> Sequence[codec.Record]:
-        """Where an ExternalName points, inside the zone or out: pods' resolvers follow no names themselves."""
+        """Where an ExternalName points, inside the zone or out: pods follow no names themselves."""
         listed: list[codec.Record] = []
         for _ in range(_CHAIN_MAX):
             answer = records.answer(name, question.type, self._zone, self._view)
