@@ -35,6 +35,8 @@ class Settings:
     """Preferred port of the API server; a free one is taken when it is in use at the first start."""
     ingress_port: int = 8080
     """Preferred port of the ingress gateway on this machine."""
+    ingress_tls_port: int = 8443
+    """Preferred port of the ingress gateway on this machine for TLS."""
     ingress_address: str = "127.0.0.1"
     """Address the ingress gateway listens on; `0.0.0.0` opens it to the network."""
     ingress_ports: str = "80, 443, 1024-65535"
@@ -204,6 +206,7 @@ _NAMES: Final = (
 _LIMITS: Final[Mapping[str, tuple[Callable[[Any], bool], str]]] = {
     "api_port": (lambda port: 1 <= port <= 65535, "a port from 1 to 65535"),
     "ingress_port": (lambda port: 1 <= port <= 65535, "a port from 1 to 65535"),
+    "ingress_tls_port": (lambda port: 1 <= port <= 65535, "a port from 1 to 65535"),
     "ingress_address": (_is_address, "an IP address"),
     "ingress_ports": (_are_ports, "ports and ranges of ports from 1 to 65535, parted by commas"),
     "load_balancer_address": (lambda text: not text or _is_ipv4(text), "an IPv4 address"),

@@ -8,11 +8,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-A, NS, CNAME, SOA, PTR, HINFO, TXT, AAAA, SRV, OPT, IXFR, AXFR, ANY = (1, 2, 5, 6, 12, 13, 16, 28, 33, 41) + (
-    251,
-    252,
-    255,
-)
+A, NS, CNAME, SOA, PTR, HINFO, TXT, AAAA, SRV, OPT = 1, 2, 5, 6, 12, 13, 16, 28, 33, 41
+IXFR, AXFR, ANY = 251, 252, 255
 TYPES: Final = {
     A: "A",
     NS: "NS",
@@ -235,7 +232,7 @@ def reply(
     authoritative: bool = True,
     size_max: int = 65535,
 ) -> bytes:
-    """The answer; of more than fits as many records as do, and marked as cut if those asked for are missing."""
+    """The answer; of more than fits as many records as do, marked as cut if any of those asked for lacks."""
     flags = AUTHORITATIVE if authoritative else 0
     sections = [[_encode(record, question.name) for record in each] for each in (answers, authority, extra)]
     return assembled(question, flags, code, sections, size_max)

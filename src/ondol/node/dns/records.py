@@ -82,18 +82,20 @@ def answer(name: str, type: int, zone: str, view: View) -> Answer:
         return _reverse(name, type, zone, view)
     if name != zone and not name.endswith(f".{zone}"):
         return _ELSEWHERE
+    return _in_zone(name, type, zone, view)
+
+
+def _in_zone(name: str, type: int, zone: str, view: View) -> Answer:
     labels = name[: -len(zone)].rstrip(".").split(".") if name != zone else []
     match labels:
         case []:
             return _apex(type, zone)
-        case ["dns"]:
+        case ["svc"] | ["pod"] | ["dns"]:
             return Answer()
         case ["ns", "dns"]:
             return _of_type(type, [codec.address(name, view.address, TTL_S)] if view.address else [])
         case ["dns-version"]:
             return _of_type(type, [codec.text(name, SCHEMA, TTL_S)])
-        case ["svc"] | ["pod"]:
-            return Answer()
         case [namespace, "svc" | "pod"]:
             return Answer() if view.has_namespace(namespace) else _NOTHING
         case [*head, service, namespace, "svc"]:
