@@ -25,6 +25,7 @@ from ondol.mesh.ingress import certificates, expansion, options
 from ondol.mesh.ingress.certificates import Certificate, Unusable
 from ondol.mesh.ingress.expansion import Expansion, Ports, Surroundings
 from ondol.mesh.ingress.feed import ingress_class
+from ondol.mesh.ingress.refused import Refused
 from ondol.mesh.kinds import KINDS
 from ondol.mesh.translate import messages as m
 from ondol.mesh.translate.translator import Translator
@@ -479,6 +480,58 @@ def test_certificates_out_of_secrets(tmp_path: Path) -> None:
     ):
         with pytest.raises(Unusable, match=why):
             certificates.read(content)
+
+
+def test_what_the_proxy_refuses_holds_up_nobody() -> None:
+    """A rule that is alone new is left out; of several each has a try of its own; until it is changed."""
+    made = expanded(
+        an_ingress("a", rule("a.example", path("/", "a"))), an_ingress("b", rule("b.example", path("/", "b")))
+    )
+    one, two = (each.origin for each in made.virtual_services)
+
+    def rejected(*origins: types.Origin, accepted: Sequence[types.Origin] = ()) -> types.Rejected:
+        table = types.Resource("ingress|80", "2", b"", origins)
+        former = types.Resource("ingress|80", "1", b"", tuple(accepted))
+        return types.Rejected(types.ROUTES, table, "bad path", former)
+
+    def served(refused: Refused) -> list[types.Origin]:
+        return [each.origin for each in refused.without(made).virtual_services]
+
+    refused = Refused()
+    assert refused.observe([rejected(one, two, accepted=[one])])
+    assert served(refused) == [one]
+    assert not refused.next_trial()
+    refused = Refused()
+    assert refused.observe([rejected(one, two)])
+    assert served(refused) == []
+    assert refused.next_trial()
+    assert served(refused) == [one]
+    assert refused.next_trial()
+    assert refused.observe([rejected(one, two, accepted=[one])])
+    assert served(refused) == [one]
+    assert not refused.next_trial()
+    assert served(Refused({replace_version(two): "bad path"})) == [one, two]
+
+
+def replace_version(origin: types.Origin) -> types.Origin:
+    return origin._replace(version="former")
+
+
+def test_what_the_proxy_says_of_certificates() -> None:
+    """Is told of the Ingresses that name them, and that the port is taken of all that have TLS."""
+    refused = Refused()
+    certificate = types.Resource("certificate|default/x", "1", b"")
+    listener = types.Resource("ingress-tls", "1", b"")
+    refused.observe(
+        [types.Rejected(types.SECRET, certificate, "no"), types.Rejected(types.LISTENER, listener, "busy")]
+    )
+    told = [(each.reason, each.message) for each in refused.of_tls(tls_ingress("shop.example"))]
+    assert told == [("SecretInvalid", "Secret x: no"), ("NotListening", "HTTPS is not served: busy")]
+    assert refused.of_tls(an_ingress("web", rule("shop.example", path("/", "a")))) == []
+    refused.observe(
+        [types.Accepted(types.LISTENER, (listener,)), types.Accepted(types.SECRET, (certificate,))]
+    )
+    assert refused.of_tls(tls_ingress("shop.example")) == []
 
 
 @given(

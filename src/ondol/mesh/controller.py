@@ -186,7 +186,8 @@ class Mesh:
             if isinstance(outcome, Rejected):
                 self._log.warning("proxy_refused", resource=outcome.resource.name, why=outcome.message)
                 self._note_pod(outcome)
-        if self._acceptance.observe(outcomes):
+        must_translate = [self._acceptance.observe(outcomes), self._ingress.observe(outcomes)]
+        if any(must_translate):
             self._changed.set()
         self._try_next()
         self._queue_statuses()
@@ -194,7 +195,7 @@ class Mesh:
     def _try_next(self) -> None:
         """Give the next suspect its try, unless what is served is about to change for another reason."""
         steady = self.hub.settled and not self._changed.is_set
-        if steady and self._acceptance.next_trial(self._translation.snapshot):
+        if steady and (self._acceptance.next_trial(self._translation.snapshot) or self._ingress.next_trial()):
             self._changed.set()
 
     async def retry_refused(self) -> None:

@@ -21,6 +21,7 @@ from ondol.mesh import evaluate
 from ondol.mesh.acceptance import Acceptance
 from ondol.mesh.config import MeshConfig
 from ondol.mesh.evaluate import Call, Verdict
+from ondol.mesh.ingress import expansion
 from ondol.mesh.kinds import KINDS
 from ondol.mesh.translate import matches, reach, rules
 from ondol.mesh.translate.registry import VirtualService
@@ -33,6 +34,8 @@ RESOURCES: Final[Mapping[str, Resource]] = {
     "Service": resources.SERVICE,
     "EndpointSlice": resources.ENDPOINT_SLICE,
     **{name: kind.resource for name, kind in KINDS.items()},
+    "Ingress": resources.INGRESS,
+    "IngressClass": resources.INGRESS_CLASS,
 }
 """The objects an explanation is made from, by kind."""
 _INGRESS_SERVICE: Final = Key(reach.ISTIO_SYSTEM, reach.INGRESS_WORKLOAD)
@@ -56,12 +59,13 @@ def explain(documents: Mapping[str, Sequence[Object]], caller: Key | None, call:
     """
     config = _config(documents)
     acceptance = Acceptance()
+    rules_ = {name: acceptance.admit(name, documents[name]) for name in KINDS}
     world = World(
         namespaces=documents["Namespace"],
         pods=documents["Pod"],
         services=documents["Service"],
         endpoint_slices=documents["EndpointSlice"],
-        rules={name: acceptance.admit(name, documents[name]) for name in KINDS},
+        rules=_expanded(documents).beside(rules_),
     )
     translation = Translator(config).translate(world)
     excluded = tuple(_not_in_force(documents, acceptance))
@@ -75,6 +79,12 @@ def explain(documents: Mapping[str, Sequence[Object]], caller: Key | None, call:
     call = replace(call, address=_address(translation, call, caller.namespace))
     verdict = evaluate.from_pod(translation.snapshot, plan, call)
     return Explanation(verdict, tuple(_in_mesh(translation, verdict, caller.namespace)), excluded)
+
+
+def _expanded(documents: Mapping[str, Sequence[Object]]) -> expansion.Expansion:
+    """What Ingresses are; over TLS they lead where they lead without."""
+    around = expansion.Surroundings({objects.key(each): each for each in documents["Service"]})
+    return expansion.expand(documents.get("Ingress", ()), documents.get("IngressClass", ()), around)
 
 
 def _config(documents: Mapping[str, Sequence[Object]]) -> MeshConfig:

@@ -309,6 +309,7 @@ def _control_rules() -> list[_Rule]:
         ),
         _rule(["create"], ["apps"], ["replicasets", "deployments", "controllerrevisions"]),
         _rule(["create"], ["storage.k8s.io"], ["storageclasses"]),
+        _rule(["create"], ["networking.k8s.io"], ["ingressclasses"]),
         _rule(["create"], ["batch"], ["jobs"]),
         _rule(["create"], ["discovery.k8s.io"], ["endpointslices"]),
         _rule(["create"], ["apiextensions.k8s.io"], ["customresourcedefinitions"]),

@@ -123,6 +123,15 @@ class _Host:
     sources: dict[Key, None] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """An Ingress with what its annotations say, and how many are older."""
+
+    obj: Object
+    options: Options
+    number: int
+
+
 class _Expander:
     def __init__(self, around: Surroundings, made: Expansion) -> None:
         self._around = around
@@ -168,81 +177,70 @@ class _Expander:
         return of_host
 
     def _routes_of(self, obj: Object, number: int) -> None:
-        chosen = options.read(obj)
-        for text in chosen.problems:
+        of = _Asked(obj, options.read(obj), number)
+        for text in of.options.problems:
             self._tell(obj, "AnnotationNotSupported", text)
         spec = objects.spec(obj)
-        default = spec.get("defaultBackend")
         for index, rule in enumerate(spec.get("rules") or ()):
             host = str(rule.get("host") or ANY_HOST)
-            of_host = self._host(obj, host)
+            routes = self._host(obj, host).routes
             for at, path in enumerate((rule.get("http") or {}).get("paths") or ()):
-                name = f"{objects.name(obj)}:{index}.{at}"
-                for served in self._path(obj, chosen, host, path, (number, index, at), name):
-                    of_host.routes.append(served)
-        if default is not None:
+                routes += self._path(of, host, path, (index, at))
+        if (default := spec.get("defaultBackend")) is not None:
             for host in dict.fromkeys((*_hosts_of(obj), ANY_HOST)):
-                self._default(obj, chosen, host, default, number)
+                self._host(obj, host).routes += self._default(of, host, default)
 
-    def _default(self, obj: Object, chosen: Options, host: str, backend: Any, number: int) -> None:
+    def _default(self, of: _Asked, host: str, backend: Any) -> Iterator[_Served]:
         """What no path of a host takes, and what is for no host of all."""
         matches = (_match(host, istio.StringMatch(prefix="/")),)
-        name = f"{objects.name(obj)}:default"
-        route = self._led(obj, backend, "spec.defaultBackend", matches, name)
-        routes = self._host(obj, host).routes
-        rank = (_LAST, 0, number)
-        if self._redirects(obj, chosen, host):
-            routes.append(_Served((*rank, 0), self._redirect(matches, name)))
-        routes.append(_Served((*rank, 1), route))
+        template = istio.HTTPRoute(name=f"{objects.name(of.obj)}:default", match=matches)
+        yield from self._redirected(of, host, template, (_LAST, 0, of.number))
+        yield _Served((_LAST, 0, of.number, 1), self._led(of.obj, backend, "spec.defaultBackend", template))
 
-    def _path(
-        self, obj: Object, chosen: Options, host: str, path: Any, place: tuple[int, int, int], name: str
-    ) -> Iterator[_Served]:
+    def _path(self, of: _Asked, host: str, path: Any, place: tuple[int, int]) -> Iterator[_Served]:
         text, kind = str(path.get("path") or "/"), path.get("pathType")
-        field_ = f"spec.rules[{place[1]}].http.paths[{place[2]}]"
+        field_ = f"spec.rules[{place[0]}].http.paths[{place[1]}]"
         try:
-            uris = _uris(text, kind, has_patterns=chosen.has_patterns)
+            uris = _uris(text, kind, has_patterns=of.options.has_patterns)
+            rewrite = _rewrite(text, of.options)
         except ValueError as error:
-            self._tell(obj, "PathNotServed", f"{field_}.path: {error}")
+            self._tell(of.obj, "PathNotServed", f"{field_}.path: {error}")
             return
+        name = f"{objects.name(of.obj)}:{place[0]}.{place[1]}"
         matches = tuple(_match(host, uri) for uri in uris)
-        rewrite = None
-        if chosen.rewrite is not None:
-            if options.groups(text) < _highest(chosen.rewrite):
-                self._tell(obj, "PathNotServed", f"{field_}.path has fewer groups than the rewrite target")
-                return
-            whole = f"^{options.pattern(text)}$"
-            rewrite = istio.HTTPRewrite(uri_regex_rewrite=istio.RegexRewrite(whole, chosen.rewrite))
+        template = istio.HTTPRoute(name=name, match=matches, rewrite=rewrite)
         length = len(text) if kind == "Exact" else len(text.rstrip("/") or "/")
-        rank = (-length, 0 if kind == "Exact" else 1, *place)
-        if self._redirects(obj, chosen, host):
-            yield _Served((*rank, 0), self._redirect(matches, name))
-        yield _Served(
-            (*rank, 1), self._led(obj, path.get("backend") or {}, f"{field_}.backend", matches, name, rewrite)
-        )
+        rank = (-length, 0 if kind == "Exact" else 1, of.number, *place)
+        yield from self._redirected(of, host, template, rank)
+        yield _Served((*rank, 1), self._led(of.obj, path.get("backend") or {}, f"{field_}.backend", template))
 
-    def _led(
-        self,
-        obj: Object,
-        backend: Any,
-        field_: str,
-        matches: tuple[istio.HTTPMatchRequest, ...],
-        name: str,
-        rewrite: istio.HTTPRewrite | None = None,
-    ) -> istio.HTTPRoute:
+    def _redirected(
+        self, of: _Asked, host: str, template: istio.HTTPRoute, rank: tuple[int, ...]
+    ) -> Iterator[_Served]:
+        """What stands before the route itself: from HTTP alone, to the port at which HTTPS is reached."""
+        if not _redirects(of, host):
+            return
+        matches = tuple(
+            msgspec.structs.replace(match, gateways=(self._gateways[HTTP],)) for match in template.match
+        )
+        ports = self._around.ports
+        port = None if (ports.http, ports.https) == (HTTP_NUMBER, HTTPS_NUMBER) else ports.https
+        redirect = istio.HTTPRedirect(scheme="https", port=port, redirect_code=308)
+        route = istio.HTTPRoute(name=f"{template.name}:https", match=matches, redirect=redirect)
+        yield _Served((*rank, 0), route)
+
+    def _led(self, obj: Object, backend: Any, field_: str, template: istio.HTTPRoute) -> istio.HTTPRoute:
         """The route to a backend; one that there is not answers 503 and is told."""
         port, why = self._port(objects.namespace(obj), backend)
         if why:
             self._tell(obj, "BackendMissing", f"{field_}: {why}")
             body = istio.HTTPBody(string="the Ingress has no such backend\n")
-            return istio.HTTPRoute(
-                name=name, match=matches, direct_response=istio.HTTPDirectResponse(503, body)
-            )
+            refusal = istio.HTTPDirectResponse(503, body)
+            return istio.HTTPRoute(name=template.name, match=template.match, direct_response=refusal)
         service = backend["service"]["name"]
         host = cluster.service_host(service, objects.namespace(obj), self._around.cluster_domain)
         destination = istio.Destination(host, port=istio.PortSelector(port))
-        route = (istio.RouteDestination(destination),)
-        return istio.HTTPRoute(name=name, match=matches, route=route, rewrite=rewrite)
+        return msgspec.structs.replace(template, route=(istio.RouteDestination(destination),))
 
     def _port(self, namespace: str, backend: Any) -> tuple[int, str]:
         """The number of the backend's port, or why there is none."""
@@ -265,20 +263,6 @@ class _Expander:
             if is_asked and (port.get("protocol") or "TCP") == "TCP":
                 return int(port["port"]), ""
         return 0, f"Service {named['name']} has no TCP port {asked.get('name') or asked.get('number')}"
-
-    def _redirects(self, obj: Object, chosen: Options, host: str) -> bool:
-        if chosen.always_redirects:
-            return True
-        tls = objects.spec(obj).get("tls") or ()
-        return chosen.redirects and any(not each.get("hosts") or host in each["hosts"] for each in tls)
-
-    def _redirect(self, matches: tuple[istio.HTTPMatchRequest, ...], name: str) -> istio.HTTPRoute:
-        """From HTTP alone, to the port at which HTTPS is reached."""
-        at_http = tuple(msgspec.structs.replace(match, gateways=(self._gateways[HTTP],)) for match in matches)
-        ports = self._around.ports
-        port = None if (ports.http, ports.https) == (80, 443) else ports.https
-        redirect = istio.HTTPRedirect(scheme="https", port=port, redirect_code=308)
-        return istio.HTTPRoute(name=f"{name}:https", match=at_http, redirect=redirect)
 
     def _finish(self, namespace: str, host: str, of_host: _Host) -> None:
         if not of_host.routes:
@@ -345,6 +329,22 @@ def _hosts_of(obj: Object) -> list[str]:
     """The hosts of its rules; every host where it has none."""
     rules = objects.spec(obj).get("rules") or ()
     return list(dict.fromkeys(str(rule.get("host") or ANY_HOST) for rule in rules)) or [ANY_HOST]
+
+
+def _redirects(of: _Asked, host: str) -> bool:
+    if of.options.always_redirects:
+        return True
+    tls = objects.spec(of.obj).get("tls") or ()
+    return of.options.redirects and any(not each.get("hosts") or host in each["hosts"] for each in tls)
+
+
+def _rewrite(path: str, chosen: Options) -> istio.HTTPRewrite | None:
+    if chosen.rewrite is None:
+        return None
+    if options.groups(path) < _highest(chosen.rewrite):
+        raise ValueError("has fewer groups than the rewrite target")
+    whole = f"^{options.pattern(path)}$"
+    return istio.HTTPRewrite(uri_regex_rewrite=istio.RegexRewrite(whole, chosen.rewrite))
 
 
 def _match(host: str, uri: istio.StringMatch) -> istio.HTTPMatchRequest:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from ondol.api import default_classes, objects, resources
@@ -16,10 +16,11 @@ from ondol.mesh.config import MeshConfig
 from ondol.mesh.ingress import certificates, expansion
 from ondol.mesh.ingress.certificates import Certificate, Unusable
 from ondol.mesh.ingress.expansion import Expansion, Ports, Problem, Surroundings
+from ondol.mesh.ingress.refused import Refused
 from ondol.mesh.kinds.findings import CLAIMED
 from ondol.mesh.kinds.kind import Finding
 from ondol.mesh.translate import listeners
-from ondol.mesh.xds.types import Origin
+from ondol.mesh.xds.types import Origin, Outcome
 from ondol.sdk import Controller, Manager, Result
 from ondol.sdk.status import Writer
 
@@ -56,6 +57,7 @@ class Feed:
         """What is to be said of each."""
         self._told: dict[Key, tuple[Problem, ...]] = {}
         self._is_reached = False
+        self._refused = Refused()
 
     def expand(self, services: Sequence[Object]) -> Expansion:
         """What the Ingresses of now are; the same value as long as nothing they depend on has changed."""
@@ -69,7 +71,15 @@ class Feed:
                 listed, self._classes.lister.list(), self._surroundings(services)
             )
             self._made_of, self._alive = made_of, documents  # an id is a document's for as long as that lives
-        return self._expansion
+        return self._refused.without(self._expansion)
+
+    def observe(self, outcomes: Iterable[Outcome]) -> bool:
+        """Take in the proxy's answers; whether what is served must be translated anew."""
+        return self._refused.observe(outcomes)
+
+    def next_trial(self) -> bool:
+        """Once all is settled: give one of several that were refused together a try of its own."""
+        return self._refused.next_trial()
 
     def _surroundings(self, services: Sequence[Object]) -> Surroundings:
         return Surroundings(
@@ -110,8 +120,13 @@ class Feed:
             held = [
                 Problem("HostHeld", each.message) for each in findings.get(origin, ()) if each.code == CLAIMED
             ]
+            if (why := self._refused.rules.get(origin)) is not None:
+                held.append(Problem("RejectedByProxy", why))
             for key in sources:
                 problems[key] += held
+        for each in self._ingresses.lister.list():
+            if objects.key(each) in problems:
+                problems[objects.key(each)] += self._refused.of_tls(each)
         self._problems = {key: tuple(dict.fromkeys(listed)) for key, listed in problems.items()}
         for each in self._ingresses.lister.list():
             key = objects.key(each)

@@ -35,12 +35,17 @@ class Termination:
 
     @property
     def secret(self) -> str:
-        return f"certificate|{self.name}"
+        return secret_name(self.name)
 
     @property
     def shape(self) -> tuple[str, tuple[str, ...]]:
         """What of it the listener knows."""
         return self.name, self.hosts
+
+
+def secret_name(certificate: str) -> str:
+    """The resource of a certificate, `namespace/secret`."""
+    return f"certificate|{certificate}"
 
 
 def listener(
